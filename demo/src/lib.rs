@@ -1,0 +1,1 @@
+//! mapring-demo
