@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * The memory layout, shared by every kind of region: docs/abi.md describes it byte by byte,
+ * ring/src/layout/ is the same in Rust. Nothing here makes code.
+ */
+#ifndef MAPRING_ABI_BPF_H
+#define MAPRING_ABI_BPF_H
+
+/* Enough of the kernel's types for libbpf's headers, so that neither vmlinux.h nor the kernel's
+ * own headers are needed; both may be included as well, before or after (same definitions). */
+typedef unsigned char __u8;
+typedef unsigned short __u16;
+typedef unsigned int __u32;
+typedef unsigned long long __u64;
+typedef signed char __s8;
+typedef short __s16;
+typedef int __s32;
+typedef long long __s64;
+typedef __u16 __be16;
+typedef __u32 __be32;
+typedef __u64 __be64;
+typedef __u32 __wsum;
+
+#include <bpf/bpf_helpers.h>
+
+#define MAPRING__MAP_TYPE_ARRAY 2
+#define MAPRING__F_MMAPABLE (1U << 10)
+
+#define MAPRING__LINE 64UL      /* a cache line; shards and the preamble start on one */
+#define MAPRING__PREAMBLE 128UL /* bytes */
+#define MAPRING__DROPPED 12     /* the preamble's word that counts writes with no place to go */
+
+#define MAPRING__DIV_UP(a, b) (((a) + (b) - 1) / (b))
+#define MAPRING__ROUND_UP(a, b) (MAPRING__DIV_UP(a, b) * (b))
+
+/* How many elements of `size` bytes (a multiple of 8) until an element starts on a line again. */
+#define MAPRING__PER_LINES(size) \
+	(((size) & -(size)) >= MAPRING__LINE ? 1UL : MAPRING__LINE / ((size) & -(size)))
+/* How many elements `bytes` bytes take, if the next thing is to start on a line. */
+#define MAPRING__ELEMENTS(size, bytes) \
+	MAPRING__ROUND_UP(MAPRING__DIV_UP(bytes, size), MAPRING__PER_LINES(size))
+
+/* Element 0 and on: the preamble. A ring's shard: a header (head, dropped), then the slots. */
+#define MAPRING__FIRST(size) MAPRING__ELEMENTS(size, MAPRING__PREAMBLE)
+#define MAPRING__HEADER(size) MAPRING__ELEMENTS(size, MAPRING__LINE)
+#define MAPRING__SHARD(size, slots) \
+	(MAPRING__HEADER(size) + MAPRING__ROUND_UP((unsigned long)(slots), MAPRING__PER_LINES(size)))
+
+/*
+ * The value's type tells a loader what the map is, through BTF: its name starts with the kind,
+ * and this member of no size has the capacity as its inner length. The member's name says how
+ * writers publish, so that a loader can refuse an object built for a stronger memory order than
+ * its machine has.
+ */
+#if defined(__TARGET_ARCH_x86)
+#define MAPRING__TAG(capacity) __u8 mapring_tso[0][capacity]
+#else
+#define MAPRING__TAG(capacity) __u8 mapring_any[0][capacity]
+#endif
+
+#define MAPRING__MAP(kind, name, entries)                               \
+	struct mapring_map__##name {                                    \
+		__uint(type, MAPRING__MAP_TYPE_ARRAY);                  \
+		__uint(map_flags, MAPRING__F_MMAPABLE);                 \
+		__uint(max_entries, entries);                           \
+		__type(key, __u32);                                     \
+		__type(value, struct mapring_##kind##__##name);         \
+	} name SEC(".maps")
+
+/* Functions that a map's macro makes: callable as mapring_reserve(&this_map), for each map. */
+#define MAPRING__FN static __always_inline __attribute__((overloadable, unused))
+
+#endif

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * The few memory operations that the protocols are made of. The fetching atomics are written as
+ * the instructions themselves: clang's builtins for them need -mcpu=v3 before clang 20, are
+ * lowered to a plain `lock +=` (which orders nothing on arm64) where the result is unused, and
+ * clang 14's assembler does not parse them.
+ */
+#ifndef MAPRING_ATOMIC_BPF_H
+#define MAPRING_ATOMIC_BPF_H
+
+#include <mapring/abi.bpf.h>
+
+/* A whole-word load that the compiler neither splits nor repeats. Orders nothing. */
+static __always_inline __u64 mapring__load(const __u64 *word)
+{
+	return *(const volatile __u64 *)word;
+}
+
+/* A whole-word store that the compiler neither splits nor drops. Orders nothing. */
+static __always_inline void mapring__store(__u64 *word, __u64 value)
+{
+	*(volatile __u64 *)word = value;
+}
+
+/* BPF_STX | BPF_ATOMIC | BPF_DW with r1 as the address and r2 as the value. */
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define MAPRING__ATOMIC(op) (0x21dbULL | (__u64)(op) << 32)
+#else
+#define MAPRING__ATOMIC(op) (0xdb12ULL << 48 | (__u64)(op))
+#endif
+
+/* Returns what was there. A full barrier on every JIT, like all value-returning BPF atomics. */
+static __always_inline __u64 mapring__cmpxchg(__u64 *word, __u64 expected, __u64 value)
+{
+	register __u64 seen asm("r0") = expected;
+	register __u64 *r1 asm("r1") = word;
+	register __u64 r2 asm("r2") = value;
+
+	asm volatile(".8byte %[cmpxchg]" : "+r"(seen) : "r"(r1), "r"(r2), [cmpxchg] "i"(MAPRING__ATOMIC(0xf1)) : "memory");
+	return seen;
+}
+
+/* Returns what was there. A full barrier as well. */
+static __always_inline __u64 mapring__xchg(__u64 *word, __u64 value)
+{
+	register __u64 *r1 asm("r1") = word;
+	register __u64 r2 asm("r2") = value;
+
+	asm volatile(".8byte %[xchg]" : "+r"(r2) : "r"(r1), [xchg] "i"(MAPRING__ATOMIC(0xe1)) : "memory");
+	return r2;
+}
+
+/* Counts, atomically against programs nested in this one. Orders nothing. */
+static __always_inline void mapring__count(__u64 *word, __u64 by)
+{
+	asm volatile("lock *(u64 *)(%[word] + 0) += %[by]" : : [word] "r"(word), [by] "r"(by) : "memory");
+}
+
+/*
+ * Makes a record visible: everything written before it is seen by whoever sees `value`.
+ * x86 keeps stores in order, so that holding the compiler back is enough.
+ * SYNC publish: pairs with the first acquire fence of every reader.
+ */
+static __always_inline void mapring__publish(__u64 *word, __u64 value)
+{
+#if defined(__TARGET_ARCH_x86)
+	asm volatile("" : : : "memory");
+	mapring__store(word, value);
+#elif defined(__BPF_FEATURE_LOAD_ACQ_STORE_REL)
+	__atomic_store_n(word, value, __ATOMIC_RELEASE);
+#else
+	mapring__xchg(word, value);
+#endif
+}
+
+/* The element `index` of a map, as words; NULL beyond its end. */
+static __always_inline __u64 *mapring__word(void *map, __u32 index)
+{
+	return bpf_map_lookup_elem(map, &index);
+}
+
+/* Counts a write that found no place at all: a CPU beyond the last shard, an index beyond the end. */
+static __always_inline void mapring__astray(void *map, __u32 element_size)
+{
+	__u64 *words = mapring__word(map, MAPRING__DROPPED * 8 / element_size);
+
+	if (words)
+		mapring__count(words + MAPRING__DROPPED * 8 % element_size / 8, 1);
+}
+
+#endif

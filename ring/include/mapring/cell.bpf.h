@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * Cells: the latest value of something, each guarded by a sequence (a seqlock whose writers
+ * never wait). One cell, or a table of them; all CPUs share each cell.
+ *
+ *	struct load { __u64 ns, tasks; };
+ *	MAPRING_CELLS(loads, struct load, 128);			// a table of 128
+ *
+ *	struct load *l = mapring_cell_begin(&loads, cpu);	// NULL: counted as dropped
+ *	if (l) {
+ *		l->tasks++;					// holds the latest value: update it
+ *		mapring_cell_end(l);
+ *	}
+ *	mapring_cell_set(&loads, cpu, &value);			// all of it at once; 0 or -1
+ *
+ * A writer that finds another one in the cell drops its own update, and counts it: two locked
+ * instructions at most, never a wait. Every begin must be followed by end: a cell that is never
+ * ended can't be written again, and its readers get `Busy`.
+ */
+#ifndef MAPRING_CELL_BPF_H
+#define MAPRING_CELL_BPF_H
+
+#include <mapring/atomic.bpf.h>
+
+#define MAPRING_CELL(name, value_type) MAPRING_CELLS(name, value_type, 1)
+
+#define MAPRING_CELLS(name, value_type, count)                                                     \
+	struct mapring_cell__##name {                                                              \
+		__u64 seq;                                                                         \
+		value_type record;                                                                 \
+		MAPRING__TAG(count);                                                               \
+	};                                                                                         \
+	_Static_assert((count) > 0, "mapring: a table needs a cell");                              \
+	_Static_assert(_Alignof(value_type) <= 8, "mapring: values are aligned to 8 at most");     \
+	MAPRING__MAP(cell, name, MAPRING__FIRST(sizeof(struct mapring_cell__##name)) + (count));   \
+                                                                                                   \
+	MAPRING__FN value_type *mapring_cell_begin(struct mapring_map__##name *map, __u32 index)   \
+	{                                                                                          \
+		return mapring__cell_begin(map, sizeof(struct mapring_cell__##name), index);       \
+	}                                                                                          \
+	MAPRING__FN long mapring_cell_set(struct mapring_map__##name *map, __u32 index,            \
+					  const value_type *value)                                 \
+	{                                                                                          \
+		value_type *record = mapring_cell_begin(map, index);                               \
+                                                                                                   \
+		if (!record)                                                                       \
+			return -1;                                                                 \
+		__builtin_memcpy(record, value, sizeof(*record));                                  \
+		mapring_cell_end(record);                                                          \
+		return 0;                                                                          \
+	}
+
+/* `seq` is odd while the value is being written, and one higher than before when it is there. */
+static __always_inline void *mapring__cell_begin(void *map, __u32 size, __u32 index)
+{
+	__u32 first = MAPRING__FIRST((unsigned long)size);
+	/* An index so high that the sum wraps must not end up in the preamble. */
+	__u64 *seq = index + first < first ? 0 : mapring__word(map, first + index);
+
+	if (seq) {
+		__u64 seen = mapring__load(seq);
+
+		if (!(seen & 1) && mapring__cmpxchg(seq, seen, seen + 1) == seen)
+			return seq + 1;
+	}
+	mapring__astray(map, size);
+	return 0;
+}
+
+/* Publishes the value: from here on readers see it, whole. */
+static __always_inline void mapring_cell_end(void *record)
+{
+	__u64 *seq = (__u64 *)record - 1;
+
+	mapring__publish(seq, mapring__load(seq) + 1);
+}
+
+#endif

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * Counters: a bank of __u64 for each CPU, on cache lines of its own.
+ *
+ *	MAPRING_COUNTERS(calls, 512);			// counters a CPU
+ *
+ *	mapring_add(&calls, index, bytes);
+ *	mapring_inc(&calls, index);
+ *
+ * One locked addition, relaxed: it loses nothing to programs that interrupt or preempt this one
+ * on the same CPU, and orders nothing. What has no counter is counted in the preamble.
+ */
+#ifndef MAPRING_COUNTERS_BPF_H
+#define MAPRING_COUNTERS_BPF_H
+
+#include <mapring/atomic.bpf.h>
+
+#define MAPRING_COUNTERS(name, count)                                                              \
+	struct mapring_counters__##name {                                                          \
+		__u64 words[MAPRING__ROUND_UP((count) * 8UL, MAPRING__LINE) / 8];                  \
+		MAPRING__TAG(count);                                                               \
+	};                                                                                         \
+	_Static_assert((count) > 0, "mapring: a bank needs a counter");                            \
+	MAPRING__MAP(counters, name, MAPRING__FIRST(sizeof(struct mapring_counters__##name)) + 1); \
+                                                                                                   \
+	MAPRING__FN void mapring_add(struct mapring_map__##name *map, __u32 index, __u64 by)       \
+	{                                                                                          \
+		mapring__add(map, sizeof(struct mapring_counters__##name), count, index, by);      \
+	}                                                                                          \
+	MAPRING__FN void mapring_inc(struct mapring_map__##name *map, __u32 index)                 \
+	{                                                                                          \
+		mapring_add(map, index, 1);                                                        \
+	}
+
+static __always_inline void mapring__add(void *map, __u32 size, __u32 count, __u64 index, __u64 by)
+{
+	__u64 *words = 0;
+
+	/* One register for the check and the use, or the verifier loses sight of the bound. */
+	asm volatile("" : "+r"(index));
+	if (index < count)
+		words = mapring__word(map, MAPRING__FIRST((unsigned long)size) + bpf_get_smp_processor_id());
+	if (words)
+		mapring__count(words + index, by);
+	else
+		mapring__astray(map, size);
+}
+
+#endif

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * A ring of records that overwrites the oldest, one shard a CPU, for any number of readers.
+ *
+ *	struct event { __u64 ns; __u32 pid; __u32 pad; };
+ *	MAPRING_RING(events, struct event, 4096);		// slots a CPU: a power of two
+ *
+ *	struct event *e = mapring_reserve(&events);		// NULL: counted as dropped
+ *	if (e) {
+ *		e->ns = bpf_ktime_get_ns();
+ *		mapring_commit(e);				// or mapring_discard(e)
+ *	}
+ *	mapring_output(&events, &ready);			// a copy of a ready record; 0 or -1
+ *
+ * Guarantees: never waits; at most about MAPRING__TRIES + log2(slots) looks; correct when programs
+ * on the same CPU interrupt or preempt each other between any two instructions, NMI included.
+ * Every reserve must be followed by commit or discard: the verifier does not check it, and a
+ * record that is never ended costs its slot for good (readers and writers step over it).
+ * A reserved record holds what its slot held before: fill all of it.
+ *
+ * The protocol, and why it is right: docs/guarantees.md; the same in Rust: ring/src/protocol/ring/.
+ */
+#ifndef MAPRING_RING_BPF_H
+#define MAPRING_RING_BPF_H
+
+#include <mapring/atomic.bpf.h>
+
+/* Set in `seq` beside the published state: the ticket ended without a record. */
+#define MAPRING__DISCARDED (1ULL << 63)
+/* How many slots a claim tries before it gives up and counts the record as dropped. */
+#define MAPRING__TRIES 8
+/* How many of them one by one, before it looks for the end of the ring by bisection. */
+#define MAPRING__WALK 3
+
+/* With n = 2^k slots, ticket t lives in slot t mod n, in lap L = t >> k: free for t while
+ * seq <= 2L and even, 2L+1 while t is written, 2L+2 when it is published. */
+#define MAPRING__LOG2(n) ((__u32)(63 - __builtin_clzll(n)))
+#define MAPRING__LAP(t, slots) (((t) >> MAPRING__LOG2(slots)) * 2)
+
+#define MAPRING_RING(name, record_type, slots)                                                     \
+	struct mapring_ring__##name {                                                              \
+		__u64 seq;                                                                         \
+		record_type record;                                                                \
+		MAPRING__TAG(slots);                                                               \
+	};                                                                                         \
+	_Static_assert((slots) > 0 && ((slots) & ((slots) - 1)) == 0,                              \
+		       "mapring: the slots of ring " #name " must be a power of two");             \
+	_Static_assert(_Alignof(record_type) <= 8, "mapring: records are aligned to 8 at most");   \
+	MAPRING__MAP(ring, name,                                                                   \
+		     MAPRING__FIRST(sizeof(struct mapring_ring__##name)) +                         \
+			     MAPRING__SHARD(sizeof(struct mapring_ring__##name), slots));          \
+	MAPRING__RING_CLAIM(name, slots)                                                           \
+	MAPRING__RING_API(name, record_type, slots)
+
+/* The element of this CPU's shard that holds its header, and the one that holds ticket t. */
+#define MAPRING__RING_BASE(name, slots)                                                            \
+	(MAPRING__FIRST(sizeof(struct mapring_ring__##name)) +                                     \
+	 bpf_get_smp_processor_id() * MAPRING__SHARD(sizeof(struct mapring_ring__##name), slots))
+#define MAPRING__RING_SLOT(name, slots, base, t)                                                   \
+	((base) + (__u32)MAPRING__HEADER(sizeof(struct mapring_ring__##name)) +                    \
+	 ((__u32)(t) & ((slots) - 1)))
+
+/*
+ * The slow path, a function of its own so that it is verified once and the fast one stays short:
+ * `head` was not the next free ticket. Returns the ticket that it claimed, or -1, counted.
+ */
+#define MAPRING__RING_CLAIM(name, slots)                                                           \
+	__attribute__((noinline)) __s64 mapring__claim__##name(__u32 base)                         \
+	{                                                                                          \
+		__u64 *head = mapring__word(&name, base), *seq;                                    \
+		__u64 t, seen, state, lap;                                                         \
+		__u32 try;                                                                         \
+                                                                                                   \
+		if (!head) { /* a CPU beyond the last shard */                                     \
+			mapring__astray(&name, sizeof(struct mapring_ring__##name));               \
+			return -1;                                                                 \
+		}                                                                                  \
+		t = mapring__load(head);                                                           \
+		for (try = 0; try < MAPRING__TRIES; try++) {                                       \
+			seq = mapring__word(&name, MAPRING__RING_SLOT(name, slots, base, t));      \
+			if (!seq)                                                                  \
+				break;                                                             \
+			lap = MAPRING__LAP(t, slots);                                              \
+			seen = mapring__load(seq);                                                 \
+			state = seen & ~MAPRING__DISCARDED;                                        \
+			if (state <= lap && !(state & 1)) {                                        \
+				if (mapring__cmpxchg(seq, seen, lap + 1) == seen) {                \
+					mapring__store(head, t + 1);                               \
+					return (__s64)t;                                           \
+				}                                                                  \
+			} else if (state > lap && (try >= MAPRING__WALK || state > lap + 2)) {     \
+				/* Far behind. This slot's ticket is taken, and so are all up to   \
+				 * the end, which lies less than a lap on: bisect. */              \
+				t = ((state - 1) >> 1 << MAPRING__LOG2(slots)) | (t & ((slots) - 1)); \
+				for (__u32 bit = (slots) >> 1; bit; bit >>= 1) {                   \
+					__u64 mid = t + bit;                                       \
+					seq = mapring__word(                                       \
+						&name, MAPRING__RING_SLOT(name, slots, base, mid)); \
+					if (seq && (mapring__load(seq) & ~MAPRING__DISCARDED) >    \
+							   MAPRING__LAP(mid, slots))               \
+						t = mid;                                           \
+				}                                                                  \
+			}                                                                          \
+			t++; /* taken, or still being written one lap behind */                    \
+		}                                                                                  \
+		mapring__count(head + 1, 1);                                                       \
+		return -1;                                                                         \
+	}
+
+#define MAPRING__RING_API(name, record_type, slots)                                                \
+	MAPRING__FN record_type *mapring_reserve(struct mapring_map__##name *map)                  \
+	{                                                                                          \
+		__u32 base = MAPRING__RING_BASE(name, slots);                                      \
+		__u64 *head = mapring__word(map, base), *seq, t, lap;                              \
+                                                                                                   \
+		if (head) {                                                                        \
+			t = mapring__load(head);                                                   \
+			lap = MAPRING__LAP(t, slots);                                              \
+			seq = mapring__word(map, MAPRING__RING_SLOT(name, slots, base, t));        \
+			if (seq && mapring__cmpxchg(seq, lap, lap + 1) == lap) {                   \
+				mapring__store(head, t + 1);                                       \
+				return (record_type *)(seq + 1);                                   \
+			}                                                                          \
+		}                                                                                  \
+		__s64 claimed = mapring__claim__##name(base);                                      \
+		if (claimed < 0)                                                                   \
+			return 0;                                                                  \
+		seq = mapring__word(map, MAPRING__RING_SLOT(name, slots, base, claimed));          \
+		return seq ? (record_type *)(seq + 1) : 0;                                         \
+	}                                                                                          \
+	MAPRING__FN long mapring_output(struct mapring_map__##name *map, const record_type *ready) \
+	{                                                                                          \
+		record_type *record = mapring_reserve(map);                                        \
+                                                                                                   \
+		if (!record)                                                                       \
+			return -1;                                                                 \
+		__builtin_memcpy(record, ready, sizeof(*record));                                  \
+		mapring_commit(record);                                                            \
+		return 0;                                                                          \
+	}
+
+/* Publishes a reserved record: from here on readers see it, whole. */
+static __always_inline void mapring_commit(void *record)
+{
+	__u64 *seq = (__u64 *)record - 1;
+
+	mapring__publish(seq, mapring__load(seq) + 1);
+}
+
+/* Ends a reserved record without publishing it: readers pass over it and count nothing lost. */
+static __always_inline void mapring_discard(void *record)
+{
+	__u64 *seq = (__u64 *)record - 1;
+
+	mapring__publish(seq, (mapring__load(seq) + 1) | MAPRING__DISCARDED);
+}
+
+#endif
