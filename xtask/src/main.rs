@@ -1,2 +1,64 @@
-//! xtask
-fn main() {}
+//! `cargo xtask …`: what one does with this repository, one command each, from a machine with only git, gcc and cargo.
+
+mod cmd;
+mod demo;
+mod headers;
+mod loom;
+mod mutants;
+mod packages;
+mod privilege;
+mod setup;
+mod steps;
+mod test;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Builds, shows, tests and measures mapring.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Find the tools that BPF builds need (clang, libelf, zlib, …), install what is missing, mount bpffs
+    Setup,
+    /// See it work: a BPF program and a reader, or two processes and a memfd where BPF can't be had
+    Demo(demo::Args),
+    /// Run every check, or the steps named
+    Test(test::Args),
+    /// Run the loom models, or prove that they notice a weakened algorithm
+    Loom(loom::Args),
+    /// Run the benchmarks
+    Bench {
+        /// Arguments for the benchmarks, after `--`
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    run(Cli::parse().command).unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Setup => setup::report()?,
+        Command::Demo(args) => return demo::run(&args),
+        Command::Test(args) => return test::run(&args),
+        Command::Loom(args) => loom::run(&args)?,
+        Command::Bench { args } => {
+            let tools = setup::ensure()?;
+            cmd::run(tools.export(cmd::line("cargo bench -p mapring-benches --").args(args)))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

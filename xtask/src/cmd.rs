@@ -1,0 +1,143 @@
+//! Child processes: written as one line, shown before they run, always started at the repository's root.
+
+use std::ffi::OsStr;
+use std::io::{self, IsTerminal};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::{env, fs, thread};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+/// The repository's root.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the repository")
+}
+
+/// Where cargo builds.
+pub(crate) fn target_dir() -> PathBuf {
+    root().join(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
+}
+
+/// A command from one line: `VAR=value program arg arg`, split at blanks.
+pub(crate) fn line(line: &str) -> Command {
+    let mut words = line.split_whitespace().peekable();
+    let mut vars = Vec::new();
+    while let Some((name, value)) = words.peek().and_then(|word| word.split_once('=')) {
+        vars.push((name, value));
+        words.next();
+    }
+    let mut command = Command::new(words.next().expect("a command line names a program"));
+    command.args(words).envs(vars).current_dir(root());
+    command
+}
+
+/// How one would type it. Variables set for the child come first.
+pub(crate) fn shown(command: &Command) -> String {
+    let quoted = |text: &OsStr| {
+        let text = text.to_string_lossy();
+        let plain = |c: char| c.is_alphanumeric() || "-_./=+:,@%^".contains(c);
+        if !text.is_empty() && text.chars().all(plain) { text.into_owned() } else { format!("'{text}'") }
+    };
+    let vars = command
+        .get_envs()
+        .filter_map(|(name, value)| Some(format!("{}={}", name.to_string_lossy(), quoted(value?))));
+    let words = std::iter::once(command.get_program()).chain(command.get_args()).map(quoted);
+    vars.chain(words).collect::<Vec<_>>().join(" ")
+}
+
+/// Says on stderr what runs now.
+pub(crate) fn announce(command: &Command) {
+    eprintln!("$ {}", shown(command));
+}
+
+/// Shows and runs a command; anything but success is an error.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    announce(command);
+    let status = command.status().with_context(|| format!("cannot start {:?}", command.get_program()))?;
+    if !status.success() {
+        bail!("`{}` failed ({status})", shown(command));
+    }
+    Ok(())
+}
+
+/// Runs a command silently; its output and what it said when it failed.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let out = command.output().with_context(|| format!("cannot start {:?}", command.get_program()))?;
+    if !out.status.success() {
+        bail!("`{}` failed ({})\n{}", shown(command), out.status, String::from_utf8_lossy(&out.stderr));
+    }
+    Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+}
+
+/// Whether a command runs and succeeds, quietly, with `stdin` as its input.
+pub(crate) fn succeeds(command: &mut Command, stdin: &str) -> bool {
+    let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    child.is_ok_and(|mut child| {
+        let written = child.stdin.take().map(|mut pipe| io::Write::write_all(&mut pipe, stdin.as_bytes()));
+        written.is_some_and(|result| result.is_ok()) & child.wait().is_ok_and(|status| status.success())
+    })
+}
+
+/// Runs a command and hands it the signals that reach this process, so that it ends in its own way.
+pub(crate) fn run_with_signals(command: &mut Command) -> Result<ExitStatus> {
+    announce(command);
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    let mut child = command.spawn().with_context(|| format!("cannot start {:?}", command.get_program()))?;
+    let pid = Pid::from_child(&child);
+    thread::spawn(move || {
+        for signal in signals.forever() {
+            // A terminal has already sent Ctrl-C to the child as well.
+            if let Some(signal) = Signal::from_named_raw(signal)
+                && !(signal == Signal::INT && io::stdin().is_terminal())
+            {
+                let _ = kill_process(pid, signal);
+            }
+        }
+    });
+    Ok(child.wait()?)
+}
+
+/// The exit code that a shell would show.
+pub(crate) fn exit_code(status: ExitStatus) -> u8 {
+    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+    u8::try_from(code).unwrap_or(1)
+}
+
+/// Every program on `PATH` whose name `matches`, in `PATH` order.
+pub(crate) fn on_path(matches: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let entries = env::split_paths(&path).filter_map(|dir| fs::read_dir(dir).ok()).flatten().flatten();
+    entries
+        .filter(|entry| entry.file_name().to_str().is_some_and(&matches))
+        .map(|entry| entry.path())
+        .collect()
+}
+
+/// Whether a program of this name is on `PATH`.
+pub(crate) fn exists(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|dir| dir.join(program).is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_shown_as_it_was_written() {
+        let text = "RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps -p mapring";
+        assert_eq!(shown(&line(text)), text);
+        assert_eq!(shown(line("cargo test").arg("it works")), "cargo test 'it works'");
+        assert_eq!(shown(&line("cargo test --config a=b")), "cargo test --config a=b");
+    }
+
+    #[test]
+    fn exit_codes_are_a_shells() {
+        assert_eq!(exit_code(ExitStatus::from_raw(77 << 8)), 77);
+        assert_eq!(exit_code(ExitStatus::from_raw(2)), 130);
+    }
+}

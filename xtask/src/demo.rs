@@ -1,0 +1,75 @@
+//! `cargo xtask demo`: the newcomer's first minute. BPF where it can be had, a memfd where it can't, and why.
+
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+
+use anyhow::Result;
+
+use crate::{cmd, privilege, setup};
+
+/// What the demo exits with when the kernel refuses its BPF program; it has said why on stderr.
+const REFUSED: u8 = 77;
+
+/// Options of the demo, handed on as they are.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// How long to run
+    #[arg(long, value_name = "N")]
+    seconds: Option<String>,
+    /// Print one JSON object on stdout, and nothing else there
+    #[arg(long)]
+    json: bool,
+    /// Share a memfd between processes, even where BPF could be had
+    #[arg(long)]
+    memfd: bool,
+}
+
+/// Runs the demo on the best ground that this machine offers.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    if !args.memfd {
+        match try_bpf(args)? {
+            Ok(code) => return Ok(code),
+            Err(reasons) => {
+                eprintln!("BPF can't be used here:");
+                for reason in reasons {
+                    eprintln!("  - {}", reason.replace('\n', "\n    "));
+                }
+                eprintln!("So this shows the same ring in memory shared by ordinary processes (a memfd).\n");
+            }
+        }
+    }
+    let mut demo = cmd::line("cargo run --release -p mapring-demo --no-default-features -- --memfd");
+    hand_on(args, &mut demo);
+    cmd::announce(&demo);
+    // Takes the place of this process: signals and the exit code are the demo's own.
+    Err(demo.exec().into())
+}
+
+/// Runs the BPF demo: its exit code, or why there was none.
+fn try_bpf(args: &Args) -> Result<Result<ExitCode, Vec<String>>> {
+    let obstacles = privilege::obstacles();
+    if !obstacles.is_empty() {
+        return Ok(Err(obstacles));
+    }
+    let tools = match setup::ensure() {
+        Ok(tools) => tools,
+        Err(cannot) => return Ok(Err(vec![cannot.to_string()])),
+    };
+    let mut demo = cmd::line("cargo run --release -p mapring-demo --features bpf --");
+    hand_on(args, tools.export(&mut demo));
+    let code = cmd::exit_code(cmd::run_with_signals(&mut demo)?);
+    Ok(if code == REFUSED {
+        Err(vec!["the kernel refused the program, as the demo says above".into()])
+    } else {
+        Ok(ExitCode::from(code))
+    })
+}
+
+fn hand_on(args: &Args, demo: &mut Command) {
+    if let Some(seconds) = &args.seconds {
+        demo.args(["--seconds", seconds]);
+    }
+    if args.json {
+        demo.arg("--json");
+    }
+}

@@ -1,0 +1,129 @@
+//! Compiles every BPF program of the repository with every clang of this machine, warnings being errors.
+
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{fs, io};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::cmd;
+use crate::setup::Tools;
+
+/// Where programs live.
+const FOLDERS: [&str; 3] = ["demo", "examples", "kernel-tests"];
+
+/// With the architecture defined, for `bpf_tracing.h`, and as a program that never asks for it.
+const ARCHITECTURES: [Option<&str>; 2] = [Some("-D__TARGET_ARCH_x86"), None];
+
+/// Compiles all programs in all ways; the failures, if any, are listed together.
+pub(crate) fn run(tools: &Tools) -> Result<()> {
+    let libbpf = libbpf_include()?;
+    let mut programs = Vec::new();
+    for folder in FOLDERS {
+        find_programs(&cmd::root().join(folder), &mut programs)?;
+    }
+    programs.sort();
+    ensure!(!programs.is_empty(), "no *.bpf.c under {FOLDERS:?}");
+
+    let mut failed = Vec::new();
+    for clang in &tools.clangs {
+        let host = host_includes(&clang.path)?;
+        for program in &programs {
+            for arch in ARCHITECTURES {
+                let mut compile = compile(&clang.path, program, &libbpf, &host, arch);
+                if let Err(error) = cmd::output(&mut compile) {
+                    eprintln!("{error:#}");
+                    failed.push(format!("{} with clang {}", relative(program).display(), clang.version));
+                }
+            }
+        }
+        let done = programs.len() * ARCHITECTURES.len();
+        eprintln!("clang {}: {done} compilations of {} programs", clang.version, programs.len());
+    }
+    ensure!(failed.is_empty(), "does not compile: {}", failed.join("; "));
+    Ok(())
+}
+
+fn compile(clang: &Path, program: &Path, libbpf: &[PathBuf], host: &[String], arch: Option<&str>) -> Command {
+    let mut command = Command::new(clang);
+    command.current_dir(cmd::root()).args(["-target", "bpf", "-mcpu=v3", "-O2", "-g"]);
+    command.args(["-Wall", "-Wextra", "-Werror", "-Iring/include"]).args(arch);
+    for dir in libbpf {
+        command.arg("-isystem").arg(dir);
+    }
+    // Debian keeps asm/types.h in a folder that clang does not search for `-target bpf`.
+    for dir in host {
+        command.arg("-idirafter").arg(dir);
+    }
+    command.arg("-c").arg(relative(program)).args(["-o", "/dev/null"]);
+    command
+}
+
+fn relative(path: &Path) -> &Path {
+    path.strip_prefix(cmd::root()).unwrap_or(path)
+}
+
+/// The folders that give `<bpf/bpf_helpers.h>` and `<linux/bpf.h>`: libbpf as libbpf-sys carries it.
+fn libbpf_include() -> Result<[PathBuf; 2]> {
+    let metadata = cmd::output(&mut cmd::line("cargo metadata --format-version 1"))?;
+    let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
+    let packages = metadata["packages"].as_array().context("cargo metadata lists no packages")?;
+    let Some(manifest) = packages
+        .iter()
+        .find(|package| package["name"] == "libbpf-sys")
+        .and_then(|package| package["manifest_path"].as_str())
+    else {
+        bail!("no package of the workspace depends on libbpf-sys, which carries <bpf/bpf_helpers.h>");
+    };
+    let libbpf = Path::new(manifest).with_file_name("libbpf");
+    let include = cmd::target_dir().join("bpf-include");
+    fs::create_dir_all(&include)?;
+    let link = include.join("bpf");
+    if let Err(error) = fs::remove_file(&link)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error).context(format!("{}", link.display()));
+    }
+    symlink(libbpf.join("src"), &link)?;
+    Ok([include, libbpf.join("include/uapi")])
+}
+
+/// The folders that this clang searches when it compiles for the host.
+fn host_includes(clang: &Path) -> Result<Vec<String>> {
+    let said = Command::new(clang).args(["-v", "-E", "-x", "c", "/dev/null", "-o", "/dev/null"]).output()?;
+    Ok(search_list(&String::from_utf8_lossy(&said.stderr)))
+}
+
+fn search_list(said: &str) -> Vec<String> {
+    let list = said.lines().skip_while(|line| !line.starts_with("#include <...>")).skip(1);
+    list.take_while(|line| line.starts_with(' ')).map(|line| line.trim().to_owned()).collect()
+}
+
+fn find_programs(dir: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(dir).with_context(|| format!("{}", dir.display()))? {
+        let path = entry?.path();
+        if path.is_dir() {
+            find_programs(&path, found)?;
+        } else if path.to_string_lossy().ends_with(".bpf.c") {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_search_list_is_cut_out() {
+        let said = "clang version 14\n#include \"...\" search starts here:\n#include <...> search starts here:\n \
+                    /usr/lib/llvm-14/lib/clang/14.0.6/include\n /usr/include/x86_64-linux-gnu\n /usr/include\nEnd of \
+                    search list.\n";
+        assert_eq!(
+            search_list(said),
+            ["/usr/lib/llvm-14/lib/clang/14.0.6/include", "/usr/include/x86_64-linux-gnu", "/usr/include"]
+        );
+    }
+}

@@ -1,0 +1,323 @@
+//! Mutants: small changes that each weaken the algorithm, and the model that must fail because of it.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fs::{self, File};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+use std::{fmt, thread};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+
+use crate::{cmd, loom};
+
+const LIST: &str = "loom-tests/mutants.toml";
+
+/// A model that has found nothing by then is too large for its mutant.
+const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// `[[mutant]]` of the list.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Mutant {
+    name: String,
+    /// A production source file.
+    file: String,
+    /// Occurs exactly once in it.
+    find: String,
+    #[serde(default)]
+    replace: String,
+    /// The test target of `loom-tests` that must fail.
+    model: String,
+    /// Its one test to run; all, without.
+    test: Option<String>,
+    /// What goes wrong with this change.
+    why: String,
+    /// Why this change is harmless after all: the model must pass.
+    equivalent: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct List {
+    mutant: Vec<Mutant>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    /// The model failed, and how.
+    Killed(String),
+    Survived,
+    Timeout,
+    /// It did not compile or did not run: says nothing about the model.
+    Error(String),
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Killed(_) => "killed",
+            Self::Survived => "SURVIVED",
+            Self::Timeout => "TIMEOUT",
+            Self::Error(_) => "ERROR",
+        })
+    }
+}
+
+impl Mutant {
+    /// The file with the change in it.
+    fn apply(&self, source: &str) -> Result<String> {
+        let found = source.matches(&self.find).count();
+        ensure!(found == 1, "mutant {}: `find` occurs {found} times in {}, not once", self.name, self.file);
+        ensure!(self.find != self.replace, "mutant {}: changes nothing", self.name);
+        Ok(source.replacen(&self.find, &self.replace, 1))
+    }
+
+    fn as_it_should(&self, outcome: &Outcome) -> bool {
+        match outcome {
+            Outcome::Killed(_) => self.equivalent.is_none(),
+            Outcome::Survived => self.equivalent.is_some(),
+            Outcome::Timeout | Outcome::Error(_) => false,
+        }
+    }
+}
+
+/// The mutants of the list whose name contains `filter`, each known to apply.
+pub(crate) fn selected(filter: &str) -> Result<Vec<Mutant>> {
+    let text = fs::read_to_string(cmd::root().join(LIST)).context(LIST)?;
+    let mut mutants = parse(&text).context(LIST)?;
+    mutants.retain(|mutant| mutant.name.contains(filter));
+    ensure!(!mutants.is_empty(), "no mutant named {filter:?} in {LIST}");
+    for mutant in &mutants {
+        mutant.apply(&fs::read_to_string(cmd::root().join(&mutant.file)).context(mutant.file.clone())?)?;
+    }
+    Ok(mutants)
+}
+
+fn parse(text: &str) -> Result<Vec<Mutant>> {
+    let mutants = toml::from_str::<List>(text)?.mutant;
+    let mut names = HashSet::new();
+    for mutant in &mutants {
+        ensure!(names.insert(&mutant.name), "two mutants are named {}", mutant.name);
+        ensure!(mutant.file.starts_with("ring/src/"), "mutant {}: not a production source", mutant.name);
+    }
+    Ok(mutants)
+}
+
+/// The models that these mutants must break.
+pub(crate) fn models(mutants: &[Mutant]) -> BTreeSet<&str> {
+    mutants.iter().map(|mutant| mutant.model.as_str()).collect()
+}
+
+/// Runs each mutant in a copy of the sources, and fails if a model did not notice one.
+pub(crate) fn run(mutants: &[Mutant]) -> Result<()> {
+    let work = cmd::target_dir().join("mutants");
+    let copy = work.join("work");
+    copy_sources(&copy)?;
+    let width =
+        |of: fn(&Mutant) -> &str| mutants.iter().map(|mutant| of(mutant).len()).max().unwrap_or(0).max(6);
+    let (name, model) = (width(|mutant| &mutant.name), width(|mutant| &mutant.model));
+    println!("\n{:name$}  {:model$}  {:8}  {:>6}", "mutant", "model", "result", "s");
+
+    let mut wrong = Vec::new();
+    for mutant in mutants {
+        let start = Instant::now();
+        let outcome = run_one(mutant, &copy, &work.join(format!("{}.log", mutant.name)))?;
+        let seconds = start.elapsed().as_secs_f32();
+        let note = match &outcome {
+            Outcome::Killed(how) => how.lines().next().unwrap_or_default().chars().take(80).collect(),
+            Outcome::Survived => {
+                mutant.equivalent.as_deref().map_or(String::new(), |why| format!("equivalent: {why}"))
+            }
+            Outcome::Timeout => format!("no failure within {} s", TIMEOUT.as_secs()),
+            Outcome::Error(said) => said.clone(),
+        };
+        println!(
+            "{:name$}  {:model$}  {:8}  {seconds:6.1}  {note}",
+            mutant.name,
+            mutant.model,
+            outcome.to_string()
+        );
+        if !mutant.as_it_should(&outcome) {
+            println!(
+                "  {}: {}",
+                if mutant.equivalent.is_some() { "yet" } else { "although" },
+                mutant.why.trim()
+            );
+            wrong.push(mutant.name.as_str());
+        }
+    }
+    ensure!(wrong.is_empty(), "not killed as they should be: {}", wrong.join(", "));
+    println!("{} mutants: all as they should be", mutants.len());
+    Ok(())
+}
+
+fn run_one(mutant: &Mutant, copy: &Path, log: &Path) -> Result<Outcome> {
+    let file = copy.join(&mutant.file);
+    let original = fs::read_to_string(&file)?;
+    fs::write(&file, mutant.apply(&original)?)?;
+    let built = build(&mutant.model, copy);
+    fs::write(&file, original)?;
+    let executable = match built {
+        Ok(executable) => executable,
+        Err(error) => return Ok(Outcome::Error(format!("does not compile: {error:#}"))),
+    };
+    let mut test = Command::new(executable);
+    if let Some(name) = &mutant.test {
+        test.args(["--exact", name]);
+    }
+    let out = File::create(log)?;
+    test.current_dir(copy.join("loom-tests")).stdin(Stdio::null()).stderr(out.try_clone()?).stdout(out);
+    let Some(status) = wait(&mut test, TIMEOUT)? else {
+        return Ok(Outcome::Timeout);
+    };
+    Ok(judge(status, &String::from_utf8_lossy(&fs::read(log)?)))
+}
+
+/// A test fails by a panic (101) or by a panic during a panic (SIGABRT); anything else is no verdict.
+fn judge(status: ExitStatus, said: &str) -> Outcome {
+    const SIGABRT: i32 = 6;
+    if said.contains("running 0 tests") {
+        Outcome::Error("no such test in the model".into())
+    } else if status.success() {
+        Outcome::Survived
+    } else if status.code() == Some(101) || status.signal() == Some(SIGABRT) {
+        let panic = said.lines().skip_while(|line| !line.contains("panicked at")).nth(1);
+        Outcome::Killed(panic.unwrap_or_default().to_owned())
+    } else {
+        Outcome::Error(status.to_string())
+    }
+}
+
+/// Builds one model of the copy: its test program.
+fn build(model: &str, copy: &Path) -> Result<PathBuf> {
+    let mut cargo = loom::cargo("test");
+    cargo.current_dir(copy);
+    cargo.args(["--no-run", "--message-format=json-render-diagnostics", "--test", model]);
+    let messages = cmd::output(&mut cargo)?;
+    let mut executables = messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|message| message["target"]["name"] == model)
+        .filter_map(|message| message["executable"].as_str().map(PathBuf::from));
+    executables.next_back().context("cargo built no test program")
+}
+
+fn wait(command: &mut Command, timeout: Duration) -> Result<Option<ExitStatus>> {
+    let mut child = command.spawn()?;
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if start.elapsed() > timeout {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The library and its models as a workspace of their own, so that nothing else is built or touched.
+fn copy_sources(copy: &Path) -> Result<()> {
+    if copy.exists() {
+        fs::remove_dir_all(copy)?;
+    }
+    fs::create_dir_all(copy)?;
+    let root = cmd::root();
+    for folder in ["ring", "loom-tests"] {
+        copy_folder(&root.join(folder), &copy.join(folder))?;
+    }
+    if root.join("Cargo.lock").exists() {
+        fs::copy(root.join("Cargo.lock"), copy.join("Cargo.lock"))?;
+    }
+    let manifest = fs::read_to_string(root.join("Cargo.toml"))?;
+    fs::write(copy.join("Cargo.toml"), reduced(&manifest)?)?;
+    Ok(())
+}
+
+fn reduced(manifest: &str) -> Result<String> {
+    let mut manifest: toml::Table = toml::from_str(manifest)?;
+    let Some(workspace) = manifest.get_mut("workspace").and_then(toml::Value::as_table_mut) else {
+        bail!("Cargo.toml has no [workspace]");
+    };
+    workspace.insert("members".into(), vec!["ring", "loom-tests"].into());
+    workspace.remove("default-members");
+    Ok(toml::to_string(&manifest)?)
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: &str = r#"
+        [[mutant]]
+        name = "no-fence"
+        file = "ring/src/read.rs"
+        find = "fence(Acquire);"
+        model = "ring"
+        why = "words may be read before seq"
+    "#;
+
+    #[test]
+    fn a_list_is_read_and_applied() {
+        let mutants = parse(ONE).unwrap();
+        assert_eq!(models(&mutants), BTreeSet::from(["ring"]));
+        assert_eq!(mutants[0].apply("a; fence(Acquire); b;").unwrap(), "a;  b;");
+    }
+
+    #[test]
+    fn a_change_must_have_exactly_one_place() {
+        let mutant = &parse(ONE).unwrap()[0];
+        assert!(mutant.apply("fence(Acquire); fence(Acquire);").unwrap_err().to_string().contains("2 times"));
+        assert!(mutant.apply("fence(Release);").unwrap_err().to_string().contains("0 times"));
+    }
+
+    #[test]
+    fn mistakes_in_the_list_are_errors() {
+        assert!(parse(&format!("{ONE}{ONE}")).unwrap_err().to_string().contains("two mutants"));
+        assert!(parse(&ONE.replace("why", "wyh")).is_err());
+        assert!(parse(&ONE.replace("ring/src", "loom-tests/src")).is_err());
+    }
+
+    #[test]
+    fn only_a_failed_test_kills() {
+        let failed = "running 1 test\nthread 'x' panicked at a.rs:1:2:\ntorn: 1 != 2\n";
+        assert_eq!(judge(ExitStatus::from_raw(101 << 8), failed), Outcome::Killed("torn: 1 != 2".into()));
+        assert_eq!(judge(ExitStatus::from_raw(0), "running 1 test\n"), Outcome::Survived);
+        assert!(matches!(judge(ExitStatus::from_raw(0), "running 0 tests\n"), Outcome::Error(_)));
+        assert!(matches!(judge(ExitStatus::from_raw(9), "running 1 test\n"), Outcome::Error(_)));
+    }
+
+    #[test]
+    fn an_equivalent_mutant_must_survive() {
+        let mutant = &parse(&format!("{ONE}\nequivalent = 'covered by the second fence'")).unwrap()[0];
+        assert!(mutant.as_it_should(&Outcome::Survived));
+        assert!(!mutant.as_it_should(&Outcome::Killed(String::new())));
+        assert!(!mutant.as_it_should(&Outcome::Timeout));
+    }
+
+    #[test]
+    fn the_copy_is_a_workspace_of_two() {
+        let reduced =
+            reduced("[workspace]\nmembers = ['ring', 'xtask']\ndefault-members = ['xtask']\n").unwrap();
+        assert_eq!(reduced.trim(), "[workspace]\nmembers = [\"ring\", \"loom-tests\"]");
+    }
+}

@@ -1,0 +1,138 @@
+//! Package managers: which package brings which tool, and the command that installs them. Pure, but for `here`.
+
+use std::fmt;
+
+use crate::cmd;
+
+/// Something that a BPF build needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tool {
+    Clang,
+    Libelf,
+    Zlib,
+    PkgConfig,
+    Make,
+    Cc,
+    KernelHeaders,
+}
+
+impl Tool {
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Clang, Self::Libelf, Self::Zlib, Self::PkgConfig, Self::Make, Self::Cc, Self::KernelHeaders];
+}
+
+impl fmt::Display for Tool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Clang => "clang 14 or later",
+            Self::Libelf => "libelf.h",
+            Self::Zlib => "zlib.h",
+            Self::PkgConfig => "pkg-config",
+            Self::Make => "make",
+            Self::Cc => "a C compiler (cc)",
+            Self::KernelHeaders => "linux/types.h",
+        })
+    }
+}
+
+/// A package manager: the program, how it installs, and its packages in the order of [`Tool::ALL`].
+#[derive(Debug)]
+pub(crate) struct Manager {
+    pub(crate) program: &'static str,
+    install: &'static str,
+    packages: [&'static str; 7],
+}
+
+/// In the order of preference, where a machine has several.
+const MANAGERS: [Manager; 5] = [
+    Manager {
+        program: "apt-get",
+        install: "apt-get install -y --no-install-recommends",
+        packages: [
+            "clang",
+            "libelf-dev",
+            "zlib1g-dev",
+            "pkg-config",
+            "make",
+            "gcc libc6-dev",
+            "linux-libc-dev",
+        ],
+    },
+    Manager {
+        program: "zypper",
+        install: "zypper --non-interactive install",
+        packages: ["clang", "libelf-devel", "zlib-devel", "pkg-config", "make", "gcc", "linux-glibc-devel"],
+    },
+    Manager {
+        program: "dnf",
+        install: "dnf install -y",
+        packages: [
+            "clang",
+            "elfutils-libelf-devel",
+            "zlib-devel",
+            "pkgconf-pkg-config",
+            "make",
+            "gcc",
+            "kernel-headers",
+        ],
+    },
+    Manager {
+        program: "pacman",
+        install: "pacman -S --needed --noconfirm",
+        packages: ["clang", "libelf", "zlib", "pkgconf", "make", "gcc", "linux-api-headers"],
+    },
+    Manager {
+        program: "apk",
+        install: "apk add",
+        packages: ["clang", "elfutils-dev", "zlib-dev", "pkgconf", "make", "gcc musl-dev", "linux-headers"],
+    },
+];
+
+impl Manager {
+    /// The manager of this machine.
+    pub(crate) fn here() -> Option<&'static Self> {
+        MANAGERS.iter().find(|manager| cmd::exists(manager.program))
+    }
+
+    /// The command that installs these tools, without `sudo`.
+    pub(crate) fn command(&self, tools: &[Tool]) -> String {
+        let packages = Tool::ALL.iter().zip(self.packages).filter(|(tool, _)| tools.contains(tool));
+        packages.fold(self.install.to_string(), |line, (_, package)| line + " " + package)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command(program: &str, tools: &[Tool]) -> String {
+        MANAGERS.iter().find(|manager| manager.program == program).unwrap().command(tools)
+    }
+
+    #[test]
+    fn only_what_is_missing_is_installed() {
+        assert_eq!(
+            command("apt-get", &[Tool::Zlib, Tool::Clang]),
+            "apt-get install -y --no-install-recommends clang zlib1g-dev"
+        );
+    }
+
+    #[test]
+    fn every_distribution_has_its_own_names() {
+        let usual = &Tool::ALL[..5];
+        assert_eq!(
+            command("apt-get", usual),
+            "apt-get install -y --no-install-recommends clang libelf-dev zlib1g-dev pkg-config make"
+        );
+        assert_eq!(
+            command("dnf", usual),
+            "dnf install -y clang elfutils-libelf-devel zlib-devel pkgconf-pkg-config make"
+        );
+        assert_eq!(command("pacman", usual), "pacman -S --needed --noconfirm clang libelf zlib pkgconf make");
+        assert_eq!(
+            command("zypper", usual),
+            "zypper --non-interactive install clang libelf-devel zlib-devel pkg-config make"
+        );
+        assert_eq!(command("apk", &Tool::ALL[5..]), "apk add gcc musl-dev linux-headers");
+    }
+}

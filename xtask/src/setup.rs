@@ -1,0 +1,257 @@
+//! `cargo xtask setup`: finds the tools of a BPF build, installs what is missing where it may, mounts bpffs.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::{env, fmt, fs};
+
+use anyhow::Result;
+use rustix::process::geteuid;
+
+use crate::cmd;
+use crate::packages::{Manager, Tool};
+
+/// The oldest clang whose BPF backend compiles the headers.
+const OLDEST_CLANG: u32 = 14;
+
+/// A clang that can compile for BPF.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Clang {
+    pub(crate) path: PathBuf,
+    pub(crate) version: String,
+    major: u32,
+}
+
+/// What a BPF build uses here: all of it was found.
+#[derive(Clone, Debug)]
+pub(crate) struct Tools {
+    /// Every usable clang, the newest first; never empty.
+    pub(crate) clangs: Vec<Clang>,
+}
+
+impl Tools {
+    /// The clang that sub-builds use.
+    pub(crate) fn clang(&self) -> &Clang {
+        &self.clangs[0]
+    }
+
+    /// Hands the choice of clang to a sub-build.
+    pub(crate) fn export<'c>(&self, command: &'c mut Command) -> &'c mut Command {
+        command.env("CLANG", &self.clang().path)
+    }
+}
+
+/// Why the tools can't be had, and the command that would bring them.
+#[derive(Clone, Debug)]
+pub(crate) enum Cannot {
+    /// Packages are missing, and this user may not (or this program does not) install them.
+    NotAllowed { missing: Vec<Tool>, command: String },
+    /// No package manager that this program knows.
+    NoPackageManager { missing: Vec<Tool> },
+    /// The package manager ran and the tools are still missing.
+    InstallFailed { missing: Vec<Tool>, command: String, said: String },
+}
+
+impl fmt::Display for Cannot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::NotAllowed { missing, .. }
+        | Self::NoPackageManager { missing }
+        | Self::InstallFailed { missing, .. }) = self;
+        write!(f, "BPF programs can't be built here: no {}", list(missing))?;
+        match self {
+            Self::NotAllowed { command, .. } => write!(f, ". To install: {command}"),
+            Self::NoPackageManager { .. } => {
+                write!(f, ", and none of apt-get, zypper, dnf, pacman, apk to install them with")
+            }
+            Self::InstallFailed { command, said, .. } => {
+                write!(f, ". `{command}` did not bring it:\n{said}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Cannot {}
+
+/// Finds the tools; installs what is missing where that is allowed; mounts bpffs where that is possible.
+pub(crate) fn ensure() -> Result<Tools, Cannot> {
+    let missing = match find() {
+        Ok(tools) => {
+            mount_bpffs();
+            return Ok(tools);
+        }
+        Err(missing) => missing,
+    };
+    install(&missing)?;
+    mount_bpffs();
+    find().map_err(|missing| Cannot::InstallFailed {
+        command: Manager::here().map_or_else(String::new, |manager| manager.command(&missing)),
+        said: "it reported success, yet the tools are not found (a clang older than 14?)".into(),
+        missing,
+    })
+}
+
+/// The command `setup`: `ensure`, with a report of what was found.
+pub(crate) fn report() -> Result<()> {
+    let tools = ensure()?;
+    println!("found: libelf, zlib, pkg-config, make, a C compiler, kernel headers");
+    for (clang, note) in tools.clangs.iter().zip(["  (used)"].into_iter().chain(std::iter::repeat(""))) {
+        println!("found: clang {} at {}{note}", clang.version, clang.path.display());
+    }
+    if bpffs_mounted() {
+        println!("found: the bpf file system at /sys/fs/bpf");
+    }
+    Ok(())
+}
+
+/// All tools, or the missing ones.
+pub(crate) fn find() -> Result<Tools, Vec<Tool>> {
+    let clangs = clangs();
+    let missing: Vec<_> = Tool::ALL
+        .into_iter()
+        .filter(|tool| match tool {
+            Tool::Clang => clangs.is_empty(),
+            Tool::Libelf => !compiles("#include <libelf.h>\n#include <gelf.h>\n"),
+            Tool::Zlib => !compiles("#include <zlib.h>\n"),
+            Tool::PkgConfig => !cmd::exists(&env::var("PKG_CONFIG").unwrap_or_else(|_| "pkg-config".into())),
+            Tool::Make => !cmd::exists("make"),
+            Tool::Cc => !compiles("#include <stdio.h>\n"),
+            Tool::KernelHeaders => !compiles("#include <linux/types.h>\n"),
+        })
+        .collect();
+    if missing.is_empty() { Ok(Tools { clangs }) } else { Err(missing) }
+}
+
+/// Whether the C compiler finds what this program includes.
+fn compiles(source: &str) -> bool {
+    let cc = env::var("CC").unwrap_or_else(|_| "cc".into());
+    cmd::succeeds(&mut cmd::line(&format!("{cc} -E -x c -")), source)
+}
+
+/// The clangs that can compile for BPF: the one in `CLANG` first, then the newest.
+fn clangs() -> Vec<Clang> {
+    let named = |name: &str| {
+        let rest = name.strip_prefix("clang");
+        rest.is_some_and(|rest| {
+            rest.is_empty() || rest.strip_prefix('-').is_some_and(|n| n.parse::<u32>().is_ok())
+        })
+    };
+    let on_path = cmd::on_path(named).into_iter().filter_map(|path| usable_clang(&path));
+    let mut found: Vec<Clang> = Vec::new();
+    for clang in on_path {
+        if !found.iter().any(|known| known.version == clang.version) {
+            found.push(clang);
+        }
+    }
+    found.sort_by_key(|clang| std::cmp::Reverse(clang.major));
+    let wanted = env::var_os("CLANG").and_then(|path| usable_clang(Path::new(&path)));
+    if let Some(wanted) = wanted {
+        found.retain(|clang| clang.version != wanted.version);
+        found.insert(0, wanted);
+    }
+    found
+}
+
+fn usable_clang(path: &Path) -> Option<Clang> {
+    let (version, major) = clang_version(&cmd::output(Command::new(path).arg("--version")).ok()?)?;
+    let mut compile = Command::new(path);
+    compile.args(["-target", "bpf", "-O2", "-c", "-x", "c", "-o", "/dev/null", "-"]);
+    (major >= OLDEST_CLANG && cmd::succeeds(&mut compile, "int x;")).then(|| Clang {
+        path: path.to_owned(),
+        version,
+        major,
+    })
+}
+
+/// The version in what `clang --version` says.
+fn clang_version(said: &str) -> Option<(String, u32)> {
+    let version = said.split_once("clang version ")?.1.split_whitespace().next()?;
+    let number = version.split(['-', '+', '~']).next()?;
+    Some((number.to_owned(), number.split('.').next()?.parse().ok()?))
+}
+
+/// Installs packages with apt, as root or by a `sudo` that asks nothing. Elsewhere: says what to type.
+fn install(missing: &[Tool]) -> Result<(), Cannot> {
+    let missing = missing.to_vec();
+    let Some(manager) = Manager::here() else {
+        return Err(Cannot::NoPackageManager { missing });
+    };
+    let command = manager.command(&missing);
+    let root = geteuid().is_root();
+    let by_sudo = !root && cmd::succeeds(&mut cmd::line("sudo -n true"), "");
+    if manager.program != "apt-get" || !(root || by_sudo) {
+        let command = if root { command } else { format!("sudo {command}") };
+        return Err(Cannot::NotAllowed { missing, command });
+    }
+    let prefix = if by_sudo { "sudo -n env " } else { "" }.to_owned() + "DEBIAN_FRONTEND=noninteractive ";
+    eprintln!("Missing: {}. Installing it with apt; this takes a minute or two.", list(&missing));
+    for line in ["apt-get update", &command] {
+        let mut apt = cmd::line(&format!("{prefix}{line}"));
+        cmd::announce(&apt);
+        cmd::output(apt.stdin(Stdio::null())).map_err(|error| Cannot::InstallFailed {
+            missing: missing.clone(),
+            command: line.to_owned(),
+            said: last_lines(&error.to_string(), 6),
+        })?;
+    }
+    Ok(())
+}
+
+/// Mounts the bpf file system, for who may; says how, to who may not.
+fn mount_bpffs() {
+    if bpffs_mounted() {
+        return;
+    }
+    const MOUNT: &str = "mount -t bpf bpf /sys/fs/bpf";
+    if !geteuid().is_root() {
+        eprintln!("note: no bpf file system at /sys/fs/bpf; pinning maps needs it: sudo {MOUNT}");
+    } else if let Err(error) = cmd::run(&mut cmd::line(MOUNT)) {
+        eprintln!("note: no bpf file system at /sys/fs/bpf, so maps can't be pinned: {error:#}");
+    }
+}
+
+fn bpffs_mounted() -> bool {
+    fs::read_to_string("/proc/self/mounts").is_ok_and(|mounts| has_bpffs(&mounts))
+}
+
+fn has_bpffs(mounts: &str) -> bool {
+    mounts.lines().any(|line| line.split(' ').skip(1).take(2).eq(["/sys/fs/bpf", "bpf"]))
+}
+
+fn list(tools: &[Tool]) -> String {
+    tools.iter().map(Tool::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn last_lines(text: &str, count: usize) -> String {
+    let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_distributions_are_read() {
+        let version = |said| clang_version(said).map(|(_, major)| major);
+        assert_eq!(version("Debian clang version 14.0.6\nTarget: x86_64-pc-linux-gnu"), Some(14));
+        assert_eq!(version("Ubuntu clang version 18.1.3 (1ubuntu1)\n"), Some(18));
+        assert_eq!(version("clang version 21.1.0-rc2 (https://github.com/llvm)\n"), Some(21));
+        assert_eq!(version("gcc (Debian 12.2.0-14) 12.2.0"), None);
+    }
+
+    #[test]
+    fn bpffs_is_told_from_the_empty_folder() {
+        assert!(has_bpffs("proc /proc proc rw 0 0\nbpf /sys/fs/bpf bpf rw,relatime 0 0\n"));
+        assert!(!has_bpffs("sysfs /sys sysfs rw 0 0\nbpf /run/bpf bpf rw 0 0\n"));
+    }
+
+    #[test]
+    fn a_refusal_names_what_is_missing_and_what_to_type() {
+        let missing = vec![Tool::Clang, Tool::Libelf];
+        let refusal = Cannot::NotAllowed { missing, command: "sudo dnf install -y clang".into() };
+        assert_eq!(
+            refusal.to_string(),
+            "BPF programs can't be built here: no clang 14 or later, libelf.h. \
+             To install: sudo dnf install -y clang"
+        );
+    }
+}

@@ -1,0 +1,164 @@
+//! The steps of `cargo xtask test`, in order: what each needs and the command that it is.
+
+use std::env;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::setup::Tools;
+use crate::{cmd, headers, loom, mutants};
+
+/// What a machine must have for a step; without it the step is skipped, loudly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// The tools of a BPF build.
+    Tools,
+    /// A kernel and the privilege to load programs.
+    Bpf,
+    /// The oldest Rust that is promised to work.
+    OldestRust,
+}
+
+/// How a step is done.
+pub(crate) enum Work {
+    /// Commands, one after the other.
+    Lines(&'static [&'static str]),
+    /// More than that; the tools are there if the step needs them.
+    Code { shown: &'static str, run: fn(Option<&Tools>) -> Result<()> },
+}
+
+/// One named part of the tests.
+pub(crate) struct Step {
+    pub(crate) name: &'static str,
+    pub(crate) needs: &'static [Need],
+    pub(crate) work: Work,
+}
+
+use Need::{Bpf, OldestRust};
+use Work::{Code, Lines};
+
+const fn step(name: &'static str, needs: &'static [Need], work: Work) -> Step {
+    Step { name, needs, work }
+}
+
+/// All steps. Cheap ones first; steps of one build profile next to each other.
+pub(crate) const STEPS: &[Step] = &[
+    step("setup", &[Need::Tools], Code { shown: "cargo xtask setup", run: |_| Ok(()) }),
+    step("fmt", &[], Lines(&["cargo fmt --all --check"])),
+    step(
+        "clippy",
+        &[Need::Tools],
+        Lines(&["cargo clippy --workspace --all-targets --all-features -- -D warnings"]),
+    ),
+    step(
+        "clippy-memfd",
+        &[],
+        Lines(&[
+            "cargo clippy -p mapring -p mapring-demo -p xtask --no-default-features --all-targets -- -D warnings",
+        ]),
+    ),
+    step("docs", &[Need::Tools], Lines(&["RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps -p mapring"])),
+    step("unit", &[Need::Tools], Lines(&["cargo test -p mapring --all-targets"])),
+    step("unit-memfd", &[], Lines(&["cargo test -p mapring -p xtask --no-default-features --all-targets"])),
+    step("doctest", &[Need::Tools], Lines(&["cargo test -p mapring --doc"])),
+    step("doctest-memfd", &[], Lines(&["cargo test -p mapring --doc --no-default-features"])),
+    step(
+        "headers",
+        &[Need::Tools],
+        Code {
+            shown: "clang -target bpf -Wall -Wextra -Werror … on every *.bpf.c, with every clang here",
+            run: |tools| headers::run(tools.context("no tools")?),
+        },
+    ),
+    step("examples", &[Need::Tools, Bpf], Lines(&["cargo test --release -p mapring-examples"])),
+    step("examples-memfd", &[], Lines(&["cargo test --release -p mapring-examples --no-default-features"])),
+    step(
+        "demo",
+        &[Need::Tools, Bpf],
+        Code { shown: "cargo xtask demo --json --seconds 1", run: |_| one_json_object(&[]) },
+    ),
+    step(
+        "demo-memfd",
+        &[],
+        Code { shown: "cargo xtask demo --json --seconds 1 --memfd", run: |_| one_json_object(&["--memfd"]) },
+    ),
+    step(
+        "kernel",
+        &[Need::Tools, Bpf],
+        Lines(&["cargo test --release -p mapring-kernel-tests -- --test-threads=1"]),
+    ),
+    step("benches", &[Need::Tools], Lines(&["cargo bench -p mapring-benches --no-run"])),
+    step(
+        "clippy-loom",
+        &[],
+        Code {
+            shown: "RUSTFLAGS='--cfg loom' cargo clippy --release -p mapring-loom-tests --target-dir target/loom …",
+            run: |_| loom::clippy(),
+        },
+    ),
+    step("loom", &[], Code { shown: "cargo xtask loom", run: |_| loom::models(|command| command) }),
+    step(
+        "mutants",
+        &[],
+        Code { shown: "cargo xtask loom --mutants", run: |_| mutants::run(&mutants::selected("")?) },
+    ),
+    step("msrv", &[Need::Tools, OldestRust], Lines(&["rustup run 1.88.0 cargo check -p mapring"])),
+    step(
+        "msrv-memfd",
+        &[OldestRust],
+        Lines(&["rustup run 1.88.0 cargo check -p mapring -p mapring-demo -p xtask --no-default-features"]),
+    ),
+];
+
+/// The version that the lines above name.
+const OLDEST_RUST: &str = "1.88.0";
+
+/// Makes sure of the oldest Rust; if it can't be had, why.
+pub(crate) fn oldest_rust() -> Result<()> {
+    let there = || cmd::succeeds(&mut cmd::line(&format!("rustup run {OLDEST_RUST} cargo --version")), "");
+    if there() {
+        return Ok(());
+    }
+    if !cmd::exists("rustup") {
+        bail!("no rustup to get Rust {OLDEST_RUST} with (https://rustup.rs)");
+    }
+    cmd::run(&mut cmd::line(&format!("rustup toolchain install {OLDEST_RUST} --profile minimal")))?;
+    ensure!(there(), "Rust {OLDEST_RUST} does not run");
+    Ok(())
+}
+
+/// The demo, started as a user would: stdout must hold one JSON object and nothing else.
+fn one_json_object(options: &[&str]) -> Result<()> {
+    let mut demo = Command::new(env::current_exe()?);
+    demo.args(["demo", "--json", "--seconds", "1"]).args(options).stderr(std::process::Stdio::inherit());
+    let said = cmd::output(&mut demo)?;
+    let object: serde_json::Value =
+        serde_json::from_str(&said).with_context(|| format!("not JSON: {said:?}"))?;
+    ensure!(object.is_object(), "not a JSON object: {said:?}");
+    println!("{}", said.trim_end());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_words_and_unique() {
+        let mut names: Vec<_> = STEPS.iter().map(|step| step.name).collect();
+        assert!(names.iter().all(|name| name.chars().all(|c| c.is_ascii_lowercase() || c == '-')));
+        names.sort_unstable();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn the_oldest_rust_is_the_one_promised() {
+        assert_eq!(OLDEST_RUST, format!("{}.0", env!("CARGO_PKG_RUST_VERSION")));
+        let lines = STEPS.iter().filter(|step| step.needs.contains(&OldestRust));
+        for step in lines {
+            assert!(matches!(step.work, Lines(lines) if lines.iter().all(|line| line.contains(OLDEST_RUST))));
+        }
+    }
+}
