@@ -3,7 +3,7 @@
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::{cmd, privilege, setup};
 
@@ -32,7 +32,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             Err(reasons) => {
                 eprintln!("BPF can't be used here:");
                 for reason in reasons {
-                    eprintln!("  - {}", reason.replace('\n', "\n    "));
+                    eprintln!("  - {}", reason.trim_end().replace('\n', "\n      "));
                 }
                 eprintln!("So this shows the same ring in memory shared by ordinary processes (a memfd).\n");
             }
@@ -42,13 +42,15 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     hand_on(args, &mut demo);
     cmd::announce(&demo);
     // Takes the place of this process: signals and the exit code are the demo's own.
-    Err(demo.exec().into())
+    Err(demo.exec()).context("cannot start cargo")
 }
 
 /// Runs the BPF demo: its exit code, or why there was none.
 fn try_bpf(args: &Args) -> Result<Result<ExitCode, Vec<String>>> {
-    let obstacles = privilege::obstacles();
+    let mut obstacles = privilege::obstacles();
     if !obstacles.is_empty() {
+        // Nothing is installed for a program that may not run; the whole way is shown all the same.
+        obstacles.extend(setup::find().err().map(|missing| setup::by_hand(missing).to_string()));
         return Ok(Err(obstacles));
     }
     let tools = match setup::ensure() {

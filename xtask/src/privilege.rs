@@ -19,7 +19,7 @@ struct Facts {
     btf: bool,
 }
 
-/// Everything that stands in the way of BPF here, each with its remedy. Empty: nothing does.
+/// Everything that stands in the way of BPF here: a line each, then lines with the remedy. Empty: nothing does.
 pub(crate) fn obstacles() -> Vec<String> {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let status = read("/proc/self/status");
@@ -34,32 +34,31 @@ pub(crate) fn obstacles() -> Vec<String> {
 
 fn explain(facts: &Facts) -> Vec<String> {
     let mut obstacles = Vec::new();
-    let missing = missing_capabilities(facts.effective);
-    if !missing.is_empty() {
-        let names = missing.join(" and ");
-        obstacles.push(if missing_capabilities(facts.bounding).is_empty() {
-            format!(
-                "missing {names}: run as root (sudo env \"PATH=$PATH\" cargo xtask …), or give the program \
-                 the capabilities: sudo setcap cap_bpf,cap_perfmon=ep target/release/mapring-demo \
-                 (kernel.unprivileged_bpf_disabled makes no difference: tracing programs always need them)"
-            )
-        } else {
-            format!(
-                "missing {names}, and nothing started from here can get it: this container was started without. \
-                 docker and podman: run --cap-add=BPF --cap-add=PERFMON --cap-add=SYS_ADMIN, or --privileged"
-            )
-        });
+    let missing = missing_capabilities(facts.effective).join(" and ");
+    if !missing.is_empty() && missing_capabilities(facts.bounding).is_empty() {
+        obstacles.push(format!(
+            "missing {missing}\n\
+             run as root:   sudo env \"PATH=$PATH\" cargo xtask demo\n\
+             or allow only the demo:   cargo build --release -p mapring-demo --features bpf && \
+             sudo setcap cap_bpf,cap_perfmon=ep target/release/mapring-demo && target/release/mapring-demo\n\
+             (kernel.unprivileged_bpf_disabled makes no difference: programs that trace always need these)"
+        ));
+    } else if !missing.is_empty() {
+        obstacles.push(format!(
+            "missing {missing}, and nothing started from here can have them (a container?)\n\
+             docker or podman: run --cap-add=BPF --cap-add=PERFMON, or --privileged"
+        ));
     } else if !facts.first_namespace {
         obstacles.push(
-            "root in a user namespace only (a rootless container), and the kernel wants root outside of it: \
-             start the container as root, or run on the host"
+            "root in a user namespace only (a rootless container?)\n\
+             the kernel wants root outside of it: start the container as root, or run on the host"
                 .into(),
         );
     }
     if !facts.btf {
         obstacles.push(
-            "no /sys/kernel/btf/vmlinux: this kernel was built without CONFIG_DEBUG_INFO_BTF \
-             (or /sys is not mounted: mount -t sysfs sysfs /sys)"
+            "no /sys/kernel/btf/vmlinux: the kernel does not describe its types\n\
+             it needs CONFIG_DEBUG_INFO_BTF=y, as distributions have it; or is /sys not mounted?"
                 .into(),
         );
     }
@@ -103,9 +102,9 @@ mod tests {
     fn each_obstacle_is_named_with_its_remedy() {
         let said = |facts| explain(&facts).join("\n");
         assert!(
-            said(Facts { effective: 0, ..ROOT }).starts_with("missing CAP_BPF and CAP_PERFMON: run as root")
+            said(Facts { effective: 0, ..ROOT }).starts_with("missing CAP_BPF and CAP_PERFMON\nrun as root")
         );
-        assert!(said(Facts { effective: CAP_BPF, ..ROOT }).starts_with("missing CAP_PERFMON: run as root"));
+        assert!(said(Facts { effective: CAP_BPF, ..ROOT }).starts_with("missing CAP_PERFMON\nrun as root"));
         assert!(said(Facts { effective: 0, bounding: CAP_BPF, ..ROOT }).contains("--cap-add"));
         assert!(said(Facts { first_namespace: false, ..ROOT }).contains("user namespace"));
         assert!(said(Facts { btf: false, ..ROOT }).contains("CONFIG_DEBUG_INFO_BTF"));

@@ -51,20 +51,20 @@ pub(crate) enum Cannot {
     InstallFailed { missing: Vec<Tool>, command: String, said: String },
 }
 
+/// The first line says what is missing, the others what to do.
 impl fmt::Display for Cannot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (Self::NotAllowed { missing, .. }
         | Self::NoPackageManager { missing }
         | Self::InstallFailed { missing, .. }) = self;
-        write!(f, "BPF programs can't be built here: no {}", list(missing))?;
+        let names: Vec<_> = missing.iter().map(Tool::to_string).collect();
+        writeln!(f, "BPF programs can't be built here: missing {}", names.join(", "))?;
         match self {
-            Self::NotAllowed { command, .. } => write!(f, ". To install: {command}"),
+            Self::NotAllowed { command, .. } => write!(f, "install:   {command}"),
             Self::NoPackageManager { .. } => {
-                write!(f, ", and none of apt-get, zypper, dnf, pacman, apk to install them with")
+                write!(f, "(and none of apt-get, zypper, dnf, pacman, apk is here to install them with)")
             }
-            Self::InstallFailed { command, said, .. } => {
-                write!(f, ". `{command}` did not bring it:\n{said}")
-            }
+            Self::InstallFailed { command, said, .. } => write!(f, "`{command}` did not help:\n{said}"),
         }
     }
 }
@@ -80,12 +80,12 @@ pub(crate) fn ensure() -> Result<Tools, Cannot> {
         }
         Err(missing) => missing,
     };
-    install(&missing)?;
+    install(missing)?;
     mount_bpffs();
     find().map_err(|missing| Cannot::InstallFailed {
-        command: Manager::here().map_or_else(String::new, |manager| manager.command(&missing)),
-        said: "it reported success, yet the tools are not found (a clang older than 14?)".into(),
         missing,
+        command: "apt-get install".into(),
+        said: "it succeeded, yet they are not found (does it bring a clang older than 14?)".into(),
     })
 }
 
@@ -168,29 +168,35 @@ fn clang_version(said: &str) -> Option<(String, u32)> {
     Some((number.to_owned(), number.split('.').next()?.parse().ok()?))
 }
 
-/// Installs packages with apt, as root or by a `sudo` that asks nothing. Elsewhere: says what to type.
-fn install(missing: &[Tool]) -> Result<(), Cannot> {
-    let missing = missing.to_vec();
+/// What to type to get these tools.
+pub(crate) fn by_hand(missing: Vec<Tool>) -> Cannot {
     let Some(manager) = Manager::here() else {
-        return Err(Cannot::NoPackageManager { missing });
+        return Cannot::NoPackageManager { missing };
     };
-    let command = manager.command(&missing);
-    let root = geteuid().is_root();
-    let by_sudo = !root && cmd::succeeds(&mut cmd::line("sudo -n true"), "");
-    if manager.program != "apt-get" || !(root || by_sudo) {
-        let command = if root { command } else { format!("sudo {command}") };
-        return Err(Cannot::NotAllowed { missing, command });
-    }
-    let prefix = if by_sudo { "sudo -n env " } else { "" }.to_owned() + "DEBIAN_FRONTEND=noninteractive ";
-    eprintln!("Missing: {}. Installing it with apt; this takes a minute or two.", list(&missing));
-    for line in ["apt-get update", &command] {
-        let mut apt = cmd::line(&format!("{prefix}{line}"));
-        cmd::announce(&apt);
-        cmd::output(apt.stdin(Stdio::null())).map_err(|error| Cannot::InstallFailed {
-            missing: missing.clone(),
-            command: line.to_owned(),
-            said: last_lines(&error.to_string(), 6),
-        })?;
+    let sudo = if geteuid().is_root() { "" } else { "sudo " };
+    Cannot::NotAllowed { command: format!("{sudo}{}", manager.command(&missing)), missing }
+}
+
+/// Installs packages with apt, as root or by a `sudo` that asks nothing; other machines' owners do it by hand.
+fn install(missing: Vec<Tool>) -> Result<(), Cannot> {
+    let Some(apt) = Manager::here().filter(|manager| manager.program == "apt-get") else {
+        return Err(by_hand(missing));
+    };
+    let prefix = if geteuid().is_root() {
+        "DEBIAN_FRONTEND=noninteractive"
+    } else if cmd::succeeds(&mut cmd::line("sudo -n true"), "") {
+        "sudo -n env DEBIAN_FRONTEND=noninteractive"
+    } else {
+        return Err(by_hand(missing));
+    };
+    eprintln!("Installing what BPF builds need and this machine lacks; it takes a minute or two.");
+    for line in ["apt-get update", &apt.command(&missing)] {
+        let mut command = cmd::line(&format!("{prefix} {line}"));
+        cmd::announce(&command);
+        if let Err(error) = cmd::output(command.stdin(Stdio::null())) {
+            let said = last_lines(&error.to_string(), 6);
+            return Err(Cannot::InstallFailed { missing, command: line.to_owned(), said });
+        }
     }
     Ok(())
 }
@@ -214,10 +220,6 @@ fn bpffs_mounted() -> bool {
 
 fn has_bpffs(mounts: &str) -> bool {
     mounts.lines().any(|line| line.split(' ').skip(1).take(2).eq(["/sys/fs/bpf", "bpf"]))
-}
-
-fn list(tools: &[Tool]) -> String {
-    tools.iter().map(Tool::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn last_lines(text: &str, count: usize) -> String {
@@ -250,8 +252,8 @@ mod tests {
         let refusal = Cannot::NotAllowed { missing, command: "sudo dnf install -y clang".into() };
         assert_eq!(
             refusal.to_string(),
-            "BPF programs can't be built here: no clang 14 or later, libelf.h. \
-             To install: sudo dnf install -y clang"
+            "BPF programs can't be built here: missing clang 14 or later, libelf.h\n\
+             install:   sudo dnf install -y clang"
         );
     }
 }

@@ -58,7 +58,7 @@ impl Machine {
     fn lacks(&self, need: Need) -> Option<String> {
         match need {
             Need::Tools => self.tools().as_ref().err().map(Cannot::to_string),
-            Need::Bpf => Some(privilege::obstacles().join("; ")).filter(|obstacles| !obstacles.is_empty()),
+            Need::Bpf => Some(privilege::obstacles().join("\n")).filter(|obstacles| !obstacles.is_empty()),
             Need::OldestRust => self
                 .oldest_rust
                 .get_or_init(|| steps::oldest_rust().map_err(|error| format!("{error:#}")))
