@@ -142,9 +142,8 @@ pub(crate) fn run(mutants: &[Mutant]) -> Result<()> {
         );
         if !mutant.as_it_should(&outcome) {
             println!(
-                "  {}: {}",
-                if mutant.equivalent.is_some() { "yet" } else { "although" },
-                mutant.why.trim()
+                "  WRONG, for the list says: {}",
+                mutant.equivalent.as_ref().unwrap_or(&mutant.why).trim()
             );
             wrong.push(mutant.name.as_str());
         }

@@ -108,7 +108,9 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Step>> {
 }
 
 fn run_step(step: &Step, machine: &Machine, strict: bool) -> Outcome {
-    if let Some(why) = step.needs.iter().find_map(|need| machine.lacks(*need)) {
+    let lacking: Vec<_> = step.needs.iter().filter_map(|need| machine.lacks(*need)).collect();
+    if !lacking.is_empty() {
+        let why = lacking.join("\n");
         return if strict {
             Outcome::Failed(format!("required here, but: {why}"))
         } else {
