@@ -18,7 +18,7 @@ const OLDEST_CLANG: u32 = 14;
 pub(crate) struct Clang {
     pub(crate) path: PathBuf,
     pub(crate) version: String,
-    major: u32,
+    pub(crate) major: u32,
 }
 
 /// What a BPF build uses here: all of it was found.
