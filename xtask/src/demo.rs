@@ -15,7 +15,7 @@ const REFUSED: u8 = 77;
 pub(crate) struct Args {
     /// How long to run
     #[arg(long, value_name = "N")]
-    seconds: Option<String>,
+    seconds: Option<u32>,
     /// Print one JSON object on stdout, and nothing else there
     #[arg(long)]
     json: bool,
@@ -68,8 +68,8 @@ fn try_bpf(args: &Args) -> Result<Result<ExitCode, Vec<String>>> {
 }
 
 fn hand_on(args: &Args, demo: &mut Command) {
-    if let Some(seconds) = &args.seconds {
-        demo.args(["--seconds", seconds]);
+    if let Some(seconds) = args.seconds {
+        demo.arg("--seconds").arg(seconds.to_string());
     }
     if args.json {
         demo.arg("--json");

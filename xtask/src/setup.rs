@@ -34,9 +34,14 @@ impl Tools {
         &self.clangs[0]
     }
 
-    /// Hands the choice of clang to a sub-build.
+    /// Hands the choice of clang to a sub-build; not where it would choose the same, so that builds by hand and from
+    /// here share their results.
     pub(crate) fn export<'c>(&self, command: &'c mut Command) -> &'c mut Command {
-        command.env("CLANG", &self.clang().path)
+        let clang = &self.clang().path;
+        if env::var_os("CLANG").is_none() && cmd::on_path(|name| name == "clang").first() == Some(clang) {
+            return command;
+        }
+        command.env("CLANG", clang)
     }
 }
 

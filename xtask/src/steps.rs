@@ -70,8 +70,16 @@ pub(crate) const STEPS: &[Step] = &[
             run: |tools| headers::run(tools.context("no tools")?),
         },
     ),
-    step("examples", &[Need::Tools, Bpf], Lines(&["cargo test --release -p mapring-examples"])),
-    step("examples-memfd", &[], Lines(&["cargo test --release -p mapring-examples --no-default-features"])),
+    step(
+        "examples",
+        &[Need::Tools, Bpf],
+        Lines(&["cargo test --release -p mapring-examples -p mapring-demo --all-features"]),
+    ),
+    step(
+        "examples-memfd",
+        &[],
+        Lines(&["cargo test --release -p mapring-examples -p mapring-demo --no-default-features"]),
+    ),
     step(
         "demo",
         &[Need::Tools, Bpf],
