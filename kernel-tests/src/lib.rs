@@ -1,1 +1,1 @@
-//! mapring-kernel-tests
+//! What the real-kernel tests share.

@@ -1,0 +1,183 @@
+//! What can go wrong when a region is opened or made, and what to do about it.
+
+use std::io;
+
+use thiserror::Error;
+
+use crate::layout::{GeometryError, Kind, PreambleError};
+use crate::region::Refusal;
+
+/// Why a region can't be opened, made or used. Messages name what was found, what was expected,
+/// and the remedy where there is one.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is nothing to open, or no right to.
+    #[error("can't open {what}: {source}{hint}")]
+    Open {
+        /// The path or id as it was given.
+        what: String,
+        /// What the kernel said.
+        source: io::Error,
+        /// What to do about it; empty, or starting with a separator.
+        hint: &'static str,
+    },
+    /// A file descriptor or pin that is neither a BPF map nor a memfd.
+    #[error("{what} is no region: neither a BPF map nor a memfd{hint}")]
+    NotARegion {
+        /// The path or descriptor as it was given.
+        what: String,
+        /// What to do about it; empty, or starting with a separator.
+        hint: &'static str,
+    },
+    /// A BPF map of a type that is no region.
+    #[error("{what} is a map of type {found}, expected array")]
+    MapType {
+        /// The map.
+        what: String,
+        /// Its type.
+        found: String,
+    },
+    /// The region's first bytes are not those of a region that this library knows.
+    #[error("{what}: {source}{hint}")]
+    Preamble {
+        /// The region.
+        what: String,
+        /// What was found.
+        source: PreambleError,
+        /// What to do about it; empty, or starting with a separator.
+        hint: &'static str,
+    },
+    /// A shape that can't be.
+    #[error(transparent)]
+    Geometry(#[from] GeometryError),
+    /// The preamble and the kernel do not agree. The kernel is right, and the region unusable.
+    #[error("{what}: the preamble makes the {property} {preamble}, the kernel says {kernel}")]
+    Contradiction {
+        /// The region.
+        what: String,
+        /// What they differ in.
+        property: &'static str,
+        /// What follows from the preamble.
+        preamble: u64,
+        /// What the kernel says.
+        kernel: u64,
+    },
+    /// A file shorter than a region of its shape.
+    #[error("{what} is truncated: {found} bytes, expected at least {expected}")]
+    Truncated {
+        /// The region.
+        what: String,
+        /// Its bytes.
+        found: u64,
+        /// What it should have.
+        expected: u64,
+    },
+    /// A memfd that somebody could shrink under its readers, who would die by SIGBUS.
+    #[error(
+        "{what} is not sealed against resizing (F_SEAL_SHRINK and F_SEAL_GROW), so whoever holds it could \
+         kill its readers with SIGBUS: have its maker seal it, or open it with Options::allow_unsealed"
+    )]
+    Unsealed {
+        /// The region.
+        what: String,
+    },
+    /// A region of another kind.
+    #[error("{what} holds {found}, expected {expected}")]
+    Kind {
+        /// The region.
+        what: String,
+        /// Its kind.
+        found: Kind,
+        /// The kind that was asked for.
+        expected: Kind,
+    },
+    /// Records of another size than the Rust type.
+    #[error("{what} has records of {found} bytes ({record}), but {rust} has {expected}")]
+    RecordSize {
+        /// The region.
+        what: String,
+        /// Bytes of its records.
+        found: usize,
+        /// What its maker calls them.
+        record: String,
+        /// The Rust type.
+        rust: &'static str,
+        /// Bytes of the Rust type.
+        expected: usize,
+    },
+    /// A shard, cell or counter beyond the last one.
+    #[error("no {thing} {index}: there are {count}")]
+    Index {
+        /// `shard`, `cell` or `counter`.
+        thing: &'static str,
+        /// The index asked for.
+        index: usize,
+        /// How many there are.
+        count: usize,
+    },
+    /// The region can't be written through a mapping.
+    #[error("{what} can't be written: {refusal}")]
+    NotWritable {
+        /// The region.
+        what: String,
+        /// Why not.
+        refusal: Refusal,
+    },
+    /// An object whose writers publish with x86's memory order, on another machine.
+    #[error("map {map} was compiled with __TARGET_ARCH_x86, whose plain stores don't publish on this \
+             architecture: compile it for this machine, or without __TARGET_ARCH_x86")]
+    MemoryOrder {
+        /// The map.
+        map: String,
+    },
+    /// A system call failed.
+    #[error("{call}: {source}{hint}")]
+    System {
+        /// The call.
+        call: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+        /// What to do about it; empty, or starting with a separator.
+        hint: &'static str,
+    },
+    /// libbpf failed.
+    #[cfg(feature = "bpf")]
+    #[error(transparent)]
+    Libbpf(#[from] libbpf_rs::Error),
+}
+
+impl Error {
+    pub(crate) fn system(call: &'static str, source: impl Into<io::Error>) -> Self {
+        Self::System { call, source: source.into(), hint: "" }
+    }
+}
+
+/// What this crate's fallible functions return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why one read gave no value.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// A writer was in the cell at each of the looks that were asked for; it may be slow, or
+    /// dead half-way. Reading again may succeed.
+    #[error("a writer was in the cell at each of {looks} looks")]
+    Busy {
+        /// How often it was looked at.
+        looks: u32,
+    },
+    /// A shard, cell or counter beyond the last one.
+    #[error("no {thing} {index}: there are {count}")]
+    Index {
+        /// `shard`, `cell` or `counter`.
+        thing: &'static str,
+        /// The index asked for.
+        index: usize,
+        /// How many there are.
+        count: usize,
+    },
+    /// The system call of the fallback path failed. Never on a mapped region.
+    #[error("lookup: {0}")]
+    Lookup(#[from] io::Error),
+}

@@ -1,0 +1,212 @@
+//! Counters: a bank for each CPU, read apart or summed.
+
+use std::fmt;
+
+use parking_lot::Mutex;
+
+use super::openers;
+use crate::error::{Error, ReadError, Result};
+use crate::layout::{Geometry, Kind, WORD};
+use crate::protocol::counters;
+use crate::region::{Region, Shared, SharedMut, Source};
+
+/// Banks of `u64` counters, one for each CPU that counts.
+///
+/// Each counter is exact; two counters read one after the other are of different moments.
+pub struct Counters {
+    region: Region,
+    source: Banks,
+    count: usize,
+    shards: usize,
+}
+
+enum Banks {
+    /// With the first bank's word, and how many words on the next one is.
+    Mapped(Shared, usize, usize),
+    Lookup(Mutex<Vec<u64>>),
+}
+
+openers!([] Counters);
+
+impl Counters {
+    /// Counters over a region that is already open.
+    ///
+    /// # Errors
+    /// [`Error::Kind`].
+    pub fn from_region(region: Region) -> Result<Self> {
+        region.expect(Kind::Counters)?;
+        let geometry = *region.geometry();
+        let stride = geometry.element_words();
+        let source = match region.source() {
+            Source::Mapped(shared) => Banks::Mapped(shared, geometry.shard(0) * stride, stride),
+            Source::Lookup(_) => Banks::Lookup(Mutex::new(vec![0; geometry.shards() * stride])),
+        };
+        Ok(Self { source, count: geometry.capacity(), shards: geometry.shards(), region })
+    }
+
+    /// Makes `shards` banks of `count` counters between ordinary processes, in a memfd. See
+    /// [`Region::create_memfd`].
+    ///
+    /// # Errors
+    /// [`Error::Geometry`] for numbers that can't be, [`Error::System`].
+    pub fn create_memfd(count: usize, shards: usize) -> Result<Self> {
+        let geometry = Geometry::new(Kind::Counters, WORD as u64, count as u64, shards as u64)?;
+        Self::from_region(Region::create_memfd(geometry, "u64")?)
+    }
+
+    /// How many counters a bank has.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there are none. There is always one.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// How many banks there are: possible CPUs, for what BPF programs count.
+    pub fn shards(&self) -> usize {
+        self.shards
+    }
+
+    /// One counter of one CPU. Mapped: one load. Otherwise a system call, behind a lock of this
+    /// handle's.
+    ///
+    /// # Errors
+    /// [`ReadError::Index`], [`ReadError::Lookup`].
+    #[inline]
+    pub fn get(&self, cpu: usize, index: usize) -> Result<u64, ReadError> {
+        self.check(cpu, index)?;
+        match &self.source {
+            Banks::Mapped(shared, first, stride) => {
+                Ok(counters::get(shared.words(), first + cpu * stride + index))
+            }
+            Banks::Lookup(banks) => {
+                let mut banks = banks.lock();
+                let stride = banks.len() / self.shards;
+                self.fetch(cpu, 1, &mut banks[..stride])?;
+                Ok(banks[index])
+            }
+        }
+    }
+
+    /// One counter, all CPUs together (wrapping). Mapped: a load for each CPU.
+    ///
+    /// # Errors
+    /// [`ReadError::Index`], [`ReadError::Lookup`].
+    #[inline]
+    pub fn sum(&self, index: usize) -> Result<u64, ReadError> {
+        self.check(0, index)?;
+        let add = |sum: u64, value: u64| sum.wrapping_add(value);
+        match &self.source {
+            Banks::Mapped(shared, first, stride) => {
+                let words = shared.words();
+                Ok((0..self.shards).map(|cpu| counters::get(words, first + cpu * stride + index)).fold(0, add))
+            }
+            Banks::Lookup(banks) => {
+                let mut banks = banks.lock();
+                self.fetch(0, self.shards, &mut banks)?;
+                let stride = banks.len() / self.shards;
+                Ok(banks.chunks(stride).map(|bank| bank[index]).fold(0, add))
+            }
+        }
+    }
+
+    /// All counters, all CPUs together (wrapping): counter `i` in `sums[i]`, as many as both have.
+    ///
+    /// # Errors
+    /// [`ReadError::Lookup`].
+    pub fn sums(&self, sums: &mut [u64]) -> Result<(), ReadError> {
+        let count = sums.len().min(self.count);
+        let sums = &mut sums[..count];
+        sums.fill(0);
+        match &self.source {
+            Banks::Mapped(shared, first, stride) => {
+                for cpu in 0..self.shards {
+                    let bank = shared.words().slice(first + cpu * stride, count);
+                    for (index, sum) in sums.iter_mut().enumerate() {
+                        *sum = sum.wrapping_add(counters::get(bank, index));
+                    }
+                }
+            }
+            Banks::Lookup(banks) => {
+                let mut banks = banks.lock();
+                self.fetch(0, self.shards, &mut banks)?;
+                let stride = banks.len() / self.shards;
+                for bank in banks.chunks(stride) {
+                    sums.iter_mut().zip(bank).for_each(|(sum, value)| *sum = sum.wrapping_add(*value));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A writer into one bank. The region must be mapped for writing: a memfd that was made here
+    /// or opened with [`Options::write`](crate::Options::write).
+    ///
+    /// # Errors
+    /// [`Error::NotWritable`] with the reason, [`Error::Index`].
+    pub fn writer(&self, shard: usize) -> Result<CountersWriter> {
+        if shard >= self.shards {
+            return Err(Error::Index { thing: "shard", index: shard, count: self.shards });
+        }
+        let geometry = self.region.geometry();
+        let first = geometry.shard(shard) * geometry.element_words();
+        Ok(CountersWriter { shared: self.region.shared_mut()?, first, count: self.count })
+    }
+
+    fn fetch(&self, cpu: usize, count: usize, out: &mut [u64]) -> Result<(), ReadError> {
+        let lookup = self.region.lookup().expect("the fallback is for regions that are not mapped");
+        Ok(lookup.run(self.region.geometry().shard(cpu), count, out)?)
+    }
+
+    #[inline]
+    fn check(&self, cpu: usize, index: usize) -> Result<(), ReadError> {
+        if cpu >= self.shards {
+            return Err(ReadError::Index { thing: "shard", index: cpu, count: self.shards });
+        }
+        if index >= self.count {
+            return Err(ReadError::Index { thing: "counter", index, count: self.count });
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Counters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Counters").field(&self.region).finish()
+    }
+}
+
+/// A writer into one bank of counters in ordinary Rust.
+pub struct CountersWriter {
+    shared: SharedMut,
+    first: usize,
+    count: usize,
+}
+
+impl CountersWriter {
+    /// Adds to a counter, atomically and relaxed. No system call.
+    ///
+    /// # Errors
+    /// [`Error::Index`].
+    #[inline]
+    pub fn add(&self, index: usize, by: u64) -> Result<()> {
+        if index >= self.count {
+            return Err(Error::Index { thing: "counter", index, count: self.count });
+        }
+        counters::add(self.shared.words(), self.first + index, by);
+        Ok(())
+    }
+
+    /// The region that is written.
+    pub fn region(&self) -> &Region {
+        self.shared.region()
+    }
+}
+
+impl fmt::Debug for CountersWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CountersWriter").field("count", &self.count).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,68 @@
+//! The public handles: typed by the record, over a region that is mapped or not.
+
+mod cells;
+mod counters;
+mod fallback;
+mod ring;
+
+pub use cells::{Cell, Cells, CellsWriter, Snapshot};
+pub use counters::{Counters, CountersWriter};
+pub use ring::{Drain, Event, Reader, Ring, RingWriter};
+
+/// The ways to open a handle, the same for each.
+macro_rules! openers {
+    ([$($generics:tt)*] $handle:ty) => {
+        impl<$($generics)*> $handle {
+            /// Opens the region pinned at `path`, for reading. Makes system calls; reading makes
+            /// none if [`access`](Self::access) is mapped.
+            ///
+            /// # Errors
+            /// See [`Options::open_pinned`](crate::Options::open_pinned); also
+            /// [`Error::Kind`](crate::Error::Kind) and [`Error::RecordSize`](crate::Error::RecordSize).
+            #[cfg(feature = "bpf")]
+            pub fn open_pinned(path: impl AsRef<std::path::Path>) -> crate::Result<Self> {
+                Self::from_region(crate::Region::open_pinned(path)?)
+            }
+
+            /// Opens the region in the BPF map with this id, for reading; needs CAP_SYS_ADMIN.
+            ///
+            /// # Errors
+            /// As for [`open_pinned`](Self::open_pinned).
+            #[cfg(feature = "bpf")]
+            pub fn open_id(id: u32) -> crate::Result<Self> {
+                Self::from_region(crate::Region::open_id(id)?)
+            }
+
+            /// Opens a BPF map or memfd by its descriptor, for reading.
+            ///
+            /// # Errors
+            /// As for [`open_pinned`](Self::open_pinned); for a memfd also
+            /// [`Error::Unsealed`](crate::Error::Unsealed) and
+            /// [`Error::Truncated`](crate::Error::Truncated).
+            pub fn open_fd(fd: std::os::fd::OwnedFd) -> crate::Result<Self> {
+                Self::from_region(crate::Region::open_fd(fd)?)
+            }
+
+            /// Opens a map of a loaded libbpf-rs object, for reading, and writes its preamble if
+            /// that is missing: the loader's way.
+            ///
+            /// # Errors
+            /// As for [`open_pinned`](Self::open_pinned).
+            #[cfg(feature = "bpf")]
+            pub fn open(map: &impl libbpf_rs::MapCore) -> crate::Result<Self> {
+                Self::from_region(crate::Region::open(map)?)
+            }
+
+            /// How reading goes: mapped, or by system calls and why.
+            pub fn access(&self) -> crate::Access {
+                self.region.access()
+            }
+
+            /// The region behind this handle.
+            pub fn region(&self) -> &crate::Region {
+                &self.region
+            }
+        }
+    };
+}
+use openers;

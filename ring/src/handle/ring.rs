@@ -1,0 +1,390 @@
+//! Rings: every record in order, for any number of readers, with exact counts of what was lost.
+
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+
+use bytemuck::{AnyBitPattern, NoUninit};
+
+use super::fallback::Window;
+use super::openers;
+use crate::error::{Error, Result};
+use crate::layout::{Geometry, Kind};
+use crate::protocol::ring::{Cursor, Look, Place, Shard, ShardMut, Start, Step, Tally};
+use crate::region::{Region, Shared, SharedMut, Source};
+
+/// A ring of records of type `T`, with a shard for each CPU that writes.
+///
+/// Writers overwrite the oldest record and never wait; readers see every record that they are
+/// fast enough for, whole, once, in order within its shard, and know exactly how many they missed.
+/// Readers are independent of each other and have no effect on writers.
+pub struct Ring<T> {
+    region: Region,
+    record: PhantomData<fn() -> T>,
+}
+
+openers!([T: AnyBitPattern] Ring<T>);
+
+impl<T: AnyBitPattern> Ring<T> {
+    /// A ring over a region that is already open.
+    ///
+    /// # Errors
+    /// [`Error::Kind`] and [`Error::RecordSize`], naming both sides.
+    pub fn from_region(region: Region) -> Result<Self> {
+        region.expect_record::<T>(Kind::Ring)?;
+        Ok(Self { region, record: PhantomData })
+    }
+
+    /// Makes a ring between ordinary processes, of `shards` shards with `slots` slots (a power of
+    /// two) each, in a memfd. See [`Region::create_memfd`].
+    ///
+    /// # Errors
+    /// [`Error::Geometry`] for numbers that can't be, [`Error::System`].
+    pub fn create_memfd(slots: usize, shards: usize) -> Result<Self> {
+        let geometry = Geometry::new(Kind::Ring, size_of::<T>() as u64, slots as u64, shards as u64)?;
+        Self::from_region(Region::create_memfd(geometry, std::any::type_name::<T>())?)
+    }
+
+    /// Shards: possible CPUs, for what BPF programs write.
+    pub fn shards(&self) -> usize {
+        self.region.geometry().shards()
+    }
+
+    /// Slots a shard: how many records it holds before it overwrites the oldest.
+    pub fn slots(&self) -> usize {
+        self.region.geometry().capacity()
+    }
+
+    /// A reader that starts with the oldest records that are still there.
+    pub fn reader(&self) -> Reader<T> {
+        self.reader_from(Start::Oldest)
+    }
+
+    /// A reader that starts where `start` says, in each shard. Allocates; looks at a few slots.
+    pub fn reader_from(&self, start: Start) -> Reader<T> {
+        let mut source = match self.region.source() {
+            Source::Mapped(shared) => Slots::Mapped(shared),
+            Source::Lookup(region) => Slots::Lookup(Box::new(Window::new(region))),
+        };
+        let geometry = self.region.geometry();
+        let shards = (0..geometry.shards())
+            .map(|shard| {
+                let place = Place::new(geometry, shard);
+                let cursor = match &mut source {
+                    Slots::Mapped(shared) => {
+                        Cursor::new(&mut Shard::new(shared.words(), &place), start, Reader::<T>::PATIENCE)
+                    }
+                    Slots::Lookup(window) => {
+                        Cursor::new(&mut window.of(shard, &place), start, Reader::<T>::PATIENCE)
+                    }
+                };
+                (place, cursor)
+            })
+            .collect();
+        Reader { source, shards, turn: 0, burst: 0, record: T::zeroed() }
+    }
+}
+
+impl<T: NoUninit> Ring<T> {
+    /// A writer into one shard. The region must be mapped for writing: a memfd that was made
+    /// here or opened with [`Options::write`](crate::Options::write).
+    ///
+    /// # Errors
+    /// [`Error::NotWritable`] with the reason, [`Error::Index`].
+    pub fn writer(&self, shard: usize) -> Result<RingWriter<T>> {
+        let count = self.region.geometry().shards();
+        if shard >= count {
+            return Err(Error::Index { thing: "shard", index: shard, count });
+        }
+        let place = Place::new(self.region.geometry(), shard);
+        Ok(RingWriter { shared: self.region.shared_mut()?, place, record: PhantomData })
+    }
+}
+
+impl<T> fmt::Debug for Ring<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Ring").field(&self.region).finish()
+    }
+}
+
+/// A record, and where it stood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event<T> {
+    /// The shard: for what BPF programs write, the CPU.
+    pub cpu: usize,
+    /// The record's number in its shard, from 0.
+    pub ticket: u64,
+    /// The record.
+    pub record: T,
+}
+
+enum Slots {
+    Mapped(Shared),
+    Lookup(Box<Window>),
+}
+
+/// A place in each shard of a ring.
+///
+/// Reading a mapped ring makes no system call, allocates nothing, writes nothing to the ring and
+/// never blocks: every method returns after a bounded number of loads, whatever the memory holds.
+/// Shards are visited in turn, so that a busy one does not starve the others; between shards there
+/// is no order.
+pub struct Reader<T> {
+    source: Slots,
+    shards: Box<[(Place, Cursor)]>,
+    turn: usize,
+    burst: u32,
+    record: T,
+}
+
+impl<T: AnyBitPattern> Reader<T> {
+    /// How many empty-handed steps a reader waits for a record whose writer has not ended it
+    /// although later ones are there, before it counts it as skipped. See
+    /// [`with_patience`](Self::with_patience).
+    pub const PATIENCE: u32 = 1 << 14;
+
+    /// Records that [`poll`](Self::poll) takes from a shard before it is the next one's turn.
+    const BURST: u32 = 64;
+
+    /// Waits for `polls` empty-handed steps, instead of [`PATIENCE`](Self::PATIENCE), for a
+    /// record whose writer was interrupted, preempted or killed half-way while later records are
+    /// there; then skips it and counts it as lost. A ring that is about to overwrite what is
+    /// behind such a record is not waited for.
+    #[must_use]
+    pub fn with_patience(mut self, polls: u32) -> Self {
+        for (_, cursor) in &mut self.shards {
+            cursor.set_patience(polls);
+        }
+        self
+    }
+
+    /// The next record, if there is one: up to 64 in a row from one shard, then from the next.
+    #[inline]
+    pub fn poll(&mut self) -> Option<Event<T>> {
+        let mut empty = 0;
+        // A shard may have any number of discarded tickets in a row: bounded all the same.
+        let mut steps = self.step_limit();
+        while empty < self.shards.len() && steps > 0 {
+            steps -= 1;
+            if self.burst < Self::BURST {
+                match self.step(self.turn) {
+                    Step::Record(ticket) => {
+                        self.burst += 1;
+                        return Some(Event { cpu: self.turn, ticket, record: self.record });
+                    }
+                    Step::Moved => continue,
+                    Step::Empty => empty += 1,
+                }
+            }
+            self.burst = 0;
+            self.turn = if self.turn + 1 < self.shards.len() { self.turn + 1 } else { 0 };
+        }
+        None
+    }
+
+    /// Everything that is there: each shard in turn, at most one lap of it. Ends; a writer that is
+    /// faster than the reader does not keep it going.
+    pub fn drain(&mut self) -> Drain<'_, T> {
+        let steps = self.step_limit();
+        Drain { left: self.shards.len(), steps, reader: self }
+    }
+
+    /// Calls `f` with up to `limit` records, each shard in turn and at most one lap of it, without
+    /// copying them more than once: the fastest way. Returns how many there were.
+    pub fn for_each(&mut self, limit: usize, mut f: impl FnMut(Event<&T>)) -> usize {
+        let mut count = 0;
+        let steps = self.step_limit();
+        for _ in 0..self.shards.len() {
+            let cpu = self.turn;
+            let record = &mut self.record;
+            let (place, cursor) = &mut self.shards[cpu];
+            let mut f = |ticket, record: &T| f(Event { cpu, ticket, record });
+            count += match &mut self.source {
+                Slots::Mapped(shared) => {
+                    pass(cursor, &mut Shard::new(shared.words(), place), record, limit - count, steps, &mut f)
+                }
+                Slots::Lookup(window) => {
+                    pass(cursor, &mut window.of(cpu, place), record, limit - count, steps, &mut f)
+                }
+            };
+            self.turn = if cpu + 1 < self.shards.len() { cpu + 1 } else { 0 };
+            if count >= limit {
+                break;
+            }
+        }
+        self.burst = 0;
+        count
+    }
+
+    /// Records lost to this reader, all shards together: [`Tally::lost`].
+    pub fn lost(&self) -> u64 {
+        self.tally().lost()
+    }
+
+    /// What became of the tickets that this reader has passed, all shards together.
+    pub fn tally(&self) -> Tally {
+        let mut sum = Tally::default();
+        self.shards.iter().for_each(|(_, cursor)| sum += cursor.tally());
+        sum
+    }
+
+    /// What became of the tickets of one shard, or `None` if there is no such shard.
+    pub fn shard_tally(&self, shard: usize) -> Option<Tally> {
+        self.shards.get(shard).map(|(_, cursor)| cursor.tally())
+    }
+
+    /// The ticket that is read next in one shard, or `None` if there is no such shard.
+    pub fn position(&self, shard: usize) -> Option<u64> {
+        self.shards.get(shard).map(|(_, cursor)| cursor.next())
+    }
+
+    /// Records that producers themselves dropped, because no slot was free or a CPU had no
+    /// shard: they have no ticket and are in no reader's tally. A system call for each shard on
+    /// the fallback path, where a failed one counts as 0.
+    pub fn dropped(&mut self) -> u64 {
+        let per_shard = self.shards.iter().enumerate().map(|(shard, (place, _))| match &mut self.source {
+            Slots::Mapped(shared) => Shard::new(shared.words(), place).dropped(),
+            Slots::Lookup(window) => {
+                let header = window.region().geometry().shard(shard);
+                window.word(header, 1)
+            }
+        });
+        let sum = per_shard.fold(0, u64::wrapping_add);
+        sum.wrapping_add(self.region().dropped())
+    }
+
+    /// The last system call that failed on the fallback path since this was last asked. Reading
+    /// finds nothing while they fail. Always `None` on a mapped ring.
+    pub fn take_error(&mut self) -> Option<io::Error> {
+        match &mut self.source {
+            Slots::Mapped(_) => None,
+            Slots::Lookup(window) => window.take_error(),
+        }
+    }
+
+    /// The region that is read.
+    pub fn region(&self) -> &Region {
+        match &self.source {
+            Slots::Mapped(shared) => shared.region(),
+            Slots::Lookup(window) => window.region(),
+        }
+    }
+
+    #[inline]
+    fn step(&mut self, shard: usize) -> Step {
+        let (place, cursor) = &mut self.shards[shard];
+        match &mut self.source {
+            Slots::Mapped(shared) => cursor.step(&mut Shard::new(shared.words(), place), &mut self.record),
+            Slots::Lookup(window) => cursor.step(&mut window.of(shard, place), &mut self.record),
+        }
+    }
+
+    /// Steps that a pass over a shard may take: a lap, and some more for laps lost meanwhile.
+    fn step_limit(&self) -> usize {
+        self.region().geometry().capacity() + 16
+    }
+}
+
+/// One pass over a shard. Returns how many records there were.
+#[inline]
+fn pass<T: AnyBitPattern>(
+    cursor: &mut Cursor,
+    look: &mut impl Look,
+    record: &mut T,
+    limit: usize,
+    steps: usize,
+    f: &mut impl FnMut(u64, &T),
+) -> usize {
+    let mut count = 0;
+    for _ in 0..steps {
+        if count == limit {
+            break;
+        }
+        match cursor.step(look, record) {
+            Step::Record(ticket) => {
+                f(ticket, record);
+                count += 1;
+            }
+            Step::Moved => {}
+            Step::Empty => break,
+        }
+    }
+    count
+}
+
+impl<T> fmt::Debug for Reader<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader").field("shards", &self.shards).finish_non_exhaustive()
+    }
+}
+
+/// The records that [`Reader::drain`] finds.
+#[derive(Debug)]
+pub struct Drain<'r, T> {
+    reader: &'r mut Reader<T>,
+    /// Shards to go, this one included.
+    left: usize,
+    /// Steps to go in this shard.
+    steps: usize,
+}
+
+impl<T: AnyBitPattern> Iterator for Drain<'_, T> {
+    type Item = Event<T>;
+
+    fn next(&mut self) -> Option<Event<T>> {
+        let reader = &mut *self.reader;
+        while self.left > 0 {
+            while self.steps > 0 {
+                self.steps -= 1;
+                match reader.step(reader.turn) {
+                    Step::Record(ticket) => {
+                        return Some(Event { cpu: reader.turn, ticket, record: reader.record });
+                    }
+                    Step::Moved => {}
+                    Step::Empty => break,
+                }
+            }
+            reader.turn = if reader.turn + 1 < reader.shards.len() { reader.turn + 1 } else { 0 };
+            reader.burst = 0;
+            self.left -= 1;
+            self.steps = reader.step_limit();
+        }
+        None
+    }
+}
+
+/// A producer in ordinary Rust, into one shard of a ring.
+///
+/// Any number of them may write the same shard, from any thread or process: none waits for
+/// another. Where two meet, records may be dropped, and are counted.
+pub struct RingWriter<T> {
+    shared: SharedMut,
+    place: Place,
+    record: PhantomData<fn(T)>,
+}
+
+impl<T: NoUninit> RingWriter<T> {
+    /// Publishes a record: its ticket, or `None` if no slot was free and it was dropped, and
+    /// counted. No system call, no waiting, a bounded number of steps.
+    #[inline]
+    pub fn push(&self, record: &T) -> Option<u64> {
+        self.shard().push(record)
+    }
+
+    /// The shard, to claim, fill and publish step by step.
+    #[inline]
+    pub fn shard(&self) -> ShardMut<'_> {
+        ShardMut::new(self.shared.words(), &self.place)
+    }
+
+    /// The region that is written.
+    pub fn region(&self) -> &Region {
+        self.shared.region()
+    }
+}
+
+impl<T> fmt::Debug for RingWriter<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RingWriter").field("place", &self.place).finish_non_exhaustive()
+    }
+}

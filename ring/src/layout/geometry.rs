@@ -1,0 +1,213 @@
+//! Where things lie in a region: in elements, as the kernel counts them, and in words.
+
+use thiserror::Error;
+
+use super::{Kind, LINE, Preamble, WORD};
+
+/// The shape of a region. Only shapes whose every offset fits are ever made, so that what is
+/// computed from one can neither overflow nor point outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    kind: Kind,
+    record: u32,
+    capacity: u32,
+    shards: u32,
+}
+
+/// A shape that can't be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum GeometryError {
+    /// A ring's slots are not a power of two.
+    #[error("a ring needs a power of two of slots (1, 2, 4, …), not {0}")]
+    Slots(u64),
+    /// No cells, no counters, or no shards.
+    #[error("{kind} with {capacity} entries in {shards} shards: both must be at least 1")]
+    Empty {
+        /// What the region was to hold.
+        kind: Kind,
+        /// Cells or counters.
+        capacity: u64,
+        /// Shards.
+        shards: u64,
+    },
+    /// Records of no bytes, or of more than fit.
+    #[error("records of {0} bytes: a record has 1 to {max} bytes", max = Geometry::RECORD_MAX)]
+    Record(u64),
+    /// More elements than a map can have.
+    #[error("{0} elements: a map has at most {max}", max = u32::MAX)]
+    Entries(u64),
+    /// The element size does not follow from the rest.
+    #[error("elements of {found} bytes where the records make them {expected}")]
+    Element {
+        /// What the preamble says.
+        found: u64,
+        /// What follows from the kind and the record size.
+        expected: usize,
+    },
+    /// Cells have one shard.
+    #[error("cells are shared by all CPUs: 1 shard, not {0}")]
+    Sharded(u64),
+}
+
+impl Geometry {
+    /// Bytes of the largest record: what an array's value can hold beside the sequence word.
+    pub const RECORD_MAX: u64 = (1 << 30) - WORD as u64;
+
+    /// A region of `kind`: `capacity` slots a shard, cells, or counters a shard, of `record`
+    /// bytes each (8 for counters).
+    ///
+    /// # Errors
+    /// [`GeometryError`], naming the number that can't be.
+    pub fn new(kind: Kind, record: u64, capacity: u64, shards: u64) -> Result<Self, GeometryError> {
+        let (Ok(small_capacity), Ok(small_shards)) = (u32::try_from(capacity), u32::try_from(shards)) else {
+            return Err(GeometryError::Entries(capacity.max(shards)));
+        };
+        let small_record = match u32::try_from(record) {
+            Ok(bytes) if bytes != 0 && record <= Self::RECORD_MAX => bytes,
+            _ => return Err(GeometryError::Record(record)),
+        };
+        match kind {
+            Kind::Ring if !small_capacity.is_power_of_two() => return Err(GeometryError::Slots(capacity)),
+            Kind::Counters if record != WORD as u64 => return Err(GeometryError::Record(record)),
+            Kind::Cells if shards > 1 => return Err(GeometryError::Sharded(shards)),
+            _ if capacity == 0 || shards == 0 => return Err(GeometryError::Empty { kind, capacity, shards }),
+            Kind::Counters if capacity > Self::RECORD_MAX / WORD as u64 => {
+                return Err(GeometryError::Entries(capacity));
+            }
+            _ => {}
+        }
+        let geometry =
+            Self { kind, record: small_record, capacity: small_capacity, shards: small_shards };
+        let entries = geometry.first() as u128 + geometry.shard_elements() as u128 * u128::from(shards);
+        match u32::try_from(entries) {
+            Ok(_) => Ok(geometry),
+            Err(_) => Err(GeometryError::Entries(u64::try_from(entries).unwrap_or(u64::MAX))),
+        }
+    }
+
+    /// What the region holds.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Bytes of a record, a value, or a counter.
+    pub fn record(&self) -> usize {
+        self.record as usize
+    }
+
+    /// Slots a shard, cells, or counters a shard.
+    pub fn capacity(&self) -> usize {
+        self.capacity as usize
+    }
+
+    /// Shards: possible CPUs, for what BPF programs write.
+    pub fn shards(&self) -> usize {
+        self.shards as usize
+    }
+
+    /// Bytes of an element: the map's value size.
+    pub fn element(&self) -> usize {
+        match self.kind {
+            Kind::Ring | Kind::Cells => WORD + self.record().next_multiple_of(WORD),
+            Kind::Counters => (self.capacity() * WORD).next_multiple_of(LINE),
+        }
+    }
+
+    /// Elements: the map's `max_entries`.
+    pub fn entries(&self) -> usize {
+        self.first() + self.shard_elements() * self.shards()
+    }
+
+    /// Bytes of the region, without the rounding to a page that mappings have.
+    pub fn bytes(&self) -> usize {
+        self.entries() * self.element()
+    }
+
+    /// The first element behind the preamble.
+    pub fn first(&self) -> usize {
+        self.whole_lines(Preamble::BYTES)
+    }
+
+    /// The element that a shard starts with: a ring's header, a bank of counters, the first cell.
+    pub fn shard(&self, shard: usize) -> usize {
+        self.first() + shard * self.shard_elements()
+    }
+
+    /// The element of slot 0 of a ring's shard.
+    pub fn slots(&self, shard: usize) -> usize {
+        self.shard(shard) + self.whole_lines(LINE)
+    }
+
+    /// Words of an element.
+    pub fn element_words(&self) -> usize {
+        self.element() / WORD
+    }
+
+    fn shard_elements(&self) -> usize {
+        match self.kind {
+            Kind::Ring => self.whole_lines(LINE) + self.capacity().next_multiple_of(self.per_lines()),
+            Kind::Cells => self.capacity(),
+            Kind::Counters => 1,
+        }
+    }
+
+    /// How many elements until one starts on a line again.
+    fn per_lines(&self) -> usize {
+        LINE >> self.element().trailing_zeros().min(LINE.trailing_zeros())
+    }
+
+    /// How many elements `bytes` bytes take, if the next thing is to start on a line.
+    fn whole_lines(&self, bytes: usize) -> usize {
+        bytes.div_ceil(self.element()).next_multiple_of(self.per_lines())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_56_byte_record_fills_a_line() {
+        let g = Geometry::new(Kind::Ring, 56, 4096, 2).unwrap();
+        assert_eq!((g.element(), g.first(), g.shard(1) - g.shard(0)), (64, 2, 4097));
+        assert_eq!(g.entries(), 2 + 2 * 4097);
+        assert_eq!(g.slots(1), 2 + 4097 + 1);
+    }
+
+    #[test]
+    fn shards_start_on_a_line_whatever_the_record() {
+        for record in 1..200 {
+            for slots in [1, 2, 4, 64] {
+                let g = Geometry::new(Kind::Ring, record, slots, 5).unwrap();
+                for shard in 0..5 {
+                    assert_eq!(g.shard(shard) * g.element() % LINE, 0, "record {record}");
+                    assert_eq!(g.slots(shard) * g.element() % LINE, 0, "record {record}");
+                    assert!(g.slots(shard) * g.element() >= g.shard(shard) * g.element() + LINE);
+                }
+                assert!(g.first() * g.element() >= Preamble::BYTES);
+                assert_eq!(g.entries(), g.shard(5));
+            }
+        }
+    }
+
+    #[test]
+    fn banks_start_on_a_line() {
+        let g = Geometry::new(Kind::Counters, 8, 9, 3).unwrap();
+        assert_eq!((g.element(), g.first(), g.entries()), (128, 1, 4));
+    }
+
+    #[test]
+    fn what_cannot_be_is_named() {
+        let ring = |record, slots, shards| Geometry::new(Kind::Ring, record, slots, shards).unwrap_err();
+        assert_eq!(ring(8, 0, 1), GeometryError::Slots(0));
+        assert_eq!(ring(8, 12, 1), GeometryError::Slots(12));
+        assert_eq!(ring(0, 1, 1), GeometryError::Record(0));
+        assert_eq!(ring(1 << 40, 1, 1), GeometryError::Record(1 << 40));
+        assert_eq!(ring(8, 1, 0), GeometryError::Empty { kind: Kind::Ring, capacity: 1, shards: 0 });
+        assert!(matches!(ring(8, 1 << 31, 2), GeometryError::Entries(_)));
+        assert_eq!(ring(8, 1 << 40, 2), GeometryError::Entries(1 << 40));
+        assert_eq!(Geometry::new(Kind::Cells, 8, 1, 2), Err(GeometryError::Sharded(2)));
+        assert_eq!(Geometry::new(Kind::Counters, 4, 1, 2), Err(GeometryError::Record(4)));
+    }
+}

@@ -1,0 +1,45 @@
+//! The memory layout: pure arithmetic, no memory touched. `docs/abi.md` describes it byte by
+//! byte, `include/mapring/abi.bpf.h` is the same in C.
+
+mod geometry;
+mod preamble;
+pub mod seq;
+
+pub use geometry::{Geometry, GeometryError};
+pub use preamble::{Preamble, PreambleError};
+
+/// Bytes in a word. Everything shared is made of naturally aligned, native-endian `u64` words.
+pub const WORD: usize = 8;
+/// Bytes in a cache line. The preamble and every shard start on one.
+pub const LINE: usize = 64;
+/// The layout's version, in the preamble's second word.
+pub const VERSION: u64 = 1;
+
+/// What a region holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// A ring of records for each shard, overwriting the oldest.
+    Ring = 1,
+    /// A table of cells, each the latest value of something.
+    Cells = 2,
+    /// A bank of counters for each shard.
+    Counters = 3,
+}
+
+impl Kind {
+    /// The kind that the preamble's word `raw` names, if it names one.
+    pub fn from_raw(raw: u64) -> Option<Self> {
+        [Self::Ring, Self::Cells, Self::Counters].into_iter().find(|&kind| kind as u64 == raw)
+    }
+}
+
+impl core::fmt::Display for Kind {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Ring => "ring",
+            Self::Cells => "cells",
+            Self::Counters => "counters",
+        })
+    }
+}

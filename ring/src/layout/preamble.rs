@@ -1,0 +1,129 @@
+//! The first 128 bytes of every region: what it is, for whoever opens it.
+
+use thiserror::Error;
+
+use super::{Geometry, GeometryError, Kind, VERSION, WORD};
+
+/// What the preamble says. Written once, before the region is handed on; words 12 and 13 live on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preamble {
+    /// The region's shape.
+    pub geometry: Geometry,
+    /// Tells one life of a region from the next: nanoseconds since boot when it was made.
+    pub generation: u64,
+    /// The record type's name, as its maker called it; informative, cut after 32 bytes.
+    pub name: String,
+}
+
+/// A preamble that can't be believed. Each names what was found and what was expected.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum PreambleError {
+    /// The first word is not `mapring`.
+    #[error("no preamble: the first word is {found:#018x}, expected {magic:#018x} (\"mapring\")", magic = Preamble::MAGIC)]
+    Magic {
+        /// The first word.
+        found: u64,
+    },
+    /// A layout that this library does not know.
+    #[error("layout version {found}, this library knows {VERSION}")]
+    Version {
+        /// The second word.
+        found: u64,
+    },
+    /// A kind that this library does not know.
+    #[error("a region of unknown kind {found}, this library knows 1 (ring), 2 (cells) and 3 (counters)")]
+    Kind {
+        /// The third word.
+        found: u64,
+    },
+    /// Sizes that contradict each other or the layout.
+    #[error(transparent)]
+    Geometry(#[from] GeometryError),
+}
+
+impl Preamble {
+    /// Bytes that the preamble takes.
+    pub const BYTES: usize = 128;
+    /// Words that the preamble takes.
+    pub const WORDS: usize = Self::BYTES / WORD;
+    /// The first word: `mapring` and a zero byte, in memory order.
+    pub const MAGIC: u64 = u64::from_ne_bytes(*b"mapring\0");
+    /// The word that counts writes with no place to go: a CPU beyond the last shard, an index
+    /// beyond the end, a busy cell.
+    pub const DROPPED: usize = 12;
+
+    const NAME: core::ops::Range<usize> = 8..12;
+
+    /// The preamble as words, [`DROPPED`](Self::DROPPED) zero.
+    pub fn encode(&self) -> [u64; Self::WORDS] {
+        let mut words = [0; Self::WORDS];
+        words[0] = Self::MAGIC;
+        words[1] = VERSION;
+        words[2] = self.geometry.kind() as u64;
+        words[3] = self.geometry.record() as u64;
+        words[4] = self.geometry.capacity() as u64;
+        words[5] = self.geometry.shards() as u64;
+        words[6] = self.geometry.element() as u64;
+        words[7] = self.generation;
+        for (word, bytes) in words[Self::NAME].iter_mut().zip(self.name.as_bytes().chunks(WORD)) {
+            let mut padded = [0; WORD];
+            padded[..bytes.len()].copy_from_slice(bytes);
+            *word = u64::from_ne_bytes(padded);
+        }
+        words
+    }
+
+    /// What `words`, read from shared memory, say.
+    ///
+    /// # Errors
+    /// [`PreambleError`] for words that no `encode` made; any words are safe to pass.
+    pub fn decode(words: &[u64; Self::WORDS]) -> Result<Self, PreambleError> {
+        if words[0] != Self::MAGIC {
+            return Err(PreambleError::Magic { found: words[0] });
+        }
+        if words[1] != VERSION {
+            return Err(PreambleError::Version { found: words[1] });
+        }
+        let kind = Kind::from_raw(words[2]).ok_or(PreambleError::Kind { found: words[2] })?;
+        let geometry = Geometry::new(kind, words[3], words[4], words[5])?;
+        if words[6] != geometry.element() as u64 {
+            return Err(GeometryError::Element { found: words[6], expected: geometry.element() }.into());
+        }
+        let name: Vec<u8> =
+            words[Self::NAME].iter().flat_map(|word| word.to_ne_bytes()).take_while(|&byte| byte != 0).collect();
+        Ok(Self { geometry, generation: words[7], name: String::from_utf8_lossy(&name).into_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn preamble() -> Preamble {
+        let geometry = Geometry::new(Kind::Ring, 56, 4096, 2).unwrap();
+        Preamble { geometry, generation: 7, name: "switch_event".into() }
+    }
+
+    #[test]
+    fn what_is_encoded_is_decoded() {
+        assert_eq!(Preamble::decode(&preamble().encode()), Ok(preamble()));
+        let long = Preamble { name: "x".repeat(100), ..preamble() };
+        assert_eq!(Preamble::decode(&long.encode()).unwrap().name, "x".repeat(32));
+    }
+
+    #[test]
+    fn each_word_is_checked() {
+        let decode = |at: usize, value| {
+            let mut words = preamble().encode();
+            words[at] = value;
+            Preamble::decode(&words).unwrap_err()
+        };
+        assert_eq!(decode(0, 0), PreambleError::Magic { found: 0 });
+        assert_eq!(decode(1, 9), PreambleError::Version { found: 9 });
+        assert_eq!(decode(2, 77), PreambleError::Kind { found: 77 });
+        for (at, value) in [(3, 0), (3, u64::MAX), (4, 0), (4, 3), (5, 0), (5, u64::MAX), (6, 0), (6, 72)] {
+            assert!(matches!(decode(at, value), PreambleError::Geometry(_)), "word {at} = {value}");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! The sequence word of a ring's slot, and which slot and lap a ticket has.
+//!
+//! With `n = 2^k` slots, ticket `t` lives in slot `t mod n`, in lap `L = t >> k`. The slot's
+//! `seq`, without [`DISCARDED`], is `2L + 1` while `t` is being written and `2L + 2` once it has
+//! ended; the slot is free for `t` while `seq` is even and at most `2L`. Values only ever grow
+//! and are never used twice, so a value seen twice means that nothing happened in between.
+
+/// Set beside the ended state: the ticket ended without a record.
+pub const DISCARDED: u64 = 1 << 63;
+
+/// How many tickets a claim tries before it gives up and counts the record as dropped.
+pub const TRIES: u32 = 8;
+/// How many of them one by one, before it looks for the end of the ring by bisection.
+pub const WALK: u32 = 3;
+
+/// The state of a sequence word: what is left of it without [`DISCARDED`].
+#[inline]
+pub fn state(seq: u64) -> u64 {
+    seq & !DISCARDED
+}
+
+/// The slots of a ring's shard: a power of two. Copies of this are the only source of slot
+/// indices, which is why they are always in range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slots {
+    bits: u32,
+}
+
+impl Slots {
+    /// `count` slots, if that is a power of two.
+    pub fn new(count: u32) -> Option<Self> {
+        count.is_power_of_two().then(|| Self { bits: count.trailing_zeros() })
+    }
+
+    /// How many slots there are.
+    #[inline]
+    pub fn count(self) -> u64 {
+        1 << self.bits
+    }
+
+    /// The slot of ticket `t`: less than [`count`](Self::count).
+    #[inline]
+    pub fn of(self, t: u64) -> usize {
+        // At most 31 bits are left of it.
+        #[allow(clippy::cast_possible_truncation)]
+        let slot = (t & (self.count() - 1)) as usize;
+        slot
+    }
+
+    /// The highest state for which the slot of `t` is free for it: `2L`.
+    #[inline]
+    pub fn free(self, t: u64) -> u64 {
+        (t >> self.bits) << 1
+    }
+
+    /// The state while `t` is being written: `2L + 1`.
+    #[inline]
+    pub fn writing(self, t: u64) -> u64 {
+        self.free(t) + 1
+    }
+
+    /// The state once `t` has ended: `2L + 2`.
+    #[inline]
+    pub fn published(self, t: u64) -> u64 {
+        self.free(t).wrapping_add(2)
+    }
+
+    /// The latest ticket that took a slot: the one that `t` would have in the lap that `state`
+    /// (not 0) tells.
+    #[inline]
+    pub fn taken(self, state: u64, t: u64) -> u64 {
+        (state.wrapping_sub(1) >> 1) << self.bits | self.of(t) as u64
+    }
+
+    /// The last ticket taken before the first free one, found by bisection from `t`, a taken
+    /// one: everything from there to the end of the ring, which is less than a lap on, is taken.
+    /// `seq_of` looks at a ticket's slot; `k` looks.
+    #[inline]
+    pub fn last_taken(self, mut t: u64, mut seq_of: impl FnMut(u64) -> u64) -> u64 {
+        for bit in (0..self.bits).rev() {
+            let mid = t.wrapping_add(1 << bit);
+            if state(seq_of(mid)) > self.free(mid) {
+                t = mid;
+            }
+        }
+        t
+    }
+}
+
+/// Whether ticket `a` comes after ticket `b`. Wraps, so that no content of shared memory can
+/// make it wrong twice.
+#[inline]
+pub fn after(a: u64, b: u64) -> bool {
+    a.wrapping_sub(b).cast_signed() > 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_a_power_of_two() {
+        assert_eq!(Slots::new(0), None);
+        assert_eq!(Slots::new(3), None);
+        assert_eq!(Slots::new(1).unwrap().count(), 1);
+        assert_eq!(Slots::new(1 << 31).unwrap().count(), 1 << 31);
+    }
+
+    #[test]
+    fn states_of_consecutive_laps_do_not_overlap() {
+        let slots = Slots::new(4).unwrap();
+        for t in 0..64 {
+            assert_eq!(slots.writing(t), slots.free(t) + 1);
+            assert_eq!(slots.published(t), slots.free(t + 4));
+            assert_eq!(slots.taken(slots.writing(t), t), t);
+            assert_eq!(slots.taken(slots.published(t), t), t);
+        }
+    }
+
+    #[test]
+    fn bisection_finds_the_end_from_any_ticket() {
+        for bits in 0..6 {
+            let slots = Slots::new(1 << bits).unwrap();
+            let n = slots.count();
+            for end in 1..(4 * n) {
+                // Tickets 0..end were published: each slot holds the last of them.
+                let seq_of = |t: u64| {
+                    let slot = slots.of(t) as u64;
+                    let last = (0..end).rev().find(|&u| slots.of(u) as u64 == slot);
+                    last.map_or(0, |u| slots.published(u))
+                };
+                for t in end.saturating_sub(n)..end {
+                    assert_eq!(slots.last_taken(t, seq_of), end - 1, "n {n}, end {end}, from {t}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_highest_numbers_do_not_overflow() {
+        let slots = Slots::new(1).unwrap();
+        for t in [u64::MAX, u64::MAX - 1, 1 << 63] {
+            let _ = (slots.free(t), slots.writing(t), slots.published(t), slots.taken(t, t), slots.taken(0, t));
+        }
+        assert!(after(0, u64::MAX));
+    }
+}

@@ -1,0 +1,52 @@
+//! A cell: the latest value of something, guarded by a sequence word before it.
+//!
+//! A seqlock (Lameter's, in Linux since 2.5.60; in the form that Boehm gives for language memory
+//! models, "Can seqlocks get along with programming language memory models?", MSPC 2012) whose
+//! writers never wait: one that finds another in the cell gives its update up. The sequence is
+//! odd while the value is being written, never goes back, and counts two a write.
+
+use bytemuck::{AnyBitPattern, NoUninit};
+
+use super::{Words, WordsMut};
+use crate::sync::{Ordering, fence};
+
+/// One look at a cell: the sequence, if what was copied to `out` is whole. Makes no system call,
+/// never waits, writes nothing to the cell. `cell` is the sequence word and the value's words.
+#[inline]
+pub fn look<T: AnyBitPattern>(cell: Words<'_>, out: &mut T) -> Option<u64> {
+    let before = cell.load(0, Ordering::Relaxed);
+    if before & 1 != 0 {
+        return None;
+    }
+    fence(Ordering::Acquire); // SYNC publish: pairs with the store that ends `set`
+    cell.read(1, out);
+    fence(Ordering::Acquire); // SYNC claim: pairs with the fence in `begin`
+    (cell.load(0, Ordering::Relaxed) == before).then_some(before)
+}
+
+/// Takes the cell for a write: the odd sequence, or `None` if another writer is in it.
+#[inline]
+pub fn begin(cell: WordsMut<'_>) -> Option<u64> {
+    let seen = cell.load(0, Ordering::Relaxed);
+    // Acquire. SYNC follow: pairs with the store that ends the last write.
+    if seen & 1 != 0 || !cell.swap_if(0, seen, seen.wrapping_add(1), Ordering::Acquire) {
+        return None;
+    }
+    fence(Ordering::Release); // SYNC claim: pairs with the second fence in `look`
+    Some(seen.wrapping_add(1))
+}
+
+/// Ends the write that [`begin`] began with `odd`.
+#[inline]
+pub fn end(cell: WordsMut<'_>, odd: u64) {
+    cell.store(0, odd.wrapping_add(1), Ordering::Release); // SYNC publish, follow
+}
+
+/// Writes the whole value. `false`: another writer is in the cell, and nothing was written.
+#[inline]
+pub fn set<T: NoUninit>(cell: WordsMut<'_>, value: &T) -> bool {
+    let Some(odd) = begin(cell) else { return false };
+    cell.write(1, value);
+    end(cell, odd);
+    true
+}

@@ -1,0 +1,255 @@
+//! Reading a shard: by a cursor of one's own, without any effect on writers or other readers.
+
+use bytemuck::AnyBitPattern;
+
+use super::{HEAD, Shard};
+use crate::layout::seq::{DISCARDED, Slots, TRIES, after, state};
+use crate::sync::{Ordering, fence};
+
+/// How a reader looks at slots: mapped, or through system calls.
+pub trait Look {
+    /// The shard's slots.
+    fn slots(&self) -> Slots;
+    /// The hint where the next ticket goes. May be anything.
+    fn head(&mut self) -> u64;
+    /// The sequence of the slot of `t`, whose record may be taken next.
+    fn seq(&mut self, t: u64) -> u64;
+    /// The sequence of the slot of `t`, looked at in passing.
+    fn peek(&mut self, t: u64) -> u64 {
+        self.seq(t)
+    }
+    /// Copies the record of `t` to `out`: `true` if the slot's sequence was `published` all the
+    /// while, so that what was copied is whole and that ticket's.
+    fn take<T: AnyBitPattern>(&mut self, t: u64, published: u64, out: &mut T) -> bool;
+}
+
+impl Look for Shard<'_> {
+    #[inline]
+    fn slots(&self) -> Slots {
+        self.place.slots
+    }
+
+    #[inline]
+    fn head(&mut self) -> u64 {
+        self.header.load(HEAD, Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn seq(&mut self, t: u64) -> u64 {
+        self.elements.load(self.place.slot(t), Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn take<T: AnyBitPattern>(&mut self, t: u64, published: u64, out: &mut T) -> bool {
+        let at = self.place.slot(t);
+        fence(Ordering::Acquire); // SYNC publish: pairs with the store that ends the ticket
+        self.elements.read(at + 1, out);
+        fence(Ordering::Acquire); // SYNC claim: pairs with the fence in `claim`
+        self.elements.load(at, Ordering::Relaxed) == published
+    }
+}
+
+/// Where a reader starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// With the oldest record that is still there.
+    #[default]
+    Oldest,
+    /// With the first record that is published from now on.
+    Now,
+}
+
+/// What became of the tickets that a cursor has passed, by cause. Nothing disappears uncounted:
+/// `delivered + lost() + discarded` is how far the cursor came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Tally {
+    /// Records delivered.
+    pub delivered: u64,
+    /// Tickets overwritten before they were read.
+    pub lapped: u64,
+    /// Tickets passed over because they had not ended while later ones had: their writer was
+    /// slow, died, or never ended the record; or producers stepped over the slot.
+    pub skipped: u64,
+    /// Tickets that ended without a record. Not lost.
+    pub discarded: u64,
+    /// Copies thrown away because the record was overwritten meanwhile (the ticket is then
+    /// counted as lapped).
+    pub torn: u64,
+}
+
+impl Tally {
+    /// Records lost to this reader.
+    pub fn lost(&self) -> u64 {
+        self.lapped.wrapping_add(self.skipped)
+    }
+}
+
+impl core::ops::AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        for (sum, more) in [
+            (&mut self.delivered, other.delivered),
+            (&mut self.lapped, other.lapped),
+            (&mut self.skipped, other.skipped),
+            (&mut self.discarded, other.discarded),
+            (&mut self.torn, other.torn),
+        ] {
+            *sum = sum.wrapping_add(more);
+        }
+    }
+}
+
+/// What one step of a cursor came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The record of this ticket is in `out`.
+    Record(u64),
+    /// No record, but the cursor moved or saw something change: there may be one further on.
+    Moved,
+    /// Nothing to read yet.
+    Empty,
+}
+
+/// A reader's place in a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    next: u64,
+    waits: u32,
+    patience: u32,
+    tally: Tally,
+}
+
+/// An empty-handed cursor looks past its ticket once in so many steps.
+const LOOK_EVERY: u32 = 16;
+
+impl Cursor {
+    /// A cursor at ticket `next`, which passes over a ticket that does not end after `patience`
+    /// empty steps, if later ones have ended.
+    pub fn at(next: u64, patience: u32) -> Self {
+        Self { next, waits: 0, patience, tally: Tally::default() }
+    }
+
+    /// A cursor where `start` says. `2k` looks at most.
+    pub fn new(look: &mut impl Look, start: Start, patience: u32) -> Self {
+        let next = match last_taken(look, 0) {
+            None => 0,
+            Some(last) => match start {
+                Start::Now => last.wrapping_add(1),
+                Start::Oldest => (last.wrapping_add(1)).saturating_sub(look.slots().count()),
+            },
+        };
+        Self::at(next, patience)
+    }
+
+    /// The ticket that is read next.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Passes over a ticket that does not end after `patience` empty steps from now on.
+    pub fn set_patience(&mut self, patience: u32) {
+        self.patience = patience;
+    }
+
+    /// What became of the tickets passed.
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// One bounded step: looks at the next ticket's slot, and delivers it, passes it, or finds
+    /// it empty. Whatever the memory holds, it takes a few dozen loads at most.
+    #[inline]
+    pub fn step<T: AnyBitPattern>(&mut self, look: &mut impl Look, out: &mut T) -> Step {
+        let published = look.slots().published(self.next);
+        let seen = look.seq(self.next);
+        if seen == published {
+            if look.take(self.next, published, out) {
+                self.tally.delivered += 1;
+                self.next = self.next.wrapping_add(1);
+                self.waits = 0;
+                return Step::Record(self.next.wrapping_sub(1));
+            }
+            self.tally.torn += 1;
+            return Step::Moved;
+        }
+        self.pass(look, seen, published)
+    }
+
+    /// The next ticket is not there to be read.
+    fn pass(&mut self, look: &mut impl Look, seen: u64, published: u64) -> Step {
+        if seen == published | DISCARDED {
+            self.tally.discarded += 1;
+            self.move_to(self.next.wrapping_add(1));
+            return Step::Moved;
+        }
+        if after(state(seen), published) {
+            let oldest = oldest(look, self.next, state(seen));
+            self.tally.lapped = self.tally.lapped.wrapping_add(oldest.wrapping_sub(self.next));
+            self.move_to(oldest);
+            return Step::Moved;
+        }
+        self.waits = self.waits.saturating_add(1);
+        if self.waits % LOOK_EVERY.min(self.patience.max(1)) != 0 {
+            return Step::Empty;
+        }
+        // Being written, or not begun: is anything behind it?
+        let Some(gap) = later(look, self.next) else { return Step::Empty };
+        let being_written = state(seen) == published.wrapping_sub(1);
+        let crowded = gap >= look.slots().count() - look.slots().count() / 4;
+        if being_written && !crowded && self.waits < self.patience {
+            return Step::Empty;
+        }
+        self.tally.skipped += 1;
+        self.move_to(self.next.wrapping_add(1));
+        Step::Moved
+    }
+
+    fn move_to(&mut self, next: u64) {
+        self.next = next;
+        self.waits = 0;
+    }
+}
+
+/// Where to go on when the slot of `t` was found with the `state` of a later lap: the oldest
+/// ticket that is not about to be overwritten, and further than `t` in any case.
+#[cold]
+fn oldest(look: &mut impl Look, t: u64, state: u64) -> u64 {
+    let slots = look.slots();
+    let last = last_taken(look, slots.taken(state, t)).unwrap_or(t);
+    // A little further on, or the writer is there again before the first copy is done.
+    let margin = slots.count() / 8;
+    let oldest = last.wrapping_add(1).wrapping_sub(slots.count() - margin);
+    if after(oldest, t) { oldest } else { t.wrapping_add(1) }
+}
+
+/// The last ticket taken, if any was: from `head` if the slot that it points at confirms it,
+/// else from the slot of `t`.
+fn last_taken(look: &mut impl Look, t: u64) -> Option<u64> {
+    let slots = look.slots();
+    let hint = look.head().wrapping_sub(1);
+    let seen = state(look.peek(hint));
+    let from = if seen == slots.writing(hint) || seen == slots.published(hint) {
+        hint
+    } else {
+        match state(look.peek(t)) {
+            0 => return None,
+            seen => slots.taken(seen, t),
+        }
+    };
+    Some(slots.last_taken(from, |t| look.peek(t)))
+}
+
+/// How far behind `t` a ticket has ended, if one has: where `head` points, or where producers
+/// step to.
+#[cold]
+fn later(look: &mut impl Look, t: u64) -> Option<u64> {
+    let slots = look.slots();
+    let hint = look.head().wrapping_sub(1);
+    let near = (1..=u64::from(TRIES).min(slots.count() - 1)).map(|gap| t.wrapping_add(gap));
+    [hint]
+        .into_iter()
+        .filter(|&hint| after(hint, t))
+        .chain(near)
+        .find(|&t| !after(slots.published(t), state(look.peek(t))))
+        .map(|later| later.wrapping_sub(t))
+}

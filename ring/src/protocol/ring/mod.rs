@@ -1,0 +1,113 @@
+//! One shard of a ring: overwrite-oldest, any number of readers, producers that may interrupt
+//! one another anywhere.
+//!
+//! The claim *is* the ticket: who turns a slot's sequence from free to being written owns both
+//! the slot and the number. `head` is a hint where to look and nothing rests on it, so it may be
+//! stale or scribbled over. See [`crate::layout::seq`] for the states, `produce` for
+//! writers (the same algorithm as `include/mapring/ring.bpf.h`) and `consume` for readers.
+
+mod consume;
+mod produce;
+
+pub use consume::{Cursor, Look, Start, Step, Tally};
+
+use super::{Words, WordsMut};
+use crate::layout::{Geometry, Kind};
+use crate::layout::seq::Slots;
+use crate::sync::Ordering;
+
+/// The header's word that hints at the next ticket.
+const HEAD: usize = 0;
+/// The header's word that counts records for which no slot was found.
+const DROPPED: usize = 1;
+
+/// Where a shard lies in its region, in words.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    header: usize,
+    elements: usize,
+    len: usize,
+    stride: usize,
+    slots: Slots,
+}
+
+impl Place {
+    /// Where shard `shard` of a ring of the shape `geometry` lies.
+    ///
+    /// # Panics
+    /// If `geometry` is no ring's or has no such shard.
+    pub fn new(geometry: &Geometry, shard: usize) -> Self {
+        assert!(geometry.kind() == Kind::Ring && shard < geometry.shards());
+        let stride = geometry.element_words();
+        let slots = u32::try_from(geometry.capacity()).ok().and_then(Slots::new);
+        Self {
+            header: geometry.shard(shard) * stride,
+            elements: geometry.slots(shard) * stride,
+            len: geometry.capacity() * stride,
+            stride,
+            slots: slots.expect("a ring's slots are a power of two"),
+        }
+    }
+
+    /// The shard's slots.
+    pub fn slots(&self) -> Slots {
+        self.slots
+    }
+
+    /// Where the slot of ticket `t` is, from the first one on.
+    #[inline]
+    fn slot(&self, t: u64) -> usize {
+        self.slots.of(t) * self.stride
+    }
+}
+
+/// A shard as readers see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Shard<'a> {
+    header: Words<'a>,
+    elements: Words<'a>,
+    place: Place,
+}
+
+impl<'a> Shard<'a> {
+    /// The shard at `place` of the region `words`.
+    ///
+    /// # Panics
+    /// If the region ends before the shard does.
+    #[inline]
+    pub fn new(words: Words<'a>, place: &Place) -> Self {
+        Self {
+            header: words.slice(place.header, DROPPED + 1),
+            elements: words.slice(place.elements, place.len),
+            place: *place,
+        }
+    }
+
+    /// Records that producers found no slot for: they are in no ticket, and in no reader's count.
+    pub fn dropped(&self) -> u64 {
+        self.header.load(DROPPED, Ordering::Relaxed)
+    }
+}
+
+/// A shard as Rust producers see it.
+#[derive(Clone, Copy, Debug)]
+pub struct ShardMut<'a> {
+    header: WordsMut<'a>,
+    elements: WordsMut<'a>,
+    place: Place,
+}
+
+impl<'a> ShardMut<'a> {
+    /// The shard at `place` of the region `words`.
+    ///
+    /// # Panics
+    /// If the region ends before the shard does.
+    #[inline]
+    pub fn new(words: WordsMut<'a>, place: &Place) -> Self {
+        Self {
+            header: words.slice(place.header, DROPPED + 1),
+            elements: words.slice(place.elements, place.len),
+            place: *place,
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Writing into a shard: the same steps as `mapring_reserve`, `_commit` and `_discard` in BPF.
+
+use bytemuck::NoUninit;
+
+use super::{DROPPED, HEAD, ShardMut};
+use crate::layout::seq::{DISCARDED, TRIES, WALK, state};
+use crate::sync::{Ordering, fence};
+
+impl ShardMut<'_> {
+    /// Claims the next free ticket, in a bounded number of steps: two loads and one
+    /// compare-and-swap, unless another producer was here in between. `None`: no slot was free
+    /// within [`TRIES`], and the record is counted as dropped.
+    #[inline]
+    pub fn claim(&self) -> Option<u64> {
+        let t = self.header.load(HEAD, Ordering::Relaxed);
+        let claimed = if self.take(t, self.place.slots.free(t)) { Some(t) } else { self.claim_slow() };
+        // SYNC claim: pairs with the second fence in `Shard::take`.
+        fence(Ordering::Release);
+        claimed
+    }
+
+    /// Fills the record of a ticket that [`claim`](Self::claim) gave.
+    #[inline]
+    pub fn fill<T: NoUninit>(&self, t: u64, record: &T) {
+        self.elements.write(self.place.slot(t) + 1, record);
+    }
+
+    /// Ends a claimed ticket: from here on readers see the record, whole.
+    #[inline]
+    pub fn publish(&self, t: u64) {
+        self.elements.store(self.place.slot(t), self.place.slots.published(t), Ordering::Release); // SYNC publish, follow
+    }
+
+    /// Ends a claimed ticket without a record: readers pass over it and count nothing lost.
+    #[inline]
+    pub fn discard(&self, t: u64) {
+        self.elements.store(self.place.slot(t), self.place.slots.published(t) | DISCARDED, Ordering::Release); // SYNC follow
+    }
+
+    /// Publishes a record: its ticket, or `None` if it was dropped, and counted.
+    #[inline]
+    pub fn push<T: NoUninit>(&self, record: &T) -> Option<u64> {
+        let t = self.claim()?;
+        self.fill(t, record);
+        self.publish(t);
+        Some(t)
+    }
+
+    /// `head` was not the next free ticket.
+    #[cold]
+    fn claim_slow(&self) -> Option<u64> {
+        let mut t = self.header.load(HEAD, Ordering::Relaxed);
+        for tried in 0..TRIES {
+            let seen = self.elements.load(self.place.slot(t), Ordering::Relaxed);
+            let free = self.place.slots.free(t);
+            if state(seen) <= free && seen & 1 == 0 {
+                if self.take(t, seen) {
+                    return Some(t);
+                }
+            } else if state(seen) > free && (tried >= WALK || state(seen) > self.place.slots.published(t)) {
+                // Far behind: this slot's ticket is taken, and so are all up to the end.
+                let taken = self.place.slots.taken(state(seen), t);
+                let seq_of = |t| self.elements.load(self.place.slot(t), Ordering::Relaxed);
+                t = self.place.slots.last_taken(taken, seq_of);
+            }
+            t = t.wrapping_add(1); // taken, or still being written one lap behind
+        }
+        self.header.add(DROPPED, 1);
+        None
+    }
+
+    /// Takes the slot of `t`, if it still holds `seen`, and leaves the hint where to look next.
+    #[inline]
+    fn take(&self, t: u64, seen: u64) -> bool {
+        // Acquire. SYNC follow: pairs with the store that ended the slot's last ticket.
+        let taken = self.elements.swap_if(self.place.slot(t), seen, self.place.slots.writing(t), Ordering::Acquire);
+        if taken {
+            self.header.store(HEAD, t.wrapping_add(1), Ordering::Relaxed);
+        }
+        taken
+    }
+}

@@ -1,0 +1,189 @@
+//! Words of shared memory: the only place that touches it.
+//!
+//! Every access is an atomic one of a whole word through a raw pointer. No reference to plain
+//! data ever points here, so that whatever another process or a BPF program writes, and when,
+//! cannot be undefined behaviour; readers use relaxed loads alone, which Rust promises to work
+//! on read-only pages (the orderings come from fences).
+#![allow(unsafe_code)]
+
+use core::marker::PhantomData;
+use core::ops::Deref;
+
+use bytemuck::{AnyBitPattern, NoUninit};
+
+use crate::layout::WORD;
+use crate::sync::{AtomicU64, Ordering};
+
+/// Words that can be read. Copies are views of the same words.
+#[derive(Clone, Copy, Debug)]
+pub struct Words<'a> {
+    base: *const AtomicU64,
+    len: usize,
+    of: PhantomData<&'a [AtomicU64]>,
+}
+
+// SAFETY: a view of atomic words, which threads may share (`from_raw` asks for no less).
+unsafe impl Send for Words<'_> {}
+// SAFETY: as above; no method changes the view itself.
+unsafe impl Sync for Words<'_> {}
+
+impl<'a> Words<'a> {
+    /// A view of words that this process owns.
+    pub fn new(words: &'a [AtomicU64]) -> Self {
+        Self { base: words.as_ptr(), len: words.len(), of: PhantomData }
+    }
+
+    /// A view of `len` words at `base`, which anyone may change at any time.
+    ///
+    /// # Safety
+    /// For all of `'a`, `base` is aligned to 8 and `len` words from it can be read; what this
+    /// program writes there, it writes through [`WordsMut`] only.
+    pub unsafe fn from_raw(base: *const AtomicU64, len: usize) -> Self {
+        Self { base, len, of: PhantomData }
+    }
+
+    /// How many words there are.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The `len` words from `at`.
+    ///
+    /// # Panics
+    /// If they are not all in this view. Offsets come from a `Geometry`, never from shared memory.
+    #[inline]
+    pub fn slice(&self, at: usize, len: usize) -> Self {
+        self.check(at, len);
+        // SAFETY: `at + len <= self.len` was checked, so this stays in the words of this view.
+        let base = unsafe { self.base.add(at) };
+        Self { base, len, of: PhantomData }
+    }
+
+    /// Loads a word.
+    ///
+    /// # Panics
+    /// If `at` is not in this view.
+    #[inline]
+    pub fn load(&self, at: usize, order: Ordering) -> u64 {
+        self.word(at).load(order)
+    }
+
+    /// Copies a value that starts with word `at`, by relaxed loads of whole words.
+    ///
+    /// # Panics
+    /// If the value reaches beyond this view.
+    #[inline]
+    pub fn read<T: AnyBitPattern>(&self, at: usize, out: &mut T) {
+        self.check(at, size_of::<T>().div_ceil(WORD));
+        let to = core::ptr::from_mut(out).cast::<u8>();
+        let whole = size_of::<T>() / WORD;
+        for i in 0..whole {
+            let word = self.word(at + i).load(Ordering::Relaxed);
+            // SAFETY: `i * WORD + WORD <= size_of::<T>()`, so this is in `out`.
+            let to = unsafe { to.add(i * WORD) };
+            // SAFETY: `to` is in `out`, which is ours alone, and any bytes are a `T`.
+            unsafe { to.cast::<u64>().write_unaligned(word) };
+        }
+        let rest = size_of::<T>() % WORD;
+        if rest != 0 {
+            let bytes = self.word(at + whole).load(Ordering::Relaxed).to_ne_bytes();
+            // SAFETY: `whole * WORD + rest == size_of::<T>()`, so this is in `out`.
+            let to = unsafe { to.add(whole * WORD) };
+            // SAFETY: `rest < WORD` bytes, from the stack into `out`; any bytes are a `T`.
+            unsafe { to.copy_from_nonoverlapping(bytes.as_ptr(), rest) };
+        }
+    }
+
+    #[inline]
+    fn check(&self, at: usize, len: usize) {
+        assert!(at <= self.len && len <= self.len - at, "words {at}..{at}+{len} of {}", self.len);
+    }
+
+    #[inline]
+    fn word(&self, at: usize) -> &'a AtomicU64 {
+        self.check(at, 1);
+        // SAFETY: `at < self.len` was checked.
+        let word = unsafe { self.base.add(at) };
+        // SAFETY: `from_raw` promises that the word is aligned and can be read for `'a`, and that
+        // it is written atomically; an `AtomicU64` may change behind a shared reference.
+        unsafe { &*word }
+    }
+}
+
+/// Words that can be written, too.
+#[derive(Clone, Copy, Debug)]
+pub struct WordsMut<'a>(Words<'a>);
+
+impl<'a> WordsMut<'a> {
+    /// A view of words that this process owns.
+    pub fn new(words: &'a [AtomicU64]) -> Self {
+        Self(Words::new(words))
+    }
+
+    /// A view of `len` words at `base`, which anyone may change at any time.
+    ///
+    /// # Safety
+    /// As for [`Words::from_raw`], and the words can be written.
+    pub unsafe fn from_raw(base: *const AtomicU64, len: usize) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { Words::from_raw(base, len) })
+    }
+
+    /// The `len` words from `at`.
+    ///
+    /// # Panics
+    /// If they are not all in this view.
+    #[inline]
+    pub fn slice(&self, at: usize, len: usize) -> Self {
+        Self(self.0.slice(at, len))
+    }
+
+    /// Stores a word.
+    #[inline]
+    pub fn store(&self, at: usize, value: u64, order: Ordering) {
+        self.word(at).store(value, order);
+    }
+
+    /// Adds to a word, relaxed: it loses nothing and orders nothing.
+    #[inline]
+    pub fn add(&self, at: usize, by: u64) {
+        self.word(at).fetch_add(by, Ordering::Relaxed);
+    }
+
+    /// Turns `from` into `to`, if that is what the word holds, with `order` on success. Fails
+    /// only if the word held something else.
+    #[inline]
+    pub fn swap_if(&self, at: usize, from: u64, to: u64, order: Ordering) -> bool {
+        self.word(at).compare_exchange(from, to, order, Ordering::Relaxed).is_ok()
+    }
+
+    /// Writes a value that starts with word `at`, by relaxed stores of whole words; the rest of
+    /// its last word is zero.
+    ///
+    /// # Panics
+    /// If the value reaches beyond this view.
+    #[inline]
+    pub fn write<T: NoUninit>(&self, at: usize, value: &T) {
+        self.check(at, size_of::<T>().div_ceil(WORD));
+        for (i, bytes) in bytemuck::bytes_of(value).chunks(WORD).enumerate() {
+            let mut word = [0; WORD];
+            word[..bytes.len()].copy_from_slice(bytes);
+            self.store(at + i, u64::from_ne_bytes(word), Ordering::Relaxed);
+        }
+    }
+}
+
+impl<'a> Deref for WordsMut<'a> {
+    type Target = Words<'a>;
+
+    fn deref(&self) -> &Words<'a> {
+        &self.0
+    }
+}

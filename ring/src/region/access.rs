@@ -1,0 +1,75 @@
+//! How a region is read, and why it isn't mapped when it isn't.
+
+use std::fmt;
+
+/// How a region is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// From mapped memory: no system call, no lock, no effect on writers.
+    Mapped,
+    /// By system calls, because the kernel refused the mapping.
+    Syscall(Refusal),
+}
+
+/// Why the kernel refused a mapping. Its message names the remedy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The descriptor is read-only (a pin's mode, or `BPF_F_RDONLY`), and Linux maps those for
+    /// nobody: the mapping would not be shared, the array insists on shared ones (EINVAL).
+    ReadOnlyFd,
+    /// The map is write-only for user space (`BPF_F_WRONLY`, EACCES).
+    WriteOnlyFd,
+    /// The map was made without `BPF_F_MMAPABLE` (EINVAL).
+    NotMmapable,
+    /// The value holds a `bpf_spin_lock`, a `bpf_timer` or the like (ENOTSUPP).
+    SpecialFields,
+    /// A writable mapping of a frozen map (EPERM).
+    Frozen,
+    /// A writable mapping of a `BPF_F_RDONLY_PROG` map (EACCES).
+    ReadOnlyForPrograms,
+    /// A writable mapping of a memfd sealed against writes (EPERM).
+    Sealed,
+    /// A writable mapping that nobody asked for.
+    NotAsked,
+    /// The map's type is not mapped at all (ENOTSUPP).
+    MapType,
+    /// An error that the library knows no cause for, as it came.
+    Errno(i32),
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mapped => f.write_str("mapped"),
+            Self::Syscall(refusal) => write!(f, "by system call ({refusal})"),
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ReadOnlyFd => {
+                "a read-only descriptor, which Linux refuses to map (EINVAL): pin the map with mode 0666 and \
+                 freeze it, and readers without privilege can map it, too"
+            }
+            Self::WriteOnlyFd => "the map is write-only for user space (BPF_F_WRONLY): make it without that flag",
+            Self::NotMmapable => "the map was made without BPF_F_MMAPABLE (EINVAL): set map_flags to it",
+            Self::SpecialFields => {
+                "its value holds a bpf_spin_lock, bpf_timer or the like (ENOTSUPP): keep those in a map of their own"
+            }
+            Self::Frozen => "the map is frozen (EPERM): only programs can write it",
+            Self::ReadOnlyForPrograms => {
+                "the map is read-only for programs (BPF_F_RDONLY_PROG), which the kernel maps for reading only \
+                 (EACCES): write it with bpf_map_update_elem"
+            }
+            Self::Sealed => "the memfd is sealed against writes (EPERM): only mappings from before that can write",
+            Self::NotAsked => "it was opened for reading: open it with Options::write",
+            Self::MapType => "maps of this type are never mapped (ENOTSUPP)",
+            Self::Errno(errno) => {
+                return write!(f, "the kernel said: {}", std::io::Error::from_raw_os_error(*errno));
+            }
+        })
+    }
+}

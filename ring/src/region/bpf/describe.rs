@@ -1,0 +1,118 @@
+//! What the BTF of a map's value says of a region: which kind, what records, how many slots.
+//! The macros of the BPF headers put it there (`MAPRING__TAG` in `abi.bpf.h`).
+
+use libbpf_rs::MapInfo;
+use libbpf_rs::btf::types::{Array, Struct};
+use libbpf_rs::btf::{Btf, BtfType, TypeId};
+
+use crate::layout::{Geometry, GeometryError, Kind, Preamble};
+
+/// A region as its BPF program declared it.
+#[derive(Debug)]
+pub(super) struct Description {
+    pub(super) kind: Kind,
+    record: u64,
+    capacity: u64,
+    name: String,
+    /// Writers publish by plain stores, which x86 alone keeps in order.
+    pub(super) tso: bool,
+}
+
+impl Description {
+    /// The shape with `shards` shards.
+    pub(super) fn geometry(&self, shards: u64) -> Result<Geometry, GeometryError> {
+        let shards = if self.kind == Kind::Cells { 1 } else { shards };
+        Geometry::new(self.kind, self.record, self.capacity, shards)
+    }
+
+    /// The preamble of a map with `entries` elements, if that is a whole number of shards.
+    pub(super) fn preamble(&self, entries: usize, generation: u64) -> Option<Preamble> {
+        let one = self.geometry(1).ok()?;
+        let shard = one.entries() - one.first();
+        let shards = entries.checked_sub(one.first())? / shard;
+        let geometry = self.geometry(shards as u64).ok().filter(|geometry| geometry.entries() == entries)?;
+        Some(Preamble { geometry, generation, name: self.name.clone() })
+    }
+}
+
+/// Reads it from the BTF of a map's value type.
+pub(super) fn from_btf(btf: &Btf<'_>, value: u32) -> Option<Description> {
+    let value: Struct<'_> = btf.type_by_id(TypeId::from(value))?;
+    let name = value.name()?.to_str()?.strip_prefix("mapring_")?;
+    let kind = [("ring__", Kind::Ring), ("cell__", Kind::Cells), ("counters__", Kind::Counters)]
+        .into_iter()
+        .find_map(|(prefix, kind)| name.starts_with(prefix).then_some(kind))?;
+    let member = |name: &str| value.iter().find(|member| member.name.is_some_and(|n| n == name)).map(|m| m.ty);
+
+    let (tag, tso) = match member("mapring_tso") {
+        Some(tag) => (tag, true),
+        None => (member("mapring_any")?, false),
+    };
+    let outer: Array<'_> = btf.type_by_id(tag)?;
+    let inner = Array::try_from(outer.contained_type()).ok()?;
+    let (record, name) = match kind {
+        Kind::Counters => (8, "u64".to_owned()),
+        _ => {
+            let record: BtfType<'_> = btf.type_by_id(member("record")?)?;
+            let name = std::iter::successors(Some(record), BtfType::next_type).find_map(|t| t.name());
+            (size_of(record)?, name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default())
+        }
+    };
+    Some(Description { kind, record, capacity: inner.capacity() as u64, name, tso })
+}
+
+/// Reads it from the BTF that the kernel keeps with a map, which takes CAP_SYS_ADMIN or CAP_BPF.
+pub(super) fn from_kernel(info: &MapInfo) -> Option<Description> {
+    let btf = kernel::btf(info.info.btf_id)?;
+    from_btf(&btf, info.info.btf_value_type_id)
+}
+
+/// Bytes of a type, behind its qualifiers and typedefs.
+fn size_of(ty: BtfType<'_>) -> Option<u64> {
+    use libbpf_rs::btf::HasSize;
+    use libbpf_rs::btf::types::{Composite, Enum, Enum64, Float, Int};
+    let ty = ty.skip_mods_and_typedefs();
+    if let Ok(array) = Array::try_from(ty) {
+        return size_of(array.contained_type())?.checked_mul(array.capacity() as u64);
+    }
+    let size = Composite::try_from(ty)
+        .map(|t| t.size())
+        .or_else(|_| Int::try_from(ty).map(|t| t.size()))
+        .or_else(|_| Enum::try_from(ty).map(|t| t.size()))
+        .or_else(|_| Enum64::try_from(ty).map(|t| t.size()))
+        .or_else(|_| Float::try_from(ty).map(|t| t.size()));
+    size.ok().map(|size| size as u64)
+}
+
+/// The one thing that libbpf-rs has no call for: BTF by its id.
+mod kernel {
+    #![allow(unsafe_code)]
+
+    use std::io::Write;
+    use std::os::fd::AsRawFd;
+    use std::ptr::NonNull;
+
+    use libbpf_rs::btf::Btf;
+    use libbpf_rs::libbpf_sys;
+    use rustix::fs::MemfdFlags;
+
+    /// The kernel's BTF `id`, by way of a memory file that libbpf-rs can open.
+    pub(super) fn btf(id: u32) -> Option<Btf<'static>> {
+        // SAFETY: any id is fine; the result is null or a BTF object that is ours to free.
+        let btf = NonNull::new(unsafe { libbpf_sys::btf__load_from_kernel_by_id(id) })?;
+        let mut size = 0;
+        // SAFETY: `btf` is live; what is returned has `size` bytes and lives as long as `btf`.
+        let data = unsafe { libbpf_sys::btf__raw_data(btf.as_ptr(), &raw mut size) };
+        let bytes = (!data.is_null()).then(|| {
+            // SAFETY: as libbpf promised above; copied before `btf` is freed.
+            unsafe { std::slice::from_raw_parts(data.cast::<u8>(), size as usize) }.to_vec()
+        });
+        // SAFETY: `btf` is ours, and used no more.
+        unsafe { libbpf_sys::btf__free(btf.as_ptr()) };
+
+        let file = rustix::fs::memfd_create("btf", MemfdFlags::CLOEXEC).ok()?;
+        let mut file = std::fs::File::from(file);
+        file.write_all(&bytes?).ok()?;
+        Btf::from_path(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()
+    }
+}

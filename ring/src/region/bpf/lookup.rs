@@ -1,0 +1,125 @@
+//! The system calls that stand in for a mapping.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use libbpf_rs::libbpf_sys;
+use rustix::io::Errno;
+
+use crate::layout::{Preamble, WORD};
+
+/// Reads elements of a map by system calls. Each call copies while programs write: what it
+/// returns may be torn, and it is the reader's protocol that finds out.
+pub(crate) struct Lookup {
+    fd: OwnedFd,
+    words: usize,
+    entries: usize,
+    batch: AtomicBool,
+}
+
+impl Lookup {
+    pub(super) fn new(fd: OwnedFd, element: usize, entries: usize) -> Self {
+        Self { fd, words: element / WORD, entries, batch: AtomicBool::new(true) }
+    }
+
+    /// The first words of the region.
+    pub(crate) fn preamble(&self) -> io::Result<[u64; Preamble::WORDS]> {
+        let elements = Preamble::WORDS.div_ceil(self.words);
+        let mut image = vec![0; elements * self.words];
+        self.run(0, elements, &mut image)?;
+        let mut words = [0; Preamble::WORDS];
+        words.copy_from_slice(&image[..Preamble::WORDS]);
+        Ok(words)
+    }
+
+    /// Reads `count` elements from `first` on: one call, or one for each where the kernel has
+    /// no batches (before 5.6).
+    pub(crate) fn run(&self, first: usize, count: usize, out: &mut [u64]) -> io::Result<()> {
+        assert!(out.len() == count * self.words && count <= self.entries && first <= self.entries - count);
+        if count > 1 && self.batch.load(Ordering::Relaxed) {
+            match self.many(first, count, out) {
+                Err(e) if [Some(Errno::INVAL.raw_os_error()), Some(super::ENOTSUPP)].contains(&e.raw_os_error()) => {
+                    self.batch.store(false, Ordering::Relaxed);
+                }
+                done => return done,
+            }
+        }
+        for (index, out) in (first..).zip(out.chunks_mut(self.words)) {
+            self.one(index, out)?;
+        }
+        Ok(())
+    }
+
+    fn one(&self, index: usize, out: &mut [u64]) -> io::Result<()> {
+        let key = key(index);
+        // SAFETY: the key has the map's key size, which was checked to be 4 by opening an array,
+        // and `out` is as long as the map's value, rounded up to words (`run` checked it).
+        let ret = unsafe {
+            libbpf_sys::bpf_map_lookup_elem(
+                self.fd.as_raw_fd(),
+                (&raw const key).cast(),
+                out.as_mut_ptr().cast(),
+            )
+        };
+        result(ret)
+    }
+
+    fn many(&self, first: usize, count: usize, out: &mut [u64]) -> io::Result<()> {
+        let before = key(first.wrapping_sub(1));
+        let mut last = 0_u32;
+        let mut keys = vec![0_u32; count];
+        let mut got = key(count);
+        let before = if first == 0 { std::ptr::null() } else { &raw const before };
+        // SAFETY: `keys` and `out` have room for `count` keys and values (`run` checked it), the
+        // others are words on the stack; the kernel reads `before` and writes the rest.
+        let ret = unsafe {
+            libbpf_sys::bpf_map_lookup_batch(
+                self.fd.as_raw_fd(),
+                before.cast_mut().cast(),
+                (&raw mut last).cast(),
+                keys.as_mut_ptr().cast(),
+                out.as_mut_ptr().cast(),
+                &raw mut got,
+                std::ptr::null(),
+            )
+        };
+        match result(ret) {
+            // The end of the map is no error, if it is where the run ends.
+            Err(e) if e.raw_os_error() != Some(Errno::NOENT.raw_os_error()) => Err(e),
+            _ if got as usize == count => Ok(()),
+            _ => Err(io::Error::other(format!("a batch of {count} elements from {first} gave {got}"))),
+        }
+    }
+}
+
+/// Whether `fd` is a BPF map, and not a program, a link or a file.
+pub(super) fn is_map(fd: BorrowedFd<'_>) -> bool {
+    // SAFETY: no key asks for the first one, and the kernel refuses to write it to null (EFAULT);
+    // it looks at the descriptor before (EINVAL for what is no map).
+    let ret =
+        unsafe { libbpf_sys::bpf_map_get_next_key(fd.as_raw_fd(), std::ptr::null(), std::ptr::null_mut()) };
+    let refused = result(ret).err().and_then(|e| e.raw_os_error());
+    ![Errno::INVAL, Errno::BADF].iter().any(|e| refused == Some(e.raw_os_error()))
+}
+
+/// Writes an element by system call.
+pub(super) fn update(fd: BorrowedFd<'_>, index: usize, value: &[u64]) -> io::Result<()> {
+    let key = key(index);
+    // SAFETY: the key has 4 bytes, the value is as long as the map's, rounded up to words.
+    let ret = unsafe {
+        libbpf_sys::bpf_map_update_elem(fd.as_fd().as_raw_fd(), (&raw const key).cast(), value.as_ptr().cast(), 0)
+    };
+    result(ret)
+}
+
+/// An index as the kernel takes it. Maps have no more elements than fit.
+#[allow(clippy::cast_possible_truncation)]
+fn key(index: usize) -> u32 {
+    index as u32
+}
+
+fn result(ret: i32) -> io::Result<()> {
+    if ret < 0 { Err(io::Error::from_raw_os_error(-ret)) } else { Ok(()) }
+}

@@ -1,0 +1,206 @@
+//! Regions in BPF maps: opened from any loader's map, mapped where the kernel allows it.
+
+mod describe;
+mod fit;
+mod lookup;
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use libbpf_rs::{MapCore, MapHandle, MapInfo, MapType, libbpf_sys};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+pub use fit::{fit_object, fit_to_machine};
+pub(crate) use lookup::Lookup;
+
+use super::{Mapping, Memory, Options, Refusal, Region, generation, preamble_words, write_preamble};
+use crate::error::{Error, Result};
+use crate::layout::{Preamble, PreambleError, WORD};
+use crate::sync::{Ordering, fence};
+
+/// The kernel's own "not supported", which no libc knows.
+const ENOTSUPP: i32 = 524;
+
+const NO_PREAMBLE: &str = "; its loader writes one by opening the map with Region::open, Ring::open, \
+                           Cells::open or Counters::open once it is loaded";
+
+pub(super) fn open_pinned(path: &Path, options: Options) -> Result<Region> {
+    let what = path.display().to_string();
+    let handle = MapHandle::from_pinned_path(path).or_else(|e| {
+        // The pin's mode may allow reading alone.
+        let denied = e.kind() == libbpf_rs::ErrorKind::PermissionDenied;
+        let read_only = || MapHandle::from_pinned_path_with_file_flags(path, libbpf_sys::BPF_F_RDONLY);
+        if denied { read_only().map_err(|_| e) } else { Err(e) }
+    });
+    let handle = handle.map_err(|e| {
+        let source = io_error(&e);
+        let hint = match source.kind() {
+            io::ErrorKind::PermissionDenied if !is_bpf_pin(path) => "; is it a pin in a BPF file system?",
+            io::ErrorKind::PermissionDenied => {
+                "; ask its owner for read and write permission on the pin (chmod 0666; frozen, it still can't be \
+                 written), and for search permission on its directory; before Linux 6.0 also set sysctl \
+                 kernel.unprivileged_bpf_disabled=0 or run with CAP_BPF"
+            }
+            io::ErrorKind::NotFound => "; is the BPF file system mounted (mount -t bpf bpf /sys/fs/bpf), and the loader running?",
+            io::ErrorKind::InvalidInput => "; is it a pin in a BPF file system?",
+            _ => "",
+        };
+        Error::Open { what: what.clone(), source, hint }
+    })?;
+    open_named(owned(handle.as_fd())?, what, options, false)
+}
+
+pub(super) fn open_id(id: u32, options: Options) -> Result<Region> {
+    let what = format!("map id {id}");
+    let handle = MapHandle::from_map_id(id).map_err(|e| {
+        let source = io_error(&e);
+        let hint = match source.kind() {
+            io::ErrorKind::PermissionDenied => "; opening maps by id needs CAP_SYS_ADMIN: run as root, or have the map pinned",
+            io::ErrorKind::NotFound => "; `bpftool map` lists the ids there are",
+            _ => "",
+        };
+        Error::Open { what: what.clone(), source, hint }
+    })?;
+    open_named(owned(handle.as_fd())?, what, options, false)
+}
+
+pub(super) fn open_fd(fd: OwnedFd, options: Options) -> Result<Region> {
+    let what = format!("fd {}", fd.as_raw_fd());
+    open_named(fd, what, options, false)
+}
+
+pub(super) fn open_map(map: &impl MapCore, options: Options) -> Result<Region> {
+    let what = format!("map {}", map.name().to_string_lossy());
+    open_named(owned(map.as_fd())?, what, options, true)
+}
+
+/// Opens a map under the name that messages call it by; `loader`: it may lack its preamble.
+fn open_named(fd: OwnedFd, what: String, options: Options, loader: bool) -> Result<Region> {
+    if !lookup::is_map(fd.as_fd()) {
+        return Err(Error::NotARegion { what, hint: "" });
+    }
+    let info = MapInfo::new(fd.as_fd())?;
+    if info.map_type() != MapType::Array {
+        return Err(Error::MapType { what, found: format!("{:?}", info.map_type()).to_lowercase() });
+    }
+    let element = (info.info.value_size as usize).next_multiple_of(WORD);
+    let entries = info.info.max_entries as usize;
+    let bytes = element * entries;
+
+    let mut writable = Err(Refusal::NotAsked);
+    let mut mapping = None;
+    if options.write {
+        match Mapping::new(fd.as_fd(), bytes, true) {
+            Ok(mapped) => (mapping, writable) = (Some(mapped), Ok(())),
+            Err(e) => writable = Err(refusal(&e, &info, fd.as_fd(), true)),
+        }
+    }
+    let memory = match mapping.map_or_else(|| Mapping::new(fd.as_fd(), bytes, false), Ok) {
+        Ok(mapping) => Memory::Mapped(mapping),
+        Err(e) => {
+            let refusal = refusal(&e, &info, fd.as_fd(), false);
+            let fd = fd.try_clone().map_err(|e| Error::system("dup", e))?;
+            Memory::Lookup(Lookup::new(fd, element, entries), refusal)
+        }
+    };
+    let preamble = read_preamble(&memory, bytes, &what).or_else(|e| match e {
+        // Nobody wrote one yet. The map's BTF may say as much; the loader writes it.
+        Error::Preamble { source: PreambleError::Magic { found: 0 }, .. } => {
+            let described = describe::from_kernel(&info).and_then(|d| d.preamble(entries, generation()));
+            let Some(preamble) = described else { return Err(e) };
+            if loader {
+                initialise(fd.as_fd(), element, bytes, &preamble)?;
+            }
+            Ok(preamble)
+        }
+        _ => Err(e),
+    })?;
+    let says = |property, preamble: usize, kernel: usize| match preamble == kernel {
+        true => Ok(()),
+        false => Err(Error::Contradiction {
+            what: what.clone(),
+            property,
+            preamble: preamble as u64,
+            kernel: kernel as u64,
+        }),
+    };
+    says("value size", preamble.geometry.element(), element)?;
+    says("number of entries", preamble.geometry.entries(), entries)?;
+    Ok(Region::new(what, preamble, memory, writable, fd))
+}
+
+fn read_preamble(memory: &Memory, bytes: usize, what: &str) -> Result<Preamble> {
+    if bytes < Preamble::BYTES {
+        return Err(Error::Truncated {
+            what: what.to_owned(),
+            found: bytes as u64,
+            expected: Preamble::BYTES as u64,
+        });
+    }
+    let words = match memory {
+        Memory::Mapped(mapping) => preamble_words(mapping.words()),
+        Memory::Lookup(lookup, _) => lookup.preamble().map_err(|e| Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e))?,
+    };
+    fence(Ordering::Acquire);
+    Preamble::decode(&words).map_err(|source| Error::Preamble {
+        what: what.to_owned(),
+        hint: if matches!(source, PreambleError::Magic { found: 0 }) { NO_PREAMBLE } else { "" },
+        source,
+    })
+}
+
+/// Writes the preamble of a region that has none, through a mapping if there is one to be had.
+fn initialise(fd: BorrowedFd<'_>, element: usize, bytes: usize, preamble: &Preamble) -> Result<()> {
+    if let Ok(mapping) = Mapping::new(fd, bytes, true) {
+        if let Some(words) = mapping.words_mut() {
+            write_preamble(words, preamble);
+            return Ok(());
+        }
+    }
+    let mut image = vec![0; preamble.geometry.first() * element / WORD];
+    image[..Preamble::WORDS].copy_from_slice(&preamble.encode());
+    // The element with the magic number last.
+    for (index, value) in image.chunks(element / WORD).enumerate().rev() {
+        lookup::update(fd, index, value).map_err(|e| Error::system("bpf(BPF_MAP_UPDATE_ELEM)", e))?;
+    }
+    Ok(())
+}
+
+/// What an error from mmap means, for this map and descriptor. `docs/kernels.md` has the table.
+fn refusal(e: &io::Error, info: &MapInfo, fd: BorrowedFd<'_>, write: bool) -> Refusal {
+    let errno = e.raw_os_error().unwrap_or(0);
+    let flag = |flag: u32| info.info.map_flags & flag != 0;
+    let mode = rustix::fs::fcntl_getfl(fd).map(|flags| flags & OFlags::ACCMODE);
+    match Errno::from_raw_os_error(errno) {
+        _ if errno == ENOTSUPP && info.map_type() == MapType::Array => Refusal::SpecialFields,
+        _ if errno == ENOTSUPP => Refusal::MapType,
+        Errno::INVAL if !flag(libbpf_sys::BPF_F_MMAPABLE) => Refusal::NotMmapable,
+        Errno::INVAL | Errno::ACCESS if mode == Ok(OFlags::RDONLY) => Refusal::ReadOnlyFd,
+        Errno::ACCESS if mode == Ok(OFlags::WRONLY) => Refusal::WriteOnlyFd,
+        Errno::ACCESS if write && flag(libbpf_sys::BPF_F_RDONLY_PROG) => Refusal::ReadOnlyForPrograms,
+        Errno::PERM if write => Refusal::Frozen,
+        _ => Refusal::Errno(errno),
+    }
+}
+
+fn owned(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
+    fd.try_clone_to_owned().map_err(|e| Error::system("dup", e))
+}
+
+fn is_bpf_pin(path: &Path) -> bool {
+    rustix::fs::statfs(path).is_ok_and(|fs| fs.f_type == 0xcafe_4a11)
+}
+
+/// The `io::Error` that a libbpf error stands for, as far as it tells.
+fn io_error(e: &libbpf_rs::Error) -> io::Error {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(e);
+    while let Some(e) = source {
+        if let Some(errno) = e.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
+            return io::Error::from_raw_os_error(errno);
+        }
+        source = e.source();
+    }
+    io::Error::other(e.to_string())
+}

@@ -1,0 +1,98 @@
+//! Mapped memory, and views of it that keep it mapped.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use memmap2::{MmapOptions, MmapRaw};
+
+use super::Region;
+use crate::layout::WORD;
+use crate::protocol::{Words, WordsMut};
+
+/// Memory mapped until it is dropped.
+pub(super) struct Mapping {
+    map: MmapRaw,
+    write: bool,
+}
+
+impl Mapping {
+    /// Maps `bytes` from the start of `fd`: for reading, unless `write`.
+    pub(super) fn new(fd: BorrowedFd<'_>, bytes: usize, write: bool) -> io::Result<Self> {
+        let mut options = MmapOptions::new();
+        options.len(bytes).populate();
+        let map = if write {
+            options.map_raw(fd.as_raw_fd())?
+        } else {
+            options.map_raw_read_only(fd.as_raw_fd())?
+        };
+        Ok(Self { map, write })
+    }
+
+    pub(super) fn words(&self) -> Words<'_> {
+        // SAFETY: a mapping starts on a page and stays until `self` is dropped. It can't shrink:
+        // BPF maps never do, memfds are sealed (or the caller took the risk of SIGBUS). Rust code
+        // of this process writes it through `WordsMut` alone.
+        unsafe { Words::from_raw(self.map.as_ptr().cast(), self.map.len() / WORD) }
+    }
+
+    /// `None` if this is not mapped for writing.
+    pub(super) fn words_mut(&self) -> Option<WordsMut<'_>> {
+        // SAFETY: as above, and it was mapped for writing.
+        self.write.then(|| unsafe { WordsMut::from_raw(self.map.as_ptr().cast(), self.map.len() / WORD) })
+    }
+
+    /// A view that keeps `region`, which owns this mapping, alive.
+    pub(super) fn shared(&self, region: &Region) -> Shared {
+        // SAFETY: as above; the `Region` beside it keeps the mapping for as long as the view
+        // is there, and `Shared` hands it out for no longer than itself.
+        let words = unsafe { Words::from_raw(self.map.as_ptr().cast(), self.map.len() / WORD) };
+        Shared { words, region: region.clone() }
+    }
+
+    /// A writable view that keeps `region`, which owns this mapping, alive.
+    pub(super) fn shared_mut(&self, region: &Region) -> Option<SharedMut> {
+        if !self.write {
+            return None;
+        }
+        // SAFETY: as for `shared`, and it was mapped for writing.
+        let words = unsafe { WordsMut::from_raw(self.map.as_ptr().cast(), self.map.len() / WORD) };
+        Some(SharedMut { words, region: region.clone() })
+    }
+}
+
+/// A region's words, and the region.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    words: Words<'static>,
+    region: Region,
+}
+
+impl Shared {
+    #[inline]
+    pub(crate) fn words(&self) -> Words<'_> {
+        self.words
+    }
+
+    pub(crate) fn region(&self) -> &Region {
+        &self.region
+    }
+}
+
+/// A region's words for writing, and the region.
+#[derive(Clone)]
+pub(crate) struct SharedMut {
+    words: WordsMut<'static>,
+    region: Region,
+}
+
+impl SharedMut {
+    #[inline]
+    pub(crate) fn words(&self) -> WordsMut<'_> {
+        self.words
+    }
+
+    pub(crate) fn region(&self) -> &Region {
+        &self.region
+    }
+}

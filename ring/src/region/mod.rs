@@ -1,0 +1,338 @@
+//! Regions: memory with a preamble, mapped or behind system calls. They know nothing of records.
+
+mod access;
+#[cfg(feature = "bpf")]
+mod bpf;
+mod mapping;
+mod memfd;
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+#[cfg(feature = "bpf")]
+use std::path::Path;
+use std::sync::Arc;
+
+pub use access::{Access, Refusal};
+#[cfg(feature = "bpf")]
+pub use bpf::{fit_object, fit_to_machine};
+pub(crate) use mapping::{Shared, SharedMut};
+use mapping::Mapping;
+#[cfg(feature = "bpf")]
+pub(crate) use bpf::Lookup;
+#[cfg(not(feature = "bpf"))]
+pub(crate) use nothing::Lookup;
+
+use crate::error::{Error, Result};
+use crate::layout::{Geometry, Kind, Preamble};
+use crate::protocol::{Words, WordsMut};
+use crate::sync::{Ordering, fence};
+
+/// Shared memory that holds a ring, cells or counters. Clones are handles to the same mapping.
+///
+/// A region is read-only unless [`Options::write`] was asked for. Dropping the last handle
+/// unmaps it; a pinned map or a memfd that others hold lives on.
+#[derive(Clone)]
+pub struct Region(Arc<Inner>);
+
+struct Inner {
+    what: String,
+    preamble: Preamble,
+    memory: Memory,
+    writable: Result<(), Refusal>,
+    fd: OwnedFd,
+}
+
+enum Memory {
+    Mapped(Mapping),
+    #[cfg_attr(not(feature = "bpf"), allow(dead_code))]
+    Lookup(Lookup, Refusal),
+}
+
+/// How a region is opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    write: bool,
+    allow_unsealed: bool,
+}
+
+impl Options {
+    /// Read-only, and no memfd that others could shrink.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Asks for a writable mapping. If the kernel refuses it, the region is opened for reading
+    /// all the same and [`Region::writable`] says why.
+    pub fn write(self, write: bool) -> Self {
+        Self { write, ..self }
+    }
+
+    /// Accepts a memfd that is not sealed against resizing. Whoever holds it can then kill this
+    /// process with SIGBUS, by shrinking it.
+    pub fn allow_unsealed(self, allow_unsealed: bool) -> Self {
+        Self { allow_unsealed, ..self }
+    }
+
+    /// Opens the BPF map pinned at `path`. Makes system calls.
+    ///
+    /// A pin whose mode allows reading only is opened for that, and then read by system calls:
+    /// [`Access::Syscall`] with [`Refusal::ReadOnlyFd`].
+    ///
+    /// # Errors
+    /// [`Error::Open`], [`Error::NotARegion`], [`Error::MapType`], [`Error::Preamble`],
+    /// [`Error::Contradiction`], each naming what was found.
+    #[cfg(feature = "bpf")]
+    pub fn open_pinned(self, path: impl AsRef<Path>) -> Result<Region> {
+        bpf::open_pinned(path.as_ref(), self)
+    }
+
+    /// Opens the BPF map with this id. Makes system calls; needs CAP_SYS_ADMIN.
+    ///
+    /// # Errors
+    /// As for [`open_pinned`](Self::open_pinned).
+    #[cfg(feature = "bpf")]
+    pub fn open_id(self, id: u32) -> Result<Region> {
+        bpf::open_id(id, self)
+    }
+
+    /// Opens a BPF map or a memfd, made by any loader or process. Makes system calls.
+    ///
+    /// # Errors
+    /// As for [`open_pinned`](Self::open_pinned); [`Error::Unsealed`] and [`Error::Truncated`]
+    /// for a memfd.
+    pub fn open_fd(self, fd: OwnedFd) -> Result<Region> {
+        if memfd::is_one(fd.as_fd()) {
+            return memfd::open(fd, self);
+        }
+        #[cfg(feature = "bpf")]
+        return bpf::open_fd(fd, self);
+        #[cfg(not(feature = "bpf"))]
+        return Err(Error::NotARegion {
+            what: format!("fd {}", std::os::fd::AsRawFd::as_raw_fd(&fd)),
+            hint: " (BPF maps need mapring's cargo feature `bpf`)",
+        });
+    }
+
+    /// Opens a map of a loaded libbpf-rs object, and writes its preamble if that is missing:
+    /// this is the loader's way. Makes system calls.
+    ///
+    /// # Errors
+    /// As for [`open_pinned`](Self::open_pinned).
+    #[cfg(feature = "bpf")]
+    pub fn open(self, map: &impl libbpf_rs::MapCore) -> Result<Region> {
+        bpf::open_map(map, self)
+    }
+}
+
+impl Region {
+    /// [`Options::open_pinned`], read-only.
+    ///
+    /// # Errors
+    /// See there.
+    #[cfg(feature = "bpf")]
+    pub fn open_pinned(path: impl AsRef<Path>) -> Result<Self> {
+        Options::new().open_pinned(path)
+    }
+
+    /// [`Options::open_id`], read-only.
+    ///
+    /// # Errors
+    /// See there.
+    #[cfg(feature = "bpf")]
+    pub fn open_id(id: u32) -> Result<Self> {
+        Options::new().open_id(id)
+    }
+
+    /// [`Options::open_fd`], read-only.
+    ///
+    /// # Errors
+    /// See there.
+    pub fn open_fd(fd: OwnedFd) -> Result<Self> {
+        Options::new().open_fd(fd)
+    }
+
+    /// [`Options::open`], read-only.
+    ///
+    /// # Errors
+    /// See there.
+    #[cfg(feature = "bpf")]
+    pub fn open(map: &impl libbpf_rs::MapCore) -> Result<Self> {
+        Options::new().open(map)
+    }
+
+    /// Makes a region between ordinary processes: a memfd of the shape `geometry`, sealed
+    /// against resizing, mapped here for writing. `record` names the record type, for people.
+    /// Hand its [descriptor](AsFd) to whoever is to open it. Makes system calls.
+    ///
+    /// # Errors
+    /// [`Error::System`].
+    pub fn create_memfd(geometry: Geometry, record: &str) -> Result<Self> {
+        memfd::create(geometry, record)
+    }
+
+    /// Seals a memfd region so that nobody can map it for writing any more. Mappings that exist,
+    /// such as this process's own, go on writing. Makes a system call.
+    ///
+    /// # Errors
+    /// [`Error::System`], for a region that is no memfd, too.
+    pub fn seal_writes(&self) -> Result<()> {
+        memfd::seal_writes(self.as_fd())
+    }
+
+    /// The region's shape.
+    pub fn geometry(&self) -> &Geometry {
+        &self.0.preamble.geometry
+    }
+
+    /// What the preamble says.
+    pub fn preamble(&self) -> &Preamble {
+        &self.0.preamble
+    }
+
+    /// How the region is read, and if by system calls, why.
+    pub fn access(&self) -> Access {
+        match &self.0.memory {
+            Memory::Mapped(_) => Access::Mapped,
+            Memory::Lookup(_, refusal) => Access::Syscall(*refusal),
+        }
+    }
+
+    /// Whether the region is mapped for writing, and if not, why.
+    ///
+    /// # Errors
+    /// The [`Refusal`]; [`Refusal::NotAsked`] if [`Options::write`] was not.
+    pub fn writable(&self) -> Result<(), Refusal> {
+        self.0.writable
+    }
+
+    /// Writes that found no place: from CPUs beyond the last shard, to indices beyond the end, or
+    /// into a cell that was busy. Zero on the fallback path if the system call fails.
+    pub fn dropped(&self) -> u64 {
+        match &self.0.memory {
+            Memory::Mapped(mapping) => mapping.words().load(Preamble::DROPPED, Ordering::Relaxed),
+            Memory::Lookup(lookup, _) => {
+                lookup.preamble().map_or(0, |words| words[Preamble::DROPPED])
+            }
+        }
+    }
+
+    pub(crate) fn source(&self) -> Source {
+        match &self.0.memory {
+            Memory::Mapped(mapping) => Source::Mapped(mapping.shared(self)),
+            Memory::Lookup(..) => Source::Lookup(self.clone()),
+        }
+    }
+
+    pub(crate) fn lookup(&self) -> Option<&Lookup> {
+        match &self.0.memory {
+            Memory::Mapped(_) => None,
+            Memory::Lookup(lookup, _) => Some(lookup),
+        }
+    }
+
+    pub(crate) fn shared_mut(&self) -> Result<SharedMut> {
+        let refused = |refusal| Error::NotWritable { what: self.0.what.clone(), refusal };
+        self.0.writable.map_err(refused)?;
+        match &self.0.memory {
+            Memory::Mapped(mapping) => mapping.shared_mut(self).ok_or(refused(Refusal::NotAsked)),
+            Memory::Lookup(_, refusal) => Err(refused(*refusal)),
+        }
+    }
+
+    pub(crate) fn expect(&self, kind: Kind) -> Result<()> {
+        let found = self.geometry().kind();
+        if found != kind {
+            return Err(Error::Kind { what: self.0.what.clone(), found, expected: kind });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn expect_record<T>(&self, kind: Kind) -> Result<()> {
+        self.expect(kind)?;
+        let found = self.geometry().record();
+        if found != size_of::<T>() {
+            return Err(Error::RecordSize {
+                what: self.0.what.clone(),
+                found,
+                record: self.0.preamble.name.clone(),
+                rust: std::any::type_name::<T>(),
+                expected: size_of::<T>(),
+            });
+        }
+        Ok(())
+    }
+
+    fn new(
+        what: String,
+        preamble: Preamble,
+        memory: Memory,
+        writable: Result<(), Refusal>,
+        fd: OwnedFd,
+    ) -> Self {
+        Self(Arc::new(Inner { what, preamble, memory, writable, fd }))
+    }
+}
+
+/// Where a handle reads from.
+pub(crate) enum Source {
+    Mapped(Shared),
+    Lookup(Region),
+}
+
+impl AsFd for Region {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.fd.as_fd()
+    }
+}
+
+impl fmt::Debug for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Region")
+            .field("what", &self.0.what)
+            .field("preamble", &self.0.preamble)
+            .field("access", &self.access())
+            .field("writable", &self.writable())
+            .finish()
+    }
+}
+
+/// The first words of a region, by relaxed loads.
+fn preamble_words(words: Words<'_>) -> [u64; Preamble::WORDS] {
+    std::array::from_fn(|at| words.load(at, Ordering::Relaxed))
+}
+
+/// Writes a preamble, its first word last: who sees that sees the rest.
+fn write_preamble(words: WordsMut<'_>, preamble: &Preamble) {
+    let encoded = preamble.encode();
+    for (at, &word) in encoded.iter().enumerate().skip(1).filter(|&(at, _)| at != Preamble::DROPPED) {
+        words.store(at, word, Ordering::Relaxed);
+    }
+    fence(Ordering::Release);
+    words.store(0, encoded[0], Ordering::Relaxed);
+}
+
+/// Nanoseconds since boot: tells one life of a region from the next.
+fn generation() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
+}
+
+/// Without BPF nothing is ever refused a mapping, and there is nothing to look up.
+#[cfg(not(feature = "bpf"))]
+mod nothing {
+    use std::io;
+
+    use crate::layout::Preamble;
+
+    pub(crate) enum Lookup {}
+
+    impl Lookup {
+        pub(crate) fn preamble(&self) -> io::Result<[u64; Preamble::WORDS]> {
+            match *self {}
+        }
+
+        pub(crate) fn run(&self, _: usize, _: usize, _: &mut [u64]) -> io::Result<()> {
+            match *self {}
+        }
+    }
+}

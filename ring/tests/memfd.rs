@@ -1,0 +1,294 @@
+//! Every handle over memfd regions, in one process: what is written is read, and bad input gets
+//! a typed error that names both sides.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use bytemuck::{Pod, Zeroable};
+use mapring::{Access, Cell, Cells, Counters, Error, Options, ReadError, Refusal, Region, Ring, Start};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+struct Record {
+    n: u64,
+    words: [u64; 6],
+}
+
+impl Record {
+    fn new(n: u64) -> Self {
+        Self { n, words: [n.wrapping_mul(3); 6] }
+    }
+}
+
+fn fd_of(region: &Region) -> OwnedFd {
+    region.as_fd().try_clone_to_owned().unwrap()
+}
+
+#[test]
+fn a_ring_delivers_in_order_and_counts_what_it_overwrote() {
+    let ring = Ring::<Record>::create_memfd(8, 2).unwrap();
+    assert_eq!((ring.slots(), ring.shards(), ring.access()), (8, 2, Access::Mapped));
+    let writer = ring.writer(1).unwrap();
+    let mut early = ring.reader();
+    for n in 0..5 {
+        assert_eq!(writer.push(&Record::new(n)), Some(n));
+    }
+    let read: Vec<_> = early.drain().map(|e| (e.cpu, e.ticket, e.record)).collect();
+    assert_eq!(read, (0..5).map(|n| (1, n, Record::new(n))).collect::<Vec<_>>());
+    assert!(early.poll().is_none());
+
+    for n in 5..105 {
+        writer.push(&Record::new(n));
+    }
+    let mut late = ring.reader();
+    for reader in [&mut early, &mut late] {
+        let mut last = None;
+        reader.for_each(usize::MAX, |e| {
+            assert_eq!(*e.record, Record::new(e.ticket));
+            last = Some(e.ticket);
+        });
+        assert_eq!(last, Some(104));
+        let tally = reader.tally();
+        assert_eq!(reader.position(1), Some(105));
+        assert_eq!((tally.torn, tally.discarded, tally.skipped), (0, 0, 0));
+    }
+    assert_eq!(early.tally().delivered + early.lost(), 105);
+    assert_eq!((late.tally().delivered, late.lost()), (8, 0));
+    assert!(ring.reader_from(Start::Now).poll().is_none());
+}
+
+#[test]
+fn discarded_and_abandoned_tickets_are_told_apart() {
+    let ring = Ring::<Record>::create_memfd(8, 1).unwrap();
+    let writer = ring.writer(0).unwrap();
+    let shard = writer.shard();
+    let discarded = shard.claim().unwrap();
+    shard.discard(discarded);
+    let abandoned = shard.claim().unwrap();
+    writer.push(&Record::new(2)).unwrap();
+
+    let mut reader = ring.reader().with_patience(3);
+    let mut polls = 0;
+    let event = loop {
+        polls += 1;
+        if let Some(event) = reader.poll() {
+            break event;
+        }
+        assert!(polls < 10, "the abandoned ticket holds the reader up");
+    };
+    assert_eq!((event.ticket, event.record), (2, Record::new(2)));
+    let tally = reader.tally();
+    assert_eq!((tally.delivered, tally.discarded, tally.skipped, tally.lapped), (1, 1, 1, 0));
+    // Ended after all: too late for this reader, in time for the next.
+    shard.fill(abandoned, &Record::new(1));
+    shard.publish(abandoned);
+    assert!(reader.poll().is_none());
+    assert_eq!(ring.reader().drain().map(|e| e.ticket).collect::<Vec<_>>(), [1, 2]);
+}
+
+#[test]
+fn a_full_ring_of_abandoned_slots_drops_and_counts() {
+    let ring = Ring::<Record>::create_memfd(2, 1).unwrap();
+    let writer = ring.writer(0).unwrap();
+    assert_eq!((writer.shard().claim(), writer.shard().claim()), (Some(0), Some(1)));
+    assert_eq!(writer.push(&Record::new(0)), None);
+    assert_eq!(ring.reader().dropped(), 1);
+}
+
+#[test]
+fn shards_take_turns() {
+    let ring = Ring::<Record>::create_memfd(1024, 3).unwrap();
+    for shard in 0..3 {
+        let writer = ring.writer(shard).unwrap();
+        (0..200).for_each(|n| assert!(writer.push(&Record::new(n)).is_some()));
+    }
+    let mut reader = ring.reader();
+    let turns: Vec<_> = std::iter::from_fn(|| reader.poll()).map(|e| e.cpu).collect();
+    assert_eq!(turns.len(), 600);
+    let switches: Vec<_> = turns.chunk_by(|a, b| a == b).map(|run| (run[0], run.len())).collect();
+    assert_eq!(switches[..4], [(0, 64), (1, 64), (2, 64), (0, 64)]);
+    assert_eq!(ring.reader().for_each(100, |_| {}), 100);
+}
+
+#[test]
+fn cells_hold_the_latest_value() {
+    let cells = Cells::<Record>::create_memfd(3).unwrap();
+    let writer = cells.writer().unwrap();
+    assert_eq!(cells.snapshot(1).unwrap().version, 0);
+    for n in 0..4 {
+        assert!(writer.set(1, &Record::new(n)).unwrap());
+    }
+    let snapshot = cells.snapshot(1).unwrap();
+    assert_eq!((snapshot.version, snapshot.value), (4, Record::new(3)));
+    assert_eq!(cells.read(2).unwrap(), Record::zeroed());
+    assert!(matches!(cells.read(3), Err(ReadError::Index { thing: "cell", index: 3, count: 3 })));
+    assert!(matches!(writer.set(3, &Record::new(0)), Err(Error::Index { index: 3, .. })));
+
+    let one = Cell::<Record>::create_memfd().unwrap();
+    one.writer().unwrap().set(0, &Record::new(9)).unwrap();
+    assert_eq!(one.read().unwrap(), Record::new(9));
+}
+
+#[test]
+fn counters_are_read_apart_and_summed() {
+    let counters = Counters::create_memfd(10, 3).unwrap();
+    for cpu in 0..3 {
+        counters.writer(cpu).unwrap().add(7, 10 + cpu as u64).unwrap();
+    }
+    assert_eq!(counters.get(2, 7).unwrap(), 12);
+    assert_eq!(counters.sum(7).unwrap(), 33);
+    let mut sums = [1; 16];
+    counters.sums(&mut sums).unwrap();
+    assert_eq!(sums[..10], [0, 0, 0, 0, 0, 0, 0, 33, 0, 0]);
+    assert!(matches!(counters.get(3, 0), Err(ReadError::Index { thing: "shard", .. })));
+    assert!(matches!(counters.sum(10), Err(ReadError::Index { thing: "counter", .. })));
+}
+
+#[test]
+fn records_that_are_no_whole_words() {
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+    #[repr(C, packed)]
+    struct Odd(u64, u16, u8);
+    let ring = Ring::<Odd>::create_memfd(4, 1).unwrap();
+    assert_eq!(ring.region().geometry().element(), 24);
+    ring.writer(0).unwrap().push(&Odd(1, 2, 3)).unwrap();
+    assert_eq!(ring.reader().poll().unwrap().record, Odd(1, 2, 3));
+}
+
+#[test]
+fn a_region_is_opened_by_its_descriptor_for_reading() {
+    let ring = Ring::<Record>::create_memfd(8, 1).unwrap();
+    ring.writer(0).unwrap().push(&Record::new(0)).unwrap();
+    let other = Ring::<Record>::open_fd(fd_of(ring.region())).unwrap();
+    assert_eq!(other.reader().poll().unwrap().record, Record::new(0));
+    assert_eq!(other.region().writable(), Err(Refusal::NotAsked));
+    let refused = other.writer(0).unwrap_err();
+    assert!(matches!(refused, Error::NotWritable { refusal: Refusal::NotAsked, .. }), "{refused}");
+    let written = Options::new().write(true).open_fd(fd_of(ring.region())).unwrap();
+    let written = Ring::<Record>::from_region(written).unwrap();
+    assert_eq!(written.writer(0).unwrap().push(&Record::new(1)), Some(1));
+    assert_eq!(ring.region().preamble(), other.region().preamble());
+}
+
+#[test]
+fn sealed_against_writes() {
+    let ring = Ring::<Record>::create_memfd(8, 1).unwrap();
+    ring.region().seal_writes().unwrap();
+    let other = Options::new().write(true).open_fd(fd_of(ring.region())).unwrap();
+    assert_eq!((other.writable(), other.access()), (Err(Refusal::Sealed), Access::Mapped));
+    assert_eq!(ring.writer(0).unwrap().push(&Record::new(0)), Some(0));
+}
+
+#[test]
+fn mistakes_get_errors_that_name_both_sides() {
+    let message = |e: Error| e.to_string();
+    let ring = Ring::<Record>::create_memfd(8, 1).unwrap();
+    let wrong_size = Ring::<[u64; 3]>::from_region(ring.region().clone()).unwrap_err();
+    assert!(matches!(wrong_size, Error::RecordSize { found: 56, expected: 24, .. }));
+    let wrong_size = message(wrong_size);
+    assert!(wrong_size.contains("56") && wrong_size.contains("24"), "{wrong_size}");
+    let wrong_kind = message(Cells::<Record>::from_region(ring.region().clone()).unwrap_err());
+    assert!(wrong_kind.contains("holds ring, expected cells"), "{wrong_kind}");
+    for slots in [0, 3] {
+        let error = message(Ring::<Record>::create_memfd(slots, 1).unwrap_err());
+        assert!(error.contains("power of two") && error.contains(&slots.to_string()), "{error}");
+    }
+    assert!(matches!(ring.writer(1), Err(Error::Index { thing: "shard", index: 1, count: 1 })));
+    let file = std::fs::File::open("/proc/self/exe").unwrap();
+    assert!(matches!(Region::open_fd(file.into()), Err(Error::NotARegion { .. })));
+}
+
+mod forged {
+    //! Memory files that nobody's library made.
+
+    use std::io::Write;
+
+    use mapring::layout::{Geometry, Kind, Preamble, PreambleError};
+    use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+
+    use super::*;
+
+    fn preamble() -> [u64; Preamble::WORDS] {
+        let geometry = Geometry::new(Kind::Ring, 56, 8, 1).unwrap();
+        Preamble { geometry, generation: 1, name: "forged".into() }.encode()
+    }
+
+    fn memfd(words: &[u64], bytes: u64, seal: bool) -> OwnedFd {
+        let fd = memfd_create("forged", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+        let mut file = std::fs::File::from(fd);
+        file.write_all(bytemuck::cast_slice(words)).unwrap();
+        let fd = OwnedFd::from(file);
+        ftruncate(&fd, bytes).unwrap();
+        if seal {
+            fcntl_add_seals(&fd, SealFlags::GROW | SealFlags::SHRINK).unwrap();
+        }
+        fd
+    }
+
+    #[test]
+    fn unsealed_is_refused_by_default() {
+        let refused = Region::open_fd(memfd(&preamble(), 4096, false)).unwrap_err();
+        assert!(matches!(refused, Error::Unsealed { .. }), "{refused}");
+        let region = Options::new().allow_unsealed(true).open_fd(memfd(&preamble(), 4096, false)).unwrap();
+        assert_eq!(region.preamble().name, "forged");
+    }
+
+    #[test]
+    fn truncated_says_how_much() {
+        let refused = Region::open_fd(memfd(&preamble()[..3], 24, true)).unwrap_err();
+        assert!(matches!(refused, Error::Truncated { found: 24, expected: 128, .. }), "{refused}");
+        let refused = Region::open_fd(memfd(&preamble(), 200, true)).unwrap_err();
+        assert!(matches!(refused, Error::Truncated { found: 200, expected: 704, .. }), "{refused}");
+    }
+
+    #[test]
+    fn no_preamble_or_one_of_another_world() {
+        let open = |at: usize, word| {
+            let mut words = preamble();
+            words[at] = word;
+            match Region::open_fd(memfd(&words, 4096, true)) {
+                Err(Error::Preamble { source, .. }) => source,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(open(0, 0), PreambleError::Magic { found: 0 });
+        assert_eq!(open(1, 2), PreambleError::Version { found: 2 });
+        assert_eq!(open(2, 0), PreambleError::Kind { found: 0 });
+        assert!(matches!(open(4, 7), PreambleError::Geometry(_)));
+    }
+}
+
+#[test]
+fn scribbled_words_cost_records_and_nothing_else() {
+    let ring = Ring::<Record>::create_memfd(8, 1).unwrap();
+    let writer = ring.writer(0).unwrap();
+    let shard = writer.shard();
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let words = 704 / 8;
+    let map = memmap2::MmapOptions::new().len(704).map_raw(&std::fs::File::from(fd_of(ring.region()))).unwrap();
+    let mut reader = ring.reader();
+    for _ in 0..200_000 {
+        // Everything behind the preamble, head and sequences included.
+        let at = 16 + usize::try_from(random()).unwrap() % (words - 16);
+        let value = match random() % 4 {
+            0 => random(),
+            1 => random() % 64,
+            2 => u64::MAX - random() % 64,
+            _ => 1 << 63 | random() % 64,
+        };
+        // SAFETY: in the mapping.
+        let word = unsafe { map.as_mut_ptr().cast::<u64>().add(at) };
+        // SAFETY: aligned and mapped; this test is single-threaded.
+        unsafe { word.write_volatile(value) };
+        let _ = shard.claim().map(|t| shard.publish(t));
+        let before = reader.position(0).unwrap();
+        let drained = reader.drain().count();
+        assert!(drained <= 8 + 16, "{drained} records from 8 slots at {before}");
+        let _ = ring.reader().poll();
+    }
+}
