@@ -20,13 +20,23 @@ pub fn skeletons(folder: impl AsRef<Path>) {
     println!("cargo::rerun-if-changed={}", Path::new(&include).display());
     let files = std::fs::read_dir(folder.as_ref()).expect("the folder is there");
     for source in files.map(|file| file.expect("the folder can be read").path()) {
-        let Some(name) = source.file_name().and_then(|n| n.to_str()?.strip_suffix(".bpf.c")) else { continue };
+        let Some(name) = source.file_name().and_then(|n| n.to_str()?.strip_suffix(".bpf.c")) else {
+            continue;
+        };
         println!("cargo::rerun-if-changed={}", source.display());
         SkeletonBuilder::new()
             .source(&source)
             .clang(&clang)
-            .clang_args(["-I".as_ref(), include.as_os_str(), "-Wall".as_ref(), "-Wextra".as_ref(), "-Werror".as_ref()])
+            .clang_args([
+                "-I".as_ref(),
+                include.as_os_str(),
+                "-Wall".as_ref(),
+                "-Wextra".as_ref(),
+                "-Werror".as_ref(),
+            ])
             .build_and_generate(out.join(format!("{name}.skel.rs")))
-            .unwrap_or_else(|e| panic!("{}: {e:#}\n(`cargo xtask setup` installs what is missing)", source.display()));
+            .unwrap_or_else(|e| {
+                panic!("{}: {e:#}\n(`cargo xtask setup` installs what is missing)", source.display())
+            });
     }
 }

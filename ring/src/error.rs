@@ -125,8 +125,10 @@ pub enum Error {
         refusal: Refusal,
     },
     /// An object whose writers publish with x86's memory order, on another machine.
-    #[error("map {map} was compiled with __TARGET_ARCH_x86, whose plain stores don't publish on this \
-             architecture: compile it for this machine, or without __TARGET_ARCH_x86")]
+    #[error(
+        "map {map} was compiled with __TARGET_ARCH_x86, whose plain stores don't publish on this \
+             architecture: compile it for this machine, or without __TARGET_ARCH_x86"
+    )]
     MemoryOrder {
         /// The map.
         map: String,

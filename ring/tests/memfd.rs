@@ -270,7 +270,8 @@ fn scribbled_words_cost_records_and_nothing_else() {
         state
     };
     let words = 704 / 8;
-    let map = memmap2::MmapOptions::new().len(704).map_raw(&std::fs::File::from(fd_of(ring.region()))).unwrap();
+    let map =
+        memmap2::MmapOptions::new().len(704).map_raw(&std::fs::File::from(fd_of(ring.region()))).unwrap();
     let mut reader = ring.reader();
     for _ in 0..200_000 {
         // Everything behind the preamble, head and sequences included.

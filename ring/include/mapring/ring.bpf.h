@@ -60,51 +60,77 @@
 	((base) + (__u32)MAPRING__HEADER(sizeof(struct mapring_ring__##name)) +                    \
 	 ((__u32)(t) & ((slots) - 1)))
 
+/* Claims a slot if it is free for a ticket of this lap: 0, else the state that it is in. */
+static __always_inline __u64 mapring__take(__u64 *seq, __u64 lap)
+{
+	__u64 seen = mapring__load(seq), state = seen & ~MAPRING__DISCARDED;
+
+	if (state <= lap && !(state & 1)) {
+		__u64 found = mapring__cmpxchg(seq, seen, lap + 1);
+
+		return found == seen ? 0 : found & ~MAPRING__DISCARDED;
+	}
+	return state;
+}
+
 /*
  * The slow path, a function of its own so that it is verified once and the fast one stays short:
  * `head` was not the next free ticket. Returns the ticket that it claimed, or -1, counted.
+ * Its loops stand one after the other, because the verifier multiplies nested ones.
  */
 #define MAPRING__RING_CLAIM(name, slots)                                                           \
 	__attribute__((noinline)) __s64 mapring__claim__##name(__u32 base)                         \
 	{                                                                                          \
 		__u64 *head = mapring__word(&name, base), *seq;                                    \
-		__u64 t, seen, state, lap;                                                         \
-		__u32 try;                                                                         \
+		__u64 t, lap, state;                                                               \
                                                                                                    \
 		if (!head) { /* a CPU beyond the last shard */                                     \
 			mapring__astray(&name, sizeof(struct mapring_ring__##name));               \
 			return -1;                                                                 \
 		}                                                                                  \
 		t = mapring__load(head);                                                           \
-		for (try = 0; try < MAPRING__TRIES; try++) {                                       \
+		/* Taken by a nested program, or still being written one lap behind: walk. */      \
+		for (__u32 i = 0; i < MAPRING__WALK; i++, t++) {                                   \
 			seq = mapring__word(&name, MAPRING__RING_SLOT(name, slots, base, t));      \
 			if (!seq)                                                                  \
-				break;                                                             \
+				goto dropped;                                                      \
 			lap = MAPRING__LAP(t, slots);                                              \
-			seen = mapring__load(seq);                                                 \
-			state = seen & ~MAPRING__DISCARDED;                                        \
-			if (state <= lap && !(state & 1)) {                                        \
-				if (mapring__cmpxchg(seq, seen, lap + 1) == seen) {                \
-					mapring__store(head, t + 1);                               \
-					return (__s64)t;                                           \
-				}                                                                  \
-			} else if (state > lap && (try >= MAPRING__WALK || state > lap + 2)) {     \
-				/* Far behind. This slot's ticket is taken, and so are all up to   \
-				 * the end, which lies less than a lap on: bisect. */              \
-				t = ((state - 1) >> 1 << MAPRING__LOG2(slots)) | (t & ((slots) - 1)); \
-				for (__u32 bit = (slots) >> 1; bit; bit >>= 1) {                   \
-					__u64 mid = t + bit;                                       \
-					seq = mapring__word(                                       \
-						&name, MAPRING__RING_SLOT(name, slots, base, mid)); \
-					if (seq && (mapring__load(seq) & ~MAPRING__DISCARDED) >    \
-							   MAPRING__LAP(mid, slots))               \
-						t = mid;                                           \
-				}                                                                  \
-			}                                                                          \
-			t++; /* taken, or still being written one lap behind */                    \
+			state = mapring__take(seq, lap);                                           \
+			if (!state)                                                                \
+				goto claimed;                                                      \
+			if (state > lap + 2)                                                       \
+				break;                                                             \
 		}                                                                                  \
+		seq = mapring__word(&name, MAPRING__RING_SLOT(name, slots, base, t));              \
+		if (!seq)                                                                          \
+			goto dropped;                                                              \
+		state = mapring__load(seq) & ~MAPRING__DISCARDED;                                  \
+		if (state > MAPRING__LAP(t, slots)) {                                              \
+			/* Far behind. The last ticket of this slot is taken, and so are all up    \
+			 * to the end, which lies less than a lap on: bisect. */                   \
+			t = ((state - 1) >> 1 << MAPRING__LOG2(slots)) | (t & ((slots) - 1));      \
+			for (__u32 bit = (slots) >> 1; bit; bit >>= 1) {                           \
+				__u64 mid = t + bit;                                               \
+				seq = mapring__word(&name, MAPRING__RING_SLOT(name, slots, base, mid)); \
+				if (seq && (mapring__load(seq) & ~MAPRING__DISCARDED) >            \
+						   MAPRING__LAP(mid, slots))                       \
+					t = mid;                                                   \
+			}                                                                          \
+			t++;                                                                       \
+		}                                                                                  \
+		for (__u32 i = MAPRING__WALK; i < MAPRING__TRIES; i++, t++) {                      \
+			seq = mapring__word(&name, MAPRING__RING_SLOT(name, slots, base, t));      \
+			if (!seq)                                                                  \
+				goto dropped;                                                      \
+			if (!mapring__take(seq, MAPRING__LAP(t, slots)))                           \
+				goto claimed;                                                      \
+		}                                                                                  \
+	dropped:                                                                                   \
 		mapring__count(head + 1, 1);                                                       \
 		return -1;                                                                         \
+	claimed:                                                                                   \
+		mapring__store(head, t + 1);                                                       \
+		return (__s64)t;                                                                   \
 	}
 
 #define MAPRING__RING_API(name, record_type, slots)                                                \

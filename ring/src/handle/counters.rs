@@ -101,7 +101,9 @@ impl Counters {
         match &self.source {
             Banks::Mapped(shared, first, stride) => {
                 let words = shared.words();
-                Ok((0..self.shards).map(|cpu| counters::get(words, first + cpu * stride + index)).fold(0, add))
+                Ok((0..self.shards)
+                    .map(|cpu| counters::get(words, first + cpu * stride + index))
+                    .fold(0, add))
             }
             Banks::Lookup(banks) => {
                 let mut banks = banks.lock();

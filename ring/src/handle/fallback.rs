@@ -159,6 +159,7 @@ impl Look for WindowOf<'_> {
     }
 
     fn take<T: AnyBitPattern>(&mut self, t: u64, published: u64, out: &mut T) -> bool {
-        self.find(t).is_some_and(|at| self.window.looks.seq(at) == published && self.window.looks.take(at, out))
+        self.find(t)
+            .is_some_and(|at| self.window.looks.seq(at) == published && self.window.looks.take(at, out))
     }
 }

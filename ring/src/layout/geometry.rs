@@ -77,8 +77,7 @@ impl Geometry {
             }
             _ => {}
         }
-        let geometry =
-            Self { kind, record: small_record, capacity: small_capacity, shards: small_shards };
+        let geometry = Self { kind, record: small_record, capacity: small_capacity, shards: small_shards };
         let entries = geometry.first() as u128 + geometry.shard_elements() as u128 * u128::from(shards);
         match u32::try_from(entries) {
             Ok(_) => Ok(geometry),

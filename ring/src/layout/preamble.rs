@@ -90,8 +90,11 @@ impl Preamble {
         if words[6] != geometry.element() as u64 {
             return Err(GeometryError::Element { found: words[6], expected: geometry.element() }.into());
         }
-        let name: Vec<u8> =
-            words[Self::NAME].iter().flat_map(|word| word.to_ne_bytes()).take_while(|&byte| byte != 0).collect();
+        let name: Vec<u8> = words[Self::NAME]
+            .iter()
+            .flat_map(|word| word.to_ne_bytes())
+            .take_while(|&byte| byte != 0)
+            .collect();
         Ok(Self { geometry, generation: words[7], name: String::from_utf8_lossy(&name).into_owned() })
     }
 }

@@ -140,7 +140,8 @@ mod tests {
     fn the_highest_numbers_do_not_overflow() {
         let slots = Slots::new(1).unwrap();
         for t in [u64::MAX, u64::MAX - 1, 1 << 63] {
-            let _ = (slots.free(t), slots.writing(t), slots.published(t), slots.taken(t, t), slots.taken(0, t));
+            let _ =
+                (slots.free(t), slots.writing(t), slots.published(t), slots.taken(t, t), slots.taken(0, t));
         }
         assert!(after(0, u64::MAX));
     }

@@ -39,7 +39,8 @@ pub(super) fn open(fd: OwnedFd, options: Options) -> Result<Region> {
         return Err(Error::Unsealed { what });
     }
     let found = rustix::fs::fstat(&fd).map_err(|e| Error::system("fstat", e))?.st_size.cast_unsigned();
-    let truncated = |expected: usize| Error::Truncated { what: what.clone(), found, expected: expected as u64 };
+    let truncated =
+        |expected: usize| Error::Truncated { what: what.clone(), found, expected: expected as u64 };
     let bytes = usize::try_from(found).map_err(|_| truncated(Preamble::BYTES))?;
     if bytes < Preamble::BYTES {
         return Err(truncated(Preamble::BYTES));
@@ -47,8 +48,11 @@ pub(super) fn open(fd: OwnedFd, options: Options) -> Result<Region> {
     let (mapping, writable) = map(&fd, bytes, options.write)?;
     let words = preamble_words(mapping.words());
     fence(Ordering::Acquire);
-    let preamble = Preamble::decode(&words)
-        .map_err(|source| Error::Preamble { what: what.clone(), source, hint: "" })?;
+    let preamble = Preamble::decode(&words).map_err(|source| Error::Preamble {
+        what: what.clone(),
+        source,
+        hint: "",
+    })?;
     if preamble.geometry.bytes() > bytes {
         return Err(truncated(preamble.geometry.bytes()));
     }
@@ -75,5 +79,6 @@ fn map(fd: &OwnedFd, bytes: usize, write: bool) -> Result<(Mapping, Result<(), R
 }
 
 pub(super) fn seal_writes(fd: BorrowedFd<'_>) -> Result<()> {
-    rustix::fs::fcntl_add_seals(fd, SealFlags::FUTURE_WRITE).map_err(|e| Error::system("fcntl(F_ADD_SEALS)", e))
+    rustix::fs::fcntl_add_seals(fd, SealFlags::FUTURE_WRITE)
+        .map_err(|e| Error::system("fcntl(F_ADD_SEALS)", e))
 }

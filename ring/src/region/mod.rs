@@ -14,11 +14,11 @@ use std::sync::Arc;
 
 pub use access::{Access, Refusal};
 #[cfg(feature = "bpf")]
-pub use bpf::{fit_object, fit_to_machine};
-pub(crate) use mapping::{Shared, SharedMut};
-use mapping::Mapping;
-#[cfg(feature = "bpf")]
 pub(crate) use bpf::Lookup;
+#[cfg(feature = "bpf")]
+pub use bpf::{fit_object, fit_to_machine};
+use mapping::Mapping;
+pub(crate) use mapping::{Shared, SharedMut};
 #[cfg(not(feature = "bpf"))]
 pub(crate) use nothing::Lookup;
 
@@ -210,9 +210,7 @@ impl Region {
     pub fn dropped(&self) -> u64 {
         match &self.0.memory {
             Memory::Mapped(mapping) => mapping.words().load(Preamble::DROPPED, Ordering::Relaxed),
-            Memory::Lookup(lookup, _) => {
-                lookup.preamble().map_or(0, |words| words[Preamble::DROPPED])
-            }
+            Memory::Lookup(lookup, _) => lookup.preamble().map_or(0, |words| words[Preamble::DROPPED]),
         }
     }
 

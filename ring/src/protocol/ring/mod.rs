@@ -12,8 +12,8 @@ mod produce;
 pub use consume::{Cursor, Look, Start, Step, Tally};
 
 use super::{Words, WordsMut};
-use crate::layout::{Geometry, Kind};
 use crate::layout::seq::Slots;
+use crate::layout::{Geometry, Kind};
 use crate::sync::Ordering;
 
 /// The header's word that hints at the next ticket.

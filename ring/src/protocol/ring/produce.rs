@@ -50,33 +50,51 @@ impl ShardMut<'_> {
     #[cold]
     fn claim_slow(&self) -> Option<u64> {
         let mut t = self.header.load(HEAD, Ordering::Relaxed);
-        for tried in 0..TRIES {
-            let seen = self.elements.load(self.place.slot(t), Ordering::Relaxed);
-            let free = self.place.slots.free(t);
-            if state(seen) <= free && seen & 1 == 0 {
-                if self.take(t, seen) {
-                    return Some(t);
-                }
-            } else if state(seen) > free && (tried >= WALK || state(seen) > self.place.slots.published(t)) {
-                // Far behind: this slot's ticket is taken, and so are all up to the end.
-                let taken = self.place.slots.taken(state(seen), t);
-                let seq_of = |t| self.elements.load(self.place.slot(t), Ordering::Relaxed);
-                t = self.place.slots.last_taken(taken, seq_of);
+        // Taken by another producer, or still being written one lap behind: walk.
+        for _ in 0..WALK {
+            let seen = self.seq(t);
+            if self.take_free(t, seen) {
+                return Some(t);
             }
-            t = t.wrapping_add(1); // taken, or still being written one lap behind
+            if state(seen) > self.place.slots.published(t) {
+                break;
+            }
+            t = t.wrapping_add(1);
+        }
+        let seen = state(self.seq(t));
+        if seen > self.place.slots.free(t) {
+            // Far behind: the last ticket of this slot is taken, and so are all up to the end.
+            let taken = self.place.slots.taken(seen, t);
+            t = self.place.slots.last_taken(taken, |t| self.seq(t)).wrapping_add(1);
+        }
+        for _ in WALK..TRIES {
+            if self.take_free(t, self.seq(t)) {
+                return Some(t);
+            }
+            t = t.wrapping_add(1);
         }
         self.header.add(DROPPED, 1);
         None
+    }
+
+    /// Takes the slot of `t`, if what it was `seen` to hold is free for `t`.
+    fn take_free(&self, t: u64, seen: u64) -> bool {
+        state(seen) <= self.place.slots.free(t) && seen & 1 == 0 && self.take(t, seen)
     }
 
     /// Takes the slot of `t`, if it still holds `seen`, and leaves the hint where to look next.
     #[inline]
     fn take(&self, t: u64, seen: u64) -> bool {
         // Acquire. SYNC follow: pairs with the store that ended the slot's last ticket.
-        let taken = self.elements.swap_if(self.place.slot(t), seen, self.place.slots.writing(t), Ordering::Acquire);
+        let taken =
+            self.elements.swap_if(self.place.slot(t), seen, self.place.slots.writing(t), Ordering::Acquire);
         if taken {
             self.header.store(HEAD, t.wrapping_add(1), Ordering::Relaxed);
         }
         taken
+    }
+
+    fn seq(&self, t: u64) -> u64 {
+        self.elements.load(self.place.slot(t), Ordering::Relaxed)
     }
 }

@@ -42,7 +42,8 @@ pub(super) fn from_btf(btf: &Btf<'_>, value: u32) -> Option<Description> {
     let kind = [("ring__", Kind::Ring), ("cell__", Kind::Cells), ("counters__", Kind::Counters)]
         .into_iter()
         .find_map(|(prefix, kind)| name.starts_with(prefix).then_some(kind))?;
-    let member = |name: &str| value.iter().find(|member| member.name.is_some_and(|n| n == name)).map(|m| m.ty);
+    let member =
+        |name: &str| value.iter().find(|member| member.name.is_some_and(|n| n == name)).map(|m| m.ty);
 
     let (tag, tso) = match member("mapring_tso") {
         Some(tag) => (tag, true),

@@ -40,7 +40,10 @@ impl Lookup {
         assert!(out.len() == count * self.words && count <= self.entries && first <= self.entries - count);
         if count > 1 && self.batch.load(Ordering::Relaxed) {
             match self.many(first, count, out) {
-                Err(e) if [Some(Errno::INVAL.raw_os_error()), Some(super::ENOTSUPP)].contains(&e.raw_os_error()) => {
+                Err(e)
+                    if [Some(Errno::INVAL.raw_os_error()), Some(super::ENOTSUPP)]
+                        .contains(&e.raw_os_error()) =>
+                {
                     self.batch.store(false, Ordering::Relaxed);
                 }
                 done => return done,
@@ -109,7 +112,12 @@ pub(super) fn update(fd: BorrowedFd<'_>, index: usize, value: &[u64]) -> io::Res
     let key = key(index);
     // SAFETY: the key has 4 bytes, the value is as long as the map's, rounded up to words.
     let ret = unsafe {
-        libbpf_sys::bpf_map_update_elem(fd.as_fd().as_raw_fd(), (&raw const key).cast(), value.as_ptr().cast(), 0)
+        libbpf_sys::bpf_map_update_elem(
+            fd.as_fd().as_raw_fd(),
+            (&raw const key).cast(),
+            value.as_ptr().cast(),
+            0,
+        )
     };
     result(ret)
 }

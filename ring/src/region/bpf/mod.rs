@@ -57,7 +57,9 @@ pub(super) fn open_id(id: u32, options: Options) -> Result<Region> {
     let handle = MapHandle::from_map_id(id).map_err(|e| {
         let source = io_error(&e);
         let hint = match source.kind() {
-            io::ErrorKind::PermissionDenied => "; opening maps by id needs CAP_SYS_ADMIN: run as root, or have the map pinned",
+            io::ErrorKind::PermissionDenied => {
+                "; opening maps by id needs CAP_SYS_ADMIN: run as root, or have the map pinned"
+            }
             io::ErrorKind::NotFound => "; `bpftool map` lists the ids there are",
             _ => "",
         };
@@ -141,7 +143,9 @@ fn read_preamble(memory: &Memory, bytes: usize, what: &str) -> Result<Preamble> 
     }
     let words = match memory {
         Memory::Mapped(mapping) => preamble_words(mapping.words()),
-        Memory::Lookup(lookup, _) => lookup.preamble().map_err(|e| Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e))?,
+        Memory::Lookup(lookup, _) => {
+            lookup.preamble().map_err(|e| Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e))?
+        }
     };
     fence(Ordering::Acquire);
     Preamble::decode(&words).map_err(|source| Error::Preamble {
