@@ -1,5 +1,111 @@
-//! mapring
+//! A lock-free shared-memory channel between BPF programs and userspace.
+//!
+//! BPF programs write records into mmapable `ARRAY` maps; readers map the array and read it with
+//! **no system call, no lock, no wakeup, and no effect on the writer**. Where the kernel refuses
+//! the mapping, the same typed reader goes on by `lookup` system calls and
+//! [says why](Region::access). Ordinary processes can share a [memfd](Region::create_memfd) in the
+//! same way.
+//!
+//! # What is guaranteed
+//!
+//! 1. A delivered record is exactly one that was published: never torn, never twice, in order
+//!    within its shard.
+//! 2. For every reader, `delivered + lost + discarded` is how far it came. Nothing disappears
+//!    uncounted.
+//! 3. A producer never waits: its steps are bounded in any context, NMI included. What it can't
+//!    write it counts.
+//! 4. A reader never waits longer than it asked to. A writer that died, or never finishes, gives
+//!    a typed outcome.
+//! 5. A reader of a mapped region makes no system call and writes nothing.
+//! 6. Contents of shared memory can't cause a panic, an access out of bounds, an endless loop or
+//!    undefined behaviour, whatever bytes another process puts there.
+//!
+//! # What is not
+//!
+//! - Rings lose records when readers are slower than writers: they overwrite the oldest. A reader
+//!   knows how many it lost, not which.
+//! - There is no order between shards (CPUs) but what timestamps in the records tell.
+//! - Whoever may write a region may write nonsense, with the right sequences around it. Readers
+//!   survive that; they can't detect it.
+//! - Readers poll. Nothing wakes them up.
+//!
+//! `docs/guarantees.md` in the repository has each of these with its proof.
+//!
+//! # Both sides
+//!
+//! ```c
+//! #include <mapring/ring.bpf.h>
+//!
+//! struct switch_event { __u64 ns; __u32 prev, next; char comm[16]; };
+//! MAPRING_RING(switches, struct switch_event, 4096);      /* slots a CPU */
+//!
+//! SEC("raw_tp/sched_switch")
+//! int on_switch(void *ctx)
+//! {
+//!         struct switch_event *e = mapring_reserve(&switches);
+//!         if (!e)
+//!                 return 0;                               /* already counted */
+//!         e->ns = bpf_ktime_get_ns();
+//!         bpf_get_current_comm(e->comm, sizeof(e->comm));
+//!         mapring_commit(e);
+//!         return 0;
+//! }
+//! ```
+//!
+#![cfg_attr(feature = "bpf", doc = "```no_run")]
+#![cfg_attr(not(feature = "bpf"), doc = "```ignore")]
+//! use mapring::Ring;
+//!
+//! #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+//! #[repr(C)]
+//! struct SwitchEvent { ns: u64, prev: u32, next: u32, comm: [u8; 16] }
+//!
+//! // In the loader: `mapring::fit_to_machine(&mut open)?` between the skeleton's open and load,
+//! // then `Ring::<SwitchEvent>::open(&skel.maps.switches)?`. Anywhere else:
+//! let ring = Ring::<SwitchEvent>::open_pinned("/sys/fs/bpf/switches")?;
+//! let mut reader = ring.reader();
+//! for event in reader.drain() {
+//!     println!("{} {:?}", event.cpu, event.record);
+//! }
+//! println!("lost {}, read {}", reader.lost(), ring.access());
+//! # Ok::<(), mapring::Error>(())
+//! ```
+//!
+//! Between ordinary processes:
+//!
+//! ```
+//! use mapring::{Cells, Ring};
+//!
+//! let ring = Ring::<[u64; 2]>::create_memfd(1024, 1)?; // slots, shards
+//! let writer = ring.writer(0)?;
+//! writer.push(&[1, 10]);
+//! writer.push(&[2, 20]);
+//!
+//! // Anyone who gets the descriptor (inherited, or over a Unix socket) opens it like this.
+//! # use std::os::fd::AsFd;
+//! let fd = ring.region().as_fd().try_clone_to_owned().unwrap();
+//! let mut reader = Ring::<[u64; 2]>::open_fd(fd)?.reader();
+//! let records: Vec<_> = reader.drain().map(|event| event.record).collect();
+//! assert_eq!(records, [[1, 10], [2, 20]]);
+//! assert_eq!(reader.lost(), 0);
+//! # Ok::<(), mapring::Error>(())
+//! ```
+//!
+//! # How it is built
+//!
+//! [`layout`] (pure: where things are) → [`protocol`] (the algorithms, over any words) → regions
+//! (a BPF map mapped, a BPF map behind system calls, a memfd) → the handles [`Ring`], [`Cells`],
+//! [`Counters`]. Each layer knows only those to its left.
+//!
+//! # Cargo features
+//!
+//! - `bpf` (default): BPF maps, through libbpf, which takes a C compiler, libelf and zlib to
+//!   build. Without it there are memfd regions only, and no C toolchain is needed.
+//!
+//! The BPF headers are in this crate's `include` folder; a dependent's build script finds them in
+//! `DEP_MAPRING_INCLUDE`.
 #![deny(unsafe_code)]
+
 #[cfg(not(loom))]
 mod error;
 #[cfg(not(loom))]
@@ -9,10 +115,15 @@ pub mod protocol;
 #[cfg(not(loom))]
 mod region;
 mod sync;
+
 #[cfg(not(loom))]
 pub use error::{Error, ReadError, Result};
 #[cfg(not(loom))]
-pub use handle::*;
+pub use handle::{
+    Cell, Cells, CellsWriter, Counters, CountersWriter, Drain, Event, Reader, Ring, RingWriter, Snapshot,
+};
 pub use protocol::ring::{Start, Tally};
 #[cfg(not(loom))]
-pub use region::*;
+pub use region::{Access, Options, Refusal, Region};
+#[cfg(all(not(loom), feature = "bpf"))]
+pub use region::{fit_object, fit_to_machine};

@@ -280,7 +280,7 @@ fn scribbled_words_cost_records_and_nothing_else() {
             0 => random(),
             1 => random() % 64,
             2 => u64::MAX - random() % 64,
-            _ => 1 << 63 | random() % 64,
+            _ => (1 << 63) | (random() % 64),
         };
         // SAFETY: in the mapping.
         let word = unsafe { map.as_mut_ptr().cast::<u64>().add(at) };

@@ -1,6 +1,9 @@
 //! The memory layout: pure arithmetic, no memory touched. `docs/abi.md` describes it byte by
 //! byte, `include/mapring/abi.bpf.h` is the same in C.
 
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("mapring needs a 64-bit machine: shared words are u64, read and written whole");
+
 mod geometry;
 mod preamble;
 pub mod seq;

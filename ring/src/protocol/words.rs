@@ -4,7 +4,7 @@
 //! data ever points here, so that whatever another process or a BPF program writes, and when,
 //! cannot be undefined behaviour; readers use relaxed loads alone, which Rust promises to work
 //! on read-only pages (the orderings come from fences).
-#![allow(unsafe_code)]
+#![allow(unsafe_code, clippy::disallowed_types)]
 
 use core::marker::PhantomData;
 use core::ops::Deref;

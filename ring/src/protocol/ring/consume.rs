@@ -189,7 +189,7 @@ impl Cursor {
             return Step::Moved;
         }
         self.waits = self.waits.saturating_add(1);
-        if self.waits % LOOK_EVERY.min(self.patience.max(1)) != 0 {
+        if !self.waits.is_multiple_of(LOOK_EVERY.min(self.patience.max(1))) {
             return Step::Empty;
         }
         // Being written, or not begun: is anything behind it?

@@ -157,11 +157,11 @@ fn read_preamble(memory: &Memory, bytes: usize, what: &str) -> Result<Preamble> 
 
 /// Writes the preamble of a region that has none, through a mapping if there is one to be had.
 fn initialise(fd: BorrowedFd<'_>, element: usize, bytes: usize, preamble: &Preamble) -> Result<()> {
-    if let Ok(mapping) = Mapping::new(fd, bytes, true) {
-        if let Some(words) = mapping.words_mut() {
-            write_preamble(words, preamble);
-            return Ok(());
-        }
+    if let Ok(mapping) = Mapping::new(fd, bytes, true)
+        && let Some(words) = mapping.words_mut()
+    {
+        write_preamble(words, preamble);
+        return Ok(());
     }
     let mut image = vec![0; preamble.geometry.first() * element / WORD];
     image[..Preamble::WORDS].copy_from_slice(&preamble.encode());
