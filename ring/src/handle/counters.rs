@@ -1,9 +1,11 @@
 //! Counters: a bank for each CPU, read apart or summed.
 
 use std::fmt;
+use std::ops::Range;
 
 use parking_lot::Mutex;
 
+use super::fallback::batch;
 use super::openers;
 use crate::error::{Error, ReadError, Result};
 use crate::layout::{Geometry, Kind, WORD};
@@ -39,7 +41,9 @@ impl Counters {
         let stride = geometry.element_words();
         let source = match region.source() {
             Source::Mapped(shared) => Banks::Mapped(shared, geometry.shard(0) * stride, stride),
-            Source::Lookup(_) => Banks::Lookup(Mutex::new(vec![0; geometry.shards() * stride])),
+            Source::Lookup(_) => {
+                Banks::Lookup(Mutex::new(vec![0; batch(stride).min(geometry.shards()) * stride]))
+            }
         };
         Ok(Self { source, count: geometry.capacity(), shards: geometry.shards(), region })
     }
@@ -82,10 +86,9 @@ impl Counters {
                 Ok(counters::get(shared.words(), first + cpu * stride + index))
             }
             Banks::Lookup(banks) => {
-                let mut banks = banks.lock();
-                let stride = banks.len() / self.shards;
-                self.fetch(cpu, 1, &mut banks[..stride])?;
-                Ok(banks[index])
+                let mut value = 0;
+                self.fetch(banks, cpu..cpu + 1, |bank| value = bank[index])?;
+                Ok(value)
             }
         }
     }
@@ -106,10 +109,9 @@ impl Counters {
                     .fold(0, add))
             }
             Banks::Lookup(banks) => {
-                let mut banks = banks.lock();
-                self.fetch(0, self.shards, &mut banks)?;
-                let stride = banks.len() / self.shards;
-                Ok(banks.chunks(stride).map(|bank| bank[index]).fold(0, add))
+                let mut sum = 0;
+                self.fetch(banks, 0..self.shards, |bank| sum = add(sum, bank[index]))?;
+                Ok(sum)
             }
         }
     }
@@ -132,12 +134,9 @@ impl Counters {
                 }
             }
             Banks::Lookup(banks) => {
-                let mut banks = banks.lock();
-                self.fetch(0, self.shards, &mut banks)?;
-                let stride = banks.len() / self.shards;
-                for bank in banks.chunks(stride) {
+                self.fetch(banks, 0..self.shards, |bank| {
                     sums.iter_mut().zip(bank).for_each(|(sum, value)| *sum = sum.wrapping_add(*value));
-                }
+                })?;
             }
         }
         Ok(())
@@ -157,9 +156,24 @@ impl Counters {
         Ok(CountersWriter { shared: self.region.shared_mut()?, first, count: self.count })
     }
 
-    fn fetch(&self, cpu: usize, count: usize, out: &mut [u64]) -> Result<(), ReadError> {
+    /// Calls `f` with the bank of each of these CPUs, fetched by a few at a time.
+    fn fetch(
+        &self,
+        banks: &Mutex<Vec<u64>>,
+        cpus: Range<usize>,
+        mut f: impl FnMut(&[u64]),
+    ) -> Result<(), ReadError> {
         let lookup = self.region.lookup().expect("the fallback is for regions that are not mapped");
-        Ok(lookup.run(self.region.geometry().shard(cpu), count, out)?)
+        let mut banks = banks.lock();
+        let stride = self.region.geometry().element_words();
+        let some = banks.len() / stride;
+        for first in cpus.clone().step_by(some) {
+            let count = some.min(cpus.end - first);
+            let banks = &mut banks[..count * stride];
+            lookup.run(self.region.geometry().shard(first), count, banks)?;
+            banks.chunks(stride).for_each(&mut f);
+        }
+        Ok(())
     }
 
     #[inline]

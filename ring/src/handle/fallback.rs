@@ -2,21 +2,29 @@
 //!
 //! A lookup copies a value while programs write, in no order that the kernel promises (it is a
 //! `memcpy`, which on recent x86 is one `rep movsb`). So one lookup proves nothing, and neither do
-//! two. Between lookups there is a full barrier, however, and sequences are never used twice: if
-//! the first and the last of three looks hold the same sequence, nothing was written during the
-//! one in the middle, on any machine.
+//! two. But sequences are never used twice: if the first and the last of three looks, with full
+//! barriers between them, hold the same sequence, nothing was written during the one in the
+//! middle, on any machine.
 
 use std::io;
 
 use bytemuck::AnyBitPattern;
 
-use crate::layout::Geometry;
 use crate::layout::seq::Slots;
+use crate::layout::{Geometry, WORD};
 use crate::protocol::ring::{Look, Place};
 use crate::region::Region;
+use crate::sync::{Ordering, fence};
 
-/// Elements that are fetched with one system call, at most.
+/// Elements that are fetched with one system call, at most: a bit each in [`Window::served`].
 const BATCH: usize = 64;
+/// Bytes that are fetched with one system call, at most, so that handles stay small.
+const BYTES: usize = 16 << 10;
+
+/// How many elements of `words` words to fetch at once.
+pub(super) fn batch(words: usize) -> usize {
+    (BYTES / (words * WORD)).clamp(1, BATCH)
+}
 
 /// Three looks at the same elements.
 pub(super) struct Looks {
@@ -33,7 +41,10 @@ impl Looks {
     /// Looks three times at `count` elements from `first` on.
     pub(super) fn fetch(&mut self, region: &Region, first: usize, count: usize) -> io::Result<()> {
         let lookup = region.lookup().expect("the fallback is for regions that are not mapped");
-        self.looks.iter_mut().try_for_each(|look| lookup.run(first, count, &mut look[..count * self.words]))
+        self.looks.iter_mut().try_for_each(|look| {
+            fence(Ordering::SeqCst);
+            lookup.run(first, count, &mut look[..count * self.words])
+        })
     }
 
     /// The sequence of element `at` at the last look.
@@ -70,7 +81,7 @@ pub(super) struct Window {
 impl Window {
     pub(super) fn new(region: Region) -> Self {
         let words = region.geometry().element_words();
-        let looks = Looks::new(BATCH, words);
+        let looks = Looks::new(batch(words), words);
         Self { region, looks, shard: 0, first: 0, count: 0, served: 0, one: vec![0; words], error: None }
     }
 
@@ -138,7 +149,7 @@ impl Look for WindowOf<'_> {
             let window = &mut *self.window;
             let first = self.place.slots().of(t);
             let geometry = window.region.geometry();
-            let count = BATCH.min(geometry.capacity() - first);
+            let count = batch(geometry.element_words()).min(geometry.capacity() - first);
             let element = geometry.slots(self.shard) + first;
             (window.shard, window.first, window.count, window.served) = (self.shard, first, count, 0);
             if let Err(e) = window.looks.fetch(&window.region, element, count) {

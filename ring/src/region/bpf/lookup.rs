@@ -10,6 +10,9 @@ use rustix::io::Errno;
 
 use crate::layout::{Preamble, WORD};
 
+/// Elements that one system call reads, at most.
+const BATCH: usize = 64;
+
 /// Reads elements of a map by system calls. Each call copies while programs write: what it
 /// returns may be torn, and it is the reader's protocol that finds out.
 pub(crate) struct Lookup {
@@ -39,7 +42,8 @@ impl Lookup {
     pub(crate) fn run(&self, first: usize, count: usize, out: &mut [u64]) -> io::Result<()> {
         assert!(out.len() == count * self.words && count <= self.entries && first <= self.entries - count);
         if count > 1 && self.batch.load(Ordering::Relaxed) {
-            match self.many(first, count, out) {
+            let many = |(at, out): (usize, &mut [u64])| self.many(first + at * BATCH, out);
+            match out.chunks_mut(BATCH * self.words).enumerate().try_for_each(many) {
                 Err(e)
                     if [Some(Errno::INVAL.raw_os_error()), Some(super::ENOTSUPP)]
                         .contains(&e.raw_os_error()) =>
@@ -69,13 +73,16 @@ impl Lookup {
         result(ret)
     }
 
-    fn many(&self, first: usize, count: usize, out: &mut [u64]) -> io::Result<()> {
+    /// Reads as many elements as `out` has room for, [`BATCH`] at most.
+    fn many(&self, first: usize, out: &mut [u64]) -> io::Result<()> {
+        let count = out.len() / self.words;
+        assert!(count <= BATCH);
         let before = key(first.wrapping_sub(1));
         let mut last = 0_u32;
-        let mut keys = vec![0_u32; count];
+        let mut keys = [0_u32; BATCH];
         let mut got = key(count);
         let before = if first == 0 { std::ptr::null() } else { &raw const before };
-        // SAFETY: `keys` and `out` have room for `count` keys and values (`run` checked it), the
+        // SAFETY: `keys` and `out` have room for `count` keys and values, the
         // others are words on the stack; the kernel reads `before` and writes the rest.
         let ret = unsafe {
             libbpf_sys::bpf_map_lookup_batch(
