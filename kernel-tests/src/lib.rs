@@ -1,1 +1,52 @@
-//! What the real-kernel tests share.
+//! What the real-kernel tests share: privilege, loading and running programs, pins, processes.
+//!
+//! Nothing here is mocked. The programs under `bpf/` are loaded into this machine's own kernel;
+//! without the privilege for that a test says so on stderr and passes, or fails if
+//! `MAPRING_REQUIRE_BPF=1` is set.
+#![deny(unsafe_code)]
+
+mod load;
+mod perf;
+mod pins;
+mod privilege;
+mod process;
+mod records;
+
+pub use load::{Loaded, Runner, fitted, load, map, on_cpu, unfitted, update, word_at};
+pub use perf::sample_clock;
+pub use pins::{PinDir, PublicPins};
+pub use privilege::may_use_bpf;
+pub use process::{NOBODY, child};
+pub use records::{Filled, words_of};
+
+/// Ends the test early, loudly, where programs can't be loaded.
+#[macro_export]
+macro_rules! require_bpf {
+    () => {{
+        fn here() {}
+        let test = std::any::type_name_of_val(&here).trim_end_matches("::here");
+        if !$crate::may_use_bpf(test) {
+            return;
+        }
+    }};
+}
+
+/// The programs under `bpf/`, each compiled for this machine; those called `…_portable` for any.
+pub mod skel {
+    macro_rules! skeletons {
+        ($($name:ident)*) => {
+            $(
+                #[allow(clippy::all, missing_docs, unreachable_pub, dead_code, unsafe_code)]
+                #[allow(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
+                #[allow(clippy::cast_possible_truncation, unsafe_op_in_unsafe_fn)]
+                mod $name {
+                    include!(concat!(env!("OUT_DIR"), "/", stringify!($name), ".skel.rs"));
+                }
+            )*
+        };
+    }
+    skeletons!(basic basic_portable);
+
+    pub use basic::BasicSkelBuilder;
+    pub use basic_portable::BasicPortableSkelBuilder;
+}

@@ -1,0 +1,64 @@
+//! The other process of the tests: `kernel-tests-child [nobody] ring|cells|counters PIN` opens a
+//! region of 56-byte records, or of counters, and prints what it holds.
+
+use anyhow::{Context, Result, bail, ensure};
+use mapring::{Cells, Counters, Region, Ring};
+use mapring_kernel_tests::{Filled, NOBODY};
+use rustix::thread::{
+    CapabilitySet, Gid, Uid, capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid,
+    set_thread_res_uid,
+};
+
+type Record = Filled<14>;
+
+fn main() -> Result<()> {
+    let mut args: Vec<_> = std::env::args().skip(1).collect();
+    if args.first().is_some_and(|arg| arg == "nobody") {
+        args.remove(0);
+        drop_everything()?;
+    }
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["ring", pin] => {
+            let ring = Ring::<Record>::open_pinned(pin)?;
+            about(ring.region());
+            let mut reader = ring.reader();
+            for event in reader.drain() {
+                println!("{} {} {:x?}", event.cpu, event.ticket, event.record);
+            }
+            println!("{:?} dropped {}", reader.tally(), reader.dropped());
+        }
+        ["cells", pin] => {
+            let cells = Cells::<Record>::open_pinned(pin)?;
+            about(cells.region());
+            for index in 0..cells.len() {
+                println!("{:x?}", cells.snapshot(index)?);
+            }
+        }
+        ["counters", pin] => {
+            let counters = Counters::open_pinned(pin)?;
+            about(counters.region());
+            for index in 0..counters.len() {
+                println!("{}", counters.sum(index)?);
+            }
+        }
+        _ => bail!("kernel-tests-child [nobody] ring|cells|counters PIN"),
+    }
+    Ok(())
+}
+
+fn about(region: &Region) {
+    println!("{:?} {:?}", region.access(), region.preamble());
+}
+
+/// Becomes nobody, without any capability or a way back. This process has one thread.
+fn drop_everything() -> Result<()> {
+    let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+    set_thread_groups(&[]).context("setgroups")?;
+    set_thread_res_gid(group, group, group).context("setresgid")?;
+    set_thread_res_uid(user, user, user).context("setresuid")?;
+    set_no_new_privs(true)?;
+    let left = capabilities(None)?;
+    ensure!(left.effective.is_empty() && left.permitted.is_empty(), "left with {left:?}");
+    ensure!(left.inheritable == CapabilitySet::empty(), "left with {left:?}");
+    Ok(())
+}

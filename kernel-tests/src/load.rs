@@ -1,0 +1,105 @@
+//! Loading objects, running their programs by hand, and touching maps behind the library's back.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use libbpf_rs::libbpf_sys::{self, bpf_test_run_opts};
+use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use libbpf_rs::{Map, MapCore, MapFlags, Object, OpenObject};
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+/// What a skeleton's builder ends up as.
+pub type Loaded<'o, B> = <<B as SkelBuilder<'o>>::Output as OpenSkel<'o>>::Output;
+
+/// Opens an object, prepares it, and loads it.
+///
+/// # Panics
+/// With the kernel's or libbpf's reason.
+pub fn load<'o, B: SkelBuilder<'o> + Default>(
+    storage: &'o mut MaybeUninit<OpenObject>,
+    prepare: impl FnOnce(&mut OpenObject),
+) -> Loaded<'o, B> {
+    let mut open = B::default().open(storage).unwrap_or_else(|e| panic!("open: {e:#}"));
+    prepare(open.open_object_mut());
+    open.load().unwrap_or_else(|e| panic!("load: {e:#}"))
+}
+
+/// Prepares an object as users do: a shard for each CPU.
+///
+/// # Panics
+/// With the library's reason.
+pub fn fitted(object: &mut OpenObject) {
+    mapring::fit_object(object).unwrap();
+}
+
+/// Leaves an object as it is: one shard.
+pub fn unfitted(_: &mut OpenObject) {}
+
+/// A map of a loaded object.
+///
+/// # Panics
+/// If there is none of this name.
+pub fn map<'a>(object: &'a Object, name: &str) -> Map<'a> {
+    object.maps().find(|map| map.name() == name).unwrap_or_else(|| panic!("no map {name}"))
+}
+
+/// A program to be run by hand, from any thread.
+#[derive(Debug)]
+pub struct Runner(OwnedFd);
+
+impl Runner {
+    /// The program of this name in a loaded skeleton's object.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn new(object: &Object, name: &str) -> Self {
+        let program =
+            object.progs().find(|p| p.name() == name).unwrap_or_else(|| panic!("no program {name}"));
+        Self(program.as_fd().try_clone_to_owned().unwrap())
+    }
+
+    /// Runs the program once, on this CPU, with `args` as its context: it may change them.
+    ///
+    /// # Panics
+    /// If the kernel does not run it.
+    pub fn run<const N: usize>(&self, args: &mut [u64; N]) {
+        let mut opts = bpf_test_run_opts {
+            sz: size_of::<bpf_test_run_opts>() as u64,
+            ctx_in: args.as_mut_ptr().cast(),
+            ctx_size_in: u32::try_from(size_of_val(args)).unwrap(),
+            ..Default::default()
+        };
+        // SAFETY: the context is as long as said, and a `syscall` program's context is written back.
+        let ret = unsafe { libbpf_sys::bpf_prog_test_run_opts(self.0.as_raw_fd(), &raw mut opts) };
+        assert_eq!(ret, 0, "test run: {}", io::Error::last_os_error());
+    }
+}
+
+/// Moves this thread to `cpu`, and keeps it there.
+///
+/// # Panics
+/// If there is no such CPU for this process.
+pub fn on_cpu(cpu: usize) {
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    sched_setaffinity(None, &set).unwrap_or_else(|e| panic!("CPU {cpu}: {e}"));
+}
+
+/// Writes a whole element by system call.
+///
+/// # Panics
+/// If the kernel refuses it.
+pub fn update(map: &impl MapCore, index: u32, words: &[u64]) {
+    map.update(&index.to_ne_bytes(), bytemuck::cast_slice(words), MapFlags::ANY).unwrap();
+}
+
+/// One word of an element by system call.
+///
+/// # Panics
+/// If there is no such word.
+pub fn word_at(map: &impl MapCore, index: u32, at: usize) -> u64 {
+    let bytes = map.lookup(&index.to_ne_bytes(), MapFlags::ANY).unwrap().expect("arrays have all elements");
+    u64::from_ne_bytes(bytes[at * 8..at * 8 + 8].try_into().unwrap())
+}

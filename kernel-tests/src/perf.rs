@@ -1,0 +1,40 @@
+//! The software clock event that interrupts everything else.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
+
+use libbpf_rs::libbpf_sys::perf_event_attr;
+
+const PERF_TYPE_SOFTWARE: u32 = 1;
+const PERF_COUNT_SW_CPU_CLOCK: u64 = 0;
+const PERF_FLAG_FD_CLOEXEC: u64 = 8;
+
+/// An event on `cpu` every `period` nanoseconds, in whatever runs there.
+///
+/// # Panics
+/// With the kernel's reason.
+pub fn sample_clock(cpu: usize, period: u64) -> OwnedFd {
+    let mut attr = perf_event_attr {
+        type_: PERF_TYPE_SOFTWARE,
+        size: u32::try_from(size_of::<perf_event_attr>()).unwrap(),
+        config: PERF_COUNT_SW_CPU_CLOCK,
+        ..Default::default()
+    };
+    attr.__bindgen_anon_1.sample_period = period;
+    let (any_process, no_group) = (-1, -1);
+    // SAFETY: `attr` is as long as it says, and the call keeps no pointer to it.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_perf_event_open,
+            &raw const attr,
+            any_process,
+            cpu,
+            no_group,
+            PERF_FLAG_FD_CLOEXEC,
+        )
+    };
+    assert!(fd >= 0, "perf_event_open on CPU {cpu}: {}", io::Error::last_os_error());
+    // SAFETY: a new descriptor, and ours alone.
+    unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).unwrap()) }
+}

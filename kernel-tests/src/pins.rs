@@ -1,0 +1,80 @@
+//! Places for pins, gone when dropped.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
+/// The magic number of a BPF file system.
+const BPF_FS: i64 = 0xcafe_4a11;
+const USUAL: &str = "/sys/fs/bpf";
+
+/// A name that no other test has.
+fn unique() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("mapring-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A directory of one's own in `/sys/fs/bpf`.
+#[derive(Debug)]
+pub struct PinDir(PathBuf);
+
+impl PinDir {
+    /// Makes it, and mounts the BPF file system where a bare machine has none.
+    ///
+    /// # Panics
+    /// With the kernel's reason.
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        if rustix::fs::statfs(USUAL).is_ok_and(|fs| fs.f_type != BPF_FS) {
+            mount("bpf", USUAL, "bpf", MountFlags::empty(), None)
+                .unwrap_or_else(|e| panic!("mount -t bpf bpf {USUAL}: {e}"));
+        }
+        let dir = Path::new(USUAL).join(unique());
+        std::fs::create_dir(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
+        Self(dir)
+    }
+
+    /// The path of a pin in it.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for PinDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A BPF file system of one's own whose directory everybody may search: `/sys/fs/bpf` is often
+/// for root alone.
+#[derive(Debug)]
+pub struct PublicPins(PathBuf);
+
+impl PublicPins {
+    /// Mounts it in the folder for temporary files.
+    ///
+    /// # Panics
+    /// With the kernel's reason.
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        let dir = std::env::temp_dir().join(unique());
+        std::fs::create_dir(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
+        mount("bpf", &dir, "bpf", MountFlags::empty(), c"mode=0755")
+            .unwrap_or_else(|e| panic!("mount -t bpf bpf {}: {e}", dir.display()));
+        Self(dir)
+    }
+
+    /// The path of a pin in it.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for PublicPins {
+    fn drop(&mut self) {
+        let _ = unmount(&self.0, UnmountFlags::DETACH);
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}

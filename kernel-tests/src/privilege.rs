@@ -1,0 +1,36 @@
+//! Whether tests may load programs here, and the message if not.
+
+use std::io::Write;
+
+use libbpf_rs::libbpf_sys::bpf_map_create_opts;
+use libbpf_rs::{MapHandle, MapType};
+use rustix::thread::{CapabilitySet, capabilities};
+
+/// Whether `test` may run. If not, says so past the capture of the test harness.
+///
+/// # Panics
+/// If not, and `MAPRING_REQUIRE_BPF=1` says that it must.
+pub fn may_use_bpf(test: &str) -> bool {
+    let Some(obstacle) = obstacle() else { return true };
+    let message = format!("SKIPPED {test}: needs BPF ({obstacle}): run as root\n");
+    assert!(
+        std::env::var_os("MAPRING_REQUIRE_BPF").is_none_or(|v| v != "1"),
+        "MAPRING_REQUIRE_BPF=1, but {message}"
+    );
+    // Not by `eprintln!`, which the harness would keep to itself.
+    std::io::stderr().write_all(message.as_bytes()).expect("stderr can be written");
+    false
+}
+
+fn obstacle() -> Option<String> {
+    let effective = capabilities(None).expect("a thread may ask for its own").effective;
+    // Some tests mount, open maps by id and make others' processes: no less will do.
+    if !effective.contains(CapabilitySet::SYS_ADMIN) {
+        return Some("missing CAP_BPF/CAP_SYS_ADMIN".to_owned());
+    }
+    // Capabilities of a user namespace, a seccomp filter or a lockdown show only when one tries.
+    let opts = bpf_map_create_opts { sz: size_of::<bpf_map_create_opts>() as u64, ..Default::default() };
+    MapHandle::create(MapType::Array, Some("probe"), 4, 8, 1, &opts)
+        .err()
+        .map(|e| format!("bpf(BPF_MAP_CREATE): {e}"))
+}
