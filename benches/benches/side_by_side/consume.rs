@@ -1,0 +1,92 @@
+//! What a record costs the reader: all words of 56 bytes summed, records that are already there, on
+//! the CPU where they were produced.
+
+use std::cell::Cell;
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use libbpf_rs::RingBufferBuilder;
+use mapring::{Access, Reader, Ring, Start};
+use mapring_benches::{Plan, Report, Row, interleave};
+
+use crate::peers::RawRingBuffer;
+use crate::programs::{Producer, RECORDS, Record, Seen, load};
+
+pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
+    let skel = load!(produce::ProduceSkelBuilder);
+    let ring = Ring::<Record>::open(&skel.maps.ours)?;
+    ensure!(ring.access() == Access::Mapped, "{}", ring.access());
+
+    // One way to read mapring's ring: a reader of its own, which must see all of what is produced.
+    let ours = |read: fn(&mut Reader<Record>) -> Seen| {
+        let mut producer = Producer::new(&skel.progs.produce_mapring);
+        let mut reader = ring.reader_from(Start::Now);
+        move || {
+            reader.for_each(usize::MAX, |_| {});
+            let (_, expected) = producer.run()?;
+            let start = Instant::now();
+            let seen = read(&mut reader);
+            timed(start, seen, expected)
+        }
+    };
+    let mut for_each = ours(|reader| {
+        let mut seen = Seen::default();
+        reader.for_each(usize::MAX, |event| seen.add(event.record));
+        seen
+    });
+    let mut drain = ours(|reader| {
+        let mut seen = Seen::default();
+        reader.drain().for_each(|event| seen.add(&event.record));
+        seen
+    });
+    let mut poll = ours(|reader| {
+        let mut seen = Seen::default();
+        while let Some(event) = reader.poll() {
+            seen.add(&event.record);
+        }
+        seen
+    });
+
+    let mut producer = Producer::new(&skel.progs.produce_ringbuf);
+    let mut raw_consumer = RawRingBuffer::new(&skel.maps.ringbuf)?;
+    let mut raw = || {
+        let (_, expected) = producer.run()?;
+        let start = Instant::now();
+        raw_consumer.consume()?;
+        timed(start, raw_consumer.take_seen(), expected)
+    };
+    let mut producer = Producer::new(&skel.progs.produce_ringbuf);
+    let seen = Cell::new(Seen::default());
+    let mut builder = RingBufferBuilder::new();
+    builder.add(&skel.maps.ringbuf, |data| {
+        let mut sum = seen.get();
+        sum.add(bytemuck::from_bytes(data));
+        seen.set(sum);
+        0
+    })?;
+    let libbpf_rs = builder.build()?;
+    let mut rust = || {
+        let (_, expected) = producer.run()?;
+        let start = Instant::now();
+        libbpf_rs.consume()?;
+        timed(start, seen.take(), expected)
+    };
+
+    let [for_each, drain, poll, raw, rust] =
+        interleave(plan, [&mut for_each, &mut drain, &mut poll, &mut raw, &mut rust])?;
+    let (libbpf, libbpf_rs) = ("libbpf `ring_buffer__consume`", "libbpf-rs `RingBuffer::consume`");
+    report.add([
+        Row::new("consume 56 B, `for_each`", &for_each, libbpf, &raw).target("consume_small", 1.0),
+        Row::new("consume 56 B, `for_each`", &for_each, libbpf_rs, &rust),
+        Row::new("consume 56 B, `drain`", &drain, libbpf_rs, &rust),
+        Row::new("consume 56 B, `poll`", &poll, libbpf_rs, &rust),
+    ]);
+    Ok(())
+}
+
+/// Nanoseconds a record since `start`, if what was seen is what was produced.
+fn timed(start: Instant, seen: Seen, expected: Seen) -> Result<f64> {
+    let ns = start.elapsed().as_nanos() as f64 / RECORDS as f64;
+    ensure!(seen == expected, "{seen:?}, not {expected:?}");
+    Ok(ns)
+}

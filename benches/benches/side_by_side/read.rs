@@ -1,0 +1,180 @@
+//! Reading the latest value of a cell, and counters: mapped, and by system calls.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use mapring::{Access, Cells, Counters};
+use mapring_benches::{Plan, Report, Row, interleave};
+
+use crate::peers::{Batch, lookup};
+use crate::programs::{Record, load, run};
+
+/// Nanoseconds for one of `count` times `operation`.
+fn time(count: u32, mut operation: impl FnMut() -> Result<()>) -> Result<f64> {
+    let start = Instant::now();
+    for _ in 0..count {
+        operation()?;
+    }
+    Ok(start.elapsed().as_nanos() as f64 / f64::from(count))
+}
+
+/// The cell that the program writes.
+const CELL: usize = 2;
+
+pub(crate) fn cells(plan: Plan, report: &mut Report) -> Result<()> {
+    let skel = load!(read::ReadSkelBuilder);
+    let map = &skel.maps.cells;
+    let cells = Cells::<Record>::open(map)?;
+    ensure!(cells.access() == Access::Mapped, "{}", cells.access());
+    let geometry = *cells.region().geometry();
+    let element = u32::try_from(geometry.first() + CELL)?;
+
+    let n = std::cell::Cell::new(0);
+    // A new value before each block; the sum of what is read must be that of the new one.
+    let next = || -> Result<u64> {
+        n.set(n.get() + 1);
+        run(&skel.progs.set_cell, [n.get()])?;
+        Ok(n.get() + n.get() + 6)
+    };
+    let check = |count: u32, sum: u64, each: u64| -> Result<()> {
+        ensure!(sum == each.wrapping_mul(count.into()), "{sum}, not {count} times {each}");
+        Ok(())
+    };
+    let mut mapped = || {
+        let (each, mut sum) = (next()?, 0_u64);
+        let ns = time(20_000, || {
+            let value = cells.read(black_box(CELL))?;
+            let value = black_box(&value);
+            sum = sum.wrapping_add(value[0]).wrapping_add(value[6]);
+            Ok(())
+        })?;
+        check(20_000, sum, each)?;
+        Ok(ns)
+    };
+    let mut by_lookup = || {
+        let (each, mut sum) = (next()?, 0_u64);
+        let ns = time(200, || {
+            let mut value = [0; 8];
+            lookup(map, black_box(element), &mut value)?;
+            let value = black_box(&value);
+            sum = sum.wrapping_add(value[1]).wrapping_add(value[7]);
+            Ok(())
+        })?;
+        check(200, sum, each)?;
+        Ok(ns)
+    };
+    let mut by_memcpy = || {
+        let (each, mut sum) = (next()?, 0_u64);
+        let table: Vec<Record> = vec![cells.read(CELL)?; CELL + 1];
+        let ns = time(20_000, || {
+            let value = table[black_box(CELL)];
+            let value = black_box(&value);
+            sum = sum.wrapping_add(value[0]).wrapping_add(value[6]);
+            Ok(())
+        })?;
+        check(20_000, sum, each)?;
+        Ok(ns)
+    };
+    let [ours, lookup, memcpy] = interleave(plan, [&mut mapped, &mut by_lookup, &mut by_memcpy])?;
+    report.add([
+        Row::new("read a cell of 56 B", &ours, "`bpf_map_lookup_elem`, same map", &lookup)
+            .target("cell_read_lookup", 1.0 / 200.0),
+        Row::new("read a cell of 56 B", &ours, "memcpy from private memory", &memcpy)
+            .target("cell_read_memcpy", 1.5),
+    ]);
+    Ok(())
+}
+
+/// Counters: `COUNTERS` in `bpf/read.bpf.c`.
+const COUNT: usize = 1024;
+
+pub(crate) fn counters(plan: Plan, report: &mut Report) -> Result<()> {
+    let skel = load!(read::ReadSkelBuilder);
+    let counters = Counters::open(&skel.maps.counters)?;
+    ensure!(counters.access() == Access::Mapped, "{}", counters.access());
+
+    let expected = std::cell::RefCell::new(vec![0_u64; COUNT]);
+    let next = || -> Result<()> {
+        run(&skel.progs.count, [1])?;
+        expected.borrow_mut().iter_mut().zip(1..).for_each(|(sum, more)| *sum += more);
+        Ok(())
+    };
+    let check = |who: &str, sums: &[u64]| -> Result<()> {
+        ensure!(sums == *expected.borrow(), "{who}: wrong sums");
+        Ok(())
+    };
+    let mut sums = vec![0; COUNT];
+    let mut mapped = || {
+        next()?;
+        let ns = time(200, || Ok(counters.sums(black_box(&mut sums))?))?;
+        check("mapped", &sums)?;
+        Ok(ns)
+    };
+    let mut array = Batch::new(&skel.maps.array)?;
+    let mut by_batch = || {
+        next()?;
+        let ns = time(2, || array.look())?;
+        check("LOOKUP_BATCH", &array.values)?;
+        Ok(ns)
+    };
+    let cpus = counters.shards();
+    let mut totals = vec![0; COUNT];
+    let mut value = vec![0; cpus];
+    let mut by_percpu_lookup = || {
+        next()?;
+        let ns = time(1, || {
+            for (key, total) in (0..).zip(&mut totals) {
+                lookup(&skel.maps.percpu, key, &mut value)?;
+                *total = value.iter().sum();
+            }
+            Ok(())
+        })?;
+        check("PERCPU_ARRAY, lookups", &totals)?;
+        Ok(ns)
+    };
+    let mut per_cpu = Batch::new(&skel.maps.percpu)?;
+    let mut batch_totals = vec![0; COUNT];
+    let mut by_percpu_batch = || {
+        next()?;
+        let ns = time(2, || {
+            per_cpu.look()?;
+            for (total, value) in batch_totals.iter_mut().zip(per_cpu.values.chunks(cpus)) {
+                *total = value.iter().sum();
+            }
+            Ok(())
+        })?;
+        check("PERCPU_ARRAY, LOOKUP_BATCH", &batch_totals)?;
+        Ok(ns)
+    };
+    let mut same = Batch::new(&skel.maps.counters)?;
+    let mut same_totals = vec![0; COUNT];
+    let mut by_same_batch = || {
+        next()?;
+        let ns = time(50, || {
+            same.look()?;
+            same_totals.fill(0);
+            // The preamble's element, then a bank for each CPU.
+            for bank in same.values.chunks(COUNT).skip(1) {
+                same_totals.iter_mut().zip(bank).for_each(|(total, value)| *total += value);
+            }
+            Ok(())
+        })?;
+        check("LOOKUP_BATCH of the same map", &same_totals)?;
+        Ok(ns)
+    };
+    let [ours, batch, percpu_lookup, percpu_batch, same_batch] = interleave(
+        plan,
+        [&mut mapped, &mut by_batch, &mut by_percpu_lookup, &mut by_percpu_batch, &mut by_same_batch],
+    )?;
+    let what = "sum 1024 counters over all CPUs";
+    report.add([
+        Row::new(what, &ours, "`LOOKUP_BATCH` of an ARRAY of 1024", &batch)
+            .target("counters_batch", 1.0 / 100.0),
+        Row::new(what, &ours, "1024 lookups in a PERCPU_ARRAY", &percpu_lookup)
+            .target("counters_percpu", 1.0 / 200.0),
+        Row::new(what, &ours, "`LOOKUP_BATCH` of a PERCPU_ARRAY", &percpu_batch),
+        Row::new(what, &ours, "`LOOKUP_BATCH` of the same banks", &same_batch),
+    ]);
+    Ok(())
+}
