@@ -8,6 +8,8 @@
 //! - *claim*: whoever sees a word of a write also sees, when looking again, the sequence that
 //!   began it.
 //! - *follow*: what a writer writes comes after what the slot's last writer wrote.
+//! - *order*: whoever sees that a ticket has ended also sees, when looking again, that those
+//!   before it were taken.
 
 pub mod cell;
 pub mod counters;

@@ -194,6 +194,11 @@ impl Cursor {
         }
         // Being written, or not begun: is anything behind it?
         let Some(gap) = later(look, self.next) else { return Step::Empty };
+        // It may have ended between the two looks.
+        fence(Ordering::Acquire); // SYNC order: pairs with the store that ended it
+        if look.peek(self.next) != seen {
+            return Step::Moved;
+        }
         let being_written = state(seen) == published.wrapping_sub(1);
         let crowded = gap >= look.slots().count() - look.slots().count() / 4;
         if being_written && !crowded && self.waits < self.patience {

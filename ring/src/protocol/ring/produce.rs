@@ -12,7 +12,7 @@ impl ShardMut<'_> {
     /// within [`TRIES`], and the record is counted as dropped.
     #[inline]
     pub fn claim(&self) -> Option<u64> {
-        let t = self.header.load(HEAD, Ordering::Relaxed);
+        let t = self.header.load(HEAD, Ordering::Acquire); // SYNC order: pairs with the store in `take`
         let claimed = if self.take(t, self.place.slots.free(t)) { Some(t) } else { self.claim_slow() };
         // SYNC claim: pairs with the second fence in `Shard::take`.
         fence(Ordering::Release);
@@ -49,7 +49,7 @@ impl ShardMut<'_> {
     /// `head` was not the next free ticket.
     #[cold]
     fn claim_slow(&self) -> Option<u64> {
-        let mut t = self.header.load(HEAD, Ordering::Relaxed);
+        let mut t = self.header.load(HEAD, Ordering::Acquire); // SYNC order, as in `claim`
         // Taken by another producer, or still being written one lap behind: walk.
         for _ in 0..WALK {
             let seen = self.seq(t);
@@ -89,7 +89,7 @@ impl ShardMut<'_> {
         let taken =
             self.elements.swap_if(self.place.slot(t), seen, self.place.slots.writing(t), Ordering::Acquire);
         if taken {
-            self.header.store(HEAD, t.wrapping_add(1), Ordering::Relaxed);
+            self.header.store(HEAD, t.wrapping_add(1), Ordering::Release); // SYNC order
         }
         taken
     }
