@@ -1,0 +1,132 @@
+//! The producer of `ring/include/mapring/ring.bpf.h` on a machine with weak memory, step by step.
+//!
+//! Value-returning BPF atomics are full barriers on every JIT: a fence, the operation, a fence.
+//! (With an acquire-release operation instead the models fail, rightly: what is stored after it
+//! could be seen before it.) All else is a plain load or store, relaxed here.
+
+use mapring::layout::seq::{DISCARDED, TRIES, WALK, state};
+
+use crate::ring::{Producer, Ring};
+use crate::sync::{AtomicU64, Ordering, fence};
+
+/// How `mapring__publish` does it.
+#[derive(Clone, Copy, Debug)]
+pub enum Bpf {
+    /// `xchg`: where there is nothing better.
+    Xchg,
+    /// The store-release instruction; also x86, whose plain stores are no weaker.
+    StoreRelease,
+}
+
+/// `mapring__cmpxchg`
+fn cmpxchg(word: &AtomicU64, expected: u64, value: u64) -> u64 {
+    fence(Ordering::SeqCst);
+    let seen = word.compare_exchange(expected, value, Ordering::Relaxed, Ordering::Relaxed);
+    fence(Ordering::SeqCst);
+    seen.unwrap_or_else(|seen| seen)
+}
+
+/// `mapring__load`
+fn load(word: &AtomicU64) -> u64 {
+    word.load(Ordering::Relaxed)
+}
+
+/// `MAPRING__LAP`
+fn lap<const W: usize>(ring: &Ring<W>, t: u64) -> u64 {
+    t / ring.slots() * 2
+}
+
+/// `mapring__take`
+fn take(seq: &AtomicU64, lap: u64) -> u64 {
+    let seen = load(seq);
+    if state(seen) <= lap && state(seen) & 1 == 0 {
+        let found = cmpxchg(seq, seen, lap + 1);
+        return if found == seen { 0 } else { state(found) };
+    }
+    state(seen)
+}
+
+/// `mapring__claim__##name`
+fn claim_slow<const W: usize>(ring: &Ring<W>) -> Option<u64> {
+    let [head, dropped] = [0, 1].map(|word| &ring.header()[word]);
+    let claimed = |t: u64| {
+        head.store(t + 1, Ordering::Relaxed);
+        Some(t)
+    };
+    let mut t = load(head);
+    for _ in 0..WALK {
+        let state = take(&ring.slot(t)[0], lap(ring, t));
+        if state == 0 {
+            return claimed(t);
+        }
+        if state > lap(ring, t) + 2 {
+            break;
+        }
+        t += 1;
+    }
+    let seen = state(load(&ring.slot(t)[0]));
+    if seen > lap(ring, t) {
+        t = (seen - 1) / 2 * ring.slots() + t % ring.slots();
+        let mut bit = ring.slots() / 2;
+        while bit > 0 {
+            let mid = t + bit;
+            if state(load(&ring.slot(mid)[0])) > lap(ring, mid) {
+                t = mid;
+            }
+            bit /= 2;
+        }
+        t += 1;
+    }
+    for _ in WALK..TRIES {
+        if take(&ring.slot(t)[0], lap(ring, t)) == 0 {
+            return claimed(t);
+        }
+        t += 1;
+    }
+    dropped.fetch_add(1, Ordering::Relaxed); // `lock +=`: no fetch, no fences
+    None
+}
+
+impl Bpf {
+    /// `mapring__publish`
+    fn end<const W: usize>(self, ring: &Ring<W>, t: u64, flag: u64) {
+        let seq = &ring.slot(t)[0];
+        let value = (load(seq) + 1) | flag;
+        match self {
+            Self::Xchg => {
+                fence(Ordering::SeqCst);
+                seq.swap(value, Ordering::Relaxed);
+                fence(Ordering::SeqCst);
+            }
+            Self::StoreRelease => seq.store(value, Ordering::Release),
+        }
+    }
+}
+
+impl Producer for Bpf {
+    /// `mapring_reserve`
+    fn claim<const W: usize>(self, ring: &Ring<W>) -> Option<u64> {
+        let head = &ring.header()[0];
+        let t = load(head);
+        let lap = lap(ring, t);
+        if cmpxchg(&ring.slot(t)[0], lap, lap + 1) == lap {
+            head.store(t + 1, Ordering::Relaxed);
+            return Some(t);
+        }
+        claim_slow(ring)
+    }
+
+    fn fill<const W: usize>(self, ring: &Ring<W>, t: u64, value: u64) {
+        ring.slot(t)[1..].iter().for_each(|word| word.store(value, Ordering::Relaxed));
+    }
+
+    /// `mapring_commit`
+    fn publish<const W: usize>(self, ring: &Ring<W>, t: u64) {
+        self.end(ring, t, 0);
+    }
+
+    /// `mapring_discard`
+    fn discard<const W: usize>(self, ring: &Ring<W>, t: u64) {
+        self.end(ring, t, DISCARDED);
+    }
+}

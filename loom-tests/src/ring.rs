@@ -1,0 +1,228 @@
+//! A ring of one shard in loom's memory, the production producer over it, and a reader that
+//! checks what it is promised at each step.
+
+use std::sync::Arc;
+
+use mapring::layout::seq::state;
+use mapring::layout::{Geometry, Kind};
+use mapring::protocol::ring::{Cursor, Place, Shard, ShardMut, Start, Step, Tally};
+use mapring::protocol::{Words, WordsMut};
+
+use crate::history::{End, History};
+use crate::sync::{AtomicU64, Ordering, words};
+
+/// Patience that no model uses up.
+pub const PATIENT: u32 = 1 << 20;
+
+/// A shard with records of `W` words, which all hold the same value.
+pub struct Ring<const W: usize = 1> {
+    words: Box<[AtomicU64]>,
+    geometry: Geometry,
+    place: Place,
+}
+
+impl<const W: usize> Ring<W> {
+    /// A new ring with so many slots.
+    pub fn new(slots: u64) -> Arc<Self> {
+        let geometry = Geometry::new(Kind::Ring, 8 * W as u64, slots, 1).unwrap();
+        let place = Place::new(&geometry, 0);
+        Arc::new(Self { words: words(geometry.bytes() / 8), geometry, place })
+    }
+
+    /// The shard, as production readers see it.
+    pub fn shard(&self) -> Shard<'_> {
+        Shard::new(Words::new(&self.words), &self.place)
+    }
+
+    /// The shard, as production writers see it.
+    pub fn shard_mut(&self) -> ShardMut<'_> {
+        ShardMut::new(WordsMut::new(&self.words), &self.place)
+    }
+
+    /// How many slots it has.
+    pub fn slots(&self) -> u64 {
+        self.geometry.capacity() as u64
+    }
+
+    /// The header's words: head, dropped.
+    pub fn header(&self) -> &[AtomicU64] {
+        &self.words[self.geometry.shard(0) * self.geometry.element_words()..]
+    }
+
+    /// The words of the slot of ticket `t`: sequence, record.
+    pub fn slot(&self, t: u64) -> &[AtomicU64] {
+        let element = self.geometry.slots(0) + self.place.slots().of(t);
+        &self.words[element * self.geometry.element_words()..][..1 + W]
+    }
+
+    /// Makes the hint point elsewhere, as a producer does that was interrupted before it stored it.
+    pub fn set_head(&self, head: u64) {
+        self.header()[0].store(head, Ordering::Relaxed);
+    }
+
+    /// When all is quiet: what memory says is what producers say, and a new reader finds all
+    /// that has not been overwritten.
+    pub fn check(&self, history: &History) {
+        assert_eq!(self.shard().dropped(), history.dropped(), "every dropped record is counted");
+        let slots = self.place.slots();
+        for slot in 0..self.slots() {
+            let last = history.tickets().filter(|&(t, _)| slots.of(t) as u64 == slot).last();
+            let expected = last.map_or(0, |(t, end)| match end {
+                End::Held => slots.writing(t),
+                End::Published(_) | End::Discarded => slots.published(t),
+            });
+            assert_eq!(state(self.slot(slot)[0].load(Ordering::Relaxed)), expected, "slot {slot}: {history:?}");
+        }
+        let mut reader = Reader::new(self, Start::Oldest, PATIENT);
+        reader.drain(self);
+        let found: Vec<_> = reader.log.iter().copied().filter(|(t, _)| t + self.slots() >= history.end_of_ring()).collect();
+        assert_eq!(found, history.readable(self.slots()).collect::<Vec<_>>(), "{reader:?} {history:?}");
+        reader.check(self, history);
+    }
+}
+
+/// The steps that producers in all languages have.
+pub trait Producer: Copy + Send + Sync + 'static {
+    /// Claims the next free ticket.
+    fn claim<const W: usize>(self, ring: &Ring<W>) -> Option<u64>;
+    /// Fills its record with `value`.
+    fn fill<const W: usize>(self, ring: &Ring<W>, t: u64, value: u64);
+    /// Ends it.
+    fn publish<const W: usize>(self, ring: &Ring<W>, t: u64);
+    /// Ends it without a record.
+    fn discard<const W: usize>(self, ring: &Ring<W>, t: u64);
+
+    /// Publishes a record for each of `values`.
+    fn push_all<const W: usize>(self, ring: &Ring<W>, values: impl IntoIterator<Item = u64>) -> History {
+        let mut history = History::default();
+        for value in values {
+            let claimed = self.claim(ring);
+            if let Some(t) = claimed {
+                self.fill(ring, t, value);
+                self.publish(ring, t);
+            }
+            history.note(claimed, End::Published(value));
+        }
+        history
+    }
+}
+
+/// The production writer in Rust.
+#[derive(Clone, Copy, Debug)]
+pub struct Rust;
+
+impl Producer for Rust {
+    fn claim<const W: usize>(self, ring: &Ring<W>) -> Option<u64> {
+        ring.shard_mut().claim()
+    }
+
+    fn fill<const W: usize>(self, ring: &Ring<W>, t: u64, value: u64) {
+        ring.shard_mut().fill(t, &[value; W]);
+    }
+
+    fn publish<const W: usize>(self, ring: &Ring<W>, t: u64) {
+        ring.shard_mut().publish(t);
+    }
+
+    fn discard<const W: usize>(self, ring: &Ring<W>, t: u64) {
+        ring.shard_mut().discard(t);
+    }
+}
+
+/// A production reader and all that it was given.
+#[derive(Debug)]
+pub struct Reader<const W: usize = 1> {
+    cursor: Cursor,
+    first: u64,
+    log: Vec<(u64, u64)>,
+}
+
+impl<const W: usize> Reader<W> {
+    /// A reader that starts where `start` says.
+    pub fn new(ring: &Ring<W>, start: Start, patience: u32) -> Self {
+        Self::from(Cursor::new(&mut ring.shard(), start, patience))
+    }
+
+    /// A reader that was there before the first ticket.
+    pub fn at_0(patience: u32) -> Self {
+        Self::from(Cursor::at(0, patience))
+    }
+
+    fn from(cursor: Cursor) -> Self {
+        Self { cursor, first: cursor.next(), log: Vec::new() }
+    }
+
+    /// So many steps.
+    #[must_use]
+    pub fn steps(mut self, ring: &Ring<W>, count: usize) -> Self {
+        (0..count).for_each(|_| _ = self.step(ring));
+        self
+    }
+
+    /// One step, whose outcome must be what the cursor and its tally say.
+    pub fn step(&mut self, ring: &Ring<W>) -> Step {
+        let before = self.cursor;
+        let mut out = [0; W];
+        let step = self.cursor.step(&mut ring.shard(), &mut out);
+        if let Step::Record(t) = step {
+            assert_eq!((t, before.next() + 1), (before.next(), self.cursor.next()), "in order, and never twice");
+            assert!(out.iter().all(|&word| word == out[0]), "ticket {t} is torn: {out:?}");
+            self.log.push((t, out[0]));
+        }
+        let Tally { delivered, lapped, skipped, discarded, .. } = self.tally();
+        assert_eq!(delivered as usize, self.log.len());
+        assert_eq!(delivered + lapped + skipped + discarded, self.cursor.next() - self.first, "{self:?}");
+        step
+    }
+
+    /// All that is left, with no patience for what does not end.
+    pub fn drain(&mut self, ring: &Ring<W>) {
+        self.cursor.set_patience(1);
+        let limit = 100;
+        let steps = (0..limit).take_while(|_| self.step(ring) != Step::Empty).count();
+        assert!(steps < limit, "{self:?} does not come to an end");
+    }
+
+    /// What became of the tickets passed.
+    pub fn tally(&self) -> Tally {
+        self.cursor.tally()
+    }
+
+    /// The records it was given.
+    pub fn log(&self) -> &[(u64, u64)] {
+        &self.log
+    }
+
+    /// When all is quiet: everything that was delivered was published as it was delivered, and
+    /// what was not is accounted for by its cause.
+    pub fn check(&self, ring: &Ring<W>, history: &History) {
+        for &(t, value) in &self.log {
+            assert_eq!(history.get(t), Some(End::Published(value)), "ticket {t} of {self:?} {history:?}");
+        }
+        // Nobody has taken a ticket that lies before the cursor and later than the end.
+        assert!(self.cursor.next() <= history.end_of_ring().max(self.first), "{self:?} {history:?}");
+        let tally = self.tally();
+        let missed = (self.first..self.cursor.next()).filter(|t| self.log.iter().all(|(got, _)| got != t));
+        let mut may_be_lapped = 0;
+        let mut ended_without = 0;
+        let mut there = 0;
+        for t in missed {
+            match history.get(t) {
+                _ if t + ring.slots() < history.end_of_ring() => may_be_lapped += 1,
+                Some(End::Discarded) => ended_without += 1,
+                _ => there += 1,
+            }
+        }
+        assert!(tally.lapped <= may_be_lapped, "lapped, but not overwritten: {self:?} {history:?}");
+        assert!(tally.discarded >= ended_without || tally.skipped > 0 || tally.lapped > 0);
+        assert!(tally.skipped >= there, "neither delivered nor counted: {self:?} {history:?}");
+    }
+
+    /// [`drain`](Self::drain) and [`check`](Self::check).
+    pub fn finish(mut self, ring: &Ring<W>, history: &History) -> Self {
+        self.drain(ring);
+        assert_eq!(self.cursor.next(), history.end_of_ended().max(self.first), "{self:?} {history:?}");
+        self.check(ring, history);
+        self
+    }
+}
