@@ -106,10 +106,10 @@ pub enum Error {
         /// Bytes of the Rust type.
         expected: usize,
     },
-    /// A shard, cell or counter beyond the last one.
+    /// A shard, cell, counter or latch beyond the last one.
     #[error("no {thing} {index}: there are {count}")]
     Index {
-        /// `shard`, `cell` or `counter`.
+        /// `shard`, `cell`, `counter` or `latch`.
         thing: &'static str,
         /// The index asked for.
         index: usize,

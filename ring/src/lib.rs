@@ -95,7 +95,7 @@
 //!
 //! [`layout`] (pure: where things are) → [`protocol`] (the algorithms, over any words) → regions
 //! (a BPF map mapped, a BPF map behind system calls, a memfd) → the handles [`Ring`], [`Cells`],
-//! [`Counters`]. Each layer knows only those to its left.
+//! [`Counters`], [`Latches`]. Each layer knows only those to its left.
 //!
 //! # Cargo features
 //!
@@ -120,7 +120,8 @@ mod sync;
 pub use error::{Error, ReadError, Result};
 #[cfg(not(loom))]
 pub use handle::{
-    Cell, Cells, CellsWriter, Counters, CountersWriter, Drain, Event, Reader, Ring, RingWriter, Snapshot,
+    Cell, Cells, CellsWriter, Counters, CountersWriter, Drain, Event, Guard, Latches, LatchesWriter, Reader,
+    Ring, RingWriter, Seqlock, Snapshot, Table, TwoCopies,
 };
 pub use protocol::ring::{Start, Tally};
 #[cfg(not(loom))]

@@ -4,7 +4,9 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use bytemuck::{Pod, Zeroable};
-use mapring::{Access, Cell, Cells, Counters, Error, Options, ReadError, Refusal, Region, Ring, Start};
+use mapring::{
+    Access, Cell, Cells, Counters, Error, Latches, Options, ReadError, Refusal, Region, Ring, Snapshot, Start,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
@@ -126,6 +128,22 @@ fn cells_hold_the_latest_value() {
     let one = Cell::<Record>::create_memfd().unwrap();
     one.writer().unwrap().set(0, &Record::new(9)).unwrap();
     assert_eq!(one.read().unwrap(), Record::new(9));
+}
+
+#[test]
+fn latches_hold_the_last_value_that_was_finished() {
+    let latches = Latches::<Record>::create_memfd(2).unwrap();
+    let writer = latches.writer().unwrap();
+    assert_eq!(latches.snapshot(1).unwrap(), Snapshot { version: 0, value: Record::zeroed() });
+    for n in 0..5 {
+        writer.set(1, &Record::new(n)).unwrap();
+        assert_eq!(latches.snapshot(1).unwrap(), Snapshot { version: n + 1, value: Record::new(n) });
+    }
+    assert_eq!(latches.read(0).unwrap(), Record::zeroed());
+    assert!(matches!(latches.read(2), Err(ReadError::Index { thing: "latch", index: 2, count: 2 })));
+    assert!(matches!(writer.set(2, &Record::new(0)), Err(Error::Index { index: 2, .. })));
+    let wrong_kind = Cells::<Record>::from_region(latches.region().clone()).unwrap_err().to_string();
+    assert!(wrong_kind.contains("holds latches, expected cells"), "{wrong_kind}");
 }
 
 #[test]

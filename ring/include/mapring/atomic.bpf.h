@@ -73,6 +73,21 @@ static __always_inline void mapring__publish(__u64 *word, __u64 value)
 #endif
 }
 
+/*
+ * A full barrier, for readers. There is no instruction for one, but a value-returning atomic on
+ * any word is one, such as on the stack. x86 keeps loads in order by itself.
+ */
+static __always_inline void mapring__barrier(void)
+{
+#if defined(__TARGET_ARCH_x86)
+	asm volatile("" : : : "memory");
+#else
+	__u64 word = 0;
+
+	mapring__xchg(&word, 1);
+#endif
+}
+
 /* The element `index` of a map, as words; NULL beyond its end. */
 static __always_inline __u64 *mapring__word(void *map, __u32 index)
 {

@@ -52,14 +52,14 @@ impl Looks {
         self.looks[2][at * self.words]
     }
 
-    /// Copies what follows the sequence of element `at`, if that was the same all along.
-    pub(super) fn take<T: AnyBitPattern>(&self, at: usize, out: &mut T) -> bool {
+    /// Copies what starts with word `word` of element `at`, if its sequence was the same all along.
+    pub(super) fn take<T: AnyBitPattern>(&self, at: usize, word: usize, out: &mut T) -> bool {
         let element = at * self.words..(at + 1) * self.words;
         let [first, middle, last] = self.looks.each_ref().map(|look| &look[element.clone()]);
         if first[0] != last[0] {
             return false;
         }
-        let bytes: &[u8] = bytemuck::cast_slice(&middle[1..]);
+        let bytes: &[u8] = bytemuck::cast_slice(&middle[word..]);
         *out = bytemuck::pod_read_unaligned(&bytes[..size_of::<T>()]);
         true
     }
@@ -171,6 +171,6 @@ impl Look for WindowOf<'_> {
 
     fn take<T: AnyBitPattern>(&mut self, t: u64, published: u64, out: &mut T) -> bool {
         self.find(t)
-            .is_some_and(|at| self.window.looks.seq(at) == published && self.window.looks.take(at, out))
+            .is_some_and(|at| self.window.looks.seq(at) == published && self.window.looks.take(at, 1, out))
     }
 }

@@ -3,11 +3,15 @@
 mod cells;
 mod counters;
 mod fallback;
+mod latches;
 mod ring;
+mod table;
 
-pub use cells::{Cell, Cells, CellsWriter, Snapshot};
+pub use cells::{Cell, Cells, CellsWriter};
 pub use counters::{Counters, CountersWriter};
+pub use latches::{Latches, LatchesWriter};
 pub use ring::{Drain, Event, Reader, Ring, RingWriter};
+pub use table::{Guard, Seqlock, Snapshot, Table, TwoCopies};
 
 /// The ways to open a handle, the same for each.
 macro_rules! openers {

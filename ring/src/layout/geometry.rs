@@ -45,16 +45,16 @@ pub enum GeometryError {
         /// What follows from the kind and the record size.
         expected: usize,
     },
-    /// Cells have one shard.
-    #[error("cells are shared by all CPUs: 1 shard, not {0}")]
+    /// Cells and latches have one shard.
+    #[error("cells and latches are shared by all CPUs: 1 shard, not {0}")]
     Sharded(u64),
 }
 
 impl Geometry {
     /// Bytes of the largest record: what an array's value can hold beside the sequence word.
-    pub const RECORD_MAX: u64 = (1 << 30) - WORD as u64;
+    pub const RECORD_MAX: u64 = (1 << 29) - WORD as u64;
 
-    /// A region of `kind`: `capacity` slots a shard, cells, or counters a shard, of `record`
+    /// A region of `kind`: `capacity` slots a shard, cells, latches, or counters a shard, of `record`
     /// bytes each (8 for counters).
     ///
     /// # Errors
@@ -70,7 +70,7 @@ impl Geometry {
         match kind {
             Kind::Ring if !small_capacity.is_power_of_two() => return Err(GeometryError::Slots(capacity)),
             Kind::Counters if record != WORD as u64 => return Err(GeometryError::Record(record)),
-            Kind::Cells if shards > 1 => return Err(GeometryError::Sharded(shards)),
+            Kind::Cells | Kind::Latches if shards > 1 => return Err(GeometryError::Sharded(shards)),
             _ if capacity == 0 || shards == 0 => return Err(GeometryError::Empty { kind, capacity, shards }),
             Kind::Counters if capacity > Self::RECORD_MAX / WORD as u64 => {
                 return Err(GeometryError::Entries(capacity));
@@ -109,6 +109,7 @@ impl Geometry {
     pub fn element(&self) -> usize {
         match self.kind {
             Kind::Ring | Kind::Cells => WORD + self.record().next_multiple_of(WORD),
+            Kind::Latches => WORD + 2 * self.record().next_multiple_of(WORD),
             Kind::Counters => (self.capacity() * WORD).next_multiple_of(LINE),
         }
     }
@@ -146,7 +147,7 @@ impl Geometry {
     fn shard_elements(&self) -> usize {
         match self.kind {
             Kind::Ring => self.whole_lines(LINE) + self.capacity().next_multiple_of(self.per_lines()),
-            Kind::Cells => self.capacity(),
+            Kind::Cells | Kind::Latches => self.capacity(),
             Kind::Counters => 1,
         }
     }

@@ -28,12 +28,14 @@ pub enum Kind {
     Cells = 2,
     /// A bank of counters for each shard.
     Counters = 3,
+    /// A table of latches, each with two copies of a value.
+    Latches = 4,
 }
 
 impl Kind {
     /// The kind that the preamble's word `raw` names, if it names one.
     pub fn from_raw(raw: u64) -> Option<Self> {
-        [Self::Ring, Self::Cells, Self::Counters].into_iter().find(|&kind| kind as u64 == raw)
+        [Self::Ring, Self::Cells, Self::Counters, Self::Latches].into_iter().find(|&kind| kind as u64 == raw)
     }
 }
 
@@ -43,6 +45,7 @@ impl core::fmt::Display for Kind {
             Self::Ring => "ring",
             Self::Cells => "cells",
             Self::Counters => "counters",
+            Self::Latches => "latches",
         })
     }
 }

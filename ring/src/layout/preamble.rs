@@ -32,7 +32,9 @@ pub enum PreambleError {
         found: u64,
     },
     /// A kind that this library does not know.
-    #[error("a region of unknown kind {found}, this library knows 1 (ring), 2 (cells) and 3 (counters)")]
+    #[error(
+        "a region of unknown kind {found}, this library knows 1 (ring), 2 (cells), 3 (counters) and 4 (latches)"
+    )]
     Kind {
         /// The third word.
         found: u64,

@@ -13,6 +13,7 @@
 
 pub mod cell;
 pub mod counters;
+pub mod latch;
 pub mod ring;
 mod words;
 

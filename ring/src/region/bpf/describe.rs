@@ -21,7 +21,7 @@ pub(super) struct Description {
 impl Description {
     /// The shape with `shards` shards.
     pub(super) fn geometry(&self, shards: u64) -> Result<Geometry, GeometryError> {
-        let shards = if self.kind == Kind::Cells { 1 } else { shards };
+        let shards = if matches!(self.kind, Kind::Cells | Kind::Latches) { 1 } else { shards };
         Geometry::new(self.kind, self.record, self.capacity, shards)
     }
 
@@ -39,9 +39,14 @@ impl Description {
 pub(super) fn from_btf(btf: &Btf<'_>, value: u32) -> Option<Description> {
     let value: Struct<'_> = btf.type_by_id(TypeId::from(value))?;
     let name = value.name()?.to_str()?.strip_prefix("mapring_")?;
-    let kind = [("ring__", Kind::Ring), ("cell__", Kind::Cells), ("counters__", Kind::Counters)]
-        .into_iter()
-        .find_map(|(prefix, kind)| name.starts_with(prefix).then_some(kind))?;
+    let kind = [
+        ("ring__", Kind::Ring),
+        ("cell__", Kind::Cells),
+        ("latch__", Kind::Latches),
+        ("counters__", Kind::Counters),
+    ]
+    .into_iter()
+    .find_map(|(prefix, kind)| name.starts_with(prefix).then_some(kind))?;
     let member =
         |name: &str| value.iter().find(|member| member.name.is_some_and(|n| n == name)).map(|m| m.ty);
 

@@ -23,8 +23,8 @@ use crate::sync::{Ordering, fence};
 /// The kernel's own "not supported", which no libc knows.
 const ENOTSUPP: i32 = 524;
 
-const NO_PREAMBLE: &str = "; its loader writes one by opening the map with Region::open, Ring::open, \
-                           Cells::open or Counters::open once it is loaded";
+const NO_PREAMBLE: &str = "; its loader writes one by opening the map with Region::open, Ring::open \
+                           or the like once it is loaded";
 
 pub(super) fn open_pinned(path: &Path, options: Options) -> Result<Region> {
     let what = path.display().to_string();

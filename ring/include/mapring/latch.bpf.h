@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * Latches: values that userspace writes and programs read, in any context, always whole.
+ *
+ *	struct limits { __u64 bytes, packets; };
+ *	MAPRING_LATCH(limits, struct limits);			// or a table: MAPRING_LATCHES(…, 16)
+ *
+ *	struct limits now;
+ *	if (mapring_latch_read(&limits, 0, &now) == 0)		// -1: no such latch, or see below
+ *		…
+ *
+ * Two copies, of which the writer fills the one that is not in use: what a program reads is whole
+ * even if it interrupts the writer, or the writer died. A read looks again only if whole writes
+ * came in between, MAPRING__LOOKS times, and then gives up: that takes a writer without pause.
+ */
+#ifndef MAPRING_LATCH_BPF_H
+#define MAPRING_LATCH_BPF_H
+
+#include <mapring/atomic.bpf.h>
+
+#define MAPRING__LOOKS 4
+
+#define MAPRING_LATCH(name, value_type) MAPRING_LATCHES(name, value_type, 1)
+
+#define MAPRING_LATCHES(name, value_type, count)                                                   \
+	struct mapring_latch__##name {                                                             \
+		__u64 seq;                                                                         \
+		value_type record;                                                                 \
+		value_type other __attribute__((aligned(8)));                                      \
+		MAPRING__TAG(count);                                                               \
+	};                                                                                         \
+	_Static_assert((count) > 0, "mapring: a table needs a latch");                             \
+	_Static_assert(_Alignof(value_type) <= 8, "mapring: values are aligned to 8 at most");     \
+	MAPRING__MAP(latch, name, MAPRING__FIRST(sizeof(struct mapring_latch__##name)) + (count)); \
+                                                                                                   \
+	MAPRING__FN long mapring_latch_read(struct mapring_map__##name *map, __u32 index,          \
+					    value_type *out)                                       \
+	{                                                                                          \
+		__u32 first = MAPRING__FIRST(sizeof(struct mapring_latch__##name));                \
+		/* A sum that wraps is no index. */                                                \
+		__u64 *seq = index + first < first ? 0 : mapring__word(map, first + index);        \
+                                                                                                   \
+		if (!seq)                                                                          \
+			return -1;                                                                 \
+		for (int i = 0; i < MAPRING__LOOKS; i++) {                                         \
+			__u64 seen = mapring__load(seq);                                           \
+			__u64 odd = seen & 1;                                                      \
+                                                                                                   \
+			mapring__barrier(); /* SYNC publish: pairs with the store that ends `set` */ \
+			/* Or clang makes a branch of what follows, and the verifier takes both. */ \
+			asm volatile("" : "+r"(odd));                                              \
+			__builtin_memcpy(out, seq + 1 + odd * (MAPRING__ROUND_UP(sizeof(*out), 8UL) / 8), \
+					 sizeof(*out));                                            \
+			mapring__barrier(); /* SYNC claim: pairs with the fence that begins `set` */ \
+			if (mapring__load(seq) == seen)                                            \
+				return 0;                                                          \
+		}                                                                                  \
+		return -1;                                                                         \
+	}
+
+#endif

@@ -1,0 +1,244 @@
+//! Tables of latest values, read whole: cells and latches, which differ in their protocol alone.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use bytemuck::AnyBitPattern;
+use crossbeam_utils::Backoff;
+use parking_lot::Mutex;
+
+use super::fallback::Looks;
+use super::openers;
+use crate::error::{ReadError, Result};
+use crate::layout::{Geometry, Kind};
+use crate::protocol::{Words, cell, latch};
+use crate::region::{Region, Shared, SharedMut, Source};
+
+/// A table of values of type `T`, each behind a sequence word: [`Cells`](super::Cells) or
+/// [`Latches`](super::Latches).
+pub struct Table<T, P> {
+    pub(super) region: Region,
+    source: Values,
+    pub(super) place: Place,
+    value: PhantomData<fn() -> (T, P)>,
+}
+
+enum Values {
+    Mapped(Shared),
+    Lookup(Mutex<Looks>),
+}
+
+/// Where a table's elements are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    first: usize,
+    stride: usize,
+    pub(super) count: usize,
+}
+
+impl Place {
+    /// The first word of an element, and how many it has.
+    #[inline]
+    pub(super) fn words(&self, index: usize) -> (usize, usize) {
+        ((self.first + index) * self.stride, self.stride)
+    }
+}
+
+/// How a table's values are guarded.
+pub trait Guard: sealed::Guard {}
+
+pub(super) mod sealed {
+    use super::{AnyBitPattern, Kind, Words};
+
+    pub trait Guard {
+        const KIND: Kind;
+        /// What one element is called.
+        const THING: &'static str;
+
+        /// One look at a mapped element: the sequence, if `out` is whole.
+        fn look<T: AnyBitPattern>(words: Words<'_>, out: &mut T) -> Option<u64>;
+        /// The word at which the value starts that is whole while the sequence is `seq`.
+        fn at<T>(seq: u64) -> Option<usize>;
+        /// How often the value was written.
+        fn version(seq: u64) -> u64;
+    }
+}
+
+/// A cell's guard: a seqlock. Any number of writers, of which none waits.
+#[derive(Clone, Copy, Debug)]
+pub enum Seqlock {}
+
+impl Guard for Seqlock {}
+
+impl sealed::Guard for Seqlock {
+    const KIND: Kind = Kind::Cells;
+    const THING: &'static str = "cell";
+
+    #[inline]
+    fn look<T: AnyBitPattern>(words: Words<'_>, out: &mut T) -> Option<u64> {
+        cell::look(words, out)
+    }
+
+    fn at<T>(seq: u64) -> Option<usize> {
+        (seq & 1 == 0).then_some(1)
+    }
+
+    #[inline]
+    fn version(seq: u64) -> u64 {
+        seq / 2
+    }
+}
+
+/// A latch's guard: two copies, of which one is always whole. One writer.
+#[derive(Clone, Copy, Debug)]
+pub enum TwoCopies {}
+
+impl Guard for TwoCopies {}
+
+impl sealed::Guard for TwoCopies {
+    const KIND: Kind = Kind::Latches;
+    const THING: &'static str = "latch";
+
+    #[inline]
+    fn look<T: AnyBitPattern>(words: Words<'_>, out: &mut T) -> Option<u64> {
+        latch::look(words, out)
+    }
+
+    fn at<T>(seq: u64) -> Option<usize> {
+        Some(latch::copy_at::<T>(seq))
+    }
+
+    #[inline]
+    fn version(seq: u64) -> u64 {
+        seq
+    }
+}
+
+/// A value and its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Snapshot<T> {
+    /// How often it was written until then; 0: never, and the value is all zeros.
+    pub version: u64,
+    /// The value.
+    pub value: T,
+}
+
+openers!([T: AnyBitPattern, P: Guard] Table<T, P>);
+
+impl<T: AnyBitPattern, P: Guard> Table<T, P> {
+    /// How often a value is looked at before a read gives up as [`ReadError::Busy`].
+    pub const LOOKS: u32 = 128;
+
+    /// A table over a region that is already open.
+    ///
+    /// # Errors
+    /// [`Error::Kind`](crate::Error::Kind) and [`Error::RecordSize`](crate::Error::RecordSize),
+    /// naming both sides.
+    pub fn from_region(region: Region) -> Result<Self> {
+        region.expect_record::<T>(P::KIND)?;
+        let geometry = region.geometry();
+        let stride = geometry.element_words();
+        let place = Place { first: geometry.first(), stride, count: geometry.capacity() };
+        let source = match region.source() {
+            Source::Mapped(shared) => Values::Mapped(shared),
+            Source::Lookup(_) => Values::Lookup(Mutex::new(Looks::new(1, stride))),
+        };
+        Ok(Self { region, source, place, value: PhantomData })
+    }
+
+    /// Makes a table of `count` values between ordinary processes, in a memfd. See
+    /// [`Region::create_memfd`].
+    ///
+    /// # Errors
+    /// [`Error::Geometry`](crate::Error::Geometry) for numbers that can't be,
+    /// [`Error::System`](crate::Error::System).
+    pub fn create_memfd(count: usize) -> Result<Self> {
+        let geometry = Geometry::new(P::KIND, size_of::<T>() as u64, count as u64, 1)?;
+        Self::from_region(Region::create_memfd(geometry, std::any::type_name::<T>())?)
+    }
+
+    /// How many values there are.
+    pub fn len(&self) -> usize {
+        self.place.count
+    }
+
+    /// Whether there are none. There is always one.
+    pub fn is_empty(&self) -> bool {
+        self.place.count == 0
+    }
+
+    /// The latest value, all zeros if it was never written. Mapped: no system call, no lock, one
+    /// look unless a writer is in the way, and at most [`LOOKS`](Self::LOOKS) with ever longer
+    /// pauses (some microseconds in all). Otherwise three system calls a look, behind a lock of
+    /// this handle's.
+    ///
+    /// # Errors
+    /// [`ReadError::Busy`] if a writer was in the way each time, [`ReadError::Index`],
+    /// [`ReadError::Lookup`].
+    #[inline]
+    pub fn read(&self, index: usize) -> Result<T, ReadError> {
+        self.snapshot(index).map(|snapshot| snapshot.value)
+    }
+
+    /// As [`read`](Self::read), with the value's number.
+    ///
+    /// # Errors
+    /// As for [`read`](Self::read).
+    #[inline]
+    pub fn snapshot(&self, index: usize) -> Result<Snapshot<T>, ReadError> {
+        match self.try_snapshot(index) {
+            Ok(None) => self.insist(index),
+            Ok(Some(snapshot)) => Ok(snapshot),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// One look, no waiting: `None` if a writer was in the way.
+    ///
+    /// # Errors
+    /// [`ReadError::Index`], [`ReadError::Lookup`].
+    #[inline]
+    pub fn try_snapshot(&self, index: usize) -> Result<Option<Snapshot<T>>, ReadError> {
+        if index >= self.place.count {
+            return Err(ReadError::Index { thing: P::THING, index, count: self.place.count });
+        }
+        let mut value = T::zeroed();
+        let seq = match &self.source {
+            Values::Mapped(shared) => {
+                let (at, len) = self.place.words(index);
+                P::look(shared.words().slice(at, len), &mut value)
+            }
+            Values::Lookup(looks) => {
+                let mut looks = looks.lock();
+                looks.fetch(&self.region, self.place.first + index, 1)?;
+                let seq = looks.seq(0);
+                P::at::<T>(seq).filter(|&at| looks.take(0, at, &mut value)).map(|_| seq)
+            }
+        };
+        Ok(seq.map(|seq| Snapshot { version: P::version(seq), value }))
+    }
+
+    #[cold]
+    fn insist(&self, index: usize) -> Result<Snapshot<T>, ReadError> {
+        let backoff = Backoff::new();
+        for _ in 1..Self::LOOKS {
+            backoff.spin();
+            if let Some(snapshot) = self.try_snapshot(index)? {
+                return Ok(snapshot);
+            }
+        }
+        Err(ReadError::Busy { looks: Self::LOOKS })
+    }
+}
+
+impl<T, P> Table<T, P> {
+    pub(super) fn shared_mut(&self) -> Result<SharedMut> {
+        self.region.shared_mut()
+    }
+}
+
+impl<T, P> fmt::Debug for Table<T, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Table").field(&self.region).finish()
+    }
+}

@@ -1,0 +1,42 @@
+//! A latch: two copies of a value, of which one is always whole.
+//!
+//! After Desnoyers' `seqcount_latch` (Linux, `include/linux/seqlock.h`), with one difference: each
+//! write fills the copy that is not in use and then points readers at it, so that a value is
+//! written once. The sequence counts the writes; its lowest bit says which copy is in use. A
+//! reader that interrupts the writer, or outlives it, finds the last value whole; it looks again
+//! only if a whole write came in between. There must be one writer at a time.
+
+use bytemuck::{AnyBitPattern, NoUninit};
+
+use super::{Words, WordsMut};
+use crate::layout::WORD;
+use crate::sync::{Ordering, fence};
+
+/// One look at a latch: the sequence, if what was copied to `out` is whole. Makes no system call,
+/// never waits, writes nothing to the latch. `latch` is the sequence word and the two copies.
+#[inline]
+pub fn look<T: AnyBitPattern>(latch: Words<'_>, out: &mut T) -> Option<u64> {
+    let before = latch.load(0, Ordering::Relaxed);
+    fence(Ordering::Acquire); // SYNC publish: pairs with the store that ends `set`
+    latch.read(copy_at::<T>(before), out);
+    fence(Ordering::Acquire); // SYNC claim: pairs with the fence that begins `set`
+    (latch.load(0, Ordering::Relaxed) == before).then_some(before)
+}
+
+/// Writes the value. The caller is the only writer. Whatever a writer that died left behind, the
+/// next one goes on from there.
+#[inline]
+pub fn set<T: NoUninit>(latch: WordsMut<'_>, value: &T) {
+    let seq = latch.load(0, Ordering::Relaxed).wrapping_add(1);
+    // SYNC claim: pairs with the second fence in `look`: who sees a word of this write sees that
+    // the one before had ended, and that its copy is the one in use.
+    fence(Ordering::Release);
+    latch.write(copy_at::<T>(seq), value);
+    latch.store(0, seq, Ordering::Release); // SYNC publish
+}
+
+/// The word at which the copy starts that is in use when the sequence is `seq`.
+#[inline]
+pub fn copy_at<T>(seq: u64) -> usize {
+    if seq & 1 == 0 { 1 } else { 1 + size_of::<T>().div_ceil(WORD) }
+}
