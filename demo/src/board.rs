@@ -1,0 +1,111 @@
+//! What the reading thread hands to the one that shows it: memory of this process alone, made
+//! before the reader enters its sandbox. Another use of the library: both sides are threads.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Result;
+use bytemuck::Zeroable;
+use crossbeam_utils::atomic::AtomicCell;
+use mapring::{Cells, CellsWriter, Ring, RingWriter};
+
+use crate::record::{CALLS, Cpu, Event};
+
+pub(crate) struct Board {
+    pub(crate) stop: AtomicBool,
+    records: AtomicCell<u64>,
+    lost: AtomicCell<u64>,
+    dropped: AtomicCell<u64>,
+    calls: Box<[AtomicCell<u64>]>,
+    cpus: Cells<Cpu>,
+    cpus_writer: CellsWriter<Cpu>,
+    latest: Ring<Event>,
+    latest_writer: RingWriter<Event>,
+}
+
+/// How things stood.
+#[derive(Clone, Debug)]
+pub(crate) struct Sample {
+    /// On the monotonic clock.
+    pub(crate) ns: u64,
+    pub(crate) records: u64,
+    pub(crate) lost: u64,
+    pub(crate) dropped: u64,
+    pub(crate) calls: Vec<u64>,
+    pub(crate) cpus: Vec<Cpu>,
+}
+
+impl Board {
+    pub(crate) fn new(cpus: usize) -> Result<Self> {
+        let cpus = Cells::create_memfd(cpus)?;
+        let latest = Ring::create_memfd(64, 1)?;
+        Ok(Self {
+            stop: AtomicBool::new(false),
+            records: AtomicCell::new(0),
+            lost: AtomicCell::new(0),
+            dropped: AtomicCell::new(0),
+            calls: (0..CALLS).map(|_| AtomicCell::new(0)).collect(),
+            cpus_writer: cpus.writer()?,
+            cpus,
+            latest_writer: latest.writer(0)?,
+            latest,
+        })
+    }
+
+    /// The reader's side. No system calls, no waiting.
+    pub(crate) fn set_totals(&self, records: u64, lost: u64, dropped: u64) {
+        self.records.store(records);
+        self.lost.store(lost);
+        self.dropped.store(dropped);
+    }
+
+    /// The reader's side.
+    pub(crate) fn set_calls(&self, sums: &[u64; CALLS]) {
+        for (cell, sum) in self.calls.iter().zip(sums) {
+            cell.store(*sum);
+        }
+    }
+
+    /// The reader's side.
+    pub(crate) fn set_cpu(&self, index: usize, cpu: &Cpu) {
+        // The only writer: never turned away.
+        let _ = self.cpus_writer.set(index, cpu);
+    }
+
+    /// The reader's side.
+    pub(crate) fn push(&self, event: &Event) {
+        self.latest_writer.push(event);
+    }
+
+    /// The other side: everything but the events.
+    pub(crate) fn sample(&self) -> Sample {
+        let cpu = |index| self.cpus.read(index).unwrap_or(Cpu::zeroed());
+        Sample {
+            ns: now(),
+            records: self.records.load(),
+            lost: self.lost.load(),
+            dropped: self.dropped.load(),
+            calls: self.calls.iter().map(AtomicCell::load).collect(),
+            cpus: (0..self.cpus.len()).map(cpu).collect(),
+        }
+    }
+
+    /// The other side: a reader of the latest events.
+    pub(crate) fn latest(&self) -> mapring::Reader<Event> {
+        self.latest.reader()
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// A table of cells that nobody writes once the reader has ended.
+    pub(crate) fn cpus(&self) -> &Cells<Cpu> {
+        &self.cpus
+    }
+}
+
+/// The clock that records are stamped with.
+pub(crate) fn now() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
+}

@@ -1,0 +1,156 @@
+//! The thread that reads: from its first record to its last it makes no system call.
+
+use std::hint;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::{self, JoinHandle};
+
+use anyhow::{Context, Result, anyhow};
+use bytemuck::Zeroable;
+use mapring::{Access, Tally};
+
+use crate::board::Board;
+use crate::record::{CALLS, Event, Feed};
+use crate::sandbox::Sandbox;
+
+/// Rounds between two updates of the board: a millisecond or so.
+const ROUNDS: u32 = 512;
+/// Pauses of the CPU after a round that found nothing, a microsecond or so.
+const PAUSES: u32 = 32;
+/// Rounds that a record is waited for whose writer was preempted before it ended it: a second or
+/// so. The ring is large enough to hold the others that long.
+const PATIENCE: u32 = 1 << 20;
+
+/// Everything that the thread needs, owned by others too: it must not free memory or close a
+/// file at its end, which takes system calls.
+struct Job {
+    feed: Arc<Feed>,
+    board: Arc<Board>,
+    events: Mutex<mapring::Reader<Event>>,
+    sandbox: Option<Sandbox>,
+}
+
+/// A thread that is there, and waits for what it is to read.
+pub(crate) struct Waiting {
+    /// The thread's id.
+    pub(crate) tid: u32,
+    start: mpsc::Sender<Arc<Job>>,
+    thread: JoinHandle<Result<Outcome>>,
+}
+
+/// A thread that reads.
+pub(crate) struct Reading {
+    job: Arc<Job>,
+    thread: JoinHandle<Result<Outcome>>,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outcome {
+    pub(crate) tally: Tally,
+    pub(crate) dropped: u64,
+    /// System calls that the producer saw the thread make while it read; `None`: it sees none.
+    pub(crate) seen_calls: Option<u64>,
+    /// It read under the filter that kills.
+    pub(crate) sandboxed: bool,
+}
+
+/// Starts the thread, so that its id is known before there is anything to read.
+pub(crate) fn spawn() -> Result<Waiting> {
+    let (start, job) = mpsc::channel::<Arc<Job>>();
+    let (tell, tid) = mpsc::channel();
+    let body = move || {
+        let _ = tell.send(rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned());
+        let read_this = job.recv().context("nothing to read")?;
+        drop((tell, job));
+        Ok(read(&read_this))
+    };
+    let thread = thread::Builder::new().name("mapring-reader".into()).spawn(body)?;
+    Ok(Waiting { tid: tid.recv().context("the reader did not start")?, start, thread })
+}
+
+impl Waiting {
+    /// Lets the thread read `feed`.
+    pub(crate) fn read(self, feed: Arc<Feed>, board: Arc<Board>) -> Result<Reading> {
+        // Without a mapping there are system calls to make, and they are counted.
+        let mapped = feed.regions().all(|region| region.access() == Access::Mapped);
+        let sandbox = if mapped { Sandbox::new().ok() } else { None };
+        let events = Mutex::new(feed.events.reader().with_patience(PATIENCE));
+        let job = Arc::new(Job { feed, board, events, sandbox });
+        self.start.send(job.clone()).map_err(|_| anyhow!("the reader has ended before it read"))?;
+        Ok(Reading { job, thread: self.thread })
+    }
+}
+
+impl Reading {
+    /// Asks the thread to end, and waits for it.
+    pub(crate) fn stop(self) -> Result<Outcome> {
+        self.job.board.stop();
+        self.thread.join().map_err(|_| anyhow!("the reader panicked"))?
+    }
+
+    /// Whether the thread has ended although nobody asked it to.
+    pub(crate) fn is_over(&self) -> bool {
+        self.thread.is_finished()
+    }
+}
+
+/// What the thread does. No allocation, no output, no clock, no lock that others take.
+fn read(job: &Job) -> Outcome {
+    let Job { feed, board, events, sandbox } = job;
+    let mut events = events.lock().unwrap_or_else(PoisonError::into_inner);
+    let sandboxed = sandbox.as_ref().is_some_and(|sandbox| sandbox.enter().is_ok());
+    let before = seen_calls(feed);
+
+    let mut latest = [Event::zeroed(); Event::KINDS];
+    let mut seen = [false; Event::KINDS];
+    let mut round = 0_u32;
+    while !board.stop.load(Ordering::Relaxed) {
+        let count = events.for_each(4096, |event| {
+            let kind = usize::from(event.record.kind).min(Event::KINDS - 1);
+            latest[kind] = *event.record;
+            seen[kind] = true;
+        });
+        round = round.wrapping_add(1);
+        if round.is_multiple_of(ROUNDS) {
+            update(board, feed, &mut events);
+            for (event, seen) in latest.iter().zip(&mut seen) {
+                if std::mem::take(seen) {
+                    board.push(event);
+                }
+            }
+        }
+        if count == 0 {
+            (0..PAUSES).for_each(|_| hint::spin_loop());
+        }
+    }
+    update(board, feed, &mut events);
+
+    let seen_calls = match (before, seen_calls(feed)) {
+        // The thread did make calls before: if none was seen, none would be.
+        (Some(before @ 1..), Some(after)) => Some(after - before),
+        _ => None,
+    };
+    Outcome { tally: events.tally(), dropped: events.dropped(), seen_calls, sandboxed }
+}
+
+/// Counters and cells are read as they are: whatever they hold, this is the latest.
+fn update(board: &Board, feed: &Feed, events: &mut mapring::Reader<Event>) {
+    let tally = events.tally();
+    board.set_totals(tally.delivered, tally.lost(), events.dropped());
+    let mut sums = [0; CALLS];
+    if feed.calls.sums(&mut sums).is_ok() {
+        board.set_calls(&sums);
+    }
+    for index in 0..board.cpus().len() {
+        // One that is busy is read the next time.
+        if let Ok(cpu) = feed.cpus.read(index) {
+            board.set_cpu(index, &cpu);
+        }
+    }
+}
+
+/// System calls of this thread, as the producer counts them.
+fn seen_calls(feed: &Feed) -> Option<u64> {
+    feed.reader_calls.as_ref()?.sum(0).ok()
+}

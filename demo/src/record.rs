@@ -1,0 +1,102 @@
+//! What is published: the same types whether a BPF program writes them (`bpf/demo.bpf.c`) or a process.
+
+use bytemuck::{Pod, Zeroable};
+use mapring::{Cells, Counters, Region, Ring};
+use syscalls::Sysno;
+
+/// Counters of system calls by number; the last one is for all numbers that have none.
+pub(crate) const CALLS: usize = 512;
+
+/// Something that happened. With its sequence word it fills a cache line.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct Event {
+    /// On the monotonic clock.
+    pub(crate) ns: u64,
+    /// One of the constants below.
+    pub(crate) kind: u16,
+    pub(crate) cpu: u16,
+    /// The number of a call; how often a process was switched to.
+    pub(crate) value: u32,
+    pub(crate) pid: u32,
+    pub(crate) other: u32,
+    pub(crate) comm: [u8; 16],
+    pub(crate) other_comm: [u8; 16],
+}
+
+impl Event {
+    /// A CPU went from one task to another.
+    pub(crate) const SWITCH: u16 = 0;
+    /// A task made a system call.
+    pub(crate) const CALL: u16 = 1;
+    /// A process got a CPU some times since it was looked at last.
+    pub(crate) const RAN: u16 = 2;
+    pub(crate) const KINDS: usize = 3;
+}
+
+/// What a CPU is at.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct Cpu {
+    /// When this was true, on the monotonic clock.
+    pub(crate) ns: u64,
+    pub(crate) switches: u64,
+    /// Those of them that the task did not ask for.
+    pub(crate) preempted: u64,
+    /// Spent idle, until `ns`.
+    pub(crate) idle_ns: u64,
+    /// What runs; 0: the CPU is idle.
+    pub(crate) pid: u32,
+    pub(crate) unused: u32,
+    pub(crate) comm: [u8; 16],
+}
+
+/// Everything that a producer publishes, opened for reading.
+pub(crate) struct Feed {
+    pub(crate) events: Ring<Event>,
+    pub(crate) calls: Counters,
+    /// A cell for each CPU. A producer that knows only the switches of all CPUs together has them
+    /// in one more.
+    pub(crate) cpus: Cells<Cpu>,
+    /// System calls of the reader, if the producer sees them.
+    pub(crate) reader_calls: Option<Counters>,
+    /// How many of the cells are CPUs of this machine, and how many are in use.
+    pub(crate) machine: usize,
+    pub(crate) cells: usize,
+}
+
+impl Feed {
+    pub(crate) fn regions(&self) -> impl Iterator<Item = &Region> {
+        let some = [self.events.region(), self.calls.region(), self.cpus.region()];
+        some.into_iter().chain(self.reader_calls.as_ref().map(Counters::region))
+    }
+}
+
+/// The name of a system call.
+pub(crate) fn call_name(nr: usize) -> String {
+    match Sysno::new(nr) {
+        Some(call) => call.name().to_owned(),
+        None if nr + 1 == CALLS => "(other)".to_owned(),
+        None => format!("number {nr}"),
+    }
+}
+
+/// A task's name, with nothing in it that a terminal would obey.
+pub(crate) fn task_name(comm: &[u8; 16]) -> String {
+    let end = comm.iter().position(|&byte| byte == 0).unwrap_or(comm.len());
+    let name = String::from_utf8_lossy(&comm[..end]);
+    name.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_fit_to_be_shown() {
+        assert_eq!(task_name(b"kworker/0:1\0\x1bxyz"), "kworker/0:1");
+        assert_eq!(task_name(b"\x1b[2Jsixteen-byte"), "?[2Jsixteen-byte");
+        assert_eq!(call_name(Sysno::futex as usize), "futex");
+        assert_eq!((call_name(511).as_str(), call_name(510).as_str()), ("(other)", "number 510"));
+    }
+}

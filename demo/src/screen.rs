@@ -1,0 +1,207 @@
+//! How it is shown: a table that stays in its place on a terminal, a line a second elsewhere,
+//! or nothing at all.
+
+use std::io::{self, IsTerminal, Stdout, Write};
+
+use ratatui::backend::CrosstermBackend;
+use ratatui::buffer::Buffer;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::{Style, Stylize};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Paragraph, Row, Table, Widget};
+use ratatui::{Terminal, TerminalOptions, Viewport};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+
+use crate::view::{View, grouped, rounded};
+
+/// Lines that the table takes if there are as many.
+const HEIGHT: u16 = 21;
+/// Columns from which on there is room for two tables side by side.
+const WIDE: u16 = 74;
+
+pub(crate) enum Screen {
+    Live(Live),
+    /// With the second that was written last.
+    Lines(u64),
+    Silent,
+}
+
+/// A table in a terminal, drawn anew in the same place.
+pub(crate) struct Live {
+    terminal: Terminal<CrosstermBackend<Stdout>>,
+    /// How the terminal was before.
+    modes: Termios,
+}
+
+impl Screen {
+    pub(crate) fn new(silent: bool) -> Self {
+        if silent {
+            return Self::Silent;
+        }
+        Live::new().map_or(Self::Lines(0), Self::Live)
+    }
+
+    pub(crate) fn draw(&mut self, view: &View) -> io::Result<()> {
+        match self {
+            Self::Live(live) => {
+                live.terminal.draw(|frame| frame.render_widget(view, frame.area())).map(|_| ())
+            }
+            Self::Lines(written) => {
+                let second = view.elapsed().as_secs();
+                if second > *written {
+                    *written = second;
+                    writeln!(io::stdout(), "{}", plain(view))?;
+                }
+                Ok(())
+            }
+            Self::Silent => Ok(()),
+        }
+    }
+}
+
+impl Live {
+    /// `None` where there is no terminal that can do it.
+    fn new() -> Option<Self> {
+        let stdout = io::stdout();
+        if !stdout.is_terminal() || std::env::var_os("TERM").is_none_or(|term| term == "dumb") {
+            return None;
+        }
+        let modes = tcgetattr(&stdout).ok()?;
+        let (_, rows) = ratatui::crossterm::terminal::size().ok()?;
+        let viewport = Viewport::Inline(HEIGHT.min(rows.saturating_sub(1)));
+        let backend = CrosstermBackend::new(stdout);
+        let mut terminal = Terminal::with_options(backend, TerminalOptions { viewport }).ok()?;
+        terminal.hide_cursor().ok()?;
+        // What is typed would be written across the table. Ctrl-C still is a signal.
+        let mut quiet = modes.clone();
+        quiet.local_modes -= LocalModes::ECHO | LocalModes::ICANON;
+        tcsetattr(io::stdout(), OptionalActions::Now, &quiet).ok()?;
+        Some(Self { terminal, modes })
+    }
+}
+
+impl Drop for Live {
+    /// Leaves the last table where it is, and the cursor below it. What can't be restored is the
+    /// terminal's loss.
+    fn drop(&mut self) {
+        let bottom = self.terminal.get_frame().area().bottom();
+        let _ = self.terminal.set_cursor_position((0, bottom.saturating_sub(1)));
+        let _ = self.terminal.show_cursor();
+        let _ = tcsetattr(io::stdout(), OptionalActions::Flush, &self.modes);
+        let _ = writeln!(io::stdout(), "\n");
+    }
+}
+
+impl Widget for &View {
+    fn render(self, area: Rect, buffer: &mut Buffer) {
+        let wide = area.width >= WIDE;
+        let cpus = u16::try_from(self.cpus(usize::MAX).len()).unwrap_or(u16::MAX);
+        let tables = if wide { 10 } else { 6 + 1 + cpus.min(4) + 1 };
+        let [head, middle, events] =
+            Layout::vertical([Constraint::Length(3), Constraint::Length(tables + 1), Constraint::Min(0)])
+                .areas(area);
+        self.head(head, buffer);
+        let [calls, gap_and_cpus] = if wide {
+            Layout::horizontal([Constraint::Length(40), Constraint::Min(0)]).areas(middle)
+        } else {
+            Layout::vertical([Constraint::Length(7), Constraint::Min(0)]).areas(middle)
+        };
+        self.call_table(calls, buffer);
+        self.cpu_table(gap_and_cpus, buffer);
+        self.event_list(events, buffer);
+    }
+}
+
+fn title(text: &str) -> Line<'_> {
+    Line::from(text.bold())
+}
+
+fn right(text: String) -> Line<'static> {
+    Line::from(text).right_aligned()
+}
+
+impl View {
+    fn head(&self, area: Rect, buffer: &mut Buffer) {
+        let now = self.now();
+        let count = |count, what| match count {
+            0 => Span::from(format!("  0 {what}")),
+            _ => format!("  {} {what}", grouped(count)).yellow(),
+        };
+        let lines = vec![
+            Line::from(vec!["mapring ".bold().cyan(), self.title.as_str().into()]),
+            Line::from(vec![
+                format!("{:>9} records/s", rounded(self.records())).bold(),
+                format!("  {} read", grouped(now.records)).into(),
+                count(now.lost, "lost"),
+                count(now.dropped, "dropped"),
+                format!("  {:.1} of {} s", self.elapsed().as_secs_f64(), self.length.as_secs()).dim(),
+            ]),
+        ];
+        Paragraph::new(lines).render(area, buffer);
+    }
+
+    fn call_table(&self, area: Rect, buffer: &mut Buffer) {
+        let calls = self.calls(usize::from(area.height.saturating_sub(2)));
+        let rows = calls.iter().map(|call| {
+            Row::new([Line::from(call.name.clone()), right(rounded(call.rate)), right(grouped(call.total))])
+        });
+        let widths = [Constraint::Fill(1), Constraint::Length(9), Constraint::Length(11)];
+        let header = Row::new([
+            title("SYSTEM CALL"),
+            title("a second").right_aligned(),
+            title("total").right_aligned(),
+        ]);
+        Table::new(rows, widths).header(header).render(area, buffer);
+    }
+
+    fn cpu_table(&self, area: Rect, buffer: &mut Buffer) {
+        let lines = self.cpus(usize::from(area.height.saturating_sub(2)));
+        let rows = lines.iter().map(|cpu| {
+            let switches = cpu.switches.map_or("-".to_owned(), rounded);
+            let busy = format!("{:.0} %", cpu.busy * 100.0);
+            Row::new([
+                right(cpu.name.clone()),
+                right(switches),
+                right(busy),
+                Line::from(cpu.running.clone()).style(Style::new().green()),
+            ])
+        });
+        let widths =
+            [Constraint::Length(5), Constraint::Length(10), Constraint::Length(6), Constraint::Fill(1)];
+        let header = Row::new([
+            title("CPU").right_aligned(),
+            title("switches/s").right_aligned(),
+            title("busy").right_aligned(),
+            title("running"),
+        ]);
+        Table::new(rows, widths).header(header).render(area, buffer);
+    }
+
+    fn event_list(&self, area: Rect, buffer: &mut Buffer) {
+        let room = usize::from(area.height.saturating_sub(1));
+        let mut lines = vec![Line::from(vec!["LATEST EVENTS".bold(), "  (a sample)".dim()])];
+        let skip = self.events.len().saturating_sub(room);
+        lines.extend(self.events.iter().skip(skip).map(|event| Line::from(self.event(event))));
+        Paragraph::new(lines).render(area, buffer);
+    }
+}
+
+/// The most of it in a few lines.
+fn plain(view: &View) -> String {
+    let calls = view.calls(5).into_iter().map(|call| format!("{} {}", call.name, rounded(call.rate)));
+    let cpus = view
+        .cpus(5)
+        .into_iter()
+        .filter_map(|cpu| Some(format!("cpu {} {}", cpu.name, rounded(cpu.switches?))));
+    let events =
+        view.events.iter().rev().take(2).rev().map(|event| format!("\n       {}", view.event(event)));
+    format!(
+        "{:4} s  {} records/s  {} lost\n        calls/s: {}\n        switches/s: {}{}",
+        view.elapsed().as_secs(),
+        rounded(view.records()),
+        grouped(view.now().lost),
+        calls.collect::<Vec<_>>().join(", "),
+        cpus.collect::<Vec<_>>().join(", "),
+        events.collect::<String>()
+    )
+}

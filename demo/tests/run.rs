@@ -1,0 +1,78 @@
+//! The program as a user starts it: what it prints, and what it exits with.
+
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+const MEMFD: &[&str] = &["--memfd", "--seconds", "1"];
+
+fn demo(options: &[&str]) -> Output {
+    let output = Command::new(env!("CARGO_BIN_EXE_mapring-demo")).args(options).stdin(Stdio::null()).output();
+    let output = output.unwrap();
+    eprint!("{}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+fn json(output: &Output) -> Value {
+    let text = str::from_utf8(&output.stdout).unwrap();
+    println!("{text}");
+    // One object and nothing else, or this fails.
+    serde_json::from_str(text).unwrap()
+}
+
+fn check_numbers(json: &Value, evidence: &str) {
+    assert_eq!(json["access"], "mapped");
+    assert!(json["records"].as_u64().unwrap() > 100);
+    assert!(json["lost"].is_u64() && json["dropped"].is_u64());
+    assert_eq!(json["reader_syscalls"], 0);
+    assert_eq!(json["reader_syscalls_by"], evidence);
+    assert!(json["read_ns"].as_f64().unwrap() > 0.0);
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    assert_eq!(json["kernel"], kernel.trim());
+}
+
+#[test]
+fn json_over_memfds() {
+    let output = demo(&[MEMFD, &["--json"]].concat());
+    assert!(output.status.success());
+    let json = json(&output);
+    check_numbers(&json, "seccomp filter");
+    assert!(json["lookup_ns"].is_null());
+}
+
+#[test]
+fn lines_over_memfds() {
+    let output = demo(MEMFD);
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    println!("{text}");
+    assert!(!text.contains('\x1b'), "a pipe is no terminal");
+    for expected in ["records/s", "calls/s: ", "openat ", "cpu all ", "mapring-demo[", "records read"] {
+        assert!(text.contains(expected), "no {expected:?}");
+    }
+}
+
+#[test]
+fn bad_options_are_refused() {
+    assert_eq!(demo(&["--seconds", "0"]).status.code(), Some(2));
+    let output = demo(&["--produce", "0,1,99"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with("mapring-demo: producer: "));
+}
+
+#[cfg(feature = "bpf")]
+#[test]
+fn json_of_bpf_programs() {
+    let output = demo(&["--seconds", "1", "--json"]);
+    if output.status.code() == Some(77) {
+        let required = std::env::var("MAPRING_REQUIRE_BPF").is_ok_and(|value| value == "1");
+        assert!(!required, "MAPRING_REQUIRE_BPF=1, but BPF is refused here, as said above");
+        assert!(output.stdout.is_empty() && !output.stderr.is_empty());
+        eprintln!("\n!!!! SKIPPED: BPF is refused here, as said above !!!!\n");
+        return;
+    }
+    assert!(output.status.success());
+    let json = json(&output);
+    check_numbers(&json, "BPF program and seccomp filter");
+    assert!(json["lookup_ns"].as_f64().unwrap() > 0.0);
+}
