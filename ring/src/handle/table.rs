@@ -175,21 +175,23 @@ impl<T: AnyBitPattern, P: Guard> Table<T, P> {
     /// # Errors
     /// [`ReadError::Busy`] if a writer was in the way each time, [`ReadError::Index`],
     /// [`ReadError::Lookup`].
-    #[inline]
+    #[inline(always)] // so that the value need not go through memory
     pub fn read(&self, index: usize) -> Result<T, ReadError> {
-        self.snapshot(index).map(|snapshot| snapshot.value)
+        match self.look(index) {
+            Some(snapshot) => Ok(snapshot.value),
+            None => self.insist(index).map(|snapshot| snapshot.value),
+        }
     }
 
     /// As [`read`](Self::read), with the value's number.
     ///
     /// # Errors
     /// As for [`read`](Self::read).
-    #[inline]
+    #[inline(always)]
     pub fn snapshot(&self, index: usize) -> Result<Snapshot<T>, ReadError> {
-        match self.try_snapshot(index) {
-            Ok(None) => self.insist(index),
-            Ok(Some(snapshot)) => Ok(snapshot),
-            Err(e) => Err(e),
+        match self.look(index) {
+            Some(snapshot) => Ok(snapshot),
+            None => self.insist(index),
         }
     }
 
@@ -199,33 +201,45 @@ impl<T: AnyBitPattern, P: Guard> Table<T, P> {
     /// [`ReadError::Index`], [`ReadError::Lookup`].
     #[inline]
     pub fn try_snapshot(&self, index: usize) -> Result<Option<Snapshot<T>>, ReadError> {
+        self.look(index).map_or_else(|| self.look_by_call(index), |snapshot| Ok(Some(snapshot)))
+    }
+
+    /// One look at a mapped value.
+    #[inline(always)]
+    fn look(&self, index: usize) -> Option<Snapshot<T>> {
+        let Values::Mapped(shared) = &self.source else { return None };
+        if index >= self.place.count {
+            return None;
+        }
+        let (at, len) = self.place.words(index);
+        let mut value = T::zeroed();
+        let seq = P::look(shared.words().slice(at, len), &mut value)?;
+        Some(Snapshot { version: P::version(seq), value })
+    }
+
+    /// What [`look`](Self::look) leaves over: no such value, a writer in the way, or not mapped.
+    #[cold]
+    fn look_by_call(&self, index: usize) -> Result<Option<Snapshot<T>>, ReadError> {
         if index >= self.place.count {
             return Err(ReadError::Index { thing: P::THING, index, count: self.place.count });
         }
+        let Values::Lookup(looks) = &self.source else { return Ok(None) };
+        let mut looks = looks.lock();
+        looks.fetch(&self.region, self.place.first + index, 1)?;
+        let seq = looks.seq(0);
         let mut value = T::zeroed();
-        let seq = match &self.source {
-            Values::Mapped(shared) => {
-                let (at, len) = self.place.words(index);
-                P::look(shared.words().slice(at, len), &mut value)
-            }
-            Values::Lookup(looks) => {
-                let mut looks = looks.lock();
-                looks.fetch(&self.region, self.place.first + index, 1)?;
-                let seq = looks.seq(0);
-                P::at::<T>(seq).filter(|&at| looks.take(0, at, &mut value)).map(|_| seq)
-            }
-        };
-        Ok(seq.map(|seq| Snapshot { version: P::version(seq), value }))
+        let whole = P::at::<T>(seq).is_some_and(|at| looks.take(0, at, &mut value));
+        Ok(whole.then(|| Snapshot { version: P::version(seq), value }))
     }
 
     #[cold]
     fn insist(&self, index: usize) -> Result<Snapshot<T>, ReadError> {
         let backoff = Backoff::new();
         for _ in 1..Self::LOOKS {
-            backoff.spin();
             if let Some(snapshot) = self.try_snapshot(index)? {
                 return Ok(snapshot);
             }
+            backoff.spin();
         }
         Err(ReadError::Busy { looks: Self::LOOKS })
     }

@@ -7,6 +7,7 @@
 
 use bytemuck::{AnyBitPattern, NoUninit};
 
+use super::words::words_of;
 use super::{Words, WordsMut};
 use crate::sync::{Ordering, fence};
 
@@ -14,6 +15,7 @@ use crate::sync::{Ordering, fence};
 /// never waits, writes nothing to the cell. `cell` is the sequence word and the value's words.
 #[inline]
 pub fn look<T: AnyBitPattern>(cell: Words<'_>, out: &mut T) -> Option<u64> {
+    let cell = cell.slice(0, 1 + words_of::<T>()); // one check for all that follows
     let before = cell.load(0, Ordering::Relaxed);
     if before & 1 != 0 {
         return None;

@@ -81,7 +81,7 @@ impl<'a> Words<'a> {
     /// If the value reaches beyond this view.
     #[inline]
     pub fn read<T: AnyBitPattern>(&self, at: usize, out: &mut T) {
-        self.check(at, size_of::<T>().div_ceil(WORD));
+        self.check(at, words_of::<T>());
         let to = core::ptr::from_mut(out).cast::<u8>();
         let whole = size_of::<T>() / WORD;
         for i in 0..whole {
@@ -103,7 +103,9 @@ impl<'a> Words<'a> {
 
     #[inline]
     fn check(&self, at: usize, len: usize) {
-        assert!(at <= self.len && len <= self.len - at, "words {at}..{at}+{len} of {}", self.len);
+        if at > self.len || len > self.len - at {
+            outside(at, len, self.len);
+        }
     }
 
     #[inline]
@@ -115,6 +117,19 @@ impl<'a> Words<'a> {
         // it is written atomically; an `AtomicU64` may change behind a shared reference.
         unsafe { &*word }
     }
+}
+
+/// How many words a value takes.
+#[inline]
+pub(super) const fn words_of<T>() -> usize {
+    size_of::<T>().div_ceil(WORD)
+}
+
+/// Not an `assert!` in place: its message would keep what is checked in memory, in every loop.
+#[cold]
+#[inline(never)]
+fn outside(at: usize, len: usize, of: usize) -> ! {
+    panic!("words {at}..{at}+{len} of {of}")
 }
 
 /// Words that can be written, too.
@@ -171,7 +186,7 @@ impl<'a> WordsMut<'a> {
     /// If the value reaches beyond this view.
     #[inline]
     pub fn write<T: NoUninit>(&self, at: usize, value: &T) {
-        self.check(at, size_of::<T>().div_ceil(WORD));
+        self.check(at, words_of::<T>());
         for (i, bytes) in bytemuck::bytes_of(value).chunks(WORD).enumerate() {
             let mut word = [0; WORD];
             word[..bytes.len()].copy_from_slice(bytes);
