@@ -1,0 +1,58 @@
+//! Reads a ring that another program made and pinned; all that it knows is the path and the
+//! record's layout. Works without privilege if the pin allows it.
+//!
+//! `foreign <pin> [records]`, while `switches 60 <pin>` runs.
+
+use std::time::{Duration, Instant};
+use std::{env, thread};
+
+use anyhow::{Context, Result, bail};
+use bytemuck::{Pod, Zeroable};
+use mapring::{Options, Ring, Start};
+
+/// The other program's record.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct SwitchEvent {
+    ns: u64,
+    prev: u32,
+    next: u32,
+    comm: [u8; 16],
+}
+
+fn main() -> Result<()> {
+    let pin = env::args().nth(1).context("usage: foreign <pin> [records]")?;
+    let records = env::args().nth(2).map_or(Ok(10), |records| records.parse())?;
+
+    let ring = Ring::<SwitchEvent>::open_pinned(&pin)?;
+    let preamble = ring.region().preamble();
+    println!("{pin}: {} shards of {} {}", ring.shards(), ring.slots(), preamble.name);
+    println!("read: {}", ring.access());
+
+    // What can't be is an error that says why, or is read in another way.
+    match Options::new().write(true).open_pinned(&pin)?.writable() {
+        Ok(()) => println!("written: by whoever likes"),
+        Err(refusal) => println!("written: not from here: {refusal}"),
+    }
+    if let Err(e) = Ring::<[u64; 2]>::open_pinned(&pin) {
+        println!("as another type: {e}");
+    }
+
+    let mut reader = ring.reader_from(Start::Now);
+    let end = Instant::now() + Duration::from_secs(10);
+    for n in 1..=records {
+        let event = loop {
+            match reader.poll() {
+                Some(event) => break event,
+                None if Instant::now() > end => bail!("nothing was written for a long time"),
+                None => thread::sleep(Duration::from_millis(1)),
+            }
+        };
+        let SwitchEvent { ns, prev, next, comm } = event.record;
+        let comm = String::from_utf8_lossy(&comm);
+        let comm = comm.trim_end_matches('\0');
+        println!("{n:>4} {:14.6} cpu {} {comm}[{prev}] -> [{next}]", ns as f64 / 1e9, event.cpu);
+    }
+    println!("lost {}", reader.lost());
+    Ok(())
+}

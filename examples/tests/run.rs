@@ -1,0 +1,171 @@
+//! Runs each example, and checks what it prints.
+
+use std::process::{Command, Output};
+
+fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    text(&output)
+}
+
+/// What a program that did well printed.
+fn text(output: &Output) -> String {
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    print!("{text}");
+    eprint!("{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}", output.status);
+    text
+}
+
+#[test]
+fn memfd() {
+    let text = run(env!("CARGO_BIN_EXE_memfd"), &["5"]);
+    assert_eq!(text.lines().filter(|line| line.contains(" ns, in ")).count(), 5);
+    assert!(text.ends_with("lost 0, read mapped\n"));
+}
+
+#[cfg(feature = "bpf")]
+mod bpf {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    use std::path::{Path, PathBuf};
+    use std::process::{Child, Stdio};
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    const SWITCHES: &str = env!("CARGO_BIN_EXE_switches");
+    const FOREIGN: &str = env!("CARGO_BIN_EXE_foreign");
+
+    /// Whether programs can be loaded here. If not, the test is skipped, loudly.
+    fn allowed() -> bool {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
+        let effective = u64::from_str_radix(line.trim(), 16).unwrap();
+        let has = |bit: u32| effective & (1 << bit) != 0;
+        // CAP_SYS_ADMIN, or CAP_BPF and CAP_PERFMON.
+        let missing = match (has(21) || has(39) && has(38), Path::new("/sys/kernel/btf/vmlinux").exists()) {
+            (true, true) => return true,
+            (false, _) => "no CAP_BPF and CAP_PERFMON",
+            (_, false) => "no /sys/kernel/btf/vmlinux",
+        };
+        skip(missing);
+        false
+    }
+
+    fn skip(why: &str) {
+        let required = std::env::var("MAPRING_REQUIRE_BPF").is_ok_and(|value| value == "1");
+        assert!(!required, "MAPRING_REQUIRE_BPF=1, but: {why}");
+        eprintln!("\n!!!! SKIPPED: {why} !!!!\n");
+    }
+
+    #[test]
+    fn switches() {
+        if !allowed() {
+            return;
+        }
+        let text = run(SWITCHES, &["0.5"]);
+        let events = text.lines().filter(|line| line.contains(" cpu ") && line.contains("] -> ["));
+        assert!(events.count() > 10);
+        let last = text.lines().last().unwrap();
+        assert!(last.starts_with("lost ") && last.ends_with(", dropped 0, read mapped"), "{last}");
+    }
+
+    #[test]
+    fn syscalls() {
+        if !allowed() {
+            return;
+        }
+        let text = run(env!("CARGO_BIN_EXE_syscalls"), &["2"]);
+        assert!(text.starts_with("second 1, read mapped\n") && text.contains("\nsecond 2, read mapped\n"));
+        // Its own sleep and output, if nothing else happens on this machine.
+        assert!(text.contains(" clock_nanosleep ") || text.contains(" write "), "{text}");
+        assert!(text.contains(" last by ") && text.contains("\nupdates given up: "));
+    }
+
+    #[test]
+    fn foreign() {
+        if !allowed() {
+            return;
+        }
+        let Some(folder) = BpfFolder::new() else { return };
+        let pin = folder.0.join("ring");
+        let mut switches = Command::new(SWITCHES);
+        switches.arg("60").arg(&pin).stdout(Stdio::null());
+        let _switches = Running(switches.spawn().unwrap());
+        let pin = pin.to_str().unwrap();
+        wait_for(pin);
+
+        let said = run(FOREIGN, &[pin, "5"]);
+        assert!(said.contains(" shards of 4096 switch_event\nread: mapped\n"));
+        assert!(said.contains("\nwritten: not from here: the map is frozen"));
+        assert!(
+            said.contains("\nas another type: ") && said.contains("32 bytes") && said.contains("has 16\n")
+        );
+        assert_eq!(said.lines().filter(|line| line.contains("] -> [")).count(), 5);
+        assert!(said.lines().last().unwrap().starts_with("lost "));
+
+        // The same without any privilege, by a copy that nobody is kept from running.
+        let copy = folder.0.with_extension("copy");
+        fs::copy(FOREIGN, &copy).unwrap();
+        let said = text(&Command::new(&copy).args([pin, "3"]).uid(65534).gid(65534).output().unwrap());
+        fs::remove_file(&copy).unwrap();
+        assert!(said.contains("\nread: mapped\n") && said.contains("\nlost "));
+    }
+
+    #[test]
+    fn foreign_says_what_is_wrong() {
+        for (pin, expected) in [("/nowhere", "can't open /nowhere: No such file"), ("/dev/null", "/dev/null")]
+        {
+            let output = Command::new(FOREIGN).arg(pin).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            println!("{said}");
+            assert!(!output.status.success() && said.contains(expected));
+        }
+    }
+
+    /// A program that ends with this value.
+    struct Running(Child);
+
+    impl Drop for Running {
+        fn drop(&mut self) {
+            self.0.kill().unwrap();
+            self.0.wait().unwrap();
+        }
+    }
+
+    fn wait_for(path: &str) {
+        let end = Instant::now() + Duration::from_secs(30);
+        // The last thing that is done to it.
+        let ready = || fs::metadata(path).is_ok_and(|data| data.permissions().mode() & 0o777 == 0o666);
+        while !ready() {
+            assert!(Instant::now() < end, "nothing was pinned at {path}");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// A BPF file system of this test's own, in which everyone may look.
+    struct BpfFolder(PathBuf);
+
+    impl BpfFolder {
+        fn new() -> Option<Self> {
+            let path = std::env::temp_dir().join(format!("mapring-examples-{}", std::process::id()));
+            fs::create_dir(&path).unwrap();
+            let mounted = Command::new("mount").args(["-t", "bpf", "bpf"]).arg(&path).status().unwrap();
+            if mounted.success() {
+                return Some(Self(path));
+            }
+            fs::remove_dir(&path).unwrap();
+            skip("no BPF file system can be mounted");
+            None
+        }
+    }
+
+    impl Drop for BpfFolder {
+        fn drop(&mut self) {
+            let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+            let _ = fs::remove_dir(&self.0);
+        }
+    }
+}
