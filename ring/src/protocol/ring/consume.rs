@@ -233,7 +233,7 @@ fn last_taken(look: &mut impl Look, t: u64) -> Option<u64> {
     let slots = look.slots();
     let hint = look.head().wrapping_sub(1);
     let seen = state(look.peek(hint));
-    let from = if seen == slots.writing(hint) || seen == slots.published(hint) {
+    let mut from = if seen == slots.writing(hint) || seen == slots.published(hint) {
         hint
     } else {
         match state(look.peek(t)) {
@@ -241,7 +241,19 @@ fn last_taken(look: &mut impl Look, t: u64) -> Option<u64> {
             seen => slots.taken(seen, t),
         }
     };
-    Some(slots.last_taken(from, |t| look.peek(t)))
+    // A stuck writer's slot can confirm a `head` of laps ago, and stop the bisection: look behind.
+    for _ in 0..TRIES {
+        from = slots.last_taken(from, |t| look.peek(t));
+        let gaps = 1..=u64::from(TRIES).min(slots.count());
+        let Some(later) = gaps.map(|gap| from.wrapping_add(gap)).find_map(|t| {
+            let seen = state(look.peek(t));
+            (seen > slots.free(t)).then(|| slots.taken(seen, t))
+        }) else {
+            break;
+        };
+        from = later;
+    }
+    Some(from)
 }
 
 /// How far behind `t` a ticket has ended, if one has: where `head` points, or where producers
@@ -251,10 +263,8 @@ fn later(look: &mut impl Look, t: u64) -> Option<u64> {
     let slots = look.slots();
     let hint = look.head().wrapping_sub(1);
     let near = (1..=u64::from(TRIES).min(slots.count() - 1)).map(|gap| t.wrapping_add(gap));
-    [hint]
-        .into_iter()
-        .filter(|&hint| after(hint, t))
-        .chain(near)
-        .find(|&t| !after(slots.published(t), state(look.peek(t))))
-        .map(|later| later.wrapping_sub(t))
+    [hint].into_iter().filter(|&hint| after(hint, t)).chain(near).find_map(|later| {
+        let seen = state(look.peek(later));
+        (!after(slots.published(later), seen)).then(|| slots.taken(seen, later).wrapping_sub(t))
+    })
 }

@@ -66,12 +66,18 @@ impl ShardMut<'_> {
             // Far behind: the last ticket of this slot is taken, and so are all up to the end.
             let taken = self.place.slots.taken(seen, t);
             t = self.place.slots.last_taken(taken, |t| self.seq(t)).wrapping_add(1);
+            fence(Ordering::Acquire); // SYNC order: pairs with the swap in `take`
         }
         for _ in WALK..TRIES {
             if self.take_free(t, self.seq(t)) {
                 return Some(t);
             }
             t = t.wrapping_add(1);
+        }
+        if state(self.seq(t.wrapping_sub(1))) > self.place.slots.free(t.wrapping_sub(1)) {
+            // The end is further on than a stale `head` and a stuck slot let us find: the next
+            // claim goes on from here.
+            self.header.store(HEAD, t, Ordering::Release); // SYNC order
         }
         self.header.add(DROPPED, 1);
         None
@@ -86,8 +92,9 @@ impl ShardMut<'_> {
     #[inline]
     fn take(&self, t: u64, seen: u64) -> bool {
         // Acquire. SYNC follow: pairs with the store that ended the slot's last ticket.
+        // Release. SYNC order: pairs with the fence behind the bisection.
         let taken =
-            self.elements.swap_if(self.place.slot(t), seen, self.place.slots.writing(t), Ordering::Acquire);
+            self.elements.swap_if(self.place.slot(t), seen, self.place.slots.writing(t), Ordering::AcqRel);
         if taken {
             self.header.store(HEAD, t.wrapping_add(1), Ordering::Release); // SYNC order
         }
