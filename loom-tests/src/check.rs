@@ -12,7 +12,8 @@ pub fn check(preemptions: Option<usize>, model: impl Fn() + Send + Sync + 'stati
     let runs = Arc::new(Mutex::new(0_u64));
     let counted = Arc::clone(&runs);
     // As `loom::model` does it, which takes its bound from the environment only.
-    let log = fmt().with_env_filter(EnvFilter::from_env("LOOM_LOG")).with_test_writer().without_time().finish();
+    let log =
+        fmt().with_env_filter(EnvFilter::from_env("LOOM_LOG")).with_test_writer().without_time().finish();
     let _log = log.set_default();
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = builder.preemption_bound.or(preemptions);
@@ -22,7 +23,9 @@ pub fn check(preemptions: Option<usize>, model: impl Fn() + Send + Sync + 'stati
         model();
     });
     let runs = *runs.lock().unwrap();
-    println!("{runs} executions, preemptions at most {:?}", builder.preemption_bound);
+    if runs > 1 {
+        println!("{runs} executions, preemptions at most {:?}", builder.preemption_bound);
+    }
 }
 
 /// Runs `model` on real threads, a few hundred times.

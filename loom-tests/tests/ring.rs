@@ -3,13 +3,18 @@
 
 use std::sync::Arc;
 
+use mapring::protocol::ring::Start;
 use mapring_loom_tests::bpf::Bpf;
 use mapring_loom_tests::history::{End, History};
 use mapring_loom_tests::ring::{PATIENT, Producer, Reader, Ring, Rust};
 use mapring_loom_tests::sync::thread::{self, JoinHandle};
 use mapring_loom_tests::{Seen, check};
 
-fn pushes<const W: usize>(ring: &Arc<Ring<W>>, producer: impl Producer, values: &'static [u64]) -> JoinHandle<History> {
+fn pushes<const W: usize>(
+    ring: &Arc<Ring<W>>,
+    producer: impl Producer,
+    values: &'static [u64],
+) -> JoinHandle<History> {
     let ring = Arc::clone(ring);
     thread::spawn(move || producer.push_all(&ring, values.iter().copied()))
 }
@@ -34,6 +39,9 @@ models! {
     two_writers_of_one_slot
     two_writers_of_two_slots
     a_nested_writer
+    a_late_reader_is_not_misled_by_head
+    a_dead_writer_and_a_stale_head_stop_nobody
+    no_ticket_is_skipped_by_who_bisected
     a_reader_that_looks_past_a_ticket_skips_none_that_has_ended
 }
 
@@ -124,6 +132,68 @@ fn a_reader_that_looks_past_a_ticket_skips_none_that_has_ended(producer: impl Pr
         assert_eq!(reader.tally().skipped, 0, "{reader:?}");
         let reader = reader.finish(&ring, &history);
         assert_eq!(reader.tally().delivered, 2);
+        ring.check(&history);
+    });
+}
+
+/// A producer was interrupted after it had claimed and before it stored `head`, for laps.
+fn a_late_reader_is_not_misled_by_head(producer: impl Producer) {
+    for slots in [2, 4, 16] {
+        for interrupted in 0..slots {
+            check(None, move || {
+                let ring = <Ring>::new(slots);
+                let mut history = producer.push_all(&ring, 1..=interrupted);
+                let held = producer.claim(&ring);
+                history.note(held, End::Held);
+                let history = history.with(producer.push_all(&ring, 100..100 + 3 * slots));
+                ring.set_head(interrupted + 1);
+                let now = Reader::new(&ring, Start::Now, PATIENT).finish(&ring, &history);
+                assert_eq!((now.first(), now.log()), (history.end_of_ring(), &[][..]), "{slots} {now:?}");
+                let oldest = Reader::new(&ring, Start::Oldest, PATIENT);
+                assert_eq!(oldest.first(), history.end_of_ring() - slots, "{oldest:?}");
+                let early = Reader::at_0(PATIENT).steps(&ring, 200);
+                let safe = history.end_of_ring() - (slots - slots / 8);
+                let expected = history.readable(slots).filter(|&(t, _)| t >= safe);
+                assert!(early.log().iter().copied().eq(expected), "{early:?} {history:?}");
+                early.finish(&ring, &history);
+                ring.check(&history);
+            });
+        }
+    }
+}
+
+/// A writer died, one slot is lost for good. Then another one was interrupted before it stored
+/// `head`, for more than a lap. Wherever that leaves `head`, producers find their way.
+fn a_dead_writer_and_a_stale_head_stop_nobody(producer: impl Producer) {
+    let slots = 16;
+    for head in 0..31 {
+        check(None, move || {
+            let ring = <Ring>::new(slots);
+            let mut history = producer.push_all(&ring, 0..8);
+            history.note(producer.claim(&ring), End::Held);
+            let history = history.with(producer.push_all(&ring, 9..30));
+            assert_eq!((history.end_of_ring(), history.dropped()), (31, 0));
+            ring.set_head(head);
+            let history = history.with(producer.push_all(&ring, 100..110));
+            assert!(history.dropped() <= 1, "head {head}: {history:?}");
+            ring.check(&history);
+        });
+    }
+}
+
+/// One of the producers finds the end by bisection, past a ticket that it never looks at.
+fn no_ticket_is_skipped_by_who_bisected(producer: impl Producer) {
+    check(Some(1), move || {
+        let ring = <Ring>::new(8);
+        let history = producer.push_all(&ring, 0..16);
+        // Its next step looks for later tickets.
+        let reader = reads(&ring, Reader::new(&ring, Start::Now, PATIENT).steps(&ring, 15), 1);
+        ring.set_head(5);
+        let other = pushes(&ring, producer, &[101, 102]);
+        let history = history.with(producer.push_all(&ring, [111])).with(other.join().unwrap());
+        let reader = reader.join().unwrap();
+        assert_eq!(reader.tally().skipped, 0, "{reader:?}");
+        reader.finish(&ring, &history);
         ring.check(&history);
     });
 }
