@@ -4,6 +4,8 @@
 #include <mapring/counters.bpf.h>
 #include <mapring/ring.bpf.h>
 
+#include "records.h"
+
 char LICENSE[] SEC("license") = "GPL";
 
 enum op {
@@ -13,17 +15,6 @@ enum op {
 	ABANDON, /* reserve or begin, write half, and never end it */
 	UPDATE,  /* begin, add to each word, end */
 };
-
-/* What the test passes; `done` is what it gets back. */
-struct args {
-	__u64 op, index, n, done;
-};
-
-/* Word i of record n; the tests know the same rule. */
-#define WORD(n, i) ((__u32)(n) * 2654435761U + (__u32)(i))
-#define FILL_WORDS(r, n, count)                    \
-	for (__u32 i = 0; i < (__u32)(count); i++) \
-		(r)->words[i] = WORD(n, i)
 
 #define RECORD(size)                    \
 	struct rec_##size {             \

@@ -12,11 +12,11 @@ mod privilege;
 mod process;
 mod records;
 
-pub use load::{Loaded, Runner, fitted, load, map, on_cpu, unfitted, update, word_at};
+pub use load::{Loaded, Runner, fitted, load, map, on_cpu, unfitted, update, without_batches, word_at};
 pub use perf::sample_clock;
 pub use pins::{PinDir, PublicPins};
 pub use privilege::may_use_bpf;
-pub use process::{NOBODY, child};
+pub use process::{NOBODY, child, try_child};
 pub use records::{Filled, words_of};
 
 /// Ends the test early, loudly, where programs can't be loaded.
@@ -45,8 +45,9 @@ pub mod skel {
             )*
         };
     }
-    skeletons!(basic basic_portable);
+    skeletons!(basic basic_portable refusals);
 
     pub use basic::BasicSkelBuilder;
     pub use basic_portable::BasicPortableSkelBuilder;
+    pub use refusals::RefusalsSkelBuilder;
 }

@@ -9,6 +9,9 @@ use libbpf_rs::libbpf_sys::{self, bpf_test_run_opts};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{Map, MapCore, MapFlags, Object, OpenObject};
 use rustix::thread::{CpuSet, sched_setaffinity};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+};
 
 /// What a skeleton's builder ends up as.
 pub type Loaded<'o, B> = <<B as SkelBuilder<'o>>::Output as OpenSkel<'o>>::Output;
@@ -102,4 +105,28 @@ pub fn update(map: &impl MapCore, index: u32, words: &[u64]) {
 pub fn word_at(map: &impl MapCore, index: u32, at: usize) -> u64 {
     let bytes = map.lookup(&index.to_ne_bytes(), MapFlags::ANY).unwrap().expect("arrays have all elements");
     u64::from_ne_bytes(bytes[at * 8..at * 8 + 8].try_into().unwrap())
+}
+
+/// Runs `test` in a thread for which the kernel knows no batches, as those before 5.6: a seccomp
+/// filter answers in their place.
+///
+/// # Panics
+/// If `test` does.
+pub fn without_batches(test: impl FnOnce() + Send) {
+    const LOOKUP_BATCH: u64 = 24;
+    let is_batch = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, LOOKUP_BATCH).unwrap();
+    let rule = SeccompRule::new(vec![is_batch]).unwrap();
+    let filter = SeccompFilter::new(
+        [(libc::SYS_bpf, vec![rule])].into(),
+        SeccompAction::Allow,
+        SeccompAction::Errno(libc::EINVAL.unsigned_abs()),
+        std::env::consts::ARCH.try_into().unwrap(),
+    );
+    let filter = BpfProgram::try_from(filter.unwrap()).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            seccompiler::apply_filter(&filter).unwrap();
+            test();
+        });
+    });
 }

@@ -1,9 +1,16 @@
 //! The other process of the tests: `kernel-tests-child [nobody] ring|cells|counters PIN` opens a
-//! region of 56-byte records, or of counters, and prints what it holds.
+//! region of 56-byte records, or of counters, and prints what it holds; `… write PIN` tries to
+//! write a region in every way there is, and prints what the kernel says.
+#![allow(unsafe_code)]
+
+use std::os::fd::AsFd;
 
 use anyhow::{Context, Result, bail, ensure};
-use mapring::{Cells, Counters, Region, Ring};
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use mapring::{Cells, Counters, Options, Region, Ring};
 use mapring_kernel_tests::{Filled, NOBODY};
+use memmap2::MmapOptions;
+use rustix::mm::MprotectFlags;
 use rustix::thread::{
     CapabilitySet, Gid, Uid, capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid,
     set_thread_res_uid,
@@ -41,8 +48,25 @@ fn main() -> Result<()> {
                 println!("{}", counters.sum(index)?);
             }
         }
-        _ => bail!("kernel-tests-child [nobody] ring|cells|counters PIN"),
+        ["write", pin] => write(pin)?,
+        _ => bail!("kernel-tests-child [nobody] ring|cells|counters|write PIN"),
     }
+    Ok(())
+}
+
+fn write(pin: &str) -> Result<()> {
+    let region = Options::new().write(true).open_pinned(pin)?;
+    println!("open: {:?}", region.writable());
+    let handle = MapHandle::from_pinned_path(pin)?;
+    let value = vec![0; handle.value_size() as usize];
+    println!("update: {:?}", handle.update(&[0; 4], &value, MapFlags::ANY).map_err(|e| e.kind()));
+    println!("mmap: {:?}", MmapOptions::new().len(4096).map_raw(&handle.as_fd()).map_err(|e| e.kind()));
+    let mapping = MmapOptions::new().len(4096).map_raw_read_only(&handle.as_fd())?;
+    // SAFETY: the mapping is ours, and nothing relies on its pages staying read-only.
+    let made_writable = unsafe {
+        rustix::mm::mprotect(mapping.as_mut_ptr().cast(), 4096, MprotectFlags::READ | MprotectFlags::WRITE)
+    };
+    println!("mprotect: {made_writable:?}");
     Ok(())
 }
 

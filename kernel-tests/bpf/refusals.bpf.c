@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+/* Regions for flags that the loader sets, and two whose values the kernel never maps. */
+#include <mapring/cell.bpf.h>
+#include <mapring/counters.bpf.h>
+#include <mapring/ring.bpf.h>
+
+#include "records.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+struct rec {
+	__u32 words[14];
+};
+
+MAPRING_RING(ring, struct rec, 64);
+MAPRING_CELLS(cells, struct rec, 2);
+MAPRING_COUNTERS(counters, 10);
+
+/* Writes records n, n + 1, … (`index` many, 64 at most), the cells' n-th values, and counts. */
+SEC("syscall")
+int write(struct args *args)
+{
+	for (__u32 k = 0; k < 64 && k < args->index; k++) {
+		__u64 n = args->n + k;
+		struct rec *r = mapring_reserve(&ring);
+
+		if (r) {
+			FILL_WORDS(r, n, 14);
+			mapring_commit(r);
+			args->done++;
+		}
+		r = mapring_cell_begin(&cells, 1);
+		if (r) {
+			FILL_WORDS(r, n, 14);
+			mapring_cell_end(r);
+		}
+		mapring_add(&counters, n % 10, 3);
+	}
+	return 0;
+}
+
+/* The kernel keeps user space's hands off a lock, and so maps none of the value. */
+struct bpf_spin_lock {
+	__u32 val;
+};
+
+struct locked {
+	__u32 words[13];
+	struct bpf_spin_lock lock;
+};
+
+MAPRING_RING(locked_ring, struct locked, 64);
+MAPRING_CELLS(locked_cells, struct locked, 2);
+
+SEC("syscall")
+int write_locked(struct args *args)
+{
+	for (__u32 k = 0; k < 64 && k < args->index; k++) {
+		__u64 n = args->n + k;
+		struct locked *r = mapring_reserve(&locked_ring);
+
+		if (r) {
+			FILL_WORDS(r, n, 13);
+			mapring_commit(r);
+			args->done++;
+		}
+		r = mapring_cell_begin(&locked_cells, 1);
+		if (r) {
+			FILL_WORDS(r, n, 13);
+			mapring_cell_end(r);
+		}
+	}
+	return 0;
+}

@@ -1,0 +1,313 @@
+//! Where the kernel refuses a mapping: the refusal is named, and what is read by system call is
+//! what was written, whole and counted. What it does not refuse is read mapped.
+#![allow(missing_docs)]
+
+use std::error::Error as _;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bytemuck::AnyBitPattern;
+use libbpf_rs::libbpf_sys::{
+    BPF_F_MMAPABLE, BPF_F_RDONLY, BPF_F_RDONLY_PROG, BPF_F_WRONLY, BPF_F_WRONLY_PROG,
+};
+use libbpf_rs::skel::Skel;
+use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle, OpenObject};
+use mapring::{Access, Cells, Counters, Error, Options, Refusal, Region, Ring};
+use mapring_kernel_tests::skel::RefusalsSkelBuilder;
+use mapring_kernel_tests::{
+    Filled, PinDir, Runner, fitted, load, map, on_cpu, require_bpf, update, without_batches, word_at,
+    words_of,
+};
+
+const MAPS: [&str; 3] = ["ring", "cells", "counters"];
+const ONLY_PROGRAMS_WRITE: &str = "only programs can write it";
+
+/// Fits the object, and sets its maps' flags (beside `MMAPABLE`, which `plain` takes away).
+fn flagged(object: &mut OpenObject, flags: u32) {
+    fitted(object);
+    for mut map in object.maps_mut().filter(|map| MAPS.iter().any(|name| map.name() == *name)) {
+        map.set_map_flags(flags).unwrap();
+    }
+}
+
+fn fd_of(map: &impl MapCore) -> OwnedFd {
+    map.as_fd().try_clone_to_owned().unwrap()
+}
+
+/// Checks a ring and cells that are read by system call while a program writes them as fast as
+/// it can, from one CPU: the n-th record and the n-th value hold `right(n)`, nothing is torn or
+/// doubled, and what is lost is counted exactly. `writer` writes `count` records from `n` on.
+fn read_while_written<T: AnyBitPattern + PartialEq + std::fmt::Debug>(
+    ring: &Ring<T>,
+    cells: &Cells<T>,
+    writer: &Runner,
+    right: impl Fn(u64) -> T,
+) {
+    assert!(matches!((ring.access(), cells.access()), (Access::Syscall(_), Access::Syscall(_))));
+    let (stop, written) = (AtomicBool::new(false), AtomicU64::new(0));
+    let cpu = ring.shards() - 1;
+    let mut reader = ring.reader();
+    std::thread::scope(|scope| {
+        // A reader that fails must not leave the writer running.
+        let stop_at_end = StopAtEnd(&stop);
+        scope.spawn(|| {
+            on_cpu(cpu);
+            while !stop.load(Ordering::Relaxed) {
+                written.fetch_add(write(writer, written.load(Ordering::Relaxed), 64), Ordering::Relaxed);
+            }
+        });
+        let (mut next, mut version, mut changes) = (0, 0, 0);
+        while reader.tally().delivered < 5_000 || reader.tally().lapped == 0 || changes < 100 {
+            // Not for ever faster than the writer: it has to lap.
+            if reader.tally().lapped == 0 {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            reader.for_each(200, |event| {
+                assert!(event.ticket >= next, "ticket {} after {next}", event.ticket);
+                assert_eq!((event.cpu, event.record), (cpu, &right(event.ticket)));
+                next = event.ticket + 1;
+            });
+            if let Some(snapshot) = cells.try_snapshot(1).unwrap().filter(|s| s.version > 0) {
+                assert!(snapshot.version >= version);
+                assert_eq!(snapshot.value, right(snapshot.version - 1));
+                changes += u32::from(snapshot.version > version);
+                version = snapshot.version;
+            }
+            assert!(reader.take_error().is_none());
+        }
+        drop(stop_at_end);
+    });
+    let total = written.into_inner();
+    while reader.position(cpu) < Some(total) {
+        reader.for_each(usize::MAX, |event| assert_eq!(event.record, &right(event.ticket)));
+    }
+    assert!(reader.poll().is_none());
+    let tally = reader.tally();
+    assert_eq!((tally.delivered + tally.lost(), tally.discarded), (total, 0), "{tally:?}");
+    assert_eq!(cells.snapshot(1).unwrap().version, total);
+    assert_eq!((reader.dropped(), cells.region().dropped()), (0, 0));
+}
+
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Writes `count` (64 at most) records from `n` on; how many it wrote.
+fn write(writer: &Runner, n: u64, count: u64) -> u64 {
+    let mut args = [0, count, n, 0];
+    writer.run(&mut args);
+    args[3]
+}
+
+/// Sums as `refusals.bpf.c` counts them: 3 for each record whose number ends in that digit.
+fn counted(counters: &Counters, total: u64) {
+    for index in 0..10 {
+        let records = (total + 9 - index as u64) / 10;
+        assert_eq!(counters.sum(index).unwrap(), records * 3, "counter {index} after {total}");
+    }
+    let mut sums = [0; 10];
+    counters.sums(&mut sums).unwrap();
+    assert_eq!(sums.iter().sum::<u64>(), total * 3);
+}
+
+/// All three kinds through descriptors that the kernel refuses to map.
+fn fallback(fds: [OwnedFd; 3], writer: &Runner, refusal: Refusal) {
+    let [ring, cells, counters] = fds;
+    let ring = Ring::<Filled<14>>::open_fd(ring).unwrap();
+    let cells = Cells::<Filled<14>>::open_fd(cells).unwrap();
+    let counters = Counters::open_fd(counters).unwrap();
+    for region in [ring.region(), cells.region(), counters.region()] {
+        assert_eq!(region.access(), Access::Syscall(refusal));
+    }
+    read_while_written(&ring, &cells, writer, words_of);
+    let total = cells.snapshot(1).unwrap().version;
+    counted(&counters, total);
+    assert_eq!(counters.get(counters.shards() - 1, 0).unwrap(), counters.sum(0).unwrap());
+    assert!(matches!(ring.writer(0), Err(Error::NotWritable { .. })));
+    // Where a kernel knows no batches: the same, one by one.
+    let late: Vec<_> = ring.reader().drain().collect();
+    assert_eq!(late.len(), 64);
+    without_batches(|| {
+        assert_eq!(ring.reader().drain().collect::<Vec<_>>(), late);
+        counted(&counters, total);
+        // The handles above had batches, and learn that there are none; a new one never knew any.
+        let again = Ring::<Filled<14>>::open_fd(fd_of_region(ring.region())).unwrap();
+        assert_eq!(again.reader().drain().collect::<Vec<_>>(), late);
+    });
+}
+
+fn fd_of_region(region: &Region) -> OwnedFd {
+    region.as_fd().try_clone_to_owned().unwrap()
+}
+
+#[test]
+fn read_only_descriptors() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<RefusalsSkelBuilder>(&mut storage, fitted);
+    let writer = Runner::new(skel.object(), "write");
+    let mapped = Ring::<Filled<14>>::open(&skel.maps.ring).unwrap();
+    let (_cells, counters) =
+        (Region::open(&skel.maps.cells).unwrap(), Counters::open(&skel.maps.counters).unwrap());
+    let pins = PinDir::new();
+    let fds = MAPS.map(|name| {
+        MapHandle::try_from(&map(skel.object(), name)).unwrap().pin(pins.path(name)).unwrap();
+        let handle = MapHandle::from_pinned_path_with_file_flags(pins.path(name), BPF_F_RDONLY).unwrap();
+        fd_of(&handle)
+    });
+    let again = Ring::<Filled<14>>::open_fd(fds[0].try_clone().unwrap()).unwrap();
+    fallback(fds, &writer, Refusal::ReadOnlyFd);
+    // The same records as the mapped reader delivers.
+    assert_eq!(mapped.access(), Access::Mapped);
+    assert_eq!(again.reader().drain().collect::<Vec<_>>(), mapped.reader().drain().collect::<Vec<_>>());
+    assert_eq!(again.region().preamble(), mapped.region().preamble());
+    let message = again.access().to_string();
+    assert!(message.contains("read-only descriptor") && message.contains("0666"), "{message}");
+    assert_eq!(counters.access(), Access::Mapped);
+}
+
+#[test]
+fn maps_read_only_for_user_space() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<RefusalsSkelBuilder>(&mut storage, |o| flagged(o, BPF_F_MMAPABLE | BPF_F_RDONLY));
+    let writer = Runner::new(skel.object(), "write");
+    // Nobody can write a preamble; root finds the shape by BTF.
+    fallback(MAPS.map(|name| fd_of(&map(skel.object(), name))), &writer, Refusal::ReadOnlyFd);
+}
+
+#[test]
+fn maps_without_mmapable() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<RefusalsSkelBuilder>(&mut storage, |object| flagged(object, 0));
+    let writer = Runner::new(skel.object(), "write");
+    let loaders = MAPS.map(|name| Region::open(&map(skel.object(), name)).unwrap());
+    let opened = Options::new().write(true).open_fd(fd_of(&skel.maps.ring)).unwrap();
+    assert_eq!(opened.writable(), Err(Refusal::NotMmapable));
+    assert_eq!(opened.preamble(), loaders[0].preamble(), "written and read by system call");
+    let message = opened.access().to_string();
+    assert!(message.contains("without BPF_F_MMAPABLE") && message.contains("map_flags"), "{message}");
+    fallback(MAPS.map(|name| fd_of(&map(skel.object(), name))), &writer, Refusal::NotMmapable);
+}
+
+#[test]
+fn values_with_a_spin_lock() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<RefusalsSkelBuilder>(&mut storage, fitted);
+    let writer = Runner::new(skel.object(), "write_locked");
+    let ring = Ring::<Filled<14>>::open(&skel.maps.locked_ring).unwrap();
+    let cells = Cells::<Filled<14>>::open(&skel.maps.locked_cells).unwrap();
+    assert_eq!(ring.access(), Access::Syscall(Refusal::SpecialFields));
+    assert_eq!(cells.access(), Access::Syscall(Refusal::SpecialFields));
+    let message = ring.access().to_string();
+    assert!(message.contains("bpf_spin_lock") && message.contains("a map of their own"), "{message}");
+    // The last word is the lock, which the kernel shows to nobody.
+    let right = |n| {
+        let mut words = words_of::<14>(n);
+        words[13] = 0;
+        words
+    };
+    read_while_written(&ring, &cells, &writer, right);
+}
+
+/// Nothing is refused to readers of these; `refusal` is what writers are told.
+fn mapped_for_reading(name: &str, map: &impl MapCore, refusal: Refusal, remedy: &str) {
+    let region = Options::new().write(true).open_fd(fd_of(map)).unwrap();
+    assert_eq!((region.access(), region.writable()), (Access::Mapped, Err(refusal)), "{name}");
+    let refused = match name {
+        "ring" => Ring::<Filled<14>>::from_region(region).unwrap().writer(0).unwrap_err(),
+        "cells" => Cells::<Filled<14>>::from_region(region).unwrap().writer().unwrap_err(),
+        _ => Counters::from_region(region).unwrap().writer(0).unwrap_err(),
+    };
+    assert!(matches!(refused, Error::NotWritable { refusal: found, .. } if found == refusal), "{refused}");
+    assert!(refused.to_string().contains(remedy), "{refused}");
+}
+
+#[test]
+fn frozen_maps_are_read_mapped() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<RefusalsSkelBuilder>(&mut storage, fitted);
+    let writer = Runner::new(skel.object(), "write");
+    let ring = Ring::<Filled<14>>::open(&skel.maps.ring).unwrap();
+    let (cells, counters) =
+        (Cells::<Filled<14>>::open(&skel.maps.cells).unwrap(), Counters::open(&skel.maps.counters).unwrap());
+    // A writable mapping is what keeps a map from being frozen; readers never do.
+    let handle = MapHandle::try_from(&skel.maps.ring).unwrap();
+    let writable = Options::new().write(true).open(&skel.maps.ring).unwrap();
+    assert_eq!(writable.writable(), Ok(()));
+    assert!(handle.freeze().unwrap_err().to_string().contains("busy"));
+    drop(writable);
+    for name in MAPS {
+        MapHandle::try_from(&map(skel.object(), name)).unwrap().freeze().unwrap();
+        mapped_for_reading(name, &map(skel.object(), name), Refusal::Frozen, ONLY_PROGRAMS_WRITE);
+    }
+    let refused = handle.update(&[0; 4], &[0; 64], MapFlags::ANY).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::PermissionDenied);
+    // Programs go on writing.
+    on_cpu(0);
+    assert_eq!(write(&writer, 0, 20), 20);
+    let read: Vec<_> = ring.reader().drain().map(|e| e.record).collect();
+    assert_eq!(read, (0..20).map(words_of).collect::<Vec<_>>());
+    assert_eq!(cells.snapshot(1).unwrap().version, 20);
+    counted(&counters, 20);
+}
+
+#[test]
+fn maps_read_only_for_programs_are_read_mapped() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<RefusalsSkelBuilder>(&mut storage, |object| {
+        flagged(object, BPF_F_MMAPABLE | BPF_F_RDONLY_PROG);
+        object.progs_mut().for_each(|mut program| program.set_autoload(false));
+    });
+    for name in MAPS {
+        // The loader's preamble got there by system call.
+        let region = Region::open(&map(skel.object(), name)).unwrap();
+        assert_eq!(word_at(&map(skel.object(), name), 0, 7), region.preamble().generation);
+        let remedy = "bpf_map_update_elem";
+        mapped_for_reading(name, &map(skel.object(), name), Refusal::ReadOnlyForPrograms, remedy);
+    }
+    // As the message says: written by system call, read mapped.
+    let ring = Ring::<Filled<14>>::open(&skel.maps.ring).unwrap();
+    let mut slot = [0_u64; 8];
+    slot[0] = 2;
+    slot[1..].copy_from_slice(bytemuck::cast_slice(&words_of::<14>(0)));
+    let first = u32::try_from(ring.region().geometry().slots(0)).unwrap();
+    update(&skel.maps.ring, first, &slot);
+    let event = ring.reader().poll().unwrap();
+    assert_eq!((event.ticket, event.record), (0, words_of(0)));
+}
+
+#[test]
+fn maps_write_only_for_programs_are_mapped() {
+    require_bpf!();
+    // The headers' programs read what they write over, so nobody writes here.
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<RefusalsSkelBuilder>(&mut storage, |object| {
+        flagged(object, BPF_F_MMAPABLE | BPF_F_WRONLY_PROG);
+        object.progs_mut().for_each(|mut program| program.set_autoload(false));
+    });
+    for name in MAPS {
+        let region = Options::new().write(true).open(&map(skel.object(), name)).unwrap();
+        assert_eq!((region.access(), region.writable()), (Access::Mapped, Ok(())));
+    }
+}
+
+#[test]
+fn maps_write_only_for_user_space_are_no_regions() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<RefusalsSkelBuilder>(&mut storage, |o| flagged(o, BPF_F_MMAPABLE | BPF_F_WRONLY));
+    for name in MAPS {
+        let refused = Region::open_fd(fd_of(&map(skel.object(), name))).unwrap_err();
+        assert!(refused.source().is_some() && refused.to_string().contains("not permitted"), "{refused}");
+    }
+}
