@@ -97,8 +97,8 @@ fn run(args: &Args) -> Result<ExitCode> {
     let board = Arc::new(Board::new(feed.cells)?);
     let feed = Arc::new(feed);
     let access = feed.events.access().to_string();
-    let title = format!("records of {}, read {access}", producer.name());
-    let mut view = View::new(title, Duration::from_secs(args.seconds.into()), start, &feed, &board);
+    let name = producer.name();
+    let mut view = View::new(name, Duration::from_secs(args.seconds.into()), start, &feed, &board);
     let reading = waiting.read(feed.clone(), board.clone())?;
     let mut screen = Screen::new(args.json);
 

@@ -154,3 +154,44 @@ fn update(board: &Board, feed: &Feed, events: &mut mapring::Reader<Event>) {
 fn seen_calls(feed: &Feed) -> Option<u64> {
     feed.reader_calls.as_ref()?.sum(0).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::record::Cpu;
+    use crate::record::tests::feed;
+
+    /// The reader's filter kills the whole test if it makes a system call.
+    #[test]
+    fn everything_published_is_read_without_a_system_call() {
+        let feed = Arc::new(feed(2));
+        let board = Arc::new(Board::new(feed.cells).unwrap());
+        let writer = feed.events.writer(0).unwrap();
+        let event = |n: u32| Event { ns: 1, kind: Event::CALL, value: n, ..Event::zeroed() };
+        (0..100).for_each(|n| assert!(writer.push(&event(n)).is_some()));
+        feed.calls.writer(0).unwrap().add(5, 100).unwrap();
+        feed.cpus.writer().unwrap().set(1, &Cpu { ns: 9, switches: 3, ..Cpu::zeroed() }).unwrap();
+
+        let reading = spawn().unwrap().read(feed.clone(), board.clone()).unwrap();
+        let end = Instant::now() + Duration::from_secs(60);
+        while board.sample().records < 100 {
+            assert!(Instant::now() < end && !reading.is_over());
+            thread::sleep(Duration::from_millis(1));
+        }
+        let latest = loop {
+            if let Some(latest) = board.latest().drain().last() {
+                break latest.record;
+            }
+            assert!(Instant::now() < end);
+        };
+        let outcome = reading.stop().unwrap();
+        let sample = board.sample();
+        assert_eq!((outcome.tally.delivered, outcome.tally.lost(), outcome.dropped), (100, 0, 0));
+        assert!(outcome.sandboxed);
+        assert_eq!((outcome.seen_calls, outcome.syscalls()), (None, Some(0)));
+        assert_eq!((latest.kind, latest.value), (Event::CALL, 99));
+        assert_eq!((sample.calls[5], sample.cpus[1].switches, sample.cpus[0].ns), (100, 3, 0));
+    }
+}

@@ -89,8 +89,20 @@ pub(crate) fn task_name(comm: &[u8; 16]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// What a process could publish: `machine` CPUs, one shard.
+    pub(crate) fn feed(machine: usize) -> Feed {
+        Feed {
+            events: Ring::create_memfd(256, 1).unwrap(),
+            calls: Counters::create_memfd(CALLS, 1).unwrap(),
+            cpus: Cells::create_memfd(machine).unwrap(),
+            reader_calls: None,
+            machine,
+            cells: machine,
+        }
+    }
 
     #[test]
     fn names_are_fit_to_be_shown() {

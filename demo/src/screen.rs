@@ -128,7 +128,7 @@ impl View {
             _ => format!("  {} {what}", grouped(count)).yellow(),
         };
         let lines = vec![
-            Line::from(vec!["mapring ".bold().cyan(), self.title.as_str().into()]),
+            Line::from(vec!["mapring ".bold().cyan(), format!("{}, {}", self.source, self.access).into()]),
             Line::from(vec![
                 format!("{:>9} records/s", rounded(self.records())).bold(),
                 format!("  {} read", grouped(now.records)).into(),
@@ -196,12 +196,85 @@ fn plain(view: &View) -> String {
     let events =
         view.events.iter().rev().take(2).rev().map(|event| format!("\n       {}", view.event(event)));
     format!(
-        "{:4} s  {} records/s  {} lost\n        calls/s: {}\n        switches/s: {}{}",
+        "{:4} s  {} records, {} a second, {} lost; {}\n        calls/s: {}\n        switches/s: {}{}",
         view.elapsed().as_secs(),
+        grouped(view.now().records),
         rounded(view.records()),
         grouped(view.now().lost),
+        view.access,
         calls.collect::<Vec<_>>().join(", "),
         cpus.collect::<Vec<_>>().join(", "),
         events.collect::<String>()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytemuck::Zeroable;
+
+    use super::*;
+    use crate::board::{Board, now};
+    use crate::record::tests::feed;
+    use crate::record::{CALLS, Cpu, Event};
+
+    const CPUS: usize = 300;
+
+    /// Of a machine with many CPUs, all of them busy.
+    fn view() -> View {
+        let feed = feed(CPUS);
+        let board = Board::new(CPUS).unwrap();
+        let mut view = View::new("a test", Duration::from_secs(10), now(), &feed, &board);
+        let comm = *b"a-long-task-name";
+        for index in 0..CPUS {
+            board.set_cpu(index, &Cpu { ns: now(), switches: 7, pid: 4_000_000, comm, ..Cpu::zeroed() });
+        }
+        let mut calls = [0; CALLS];
+        calls[0] = 1_234_567;
+        board.set_calls(&calls);
+        board.set_totals(98_765_432, 1, 0);
+        board.push(&Event { ns: now(), kind: Event::SWITCH, pid: 77, comm, ..Event::zeroed() });
+        view.advance(&board);
+        view
+    }
+
+    fn rendered(view: &View, width: u16, height: u16) -> Vec<String> {
+        let area = Rect::new(0, 0, width, height);
+        let mut buffer = Buffer::empty(area);
+        view.render(area, &mut buffer);
+        let line = |y| (0..width).map(|x| buffer[(x, y)].symbol()).collect::<String>().trim_end().to_owned();
+        (0..height).map(line).collect()
+    }
+
+    #[test]
+    fn it_fits_in_80_columns() {
+        let lines = rendered(&view(), 80, HEIGHT);
+        println!("{}", lines.join("\n"));
+        let has = |text: &str| lines.iter().any(|line| line.contains(text));
+        assert!(has("98,765,432 read  1 lost  0 dropped"));
+        assert!(has("1,234,567") && has("all ") && has("a-long-task-name"));
+        assert!(has("a-long-task-name[77] → idle"));
+        // The tables have room for 9 lines: the busiest 8 of the CPUs, and all of them together.
+        assert_eq!(lines.iter().filter(|line| line.contains("100 % a-long")).count(), 8);
+    }
+
+    #[test]
+    fn no_size_is_too_small() {
+        let view = view();
+        for width in 0..120 {
+            for height in 0..30 {
+                let lines = rendered(&view, width, height);
+                assert_eq!(lines.len(), usize::from(height));
+            }
+        }
+    }
+
+    #[test]
+    fn lines_for_a_pipe_name_everything() {
+        let text = plain(&view());
+        for part in ["98,765,432 records", "1 lost", "cpu all ", "a-long-task-name[77] → idle"] {
+            assert!(text.contains(part), "no {part:?} in {text}");
+        }
+    }
 }

@@ -3,9 +3,11 @@
 use std::fs;
 use std::mem::MaybeUninit;
 use std::os::unix::fs::MetadataExt;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
+use libbpf_rs::{ErrorKind, PrintLevel};
 use mapring::{Cells, Counters, Ring};
 
 use crate::Producer;
@@ -36,9 +38,25 @@ impl Producer for Programs {
     }
 }
 
+/// What libbpf has to say, which is of use only if the reason is not plain.
+static SAID: Mutex<String> = Mutex::new(String::new());
+
 /// Loads the programs and has them publish. An error means that this kernel, or the lack of
 /// privilege, doesn't allow it.
 pub(crate) fn start(reader_tid: u32) -> Result<(Programs, Feed)> {
+    let listen = |_, text: String| SAID.lock().unwrap_or_else(PoisonError::into_inner).push_str(&text);
+    libbpf_rs::set_print(Some((PrintLevel::Warn, listen)));
+    load(reader_tid).map_err(|error| {
+        let denied = |e: &libbpf_rs::Error| e.kind() == ErrorKind::PermissionDenied;
+        if error.chain().filter_map(|e| e.downcast_ref()).any(denied) {
+            return error.context("BPF programs that trace take root, or CAP_BPF and CAP_PERFMON");
+        }
+        eprint!("{}", SAID.lock().unwrap_or_else(PoisonError::into_inner));
+        error
+    })
+}
+
+fn load(reader_tid: u32) -> Result<(Programs, Feed)> {
     // The programs live as long as the process, or until they are dropped; so does this.
     let storage = Box::leak(Box::new(MaybeUninit::uninit()));
     let mut open = skel::DemoSkelBuilder::default().open(storage).context("the compiled programs")?;

@@ -125,7 +125,9 @@ impl Summary {
         let rate = format!("{} a second", rounded(tally.delivered as f64 / self.seconds));
         let lost = match (tally.lapped, tally.skipped) {
             (0, 0) => String::new(),
-            (lapped, skipped) => format!("{} overwritten, {} never ended", grouped(lapped), grouped(skipped)),
+            (lapped, skipped) => {
+                format!("{} overwritten, {} passed over unfinished", grouped(lapped), grouped(skipped))
+            }
         };
         let mut text = format!("{:.1} s on Linux {}, read {}\n", self.seconds, self.kernel, self.access);
         text += &line("records read", grouped(tally.delivered), rate);

@@ -12,8 +12,9 @@ const WINDOW: u64 = 1_000_000_000;
 const EVENTS: usize = 16;
 
 pub(crate) struct View {
-    /// Where records come from and how they are read.
-    pub(crate) title: String,
+    /// Where records come from, and how they are read.
+    pub(crate) source: String,
+    pub(crate) access: String,
     pub(crate) length: Duration,
     start: u64,
     /// CPUs of this machine: the first cells of a sample.
@@ -40,10 +41,11 @@ pub(crate) struct CpuLine {
 }
 
 impl View {
-    pub(crate) fn new(title: String, length: Duration, start: u64, feed: &Feed, board: &Board) -> Self {
+    pub(crate) fn new(source: &str, length: Duration, start: u64, feed: &Feed, board: &Board) -> Self {
         let samples = VecDeque::from([Sample { ns: start, ..board.sample() }]);
         let (latest, events) = (board.latest(), VecDeque::new());
-        Self { title, length, start, machine: feed.machine, latest, events, samples }
+        let (source, access) = (format!("records of {source}"), format!("read {}", feed.events.access()));
+        Self { source, access, length, start, machine: feed.machine, latest, events, samples }
     }
 
     /// Takes a new sample.

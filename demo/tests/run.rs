@@ -1,6 +1,7 @@
 //! The program as a user starts it: what it prints, and what it exits with.
 
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -47,9 +48,42 @@ fn lines_over_memfds() {
     let text = String::from_utf8(output.stdout).unwrap();
     println!("{text}");
     assert!(!text.contains('\x1b'), "a pipe is no terminal");
-    for expected in ["records/s", "calls/s: ", "openat ", "cpu all ", "mapring-demo[", "records read"] {
+    for expected in [
+        " records, ",
+        " lost; read mapped\n",
+        "calls/s: ",
+        "openat ",
+        "cpu all ",
+        "mapring-demo[",
+        "records read",
+    ] {
         assert!(text.contains(expected), "no {expected:?}");
     }
+}
+
+#[test]
+fn a_dead_producer_is_reported() {
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_mapring-demo"));
+    demo.args(["--memfd", "--seconds", "60"]).stdout(Stdio::null()).stderr(Stdio::piped());
+    let demo = demo.spawn().unwrap();
+    // The main thread starts it; the reader starts nothing.
+    let children = format!("/proc/{0}/task/{0}/children", demo.id());
+    let end = Instant::now() + Duration::from_secs(30);
+    let child = loop {
+        let text = std::fs::read_to_string(&children).unwrap();
+        if let Some(child) = text.split_whitespace().next() {
+            break child.parse().unwrap();
+        }
+        assert!(Instant::now() < end, "no producer");
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let child = rustix::process::Pid::from_raw(child).unwrap();
+    rustix::process::kill_process(child, rustix::process::Signal::KILL).unwrap();
+    let output = demo.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    println!("{said}");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("is gone: signal: 9"));
 }
 
 #[test]
