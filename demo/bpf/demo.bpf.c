@@ -8,7 +8,7 @@
 char LICENSE[] SEC("license") = "GPL";
 
 enum { SWITCH, CALL };
-enum { CALLS = 512, OTHER = CALLS - 1, CPUS = 1024, SLOTS = 8192 };
+enum { CALLS = 512, OTHER = CALLS - 1, CPUS = 1024, SLOTS = 16384 };
 
 /* Something that happened; fills a cache line together with its sequence word. */
 struct event {

@@ -125,8 +125,10 @@ impl Summary {
         let rate = format!("{} a second", rounded(tally.delivered as f64 / self.seconds));
         let lost = match (tally.lapped, tally.skipped) {
             (0, 0) => String::new(),
+            (_, 0) => "overwritten before they were read".into(),
+            (0, _) => "not ended by their writers in time".into(),
             (lapped, skipped) => {
-                format!("{} overwritten, {} passed over unfinished", grouped(lapped), grouped(skipped))
+                format!("{} overwritten, {} not ended", grouped(lapped), grouped(skipped))
             }
         };
         let mut text = format!("{:.1} s on Linux {}, read {}\n", self.seconds, self.kernel, self.access);
