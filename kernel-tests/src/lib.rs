@@ -12,7 +12,9 @@ mod privilege;
 mod process;
 mod records;
 
-pub use load::{Loaded, Runner, fitted, load, map, on_cpu, unfitted, update, without_batches, word_at};
+pub use load::{
+    Loaded, Runner, everywhere, fitted, load, map, on_cpu, unfitted, update, without_batches, word_at,
+};
 pub use perf::sample_clock;
 pub use pins::{PinDir, PublicPins};
 pub use privilege::may_use_bpf;
@@ -45,9 +47,11 @@ pub mod skel {
             )*
         };
     }
-    skeletons!(basic basic_portable refusals);
+    skeletons!(basic basic_portable refusals stress stress_portable);
 
     pub use basic::BasicSkelBuilder;
     pub use basic_portable::BasicPortableSkelBuilder;
     pub use refusals::RefusalsSkelBuilder;
+    pub use stress::StressSkelBuilder;
+    pub use stress_portable::StressPortableSkelBuilder;
 }

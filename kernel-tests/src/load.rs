@@ -90,6 +90,16 @@ pub fn on_cpu(cpu: usize) {
     sched_setaffinity(None, &set).unwrap_or_else(|e| panic!("CPU {cpu}: {e}"));
 }
 
+/// Lets this thread run on every CPU again: threads inherit what [`on_cpu`] set.
+///
+/// # Panics
+/// If the kernel refuses it.
+pub fn everywhere() {
+    let mut set = CpuSet::new();
+    (0..CpuSet::MAX_CPU).for_each(|cpu| set.set(cpu));
+    sched_setaffinity(None, &set).unwrap();
+}
+
 /// Writes a whole element by system call.
 ///
 /// # Panics
