@@ -28,9 +28,9 @@
 /* Set in `seq` beside the published state: the ticket ended without a record. */
 #define MAPRING__DISCARDED (1ULL << 63)
 /* How many slots a claim tries before it gives up and counts the record as dropped. */
-#define MAPRING__TRIES 8
+#define MAPRING__TRIES 6
 /* How many of them one by one, before it looks for the end of the ring by bisection. */
-#define MAPRING__WALK 3
+#define MAPRING__WALK 2
 
 /* With n = 2^k slots, ticket t lives in slot t mod n, in lap L = t >> k: free for t while
  * seq <= 2L and even, 2L+1 while t is written, 2L+2 when it is published. */
@@ -63,14 +63,15 @@
 /* Claims a slot if it is free for a ticket of this lap: 0, else the state that it is in. */
 static __always_inline __u64 mapring__take(__u64 *seq, __u64 lap)
 {
-	__u64 seen = mapring__load(seq), state = seen & ~MAPRING__DISCARDED;
+	/* An odd one, which is being written, can't be what the cmpxchg finds: it never goes back. */
+	__u64 even = mapring__load(seq) & ~1ULL, found = even;
 
-	if (state <= lap && !(state & 1)) {
-		__u64 found = mapring__cmpxchg(seq, seen, lap + 1);
-
-		return found == seen ? 0 : found & ~MAPRING__DISCARDED;
+	if ((even & ~MAPRING__DISCARDED) <= lap) {
+		found = mapring__cmpxchg(seq, even, lap + 1);
+		if (found == even)
+			return 0;
 	}
-	return state;
+	return found & ~MAPRING__DISCARDED;
 }
 
 /*
@@ -110,11 +111,17 @@ static __always_inline __u64 mapring__take(__u64 *seq, __u64 lap)
 			 * to the end, which lies less than a lap on: bisect. */                   \
 			t = ((state - 1) >> 1 << MAPRING__LOG2(slots)) | (t & ((slots) - 1));      \
 			for (__u32 bit = (slots) >> 1; bit; bit >>= 1) {                           \
-				__u64 mid = t + bit;                                               \
+				__u64 mid = t + bit, ahead;                                        \
 				seq = mapring__word(&name, MAPRING__RING_SLOT(name, slots, base, mid)); \
-				if (seq && (mapring__load(seq) & ~MAPRING__DISCARDED) >            \
-						   MAPRING__LAP(mid, slots))                       \
-					t = mid;                                                   \
+				if (!seq)                                                          \
+					goto dropped;                                              \
+				/* 1 if taken, else 0; opaque at each step, or clang and the       \
+				 * verifier make branches of it and take both. */                  \
+				ahead = MAPRING__LAP(mid, slots) - (mapring__load(seq) & ~MAPRING__DISCARDED); \
+				asm volatile("" : "+r"(ahead));                                    \
+				ahead >>= 63;                                                      \
+				asm volatile("" : "+r"(ahead));                                    \
+				t += bit * ahead;                                                  \
 			}                                                                          \
 			t++;                                                                       \
 		}                                                                                  \

@@ -9,9 +9,9 @@
 pub const DISCARDED: u64 = 1 << 63;
 
 /// How many tickets a claim tries before it gives up and counts the record as dropped.
-pub const TRIES: u32 = 8;
+pub const TRIES: u32 = 6;
 /// How many of them one by one, before it looks for the end of the ring by bisection.
-pub const WALK: u32 = 3;
+pub const WALK: u32 = 2;
 
 /// The state of a sequence word: what is left of it without [`DISCARDED`].
 #[inline]
