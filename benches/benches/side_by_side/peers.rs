@@ -10,23 +10,29 @@ use libbpf_rs::{MapCore, libbpf_sys};
 
 use crate::programs::{Record, Seen};
 
-/// `bpf_map_lookup_elem` into `value`.
-///
-/// # Errors
-/// If the value's size is not the map's, and what the kernel says.
-#[inline]
-pub(crate) fn lookup(map: &impl MapCore, key: u32, value: &mut [u64]) -> Result<()> {
-    ensure!(size_of_val(value) == values(map)? * (map.value_size() as usize).next_multiple_of(8));
-    // SAFETY: the key has 4 bytes, and the value is as long as what the kernel writes.
-    let ret = unsafe {
-        libbpf_sys::bpf_map_lookup_elem(
-            map.as_fd().as_raw_fd(),
-            (&raw const key).cast(),
-            value.as_mut_ptr().cast(),
-        )
-    };
-    ensure!(ret == 0, "bpf_map_lookup_elem: {}", io::Error::from_raw_os_error(-ret));
-    Ok(())
+/// `bpf_map_lookup_elem`.
+pub(crate) struct Lookup {
+    map: i32,
+    words: usize,
+}
+
+impl Lookup {
+    /// `map` must outlive this.
+    pub(crate) fn new(map: &impl MapCore) -> Result<Self> {
+        Ok(Self { map: map.as_fd().as_raw_fd(), words: words(map)? })
+    }
+
+    /// Looks at `key`; `value` is as long as the map's.
+    #[inline]
+    pub(crate) fn look(&self, key: u32, value: &mut [u64]) -> Result<()> {
+        assert_eq!(value.len(), self.words);
+        // SAFETY: the key has 4 bytes, and the value is as long as what the kernel writes.
+        let ret = unsafe {
+            libbpf_sys::bpf_map_lookup_elem(self.map, (&raw const key).cast(), value.as_mut_ptr().cast())
+        };
+        ensure!(ret == 0, "bpf_map_lookup_elem: {}", io::Error::from_raw_os_error(-ret));
+        Ok(())
+    }
 }
 
 /// All of a map by `bpf_map_lookup_batch`, in one call.
@@ -39,8 +45,7 @@ pub(crate) struct Batch<'m, M> {
 impl<'m, M: MapCore> Batch<'m, M> {
     pub(crate) fn new(map: &'m M) -> Result<Self> {
         let count = map.max_entries() as usize;
-        let words = (map.value_size() as usize).div_ceil(8) * values(map)?;
-        Ok(Self { map, keys: vec![0; count], values: vec![0; count * words] })
+        Ok(Self { map, keys: vec![0; count], values: vec![0; count * words(map)?] })
     }
 
     #[inline]
@@ -70,10 +75,10 @@ impl<'m, M: MapCore> Batch<'m, M> {
     }
 }
 
-/// How many values an element has: one, or one a CPU.
-fn values(map: &impl MapCore) -> Result<usize> {
-    let per_cpu = map.map_type().is_percpu();
-    Ok(if per_cpu { libbpf_rs::num_possible_cpus()? } else { 1 })
+/// Words that a lookup gives: those of a value, or of a value for each CPU.
+fn words(map: &impl MapCore) -> Result<usize> {
+    let values = if map.map_type().is_percpu() { libbpf_rs::num_possible_cpus()? } else { 1 };
+    Ok(values * (map.value_size() as usize).div_ceil(8))
 }
 
 /// A ring buffer's consumer: `ring_buffer__consume` with a callback in C's manner.

@@ -78,6 +78,7 @@ impl Seen {
     #[inline]
     pub(crate) fn add(&mut self, record: &Record) {
         self.count += 1;
-        self.sum = record.iter().fold(self.sum, |sum, word| sum.wrapping_add(*word));
+        // Each record's own sum first: else all words of all records form one chain of additions.
+        self.sum = self.sum.wrapping_add(record.iter().fold(0, |sum, word| sum.wrapping_add(*word)));
     }
 }

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use mapring::{Access, Cells, Counters};
 use mapring_benches::{Plan, Report, Row, interleave};
 
-use crate::peers::{Batch, lookup};
+use crate::peers::{Batch, Lookup};
 use crate::programs::{Record, load, run};
 
 /// Nanoseconds for one of `count` times `operation`.
@@ -52,11 +52,12 @@ pub(crate) fn cells(plan: Plan, report: &mut Report) -> Result<()> {
         check(20_000, sum, each)?;
         Ok(ns)
     };
+    let lookup = Lookup::new(map)?;
     let mut by_lookup = || {
         let (each, mut sum) = (next()?, 0_u64);
         let ns = time(200, || {
             let mut value = [0; 8];
-            lookup(map, black_box(element), &mut value)?;
+            lookup.look(black_box(element), &mut value)?;
             let value = black_box(&value);
             sum = sum.wrapping_add(value[1]).wrapping_add(value[7]);
             Ok(())
@@ -121,11 +122,12 @@ pub(crate) fn counters(plan: Plan, report: &mut Report) -> Result<()> {
     let cpus = counters.shards();
     let mut totals = vec![0; COUNT];
     let mut value = vec![0; cpus];
+    let percpu = Lookup::new(&skel.maps.percpu)?;
     let mut by_percpu_lookup = || {
         next()?;
         let ns = time(1, || {
             for (key, total) in (0..).zip(&mut totals) {
-                lookup(&skel.maps.percpu, key, &mut value)?;
+                percpu.look(key, &mut value)?;
                 *total = value.iter().sum();
             }
             Ok(())

@@ -123,6 +123,10 @@ enum Slots {
     Lookup(Box<Window>),
 }
 
+/// Bytes of a record up to which it is copied to the stack, where the compiler can keep it in
+/// registers, and not to the reader.
+const SMALL: usize = 256;
+
 /// A place in each shard of a ring.
 ///
 /// Reading a mapped ring makes no system call, allocates nothing, writes nothing to the ring and
@@ -168,12 +172,12 @@ impl<T: AnyBitPattern> Reader<T> {
             steps -= 1;
             if self.burst < Self::BURST {
                 match self.step(self.turn) {
-                    Step::Record(ticket) => {
+                    Ok(event) => {
                         self.burst += 1;
-                        return Some(Event { cpu: self.turn, ticket, record: self.record });
+                        return Some(event);
                     }
-                    Step::Moved => continue,
-                    Step::Empty => empty += 1,
+                    Err(Step::Empty) => empty += 1,
+                    Err(_) => continue,
                 }
             }
             self.burst = 0;
@@ -191,6 +195,7 @@ impl<T: AnyBitPattern> Reader<T> {
 
     /// Calls `f` with up to `limit` records, each shard in turn and at most one lap of it, without
     /// copying them more than once: the fastest way. Returns how many there were.
+    #[inline]
     pub fn for_each(&mut self, limit: usize, mut f: impl FnMut(Event<&T>)) -> usize {
         let mut count = 0;
         let steps = self.step_limit();
@@ -201,6 +206,8 @@ impl<T: AnyBitPattern> Reader<T> {
             let mut f = |ticket, record: &T| f(Event { cpu, ticket, record });
             count += match &mut self.source {
                 Slots::Mapped(shared) => {
+                    let mut small = T::zeroed();
+                    let record = if size_of::<T>() <= SMALL { &mut small } else { record };
                     pass(cursor, &mut Shard::new(shared.words(), place), record, limit - count, steps, &mut f)
                 }
                 Slots::Lookup(window) => {
@@ -270,13 +277,31 @@ impl<T: AnyBitPattern> Reader<T> {
         }
     }
 
-    #[inline]
-    fn step(&mut self, shard: usize) -> Step {
-        let (place, cursor) = &mut self.shards[shard];
-        match &mut self.source {
-            Slots::Mapped(shared) => cursor.step(&mut Shard::new(shared.words(), place), &mut self.record),
-            Slots::Lookup(window) => cursor.step(&mut window.of(shard, place), &mut self.record),
+    /// One step in a shard: a record, or what else it came to.
+    #[inline(always)]
+    fn step(&mut self, cpu: usize) -> Result<Event<T>, Step> {
+        let (place, cursor) = &mut self.shards[cpu];
+        let Slots::Mapped(shared) = &self.source else {
+            let step = self.step_by_call(cpu);
+            return event(cpu, step, &self.record);
+        };
+        let mut shard = Shard::new(shared.words(), place);
+        if size_of::<T>() <= SMALL {
+            let mut record = T::zeroed();
+            let step = cursor.step(&mut shard, &mut record);
+            event(cpu, step, &record)
+        } else {
+            let step = cursor.step(&mut shard, &mut self.record);
+            event(cpu, step, &self.record)
         }
+    }
+
+    /// The same where the ring is not mapped; a record is in `self.record`.
+    #[inline(never)]
+    fn step_by_call(&mut self, cpu: usize) -> Step {
+        let (place, cursor) = &mut self.shards[cpu];
+        let Slots::Lookup(window) = &mut self.source else { return Step::Empty };
+        cursor.step(&mut window.of(cpu, place), &mut self.record)
     }
 
     /// Steps that a pass over a shard may take: a lap, and some more for laps lost meanwhile.
@@ -285,8 +310,17 @@ impl<T: AnyBitPattern> Reader<T> {
     }
 }
 
+/// A step's record, or the step if it gave none.
+#[inline(always)]
+fn event<T: Copy>(cpu: usize, step: Step, record: &T) -> Result<Event<T>, Step> {
+    match step {
+        Step::Record(ticket) => Ok(Event { cpu, ticket, record: *record }),
+        other => Err(other),
+    }
+}
+
 /// One pass over a shard. Returns how many records there were.
-#[inline]
+#[inline(always)]
 fn pass<T: AnyBitPattern>(
     cursor: &mut Cursor,
     look: &mut impl Look,
@@ -295,18 +329,13 @@ fn pass<T: AnyBitPattern>(
     steps: usize,
     f: &mut impl FnMut(u64, &T),
 ) -> usize {
-    let mut count = 0;
-    for _ in 0..steps {
-        if count == limit {
+    let (mut count, mut left) = (0, steps);
+    while left > 0 && count < limit {
+        let (run, step) = cursor.run(look, record, left.min(limit - count), &mut *f);
+        count += run;
+        left = left.saturating_sub(run + 1);
+        if step == Step::Empty {
             break;
-        }
-        match cursor.step(look, record) {
-            Step::Record(ticket) => {
-                f(ticket, record);
-                count += 1;
-            }
-            Step::Moved => {}
-            Step::Empty => break,
         }
     }
     count
@@ -331,17 +360,16 @@ pub struct Drain<'r, T> {
 impl<T: AnyBitPattern> Iterator for Drain<'_, T> {
     type Item = Event<T>;
 
+    #[inline]
     fn next(&mut self) -> Option<Event<T>> {
         let reader = &mut *self.reader;
         while self.left > 0 {
             while self.steps > 0 {
                 self.steps -= 1;
                 match reader.step(reader.turn) {
-                    Step::Record(ticket) => {
-                        return Some(Event { cpu: reader.turn, ticket, record: reader.record });
-                    }
-                    Step::Moved => {}
-                    Step::Empty => break,
+                    Ok(event) => return Some(event),
+                    Err(Step::Empty) => break,
+                    Err(_) => {}
                 }
             }
             reader.turn = if reader.turn + 1 < reader.shards.len() { reader.turn + 1 } else { 0 };

@@ -4,6 +4,7 @@ use bytemuck::AnyBitPattern;
 
 use super::{HEAD, Shard};
 use crate::layout::seq::{DISCARDED, Slots, TRIES, after, state};
+use crate::protocol::words::words_of;
 use crate::sync::{Ordering, fence};
 
 /// How a reader looks at slots: mapped, or through system calls.
@@ -21,6 +22,10 @@ pub trait Look {
     /// Copies the record of `t` to `out`: `true` if the slot's sequence was `published` all the
     /// while, so that what was copied is whole and that ticket's.
     fn take<T: AnyBitPattern>(&mut self, t: u64, published: u64, out: &mut T) -> bool;
+    /// Calls `f` with this or a copy of it, if that lets the compiler keep this one in registers.
+    fn apart<R>(&mut self, f: impl FnOnce(&mut Self) -> R) -> R {
+        f(self)
+    }
 }
 
 impl Look for Shard<'_> {
@@ -41,11 +46,16 @@ impl Look for Shard<'_> {
 
     #[inline]
     fn take<T: AnyBitPattern>(&mut self, t: u64, published: u64, out: &mut T) -> bool {
-        let at = self.place.slot(t);
+        let slot = self.elements.slice(self.place.slot(t), 1 + words_of::<T>()); // one check for all that follows
         fence(Ordering::Acquire); // SYNC publish: pairs with the store that ends the ticket
-        self.elements.read(at + 1, out);
+        slot.read(1, out);
         fence(Ordering::Acquire); // SYNC claim: pairs with the fence in `claim`
-        self.elements.load(at, Ordering::Relaxed) == published
+        slot.load(0, Ordering::Relaxed) == published
+    }
+
+    #[inline(always)]
+    fn apart<R>(&mut self, f: impl FnOnce(&mut Self) -> R) -> R {
+        f(&mut { *self })
     }
 }
 
@@ -158,21 +168,46 @@ impl Cursor {
 
     /// One bounded step: looks at the next ticket's slot, and delivers it, passes it, or finds
     /// it empty. Whatever the memory holds, it takes a few dozen loads at most.
-    #[inline]
+    #[inline(always)] // so that what is copied need not go through memory
     pub fn step<T: AnyBitPattern>(&mut self, look: &mut impl Look, out: &mut T) -> Step {
-        let published = look.slots().published(self.next);
-        let seen = look.seq(self.next);
-        if seen == published {
-            if look.take(self.next, published, out) {
-                self.tally.delivered += 1;
-                self.next = self.next.wrapping_add(1);
-                self.waits = 0;
-                return Step::Record(self.next.wrapping_sub(1));
+        let mut ticket = None;
+        let (_, step) = self.run(look, out, 1, |t, _| ticket = Some(t));
+        ticket.map_or(step, Step::Record)
+    }
+
+    /// Steps, as long as each gives a record, at most `limit`, with a call of `f` for each. Returns
+    /// how many, and what the last step came to if it gave none.
+    #[inline(always)]
+    pub fn run<T: AnyBitPattern>(
+        &mut self,
+        look: &mut impl Look,
+        out: &mut T,
+        limit: usize,
+        mut f: impl FnMut(u64, &T),
+    ) -> (usize, Step) {
+        let slots = look.slots();
+        let mut run = Run { next: self.next, cursor: self };
+        let mut count = 0;
+        let (seen, published) = loop {
+            if count == limit {
+                return (count, Step::Moved);
             }
-            self.tally.torn += 1;
-            return Step::Moved;
-        }
-        self.pass(look, seen, published)
+            let t = run.next;
+            let published = slots.published(t);
+            let seen = look.seq(t);
+            if seen != published {
+                break (seen, published);
+            }
+            if !look.take(t, published, out) {
+                run.cursor.tally.torn += 1;
+                return (count, Step::Moved);
+            }
+            run.next = t.wrapping_add(1);
+            count += 1;
+            f(t, out);
+        };
+        drop(run);
+        (count, look.apart(|look| self.pass(look, seen, published)))
     }
 
     /// The next ticket is not there to be read.
@@ -189,7 +224,12 @@ impl Cursor {
             return Step::Moved;
         }
         self.waits = self.waits.saturating_add(1);
-        if !self.waits.is_multiple_of(LOOK_EVERY.min(self.patience.max(1))) {
+        // Not the smaller of the two: a division by what is not known costs more than all the rest.
+        let due = match self.patience {
+            LOOK_EVERY.. => self.waits.is_multiple_of(LOOK_EVERY),
+            patience => self.waits.is_multiple_of(patience.max(1)),
+        };
+        if !due {
             return Step::Empty;
         }
         // Being written, or not begun: is anything behind it?
@@ -209,9 +249,28 @@ impl Cursor {
         Step::Moved
     }
 
+    #[inline]
     fn move_to(&mut self, next: u64) {
         self.next = next;
         self.waits = 0;
+    }
+}
+
+/// A cursor on its way through records, in registers. It arrives when this is dropped, even if
+/// that is because of a panic: no record is delivered twice.
+struct Run<'c> {
+    cursor: &'c mut Cursor,
+    next: u64,
+}
+
+impl Drop for Run<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        let count = self.next.wrapping_sub(self.cursor.next);
+        if count != 0 {
+            self.cursor.tally.delivered = self.cursor.tally.delivered.wrapping_add(count);
+            self.cursor.move_to(self.next);
+        }
     }
 }
 
