@@ -15,6 +15,7 @@ mod source_memfd;
 mod summary;
 mod view;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -68,6 +69,7 @@ trait Producer {
     fn writes_maps(&self) -> bool;
 }
 
+/// What it takes to read: the producer, and what it publishes.
 type Source = (Box<dyn Producer>, Feed);
 
 fn main() -> ExitCode {
@@ -118,11 +120,8 @@ fn run(args: &Args) -> Result<ExitCode> {
     let seconds = view.elapsed().as_secs_f64();
     let cost = summary::measure(cells, lookups)?;
     let summary = Summary { access, kernel, seconds, outcome, cost };
-    if args.json {
-        println!("{}", summary.json())
-    } else {
-        println!("{}", summary.text())
-    }
+    let text = if args.json { summary.json().to_string() } else { summary.text() };
+    writeln!(io::stdout(), "{text}").context("stdout")?;
     ensure!(outcome.tally.delivered > 0, "no record arrived");
     let made = outcome.syscalls().filter(|_| outcome.sandboxed).unwrap_or(0);
     ensure!(made == 0, "the reader made {made} system calls");
