@@ -10,6 +10,7 @@ mod perf;
 mod pins;
 mod privilege;
 mod process;
+mod quiet;
 mod records;
 
 pub use load::{
@@ -19,6 +20,7 @@ pub use perf::sample_clock;
 pub use pins::{PinDir, PublicPins};
 pub use privilege::may_use_bpf;
 pub use process::{NOBODY, child, try_child};
+pub use quiet::quiet;
 pub use records::{Filled, words_of};
 
 /// Ends the test early, loudly, where programs can't be loaded.
@@ -47,10 +49,12 @@ pub mod skel {
             )*
         };
     }
-    skeletons!(basic basic_portable refusals stress stress_portable);
+    skeletons!(basic basic_portable loops loops_portable refusals stress stress_portable);
 
     pub use basic::BasicSkelBuilder;
     pub use basic_portable::BasicPortableSkelBuilder;
+    pub use loops::LoopsSkelBuilder;
+    pub use loops_portable::LoopsPortableSkelBuilder;
     pub use refusals::RefusalsSkelBuilder;
     pub use stress::StressSkelBuilder;
     pub use stress_portable::StressPortableSkelBuilder;

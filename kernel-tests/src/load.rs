@@ -5,7 +5,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use libbpf_rs::libbpf_sys::{self, bpf_test_run_opts};
+use libbpf_rs::libbpf_sys::{self, bpf_prog_info, bpf_test_run_opts};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{Map, MapCore, MapFlags, Object, OpenObject};
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -61,6 +61,20 @@ impl Runner {
         let program =
             object.progs().find(|p| p.name() == name).unwrap_or_else(|| panic!("no program {name}"));
         Self(program.as_fd().try_clone_to_owned().unwrap())
+    }
+
+    /// How many instructions the verifier walked through to load the program.
+    ///
+    /// # Panics
+    /// If the kernel does not tell (before 5.16).
+    pub fn verified(&self) -> u32 {
+        let mut info = bpf_prog_info::default();
+        let mut size = u32::try_from(size_of_val(&info)).unwrap();
+        // SAFETY: the information is as long as said, and asks for no arrays.
+        let ret =
+            unsafe { libbpf_sys::bpf_prog_get_info_by_fd(self.0.as_raw_fd(), &raw mut info, &raw mut size) };
+        assert!(ret == 0 && info.verified_insns > 0, "program info: {ret}");
+        info.verified_insns
     }
 
     /// Runs the program once, on this CPU, with `args` as its context: it may change them.

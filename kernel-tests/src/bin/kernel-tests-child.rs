@@ -1,6 +1,7 @@
 //! The other process of the tests: `kernel-tests-child [nobody] ring|cells|counters PIN` opens a
 //! region of 56-byte records, or of counters, and prints what it holds; `… write PIN` tries to
-//! write a region in every way there is, and prints what the kernel says.
+//! write a region in every way there is, and prints what the kernel says; `quiet HOW RING CELLS
+//! COUNTERS` reads without system calls: see `src/quiet.rs`.
 #![allow(unsafe_code)]
 
 use std::os::fd::AsFd;
@@ -8,7 +9,7 @@ use std::os::fd::AsFd;
 use anyhow::{Context, Result, bail, ensure};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use mapring::{Cells, Counters, Options, Region, Ring};
-use mapring_kernel_tests::{Filled, NOBODY};
+use mapring_kernel_tests::{Filled, NOBODY, quiet};
 use memmap2::MmapOptions;
 use rustix::mm::MprotectFlags;
 use rustix::thread::{
@@ -49,7 +50,10 @@ fn main() -> Result<()> {
             }
         }
         ["write", pin] => write(pin)?,
-        _ => bail!("kernel-tests-child [nobody] ring|cells|counters|write PIN"),
+        ["quiet", how, ring, cells, counters] => quiet(how, ring, cells, counters)?,
+        _ => bail!(
+            "kernel-tests-child [nobody] ring|cells|counters|write PIN; or quiet HOW RING CELLS COUNTERS"
+        ),
     }
     Ok(())
 }
