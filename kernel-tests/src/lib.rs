@@ -14,7 +14,8 @@ mod quiet;
 mod records;
 
 pub use load::{
-    Loaded, Runner, everywhere, fitted, load, map, on_cpu, unfitted, update, without_batches, word_at,
+    Loaded, Runner, everywhere, fitted, load, map, on_cpu, read_only, unfitted, update, without_batches,
+    word_at,
 };
 pub use perf::sample_clock;
 pub use pins::{PinDir, PublicPins};

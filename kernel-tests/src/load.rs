@@ -3,9 +3,9 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
-use libbpf_rs::libbpf_sys::{self, bpf_prog_info, bpf_test_run_opts};
+use libbpf_rs::libbpf_sys::{self, bpf_get_fd_by_id_opts, bpf_prog_info, bpf_test_run_opts};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{Map, MapCore, MapFlags, Object, OpenObject};
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -46,6 +46,24 @@ pub fn unfitted(_: &mut OpenObject) {}
 /// If there is none of this name.
 pub fn map<'a>(object: &'a Object, name: &str) -> Map<'a> {
     object.maps().find(|map| map.name() == name).unwrap_or_else(|| panic!("no map {name}"))
+}
+
+/// A descriptor of a map that is for reading only, as from a pin of mode 0444.
+///
+/// # Panics
+/// With the kernel's reason.
+pub fn read_only(map: &impl MapCore) -> OwnedFd {
+    let id = map.info().unwrap().info.id;
+    let opts = bpf_get_fd_by_id_opts {
+        sz: size_of::<bpf_get_fd_by_id_opts>() as u64,
+        open_flags: libbpf_sys::BPF_F_RDONLY,
+        ..Default::default()
+    };
+    // SAFETY: options that say how long they are.
+    let fd = unsafe { libbpf_sys::bpf_map_get_fd_by_id_opts(id, &raw const opts) };
+    assert!(fd >= 0, "map id {id}: {}", io::Error::from_raw_os_error(-fd));
+    // SAFETY: a new descriptor, and ours alone.
+    unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
 /// A program to be run by hand, from any thread.

@@ -178,7 +178,7 @@ fn preambles_of_another_world() {
     assert_says(&error, &["version 2", "knows 1"]);
     let (source, error) = with(2, 9);
     assert_eq!(source, PreambleError::Kind { found: 9 });
-    assert_says(&error, &["kind 9", "1 (ring), 2 (cells) and 3 (counters)"]);
+    assert_says(&error, &["kind 9", "1 (ring), 2 (cells)", "3 (counters)"]);
     for slots in [0, 7, 1 << 40] {
         let (source, error) = with(4, slots);
         assert!(matches!(source, PreambleError::Geometry(_)), "{source:?}");

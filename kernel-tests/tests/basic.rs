@@ -8,7 +8,9 @@ use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapHandle, Object};
 use mapring::{Access, Cell, Cells, Counters, ReadError, Refusal, Ring, Snapshot, Start};
 use mapring_kernel_tests::skel::{BasicPortableSkelBuilder, BasicSkelBuilder};
-use mapring_kernel_tests::{Filled, PinDir, Runner, child, fitted, load, map, on_cpu, require_bpf, words_of};
+use mapring_kernel_tests::{
+    Filled, PinDir, Runner, child, fitted, load, map, on_cpu, read_only, require_bpf, words_of,
+};
 
 /// `enum op` in `bpf/basic.bpf.c`.
 const FILL: u64 = 0;
@@ -72,6 +74,16 @@ fn one_shape<const N: usize>(object: &Object, slots: u64) {
     assert_eq!(asleep.lost(), total - seen.len() as u64);
     assert!(ring.reader_from(Start::Now).poll().is_none());
     assert_eq!(late.dropped(), 0);
+    // By system call: the same.
+    let looked_up =
+        Ring::<Filled<N>>::open_fd(read_only(&map(object, &format!("ring_{size}_{slots}")))).unwrap();
+    assert_eq!(looked_up.access(), Access::Syscall(Refusal::ReadOnlyFd));
+    let mut reader = looked_up.reader();
+    assert_eq!(tickets(&mut reader), (total - slots..total).collect::<Vec<_>>());
+    assert_eq!((reader.lost(), reader.dropped()), (0, 0));
+    assert_eq!((0..slots).map(|n| step(&write, ABANDON, 0, n)).sum::<u64>(), slots);
+    assert_eq!(step(&write, FILL, 0, 0), 0);
+    assert_eq!((reader.dropped(), late.dropped()), (1, 1), "{size} bytes, {slots} slots");
 }
 
 #[test]
@@ -91,14 +103,17 @@ fn rings_of_every_shape() {
 }
 
 fn cells_of<const N: usize>(object: &Object) {
-    let name = format!("cell{}_{}", "s", N * 4);
+    let name = format!("cells_{}", N * 4);
+    let looked_up = Cells::<Filled<N>>::open_fd(read_only(&map(object, &name))).unwrap();
     let cells = Cells::<Filled<N>>::open(&map(object, &name)).unwrap();
     let write = Runner::new(object, &format!("cell_{}", N * 4));
     assert_eq!((cells.access(), cells.len()), (Access::Mapped, 3));
     assert_eq!(cells.snapshot(1).unwrap(), Snapshot { version: 0, value: [0; N] });
     for n in 1..=5 {
         assert_eq!(step(&write, FILL, 1, n), 1);
-        assert_eq!(cells.snapshot(1).unwrap(), Snapshot { version: n, value: words_of(n) });
+        for cells in [&cells, &looked_up] {
+            assert_eq!(cells.snapshot(1).unwrap(), Snapshot { version: n, value: words_of(n) });
+        }
     }
     assert_eq!(step(&write, UPDATE, 1, 7), 1);
     assert_eq!(cells.read(1).unwrap(), words_of::<N>(5).map(|word| word.wrapping_add(7)));
@@ -109,9 +124,10 @@ fn cells_of<const N: usize>(object: &Object) {
     // A writer that never ends: readers are told, other writers give up and are counted.
     assert_eq!(step(&write, ABANDON, 2, 9), 1);
     assert!(matches!(cells.read(2), Err(ReadError::Busy { looks: 128 })));
+    assert!(matches!(looked_up.read(2), Err(ReadError::Busy { looks: 128 })));
     assert_eq!(cells.try_snapshot(2).unwrap(), None);
     assert_eq!(step(&write, FILL, 2, 10), 0);
-    assert_eq!(cells.region().dropped(), 1);
+    assert_eq!((cells.region().dropped(), looked_up.region().dropped()), (1, 1));
 }
 
 #[test]
@@ -194,6 +210,15 @@ fn counters_of_every_size() {
                 let sum: u64 = (0..counters.shards()).map(of).sum();
                 assert_eq!((counters.sum(index).unwrap(), read), (sum, sum));
             }
+            let looked_up = Counters::open_fd(read_only(&map(object, &format!("counters_{count}")))).unwrap();
+            let mut again = vec![0; looked_up.len()];
+            looked_up.sums(&mut again).unwrap();
+            assert_eq!(again, sums);
+            assert_eq!(looked_up.sum(0).unwrap(), sums[0]);
+            assert_eq!(
+                looked_up.get(0, looked_up.len() - 1).unwrap(),
+                counters.get(0, counters.len() - 1).unwrap()
+            );
             assert_eq!(counters.region().dropped(), 0);
         }
     });

@@ -11,12 +11,11 @@ use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use libbpf_rs::libbpf_sys::BPF_F_RDONLY;
 use libbpf_rs::skel::Skel;
-use libbpf_rs::{Link, MapHandle, Object, ProgramMut};
+use libbpf_rs::{Link, Object, ProgramMut};
 use mapring::{Access, Cells, Counters, Refusal, Ring, Start, Tally};
 use mapring_kernel_tests::skel::{StressPortableSkelBuilder, StressSkelBuilder};
-use mapring_kernel_tests::{PinDir, everywhere, load, map, on_cpu, require_bpf, sample_clock};
+use mapring_kernel_tests::{everywhere, load, map, on_cpu, read_only, require_bpf, sample_clock};
 
 use counted::{SLOTS, ends, prepare, states};
 use readers::{Ends, Item, Latest, Pace, Seen, read_latest, read_rings};
@@ -75,14 +74,8 @@ fn stress(object: &Object) {
     for name in names.iter().map(String::as_str).chain(["cells", "counters"]) {
         mapring::Region::open(&map(object, name)).unwrap();
     }
-    let pins = PinDir::new();
     let mapped = Handles::new(|name| map(object, name).as_fd().try_clone_to_owned().unwrap(), Access::Mapped);
-    let read_only = |name: &str| {
-        MapHandle::try_from(&map(object, name)).unwrap().pin(pins.path(name)).unwrap();
-        let handle = MapHandle::from_pinned_path_with_file_flags(pins.path(name), BPF_F_RDONLY).unwrap();
-        handle.as_fd().try_clone_to_owned().unwrap()
-    };
-    let looked_up = Handles::new(read_only, Access::Syscall(Refusal::ReadOnlyFd));
+    let looked_up = Handles::new(|name| read_only(&map(object, name)), Access::Syscall(Refusal::ReadOnlyFd));
 
     let ends = Ends::new();
     let results = run(object, &mapped, &looked_up, &ends);
