@@ -1,4 +1,5 @@
-//! The producer of `ring/include/mapring/ring.bpf.h` on a machine with weak memory, step by step.
+//! The producer of `ring/include/mapring/ring.bpf.h` on a machine with weak memory, step by step,
+//! and the operations of `atomic.bpf.h` that it is made of.
 //!
 //! Value-returning BPF atomics are full barriers on every JIT: a fence, the operation, a fence.
 //! (With an acquire-release operation instead the models fail, rightly: what is stored after it
@@ -18,14 +19,6 @@ pub enum Bpf {
     StoreRelease,
 }
 
-/// `mapring__cmpxchg`
-fn cmpxchg(word: &AtomicU64, expected: u64, value: u64) -> u64 {
-    fence(Ordering::SeqCst);
-    let seen = word.compare_exchange(expected, value, Ordering::Relaxed, Ordering::Relaxed);
-    fence(Ordering::SeqCst);
-    seen.unwrap_or_else(|seen| seen)
-}
-
 /// `mapring__load`
 fn load(word: &AtomicU64) -> u64 {
     word.load(Ordering::Relaxed)
@@ -36,14 +29,17 @@ fn lap<const W: usize>(ring: &Ring<W>, t: u64) -> u64 {
     t / ring.slots() * 2
 }
 
-/// `mapring__take`
+/// `mapring__take`: 0 if it is ours, else the state that the slot is in.
 fn take(seq: &AtomicU64, lap: u64) -> u64 {
-    let seen = load(seq);
-    if state(seen) <= lap && state(seen) & 1 == 0 {
-        let found = cmpxchg(seq, seen, lap + 1);
-        return if found == seen { 0 } else { state(found) };
+    let even = load(seq) & !1;
+    let mut found = even;
+    if state(even) <= lap {
+        found = Bpf::cmpxchg(seq, even, lap + 1);
+        if found == even {
+            return 0;
+        }
     }
-    state(seen)
+    state(found)
 }
 
 /// `mapring__claim__##name`
@@ -94,17 +90,23 @@ fn claim_slow<const W: usize>(ring: &Ring<W>) -> Option<u64> {
 }
 
 impl Bpf {
+    /// `mapring__cmpxchg`: returns what was there.
+    pub fn cmpxchg(word: &AtomicU64, expected: u64, value: u64) -> u64 {
+        fence(Ordering::SeqCst);
+        let seen = word.compare_exchange(expected, value, Ordering::Relaxed, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        seen.unwrap_or_else(|seen| seen)
+    }
+
     /// `mapring__publish`
-    fn end<const W: usize>(self, ring: &Ring<W>, t: u64, flag: u64) {
-        let seq = &ring.slot(t)[0];
-        let value = (load(seq) + 1) | flag;
+    pub fn publish(self, word: &AtomicU64, value: u64) {
         match self {
             Self::Xchg => {
                 fence(Ordering::SeqCst);
-                seq.swap(value, Ordering::Relaxed);
+                word.swap(value, Ordering::Relaxed);
                 fence(Ordering::SeqCst);
             }
-            Self::StoreRelease => seq.store(value, Ordering::Release),
+            Self::StoreRelease => word.store(value, Ordering::Release),
         }
     }
 }
@@ -115,7 +117,7 @@ impl Producer for Bpf {
         let head = &ring.header()[0];
         let t = load(head);
         let lap = lap(ring, t);
-        if cmpxchg(&ring.slot(t)[0], lap, lap + 1) == lap {
+        if Self::cmpxchg(&ring.slot(t)[0], lap, lap + 1) == lap {
             head.store(t + 1, Ordering::Relaxed);
             return Some(t);
         }
@@ -128,11 +130,13 @@ impl Producer for Bpf {
 
     /// `mapring_commit`
     fn publish<const W: usize>(self, ring: &Ring<W>, t: u64) {
-        self.end(ring, t, 0);
+        let seq = &ring.slot(t)[0];
+        self.publish(seq, load(seq) + 1);
     }
 
     /// `mapring_discard`
     fn discard<const W: usize>(self, ring: &Ring<W>, t: u64) {
-        self.end(ring, t, DISCARDED);
+        let seq = &ring.slot(t)[0];
+        self.publish(seq, (load(seq) + 1) | DISCARDED);
     }
 }

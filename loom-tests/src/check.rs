@@ -28,10 +28,10 @@ pub fn check(preemptions: Option<usize>, model: impl Fn() + Send + Sync + 'stati
     }
 }
 
-/// Runs `model` on real threads, a few hundred times.
+/// Runs `model` on real threads, a hundred times.
 #[cfg(not(loom))]
 pub fn check(_preemptions: Option<usize>, model: impl Fn() + Send + Sync + 'static) {
-    (0..300).for_each(|_| model());
+    (0..100).for_each(|_| model());
 }
 
 /// What happened in some execution or other: a model in which nothing can go wrong proves nothing.

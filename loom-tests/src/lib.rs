@@ -2,7 +2,7 @@
 //! producers and a reader that checks all that it is promised.
 //!
 //! With `--cfg loom` every model runs once for each interleaving, and for each value that a weak
-//! machine may load. Without, the very same model runs a few hundred times on real threads, so
+//! machine may load. Without, the very same model runs a hundred times on real threads, so
 //! that it is always compiled and never stale.
 
 pub mod bpf;

@@ -166,22 +166,38 @@ impl<const W: usize> Reader<W> {
 
     /// One step, whose outcome must be what the cursor and its tally say.
     pub fn step(&mut self, ring: &Ring<W>) -> Step {
-        let before = self.cursor;
         let mut out = [0; W];
         let step = self.cursor.step(&mut ring.shard(), &mut out);
         if let Step::Record(t) = step {
-            assert_eq!(
-                (t, before.next() + 1),
-                (before.next(), self.cursor.next()),
-                "in order, and never twice"
-            );
-            assert!(out.iter().all(|&word| word == out[0]), "ticket {t} is torn: {out:?}");
-            self.log.push((t, out[0]));
+            self.note(t, out);
         }
-        let Tally { delivered, lapped, skipped, discarded, .. } = self.tally();
-        assert_eq!(delivered as usize, self.log.len());
-        assert_eq!(delivered + lapped + skipped + discarded, self.cursor.next() - self.first, "{self:?}");
+        self.count();
         step
+    }
+
+    /// At most so many records in one go.
+    #[must_use]
+    pub fn run(mut self, ring: &Ring<W>, limit: usize) -> Self {
+        let before = self.log.len();
+        let mut cursor = self.cursor;
+        let (count, _) = cursor.run(&mut ring.shard(), &mut [0; W], limit, |t, out| self.note(t, *out));
+        self.cursor = cursor;
+        assert_eq!(count, self.log.len() - before);
+        self.count();
+        self
+    }
+
+    fn note(&mut self, t: u64, out: [u64; W]) {
+        assert!(self.log.last().is_none_or(|&(last, _)| last < t), "in order, and never twice: {t} {self:?}");
+        assert!(out.iter().all(|&word| word == out[0]), "ticket {t} is torn: {out:?}");
+        self.log.push((t, out[0]));
+    }
+
+    /// What the tally says is how far the cursor came.
+    fn count(&self) {
+        let Tally { delivered, lapped, skipped, discarded, .. } = self.tally();
+        assert_eq!(delivered, self.log.len() as u64);
+        assert_eq!(delivered + lapped + skipped + discarded, self.cursor.next() - self.first, "{self:?}");
     }
 
     /// All that is left, with no patience for what does not end.

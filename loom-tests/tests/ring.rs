@@ -35,10 +35,18 @@ macro_rules! models {
 
 models! {
     one_writer_laps_the_reader
+    a_run_of_records
     a_wide_record_is_never_torn
     two_writers_of_one_slot
     two_writers_of_two_slots
+    two_writers_and_a_reader
     a_nested_writer
+    two_writers_and_a_stale_head
+    a_stuck_writer_is_stepped_over
+    a_discarded_ticket
+    a_discarded_record_does_not_come_back
+    two_readers
+    a_reader_that_joins_late
     a_late_reader_is_not_misled_by_head
     a_dead_writer_and_a_stale_head_stop_nobody
     no_ticket_is_skipped_by_who_bisected
@@ -51,7 +59,7 @@ fn one_writer_laps_the_reader(producer: impl Producer) {
     check(Some(2), move || {
         let ring = <Ring>::new(2);
         let reader = reads(&ring, Reader::at_0(PATIENT), 3);
-        let history = producer.push_all(&ring, 1..=4);
+        let history = producer.push_all(&ring, 1..=3);
         let reader = reader.join().unwrap();
         noted.note("torn", reader.tally().torn > 0);
         noted.note("delivered meanwhile", !reader.log().is_empty());
@@ -61,6 +69,24 @@ fn one_writer_laps_the_reader(producer: impl Producer) {
         ring.check(&history);
     });
     seen.expect(&["torn", "lapped", "delivered meanwhile"]);
+}
+
+fn a_run_of_records(producer: impl Producer) {
+    let seen = Seen::default();
+    let noted = seen.clone();
+    check(Some(2), move || {
+        let ring = <Ring>::new(2);
+        let there = Arc::clone(&ring);
+        let reader = thread::spawn(move || Reader::at_0(PATIENT).run(&there, 3));
+        let history = producer.push_all(&ring, 1..=4);
+        let reader = reader.join().unwrap();
+        noted.note("one and torn", reader.log().len() == 1 && reader.tally().torn > 0);
+        noted.note("all of them", reader.log().len() == 3);
+        let reader = reader.finish(&ring, &history);
+        assert_eq!(reader.tally().skipped, 0);
+        ring.check(&history);
+    });
+    seen.expect(&["one and torn", "all of them"]);
 }
 
 fn a_wide_record_is_never_torn(producer: impl Producer) {
@@ -82,42 +108,177 @@ fn a_wide_record_is_never_torn(producer: impl Producer) {
 fn two_writers_of_one_slot(producer: impl Producer) {
     let seen = Seen::default();
     let noted = seen.clone();
-    check(Some(2), move || {
+    check(Some(3), move || {
         let ring = <Ring>::new(1);
         let reader = reads(&ring, Reader::at_0(PATIENT), 2);
-        let other = pushes(&ring, producer, &[11, 12]);
-        let history = producer.push_all(&ring, 1..=2).with(other.join().unwrap());
+        let other = pushes(&ring, producer, &[11]);
+        let history = producer.push_all(&ring, [1]).with(other.join().unwrap());
         noted.note("dropped", history.dropped() > 0);
-        reader.join().unwrap().finish(&ring, &history);
+        let reader = reader.join().unwrap().finish(&ring, &history);
+        noted.note("both delivered", reader.tally().delivered == 2);
+        noted.note("lapped", reader.tally().lapped == 1);
         ring.check(&history);
     });
-    seen.expect(&["dropped"]);
+    seen.expect(&["dropped", "both delivered", "lapped"]);
 }
 
+/// Producers among themselves: no reader takes part before they are done.
 fn two_writers_of_two_slots(producer: impl Producer) {
+    check(Some(3), move || {
+        let ring = <Ring>::new(2);
+        let other = pushes(&ring, producer, &[11, 12]);
+        let history = producer.push_all(&ring, [1, 2]).with(other.join().unwrap());
+        Reader::at_0(PATIENT).finish(&ring, &history);
+        ring.check(&history);
+    });
+}
+
+fn two_writers_and_a_reader(producer: impl Producer) {
     check(Some(2), move || {
         let ring = <Ring>::new(2);
         let reader = reads(&ring, Reader::at_0(PATIENT), 2);
         let other = pushes(&ring, producer, &[11, 12]);
-        let history = producer.push_all(&ring, 1..=2).with(other.join().unwrap());
+        let history = producer.push_all(&ring, [1]).with(other.join().unwrap());
         reader.join().unwrap().finish(&ring, &history);
         ring.check(&history);
     });
 }
 
+/// A program that interrupts another between its claim and its end, and ends first.
 fn a_nested_writer(producer: impl Producer) {
-    check(Some(3), move || {
+    check(Some(2), move || {
         let ring = <Ring>::new(2);
-        let reader = reads(&ring, Reader::at_0(3), 4);
+        let reader = reads(&ring, Reader::at_0(2), 3);
         let outer = producer.claim(&ring);
         let mut history = producer.push_all(&ring, 11..=12);
         producer.fill(&ring, outer.unwrap(), 1);
         producer.publish(&ring, outer.unwrap());
         history.note(outer, End::Published(1));
-        let history = history.with(producer.push_all(&ring, [2]));
+        assert_eq!(history.dropped(), 0);
         reader.join().unwrap().finish(&ring, &history);
         ring.check(&history);
     });
+}
+
+fn two_writers_and_a_stale_head(producer: impl Producer) {
+    for head in [0, 1, 3, 5] {
+        check(None, move || {
+            let ring = <Ring>::new(4);
+            let history = producer.push_all(&ring, 0..6);
+            ring.set_head(head);
+            let other = pushes(&ring, producer, &[101]);
+            let history = history.with(producer.push_all(&ring, [111])).with(other.join().unwrap());
+            assert_eq!((history.end_of_ring(), history.dropped()), (8, 0));
+            ring.check(&history);
+        });
+    }
+}
+
+/// One ticket stays claimed while others go past it, and may end when nobody expects it any more.
+fn a_stuck_writer_is_stepped_over(producer: impl Producer) {
+    for ends in [false, true] {
+        let seen = Seen::default();
+        let noted = seen.clone();
+        check(Some(2), move || {
+            let ring = <Ring>::new(2);
+            let mut history = History::default();
+            history.note(producer.claim(&ring), End::Held);
+            let reader = reads(&ring, Reader::at_0(2), 3);
+            let other = pushes(&ring, producer, &[11, 12]);
+            if ends {
+                producer.fill(&ring, 0, 1);
+                producer.publish(&ring, 0);
+                history.end(0, End::Published(1));
+            }
+            let history = history.with(other.join().unwrap());
+            assert_eq!(history.dropped(), 0);
+            let reader = reader.join().unwrap().finish(&ring, &history);
+            noted.note("skipped", reader.tally().skipped > 0);
+            noted.note("delivered", reader.log().first() == Some(&(0, 1)));
+            ring.check(&history);
+        });
+        seen.expect(if ends { &["skipped", "delivered"] } else { &["skipped"] });
+    }
+}
+
+fn a_discarded_ticket(producer: impl Producer) {
+    let seen = Seen::default();
+    let noted = seen.clone();
+    check(Some(2), move || {
+        let ring = <Ring>::new(2);
+        let reader = reads(&ring, Reader::at_0(PATIENT), 2);
+        let mut history = producer.push_all(&ring, [1]);
+        let unwanted = producer.claim(&ring);
+        producer.fill(&ring, unwanted.unwrap(), 2);
+        producer.discard(&ring, unwanted.unwrap());
+        history.note(unwanted, End::Discarded);
+        let history = history.with(producer.push_all(&ring, [3]));
+        assert_eq!((history.end_of_ring(), history.dropped()), (3, 0));
+        let reader = reader.join().unwrap();
+        noted.note("discarded", reader.tally().discarded > 0);
+        let reader = reader.finish(&ring, &history);
+        assert_eq!((reader.tally().skipped, reader.log().last()), (0, Some(&(2, 3))));
+        ring.check(&history);
+    });
+    seen.expect(&["discarded"]);
+}
+
+/// Who discards has written, and who takes the slot next writes after that.
+fn a_discarded_record_does_not_come_back(producer: impl Producer) {
+    check(Some(3), move || {
+        let ring = <Ring>::new(1);
+        let other = pushes(&ring, producer, &[11]);
+        let mut history = History::default();
+        let unwanted = producer.claim(&ring);
+        if let Some(t) = unwanted {
+            producer.fill(&ring, t, 2);
+            producer.discard(&ring, t);
+        }
+        history.note(unwanted, End::Discarded);
+        // Its own look, before it has joined the other: what it wrote itself must not be there.
+        let reader = Reader::at_0(PATIENT).steps(&ring, 2);
+        let history = history.with(other.join().unwrap());
+        reader.finish(&ring, &history);
+        ring.check(&history);
+    });
+}
+
+fn two_readers(producer: impl Producer) {
+    check(Some(2), move || {
+        let ring = <Ring>::new(1);
+        let readers = [1, 1].map(|steps| reads(&ring, Reader::at_0(PATIENT), steps));
+        let history = producer.push_all(&ring, 1..=2);
+        for reader in readers {
+            reader.join().unwrap().finish(&ring, &history);
+        }
+        ring.check(&history);
+    });
+}
+
+fn a_reader_that_joins_late(producer: impl Producer) {
+    for start in [Start::Oldest, Start::Now] {
+        let seen = Seen::default();
+        let noted = seen.clone();
+        check(Some(2), move || {
+            let ring = <Ring>::new(2);
+            let before = producer.push_all(&ring, [1]);
+            let there = Arc::clone(&ring);
+            let reader = thread::spawn(move || Reader::new(&there, start, PATIENT).steps(&there, 2));
+            let history = before.with(producer.push_all(&ring, 2..=3));
+            let reader = reader.join().unwrap().finish(&ring, &history);
+            assert_eq!(reader.tally().skipped, 0, "{reader:?}");
+            match start {
+                Start::Oldest => noted.note("all", reader.tally().delivered == 3),
+                Start::Now => {
+                    assert!(reader.first() > 0, "{reader:?}");
+                    noted.note("all", reader.tally().delivered == 2);
+                }
+            }
+            noted.note("none", reader.first() == 3);
+            ring.check(&history);
+        });
+        seen.expect(if start == Start::Now { &["all", "none"] } else { &["all"] });
+    }
 }
 
 /// Nothing was overwritten and everyone ended what they began, so there is nothing to lose.
