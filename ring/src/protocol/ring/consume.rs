@@ -3,7 +3,7 @@
 use bytemuck::AnyBitPattern;
 
 use super::{HEAD, Shard};
-use crate::layout::seq::{DISCARDED, Slots, TRIES, after, state};
+use crate::layout::seq::{DISCARDED, Slots, TRIES, WALK, after, state};
 use crate::protocol::words::words_of;
 use crate::sync::{Ordering, fence};
 
@@ -139,7 +139,7 @@ impl Cursor {
         Self { next, waits: 0, patience, tally: Tally::default() }
     }
 
-    /// A cursor where `start` says. `2k` looks at most.
+    /// A cursor where `start` says. A few dozen looks at most.
     pub fn new(look: &mut impl Look, start: Start, patience: u32) -> Self {
         let next = match last_taken(look, 0) {
             None => 0,
@@ -301,7 +301,7 @@ fn last_taken(look: &mut impl Look, t: u64) -> Option<u64> {
         }
     };
     // A stuck writer's slot can confirm a `head` of laps ago, and stop the bisection: look behind.
-    for _ in 0..TRIES {
+    for _ in 0..WALK {
         from = slots.last_taken(from, |t| look.peek(t));
         let gaps = 1..=u64::from(TRIES).min(slots.count());
         let Some(later) = gaps.map(|gap| from.wrapping_add(gap)).find_map(|t| {
