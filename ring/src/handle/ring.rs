@@ -163,7 +163,7 @@ impl<T: AnyBitPattern> Reader<T> {
     }
 
     /// The next record, if there is one: up to 64 in a row from one shard, then from the next.
-    #[inline]
+    #[inline(always)] // so that the record need not go through memory
     pub fn poll(&mut self) -> Option<Event<T>> {
         let mut empty = 0;
         // A shard may have any number of discarded tickets in a row: bounded all the same.
@@ -360,7 +360,7 @@ pub struct Drain<'r, T> {
 impl<T: AnyBitPattern> Iterator for Drain<'_, T> {
     type Item = Event<T>;
 
-    #[inline]
+    #[inline(always)] // as in `poll`
     fn next(&mut self) -> Option<Event<T>> {
         let reader = &mut *self.reader;
         while self.left > 0 {

@@ -207,10 +207,28 @@ impl Cursor {
             f(t, out);
         };
         drop(run);
+        if self.must_wait(seen, published) {
+            return (count, Step::Empty);
+        }
         (count, look.apart(|look| self.pass(look, seen, published)))
     }
 
-    /// The next ticket is not there to be read.
+    /// Whether there is nothing to do about the next ticket but to wait: it has not ended, and it
+    /// is not time to look behind it.
+    #[inline]
+    fn must_wait(&mut self, seen: u64, published: u64) -> bool {
+        if state(seen) == published || after(state(seen), published) {
+            return false;
+        }
+        self.waits = self.waits.saturating_add(1);
+        // Not the smaller of the two: a division by what is not known costs more than all the rest.
+        match self.patience {
+            LOOK_EVERY.. => !self.waits.is_multiple_of(LOOK_EVERY),
+            patience => !self.waits.is_multiple_of(patience.max(1)),
+        }
+    }
+
+    /// The next ticket is not there to be read, and it is time to do something about it.
     fn pass(&mut self, look: &mut impl Look, seen: u64, published: u64) -> Step {
         if seen == published | DISCARDED {
             self.tally.discarded += 1;
@@ -222,15 +240,6 @@ impl Cursor {
             self.tally.lapped = self.tally.lapped.wrapping_add(oldest.wrapping_sub(self.next));
             self.move_to(oldest);
             return Step::Moved;
-        }
-        self.waits = self.waits.saturating_add(1);
-        // Not the smaller of the two: a division by what is not known costs more than all the rest.
-        let due = match self.patience {
-            LOOK_EVERY.. => self.waits.is_multiple_of(LOOK_EVERY),
-            patience => self.waits.is_multiple_of(patience.max(1)),
-        };
-        if !due {
-            return Step::Empty;
         }
         // Being written, or not begun: is anything behind it?
         let Some(gap) = later(look, self.next) else { return Step::Empty };
