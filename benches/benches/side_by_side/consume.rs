@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use libbpf_rs::RingBufferBuilder;
+use libbpf_rs::{MapCore, RingBufferBuilder};
 use mapring::{Access, Reader, Ring, Start};
 use mapring_benches::{Plan, Report, Row, interleave};
 
@@ -74,14 +74,34 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
 
     let [for_each, drain, poll, raw, rust] =
         interleave(plan, [&mut for_each, &mut drain, &mut poll, &mut raw, &mut rust])?;
+    let [idle, idle_raw] = nothing_there(plan, &ring, &skel.maps.ringbuf)?;
     let (libbpf, libbpf_rs) = ("libbpf `ring_buffer__consume`", "libbpf-rs `RingBuffer::consume`");
     report.add([
-        Row::new("consume 56 B, `for_each`", &for_each, libbpf, &raw).target("consume_small", 1.0),
+        Row::new("consume 56 B, `for_each`", &for_each, libbpf, &raw).target("consume_small", 0.7),
         Row::new("consume 56 B, `for_each`", &for_each, libbpf_rs, &rust),
         Row::new("consume 56 B, `drain`", &drain, libbpf_rs, &rust),
         Row::new("consume 56 B, `poll`", &poll, libbpf_rs, &rust),
+        Row::new("look at every shard, nothing there: `poll`", &idle, libbpf, &idle_raw),
     ]);
     Ok(())
+}
+
+/// Looking without finding anything.
+fn nothing_there(plan: Plan, ring: &Ring<Record>, ringbuf: &impl MapCore) -> Result<[Vec<f64>; 2]> {
+    let mut reader = ring.reader_from(Start::Now);
+    let mut consumer = RawRingBuffer::new(ringbuf)?;
+    let mut ours = || {
+        let start = Instant::now();
+        let found = (0..RECORDS).filter(|_| reader.poll().is_some()).count();
+        ensure!(found == 0 && reader.lost() == 0, "found {found}, lost {}", reader.lost());
+        Ok(start.elapsed().as_nanos() as f64 / RECORDS as f64)
+    };
+    let mut theirs = || {
+        let start = Instant::now();
+        (0..RECORDS).try_for_each(|_| consumer.consume())?;
+        timed(start, consumer.take_seen(), Seen::default())
+    };
+    interleave(plan, [&mut ours, &mut theirs])
 }
 
 /// Nanoseconds a record since `start`, if what was seen is what was produced.

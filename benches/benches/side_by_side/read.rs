@@ -80,7 +80,7 @@ pub(crate) fn cells(plan: Plan, report: &mut Report) -> Result<()> {
     let [ours, lookup, memcpy] = interleave(plan, [&mut mapped, &mut by_lookup, &mut by_memcpy])?;
     report.add([
         Row::new("read a cell of 56 B", &ours, "`bpf_map_lookup_elem`, same map", &lookup)
-            .target("cell_read_lookup", 1.0 / 200.0),
+            .target("cell_read_lookup", 1.0 / 300.0),
         Row::new("read a cell of 56 B", &ours, "memcpy from private memory", &memcpy)
             .target("cell_read_memcpy", 1.5),
     ]);
