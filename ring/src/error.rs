@@ -8,17 +8,18 @@ use crate::layout::{GeometryError, Kind, PreambleError};
 use crate::region::Refusal;
 
 /// Why a region can't be opened, made or used. Messages name what was found, what was expected,
-/// and the remedy where there is one.
+/// and the remedy where there is one. They are complete: what the kernel said is in them, and not
+/// in `source()` again.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
     /// There is nothing to open, or no right to.
-    #[error("can't open {what}: {source}{hint}")]
+    #[error("can't open {what}: {error}{hint}")]
     Open {
         /// The path or id as it was given.
         what: String,
         /// What the kernel said.
-        source: io::Error,
+        error: io::Error,
         /// What to do about it; empty, or starting with a separator.
         hint: &'static str,
     },
@@ -39,12 +40,12 @@ pub enum Error {
         found: String,
     },
     /// The region's first bytes are not those of a region that this library knows.
-    #[error("{what}: {source}{hint}")]
+    #[error("{what}: {error}{hint}")]
     Preamble {
         /// The region.
         what: String,
         /// What was found.
-        source: PreambleError,
+        error: PreambleError,
         /// What to do about it; empty, or starting with a separator.
         hint: &'static str,
     },
@@ -116,6 +117,14 @@ pub enum Error {
         /// How many there are.
         count: usize,
     },
+    /// The region can't be read in any way.
+    #[error("{what} can't be read: {refusal}")]
+    NotReadable {
+        /// The region.
+        what: String,
+        /// Why not.
+        refusal: Refusal,
+    },
     /// The region can't be written through a mapping.
     #[error("{what} can't be written: {refusal}")]
     NotWritable {
@@ -134,12 +143,12 @@ pub enum Error {
         map: String,
     },
     /// A system call failed.
-    #[error("{call}: {source}{hint}")]
+    #[error("{call}: {error}{hint}")]
     System {
         /// The call.
         call: &'static str,
         /// What the kernel said.
-        source: io::Error,
+        error: io::Error,
         /// What to do about it; empty, or starting with a separator.
         hint: &'static str,
     },
@@ -150,8 +159,8 @@ pub enum Error {
 }
 
 impl Error {
-    pub(crate) fn system(call: &'static str, source: impl Into<io::Error>) -> Self {
-        Self::System { call, source: source.into(), hint: "" }
+    pub(crate) fn system(call: &'static str, error: impl Into<io::Error>) -> Self {
+        Self::System { call, error: error.into(), hint: "" }
     }
 }
 
@@ -181,5 +190,11 @@ pub enum ReadError {
     },
     /// The system call of the fallback path failed. Never on a mapped region.
     #[error("lookup: {0}")]
-    Lookup(#[from] io::Error),
+    Lookup(io::Error),
+}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        Self::Lookup(error)
+    }
 }

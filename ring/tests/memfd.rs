@@ -88,6 +88,22 @@ fn discarded_and_abandoned_tickets_are_told_apart() {
 }
 
 #[test]
+fn patience_starts_when_there_is_something_to_wait_for() {
+    let ring = Ring::<Record>::create_memfd(64, 1).unwrap();
+    let writer = ring.writer(0).unwrap();
+    let mut reader = ring.reader().with_patience(100);
+    // A quiet spell, longer than the patience; then one is interrupted by another.
+    assert!((0..1000).all(|_| reader.poll().is_none()));
+    let slow = writer.shard().claim().unwrap();
+    writer.push(&Record::new(1)).unwrap();
+    assert!((0..20).all(|_| reader.poll().is_none()));
+    writer.shard().fill(slow, &Record::new(0));
+    writer.shard().publish(slow);
+    assert_eq!(reader.drain().map(|e| e.record.n).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(reader.lost(), 0);
+}
+
+#[test]
 fn a_full_ring_of_abandoned_slots_drops_and_counts() {
     let ring = Ring::<Record>::create_memfd(2, 1).unwrap();
     let writer = ring.writer(0).unwrap();
@@ -264,7 +280,7 @@ mod forged {
             let mut words = preamble();
             words[at] = word;
             match Region::open_fd(memfd(&words, 4096, true)) {
-                Err(Error::Preamble { source, .. }) => source,
+                Err(Error::Preamble { error, .. }) => error,
                 other => panic!("{other:?}"),
             }
         };

@@ -51,8 +51,8 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ReadOnlyFd => {
-                "a read-only descriptor, which Linux refuses to map (EINVAL): pin the map with mode 0666 and \
-                 freeze it, and readers without privilege can map it, too"
+                "a read-only descriptor, which Linux refuses to map (EINVAL): with a pin of mode 0666 anyone can \
+                 map it, and once it is frozen nobody can write it"
             }
             Self::WriteOnlyFd => "the map is write-only for user space (BPF_F_WRONLY): make it without that flag",
             Self::NotMmapable => "the map was made without BPF_F_MMAPABLE (EINVAL): set map_flags to it",

@@ -48,11 +48,8 @@ pub(super) fn open(fd: OwnedFd, options: Options) -> Result<Region> {
     let (mapping, writable) = map(&fd, bytes, options.write)?;
     let words = preamble_words(mapping.words());
     fence(Ordering::Acquire);
-    let preamble = Preamble::decode(&words).map_err(|source| Error::Preamble {
-        what: what.clone(),
-        source,
-        hint: "",
-    })?;
+    let preamble =
+        Preamble::decode(&words).map_err(|error| Error::Preamble { what: what.clone(), error, hint: "" })?;
     if preamble.geometry.bytes() > bytes {
         return Err(truncated(preamble.geometry.bytes()));
     }

@@ -242,7 +242,10 @@ impl Cursor {
             return Step::Moved;
         }
         // Being written, or not begun: is anything behind it?
-        let Some(gap) = later(look, self.next) else { return Step::Empty };
+        let Some(gap) = later(look, self.next) else {
+            self.waits = 0; // nobody is kept waiting
+            return Step::Empty;
+        };
         // It may have ended between the two looks.
         fence(Ordering::Acquire); // SYNC order: pairs with the store that ended it
         if look.peek(self.next) != seen {

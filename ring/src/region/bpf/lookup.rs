@@ -1,8 +1,11 @@
 //! The system calls that stand in for a mapping.
 #![allow(unsafe_code)]
 
+use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use libbpf_rs::libbpf_sys;
@@ -102,6 +105,27 @@ impl Lookup {
             _ => Err(io::Error::other(format!("a batch of {count} elements from {first} gave {got}"))),
         }
     }
+}
+
+/// Opens what is pinned at `path`. Not by libbpf-rs, whose errors keep the errno to themselves.
+pub(super) fn open_pin(path: &Path, file_flags: u32) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let size = size_of::<libbpf_sys::bpf_obj_get_opts>() as libbpf_sys::size_t;
+    let opts = libbpf_sys::bpf_obj_get_opts { sz: size, file_flags, ..Default::default() };
+    // SAFETY: a C string, and options that say how long they are.
+    descriptor(unsafe { libbpf_sys::bpf_obj_get_opts(path.as_ptr(), &raw const opts) })
+}
+
+/// Opens the map with this id.
+pub(super) fn open_id(id: u32) -> io::Result<OwnedFd> {
+    // SAFETY: any id is fine.
+    descriptor(unsafe { libbpf_sys::bpf_map_get_fd_by_id(id) })
+}
+
+fn descriptor(ret: i32) -> io::Result<OwnedFd> {
+    result(ret)?;
+    // SAFETY: what libbpf returns is a new descriptor, and ours alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(ret) })
 }
 
 /// Whether `fd` is a BPF map, and not a program, a link or a file.

@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use libbpf_rs::{MapCore, MapHandle, MapInfo, MapType, libbpf_sys};
+use libbpf_rs::{MapCore, MapInfo, MapType, libbpf_sys};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
@@ -28,16 +28,15 @@ const NO_PREAMBLE: &str = "; its loader writes one by opening the map with Regio
 
 pub(super) fn open_pinned(path: &Path, options: Options) -> Result<Region> {
     let what = path.display().to_string();
-    let handle = MapHandle::from_pinned_path(path).or_else(|e| {
+    let fd = lookup::open_pin(path, 0).or_else(|e| {
         // The pin's mode may allow reading alone.
-        let denied = e.kind() == libbpf_rs::ErrorKind::PermissionDenied;
-        let read_only = || MapHandle::from_pinned_path_with_file_flags(path, libbpf_sys::BPF_F_RDONLY);
+        let denied = e.kind() == io::ErrorKind::PermissionDenied;
+        let read_only = || lookup::open_pin(path, libbpf_sys::BPF_F_RDONLY);
         if denied { read_only().map_err(|_| e) } else { Err(e) }
     });
-    let handle = handle.map_err(|e| {
-        let source = io_error(&e);
-        let hint = match source.kind() {
-            io::ErrorKind::PermissionDenied if !is_bpf_pin(path) => "; is it a pin in a BPF file system?",
+    let fd = fd.map_err(|error| {
+        let hint = match error.kind() {
+            io::ErrorKind::PermissionDenied if is_elsewhere(path) => "; is it a pin in a BPF file system?",
             io::ErrorKind::PermissionDenied => {
                 "; ask its owner for read and write permission on the pin (chmod 0666; frozen, it still can't be \
                  written), and for search permission on its directory; before Linux 6.0 also set sysctl \
@@ -47,25 +46,24 @@ pub(super) fn open_pinned(path: &Path, options: Options) -> Result<Region> {
             io::ErrorKind::InvalidInput => "; is it a pin in a BPF file system?",
             _ => "",
         };
-        Error::Open { what: what.clone(), source, hint }
+        Error::Open { what: what.clone(), error, hint }
     })?;
-    open_named(owned(handle.as_fd())?, what, options, false)
+    open_named(fd, what, options, false)
 }
 
 pub(super) fn open_id(id: u32, options: Options) -> Result<Region> {
     let what = format!("map id {id}");
-    let handle = MapHandle::from_map_id(id).map_err(|e| {
-        let source = io_error(&e);
-        let hint = match source.kind() {
+    let fd = lookup::open_id(id).map_err(|error| {
+        let hint = match error.kind() {
             io::ErrorKind::PermissionDenied => {
                 "; opening maps by id needs CAP_SYS_ADMIN: run as root, or have the map pinned"
             }
             io::ErrorKind::NotFound => "; `bpftool map` lists the ids there are",
             _ => "",
         };
-        Error::Open { what: what.clone(), source, hint }
+        Error::Open { what: what.clone(), error, hint }
     })?;
-    open_named(owned(handle.as_fd())?, what, options, false)
+    open_named(fd, what, options, false)
 }
 
 pub(super) fn open_fd(fd: OwnedFd, options: Options) -> Result<Region> {
@@ -109,7 +107,7 @@ fn open_named(fd: OwnedFd, what: String, options: Options, loader: bool) -> Resu
     };
     let preamble = read_preamble(&memory, bytes, &what).or_else(|e| match e {
         // Nobody wrote one yet. The map's BTF may say as much; the loader writes it.
-        Error::Preamble { source: PreambleError::Magic { found: 0 }, .. } => {
+        Error::Preamble { error: PreambleError::Magic { found: 0 }, .. } => {
             let described = describe::from_kernel(&info).and_then(|d| d.preamble(entries, generation()));
             let Some(preamble) = described else { return Err(e) };
             if loader {
@@ -143,15 +141,16 @@ fn read_preamble(memory: &Memory, bytes: usize, what: &str) -> Result<Preamble> 
     }
     let words = match memory {
         Memory::Mapped(mapping) => preamble_words(mapping.words()),
-        Memory::Lookup(lookup, _) => {
-            lookup.preamble().map_err(|e| Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e))?
-        }
+        Memory::Lookup(lookup, refusal) => lookup.preamble().map_err(|e| match refusal {
+            Refusal::WriteOnlyFd => Error::NotReadable { what: what.to_owned(), refusal: *refusal },
+            _ => Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e),
+        })?,
     };
     fence(Ordering::Acquire);
-    Preamble::decode(&words).map_err(|source| Error::Preamble {
+    Preamble::decode(&words).map_err(|error| Error::Preamble {
         what: what.to_owned(),
-        hint: if matches!(source, PreambleError::Magic { found: 0 }) { NO_PREAMBLE } else { "" },
-        source,
+        hint: if matches!(error, PreambleError::Magic { found: 0 }) { NO_PREAMBLE } else { "" },
+        error,
     })
 }
 
@@ -193,18 +192,7 @@ fn owned(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
     fd.try_clone_to_owned().map_err(|e| Error::system("dup", e))
 }
 
-fn is_bpf_pin(path: &Path) -> bool {
-    rustix::fs::statfs(path).is_ok_and(|fs| fs.f_type == 0xcafe_4a11)
-}
-
-/// The `io::Error` that a libbpf error stands for, as far as it tells.
-fn io_error(e: &libbpf_rs::Error) -> io::Error {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(e);
-    while let Some(e) = source {
-        if let Some(errno) = e.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
-            return io::Error::from_raw_os_error(errno);
-        }
-        source = e.source();
-    }
-    io::Error::other(e.to_string())
+/// Whether `path` is known to be in no BPF file system.
+fn is_elsewhere(path: &Path) -> bool {
+    rustix::fs::statfs(path).is_ok_and(|fs| fs.f_type != 0xcafe_4a11)
 }
