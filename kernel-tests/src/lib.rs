@@ -5,6 +5,7 @@
 //! `MAPRING_REQUIRE_BPF=1` is set.
 #![deny(unsafe_code)]
 
+mod cpu;
 mod load;
 mod perf;
 mod pins;
@@ -13,10 +14,8 @@ mod process;
 mod quiet;
 mod records;
 
-pub use load::{
-    Loaded, Runner, everywhere, fitted, load, map, on_cpu, read_only, unfitted, update, without_batches,
-    word_at,
-};
+pub use cpu::{cpus, everywhere, on_cpu, on_one_cpu};
+pub use load::{Loaded, Runner, fitted, load, map, read_only, unfitted, update, without_batches, word_at};
 pub use perf::sample_clock;
 pub use pins::{PinDir, PublicPins};
 pub use privilege::may_use_bpf;

@@ -8,7 +8,6 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use libbpf_rs::libbpf_sys::{self, bpf_get_fd_by_id_opts, bpf_prog_info, bpf_test_run_opts};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{Map, MapCore, MapFlags, Object, OpenObject};
-use rustix::thread::{CpuSet, sched_setaffinity};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
 };
@@ -110,26 +109,6 @@ impl Runner {
         let ret = unsafe { libbpf_sys::bpf_prog_test_run_opts(self.0.as_raw_fd(), &raw mut opts) };
         assert_eq!(ret, 0, "test run: {}", io::Error::last_os_error());
     }
-}
-
-/// Moves this thread to `cpu`, and keeps it there.
-///
-/// # Panics
-/// If there is no such CPU for this process.
-pub fn on_cpu(cpu: usize) {
-    let mut set = CpuSet::new();
-    set.set(cpu);
-    sched_setaffinity(None, &set).unwrap_or_else(|e| panic!("CPU {cpu}: {e}"));
-}
-
-/// Lets this thread run on every CPU again: threads inherit what [`on_cpu`] set.
-///
-/// # Panics
-/// If the kernel refuses it.
-pub fn everywhere() {
-    let mut set = CpuSet::new();
-    (0..CpuSet::MAX_CPU).for_each(|cpu| set.set(cpu));
-    sched_setaffinity(None, &set).unwrap();
 }
 
 /// Writes a whole element by system call.

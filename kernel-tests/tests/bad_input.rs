@@ -13,7 +13,8 @@ use mapring::layout::{Geometry, GeometryError, Kind, Preamble, PreambleError};
 use mapring::{Access, Cells, Counters, Error, ReadError, Refusal, Region, Ring};
 use mapring_kernel_tests::skel::{BasicSkelBuilder, RefusalsSkelBuilder};
 use mapring_kernel_tests::{
-    Filled, PinDir, Runner, fitted, load, map, on_cpu, require_bpf, unfitted, update, word_at, words_of,
+    Filled, PinDir, Runner, cpus, fitted, load, map, on_one_cpu, require_bpf, unfitted, update, word_at,
+    words_of,
 };
 
 fn fd_of(map: &impl MapCore) -> OwnedFd {
@@ -77,7 +78,7 @@ fn paths_that_are_no_maps() {
 
     let missing = Region::open_pinned(pins.path("missing")).unwrap_err();
     assert!(
-        matches!(&missing, Error::Open { source, .. } if source.kind() == ErrorKind::NotFound),
+        matches!(&missing, Error::Open { error, .. } if error.kind() == ErrorKind::NotFound),
         "{missing:?}"
     );
     assert_says(
@@ -102,7 +103,7 @@ fn paths_that_are_no_maps() {
     assert!(matches!(file, Error::NotARegion { .. }), "{file:?}");
 
     let id = Region::open_id(u32::MAX).unwrap_err();
-    assert!(matches!(&id, Error::Open { source, .. } if source.kind() == ErrorKind::NotFound), "{id:?}");
+    assert!(matches!(&id, Error::Open { error, .. } if error.kind() == ErrorKind::NotFound), "{id:?}");
     assert_says(&id, &["can't open map id 4294967295", "bpftool map"]);
 }
 
@@ -166,7 +167,7 @@ fn preambles_of_another_world() {
             words[at] = value;
             forged(&words, ENTRIES, flags)
         });
-        let Error::Preamble { source, .. } = &error else { panic!("{error:?}") };
+        let Error::Preamble { error: source, .. } = &error else { panic!("{error:?}") };
         (source.clone(), error)
     };
     let magic = 0x1234_5678;
@@ -220,7 +221,7 @@ fn preambles_that_contradict_the_kernel() {
 fn maps_that_say_nothing_of_themselves() {
     require_bpf!();
     let error = refused(|flags| raw_map(MapType::Array, 64, ENTRIES, flags));
-    assert!(matches!(error, Error::Preamble { source: PreambleError::Magic { found: 0 }, .. }), "{error:?}");
+    assert!(matches!(error, Error::Preamble { error: PreambleError::Magic { found: 0 }, .. }), "{error:?}");
     assert_says(&error, &["no preamble", "its loader writes one by opening the map with", "Ring::open"]);
     // The loader's way can't guess either, and must not write over a foreign map.
     let raw = raw_map(MapType::Array, 64, ENTRIES, BPF_F_MMAPABLE);
@@ -265,16 +266,16 @@ fn random(state: &mut u64) -> u64 {
 /// Scribbles over `head` and sequences through `map`, while a program writes and `ring` is read.
 /// Every record that is delivered was written, each pass is bounded, and the losses add up.
 fn scribbled(map: &impl MapCore, ring: &Ring<Filled<14>>, writer: &Runner, rounds: u32) {
-    let geometry = *ring.region().geometry();
+    let (geometry, cpu) = (*ring.region().geometry(), cpus()[0]);
     let mut reader = ring.reader();
-    let mut start = reader.position(0).unwrap();
+    let mut start = reader.position(cpu).unwrap();
     let (mut state, mut n) = (0x2545_f491_4f6c_dd1d_u64, 0);
     let (mut delivered, mut dropped) = (0_u64, 0_u64);
     for round in 0..rounds {
         let mut words = [0_u64; 8];
         words[0] = random(&mut state);
         let slot = usize::try_from(state >> 32).unwrap() % geometry.capacity();
-        let at = if round % 3 == 0 { geometry.shard(0) } else { geometry.slots(0) + slot };
+        let at = if round % 3 == 0 { geometry.shard(cpu) } else { geometry.slots(cpu) + slot };
         // The payload of the slot says that nobody published it.
         words[1..].fill(u64::MAX);
         if round % 3 == 0 {
@@ -300,19 +301,19 @@ fn scribbled(map: &impl MapCore, ring: &Ring<Filled<14>>, writer: &Runner, round
         assert_eq!(tally.delivered - before.delivered, records);
         // Whatever the words say: each ticket passed is counted once.
         let passed = tally.delivered.wrapping_add(tally.lost()).wrapping_add(tally.discarded);
-        assert_eq!(reader.position(0).unwrap().wrapping_sub(start), passed);
+        assert_eq!(reader.position(cpu).unwrap().wrapping_sub(start), passed);
         // A reader that comes now gets along, too.
         assert!(ring.reader().drain().count() <= geometry.capacity() + 16);
         if round % 8 == 7 {
             // A slot whose sequence became odd is lost to writers, and a reader that followed a
             // sequence from the far end of the numbers waits there: start afresh.
-            let slots = (geometry.slots(0)..).take(geometry.capacity());
-            for at in slots.chain([geometry.shard(0)]) {
-                let dropped = if at == geometry.shard(0) { dropped } else { 0 };
+            let slots = (geometry.slots(cpu)..).take(geometry.capacity());
+            for at in slots.chain([geometry.shard(cpu)]) {
+                let dropped = if at == geometry.shard(cpu) { dropped } else { 0 };
                 update(map, u32::try_from(at).unwrap(), &[0, dropped, 0, 0, 0, 0, 0, 0]);
             }
             reader = ring.reader();
-            start = reader.position(0).unwrap();
+            start = reader.position(cpu).unwrap();
             assert_eq!(start, 0);
         }
     }
@@ -323,7 +324,7 @@ fn scribbled(map: &impl MapCore, ring: &Ring<Filled<14>>, writer: &Runner, round
 #[test]
 fn scribbled_heads_and_sequences_cost_records_and_nothing_else() {
     require_bpf!();
-    on_cpu(0);
+    on_one_cpu();
     for flags in [BPF_F_MMAPABLE, 0] {
         let mut storage = MaybeUninit::uninit();
         let skel = load::<BasicSkelBuilder>(&mut storage, |object| {

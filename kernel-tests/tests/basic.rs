@@ -9,7 +9,8 @@ use libbpf_rs::{MapCore, MapHandle, Object};
 use mapring::{Access, Cell, Cells, Counters, ReadError, Refusal, Ring, Snapshot, Start};
 use mapring_kernel_tests::skel::{BasicPortableSkelBuilder, BasicSkelBuilder};
 use mapring_kernel_tests::{
-    Filled, PinDir, Runner, child, fitted, load, map, on_cpu, read_only, require_bpf, words_of,
+    Filled, PinDir, Runner, child, cpus, fitted, load, map, on_cpu, on_one_cpu, read_only, require_bpf,
+    words_of,
 };
 
 /// `enum op` in `bpf/basic.bpf.c`.
@@ -40,7 +41,7 @@ fn one_shape<const N: usize>(object: &Object, slots: u64) {
     let write = Runner::new(object, &format!("write_{size}_{slots}"));
     assert_eq!(ring.access(), Access::Mapped);
     assert_eq!((ring.slots() as u64, ring.region().geometry().record()), (slots, size));
-    let cpu = ring.shards() - 1;
+    let cpu = *cpus().last().unwrap();
     on_cpu(cpu);
 
     let (mut live, mut asleep) = (ring.reader(), ring.reader());
@@ -148,7 +149,7 @@ fn cells_of_every_size() {
 }
 
 fn copies_of<const N: usize>(object: &Object) {
-    on_cpu(0);
+    on_one_cpu();
     let size = N * 4;
     let ring = Ring::<Filled<N>>::open(&map(object, &format!("ring_{size}_4"))).unwrap();
     let cells = Cells::<Filled<N>>::open(&map(object, &format!("cells_{size}"))).unwrap();
@@ -189,17 +190,20 @@ fn counters_of_every_size() {
             let add = Runner::new(object, &format!("count_{count}"));
             let inc = Runner::new(object, &format!("inc_{count}"));
             assert_eq!((counters.access(), counters.len() as u64), (Access::Mapped, count));
-            for cpu in 0..counters.shards() {
+            for &cpu in cpus() {
                 on_cpu(cpu);
                 for index in 0..count {
-                    step(&add, FILL, index, (index + 1) << (8 * cpu));
+                    step(&add, FILL, index, (index + 1) * (cpu as u64 + 1));
                     step(&inc, FILL, index, 0);
                 }
             }
             let mut sums = vec![0; counters.len()];
             counters.sums(&mut sums).unwrap();
             for (index, &read) in sums.iter().enumerate() {
-                let of = |cpu: usize| ((index as u64 + 1) << (8 * cpu)) + 1;
+                let of = |cpu: usize| match cpus().contains(&cpu) {
+                    true => (index as u64 + 1) * (cpu as u64 + 1) + 1,
+                    false => 0,
+                };
                 for cpu in 0..counters.shards() {
                     assert_eq!(
                         counters.get(cpu, index).unwrap(),
@@ -228,7 +232,7 @@ fn counters_of_every_size() {
 fn discarded_abandoned_and_stepped_over_tickets_are_told_apart() {
     require_bpf!();
     both(|object| {
-        on_cpu(0);
+        let cpu = on_one_cpu();
         let ring = Ring::<Filled<14>>::open(&map(object, "ring_56_64")).unwrap();
         let write = Runner::new(object, "write_56_64");
         for (n, op) in [FILL, DISCARD, ABANDON, FILL].into_iter().enumerate() {
@@ -256,7 +260,7 @@ fn discarded_abandoned_and_stepped_over_tickets_are_told_apart() {
         assert_eq!(delivered, [(0, words_of(0)), (3, words_of(3))]);
         let tally = reader.tally();
         assert_eq!((tally.delivered, tally.lost(), tally.discarded), (2, 2, 0));
-        assert_eq!(reader.position(0), Some(4));
+        assert_eq!(reader.position(cpu), Some(4));
 
         // All slots abandoned: dropped, and counted.
         let ring = Ring::<Filled<14>>::open(&map(object, "ring_56_1")).unwrap();
@@ -272,7 +276,7 @@ fn discarded_abandoned_and_stepped_over_tickets_are_told_apart() {
 #[test]
 fn every_way_in_gives_the_same() {
     require_bpf!();
-    on_cpu(0);
+    on_one_cpu();
     let mut storage = MaybeUninit::uninit();
     let skel = load::<BasicSkelBuilder>(&mut storage, fitted);
     let pins = PinDir::new();

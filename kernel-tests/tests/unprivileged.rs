@@ -12,7 +12,8 @@ use libbpf_rs::{MapHandle, Object};
 use mapring::{Cells, Counters, Region, Ring};
 use mapring_kernel_tests::skel::RefusalsSkelBuilder;
 use mapring_kernel_tests::{
-    Filled, PinDir, PublicPins, Runner, child, fitted, load, map, on_cpu, require_bpf, try_child, words_of,
+    Filled, PinDir, PublicPins, Runner, child, cpus, fitted, load, map, on_one_cpu, require_bpf, try_child,
+    words_of,
 };
 
 const CHILD: &str = env!("CARGO_BIN_EXE_kernel-tests-child");
@@ -25,7 +26,7 @@ fn pin(object: &Object, name: &str, path: &Path, mode: u32) {
 }
 
 fn write(object: &Object, n: u64, count: u64) {
-    on_cpu(0);
+    on_one_cpu();
     let mut args = [0, count, n, 0];
     Runner::new(object, "write").run(&mut args);
     assert_eq!(args[3], count);
@@ -39,7 +40,9 @@ fn nobody_reads(pins: &PublicPins, total: u64, access: &str) {
         let body: Vec<_> = said.lines().skip(1).collect();
         match name {
             "ring" => {
-                let lines = (0..total).map(|n| format!("0 {n} {:x?}", words_of::<14>(n))).collect::<Vec<_>>();
+                let lines = (0..total)
+                    .map(|n| format!("{} {n} {:x?}", cpus()[0], words_of::<14>(n)))
+                    .collect::<Vec<_>>();
                 assert_eq!(body[..body.len() - 1], lines);
                 assert!(body[body.len() - 1].contains(&format!("delivered: {total}, lapped: 0")), "{said}");
             }

@@ -8,7 +8,7 @@ use libbpf_rs::Object;
 use libbpf_rs::skel::Skel;
 use mapring::{Cells, Counters, Ring};
 use mapring_kernel_tests::skel::{LoopsPortableSkelBuilder, LoopsSkelBuilder};
-use mapring_kernel_tests::{Runner, fitted, load, map, on_cpu, require_bpf};
+use mapring_kernel_tests::{Runner, fitted, load, map, on_one_cpu, require_bpf};
 
 type Item = [u64; 7];
 
@@ -44,7 +44,7 @@ fn check(object: &Object) {
 }
 
 fn each_loop_writes_what_it_says(object: &Object) {
-    on_cpu(0);
+    on_one_cpu();
     let run = |name: &str| Runner::new(object, name).run(&mut [0; 1]);
     let item = |n: u64| -> Item { std::array::from_fn(|i| n + i as u64) };
     for (name, slots) in [("one", 1), ("many", 4096), ("most", 65536)] {

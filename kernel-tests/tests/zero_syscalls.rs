@@ -12,7 +12,7 @@ use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapHandle, Object};
 use mapring::Region;
 use mapring_kernel_tests::skel::RefusalsSkelBuilder;
-use mapring_kernel_tests::{PinDir, Runner, everywhere, fitted, load, map, on_cpu, require_bpf};
+use mapring_kernel_tests::{PinDir, Runner, everywhere, fitted, load, map, on_one_cpu, require_bpf};
 
 const MAPS: [&str; 3] = ["ring", "cells", "counters"];
 
@@ -36,7 +36,7 @@ fn reader(object: &Object, how: &str) -> (ExitStatus, Vec<String>) {
     let lines = BufReader::new(child.0.stdout.take().unwrap()).lines().map(Result::unwrap);
     let maps: Vec<_> = lines.take_while(|line| line != "ready").collect();
 
-    on_cpu(0);
+    on_one_cpu();
     let writer = Runner::new(object, "write");
     let deadline = Instant::now() + Duration::from_secs(100);
     let mut n = 0;

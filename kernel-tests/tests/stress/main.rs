@@ -15,7 +15,7 @@ use libbpf_rs::skel::Skel;
 use libbpf_rs::{Link, Object, ProgramMut};
 use mapring::{Access, Cells, Counters, Refusal, Ring, Start, Tally};
 use mapring_kernel_tests::skel::{StressPortableSkelBuilder, StressSkelBuilder};
-use mapring_kernel_tests::{everywhere, load, map, on_cpu, read_only, require_bpf, sample_clock};
+use mapring_kernel_tests::{cpus, everywhere, load, map, on_cpu, read_only, require_bpf, sample_clock};
 
 use counted::{SLOTS, ends, prepare, states};
 use readers::{Ends, Item, Latest, Pace, Seen, read_latest, read_rings};
@@ -110,7 +110,7 @@ fn run(object: &Object, mapped: &Handles, looked_up: &Handles, ends_seen: &Ends)
         let latest = [mapped, looked_up]
             .map(|handles| scope.spawn(|| read_latest(&handles.cells, &handles.counters, ends_seen)));
         let links = attach(object);
-        for cpu in 0..mapped.counters.shards() {
+        for &cpu in cpus() {
             let stop = &stop;
             scope.spawn(move || {
                 on_cpu(cpu);
@@ -152,9 +152,9 @@ impl Drop for AtEnd<'_> {
 
 fn attach(object: &Object) -> Vec<Link> {
     let program = |name: &str| -> ProgramMut<'_> { object.progs_mut().find(|p| p.name() == name).unwrap() };
-    let cpus = 0..libbpf_rs::num_possible_cpus().unwrap();
-    let clocks =
-        cpus.map(|cpu| program("on_tick").attach_perf_event(sample_clock(cpu, TICK).into_raw_fd()).unwrap());
+    let clocks = cpus()
+        .iter()
+        .map(|&cpu| program("on_tick").attach_perf_event(sample_clock(cpu, TICK).into_raw_fd()).unwrap());
     let mut links: Vec<_> = clocks.collect();
     links.push(program("on_call").attach().unwrap());
     links
