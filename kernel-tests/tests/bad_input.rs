@@ -69,7 +69,6 @@ fn assert_says(error: &Error, words: &[&str]) {
 }
 
 #[test]
-#[ignore = "until mapring keeps the errno of failed opens: libbpf-rs hides it, and the hints go with it"]
 fn paths_that_are_no_maps() {
     require_bpf!();
     let mut storage = MaybeUninit::uninit();

@@ -57,7 +57,7 @@ fn read_while_written<T: AnyBitPattern + PartialEq + std::fmt::Debug>(
             }
         });
         let (mut next, mut version, mut changes) = (0, 0, 0);
-        while reader.tally().delivered < 2_000 || reader.tally().lapped == 0 || changes < 100 {
+        while reader.tally().delivered < 1_000 || reader.tally().lapped == 0 || changes < 50 {
             // Not for ever faster than the writer: it has to lap.
             if reader.tally().lapped == 0 {
                 std::thread::sleep(std::time::Duration::from_millis(1));

@@ -119,7 +119,6 @@ fn read_only_pins_are_read_by_system_call() {
 }
 
 #[test]
-#[ignore = "until mapring keeps the errno of failed opens: libbpf-rs hides it, and the hints go with it"]
 fn closed_pins_and_folders_say_what_to_ask_for() {
     require_bpf!();
     published(
