@@ -148,9 +148,9 @@ impl<const W: usize> Reader<W> {
         Self::from(Cursor::new(&mut ring.shard(), start, patience))
     }
 
-    /// A reader that was there before the first ticket.
-    pub fn at_0(patience: u32) -> Self {
-        Self::from(Cursor::at(0, patience))
+    /// A reader that has come to ticket `next`.
+    pub fn at(next: u64, patience: u32) -> Self {
+        Self::from(Cursor::at(next, patience))
     }
 
     fn from(cursor: Cursor) -> Self {

@@ -1,6 +1,8 @@
 //! Models of the ring: the production reader against the production writer in Rust, and against
 //! the one in BPF as weak machines run it. The first argument of `check` is the preemption bound.
 
+mod head;
+
 use std::sync::Arc;
 
 use mapring::protocol::ring::Start;
@@ -9,6 +11,8 @@ use mapring_loom_tests::history::{End, History};
 use mapring_loom_tests::ring::{PATIENT, Producer, Reader, Ring, Rust};
 use mapring_loom_tests::sync::thread::{self, JoinHandle};
 use mapring_loom_tests::{Seen, check};
+
+use head::*;
 
 fn pushes<const W: usize>(
     ring: &Arc<Ring<W>>,
@@ -43,6 +47,7 @@ models! {
     a_nested_writer
     two_writers_and_a_stale_head
     a_stuck_writer_is_stepped_over
+    a_reader_waits_as_long_as_it_was_told
     a_discarded_ticket
     a_discarded_record_does_not_come_back
     two_readers
@@ -50,6 +55,8 @@ models! {
     a_late_reader_is_not_misled_by_head
     a_dead_writer_and_a_stale_head_stop_nobody
     no_ticket_is_skipped_by_who_bisected
+    no_ticket_is_skipped_by_who_believed_head
+    no_ticket_is_skipped_by_who_goes_on_from_a_failed_claim
     a_reader_that_looks_past_a_ticket_skips_none_that_has_ended
 }
 
@@ -58,7 +65,7 @@ fn one_writer_laps_the_reader(producer: impl Producer) {
     let noted = seen.clone();
     check(Some(2), move || {
         let ring = <Ring>::new(2);
-        let reader = reads(&ring, Reader::at_0(PATIENT), 3);
+        let reader = reads(&ring, Reader::at(0, PATIENT), 3);
         let history = producer.push_all(&ring, 1..=3);
         let reader = reader.join().unwrap();
         noted.note("torn", reader.tally().torn > 0);
@@ -77,7 +84,7 @@ fn a_run_of_records(producer: impl Producer) {
     check(Some(2), move || {
         let ring = <Ring>::new(2);
         let there = Arc::clone(&ring);
-        let reader = thread::spawn(move || Reader::at_0(PATIENT).run(&there, 3));
+        let reader = thread::spawn(move || Reader::at(0, PATIENT).run(&there, 3));
         let history = producer.push_all(&ring, 1..=4);
         let reader = reader.join().unwrap();
         noted.note("one and torn", reader.log().len() == 1 && reader.tally().torn > 0);
@@ -94,7 +101,7 @@ fn a_wide_record_is_never_torn(producer: impl Producer) {
     let noted = seen.clone();
     check(Some(2), move || {
         let ring = Ring::<3>::new(1);
-        let reader = reads(&ring, Reader::at_0(PATIENT), 2);
+        let reader = reads(&ring, Reader::at(0, PATIENT), 2);
         let history = producer.push_all(&ring, 1..=3);
         let reader = reader.join().unwrap();
         noted.note("torn", reader.tally().torn > 0);
@@ -110,7 +117,7 @@ fn two_writers_of_one_slot(producer: impl Producer) {
     let noted = seen.clone();
     check(Some(3), move || {
         let ring = <Ring>::new(1);
-        let reader = reads(&ring, Reader::at_0(PATIENT), 2);
+        let reader = reads(&ring, Reader::at(0, PATIENT), 2);
         let other = pushes(&ring, producer, &[11]);
         let history = producer.push_all(&ring, [1]).with(other.join().unwrap());
         noted.note("dropped", history.dropped() > 0);
@@ -128,7 +135,7 @@ fn two_writers_of_two_slots(producer: impl Producer) {
         let ring = <Ring>::new(2);
         let other = pushes(&ring, producer, &[11, 12]);
         let history = producer.push_all(&ring, [1, 2]).with(other.join().unwrap());
-        Reader::at_0(PATIENT).finish(&ring, &history);
+        Reader::at(0, PATIENT).finish(&ring, &history);
         ring.check(&history);
     });
 }
@@ -136,7 +143,7 @@ fn two_writers_of_two_slots(producer: impl Producer) {
 fn two_writers_and_a_reader(producer: impl Producer) {
     check(Some(2), move || {
         let ring = <Ring>::new(2);
-        let reader = reads(&ring, Reader::at_0(PATIENT), 2);
+        let reader = reads(&ring, Reader::at(0, PATIENT), 2);
         let other = pushes(&ring, producer, &[11, 12]);
         let history = producer.push_all(&ring, [1]).with(other.join().unwrap());
         reader.join().unwrap().finish(&ring, &history);
@@ -148,7 +155,7 @@ fn two_writers_and_a_reader(producer: impl Producer) {
 fn a_nested_writer(producer: impl Producer) {
     check(Some(2), move || {
         let ring = <Ring>::new(2);
-        let reader = reads(&ring, Reader::at_0(2), 3);
+        let reader = reads(&ring, Reader::at(0, 2), 3);
         let outer = producer.claim(&ring);
         let mut history = producer.push_all(&ring, 11..=12);
         producer.fill(&ring, outer.unwrap(), 1);
@@ -160,20 +167,6 @@ fn a_nested_writer(producer: impl Producer) {
     });
 }
 
-fn two_writers_and_a_stale_head(producer: impl Producer) {
-    for head in [0, 1, 3, 5] {
-        check(None, move || {
-            let ring = <Ring>::new(4);
-            let history = producer.push_all(&ring, 0..6);
-            ring.set_head(head);
-            let other = pushes(&ring, producer, &[101]);
-            let history = history.with(producer.push_all(&ring, [111])).with(other.join().unwrap());
-            assert_eq!((history.end_of_ring(), history.dropped()), (8, 0));
-            ring.check(&history);
-        });
-    }
-}
-
 /// One ticket stays claimed while others go past it, and may end when nobody expects it any more.
 fn a_stuck_writer_is_stepped_over(producer: impl Producer) {
     for ends in [false, true] {
@@ -183,7 +176,7 @@ fn a_stuck_writer_is_stepped_over(producer: impl Producer) {
             let ring = <Ring>::new(2);
             let mut history = History::default();
             history.note(producer.claim(&ring), End::Held);
-            let reader = reads(&ring, Reader::at_0(2), 3);
+            let reader = reads(&ring, Reader::at(0, 2), 3);
             let other = pushes(&ring, producer, &[11, 12]);
             if ends {
                 producer.fill(&ring, 0, 1);
@@ -201,12 +194,29 @@ fn a_stuck_writer_is_stepped_over(producer: impl Producer) {
     }
 }
 
+/// There is room behind the stuck ticket, so that only patience counts. Looks are 16 steps apart.
+fn a_reader_waits_as_long_as_it_was_told(producer: impl Producer) {
+    for (patience, steps) in [(1, 1), (5, 5), (16, 16), (20, 32)] {
+        check(None, move || {
+            let ring = <Ring>::new(4);
+            let mut history = History::default();
+            history.note(producer.claim(&ring), End::Held);
+            let history = history.with(producer.push_all(&ring, [1]));
+            let reader = Reader::at(0, patience).steps(&ring, steps - 1);
+            assert_eq!(reader.tally().skipped, 0, "after {steps} steps but one");
+            let reader = reader.steps(&ring, 2);
+            assert_eq!((reader.tally().skipped, reader.log()), (1, &[(1, 1)][..]));
+            ring.check(&history);
+        });
+    }
+}
+
 fn a_discarded_ticket(producer: impl Producer) {
     let seen = Seen::default();
     let noted = seen.clone();
     check(Some(2), move || {
         let ring = <Ring>::new(2);
-        let reader = reads(&ring, Reader::at_0(PATIENT), 2);
+        let reader = reads(&ring, Reader::at(0, PATIENT), 2);
         let mut history = producer.push_all(&ring, [1]);
         let unwanted = producer.claim(&ring);
         producer.fill(&ring, unwanted.unwrap(), 2);
@@ -236,8 +246,11 @@ fn a_discarded_record_does_not_come_back(producer: impl Producer) {
         }
         history.note(unwanted, End::Discarded);
         // Its own look, before it has joined the other: what it wrote itself must not be there.
-        let reader = Reader::at_0(PATIENT).steps(&ring, 2);
+        let reader = Reader::at(0, PATIENT).steps(&ring, 2);
         let history = history.with(other.join().unwrap());
+        let dropped = history.dropped();
+        let history = history.with(producer.push_all(&ring, [3]));
+        assert_eq!(history.dropped(), dropped, "the slot is free again");
         reader.finish(&ring, &history);
         ring.check(&history);
     });
@@ -246,7 +259,7 @@ fn a_discarded_record_does_not_come_back(producer: impl Producer) {
 fn two_readers(producer: impl Producer) {
     check(Some(2), move || {
         let ring = <Ring>::new(1);
-        let readers = [1, 1].map(|steps| reads(&ring, Reader::at_0(PATIENT), steps));
+        let readers = [1, 1].map(|steps| reads(&ring, Reader::at(0, PATIENT), steps));
         let history = producer.push_all(&ring, 1..=2);
         for reader in readers {
             reader.join().unwrap().finish(&ring, &history);
@@ -279,82 +292,4 @@ fn a_reader_that_joins_late(producer: impl Producer) {
         });
         seen.expect(if start == Start::Now { &["all", "none"] } else { &["all"] });
     }
-}
-
-/// Nothing was overwritten and everyone ended what they began, so there is nothing to lose.
-fn a_reader_that_looks_past_a_ticket_skips_none_that_has_ended(producer: impl Producer) {
-    check(Some(3), move || {
-        let ring = <Ring>::new(4);
-        // Its next step looks for later tickets.
-        let reader = reads(&ring, Reader::at_0(PATIENT).steps(&ring, 15), 2);
-        let other = pushes(&ring, producer, &[11]);
-        let history = producer.push_all(&ring, [1]).with(other.join().unwrap());
-        let reader = reader.join().unwrap();
-        assert_eq!(reader.tally().skipped, 0, "{reader:?}");
-        let reader = reader.finish(&ring, &history);
-        assert_eq!(reader.tally().delivered, 2);
-        ring.check(&history);
-    });
-}
-
-/// A producer was interrupted after it had claimed and before it stored `head`, for laps.
-fn a_late_reader_is_not_misled_by_head(producer: impl Producer) {
-    for slots in [2, 4, 16] {
-        for interrupted in 0..slots {
-            check(None, move || {
-                let ring = <Ring>::new(slots);
-                let mut history = producer.push_all(&ring, 1..=interrupted);
-                let held = producer.claim(&ring);
-                history.note(held, End::Held);
-                let history = history.with(producer.push_all(&ring, 100..100 + 3 * slots));
-                ring.set_head(interrupted + 1);
-                let now = Reader::new(&ring, Start::Now, PATIENT).finish(&ring, &history);
-                assert_eq!((now.first(), now.log()), (history.end_of_ring(), &[][..]), "{slots} {now:?}");
-                let oldest = Reader::new(&ring, Start::Oldest, PATIENT);
-                assert_eq!(oldest.first(), history.end_of_ring() - slots, "{oldest:?}");
-                let early = Reader::at_0(PATIENT).steps(&ring, 200);
-                let safe = history.end_of_ring() - (slots - slots / 8);
-                let expected = history.readable(slots).filter(|&(t, _)| t >= safe);
-                assert!(early.log().iter().copied().eq(expected), "{early:?} {history:?}");
-                early.finish(&ring, &history);
-                ring.check(&history);
-            });
-        }
-    }
-}
-
-/// A writer died, one slot is lost for good. Then another one was interrupted before it stored
-/// `head`, for more than a lap. Wherever that leaves `head`, producers find their way.
-fn a_dead_writer_and_a_stale_head_stop_nobody(producer: impl Producer) {
-    let slots = 16;
-    for head in 0..31 {
-        check(None, move || {
-            let ring = <Ring>::new(slots);
-            let mut history = producer.push_all(&ring, 0..8);
-            history.note(producer.claim(&ring), End::Held);
-            let history = history.with(producer.push_all(&ring, 9..30));
-            assert_eq!((history.end_of_ring(), history.dropped()), (31, 0));
-            ring.set_head(head);
-            let history = history.with(producer.push_all(&ring, 100..110));
-            assert!(history.dropped() <= 1, "head {head}: {history:?}");
-            ring.check(&history);
-        });
-    }
-}
-
-/// One of the producers finds the end by bisection, past a ticket that it never looks at.
-fn no_ticket_is_skipped_by_who_bisected(producer: impl Producer) {
-    check(Some(1), move || {
-        let ring = <Ring>::new(8);
-        let history = producer.push_all(&ring, 0..16);
-        // Its next step looks for later tickets.
-        let reader = reads(&ring, Reader::new(&ring, Start::Now, PATIENT).steps(&ring, 15), 1);
-        ring.set_head(5);
-        let other = pushes(&ring, producer, &[101, 102]);
-        let history = history.with(producer.push_all(&ring, [111])).with(other.join().unwrap());
-        let reader = reader.join().unwrap();
-        assert_eq!(reader.tally().skipped, 0, "{reader:?}");
-        reader.finish(&ring, &history);
-        ring.check(&history);
-    });
 }
