@@ -9,14 +9,14 @@ use super::openers;
 use super::table::{Place, Seqlock, Snapshot, Table};
 use crate::error::{Error, ReadError, Result};
 use crate::layout::Preamble;
-use crate::protocol::cell;
+use crate::protocol::{WordsMut, cell};
 use crate::region::{Region, SharedMut};
 
 /// A table of cells of type `T`, each the latest value that was published.
 ///
 /// A value is read whole: all of one write, nothing of another. Writers never wait; where two
 /// meet in one cell, one of them gives its update up, and it is counted in [`Region::dropped`].
-/// A cell whose writer died half-way stays [`ReadError::Busy`].
+/// A cell whose writer died half-way stays [`ReadError::Busy`] until [`CellsWriter::recover`].
 pub type Cells<T> = Table<T, Seqlock>;
 
 impl<T: NoUninit> Cells<T> {
@@ -45,16 +45,35 @@ impl<T: NoUninit> CellsWriter<T> {
     /// [`Error::Index`].
     #[inline]
     pub fn set(&self, index: usize, value: &T) -> Result<bool> {
+        let done = cell::set(self.cell(index)?, value);
+        if !done {
+            self.shared.words().add(Preamble::DROPPED, 1);
+        }
+        Ok(done)
+    }
+
+    /// Ends the write that a writer of this cell began and, because it died, never ended: by
+    /// publishing `value`. `false` if there is no such write, and then nothing is written. Readers
+    /// find the cell busy until the new value is whole. No system call, no waiting.
+    ///
+    /// To be called only while **no writer of this cell is alive** or in the middle of a write, in
+    /// any process, nor another `recover`: after all of them were seen to have ended, before new
+    /// ones start. Two that write at once would publish a mixture. Whoever dies in here leaves the
+    /// cell busy, for the next call.
+    ///
+    /// # Errors
+    /// [`Error::Index`].
+    pub fn recover(&self, index: usize, value: &T) -> Result<bool> {
+        Ok(cell::recover(self.cell(index)?, value))
+    }
+
+    #[inline]
+    fn cell(&self, index: usize) -> Result<WordsMut<'_>> {
         if index >= self.place.count {
             return Err(Error::Index { thing: "cell", index, count: self.place.count });
         }
-        let words = self.shared.words();
         let (at, len) = self.place.words(index);
-        let done = cell::set(words.slice(at, len), value);
-        if !done {
-            words.add(Preamble::DROPPED, 1);
-        }
-        Ok(done)
+        Ok(self.shared.words().slice(at, len))
     }
 
     /// The region that is written.

@@ -399,6 +399,18 @@ impl<T: NoUninit> RingWriter<T> {
         self.shard().push(record)
     }
 
+    /// Ends the tickets of this shard that writers claimed and, because they died, never ended:
+    /// as discarded, which readers pass over. Returns how many there were. Without it each costs its
+    /// slot for good, and readers a lost ticket a lap. Looks at every slot; no system call.
+    ///
+    /// To be called only while **no writer of this shard is alive** or in the middle of a record,
+    /// in any process: after all of them were seen to have ended, before new ones start. A record
+    /// in progress would be ended under its writer, and its slot be written by two. (Readers may
+    /// go on.) Whoever dies in here leaves the rest for the next call.
+    pub fn recover(&self) -> usize {
+        self.shard().recover()
+    }
+
     /// The shard, to claim, fill and publish step by step.
     #[inline]
     pub fn shard(&self) -> ShardMut<'_> {

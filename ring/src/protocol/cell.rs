@@ -52,3 +52,47 @@ pub fn set<T: NoUninit>(cell: WordsMut<'_>, value: &T) -> bool {
     end(cell, odd);
     true
 }
+
+/// Ends the write of a writer that died, with a whole value of its own: until then readers find
+/// the cell busy, and none ever sees what the dead one left. `false`: no write was abandoned, and
+/// nothing was written. No other writer of this cell may be alive.
+pub fn recover<T: NoUninit>(cell: WordsMut<'_>, value: &T) -> bool {
+    let odd = cell.load(0, Ordering::Relaxed);
+    if odd & 1 == 0 {
+        return false;
+    }
+    // SYNC claim, as in `begin`, on behalf of who stored `odd`.
+    fence(Ordering::Release);
+    cell.write(1, value);
+    end(cell, odd);
+    true
+}
+
+#[cfg(all(test, not(loom)))]
+#[allow(clippy::disallowed_types)]
+mod tests {
+    use super::*;
+    use crate::sync::AtomicU64;
+
+    #[test]
+    fn an_abandoned_write_ends_with_the_value_of_who_recovers() {
+        let words: Vec<_> = (0..3).map(|_| AtomicU64::new(0)).collect();
+        let cell = WordsMut::new(&words);
+        let read = || {
+            let mut value = [0_u64; 2];
+            look(*cell, &mut value).map(|seq| (seq, value))
+        };
+        assert!(set(cell, &[1_u64, 1]));
+        assert!(!recover(cell, &[2_u64, 2]), "nothing is abandoned");
+        assert_eq!(read(), Some((2, [1, 1])));
+
+        assert_eq!(begin(cell), Some(3));
+        cell.write(1, &9_u64);
+        assert_eq!(read(), None);
+        assert!(!set(cell, &[3_u64, 3]));
+        assert!(recover(cell, &[4_u64, 4]));
+        assert_eq!(read(), Some((4, [4, 4])));
+        assert!(set(cell, &[5_u64, 5]));
+        assert_eq!(read(), Some((6, [5, 5])));
+    }
+}

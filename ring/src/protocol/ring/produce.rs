@@ -46,6 +46,24 @@ impl ShardMut<'_> {
         Some(t)
     }
 
+    /// Ends every ticket that is being written as discarded, and returns how many there were. No
+    /// producer of this shard may be alive: the slot of one that is would be taken from under it.
+    pub fn recover(&self) -> usize {
+        let mut ended = 0;
+        for slot in 0..self.place.slots.count() {
+            let seen = self.seq(slot);
+            let discarded = state(seen).wrapping_add(1) | DISCARDED;
+            // Of two that recover at once, one ends the ticket.
+            // SYNC follow: on both sides, for the producer that died ended nothing.
+            if seen & 1 != 0
+                && self.elements.swap_if(self.place.slot(slot), seen, discarded, Ordering::AcqRel)
+            {
+                ended += 1;
+            }
+        }
+        ended
+    }
+
     /// `head` was not the next free ticket.
     #[cold]
     fn claim_slow(&self) -> Option<u64> {
@@ -103,5 +121,60 @@ impl ShardMut<'_> {
 
     fn seq(&self, t: u64) -> u64 {
         self.elements.load(self.place.slot(t), Ordering::Relaxed)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+#[allow(clippy::disallowed_types)]
+mod tests {
+    use super::super::{Cursor, Place, Shard, Start, Step, Tally};
+    use super::*;
+    use crate::layout::{Geometry, Kind};
+    use crate::protocol::WordsMut;
+    use crate::sync::AtomicU64;
+
+    #[test]
+    fn abandoned_tickets_end_as_discarded_and_their_slots_are_free_again() {
+        let geometry = Geometry::new(Kind::Ring, 8, 4, 1).unwrap();
+        let words: Vec<_> = (0..geometry.bytes() / 8).map(|_| AtomicU64::new(0)).collect();
+        let place = Place::new(&geometry, 0);
+        let writer = ShardMut::new(WordsMut::new(&words), &place);
+        let mut look = Shard::new(*WordsMut::new(&words), &place);
+        let mut reader = Cursor::new(&mut look, Start::Oldest, 1 << 14);
+
+        assert_eq!(writer.push(&10_u64), Some(0));
+        assert_eq!((writer.claim(), writer.claim()), (Some(1), Some(2)));
+        assert_eq!(writer.push(&13_u64), Some(3));
+        assert_eq!(writer.recover(), 2);
+        assert_eq!(writer.recover(), 0);
+        for t in 4..8 {
+            assert_eq!(writer.push(&(10 + t)), Some(t));
+        }
+        // Lapped by then: what follows is about the next lap.
+        let mut late = Cursor::new(&mut look, Start::Oldest, 1 << 14);
+        let mut read = vec![];
+        let mut value = 0;
+        while let Step::Record(t) = late.step(&mut look, &mut value) {
+            read.push((t, value));
+        }
+        assert_eq!(read, [(4, 14), (5, 15), (6, 16), (7, 17)]);
+        while reader.step::<u64>(&mut look, &mut value) != Step::Empty {}
+        assert_eq!(reader.tally().delivered + reader.tally().lapped, 8);
+    }
+
+    #[test]
+    fn readers_pass_what_was_recovered_without_a_loss() {
+        let geometry = Geometry::new(Kind::Ring, 8, 8, 1).unwrap();
+        let words: Vec<_> = (0..geometry.bytes() / 8).map(|_| AtomicU64::new(0)).collect();
+        let place = Place::new(&geometry, 0);
+        let writer = ShardMut::new(WordsMut::new(&words), &place);
+        let mut look = Shard::new(*WordsMut::new(&words), &place);
+        let mut reader = Cursor::new(&mut look, Start::Oldest, 1 << 14);
+        assert_eq!((writer.claim(), writer.push(&1_u64), writer.claim()), (Some(0), Some(1), Some(2)));
+        assert_eq!(writer.recover(), 2);
+        let mut value = 0_u64;
+        let steps: Vec<_> = (0..4).map(|_| reader.step(&mut look, &mut value)).collect();
+        assert_eq!(steps, [Step::Moved, Step::Record(1), Step::Moved, Step::Empty]);
+        assert_eq!(reader.tally(), Tally { delivered: 1, discarded: 2, ..Tally::default() });
     }
 }
