@@ -1,0 +1,93 @@
+//! A writer to be killed: `hostile-tests-victim traced|free WHAT [NUMBER…]` does one thing to the
+//! region on its stdin and says what came of it.
+//!
+//! Traced, it stops itself before and after, so that whoever steps it sees the one thing alone.
+
+use std::os::fd::AsFd;
+
+use mapring::{Cells, CellsWriter, Counters, Latches, Options, Region, Ring, RingWriter};
+use mapring_hostile_tests::Record;
+use nix::sys::ptrace;
+use nix::sys::signal::{Signal, raise};
+
+type Deed = Box<dyn FnOnce() -> String>;
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let traced = args[0] == "traced";
+    let numbers: Vec<u64> = args[2..].iter().map(|n| n.parse().expect("a number")).collect();
+    let deed = deed(&args[1], numbers);
+    if traced {
+        ptrace::traceme().expect("no other tracer");
+        raise(Signal::SIGSTOP).expect("signals reach their sender");
+    }
+    let said = deed();
+    if traced {
+        raise(Signal::SIGSTOP).expect("signals reach their sender");
+    }
+    println!("{said}");
+}
+
+/// What there is to do, prepared as far as it writes nothing.
+fn deed(what: &str, numbers: Vec<u64>) -> Deed {
+    let first = numbers.first().copied().unwrap_or_default();
+    match what {
+        // `push COUNT N`: records N, N + 1, …
+        "push" => {
+            let writer = ring();
+            let records: Vec<_> = (0..first).map(|i| Record::new(numbers[1] + i)).collect();
+            Box::new(move || {
+                let tickets = records.iter().map(|record| writer.push(record));
+                tickets.map(|t| t.map_or("-".to_owned(), |t| t.to_string())).collect::<Vec<_>>().join(" ")
+            })
+        }
+        "discard" => {
+            let writer = ring();
+            Box::new(move || {
+                let shard = writer.shard();
+                shard.claim().inspect(|&t| shard.discard(t)).map_or("-".to_owned(), |t| t.to_string())
+            })
+        }
+        "recover" => {
+            let writer = ring();
+            Box::new(move || writer.recover().to_string())
+        }
+        "set" => {
+            let (writer, value) = (cells(), Record::new(first));
+            Box::new(move || writer.set(0, &value).expect("cell 0").to_string())
+        }
+        "recover-cell" => {
+            let (writer, value) = (cells(), Record::new(first));
+            Box::new(move || writer.recover(0, &value).expect("cell 0").to_string())
+        }
+        "latch" => {
+            let latches = Latches::<Record>::from_region(region()).expect("latches");
+            let (writer, value) = (latches.writer().expect("writable"), Record::new(first));
+            Box::new(move || writer.set(0, &value).map(|()| "true".to_owned()).expect("latch 0"))
+        }
+        "add" => {
+            let writer = Counters::from_region(region()).and_then(|counters| counters.writer(0));
+            let writer = writer.expect("writable counters");
+            Box::new(move || writer.add(0, first).map(|()| "true".to_owned()).expect("counter 0"))
+        }
+        "create" => Box::new(|| {
+            // Stays open until this process ends.
+            std::mem::forget(Ring::<[u64; 2]>::create_memfd(4, 1).expect("memory"));
+            String::new()
+        }),
+        _ => panic!("{what}?"),
+    }
+}
+
+fn region() -> Region {
+    let stdin = std::io::stdin().as_fd().try_clone_to_owned().expect("a descriptor");
+    Options::new().write(true).open_fd(stdin).expect("a region on stdin")
+}
+
+fn ring() -> RingWriter<Record> {
+    Ring::from_region(region()).and_then(|ring| ring.writer(0)).expect("a writable ring")
+}
+
+fn cells() -> CellsWriter<Record> {
+    Cells::from_region(region()).and_then(|cells| cells.writer()).expect("writable cells")
+}

@@ -1,0 +1,256 @@
+//! Reads all that there is in a region of unknown content, and checks that it takes no more steps
+//! than promised and counts what it passed.
+
+use bytemuck::{AnyBitPattern, NoUninit};
+use mapring::layout::seq::{Slots, TRIES};
+use mapring::layout::{Geometry, Kind};
+use mapring::protocol::ring::{Look, Shard};
+use mapring::{Cells, Counters, Latches, ReadError, Reader, Region, Ring, Start};
+
+/// What came of reading a region.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reads {
+    /// Records delivered and values read.
+    pub values: u64,
+    /// Tickets lost or discarded.
+    pub passed: u64,
+    /// Cells that were being written.
+    pub busy: u64,
+}
+
+impl std::ops::AddAssign for Reads {
+    fn add_assign(&mut self, other: Self) {
+        self.values += other.values;
+        self.passed = self.passed.wrapping_add(other.passed);
+        self.busy += other.busy;
+    }
+}
+
+/// A shard that counts how often it is looked at.
+#[derive(Debug)]
+pub struct Counted<'a> {
+    shard: Shard<'a>,
+    /// Loads since this was last set to 0; a record counts as one.
+    pub looks: u64,
+}
+
+impl<'a> Counted<'a> {
+    /// Counts for `shard`.
+    pub fn new(shard: Shard<'a>) -> Self {
+        Self { shard, looks: 0 }
+    }
+
+    /// No step of a reader may take more.
+    pub fn limit(&self) -> u64 {
+        let bits = u64::from(self.slots().count().trailing_zeros());
+        let tries = u64::from(TRIES);
+        16 + tries * (bits + tries)
+    }
+}
+
+impl Look for Counted<'_> {
+    fn slots(&self) -> Slots {
+        self.shard.slots()
+    }
+
+    fn head(&mut self) -> u64 {
+        self.looks += 1;
+        self.shard.head()
+    }
+
+    fn seq(&mut self, t: u64) -> u64 {
+        self.looks += 1;
+        self.shard.seq(t)
+    }
+
+    fn take<T: AnyBitPattern>(&mut self, t: u64, published: u64, out: &mut T) -> bool {
+        self.looks += 2;
+        self.shard.take(t, published, out)
+    }
+}
+
+/// The words of the slot of `ticket`, in the image of a ring.
+pub fn slot_words<'w>(geometry: &Geometry, words: &'w [u64], shard: usize, ticket: u64) -> &'w [u64] {
+    let slots = u32::try_from(geometry.capacity()).ok().and_then(Slots::new).expect("a ring's");
+    let at = (geometry.slots(shard) + slots.of(ticket)) * geometry.element_words();
+    &words[at..at + geometry.element_words()]
+}
+
+/// Reads everything from `region` in every way there is. With the words that a region has which
+/// nobody writes, checks each value against them.
+///
+/// # Panics
+/// If a bound is broken, a count is wrong, or a value is not what the memory holds.
+pub fn read_all(region: &Region, image: Option<&[u64]>) -> Reads {
+    let record = region.geometry().record();
+    let reads = match record {
+        1 => typed::<u8>(region, image),
+        8 => typed::<u64>(region, image),
+        13 => typed::<[u8; 13]>(region, image),
+        24 => typed::<[u64; 3]>(region, image),
+        264 => typed::<[[u64; 11]; 3]>(region, image), // larger than what readers keep in registers
+        _ => Reads::default(),
+    };
+    // None of these has the size of another type, and all say so.
+    assert!(Ring::<[u8; 7]>::from_region(region.clone()).is_err() || record == 7);
+    assert!(Cells::<[u8; 7]>::from_region(region.clone()).is_err() || record == 7);
+    assert!(Latches::<[u8; 7]>::from_region(region.clone()).is_err() || record == 7);
+    reads
+}
+
+fn typed<T: AnyBitPattern + NoUninit>(region: &Region, image: Option<&[u64]>) -> Reads {
+    match region.geometry().kind() {
+        Kind::Ring => ring::<T>(&Ring::from_region(region.clone()).expect("of this size"), image),
+        Kind::Cells => cells::<T>(&Cells::from_region(region.clone()).expect("of this size"), image),
+        Kind::Latches => latches::<T>(&Latches::from_region(region.clone()).expect("of this size"), image),
+        Kind::Counters => counters(&Counters::from_region(region.clone()).expect("counters"), image),
+        other => panic!("a new kind: {other}"),
+    }
+}
+
+fn ring<T: AnyBitPattern + NoUninit>(ring: &Ring<T>, image: Option<&[u64]>) -> Reads {
+    let mut reads = Reads::default();
+    for start in [Start::Oldest, Start::Now] {
+        for patience in [1, 20] {
+            let mut reader = ring.reader_from(start).with_patience(patience);
+            let begin = positions(&reader);
+            let mut delivered = 0;
+            let limit = ring.shards() * (ring.slots() + 16);
+            let mut last = vec![None; ring.shards()];
+            let mut turns = 0;
+            let mut check = |cpu: usize, ticket, record: &T| {
+                let Some(image) = image else { return };
+                let slot = slot_words(ring.region().geometry(), image, cpu, ticket);
+                let bytes: &[u8] = bytemuck::cast_slice(&slot[1..]);
+                assert_eq!(bytemuck::bytes_of(record), &bytes[..size_of::<T>()], "ticket {ticket}");
+                let before = last[cpu].replace(ticket);
+                // Sequences from the two ends of all numbers can send a reader around them.
+                turns += usize::from(before >= Some(ticket));
+            };
+            for _ in 0..3 {
+                let drained = reader.drain().inspect(|event| check(event.cpu, event.ticket, &event.record));
+                let drained = drained.count();
+                assert!(drained <= limit, "{drained} records");
+                delivered += drained;
+                if let Some(event) = reader.poll() {
+                    check(event.cpu, event.ticket, &event.record);
+                    delivered += 1;
+                }
+                let some = reader.for_each(5, |event| check(event.cpu, event.ticket, event.record));
+                assert!(some <= 5, "{some} of 5");
+                let all = reader.for_each(usize::MAX, |event| check(event.cpu, event.ticket, event.record));
+                assert!(all <= limit, "{all} records");
+                delivered += some + all;
+            }
+            conserved(&reader, &begin);
+            let tally = reader.tally();
+            assert_eq!(tally.delivered, delivered as u64);
+            if image.is_some() {
+                // Nothing changes, so no slot has more than one record a turn, and none is torn.
+                assert!(delivered <= (ring.shards() + turns) * ring.slots(), "{delivered} records");
+                assert_eq!(tally.torn, 0);
+            }
+            assert!(reader.take_error().is_none());
+            let _ = reader.dropped();
+            reads += Reads {
+                values: tally.delivered,
+                passed: tally.lost().wrapping_add(tally.discarded),
+                busy: 0,
+            };
+        }
+    }
+    reads
+}
+
+fn positions<T: AnyBitPattern>(reader: &Reader<T>) -> Vec<u64> {
+    (0..).map_while(|shard| reader.position(shard)).collect()
+}
+
+/// Whether each shard's counts add up to how far it came from `begin`.
+fn conserved<T: AnyBitPattern>(reader: &Reader<T>, begin: &[u64]) {
+    for (shard, (begin, now)) in begin.iter().zip(positions(reader)).enumerate() {
+        let tally = reader.shard_tally(shard).expect("a shard");
+        let passed = tally.delivered.wrapping_add(tally.lost()).wrapping_add(tally.discarded);
+        assert_eq!(passed, now.wrapping_sub(*begin), "shard {shard}: {tally:?}");
+    }
+}
+
+/// The words of element `index` of a table.
+fn element<'w>(geometry: &Geometry, words: &'w [u64], index: usize) -> &'w [u64] {
+    let at = (geometry.first() + index) * geometry.element_words();
+    &words[at..at + geometry.element_words()]
+}
+
+fn assert_value<T: NoUninit>(value: &T, words: &[u64]) {
+    let bytes: &[u8] = bytemuck::cast_slice(words);
+    assert_eq!(bytemuck::bytes_of(value), &bytes[..size_of::<T>()]);
+}
+
+fn cells<T: AnyBitPattern + NoUninit>(cells: &Cells<T>, image: Option<&[u64]>) -> Reads {
+    let mut reads = Reads::default();
+    for index in 0..cells.len() {
+        let words = image.map(|words| element(cells.region().geometry(), words, index));
+        let once = cells.try_snapshot(index).expect("a cell");
+        match (cells.snapshot(index), words) {
+            (Ok(snapshot), Some(words)) => {
+                assert_eq!((words[0] % 2, snapshot.version), (0, words[0] / 2));
+                assert_value(&snapshot.value, &words[1..]);
+                assert_eq!(once.map(|s| s.version), Some(snapshot.version));
+                reads.values += 1;
+            }
+            (Ok(_), None) => reads.values += 1,
+            (Err(ReadError::Busy { looks }), words) => {
+                assert_eq!(looks, Cells::<T>::LOOKS);
+                assert!(words.is_none_or(|words| words[0] % 2 == 1 && once.is_none()));
+                reads.busy += 1;
+            }
+            (Err(other), _) => panic!("{other}"),
+        }
+    }
+    assert!(matches!(cells.read(cells.len()), Err(ReadError::Index { .. })));
+    reads
+}
+
+fn latches<T: AnyBitPattern + NoUninit>(latches: &Latches<T>, image: Option<&[u64]>) -> Reads {
+    let mut reads = Reads::default();
+    for index in 0..latches.len() {
+        match latches.snapshot(index) {
+            Ok(snapshot) => {
+                reads.values += 1;
+                let Some(image) = image else { continue };
+                let words = element(latches.region().geometry(), image, index);
+                assert_eq!(snapshot.version, words[0]);
+                let copy =
+                    if words[0].is_multiple_of(2) { &words[1..] } else { &words[1 + words.len() / 2..] };
+                assert_value(&snapshot.value, copy);
+            }
+            Err(ReadError::Busy { looks }) => {
+                assert!(image.is_none() && looks == Latches::<T>::LOOKS);
+                reads.busy += 1;
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(matches!(latches.read(latches.len()), Err(ReadError::Index { .. })));
+    reads
+}
+
+fn counters(counters: &Counters, image: Option<&[u64]>) -> Reads {
+    let mut reads = Reads::default();
+    let mut sums = vec![0; counters.len()];
+    counters.sums(&mut sums).expect("mapped");
+    for (index, &all) in sums.iter().enumerate() {
+        let each = (0..counters.shards()).map(|cpu| counters.get(cpu, index).expect("a counter"));
+        let sum = each.fold(0, u64::wrapping_add);
+        let at_once = counters.sum(index).expect("a counter");
+        reads.values += counters.shards() as u64;
+        let Some(image) = image else { continue };
+        let geometry = counters.region().geometry();
+        let words =
+            (0..counters.shards()).map(|cpu| image[geometry.shard(cpu) * geometry.element_words() + index]);
+        assert_eq!([sum, at_once, all], [words.fold(0, u64::wrapping_add); 3]);
+    }
+    assert!(matches!(counters.sum(counters.len()), Err(ReadError::Index { .. })));
+    assert!(matches!(counters.get(counters.shards(), 0), Err(ReadError::Index { .. })));
+    reads
+}

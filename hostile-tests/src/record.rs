@@ -1,0 +1,28 @@
+//! A record that shows whether it is whole.
+
+use bytemuck::{Pod, Zeroable};
+
+/// Three words that follow from the first. Two different records differ in each of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Record {
+    /// Which one it is.
+    pub n: u64,
+    product: u64,
+    inverse: u64,
+}
+
+impl Record {
+    /// Its words: stores that writing it takes.
+    pub const WORDS: usize = size_of::<Self>() / 8;
+
+    /// Record `n`.
+    pub fn new(n: u64) -> Self {
+        Self { n, product: n.wrapping_mul(0x9e37_79b9_7f4a_7c15), inverse: !n }
+    }
+
+    /// Whether all of it is of one record.
+    pub fn is_whole(&self) -> bool {
+        *self == Self::new(self.n)
+    }
+}

@@ -1,0 +1,78 @@
+//! A neighbour that writes random words everywhere.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use fastrand::Rng;
+use mapring::Region;
+use mapring::layout::Preamble;
+use mapring::layout::seq::DISCARDED;
+use mapring::protocol::WordsMut;
+use memmap2::{MmapOptions, MmapRaw};
+
+use crate::Memory;
+
+/// A word that hurts: random, or near to those that mean something.
+pub fn hostile_word(rng: &mut Rng) -> u64 {
+    match rng.u8(..6) {
+        0 => rng.u64(..),
+        1 => u64::MAX - rng.u64(..64),
+        2 => DISCARDED | rng.u64(..64),
+        3 => 1 << rng.u8(..64),
+        _ => rng.u64(..64),
+    }
+}
+
+/// A mapping of a memfd region, for writing, that the library knows nothing of.
+#[derive(Debug)]
+pub struct Neighbour {
+    map: MmapRaw,
+    original: Vec<u64>,
+}
+
+impl Neighbour {
+    /// Of `region`, as it is now.
+    ///
+    /// # Panics
+    /// If it can't be mapped for writing.
+    pub fn of(region: &Region) -> Self {
+        let original = Memory::of(region).words();
+        let file = File::from(Memory::of(region).fd());
+        let map = MmapOptions::new().len(original.len() * 8).map_raw(&file);
+        Self { map: map.unwrap_or_else(|e| panic!("mmap: {e}")), original }
+    }
+
+    /// Its words.
+    pub fn words(&self) -> WordsMut<'_> {
+        // SAFETY: a mapping starts on a page, is as long as said, for writing, and stays as long as
+        // `self`; the memfd is sealed, so it can't shrink; all its users here use `WordsMut`.
+        unsafe { WordsMut::from_raw(self.map.as_mut_ptr().cast(), self.original.len()) }
+    }
+
+    /// Scribbles over all of them, preamble included, until `stop`: how many.
+    pub fn scribble(&self, seed: u64, stop: &AtomicBool) -> u64 {
+        let words = self.words();
+        let mut rng = Rng::with_seed(seed);
+        let mut written = 0;
+        while !stop.load(Ordering::Relaxed) {
+            // Half of the time the preamble is what it was, so that newcomers get in, too; and now
+            // and then all the rest, or no writer would find a slot any more.
+            let from = if rng.bool() { Preamble::WORDS } else { 0 };
+            let restored = if rng.u8(..8) == 0 { words.len() } else { from };
+            for (at, &word) in self.original[..restored].iter().enumerate() {
+                words.store(at, word, Ordering::Relaxed);
+            }
+            let count = 1 << rng.u32(..8);
+            for _ in 0..count {
+                let at = rng.usize(from..words.len());
+                words.store(at, hostile_word(&mut rng), Ordering::Relaxed);
+            }
+            written += count;
+            if rng.u8(..8) == 0 {
+                std::thread::yield_now(); // what others do in between has its own ways to be spoilt
+            }
+        }
+        written
+    }
+}

@@ -1,0 +1,86 @@
+//! A region in the making.
+
+use std::cell::RefCell;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::process::Stdio;
+
+use mapring::layout::{Preamble, PreambleError};
+use mapring::{Error, Options, Region, Ring};
+use mapring_hostile_tests::{Memory, kill_after, run};
+use rustix::fs::{SealFlags, fcntl_get_seals};
+
+use super::{VICTIM, at_every_store};
+
+/// The first descriptor that the victim has free.
+const FD: u32 = 3;
+
+fn victims_file(pid: u32) -> Option<File> {
+    OpenOptions::new().read(true).write(true).open(format!("/proc/{pid}/fd/{FD}")).ok()
+}
+
+/// Whether there is a file, its length, its seals, and the words of the preamble.
+fn look(file: Option<&File>) -> Vec<u64> {
+    let mut seen = vec![0; 3 + Preamble::WORDS];
+    if let Some(file) = file {
+        seen[0] = 1;
+        seen[1] = file.metadata().unwrap().len();
+        seen[2] = fcntl_get_seals(file).unwrap().bits().into();
+        // Nothing as long as the file has no length.
+        let _ = file.read_at(bytemuck::cast_slice_mut(&mut seen[3..]), 0).unwrap();
+    }
+    seen
+}
+
+#[test]
+fn a_region_whose_maker_died_is_refused_or_whole() {
+    // The file, its length, its seals; eight words that are not zero, and the first one last.
+    const DONE: usize = 3 + 8 + 1;
+    let whole = Ring::<[u64; 2]>::create_memfd(4, 1).unwrap();
+    at_every_store("region made", DONE, |stores| {
+        let file = RefCell::new(None);
+        let death = kill_after(stores, VICTIM, &["create"], Stdio::null(), |pid| {
+            let mut file = file.borrow_mut();
+            if file.is_none() {
+                *file = victims_file(pid);
+            }
+            look(file.as_ref())
+        });
+        let Some(file) = file.into_inner() else {
+            assert_eq!(death.stores, 0);
+            return death;
+        };
+        let open = |options: Options| options.open_fd(file.try_clone().unwrap().into());
+        let sealed = fcntl_get_seals(&file).unwrap().contains(SealFlags::SHRINK | SealFlags::GROW);
+        assert_eq!(sealed, death.stores >= 3);
+        match (death.stores, open(Options::new())) {
+            (1..3, Err(Error::Unsealed { .. })) => {}
+            (3..DONE, Err(Error::Preamble { error: PreambleError::Magic { found: 0 }, .. })) => {}
+            (DONE, Ok(region)) => is_whole(&region, &whole),
+            (stores, other) => panic!("after {stores}: {other:?}"),
+        }
+        match (death.stores, open(Options::new().allow_unsealed(true).write(true))) {
+            (1, Err(Error::Truncated { found: 0, .. })) => {}
+            (2..DONE, Err(Error::Preamble { error: PreambleError::Magic { found: 0 }, .. })) => {}
+            (DONE, Ok(region)) => is_whole(&region, &whole),
+            (stores, other) => panic!("after {stores}: {other:?}"),
+        }
+        death
+    });
+}
+
+fn is_whole(region: &Region, like: &Ring<[u64; 2]>) {
+    assert_eq!(region.geometry(), like.region().geometry());
+    assert_eq!(region.preamble().name, like.region().preamble().name);
+    assert_ne!(region.preamble().generation, 0);
+    assert!(Ring::<[u64; 2]>::from_region(region.clone()).unwrap().reader().poll().is_none());
+}
+
+#[test]
+fn victims_do_what_they_are_told() {
+    // What the other tests stand on: an untraced victim writes, and says so.
+    let ring = Ring::<mapring_hostile_tests::Record>::create_memfd(4, 1).unwrap();
+    assert_eq!(run(VICTIM, &["push", "2", "7"], Memory::of(ring.region()).fd()), "0 1");
+    let read: Vec<_> = ring.reader().drain().map(|event| event.record.n).collect();
+    assert_eq!(read, [7, 8]);
+}

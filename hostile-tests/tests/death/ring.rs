@@ -1,0 +1,283 @@
+//! Rings: every way through a claim, and every end of it.
+
+use std::collections::BTreeMap;
+
+use mapring::layout::seq::DISCARDED;
+use mapring::{Options, Reader, Region, Ring};
+use mapring_hostile_tests::{Death, Memory, Record, slot_words};
+
+use super::{at_every_store, kill, next};
+
+/// So few that nothing is skipped but what was overwritten, and a lap is short.
+const SLOTS: usize = 4;
+/// What the victim writes, and the next writer from.
+const VICTIMS: u64 = 500;
+const NEXT: u64 = 1000;
+
+/// A ring as the victim finds it, and what it does.
+struct Scene {
+    name: &'static str,
+    args: &'static [&'static str],
+    /// Changes that doing it takes.
+    stores: usize,
+    prepare: fn(&Ring<Record>),
+    /// Tickets that died before, each in a slot of its own.
+    stuck: usize,
+}
+
+/// Claim and hint, the record, the end.
+const PUSH: usize = 2 + Record::WORDS + 1;
+
+const SCENES: &[Scene] = &[
+    Scene {
+        name: "push into an empty ring",
+        args: &["push", "1", "500"],
+        stores: PUSH,
+        prepare: |_| {},
+        stuck: 0,
+    },
+    Scene {
+        name: "push over the oldest",
+        args: &["push", "1", "500"],
+        stores: PUSH,
+        prepare: |ring| push(ring, 0..7),
+        stuck: 0,
+    },
+    Scene {
+        name: "push with a hint one behind",
+        args: &["push", "1", "500"],
+        stores: PUSH,
+        prepare: |ring| {
+            push(ring, 0..3);
+            set_head(ring, 2);
+        },
+        stuck: 0,
+    },
+    Scene {
+        name: "push with a hint of laps ago",
+        args: &["push", "1", "500"],
+        stores: PUSH,
+        prepare: |ring| {
+            push(ring, 0..14);
+            set_head(ring, 1);
+        },
+        stuck: 0,
+    },
+    Scene {
+        name: "push past a slot that is stuck",
+        args: &["push", "1", "500"],
+        stores: PUSH,
+        prepare: |ring| {
+            push(ring, 0..2);
+            let _abandoned = ring.writer(0).unwrap().shard().claim().unwrap();
+            push(ring, 3..6);
+        },
+        stuck: 1,
+    },
+    Scene {
+        name: "push over a record that was discarded",
+        args: &["push", "1", "500"],
+        stores: PUSH,
+        prepare: |ring| {
+            push(ring, 0..1);
+            let writer = ring.writer(0).unwrap();
+            let shard = writer.shard();
+            shard.discard(shard.claim().unwrap());
+            push(ring, 2..5);
+        },
+        stuck: 0,
+    },
+    Scene { name: "discard", args: &["discard"], stores: 3, prepare: |ring| push(ring, 0..2), stuck: 0 },
+    Scene {
+        name: "drop where all slots are stuck",
+        args: &["push", "1", "500"],
+        stores: 1,
+        prepare: |ring| {
+            push(ring, 0..1);
+            (0..SLOTS).for_each(|_| assert!(ring.writer(0).unwrap().shard().claim().is_some()));
+        },
+        stuck: SLOTS,
+    },
+];
+
+fn push(ring: &Ring<Record>, numbers: std::ops::Range<u64>) {
+    let writer = ring.writer(0).unwrap();
+    numbers.for_each(|n| assert!(writer.push(&Record::new(n)).is_some()));
+}
+
+fn set_head(ring: &Ring<Record>, head: u64) {
+    let geometry = ring.region().geometry();
+    Memory::of(ring.region()).put(geometry.shard(0) * geometry.element_words(), head);
+}
+
+/// The sequences of the slots, as the memory has them.
+fn seqs(region: &Region) -> Vec<u64> {
+    let words = Memory::of(region).words();
+    (0..SLOTS as u64).map(|slot| slot_words(region.geometry(), &words, 0, slot)[0]).collect()
+}
+
+/// Slots that are being written.
+fn stuck(region: &Region) -> usize {
+    seqs(region).iter().filter(|&seq| seq % 2 == 1).count()
+}
+
+/// A reader, and what it was given.
+struct Witness {
+    reader: Reader<Record>,
+    begin: u64,
+    read: BTreeMap<u64, u64>,
+}
+
+impl Witness {
+    fn new(ring: &Ring<Record>) -> Self {
+        let reader = ring.reader().with_patience(4);
+        Self { begin: reader.position(0).unwrap(), reader, read: BTreeMap::new() }
+    }
+
+    /// Reads on, as long as a reader may need for what is there.
+    fn read(&mut self) {
+        for _ in 0..16 {
+            for event in self.reader.drain() {
+                assert!(event.record.is_whole(), "{event:?}");
+                let last = self.read.last_key_value().map(|(&ticket, _)| ticket);
+                assert!(last.is_none_or(|last| last < event.ticket), "{event:?} after {last:?}");
+                self.read.insert(event.ticket, event.record.n);
+            }
+        }
+        let tally = self.reader.tally();
+        let passed = tally.delivered + tally.lost() + tally.discarded;
+        assert_eq!(passed, self.reader.position(0).unwrap() - self.begin, "{tally:?}");
+        assert_eq!(tally.delivered, self.read.len() as u64);
+    }
+}
+
+fn tickets(said: &str) -> Vec<Option<u64>> {
+    said.split_whitespace().map(|ticket| ticket.parse().ok()).collect()
+}
+
+fn play(scene: &Scene, stores: usize) -> Death {
+    let ring = Ring::<Record>::create_memfd(SLOTS, 1).unwrap();
+    (scene.prepare)(&ring);
+    // Had all of it, or nothing yet, before the victim came; or comes only later.
+    let mut early = Witness::new(&ring);
+    early.read();
+    let before = early.read.clone();
+    let behind = Witness::new(&ring);
+    let dropped = early.reader.dropped();
+
+    let found = seqs(ring.region());
+    let death = kill(ring.region(), stores, scene.args);
+    let taken: Vec<_> = (0_u64..).zip(found).zip(seqs(ring.region())).collect();
+    let taken: Vec<_> =
+        taken.iter().filter(|((_, found), left)| found != left).map(|((slot, _), _)| *slot).collect();
+    assert_eq!(taken.len(), usize::from(scene.stores > 1 && death.stores > 0), "{death:?}");
+    let pushes = scene.args[0] == "push" && scene.stores > 1;
+    let abandoned = usize::from(scene.stores > 1 && (1..scene.stores).contains(&death.stores));
+    assert_eq!(stuck(ring.region()), scene.stuck + abandoned, "{death:?}");
+    let late = Options::new().open_fd(Memory::of(ring.region()).fd()).unwrap();
+    let late = Witness::new(&Ring::from_region(late).unwrap());
+
+    // Everything that was published is still delivered, but for what the victim's claim took.
+    let mut witnesses = [early, behind, late];
+    for (witness, who) in witnesses.iter_mut().zip(["early", "behind", "late"]) {
+        witness.read();
+        let is_there = |ticket: &u64| who == "early" || !taken.contains(&(ticket % SLOTS as u64));
+        let mut expected: Vec<_> =
+            before.iter().filter(|(ticket, _)| is_there(ticket)).map(|(_, &n)| n).collect();
+        let published = pushes && death.stores == scene.stores;
+        expected.extend(published.then_some(VICTIMS));
+        let read: Vec<_> = witness.read.values().copied().collect();
+        assert_eq!(read, expected, "{who}, {death:?}");
+    }
+
+    // The next writer goes on, and its records reach everyone.
+    let given = tickets(&next(ring.region(), &["push", "2", "1000"]));
+    let (written, refused): (Vec<_>, Vec<_>) = (NEXT..).zip(given).partition(|(_, ticket)| ticket.is_some());
+    assert_eq!(refused.len(), if scene.stuck == SLOTS { 2 } else { 0 });
+    for witness in &mut witnesses {
+        let (lost, discarded) = (witness.reader.lost(), witness.reader.tally().discarded);
+        witness.read();
+        for (n, ticket) in &written {
+            assert_eq!(witness.read.get(&ticket.unwrap()), Some(n), "{death:?}");
+        }
+        // The victim's ticket, if it took one and did not end it, and the one whose slot was stuck
+        // before: unless they were passed already, because of what the victim published.
+        let passed = written.is_empty() || scene.stores > 1 && death.stores == scene.stores;
+        let lost_now = if passed { 0 } else { scene.stuck + abandoned };
+        assert_eq!(witness.reader.lost() - lost, lost_now as u64, "{death:?}");
+        assert_eq!(witness.reader.tally().discarded, discarded);
+        let own = scene.stores == 1 && death.stores == 1;
+        assert_eq!(witness.reader.dropped() - dropped, refused.len() as u64 + u64::from(own));
+    }
+
+    laps_and_recovery(&ring, &mut witnesses[0], scene.stuck + abandoned);
+    death
+}
+
+/// A stuck slot costs a ticket a lap until it is recovered, and nothing then.
+fn laps_and_recovery(ring: &Ring<Record>, witness: &mut Witness, stuck_slots: usize) {
+    let writer = ring.writer(0).unwrap();
+    let mut lap = |laps: usize| {
+        witness.read(); // what was recovered has ended, too
+        let lost = witness.reader.lost();
+        let tickets: Vec<_> = (0..laps * SLOTS)
+            .map(|i| {
+                let ticket = writer.push(&Record::new(i as u64));
+                witness.read();
+                assert!(ticket.is_none_or(|ticket| witness.read.contains_key(&ticket)));
+                ticket
+            })
+            .collect();
+        (tickets, witness.reader.lost() - lost)
+    };
+    if stuck_slots < SLOTS {
+        let (tickets, lost) = lap(3);
+        let [first, last] = [tickets[0], tickets[tickets.len() - 1]].map(Option::unwrap);
+        let holes = last - first + 1 - tickets.len() as u64;
+        assert!(lost >= holes && lost <= holes + stuck_slots as u64, "lost {lost}, {holes} holes");
+        assert!(stuck_slots > 0 || lost == 0);
+    }
+    assert_eq!(next(ring.region(), &["recover"]), stuck_slots.to_string());
+    assert_eq!(stuck(ring.region()), 0);
+    assert_eq!(next(ring.region(), &["recover"]), "0");
+    let (tickets, lost) = lap(3);
+    assert!(
+        tickets.is_sorted_by(|a, b| a.is_some() && b.is_some_and(|b| a.unwrap() + 1 == b)),
+        "{tickets:?}"
+    );
+    assert_eq!(lost, 0);
+}
+
+#[test]
+fn a_ring_loses_the_victims_record_and_no_other() {
+    for scene in SCENES {
+        at_every_store(scene.name, scene.stores, |stores| play(scene, stores));
+    }
+}
+
+#[test]
+fn recovery_of_a_ring_can_be_killed_and_repeated() {
+    at_every_store("ring recover", 3, |stores| {
+        let ring = Ring::<Record>::create_memfd(SLOTS, 1).unwrap();
+        let writer = ring.writer(0).unwrap();
+        let mut early = Witness::new(&ring);
+        for _ in 0..3 {
+            writer.shard().claim().unwrap();
+        }
+        assert_eq!(writer.push(&Record::new(3)), Some(3));
+        let death = kill(ring.region(), stores, &["recover"]);
+        let left = 3 - death.stores;
+        assert_eq!(stuck(ring.region()), left);
+        assert_eq!(next(ring.region(), &["recover"]), left.to_string());
+        let words = Memory::of(ring.region()).words();
+        for slot in 0..3 {
+            assert_eq!(slot_words(ring.region().geometry(), &words, 0, slot)[0], DISCARDED | 2);
+        }
+        for mut witness in [Witness::new(&ring), std::mem::replace(&mut early, Witness::new(&ring))] {
+            witness.read();
+            let tally = witness.reader.tally();
+            assert_eq!((tally.delivered, tally.lost(), tally.discarded), (1, 0, 3));
+        }
+        death
+    });
+}

@@ -1,0 +1,328 @@
+//! Static images: regions of every kind with a spoilt preamble, spoilt contents, or no sense at
+//! all. `MAPRING_HOSTILE_IMAGES` of each sort (default 1000), other ones each time; what fails is
+//! made as small as possible and shown.
+
+use std::cell::Cell;
+
+use bytemuck::AnyBitPattern;
+use fastrand::Rng;
+use mapring::layout::seq::{DISCARDED, Slots};
+use mapring::layout::{Geometry, Kind, LINE, Preamble, WORD};
+use mapring::protocol::Words;
+use mapring::protocol::ring::{Cursor, Look, Place, Shard, Start, Step};
+use mapring::{Cells, Counters, Error, Latches, Options, Region, Ring};
+use mapring_hostile_tests::{Counted, Memory, Reads, forge, hostile_word, read_all};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestCaseError, TestRunner};
+
+/// Runs `test` with as many images as asked for, and says how many.
+pub(crate) fn with_images<S: Strategy>(sort: &str, images: &S, test: impl Fn(S::Value)) {
+    let cases = std::env::var("MAPRING_HOSTILE_IMAGES").map_or(1000, |n| n.parse().expect("a number"));
+    let run = Cell::new(0_u32);
+    // Found by shrinking, so the smallest image is in the message; nothing is kept in a file.
+    let config = Config { cases, failure_persistence: None, max_shrink_iters: 4000, ..Config::default() };
+    let outcome = TestRunner::new(config).run(images, |image| {
+        run.set(run.get() + 1);
+        test(image);
+        Ok::<(), TestCaseError>(())
+    });
+    outcome.unwrap_or_else(|failure| panic!("{failure}"));
+    println!("{sort}: {} images", run.get());
+}
+
+/// Words that mean something, nearly mean something, or nothing.
+fn word() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        4 => 0_u64..64,
+        2 => (0_u64..64).prop_map(|n| DISCARDED | n),
+        2 => (0_u64..64).prop_map(|n| u64::MAX - n),
+        2 => (0_u32..64, 0_u64..3).prop_map(|(bit, off)| (1_u64 << bit).wrapping_add(off).wrapping_sub(1)),
+        1 => any::<u64>(),
+    ]
+}
+
+/// Tickets where arithmetic could go wrong.
+fn ticket() -> impl Strategy<Value = u64> {
+    let near = |around: u64| (0_u64..80).prop_map(move |n| around.wrapping_sub(40).wrapping_add(n));
+    prop_oneof![4 => 0_u64..200, 1 => near(1 << 32), 1 => near(1 << 62), 1 => near(1 << 63), 1 => near(0)]
+}
+
+fn shape() -> impl Strategy<Value = Geometry> {
+    let record = prop::sample::select(vec![1_u64, 8, 13, 24, 264]);
+    let kind = prop::sample::select(vec![Kind::Ring, Kind::Ring, Kind::Cells, Kind::Counters, Kind::Latches]);
+    (kind, record, 0_u32..6, 1_u64..10, 1_u64..4).prop_map(|(kind, record, bits, count, shards)| {
+        let geometry = match kind {
+            Kind::Ring => Geometry::new(kind, record, 1 << bits, shards),
+            Kind::Counters => Geometry::new(kind, WORD as u64, count, shards),
+            _ => Geometry::new(kind, record, count, 1),
+        };
+        geometry.unwrap()
+    })
+}
+
+/// A region as words, from the outside.
+#[derive(Clone, Debug)]
+pub(crate) struct Image {
+    pub(crate) geometry: Geometry,
+    pub(crate) words: Vec<u64>,
+}
+
+/// Each shard of a ring as its producers leave it before ticket `end`.
+fn fill_ring(geometry: &Geometry, words: &mut [u64], end: u64) {
+    let slots = Slots::new(u32::try_from(geometry.capacity()).unwrap()).unwrap();
+    for shard in 0..geometry.shards() {
+        words[geometry.shard(shard) * geometry.element_words()] = end;
+        for back in 1..=slots.count() {
+            let t = end.wrapping_sub(back);
+            let at = (geometry.slots(shard) + slots.of(t)) * geometry.element_words();
+            words[at] = slots.published(t);
+        }
+    }
+}
+
+/// A valid preamble, and behind it anything at all; a ring may have been in good order before
+/// some words of it were spoilt. All but these comes from a seed, or is zero.
+pub(crate) fn contents() -> impl Strategy<Value = Image> {
+    shape().prop_flat_map(|geometry| {
+        let all = geometry.bytes() / WORD;
+        let spoilt = vec((Preamble::WORDS..all, word()), 0..12);
+        (Just(geometry), prop::option::of(any::<u64>()), prop::option::weighted(0.7, ticket()), spoilt)
+            .prop_map(move |(geometry, seed, end, spoilt)| {
+                let mut rng = Rng::with_seed(seed.unwrap_or_default());
+                let mut words: Vec<_> =
+                    (0..all).map(|_| seed.map_or(0, |_| hostile_word(&mut rng))).collect();
+                if let (Kind::Ring, Some(end)) = (geometry.kind(), end) {
+                    fill_ring(&geometry, &mut words, end);
+                }
+                for (at, word) in spoilt {
+                    words[at] = word;
+                }
+                let preamble = Preamble { geometry, generation: words[7], name: "image".into() };
+                words[..Preamble::WORDS].copy_from_slice(&preamble.encode());
+                Image { geometry, words }
+            })
+    })
+}
+
+fn open(bytes: &[u8], sealed: bool, options: Options) -> Result<Region, Error> {
+    options.open_fd(forge(bytes, sealed))
+}
+
+#[test]
+fn contents_of_any_kind_are_read_to_the_end() {
+    let reads = Cell::new(Reads::default());
+    with_images("contents", &contents(), |image| {
+        let region = open(bytemuck::cast_slice(&image.words), true, Options::new()).unwrap();
+        assert_eq!(*region.geometry(), image.geometry);
+        let mut sum = reads.get();
+        sum += read_all(&region, Some(&image.words));
+        reads.set(sum);
+        assert_eq!(Memory::of(&region).words(), image.words, "readers write nothing");
+    });
+    let reads = reads.get();
+    println!("{reads:?}");
+    assert!(reads.values > 0 && reads.passed > 0 && reads.busy > 0, "{reads:?}");
+}
+
+#[test]
+fn no_step_takes_more_than_a_few_dozen_looks() {
+    let most = Cell::new(0);
+    let rings = contents().prop_filter("rings", |image| image.geometry.kind() == Kind::Ring);
+    with_images("rings, looks counted", &rings, |image| {
+        // Of exactly this size, so that a sanitizer would see a look beyond the last word.
+        let words = shared(&image.words);
+        for shard in 0..image.geometry.shards() {
+            let place = Place::new(&image.geometry, shard);
+            let shard = Shard::new(Words::new(&words), &place);
+            for start in [Start::Oldest, Start::Now] {
+                let looks = match image.geometry.record() {
+                    1 => most_looks::<u8>(shard, start),
+                    8 => most_looks::<u64>(shard, start),
+                    13 => most_looks::<[u8; 13]>(shard, start),
+                    24 => most_looks::<[u64; 3]>(shard, start),
+                    _ => most_looks::<[[u64; 11]; 3]>(shard, start),
+                };
+                most.set(most.get().max(looks));
+            }
+        }
+    });
+    println!("at most {} looks a step", most.get());
+    assert!(most.get() > 2);
+}
+
+/// The looks that the worst step takes of those that lead through `shard` from `start`. All are
+/// within the limit, and none leads back.
+fn most_looks<T: AnyBitPattern>(shard: Shard<'_>, start: Start) -> u64 {
+    let mut look = Counted::new(shard);
+    let mut cursor = Cursor::new(&mut look, start, 3);
+    let mut most = 0;
+    let mut record = T::zeroed();
+    for _ in 0..4 * look.slots().count() {
+        assert!(look.looks <= look.limit(), "{} looks", look.looks);
+        most = most.max(look.looks);
+        look.looks = 0;
+        let before = cursor.next();
+        let step = cursor.step(&mut look, &mut record);
+        let moved = cursor.next().wrapping_sub(before);
+        match step {
+            Step::Record(ticket) => assert_eq!((ticket, moved), (before, 1)),
+            Step::Moved => assert!(moved < 1 << 63, "from {before} back to {}", cursor.next()),
+            Step::Empty => assert_eq!(moved, 0),
+        }
+    }
+    most
+}
+
+#[allow(clippy::disallowed_types)] // what `Words` is made of
+fn shared(words: &[u64]) -> Vec<std::sync::atomic::AtomicU64> {
+    words.iter().map(|&word| word.into()).collect()
+}
+
+#[test]
+fn writers_go_on_in_whatever_they_find() {
+    let done = Cell::new([0_u64; 2]);
+    with_images("contents, written", &contents(), |image| {
+        let region = open(bytemuck::cast_slice(&image.words), true, Options::new().write(true)).unwrap();
+        let mut count = done.get();
+        match (image.geometry.kind(), image.geometry.record()) {
+            (Kind::Ring, 24) => {
+                let ring = Ring::<[u64; 3]>::from_region(region.clone()).unwrap();
+                for shard in 0..ring.shards() {
+                    let writer = ring.writer(shard).unwrap();
+                    let pushed = (0..10).filter(|&n| writer.push(&[n; 3]).is_some()).count();
+                    assert!(writer.recover() <= ring.slots());
+                    assert_eq!(writer.recover(), 0);
+                    count[usize::from(pushed > 0)] += 1;
+                }
+            }
+            (Kind::Cells, 24) => {
+                let cells = Cells::<[u64; 3]>::from_region(region.clone()).unwrap();
+                let writer = cells.writer().unwrap();
+                for index in 0..cells.len() {
+                    let set = writer.set(index, &[7; 3]).unwrap();
+                    assert_ne!(set, writer.recover(index, &[7; 3]).unwrap());
+                    assert_eq!(cells.read(index).unwrap(), [7; 3]);
+                    count[usize::from(set)] += 1;
+                }
+            }
+            (Kind::Latches, 24) => {
+                let latches = Latches::<[u64; 3]>::from_region(region.clone()).unwrap();
+                let writer = latches.writer().unwrap();
+                for index in 0..latches.len() {
+                    writer.set(index, &[7; 3]).unwrap();
+                    assert_eq!(latches.read(index).unwrap(), [7; 3]);
+                }
+            }
+            (Kind::Counters, _) => {
+                let counters = Counters::from_region(region.clone()).unwrap();
+                let before = counters.get(0, 0).unwrap();
+                counters.writer(0).unwrap().add(0, u64::MAX).unwrap();
+                assert_eq!(counters.get(0, 0).unwrap(), before.wrapping_sub(1));
+            }
+            _ => {}
+        }
+        done.set(count);
+        read_all(&region, None);
+        assert_eq!(
+            Memory::of(&region).words()[..Preamble::DROPPED],
+            image.words[..Preamble::DROPPED],
+            "writers stay in their place"
+        );
+    });
+    let [refused, taken] = done.get();
+    assert!(refused > 0 && taken > 0, "{refused} refused, {taken} taken");
+}
+
+/// A valid region of which some words of the preamble are spoilt, or its end is missing.
+fn spoilt_preambles() -> impl Strategy<Value = (Image, i64, bool)> {
+    let spoilt = vec((0..Preamble::WORDS, word(), any::<bool>()), 0..3);
+    (contents(), spoilt, -200_i64..80, any::<bool>()).prop_map(|(mut image, spoilt, tail, sealed)| {
+        for (at, word, near) in spoilt {
+            let old = image.words[at];
+            image.words[at] = if near { old ^ (1 << (word % 8)) } else { word };
+        }
+        (image, tail, sealed)
+    })
+}
+
+#[test]
+fn a_spoilt_preamble_is_a_typed_error_or_another_region() {
+    let outcomes = Cell::new([0_u64; 5]);
+    with_images("preambles", &spoilt_preambles(), |(image, tail, sealed)| {
+        let mut bytes = bytemuck::cast_slice::<u64, u8>(&image.words).to_vec();
+        let len = bytes.len().saturating_add_signed(isize::try_from(tail.min(0)).unwrap());
+        bytes.resize(len.saturating_add_signed(isize::try_from(tail.max(0)).unwrap()), 0xa5);
+        let mut count = outcomes.get();
+        count[outcome(&bytes, sealed)] += 1;
+        outcomes.set(count);
+    });
+    let outcomes = outcomes.get();
+    println!("opened, preamble, truncated, unsealed, other: {outcomes:?}");
+    assert!(outcomes[..4].iter().all(|&count| count > 0), "{outcomes:?}");
+}
+
+#[test]
+fn bytes_that_are_no_region_are_a_typed_error() {
+    let magic = prop::option::of(Just(Preamble::MAGIC));
+    let bytes = (magic, vec(any::<u8>(), 0..1024), any::<bool>());
+    with_images("raw bytes", &bytes, |(magic, mut bytes, sealed)| {
+        if let (Some(magic), Some(start)) = (magic, bytes.first_chunk_mut()) {
+            *start = magic.to_ne_bytes();
+        }
+        outcome(&bytes, sealed);
+    });
+}
+
+/// What opening these bytes comes to; reads everything from what can be opened.
+fn outcome(bytes: &[u8], sealed: bool) -> usize {
+    match open(bytes, sealed, Options::new()) {
+        Ok(region) => {
+            assert!(sealed && region.geometry().bytes() <= bytes.len());
+            let words = Memory::of(&region).words();
+            read_all(&region, Some(&words));
+            0
+        }
+        Err(Error::Preamble { .. }) => 1,
+        Err(Error::Truncated { found, expected, .. }) => {
+            assert!(found == bytes.len() as u64 && found < expected);
+            2
+        }
+        Err(Error::Unsealed { .. }) => {
+            assert!(!sealed);
+            match open(bytes, sealed, Options::new().allow_unsealed(true)) {
+                Ok(region) => {
+                    read_all(&region, None);
+                }
+                Err(Error::Preamble { .. } | Error::Truncated { .. }) => {}
+                Err(other) => panic!("{other:?}"),
+            }
+            3
+        }
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_largest_shapes_do_not_overflow() {
+    // A preamble may claim anything; the file's length is what decides.
+    let numbers = [0, 1, 2, 3, 8, LINE as u64, 1 << 20, 1 << 29, 1 << 31, 1 << 32, 1 << 63, u64::MAX];
+    let mut tried = 0;
+    for kind in 0..6 {
+        for record in numbers {
+            for capacity in numbers {
+                for shards in numbers {
+                    let mut words = vec![0; 64];
+                    words[..6].copy_from_slice(&[Preamble::MAGIC, 1, kind, record, capacity, shards]);
+                    // The element size that goes with it, where there is one.
+                    let geometry = Kind::from_raw(kind)
+                        .and_then(|kind| Geometry::new(kind, record, capacity, shards).ok());
+                    words[6] = geometry.map_or(8, |geometry| geometry.element() as u64);
+                    outcome(bytemuck::cast_slice(&words), true);
+                    tried += 1;
+                }
+            }
+        }
+    }
+    println!("{tried} shapes");
+}

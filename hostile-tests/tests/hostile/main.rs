@@ -1,0 +1,9 @@
+//! Hostile memory: whatever bytes are there, and whoever changes them, readers come to an end
+//! without a panic, within their bounds, and count what they passed.
+#![allow(missing_docs)]
+
+mod images;
+#[cfg(feature = "bpf")]
+mod maps;
+mod scribbled;
+mod underneath;
