@@ -54,7 +54,7 @@ pub(crate) const STEPS: &[Step] = &[
         "clippy-memfd",
         &[],
         Lines(&[
-            "cargo clippy -p mapring -p mapring-demo -p xtask --no-default-features --all-targets -- -D warnings",
+            "cargo clippy -p mapring -p mapring-demo -p mapring-hostile-tests -p xtask --no-default-features --all-targets -- -D warnings",
         ]),
     ),
     step("docs", &[Need::Tools], Lines(&["RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps -p mapring"])),
@@ -94,6 +94,12 @@ pub(crate) const STEPS: &[Step] = &[
         "kernel",
         &[Need::Tools, Bpf],
         Lines(&["cargo test --release -p mapring-kernel-tests -- --test-threads=1"]),
+    ),
+    step("hostile-memfd", &[], Lines(&["cargo test -p mapring-hostile-tests"])),
+    step(
+        "hostile",
+        &[Need::Tools, Bpf],
+        Lines(&["cargo test -p mapring-hostile-tests --features bpf --test hostile maps::"]),
     ),
     step("benches", &[Need::Tools], Lines(&["cargo bench -p mapring-benches --no-run"])),
     step(
