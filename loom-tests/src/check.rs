@@ -24,7 +24,7 @@ pub fn check(preemptions: Option<usize>, model: impl Fn() + Send + Sync + 'stati
     });
     let runs = *runs.lock().unwrap();
     if runs > 1 {
-        println!("{runs} executions, preemptions at most {:?}", builder.preemption_bound);
+        println!("explored {runs} executions, preemptions at most {:?}", builder.preemption_bound);
     }
 }
 

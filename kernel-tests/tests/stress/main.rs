@@ -275,6 +275,9 @@ fn check_overlap(object: &Object, results: &Results) {
         println!("cell {cell}: {count:?}");
         assert!(count.committed > 0 && count.dropped > 0, "{count:?}");
     }
+    let records = results.rings.iter().flat_map(|(.., seen)| seen).flat_map(|seen| &seen.tallies);
+    let reads = records.map(|tally| tally.delivered).sum::<u64>();
+    println!("explored {} reads", reads + results.latest.iter().map(|latest| latest.reads).sum::<u64>());
     for latest in &results.latest {
         println!("{latest:?}");
         assert!(latest.reads > 0 && latest.busy > 0, "{latest:?}");
