@@ -73,6 +73,26 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&out.stdout).into_owned())
 }
 
+/// Shows and runs a command, with what it writes on stdout shown on stderr and handed back, and how it ended.
+pub(crate) fn tee(command: &mut Command) -> Result<(String, ExitStatus)> {
+    announce(command);
+    let program = format!("{:?}", command.get_program());
+    let mut child =
+        command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {program}"))?;
+    let mut said = Vec::new();
+    let mut buffer = [0; 4096];
+    let mut pipe = child.stdout.take().context("stdout was piped")?;
+    loop {
+        let count = io::Read::read(&mut pipe, &mut buffer)?;
+        if count == 0 {
+            break;
+        }
+        said.extend_from_slice(&buffer[..count]);
+        io::Write::write_all(&mut io::stderr(), &buffer[..count])?;
+    }
+    Ok((String::from_utf8_lossy(&said).into_owned(), child.wait()?))
+}
+
 /// Whether a command runs and succeeds, quietly, with `stdin` as its input.
 pub(crate) fn succeeds(command: &mut Command, stdin: &str) -> bool {
     let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();

@@ -11,7 +11,7 @@ use crate::cmd;
 use crate::setup::Tools;
 
 /// Where programs live.
-const FOLDERS: [&str; 3] = ["demo", "examples", "kernel-tests"];
+const FOLDERS: [&str; 4] = ["assembly", "demo", "examples", "kernel-tests"];
 
 /// As loaders for this machine do it; for no architecture in particular; with the newest instructions that headers use.
 const WAYS: [&[&str]; 3] = [&["-D__TARGET_ARCH_x86"], &[], &["-mcpu=v4"]];
@@ -48,9 +48,16 @@ pub(crate) fn run(tools: &Tools) -> Result<()> {
     Ok(())
 }
 
-fn compile(clang: &Path, program: &Path, libbpf: &[PathBuf], host: &[String], way: &[&str]) -> Command {
+fn compile(clang_path: &Path, program: &Path, libbpf: &[PathBuf], host: &[String], way: &[&str]) -> Command {
+    let mut command = clang(clang_path, libbpf, host, way);
+    command.args(["-g", "-c"]).arg(relative(program)).args(["-o", "/dev/null"]);
+    command
+}
+
+/// A clang with all that it needs to compile programs, but for their names.
+pub(crate) fn clang(clang: &Path, libbpf: &[PathBuf], host: &[String], way: &[&str]) -> Command {
     let mut command = Command::new(clang);
-    command.current_dir(cmd::root()).args(["-target", "bpf", "-O2", "-g"]);
+    command.current_dir(cmd::root()).args(["-target", "bpf", "-O2"]);
     command.args(["-Wall", "-Wextra", "-Werror", "-Iring/include"]).args(way);
     for dir in libbpf {
         command.arg("-isystem").arg(dir);
@@ -59,7 +66,6 @@ fn compile(clang: &Path, program: &Path, libbpf: &[PathBuf], host: &[String], wa
     for dir in host {
         command.arg("-idirafter").arg(dir);
     }
-    command.arg("-c").arg(relative(program)).args(["-o", "/dev/null"]);
     command
 }
 
@@ -68,7 +74,7 @@ fn relative(path: &Path) -> &Path {
 }
 
 /// The folders that give `<bpf/bpf_helpers.h>` and `<linux/bpf.h>`: libbpf as libbpf-sys carries it.
-fn libbpf_include() -> Result<[PathBuf; 2]> {
+pub(crate) fn libbpf_include() -> Result<[PathBuf; 2]> {
     let metadata = cmd::output(&mut cmd::line("cargo metadata --all-features --format-version 1"))?;
     let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
     let packages = metadata["packages"].as_array().context("cargo metadata lists no packages")?;
@@ -93,7 +99,7 @@ fn libbpf_include() -> Result<[PathBuf; 2]> {
 }
 
 /// The folders that this clang searches when it compiles for the host.
-fn host_includes(clang: &Path) -> Result<Vec<String>> {
+pub(crate) fn host_includes(clang: &Path) -> Result<Vec<String>> {
     let said = Command::new(clang).args(["-v", "-E", "-x", "c", "/dev/null", "-o", "/dev/null"]).output()?;
     Ok(search_list(&String::from_utf8_lossy(&said.stderr)))
 }

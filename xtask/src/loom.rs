@@ -45,7 +45,12 @@ pub(crate) fn clippy() -> Result<()> {
 /// `cargo SUBCOMMAND` on the models, in loom's own target folder: its flag rebuilds everything.
 /// `LOOM_MAX_PREEMPTIONS` and loom's other variables are inherited.
 pub(crate) fn cargo(subcommand: &str) -> Command {
-    let mut command = cmd::line(&format!("cargo {subcommand} --release -p mapring-loom-tests --target-dir"));
+    cargo_of("mapring-loom-tests", subcommand)
+}
+
+/// The same on another package.
+pub(crate) fn cargo_of(package: &str, subcommand: &str) -> Command {
+    let mut command = cmd::line(&format!("cargo {subcommand} --release -p {package} --target-dir"));
     command.arg(cmd::target_dir().join("loom")).env("RUSTFLAGS", "--cfg loom");
     command
 }

@@ -1,5 +1,6 @@
 //! `cargo xtask …`: what one does with this repository, one command each, from a machine with only git, gcc and cargo.
 
+mod assembly;
 mod cmd;
 mod demo;
 mod headers;
@@ -7,6 +8,7 @@ mod loom;
 mod mutants;
 mod packages;
 mod privilege;
+mod prove;
 mod setup;
 mod steps;
 mod test;
@@ -34,6 +36,10 @@ enum Command {
     Test(test::Args),
     /// Run the loom models, or prove that they notice a weakened algorithm
     Loom(loom::Args),
+    /// Run every method of proof, or those named, and say in one table what each looked at
+    Prove(prove::Args),
+    /// Check the machine code of the hot paths
+    Assembly(assembly::Args),
     /// Run the benchmarks
     Bench {
         /// Arguments for the benchmarks, after `--`
@@ -55,6 +61,8 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Demo(args) => return demo::run(&args),
         Command::Test(args) => return test::run(&args),
         Command::Loom(args) => loom::run(&args)?,
+        Command::Prove(args) => return prove::run(&args),
+        Command::Assembly(args) => assembly::step(&args, setup::ensure().ok().as_ref())?,
         Command::Bench { args } => {
             let tools = setup::ensure()?;
             cmd::run(tools.export(cmd::line("cargo bench -p mapring-benches --").args(args)))?;

@@ -121,7 +121,7 @@ pub(crate) fn run(mutants: &[Mutant]) -> Result<()> {
     let (name, model) = (width(|mutant| &mutant.name), width(|mutant| &mutant.model));
     println!("\n{:name$}  {:model$}  {:8}  {:>6}", "mutant", "model", "result", "s");
 
-    let mut wrong = Vec::new();
+    let (mut wrong, mut killed) = (Vec::new(), 0);
     for mutant in mutants {
         let start = Instant::now();
         let outcome = run_one(mutant, &copy, &work.join(format!("{}.log", mutant.name)))?;
@@ -140,6 +140,7 @@ pub(crate) fn run(mutants: &[Mutant]) -> Result<()> {
             mutant.model,
             outcome.to_string()
         );
+        killed += usize::from(matches!(outcome, Outcome::Killed(_)));
         if !mutant.as_it_should(&outcome) {
             println!(
                 "  WRONG, for the list says: {}",
@@ -148,6 +149,9 @@ pub(crate) fn run(mutants: &[Mutant]) -> Result<()> {
             wrong.push(mutant.name.as_str());
         }
     }
+    // Not all can be: those that are listed as equivalent have nothing that could be noticed.
+    let equivalent = mutants.iter().filter(|mutant| mutant.equivalent.is_some()).count();
+    println!("mutants {}, killed {killed}, and {equivalent} equivalent", mutants.len() - equivalent);
     ensure!(wrong.is_empty(), "not killed as they should be: {}", wrong.join(", "));
     println!("{} mutants: all as they should be", mutants.len());
     Ok(())

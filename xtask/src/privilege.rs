@@ -1,6 +1,6 @@
 //! Whether this process may load and read BPF programs on this kernel; if not, what is missing and how to get it.
 
-use std::{fs, path::Path};
+use std::{env, fs, path::Path};
 
 const CAP_SYS_ADMIN: u64 = 1 << 21;
 const CAP_PERFMON: u64 = 1 << 38;
@@ -17,6 +17,11 @@ struct Facts {
     first_namespace: bool,
     /// Whether the kernel describes its types, which the programs' relocations need.
     btf: bool,
+}
+
+/// Whether what can't use BPF here is to fail instead of being skipped.
+pub(crate) fn required() -> bool {
+    env::var("MAPRING_REQUIRE_BPF").is_ok_and(|value| value == "1")
 }
 
 /// Everything that stands in the way of BPF here: a line each, then lines with the remedy. Empty: nothing does.

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::setup::Tools;
-use crate::{cmd, headers, loom, mutants};
+use crate::{assembly, cmd, headers, loom, mutants};
 
 /// What a machine must have for a step; without it the step is skipped, loudly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,10 @@ pub(crate) enum Need {
     Bpf,
     /// The oldest Rust that is promised to work.
     OldestRust,
+    /// A nightly Rust with these components.
+    Nightly(&'static [&'static str]),
+    /// A part of the repository.
+    Path(&'static str),
 }
 
 /// How a step is done.
@@ -100,6 +104,14 @@ pub(crate) const STEPS: &[Step] = &[
         "hostile",
         &[Need::Tools, Bpf],
         Lines(&["cargo test -p mapring-hostile-tests --features bpf --test hostile maps::"]),
+    ),
+    step(
+        "assembly",
+        &[Need::Tools],
+        Code {
+            shown: "cargo xtask assembly",
+            run: |tools| assembly::step(&assembly::Args::default(), tools),
+        },
     ),
     step("benches", &[Need::Tools], Lines(&["cargo bench -p mapring-benches --no-run"])),
     step(

@@ -1,16 +1,16 @@
 //! `cargo xtask test`: runs the steps, goes on after a failure, and ends with a table of all of them.
 
 use std::cell::OnceCell;
+use std::fmt;
 use std::process::ExitCode;
 use std::time::Instant;
-use std::{env, fmt};
 
 use anyhow::{Result, bail};
 
 use crate::cmd;
-use crate::privilege;
 use crate::setup::{self, Cannot, Tools};
 use crate::steps::{self, Need, STEPS, Step, Work};
+use crate::{privilege, prove};
 
 /// Which steps to run, and how.
 #[derive(clap::Args)]
@@ -44,18 +44,18 @@ impl fmt::Display for Outcome {
 
 /// What this machine has: found out when a step first needs it.
 #[derive(Default)]
-struct Machine {
+pub(crate) struct Machine {
     tools: OnceCell<Result<Tools, Cannot>>,
     oldest_rust: OnceCell<Result<(), String>>,
 }
 
 impl Machine {
-    fn tools(&self) -> &Result<Tools, Cannot> {
+    pub(crate) fn tools(&self) -> &Result<Tools, Cannot> {
         self.tools.get_or_init(setup::ensure)
     }
 
     /// Why a need is not met.
-    fn lacks(&self, need: Need) -> Option<String> {
+    pub(crate) fn lacks(&self, need: Need) -> Option<String> {
         match need {
             Need::Tools => self.tools().as_ref().err().map(Cannot::to_string),
             Need::Bpf => Some(privilege::obstacles().join("\n")).filter(|obstacles| !obstacles.is_empty()),
@@ -64,6 +64,10 @@ impl Machine {
                 .get_or_init(|| steps::oldest_rust().map_err(|error| format!("{error:#}")))
                 .clone()
                 .err(),
+            Need::Nightly(components) => {
+                prove::ensure_components(components).err().map(|error| format!("{error:#}"))
+            }
+            Need::Path(path) => (!cmd::root().join(path).exists()).then(|| format!("there is no {path}")),
         }
     }
 }
@@ -74,7 +78,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         list();
         return Ok(ExitCode::SUCCESS);
     }
-    let strict = env::var("MAPRING_REQUIRE_BPF").is_ok_and(|value| value == "1");
+    let strict = privilege::required();
     let machine = Machine::default();
     let mut results = Vec::new();
     for step in chosen(&args.steps)? {
@@ -131,9 +135,10 @@ fn run_step(step: &Step, machine: &Machine, strict: bool) -> Outcome {
     done.map_or_else(|error| Outcome::Failed(format!("{error:#}")), |()| Outcome::Ok)
 }
 
-fn banner(name: &str, why: &str) {
+/// Says, so that nobody overlooks it, what did not run.
+pub(crate) fn banner(name: &str, why: &str) {
     let rule = "!".repeat(78);
-    println!("{rule}\n!! SKIPPED {name}\n!! {}\n{rule}", why.replace('\n', "\n!! "));
+    eprintln!("{rule}\n!! SKIPPED {name}\n!! {}\n{rule}", why.replace('\n', "\n!! "));
 }
 
 fn table(results: &[(&str, Outcome, f32)]) -> String {
@@ -168,6 +173,8 @@ fn list() {
                 Need::Tools => "tools",
                 Need::Bpf => "BPF",
                 Need::OldestRust => "Rust 1.88",
+                Need::Nightly(_) => "nightly",
+                Need::Path(path) => path,
             })
             .collect();
         let lines = match &step.work {

@@ -1,0 +1,259 @@
+//! `cargo xtask assembly`: the machine code of the hot paths, checked for what it must and must not
+//! have, and against the listings in `assembly/` where the same compiler made them.
+
+mod listing;
+mod producers;
+mod readers;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{fs, io};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::prove::Counts;
+use crate::setup::{Clang, Tools};
+use crate::{cmd, headers, privilege};
+use producers::Publish;
+use readers::Machine;
+
+/// What to do about listings that differ.
+#[derive(Default, clap::Args)]
+pub(crate) struct Args {
+    /// Write the listings anew
+    #[arg(long)]
+    bless: bool,
+}
+
+/// Functions of `assembly/src/lib.rs`; those that look twice, and those that only add up.
+const LOOKS: [&str; 4] = ["cell_look", "latch_look", "ring_step", "ring_run"];
+const SUMS: [&str; 1] = ["counters_sum"];
+
+/// Where readers run: rustc's target, the folder of its listings.
+const MACHINES: [(Machine, &str, &str); 2] = [
+    (Machine::X86, "x86_64-unknown-linux-gnu", "x86_64"),
+    (Machine::Aarch64, "aarch64-unknown-linux-gnu", "aarch64"),
+];
+
+/// Functions of `assembly/bpf/producer.bpf.c`.
+const RECORDS: [&str; 2] = ["ring_push", "cell_set"];
+const COUNTERS: [&str; 1] = ["counter_add"];
+
+/// The ways to publish: clang's flags, the folder of its listings, the oldest clang that knows it.
+const WAYS: [(Publish, &[&str], &str, u32); 3] = [
+    (Publish::Store, &["-D__TARGET_ARCH_x86"], "bpf-x86", 14),
+    (Publish::Xchg, &[], "bpf-portable", 14),
+    // Older ones know -mcpu=v4, but not its store-release.
+    (Publish::Release, &["-mcpu=v4"], "bpf-release", 21),
+];
+
+/// Checks, or writes the listings; without tools, those of readers alone.
+pub(crate) fn run(args: &Args, tools: Option<&Tools>) -> Result<Counts> {
+    let mut check = Check { bless: args.bless, counts: Counts::default(), wrong: Vec::new() };
+    for (machine, target, folder) in MACHINES {
+        check.readers(machine, target, folder)?;
+    }
+    if let Some(tools) = tools {
+        check.producers(tools)?;
+    } else {
+        ensure!(!privilege::required(), "MAPRING_REQUIRE_BPF=1, but no clang for the producers");
+        crate::test::banner("assembly of the BPF producers", "no clang: cargo xtask setup");
+    }
+    let Check { mut counts, wrong, .. } = check;
+    wrong.iter().for_each(|wrong| eprintln!("WRONG {wrong}"));
+    counts.failures = wrong.len() as u64;
+    Ok(counts)
+}
+
+/// The same as a step of the tests: any failure is an error.
+pub(crate) fn step(args: &Args, tools: Option<&Tools>) -> Result<()> {
+    let counts = run(args, tools)?;
+    eprintln!(
+        "{} functions, {} instructions; {} of {} weaker ones noticed",
+        counts.cases, counts.explored, counts.killed, counts.mutants
+    );
+    ensure!(counts.failures == 0, "{} listings are not what they must be", counts.failures);
+    Ok(())
+}
+
+struct Check {
+    bless: bool,
+    counts: Counts,
+    wrong: Vec<String>,
+}
+
+impl Check {
+    fn readers(&mut self, machine: Machine, target: &str, folder: &str) -> Result<()> {
+        let compiler = format!("rustc {}", cmd::output(&mut cmd::line("rustc --version"))?.trim());
+        let assembly = compile_readers(target)?;
+        let all = listing::instructions(&assembly);
+        self.counts.explored += all.len() as u64;
+        if let Err(error) = readers::check_all(machine, &all) {
+            self.wrong.push(format!("{folder}: {error:#}"));
+        }
+        for name in LOOKS.into_iter().chain(SUMS) {
+            let lines = listing::function(&assembly, name).with_context(|| format!("{target}: no {name}"))?;
+            let look = LOOKS.contains(&name);
+            let check = |lines: &[String]| match look {
+                true => readers::check_look(machine, lines),
+                false => readers::check_path(machine, lines),
+            };
+            let weaker = if look { readers::weaker_looks(machine, &lines) } else { Vec::new() };
+            self.judge(&format!("{folder}/{name}"), &lines, check, &weaker);
+            let comment = if machine == Machine::X86 { "#" } else { "//" };
+            self.compare(&listing_path(folder, name), comment, &compiler, &lines)?;
+        }
+        Ok(())
+    }
+
+    fn producers(&mut self, tools: &Tools) -> Result<()> {
+        let libbpf = headers::libbpf_include()?;
+        let oldest = tools.clangs.iter().map(|clang| clang.major).min();
+        for clang in &tools.clangs {
+            let host = headers::host_includes(&clang.path)?;
+            for (publish, flags, folder, since) in WAYS {
+                if clang.major < since {
+                    continue;
+                }
+                let assembly = compile_producers(clang, &libbpf, &host, flags)?;
+                for name in RECORDS.into_iter().chain(COUNTERS) {
+                    let lines = listing::function(&assembly, name)
+                        .with_context(|| format!("clang {}: no {name}", clang.version))?;
+                    self.counts.explored += lines.len() as u64;
+                    let record = RECORDS.contains(&name);
+                    let check = |lines: &[String]| {
+                        producers::check_calls(lines)?;
+                        if record {
+                            producers::check_record(publish, lines)
+                        } else {
+                            producers::check_counter(lines)
+                        }
+                    };
+                    let weaker = if record { producers::weaker_records(publish, &lines) } else { Vec::new() };
+                    let what = format!("{folder}/{name} by clang {}", clang.version);
+                    self.judge(&what, &lines, check, &weaker);
+                    if Some(clang.major) == oldest && publish != Publish::Release {
+                        let compiler = format!("clang {}", clang.version);
+                        self.compare(&listing_path(folder, name), "#", &compiler, &lines)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The function must pass, each weaker one must not: a check that misses those checks nothing.
+    fn judge(
+        &mut self,
+        what: &str,
+        lines: &[String],
+        check: impl Fn(&[String]) -> Result<()>,
+        weaker: &[(String, Vec<String>)],
+    ) {
+        self.counts.cases += 1;
+        if let Err(error) = check(lines) {
+            self.wrong.push(format!("{what}: {error:#}"));
+            return;
+        }
+        self.counts.mutants += weaker.len() as u64;
+        for (change, lines) in weaker {
+            match check(lines) {
+                Err(_) => self.counts.killed += 1,
+                Ok(()) => self.wrong.push(format!("{what}, with {change}: not noticed")),
+            }
+        }
+    }
+
+    /// The text is compared only if the same compiler wrote it.
+    fn compare(&mut self, path: &Path, comment: &str, compiler: &str, lines: &[String]) -> Result<()> {
+        let first = format!("{comment} {compiler}");
+        let text = format!("{first}\n{}\n", lines.join("\n"));
+        if self.bless {
+            fs::create_dir_all(path.parent().context("a listing lies in a folder")?)?;
+            return fs::write(path, text).with_context(|| format!("{}", path.display()));
+        }
+        let name = path.strip_prefix(cmd::root()).unwrap_or(path).display();
+        let there = match fs::read_to_string(path) {
+            Ok(there) => there,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.wrong.push(format!("{name} is missing: cargo xtask assembly --bless"));
+                return Ok(());
+            }
+            Err(error) => return Err(error).with_context(|| format!("{name}")),
+        };
+        let by = there.lines().next().unwrap_or_default();
+        if by != first {
+            eprintln!("{name}: text not compared, for it is by {by:?} and this is {first:?}");
+        } else if there != text {
+            self.wrong.push(format!("{name} differs: cargo xtask assembly --bless, and look at the change"));
+        }
+        Ok(())
+    }
+}
+
+fn listing_path(folder: &str, name: &str) -> PathBuf {
+    cmd::root().join("assembly").join(folder).join(format!("{name}.s"))
+}
+
+/// What rustc makes of `assembly/src/lib.rs`. No linker is needed, so any target will do.
+fn compile_readers(target: &str) -> Result<String> {
+    let there = cmd::output(&mut cmd::line("rustc --print sysroot"))?;
+    if !Path::new(there.trim()).join("lib/rustlib").join(target).join("lib").is_dir() {
+        cmd::run(cmd::line(&format!("rustup target add {target}")).stdout(io::stderr()))
+            .with_context(|| format!("the standard library for {target} can't be had"))?;
+    }
+    let folder = cmd::target_dir().join("assembly");
+    let file = folder.join(format!("{target}.s"));
+    let mut cargo = cmd::line("cargo rustc --quiet --release -p mapring-assembly --lib --target");
+    cargo.arg(target).arg("--target-dir").arg(&folder);
+    // One unit, so that all of it is in one file.
+    cargo.args(["--", "-Cdebuginfo=0", "-Ccodegen-units=1"]);
+    cargo.arg(format!("--emit=asm={}", file.display())).env_remove("RUSTFLAGS");
+    cargo.stdout(io::stderr());
+    cmd::run(&mut cargo)?;
+    fs::read_to_string(&file).with_context(|| format!("{}", file.display()))
+}
+
+fn compile_producers(clang: &Clang, libbpf: &[PathBuf], host: &[String], flags: &[&str]) -> Result<String> {
+    let mut compile: Command = headers::clang(&clang.path, libbpf, host, flags);
+    compile.args(["-S", "assembly/bpf/producer.bpf.c", "-o", "-"]);
+    cmd::output(&mut compile)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Readers and producers as they are on file must pass, or the checks are of something else.
+    #[test]
+    fn the_listings_on_file_are_as_they_must_be() {
+        let lines = |folder: &str, name: &str| {
+            let text = fs::read_to_string(listing_path(folder, name)).unwrap();
+            text.lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
+        };
+        for (machine, _, folder) in MACHINES {
+            for name in LOOKS {
+                let lines = lines(folder, name);
+                readers::check_look(machine, &lines).unwrap();
+                let weaker = readers::weaker_looks(machine, &lines);
+                assert_eq!(weaker.len(), 7, "{folder}/{name}");
+                for (change, lines) in weaker {
+                    assert!(readers::check_look(machine, &lines).is_err(), "{folder}/{name}: {change}");
+                }
+            }
+            readers::check_path(machine, &lines(folder, SUMS[0])).unwrap();
+        }
+        for (publish, _, folder, _) in &WAYS[..2] {
+            for name in RECORDS {
+                let lines = lines(folder, name);
+                producers::check_record(*publish, &lines).unwrap();
+                let weaker = producers::weaker_records(*publish, &lines);
+                assert!(weaker.len() >= 5, "{folder}/{name}");
+                for (change, lines) in weaker {
+                    assert!(producers::check_record(*publish, &lines).is_err(), "{folder}/{name}: {change}");
+                }
+            }
+            producers::check_counter(&lines(folder, COUNTERS[0])).unwrap();
+        }
+    }
+}

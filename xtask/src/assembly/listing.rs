@@ -1,0 +1,118 @@
+//! Listings: what a compiler wrote, without what changes from one build to the next.
+
+/// An instruction of BPF that clang has no word for: `mapring__cmpxchg` and `mapring__xchg` in
+/// `ring/include/mapring/atomic.bpf.h`.
+const BPF_ATOMICS: [(u64, &str); 2] =
+    [(0xf1_0000_21db, "r0 = cmpxchg_64(r1 + 0, r0, r2)"), (0xe1_0000_21db, "r2 = xchg_64(r1 + 0, r2)")];
+
+/// The lines of one function: instructions, labels that stand for themselves, and barriers that
+/// are none but to the compiler.
+pub(super) fn function(assembly: &str, name: &str) -> Option<Vec<String>> {
+    let label = format!("{name}:");
+    let is_start = |line: &&str| line.split_whitespace().next() == Some(&label);
+    let mut lines = assembly.lines().skip_while(|line| !is_start(line)).skip(1).peekable();
+    lines.peek()?;
+    Some(lines.take_while(|line| !line.starts_with(".Lfunc_end")).filter_map(plain).collect())
+}
+
+/// Every instruction of a compiler's output, whatever function it is in.
+pub(super) fn instructions(assembly: &str) -> Vec<String> {
+    assembly.lines().filter_map(plain).collect()
+}
+
+/// A line as listings have it, if it is one of theirs.
+fn plain(line: &str) -> Option<String> {
+    let text = line.trim();
+    if matches!(text, "#MEMBARRIER" | "#APP" | "#NO_APP") {
+        return Some(format!("\t{text}"));
+    }
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    // Comments start with `#` or `//`, but immediates of aarch64 have a `#` too.
+    let text = text.split(" # ").next().unwrap_or_default();
+    let text = text.split("//").next().unwrap_or_default().trim_end();
+    if text.is_empty() || text.starts_with('#') {
+        return None;
+    }
+    if let Some(label) = text.strip_suffix(':') {
+        return label.contains("LBB").then(|| format!("{}:", without_numbers(label)));
+    }
+    if let Some(value) = text.strip_prefix(".8byte ").or_else(|| text.strip_prefix(".quad ")) {
+        let atomic = BPF_ATOMICS.iter().find(|(code, _)| value.parse() == Ok(*code));
+        return atomic.map(|(_, text)| format!("\t{text}"));
+    }
+    (!text.starts_with('.')).then(|| format!("\t{}", without_numbers(&without_hashes(text))))
+}
+
+/// `.LBB4_2` is `L2`: functions are numbered by where they happen to stand.
+fn without_numbers(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("LBB") {
+        let after = after.trim_start_matches(|c: char| c.is_ascii_digit());
+        out += before.strip_suffix('.').unwrap_or(before);
+        out.push('L');
+        rest = after.strip_prefix('_').unwrap_or(after);
+    }
+    out + rest
+}
+
+/// Symbols end with `17h`, 16 digits of a hash, and `E`.
+fn without_hashes(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("17h") {
+        out += before;
+        let is_hash = after.len() > 16
+            && after.is_char_boundary(16)
+            && after[..16].bytes().all(|byte| byte.is_ascii_hexdigit())
+            && after[16..].starts_with('E');
+        if is_hash {
+            rest = &after[16..];
+        } else {
+            out += "17h";
+            rest = after;
+        }
+    }
+    out + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changes_from_build_to_build_is_left_out() {
+        let assembly = "\t.text\nother:\n\tretq\n.Lfunc_end0:\nlook:\n\t.cfi_startproc\n.Lfunc_begin1:\n\
+                        \tmovq\t(%rdi), %rdx   # a comment\n\t#MEMBARRIER\n\tjne\t.LBB4_12\n.LBB4_12:\n\
+                        \tcallq\t*_ZN1a2bc17h0d5d073bbd511bbeE@GOTPCREL(%rip)\n\tretq\n.Lfunc_end1:\n\tretq\n";
+        assert_eq!(
+            function(assembly, "look").unwrap(),
+            [
+                "\tmovq (%rdi), %rdx",
+                "\t#MEMBARRIER",
+                "\tjne L12",
+                "L12:",
+                "\tcallq *_ZN1a2bcE@GOTPCREL(%rip)",
+                "\tretq"
+            ]
+        );
+        assert_eq!(function(assembly, "missing"), None);
+        assert_eq!(instructions(assembly).iter().filter(|line| *line == "\tretq").count(), 3);
+    }
+
+    #[test]
+    fn atomics_of_bpf_get_their_names() {
+        let assembly = "f:      # @f\n# %bb.0:\n\t#APP\n\t.8byte 1035087127003\n\t#NO_APP\n\t.quad\t966367650267\n\
+                        \tif r0 != r3 goto LBB1_4\n.Lfunc_end0:\n";
+        assert_eq!(
+            function(assembly, "f").unwrap(),
+            [
+                "\t#APP",
+                "\tr0 = cmpxchg_64(r1 + 0, r0, r2)",
+                "\t#NO_APP",
+                "\tr2 = xchg_64(r1 + 0, r2)",
+                "\tif r0 != r3 goto L4"
+            ]
+        );
+    }
+}

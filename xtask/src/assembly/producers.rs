@@ -1,0 +1,127 @@
+//! What must be true of the BPF code of producers: the claim before the record, the publication
+//! behind it, by the instructions that the headers promise.
+
+use anyhow::{Result, ensure};
+
+/// How a record is made visible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Publish {
+    /// A plain store behind a barrier for the compiler: x86.
+    Store,
+    /// `xchg`: any machine.
+    Xchg,
+    /// The store-release instruction, of clangs that have it.
+    Release,
+}
+
+const CMPXCHG: &str = "cmpxchg_64(";
+const XCHG: &str = "r2 = xchg_64(";
+const RELEASE: &str = "store_release(";
+const ADD: &str = "lock *(u64 *)(";
+
+/// Words of the record that is written.
+const WORDS: usize = 7;
+
+/// What is asked of a function that publishes a record: one claim, the words, and then the
+/// publication, with no other atomic instruction but the count of what was dropped.
+pub(super) fn check_record(publish: Publish, lines: &[String]) -> Result<()> {
+    let at = |what: &str| find(lines, |line| line.contains(what));
+    let claims = at(CMPXCHG);
+    ensure!(claims.len() == 1, "{} claims, not one", claims.len());
+    let xchg: Vec<_> = at(XCHG);
+    let releases = at(RELEASE);
+    let published = match publish {
+        Publish::Store => {
+            ensure!(xchg.is_empty() && releases.is_empty(), "an atomic instruction where a store is enough");
+            let stores = find(lines, |line| stored(line) == Some(0));
+            // The hint is a store to offset 0, too; it comes earlier.
+            let store = stores.last().copied();
+            let barrier = find(lines, |line| line.trim() == "#NO_APP").into_iter().next_back();
+            store.filter(|&store| barrier.is_some_and(|barrier| barrier < store && store - barrier <= 3))
+        }
+        Publish::Xchg => {
+            ensure!(xchg.len() <= 1 && releases.is_empty(), "more than one publication");
+            xchg.first().copied()
+        }
+        Publish::Release => {
+            ensure!(releases.len() <= 1 && xchg.is_empty(), "more than one publication");
+            releases.first().copied()
+        }
+    };
+    let Some(published) = published else { anyhow::bail!("no publication by {publish:?}") };
+    let words = find(lines, |line| stored(line).is_some_and(|offset| (8..=8 * WORDS).contains(&offset)));
+    ensure!(words.len() == WORDS, "{} words are stored, not {WORDS}", words.len());
+    ensure!(words.iter().all(|word| claims[0] < *word), "a word is stored before the claim");
+    ensure!(words.iter().all(|word| *word < published), "a word is stored after the publication");
+    if publish == Publish::Store {
+        let barrier = find(lines, |line| line.trim() == "#NO_APP").into_iter().next_back();
+        ensure!(words.iter().all(|word| Some(*word) < barrier), "a word is stored behind the barrier");
+    }
+    Ok(())
+}
+
+/// What is asked of a counter: a locked addition, and nothing that fetches.
+pub(super) fn check_counter(lines: &[String]) -> Result<()> {
+    let additions = find(lines, |line| line.contains(ADD)).len();
+    ensure!(additions == 2, "{additions} locked additions, not two: the counter's, and what has none");
+    let fetches = find(lines, |line| line.contains(CMPXCHG) || line.contains(XCHG) || line.contains("fetch"));
+    ensure!(fetches.is_empty(), "an addition that fetches is a full barrier");
+    Ok(())
+}
+
+/// What is asked of every function: only the two helpers, and the slow path.
+pub(super) fn check_calls(lines: &[String]) -> Result<()> {
+    let calls = lines.iter().filter_map(|line| line.trim().strip_prefix("call "));
+    for callee in calls {
+        let known = ["1", "8"].contains(&callee) || callee.starts_with("mapring__claim__");
+        ensure!(known, "a call of {callee}: neither map lookup, CPU number, nor the slow claim");
+    }
+    Ok(())
+}
+
+/// The offset at which a line stores a whole word, not to the stack.
+fn stored(line: &str) -> Option<usize> {
+    let (to, _) = line.trim().strip_prefix("*(u64 *)(")?.split_once(") =")?;
+    let (register, offset) = to.split_once(" + ")?;
+    (register != "r10").then(|| offset.parse().ok()).flatten()
+}
+
+fn find(lines: &[String], what: impl Fn(&str) -> bool) -> Vec<usize> {
+    (0..lines.len()).filter(|&at| what(&lines[at])).collect()
+}
+
+/// A producer of records with one thing wrong with it, each in its own way.
+pub(super) fn weaker_records(publish: Publish, lines: &[String]) -> Vec<(String, Vec<String>)> {
+    let replaced = |at: usize, by: &str| {
+        let mut lines = lines.to_vec();
+        lines[at] = by.to_owned();
+        lines
+    };
+    let moved = |from: usize, to: usize| {
+        let mut lines = lines.to_vec();
+        let line = lines.remove(from);
+        lines.insert(to, line);
+        lines
+    };
+    let mut weaker = Vec::new();
+    let claims = find(lines, |line| line.contains(CMPXCHG));
+    let words = find(lines, |line| stored(line) == Some(8 * WORDS));
+    let end = match publish {
+        Publish::Store => find(lines, |line| stored(line) == Some(0)),
+        Publish::Xchg => find(lines, |line| line.contains(XCHG)),
+        Publish::Release => find(lines, |line| line.contains(RELEASE)),
+    };
+    let (&[claim], &[word], Some(&end)) = (&claims[..], &words[..], end.last()) else { return weaker };
+    weaker.push(("a plain store for the claim".into(), replaced(claim, "\t*(u64 *)(r1 + 0) = r2")));
+    weaker.push(("a word before the claim".into(), moved(word, claim)));
+    weaker.push(("a word behind the publication".into(), moved(word, end)));
+    let other =
+        if publish == Publish::Store { "\tr2 = xchg_64(r1 + 0, r2)" } else { "\t*(u64 *)(r1 + 0) = r2" };
+    weaker.push(("another publication".into(), replaced(end, other)));
+    weaker.push(("no publication".into(), replaced(end, "\tr0 = 0")));
+    if publish == Publish::Store {
+        let barrier = find(lines, |line| line.trim() == "#NO_APP").into_iter().next_back().unwrap_or(0);
+        weaker.push(("a word behind the compiler's barrier".into(), moved(word, barrier)));
+    }
+    weaker
+}

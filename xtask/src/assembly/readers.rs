@@ -1,0 +1,153 @@
+//! What must be true of the machine code of readers: two barriers around the copy, the sequence
+//! looked at before and after, and nothing that writes, locks or calls on the way.
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// A machine that readers run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Machine {
+    /// Loads are ordered: an acquire fence holds the compiler back and is no instruction. LLVM
+    /// leaves a comment where it stands.
+    X86,
+    Aarch64,
+}
+
+/// Words of the record that is copied.
+const WORDS: usize = 7;
+
+/// The only functions that readers call: where the fast path ends.
+const COLD: [&str; 3] = ["7outside", "6Cursor4pass", "_Unwind_Resume"];
+
+impl Machine {
+    fn is_barrier(self, line: &str) -> bool {
+        line.trim() == if self == Self::X86 { "#MEMBARRIER" } else { "dmb ishld" }
+    }
+
+    /// Read-modify-writes and their halves, full barriers, system calls.
+    fn is_forbidden(self, line: &str) -> bool {
+        let (name, operands) = split(line);
+        let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
+        match self {
+            Self::X86 => {
+                starts(&["lock", "cmpxchg", "xadd", "mfence", "lfence", "sfence", "syscall", "int"])
+                    || name.starts_with("xchg") && operands.contains('(')
+            }
+            Self::Aarch64 => {
+                starts(&[
+                    "ldx", "ldax", "stx", "stlx", "cas", "swp", "ldadd", "ldclr", "ldeor", "ldset", "ldsmax",
+                    "ldsmin", "ldumax", "ldumin", "stadd", "stclr", "steor", "stset", "svc",
+                ]) || name == "dmb" && operands != "ishld"
+            }
+        }
+    }
+
+    fn is_call(self, line: &str) -> bool {
+        let (name, _) = split(line);
+        if self == Self::X86 { name.starts_with("call") } else { matches!(name, "bl" | "blr") }
+    }
+
+    /// The address that this line loads from, and how many words, if it does so.
+    fn load(self, line: &str) -> Option<(&str, usize)> {
+        let (name, operands) = split(line);
+        match self {
+            Self::X86 => {
+                let store = name.starts_with("mov") && operands.ends_with(')');
+                if store || name.starts_with("lea") {
+                    return None;
+                }
+                let open = operands.find('(')?;
+                let close = open + operands[open..].find(')')?;
+                let start = operands[..open].rfind(' ').map_or(0, |blank| blank + 1);
+                Some((&operands[start..=close], 1))
+            }
+            Self::Aarch64 => {
+                let address = &operands[operands.find('[')?..];
+                name.starts_with("ld").then_some((address, if name.starts_with("ldp") { 2 } else { 1 }))
+            }
+        }
+    }
+}
+
+fn split(line: &str) -> (&str, &str) {
+    line.trim().split_once(' ').unwrap_or((line.trim(), ""))
+}
+
+/// What is asked of all that is compiled for readers, fast or slow.
+pub(super) fn check_all(machine: Machine, instructions: &[String]) -> Result<()> {
+    let forbidden = instructions.iter().find(|line| machine.is_forbidden(line));
+    forbidden.map_or(Ok(()), |line| bail!("readers must not need `{}`", line.trim()))
+}
+
+/// What is asked of any fast path.
+pub(super) fn check_path(machine: Machine, lines: &[String]) -> Result<()> {
+    check_all(machine, lines)?;
+    let strange =
+        lines.iter().find(|line| machine.is_call(line) && !COLD.iter().any(|cold| line.contains(cold)));
+    strange.map_or(Ok(()), |line| bail!("a call on the fast path: `{}`", line.trim()))
+}
+
+/// What is asked of a look: sequence, barrier, the words, barrier, the same sequence.
+pub(super) fn check_look(machine: Machine, lines: &[String]) -> Result<()> {
+    check_path(machine, lines)?;
+    let barriers: Vec<_> = (0..lines.len()).filter(|&at| machine.is_barrier(&lines[at])).collect();
+    let &[first, second] = &barriers[..] else { bail!("{} barriers, not two", barriers.len()) };
+    let (before, copy, behind) = (&lines[..first], &lines[first..second], &lines[second..]);
+    let loads = |lines: &[String]| {
+        let shared =
+            lines.iter().filter_map(|line| machine.load(line)).filter(|(address, _)| !address.contains("sp"));
+        shared.map(|(address, words)| (address.to_owned(), words)).collect::<Vec<_>>()
+    };
+    let copied: usize = loads(copy).iter().map(|(_, words)| words).sum();
+    ensure!(copied == WORDS, "{copied} words are loaded between the barriers, not {WORDS}");
+    ensure!(!copy.iter().any(|line| machine.is_call(line)), "a call between the barriers");
+    let (again, _) = loads(behind).into_iter().next().context("no second look at the sequence")?;
+    ensure!(
+        loads(before).iter().any(|(address, _)| *address == again),
+        "the second look is at {again}, where no first one was"
+    );
+    let compared = behind.iter().skip_while(|line| machine.load(line).is_none()).take(4);
+    ensure!(compared.into_iter().any(|line| split(line).0.starts_with("cmp")), "the looks are not compared");
+    Ok(())
+}
+
+/// A look with one thing wrong with it, each in its own way: no check may pass any of these.
+pub(super) fn weaker_looks(machine: Machine, lines: &[String]) -> Vec<(String, Vec<String>)> {
+    let barriers: Vec<_> = (0..lines.len()).filter(|&at| machine.is_barrier(&lines[at])).collect();
+    let &[first, second] = &barriers[..] else { return Vec::new() };
+    let without = |at: usize| {
+        let mut lines = lines.to_vec();
+        lines.remove(at);
+        lines
+    };
+    let moved = |from: usize, to: usize| {
+        let mut lines = lines.to_vec();
+        let line = lines.remove(from);
+        lines.insert(to, line);
+        lines
+    };
+    let with = |line: &str| {
+        let mut lines = lines.to_vec();
+        lines.insert(second, line.to_owned());
+        lines
+    };
+    let load =
+        |range: std::ops::Range<usize>| range.into_iter().find(|&at| machine.load(&lines[at]).is_some());
+    let (locked, call) = match machine {
+        Machine::X86 => ("\tlock addq $0, (%rdi)", "\tcallq memcpy"),
+        Machine::Aarch64 => ("\tldadd x8, x8, [x0]", "\tbl memcpy"),
+    };
+    let mut weaker = vec![
+        ("no barrier before the copy".into(), without(first)),
+        ("no barrier behind the copy".into(), without(second)),
+        ("a locked instruction".into(), with(locked)),
+        ("a call".into(), with(call)),
+    ];
+    if let Some(word) = load(first..second) {
+        weaker.push(("a word copied too early".into(), moved(word, first)));
+        weaker.push(("a word copied too late".into(), moved(word, second)));
+    }
+    if let Some(again) = load(second..lines.len()) {
+        weaker.push(("the second look too early".into(), moved(again, second)));
+    }
+    weaker
+}

@@ -1,0 +1,191 @@
+//! The methods, in the order in which they run: what each needs, and how its numbers are had.
+
+use std::process::Command;
+use std::{env, fmt, io};
+
+use anyhow::{Context, Result};
+
+use super::{Counts, nightly};
+use crate::setup::Tools;
+use crate::steps::Need::{self, Bpf, Nightly, Path};
+use crate::{assembly, cmd, loom};
+
+/// One way to look for mistakes.
+pub(super) struct Method {
+    pub(super) name: &'static str,
+    pub(super) what: &'static str,
+    pub(super) needs: &'static [Need],
+    pub(super) run: fn(&Given<'_>) -> Result<Counts>,
+}
+
+/// What a method may use.
+pub(super) struct Given<'a> {
+    pub(super) tools: &'a dyn Fn() -> Option<&'a Tools>,
+    pub(super) seconds: u32,
+}
+
+/// The error of a method that can't run here after all: why.
+#[derive(Debug)]
+pub(super) struct Skip(pub(super) String);
+
+impl fmt::Display for Skip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Skip {}
+
+const fn method(
+    name: &'static str,
+    what: &'static str,
+    needs: &'static [Need],
+    run: fn(&Given<'_>) -> Result<Counts>,
+) -> Method {
+    Method { name, what, needs, run }
+}
+
+/// All of them. Cheap ones first.
+pub(super) const METHODS: &[Method] = &[
+    method("assembly", "machine code of the hot paths: barriers there, locks and calls not", &[], |given| {
+        assembly::run(&assembly::Args::default(), (given.tools)())
+    }),
+    method(
+        "litmus",
+        "the protocols under the kernel's, Arm's and x86's memory models",
+        &[Path("litmus")],
+        |_| litmus(),
+    ),
+    method("loom", "every interleaving of the production sources, bounded where it says so", &[], |_| {
+        tests(loom::cargo("test").args(["--no-fail-fast", "--", "--nocapture"]))
+    }),
+    method(
+        "mutants",
+        "the same with one fence, ordering or check less: a model must fail",
+        &[Path("loom-tests/mutants.toml")],
+        |_| mutants(),
+    ),
+    method(
+        "bpf-loom",
+        "the compiled BPF code under loom, against the production readers",
+        &[Path("bpf-loom"), Need::Tools],
+        bpf_loom,
+    ),
+    method("miri", "undefined behaviour and stale loads, under many schedules", MIRI, |_| nightly::miri()),
+    method("asan", "accesses out of bounds, over memory files", BUILD_STD, |_| {
+        nightly::sanitizer("address", "a_load_out_of_bounds", "AddressSanitizer")
+    }),
+    method("tsan", "data races around the shared words, over memory files", BUILD_STD, |_| {
+        nightly::sanitizer("thread", "a_data_race", "ThreadSanitizer: data race")
+    }),
+    method("hostile", "memory that anyone scribbles on, writers that die", &[Path("hostile-tests")], hostile),
+    method("zero-syscalls", "readers that no system call survives, on read-only pages", BPF, |given| {
+        kernel_tests(given, &["--test", "zero_syscalls"])
+    }),
+    method("kernel", "all tests of the real kernel", BPF, |given| kernel_tests(given, &[])),
+    method("stress", "writers nested in writers on all CPUs, each word and ticket checked", BPF, |given| {
+        kernel_tests(given, &["--test", "stress"])
+    }),
+];
+
+const BPF: &[Need] = &[Need::Tools, Bpf];
+const MIRI: &[Need] = &[Nightly(&["miri", "rust-src"])];
+const BUILD_STD: &[Need] = &[Nightly(&["rust-src"])];
+
+/// Runs test programs, and counts what they print.
+pub(super) fn tests(command: &mut Command) -> Result<Counts> {
+    let (said, status) = cmd::tee(command)?;
+    Ok(Counts::of_tests(&said, status.success()))
+}
+
+fn kernel_tests(given: &Given<'_>, which: &[&str]) -> Result<Counts> {
+    let mut cargo = cmd::line("cargo test --release -p mapring-kernel-tests --no-fail-fast");
+    cargo.args(which).args(["--", "--nocapture", "--test-threads=1"]);
+    if which.contains(&"stress") {
+        cargo.env("MAPRING_STRESS_SECONDS", given.seconds.to_string());
+    }
+    tests((given.tools)().context("no tools")?.export(&mut cargo))
+}
+
+/// As `cargo xtask loom --mutants`, whose last line has the numbers.
+fn mutants() -> Result<Counts> {
+    let mut all = Command::new(env::current_exe()?);
+    let (said, status) = cmd::tee(all.args(["loom", "--mutants"]))?;
+    let mut counts = Counts::of_tests(&said, status.success());
+    // The models that it runs first are the method above.
+    counts.cases = counts.mutants;
+    Ok(counts)
+}
+
+/// Twice: under loom, and what needs no loom.
+fn bpf_loom(given: &Given<'_>) -> Result<Counts> {
+    let tools = (given.tools)().context("no tools")?;
+    let mut plain = cmd::line("cargo test --release -p mapring-bpf-loom --no-fail-fast -- --nocapture");
+    let mut counts = tests(tools.export(&mut plain))?;
+    let mut cargo = loom::cargo_of("mapring-bpf-loom", "test");
+    cargo.args(["--no-fail-fast", "--", "--nocapture", "--test-threads=1"]);
+    let (said, status) = cmd::tee(tools.export(&mut cargo))?;
+    let mut under_loom = Counts::of_tests(&said, status.success());
+    for line in said.lines() {
+        let numbers = Counts::numbers(line);
+        if let [(cases, "cases"), (executions, "executions")] = numbers[..] {
+            (under_loom.cases, under_loom.explored) = (cases, executions);
+        }
+        if let [(killed, "mutants"), (_, "equivalent")] = numbers[..] {
+            // A survivor fails the test before it says this.
+            (under_loom.mutants, under_loom.killed) = (killed, killed);
+        }
+    }
+    counts += under_loom;
+    Ok(counts)
+}
+
+/// With maps among the memory where programs can be built.
+fn hostile(given: &Given<'_>) -> Result<Counts> {
+    let mut cargo = cmd::line("cargo test --release -p mapring-hostile-tests --no-fail-fast");
+    if let Some(tools) = (given.tools)() {
+        tools.export(cargo.args(["--features", "bpf"]));
+    }
+    cargo.env("MAPRING_HOSTILE_SECONDS", given.seconds.to_string());
+    let (said, status) = cmd::tee(cargo.args(["--", "--nocapture", "--test-threads=1"]))?;
+    let mut counts = Counts::of_tests(&said, status.success());
+    let numbers = said.lines().flat_map(Counts::numbers);
+    let looked_at = |word: &str| ["images", "rounds", "shapes"].contains(&word.trim_end_matches(':'));
+    counts.explored += numbers.filter(|(_, word)| looked_at(word)).map(|(number, _)| number).sum::<u64>();
+    Ok(counts)
+}
+
+/// `litmus/run.sh`, whose last line has the numbers. It fetches herd7 where it can.
+fn litmus() -> Result<Counts> {
+    let (said, status) = cmd::tee(cmd::line("litmus/run.sh").stderr(io::stderr()))?;
+    if status.code() == Some(2) {
+        return Err(Skip("litmus/run.sh could not get herd7 or the kernel's model: see above".into()).into());
+    }
+    let mut counts = Counts::default();
+    for (number, word) in said.lines().next_back().map(Counts::numbers).unwrap_or_default() {
+        match word {
+            "forbidden" => counts.cases = number,
+            "states" => counts.explored = number,
+            "mutants" => counts.mutants = number,
+            "allowed" => counts.killed = number,
+            "wrong" => counts.failures = number,
+            _ => {}
+        }
+    }
+    counts.failures = counts.failures.max((!status.success()).into());
+    Ok(counts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_words_and_unique() {
+        let mut names: Vec<_> = METHODS.iter().map(|method| method.name).collect();
+        assert!(names.iter().all(|name| name.chars().all(|c| c.is_ascii_lowercase() || c == '-')));
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), METHODS.len());
+    }
+}

@@ -1,0 +1,98 @@
+//! Miri and the sanitizers: what only a nightly Rust has, installed when it is first asked for.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::Counts;
+use super::methods::tests;
+use crate::cmd;
+
+/// Schedules that Miri tries, for each rate at which it preempts a thread after a step.
+const SEEDS: u64 = 16;
+const RATES: [&str; 2] = ["0.01", "0.2"];
+
+/// Makes sure of a nightly toolchain with `components`; if that can't be had, why.
+pub(crate) fn ensure_components(components: &[&str]) -> Result<()> {
+    ensure!(cmd::exists("rustup"), "no rustup to get a nightly Rust with (https://rustup.rs)");
+    let list = "rustup component list --installed --toolchain nightly";
+    let lacking = || {
+        let installed = cmd::output(&mut cmd::line(list)).unwrap_or_default();
+        let there = |component: &&str| {
+            installed.lines().any(|line| line == *component || line.starts_with(&format!("{component}-")))
+        };
+        components.iter().copied().filter(|component| !there(component)).collect::<Vec<_>>()
+    };
+    if lacking().is_empty() && cmd::succeeds(&mut cmd::line("cargo +nightly --version"), "") {
+        return Ok(());
+    }
+    // Adds what is missing to a toolchain that is there, too. A nightly without Miri is passed over.
+    let mut install = cmd::line("rustup toolchain install nightly --profile minimal --no-self-update");
+    components.iter().for_each(|component| _ = install.args(["--component", component]));
+    install.stdout(std::io::stderr());
+    cmd::run(&mut install)?;
+    ensure!(lacking().is_empty(), "nightly has no {}", lacking().join(", "));
+    Ok(())
+}
+
+/// The protocols under Miri: every schedule with stale loads, data races, provenance.
+pub(super) fn miri() -> Result<Counts> {
+    let strict = "-Zmiri-strict-provenance";
+    let mut all = tests(miri_test("protocol").env("MIRIFLAGS", strict))?;
+    all.explored = all.cases;
+    for rate in RATES {
+        let flags = format!("{strict} -Zmiri-many-seeds=0..{SEEDS} -Zmiri-preemption-rate={rate}");
+        // All seeds print at once, so that nothing but the end of it can be read.
+        let (_, status) = cmd::tee(miri_test("protocol").env("MIRIFLAGS", flags))?;
+        all.explored += all.cases * SEEDS;
+        all.failures += u64::from(!status.success());
+    }
+    for (control, says) in [("a_data_race", "Data race"), ("a_load_out_of_bounds", "Undefined Behavior")] {
+        all += noticed(miri_test("controls").env("MIRIFLAGS", strict), control, says)?;
+    }
+    Ok(all)
+}
+
+fn miri_test(test: &str) -> Command {
+    let mut cargo = cmd::line("cargo +nightly miri test -p mapring --no-default-features --target-dir");
+    cargo.arg(cmd::target_dir().join("miri")).args(["--test", test]).env_remove("RUSTFLAGS");
+    cargo
+}
+
+/// All tests of the library over memory files, under a sanitizer that the standard library is built
+/// with, too.
+pub(super) fn sanitizer(name: &'static str, control: &str, says: &str) -> Result<Counts> {
+    let about = cmd::output(&mut cmd::line("rustc -vV"))?;
+    let host = about.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names no host")?;
+    let cargo = |tests: &[&str]| {
+        let mut cargo =
+            cmd::line("cargo +nightly test --release -Zbuild-std -p mapring --no-default-features");
+        let folder = if name == "address" { "asan" } else { "tsan" };
+        cargo.args(["--target", host, "--target-dir"]).arg(cmd::target_dir().join(folder));
+        cargo.env("RUSTFLAGS", format!("-Zsanitizer={name} -Cdebug-assertions")).args(tests);
+        cargo
+    };
+    let mut all =
+        tests(cargo(&["--lib", "--tests", "--no-fail-fast", "--", "--nocapture", "--test-threads=1"]).env(
+            // A report is a failure of the test program, whatever the tests think.
+            "TSAN_OPTIONS",
+            "halt_on_error=1",
+        ))?;
+    all += noticed(&mut cargo(&["--test", "controls"]), control, says)?;
+    Ok(all)
+}
+
+/// Runs a mistake that the tool must notice.
+fn noticed(command: &mut Command, control: &str, says: &str) -> Result<Counts> {
+    command.args(["--", "--ignored", "--exact", "--nocapture", control]);
+    cmd::announce(command);
+    let out = command.output().with_context(|| format!("cannot start {:?}", command.get_program()))?;
+    let said = String::from_utf8_lossy(&out.stderr);
+    let ran = String::from_utf8_lossy(&out.stdout).contains("running 1 test");
+    if !ran {
+        bail!("`{}` did not run:\n{said}", cmd::shown(command));
+    }
+    let killed = !out.status.success() && said.contains(says);
+    eprintln!("{control}: {}", if killed { "noticed" } else { "NOT NOTICED" });
+    Ok(Counts { mutants: 1, killed: killed.into(), failures: (!killed).into(), ..Counts::default() })
+}
