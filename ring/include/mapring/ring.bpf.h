@@ -64,7 +64,7 @@
 static __always_inline __u64 mapring__take(__u64 *seq, __u64 lap)
 {
 	/* An odd one, which is being written, can't be what the cmpxchg finds: it never goes back. */
-	__u64 even = mapring__load(seq) & ~1ULL, found = even;
+	__u64 found = mapring__load(seq), even = found & ~1ULL;
 
 	if ((even & ~MAPRING__DISCARDED) <= lap) {
 		found = mapring__cmpxchg(seq, even, lap + 1);
