@@ -73,16 +73,13 @@ fn claim_slow<const W: usize>(ring: &Ring<W>) -> Option<u64> {
         }
         t += 1;
     }
-    let mut taken = false;
     for _ in WALK..TRIES {
-        let state = take(&ring.slot(t)[0], lap(ring, t));
-        if state == 0 {
+        if take(&ring.slot(t)[0], lap(ring, t)) == 0 {
             return claimed(t);
         }
-        taken = state > lap(ring, t);
         t += 1;
     }
-    if taken {
+    if ring.slots() > u64::from(TRIES) {
         head.store(t, Ordering::Relaxed);
     }
     dropped.fetch_add(1, Ordering::Relaxed); // `lock +=`: no fetch, no fences

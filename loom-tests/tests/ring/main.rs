@@ -53,6 +53,7 @@ models! {
     two_readers
     a_reader_that_joins_late
     a_late_reader_is_not_misled_by_head
+    a_row_of_dead_writers_stops_nobody
     a_dead_writer_and_a_stale_head_stop_nobody
     no_ticket_is_skipped_by_who_bisected
     no_ticket_is_skipped_by_who_believed_head

@@ -129,14 +129,12 @@ static __always_inline __u64 mapring__take(__u64 *seq, __u64 lap)
 			seq = mapring__word(&name, MAPRING__RING_SLOT(name, slots, base, t));      \
 			if (!seq)                                                                  \
 				goto dropped;                                                      \
-			lap = MAPRING__LAP(t, slots);                                              \
-			state = mapring__take(seq, lap);                                           \
-			if (!state)                                                                \
+			if (!mapring__take(seq, MAPRING__LAP(t, slots)))                           \
 				goto claimed;                                                      \
 		}                                                                                  \
-		/* The end is further on than a stale `head` and a stuck slot let us find: the     \
-		 * next claim goes on from here. */                                                \
-		if (state > lap)                                                                   \
+		/* Stuck slots in a row, or an end further on than they and a stale `head` let us  \
+		 * find: the next claim goes on from here. A smaller ring was searched all round. */ \
+		if ((slots) > MAPRING__TRIES)                                                      \
 			mapring__store(head, t);                                                   \
 	dropped:                                                                                   \
 		mapring__count(head + 1, 1);                                                       \

@@ -92,9 +92,9 @@ impl ShardMut<'_> {
             }
             t = t.wrapping_add(1);
         }
-        if state(self.seq(t.wrapping_sub(1))) > self.place.slots.free(t.wrapping_sub(1)) {
-            // The end is further on than a stale `head` and a stuck slot let us find: the next
-            // claim goes on from here.
+        if self.place.slots.count() > u64::from(TRIES) {
+            // Stuck slots in a row, or an end further on than they and a stale `head` let us find:
+            // the next claim goes on from here. A smaller ring has been searched all round.
             self.header.store(HEAD, t, Ordering::Release); // SYNC order
         }
         self.header.add(DROPPED, 1);
