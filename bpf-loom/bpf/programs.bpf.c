@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+/* The headers' functions as the models run them: tiny maps, values from the context. */
+#include <mapring/cell.bpf.h>
+#include <mapring/counters.bpf.h>
+#include <mapring/latch.bpf.h>
+#include <mapring/ring.bpf.h>
+
+char LICENSE[] SEC("license") = "GPL";
+
+struct narrow {
+	__u64 a;
+};
+
+struct wide {
+	__u64 a, b;
+};
+
+MAPRING_RING(narrow1, struct narrow, 1);
+MAPRING_RING(narrow2, struct narrow, 2);
+MAPRING_RING(narrow4, struct narrow, 4);
+MAPRING_RING(wide1, struct wide, 1);
+MAPRING_RING(wide2, struct wide, 2);
+MAPRING_CELL(cell, struct wide);
+MAPRING_COUNTERS(counters, 2);
+MAPRING_LATCH(latch, struct wide);
+
+/* Every word of a record is ctx[0]. */
+static __always_inline void fill_narrow(struct narrow *record, __u64 *ctx)
+{
+	record->a = ctx[0];
+}
+
+static __always_inline void fill_wide(struct wide *record, __u64 *ctx)
+{
+	record->a = ctx[0];
+	record->b = ctx[0];
+}
+
+/* 0, or -1: dropped. */
+#define PROGRAMS(type, ring)                                      \
+	SEC("syscall")                                            \
+	int push_##ring(__u64 *ctx)                               \
+	{                                                         \
+		struct type *record = mapring_reserve(&ring);     \
+                                                                  \
+		if (!record)                                      \
+			return -1;                                \
+		fill_##type(record, ctx);                         \
+		mapring_commit(record);                           \
+		return 0;                                         \
+	}                                                         \
+	SEC("syscall")                                            \
+	int discard_##ring(__u64 *ctx)                            \
+	{                                                         \
+		struct type *record = mapring_reserve(&ring);     \
+                                                                  \
+		if (!record)                                      \
+			return -1;                                \
+		fill_##type(record, ctx);                         \
+		mapring_discard(record);                          \
+		return 0;                                         \
+	}                                                         \
+	SEC("syscall")                                            \
+	int output_##ring(__u64 *ctx)                             \
+	{                                                         \
+		struct type record;                               \
+                                                                  \
+		fill_##type(&record, ctx);                        \
+		return mapring_output(&ring, &record);            \
+	}
+
+PROGRAMS(narrow, narrow1)
+PROGRAMS(narrow, narrow2)
+PROGRAMS(narrow, narrow4)
+PROGRAMS(wide, wide1)
+PROGRAMS(wide, wide2)
+
+/* ctx[1] is the index. */
+SEC("syscall")
+int set_cell(__u64 *ctx)
+{
+	struct wide value;
+
+	fill_wide(&value, ctx);
+	return mapring_cell_set(&cell, ctx[1], &value);
+}
+
+/* Adds ctx[0] to what is there. */
+SEC("syscall")
+int update_cell(__u64 *ctx)
+{
+	struct wide *value = mapring_cell_begin(&cell, ctx[1]);
+
+	if (!value)
+		return -1;
+	value->a += ctx[0];
+	value->b += ctx[0];
+	mapring_cell_end(value);
+	return 0;
+}
+
+SEC("syscall")
+int add_counters(__u64 *ctx)
+{
+	mapring_add(&counters, ctx[1], ctx[0]);
+	return 0;
+}
+
+/* What it read goes into the context. */
+SEC("syscall")
+int read_latch(__u64 *ctx)
+{
+	struct wide value;
+
+	if (mapring_latch_read(&latch, ctx[1], &value))
+		return -1;
+	ctx[0] = value.a;
+	ctx[1] = value.b;
+	return 0;
+}

@@ -1,0 +1,61 @@
+//! Compiles the programs with every clang of this machine, in every way that the headers know.
+
+use std::env;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const SOURCE: &str = "bpf/programs.bpf.c";
+
+/// What is published by a plain store on x86, by `xchg` elsewhere, and by a store-release where
+/// the compiler has that instruction (clang 21 or so, -mcpu=v4; older ones that know v4: `xchg`).
+const WAYS: [(&str, &[&str]); 3] = [("x86", &["-D__TARGET_ARCH_x86"]), ("any", &[]), ("v4", &["-mcpu=v4"])];
+
+fn main() {
+    let var = |name: &str| env::var_os(name).unwrap_or_else(|| panic!("cargo sets {name}"));
+    let include = [var("DEP_MAPRING_INCLUDE"), var("DEP_BPF_INCLUDE")];
+    let out = PathBuf::from(var("OUT_DIR"));
+    println!("cargo::rerun-if-env-changed=CLANG");
+    println!("cargo::rerun-if-env-changed=PATH");
+    println!("cargo::rerun-if-changed={SOURCE}");
+    println!("cargo::rerun-if-changed={}", Path::new(&include[0]).display());
+
+    let mut list = String::from("&[\n");
+    for (clang, major) in clangs() {
+        for (way, flags) in WAYS {
+            // clang 18 is the first to know v4.
+            if way == "v4" && major < 18 {
+                continue;
+            }
+            let object = out.join(format!("{major}-{way}.o"));
+            let mut compile = Command::new(&clang);
+            compile.args(["-target", "bpf", "-O2", "-g", "-Wall", "-Wextra", "-Werror"]).args(flags);
+            compile.arg("-I").arg(&include[0]).arg("-isystem").arg(&include[1]);
+            compile.args(["-c", SOURCE, "-o"]).arg(&object);
+            let status = compile.status().unwrap_or_else(|e| panic!("{compile:?}: {e}"));
+            assert!(status.success(), "{compile:?}: {status}");
+            let (name, tso) = (format!("clang-{major}-{way}"), way == "x86");
+            writeln!(list, "    ({name:?}, {tso}, include_bytes!({object:?})),").expect("a string");
+        }
+    }
+    std::fs::write(out.join("objects.rs"), list + "]\n").expect("OUT_DIR can be written");
+}
+
+/// One of each major version, the oldest first.
+fn clangs() -> Vec<(String, u32)> {
+    let names = env::var("CLANG").into_iter().chain(["clang".into()]);
+    let mut found: Vec<(String, u32)> = Vec::new();
+    for name in names.chain((14..40).map(|major| format!("clang-{major}"))) {
+        let Ok(said) = Command::new(&name).arg("--version").output() else { continue };
+        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        let version = said.split("clang version ").nth(1).and_then(|v| v.split('.').next()?.parse().ok());
+        if let Some(major) = version
+            && found.iter().all(|&(_, other)| other != major)
+        {
+            found.push((name, major));
+        }
+    }
+    found.sort_by_key(|&(_, major)| major);
+    assert!(!found.is_empty(), "no clang to compile BPF programs with (`cargo xtask setup` installs it)");
+    found
+}

@@ -1,0 +1,28 @@
+//! The compiled BPF code of mapring's headers, run instruction by instruction against the
+//! production readers: what is checked is what clang made of the headers, not what they say.
+//!
+//! [`object`] takes programs out of the objects that the build script compiled with every clang
+//! of the machine, [`machine`] runs them over words that production readers look at, with the
+//! memory [`order`] of x86 or of any machine. [`ring`] has a ring of such words and a reader that checks what
+//! it is promised, [`mutate`] weakens programs one instruction at a time.
+//!
+//! With `--cfg loom` every access to a map is a step of loom's, and the models in `tests/` run
+//! once for each interleaving and for each value that a weak machine may load. Without, they run
+//! on real threads, a few hundred times.
+#![allow(clippy::missing_panics_doc)] // what panics here has failed a model
+
+pub mod alu;
+pub mod cell;
+mod check;
+pub mod decode;
+pub mod history;
+pub mod machine;
+pub mod models;
+pub mod mutate;
+pub mod nest;
+pub mod object;
+pub mod order;
+pub mod ring;
+pub mod sync;
+
+pub use check::check;

@@ -1,0 +1,306 @@
+//! The interpreter: a program's registers and stack are its own, and every access to its map is
+//! one atomic operation on the words that production readers look at.
+//!
+//! A step is an instruction, so that whoever drives the machine can stop it, abandon it, or run
+//! another program in the middle of it, anywhere.
+
+use crate::alu;
+use crate::decode::{ADD, CMPXCHG, FETCH, From, Insn, XCHG};
+use crate::object::{MAP_HANDLE, Program};
+use crate::order::{Fetch, Order};
+use crate::sync::{AtomicU64, Ordering, fence};
+
+/// The map of a program.
+pub struct Map {
+    /// The name that the program knows it by.
+    pub name: &'static str,
+    /// Its elements, one after the other.
+    pub words: Box<[AtomicU64]>,
+    /// Words of an element.
+    pub stride: usize,
+}
+
+/// A word of the map that a program wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Which word of the map.
+    pub word: usize,
+    /// What was written.
+    pub value: u64,
+}
+
+/// Bytes of a function's stack.
+const FRAME: u64 = 512;
+/// How deep functions may call each other.
+const DEPTH: u64 = 8;
+/// The longest way that a program may take. A producer never waits, so that there is one.
+const STEPS: usize = 2000;
+
+/// What an address has in its highest byte.
+const TAG: u64 = 0xff << 56;
+const STACK: u64 = 0x53 << 56;
+const CONTEXT: u64 = 0x43 << 56;
+const VALUE: u64 = 0x56 << 56;
+
+/// What is left in the registers that a call may use.
+const SCRATCHED: u64 = 0xdead_dead_dead_dead;
+
+/// A program being run.
+pub struct Machine<'a> {
+    program: &'a Program,
+    map: &'a Map,
+    order: Order,
+    cpu: u64,
+    context: [u64; 2],
+    /// The last one is the kernel's own (`BPF_REG_AX`): no program uses it, mutants do.
+    regs: [u64; 12],
+    stack: Vec<u8>,
+    /// Where callers go on, and their r6 to r9.
+    frames: Vec<(usize, [u64; 4])>,
+    pc: usize,
+    steps: usize,
+    changes: Vec<Change>,
+}
+
+impl<'a> Machine<'a> {
+    /// `program` about to run on `cpu`, with `context` to read.
+    pub fn new(program: &'a Program, map: &'a Map, order: Order, cpu: u64, context: [u64; 2]) -> Self {
+        let mut regs = [SCRATCHED; 12];
+        regs[1] = CONTEXT;
+        regs[10] = STACK + FRAME;
+        let (frames, changes) = (Vec::new(), Vec::new());
+        let stack = [0xa5].repeat(offset(FRAME * DEPTH));
+        Self { program, map, order, cpu, context, regs, stack, frames, pc: 0, steps: 0, changes }
+    }
+
+    /// Runs to the end: the value that the program returned.
+    pub fn run(&mut self) -> u64 {
+        loop {
+            if let Some(value) = self.step() {
+                return value;
+            }
+        }
+    }
+
+    /// The next instruction.
+    pub fn pc(&self) -> usize {
+        self.pc
+    }
+
+    /// The word of the map that the next instruction accesses, if it does: only there can others
+    /// tell when it is done.
+    pub fn shares_next(&self) -> Option<usize> {
+        match self.program.code[self.pc] {
+            Insn::Load { base, off, .. } | Insn::Store { base, off, .. } | Insn::Atomic { base, off, .. } => {
+                let at = self.address(base, off);
+                (at & TAG == VALUE).then(|| offset(at) / 8)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the next instruction is an atomic operation on the stack: a barrier, no more.
+    pub fn is_at_barrier(&self) -> bool {
+        match self.program.code[self.pc] {
+            Insn::Atomic { base, off, .. } => self.address(base, off) & TAG == STACK,
+            _ => false,
+        }
+    }
+
+    /// What the program finds in its context, or left there.
+    pub fn context(&self) -> [u64; 2] {
+        self.context
+    }
+
+    /// How many instructions it took so far.
+    pub fn steps(&self) -> usize {
+        self.steps
+    }
+
+    /// What it wrote to the map so far, in order.
+    pub fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
+    /// One instruction. At the end of the program: what it returned.
+    ///
+    /// # Panics
+    /// If it does what the verifier would not have let pass, or if the program takes longer than
+    /// any producer may.
+    pub fn step(&mut self) -> Option<u64> {
+        self.steps += 1;
+        assert!(self.steps < STEPS, "the program does not end");
+        let insn = self.program.code[self.pc];
+        self.pc += 1;
+        match insn {
+            Insn::Alu { op, wide, dst, from, off } => {
+                let value = alu::compute(op, wide, off, self.reg(dst), self.operand(from));
+                self.set(dst, value);
+            }
+            Insn::Swap { always, to_big, dst, bits } => {
+                self.set(dst, alu::swap(always, to_big, bits, self.reg(dst)));
+            }
+            Insn::Const { dst, value } => {
+                self.set(dst, value);
+                self.pc += 1;
+            }
+            Insn::Half => panic!("a jump into a constant"),
+            Insn::Load { bytes, signed, acquire, dst, base, off } => {
+                let at = self.address(base, off);
+                let value = self.load(at, bytes, acquire);
+                self.set(dst, if signed { alu::extend(value, bytes) } else { value });
+            }
+            Insn::Store { bytes, release, base, off, from } => {
+                let at = self.address(base, off);
+                self.store(at, bytes, release, self.operand(from));
+            }
+            Insn::Atomic { op, bytes, base, off, src } => {
+                self.atomic(self.address(base, off), bytes, op, src);
+            }
+            Insn::Goto { to } => self.pc = to,
+            Insn::If { op, wide, dst, from, to } => {
+                if alu::holds(op, wide, self.reg(dst), self.operand(from)) {
+                    self.pc = to;
+                }
+            }
+            Insn::Helper { id } => self.help(id),
+            Insn::Call { to } => {
+                let saved = [6, 7, 8, 9].map(|reg| self.reg(reg));
+                self.frames.push((self.pc, saved));
+                self.regs[10] += FRAME;
+                self.pc = to;
+            }
+            Insn::Exit => {
+                let Some((back, saved)) = self.frames.pop() else { return Some(self.reg(0)) };
+                self.regs[1..6].fill(SCRATCHED);
+                self.regs[6..10].copy_from_slice(&saved);
+                self.regs[10] -= FRAME;
+                self.pc = back;
+            }
+        }
+        None
+    }
+
+    fn load(&self, at: u64, bytes: u8, acquire: bool) -> u64 {
+        match at & TAG {
+            VALUE => {
+                let order = if acquire { Ordering::Acquire } else { self.order.load };
+                self.map.words[self.word(at, bytes)].load(order)
+            }
+            CONTEXT if bytes == 8 => self.context[offset(at) / 8],
+            STACK => alu::from_bytes(&self.stack[offset(at)..][..bytes.into()]),
+            _ => panic!("a load of {bytes} bytes at {at:#x}"),
+        }
+    }
+
+    fn store(&mut self, at: u64, bytes: u8, release: bool, value: u64) {
+        match at & TAG {
+            VALUE => {
+                let order = if release { Ordering::Release } else { self.order.store };
+                let word = self.word(at, bytes);
+                self.map.words[word].store(value, order);
+                self.changes.push(Change { word, value });
+            }
+            CONTEXT if bytes == 8 => self.context[offset(at) / 8] = value,
+            STACK => {
+                let bytes = bytes.into();
+                self.stack[offset(at)..][..bytes].copy_from_slice(&value.to_le_bytes()[..bytes]);
+            }
+            _ => panic!("a store of {bytes} bytes at {at:#x}"),
+        }
+    }
+
+    fn atomic(&mut self, at: u64, bytes: u8, op: u32, src: u8) {
+        let kind = if op & FETCH == 0 { self.order.count } else { self.order.fetch };
+        if at & TAG == STACK {
+            assert_eq!(op, XCHG, "on the stack, it is for the barrier");
+            if kind == Fetch::Full {
+                fence(Ordering::SeqCst);
+            }
+            let old = self.load(at, bytes, false);
+            self.store(at, bytes, false, self.reg(src));
+            return self.set(src, old);
+        }
+        let index = self.word(at, bytes);
+        let (word, value) = (&self.map.words[index], self.reg(src));
+        let order = if kind == Fetch::AcqRel { Ordering::AcqRel } else { Ordering::Relaxed };
+        let barrier = || {
+            if kind == Fetch::Full {
+                fence(Ordering::SeqCst);
+            }
+        };
+        barrier();
+        let now = match op {
+            ADD => word.fetch_add(value, order).wrapping_add(value),
+            XCHG => {
+                let old = word.swap(value, order);
+                self.regs[usize::from(src)] = old;
+                value
+            }
+            CMPXCHG => match word.compare_exchange(self.reg(0), value, order, Ordering::Relaxed) {
+                Ok(_) => value,
+                Err(found) => {
+                    self.regs[0] = found;
+                    return; // and no barrier: see `Fetch::Full`
+                }
+            },
+            _ => panic!("the atomic operation {op:#x} is not one of these headers'"),
+        };
+        barrier();
+        self.changes.push(Change { word: index, value: now });
+    }
+
+    fn help(&mut self, id: u32) {
+        let value = match id {
+            1 => self.lookup(),
+            8 => self.cpu,
+            _ => panic!("helper {id} is not one of these headers'"),
+        };
+        self.regs[1..6].fill(SCRATCHED);
+        self.regs[0] = value;
+    }
+
+    /// `bpf_map_lookup_elem` of an array.
+    fn lookup(&self) -> u64 {
+        let map = self.reg(1);
+        assert_eq!(map & TAG, MAP_HANDLE, "no map");
+        assert_eq!(self.program.maps[offset(map)], self.map.name, "another map");
+        let index = offset(self.load(self.reg(2), 4, false));
+        if index < self.map.words.len() / self.map.stride {
+            VALUE | (index * self.map.stride * 8) as u64
+        } else {
+            0
+        }
+    }
+
+    /// The word of the map at `at`. The headers access nothing else than whole words.
+    fn word(&self, at: u64, bytes: u8) -> usize {
+        assert!(at & TAG == VALUE && at & 7 == 0 && bytes == 8, "{bytes} bytes at {at:#x} are no word");
+        offset(at) / 8
+    }
+
+    fn address(&self, base: u8, off: i16) -> u64 {
+        self.reg(base).wrapping_add_signed(off.into())
+    }
+
+    fn operand(&self, from: From) -> u64 {
+        match from {
+            From::Reg(reg) => self.reg(reg),
+            From::Imm(value) => value,
+        }
+    }
+
+    fn reg(&self, reg: u8) -> u64 {
+        self.regs[usize::from(reg)]
+    }
+
+    fn set(&mut self, reg: u8, value: u64) {
+        assert_ne!(reg, 10, "the frame pointer is read-only");
+        self.regs[usize::from(reg)] = value;
+    }
+}
+
+/// An address without its tag.
+fn offset(at: u64) -> usize {
+    usize::try_from(at & !TAG).expect("a 64-bit machine")
+}

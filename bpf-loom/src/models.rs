@@ -1,0 +1,238 @@
+//! The models of rings: compiled programs and the production reader at once. The number in each
+//! `check` is the bound on preemptions; without one, every interleaving is run.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use crate::cell;
+use crate::check;
+use crate::history::{End, History};
+use crate::nest::{Choices, Nest};
+use crate::object::Program;
+use crate::order::Order;
+use crate::ring::{Reader, Ring};
+use crate::sync::thread::{self, JoinHandle};
+
+/// Patience that no model uses up.
+const PATIENT: u32 = 1 << 20;
+
+/// A program on a machine.
+#[derive(Clone)]
+pub struct Code {
+    /// The program.
+    pub program: Arc<Program>,
+    /// The machine.
+    pub order: Order,
+}
+
+/// A model.
+pub struct Model {
+    /// What is in it.
+    pub name: &'static str,
+    /// Its program: `verb_ring`.
+    pub program: &'static str,
+    /// Runs it: how many executions there were.
+    model: Run,
+    /// What must have happened in one execution or another, or it shows nothing.
+    pub shows: &'static [&'static str],
+}
+
+type Run = fn(&'static str, Code, Seen) -> u64;
+
+const fn model(name: &'static str, program: &'static str, run: Run, shows: &'static [&'static str]) -> Model {
+    Model { name, program, model: run, shows }
+}
+
+/// All of them, those that take the least time first.
+pub const MODELS: &[Model] = &[
+    model("programs nested in each other", "push_narrow2", nest, &["slow claim"]),
+    model("programs nested in each other", "push_wide1", nest, &["dropped"]),
+    model("two writers", "push_narrow1", two_writers, &["dropped"]),
+    model("two writers", "push_narrow2", two_writers, &["slow claim"]),
+    model("a writer that laps", "push_narrow2", lapping, &["lapped", "meanwhile"]),
+    model("discards", "discard_narrow1", discards, &["discarded", "meanwhile"]),
+    model("nested writers", "push_narrow2", nested, &["meanwhile", "slow claim"]),
+    model("nested writers", "push_narrow4", nested, &["slow claim"]),
+    model("a writer of wide records", "push_wide1", tearing, &["torn", "meanwhile"]),
+    model("a copied record", "output_wide1", tearing, &["torn", "meanwhile"]),
+    model("two writers, a reader", "push_wide1", two_writers_a_reader, &["meanwhile"]),
+    model("two writers, a reader", "push_narrow2", two_writers_a_reader, &["meanwhile"]),
+    model("two writers of a taken cell", "set_cell", cell::taken, &["dropped"]),
+    model("two writers of a taken cell", "update_cell", cell::taken, &["dropped"]),
+    model("two writers, a reader", "set_cell", cell::set, &["meanwhile", "dropped"]),
+    model("two writers, a reader", "update_cell", cell::update, &["meanwhile", "dropped"]),
+    model("two writers, a reader", "add_counters", cell::count, &["meanwhile"]),
+    model("a writer", "read_latch", cell::read_latch, &["meanwhile", "looked again"]),
+];
+
+/// What happened in some execution.
+#[derive(Clone, Default)]
+pub struct Seen(Arc<Mutex<BTreeSet<&'static str>>>);
+
+impl Seen {
+    pub(crate) fn note(&self, what: &'static str, happened: bool) {
+        if happened {
+            self.0.lock().unwrap().insert(what);
+        }
+    }
+
+    fn note_reader(&self, reader: &Reader) {
+        self.note("meanwhile", !reader.log().is_empty());
+        self.note("torn", reader.tally().torn > 0);
+    }
+}
+
+impl Model {
+    /// Runs it with `code`, and makes sure that it showed something: how many executions.
+    pub fn check(&self, code: Code) -> u64 {
+        let (runs, seen) = self.run(code);
+        let missing: Vec<_> = self.shows.iter().filter(|&what| !seen.contains(what)).collect();
+        // Real threads need not have met.
+        assert!(cfg!(not(loom)) || missing.is_empty(), "{}: never {missing:?}, only {seen:?}", self.name);
+        runs
+    }
+
+    /// Runs it with `code`: how many executions, and what happened in them.
+    pub fn run(&self, code: Code) -> (u64, BTreeSet<&'static str>) {
+        let seen = Seen::default();
+        let ring = self.program.split_once('_').unwrap().1;
+        let runs = (self.model)(ring, code, seen.clone());
+        let seen = seen.0.lock().unwrap().clone();
+        (runs, seen)
+    }
+}
+
+fn pushes(ring: &Arc<Ring>, code: &Code, values: &'static [u64]) -> JoinHandle<History> {
+    let (ring, code) = (Arc::clone(ring), code.clone());
+    thread::spawn(move || ring.push_all(&code.program, code.order, values.iter().copied()))
+}
+
+fn reads(ring: &Arc<Ring>, steps: usize) -> JoinHandle<Reader> {
+    let ring = Arc::clone(ring);
+    thread::spawn(move || Reader::at(0, PATIENT).steps(&ring, steps))
+}
+
+fn two_writers(name: &'static str, code: Code, seen: Seen) -> u64 {
+    check(None, move || {
+        let ring = Arc::new(Ring::new(name));
+        let other = pushes(&ring, &code, &[11]);
+        let history = ring.push_all(&code.program, code.order, [1]).with(other.join().unwrap());
+        let history = history.with(ring.push_all(&code.program, code.order, [2]));
+        seen.note("dropped", history.dropped() > 0);
+        // Whoever took the second ticket while the first was taken had lost the race for that.
+        seen.note("slow claim", history.tickets().count() > 2);
+        ring.check(&history);
+    })
+}
+
+/// Alone on their CPU, each interrupts the others in every way.
+fn nest(name: &'static str, code: Code, seen: Seen) -> u64 {
+    let ways = Arc::new(Mutex::new(0));
+    let counted = Arc::clone(&ways);
+    check(None, move || {
+        *counted.lock().unwrap() = Choices::explore(|choices| {
+            let ring = Ring::new(name);
+            let (program, order) = (&*code.program, code.order);
+            let mut history = ring.push_all(program, order, [1]);
+            let mut nest = Nest { ring: &ring, program, discards: false, order, seen: &mut |_, _| () };
+            nest.run(choices, &mut 2, &mut history);
+            seen.note("dropped", history.dropped() > 0);
+            seen.note("slow claim", history.tickets().count() > 3);
+            ring.check(&history);
+        });
+    });
+    *ways.lock().unwrap()
+}
+
+fn lapping(name: &'static str, code: Code, seen: Seen) -> u64 {
+    check(Some(2), move || {
+        let ring = Arc::new(Ring::new(name));
+        let reader = reads(&ring, 2);
+        let history = ring.push_all(&code.program, code.order, 1..=3);
+        let reader = reader.join().unwrap();
+        seen.note_reader(&reader);
+        let reader = reader.finish(&ring, &history);
+        seen.note("lapped", reader.tally().lapped > 0);
+        assert_eq!(reader.tally().skipped, 0, "{reader:?}");
+        ring.check(&history);
+    })
+}
+
+fn tearing(name: &'static str, code: Code, seen: Seen) -> u64 {
+    check(None, move || {
+        let ring = Arc::new(Ring::new(name));
+        let reader = reads(&ring, 2);
+        let history = ring.push_all(&code.program, code.order, 1..=2);
+        let reader = reader.join().unwrap();
+        seen.note_reader(&reader);
+        assert_eq!(reader.finish(&ring, &history).tally().skipped, 0);
+        ring.check(&history);
+    })
+}
+
+fn discards(name: &'static str, code: Code, seen: Seen) -> u64 {
+    check(None, move || {
+        let ring = Arc::new(Ring::new(name));
+        let reader = reads(&ring, 2);
+        let mut history = History::default();
+        for value in 1..=2 {
+            let mut machine = ring.machine(&code.program, code.order, value);
+            let returned = machine.run();
+            ring.account(&mut history, machine.changes(), Some(returned), End::Discarded);
+        }
+        let reader = reader.join().unwrap();
+        assert!(reader.log().is_empty(), "a discarded record was delivered: {reader:?}");
+        seen.note("meanwhile", reader.tally().discarded > 0);
+        let tally = reader.finish(&ring, &history).tally();
+        seen.note("discarded", tally.discarded == 2);
+        assert_eq!(tally.skipped, 0);
+        ring.check(&history);
+    })
+}
+
+/// One program interrupted by two others before any access to the ring that it makes, at most the
+/// first eight.
+fn nested(name: &'static str, code: Code, seen: Seen) -> u64 {
+    let at = |access: usize| {
+        let (code, seen) = (code.clone(), seen.clone());
+        check(Some(1), move || {
+            let ring = Arc::new(Ring::new(name));
+            let mut history = ring.push_all(&code.program, code.order, [1]);
+            let reader = reads(&ring, 1);
+            let mut machine = ring.machine(&code.program, code.order, 2);
+            let mut accesses = 0;
+            let returned = loop {
+                if machine.shares_next().is_some() {
+                    if accesses == access {
+                        history = history.with(ring.push_all(&code.program, code.order, [11, 12]));
+                    }
+                    accesses += 1;
+                }
+                if let Some(returned) = machine.step() {
+                    break returned;
+                }
+            };
+            ring.account(&mut history, machine.changes(), Some(returned), End::Published(2));
+            seen.note("slow claim", accesses > 8);
+            let reader = reader.join().unwrap();
+            seen.note_reader(&reader);
+            let _ = reader.finish(&ring, &history);
+            ring.check(&history);
+        })
+    };
+    (0..8).map(at).sum()
+}
+
+fn two_writers_a_reader(name: &'static str, code: Code, seen: Seen) -> u64 {
+    check(Some(1), move || {
+        let ring = Arc::new(Ring::new(name));
+        let history = ring.push_all(&code.program, code.order, [1]);
+        let reader = reads(&ring, 2);
+        let other = pushes(&ring, &code, &[11]);
+        let history = history.with(ring.push_all(&code.program, code.order, [2])).with(other.join().unwrap());
+        let reader = reader.join().unwrap();
+        seen.note_reader(&reader);
+        let _ = reader.finish(&ring, &history);
+        ring.check(&history);
+    })
+}

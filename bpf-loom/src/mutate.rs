@@ -1,0 +1,129 @@
+//! Weaker programs: one instruction that accesses a ring taken out or put in another way, or a
+//! machine that orders less.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::decode::{ADD, CMPXCHG, From, Insn, XCHG};
+use crate::models::Code;
+use crate::nest::{Choices, Nest};
+use crate::object::Program;
+use crate::order::{Fetch, Order};
+use crate::ring::{Ring, Word};
+
+/// A program on a machine, one of both weaker than it should be.
+#[derive(Clone)]
+pub struct Mutant {
+    /// What was done to it.
+    pub name: String,
+    /// The program.
+    pub program: Program,
+    /// The machine.
+    pub order: Order,
+    /// Why this is as good as before, if it is.
+    pub equivalent: Option<&'static str>,
+}
+
+/// Which instructions access what of the ring.
+pub type Sites = BTreeMap<usize, BTreeSet<Word>>;
+
+/// The register that no program uses.
+const AX: u8 = 11;
+
+/// What the instructions of a ring's program access when another one interrupts it.
+pub fn ring_sites(ring: &'static str, code: &Code) -> Sites {
+    let (program, order) = (&*code.program, code.order);
+    let mut sites = Sites::new();
+    for before in 0..3 {
+        Choices::explore(|choices| {
+            let ring = Ring::new(ring);
+            let mut seen = |pc, word| {
+                sites.entry(pc).or_default().insert(ring.word(word).any_slot());
+            };
+            let mut history = ring.push_all(program, order, 1..=before);
+            let mut nest = Nest { ring: &ring, program, discards: false, order, seen: &mut seen };
+            nest.run(choices, &mut 1, &mut history);
+        });
+    }
+    sites
+}
+
+/// Every mutant of a program.
+pub fn mutants(code: &Code, sites: &Sites) -> Vec<Mutant> {
+    let (program, order) = (&*code.program, code.order);
+    let mut mutants = Vec::new();
+    let mut add = |name: String, program: Program, equivalent| {
+        mutants.push(Mutant { name, program, order, equivalent });
+    };
+    for (&at, words) in sites {
+        let only = |word| words.iter().eq([&word]);
+        match program.code[at] {
+            Insn::Store { release: true, bytes, base, off, from } => {
+                let plain = Insn::Store { release: false, bytes, base, off, from };
+                add(format!("{at}: store-release made plain"), program.patched(at, &[plain]), None);
+            }
+            Insn::Store { base, off, from, .. } => {
+                let hint = only(Word::Head).then_some("the head is a hint, nothing rests on it");
+                add(format!("{at}: store to {words:?} left out"), program.patched(at, &[]), hint);
+                if only(Word::Record)
+                    && let Some(publish) = publish_after(program, sites, at)
+                {
+                    let late = [program.code[publish], store(base, off, AX)];
+                    let program = program.patched(publish, &late).patched(at, &[set(AX, from)]);
+                    add(format!("{at}: record written after it is published"), program, None);
+                }
+            }
+            Insn::Atomic { op: XCHG, base, off, src, .. } => {
+                add(format!("{at}: xchg made a store"), program.patched(at, &[store(base, off, src)]), None);
+            }
+            Insn::Atomic { op: CMPXCHG, base, off, src, .. } => {
+                let blind = [store(base, off, src)];
+                add(format!("{at}: cmpxchg made a store"), program.patched(at, &blind), None);
+                let other = Insn::If { op: 0x50, wide: true, dst: AX, from: From::Reg(0), to: at + 3 };
+                let split = [load(AX, base, off), other, store(base, off, src), set(0, From::Reg(AX))];
+                add(format!("{at}: cmpxchg not atomic"), program.patched(at, &split), None);
+                let early = [store(base, off + 8, src), program.code[at]];
+                add(format!("{at}: record written before it is claimed"), program.patched(at, &early), None);
+            }
+            Insn::Atomic { op: ADD, base, off, src, .. } => {
+                let sum = Insn::Alu { op: 0, wide: true, dst: AX, from: From::Reg(src), off: 0 };
+                let split = [load(AX, base, off), sum, store(base, off, AX)];
+                add(format!("{at}: addition not atomic"), program.patched(at, &split), None);
+                add(format!("{at}: addition left out"), program.patched(at, &[]), None);
+            }
+            _ => {}
+        }
+    }
+    let orders = sites.values().flatten().any(|word| matches!(word, Word::Seq(_)));
+    let equivalent = (!orders).then_some("a count orders nothing");
+    let mut machine = |name: &str, order| {
+        mutants.push(Mutant { name: name.into(), program: program.clone(), order, equivalent });
+    };
+    if order == Order::TSO {
+        machine("made for x86, on a weaker machine", Order::WEAK);
+    } else {
+        machine("atomics that only acquire and release", Order { fetch: Fetch::AcqRel, ..order });
+        machine("atomics that order nothing", Order { fetch: Fetch::Relaxed, ..order });
+    }
+    mutants
+}
+
+/// The next instruction after `at` that publishes.
+fn publish_after(program: &Program, sites: &Sites, at: usize) -> Option<usize> {
+    let publishes = |insn| matches!(insn, Insn::Store { .. } | Insn::Atomic { op: XCHG, .. });
+    let mut after = sites.range(at + 1..).map(|(&site, words)| (site, words));
+    after
+        .find(|&(site, words)| words.contains(&Word::Seq(0)) && publishes(program.code[site]))
+        .map(|(site, _)| site)
+}
+
+fn load(dst: u8, base: u8, off: i16) -> Insn {
+    Insn::Load { bytes: 8, signed: false, acquire: false, dst, base, off }
+}
+
+fn store(base: u8, off: i16, src: u8) -> Insn {
+    Insn::Store { bytes: 8, release: false, base, off, from: From::Reg(src) }
+}
+
+fn set(dst: u8, from: From) -> Insn {
+    Insn::Alu { op: 0xb0, wide: true, dst, from, off: 0 }
+}

@@ -1,0 +1,81 @@
+//! Programs that interrupt one another on one CPU: the one that runs is stopped before an access
+//! to the ring, another one runs to its end, and so on, in every way that there is.
+//!
+//! Where in between accesses a program is stopped makes no difference to anyone.
+
+use crate::history::{End, History};
+use crate::object::Program;
+use crate::order::Order;
+use crate::ring::Ring;
+
+/// Decisions, made in every possible way one after the other.
+#[derive(Default)]
+pub struct Choices {
+    made: Vec<bool>,
+    at: usize,
+}
+
+impl Choices {
+    /// Runs `model` once for every sequence of decisions; how many there were.
+    pub fn explore(mut model: impl FnMut(&mut Self)) -> u64 {
+        let mut choices = Self::default();
+        for runs in 1.. {
+            choices.at = 0;
+            model(&mut choices);
+            // The next one in order: the last decision that was no becomes yes.
+            while choices.made.last() == Some(&true) {
+                choices.made.pop();
+            }
+            match choices.made.last_mut() {
+                Some(last) => *last = true,
+                None => return runs,
+            }
+        }
+        unreachable!("the loop has no end")
+    }
+
+    fn choose(&mut self) -> bool {
+        if self.at == self.made.len() {
+            self.made.push(false);
+        }
+        self.at += 1;
+        self.made[self.at - 1]
+    }
+}
+
+/// Programs of which each may interrupt all others.
+pub struct Nest<'a> {
+    /// Where they write.
+    pub ring: &'a Ring,
+    /// What they do: publish or discard a record of the value that they get.
+    pub program: &'a Program,
+    /// Whether that is discarding.
+    pub discards: bool,
+    /// The machine's memory.
+    pub order: Order,
+    /// Called with the number of an instruction before an access to this word of the ring.
+    pub seen: &'a mut dyn FnMut(usize, usize),
+}
+
+impl Nest<'_> {
+    /// Runs the program, with `interrupts` others in the middle of it or of one another.
+    pub fn run(&mut self, choices: &mut Choices, interrupts: &mut u64, history: &mut History) {
+        let value = 100 + *interrupts;
+        let ring = self.ring;
+        let mut machine = ring.machine(self.program, self.order, value);
+        let returned = loop {
+            if let Some(word) = machine.shares_next() {
+                (self.seen)(machine.pc(), word);
+                while *interrupts > 0 && choices.choose() {
+                    *interrupts -= 1;
+                    self.run(choices, interrupts, history);
+                }
+            }
+            if let Some(returned) = machine.step() {
+                break returned;
+            }
+        };
+        let end = if self.discards { End::Discarded } else { End::Published(value) };
+        ring.account(history, machine.changes(), Some(returned), end);
+    }
+}

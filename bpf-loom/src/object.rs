@@ -1,0 +1,188 @@
+//! Programs out of a compiled object: a function, the functions that it calls, and its references
+//! to maps, put together as a loader does it.
+
+use std::collections::BTreeMap;
+
+use object::read::elf::ElfFile64;
+use object::{
+    Object as _, ObjectSection as _, ObjectSymbol as _, RelocationFlags, RelocationTarget, SymbolKind,
+};
+
+use crate::decode::{Insn, decode};
+use crate::order::Order;
+
+/// Every object that the build script compiled: its name, whether it is for x86 alone, its bytes.
+const OBJECTS: &[(&str, bool, &[u8])] = include!(concat!(env!("OUT_DIR"), "/objects.rs"));
+
+/// `R_BPF_64_64`: a constant is the address of a symbol.
+const RELOCATION_CONST: u32 = 1;
+/// `R_BPF_64_32`: a call of a symbol.
+const RELOCATION_CALL: u32 = 10;
+
+/// What a constant that stands for a map has in its highest byte.
+pub const MAP_HANDLE: u64 = 0x4d << 56;
+
+/// A compiled object.
+pub struct Object {
+    /// Which compiler made it, and in what way.
+    pub name: &'static str,
+    /// The machine that it is for: those for x86 rely on its memory order.
+    pub order: Order,
+    maps: Vec<String>,
+    functions: BTreeMap<String, Function>,
+}
+
+struct Function {
+    code: Vec<Insn>,
+    /// Which instruction calls what.
+    calls: BTreeMap<usize, String>,
+}
+
+/// A program ready to run: it starts at 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// Its instructions, and those of the functions that it calls.
+    pub code: Vec<Insn>,
+    /// The object's maps: `MAP_HANDLE | i` is the one with this name.
+    pub maps: Vec<String>,
+}
+
+impl Object {
+    /// Every object that was compiled.
+    ///
+    /// # Panics
+    /// If one holds what no program of these headers should.
+    pub fn all() -> Vec<Self> {
+        let parse = |&(name, tso, bytes)| {
+            let order = if tso { Order::TSO } else { Order::WEAK };
+            Self::parse(name, order, bytes).unwrap_or_else(|e| panic!("{name}: {e}"))
+        };
+        OBJECTS.iter().map(parse).collect()
+    }
+
+    fn parse(name: &'static str, order: Order, bytes: &[u8]) -> Result<Self, String> {
+        let text = |e: object::Error| e.to_string();
+        // Without `Endianness`: these objects are of the machine that runs them.
+        let file = ElfFile64::<object::LittleEndian>::parse(bytes).map_err(text)?;
+        let in_maps = |section: object::SectionIndex| {
+            file.section_by_index(section).is_ok_and(|section| section.name() == Ok(".maps"))
+        };
+        let mut maps = Vec::new();
+        for symbol in file.symbols() {
+            if symbol.section_index().is_some_and(in_maps) && symbol.kind() != SymbolKind::Section {
+                maps.push(symbol.name().map_err(text)?.to_owned());
+            }
+        }
+        maps.sort();
+
+        let mut functions = BTreeMap::new();
+        for symbol in file.symbols().filter(|symbol| symbol.kind() == SymbolKind::Text) {
+            let section = symbol.section_index().ok_or("a function without a section")?;
+            let section = file.section_by_index(section).map_err(text)?;
+            let range = symbol.address()..symbol.address() + symbol.size();
+            let bytes = section.data_range(range.start, symbol.size()).map_err(text)?;
+            let mut code = decode(bytes.ok_or("a function beyond its section")?)?;
+            let mut calls = BTreeMap::new();
+            for (offset, relocation) in section.relocations().filter(|(offset, _)| range.contains(offset)) {
+                let at = usize::try_from((offset - range.start) / 8).map_err(|e| e.to_string())?;
+                let RelocationTarget::Symbol(target) = relocation.target() else {
+                    return Err(format!("{relocation:?}"));
+                };
+                let target = file.symbol_by_index(target).and_then(|target| target.name()).map_err(text)?;
+                match (&mut code[at], relocation.flags()) {
+                    (Insn::Const { value, .. }, RelocationFlags::Elf { r_type: RELOCATION_CONST }) => {
+                        let map = maps.iter().position(|map| map == target);
+                        let map = map.ok_or_else(|| format!("{target} is no map"))?;
+                        *value = MAP_HANDLE | map as u64;
+                    }
+                    (Insn::Call { .. }, RelocationFlags::Elf { r_type: RELOCATION_CALL }) => {
+                        calls.insert(at, target.to_owned());
+                    }
+                    (insn, flags) => return Err(format!("{insn:?}: {flags:?} of {target}")),
+                }
+            }
+            functions.insert(symbol.name().map_err(text)?.to_owned(), Function { code, calls });
+        }
+        Ok(Self { name, order, maps, functions })
+    }
+
+    /// The program `name` with all that it calls.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn program(&self, name: &str) -> Program {
+        let mut placed = BTreeMap::new();
+        let mut code = Vec::new();
+        self.place(name, &mut code, &mut placed);
+        for (function, &start) in &placed {
+            for (at, callee) in &self.functions[*function].calls {
+                code[start + at] = Insn::Call { to: placed[callee.as_str()] };
+            }
+        }
+        Program { code, maps: self.maps.clone() }
+    }
+
+    fn place<'a>(&'a self, name: &'a str, code: &mut Vec<Insn>, placed: &mut BTreeMap<&'a str, usize>) {
+        if placed.contains_key(name) {
+            return;
+        }
+        let start = code.len();
+        placed.insert(name, start);
+        let function =
+            self.functions.get(name).unwrap_or_else(|| panic!("no function {name} in {}", self.name));
+        code.extend(function.code.iter().map(|&insn| insn.moved(|to| to + start)));
+        function.calls.values().for_each(|callee| self.place(callee, code, placed));
+    }
+}
+
+impl Program {
+    /// The same program with other instructions in the place of the one at `at`: whoever jumped
+    /// there jumps to the first of them. Jumps in `instead` say where that is in the new program.
+    #[must_use]
+    pub fn patched(&self, at: usize, instead: &[Insn]) -> Self {
+        let shift = |to: usize| if to > at { to + instead.len() - 1 } else { to };
+        let mut code: Vec<_> = self.code[..at].iter().map(|insn| insn.moved(shift)).collect();
+        code.extend(instead);
+        code.extend(self.code[at + 1..].iter().map(|insn| insn.moved(shift)));
+        Self { code, maps: self.maps.clone() }
+    }
+}
+
+impl Insn {
+    /// The same instruction in a program whose parts have moved.
+    fn moved(self, to_new: impl Fn(usize) -> usize) -> Self {
+        match self {
+            Self::Goto { to } => Self::Goto { to: to_new(to) },
+            Self::If { op, wide, dst, from, to } => Self::If { op, wide, dst, from, to: to_new(to) },
+            // Not linked yet.
+            Self::Call { to: usize::MAX } => self,
+            Self::Call { to } => Self::Call { to: to_new(to) },
+            other => other,
+        }
+    }
+}
+
+/// The same programs of one or more objects: what clang made of them is the same, to the
+/// instruction.
+pub struct Variant {
+    /// The objects.
+    pub names: Vec<&'static str>,
+    /// The machine that they are for.
+    pub order: Order,
+    /// The programs, in the order asked for.
+    pub programs: Vec<Program>,
+}
+
+/// What became of the programs `names` in all objects.
+pub fn variants(names: &[impl AsRef<str>]) -> Vec<Variant> {
+    let mut variants: Vec<Variant> = Vec::new();
+    for object in Object::all() {
+        let order = object.order;
+        let programs: Vec<_> = names.iter().map(|name| object.program(name.as_ref())).collect();
+        match variants.iter_mut().find(|known| known.order == order && known.programs == programs) {
+            Some(known) => known.names.push(object.name),
+            None => variants.push(Variant { names: vec![object.name], order, programs }),
+        }
+    }
+    variants
+}

@@ -1,0 +1,253 @@
+//! A ring of one shard that programs write, and a production reader of it that checks what it is
+//! promised at each step.
+
+use mapring::layout::seq::{DISCARDED, state};
+use mapring::layout::{Geometry, Kind};
+use mapring::protocol::Words;
+use mapring::protocol::ring::{Cursor, Place, Shard, Step, Tally};
+
+use crate::history::{End, History};
+use crate::machine::{Change, Machine, Map};
+use crate::object::Program;
+use crate::order::Order;
+use crate::sync::{AtomicU64, Ordering};
+
+/// What a word of a ring is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Word {
+    /// The hint where to look.
+    Head,
+    /// The shard's count of dropped records, or the preamble's.
+    Dropped,
+    /// The sequence of this slot.
+    Seq(usize),
+    /// A word of a record.
+    Record,
+}
+
+impl Word {
+    /// The same, whatever the slot.
+    #[must_use]
+    pub fn any_slot(self) -> Self {
+        if let Self::Seq(_) = self { Self::Seq(0) } else { self }
+    }
+}
+
+/// A ring, all zeros at first.
+pub struct Ring {
+    /// Its memory.
+    pub map: Map,
+    geometry: Geometry,
+    place: Place,
+}
+
+impl Map {
+    /// A map of zeros.
+    pub fn new(name: &'static str, geometry: &Geometry) -> Self {
+        let words = (0..geometry.bytes() / 8).map(|_| AtomicU64::new(0)).collect();
+        Self { name, words, stride: geometry.element_words() }
+    }
+}
+
+impl Ring {
+    /// The ring that programs call `name`: `narrow` or `wide` (records of one word or two), and how
+    /// many slots.
+    pub fn new(name: &'static str) -> Self {
+        let (kind, slots) = name.split_at(name.len() - 1);
+        let record = if kind == "wide" { 16 } else { 8 };
+        let geometry = Geometry::new(Kind::Ring, record, slots.parse().unwrap(), 1).unwrap();
+        Self { map: Map::new(name, &geometry), geometry, place: Place::new(&geometry, 0) }
+    }
+
+    /// The shard, as production readers see it.
+    pub fn shard(&self) -> Shard<'_> {
+        Shard::new(Words::new(&self.map.words), &self.place)
+    }
+
+    /// How many slots it has.
+    pub fn slots(&self) -> u64 {
+        self.place.slots().count()
+    }
+
+    /// Where its shape puts things.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// What the word of the map with this number is.
+    pub fn word(&self, word: usize) -> Word {
+        let stride = self.geometry.element_words();
+        let (header, slots) = (self.geometry.shard(0) * stride, self.geometry.slots(0) * stride);
+        match word {
+            _ if word == header => Word::Head,
+            _ if word < slots => Word::Dropped,
+            _ if (word - slots).is_multiple_of(stride) => Word::Seq((word - slots) / stride),
+            _ => Word::Record,
+        }
+    }
+
+    /// Points the hint elsewhere.
+    pub fn set_head(&self, head: u64) {
+        self.map.words[self.geometry.shard(0) * self.geometry.element_words()].store(head, Ordering::Relaxed);
+    }
+
+    /// `program` about to push, or discard, a record of `value`.
+    pub fn machine<'a>(&'a self, program: &'a Program, order: Order, value: u64) -> Machine<'a> {
+        Machine::new(program, &self.map, order, 0, [value, 0])
+    }
+
+    /// Runs `program`, which pushes a record of each of `values`.
+    pub fn push_all(
+        &self,
+        program: &Program,
+        order: Order,
+        values: impl IntoIterator<Item = u64>,
+    ) -> History {
+        let mut history = History::default();
+        for value in values {
+            let mut machine = self.machine(program, order, value);
+            let returned = machine.run();
+            self.account(&mut history, machine.changes(), Some(returned), End::Published(value));
+        }
+        history
+    }
+
+    /// Adds what a program did, by its `changes`, to `history`. It `returned` that, or was
+    /// abandoned; its ticket, if it got one and ended it, ended as `end`.
+    pub fn account(&self, history: &mut History, changes: &[Change], returned: Option<u64>, end: End) {
+        let (mut claimed, mut ended) = (None, None);
+        for change in changes {
+            let Word::Seq(slot) = self.word(change.word) else { continue };
+            let ticket = self.place.slots().taken(state(change.value), slot as u64);
+            if change.value & 1 != 0 {
+                assert_eq!(claimed.replace(ticket), None, "a program claims one ticket");
+            } else {
+                assert_eq!(claimed, Some(ticket), "a program ends what it claimed");
+                assert_eq!(change.value & DISCARDED != 0, end == End::Discarded);
+                assert_eq!(ended.replace(end), None, "a program ends its ticket once");
+            }
+        }
+        match returned.map(|value| value & 0xffff_ffff) {
+            Some(0) => assert!(ended.is_some(), "a program that goes on to its end ends its ticket"),
+            Some(0xffff_ffff) => {
+                assert_eq!(claimed, None, "a program that drops its record claims nothing");
+                history.note_dropped();
+            }
+            Some(other) => panic!("returned {other:#x}"),
+            None => {}
+        }
+        if let Some(t) = claimed {
+            history.note(t, ended.unwrap_or(End::Held));
+        }
+    }
+
+    /// When all is quiet: memory says what producers did, and a new reader finds every record
+    /// that was not overwritten.
+    pub fn check(&self, history: &History) {
+        assert_eq!(self.shard().dropped(), history.dropped(), "every dropped record is counted");
+        let slots = self.place.slots();
+        for slot in 0..self.slots() {
+            let last = history.tickets().rfind(|&(t, _)| slots.of(t) as u64 == slot);
+            let expected = last.map_or(0, |(t, end)| match end {
+                End::Held => slots.writing(t),
+                End::Published(_) => slots.published(t),
+                End::Discarded => slots.published(t) | DISCARDED,
+            });
+            let is_seq = |&word: &usize| self.word(word) == Word::Seq(slots.of(slot));
+            let seq = (0..self.map.words.len()).find(is_seq).unwrap();
+            assert_eq!(self.map.words[seq].load(Ordering::Relaxed), expected, "slot {slot} of {history:?}");
+        }
+        let reader = Reader::at(0, 1).finish(self, history);
+        // A record that its writer published more than a lap late may be found, or counted.
+        let within_a_lap = |t: u64| t + self.slots() >= history.taken();
+        let found: Vec<_> = reader.log.iter().copied().filter(|&(t, _)| within_a_lap(t)).collect();
+        let there = history.tickets().filter_map(|(t, end)| match end {
+            End::Published(value) if within_a_lap(t) => Some((t, value)),
+            _ => None,
+        });
+        assert_eq!(found, there.collect::<Vec<_>>(), "{reader:?} {history:?}");
+    }
+}
+
+/// A production reader, and all that it was given.
+#[derive(Debug)]
+pub struct Reader {
+    cursor: Cursor,
+    first: u64,
+    log: Vec<(u64, u64)>,
+}
+
+impl Reader {
+    /// A reader that starts with `ticket`.
+    pub fn at(ticket: u64, patience: u32) -> Self {
+        Self { cursor: Cursor::at(ticket, patience), first: ticket, log: Vec::new() }
+    }
+
+    /// So many steps.
+    #[must_use]
+    pub fn steps(mut self, ring: &Ring, count: usize) -> Self {
+        (0..count).for_each(|_| _ = self.step(ring));
+        self
+    }
+
+    /// One step, whose outcome must be what the cursor and its tally say.
+    pub fn step(&mut self, ring: &Ring) -> Step {
+        let before = self.cursor.next();
+        let mut out = [0_u64; 2];
+        let wide = ring.geometry.record() == 16;
+        let step = if wide {
+            self.cursor.step(&mut ring.shard(), &mut out)
+        } else {
+            self.cursor.step(&mut ring.shard(), &mut out[0])
+        };
+        if let Step::Record(t) = step {
+            assert_eq!((t, t + 1), (before, self.cursor.next()), "in order, and never twice");
+            assert!(!wide || out[0] == out[1], "ticket {t} is torn: {out:?}");
+            self.log.push((t, out[0]));
+        }
+        let Tally { delivered, lapped, skipped, discarded, .. } = self.tally();
+        assert_eq!(delivered, self.log.len() as u64);
+        assert_eq!(delivered + lapped + skipped + discarded, self.cursor.next() - self.first, "{self:?}");
+        step
+    }
+
+    /// What became of the tickets passed.
+    pub fn tally(&self) -> Tally {
+        self.cursor.tally()
+    }
+
+    /// The records that it was given.
+    pub fn log(&self) -> &[(u64, u64)] {
+        &self.log
+    }
+
+    /// When all is quiet: reads what is left, and checks that what was delivered was published so,
+    /// and that what was not is accounted for by its cause.
+    #[must_use]
+    pub fn finish(mut self, ring: &Ring, history: &History) -> Self {
+        let rest = history.ended().max(self.first);
+        let mut steps = 0;
+        while self.step(ring) != Step::Empty || self.cursor.next() != rest {
+            steps += 1;
+            assert!(steps < 500, "does not come to rest at {rest}: {self:?} {history:?}");
+        }
+        let end = self.cursor.next();
+        let account = || format!("{self:?} {history:?}");
+        for &(t, value) in &self.log {
+            assert_eq!(history.get(t), Some(End::Published(value)), "ticket {t}: {}", account());
+        }
+        let missed = (self.first..end).filter(|t| self.log.iter().all(|(got, _)| got != t));
+        // More than a lap behind: what was overwritten, and the holes between.
+        let (gone, there): (Vec<_>, Vec<_>) = missed.partition(|&t| t + ring.slots() < history.taken());
+        let discarded = there.iter().filter(|&&t| history.get(t) == Some(End::Discarded)).count() as u64;
+        let tally = self.tally();
+        assert!(tally.lapped <= gone.len() as u64, "lapped, but not overwritten: {}", account());
+        assert!(tally.discarded >= discarded, "{}", account());
+        assert!(
+            tally.skipped >= there.len() as u64 - discarded,
+            "neither delivered nor counted: {}",
+            account()
+        );
+        self
+    }
+}

@@ -1,0 +1,177 @@
+//! The compiled programs and the production producers in Rust do the same to the same memory,
+//! word for word.
+#![cfg(not(loom))]
+
+use mapring::layout::{Geometry, Kind, Preamble};
+use mapring::protocol::ring::ShardMut;
+use mapring::protocol::{WordsMut, cell, counters};
+use mapring_bpf_loom::machine::{Machine, Map};
+use mapring_bpf_loom::object::Object;
+use mapring_bpf_loom::ring::{Ring, Word};
+use mapring_bpf_loom::sync::Ordering;
+
+/// xorshift64*
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) % end
+    }
+}
+
+fn words(map: &Map) -> Vec<u64> {
+    map.words.iter().map(|word| word.load(Ordering::Relaxed)).collect()
+}
+
+/// 0, or -1: dropped.
+fn done(returned: u64) -> bool {
+    match returned & 0xffff_ffff {
+        0 => true,
+        0xffff_ffff => false,
+        other => panic!("{other}"),
+    }
+}
+
+/// Claims as a program does, and goes no further: until it has stored the hint, or dropped.
+fn claim(ring: &Ring, machine: &mut Machine<'_>) -> bool {
+    loop {
+        if let [claimed, _] = machine.changes()
+            && ring.word(claimed.word).any_slot() == Word::Seq(0)
+        {
+            return true;
+        }
+        if machine.step().is_some() {
+            return false;
+        }
+    }
+}
+
+#[test]
+fn rings_are_written_alike() {
+    let mut random = Random(1);
+    let (mut drops, mut steps) = (0, 0);
+    for object in Object::all() {
+        for name in ["narrow1", "narrow2", "narrow4", "wide1", "wide2"] {
+            let [push, discard, output] =
+                ["push", "discard", "output"].map(|verb| object.program(&format!("{verb}_{name}")));
+            for _ in 0..50 {
+                let (bpf, rust) = (Ring::new(name), Ring::new(name));
+                let shard = ShardMut::new(WordsMut::new(&rust.map.words), rust.place());
+                let fill = |t, value: u64| {
+                    if name.starts_with("wide") { shard.fill(t, &[value; 2]) } else { shard.fill(t, &value) }
+                };
+                let mut next = 0;
+                for value in 1..60 {
+                    let what = random.below(32);
+                    let program = [&push, &discard, &output][usize::try_from(what % 3).unwrap()];
+                    let mut machine = bpf.machine(program, object.order, value);
+                    if what == 15 {
+                        // A hint gone stale, as far back as it can be.
+                        let head = next - random.below(3 * bpf.slots()).min(next);
+                        bpf.set_head(head);
+                        rust.set_head(head);
+                    }
+                    let ticket = shard.claim();
+                    if what == 14 {
+                        // Abandoned, which leaves the slot taken for good.
+                        assert_eq!(claim(&bpf, &mut machine), ticket.is_some());
+                    } else {
+                        if let Some(t) = ticket {
+                            fill(t, value);
+                            if what % 3 == 1 { shard.discard(t) } else { shard.publish(t) }
+                        }
+                        let before = words(&bpf.map);
+                        let got = done(machine.run());
+                        assert_eq!(got, ticket.is_some(), "{} {name}: {ticket:?} of {before:?}", object.name);
+                    }
+                    assert_eq!(words(&bpf.map), words(&rust.map), "{} {name} {value} {what}", object.name);
+                    next = ticket.map_or(next, |t| t + 1);
+                    drops += u64::from(ticket.is_none());
+                    steps = steps.max(machine.steps());
+                }
+            }
+        }
+    }
+    assert!(drops > 0, "never dropped anything");
+    println!("{drops} drops; {steps} instructions at most");
+}
+
+#[test]
+fn cells_are_written_alike() {
+    let geometry = Geometry::new(Kind::Cells, 16, 1, 1).unwrap();
+    for object in Object::all() {
+        let (bpf, rust) = (Map::new("cell", &geometry), Map::new("cell", &geometry));
+        let one = |words| WordsMut::new(words).slice(geometry.shard(0) * 3, 3);
+        let [set, update] = ["set_cell", "update_cell"].map(|name| object.program(name));
+        for (value, sum) in [(5_u64, 5_u64), (7, 12), (30, 42)] {
+            let run = |program, by| done(Machine::new(program, &bpf, object.order, 0, [by, 0]).run());
+            assert!(if value == 5 { run(&set, value) } else { run(&update, value) });
+            assert!(cell::set(one(&rust.words), &[sum; 2]));
+            assert_eq!(words(&bpf), words(&rust), "{}", object.name);
+        }
+        // Someone else is in it; or there is no such cell: dropped, and counted.
+        bpf.words[geometry.shard(0) * 3].store(7, Ordering::Relaxed);
+        for (dropped, index) in [(1, 0), (2, 1), (3, u64::from(u32::MAX))] {
+            let before = words(&bpf);
+            assert!(!done(Machine::new(&set, &bpf, object.order, 0, [9, index]).run()));
+            assert_eq!(words(&bpf)[Preamble::DROPPED], dropped);
+            assert_eq!(words(&bpf)[Preamble::DROPPED + 1..], before[Preamble::DROPPED + 1..]);
+        }
+    }
+}
+
+#[test]
+fn counters_are_written_alike() {
+    let geometry = Geometry::new(Kind::Counters, 8, 2, 2).unwrap();
+    for object in Object::all() {
+        let (bpf, rust) = (Map::new("counters", &geometry), Map::new("counters", &geometry));
+        let add = object.program("add_counters");
+        for (cpu, index, by) in [(0, 0, 3), (0, 1, 5), (1, 0, 7), (1, 1, u64::MAX), (0, 0, 1)] {
+            Machine::new(&add, &bpf, object.order, cpu, [by, index]).run();
+            let bank = geometry.shard(usize::try_from(cpu).unwrap()) * geometry.element_words();
+            counters::add(WordsMut::new(&rust.words).slice(bank, 2), usize::try_from(index).unwrap(), by);
+            assert_eq!(words(&bpf), words(&rust), "{}", object.name);
+        }
+        // No such counter, no such CPU's bank.
+        for (dropped, cpu, index) in [(1, 0, 2), (2, 0, u64::MAX), (3, 2, 0)] {
+            Machine::new(&add, &bpf, object.order, cpu, [1, index]).run();
+            assert_eq!(words(&bpf)[Preamble::DROPPED], dropped, "{}", object.name);
+        }
+    }
+}
+
+#[test]
+fn a_cpu_beyond_the_last_shard_writes_nothing() {
+    for object in Object::all() {
+        for name in ["narrow1", "wide2"] {
+            let ring = Ring::new(name);
+            let push = object.program(&format!("push_{name}"));
+            assert!(!done(Machine::new(&push, &ring.map, object.order, 1, [1, 0]).run()));
+            let mut expected = vec![0; ring.map.words.len()];
+            expected[Preamble::DROPPED] = 1;
+            assert_eq!(words(&ring.map), expected, "{}", object.name);
+        }
+    }
+}
+
+/// The state that once made every claim in C give up, for good: it took the odd sequence of a later
+/// lap for one of its own, and so did not look for the end of the ring.
+#[test]
+fn a_stale_hint_among_held_slots_does_not_stop_a_ring() {
+    for object in Object::all() {
+        let ring = Ring::new("narrow4");
+        for (word, shared) in ring.map.words.iter().enumerate() {
+            if let Word::Seq(slot) = ring.word(word) {
+                shared.store([14, 13, 9, 9][slot], Ordering::Relaxed);
+            }
+        }
+        ring.set_head(21);
+        let push = object.program("push_narrow4");
+        for value in 1..4 {
+            assert!(done(ring.machine(&push, object.order, value).run()), "{}: record {value}", object.name);
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The compiled ring, cell and counters against the production readers, for every distinct code
+//! that the clangs of this machine made of them.
+
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use mapring_bpf_loom::models::{Code, MODELS};
+use mapring_bpf_loom::object::variants;
+
+#[test]
+fn every_model_holds_for_every_object() {
+    let all = MODELS.iter().flat_map(|model| variants(&[model.program]).into_iter().map(move |v| (model, v)));
+    let queue = Mutex::new(all);
+    let (cases, executions) = (Mutex::new(0), Mutex::new(0));
+    let work = || {
+        while let Some((model, variant)) = { queue.lock().unwrap().next() } {
+            let start = Instant::now();
+            let program = Arc::new(variant.programs[0].clone());
+            let runs = model.check(Code { program, order: variant.order });
+            let (seconds, names) = (start.elapsed().as_secs_f32(), variant.names.join(" "));
+            println!("{} ({}): {runs} executions, {seconds:.1} s, {names}", model.name, model.program);
+            *cases.lock().unwrap() += 1;
+            *executions.lock().unwrap() += runs;
+        }
+    };
+    std::thread::scope(|scope| (0..2).for_each(|_| _ = scope.spawn(work)));
+    println!("models: cases {} explored {}", cases.into_inner().unwrap(), executions.into_inner().unwrap());
+}

@@ -1,0 +1,119 @@
+//! Every mutant of the compiled ring, cell and counters must fail a model, except those listed as equivalent.
+#![cfg(loom)]
+
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use mapring_bpf_loom::models::{Code, MODELS};
+use mapring_bpf_loom::mutate::{Mutant, mutants, ring_sites};
+use mapring_bpf_loom::object::{Variant, variants};
+use mapring_bpf_loom::{cell, check};
+
+/// Names the mutant for the child.
+const VARIABLE: &str = "MAPRING_MUTANT";
+
+const PROGRAMS: [&str; 5] = ["push_narrow2", "push_wide1", "set_cell", "update_cell", "add_counters"];
+
+fn mutants_of(program: &'static str, variant: &Variant) -> Vec<Mutant> {
+    let map = program.split_once('_').unwrap().1;
+    let found = Arc::new(Mutex::new(Vec::new()));
+    let found_here = Arc::clone(&found);
+    let code = Code { program: Arc::new(variant.programs[0].clone()), order: variant.order };
+    // loom's memory exists in a model only.
+    check(None, move || {
+        let sites =
+            if program.starts_with("push") { ring_sites(map, &code) } else { cell::sites(map, &code) };
+        *found_here.lock().unwrap() = mutants(&code, &sites);
+    });
+    Arc::into_inner(found).unwrap().into_inner().unwrap()
+}
+
+/// Runs the models with one mutant. Started by the other test, in a process of its own: a model
+/// that failed leaves nothing that could be used again.
+#[test]
+#[ignore = "one mutant, for the other test"]
+fn one_mutant() {
+    let which = std::env::var(VARIABLE).expect("the other test says which");
+    let mut which = which.split(' ');
+    let program = which.next().unwrap();
+    let program = PROGRAMS.into_iter().find(|known| *known == program).unwrap();
+    let [variant, mutant] = [(); 2].map(|()| which.next().unwrap().parse::<usize>().unwrap());
+    let mutant = &mutants_of(program, &variants(&[program])[variant])[mutant];
+    println!("mutant: {}", mutant.name);
+    for model in MODELS.iter().filter(|model| model.program == program) {
+        println!("model: {}", model.name);
+        model.run(Code { program: Arc::new(mutant.program.clone()), order: mutant.order });
+    }
+}
+
+#[test]
+fn every_mutant_fails_a_model() {
+    let mut all = Vec::new();
+    for program in PROGRAMS {
+        let variants = variants(&[program]);
+        // The oldest compiler and the newest one.
+        let major = |name: &str| name.split('-').nth(1).unwrap().to_owned();
+        let ends = [variants.first(), variants.last()].map(|variant| major(variant.unwrap().names[0]));
+        for (v, variant) in variants.iter().enumerate() {
+            if !variant.names.iter().any(|name| ends.contains(&major(name))) {
+                continue;
+            }
+            for (m, mutant) in mutants_of(program, variant).into_iter().enumerate() {
+                // What changes nothing takes longest to show, and is the same with all compilers.
+                if mutant.equivalent.is_some() && v > 1 {
+                    continue;
+                }
+                all.push((
+                    format!("{program} {v} {m}"),
+                    format!("{program} of {}", variant.names.join(" ")),
+                    mutant,
+                ));
+            }
+        }
+    }
+    let queue = Mutex::new(all.into_iter());
+    let wrong = Mutex::new(Vec::new());
+    let counts = Mutex::new((0, 0));
+    std::thread::scope(|scope| {
+        let work = || {
+            while let Some((which, of, mutant)) = { queue.lock().unwrap().next() } {
+                let start = Instant::now();
+                let mut child = Command::new(std::env::current_exe().unwrap());
+                child.args(["--exact", "one_mutant", "--ignored", "--nocapture"]).env(VARIABLE, &which);
+                let output = child.env("RUST_BACKTRACE", "0").output().unwrap();
+                let said = String::from_utf8_lossy(&output.stdout).into_owned();
+                assert!(said.contains("running 1 test"), "{output:?}");
+                let model = said.lines().filter_map(|line| line.strip_prefix("model: ")).last();
+                let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+                let why = errors
+                    .lines()
+                    .skip_while(|line| !line.contains("panicked at"))
+                    .nth(1)
+                    .unwrap_or_default();
+                let killed = !output.status.success();
+                let verdict = match (killed, mutant.equivalent) {
+                    (true, None) => format!("killed by {}: {why:.60}", model.unwrap_or_default()),
+                    (false, Some(why)) => format!("equivalent: {why}"),
+                    (true, Some(_)) => "KILLED, though listed as equivalent".into(),
+                    (false, None) => "SURVIVED".into(),
+                };
+                println!("{of}: {}: {verdict} ({:.1} s)", mutant.name, start.elapsed().as_secs_f32());
+                let mut counts = counts.lock().unwrap();
+                if killed == mutant.equivalent.is_some() {
+                    wrong.lock().unwrap().push(format!("{of}: {}: {verdict}", mutant.name));
+                } else if killed {
+                    counts.0 += 1;
+                } else {
+                    counts.1 += 1;
+                }
+            }
+        };
+        (0..2).for_each(|_| _ = scope.spawn(work));
+    });
+    let wrong = wrong.into_inner().unwrap();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let (killed, equivalent) = counts.into_inner().unwrap();
+    println!("mutants: {killed} killed, {equivalent} equivalent, none survived");
+    assert!(killed > 0);
+}

@@ -1,0 +1,85 @@
+//! Nested programs, in every way that a few of them can interrupt one another, from every state
+//! of the ring; and programs that never go on.
+#![cfg(not(loom))]
+
+use mapring_bpf_loom::history::{End, History};
+use mapring_bpf_loom::nest::{Choices, Nest};
+use mapring_bpf_loom::object::{Variant, variants};
+use mapring_bpf_loom::ring::{Reader, Ring};
+
+const RINGS: [&str; 5] = ["narrow1", "narrow2", "narrow4", "wide1", "wide2"];
+
+/// Each ring, each distinct code of its programs, and each number of records that were there
+/// before, up to more than a lap.
+fn everywhere(verbs: [&str; 2], mut model: impl FnMut(&'static str, &Variant, u64)) {
+    for name in RINGS {
+        for variant in variants(&verbs.map(|verb| format!("{verb}_{name}"))) {
+            (0..=Ring::new(name).slots() + 1).for_each(|before| model(name, &variant, before));
+        }
+    }
+}
+
+#[test]
+fn nested_programs_lose_nothing() {
+    let (mut runs, mut drops) = (0, 0);
+    everywhere(["push", "discard"], |name, variant, before| {
+        let (all, discards) = if before % 2 == 0 { (3, false) } else { (2, true) };
+        runs += Choices::explore(|choices| {
+            let ring = Ring::new(name);
+            let mut history = ring.push_all(&variant.programs[0], variant.order, 1..=before);
+            let program = &variant.programs[usize::from(discards)];
+            let mut nest =
+                Nest { ring: &ring, program, discards, order: variant.order, seen: &mut |_, _| () };
+            nest.run(choices, &mut { all }, &mut history);
+            // Whatever they left: the next ones find their way.
+            history = history.with(ring.push_all(&variant.programs[0], variant.order, [50, 51]));
+            drops += history.dropped();
+            ring.check(&history);
+        });
+    });
+    assert!(drops > 0, "never dropped anything");
+    println!("{runs} ways to nest, {drops} drops");
+}
+
+#[test]
+fn programs_that_never_go_on_cost_their_slot_and_nothing_else() {
+    let mut held = 0;
+    everywhere(["push", "output"], |name, variant, before| {
+        for stop in 0.. {
+            let ring = Ring::new(name);
+            let (order, push) = (variant.order, &variant.programs[0]);
+            let mut history = ring.push_all(push, order, 1..=before);
+            let mut machine = ring.machine(&variant.programs[1], order, 9);
+            let returned = (0..stop).find_map(|_| machine.step());
+            ring.account(&mut history, machine.changes(), returned, End::Published(9));
+            history = history.with(ring.push_all(push, order, 20..24 + ring.slots()));
+            // Patient readers and others.
+            for patience in [1, 40] {
+                let reader = Reader::at(0, patience).finish(&ring, &history);
+                assert!(history.ended() == 0 || reader.tally() != Default::default());
+            }
+            ring.check(&history);
+            held += u64::from(history.tickets().any(|(_, end)| end == End::Held));
+            if returned.is_some() {
+                break;
+            }
+        }
+    });
+    assert!(held > 0, "never stopped in a record");
+    println!("{held} tickets held for good");
+}
+
+#[test]
+fn what_is_written_is_read() {
+    everywhere(["output", "discard"], |name, variant, before| {
+        let ring = Ring::new(name);
+        let history = ring.push_all(&variant.programs[0], variant.order, 1..=before);
+        ring.check(&history);
+        assert_eq!(history.tickets().count() as u64, before);
+        let mut history = History::default().with(history);
+        let mut machine = ring.machine(&variant.programs[1], variant.order, 9);
+        let returned = machine.run();
+        ring.account(&mut history, machine.changes(), Some(returned), End::Discarded);
+        ring.check(&history);
+    });
+}
