@@ -1,23 +1,35 @@
 //! Running sides in turn.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Result;
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// Measured blocks of each side.
+    /// Measured blocks of each side, if time allows.
     pub blocks: usize,
+    /// Measured blocks of each side, whatever time it takes.
+    pub least: usize,
     /// Blocks of each side that are run before, and thrown away.
     pub warm_up: usize,
+    /// How long one comparison may take; what goes on after it is up to `least`.
+    pub budget: Duration,
 }
 
 impl Plan {
-    /// What `cargo bench` does.
-    pub const FULL: Self = Self { blocks: 301, warm_up: 10 };
-    /// What `cargo bench -- --quick` does.
-    pub const QUICK: Self = Self { blocks: 51, warm_up: 3 };
+    /// What `cargo xtask bench` does.
+    pub const FULL: Self = Self { blocks: 301, least: 31, warm_up: 5, budget: Duration::from_secs(12) };
+    /// What `cargo xtask bench --quick` does.
+    pub const QUICK: Self = Self { blocks: 31, least: 7, warm_up: 2, budget: Duration::from_millis(1500) };
     /// Each block once, to see that it works.
-    pub const TRY: Self = Self { blocks: 1, warm_up: 0 };
+    pub const TRY: Self = Self { blocks: 1, least: 1, warm_up: 0, budget: Duration::ZERO };
+
+    /// With a time of its own: a comparison whose blocks are long, or that matters little.
+    #[must_use]
+    pub fn within(self, share: f64) -> Self {
+        Self { budget: self.budget.mul_f64(share), ..self }
+    }
 }
 
 /// Runs a block of each side, again and again, each round starting with another side. A side
@@ -27,12 +39,26 @@ impl Plan {
 /// The first one that a side returns.
 pub fn interleave<const N: usize>(
     plan: Plan,
-    sides: [&mut dyn FnMut() -> Result<f64>; N],
+    mut sides: [&mut dyn FnMut() -> Result<f64>; N],
 ) -> Result<[Vec<f64>; N]> {
-    let mut samples = std::array::from_fn(|_| Vec::with_capacity(plan.blocks));
+    let samples = interleave_all(plan, &mut sides)?;
+    Ok(samples.try_into().expect("a vector for each side"))
+}
+
+/// The same for as many sides as there are.
+///
+/// # Errors
+/// The first one that a side returns.
+pub fn interleave_all(plan: Plan, sides: &mut [&mut dyn FnMut() -> Result<f64>]) -> Result<Vec<Vec<f64>>> {
+    let count = sides.len();
+    let mut samples = vec![Vec::with_capacity(plan.blocks); count];
+    let start = Instant::now();
     for round in 0..plan.warm_up + plan.blocks {
-        for turn in 0..N {
-            let side = (round + turn) % N;
+        if round >= plan.warm_up + plan.least && start.elapsed() >= plan.budget {
+            break;
+        }
+        for turn in 0..count {
+            let side = (round + turn) % count;
             let ns = sides[side]()?;
             if round >= plan.warm_up {
                 samples[side].push(ns);
@@ -51,7 +77,7 @@ mod tests {
     #[test]
     fn sides_take_turns_and_warm_up_does_not_count() {
         let order = RefCell::new(String::new());
-        let plan = Plan { blocks: 2, warm_up: 1 };
+        let plan = Plan { blocks: 2, least: 2, warm_up: 1, budget: Duration::ZERO };
         let mut a = || {
             order.borrow_mut().push('a');
             Ok(1.0)
@@ -63,6 +89,14 @@ mod tests {
         let samples = interleave(plan, [&mut a, &mut b]).unwrap();
         assert_eq!(order.into_inner(), "abbaab");
         assert_eq!(samples, [vec![1.0; 2], vec![2.0; 2]]);
+    }
+
+    #[test]
+    fn when_time_is_up_the_least_is_still_done() {
+        let mut side = || Ok(1.0);
+        let plan = Plan { budget: Duration::ZERO, ..Plan::FULL };
+        let [samples] = interleave(plan, [&mut side]).unwrap();
+        assert_eq!(samples.len(), Plan::FULL.least);
     }
 
     #[test]

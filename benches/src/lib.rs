@@ -5,12 +5,19 @@
 //! a block of each side, run right after each other, have the same minute in common. So the result
 //! is the median of the ratios within a block, and how far they spread.
 
+mod chart;
 mod compare;
 mod machine;
+mod markdown;
+mod placement;
 mod report;
+mod row;
 mod stats;
 
-pub use compare::{Plan, interleave};
-pub use machine::{Machine, bpf_is_missing, pin};
-pub use report::{Report, Row};
+pub use chart::{Chart, Scale};
+pub use compare::{Plan, interleave, interleave_all};
+pub use machine::{Machine, bpf_is_missing};
+pub use placement::{cpus, pin, pin_to, ping_pong};
+pub use report::Report;
+pub use row::{KEYS, Row};
 pub use stats::Spread;

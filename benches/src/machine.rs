@@ -1,9 +1,7 @@
-//! What the numbers were measured on, and where on it.
+//! What the numbers were measured on.
 
 use std::fs;
 
-use anyhow::{Context, Result};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde_json::{Value, json};
 
 /// The machine and the kernel.
@@ -51,20 +49,6 @@ impl Machine {
             "pinned": self.pinned,
         })
     }
-}
-
-/// Pins this thread to one of the CPUs that it may run on, the last one: the first is where
-/// interrupts tend to go. Returns which.
-///
-/// # Errors
-/// If the kernel refuses it.
-pub fn pin() -> Result<usize> {
-    let allowed = sched_getaffinity(None).context("sched_getaffinity")?;
-    let last = (0..CpuSet::MAX_CPU).rev().find(|&cpu| allowed.is_set(cpu)).context("no CPU to run on")?;
-    let mut one = CpuSet::new();
-    one.set(last);
-    sched_setaffinity(None, &one).context("sched_setaffinity")?;
-    Ok(last)
 }
 
 /// Whether `error` means that this process may not use BPF at all.

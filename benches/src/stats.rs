@@ -1,6 +1,8 @@
-//! Medians and quantiles.
+//! Medians, how far samples spread, and how sure the median is.
 
-/// A median and how far the samples spread around it.
+use serde_json::{Value, json};
+
+/// The median of samples, how far they spread around it, and how well it is known.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
     /// A twentieth of the samples is below.
@@ -9,6 +11,11 @@ pub struct Spread {
     pub median: f64,
     /// A twentieth of the samples is above.
     pub high: f64,
+    /// The 95 % confidence interval of the median, by order statistics: no assumption on how samples
+    /// are distributed, beyond that blocks are independent.
+    pub sure: [f64; 2],
+    /// How many samples.
+    pub count: usize,
 }
 
 impl Spread {
@@ -19,8 +26,11 @@ impl Spread {
     pub fn of(samples: impl IntoIterator<Item = f64>) -> Self {
         let mut sorted: Vec<f64> = samples.into_iter().collect();
         sorted.sort_by(f64::total_cmp);
-        let at = |percent: usize| sorted[(sorted.len() - 1) * percent / 100];
-        Self { low: at(5), median: at(50), high: at(95) }
+        let count = sorted.len();
+        let at = |percent: usize| sorted[(count - 1) * percent / 100];
+        let below = rank_below(count);
+        let sure = [sorted[below], sorted[count - 1 - below]];
+        Self { low: at(5), median: at(50), high: at(95), sure, count }
     }
 
     /// Of `ours / theirs`, block by block.
@@ -30,6 +40,28 @@ impl Spread {
     pub fn of_ratios(ours: &[f64], theirs: &[f64]) -> Self {
         Self::of(ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs))
     }
+
+    /// For the report.
+    pub(crate) fn json(&self) -> Value {
+        json!({ "low": self.low, "median": self.median, "high": self.high, "sure": self.sure, "blocks": self.count })
+    }
+}
+
+/// How many of the lowest of `count` samples, and as many of the highest, lie outside of the median's
+/// 95 % confidence interval: the number of samples below the median is binomial, and this many or fewer
+/// are below it in at most 2.5 % of all runs.
+fn rank_below(count: usize) -> usize {
+    let n = count as f64;
+    let (mut probability, mut sum) = (0.5_f64.powf(n), 0.0);
+    for k in 0..count / 2 {
+        sum += probability;
+        if sum > 0.025 {
+            return k.saturating_sub(1);
+        }
+        let k = k as f64;
+        probability *= (n - k) / (k + 1.0);
+    }
+    0
 }
 
 #[cfg(test)]
@@ -39,13 +71,21 @@ mod tests {
     #[test]
     fn quantiles_are_samples() {
         let spread = Spread::of((0..=100).rev().map(f64::from));
-        assert_eq!(spread, Spread { low: 5.0, median: 50.0, high: 95.0 });
-        assert_eq!(Spread::of([3.0]), Spread { low: 3.0, median: 3.0, high: 3.0 });
+        assert_eq!((spread.low, spread.median, spread.high, spread.count), (5.0, 50.0, 95.0, 101));
+        let one = Spread::of([3.0]);
+        assert_eq!((one.low, one.median, one.high, one.sure), (3.0, 3.0, 3.0, [3.0, 3.0]));
+    }
+
+    #[test]
+    fn the_confidence_interval_is_the_one_in_tables() {
+        // Tables give ranks from one, both inside: 6 samples: 1 and 6; 10: 2 and 9; 30: 10 and 21; 100: 40 and 61.
+        assert_eq!([5, 6, 10, 30, 100].map(rank_below), [0, 0, 1, 9, 39]);
+        assert_eq!(Spread::of((1..=100).map(f64::from)).sure, [40.0, 61.0]);
     }
 
     #[test]
     fn ratios_are_of_the_same_block() {
         let spread = Spread::of_ratios(&[1.0, 10.0, 100.0], &[2.0, 20.0, 200.0]);
-        assert_eq!(spread, Spread { low: 0.5, median: 0.5, high: 0.5 });
+        assert_eq!((spread.low, spread.median, spread.high), (0.5, 0.5, 0.5));
     }
 }

@@ -1,4 +1,4 @@
-//! mapring beside its peers: `cargo bench -p mapring-benches --bench side_by_side -- [--quick] [FILTER]`.
+//! mapring beside its peers: `cargo bench -p mapring-benches --bench side_by_side -- [--quick] [GROUP…]`.
 //!
 //! Prints a Markdown table and writes `target/bench/report.json`. Every block of every side checks
 //! what it read or produced.
@@ -24,8 +24,8 @@ struct Args {
     /// Fewer blocks: some seconds
     #[arg(long)]
     quick: bool,
-    /// Only the groups with this in their name: read, counters, produce, consume, memory
-    filter: Option<String>,
+    /// Only the groups with one of these in their name: read, counters, produce, consume, memory
+    only: Vec<String>,
     /// Given by `cargo bench`; without it each block runs once, and nothing is reported
     #[arg(long, hide = true)]
     bench: bool,
@@ -51,7 +51,7 @@ fn main() -> Result<ExitCode> {
     };
     let mut report = Report::new(Machine::here(pin()?), plan);
     for (name, group) in GROUPS {
-        if args.filter.as_ref().is_some_and(|filter| !name.contains(filter.as_str())) {
+        if !args.only.is_empty() && !args.only.iter().any(|only| name.contains(only.as_str())) {
             continue;
         }
         eprintln!("side by side: {name} …");
@@ -65,6 +65,11 @@ fn main() -> Result<ExitCode> {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");
         report.write(&folder)?;
         eprintln!("written to {}", folder.join("report.json").display());
+    }
+    let missing = report.missing();
+    if args.only.is_empty() && !missing.is_empty() {
+        eprintln!("\nFAILED: no row, and no word on why, for {}", missing.join(", "));
+        return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
 }

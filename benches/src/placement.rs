@@ -1,0 +1,92 @@
+//! Where threads run, and how far apart that is.
+
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use crossbeam_utils::CachePadded;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+/// The CPUs that this thread may run on.
+///
+/// # Errors
+/// If the kernel doesn't tell.
+pub fn cpus() -> Result<Vec<usize>> {
+    let allowed = sched_getaffinity(None).context("sched_getaffinity")?;
+    Ok((0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)).collect())
+}
+
+/// Pins this thread to CPU `cpu`.
+///
+/// # Errors
+/// If the kernel refuses it.
+pub fn pin_to(cpu: usize) -> Result<()> {
+    let mut one = CpuSet::new();
+    one.set(cpu);
+    sched_setaffinity(None, &one).with_context(|| format!("pinning a thread to CPU {cpu}"))
+}
+
+/// Pins this thread to one of the CPUs that it may run on, the last one: the first is where
+/// interrupts tend to go. Returns which.
+///
+/// # Errors
+/// If the kernel refuses it.
+pub fn pin() -> Result<usize> {
+    let last = cpus()?.pop().context("no CPU to run on")?;
+    pin_to(last)?;
+    Ok(last)
+}
+
+/// Times that the line goes there and back in one [`ping_pong`].
+const ROUNDS: u32 = 2000;
+
+/// Nanoseconds that a cache line takes from one CPU to another: two threads of this process, one on
+/// each, hand it to and fro. It is the limit of every latency between the two, and on a virtual machine
+/// it changes as the host moves virtual CPUs around, so measure it beside whatever depends on it.
+///
+/// # Errors
+/// If a thread can't be pinned, or `there` and `back` are the same CPU.
+///
+/// # Panics
+/// If a thread of it does.
+pub fn ping_pong(there: usize, back: usize) -> Result<f64> {
+    ensure!(there != back, "two threads on CPU {there} would wait for the scheduler");
+    let line = CachePadded::new(AtomicU32::new(0));
+    let ready = Barrier::new(2);
+    let turns = |cpu, mine: u32| -> Result<f64> {
+        let pinned = pin_to(cpu);
+        ready.wait();
+        pinned?;
+        let start = Instant::now();
+        for turn in (mine..2 * ROUNDS).step_by(2) {
+            while line.load(Ordering::Acquire) != turn {
+                std::hint::spin_loop();
+            }
+            line.store(turn + 1, Ordering::Release);
+        }
+        Ok(start.elapsed().as_nanos() as f64 / f64::from(2 * ROUNDS))
+    };
+    thread::scope(|scope| {
+        let other = scope.spawn(|| turns(back, 1));
+        let this = scope.spawn(|| turns(there, 0));
+        let ns = this.join().expect("nothing in it panics");
+        other.join().expect("nothing in it panics")?;
+        ns
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_goes_to_and_fro() {
+        match cpus().unwrap()[..] {
+            [a, .., b] => assert!(ping_pong(a, b).unwrap() > 0.0),
+            _ => eprintln!("SKIPPED: one CPU only"),
+        }
+        assert!(ping_pong(0, 0).is_err());
+    }
+}
