@@ -1,25 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /* Producing and consuming: mapring's ring beside the BPF ring buffer. */
-#include "producers.h"
-
-#define BPF_MAP_TYPE_RINGBUF 27
-#define BPF_RB_NO_WAKEUP 1
-
-/* As many bytes as one of our shards: RECORDS * (8 + 56) fit twice. */
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, SLOTS * 64);
-} ringbuf SEC(".maps");
-
-static __always_inline void ringbuf_one(__u64 n)
-{
-	struct record *r = bpf_ringbuf_reserve(&ringbuf, sizeof(*r), 0);
-
-	if (r) {
-		fill(r, n);
-		bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
-	}
-}
+#include "ringbuf.h"
 
 NOINLINE int ringbuf_call(__u64 n)
 {

@@ -42,14 +42,16 @@ static __always_inline void fill(struct record *r, __u64 n)
 
 MAPRING_RING(ours, struct record, SLOTS);
 
-static __always_inline void mapring_one(__u64 n)
+/* Whether there was a slot. */
+static __always_inline int mapring_one(__u64 n)
 {
 	struct record *r = mapring_reserve(&ours);
 
-	if (r) {
-		fill(r, n);
-		mapring_commit(r);
-	}
+	if (!r)
+		return 0;
+	fill(r, n);
+	mapring_commit(r);
+	return 1;
 }
 
 NOINLINE int mapring_call(__u64 n)

@@ -9,7 +9,7 @@ use libbpf_rs::{MapCore, RingBufferBuilder};
 use mapring::{Access, Reader, Ring, Start};
 use mapring_benches::{Plan, Report, Row, interleave};
 
-use crate::peers::RawRingBuffer;
+use crate::peers::{RawRingBuffer, Sink};
 use crate::programs::{Producer, RECORDS, Record, Seen, load};
 
 pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
@@ -48,7 +48,7 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     });
 
     let mut producer = Producer::new(&skel.progs.produce_ringbuf);
-    let mut raw_consumer = RawRingBuffer::new(&skel.maps.ringbuf)?;
+    let mut raw_consumer = RawRingBuffer::<Seen>::new(&skel.maps.ringbuf)?;
     let mut raw = || {
         let (_, expected) = producer.run()?;
         let start = Instant::now();
@@ -89,7 +89,7 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
 /// Looking without finding anything.
 fn nothing_there(plan: Plan, ring: &Ring<Record>, ringbuf: &impl MapCore) -> Result<[Vec<f64>; 2]> {
     let mut reader = ring.reader_from(Start::Now);
-    let mut consumer = RawRingBuffer::new(ringbuf)?;
+    let mut consumer = RawRingBuffer::<Seen>::new(ringbuf)?;
     let mut ours = || {
         let start = Instant::now();
         let found = (0..RECORDS).filter(|_| reader.poll().is_some()).count();

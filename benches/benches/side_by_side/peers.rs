@@ -3,10 +3,12 @@
 use std::ffi::{c_int, c_ulong, c_void};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::ptr::{null, null_mut};
+use std::ptr::null;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use anyhow::{Result, ensure};
 use libbpf_rs::{MapCore, libbpf_sys};
+use memmap2::{MmapOptions, MmapRaw};
 
 use crate::programs::{Record, Seen};
 
@@ -35,28 +37,31 @@ impl Lookup {
     }
 }
 
-/// All of a map by `bpf_map_lookup_batch`, in one call.
-pub(crate) struct Batch<'m, M> {
+/// Neighbours in an array by `bpf_map_lookup_batch`, in one call.
+pub(crate) struct Run<'m, M> {
     map: &'m M,
     keys: Vec<u32>,
     pub(crate) values: Vec<u64>,
 }
 
-impl<'m, M: MapCore> Batch<'m, M> {
-    pub(crate) fn new(map: &'m M) -> Result<Self> {
-        let count = map.max_entries() as usize;
+impl<'m, M: MapCore> Run<'m, M> {
+    /// For `count` elements at once.
+    pub(crate) fn new(map: &'m M, count: usize) -> Result<Self> {
         Ok(Self { map, keys: vec![0; count], values: vec![0; count * words(map)?] })
     }
 
+    /// Looks at the elements from `first` on.
     #[inline]
-    pub(crate) fn look(&mut self) -> Result<()> {
+    pub(crate) fn look(&mut self, first: usize) -> Result<()> {
         let (mut last, mut count) = (0_u32, u32::try_from(self.keys.len())?);
-        // SAFETY: `keys` and `values` have room for all of the map, which is what `count` asks for;
-        // no first key means from the start.
+        let before = u32::try_from(first)?.wrapping_sub(1);
+        let before = if first == 0 { null() } else { &raw const before };
+        // SAFETY: `keys` and `values` have room for as many elements as `count` asks for; no key before
+        // the first means from the start.
         let ret = unsafe {
             libbpf_sys::bpf_map_lookup_batch(
                 self.map.as_fd().as_raw_fd(),
-                null_mut(),
+                before.cast_mut().cast(),
                 (&raw mut last).cast(),
                 self.keys.as_mut_ptr().cast(),
                 self.values.as_mut_ptr().cast(),
@@ -64,7 +69,7 @@ impl<'m, M: MapCore> Batch<'m, M> {
                 null(),
             )
         };
-        // The end of the map is reached in the same call, which the kernel may tell or not.
+        // The end of the map may be reached in the same call, which the kernel may tell or not.
         ensure!(
             ret == 0 || ret == -libc::ENOENT,
             "bpf_map_lookup_batch: {}",
@@ -75,28 +80,139 @@ impl<'m, M: MapCore> Batch<'m, M> {
     }
 }
 
+/// All of a map by `bpf_map_lookup_batch`, in one call.
+pub(crate) struct Batch<'m, M>(Run<'m, M>);
+
+impl<'m, M: MapCore> Batch<'m, M> {
+    pub(crate) fn new(map: &'m M) -> Result<Self> {
+        Ok(Self(Run::new(map, map.max_entries() as usize)?))
+    }
+
+    #[inline]
+    pub(crate) fn look(&mut self) -> Result<()> {
+        self.0.look(0)
+    }
+
+    pub(crate) fn values(&self) -> &[u64] {
+        &self.0.values
+    }
+}
+
 /// Words that a lookup gives: those of a value, or of a value for each CPU.
 fn words(map: &impl MapCore) -> Result<usize> {
     let values = if map.map_type().is_percpu() { libbpf_rs::num_possible_cpus()? } else { 1 };
     Ok(values * (map.value_size() as usize).div_ceil(8))
 }
 
-/// A ring buffer's consumer: `ring_buffer__consume` with a callback in C's manner.
-pub(crate) struct RawRingBuffer {
-    manager: *mut libbpf_sys::ring_buffer,
-    seen: Box<Seen>,
+/// A ring buffer's consumer as a program would write it for itself: over the mapping, without a call
+/// for each record.
+pub(crate) struct MappedRingBuffer {
+    /// Keep the pages below mapped.
+    _maps: (MmapRaw, MmapRaw),
+    consumer: *const AtomicU64,
+    producer: *const AtomicU64,
+    data: *const u8,
+    mask: u64,
+    position: u64,
 }
 
-impl RawRingBuffer {
+const BUSY: u32 = 1 << 31;
+const DISCARDED: u32 = 1 << 30;
+/// Length and flags, and where the record came from.
+const HEADER: u64 = 8;
+
+impl MappedRingBuffer {
     pub(crate) fn new(map: &impl MapCore) -> Result<Self> {
-        let mut seen = Box::<Seen>::default();
-        let context = (&raw mut *seen).cast();
-        // SAFETY: the callback gets `context`, which lives as long as the consumer does.
-        let manager = unsafe {
-            libbpf_sys::ring_buffer__new(map.as_fd().as_raw_fd(), Some(on_record), context, null())
+        let (page, size) = (rustix::param::page_size(), map.max_entries() as usize);
+        let fd = map.as_fd().as_raw_fd();
+        let writable = MmapOptions::new().len(page).map_raw(fd)?;
+        // The buffer is mapped twice in a row, so that records never break at its end.
+        let readable = MmapOptions::new().offset(page as u64).len(page + 2 * size).map_raw_read_only(fd)?;
+        let consumer = writable.as_ptr().cast();
+        let producer = readable.as_ptr();
+        // SAFETY: the mapping is a page longer than the buffer.
+        let data = unsafe { producer.add(page) };
+        let mask = size as u64 - 1;
+        let mut this = Self {
+            _maps: (writable, readable),
+            consumer,
+            producer: producer.cast(),
+            data,
+            mask,
+            position: 0,
         };
+        this.position = this.consumer().load(Ordering::Acquire);
+        Ok(this)
+    }
+
+    fn consumer(&self) -> &AtomicU64 {
+        // SAFETY: a mapped page starts with it, and it is only accessed atomically.
+        unsafe { &*self.consumer }
+    }
+
+    fn producer(&self) -> &AtomicU64 {
+        // SAFETY: as above.
+        unsafe { &*self.producer }
+    }
+
+    /// Consumes everything that is there. Returns how many records there were.
+    #[inline]
+    #[allow(clippy::cast_possible_truncation)] // a header's length, and what is masked
+    pub(crate) fn consume(&mut self, mut f: impl FnMut(&Record)) -> u64 {
+        let mut count = 0;
+        // Others may consume the same buffer in between.
+        self.position = self.position.max(self.consumer().load(Ordering::Relaxed));
+        loop {
+            let produced = self.producer().load(Ordering::Acquire);
+            if self.position >= produced {
+                return count;
+            }
+            while self.position < produced {
+                // SAFETY: the mask keeps it in the buffer.
+                let header = unsafe { self.data.add((self.position & self.mask) as usize) };
+                // SAFETY: headers are aligned to 8 and only accessed atomically.
+                let word = unsafe { &*header.cast::<AtomicU32>() }.load(Ordering::Acquire);
+                if word & BUSY != 0 {
+                    return count;
+                }
+                let len = u64::from(word & !DISCARDED);
+                if word & DISCARDED == 0 {
+                    assert_eq!(len, size_of::<Record>() as u64);
+                    // SAFETY: so much follows the header, twice mapped.
+                    let record = unsafe { header.add(HEADER as usize) };
+                    // SAFETY: of that size, aligned to 8, and no program writes it until it is consumed.
+                    f(unsafe { &*record.cast::<Record>() });
+                    count += 1;
+                }
+                self.position += (HEADER + len).next_multiple_of(8);
+                self.consumer().store(self.position, Ordering::Release);
+            }
+        }
+    }
+}
+
+/// What is done with records.
+pub(crate) trait Sink: Default {
+    /// Takes one.
+    fn add(&mut self, record: &Record);
+}
+
+/// A ring buffer's consumer: libbpf's `ring_buffer`, with a callback in C's manner.
+pub(crate) struct RawRingBuffer<S = Seen> {
+    manager: *mut libbpf_sys::ring_buffer,
+    sink: *mut S,
+}
+
+impl<S: Sink> RawRingBuffer<S> {
+    pub(crate) fn new(map: &impl MapCore) -> Result<Self> {
+        let sink = Box::into_raw(Box::<S>::default());
+        // SAFETY: the callback gets `sink`, which lives as long as the consumer does.
+        let manager = unsafe {
+            libbpf_sys::ring_buffer__new(map.as_fd().as_raw_fd(), Some(on_record::<S>), sink.cast(), null())
+        };
+        let this = Self { manager, sink };
         ensure!(!manager.is_null(), "ring_buffer__new: {}", io::Error::last_os_error());
-        Ok(Self { manager, seen })
+        Ok(this)
     }
 
     /// Consumes everything that is there.
@@ -108,31 +224,45 @@ impl RawRingBuffer {
         Ok(())
     }
 
+    /// Sleeps until there is something, at most `ms` milliseconds, and consumes it.
+    pub(crate) fn poll(&mut self, ms: i32) -> Result<()> {
+        // SAFETY: as above.
+        let ret = unsafe { libbpf_sys::ring_buffer__poll(self.manager, ms) };
+        ensure!(ret >= 0, "ring_buffer__poll: {}", io::Error::from_raw_os_error(-ret));
+        Ok(())
+    }
+
+    /// What became of the records.
+    pub(crate) fn sink(&mut self) -> &mut S {
+        // SAFETY: the callback, which writes there too, runs inside `consume` and `poll` alone.
+        unsafe { &mut *self.sink }
+    }
+
     /// What was consumed since this was last asked.
-    pub(crate) fn take_seen(&mut self) -> Seen {
-        let seen = &raw mut *self.seen;
-        // SAFETY: the callback, which writes there too, runs inside `consume` alone.
-        unsafe { seen.replace(Seen::default()) }
+    pub(crate) fn take_seen(&mut self) -> S {
+        std::mem::take(self.sink())
     }
 }
 
-impl Drop for RawRingBuffer {
+impl<S> Drop for RawRingBuffer<S> {
     fn drop(&mut self) {
-        // SAFETY: `new` made it, and nobody uses it after this.
+        // SAFETY: `new` made it, and nobody uses it after this; null is fine.
         unsafe { libbpf_sys::ring_buffer__free(self.manager) };
+        // SAFETY: it came from a box, and the callback is never called again.
+        drop(unsafe { Box::from_raw(self.sink) });
     }
 }
 
-/// Adds a record to the [`Seen`] at `context`.
-unsafe extern "C" fn on_record(context: *mut c_void, data: *mut c_void, size: c_ulong) -> c_int {
+/// Adds a record to the sink at `context`.
+unsafe extern "C" fn on_record<S: Sink>(context: *mut c_void, data: *mut c_void, size: c_ulong) -> c_int {
     if size != size_of::<Record>() as c_ulong {
         return -libc::EINVAL;
     }
     // SAFETY: libbpf hands on what `new` gave it, and nobody else uses that meanwhile.
-    let seen = unsafe { &mut *context.cast::<Seen>() };
+    let sink = unsafe { &mut *context.cast::<S>() };
     // SAFETY: a record's size was checked, records are aligned to 8, and no program writes this one
     // until it is consumed.
     let record = unsafe { &*data.cast::<Record>() };
-    seen.add(record);
+    sink.add(record);
     0
 }

@@ -1,7 +1,12 @@
 //! The BPF programs: loaded, and run.
 
-use anyhow::Result;
-use libbpf_rs::{ProgramInput, ProgramMut};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use anyhow::{Result, ensure};
+use libbpf_rs::{ProgramInput, ProgramMut, ProgramType, libbpf_sys};
+
+use crate::peers::Sink;
 
 /// The bindings that libbpf-cargo made.
 #[allow(clippy::all, clippy::pedantic, clippy::restriction)]
@@ -13,19 +18,36 @@ pub(crate) mod skel {
     pub(crate) mod produce {
         include!(concat!(env!("OUT_DIR"), "/produce.skel.rs"));
     }
+    pub(crate) mod stream {
+        include!(concat!(env!("OUT_DIR"), "/stream.skel.rs"));
+    }
+    pub(crate) mod nested {
+        include!(concat!(env!("OUT_DIR"), "/nested.skel.rs"));
+    }
+    pub(crate) mod latency {
+        include!(concat!(env!("OUT_DIR"), "/latency.skel.rs"));
+    }
     pub(crate) mod portable {
         include!(concat!(env!("OUT_DIR"), "/portable.skel.rs"));
     }
 }
 
-/// Loads a skeleton, its maps fitted to the machine: `load!(read::ReadSkelBuilder)`.
+/// Loads a skeleton, its maps fitted to the machine: `load!(read::ReadSkelBuilder)`, and whatever
+/// else is done to it before: `load!(read::ReadSkelBuilder, |open| …)`.
 macro_rules! load {
-    ($module:ident::$builder:ident) => {{
+    ($module:ident::$builder:ident) => {
+        $crate::programs::load!($module::$builder, |_open| {})
+    };
+    ($module:ident::$builder:ident, |$open:ident| $change:expr) => {{
         use libbpf_rs::skel::{OpenSkel, SkelBuilder};
         // Benchmarks load a handful of objects, which then live until the end.
         let storage = Box::leak(Box::new(std::mem::MaybeUninit::uninit()));
         let mut open = $crate::programs::skel::$module::$builder::default().open(storage)?;
         mapring::fit_to_machine(&mut open)?;
+        {
+            let $open = &mut open;
+            $change;
+        }
         open.load()?
     }};
 }
@@ -45,6 +67,97 @@ pub(crate) fn run<const N: usize>(program: &ProgramMut<'_>, mut context: [u64; N
     Ok(context)
 }
 
+/// A program that any thread may run, on the CPU where that is.
+#[derive(Clone, Copy)]
+pub(crate) struct Program<'p> {
+    fd: BorrowedFd<'p>,
+    packet: bool,
+}
+
+impl<'p> Program<'p> {
+    pub(crate) fn new(program: &'p ProgramMut<'p>) -> Self {
+        Self { fd: program.as_fd(), packet: program.prog_type() == ProgramType::Xdp }
+    }
+
+    /// Runs it once with `words` as its context, or its packet if it takes packets, which it may
+    /// change.
+    pub(crate) fn run<const N: usize>(&self, mut words: [u64; N]) -> Result<[u64; N]> {
+        let (input, output) = (words, words.as_mut_ptr());
+        let size = u32::try_from(size_of_val(&words))?;
+        let mut opts = libbpf_sys::bpf_test_run_opts {
+            sz: size_of::<libbpf_sys::bpf_test_run_opts>() as libbpf_sys::size_t,
+            ..Default::default()
+        };
+        if self.packet {
+            (opts.data_in, opts.data_size_in) = (input.as_ptr().cast(), size);
+            (opts.data_out, opts.data_size_out) = (output.cast(), size);
+            opts.repeat = 1;
+        } else {
+            (opts.ctx_in, opts.ctx_size_in) = (output.cast(), size);
+        }
+        // SAFETY: the program is open, and `opts` says how long what it points at is.
+        let ret = unsafe { libbpf_sys::bpf_prog_test_run_opts(self.fd.as_raw_fd(), &raw mut opts) };
+        ensure!(ret == 0, "bpf_prog_test_run_opts: {}", io::Error::from_raw_os_error(-ret));
+        ensure!(opts.retval == 0, "a program returned {}", opts.retval);
+        Ok(words)
+    }
+}
+
+/// A program of `bpf/stream.h`.
+#[derive(Clone, Copy)]
+pub(crate) struct Streamer<'p>(pub(crate) Program<'p>);
+
+/// Whether the library claims without a locked instruction where programs only nest.
+pub(crate) const NESTED_CLAIM: bool = false;
+
+/// Records of a chunk: `CHUNK` in `bpf/stream.h`.
+pub(crate) const CHUNK: u64 = 512;
+
+/// What a [`Streamer`] did: the times are those of `CLOCK_MONOTONIC`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Streamed {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    /// Records for which there was no room.
+    pub(crate) failed: u64,
+}
+
+impl Streamer<'_> {
+    /// Produces `chunks` chunks of records with the numbers from `first` on, beginning at `at`.
+    pub(crate) fn run(&self, first: u64, chunks: u64, at: u64) -> Result<Streamed> {
+        let [.., start, end, failed] = self.0.run([first, chunks, at, 0, 0, 0])?;
+        Ok(Streamed { start, end, failed })
+    }
+}
+
+/// A program of `bpf/latency.bpf.c`.
+#[derive(Clone, Copy)]
+pub(crate) struct Pacer<'p>(pub(crate) Program<'p>);
+
+/// What a [`Pacer`] did.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Paced {
+    /// Nanoseconds of all records together, with a clock read for each.
+    pub(crate) ns: u64,
+    /// Records for which there was no room.
+    pub(crate) failed: u64,
+}
+
+impl Pacer<'_> {
+    /// Produces `count` records with the numbers from `first` on, `gap` nanoseconds (and up to 511
+    /// more) apart, beginning at `at`.
+    pub(crate) fn run(&self, first: u64, count: u64, gap: u64, at: u64) -> Result<Paced> {
+        let [.., ns, failed] = self.0.run([first, count, gap, at, 0, 0])?;
+        Ok(Paced { ns, failed })
+    }
+}
+
+/// What programs read as `bpf_ktime_get_ns()`.
+pub(crate) fn now() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}
+
 /// A producing program, and what it has to have produced.
 pub(crate) struct Producer<'p> {
     program: &'p ProgramMut<'p>,
@@ -62,21 +175,27 @@ impl<'p> Producer<'p> {
         self.next += RECORDS;
         let [_, ns] = run(self.program, [first, 0])?;
         let mut expected = Seen::default();
-        (first..self.next).for_each(|n| expected.add(&std::array::from_fn(|i| n + i as u64)));
+        (first..self.next).for_each(|n| expected.add(&record(n)));
         Ok((ns as f64, expected))
     }
+}
+
+/// Record number `n`: `fill` in `bpf/producers.h`.
+#[inline]
+pub(crate) fn record(n: u64) -> Record {
+    std::array::from_fn(|i| n + i as u64)
 }
 
 /// What a consumer has seen: how many records, and a sum over every word of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
-    count: u64,
+    pub(crate) count: u64,
     sum: u64,
 }
 
-impl Seen {
+impl Sink for Seen {
     #[inline]
-    pub(crate) fn add(&mut self, record: &Record) {
+    fn add(&mut self, record: &Record) {
         self.count += 1;
         // Each record's own sum first: else all words of all records form one chain of additions.
         self.sum = self.sum.wrapping_add(record.iter().fold(0, |sum, word| sum.wrapping_add(*word)));

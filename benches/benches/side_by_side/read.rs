@@ -116,7 +116,7 @@ pub(crate) fn counters(plan: Plan, report: &mut Report) -> Result<()> {
     let mut by_batch = || {
         next()?;
         let ns = time(2, || array.look())?;
-        check("LOOKUP_BATCH", &array.values)?;
+        check("LOOKUP_BATCH", array.values())?;
         Ok(ns)
     };
     let cpus = counters.shards();
@@ -141,7 +141,7 @@ pub(crate) fn counters(plan: Plan, report: &mut Report) -> Result<()> {
         next()?;
         let ns = time(2, || {
             per_cpu.look()?;
-            for (total, value) in batch_totals.iter_mut().zip(per_cpu.values.chunks(cpus)) {
+            for (total, value) in batch_totals.iter_mut().zip(per_cpu.values().chunks(cpus)) {
                 *total = value.iter().sum();
             }
             Ok(())
@@ -157,7 +157,7 @@ pub(crate) fn counters(plan: Plan, report: &mut Report) -> Result<()> {
             same.look()?;
             same_totals.fill(0);
             // The preamble's element, then a bank for each CPU.
-            for bank in same.values.chunks(COUNT).skip(1) {
+            for bank in same.values().chunks(COUNT).skip(1) {
                 same_totals.iter_mut().zip(bank).for_each(|(total, value)| *total += value);
             }
             Ok(())

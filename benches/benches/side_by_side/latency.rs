@@ -1,0 +1,242 @@
+//! From a clock read in a BPF program on one CPU to a clock read by a reader on another.
+
+use std::cell::RefCell;
+use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Result, ensure};
+use hdrhistogram::Histogram;
+use mapring::{Access, Ring, Start};
+use mapring_benches::{Chart, Plan, Report, Row, Scale, Spread, interleave, ping_pong};
+
+use serde_json::json;
+
+use crate::peers::MappedRingBuffer;
+use crate::programs::{Paced, Pacer, Program, Record, load, now};
+use crate::threads;
+
+/// Records a block.
+const COUNT: u64 = 2000;
+/// Nanoseconds between two, and up to 511 more.
+const GAP: u64 = 1000;
+/// Nanoseconds that a cache line takes one way, from which on CPUs are far from each other.
+const FAR: f64 = 100.0;
+
+/// What arrived of a block: every record whole, in order, and when.
+pub(crate) struct Arrived {
+    ns: Vec<u64>,
+    next: u64,
+    wrong: bool,
+}
+
+impl Arrived {
+    fn new(first: u64) -> Self {
+        Self { ns: Vec::with_capacity(4096), next: first, wrong: false }
+    }
+
+    #[inline]
+    pub(crate) fn add(&mut self, record: &Record, now: u64) {
+        self.ns.push(now.saturating_sub(record[0]));
+        let n = record[1].wrapping_sub(1);
+        self.wrong |=
+            n != self.next || record[1..].iter().zip(n + 1..).any(|(word, i)| *word != i) || record[0] > now;
+        self.next = n.wrapping_add(1);
+    }
+}
+
+/// What the blocks of a side came to.
+pub(crate) struct Side {
+    p50: Vec<f64>,
+    p99: Vec<f64>,
+    all: Histogram<u64>,
+}
+
+impl Side {
+    pub(crate) fn new() -> Result<RefCell<Self>> {
+        // Up to a second, to three digits.
+        let all = Histogram::new_with_bounds(1, 1_000_000_000, 3)?;
+        Ok(RefCell::new(Self { p50: Vec::new(), p99: Vec::new(), all }))
+    }
+
+    /// The medians of the last `count` blocks: the others were to warm up.
+    pub(crate) fn medians(&self, count: usize) -> Vec<f64> {
+        self.p50[self.p50.len() - count..].to_vec()
+    }
+
+    /// The same of the 99th percentiles.
+    fn p99(&self, count: usize) -> Vec<f64> {
+        self.p99[self.p99.len() - count..].to_vec()
+    }
+
+    /// Notes a block, and returns its median.
+    pub(crate) fn note(&mut self, mut ns: Vec<u64>) -> f64 {
+        ns.iter().for_each(|ns| self.all.saturating_record(*ns));
+        ns.sort_unstable();
+        self.p99.push(ns[ns.len() * 99 / 100] as f64);
+        let p50 = ns[ns.len() / 2] as f64;
+        self.p50.push(p50);
+        p50
+    }
+}
+
+/// A block: how long each record was under way, and what one cost the program.
+pub(crate) struct Block {
+    pub(crate) arrived: Vec<u64>,
+    pub(crate) produced: f64,
+}
+
+/// Runs a block of `count` records, `look` being called again and again until everything has arrived.
+pub(crate) fn block(
+    pacer: Pacer<'_>,
+    first: &mut u64,
+    count: u64,
+    gap: u64,
+    mut look: impl FnMut(&mut Arrived) -> Result<()>,
+) -> Result<Block> {
+    let cpu = threads::other().expect("asked before");
+    let begin = *first;
+    *first += count;
+    let done = AtomicBool::new(false);
+    let produce = || {
+        let result = pacer.run(begin, count, gap, now() + 150_000);
+        done.store(true, Ordering::Release);
+        result
+    };
+    let consume = || {
+        let mut arrived = Arrived::new(begin);
+        loop {
+            let last = done.load(Ordering::Acquire);
+            let before = arrived.next;
+            look(&mut arrived)?;
+            if arrived.next == begin + count || last && arrived.next == before {
+                return Ok(arrived);
+            }
+        }
+    };
+    let (Paced { ns, failed }, arrived) = threads::both(cpu, produce, consume)?;
+    ensure!(!arrived.wrong, "a wrong record, or one out of order");
+    ensure!(failed == 0 && arrived.ns.len() as u64 == count, "{} arrived, {failed} failed", arrived.ns.len());
+    Ok(Block { arrived: arrived.ns, produced: ns as f64 / count as f64 })
+}
+
+pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
+    let Some(cpu) = threads::other() else {
+        for key in ["latency_p50", "latency_p99", "latency_commit_p50", "latency_limit"] {
+            report.skip(key, "one CPU only");
+        }
+        return Ok(());
+    };
+    let skel = load!(latency::LatencySkelBuilder);
+    let progs = &skel.progs;
+    let ring = Ring::<Record>::open(&skel.maps.ours)?;
+    ensure!(ring.access() == Access::Mapped, "{}", ring.access());
+    let sides = [Side::new()?, Side::new()?, Side::new()?, Side::new()?];
+    let ours = |side: usize, program| {
+        let (pacer, ring, sides, mut first) = (Pacer(Program::new(program)), &ring, &sides, 1);
+        move || {
+            let mut reader = ring.reader_from(Start::Now);
+            let block = block(pacer, &mut first, COUNT, GAP, |arrived| {
+                if let Some(event) = reader.poll() {
+                    arrived.add(&event.record, now());
+                }
+                Ok(())
+            })?;
+            ensure!(reader.lost() == 0, "lost {}", reader.lost());
+            Ok(sides[side].borrow_mut().note(block.arrived))
+        }
+    };
+    let theirs = |side: usize, program| -> Result<_> {
+        let (pacer, sides, mut first) = (Pacer(Program::new(program)), &sides, 1);
+        let mut consumer = MappedRingBuffer::new(&skel.maps.ringbuf)?;
+        Ok(move || {
+            let block = block(pacer, &mut first, COUNT, GAP, |arrived| {
+                consumer.consume(|record| arrived.add(record, now()));
+                Ok(())
+            })?;
+            Ok(sides[side].borrow_mut().note(block.arrived))
+        })
+    };
+    let (mut early, mut late) = (ours(0, &progs.mapring_early), ours(1, &progs.mapring_late));
+    let (mut peer_early, mut peer_late) = (theirs(2, &progs.ringbuf_early)?, theirs(3, &progs.ringbuf_late)?);
+    let here = *threads::all().last().expect("this one");
+    // The best of some: the others were interrupted.
+    let mut ping = || (0..3).try_fold(f64::INFINITY, |best, _| Ok(best.min(ping_pong(cpu, here)?)));
+    // A clock read in the program, and one here.
+    let clock = Pacer(Program::new(&progs.clock_alone));
+    let mut clocks = || {
+        const READS: u32 = 1000;
+        let there = clock.run(0, READS.into(), 0, 0)?.ns as f64;
+        let start = now();
+        let last = (0..READS).fold(0, |_, _| black_box(now()));
+        Ok((there + last.saturating_sub(start) as f64) / f64::from(READS))
+    };
+    let [early, late, peer_early, peer_late, ping, clocks] =
+        interleave(plan, [&mut early, &mut late, &mut peer_early, &mut peer_late, &mut ping, &mut clocks])?;
+
+    let p99 = |side: usize| sides[side].borrow().p99(early.len());
+    let limit: Vec<_> = ping.iter().zip(&clocks).map(|(ping, clocks)| ping + clocks).collect();
+    let peer = "ringbuf NO_WAKEUP, busy-polled over the mapping";
+    let row = |what: &str, ours: &[f64], peer: &str, theirs: &[f64]| {
+        Row::new(&format!("one-way latency, {what}"), ours, peer, theirs).beside("ping-pong", &ping)
+    };
+    report.add([
+        row("busy-poll, p50", &early, peer, &peer_early).target("latency_p50", 0.85),
+        row("busy-poll, p99", &p99(0), peer, &p99(2)).target("latency_p99", 1.0),
+        row("busy-poll, clock read after reserve, p50", &late, peer, &peer_late)
+            .target("latency_commit_p50", 1.0),
+        row("busy-poll, clock read after reserve, p99", &p99(1), peer, &p99(3)),
+        row("busy-poll, p50", &early, "ping-pong one way + two clock reads", &limit)
+            .target("latency_limit", 1.3),
+    ]);
+    // The host moves virtual CPUs around: what is near one minute may be far the next.
+    for (place, is_near) in [("close together", true), ("far apart", false)] {
+        let blocks: Vec<usize> = (0..ping.len()).filter(|&i| (ping[i] < FAR) == is_near).collect();
+        let of = |samples: &[f64]| blocks.iter().map(|&i| samples[i]).collect::<Vec<_>>();
+        if blocks.len() < 10 {
+            let why = format!("{} blocks of {} had the CPUs {place}", blocks.len(), ping.len());
+            report.skip(&format!("latency by placement, {place}"), why);
+            continue;
+        }
+        let rows = [
+            ("p50", &early, &peer_early),
+            ("p99", &p99(0), &p99(2)),
+            ("clock read after reserve, p50", &late, &peer_late),
+        ];
+        report.add(rows.map(|(what, ours, theirs)| {
+            let what = format!("one-way latency, busy-poll, CPUs {place}, {what}");
+            Row::new(&what, &of(ours), peer, &of(theirs)).beside("ping-pong", &of(&ping))
+        }));
+    }
+    let names = [
+        "mapring",
+        "mapring, clock read after reserve",
+        "BPF ringbuf",
+        "BPF ringbuf, clock read after reserve",
+    ];
+    chart(report, "latency", "One-way latency, busy-polling reader", names.iter().zip(&sides));
+    Ok(())
+}
+
+/// Draws the distributions, and notes their tails.
+pub(crate) fn chart<'s>(
+    report: &mut Report,
+    id: &str,
+    title: &str,
+    sides: impl Iterator<Item = (&'s &'static str, &'s RefCell<Side>)>,
+) {
+    let mut chart = Chart::new(id, title, ("percentile", Scale::Percentile), ("ns", Scale::Log));
+    let mut note = serde_json::Map::new();
+    for (name, side) in sides {
+        let all = &side.borrow().all;
+        let at = |percent: f64| all.value_at_quantile(percent / 100.0);
+        let points = [1.0, 5.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 99.95, 99.99];
+        chart = chart.line(name, points.map(|percent| (percent, Spread::of([at(percent) as f64]))));
+        note.insert(
+            (*name).to_owned(),
+            json!({ "records": all.len(), "p50": at(50.0), "p90": at(90.0), "p99": at(99.0), "p99.9": at(99.9),
+                    "max": all.max() }),
+        );
+    }
+    report.chart(chart);
+    report.note(&id.replace('-', "_"), note.into());
+}

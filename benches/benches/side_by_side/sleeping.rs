@@ -1,0 +1,78 @@
+//! A reader that sleeps until there is something: what that costs the program that produces, and how
+//! long a record waits.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use mapring::{Access, Ring, Start};
+use mapring_benches::{Plan, Report, Row, interleave};
+
+use crate::latency::{Side, block, chart};
+use crate::peers::{RawRingBuffer, Sink};
+use crate::programs::{Pacer, Program, Record, load, now};
+use crate::threads;
+
+/// Nanoseconds between two records: long enough for the reader to be asleep again.
+const GAP: u64 = 100_000;
+/// Records a block.
+const COUNT: u64 = 100;
+/// How long our reader sleeps between two looks: the kernel adds about 50 µs of timer slack.
+const NAP: Duration = Duration::from_micros(10);
+
+/// What libbpf's callback has seen, and when.
+#[derive(Default)]
+struct Timed(Vec<(Record, u64)>);
+
+impl Sink for Timed {
+    fn add(&mut self, record: &Record) {
+        self.0.push((*record, now()));
+    }
+}
+
+pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
+    if threads::other().is_none() {
+        report.skip("produce_sleeping", "one CPU only");
+        return Ok(());
+    }
+    let skel = load!(latency::LatencySkelBuilder);
+    let ring = Ring::<Record>::open(&skel.maps.ours)?;
+    ensure!(ring.access() == Access::Mapped, "{}", ring.access());
+    let sides = [Side::new()?, Side::new()?];
+
+    let pacer = Pacer(Program::new(&skel.progs.mapring_early));
+    let mut first = 1;
+    let mut ours = || {
+        let mut reader = ring.reader_from(Start::Now);
+        let block = block(pacer, &mut first, COUNT, GAP, |arrived| {
+            reader.for_each(usize::MAX, |event| arrived.add(event.record, now()));
+            std::thread::sleep(NAP);
+            Ok(())
+        })?;
+        ensure!(reader.lost() == 0, "lost {}", reader.lost());
+        sides[0].borrow_mut().note(block.arrived);
+        Ok(block.produced)
+    };
+    let pacer = Pacer(Program::new(&skel.progs.ringbuf_wake));
+    let mut consumer = RawRingBuffer::<Timed>::new(&skel.maps.ringbuf)?;
+    let mut first = 1;
+    let mut theirs = || {
+        let block = block(pacer, &mut first, COUNT, GAP, |arrived| {
+            consumer.poll(10)?;
+            consumer.sink().0.drain(..).for_each(|(record, now)| arrived.add(&record, now));
+            Ok(())
+        })?;
+        sides[1].borrow_mut().note(block.arrived);
+        Ok(block.produced)
+    };
+    let [ours, theirs] = interleave(plan, [&mut ours, &mut theirs])?;
+    let p50 = |side: usize| sides[side].borrow().medians(ours.len());
+    let peer = "ringbuf, default wakeups, reader in `ring_buffer__poll`";
+    report.add([
+        Row::new("produce 56 B while the reader sleeps, with a clock read", &ours, peer, &theirs)
+            .target("produce_sleeping", 0.02),
+        Row::new("one-way latency, reader naps 10 µs between looks, p50", &p50(0), peer, &p50(1)),
+    ]);
+    let names = ["mapring, reader naps 10 µs between looks", "BPF ringbuf, reader woken from epoll"];
+    chart(report, "latency-sleeping", "One-way latency, sleeping reader", names.iter().zip(&sides));
+    Ok(())
+}
