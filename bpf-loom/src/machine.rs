@@ -6,7 +6,7 @@
 
 use crate::alu;
 use crate::decode::{ADD, CMPXCHG, FETCH, From, Insn, XCHG};
-use crate::object::{MAP_HANDLE, Program};
+use crate::object::{LOADER_CONSTANT, MAP_HANDLE, Program};
 use crate::order::{Fetch, Order};
 use crate::sync::{AtomicU64, Ordering, fence};
 
@@ -188,6 +188,7 @@ impl<'a> Machine<'a> {
                 self.map.words[self.word(at, bytes)].load(order)
             }
             CONTEXT if bytes == 8 => self.context[offset(at) / 8],
+            LOADER_CONSTANT if bytes == 4 => self.program.nests.into(),
             STACK => alu::from_bytes(&self.stack[offset(at)..][..bytes.into()]),
             _ => panic!("a load of {bytes} bytes at {at:#x}"),
         }

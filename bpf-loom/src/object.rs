@@ -21,6 +21,11 @@ const RELOCATION_CALL: u32 = 10;
 
 /// What a constant that stands for a map has in its highest byte.
 pub const MAP_HANDLE: u64 = 0x4d << 56;
+/// What the address of a loader's constant has there.
+pub const LOADER_CONSTANT: u64 = 0x4c << 56;
+
+/// How programs are called whose loader chose nested claims: `nesting push_narrow4`.
+const NESTING: &str = "nesting ";
 
 /// A compiled object.
 pub struct Object {
@@ -45,6 +50,8 @@ pub struct Program {
     pub code: Vec<Insn>,
     /// The object's maps: `MAP_HANDLE | i` is the one with this name.
     pub maps: Vec<String>,
+    /// What the loader set its constants to: whether claims are nested.
+    pub nests: bool,
 }
 
 impl Object {
@@ -90,6 +97,11 @@ impl Object {
                 };
                 let target = file.symbol_by_index(target).and_then(|target| target.name()).map_err(text)?;
                 match (&mut code[at], relocation.flags()) {
+                    (Insn::Const { value, .. }, RelocationFlags::Elf { r_type: RELOCATION_CONST })
+                        if target.starts_with("mapring__nested__") =>
+                    {
+                        *value = LOADER_CONSTANT;
+                    }
                     (Insn::Const { value, .. }, RelocationFlags::Elf { r_type: RELOCATION_CONST }) => {
                         let map = maps.iter().position(|map| map == target);
                         let map = map.ok_or_else(|| format!("{target} is no map"))?;
@@ -106,11 +118,13 @@ impl Object {
         Ok(Self { name, order, maps, functions })
     }
 
-    /// The program `name` with all that it calls.
+    /// The program `name` with all that it calls; `nesting name` as a loader leaves it that chose
+    /// nested claims.
     ///
     /// # Panics
     /// If there is none.
     pub fn program(&self, name: &str) -> Program {
+        let (name, nests) = name.strip_prefix(NESTING).map_or((name, false), |name| (name, true));
         let mut placed = BTreeMap::new();
         let mut code = Vec::new();
         self.place(name, &mut code, &mut placed);
@@ -119,7 +133,7 @@ impl Object {
                 code[start + at] = Insn::Call { to: placed[callee.as_str()] };
             }
         }
-        Program { code, maps: self.maps.clone() }
+        Program { code, maps: self.maps.clone(), nests }
     }
 
     fn place<'a>(&'a self, name: &'a str, code: &mut Vec<Insn>, placed: &mut BTreeMap<&'a str, usize>) {
@@ -144,7 +158,7 @@ impl Program {
         let mut code: Vec<_> = self.code[..at].iter().map(|insn| insn.moved(shift)).collect();
         code.extend(instead);
         code.extend(self.code[at + 1..].iter().map(|insn| insn.moved(shift)));
-        Self { code, maps: self.maps.clone() }
+        Self { code, maps: self.maps.clone(), nests: self.nests }
     }
 }
 
@@ -173,10 +187,12 @@ pub struct Variant {
     pub programs: Vec<Program>,
 }
 
-/// What became of the programs `names` in all objects.
+/// What became of the programs `names` in all objects that have them.
 pub fn variants(names: &[impl AsRef<str>]) -> Vec<Variant> {
     let mut variants: Vec<Variant> = Vec::new();
-    for object in Object::all() {
+    let nested = names.iter().any(|name| name.as_ref().starts_with(NESTING));
+    // Plain stores claim and publish where stores are seen in order.
+    for object in Object::all().into_iter().filter(|object| !nested || object.order == Order::TSO) {
         let order = object.order;
         let programs: Vec<_> = names.iter().map(|name| object.program(name.as_ref())).collect();
         match variants.iter_mut().find(|known| known.order == order && known.programs == programs) {

@@ -1,10 +1,10 @@
 //! A ring of one shard that programs write, and a production reader of it that checks what it is
 //! promised at each step.
 
-use mapring::layout::seq::{DISCARDED, state};
+use mapring::layout::seq::{DISCARDED, PENDING, state};
 use mapring::layout::{Geometry, Kind};
 use mapring::protocol::Words;
-use mapring::protocol::ring::{Cursor, Place, Shard, Step, Tally};
+use mapring::protocol::ring::{Cursor, Look as _, Place, Shard, Step, Tally};
 
 use crate::history::{End, History};
 use crate::machine::{Change, Machine, Map};
@@ -145,6 +145,7 @@ impl Ring {
     /// that was not overwritten.
     pub fn check(&self, history: &History) {
         assert_eq!(self.shard().dropped(), history.dropped(), "every dropped record is counted");
+        assert_eq!(self.shard().head() & PENDING, 0, "nobody is in the midst of a claim");
         let slots = self.place.slots();
         for slot in 0..self.slots() {
             let last = history.tickets().rfind(|&(t, _)| slots.of(t) as u64 == slot);

@@ -9,20 +9,20 @@ use mapring_bpf_loom::ring::{Reader, Ring};
 
 const RINGS: [&str; 5] = ["narrow1", "narrow2", "narrow4", "wide1", "wide2"];
 
-/// Each ring, each distinct code of its programs, and each number of records that were there
-/// before, up to more than a lap.
-fn everywhere(verbs: [&str; 2], mut model: impl FnMut(&'static str, &Variant, u64)) {
+/// Each ring, each distinct code of its programs (with `prefix` before their names), and each
+/// number of records that were there before, up to more than a lap.
+fn everywhere(prefix: &str, verbs: [&str; 2], mut model: impl FnMut(&'static str, &Variant, u64)) {
     for name in RINGS {
-        for variant in variants(&verbs.map(|verb| format!("{verb}_{name}"))) {
+        for variant in variants(&verbs.map(|verb| format!("{prefix}{verb}_{name}"))) {
             (0..=Ring::new(name).slots() + 1).for_each(|before| model(name, &variant, before));
         }
     }
 }
 
-#[test]
-fn nested_programs_lose_nothing() {
+/// Up to three programs interrupt one another: how many ways there were, and how many drops.
+fn nest(prefix: &str) {
     let (mut runs, mut drops) = (0, 0);
-    everywhere(["push", "discard"], |name, variant, before| {
+    everywhere(prefix, ["push", "discard"], |name, variant, before| {
         let (all, discards) = if before % 2 == 0 { (3, false) } else { (2, true) };
         runs += Choices::explore(|choices| {
             let ring = Ring::new(name);
@@ -31,20 +31,31 @@ fn nested_programs_lose_nothing() {
             let mut nest =
                 Nest { ring: &ring, program, discards, order: variant.order, seen: &mut |_, _| () };
             nest.run(choices, &mut { all }, &mut history);
-            // Whatever they left: the next ones find their way.
-            history = history.with(ring.push_all(&variant.programs[0], variant.order, [50, 51]));
             drops += history.dropped();
-            ring.check(&history);
+            // Whatever they left: the next ones find their way, and every slot can be had again.
+            let next = ring.push_all(&variant.programs[0], variant.order, 50..52 + ring.slots());
+            assert_eq!(next.dropped(), 0, "all that were interrupted have ended: {history:?} {next:?}");
+            ring.check(&history.with(next));
         });
     });
     assert!(drops > 0, "never dropped anything");
-    println!("{runs} ways to nest, {drops} drops");
+    println!("{prefix}{runs} ways to nest, {drops} drops");
+}
+
+#[test]
+fn nested_programs_lose_nothing() {
+    nest("");
+}
+
+#[test]
+fn programs_with_nested_claims_lose_nothing() {
+    nest("nesting ");
 }
 
 #[test]
 fn programs_that_never_go_on_cost_their_slot_and_nothing_else() {
     let mut held = 0;
-    everywhere(["push", "output"], |name, variant, before| {
+    everywhere("", ["push", "output"], |name, variant, before| {
         for stop in 0.. {
             let ring = Ring::new(name);
             let (order, push) = (variant.order, &variant.programs[0]);
@@ -71,7 +82,7 @@ fn programs_that_never_go_on_cost_their_slot_and_nothing_else() {
 
 #[test]
 fn what_is_written_is_read() {
-    everywhere(["output", "discard"], |name, variant, before| {
+    everywhere("", ["output", "discard"], |name, variant, before| {
         let ring = Ring::new(name);
         let history = ring.push_all(&variant.programs[0], variant.order, 1..=before);
         ring.check(&history);

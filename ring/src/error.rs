@@ -125,6 +125,12 @@ pub enum Error {
         /// Why not.
         refusal: Refusal,
     },
+    /// The ring's producers claim slots by plain stores, which nobody else may do beside them.
+    #[error(
+        "the ring's claims are nested: only the BPF programs that it was loaded with may write it \
+         (Fit::atomic has the loader choose claims that any writer can share)"
+    )]
+    NestedOnly,
     /// The region can't be written through a mapping.
     #[error("{what} can't be written: {refusal}")]
     NotWritable {

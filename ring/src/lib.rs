@@ -123,8 +123,9 @@ pub use handle::{
     Cell, Cells, CellsWriter, Counters, CountersWriter, Drain, Event, Guard, Latches, LatchesWriter, Reader,
     Ring, RingWriter, Seqlock, Snapshot, Table, TwoCopies,
 };
+pub use layout::Claim;
 pub use protocol::ring::{Start, Tally};
 #[cfg(not(loom))]
 pub use region::{Access, Options, Refusal, Region};
 #[cfg(all(not(loom), feature = "bpf"))]
-pub use region::{fit_object, fit_to_machine};
+pub use region::{Fit, Fitted, Grounds, fit_object, fit_to_machine};

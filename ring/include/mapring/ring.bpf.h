@@ -27,6 +27,8 @@
 
 /* Set in `seq` beside the published state: the ticket ended without a record. */
 #define MAPRING__DISCARDED (1ULL << 63)
+/* Set in `head` while a nested claim (see below) is being made. */
+#define MAPRING__PENDING (1ULL << 63)
 /* How many slots a claim tries before it gives up and counts the record as dropped. */
 #define MAPRING__TRIES 6
 /* How many of them one by one, before it looks for the end of the ring by bisection. */
@@ -49,6 +51,7 @@
 	MAPRING__MAP(ring, name,                                                                   \
 		     MAPRING__FIRST(sizeof(struct mapring_ring__##name)) +                         \
 			     MAPRING__SHARD(sizeof(struct mapring_ring__##name), slots));          \
+	MAPRING__NESTED(name)                                                                      \
 	MAPRING__RING_CLAIM(name, slots)                                                           \
 	MAPRING__RING_API(name, record_type, slots)
 
@@ -75,6 +78,38 @@ static __always_inline __u64 mapring__take(__u64 *seq, __u64 lap)
 }
 
 /*
+ * The nested claim: without a locked instruction, for producers that can interrupt each other but
+ * never be preempted, so that whoever interrupts ends first. A loader that can show that sets the
+ * constant (mapring::fit_to_machine), and the verifier removes the other claim.
+ *
+ * `head` goes on, marked as pending, *before* the slot is looked at: who interrupts between the
+ * look and the store finds a later ticket, and the mark. Within a lap it does not meet the slot;
+ * beyond, it finds the slot behind, which nobody claims who saw the mark: `seq` never goes back.
+ * Without the mark no claim is under way below, and slots left behind are claimed as ever.
+ */
+#if defined(__TARGET_ARCH_x86) /* where stores are seen in order: claim, record, publication */
+#define MAPRING__NESTED(name) const volatile __u32 mapring__nested__##name = 0;
+#define MAPRING__NESTS(name) (mapring__nested__##name)
+#else
+#define MAPRING__NESTED(name)
+#define MAPRING__NESTS(name) 0
+#endif
+
+/* As mapring__take, for ticket t; `pending` is what the mark was when this claim began. */
+static __always_inline __u64 mapring__take_nested(__u64 *head, __u64 t, __u64 pending, __u64 *seq, __u64 lap)
+{
+	__u64 found;
+
+	mapring__store(head, (t + 1) | MAPRING__PENDING);
+	found = mapring__load(seq) & ~MAPRING__DISCARDED;
+	if (found == lap || (!pending && found < lap && !(found & 1))) {
+		mapring__store(seq, lap + 1);
+		return 0;
+	}
+	return found ? found : 1; /* behind, and not to be had */
+}
+
+/*
  * The slow path, a function of its own so that it is verified once and the fast one stays short:
  * `head` was not the next free ticket. Returns the ticket that it claimed, or -1, counted.
  * Its loops stand one after the other, because the verifier multiplies nested ones.
@@ -83,20 +118,23 @@ static __always_inline __u64 mapring__take(__u64 *seq, __u64 lap)
 	__attribute__((noinline)) __s64 mapring__claim__##name(__u32 base)                         \
 	{                                                                                          \
 		__u64 *head = mapring__word(&name, base), *seq;                                    \
-		__u64 t, lap, state;                                                               \
+		__u64 start, t, lap, state, pending = 0;                                           \
                                                                                                    \
 		if (!head) { /* a CPU beyond the last shard */                                     \
 			mapring__astray(&name, sizeof(struct mapring_ring__##name));               \
 			return -1;                                                                 \
 		}                                                                                  \
-		t = mapring__load(head);                                                           \
+		start = mapring__load(head);                                                       \
+		if (MAPRING__NESTS(name))                                                          \
+			pending = start & MAPRING__PENDING;                                        \
+		t = start ^ pending;                                                               \
 		/* Taken by a nested program, or still being written one lap behind: walk. */      \
 		for (__u32 i = 0; i < MAPRING__WALK; i++, t++) {                                   \
 			seq = mapring__word(&name, MAPRING__RING_SLOT(name, slots, base, t));      \
 			if (!seq)                                                                  \
 				goto dropped;                                                      \
 			lap = MAPRING__LAP(t, slots);                                              \
-			state = mapring__take(seq, lap);                                           \
+			state = MAPRING__TAKE(name);                                               \
 			if (!state)                                                                \
 				goto claimed;                                                      \
 			if (state > lap + 2)                                                       \
@@ -129,20 +167,25 @@ static __always_inline __u64 mapring__take(__u64 *seq, __u64 lap)
 			seq = mapring__word(&name, MAPRING__RING_SLOT(name, slots, base, t));      \
 			if (!seq)                                                                  \
 				goto dropped;                                                      \
-			if (!mapring__take(seq, MAPRING__LAP(t, slots)))                           \
+			lap = MAPRING__LAP(t, slots);                                              \
+			if (!MAPRING__TAKE(name))                                                  \
 				goto claimed;                                                      \
 		}                                                                                  \
+	dropped:                                                                                   \
 		/* Stuck slots in a row, or an end further on than they and a stale `head` let us  \
 		 * find: the next claim goes on from here. A smaller ring was searched all round. */ \
 		if ((slots) > MAPRING__TRIES)                                                      \
-			mapring__store(head, t);                                                   \
-	dropped:                                                                                   \
+			mapring__store(head, t | pending);                                         \
+		else if (MAPRING__NESTS(name))                                                     \
+			mapring__store(head, start);                                               \
 		mapring__count(head + 1, 1);                                                       \
 		return -1;                                                                         \
 	claimed:                                                                                   \
-		mapring__store(head, t + 1);                                                       \
+		mapring__store(head, (t + 1) | pending);                                           \
 		return (__s64)t;                                                                   \
 	}
+#define MAPRING__TAKE(name)                                                                        \
+	(MAPRING__NESTS(name) ? mapring__take_nested(head, t, pending, seq, lap) : mapring__take(seq, lap))
 
 #define MAPRING__RING_API(name, record_type, slots)                                                \
 	MAPRING__FN record_type *mapring_reserve(struct mapring_map__##name *map)                  \
@@ -154,7 +197,17 @@ static __always_inline __u64 mapring__take(__u64 *seq, __u64 lap)
 			t = mapring__load(head);                                                   \
 			lap = MAPRING__LAP(t, slots);                                              \
 			seq = mapring__word(map, MAPRING__RING_SLOT(name, slots, base, t));        \
-			if (seq && mapring__cmpxchg(seq, lap, lap + 1) == lap) {                   \
+			if (MAPRING__NESTS(name)) {                                                \
+				if (seq && !(t & MAPRING__PENDING)) {                              \
+					mapring__store(head, (t + 1) | MAPRING__PENDING);          \
+					if (mapring__load(seq) == lap) {                           \
+						mapring__store(seq, lap + 1);                      \
+						mapring__store(head, t + 1);                       \
+						return (record_type *)(seq + 1);                   \
+					}                                                          \
+					mapring__store(head, t);                                   \
+				}                                                                  \
+			} else if (seq && mapring__cmpxchg(seq, lap, lap + 1) == lap) {            \
 				mapring__store(head, t + 1);                                       \
 				return (record_type *)(seq + 1);                                   \
 			}                                                                          \

@@ -9,7 +9,7 @@ use bytemuck::{AnyBitPattern, NoUninit};
 use super::fallback::Window;
 use super::openers;
 use crate::error::{Error, Result};
-use crate::layout::{Geometry, Kind};
+use crate::layout::{Claim, Geometry, Kind};
 use crate::protocol::ring::{Cursor, Look, Place, Shard, ShardMut, Start, Step, Tally};
 use crate::region::{Region, Shared, SharedMut, Source};
 
@@ -55,6 +55,11 @@ impl<T: AnyBitPattern> Ring<T> {
         self.region.geometry().capacity()
     }
 
+    /// How the ring's producers claim slots: their loader chose.
+    pub fn claim(&self) -> Claim {
+        self.region.geometry().claim()
+    }
+
     /// A reader that starts with the oldest records that are still there.
     pub fn reader(&self) -> Reader<T> {
         self.reader_from(Start::Oldest)
@@ -90,8 +95,11 @@ impl<T: NoUninit> Ring<T> {
     /// here or opened with [`Options::write`](crate::Options::write).
     ///
     /// # Errors
-    /// [`Error::NotWritable`] with the reason, [`Error::Index`].
+    /// [`Error::NotWritable`] with the reason, [`Error::Index`], [`Error::NestedOnly`].
     pub fn writer(&self, shard: usize) -> Result<RingWriter<T>> {
+        if self.region.geometry().claim() == Claim::Nested {
+            return Err(Error::NestedOnly);
+        }
         let count = self.region.geometry().shards();
         if shard >= count {
             return Err(Error::Index { thing: "shard", index: shard, count });

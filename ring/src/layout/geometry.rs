@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{Kind, LINE, Preamble, WORD};
+use super::{Claim, Kind, LINE, Preamble, WORD};
 
 /// The shape of a region. Only shapes whose every offset fits are ever made, so that what is
 /// computed from one can neither overflow nor point outside.
@@ -12,6 +12,7 @@ pub struct Geometry {
     record: u32,
     capacity: u32,
     shards: u32,
+    claim: Claim,
 }
 
 /// A shape that can't be.
@@ -48,11 +49,16 @@ pub enum GeometryError {
     /// Cells and latches have one shard.
     #[error("cells and latches are shared by all CPUs: 1 shard, not {0}")]
     Sharded(u64),
+    /// Only rings have claims, and only those of a few slots or more the nested one.
+    #[error("nested claims: only for rings of {min} slots or more", min = Geometry::NESTED_MIN)]
+    Claim,
 }
 
 impl Geometry {
     /// Bytes of the largest record: what an array's value can hold beside the sequence word.
     pub const RECORD_MAX: u64 = (1 << 29) - WORD as u64;
+    /// The fewest slots of a ring with [nested claims](Claim::Nested).
+    pub const NESTED_MIN: usize = 4;
 
     /// A region of `kind`: `capacity` slots a shard, cells, latches, or counters a shard, of `record`
     /// bytes each (8 for counters).
@@ -77,10 +83,33 @@ impl Geometry {
             }
             _ => {}
         }
-        let geometry = Self { kind, record: small_record, capacity: small_capacity, shards: small_shards };
-        let entries = geometry.first() as u128 + geometry.shard_elements() as u128 * u128::from(shards);
+        Self {
+            kind,
+            record: small_record,
+            capacity: small_capacity,
+            shards: small_shards,
+            claim: Claim::Atomic,
+        }
+        .that_fits()
+    }
+
+    /// The same ring, whose producers claim slots in this way.
+    ///
+    /// # Errors
+    /// [`GeometryError::Claim`] if that can't be nested.
+    pub fn with_claim(self, claim: Claim) -> Result<Self, GeometryError> {
+        let small = self.kind != Kind::Ring || self.capacity() < Self::NESTED_MIN;
+        if claim == Claim::Nested && small {
+            return Err(GeometryError::Claim);
+        }
+        Self { claim, ..self }.that_fits()
+    }
+
+    fn that_fits(self) -> Result<Self, GeometryError> {
+        let shards = self.shard_elements() as u128 * u128::from(self.shards);
+        let entries = self.first() as u128 + shards + self.spare() as u128;
         match u32::try_from(entries) {
-            Ok(_) => Ok(geometry),
+            Ok(_) => Ok(self),
             Err(_) => Err(GeometryError::Entries(u64::try_from(entries).unwrap_or(u64::MAX))),
         }
     }
@@ -105,6 +134,11 @@ impl Geometry {
         self.shards as usize
     }
 
+    /// How a ring's producers claim slots; [`Claim::Atomic`] for all else.
+    pub fn claim(&self) -> Claim {
+        self.claim
+    }
+
     /// Bytes of an element: the map's value size.
     pub fn element(&self) -> usize {
         match self.kind {
@@ -116,7 +150,7 @@ impl Geometry {
 
     /// Elements: the map's `max_entries`.
     pub fn entries(&self) -> usize {
-        self.first() + self.shard_elements() * self.shards()
+        self.first() + self.shard_elements() * self.shards() + self.spare()
     }
 
     /// Bytes of the region, without the rounding to a page that mappings have.
@@ -142,6 +176,12 @@ impl Geometry {
     /// Words of an element.
     pub fn element_words(&self) -> usize {
         self.element() / WORD
+    }
+
+    /// Elements behind the shards: one, unused, if claims are nested. So the kernel itself knows,
+    /// and a program that claims in the other way can't be given the map by its pin.
+    fn spare(&self) -> usize {
+        usize::from(self.claim == Claim::Nested)
     }
 
     fn shard_elements(&self) -> usize {
@@ -195,6 +235,21 @@ mod tests {
     fn banks_start_on_a_line() {
         let g = Geometry::new(Kind::Counters, 8, 9, 3).unwrap();
         assert_eq!((g.element(), g.first(), g.entries()), (128, 1, 4));
+    }
+
+    #[test]
+    fn a_nested_claim_is_an_element_more() {
+        let ring = |slots, shards| Geometry::new(Kind::Ring, 56, slots, shards).unwrap();
+        let nested = ring(4, 3).with_claim(Claim::Nested).unwrap();
+        assert_eq!(nested.entries(), ring(4, 3).entries() + 1);
+        assert_eq!(nested.shard(3), ring(4, 3).shard(3));
+        assert_eq!(nested.with_claim(Claim::Atomic), Ok(ring(4, 3)));
+        assert_eq!(ring(2, 3).with_claim(Claim::Nested), Err(GeometryError::Claim));
+        let cells = Geometry::new(Kind::Cells, 56, 4, 1).unwrap();
+        assert_eq!(cells.with_claim(Claim::Nested), Err(GeometryError::Claim));
+        // The largest ring of 8-byte records has no place for one more.
+        let full = Geometry::new(Kind::Counters, 8, 1, u64::from(u32::MAX) - 2).unwrap();
+        assert_eq!(full.entries(), u32::MAX as usize);
     }
 
     #[test]

@@ -39,6 +39,33 @@ impl Kind {
     }
 }
 
+/// How a ring's producers claim a slot. A loader chooses, before it loads the programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Claim {
+    /// By compare-and-swap: right in any context, whoever interrupts or preempts whom.
+    Atomic = 0,
+    /// By plain loads and stores, at a fraction of the cost: right where producers of a CPU can
+    /// interrupt each other but never be preempted, so that whoever interrupts ends first.
+    Nested = 1,
+}
+
+impl Claim {
+    /// The way that the preamble's word `raw` names, if it names one.
+    pub fn from_raw(raw: u64) -> Option<Self> {
+        [Self::Atomic, Self::Nested].into_iter().find(|&claim| claim as u64 == raw)
+    }
+}
+
+impl core::fmt::Display for Claim {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Atomic => "atomic",
+            Self::Nested => "nested",
+        })
+    }
+}
+
 impl core::fmt::Display for Kind {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {

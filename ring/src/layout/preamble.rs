@@ -2,9 +2,9 @@
 
 use thiserror::Error;
 
-use super::{Geometry, GeometryError, Kind, VERSION, WORD};
+use super::{Claim, Geometry, GeometryError, Kind, VERSION, WORD};
 
-/// What the preamble says. Written once, before the region is handed on; words 12 and 13 live on.
+/// What the preamble says. Written once, before the region is handed on; word 12 lives on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Preamble {
     /// The region's shape.
@@ -39,6 +39,12 @@ pub enum PreambleError {
         /// The third word.
         found: u64,
     },
+    /// A way to claim slots that this library does not know.
+    #[error("an unknown way {found} to claim slots, this library knows 0 (atomic) and 1 (nested)")]
+    Claim {
+        /// The word 13.
+        found: u64,
+    },
     /// Sizes that contradict each other or the layout.
     #[error(transparent)]
     Geometry(#[from] GeometryError),
@@ -56,6 +62,7 @@ impl Preamble {
     pub const DROPPED: usize = 12;
 
     const NAME: core::ops::Range<usize> = 8..12;
+    const CLAIM: usize = 13;
 
     /// The preamble as words, [`DROPPED`](Self::DROPPED) zero.
     pub fn encode(&self) -> [u64; Self::WORDS] {
@@ -68,6 +75,7 @@ impl Preamble {
         words[5] = self.geometry.shards() as u64;
         words[6] = self.geometry.element() as u64;
         words[7] = self.generation;
+        words[Self::CLAIM] = self.geometry.claim() as u64;
         for (word, bytes) in words[Self::NAME].iter_mut().zip(self.name.as_bytes().chunks(WORD)) {
             let mut padded = [0; WORD];
             padded[..bytes.len()].copy_from_slice(bytes);
@@ -88,7 +96,9 @@ impl Preamble {
             return Err(PreambleError::Version { found: words[1] });
         }
         let kind = Kind::from_raw(words[2]).ok_or(PreambleError::Kind { found: words[2] })?;
-        let geometry = Geometry::new(kind, words[3], words[4], words[5])?;
+        let claim = Claim::from_raw(words[Self::CLAIM]);
+        let claim = claim.ok_or(PreambleError::Claim { found: words[Self::CLAIM] })?;
+        let geometry = Geometry::new(kind, words[3], words[4], words[5])?.with_claim(claim)?;
         if words[6] != geometry.element() as u64 {
             return Err(GeometryError::Element { found: words[6], expected: geometry.element() }.into());
         }
@@ -113,6 +123,9 @@ mod tests {
     #[test]
     fn what_is_encoded_is_decoded() {
         assert_eq!(Preamble::decode(&preamble().encode()), Ok(preamble()));
+        let nested = preamble().geometry.with_claim(Claim::Nested).unwrap();
+        let nested = Preamble { geometry: nested, ..preamble() };
+        assert_eq!(Preamble::decode(&nested.encode()), Ok(nested));
         let long = Preamble { name: "x".repeat(100), ..preamble() };
         assert_eq!(Preamble::decode(&long.encode()).unwrap().name, "x".repeat(32));
     }
@@ -127,6 +140,7 @@ mod tests {
         assert_eq!(decode(0, 0), PreambleError::Magic { found: 0 });
         assert_eq!(decode(1, 9), PreambleError::Version { found: 9 });
         assert_eq!(decode(2, 77), PreambleError::Kind { found: 77 });
+        assert_eq!(decode(13, 2), PreambleError::Claim { found: 2 });
         for (at, value) in [(3, 0), (3, u64::MAX), (4, 0), (4, 3), (5, 0), (5, u64::MAX), (6, 0), (6, 72)] {
             assert!(matches!(decode(at, value), PreambleError::Geometry(_)), "word {at} = {value}");
         }

@@ -8,6 +8,9 @@
 /// Set beside the ended state: the ticket ended without a record.
 pub const DISCARDED: u64 = 1 << 63;
 
+/// Set in `head` while a [nested claim](super::Claim::Nested) is being made.
+pub const PENDING: u64 = 1 << 63;
+
 /// How many tickets a claim tries before it gives up and counts the record as dropped.
 pub const TRIES: u32 = 6;
 /// How many of them one by one, before it looks for the end of the ring by bisection.

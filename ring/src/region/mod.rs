@@ -16,7 +16,7 @@ pub use access::{Access, Refusal};
 #[cfg(feature = "bpf")]
 pub(crate) use bpf::Lookup;
 #[cfg(feature = "bpf")]
-pub use bpf::{fit_object, fit_to_machine};
+pub use bpf::{Fit, Fitted, Grounds, fit_object, fit_to_machine};
 use mapping::Mapping;
 pub(crate) use mapping::{Shared, SharedMut};
 #[cfg(not(feature = "bpf"))]

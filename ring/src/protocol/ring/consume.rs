@@ -3,7 +3,7 @@
 use bytemuck::AnyBitPattern;
 
 use super::{HEAD, Shard};
-use crate::layout::seq::{DISCARDED, Slots, TRIES, WALK, after, state};
+use crate::layout::seq::{DISCARDED, PENDING, Slots, TRIES, WALK, after, state};
 use crate::protocol::words::words_of;
 use crate::sync::{Ordering, fence};
 
@@ -298,11 +298,16 @@ fn oldest(look: &mut impl Look, t: u64, state: u64) -> u64 {
     if after(oldest, t) { oldest } else { t.wrapping_add(1) }
 }
 
+/// The last ticket that `head` hints at.
+fn newest(head: u64) -> u64 {
+    (head & !PENDING).wrapping_sub(1)
+}
+
 /// The last ticket taken, if any was: from `head` if the slot that it points at confirms it,
 /// else from the slot of `t`.
 fn last_taken(look: &mut impl Look, t: u64) -> Option<u64> {
     let slots = look.slots();
-    let hint = look.head().wrapping_sub(1);
+    let hint = newest(look.head());
     let seen = state(look.peek(hint));
     let mut from = if seen == slots.writing(hint) || seen == slots.published(hint) {
         hint
@@ -332,7 +337,7 @@ fn last_taken(look: &mut impl Look, t: u64) -> Option<u64> {
 #[cold]
 fn later(look: &mut impl Look, t: u64) -> Option<u64> {
     let slots = look.slots();
-    let hint = look.head().wrapping_sub(1);
+    let hint = newest(look.head());
     let near = (1..=u64::from(TRIES).min(slots.count() - 1)).map(|gap| t.wrapping_add(gap));
     [hint].into_iter().filter(|&hint| after(hint, t)).chain(near).find_map(|later| {
         let seen = state(look.peek(later));

@@ -1,51 +1,153 @@
-//! Before an object is loaded: its maps get as many shards as the machine has possible CPUs.
+//! Before an object is loaded: its maps get as many shards as the machine has possible CPUs, its
+//! rings the cheapest claim that is shown to be safe.
 #![allow(unsafe_code)]
 
-use libbpf_rs::btf::Btf;
+use std::fmt;
+
+use libbpf_rs::btf::types::{DataSec, Var};
+use libbpf_rs::btf::{Btf, BtfType};
 use libbpf_rs::skel::OpenSkel;
 use libbpf_rs::{AsRawLibbpf, OpenObject, libbpf_sys};
 
 use super::describe;
+use super::nesting::{self, Grounds};
 use crate::error::{Error, Result};
+use crate::layout::{Claim, Geometry, Kind};
 
-/// Gives every ring and every bank of counters of a skeleton a shard for each possible CPU. Call
-/// it between `open` and `load`; what is not fitted has one shard, and counts what other CPUs
-/// write as dropped. Maps that the headers' macros did not make are left alone.
+/// [`Fit::skeleton`] with nothing asked for. Call it between `open` and `load`, after all else
+/// that changes the object (`set_autoload`, `set_attach_target`).
 ///
 /// # Errors
-/// [`Error::Geometry`] if the map would have more elements than maps can have;
-/// [`Error::MemoryOrder`] for an object compiled for x86 on another machine.
-pub fn fit_to_machine<'obj>(open: &mut impl OpenSkel<'obj>) -> Result<()> {
-    fit_object(open.open_object_mut())
+/// See there.
+pub fn fit_to_machine<'obj>(open: &mut impl OpenSkel<'obj>) -> Result<Fitted> {
+    Fit::new().skeleton(open)
 }
 
-/// [`fit_to_machine`] for an object without a skeleton.
+/// [`Fit::object`] with nothing asked for.
 ///
 /// # Errors
-/// As for [`fit_to_machine`].
-pub fn fit_object(object: &mut OpenObject) -> Result<()> {
-    let shards = libbpf_rs::num_possible_cpus()? as u64;
-    let raw = object.as_libbpf_object();
-    // SAFETY: the object is open for as long as `object` is borrowed, and its BTF is never
-    // changed after opening it.
-    let Some(btf) = Btf::from_bpf_object(unsafe { raw.as_ref() })? else { return Ok(()) };
-    let mut fitted = Vec::new();
-    for map in object.maps() {
-        // SAFETY: the map belongs to the open object.
-        let value = unsafe { libbpf_sys::bpf_map__btf_value_type_id(map.as_libbpf_object().as_ptr()) };
-        let Some(description) = describe::from_btf(&btf, value) else { continue };
-        let name = map.name().to_os_string();
-        if description.tso && !cfg!(any(target_arch = "x86_64", target_arch = "x86")) {
-            return Err(Error::MemoryOrder { map: name.to_string_lossy().into_owned() });
-        }
-        let geometry = description.geometry(shards)?;
-        fitted.push((name, geometry.entries()));
+/// See there.
+pub fn fit_object(object: &mut OpenObject) -> Result<Fitted> {
+    Fit::new().object(object)
+}
+
+/// How an object is fitted to the machine that it is about to be loaded on.
+///
+/// Every ring and every bank of counters gets a shard for each possible CPU; what is not fitted
+/// has one shard, and counts what other CPUs write as dropped. A ring's producers claim slots by
+/// plain stores ([`Claim::Nested`]) if every program of the object that is to be loaded is known
+/// to run where no other can preempt it, else by compare-and-swap ([`Claim::Atomic`]):
+/// [`Grounds`] has the reasons. Maps that the headers' macros did not make are left alone.
+///
+/// A ring with nested claims may be written by the programs of this object only. An object that is
+/// given it by its pin and would claim in another way is refused by libbpf (the maps differ in
+/// `max_entries`); by `reuse_fd` or `set_inner_map_fd` it is not: use [`Fit::atomic`] there.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fit {
+    atomic: bool,
+}
+
+impl Fit {
+    /// What the machine and the object allow.
+    pub fn new() -> Self {
+        Self::default()
     }
-    for mut map in object.maps_mut() {
-        if let Some((_, entries)) = fitted.iter().find(|(name, _)| *name == map.name()) {
-            let entries = u32::try_from(*entries).expect("a geometry has no more");
-            map.set_max_entries(entries)?;
-        }
+
+    /// Atomic claims whatever the object: for rings that others write, too.
+    pub fn atomic(self) -> Self {
+        Self { atomic: true }
     }
-    Ok(())
+
+    /// Fits the object of a skeleton. Reads a file or two, makes no other system call.
+    ///
+    /// # Errors
+    /// [`Error::Geometry`] if a map would have more elements than maps can have;
+    /// [`Error::MemoryOrder`] for an object compiled for x86 on another machine.
+    pub fn skeleton<'obj>(self, open: &mut impl OpenSkel<'obj>) -> Result<Fitted> {
+        self.object(open.open_object_mut())
+    }
+
+    /// [`skeleton`](Self::skeleton) for an object without one.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn object(self, object: &mut OpenObject) -> Result<Fitted> {
+        let shards = libbpf_rs::num_possible_cpus()? as u64;
+        let raw = object.as_libbpf_object();
+        // SAFETY: the object is open for as long as `object` is borrowed, and its BTF is never
+        // changed after opening it.
+        let btf = Btf::from_bpf_object(unsafe { raw.as_ref() })?;
+        let Some(btf) = btf else { return Ok(Fitted { rings: Vec::new() }) };
+        let of_object = if self.atomic { Grounds::Asked } else { nesting::grounds(object, &btf) };
+        let (mut entries, mut constants, mut rings) = (Vec::new(), Vec::new(), Vec::new());
+        for map in object.maps() {
+            // SAFETY: the map belongs to the open object.
+            let value = unsafe { libbpf_sys::bpf_map__btf_value_type_id(map.as_libbpf_object().as_ptr()) };
+            let Some(description) = describe::from_btf(&btf, value) else { continue };
+            let name = map.name().to_string_lossy().into_owned();
+            if description.tso && !cfg!(any(target_arch = "x86_64", target_arch = "x86")) {
+                return Err(Error::MemoryOrder { map: name });
+            }
+            let mut geometry = description.geometry(shards)?;
+            if geometry.kind() == Kind::Ring {
+                let constant = constant(&btf, &format!("mapring__nested__{name}"));
+                let grounds = match constant {
+                    None if !self.atomic => Grounds::NotX86,
+                    _ if geometry.capacity() < Geometry::NESTED_MIN => Grounds::TooSmall,
+                    _ => of_object.clone(),
+                };
+                geometry = geometry.with_claim(grounds.claim())?;
+                constants.extend(constant.filter(|_| grounds.claim() == Claim::Nested));
+                rings.push((name, grounds));
+            }
+            entries.push((map.name().to_os_string(), geometry.entries()));
+        }
+        for mut map in object.maps_mut() {
+            if let Some((_, entries)) = entries.iter().find(|(name, _)| *name == map.name()) {
+                let entries = u32::try_from(*entries).expect("a geometry has no more");
+                map.set_max_entries(entries)?;
+            } else if map.name().to_string_lossy().ends_with(".rodata")
+                && let Some(constants_of_object) = map.initial_value_mut()
+            {
+                for offset in constants.drain(..) {
+                    constants_of_object[offset..offset + 4].copy_from_slice(&1_u32.to_ne_bytes());
+                }
+            }
+        }
+        assert!(constants.is_empty(), "libbpf gives an object with constants a map for them");
+        Ok(Fitted { rings })
+    }
+}
+
+/// Where in `.rodata` the constant `name` is.
+fn constant(btf: &Btf<'_>, name: &str) -> Option<usize> {
+    let section: DataSec<'_> = btf.type_by_name(".rodata")?;
+    section.iter().find_map(|variable| {
+        let var: BtfType<'_> = btf.type_by_id(variable.ty)?;
+        let var = Var::try_from(var).ok()?;
+        (var.name().is_some_and(|n| n == name) && variable.size == 4).then_some(variable.offset as usize)
+    })
+}
+
+/// What became of an object's rings.
+#[derive(Clone, Debug)]
+pub struct Fitted {
+    rings: Vec<(String, Grounds)>,
+}
+
+impl Fitted {
+    /// Each ring's name, and on what grounds it has the claim that it has.
+    pub fn rings(&self) -> impl Iterator<Item = (&str, &Grounds)> {
+        self.rings.iter().map(|(name, grounds)| (name.as_str(), grounds))
+    }
+}
+
+impl fmt::Display for Fitted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, (name, grounds)) in self.rings.iter().enumerate() {
+            let separator = if at == 0 { "" } else { "; " };
+            write!(f, "{separator}{name}: {} claims ({grounds})", grounds.claim())?;
+        }
+        Ok(())
+    }
 }

@@ -3,6 +3,7 @@
 mod describe;
 mod fit;
 mod lookup;
+mod nesting;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -12,8 +13,9 @@ use libbpf_rs::{MapCore, MapInfo, MapType, libbpf_sys};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-pub use fit::{fit_object, fit_to_machine};
+pub use fit::{Fit, Fitted, fit_object, fit_to_machine};
 pub(crate) use lookup::Lookup;
+pub use nesting::Grounds;
 
 use super::{Mapping, Memory, Options, Refusal, Region, generation, preamble_words, write_preamble};
 use crate::error::{Error, Result};
