@@ -49,12 +49,14 @@ pub mod skel {
             )*
         };
     }
-    skeletons!(basic basic_portable loops loops_portable refusals stress stress_portable);
+    skeletons!(basic basic_portable loops loops_portable nested nested_portable refusals stress stress_portable);
 
     pub use basic::BasicSkelBuilder;
     pub use basic_portable::BasicPortableSkelBuilder;
     pub use loops::LoopsSkelBuilder;
     pub use loops_portable::LoopsPortableSkelBuilder;
+    pub use nested::NestedSkelBuilder;
+    pub use nested_portable::NestedPortableSkelBuilder;
     pub use refusals::RefusalsSkelBuilder;
     pub use stress::StressSkelBuilder;
     pub use stress_portable::StressPortableSkelBuilder;

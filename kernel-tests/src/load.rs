@@ -111,6 +111,26 @@ impl Runner {
     }
 }
 
+impl Runner {
+    /// Has the program, of type XDP, look at a packet so many times, on this CPU.
+    ///
+    /// # Panics
+    /// If the kernel does not run it.
+    pub fn packets(&self, count: i32) {
+        let packet = [0_u8; 64];
+        let mut opts = bpf_test_run_opts {
+            sz: size_of::<bpf_test_run_opts>() as u64,
+            data_in: packet.as_ptr().cast(),
+            data_size_in: u32::try_from(packet.len()).unwrap(),
+            repeat: count,
+            ..Default::default()
+        };
+        // SAFETY: the packet is as long as said, and nothing is asked to be written back.
+        let ret = unsafe { libbpf_sys::bpf_prog_test_run_opts(self.0.as_raw_fd(), &raw mut opts) };
+        assert_eq!(ret, 0, "test run: {}", io::Error::last_os_error());
+    }
+}
+
 /// Writes a whole element by system call.
 ///
 /// # Panics

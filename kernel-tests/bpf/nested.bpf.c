@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+/*
+ * Writers that can interrupt each other but never be preempted: packets, a clock, the scheduler.
+ * The loader gives their rings nested claims. Each counts what it does behind the library's back.
+ */
+#include <mapring/ring.bpf.h>
+
+char LICENSE[] SEC("license") = "GPL";
+
+#define MAP_TYPE_PERCPU_ARRAY 6
+#define XDP_PASS 2
+
+/* All words follow from who wrote it and from that writer's count: a record of two shows. */
+struct item {
+	__u64 writer, n, words[5];
+};
+
+#define MIX(writer, n, i) ((n) * 0x9e3779b97f4a7c15ULL + (writer) * 0xc2b2ae3d27d4eb4fULL + (i))
+
+MAPRING_RING(ring_4, struct item, 4);
+MAPRING_RING(ring_8, struct item, 8);
+MAPRING_RING(ring_64, struct item, 64);
+MAPRING_RING(ring_4096, struct item, 4096);
+
+enum { PACKET, TICK, SWITCH, WRITERS };
+#define RINGS 4
+
+/* What a writer did to a ring on one CPU. */
+struct count {
+	__u64 committed, discarded, dropped;
+	__u64 next;    /* the number of its next record */
+	__u64 nested;  /* records while another program was in the midst of one */
+	__u64 pending; /* and of those, in the midst of a claim */
+};
+
+/* [ring][writer] */
+struct {
+	__uint(type, MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, RINGS * WRITERS);
+	__type(key, __u32);
+	__type(value, struct count);
+} counts SEC(".maps");
+
+/* Writers in the midst of a record, for each ring. */
+struct {
+	__uint(type, MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, RINGS);
+	__type(key, __u32);
+	__type(value, __u64);
+} writing SEC(".maps");
+
+/* Every 8th record of the clock is discarded, with words in it that no reader may ever see. */
+#define PRODUCE(ring, slots)                                                                    \
+	__attribute__((noinline)) int produce_##slots(__u64 writer)                             \
+	{                                                                                       \
+		struct count *count;                                                            \
+		__u64 *here = mapring__word(&writing, ring), *head;                             \
+		struct item *r;                                                                 \
+		__u64 n;                                                                        \
+                                                                                                \
+		count = (struct count *)mapring__word(&counts, ring *WRITERS + writer % WRITERS); \
+		head = mapring__word(&ring_##slots, MAPRING__RING_BASE(ring_##slots, slots));   \
+		if (!count || !here || !head)                                                   \
+			return 0;                                                               \
+		n = count->next++;                                                              \
+		if (*here)                                                                      \
+			count->nested++;                                                        \
+		if (mapring__load(head) & MAPRING__PENDING)                                     \
+			count->pending++;                                                       \
+		mapring__store(here, *here + 1);                                                \
+		r = mapring_reserve(&ring_##slots);                                             \
+		if (!r) {                                                                       \
+			count->dropped++;                                                       \
+		} else {                                                                        \
+			r->writer = writer;                                                     \
+			r->n = n;                                                               \
+			for (int i = 0; i < 5; i++)                                             \
+				r->words[i] = MIX(writer, n, i);                                \
+			if (writer == TICK && n % 8 == 0) {                                     \
+				r->words[0] = 0;                                                \
+				mapring_discard(r);                                             \
+				count->discarded++;                                             \
+			} else {                                                                \
+				mapring_commit(r);                                              \
+				count->committed++;                                             \
+			}                                                                       \
+		}                                                                               \
+		mapring__store(here, *here - 1);                                                \
+		return 0;                                                                       \
+	}
+
+PRODUCE(0, 4)
+PRODUCE(1, 8)
+PRODUCE(2, 64)
+PRODUCE(3, 4096)
+
+static __always_inline void produce_all(__u64 writer)
+{
+	produce_4(writer);
+	produce_8(writer);
+	produce_64(writer);
+	produce_4096(writer);
+}
+
+SEC("xdp")
+int on_packet(void *ctx __attribute__((unused)))
+{
+	for (int i = 0; i < 16; i++)
+		produce_all(PACKET);
+	return XDP_PASS;
+}
+
+/* A burst now and then, of more records than the small rings hold. */
+SEC("perf_event")
+int on_tick(void *ctx __attribute__((unused)))
+{
+	int burst = bpf_get_prandom_u32() % 4 == 0 ? 11 : 1;
+
+	for (int i = 0; i < 11; i++)
+		if (i < burst)
+			produce_all(TICK);
+	return 0;
+}
+
+SEC("tp_btf/sched_switch")
+int on_switch(void *ctx __attribute__((unused)))
+{
+	produce_all(SWITCH);
+	return 0;
+}

@@ -1,0 +1,311 @@
+//! Nested claims: who gets them and who does not; and under load, by programs that interrupt each
+//! other in the midst of a claim.
+#![cfg(target_arch = "x86_64")]
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, IntoRawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use libbpf_rs::skel::Skel;
+use libbpf_rs::{Link, MapCore, MapFlags, Object, OpenObject, ProgramMut};
+use mapring::{Access, Claim, Error, Fit, Grounds, Options, Reader, Ring, Tally};
+use mapring_kernel_tests::skel::{LoopsSkelBuilder, NestedPortableSkelBuilder, NestedSkelBuilder};
+use mapring_kernel_tests::{
+    Runner, cpus, everywhere, load, map, on_cpu, read_only, require_bpf, sample_clock, unfitted,
+};
+
+/// `struct item`: writer, number, and words that follow from both.
+type Item = [u64; 7];
+
+const SLOTS: [u64; 4] = [4, 8, 64, 4096];
+/// Packets, clock ticks, context switches.
+const WRITERS: usize = 3;
+const TICK: usize = 1;
+
+/// `struct count`, of one ring, writer and CPU.
+#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct Count {
+    committed: u64,
+    discarded: u64,
+    dropped: u64,
+    next: u64,
+    nested: u64,
+    pending: u64,
+}
+
+/// What a reader saw of one ring.
+struct Seen {
+    ring: usize,
+    access: Access,
+    delivered: Vec<[u64; WRITERS]>,
+    reader: Reader<Item>,
+}
+
+fn name(ring: usize) -> String {
+    format!("ring_{}", SLOTS[ring])
+}
+
+#[test]
+fn programs_that_only_nest() {
+    require_bpf!();
+    everywhere();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<NestedSkelBuilder>(&mut storage, |object| {
+        let fitted = mapring::fit_object(object).unwrap();
+        println!("{fitted}");
+        assert!(fitted.rings().all(|(_, grounds)| *grounds == Grounds::OnlyNest), "{fitted}");
+        assert_eq!(fitted.rings().count(), SLOTS.len());
+    });
+    let object = skel.object();
+    let rings: Vec<_> =
+        (0..SLOTS.len()).map(|ring| Ring::<Item>::open(&map(object, &name(ring))).unwrap()).collect();
+    for ring in &rings {
+        assert_eq!((ring.claim(), ring.access()), (Claim::Nested, Access::Mapped));
+    }
+    let looked_up: Vec<_> = (0..SLOTS.len())
+        .map(|ring| Ring::<Item>::open_fd(read_only(&map(object, &name(ring)))).unwrap())
+        .collect();
+
+    let seconds =
+        std::env::var("MAPRING_STRESS_SECONDS").map_or(5.0, |s| s.parse().expect("a number of seconds"));
+    let stop = AtomicBool::new(false);
+    let done = AtomicBool::new(false);
+    let mut seen: Vec<Seen> = std::thread::scope(|scope| {
+        let at_end = AtEnd([&stop, &done]);
+        let readers: Vec<_> = [&rings, &looked_up]
+            .map(|rings| {
+                let done = &done;
+                let readers: Vec<_> = rings.iter().map(Ring::reader).collect();
+                let access = rings[0].access();
+                scope.spawn(move || read(readers, access, done))
+            })
+            .into();
+        let links = attach(object);
+        let writers: Vec<_> = cpus()
+            .iter()
+            .map(|&cpu| {
+                let (stop, packets) = (&stop, Runner::new(object, "on_packet"));
+                scope.spawn(move || {
+                    on_cpu(cpu);
+                    while !stop.load(Ordering::Relaxed) {
+                        packets.packets(50);
+                    }
+                })
+            })
+            .collect();
+        std::thread::sleep(Duration::from_secs_f64(seconds));
+        stop.store(true, Ordering::Relaxed);
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        drop(links);
+        settle(object);
+        done.store(true, Ordering::Relaxed);
+        let seen = readers.into_iter().flat_map(|reader| reader.join().unwrap()).collect();
+        drop(at_end);
+        seen
+    });
+    seen.iter_mut().for_each(|seen| check(object, seen));
+    check_overlap(object, &seen);
+}
+
+/// Ends the threads when a test fails in their midst.
+struct AtEnd<'a>([&'a AtomicBool; 2]);
+
+impl Drop for AtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|flag| flag.store(true, Ordering::Relaxed));
+    }
+}
+
+fn attach(object: &Object) -> Vec<Link> {
+    let program = |name: &str| -> ProgramMut<'_> { object.progs_mut().find(|p| p.name() == name).unwrap() };
+    let clock = |&cpu: &usize| sample_clock(cpu, 50_000).into_raw_fd();
+    let clocks = cpus().iter().map(clock).map(|fd| program("on_tick").attach_perf_event(fd).unwrap());
+    clocks.chain([program("on_switch").attach_trace().unwrap()]).collect()
+}
+
+/// Reads until all is over and nothing is left: each record must be whole, and of each writer later
+/// than the last.
+fn read(readers: Vec<Reader<Item>>, access: Access, done: &AtomicBool) -> Vec<Seen> {
+    let cpus = libbpf_rs::num_possible_cpus().unwrap();
+    let mut all: Vec<_> = readers
+        .into_iter()
+        .enumerate()
+        .map(|(ring, reader)| Seen { ring, access, delivered: vec![[0; WRITERS]; cpus], reader })
+        .collect();
+    let mut next = vec![vec![[0; WRITERS]; cpus]; all.len()];
+    loop {
+        let last_round = done.load(Ordering::Relaxed);
+        for seen in &mut all {
+            for _ in 0..if last_round { 3 * Reader::<Item>::PATIENCE } else { 1 } {
+                seen.reader.for_each(512, |event| {
+                    let [writer, n, words @ ..] = event.record;
+                    let writer_here = usize::try_from(*writer).ok().filter(|writer| *writer < WRITERS);
+                    let writer_here = writer_here.unwrap_or_else(|| panic!("{event:?}"));
+                    for (i, word) in words.iter().enumerate() {
+                        let expected = n
+                            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                            .wrapping_add(writer.wrapping_mul(0xc2b2_ae3d_27d4_eb4f))
+                            .wrapping_add(i as u64);
+                        assert_eq!(*word, expected, "torn, or never published: {event:?}");
+                    }
+                    let due = &mut next[seen.ring][event.cpu][writer_here];
+                    assert!(*n >= *due, "{due} is next of writer {writer}: {event:?}");
+                    *due = n + 1;
+                    seen.delivered[event.cpu][writer_here] += 1;
+                });
+            }
+        }
+        if last_round {
+            return all;
+        }
+    }
+}
+
+/// Waits until no program runs any more.
+fn settle(object: &Object) {
+    let deadline = Instant::now() + Duration::from_secs(300);
+    let runs =
+        || (0..SLOTS.len()).flat_map(|ring| counts(object, ring)).flatten().map(|c| c.next).sum::<u64>();
+    let mut before = u64::MAX;
+    while before != runs() {
+        assert!(Instant::now() < deadline, "programs still run");
+        before = runs();
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Of one ring, by CPU and writer.
+fn counts(object: &Object, ring: usize) -> Vec<[Count; WRITERS]> {
+    let counts = map(object, "counts");
+    let of = |writer: usize| {
+        let key = u32::try_from(ring * WRITERS + writer).unwrap();
+        counts.lookup_percpu(&key.to_ne_bytes(), MapFlags::ANY).unwrap().unwrap()
+    };
+    let writers: [_; WRITERS] = std::array::from_fn(of);
+    let count = |value: &Vec<u8>| bytemuck::pod_read_unaligned(&value[..size_of::<Count>()]);
+    (0..writers[0].len()).map(|cpu| std::array::from_fn(|writer| count(&writers[writer][cpu]))).collect()
+}
+
+/// Everything that was written is accounted for.
+fn check(object: &Object, seen: &mut Seen) {
+    let slots = SLOTS[seen.ring];
+    let by_cpu = counts(object, seen.ring);
+    let dropped = by_cpu.iter().flatten().map(|count| count.dropped).sum::<u64>();
+    assert_eq!(seen.reader.dropped(), dropped, "ring of {slots}");
+    let mut all_passed = 0;
+    for (cpu, counts) in by_cpu.iter().enumerate() {
+        let sum = |of: fn(&Count) -> u64| counts.iter().map(of).sum::<u64>();
+        let (committed, discarded, nested) = (sum(|c| c.committed), sum(|c| c.discarded), sum(|c| c.nested));
+        let delivered = seen.delivered[cpu];
+        assert!(
+            delivered.iter().zip(counts).all(|(seen, made)| *seen <= made.committed),
+            "{delivered:?} {counts:?}"
+        );
+        // Tickets that nobody took, because their slot was still held a lap behind.
+        let passed = seen.reader.position(cpu).unwrap();
+        all_passed += passed;
+        let holes = passed.checked_sub(committed + discarded).expect("each record has a ticket of its own");
+        assert!(holes <= nested * 6, "CPU {cpu}, {slots} slots: {holes} holes, {nested} nested");
+        assert!(
+            slots < 64 || (holes, dropped) == (0, 0),
+            "CPU {cpu}, {slots} slots: {holes} holes, {dropped} dropped"
+        );
+    }
+    let tally = seen.reader.tally();
+    assert_eq!(tally.delivered + tally.lost() + tally.discarded, all_passed, "ring of {slots}: {tally:?}");
+    assert_eq!(tally.delivered, seen.delivered.iter().flatten().sum::<u64>());
+}
+
+/// That all this was worth checking.
+fn check_overlap(object: &Object, seen: &[Seen]) {
+    let mut reads = 0;
+    for (ring, slots) in SLOTS.iter().enumerate() {
+        let by_cpu = counts(object, ring);
+        let of =
+            |writer: usize, what: fn(&Count) -> u64| by_cpu.iter().map(|cpu| what(&cpu[writer])).sum::<u64>();
+        for writer in 0..WRITERS {
+            assert!(of(writer, |c| c.committed) > 0, "ring of {slots}: writer {writer} never wrote");
+        }
+        let (nested, pending) = (of(TICK, |c| c.nested), of(TICK, |c| c.pending));
+        let dropped = (0..WRITERS).map(|writer| of(writer, |c| c.dropped)).sum::<u64>();
+        println!(
+            "ring of {slots}: {nested} records in the midst of another, {pending} in the midst of a claim, {dropped} dropped"
+        );
+        assert!(nested > 0 && pending > 0, "ring of {slots}: {nested} nested, {pending} in a claim");
+        for seen in seen.iter().filter(|seen| seen.ring == ring) {
+            let tally: Tally = seen.reader.tally();
+            println!("  {}: {tally:?}", seen.access);
+            assert!(tally.delivered > 0, "ring of {slots}");
+            assert!(tally.lapped > 0 || seen.access == Access::Mapped, "ring of {slots}");
+            reads += tally.delivered;
+        }
+    }
+    println!("explored {reads} reads");
+}
+
+#[test]
+fn others_get_atomic_claims_and_are_told_why() {
+    require_bpf!();
+    let grounds = |prepare: &mut dyn FnMut(&mut OpenObject) -> mapring::Fitted, portable: bool| {
+        let mut storage = MaybeUninit::uninit();
+        let (mut grounds, mut claims) = (Vec::new(), Vec::new());
+        let mut keep = |object: &mut OpenObject| {
+            grounds = prepare(object).rings().map(|(_, grounds)| grounds.clone()).collect::<Vec<_>>();
+        };
+        let mut look = |object: &Object| {
+            Runner::new(object, "on_packet").packets(1);
+            for ring in 0..SLOTS.len() {
+                let ring = Ring::<Item>::open(&map(object, &name(ring))).unwrap();
+                claims.push(ring.claim());
+                assert_eq!(ring.reader().drain().count() as u64, 16.min(ring.slots() as u64));
+            }
+        };
+        if portable {
+            look(load::<NestedPortableSkelBuilder>(&mut storage, &mut keep).object());
+        } else {
+            look(load::<NestedSkelBuilder>(&mut storage, &mut keep).object());
+        }
+        assert_eq!(claims, grounds.iter().map(Grounds::claim).collect::<Vec<_>>());
+        assert!(grounds.windows(2).all(|pair| pair[0] == pair[1]), "{grounds:?}");
+        grounds.remove(0)
+    };
+    assert_eq!(grounds(&mut |object| mapring::fit_object(object).unwrap(), false), Grounds::OnlyNest);
+    assert_eq!(grounds(&mut |object| Fit::new().atomic().object(object).unwrap(), false), Grounds::Asked);
+    assert_eq!(grounds(&mut |object| mapring::fit_object(object).unwrap(), true), Grounds::NotX86);
+
+    // One program that can be preempted is enough, but one that is not loaded does not count.
+    let mut storage = MaybeUninit::uninit();
+    load::<LoopsSkelBuilder>(&mut storage, |object| {
+        let fitted = mapring::fit_object(object).unwrap();
+        let of = |ring: &str| fitted.rings().find(|(name, _)| *name == ring).unwrap().1;
+        assert_eq!(*of("one"), Grounds::TooSmall);
+        assert!(
+            matches!(of("many"), Grounds::Preemptible { section, .. } if section == "syscall"),
+            "{fitted}"
+        );
+        assert!(fitted.to_string().contains("(syscall) may be preempted"), "{fitted}");
+        object.progs_mut().for_each(|mut program| program.set_autoload(false));
+        let fitted = mapring::fit_object(object).unwrap();
+        assert!(fitted.rings().any(|(_, grounds)| *grounds == Grounds::NoPrograms), "{fitted}");
+    });
+}
+
+#[test]
+fn nobody_else_may_write() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<NestedSkelBuilder>(&mut storage, |object| _ = mapring::fit_object(object).unwrap());
+    let map = map(skel.object(), "ring_8");
+    let ring = Ring::<Item>::from_region(Options::new().write(true).open(&map).unwrap()).unwrap();
+    let refused = ring.writer(0).unwrap_err();
+    assert!(matches!(refused, Error::NestedOnly), "{refused}");
+    // Another process reads the same in the preamble.
+    let again = Ring::<Item>::open_fd(map.as_fd().try_clone_to_owned().unwrap()).unwrap();
+    assert_eq!(again.claim(), Claim::Nested);
+    let mut storage = MaybeUninit::uninit();
+    let unfitted = load::<NestedSkelBuilder>(&mut storage, unfitted);
+    let ring = Ring::<Item>::open(&mapring_kernel_tests::map(unfitted.object(), "ring_8")).unwrap();
+    assert_eq!((ring.claim(), ring.shards()), (Claim::Atomic, 1));
+}
