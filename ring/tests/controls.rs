@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_types, missing_docs)]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
@@ -18,9 +19,12 @@ unsafe impl Sync for Anyone {}
 fn a_data_race() {
     let mut word = 0;
     let shared = &Anyone(&raw mut word);
+    // Both are there: ThreadSanitizer takes a thread for the one whose place it got.
+    let both = &Barrier::new(2);
     thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(move || {
+                both.wait();
                 for n in 0..100 {
                     // SAFETY: none: two threads write without order.
                     unsafe { shared.0.write(n) };
