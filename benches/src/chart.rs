@@ -30,6 +30,7 @@ pub(crate) struct Axis {
 pub(crate) struct Series {
     pub(crate) name: String,
     pub(crate) points: Vec<(f64, Spread)>,
+    pub(crate) dashed: bool,
 }
 
 /// A chart, which is drawn as `<id>.svg`.
@@ -51,8 +52,18 @@ impl Chart {
 
     /// Adds a line: for each x, what was measured there. Ours come first: they get the first colour.
     #[must_use]
-    pub fn line(mut self, name: &str, points: impl IntoIterator<Item = (f64, Spread)>) -> Self {
-        self.series.push(Series { name: name.to_owned(), points: points.into_iter().collect() });
+    pub fn line(self, name: &str, points: impl IntoIterator<Item = (f64, Spread)>) -> Self {
+        self.with(name, points.into_iter().collect(), false)
+    }
+
+    /// Adds a line that is no peer's: a limit, or what a model says.
+    #[must_use]
+    pub fn dashed(self, name: &str, points: impl IntoIterator<Item = (f64, Spread)>) -> Self {
+        self.with(name, points.into_iter().collect(), true)
+    }
+
+    fn with(mut self, name: &str, points: Vec<(f64, Spread)>, dashed: bool) -> Self {
+        self.series.push(Series { name: name.to_owned(), points, dashed });
         self
     }
 
@@ -60,7 +71,7 @@ impl Chart {
         let axis = |axis: &Axis| json!({ "label": axis.label, "scale": format!("{:?}", axis.scale) });
         let point = |(x, y): &(f64, Spread)| json!([x, y.median, y.low, y.high]);
         let series = self.series.iter().map(
-            |line| json!({ "name": line.name, "points": line.points.iter().map(point).collect::<Vec<_>>() }),
+            |line| json!({ "name": line.name, "model": line.dashed, "points": line.points.iter().map(point).collect::<Vec<_>>() }),
         );
         json!({
             "id": self.id,

@@ -5,14 +5,17 @@
 //! a block of each side, run right after each other, have the same minute in common. So the result
 //! is the median of the ratios within a block, and how far they spread.
 
+mod axis;
 mod chart;
 mod compare;
+mod criterion;
 mod machine;
 mod markdown;
 mod placement;
 mod report;
 mod row;
 mod stats;
+mod svg;
 
 pub use chart::{Chart, Scale};
 pub use compare::{Plan, interleave, interleave_all};

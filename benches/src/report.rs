@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use serde_json::{Value, json};
 
-use crate::{Chart, KEYS, Machine, Plan, Row};
+use crate::{Chart, KEYS, Machine, Plan, Row, svg};
 
 /// All of a run.
 #[derive(Debug)]
@@ -88,15 +88,22 @@ impl Report {
         report
     }
 
-    /// Writes `report.json` and `report.md` into `folder`, which is made if it isn't there.
+    /// Writes `report.json`, `report.md` and the charts into `folder`, which is made if it isn't there.
     ///
     /// # Errors
     /// If that fails.
     pub fn write(&self, folder: &Path) -> Result<()> {
-        let files = [("report.json", format!("{:#}\n", self.json())), ("report.md", self.markdown())];
+        let mut files = vec![
+            ("report.json".to_owned(), format!("{:#}\n", self.json())),
+            ("report.md".to_owned(), self.markdown()),
+        ];
+        for chart in &self.charts {
+            let svg = svg::draw(chart).map_err(|error| anyhow!("drawing {}: {error}", chart.id))?;
+            files.push((format!("{}.svg", chart.id), svg));
+        }
         fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
         for (name, text) in files {
-            let file = folder.join(name);
+            let file = folder.join(&name);
             fs::write(&file, text).with_context(|| format!("writing {}", file.display()))?;
         }
         Ok(())

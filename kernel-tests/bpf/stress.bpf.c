@@ -1,15 +1,27 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /*
- * Writers that interrupt each other: every system call, and a clock that strikes in between.
- * Both count what they do behind the library's back, for the test to compare.
+ * Writers in six contexts that interrupt each other, and readers of a latch in each of them. They
+ * count what they do behind the library's back, and who interrupted whom, for the test to compare.
  */
 #include <mapring/cell.bpf.h>
 #include <mapring/counters.bpf.h>
+#include <mapring/latch.bpf.h>
 #include <mapring/ring.bpf.h>
 
 char LICENSE[] SEC("license") = "GPL";
 
 #define MAP_TYPE_PERCPU_ARRAY 6
+
+/* `Context` in tests/stress/counted.rs. */
+enum context {
+	CALL,    /* a task that enters the kernel */
+	PROBE,   /* a task at a probe of its own code */
+	SLEEPER, /* a task that may sleep in the midst of its record */
+	SWITCH,  /* the scheduler, interrupts off */
+	SOFTIRQ, /* what interrupts leave for later */
+	CLOCK,   /* an interrupt */
+	CONTEXTS,
+};
 
 /* All words follow from the ticket and from who wrote it: a record of two writers shows. */
 struct item {
@@ -24,31 +36,37 @@ MAPRING_RING(ring_4, struct item, 4);
 MAPRING_RING(ring_4096, struct item, 4096);
 MAPRING_CELLS(cells, struct item, 2);
 MAPRING_COUNTERS(counters, 3);
+MAPRING_LATCHES(latches, struct item, 2); /* 0 is written by user space, 1 by a program */
 
-/* What became of the writes to one ring or cell, or of one counter, on one CPU. */
+/* What became of the writes to one ring, cell or latch, or of one counter, on one CPU. */
 struct count {
 	__u64 committed, discarded, dropped;
 	__u64 doubled; /* tickets that somebody else had, too */
-	__u64 nested;  /* claims while another program was interrupted in here */
+	__u64 nested;  /* claims while another program was in the midst of something here */
 };
 
-/* Rings 0 to 3, cells 4 and 5, counters 6 to 8 (sums in `committed`). */
+/* Rings 0 to 3, cells 4 and 5, counters 6 to 8 (sums in `committed`), latch 9. */
 struct {
 	__uint(type, MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 9);
+	__uint(max_entries, 10);
 	__type(key, __u32);
 	__type(value, struct count);
 } counts SEC(".maps");
 
 /* What one CPU is about, and what happened there. */
 struct state {
-	__u64 depth;     /* programs on this CPU, the interrupted ones included */
-	__u64 claiming;  /* those between reserve and commit, or begin and end */
-	__u64 calls, ticks;
-	__u64 nested;    /* ticks in the middle of another program */
-	__u64 in_claim;  /* ticks in the middle of another program's record */
-	__u64 preempted; /* system calls in the middle of another program: of another task */
+	__u64 running;  /* programs that have not ended, interrupted ones included: ONE of each context */
+	__u64 claiming; /* those between reserve and commit, or begin and end */
+	__u64 runs[CONTEXTS];
+	__u64 nested[CONTEXTS][CONTEXTS]; /* [context]: while one of [context] was running */
+	__u64 midway[CONTEXTS][CONTEXTS]; /* … while it was in the midst of a record */
+	__u64 looks[CONTEXTS], busy[CONTEXTS]; /* at the latch; those that gave up */
+	__u64 torn, back;                      /* what may not be: a mixture, an older value than before */
+	__u64 seen[CONTEXTS];                  /* the last number of the latch */
 };
+
+#define ONE(context) (1ULL << 8 * (context))
+#define OF(context, word) ((word) >> 8 * (context) & 0xff)
 
 struct {
 	__uint(type, MAP_TYPE_PERCPU_ARRAY);
@@ -72,12 +90,54 @@ static __always_inline struct state *state_here(void)
 	return (struct state *)mapring__word(&states, 0);
 }
 
+static __always_inline struct count *count_of(__u32 index)
+{
+	return (struct count *)mapring__word(&counts, index);
+}
+
+static __always_inline struct state *enter(enum context context)
+{
+	struct state *state = state_here();
+	__u64 running, claiming;
+
+	if (!state)
+		return 0;
+	running = mapring__load(&state->running);
+	claiming = mapring__load(&state->claiming);
+	if (running) {
+		for (int outer = 0; outer < CONTEXTS; outer++) {
+			if (OF(outer, running))
+				mapring__count(&state->nested[context][outer], 1);
+			if (OF(outer, claiming))
+				mapring__count(&state->midway[context][outer], 1);
+		}
+	}
+	mapring__count(&state->running, ONE(context));
+	mapring__count(&state->runs[context], 1);
+	return state;
+}
+
+static __always_inline int leave(struct state *state, enum context context)
+{
+	mapring__count(&state->running, -ONE(context));
+	return 0;
+}
+
 static __always_inline void fill(struct item *r, __u64 ticket, __u64 writer)
 {
 	r->ticket = ticket;
 	r->writer = writer;
 	for (int i = 0; i < 5; i++)
 		r->words[i] = MIX(ticket, writer, i);
+}
+
+static __always_inline int whole(const struct item *r)
+{
+	__u64 wrong = !r->writer;
+
+	for (int i = 0; i < 5; i++)
+		wrong |= r->words[i] ^ MIX(r->ticket, r->writer, i);
+	return !wrong;
 }
 
 /* Notes that `ticket` was claimed: whether somebody did before. */
@@ -89,18 +149,26 @@ static __always_inline int was_claimed(__u32 ring, __u64 ticket)
 	return word && mapring__xchg(word, ticket + 1) == ticket + 1;
 }
 
+/* Between claim and end: nothing, or a page of user space's that may take its time to come. */
+#define AT_ONCE(page) asm volatile("" : : "r"(page)) /* or callers leave it out */
+#define SLEEP(page)                                                            \
+	do {                                                                   \
+		__u64 word;                                                    \
+		(void)bpf_copy_from_user(&word, sizeof(word), (void *)(page)); \
+	} while (0)
+
 /* Every `discards`-th record is discarded, with words in it that no reader may ever see. */
-#define PRODUCE(ring, slots, discards)                                                          \
-	__attribute__((noinline)) int produce_##slots(__u64 writer)                             \
+#define PRODUCE(name, ring, slots, discards, PAUSE)                                             \
+	__attribute__((noinline)) int name##_##slots(__u64 writer, __u64 one, __u64 page)       \
 	{                                                                                       \
-		struct count *count = (struct count *)mapring__word(&counts, ring);             \
+		struct count *count = count_of(ring);                                           \
 		struct state *state = state_here();                                             \
 		__u64 *first, ticket;                                                           \
 		struct item *r;                                                                 \
                                                                                                 \
 		if (!count || !state)                                                           \
 			return 0;                                                               \
-		mapring__count(&state->claiming, 1);                                            \
+		mapring__count(&state->claiming, one);                                          \
 		r = mapring_reserve(&ring_##slots);                                             \
 		if (!r) {                                                                       \
 			mapring__count(&count->dropped, 1);                                     \
@@ -117,8 +185,9 @@ static __always_inline int was_claimed(__u32 ring, __u64 ticket)
 		ticket += ((char *)r - (char *)(first + 1)) / sizeof(struct mapring_ring__ring_##slots); \
 		if (was_claimed(ring, ticket))                                                  \
 			mapring__count(&count->doubled, 1);                                     \
-		if (mapring__load(&state->depth) > 1)                                           \
+		if (mapring__load(&state->running) != one)                                      \
 			mapring__count(&count->nested, 1);                                      \
+		PAUSE(page);                                                                    \
 		if (discards && writer % discards == 0) {                                       \
 			fill(r, ~ticket, writer);                                               \
 			mapring_discard(r);                                                     \
@@ -129,96 +198,213 @@ static __always_inline int was_claimed(__u32 ring, __u64 ticket)
 			mapring__count(&count->committed, 1);                                   \
 		}                                                                               \
 	out:                                                                                    \
-		mapring__count(&state->claiming, -1);                                           \
+		mapring__count(&state->claiming, -one);                                         \
 		return 0;                                                                       \
 	}
 
-PRODUCE(0, 1, 0)
-PRODUCE(1, 2, 16)
-PRODUCE(2, 4, 16)
-PRODUCE(3, 4096, 0)
-
 /* A cell's ticket is the version that the write will have. */
-__attribute__((noinline)) int set_cell(__u32 index, __u64 writer)
-{
-	struct count *count = (struct count *)mapring__word(&counts, 4 + index);
-	struct state *state = state_here();
-	struct item *r;
-
-	if (!count || !state)
-		return 0;
-	mapring__count(&state->claiming, 1);
-	r = mapring_cell_begin(&cells, index);
-	if (r) {
-		fill(r, (mapring__load((__u64 *)r - 1) + 1) / 2, writer);
-		mapring_cell_end(r);
-		mapring__count(&count->committed, 1);
-		if (mapring__load(&state->depth) > 1)
-			mapring__count(&count->nested, 1);
-	} else {
-		mapring__count(&count->dropped, 1);
+#define SET_CELL(name, PAUSE)                                                            \
+	__attribute__((noinline)) int name(__u32 index, __u64 writer, __u64 one, __u64 page) \
+	{                                                                                \
+		struct count *count = count_of(4 + index);                               \
+		struct state *state = state_here();                                      \
+		struct item *r;                                                          \
+                                                                                         \
+		if (!count || !state)                                                    \
+			return 0;                                                        \
+		mapring__count(&state->claiming, one);                                   \
+		r = mapring_cell_begin(&cells, index);                                   \
+		if (r) {                                                                 \
+			PAUSE(page);                                                     \
+			fill(r, (mapring__load((__u64 *)r - 1) + 1) / 2, writer);        \
+			mapring_cell_end(r);                                             \
+			mapring__count(&count->committed, 1);                            \
+			if (mapring__load(&state->running) != one)                       \
+				mapring__count(&count->nested, 1);                       \
+		} else {                                                                 \
+			mapring__count(&count->dropped, 1);                              \
+		}                                                                        \
+		mapring__count(&state->claiming, -one);                                  \
+		return 0;                                                                \
 	}
-	mapring__count(&state->claiming, -1);
-	return 0;
-}
+
+PRODUCE(produce, 0, 1, 0, AT_ONCE)
+PRODUCE(produce, 1, 2, 16, AT_ONCE)
+PRODUCE(produce, 2, 4, 16, AT_ONCE)
+PRODUCE(produce, 3, 4096, 0, AT_ONCE)
+SET_CELL(set_cell, AT_ONCE)
+PRODUCE(sleep, 0, 1, 0, SLEEP)
+PRODUCE(sleep, 1, 2, 16, SLEEP)
+PRODUCE(sleep, 2, 4, 16, SLEEP)
+PRODUCE(sleep, 3, 4096, 0, SLEEP)
+SET_CELL(sleep_in_cell, SLEEP)
 
 static __always_inline void add(__u32 index, __u64 by)
 {
-	struct count *count = (struct count *)mapring__word(&counts, 6 + index);
+	struct count *count = count_of(6 + index);
 
 	mapring_add(&counters, index, by);
 	if (count)
 		mapring__count(&count->committed, by);
 }
 
+/* Reads what user space hands down. Where no program interrupts its own kind, numbers only grow. */
+static __always_inline void look(struct state *state, enum context context)
+{
+	struct item now;
+
+	mapring__count(&state->looks[context], 1);
+	if (mapring_latch_read(&latches, 0, &now)) {
+		mapring__count(&state->busy[context], 1);
+		return;
+	}
+	if (!whole(&now))
+		mapring__count(&state->torn, 1);
+	if (context == SLEEPER || context == PROBE)
+		return;
+	if (now.ticket < mapring__load(&state->seen[context]))
+		mapring__count(&state->back, 1);
+	mapring__store(&state->seen[context], now.ticket);
+}
+
 SEC("raw_tp/sys_enter")
 int on_call(void *ctx __attribute__((unused)))
 {
 	__u64 writer = bpf_ktime_get_ns();
-	struct state *state = state_here();
+	struct state *state = enter(CALL);
 
 	if (!state)
 		return 0;
-	if (mapring__load(&state->depth))
-		mapring__count(&state->preempted, 1);
-	mapring__count(&state->depth, 1);
-	mapring__count(&state->calls, 1);
-	produce_1(writer);
-	produce_2(writer);
-	produce_4(writer);
-	produce_4096(writer);
-	set_cell(0, writer);
-	set_cell(1, writer);
+	produce_1(writer, ONE(CALL), 0);
+	produce_2(writer, ONE(CALL), 0);
+	produce_4(writer, ONE(CALL), 0);
+	produce_4096(writer, ONE(CALL), 0);
+	set_cell(0, writer, ONE(CALL), 0);
+	set_cell(1, writer, ONE(CALL), 0);
 	add(0, 1);
 	add(1, writer & 0xff);
-	mapring__count(&state->depth, -1);
-	return 0;
+	look(state, CALL);
+	return leave(state, CALL);
+}
+
+SEC("uprobe")
+int on_probe(void *ctx __attribute__((unused)))
+{
+	__u64 writer = bpf_ktime_get_ns();
+	struct state *state = enter(PROBE);
+
+	if (!state)
+		return 0;
+	produce_2(writer, ONE(PROBE), 0);
+	produce_4(writer, ONE(PROBE), 0);
+	produce_4096(writer, ONE(PROBE), 0);
+	set_cell(0, writer, ONE(PROBE), 0);
+	add(0, 1);
+	look(state, PROBE);
+	return leave(state, PROBE);
+}
+
+/* What the test passes: where to write, and the page to sleep for. */
+struct sleep_args {
+	__u64 target, page;
+};
+
+SEC("syscall")
+int on_sleep(struct sleep_args *args)
+{
+	__u64 writer = bpf_ktime_get_ns(), target = args->target, page = args->page;
+	struct state *state = enter(SLEEPER);
+
+	if (!state)
+		return 0;
+	if (target == 0)
+		sleep_1(writer, ONE(SLEEPER), page);
+	else if (target == 1)
+		sleep_2(writer, ONE(SLEEPER), page);
+	else if (target == 2)
+		sleep_4(writer, ONE(SLEEPER), page);
+	else if (target == 3)
+		sleep_4096(writer, ONE(SLEEPER), page);
+	else
+		sleep_in_cell(1, writer, ONE(SLEEPER), page);
+	add(0, 1);
+	look(state, SLEEPER);
+	return leave(state, SLEEPER);
+}
+
+SEC("raw_tp/sched_switch")
+int on_switch(void *ctx __attribute__((unused)))
+{
+	__u64 writer = bpf_ktime_get_ns();
+	struct state *state = enter(SWITCH);
+
+	if (!state)
+		return 0;
+	produce_1(writer, ONE(SWITCH), 0);
+	produce_4(writer, ONE(SWITCH), 0);
+	produce_4096(writer, ONE(SWITCH), 0);
+	set_cell(0, writer, ONE(SWITCH), 0);
+	add(0, 1);
+	look(state, SWITCH);
+	return leave(state, SWITCH);
+}
+
+SEC("raw_tp/softirq_entry")
+int on_softirq(void *ctx __attribute__((unused)))
+{
+	__u64 writer = bpf_ktime_get_ns();
+	struct state *state = enter(SOFTIRQ);
+
+	if (!state)
+		return 0;
+	for (__u32 i = 0; i < 3; i++) {
+		produce_2(writer + i, ONE(SOFTIRQ), 0);
+		produce_4(writer + i, ONE(SOFTIRQ), 0);
+		produce_4096(writer + i, ONE(SOFTIRQ), 0);
+	}
+	produce_1(writer, ONE(SOFTIRQ), 0);
+	set_cell(1, writer, ONE(SOFTIRQ), 0);
+	add(0, 1);
+	look(state, SOFTIRQ);
+	return leave(state, SOFTIRQ);
 }
 
 SEC("perf_event")
 int on_tick(void *ctx __attribute__((unused)))
 {
 	__u64 writer = bpf_ktime_get_ns();
-	struct state *state = state_here();
+	struct state *state = enter(CLOCK);
 
 	if (!state)
 		return 0;
-	if (mapring__load(&state->depth))
-		mapring__count(&state->nested, 1);
-	if (mapring__load(&state->claiming))
-		mapring__count(&state->in_claim, 1);
-	mapring__count(&state->depth, 1);
-	mapring__count(&state->ticks, 1);
 	/* Several, so that who was interrupted finds the end of the ring far on. */
 	for (__u32 i = 0; i < 6; i++) {
-		produce_2(writer + i);
-		produce_4(writer + i);
-		produce_4096(writer + i);
+		produce_2(writer + i, ONE(CLOCK), 0);
+		produce_4(writer + i, ONE(CLOCK), 0);
+		produce_4096(writer + i, ONE(CLOCK), 0);
 	}
-	produce_1(writer);
-	set_cell(0, writer);
+	produce_1(writer, ONE(CLOCK), 0);
+	set_cell(0, writer, ONE(CLOCK), 0);
 	add(0, 1);
 	add(2, writer & 0xff);
-	mapring__count(&state->depth, -1);
+	look(state, CLOCK);
+	return leave(state, CLOCK);
+}
+
+/* The one writer of latch 1, for a clock of one CPU: as docs/abi.md says that a latch is written. */
+SEC("perf_event")
+int on_latch_tick(void *ctx __attribute__((unused)))
+{
+	__u64 *seq = mapring__word(&latches, MAPRING__FIRST(sizeof(struct mapring_latch__latches)) + 1);
+	struct count *count = count_of(9);
+	__u64 next;
+
+	if (!seq || !count)
+		return 0;
+	next = mapring__load(seq) + 1;
+	mapring__barrier();
+	fill((struct item *)(seq + 1) + (next & 1), next, bpf_ktime_get_ns());
+	mapring__publish(seq, next);
+	mapring__count(&count->committed, 1);
 	return 0;
 }

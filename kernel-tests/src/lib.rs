@@ -13,6 +13,7 @@ mod privilege;
 mod process;
 mod quiet;
 mod records;
+mod slow_pages;
 
 pub use cpu::{cpus, everywhere, on_cpu, on_one_cpu};
 pub use load::{Loaded, Runner, fitted, load, map, read_only, unfitted, update, without_batches, word_at};
@@ -22,6 +23,7 @@ pub use privilege::may_use_bpf;
 pub use process::{NOBODY, child, try_child};
 pub use quiet::quiet;
 pub use records::{Filled, words_of};
+pub use slow_pages::SlowPages;
 
 /// Ends the test early, loudly, where programs can't be loaded.
 #[macro_export]
@@ -49,7 +51,9 @@ pub mod skel {
             )*
         };
     }
-    skeletons!(basic basic_portable loops loops_portable nested nested_portable refusals stress stress_portable);
+    skeletons!(
+        basic basic_portable loops loops_portable nested nested_portable percpu refusals stress stress_portable
+    );
 
     pub use basic::BasicSkelBuilder;
     pub use basic_portable::BasicPortableSkelBuilder;
@@ -57,6 +61,7 @@ pub mod skel {
     pub use loops_portable::LoopsPortableSkelBuilder;
     pub use nested::NestedSkelBuilder;
     pub use nested_portable::NestedPortableSkelBuilder;
+    pub use percpu::PercpuSkelBuilder;
     pub use refusals::RefusalsSkelBuilder;
     pub use stress::StressSkelBuilder;
     pub use stress_portable::StressPortableSkelBuilder;

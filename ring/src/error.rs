@@ -31,13 +31,15 @@ pub enum Error {
         /// What to do about it; empty, or starting with a separator.
         hint: &'static str,
     },
-    /// A BPF map of a type that is no region.
-    #[error("{what} is a map of type {found}, expected array")]
+    /// A BPF map of a type that holds no such thing.
+    #[error("{what} is a map of type {found}, expected {expected}")]
     MapType {
-        /// The map.
+        /// The map, or memfd.
         what: String,
         /// Its type.
         found: String,
+        /// The types that would do.
+        expected: &'static str,
     },
     /// The region's first bytes are not those of a region that this library knows.
     #[error("{what}: {error}{hint}")]

@@ -95,7 +95,7 @@
 //!
 //! [`layout`] (pure: where things are) → [`protocol`] (the algorithms, over any words) → regions
 //! (a BPF map mapped, a BPF map behind system calls, a memfd) → the handles [`Ring`], [`Cells`],
-//! [`Counters`], [`Latches`]. Each layer knows only those to its left.
+//! [`Counters`], [`Latches`], `PerCpuCells`. Each layer knows only those to its left.
 //!
 //! # Cargo features
 //!
@@ -107,6 +107,8 @@
 #![deny(unsafe_code)]
 
 #[cfg(not(loom))]
+mod cpus;
+#[cfg(not(loom))]
 mod error;
 #[cfg(not(loom))]
 mod handle;
@@ -117,7 +119,11 @@ mod region;
 mod sync;
 
 #[cfg(not(loom))]
+pub use cpus::{online_cpus, possible_cpus};
+#[cfg(not(loom))]
 pub use error::{Error, ReadError, Result};
+#[cfg(all(not(loom), feature = "bpf"))]
+pub use handle::PerCpuCells;
 #[cfg(not(loom))]
 pub use handle::{
     Cell, Cells, CellsWriter, Counters, CountersWriter, Drain, Event, Guard, Latches, LatchesWriter, Reader,

@@ -1,6 +1,7 @@
 //! `cargo xtask …`: what one does with this repository, one command each, from a machine with only git, gcc and cargo.
 
 mod assembly;
+mod bench;
 mod cmd;
 mod demo;
 mod headers;
@@ -40,12 +41,8 @@ enum Command {
     Prove(prove::Args),
     /// Check the machine code of the hot paths
     Assembly(assembly::Args),
-    /// Run the benchmarks
-    Bench {
-        /// Arguments for the benchmarks, after `--`
-        #[arg(last = true)]
-        args: Vec<String>,
-    },
+    /// Run the benchmarks, peers beside them, or compare two reports
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -63,10 +60,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Loom(args) => loom::run(&args)?,
         Command::Prove(args) => return prove::run(&args),
         Command::Assembly(args) => assembly::step(&args, setup::ensure().ok().as_ref())?,
-        Command::Bench { args } => {
-            let tools = setup::ensure()?;
-            cmd::run(tools.export(cmd::line("cargo bench -p mapring-benches --").args(args)))?;
-        }
+        Command::Bench(args) => return bench::run(&args),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -18,10 +18,11 @@ mod sleeping;
 mod stream;
 mod threads;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Parser;
 use mapring_benches::{Machine, Plan, Report, bpf_is_missing, pin};
 
@@ -31,9 +32,11 @@ struct Args {
     /// Fewer blocks: some seconds
     #[arg(long)]
     quick: bool,
-    /// Only the groups with one of these in their name: read, counters, produce, all, consume,
-    /// large, fallback, stream, latency, sleeping, memory
+    /// Only these groups
     only: Vec<String>,
+    /// Where criterion has left what it measured of the library's own hot paths: a part of the report
+    #[arg(long, hide = true, value_name = "FOLDER")]
+    hot_paths: Option<PathBuf>,
     /// Given by `cargo bench`; without it each block runs once, and nothing is reported
     #[arg(long, hide = true)]
     bench: bool,
@@ -63,23 +66,44 @@ fn main() -> Result<ExitCode> {
         Args { quick: true, .. } => Plan::QUICK,
         _ => Plan::FULL,
     };
+    let names = || GROUPS.iter().map(|(name, _)| *name);
+    if let Some(unknown) = args.only.iter().find(|only| !names().any(|name| name == only.as_str())) {
+        bail!("no group {unknown}: there are {}", names().collect::<Vec<_>>().join(", "));
+    }
     threads::remember()?;
     let mut report = Report::new(Machine::here(pin()?), plan);
+    let mut without_bpf = false;
     for (name, group) in GROUPS {
-        if !args.only.is_empty() && !args.only.iter().any(|only| name.contains(only.as_str())) {
+        if !args.only.is_empty() && !args.only.iter().any(|only| only == name) {
             continue;
         }
         eprintln!("side by side: {name} …");
+        let start = Instant::now();
         match group(plan, &mut report) {
-            Err(error) if bpf_is_missing(&error) => return skip(&error),
+            Err(error) if bpf_is_missing(&error) => {
+                report.skip(name, format!("{error:#}"));
+                without_bpf = true;
+            }
             result => result.with_context(|| (*name).to_owned())?,
         }
+        eprintln!("side by side: {name} took {:.1} s", start.elapsed().as_secs_f64());
+    }
+    if let Some(folder) = &args.hot_paths {
+        report.add_criterion(folder)?;
     }
     if args.bench {
         println!("\n{}", report.markdown());
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");
         report.write(&folder)?;
-        eprintln!("written to {}", folder.join("report.json").display());
+        eprintln!("written to {}", folder.display());
+    }
+    let required = std::env::var_os("MAPRING_REQUIRE_BPF").is_some_and(|value| value == "1");
+    if without_bpf {
+        eprintln!(
+            "\nSKIPPED: benchmarks that load BPF programs did NOT run; they need CAP_BPF and CAP_PERFMON, or root:"
+        );
+        eprintln!("    sudo env \"PATH=$PATH\" cargo xtask bench\n");
+        return Ok(if required { ExitCode::FAILURE } else { ExitCode::SUCCESS });
     }
     let missing = report.missing();
     if args.only.is_empty() && !missing.is_empty() {
@@ -87,13 +111,4 @@ fn main() -> Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Without the privilege to load programs there is nothing to compare with.
-fn skip(error: &anyhow::Error) -> Result<ExitCode> {
-    eprintln!("\nSKIPPED: the side-by-side benchmarks did NOT run: {error:#}");
-    eprintln!("They load BPF programs, which needs CAP_BPF and CAP_PERFMON, or root:");
-    eprintln!("    sudo env \"PATH=$PATH\" cargo bench -p mapring-benches\n");
-    let required = std::env::var_os("MAPRING_REQUIRE_BPF").is_some_and(|value| value == "1");
-    Ok(if required { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -5,11 +5,29 @@ use mapring_kernel_tests::{fitted, map};
 
 /// The rings' slots, in the order in which the programs number the rings.
 pub(crate) const SLOTS: [u64; 4] = [1, 2, 4, 4096];
-/// Where the two cells start among the counts, and the three counters.
+/// Where the two cells start among the counts, the three counters, and the programs' own latch.
 const CELLS: u32 = 4;
 const COUNTERS: u32 = 6;
+const LATCH: u32 = 9;
 /// Tickets that the programs keep note of, for each ring and CPU.
 const WINDOW: usize = 16384;
+
+/// `enum context`: where a program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Context {
+    Call,
+    Probe,
+    Sleeper,
+    Switch,
+    Softirq,
+    Clock,
+}
+
+pub(crate) const CONTEXTS: [Context; 6] =
+    [Context::Call, Context::Probe, Context::Sleeper, Context::Switch, Context::Softirq, Context::Clock];
+
+/// One number for each context.
+type Each = [u64; CONTEXTS.len()];
 
 /// `struct count`, of one CPU.
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
@@ -26,16 +44,19 @@ pub(crate) struct Count {
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub(crate) struct State {
-    pub(crate) depth: u64,
+    pub(crate) running: u64,
     pub(crate) claiming: u64,
-    pub(crate) calls: u64,
-    pub(crate) ticks: u64,
-    pub(crate) nested: u64,
-    pub(crate) in_claim: u64,
-    pub(crate) preempted: u64,
+    pub(crate) runs: Each,
+    pub(crate) nested: [Each; CONTEXTS.len()],
+    pub(crate) midway: [Each; CONTEXTS.len()],
+    pub(crate) looks: Each,
+    pub(crate) busy: Each,
+    pub(crate) torn: u64,
+    pub(crate) back: u64,
+    pub(crate) seen: Each,
 }
 
-/// What happened to one ring, cell or counter, all CPUs together.
+/// What happened to one ring, cell, counter or latch, all CPUs together.
 pub(crate) fn total(object: &Object, index: u32) -> Count {
     per_cpu::<Count>(object, "counts", index).into_iter().fold(Count::default(), |sum, count| Count {
         committed: sum.committed + count.committed,
@@ -56,6 +77,11 @@ pub(crate) fn cell(object: &Object, cell: u32) -> Count {
 
 pub(crate) fn counter(object: &Object, counter: u32) -> u64 {
     total(object, COUNTERS + counter).committed
+}
+
+/// How often programs wrote their latch.
+pub(crate) fn latch(object: &Object) -> u64 {
+    total(object, LATCH).committed
 }
 
 pub(crate) fn states(object: &Object) -> Vec<State> {

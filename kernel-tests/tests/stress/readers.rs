@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use mapring::{Cells, Counters, Reader, Ring, Start, Tally};
+use mapring::{Cells, Counters, Latches, Reader, Ring, Snapshot, Start, Tally};
 
 /// `struct item`: ticket, writer, and words that follow from both.
 pub(crate) type Item = [u64; 7];
@@ -14,11 +14,17 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Set once when the programs have ended: where each ring's shards end, `ends[ring][cpu]`.
 pub(crate) type Ends = OnceLock<Vec<Vec<u64>>>;
 
-/// Whether all words are those of `ticket`: `fill` in `bpf/stress.bpf.c`.
-fn whole(item: &Item, ticket: u64) -> bool {
+/// What `writer` writes for `ticket`: `fill` in `bpf/stress.bpf.c`.
+pub(crate) fn item(ticket: u64, writer: u64) -> Item {
     let base =
-        ticket.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(item[1].wrapping_mul(0xc2b2_ae3d_27d4_eb4f));
-    item[0] == ticket && item[1] != 0 && (0..5).all(|i| item[2 + i] == base.wrapping_add(i as u64))
+        ticket.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(writer.wrapping_mul(0xc2b2_ae3d_27d4_eb4f));
+    let word = |i| base.wrapping_add(i);
+    [ticket, writer, word(0), word(1), word(2), word(3), word(4)]
+}
+
+/// Whether all words are those of `ticket`.
+fn whole(found: &Item, ticket: u64) -> bool {
+    found[1] != 0 && *found == item(ticket, found[1])
 }
 
 /// How a reader of rings goes about it.
@@ -114,42 +120,59 @@ pub(crate) fn read_rings(rings: &[Ring<Item>], start: Start, pace: Pace, ends: &
     watches.into_iter().zip(ends).map(|(watch, ends)| watch.finish(pace, ends)).collect()
 }
 
-/// What a reader saw of two cells and three counters.
+/// What is not a ring, by one way to read.
+pub(crate) struct Tables {
+    pub(crate) cells: Cells<Item>,
+    pub(crate) latches: Latches<Item>,
+    pub(crate) counters: Counters,
+}
+
+/// What a reader saw of two cells, two latches and three counters.
 #[derive(Debug, Default)]
 pub(crate) struct Latest {
     /// The cells' last versions.
-    pub(crate) versions: [u64; 2],
+    pub(crate) cells: [u64; 2],
+    /// The latches' last versions.
+    pub(crate) latches: [u64; 2],
     /// Values read while the programs ran.
     pub(crate) reads: u64,
-    /// Looks that found a writer in the cell.
-    pub(crate) busy: u64,
+    /// Looks that found a writer in a cell, and those that a whole write of a latch overtook.
+    pub(crate) busy: [u64; 2],
 }
 
-/// Reads cells and counters until the programs have ended, and once more.
-pub(crate) fn read_latest(cells: &Cells<Item>, counters: &Counters, ends: &Ends) -> Latest {
+/// Reads all of them until the programs have ended, and once more.
+pub(crate) fn read_latest(tables: &Tables, ends: &Ends) -> Latest {
     let mut seen = Latest::default();
     let mut sums = [0; 3];
     loop {
         let last = ends.get().is_some();
         for index in 0..2 {
-            let Some(snapshot) = cells.try_snapshot(index).unwrap() else {
-                assert!(!last, "a writer left cell {index} odd");
-                seen.busy += 1;
-                continue;
-            };
-            let (version, value) = (snapshot.version, snapshot.value);
-            let right = if version == 0 { value == [0; 7] } else { whole(&value, version) };
-            assert!(right, "version {version} of cell {index} holds {value:x?}");
-            assert!(version >= seen.versions[index], "version {version} after {}", seen.versions[index]);
-            seen.versions[index] = version;
-            seen.reads += 1;
+            let found = tables.cells.try_snapshot(index).unwrap();
+            assert!(!last || found.is_some(), "a writer left cell {index} odd");
+            seen.reads += take(found, &mut seen.cells[index], &mut seen.busy[0], "cell");
+            let found = tables.latches.try_snapshot(index).unwrap();
+            assert!(!last || found.is_some(), "nobody writes, but latch {index} changes");
+            seen.reads += take(found, &mut seen.latches[index], &mut seen.busy[1], "latch");
         }
         let mut now = [0; 3];
-        counters.sums(&mut now).unwrap();
+        tables.counters.sums(&mut now).unwrap();
         assert!(now.iter().zip(sums).all(|(now, before)| *now >= before), "{now:?} after {sums:?}");
         sums = now;
         if last {
             return seen;
         }
     }
+}
+
+/// A value must be whole, its version's own, and no older than the last one. Returns how many.
+fn take(found: Option<Snapshot<Item>>, last: &mut u64, busy: &mut u64, what: &str) -> u64 {
+    let Some(Snapshot { version, value }) = found else {
+        *busy += 1;
+        return 0;
+    };
+    let right = if version == 0 { value == [0; 7] } else { whole(&value, version) };
+    assert!(right, "version {version} of a {what} holds {value:x?}");
+    assert!(version >= *last, "version {version} of a {what} after {last}");
+    *last = version;
+    1
 }

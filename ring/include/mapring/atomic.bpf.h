@@ -88,6 +88,9 @@ static __always_inline void mapring__barrier(void)
 #endif
 }
 
+/* How often a reader looks at a value before it gives up. */
+#define MAPRING__LOOKS 4
+
 /* The element `index` of a map, as words; NULL beyond its end. */
 static __always_inline __u64 *mapring__word(void *map, __u32 index)
 {

@@ -24,19 +24,22 @@
 
 #define MAPRING_CELL(name, value_type) MAPRING_CELLS(name, value_type, 1)
 
-#define MAPRING_CELLS(name, value_type, count)                                                     \
-	struct mapring_cell__##name {                                                              \
+#define MAPRING_CELLS(name, value_type, count) MAPRING__CELLS(MAPRING__MAP, cell, name, value_type, count)
+
+/* In a map that `make_map` declares. */
+#define MAPRING__CELLS(make_map, kind, name, value_type, count)                                    \
+	struct mapring_##kind##__##name {                                                          \
 		__u64 seq;                                                                         \
 		value_type record;                                                                 \
 		MAPRING__TAG(count);                                                               \
 	};                                                                                         \
 	_Static_assert((count) > 0, "mapring: a table needs a cell");                              \
 	_Static_assert(_Alignof(value_type) <= 8, "mapring: values are aligned to 8 at most");     \
-	MAPRING__MAP(cell, name, MAPRING__FIRST(sizeof(struct mapring_cell__##name)) + (count));   \
+	make_map(kind, name, MAPRING__FIRST(sizeof(struct mapring_##kind##__##name)) + (count));   \
                                                                                                    \
 	MAPRING__FN value_type *mapring_cell_begin(struct mapring_map__##name *map, __u32 index)   \
 	{                                                                                          \
-		return mapring__cell_begin(map, sizeof(struct mapring_cell__##name), index);       \
+		return mapring__cell_begin(map, sizeof(struct mapring_##kind##__##name), index);   \
 	}                                                                                          \
 	MAPRING__FN long mapring_cell_set(struct mapring_map__##name *map, __u32 index,            \
 					  const value_type *value)                                 \

@@ -15,31 +15,36 @@
 
 #include <mapring/atomic.bpf.h>
 
-#define MAPRING_COUNTERS(name, count)                                                              \
-	struct mapring_counters__##name {                                                          \
+#define MAPRING_COUNTERS(name, count) \
+	MAPRING__COUNTERS(MAPRING__MAP, counters, name, count, bpf_get_smp_processor_id())
+
+/* In a map that `make_map` declares, in which this CPU counts in the bank `bank`. */
+#define MAPRING__COUNTERS(make_map, kind, name, count, bank)                                       \
+	struct mapring_##kind##__##name {                                                          \
 		__u64 words[MAPRING__ROUND_UP((count) * 8UL, MAPRING__LINE) / 8];                  \
 		MAPRING__TAG(count);                                                               \
 	};                                                                                         \
 	_Static_assert((count) > 0, "mapring: a bank needs a counter");                            \
-	MAPRING__MAP(counters, name, MAPRING__FIRST(sizeof(struct mapring_counters__##name)) + 1); \
+	make_map(kind, name, MAPRING__FIRST(sizeof(struct mapring_##kind##__##name)) + 1);         \
                                                                                                    \
 	MAPRING__FN void mapring_add(struct mapring_map__##name *map, __u32 index, __u64 by)       \
 	{                                                                                          \
-		mapring__add(map, sizeof(struct mapring_counters__##name), count, index, by);      \
+		mapring__add(map, sizeof(struct mapring_##kind##__##name), bank, count, index, by); \
 	}                                                                                          \
 	MAPRING__FN void mapring_inc(struct mapring_map__##name *map, __u32 index)                 \
 	{                                                                                          \
 		mapring_add(map, index, 1);                                                        \
 	}
 
-static __always_inline void mapring__add(void *map, __u32 size, __u32 count, __u64 index, __u64 by)
+static __always_inline void mapring__add(void *map, __u32 size, __u32 bank, __u32 count, __u64 index,
+					 __u64 by)
 {
 	__u64 *words = 0;
 
 	/* One register for the check and the use, or the verifier loses sight of the bound. */
 	asm volatile("" : "+r"(index));
 	if (index < count)
-		words = mapring__word(map, MAPRING__FIRST((unsigned long)size) + bpf_get_smp_processor_id());
+		words = mapring__word(map, MAPRING__FIRST((unsigned long)size) + bank);
 	if (words)
 		mapring__count(words + index, by);
 	else

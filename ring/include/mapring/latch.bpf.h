@@ -18,8 +18,6 @@
 
 #include <mapring/atomic.bpf.h>
 
-#define MAPRING__LOOKS 4
-
 #define MAPRING_LATCH(name, value_type) MAPRING_LATCHES(name, value_type, 1)
 
 #define MAPRING_LATCHES(name, value_type, count)                                                   \

@@ -1,4 +1,4 @@
-//! Counters: a bank for each CPU, read apart or summed.
+//! Counters: a bank for each CPU, read apart or summed, in one array or in a per-CPU one.
 
 use std::fmt;
 use std::ops::Range;
@@ -15,6 +15,9 @@ use crate::region::{Region, Shared, SharedMut, Source};
 /// Banks of `u64` counters, one for each CPU that counts.
 ///
 /// Each counter is exact; two counters read one after the other are of different moments.
+///
+/// Counters in a `PERCPU_ARRAY` (`MAPRING_PERCPU_COUNTERS` of `percpu.bpf.h`) are read in the same
+/// way, but always by system call: one for the banks of all CPUs.
 pub struct Counters {
     region: Region,
     source: Banks,
@@ -26,6 +29,8 @@ enum Banks {
     /// With the first bank's word, and how many words on the next one is.
     Mapped(Shared, usize, usize),
     Lookup(Mutex<Vec<u64>>),
+    /// Room for the banks of all CPUs.
+    PerCpu(Mutex<Vec<u64>>),
 }
 
 openers!([] Counters);
@@ -36,9 +41,15 @@ impl Counters {
     /// # Errors
     /// [`Error::Kind`].
     pub fn from_region(region: Region) -> Result<Self> {
-        region.expect(Kind::Counters)?;
         let geometry = *region.geometry();
         let stride = geometry.element_words();
+        if let Some(per_cpu) = region.lookup().and_then(|lookup| lookup.copies()) {
+            region.expect(Kind::PerCpuCounters)?;
+            let banks = Banks::PerCpu(Mutex::new(vec![0; stride * per_cpu.cpus.len()]));
+            let shards = per_cpu.cpus.last().map_or(0, |last| last + 1);
+            return Ok(Self { source: banks, count: geometry.capacity(), shards, region });
+        }
+        region.expect(Kind::Counters)?;
         let source = match region.source() {
             Source::Mapped(shared) => Banks::Mapped(shared, geometry.shard(0) * stride, stride),
             Source::Lookup(_) => {
@@ -68,7 +79,8 @@ impl Counters {
         self.count == 0
     }
 
-    /// How many banks there are: possible CPUs, for what BPF programs count.
+    /// How many banks there are: possible CPUs, for what BPF programs count. (Where their numbers
+    /// have gaps, a `PERCPU_ARRAY`'s banks are numbered with them, and read as zeros.)
     pub fn shards(&self) -> usize {
         self.shards
     }
@@ -88,6 +100,11 @@ impl Counters {
             Banks::Lookup(banks) => {
                 let mut value = 0;
                 self.fetch(banks, cpu..cpu + 1, |bank| value = bank[index])?;
+                Ok(value)
+            }
+            Banks::PerCpu(banks) => {
+                let mut value = 0;
+                self.fetch_copies(banks, Some(cpu), |bank| value = bank[index])?;
                 Ok(value)
             }
         }
@@ -113,6 +130,11 @@ impl Counters {
                 self.fetch(banks, 0..self.shards, |bank| sum = add(sum, bank[index]))?;
                 Ok(sum)
             }
+            Banks::PerCpu(banks) => {
+                let mut sum = 0;
+                self.fetch_copies(banks, None, |bank| sum = add(sum, bank[index]))?;
+                Ok(sum)
+            }
         }
     }
 
@@ -124,6 +146,9 @@ impl Counters {
         let count = sums.len().min(self.count);
         let sums = &mut sums[..count];
         sums.fill(0);
+        let add = |bank: &[u64]| {
+            sums.iter_mut().zip(bank).for_each(|(sum, value)| *sum = sum.wrapping_add(*value));
+        };
         match &self.source {
             Banks::Mapped(shared, first, stride) => {
                 for cpu in 0..self.shards {
@@ -133,11 +158,8 @@ impl Counters {
                     }
                 }
             }
-            Banks::Lookup(banks) => {
-                self.fetch(banks, 0..self.shards, |bank| {
-                    sums.iter_mut().zip(bank).for_each(|(sum, value)| *sum = sum.wrapping_add(*value));
-                })?;
-            }
+            Banks::Lookup(banks) => self.fetch(banks, 0..self.shards, add)?,
+            Banks::PerCpu(banks) => self.fetch_copies(banks, None, add)?,
         }
         Ok(())
     }
@@ -173,6 +195,35 @@ impl Counters {
             lookup.run(self.region.geometry().shard(first), count, banks)?;
             banks.chunks(stride).for_each(&mut f);
         }
+        Ok(())
+    }
+
+    /// Calls `f` with the bank of `cpu`, or with those of all, out of a per-CPU map.
+    fn fetch_copies(
+        &self,
+        banks: &Mutex<Vec<u64>>,
+        cpu: Option<usize>,
+        f: impl FnMut(&[u64]),
+    ) -> Result<(), ReadError> {
+        let lookup = self.region.lookup().expect("per-CPU maps are never mapped");
+        let per_cpu = lookup.copies().expect("checked when it was opened");
+        let (element, stride) = (self.region.geometry().first(), self.region.geometry().element_words());
+        let mut banks = banks.lock();
+        let wanted = match cpu {
+            Some(cpu) if per_cpu.one && per_cpu.cpus.contains(&cpu) => {
+                lookup.copy(element, cpu, &mut banks[..stride])?;
+                0..1
+            }
+            _ => {
+                lookup.run(element, 1, &mut banks)?;
+                match cpu.map(|cpu| per_cpu.cpus.binary_search(&cpu)) {
+                    None => 0..per_cpu.cpus.len(),
+                    Some(Ok(at)) => at..at + 1,
+                    Some(Err(_)) => 0..0,
+                }
+            }
+        };
+        banks[wanted.start * stride..wanted.end * stride].chunks(stride).for_each(f);
         Ok(())
     }
 

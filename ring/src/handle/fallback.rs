@@ -41,9 +41,18 @@ impl Looks {
     /// Looks three times at `count` elements from `first` on.
     pub(super) fn fetch(&mut self, region: &Region, first: usize, count: usize) -> io::Result<()> {
         let lookup = region.lookup().expect("the fallback is for regions that are not mapped");
-        self.looks.iter_mut().try_for_each(|look| {
+        self.fetch_by(count, |look| lookup.run(first, count, look))
+    }
+
+    /// Looks three times, with `look`, at what comes as `count` elements.
+    pub(super) fn fetch_by(
+        &mut self,
+        count: usize,
+        mut look: impl FnMut(&mut [u64]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.looks.iter_mut().try_for_each(|words| {
             fence(Ordering::SeqCst);
-            lookup.run(first, count, &mut look[..count * self.words])
+            look(&mut words[..count * self.words])
         })
     }
 

@@ -4,12 +4,16 @@ mod cells;
 mod counters;
 mod fallback;
 mod latches;
+#[cfg(feature = "bpf")]
+mod per_cpu;
 mod ring;
 mod table;
 
 pub use cells::{Cell, Cells, CellsWriter};
 pub use counters::{Counters, CountersWriter};
 pub use latches::{Latches, LatchesWriter};
+#[cfg(feature = "bpf")]
+pub use per_cpu::PerCpuCells;
 pub use ring::{Drain, Event, Reader, Ring, RingWriter};
 pub use table::{Guard, Seqlock, Snapshot, Table, TwoCopies};
 

@@ -46,8 +46,8 @@ pub enum GeometryError {
         /// What follows from the kind and the record size.
         expected: usize,
     },
-    /// Cells and latches have one shard.
-    #[error("cells and latches are shared by all CPUs: 1 shard, not {0}")]
+    /// Cells, latches, and what each CPU has for itself have one shard.
+    #[error("only rings and counters have shards, and not in per-CPU maps: 1 shard, not {0}")]
     Sharded(u64),
     /// Only rings have claims, and only those of a few slots or more the nested one.
     #[error("nested claims: only for rings of {min} slots or more", min = Geometry::NESTED_MIN)]
@@ -75,10 +75,14 @@ impl Geometry {
         };
         match kind {
             Kind::Ring if !small_capacity.is_power_of_two() => return Err(GeometryError::Slots(capacity)),
-            Kind::Counters if record != WORD as u64 => return Err(GeometryError::Record(record)),
-            Kind::Cells | Kind::Latches if shards > 1 => return Err(GeometryError::Sharded(shards)),
+            Kind::Counters | Kind::PerCpuCounters if record != WORD as u64 => {
+                return Err(GeometryError::Record(record));
+            }
+            Kind::Cells | Kind::Latches | Kind::PerCpuCells | Kind::PerCpuCounters if shards > 1 => {
+                return Err(GeometryError::Sharded(shards));
+            }
             _ if capacity == 0 || shards == 0 => return Err(GeometryError::Empty { kind, capacity, shards }),
-            Kind::Counters if capacity > Self::RECORD_MAX / WORD as u64 => {
+            Kind::Counters | Kind::PerCpuCounters if capacity > Self::RECORD_MAX / WORD as u64 => {
                 return Err(GeometryError::Entries(capacity));
             }
             _ => {}
@@ -142,9 +146,9 @@ impl Geometry {
     /// Bytes of an element: the map's value size.
     pub fn element(&self) -> usize {
         match self.kind {
-            Kind::Ring | Kind::Cells => WORD + self.record().next_multiple_of(WORD),
+            Kind::Ring | Kind::Cells | Kind::PerCpuCells => WORD + self.record().next_multiple_of(WORD),
             Kind::Latches => WORD + 2 * self.record().next_multiple_of(WORD),
-            Kind::Counters => (self.capacity() * WORD).next_multiple_of(LINE),
+            Kind::Counters | Kind::PerCpuCounters => (self.capacity() * WORD).next_multiple_of(LINE),
         }
     }
 
@@ -187,8 +191,8 @@ impl Geometry {
     fn shard_elements(&self) -> usize {
         match self.kind {
             Kind::Ring => self.whole_lines(LINE) + self.capacity().next_multiple_of(self.per_lines()),
-            Kind::Cells | Kind::Latches => self.capacity(),
-            Kind::Counters => 1,
+            Kind::Cells | Kind::Latches | Kind::PerCpuCells => self.capacity(),
+            Kind::Counters | Kind::PerCpuCounters => 1,
         }
     }
 

@@ -30,12 +30,25 @@ pub enum Kind {
     Counters = 3,
     /// A table of latches, each with two copies of a value.
     Latches = 4,
+    /// A table of cells for each CPU, in a `PERCPU_ARRAY`.
+    PerCpuCells = 5,
+    /// A bank of counters for each CPU, in a `PERCPU_ARRAY`.
+    PerCpuCounters = 6,
 }
 
 impl Kind {
+    const ALL: [Self; 6] =
+        [Self::Ring, Self::Cells, Self::Counters, Self::Latches, Self::PerCpuCells, Self::PerCpuCounters];
+
     /// The kind that the preamble's word `raw` names, if it names one.
     pub fn from_raw(raw: u64) -> Option<Self> {
-        [Self::Ring, Self::Cells, Self::Counters, Self::Latches].into_iter().find(|&kind| kind as u64 == raw)
+        Self::ALL.into_iter().find(|&kind| kind as u64 == raw)
+    }
+
+    /// Whether each CPU has the whole region for itself, preamble and all: only in a
+    /// `PERCPU_ARRAY`.
+    pub fn is_per_cpu(self) -> bool {
+        matches!(self, Self::PerCpuCells | Self::PerCpuCounters)
     }
 }
 
@@ -73,6 +86,8 @@ impl core::fmt::Display for Kind {
             Self::Cells => "cells",
             Self::Counters => "counters",
             Self::Latches => "latches",
+            Self::PerCpuCells => "cells for each CPU",
+            Self::PerCpuCounters => "counters for each CPU",
         })
     }
 }

@@ -33,7 +33,8 @@ pub enum PreambleError {
     },
     /// A kind that this library does not know.
     #[error(
-        "a region of unknown kind {found}, this library knows 1 (ring), 2 (cells), 3 (counters) and 4 (latches)"
+        "a region of unknown kind {found}, this library knows 1 (ring), 2 (cells), 3 (counters), 4 (latches), \
+         5 (cells for each CPU) and 6 (counters for each CPU)"
     )]
     Kind {
         /// The third word.

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::{Mapping, Memory, Options, Refusal, Region, generation, preamble_words, write_preamble};
 use crate::error::{Error, Result};
-use crate::layout::{Geometry, Preamble};
+use crate::layout::{Geometry, Kind, Preamble};
 use crate::sync::{Ordering, fence};
 
 /// What keeps a reader from SIGBUS.
@@ -19,6 +19,7 @@ pub(super) fn is_one(fd: BorrowedFd<'_>) -> bool {
 }
 
 pub(super) fn create(geometry: Geometry, record: &str) -> Result<Region> {
+    only_shared("memfd", geometry.kind())?;
     let fd = rustix::fs::memfd_create("mapring", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
         .map_err(|e| Error::system("memfd_create", e))?;
     rustix::fs::ftruncate(&fd, geometry.bytes() as u64).map_err(|e| Error::system("ftruncate", e))?;
@@ -50,10 +51,23 @@ pub(super) fn open(fd: OwnedFd, options: Options) -> Result<Region> {
     fence(Ordering::Acquire);
     let preamble =
         Preamble::decode(&words).map_err(|error| Error::Preamble { what: what.clone(), error, hint: "" })?;
+    only_shared(&what, preamble.geometry.kind())?;
     if preamble.geometry.bytes() > bytes {
         return Err(truncated(preamble.geometry.bytes()));
     }
     Ok(Region::new(what, preamble, Memory::Mapped(mapping), writable, fd))
+}
+
+/// What each CPU has for itself is in per-CPU maps only.
+fn only_shared(what: &str, kind: Kind) -> Result<()> {
+    if kind.is_per_cpu() {
+        return Err(Error::MapType {
+            what: what.to_owned(),
+            found: "memfd".to_owned(),
+            expected: "percpu_array",
+        });
+    }
+    Ok(())
 }
 
 /// Maps for writing if that is asked for and allowed, else for reading.

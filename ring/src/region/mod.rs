@@ -14,9 +14,9 @@ use std::sync::Arc;
 
 pub use access::{Access, Refusal};
 #[cfg(feature = "bpf")]
-pub(crate) use bpf::Lookup;
-#[cfg(feature = "bpf")]
 pub use bpf::{Fit, Fitted, Grounds, fit_object, fit_to_machine};
+#[cfg(feature = "bpf")]
+pub(crate) use bpf::{Lookup, PerCpu};
 use mapping::Mapping;
 pub(crate) use mapping::{Shared, SharedMut};
 #[cfg(not(feature = "bpf"))]
@@ -324,12 +324,25 @@ mod nothing {
 
     pub(crate) enum Lookup {}
 
+    pub(crate) struct PerCpu {
+        pub(crate) cpus: Vec<usize>,
+        pub(crate) one: bool,
+    }
+
     impl Lookup {
         pub(crate) fn preamble(&self) -> io::Result<[u64; Preamble::WORDS]> {
             match *self {}
         }
 
         pub(crate) fn run(&self, _: usize, _: usize, _: &mut [u64]) -> io::Result<()> {
+            match *self {}
+        }
+
+        pub(crate) fn copies(&self) -> Option<&PerCpu> {
+            match *self {}
+        }
+
+        pub(crate) fn copy(&self, _: usize, _: usize, _: &mut [u64]) -> io::Result<()> {
             match *self {}
         }
     }

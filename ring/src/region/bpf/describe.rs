@@ -21,7 +21,7 @@ pub(super) struct Description {
 impl Description {
     /// The shape with `shards` shards.
     pub(super) fn geometry(&self, shards: u64) -> Result<Geometry, GeometryError> {
-        let shards = if matches!(self.kind, Kind::Cells | Kind::Latches) { 1 } else { shards };
+        let shards = if matches!(self.kind, Kind::Ring | Kind::Counters) { shards } else { 1 };
         Geometry::new(self.kind, self.record, self.capacity, shards)
     }
 
@@ -46,6 +46,8 @@ pub(super) fn from_btf(btf: &Btf<'_>, value: u32) -> Option<Description> {
         ("cell__", Kind::Cells),
         ("latch__", Kind::Latches),
         ("counters__", Kind::Counters),
+        ("percpu_cell__", Kind::PerCpuCells),
+        ("percpu_counters__", Kind::PerCpuCounters),
     ]
     .into_iter()
     .find_map(|(prefix, kind)| name.starts_with(prefix).then_some(kind))?;
@@ -59,7 +61,7 @@ pub(super) fn from_btf(btf: &Btf<'_>, value: u32) -> Option<Description> {
     let outer: Array<'_> = btf.type_by_id(tag)?;
     let inner = Array::try_from(outer.contained_type()).ok()?;
     let (record, name) = match kind {
-        Kind::Counters => (8, "u64".to_owned()),
+        Kind::Counters | Kind::PerCpuCounters => (8, "u64".to_owned()),
         _ => {
             let record: BtfType<'_> = btf.type_by_id(member("record")?)?;
             let name = std::iter::successors(Some(record), BtfType::next_type).find_map(|t| t.name());

@@ -20,28 +20,75 @@ const BATCH: usize = 64;
 /// returns may be torn, and it is the reader's protocol that finds out.
 pub(crate) struct Lookup {
     fd: OwnedFd,
+    /// Words of what one element comes as: for a per-CPU map, the copies of all CPUs.
     words: usize,
     entries: usize,
     batch: AtomicBool,
+    per_cpu: Option<PerCpu>,
+}
+
+/// What is known of a map of which each CPU has a copy.
+pub(crate) struct PerCpu {
+    /// The CPUs whose copies come with each element, in that order: the possible ones.
+    pub(crate) cpus: Vec<usize>,
+    /// Whether the kernel (6.19 and later) can be asked for one CPU's copy.
+    pub(crate) one: bool,
 }
 
 impl Lookup {
     pub(super) fn new(fd: OwnedFd, element: usize, entries: usize) -> Self {
-        Self { fd, words: element / WORD, entries, batch: AtomicBool::new(true) }
+        Self { fd, words: element / WORD, entries, batch: AtomicBool::new(true), per_cpu: None }
     }
 
-    /// The first words of the region.
+    /// The same for a per-CPU map. Makes system calls, to find out what the kernel can.
+    pub(super) fn per_cpu(fd: OwnedFd, element: usize, entries: usize, cpus: Vec<usize>) -> Self {
+        let mut all = Self::new(fd, element * cpus.len(), entries);
+        let mut value = vec![0; element / WORD];
+        let one = all.copy(0, cpus[0], &mut value).is_ok();
+        all.per_cpu = Some(PerCpu { cpus, one });
+        all
+    }
+
+    /// The CPUs that have a copy each, if this is such a map.
+    pub(crate) fn copies(&self) -> Option<&PerCpu> {
+        self.per_cpu.as_ref()
+    }
+
+    /// The first words of the region. Of what lives on in it ([`Preamble::DROPPED`]), the sum
+    /// over all copies.
     pub(crate) fn preamble(&self) -> io::Result<[u64; Preamble::WORDS]> {
-        let elements = Preamble::WORDS.div_ceil(self.words);
-        let mut image = vec![0; elements * self.words];
+        let copies = self.per_cpu.as_ref().map_or(1, |per_cpu| per_cpu.cpus.len());
+        let words = self.words / copies;
+        let elements = Preamble::WORDS.div_ceil(words);
+        let mut image = vec![0_u64; elements * self.words];
         self.run(0, elements, &mut image)?;
-        let mut words = [0; Preamble::WORDS];
-        words.copy_from_slice(&image[..Preamble::WORDS]);
-        Ok(words)
+        Ok(std::array::from_fn(|at| {
+            let first = at / words * self.words + at % words;
+            let copies_of = image[first..].iter().step_by(words);
+            let count = if at == Preamble::DROPPED { copies } else { 1 };
+            copies_of.take(count).fold(0, |sum: u64, word| sum.wrapping_add(*word))
+        }))
+    }
+
+    /// One CPU's copy of an element of a per-CPU map.
+    pub(crate) fn copy(&self, index: usize, cpu: usize, out: &mut [u64]) -> io::Result<()> {
+        const BPF_F_CPU: u64 = 8;
+        let key = key(index);
+        // SAFETY: the key has 4 bytes, and `out` is as long as one copy, which is all that the
+        // kernel writes with this flag (it refuses it where it knows it not: EINVAL).
+        let ret = unsafe {
+            libbpf_sys::bpf_map_lookup_elem_flags(
+                self.fd.as_raw_fd(),
+                (&raw const key).cast(),
+                out.as_mut_ptr().cast(),
+                BPF_F_CPU | (cpu as u64) << 32,
+            )
+        };
+        result(ret)
     }
 
     /// Reads `count` elements from `first` on: one call, or one for each where the kernel has
-    /// no batches (before 5.6).
+    /// no batches (before 5.6; of per-CPU arrays before 5.13).
     pub(crate) fn run(&self, first: usize, count: usize, out: &mut [u64]) -> io::Result<()> {
         assert!(out.len() == count * self.words && count <= self.entries && first <= self.entries - count);
         if count > 1 && self.batch.load(Ordering::Relaxed) {

@@ -14,10 +14,11 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 pub use fit::{Fit, Fitted, fit_object, fit_to_machine};
-pub(crate) use lookup::Lookup;
+pub(crate) use lookup::{Lookup, PerCpu};
 pub use nesting::Grounds;
 
 use super::{Mapping, Memory, Options, Refusal, Region, generation, preamble_words, write_preamble};
+use crate::cpus::possible_cpus;
 use crate::error::{Error, Result};
 use crate::layout::{Preamble, PreambleError, WORD};
 use crate::sync::{Ordering, fence};
@@ -84,9 +85,14 @@ fn open_named(fd: OwnedFd, what: String, options: Options, loader: bool) -> Resu
         return Err(Error::NotARegion { what, hint: "" });
     }
     let info = MapInfo::new(fd.as_fd())?;
-    if info.map_type() != MapType::Array {
-        return Err(Error::MapType { what, found: format!("{:?}", info.map_type()).to_lowercase() });
-    }
+    let per_cpu = match info.map_type() {
+        MapType::Array => None,
+        MapType::PercpuArray => Some(possible_cpus()?),
+        other => {
+            let found = format!("{other:?}").to_lowercase();
+            return Err(Error::MapType { what, found, expected: "array or percpu_array" });
+        }
+    };
     let element = (info.info.value_size as usize).next_multiple_of(WORD);
     let entries = info.info.max_entries as usize;
     let bytes = element * entries;
@@ -104,7 +110,11 @@ fn open_named(fd: OwnedFd, what: String, options: Options, loader: bool) -> Resu
         Err(e) => {
             let refusal = refusal(&e, &info, fd.as_fd(), false);
             let fd = fd.try_clone().map_err(|e| Error::system("dup", e))?;
-            Memory::Lookup(Lookup::new(fd, element, entries), refusal)
+            let lookup = match &per_cpu {
+                None => Lookup::new(fd, element, entries),
+                Some(cpus) => Lookup::per_cpu(fd, element, entries, cpus.clone()),
+            };
+            Memory::Lookup(lookup, refusal)
         }
     };
     let preamble = read_preamble(&memory, bytes, &what).or_else(|e| match e {
@@ -113,7 +123,8 @@ fn open_named(fd: OwnedFd, what: String, options: Options, loader: bool) -> Resu
             let described = describe::from_kernel(&info).and_then(|d| d.preamble(entries, generation()));
             let Some(preamble) = described else { return Err(e) };
             if loader {
-                initialise(fd.as_fd(), element, bytes, &preamble)?;
+                let copies = per_cpu.as_ref().map_or(1, Vec::len);
+                initialise(fd.as_fd(), element, bytes, copies, &preamble)?;
             }
             Ok(preamble)
         }
@@ -128,6 +139,11 @@ fn open_named(fd: OwnedFd, what: String, options: Options, loader: bool) -> Resu
             kernel: kernel as u64,
         }),
     };
+    if preamble.geometry.kind().is_per_cpu() != per_cpu.is_some() {
+        let found = format!("{:?}", info.map_type()).to_lowercase();
+        let expected = if per_cpu.is_some() { "array" } else { "percpu_array" };
+        return Err(Error::MapType { what, found, expected });
+    }
     says("value size", preamble.geometry.element(), element)?;
     says("number of entries", preamble.geometry.entries(), entries)?;
     Ok(Region::new(what, preamble, memory, writable, fd))
@@ -156,8 +172,15 @@ fn read_preamble(memory: &Memory, bytes: usize, what: &str) -> Result<Preamble> 
     })
 }
 
-/// Writes the preamble of a region that has none, through a mapping if there is one to be had.
-fn initialise(fd: BorrowedFd<'_>, element: usize, bytes: usize, preamble: &Preamble) -> Result<()> {
+/// Writes the preamble of a region that has none, through a mapping if there is one to be had,
+/// to each CPU's copy.
+fn initialise(
+    fd: BorrowedFd<'_>,
+    element: usize,
+    bytes: usize,
+    copies: usize,
+    preamble: &Preamble,
+) -> Result<()> {
     if let Ok(mapping) = Mapping::new(fd, bytes, true)
         && let Some(words) = mapping.words_mut()
     {
@@ -168,7 +191,8 @@ fn initialise(fd: BorrowedFd<'_>, element: usize, bytes: usize, preamble: &Pream
     image[..Preamble::WORDS].copy_from_slice(&preamble.encode());
     // The element with the magic number last.
     for (index, value) in image.chunks(element / WORD).enumerate().rev() {
-        lookup::update(fd, index, value).map_err(|e| Error::system("bpf(BPF_MAP_UPDATE_ELEM)", e))?;
+        lookup::update(fd, index, &value.repeat(copies))
+            .map_err(|e| Error::system("bpf(BPF_MAP_UPDATE_ELEM)", e))?;
     }
     Ok(())
 }

@@ -1,0 +1,178 @@
+//! Charts as SVG: white behind them, so that they can be read on any page; colours (Okabe and Ito's)
+//! that the colour-blind can tell apart, and marks that need no colours at all.
+
+use std::error::Error;
+
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use crate::axis::{Ticks, place};
+use crate::chart::{Chart, Series};
+
+const SIZE: (u32, u32) = (960, 480);
+/// For the legend, at the right.
+const LEGEND: u32 = 270;
+const FONT: &str = "-apple-system, 'Segoe UI', Helvetica, Arial, sans-serif";
+const INK: RGBColor = RGBColor(36, 41, 47);
+const GREY: RGBColor = RGBColor(87, 96, 106);
+const GRID: RGBColor = RGBColor(225, 228, 232);
+const COLOURS: [RGBColor; 8] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(230, 159, 0),
+    RGBColor(86, 180, 233),
+    RGBColor(120, 94, 60),
+    RGBColor(0, 0, 0),
+];
+
+fn font(size: u32, colour: RGBColor) -> TextStyle<'static> {
+    (FONT, size).into_font().color(&colour)
+}
+
+/// Draws a chart.
+///
+/// # Errors
+/// What plotters finds wrong.
+pub(crate) fn draw(chart: &Chart) -> Result<String, Box<dyn Error>> {
+    let mut text = String::new();
+    let root = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
+    root.fill(&WHITE)?;
+    root.draw(&Text::new(chart.title.clone(), (20, 16), font(19, INK)))?;
+    let (_, below) = root.split_vertically(42);
+    let (plot, legend) = below.split_horizontally(SIZE.0 - LEGEND);
+
+    let points = || chart.series.iter().flat_map(|line| &line.points);
+    let x = Ticks::new(chart.x.scale, points().map(|(x, _)| *x));
+    let y = Ticks::new(chart.y.scale, points().flat_map(|(_, y)| [y.low, y.median, y.high]));
+    let mut area = ChartBuilder::on(&plot)
+        .margin(10)
+        .x_label_area_size(52)
+        .y_label_area_size(72)
+        .build_cartesian_2d(x, y)?;
+    area.configure_mesh()
+        .axis_style(GREY)
+        .bold_line_style(GRID)
+        .light_line_style(TRANSPARENT)
+        .label_style(font(14, GREY))
+        .axis_desc_style(font(15, INK))
+        .x_desc(&chart.x.label)
+        .y_desc(&chart.y.label)
+        .draw()?;
+
+    let at = |x: f64, y: f64| (place(chart.x.scale, x), place(chart.y.scale, y));
+    for (line, colour) in chart.series.iter().zip(COLOURS.iter().cycle()) {
+        let low = line.points.iter().map(|(x, y)| at(*x, y.low));
+        let high = line.points.iter().rev().map(|(x, y)| at(*x, y.high));
+        area.draw_series([Polygon::new(low.chain(high).collect::<Vec<_>>(), colour.mix(0.13))])?;
+    }
+    for (number, (line, colour)) in chart.series.iter().zip(COLOURS.iter().cycle()).enumerate() {
+        let medians: Vec<_> = line.points.iter().map(|(x, y)| at(*x, y.median)).collect();
+        if line.dashed {
+            area.draw_series(DashedLineSeries::new(medians, 7, 5, colour.stroke_width(2)))?;
+        } else {
+            area.draw_series(LineSeries::new(medians.iter().copied(), colour.stroke_width(2)))?;
+            if medians.len() <= 16 {
+                area.draw_series(medians.into_iter().map(|at| EmptyElement::at(at) + mark(number, *colour)))?;
+            }
+        }
+    }
+    draw_legend(&legend, &chart.series)?;
+    root.present()?;
+    drop(legend);
+    drop(area);
+    drop(plot);
+    drop(below);
+    drop(root);
+    Ok(text)
+}
+
+/// A line's own mark, around a point.
+fn mark(number: usize, colour: RGBColor) -> Polygon<(i32, i32)> {
+    let shape: &[(i32, i32)] = match number % 4 {
+        0 => &[(-4, -2), (-2, -4), (2, -4), (4, -2), (4, 2), (2, 4), (-2, 4), (-4, 2)],
+        1 => &[(-4, -4), (4, -4), (4, 4), (-4, 4)],
+        2 => &[(0, -5), (5, 4), (-5, 4)],
+        _ => &[(0, -5), (5, 0), (0, 5), (-5, 0)],
+    };
+    Polygon::new(shape, colour.filled())
+}
+
+/// The lines' names beside the chart, the highest line first: the order in which one sees them end.
+fn draw_legend<DB: DrawingBackend>(
+    area: &DrawingArea<DB, plotters::coord::Shift>,
+    series: &[Series],
+) -> Result<(), Box<dyn Error>>
+where
+    DB::ErrorType: 'static,
+{
+    let mut lines: Vec<_> = series.iter().zip(COLOURS.iter().cycle()).enumerate().collect();
+    let end = |line: &Series| line.points.last().map_or(0.0, |(_, y)| y.median);
+    lines.sort_by(|(_, (a, _)), (_, (b, _))| end(b).total_cmp(&end(a)));
+    let style = font(14, INK).pos(Pos::new(HPos::Left, VPos::Center));
+    let mut y = 24;
+    for (number, (line, colour)) in lines {
+        let ends = [(8, y), (36, y)];
+        if line.dashed {
+            let dash = |from| PathElement::new([(from, y), (from + 7, y)], colour.stroke_width(2));
+            [8, 19, 30].into_iter().try_for_each(|from| area.draw(&dash(from)))?;
+        } else {
+            area.draw(&PathElement::new(ends, colour.stroke_width(2)))?;
+            area.draw(&(EmptyElement::at((22, y)) + mark(number, *colour)))?;
+        }
+        for part in wrapped(&line.name, 30) {
+            area.draw(&Text::new(part, (44, y), style.clone()))?;
+            y += 18;
+        }
+        y += 8;
+    }
+    Ok(())
+}
+
+/// `text` in lines of about `width` letters.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().expect("there is one from the start");
+        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > width {
+            lines.push(word.to_owned());
+        } else {
+            line.push_str(if line.is_empty() { "" } else { " " });
+            line.push_str(word);
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Scale, Spread};
+
+    #[test]
+    fn a_chart_names_its_axes_and_lines() {
+        let points =
+            |factor: f64| (3..7).map(move |k| (f64::from(1 << k), Spread::of([factor * f64::from(k)])));
+        let chart = Chart::new("a", "Cost over size", ("bytes", Scale::Log2), ("ns", Scale::Log))
+            .line("ours", points(1.0))
+            .line("a peer with a name so long that it takes two lines", points(4.0))
+            .dashed("limit", points(0.5));
+        let svg = draw(&chart).unwrap();
+        for text in ["Cost over size", "bytes", "ns", "ours", "two lines", "limit", "16"] {
+            assert!(svg.contains(text), "no {text:?} in {svg}");
+        }
+    }
+
+    #[test]
+    fn an_empty_chart_can_be_drawn() {
+        let chart = Chart::new("a", "Nothing", ("x", Scale::Linear), ("y", Scale::Log));
+        assert!(draw(&chart).unwrap().contains("Nothing"));
+    }
+
+    #[test]
+    fn long_names_are_wrapped() {
+        assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrapped("", 7), [""]);
+    }
+}

@@ -1,0 +1,142 @@
+//! Memory whose pages take their time to come (`userfaultfd`): a program that copies from there
+//! sleeps, in the midst of whatever it is doing, on every kernel, preemptible or not.
+#![allow(unsafe_code)]
+
+use std::ffi::c_void;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use memmap2::{MmapMut, MmapOptions};
+use rustix::io::Errno;
+use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
+use rustix::mm::{Advice, UserfaultfdFlags, madvise, userfaultfd};
+
+/// `struct uffdio_api`, asking for no more than the basics.
+#[repr(C)]
+struct Api {
+    api: u64,
+    features: u64,
+    ioctls: u64,
+}
+
+/// `struct uffdio_register`
+#[repr(C)]
+struct Register {
+    start: u64,
+    len: u64,
+    mode: u64,
+    ioctls: u64,
+}
+
+/// `struct uffdio_copy`
+#[repr(C)]
+struct Copy {
+    to: u64,
+    from: u64,
+    len: u64,
+    mode: u64,
+    copied: i64,
+}
+
+const GROUP: u8 = 0xaa;
+const API: Opcode = opcode::read_write::<Api>(GROUP, 0x3f);
+const REGISTER: Opcode = opcode::read_write::<Register>(GROUP, 0x00);
+const COPY: Opcode = opcode::read_write::<Copy>(GROUP, 0x03);
+const MODE_MISSING: u64 = 1;
+
+/// `struct uffd_msg`, in words: what happened in the first byte, where in the third word.
+type Message = [u64; 4];
+const PAGE_FAULT: u64 = 0x12;
+
+/// Some pages that are not there: whoever touches one sleeps until [`serve`](Self::serve) is done
+/// with it. When this is dropped nobody sleeps any more.
+#[derive(Debug)]
+pub struct SlowPages {
+    // Goes first: whoever sleeps wakes up.
+    faults: OwnedFd,
+    memory: MmapMut,
+    page: usize,
+}
+
+impl SlowPages {
+    /// `count` of them.
+    ///
+    /// # Panics
+    /// With the kernel's reason.
+    pub fn new(count: usize) -> Self {
+        let page = rustix::param::page_size();
+        let memory = MmapOptions::new().len(count * page).map_anon().unwrap();
+        // SAFETY: it only ever gets the pages of `memory`, of which there are no references.
+        let faults = unsafe { userfaultfd(UserfaultfdFlags::CLOEXEC | UserfaultfdFlags::NONBLOCK) };
+        let faults = faults.unwrap_or_else(|e| panic!("userfaultfd: {e}"));
+        let mut api = Api { api: u64::from(GROUP), features: 0, ioctls: 0 };
+        // SAFETY: the structure that belongs to this number.
+        let call = unsafe { Updater::<API, _>::new(&mut api) };
+        // SAFETY: it is valid, and the kernel keeps no pointer to it.
+        unsafe { ioctl(&faults, call) }.unwrap_or_else(|e| panic!("UFFDIO_API: {e}"));
+        let mut pages = Register {
+            start: memory.as_ptr() as u64,
+            len: memory.len() as u64,
+            mode: MODE_MISSING,
+            ioctls: 0,
+        };
+        // SAFETY: the structure that belongs to this number.
+        let call = unsafe { Updater::<REGISTER, _>::new(&mut pages) };
+        // SAFETY: the pages are ours and have no content that anyone relies on.
+        unsafe { ioctl(&faults, call) }.unwrap_or_else(|e| panic!("UFFDIO_REGISTER: {e}"));
+        Self { faults, memory, page }
+    }
+
+    /// The address of page `index`, for a program.
+    ///
+    /// # Panics
+    /// If there is no such page.
+    pub fn address(&self, index: usize) -> u64 {
+        self.memory[index * self.page..].as_ptr() as u64
+    }
+
+    /// Takes page `index` away: who touches it next sleeps.
+    ///
+    /// # Panics
+    /// With the kernel's reason.
+    pub fn take_away(&self, index: usize) {
+        let page = self.address(index) as *mut c_void;
+        // SAFETY: a page of `memory`, to which there are no references, and whose content is nothing.
+        unsafe { madvise(page, self.page, Advice::LinuxDontNeed) }.unwrap();
+    }
+
+    /// Gives pages to those who sleep for them, `delay` or longer after they began to, for as long
+    /// as `goes_on` says so. Returns how many.
+    ///
+    /// # Panics
+    /// With the kernel's reason.
+    pub fn serve(&self, delay: Duration, mut goes_on: impl FnMut() -> bool) -> u64 {
+        let content = vec![0x5a_u8; self.page];
+        let mut served = 0;
+        while goes_on() {
+            std::thread::sleep(delay);
+            let mut messages = [Message::default(); 16];
+            let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut messages);
+            let some = match rustix::io::read(&self.faults, bytes) {
+                Ok(bytes) => bytes / size_of::<Message>(),
+                Err(Errno::AGAIN | Errno::INTR) => 0,
+                Err(e) => panic!("userfaultfd: {e}"),
+            };
+            for message in &messages[..some] {
+                assert_eq!(message[0] & 0xff, PAGE_FAULT, "{message:x?}");
+                let to = message[2] & !(self.page as u64 - 1);
+                let from = content.as_ptr() as u64;
+                let mut copy = Copy { to, from, len: self.page as u64, mode: 0, copied: 0 };
+                // SAFETY: the structure that belongs to this number.
+                let call = unsafe { Updater::<COPY, _>::new(&mut copy) };
+                // SAFETY: fills a page of `memory` that is not there, from as much of `content`.
+                match unsafe { ioctl(&self.faults, call) } {
+                    Ok(()) => served += 1,
+                    Err(Errno::EXIST) => {} // interrupted by a signal, it asked twice
+                    Err(e) => panic!("UFFDIO_COPY: {e}"),
+                }
+            }
+        }
+        served
+    }
+}

@@ -1,0 +1,184 @@
+//! Everything that writes: programs in six contexts, what sets them off, and the writer of a latch.
+
+use std::hint::black_box;
+use std::net::UdpSocket;
+use std::os::fd::IntoRawFd;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{Scope, ScopedJoinHandle};
+use std::time::{Duration, Instant};
+
+use libbpf_rs::{Link, Object, ProgramMut, UprobeOpts};
+use mapring::{Latches, LatchesWriter};
+use mapring_kernel_tests::{Runner, SlowPages, cpus, on_cpu, sample_clock};
+
+use crate::counted::states;
+use crate::readers::{Item, item};
+
+/// Nanoseconds between two ticks of the clock that interrupts everything, and of the one whose
+/// program writes a latch.
+const TICK: u64 = 50_000;
+const LATCH_TICK: u64 = 70_000;
+/// Tasks of each CPU that sleep in the midst of a record, and how long they do.
+const SLEEPERS: usize = 3;
+const NAP: Duration = Duration::from_micros(50);
+/// How long they do nothing, now and then.
+const REST: Duration = Duration::from_millis(10);
+/// Rings, and a cell: where sleepers write.
+const TARGETS: u64 = 5;
+
+/// What a program is attached to.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn mapring_stress_probe(turn: u64) {
+    black_box(turn);
+}
+
+/// What the threads came to that write.
+#[derive(Debug)]
+pub(crate) struct Written {
+    /// Pages for which somebody slept.
+    pub(crate) naps: u64,
+    /// Values that user space handed down.
+    pub(crate) latched: u64,
+}
+
+/// Attached programs, and the threads that set them off.
+pub(crate) struct Writers<'scope> {
+    links: Vec<Link>,
+    naps: ScopedJoinHandle<'scope, u64>,
+    latched: ScopedJoinHandle<'scope, u64>,
+}
+
+impl<'scope> Writers<'scope> {
+    /// Attaches the programs and starts the threads, which go on until `stop`.
+    pub(crate) fn start(
+        scope: &'scope Scope<'scope, '_>,
+        object: &Object,
+        latches: &'scope Latches<Item>,
+        pages: &'scope SlowPages,
+        stop: &'scope AtomicBool,
+    ) -> Self {
+        let writer = latches.writer().unwrap();
+        writer.set(0, &item(1, 1)).unwrap(); // no program finds it empty
+        let latched = scope.spawn(move || latch(&writer, stop));
+        let links = attach(object);
+        let program = Runner::new(object, "on_sleep");
+        for &cpu in cpus() {
+            scope.spawn(move || call(cpu, stop));
+        }
+        let awake = scope.spawn(move || {
+            // Whoever sleeps has to wake up before this ends: the pages are given until all are done.
+            let asleep = AtomicUsize::new(cpus().len() * SLEEPERS);
+            std::thread::scope(|scope| {
+                for index in 0..cpus().len() * SLEEPERS {
+                    let (asleep, program) = (&asleep, &program);
+                    scope.spawn(move || {
+                        on_cpu(cpus()[index / SLEEPERS]);
+                        let _awake = Awake(asleep);
+                        sleep(program, pages, index, stop);
+                    });
+                }
+                pages.serve(NAP, || asleep.load(Ordering::Relaxed) > 0)
+            })
+        });
+        Self { links, naps: awake, latched }
+    }
+
+    /// After `stop`: waits until no program is in the middle of anything, and none will be.
+    pub(crate) fn end(self, object: &Object) -> Written {
+        let naps = self.naps.join().unwrap();
+        drop(self.links);
+        settle(object);
+        Written { naps, latched: self.latched.join().unwrap() }
+    }
+}
+
+/// A page for each sleeper.
+pub(crate) fn slow_pages() -> SlowPages {
+    SlowPages::new(cpus().len() * SLEEPERS)
+}
+
+/// One sleeper less, however it ends.
+struct Awake<'a>(&'a AtomicUsize);
+
+impl Drop for Awake<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn attach(object: &Object) -> Vec<Link> {
+    let program = |name: &str| -> ProgramMut<'_> { object.progs_mut().find(|p| p.name() == name).unwrap() };
+    let clock = |name: &str, cpu: usize, period: u64| {
+        program(name).attach_perf_event(sample_clock(cpu, period).into_raw_fd()).unwrap()
+    };
+    let mut links: Vec<_> = cpus().iter().map(|&cpu| clock("on_tick", cpu, TICK)).collect();
+    links.push(clock("on_latch_tick", cpus()[0], LATCH_TICK));
+    let probe = UprobeOpts { func_name: Some("mapring_stress_probe".into()), ..Default::default() };
+    let this = std::env::current_exe().unwrap();
+    links.push(program("on_probe").attach_uprobe_with_opts(-1, this, 0, probe).unwrap());
+    links.extend(["on_softirq", "on_switch", "on_call"].map(|name| program(name).attach().unwrap()));
+    links
+}
+
+/// System calls, probes, and packets to itself, which are taken in by a softirq.
+fn call(cpu: usize, stop: &AtomicBool) {
+    on_cpu(cpu);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(socket.local_addr().unwrap()).unwrap();
+    let mut packet = [0; 64];
+    for turn in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        match turn % 8 {
+            0 => {
+                socket.send(&packet).unwrap();
+                socket.recv(&mut packet).unwrap();
+            }
+            2 | 4 | 6 => mapring_stress_probe(turn),
+            _ => _ = rustix::process::getppid(),
+        }
+    }
+}
+
+/// Runs a program again and again that copies from a page that is not there.
+fn sleep(program: &Runner, pages: &SlowPages, index: usize, stop: &AtomicBool) {
+    for turn in index as u64.. {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        if turn % 4 == 0 {
+            std::thread::sleep(REST); // so that there are records without a sleeper behind them
+        }
+        pages.take_away(index);
+        program.run(&mut [turn % TARGETS, pages.address(index)]);
+    }
+}
+
+/// Hands values down, one after the other: their number is their ticket.
+fn latch(writer: &LatchesWriter<Item>, stop: &AtomicBool) -> u64 {
+    for number in 2.. {
+        writer.set(0, &item(number, number)).unwrap();
+        if stop.load(Ordering::Relaxed) {
+            return number;
+        }
+    }
+    unreachable!()
+}
+
+/// Waits until no program is in the middle of anything.
+fn settle(object: &Object) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut before = 0;
+    loop {
+        let states = states(object);
+        let runs = states.iter().flat_map(|state| state.runs).sum::<u64>();
+        if runs == before && states.iter().all(|state| state.running == 0) {
+            return;
+        }
+        before = runs;
+        assert!(Instant::now() < deadline, "programs still run: {states:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}

@@ -1,0 +1,187 @@
+//! Cells of which each CPU has its own, in a `PERCPU_ARRAY`: read by system call, always.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use bytemuck::AnyBitPattern;
+use crossbeam_utils::Backoff;
+use parking_lot::Mutex;
+
+use super::fallback::{Looks, batch};
+use super::openers;
+use super::table::Snapshot;
+use crate::error::{ReadError, Result};
+use crate::layout::Kind;
+use crate::region::{Lookup, PerCpu, Region};
+
+/// A table of cells of type `T` for each CPU: `MAPRING_PERCPU_CELLS` of `percpu.bpf.h`.
+///
+/// CPUs never meet in a cell, so that programs give an update up only where they interrupt or
+/// preempt one another on one CPU; each value is read whole all the same. In return the kernel maps
+/// no `PERCPU_ARRAY`: every read is three system calls, for all CPUs together. What is read very
+/// often is better in [`Cells`](super::Cells), indexed by CPU.
+///
+/// Values are of the [possible CPUs](Self::cpus). What a CPU wrote that has gone
+/// [offline](crate::online_cpus) stays there.
+pub struct PerCpuCells<T> {
+    region: Region,
+    looks: Mutex<Looks>,
+    value: PhantomData<fn() -> T>,
+}
+
+openers!([T: AnyBitPattern] PerCpuCells<T>);
+
+impl<T: AnyBitPattern> PerCpuCells<T> {
+    /// How often a value is looked at before a read gives up as [`ReadError::Busy`].
+    pub const LOOKS: u32 = 128;
+
+    /// Cells over a region that is already open.
+    ///
+    /// # Errors
+    /// [`Error::Kind`](crate::Error::Kind) and [`Error::RecordSize`](crate::Error::RecordSize),
+    /// naming both sides.
+    pub fn from_region(region: Region) -> Result<Self> {
+        region.expect_record::<T>(Kind::PerCpuCells)?;
+        let words = region.geometry().element_words();
+        let cpus = copies(&region).cpus.len();
+        let looks = Looks::new(batch(words * cpus) * cpus, words);
+        Ok(Self { region, looks: Mutex::new(looks), value: PhantomData })
+    }
+
+    /// How many cells each CPU has.
+    pub fn len(&self) -> usize {
+        self.region.geometry().capacity()
+    }
+
+    /// Whether there are none. There is always one.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The CPUs that have cells, in ascending order, not always without gaps.
+    pub fn cpus(&self) -> &[usize] {
+        &copies(&self.region).cpus
+    }
+
+    /// Whether the kernel gives out one CPU's value alone (`BPF_F_CPU`, Linux 6.19 and later).
+    /// Elsewhere reading one CPU's value costs as much as reading all.
+    pub fn one_cpu_lookups(&self) -> bool {
+        copies(&self.region).one
+    }
+
+    /// One CPU's latest value, all zeros if it was never written. Three system calls a look, at
+    /// most [`LOOKS`](Self::LOOKS) looks, behind a lock of this handle's.
+    ///
+    /// # Errors
+    /// [`ReadError::Busy`] if a writer was in the way each time, [`ReadError::Index`] for a cell or a
+    /// CPU that there is none of, [`ReadError::Lookup`].
+    pub fn read(&self, cpu: usize, index: usize) -> Result<T, ReadError> {
+        self.snapshot(cpu, index).map(|snapshot| snapshot.value)
+    }
+
+    /// As [`read`](Self::read), with the value's number.
+    ///
+    /// # Errors
+    /// As for [`read`](Self::read).
+    pub fn snapshot(&self, cpu: usize, index: usize) -> Result<Snapshot<T>, ReadError> {
+        let cpus = self.cpus();
+        let no_such = ReadError::Index { thing: "CPU", index: cpu, count: cpus.len() };
+        let at = cpus.iter().position(|&c| c == cpu).ok_or(no_such)?;
+        let element = self.element(index)?;
+        let (lookup, one) = (lookup(&self.region), self.one_cpu_lookups());
+        let mut looks = self.looks.lock();
+        insist(|| {
+            if one {
+                looks.fetch_by(1, |words| lookup.copy(element, cpu, words))?;
+                return Ok(whole(&looks, 0));
+            }
+            looks.fetch_by(cpus.len(), |words| lookup.run(element, 1, words))?;
+            Ok(whole(&looks, at))
+        })
+    }
+
+    /// One cell's values on all CPUs, in the order of [`cpus`](Self::cpus): each is whole, but they
+    /// are of different moments. Three system calls a look, for all together.
+    ///
+    /// # Errors
+    /// As for [`read`](Self::read).
+    pub fn snapshots(&self, index: usize) -> Result<Vec<Snapshot<T>>, ReadError> {
+        let element = self.element(index)?;
+        let lookup = lookup(&self.region);
+        let mut found = vec![None; self.cpus().len()];
+        let mut looks = self.looks.lock();
+        insist(|| {
+            looks.fetch_by(found.len(), |words| lookup.run(element, 1, words))?;
+            for (at, found) in found.iter_mut().enumerate().filter(|(_, found)| found.is_none()) {
+                *found = whole(&looks, at);
+            }
+            Ok(found.iter().copied().collect())
+        })
+    }
+
+    /// Calls `f` with the index, the CPU and the value of every cell, fetched by batches of many:
+    /// one look at each. Returns how many were passed over because a writer was in the way.
+    ///
+    /// # Errors
+    /// [`ReadError::Lookup`].
+    pub fn for_each(&self, mut f: impl FnMut(usize, usize, Snapshot<T>)) -> Result<usize, ReadError> {
+        let (cpus, lookup, geometry) = (self.cpus(), lookup(&self.region), self.region.geometry());
+        let most = batch(geometry.element_words() * cpus.len());
+        let mut busy = 0;
+        let mut looks = self.looks.lock();
+        for first in (0..self.len()).step_by(most) {
+            let count = most.min(self.len() - first);
+            looks.fetch_by(count * cpus.len(), |words| lookup.run(geometry.first() + first, count, words))?;
+            for (index, at) in (first..first + count).zip((0..).step_by(cpus.len())) {
+                for (at, &cpu) in (at..).zip(cpus) {
+                    match whole(&looks, at) {
+                        Some(snapshot) => f(index, cpu, snapshot),
+                        None => busy += 1,
+                    }
+                }
+            }
+        }
+        Ok(busy)
+    }
+
+    fn element(&self, index: usize) -> Result<usize, ReadError> {
+        if index >= self.len() {
+            return Err(ReadError::Index { thing: "cell", index, count: self.len() });
+        }
+        Ok(self.region.geometry().first() + index)
+    }
+}
+
+/// The value that was found at `at`, if no writer was in the way.
+fn whole<T: AnyBitPattern>(looks: &Looks, at: usize) -> Option<Snapshot<T>> {
+    let seq = looks.seq(at);
+    let mut value = T::zeroed();
+    (seq & 1 == 0 && looks.take(at, 1, &mut value)).then_some(Snapshot { version: seq / 2, value })
+}
+
+/// Looks until there is something, with ever longer pauses.
+fn insist<R>(mut look: impl FnMut() -> Result<Option<R>, ReadError>) -> Result<R, ReadError> {
+    let looks = PerCpuCells::<u64>::LOOKS;
+    let backoff = Backoff::new();
+    for _ in 0..looks {
+        if let Some(found) = look()? {
+            return Ok(found);
+        }
+        backoff.spin();
+    }
+    Err(ReadError::Busy { looks })
+}
+
+fn lookup(region: &Region) -> &Lookup {
+    region.lookup().expect("per-CPU maps are never mapped")
+}
+
+fn copies(region: &Region) -> &PerCpu {
+    lookup(region).copies().expect("a per-CPU kind is in a per-CPU map")
+}
+
+impl<T> fmt::Debug for PerCpuCells<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PerCpuCells").field(&self.region).finish()
+    }
+}

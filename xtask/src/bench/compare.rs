@@ -1,0 +1,247 @@
+//! Two reports of `cargo xtask bench`: what moved beyond noise.
+//!
+//! A row has moved if the medians differ by a tenth or more, their 95 % confidence intervals do not
+//! overlap, and each median lies outside of where nine tenths of the other run's blocks were. Ratios
+//! are compared, where there are any: both sides of one were measured in the same run.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::process::ExitCode;
+use std::{fs, io};
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+
+/// Medians that differ by less are the same: other code in the same place, or the host's doing.
+const LEAST: f64 = 0.10;
+
+/// A report, as far as it is compared.
+#[derive(Deserialize)]
+struct Report {
+    targets: Vec<Row>,
+    others: Vec<Row>,
+}
+
+#[derive(Clone, Deserialize)]
+struct Row {
+    key: Option<String>,
+    what: String,
+    peer: String,
+    ratio: Option<f64>,
+    ns: Option<f64>,
+    low: f64,
+    high: f64,
+    sure: [f64; 2],
+    met: Option<bool>,
+}
+
+impl Row {
+    fn median(&self) -> f64 {
+        self.ratio.or(self.ns).unwrap_or(f64::NAN)
+    }
+
+    /// What it is found by in another report.
+    fn name(&self) -> String {
+        let Self { key, what, peer, .. } = self;
+        let key = key.as_ref().map_or_else(String::new, |key| format!("{key}: "));
+        let against = if peer.is_empty() { "" } else { " / " };
+        format!("{key}{what}{against}{peer}")
+    }
+}
+
+/// What became of a row.
+#[derive(Debug, PartialEq)]
+enum Change {
+    Worse {
+        old: f64,
+        new: f64,
+    },
+    Better {
+        old: f64,
+        new: f64,
+    },
+    /// A target that was there, and isn't any more.
+    Gone,
+    /// A target met before and missed now, by no more than noise.
+    Missed {
+        old: f64,
+        new: f64,
+    },
+}
+
+impl Change {
+    fn is_bad(&self) -> bool {
+        matches!(self, Self::Worse { .. } | Self::Gone)
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (word, old, new) = match self {
+            Self::Worse { old, new } => ("WORSE", old, new),
+            Self::Better { old, new } => ("better", old, new),
+            Self::Missed { old, new } => ("missed, within noise", old, new),
+            Self::Gone => return f.write_str("GONE"),
+        };
+        write!(f, "{word}: {} -> {} ({:+.0} %)", digits(*old), digits(*new), (new / old - 1.0) * 100.0)
+    }
+}
+
+/// Three significant digits.
+fn digits(value: f64) -> String {
+    let after = if value >= 100.0 {
+        0
+    } else if value >= 10.0 {
+        1
+    } else if value >= 1.0 {
+        2
+    } else {
+        4
+    };
+    format!("{value:.after$}")
+}
+
+/// Names what moved from `old` to `new`; fails if something got worse.
+pub(super) fn run(old: &Path, new: &Path) -> Result<ExitCode> {
+    let (old, new) = (read(old)?, read(new)?);
+    let changes = changes(&old, &new);
+    for (name, change) in &changes {
+        println!("{change}  {name}");
+    }
+    let bad = changes.values().filter(|change| change.is_bad()).count();
+    println!(
+        "{} of {} rows moved beyond noise, {bad} of them for the worse",
+        changes.len(),
+        rows(&new).len()
+    );
+    Ok(if bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn read(path: &Path) -> Result<Report> {
+    let text = fs::read_to_string(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => {
+            anyhow::anyhow!("no report {}: `cargo xtask bench` writes one", path.display())
+        }
+        _ => error.into(),
+    })?;
+    let report: Report =
+        serde_json::from_str(&text).with_context(|| format!("{} is no report", path.display()))?;
+    ensure!(!report.targets.is_empty() || !report.others.is_empty(), "{} has no rows", path.display());
+    Ok(report)
+}
+
+/// A report's rows by name. Where a name comes twice (two placements), they are numbered.
+fn rows(report: &Report) -> BTreeMap<String, &Row> {
+    let mut rows = BTreeMap::new();
+    for row in report.targets.iter().chain(&report.others) {
+        let name = row.name();
+        let same = (1..).map(|n| if n == 1 { name.clone() } else { format!("{name} ({n})") });
+        let free = same.into_iter().find(|name| !rows.contains_key(name)).unwrap_or(name);
+        rows.insert(free, row);
+    }
+    rows
+}
+
+fn changes(old: &Report, new: &Report) -> BTreeMap<String, Change> {
+    let after = rows(new);
+    let changes = rows(old).into_iter().filter_map(|(name, old)| {
+        let change = match after.get(&name) {
+            Some(new) => change(old, new)?,
+            None if old.key.is_some() => Change::Gone,
+            None => return None,
+        };
+        Some((name, change))
+    });
+    changes.collect()
+}
+
+fn change(was: &Row, is: &Row) -> Option<Change> {
+    let (old, new) = (was.median(), is.median());
+    let apart = |a: [f64; 2], b: [f64; 2]| a[1] < b[0] || b[1] < a[0];
+    let outside = |median: f64, of: &Row| median < of.low || median > of.high;
+    let moved = (new / old - 1.0).abs().max((old / new - 1.0).abs()) >= LEAST
+        && apart(was.sure, is.sure)
+        && outside(new, was)
+        && outside(old, is);
+    match moved {
+        true if new > old => Some(Change::Worse { old, new }),
+        true => Some(Change::Better { old, new }),
+        false if was.met == Some(true) && is.met == Some(false) => Some(Change::Missed { old, new }),
+        false => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn row(key: Option<&str>, what: &str, median: f64, noise: f64, met: Option<bool>) -> Value {
+        json!({
+            "key": key, "what": what, "peer": "ringbuf", "ratio": median, "met": met,
+            "low": median * (1.0 - noise), "high": median * (1.0 + noise),
+            "sure": [median * (1.0 - noise / 5.0), median * (1.0 + noise / 5.0)],
+        })
+    }
+
+    fn report(targets: Vec<Value>, others: Vec<Value>) -> Report {
+        serde_json::from_value(json!({ "targets": targets, "others": others, "machine": {} })).unwrap()
+    }
+
+    /// What becomes of a target at 0.20 ± 5 % that is then at `median`.
+    fn moved(median: f64, noise: f64) -> Option<Change> {
+        let met = |median: f64| Some(median <= 0.30);
+        let old = report(vec![row(Some("stream"), "a", 0.20, 0.05, met(0.20))], vec![]);
+        let new = report(vec![row(Some("stream"), "a", median, noise, met(median))], vec![]);
+        changes(&old, &new).into_values().next()
+    }
+
+    #[test]
+    fn what_is_worse_is_named() {
+        assert_eq!(moved(0.25, 0.05), Some(Change::Worse { old: 0.20, new: 0.25 }));
+        assert_eq!(moved(0.15, 0.05), Some(Change::Better { old: 0.20, new: 0.15 }));
+        let (old, new) = (0.20, 0.25);
+        assert_eq!(Change::Worse { old, new }.to_string(), "WORSE: 0.2000 -> 0.2500 (+25 %)");
+    }
+
+    #[test]
+    fn noise_is_no_change() {
+        assert_eq!(moved(0.20, 0.05), None);
+        assert_eq!(moved(0.21, 0.001), None, "too little");
+        assert_eq!(moved(0.25, 0.50), None, "within the spread of the second run");
+        assert_eq!(moved(0.31, 0.60), Some(Change::Missed { old: 0.20, new: 0.31 }));
+        assert!(!Change::Missed { old: 0.20, new: 0.31 }.is_bad());
+    }
+
+    #[test]
+    fn a_target_that_is_gone_is_bad_and_another_row_is_not() {
+        let old =
+            report(vec![row(Some("stream"), "a", 1.0, 0.1, None)], vec![row(None, "b", 1.0, 0.1, None)]);
+        let changes = changes(&old, &report(vec![], vec![]));
+        assert_eq!(changes.len(), 1);
+        assert!(changes["stream: a / ringbuf"].is_bad());
+    }
+
+    #[test]
+    fn nanoseconds_are_compared_where_there_is_no_ratio() {
+        let ns = |ns: f64| {
+            let row = json!({ "key": "idle_shard", "what": "idle", "peer": "", "ns": ns, "met": true,
+                              "low": ns * 0.9, "high": ns * 1.1, "sure": [ns * 0.98, ns * 1.02] });
+            report(vec![row], vec![])
+        };
+        let changes = changes(&ns(1.0), &ns(1.8));
+        assert_eq!(changes["idle_shard: idle"], Change::Worse { old: 1.0, new: 1.8 });
+    }
+
+    #[test]
+    fn rows_of_the_same_name_are_told_apart() {
+        let both = |second| {
+            let row = |median| row(Some("latency_p50"), "near or far", median, 0.01, None);
+            report(vec![row(1.0), row(second)], vec![])
+        };
+        let changes = changes(&both(2.0), &both(3.0));
+        assert_eq!(changes.into_keys().collect::<Vec<_>>(), ["latency_p50: near or far / ringbuf (2)"]);
+    }
+}
