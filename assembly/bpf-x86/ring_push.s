@@ -1,77 +1,97 @@
 # clang 14.0.6
-	*(u64 *)(r10 - 24) = r1
+	r6 = r1
 	call 8
 	r7 = r0
 	r7 *= 4097
 	r8 = r7
 	r8 += 2
-	*(u32 *)(r10 - 12) = r8
+	r1 = mapring__nested__ring ll
+	r1 = *(u32 *)(r1 + 0)
+	*(u64 *)(r10 - 16) = r6
+	if r1 == 0 goto L7
+	*(u32 *)(r10 - 4) = r8
 	r2 = r10
-	r2 += -12
+	r2 += -4
 	r1 = ring ll
 	call 1
-	if r0 == 0 goto L10
-	*(u64 *)(r10 - 32) = r0
-	r6 = *(u64 *)(r0 + 0)
+	r9 = r0
+	if r9 == 0 goto L11
+	r6 = *(u64 *)(r9 + 0)
 	r1 = r6
 	r1 &= 4095
 	r2 = r7
 	r2 += r1
 	r2 += 3
-	*(u32 *)(r10 - 8) = r2
-	*(u64 *)(r10 - 40) = r6
-	r6 >>= 11
-	r1 = 9007199254740990 ll
-	r9 = r6
-	r9 &= r1
+	*(u32 *)(r10 - 4) = r2
 	r2 = r10
-	r2 += -8
+	r2 += -4
+	r1 = ring ll
+	call 1
+	if r0 == 0 goto L11
+	r1 = 0
+	if r1 s> r6 goto L11
+	r2 = r6
+	r2 >>= 11
+	r3 = r6
+	r3 += 1
+	r4 = -9223372036854775808 ll
+	r5 = r3
+	r5 |= r4
+	*(u64 *)(r9 + 0) = r5
+	r4 = 9007199254740990 ll
+	r5 = r2
+	r5 &= r4
+	r4 = *(u64 *)(r0 + 0)
+	if r4 != r5 goto L6
+	r2 |= 1
+	*(u64 *)(r0 + 0) = r2
+	r6 = r3
+	r1 = r0
+L6:
+	*(u64 *)(r9 + 0) = r6
+	if r1 != 0 goto L13
+	goto L11
+L7:
+	*(u32 *)(r10 - 4) = r8
+	r2 = r10
+	r2 += -4
+	r1 = ring ll
+	call 1
+	r9 = r0
+	if r9 == 0 goto L11
+	r6 = *(u64 *)(r9 + 0)
+	r1 = r6
+	r1 &= 4095
+	r2 = r7
+	r2 += r1
+	r2 += 3
+	*(u32 *)(r10 - 4) = r2
+	r2 = r10
+	r2 += -4
 	r1 = ring ll
 	call 1
 	r1 = r0
-	r2 = mapring__nested__ring ll
-	r2 = *(u32 *)(r2 + 0)
-	if r2 == 0 goto L6
-	r5 = *(u64 *)(r10 - 32)
-	if r1 == 0 goto L10
-	r2 = 0
-	r3 = *(u64 *)(r10 - 40)
-	if r2 s> r3 goto L10
-	r0 = *(u64 *)(r10 - 40)
-	r2 = r0
-	r2 += 1
-	r3 = -9223372036854775808 ll
-	r4 = r2
-	r4 |= r3
-	*(u64 *)(r5 + 0) = r4
-	r3 = *(u64 *)(r1 + 0)
-	if r3 != r9 goto L9
-	r6 |= 1
-	*(u64 *)(r1 + 0) = r6
-	*(u64 *)(r5 + 0) = r2
-	goto L12
-L6:
-	r3 = *(u64 *)(r10 - 32)
-	if r1 == 0 goto L10
-	r6 |= 1
+	if r1 == 0 goto L11
 	r2 = r6
-	r0 = r9
+	r2 >>= 11
+	r4 = 9007199254740990 ll
+	r3 = r2
+	r3 &= r4
+	r2 |= 1
+	r0 = r3
 	#APP
 	r0 = cmpxchg_64(r1 + 0, r0, r2)
 	#NO_APP
-	if r0 != r9 goto L10
-	r2 = *(u64 *)(r10 - 40)
-	r2 += 1
-	*(u64 *)(r3 + 0) = r2
-	goto L12
-L9:
-	*(u64 *)(r5 + 0) = r0
-L10:
+	if r0 != r3 goto L11
+	r6 += 1
+	*(u64 *)(r9 + 0) = r6
+	if r1 != 0 goto L13
+L11:
 	r1 = r8
 	call mapring__claim__ring
-	r6 = 4294967295 ll
+	r8 = 4294967295 ll
 	r1 = 0
-	if r1 s> r0 goto L13
+	if r1 s> r0 goto L14
 	r0 &= 4095
 	r7 += r0
 	r7 += 3
@@ -81,9 +101,11 @@ L10:
 	r1 = ring ll
 	call 1
 	r1 = r0
-	if r1 == 0 goto L13
-L12:
-	r3 = *(u64 *)(r10 - 24)
+	if r1 == 0 goto L14
+L13:
+	#APP
+	#NO_APP
+	r3 = *(u64 *)(r10 - 16)
 	r2 = *(u64 *)(r3 + 0)
 	*(u64 *)(r1 + 8) = r2
 	r2 = *(u64 *)(r3 + 8)
@@ -103,7 +125,7 @@ L12:
 	#NO_APP
 	r2 += 1
 	*(u64 *)(r1 + 0) = r2
-	r6 = 0
-L13:
-	r0 = r6
+	r8 = 0
+L14:
+	r0 = r8
 	exit
