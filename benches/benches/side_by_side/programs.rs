@@ -107,9 +107,6 @@ impl<'p> Program<'p> {
 #[derive(Clone, Copy)]
 pub(crate) struct Streamer<'p>(pub(crate) Program<'p>);
 
-/// Whether the library claims without a locked instruction where programs only nest.
-pub(crate) const NESTED_CLAIM: bool = false;
-
 /// Records of a chunk: `CHUNK` in `bpf/stream.h`.
 pub(crate) const CHUNK: u64 = 512;
 

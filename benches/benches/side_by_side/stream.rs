@@ -10,7 +10,8 @@ use mapring::{Access, Ring, Start};
 use mapring_benches::{Plan, Report, Row, Spread, interleave};
 
 use crate::peers::{MappedRingBuffer, RawRingBuffer, Sink};
-use crate::programs::{CHUNK, NESTED_CLAIM, Program, Record, Streamer, load, now};
+use crate::produce::only_nest;
+use crate::programs::{CHUNK, Program, Record, Streamer, load, now};
 use crate::threads;
 
 /// Chunks a block: some milliseconds, and dozens of times what fits.
@@ -85,11 +86,11 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     let skel = load!(stream::StreamSkelBuilder);
     let programs = [&skel.progs.stream_mapring, &skel.progs.stream_ringbuf];
     report.add(sides(plan, ("stream", 0.27), "any program", &skel.maps.ours, &skel.maps.ringbuf, programs)?);
-    if !NESTED_CLAIM {
-        report.skip("stream_nested", "the claim for producers that only nest is not there yet");
+    let skel = load!(nested::NestedSkelBuilder);
+    if let Err(why) = only_nest(&skel.maps.ours) {
+        report.skip("stream_nested", why);
         return Ok(());
     }
-    let skel = load!(nested::NestedSkelBuilder);
     let programs = [&skel.progs.nested_mapring, &skel.progs.nested_ringbuf];
     let (target, who) = (("stream_nested", 0.14), "programs that only nest (XDP)");
     report.add(sides(plan, target, who, &skel.maps.ours, &skel.maps.ringbuf, programs)?);
