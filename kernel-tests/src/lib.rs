@@ -52,16 +52,20 @@ pub mod skel {
         };
     }
     skeletons!(
-        basic basic_portable loops loops_portable nested nested_portable percpu refusals stress stress_portable
+        basic basic_portable latches latches_portable loops loops_portable nested nested_portable percpu quiet
+        refusals stress stress_portable
     );
 
     pub use basic::BasicSkelBuilder;
     pub use basic_portable::BasicPortableSkelBuilder;
+    pub use latches::LatchesSkelBuilder;
+    pub use latches_portable::LatchesPortableSkelBuilder;
     pub use loops::LoopsSkelBuilder;
     pub use loops_portable::LoopsPortableSkelBuilder;
     pub use nested::NestedSkelBuilder;
     pub use nested_portable::NestedPortableSkelBuilder;
     pub use percpu::PercpuSkelBuilder;
+    pub use quiet::QuietSkelBuilder;
     pub use refusals::RefusalsSkelBuilder;
     pub use stress::StressSkelBuilder;
     pub use stress_portable::StressPortableSkelBuilder;

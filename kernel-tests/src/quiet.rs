@@ -1,49 +1,55 @@
 //! The part of the child that reads with a system call filter on: all but the end is deadly.
 #![allow(unsafe_code)]
 
+use std::fs::File;
 use std::io::Write;
+use std::os::fd::AsFd;
 
 use anyhow::{Result, bail};
+use bytemuck::AnyBitPattern;
 use libbpf_rs::MapHandle;
 use libbpf_rs::libbpf_sys::BPF_F_RDONLY;
-use mapring::{Cells, Counters, Reader, Region, Ring};
+use mapring::{Cell, Cells, Counters, Guard, Latches, Reader, Region, Ring, Snapshot, Start, Table};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 use crate::{Filled, words_of};
 
-/// Records that must have been read before the end.
-const RECORDS: u64 = 5_000;
-/// Changes of a cell, and of the counters, that must have been seen before the end.
+/// Records that must have been read before the end, by each reader; of large ones an eighth.
+const RECORDS: u64 = 3_000;
+/// Changes of a cell, a latch and the counters that must have been seen before the end.
 const CHANGES: u64 = 100;
 
-/// Opens the three pins, says `ready` on stdout, forbids itself all system calls but the one
+/// Opens the regions at these paths (a ring, one of large records, cells, latches, counters: pins,
+/// or memory files in `/proc`), says `ready` on stdout, forbids itself all system calls but the one
 /// that ends it, and does as `how` says:
-/// - `read`: reads what the programs write meanwhile, in every way that readers have;
+/// - `read`: reads what is written meanwhile, in every way that handles have;
 /// - `call`: reads, and then makes a system call after all;
-/// - `lookup`: reads through read-only descriptors, which is by system call.
+/// - `lookup`: reads through read-only descriptors, which for maps is by system call.
 ///
 /// # Errors
-/// If the pins can't be opened. What goes wrong later ends the process by SIGSYS.
-pub fn quiet(how: &str, ring: &str, cells: &str, counters: &str) -> Result<()> {
-    let open = |pin: &str| -> Result<Region> {
-        if how == "lookup" {
-            let handle = MapHandle::from_pinned_path_with_file_flags(pin, BPF_F_RDONLY)?;
-            return Ok(Region::open_fd(std::os::fd::AsFd::as_fd(&handle).try_clone_to_owned()?)?);
+/// If they can't be opened. What goes wrong later ends the process by SIGSYS.
+pub fn quiet(how: &str, paths: [&str; 5]) -> Result<()> {
+    let open = |path: &str| -> Result<Region> {
+        if path.starts_with("/proc/") {
+            return Ok(Region::open_fd(File::open(path)?.into())?);
         }
-        Ok(Region::open_pinned(pin)?)
+        if how == "lookup" {
+            let handle = MapHandle::from_pinned_path_with_file_flags(path, BPF_F_RDONLY)?;
+            return Ok(Region::open_fd(handle.as_fd().try_clone_to_owned()?)?);
+        }
+        Ok(Region::open_pinned(path)?)
     };
-    let ring = Ring::<Filled<14>>::from_region(open(ring)?)?;
-    let cells = Cells::<Filled<14>>::from_region(open(cells)?)?;
-    let counters = Counters::from_region(open(counters)?)?;
-    let mut reader = ring.reader();
-    for line in std::fs::read_to_string("/proc/self/maps")?.lines().filter(|line| line.contains("bpf-map")) {
-        println!("{line}");
+    let mut all = Handles::new(paths, open)?;
+    for line in std::fs::read_to_string("/proc/self/maps")?.lines() {
+        if line.contains("bpf-map") || line.contains("memfd:") {
+            println!("{line}");
+        }
     }
     println!("ready");
     std::io::stdout().flush()?;
 
     seccompiler::apply_filter(&only_exit()?)?;
-    let read = read(&mut reader, &cells, &counters);
+    let read = all.read();
     if how == "call" && read {
         let _ = rustix::process::getppid();
     }
@@ -59,37 +65,122 @@ fn only_exit() -> Result<BpfProgram> {
     Ok(filter.try_into()?)
 }
 
-/// Reads until there was enough of everything; whether all of it was right. A panic would be a
-/// system call, and the end.
-fn read(reader: &mut Reader<Filled<14>>, cells: &Cells<Filled<14>>, counters: &Counters) -> bool {
-    let (mut version, mut changes, mut sum, mut counts, mut turn) = (0, 0, 0, 0, 0_u64);
-    while reader.tally().delivered < RECORDS || changes < CHANGES || counts < CHANGES {
-        turn += 1;
-        let mut right = true;
-        let mut check = |ticket, record: &Filled<14>| right &= *record == words_of(ticket);
-        match turn % 3 {
-            0 => _ = reader.for_each(100, |event| check(event.ticket, event.record)),
-            1 => reader.drain().for_each(|event| check(event.ticket, &event.record)),
-            _ => (0..100).for_each(|_| _ = reader.poll().map(|event| check(event.ticket, &event.record))),
-        }
-        // A writer may be there for ever so long: its CPU is also somebody else's.
-        if let Ok(snapshot) = cells.snapshot(1) {
-            right &= snapshot.version == 0 || snapshot.value == words_of(snapshot.version - 1);
-            right &= snapshot.version >= version;
-            changes += u64::from(snapshot.version > version);
-            version = snapshot.version;
-        }
-        let mut sums = [0; 10];
-        let (one, one_cpu) = (counters.sum(3), counters.get(0, 3));
-        right &= one.is_ok() && one_cpu.is_ok() && counters.sums(&mut sums).is_ok();
-        let now = sums.iter().sum::<u64>();
-        right &= now >= sum && now % 3 == 0;
-        counts += u64::from(now > sum);
-        sum = now;
-        right &= reader.dropped() == 0 && reader.take_error().is_none() && reader.position(0).is_some();
-        if !right {
-            return false;
+/// One of each.
+struct Handles {
+    ring: Reader<Filled<14>>,
+    now: Reader<Filled<14>>,
+    large: Reader<Filled<128>>,
+    cells: Cells<Filled<14>>,
+    cell: Cell<Filled<14>>,
+    latches: Latches<Filled<14>>,
+    counters: Counters,
+    turn: u64,
+}
+
+impl Handles {
+    fn new(
+        [ring, large, cells, latches, counters]: [&str; 5],
+        open: impl Fn(&str) -> Result<Region>,
+    ) -> Result<Self> {
+        let ring = Ring::from_region(open(ring)?)?;
+        let cells = open(cells)?;
+        Ok(Self {
+            now: ring.reader_from(Start::Now).with_patience(100),
+            ring: ring.reader(),
+            large: Ring::from_region(open(large)?)?.reader(),
+            cell: Cell::from_region(cells.clone())?,
+            cells: Cells::from_region(cells)?,
+            latches: Latches::from_region(open(latches)?)?,
+            counters: Counters::from_region(open(counters)?)?,
+            turn: 0,
+        })
+    }
+
+    /// Reads until there was enough of everything; whether all of it was right. A panic would be
+    /// a system call, and the end.
+    fn read(&mut self) -> bool {
+        let [mut cell, mut single, mut latch, mut counted] = [const { Changes { last: 0, count: 0 } }; 4];
+        loop {
+            self.turn += 1;
+            let mut right = records(&mut self.ring, self.turn)
+                && records(&mut self.now, self.turn + 1)
+                && records(&mut self.large, self.turn + 2);
+            right &= values(&self.cells, self.turn, &mut cell, |version| words_of(version - 1));
+            right &= values(&self.latches, self.turn, &mut latch, words_of);
+            right &= one(&self.cell, &mut single);
+            right &= self.sums(&mut counted);
+            let read = [&self.ring, &self.now].iter().all(|reader| reader.tally().delivered > RECORDS);
+            let changed = [&cell, &single, &latch, &counted].iter().all(|changes| changes.count > CHANGES);
+            if !right || read && changed && self.large.tally().delivered > RECORDS / 8 {
+                return right;
+            }
         }
     }
-    true
+
+    fn sums(&self, counted: &mut Changes) -> bool {
+        let mut sums = [0; 10];
+        let counters = &self.counters;
+        let each = counters.sum(3).is_ok() && counters.get(0, 3).is_ok() && counters.sums(&mut sums).is_ok();
+        let now = sums.iter().sum::<u64>();
+        each && now.is_multiple_of(3) && counted.to(now)
+    }
+}
+
+/// A number that only grows, and how often it did.
+struct Changes {
+    last: u64,
+    count: u64,
+}
+
+impl Changes {
+    /// `false` if it went back.
+    fn to(&mut self, now: u64) -> bool {
+        let grew = now >= self.last;
+        self.count += u64::from(now > self.last);
+        self.last = now;
+        grew
+    }
+}
+
+/// Takes some records, another way each turn.
+fn records<const N: usize>(reader: &mut Reader<Filled<N>>, turn: u64) -> bool
+where
+    Filled<N>: AnyBitPattern,
+{
+    let mut right = true;
+    let mut check = |ticket, record: &Filled<N>| right &= *record == words_of(ticket);
+    match turn % 3 {
+        0 => _ = reader.for_each(100, |event| check(event.ticket, event.record)),
+        1 => reader.drain().for_each(|event| check(event.ticket, &event.record)),
+        _ => (0..100).for_each(|_| _ = reader.poll().map(|event| check(event.ticket, &event.record))),
+    }
+    let counts = reader.shard_tally(0).is_some() && reader.position(0).is_some();
+    right && counts && reader.dropped() == 0 && reader.take_error().is_none() && reader.lost() < u64::MAX
+}
+
+/// Reads the second value of a table, another way each turn: version `v` must be `right(v)`.
+fn values<P: Guard>(
+    table: &Table<Filled<14>, P>,
+    turn: u64,
+    changes: &mut Changes,
+    right: impl Fn(u64) -> Filled<14>,
+) -> bool {
+    // A writer may be there for ever so long: its CPU is also somebody else's.
+    let found = match turn % 3 {
+        0 => table.try_snapshot(1).unwrap_or(None),
+        1 => {
+            let _ = table.read(1); // which value that is, nobody says
+            None
+        }
+        _ => table.snapshot(1).ok(),
+    };
+    let Some(Snapshot { version, value }) = found else { return true };
+    changes.to(version) && (version == 0 || value == right(version))
+}
+
+/// The same for a table of one.
+fn one(cell: &Cell<Filled<14>>, changes: &mut Changes) -> bool {
+    let _ = cell.read();
+    let Ok(Snapshot { version, value }) = cell.snapshot() else { return true };
+    changes.to(version) && (version == 0 || value == words_of(version - 1))
 }

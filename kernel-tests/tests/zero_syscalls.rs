@@ -1,37 +1,37 @@
 //! Reading makes no system call, shown by readers that would not survive one; and the mappings
-//! that they read are read-only.
+//! that they read are read-only: a hidden write would kill them, too. Maps and memory files, every
+//! kind, every way to read.
 #![allow(missing_docs)]
 
 use std::io::{BufRead, BufReader};
 use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapHandle, Object};
-use mapring::Region;
-use mapring_kernel_tests::skel::RefusalsSkelBuilder;
-use mapring_kernel_tests::{PinDir, Runner, everywhere, fitted, load, map, on_one_cpu, require_bpf};
+use mapring::{Cells, Counters, Latches, Options, Region, Ring};
+use mapring_kernel_tests::skel::QuietSkelBuilder;
+use mapring_kernel_tests::{
+    Filled, PinDir, Runner, everywhere, fitted, load, map, on_one_cpu, require_bpf, words_of,
+};
 
 /// Nobody waits so long for the reader: it hangs. (How long it takes says nothing.)
 const HANG: Duration = Duration::from_secs(1800);
 
-const MAPS: [&str; 3] = ["ring", "cells", "counters"];
+const MAPS: [&str; 5] = ["ring", "large", "cells", "latches", "counters"];
 
-/// Starts a reader that goes about it as `how` says, and lets a program write until it ends:
-/// how it ended, and its lines of `/proc/self/maps` that are BPF maps.
-fn reader(object: &Object, how: &str) -> (ExitStatus, Vec<String>) {
+/// Starts a reader that goes about it as `how` says, and calls `write` with 0, 1, 2, … until it ends:
+/// how it ended, and its lines of `/proc/self/maps` that are regions.
+fn reader(how: &str, paths: &[PathBuf; 5], mut write: impl FnMut(u64)) -> (ExitStatus, Vec<String>) {
     everywhere();
-    let pins = PinDir::new();
-    for name in MAPS {
-        Region::open(&map(object, name)).unwrap();
-        MapHandle::try_from(&map(object, name)).unwrap().pin(pins.path(name)).unwrap();
-    }
     let mut child = Guard(
         Command::new(env!("CARGO_BIN_EXE_kernel-tests-child"))
             .args(["quiet", how])
-            .args(MAPS.map(|name| pins.path(name)))
+            .args(paths)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap(),
@@ -40,18 +40,67 @@ fn reader(object: &Object, how: &str) -> (ExitStatus, Vec<String>) {
     let maps: Vec<_> = lines.take_while(|line| line != "ready").collect();
 
     on_one_cpu();
-    let writer = Runner::new(object, "write");
     let hang = Instant::now() + HANG;
-    let mut n = 0;
-    loop {
+    for turn in 0.. {
         if let Some(status) = child.0.try_wait().unwrap() {
             return (status, maps);
         }
-        assert!(Instant::now() < hang, "{how}: the reader has not had enough of {n} records");
-        let mut args = [0, 16, n, 0];
-        writer.run(&mut args);
-        n += args[3];
+        assert!(Instant::now() < hang, "{how}: the reader has not had enough after {turn} turns");
+        write(turn);
     }
+    unreachable!()
+}
+
+/// The same for pinned maps, into which programs write, and user space into the latches.
+fn reader_of_maps(object: &Object, how: &str) -> (ExitStatus, Vec<String>) {
+    let pins = PinDir::new();
+    for name in MAPS {
+        Region::open(&map(object, name)).unwrap();
+        MapHandle::try_from(&map(object, name)).unwrap().pin(pins.path(name)).unwrap();
+    }
+    let [small, large] = ["write", "write_large"].map(|name| Runner::new(object, name));
+    let latches = map(object, "latches").as_fd().try_clone_to_owned().unwrap();
+    let latches = Latches::from_region(Options::new().write(true).open_fd(latches).unwrap()).unwrap();
+    let latches = latches.writer().unwrap();
+    let mut n = 0;
+    reader(how, &MAPS.map(|name| pins.path(name)), |turn| {
+        let mut args = [0, 16, n, 0];
+        small.run(&mut args);
+        n += args[3];
+        large.run(&mut [0, 0, turn, 0]);
+        latches.set(1, &words_of::<14>(turn + 1)).unwrap();
+    })
+}
+
+/// The same for memory files, which the reader opens for reading only.
+fn reader_of_files(how: &str) -> (ExitStatus, Vec<String>) {
+    let ring = Ring::<Filled<14>>::create_memfd(64, 2).unwrap();
+    let large = Ring::<Filled<128>>::create_memfd(8, 1).unwrap();
+    let cells = Cells::<Filled<14>>::create_memfd(2).unwrap();
+    let latches = Latches::<Filled<14>>::create_memfd(2).unwrap();
+    let counters = Counters::create_memfd(10, 2).unwrap();
+    let regions = [ring.region(), large.region(), cells.region(), latches.region(), counters.region()];
+    let path = |region: &Region| {
+        PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), region.as_fd().as_raw_fd()))
+    };
+    let ring = [0, 1].map(|shard| ring.writer(shard).unwrap());
+    let (large, cells, latches) =
+        (large.writer(0).unwrap(), cells.writer().unwrap(), latches.writer().unwrap());
+    let counters = [0, 1].map(|shard| counters.writer(shard).unwrap());
+    let mut n = 0;
+    reader(how, &regions.map(path), |turn| {
+        for _ in 0..16 {
+            assert_eq!(ring[0].push(&words_of(n)), Some(n));
+            assert_eq!(ring[1].push(&words_of(n)), Some(n));
+            assert!(cells.set(1, &words_of(n)).unwrap());
+            counters[0].add(usize::try_from(n).unwrap() % 10, 3).unwrap();
+            counters[1].add(3, 3).unwrap();
+            n += 1;
+        }
+        assert_eq!(large.push(&words_of(turn)), Some(turn));
+        assert!(cells.set(0, &words_of(turn)).unwrap());
+        latches.set(1, &words_of(turn + 1)).unwrap();
+    })
 }
 
 /// A child that does not outlive a failure.
@@ -64,33 +113,46 @@ impl Drop for Guard {
     }
 }
 
-#[test]
-fn readers_make_no_system_call_and_map_read_only() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<RefusalsSkelBuilder>(&mut storage, fitted);
-    let (status, maps) = reader(skel.object(), "read");
+fn made_no_system_call((status, maps): (ExitStatus, Vec<String>)) {
     assert_eq!(status.code(), Some(0), "1: read something wrong; signal 31: made a system call ({status})");
-    assert_eq!(maps.len(), 3, "{maps:?}");
+    assert_eq!(maps.len(), MAPS.len(), "{maps:?}");
     for line in maps {
         assert_eq!(line.split_whitespace().nth(1), Some("r--s"), "{line}");
     }
+}
+
+fn died_of_a_system_call(status: ExitStatus) {
+    assert_eq!(status.signal(), Some(rustix::process::Signal::SYS.as_raw()), "{status}");
+}
+
+#[test]
+fn readers_of_maps_make_no_system_call_and_map_read_only() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<QuietSkelBuilder>(&mut storage, fitted);
+    made_no_system_call(reader_of_maps(skel.object(), "read"));
+}
+
+#[test]
+fn readers_of_files_make_no_system_call_and_map_read_only() {
+    made_no_system_call(reader_of_files("read"));
 }
 
 #[test]
 fn a_reader_that_does_call_dies() {
     require_bpf!();
     let mut storage = MaybeUninit::uninit();
-    let skel = load::<RefusalsSkelBuilder>(&mut storage, fitted);
-    let (status, _) = reader(skel.object(), "call");
-    assert_eq!(status.signal(), Some(rustix::process::Signal::SYS.as_raw()), "{status}");
+    let skel = load::<QuietSkelBuilder>(&mut storage, fitted);
+    died_of_a_system_call(reader_of_maps(skel.object(), "call").0);
+    died_of_a_system_call(reader_of_files("call").0);
 }
 
 #[test]
 fn the_fallback_dies_too() {
     require_bpf!();
     let mut storage = MaybeUninit::uninit();
-    let skel = load::<RefusalsSkelBuilder>(&mut storage, fitted);
-    let (status, maps) = reader(skel.object(), "lookup");
-    assert_eq!((status.signal(), maps.len()), (Some(rustix::process::Signal::SYS.as_raw()), 0), "{status}");
+    let skel = load::<QuietSkelBuilder>(&mut storage, fitted);
+    let (status, maps) = reader_of_maps(skel.object(), "lookup");
+    assert!(maps.is_empty(), "{maps:?}");
+    died_of_a_system_call(status);
 }

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+/* What readers without system calls read: every kind, and records that fit in no register. */
+#include <mapring/cell.bpf.h>
+#include <mapring/counters.bpf.h>
+#include <mapring/latch.bpf.h>
+#include <mapring/ring.bpf.h>
+
+#include "records.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+struct rec {
+	__u32 words[14];
+};
+
+struct large {
+	__u32 words[128];
+};
+
+MAPRING_RING(ring, struct rec, 64);
+MAPRING_RING(large, struct large, 8);
+MAPRING_CELLS(cells, struct rec, 2);
+MAPRING_LATCHES(latches, struct rec, 2); /* written by user space */
+MAPRING_COUNTERS(counters, 10);
+
+/* Writes records n, n + 1, … (`index` many, 64 at most), cell 1's n-th values, and counts. */
+SEC("syscall")
+int write(struct args *args)
+{
+	for (__u32 k = 0; k < 64 && k < args->index; k++) {
+		__u64 n = args->n + k;
+		struct rec *r = mapring_reserve(&ring);
+
+		if (r) {
+			FILL_WORDS(r, n, 14);
+			mapring_commit(r);
+			args->done++;
+		}
+		r = mapring_cell_begin(&cells, 1);
+		if (r) {
+			FILL_WORDS(r, n, 14);
+			mapring_cell_end(r);
+		}
+		mapring_add(&counters, n % 10, 3);
+	}
+	return 0;
+}
+
+/* Writes the large record n, and cell 0's n-th value. */
+SEC("syscall")
+int write_large(struct args *args)
+{
+	struct large *r = mapring_reserve(&large);
+	struct rec *value;
+
+	if (r) {
+		FILL_WORDS(r, args->n, 128);
+		mapring_commit(r);
+		args->done++;
+	}
+	value = mapring_cell_begin(&cells, 0);
+	if (value) {
+		FILL_WORDS(value, args->n, 14);
+		mapring_cell_end(value);
+	}
+	return 0;
+}
