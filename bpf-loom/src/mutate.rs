@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use mapring::layout::seq::PENDING;
+
 use crate::decode::{ADD, CMPXCHG, From, Insn, XCHG};
 use crate::models::Code;
 use crate::nest::{Choices, Nest};
@@ -62,7 +64,9 @@ pub fn mutants(code: &Code, sites: &Sites) -> Vec<Mutant> {
                 add(format!("{at}: store-release made plain"), program.patched(at, &[plain]), None);
             }
             Insn::Store { base, off, from, .. } => {
-                let hint = only(Word::Head).then_some("the head is a hint, nothing rests on it");
+                // But not where it says who may claim what.
+                let hint = only(Word::Head) && !program.nests;
+                let hint = hint.then_some("the head is a hint, nothing rests on it");
                 add(format!("{at}: store to {words:?} left out"), program.patched(at, &[]), hint);
                 if only(Word::Record)
                     && let Some(publish) = publish_after(program, sites, at)
@@ -71,6 +75,11 @@ pub fn mutants(code: &Code, sites: &Sites) -> Vec<Mutant> {
                     let program = program.patched(publish, &late).patched(at, &[set(AX, from)]);
                     add(format!("{at}: record written after it is published"), program, None);
                 }
+            }
+            Insn::Load { dst, .. } if only(Word::Head) && program.nests => {
+                let unmarked = Insn::Alu { op: 0x50, wide: true, dst, from: From::Imm(!PENDING), off: 0 };
+                let blind = program.patched(at, &[program.code[at], unmarked]);
+                add(format!("{at}: the mark of a claim not seen"), blind, None);
             }
             Insn::Atomic { op: XCHG, base, off, src, .. } => {
                 add(format!("{at}: xchg made a store"), program.patched(at, &[store(base, off, src)]), None);

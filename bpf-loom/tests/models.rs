@@ -4,6 +4,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+#[cfg(loom)]
+use mapring_bpf_loom::models::Model;
 use mapring_bpf_loom::models::{Code, MODELS};
 use mapring_bpf_loom::object::variants;
 
@@ -25,4 +27,16 @@ fn every_model_holds_for_every_object() {
     };
     std::thread::scope(|scope| (0..2).for_each(|_| _ = scope.spawn(work)));
     println!("models: cases {} explored {}", cases.into_inner().unwrap(), executions.into_inner().unwrap());
+}
+
+/// What nested claims are not for: were this to pass, the models above would show nothing.
+#[test]
+#[cfg(loom)]
+fn nested_claims_fail_where_producers_preempt_each_other() {
+    let variant = variants(&["nesting push_narrow2"]).remove(0);
+    let two_writers = |model: &&Model| model.name == "two writers" && model.program == "push_narrow2";
+    let model = MODELS.iter().find(two_writers).unwrap();
+    let code = Code { program: Arc::new(variant.programs[0].clone()), order: variant.order };
+    let outcome = std::panic::catch_unwind(|| model.run(code));
+    assert!(outcome.is_err(), "two writers of one slot, and nobody noticed");
 }

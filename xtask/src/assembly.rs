@@ -119,6 +119,7 @@ impl Check {
                 for name in RECORDS.into_iter().chain(COUNTERS) {
                     let lines = listing::function(&assembly, name)
                         .with_context(|| format!("clang {}: no {name}", clang.version))?;
+                    let lines = producers::in_order(lines);
                     self.counts.explored += lines.len() as u64;
                     let record = RECORDS.contains(&name);
                     let check = |lines: &[String]| {

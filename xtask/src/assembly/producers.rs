@@ -79,6 +79,18 @@ pub(super) fn check_calls(lines: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// The same function with what clang put behind its end, and left by a jump, where it jumps to: so
+/// that what comes first stands first.
+pub(super) fn in_order(mut lines: Vec<String>) -> Vec<String> {
+    let Some(exit) = lines.iter().position(|line| line.trim() == "exit") else { return lines };
+    let behind = lines.split_off(exit + 1);
+    let target = behind.last().and_then(|line| line.trim().strip_prefix("goto "));
+    let target = target.map(|label| format!("{label}:"));
+    let to = lines.iter().position(|line| Some(line) == target.as_ref()).unwrap_or(lines.len());
+    lines.splice(to..to, behind);
+    lines
+}
+
 /// The offset at which a line stores a whole word, not to the stack.
 fn stored(line: &str) -> Option<usize> {
     let (to, _) = line.trim().strip_prefix("*(u64 *)(")?.split_once(") =")?;
