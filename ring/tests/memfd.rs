@@ -128,6 +128,48 @@ fn shards_take_turns() {
 }
 
 #[test]
+fn a_sweep_over_many_shards_finds_every_record_at_once() {
+    const SHARDS: usize = 300;
+    let ring = Ring::<u64>::create_memfd(4, SHARDS).unwrap();
+    let writers: Vec<_> = (0..ring.shards()).map(|shard| ring.writer(shard).unwrap()).collect();
+    let mut readers = [ring.reader(), ring.reader(), ring.reader()];
+    let mut pushed = 0;
+    // Long enough that every shard is quiet most of the time, and has its laps.
+    for round in 0..3000 {
+        let shard = round * 7 % SHARDS;
+        writers[shard].push(&(round as u64)).unwrap();
+        pushed += 1;
+        for (way, reader) in readers.iter_mut().enumerate() {
+            let mut seen = Vec::new();
+            match way {
+                0 => {
+                    reader.for_each(usize::MAX, |event| seen.push((event.cpu, *event.record)));
+                }
+                1 => seen.extend(reader.drain().map(|event| (event.cpu, event.record))),
+                _ => seen.extend(std::iter::from_fn(|| reader.poll()).map(|event| (event.cpu, event.record))),
+            }
+            assert_eq!(seen, [(shard, round as u64)], "way {way}");
+        }
+    }
+    assert!(readers.iter().all(|reader| reader.tally().delivered == pushed && reader.lost() == 0));
+}
+
+#[test]
+fn a_ticket_nobody_claims_is_passed_in_a_shard_that_looks_quiet() {
+    for patience in [1, 5, 1000] {
+        let ring = Ring::<u64>::create_memfd(4, 3).unwrap();
+        let mut reader = ring.reader().with_patience(patience);
+        (0..1000).for_each(|_| assert!(reader.poll().is_none()));
+        let writer = ring.writer(1).unwrap();
+        writer.shard().fill(1, &7_u64);
+        writer.shard().publish(1);
+        let polls = (1..).find(|_| reader.poll().is_some_and(|event| event.record == 7)).unwrap();
+        assert!(polls <= patience.clamp(1, 64) + 1, "{polls} polls with a patience of {patience}");
+        assert_eq!((reader.tally().delivered, reader.tally().skipped), (1, 1));
+    }
+}
+
+#[test]
 fn cells_hold_the_latest_value() {
     let cells = Cells::<Record>::create_memfd(3).unwrap();
     let writer = cells.writer().unwrap();

@@ -9,9 +9,11 @@ use bytemuck::{AnyBitPattern, NoUninit};
 use super::fallback::Window;
 use super::openers;
 use crate::error::{Error, Result};
+use crate::layout::seq::state;
 use crate::layout::{Claim, Geometry, Kind};
 use crate::protocol::ring::{Cursor, Look, Place, Shard, ShardMut, Start, Step, Tally};
 use crate::region::{Region, Shared, SharedMut, Source};
+use crate::sync::Ordering;
 
 /// A ring of records of type `T`, with a shard for each CPU that writes.
 ///
@@ -72,7 +74,7 @@ impl<T: AnyBitPattern> Ring<T> {
             Source::Lookup(region) => Slots::Lookup(Box::new(Window::new(region))),
         };
         let geometry = self.region.geometry();
-        let shards = (0..geometry.shards())
+        let shards: Box<[_]> = (0..geometry.shards())
             .map(|shard| {
                 let place = Place::new(geometry, shard);
                 let cursor = match &mut source {
@@ -86,7 +88,9 @@ impl<T: AnyBitPattern> Ring<T> {
                 (place, cursor)
             })
             .collect();
-        Reader { source, shards, turn: 0, burst: 0, record: T::zeroed() }
+        let quiet = shards.iter().map(|(place, cursor)| Quiet::new(place, cursor)).collect();
+        let mask = Reader::<T>::LOOK_EVERY - 1;
+        Reader { source, shards, quiet, sweep: 0, mask, turn: 0, burst: 0, record: T::zeroed() }
     }
 }
 
@@ -135,6 +139,25 @@ enum Slots {
 /// registers, and not to the reader.
 const SMALL: usize = 256;
 
+/// The slot of a shard's next ticket, and its state while nobody has claimed that ticket. Most shards
+/// of a large machine are like this most of the time: a sweep over them looks at this alone, 16 bytes a
+/// shard, and at the slot.
+///
+/// States only grow, so that one of a ticket already passed never looks quiet again.
+#[derive(Clone, Copy)]
+struct Quiet {
+    seq: usize,
+    free: u64,
+}
+
+impl Quiet {
+    #[inline]
+    fn new(place: &Place, cursor: &Cursor) -> Self {
+        let next = cursor.next();
+        Self { seq: place.seq(next), free: place.slots().free(next) }
+    }
+}
+
 /// A place in each shard of a ring.
 ///
 /// Reading a mapped ring makes no system call, allocates nothing, writes nothing to the ring and
@@ -144,6 +167,11 @@ const SMALL: usize = 256;
 pub struct Reader<T> {
     source: Slots,
     shards: Box<[(Place, Cursor)]>,
+    quiet: Box<[Quiet]>,
+    /// Times that all shards had their turn.
+    sweep: u32,
+    /// A quiet shard is stepped into when these bits of `sweep` and its number are zero.
+    mask: u32,
     turn: usize,
     burst: u32,
     record: T,
@@ -158,6 +186,10 @@ impl<T: AnyBitPattern> Reader<T> {
     /// Records that [`poll`](Self::poll) takes from a shard before it is the next one's turn.
     const BURST: u32 = 64;
 
+    /// A shard whose next ticket nobody has claimed is looked at without a step, but for one turn in
+    /// so many (a power of two): then it is seen whether producers have gone past that ticket.
+    const LOOK_EVERY: u32 = 64;
+
     /// Waits for `polls` empty-handed steps, instead of [`PATIENCE`](Self::PATIENCE), for a
     /// record whose writer was interrupted, preempted or killed half-way while later records are
     /// there; then skips it and counts it as lost. A ring that is about to overwrite what is
@@ -167,6 +199,7 @@ impl<T: AnyBitPattern> Reader<T> {
         for (_, cursor) in &mut self.shards {
             cursor.set_patience(polls);
         }
+        self.mask = (1 << polls.clamp(1, Self::LOOK_EVERY).ilog2()) - 1;
         self
     }
 
@@ -175,8 +208,13 @@ impl<T: AnyBitPattern> Reader<T> {
     pub fn poll(&mut self) -> Option<Event<T>> {
         let mut empty = 0;
         // A shard may have any number of discarded tickets in a row: bounded all the same.
-        let mut steps = self.step_limit();
+        let mut steps = self.step_limit() + self.shards.len();
         while empty < self.shards.len() && steps > 0 {
+            if self.burst == 0 && self.is_quiet(self.turn) {
+                empty += 1;
+                self.next_shard();
+                continue;
+            }
             steps -= 1;
             if self.burst < Self::BURST {
                 match self.step(self.turn) {
@@ -184,12 +222,14 @@ impl<T: AnyBitPattern> Reader<T> {
                         self.burst += 1;
                         return Some(event);
                     }
-                    Err(Step::Empty) => empty += 1,
+                    Err(Step::Empty) => {
+                        empty += 1;
+                        self.came_to_the_end(self.turn);
+                    }
                     Err(_) => continue,
                 }
             }
-            self.burst = 0;
-            self.turn = if self.turn + 1 < self.shards.len() { self.turn + 1 } else { 0 };
+            self.next_shard();
         }
         None
     }
@@ -209,6 +249,10 @@ impl<T: AnyBitPattern> Reader<T> {
         let steps = self.step_limit();
         for _ in 0..self.shards.len() {
             let cpu = self.turn;
+            if self.is_quiet(cpu) {
+                self.next_shard();
+                continue;
+            }
             let record = &mut self.record;
             let (place, cursor) = &mut self.shards[cpu];
             let mut f = |ticket, record: &T| f(Event { cpu, ticket, record });
@@ -222,12 +266,12 @@ impl<T: AnyBitPattern> Reader<T> {
                     pass(cursor, &mut window.of(cpu, place), record, limit - count, steps, &mut f)
                 }
             };
-            self.turn = if cpu + 1 < self.shards.len() { cpu + 1 } else { 0 };
+            self.came_to_the_end(cpu);
+            self.next_shard();
             if count >= limit {
                 break;
             }
         }
-        self.burst = 0;
         count
     }
 
@@ -312,6 +356,40 @@ impl<T: AnyBitPattern> Reader<T> {
         cursor.step(&mut window.of(cpu, place), &mut self.record)
     }
 
+    /// Whether a shard has nothing, as far as one load can tell, and it is not time to look closer.
+    #[inline(always)]
+    fn is_quiet(&mut self, cpu: usize) -> bool {
+        let (Slots::Mapped(shared), quiet) = (&self.source, self.quiet[cpu]) else { return false };
+        // SYNC none: nothing is read because of it; whoever sees anything else, steps.
+        if state(shared.words().load(quiet.seq, Ordering::Relaxed)) != quiet.free {
+            return false;
+        }
+        #[allow(clippy::cast_possible_truncation)] // any bits will do: not all shards in one sweep
+        if self.sweep.wrapping_add(cpu as u32) & self.mask != 0 {
+            return true;
+        }
+        self.shards[cpu].1.look_past();
+        false
+    }
+
+    /// A shard's next ticket is what it is quiet with.
+    #[inline(always)]
+    fn came_to_the_end(&mut self, cpu: usize) {
+        let (place, cursor) = &self.shards[cpu];
+        self.quiet[cpu] = Quiet::new(place, cursor);
+    }
+
+    /// It is the next shard's turn.
+    #[inline(always)]
+    fn next_shard(&mut self) {
+        self.burst = 0;
+        self.turn += 1;
+        if self.turn >= self.shards.len() {
+            self.turn = 0;
+            self.sweep = self.sweep.wrapping_add(1);
+        }
+    }
+
     /// Steps that a pass over a shard may take: a lap, and some more for laps lost meanwhile.
     fn step_limit(&self) -> usize {
         self.region().geometry().capacity() + 16
@@ -372,7 +450,8 @@ impl<T: AnyBitPattern> Iterator for Drain<'_, T> {
     fn next(&mut self) -> Option<Event<T>> {
         let reader = &mut *self.reader;
         while self.left > 0 {
-            while self.steps > 0 {
+            let whole = reader.step_limit();
+            while self.steps > 0 && !(self.steps == whole && reader.is_quiet(reader.turn)) {
                 self.steps -= 1;
                 match reader.step(reader.turn) {
                     Ok(event) => return Some(event),
@@ -380,10 +459,10 @@ impl<T: AnyBitPattern> Iterator for Drain<'_, T> {
                     Err(_) => {}
                 }
             }
-            reader.turn = if reader.turn + 1 < reader.shards.len() { reader.turn + 1 } else { 0 };
-            reader.burst = 0;
+            reader.came_to_the_end(reader.turn);
+            reader.next_shard();
             self.left -= 1;
-            self.steps = reader.step_limit();
+            self.steps = whole;
         }
         None
     }

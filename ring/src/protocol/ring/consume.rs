@@ -161,6 +161,13 @@ impl Cursor {
         self.patience = patience;
     }
 
+    /// Has the next empty-handed step look past its ticket: for who looked at the slot many times
+    /// without a step.
+    pub fn look_past(&mut self) {
+        let every = self.patience.clamp(1, LOOK_EVERY);
+        self.waits = self.waits - self.waits % every + (every - 1);
+    }
+
     /// What became of the tickets passed.
     pub fn tally(&self) -> Tally {
         self.tally

@@ -54,6 +54,12 @@ impl Place {
         self.slots
     }
 
+    /// Where the sequence of ticket `t` is in the region.
+    #[inline]
+    pub fn seq(&self, t: u64) -> usize {
+        self.elements + self.slot(t)
+    }
+
     /// Where the slot of ticket `t` is, from the first one on.
     #[inline]
     fn slot(&self, t: u64) -> usize {
