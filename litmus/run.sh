@@ -3,7 +3,7 @@
 # be forbidden, with each change that its head calls "also" too; with each that it calls "mutant",
 # which takes an ordering away, it must be allowed (or the test shows nothing).
 #
-#   litmus/run.sh [FOLDER/NAME…]      one table; exit status 0 if all is as it should be
+#   litmus/run.sh [FOLDER[/NAME]…]      one table; exit status 0 if all is as it should be
 #
 # Needs apt and nothing else: herd7 and the kernel's model come from Debian's packages, and are
 # unpacked (not installed, no root) under target/litmus, 45 and 165 MB of downloads, once. What
@@ -120,13 +120,17 @@ report() {
 }
 
 find_herd
-find_lkmm
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-[ $# -gt 0 ] || set -- */*.litmus
+[ $# -gt 0 ] || set -- */
+files=()
+for which; do
+	if [ -d "$which" ]; then files+=("${which%/}"/*.litmus); else files+=("$which"); fi
+done
+[[ " ${files[*]}" != *' lkmm/'* ]] || find_lkmm
 start=$SECONDS
 printf '%-24s %-44s %-9s %6s\n' test change outcome states
-for file; do
+for file in "${files[@]}"; do
 	test=${file%.litmus}
 	head='^(\* \(also\|mutant\) \(.*\): \(.*\) \*)$'
 	grep -v "$head" "$test.litmus" >"$work/plain.litmus"

@@ -5,6 +5,7 @@ mod bench;
 mod cmd;
 mod demo;
 mod headers;
+mod litmus;
 mod loom;
 mod mutants;
 mod packages;

@@ -11,11 +11,11 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 
 pub(crate) use counts::Counts;
-use methods::{METHODS, Method, Skip};
+use methods::{METHODS, Method};
 pub(crate) use nightly::ensure_components;
 
 use crate::privilege;
-use crate::steps::Need;
+use crate::steps::{Need, Skip};
 use crate::test::Machine;
 
 /// Which methods to run, and for how long.

@@ -1,12 +1,13 @@
 //! The steps of `cargo xtask test`, in order: what each needs and the command that it is.
 
 use std::env;
+use std::fmt;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::setup::Tools;
-use crate::{assembly, cmd, headers, loom, mutants};
+use crate::{assembly, cmd, headers, litmus, loom, mutants};
 
 /// What a machine must have for a step; without it the step is skipped, loudly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,18 @@ pub(crate) enum Need {
     /// A part of the repository.
     Path(&'static str),
 }
+
+/// The error of what can't run here after all: why.
+#[derive(Debug)]
+pub(crate) struct Skip(pub(crate) String);
+
+impl fmt::Display for Skip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Skip {}
 
 /// How a step is done.
 pub(crate) enum Work {
@@ -122,6 +135,22 @@ pub(crate) const STEPS: &[Step] = &[
             run: |_| loom::clippy(),
         },
     ),
+    step(
+        "litmus",
+        &[],
+        Code {
+            shown: "litmus/run.sh aarch64/* bpf/* x86/* (those of lkmm/ fetch the kernel's source, too)",
+            run: |_| small_litmus(),
+        },
+    ),
+    step(
+        "bpf-loom",
+        &[Need::Tools],
+        Code {
+            shown: "cargo test --release -p mapring-bpf-loom; the same with RUSTFLAGS='--cfg loom', --test models",
+            run: |tools| bpf_loom(tools.context("no tools")?),
+        },
+    ),
     step("loom", &[], Code { shown: "cargo xtask loom", run: |_| loom::models(|command| command) }),
     step(
         "mutants",
@@ -151,6 +180,20 @@ pub(crate) fn oldest_rust() -> Result<()> {
     cmd::run(&mut cmd::line(&format!("rustup toolchain install {OLDEST_RUST} --profile minimal")))?;
     ensure!(there(), "Rust {OLDEST_RUST} does not run");
     Ok(())
+}
+
+/// All but the tests under the kernel's model, which is a large download.
+fn small_litmus() -> Result<()> {
+    let (_, status) = litmus::run(&["aarch64", "bpf", "x86"])?;
+    ensure!(status.success(), "see above");
+    Ok(())
+}
+
+/// The compiled code in all models; `cargo xtask prove bpf-loom` has its mutants as well.
+fn bpf_loom(tools: &Tools) -> Result<()> {
+    cmd::run(tools.export(&mut cmd::line("cargo test --release -p mapring-bpf-loom")))?;
+    let mut models = loom::cargo_of("mapring-bpf-loom", "test");
+    cmd::run(tools.export(models.args(["--test", "models"])))
 }
 
 /// The demo, started as a user would: stdout must hold one JSON object and nothing else.

@@ -132,7 +132,11 @@ fn run_step(step: &Step, machine: &Machine, strict: bool) -> Outcome {
             cmd::run(&mut command)
         }),
     };
-    done.map_or_else(|error| Outcome::Failed(format!("{error:#}")), |()| Outcome::Ok)
+    match done {
+        Ok(()) => Outcome::Ok,
+        Err(error) if error.is::<steps::Skip>() => Outcome::Skipped(error.to_string()),
+        Err(error) => Outcome::Failed(format!("{error:#}")),
+    }
 }
 
 /// Says, so that nobody overlooks it, what did not run.

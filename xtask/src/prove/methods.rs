@@ -1,14 +1,14 @@
 //! The methods, in the order in which they run: what each needs, and how its numbers are had.
 
+use std::env;
 use std::process::Command;
-use std::{env, fmt, io};
 
 use anyhow::{Context, Result};
 
 use super::{Counts, nightly};
 use crate::setup::Tools;
 use crate::steps::Need::{self, Bpf, Nightly, Path};
-use crate::{assembly, cmd, loom};
+use crate::{assembly, cmd, litmus, loom};
 
 /// One way to look for mistakes.
 pub(super) struct Method {
@@ -23,18 +23,6 @@ pub(super) struct Given<'a> {
     pub(super) tools: &'a dyn Fn() -> Option<&'a Tools>,
     pub(super) seconds: u32,
 }
-
-/// The error of a method that can't run here after all: why.
-#[derive(Debug)]
-pub(super) struct Skip(pub(super) String);
-
-impl fmt::Display for Skip {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Skip {}
 
 const fn method(
     name: &'static str,
@@ -84,7 +72,7 @@ pub(super) const METHODS: &[Method] = &[
     }),
     method("kernel", "all tests of the real kernel", BPF, |given| kernel_tests(given, &[])),
     method("stress", "writers nested in writers on all CPUs, each word and ticket checked", BPF, |given| {
-        kernel_tests(given, &["--test", "stress"])
+        kernel_tests(given, &["--test", "stress", "--test", "nested"])
     }),
 ];
 
@@ -117,7 +105,7 @@ fn mutants() -> Result<Counts> {
     Ok(counts)
 }
 
-/// Twice: under loom, and what needs no loom.
+/// Twice: what needs no loom, and under loom, mutants included.
 fn bpf_loom(given: &Given<'_>) -> Result<Counts> {
     let tools = (given.tools)().context("no tools")?;
     let mut plain = cmd::line("cargo test --release -p mapring-bpf-loom --no-fail-fast -- --nocapture");
@@ -125,18 +113,7 @@ fn bpf_loom(given: &Given<'_>) -> Result<Counts> {
     let mut cargo = loom::cargo_of("mapring-bpf-loom", "test");
     cargo.args(["--no-fail-fast", "--", "--nocapture", "--test-threads=1"]);
     let (said, status) = cmd::tee(tools.export(&mut cargo))?;
-    let mut under_loom = Counts::of_tests(&said, status.success());
-    for line in said.lines() {
-        let numbers = Counts::numbers(line);
-        if let [(cases, "cases"), (executions, "executions")] = numbers[..] {
-            (under_loom.cases, under_loom.explored) = (cases, executions);
-        }
-        if let [(killed, "mutants"), (_, "equivalent")] = numbers[..] {
-            // A survivor fails the test before it says this.
-            (under_loom.mutants, under_loom.killed) = (killed, killed);
-        }
-    }
-    counts += under_loom;
+    counts += Counts::of_tests(&said, status.success());
     Ok(counts)
 }
 
@@ -155,25 +132,10 @@ fn hostile(given: &Given<'_>) -> Result<Counts> {
     Ok(counts)
 }
 
-/// `litmus/run.sh`, whose last line has the numbers. It fetches herd7 where it can.
+/// `litmus/run.sh`, whose last line has the numbers.
 fn litmus() -> Result<Counts> {
-    let (said, status) = cmd::tee(cmd::line("litmus/run.sh").stderr(io::stderr()))?;
-    if status.code() == Some(2) {
-        return Err(Skip("litmus/run.sh could not get herd7 or the kernel's model: see above".into()).into());
-    }
-    let mut counts = Counts::default();
-    for (number, word) in said.lines().next_back().map(Counts::numbers).unwrap_or_default() {
-        match word {
-            "forbidden" => counts.cases = number,
-            "states" => counts.explored = number,
-            "mutants" => counts.mutants = number,
-            "allowed" => counts.killed = number,
-            "wrong" => counts.failures = number,
-            _ => {}
-        }
-    }
-    counts.failures = counts.failures.max((!status.success()).into());
-    Ok(counts)
+    let (said, status) = litmus::run(&[])?;
+    Ok(Counts::of_tests(said.lines().next_back().unwrap_or_default(), status.success()))
 }
 
 #[cfg(test)]
