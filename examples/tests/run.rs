@@ -85,6 +85,26 @@ mod bpf {
     }
 
     #[test]
+    fn pipeline() {
+        if !allowed() {
+            return;
+        }
+        let text = run(env!("CARGO_BIN_EXE_pipeline"), &["1"]);
+        assert!(
+            text.contains(" weigh_one\n") && text.contains("stage 1: program ") && text.contains(" emit\n")
+        );
+        let number = |after: &str, before: &str| {
+            let rest = text.split_once(after).unwrap_or_else(|| panic!("no {after:?}")).1;
+            rest.split_once(before).unwrap().0.trim().parse::<u64>().unwrap()
+        };
+        let (one, two) = (number("came out: ", " weighed by one"), number("weighed by one, ", " by two"));
+        let (missed, lost) = (number("to weigh them: ", ";"), number("slow reader: ", "\n"));
+        assert!(one > 1000 && two > 1000 && missed > 0, "{one} {two} {missed}");
+        assert_eq!(one + two + missed + lost, number(" swaps while ", " packets"));
+        assert!(text.contains("; 0 wrong\n") && text.ends_with("none is missing, none came twice\n"));
+    }
+
+    #[test]
     fn foreign() {
         if !allowed() {
             return;

@@ -16,7 +16,9 @@ mod records;
 mod slow_pages;
 
 pub use cpu::{cpus, everywhere, on_cpu, on_one_cpu};
-pub use load::{Loaded, Runner, fitted, load, map, read_only, unfitted, update, without_batches, word_at};
+pub use load::{
+    Loaded, Runner, fitted, load, map, read_only, send, unfitted, update, without_batches, word_at,
+};
 pub use perf::sample_clock;
 pub use pins::{PinDir, PublicPins};
 pub use privilege::may_use_bpf;
@@ -52,12 +54,13 @@ pub mod skel {
         };
     }
     skeletons!(
-        basic basic_portable latches latches_portable loops loops_portable nested nested_portable percpu quiet
+        basic basic_portable dispatch latches latches_portable loops loops_portable nested nested_portable percpu quiet
         refusals stress stress_portable
     );
 
     pub use basic::BasicSkelBuilder;
     pub use basic_portable::BasicPortableSkelBuilder;
+    pub use dispatch::DispatchSkelBuilder;
     pub use latches::LatchesSkelBuilder;
     pub use latches_portable::LatchesPortableSkelBuilder;
     pub use loops::LoopsSkelBuilder;

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use libbpf_rs::libbpf_sys::{self, bpf_get_fd_by_id_opts, bpf_prog_info, bpf_test_run_opts};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
@@ -117,18 +117,26 @@ impl Runner {
     /// # Panics
     /// If the kernel does not run it.
     pub fn packets(&self, count: i32) {
-        let packet = [0_u8; 64];
-        let mut opts = bpf_test_run_opts {
-            sz: size_of::<bpf_test_run_opts>() as u64,
-            data_in: packet.as_ptr().cast(),
-            data_size_in: u32::try_from(packet.len()).unwrap(),
-            repeat: count,
-            ..Default::default()
-        };
-        // SAFETY: the packet is as long as said, and nothing is asked to be written back.
-        let ret = unsafe { libbpf_sys::bpf_prog_test_run_opts(self.0.as_raw_fd(), &raw mut opts) };
-        assert_eq!(ret, 0, "test run: {}", io::Error::last_os_error());
+        send(self.0.as_fd(), &[0; 64], count);
     }
+}
+
+/// Runs an XDP program `times` times on this CPU, over a packet; what it returned at last.
+///
+/// # Panics
+/// If the kernel does not run it.
+pub fn send(program: BorrowedFd<'_>, packet: &[u8], times: i32) -> u32 {
+    let mut opts = bpf_test_run_opts {
+        sz: size_of::<bpf_test_run_opts>() as u64,
+        data_in: packet.as_ptr().cast(),
+        data_size_in: u32::try_from(packet.len()).unwrap(),
+        repeat: times,
+        ..Default::default()
+    };
+    // SAFETY: the packet is as long as said, and none is asked back.
+    let ret = unsafe { libbpf_sys::bpf_prog_test_run_opts(program.as_raw_fd(), &raw mut opts) };
+    assert_eq!(ret, 0, "test run: {}", io::Error::last_os_error());
+    opts.retval
 }
 
 /// Writes a whole element by system call.

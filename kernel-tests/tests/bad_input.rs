@@ -113,6 +113,8 @@ fn maps_of_other_types() {
         (raw_map(MapType::Hash, 64, ENTRIES, 0), "hash"),
         (raw_map(MapType::ProgArray, 4, ENTRIES, 0), "progarray"),
         (keyless_map(MapType::RingBuf, 0, 4096), "ringbuf"),
+        (keyless_map(MapType::Queue, 8, 4), "queue"),
+        (keyless_map(MapType::Stack, 8, 4), "stack"),
     ];
     for (map, name) in types {
         let error = Region::open_fd(fd_of(&map)).unwrap_err();

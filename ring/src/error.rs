@@ -150,6 +150,19 @@ pub enum Error {
         /// The map.
         map: String,
     },
+    /// A program that a table of programs does not take.
+    #[cfg(feature = "bpf")]
+    #[error("{table} does not take {program}: {error}{hint}")]
+    Program {
+        /// The table, and the type of the programs that it takes, where that is settled.
+        table: String,
+        /// The program, and its type; or what it is instead of one.
+        program: String,
+        /// What the kernel said.
+        error: io::Error,
+        /// What to do about it; empty, or starting with a separator.
+        hint: &'static str,
+    },
     /// A system call failed.
     #[error("{call}: {error}{hint}")]
     System {

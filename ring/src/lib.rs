@@ -122,13 +122,13 @@ mod sync;
 pub use cpus::{online_cpus, possible_cpus};
 #[cfg(not(loom))]
 pub use error::{Error, ReadError, Result};
-#[cfg(all(not(loom), feature = "bpf"))]
-pub use handle::PerCpuCells;
 #[cfg(not(loom))]
 pub use handle::{
     Cell, Cells, CellsWriter, Counters, CountersWriter, Drain, Event, Guard, Latches, LatchesWriter, Reader,
     Ring, RingWriter, Seqlock, Snapshot, Table, TwoCopies,
 };
+#[cfg(all(not(loom), feature = "bpf"))]
+pub use handle::{Dispatch, PerCpuCells, Program};
 pub use layout::Claim;
 pub use protocol::ring::{Start, Tally};
 #[cfg(not(loom))]

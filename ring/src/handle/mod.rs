@@ -2,6 +2,8 @@
 
 mod cells;
 mod counters;
+#[cfg(feature = "bpf")]
+mod dispatch;
 mod fallback;
 mod latches;
 #[cfg(feature = "bpf")]
@@ -11,6 +13,8 @@ mod table;
 
 pub use cells::{Cell, Cells, CellsWriter};
 pub use counters::{Counters, CountersWriter};
+#[cfg(feature = "bpf")]
+pub use dispatch::{Dispatch, Program};
 pub use latches::{Latches, LatchesWriter};
 #[cfg(feature = "bpf")]
 pub use per_cpu::PerCpuCells;

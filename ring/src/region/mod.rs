@@ -16,7 +16,7 @@ pub use access::{Access, Refusal};
 #[cfg(feature = "bpf")]
 pub use bpf::{Fit, Fitted, Grounds, fit_object, fit_to_machine};
 #[cfg(feature = "bpf")]
-pub(crate) use bpf::{Lookup, PerCpu};
+pub(crate) use bpf::{Lookup, Opened, PerCpu};
 use mapping::Mapping;
 pub(crate) use mapping::{Shared, SharedMut};
 #[cfg(not(feature = "bpf"))]
@@ -83,7 +83,7 @@ impl Options {
     /// [`Error::Contradiction`], each naming what was found.
     #[cfg(feature = "bpf")]
     pub fn open_pinned(self, path: impl AsRef<Path>) -> Result<Region> {
-        bpf::open_pinned(path.as_ref(), self)
+        bpf::open(bpf::Opened::pinned(path.as_ref())?, self, false)
     }
 
     /// Opens the BPF map with this id. Makes system calls; needs CAP_SYS_ADMIN.
@@ -92,7 +92,7 @@ impl Options {
     /// As for [`open_pinned`](Self::open_pinned).
     #[cfg(feature = "bpf")]
     pub fn open_id(self, id: u32) -> Result<Region> {
-        bpf::open_id(id, self)
+        bpf::open(bpf::Opened::id(id)?, self, false)
     }
 
     /// Opens a BPF map or a memfd, made by any loader or process. Makes system calls.
@@ -105,7 +105,7 @@ impl Options {
             return memfd::open(fd, self);
         }
         #[cfg(feature = "bpf")]
-        return bpf::open_fd(fd, self);
+        return bpf::open(bpf::Opened::fd(fd)?, self, false);
         #[cfg(not(feature = "bpf"))]
         return Err(Error::NotARegion {
             what: format!("fd {}", std::os::fd::AsRawFd::as_raw_fd(&fd)),
@@ -120,7 +120,7 @@ impl Options {
     /// As for [`open_pinned`](Self::open_pinned).
     #[cfg(feature = "bpf")]
     pub fn open(self, map: &impl libbpf_rs::MapCore) -> Result<Region> {
-        bpf::open_map(map, self)
+        bpf::open(bpf::Opened::map(map)?, self, true)
     }
 }
 

@@ -177,6 +177,13 @@ fn descriptor(ret: i32) -> io::Result<OwnedFd> {
 
 /// Whether `fd` is a BPF map, and not a program, a link or a file.
 pub(super) fn is_map(fd: BorrowedFd<'_>) -> bool {
+    // What procfs calls it; without procfs, what it answers to a question.
+    let name = rustix::fs::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new());
+    name.map_or_else(|_| has_keys(fd), |name| name.as_bytes() == b"anon_inode:bpf-map")
+}
+
+/// Whether `fd` is asked for its keys like a map: all are, but for queues and stacks.
+fn has_keys(fd: BorrowedFd<'_>) -> bool {
     // SAFETY: no key asks for the first one, and the kernel refuses to write it to null (EFAULT);
     // it looks at the descriptor before (EINVAL for what is no map).
     let ret =

@@ -29,69 +29,97 @@ const ENOTSUPP: i32 = 524;
 const NO_PREAMBLE: &str = "; its loader writes one by opening the map with Region::open, Ring::open \
                            or the like once it is loaded";
 
-pub(super) fn open_pinned(path: &Path, options: Options) -> Result<Region> {
-    let what = path.display().to_string();
-    let fd = lookup::open_pin(path, 0).or_else(|e| {
-        // The pin's mode may allow reading alone.
-        let denied = e.kind() == io::ErrorKind::PermissionDenied;
-        let read_only = || lookup::open_pin(path, libbpf_sys::BPF_F_RDONLY);
-        if denied { read_only().map_err(|_| e) } else { Err(e) }
-    });
-    let fd = fd.map_err(|error| {
-        let hint = match error.kind() {
-            io::ErrorKind::PermissionDenied if is_elsewhere(path) => "; is it a pin in a BPF file system?",
-            io::ErrorKind::PermissionDenied => {
-                "; ask its owner for read and write permission on the pin (chmod 0666; frozen, it still can't be \
-                 written), and for search permission on its directory; before Linux 6.0 also set sysctl \
-                 kernel.unprivileged_bpf_disabled=0 or run with CAP_BPF"
-            }
-            io::ErrorKind::NotFound => "; is the BPF file system mounted (mount -t bpf bpf /sys/fs/bpf), and the loader running?",
-            io::ErrorKind::InvalidInput => "; is it a pin in a BPF file system?",
-            _ => "",
-        };
-        Error::Open { what: what.clone(), error, hint }
-    })?;
-    open_named(fd, what, options, false)
+/// A descriptor of a map, and what the kernel and messages call it.
+pub(crate) struct Opened {
+    pub(crate) fd: OwnedFd,
+    pub(crate) info: MapInfo,
+    pub(crate) what: String,
 }
 
-pub(super) fn open_id(id: u32, options: Options) -> Result<Region> {
-    let what = format!("map id {id}");
-    let fd = lookup::open_id(id).map_err(|error| {
-        let hint = match error.kind() {
-            io::ErrorKind::PermissionDenied => {
-                "; opening maps by id needs CAP_SYS_ADMIN: run as root, or have the map pinned"
-            }
-            io::ErrorKind::NotFound => "; `bpftool map` lists the ids there are",
-            _ => "",
-        };
-        Error::Open { what: what.clone(), error, hint }
-    })?;
-    open_named(fd, what, options, false)
-}
-
-pub(super) fn open_fd(fd: OwnedFd, options: Options) -> Result<Region> {
-    let what = format!("fd {}", fd.as_raw_fd());
-    open_named(fd, what, options, false)
-}
-
-pub(super) fn open_map(map: &impl MapCore, options: Options) -> Result<Region> {
-    let what = format!("map {}", map.name().to_string_lossy());
-    open_named(owned(map.as_fd())?, what, options, true)
-}
-
-/// Opens a map under the name that messages call it by; `loader`: it may lack its preamble.
-fn open_named(fd: OwnedFd, what: String, options: Options, loader: bool) -> Result<Region> {
-    if !lookup::is_map(fd.as_fd()) {
-        return Err(Error::NotARegion { what, hint: "" });
+impl Opened {
+    /// The map pinned at `path`: for reading alone, if its mode allows no more.
+    pub(crate) fn pinned(path: &Path) -> Result<Self> {
+        let what = path.display().to_string();
+        let fd = lookup::open_pin(path, 0).or_else(|e| {
+            let denied = e.kind() == io::ErrorKind::PermissionDenied;
+            let read_only = || lookup::open_pin(path, libbpf_sys::BPF_F_RDONLY);
+            if denied { read_only().map_err(|_| e) } else { Err(e) }
+        });
+        let fd = fd.map_err(|error| {
+            let hint = match error.kind() {
+                io::ErrorKind::PermissionDenied if is_elsewhere(path) => {
+                    "; is it a pin in a BPF file system?"
+                }
+                io::ErrorKind::PermissionDenied => {
+                    "; ask its owner for read and write permission on the pin (chmod 0666; frozen, it still can't be \
+                     written), and for search permission on its directory; before Linux 6.0 also set sysctl \
+                     kernel.unprivileged_bpf_disabled=0 or run with CAP_BPF"
+                }
+                io::ErrorKind::NotFound => {
+                    "; is the BPF file system mounted (mount -t bpf bpf /sys/fs/bpf), and the loader running?"
+                }
+                io::ErrorKind::InvalidInput => "; is it a pin in a BPF file system?",
+                _ => "",
+            };
+            Error::Open { what: what.clone(), error, hint }
+        })?;
+        Self::new(fd, what)
     }
-    let info = MapInfo::new(fd.as_fd())?;
+
+    pub(crate) fn id(id: u32) -> Result<Self> {
+        let what = format!("map id {id}");
+        let fd = lookup::open_id(id).map_err(|error| {
+            let hint = match error.kind() {
+                io::ErrorKind::PermissionDenied => {
+                    "; opening maps by id needs CAP_SYS_ADMIN: run as root, or have the map pinned"
+                }
+                io::ErrorKind::NotFound => "; `bpftool map` lists the ids there are",
+                _ => "",
+            };
+            Error::Open { what: what.clone(), error, hint }
+        })?;
+        Self::new(fd, what)
+    }
+
+    pub(crate) fn fd(fd: OwnedFd) -> Result<Self> {
+        let what = format!("fd {}", fd.as_raw_fd());
+        Self::new(fd, what)
+    }
+
+    pub(crate) fn map(map: &impl MapCore) -> Result<Self> {
+        Self::new(owned(map.as_fd())?, format!("map {}", map.name().to_string_lossy()))
+    }
+
+    fn new(fd: OwnedFd, what: String) -> Result<Self> {
+        if !lookup::is_map(fd.as_fd()) {
+            return Err(Error::NotARegion { what, hint: "" });
+        }
+        let info = MapInfo::new(fd.as_fd())?;
+        Ok(Self { fd, info, what })
+    }
+
+    /// Its type, as messages call it.
+    fn type_name(&self) -> String {
+        format!("{:?}", self.info.map_type()).to_lowercase()
+    }
+
+    /// Checks its type.
+    pub(crate) fn expect(&self, ty: MapType, expected: &'static str) -> Result<()> {
+        if self.info.map_type() == ty {
+            return Ok(());
+        }
+        Err(Error::MapType { what: self.what.clone(), found: self.type_name(), expected })
+    }
+}
+
+/// Opens a map as a region; `loader`: it may lack its preamble.
+pub(super) fn open(opened: Opened, options: Options, loader: bool) -> Result<Region> {
+    let type_name = opened.type_name();
+    let Opened { fd, info, what } = opened;
     let per_cpu = match info.map_type() {
         MapType::Array => None,
         MapType::PercpuArray => Some(possible_cpus()?),
-        other => {
-            let found = format!("{other:?}").to_lowercase();
-            return Err(Error::MapType { what, found, expected: "array or percpu_array" });
-        }
+        _ => return Err(Error::MapType { what, found: type_name, expected: "array or percpu_array" }),
     };
     let element = (info.info.value_size as usize).next_multiple_of(WORD);
     let entries = info.info.max_entries as usize;
@@ -140,9 +168,8 @@ fn open_named(fd: OwnedFd, what: String, options: Options, loader: bool) -> Resu
         }),
     };
     if preamble.geometry.kind().is_per_cpu() != per_cpu.is_some() {
-        let found = format!("{:?}", info.map_type()).to_lowercase();
         let expected = if per_cpu.is_some() { "array" } else { "percpu_array" };
-        return Err(Error::MapType { what, found, expected });
+        return Err(Error::MapType { what, found: type_name, expected });
     }
     says("value size", preamble.geometry.element(), element)?;
     says("number of entries", preamble.geometry.entries(), entries)?;

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * Dispatch tables: programs that others jump to, which userspace replaces while they run.
+ *
+ *	MAPRING_DISPATCH(stages, 8);			// 8 slots, all empty at first
+ *
+ *	mapring_dispatch(ctx, &stages, slot);		// comes back only from an empty slot
+ *
+ * What is jumped to gets `ctx`, and the stack anew; nothing else comes along. A jump to a slot that
+ * is empty, or beyond the end, is counted in the counters `stages_misses` (of which the last one is
+ * for all slots beyond the end), and the program goes on. So is the jump after 33 in a row.
+ * A table takes the programs of one type.
+ */
+#ifndef MAPRING_DISPATCH_BPF_H
+#define MAPRING_DISPATCH_BPF_H
+
+#include <mapring/counters.bpf.h>
+
+#define MAPRING__MAP_TYPE_PROG_ARRAY 3
+
+#define MAPRING_DISPATCH(name, slots)                                                            \
+	struct mapring_map__##name {                                                             \
+		__uint(type, MAPRING__MAP_TYPE_PROG_ARRAY);                                      \
+		__uint(max_entries, slots);                                                      \
+		__type(key, __u32);                                                              \
+		__type(value, __u32);                                                            \
+	} name SEC(".maps");                                                                     \
+	MAPRING_COUNTERS(name##_misses, (slots) + 1);                                            \
+                                                                                                 \
+	MAPRING__FN void mapring_dispatch(void *ctx, struct mapring_map__##name *map, __u32 slot) \
+	{                                                                                        \
+		bpf_tail_call(ctx, map, slot);                                                   \
+		mapring_inc(&name##_misses, slot < (slots) ? slot : (slots));                    \
+	}
+
+#endif
