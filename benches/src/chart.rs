@@ -25,12 +25,23 @@ pub(crate) struct Axis {
     pub(crate) scale: Scale,
 }
 
+/// Whose a line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Somebody's.
+    Measured,
+    /// Nobody's, but what can't be beaten.
+    Limit,
+    /// What is expected of the line before it.
+    Model,
+}
+
 /// One line of a chart.
 #[derive(Clone, Debug)]
 pub(crate) struct Series {
     pub(crate) name: String,
     pub(crate) points: Vec<(f64, Spread)>,
-    pub(crate) dashed: bool,
+    pub(crate) kind: Kind,
 }
 
 /// A chart, which is drawn as `<id>.svg`.
@@ -53,17 +64,24 @@ impl Chart {
     /// Adds a line: for each x, what was measured there. Ours come first: they get the first colour.
     #[must_use]
     pub fn line(self, name: &str, points: impl IntoIterator<Item = (f64, Spread)>) -> Self {
-        self.with(name, points.into_iter().collect(), false)
+        self.with(name, points.into_iter().collect(), Kind::Measured)
     }
 
-    /// Adds a line that is no peer's: a limit, or what a model says.
+    /// Adds a dashed line that is no peer's, but a limit.
     #[must_use]
-    pub fn dashed(self, name: &str, points: impl IntoIterator<Item = (f64, Spread)>) -> Self {
-        self.with(name, points.into_iter().collect(), true)
+    pub fn limit(self, name: &str, points: impl IntoIterator<Item = (f64, Spread)>) -> Self {
+        self.with(name, points.into_iter().collect(), Kind::Limit)
     }
 
-    fn with(mut self, name: &str, points: Vec<(f64, Spread)>, dashed: bool) -> Self {
-        self.series.push(Series { name: name.to_owned(), points, dashed });
+    /// Adds what a model says of the line before: dashed, in the same colour.
+    #[must_use]
+    pub fn model(self, points: impl IntoIterator<Item = (f64, f64)>) -> Self {
+        let points = points.into_iter().map(|(x, y)| (x, Spread::of([y]))).collect();
+        self.with("dashed: the model", points, Kind::Model)
+    }
+
+    fn with(mut self, name: &str, points: Vec<(f64, Spread)>, kind: Kind) -> Self {
+        self.series.push(Series { name: name.to_owned(), points, kind });
         self
     }
 
@@ -71,7 +89,7 @@ impl Chart {
         let axis = |axis: &Axis| json!({ "label": axis.label, "scale": format!("{:?}", axis.scale) });
         let point = |(x, y): &(f64, Spread)| json!([x, y.median, y.low, y.high]);
         let series = self.series.iter().map(
-            |line| json!({ "name": line.name, "model": line.dashed, "points": line.points.iter().map(point).collect::<Vec<_>>() }),
+            |line| json!({ "name": line.name, "kind": format!("{:?}", line.kind), "points": line.points.iter().map(point).collect::<Vec<_>>() }),
         );
         json!({
             "id": self.id,

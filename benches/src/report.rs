@@ -17,14 +17,15 @@ pub struct Report {
     pub(crate) charts: Vec<Chart>,
     pub(crate) skipped: Vec<(String, String)>,
     pub(crate) peers: Vec<[String; 3]>,
+    pub(crate) sections: Vec<[String; 2]>,
     notes: Vec<(String, Value)>,
 }
 
 impl Report {
     /// Nothing yet.
     pub fn new(machine: Machine, plan: Plan) -> Self {
-        let (rows, charts, skipped, peers, notes) = Default::default();
-        Self { machine, plan, rows, charts, skipped, peers, notes }
+        let (rows, charts, skipped, peers, sections, notes) = Default::default();
+        Self { machine, plan, rows, charts, skipped, peers, sections, notes }
     }
 
     /// Adds comparisons.
@@ -51,6 +52,11 @@ impl Report {
         if !self.peers.contains(&peer) {
             self.peers.push(peer);
         }
+    }
+
+    /// Adds a chapter of its own to what people read.
+    pub fn section(&mut self, title: &str, markdown: &str) {
+        self.sections.push([title.to_owned(), markdown.to_owned()]);
     }
 
     /// Adds something that is no comparison, under its own name.

@@ -7,7 +7,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::axis::{Ticks, place};
-use crate::chart::{Chart, Series};
+use crate::chart::{Chart, Kind, Series};
 
 const SIZE: (u32, u32) = (960, 480);
 /// For the legend, at the right.
@@ -62,23 +62,24 @@ pub(crate) fn draw(chart: &Chart) -> Result<String, Box<dyn Error>> {
         .draw()?;
 
     let at = |x: f64, y: f64| (place(chart.x.scale, x), place(chart.y.scale, y));
-    for (line, colour) in chart.series.iter().zip(COLOURS.iter().cycle()) {
+    let lines = coloured(&chart.series);
+    for (_, line, colour) in &lines {
         let low = line.points.iter().map(|(x, y)| at(*x, y.low));
         let high = line.points.iter().rev().map(|(x, y)| at(*x, y.high));
         area.draw_series([Polygon::new(low.chain(high).collect::<Vec<_>>(), colour.mix(0.13))])?;
     }
-    for (number, (line, colour)) in chart.series.iter().zip(COLOURS.iter().cycle()).enumerate() {
+    for &(number, line, colour) in &lines {
         let medians: Vec<_> = line.points.iter().map(|(x, y)| at(*x, y.median)).collect();
-        if line.dashed {
+        if line.kind != Kind::Measured {
             area.draw_series(DashedLineSeries::new(medians, 7, 5, colour.stroke_width(2)))?;
         } else {
             area.draw_series(LineSeries::new(medians.iter().copied(), colour.stroke_width(2)))?;
             if medians.len() <= 16 {
-                area.draw_series(medians.into_iter().map(|at| EmptyElement::at(at) + mark(number, *colour)))?;
+                area.draw_series(medians.into_iter().map(|at| EmptyElement::at(at) + mark(number, colour)))?;
             }
         }
     }
-    draw_legend(&legend, &chart.series)?;
+    draw_legend(&legend, lines)?;
     root.present()?;
     drop(legend);
     drop(area);
@@ -99,27 +100,45 @@ fn mark(number: usize, colour: RGBColor) -> Polygon<(i32, i32)> {
     Polygon::new(shape, colour.filled())
 }
 
+/// A line, its number, and its colour.
+type Coloured<'c> = (usize, &'c Series, RGBColor);
+
+/// Each line with a colour of its own, but for a model's, which has that of the line before.
+fn coloured(series: &[Series]) -> Vec<Coloured<'_>> {
+    let mut number = 0;
+    series
+        .iter()
+        .enumerate()
+        .map(|(i, line)| {
+            number += usize::from(i > 0 && line.kind != Kind::Model);
+            (number, line, COLOURS[number % COLOURS.len()])
+        })
+        .collect()
+}
+
 /// The lines' names beside the chart, the highest line first: the order in which one sees them end.
 fn draw_legend<DB: DrawingBackend>(
     area: &DrawingArea<DB, plotters::coord::Shift>,
-    series: &[Series],
+    lines: Vec<Coloured<'_>>,
 ) -> Result<(), Box<dyn Error>>
 where
     DB::ErrorType: 'static,
 {
-    let mut lines: Vec<_> = series.iter().zip(COLOURS.iter().cycle()).enumerate().collect();
+    let (mut named, models): (Vec<_>, Vec<_>) =
+        lines.into_iter().partition(|(_, line, _)| line.kind != Kind::Model);
     let end = |line: &Series| line.points.last().map_or(0.0, |(_, y)| y.median);
-    lines.sort_by(|(_, (a, _)), (_, (b, _))| end(b).total_cmp(&end(a)));
+    named.sort_by(|(_, a, _), (_, b, _)| end(b).total_cmp(&end(a)));
+    // All models have the same name.
+    named.extend(models.into_iter().take(1).map(|(number, line, _)| (number, line, GREY)));
     let style = font(14, INK).pos(Pos::new(HPos::Left, VPos::Center));
     let mut y = 24;
-    for (number, (line, colour)) in lines {
-        let ends = [(8, y), (36, y)];
-        if line.dashed {
+    for (number, line, colour) in named {
+        if line.kind == Kind::Measured {
+            area.draw(&PathElement::new([(8, y), (36, y)], colour.stroke_width(2)))?;
+            area.draw(&(EmptyElement::at((22, y)) + mark(number, colour)))?;
+        } else {
             let dash = |from| PathElement::new([(from, y), (from + 7, y)], colour.stroke_width(2));
             [8, 19, 30].into_iter().try_for_each(|from| area.draw(&dash(from)))?;
-        } else {
-            area.draw(&PathElement::new(ends, colour.stroke_width(2)))?;
-            area.draw(&(EmptyElement::at((22, y)) + mark(number, *colour)))?;
         }
         for part in wrapped(&line.name, 30) {
             area.draw(&Text::new(part, (44, y), style.clone()))?;
@@ -157,9 +176,10 @@ mod tests {
         let chart = Chart::new("a", "Cost over size", ("bytes", Scale::Log2), ("ns", Scale::Log))
             .line("ours", points(1.0))
             .line("a peer with a name so long that it takes two lines", points(4.0))
-            .dashed("limit", points(0.5));
+            .model([(8.0, 3.0), (64.0, 20.0)])
+            .limit("limit", points(0.5));
         let svg = draw(&chart).unwrap();
-        for text in ["Cost over size", "bytes", "ns", "ours", "two lines", "limit", "16"] {
+        for text in ["Cost over size", "bytes", "ns", "ours", "two lines", "limit", "the model", "16"] {
             assert!(svg.contains(text), "no {text:?} in {svg}");
         }
     }

@@ -14,6 +14,7 @@ mod peers;
 mod produce;
 mod programs;
 mod read;
+mod scaling;
 mod sleeping;
 mod stream;
 mod threads;
@@ -22,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Parser;
 use mapring_benches::{Machine, Plan, Report, bpf_is_missing, pin};
 
@@ -57,6 +58,7 @@ const GROUPS: &[(&str, Group)] = &[
     ("latency", latency::run),
     ("sleeping", sleeping::run),
     ("memory", memory::run),
+    ("scaling", scaling::run),
 ];
 
 fn main() -> Result<ExitCode> {
@@ -72,7 +74,7 @@ fn main() -> Result<ExitCode> {
     }
     threads::remember()?;
     let mut report = Report::new(Machine::here(pin()?), plan);
-    let mut without_bpf = false;
+    let (mut without_bpf, mut failed) = (false, Vec::new());
     for (name, group) in GROUPS {
         if !args.only.is_empty() && !args.only.iter().any(|only| only == name) {
             continue;
@@ -84,7 +86,12 @@ fn main() -> Result<ExitCode> {
                 report.skip(name, format!("{error:#}"));
                 without_bpf = true;
             }
-            result => result.with_context(|| (*name).to_owned())?,
+            // The others' results are worth having all the same.
+            Err(error) => {
+                eprintln!("FAILED: {name}: {error:#}");
+                failed.push(*name);
+            }
+            Ok(()) => {}
         }
         eprintln!("side by side: {name} took {:.1} s", start.elapsed().as_secs_f64());
     }
@@ -96,6 +103,10 @@ fn main() -> Result<ExitCode> {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");
         report.write(&folder)?;
         eprintln!("written to {}", folder.display());
+    }
+    if !failed.is_empty() {
+        eprintln!("\nFAILED: {}", failed.join(", "));
+        return Ok(ExitCode::FAILURE);
     }
     let required = std::env::var_os("MAPRING_REQUIRE_BPF").is_some_and(|value| value == "1");
     if without_bpf {
