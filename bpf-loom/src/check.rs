@@ -25,3 +25,12 @@ pub fn check(_preemptions: Option<usize>, model: impl Fn() + Send + Sync + 'stat
     (0..100).for_each(|_| model());
     100
 }
+
+/// Runs `model`, which starts no threads, once.
+pub fn alone(model: impl Fn() + Send + Sync + 'static) {
+    if cfg!(loom) {
+        assert_eq!(check(None, model), 1, "one thread, one way");
+    } else {
+        model();
+    }
+}

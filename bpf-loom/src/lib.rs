@@ -25,4 +25,4 @@ pub mod order;
 pub mod ring;
 pub mod sync;
 
-pub use check::check;
+pub use check::{alone, check};
