@@ -14,6 +14,7 @@ mod prove;
 mod setup;
 mod steps;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -44,6 +45,10 @@ enum Command {
     Assembly(assembly::Args),
     /// Run the benchmarks, peers beside them, or compare two reports
     Bench(bench::Args),
+    /// Boot other kernels under QEMU and run the tests of real kernels in each
+    Vm(vm::Args),
+    #[command(hide = true)]
+    VmGuest,
 }
 
 fn main() -> ExitCode {
@@ -62,6 +67,8 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Prove(args) => return prove::run(&args),
         Command::Assembly(args) => assembly::step(&args, setup::ensure().ok().as_ref())?,
         Command::Bench(args) => return bench::run(&args),
+        Command::Vm(args) => return vm::run(&args),
+        Command::VmGuest => vm::guest()?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::cmd;
 
-/// Something that a BPF build needs.
+/// Something that a BPF build needs, or a virtual machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tool {
     Clang,
@@ -14,11 +14,26 @@ pub(crate) enum Tool {
     Make,
     Cc,
     KernelHeaders,
+    QemuX86,
+    QemuArm,
+    DebianKeys,
+    ArmCompiler,
 }
 
 impl Tool {
-    pub(crate) const ALL: [Self; 7] =
+    /// What BPF builds need.
+    pub(crate) const BUILD: [Self; 7] =
         [Self::Clang, Self::Libelf, Self::Zlib, Self::PkgConfig, Self::Make, Self::Cc, Self::KernelHeaders];
+
+    /// The package of a tool of virtual machines, whose kernels come through apt: no other names are needed.
+    fn debian(self) -> &'static str {
+        match self {
+            Self::QemuArm => "qemu-system-arm",
+            Self::DebianKeys => "debian-archive-keyring",
+            Self::ArmCompiler => "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
+            _ => "qemu-system-x86",
+        }
+    }
 }
 
 impl fmt::Display for Tool {
@@ -31,11 +46,15 @@ impl fmt::Display for Tool {
             Self::Make => "make",
             Self::Cc => "a C compiler (cc)",
             Self::KernelHeaders => "linux/types.h",
+            Self::QemuX86 => "qemu-system-x86_64",
+            Self::QemuArm => "qemu-system-aarch64",
+            Self::DebianKeys => "the keys of Debian's archive",
+            Self::ArmCompiler => "aarch64-linux-gnu-gcc",
         })
     }
 }
 
-/// A package manager: the program, how it installs, and its packages in the order of [`Tool::ALL`].
+/// A package manager: the program, how it installs, and its packages in the order of [`Tool::BUILD`].
 #[derive(Debug)]
 pub(crate) struct Manager {
     pub(crate) program: &'static str,
@@ -96,8 +115,10 @@ impl Manager {
 
     /// The command that installs these tools, without `sudo`.
     pub(crate) fn command(&self, tools: &[Tool]) -> String {
-        let packages = Tool::ALL.iter().zip(self.packages).filter(|(tool, _)| tools.contains(tool));
-        packages.fold(self.install.to_string(), |line, (_, package)| line + " " + package)
+        let build = Tool::BUILD.into_iter().zip(self.packages).filter(|(tool, _)| tools.contains(tool));
+        let others = tools.iter().filter(|tool| !Tool::BUILD.contains(tool)).map(|tool| tool.debian());
+        let packages = build.map(|(_, package)| package).chain(others);
+        packages.fold(self.install.to_string(), |line, package| line + " " + package)
     }
 }
 
@@ -115,11 +136,15 @@ mod tests {
             command("apt-get", &[Tool::Zlib, Tool::Clang]),
             "apt-get install -y --no-install-recommends clang zlib1g-dev"
         );
+        assert_eq!(
+            command("apt-get", &[Tool::QemuArm, Tool::DebianKeys, Tool::Make]),
+            "apt-get install -y --no-install-recommends make qemu-system-arm debian-archive-keyring"
+        );
     }
 
     #[test]
     fn every_distribution_has_its_own_names() {
-        let usual = &Tool::ALL[..5];
+        let usual = &Tool::BUILD[..5];
         assert_eq!(
             command("apt-get", usual),
             "apt-get install -y --no-install-recommends clang libelf-dev zlib1g-dev pkg-config make"
@@ -133,6 +158,6 @@ mod tests {
             command("zypper", usual),
             "zypper --non-interactive install clang libelf-devel zlib-devel pkg-config make"
         );
-        assert_eq!(command("apk", &Tool::ALL[5..]), "apk add gcc musl-dev linux-headers");
+        assert_eq!(command("apk", &Tool::BUILD[5..]), "apk add gcc musl-dev linux-headers");
     }
 }

@@ -63,7 +63,9 @@ impl fmt::Display for Cannot {
         | Self::NoPackageManager { missing }
         | Self::InstallFailed { missing, .. }) = self;
         let names: Vec<_> = missing.iter().map(Tool::to_string).collect();
-        writeln!(f, "BPF programs can't be built here: missing {}", names.join(", "))?;
+        let build = missing.iter().any(|tool| Tool::BUILD.contains(tool));
+        let what = if build { "BPF programs can't be built" } else { "kernels can't be booted" };
+        writeln!(f, "{what} here: missing {}", names.join(", "))?;
         match self {
             Self::NotAllowed { command, .. } => write!(f, "install:   {command}"),
             Self::NoPackageManager { .. } => {
@@ -110,7 +112,7 @@ pub(crate) fn report() -> Result<()> {
 /// All tools, or the missing ones.
 pub(crate) fn find() -> Result<Tools, Vec<Tool>> {
     let clangs = clangs();
-    let missing: Vec<_> = Tool::ALL
+    let missing: Vec<_> = Tool::BUILD
         .into_iter()
         .filter(|tool| match tool {
             Tool::Clang => clangs.is_empty(),
@@ -120,6 +122,7 @@ pub(crate) fn find() -> Result<Tools, Vec<Tool>> {
             Tool::Make => !cmd::exists("make"),
             Tool::Cc => !compiles("#include <stdio.h>\n"),
             Tool::KernelHeaders => !compiles("#include <linux/types.h>\n"),
+            Tool::QemuX86 | Tool::QemuArm | Tool::DebianKeys | Tool::ArmCompiler => false,
         })
         .collect();
     if missing.is_empty() { Ok(Tools { clangs }) } else { Err(missing) }
@@ -183,7 +186,7 @@ pub(crate) fn by_hand(missing: Vec<Tool>) -> Cannot {
 }
 
 /// Installs packages with apt, as root or by a `sudo` that asks nothing; other machines' owners do it by hand.
-fn install(missing: Vec<Tool>) -> Result<(), Cannot> {
+pub(crate) fn install(missing: Vec<Tool>) -> Result<(), Cannot> {
     let Some(apt) = Manager::here().filter(|manager| manager.program == "apt-get") else {
         return Err(by_hand(missing));
     };
@@ -194,7 +197,7 @@ fn install(missing: Vec<Tool>) -> Result<(), Cannot> {
     } else {
         return Err(by_hand(missing));
     };
-    eprintln!("Installing what BPF builds need and this machine lacks; it takes a minute or two.");
+    eprintln!("Installing what this machine lacks; it takes a minute or two.");
     for line in ["apt-get update", &apt.command(&missing)] {
         let mut command = cmd::line(&format!("{prefix} {line}"));
         cmd::announce(&command);

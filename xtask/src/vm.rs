@@ -1,0 +1,158 @@
+//! `cargo xtask vm`: boots other kernels under QEMU and runs the tests of real kernels in each.
+
+mod apt;
+mod boot;
+mod cpio;
+mod cross;
+mod docs;
+mod features;
+mod guest;
+mod initramfs;
+mod kernels;
+mod probe;
+mod protocol;
+mod report;
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use self::cross::Cross;
+use self::kernels::{Arch, DEBIAN, Kernel};
+use self::protocol::{Message, Outcome};
+use self::report::Row;
+use crate::packages::Tool;
+use crate::{cmd, setup};
+
+pub(crate) use self::guest::run as guest;
+
+/// Which kernels to boot, and what to run in them.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The kernels (see --list); the usual ones, if none is named
+    kernels: Vec<String>,
+    /// Show the kernels that can be booted
+    #[arg(long)]
+    list: bool,
+    /// The processor that QEMU emulates
+    #[arg(long, value_enum, default_value_t = Arch::HOST)]
+    arch: Arch,
+    /// Switch a machine off after this many seconds
+    #[arg(long, default_value_t = 600)]
+    timeout: u64,
+    /// Fetch the newest build of a kernel, also where one was fetched before
+    #[arg(long)]
+    refresh: bool,
+    /// Print all results as JSON instead of a table
+    #[arg(long)]
+    json: bool,
+    /// Write what the usual kernels showed to docs/kernels.md, if nothing failed
+    #[arg(long, conflicts_with_all = ["kernels", "test_args"])]
+    write_docs: bool,
+    /// Arguments for the tests, after `--`: a part of their names, …
+    #[arg(last = true)]
+    test_args: Vec<String>,
+}
+
+/// Boots the kernels named, or the usual ones.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    if args.list {
+        print!("{}", kernels::list(args.arch));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let kernels = kernels::chosen(&args.kernels, args.arch)?;
+    ensure_tools(args.arch)?;
+    let tools = setup::ensure()?;
+    let cross = if args.arch == Arch::HOST { None } else { Some(Cross::new(args.arch)?) };
+    let built = initramfs::build(&tools, cross.as_ref())?;
+    let archive = initramfs::archive(&built, &args.test_args)?;
+    let initramfs = apt::folder().join(format!("initramfs-{}", args.arch.name()));
+    fs::create_dir_all(apt::folder())?;
+    fs::write(&initramfs, archive).with_context(|| format!("{}", initramfs.display()))?;
+
+    let mut rows = Vec::new();
+    for kernel in kernels {
+        let row = boot(kernel, args, &initramfs)?;
+        eprint!("{row}");
+        rows.push(row);
+    }
+    let good = rows.iter().all(Row::is_good);
+    if args.write_docs && good {
+        docs::write(&rows)?;
+    }
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&rows)?);
+    } else {
+        print!("\n{}", report::table(&rows));
+    }
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Installs what is missing, as for a build.
+fn ensure_tools(arch: Arch) -> Result<()> {
+    if !["apt-get", "dpkg-deb"].into_iter().all(cmd::exists) {
+        bail!(
+            "the kernels are Debian's and come through apt-get, which is not here\n\
+             run this on Debian or Ubuntu; a container will do, it needs no privilege"
+        );
+    }
+    let qemu = match arch {
+        Arch::X86 => Tool::QemuX86,
+        Arch::Arm => Tool::QemuArm,
+    };
+    let missing = || {
+        let mut missing = Vec::new();
+        if !cmd::exists(&qemu.to_string()) {
+            missing.push(qemu);
+        }
+        if !Path::new(DEBIAN.keyring).exists() {
+            missing.push(Tool::DebianKeys);
+        }
+        if arch == Arch::Arm && arch != Arch::HOST && !cmd::exists(&Tool::ArmCompiler.to_string()) {
+            missing.push(Tool::ArmCompiler);
+        }
+        missing
+    };
+    if !missing().is_empty() {
+        setup::install(missing())?;
+    }
+    match missing().first() {
+        None => Ok(()),
+        Some(tool) => bail!("apt-get succeeded, yet {tool} is not found"),
+    }
+}
+
+fn boot(kernel: &Kernel, args: &Args, initramfs: &Path) -> Result<Row> {
+    let image = apt::image(kernel, args.arch, args.refresh)?;
+    eprintln!("\n=== {} ({}) ===", kernel.name, image.package);
+    let start = Instant::now();
+    let limit = Duration::from_secs(args.timeout);
+    let said = boot::run(args.arch, &image.path, initramfs, limit, show)?;
+    Ok(Row::new(kernel.name, args.arch.name(), &image.package, said, start.elapsed().as_secs_f32()))
+}
+
+/// Shows how a machine gets on.
+fn show(message: &Message) {
+    match message {
+        Message::Booted(machine) => {
+            eprintln!("{} {}, {} CPUs", machine.release, machine.version, machine.cpus)
+        }
+        Message::Ended(ended) => {
+            let end = match ended.outcome {
+                Outcome::Passed => "ok",
+                Outcome::Skipped(_) => "skipped",
+                Outcome::Failed(_) => "failed",
+            };
+            eprintln!(
+                "{:7} {} ({:.1} s)",
+                end,
+                ended.test,
+                Duration::from_millis(ended.milliseconds).as_secs_f32()
+            );
+        }
+        Message::Probed(_) | Message::Started { .. } | Message::Finished { .. } => {}
+    }
+}

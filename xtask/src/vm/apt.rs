@@ -1,0 +1,235 @@
+//! Kernel images through apt, in roots of their own: the machine's sources, lists and packages stay as they are.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+use super::kernels::{Arch, Archive, DEBIAN, Kernel};
+use crate::cmd;
+
+/// A kernel that QEMU can boot, and what it was before.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Image {
+    pub(crate) path: PathBuf,
+    pub(crate) package: String,
+}
+
+/// The image of a kernel: as fetched earlier, unless there is none or a newer one is wanted.
+pub(crate) fn image(kernel: &Kernel, arch: Arch, refresh: bool) -> Result<Image> {
+    let place = folder().join("kernels").join(arch.name()).join(kernel.name);
+    let (path, note) = (place.join("vmlinuz"), place.join("package"));
+    if !refresh && let Ok(package) = fs::read_to_string(&note) {
+        return Ok(Image { path, package });
+    }
+    eprintln!("Fetching kernel {} from {} {}", kernel.name, kernel.archive.uri, kernel.suite);
+    let root = Root::new(kernel.archive, kernel.suite, arch)?;
+    let package = root.follow(&kernel.package(arch))?;
+    fs::create_dir_all(&place)?;
+    root.extract(&package, &["*/vmlinuz*"], |found| {
+        let image = largest(found)?.with_context(|| format!("no vmlinuz in {package}"))?;
+        Ok(fs::rename(image, &path)?)
+    })?;
+    // Last: with it, the image counts as fetched.
+    fs::write(&note, &package)?;
+    Ok(Image { path, package })
+}
+
+/// The headers and archives of a development package for another processor, in a folder like `/usr`.
+pub(crate) fn development(packages: &[&str], arch: Arch) -> Result<PathBuf> {
+    let place = folder().join("sysroot").join(arch.name());
+    if !place.exists() {
+        eprintln!("Fetching {} for {}", packages.join(" and "), arch.name());
+        let root = Root::new(&DEBIAN, "bookworm", arch)?;
+        let merged = place.with_extension("part");
+        let _ = fs::remove_dir_all(&merged);
+        fs::create_dir_all(&merged)?;
+        for package in packages {
+            root.extract(package, &["./usr/include/*", "*.a"], |found| {
+                cmd::output(Command::new("cp").arg("-r").arg(found.join("usr/.")).arg(&merged)).map(drop)
+            })?;
+        }
+        fs::rename(merged, &place)?;
+    }
+    Ok(place)
+}
+
+/// Everything of the virtual machines.
+pub(crate) fn folder() -> PathBuf {
+    cmd::target_dir().join("vm")
+}
+
+/// One suite of one archive for one processor.
+struct Root {
+    place: PathBuf,
+}
+
+impl Root {
+    /// Prepares the root and gets the suite's list of packages, signed.
+    fn new(archive: &Archive, suite: &str, arch: Arch) -> Result<Self> {
+        let place = folder().join("apt").join(arch.debian()).join(suite);
+        for dir in ["lists/partial", "cache/archives/partial"] {
+            fs::create_dir_all(place.join(dir))?;
+        }
+        fs::write(place.join("status"), "")?;
+        fs::write(place.join("sources.list"), source(archive.uri, &keyring(archive, arch)?, suite))?;
+        fs::write(place.join("apt.conf"), config(&place, arch))?;
+        let root = Self { place };
+        cmd::output(root.apt("apt-get").args(["-qq", "--error-on=any", "update"]))
+            .with_context(|| format!("cannot read the list of {} {suite} (offline?)", archive.uri))?;
+        Ok(root)
+    }
+
+    fn apt(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.arg("-c").arg(self.place.join("apt.conf")).current_dir(&self.place).stdin(Stdio::null());
+        command
+    }
+
+    /// The package that holds the image: the last in a row that depend on each other.
+    fn follow(&self, package: &str) -> Result<String> {
+        let mut package = package.to_owned();
+        for _ in 0..5 {
+            let shown = cmd::output(self.apt("apt-cache").args(["show", "--no-all-versions", &package]))?;
+            let Some(next) = next_package(&shown) else { return Ok(package) };
+            package = next.to_owned();
+        }
+        bail!("the packages' dependencies lead nowhere; the last is {package}")
+    }
+
+    /// Gets a package, unpacks what matches the patterns and hands over the folder; removes both.
+    fn extract<T>(
+        &self,
+        package: &str,
+        patterns: &[&str],
+        take: impl FnOnce(&Path) -> Result<T>,
+    ) -> Result<T> {
+        let place = self.place.join("unpacked");
+        let _ = fs::remove_dir_all(&place);
+        fs::create_dir_all(&place)?;
+        cmd::output(self.apt("apt-get").args(["-qq", "download", package]).current_dir(&place))?;
+        let deb = largest(&place)?.with_context(|| format!("apt-get download {package} left no file"))?;
+        let mut unpack =
+            Command::new("dpkg-deb").arg("--fsys-tarfile").arg(&deb).stdout(Stdio::piped()).spawn()?;
+        let tar = unpack.stdout.take().context("a pipe was asked for")?;
+        cmd::output(
+            Command::new("tar").args(["-x", "--wildcards"]).args(patterns).stdin(tar).current_dir(&place),
+        )?;
+        ensure!(unpack.wait()?.success(), "`dpkg-deb --fsys-tarfile {}` failed", deb.display());
+        fs::remove_file(&deb)?;
+        let taken = take(&place)?;
+        fs::remove_dir_all(&place)?;
+        Ok(taken)
+    }
+}
+
+/// The file of an archive's keys: this machine's, or out of Debian's package.
+fn keyring(archive: &Archive, arch: Arch) -> Result<PathBuf> {
+    let here = Path::new(archive.keyring);
+    if here.exists() || *archive == DEBIAN {
+        return Ok(here.to_owned());
+    }
+    let name = here.file_name().context("a keyring is a file")?;
+    let kept = folder().join(name);
+    if !kept.exists() {
+        Root::new(&DEBIAN, "trixie", arch)?.extract("ubuntu-keyring", &["*/keyrings/*.gpg"], |found| {
+            Ok(fs::rename(found.join("usr/share/keyrings").join(name), &kept)?)
+        })?;
+    }
+    Ok(kept)
+}
+
+fn source(uri: &str, keyring: &Path, suite: &str) -> String {
+    format!("deb [target=Packages signed-by={}] {uri} {suite} main\n", keyring.display())
+}
+
+/// Read after the machine's own configuration, which may name a proxy; its hooks would touch its own cache.
+fn config(place: &Path, arch: Arch) -> String {
+    let (place, arch) = (place.display(), arch.debian());
+    format!(
+        "#clear APT::Update::Post-Invoke;\n\
+         #clear APT::Update::Post-Invoke-Success;\n\
+         #clear APT::Architectures;\n\
+         APT::Architecture \"{arch}\";\n\
+         APT::Architectures {{ \"{arch}\"; }};\n\
+         APT::Sandbox::User \"root\";\n\
+         Acquire::Languages \"none\";\n\
+         Dir::Etc::sourcelist \"{place}/sources.list\";\n\
+         Dir::Etc::sourceparts \"-\";\n\
+         Dir::State \"{place}\";\n\
+         Dir::State::lists \"{place}/lists\";\n\
+         Dir::State::status \"{place}/status\";\n\
+         Dir::Cache \"{place}/cache\";\n"
+    )
+}
+
+/// The kernel package that a package, as `apt-cache show` describes it, depends on.
+fn next_package(shown: &str) -> Option<&str> {
+    let depends = shown.lines().find_map(|line| line.strip_prefix("Depends: "))?;
+    let names = depends.split([',', '|']).filter_map(|word| word.split_whitespace().next());
+    names
+        .into_iter()
+        .find(|name| ["linux-image-", "linux-binary-"].iter().any(|start| name.starts_with(start)))
+}
+
+/// The largest file in or below a folder.
+fn largest(dir: &Path) -> Result<Option<PathBuf>> {
+    let (mut found, mut dirs) = (None, vec![dir.to_owned()]);
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(&dir)? {
+            let entry = entry?;
+            let kind = entry.file_type()?;
+            if kind.is_dir() {
+                dirs.push(entry.path());
+            } else if kind.is_file() {
+                found = found.max(Some((entry.metadata()?.len(), entry.path())));
+            }
+        }
+    }
+    Ok(found.map(|(_, path)| path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dependencies_lead_to_the_image() {
+        let sid = "Package: linux-image-cloud-amd64\nVersion: 7.2.13-1\nDepends: linux-base-cloud-amd64 (= 7.2.13-1), \
+                   linux-image-7.2.13+deb14-cloud-amd64 (= 7.2.13-1)\n";
+        assert_eq!(next_package(sid), Some("linux-image-7.2.13+deb14-cloud-amd64"));
+        let image = "Depends: dracut | initramfs-tools (>= 0.120+deb8u2) | linux-initramfs-tool, \
+                     linux-binary-7.2.13+deb14-cloud-amd64 (= 7.2.13-1), linux-modules-7.2.13+deb14-cloud-amd64\n";
+        assert_eq!(next_package(image), Some("linux-binary-7.2.13+deb14-cloud-amd64"));
+        let last = "Depends: kmod, linux-base (>= 4.3~), initramfs-tools (>= 0.120+deb8u2) | linux-initramfs-tool\n\
+                    Conflicts: linux-image-6.1.0-50-cloud-amd64-unsigned\n";
+        assert_eq!(next_package(last), None);
+        assert_eq!(next_package("Package: linux-binary\n"), None);
+    }
+
+    #[test]
+    fn the_largest_file_is_found() {
+        let dir = std::env::temp_dir().join(format!("xtask-largest-{}", std::process::id()));
+        fs::create_dir_all(dir.join("deep/er")).unwrap();
+        assert_eq!(largest(&dir).unwrap(), None);
+        fs::write(dir.join("small"), "1").unwrap();
+        fs::write(dir.join("deep/er/large"), "123").unwrap();
+        assert_eq!(largest(&dir).unwrap(), Some(dir.join("deep/er/large")));
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_root_is_apart() {
+        let config = config(Path::new("/r"), Arch::Arm);
+        assert!(
+            config.contains("APT::Architecture \"arm64\"")
+                && config.contains("Dir::State::status \"/r/status\"")
+        );
+        assert_eq!(
+            source(DEBIAN.uri, Path::new("/k.gpg"), "sid"),
+            "deb [target=Packages signed-by=/k.gpg] http://deb.debian.org/debian sid main\n"
+        );
+    }
+}

@@ -1,0 +1,134 @@
+//! One boot: QEMU without KVM, two processors, what the guest says on the console, and an end in time.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use super::kernels::Arch;
+use super::protocol::{self, Message};
+
+/// How often it is looked whether the user has had enough.
+const TICK: Duration = Duration::from_millis(200);
+
+/// What a machine said until it was gone.
+#[derive(Debug, Default)]
+pub(crate) struct Said {
+    pub(crate) messages: Vec<Message>,
+    /// Everything else on the console: the kernel's last words, if it died.
+    pub(crate) console: Vec<String>,
+    /// It was switched off by this program.
+    pub(crate) late: bool,
+}
+
+/// The machine, switched off when dropped.
+struct Machine(Child);
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Boots a kernel and listens until it switches itself off, or for `limit`; `each` message is shown as it comes.
+pub(crate) fn run(
+    arch: Arch,
+    kernel: &Path,
+    initramfs: &Path,
+    limit: Duration,
+    mut each: impl FnMut(&Message),
+) -> Result<Said> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    let mut qemu = qemu(arch, kernel, initramfs);
+    let child = qemu.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+    let mut machine = Machine(child.with_context(|| format!("cannot start {:?}", qemu.get_program()))?);
+    let console = machine.0.stdout.take().context("a pipe was asked for")?;
+    let (sender, lines) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(console).split(b'\n').map_while(Result::ok) {
+            if sender.send(String::from_utf8_lossy(&line).trim_end().to_owned()).is_err() {
+                return;
+            }
+        }
+    });
+
+    let mut said = Said::default();
+    let end = Instant::now() + limit;
+    loop {
+        let line = lines.recv_timeout(TICK);
+        // A signal from the terminal ends QEMU as well: look at this first.
+        if stop.load(Ordering::Relaxed) {
+            bail!("interrupted");
+        }
+        match line {
+            Ok(line) => match protocol::parse(&line) {
+                Some(Ok(message)) => {
+                    each(&message);
+                    said.messages.push(message);
+                }
+                // What was garbled counts as missing in the end; the line tells why.
+                Some(Err(_)) | None => said.console.push(line),
+            },
+            Err(RecvTimeoutError::Disconnected) => return Ok(said),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        if Instant::now() > end {
+            said.late = true;
+            return Ok(said);
+        }
+    }
+}
+
+fn qemu(arch: Arch, kernel: &Path, initramfs: &Path) -> Command {
+    let (machine, options): (&[&str], _) = match arch {
+        // No check whether timer interrupts come in time: on a busy host they don't, and the kernel gives up.
+        // Without cmpxchg16b: QEMU 7.2 now and then spoils the flags after it, and kernels that use it die.
+        Arch::X86 => (&["-cpu", "qemu64,-cx16"], "console=ttyS0 no_timer_check"),
+        Arch::Arm => (&["-machine", "virt", "-cpu", "max"], "console=ttyAMA0"),
+    };
+    let mut command = Command::new(format!("qemu-system-{}", arch.name()));
+    command.args(machine);
+    command.args([
+        "-accel",
+        "tcg",
+        "-smp",
+        "2",
+        "-m",
+        "2048",
+        "-nodefaults",
+        "-display",
+        "none",
+        "-no-reboot",
+    ]);
+    command.args(["-serial", "stdio", "-kernel"]).arg(kernel).arg("-initrd").arg(initramfs);
+    command.args(["-append", &format!("{options} panic=-1 quiet -- vm-guest")]);
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_has_two_processors_and_ends_on_panic() {
+        let shown = |arch| crate::cmd::shown(&qemu(arch, Path::new("/k"), Path::new("/i")));
+        let x86 = shown(Arch::X86);
+        assert!(x86.contains(" -accel tcg -smp 2 "), "{x86}");
+        assert!(
+            x86.contains("-no-reboot") && x86.contains("panic=-1") && x86.ends_with("-- vm-guest'"),
+            "{x86}"
+        );
+        assert!(shown(Arch::Arm).starts_with("qemu-system-aarch64 -machine virt -cpu max "));
+    }
+}

@@ -1,0 +1,275 @@
+//! What kernels have learned one after the other, as far as mapring or its tests use it, and how a running one is asked.
+
+use super::probe::{self, ARRAY, Found, PERCPU_ARRAY, RAW_TRACEPOINT, insn};
+use super::protocol::{Answer, Probed};
+
+/// Something that not every kernel has.
+pub(crate) struct Feature {
+    pub(crate) name: &'static str,
+    /// The first release that has it.
+    pub(crate) since: Version,
+    /// What it is used for.
+    pub(crate) used: &'static str,
+    /// What is done where it is missing.
+    pub(crate) without: &'static str,
+    /// Whether these are the words, of the kernel or the loader, with which what needs it is refused.
+    refused: fn(&str) -> bool,
+    probe: fn() -> Found,
+}
+
+/// Major and minor number of a kernel's release.
+pub(crate) type Version = (u32, u32);
+
+const STACK: u32 = 10;
+const MOV: u8 = 0xb7;
+const STORE: u8 = 0x7a;
+const ATOMIC: u8 = 0xdb;
+const CALL: u8 = 0x85;
+const EXIT: u8 = 0x95;
+
+/// All of them, the oldest first.
+pub(crate) const FEATURES: [Feature; 14] = [
+    Feature {
+        name: "arrays that can be mapped (`BPF_F_MMAPABLE`)",
+        since: (5, 5),
+        used: "reading without a system call",
+        without: "everything is read by system call",
+        refused: |_| false,
+        probe: || probe::map(ARRAY, 8, probe::MMAPABLE).and_then(|map| probe::can_be_mapped(&map)),
+    },
+    Feature {
+        name: "batched lookup in an `ARRAY`",
+        since: (5, 6),
+        used: "fewer system calls where mapping is refused",
+        without: "one lookup for each element",
+        refused: |_| false,
+        probe: || probe::map(ARRAY, 8, 0).and_then(|map| probe::batch(&map)),
+    },
+    Feature {
+        name: "inner maps of other sizes (`BPF_F_INNER_MAP`)",
+        since: (5, 10),
+        used: "replacing a ring by a larger one",
+        without: "the new ring must have the old one's size",
+        refused: |_| false,
+        probe: || probe::map(ARRAY, 8, probe::INNER_MAP).map(drop),
+    },
+    Feature {
+        name: "maps not limited by `RLIMIT_MEMLOCK`",
+        since: (5, 11),
+        used: "loading",
+        without: "libbpf raises the limit, which needs CAP_SYS_RESOURCE",
+        refused: |_| false,
+        probe: probe::map_without_memlock,
+    },
+    Feature {
+        name: "fetching atomics",
+        since: (5, 12),
+        used: "programs that write rings and cells",
+        without: "the verifier refuses those programs; counters, readers and writers in userspace work",
+        refused: |said| said.contains("BPF_STX uses reserved fields"),
+        probe: || atomic(STACK, 1, FETCH_ADD).and_then(|()| atomic(STACK, 1, COMPARE_EXCHANGE)),
+    },
+    Feature {
+        name: "batched lookup in a `PERCPU_ARRAY`",
+        since: (5, 13),
+        used: "fewer system calls",
+        without: "one lookup for each element",
+        refused: |_| false,
+        probe: || probe::map(PERCPU_ARRAY, 8, 0).and_then(|map| probe::batch(&map)),
+    },
+    Feature {
+        name: "`bpf_for_each_map_elem`",
+        since: (5, 13),
+        used: "programs that walk their own arrays",
+        without: "a bounded loop of lookups",
+        refused: |said| said.contains("#164"),
+        probe: || helper(164),
+    },
+    Feature {
+        name: "programs run by hand (`SEC(\"syscall\")`)",
+        since: (5, 14),
+        used: "most tests on a real kernel",
+        without: "such tests cannot run",
+        // The type is unknown, so the verifier never comes to say anything.
+        refused: |said| said.contains("failed to load: -EINVAL") && !said.contains("PROG LOAD LOG"),
+        probe: probe::run_by_hand,
+    },
+    Feature {
+        name: "`bpf_loop`",
+        since: (5, 17),
+        used: "programs that publish in long loops",
+        without: "a bounded loop",
+        refused: |said| said.contains("#181"),
+        probe: || helper(181),
+    },
+    Feature {
+        name: "`bpf_map_lookup_percpu_elem`",
+        since: (5, 19),
+        used: "programs that read other CPUs' values",
+        without: "an `ARRAY` with an element for each CPU",
+        refused: |said| said.contains("#195"),
+        probe: || helper(195),
+    },
+    Feature {
+        name: "pins for readers without privilege",
+        since: (5, 19),
+        used: "sealed regions",
+        without: "bpf(2) is refused as a whole while `kernel.unprivileged_bpf_disabled` is set: hand over an fd",
+        refused: |said| said.contains("can't open") && said.contains("Operation not permitted"),
+        probe: probe::open_pin_without_privilege,
+    },
+    Feature {
+        name: "values of 64 MiB",
+        since: (6, 0),
+        used: "large rings: a shard is one value",
+        without: "a shard has at most about 4 MiB (E2BIG)",
+        refused: |said| said.contains("failed to create: -E2BIG"),
+        probe: || probe::map(ARRAY, 64 << 20, probe::MMAPABLE).map(drop),
+    },
+    Feature {
+        name: "load-acquire and store-release",
+        since: (6, 15),
+        used: "publishing on other than x86-64, where clang knows them",
+        without: "an exchange, which is a full barrier",
+        refused: |said| said.contains("invalid atomic opcode"),
+        probe: || atomic(STACK, 1, STORE_RELEASE).and_then(|()| atomic(2, STACK, LOAD_ACQUIRE)),
+    },
+    Feature {
+        name: "lookup of one CPU's value (`BPF_F_CPU`)",
+        since: (7, 0),
+        used: "reading one CPU of a `PERCPU_ARRAY`",
+        without: "all CPUs' values are copied",
+        refused: |_| false,
+        probe: || probe::map(PERCPU_ARRAY, 8, 0).and_then(|map| probe::lookup_of_one_cpu(&map)),
+    },
+];
+
+const FETCH_ADD: i32 = 0x01;
+const COMPARE_EXCHANGE: i32 = 0xf1;
+const LOAD_ACQUIRE: i32 = 0x100;
+const STORE_RELEASE: i32 = 0x110;
+
+/// Whether a program with this instruction on a word of its stack is accepted.
+fn atomic(to: u32, from: u32, operation: i32) -> Found {
+    const WORD: i16 = -8;
+    probe::load(
+        RAW_TRACEPOINT,
+        &[
+            insn(STORE, STACK, 0, WORD, 0),
+            insn(MOV, 0, 0, 0, 0),
+            insn(MOV, 1, 0, 0, 1),
+            insn(ATOMIC, to, from, WORD, operation),
+            insn(MOV, 0, 0, 0, 0),
+            insn(EXIT, 0, 0, 0, 0),
+        ],
+    )
+    .map(drop)
+}
+
+/// Whether programs may call this helper: called without arguments it is refused for them, not for its number.
+fn helper(number: i32) -> Found {
+    let program = [insn(CALL, 0, 0, 0, number), insn(MOV, 0, 0, 0, 0), insn(EXIT, 0, 0, 0, 0)];
+    match probe::load(RAW_TRACEPOINT, &program) {
+        Err(Answer::Unsupported(words)) if !words.contains(&format!("#{number}")) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// Asks the kernel that runs here about each.
+pub(crate) fn probe_all() -> Vec<Probed> {
+    let ask = |feature: &Feature| Probed {
+        feature: feature.name.to_owned(),
+        answer: (feature.probe)().map_or_else(|answer| answer, |()| Answer::Supported),
+    };
+    FEATURES.iter().map(ask).collect()
+}
+
+/// The version in what `uname -r` says.
+pub(crate) fn version(release: &str) -> Option<Version> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+/// The feature that a kernel says it lacks and whose refusal is in what a failed test said.
+pub(crate) fn lacking(probed: &[Probed], said: &str) -> Option<&'static Feature> {
+    let lacks = |feature: &&Feature| {
+        probed
+            .iter()
+            .any(|probed| probed.feature == feature.name && matches!(probed.answer, Answer::Unsupported(_)))
+    };
+    FEATURES.iter().filter(lacks).find(|feature| (feature.refused)(said))
+}
+
+/// The features for which a kernel's answer is not the one that its release lets one expect.
+pub(crate) fn surprises(release: &str, probed: &[Probed]) -> Vec<&'static str> {
+    let Some(version) = version(release) else { return Vec::new() };
+    let expected = |feature: &Feature, answer: &Answer| match answer {
+        Answer::Supported => version >= feature.since,
+        Answer::Unsupported(_) => version < feature.since,
+        Answer::CouldNotTell(_) => false,
+    };
+    let pairs = FEATURES.iter().zip(probed);
+    pairs
+        .filter(|(feature, probed)| !expected(feature, &probed.answer))
+        .map(|(feature, _)| feature.name)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read() {
+        assert_eq!(version("6.12.107+deb13-cloud-amd64"), Some((6, 12)));
+        assert_eq!(version("5.10.0-32-rt-amd64"), Some((5, 10)));
+        assert_eq!(version("7.2-rc1"), Some((7, 2)));
+        assert_eq!(version("Linux"), None);
+    }
+
+    fn probed(answer: impl Fn(&Feature) -> Answer) -> Vec<Probed> {
+        let probed = |feature: &Feature| Probed { feature: feature.name.to_owned(), answer: answer(feature) };
+        FEATURES.iter().map(probed).collect()
+    }
+
+    #[test]
+    fn a_refusal_is_a_missing_feature_only_where_the_probe_says_so() {
+        let said = "-- BEGIN PROG LOAD LOG --
+BPF_STX uses reserved fields
+processed 0 insns";
+        let no = probed(|_| Answer::Unsupported("no".into()));
+        assert_eq!(lacking(&no, said).unwrap().name, "fetching atomics");
+        assert!(lacking(&no, "assertion failed").is_none());
+        assert!(lacking(&probed(|_| Answer::Supported), said).is_none());
+        let unknown_type = "prog 'x': failed to load: -EINVAL";
+        assert!(lacking(&no, unknown_type).unwrap().name.starts_with("programs run by hand"));
+        assert!(
+            lacking(
+                &no,
+                &format!(
+                    "-- BEGIN PROG LOAD LOG --
+else
+{unknown_type}"
+                )
+            )
+            .is_none()
+        );
+    }
+
+    #[test]
+    fn answers_are_compared_with_the_release() {
+        let since = |feature: &Feature| feature.since <= (6, 1);
+        let answers = |feature: &Feature| {
+            if since(feature) { Answer::Supported } else { Answer::Unsupported("".into()) }
+        };
+        assert!(surprises("6.1.0-50", &probed(answers)).is_empty());
+        assert_eq!(surprises("5.19.0", &probed(answers)), ["values of 64 MiB"]);
+        let unsure = probed(|_| Answer::CouldNotTell("EPERM".into()));
+        assert_eq!(surprises("6.1.0-50", &unsure).len(), FEATURES.len());
+    }
+
+    #[test]
+    fn the_oldest_come_first() {
+        assert!(FEATURES.is_sorted_by_key(|feature| feature.since));
+    }
+}

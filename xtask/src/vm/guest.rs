@@ -1,0 +1,195 @@
+//! The first process of the virtual machine: mounts, probes, runs each test by itself, reports, switches off.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, Permissions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use rustix::mount::{MountFlags, mount};
+use rustix::system::{RebootCommand, reboot};
+
+use super::features;
+use super::protocol::{Ended, Machine, Message, Outcome, PLAN, Plan, TestBinary, line};
+
+/// File systems, in the order in which they are mounted: type, place, options, whether tests need it.
+const MOUNTS: [(&str, &str, &str, bool); 6] = [
+    ("proc", "/proc", "", true),
+    ("sysfs", "/sys", "", true),
+    ("devtmpfs", "/dev", "", true),
+    ("bpf", "/sys/fs/bpf", "mode=0700", true),
+    ("tracefs", "/sys/kernel/tracing", "", false),
+    ("cgroup2", "/sys/fs/cgroup", "", false),
+];
+
+/// How much of a failed test's output is told: a serial line is slow.
+const OUTPUT: u64 = 12 << 10;
+
+/// What the kernel starts; switches the machine off in the end.
+pub(crate) fn run() -> Result<()> {
+    ensure!(std::process::id() == 1, "`vm-guest` is what a virtual machine starts, not a user");
+    if let Err(error) = work() {
+        println!("guest: {error:#}");
+    }
+    io::stdout().flush()?;
+    reboot(RebootCommand::PowerOff).context("cannot switch off")
+}
+
+fn work() -> Result<()> {
+    for (kind, place, options, needed) in MOUNTS {
+        let mounted = fs::create_dir_all(place).map_err(anyhow::Error::from).and_then(|()| {
+            let options = std::ffi::CString::new(options)?;
+            Ok(mount(kind, place, kind, MountFlags::empty(), Some(options.as_c_str()))?)
+        });
+        if needed {
+            mounted.with_context(|| format!("cannot mount {kind} at {place}"))?;
+        }
+    }
+    // Not a file system of its own: the tests themselves may lie in it.
+    fs::create_dir_all("/tmp")?;
+    fs::set_permissions("/tmp", Permissions::from_mode(0o1777))?;
+    // From here on only this process writes to the console, unless the kernel dies.
+    fs::write("/proc/sys/kernel/printk", "1")?;
+    let tell = |message: &Message| println!("{}", line(message));
+    tell(&Message::Booted(machine()?));
+    tell(&Message::Probed(features::probe_all()));
+    let plan: Plan = serde_json::from_slice(&fs::read(PLAN)?)?;
+    let mut tests = 0;
+    for binary in &plan.binaries {
+        for name in names(binary, &plan)? {
+            let test = format!("{}::{name}", binary.name);
+            tell(&Message::Started { test: test.clone() });
+            let start = Instant::now();
+            let outcome = run_test(binary, &name, &plan)?;
+            let milliseconds = u64::try_from(start.elapsed().as_millis())?;
+            tell(&Message::Ended(Ended { test, outcome, milliseconds }));
+            tests += 1;
+        }
+    }
+    tell(&Message::Finished { tests, warnings: warnings(&kernel_log()?) });
+    Ok(())
+}
+
+fn machine() -> Result<Machine> {
+    let uname = rustix::system::uname();
+    let text = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
+    let cpus = std::thread::available_parallelism()?.get();
+    Ok(Machine { release: text(uname.release()), version: text(uname.version()), cpus })
+}
+
+/// The tests that a binary would run.
+fn names(binary: &TestBinary, plan: &Plan) -> Result<Vec<String>> {
+    let mut list = Command::new(&binary.path);
+    list.args(["--list", "--format", "terse"]).args(&plan.args).current_dir(&plan.dir);
+    Ok(listed(&crate::cmd::output(&mut list)?))
+}
+
+fn listed(said: &str) -> Vec<String> {
+    said.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect()
+}
+
+/// Runs one test in a process of its own, so that whatever it does ends with it.
+fn run_test(binary: &TestBinary, name: &str, plan: &Plan) -> Result<Outcome> {
+    const PLACE: &str = "/tmp/output";
+    let output = File::create(PLACE)?;
+    let status = Command::new(&binary.path)
+        .args(&plan.args)
+        .args(["--exact", name, "--test-threads=1"])
+        .envs(plan.env.iter().map(|(name, value)| (name, value)))
+        .current_dir(&plan.dir)
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output)
+        .status()
+        .with_context(|| format!("cannot start {}", binary.path.display()))?;
+    Ok(judge(status, &tail(Path::new(PLACE))?))
+}
+
+/// A test has passed if the harness counted it, and it did not say that it was skipped.
+fn judge(status: ExitStatus, said: &str) -> Outcome {
+    if !status.success() {
+        return Outcome::Failed(format!("{}\n({status})", said.trim()));
+    }
+    let after = |word| said.lines().find_map(|line| line.split_once(word).map(|(_, why)| String::from(why)));
+    match after("SKIPPED ") {
+        Some(why) => Outcome::Skipped(why),
+        None if said.contains("test result: ok. 1 passed") => Outcome::Passed,
+        None => Outcome::Skipped(after(" ... ").unwrap_or_else(|| "it did not run".to_owned())),
+    }
+}
+
+fn tail(path: &Path) -> Result<String> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(OUTPUT)))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Everything the kernel has said so far, one record a line.
+fn kernel_log() -> Result<String> {
+    const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let mut log = fs::OpenOptions::new().read(true).custom_flags(NONBLOCK).open("/dev/kmsg")?;
+    let (mut text, mut record) = (String::new(), [0; 8192]);
+    loop {
+        match log.read(&mut record) {
+            Ok(length) => text += &String::from_utf8_lossy(&record[..length]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(text),
+            // Overwritten meanwhile: go on with the oldest that is left.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// What the kernel complained about itself, each once.
+fn warnings(log: &str) -> Vec<String> {
+    const SIGNS: [&str; 6] =
+        ["WARNING: ", "BUG: ", "Oops", "detected stall", "hung task", "possible recursive locking"];
+    let complaints = log.lines().filter(|line| SIGNS.iter().any(|sign| line.contains(sign)));
+    let texts: BTreeSet<_> =
+        complaints.map(|line| line.split_once(';').map_or(line, |(_, text)| text)).collect();
+    texts.into_iter().map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+
+    #[test]
+    fn a_users_machine_is_left_alone() {
+        assert!(run().unwrap_err().to_string().contains("not a user"));
+    }
+
+    #[test]
+    fn only_tests_are_listed() {
+        assert_eq!(
+            listed("a_test: test\nmod::b: test\nc: benchmark\n\n2 tests, 1 benchmark\n"),
+            ["a_test", "mod::b"]
+        );
+    }
+
+    #[test]
+    fn ends_are_told_apart() {
+        let (ok, failed) = (ExitStatus::from_raw(0), ExitStatus::from_raw(101 << 8));
+        let passed = "test a ... ok\n\ntest result: ok. 1 passed; 0 failed; 0 ignored\n";
+        assert_eq!(judge(ok, passed), Outcome::Passed);
+        let skipped = format!("SKIPPED a: no BPF\n{passed}");
+        assert_eq!(judge(ok, &skipped), Outcome::Skipped("a: no BPF".into()));
+        let ignored = "test a ... ignored, until then\n\ntest result: ok. 0 passed; 0 failed; 1 ignored\n";
+        assert_eq!(judge(ok, ignored), Outcome::Skipped("ignored, until then".into()));
+        assert!(matches!(judge(failed, "why\n"), Outcome::Failed(said) if said.starts_with("why\n(")));
+    }
+
+    #[test]
+    fn complaints_are_found_once() {
+        let log = "6,1,0,-;Linux version\n4,2,5,-;WARNING: CPU: 0 PID: 7 at kernel/bpf/core.c:1\n SUBSYSTEM=x\n\
+                   4,3,6,-;WARNING: CPU: 0 PID: 7 at kernel/bpf/core.c:1\n";
+        assert_eq!(warnings(log), ["WARNING: CPU: 0 PID: 7 at kernel/bpf/core.c:1"]);
+    }
+}

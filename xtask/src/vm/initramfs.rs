@@ -1,0 +1,160 @@
+//! What the virtual machine holds: this program as its first process, the tests, and the libraries of both.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use super::cpio::Archive;
+use super::cross::Cross;
+use super::protocol::{PLAN, Plan, TestBinary};
+use crate::cmd;
+use crate::setup::Tools;
+
+/// The package of the tests.
+const PACKAGE: &str = "mapring-kernel-tests";
+
+/// What cargo has built.
+#[derive(Debug, Default)]
+pub(crate) struct Built {
+    /// This program.
+    init: PathBuf,
+    tests: Vec<TestBinary>,
+    /// Programs that tests start.
+    programs: Vec<PathBuf>,
+    /// Libraries of them all: where the loader looks, and where they are here.
+    libraries: BTreeMap<PathBuf, PathBuf>,
+}
+
+/// Builds the tests as `cargo xtask test kernel` does, or for another processor.
+pub(crate) fn build(tools: &Tools, cross: Option<&Cross>) -> Result<Built> {
+    let cargo = |line: &str| {
+        let mut cargo = cmd::line(line);
+        cargo.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
+        tools.export(&mut cargo);
+        if let Some(cross) = cross {
+            cross.export(&mut cargo);
+        }
+        cmd::announce(&cargo);
+        built(&cmd::output(&mut cargo)?)
+    };
+    let mut all = cargo(&format!("cargo test --release -p {PACKAGE} --no-run"))?;
+    if let Some(cross) = cross {
+        all.init = cargo("cargo build --release -p xtask")?.programs.pop().context("xtask is a program")?;
+        all.libraries = cross.libraries();
+    } else {
+        all.init = env::current_exe()?;
+        let tests = all.tests.iter().map(|test| &test.path);
+        for program in tests.chain(&all.programs).chain([&all.init]) {
+            all.libraries.extend(libraries(program)?.into_iter().map(|library| (library.clone(), library)));
+        }
+    }
+    Ok(all)
+}
+
+/// The executables in cargo's messages.
+fn built(messages: &str) -> Result<Built> {
+    let mut built = Built::default();
+    for message in messages.lines() {
+        let message: serde_json::Value = serde_json::from_str(message).context("cargo's messages")?;
+        let Some(path) = message["executable"].as_str().map(PathBuf::from) else { continue };
+        if message["profile"]["test"] == true {
+            let name = message["target"]["name"].as_str().context("a target has a name")?.to_owned();
+            built.tests.push(TestBinary { name, path });
+        } else {
+            built.programs.push(path);
+        }
+    }
+    built.tests.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(built)
+}
+
+/// The archive for the kernel to unpack: programs lie where they lie here, since tests know paths of others.
+pub(crate) fn archive(built: &Built, args: &[String]) -> Result<Vec<u8>> {
+    let plan = Plan {
+        binaries: built.tests.clone(),
+        args: args.to_vec(),
+        env: variables(env::vars()),
+        dir: cmd::root().join("kernel-tests"),
+    };
+    let mut archive = Archive::default();
+    archive.file(Path::new("/init"), &fs::read(&built.init)?)?;
+    archive.file(Path::new(PLAN), &serde_json::to_vec(&plan)?)?;
+    archive.folder(&plan.dir)?;
+    let tests = built.tests.iter().map(|test| &test.path);
+    let programs = tests.chain(&built.programs).map(|program| (program, program));
+    for (place, source) in programs.chain(&built.libraries) {
+        archive.file(place, &fs::read(source).with_context(|| source.display().to_string())?)?;
+    }
+    Ok(archive.finish())
+}
+
+/// The tests' environment. Emulation is slow: stress is short unless said otherwise.
+fn variables(here: impl Iterator<Item = (String, String)>) -> Vec<(String, String)> {
+    let fixed = [("MAPRING_STRESS_SECONDS", "2"), ("TMPDIR", "/tmp"), ("HOME", "/tmp"), ("PATH", "/bin")];
+    let mut variables: Vec<_> = fixed.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    variables.extend(here.filter(|(name, _)| name.starts_with("MAPRING_") || name == "RUST_BACKTRACE"));
+    variables.push(("MAPRING_REQUIRE_BPF".to_owned(), "1".to_owned()));
+    variables
+}
+
+/// The shared libraries that a program loads, and its loader.
+fn libraries(program: &Path) -> Result<BTreeSet<PathBuf>> {
+    let said = cmd::output(Command::new("ldd").arg(program))?;
+    let Some(libraries) = loaded(&said) else {
+        bail!("`ldd {}` misses something:\n{said}", program.display())
+    };
+    Ok(libraries)
+}
+
+fn loaded(said: &str) -> Option<BTreeSet<PathBuf>> {
+    if said.contains("not found") {
+        return None;
+    }
+    let words = said.lines().filter_map(|line| {
+        let place = line.split_once("=> ").map_or(line, |(_, place)| place);
+        place.split_whitespace().next()
+    });
+    Some(words.filter(|word| word.starts_with('/')).map(PathBuf::from).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cargos_messages_name_tests_and_programs() {
+        let messages = r#"{"reason":"compiler-artifact","target":{"name":"libc"},"profile":{"test":false},"executable":null}
+{"reason":"compiler-artifact","target":{"name":"b"},"profile":{"test":true},"executable":"/t/b-1"}
+{"reason":"compiler-artifact","target":{"name":"a"},"profile":{"test":true},"executable":"/t/a-1"}
+{"reason":"compiler-artifact","target":{"name":"child"},"profile":{"test":false},"executable":"/t/child"}
+{"reason":"build-finished","success":true}"#;
+        let built = built(messages).unwrap();
+        assert_eq!(built.tests.iter().map(|test| &*test.name).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(built.programs, [Path::new("/t/child")]);
+    }
+
+    #[test]
+    fn libraries_are_where_the_loader_finds_them() {
+        let said = "\tlinux-vdso.so.1 (0x1)\n\tlibelf.so.1 => /lib/x/libelf.so.1 (0x2)\n\t/lib64/ld-linux-x86-64.so.2 (0x3)\n";
+        let found: Vec<_> = loaded(said).unwrap().into_iter().collect();
+        assert_eq!(found, [Path::new("/lib/x/libelf.so.1"), Path::new("/lib64/ld-linux-x86-64.so.2")]);
+        assert!(loaded("\tlibz.so.1 => not found\n").is_none());
+        assert_eq!(loaded("\tstatically linked\n").unwrap().len(), 0);
+    }
+
+    #[test]
+    fn the_users_variables_win_but_skipping_is_never_allowed() {
+        let set = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let here = [set("MAPRING_STRESS_SECONDS", "9"), set("MAPRING_REQUIRE_BPF", "0"), set("SECRET", "x")];
+        let variables = variables(here.into_iter());
+        let last =
+            |name: &str| variables.iter().rfind(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        assert_eq!(last("MAPRING_STRESS_SECONDS"), Some("9"));
+        assert_eq!(last("MAPRING_REQUIRE_BPF"), Some("1"));
+        assert_eq!(last("SECRET"), None);
+    }
+}

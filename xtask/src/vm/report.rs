@@ -1,0 +1,268 @@
+//! What a boot came to: every test's end, a verdict, the table of all kernels, and the same as JSON.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::boot::Said;
+use super::features;
+use super::protocol::{Answer, Ended, Machine, Message, Outcome, Probed};
+
+/// How a test ended, as the host sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum End {
+    Passed,
+    Failed(String),
+    /// The kernel lacks this feature, as its refusal and a probe say.
+    Lacking(&'static str),
+    Skipped(String),
+    /// It was running when time was up or the machine died.
+    Unfinished,
+}
+
+/// One test on one kernel.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Test {
+    pub(crate) name: String,
+    pub(crate) end: End,
+    pub(crate) milliseconds: u64,
+}
+
+/// One kernel.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Row {
+    pub(crate) kernel: String,
+    pub(crate) arch: &'static str,
+    pub(crate) package: String,
+    pub(crate) release: String,
+    pub(crate) version: String,
+    pub(crate) cpus: usize,
+    pub(crate) tests: Vec<Test>,
+    pub(crate) features: Vec<Probed>,
+    /// The kernel's complaints about itself.
+    pub(crate) warnings: Vec<String>,
+    /// Why the run as a whole is not to be trusted.
+    pub(crate) trouble: Option<String>,
+    pub(crate) seconds: f32,
+}
+
+/// Numbers of tests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) passed: usize,
+    pub(crate) failed: usize,
+    pub(crate) lacking: usize,
+    pub(crate) skipped: usize,
+}
+
+impl Row {
+    /// What a boot said, put in order.
+    pub(crate) fn new(kernel: &str, arch: &'static str, package: &str, said: Said, seconds: f32) -> Self {
+        let mut row =
+            Self { kernel: kernel.into(), arch, package: package.into(), seconds, ..Self::default() };
+        let mut running = None;
+        let mut promised = None;
+        for message in said.messages {
+            match message {
+                Message::Booted(Machine { release, version, cpus }) => {
+                    (row.release, row.version, row.cpus) = (release, version, cpus);
+                }
+                Message::Probed(features) => row.features = features,
+                Message::Started { test } => running = Some(test),
+                Message::Ended(ended) => {
+                    running = None;
+                    row.end(ended);
+                }
+                Message::Finished { tests, warnings } => {
+                    promised = Some(tests);
+                    row.warnings = warnings;
+                }
+            }
+        }
+        let last_words = || said.console[said.console.len().saturating_sub(20)..].join("\n");
+        row.trouble = match promised {
+            _ if said.late => Some("time was up".to_owned()),
+            None if row.release.is_empty() => Some(format!("it did not boot:\n{}", last_words())),
+            None => Some(format!("it ended before its tests:\n{}", last_words())),
+            Some(0) => Some("no test was run".to_owned()),
+            Some(tests) if tests != row.tests.len() => {
+                Some(format!("{} of {tests} results are lost:\n{}", tests - row.tests.len(), last_words()))
+            }
+            Some(_) => None,
+        };
+        if let Some(name) = running {
+            row.tests.push(Test { name, end: End::Unfinished, milliseconds: 0 });
+        }
+        row
+    }
+
+    fn end(&mut self, ended: Ended) {
+        let end = match ended.outcome {
+            Outcome::Passed => End::Passed,
+            Outcome::Skipped(why) => End::Skipped(why),
+            Outcome::Failed(said) => match features::lacking(&self.features, &said) {
+                Some(feature) => End::Lacking(feature.name),
+                None => End::Failed(said),
+            },
+        };
+        self.tests.push(Test { name: ended.test, end, milliseconds: ended.milliseconds });
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for test in &self.tests {
+            *match test.end {
+                End::Passed => &mut counts.passed,
+                End::Failed(_) | End::Unfinished => &mut counts.failed,
+                End::Lacking(_) => &mut counts.lacking,
+                End::Skipped(_) => &mut counts.skipped,
+            } += 1;
+        }
+        counts
+    }
+
+    /// Whether everything passed that this kernel can do.
+    pub(crate) fn is_good(&self) -> bool {
+        self.trouble.is_none() && self.counts().failed == 0
+    }
+
+    /// The features that tests found missing, each once.
+    pub(crate) fn lacking(&self) -> Vec<&'static str> {
+        let mut names: Vec<_> = self
+            .tests
+            .iter()
+            .filter_map(|test| if let End::Lacking(name) = test.end { Some(name) } else { None })
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// How many tests found this feature missing.
+    pub(crate) fn lack(&self, feature: &'static str) -> usize {
+        self.tests.iter().filter(|test| test.end == End::Lacking(feature)).count()
+    }
+
+    /// What the kernel answered about a feature.
+    pub(crate) fn answer(&self, feature: &str) -> Option<&Answer> {
+        self.features.iter().find(|probed| probed.feature == feature).map(|probed| &probed.answer)
+    }
+}
+
+/// What did not pass, in the kernel's or the test's words.
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for test in &self.tests {
+            match &test.end {
+                End::Passed | End::Lacking(_) => {}
+                End::Failed(said) => writeln!(f, "--- {}: FAILED {}\n{said}", self.kernel, test.name)?,
+                End::Unfinished => writeln!(f, "--- {}: UNFINISHED {}", self.kernel, test.name)?,
+                End::Skipped(why) => writeln!(f, "--- {}: SKIPPED {}: {why}", self.kernel, test.name)?,
+            }
+        }
+        for feature in self.lacking() {
+            writeln!(f, "--- {}: no {feature}: {} tests cannot run", self.kernel, self.lack(feature))?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "--- {}: the kernel says: {warning}", self.kernel)?;
+        }
+        for feature in features::surprises(&self.release, &self.features) {
+            writeln!(f, "--- {}: its release lets one expect another answer about {feature}", self.kernel)?;
+        }
+        match &self.trouble {
+            Some(trouble) => writeln!(f, "--- {}: FAILED: {trouble}", self.kernel),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The table at the end.
+pub(crate) fn table(rows: &[Row]) -> String {
+    let width = rows.iter().map(|row| row.release.len()).max().unwrap_or(0).max("release".len());
+    let mut table = format!(
+        "{:8} {:width$}  {:>6} {:>6} {:>7} {:>7} {:>7}\n",
+        "kernel", "release", "passed", "failed", "lacking", "skipped", "seconds"
+    );
+    for row in rows {
+        let Counts { passed, failed, lacking, skipped } = row.counts();
+        let note = match &row.trouble {
+            Some(trouble) => format!("  FAILED: {}", trouble.lines().next().unwrap_or_default()),
+            None => row.lacking().iter().map(|name| format!("  no {name}")).collect(),
+        };
+        table += &format!(
+            "{:8} {:width$}  {passed:6} {failed:6} {lacking:7} {skipped:7} {:7.0}{note}\n",
+            row.kernel, row.release, row.seconds
+        );
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn booted(release: &str) -> Message {
+        Message::Booted(Machine { release: release.into(), version: "#1 SMP".into(), cpus: 2 })
+    }
+
+    fn ended(test: &str, outcome: Outcome) -> Message {
+        Message::Ended(Ended { test: test.into(), outcome, milliseconds: 5 })
+    }
+
+    fn row(messages: Vec<Message>, late: bool) -> Row {
+        Row::new("x", "x86_64", "p", Said { messages, console: vec!["last words".into()], late }, 9.0)
+    }
+
+    fn finished(tests: usize) -> Message {
+        Message::Finished { tests, warnings: vec![] }
+    }
+
+    #[test]
+    fn ends_are_counted() {
+        let refused = || Outcome::Failed("BPF_STX uses reserved fields\n".into());
+        let messages = |release, answer| {
+            let feature = "fetching atomics".to_owned();
+            vec![
+                booted(release),
+                Message::Probed(vec![Probed { feature, answer }]),
+                ended("a", Outcome::Passed),
+                ended("b", refused()),
+                ended("c", Outcome::Skipped("why".into())),
+                finished(3),
+            ]
+        };
+        let old = row(messages("5.10.0-32", Answer::Unsupported("no".into())), false);
+        assert_eq!(old.counts(), Counts { passed: 1, failed: 0, lacking: 1, skipped: 1 });
+        assert!(old.is_good());
+        assert!(old.to_string().contains("no fetching atomics: 1 tests cannot run"));
+        let new = row(messages("6.1.0-50", Answer::Supported), false);
+        assert_eq!(new.counts(), Counts { passed: 1, failed: 1, lacking: 0, skipped: 1 });
+        assert!(!new.is_good());
+        assert!(new.to_string().contains("FAILED b\nBPF_STX"));
+    }
+
+    #[test]
+    fn a_run_that_is_not_whole_is_no_success() {
+        let trouble = |row: Row| row.trouble.unwrap_or_default();
+        assert!(trouble(row(vec![], false)).starts_with("it did not boot:\nlast words"));
+        assert!(trouble(row(vec![booted("6.1")], false)).starts_with("it ended before its tests"));
+        assert!(trouble(row(vec![booted("6.1"), finished(0)], false)).starts_with("no test"));
+        assert!(trouble(row(vec![booted("6.1"), finished(2)], false)).starts_with("2 of 2 results are lost"));
+        let hung = row(vec![booted("6.1"), Message::Started { test: "slow".into() }], true);
+        assert!(!hung.is_good());
+        assert_eq!((hung.counts().failed, hung.trouble.as_deref()), (1, Some("time was up")));
+    }
+
+    #[test]
+    fn the_table_has_a_row_for_each() {
+        let good = row(vec![booted("6.1.0"), ended("a", Outcome::Passed), finished(1)], false);
+        let bad = row(vec![], false);
+        assert_eq!(
+            table(&[good, bad]),
+            "kernel   release  passed failed lacking skipped seconds\n\
+             x        6.1.0         1      0       0       0       9\n\
+             x                      0      0       0       0       9  FAILED: it did not boot:\n"
+        );
+    }
+}
