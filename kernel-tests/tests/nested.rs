@@ -218,10 +218,10 @@ fn check(object: &Object, seen: &mut Seen) {
         all_passed += passed;
         let holes = passed.checked_sub(committed + discarded).expect("each record has a ticket of its own");
         assert!(holes <= nested * 6, "CPU {cpu}, {slots} slots: {holes} holes, {nested} nested");
-        assert!(
-            slots < 64 || (holes, dropped) == (0, 0),
-            "CPU {cpu}, {slots} slots: {holes} holes, {dropped} dropped"
-        );
+        // A burst in the midst of a claim can take more tickets than that tries.
+        let gave_up = counts.iter().map(|count| count.dropped).sum::<u64>();
+        assert!(gave_up <= nested, "CPU {cpu}, {slots} slots: {gave_up} dropped, {nested} nested");
+        assert!(slots < 64 || holes == 0, "CPU {cpu}, {slots} slots: {holes} holes");
     }
     let tally = seen.reader.tally();
     assert_eq!(tally.delivered + tally.lost() + tally.discarded, all_passed, "ring of {slots}: {tally:?}");

@@ -9,6 +9,7 @@ mod features;
 mod guest;
 mod initramfs;
 mod kernels;
+mod net;
 mod probe;
 mod protocol;
 mod report;

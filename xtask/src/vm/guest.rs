@@ -48,6 +48,7 @@ fn work() -> Result<()> {
             mounted.with_context(|| format!("cannot mount {kind} at {place}"))?;
         }
     }
+    super::net::loopback_up().context("cannot bring up the loopback interface")?;
     // Not a file system of its own: the tests themselves may lie in it.
     fs::create_dir_all("/tmp")?;
     fs::set_permissions("/tmp", Permissions::from_mode(0o1777))?;
