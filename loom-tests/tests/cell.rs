@@ -98,6 +98,8 @@ models! {
     two_writers_and_a_reader
     updates_follow_each_other
     a_writer_that_never_ends
+    what_was_abandoned_is_never_seen
+    a_writer_that_comes_while_another_recovers
 }
 
 fn a_value_is_never_torn(writer: impl Writer) {
@@ -188,4 +190,57 @@ fn a_set_that_finds_another_writer_writes_nothing() {
         };
         assert!(expected.contains(&&found[..]), "{done:?} {found:?}");
     });
+}
+
+/// A writer begins, writes half of its value, and dies: known to who joins it, and to no one else.
+fn dies(cell: &Words3, writer: impl Writer) {
+    let there = Arc::clone(cell);
+    let victim = thread::spawn(move || {
+        assert!(writer.begin(&there).is_some());
+        WordsMut::new(&there).write(1, &9_u64);
+    });
+    victim.join().unwrap();
+}
+
+/// Readers get the value before, the one after, or none, wherever recovery is.
+fn what_was_abandoned_is_never_seen(writer: impl Writer) {
+    let seen = Seen::default();
+    let noted = seen.clone();
+    check(Some(3), move || {
+        let cell = new();
+        let mut written = writer.set(&cell, 1);
+        let there = Arc::clone(&cell);
+        let reader = thread::spawn(move || looks(&there, 2));
+        dies(&cell, writer);
+        assert!(cell::recover(WordsMut::new(&cell), &[7_u64; 2]));
+        written.insert(4, 7);
+        let found = reader.join().unwrap();
+        noted.note("before and after", found == [(2, 1), (4, 7)]);
+        noted.note("busy", found.is_empty());
+        judge(&cell, &found, &written);
+        assert!(!cell::recover(WordsMut::new(&cell), &[8_u64; 2]), "there is nothing more to end");
+        judge(&cell, &found, &written);
+    });
+    seen.expect(&["before and after", "busy"]);
+}
+
+/// It gives up, or comes after: then nothing of the dead one's or of who recovered is left.
+fn a_writer_that_comes_while_another_recovers(writer: impl Writer) {
+    let seen = Seen::default();
+    let noted = seen.clone();
+    check(None, move || {
+        let cell = new();
+        dies(&cell, writer);
+        let there = Arc::clone(&cell);
+        let other = thread::spawn(move || writer.set(&there, 11));
+        assert!(cell::recover(WordsMut::new(&cell), &[7_u64; 2]));
+        // Before it has joined the other: it knows of all words but that one's.
+        let found = looks(&cell, 2);
+        let mut written = other.join().unwrap();
+        noted.note("gave up", written.is_empty());
+        noted.note("came after", found.contains(&(4, 11)));
+        written.insert(2, 7);
+        judge(&cell, &found, &written);
+    });
+    seen.expect(&["gave up", "came after"]);
 }

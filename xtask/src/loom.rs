@@ -24,7 +24,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let mutants = mutants::selected(filter.unwrap_or_default())?;
         // A model that fails on the real sources would "kill" everything.
         models(|command| {
-            mutants::models(&mutants).iter().fold(command, |command, model| command.args(["--test", model]))
+            for model in mutants::models(&mutants) {
+                command.args(["--test", model]);
+            }
+            let Some(tests) = mutants::tests(&mutants) else { return command };
+            command.args(["--", "--exact"]).args(tests)
         })?;
         mutants::run(&mutants)
     } else {

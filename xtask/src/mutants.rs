@@ -111,6 +111,11 @@ pub(crate) fn models(mutants: &[Mutant]) -> BTreeSet<&str> {
     mutants.iter().map(|mutant| mutant.model.as_str()).collect()
 }
 
+/// Their tests, if each names one.
+pub(crate) fn tests(mutants: &[Mutant]) -> Option<BTreeSet<&str>> {
+    mutants.iter().map(|mutant| mutant.test.as_deref()).collect()
+}
+
 /// Runs each mutant in a copy of the sources, and fails if a model did not notice one.
 pub(crate) fn run(mutants: &[Mutant]) -> Result<()> {
     let work = cmd::target_dir().join("mutants");

@@ -2,6 +2,7 @@
 //! the one in BPF as weak machines run it. The first argument of `check` is the preemption bound.
 
 mod head;
+mod recover;
 
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use mapring_loom_tests::sync::thread::{self, JoinHandle};
 use mapring_loom_tests::{Seen, check};
 
 use head::*;
+use recover::*;
 
 fn pushes<const W: usize>(
     ring: &Arc<Ring<W>>,
@@ -59,6 +61,11 @@ models! {
     no_ticket_is_skipped_by_who_believed_head
     no_ticket_is_skipped_by_who_goes_on_from_a_failed_claim
     a_reader_that_looks_past_a_ticket_skips_none_that_has_ended
+    readers_pass_what_was_recovered
+    what_was_skipped_is_not_discarded_again
+    no_word_of_the_dead_comes_back
+    two_that_recover_at_once
+    recovery_ends_what_was_abandoned_and_nothing_else
 }
 
 fn one_writer_laps_the_reader(producer: impl Producer) {
