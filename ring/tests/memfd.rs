@@ -104,6 +104,28 @@ fn patience_starts_when_there_is_something_to_wait_for() {
 }
 
 #[test]
+fn a_reader_that_has_learnt_to_watch_head_misses_nothing() {
+    let ring = Ring::<Record>::create_memfd(64, 2).unwrap();
+    let writer = ring.writer(0).unwrap();
+    let mut reader = ring.reader();
+    for n in 0..2000 {
+        // Found half-way at first, then whole, then already there, and so again.
+        if n / 300 % 3 < 2 {
+            assert!(reader.poll().is_none());
+        }
+        let slow = writer.shard().claim().unwrap();
+        if n / 300 % 3 == 0 {
+            assert!(reader.poll().is_none());
+        }
+        writer.shard().fill(slow, &Record::new(n));
+        writer.shard().publish(slow);
+        let event = reader.poll().expect("it has ended");
+        assert_eq!((event.ticket, event.record), (n, Record::new(n)));
+    }
+    assert_eq!(reader.lost(), 0);
+}
+
+#[test]
 fn a_full_ring_of_abandoned_slots_drops_and_counts() {
     let ring = Ring::<Record>::create_memfd(2, 1).unwrap();
     let writer = ring.writer(0).unwrap();

@@ -10,6 +10,7 @@ mod latches;
 mod per_cpu;
 mod ring;
 mod table;
+mod watch;
 
 pub use cells::{Cell, Cells, CellsWriter};
 pub use counters::{Counters, CountersWriter};

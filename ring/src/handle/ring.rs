@@ -8,6 +8,7 @@ use bytemuck::{AnyBitPattern, NoUninit};
 
 use super::fallback::Window;
 use super::openers;
+use super::watch::Watch;
 use crate::error::{Error, Result};
 use crate::layout::seq::state;
 use crate::layout::{Claim, Geometry, Kind};
@@ -88,9 +89,10 @@ impl<T: AnyBitPattern> Ring<T> {
                 (place, cursor)
             })
             .collect();
-        let quiet = shards.iter().map(|(place, cursor)| Quiet::new(place, cursor)).collect();
+        let watches: Box<[_]> = shards.iter().map(|(_, cursor)| Watch::new(cursor.next())).collect();
+        let quiet = shards.iter().zip(&watches).map(|((place, _), watch)| Quiet::new(place, watch)).collect();
         let mask = Reader::<T>::LOOK_EVERY - 1;
-        Reader { source, shards, quiet, sweep: 0, mask, turn: 0, burst: 0, record: T::zeroed() }
+        Reader { source, shards, watches, quiet, sweep: 0, mask, turn: 0, burst: 0, record: T::zeroed() }
     }
 }
 
@@ -139,22 +141,25 @@ enum Slots {
 /// registers, and not to the reader.
 const SMALL: usize = 256;
 
-/// The slot of a shard's next ticket, and its state while nobody has claimed that ticket. Most shards
-/// of a large machine are like this most of the time: a sweep over them looks at this alone, 16 bytes a
-/// shard, and at the slot.
+/// The slot of a shard's next ticket, and its state while nobody has claimed that ticket; or `head`,
+/// which is that ticket then. Most shards of a large machine are like this most of the time: a sweep
+/// over them looks at this alone, 16 bytes a shard, and at the word.
 ///
-/// States only grow, so that one of a ticket already passed never looks quiet again.
+/// States only grow, so that one of a ticket already passed never looks quiet again; `head` may.
 #[derive(Clone, Copy)]
 struct Quiet {
-    seq: usize,
+    word: usize,
     free: u64,
 }
 
 impl Quiet {
     #[inline]
-    fn new(place: &Place, cursor: &Cursor) -> Self {
-        let next = cursor.next();
-        Self { seq: place.seq(next), free: place.slots().free(next) }
+    fn new(place: &Place, watch: &Watch) -> Self {
+        let next = watch.next();
+        if watch.by_head() {
+            return Self { word: place.head(), free: next };
+        }
+        Self { word: place.seq(next), free: place.slots().free(next) }
     }
 }
 
@@ -167,6 +172,7 @@ impl Quiet {
 pub struct Reader<T> {
     source: Slots,
     shards: Box<[(Place, Cursor)]>,
+    watches: Box<[Watch]>,
     quiet: Box<[Quiet]>,
     /// Times that all shards had their turn.
     sweep: u32,
@@ -187,8 +193,12 @@ impl<T: AnyBitPattern> Reader<T> {
     const BURST: u32 = 64;
 
     /// A shard whose next ticket nobody has claimed is looked at without a step, but for one turn in
-    /// so many (a power of two): then it is seen whether producers have gone past that ticket.
-    const LOOK_EVERY: u32 = 64;
+    /// so many (a power of two): then it is seen whether there are later tickets all the same. No
+    /// producer leaves such a slot behind, only who scribbles over the region; and looking for them
+    /// takes the line with `head` away from the next writer.
+    const LOOK_EVERY: u32 = 1 << 16;
+    /// The same where `head` is looked at, which may be stale.
+    const HEAD_EVERY: u32 = 256;
 
     /// Waits for `polls` empty-handed steps, instead of [`PATIENCE`](Self::PATIENCE), for a
     /// record whose writer was interrupted, preempted or killed half-way while later records are
@@ -360,12 +370,18 @@ impl<T: AnyBitPattern> Reader<T> {
     #[inline(always)]
     fn is_quiet(&mut self, cpu: usize) -> bool {
         let (Slots::Mapped(shared), quiet) = (&self.source, self.quiet[cpu]) else { return false };
-        // SYNC none: nothing is read because of it; whoever sees anything else, steps.
-        if state(shared.words().load(quiet.seq, Ordering::Relaxed)) != quiet.free {
+        // SYNC none: nothing is read because of it; whoever sees anything else, steps. What marks a
+        // pending `head` is the bit that marks discarded slots.
+        let seen = state(shared.words().load(quiet.word, Ordering::Relaxed));
+        if seen != quiet.free {
+            if seen == quiet.free.wrapping_add(1) {
+                self.watches[cpu].saw_half_way();
+            }
             return false;
         }
         #[allow(clippy::cast_possible_truncation)] // any bits will do: not all shards in one sweep
-        if self.sweep.wrapping_add(cpu as u32) & self.mask != 0 {
+        let turn = self.sweep.wrapping_add(cpu as u32) & self.mask;
+        if !turn.is_multiple_of(Self::HEAD_EVERY) || turn != 0 && !self.watches[cpu].by_head() {
             return true;
         }
         self.shards[cpu].1.look_past();
@@ -375,8 +391,9 @@ impl<T: AnyBitPattern> Reader<T> {
     /// A shard's next ticket is what it is quiet with.
     #[inline(always)]
     fn came_to_the_end(&mut self, cpu: usize) {
-        let (place, cursor) = &self.shards[cpu];
-        self.quiet[cpu] = Quiet::new(place, cursor);
+        let ((place, cursor), watch) = (&self.shards[cpu], &mut self.watches[cpu]);
+        watch.waits_for(cursor.next());
+        self.quiet[cpu] = Quiet::new(place, watch);
     }
 
     /// It is the next shard's turn.

@@ -54,6 +54,12 @@ impl Place {
         self.slots
     }
 
+    /// The word of the region that hints at the next ticket.
+    #[inline]
+    pub fn head(&self) -> usize {
+        self.header + HEAD
+    }
+
     /// Where the sequence of ticket `t` is in the region.
     #[inline]
     pub fn seq(&self, t: u64) -> usize {
