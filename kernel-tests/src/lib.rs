@@ -54,13 +54,14 @@ pub mod skel {
         };
     }
     skeletons!(
-        basic basic_portable dispatch latches latches_portable loops loops_portable nested nested_portable percpu quiet
+        basic basic_portable dispatch globals latches latches_portable loops loops_portable nested nested_portable percpu quiet
         refusals stress stress_portable
     );
 
     pub use basic::BasicSkelBuilder;
     pub use basic_portable::BasicPortableSkelBuilder;
     pub use dispatch::DispatchSkelBuilder;
+    pub use globals::{GlobalsSkelBuilder, types as globals_types};
     pub use latches::LatchesSkelBuilder;
     pub use latches_portable::LatchesPortableSkelBuilder;
     pub use loops::LoopsSkelBuilder;

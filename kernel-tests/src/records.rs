@@ -11,3 +11,6 @@ pub fn words_of<const N: usize>(n: u64) -> Filled<N> {
         n.wrapping_mul(2_654_435_761).wrapping_add(i)
     })
 }
+
+// As libbpf-cargo made it from C: nobody wrote it down again.
+mapring::plain_record!(crate::skel::globals_types::pair { first, second });

@@ -150,6 +150,40 @@ pub enum Error {
         /// The map.
         map: String,
     },
+    /// A section or a variable that is not there.
+    #[cfg(feature = "bpf")]
+    #[error("no {thing} {name}: there are {there}")]
+    NoSuch {
+        /// `section` or `variable`.
+        thing: &'static str,
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        there: String,
+    },
+    /// A map whose types can't be had.
+    #[cfg(feature = "bpf")]
+    #[error(
+        "{what} tells no types: either its object was compiled without BTF (clang -g), or this process may not \
+         read it, which takes CAP_SYS_ADMIN"
+    )]
+    NoTypes {
+        /// The map.
+        what: String,
+    },
+    /// A Rust type that is laid out otherwise than the C type.
+    #[cfg(feature = "bpf")]
+    #[error("{what}: {field} is {c} in C, and {rust} in Rust")]
+    Layout {
+        /// The map, and the Rust type.
+        what: String,
+        /// The field, and what it is in.
+        field: String,
+        /// What Rust has.
+        rust: String,
+        /// What C has.
+        c: String,
+    },
     /// A program that a table of programs does not take.
     #[cfg(feature = "bpf")]
     #[error("{table} does not take {program}: {error}{hint}")]

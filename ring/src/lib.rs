@@ -115,6 +115,8 @@ mod handle;
 pub mod layout;
 pub mod protocol;
 #[cfg(not(loom))]
+mod record;
+#[cfg(not(loom))]
 mod region;
 mod sync;
 
@@ -128,10 +130,21 @@ pub use handle::{
     Ring, RingWriter, Seqlock, Snapshot, Table, TwoCopies,
 };
 #[cfg(all(not(loom), feature = "bpf"))]
-pub use handle::{Dispatch, PerCpuCells, Program};
+pub use handle::{Dispatch, Global, Globals, PerCpuCells, Program, Variable};
 pub use layout::Claim;
 pub use protocol::ring::{Start, Tally};
+#[cfg(not(loom))]
+pub use record::{Field, Layout, Record};
 #[cfg(not(loom))]
 pub use region::{Access, Options, Refusal, Region};
 #[cfg(all(not(loom), feature = "bpf"))]
 pub use region::{Fit, Fitted, Grounds, fit_object, fit_to_machine};
+
+/// What macros of this crate make code of.
+#[cfg(not(loom))]
+#[doc(hidden)]
+pub mod __private {
+    pub use bytemuck::{Pod, Zeroable};
+
+    pub use crate::record::{layout_of, plain_size};
+}

@@ -54,20 +54,24 @@
 	}
 
 /* `seq` is odd while the value is being written, and one higher than before when it is there. */
+static __always_inline void *mapring__claim_cell(__u64 *seq)
+{
+	__u64 seen = mapring__load(seq);
+
+	return !(seen & 1) && mapring__cmpxchg(seq, seen, seen + 1) == seen ? seq + 1 : 0;
+}
+
 static __always_inline void *mapring__cell_begin(void *map, __u32 size, __u32 index)
 {
 	__u32 first = MAPRING__FIRST((unsigned long)size);
 	/* An index so high that the sum wraps must not end up in the preamble. */
 	__u64 *seq = index + first < first ? 0 : mapring__word(map, first + index);
 
-	if (seq) {
-		__u64 seen = mapring__load(seq);
+	void *record = seq ? mapring__claim_cell(seq) : 0;
 
-		if (!(seen & 1) && mapring__cmpxchg(seq, seen, seen + 1) == seen)
-			return seq + 1;
-	}
-	mapring__astray(map, size);
-	return 0;
+	if (!record)
+		mapring__astray(map, size);
+	return record;
 }
 
 /* Publishes the value: from here on readers see it, whole. */

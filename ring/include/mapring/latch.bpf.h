@@ -38,22 +38,24 @@
 		/* A sum that wraps is no index. */                                                \
 		__u64 *seq = index + first < first ? 0 : mapring__word(map, first + index);        \
                                                                                                    \
-		if (!seq)                                                                          \
-			return -1;                                                                 \
-		for (int i = 0; i < MAPRING__LOOKS; i++) {                                         \
-			__u64 seen = mapring__load(seq);                                           \
-			__u64 odd = seen & 1;                                                      \
-                                                                                                   \
-			mapring__barrier(); /* SYNC publish: pairs with the store that ends `set` */ \
-			/* Or clang makes a branch of what follows, and the verifier takes both. */ \
-			asm volatile("" : "+r"(odd));                                              \
-			__builtin_memcpy(out, seq + 1 + odd * (MAPRING__ROUND_UP(sizeof(*out), 8UL) / 8), \
-					 sizeof(*out));                                            \
-			mapring__barrier(); /* SYNC claim: pairs with the fence that begins `set` */ \
-			if (mapring__load(seq) == seen)                                            \
-				return 0;                                                          \
-		}                                                                                  \
-		return -1;                                                                         \
+		return seq ? mapring__latch_read(seq, out, sizeof(*out)) : -1;                     \
 	}
+
+static __always_inline long mapring__latch_read(__u64 *seq, void *out, unsigned long size)
+{
+	for (int i = 0; i < MAPRING__LOOKS; i++) {
+		__u64 seen = mapring__load(seq);
+		__u64 odd = seen & 1;
+
+		mapring__barrier(); /* SYNC publish: pairs with the store that ends `set` */
+		/* Or clang makes a branch of what follows, and the verifier takes both. */
+		asm volatile("" : "+r"(odd));
+		__builtin_memcpy(out, seq + 1 + odd * (MAPRING__ROUND_UP(size, 8UL) / 8), size);
+		mapring__barrier(); /* SYNC claim: pairs with the fence that begins `set` */
+		if (mapring__load(seq) == seen)
+			return 0;
+	}
+	return -1;
+}
 
 #endif

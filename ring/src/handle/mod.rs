@@ -5,6 +5,8 @@ mod counters;
 #[cfg(feature = "bpf")]
 mod dispatch;
 mod fallback;
+#[cfg(feature = "bpf")]
+mod globals;
 mod latches;
 #[cfg(feature = "bpf")]
 mod per_cpu;
@@ -16,6 +18,8 @@ pub use cells::{Cell, Cells, CellsWriter};
 pub use counters::{Counters, CountersWriter};
 #[cfg(feature = "bpf")]
 pub use dispatch::{Dispatch, Program};
+#[cfg(feature = "bpf")]
+pub use globals::{Global, Globals, Variable};
 pub use latches::{Latches, LatchesWriter};
 #[cfg(feature = "bpf")]
 pub use per_cpu::PerCpuCells;
@@ -79,3 +83,26 @@ macro_rules! openers {
     };
 }
 use openers;
+
+/// The comparison of the record type with C's, the same for each typed handle.
+#[cfg(feature = "bpf")]
+macro_rules! checked {
+    ([$($generics:tt)*] $handle:ty, $record:ty) => {
+        impl<$($generics)*> $handle {
+            /// This handle, if the map's BTF describes the records as the Rust type does: the same
+            /// names, places and sizes of all fields, but for padding. Makes system calls, and needs
+            /// CAP_SYS_ADMIN to read the BTF.
+            ///
+            /// # Errors
+            /// [`Error::Layout`](crate::Error::Layout) names the first field that differs, and both
+            /// sides; [`Error::NoTypes`](crate::Error::NoTypes) where there is nothing to compare
+            /// with, or no right to.
+            pub fn checked(self) -> crate::Result<Self> {
+                self.region.check_record(&<$record>::LAYOUT, std::any::type_name::<$record>())?;
+                Ok(self)
+            }
+        }
+    };
+}
+#[cfg(feature = "bpf")]
+use checked;

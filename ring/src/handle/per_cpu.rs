@@ -12,6 +12,7 @@ use super::openers;
 use super::table::Snapshot;
 use crate::error::{ReadError, Result};
 use crate::layout::Kind;
+use crate::record::Record;
 use crate::region::{Lookup, PerCpu, Region};
 
 /// A table of cells of type `T` for each CPU: `MAPRING_PERCPU_CELLS` of `percpu.bpf.h`.
@@ -30,6 +31,7 @@ pub struct PerCpuCells<T> {
 }
 
 openers!([T: AnyBitPattern] PerCpuCells<T>);
+super::checked!([T: Record] PerCpuCells<T>, T);
 
 impl<T: AnyBitPattern> PerCpuCells<T> {
     /// How often a value is looked at before a read gives up as [`ReadError::Busy`].

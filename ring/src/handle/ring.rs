@@ -13,6 +13,8 @@ use crate::error::{Error, Result};
 use crate::layout::seq::state;
 use crate::layout::{Claim, Geometry, Kind};
 use crate::protocol::ring::{Cursor, Look, Place, Shard, ShardMut, Start, Step, Tally};
+#[cfg(feature = "bpf")]
+use crate::record::Record;
 use crate::region::{Region, Shared, SharedMut, Source};
 use crate::sync::Ordering;
 
@@ -27,6 +29,8 @@ pub struct Ring<T> {
 }
 
 openers!([T: AnyBitPattern] Ring<T>);
+#[cfg(feature = "bpf")]
+super::checked!([T: Record] Ring<T>, T);
 
 impl<T: AnyBitPattern> Ring<T> {
     /// A ring over a region that is already open.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use bytemuck::AnyBitPattern;
+use bytemuck::{AnyBitPattern, NoUninit};
 use crossbeam_utils::Backoff;
 use parking_lot::Mutex;
 
@@ -11,7 +11,9 @@ use super::fallback::Looks;
 use super::openers;
 use crate::error::{ReadError, Result};
 use crate::layout::{Geometry, Kind};
-use crate::protocol::{Words, cell, latch};
+use crate::protocol::{Words, WordsMut, cell, latch};
+#[cfg(feature = "bpf")]
+use crate::record::Record;
 use crate::region::{Region, Shared, SharedMut, Source};
 
 /// A table of values of type `T`, each behind a sequence word: [`Cells`](super::Cells) or
@@ -48,7 +50,7 @@ impl Place {
 pub trait Guard: sealed::Guard {}
 
 pub(super) mod sealed {
-    use super::{AnyBitPattern, Kind, Words};
+    use super::{AnyBitPattern, Kind, NoUninit, Words, WordsMut};
 
     pub trait Guard {
         const KIND: Kind;
@@ -59,6 +61,9 @@ pub(super) mod sealed {
         fn look<T: AnyBitPattern>(words: Words<'_>, out: &mut T) -> Option<u64>;
         /// The word at which the value starts that is whole while the sequence is `seq`.
         fn at<T>(seq: u64) -> Option<usize>;
+        /// Writes a mapped element; `false` if another writer is in it.
+        #[cfg_attr(not(feature = "bpf"), allow(dead_code))]
+        fn set<T: NoUninit>(words: WordsMut<'_>, value: &T) -> bool;
         /// How often the value was written.
         fn version(seq: u64) -> u64;
     }
@@ -81,6 +86,10 @@ impl sealed::Guard for Seqlock {
 
     fn at<T>(seq: u64) -> Option<usize> {
         (seq & 1 == 0).then_some(1)
+    }
+
+    fn set<T: NoUninit>(words: WordsMut<'_>, value: &T) -> bool {
+        cell::set(words, value)
     }
 
     #[inline]
@@ -108,6 +117,11 @@ impl sealed::Guard for TwoCopies {
         Some(latch::copy_at::<T>(seq))
     }
 
+    fn set<T: NoUninit>(words: WordsMut<'_>, value: &T) -> bool {
+        latch::set(words, value);
+        true
+    }
+
     #[inline]
     fn version(seq: u64) -> u64 {
         seq
@@ -124,6 +138,8 @@ pub struct Snapshot<T> {
 }
 
 openers!([T: AnyBitPattern, P: Guard] Table<T, P>);
+#[cfg(feature = "bpf")]
+super::checked!([T: Record, P] Table<T, P>, T);
 
 impl<T: AnyBitPattern, P: Guard> Table<T, P> {
     /// How often a value is looked at before a read gives up as [`ReadError::Busy`].

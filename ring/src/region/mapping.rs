@@ -11,7 +11,7 @@ use crate::layout::WORD;
 use crate::protocol::{Words, WordsMut};
 
 /// Memory mapped until it is dropped.
-pub(super) struct Mapping {
+pub(crate) struct Mapping {
     map: MmapRaw,
     write: bool,
 }
@@ -29,7 +29,7 @@ impl Mapping {
         Ok(Self { map, write })
     }
 
-    pub(super) fn words(&self) -> Words<'_> {
+    pub(crate) fn words(&self) -> Words<'_> {
         // SAFETY: a mapping starts on a page and stays until `self` is dropped. It can't shrink:
         // BPF maps never do, memfds are sealed (or the caller took the risk of SIGBUS). Rust code
         // of this process writes it through `WordsMut` alone.
@@ -37,9 +37,27 @@ impl Mapping {
     }
 
     /// `None` if this is not mapped for writing.
-    pub(super) fn words_mut(&self) -> Option<WordsMut<'_>> {
+    pub(crate) fn words_mut(&self) -> Option<WordsMut<'_>> {
         // SAFETY: as above, and it was mapped for writing.
         self.write.then(|| unsafe { WordsMut::from_raw(self.map.as_ptr().cast(), self.map.len() / WORD) })
+    }
+
+    /// Stores the first `size` (1, 2, 4 or 8) bytes of `value` at `at`, a multiple of `size`, at
+    /// once; `false` if this is not mapped for writing.
+    ///
+    /// # Panics
+    /// If there is no such place in the mapping.
+    #[cfg(feature = "bpf")]
+    pub(crate) fn store(&self, at: usize, size: usize, value: [u8; WORD]) -> bool {
+        assert!(matches!(size, 1 | 2 | 4 | 8) && at.is_multiple_of(size) && at + size <= self.map.len());
+        if self.write {
+            // SAFETY: in the mapping, as was checked.
+            let to = unsafe { self.map.as_mut_ptr().add(at) };
+            // SAFETY: aligned, since the mapping starts on a page; mapped for writing; and all
+            // that this program does there is atomic.
+            unsafe { super::scalar::store(to, size, value) };
+        }
+        self.write
     }
 
     /// A view that keeps `region`, which owns this mapping, alive.

@@ -5,6 +5,8 @@ mod access;
 mod bpf;
 mod mapping;
 mod memfd;
+#[cfg(feature = "bpf")]
+mod scalar;
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,8 +18,8 @@ pub use access::{Access, Refusal};
 #[cfg(feature = "bpf")]
 pub use bpf::{Fit, Fitted, Grounds, fit_object, fit_to_machine};
 #[cfg(feature = "bpf")]
-pub(crate) use bpf::{Lookup, Opened, PerCpu};
-use mapping::Mapping;
+pub(crate) use bpf::{Lookup, Opened, PerCpu, Section, look};
+pub(crate) use mapping::Mapping;
 pub(crate) use mapping::{Shared, SharedMut};
 #[cfg(not(feature = "bpf"))]
 pub(crate) use nothing::Lookup;
@@ -25,6 +27,8 @@ pub(crate) use nothing::Lookup;
 use crate::error::{Error, Result};
 use crate::layout::{Geometry, Kind, Preamble};
 use crate::protocol::{Words, WordsMut};
+#[cfg(feature = "bpf")]
+use crate::record::Layout;
 use crate::sync::{Ordering, fence};
 
 /// Shared memory that holds a ring, cells or counters. Clones are handles to the same mapping.
@@ -258,6 +262,12 @@ impl Region {
             });
         }
         Ok(())
+    }
+
+    /// Compares a Rust type's layout with what the map's BTF says of the records.
+    #[cfg(feature = "bpf")]
+    pub(crate) fn check_record(&self, layout: &Layout, rust: &'static str) -> Result<()> {
+        bpf::check_record(self.as_fd(), &self.0.what, layout, rust)
     }
 
     fn new(

@@ -78,9 +78,9 @@ pub(super) fn from_kernel(info: &MapInfo) -> Option<Description> {
 }
 
 /// Bytes of a type, behind its qualifiers and typedefs.
-fn size_of(ty: BtfType<'_>) -> Option<u64> {
+pub(super) fn size_of(ty: BtfType<'_>) -> Option<u64> {
     use libbpf_rs::btf::HasSize;
-    use libbpf_rs::btf::types::{Composite, Enum, Enum64, Float, Int};
+    use libbpf_rs::btf::types::{Composite, Enum, Enum64, Float, Int, Ptr};
     let ty = ty.skip_mods_and_typedefs();
     if let Ok(array) = Array::try_from(ty) {
         return size_of(array.contained_type())?.checked_mul(array.capacity() as u64);
@@ -90,12 +90,21 @@ fn size_of(ty: BtfType<'_>) -> Option<u64> {
         .or_else(|_| Int::try_from(ty).map(|t| t.size()))
         .or_else(|_| Enum::try_from(ty).map(|t| t.size()))
         .or_else(|_| Enum64::try_from(ty).map(|t| t.size()))
-        .or_else(|_| Float::try_from(ty).map(|t| t.size()));
+        .or_else(|_| Float::try_from(ty).map(|t| t.size()))
+        .or_else(|_| Ptr::try_from(ty).map(|_| std::mem::size_of::<usize>()));
     size.ok().map(|size| size as u64)
 }
 
+/// The type of the records of a region, or of a guarded variable, out of its own.
+pub(super) fn record_type<'btf>(btf: &'btf Btf<'_>, value: TypeId) -> Option<BtfType<'btf>> {
+    let value: Struct<'_> = btf.type_by_id(value)?;
+    let mut members = (0..value.len()).filter_map(|at| value.get(at));
+    let record = members.find(|member| member.name.is_some_and(|name| name == "record"))?;
+    btf.type_by_id(record.ty)
+}
+
 /// The one thing that libbpf-rs has no call for: BTF by its id.
-mod kernel {
+pub(super) mod kernel {
     #![allow(unsafe_code)]
 
     use std::io::Write;
@@ -107,7 +116,7 @@ mod kernel {
     use rustix::fs::MemfdFlags;
 
     /// The kernel's BTF `id`, by way of a memory file that libbpf-rs can open.
-    pub(super) fn btf(id: u32) -> Option<Btf<'static>> {
+    pub(in crate::region::bpf) fn btf(id: u32) -> Option<Btf<'static>> {
         // SAFETY: any id is fine; the result is null or a BTF object that is ours to free.
         let btf = NonNull::new(unsafe { libbpf_sys::btf__load_from_kernel_by_id(id) })?;
         let mut size = 0;

@@ -1,9 +1,11 @@
 //! Regions in BPF maps: opened from any loader's map, mapped where the kernel allows it.
 
+mod compare;
 mod describe;
 mod fit;
 mod lookup;
 mod nesting;
+mod section;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -16,11 +18,13 @@ use rustix::io::Errno;
 pub use fit::{Fit, Fitted, fit_object, fit_to_machine};
 pub(crate) use lookup::{Lookup, PerCpu};
 pub use nesting::Grounds;
+pub(crate) use section::{Section, look};
 
 use super::{Mapping, Memory, Options, Refusal, Region, generation, preamble_words, write_preamble};
 use crate::cpus::possible_cpus;
 use crate::error::{Error, Result};
 use crate::layout::{Preamble, PreambleError, WORD};
+use crate::record::Layout;
 use crate::sync::{Ordering, fence};
 
 /// The kernel's own "not supported", which no libc knows.
@@ -222,6 +226,27 @@ fn initialise(
             .map_err(|e| Error::system("bpf(BPF_MAP_UPDATE_ELEM)", e))?;
     }
     Ok(())
+}
+
+/// Compares a Rust type's layout with what a map's BTF says of the records.
+pub(super) fn check_record(
+    fd: BorrowedFd<'_>,
+    what: &str,
+    layout: &Layout,
+    rust: &'static str,
+) -> Result<()> {
+    let no_types = || Error::NoTypes { what: what.to_owned() };
+    let info = MapInfo::new(fd).map_err(|_| no_types())?;
+    let btf = describe::kernel::btf(info.info.btf_id).ok_or_else(no_types)?;
+    let record = describe::record_type(&btf, info.info.btf_value_type_id.into()).ok_or_else(no_types)?;
+    let name = std::iter::successors(Some(record), |ty| ty.next_type()).find_map(|ty| ty.name());
+    let name = name.map_or("record".into(), |name| name.to_string_lossy());
+    compare::compare(&btf, layout, record, &name).map_err(|different| Error::Layout {
+        what: format!("{what} ({rust})"),
+        field: different.field,
+        rust: different.rust,
+        c: different.c,
+    })
 }
 
 /// What an error from mmap means, for this map and descriptor. `docs/kernels.md` has the table.

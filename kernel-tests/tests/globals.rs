@@ -1,0 +1,305 @@
+//! Global variables by name, in every section, read and written whole; and Rust types against C's,
+//! field by field.
+#![allow(missing_docs)]
+
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use libbpf_rs::skel::Skel;
+use libbpf_rs::{MapCore, MapHandle};
+use mapring::{
+    Access, Cells, Error, Globals, Options, PerCpuCells, ReadError, Record, Refusal, Ring, Snapshot,
+};
+use mapring_kernel_tests::skel::{GlobalsSkelBuilder, globals_types};
+use mapring_kernel_tests::{
+    Filled, PinDir, Runner, cpus, fitted, load, map, on_cpu, on_one_cpu, read_only, require_bpf, words_of,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct Pair {
+    first: u32,
+    second: u32,
+}
+mapring::record!(Pair { first, second });
+
+#[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct Large {
+    words: Filled<14>,
+}
+mapring::record!(Large { words });
+
+fn run(program: &Runner, n: u64) -> [u64; 4] {
+    let mut args = [0, 0, n, 0];
+    program.run(&mut args);
+    args
+}
+
+fn says(error: &Error, parts: &[&str]) {
+    let said = error.to_string();
+    assert!(parts.iter().all(|part| said.contains(part)), "{said}");
+}
+
+#[test]
+fn variables_of_every_section() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<GlobalsSkelBuilder>(&mut storage, fitted);
+    let program = Runner::new(skel.object(), "run");
+    let bss = Options::new().write(true).globals(skel.object(), ".bss").unwrap();
+    let data = Options::new().write(true).globals(skel.object(), ".data").unwrap();
+    let hot = Globals::open(skel.object(), ".data.hot").unwrap();
+    let rodata = Options::new().write(true).globals(skel.object(), ".rodata").unwrap();
+    for (globals, name) in [(&bss, ".bss"), (&data, ".data"), (&hot, ".data.hot"), (&rodata, ".rodata")] {
+        assert_eq!((globals.section(), globals.access()), (name, Access::Mapped));
+    }
+    assert_eq!((bss.writable(), hot.writable()), (Ok(()), Err(Refusal::NotAsked)));
+    assert_eq!(rodata.writable(), Err(Refusal::Frozen));
+    assert!(bss.names().contains(&"counted".to_owned()) && hot.names() == ["hot"]);
+
+    let counted = bss.variable::<u64>("counted").unwrap();
+    let (heat, limit) = (hot.variable::<u64>("hot").unwrap(), rodata.variable::<u32>("limit").unwrap());
+    assert_eq!((counted.get().unwrap(), heat.get().unwrap(), limit.get().unwrap()), (0, 5, 42));
+    run(&program, 0);
+    assert_eq!((counted.get().unwrap(), heat.get().unwrap()), (1, 47));
+    assert_eq!(data.variable::<i64>("threshold").unwrap().get().unwrap(), 7);
+    assert_eq!(data.variable::<u32>("mode").unwrap().get().unwrap(), 1);
+    assert_eq!(data.variable::<f64>("unused").unwrap().get().unwrap(), 0.5);
+    assert_eq!(data.variable::<Pair>("pair").unwrap().get().unwrap(), Pair { first: 3, second: 4 });
+
+    // What is written, programs see, and the neighbours stay.
+    bss.variable::<u32>("small").unwrap().set(0xdead_beef).unwrap();
+    bss.variable::<u8>("byte").unwrap().set(0x7f).unwrap();
+    assert_eq!(run(&program, 0)[..2], [0xdead_beef, 0x7f]);
+    for neighbour in ["small_left", "small_right"] {
+        assert_eq!(bss.variable::<u32>(neighbour).unwrap().get().unwrap(), 2, "{neighbour}");
+    }
+    for neighbour in ["bytes_left", "bytes_right"] {
+        assert_eq!(bss.variable::<u8>(neighbour).unwrap().get().unwrap(), 2, "{neighbour}");
+    }
+    says(&limit.set(1).unwrap_err(), &["frozen"]);
+    says(&heat.set(1).unwrap_err(), &["Options::write"]);
+    assert_eq!((limit.get().unwrap(), heat.get().unwrap()), (42, 89));
+
+    // A cell from there, a latch from here.
+    let cell = bss.cell::<Large>("cell").unwrap();
+    assert_eq!(cell.snapshot().unwrap(), Snapshot { version: 2, value: Large { words: words_of(2) } });
+    let latch = bss.latch::<Large>("latch").unwrap();
+    assert!(latch.set(&Large { words: words_of(77) }).unwrap());
+    let [.., n, whole] = run(&program, 0);
+    assert_eq!((n, whole), (u64::from(words_of::<1>(77)[0]), 1));
+    assert_eq!(latch.snapshot().unwrap(), Snapshot { version: 1, value: Large { words: words_of(77) } });
+    assert!(cell.set(&Large { words: words_of(5) }).unwrap());
+    assert_eq!(cell.read().unwrap(), Large { words: words_of(5) });
+}
+
+#[test]
+fn any_way_in() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<GlobalsSkelBuilder>(&mut storage, fitted);
+    let bss = map(
+        skel.object(),
+        &skel
+            .object()
+            .maps()
+            .map(|m| m.name().to_string_lossy().into_owned())
+            .find(|name| name.ends_with(".bss"))
+            .unwrap(),
+    );
+    run(&Runner::new(skel.object(), "run"), 0);
+    let pins = PinDir::new();
+    MapHandle::try_from(&bss).unwrap().pin(pins.path("bss")).unwrap();
+    let looked_up = Globals::open_fd(read_only(&bss)).unwrap();
+    assert_eq!(looked_up.access(), Access::Syscall(Refusal::ReadOnlyFd));
+    for globals in [
+        Globals::open_pinned(pins.path("bss")).unwrap(),
+        Globals::open_id(bss.info().unwrap().info.id).unwrap(),
+        Globals::open_fd(bss.as_fd().try_clone_to_owned().unwrap()).unwrap(),
+        Options::new().globals_map(&bss).unwrap(),
+        looked_up.clone(),
+    ] {
+        assert_eq!(globals.section(), ".bss");
+        assert_eq!(globals.variable::<u64>("counted").unwrap().get().unwrap(), 1);
+        assert_eq!(globals.variable::<u8>("bytes_left").unwrap().get().unwrap(), 1);
+        let right = Snapshot { version: 1, value: Large { words: words_of(1) } };
+        assert_eq!(globals.cell::<Large>("cell").unwrap().snapshot().unwrap(), right);
+    }
+    let refused = looked_up.variable::<u64>("counted").unwrap().set(1).unwrap_err();
+    assert!(matches!(refused, Error::NotWritable { .. }), "{refused}");
+}
+
+#[test]
+fn what_does_not_fit_is_named() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<GlobalsSkelBuilder>(&mut storage, fitted);
+    let bss = Globals::open(skel.object(), ".bss").unwrap();
+    let data = Globals::open(skel.object(), ".data").unwrap();
+    says(&Globals::open(skel.object(), ".data.cold").unwrap_err(), &["no section .data.cold", ".data.hot"]);
+    says(
+        &bss.variable::<u64>("missing").unwrap_err(),
+        &["no variable missing in .bss", "counted", "small_left"],
+    );
+    says(
+        &bss.variable::<u32>("counted").unwrap_err(),
+        &["counted is int", "(8 bytes) in C", "an integer of 4 bytes in Rust"],
+    );
+    says(&data.variable::<u64>("unused").unwrap_err(), &["float double (8 bytes)", "an integer of 8 bytes"]);
+    says(&data.variable::<[u16; 4]>("pair").unwrap_err(), &["struct pair (8 bytes)", "4 times"]);
+    says(&bss.variable::<Large>("torn").unwrap_err(), &["1, 2, 4 or 8 bytes", "MAPRING_GLOBAL_CELL"]);
+    says(
+        &bss.cell::<Large>("torn").unwrap_err(),
+        &["torn is struct large (56 bytes)", "a sequence and 1 times 56"],
+    );
+    says(&bss.latch::<Large>("cell").unwrap_err(), &["a sequence and 2 times 56"]);
+    says(&bss.cell::<Pair>("cell").unwrap_err(), &["cell.first", "no such field"]);
+    says(&Options::new().globals_map(&skel.maps.ring).unwrap_err(), &["type array, expected global data"]);
+    says(&Options::new().globals_map(&skel.maps.percpu).unwrap_err(), &["percpuarray, expected global data"]);
+}
+
+/// A program that writes the cell and its own variables as fast as it can, and this process that
+/// writes theirs between them: no value is torn, no increment is lost.
+#[test]
+fn nothing_is_torn_and_no_neighbour_is_lost() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<GlobalsSkelBuilder>(&mut storage, fitted);
+    let program = Runner::new(skel.object(), "stream");
+    let bss = Options::new().write(true).globals(skel.object(), ".bss").unwrap();
+    let cell = bss.cell::<Large>("cell").unwrap();
+    let (small, byte) = (bss.variable::<u32>("small").unwrap(), bss.variable::<u8>("byte").unwrap());
+    let stop = AtomicBool::new(false);
+    let mut rounds = 0_u64;
+    std::thread::scope(|scope| {
+        let stop_at_end = StopAtEnd(&stop);
+        let writer = scope.spawn(|| {
+            on_cpu(*cpus().last().unwrap());
+            let mut rounds = 0;
+            while !stop.load(Ordering::Relaxed) {
+                run(&program, 1000);
+                rounds += 1;
+            }
+            rounds
+        });
+        let (mut version, mut changes, mut turn) = (0, 0, 0_u32);
+        while changes < 10_000 {
+            turn = turn.wrapping_add(1);
+            small.set(turn).unwrap();
+            byte.set(turn.to_ne_bytes()[0]).unwrap();
+            assert_eq!((small.get().unwrap(), byte.get().unwrap()), (turn, turn.to_ne_bytes()[0]));
+            match cell.snapshot() {
+                Ok(Snapshot { version: 0, .. }) | Err(ReadError::Busy { .. }) => {}
+                Ok(now) => {
+                    assert!(now.version >= version);
+                    assert_eq!(now.value.words, words_of(now.version - 1));
+                    changes += u32::from(now.version > version);
+                    version = now.version;
+                }
+                Err(e) => panic!("{e}"),
+            }
+        }
+        drop(stop_at_end);
+        rounds = writer.join().unwrap();
+    });
+    let total = rounds * 1000;
+    let low = |total: u64| (total.to_le_bytes(), u32::try_from(total & 0xffff_ffff).unwrap());
+    for neighbour in ["small_left", "small_right"] {
+        assert_eq!(bss.variable::<u32>(neighbour).unwrap().get().unwrap(), low(total).1, "{neighbour}");
+    }
+    for neighbour in ["bytes_left", "bytes_right"] {
+        assert_eq!(bss.variable::<u8>(neighbour).unwrap().get().unwrap(), low(total).0[0], "{neighbour}");
+    }
+    assert_eq!(cell.snapshot().unwrap().version, total);
+}
+
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// `struct nested`, with a name of C's nameless union.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct Nested {
+    ns: u64,
+    pid: u32,
+    port: u16,
+    comm: [u8; 6],
+    _pad: [u8; 4],
+    pair: Pair,
+}
+mapring::record!(Nested { ns, pid, port, comm, _pad, pair });
+
+#[test]
+fn records_are_compared_field_by_field() {
+    require_bpf!();
+    on_one_cpu();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<GlobalsSkelBuilder>(&mut storage, fitted);
+    run(&Runner::new(skel.object(), "types"), 123);
+
+    #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+    #[repr(C)]
+    struct Right {
+        ns: u64,
+        pid: u32,
+        port: u16,
+        comm: [u8; 6],
+        pair: Pair,
+        _pad: [u8; 4],
+    }
+    mapring::record!(Right { ns, pid, port, comm, pair, _pad });
+    let ring = Ring::<Right>::open(&skel.maps.ring).unwrap().checked().unwrap();
+    let record = ring.reader().poll().unwrap().record;
+    assert_eq!((record.ns, record.pid, record.port, record.pair), (123, 8, 9, Pair { first: 3, second: 4 }));
+
+    let cells = Cells::<globals_types::pair>::open(&skel.maps.cells).unwrap().checked().unwrap();
+    let pair = cells.read(0).unwrap();
+    assert_eq!((pair.first, pair.second), (3, 4));
+    PerCpuCells::<globals_types::pair>::open(&skel.maps.percpu).unwrap().checked().unwrap();
+
+    assert_eq!(Nested::LAYOUT.bytes(), Right::LAYOUT.bytes());
+    let moved = Ring::<Nested>::open(&skel.maps.ring).unwrap().checked().unwrap_err();
+    says(
+        &moved,
+        &["map ring", "Nested", "nested.pair is struct pair (8 bytes) at byte 20 in C", "at byte 24 in Rust"],
+    );
+    #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+    #[repr(C)]
+    struct Swapped {
+        second: u32,
+        first: u32,
+    }
+    mapring::record!(Swapped { second, first });
+    let swapped = Cells::<Swapped>::open(&skel.maps.cells).unwrap().checked().unwrap_err();
+    assert!(matches!(&swapped, Error::Layout { field, .. } if field == "pair.second"), "{swapped}");
+    #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+    #[repr(C)]
+    struct Renamed {
+        first: u32,
+        third: u32,
+    }
+    mapring::record!(Renamed { first, third });
+    let renamed = Cells::<Renamed>::open(&skel.maps.cells).unwrap().checked().unwrap_err();
+    says(&renamed, &["pair.third is no such field in C"]);
+    let one = Cells::<u64>::open(&skel.maps.cells).unwrap().checked().unwrap_err();
+    says(&one, &["pair is struct pair (8 bytes) in C, and an integer of 8 bytes in Rust"]);
+    // Half of it, and the rest not named.
+    #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+    #[repr(C)]
+    struct Half {
+        first: u32,
+        _rest: u32,
+    }
+    mapring::record!(Half { first, _rest });
+    says(
+        &Cells::<Half>::open(&skel.maps.cells).unwrap().checked().unwrap_err(),
+        &["pair.second is int", "no such field in Rust"],
+    );
+}

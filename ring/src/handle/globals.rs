@@ -1,0 +1,345 @@
+//! Global variables of BPF programs, by name.
+
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytemuck::NoUninit;
+use crossbeam_utils::Backoff;
+use libbpf_rs::{MapCore, Object};
+use parking_lot::Mutex;
+
+use super::table::{Guard, Seqlock, Snapshot, TwoCopies};
+use crate::error::{Error, ReadError, Result};
+use crate::layout::WORD;
+use crate::record::Record;
+use crate::region::{Access, Opened, Options, Refusal, Section, look};
+use crate::sync::{Ordering, fence};
+
+/// A section of a BPF object's global data: `.data`, `.bss`, `.rodata`, or one of one's own such as
+/// `.data.hot`. Its variables are found by name, and their types are checked, through BTF.
+///
+/// The section is mapped where the kernel allows it: then reading a variable makes no system call,
+/// takes no lock and does not wait. Opening makes system calls, and needs CAP_SYS_ADMIN to read the
+/// types. Clones are handles to the same mapping.
+///
+/// Variables of 1, 2, 4 or 8 bytes are read and written whole: [`variable`](Self::variable).
+/// Larger ones that change while they are read must be laid out for it, by the macros of
+/// `global.bpf.h`: [`cell`](Self::cell) and [`latch`](Self::latch).
+#[derive(Clone)]
+pub struct Globals(Arc<Section>);
+
+impl Options {
+    /// Opens a section of a loaded object, by its name (`.bss`). Makes system calls.
+    ///
+    /// # Errors
+    /// [`Error::NoSuch`] with the maps there are, [`Error::NoTypes`], [`Error::System`].
+    pub fn globals(self, object: &Object, section: &str) -> Result<Globals> {
+        Section::of(object, section, self).map(Globals::new)
+    }
+
+    /// Opens the section in a map of a loaded object, such as a skeleton's. Makes system calls.
+    ///
+    /// # Errors
+    /// [`Error::MapType`] for a map that holds no global data, [`Error::NoTypes`].
+    pub fn globals_map(self, map: &impl MapCore) -> Result<Globals> {
+        Section::new(Opened::map(map)?, self).map(Globals::new)
+    }
+
+    /// Opens the section in the map pinned at `path`. Makes system calls.
+    ///
+    /// # Errors
+    /// [`Error::Open`], [`Error::MapType`], [`Error::NoTypes`].
+    pub fn globals_pinned(self, path: impl AsRef<Path>) -> Result<Globals> {
+        Section::new(Opened::pinned(path.as_ref())?, self).map(Globals::new)
+    }
+
+    /// Opens the section in the map with this id. Makes system calls.
+    ///
+    /// # Errors
+    /// As for [`globals_pinned`](Self::globals_pinned).
+    pub fn globals_id(self, id: u32) -> Result<Globals> {
+        Section::new(Opened::id(id)?, self).map(Globals::new)
+    }
+
+    /// Opens the section in the map behind a descriptor. Makes system calls.
+    ///
+    /// # Errors
+    /// As for [`globals_pinned`](Self::globals_pinned).
+    pub fn globals_fd(self, fd: OwnedFd) -> Result<Globals> {
+        Section::new(Opened::fd(fd)?, self).map(Globals::new)
+    }
+}
+
+impl Globals {
+    fn new(section: Section) -> Self {
+        Self(Arc::new(section))
+    }
+
+    /// [`Options::globals`], for reading.
+    ///
+    /// # Errors
+    /// See there.
+    pub fn open(object: &Object, section: &str) -> Result<Self> {
+        Options::new().globals(object, section)
+    }
+
+    /// [`Options::globals_pinned`], for reading.
+    ///
+    /// # Errors
+    /// See there.
+    pub fn open_pinned(path: impl AsRef<Path>) -> Result<Self> {
+        Options::new().globals_pinned(path)
+    }
+
+    /// [`Options::globals_id`], for reading.
+    ///
+    /// # Errors
+    /// See there.
+    pub fn open_id(id: u32) -> Result<Self> {
+        Options::new().globals_id(id)
+    }
+
+    /// [`Options::globals_fd`], for reading.
+    ///
+    /// # Errors
+    /// See there.
+    pub fn open_fd(fd: OwnedFd) -> Result<Self> {
+        Options::new().globals_fd(fd)
+    }
+
+    /// The section's name: `.bss` and the like.
+    pub fn section(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The names of its variables. Allocates; no system call.
+    pub fn names(&self) -> Vec<String> {
+        self.0.places().into_iter().map(|place| place.name).collect()
+    }
+
+    /// How it is read: mapped, or by system calls and why.
+    pub fn access(&self) -> Access {
+        self.0.access()
+    }
+
+    /// Whether it is mapped for writing, and if not, why.
+    ///
+    /// # Errors
+    /// The [`Refusal`]: [`Refusal::Frozen`] for `.rodata`, [`Refusal::NotAsked`] if
+    /// [`Options::write`] was not.
+    pub fn writable(&self) -> Result<(), Refusal> {
+        self.0.writable
+    }
+
+    /// A variable of 1, 2, 4 or 8 bytes, aligned to as many. No system call.
+    ///
+    /// # Errors
+    /// [`Error::NoSuch`] with the variables there are; [`Error::Layout`] with both sides for
+    /// another type, or for one that can't be read whole.
+    pub fn variable<T: Record>(&self, name: &str) -> Result<Variable<T>> {
+        let place = self.0.place(name)?;
+        self.0.check(&place, &T::LAYOUT, std::any::type_name::<T>())?;
+        let bytes = size_of::<T>();
+        if !matches!(bytes, 1 | 2 | 4 | 8) || !place.offset.is_multiple_of(bytes) {
+            return Err(Error::Layout {
+                what: self.0.what.clone(),
+                field: name.to_owned(),
+                rust: "read whole if it has 1, 2, 4 or 8 bytes and is aligned to as many (others are declared by \
+                       MAPRING_GLOBAL_CELL or MAPRING_GLOBAL_LATCH)"
+                    .to_owned(),
+                c: format!("of {bytes} bytes at offset {}", place.offset),
+            });
+        }
+        Ok(Variable { section: self.0.clone(), offset: place.offset, value: PhantomData })
+    }
+
+    /// A variable declared by `MAPRING_GLOBAL_CELL`, of any size. No system call.
+    ///
+    /// # Errors
+    /// As for [`variable`](Self::variable).
+    pub fn cell<T: Record>(&self, name: &str) -> Result<Global<T, Seqlock>> {
+        self.guarded(name, 1)
+    }
+
+    /// A variable declared by `MAPRING_GLOBAL_LATCH`, of any size. No system call.
+    ///
+    /// # Errors
+    /// As for [`variable`](Self::variable).
+    pub fn latch<T: Record>(&self, name: &str) -> Result<Global<T, TwoCopies>> {
+        self.guarded(name, 2)
+    }
+
+    fn guarded<T: Record, P: Guard>(&self, name: &str, copies: usize) -> Result<Global<T, P>> {
+        let place = self.0.place(name)?;
+        self.0.check_guarded(&place, &T::LAYOUT, copies, std::any::type_name::<T>())?;
+        let words = 1 + copies * size_of::<T>().div_ceil(WORD);
+        let at = place.offset / WORD;
+        Ok(Global { section: self.0.clone(), at, words, lock: Mutex::new(()), value: PhantomData })
+    }
+}
+
+impl fmt::Debug for Globals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Globals")
+            .field("what", &self.0.what)
+            .field("section", &self.0.name)
+            .field("access", &self.access())
+            .field("writable", &self.writable())
+            .finish()
+    }
+}
+
+fn not_writable(section: &Section) -> Error {
+    let refusal = section.writable.err().unwrap_or(Refusal::NotAsked);
+    Error::NotWritable { what: section.what.clone(), refusal }
+}
+
+/// A global variable of up to 8 bytes.
+pub struct Variable<T> {
+    section: Arc<Section>,
+    offset: usize,
+    value: PhantomData<fn(T) -> T>,
+}
+
+impl<T: Record> Variable<T> {
+    /// How often a variable is looked at by system call until two looks agree.
+    const LOOKS: u32 = 128;
+
+    /// Its value now: all of one write. Mapped: one load, and an acquire fence behind it. Otherwise
+    /// lookups of the section, until two agree.
+    ///
+    /// # Errors
+    /// Only where it is not mapped: [`ReadError::Lookup`], or [`ReadError::Busy`] if it changed all
+    /// the time.
+    #[inline]
+    pub fn get(&self) -> Result<T, ReadError> {
+        match &self.section.memory {
+            Ok(mapping) => {
+                let word = mapping.words().load(self.offset / WORD, Ordering::Relaxed);
+                fence(Ordering::Acquire);
+                Ok(self.in_word(word))
+            }
+            Err((lookup, _)) => {
+                for _ in 0..Self::LOOKS {
+                    let looks = look(lookup, self.section.bytes)?;
+                    let [first, _, last] = looks.map(|look| look[self.offset / WORD].to_ne_bytes());
+                    let place = self.offset % WORD..self.offset % WORD + size_of::<T>();
+                    if first[place.clone()] == last[place] {
+                        return Ok(self.in_word(u64::from_ne_bytes(last)));
+                    }
+                }
+                Err(ReadError::Busy { looks: Self::LOOKS })
+            }
+        }
+    }
+
+    /// The value, out of the word that it is in.
+    #[inline]
+    fn in_word(&self, word: u64) -> T {
+        bytemuck::pod_read_unaligned(&word.to_ne_bytes()[self.offset % WORD..][..size_of::<T>()])
+    }
+}
+
+impl<T: Record + NoUninit> Variable<T> {
+    /// Writes it whole, and none of its neighbours: one store, a release. What it replaces is gone:
+    /// a program that adds to the same variable may add to the old value.
+    ///
+    /// # Errors
+    /// [`Error::NotWritable`] with the reason.
+    pub fn set(&self, value: T) -> Result<()> {
+        let mut word = [0; WORD];
+        word[..size_of::<T>()].copy_from_slice(bytemuck::bytes_of(&value));
+        match &self.section.memory {
+            Ok(mapping) if mapping.store(self.offset, size_of::<T>(), word) => Ok(()),
+            _ => Err(not_writable(&self.section)),
+        }
+    }
+}
+
+impl<T> fmt::Debug for Variable<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Variable").field("section", &self.section.name).field("offset", &self.offset).finish()
+    }
+}
+
+/// A global variable behind a sequence word: a cell ([`Globals::cell`]) or a latch
+/// ([`Globals::latch`]), read whole however large it is.
+pub struct Global<T, P> {
+    section: Arc<Section>,
+    at: usize,
+    words: usize,
+    lock: Mutex<()>,
+    value: PhantomData<fn(T) -> (T, P)>,
+}
+
+impl<T: Record, P: Guard> Global<T, P> {
+    /// How often it is looked at before a read gives up as [`ReadError::Busy`].
+    pub const LOOKS: u32 = 128;
+
+    /// The latest value, all zeros if it was never written. Mapped: no system call, no lock, one
+    /// look unless a writer is in the way, and at most [`LOOKS`](Self::LOOKS). Otherwise three
+    /// lookups of the section a look.
+    ///
+    /// # Errors
+    /// [`ReadError::Busy`] if a writer was in the way each time, [`ReadError::Lookup`].
+    pub fn read(&self) -> Result<T, ReadError> {
+        self.snapshot().map(|snapshot| snapshot.value)
+    }
+
+    /// As [`read`](Self::read), with the value's number.
+    ///
+    /// # Errors
+    /// As for [`read`](Self::read).
+    pub fn snapshot(&self) -> Result<Snapshot<T>, ReadError> {
+        let backoff = Backoff::new();
+        for _ in 0..Self::LOOKS {
+            if let Some(snapshot) = self.look()? {
+                return Ok(snapshot);
+            }
+            backoff.spin();
+        }
+        Err(ReadError::Busy { looks: Self::LOOKS })
+    }
+
+    fn look(&self) -> io::Result<Option<Snapshot<T>>> {
+        let mut value = T::zeroed();
+        let seq = match &self.section.memory {
+            Ok(mapping) => P::look(mapping.words().slice(self.at, self.words), &mut value),
+            Err((lookup, _)) => {
+                let [first, middle, last] = look(lookup, self.section.bytes)?;
+                let seq = last[self.at];
+                P::at::<T>(seq).filter(|_| first[self.at] == seq).map(|at| {
+                    let bytes: &[u8] = bytemuck::cast_slice(&middle[self.at + at..]);
+                    value = bytemuck::pod_read_unaligned(&bytes[..size_of::<T>()]);
+                    seq
+                })
+            }
+        };
+        Ok(seq.map(|seq| Snapshot { version: P::version(seq), value }))
+    }
+}
+
+impl<T: Record + NoUninit, P: Guard> Global<T, P> {
+    /// Publishes a value: `false` if another writer is in the cell, in which case this update is
+    /// given up. A latch must have one writer in all processes; threads that share this handle take
+    /// turns by a lock. No system call.
+    ///
+    /// # Errors
+    /// [`Error::NotWritable`] with the reason.
+    pub fn set(&self, value: &T) -> Result<bool> {
+        let words = self.section.memory.as_ref().ok().and_then(|mapping| mapping.words_mut());
+        let words = words.ok_or_else(|| not_writable(&self.section))?.slice(self.at, self.words);
+        let _turn = self.lock.lock();
+        Ok(P::set(words, value))
+    }
+}
+
+impl<T, P> fmt::Debug for Global<T, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Global").field("section", &self.section.name).field("at", &self.at).finish()
+    }
+}
