@@ -56,6 +56,21 @@ impl Looks {
         })
     }
 
+    /// The same, but for the second and third look if the first sees no `seq` in the first element.
+    /// Returns what it sees there.
+    fn fetch_if(&mut self, region: &Region, first: usize, count: usize, seq: u64) -> io::Result<u64> {
+        let lookup = region.lookup().expect("the fallback is for regions that are not mapped");
+        let words = count * self.words;
+        for look in &mut self.looks {
+            fence(Ordering::SeqCst);
+            lookup.run(first, count, &mut look[..words])?;
+            if look[0] != seq {
+                return Ok(look[0]);
+            }
+        }
+        Ok(seq)
+    }
+
     /// The sequence of element `at` at the last look.
     pub(super) fn seq(&self, at: usize) -> u64 {
         self.looks[2][at * self.words]
@@ -140,6 +155,12 @@ impl WindowOf<'_> {
         let at = self.place.slots().of(t).wrapping_sub(self.window.first);
         (self.window.shard == self.shard && at < self.window.count).then_some(at)
     }
+
+    /// Whether slot `first` is the one after the window.
+    fn follows(&self, first: usize) -> bool {
+        let Window { shard, first: start, count, .. } = *self.window;
+        shard == self.shard && count != 0 && (start + count) % self.window.geometry().capacity() == first
+    }
 }
 
 impl Look for WindowOf<'_> {
@@ -153,24 +174,36 @@ impl Look for WindowOf<'_> {
     }
 
     fn seq(&mut self, t: u64) -> u64 {
-        let fresh = self.find(t).filter(|at| self.window.served & 1 << at == 0);
-        let at = fresh.unwrap_or_else(|| {
-            let window = &mut *self.window;
-            let first = self.place.slots().of(t);
-            let geometry = window.region.geometry();
-            let count = batch(geometry.element_words()).min(geometry.capacity() - first);
-            let element = geometry.slots(self.shard) + first;
-            (window.shard, window.first, window.count, window.served) = (self.shard, first, count, 0);
-            if let Err(e) = window.looks.fetch(&window.region, element, count) {
-                (window.error, window.count) = (Some(e), 0);
-            }
-            0
-        });
-        if self.window.count == 0 {
-            return 0;
+        if let Some(at) = self.find(t).filter(|at| self.window.served & 1 << at == 0) {
+            self.window.served |= 1 << at;
+            return self.window.looks.seq(at);
         }
-        self.window.served |= 1 << at;
-        self.window.looks.seq(at)
+        let (first, published) = (self.place.slots().of(t), self.place.slots().published(t));
+        // Where a window ended there may well be more. Elsewhere one small look is cheap beside three
+        // at many slots, if there is nothing: most shards, most of the time.
+        if !self.follows(first) {
+            let seen = self.peek(t);
+            if seen != published {
+                return seen;
+            }
+        }
+        let window = &mut *self.window;
+        let geometry = window.region.geometry();
+        let count = batch(geometry.element_words()).min(geometry.capacity() - first);
+        let element = geometry.slots(self.shard) + first;
+        (window.shard, window.first, window.count, window.served) = (self.shard, first, 0, 1);
+        match window.looks.fetch_if(&window.region, element, count, published) {
+            Ok(seen) => {
+                if seen == published {
+                    window.count = count;
+                }
+                seen
+            }
+            Err(e) => {
+                window.error = Some(e);
+                0
+            }
+        }
     }
 
     fn peek(&mut self, t: u64) -> u64 {
