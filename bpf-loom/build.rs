@@ -17,6 +17,7 @@ fn main() {
     let out = PathBuf::from(var("OUT_DIR"));
     println!("cargo::rerun-if-env-changed=CLANG");
     println!("cargo::rerun-if-env-changed=PATH");
+    println!("cargo::rerun-if-env-changed=CLANGS"); // which there are: `cargo xtask` says so
     println!("cargo::rerun-if-changed={SOURCE}");
     println!("cargo::rerun-if-changed={}", Path::new(&include[0]).display());
 

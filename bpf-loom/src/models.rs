@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use crate::cell;
+use crate::check;
 use crate::history::{End, History};
-use crate::nest::{Choices, Nest};
+use crate::nest::{Choices, INTERRUPTS, Nest};
 use crate::object::Program;
 use crate::order::Order;
 use crate::ring::{Reader, Ring};
 use crate::sync::thread::{self, JoinHandle};
-use crate::{alone, check};
 
 /// Patience that no model uses up.
 const PATIENT: u32 = 1 << 20;
@@ -134,23 +134,15 @@ fn two_writers(name: &'static str, code: Code, seen: Seen) -> u64 {
 
 /// Alone on their CPU, each interrupts the others in every way.
 fn nest(name: &'static str, code: Code, seen: Seen) -> u64 {
-    Choices::explore(|choices| {
-        let (code, seen) = (code.clone(), seen.clone());
-        // Each way is an execution of its own: loom counts steps in 16 bits.
-        let way = Arc::new(Mutex::new(std::mem::take(choices)));
-        let this_way = Arc::clone(&way);
-        alone(move || {
-            let ring = Ring::new(name);
-            let (program, order) = (&*code.program, code.order);
-            let mut history = ring.push_all(program, order, [1]);
-            let mut nest = Nest { ring: &ring, program, discards: false, order, seen: &mut |_, _| () };
-            // Two to leave the hint far behind, and one in the midst of what that leads to.
-            nest.run(&mut this_way.lock().unwrap(), &mut 3, &mut history);
-            seen.note("dropped", history.dropped() > 0);
-            seen.note("slow claim", history.tickets().count() > 4);
-            ring.check(&history);
-        });
-        *choices = std::mem::take(&mut way.lock().unwrap());
+    Choices::explore_alone(move |choices| {
+        let ring = Ring::new(name);
+        let (program, order) = (&*code.program, code.order);
+        let mut history = ring.push_all(program, order, [1]);
+        let mut nest = Nest { ring: &ring, program, discards: false, order, seen: &mut |_, _, _| () };
+        nest.run(choices, &mut { INTERRUPTS }, &mut history);
+        seen.note("dropped", history.dropped() > 0);
+        seen.note("slow claim", history.tickets().count() as u64 > INTERRUPTS + 1);
+        ring.check(&history);
     })
 }
 

@@ -2,12 +2,13 @@
 //! machine that orders less.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 
 use mapring::layout::seq::PENDING;
 
 use crate::decode::{ADD, CMPXCHG, From, Insn, XCHG};
 use crate::models::Code;
-use crate::nest::{Choices, Nest};
+use crate::nest::{Choices, INTERRUPTS, Nest};
 use crate::object::Program;
 use crate::order::{Fetch, Order};
 use crate::ring::{Ring, Word};
@@ -23,6 +24,8 @@ pub struct Mutant {
     pub order: Order,
     /// Why this is as good as before, if it is.
     pub equivalent: Option<&'static str>,
+    /// This changes nothing unless the instruction writes at all.
+    pub of_write: Option<usize>,
 }
 
 /// Which instructions access what of the ring.
@@ -38,7 +41,7 @@ pub fn ring_sites(ring: &'static str, code: &Code) -> Sites {
     for before in 0..3 {
         Choices::explore(|choices| {
             let ring = Ring::new(ring);
-            let mut seen = |pc, word| {
+            let mut seen = |pc, word, _| {
                 sites.entry(pc).or_default().insert(ring.word(word).any_slot());
             };
             let mut history = ring.push_all(program, order, 1..=before);
@@ -49,13 +52,30 @@ pub fn ring_sites(ring: &'static str, code: &Code) -> Sites {
     sites
 }
 
+/// Which of its accesses write, in one way or another in which programs interrupt each other in the
+/// models, so that one more could strike there.
+pub fn ring_writes(ring: &'static str, code: &Code) -> BTreeSet<usize> {
+    let writes = Arc::new(Mutex::new(BTreeSet::new()));
+    let (code, found) = (code.clone(), Arc::clone(&writes));
+    Choices::explore_alone(move |choices| {
+        let (ring, mut found) = (Ring::new(ring), found.lock().unwrap());
+        let (program, order) = (&*code.program, code.order);
+        let mut history = ring.push_all(program, order, [1]);
+        let mut seen = |pc, _, wrote| _ = wrote && found.insert(pc);
+        let mut nest = Nest { ring: &ring, program, discards: false, order, seen: &mut seen };
+        nest.run(choices, &mut (INTERRUPTS - 1), &mut history);
+    });
+    std::mem::take(&mut writes.lock().unwrap())
+}
+
 /// Every mutant of a program.
 pub fn mutants(code: &Code, sites: &Sites) -> Vec<Mutant> {
     let (program, order) = (&*code.program, code.order);
     let mut mutants = Vec::new();
     let mut add = |name: String, program: Program, equivalent| {
-        mutants.push(Mutant { name, program, order, equivalent });
+        mutants.push(Mutant { name, program, order, equivalent, of_write: None });
     };
+    let mut split_claims = Vec::new();
     for (&at, words) in sites {
         let only = |word| words.iter().eq([&word]);
         match program.code[at] {
@@ -89,7 +109,13 @@ pub fn mutants(code: &Code, sites: &Sites) -> Vec<Mutant> {
                 add(format!("{at}: cmpxchg made a store"), program.patched(at, &blind), None);
                 let other = Insn::If { op: 0x50, wide: true, dst: AX, from: From::Reg(0), to: at + 3 };
                 let split = [load(AX, base, off), other, store(base, off, src), set(0, From::Reg(AX))];
-                add(format!("{at}: cmpxchg not atomic"), program.patched(at, &split), None);
+                split_claims.push(Mutant {
+                    name: format!("{at}: cmpxchg not atomic"),
+                    program: program.patched(at, &split),
+                    order,
+                    equivalent: None,
+                    of_write: Some(at),
+                });
                 let early = [store(base, off + 8, src), program.code[at]];
                 add(format!("{at}: record written before it is claimed"), program.patched(at, &early), None);
             }
@@ -102,10 +128,12 @@ pub fn mutants(code: &Code, sites: &Sites) -> Vec<Mutant> {
             _ => {}
         }
     }
+    mutants.extend(split_claims);
     let orders = sites.values().flatten().any(|word| matches!(word, Word::Seq(_)));
     let equivalent = (!orders).then_some("a count orders nothing");
     let mut machine = |name: &str, order| {
-        mutants.push(Mutant { name: name.into(), program: program.clone(), order, equivalent });
+        let program = program.clone();
+        mutants.push(Mutant { name: name.into(), program, order, equivalent, of_write: None });
     };
     if order == Order::TSO {
         machine("made for x86, on a weaker machine", Order::WEAK);

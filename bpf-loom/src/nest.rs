@@ -3,6 +3,10 @@
 //!
 //! Where in between accesses a program is stopped makes no difference to anyone.
 
+use std::mem;
+use std::sync::{Arc, Mutex};
+
+use crate::alone;
 use crate::history::{End, History};
 use crate::object::Program;
 use crate::order::Order;
@@ -34,6 +38,17 @@ impl Choices {
         unreachable!("the loop has no end")
     }
 
+    /// The same with an execution of loom's for each sequence: it counts steps in 16 bits.
+    pub fn explore_alone(model: impl Fn(&mut Self) + Send + Sync + 'static) -> u64 {
+        let model = Arc::new(model);
+        Self::explore(|choices| {
+            let way = Arc::new(Mutex::new(mem::take(choices)));
+            let (model, this_way) = (Arc::clone(&model), Arc::clone(&way));
+            alone(move || model(&mut this_way.lock().unwrap()));
+            *choices = mem::take(&mut way.lock().unwrap());
+        })
+    }
+
     fn choose(&mut self) -> bool {
         if self.at == self.made.len() {
             self.made.push(false);
@@ -42,6 +57,10 @@ impl Choices {
         self.made[self.at - 1]
     }
 }
+
+/// How many programs interrupt one, or each other, in the models: two to leave the hint far behind,
+/// and one in the midst of what that leads to.
+pub const INTERRUPTS: u64 = 3;
 
 /// Programs of which each may interrupt all others.
 pub struct Nest<'a> {
@@ -53,8 +72,9 @@ pub struct Nest<'a> {
     pub discards: bool,
     /// The machine's memory.
     pub order: Order,
-    /// Called with the number of an instruction before an access to this word of the ring.
-    pub seen: &'a mut dyn FnMut(usize, usize),
+    /// Called with the number of an instruction that accessed this word of the ring, and whether it
+    /// wrote.
+    pub seen: &'a mut dyn FnMut(usize, usize, bool),
 }
 
 impl Nest<'_> {
@@ -64,14 +84,19 @@ impl Nest<'_> {
         let ring = self.ring;
         let mut machine = ring.machine(self.program, self.order, value);
         let returned = loop {
-            if let Some(word) = machine.shares_next() {
-                (self.seen)(machine.pc(), word);
+            let (pc, shares) = (machine.pc(), machine.shares_next());
+            if shares.is_some() {
                 while *interrupts > 0 && choices.choose() {
                     *interrupts -= 1;
                     self.run(choices, interrupts, history);
                 }
             }
-            if let Some(returned) = machine.step() {
+            let before = machine.changes().len();
+            let returned = machine.step();
+            if let Some(word) = shares {
+                (self.seen)(pc, word, machine.changes().len() > before);
+            }
+            if let Some(returned) = returned {
                 break returned;
             }
         };

@@ -29,7 +29,7 @@ fn nest(prefix: &str) {
             let mut history = ring.push_all(&variant.programs[0], variant.order, 1..=before);
             let program = &variant.programs[usize::from(discards)];
             let mut nest =
-                Nest { ring: &ring, program, discards, order: variant.order, seen: &mut |_, _| () };
+                Nest { ring: &ring, program, discards, order: variant.order, seen: &mut |_, _, _| () };
             nest.run(choices, &mut { all }, &mut history);
             drops += history.dropped();
             // Whatever they left: the next ones find their way, and every slot can be had again.

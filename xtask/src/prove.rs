@@ -14,9 +14,9 @@ pub(crate) use counts::Counts;
 use methods::{METHODS, Method};
 pub(crate) use nightly::ensure_components;
 
-use crate::privilege;
 use crate::steps::{Need, Skip};
 use crate::test::Machine;
+use crate::{privilege, setup};
 
 /// Which methods to run, and for how long.
 #[derive(clap::Args)]
@@ -47,9 +47,13 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         METHODS.iter().for_each(|method| println!("{:14} {}", method.name, method.what));
         return Ok(ExitCode::SUCCESS);
     }
+    let chosen = chosen(&args.methods)?;
+    if chosen.iter().any(|method| method.needs.contains(&Need::Tools)) {
+        setup::add_newest_clang();
+    }
     let machine = Machine::default();
     let mut results = Vec::new();
-    for method in chosen(&args.methods)? {
+    for method in chosen {
         eprintln!("\n=== {}: {} ===", method.name, method.what);
         let start = Instant::now();
         let outcome = run_one(method, &machine, args.seconds);

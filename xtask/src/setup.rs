@@ -209,6 +209,29 @@ pub(crate) fn install(missing: Vec<Tool>) -> Result<(), Cannot> {
     Ok(())
 }
 
+/// Installs the newest clang that this machine's packages have beside the one that they call `clang`, where that
+/// is allowed: what is checked of compiled code should be checked of two compilers. Says so where it can't be had.
+pub(crate) fn add_newest_clang() {
+    let Ok(known) = cmd::output(&mut cmd::line("apt-cache search --names-only ^clang-[0-9]+$")) else {
+        return eprintln!("note: no apt here to get a second clang with; those on PATH are used");
+    };
+    let newest =
+        known.lines().filter_map(|line| line.split(' ').next()?.strip_prefix("clang-")?.parse().ok()).max();
+    let newest: u32 = newest.unwrap_or(0);
+    if clangs().iter().any(|clang| clang.major >= newest) {
+        return;
+    }
+    let install = format!("apt-get install -y --no-install-recommends clang-{newest}");
+    if !geteuid().is_root() {
+        return eprintln!("note: the newest clang here is not installed: sudo {install}");
+    }
+    if let Err(error) =
+        cmd::run(cmd::line(&format!("DEBIAN_FRONTEND=noninteractive {install}")).stdout(std::io::stderr()))
+    {
+        eprintln!("note: the newest clang is left out: {error:#}");
+    }
+}
+
 /// Mounts the bpf file system, for who may; says how, to who may not.
 fn mount_bpffs() {
     if bpffs_mounted() {

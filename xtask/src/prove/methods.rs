@@ -108,9 +108,12 @@ fn mutants() -> Result<Counts> {
 /// Twice: what needs no loom, and under loom, mutants included.
 fn bpf_loom(given: &Given<'_>) -> Result<Counts> {
     let tools = (given.tools)().context("no tools")?;
+    let clangs: Vec<_> = tools.clangs.iter().map(|clang| clang.version.as_str()).collect();
+    let clangs = clangs.join(",");
     let mut plain = cmd::line("cargo test --release -p mapring-bpf-loom --no-fail-fast -- --nocapture");
-    let mut counts = tests(tools.export(&mut plain))?;
+    let mut counts = tests(tools.export(plain.env("CLANGS", &clangs)))?;
     let mut cargo = loom::cargo_of("mapring-bpf-loom", "test");
+    cargo.env("CLANGS", &clangs);
     cargo.args(["--no-fail-fast", "--", "--nocapture", "--test-threads=1"]);
     let (said, status) = cmd::tee(tools.export(&mut cargo))?;
     counts += Counts::of_tests(&said, status.success());
