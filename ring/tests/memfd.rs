@@ -126,6 +126,34 @@ fn a_reader_that_has_learnt_to_watch_head_misses_nothing() {
 }
 
 #[test]
+fn a_record_behind_a_stale_head_is_drained_at_once_and_polled_soon() {
+    let all: [fn(&mut mapring::Reader<Record>) -> usize; 3] = [
+        |reader| reader.drain().count(),
+        |reader| reader.for_each(usize::MAX, |_| {}),
+        |reader| (0..=256).filter_map(|_| reader.poll()).count(),
+    ];
+    for read in all {
+        let ring = Ring::<Record>::create_memfd(64, 2).unwrap();
+        let writer = ring.writer(0).unwrap();
+        let mut reader = ring.reader();
+        // Twelve that are found half-way, and `head` is what it looks at.
+        for n in 0..12 {
+            assert!(reader.poll().is_none());
+            let slow = writer.shard().claim().unwrap();
+            assert!(reader.poll().is_none());
+            writer.shard().fill(slow, &Record::new(n));
+            writer.shard().publish(slow);
+            assert!(reader.poll().is_some() && reader.poll().is_none());
+        }
+        // As if by a program whose newer `head` the one that it interrupted has overwritten.
+        writer.shard().fill(12, &Record::new(12));
+        writer.shard().publish(12);
+        assert!(reader.poll().is_none(), "it does look at `head`");
+        assert_eq!(read(&mut reader), 1);
+    }
+}
+
+#[test]
 fn a_full_ring_of_abandoned_slots_drops_and_counts() {
     let ring = Ring::<Record>::create_memfd(2, 1).unwrap();
     let writer = ring.writer(0).unwrap();

@@ -167,6 +167,15 @@ impl Quiet {
     }
 }
 
+/// What a shard may be taken for quiet by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    /// What says for certain that the next ticket was not claimed.
+    Slots,
+    /// `head` as well, which may be stale: for who comes back at once.
+    Head,
+}
+
 /// A place in each shard of a ring.
 ///
 /// Reading a mapped ring makes no system call, allocates nothing, writes nothing to the ring and
@@ -218,13 +227,18 @@ impl<T: AnyBitPattern> Reader<T> {
     }
 
     /// The next record, if there is one: up to 64 in a row from one shard, then from the next.
+    ///
+    /// It is made for being called again at once. A reader that has met programs at work between claim
+    /// and end leaves their slots alone until `head` says that there is a record; where a nested program
+    /// left that stale, the record is found with the next one, or 256 calls later. [`drain`](Self::drain)
+    /// and [`for_each`](Self::for_each) always find everything.
     #[inline(always)] // so that the record need not go through memory
     pub fn poll(&mut self) -> Option<Event<T>> {
         let mut empty = 0;
         // A shard may have any number of discarded tickets in a row: bounded all the same.
         let mut steps = self.step_limit() + self.shards.len();
         while empty < self.shards.len() && steps > 0 {
-            if self.burst == 0 && self.is_quiet(self.turn) {
+            if self.burst == 0 && self.is_quiet(self.turn, Trust::Head) {
                 empty += 1;
                 self.next_shard();
                 continue;
@@ -263,7 +277,7 @@ impl<T: AnyBitPattern> Reader<T> {
         let steps = self.step_limit();
         for _ in 0..self.shards.len() {
             let cpu = self.turn;
-            if self.is_quiet(cpu) {
+            if self.is_quiet(cpu, Trust::Slots) {
                 self.next_shard();
                 continue;
             }
@@ -372,7 +386,7 @@ impl<T: AnyBitPattern> Reader<T> {
 
     /// Whether a shard has nothing, as far as one load can tell, and it is not time to look closer.
     #[inline(always)]
-    fn is_quiet(&mut self, cpu: usize) -> bool {
+    fn is_quiet(&mut self, cpu: usize, trust: Trust) -> bool {
         let (Slots::Mapped(shared), quiet) = (&self.source, self.quiet[cpu]) else { return false };
         // SYNC none: nothing is read because of it; whoever sees anything else, steps. What marks a
         // pending `head` is the bit that marks discarded slots.
@@ -381,6 +395,9 @@ impl<T: AnyBitPattern> Reader<T> {
             if seen == quiet.free.wrapping_add(1) {
                 self.watches[cpu].saw_half_way();
             }
+            return false;
+        }
+        if trust == Trust::Slots && self.watches[cpu].by_head() {
             return false;
         }
         #[allow(clippy::cast_possible_truncation)] // any bits will do: not all shards in one sweep
@@ -472,7 +489,7 @@ impl<T: AnyBitPattern> Iterator for Drain<'_, T> {
         let reader = &mut *self.reader;
         while self.left > 0 {
             let whole = reader.step_limit();
-            while self.steps > 0 && !(self.steps == whole && reader.is_quiet(reader.turn)) {
+            while self.steps > 0 && !(self.steps == whole && reader.is_quiet(reader.turn, Trust::Slots)) {
                 self.steps -= 1;
                 match reader.step(reader.turn) {
                     Ok(event) => return Some(event),
