@@ -1,7 +1,7 @@
 //! A neighbour that writes random words everywhere.
 #![allow(unsafe_code)]
 
-use std::fs::File;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fastrand::Rng;
@@ -10,8 +10,6 @@ use mapring::layout::Preamble;
 use mapring::layout::seq::DISCARDED;
 use mapring::protocol::WordsMut;
 use memmap2::{MmapOptions, MmapRaw};
-
-use crate::Memory;
 
 /// A word that hurts: random, or near to those that mean something.
 pub fn hostile_word(rng: &mut Rng) -> u64 {
@@ -24,7 +22,7 @@ pub fn hostile_word(rng: &mut Rng) -> u64 {
     }
 }
 
-/// A mapping of a memfd region, for writing, that the library knows nothing of.
+/// A mapping of a region, for writing, that the library knows nothing of.
 #[derive(Debug)]
 pub struct Neighbour {
     map: MmapRaw,
@@ -37,17 +35,26 @@ impl Neighbour {
     /// # Panics
     /// If it can't be mapped for writing.
     pub fn of(region: &Region) -> Self {
-        let original = Memory::of(region).words();
-        let file = File::from(Memory::of(region).fd());
-        let map = MmapOptions::new().len(original.len() * 8).map_raw(&file);
-        Self { map: map.unwrap_or_else(|e| panic!("mmap: {e}")), original }
+        let map = MmapOptions::new().len(region.geometry().bytes()).map_raw(&region.as_fd());
+        let mut neighbour = Self { map: map.unwrap_or_else(|e| panic!("mmap: {e}")), original: Vec::new() };
+        let words = neighbour.words();
+        neighbour.original = (0..words.len()).map(|at| words.load(at, Ordering::Relaxed)).collect();
+        neighbour
+    }
+
+    /// Puts everything back to what it was.
+    pub fn restore(&self) {
+        let words = self.words();
+        for (at, &word) in self.original.iter().enumerate() {
+            words.store(at, word, Ordering::Relaxed);
+        }
     }
 
     /// Its words.
     pub fn words(&self) -> WordsMut<'_> {
-        // SAFETY: a mapping starts on a page, is as long as said, for writing, and stays as long as
-        // `self`; the memfd is sealed, so it can't shrink; all its users here use `WordsMut`.
-        unsafe { WordsMut::from_raw(self.map.as_mut_ptr().cast(), self.original.len()) }
+        // SAFETY: a mapping starts on a page, is as long as it says, for writing, and stays as long as
+        // `self`; a sealed memfd can't shrink, nor can a map; all its users here use `WordsMut`.
+        unsafe { WordsMut::from_raw(self.map.as_mut_ptr().cast(), self.map.len() / 8) }
     }
 
     /// Scribbles over all of them, preamble included, until `stop`: how many.

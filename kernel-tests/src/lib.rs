@@ -54,14 +54,16 @@ pub mod skel {
         };
     }
     skeletons!(
-        basic basic_portable dispatch globals latches latches_portable loops loops_portable nested nested_portable percpu quiet
-        refusals stress stress_portable
+        basic basic_portable dispatch globals hostile hostile_portable latches latches_portable loops
+        loops_portable nested nested_portable percpu quiet refusals stress stress_portable
     );
 
     pub use basic::BasicSkelBuilder;
     pub use basic_portable::BasicPortableSkelBuilder;
     pub use dispatch::DispatchSkelBuilder;
     pub use globals::{GlobalsSkelBuilder, types as globals_types};
+    pub use hostile::HostileSkelBuilder;
+    pub use hostile_portable::HostilePortableSkelBuilder;
     pub use latches::LatchesSkelBuilder;
     pub use latches_portable::LatchesPortableSkelBuilder;
     pub use loops::LoopsSkelBuilder;

@@ -4,6 +4,8 @@
 
 mod images;
 #[cfg(feature = "bpf")]
+mod live_maps;
+#[cfg(feature = "bpf")]
 mod maps;
 mod scribbled;
 mod underneath;

@@ -2,6 +2,7 @@
 //! in its place, while readers have the old one mapped.
 
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, bpf_map_create_opts};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
@@ -23,7 +24,9 @@ fn array(geometry: Geometry, words: &[u64], map_flags: u32) -> MapHandle {
     let [value, entries] = [geometry.element(), geometry.entries()].map(|n| u32::try_from(n).unwrap());
     let map = MapHandle::create(MapType::Array, Some("hostile"), 4, value, entries, &opts).unwrap();
     for (index, words) in (0_u32..).zip(words.chunks(geometry.element_words())) {
-        map.update(&index.to_ne_bytes(), bytemuck::cast_slice(words), MapFlags::ANY).unwrap();
+        let mut element = vec![0; geometry.element_words()];
+        element[..words.len()].copy_from_slice(words);
+        map.update(&index.to_ne_bytes(), bytemuck::cast_slice(&element), MapFlags::ANY).unwrap();
     }
     map
 }
@@ -118,4 +121,90 @@ fn contents_of_any_kind_are_read_to_the_end_by_system_call_too() {
             read_all(&region, Some(&image.words));
         });
     }
+}
+
+#[test]
+fn whatever_is_put_in_place_of_a_pin_is_a_typed_error() {
+    require_bpf!();
+    let pins = PinDir::new();
+    let path = pins.path("ring");
+    let mut old = map(geometry(8), 1);
+    old.pin(&path).unwrap();
+    let ring = Ring::<Record>::open_pinned(&path).unwrap();
+    let mut reader = ring.reader();
+    let opened = |map: &mut MapHandle| {
+        map.pin(&path).unwrap();
+        let opened = Ring::<Record>::open_pinned(&path);
+        map.unpin(&path).unwrap();
+        opened
+    };
+    old.unpin(&path).unwrap();
+
+    let of = |kind, record, capacity| {
+        let geometry = Geometry::new(kind, record, capacity, 1).unwrap();
+        map(geometry, 2)
+    };
+    assert!(matches!(opened(&mut of(Kind::Cells, 24, 8)), Err(Error::Kind { .. })));
+    assert!(matches!(opened(&mut of(Kind::Latches, 24, 8)), Err(Error::Kind { .. })));
+    assert!(matches!(opened(&mut of(Kind::Counters, 8, 8)), Err(Error::Kind { .. })));
+    assert!(matches!(opened(&mut of(Kind::Ring, 32, 8)), Err(Error::RecordSize { .. })));
+    // The same kind and record, and fewer slots: another ring.
+    assert_eq!(opened(&mut of(Kind::Ring, 24, 2)).unwrap().slots(), 2);
+    // Of the right shape, without a preamble: nobody's region.
+    let nobodys = opened(&mut array(geometry(8), &[], BPF_F_MMAPABLE)).unwrap_err();
+    assert!(matches!(nobodys, Error::Preamble { .. }), "{nobodys:?}");
+    // Not even a map: a directory, and nothing.
+    std::fs::create_dir(&path).unwrap();
+    let directory = Region::open_pinned(&path).unwrap_err();
+    assert!(matches!(directory, Error::Open { .. }), "{directory:?}");
+    std::fs::remove_dir(&path).unwrap();
+    assert!(matches!(Region::open_pinned(&path), Err(Error::Open { .. })));
+
+    // All the while the reader has had the old one.
+    assert_eq!(writable(&old).writer(0).unwrap().push(&Record::new(10)), Some(0));
+    assert_eq!(reader.poll().unwrap().record, Record::new(10));
+}
+
+#[test]
+fn a_pin_that_is_replaced_all_the_time_is_one_map_or_the_other() {
+    require_bpf!();
+    let pins = PinDir::new();
+    let path = pins.path("ring");
+    let rings = [geometry(8), geometry(64)].map(|geometry| map(geometry, geometry.capacity() as u64));
+    for ring in &rings {
+        assert_eq!(writable(ring).writer(0).unwrap().push(&Record::new(ring.max_entries().into())), Some(0));
+    }
+    let stop = AtomicBool::new(false);
+    let opened = std::thread::scope(|scope| {
+        let openers = [(); 2].map(|()| {
+            scope.spawn(|| {
+                let mut opened = [0_u64; 3];
+                while !stop.load(Ordering::Relaxed) {
+                    match Ring::<Record>::open_pinned(&path) {
+                        Ok(ring) => {
+                            assert_eq!(ring.slots() as u64, ring.region().preamble().generation);
+                            let event = ring.reader().poll().unwrap();
+                            assert_eq!(event.record.n, ring.region().geometry().entries() as u64);
+                            opened[usize::from(ring.slots() == 64)] += 1;
+                        }
+                        Err(Error::Open { .. }) => opened[2] += 1,
+                        Err(other) => panic!("{other:?}"),
+                    }
+                }
+                opened
+            })
+        });
+        for turn in 0..2000 {
+            let mut ring = MapHandle::from_map_id(rings[turn % 2].info().unwrap().info.id).unwrap();
+            ring.pin(&path).unwrap();
+            if turn % 4 < 2 {
+                std::thread::yield_now();
+            }
+            ring.unpin(&path).unwrap();
+        }
+        stop.store(true, Ordering::Relaxed);
+        openers.map(|opener| opener.join().unwrap())
+    });
+    println!("one, the other, none: {opened:?}");
+    assert!((0..3).all(|which| opened.iter().any(|opened| opened[which] > 0)), "{opened:?}");
 }

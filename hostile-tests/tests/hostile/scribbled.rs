@@ -13,16 +13,16 @@ use mapring_hostile_tests::{Counted, Memory, Neighbour, Record, read_all};
 const SLOTS: usize = 16;
 const SHARDS: usize = 2;
 
-fn time() -> Duration {
+pub(crate) fn time() -> Duration {
     let seconds = std::env::var("MAPRING_HOSTILE_SECONDS").map_or(2.0, |s| s.parse().expect("seconds"));
     Duration::from_secs_f64(seconds)
 }
 
 /// What one thread came to: how many rounds, and two counts of its own.
-type Done<'scope> = (&'static str, ScopedJoinHandle<'scope, [u64; 3]>);
+pub(crate) type Done<'scope> = (&'static str, ScopedJoinHandle<'scope, [u64; 3]>);
 
 /// Runs `round` until `stop`, and at least once.
-fn until<'scope>(
+pub(crate) fn until<'scope>(
     scope: &'scope Scope<'scope, '_>,
     name: &'static str,
     stop: &'scope AtomicBool,
@@ -42,10 +42,11 @@ fn until<'scope>(
 }
 
 /// Everything a reader can do, once: records delivered, and tickets lost or discarded.
-fn read_ring(reader: &mut Reader<Record>) -> [u64; 2] {
+pub(crate) fn read_ring(reader: &mut Reader<Record>) -> [u64; 2] {
+    let shards = reader.region().geometry().shards();
     let begin: Vec<_> =
-        (0..SHARDS).map(|shard| (reader.position(shard), reader.shard_tally(shard))).collect();
-    let limit = SHARDS * (SLOTS + 16);
+        (0..shards).map(|shard| (reader.position(shard), reader.shard_tally(shard))).collect();
+    let limit = shards * (reader.region().geometry().capacity() + 16);
     let mut delivered = reader.drain().count();
     assert!(delivered <= limit, "{delivered} records");
     delivered += usize::from(reader.poll().is_some());
@@ -98,7 +99,7 @@ fn open_and_read(region: &Region) -> [u64; 2] {
     }
 }
 
-fn busy<T>(result: Result<T, ReadError>) -> [u64; 2] {
+pub(crate) fn busy<T>(result: Result<T, ReadError>) -> [u64; 2] {
     match result {
         Ok(_) => [1, 0],
         Err(ReadError::Busy { .. }) => [0, 1],
@@ -107,7 +108,7 @@ fn busy<T>(result: Result<T, ReadError>) -> [u64; 2] {
 }
 
 /// Whether it all happened: records and losses, values and busy cells, opened and refused.
-fn proves_something((name, [_, a, b]): &(&str, [u64; 3])) -> bool {
+pub(crate) fn proves_something((name, [_, a, b]): &(&str, [u64; 3])) -> bool {
     *a > 0 && (*b > 0 || *name == "latches")
 }
 
