@@ -39,7 +39,7 @@
 //! struct switch_event { __u64 ns; __u32 prev, next; char comm[16]; };
 //! MAPRING_RING(switches, struct switch_event, 4096);      /* slots a CPU */
 //!
-//! SEC("raw_tp/sched_switch")
+//! SEC("tp_btf/sched_switch")
 //! int on_switch(void *ctx)
 //! {
 //!         struct switch_event *e = mapring_reserve(&switches);

@@ -25,7 +25,7 @@ pub(crate) use mapping::{Shared, SharedMut};
 pub(crate) use nothing::Lookup;
 
 use crate::error::{Error, Result};
-use crate::layout::{Geometry, Kind, Preamble};
+use crate::layout::{Claim, Geometry, Kind, Preamble};
 use crate::protocol::{Words, WordsMut};
 #[cfg(feature = "bpf")]
 use crate::record::Layout;
@@ -191,6 +191,14 @@ impl Region {
     /// What the preamble says.
     pub fn preamble(&self) -> &Preamble {
         &self.0.preamble
+    }
+
+    /// How the producers of a ring claim slots: chosen by its loader, which knows on what
+    #[cfg_attr(feature = "bpf", doc = "[`Grounds`].")]
+    #[cfg_attr(not(feature = "bpf"), doc = "grounds.")]
+    /// [`Claim::Nested`] is only ever chosen because no producer can be preempted by another.
+    pub fn claim(&self) -> Claim {
+        self.geometry().claim()
     }
 
     /// How the region is read, and if by system calls, why.
