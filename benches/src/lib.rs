@@ -16,6 +16,7 @@ mod report;
 mod row;
 mod stats;
 mod svg;
+mod versions;
 
 pub use chart::{Chart, Scale};
 pub use compare::{Plan, interleave, interleave_all};
@@ -24,3 +25,4 @@ pub use placement::{cpus, pin, pin_to, ping_pong};
 pub use report::Report;
 pub use row::{KEYS, Row};
 pub use stats::Spread;
+pub use versions::version_of;

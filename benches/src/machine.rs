@@ -1,6 +1,7 @@
 //! What the numbers were measured on.
 
 use std::fs;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -12,34 +13,50 @@ pub struct Machine {
     kernel: String,
     hypervisor: bool,
     pinned: usize,
+    details: Vec<(&'static str, String)>,
 }
 
 impl Machine {
     /// This one, with the thread that measures pinned to CPU `pinned`.
     pub fn here(pinned: usize) -> Self {
-        let read = |path| fs::read_to_string(path).unwrap_or_default();
         let cpuinfo = read("/proc/cpuinfo");
         let field = |name| cpuinfo.lines().find_map(|line| line.strip_prefix(name)?.split_once(':'));
         let text = |name| field(name).map_or_else(String::new, |(_, value)| value.trim().to_owned());
+        let cpu = text("model name");
         Self {
-            cpu: text("model name"),
+            cpu: if cpu.is_empty() { std::env::consts::ARCH.to_owned() } else { cpu },
             cpus: libbpf_rs::num_possible_cpus().unwrap_or(1),
-            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            kernel: read("/proc/sys/kernel/osrelease"),
             hypervisor: text("flags").split(' ').any(|flag| flag == "hypervisor"),
             pinned,
+            details: details(),
         }
     }
 
     /// In a sentence.
     pub fn describe(&self) -> String {
-        let Self { cpu, cpus, kernel, hypervisor, pinned } = self;
+        let Self { cpu, cpus, kernel, hypervisor, pinned, .. } = self;
         let virtual_ = if *hypervisor { ", a virtual machine" } else { "" };
-        let cpu = if cpu.is_empty() { std::env::consts::ARCH } else { cpu };
-        format!("{cpu}, {cpus} CPUs{virtual_}, Linux {kernel}; one thread, on CPU {pinned}")
+        format!("{cpu}, {cpus} CPUs{virtual_}, Linux {kernel}; the thread that measures on CPU {pinned}")
+    }
+
+    /// What else there is to know.
+    pub(crate) fn details(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let Self { cpu, cpus, kernel, hypervisor, .. } = self;
+        let known = [
+            (
+                "CPU",
+                format!("{cpu}, {cpus} possible{}", if *hypervisor { ", under a hypervisor" } else { "" }),
+            ),
+            ("kernel", format!("Linux {kernel}")),
+        ];
+        known.into_iter().chain(self.details.clone())
     }
 
     /// For the report.
     pub(crate) fn json(&self) -> Value {
+        let details: serde_json::Map<_, _> =
+            self.details.iter().map(|(what, value)| ((*what).to_owned(), value.as_str().into())).collect();
         json!({
             "cpu": self.cpu,
             "arch": std::env::consts::ARCH,
@@ -47,8 +64,52 @@ impl Machine {
             "kernel": self.kernel,
             "hypervisor": self.hypervisor,
             "pinned": self.pinned,
+            "details": details,
         })
     }
+}
+
+/// What the system tells; what it doesn't is left out.
+fn details() -> Vec<(&'static str, String)> {
+    let cache = "/sys/devices/system/cpu/cpu0/cache";
+    let caches = (0..8).filter_map(|index| {
+        let of = |what: &str| read(&format!("{cache}/index{index}/{what}"));
+        let size = of("size");
+        (!size.is_empty()).then(|| format!("L{} {} {size}", of("level"), of("type").to_lowercase()))
+    });
+    let memory = read("/proc/meminfo").lines().next().unwrap_or_default().replace("MemTotal:", "");
+    let first = |text: &str| text.lines().next().unwrap_or_default().to_owned();
+    let said = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).output().ok()?;
+        output.status.success().then(|| first(String::from_utf8_lossy(&output.stdout).trim()))
+    };
+    let clang = std::env::var("CLANG").unwrap_or_else(|_| "clang".into());
+    let repository = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let jit = match read("/proc/sys/net/core/bpf_jit_enable").as_str() {
+        "" => "",
+        "0" => "off",
+        _ => "on",
+    };
+    [
+        ("caches", caches.collect::<Vec<_>>().join(", ")),
+        ("memory", memory.trim().to_owned()),
+        ("clock source", read("/sys/devices/system/clocksource/clocksource0/current_clocksource")),
+        ("frequency governor", read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
+        ("BPF JIT", jit.to_owned()),
+        ("Spectre v2", read("/sys/devices/system/cpu/vulnerabilities/spectre_v2")),
+        ("Rust", said("rustc", &["--version"]).unwrap_or_default()),
+        ("clang", said(&clang, &["--version"]).unwrap_or_default()),
+        ("libbpf", crate::version_of("libbpf-sys").to_owned()),
+        ("commit", said("git", &["-C", repository, "describe", "--always", "--dirty"]).unwrap_or_default()),
+    ]
+    .into_iter()
+    .filter(|(_, value)| !value.is_empty())
+    .collect()
+}
+
+/// A file's text, without what blanks are around it; empty if it can't be read.
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default().trim().to_owned()
 }
 
 /// Whether `error` means that this process may not use BPF at all.

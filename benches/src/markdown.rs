@@ -5,34 +5,81 @@ use std::fmt::Write as _;
 use crate::report::Report;
 use crate::row::{Measure, Row};
 
+const HEADER: &str = "| what | ours ns | peer | peer ns | ratio (5–95 %) | target | met |\n\
+                      |---|--:|---|--:|--:|--:|---|\n";
+
 impl Report {
-    /// As Markdown: the machine, the comparisons, and what could not be measured.
-    pub fn markdown(&self) -> String {
-        let mut text = format!(
-            "{}.\nBlocks of all sides in turn, {} of each if time allows; ratio: ours / peer, median of the \
-             blocks (5 % to 95 %).\n\n",
-            self.machine.describe(),
-            self.plan.blocks
+    /// As Markdown: what was reached and what not, everything else, and how. Charts are in the folder
+    /// `charts`, which ends with a slash or is empty.
+    pub fn markdown(&self, charts: &str) -> String {
+        let mut text = String::from("# Benchmarks\n\n");
+        let _ = write!(
+            text,
+            "Written by `cargo xtask bench`. Measured on {}. Ratio: ours / peer, smaller is better, median of \
+             interleaved blocks and where nine tenths of them were; see [Method](#method).\n\n## Targets\n\n",
+            self.machine.describe()
         );
-        text += "| what | ours ns | peer | peer ns | ratio (5–95 %) | target | met |\n";
-        text += "|---|--:|---|--:|--:|--:|---|\n";
-        for row in &self.rows {
-            let _ = writeln!(text, "{}", line(row));
+        if self.has_overview() {
+            let _ = write!(text, "![Every target and what was reached]({charts}overview.svg)\n\n");
         }
-        let tried = self.rows.iter().filter(|row| row.met() == Some(false));
-        for row in tried {
-            let (key, tried) = (row.key.unwrap_or_default(), row.tried.as_deref());
-            let _ = write!(
-                text,
-                "\n`{key}` ({}) is not met. {}\n",
-                row.what,
-                tried.unwrap_or("Nothing was tried yet.")
-            );
+        let (targets, others): (Vec<_>, Vec<_>) = self.rows.iter().partition(|row| row.key.is_some());
+        self.table(&mut text, &targets);
+        self.not_met(&mut text);
+        if !self.skipped.is_empty() {
+            text += "\n## Not measured in this run\n\n";
+            for (what, why) in &self.skipped {
+                let _ = writeln!(text, "- **{what}**: {why}");
+            }
         }
+        if !self.charts.is_empty() {
+            text += "\n## Charts\n";
+            for chart in &self.charts {
+                let _ = write!(text, "\n![{}]({charts}{}.svg)\n", chart.title, chart.id);
+            }
+        }
+        text += "\n## All else that was compared\n\n";
+        self.table(&mut text, &others);
+        for [title, markdown] in &self.sections {
+            let _ = write!(text, "\n## {title}\n\n{markdown}");
+        }
+        if !self.peers.is_empty() {
+            text += "\n## Peers\n\n| peer | version | how it is run |\n|---|---|---|\n";
+            for [name, version, settings] in &self.peers {
+                let _ = writeln!(text, "| {name} | {version} | {settings} |");
+            }
+        }
+        text += "\n## The machine\n\n";
+        for (what, value) in self.machine.details() {
+            let _ = writeln!(text, "- {what}: {value}");
+        }
+        let _ = write!(text, "\n{}", include_str!("method.md"));
+        text
+    }
+
+    /// The targets alone, and what was not measured: for the terminal.
+    pub fn summary(&self) -> String {
+        let mut text = String::new();
+        self.table(&mut text, &self.rows.iter().collect::<Vec<_>>());
+        self.not_met(&mut text);
         for (what, why) in &self.skipped {
             let _ = write!(text, "\n**Skipped**: {what}: {why}\n");
         }
         text
+    }
+
+    fn table(&self, text: &mut String, rows: &[&Row]) {
+        *text += HEADER;
+        for row in rows {
+            let _ = writeln!(text, "{}", line(row));
+        }
+    }
+
+    fn not_met(&self, text: &mut String) {
+        for row in self.rows.iter().filter(|row| row.met() == Some(false)) {
+            let tried = row.tried.as_deref().unwrap_or("Nothing was tried yet.");
+            let _ =
+                write!(text, "\n`{}` ({}) is **not met**. {tried}\n", row.key.unwrap_or_default(), row.what);
+        }
     }
 }
 
@@ -40,25 +87,26 @@ impl Report {
 fn line(row: &Row) -> String {
     let value = row.value();
     // Ratios far below one are easier to read as fractions.
-    let show = |value_: f64| match row.measure {
-        Measure::Ratio { .. } if value.median < 0.05 => format!("1/{:.0}", 1.0 / value_),
-        Measure::Ratio { .. } => format!("{value_:.2}"),
-        Measure::Ns => format!("{value_:.2} ns"),
+    let show = |number: f64| match row.measure {
+        Measure::Ratio { .. } if value.median < 0.05 => format!("1/{:.0}", 1.0 / number),
+        Measure::Ratio { .. } => format!("{number:.2}"),
+        Measure::Ns => format!("{number:.2} ns"),
     };
     let target = row.target.map_or_else(String::new, |target| format!("≤ {}", show(target)));
     let met = row.met().map_or("", |met| if met { "yes" } else { "**no**" });
     let theirs = match row.measure {
-        Measure::Ratio { theirs, .. } => format!("{:.2}", theirs.median),
+        Measure::Ratio { theirs, .. } => number(theirs.median),
         Measure::Ns => String::new(),
     };
+    let key = row.key.map_or_else(String::new, |key| format!("`{key}`: "));
     let mut beside = String::new();
     for (name, spread) in &row.beside {
         let _ = write!(beside, "; {name} {:.0} ns", spread.median);
     }
     format!(
-        "| {}{beside} | {:.2} | {} | {theirs} | {} ({}–{}) | {target} | {met} |",
+        "| {key}{}{beside} | {} | {} | {theirs} | {} ({}–{}) | {target} | {met} |",
         row.what,
-        row.ours.median,
+        number(row.ours.median),
         row.peer,
         show(value.median),
         show(value.low),
@@ -66,9 +114,15 @@ fn line(row: &Row) -> String {
     )
 }
 
+/// As many digits as mean something.
+fn number(ns: f64) -> String {
+    let digits = if ns < 10.0 { 2 } else { usize::from(ns < 100.0) };
+    format!("{ns:.digits$}")
+}
+
 #[cfg(test)]
 mod tests {
-    use crate::{Machine, Plan, Report, Row};
+    use crate::{Chart, Machine, Plan, Report, Row, Scale};
 
     #[test]
     fn the_table_names_what_is_not_met_and_what_was_tried() {
@@ -77,19 +131,27 @@ mod tests {
             Row::new("read", &[3.0], "lookup", &[500.0])
                 .target("cell_read_lookup", 1.0 / 200.0)
                 .tried("Reading faster."),
-            Row::new("other", &[1.0], "peer", &[4.0]).beside("ping-pong", &[40.0]),
+            Row::new("other", &[1.0], "peer", &[40.0]).beside("ping-pong", &[40.0]),
             Row::absolute("idle", &[1.5]).target("idle_shard", 2.0),
         ]);
         report.skip("BPF_F_RB_OVERWRITE", "needs Linux 6.19");
-        let table = report.markdown();
+        report.peer("ringbuf", "Linux 6.18", "NO_WAKEUP");
+        report.chart(Chart::new("sizes", "Sizes", ("bytes", Scale::Log2), ("ns", Scale::Log)));
+        report.section("More CPUs", "A model.\n");
+        let table = report.markdown("benchmarks/");
         for line in [
-            "| read | 3.00 | lookup | 500.00 | 1/167 (1/167–1/167) | ≤ 1/200 | **no** |",
-            "| other; ping-pong 40 ns | 1.00 | peer | 4.00 | 0.25 (0.25–0.25) |  |  |",
-            "| idle | 1.50 |  |  | 1.50 ns (1.50 ns–1.50 ns) | ≤ 2.00 ns | yes |",
-            "`cell_read_lookup` (read) is not met. Reading faster.",
-            "**Skipped**: BPF_F_RB_OVERWRITE: needs Linux 6.19",
+            "| `cell_read_lookup`: read | 3.00 | lookup | 500 | 1/167 (1/167–1/167) | ≤ 1/200 | **no** |",
+            "| other; ping-pong 40 ns | 1.00 | peer | 40.0 | 1/40 (1/40–1/40) |  |  |",
+            "| `idle_shard`: idle | 1.50 |  |  | 1.50 ns (1.50 ns–1.50 ns) | ≤ 2.00 ns | yes |",
+            "`cell_read_lookup` (read) is **not met**. Reading faster.",
+            "- **BPF_F_RB_OVERWRITE**: needs Linux 6.19",
+            "![Sizes](benchmarks/sizes.svg)",
+            "| ringbuf | Linux 6.18 | NO_WAKEUP |",
+            "## More CPUs",
+            "## Method",
         ] {
             assert!(table.lines().any(|found| found == line), "no {line:?} in\n{table}");
         }
+        assert!(report.summary().contains("**Skipped**: BPF_F_RB_OVERWRITE"));
     }
 }

@@ -71,6 +71,11 @@ impl Report {
         KEYS.iter().copied().filter(|key| !has_row(key) && !has_word(key)).collect()
     }
 
+    /// Whether there is anything in the chart of all targets.
+    pub(crate) fn has_overview(&self) -> bool {
+        self.rows.iter().any(|row| row.key.is_some())
+    }
+
     /// For programs.
     pub fn json(&self) -> Value {
         let (targets, rows): (Vec<_>, Vec<_>) = self.rows.iter().partition(|row| row.key.is_some());
@@ -94,18 +99,30 @@ impl Report {
         report
     }
 
-    /// Writes `report.json`, `report.md` and the charts into `folder`, which is made if it isn't there.
+    /// Writes `report.json`, `report.md` (and `benchmarks.md`, which has its charts in a folder of that
+    /// name) and the charts into `folder`, which is made if it isn't there.
     ///
     /// # Errors
     /// If that fails.
     pub fn write(&self, folder: &Path) -> Result<()> {
         let mut files = vec![
             ("report.json".to_owned(), format!("{:#}\n", self.json())),
-            ("report.md".to_owned(), self.markdown()),
+            ("report.md".to_owned(), self.markdown("")),
+            ("benchmarks.md".to_owned(), self.markdown("benchmarks/")),
         ];
+        if self.has_overview() {
+            let svg = svg::overview(&self.rows).map_err(|error| anyhow!("drawing the overview: {error}"))?;
+            files.push(("overview.svg".to_owned(), svg));
+        }
         for chart in &self.charts {
             let svg = svg::draw(chart).map_err(|error| anyhow!("drawing {}: {error}", chart.id))?;
             files.push((format!("{}.svg", chart.id), svg));
+        }
+        // Charts of an earlier run are none of this one's.
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            if entry.path().extension().is_some_and(|extension| extension == "svg") {
+                fs::remove_file(entry.path())?;
+            }
         }
         fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
         for (name, text) in files {

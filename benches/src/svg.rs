@@ -3,11 +3,13 @@
 
 use std::error::Error;
 
+use plotters::coord::ranged1d::{Ranged as _, ValueFormatter as _};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::axis::{Ticks, place};
-use crate::chart::{Chart, Kind, Series};
+use crate::chart::{Chart, Kind, Scale, Series};
+use crate::row::{Measure, Row};
 
 const SIZE: (u32, u32) = (960, 480);
 /// For the legend, at the right.
@@ -85,6 +87,68 @@ pub(crate) fn draw(chart: &Chart) -> Result<String, Box<dyn Error>> {
     drop(area);
     drop(plot);
     drop(below);
+    drop(root);
+    Ok(text)
+}
+
+/// Draws every target: how far from it each row is, on one scale. Left of the line is better than the
+/// target.
+///
+/// # Errors
+/// What plotters finds wrong.
+pub(crate) fn overview(rows: &[Row]) -> Result<String, Box<dyn Error>> {
+    const ROW: i32 = 24;
+    const TOP: i32 = 66;
+    let rows: Vec<_> = rows.iter().filter_map(|row| Some((row, row.key?, row.target?))).collect();
+    let height = TOP + ROW * i32::try_from(rows.len())? + 50;
+    let mut text = String::new();
+    let root = SVGBackend::with_string(&mut text, (SIZE.0, u32::try_from(height)?)).into_drawing_area();
+    root.fill(&WHITE)?;
+    root.draw(&Text::new("Targets, and what was reached", (20, 16), font(19, INK)))?;
+    let note = "median and 5–95 % of blocks, in parts of the target: left of the line it is met";
+    root.draw(&Text::new(note, (20, 42), font(14, GREY)))?;
+
+    let shares: Vec<_> = rows
+        .iter()
+        .map(|(row, _, target)| {
+            let value = row.value();
+            [value.low / target, value.median / target, value.high / target]
+                .map(|share| share.clamp(0.05, 8.0))
+        })
+        .collect();
+    let ticks = Ticks::new(Scale::Log, shares.iter().flatten().copied().chain([0.1, 2.0]));
+    let (left, right, bottom) = (170, 650, height - 44);
+    let at = |share: f64| ticks.map(&place(Scale::Log, share), (left, right));
+    let (middle, end) = (Pos::new(HPos::Center, VPos::Top), Pos::new(HPos::Right, VPos::Center));
+    for tick in ticks.key_points(8) {
+        let x = ticks.map(&tick, (left, right));
+        let line = PathElement::new([(x, TOP), (x, bottom)], GRID.stroke_width(1));
+        root.draw(&line)?;
+        root.draw(&Text::new(ticks.format_ext(&tick), (x, bottom + 6), font(13, GREY).pos(middle)))?;
+    }
+    root.draw(&PathElement::new([(at(1.0), TOP - 4), (at(1.0), bottom)], INK.stroke_width(2)))?;
+    for (i, ((row, key, target), [low, median, high])) in rows.iter().zip(&shares).enumerate() {
+        let y = TOP + ROW * i32::try_from(i)? + ROW / 2;
+        let (colour, number) = if row.met() == Some(true) { (COLOURS[0], 0) } else { (COLOURS[1], 1) };
+        root.draw(&Text::new((*key).to_owned(), (left - 12, y), font(14, INK).pos(end)))?;
+        root.draw(&PathElement::new([(at(*low), y), (at(*high), y)], colour.mix(0.35).stroke_width(5)))?;
+        root.draw(&(EmptyElement::at((at(*median), y)) + mark(number, colour)))?;
+        let ratio = !matches!(row.measure, Measure::Ns);
+        let show = |value: f64| match value {
+            0.0..0.05 if ratio => format!("1/{:.0}", 1.0 / value),
+            _ if ratio => format!("{value:.2}"),
+            _ => format!("{value:.2} ns"),
+        };
+        let reached = format!(
+            "{} of {}{}",
+            show(row.value().median),
+            show(*target),
+            if number == 0 { "" } else { ": not met" }
+        );
+        let beside = Pos::new(HPos::Left, VPos::Center);
+        root.draw(&Text::new(reached, (right + 16, y), font(14, colour).pos(beside)))?;
+    }
+    root.present()?;
     drop(root);
     Ok(text)
 }
@@ -167,7 +231,7 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Scale, Spread};
+    use crate::Spread;
 
     #[test]
     fn a_chart_names_its_axes_and_lines() {
@@ -182,6 +246,20 @@ mod tests {
         for text in ["Cost over size", "bytes", "ns", "ours", "two lines", "limit", "the model", "16"] {
             assert!(svg.contains(text), "no {text:?} in {svg}");
         }
+    }
+
+    #[test]
+    fn the_overview_names_every_target() {
+        let svg = overview(&[
+            Row::new("read", &[2.0], "lookup", &[800.0]).target("cell_read_lookup", 1.0 / 300.0),
+            Row::absolute("idle", &[2.5]).target("idle_shard", 2.0),
+            Row::new("other", &[2.0], "peer", &[800.0]),
+        ]);
+        let svg = svg.unwrap();
+        for text in ["cell_read_lookup", "1/400 of 1/300", "idle_shard", "2.50 ns of 2.00 ns: not met"] {
+            assert!(svg.contains(text), "no {text:?} in {svg}");
+        }
+        assert!(!svg.contains("other"));
     }
 
     #[test]

@@ -99,7 +99,7 @@ fn main() -> Result<ExitCode> {
         report.add_criterion(folder)?;
     }
     if args.bench {
-        println!("\n{}", report.markdown());
+        println!("\n{}", report.summary());
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");
         report.write(&folder)?;
         eprintln!("written to {}", folder.display());
