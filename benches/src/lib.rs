@@ -21,7 +21,7 @@ mod versions;
 pub use chart::{Chart, Scale};
 pub use compare::{Plan, interleave, interleave_all};
 pub use machine::{Machine, bpf_is_missing};
-pub use placement::{cpus, pin, pin_to, ping_pong};
+pub use placement::{cpus, hurry, pin, pin_to, ping_pong};
 pub use report::Report;
 pub use row::{KEYS, Row};
 pub use stats::Spread;

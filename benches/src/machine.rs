@@ -100,6 +100,8 @@ fn details() -> Vec<(&'static str, String)> {
         ("Rust", said("rustc", &["--version"]).unwrap_or_default()),
         ("clang", said(&clang, &["--version"]).unwrap_or_default()),
         ("libbpf", crate::version_of("libbpf-sys").to_owned()),
+        ("load average before", read("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned()),
+        ("priority (`nice`)", crate::hurry().to_string()),
         ("commit", said("git", &["-C", repository, "describe", "--always", "--dirty"]).unwrap_or_default()),
     ]
     .into_iter()

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::Plan;
 use crate::report::Report;
 use crate::row::{Measure, Row};
 
@@ -15,8 +16,9 @@ impl Report {
         let mut text = String::from("# Benchmarks\n\n");
         let _ = write!(
             text,
-            "Written by `cargo xtask bench`. Measured on {}. Ratio: ours / peer, smaller is better, median of \
+            "Written by `cargo xtask bench{}`. Measured on {}. Ratio: ours / peer, smaller is better, median of \
              interleaved blocks and where nine tenths of them were; see [Method](#method).\n\n## Targets\n\n",
+            if self.plan.blocks < Plan::FULL.blocks { " --quick" } else { "" },
             self.machine.describe()
         );
         if self.has_overview() {

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use crossbeam_utils::CachePadded;
+use rustix::process::{getpriority_process, setpriority_process};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// The CPUs that this thread may run on.
@@ -37,6 +38,13 @@ pub fn pin() -> Result<usize> {
     let last = cpus()?.pop().context("no CPU to run on")?;
     pin_to(last)?;
     Ok(last)
+}
+
+/// Has this thread, and those that it starts from now on, run before others, if it may: returns the
+/// priority (`nice`) that it has then.
+pub fn hurry() -> i32 {
+    let _ = setpriority_process(None, -15);
+    getpriority_process(None).unwrap_or_default()
 }
 
 /// Times that the line goes there and back in one [`ping_pong`].

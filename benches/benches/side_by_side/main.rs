@@ -11,6 +11,7 @@ mod large;
 mod latency;
 mod memory;
 mod peers;
+mod process;
 mod produce;
 mod programs;
 mod read;
@@ -58,6 +59,8 @@ const GROUPS: &[(&str, Group)] = &[
     ("latency", latency::run),
     ("sleeping", sleeping::run),
     ("memory", memory::run),
+    ("latest", process::latest),
+    ("threads", process::records),
     ("scaling", scaling::run),
 ];
 

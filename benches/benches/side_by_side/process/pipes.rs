@@ -1,0 +1,154 @@
+//! Ways to get records from one thread to another, in the order in which they were sent.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::{Result, anyhow, ensure};
+use crossbeam_queue::ArrayQueue;
+use crossbeam_utils::CachePadded;
+use iceoryx2::port::subscriber::Subscriber;
+use iceoryx2::prelude::*;
+use mapring::{Reader, Ring, Start};
+
+use crate::programs::Record;
+
+/// Records that each of them holds.
+const CAPACITY: usize = 4096;
+
+/// The end that gets records.
+pub(super) trait Receive {
+    /// Calls `f` with what is there.
+    fn each(&mut self, f: impl FnMut(&Record)) -> Result<()>;
+}
+
+/// Sends a record; `false`: it is full, and the same has to be tried again.
+pub(super) type Push = Box<dyn FnMut(&Record) -> Result<bool>>;
+
+/// Makes the end that sends, in the thread that is to send.
+pub(super) type Make = Box<dyn FnOnce() -> Result<Push> + Send>;
+
+/// mapring over a memfd, as it is for those who want all records and not the latest ones: the receiver
+/// says how far it is, and the sender stays less than a lap ahead.
+pub(super) struct Lossless {
+    reader: Reader<Record>,
+    taken: Arc<CachePadded<AtomicUsize>>,
+}
+
+pub(super) fn mapring() -> Result<(Make, Lossless)> {
+    let ring = Ring::<Record>::create_memfd(CAPACITY, 1)?;
+    let (writer, reader) = (ring.writer(0)?, ring.reader_from(Start::Now));
+    let taken = Arc::new(CachePadded::new(AtomicUsize::new(0)));
+    let there = taken.clone();
+    let send = move || -> Result<Push> {
+        let (mut sent, mut room) = (0_usize, CAPACITY);
+        Ok(Box::new(move |record| {
+            if room == 0 {
+                // Acquire: what was taken was read before its slot is written again.
+                room = CAPACITY - (sent - there.load(Ordering::Acquire));
+            }
+            let sent_it = room > 0 && writer.push(record).is_some();
+            room -= usize::from(sent_it);
+            sent += usize::from(sent_it);
+            Ok(sent_it)
+        }))
+    };
+    Ok((Box::new(send), Lossless { reader, taken }))
+}
+
+impl Receive for Lossless {
+    #[inline]
+    fn each(&mut self, mut f: impl FnMut(&Record)) -> Result<()> {
+        // In pieces, so that the sender has room again before all is taken.
+        let count = self.reader.for_each(CAPACITY / 8, |event| f(event.record));
+        if count > 0 {
+            self.taken.fetch_add(count, Ordering::Release);
+        }
+        ensure!(self.reader.lost() == 0, "{} lost", self.reader.lost());
+        Ok(())
+    }
+}
+
+/// rtrb: pushed one by one, received in chunks.
+pub(super) fn rtrb() -> Result<(Make, rtrb::Consumer<Record>)> {
+    let (mut producer, consumer) = rtrb::RingBuffer::new(CAPACITY);
+    let send = move || -> Result<Push> { Ok(Box::new(move |record| Ok(producer.push(*record).is_ok()))) };
+    Ok((Box::new(send), consumer))
+}
+
+impl Receive for rtrb::Consumer<Record> {
+    #[inline]
+    fn each(&mut self, mut f: impl FnMut(&Record)) -> Result<()> {
+        let chunk = self.read_chunk(self.slots())?;
+        let (first, second) = chunk.as_slices();
+        first.iter().chain(second).for_each(&mut f);
+        chunk.commit_all();
+        Ok(())
+    }
+}
+
+/// crossbeam's queue, which any number of threads may use at both ends.
+pub(super) fn array_queue() -> Result<(Make, Arc<ArrayQueue<Record>>)> {
+    let queue = Arc::new(ArrayQueue::new(CAPACITY));
+    let there = queue.clone();
+    let send = move || -> Result<Push> { Ok(Box::new(move |record| Ok(there.push(*record).is_ok()))) };
+    Ok((Box::new(send), queue))
+}
+
+impl Receive for Arc<ArrayQueue<Record>> {
+    #[inline]
+    fn each(&mut self, mut f: impl FnMut(&Record)) -> Result<()> {
+        while let Some(record) = self.pop() {
+            f(&record);
+        }
+        Ok(())
+    }
+}
+
+/// iceoryx2, publish and subscribe: samples loaned and written in place, a full buffer waits.
+pub(super) fn iceoryx2() -> Result<(Make, Subscriber<ipc::Service, Record, ()>)> {
+    let name = format!("mapring/benches/{}", std::process::id());
+    let service = move || -> Result<_> {
+        let node =
+            NodeBuilder::new().create::<ipc::Service>().map_err(|error| anyhow!("a node: {error:?}"))?;
+        let service = node
+            .service_builder(&name.as_str().try_into().map_err(|error| anyhow!("a name: {error:?}"))?)
+            .publish_subscribe::<Record>()
+            .enable_safe_overflow(false)
+            .subscriber_max_buffer_size(CAPACITY)
+            .history_size(0)
+            .open_or_create()
+            .map_err(|error| anyhow!("a service: {error:?}"))?;
+        Ok(service)
+    };
+    let here = service()?;
+    let subscriber = here
+        .subscriber_builder()
+        .buffer_size(CAPACITY)
+        .create()
+        .map_err(|error| anyhow!("a subscriber: {error:?}"))?;
+    let send = move || -> Result<Push> {
+        let publisher = service()?
+            .publisher_builder()
+            .backpressure_strategy(BackpressureStrategy::RetryUntilDelivered)
+            .create()
+            .map_err(|error| anyhow!("a publisher: {error:?}"))?;
+        Ok(Box::new(move |record: &Record| {
+            let sample = publisher.loan_uninit().map_err(|error| anyhow!("a loan: {error:?}"))?;
+            let receivers =
+                sample.write_payload(*record).send().map_err(|error| anyhow!("sending: {error:?}"))?;
+            ensure!(receivers == 1, "{receivers} receivers");
+            Ok(true)
+        }))
+    };
+    Ok((Box::new(send), subscriber))
+}
+
+impl Receive for Subscriber<ipc::Service, Record, ()> {
+    #[inline]
+    fn each(&mut self, mut f: impl FnMut(&Record)) -> Result<()> {
+        while let Some(sample) = self.receive().map_err(|error| anyhow!("receiving: {error:?}"))? {
+            f(&sample);
+        }
+        Ok(())
+    }
+}
