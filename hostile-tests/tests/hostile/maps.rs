@@ -1,15 +1,18 @@
 //! BPF maps: hostile contents, mapped and by system call; the pin taken away, and another map put
 //! in its place, while readers have the old one mapped.
 
+use std::cell::Cell;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use fastrand::Rng;
 use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, bpf_map_create_opts};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 use mapring::layout::{Geometry, Kind, Preamble};
-use mapring::{Access, Error, Options, Refusal, Region, Ring};
-use mapring_hostile_tests::{Record, read_all};
+use mapring::{Access, Counters, Error, Options, PerCpuCells, ReadError, Refusal, Region, Ring};
+use mapring_hostile_tests::{Record, hostile_word, read_all};
 use mapring_kernel_tests::{PinDir, require_bpf};
+use proptest::prelude::*;
 
 use super::images::{contents, with_images};
 
@@ -207,4 +210,79 @@ fn a_pin_that_is_replaced_all_the_time_is_one_map_or_the_other() {
     });
     println!("one, the other, none: {opened:?}");
     assert!((0..3).all(|which| opened.iter().any(|opened| opened[which] > 0)), "{opened:?}");
+}
+
+/// Per-CPU cells or counters, and what each CPU's copy holds, from a seed.
+fn per_cpu_images() -> impl Strategy<Value = (Geometry, u64)> {
+    let kind = prop::sample::select(vec![Kind::PerCpuCells, Kind::PerCpuCounters]);
+    (kind, 1_u64..10, any::<u64>()).prop_map(|(kind, count, seed)| {
+        let record = if kind == Kind::PerCpuCells { 24 } else { 8 };
+        (Geometry::new(kind, record, count, 1).unwrap(), seed)
+    })
+}
+
+#[test]
+fn contents_of_per_cpu_maps_are_read_to_the_end() {
+    require_bpf!();
+    let busy = Cell::new([0_u64; 2]);
+    with_images("per-CPU maps", &per_cpu_images(), |(geometry, seed)| {
+        let mut rng = Rng::with_seed(seed);
+        let copies = libbpf_rs::num_possible_cpus().unwrap();
+        let words = geometry.element_words();
+        let opts = bpf_map_create_opts { sz: size_of::<bpf_map_create_opts>() as u64, ..Default::default() };
+        let [value, entries] = [geometry.element(), geometry.entries()].map(|n| u32::try_from(n).unwrap());
+        let map = MapHandle::create(MapType::PercpuArray, Some("hostile"), 4, value, entries, &opts).unwrap();
+        let mut images: Vec<Vec<u64>> = (0..copies)
+            .map(|_| (0..words * geometry.entries()).map(|_| hostile_word(&mut rng)).collect())
+            .collect();
+        let preamble = Preamble { geometry, generation: seed, name: "image".into() }.encode();
+        images.iter_mut().for_each(|image| image[..preamble.len()].copy_from_slice(&preamble));
+        for index in 0..geometry.entries() {
+            let values: Vec<_> = images
+                .iter()
+                .map(|image| bytemuck::cast_slice(&image[index * words..][..words]).to_vec())
+                .collect();
+            let key = u32::try_from(index).unwrap().to_ne_bytes();
+            map.update_percpu(&key, &values, MapFlags::ANY).unwrap();
+        }
+        let region = Region::open_fd(map.as_fd().try_clone_to_owned().unwrap()).unwrap();
+        assert_eq!((*region.geometry(), region.access()), (geometry, Access::Syscall(Refusal::MapType)));
+        let word = |cpu: usize, element: usize, at: usize| images[cpu][element * words + at];
+        if geometry.kind() == Kind::PerCpuCounters {
+            let counters = Counters::from_region(region).unwrap();
+            for index in 0..counters.len() {
+                let mut sum = 0_u64;
+                for cpu in 0..copies {
+                    let right = word(cpu, geometry.first(), index);
+                    assert_eq!(counters.get(cpu, index).unwrap(), right);
+                    sum = sum.wrapping_add(right);
+                }
+                assert_eq!(counters.sum(index).unwrap(), sum);
+            }
+            return;
+        }
+        let cells = PerCpuCells::<[u64; 3]>::from_region(region).unwrap();
+        let mut count = busy.get();
+        for index in 0..cells.len() {
+            for cpu in 0..copies {
+                let at = |at| word(cpu, geometry.first() + index, at);
+                match cells.snapshot(cpu, index) {
+                    Ok(found) => {
+                        assert_eq!((found.version * 2, found.value), (at(0), [at(1), at(2), at(3)]));
+                        count[0] += 1;
+                    }
+                    Err(ReadError::Busy { .. }) => {
+                        assert_eq!(at(0) % 2, 1);
+                        count[1] += 1;
+                    }
+                    Err(other) => panic!("{other}"),
+                }
+            }
+        }
+        let odd = (0..copies).flat_map(|cpu| (0..cells.len()).map(move |index| (cpu, index)));
+        let odd = odd.filter(|&(cpu, index)| word(cpu, geometry.first() + index, 0) % 2 == 1).count();
+        assert_eq!(cells.for_each(|_, _, _| ()).unwrap(), odd);
+        busy.set(count);
+    });
+    assert!(busy.get().iter().all(|&count| count > 0), "{busy:?}");
 }
