@@ -41,6 +41,17 @@ fn deed(what: &str, numbers: Vec<u64>) -> Deed {
                 tickets.map(|t| t.map_or("-".to_owned(), |t| t.to_string())).collect::<Vec<_>>().join(" ")
             })
         }
+        // Step by step, what `push` does in one call.
+        "fill" => {
+            let (writer, record) = (ring(), Record::new(first));
+            Box::new(move || {
+                let shard = writer.shard();
+                let Some(ticket) = shard.claim() else { return "-".to_owned() };
+                shard.fill(ticket, &record);
+                shard.publish(ticket);
+                ticket.to_string()
+            })
+        }
         "discard" => {
             let writer = ring();
             Box::new(move || {

@@ -87,6 +87,13 @@ const SCENES: &[Scene] = &[
         },
         stuck: 0,
     },
+    Scene {
+        name: "claim, fill, publish",
+        args: &["fill", "500"],
+        stores: PUSH,
+        prepare: |ring| push(ring, 0..5),
+        stuck: 0,
+    },
     Scene { name: "discard", args: &["discard"], stores: 3, prepare: |ring| push(ring, 0..2), stuck: 0 },
     Scene {
         name: "drop where all slots are stuck",
@@ -171,7 +178,7 @@ fn play(scene: &Scene, stores: usize) -> Death {
     let taken: Vec<_> =
         taken.iter().filter(|((_, found), left)| found != left).map(|((slot, _), _)| *slot).collect();
     assert_eq!(taken.len(), usize::from(scene.stores > 1 && death.stores > 0), "{death:?}");
-    let pushes = scene.args[0] == "push" && scene.stores > 1;
+    let pushes = scene.args[0] != "discard" && scene.stores > 1;
     let abandoned = usize::from(scene.stores > 1 && (1..scene.stores).contains(&death.stores));
     assert_eq!(stuck(ring.region()), scene.stuck + abandoned, "{death:?}");
     let late = Options::new().open_fd(Memory::of(ring.region()).fd()).unwrap();
@@ -277,6 +284,38 @@ fn recovery_of_a_ring_can_be_killed_and_repeated() {
             witness.read();
             let tally = witness.reader.tally();
             assert_eq!((tally.delivered, tally.lost(), tally.discarded), (1, 0, 3));
+        }
+        death
+    });
+}
+
+#[test]
+fn a_claim_that_fails_past_a_row_of_stuck_slots_can_be_killed() {
+    // Where the next claim goes on from, and the count.
+    const ROW: u64 = 7;
+    at_every_store("drop past a row of stuck slots", 2, |stores| {
+        let ring = Ring::<Record>::create_memfd(16, 1).unwrap();
+        let writer = ring.writer(0).unwrap();
+        push(&ring, 0..16);
+        (0..ROW).for_each(|_| assert!(writer.shard().claim().is_some()));
+        push(&ring, 23..32);
+        let mut early = Witness::new(&ring);
+        early.read();
+        let death = kill(ring.region(), stores, &["push", "1", "500"]);
+        assert_eq!(early.reader.dropped(), u64::from(death.stores == 2), "{death:?}");
+        early.read();
+        assert!(early.read.values().all(|&n| n < VICTIMS), "nothing of the victim's is there");
+
+        // The next writer finds its way from where the victim was, or from where that had come to.
+        let given = tickets(&next(ring.region(), &["push", "3", "1000"]));
+        let refused = given.iter().take_while(|ticket| ticket.is_none()).count();
+        assert_eq!(refused, usize::from(death.stores == 0), "{given:?}, {death:?}");
+        assert!(given[refused..].is_sorted() && given[refused..].iter().all(Option::is_some), "{given:?}");
+        for mut witness in [Witness::new(&ring), early] {
+            (0..ROW).for_each(|_| witness.read()); // it gives up one ticket of the row after the other
+            for (n, ticket) in (NEXT..).zip(&given).filter_map(|(n, ticket)| Some((n, (*ticket)?))) {
+                assert_eq!(witness.read.get(&ticket), Some(&n), "{given:?}, {death:?}");
+            }
         }
         death
     });
