@@ -3,15 +3,13 @@
 //! `switches [seconds [pin]]`; with a pin (`/sys/fs/bpf/switches`), other programs can read the
 //! same ring meanwhile, without privilege: see `foreign`.
 
-use std::fs::{self, Permissions};
+use std::fs;
 use std::mem::MaybeUninit;
-use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 use std::{env, thread};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use bytemuck::{Pod, Zeroable};
-use libbpf_rs::MapHandle;
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use mapring::Ring;
 
@@ -44,10 +42,7 @@ fn main() -> Result<()> {
 
     let pin = env::args().nth(2);
     if let Some(pin) = &pin {
-        let mut map = MapHandle::try_from(&*skel.maps.switches)?;
-        map.freeze()?; // from here on only programs can write it,
-        map.pin(pin).with_context(|| format!("can't pin at {pin}"))?;
-        fs::set_permissions(pin, Permissions::from_mode(0o666))?; // and whoever likes can map it
+        ring.region().seal(pin, 0o666, None)?; // only programs write it now, and whoever likes can map it
     }
 
     let end = Instant::now() + Duration::from_secs_f64(seconds);

@@ -79,9 +79,13 @@ mod bpf {
         }
         let text = run(env!("CARGO_BIN_EXE_syscalls"), &["2"]);
         assert!(text.starts_with("second 1, read mapped\n") && text.contains("\nsecond 2, read mapped\n"));
-        // Its own sleep and output, if nothing else happens on this machine.
-        assert!(text.contains(" clock_nanosleep ") || text.contains(" write "), "{text}");
-        assert!(text.contains(" last by ") && text.contains("\nupdates given up: "));
+        // Which calls these are depends on what else this machine does; there is always one.
+        let calls: Vec<_> = text.lines().filter(|line| line.contains(" last by ")).collect();
+        for line in &calls {
+            let [count, name, ..] = line.split_whitespace().collect::<Vec<_>>()[..] else { panic!("{line}") };
+            assert!(count.parse::<u64>().unwrap() > 0 && name != "?", "{line}");
+        }
+        assert!(!calls.is_empty() && text.contains("\nupdates given up: "), "{text}");
     }
 
     #[test]

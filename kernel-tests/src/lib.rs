@@ -22,8 +22,8 @@ pub use load::{
 pub use perf::sample_clock;
 pub use pins::{PinDir, PublicPins};
 pub use privilege::may_use_bpf;
-pub use process::{NOBODY, child, try_child};
-pub use quiet::quiet;
+pub use process::{NOBODY, become_nobody, child, try_child};
+pub use quiet::{end, only_exit, quiet};
 pub use records::{Filled, words_of};
 pub use slow_pages::SlowPages;
 
@@ -55,7 +55,7 @@ pub mod skel {
     }
     skeletons!(
         basic basic_portable dispatch globals hostile hostile_portable latches latches_portable loops
-        loops_portable nested nested_portable percpu quiet refusals stress stress_portable
+        loops_portable nested nested_portable percpu quiet refusals sealed stress stress_portable
     );
 
     pub use basic::BasicSkelBuilder;
@@ -73,6 +73,7 @@ pub mod skel {
     pub use percpu::PercpuSkelBuilder;
     pub use quiet::QuietSkelBuilder;
     pub use refusals::RefusalsSkelBuilder;
+    pub use sealed::SealedSkelBuilder;
     pub use stress::StressSkelBuilder;
     pub use stress_portable::StressPortableSkelBuilder;
 }

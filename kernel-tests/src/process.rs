@@ -2,6 +2,12 @@
 
 use std::process::Command;
 
+use anyhow::{Context, Result, ensure};
+use rustix::thread::{
+    CapabilitySet, Gid, Uid, capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid,
+    set_thread_res_uid,
+};
+
 /// Who has no rights: the usual user and group.
 pub const NOBODY: u32 = 65534;
 
@@ -10,7 +16,7 @@ pub const NOBODY: u32 = 65534;
 ///
 /// # Panics
 /// If it can't be run.
-pub fn try_child(program: &str, args: &[&str]) -> Result<String, String> {
+pub fn try_child(program: &str, args: &[&str]) -> std::result::Result<String, String> {
     let output = Command::new(program).args(args).output().unwrap_or_else(|e| panic!("{program}: {e}"));
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
@@ -22,4 +28,20 @@ pub fn try_child(program: &str, args: &[&str]) -> Result<String, String> {
 /// If it fails.
 pub fn child(program: &str, args: &[&str]) -> String {
     try_child(program, args).unwrap_or_else(|said| panic!("{args:?}: {said}"))
+}
+
+/// Becomes nobody, without any capability or a way back. This process must have one thread.
+///
+/// # Errors
+/// If something is left.
+pub fn become_nobody() -> Result<()> {
+    let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+    set_thread_groups(&[]).context("setgroups")?;
+    set_thread_res_gid(group, group, group).context("setresgid")?;
+    set_thread_res_uid(user, user, user).context("setresuid")?;
+    set_no_new_privs(true)?;
+    let left = capabilities(None)?;
+    ensure!(left.effective.is_empty() && left.permitted.is_empty(), "left with {left:?}");
+    ensure!(left.inheritable == CapabilitySet::empty(), "left with {left:?}");
+    Ok(())
 }

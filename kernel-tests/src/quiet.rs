@@ -48,21 +48,30 @@ pub fn quiet(how: &str, paths: [&str; 5]) -> Result<()> {
     println!("ready");
     std::io::stdout().flush()?;
 
-    seccompiler::apply_filter(&only_exit()?)?;
+    only_exit()?;
     let read = all.read();
     if how == "call" && read {
         let _ = rustix::process::getppid();
     }
-    // SAFETY: ends the process at once, without the system calls that cleaning up takes.
-    unsafe { libc::_exit(if read { 0 } else { 1 }) }
+    end(i32::from(!read))
 }
 
-/// Kills the process on any system call but those that end it.
-fn only_exit() -> Result<BpfProgram> {
+/// Ends the process at once, without the system calls that cleaning up takes.
+pub fn end(status: i32) -> ! {
+    // SAFETY: always allowed.
+    unsafe { libc::_exit(status) }
+}
+
+/// From here on kills the process on any system call but those that end it.
+///
+/// # Errors
+/// If there is no such filter.
+pub fn only_exit() -> Result<()> {
     let ends = [libc::SYS_exit, libc::SYS_exit_group].map(|call| (call, Vec::new()));
     let Ok(arch) = std::env::consts::ARCH.try_into() else { bail!("no filters for this architecture") };
     let filter = SeccompFilter::new(ends.into(), SeccompAction::KillProcess, SeccompAction::Allow, arch)?;
-    Ok(filter.try_into()?)
+    let filter: BpfProgram = filter.try_into()?;
+    Ok(seccompiler::apply_filter(&filter)?)
 }
 
 /// One of each.

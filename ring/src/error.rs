@@ -150,6 +150,19 @@ pub enum Error {
         /// The map.
         map: String,
     },
+    /// A region that can't be sealed.
+    #[cfg(feature = "bpf")]
+    #[error("can't seal {what}: {step}: {error}{hint}")]
+    Seal {
+        /// The region.
+        what: String,
+        /// What of it failed; what comes before is done, and done again it does no harm.
+        step: String,
+        /// What the kernel said.
+        error: io::Error,
+        /// What to do about it; empty, or starting with a separator.
+        hint: &'static str,
+    },
     /// A section or a variable that is not there.
     #[cfg(feature = "bpf")]
     #[error("no {thing} {name}: there are {there}")]

@@ -6,16 +6,12 @@
 
 use std::os::fd::AsFd;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use mapring::{Cells, Counters, Options, Region, Ring};
-use mapring_kernel_tests::{Filled, NOBODY, quiet};
+use mapring_kernel_tests::{Filled, become_nobody, quiet};
 use memmap2::MmapOptions;
 use rustix::mm::MprotectFlags;
-use rustix::thread::{
-    CapabilitySet, Gid, Uid, capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid,
-    set_thread_res_uid,
-};
 
 type Record = Filled<14>;
 
@@ -23,7 +19,7 @@ fn main() -> Result<()> {
     let mut args: Vec<_> = std::env::args().skip(1).collect();
     if args.first().is_some_and(|arg| arg == "nobody") {
         args.remove(0);
-        drop_everything()?;
+        become_nobody()?;
     }
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["ring", pin] => {
@@ -79,17 +75,4 @@ fn write(pin: &str) -> Result<()> {
 
 fn about(region: &Region) {
     println!("{:?} {:?}", region.access(), region.preamble());
-}
-
-/// Becomes nobody, without any capability or a way back. This process has one thread.
-fn drop_everything() -> Result<()> {
-    let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
-    set_thread_groups(&[]).context("setgroups")?;
-    set_thread_res_gid(group, group, group).context("setresgid")?;
-    set_thread_res_uid(user, user, user).context("setresuid")?;
-    set_no_new_privs(true)?;
-    let left = capabilities(None)?;
-    ensure!(left.effective.is_empty() && left.permitted.is_empty(), "left with {left:?}");
-    ensure!(left.inheritable == CapabilitySet::empty(), "left with {left:?}");
-    Ok(())
 }

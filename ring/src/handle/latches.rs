@@ -9,6 +9,8 @@ use parking_lot::Mutex;
 use super::table::{Place, Table, TwoCopies};
 use crate::error::{Error, Result};
 use crate::protocol::latch;
+#[cfg(feature = "bpf")]
+use crate::region::Region;
 use crate::region::SharedMut;
 
 /// A table of latches of type `T`: two copies of each value, one of which is always whole.
@@ -19,7 +21,8 @@ pub type Latches<T> = Table<T, TwoCopies>;
 
 impl<T: NoUninit> Latches<T> {
     /// The writer. The region must be mapped for writing: a memfd that was made here or opened
-    /// with [`Options::write`](crate::Options::write), or a BPF map opened so.
+    /// with [`Options::write`](crate::Options::write), or a BPF map opened so. A map that programs
+    /// may only read (`BPF_F_RDONLY_PROG`), or that is not mmapable, is written by system call.
     ///
     /// There must be one at a time, in all processes: two that write one latch at once can publish
     /// a mixture. Threads can share one; it has a lock of its own.
@@ -27,29 +30,59 @@ impl<T: NoUninit> Latches<T> {
     /// # Errors
     /// [`Error::NotWritable`] with the reason.
     pub fn writer(&self) -> Result<LatchesWriter<T>> {
-        Ok(LatchesWriter { shared: Mutex::new(self.shared_mut()?), place: self.place, value: PhantomData })
+        #[cfg(feature = "bpf")]
+        if self.region.written_by_call() {
+            let element = vec![0; self.region.geometry().element_words()];
+            let way = Way::Call(self.region.clone(), element);
+            return Ok(LatchesWriter { way: Mutex::new(way), place: self.place, value: PhantomData });
+        }
+        let way = Way::Mapped(self.shared_mut()?);
+        Ok(LatchesWriter { way: Mutex::new(way), place: self.place, value: PhantomData })
     }
 }
 
 /// The writer of latches, in ordinary Rust.
 pub struct LatchesWriter<T> {
-    shared: Mutex<SharedMut>,
+    way: Mutex<Way>,
     place: Place,
     value: PhantomData<fn(T)>,
 }
 
+enum Way {
+    Mapped(SharedMut),
+    /// With room for an element.
+    #[cfg(feature = "bpf")]
+    Call(Region, Vec<u64>),
+}
+
 impl<T: NoUninit> LatchesWriter<T> {
-    /// Publishes a value. No system call, and no waiting but for other threads in this method.
+    /// Publishes a value. No waiting but for other threads in this method; no system call, or three
+    /// where the region is not [mapped for writing](Region::writable).
     ///
     /// # Errors
-    /// [`Error::Index`].
+    /// [`Error::Index`]; [`Error::System`] where it takes system calls.
     pub fn set(&self, index: usize, value: &T) -> Result<()> {
         if index >= self.place.count {
             return Err(Error::Index { thing: "latch", index, count: self.place.count });
         }
-        let shared = self.shared.lock();
         let (at, len) = self.place.words(index);
-        latch::set(shared.words().slice(at, len), value);
+        match &mut *self.way.lock() {
+            Way::Mapped(shared) => latch::set(shared.words().slice(at, len), value),
+            #[cfg(feature = "bpf")]
+            Way::Call(region, element) => {
+                // The order of `latch::set`: first the copy that nobody uses (the rest is written over
+                // with what it is), and when that is there, the sequence. A system call is a full
+                // barrier, and there is no other writer.
+                let index = at / len;
+                region.fetch(index, element)?;
+                let seq = element[0].wrapping_add(1);
+                let copy: &mut [u8] = bytemuck::cast_slice_mut(&mut element[latch::copy_at::<T>(seq)..]);
+                copy[..size_of::<T>()].copy_from_slice(bytemuck::bytes_of(value));
+                region.update(index, element)?;
+                element[0] = seq;
+                region.update(index, element)?;
+            }
+        }
         Ok(())
     }
 }

@@ -183,6 +183,26 @@ impl Region {
         memfd::seal_writes(self.as_fd())
     }
 
+    /// Seals a BPF map: from here on only programs write it, and whoever `mode` and `group` let in
+    /// reads it. Freezes the map and pins it at `path`, with this mode and group. To be called by the
+    /// loader, once there is a preamble ([`Region::open`] and the like write it), and nobody has it
+    /// mapped for writing. A map that is frozen already is only pinned. Makes system calls.
+    ///
+    /// - `0o666`: any process maps it, without privilege or system calls; none can write it.
+    /// - `0o660` and a group: the same for the group's processes alone.
+    /// - `0o444`, or `0o440` and a group: Linux maps no read-only descriptor, so reading is by system
+    ///   call.
+    ///
+    /// Readers need search permission on the directories above, too. `docs/guarantees.md` compares
+    /// this with other ways to hand a region on.
+    ///
+    /// # Errors
+    /// [`Error::Seal`] with what failed, and the remedy.
+    #[cfg(feature = "bpf")]
+    pub fn seal(&self, path: impl AsRef<Path>, mode: u32, group: Option<u32>) -> Result<()> {
+        bpf::seal(self.as_fd(), &self.0.what, path.as_ref(), mode, group)
+    }
+
     /// The region's shape.
     pub fn geometry(&self) -> &Geometry {
         &self.0.preamble.geometry
@@ -238,6 +258,33 @@ impl Region {
             Memory::Mapped(_) => None,
             Memory::Lookup(lookup, _) => Some(lookup),
         }
+    }
+
+    /// Whether the region is written by system call, where it can't be mapped for that.
+    #[cfg(feature = "bpf")]
+    pub(crate) fn written_by_call(&self) -> bool {
+        matches!(self.0.writable, Err(Refusal::ReadOnlyForPrograms | Refusal::NotMmapable))
+    }
+
+    /// Reads an element by system call.
+    #[cfg(feature = "bpf")]
+    pub(crate) fn fetch(&self, index: usize, element: &mut [u64]) -> Result<()> {
+        bpf::fetch(self.as_fd(), index, element).map_err(|e| Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e))
+    }
+
+    /// Writes an element by system call.
+    #[cfg(feature = "bpf")]
+    pub(crate) fn update(&self, index: usize, element: &[u64]) -> Result<()> {
+        bpf::update(self.as_fd(), index, element).map_err(|error| Error::System {
+            call: "bpf(BPF_MAP_UPDATE_ELEM)",
+            hint: match error.kind() {
+                std::io::ErrorKind::PermissionDenied => {
+                    "; the map is frozen, or the descriptor read-only: only programs, or its loader, can write it"
+                }
+                _ => "",
+            },
+            error,
+        })
     }
 
     pub(crate) fn shared_mut(&self) -> Result<SharedMut> {

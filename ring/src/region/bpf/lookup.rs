@@ -192,8 +192,31 @@ fn has_keys(fd: BorrowedFd<'_>) -> bool {
     ![Errno::INVAL, Errno::BADF].iter().any(|e| refused == Some(e.raw_os_error()))
 }
 
+/// Reads an element of an array by system call.
+pub(crate) fn fetch(fd: BorrowedFd<'_>, index: usize, value: &mut [u64]) -> io::Result<()> {
+    let key = key(index);
+    // SAFETY: the key has 4 bytes, the value is as long as the map's, rounded up to words.
+    let ret = unsafe {
+        libbpf_sys::bpf_map_lookup_elem(fd.as_raw_fd(), (&raw const key).cast(), value.as_mut_ptr().cast())
+    };
+    result(ret)
+}
+
+/// Keeps user space from writing the map, for good.
+pub(super) fn freeze(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: any descriptor is fine.
+    result(unsafe { libbpf_sys::bpf_map_freeze(fd.as_raw_fd()) })
+}
+
+/// Pins the map.
+pub(super) fn pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: a C string.
+    result(unsafe { libbpf_sys::bpf_obj_pin(fd.as_raw_fd(), path.as_ptr()) })
+}
+
 /// Writes an element by system call.
-pub(super) fn update(fd: BorrowedFd<'_>, index: usize, value: &[u64]) -> io::Result<()> {
+pub(crate) fn update(fd: BorrowedFd<'_>, index: usize, value: &[u64]) -> io::Result<()> {
     let key = key(index);
     // SAFETY: the key has 4 bytes, the value is as long as the map's, rounded up to words.
     let ret = unsafe {

@@ -5,6 +5,7 @@ mod describe;
 mod fit;
 mod lookup;
 mod nesting;
+mod seal;
 mod section;
 
 use std::io;
@@ -16,8 +17,9 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 pub use fit::{Fit, Fitted, fit_object, fit_to_machine};
-pub(crate) use lookup::{Lookup, PerCpu};
+pub(crate) use lookup::{Lookup, PerCpu, fetch, update};
 pub use nesting::Grounds;
+pub(crate) use seal::seal;
 pub(crate) use section::{Section, look};
 
 use super::{Mapping, Memory, Options, Refusal, Region, generation, preamble_words, write_preamble};

@@ -1,0 +1,239 @@
+//! Regions that others may read and nobody but programs may write: by a pin for all, for a group or
+//! read-only, and by handing the descriptor on; and what programs may only read, written by system
+//! call.
+#![allow(missing_docs)]
+
+use std::fs;
+use std::io::{BufRead, BufReader, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, BPF_F_RDONLY_PROG};
+use libbpf_rs::skel::Skel;
+use libbpf_rs::{MapHandle, Object};
+use mapring::{Access, Counters, Error, Latches, Options, Refusal, Region, Ring, RingWriter};
+use mapring_kernel_tests::skel::{RefusalsSkelBuilder, SealedSkelBuilder};
+use mapring_kernel_tests::{
+    Filled, NOBODY, PublicPins, Runner, child, cpus, everywhere, fitted, load, map, on_cpu, on_one_cpu,
+    read_only, require_bpf, try_child, words_of,
+};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
+const READER: &str = env!("CARGO_BIN_EXE_kernel-tests-sealed");
+const CHILD: &str = env!("CARGO_BIN_EXE_kernel-tests-child");
+/// Records that the reader must get past, under its filter, while they are written.
+const RECORDS: u64 = 5_000;
+
+/// Starts nobody's reader, and has programs write until it has had enough; what it said first.
+fn nobody_reads(object: &Object, how: &str, path: &str) -> String {
+    everywhere();
+    let mut reader =
+        Command::new(READER).args([how, path, &RECORDS.to_string()]).stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(reader.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let said: Vec<_> = lines.take_while(|line| line != "ready").collect();
+    on_one_cpu();
+    let write = Runner::new(object, "write");
+    let mut n = Ring::<Filled<14>>::open(&map(object, "ring"))
+        .unwrap()
+        .reader_from(mapring::Start::Now)
+        .position(cpus()[0])
+        .unwrap();
+    let status = loop {
+        if let Some(status) = reader.try_wait().unwrap() {
+            break status;
+        }
+        let mut args = [0, 64, n, 0];
+        write.run(&mut args);
+        n += args[3];
+        std::thread::yield_now();
+    };
+    assert_eq!(status.code(), Some(0), "1: read something wrong; signal 31: made a system call ({status})");
+    assert!(n >= RECORDS);
+    said.join("\n")
+}
+
+#[test]
+fn sealed_for_everybody() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<RefusalsSkelBuilder>(&mut storage, fitted);
+    let pins = PublicPins::new();
+    let pin = pins.path("ring");
+    let ring = Ring::<Filled<14>>::open(&skel.maps.ring).unwrap();
+    ring.region().seal(&pin, 0o666, None).unwrap();
+    assert_eq!(fs::metadata(&pin).unwrap().permissions().mode() & 0o777, 0o666);
+
+    let path = pin.to_str().unwrap();
+    assert_eq!(nobody_reads(skel.object(), "pin", path), "Mapped Err(Frozen)");
+    assert_eq!(
+        child(CHILD, &["nobody", "write", path]),
+        "open: Err(Frozen)\nupdate: Err(PermissionDenied)\nmmap: Err(PermissionDenied)\n\
+         mprotect: Err(Os { code: 13, kind: PermissionDenied, message: \"Permission denied\" })\n"
+    );
+    // Neither can root any more; programs can.
+    let again = Options::new().write(true).open(&skel.maps.ring).unwrap();
+    let refused = Ring::<Filled<14>>::from_region(again).unwrap().writer(0).unwrap_err();
+    assert!(matches!(refused, Error::NotWritable { refusal: Refusal::Frozen, .. }), "{refused}");
+
+    // Once more at another place: what is frozen is only pinned. At the same one: refused whole.
+    ring.region().seal(pins.path("other"), 0o600, None).unwrap();
+    let taken = ring.region().seal(&pin, 0o600, None).unwrap_err();
+    assert!(taken.to_string().contains("remove that first"), "{taken}");
+    assert_eq!(fs::metadata(&pin).unwrap().permissions().mode() & 0o777, 0o666, "left alone");
+}
+
+#[test]
+fn sealed_for_a_group_and_for_lookups() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<RefusalsSkelBuilder>(&mut storage, fitted);
+    let pins = PublicPins::new();
+    let region = Region::open(&skel.maps.ring).unwrap();
+    let path = |name: &str| pins.path(name).to_str().unwrap().to_owned();
+    region.seal(path("group"), 0o660, Some(NOBODY)).unwrap();
+    region.seal(path("others"), 0o660, Some(0)).unwrap();
+    region.seal(path("lookups"), 0o444, None).unwrap();
+    region.seal(path("group_lookups"), 0o440, Some(NOBODY)).unwrap();
+    assert_eq!(fs::metadata(path("group")).unwrap().gid(), NOBODY);
+
+    assert_eq!(nobody_reads(skel.object(), "pin", &path("group")), "Mapped Err(Frozen)");
+    let said = try_child(CHILD, &["nobody", "ring", &path("others")]).unwrap_err();
+    assert!(said.contains("ermission denied") && said.contains("chmod 0666"), "{said}");
+    for name in ["lookups", "group_lookups"] {
+        let said = child(CHILD, &["nobody", "ring", &path(name)]);
+        assert!(said.starts_with("Syscall(ReadOnlyFd) ") && said.contains("lapped: 0"), "{said}");
+        assert_eq!(said.lines().count(), 2 + 64, "the ring's last lap, by lookups");
+    }
+}
+
+/// The third way: no pin at all, the descriptor is handed on.
+#[test]
+fn handed_over_a_socket() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<RefusalsSkelBuilder>(&mut storage, fitted);
+    let ring = Ring::<Filled<14>>::open(&skel.maps.ring).unwrap();
+    MapHandle::try_from(&*skel.maps.ring).unwrap().freeze().unwrap();
+    let folder = std::env::temp_dir().join(format!("mapring-sealed-{}", std::process::id()));
+    fs::create_dir(&folder).unwrap();
+    let path = folder.join("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    for open in [&folder, &path] {
+        fs::set_permissions(open, fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    // One that could write, but for the seal; and one that is read-only by itself.
+    let fds = [ring.region().as_fd().try_clone_to_owned().unwrap(), read_only(&skel.maps.ring)];
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for fd in &fds {
+                let (stream, _) = listener.accept().unwrap();
+                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+                let fds = [fd.as_fd()];
+                let mut buffer = SendAncillaryBuffer::new(&mut space);
+                assert!(buffer.push(SendAncillaryMessage::ScmRights(&fds)));
+                sendmsg(&stream, &[IoSlice::new(&[0])], &mut buffer, SendFlags::empty()).unwrap();
+            }
+        });
+        let mapped = nobody_reads(skel.object(), "socket", path.to_str().unwrap());
+        assert_eq!(mapped, "Mapped Err(Frozen)");
+        // Lookups are system calls, which the reader's filter kills it for.
+        let mut reader = Command::new(READER)
+            .args(["socket", path.to_str().unwrap(), "1000000"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        let mut stdout = BufReader::new(reader.stdout.take().unwrap());
+        stdout.read_line(&mut said).unwrap();
+        assert_eq!(said, "Syscall(ReadOnlyFd) Err(ReadOnlyFd)\n");
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&reader.wait().unwrap()), Some(31));
+    });
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn what_can_not_be_sealed() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<RefusalsSkelBuilder>(&mut storage, fitted);
+    let pins = PublicPins::new();
+    let says = |error: Error, parts: &[&str]| {
+        assert!(matches!(error, Error::Seal { .. }));
+        let said = error.to_string();
+        assert!(parts.iter().all(|part| said.contains(part)), "{said}");
+    };
+    let region = Region::open(&skel.maps.ring).unwrap();
+    let writable = Options::new().write(true).open(&skel.maps.ring).unwrap();
+    let writer: RingWriter<Filled<14>> = Ring::from_region(writable).unwrap().writer(0).unwrap();
+    says(
+        region.seal(pins.path("ring"), 0o666, None).unwrap_err(),
+        &["map ring", "BPF_MAP_FREEZE", "Options::write"],
+    );
+    assert!(!pins.path("ring").exists());
+    drop(writer);
+    let reader = Region::open_fd(read_only(&skel.maps.ring)).unwrap();
+    says(reader.seal(pins.path("ring"), 0o666, None).unwrap_err(), &["BPF_MAP_FREEZE", "read-only"]);
+    let elsewhere = std::env::temp_dir().join("mapring-no-pin");
+    says(region.seal(&elsewhere, 0o666, None).unwrap_err(), &["pin at", "BPF file system"]);
+    says(region.seal(pins.path("no/where"), 0o666, None).unwrap_err(), &["pin at", "BPF file system"]);
+    region.seal(pins.path("ring"), 0o666, None).unwrap();
+    let memfd = Ring::<u64>::create_memfd(8, 1).unwrap();
+    says(memfd.region().seal(pins.path("memfd"), 0o666, None).unwrap_err(), &["Region::seal_writes"]);
+}
+
+/// Programs may only read the map, so the kernel maps it for nobody's writes; values come whole all
+/// the same.
+#[test]
+fn latches_are_written_by_system_call() {
+    require_bpf!();
+    for flags in [BPF_F_MMAPABLE | BPF_F_RDONLY_PROG, BPF_F_RDONLY_PROG, 0] {
+        let mut storage = MaybeUninit::uninit();
+        let skel = load::<SealedSkelBuilder>(&mut storage, |object| {
+            fitted(object);
+            object.maps_mut().find(|map| map.name() == "limits").unwrap().set_map_flags(flags).unwrap();
+        });
+        let region = Options::new().write(true).open(&skel.maps.limits).unwrap();
+        let mapped = flags & BPF_F_MMAPABLE != 0;
+        let refusal =
+            if flags & BPF_F_RDONLY_PROG != 0 { Refusal::ReadOnlyForPrograms } else { Refusal::NotMmapable };
+        assert_eq!((region.writable(), region.access() == Access::Mapped), (Err(refusal), mapped));
+        let latches = Latches::<Filled<14>>::from_region(region).unwrap();
+        let writer = latches.writer().unwrap();
+        let reads = Counters::open(&skel.maps.reads).unwrap();
+        let look = Runner::new(skel.object(), "look");
+        let stop = AtomicBool::new(false);
+        let mut n = 0;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                on_cpu(*cpus().last().unwrap());
+                while !stop.load(Ordering::Relaxed) {
+                    look.run(&mut [0, 0, 1000, 0]);
+                }
+            });
+            while n < 5_000 || reads.sum(0).unwrap() < 100_000 {
+                n += 1;
+                writer.set(1, &words_of(n)).unwrap();
+                assert_eq!(
+                    latches.snapshot(1).unwrap(),
+                    mapring::Snapshot { version: n, value: words_of(n) }
+                );
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        let mut args = [0, 0, 1, 0];
+        look.run(&mut args);
+        assert_eq!(args[3], u64::from(words_of::<1>(n)[0]));
+        assert_eq!(reads.sum(1).unwrap(), 0, "torn");
+        eprintln!("{n} writes, {} reads, {} busy", reads.sum(0).unwrap(), reads.sum(2).unwrap());
+        assert!(matches!(writer.set(3, &words_of(0)), Err(Error::Index { thing: "latch", .. })));
+        // Frozen meanwhile: said so, and the last value stays.
+        MapHandle::try_from(&*skel.maps.limits).unwrap().freeze().unwrap();
+        let frozen = writer.set(1, &words_of(0)).unwrap_err().to_string();
+        assert!(frozen.contains("BPF_MAP_UPDATE_ELEM") && frozen.contains("frozen"), "{frozen}");
+        assert_eq!(latches.read(1).unwrap(), words_of(n));
+    }
+}
