@@ -10,12 +10,14 @@ mod fallback;
 mod large;
 mod latency;
 mod memory;
+mod others;
 mod peers;
 mod process;
 mod produce;
 mod programs;
 mod read;
 mod scaling;
+mod sizes;
 mod sleeping;
 mod stream;
 mod threads;
@@ -58,6 +60,8 @@ const GROUPS: &[(&str, Group)] = &[
     ("stream", stream::run),
     ("latency", latency::run),
     ("sleeping", sleeping::run),
+    ("sizes", sizes::run),
+    ("others", others::run),
     ("memory", memory::run),
     ("latest", process::latest),
     ("threads", process::records),

@@ -157,8 +157,14 @@ impl MappedRingBuffer {
 
     /// Consumes everything that is there. Returns how many records there were.
     #[inline]
-    #[allow(clippy::cast_possible_truncation)] // a header's length, and what is masked
     pub(crate) fn consume(&mut self, mut f: impl FnMut(&Record)) -> u64 {
+        self.consume_words(|words| f(words.try_into().expect("a record of another size")))
+    }
+
+    /// The same for records of any number of words.
+    #[inline]
+    #[allow(clippy::cast_possible_truncation)] // a header's length, and what is masked
+    pub(crate) fn consume_words(&mut self, mut f: impl FnMut(&[u64])) -> u64 {
         let mut count = 0;
         // Others may consume the same buffer in between.
         self.position = self.position.max(self.consumer().load(Ordering::Relaxed));
@@ -177,11 +183,11 @@ impl MappedRingBuffer {
                 }
                 let len = u64::from(word & !DISCARDED);
                 if word & DISCARDED == 0 {
-                    assert_eq!(len, size_of::<Record>() as u64);
+                    assert!(len % 8 == 0 && len <= self.mask);
                     // SAFETY: so much follows the header, twice mapped.
                     let record = unsafe { header.add(HEADER as usize) };
-                    // SAFETY: of that size, aligned to 8, and no program writes it until it is consumed.
-                    f(unsafe { &*record.cast::<Record>() });
+                    // SAFETY: of that length, aligned to 8, and no program writes it until it is consumed.
+                    f(unsafe { std::slice::from_raw_parts(record.cast(), len as usize / 8) });
                     count += 1;
                 }
                 self.position += (HEADER + len).next_multiple_of(8);
@@ -265,4 +271,74 @@ unsafe extern "C" fn on_record<S: Sink>(context: *mut c_void, data: *mut c_void,
     let record = unsafe { &*data.cast::<Record>() };
     sink.add(record);
     0
+}
+
+/// A perf buffer's consumer which asks to be woken once in so many records: libbpf's own, which
+/// libbpf-rs has no way to ask for.
+pub(crate) struct SampledPerfBuffer {
+    buffer: *mut libbpf_sys::perf_buffer,
+    seen: *mut (Seen, u64),
+}
+
+impl SampledPerfBuffer {
+    pub(crate) fn new(map: &impl MapCore, pages: libbpf_sys::size_t, period: u32) -> Result<Self> {
+        let seen = Box::into_raw(Box::<(Seen, u64)>::default());
+        let opts = libbpf_sys::perf_buffer_opts {
+            sz: size_of::<libbpf_sys::perf_buffer_opts>() as libbpf_sys::size_t,
+            sample_period: period,
+            ..Default::default()
+        };
+        let fd = map.as_fd().as_raw_fd();
+        // SAFETY: the callbacks get `seen`, which lives as long as the buffer; `opts` says how long it is.
+        let buffer = unsafe {
+            libbpf_sys::perf_buffer__new(
+                fd,
+                pages,
+                Some(on_sample),
+                Some(on_loss),
+                seen.cast(),
+                &raw const opts,
+            )
+        };
+        let this = Self { buffer, seen };
+        ensure!(!buffer.is_null(), "perf_buffer__new: {}", io::Error::last_os_error());
+        Ok(this)
+    }
+
+    /// Consumes everything that is there: what was seen, and how much the kernel lost.
+    pub(crate) fn consume(&mut self) -> Result<(Seen, u64)> {
+        // SAFETY: `new` made the buffer; it is used by this thread alone.
+        let ret = unsafe { libbpf_sys::perf_buffer__consume(self.buffer) };
+        ensure!(ret >= 0, "perf_buffer__consume: {}", io::Error::from_raw_os_error(-ret));
+        // SAFETY: the callbacks, which write there too, run inside `consume` alone.
+        Ok(unsafe { self.seen.replace(Default::default()) })
+    }
+}
+
+impl Drop for SampledPerfBuffer {
+    fn drop(&mut self) {
+        // SAFETY: `new` made it, and nobody uses it after this; null is fine.
+        unsafe { libbpf_sys::perf_buffer__free(self.buffer) };
+        // SAFETY: it came from a box, and the callbacks are never called again.
+        drop(unsafe { Box::from_raw(self.seen) });
+    }
+}
+
+/// Adds a sample to what `context` points at.
+unsafe extern "C" fn on_sample(context: *mut c_void, _cpu: c_int, data: *mut c_void, size: u32) {
+    if (size as usize) < size_of::<Record>() {
+        return;
+    }
+    // SAFETY: the sample's size was checked; samples are aligned to 4 only.
+    let record = unsafe { data.cast::<Record>().read_unaligned() };
+    // SAFETY: libbpf hands on what `new` gave it, and nobody else uses that meanwhile.
+    let seen = unsafe { &mut *context.cast::<(Seen, u64)>() };
+    seen.0.add(&record);
+}
+
+/// Adds what the kernel lost.
+unsafe extern "C" fn on_loss(context: *mut c_void, _cpu: c_int, count: u64) {
+    // SAFETY: as above.
+    let seen = unsafe { &mut *context.cast::<(Seen, u64)>() };
+    seen.1 += count;
 }

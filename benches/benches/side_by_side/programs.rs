@@ -27,6 +27,12 @@ pub(crate) mod skel {
     pub(crate) mod latency {
         include!(concat!(env!("OUT_DIR"), "/latency.skel.rs"));
     }
+    pub(crate) mod others {
+        include!(concat!(env!("OUT_DIR"), "/others.skel.rs"));
+    }
+    pub(crate) mod sizes {
+        include!(concat!(env!("OUT_DIR"), "/sizes.skel.rs"));
+    }
     pub(crate) mod portable {
         include!(concat!(env!("OUT_DIR"), "/portable.skel.rs"));
     }
