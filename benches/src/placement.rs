@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use crossbeam_utils::CachePadded;
-use rustix::process::{getpriority_process, setpriority_process};
+use rustix::process::setpriority_process;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// The CPUs that this thread may run on.
@@ -40,11 +40,9 @@ pub fn pin() -> Result<usize> {
     Ok(last)
 }
 
-/// Has this thread, and those that it starts from now on, run before others, if it may: returns the
-/// priority (`nice`) that it has then.
-pub fn hurry() -> i32 {
+/// Has this thread, and those that it starts from now on, run before other programs, if it may.
+pub fn hurry() {
     let _ = setpriority_process(None, -15);
-    getpriority_process(None).unwrap_or_default()
 }
 
 /// Times that the line goes there and back in one [`ping_pong`].

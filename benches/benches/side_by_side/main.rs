@@ -28,7 +28,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use clap::Parser;
-use mapring_benches::{Machine, Plan, Report, bpf_is_missing, pin};
+use mapring_benches::{Machine, Plan, Report, bpf_is_missing, hurry, pin};
 
 /// mapring beside its peers, in one run.
 #[derive(Parser)]
@@ -80,6 +80,7 @@ fn main() -> Result<ExitCode> {
         bail!("no group {unknown}: there are {}", names().collect::<Vec<_>>().join(", "));
     }
     threads::remember()?;
+    hurry();
     let mut report = Report::new(Machine::here(pin()?), plan);
     let (mut without_bpf, mut failed) = (false, Vec::new());
     for (name, group) in GROUPS {
