@@ -102,7 +102,10 @@ fn details() -> Vec<(&'static str, String)> {
         ("clang", said(&clang, &["--version"]).unwrap_or_default()),
         ("libbpf", crate::version_of("libbpf-sys").to_owned()),
         ("load average before", read("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned()),
-        ("priority (`nice`)", getpriority_process(None).map_or_else(|_| String::new(), |nice| nice.to_string())),
+        (
+            "priority (`nice`)",
+            getpriority_process(None).map_or_else(|_| String::new(), |nice| nice.to_string()),
+        ),
         ("commit", said("git", &["-C", repository, "describe", "--always", "--dirty"]).unwrap_or_default()),
     ]
     .into_iter()
