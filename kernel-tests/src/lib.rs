@@ -54,7 +54,7 @@ pub mod skel {
         };
     }
     skeletons!(
-        basic basic_portable dispatch globals hostile hostile_portable latches latches_portable loops
+        basic basic_portable dispatch globals hidden hostile hostile_portable latches latches_portable loops
         loops_portable nested nested_portable percpu quiet refusals sealed stress stress_portable
     );
 
@@ -62,6 +62,7 @@ pub mod skel {
     pub use basic_portable::BasicPortableSkelBuilder;
     pub use dispatch::DispatchSkelBuilder;
     pub use globals::{GlobalsSkelBuilder, types as globals_types};
+    pub use hidden::HiddenSkelBuilder;
     pub use hostile::HostileSkelBuilder;
     pub use hostile_portable::HostilePortableSkelBuilder;
     pub use latches::LatchesSkelBuilder;

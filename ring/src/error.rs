@@ -150,6 +150,34 @@ pub enum Error {
         /// The map.
         map: String,
     },
+    /// A map without a preamble, that its loader can't write one to.
+    #[cfg(feature = "bpf")]
+    #[error(
+        "{what} has no preamble, and can't be given one: {error}; make the map without BPF_F_RDONLY, or read it as it \
+         is by Region::open_fd, which finds the shape in the map's BTF"
+    )]
+    NoPreamble {
+        /// The region.
+        what: String,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// A value with a field that the kernel shows to nobody, where the region itself has something.
+    #[cfg(feature = "bpf")]
+    #[error(
+        "{what}: the kernel hides the {field} at byte {offset} of each element, where the {hidden} is: move it to \
+         another place in the record, or to a map of its own"
+    )]
+    Hidden {
+        /// The region.
+        what: String,
+        /// The type of the field, such as `bpf_spin_lock`.
+        field: String,
+        /// Where it is.
+        offset: usize,
+        /// `preamble` or `header of a shard`.
+        hidden: &'static str,
+    },
     /// A region that can't be sealed.
     #[cfg(feature = "bpf")]
     #[error("can't seal {what}: {step}: {error}{hint}")]

@@ -70,6 +70,44 @@ macro_rules! openers {
                 Self::from_region(crate::Region::open(map)?)
             }
 
+            /// [`open`](Self::open), mapped for writing, too, if the kernel allows it: see
+            /// [`Region::writable`](crate::Region::writable).
+            ///
+            /// # Errors
+            /// As for [`open_pinned`](Self::open_pinned).
+            #[cfg(feature = "bpf")]
+            pub fn open_writable(map: &impl libbpf_rs::MapCore) -> crate::Result<Self> {
+                Self::from_region(crate::Options::new().write(true).open(map)?)
+            }
+
+            /// [`open_pinned`](Self::open_pinned), mapped for writing, too, if the kernel allows it.
+            ///
+            /// # Errors
+            /// As for [`open_pinned`](Self::open_pinned).
+            #[cfg(feature = "bpf")]
+            pub fn open_pinned_writable(path: impl AsRef<std::path::Path>) -> crate::Result<Self> {
+                Self::from_region(crate::Options::new().write(true).open_pinned(path)?)
+            }
+
+            /// [`open_fd`](Self::open_fd), mapped for writing, too, if that is allowed.
+            ///
+            /// # Errors
+            /// As for [`open_fd`](Self::open_fd).
+            pub fn open_fd_writable(fd: std::os::fd::OwnedFd) -> crate::Result<Self> {
+                Self::from_region(crate::Options::new().write(true).open_fd(fd)?)
+            }
+
+            /// What is now pinned where this was opened, if that is another map:
+            /// [`Region::replaced`](crate::Region::replaced). To be asked now and then by whoever
+            /// outlives loaders. Makes system calls.
+            ///
+            /// # Errors
+            /// As there, and those of opening it.
+            #[cfg(feature = "bpf")]
+            pub fn replaced(&self) -> crate::Result<Option<Self>> {
+                self.region.replaced()?.map(Self::from_region).transpose()
+            }
+
             /// How reading goes: mapped, or by system calls and why.
             pub fn access(&self) -> crate::Access {
                 self.region.access()

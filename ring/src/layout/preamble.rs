@@ -62,6 +62,9 @@ impl Preamble {
     /// beyond the end, a busy cell.
     pub const DROPPED: usize = 12;
 
+    /// The words up to here say what the region is; those behind are informative, or live.
+    pub const IDENTITY: usize = 7;
+
     const NAME: core::ops::Range<usize> = 8..12;
     const CLAIM: usize = 13;
 

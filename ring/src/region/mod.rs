@@ -44,6 +44,17 @@ struct Inner {
     memory: Memory,
     writable: Result<(), Refusal>,
     fd: OwnedFd,
+    /// The pin that it was opened by, and the map's id.
+    #[cfg(feature = "bpf")]
+    origin: Option<Origin>,
+}
+
+/// Where a map was found, to look there again.
+#[cfg(feature = "bpf")]
+struct Origin {
+    pin: std::path::PathBuf,
+    id: u32,
+    options: Options,
 }
 
 enum Memory {
@@ -87,7 +98,13 @@ impl Options {
     /// [`Error::Contradiction`], each naming what was found.
     #[cfg(feature = "bpf")]
     pub fn open_pinned(self, path: impl AsRef<Path>) -> Result<Region> {
-        bpf::open(bpf::Opened::pinned(path.as_ref())?, self, false)
+        let opened = bpf::Opened::pinned(path.as_ref())?;
+        let origin = Origin { pin: path.as_ref().to_owned(), id: opened.info.info.id, options: self };
+        let mut region = bpf::open(opened, self, false)?;
+        if let Some(inner) = Arc::get_mut(&mut region.0) {
+            inner.origin = Some(origin);
+        }
+        Ok(region)
     }
 
     /// Opens the BPF map with this id. Makes system calls; needs CAP_SYS_ADMIN.
@@ -181,6 +198,24 @@ impl Region {
     /// [`Error::System`], for a region that is no memfd, too.
     pub fn seal_writes(&self) -> Result<()> {
         memfd::seal_writes(self.as_fd())
+    }
+
+    /// The region that is now pinned where this one was opened, if that is another map: a loader that
+    /// starts anew replaces its pins, and what was mapped before stays as it is and no longer changes.
+    /// `None` while it is the same one, and for a region that was not opened by a pin. Makes system
+    /// calls.
+    ///
+    /// # Errors
+    /// [`Error::Open`] if nothing is pinned there any more, and all that
+    /// [`Options::open_pinned`] can say of what is.
+    #[cfg(feature = "bpf")]
+    pub fn replaced(&self) -> Result<Option<Self>> {
+        let Some(origin) = &self.0.origin else { return Ok(None) };
+        let now = bpf::Opened::pinned(&origin.pin)?;
+        if now.info.info.id == origin.id {
+            return Ok(None);
+        }
+        origin.options.open_pinned(&origin.pin).map(Some)
     }
 
     /// Seals a BPF map: from here on only programs write it, and whoever `mode` and `group` let in
@@ -332,7 +367,15 @@ impl Region {
         writable: Result<(), Refusal>,
         fd: OwnedFd,
     ) -> Self {
-        Self(Arc::new(Inner { what, preamble, memory, writable, fd }))
+        Self(Arc::new(Inner {
+            what,
+            preamble,
+            memory,
+            writable,
+            fd,
+            #[cfg(feature = "bpf")]
+            origin: None,
+        }))
     }
 }
 

@@ -95,6 +95,45 @@ pub(super) fn size_of(ty: BtfType<'_>) -> Option<u64> {
     size.ok().map(|size| size as u64)
 }
 
+/// The fields of a map's value that the kernel shows to nobody: name of the type, offset, bytes.
+pub(super) fn hidden_fields(info: &MapInfo) -> Vec<(String, usize, usize)> {
+    let mut found = Vec::new();
+    if let Some(btf) = kernel::btf(info.info.btf_id)
+        && let Some(value) = btf.type_by_id::<BtfType<'_>>(info.info.btf_value_type_id.into())
+    {
+        find_hidden(&btf, value, 0, &mut found);
+    }
+    found
+}
+
+fn find_hidden(btf: &Btf<'_>, ty: BtfType<'_>, base: usize, into: &mut Vec<(String, usize, usize)>) {
+    use libbpf_rs::btf::HasSize;
+    use libbpf_rs::btf::types::MemberAttr;
+    const HIDDEN: [&str; 8] = [
+        "bpf_spin_lock",
+        "bpf_res_spin_lock",
+        "bpf_timer",
+        "bpf_wq",
+        "bpf_list_head",
+        "bpf_rb_root",
+        "bpf_refcount",
+        "bpf_task_work",
+    ];
+    // Locks and timers are in structs, and not in arrays of them.
+    let Ok(value) = Struct::try_from(ty.skip_mods_and_typedefs()) else { return };
+    if let Some(name) = value.name().and_then(|name| name.to_str()).filter(|name| HIDDEN.contains(name)) {
+        into.push((name.to_owned(), base, value.size()));
+        return;
+    }
+    for member in (0..value.len()).filter_map(|at| value.get(at)) {
+        if let (MemberAttr::Normal { offset }, Some(ty)) =
+            (member.attr, btf.type_by_id::<BtfType<'_>>(member.ty))
+        {
+            find_hidden(btf, ty, base + offset as usize / 8, into);
+        }
+    }
+}
+
 /// The type of the records of a region, or of a guarded variable, out of its own.
 pub(super) fn record_type<'btf>(btf: &'btf Btf<'_>, value: TypeId) -> Option<BtfType<'btf>> {
     let value: Struct<'_> = btf.type_by_id(value)?;

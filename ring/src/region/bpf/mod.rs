@@ -25,7 +25,7 @@ pub(crate) use section::{Section, look};
 use super::{Mapping, Memory, Options, Refusal, Region, generation, preamble_words, write_preamble};
 use crate::cpus::possible_cpus;
 use crate::error::{Error, Result};
-use crate::layout::{Preamble, PreambleError, WORD};
+use crate::layout::{Kind, Preamble, PreambleError, WORD};
 use crate::record::Layout;
 use crate::sync::{Ordering, fence};
 
@@ -151,6 +151,9 @@ pub(super) fn open(opened: Opened, options: Options, loader: bool) -> Result<Reg
             Memory::Lookup(lookup, refusal)
         }
     };
+    if matches!(memory, Memory::Lookup(_, Refusal::SpecialFields)) {
+        nothing_hidden(&info, &what)?;
+    }
     let preamble = read_preamble(&memory, bytes, &what).or_else(|e| match e {
         // Nobody wrote one yet. The map's BTF may say as much; the loader writes it.
         Error::Preamble { error: PreambleError::Magic { found: 0 }, .. } => {
@@ -158,7 +161,7 @@ pub(super) fn open(opened: Opened, options: Options, loader: bool) -> Result<Reg
             let Some(preamble) = described else { return Err(e) };
             if loader {
                 let copies = per_cpu.as_ref().map_or(1, Vec::len);
-                initialise(fd.as_fd(), element, bytes, copies, &preamble)?;
+                initialise(fd.as_fd(), &what, element, bytes, copies, &preamble)?;
             }
             Ok(preamble)
         }
@@ -209,6 +212,7 @@ fn read_preamble(memory: &Memory, bytes: usize, what: &str) -> Result<Preamble> 
 /// to each CPU's copy.
 fn initialise(
     fd: BorrowedFd<'_>,
+    what: &str,
     element: usize,
     bytes: usize,
     copies: usize,
@@ -225,7 +229,7 @@ fn initialise(
     // The element with the magic number last.
     for (index, value) in image.chunks(element / WORD).enumerate().rev() {
         lookup::update(fd, index, &value.repeat(copies))
-            .map_err(|e| Error::system("bpf(BPF_MAP_UPDATE_ELEM)", e))?;
+            .map_err(|error| Error::NoPreamble { what: what.to_owned(), error })?;
     }
     Ok(())
 }
@@ -249,6 +253,30 @@ pub(super) fn check_record(
         rust: different.rust,
         c: different.c,
     })
+}
+
+/// Lookups show zeros in place of a lock or a timer: that must not be where the region keeps its own.
+fn nothing_hidden(info: &MapInfo, what: &str) -> Result<()> {
+    let element = (info.info.value_size as usize).next_multiple_of(WORD);
+    for (field, offset, size) in describe::hidden_fields(info) {
+        let hides = |words: std::ops::Range<usize>| {
+            // The place of those words in their elements, of which there may be several.
+            words.map(|word| word * WORD).any(|at| {
+                let at = at % element;
+                offset < at + WORD && at < offset + size
+            })
+        };
+        // What the region is, the count of writes with no place to go, and how claims are made; the
+        // rest is for people.
+        let identity = hides(0..Preamble::IDENTITY) || hides(Preamble::DROPPED..Preamble::DROPPED + 2);
+        let hidden = match describe::from_kernel(info).map(|described| described.kind) {
+            _ if identity => "preamble",
+            Some(Kind::Ring) if hides(0..2) => "header of a shard",
+            _ => continue,
+        };
+        return Err(Error::Hidden { what: what.to_owned(), field, offset, hidden });
+    }
+    Ok(())
 }
 
 /// What an error from mmap means, for this map and descriptor. `docs/kernels.md` has the table.

@@ -1,0 +1,134 @@
+//! What goes wrong between loaders and readers, and what they are told: maps that can't be given a
+//! preamble, fields that the kernel hides, pins that are replaced or gone, writers in one call.
+#![allow(missing_docs)]
+
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
+
+use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, BPF_F_RDONLY};
+use libbpf_rs::skel::Skel;
+use libbpf_rs::{MapHandle, OpenObject};
+use mapring::{Access, Cells, Error, Refusal, Region, Ring};
+use mapring_kernel_tests::skel::{HiddenSkelBuilder, RefusalsSkelBuilder};
+use mapring_kernel_tests::{Filled, PinDir, Runner, fitted, load, map, on_one_cpu, require_bpf, words_of};
+
+fn says(error: &Error, parts: &[&str]) {
+    let said = error.to_string();
+    assert!(parts.iter().all(|part| said.contains(part)), "{said}");
+}
+
+#[test]
+fn loaders_of_maps_that_user_space_may_only_read() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<RefusalsSkelBuilder>(&mut storage, |object: &mut OpenObject| {
+        fitted(object);
+        let mut ring = object.maps_mut().find(|map| map.name() == "ring").unwrap();
+        ring.set_map_flags(BPF_F_MMAPABLE | BPF_F_RDONLY).unwrap();
+    });
+    let refused = Ring::<Filled<14>>::open(&skel.maps.ring).unwrap_err();
+    assert!(
+        matches!(&refused, Error::NoPreamble { error, .. } if error.raw_os_error() == Some(1)),
+        "{refused}"
+    );
+    says(&refused, &["map ring has no preamble", "without BPF_F_RDONLY", "Region::open_fd"]);
+    // As the message says.
+    let fd = skel.maps.ring.as_fd().try_clone_to_owned().unwrap();
+    let ring = Ring::<Filled<14>>::open_fd(fd).unwrap();
+    on_one_cpu();
+    Runner::new(skel.object(), "write").run(&mut [0, 3, 0, 0]);
+    assert_eq!(ring.access(), Access::Syscall(Refusal::ReadOnlyFd));
+    assert_eq!(ring.reader().drain().map(|e| e.record).collect::<Vec<_>>(), [0, 1, 2].map(words_of));
+}
+
+#[test]
+fn fields_that_the_kernel_hides() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<HiddenSkelBuilder>(&mut storage, fitted);
+    for (name, parts) in [
+        ("first_ring", ["map first_ring", "bpf_spin_lock at byte 8", "where the preamble is"]),
+        ("first_cells", ["map first_cells", "bpf_spin_lock at byte 8", "where the preamble is"]),
+        ("count_cells", ["map count_cells", "bpf_spin_lock at byte 100", "where the preamble is"]),
+    ] {
+        let error = Region::open(&map(skel.object(), name)).unwrap_err();
+        assert!(matches!(error, Error::Hidden { .. }), "{error}");
+        says(&error, &parts);
+        says(&error, &["a map of its own"]);
+    }
+    let ring = Ring::<[u64; 17]>::open(&skel.maps.last_ring).unwrap();
+    assert_eq!(ring.access(), Access::Syscall(Refusal::SpecialFields));
+    on_one_cpu();
+    Runner::new(skel.object(), "write").run(&mut [0]);
+    let record = ring.reader().poll().unwrap().record;
+    assert_eq!((record[0], record[15], record[16]), (0x0707_0707_0707_0707, 0x0707_0707_0707_0707, 0));
+    assert_eq!(ring.region().dropped(), 0);
+}
+
+/// A loader that starts anew: readers that were there before find out, and go on in one call.
+#[test]
+fn pins_that_are_replaced_or_gone() {
+    require_bpf!();
+    on_one_cpu();
+    let pins = PinDir::new();
+    let pin = pins.path("ring");
+    let publish = |object: &libbpf_rs::Object, records: u64| {
+        Ring::<Filled<14>>::open(&map(object, "ring")).unwrap();
+        let _ = std::fs::remove_file(&pin);
+        MapHandle::try_from(&map(object, "ring")).unwrap().pin(&pin).unwrap();
+        Runner::new(object, "write").run(&mut [0, records, 0, 0]);
+    };
+    let mut storage = MaybeUninit::uninit();
+    let first = load::<RefusalsSkelBuilder>(&mut storage, fitted);
+    publish(first.object(), 5);
+    let ring = Ring::<Filled<14>>::open_pinned(&pin).unwrap();
+    let cells = Cells::<Filled<14>>::open(&first.maps.cells).unwrap();
+    let mut reader = ring.reader();
+    assert!(ring.replaced().unwrap().is_none());
+    assert_eq!(reader.drain().count(), 5);
+
+    // Gone with its loader: what is mapped stays, and does not change.
+    drop(first);
+    assert!(ring.replaced().unwrap().is_none(), "the pin keeps it");
+    let mut storage = MaybeUninit::uninit();
+    let second = load::<RefusalsSkelBuilder>(&mut storage, fitted);
+    publish(second.object(), 7);
+    assert_eq!((reader.drain().count(), ring.reader().drain().count()), (0, 5));
+
+    let now = ring.replaced().unwrap().expect("another map is there");
+    assert!(now.region().preamble().generation > ring.region().preamble().generation);
+    assert_eq!(now.reader().drain().count(), 7);
+    assert!(now.replaced().unwrap().is_none(), "it is the one that is there");
+    assert!(cells.replaced().unwrap().is_none(), "was not opened by a pin");
+
+    std::fs::remove_file(&pin).unwrap();
+    let gone = now.replaced().unwrap_err();
+    assert!(
+        matches!(&gone, Error::Open { error, .. } if error.kind() == std::io::ErrorKind::NotFound),
+        "{gone}"
+    );
+    assert_eq!(now.reader().drain().count(), 7);
+    // Something else under the same name.
+    MapHandle::try_from(&*second.maps.cells).unwrap().pin(&pin).unwrap();
+    Region::open(&second.maps.cells).unwrap();
+    says(&now.replaced().unwrap_err(), &["holds cells, expected ring"]);
+}
+
+#[test]
+fn writers_in_one_call() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<RefusalsSkelBuilder>(&mut storage, fitted);
+    let pins = PinDir::new();
+    MapHandle::try_from(&*skel.maps.ring).unwrap().pin(pins.path("ring")).unwrap();
+    let fd = skel.maps.ring.as_fd().try_clone_to_owned().unwrap();
+    let by_map = Ring::<Filled<14>>::open_writable(&skel.maps.ring).unwrap();
+    let by_pin = Ring::<Filled<14>>::open_pinned_writable(pins.path("ring")).unwrap();
+    let by_fd = Ring::<Filled<14>>::open_fd_writable(fd).unwrap();
+    for (ticket, ring) in [by_map, by_pin, by_fd].iter().enumerate() {
+        assert_eq!(ring.writer(0).unwrap().push(&words_of(9)), Some(ticket as u64));
+    }
+    let ring = Ring::<Filled<14>>::open(&skel.maps.ring).unwrap();
+    assert!(matches!(ring.writer(0), Err(Error::NotWritable { refusal: Refusal::NotAsked, .. })));
+    assert_eq!(ring.reader().drain().count(), 3);
+}
