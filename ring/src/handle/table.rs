@@ -10,24 +10,28 @@ use parking_lot::Mutex;
 use super::fallback::Looks;
 use super::openers;
 use crate::error::{ReadError, Result};
-use crate::layout::{Geometry, Kind};
-use crate::protocol::{Words, WordsMut, cell, latch};
+use crate::layout::{Geometry, Kind, WORD};
+use crate::protocol::{Element, Words, WordsMut, cell, latch};
 #[cfg(feature = "bpf")]
 use crate::record::Record;
-use crate::region::{Region, Shared, SharedMut, Source};
+use crate::region::{Region, SharedMut, SharedRows, Source};
 
 /// A table of values of type `T`, each behind a sequence word: [`Cells`](super::Cells) or
 /// [`Latches`](super::Latches).
 pub struct Table<T, P> {
     pub(super) region: Region,
-    source: Values,
+    /// None, if the region is not mapped.
+    mapped: SharedRows<Guarded<T, P>>,
+    /// How it is read then.
+    looks: Option<Mutex<Looks>>,
     pub(super) place: Place,
-    value: PhantomData<fn() -> (T, P)>,
 }
 
-enum Values {
-    Mapped(Shared),
-    Lookup(Mutex<Looks>),
+/// A value and its guard.
+struct Guarded<T, P>(PhantomData<(T, P)>);
+
+impl<T, P: Guard> Element for Guarded<T, P> {
+    const WORDS: usize = 1 + P::COPIES * size_of::<T>().div_ceil(WORD);
 }
 
 /// Where a table's elements are.
@@ -56,6 +60,8 @@ pub(super) mod sealed {
         const KIND: Kind;
         /// What one element is called.
         const THING: &'static str;
+        /// Values an element, behind its sequence word.
+        const COPIES: usize;
 
         /// One look at a mapped element: the sequence, if `out` is whole.
         fn look<T: AnyBitPattern>(words: Words<'_>, out: &mut T) -> Option<u64>;
@@ -78,6 +84,7 @@ impl Guard for Seqlock {}
 impl sealed::Guard for Seqlock {
     const KIND: Kind = Kind::Cells;
     const THING: &'static str = "cell";
+    const COPIES: usize = 1;
 
     #[inline]
     fn look<T: AnyBitPattern>(words: Words<'_>, out: &mut T) -> Option<u64> {
@@ -107,6 +114,7 @@ impl Guard for TwoCopies {}
 impl sealed::Guard for TwoCopies {
     const KIND: Kind = Kind::Latches;
     const THING: &'static str = "latch";
+    const COPIES: usize = 2;
 
     #[inline]
     fn look<T: AnyBitPattern>(words: Words<'_>, out: &mut T) -> Option<u64> {
@@ -155,11 +163,12 @@ impl<T: AnyBitPattern, P: Guard> Table<T, P> {
         let geometry = region.geometry();
         let stride = geometry.element_words();
         let place = Place { first: geometry.first(), stride, count: geometry.capacity() };
-        let source = match region.source() {
-            Source::Mapped(shared) => Values::Mapped(shared),
-            Source::Lookup(_) => Values::Lookup(Mutex::new(Looks::new(1, stride))),
+        assert_eq!(stride, Guarded::<T, P>::WORDS, "an element's size follows from its record's");
+        let (mapped, looks) = match region.source() {
+            Source::Mapped(shared) => (shared.rows(place.first * stride, place.count), None),
+            Source::Lookup(region) => (SharedRows::none(region), Some(Mutex::new(Looks::new(1, stride)))),
         };
-        Ok(Self { region, source, place, value: PhantomData })
+        Ok(Self { region, mapped, looks, place })
     }
 
     /// Makes a table of `count` values between ordinary processes, in a memfd. See
@@ -223,13 +232,9 @@ impl<T: AnyBitPattern, P: Guard> Table<T, P> {
     /// One look at a mapped value.
     #[inline(always)]
     fn look(&self, index: usize) -> Option<Snapshot<T>> {
-        let Values::Mapped(shared) = &self.source else { return None };
-        if index >= self.place.count {
-            return None;
-        }
-        let (at, len) = self.place.words(index);
+        let element = self.mapped.get(index)?;
         let mut value = T::zeroed();
-        let seq = P::look(shared.words().slice(at, len), &mut value)?;
+        let seq = P::look(element, &mut value)?;
         Some(Snapshot { version: P::version(seq), value })
     }
 
@@ -239,7 +244,7 @@ impl<T: AnyBitPattern, P: Guard> Table<T, P> {
         if index >= self.place.count {
             return Err(ReadError::Index { thing: P::THING, index, count: self.place.count });
         }
-        let Values::Lookup(looks) = &self.source else { return Ok(None) };
+        let Some(looks) = &self.looks else { return Ok(None) };
         let mut looks = looks.lock();
         looks.fetch(&self.region, self.place.first + index, 1)?;
         let seq = looks.seq(0);

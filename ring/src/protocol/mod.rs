@@ -17,4 +17,4 @@ pub mod latch;
 pub mod ring;
 mod words;
 
-pub use words::{Words, WordsMut};
+pub use words::{Element, Rows, Words, WordsMut};

@@ -119,6 +119,41 @@ impl<'a> Words<'a> {
     }
 }
 
+/// What has the same number of words every time.
+pub trait Element {
+    /// How many.
+    const WORDS: usize;
+}
+
+/// Elements one after the other. To get at one, its index is checked, and nothing else has to be.
+pub struct Rows<'a, E> {
+    words: Words<'a>,
+    count: usize,
+    of: PhantomData<fn() -> E>,
+}
+
+impl<'a, E: Element> Rows<'a, E> {
+    /// `count` elements from word `first` of `words` on.
+    ///
+    /// # Panics
+    /// If they are not all in `words`.
+    pub fn new(words: Words<'a>, first: usize, count: usize) -> Self {
+        let len = E::WORDS.checked_mul(count).expect("a region's words can be counted");
+        Self { words: words.slice(first, len), count, of: PhantomData }
+    }
+
+    /// The words of an element, if there is one of this number.
+    #[inline]
+    pub fn get(&self, index: usize) -> Option<Words<'a>> {
+        if index >= self.count {
+            return None;
+        }
+        // SAFETY: `index < count`, and `words` has `count * E::WORDS` words: all of the element is there.
+        let base = unsafe { self.words.base.add(index * E::WORDS) };
+        Some(Words { base, len: E::WORDS, of: PhantomData })
+    }
+}
+
 /// How many words a value takes.
 #[inline]
 pub(super) const fn words_of<T>() -> usize {

@@ -8,7 +8,7 @@ use memmap2::{MmapOptions, MmapRaw};
 
 use super::Region;
 use crate::layout::WORD;
-use crate::protocol::{Words, WordsMut};
+use crate::protocol::{Element, Rows, Words, WordsMut};
 
 /// Memory mapped until it is dropped.
 pub(crate) struct Mapping {
@@ -87,6 +87,14 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// `count` elements from word `first` on.
+    ///
+    /// # Panics
+    /// If they are not all there.
+    pub(crate) fn rows<E: Element>(self, first: usize, count: usize) -> SharedRows<E> {
+        SharedRows { rows: Rows::new(self.words, first, count), _region: self.region }
+    }
+
     #[inline]
     pub(crate) fn words(&self) -> Words<'_> {
         self.words
@@ -94,6 +102,24 @@ impl Shared {
 
     pub(crate) fn region(&self) -> &Region {
         &self.region
+    }
+}
+
+/// The elements of a mapped region, and the region. None, if it isn't mapped.
+pub(crate) struct SharedRows<E> {
+    rows: Rows<'static, E>,
+    _region: Region,
+}
+
+impl<E: Element> SharedRows<E> {
+    /// None.
+    pub(crate) fn none(region: Region) -> Self {
+        Self { rows: Rows::new(Words::new(&[]), 0, 0), _region: region }
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, index: usize) -> Option<Words<'_>> {
+        self.rows.get(index)
     }
 }
 

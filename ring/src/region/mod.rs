@@ -20,7 +20,7 @@ pub use bpf::{Fit, Fitted, Grounds, fit_object, fit_to_machine};
 #[cfg(feature = "bpf")]
 pub(crate) use bpf::{Lookup, Opened, PerCpu, Section, look};
 pub(crate) use mapping::Mapping;
-pub(crate) use mapping::{Shared, SharedMut};
+pub(crate) use mapping::{Shared, SharedMut, SharedRows};
 #[cfg(not(feature = "bpf"))]
 pub(crate) use nothing::Lookup;
 
