@@ -5,6 +5,7 @@
 #![allow(missing_docs)]
 
 mod all;
+mod axes;
 mod consume;
 mod fallback;
 mod large;
@@ -61,6 +62,7 @@ const GROUPS: &[(&str, Group)] = &[
     ("latency", latency::run),
     ("sleeping", sleeping::run),
     ("sizes", sizes::run),
+    ("axes", axes::run),
     ("others", others::run),
     ("memory", memory::run),
     ("latest", process::latest),

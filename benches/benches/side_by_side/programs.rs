@@ -27,6 +27,9 @@ pub(crate) mod skel {
     pub(crate) mod latency {
         include!(concat!(env!("OUT_DIR"), "/latency.skel.rs"));
     }
+    pub(crate) mod axes {
+        include!(concat!(env!("OUT_DIR"), "/axes.skel.rs"));
+    }
     pub(crate) mod others {
         include!(concat!(env!("OUT_DIR"), "/others.skel.rs"));
     }

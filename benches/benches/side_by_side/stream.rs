@@ -25,6 +25,22 @@ pub(crate) struct Stream {
     wrong: bool,
 }
 
+impl Stream {
+    /// Nothing yet; the first record is number `next` or later.
+    pub(crate) fn from(next: u64) -> Self {
+        Self { next, ..Self::default() }
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Whether every record was.
+    pub(crate) fn is_right(&self) -> bool {
+        !self.wrong
+    }
+}
+
 impl Sink for Stream {
     #[inline]
     fn add(&mut self, record: &Record) {
@@ -59,7 +75,7 @@ fn block(
         result
     };
     let consume = || {
-        let mut seen = Stream { next: begin, ..Stream::default() };
+        let mut seen = Stream::from(begin);
         loop {
             let last = done.load(Ordering::Acquire);
             if !read(&mut seen)? && last {
@@ -132,7 +148,7 @@ fn sides(
     let mut libbpf = RawRingBuffer::<Stream>::new(ringbuf)?;
     let mut first = 1;
     let mut by_libbpf = || {
-        *libbpf.sink() = Stream { next: first, ..Stream::default() };
+        *libbpf.sink() = Stream::from(first);
         let read = |sum: &mut Stream| {
             libbpf.consume()?;
             Ok(update(sum, *libbpf.sink()))
@@ -150,7 +166,7 @@ fn sides(
     let libbpf_rs = builder.build()?;
     let mut first = 1;
     let mut by_libbpf_rs = || {
-        seen.set(Stream { next: first, ..Stream::default() });
+        seen.set(Stream::from(first));
         let read = |sum: &mut Stream| {
             libbpf_rs.consume()?;
             Ok(update(sum, seen.get()))
