@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File};
+use std::num::NonZero;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use std::{fmt, thread};
 
@@ -16,7 +18,7 @@ use crate::{cmd, loom};
 const LIST: &str = "loom-tests/mutants.toml";
 
 /// A model that has found nothing by then is too large for its mutant.
-const TIMEOUT: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(600);
 
 /// `[[mutant]]` of the list.
 #[derive(Debug, Deserialize)]
@@ -116,22 +118,16 @@ pub(crate) fn tests(mutants: &[Mutant]) -> Option<BTreeSet<&str>> {
     mutants.iter().map(|mutant| mutant.test.as_deref()).collect()
 }
 
-/// Runs each mutant in a copy of the sources, and fails if a model did not notice one.
+/// Runs each mutant in a copy of the sources, some at once, and fails if a model did not notice one.
 pub(crate) fn run(mutants: &[Mutant]) -> Result<()> {
     let work = cmd::target_dir().join("mutants");
-    let copy = work.join("work");
-    copy_sources(&copy)?;
     let width =
         |of: fn(&Mutant) -> &str| mutants.iter().map(|mutant| of(mutant).len()).max().unwrap_or(0).max(6);
     let (name, model) = (width(|mutant| &mutant.name), width(|mutant| &mutant.model));
     println!("\n{:name$}  {:model$}  {:8}  {:>6}", "mutant", "model", "result", "s");
 
-    let (mut wrong, mut killed) = (Vec::new(), 0);
-    for mutant in mutants {
-        let start = Instant::now();
-        let outcome = run_one(mutant, &copy, &work.join(format!("{}.log", mutant.name)))?;
-        let seconds = start.elapsed().as_secs_f32();
-        let note = match &outcome {
+    let show = |mutant: &Mutant, outcome: &Outcome, seconds: f32| {
+        let note = match outcome {
             Outcome::Killed(how) => how.lines().next().unwrap_or_default().chars().take(80).collect(),
             Outcome::Survived => {
                 mutant.equivalent.as_deref().map_or(String::new(), |why| format!("equivalent: {why}"))
@@ -139,21 +135,40 @@ pub(crate) fn run(mutants: &[Mutant]) -> Result<()> {
             Outcome::Timeout => format!("no failure within {} s", TIMEOUT.as_secs()),
             Outcome::Error(said) => said.clone(),
         };
-        println!(
-            "{:name$}  {:model$}  {:8}  {seconds:6.1}  {note}",
-            mutant.name,
-            mutant.model,
-            outcome.to_string()
-        );
-        killed += usize::from(matches!(outcome, Outcome::Killed(_)));
-        if !mutant.as_it_should(&outcome) {
-            println!(
-                "  WRONG, for the list says: {}",
-                mutant.equivalent.as_ref().unwrap_or(&mutant.why).trim()
-            );
-            wrong.push(mutant.name.as_str());
+        let result = outcome.to_string();
+        // In one go: others print, too.
+        let mut line =
+            format!("{:name$}  {:model$}  {result:8}  {seconds:6.1}  {note}\n", mutant.name, mutant.model);
+        if !mutant.as_it_should(outcome) {
+            let why = mutant.equivalent.as_ref().unwrap_or(&mutant.why);
+            line += &format!("  WRONG, for the list says: {}\n", why.trim());
         }
-    }
+        print!("{line}");
+    };
+    let next = AtomicUsize::new(0);
+    let worker = |number: usize| -> Result<Vec<(&Mutant, Outcome)>> {
+        // Each its own copy. Builds wait for each other; models, which take most of the time, do not.
+        let copy = work.join(format!("work{number}"));
+        copy_sources(&copy)?;
+        let mut outcomes = Vec::new();
+        while let Some(mutant) = mutants.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let start = Instant::now();
+            let outcome = run_one(mutant, &copy, &work.join(format!("{}.log", mutant.name)))?;
+            show(mutant, &outcome, start.elapsed().as_secs_f32());
+            outcomes.push((mutant, outcome));
+        }
+        Ok(outcomes)
+    };
+    let workers = thread::available_parallelism().map_or(1, NonZero::get).min(mutants.len());
+    let outcomes = thread::scope(|scope| {
+        let threads: Vec<_> = (0..workers).map(|number| scope.spawn(move || worker(number))).collect();
+        let joined = threads.into_iter().map(|thread| thread.join().expect("a worker does not panic"));
+        joined.collect::<Result<Vec<_>>>()
+    })?;
+    let outcomes: Vec<_> = outcomes.into_iter().flatten().collect();
+    let killed = outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Killed(_))).count();
+    let wrong = outcomes.iter().filter(|(mutant, outcome)| !mutant.as_it_should(outcome));
+    let wrong: Vec<_> = wrong.map(|(mutant, _)| mutant.name.as_str()).collect();
     // Not all can be: those that are listed as equivalent have nothing that could be noticed.
     let equivalent = mutants.iter().filter(|mutant| mutant.equivalent.is_some()).count();
     println!("mutants {}, killed {killed}, and {equivalent} equivalent", mutants.len() - equivalent);
@@ -202,7 +217,7 @@ fn judge(status: ExitStatus, said: &str) -> Outcome {
 /// Builds one model of the copy: its test program.
 fn build(model: &str, copy: &Path) -> Result<PathBuf> {
     let mut cargo = loom::cargo("test");
-    cargo.current_dir(copy);
+    cargo.current_dir(copy).env("CARGO_INCREMENTAL", "1");
     cargo.args(["--no-run", "--message-format=json-render-diagnostics", "--test", model]);
     let messages = cmd::output(&mut cargo)?;
     let mut executables = messages
@@ -254,7 +269,10 @@ fn reduced(manifest: &str) -> Result<String> {
     };
     workspace.insert("members".into(), vec!["ring", "loom-tests"].into());
     workspace.remove("default-members");
-    Ok(toml::to_string(&manifest)?)
+    // What is compiled once for each mutant, and run for a moment. The rest stays as it was built.
+    let quick = ["mapring", "mapring-loom-tests"]
+        .map(|name| format!("[profile.release.package.{name}]\nopt-level = 1\ndebug = false\n"));
+    Ok(toml::to_string(&manifest)? + &quick.concat())
 }
 
 fn copy_folder(from: &Path, to: &Path) -> Result<()> {
@@ -326,6 +344,9 @@ mod tests {
     fn the_copy_is_a_workspace_of_two() {
         let reduced =
             reduced("[workspace]\nmembers = ['ring', 'xtask']\ndefault-members = ['xtask']\n").unwrap();
-        assert_eq!(reduced.trim(), "[workspace]\nmembers = [\"ring\", \"loom-tests\"]");
+        let reduced: toml::Table = toml::from_str(&reduced).unwrap();
+        let workspace = toml::from_str::<toml::Table>("members = ['ring', 'loom-tests']").unwrap();
+        assert_eq!(reduced["workspace"], workspace.into());
+        assert_eq!(reduced["profile"]["release"]["package"].as_table().unwrap().len(), 2);
     }
 }
