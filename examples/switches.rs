@@ -11,7 +11,7 @@ use std::{env, thread};
 use anyhow::Result;
 use bytemuck::{Pod, Zeroable};
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
-use mapring::Ring;
+use mapring::{Record, Ring};
 
 #[allow(warnings, clippy::all, clippy::pedantic, clippy::restriction)]
 mod skel {
@@ -19,7 +19,7 @@ mod skel {
 }
 
 /// As in `switches.bpf.c`.
-#[derive(Clone, Copy, Pod, Zeroable)]
+#[derive(Clone, Copy, Pod, Zeroable, Record)]
 #[repr(C)]
 struct SwitchEvent {
     ns: u64,
@@ -35,7 +35,7 @@ fn main() -> Result<()> {
     let mut open = skel::SwitchesSkelBuilder::default().open(&mut storage)?;
     let fitted = mapring::fit_to_machine(&mut open)?; // shards = possible CPUs
     let mut skel = open.load()?;
-    let ring = Ring::<SwitchEvent>::open(&skel.maps.switches)?;
+    let ring = Ring::<SwitchEvent>::open(&skel.maps.switches)?.checked()?; // field by field, by BTF
     let mut reader = ring.reader(); // as many as you like, in any process
     skel.attach()?;
     println!("{fitted}"); // how the program claims slots, and why it may

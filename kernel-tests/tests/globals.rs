@@ -24,12 +24,11 @@ struct Pair {
 }
 mapring::record!(Pair { first, second });
 
-#[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable, Record)]
 #[repr(C)]
 struct Large {
     words: Filled<14>,
 }
-mapring::record!(Large { words });
 
 fn run(program: &Runner, n: u64) -> [u64; 4] {
     let mut args = [0, 0, n, 0];
@@ -224,7 +223,7 @@ impl Drop for StopAtEnd<'_> {
 }
 
 /// `struct nested`, with a name of C's nameless union.
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, Record)]
 #[repr(C)]
 struct Nested {
     ns: u64,
@@ -234,7 +233,6 @@ struct Nested {
     _pad: [u8; 4],
     pair: Pair,
 }
-mapring::record!(Nested { ns, pid, port, comm, _pad, pair });
 
 #[test]
 fn records_are_compared_field_by_field() {
@@ -244,7 +242,7 @@ fn records_are_compared_field_by_field() {
     let skel = load::<GlobalsSkelBuilder>(&mut storage, fitted);
     run(&Runner::new(skel.object(), "types"), 123);
 
-    #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+    #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, Record)]
     #[repr(C)]
     struct Right {
         ns: u64,
@@ -254,7 +252,6 @@ fn records_are_compared_field_by_field() {
         pair: Pair,
         _pad: [u8; 4],
     }
-    mapring::record!(Right { ns, pid, port, comm, pair, _pad });
     let ring = Ring::<Right>::open(&skel.maps.ring).unwrap().checked().unwrap();
     let record = ring.reader().poll().unwrap().record;
     assert_eq!((record.ns, record.pid, record.port, record.pair), (123, 8, 9, Pair { first: 3, second: 4 }));
@@ -270,34 +267,31 @@ fn records_are_compared_field_by_field() {
         &moved,
         &["map ring", "Nested", "nested.pair is struct pair (8 bytes) at byte 20 in C", "at byte 24 in Rust"],
     );
-    #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+    #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, Record)]
     #[repr(C)]
     struct Swapped {
         second: u32,
         first: u32,
     }
-    mapring::record!(Swapped { second, first });
     let swapped = Cells::<Swapped>::open(&skel.maps.cells).unwrap().checked().unwrap_err();
     assert!(matches!(&swapped, Error::Layout { field, .. } if field == "pair.second"), "{swapped}");
-    #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+    #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, Record)]
     #[repr(C)]
     struct Renamed {
         first: u32,
         third: u32,
     }
-    mapring::record!(Renamed { first, third });
     let renamed = Cells::<Renamed>::open(&skel.maps.cells).unwrap().checked().unwrap_err();
     says(&renamed, &["pair.third is no such field in C"]);
     let one = Cells::<u64>::open(&skel.maps.cells).unwrap().checked().unwrap_err();
     says(&one, &["pair is struct pair (8 bytes) in C, and an integer of 8 bytes in Rust"]);
     // Half of it, and the rest not named.
-    #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+    #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, Record)]
     #[repr(C)]
     struct Half {
         first: u32,
         _rest: u32,
     }
-    mapring::record!(Half { first, _rest });
     says(
         &Cells::<Half>::open(&skel.maps.cells).unwrap().checked().unwrap_err(),
         &["pair.second is int", "no such field in Rust"],

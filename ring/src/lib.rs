@@ -101,6 +101,7 @@
 //!
 //! - `bpf` (default): BPF maps, through libbpf, which takes a C compiler, libelf and zlib to
 //!   build. Without it there are memfd regions only, and no C toolchain is needed.
+//! - `derive` (default): `#[derive(Record)]`, for types that are compared with C's.
 //!
 //! The BPF headers are in this crate's `include` folder; a dependent's build script finds them in
 //! `DEP_MAPRING_INCLUDE`.
@@ -132,6 +133,18 @@ pub use handle::{
 #[cfg(all(not(loom), feature = "bpf"))]
 pub use handle::{Dispatch, Global, Globals, PerCpuCells, Program, Variable};
 pub use layout::Claim;
+/// Makes a [`Record`](trait@Record) of a struct: see [`Ring::checked`].
+///
+/// ```
+/// #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, mapring::Record)]
+/// #[repr(C)]
+/// struct SwitchEvent { ns: u64, prev: u32, next: u32, comm: [u8; 16] }
+///
+/// use mapring::{Layout, Record};
+/// assert!(matches!(SwitchEvent::LAYOUT, Layout::Struct(32, [_, prev, ..]) if prev.offset == 8));
+/// ```
+#[cfg(all(not(loom), feature = "derive"))]
+pub use mapring_derive::Record;
 pub use protocol::ring::{Start, Tally};
 #[cfg(not(loom))]
 pub use record::{Field, Layout, Record};

@@ -6,8 +6,9 @@ use bytemuck::{AnyBitPattern, Pod};
 /// of a BPF program says: see [`Ring::checked`](crate::Ring::checked) and
 /// [`Globals::variable`](crate::Globals::variable).
 ///
-/// Numbers and arrays are records. [`record!`](crate::record) makes one of a struct of one's own,
-/// [`plain_record!`](crate::plain_record) of one that libbpf-cargo made from C.
+/// Numbers and arrays are records. `#[derive(Record)]` (cargo feature `derive`) makes one of a struct of
+/// one's own, as does [`record!`](crate::record) without it; [`plain_record!`](crate::plain_record) of
+/// one that libbpf-cargo made from C.
 pub trait Record: AnyBitPattern {
     /// The layout.
     const LAYOUT: Layout;

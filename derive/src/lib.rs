@@ -1,0 +1,94 @@
+//! `#[derive(Record)]`: what a struct looks like in memory, for mapring to compare with C's. It is
+//! part of `mapring`, by its cargo feature `derive`.
+#![forbid(unsafe_code)]
+
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::ext::IdentExt;
+use syn::{Attribute, Data, DeriveInput, Error, Fields, parse_macro_input};
+
+/// Implements `mapring::Record` for a struct with named fields, or around one (`repr(transparent)`).
+/// It must be `repr(C)`, plain data (`bytemuck`'s derives), and its fields records themselves. A
+/// field whose name starts with `_` is padding, and not compared.
+#[proc_macro_derive(Record)]
+pub fn record(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    expand(&input).unwrap_or_else(Error::into_compile_error).into()
+}
+
+fn expand(input: &DeriveInput) -> Result<TokenStream, Error> {
+    let wrong = |why| Err(Error::new_spanned(&input.ident, why));
+    let Data::Struct(data) = &input.data else {
+        return wrong("only a struct is a record: any bytes are one");
+    };
+    if !input.generics.params.is_empty() {
+        return wrong("a record has no parameters: C has none");
+    }
+    let name = &input.ident;
+    let layout = match &data.fields {
+        Fields::Named(fields) if has_repr(&input.attrs, "C") => {
+            let fields = fields.named.iter().map(|field| {
+                let (name, ty) = (&field.ident, &field.ty);
+                let text = name.as_ref().map(|name| name.unraw().to_string());
+                quote! {
+                    ::mapring::Field {
+                        name: #text,
+                        offset: ::core::mem::offset_of!(Self, #name),
+                        layout: <#ty as ::mapring::Record>::LAYOUT,
+                    }
+                }
+            });
+            quote!(::mapring::Layout::Struct(::core::mem::size_of::<Self>(), &[#(#fields),*]))
+        }
+        Fields::Unnamed(fields) if has_repr(&input.attrs, "transparent") && fields.unnamed.len() == 1 => {
+            let ty = fields.unnamed.first().map(|field| &field.ty);
+            quote!(<#ty as ::mapring::Record>::LAYOUT)
+        }
+        Fields::Named(_) => return wrong("a record is laid out as in C: add #[repr(C)]"),
+        _ => return wrong("a record has named fields, or is #[repr(transparent)] around another one"),
+    };
+    Ok(quote! {
+        #[automatically_derived]
+        impl ::mapring::Record for #name {
+            const LAYOUT: ::mapring::Layout = #layout;
+        }
+    })
+}
+
+/// Whether a `repr` attribute names `wanted`.
+fn has_repr(attributes: &[Attribute], wanted: &str) -> bool {
+    attributes.iter().filter(|attribute| attribute.path().is_ident("repr")).any(|attribute| {
+        let mut found = false;
+        // What else is in there is rustc's business, and it checks it.
+        let _ = attribute.parse_nested_meta(|meta| {
+            found |= meta.path.is_ident(wanted);
+            Ok(())
+        });
+        found
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(input: &str) -> String {
+        expand(&syn::parse_str(input).unwrap()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_no_record_is_told_why() {
+        assert!(refused("struct A { a: u8 }").contains("#[repr(C)]"));
+        assert!(refused("#[repr(C)] struct A<T> { a: T }").contains("parameters"));
+        assert!(refused("#[repr(C)] struct A(u8);").contains("repr(transparent)"));
+        assert!(refused("#[repr(C)] struct A;").contains("named fields"));
+        assert!(refused("#[repr(u8)] enum A { B }").contains("only a struct"));
+    }
+
+    #[test]
+    fn names_are_those_of_c() {
+        let code = expand(&syn::parse_str("#[repr(C, align(8))] struct A { r#type: u8, next: B }").unwrap());
+        let code = code.unwrap().to_string();
+        assert!(code.contains("name : \"type\"") && code.contains("< B as :: mapring :: Record > :: LAYOUT"));
+    }
+}
