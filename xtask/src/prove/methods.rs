@@ -127,6 +127,8 @@ fn hostile(given: &Given<'_>) -> Result<Counts> {
         tools.export(cargo.args(["--features", "bpf"]));
     }
     cargo.env("MAPRING_HOSTILE_SECONDS", given.seconds.to_string());
+    // There are ten sorts; a thousand of one take a second or two.
+    cargo.env("MAPRING_HOSTILE_IMAGES", given.seconds.saturating_mul(100).max(1000).to_string());
     let (said, status) = cmd::tee(cargo.args(["--", "--nocapture", "--test-threads=1"]))?;
     let mut counts = Counts::of_tests(&said, status.success());
     let numbers = said.lines().flat_map(Counts::numbers);
