@@ -60,25 +60,33 @@ fn miri_test(test: &str) -> Command {
 }
 
 /// All tests of the library over memory files, under a sanitizer that the standard library is built
-/// with, too.
+/// with, too; for addresses also those of hostile memory.
 pub(super) fn sanitizer(name: &'static str, control: &str, says: &str) -> Result<Counts> {
     let about = cmd::output(&mut cmd::line("rustc -vV"))?;
     let host = about.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names no host")?;
-    let cargo = |tests: &[&str]| {
+    let cargo = |package: &str, tests: &[&str]| {
         let mut cargo =
-            cmd::line("cargo +nightly test --release -Zbuild-std -p mapring --no-default-features");
+            cmd::line("cargo +nightly test --release -Zbuild-std --no-default-features --package");
+        cargo.arg(package);
         let folder = if name == "address" { "asan" } else { "tsan" };
         cargo.args(["--target", host, "--target-dir"]).arg(cmd::target_dir().join(folder));
         cargo.env("RUSTFLAGS", format!("-Zsanitizer={name} -Cdebug-assertions")).args(tests);
         cargo
     };
-    let mut all =
-        tests(cargo(&["--lib", "--tests", "--no-fail-fast", "--", "--nocapture", "--test-threads=1"]).env(
-            // A report is a failure of the test program, whatever the tests think.
-            "TSAN_OPTIONS",
-            "halt_on_error=1",
-        ))?;
-    all += noticed(&mut cargo(&["--test", "controls"]), control, says)?;
+    let mut all = tests(
+        cargo("mapring", &["--lib", "--tests", "--no-fail-fast", "--", "--nocapture", "--test-threads=1"])
+            .env(
+                // A report is a failure of the test program, whatever the tests think.
+                "TSAN_OPTIONS",
+                "halt_on_error=1",
+            ),
+    )?;
+    if name == "address" {
+        // Forged and scribbled memory is what it is for.
+        let hostile = ["--test", "hostile", "--", "--nocapture", "--test-threads=1"];
+        all += tests(&mut cargo("mapring-hostile-tests", &hostile))?;
+    }
+    all += noticed(&mut cargo("mapring", &["--test", "controls"]), control, says)?;
     Ok(all)
 }
 
