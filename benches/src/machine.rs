@@ -14,6 +14,7 @@ pub struct Machine {
     kernel: String,
     hypervisor: bool,
     pinned: usize,
+    load: f64,
     details: Vec<(&'static str, String)>,
 }
 
@@ -30,6 +31,7 @@ impl Machine {
             kernel: read("/proc/sys/kernel/osrelease"),
             hypervisor: text("flags").split(' ').any(|flag| flag == "hypervisor"),
             pinned,
+            load: read("/proc/loadavg").split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(0.0),
             details: details(),
         }
     }
@@ -41,15 +43,25 @@ impl Machine {
         format!("{cpu}, {cpus} CPUs{virtual_}, Linux {kernel}; the thread that measures on CPU {pinned}")
     }
 
+    /// What to say if others were using the machine when this began.
+    pub fn busy(&self) -> Option<String> {
+        let Self { load, cpus, .. } = self;
+        // Building the benchmarks is half of this, for a minute.
+        (*load > *cpus as f64).then(|| {
+            format!("**The machine was busy**: a load of {load} on {cpus} CPUs before the run. What takes two CPUs at once is off.")
+        })
+    }
+
     /// What else there is to know.
     pub(crate) fn details(&self) -> impl Iterator<Item = (&'static str, String)> {
-        let Self { cpu, cpus, kernel, hypervisor, .. } = self;
+        let Self { cpu, cpus, kernel, hypervisor, load, .. } = self;
         let known = [
             (
                 "CPU",
                 format!("{cpu}, {cpus} possible{}", if *hypervisor { ", under a hypervisor" } else { "" }),
             ),
             ("kernel", format!("Linux {kernel}")),
+            ("load average before the run", load.to_string()),
         ];
         known.into_iter().chain(self.details.clone())
     }
@@ -65,6 +77,7 @@ impl Machine {
             "kernel": self.kernel,
             "hypervisor": self.hypervisor,
             "pinned": self.pinned,
+            "load": self.load,
             "details": details,
         })
     }
@@ -101,7 +114,6 @@ fn details() -> Vec<(&'static str, String)> {
         ("Rust", said("rustc", &["--version"]).unwrap_or_default()),
         ("clang", said(&clang, &["--version"]).unwrap_or_default()),
         ("libbpf", crate::version_of("libbpf-sys").to_owned()),
-        ("load average before", read("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned()),
         (
             "priority (`nice`)",
             getpriority_process(None).map_or_else(|_| String::new(), |nice| nice.to_string()),

@@ -21,6 +21,9 @@ impl Report {
             if self.plan.blocks < Plan::FULL.blocks { " --quick" } else { "" },
             self.machine.describe()
         );
+        if let Some(busy) = self.machine.busy() {
+            let _ = write!(text, "{busy}\n\n");
+        }
         if self.has_overview() {
             let _ = write!(text, "![Every target and what was reached]({charts}overview.svg)\n\n");
         }
@@ -63,6 +66,9 @@ impl Report {
         let mut text = String::new();
         self.table(&mut text, &self.rows.iter().collect::<Vec<_>>());
         self.not_met(&mut text);
+        if let Some(busy) = self.machine.busy() {
+            let _ = write!(text, "\n{busy}\n");
+        }
         for (what, why) in &self.skipped {
             let _ = write!(text, "\n**Skipped**: {what}: {why}\n");
         }

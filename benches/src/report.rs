@@ -28,9 +28,11 @@ impl Report {
         Self { machine, plan, rows, charts, skipped, peers, sections, notes }
     }
 
-    /// Adds comparisons.
+    /// Adds comparisons. Targets stay in the order of [`KEYS`], before the others.
     pub fn add(&mut self, rows: impl IntoIterator<Item = Row>) {
         self.rows.extend(rows);
+        let place = |row: &Row| row.key.and_then(|key| KEYS.iter().position(|known| *known == key));
+        self.rows.sort_by_key(|row| place(row).unwrap_or(KEYS.len()));
     }
 
     /// Adds data to plot.

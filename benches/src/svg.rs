@@ -10,6 +10,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use crate::axis::{Ticks, place};
 use crate::chart::{Chart, Kind, Scale, Series};
 use crate::row::{Measure, Row};
+use crate::stats::Spread;
 
 const SIZE: (u32, u32) = (960, 480);
 /// For the legend, at the right.
@@ -46,8 +47,16 @@ pub(crate) fn draw(chart: &Chart) -> Result<String, Box<dyn Error>> {
     let (plot, legend) = below.split_horizontally(SIZE.0 - LEGEND);
 
     let points = || chart.series.iter().flat_map(|line| &line.points);
+    // How far a limit spreads is not shown.
+    let spreads = chart.series.iter().flat_map(|line| {
+        let of = move |y: &Spread| match line.kind {
+            Kind::Measured => [y.low, y.median, y.high],
+            _ => [y.median; 3],
+        };
+        line.points.iter().flat_map(move |(_, y)| of(y))
+    });
     let x = Ticks::new(chart.x.scale, points().map(|(x, _)| *x));
-    let y = Ticks::new(chart.y.scale, points().flat_map(|(_, y)| [y.low, y.median, y.high]));
+    let y = Ticks::new(chart.y.scale, spreads);
     let mut area = ChartBuilder::on(&plot)
         .margin(10)
         .x_label_area_size(52)
@@ -65,7 +74,7 @@ pub(crate) fn draw(chart: &Chart) -> Result<String, Box<dyn Error>> {
 
     let at = |x: f64, y: f64| (place(chart.x.scale, x), place(chart.y.scale, y));
     let lines = coloured(&chart.series);
-    for (_, line, colour) in &lines {
+    for (_, line, colour) in lines.iter().filter(|(_, line, _)| line.kind == Kind::Measured) {
         let low = line.points.iter().map(|(x, y)| at(*x, y.low));
         let high = line.points.iter().rev().map(|(x, y)| at(*x, y.high));
         area.draw_series([Polygon::new(low.chain(high).collect::<Vec<_>>(), colour.mix(0.13))])?;
@@ -231,7 +240,6 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Spread;
 
     #[test]
     fn a_chart_names_its_axes_and_lines() {

@@ -49,7 +49,7 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     let chart = Chart::new(
         "produce-cpus",
         "Records that programs on several CPUs produce",
-        ("CPUs at once", Scale::Linear),
+        ("CPUs at once", Scale::Log2),
         ("million records a second", Scale::Linear),
     );
     report.chart(chart.line("mapring, a shard each", ours).line("BPF ringbuf, one for all", theirs));
