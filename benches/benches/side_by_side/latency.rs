@@ -51,10 +51,12 @@ impl Arrived {
     }
 }
 
+/// Percentiles of a block that are noted.
+const PERCENTS: [f64; 11] = [1.0, 5.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9];
+
 /// What the blocks of a side came to.
 pub(crate) struct Side {
-    p50: Vec<f64>,
-    p99: Vec<f64>,
+    blocks: Vec<[f64; PERCENTS.len()]>,
     all: Histogram<u64>,
 }
 
@@ -62,27 +64,21 @@ impl Side {
     pub(crate) fn new() -> Result<RefCell<Self>> {
         // Up to a second, to three digits.
         let all = Histogram::new_with_bounds(1, 1_000_000_000, 3)?;
-        Ok(RefCell::new(Self { p50: Vec::new(), p99: Vec::new(), all }))
+        Ok(RefCell::new(Self { blocks: Vec::new(), all }))
     }
 
-    /// The medians of the last `count` blocks: the others were to warm up.
-    pub(crate) fn medians(&self, count: usize) -> Vec<f64> {
-        self.p50[self.p50.len() - count..].to_vec()
-    }
-
-    /// The same of the 99th percentiles.
-    fn p99(&self, count: usize) -> Vec<f64> {
-        self.p99[self.p99.len() - count..].to_vec()
+    /// A percentile of each of the last `count` blocks: the others were to warm up.
+    pub(crate) fn each(&self, percent: f64, count: usize) -> Vec<f64> {
+        let which = PERCENTS.iter().position(|p| *p == percent).expect("one that is noted");
+        self.blocks[self.blocks.len() - count..].iter().map(|block| block[which]).collect()
     }
 
     /// Notes a block, and returns its median.
     pub(crate) fn note(&mut self, mut ns: Vec<u64>) -> f64 {
         ns.iter().for_each(|ns| self.all.saturating_record(*ns));
         ns.sort_unstable();
-        self.p99.push(quantile(&ns, 0.99));
-        let p50 = quantile(&ns, 0.5);
-        self.p50.push(p50);
-        p50
+        self.blocks.push(PERCENTS.map(|percent| quantile(&ns, percent / 100.0)));
+        quantile(&ns, 0.5)
     }
 }
 
@@ -194,7 +190,7 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     let [early, late, peer_early, peer_late, ping, clocks] =
         interleave(plan, [&mut early, &mut late, &mut peer_early, &mut peer_late, &mut ping, &mut clocks])?;
 
-    let p99 = |side: usize| sides[side].borrow().p99(early.len());
+    let p99 = |side: usize| sides[side].borrow().each(99.0, early.len());
     let limit: Vec<_> = ping.iter().zip(&clocks).map(|(ping, clocks)| ping + clocks).collect();
     let peer = "ringbuf NO_WAKEUP, busy-polled over the mapping";
     let row = |what: &str, ours: &[f64], peer: &str, theirs: &[f64]| {
@@ -236,28 +232,31 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
         "BPF ringbuf",
         "BPF ringbuf, clock read after reserve",
     ];
-    chart(report, "latency", "One-way latency, busy-polling reader", names.iter().zip(&sides));
+    chart(report, "latency", "One-way latency, busy-polling reader", 99.9, names.iter().zip(&sides));
     Ok(())
 }
 
-/// Draws the distributions, and notes their tails.
+/// Draws the distributions up to the percentile `last`: the median block, and how far blocks spread, since
+/// a reader that was preempted once is late for all of a block. Notes the tails of all blocks together.
 pub(crate) fn chart<'s>(
     report: &mut Report,
     id: &str,
     title: &str,
+    last: f64,
     sides: impl Iterator<Item = (&'s &'static str, &'s RefCell<Side>)>,
 ) {
     let mut chart = Chart::new(id, title, ("percentile", Scale::Percentile), ("ns", Scale::Log));
     let mut note = serde_json::Map::new();
     for (name, side) in sides {
-        let all = &side.borrow().all;
-        let at = |percent: f64| all.value_at_quantile(percent / 100.0);
-        let points = [1.0, 5.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 99.95, 99.99];
-        chart = chart.line(name, points.map(|percent| (percent, Spread::of([at(percent) as f64]))));
+        let side = side.borrow();
+        let percents = PERCENTS.into_iter().filter(|percent| *percent <= last);
+        let blocks = |percent| Spread::of(side.each(percent, side.blocks.len()));
+        chart = chart.line(name, percents.map(|percent| (percent, blocks(percent))));
+        let at = |percent: f64| side.all.value_at_quantile(percent / 100.0);
         note.insert(
             (*name).to_owned(),
-            json!({ "records": all.len(), "p50": at(50.0), "p90": at(90.0), "p99": at(99.0), "p99.9": at(99.9),
-                    "max": all.max() }),
+            json!({ "records": side.all.len(), "p50": at(50.0), "p90": at(90.0), "p99": at(99.0),
+                    "p99.9": at(99.9), "max": side.all.max() }),
         );
     }
     report.chart(chart);

@@ -65,7 +65,7 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
         Ok(block.produced)
     };
     let [ours, theirs] = interleave(plan, [&mut ours, &mut theirs])?;
-    let p50 = |side: usize| sides[side].borrow().medians(ours.len());
+    let p50 = |side: usize| sides[side].borrow().each(50.0, ours.len());
     let peer = "ringbuf, default wakeups, reader in `ring_buffer__poll`";
     report.add([
         Row::new("produce 56 B while the reader sleeps, with a clock read", &ours, peer, &theirs)
@@ -73,6 +73,6 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
         Row::new("one-way latency, reader naps 10 µs between looks, p50", &p50(0), peer, &p50(1)),
     ]);
     let names = ["mapring, reader naps 10 µs between looks", "BPF ringbuf, reader woken from epoll"];
-    chart(report, "latency-sleeping", "One-way latency, sleeping reader", names.iter().zip(&sides));
+    chart(report, "latency-sleeping", "One-way latency, sleeping reader", 99.0, names.iter().zip(&sides));
     Ok(())
 }
