@@ -42,6 +42,9 @@ struct Args {
     /// Where criterion has left what it measured of the library's own hot paths: a part of the report
     #[arg(long, hide = true, value_name = "FOLDER")]
     hot_paths: Option<PathBuf>,
+    /// Be the process that sends: the way, the name, the CPU
+    #[arg(long, hide = true, num_args = 3)]
+    send: Vec<String>,
     /// Given by `cargo bench`; without it each block runs once, and nothing is reported
     #[arg(long, hide = true)]
     bench: bool,
@@ -72,6 +75,9 @@ const GROUPS: &[(&str, Group)] = &[
 
 fn main() -> Result<ExitCode> {
     let args = Args::parse();
+    if !args.send.is_empty() {
+        return process::send(&args.send).map(|()| ExitCode::SUCCESS);
+    }
     let plan = match args {
         Args { bench: false, .. } => Plan::TRY,
         Args { quick: true, .. } => Plan::QUICK,

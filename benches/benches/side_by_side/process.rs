@@ -5,4 +5,4 @@ mod pipes;
 mod records;
 
 pub(crate) use latest::run as latest;
-pub(crate) use records::run as records;
+pub(crate) use records::{run as records, send};

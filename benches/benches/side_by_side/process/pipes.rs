@@ -1,5 +1,7 @@
 //! Ways to get records from one thread to another, in the order in which they were sent.
 
+use std::fs::File;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -8,6 +10,7 @@ use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::CachePadded;
 use iceoryx2::port::subscriber::Subscriber;
 use iceoryx2::prelude::*;
+use iceoryx2::service::port_factory::publish_subscribe::PortFactory;
 use mapring::{Reader, Ring, Start};
 
 use crate::programs::Record;
@@ -104,43 +107,69 @@ impl Receive for Arc<ArrayQueue<Record>> {
     }
 }
 
-/// iceoryx2, publish and subscribe: samples loaned and written in place, a full buffer waits.
-pub(super) fn iceoryx2() -> Result<(Make, Subscriber<ipc::Service, Record, ()>)> {
-    let name = format!("mapring/benches/{}", std::process::id());
-    let service = move || -> Result<_> {
-        let node =
-            NodeBuilder::new().create::<ipc::Service>().map_err(|error| anyhow!("a node: {error:?}"))?;
-        let service = node
-            .service_builder(&name.as_str().try_into().map_err(|error| anyhow!("a name: {error:?}"))?)
-            .publish_subscribe::<Record>()
-            .enable_safe_overflow(false)
-            .subscriber_max_buffer_size(CAPACITY)
-            .history_size(0)
-            .open_or_create()
-            .map_err(|error| anyhow!("a service: {error:?}"))?;
-        Ok(service)
-    };
-    let here = service()?;
-    let subscriber = here
-        .subscriber_builder()
-        .buffer_size(CAPACITY)
+/// A ring over a memfd as it is: the reader, and where another process finds the memory.
+pub(super) fn shared_ring() -> Result<(String, Reader<Record>)> {
+    let ring = Ring::<Record>::create_memfd(CAPACITY, 1)?;
+    let path = format!("/proc/{}/fd/{}", std::process::id(), ring.region().as_fd().as_raw_fd());
+    Ok((path, ring.reader_from(Start::Now)))
+}
+
+/// The sending end of a [`shared_ring`].
+pub(super) fn into_shared_ring(path: &str) -> Result<Push> {
+    let file = File::options().read(true).write(true).open(path)?;
+    let writer = Ring::<Record>::open_fd_writable(file.into())?.writer(0)?;
+    Ok(Box::new(move |record| Ok(writer.push(record).is_some())))
+}
+
+impl Receive for Reader<Record> {
+    #[inline]
+    fn each(&mut self, mut f: impl FnMut(&Record)) -> Result<()> {
+        self.for_each(usize::MAX, |event| f(event.record));
+        ensure!(self.lost() == 0, "{} lost", self.lost());
+        Ok(())
+    }
+}
+
+type Service = PortFactory<ipc::Service, Record, ()>;
+
+fn service(name: &str) -> Result<Service> {
+    let node = NodeBuilder::new().create::<ipc::Service>().map_err(|error| anyhow!("a node: {error:?}"))?;
+    node.service_builder(&name.try_into().map_err(|error| anyhow!("a name: {error:?}"))?)
+        .publish_subscribe::<Record>()
+        .enable_safe_overflow(false)
+        .subscriber_max_buffer_size(CAPACITY)
+        .history_size(0)
+        .open_or_create()
+        .map_err(|error| anyhow!("a service: {error:?}"))
+}
+
+/// iceoryx2's receiving end, publish and subscribe.
+pub(super) fn subscriber(name: &str) -> Result<Subscriber<ipc::Service, Record, ()>> {
+    let create = service(name)?.subscriber_builder().buffer_size(CAPACITY).create();
+    create.map_err(|error| anyhow!("a subscriber: {error:?}"))
+}
+
+/// iceoryx2's sending end: samples are loaned and written in place, a full buffer is waited for.
+pub(super) fn publisher(name: &str) -> Result<Push> {
+    let publisher = service(name)?
+        .publisher_builder()
+        .backpressure_strategy(BackpressureStrategy::RetryUntilDelivered)
         .create()
-        .map_err(|error| anyhow!("a subscriber: {error:?}"))?;
-    let send = move || -> Result<Push> {
-        let publisher = service()?
-            .publisher_builder()
-            .backpressure_strategy(BackpressureStrategy::RetryUntilDelivered)
-            .create()
-            .map_err(|error| anyhow!("a publisher: {error:?}"))?;
-        Ok(Box::new(move |record: &Record| {
-            let sample = publisher.loan_uninit().map_err(|error| anyhow!("a loan: {error:?}"))?;
-            let receivers =
-                sample.write_payload(*record).send().map_err(|error| anyhow!("sending: {error:?}"))?;
-            ensure!(receivers == 1, "{receivers} receivers");
-            Ok(true)
-        }))
-    };
-    Ok((Box::new(send), subscriber))
+        .map_err(|error| anyhow!("a publisher: {error:?}"))?;
+    Ok(Box::new(move |record: &Record| {
+        let sample = publisher.loan_uninit().map_err(|error| anyhow!("a loan: {error:?}"))?;
+        let sent = sample.write_payload(*record).send();
+        let receivers = sent.map_err(|error| anyhow!("sending: {error:?}"))?;
+        ensure!(receivers == 1, "{receivers} receivers");
+        Ok(true)
+    }))
+}
+
+/// Both in one process.
+pub(super) fn iceoryx2() -> Result<(Make, Subscriber<ipc::Service, Record, ()>)> {
+    let name = format!("mapring/benches/{}/threads", std::process::id());
+    let subscriber = subscriber(&name)?;
+    Ok((Box::new(move || publisher(&name)), subscriber))
 }
 
 impl Receive for Subscriber<ipc::Service, Record, ()> {

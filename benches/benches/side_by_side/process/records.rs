@@ -1,11 +1,13 @@
 //! Records of 56 bytes from one thread to another, each on a CPU of its own: how many, and how soon.
 
 use std::cell::RefCell;
+use std::io::{BufRead, BufReader, Write, stdin};
+use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use mapring_benches::{Chart, Plan, Report, Row, Scale, Spread, interleave, pin_to, ping_pong, version_of};
 
 use super::pipes::{self, Make, Push, Receive};
@@ -62,6 +64,33 @@ impl<R: Receive> Side<R> {
         Ok(Self { receive, orders, done, next: 1, latencies: Vec::new() })
     }
 
+    /// The same in a process of its own, which finds the other end by `name`.
+    fn process(kind: &str, name: &str, receive: R, cpu: usize) -> Result<Self> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(["--send", kind, name, &cpu.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut to = child.stdin.take().context("stdin was piped")?;
+        let mut from = BufReader::new(child.stdout.take().context("stdout was piped")?);
+        let (orders, of_orders) = channel();
+        let (say_done, done) = channel();
+        thread::spawn(move || {
+            for order in of_orders {
+                let result = match order {
+                    Order::Many(_) => Err(anyhow!("processes are paced")),
+                    Order::Paced(first) => ask(&mut to, &mut from, first),
+                };
+                let _ = say_done.send(result);
+            }
+            // Its input ends, and so does it.
+            drop(to);
+            let _ = child.wait();
+        });
+        let side = Self { receive, orders, done, next: 1, latencies: Vec::new() };
+        Ok(side)
+    }
+
     /// Has the other thread send `count` records, and takes them: each has to arrive, whole and in order.
     fn take(&mut self, order: fn(u64) -> Order, count: u64, mut f: impl FnMut(&Record)) -> Result<()> {
         let start = Instant::now();
@@ -114,6 +143,31 @@ impl<R: Receive> Side<R> {
     }
 }
 
+/// Has a child send a block, and waits until it has.
+fn ask(to: &mut impl Write, from: &mut impl BufRead, first: u64) -> Result<()> {
+    writeln!(to, "{first}")?;
+    let mut answer = String::new();
+    from.read_line(&mut answer)?;
+    ensure!(answer == "sent\n", "the sending process said {answer:?}");
+    Ok(())
+}
+
+/// What the child does: `kind`, `name`, CPU.
+pub(crate) fn send(arguments: &[String]) -> Result<()> {
+    let [kind, name, cpu] = arguments else { bail!("--send needs three arguments") };
+    pin_to(cpu.parse()?)?;
+    let mut push = match kind.as_str() {
+        "mapring" => pipes::into_shared_ring(name)?,
+        "iceoryx2" => pipes::publisher(name)?,
+        _ => bail!("no way called {kind}"),
+    };
+    for line in stdin().lines() {
+        paced(&mut push, line?.parse()?)?;
+        println!("sent");
+    }
+    Ok(())
+}
+
 fn many(send: &mut Push, first: u64) -> Result<()> {
     for n in first..first + MANY {
         let record = record(n);
@@ -135,6 +189,24 @@ fn paced(send: &mut Push, first: u64) -> Result<()> {
         ensure!(send(&record)?, "it is full, or in use");
         next = record[0] + GAP;
     }
+    Ok(())
+}
+
+/// The same between two processes.
+fn processes(plan: Plan, report: &mut Report, [here, cpu]: [usize; 2]) -> Result<()> {
+    let (path, reader) = pipes::shared_ring()?;
+    let mut ours = Side::process("mapring", &path, reader, cpu)?;
+    let name = format!("mapring/benches/{}/processes", std::process::id());
+    let mut iceoryx2 = Side::process("iceoryx2", &name, pipes::subscriber(&name)?, cpu)?;
+    let [ns, theirs, transfers] = interleave(
+        plan.within(0.5),
+        [&mut || ours.latency(), &mut || iceoryx2.latency(), &mut || ping_pong(here, cpu)],
+    )?;
+    let what = "56 B from process to process, memfd, one way, busy-polled, p50";
+    report.add([
+        Row::new(what, &ns, "iceoryx2, publish and subscribe", &theirs).beside("ping-pong", &transfers),
+        Row::new(what, &ns, "cache-line ping-pong, one way", &transfers),
+    ]);
     Ok(())
 }
 
@@ -187,6 +259,7 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
         rows.map(|((_, peer), theirs)| Row::new(what, &ns, peer, &theirs).beside("ping-pong", &transfers)),
     );
     report.add([Row::new(what, &ns, "cache-line ping-pong, one way", &transfers)]);
+    processes(plan, report, [here, cpu])?;
     let chart = Chart::new(
         "threads",
         "From thread to thread, busy-polled, one record a microsecond",
