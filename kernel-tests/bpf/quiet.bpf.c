@@ -2,6 +2,7 @@
 /* What readers without system calls read: every kind, and records that fit in no register. */
 #include <mapring/cell.bpf.h>
 #include <mapring/counters.bpf.h>
+#include <mapring/global.bpf.h>
 #include <mapring/latch.bpf.h>
 #include <mapring/ring.bpf.h>
 
@@ -22,6 +23,11 @@ MAPRING_RING(large, struct large, 8);
 MAPRING_CELLS(cells, struct rec, 2);
 MAPRING_LATCHES(latches, struct rec, 2); /* written by user space */
 MAPRING_COUNTERS(counters, 10);
+
+/* Global variables: user space writes the latch. */
+__u64 turns = 0;
+MAPRING_GLOBAL_CELL(global_cell, struct rec);
+MAPRING_GLOBAL_LATCH(global_latch, struct rec);
 
 /* Writes records n, n + 1, … (`index` many, 64 at most), cell 1's n-th values, and counts. */
 SEC("syscall")
@@ -46,12 +52,12 @@ int write(struct args *args)
 	return 0;
 }
 
-/* Writes the large record n, and cell 0's n-th value. */
+/* Writes the large record n, and the n-th values of cell 0 and of the global cell; reads the latch. */
 SEC("syscall")
 int write_large(struct args *args)
 {
 	struct large *r = mapring_reserve(&large);
-	struct rec *value;
+	struct rec *value, now;
 
 	if (r) {
 		FILL_WORDS(r, args->n, 128);
@@ -63,5 +69,12 @@ int write_large(struct args *args)
 		FILL_WORDS(value, args->n, 14);
 		mapring_cell_end(value);
 	}
+	value = mapring_cell_begin(&global_cell);
+	if (value) {
+		FILL_WORDS(value, args->n, 14);
+		mapring_cell_end(value);
+	}
+	args->index = mapring_latch_read(&global_latch, &now);
+	__sync_fetch_and_add(&turns, 1);
 	return 0;
 }

@@ -9,7 +9,10 @@ use anyhow::{Result, bail};
 use bytemuck::AnyBitPattern;
 use libbpf_rs::MapHandle;
 use libbpf_rs::libbpf_sys::BPF_F_RDONLY;
-use mapring::{Cell, Cells, Counters, Guard, Latches, Reader, Region, Ring, Snapshot, Start, Table};
+use mapring::{
+    Cell, Cells, Counters, Global, Globals, Guard, Latches, Reader, Region, Ring, Seqlock, Snapshot, Start,
+    Table, TwoCopies, Variable,
+};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 use crate::{Filled, words_of};
@@ -21,14 +24,14 @@ const CHANGES: u64 = 100;
 
 /// Opens the regions at these paths (a ring, one of large records, cells, latches, counters: pins,
 /// or memory files in `/proc`), says `ready` on stdout, forbids itself all system calls but the one
-/// that ends it, and does as `how` says:
+/// that ends it, and does as `how` says (the last path, if there is one, is a pin of global variables):
 /// - `read`: reads what is written meanwhile, in every way that handles have;
 /// - `call`: reads, and then makes a system call after all;
 /// - `lookup`: reads through read-only descriptors, which for maps is by system call.
 ///
 /// # Errors
 /// If they can't be opened. What goes wrong later ends the process by SIGSYS.
-pub fn quiet(how: &str, paths: [&str; 5]) -> Result<()> {
+pub fn quiet(how: &str, paths: [&str; 5], globals: Option<&str>) -> Result<()> {
     let open = |path: &str| -> Result<Region> {
         if path.starts_with("/proc/") {
             return Ok(Region::open_fd(File::open(path)?.into())?);
@@ -40,6 +43,7 @@ pub fn quiet(how: &str, paths: [&str; 5]) -> Result<()> {
         Ok(Region::open_pinned(path)?)
     };
     let mut all = Handles::new(paths, open)?;
+    all.variables = globals.map(|pin| Variables::new(how, pin)).transpose()?;
     for line in std::fs::read_to_string("/proc/self/maps")?.lines() {
         if line.contains("bpf-map") || line.contains("memfd:") {
             println!("{line}");
@@ -83,7 +87,51 @@ struct Handles {
     cell: Cell<Filled<14>>,
     latches: Latches<Filled<14>>,
     counters: Counters,
+    variables: Option<Variables>,
     turn: u64,
+}
+
+/// A value of `.bss`: `struct rec` in `bpf/quiet.bpf.c`.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct Rec {
+    words: Filled<14>,
+}
+mapring::record!(Rec { words });
+
+/// Global variables of each sort.
+struct Variables {
+    turns: Variable<u64>,
+    cell: Global<Rec, Seqlock>,
+    latch: Global<Rec, TwoCopies>,
+}
+
+impl Variables {
+    fn new(how: &str, pin: &str) -> Result<Self> {
+        let globals = if how == "lookup" {
+            let handle = MapHandle::from_pinned_path_with_file_flags(pin, BPF_F_RDONLY)?;
+            Globals::open_fd(handle.as_fd().try_clone_to_owned()?)?
+        } else {
+            Globals::open_pinned(pin)?
+        };
+        Ok(Self {
+            turns: globals.variable("turns")?,
+            cell: globals.cell("global_cell")?,
+            latch: globals.latch("global_latch")?,
+        })
+    }
+
+    /// Whether all of it is right.
+    fn read(&self, changes: &mut [Changes; 3]) -> bool {
+        let mut right = self.turns.get().is_ok_and(|turns| changes[0].to(turns)) && self.latch.read().is_ok();
+        if let Ok(Snapshot { version, value }) = self.cell.snapshot() {
+            right &= changes[1].to(version) && (version == 0 || value.words == words_of(version - 1));
+        }
+        if let Ok(Snapshot { version, value }) = self.latch.snapshot() {
+            right &= changes[2].to(version) && (version == 0 || value.words == words_of(version));
+        }
+        right
+    }
 }
 
 impl Handles {
@@ -101,6 +149,7 @@ impl Handles {
             cells: Cells::from_region(cells)?,
             latches: Latches::from_region(open(latches)?)?,
             counters: Counters::from_region(open(counters)?)?,
+            variables: None,
             turn: 0,
         })
     }
@@ -109,6 +158,7 @@ impl Handles {
     /// a system call, and the end.
     fn read(&mut self) -> bool {
         let [mut cell, mut single, mut latch, mut counted] = [const { Changes { last: 0, count: 0 } }; 4];
+        let mut variables = [const { Changes { last: 0, count: 0 } }; 3];
         loop {
             self.turn += 1;
             let mut right = records(&mut self.ring, self.turn)
@@ -118,8 +168,11 @@ impl Handles {
             right &= values(&self.latches, self.turn, &mut latch, words_of);
             right &= one(&self.cell, &mut single);
             right &= self.sums(&mut counted);
+            right &= self.variables.as_ref().is_none_or(|all| all.read(&mut variables));
             let read = [&self.ring, &self.now].iter().all(|reader| reader.tally().delivered > RECORDS);
-            let changed = [&cell, &single, &latch, &counted].iter().all(|changes| changes.count > CHANGES);
+            let mut changed =
+                [&cell, &single, &latch, &counted].iter().all(|changes| changes.count > CHANGES);
+            changed &= self.variables.is_none() || variables.iter().all(|changes| changes.count > CHANGES);
             if !right || read && changed && self.large.tally().delivered > RECORDS / 8 {
                 return right;
             }

@@ -1,6 +1,6 @@
 //! Reading makes no system call, shown by readers that would not survive one; and the mappings
-//! that they read are read-only: a hidden write would kill them, too. Maps and memory files, every
-//! kind, every way to read.
+//! that they read are read-only: a hidden write would kill them, too. Maps, global variables and
+//! memory files, every kind, every way to read.
 #![allow(missing_docs)]
 
 use std::io::{BufRead, BufReader};
@@ -12,7 +12,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use libbpf_rs::skel::Skel;
-use libbpf_rs::{MapHandle, Object};
+use libbpf_rs::{MapCore, MapHandle, Object};
 use mapring::{Cells, Counters, Latches, Options, Region, Ring};
 use mapring_kernel_tests::skel::QuietSkelBuilder;
 use mapring_kernel_tests::{
@@ -26,7 +26,7 @@ const MAPS: [&str; 5] = ["ring", "large", "cells", "latches", "counters"];
 
 /// Starts a reader that goes about it as `how` says, and calls `write` with 0, 1, 2, … until it ends:
 /// how it ended, and its lines of `/proc/self/maps` that are regions.
-fn reader(how: &str, paths: &[PathBuf; 5], mut write: impl FnMut(u64)) -> (ExitStatus, Vec<String>) {
+fn reader(how: &str, paths: &[PathBuf], mut write: impl FnMut(u64)) -> (ExitStatus, Vec<String>) {
     everywhere();
     let mut child = Guard(
         Command::new(env!("CARGO_BIN_EXE_kernel-tests-child"))
@@ -62,15 +62,29 @@ fn reader_of_maps(object: &Object, how: &str) -> (ExitStatus, Vec<String>) {
     let latches = map(object, "latches").as_fd().try_clone_to_owned().unwrap();
     let latches = Latches::from_region(Options::new().write(true).open_fd(latches).unwrap()).unwrap();
     let latches = latches.writer().unwrap();
+    let globals = Options::new().write(true).globals(object, ".bss").unwrap();
+    let global_latch = globals.latch::<Rec>("global_latch").unwrap();
+    let bss = object.maps().find(|map| map.name().to_string_lossy().ends_with(".bss")).unwrap();
+    MapHandle::try_from(&bss).unwrap().pin(pins.path("bss")).unwrap();
     let mut n = 0;
-    reader(how, &MAPS.map(|name| pins.path(name)), |turn| {
+    let paths: Vec<_> = MAPS.iter().chain(&["bss"]).map(|name| pins.path(name)).collect();
+    reader(how, &paths, |turn| {
         let mut args = [0, 16, n, 0];
         small.run(&mut args);
         n += args[3];
         large.run(&mut [0, 0, turn, 0]);
         latches.set(1, &words_of::<14>(turn + 1)).unwrap();
+        assert!(global_latch.set(&Rec { words: words_of(turn + 1) }).unwrap());
     })
 }
+
+/// A value of `.bss`.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct Rec {
+    words: Filled<14>,
+}
+mapring::record!(Rec { words });
 
 /// The same for memory files, which the reader opens for reading only.
 fn reader_of_files(how: &str) -> (ExitStatus, Vec<String>) {
@@ -113,9 +127,9 @@ impl Drop for Guard {
     }
 }
 
-fn made_no_system_call((status, maps): (ExitStatus, Vec<String>)) {
+fn made_no_system_call((status, maps): (ExitStatus, Vec<String>), regions: usize) {
     assert_eq!(status.code(), Some(0), "1: read something wrong; signal 31: made a system call ({status})");
-    assert_eq!(maps.len(), MAPS.len(), "{maps:?}");
+    assert_eq!(maps.len(), regions, "{maps:?}");
     for line in maps {
         assert_eq!(line.split_whitespace().nth(1), Some("r--s"), "{line}");
     }
@@ -130,12 +144,12 @@ fn readers_of_maps_make_no_system_call_and_map_read_only() {
     require_bpf!();
     let mut storage = MaybeUninit::uninit();
     let skel = load::<QuietSkelBuilder>(&mut storage, fitted);
-    made_no_system_call(reader_of_maps(skel.object(), "read"));
+    made_no_system_call(reader_of_maps(skel.object(), "read"), MAPS.len() + 1);
 }
 
 #[test]
 fn readers_of_files_make_no_system_call_and_map_read_only() {
-    made_no_system_call(reader_of_files("read"));
+    made_no_system_call(reader_of_files("read"), MAPS.len());
 }
 
 #[test]

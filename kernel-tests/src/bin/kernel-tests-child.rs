@@ -1,7 +1,7 @@
 //! The other process of the tests: `kernel-tests-child [nobody] ring|cells|counters PIN` opens a
 //! region of 56-byte records, or of counters, and prints what it holds; `… write PIN` tries to
 //! write a region in every way there is, and prints what the kernel says; `quiet HOW RING LARGE CELLS
-//! LATCHES COUNTERS` reads without system calls: see `src/quiet.rs`.
+//! LATCHES COUNTERS [GLOBALS]` reads without system calls: see `src/quiet.rs`.
 #![allow(unsafe_code)]
 
 use std::os::fd::AsFd;
@@ -46,12 +46,12 @@ fn main() -> Result<()> {
             }
         }
         ["write", pin] => write(pin)?,
-        ["quiet", how, ring, large, cells, latches, counters] => {
-            quiet(how, [ring, large, cells, latches, counters])?;
+        ["quiet", how, ring, large, cells, latches, counters, ref globals @ ..] => {
+            quiet(how, [ring, large, cells, latches, counters], globals.first().copied())?;
         }
         _ => bail!(
             "kernel-tests-child [nobody] ring|cells|counters|write PIN; \
-             or quiet HOW RING LARGE CELLS LATCHES COUNTERS"
+             or quiet HOW RING LARGE CELLS LATCHES COUNTERS [GLOBALS]"
         ),
     }
     Ok(())
