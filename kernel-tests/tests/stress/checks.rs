@@ -140,10 +140,20 @@ pub(crate) fn check_overlap(object: &Object, results: &Results) {
     assert!(missing.is_empty(), "what this test is about did not happen: {missing:#?}");
 }
 
+/// What of [`MET`] has not happened yet.
+pub(crate) fn not_met(object: &Object) -> Vec<String> {
+    let states = states(object);
+    let midway = |&&(outer, inner): &&(Context, Context)| {
+        states.iter().all(|state| state.midway[inner as usize][outer as usize] == 0)
+    };
+    let unmet = MET.iter().filter(midway);
+    unmet.map(|(outer, inner)| format!("no {inner:?} in the midst of a record of {outer:?}")).collect()
+}
+
 /// Who interrupted whom, and what of that was missing.
 fn check_contexts(object: &Object) -> Vec<String> {
     let states = states(object);
-    let mut missing = Vec::new();
+    let mut missing = not_met(object);
     for (context, name) in CONTEXTS.iter().enumerate() {
         let sum = |of: &dyn Fn(&State) -> u64| states.iter().map(of).sum::<u64>();
         let runs = sum(&|state| state.runs[context]);
@@ -154,9 +164,6 @@ fn check_contexts(object: &Object) -> Vec<String> {
             let midway = sum(&|state| state.midway[context][outer]);
             if nested > 0 {
                 println!("  {nested} while {other:?} was running, {midway} in the midst of a record");
-            }
-            if MET.contains(&(*other, *name)) && midway == 0 {
-                missing.push(format!("no {name:?} in the midst of a record of {other:?}"));
             }
         }
         missing.extend((looks == busy).then(|| format!("no {name:?} read a latch")));
