@@ -93,6 +93,11 @@ fn cells_of_every_cpu() {
     assert_eq!(one.read(cpus()[0], 0).unwrap(), words_of(7));
     let online = online_cpus().unwrap();
     assert!(cpus().iter().all(|cpu| online.contains(cpu)), "what runs is online");
+    // What is found out by trying is what the kernel's version says.
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse::<u32>().unwrap_or(0));
+    let version = (numbers.next().unwrap(), numbers.next().unwrap());
+    assert_eq!(one.one_cpu_lookups(), version >= (6, 19), "Linux {release}");
     eprintln!(
         "possible {:?}, online {online:?}, one CPU's value by one lookup: {}",
         one.cpus(),

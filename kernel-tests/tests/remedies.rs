@@ -46,6 +46,13 @@ fn fields_that_the_kernel_hides() {
     require_bpf!();
     let mut storage = MaybeUninit::uninit();
     let skel = load::<HiddenSkelBuilder>(&mut storage, fitted);
+    if Region::open(&skel.maps.last_ring).unwrap().access() == Access::Mapped {
+        // Before 6.11 it looks for locks at the top of a value alone; what it does not know it shows.
+        for name in ["first_ring", "first_cells", "count_cells"] {
+            assert_eq!(Region::open(&map(skel.object(), name)).unwrap().access(), Access::Mapped);
+        }
+        return;
+    }
     for (name, parts) in [
         ("first_ring", ["map first_ring", "bpf_spin_lock at byte 8", "where the preamble is"]),
         ("first_cells", ["map first_cells", "bpf_spin_lock at byte 8", "where the preamble is"]),

@@ -95,7 +95,8 @@
 //!
 //! [`layout`] (pure: where things are) → [`protocol`] (the algorithms, over any words) → regions
 //! (a BPF map mapped, a BPF map behind system calls, a memfd) → the handles [`Ring`], [`Cells`],
-//! [`Counters`], [`Latches`], `PerCpuCells`. Each layer knows only those to its left.
+//! [`Counters`], [`Latches`], and for BPF alone `PerCpuCells`, `Globals` and `Dispatch`. Each layer
+//! knows only those to its left.
 //!
 //! # Cargo features
 //!
