@@ -6,18 +6,21 @@
 	testb $1, %dl
 	jne L2
 	#MEMBARRIER
-	movq 8(%rdi), %rcx
-	movq %rcx, (%rax)
-	movq 16(%rdi), %rcx
-	movq %rcx, 8(%rax)
-	movq 24(%rdi), %rcx
-	movq %rcx, 16(%rax)
-	movq 32(%rdi), %rcx
-	movq %rcx, 24(%rax)
-	movq 40(%rdi), %rcx
-	movq %rcx, 32(%rax)
-	movq 48(%rdi), %rcx
-	movq %rcx, 40(%rax)
+	leaq 8(%rdi), %rcx
+	#APP
+	movups (%rcx), %xmm0
+	#NO_APP
+	movups %xmm0, (%rax)
+	leaq 24(%rdi), %rcx
+	#APP
+	movups (%rcx), %xmm0
+	#NO_APP
+	movups %xmm0, 16(%rax)
+	leaq 40(%rdi), %rcx
+	#APP
+	movups (%rcx), %xmm0
+	#NO_APP
+	movups %xmm0, 32(%rax)
 	movq 56(%rdi), %rcx
 	movq %rcx, 48(%rax)
 	#MEMBARRIER

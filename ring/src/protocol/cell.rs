@@ -21,7 +21,7 @@ pub fn look<T: AnyBitPattern>(cell: Words<'_>, out: &mut T) -> Option<u64> {
         return None;
     }
     fence(Ordering::Acquire); // SYNC publish: pairs with the store that ends `set`
-    cell.read(1, out);
+    cell.copy(1, out);
     fence(Ordering::Acquire); // SYNC claim: pairs with the fence in `begin`
     (cell.load(0, Ordering::Relaxed) == before).then_some(before)
 }

@@ -14,6 +14,7 @@
 pub mod cell;
 pub mod counters;
 pub mod latch;
+mod pairs;
 pub mod ring;
 mod words;
 

@@ -3,7 +3,8 @@
 //! Every access is an atomic one of a whole word through a raw pointer. No reference to plain
 //! data ever points here, so that whatever another process or a BPF program writes, and when,
 //! cannot be undefined behaviour; readers use relaxed loads alone, which Rust promises to work
-//! on read-only pages (the orderings come from fences).
+//! on read-only pages (the orderings come from fences), and what is as good where a machine has
+//! that: [`pairs`].
 #![allow(unsafe_code, clippy::disallowed_types)]
 
 use core::marker::PhantomData;
@@ -11,6 +12,7 @@ use core::ops::Deref;
 
 use bytemuck::{AnyBitPattern, NoUninit};
 
+use super::pairs;
 use crate::layout::{LINE, WORD};
 use crate::sync::{AtomicU64, Ordering};
 
@@ -78,25 +80,54 @@ impl<'a> Words<'a> {
         self.word(at).load(order)
     }
 
-    /// Copies a value that starts with word `at`, by relaxed loads of whole words; on x86-64 a large
-    /// one by loads of two words, each of which is loaded whole.
+    /// Loads a value that starts with word `at`, by relaxed loads of whole words, which lets the
+    /// compiler keep it in registers; on x86-64 a large one as by [`copy`](Self::copy).
     ///
     /// # Panics
     /// If the value reaches beyond this view.
     #[inline]
     pub fn read<T: AnyBitPattern>(&self, at: usize, out: &mut T) {
+        self.fetch::<T, false>(at, out);
+    }
+
+    /// Copies a value that starts with word `at` to memory, by relaxed loads of whole words; on x86-64
+    /// by loads of two words, each of which is loaded whole.
+    ///
+    /// # Panics
+    /// If the value reaches beyond this view.
+    #[inline]
+    pub fn copy<T: AnyBitPattern>(&self, at: usize, out: &mut T) {
+        self.fetch::<T, true>(at, out);
+    }
+
+    #[inline(always)]
+    fn fetch<T: AnyBitPattern, const BY_PAIRS: bool>(&self, at: usize, out: &mut T) {
         self.check(at, words_of::<T>());
         let to = core::ptr::from_mut(out).cast::<u8>();
         let whole = size_of::<T>() / WORD;
-        let lines = if pairs::ARE_FASTER && size_of::<T>() >= LARGE { size_of::<T>() / LINE } else { 0 };
-        if lines > 0 {
+        let mut done = 0;
+        if pairs::ARE_FASTER && size_of::<T>() >= LARGE {
+            let lines = size_of::<T>() / LINE;
             // SAFETY: `at` and all words of a `T` behind it are in this view, as was checked.
             let from = unsafe { self.base.add(at) };
             // SAFETY: `from_raw` promises that words can be read; `lines * LINE <= size_of::<T>()`, so
             // that as many are there, and as many bytes of `out`, which is ours alone.
-            unsafe { pairs::copy(from, to, lines) };
+            unsafe { pairs::copy_lines(from, to, lines) };
+            done = lines * (LINE / WORD);
+        } else if pairs::ARE_FASTER && BY_PAIRS {
+            while done + 2 <= whole {
+                // SAFETY: `done + 1 < words_of::<T>()`, and that many are in this view from `at` on, as
+                // was checked.
+                let from = unsafe { self.base.add(at + done) };
+                // SAFETY: `(done + 2) * WORD <= size_of::<T>()`, so this is in `out`.
+                let to = unsafe { to.add(done * WORD) };
+                // SAFETY: `from_raw` promises that both words are aligned and can be read; both of `to`
+                // are in `out`, which is ours alone, and any bytes are a `T`.
+                unsafe { pairs::copy(from, to) };
+                done += 2;
+            }
         }
-        for i in lines * (LINE / WORD)..whole {
+        for i in done..whole {
             let word = self.word(at + i).load(Ordering::Relaxed);
             // SAFETY: `i * WORD + WORD <= size_of::<T>()`, so this is in `out`.
             let to = unsafe { to.add(i * WORD) };
@@ -128,58 +159,6 @@ impl<'a> Words<'a> {
         // SAFETY: `from_raw` promises that the word is aligned and can be read for `'a`, and that
         // it is written atomically; an `AtomicU64` may change behind a shared reference.
         unsafe { &*word }
-    }
-}
-
-/// Loads of two words at once, where the machine has them and keeps them in order. Rust has no such
-/// load; what the instruction does to each of the words is what a relaxed load does.
-mod pairs {
-    use crate::sync::AtomicU64;
-
-    /// Not where a model or an interpreter has to see each load.
-    pub(super) const ARE_FASTER: bool = cfg!(all(target_arch = "x86_64", not(loom), not(miri)));
-
-    /// Copies `lines` times 64 bytes.
-    ///
-    /// # Safety
-    /// They can be read at `from`, which is aligned to 8, and written at `to` by nobody else.
-    #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
-    #[inline]
-    pub(super) unsafe fn copy(from: *const AtomicU64, to: *mut u8, lines: usize) {
-        // SAFETY: reads and writes no more than the caller promises, and says what it overwrites.
-        // SSE2 is part of x86-64. Loads of 16 bytes at a multiple of 8 may be done in parts, none of
-        // which is smaller than a word, and are not reordered with others (Intel's manual, 9.2.2).
-        unsafe {
-            core::arch::asm!(
-                "2:",
-                "movups {a}, [{from}]",
-                "movups {b}, [{from} + 16]",
-                "movups {c}, [{from} + 32]",
-                "movups {d}, [{from} + 48]",
-                "movups [{to}], {a}",
-                "movups [{to} + 16], {b}",
-                "movups [{to} + 32], {c}",
-                "movups [{to} + 48], {d}",
-                "add {from}, 64",
-                "add {to}, 64",
-                "dec {lines}",
-                "jnz 2b",
-                from = inout(reg) from => _,
-                to = inout(reg) to => _,
-                lines = inout(reg) lines => _,
-                a = out(xmm_reg) _,
-                b = out(xmm_reg) _,
-                c = out(xmm_reg) _,
-                d = out(xmm_reg) _,
-                options(nostack),
-            );
-        }
-    }
-
-    /// Is never called.
-    #[cfg(not(all(target_arch = "x86_64", not(loom), not(miri))))]
-    pub(super) unsafe fn copy(_: *const AtomicU64, _: *mut u8, _: usize) {
-        unreachable!("pairs are no faster here");
     }
 }
 

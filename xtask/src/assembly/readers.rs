@@ -58,7 +58,8 @@ impl Machine {
                 let open = operands.find('(')?;
                 let close = open + operands[open..].find(')')?;
                 let start = operands[..open].rfind(' ').map_or(0, |blank| blank + 1);
-                Some((&operands[start..=close], 1))
+                // Two words, each loaded whole (ring/src/protocol/pairs.rs).
+                Some((&operands[start..=close], if name == "movups" { 2 } else { 1 }))
             }
             Self::Aarch64 => {
                 let address = &operands[operands.find('[')?..];

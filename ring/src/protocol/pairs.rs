@@ -1,0 +1,89 @@
+//! Loads of two words at once, where the machine has them and keeps them in order.
+//!
+//! Rust has no such load. An `asm!` block may do what the machine does, and what this instruction does
+//! to each word is what a relaxed load does: SSE2 is part of x86-64, a load of 16 bytes at a multiple of
+//! 8 may be done in parts, none of which is smaller than a word, and loads are not reordered with other
+//! loads (Intel's manual, volume 3, 9.1.1 and 9.2.2).
+#![allow(unsafe_code, clippy::disallowed_types)]
+
+pub(super) use here::{ARE_FASTER, copy, copy_lines};
+
+/// Not where a model or an interpreter has to see each load.
+#[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
+mod here {
+    use core::arch::asm;
+    use core::arch::x86_64::__m128i;
+
+    use crate::sync::AtomicU64;
+
+    pub(in super::super) const ARE_FASTER: bool = true;
+
+    /// Copies two words.
+    ///
+    /// # Safety
+    /// They can be read at `from`, which is aligned to 8, and written at `to` by nobody else.
+    #[inline(always)]
+    pub(in super::super) unsafe fn copy(from: *const AtomicU64, to: *mut u8) {
+        let both: __m128i;
+        // SAFETY: reads what the caller says can be read, and changes nothing else than it says.
+        unsafe {
+            asm!(
+                "movups {both}, [{from}]",
+                both = out(xmm_reg) both,
+                from = in(reg) from,
+                options(nostack, preserves_flags, readonly),
+            );
+        }
+        // SAFETY: the caller's promise.
+        unsafe { to.cast::<__m128i>().write_unaligned(both) };
+    }
+
+    /// Copies `lines` times 64 bytes, at least once.
+    ///
+    /// # Safety
+    /// They can be read at `from`, which is aligned to 8, and written at `to` by nobody else.
+    #[inline]
+    pub(in super::super) unsafe fn copy_lines(from: *const AtomicU64, to: *mut u8, lines: usize) {
+        // SAFETY: reads and writes what the caller says can be, and changes nothing else than it says.
+        unsafe {
+            asm!(
+                "2:",
+                "movups {a}, [{from}]",
+                "movups {b}, [{from} + 16]",
+                "movups {c}, [{from} + 32]",
+                "movups {d}, [{from} + 48]",
+                "movups [{to}], {a}",
+                "movups [{to} + 16], {b}",
+                "movups [{to} + 32], {c}",
+                "movups [{to} + 48], {d}",
+                "add {from}, 64",
+                "add {to}, 64",
+                "dec {lines}",
+                "jnz 2b",
+                from = inout(reg) from => _,
+                to = inout(reg) to => _,
+                lines = inout(reg) lines => _,
+                a = out(xmm_reg) _,
+                b = out(xmm_reg) _,
+                c = out(xmm_reg) _,
+                d = out(xmm_reg) _,
+                options(nostack),
+            );
+        }
+    }
+}
+
+#[cfg(not(all(target_arch = "x86_64", not(loom), not(miri))))]
+mod here {
+    use crate::sync::AtomicU64;
+
+    pub(in super::super) const ARE_FASTER: bool = false;
+
+    pub(in super::super) unsafe fn copy(_: *const AtomicU64, _: *mut u8) {
+        unreachable!("pairs are no faster here");
+    }
+
+    pub(in super::super) unsafe fn copy_lines(_: *const AtomicU64, _: *mut u8, _: usize) {
+        unreachable!("pairs are no faster here");
+    }
+}
