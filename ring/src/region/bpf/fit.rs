@@ -11,6 +11,7 @@ use libbpf_rs::{AsRawLibbpf, OpenObject, libbpf_sys};
 
 use super::describe;
 use super::nesting::{self, Grounds};
+use crate::cpus::possible_cpus;
 use crate::error::{Error, Result};
 use crate::layout::{Claim, Geometry, Kind};
 
@@ -33,7 +34,7 @@ pub fn fit_object(object: &mut OpenObject) -> Result<Fitted> {
 
 /// How an object is fitted to the machine that it is about to be loaded on.
 ///
-/// Every ring and every bank of counters gets a shard for each possible CPU; what is not fitted
+/// Every ring and every bank of counters gets a shard for each CPU up to the last possible one; what is not fitted
 /// has one shard, and counts what other CPUs write as dropped. A ring's producers claim slots by
 /// plain stores ([`Claim::Nested`]) if every program of the object that is to be loaded is known
 /// to run where no other can preempt it, else by compare-and-swap ([`Claim::Atomic`]):
@@ -61,7 +62,7 @@ impl Fit {
     /// Fits the object of a skeleton. Reads a file or two, makes no other system call.
     ///
     /// # Errors
-    /// [`Error::Geometry`] if a map would have more elements than maps can have;
+    /// [`Error::System`] without sysfs; [`Error::Geometry`] if a map would have more elements than maps can have;
     /// [`Error::MemoryOrder`] for an object compiled for x86 on another machine.
     pub fn skeleton<'obj>(self, open: &mut impl OpenSkel<'obj>) -> Result<Fitted> {
         self.object(open.open_object_mut())
@@ -72,7 +73,8 @@ impl Fit {
     /// # Errors
     /// As there.
     pub fn object(self, object: &mut OpenObject) -> Result<Fitted> {
-        let shards = libbpf_rs::num_possible_cpus()? as u64;
+        // Numbers of CPUs may have gaps, and a program goes by its CPU's number.
+        let shards = possible_cpus()?.last().map_or(1, |last| *last as u64 + 1);
         let raw = object.as_libbpf_object();
         // SAFETY: the object is open for as long as `object` is borrowed, and its BTF is never
         // changed after opening it.
