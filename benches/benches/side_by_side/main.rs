@@ -10,6 +10,7 @@ mod consume;
 mod fallback;
 mod large;
 mod latency;
+mod loss;
 mod memory;
 mod others;
 mod peers;
@@ -62,6 +63,7 @@ const GROUPS: &[(&str, Group)] = &[
     ("large", large::run),
     ("fallback", fallback::run),
     ("stream", stream::run),
+    ("loss", loss::run),
     ("latency", latency::run),
     ("sleeping", sleeping::run),
     ("sizes", sizes::run),

@@ -27,6 +27,9 @@ pub(crate) mod skel {
     pub(crate) mod latency {
         include!(concat!(env!("OUT_DIR"), "/latency.skel.rs"));
     }
+    pub(crate) mod loss {
+        include!(concat!(env!("OUT_DIR"), "/loss.skel.rs"));
+    }
     pub(crate) mod axes {
         include!(concat!(env!("OUT_DIR"), "/axes.skel.rs"));
     }
