@@ -5,9 +5,12 @@
 #![allow(missing_docs)]
 
 mod all;
+#[cfg(has_arena)]
+mod arena;
 mod axes;
 mod consume;
 mod fallback;
+mod histogram;
 mod large;
 mod latency;
 mod loss;
@@ -57,6 +60,7 @@ type Group = fn(Plan, &mut Report) -> Result<()>;
 const GROUPS: &[(&str, Group)] = &[
     ("read", read::cells),
     ("counters", read::counters),
+    ("histogram", histogram::run),
     ("produce", produce::run),
     ("consume", consume::run),
     ("all", all::run),
@@ -69,11 +73,28 @@ const GROUPS: &[(&str, Group)] = &[
     ("sizes", sizes::run),
     ("axes", axes::run),
     ("others", others::run),
+    ("arena", arena),
     ("memory", memory::run),
     ("latest", process::latest),
     ("threads", process::records),
     ("scaling", scaling::run),
 ];
+
+/// A BPF arena, which takes a newer compiler and kernel than the rest.
+fn arena(plan: Plan, report: &mut Report) -> Result<()> {
+    #[cfg(has_arena)]
+    if libbpf_rs::MapType::Arena.is_supported()? {
+        arena::run(plan, report)?;
+    } else {
+        report.skip("BPF arena", "the kernel has none (6.9 and later have)");
+    }
+    #[cfg(not(has_arena))]
+    {
+        let _ = plan;
+        report.skip("BPF arena", "the build found no clang 19 or later on PATH, or is not for x86-64");
+    }
+    Ok(())
+}
 
 fn main() -> Result<ExitCode> {
     let args = Args::parse();

@@ -269,9 +269,4 @@ fn missing(report: &mut Report) {
             "the kernel has it, but neither libbpf nor libbpf-rs reads such a buffer yet",
         ),
     }
-    report.skip(
-        "BPF arena",
-        "its pointers need the address spaces of clang 19, and these programs are built by clang 14 and later; \
-         it is memory without a protocol, in which a ring would cost what ours does",
-    );
 }

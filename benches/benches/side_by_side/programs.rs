@@ -30,6 +30,13 @@ pub(crate) mod skel {
     pub(crate) mod loss {
         include!(concat!(env!("OUT_DIR"), "/loss.skel.rs"));
     }
+    pub(crate) mod histogram {
+        include!(concat!(env!("OUT_DIR"), "/histogram.skel.rs"));
+    }
+    #[cfg(has_arena)]
+    pub(crate) mod arena {
+        include!(concat!(env!("OUT_DIR"), "/arena.skel.rs"));
+    }
     pub(crate) mod axes {
         include!(concat!(env!("OUT_DIR"), "/axes.skel.rs"));
     }

@@ -11,7 +11,7 @@ use crate::peers::{Batch, Lookup};
 use crate::programs::{Record, load, run};
 
 /// Nanoseconds for one of `count` times `operation`.
-fn time(count: u32, mut operation: impl FnMut() -> Result<()>) -> Result<f64> {
+pub(crate) fn time(count: u32, mut operation: impl FnMut() -> Result<()>) -> Result<f64> {
     let start = Instant::now();
     for _ in 0..count {
         operation()?;
