@@ -244,14 +244,17 @@ fn wait(command: &mut Command, timeout: Duration) -> Result<Option<ExitStatus>> 
     }
 }
 
-/// The library and its models as a workspace of their own, so that nothing else is built or touched.
+/// The library, what it is made with, and its models.
+const PARTS: [&str; 3] = ["derive", "ring", "loom-tests"];
+
+/// Copies them, a workspace of their own, so that nothing else is built or touched.
 fn copy_sources(copy: &Path) -> Result<()> {
     if copy.exists() {
         fs::remove_dir_all(copy)?;
     }
     fs::create_dir_all(copy)?;
     let root = cmd::root();
-    for folder in ["ring", "loom-tests"] {
+    for folder in PARTS {
         copy_folder(&root.join(folder), &copy.join(folder))?;
     }
     if root.join("Cargo.lock").exists() {
@@ -267,7 +270,7 @@ fn reduced(manifest: &str) -> Result<String> {
     let Some(workspace) = manifest.get_mut("workspace").and_then(toml::Value::as_table_mut) else {
         bail!("Cargo.toml has no [workspace]");
     };
-    workspace.insert("members".into(), vec!["ring", "loom-tests"].into());
+    workspace.insert("members".into(), PARTS.to_vec().into());
     workspace.remove("default-members");
     // What is compiled once for each mutant, and run for a moment. The rest stays as it was built.
     let quick = ["mapring", "mapring-loom-tests"]
@@ -341,11 +344,11 @@ mod tests {
     }
 
     #[test]
-    fn the_copy_is_a_workspace_of_two() {
+    fn the_copy_is_a_workspace_of_its_own() {
         let reduced =
             reduced("[workspace]\nmembers = ['ring', 'xtask']\ndefault-members = ['xtask']\n").unwrap();
         let reduced: toml::Table = toml::from_str(&reduced).unwrap();
-        let workspace = toml::from_str::<toml::Table>("members = ['ring', 'loom-tests']").unwrap();
+        let workspace = toml::from_str::<toml::Table>("members = ['derive', 'ring', 'loom-tests']").unwrap();
         assert_eq!(reduced["workspace"], workspace.into());
         assert_eq!(reduced["profile"]["release"]["package"].as_table().unwrap().len(), 2);
     }
