@@ -60,7 +60,8 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
         Ok(ns / RECORDS as f64)
     };
     let [ours, theirs] = interleave(plan.within(0.3), [&mut ours, &mut theirs])?;
-    let [our_reads, their_reads] = reads.map(RefCell::into_inner);
+    // Without what was run to warm up, when pages were not mapped yet.
+    let [our_reads, their_reads] = reads.map(|reads| reads.into_inner().split_off(plan.warm_up));
     let peer = "arena: memory without a protocol, a plain ring for one producer";
     report.peer(
         "BPF arena",
