@@ -6,6 +6,7 @@ use std::num::NonZero;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use std::{fmt, thread};
@@ -146,10 +147,11 @@ pub(crate) fn run(mutants: &[Mutant]) -> Result<()> {
         print!("{line}");
     };
     let next = AtomicUsize::new(0);
-    let worker = |number: usize| -> Result<Vec<(&Mutant, Outcome)>> {
-        // Each its own copy. Builds wait for each other; models, which take most of the time, do not.
-        let copy = work.join(format!("work{number}"));
-        copy_sources(&copy)?;
+    // Mutants are built one after the other, in one place: cargo takes two copies of a workspace for the
+    // same. Models, which take most of the time, run beside that.
+    let copy = Mutex::new(work.join("work"));
+    copy_sources(&copy.lock().expect("new"))?;
+    let worker = || -> Result<Vec<(&Mutant, Outcome)>> {
         let mut outcomes = Vec::new();
         while let Some(mutant) = mutants.get(next.fetch_add(1, Ordering::Relaxed)) {
             let start = Instant::now();
@@ -161,7 +163,7 @@ pub(crate) fn run(mutants: &[Mutant]) -> Result<()> {
     };
     let workers = thread::available_parallelism().map_or(1, NonZero::get).min(mutants.len());
     let outcomes = thread::scope(|scope| {
-        let threads: Vec<_> = (0..workers).map(|number| scope.spawn(move || worker(number))).collect();
+        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
         let joined = threads.into_iter().map(|thread| thread.join().expect("a worker does not panic"));
         joined.collect::<Result<Vec<_>>>()
     })?;
@@ -177,26 +179,37 @@ pub(crate) fn run(mutants: &[Mutant]) -> Result<()> {
     Ok(())
 }
 
-fn run_one(mutant: &Mutant, copy: &Path, log: &Path) -> Result<Outcome> {
+fn run_one(mutant: &Mutant, copy: &Mutex<PathBuf>, log: &Path) -> Result<Outcome> {
+    let program = log.with_extension("model");
+    if let Err(error) = build_one(mutant, &copy.lock().expect("a worker does not panic"), &program)? {
+        return Ok(Outcome::Error(format!("does not compile: {error:#}")));
+    }
+    let mut test = Command::new(&program);
+    if let Some(name) = &mutant.test {
+        test.args(["--exact", name]);
+    }
+    let out = File::create(log)?;
+    test.current_dir(cmd::root().join("loom-tests"))
+        .stdin(Stdio::null())
+        .stderr(out.try_clone()?)
+        .stdout(out);
+    let Some(status) = wait(&mut test, TIMEOUT)? else {
+        return Ok(Outcome::Timeout);
+    };
+    Ok(judge(status, &String::from_utf8_lossy(&fs::read(log)?)))
+}
+
+/// Builds the model of a mutant, and puts it where the next one does not overwrite it.
+fn build_one(mutant: &Mutant, copy: &Path, program: &Path) -> Result<Result<()>> {
     let file = copy.join(&mutant.file);
     let original = fs::read_to_string(&file)?;
     fs::write(&file, mutant.apply(&original)?)?;
     let built = build(&mutant.model, copy);
     fs::write(&file, original)?;
-    let executable = match built {
-        Ok(executable) => executable,
-        Err(error) => return Ok(Outcome::Error(format!("does not compile: {error:#}"))),
-    };
-    let mut test = Command::new(executable);
-    if let Some(name) = &mutant.test {
-        test.args(["--exact", name]);
-    }
-    let out = File::create(log)?;
-    test.current_dir(copy.join("loom-tests")).stdin(Stdio::null()).stderr(out.try_clone()?).stdout(out);
-    let Some(status) = wait(&mut test, TIMEOUT)? else {
-        return Ok(Outcome::Timeout);
-    };
-    Ok(judge(status, &String::from_utf8_lossy(&fs::read(log)?)))
+    Ok(match built {
+        Ok(executable) => fs::copy(executable, program).map(drop).map_err(anyhow::Error::from),
+        Err(error) => Err(error),
+    })
 }
 
 /// A test fails by a panic (101) or by a panic during a panic (SIGABRT); anything else is no verdict.
@@ -216,7 +229,8 @@ fn judge(status: ExitStatus, said: &str) -> Outcome {
 
 /// Builds one model of the copy: its test program.
 fn build(model: &str, copy: &Path) -> Result<PathBuf> {
-    let mut cargo = loom::cargo("test");
+    // Not where the sources as they are were built: cargo would take a mutant for those.
+    let mut cargo = loom::cargo_in("mutants/target", "mapring-loom-tests", "test");
     cargo.current_dir(copy).env("CARGO_INCREMENTAL", "1");
     cargo.args(["--no-run", "--message-format=json-render-diagnostics", "--test", model]);
     let messages = cmd::output(&mut cargo)?;
