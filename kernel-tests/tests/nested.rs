@@ -312,6 +312,22 @@ fn others_get_atomic_claims_and_are_told_why() {
     assert_eq!(grounds(&mut |object| Fit::new().atomic().object(object).unwrap(), false), Grounds::Asked);
     assert_eq!(grounds(&mut |object| mapring::fit_object(object).unwrap(), true), Grounds::NotX86);
 
+    // Fitted again, nothing is left of the first time.
+    let mut again = |object: &mut OpenObject| {
+        let constants = |object: &mut OpenObject| {
+            let map = object.maps().find(|map| map.name().to_string_lossy().ends_with(".rodata")).unwrap();
+            map.initial_value().unwrap().to_vec()
+        };
+        let before = constants(object);
+        let nests =
+            mapring::fit_object(object).unwrap().rings().all(|(_, found)| *found == Grounds::OnlyNest);
+        assert_eq!(constants(object) != before, nests);
+        let fitted = Fit::new().atomic().object(object).unwrap();
+        assert_eq!(constants(object), before);
+        fitted
+    };
+    assert_eq!(grounds(&mut again, false), Grounds::Asked);
+
     // One program that can be preempted is enough, but one that is not loaded does not count.
     let mut storage = MaybeUninit::uninit();
     load::<LoopsSkelBuilder>(&mut storage, |object| {

@@ -99,7 +99,9 @@ impl Fit {
                     _ => of_object.clone(),
                 };
                 geometry = geometry.with_claim(grounds.claim())?;
-                constants.extend(constant.filter(|_| grounds.claim() == Claim::Nested));
+                // Either way: an object may be fitted again.
+                let nested = u32::from(grounds.claim() == Claim::Nested);
+                constants.extend(constant.map(|offset| (offset, nested)));
                 rings.push((name, grounds));
             }
             entries.push((map.name().to_os_string(), geometry.entries()));
@@ -111,8 +113,8 @@ impl Fit {
             } else if map.name().to_string_lossy().ends_with(".rodata")
                 && let Some(constants_of_object) = map.initial_value_mut()
             {
-                for offset in constants.drain(..) {
-                    constants_of_object[offset..offset + 4].copy_from_slice(&1_u32.to_ne_bytes());
+                for (offset, nested) in constants.drain(..) {
+                    constants_of_object[offset..offset + 4].copy_from_slice(&nested.to_ne_bytes());
                 }
             }
         }
