@@ -82,7 +82,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     let good = rows.iter().all(Row::is_good);
     if args.write_docs && good {
-        docs::write(&rows)?;
+        docs::write(&rows, args.arch)?;
     }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&rows)?);

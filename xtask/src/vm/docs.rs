@@ -1,30 +1,42 @@
 //! `docs/kernels.md`: the part of it that comes from real runs.
 
 use std::fs;
+use std::ops::Range;
 
 use anyhow::{Context, Result};
 
 use super::features::{FEATURES, Feature, version};
+use super::kernels::Arch;
 use super::protocol::Answer;
 use super::report::{Counts, Row};
 use crate::cmd;
 
 const PLACE: &str = "docs/kernels.md";
-const BEGIN: &str = "<!-- from here on written by `cargo xtask vm --write-docs` -->\n";
-const END: &str = "<!-- up to here written by `cargo xtask vm --write-docs` -->\n";
-const TITLE: &str = "# Kernels\n\n";
 
-/// Replaces the part between the marks; without marks, it is added at the end.
-pub(crate) fn write(rows: &[Row]) -> Result<()> {
+/// Replaces what is between the marks of the processor; the rest of the file is others'.
+pub(crate) fn write(rows: &[Row], arch: Arch) -> Result<()> {
     let path = cmd::root().join(PLACE);
-    let before = fs::read_to_string(&path).unwrap_or_else(|_| TITLE.to_owned());
-    fs::write(&path, replaced(&before, &text(rows))).with_context(|| path.display().to_string())
+    let before = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let mark = match arch {
+        Arch::X86 => "matrix",
+        Arch::Arm => "matrix aarch64",
+    };
+    let after = replaced(&before, mark, &text(rows))?;
+    fs::write(&path, after).with_context(|| path.display().to_string())
 }
 
-fn replaced(before: &str, part: &str) -> String {
-    let (head, rest) = before.split_once(BEGIN).unwrap_or((before, ""));
-    let tail = rest.split_once(END).map_or("", |(_, tail)| tail);
-    format!("{head}{BEGIN}{part}{END}{tail}")
+/// The part of a document between `<!-- mark -->` and `<!-- /mark -->`: where it begins and ends.
+fn part(text: &str, mark: &str) -> Result<Range<usize>> {
+    let (begin, end) = (format!("<!-- {mark} -->\n"), format!("<!-- /{mark} -->"));
+    let start = text.find(&begin).with_context(|| format!("{PLACE} has no {begin}"))? + begin.len();
+    let length = text[start..].find(&end).with_context(|| format!("{PLACE} has no {end}"))?;
+    Ok(start..start + length)
+}
+
+fn replaced(before: &str, mark: &str, with: &str) -> Result<String> {
+    let mut text = before.to_owned();
+    text.replace_range(part(before, mark)?, with);
+    Ok(text)
 }
 
 /// The kernel's number, as a heading.
@@ -35,9 +47,7 @@ fn heading(row: &Row) -> String {
 }
 
 fn text(rows: &[Row]) -> String {
-    let mut text = "## Real kernels\n\nEach was booted under QEMU with two CPUs; each test ran by itself. *Lacking* are \
-                    tests that need what the kernel\nhas not, as its refusal and a probe of it say.\n\n\
-                    | kernel | release | architecture | passed | failed | lacking | skipped |\n|---|---|---|--:|--:|--:|--:|\n"
+    let mut text = "\n| kernel | release | architecture | passed | failed | lacking | skipped |\n|---|---|---|--:|--:|--:|--:|\n"
         .to_owned();
     for row in rows {
         let Counts { passed, failed, lacking, skipped } = row.counts();
@@ -53,7 +63,7 @@ fn text(rows: &[Row]) -> String {
         }
     }
     let headings: Vec<_> = rows.iter().map(heading).collect();
-    text += "\n## Which feature needs which kernel\n\nAnswered by the kernels themselves.\n\n";
+    text += "\nWhich feature needs which kernel, as these kernels themselves answered:\n\n";
     text +=
         &format!("| feature | since | {} |\n|---|---|{}\n", headings.join(" | "), "---|".repeat(rows.len()));
     for feature in &FEATURES {
@@ -88,11 +98,14 @@ mod tests {
 
     #[test]
     fn only_the_part_between_the_marks_is_replaced() {
-        let first = replaced("# Kernels\n\n", "one\n");
-        assert_eq!(first, format!("# Kernels\n\n{BEGIN}one\n{END}"));
-        assert_eq!(replaced(&first, "two\n"), format!("# Kernels\n\n{BEGIN}two\n{END}"));
-        let around = format!("before\n{BEGIN}old\n{END}after\n");
-        assert_eq!(replaced(&around, "new\n"), format!("before\n{BEGIN}new\n{END}after\n"));
+        let around = "before\n<!-- matrix aarch64 -->\n<!-- /matrix aarch64 -->\n<!-- matrix -->\nold\n<!-- /matrix -->\nafter\n";
+        let new = around.replace("old", "new");
+        assert_eq!(replaced(around, "matrix", "new\n").unwrap(), new);
+        assert_eq!(replaced(&new, "matrix", "new\n").unwrap(), new);
+        assert!(
+            replaced("<!-- matrix -->\n", "matrix", "").unwrap_err().to_string().contains("<!-- /matrix -->")
+        );
+        assert!(replaced("", "matrix", "").is_err());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The first process of the virtual machine: mounts, probes, runs each test by itself, reports, switches off.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -97,7 +98,7 @@ fn run_test(binary: &TestBinary, name: &str, plan: &Plan) -> Result<Outcome> {
     const PLACE: &str = "/tmp/output";
     let output = File::create(PLACE)?;
     let status = Command::new(&binary.path)
-        .args(&plan.args)
+        .args(of_one(&plan.args))
         .args(["--exact", name, "--test-threads=1"])
         .envs(plan.env.iter().map(|(name, value)| (name, value)))
         .current_dir(&plan.dir)
@@ -109,16 +110,27 @@ fn run_test(binary: &TestBinary, name: &str, plan: &Plan) -> Result<Outcome> {
     Ok(judge(status, &tail(Path::new(PLACE))?))
 }
 
-/// A test has passed if the harness counted it, and it did not say that it was skipped.
+/// What of the arguments counts for one test as well: parts of names would select others beside it.
+fn of_one(args: &[String]) -> impl Iterator<Item = &String> {
+    args.iter().filter(|arg| ["--ignored", "--include-ignored", "--nocapture"].contains(&arg.as_str()))
+}
+
+/// A test has passed if the harness counted it, and no other, and it did not say that it was skipped.
 fn judge(status: ExitStatus, said: &str) -> Outcome {
+    let failed = |why: &dyn fmt::Display| Outcome::Failed(format!("{}\n({why})", said.trim()));
     if !status.success() {
-        return Outcome::Failed(format!("{}\n({status})", said.trim()));
+        return failed(&status);
     }
-    let after = |word| said.lines().find_map(|line| line.split_once(word).map(|(_, why)| String::from(why)));
-    match after("SKIPPED ") {
-        Some(why) => Outcome::Skipped(why),
-        None if said.contains("test result: ok. 1 passed") => Outcome::Passed,
-        None => Outcome::Skipped(after(" ... ").unwrap_or_else(|| "it did not run".to_owned())),
+    let after = |word| said.lines().find_map(|line| line.split_once(word).map(|(_, rest)| rest));
+    let count = |what| {
+        let (number, _) = after("test result: ok. ")?.split_once(what)?;
+        number.rsplit(' ').next()?.parse::<u32>().ok()
+    };
+    match (after("SKIPPED "), count(" passed;"), count(" ignored;")) {
+        (Some(why), ..) => Outcome::Skipped(why.to_owned()),
+        (None, Some(1), Some(0)) => Outcome::Passed,
+        (None, Some(0), Some(1)) => Outcome::Skipped(after(" ... ").unwrap_or_default().to_owned()),
+        _ => failed(&"not this one test was run"),
     }
 }
 
@@ -178,13 +190,27 @@ mod tests {
     #[test]
     fn ends_are_told_apart() {
         let (ok, failed) = (ExitStatus::from_raw(0), ExitStatus::from_raw(101 << 8));
-        let passed = "test a ... ok\n\ntest result: ok. 1 passed; 0 failed; 0 ignored\n";
+        let passed = "test a ... ok\n\ntest result: ok. 1 passed; 0 failed; 0 ignored; 0 measured\n";
         assert_eq!(judge(ok, passed), Outcome::Passed);
         let skipped = format!("SKIPPED a: no BPF\n{passed}");
         assert_eq!(judge(ok, &skipped), Outcome::Skipped("a: no BPF".into()));
-        let ignored = "test a ... ignored, until then\n\ntest result: ok. 0 passed; 0 failed; 1 ignored\n";
+        let ignored =
+            "test a ... ignored, until then\n\ntest result: ok. 0 passed; 0 failed; 1 ignored; 0 measured\n";
         assert_eq!(judge(ok, ignored), Outcome::Skipped("ignored, until then".into()));
         assert!(matches!(judge(failed, "why\n"), Outcome::Failed(said) if said.starts_with("why\n(")));
+    }
+
+    #[test]
+    fn one_test_is_one_test() {
+        let ok = ExitStatus::from_raw(0);
+        let said =
+            "test a ... ok\ntest a_b ... ok\n\ntest result: ok. 2 passed; 0 failed; 0 ignored; 0 measured\n";
+        assert!(matches!(judge(ok, said), Outcome::Failed(_)));
+        let none = "\nrunning 0 tests\n\ntest result: ok. 0 passed; 0 failed; 0 ignored; 0 measured\n";
+        assert!(matches!(judge(ok, none), Outcome::Failed(_)));
+        assert!(matches!(judge(ok, ""), Outcome::Failed(_)));
+        let args = ["a", "--skip", "b", "--ignored"].map(str::to_owned);
+        assert_eq!(of_one(&args).collect::<Vec<_>>(), ["--ignored"]);
     }
 
     #[test]
