@@ -6,6 +6,7 @@
 #![deny(unsafe_code)]
 
 mod cpu;
+mod image;
 mod load;
 mod perf;
 mod pins;
@@ -16,6 +17,7 @@ mod records;
 mod slow_pages;
 
 pub use cpu::{cpus, everywhere, on_cpu, on_one_cpu};
+pub use image::{Function, image};
 pub use load::{
     Loaded, Runner, fitted, load, map, read_only, send, unfitted, update, without_batches, word_at,
 };
@@ -54,7 +56,7 @@ pub mod skel {
         };
     }
     skeletons!(
-        basic basic_portable dispatch globals hidden hostile hostile_portable latches latches_portable loops
+        basic basic_portable dispatch globals hidden hostile hostile_portable jit jit_portable latches latches_portable loops
         loops_portable nested nested_portable percpu quiet refusals sealed stress stress_portable
     );
 
@@ -65,6 +67,8 @@ pub mod skel {
     pub use hidden::HiddenSkelBuilder;
     pub use hostile::HostileSkelBuilder;
     pub use hostile_portable::HostilePortableSkelBuilder;
+    pub use jit::JitSkelBuilder;
+    pub use jit_portable::JitPortableSkelBuilder;
     pub use latches::LatchesSkelBuilder;
     pub use latches_portable::LatchesPortableSkelBuilder;
     pub use loops::LoopsSkelBuilder;

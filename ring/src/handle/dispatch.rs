@@ -281,7 +281,9 @@ mod kernel {
         let mut size = size_of_val(&info) as u32;
         // SAFETY: the information is as long as said, and asks for no arrays.
         result(unsafe { libbpf_sys::bpf_prog_get_info_by_fd(fd.as_raw_fd(), &raw mut info, &raw mut size) })?;
-        let name = info.name.iter().take_while(|&&c| c != 0).map(|c| c.cast_unsigned()).collect::<Vec<_>>();
+        // A C character has a sign on some machines.
+        let name =
+            info.name.iter().take_while(|&&c| c != 0).flat_map(|c| c.to_ne_bytes()).collect::<Vec<_>>();
         Ok((info.id, String::from_utf8_lossy(&name).into_owned(), type_name(info.type_)))
     }
 

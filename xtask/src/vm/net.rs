@@ -10,7 +10,7 @@ pub(super) fn loopback_up() -> io::Result<()> {
     // SAFETY: all zeros are a request.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
-        *to = from.cast_signed();
+        *to = libc::c_char::from_ne_bytes([*from]);
     }
     request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_UP).expect("the lowest bit");
     // SAFETY: the request is this call's own, its name ends with a zero.

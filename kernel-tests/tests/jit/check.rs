@@ -1,0 +1,103 @@
+//! What must be true of a producer's machine code.
+
+use std::collections::BTreeSet;
+
+use mapring_kernel_tests::Function;
+
+use crate::machine;
+use crate::step::{Does, Operation, Step, next, reachable};
+
+/// How a record is made visible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Publish {
+    /// A plain store: x86.
+    Store,
+    /// An exchange that is a full barrier: any machine.
+    Exchange,
+}
+
+/// Where the words of the record lie, from its sequence on.
+const WORDS: std::ops::RangeInclusive<i64> = 8..=7 * 8;
+
+/// What is asked of a program that writes a record. On no way through it is there a store before a
+/// full compare-and-swap, an end between a word and the publication, or a word behind that.
+pub(crate) fn record(functions: &[Function], publish: Publish) -> Result<(), String> {
+    let (program, others) = functions.split_first().expect("a program has a function");
+    let steps = machine::steps(program);
+    let of_others: Vec<_> = others.iter().map(machine::steps).collect();
+    for function in of_others.iter().chain([&steps]) {
+        strong(function)?;
+    }
+    if let Some(other) = of_others.iter().find(|steps| find(steps, is_claim).is_empty()) {
+        return complain(other, 0, "a function without claim");
+    }
+
+    let words = find(&steps, |does| matches!(does, Does::Store { offset } if WORDS.contains(offset)));
+    let behind_words = reachable(&steps, words.iter().flat_map(|&word| next(&steps, word)), |_| false);
+    let publications = find(&steps, |does| match publish {
+        Publish::Store => matches!(does, Does::Store { offset: 0 }),
+        Publish::Exchange => matches!(does, Does::Atomic { operation: Operation::Exchange, .. }),
+    });
+    // The hint is a store to the start of a line, too; it comes before the words.
+    let publications: Vec<_> = publications.into_iter().filter(|at| behind_words.contains(at)).collect();
+
+    let own: Vec<_> = others.iter().map(|function| Some(function.address)).collect();
+    let claims = find(&steps, |does| is_claim(does) || matches!(does, Does::Call(to) if own.contains(to)));
+    let unclaimed = reachable(&steps, [0], |at| claims.contains(&at));
+    if let Some(at) = unclaimed.into_iter().find(|&at| matches!(steps[at].does, Does::Store { .. })) {
+        return complain(&steps, at, "a store without claim");
+    }
+    let done = reachable(&steps, publications.iter().flat_map(|&at| next(&steps, at)), |_| false);
+    if let Some(at) = done.into_iter().find(|at| words.contains(at)) {
+        return complain(&steps, at, "a word behind the publication");
+    }
+    let open =
+        reachable(&steps, words.iter().flat_map(|&word| next(&steps, word)), |at| publications.contains(&at));
+    if let Some(at) = open.into_iter().find(|&at| next(&steps, at).next().is_none()) {
+        return complain(&steps, at, "an end without publication");
+    }
+    let offsets: BTreeSet<_> =
+        words.iter().map(|&at| steps[at].does).map(|does| format!("{does:?}")).collect();
+    if (words.len(), offsets.len(), publications.len()) != (7, 7, 1) {
+        return complain(&steps, 0, "not seven words and one publication");
+    }
+    Ok(())
+}
+
+/// What is asked of a program that counts: additions alone, and no barrier where one can do without.
+pub(crate) fn counter(functions: &[Function]) -> Result<(), String> {
+    let steps: Vec<_> = functions.iter().flat_map(machine::steps).collect();
+    let additions = find(&steps, |does| matches!(does, Does::Atomic { operation: Operation::Other, .. }));
+    let others =
+        find(&steps, |does| matches!(does, Does::Atomic { operation, .. } if *operation != Operation::Other));
+    match (&additions[..], &others[..]) {
+        ([], _) => complain(&steps, 0, "no addition"),
+        (_, [other, ..]) => complain(&steps, *other, "more than an addition"),
+        _ => Ok(()),
+    }
+}
+
+/// Compare-and-swaps and exchanges are full barriers.
+fn strong(steps: &[Step]) -> Result<(), String> {
+    let weak = |does: &Does| matches!(does, Does::Atomic { operation, full: false } if *operation != Operation::Other);
+    match find(steps, weak).first() {
+        Some(&at) => complain(steps, at, "an atomic that is no full barrier"),
+        None => Ok(()),
+    }
+}
+
+fn is_claim(does: &Does) -> bool {
+    matches!(does, Does::Atomic { operation: Operation::CompareExchange, full: true })
+}
+
+fn find(steps: &[Step], what: impl Fn(&Does) -> bool) -> Vec<usize> {
+    (0..steps.len()).filter(|&at| what(&steps[at].does)).collect()
+}
+
+fn complain(steps: &[Step], at: usize, what: &str) -> Result<(), String> {
+    let line = |(number, step): (usize, &Step)| {
+        let mark = if number == at { "=>" } else { "" };
+        format!("{mark:3}{:x} {}\n", step.address, step.text)
+    };
+    Err(format!("{what}:\n{}", steps.iter().enumerate().map(line).collect::<String>()))
+}

@@ -1,0 +1,97 @@
+//! What the kernel's compiler makes of producers: the claim, the words and the publication, in that
+//! order, by instructions that order them on this machine. What is proved of those instructions is
+//! in `litmus/`; that the kernel emits them is looked at here, in the kernel's own copy.
+#![allow(missing_docs)]
+
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
+mod check;
+mod step;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
+
+use libbpf_rs::Object;
+use libbpf_rs::skel::{Skel, SkelBuilder};
+use mapring_kernel_tests::skel::{JitPortableSkelBuilder, JitSkelBuilder};
+use mapring_kernel_tests::{Function, Loaded, image, load, require_bpf, unfitted};
+
+#[cfg(target_arch = "aarch64")]
+use self::aarch64 as machine;
+use self::check::Publish;
+use self::step::{Does, Operation};
+#[cfg(target_arch = "x86_64")]
+use self::x86 as machine;
+
+/// How programs that were compiled for this machine publish.
+const HERE: Publish = if cfg!(target_arch = "x86_64") { Publish::Store } else { Publish::Exchange };
+
+#[test]
+fn code_for_this_machine() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    check_all(loaded::<JitSkelBuilder>(&mut storage).object(), HERE);
+}
+
+#[test]
+fn code_for_any_machine() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    check_all(loaded::<JitPortableSkelBuilder>(&mut storage).object(), Publish::Exchange);
+}
+
+/// Code for x86 on another machine, or where barriers are missing, is told from the right one.
+#[test]
+fn missing_barriers_are_found() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = loaded::<JitPortableSkelBuilder>(&mut storage);
+    for (name, complaint) in [
+        ("wrong_addition", "without publication"),
+        ("wrong_store", "without publication"),
+        ("wrong_claim", "without claim"),
+        ("wrong_order", "behind the publication"),
+    ] {
+        let error = check::record(&functions(skel.object(), name), Publish::Exchange).unwrap_err();
+        assert!(error.contains(complaint), "{name}: {error}");
+    }
+}
+
+/// Every producer passes; none passes with one of its barriers weakened.
+fn check_all(object: &Object, publish: Publish) {
+    for name in ["ring_push", "cell_set"] {
+        let functions = functions(object, name);
+        check::record(&functions, publish).unwrap_or_else(|wrong| panic!("{name}: {wrong}"));
+        let mut changes = 0;
+        for (at, function) in functions.iter().enumerate() {
+            for (change, weaker) in machine::weaker(function) {
+                let mut functions = functions.clone();
+                functions[at] = weaker;
+                assert!(check::record(&functions, publish).is_err(), "{name}: {change}: not noticed");
+                changes += 1;
+            }
+        }
+        assert!(changes > 0, "{name}: nothing to weaken");
+        let atomics = functions.iter().flat_map(machine::steps).filter(
+            |step| matches!(step.does, Does::Atomic { operation, .. } if operation != Operation::Other),
+        );
+        let atomics: Vec<_> = atomics.map(|step| step.text).collect();
+        println!("{name}: {}; {changes} weaker ones noticed", atomics.join(", "));
+    }
+    check::counter(&functions(object, "counter_add")).unwrap_or_else(|wrong| panic!("counter_add: {wrong}"));
+}
+
+fn loaded<'o, B: SkelBuilder<'o> + Default>(
+    storage: &'o mut MaybeUninit<libbpf_rs::OpenObject>,
+) -> Loaded<'o, B> {
+    load::<B>(storage, unfitted)
+}
+
+fn functions(object: &Object, name: &str) -> Vec<Function> {
+    let program =
+        object.progs().find(|program| program.name() == name).unwrap_or_else(|| panic!("no program {name}"));
+    image(program.as_fd())
+        .unwrap_or_else(|| panic!("{name}: no machine code: is net.core.bpf_jit_enable set?"))
+}
