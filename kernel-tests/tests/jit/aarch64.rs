@@ -29,7 +29,7 @@ pub(crate) fn steps(function: &Function) -> Vec<Step> {
         .map(|(at, insn)| {
             let address = function.address + 4 * at as u64;
             let (jump, falls) = flow(insn, address);
-            Step { address, text: insn.to_string(), does: does(&code[..=at]), jump, falls }
+            Step { address, text: insn.to_string(), does: does(&code[..=at], address), jump, falls }
         })
         .collect();
     for at in 0..steps.len() {
@@ -42,11 +42,7 @@ pub(crate) fn steps(function: &Function) -> Vec<Step> {
 
 /// Where an instruction goes on: a jump, and whether the next one may follow.
 fn flow(insn: &Instruction, address: u64) -> (Option<u64>, bool) {
-    let offset = insn
-        .operands
-        .iter()
-        .find_map(|operand| if let Operand::PCOffset(offset) = operand { Some(*offset) } else { None });
-    let to = offset.map(|offset| address.wrapping_add_signed(offset));
+    let to = target(insn, address);
     match insn.opcode {
         Opcode::B => (to, false),
         Opcode::Bcc(_) | Opcode::CBZ | Opcode::CBNZ | Opcode::TBZ | Opcode::TBNZ => (to, true),
@@ -55,8 +51,16 @@ fn flow(insn: &Instruction, address: u64) -> (Option<u64>, bool) {
     }
 }
 
-/// What the last of these instructions does.
-fn does(code: &[Instruction]) -> Does {
+/// The address that an instruction names.
+fn target(insn: &Instruction, address: u64) -> Option<u64> {
+    insn.operands.iter().find_map(|operand| match operand {
+        Operand::PCOffset(offset) => Some(address.wrapping_add_signed(*offset)),
+        _ => None,
+    })
+}
+
+/// What the last of these instructions does; it lies at `address`.
+fn does(code: &[Instruction], address: u64) -> Does {
     let (insn, before) = code.split_last().expect("an instruction");
     let atomic = |operation, order: u8| Does::Atomic { operation, full: order == ORDERED };
     match insn.opcode {
@@ -83,7 +87,7 @@ fn does(code: &[Instruction]) -> Does {
             let Operand::Register(_, register) = insn.operands[0] else { panic!("{insn}: no register") };
             Does::Call(constant(before, register))
         }
-        Opcode::BL => panic!("{insn}: a kind of call that is not known"),
+        Opcode::BL => Does::Call(target(insn, address)),
         _ => Does::Nothing,
     }
 }
