@@ -56,10 +56,11 @@ pub mod skel {
         };
     }
     skeletons!(
-        basic basic_portable dispatch globals hidden hostile hostile_portable jit jit_portable latches latches_portable loops
-        loops_portable nested nested_portable percpu quiet refusals sealed stress stress_portable
+        alone basic basic_portable dispatch globals hidden hostile hostile_portable jit jit_portable latches latches_portable
+        loops         loops_portable nested nested_portable percpu quiet refusals sealed stress stress_portable
     );
 
+    pub use alone::AloneSkelBuilder;
     pub use basic::BasicSkelBuilder;
     pub use basic_portable::BasicPortableSkelBuilder;
     pub use dispatch::DispatchSkelBuilder;

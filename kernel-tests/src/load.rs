@@ -33,7 +33,7 @@ pub fn load<'o, B: SkelBuilder<'o> + Default>(
 /// # Panics
 /// With the library's reason.
 pub fn fitted(object: &mut OpenObject) {
-    mapring::fit_object(object).unwrap();
+    mapring::fit_object(object).unwrap_or_else(|e| panic!("fit: {e}"));
 }
 
 /// Leaves an object as it is: one shard.

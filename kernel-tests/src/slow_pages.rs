@@ -105,15 +105,15 @@ impl SlowPages {
         unsafe { madvise(page, self.page, Advice::LinuxDontNeed) }.unwrap();
     }
 
-    /// Gives pages to those who sleep for them, `delay` or longer after they began to, for as long
-    /// as `goes_on` says so. Returns how many.
+    /// Gives pages to those who sleep for them, some time after they began to: `goes_on` says how
+    /// long at least, and when it is over. Returns how many.
     ///
     /// # Panics
     /// With the kernel's reason.
-    pub fn serve(&self, delay: Duration, mut goes_on: impl FnMut() -> bool) -> u64 {
+    pub fn serve(&self, mut goes_on: impl FnMut() -> Option<Duration>) -> u64 {
         let content = vec![0x5a_u8; self.page];
         let mut served = 0;
-        while goes_on() {
+        while let Some(delay) = goes_on() {
             std::thread::sleep(delay);
             let mut messages = [Message::default(); 16];
             let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut messages);

@@ -34,7 +34,7 @@ fn fd_of(map: &impl MapCore) -> OwnedFd {
     map.as_fd().try_clone_to_owned().unwrap()
 }
 
-/// Checks a ring and cells that are read by system call while a program writes them as fast as
+/// Checks a ring and cells that are read while a program writes them as fast as
 /// it can, from one CPU: the n-th record and the n-th value hold `right(n)`, nothing is torn or
 /// doubled, and what is lost is counted exactly. `writer` writes `count` records from `n` on.
 fn read_while_written<T: AnyBitPattern + PartialEq + std::fmt::Debug>(
@@ -43,7 +43,6 @@ fn read_while_written<T: AnyBitPattern + PartialEq + std::fmt::Debug>(
     writer: &Runner,
     right: impl Fn(u64) -> T,
 ) {
-    assert!(matches!((ring.access(), cells.access()), (Access::Syscall(_), Access::Syscall(_))));
     let (stop, written) = (AtomicBool::new(false), AtomicU64::new(0));
     let cpu = *cpus().last().unwrap();
     let mut reader = ring.reader();
@@ -203,11 +202,14 @@ fn values_with_a_spin_lock() {
     let writer = Runner::new(skel.object(), "write_locked");
     let ring = Ring::<Filled<14>>::open(&skel.maps.locked_ring).unwrap();
     let cells = Cells::<Filled<14>>::open(&skel.maps.locked_cells).unwrap();
-    assert_eq!(ring.access(), Access::Syscall(Refusal::SpecialFields));
-    assert_eq!(cells.access(), Access::Syscall(Refusal::SpecialFields));
-    let message = ring.access().to_string();
-    assert!(message.contains("bpf_spin_lock") && message.contains("a map of their own"), "{message}");
-    // The last word is the lock, which the kernel shows to nobody.
+    assert_eq!(ring.access(), cells.access());
+    // Before 6.11 it looks for locks at the top of a value alone, and maps one in a record.
+    if ring.access() != Access::Mapped {
+        assert_eq!(ring.access(), Access::Syscall(Refusal::SpecialFields));
+        let message = ring.access().to_string();
+        assert!(message.contains("bpf_spin_lock") && message.contains("a map of their own"), "{message}");
+    }
+    // The last word is the lock: nobody takes it, and where the kernel knows it, it shows it to nobody.
     let right = |n| {
         let mut words = words_of::<14>(n);
         words[13] = 0;
@@ -264,8 +266,8 @@ fn maps_read_only_for_programs_are_read_mapped() {
     require_bpf!();
     let mut storage = MaybeUninit::uninit();
     let skel = load::<RefusalsSkelBuilder>(&mut storage, |object| {
-        flagged(object, BPF_F_MMAPABLE | BPF_F_RDONLY_PROG);
         object.progs_mut().for_each(|mut program| program.set_autoload(false));
+        flagged(object, BPF_F_MMAPABLE | BPF_F_RDONLY_PROG);
     });
     for name in MAPS {
         // The loader's preamble got there by system call.
@@ -291,8 +293,8 @@ fn maps_write_only_for_programs_are_mapped() {
     // The headers' programs read what they write over, so nobody writes here.
     let mut storage = MaybeUninit::uninit();
     let skel = load::<RefusalsSkelBuilder>(&mut storage, |object| {
-        flagged(object, BPF_F_MMAPABLE | BPF_F_WRONLY_PROG);
         object.progs_mut().for_each(|mut program| program.set_autoload(false));
+        flagged(object, BPF_F_MMAPABLE | BPF_F_WRONLY_PROG);
     });
     for name in MAPS {
         let region = Options::new().write(true).open(&map(skel.object(), name)).unwrap();

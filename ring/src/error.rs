@@ -150,6 +150,31 @@ pub enum Error {
         /// The map.
         map: String,
     },
+    /// Programs that this kernel refuses, because it has no fetching atomics (before Linux 5.12).
+    #[cfg(feature = "bpf")]
+    #[error(
+        "program {program} claims by fetching atomics, which Linux has since 5.12, and this is {release}: if its rings \
+         are written by programs that can only interrupt each other, compile it with MAPRING_NESTED_ONLY; begin a \
+         cell that has one writer by mapring_cell_begin_alone; counters, latches and all readers work as they are"
+    )]
+    NoFetchingAtomics {
+        /// The program.
+        program: String,
+        /// The kernel's release.
+        release: String,
+    },
+    /// A ring compiled for nested claims alone, whose programs may not make them.
+    #[cfg(feature = "bpf")]
+    #[error(
+        "ring {ring} was compiled with MAPRING_NESTED_ONLY, so that only programs that can't preempt each other may \
+         write it, but: {grounds}"
+    )]
+    NotNested {
+        /// The ring.
+        ring: String,
+        /// Why not.
+        grounds: crate::Grounds,
+    },
     /// A map without a preamble, that its loader can't write one to.
     #[cfg(feature = "bpf")]
     #[error(

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::setup::Tools;
-use crate::{assembly, cmd, headers, litmus, loom, mutants};
+use crate::{assembly, cmd, headers, litmus, loom, mutants, vm};
 
 /// What a machine must have for a step; without it the step is skipped, loudly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub(crate) enum Need {
     OldestRust,
     /// A nightly Rust with these components.
     Nightly(&'static [&'static str]),
+    /// QEMU, and kernels to boot in it.
+    Machines,
     /// A part of the repository.
     Path(&'static str),
 }
@@ -117,6 +119,11 @@ pub(crate) const STEPS: &[Step] = &[
         "hostile",
         &[Need::Tools, Bpf],
         Lines(&["cargo test -p mapring-hostile-tests --features bpf --test hostile maps::"]),
+    ),
+    step(
+        "vm",
+        &[Need::Tools, Need::Machines],
+        Code { shown: vm::STEP, run: |tools| vm::step(tools.context("no tools")?) },
     ),
     step(
         "assembly",

@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use crate::cmd;
 use crate::setup::{self, Cannot, Tools};
 use crate::steps::{self, Need, STEPS, Step, Work};
-use crate::{privilege, prove};
+use crate::{privilege, prove, vm};
 
 /// Which steps to run, and how.
 #[derive(clap::Args)]
@@ -67,6 +67,7 @@ impl Machine {
             Need::Nightly(components) => {
                 prove::ensure_components(components).err().map(|error| format!("{error:#}"))
             }
+            Need::Machines => vm::obstacle(),
             Need::Path(path) => (!cmd::root().join(path).exists()).then(|| format!("there is no {path}")),
         }
     }
@@ -178,6 +179,7 @@ fn list() {
                 Need::Bpf => "BPF",
                 Need::OldestRust => "Rust 1.88",
                 Need::Nightly(_) => "nightly",
+                Need::Machines => "QEMU, kernels",
                 Need::Path(path) => path,
             })
             .collect();

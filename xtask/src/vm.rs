@@ -19,14 +19,16 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use clap::Parser;
 
 use self::cross::Cross;
 use self::kernels::{Arch, DEBIAN, Kernel};
 use self::protocol::{Message, Outcome};
 use self::report::Row;
+use crate::cmd;
 use crate::packages::Tool;
-use crate::{cmd, setup};
+use crate::setup::{self, Tools};
 
 pub(crate) use self::guest::run as guest;
 
@@ -42,7 +44,7 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value_t = Arch::HOST)]
     arch: Arch,
     /// Switch a machine off after this many seconds
-    #[arg(long, default_value_t = 600)]
+    #[arg(long, default_value_t = 1200)]
     timeout: u64,
     /// Fetch the newest build of a kernel, also where one was fetched before
     #[arg(long)]
@@ -64,11 +66,49 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         print!("{}", kernels::list(args.arch));
         return Ok(ExitCode::SUCCESS);
     }
-    let kernels = kernels::chosen(&args.kernels, args.arch)?;
     ensure_tools(args.arch)?;
-    let tools = setup::ensure()?;
+    let good = boot_all(args, &setup::ensure()?)?;
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What `cargo xtask test` boots: the oldest, one in the middle, one of real time, the newest.
+pub(crate) const STEP: &str = "cargo xtask vm 5.10 6.1 6.12-rt sid";
+
+#[derive(clap::Parser)]
+struct StepArgs {
+    #[command(flatten)]
+    args: Args,
+}
+
+impl StepArgs {
+    fn new() -> Self {
+        Self::parse_from(STEP.split(' ').skip(2))
+    }
+}
+
+/// Why there can be no virtual machines here: no QEMU to be had, or no network to get kernels by.
+pub(crate) fn obstacle() -> Option<String> {
+    let StepArgs { args } = StepArgs::new();
+    if let Err(error) = ensure_tools(args.arch) {
+        return Some(format!("{error:#}"));
+    }
+    let kernels = kernels::chosen(&args.kernels, args.arch).expect("the step names kernels that there are");
+    let offline =
+        |kernel: &&Kernel| apt::image(kernel, args.arch, false).err().filter(|e| e.is::<apt::Offline>());
+    kernels.iter().find_map(offline).map(|error| format!("{error:#}"))
+}
+
+/// The step of `cargo xtask test`.
+pub(crate) fn step(tools: &Tools) -> Result<()> {
+    ensure!(boot_all(&StepArgs::new().args, tools)?, "see above");
+    Ok(())
+}
+
+/// Whether all went well.
+fn boot_all(args: &Args, tools: &Tools) -> Result<bool> {
+    let kernels = kernels::chosen(&args.kernels, args.arch)?;
     let cross = if args.arch == Arch::HOST { None } else { Some(Cross::new(args.arch)?) };
-    let built = initramfs::build(&tools, cross.as_ref())?;
+    let built = initramfs::build(tools, cross.as_ref())?;
     let archive = initramfs::archive(&built, &args.test_args)?;
     let initramfs = apt::folder().join(format!("initramfs-{}", args.arch.name()));
     fs::create_dir_all(apt::folder())?;
@@ -89,7 +129,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     } else {
         print!("\n{}", report::table(&rows));
     }
-    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(good)
 }
 
 /// Installs what is missing, as for a build.
@@ -155,5 +195,17 @@ fn show(message: &Message) {
             );
         }
         Message::Probed(_) | Message::Started { .. } | Message::Finished { .. } => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_step_boots_kernels_that_there_are() {
+        for arch in [Arch::X86, Arch::Arm] {
+            assert_eq!(kernels::chosen(&StepArgs::new().args.kernels, arch).unwrap().len(), 4);
+        }
     }
 }

@@ -2,7 +2,7 @@
 //! readers of every sort read: nothing torn, nothing twice, nothing uncounted. Programs write in six
 //! contexts that interrupt, preempt and outsleep each other; the test fails, too, if that did not
 //! happen, and says what. `MAPRING_STRESS_SECONDS` (12) says how long each of the two tests
-//! takes; ten times as long at most, if some of that has not happened yet.
+//! takes; ten times as long or a minute at most, if some of that has not happened yet.
 #![allow(missing_docs)]
 
 mod checks;
@@ -12,6 +12,7 @@ mod writers;
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -21,10 +22,10 @@ use mapring::{Access, Cells, Counters, Latches, Options, Refusal, Ring, Start};
 use mapring_kernel_tests::skel::{StressPortableSkelBuilder, StressSkelBuilder};
 use mapring_kernel_tests::{everywhere, load, map, read_only, require_bpf};
 
-use checks::{check_latest, check_overlap, check_ring, not_met};
+use checks::{Counted, check_latest, check_overlap, check_ring, missing};
 use counted::{SLOTS, ends, prepare};
-use readers::{Ends, Item, Latest, Pace, Seen, Tables, read_latest, read_rings};
-use writers::{Writers, Written, slow_pages};
+use readers::{Ends, Item, Latest, PATIENCE, Pace, Seen, Tables, read_latest, read_rings};
+use writers::{NAP, Writers, Written, slow_pages};
 
 #[test]
 fn nested_writers() {
@@ -75,6 +76,13 @@ impl Results {
     fn of(&self, ring: usize) -> impl Iterator<Item = (Pace, Access, &Seen)> {
         self.rings.iter().filter_map(move |(pace, access, seen)| Some((*pace, *access, seen.get(ring)?)))
     }
+
+    /// What readers counted.
+    fn counted(&self) -> Counted {
+        let tallies = |seen: &Vec<Seen>| seen.iter().map(Seen::tally).collect();
+        let rings = self.rings.iter().map(|(pace, access, seen)| (*pace, *access, tallies(seen))).collect();
+        Counted { rings, busy: self.latest.each_ref().map(|latest| latest.busy) }
+    }
 }
 
 fn stress(object: &Object) {
@@ -103,41 +111,56 @@ fn run(object: &Object, mapped: &Handles, looked_up: &Handles, ends_seen: &Ends)
     let time = Duration::from_secs_f64(seconds);
     let latches = map(object, "latches").as_fd().try_clone_to_owned().unwrap();
     let latches = Latches::from_region(Options::new().write(true).open_fd(latches).unwrap()).unwrap();
-    let (pages, stop) = (slow_pages(), AtomicBool::new(false));
+    let (pages, nap, stop) = (slow_pages(), Mutex::new(NAP), AtomicBool::new(false));
+    let (all, tiny) = (SLOTS.len(), SLOTS.len() - 1);
+    // The last one comes later than the others.
+    let readers = [
+        (Pace::Poll, mapped, all),
+        (Pace::Poll, mapped, tiny),
+        (Pace::Slow, mapped, all),
+        (Pace::Drain, looked_up, all),
+        (Pace::Drain, mapped, all),
+    ]
+    .map(|(pace, handles, rings)| (pace, &handles.rings[..rings], Mutex::new(Vec::new())));
+    let busy = [mapped, looked_up].map(|handles| (&handles.tables, Mutex::new([0; 2])));
+    let so_far = || {
+        let tallies = |so_far: &Mutex<Vec<_>>| so_far.lock().unwrap().clone();
+        let rings = readers.iter().map(|(pace, rings, so_far)| (*pace, rings[0].access(), tallies(so_far)));
+        Counted { rings: rings.collect(), busy: busy.each_ref().map(|(_, so_far)| *so_far.lock().unwrap()) }
+    };
     std::thread::scope(|scope| {
         // If anything fails, nobody may be left running.
         let at_end = AtEnd { stop: &stop, ends: ends_seen };
-        let (all, tiny) = (SLOTS.len(), SLOTS.len() - 1);
-        let early = [
-            (Pace::Poll, mapped, all),
-            (Pace::Poll, mapped, tiny),
-            (Pace::Slow, mapped, all),
-            (Pace::Drain, looked_up, all),
-        ];
-        let early = early.map(|(pace, handles, rings)| {
-            let rings = &handles.rings[..rings];
-            (pace, rings, scope.spawn(move || read_rings(rings, Start::Oldest, pace, ends_seen)))
-        });
-        let latest =
-            [mapped, looked_up].map(|handles| scope.spawn(|| read_latest(&handles.tables, ends_seen)));
+        let read = |reader: usize, from| {
+            let (pace, rings, so_far) = &readers[reader];
+            scope.spawn(move || read_rings(rings, from, *pace, ends_seen, so_far))
+        };
+        let mut reading: Vec<_> = (0..readers.len() - 1).map(|reader| read(reader, Start::Oldest)).collect();
+        let latest = busy
+            .each_ref()
+            .map(|(tables, so_far)| scope.spawn(move || read_latest(tables, ends_seen, so_far)));
         let start = Instant::now();
-        let writers = Writers::start(scope, object, &latches, &pages, &stop);
+        let writers = Writers::start(scope, object, &latches, &pages, &nap, &stop);
         std::thread::sleep(time / 2);
-        let late = scope.spawn(|| read_rings(&mapped.rings, Start::Now, Pace::Drain, ends_seen));
+        reading.push(read(readers.len() - 1, Start::Now));
         std::thread::sleep(time / 2);
-        // On a machine that is busy, or in a short time, not all of it happens: longer, if need be.
-        while !not_met(object).is_empty() && start.elapsed() < time * 10 {
+        // On a machine that is busy or emulated, or in a short time, not all of it happens: longer, if
+        // need be, and with naps in which even slow programs get round a large ring.
+        let limit = PATIENCE.max(time * 10);
+        while !missing(object, &so_far()).is_empty() && start.elapsed() < limit {
+            *nap.lock().unwrap() = start.elapsed() / 8;
             std::thread::sleep(Duration::from_millis(100));
         }
         stop.store(true, Ordering::Relaxed);
         let time = start.elapsed();
         let written = writers.end(object);
         ends_seen.set(ends(object)).unwrap();
-        let mut rings: Vec<_> = early
-            .into_iter()
-            .map(|(pace, rings, thread)| (pace, rings[0].access(), thread.join().unwrap()))
+        let seen = reading.into_iter().map(|thread| thread.join().unwrap());
+        let rings = readers
+            .iter()
+            .zip(seen)
+            .map(|((pace, rings, _), seen)| (*pace, rings[0].access(), seen))
             .collect();
-        rings.push((Pace::Drain, Access::Mapped, late.join().unwrap()));
         let latest = latest.map(|thread| thread.join().unwrap());
         drop(at_end);
         Results { rings, latest, written, time }

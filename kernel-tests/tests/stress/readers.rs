@@ -1,6 +1,6 @@
 //! Readers that trust nothing: every word of every record is checked against its ticket.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use mapring::{Cells, Counters, Latches, Reader, Ring, Snapshot, Start, Tally};
@@ -8,8 +8,8 @@ use mapring::{Cells, Counters, Latches, Reader, Ring, Snapshot, Start, Tally};
 /// `struct item`: ticket, writer, and words that follow from both.
 pub(crate) type Item = [u64; 7];
 
-/// What a reader waits for when all is over, at most.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long one waits for what should happen soon, at most.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Set once when the programs have ended: where each ring's shards end, `ends[ring][cpu]`.
 pub(crate) type Ends = OnceLock<Vec<Vec<u64>>>;
@@ -47,6 +47,15 @@ pub(crate) struct Seen {
     pub(crate) tallies: Vec<Tally>,
     /// What it says that producers dropped, in the end.
     pub(crate) dropped: u64,
+}
+
+impl Seen {
+    /// Of all shards.
+    pub(crate) fn tally(&self) -> Tally {
+        let mut sum = Tally::default();
+        self.tallies.iter().for_each(|shard| sum += *shard);
+        sum
+    }
 }
 
 struct Watch {
@@ -107,11 +116,19 @@ impl Watch {
     }
 }
 
-/// Reads all rings in turn until the programs have ended, and then to the end.
-pub(crate) fn read_rings(rings: &[Ring<Item>], start: Start, pace: Pace, ends: &Ends) -> Vec<Seen> {
+/// Reads all rings in turn until the programs have ended, and then to the end. What it counts is
+/// told as it goes on.
+pub(crate) fn read_rings(
+    rings: &[Ring<Item>],
+    start: Start,
+    pace: Pace,
+    ends: &Ends,
+    so_far: &Mutex<Vec<Tally>>,
+) -> Vec<Seen> {
     let mut watches: Vec<_> = rings.iter().map(|ring| Watch::new(ring, start)).collect();
     while ends.get().is_none() {
         watches.iter_mut().for_each(|watch| watch.take(pace));
+        *so_far.lock().unwrap() = watches.iter().map(|watch| watch.reader.tally()).collect();
         if matches!(pace, Pace::Slow) {
             std::thread::sleep(Duration::from_millis(30));
         }
@@ -140,8 +157,8 @@ pub(crate) struct Latest {
     pub(crate) busy: [u64; 2],
 }
 
-/// Reads all of them until the programs have ended, and once more.
-pub(crate) fn read_latest(tables: &Tables, ends: &Ends) -> Latest {
+/// Reads all of them until the programs have ended, and once more; tells [`Latest::busy`] meanwhile.
+pub(crate) fn read_latest(tables: &Tables, ends: &Ends, so_far: &Mutex<[u64; 2]>) -> Latest {
     let mut seen = Latest::default();
     let mut sums = [0; 3];
     loop {
@@ -158,6 +175,7 @@ pub(crate) fn read_latest(tables: &Tables, ends: &Ends) -> Latest {
         tables.counters.sums(&mut now).unwrap();
         assert!(now.iter().zip(sums).all(|(now, before)| *now >= before), "{now:?} after {sums:?}");
         sums = now;
+        *so_far.lock().unwrap() = seen.busy;
         if last {
             return seen;
         }

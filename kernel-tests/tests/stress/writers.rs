@@ -3,6 +3,7 @@
 use std::hint::black_box;
 use std::net::UdpSocket;
 use std::os::fd::IntoRawFd;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
@@ -18,9 +19,9 @@ use crate::readers::{Item, item};
 /// program writes a latch.
 const TICK: u64 = 50_000;
 const LATCH_TICK: u64 = 70_000;
-/// Tasks of each CPU that sleep in the midst of a record, and how long they do.
+/// Tasks of each CPU that sleep in the midst of a record, and how long they do at first.
 const SLEEPERS: usize = 3;
-const NAP: Duration = Duration::from_micros(50);
+pub(crate) const NAP: Duration = Duration::from_micros(50);
 /// How long they do nothing, now and then.
 const REST: Duration = Duration::from_millis(10);
 /// Rings, and a cell: where sleepers write.
@@ -56,6 +57,7 @@ impl<'scope> Writers<'scope> {
         object: &Object,
         latches: &'scope Latches<Item>,
         pages: &'scope SlowPages,
+        nap: &'scope Mutex<Duration>,
         stop: &'scope AtomicBool,
     ) -> Self {
         let writer = latches.writer().unwrap();
@@ -78,7 +80,10 @@ impl<'scope> Writers<'scope> {
                         sleep(program, pages, index, stop);
                     });
                 }
-                pages.serve(NAP, || asleep.load(Ordering::Relaxed) > 0)
+                pages.serve(|| {
+                    let nap = if stop.load(Ordering::Relaxed) { NAP } else { *nap.lock().unwrap() };
+                    (asleep.load(Ordering::Relaxed) > 0).then_some(nap)
+                })
             })
         });
         Self { links, naps: awake, latched }

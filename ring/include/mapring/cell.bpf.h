@@ -12,10 +12,15 @@
  *		mapring_cell_end(l);
  *	}
  *	mapring_cell_set(&loads, cpu, &value);			// all of it at once; 0 or -1
+ *	mapring_cell_begin_alone(&loads, cpu);			// as begin, for a cell's only writer: see below
  *
  * A writer that finds another one in the cell drops its own update, and counts it: two locked
  * instructions at most, never a wait. Every begin must be followed by end: a cell that is never
  * ended can't be written again, and its readers get `Busy`.
+ *
+ * Who begins a cell `alone` promises that nobody else writes that cell, ever: no other program,
+ * no other CPU, and not the same program interrupting itself. It takes no locked instruction on
+ * x86, so that such programs load on Linux before 5.12 as well.
  */
 #ifndef MAPRING_CELL_BPF_H
 #define MAPRING_CELL_BPF_H
@@ -39,7 +44,12 @@
                                                                                                    \
 	MAPRING__FN value_type *mapring_cell_begin(struct mapring_map__##name *map, __u32 index)   \
 	{                                                                                          \
-		return mapring__cell_begin(map, sizeof(struct mapring_##kind##__##name), index);   \
+		return mapring__cell_begin(map, sizeof(struct mapring_##kind##__##name), index, 0); \
+	}                                                                                          \
+	MAPRING__FN value_type *mapring_cell_begin_alone(struct mapring_map__##name *map,          \
+							 __u32 index)                              \
+	{                                                                                          \
+		return mapring__cell_begin(map, sizeof(struct mapring_##kind##__##name), index, 1); \
 	}                                                                                          \
 	MAPRING__FN long mapring_cell_set(struct mapring_map__##name *map, __u32 index,            \
 					  const value_type *value)                                 \
@@ -61,13 +71,25 @@ static __always_inline void *mapring__claim_cell(__u64 *seq)
 	return !(seen & 1) && mapring__cmpxchg(seq, seen, seen + 1) == seen ? seq + 1 : 0;
 }
 
-static __always_inline void *mapring__cell_begin(void *map, __u32 size, __u32 index)
+/* The same by plain stores, for a cell's only writer. */
+static __always_inline void *mapring__claim_cell_alone(__u64 *seq)
+{
+	__u64 seen = mapring__load(seq);
+
+	if (seen & 1)
+		return 0;
+	mapring__store(seq, seen + 1);
+	mapring__barrier(); /* SYNC claim: pairs with the second acquire fence of every reader */
+	return seq + 1;
+}
+
+static __always_inline void *mapring__cell_begin(void *map, __u32 size, __u32 index, int alone)
 {
 	__u32 first = MAPRING__FIRST((unsigned long)size);
 	/* An index so high that the sum wraps must not end up in the preamble. */
 	__u64 *seq = index + first < first ? 0 : mapring__word(map, first + index);
 
-	void *record = seq ? mapring__claim_cell(seq) : 0;
+	void *record = !seq ? 0 : alone ? mapring__claim_cell_alone(seq) : mapring__claim_cell(seq);
 
 	if (!record)
 		mapring__astray(map, size);

@@ -18,6 +18,11 @@
  * record that is never ended costs its slot for good (readers and writers step over it).
  * A reserved record holds what its slot held before: fill all of it.
  *
+ * A fetching atomic claims the slot (Linux 5.12), or, where a loader shows that programs can only
+ * interrupt each other, plain stores do. `#define MAPRING_NESTED_ONLY` before the include leaves
+ * out the former on x86, so that programs load on older kernels: their loader must have shown it
+ * then (mapring::fit_to_machine), or every record is dropped, and counted.
+ *
  * The protocol, and why it is right: docs/guarantees.md; the same in Rust: ring/src/protocol/ring/.
  */
 #ifndef MAPRING_RING_BPF_H
@@ -88,12 +93,20 @@ static __always_inline __u64 mapring__take(__u64 *seq, __u64 lap)
  * beyond, it finds the slot behind, which nobody claims who saw the mark: `seq` never goes back.
  * Without the mark no claim is under way below, and slots left behind are claimed as ever.
  */
-#if defined(__TARGET_ARCH_x86) /* where stores are seen in order: claim, record, publication */
+#if defined(__TARGET_ARCH_x86) && defined(MAPRING_NESTED_ONLY)
+/* No other claim is compiled: for Linux before 5.12, which has none of its instructions. The
+ * constant says that a loader has shown that it may be made; without that nobody writes. */
+#define MAPRING__NESTED(name) const volatile __u32 mapring__nested_only__##name = 0;
+#define MAPRING__NESTS(name) 1
+#define MAPRING__MAY_CLAIM(name) (mapring__nested_only__##name)
+#elif defined(__TARGET_ARCH_x86) /* where stores are seen in order: claim, record, publication */
 #define MAPRING__NESTED(name) const volatile __u32 mapring__nested__##name = 0;
 #define MAPRING__NESTS(name) (mapring__nested__##name)
+#define MAPRING__MAY_CLAIM(name) 1
 #else
 #define MAPRING__NESTED(name)
 #define MAPRING__NESTS(name) 0
+#define MAPRING__MAY_CLAIM(name) 1
 #endif
 
 /* As mapring__take, for ticket t; `pending` is what the mark was when this claim began. */
@@ -229,8 +242,13 @@ static __always_inline __u64 mapring__take_nested(__u64 *head, __u64 t, __u64 pe
 	MAPRING__FN record_type *mapring_reserve(struct mapring_map__##name *map)                  \
 	{                                                                                          \
 		__u32 base = MAPRING__RING_BASE(name, slots);                                      \
-		__u64 *seq = MAPRING__NESTS(name) ? mapring__fast_nested__##name(base) :           \
-						    mapring__fast__##name(base);                   \
+		__u64 *seq = 0;                                                                    \
+                                                                                                   \
+		if (!MAPRING__MAY_CLAIM(name)) {                                                   \
+			mapring__astray(map, sizeof(struct mapring_ring__##name));                 \
+			return 0;                                                                  \
+		}                                                                                  \
+		seq = MAPRING__NESTS(name) ? mapring__fast_nested__##name(base) : mapring__fast__##name(base); \
                                                                                                    \
 		if (!seq) {                                                                        \
 			__s64 claimed = mapring__claim__##name(base);                              \

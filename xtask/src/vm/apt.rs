@@ -1,5 +1,6 @@
 //! Kernel images through apt, in roots of their own: the machine's sources, lists and packages stay as they are.
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -61,6 +62,16 @@ pub(crate) fn folder() -> PathBuf {
     cmd::target_dir().join("vm")
 }
 
+/// An archive that can't be reached: from a machine without a network, none can.
+#[derive(Debug)]
+pub(crate) struct Offline(String);
+
+impl fmt::Display for Offline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot read the list of {} (offline?)", self.0)
+    }
+}
+
 /// One suite of one archive for one processor.
 struct Root {
     place: PathBuf,
@@ -78,7 +89,7 @@ impl Root {
         fs::write(place.join("apt.conf"), config(&place, arch))?;
         let root = Self { place };
         cmd::output(root.apt("apt-get").args(["-qq", "--error-on=any", "update"]))
-            .with_context(|| format!("cannot read the list of {} {suite} (offline?)", archive.uri))?;
+            .with_context(|| Offline(format!("{} {suite}", archive.uri)))?;
         Ok(root)
     }
 

@@ -65,8 +65,13 @@ pub(crate) const FEATURES: [Feature; 14] = [
         name: "fetching atomics",
         since: (5, 12),
         used: "programs that write rings and cells",
-        without: "the verifier refuses those programs; counters, readers and writers in userspace work",
-        refused: |said| said.contains("BPF_STX uses reserved fields"),
+        without: "`fit_to_machine` refuses them, and says what to do; single writers on x86-64, counters, \
+                  latches, readers and writers in userspace work (see below)",
+        refused: |said| {
+            ["BPF_STX uses reserved fields", "claims by fetching atomics", "NoFetchingAtomics"]
+                .iter()
+                .any(|words| said.contains(words))
+        },
         probe: || atomic(STACK, 1, FETCH_ADD).and_then(|()| atomic(STACK, 1, COMPARE_EXCHANGE)),
     },
     Feature {

@@ -5,12 +5,15 @@ use std::fmt;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rustix::mount::{MountFlags, mount};
+use rustix::process::{Pid, Signal, kill_process_group};
 use rustix::system::{RebootCommand, reboot};
 
 use super::features;
@@ -28,6 +31,10 @@ const MOUNTS: [(&str, &str, &str, bool); 6] = [
 
 /// How much of a failed test's output is told: a serial line is slow.
 const OUTPUT: u64 = 12 << 10;
+
+/// Nothing takes a test so long but waiting for what does not come. How often it is looked whether it has ended.
+const LIMIT: Duration = Duration::from_secs(300);
+const TICK: Duration = Duration::from_millis(10);
 
 /// What the kernel starts; switches the machine off in the end.
 pub(crate) fn run() -> Result<()> {
@@ -97,7 +104,7 @@ fn listed(said: &str) -> Vec<String> {
 fn run_test(binary: &TestBinary, name: &str, plan: &Plan) -> Result<Outcome> {
     const PLACE: &str = "/tmp/output";
     let output = File::create(PLACE)?;
-    let status = Command::new(&binary.path)
+    let mut test = Command::new(&binary.path)
         .args(of_one(&plan.args))
         .args(["--exact", name, "--test-threads=1"])
         .envs(plan.env.iter().map(|(name, value)| (name, value)))
@@ -105,8 +112,21 @@ fn run_test(binary: &TestBinary, name: &str, plan: &Plan) -> Result<Outcome> {
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output)
-        .status()
+        .process_group(0)
+        .spawn()
         .with_context(|| format!("cannot start {}", binary.path.display()))?;
+    let end = Instant::now() + LIMIT;
+    let status = loop {
+        if let Some(status) = test.try_wait()? {
+            break status;
+        }
+        if Instant::now() > end {
+            kill_process_group(Pid::from_child(&test), Signal::KILL)?;
+            test.wait()?;
+            return Ok(Outcome::Failed(format!("{}\n(hung)", tail(Path::new(PLACE))?.trim())));
+        }
+        thread::sleep(TICK);
+    };
     Ok(judge(status, &tail(Path::new(PLACE))?))
 }
 

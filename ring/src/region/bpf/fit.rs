@@ -9,6 +9,7 @@ use libbpf_rs::btf::{Btf, BtfType};
 use libbpf_rs::skel::OpenSkel;
 use libbpf_rs::{AsRawLibbpf, OpenObject, libbpf_sys};
 
+use super::atomics;
 use super::describe;
 use super::nesting::{self, Grounds};
 use crate::cpus::possible_cpus;
@@ -59,11 +60,14 @@ impl Fit {
         Self { atomic: true }
     }
 
-    /// Fits the object of a skeleton. Reads a file or two, makes no other system call.
+    /// Fits the object of a skeleton. Reads a file or two, and asks the kernel whether it has fetching atomics
+    /// by loading a program of three instructions, before Linux 5.12 alone.
     ///
     /// # Errors
     /// [`Error::System`] without sysfs; [`Error::Geometry`] if a map would have more elements than maps can have;
-    /// [`Error::MemoryOrder`] for an object compiled for x86 on another machine.
+    /// [`Error::MemoryOrder`] for an object compiled for x86 on another machine; [`Error::NoFetchingAtomics`] for
+    /// programs that this kernel will not load; [`Error::NotNested`] for a ring whose programs can claim in no
+    /// other way than nested, and may not.
     pub fn skeleton<'obj>(self, open: &mut impl OpenSkel<'obj>) -> Result<Fitted> {
         self.object(open.open_object_mut())
     }
@@ -80,6 +84,7 @@ impl Fit {
         // changed after opening it.
         let btf = Btf::from_bpf_object(unsafe { raw.as_ref() })?;
         let Some(btf) = btf else { return Ok(Fitted { rings: Vec::new() }) };
+        atomics::check(object)?;
         let of_object = if self.atomic { Grounds::Asked } else { nesting::grounds(object, &btf) };
         let (mut entries, mut constants, mut rings) = (Vec::new(), Vec::new(), Vec::new());
         for map in object.maps() {
@@ -92,12 +97,16 @@ impl Fit {
             }
             let mut geometry = description.geometry(shards)?;
             if geometry.kind() == Kind::Ring {
-                let constant = constant(&btf, &format!("mapring__nested__{name}"));
+                let only = constant(&btf, &format!("mapring__nested_only__{name}"));
+                let constant = only.or_else(|| constant(&btf, &format!("mapring__nested__{name}")));
                 let grounds = match constant {
                     None if !self.atomic => Grounds::NotX86,
                     _ if geometry.capacity() < Geometry::NESTED_MIN => Grounds::TooSmall,
                     _ => of_object.clone(),
                 };
+                if only.is_some() && grounds != Grounds::OnlyNest {
+                    return Err(Error::NotNested { ring: name, grounds });
+                }
                 geometry = geometry.with_claim(grounds.claim())?;
                 // Either way: an object may be fitted again.
                 let nested = u32::from(grounds.claim() == Claim::Nested);

@@ -1,5 +1,6 @@
 //! Regions in BPF maps: opened from any loader's map, mapped where the kernel allows it.
 
+mod atomics;
 mod compare;
 mod describe;
 mod fit;
