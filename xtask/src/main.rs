@@ -1,5 +1,6 @@
 //! `cargo xtask …`: what one does with this repository, one command each, from a machine with only git, gcc and cargo.
 
+mod aarch64;
 mod assembly;
 mod bench;
 mod cmd;

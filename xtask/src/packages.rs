@@ -16,6 +16,7 @@ pub(crate) enum Tool {
     KernelHeaders,
     QemuX86,
     QemuArm,
+    QemuUser,
     DebianKeys,
     ArmCompiler,
 }
@@ -29,6 +30,7 @@ impl Tool {
     fn debian(self) -> &'static str {
         match self {
             Self::QemuArm => "qemu-system-arm",
+            Self::QemuUser => "qemu-user",
             Self::DebianKeys => "debian-archive-keyring",
             Self::ArmCompiler => "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
             _ => "qemu-system-x86",
@@ -48,6 +50,7 @@ impl fmt::Display for Tool {
             Self::KernelHeaders => "linux/types.h",
             Self::QemuX86 => "qemu-system-x86_64",
             Self::QemuArm => "qemu-system-aarch64",
+            Self::QemuUser => "qemu-aarch64",
             Self::DebianKeys => "the keys of Debian's archive",
             Self::ArmCompiler => "aarch64-linux-gnu-gcc",
         })

@@ -64,7 +64,13 @@ impl fmt::Display for Cannot {
         | Self::InstallFailed { missing, .. }) = self;
         let names: Vec<_> = missing.iter().map(Tool::to_string).collect();
         let build = missing.iter().any(|tool| Tool::BUILD.contains(tool));
-        let what = if build { "BPF programs can't be built" } else { "kernels can't be booted" };
+        let what = if build {
+            "BPF programs can't be built"
+        } else if missing.contains(&Tool::QemuUser) {
+            "programs for aarch64 can't be run"
+        } else {
+            "kernels can't be booted"
+        };
         writeln!(f, "{what} here: missing {}", names.join(", "))?;
         match self {
             Self::NotAllowed { command, .. } => write!(f, "install:   {command}"),
@@ -122,7 +128,7 @@ pub(crate) fn find() -> Result<Tools, Vec<Tool>> {
             Tool::Make => !cmd::exists("make"),
             Tool::Cc => !compiles("#include <stdio.h>\n"),
             Tool::KernelHeaders => !compiles("#include <linux/types.h>\n"),
-            Tool::QemuX86 | Tool::QemuArm | Tool::DebianKeys | Tool::ArmCompiler => false,
+            Tool::QemuX86 | Tool::QemuArm | Tool::QemuUser | Tool::DebianKeys | Tool::ArmCompiler => false,
         })
         .collect();
     if missing.is_empty() { Ok(Tools { clangs }) } else { Err(missing) }

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::setup::Tools;
-use crate::{assembly, cmd, headers, litmus, loom, mutants, vm};
+use crate::{aarch64, assembly, cmd, headers, litmus, loom, mutants, vm};
 
 /// What a machine must have for a step; without it the step is skipped, loudly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub(crate) enum Need {
     Nightly(&'static [&'static str]),
     /// QEMU, and kernels to boot in it.
     Machines,
+    /// What compiles for aarch64 and runs that.
+    Aarch64,
     /// A part of the repository.
     Path(&'static str),
 }
@@ -133,6 +135,22 @@ pub(crate) const STEPS: &[Step] = &[
             run: |tools| assembly::step(&assembly::Args::default(), tools),
         },
     ),
+    step(
+        "clippy-aarch64",
+        &[Need::Tools, Need::Aarch64],
+        Code {
+            shown: "cargo clippy --workspace --all-targets --all-features --target aarch64-unknown-linux-gnu …",
+            run: |tools| aarch64::lint(tools.context("no tools")?),
+        },
+    ),
+    step(
+        "aarch64",
+        &[Need::Tools, Need::Aarch64],
+        Code {
+            shown: "cargo test -p mapring --all-features --all-targets --target aarch64-unknown-linux-gnu, under qemu-user",
+            run: |tools| aarch64::test(tools.context("no tools")?),
+        },
+    ),
     step("benches", &[Need::Tools], Lines(&["cargo bench -p mapring-benches --no-run"])),
     step(
         "clippy-loom",
@@ -222,7 +240,11 @@ mod tests {
     #[test]
     fn names_are_words_and_unique() {
         let mut names: Vec<_> = STEPS.iter().map(|step| step.name).collect();
-        assert!(names.iter().all(|name| name.chars().all(|c| c.is_ascii_lowercase() || c == '-')));
+        assert!(
+            names
+                .iter()
+                .all(|name| name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'))
+        );
         names.sort_unstable();
         let count = names.len();
         names.dedup();

@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use crate::cmd;
 use crate::setup::{self, Cannot, Tools};
 use crate::steps::{self, Need, STEPS, Step, Work};
-use crate::{privilege, prove, vm};
+use crate::{aarch64, privilege, prove, vm};
 
 /// Which steps to run, and how.
 #[derive(clap::Args)]
@@ -68,6 +68,7 @@ impl Machine {
                 prove::ensure_components(components).err().map(|error| format!("{error:#}"))
             }
             Need::Machines => vm::obstacle(),
+            Need::Aarch64 => aarch64::obstacle(),
             Need::Path(path) => (!cmd::root().join(path).exists()).then(|| format!("there is no {path}")),
         }
     }
@@ -180,6 +181,7 @@ fn list() {
                 Need::OldestRust => "Rust 1.88",
                 Need::Nightly(_) => "nightly",
                 Need::Machines => "QEMU, kernels",
+                Need::Aarch64 => "aarch64",
                 Need::Path(path) => path,
             })
             .collect();

@@ -22,15 +22,19 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 
-use self::cross::Cross;
-use self::kernels::{Arch, DEBIAN, Kernel};
+use self::kernels::{DEBIAN, Kernel};
 use self::protocol::{Message, Outcome};
 use self::report::Row;
 use crate::cmd;
 use crate::packages::Tool;
 use crate::setup::{self, Tools};
 
+pub(crate) use self::cross::Cross;
 pub(crate) use self::guest::run as guest;
+pub(crate) use self::kernels::Arch;
+
+/// The keys of the archive that kernels and libraries come from.
+pub(crate) const KEYRING: &str = DEBIAN.keyring;
 
 /// Which kernels to boot, and what to run in them.
 #[derive(clap::Args)]
@@ -171,7 +175,7 @@ fn boot(kernel: &Kernel, args: &Args, initramfs: &Path) -> Result<Row> {
     eprintln!("\n=== {} ({}) ===", kernel.name, image.package);
     let start = Instant::now();
     let limit = Duration::from_secs(args.timeout);
-    let said = boot::run(args.arch, &image.path, initramfs, limit, show)?;
+    let said = boot::run(args.arch, kernel.cpu, &image.path, initramfs, limit, show)?;
     Ok(Row::new(kernel.name, args.arch.name(), &image.package, said, start.elapsed().as_secs_f32()))
 }
 

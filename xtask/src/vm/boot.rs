@@ -41,6 +41,7 @@ impl Drop for Machine {
 /// Boots a kernel and listens until it switches itself off, or for `limit`; `each` message is shown as it comes.
 pub(crate) fn run(
     arch: Arch,
+    cpu: Option<&str>,
     kernel: &Path,
     initramfs: &Path,
     limit: Duration,
@@ -50,7 +51,7 @@ pub(crate) fn run(
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
-    let mut qemu = qemu(arch, kernel, initramfs);
+    let mut qemu = qemu(arch, cpu, kernel, initramfs);
     let child = qemu.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
     let mut machine = Machine(child.with_context(|| format!("cannot start {:?}", qemu.get_program()))?);
     let console = machine.0.stdout.take().context("a pipe was asked for")?;
@@ -90,17 +91,17 @@ pub(crate) fn run(
     }
 }
 
-fn qemu(arch: Arch, kernel: &Path, initramfs: &Path) -> Command {
-    let (machine, options): (&[&str], _) = match arch {
+fn qemu(arch: Arch, cpu: Option<&str>, kernel: &Path, initramfs: &Path) -> Command {
+    let (machine, usual, options) = match arch {
         // No check whether timer interrupts come in time: on a busy host they don't, and the kernel gives up.
         // Without cmpxchg16b: QEMU 7.2 now and then spoils the flags after it, and kernels that use it die.
-        Arch::X86 => (&["-cpu", "qemu64,-cx16"], "console=ttyS0 no_timer_check"),
-        // Pointers are signed by a cheap hash: the real one is most of what an emulated kernel does. Without LPA2, which
-        // kernels before 5.12 take for something else and do not boot.
-        Arch::Arm => (&["-machine", "virt", "-cpu", "max,pauth-impdef=on,lpa2=off"], "console=ttyAMA0"),
+        Arch::X86 => ("pc", "qemu64,-cx16", "console=ttyS0 no_timer_check"),
+        // Pointers are signed by a cheap hash: the real one is most of what an emulated kernel does. No LPA2,
+        // which kernels before 5.12 take for something else and do not boot.
+        Arch::Arm => ("virt", "max,pauth-impdef=on,lpa2=off", "console=ttyAMA0"),
     };
     let mut command = Command::new(format!("qemu-system-{}", arch.name()));
-    command.args(machine);
+    command.args(["-machine", machine, "-cpu", cpu.unwrap_or(usual)]);
     command.args([
         "-accel",
         "tcg",
@@ -124,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_machine_has_two_processors_and_ends_on_panic() {
-        let shown = |arch| crate::cmd::shown(&qemu(arch, Path::new("/k"), Path::new("/i")));
+        let shown = |arch| crate::cmd::shown(&qemu(arch, None, Path::new("/k"), Path::new("/i")));
         let x86 = shown(Arch::X86);
         assert!(x86.contains(" -accel tcg -smp 2 "), "{x86}");
         assert!(

@@ -42,8 +42,12 @@ fn replaced(before: &str, mark: &str, with: &str) -> Result<String> {
 /// The kernel's number, as a heading.
 fn heading(row: &Row) -> String {
     let (major, minor) = version(&row.release).unwrap_or_default();
-    let rt = if row.kernel.ends_with("-rt") { " RT" } else { "" };
-    format!("{major}.{minor}{rt}")
+    let special = match row.kernel.rsplit_once('-') {
+        Some((_, "rt")) => " RT",
+        Some((_, "a53")) => ", no LSE",
+        _ => "",
+    };
+    format!("{major}.{minor}{special}")
 }
 
 fn text(rows: &[Row]) -> String {

@@ -61,6 +61,8 @@ pub(crate) struct Kernel {
     package: &'static str,
     /// Whether it is booted when none is named.
     pub(crate) usual: bool,
+    /// On aarch64 only, and on this processor instead of the most able one.
+    pub(crate) cpu: Option<&'static str>,
 }
 
 const fn kernel(
@@ -69,15 +71,19 @@ const fn kernel(
     suite: &'static str,
     package: &'static str,
 ) -> Kernel {
-    Kernel { name, archive, suite, package, usual: false }
+    Kernel { name, archive, suite, package, usual: false, cpu: None }
 }
 
 const fn usual(kernel: Kernel) -> Kernel {
     Kernel { usual: true, ..kernel }
 }
 
+const fn on(cpu: &'static str, kernel: Kernel) -> Kernel {
+    Kernel { cpu: Some(cpu), ..kernel }
+}
+
 /// The oldest first. Ubuntu's up to 6.5 are no longer replaced, so their packages' names stay.
-pub(crate) const KERNELS: [Kernel; 18] = [
+pub(crate) const KERNELS: [Kernel; 19] = [
     usual(kernel("5.10", &DEBIAN, "bullseye", "linux-image-cloud-{}")),
     kernel("5.10-rt", &DEBIAN, "bullseye", "linux-image-rt-{}"),
     kernel("5.11", &UBUNTU, "focal-updates", "linux-image-unsigned-5.11.0-46-generic"),
@@ -93,6 +99,8 @@ pub(crate) const KERNELS: [Kernel; 18] = [
     kernel("6.5", &UBUNTU, "jammy-updates", "linux-image-unsigned-6.5.0-45-generic"),
     kernel("6.8", &UBUNTU, "jammy-updates", "linux-image-generic-hwe-22.04"),
     usual(kernel("6.12", &DEBIAN, "trixie", "linux-image-cloud-{}")),
+    // Without LSE: atomics are loops of exclusive loads and stores.
+    on("cortex-a53", usual(kernel("6.12-a53", &DEBIAN, "trixie", "linux-image-cloud-{}"))),
     usual(kernel("6.12-rt", &DEBIAN, "trixie", "linux-image-rt-{}")),
     usual(kernel("sid", &DEBIAN, "sid", "linux-image-cloud-{}")),
     kernel("sid-rt", &DEBIAN, "sid", "linux-image-rt-{}"),
@@ -106,7 +114,10 @@ impl Kernel {
 
     /// Whether the archive has it for this processor.
     pub(crate) fn exists_for(&self, arch: Arch) -> bool {
-        arch == Arch::X86 || *self.archive == DEBIAN
+        match arch {
+            Arch::X86 => self.cpu.is_none(),
+            Arch::Arm => *self.archive == DEBIAN,
+        }
     }
 }
 
@@ -145,7 +156,7 @@ mod tests {
             chosen(&names, arch).map(|kernels| kernels.iter().map(|kernel| kernel.name).collect::<Vec<_>>())
         };
         assert_eq!(names(&[], Arch::X86).unwrap(), ["5.10", "5.15", "6.1", "6.12", "6.12-rt", "sid"]);
-        assert_eq!(names(&[], Arch::Arm).unwrap(), ["5.10", "6.1", "6.12", "6.12-rt", "sid"]);
+        assert_eq!(names(&[], Arch::Arm).unwrap(), ["5.10", "6.1", "6.12", "6.12-a53", "6.12-rt", "sid"]);
         assert_eq!(names(&["sid", "5.11"], Arch::X86).unwrap(), ["5.11", "sid"]);
         assert!(
             names(&["5.11"], Arch::Arm).unwrap_err().to_string().contains("no kernel \"5.11\" for aarch64")

@@ -1,0 +1,66 @@
+//! The steps for aarch64 on another machine: everything is compiled, and what needs no other kernel is run, under QEMU's
+//! emulation of a user's programs. `cargo xtask vm --arch aarch64` boots kernels.
+
+use std::path::Path;
+
+use anyhow::{Result, bail, ensure};
+
+use crate::packages::Tool;
+use crate::setup::{self, Tools};
+use crate::steps::Skip;
+use crate::vm::{Arch, Cross};
+use crate::{cmd, vm};
+
+/// Compiles all crates with all tests, examples and benches.
+const LINT: &str = "cargo clippy --workspace --all-targets --all-features";
+/// Runs what the library's tests ask of plain memory, of memory files and of threads.
+const TEST: &str = "cargo test -p mapring --all-features --all-targets";
+
+const EMULATOR: &str = "qemu-aarch64 -L /usr/aarch64-linux-gnu";
+
+/// Why it can't be done here: the compiler, the emulator or the libraries are not to be had.
+pub(crate) fn obstacle() -> Option<String> {
+    if Arch::HOST == Arch::Arm {
+        return None;
+    }
+    cross().err().map(|error| format!("{error:#}"))
+}
+
+/// Installs what is missing.
+fn cross() -> Result<Cross> {
+    let missing = || {
+        let mut missing: Vec<_> = [Tool::ArmCompiler, Tool::QemuUser]
+            .into_iter()
+            .filter(|tool| !cmd::exists(&tool.to_string()))
+            .collect();
+        if !Path::new(vm::KEYRING).exists() {
+            missing.push(Tool::DebianKeys);
+        }
+        missing
+    };
+    if !missing().is_empty() {
+        setup::install(missing())?;
+    }
+    ensure!(missing().is_empty(), "apt-get succeeded, yet {} is not found", missing()[0]);
+    Cross::new(Arch::Arm)
+}
+
+/// The step `clippy-aarch64`.
+pub(crate) fn lint(tools: &Tools) -> Result<()> {
+    run(tools, LINT, &["--", "-D", "warnings"])
+}
+
+/// The step `aarch64`.
+pub(crate) fn test(tools: &Tools) -> Result<()> {
+    run(tools, TEST, &[])
+}
+
+fn run(tools: &Tools, line: &str, args: &[&str]) -> Result<()> {
+    if Arch::HOST == Arch::Arm {
+        bail!(Skip("this machine is one: the other steps have done it".into()));
+    }
+    let mut cargo = cmd::line(line);
+    cross()?.export(&mut cargo);
+    cargo.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER", EMULATOR).args(args);
+    cmd::run(tools.export(&mut cargo))
+}
