@@ -13,6 +13,7 @@ mod pins;
 mod privilege;
 mod process;
 mod quiet;
+pub mod raw;
 mod records;
 mod slow_pages;
 
@@ -56,7 +57,7 @@ pub mod skel {
         };
     }
     skeletons!(
-        alone basic basic_portable dispatch globals hidden hostile hostile_portable jit jit_portable latches latches_portable
+        alone basic basic_portable dispatch flags globals hidden hostile hostile_portable jit jit_portable latches latches_portable
         loops         loops_portable nested nested_portable percpu quiet refusals sealed stress stress_portable
     );
 
@@ -64,6 +65,7 @@ pub mod skel {
     pub use basic::BasicSkelBuilder;
     pub use basic_portable::BasicPortableSkelBuilder;
     pub use dispatch::DispatchSkelBuilder;
+    pub use flags::FlagsSkelBuilder;
     pub use globals::{GlobalsSkelBuilder, types as globals_types};
     pub use hidden::HiddenSkelBuilder;
     pub use hostile::HostileSkelBuilder;

@@ -1,0 +1,310 @@
+//! The kernel's own answers about maps, errno and all: system calls with no library in between.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use libbpf_rs::libbpf_sys::{self, bpf_get_fd_by_id_opts, bpf_insn, bpf_map_create_opts, bpf_map_info};
+use libbpf_rs::MapType;
+use memmap2::MmapOptions;
+use rustix::mm::{MapFlags, ProtFlags};
+
+/// What the kernel said: an errno, where it refused.
+pub type Said<T = ()> = Result<T, i32>;
+
+/// A map to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct RawMap {
+    /// Its type.
+    pub ty: MapType,
+    /// Bytes of a key.
+    pub key: u32,
+    /// Bytes of a value.
+    pub value: u32,
+    /// How many there are.
+    pub entries: u32,
+    /// `BPF_F_…`
+    pub flags: u32,
+    /// The node, where the flags have `BPF_F_NUMA_NODE`.
+    pub node: u32,
+    /// An object's BTF, and the types of key and value in it; or zeros.
+    pub btf: (i32, u32, u32),
+}
+
+impl RawMap {
+    /// An array of values of so many bytes, with these flags.
+    pub fn array(value: u32, entries: u32, flags: u32) -> Self {
+        Self { ty: MapType::Array, key: 4, value, entries, flags, node: 0, btf: (0, 0, 0) }
+    }
+
+    /// Makes it.
+    ///
+    /// # Errors
+    /// The kernel's errno.
+    pub fn make(self) -> Said<OwnedFd> {
+        let opts = bpf_map_create_opts {
+            sz: size_of::<bpf_map_create_opts>() as u64,
+            map_flags: self.flags,
+            numa_node: self.node,
+            btf_fd: u32::try_from(self.btf.0).unwrap(),
+            btf_key_type_id: self.btf.1,
+            btf_value_type_id: self.btf.2,
+            ..Default::default()
+        };
+        let (ty, Self { key, value, entries, .. }) = (u32::from(self.ty), self);
+        // SAFETY: a C string, and options that say how long they are.
+        descriptor(unsafe {
+            libbpf_sys::bpf_map_create(ty, c"raw".as_ptr(), key, value, entries, &raw const opts)
+        })
+    }
+}
+
+/// What the kernel tells of a map.
+///
+/// # Panics
+/// If `fd` is none.
+pub fn info(fd: impl AsFd) -> bpf_map_info {
+    let mut info = bpf_map_info::default();
+    let mut size = u32::try_from(size_of_val(&info)).unwrap();
+    // SAFETY: the information is as long as said.
+    let ret = unsafe {
+        libbpf_sys::bpf_map_get_info_by_fd(fd.as_fd().as_raw_fd(), &raw mut info, &raw mut size)
+    };
+    assert_eq!(ret, 0, "map info");
+    info
+}
+
+/// The map with this id; `flags` may be `BPF_F_RDONLY` or `BPF_F_WRONLY`.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn by_id(id: u32, flags: u32) -> Said<OwnedFd> {
+    let opts = bpf_get_fd_by_id_opts {
+        sz: size_of::<bpf_get_fd_by_id_opts>() as u64,
+        open_flags: flags,
+        ..Default::default()
+    };
+    // SAFETY: options that say how long they are.
+    descriptor(unsafe { libbpf_sys::bpf_map_get_fd_by_id_opts(id, &raw const opts) })
+}
+
+/// The BTF with this id.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn btf_by_id(id: u32) -> Said<OwnedFd> {
+    // SAFETY: any id is fine.
+    descriptor(unsafe { libbpf_sys::bpf_btf_get_fd_by_id(id) })
+}
+
+/// Maps `bytes` of it, shared, and unmaps them again.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn map(fd: impl AsFd, bytes: usize, write: bool) -> Said {
+    let (mut options, fd) = (MmapOptions::new(), fd.as_fd().as_raw_fd());
+    options.len(bytes);
+    let done = if write { options.map_raw(fd) } else { options.map_raw_read_only(fd) };
+    done.map(drop).map_err(|e| e.raw_os_error().unwrap())
+}
+
+/// Maps a page of it in another way than shared, from the start.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn map_as(fd: impl AsFd, offset: u64, protection: ProtFlags, flags: MapFlags) -> Said {
+    const PAGE: usize = 4096;
+    // SAFETY: a new mapping, at an address that the kernel chooses, and nobody looks into it.
+    let made = unsafe {
+        rustix::mm::mmap(std::ptr::null_mut(), PAGE, protection, flags, fd, offset)
+    };
+    // SAFETY: made above.
+    made.map(|at| drop(unsafe { rustix::mm::munmap(at, PAGE) })).map_err(rustix::io::Errno::raw_os_error)
+}
+
+/// One element; `value` has room for all CPUs' copies, where there are such.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn lookup(fd: impl AsFd, index: u32, value: &mut [u64]) -> Said {
+    check(&fd, value.len(), 1);
+    let to = value.as_mut_ptr().cast();
+    // SAFETY: the key has 4 bytes, the value is as long as was checked.
+    said(unsafe { libbpf_sys::bpf_map_lookup_elem(fd.as_fd().as_raw_fd(), (&raw const index).cast(), to) })
+}
+
+/// `count` elements from the first on.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn lookup_batch(fd: impl AsFd, mut count: u32, values: &mut [u64]) -> Said {
+    check(&fd, values.len(), count as usize);
+    let (mut last, mut keys) = (0_u32, vec![0_u32; count as usize]);
+    // SAFETY: keys and values have room for as many as asked.
+    said(unsafe {
+        libbpf_sys::bpf_map_lookup_batch(
+            fd.as_fd().as_raw_fd(),
+            std::ptr::null_mut(),
+            (&raw mut last).cast(),
+            keys.as_mut_ptr().cast(),
+            values.as_mut_ptr().cast(),
+            &raw mut count,
+            std::ptr::null(),
+        )
+    })
+}
+
+/// Writes an element.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn update(fd: impl AsFd, index: u32, value: &[u64]) -> Said {
+    check(&fd, value.len(), 1);
+    let from = value.as_ptr().cast();
+    // SAFETY: the key has 4 bytes, the value is as long as was checked.
+    said(unsafe {
+        libbpf_sys::bpf_map_update_elem(fd.as_fd().as_raw_fd(), (&raw const index).cast(), from, 0)
+    })
+}
+
+/// Writes these elements.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn update_batch(fd: impl AsFd, indices: &[u32], values: &[u64]) -> Said {
+    check(&fd, values.len(), indices.len());
+    let mut count = u32::try_from(indices.len()).unwrap();
+    // SAFETY: as many keys as said, and values for all of them.
+    said(unsafe {
+        libbpf_sys::bpf_map_update_batch(
+            fd.as_fd().as_raw_fd(),
+            indices.as_ptr().cast(),
+            values.as_ptr().cast(),
+            &raw mut count,
+            std::ptr::null(),
+        )
+    })
+}
+
+/// Deletes an element.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn delete(fd: impl AsFd, index: u32) -> Said {
+    // SAFETY: the key has 4 bytes.
+    said(unsafe { libbpf_sys::bpf_map_delete_elem(fd.as_fd().as_raw_fd(), (&raw const index).cast()) })
+}
+
+/// The index after this one.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn next_key(fd: impl AsFd, index: Option<u32>) -> Said<u32> {
+    let mut next = 0_u32;
+    let before = index.as_ref().map_or(std::ptr::null(), |index| &raw const *index);
+    // SAFETY: keys of 4 bytes.
+    said(unsafe {
+        libbpf_sys::bpf_map_get_next_key(fd.as_fd().as_raw_fd(), before.cast(), (&raw mut next).cast())
+    })
+    .map(|()| next)
+}
+
+/// Freezes it.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn freeze(fd: impl AsFd) -> Said {
+    // SAFETY: any descriptor is fine.
+    said(unsafe { libbpf_sys::bpf_map_freeze(fd.as_fd().as_raw_fd()) })
+}
+
+/// A program that reads the first word of the map's first element, or that writes it.
+///
+/// # Errors
+/// The kernel's errno: the verifier's answer.
+pub fn program(map: BorrowedFd<'_>, writes: bool) -> Said<OwnedFd> {
+    const LOOKUP: i32 = 1;
+    let fd = map.as_raw_fd();
+    load(&[
+        insn(0x18, 1, 1, 0, fd), // r1 = the map
+        insn(0, 0, 0, 0, 0),
+        insn(0x62, 10, 0, -4, 0), // index 0, on the stack
+        insn(0xbf, 2, 10, 0, 0),
+        insn(0x07, 2, 0, 0, -4),
+        insn(0x85, 0, 0, 0, LOOKUP),
+        insn(0x15, 0, 0, 1, 0), // nothing found
+        if writes { insn(0x7a, 0, 0, 0, 0) } else { insn(0x79, 1, 0, 0, 0) },
+        insn(0xb7, 0, 0, 0, 0),
+        insn(0x95, 0, 0, 0, 0),
+    ])
+}
+
+/// A program that does nothing.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn nothing() -> Said<OwnedFd> {
+    load(&[insn(0xb7, 0, 0, 0, 0), insn(0x95, 0, 0, 0, 0)])
+}
+
+fn insn(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> bpf_insn {
+    let mut insn = bpf_insn { code, off, imm, ..Default::default() };
+    insn.set_dst_reg(dst);
+    insn.set_src_reg(src);
+    insn
+}
+
+/// Loads a classifier: programs that trace may not have to do with locks and timers.
+fn load(insns: &[bpf_insn]) -> Said<OwnedFd> {
+    let ty = libbpf_sys::BPF_PROG_TYPE_SCHED_CLS;
+    // SAFETY: C strings, as many instructions as said, no options.
+    descriptor(unsafe {
+        libbpf_sys::bpf_prog_load(
+            ty,
+            c"raw".as_ptr(),
+            c"GPL".as_ptr(),
+            insns.as_ptr(),
+            insns.len() as u64,
+            std::ptr::null_mut(),
+        )
+    })
+}
+
+/// The kernel writes and reads as much as it finds fit.
+fn check(fd: &impl AsFd, words: usize, count: usize) {
+    let info = info(fd);
+    let copies = match MapType::from(info.type_) {
+        MapType::PercpuArray => libbpf_rs::num_possible_cpus().unwrap(),
+        _ => 1,
+    };
+    assert!(words >= (info.value_size as usize).div_ceil(8) * copies * count, "{words} words");
+}
+
+fn descriptor(ret: i32) -> Said<OwnedFd> {
+    said(ret)?;
+    // SAFETY: what libbpf returns is a new descriptor, and ours alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(ret) })
+}
+
+fn said(ret: i32) -> Said {
+    if ret < 0 { Err(-ret) } else { Ok(()) }
+}
+
+/// An errno as the kernel's sources call it.
+pub fn errno(errno: i32) -> String {
+    const NAMES: [(i32, &str); 11] = [
+        (libc::EPERM, "EPERM"),
+        (libc::ENOENT, "ENOENT"),
+        (libc::E2BIG, "E2BIG"),
+        (libc::EBADF, "EBADF"),
+        (libc::ENOMEM, "ENOMEM"),
+        (libc::EACCES, "EACCES"),
+        (libc::EBUSY, "EBUSY"),
+        (libc::EEXIST, "EEXIST"),
+        (libc::EINVAL, "EINVAL"),
+        (libc::EOPNOTSUPP, "EOPNOTSUPP"),
+        (524, "ENOTSUPP"),
+    ];
+    let known = NAMES.iter().find(|(number, _)| *number == errno);
+    known.map_or_else(|| io::Error::from_raw_os_error(errno).to_string(), |(_, name)| (*name).to_owned())
+}

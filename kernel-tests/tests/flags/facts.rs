@@ -1,0 +1,405 @@
+//! What one combination of flags does: the kernel's words, and mapring's.
+
+use std::fmt::Debug;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use libbpf_rs::libbpf_sys::{
+    BPF_F_INNER_MAP, BPF_F_MMAPABLE, BPF_F_NUMA_NODE, BPF_F_RDONLY, BPF_F_RDONLY_PROG, BPF_F_WRONLY,
+    BPF_F_WRONLY_PROG,
+};
+use libbpf_rs::skel::Skel;
+use libbpf_rs::{MapCore, MapType};
+use mapring::layout::{Geometry, Kind, Preamble, WORD};
+use mapring::{Access, Cells, Dispatch, Error, Latches, PerCpuCells, Region, possible_cpus};
+use mapring_kernel_tests::raw::{self, RawMap, Said};
+use mapring_kernel_tests::skel::FlagsSkelBuilder;
+use mapring_kernel_tests::{load, map};
+
+/// Words of a value that a table of latches, or of cells, is made of here.
+type Value = [u64; 7];
+const VALUE: Value = [7; 7];
+const OTHER: Value = [8; 7];
+
+/// What a map holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holds {
+    Values,
+    Locks,
+    Timers,
+    OfEachCpu,
+    Programs,
+}
+
+impl Holds {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Values, Self::Locks, Self::Timers, Self::OfEachCpu, Self::Programs];
+}
+
+/// How a descriptor may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fd {
+    ReadWrite,
+    ReadOnly,
+    WriteOnly,
+}
+
+impl Fd {
+    pub(crate) const ALL: [Self; 3] = [Self::ReadWrite, Self::ReadOnly, Self::WriteOnly];
+    /// The flag of a map whose maker gets such a descriptor, and of opening such a one.
+    fn flag(self) -> u32 {
+        [0, BPF_F_RDONLY, BPF_F_WRONLY][self as usize]
+    }
+}
+
+/// A combination.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Case {
+    pub(crate) holds: Holds,
+    /// `BPF_F_…`, but for those of descriptors.
+    pub(crate) flags: u32,
+    pub(crate) fd: Fd,
+    pub(crate) frozen: bool,
+}
+
+/// What it does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    NotMade(i32),
+    NotFrozen(i32),
+    Facts(Box<Facts>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Facts {
+    pub(crate) map_writable: Said,
+    pub(crate) map_read_only: Said,
+    pub(crate) lookup: Said,
+    pub(crate) lookup_batch: Said,
+    pub(crate) update: Said,
+    pub(crate) update_batch: Said,
+    /// What the verifier lets programs do.
+    pub(crate) program_reads: bool,
+    pub(crate) program_writes: bool,
+    /// What mapring does.
+    pub(crate) reads: String,
+    pub(crate) writes: String,
+}
+
+/// What maps are made with.
+pub(crate) struct Workshop {
+    program: OwnedFd,
+    locked: Typed,
+    timed: Typed,
+    cpus: usize,
+}
+
+/// A value with BTF.
+struct Typed {
+    btf: OwnedFd,
+    key: u32,
+    value: u32,
+}
+
+impl Workshop {
+    pub(crate) fn new() -> Self {
+        let mut storage = MaybeUninit::uninit();
+        let skel = load::<FlagsSkelBuilder>(&mut storage, |object| {
+            object.progs_mut().for_each(|mut program| program.set_autoload(false));
+        });
+        let typed = |name: &str| {
+            let info = raw::info(map(skel.object(), name).as_fd());
+            let btf = raw::btf_by_id(info.btf_id).unwrap();
+            Typed { btf, key: info.btf_key_type_id, value: info.btf_value_type_id }
+        };
+        Self {
+            program: raw::nothing().unwrap(),
+            locked: typed("locked_cells"),
+            timed: typed("timed_cells"),
+            cpus: possible_cpus().unwrap().len(),
+        }
+    }
+
+    /// Makes it in every way that there is to it, and looks that they are all the same.
+    pub(crate) fn outcome(&self, case: Case) -> Outcome {
+        // Whatever the map was made with: the descriptor counts.
+        let ways = Fd::ALL.map(|made| (made, true));
+        let ways = ways.into_iter().chain([(case.fd, false)]);
+        let mut outcomes: Vec<_> =
+            ways.map(|(made, again)| (made, again, self.one(case, made, again))).collect();
+        let (.., outcome) = outcomes.pop().unwrap();
+        for (made, again, other) in outcomes {
+            assert_eq!(outcome, other, "{case:?} made {made:?}, again {again}");
+        }
+        outcome
+    }
+
+    /// A map made with the flag of `made`, of which a descriptor is opened again.
+    fn one(&self, case: Case, made: Fd, again: bool) -> Outcome {
+        let kinds: &[Kind] = match case.holds {
+            Holds::Values => &[Kind::Cells, Kind::Latches],
+            Holds::Locks | Holds::Timers => &[Kind::Cells],
+            Holds::OfEachCpu => &[Kind::PerCpuCells],
+            Holds::Programs => return self.programs(case, made, again),
+        };
+        let mut outcomes = kinds.iter().map(|&kind| {
+            let record = match case.holds {
+                Holds::Locks | Holds::Timers => 144 - usize::from(case.holds == Holds::Locks) * 8,
+                _ => size_of::<Value>(),
+            };
+            let geometry = Geometry::new(kind, record as u64, 2, 1).unwrap();
+            let fd = match self.made(case, made, again, &geometry) {
+                Ok(fd) => fd,
+                Err(outcome) => return outcome,
+            };
+            let (reads, writes) = through_mapring(kind, case.holds, &fd);
+            let value = vec![0; geometry.element_words() * self.copies(case.holds)];
+            Outcome::Facts(Box::new(self.facts(&fd, &geometry, &value, reads, writes)))
+        });
+        let mut outcome = outcomes.next().unwrap();
+        // The kernel makes no difference between them; writers may.
+        for other in outcomes {
+            if let (Outcome::Facts(facts), Outcome::Facts(other)) = (&mut outcome, &other)
+                && facts.writes != other.writes
+            {
+                facts.writes = format!("latches {}; others {}", other.writes, facts.writes);
+                let both = Facts { writes: facts.writes.clone(), ..*other.clone() };
+                assert_eq!(**facts, both, "{case:?}");
+            } else {
+                assert_eq!(outcome, other, "{case:?}");
+            }
+        }
+        outcome
+    }
+
+    fn copies(&self, holds: Holds) -> usize {
+        if holds == Holds::OfEachCpu { self.cpus } else { 1 }
+    }
+
+    /// A region of this shape with a value, and a descriptor of it.
+    fn made(&self, case: Case, made: Fd, again: bool, geometry: &Geometry) -> Result<OwnedFd, Outcome> {
+        let (ty, btf) = match case.holds {
+            Holds::Values => (MapType::Array, None),
+            Holds::Locks => (MapType::Array, Some(&self.locked)),
+            Holds::Timers => (MapType::Array, Some(&self.timed)),
+            Holds::OfEachCpu => (MapType::PercpuArray, None),
+            Holds::Programs => (MapType::ProgArray, None),
+        };
+        let map = RawMap {
+            ty,
+            flags: case.flags | made.flag(),
+            btf: btf.map_or((0, 0, 0), |typed| (typed.btf.as_raw_fd(), typed.key, typed.value)),
+            ..RawMap::array(
+                u32::try_from(geometry.element()).unwrap(),
+                u32::try_from(geometry.entries()).unwrap(),
+                0,
+            )
+        };
+        let fd = map.make().map_err(Outcome::NotMade)?;
+        // Another descriptor prepares it, which may do all.
+        let all = raw::by_id(raw::info(&fd).id, 0).unwrap();
+        let name = String::from("value");
+        let words = Preamble { geometry: *geometry, generation: 1, name }.encode();
+        let element = geometry.element_words();
+        let mut image = vec![0; geometry.entries() * element];
+        image[..words.len()].copy_from_slice(&words);
+        let first = geometry.first() * element;
+        image[first] = 2 * u64::from(geometry.kind() != Kind::Latches);
+        image[first + 1..][..VALUE.len()].copy_from_slice(&VALUE);
+        for (index, value) in (0..).zip(image.chunks(element)) {
+            raw::update(&all, index, &value.repeat(self.copies(case.holds))).unwrap();
+        }
+        self.ready(case, made, again, fd, &all)
+    }
+
+    /// Frozen, where it is to be; the descriptor as it was made, or opened again.
+    fn ready(
+        &self,
+        case: Case,
+        made: Fd,
+        again: bool,
+        fd: OwnedFd,
+        all: &OwnedFd,
+    ) -> Result<OwnedFd, Outcome> {
+        if case.frozen {
+            raw::freeze(all).map_err(Outcome::NotFrozen)?;
+        }
+        assert!(again || made == case.fd);
+        Ok(if again { raw::by_id(raw::info(all).id, case.fd.flag()).unwrap() } else { fd })
+    }
+
+    fn facts(&self, fd: &OwnedFd, geometry: &Geometry, value: &[u64], reads: String, writes: String) -> Facts {
+        let last = u32::try_from(geometry.entries()).unwrap() - 1;
+        let mut seen = value.to_owned();
+        let mut two = value.repeat(2);
+        Facts {
+            map_writable: raw::map(fd, geometry.bytes(), true),
+            map_read_only: raw::map(fd, geometry.bytes(), false),
+            lookup: raw::lookup(fd, 0, &mut seen),
+            lookup_batch: raw::lookup_batch(fd, 2, &mut two),
+            update: raw::update(fd, last, value),
+            update_batch: raw::update_batch(fd, &[last - 1, last], &value.repeat(2)),
+            program_reads: raw::program(fd.as_fd(), false).is_ok(),
+            program_writes: raw::program(fd.as_fd(), true).is_ok(),
+            reads,
+            writes,
+        }
+    }
+
+    fn programs(&self, case: Case, made: Fd, again: bool) -> Outcome {
+        const SLOTS: u32 = 4;
+        let map = RawMap {
+            ty: MapType::ProgArray,
+            ..RawMap::array(4, SLOTS, case.flags | made.flag())
+        };
+        let fd = match map.make() {
+            Ok(fd) => fd,
+            Err(errno) => return Outcome::NotMade(errno),
+        };
+        let all = raw::by_id(raw::info(&fd).id, 0).unwrap();
+        let program = [u64::try_from(self.program.as_raw_fd()).unwrap()];
+        for slot in 0..SLOTS {
+            raw::update(&all, slot, &program).unwrap();
+        }
+        let fd = match self.ready(case, made, again, fd, &all) {
+            Ok(fd) => fd,
+            Err(outcome) => return outcome,
+        };
+        let (reads, writes) = self.dispatch(&fd);
+        let region = Region::open_fd(again_of(&fd)).unwrap_err();
+        assert!(matches!(region, Error::MapType { .. }), "{region}");
+        let mut two = [0; 2];
+        Outcome::Facts(Box::new(Facts {
+            map_writable: raw::map(&fd, 16, true),
+            map_read_only: raw::map(&fd, 16, false),
+            lookup: raw::lookup(&fd, 0, &mut [0]),
+            lookup_batch: raw::lookup_batch(&fd, 2, &mut two),
+            update: raw::update(&fd, 1, &program),
+            update_batch: raw::update_batch(&fd, &[1, 2], &two),
+            program_reads: raw::program(fd.as_fd(), false).is_ok(),
+            program_writes: raw::program(fd.as_fd(), true).is_ok(),
+            reads,
+            writes,
+        }))
+    }
+
+    fn dispatch(&self, fd: &OwnedFd) -> (String, String) {
+        let table = Dispatch::open_fd(again_of(fd)).unwrap();
+        let reads = match table.id(0) {
+            Ok(id) => {
+                assert!(id.is_some());
+                "`Dispatch`: by lookup".to_owned()
+            }
+            Err(error) => no(&error),
+        };
+        let writes = match table.insert(0, &self.program) {
+            Ok(()) => "`Dispatch`: by update".to_owned(),
+            Err(error) => no(&error),
+        };
+        (reads, writes)
+    }
+}
+
+fn again_of(fd: &OwnedFd) -> OwnedFd {
+    fd.try_clone().unwrap()
+}
+
+/// A typed refusal, by its names.
+fn no(error: &Error) -> String {
+    match error {
+        Error::NotReadable { refusal, .. } => format!("no: `NotReadable({refusal:?})`"),
+        Error::NotWritable { refusal, .. } => format!("no: `NotWritable({refusal:?})`"),
+        Error::System { call, error, .. } => {
+            format!("no: `System`, {} from {call}", raw::errno(error.raw_os_error().unwrap()))
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What reading and writing a value does.
+fn through_mapring(kind: Kind, holds: Holds, fd: &OwnedFd) -> (String, String) {
+    match (kind, holds) {
+        (Kind::Latches, _) => table(
+            Latches::<Value>::open_fd_writable(again_of(fd)),
+            |latches| latches.read(0).unwrap(),
+            |latches| latches.writer()?.set(0, &OTHER).map(|()| true),
+            VALUE,
+            OTHER,
+        ),
+        (_, Holds::OfEachCpu) => {
+            let cells = PerCpuCells::<Value>::open_fd_writable(again_of(fd));
+            let Ok(cells) = cells else { return (no(&cells.unwrap_err()), "no".to_owned()) };
+            assert_eq!(cells.read(cells.cpus()[0], 0).unwrap(), VALUE);
+            (path(cells.access()), format!("no: `{:?}`", cells.region().writable().unwrap_err()))
+        }
+        (_, Holds::Locks) => large::<17>(fd),
+        (_, Holds::Timers) => large::<18>(fd),
+        _ => cells(fd, VALUE, OTHER),
+    }
+}
+
+fn large<const N: usize>(fd: &OwnedFd) -> (String, String)
+where
+    [u64; N]: bytemuck::Pod + Debug,
+{
+    let [mut value, mut other] = [[0; N]; 2];
+    value[..VALUE.len()].copy_from_slice(&VALUE);
+    other[..OTHER.len()].copy_from_slice(&OTHER);
+    cells(fd, value, other)
+}
+
+fn cells<T: bytemuck::Pod + PartialEq + Debug>(fd: &OwnedFd, value: T, other: T) -> (String, String) {
+    table(
+        Cells::<T>::open_fd_writable(again_of(fd)),
+        |cells| cells.read(0).unwrap(),
+        |cells| cells.writer()?.set(0, &other),
+        value,
+        other,
+    )
+}
+
+/// The same for both kinds of tables: `get` must find `value` first, and `other` when `set` has put it there.
+fn table<T: PartialEq + Debug, P>(
+    opened: mapring::Result<mapring::Table<T, P>>,
+    get: impl Fn(&mapring::Table<T, P>) -> T,
+    set: impl Fn(&mapring::Table<T, P>) -> mapring::Result<bool>,
+    value: T,
+    other: T,
+) -> (String, String)
+where
+    T: bytemuck::AnyBitPattern,
+    P: mapring::Guard,
+{
+    let table = match opened {
+        Ok(table) => table,
+        Err(error) => return (no(&error), "no".to_owned()),
+    };
+    assert_eq!(get(&table), value);
+    let writes = match set(&table) {
+        Ok(done) => {
+            assert!(done);
+            assert_eq!(get(&table), other);
+            if table.region().writable().is_ok() { "mapped".to_owned() } else { "by update".to_owned() }
+        }
+        Err(error) => no(&error),
+    };
+    (path(table.access()), writes)
+}
+
+fn path(access: Access) -> String {
+    match access {
+        Access::Mapped => "mapped".to_owned(),
+        Access::Syscall(refusal) => format!("by lookup: `{refusal:?}`"),
+    }
+}
+
+/// The flags of a map, but for those of descriptors.
+pub(crate) const FLAGS: [(u32, &str); 5] = [
+    (BPF_F_MMAPABLE, "MMAPABLE"),
+    (BPF_F_RDONLY_PROG, "RDONLY_PROG"),
+    (BPF_F_WRONLY_PROG, "WRONLY_PROG"),
+    (BPF_F_NUMA_NODE, "NUMA_NODE"),
+    (BPF_F_INNER_MAP, "INNER_MAP"),
+];
+
+const _: () = assert!(WORD == 8);
