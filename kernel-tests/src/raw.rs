@@ -4,8 +4,8 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use libbpf_rs::libbpf_sys::{self, bpf_get_fd_by_id_opts, bpf_insn, bpf_map_create_opts, bpf_map_info};
 use libbpf_rs::MapType;
+use libbpf_rs::libbpf_sys::{self, bpf_get_fd_by_id_opts, bpf_insn, bpf_map_create_opts, bpf_map_info};
 use memmap2::MmapOptions;
 use rustix::mm::{MapFlags, ProtFlags};
 
@@ -67,9 +67,8 @@ pub fn info(fd: impl AsFd) -> bpf_map_info {
     let mut info = bpf_map_info::default();
     let mut size = u32::try_from(size_of_val(&info)).unwrap();
     // SAFETY: the information is as long as said.
-    let ret = unsafe {
-        libbpf_sys::bpf_map_get_info_by_fd(fd.as_fd().as_raw_fd(), &raw mut info, &raw mut size)
-    };
+    let ret =
+        unsafe { libbpf_sys::bpf_map_get_info_by_fd(fd.as_fd().as_raw_fd(), &raw mut info, &raw mut size) };
     assert_eq!(ret, 0, "map info");
     info
 }
@@ -115,11 +114,9 @@ pub fn map(fd: impl AsFd, bytes: usize, write: bool) -> Said {
 pub fn map_as(fd: impl AsFd, offset: u64, protection: ProtFlags, flags: MapFlags) -> Said {
     const PAGE: usize = 4096;
     // SAFETY: a new mapping, at an address that the kernel chooses, and nobody looks into it.
-    let made = unsafe {
-        rustix::mm::mmap(std::ptr::null_mut(), PAGE, protection, flags, fd, offset)
-    };
+    let made = unsafe { rustix::mm::mmap(std::ptr::null_mut(), PAGE, protection, flags, fd, offset) };
     // SAFETY: made above.
-    made.map(|at| drop(unsafe { rustix::mm::munmap(at, PAGE) })).map_err(rustix::io::Errno::raw_os_error)
+    made.and_then(|at| unsafe { rustix::mm::munmap(at, PAGE) }).map_err(rustix::io::Errno::raw_os_error)
 }
 
 /// One element; `value` has room for all CPUs' copies, where there are such.

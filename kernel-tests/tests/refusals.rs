@@ -227,7 +227,11 @@ fn mapped_for_reading(name: &str, map: &impl MapCore, refusal: Refusal, remedy: 
         "cells" => Cells::<Filled<14>>::from_region(region).unwrap().writer().unwrap_err(),
         _ => Counters::from_region(region).unwrap().writer(0).unwrap_err(),
     };
-    assert!(matches!(refused, Error::NotWritable { refusal: found, .. } if found == refusal), "{refused}");
+    let (Error::NotWritable { refusal: found, .. } | Error::Sealed { refusal: found, .. }) = refused else {
+        panic!("{refused}")
+    };
+    assert_eq!(found, refusal);
+    assert_eq!(matches!(refused, Error::Sealed { .. }), refusal == Refusal::Frozen, "{refused}");
     assert!(refused.to_string().contains(remedy), "{refused}");
 }
 

@@ -133,12 +133,21 @@ pub enum Error {
          (Fit::atomic has the loader choose claims that any writer can share)"
     )]
     NestedOnly,
-    /// The region can't be written through a mapping.
+    /// The region can't be written from here.
     #[error("{what} can't be written: {refusal}")]
     NotWritable {
         /// The region.
         what: String,
-        /// Why not.
+        /// Why not; a seal is [`Error::Sealed`].
+        refusal: Refusal,
+    },
+    /// The region is sealed: user space writes it no more, for good. What is in it stays, and what
+    /// programs and earlier mappings write is read as ever.
+    #[error("{what} is sealed: {refusal}")]
+    Sealed {
+        /// The region.
+        what: String,
+        /// [`Refusal::Frozen`] for a BPF map, [`Refusal::Sealed`] for a memfd.
         refusal: Refusal,
     },
     /// An object whose writers publish with x86's memory order, on another machine.
@@ -280,6 +289,14 @@ pub enum Error {
 }
 
 impl Error {
+    pub(crate) fn not_writable(what: &str, refusal: Refusal) -> Self {
+        let what = what.to_owned();
+        match refusal {
+            Refusal::Frozen | Refusal::Sealed => Self::Sealed { what, refusal },
+            _ => Self::NotWritable { what, refusal },
+        }
+    }
+
     pub(crate) fn system(call: &'static str, error: impl Into<io::Error>) -> Self {
         Self::System { call, error: error.into(), hint: "" }
     }

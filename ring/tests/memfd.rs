@@ -302,6 +302,11 @@ fn sealed_against_writes() {
     let other = Options::new().write(true).open_fd(fd_of(ring.region())).unwrap();
     assert_eq!((other.writable(), other.access()), (Err(Refusal::Sealed), Access::Mapped));
     assert_eq!(ring.writer(0).unwrap().push(&Record::new(0)), Some(0));
+    let other = Ring::<Record>::from_region(other).unwrap();
+    let sealed = other.writer(0).unwrap_err();
+    assert!(matches!(sealed, Error::Sealed { refusal: Refusal::Sealed, .. }), "{sealed}");
+    assert!(sealed.to_string().contains("ask its maker"), "{sealed}");
+    assert_eq!(other.reader().drain().count(), 1, "nothing is lost");
 }
 
 #[test]

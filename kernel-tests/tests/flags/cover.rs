@@ -7,10 +7,20 @@ pub(crate) struct Group<T> {
     pub(crate) outcome: T,
 }
 
-/// Joins groups of one outcome that differ in one property, as long as there are such. Every
-/// combination is in one group before and after; properties that come first are joined first.
-pub(crate) fn joined<T: PartialEq>(mut groups: Vec<Group<T>>) -> Vec<Group<T>> {
-    let properties = groups.first().map_or(0, |group| group.values.len());
+impl<T> Group<T> {
+    fn overlaps(&self, values: &[u32]) -> bool {
+        self.values.iter().zip(values).all(|(one, other)| one & other != 0)
+    }
+}
+
+/// Joins groups of one outcome that differ in one property, as long as there are such; properties
+/// that come first are joined first. What is left is widened, to all values of a property or to all
+/// but one, where that takes in nothing of another outcome, and left out where others have taken it
+/// in: every combination that was in a group is in one or more of the same outcome, and in no other.
+/// `counts`: how many values each property has.
+pub(crate) fn joined<T: PartialEq>(mut groups: Vec<Group<T>>, counts: &[usize]) -> Vec<Group<T>> {
+    let all: Vec<_> = groups.iter().map(|group| group.values.clone()).collect();
+    let properties = counts.len();
     let mut again = true;
     while again {
         again = false;
@@ -35,6 +45,27 @@ pub(crate) fn joined<T: PartialEq>(mut groups: Vec<Group<T>>) -> Vec<Group<T>> {
             }
         }
     }
+    for at in 0..groups.len() {
+        for (property, &count) in counts.iter().enumerate() {
+            let (has, all) = (groups[at].values[property], (1 << count) - 1);
+            let but_one = (0..count).map(|value| all & !(1 << value)).filter(|values| values & has == has);
+            let right = |values: &u32| {
+                let mut wider = groups[at].values.clone();
+                wider[property] = *values;
+                let outcome = &groups[at].outcome;
+                groups.iter().all(|group| group.outcome == *outcome || !group.overlaps(&wider))
+            };
+            let wider = [all].into_iter().chain(but_one).find(right);
+            groups[at].values[property] = wider.unwrap_or(has);
+        }
+    }
+    for at in (0..groups.len()).rev() {
+        let others =
+            |one: &Vec<u32>| groups.iter().enumerate().any(|(i, other)| i != at && other.overlaps(one));
+        if all.iter().filter(|one| groups[at].overlaps(one)).all(others) {
+            groups.remove(at);
+        }
+    }
     groups
 }
 
@@ -44,15 +75,21 @@ fn groups_cover_what_they_were_made_of() {
     for a in 0..3_u32 {
         for b in 0..2_u32 {
             for c in 0..2_u32 {
-                all.push(Group { values: vec![1 << a, 1 << b, 1 << c], outcome: a == 2 && c == 1 });
+                if a != 0 || c != 1 {
+                    all.push(Group { values: vec![1 << a, 1 << b, 1 << c], outcome: a == 2 && c == 1 });
+                }
             }
         }
     }
-    let groups = joined(all.clone());
+    let groups = joined(all.clone(), &[3, 2, 2]);
     assert_eq!(groups.len(), 3, "{groups:?}");
     for one in &all {
-        let has = |group: &&Group<bool>| group.values.iter().zip(&one.values).all(|(many, one)| many & one != 0);
-        let found: Vec<_> = groups.iter().filter(has).collect();
-        assert!(matches!(found[..], [group] if group.outcome == one.outcome), "{one:?}: {found:?}");
+        let mut found = groups.iter().filter(|group| group.overlaps(&one.values)).peekable();
+        assert!(
+            found.peek().is_some() && found.all(|group| group.outcome == one.outcome),
+            "{one:?}: {groups:?}"
+        );
     }
+    // What was nowhere is in one of them, and costs no words.
+    assert!(groups.contains(&Group { values: vec![3, 3, 3], outcome: false }), "{groups:?}");
 }

@@ -4,13 +4,10 @@ use std::fmt::Debug;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use libbpf_rs::libbpf_sys::{
-    BPF_F_INNER_MAP, BPF_F_MMAPABLE, BPF_F_NUMA_NODE, BPF_F_RDONLY, BPF_F_RDONLY_PROG, BPF_F_WRONLY,
-    BPF_F_WRONLY_PROG,
-};
+use libbpf_rs::MapType;
+use libbpf_rs::libbpf_sys::{BPF_F_RDONLY, BPF_F_WRONLY};
 use libbpf_rs::skel::Skel;
-use libbpf_rs::{MapCore, MapType};
-use mapring::layout::{Geometry, Kind, Preamble, WORD};
+use mapring::layout::{Geometry, Kind, Preamble};
 use mapring::{Access, Cells, Dispatch, Error, Latches, PerCpuCells, Region, possible_cpus};
 use mapring_kernel_tests::raw::{self, RawMap, Said};
 use mapring_kernel_tests::skel::FlagsSkelBuilder;
@@ -29,11 +26,6 @@ pub(crate) enum Holds {
     Timers,
     OfEachCpu,
     Programs,
-}
-
-impl Holds {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Values, Self::Locks, Self::Timers, Self::OfEachCpu, Self::Programs];
 }
 
 /// How a descriptor may be used.
@@ -79,8 +71,8 @@ pub(crate) struct Facts {
     pub(crate) update: Said,
     pub(crate) update_batch: Said,
     /// What the verifier lets programs do.
-    pub(crate) program_reads: bool,
-    pub(crate) program_writes: bool,
+    pub(crate) program_reads: Said,
+    pub(crate) program_writes: Said,
     /// What mapring does.
     pub(crate) reads: String,
     pub(crate) writes: String,
@@ -228,7 +220,14 @@ impl Workshop {
         Ok(if again { raw::by_id(raw::info(all).id, case.fd.flag()).unwrap() } else { fd })
     }
 
-    fn facts(&self, fd: &OwnedFd, geometry: &Geometry, value: &[u64], reads: String, writes: String) -> Facts {
+    fn facts(
+        &self,
+        fd: &OwnedFd,
+        geometry: &Geometry,
+        value: &[u64],
+        reads: String,
+        writes: String,
+    ) -> Facts {
         let last = u32::try_from(geometry.entries()).unwrap() - 1;
         let mut seen = value.to_owned();
         let mut two = value.repeat(2);
@@ -239,8 +238,8 @@ impl Workshop {
             lookup_batch: raw::lookup_batch(fd, 2, &mut two),
             update: raw::update(fd, last, value),
             update_batch: raw::update_batch(fd, &[last - 1, last], &value.repeat(2)),
-            program_reads: raw::program(fd.as_fd(), false).is_ok(),
-            program_writes: raw::program(fd.as_fd(), true).is_ok(),
+            program_reads: raw::program(fd.as_fd(), false).map(drop),
+            program_writes: raw::program(fd.as_fd(), true).map(drop),
             reads,
             writes,
         }
@@ -248,10 +247,7 @@ impl Workshop {
 
     fn programs(&self, case: Case, made: Fd, again: bool) -> Outcome {
         const SLOTS: u32 = 4;
-        let map = RawMap {
-            ty: MapType::ProgArray,
-            ..RawMap::array(4, SLOTS, case.flags | made.flag())
-        };
+        let map = RawMap { ty: MapType::ProgArray, ..RawMap::array(4, SLOTS, case.flags | made.flag()) };
         let fd = match map.make() {
             Ok(fd) => fd,
             Err(errno) => return Outcome::NotMade(errno),
@@ -276,8 +272,8 @@ impl Workshop {
             lookup_batch: raw::lookup_batch(&fd, 2, &mut two),
             update: raw::update(&fd, 1, &program),
             update_batch: raw::update_batch(&fd, &[1, 2], &two),
-            program_reads: raw::program(fd.as_fd(), false).is_ok(),
-            program_writes: raw::program(fd.as_fd(), true).is_ok(),
+            program_reads: raw::program(fd.as_fd(), false).map(drop),
+            program_writes: raw::program(fd.as_fd(), true).map(drop),
             reads,
             writes,
         }))
@@ -309,6 +305,7 @@ fn no(error: &Error) -> String {
     match error {
         Error::NotReadable { refusal, .. } => format!("no: `NotReadable({refusal:?})`"),
         Error::NotWritable { refusal, .. } => format!("no: `NotWritable({refusal:?})`"),
+        Error::Sealed { refusal, .. } => format!("no: `Sealed({refusal:?})`"),
         Error::System { call, error, .. } => {
             format!("no: `System`, {} from {call}", raw::errno(error.raw_os_error().unwrap()))
         }
@@ -392,14 +389,3 @@ fn path(access: Access) -> String {
         Access::Syscall(refusal) => format!("by lookup: `{refusal:?}`"),
     }
 }
-
-/// The flags of a map, but for those of descriptors.
-pub(crate) const FLAGS: [(u32, &str); 5] = [
-    (BPF_F_MMAPABLE, "MMAPABLE"),
-    (BPF_F_RDONLY_PROG, "RDONLY_PROG"),
-    (BPF_F_WRONLY_PROG, "WRONLY_PROG"),
-    (BPF_F_NUMA_NODE, "NUMA_NODE"),
-    (BPF_F_INNER_MAP, "INNER_MAP"),
-];
-
-const _: () = assert!(WORD == 8);

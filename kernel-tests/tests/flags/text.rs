@@ -1,117 +1,163 @@
 //! The table as Markdown: all combinations, joined where they behave alike.
 
+use std::fmt::Write;
+
+use libbpf_rs::libbpf_sys::{
+    BPF_F_INNER_MAP, BPF_F_MMAPABLE, BPF_F_NUMA_NODE, BPF_F_RDONLY_PROG, BPF_F_WRONLY_PROG,
+};
 use mapring_kernel_tests::raw::{self, Said};
 
 use crate::cover::{Group, joined};
-use crate::facts::{Case, FLAGS, Facts, Fd, Holds, Outcome, Workshop};
+use crate::facts::{Case, Facts, Fd, Holds, Outcome, Workshop};
 
-/// What a map has in the places of [`FLAGS`]: each alone, but for those of programs.
-const PROGRAMS: [u32; 4] = [0, FLAGS[1].0, FLAGS[2].0, FLAGS[1].0 | FLAGS[2].0];
-
-/// All combinations, on the kernel that runs here.
-pub(crate) struct Table {
-    groups: Vec<Group<Outcome>>,
-    combinations: usize,
+/// A property that maps differ in: its values, and what those are called.
+struct Property {
+    flags: &'static [u32],
+    names: &'static [&'static str],
 }
 
-impl Table {
-    pub(crate) fn of_this_kernel() -> Self {
-        let workshop = Workshop::new();
-        let mut all = Vec::new();
-        for (at_holds, holds) in Holds::ALL.into_iter().enumerate() {
-            for (at_fd, fd) in Fd::ALL.into_iter().enumerate() {
-                for (at_programs, programs) in PROGRAMS.into_iter().enumerate() {
-                    // Frozen, and the flags but for those of programs.
-                    for bits in 0..16_u32 {
-                        let has = |bit: u32, flag: usize| (bits >> bit & 1) * FLAGS[flag].0;
-                        let flags = programs | has(0, 4) | has(1, 3) | has(2, 0);
-                        let case = Case { holds, flags, fd, frozen: bits & 8 != 0 };
-                        let yes_no = |bit: u32| 1 << (bits >> bit & 1);
-                        let values = vec![
-                            yes_no(0),
-                            yes_no(1),
-                            1 << at_programs,
-                            yes_no(3),
-                            1 << at_fd,
-                            yes_no(2),
-                            1 << at_holds,
-                        ];
-                        all.push(Group { values, outcome: workshop.outcome(case) });
-                    }
-                }
-            }
+/// The last two are no flags: the descriptor, and whether the map is frozen.
+const PROPERTIES: [Property; 6] = [
+    Property { flags: &[0, BPF_F_INNER_MAP], names: &["not `INNER_MAP`", "`INNER_MAP`"] },
+    Property { flags: &[0, BPF_F_NUMA_NODE], names: &["not `NUMA_NODE`", "`NUMA_NODE`"] },
+    Property {
+        flags: &[0, BPF_F_RDONLY_PROG, BPF_F_WRONLY_PROG, BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG],
+        names: &["no `…_PROG`", "`RDONLY_PROG`", "`WRONLY_PROG`", "both `…_PROG`"],
+    },
+    Property { flags: &[0; 2], names: &["not frozen", "frozen"] },
+    Property { flags: &[0; 3], names: &["read-write fd", "read-only fd", "write-only fd"] },
+    Property { flags: &[BPF_F_MMAPABLE, 0], names: &["`MMAPABLE`", "not `MMAPABLE`"] },
+];
+const FROZEN: usize = 3;
+const FD: usize = 4;
+
+/// What is told together, and its name.
+pub(crate) const SECTIONS: [(&str, &[Holds]); 4] = [
+    ("`ARRAY`", &[Holds::Values]),
+    ("`ARRAY`, a lock or timer in the value", &[Holds::Locks, Holds::Timers]),
+    ("`PERCPU_ARRAY`", &[Holds::OfEachCpu]),
+    ("`PROG_ARRAY`", &[Holds::Programs]),
+];
+
+/// All combinations of some maps, on the kernel that runs here.
+pub(crate) struct Section {
+    name: &'static str,
+    all: Vec<Group<Outcome>>,
+}
+
+impl Section {
+    pub(crate) fn new(workshop: &Workshop, (name, holds): (&'static str, &[Holds])) -> Self {
+        let mut all = vec![Vec::new()];
+        for property in PROPERTIES.iter().rev() {
+            let values = 0..property.flags.len();
+            all = all
+                .into_iter()
+                .flat_map(|rest| values.clone().map(move |v| [vec![v], rest.clone()].concat()))
+                .collect();
         }
-        Self { combinations: all.len(), groups: joined(all) }
+        let groups = all.into_iter().map(|values| {
+            let flags = PROPERTIES.iter().zip(&values).map(|(property, &value)| property.flags[value]).sum();
+            let case = |holds| Case { holds, flags, fd: Fd::ALL[values[FD]], frozen: values[FROZEN] == 1 };
+            let outcome = workshop.outcome(case(holds[0]));
+            for &other in &holds[1..] {
+                assert_eq!(outcome, workshop.outcome(case(other)), "{:?} and {other:?}", case(holds[0]));
+            }
+            Group { values: values.iter().map(|value| 1 << value).collect(), outcome }
+        });
+        Self { name, all: groups.collect() }
     }
 
-    pub(crate) fn text(&self) -> String {
-        let mut text = format!(
-            "{} combinations, in {} groups that behave alike:\n\n\
-             | values | flags and state | mmap RW | mmap RO | lookup | update | programs | mapring reads | mapring writes |\n\
-             |---|---|---|---|---|---|---|---|---|\n",
-            self.combinations,
-            self.groups.len()
-        );
-        let mut rows: Vec<_> = self.groups.iter().map(|group| (group.values[6], row(group))).collect();
-        rows.sort_by_key(|(holds, _)| holds.trailing_zeros());
-        rows.into_iter().for_each(|(_, row)| text += &row);
-        text
+    /// Rows of those combinations for which there are columns, and not empty ones.
+    fn rows(&self, columns: impl Fn(&Outcome) -> Option<String>) -> String {
+        let of = |group: &Group<Outcome>| {
+            columns(&group.outcome).map(|outcome| Group { values: group.values.clone(), outcome })
+        };
+        let mut rows = String::new();
+        let counts = PROPERTIES.map(|property| property.names.len());
+        let groups = joined(self.all.iter().filter_map(of).collect(), &counts);
+        for group in groups.into_iter().filter(|group| !group.outcome.is_empty()) {
+            writeln!(rows, "| {} | {} | {} |", self.name, which(&group.values), group.outcome).unwrap();
+        }
+        rows
     }
 }
 
-fn row(group: &Group<Outcome>) -> String {
-    let [inner, numa, programs, frozen, fd, mmapable, holds] = group.values[..] else { unreachable!() };
-    let mut which = Vec::new();
-    let yes_no = |bits: u32, name: &str| match bits {
-        1 => Some(format!("not {name}")),
-        2 => Some(name.to_owned()),
+/// What a group has, and others have not.
+fn which(values: &[u32]) -> String {
+    let properties = PROPERTIES.iter().zip(values).rev();
+    let which: Vec<_> = properties.filter_map(|(property, &values)| property.name(values)).collect();
+    if which.is_empty() { "all".to_owned() } else { which.join(", ") }
+}
+
+impl Property {
+    /// How to call some of the values; nothing, if it is all.
+    fn name(&self, values: u32) -> Option<String> {
+        let has = |value: &usize| values >> value & 1 != 0;
+        let (in_it, out): (Vec<_>, Vec<_>) = (0..self.names.len()).partition(has);
+        let names = |values: &[usize]| values.iter().map(|&v| self.names[v]).collect::<Vec<_>>().join(" or ");
+        match &out[..] {
+            [] => None,
+            [out] if in_it.len() > 1 && *out != 0 => Some(format!("not {}", self.names[*out])),
+            [0] if self.names[0].starts_with("no ") => Some(self.names[0].replace("no ", "any ")),
+            _ => Some(names(&in_it)),
+        }
+    }
+}
+
+/// The tables of all sections.
+pub(crate) fn text(sections: &[Section]) -> String {
+    let mut text = String::new();
+    let combinations: usize = sections.iter().map(|section| section.all.len()).sum();
+    writeln!(text, "{combinations} combinations were made:").unwrap();
+    table(
+        &mut text,
+        "| map | which | mmap RW | mmap RO | lookup | update | mapring reads | mapring writes |",
+        sections,
+        |outcome| facts(outcome).map(user_space),
+    );
+    text += "What the verifier says to a program that is loaded now and reads or writes such a map:\n";
+    table(&mut text, "| map | which | program reads | program writes |", sections, |outcome| {
+        facts(outcome).map(|facts| [said(&facts.program_reads), said(&facts.program_writes)].join(" | "))
+    });
+    text += "What can't be had at all:\n";
+    table(&mut text, "| map | which | refused |", sections, |outcome| match outcome {
+        Outcome::NotMade(errno) => Some(format!("can't be made: {}", raw::errno(*errno))),
+        Outcome::NotFrozen(errno) => Some(format!("can't be frozen: {}", raw::errno(*errno))),
+        Outcome::Facts(_) => Some(String::new()),
+    });
+    text
+}
+
+fn table(text: &mut String, head: &str, sections: &[Section], columns: impl Fn(&Outcome) -> Option<String>) {
+    let rule = "---".repeat(1);
+    let columns_of = head.matches('|').count() - 1;
+    writeln!(text, "\n{head}\n|{}", format!("{rule}|").repeat(columns_of)).unwrap();
+    sections.iter().for_each(|section| *text += &section.rows(&columns));
+    text.push('\n');
+}
+
+fn facts(outcome: &Outcome) -> Option<&Facts> {
+    match outcome {
+        Outcome::Facts(facts) => Some(facts),
         _ => None,
-    };
-    which.extend(yes_no(mmapable, "`MMAPABLE`"));
-    which.extend(some(fd, &["read-write fd", "read-only fd", "write-only fd"]));
-    which.extend(some(
-        programs,
-        &["no `…_PROG`", "`RDONLY_PROG`", "`WRONLY_PROG`", "`RDONLY_PROG` with `WRONLY_PROG`"],
-    ));
-    which.extend(yes_no(frozen, "frozen"));
-    which.extend(yes_no(numa, "`NUMA_NODE`"));
-    which.extend(yes_no(inner, "`INNER_MAP`"));
-    let which = if which.is_empty() { "any".to_owned() } else { which.join(", ") };
-    let holds = some(holds, &["plain", "with a lock", "with a timer", "of each CPU", "programs"]);
-    let holds = holds.unwrap_or_else(|| "any".to_owned());
-    let rest = match &group.outcome {
-        Outcome::NotMade(errno) => format!("can't be made: {} | | | | | |", raw::errno(*errno)),
-        Outcome::NotFrozen(errno) => format!("can't be frozen: {} | | | | | |", raw::errno(*errno)),
-        Outcome::Facts(facts) => cells(facts),
-    };
-    format!("| {holds} | {which} | {rest} |\n")
+    }
 }
 
-/// Those of the names whose bits are set; nothing, if all are.
-fn some(bits: u32, names: &[&str]) -> Option<String> {
-    let set: Vec<_> = names.iter().enumerate().filter(|(at, _)| bits >> at & 1 != 0).map(|(_, n)| *n).collect();
-    (set.len() < names.len()).then(|| set.join(" or "))
-}
-
-fn cells(facts: &Facts) -> String {
-    let said = |said: &Said| said.map_or_else(raw::errno, |()| "ok".to_owned());
+fn user_space(facts: &Facts) -> String {
     let both = |one: &Said, many: &Said| {
         if one == many { said(one) } else { format!("{}, batch {}", said(one), said(many)) }
-    };
-    let programs = match (facts.program_reads, facts.program_writes) {
-        (true, true) => "read, write",
-        (true, false) => "read",
-        (false, true) => "write",
-        (false, false) => "neither",
     };
     [
         said(&facts.map_writable),
         said(&facts.map_read_only),
         both(&facts.lookup, &facts.lookup_batch),
         both(&facts.update, &facts.update_batch),
-        programs.to_owned(),
         facts.reads.clone(),
         facts.writes.clone(),
     ]
     .join(" | ")
+}
+
+fn said(said: &Said) -> String {
+    said.map_or_else(raw::errno, |()| "ok".to_owned())
 }

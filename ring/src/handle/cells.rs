@@ -24,7 +24,7 @@ impl<T: NoUninit> Cells<T> {
     /// [`Options::write`](crate::Options::write).
     ///
     /// # Errors
-    /// [`Error::NotWritable`] with the reason.
+    /// [`Error::NotWritable`] with the reason, [`Error::Sealed`].
     pub fn writer(&self) -> Result<CellsWriter<T>> {
         Ok(CellsWriter { shared: self.shared_mut()?, place: self.place, value: PhantomData })
     }
@@ -138,7 +138,7 @@ impl<T: NoUninit> Cell<T> {
     /// A writer: the cell has index 0.
     ///
     /// # Errors
-    /// [`Error::NotWritable`] with the reason.
+    /// [`Error::NotWritable`] with the reason, [`Error::Sealed`].
     pub fn writer(&self) -> Result<CellsWriter<T>> {
         self.cells.writer()
     }

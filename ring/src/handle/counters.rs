@@ -168,7 +168,7 @@ impl Counters {
     /// or opened with [`Options::write`](crate::Options::write).
     ///
     /// # Errors
-    /// [`Error::NotWritable`] with the reason, [`Error::Index`].
+    /// [`Error::NotWritable`] with the reason, [`Error::Sealed`], [`Error::Index`].
     pub fn writer(&self, shard: usize) -> Result<CountersWriter> {
         if shard >= self.shards {
             return Err(Error::Index { thing: "shard", index: shard, count: self.shards });

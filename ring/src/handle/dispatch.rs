@@ -8,7 +8,7 @@ use std::path::Path;
 use libbpf_rs::{MapCore, MapType};
 
 use crate::error::{Error, Result};
-use crate::region::Opened;
+use crate::region::{Opened, Refusal, is_frozen};
 
 /// A `PROG_ARRAY`: programs by slot, which BPF programs jump to by `mapring_dispatch`
 /// (`dispatch.bpf.h`) or `bpf_tail_call`.
@@ -89,8 +89,8 @@ impl Dispatch {
     /// # Errors
     /// [`Error::Program`] with both types, if the program is not of the table's type (a table takes
     /// the programs of one type, attach type and way of compiling: those of the first that was
-    /// loaded with it or put into it), or `program` is none; [`Error::Index`]; [`Error::System`] for
-    /// a read-only descriptor.
+    /// loaded with it or put into it), or `program` is none; [`Error::Index`]; [`Error::Sealed`] for a
+    /// frozen table; [`Error::System`] for a read-only descriptor.
     pub fn insert(&self, slot: usize, program: impl AsFd) -> Result<()> {
         let key = self.key(slot)?;
         let fd = program.as_fd();
@@ -103,7 +103,7 @@ impl Dispatch {
     /// Empties a slot; `false` if it was empty.
     ///
     /// # Errors
-    /// [`Error::Index`]; [`Error::System`] for a read-only descriptor.
+    /// [`Error::Index`]; [`Error::Sealed`]; [`Error::System`] for a read-only descriptor.
     pub fn remove(&self, slot: usize) -> Result<bool> {
         let removed = kernel::remove(self.as_fd(), self.key(slot)?);
         there(removed).map(|done| done.is_some()).map_err(|e| self.failed("bpf(BPF_MAP_DELETE_ELEM)", e))
@@ -156,6 +156,10 @@ impl Dispatch {
     }
 
     fn failed(&self, call: &'static str, error: io::Error) -> Error {
+        let denied = error.kind() == io::ErrorKind::PermissionDenied;
+        if denied && !call.contains("LOOKUP") && is_frozen(self.as_fd()) == Some(true) {
+            return Error::not_writable(&self.map.what, Refusal::Frozen);
+        }
         let hint = match error.kind() {
             io::ErrorKind::PermissionDenied => {
                 "; the descriptor is read-only: with a pin of mode 0600 its owner can write it"

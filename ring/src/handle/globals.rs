@@ -195,7 +195,7 @@ impl fmt::Debug for Globals {
 
 fn not_writable(section: &Section) -> Error {
     let refusal = section.writable.err().unwrap_or(Refusal::NotAsked);
-    Error::NotWritable { what: section.what.clone(), refusal }
+    Error::not_writable(&section.what, refusal)
 }
 
 /// A global variable of up to 8 bytes.
@@ -249,7 +249,7 @@ impl<T: Record + NoUninit> Variable<T> {
     /// a program that adds to the same variable may add to the old value.
     ///
     /// # Errors
-    /// [`Error::NotWritable`] with the reason.
+    /// [`Error::NotWritable`] with the reason, [`Error::Sealed`].
     pub fn set(&self, value: T) -> Result<()> {
         let mut word = [0; WORD];
         word[..size_of::<T>()].copy_from_slice(bytemuck::bytes_of(&value));
@@ -329,7 +329,7 @@ impl<T: Record + NoUninit, P: Guard> Global<T, P> {
     /// turns by a lock. No system call.
     ///
     /// # Errors
-    /// [`Error::NotWritable`] with the reason.
+    /// [`Error::NotWritable`] with the reason, [`Error::Sealed`].
     pub fn set(&self, value: &T) -> Result<bool> {
         let words = self.section.memory.as_ref().ok().and_then(|mapping| mapping.words_mut());
         let words = words.ok_or_else(|| not_writable(&self.section))?.slice(self.at, self.words);

@@ -28,7 +28,7 @@ impl<T: NoUninit> Latches<T> {
     /// a mixture. Threads can share one; it has a lock of its own.
     ///
     /// # Errors
-    /// [`Error::NotWritable`] with the reason.
+    /// [`Error::NotWritable`] with the reason, [`Error::Sealed`].
     pub fn writer(&self) -> Result<LatchesWriter<T>> {
         #[cfg(feature = "bpf")]
         if self.region.written_by_call() {
@@ -60,7 +60,8 @@ impl<T: NoUninit> LatchesWriter<T> {
     /// where the region is not [mapped for writing](Region::writable).
     ///
     /// # Errors
-    /// [`Error::Index`]; [`Error::System`] where it takes system calls.
+    /// [`Error::Index`]; where it takes system calls also [`Error::Sealed`], if the map was frozen meanwhile,
+    /// and [`Error::System`]. What was published before stays.
     pub fn set(&self, index: usize, value: &T) -> Result<()> {
         if index >= self.place.count {
             return Err(Error::Index { thing: "latch", index, count: self.place.count });

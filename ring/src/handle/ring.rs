@@ -105,7 +105,7 @@ impl<T: NoUninit> Ring<T> {
     /// here or opened with [`Options::write`](crate::Options::write).
     ///
     /// # Errors
-    /// [`Error::NotWritable`] with the reason, [`Error::Index`], [`Error::NestedOnly`].
+    /// [`Error::NotWritable`] with the reason, [`Error::Sealed`], [`Error::Index`], [`Error::NestedOnly`].
     pub fn writer(&self, shard: usize) -> Result<RingWriter<T>> {
         if self.region.geometry().claim() == Claim::Nested {
             return Err(Error::NestedOnly);

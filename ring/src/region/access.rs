@@ -54,19 +54,30 @@ impl fmt::Display for Refusal {
                 "a read-only descriptor, which Linux refuses to map (EINVAL): with a pin of mode 0666 anyone can \
                  map it, and once it is frozen nobody can write it"
             }
-            Self::WriteOnlyFd => "the map is write-only for user space (BPF_F_WRONLY): make it without that flag",
+            Self::WriteOnlyFd => {
+                "the map is write-only for user space (BPF_F_WRONLY): make it without that flag, or open it again, by \
+                 its id or a pin: the flag is of its maker's descriptor alone"
+            }
             Self::NotMmapable => "the map was made without BPF_F_MMAPABLE (EINVAL): set map_flags to it",
             Self::SpecialFields => {
                 "its value holds a bpf_spin_lock, bpf_timer or the like (ENOTSUPP): keep those in a map of their own"
             }
-            Self::Frozen => "the map is frozen (EPERM): only programs can write it",
+            Self::Frozen => {
+                "the map is frozen (EPERM): only programs can write it; what user space is to write belongs in a map \
+                 of its own, that is not frozen"
+            }
             Self::ReadOnlyForPrograms => {
                 "the map is read-only for programs (BPF_F_RDONLY_PROG), which the kernel maps for reading only \
-                 (EACCES): write it with bpf_map_update_elem"
+                 (EACCES): write it with bpf_map_update_elem, as Latches do"
             }
-            Self::Sealed => "the memfd is sealed against writes (EPERM): only mappings from before that can write",
+            Self::Sealed => {
+                "the memfd is sealed against writes (EPERM): only mappings from before that can write; ask its maker \
+                 to write, or for another one"
+            }
             Self::NotAsked => "it was opened for reading: open it with Options::write",
-            Self::MapType => "maps of this type are never mapped (ENOTSUPP)",
+            Self::MapType => {
+                "maps of this type are never mapped (ENOTSUPP): what is to be is an ARRAY made with BPF_F_MMAPABLE"
+            }
             Self::Errno(errno) => {
                 return write!(f, "the kernel said: {}", std::io::Error::from_raw_os_error(*errno));
             }

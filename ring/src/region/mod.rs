@@ -18,7 +18,7 @@ pub use access::{Access, Refusal};
 #[cfg(feature = "bpf")]
 pub use bpf::{Fit, Fitted, Grounds, fit_object, fit_to_machine};
 #[cfg(feature = "bpf")]
-pub(crate) use bpf::{Lookup, Opened, PerCpu, Section, look};
+pub(crate) use bpf::{Lookup, Opened, PerCpu, Section, is_frozen, look};
 pub(crate) use mapping::Mapping;
 pub(crate) use mapping::{Shared, SharedMut, SharedRows};
 #[cfg(not(feature = "bpf"))]
@@ -310,20 +310,22 @@ impl Region {
     /// Writes an element by system call.
     #[cfg(feature = "bpf")]
     pub(crate) fn update(&self, index: usize, element: &[u64]) -> Result<()> {
-        bpf::update(self.as_fd(), index, element).map_err(|error| Error::System {
-            call: "bpf(BPF_MAP_UPDATE_ELEM)",
-            hint: match error.kind() {
-                std::io::ErrorKind::PermissionDenied => {
-                    "; the map is frozen, or the descriptor read-only: only programs, or its loader, can write it"
-                }
-                _ => "",
-            },
-            error,
-        })
+        bpf::update(self.as_fd(), index, element).map_err(|e| self.not_updated("bpf(BPF_MAP_UPDATE_ELEM)", e))
+    }
+
+    /// Why an update was refused.
+    #[cfg(feature = "bpf")]
+    fn not_updated(&self, call: &'static str, error: std::io::Error) -> Error {
+        let denied = error.kind() == std::io::ErrorKind::PermissionDenied;
+        if denied && is_frozen(self.as_fd()) == Some(true) {
+            return Error::not_writable(&self.0.what, Refusal::Frozen);
+        }
+        let hint = if denied { "; the descriptor is read-only: its loader can write it" } else { "" };
+        Error::System { call, error, hint }
     }
 
     pub(crate) fn shared_mut(&self) -> Result<SharedMut> {
-        let refused = |refusal| Error::NotWritable { what: self.0.what.clone(), refusal };
+        let refused = |refusal| Error::not_writable(&self.0.what, refusal);
         self.0.writable.map_err(refused)?;
         match &self.0.memory {
             Memory::Mapped(mapping) => mapping.shared_mut(self).ok_or(refused(Refusal::NotAsked)),

@@ -20,7 +20,7 @@ use rustix::io::Errno;
 pub use fit::{Fit, Fitted, fit_object, fit_to_machine};
 pub(crate) use lookup::{Lookup, PerCpu, fetch, update};
 pub use nesting::Grounds;
-pub(crate) use seal::seal;
+pub(crate) use seal::{is_frozen, seal};
 pub(crate) use section::{Section, look};
 
 use super::{Mapping, Memory, Options, Refusal, Region, generation, preamble_words, write_preamble};
@@ -292,7 +292,7 @@ fn refusal(e: &io::Error, info: &MapInfo, fd: BorrowedFd<'_>, write: bool) -> Re
         Errno::INVAL | Errno::ACCESS if mode == Ok(OFlags::RDONLY) => Refusal::ReadOnlyFd,
         Errno::ACCESS if mode == Ok(OFlags::WRONLY) => Refusal::WriteOnlyFd,
         Errno::ACCESS if write && flag(libbpf_sys::BPF_F_RDONLY_PROG) => Refusal::ReadOnlyForPrograms,
-        Errno::PERM if write => Refusal::Frozen,
+        Errno::PERM if write && is_frozen(fd) != Some(false) => Refusal::Frozen,
         _ => Refusal::Errno(errno),
     }
 }

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 pub(crate) fn seal(fd: BorrowedFd<'_>, what: &str, path: &Path, mode: u32, group: Option<u32>) -> Result<()> {
     let failed =
         |step: String, error: io::Error, hint| Error::Seal { what: what.to_owned(), step, error, hint };
-    if !is_frozen(fd) {
+    if is_frozen(fd) != Some(true) {
         lookup::freeze(fd).map_err(|error| {
             let hint = match error.kind() {
                 io::ErrorKind::ResourceBusy => {
@@ -23,6 +23,9 @@ pub(crate) fn seal(fd: BorrowedFd<'_>, what: &str, path: &Path, mode: u32, group
                      libbpf-rs objects whose global data it is"
                 }
                 io::ErrorKind::PermissionDenied => "; the descriptor is read-only: its loader can seal it",
+                _ if error.raw_os_error() == Some(super::ENOTSUPP) => {
+                    "; no map is frozen whose values hold a lock or a timer: keep those in a map of their own"
+                }
                 _ if Errno::from_io_error(&error) == Some(Errno::INVAL) => {
                     "; only BPF maps are sealed so: memfds by Region::seal_writes"
                 }
@@ -50,8 +53,9 @@ pub(crate) fn seal(fd: BorrowedFd<'_>, what: &str, path: &Path, mode: u32, group
     })
 }
 
-/// Whether the map is frozen already; `false` where procfs does not tell.
-fn is_frozen(fd: BorrowedFd<'_>) -> bool {
-    std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))
-        .is_ok_and(|info| info.lines().any(|line| line.split_whitespace().eq(["frozen:", "1"])))
+/// Whether the map is frozen; nothing, where procfs does not tell.
+pub(crate) fn is_frozen(fd: BorrowedFd<'_>) -> Option<bool> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
+    let frozen = info.lines().find_map(|line| line.strip_prefix("frozen:"))?;
+    Some(frozen.trim() == "1")
 }
