@@ -31,10 +31,13 @@ const PROPERTIES: [Property; 6] = [
 const FROZEN: usize = 3;
 const FD: usize = 4;
 
+/// Before Linux 6.11 those are maps like any other, as must be shown there.
+pub(crate) const OVERLOOKED: (&str, &[Holds]) = ("", &[Holds::Cells, Holds::Locks, Holds::Timers]);
+
 /// What is told together, and its name.
 pub(crate) const SECTIONS: [(&str, &[Holds]); 4] = [
     ("`ARRAY`", &[Holds::Values]),
-    ("`ARRAY`, a lock or timer in the value", &[Holds::Locks, Holds::Timers]),
+    ("`ARRAY` of records with a lock or timer", &[Holds::Locks, Holds::Timers]),
     ("`PERCPU_ARRAY`", &[Holds::OfEachCpu]),
     ("`PROG_ARRAY`", &[Holds::Programs]),
 ];
@@ -58,9 +61,11 @@ impl Section {
         let groups = all.into_iter().map(|values| {
             let flags = PROPERTIES.iter().zip(&values).map(|(property, &value)| property.flags[value]).sum();
             let case = |holds| Case { holds, flags, fd: Fd::ALL[values[FD]], frozen: values[FROZEN] == 1 };
-            let outcome = workshop.outcome(case(holds[0]));
+            let every_way = flags & (BPF_F_NUMA_NODE | BPF_F_INNER_MAP) == 0;
+            let outcome = workshop.outcome(case(holds[0]), every_way);
             for &other in &holds[1..] {
-                assert_eq!(outcome, workshop.outcome(case(other)), "{:?} and {other:?}", case(holds[0]));
+                let other = case(other);
+                assert_eq!(outcome, workshop.outcome(other, every_way), "{other:?}");
             }
             Group { values: values.iter().map(|value| 1 << value).collect(), outcome }
         });
@@ -104,34 +109,49 @@ impl Property {
     }
 }
 
-/// The tables of all sections.
-pub(crate) fn text(sections: &[Section]) -> String {
-    let mut text = String::new();
-    let combinations: usize = sections.iter().map(|section| section.all.len()).sum();
-    writeln!(text, "{combinations} combinations were made:").unwrap();
+const HEAD: &str = "\
+Each row stands for all combinations of these flags and states that behave alike; what a row does not name makes no
+difference in it. A *read-only fd* is what a pin of mode 0444 gives, and what its maker gets of a map with `RDONLY`
+(*write-only*: with `WRONLY`). Those two flags are of that descriptor alone: whoever opens the map again, by its id or a
+pin of mode 0666, has a *read-write fd*, and all is as if the map had been made without them.
+
+*mmap RW* and *RO* are shared mappings for writing and for reading alone; *lookup* and *update* are of one element and,
+unless it is said, of batches. What mapring does is a path, or the variants of the error and of its cause.
+";
+
+const OLDER: &str = "\
+Before Linux 6.11 the kernel looks for locks and timers at the top of a value alone, and so does not find those in a
+record: such a map behaves as any other. Before 5.13 a `PERCPU_ARRAY` has no batches (ENOTSUPP).
+";
+
+/// The tables of these sections.
+pub(crate) fn text(sections: &[Section], whatever: &str) -> String {
+    let mut text = HEAD.to_owned();
     table(
         &mut text,
         "| map | which | mmap RW | mmap RO | lookup | update | mapring reads | mapring writes |",
         sections,
         |outcome| facts(outcome).map(user_space),
     );
-    text += "What the verifier says to a program that is loaded now and reads or writes such a map:\n";
-    table(&mut text, "| map | which | program reads | program writes |", sections, |outcome| {
+    text += OLDER;
+    text +=
+        "\nWhat the verifier says to a program that is loaded from then on, and reads or writes elements:\n";
+    table(&mut text, "| map | which | reads | writes |", sections, |outcome| {
         facts(outcome).map(|facts| [said(&facts.program_reads), said(&facts.program_writes)].join(" | "))
     });
+    text += "(ENOTSUPP: it takes what is in such a map for constants, and looks them up only in arrays of one element.)\n\n";
     text += "What can't be had at all:\n";
-    table(&mut text, "| map | which | refused |", sections, |outcome| match outcome {
-        Outcome::NotMade(errno) => Some(format!("can't be made: {}", raw::errno(*errno))),
-        Outcome::NotFrozen(errno) => Some(format!("can't be frozen: {}", raw::errno(*errno))),
+    table(&mut text, "| map | which | making it | freezing it |", sections, |outcome| match outcome {
+        Outcome::NotMade(errno) => Some(format!("{} |", raw::errno(*errno))),
+        Outcome::NotFrozen(errno) => Some(format!("| {}", raw::errno(*errno))),
         Outcome::Facts(_) => Some(String::new()),
     });
-    text
+    text + whatever
 }
 
 fn table(text: &mut String, head: &str, sections: &[Section], columns: impl Fn(&Outcome) -> Option<String>) {
-    let rule = "---".repeat(1);
-    let columns_of = head.matches('|').count() - 1;
-    writeln!(text, "\n{head}\n|{}", format!("{rule}|").repeat(columns_of)).unwrap();
+    let rule = "---|".repeat(head.matches('|').count() - 1);
+    writeln!(text, "\n{head}\n|{rule}").unwrap();
     sections.iter().for_each(|section| *text += &section.rows(&columns));
     text.push('\n');
 }
