@@ -4,11 +4,12 @@ use std::fmt::Debug;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
+use bytemuck::AnyBitPattern;
 use libbpf_rs::MapType;
 use libbpf_rs::libbpf_sys::{BPF_F_RDONLY, BPF_F_WRONLY};
 use libbpf_rs::skel::Skel;
 use mapring::layout::{Geometry, Kind, Preamble};
-use mapring::{Access, Cells, Dispatch, Error, Latches, PerCpuCells, Region, possible_cpus};
+use mapring::{Access, Cells, Dispatch, Error, Guard, Latches, PerCpuCells, Region, Table, possible_cpus};
 use mapring_kernel_tests::raw::{self, RawMap, Said};
 use mapring_kernel_tests::skel::FlagsSkelBuilder;
 use mapring_kernel_tests::{load, map};
@@ -350,9 +351,10 @@ fn through_mapring(kind: Kind, holds: Holds, fd: &OwnedFd) -> (String, String) {
     }
 }
 
+/// Cells whose records are longer.
 fn large<const N: usize>(fd: &OwnedFd) -> (String, String)
 where
-    [u64; N]: bytemuck::Pod + Debug,
+    [u64; N]: bytemuck::Pod,
 {
     let [mut value, mut other] = [[0; N]; 2];
     value[..VALUE.len()].copy_from_slice(&VALUE);
@@ -371,16 +373,16 @@ fn cells<T: bytemuck::Pod + PartialEq + Debug>(fd: &OwnedFd, value: T, other: T)
 }
 
 /// The same for both kinds of tables: `get` must find `value` first, and `other` when `set` has put it there.
-fn table<T: PartialEq + Debug, P>(
-    opened: mapring::Result<mapring::Table<T, P>>,
-    get: impl Fn(&mapring::Table<T, P>) -> T,
-    set: impl Fn(&mapring::Table<T, P>) -> mapring::Result<bool>,
+fn table<T, P>(
+    opened: mapring::Result<Table<T, P>>,
+    get: impl Fn(&Table<T, P>) -> T,
+    set: impl Fn(&Table<T, P>) -> mapring::Result<bool>,
     value: T,
     other: T,
 ) -> (String, String)
 where
-    T: bytemuck::AnyBitPattern,
-    P: mapring::Guard,
+    T: AnyBitPattern + PartialEq + Debug,
+    P: Guard,
 {
     let table = match opened {
         Ok(table) => table,

@@ -52,12 +52,12 @@ pub(crate) fn text(kernel: &Kernel) -> String {
 
     let map = array(8).make().unwrap();
     let (read, shared) = (ProtFlags::READ, MapFlags::SHARED);
-    let way = |offset, protection, flags| {
-        raw::errno(raw::map_as(&map, offset, protection, flags).expect_err("refused"))
-    };
-    let private = way(0, read, MapFlags::PRIVATE);
+    let way = |offset, protection, flags| raw::map_as(&map, offset, protection, flags);
+    let private = raw::errno(way(0, read, MapFlags::PRIVATE).expect_err("refused"));
+    let beyond = raw::errno(way(4096, read, shared).expect_err("refused"));
+    // That is a property of all anonymous files, which stable kernels got later.
     let executable = way(0, read | ProtFlags::EXEC, shared);
-    let beyond = way(4096, read, shared);
+    assert!(executable == Err(libc::EPERM) || executable == Ok(()) && kernel.before(6, 16));
     let busy = {
         let _writable = memmap2::MmapOptions::new().len(8).map_raw(&map).unwrap();
         raw::errno(raw::freeze(&map).expect_err("refused"))
@@ -74,7 +74,7 @@ pub(crate) fn text(kernel: &Kernel) -> String {
         (&format!("values of a `PERCPU_ARRAY` of more than {PER_CPU_VALUE} bytes"), "E2BIG or ENOMEM".into()),
         ("a node that is not there", node),
         ("mapping it `MAP_PRIVATE`", private),
-        ("mapping it `PROT_EXEC`", executable),
+        ("mapping it `PROT_EXEC`, since Linux 6.16 and in some before", "EPERM".into()),
         ("mapping what is beyond its end", beyond),
         ("freezing what somebody has mapped for writing", busy),
         ("deleting an element, from user space as from programs", delete),
