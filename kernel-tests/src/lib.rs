@@ -57,8 +57,31 @@ pub mod skel {
         };
     }
     skeletons!(
-        alone basic basic_portable dispatch flags globals hidden hostile hostile_portable jit jit_portable latches latches_portable
-        loops         loops_portable nested nested_portable percpu quiet refusals sealed stress stress_portable
+        alone
+        basic
+        basic_portable
+        dispatch
+        flags
+        globals
+        hidden
+        hostile
+        hostile_portable
+        jit
+        jit_portable
+        latches
+        latches_portable
+        loops
+        loops_portable
+        nested
+        nested_portable
+        percpu
+        quiet
+        refusals
+        resizable
+        resizable_portable
+        sealed
+        stress
+        stress_portable
     );
 
     pub use alone::AloneSkelBuilder;
@@ -81,6 +104,8 @@ pub mod skel {
     pub use percpu::PercpuSkelBuilder;
     pub use quiet::QuietSkelBuilder;
     pub use refusals::RefusalsSkelBuilder;
+    pub use resizable::ResizableSkelBuilder;
+    pub use resizable_portable::ResizablePortableSkelBuilder;
     pub use sealed::SealedSkelBuilder;
     pub use stress::StressSkelBuilder;
     pub use stress_portable::StressPortableSkelBuilder;

@@ -24,7 +24,7 @@ fn load(word: &AtomicU64) -> u64 {
     word.load(Ordering::Relaxed)
 }
 
-/// `MAPRING__LAP`
+/// `mapring__lap`
 fn lap<const W: usize>(ring: &Ring<W>, t: u64) -> u64 {
     t / ring.slots() * 2
 }

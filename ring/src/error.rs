@@ -272,6 +272,24 @@ pub enum Error {
         /// What to do about it; empty, or starting with a separator.
         hint: &'static str,
     },
+    /// A key of another length than a map of maps has.
+    #[cfg(feature = "bpf")]
+    #[error("{what} has keys of {expected} bytes, not {found}")]
+    InnerKey {
+        /// The map of maps.
+        what: String,
+        /// Bytes of the key that was asked for.
+        found: usize,
+        /// Bytes of its keys.
+        expected: usize,
+    },
+    /// A ring that was not made to be replaced.
+    #[cfg(feature = "bpf")]
+    #[error("{what} is no resizable ring: MAPRING_RESIZABLE_RING (resizable.bpf.h) makes them")]
+    NotResizable {
+        /// What was opened.
+        what: String,
+    },
     /// A system call failed.
     #[error("{call}: {error}{hint}")]
     System {

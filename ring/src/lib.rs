@@ -132,7 +132,7 @@ pub use handle::{
     Ring, RingWriter, Seqlock, Snapshot, Table, TwoCopies,
 };
 #[cfg(all(not(loom), feature = "bpf"))]
-pub use handle::{Dispatch, Global, Globals, PerCpuCells, Program, Variable};
+pub use handle::{Dispatch, Follower, Global, Globals, PerCpuCells, Program, ResizableRing, Variable};
 pub use layout::Claim;
 /// Makes a [`Record`](trait@Record) of a struct: see [`Ring::checked`].
 ///

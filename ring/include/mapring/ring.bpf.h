@@ -28,265 +28,56 @@
 #ifndef MAPRING_RING_BPF_H
 #define MAPRING_RING_BPF_H
 
-#include <mapring/atomic.bpf.h>
+#include <mapring/claim.bpf.h>
 
-/* Set in `seq` beside the published state: the ticket ended without a record. */
-#define MAPRING__DISCARDED (1ULL << 63)
-/* Set in `head` while a nested claim (see below) is being made. */
-#define MAPRING__PENDING (1ULL << 63)
-/* How many slots a claim tries before it gives up and counts the record as dropped. */
-#define MAPRING__TRIES 6
-/* How many of them one by one, before it looks for the end of the ring by bisection. */
-#define MAPRING__WALK 2
+#define MAPRING_RING(name, record_type, slots)                                         \
+	struct mapring_ring__##name {                                                  \
+		__u64 seq;                                                             \
+		record_type record;                                                    \
+		MAPRING__TAG(slots);                                                   \
+	};                                                                             \
+	MAPRING__RING_CHECKS(name, record_type, slots)                                 \
+	MAPRING__MAP(ring, name,                                                       \
+		     MAPRING__FIRST(sizeof(struct mapring_ring__##name)) +             \
+			     MAPRING__SHARD(sizeof(struct mapring_ring__##name), slots)); \
+	MAPRING__NESTED(name)                                                          \
+	MAPRING__RING_API(name, record_type, slots)                                    \
+	MAPRING__OUTPUT(name, record_type)
 
-/* With n = 2^k slots, ticket t lives in slot t mod n, in lap L = t >> k: free for t while
- * seq <= 2L and even, 2L+1 while t is written, 2L+2 when it is published. */
-#define MAPRING__LOG2(n) ((__u32)(63 - __builtin_clzll(n)))
-#define MAPRING__LAP(t, slots) (((t) >> MAPRING__LOG2(slots)) * 2)
-
-#define MAPRING_RING(name, record_type, slots)                                                     \
-	struct mapring_ring__##name {                                                              \
-		__u64 seq;                                                                         \
-		record_type record;                                                                \
-		MAPRING__TAG(slots);                                                               \
-	};                                                                                         \
-	_Static_assert((slots) > 0 && ((slots) & ((slots) - 1)) == 0,                              \
-		       "mapring: the slots of ring " #name " must be a power of two");             \
-	_Static_assert(_Alignof(record_type) <= 8, "mapring: records are aligned to 8 at most");   \
-	MAPRING__MAP(ring, name,                                                                   \
-		     MAPRING__FIRST(sizeof(struct mapring_ring__##name)) +                         \
-			     MAPRING__SHARD(sizeof(struct mapring_ring__##name), slots));          \
-	MAPRING__NESTED(name)                                                                      \
-	MAPRING__RING_CLAIM(name, slots)                                                           \
-	MAPRING__RING_FAST(name, slots)                                                            \
-	MAPRING__RING_API(name, record_type, slots)
-
-/* The element of this CPU's shard that holds its header, and the one that holds ticket t. */
-#define MAPRING__RING_BASE(name, slots)                                                            \
-	(MAPRING__FIRST(sizeof(struct mapring_ring__##name)) +                                     \
-	 bpf_get_smp_processor_id() * MAPRING__SHARD(sizeof(struct mapring_ring__##name), slots))
-#define MAPRING__RING_SLOT(name, slots, base, t)                                                   \
-	((base) + (__u32)MAPRING__HEADER(sizeof(struct mapring_ring__##name)) +                    \
-	 ((__u32)(t) & ((slots) - 1)))
-
-/* Claims a slot if it is free for a ticket of this lap: 0, else the state that it is in. */
-static __always_inline __u64 mapring__take(__u64 *seq, __u64 lap)
-{
-	/* An odd one, which is being written, can't be what the cmpxchg finds: it never goes back. */
-	__u64 found = mapring__load(seq), even = found & ~1ULL;
-
-	if ((even & ~MAPRING__DISCARDED) <= lap) {
-		found = mapring__cmpxchg(seq, even, lap + 1);
-		if (found == even)
-			return 0;
+/* The slow path is a function of its own so that it is verified once and the fast one stays short. */
+#define MAPRING__RING_API(name, record_type, slots)                                                   \
+	static __always_inline struct mapring__ring mapring__ring__##name(void)                       \
+	{                                                                                             \
+		/* Nothing here may be called as a map may be called. */                              \
+		return (struct mapring__ring){ &name, sizeof(struct mapring_ring__##name),            \
+					       MAPRING__LOG2(slots), MAPRING__NESTS(name) };          \
+	}                                                                                             \
+	__attribute__((noinline)) __s64 mapring__claim__##name(__u32 base)                            \
+	{                                                                                             \
+		return mapring__claim(mapring__ring__##name(), base);                                 \
+	}                                                                                             \
+	MAPRING__FN record_type *mapring_reserve(struct mapring_map__##name *map)                     \
+	{                                                                                             \
+		struct mapring__ring ring = mapring__ring__##name();                                  \
+		__u32 base = mapring__base(ring);                                                     \
+		__u64 *seq;                                                                           \
+                                                                                                      \
+		if (!MAPRING__MAY_CLAIM(name)) {                                                      \
+			mapring__astray(map, ring.size);                                              \
+			return 0;                                                                     \
+		}                                                                                     \
+		seq = ring.nests ? mapring__fast_nested(ring, base) : mapring__fast(ring, base);      \
+		if (!seq) {                                                                           \
+			__s64 claimed = mapring__claim__##name(base);                                 \
+			if (claimed < 0)                                                              \
+				return 0;                                                             \
+			seq = mapring__slot(ring, base, claimed);                                     \
+			if (!seq)                                                                     \
+				return 0;                                                             \
+		}                                                                                     \
+		/* The addition stays behind the checks: the verifier wants that order. */            \
+		asm volatile("" : "+r"(seq));                                                         \
+		return (record_type *)(seq + 1);                                                      \
 	}
-	return found & ~MAPRING__DISCARDED;
-}
-
-/*
- * The nested claim: without a locked instruction, for producers that can interrupt each other but
- * never be preempted, so that whoever interrupts ends first. A loader that can show that sets the
- * constant (mapring::fit_to_machine), and the verifier removes the other claim.
- *
- * `head` goes on, marked as pending, *before* the slot is looked at: who interrupts between the
- * look and the store finds a later ticket, and the mark. Within a lap it does not meet the slot;
- * beyond, it finds the slot behind, which nobody claims who saw the mark: `seq` never goes back.
- * Without the mark no claim is under way below, and slots left behind are claimed as ever.
- */
-#if defined(__TARGET_ARCH_x86) && defined(MAPRING_NESTED_ONLY)
-/* No other claim is compiled: for Linux before 5.12, which has none of its instructions. The
- * constant says that a loader has shown that it may be made; without that nobody writes. */
-#define MAPRING__NESTED(name) const volatile __u32 mapring__nested_only__##name = 0;
-#define MAPRING__NESTS(name) 1
-#define MAPRING__MAY_CLAIM(name) (mapring__nested_only__##name)
-#elif defined(__TARGET_ARCH_x86) /* where stores are seen in order: claim, record, publication */
-#define MAPRING__NESTED(name) const volatile __u32 mapring__nested__##name = 0;
-#define MAPRING__NESTS(name) (mapring__nested__##name)
-#define MAPRING__MAY_CLAIM(name) 1
-#else
-#define MAPRING__NESTED(name)
-#define MAPRING__NESTS(name) 0
-#define MAPRING__MAY_CLAIM(name) 1
-#endif
-
-/* As mapring__take, for ticket t; `pending` is what the mark was when this claim began. */
-static __always_inline __u64 mapring__take_nested(__u64 *head, __u64 t, __u64 pending, __u64 *seq, __u64 lap)
-{
-	__u64 found;
-
-	mapring__store(head, (t + 1) | MAPRING__PENDING);
-	found = mapring__load(seq) & ~MAPRING__DISCARDED;
-	if (found == lap || (!pending && found < lap && !(found & 1))) {
-		mapring__store(seq, lap + 1);
-		return 0;
-	}
-	return found ? found : 1; /* behind, and not to be had */
-}
-
-/*
- * The slow path, a function of its own so that it is verified once and the fast one stays short:
- * `head` was not the next free ticket. Returns the ticket that it claimed, or -1, counted.
- * Its loops stand one after the other, because the verifier multiplies nested ones.
- */
-#define MAPRING__RING_CLAIM(name, slots)                                                           \
-	__attribute__((noinline)) __s64 mapring__claim__##name(__u32 base)                         \
-	{                                                                                          \
-		__u64 *head = mapring__word(&name, base), *seq;                                    \
-		__u64 start, t, lap, state, pending = 0;                                           \
-                                                                                                   \
-		if (!head) { /* a CPU beyond the last shard */                                     \
-			mapring__astray(&name, sizeof(struct mapring_ring__##name));               \
-			return -1;                                                                 \
-		}                                                                                  \
-		start = mapring__load(head);                                                       \
-		if (MAPRING__NESTS(name))                                                          \
-			pending = start & MAPRING__PENDING;                                        \
-		t = start ^ pending;                                                               \
-		/* Taken by a nested program, or still being written one lap behind: walk. */      \
-		for (__u32 i = 0; i < MAPRING__WALK; i++, t++) {                                   \
-			seq = mapring__word(&name, MAPRING__RING_SLOT(name, slots, base, t));      \
-			if (!seq)                                                                  \
-				goto dropped;                                                      \
-			lap = MAPRING__LAP(t, slots);                                              \
-			state = MAPRING__TAKE(name);                                               \
-			if (!state)                                                                \
-				goto claimed;                                                      \
-			if (state > lap + 2)                                                       \
-				break;                                                             \
-		}                                                                                  \
-		seq = mapring__word(&name, MAPRING__RING_SLOT(name, slots, base, t));              \
-		if (!seq)                                                                          \
-			goto dropped;                                                              \
-		state = mapring__load(seq) & ~MAPRING__DISCARDED;                                  \
-		if (state > MAPRING__LAP(t, slots)) {                                              \
-			/* Far behind. The last ticket of this slot is taken, and so are all up    \
-			 * to the end, which lies less than a lap on: bisect. */                   \
-			t = ((state - 1) >> 1 << MAPRING__LOG2(slots)) | (t & ((slots) - 1));      \
-			for (__u32 bit = (slots) >> 1; bit; bit >>= 1) {                           \
-				__u64 mid = t + bit, ahead;                                        \
-				seq = mapring__word(&name, MAPRING__RING_SLOT(name, slots, base, mid)); \
-				if (!seq)                                                          \
-					goto dropped;                                              \
-				/* 1 if taken, else 0; opaque at each step, or clang and the       \
-				 * verifier make branches of it and take both. */                  \
-				ahead = MAPRING__LAP(mid, slots) - (mapring__load(seq) & ~MAPRING__DISCARDED); \
-				asm volatile("" : "+r"(ahead));                                    \
-				ahead >>= 63;                                                      \
-				asm volatile("" : "+r"(ahead));                                    \
-				t += bit * ahead;                                                  \
-			}                                                                          \
-			t++;                                                                       \
-		}                                                                                  \
-		for (__u32 i = MAPRING__WALK; i < MAPRING__TRIES; i++, t++) {                      \
-			seq = mapring__word(&name, MAPRING__RING_SLOT(name, slots, base, t));      \
-			if (!seq)                                                                  \
-				goto dropped;                                                      \
-			lap = MAPRING__LAP(t, slots);                                              \
-			if (!MAPRING__TAKE(name))                                                  \
-				goto claimed;                                                      \
-		}                                                                                  \
-	dropped:                                                                                   \
-		/* Stuck slots in a row, or an end further on than they and a stale `head` let us  \
-		 * find: the next claim goes on from here. A smaller ring was searched all round. */ \
-		if ((slots) > MAPRING__TRIES)                                                      \
-			mapring__store(head, t | pending);                                         \
-		else if (MAPRING__NESTS(name))                                                     \
-			mapring__store(head, start);                                               \
-		mapring__count(head + 1, 1);                                                       \
-		return -1;                                                                         \
-	claimed:                                                                                   \
-		mapring__store(head, (t + 1) | pending);                                           \
-		return (__s64)t;                                                                   \
-	}
-#define MAPRING__TAKE(name)                                                                        \
-	(MAPRING__NESTS(name) ? mapring__take_nested(head, t, pending, seq, lap) : mapring__take(seq, lap))
-
-/* The fast paths: the slot's `seq` if `head` was the next free ticket, else NULL. */
-#define MAPRING__RING_FAST(name, slots)                                                            \
-	static __always_inline __u64 *mapring__fast__##name(__u32 base)                            \
-	{                                                                                          \
-		__u64 *head = mapring__word(&name, base), *seq, t, lap;                            \
-                                                                                                   \
-		if (!head)                                                                         \
-			return 0;                                                                  \
-		t = mapring__load(head);                                                           \
-		lap = MAPRING__LAP(t, slots);                                                      \
-		seq = mapring__word(&name, MAPRING__RING_SLOT(name, slots, base, t));              \
-		if (!seq || mapring__cmpxchg(seq, lap, lap + 1) != lap)                            \
-			return 0;                                                                  \
-		mapring__store(head, t + 1);                                                       \
-		return seq;                                                                        \
-	}                                                                                          \
-	static __always_inline __u64 *mapring__fast_nested__##name(__u32 base)                     \
-	{                                                                                          \
-		__u64 *head = mapring__word(&name, base), *seq, t, lap;                            \
-                                                                                                   \
-		if (!head)                                                                         \
-			return 0;                                                                  \
-		t = mapring__load(head);                                                           \
-		lap = MAPRING__LAP(t, slots);                                                      \
-		seq = mapring__word(&name, MAPRING__RING_SLOT(name, slots, base, t));              \
-		if (!seq || (t & MAPRING__PENDING))                                                \
-			return 0;                                                                  \
-		mapring__store(head, (t + 1) | MAPRING__PENDING);                                  \
-		if (mapring__load(seq) != lap) {                                                   \
-			mapring__store(head, t);                                                   \
-			return 0;                                                                  \
-		}                                                                                  \
-		mapring__store(seq, lap + 1);                                                      \
-		mapring__store(head, t + 1);                                                       \
-		return seq;                                                                        \
-	}
-
-#define MAPRING__RING_API(name, record_type, slots)                                                \
-	MAPRING__FN record_type *mapring_reserve(struct mapring_map__##name *map)                  \
-	{                                                                                          \
-		__u32 base = MAPRING__RING_BASE(name, slots);                                      \
-		__u64 *seq = 0;                                                                    \
-                                                                                                   \
-		if (!MAPRING__MAY_CLAIM(name)) {                                                   \
-			mapring__astray(map, sizeof(struct mapring_ring__##name));                 \
-			return 0;                                                                  \
-		}                                                                                  \
-		seq = MAPRING__NESTS(name) ? mapring__fast_nested__##name(base) : mapring__fast__##name(base); \
-                                                                                                   \
-		if (!seq) {                                                                        \
-			__s64 claimed = mapring__claim__##name(base);                              \
-			if (claimed < 0)                                                           \
-				return 0;                                                          \
-			seq = mapring__word(map, MAPRING__RING_SLOT(name, slots, base, claimed));  \
-			if (!seq)                                                                  \
-				return 0;                                                          \
-		}                                                                                  \
-		/* The addition stays behind the checks: the verifier wants that order. */         \
-		asm volatile("" : "+r"(seq));                                                      \
-		return (record_type *)(seq + 1);                                                   \
-	}                                                                                          \
-	MAPRING__FN long mapring_output(struct mapring_map__##name *map, const record_type *ready) \
-	{                                                                                          \
-		record_type *record = mapring_reserve(map);                                        \
-                                                                                                   \
-		if (!record)                                                                       \
-			return -1;                                                                 \
-		__builtin_memcpy(record, ready, sizeof(*record));                                  \
-		mapring_commit(record);                                                            \
-		return 0;                                                                          \
-	}
-
-/* Publishes a reserved record: from here on readers see it, whole. */
-static __always_inline void mapring_commit(void *record)
-{
-	__u64 *seq = (__u64 *)record - 1;
-
-	mapring__publish(seq, mapring__load(seq) + 1);
-}
-
-/* Ends a reserved record without publishing it: readers pass over it and count nothing lost. */
-static __always_inline void mapring_discard(void *record)
-{
-	__u64 *seq = (__u64 *)record - 1;
-
-	mapring__publish(seq, (mapring__load(seq) + 1) | MAPRING__DISCARDED);
-}
 
 #endif

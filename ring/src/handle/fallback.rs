@@ -119,6 +119,16 @@ impl Window {
         self.error.take()
     }
 
+    /// Whether `f` holds and no system call failed in it.
+    #[cfg(feature = "bpf")]
+    pub(super) fn without_error(&mut self, f: impl FnOnce(&mut Self) -> bool) -> bool {
+        let earlier = self.error.take();
+        let holds = f(self);
+        let failed = self.error.is_some();
+        self.error = self.error.take().or(earlier);
+        holds && !failed
+    }
+
     pub(super) fn region(&self) -> &Region {
         &self.region
     }

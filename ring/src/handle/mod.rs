@@ -6,10 +6,14 @@ mod counters;
 mod dispatch;
 mod fallback;
 #[cfg(feature = "bpf")]
+mod follower;
+#[cfg(feature = "bpf")]
 mod globals;
 mod latches;
 #[cfg(feature = "bpf")]
 mod per_cpu;
+#[cfg(feature = "bpf")]
+mod resizable;
 mod ring;
 mod table;
 mod watch;
@@ -19,10 +23,14 @@ pub use counters::{Counters, CountersWriter};
 #[cfg(feature = "bpf")]
 pub use dispatch::{Dispatch, Program};
 #[cfg(feature = "bpf")]
+pub use follower::Follower;
+#[cfg(feature = "bpf")]
 pub use globals::{Global, Globals, Variable};
 pub use latches::{Latches, LatchesWriter};
 #[cfg(feature = "bpf")]
 pub use per_cpu::PerCpuCells;
+#[cfg(feature = "bpf")]
+pub use resizable::ResizableRing;
 pub use ring::{Drain, Event, Reader, Ring, RingWriter};
 pub use table::{Guard, Seqlock, Snapshot, Table, TwoCopies};
 

@@ -329,15 +329,20 @@ impl<T: AnyBitPattern> Reader<T> {
     /// shard: they have no ticket and are in no reader's tally. A system call for each shard on
     /// the fallback path, where a failed one counts as 0.
     pub fn dropped(&mut self) -> u64 {
+        let sum = self.sum(|shard| shard.dropped(), 1);
+        sum.wrapping_add(self.region().dropped())
+    }
+
+    /// The sum over all shards of what `word` of their headers says.
+    fn sum(&mut self, mapped: impl Fn(&Shard<'_>) -> u64, word: usize) -> u64 {
         let per_shard = self.shards.iter().enumerate().map(|(shard, (place, _))| match &mut self.source {
-            Slots::Mapped(shared) => Shard::new(shared.words(), place).dropped(),
+            Slots::Mapped(shared) => mapped(&Shard::new(shared.words(), place)),
             Slots::Lookup(window) => {
                 let header = window.region().geometry().shard(shard);
-                window.word(header, 1)
+                window.word(header, word)
             }
         });
-        let sum = per_shard.fold(0, u64::wrapping_add);
-        sum.wrapping_add(self.region().dropped())
+        per_shard.fold(0, u64::wrapping_add)
     }
 
     /// The last system call that failed on the fallback path since this was last asked. Reading
@@ -346,6 +351,39 @@ impl<T: AnyBitPattern> Reader<T> {
         match &mut self.source {
             Slots::Mapped(_) => None,
             Slots::Lookup(window) => window.take_error(),
+        }
+    }
+
+    /// A reader that goes on with the ring that takes the place of this one, if it is resizable.
+    #[cfg(feature = "bpf")]
+    pub fn following(self) -> super::Follower<T> {
+        super::Follower::new(self)
+    }
+
+    /// The number of polls that it waits for a record: see [`with_patience`](Self::with_patience).
+    #[cfg(feature = "bpf")]
+    pub(super) fn patience(&self) -> u32 {
+        self.shards.first().map_or(Self::PATIENCE, |(_, cursor)| cursor.patience())
+    }
+
+    /// The tickets that were given out in all shards, once the ring is retired.
+    #[cfg(feature = "bpf")]
+    pub(super) fn ends(&mut self) -> u64 {
+        self.sum(|shard| shard.end(), 2)
+    }
+
+    /// Whether everything was read of a ring that is not written any more, but for what was waited
+    /// for, by `waited` calls of this.
+    #[cfg(feature = "bpf")]
+    pub(super) fn at_end(&mut self, waited: u32) -> bool {
+        let mut shards = self.shards.iter_mut().enumerate();
+        match &mut self.source {
+            Slots::Mapped(shared) => shards
+                .all(|(_, (place, cursor))| cursor.at_end(&mut Shard::new(shared.words(), place), waited)),
+            // What a failed call makes look empty may not be.
+            Slots::Lookup(window) => window.without_error(|window| {
+                shards.all(|(cpu, (place, cursor))| cursor.at_end(&mut window.of(cpu, place), waited))
+            }),
         }
     }
 

@@ -4,10 +4,12 @@
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("mapring needs a 64-bit machine: shared words are u64, read and written whole");
 
+mod gate;
 mod geometry;
 mod preamble;
 pub mod seq;
 
+pub use gate::Gate;
 pub use geometry::{Geometry, GeometryError};
 pub use preamble::{Preamble, PreambleError};
 

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{Claim, Geometry, GeometryError, Kind, VERSION, WORD};
+use super::{Claim, Gate, Geometry, GeometryError, Kind, VERSION, WORD};
 
 /// What the preamble says. Written once, before the region is handed on; word 12 lives on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub struct Preamble {
     pub geometry: Geometry,
     /// Tells one life of a region from the next: nanoseconds since boot when it was made.
     pub generation: u64,
+    /// Whether this is a ring that can be replaced by another: see [`Gate`].
+    pub resizable: bool,
     /// The record type's name, as its maker called it; informative, cut after 32 bytes.
     pub name: String,
 }
@@ -80,6 +82,8 @@ impl Preamble {
         words[6] = self.geometry.element() as u64;
         words[7] = self.generation;
         words[Self::CLAIM] = self.geometry.claim() as u64;
+        let gate = if self.resizable { Gate::Open } else { Gate::None };
+        words[Gate::WORD] = gate.encode(self.geometry.capacity());
         for (word, bytes) in words[Self::NAME].iter_mut().zip(self.name.as_bytes().chunks(WORD)) {
             let mut padded = [0; WORD];
             padded[..bytes.len()].copy_from_slice(bytes);
@@ -111,7 +115,9 @@ impl Preamble {
             .flat_map(|word| word.to_ne_bytes())
             .take_while(|&byte| byte != 0)
             .collect();
-        Ok(Self { geometry, generation: words[7], name: String::from_utf8_lossy(&name).into_owned() })
+        let resizable = Gate::decode(words[Gate::WORD]) != Gate::None;
+        let name = String::from_utf8_lossy(&name).into_owned();
+        Ok(Self { geometry, generation: words[7], resizable, name })
     }
 }
 
@@ -121,7 +127,7 @@ mod tests {
 
     fn preamble() -> Preamble {
         let geometry = Geometry::new(Kind::Ring, 56, 4096, 2).unwrap();
-        Preamble { geometry, generation: 7, name: "switch_event".into() }
+        Preamble { geometry, generation: 7, resizable: false, name: "switch_event".into() }
     }
 
     #[test]
@@ -130,6 +136,8 @@ mod tests {
         let nested = preamble().geometry.with_claim(Claim::Nested).unwrap();
         let nested = Preamble { geometry: nested, ..preamble() };
         assert_eq!(Preamble::decode(&nested.encode()), Ok(nested));
+        let resizable = Preamble { resizable: true, ..preamble() };
+        assert_eq!(Preamble::decode(&resizable.encode()), Ok(resizable));
         let long = Preamble { name: "x".repeat(100), ..preamble() };
         assert_eq!(Preamble::decode(&long.encode()).unwrap().name, "x".repeat(32));
     }

@@ -18,14 +18,14 @@ pub use access::{Access, Refusal};
 #[cfg(feature = "bpf")]
 pub use bpf::{Fit, Fitted, Grounds, fit_object, fit_to_machine};
 #[cfg(feature = "bpf")]
-pub(crate) use bpf::{Lookup, Opened, PerCpu, Section, is_frozen, look};
+pub(crate) use bpf::{Found, Lookup, Opened, Outer, PerCpu, Section, is_frozen, look, pin};
 pub(crate) use mapping::Mapping;
 pub(crate) use mapping::{Shared, SharedMut, SharedRows};
 #[cfg(not(feature = "bpf"))]
 pub(crate) use nothing::Lookup;
 
 use crate::error::{Error, Result};
-use crate::layout::{Claim, Geometry, Kind, Preamble};
+use crate::layout::{Claim, Gate, Geometry, Kind, Preamble};
 use crate::protocol::{Words, WordsMut};
 #[cfg(feature = "bpf")]
 use crate::record::Layout;
@@ -44,15 +44,15 @@ struct Inner {
     memory: Memory,
     writable: Result<(), Refusal>,
     fd: OwnedFd,
-    /// The pin that it was opened by, and the map's id.
+    /// The pin or the map of maps that it was opened by.
     #[cfg(feature = "bpf")]
     origin: Option<Origin>,
 }
 
-/// Where a map was found, to look there again.
+/// Where a map was found, to look there again, and the id that it had.
 #[cfg(feature = "bpf")]
 struct Origin {
-    pin: std::path::PathBuf,
+    place: bpf::Found,
     id: u32,
     options: Options,
 }
@@ -98,11 +98,32 @@ impl Options {
     /// [`Error::Contradiction`], each naming what was found.
     #[cfg(feature = "bpf")]
     pub fn open_pinned(self, path: impl AsRef<Path>) -> Result<Region> {
-        let opened = bpf::Opened::pinned(path.as_ref())?;
-        let origin = Origin { pin: path.as_ref().to_owned(), id: opened.info.info.id, options: self };
-        let mut region = bpf::open(opened, self, false)?;
+        self.find(bpf::Found::Pin(path.as_ref().to_owned()), false)
+    }
+
+    /// Opens the BPF map that is in `maps`, an `ARRAY_OF_MAPS` or `HASH_OF_MAPS`, under `key`. Makes
+    /// system calls; needs CAP_SYS_ADMIN.
+    ///
+    /// # Errors
+    /// As for [`open_pinned`](Self::open_pinned).
+    #[cfg(feature = "bpf")]
+    pub fn open_inner(self, maps: impl AsFd, key: &[u8]) -> Result<Region> {
+        self.find(bpf::Found::inner(maps.as_fd(), key)?, false)
+    }
+
+    /// Opens what is there now; `loader`: it may lack its preamble.
+    #[cfg(feature = "bpf")]
+    pub(crate) fn find(self, place: bpf::Found, loader: bool) -> Result<Region> {
+        self.adopt(place.open()?, place, loader)
+    }
+
+    /// Opens a map that is, or will be, in this place.
+    #[cfg(feature = "bpf")]
+    fn adopt(self, opened: bpf::Opened, place: bpf::Found, loader: bool) -> Result<Region> {
+        let id = opened.info.info.id;
+        let mut region = bpf::open(opened, self, loader)?;
         if let Some(inner) = Arc::get_mut(&mut region.0) {
-            inner.origin = Some(origin);
+            inner.origin = Some(Origin { place, id, options: self });
         }
         Ok(region)
     }
@@ -155,6 +176,15 @@ impl Region {
         Options::new().open_pinned(path)
     }
 
+    /// [`Options::open_inner`], read-only.
+    ///
+    /// # Errors
+    /// See there.
+    #[cfg(feature = "bpf")]
+    pub fn open_inner(maps: impl AsFd, key: &[u8]) -> Result<Self> {
+        Options::new().open_inner(maps, key)
+    }
+
     /// [`Options::open_id`], read-only.
     ///
     /// # Errors
@@ -200,22 +230,21 @@ impl Region {
         memfd::seal_writes(self.as_fd())
     }
 
-    /// The region that is now pinned where this one was opened, if that is another map: a loader that
-    /// starts anew replaces its pins, and what was mapped before stays as it is and no longer changes.
-    /// `None` while it is the same one, and for a region that was not opened by a pin. Makes system
-    /// calls.
+    /// The region that is now pinned where this one was opened, or in the map of maps that this one was
+    /// found in, if that is another map: a loader that starts anew replaces its pins, and what was
+    /// mapped before stays as it is and no longer changes. `None` while it is the same one, and for a
+    /// region that was opened in another way. Makes system calls.
     ///
     /// # Errors
-    /// [`Error::Open`] if nothing is pinned there any more, and all that
+    /// [`Error::Open`] if nothing is there any more, and all that
     /// [`Options::open_pinned`] can say of what is.
     #[cfg(feature = "bpf")]
     pub fn replaced(&self) -> Result<Option<Self>> {
         let Some(origin) = &self.0.origin else { return Ok(None) };
-        let now = bpf::Opened::pinned(&origin.pin)?;
-        if now.info.info.id == origin.id {
+        if origin.place.open()?.info.info.id == origin.id {
             return Ok(None);
         }
-        origin.options.open_pinned(&origin.pin).map(Some)
+        origin.options.find(origin.place.clone(), false).map(Some)
     }
 
     /// Seals a BPF map: from here on only programs write it, and whoever `mode` and `group` let in
@@ -275,10 +304,45 @@ impl Region {
     /// Writes that found no place: from CPUs beyond the last shard, to indices beyond the end, or
     /// into a cell that was busy. Zero on the fallback path if the system call fails.
     pub fn dropped(&self) -> u64 {
+        self.live(Preamble::DROPPED, 0)
+    }
+
+    /// Whether another ring took the place of this one, a [resizable](Preamble::resizable) one: it holds
+    /// what programs wrote until then, and they write no more. `false` on the fallback path if the
+    /// system call fails.
+    pub fn retired(&self) -> bool {
+        Gate::decode(self.live(Gate::WORD, 0)) == Gate::Retired
+    }
+
+    /// The tickets that were given out in the rings before this resizable one, as far as is known.
+    #[cfg(feature = "bpf")]
+    pub(crate) fn tickets_before(&self) -> u64 {
+        self.live(Gate::BEFORE, 0) & !Gate::COUNTING
+    }
+
+    /// A word of the preamble that changes; `failed` on the fallback path, if the system call fails.
+    pub(crate) fn live(&self, word: usize, failed: u64) -> u64 {
         match &self.0.memory {
-            Memory::Mapped(mapping) => mapping.words().load(Preamble::DROPPED, Ordering::Relaxed),
-            Memory::Lookup(lookup, _) => lookup.preamble().map_or(0, |words| words[Preamble::DROPPED]),
+            // SYNC retired: pairs with the store in `protocol::ring::retire`.
+            Memory::Mapped(mapping) => mapping.words().load(word, Ordering::Acquire),
+            Memory::Lookup(lookup, _) => lookup.preamble().map_or(failed, |words| words[word]),
         }
+    }
+
+    /// A ring like this one but with `slots` slots, mapped for writing, to be put in `place`.
+    #[cfg(feature = "bpf")]
+    pub(crate) fn successor(&self, slots: usize, place: bpf::Found) -> Result<Self> {
+        let old = self.geometry();
+        let geometry = Geometry::new(old.kind(), old.record() as u64, slots as u64, old.shards() as u64)?;
+        let preamble = Preamble { geometry, generation: generation(), ..self.preamble().clone() };
+        let opened = bpf::make_like(self.as_fd(), &preamble)?;
+        Options::new().write(true).adopt(opened, place, false)
+    }
+
+    /// What messages call it.
+    #[cfg(feature = "bpf")]
+    pub(crate) fn what(&self) -> &str {
+        &self.0.what
     }
 
     pub(crate) fn source(&self) -> Source {

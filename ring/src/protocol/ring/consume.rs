@@ -67,6 +67,8 @@ pub enum Start {
     Oldest,
     /// With the first record that is published from now on.
     Now,
+    /// With the first record there ever was: what is overwritten counts as lost.
+    First,
 }
 
 /// What became of the tickets that a cursor has passed, by cause. Nothing disappears uncounted:
@@ -141,13 +143,11 @@ impl Cursor {
 
     /// A cursor where `start` says. A few dozen looks at most.
     pub fn new(look: &mut impl Look, start: Start, patience: u32) -> Self {
-        let next = match last_taken(look, 0) {
-            None => 0,
-            Some(last) => match start {
-                Start::Now => last.wrapping_add(1),
-                Start::Oldest => (last.wrapping_add(1)).saturating_sub(look.slots().count()),
-            },
-        };
+        if start == Start::First {
+            return Self::at(0, patience);
+        }
+        let next = last_taken(look, 0).map_or(0, |last| last.wrapping_add(1));
+        let next = if start == Start::Now { next } else { next.saturating_sub(look.slots().count()) };
         Self::at(next, patience)
     }
 
@@ -161,6 +161,11 @@ impl Cursor {
         self.patience = patience;
     }
 
+    /// The number of empty-handed steps that it waits.
+    pub fn patience(&self) -> u32 {
+        self.patience
+    }
+
     /// Has the next empty-handed step look past its ticket: for who looked at the slot many times
     /// without a step.
     pub fn look_past(&mut self) {
@@ -171,6 +176,18 @@ impl Cursor {
     /// What became of the tickets passed.
     pub fn tally(&self) -> Tally {
         self.tally
+    }
+
+    /// Whether this is the end of a ring of which no slot is claimed any more. A ticket whose writer
+    /// has not ended it is skipped if it was waited for, by `waited` looks like this one.
+    pub fn at_end(&mut self, look: &mut impl Look, waited: u32) -> bool {
+        let (slots, t) = (look.slots(), self.next);
+        let being_written = state(look.peek(t)) == slots.writing(t);
+        if being_written && waited >= self.patience {
+            self.tally.skipped += 1;
+            self.move_to(t.wrapping_add(1));
+        }
+        !being_written && last_taken(look, t).is_none_or(|last| after(t, last))
     }
 
     /// One bounded step: looks at the next ticket's slot, and delivers it, passes it, or finds
@@ -312,7 +329,7 @@ fn newest(head: u64) -> u64 {
 
 /// The last ticket taken, if any was: from `head` if the slot that it points at confirms it,
 /// else from the slot of `t`.
-fn last_taken(look: &mut impl Look, t: u64) -> Option<u64> {
+pub(super) fn last_taken(look: &mut impl Look, t: u64) -> Option<u64> {
     let slots = look.slots();
     let hint = newest(look.head());
     let seen = state(look.peek(hint));

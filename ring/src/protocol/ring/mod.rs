@@ -8,8 +8,10 @@
 
 mod consume;
 mod produce;
+mod retire;
 
 pub use consume::{Cursor, Look, Start, Step, Tally};
+pub use retire::{close, retire};
 
 use super::{Words, WordsMut};
 use crate::layout::seq::Slots;
@@ -20,6 +22,8 @@ use crate::sync::Ordering;
 const HEAD: usize = 0;
 /// The header's word that counts records for which no slot was found.
 const DROPPED: usize = 1;
+/// The header's word that says, of a retired ring, how many tickets were given out in this shard.
+const END: usize = 2;
 
 /// Where a shard lies in its region, in words.
 #[derive(Clone, Copy, Debug)]
@@ -89,10 +93,15 @@ impl<'a> Shard<'a> {
     #[inline]
     pub fn new(words: Words<'a>, place: &Place) -> Self {
         Self {
-            header: words.slice(place.header, DROPPED + 1),
+            header: words.slice(place.header, END + 1),
             elements: words.slice(place.elements, place.len),
             place: *place,
         }
+    }
+
+    /// How many tickets were given out in this shard, once the ring is retired.
+    pub fn end(&self) -> u64 {
+        self.header.load(END, Ordering::Relaxed)
     }
 
     /// Records that producers found no slot for: they are in no ticket, and in no reader's count.
@@ -117,7 +126,7 @@ impl<'a> ShardMut<'a> {
     #[inline]
     pub fn new(words: WordsMut<'a>, place: &Place) -> Self {
         Self {
-            header: words.slice(place.header, DROPPED + 1),
+            header: words.slice(place.header, END + 1),
             elements: words.slice(place.elements, place.len),
             place: *place,
         }

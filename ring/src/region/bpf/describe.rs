@@ -13,6 +13,8 @@ pub(super) struct Description {
     pub(super) kind: Kind,
     record: u64,
     capacity: u64,
+    /// A ring that can be replaced by another.
+    pub(super) resizable: bool,
     name: String,
     /// Writers publish by plain stores, which x86 alone keeps in order.
     pub(super) tso: bool,
@@ -33,7 +35,7 @@ impl Description {
         let claim = if rest % shard == 1 { Claim::Nested } else { Claim::Atomic };
         let geometry = self.geometry((rest / shard) as u64).and_then(|shape| shape.with_claim(claim));
         let geometry = geometry.ok().filter(|geometry| geometry.entries() == entries)?;
-        Some(Preamble { geometry, generation, name: self.name.clone() })
+        Some(Preamble { geometry, generation, resizable: self.resizable, name: self.name.clone() })
     }
 }
 
@@ -43,6 +45,7 @@ pub(super) fn from_btf(btf: &Btf<'_>, value: u32) -> Option<Description> {
     let name = value.name()?.to_str()?.strip_prefix("mapring_")?;
     let kind = [
         ("ring__", Kind::Ring),
+        ("inner_ring__", Kind::Ring),
         ("cell__", Kind::Cells),
         ("latch__", Kind::Latches),
         ("counters__", Kind::Counters),
@@ -68,7 +71,8 @@ pub(super) fn from_btf(btf: &Btf<'_>, value: u32) -> Option<Description> {
             (size_of(record)?, name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default())
         }
     };
-    Some(Description { kind, record, capacity: inner.capacity() as u64, name, tso })
+    let resizable = value.name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"mapring_inner_"));
+    Some(Description { kind, record, capacity: inner.capacity() as u64, resizable, name, tso })
 }
 
 /// Reads it from the BTF that the kernel keeps with a map, which takes CAP_SYS_ADMIN or CAP_BPF.

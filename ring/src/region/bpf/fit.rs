@@ -100,6 +100,7 @@ impl Fit {
                 let only = constant(&btf, &format!("mapring__nested_only__{name}"));
                 let constant = only.or_else(|| constant(&btf, &format!("mapring__nested__{name}")));
                 let grounds = match constant {
+                    _ if description.resizable => Grounds::Resizable,
                     None if !self.atomic => Grounds::NotX86,
                     _ if geometry.capacity() < Geometry::NESTED_MIN => Grounds::TooSmall,
                     _ => of_object.clone(),

@@ -169,7 +169,7 @@ pub(super) fn open_id(id: u32) -> io::Result<OwnedFd> {
     descriptor(unsafe { libbpf_sys::bpf_map_get_fd_by_id(id) })
 }
 
-fn descriptor(ret: i32) -> io::Result<OwnedFd> {
+pub(super) fn descriptor(ret: i32) -> io::Result<OwnedFd> {
     result(ret)?;
     // SAFETY: what libbpf returns is a new descriptor, and ours alone.
     Ok(unsafe { OwnedFd::from_raw_fd(ret) })
@@ -209,7 +209,7 @@ pub(super) fn freeze(fd: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 /// Pins the map.
-pub(super) fn pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+pub(crate) fn pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     // SAFETY: a C string.
     result(unsafe { libbpf_sys::bpf_obj_pin(fd.as_raw_fd(), path.as_ptr()) })
@@ -236,6 +236,6 @@ fn key(index: usize) -> u32 {
     index as u32
 }
 
-fn result(ret: i32) -> io::Result<()> {
+pub(super) fn result(ret: i32) -> io::Result<()> {
     if ret < 0 { Err(io::Error::from_raw_os_error(-ret)) } else { Ok(()) }
 }

@@ -4,6 +4,7 @@ mod atomics;
 mod compare;
 mod describe;
 mod fit;
+mod inner;
 mod lookup;
 mod nesting;
 mod seal;
@@ -18,7 +19,8 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 pub use fit::{Fit, Fitted, fit_object, fit_to_machine};
-pub(crate) use lookup::{Lookup, PerCpu, fetch, update};
+pub(crate) use inner::{Found, Outer, make_like};
+pub(crate) use lookup::{Lookup, PerCpu, fetch, pin, update};
 pub use nesting::Grounds;
 pub(crate) use seal::{is_frozen, seal};
 pub(crate) use section::{Section, look};

@@ -38,6 +38,8 @@ pub enum Grounds {
     /// Atomic: the object was not compiled for x86 (`-D__TARGET_ARCH_x86`), which alone keeps
     /// stores in order, or by headers older than nested claims.
     NotX86,
+    /// Atomic: the ring can be replaced by another, and who claims a slot must see that.
+    Resizable,
     /// Atomic: the ring has fewer than [`NESTED_MIN`](crate::layout::Geometry::NESTED_MIN) slots.
     TooSmall,
 }
@@ -64,6 +66,7 @@ impl fmt::Display for Grounds {
             Self::NoPrograms => f.write_str("the object loads no program: others write its rings"),
             Self::RealTime => f.write_str("a PREEMPT_RT kernel, where interrupts are tasks"),
             Self::NotX86 => f.write_str("not compiled for x86 (-D__TARGET_ARCH_x86) by current headers"),
+            Self::Resizable => f.write_str("the ring can be resized"),
             Self::TooSmall => f.write_str("too few slots"),
         }
     }

@@ -1,0 +1,50 @@
+//! A reader without any right that follows a resizable ring: `kernel-tests-follow PIN END` becomes
+//! nobody, opens the ring by its pin, and reads until a number of END or more: each once, in order, none
+//! missing but for those that are said to be lost.
+
+use std::io::Write;
+
+use anyhow::{Result, bail, ensure};
+use bytemuck::{Pod, Zeroable};
+use mapring::Ring;
+use mapring_kernel_tests::become_nobody;
+
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+struct Numbered {
+    writer: u64,
+    number: u64,
+    copies: [u64; 4],
+}
+
+fn main() -> Result<()> {
+    let args: Vec<_> = std::env::args().skip(1).collect();
+    let [pin, end] = args.iter().map(String::as_str).collect::<Vec<_>>()[..] else {
+        bail!("kernel-tests-follow PIN END");
+    };
+    let end: u64 = end.parse()?;
+    become_nobody()?;
+    let ring = Ring::<Numbered>::open_pinned(pin)?;
+    let mut follower = ring.reader().following();
+    println!("{:?}\nready", ring.access());
+    std::io::stdout().flush()?;
+
+    let (mut next, mut seen, mut wrong) = (0, 0, None);
+    while next <= end && wrong.is_none() {
+        follower.for_each(usize::MAX, |event| {
+            let r = *event.record;
+            if r.number < next || r.copies != [r.writer << 32 ^ r.number; 4] {
+                wrong = Some((next, event.cpu, r));
+            }
+            (next, seen) = (r.number + 1, seen + 1);
+        });
+        if let Some(error) = follower.take_error() {
+            bail!("following: {error}");
+        }
+    }
+    ensure!(wrong.is_none(), "{wrong:?}");
+    let missing = next - seen;
+    ensure!(missing <= follower.lost(), "{missing} are missing: {:?}", follower.tally());
+    println!("{} rings", follower.rings());
+    Ok(())
+}

@@ -1,0 +1,475 @@
+//! Rings that are replaced by larger and smaller ones while programs write: what a follower is given is
+//! what was written, each record once, and what is missing is counted.
+#![allow(missing_docs)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytemuck::{Pod, Zeroable};
+use libbpf_rs::libbpf_sys::bpf_map_create_opts;
+use libbpf_rs::skel::Skel;
+use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, Object, OpenMapMut, OpenObject};
+use mapring::{Access, Error, Follower, Globals, Grounds, Region, ResizableRing, Ring, Start};
+use mapring_kernel_tests::skel::{RefusalsSkelBuilder, ResizablePortableSkelBuilder, ResizableSkelBuilder};
+use mapring_kernel_tests::{
+    PinDir, PublicPins, Runner, SlowPages, cpus, everywhere, fitted, load, map, on_cpu, require_bpf,
+    sample_clock,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+struct Numbered {
+    writer: u64,
+    number: u64,
+    copies: [u64; 4],
+}
+
+fn numbered(writer: u64, number: u64) -> Numbered {
+    Numbered { writer, number, copies: [writer << 32 ^ number; 4] }
+}
+
+fn open(object: &Object) -> ResizableRing<Numbered> {
+    ResizableRing::open(&map(object, "numbers")).unwrap()
+}
+
+/// Pushes `count` records of `writer` from `first` on: how many were dropped.
+fn push(program: &Runner, writer: u64, first: u64, count: u64) -> u64 {
+    let mut args = [writer, first, count, 0];
+    program.run(&mut args);
+    args[3]
+}
+
+/// Everything that there is, whole or it fails.
+fn all(follower: &mut Follower<Numbered>) -> Vec<(u64, u64)> {
+    let mut found = Vec::new();
+    while let Some(event) = follower.poll() {
+        assert_eq!(event.record, numbered(event.record.writer, event.record.number));
+        found.push((event.record.writer, event.record.number));
+    }
+    if let Some(e) = follower.take_error() {
+        panic!("{e}");
+    }
+    found
+}
+
+#[test]
+fn what_is_written_before_and_after_is_read_in_order() {
+    require_bpf!();
+    let (mut storage, mut portable) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+    in_order(load::<ResizableSkelBuilder>(&mut storage, fitted).object());
+    in_order(load::<ResizablePortableSkelBuilder>(&mut portable, fitted).object());
+}
+
+fn in_order(object: &Object) {
+    on_cpu(cpus()[0]);
+    let program = Runner::new(object, "push_run");
+    assert_eq!(push(&program, 2, 0, 5), 5, "no ring is open yet");
+    let mut ring = open(object);
+    assert_eq!(ring.ring().region().dropped(), 5);
+    assert_eq!((ring.ring().slots(), ring.ring().access()), (64, Access::Mapped));
+    let mut follower = ring.reader();
+
+    let mut next = 5;
+    for slots in [128, 16, 1024, 32, 64, 4096] {
+        assert_eq!(push(&program, 2, next, 10), 0);
+        ring.resize(slots).unwrap();
+        assert_eq!(ring.ring().slots(), slots);
+        assert_eq!(push(&program, 2, next + 10, 1), 0);
+        let expected: Vec<_> = (next..next + 11).map(|number| (2, number)).collect();
+        assert_eq!(all(&mut follower), expected);
+        next += 11;
+    }
+    assert_eq!((follower.rings(), follower.lost(), follower.dropped()), (7, 0, 5));
+    assert_eq!(follower.tally().delivered, next - 5);
+
+    // As large as it says it is.
+    for run in 0..4096 / 16 {
+        assert_eq!(push(&program, 2, next + run * 16, 16), 0);
+    }
+    assert_eq!(all(&mut follower).len(), 4096);
+    assert_eq!(follower.lost(), 0);
+    everywhere();
+}
+
+#[test]
+fn a_follower_that_was_away_counts_the_rings_that_it_missed() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
+    let mut ring = open(skel.object());
+    let mut follower = ring.reader();
+    let program = Runner::new(skel.object(), "push_run");
+    for round in 0..4 {
+        assert_eq!(push(&program, 2, round * 10, 10), 0);
+        ring.resize(32).unwrap();
+    }
+    assert_eq!(push(&program, 2, 40, 10), 0);
+    // The first ring is held by the follower itself, the last one is in use; those between are gone.
+    let expected: Vec<_> = (0..10).chain(40..50).map(|number| (2, number)).collect();
+    assert_eq!(all(&mut follower), expected);
+    let tally = follower.tally();
+    assert_eq!((tally.delivered, tally.lapped, tally.skipped), (20, 30, 0));
+    assert_eq!(follower.rings(), 2);
+}
+
+#[test]
+fn a_record_that_is_being_written_meanwhile_is_waited_for() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
+    let mut ring = open(skel.object());
+    let mut follower = ring.reader();
+    let (quick, slow) = (Runner::new(skel.object(), "push_run"), Runner::new(skel.object(), "push_slowly"));
+    let (pages, done) = (SlowPages::new(1), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut args = [2, 7, pages.address(0), 0];
+            slow.run(&mut args);
+            assert_eq!(args[3], 0);
+            done.store(true, Ordering::Release);
+        });
+        // It has its slot, and sleeps.
+        while tickets(ring.ring()) == 0 {
+            std::thread::yield_now();
+        }
+        ring.resize(256).unwrap();
+        assert_eq!(push(&quick, 3, 0, 3), 0);
+        assert_eq!(all(&mut follower), [], "what comes first is not ready");
+        pages.serve(Duration::ZERO, || !done.load(Ordering::Acquire));
+    });
+    assert_eq!(all(&mut follower), [(2, 7), (3, 0), (3, 1), (3, 2)]);
+    assert_eq!((follower.rings(), follower.lost()), (2, 0));
+}
+
+/// How many tickets were given out, as a new reader finds them.
+fn tickets(ring: &Ring<Numbered>) -> u64 {
+    let reader = ring.reader_from(Start::Now);
+    (0..ring.shards()).map(|shard| reader.position(shard).unwrap()).sum()
+}
+
+#[test]
+fn a_record_that_is_never_ended_is_skipped_at_the_end() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
+    let mut ring = open(skel.object());
+    let mut follower = ring.ring().reader().with_patience(8).following();
+    let [program, abandon] = ["push_run", "abandon"].map(|name| Runner::new(skel.object(), name));
+    on_cpu(cpus()[0]);
+    assert_eq!(push(&program, 2, 0, 1), 0);
+    assert_eq!(push(&abandon, 0, 0, 0), 0);
+    ring.resize(64).unwrap();
+    assert_eq!(push(&program, 2, 1, 1), 0);
+    let mut found = Vec::new();
+    for _ in 0..20 {
+        found.extend(all(&mut follower));
+    }
+    assert_eq!(found, [(2, 0), (2, 1)]);
+    assert_eq!((follower.tally().skipped, follower.lost(), follower.rings()), (1, 1, 2));
+    everywhere();
+}
+
+/// How often rings are replaced.
+const RESIZES: usize = 60;
+/// Sizes that they get, in turn.
+const SIZES: [usize; 4] = [64, 8192, 16384, 1024];
+
+#[test]
+fn nothing_is_lost_or_doubled_while_rings_are_replaced() {
+    require_bpf!();
+    let (mut storage, mut portable) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+    paced(load::<ResizableSkelBuilder>(&mut storage, fitted).object());
+    paced(load::<ResizablePortableSkelBuilder>(&mut portable, fitted).object());
+}
+
+/// A task on each CPU writes, at most a few records ahead of the reader: it gets every one, in order.
+fn paced(object: &Object) {
+    let mut ring = open(object);
+    let mut follower = ring.reader();
+    let (program, stop) = (Runner::new(object, "push_run"), AtomicBool::new(false));
+    let read: Vec<_> = cpus().iter().map(|_| AtomicU64::new(0)).collect();
+    let written = std::thread::scope(|scope| {
+        let _at_end = Stop(&stop);
+        let writers: Vec<_> = std::iter::zip(cpus(), &read)
+            .enumerate()
+            .map(|(task, (&cpu, read))| {
+                let (program, stop) = (&program, &stop);
+                scope.spawn(move || {
+                    on_cpu(cpu);
+                    let mut next = 0;
+                    while !stop.load(Ordering::Relaxed) {
+                        if next - read.load(Ordering::Relaxed) <= 32 {
+                            assert_eq!(push(program, task as u64, next, 16), 0);
+                            next += 16;
+                        } else {
+                            std::thread::yield_now();
+                        }
+                    }
+                    next
+                })
+            })
+            .collect();
+        let follow = |follower: &mut Follower<Numbered>| {
+            for (writer, number) in all(follower) {
+                let next = &read[usize::try_from(writer).unwrap()];
+                assert_eq!(next.fetch_add(1, Ordering::Relaxed), number, "writer {writer}");
+            }
+        };
+        for slots in SIZES.into_iter().cycle().take(RESIZES) {
+            let before: u64 = read.iter().map(|read| read.load(Ordering::Relaxed)).sum();
+            while read.iter().map(|read| read.load(Ordering::Relaxed)).sum::<u64>() < before + 500 {
+                follow(&mut follower);
+            }
+            // Readers are in the midst of the old ring.
+            std::thread::scope(|scope| {
+                let resizer = scope.spawn(|| ring.resize(slots).unwrap());
+                while !resizer.is_finished() {
+                    follow(&mut follower);
+                }
+            });
+        }
+        stop.store(true, Ordering::Relaxed);
+        let written: Vec<_> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
+        follow(&mut follower);
+        written
+    });
+    let read: Vec<_> = read.into_iter().map(AtomicU64::into_inner).collect();
+    assert_eq!(read, written);
+    assert_eq!((follower.lost(), follower.dropped(), follower.rings()), (0, 0, 1 + RESIZES as u64));
+    assert_eq!(follower.tally().delivered, written.iter().sum());
+}
+
+/// Ends the writers, however this ends.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn what_is_missing_under_load_is_counted() {
+    require_bpf!();
+    let (mut storage, mut portable) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+    let watch_us = |object: &mut OpenObject| {
+        fitted(object);
+        let is_rodata = |map: &OpenMapMut<'_>| map.name().to_string_lossy().ends_with(".rodata");
+        let mut rodata = object.maps_mut().find(is_rodata).unwrap();
+        rodata.initial_value_mut().unwrap()[..4].copy_from_slice(&std::process::id().to_ne_bytes());
+    };
+    under_load(load::<ResizableSkelBuilder>(&mut storage, watch_us).object_mut());
+    under_load(load::<ResizablePortableSkelBuilder>(&mut portable, watch_us).object_mut());
+}
+
+/// Tasks that may sleep, system calls and a clock's interrupts write as fast as they can; rings come and
+/// go; one follower finds them in the map of maps, one by the pin.
+fn under_load(object: &mut Object) {
+    let mut ring = open(object);
+    let pins = PinDir::new();
+    let pin = pins.path("numbers");
+    ring.pin(&pin, 0o600).unwrap();
+    let followers = [ring.reader(), Ring::open_pinned(&pin).unwrap().reader().following()];
+    let program = Runner::new(object, "push_run");
+    let (stop, stopped) = (AtomicBool::new(false), AtomicBool::new(false));
+    let (mut published, seen) = std::thread::scope(|scope| {
+        let _at_end = (Stop(&stop), Stop(&stopped));
+        let followers = followers.map(|follower| scope.spawn(|| follow(follower, &stopped)));
+        let writers: Vec<_> = (2..4)
+            .map(|writer| {
+                let (program, stop) = (&program, &stop);
+                scope.spawn(move || {
+                    let (mut next, mut dropped) = (0, 0);
+                    while !stop.load(Ordering::Relaxed) {
+                        dropped += push(program, writer, next, 16);
+                        next += 16;
+                    }
+                    next - dropped
+                })
+            })
+            .collect();
+        let mut links = Vec::new();
+        for program in object.progs_mut() {
+            match program.name().to_str() {
+                Some("on_call") => links.push(program.attach().unwrap()),
+                Some("on_clock") => {
+                    let clocks = cpus().iter().map(|&cpu| sample_clock(cpu, 50_000).into_raw_fd());
+                    links.extend(clocks.map(|fd| program.attach_perf_event(fd).unwrap()));
+                }
+                _ => {}
+            }
+        }
+        for slots in SIZES.into_iter().cycle().take(RESIZES) {
+            ring.resize(slots).unwrap();
+            std::thread::sleep(Duration::from_millis(3));
+        }
+        stop.store(true, Ordering::Relaxed);
+        let published: Vec<_> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
+        drop(links);
+        stopped.store(true, Ordering::Release);
+        (published, followers.map(|follower| follower.join().unwrap()))
+    });
+    let counts = Globals::open(object, ".bss").unwrap();
+    let count = |name: &str| counts.variable::<u64>(name).unwrap().get().unwrap();
+    let of_programs = ["calls", "clocks"].map(|name| count(name) - count(&format!("{name}_dropped")));
+    published.splice(0..0, of_programs);
+    assert!(published.iter().all(|&count| count > 0), "not everybody wrote: {published:?}");
+    for (follower, seen) in seen {
+        let missing: u64 = std::iter::zip(&published, &seen).map(|(all, seen)| all - seen.len() as u64).sum();
+        let tally = follower.tally();
+        assert_eq!(tally.delivered, seen.iter().map(|seen| seen.len() as u64).sum::<u64>());
+        assert!(missing <= tally.lost(), "{missing} are missing: {tally:?}");
+        assert!(tally.delivered > 0 && follower.rings() > 1, "{follower:?}");
+        eprintln!("{published:?} published, {missing} missing, {} rings, {tally:?}", follower.rings());
+    }
+}
+
+/// Reads to the end: which numbers of each writer there were.
+fn follow(
+    mut follower: Follower<Numbered>,
+    stopped: &AtomicBool,
+) -> (Follower<Numbered>, [BTreeSet<u64>; 4]) {
+    let mut seen: [BTreeSet<u64>; 4] = Default::default();
+    loop {
+        let last = stopped.load(Ordering::Acquire);
+        let count = follower.for_each(usize::MAX, |event| {
+            let Numbered { writer, number, .. } = *event.record;
+            assert_eq!(*event.record, numbered(writer, number));
+            let new = seen[usize::try_from(writer).unwrap()].insert(number);
+            assert!(new, "number {number} of writer {writer} came twice");
+        });
+        assert!(follower.take_error().is_none());
+        if last && count == 0 && !follower.reader().region().retired() {
+            return (follower, seen);
+        }
+    }
+}
+
+#[test]
+fn nobody_follows_by_the_pin() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
+    let program = Runner::new(skel.object(), "push_run");
+    for (mode, access) in [(0o666, "Mapped"), (0o444, "Syscall(ReadOnlyFd)")] {
+        let mut ring = open(skel.object());
+        let pins = PublicPins::new();
+        let pin = pins.path("numbers");
+        ring.pin(&pin, mode).unwrap();
+        let mut reader = Command::new(env!("CARGO_BIN_EXE_kernel-tests-follow"))
+            .args([pin.to_str().unwrap(), "2000"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(reader.stdout.take().unwrap()).lines().map(Result::unwrap);
+        assert_eq!([lines.next().unwrap(), lines.next().unwrap()], [access, "ready"]);
+        let mut next = 0;
+        let status = loop {
+            if let Some(status) = reader.try_wait().unwrap() {
+                break status;
+            }
+            assert_eq!(push(&program, 2, next, 16), 0);
+            next += 16;
+            if next % 160 == 0 {
+                ring.resize(SIZES[usize::try_from(next / 160).unwrap() % 4]).unwrap();
+                assert_eq!(fs::metadata(&pin).unwrap().permissions().mode() & 0o777, mode);
+            }
+        };
+        let said: Vec<_> = lines.collect();
+        assert!(status.success(), "{status}: {said:?}");
+        assert!(!said.contains(&"1 rings".to_owned()), "{said:?}");
+    }
+}
+
+#[test]
+fn the_loader_says_why_claims_are_atomic() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let fit = |object: &mut OpenObject| {
+        let fitted = mapring::fit_object(object).unwrap();
+        let rings: Vec<_> =
+            fitted.rings().map(|(name, grounds)| (name.to_owned(), grounds.clone())).collect();
+        assert_eq!(rings, [("numbers__first".to_owned(), Grounds::Resizable)]);
+    };
+    drop(load::<ResizableSkelBuilder>(&mut storage, fit));
+}
+
+#[test]
+fn what_cannot_be_resized_is_named() {
+    require_bpf!();
+    let (mut storage, mut other) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+    let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
+    let mut ring = open(skel.object());
+    let error = ring.resize(12).unwrap_err();
+    assert!(error.to_string().contains("power of two"), "{error}");
+    let error = ring.resize(1 << 31).unwrap_err();
+    assert!(matches!(error, Error::Geometry(_)), "{error}");
+    assert_eq!(ring.ring().slots(), 64);
+
+    // A map, but not one of maps; a map of maps, but of no such ring; a key of another length.
+    let first = map(skel.object(), "numbers__first");
+    let error = ResizableRing::<Numbered>::open(&first).unwrap_err();
+    assert!(error.to_string().contains("is a map of type array, expected array_of_maps"), "{error}");
+    let refusals = load::<RefusalsSkelBuilder>(&mut other, fitted);
+    let plain = refusals.object().maps().find(|map| map.name() == "ring").unwrap();
+    Region::open(&plain).unwrap();
+    let size = size_of::<bpf_map_create_opts>() as u64;
+    let opts = bpf_map_create_opts { sz: size, inner_map_fd: fd_number(&plain), ..Default::default() };
+    let maps = MapHandle::create(MapType::ArrayOfMaps, Some("plain"), 4, 4, 1, &opts).unwrap();
+    let error = ResizableRing::<Numbered>::open(&maps).unwrap_err();
+    assert!(error.to_string().contains("nobody has put a map there"), "{error}");
+    put(&maps, &[0; 4], &plain).unwrap();
+    let error = ResizableRing::<Numbered>::open(&maps).unwrap_err();
+    assert!(matches!(error, Error::NotResizable { .. }), "{error}");
+    let error = Region::open_inner(&maps, &[0; 8]).unwrap_err();
+    assert!(error.to_string().contains("keys of 4 bytes, not 8"), "{error}");
+}
+
+#[test]
+fn regions_in_a_hash_of_maps() {
+    require_bpf!();
+    let (mut storage, mut other) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+    let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
+    let mut ring = open(skel.object());
+    let opts = bpf_map_create_opts {
+        sz: size_of::<bpf_map_create_opts>() as u64,
+        inner_map_fd: fd_number(&map(skel.object(), "numbers__first")),
+        ..Default::default()
+    };
+    let maps = MapHandle::create(MapType::HashOfMaps, Some("hash"), 8, 4, 4, &opts).unwrap();
+    let key = 77_u64.to_ne_bytes();
+    assert!(matches!(Region::open_inner(&maps, &key), Err(Error::Open { .. })), "there is none yet");
+    put(&maps, &key, ring.ring().region()).unwrap();
+    let found = Ring::<Numbered>::from_region(Region::open_inner(&maps, &key).unwrap()).unwrap();
+    assert_eq!((found.slots(), found.replaced().unwrap().is_none()), (64, true));
+    // `BPF_F_INNER_MAP`: of another size.
+    ring.resize(512).unwrap();
+    put(&maps, &key, ring.ring().region()).unwrap();
+    assert_eq!(found.replaced().unwrap().expect("another one").slots(), 512);
+    assert!(found.region().retired());
+    maps.delete(&key).unwrap();
+    assert!(matches!(found.replaced(), Err(Error::Open { .. })), "there is none any more");
+
+    // Without that flag the kernel takes maps of one size only.
+    let refusals = load::<RefusalsSkelBuilder>(&mut other, fitted);
+    let plain = refusals.object().maps().find(|map| map.name() == "ring").unwrap();
+    let opts = bpf_map_create_opts { inner_map_fd: fd_number(&plain), ..opts };
+    let maps = MapHandle::create(MapType::HashOfMaps, Some("plain"), 8, 4, 4, &opts).unwrap();
+    put(&maps, &key, &plain).unwrap();
+    put(&maps, &key, ring.ring().region()).unwrap_err();
+}
+
+fn fd_number(map: impl AsFd) -> u32 {
+    u32::try_from(map.as_fd().as_raw_fd()).unwrap()
+}
+
+fn put(maps: &MapHandle, key: &[u8], map: impl AsFd) -> libbpf_rs::Result<()> {
+    maps.update(key, &fd_number(map).to_ne_bytes(), MapFlags::ANY)
+}

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * A ring that is replaced by a larger or smaller one while programs write to it: as ring.bpf.h, behind
+ * an array of maps.
+ *
+ *	MAPRING_RESIZABLE_RING(events, struct event, 4096);	// slots a CPU to begin with
+ *
+ *	struct event *e = mapring_reserve(&events);		// and all else as for MAPRING_RING
+ *
+ * What is more than there: a record costs four lookups instead of two, none of which is inlined, and
+ * the slow path is verified wherever a record is reserved (loops of hundreds: bpf_loop). Records are
+ * dropped, and counted, until the loader has opened the ring (mapring::ResizableRing).
+ *
+ * A program that claims a slot of a ring that was replaced meanwhile gives it back, as discarded, and
+ * claims one of the new ring. So once a reader has seen the ring retired, and no slot taken, there
+ * will be no more records in it. The protocol: docs/guarantees.md.
+ */
+#ifndef MAPRING_RESIZABLE_BPF_H
+#define MAPRING_RESIZABLE_BPF_H
+
+#include <mapring/claim.bpf.h>
+
+#define MAPRING__MAP_TYPE_ARRAY_OF_MAPS 12
+#define MAPRING__F_INNER_MAP (1U << 12)
+
+/* The preamble's word that says whether the ring is in use, and how many slots it has: log2 of them
+ * from bit 8 on, and MAPRING__OPEN in the bits below. */
+#define MAPRING__GATE 14
+#define MAPRING__OPEN 1
+
+#define MAPRING_RESIZABLE_RING(name, record_type, slots)                                         \
+	struct mapring_inner_ring__##name {                                                      \
+		__u64 seq;                                                                       \
+		record_type record;                                                              \
+		MAPRING__TAG(slots);                                                             \
+	};                                                                                       \
+	MAPRING__RING_CHECKS(name, record_type, slots)                                           \
+	struct mapring_inner__##name {                                                           \
+		__uint(type, MAPRING__MAP_TYPE_ARRAY);                                           \
+		__uint(map_flags, MAPRING__F_MMAPABLE | MAPRING__F_INNER_MAP);                   \
+		__uint(max_entries, MAPRING__FIRST(sizeof(struct mapring_inner_ring__##name)) +  \
+					    MAPRING__SHARD(sizeof(struct mapring_inner_ring__##name), slots)); \
+		__type(key, __u32);                                                              \
+		__type(value, struct mapring_inner_ring__##name);                                \
+	} name##__first SEC(".maps");                                                            \
+	struct mapring_map__##name {                                                             \
+		__uint(type, MAPRING__MAP_TYPE_ARRAY_OF_MAPS);                                   \
+		__uint(max_entries, 1);                                                          \
+		__type(key, __u32);                                                              \
+		__array(values, struct mapring_inner__##name);                                   \
+	} name SEC(".maps") = { .values = { &name##__first } };                                  \
+	MAPRING__RESIZABLE_API(name, record_type)                                                \
+	MAPRING__OUTPUT(name, record_type)
+
+/* What a program has found out of the ring that is in use. */
+struct mapring__in_use {
+	struct mapring__ring ring;
+	__u64 *gate;
+	__u64 open;
+	__u32 base;
+};
+
+/* Finds it: 0 if there is none, or no more. */
+static __always_inline int mapring__find(void *rings, __u32 size, struct mapring__in_use *found)
+{
+	found->ring = (struct mapring__ring){ .map = mapring__word(rings, 0), .size = size };
+	if (!found->ring.map)
+		return 0;
+	found->gate = mapring__word(found->ring.map, MAPRING__GATE * 8 / size);
+	if (!found->gate)
+		return 0;
+	found->gate += MAPRING__GATE * 8 % size / 8;
+	found->open = mapring__load(found->gate);
+	found->ring.shift = found->open >> 8 & 31;
+	found->base = mapring__base(found->ring);
+	return (found->open & 0xff) == MAPRING__OPEN;
+}
+
+/*
+ * The claim holds if the ring is still in use, else the slot is given back.
+ * SYNC retire: the claim, a full barrier, comes before this look; pairs with the fence in
+ * ResizableRing::resize, between closing the gate and looking for claims.
+ */
+static __always_inline int mapring__holds(const struct mapring__in_use *found, __u64 *seq)
+{
+	if (mapring__load(found->gate) == found->open)
+		return 1;
+	mapring_discard(seq + 1);
+	return 0;
+}
+
+/* A claim in the ring that is in use now, after it was in one that is not: a new one, where the fast
+ * path does. */
+static __always_inline __u64 *mapring__claim_anew(void *rings, __u32 size)
+{
+	struct mapring__in_use found;
+	__u64 *seq;
+
+	mapring__barrier(); /* who saw the gate closed sees the new ring */
+	if (mapring__find(rings, size, &found)) {
+		seq = mapring__fast(found.ring, found.base);
+		if (seq && mapring__holds(&found, seq))
+			return seq;
+	}
+	if (found.ring.map)
+		mapring__astray(found.ring.map, size);
+	return 0;
+}
+
+#define MAPRING__RESIZABLE_API(name, record_type)                                                \
+	static __attribute__((noinline)) __s64 mapring__claim__##name(void *map, __u32 base, __u32 shift) \
+	{                                                                                        \
+		struct mapring__ring ring = { map, sizeof(struct mapring_inner_ring__##name), shift, 0 }; \
+                                                                                                 \
+		return mapring__claim(ring, base);                                               \
+	}                                                                                        \
+	MAPRING__FN record_type *mapring_reserve(struct mapring_map__##name *map)                \
+	{                                                                                        \
+		const __u32 size = sizeof(struct mapring_inner_ring__##name);                    \
+		struct mapring__in_use found;                                                    \
+		__u64 *seq = 0;                                                                  \
+                                                                                                 \
+		if (mapring__find(map, size, &found)) {                                          \
+			seq = mapring__fast(found.ring, found.base);                             \
+			if (!seq) {                                                              \
+				__s64 claimed = mapring__claim__##name(found.ring.map, found.base, found.ring.shift); \
+				if (claimed < 0)                                                 \
+					return 0;                                                \
+				seq = mapring__slot(found.ring, found.base, claimed);            \
+				if (!seq)                                                        \
+					return 0;                                                \
+			}                                                                        \
+		}                                                                                \
+		if (!seq || !mapring__holds(&found, seq))                                        \
+			seq = mapring__claim_anew(map, size);                                    \
+		if (!seq)                                                                        \
+			return 0;                                                                \
+		/* The addition stays behind the checks: the verifier wants that order. */       \
+		asm volatile("" : "+r"(seq));                                                    \
+		return (record_type *)(seq + 1);                                                 \
+	}
+
+#endif

@@ -1,0 +1,61 @@
+//! The gate of a resizable ring: the preamble's word that says whether programs claim slots of it.
+
+/// Whether a ring is in use, by what its preamble says: one that can be replaced by another.
+///
+/// Programs look at it before they claim a slot, and again afterwards: who then finds it changed
+/// gives the slot back. So after a ring was closed, and the claims made before were seen, no record
+/// is written to it any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Gate {
+    /// Not a ring that can be replaced.
+    None = 0,
+    /// In use.
+    Open = 1,
+    /// Another one is in use; the tickets of this one are being counted.
+    Closing = 2,
+    /// Another one is in use, and all is said of this one: readers may move on.
+    Retired = 3,
+}
+
+impl Gate {
+    /// The preamble's word with the state, and from bit 8 on log2 of the slots.
+    pub const WORD: usize = 14;
+    /// The preamble's word with the number of tickets, of all shards together, that were given out
+    /// in the rings before this one.
+    pub const BEFORE: usize = 15;
+    /// Set in [`BEFORE`](Self::BEFORE) while the last of them is not yet counted.
+    pub const COUNTING: u64 = 1 << 63;
+
+    /// The word that says so, of a ring of so many slots (a power of two) a shard.
+    pub fn encode(self, slots: usize) -> u64 {
+        match self {
+            Self::None => 0,
+            state => u64::from(slots.trailing_zeros()) << 8 | state as u64,
+        }
+    }
+
+    /// What a word says, be it what it may.
+    pub fn decode(word: u64) -> Self {
+        match word & 0xff {
+            1 => Self::Open,
+            2 => Self::Closing,
+            3 => Self::Retired,
+            _ => Self::None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_encoded_is_decoded() {
+        for gate in [Gate::None, Gate::Open, Gate::Closing, Gate::Retired] {
+            assert_eq!(Gate::decode(gate.encode(4096)), gate);
+        }
+        assert_eq!(Gate::Open.encode(4096), 12 << 8 | 1);
+        assert_eq!(Gate::decode(u64::MAX), Gate::None);
+    }
+}

@@ -1,0 +1,35 @@
+//! Retiring a ring that another one takes the place of, without losing a record of either.
+//!
+//! The new ring is put in place first, then the old one's gate is closed. Whoever claims a slot looks
+//! at the gate afterwards, with a full barrier between (`resizable.bpf.h`); who closes it looks at the
+//! slots afterwards, with one between, too. So of a claim and the closing at least one is seen by the
+//! other (store buffering, which the barriers forbid): each claim is either given back, or
+//! counted here and seen by every reader that has seen the ring retired.
+
+use super::consume::last_taken;
+use super::{END, Place, Shard};
+use crate::layout::{Gate, Geometry};
+use crate::protocol::WordsMut;
+use crate::sync::{Ordering, fence};
+
+/// Closes the gate of the ring that `words` are: from here on programs claim slots of the ring that
+/// took its place, which must be there for them to find. Returns how many tickets were given out in it.
+pub fn close(words: WordsMut<'_>, geometry: &Geometry) -> u64 {
+    words.store(Gate::WORD, Gate::Closing.encode(geometry.capacity()), Ordering::Relaxed);
+    fence(Ordering::SeqCst); // SYNC retire: pairs with the claim, a full barrier, in `resizable.bpf.h`
+    let end = |shard| {
+        let place = Place::new(geometry, shard);
+        let last = last_taken(&mut Shard::new(*words, &place), 0);
+        let end = last.map_or(0, |last| last.wrapping_add(1));
+        words.store(place.header + END, end, Ordering::Relaxed);
+        end
+    };
+    (0..geometry.shards()).map(end).fold(0, u64::wrapping_add)
+}
+
+/// Lets readers move on from a ring that was closed.
+pub fn retire(words: WordsMut<'_>, geometry: &Geometry) {
+    // SYNC retired: pairs with the load in `Region::live`; who finds the ring retired sees all claims
+    // that stay.
+    words.store(Gate::WORD, Gate::Retired.encode(geometry.capacity()), Ordering::Release);
+}

@@ -1,0 +1,137 @@
+//! Maps found through others: inner maps, and making one that can take another's place.
+#![allow(unsafe_code)]
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use libbpf_rs::{MapInfo, MapType, libbpf_sys};
+use rustix::io::Errno;
+
+use super::{Opened, lookup, owned};
+use crate::error::{Error, Result};
+use crate::layout::Preamble;
+
+/// Where a map is found, now and when there is another one in its place.
+#[derive(Clone)]
+pub(crate) enum Found {
+    /// Pinned.
+    Pin(PathBuf),
+    /// In a map of maps, under a key.
+    Inner(Arc<Outer>),
+}
+
+/// A map of maps, and a key.
+pub(crate) struct Outer {
+    fd: OwnedFd,
+    key: Box<[u8]>,
+}
+
+impl Found {
+    /// In the map of maps `maps` under `key`.
+    pub(crate) fn inner(maps: BorrowedFd<'_>, key: &[u8]) -> Result<Self> {
+        Outer::new(maps, key).map(|outer| Self::Inner(Arc::new(outer)))
+    }
+
+    /// What is there now. Makes system calls.
+    pub(crate) fn open(&self) -> Result<Opened> {
+        match self {
+            Self::Pin(path) => Opened::pinned(path),
+            Self::Inner(outer) => Opened::id(outer.id()?),
+        }
+    }
+}
+
+impl Outer {
+    pub(crate) fn new(maps: BorrowedFd<'_>, key: &[u8]) -> Result<Self> {
+        let opened = Opened::fd(owned(maps)?)?;
+        if !matches!(opened.info.map_type(), MapType::ArrayOfMaps | MapType::HashOfMaps) {
+            let (found, expected) = (opened.type_name(), "array_of_maps or hash_of_maps");
+            return Err(Error::MapType { what: opened.what, found, expected });
+        }
+        let expected = opened.info.info.key_size as usize;
+        if expected != key.len() {
+            return Err(Error::InnerKey { what: opened.what, found: key.len(), expected });
+        }
+        Ok(Self { fd: opened.fd, key: key.into() })
+    }
+
+    /// The id of the map that is there.
+    fn id(&self) -> Result<u32> {
+        let mut id = 0_u32;
+        // SAFETY: the key is as long as the map's keys, and ids are what maps of maps have for values.
+        let ret = unsafe {
+            libbpf_sys::bpf_map_lookup_elem(
+                self.fd.as_raw_fd(),
+                self.key.as_ptr().cast(),
+                (&raw mut id).cast(),
+            )
+        };
+        lookup::result(ret).map_err(|error| Error::Open {
+            what: format!("the inner map under key {:?}", self.key),
+            error,
+            hint: "; nobody has put a map there",
+        })?;
+        Ok(id)
+    }
+
+    /// Puts `map` there. Once that returns, no program works with the map that was there before, but
+    /// those that may sleep: the kernel waits for the others (`maybe_wait_bpf_programs`).
+    pub(crate) fn put(&self, map: BorrowedFd<'_>) -> Result<()> {
+        let fd = map.as_raw_fd();
+        // SAFETY: as above; the value is a descriptor of 4 bytes.
+        let ret = unsafe {
+            libbpf_sys::bpf_map_update_elem(
+                self.fd.as_raw_fd(),
+                self.key.as_ptr().cast(),
+                (&raw const fd).cast(),
+                0,
+            )
+        };
+        lookup::result(ret).map_err(|e| Error::system("bpf(BPF_MAP_UPDATE_ELEM)", e))
+    }
+}
+
+/// Makes a map of the shape `geometry`, otherwise like the one behind `like`: with its flags, its name,
+/// and its types if they may be had (CAP_SYS_ADMIN); with `preamble`.
+pub(crate) fn make_like(like: BorrowedFd<'_>, preamble: &Preamble) -> Result<Opened> {
+    let like = MapInfo::new(like)?;
+    let geometry = &preamble.geometry;
+    let name = CString::new(like.name()?).unwrap_or_default();
+    let fits = |number: usize| u32::try_from(number).expect("a geometry has no more");
+    // SAFETY: any id is fine; the result is a descriptor of ours or an error.
+    let btf = lookup::descriptor(unsafe { libbpf_sys::bpf_btf_get_fd_by_id(like.info.btf_id) });
+    let mut opts = libbpf_sys::bpf_map_create_opts {
+        sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
+        map_flags: like.info.map_flags,
+        ..Default::default()
+    };
+    if let Ok(btf) = &btf {
+        opts.btf_fd = btf.as_raw_fd().cast_unsigned();
+        opts.btf_key_type_id = like.info.btf_key_type_id;
+        opts.btf_value_type_id = like.info.btf_value_type_id;
+    }
+    // SAFETY: a C string, and options that say how long they are.
+    let made = lookup::descriptor(unsafe {
+        libbpf_sys::bpf_map_create(
+            libbpf_sys::BPF_MAP_TYPE_ARRAY,
+            name.as_ptr(),
+            4,
+            fits(geometry.element()),
+            fits(geometry.entries()),
+            &raw const opts,
+        )
+    });
+    let opened = Opened::fd(made.map_err(|error| Error::System {
+        call: "bpf(BPF_MAP_CREATE)",
+        hint: match Errno::from_io_error(&error) {
+            Some(Errno::PERM) => "; making maps needs CAP_BPF: run as root",
+            Some(Errno::NOMEM | Errno::TOOBIG) => "; so much memory can't be had: ask for fewer slots",
+            _ => "",
+        },
+        error,
+    })?)?;
+    super::initialise(opened.fd.as_fd(), &opened.what, geometry.element(), geometry.bytes(), 1, preamble)?;
+    Ok(opened)
+}
