@@ -1,14 +1,14 @@
 # clang 14.0.6
-	r6 = r1
+	r9 = r1
+	r1 = mapring__nested__ring ll
+	r6 = *(u32 *)(r1 + 0)
 	call 8
 	r7 = r0
 	r7 *= 4097
 	r8 = r7
 	r8 += 2
-	r1 = mapring__nested__ring ll
-	r1 = *(u32 *)(r1 + 0)
-	*(u64 *)(r10 - 16) = r6
-	if r1 == 0 goto L7
+	*(u64 *)(r10 - 16) = r9
+	if r6 == 0 goto L7
 	*(u32 *)(r10 - 4) = r8
 	r2 = r10
 	r2 += -4
@@ -27,25 +27,26 @@
 	r2 += -4
 	r1 = ring ll
 	call 1
-	if r0 == 0 goto L11
 	r1 = 0
 	if r1 s> r6 goto L11
-	r2 = r6
-	r2 >>= 11
+	if r0 == 0 goto L11
 	r3 = r6
-	r3 += 1
-	r4 = -9223372036854775808 ll
-	r5 = r3
-	r5 |= r4
-	*(u64 *)(r9 + 0) = r5
-	r4 = 9007199254740990 ll
-	r5 = r2
-	r5 &= r4
-	r4 = *(u64 *)(r0 + 0)
-	if r4 != r5 goto L6
-	r2 |= 1
-	*(u64 *)(r0 + 0) = r2
-	r6 = r3
+	r3 >>= 11
+	r2 = r6
+	r2 += 1
+	r1 = -9223372036854775808 ll
+	r4 = r2
+	r4 |= r1
+	*(u64 *)(r9 + 0) = r4
+	r1 = 9007199254740990 ll
+	r4 = r3
+	r4 &= r1
+	r1 = 0
+	r5 = *(u64 *)(r0 + 0)
+	if r5 != r4 goto L6
+	r3 |= 1
+	*(u64 *)(r0 + 0) = r3
+	r6 = r2
 	r1 = r0
 L6:
 	*(u64 *)(r9 + 0) = r6

@@ -55,6 +55,16 @@ impl<const W: usize> Ring<W> {
         &self.words[element * self.geometry.element_words()..][..1 + W]
     }
 
+    /// All words of the ring, its preamble's first.
+    pub fn words(&self) -> &[AtomicU64] {
+        &self.words
+    }
+
+    /// Its shape.
+    pub fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
     /// Makes the hint point elsewhere, as a producer does that was interrupted before it stored it.
     pub fn set_head(&self, head: u64) {
         self.header()[0].store(head, Ordering::Relaxed);
@@ -191,6 +201,16 @@ impl<const W: usize> Reader<W> {
         assert!(self.log.last().is_none_or(|&(last, _)| last < t), "in order, and never twice: {t} {self:?}");
         assert!(out.iter().all(|&word| word == out[0]), "ticket {t} is torn: {out:?}");
         self.log.push((t, out[0]));
+    }
+
+    /// Whether this is the end of a ring of which no slot is claimed any more.
+    pub fn at_end(&mut self, ring: &Ring<W>) -> bool {
+        self.cursor.at_end(&mut ring.shard(), 0)
+    }
+
+    /// The ticket that is read next.
+    pub fn next(&self) -> u64 {
+        self.cursor.next()
     }
 
     /// What the tally says is how far the cursor came.

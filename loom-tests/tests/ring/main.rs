@@ -277,7 +277,7 @@ fn two_readers(producer: impl Producer) {
 }
 
 fn a_reader_that_joins_late(producer: impl Producer) {
-    for start in [Start::Oldest, Start::Now] {
+    for start in [Start::Oldest, Start::First, Start::Now] {
         let seen = Seen::default();
         let noted = seen.clone();
         check(Some(2), move || {
@@ -289,13 +289,17 @@ fn a_reader_that_joins_late(producer: impl Producer) {
             let reader = reader.join().unwrap().finish(&ring, &history);
             assert_eq!(reader.tally().skipped, 0, "{reader:?}");
             match start {
+                Start::First => {
+                    assert_eq!(reader.first(), 0);
+                    noted.note("all", reader.tally().delivered == 3);
+                }
                 Start::Oldest => noted.note("all", reader.tally().delivered == 3),
                 Start::Now => {
                     assert!(reader.first() > 0, "{reader:?}");
                     noted.note("all", reader.tally().delivered == 2);
                 }
             }
-            noted.note("none", reader.first() == 3);
+            noted.note("none", reader.first() == 3 && start == Start::Now);
             ring.check(&history);
         });
         seen.expect(if start == Start::Now { &["all", "none"] } else { &["all"] });

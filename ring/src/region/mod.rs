@@ -26,6 +26,7 @@ pub(crate) use nothing::Lookup;
 
 use crate::error::{Error, Result};
 use crate::layout::{Claim, Gate, Geometry, Kind, Preamble};
+use crate::protocol::ring::gate;
 use crate::protocol::{Words, WordsMut};
 #[cfg(feature = "bpf")]
 use crate::record::Layout;
@@ -311,7 +312,13 @@ impl Region {
     /// what programs wrote until then, and they write no more. `false` on the fallback path if the
     /// system call fails.
     pub fn retired(&self) -> bool {
-        Gate::decode(self.live(Gate::WORD, 0)) == Gate::Retired
+        let gate = match &self.0.memory {
+            Memory::Mapped(mapping) => gate(mapping.words()),
+            Memory::Lookup(lookup, _) => {
+                lookup.preamble().map_or(Gate::None, |words| Gate::decode(words[Gate::WORD]))
+            }
+        };
+        gate == Gate::Retired
     }
 
     /// The tickets that were given out in the rings before this resizable one, as far as is known.
@@ -323,8 +330,7 @@ impl Region {
     /// A word of the preamble that changes; `failed` on the fallback path, if the system call fails.
     pub(crate) fn live(&self, word: usize, failed: u64) -> u64 {
         match &self.0.memory {
-            // SYNC retired: pairs with the store in `protocol::ring::retire`.
-            Memory::Mapped(mapping) => mapping.words().load(word, Ordering::Acquire),
+            Memory::Mapped(mapping) => mapping.words().load(word, Ordering::Relaxed),
             Memory::Lookup(lookup, _) => lookup.preamble().map_or(failed, |words| words[word]),
         }
     }

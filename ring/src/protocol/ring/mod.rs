@@ -11,7 +11,7 @@ mod produce;
 mod retire;
 
 pub use consume::{Cursor, Look, Start, Step, Tally};
-pub use retire::{close, retire};
+pub use retire::{close, gate, retire};
 
 use super::{Words, WordsMut};
 use crate::layout::seq::Slots;

@@ -9,7 +9,7 @@
 use super::consume::last_taken;
 use super::{END, Place, Shard};
 use crate::layout::{Gate, Geometry};
-use crate::protocol::WordsMut;
+use crate::protocol::{Words, WordsMut};
 use crate::sync::{Ordering, fence};
 
 /// Closes the gate of the ring that `words` are: from here on programs claim slots of the ring that
@@ -29,7 +29,12 @@ pub fn close(words: WordsMut<'_>, geometry: &Geometry) -> u64 {
 
 /// Lets readers move on from a ring that was closed.
 pub fn retire(words: WordsMut<'_>, geometry: &Geometry) {
-    // SYNC retired: pairs with the load in `Region::live`; who finds the ring retired sees all claims
-    // that stay.
-    words.store(Gate::WORD, Gate::Retired.encode(geometry.capacity()), Ordering::Release);
+    let retired = Gate::Retired.encode(geometry.capacity());
+    words.store(Gate::WORD, retired, Ordering::Release); // SYNC retired: pairs with the load in `gate`
+}
+
+/// What the gate of a region says. Who finds it retired sees every claim of it that was not given back.
+#[inline]
+pub fn gate(words: Words<'_>) -> Gate {
+    Gate::decode(words.load(Gate::WORD, Ordering::Acquire)) // SYNC retired: pairs with the store in `retire`
 }
