@@ -35,7 +35,7 @@ impl Rings {
         let mut back = false;
         for _ in 0..2 {
             // The kernel has a pointer there: what is read through it comes after it.
-            let at = self.in_use.load(Ordering::Acquire) as usize;
+            let at = usize::from(self.in_use.load(Ordering::Acquire) != 0);
             let (ring, gate) = (&self.rings[at], &self.rings[at].words()[Gate::WORD]);
             let open = gate.load(Ordering::Relaxed);
             if Gate::decode(open) == Gate::Open {
