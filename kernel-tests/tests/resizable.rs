@@ -440,7 +440,7 @@ fn regions_in_a_hash_of_maps() {
     let mut ring = open(skel.object());
     let opts = bpf_map_create_opts {
         sz: size_of::<bpf_map_create_opts>() as u64,
-        inner_map_fd: fd_number(&map(skel.object(), "numbers__first")),
+        inner_map_fd: fd_number(map(skel.object(), "numbers__first")),
         ..Default::default()
     };
     let maps = MapHandle::create(MapType::HashOfMaps, Some("hash"), 8, 4, 4, &opts).unwrap();
