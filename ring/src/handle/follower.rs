@@ -17,7 +17,7 @@ use crate::protocol::ring::{Start, Tally};
 /// one load when there was nothing to read. Going on with another ring opens that: some system calls.
 /// How it finds it depends on how the ring was opened: by its pin ([`Ring::open_pinned`]), or in the map
 /// of maps ([`ResizableRing::reader`](crate::ResizableRing::reader),
-/// [`Region::open_inner`]); a ring opened by a descriptor alone has no successors.
+/// [`Region::open_inner`](crate::Region::open_inner)); a ring opened by a descriptor alone has no successors.
 ///
 /// The [tally](Self::tally) counts every ticket of every ring once: also those of rings that came and
 /// went before they could be opened, as lapped. [`Event::ticket`] starts anew with each ring.

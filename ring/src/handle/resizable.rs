@@ -44,7 +44,7 @@ impl<T: AnyBitPattern> ResizableRing<T> {
     ///
     /// # Errors
     /// [`Error::MapType`], [`Error::NotResizable`], [`Error::NotWritable`]; what
-    /// [`Options::open_inner`] and [`Ring::from_region`] can say.
+    /// [`Region::open_inner`](crate::Region::open_inner) and [`Ring::from_region`] can say.
     pub fn open(rings: &impl MapCore) -> Result<Self> {
         Self::new(rings.as_fd())
     }

@@ -308,7 +308,7 @@ impl Region {
         self.live(Preamble::DROPPED, 0)
     }
 
-    /// Whether another ring took the place of this one, a [resizable](Preamble::resizable) one: it holds
+    /// Whether another ring took the place of this one, a [resizable](Preamble) one: it holds
     /// what programs wrote until then, and they write no more. `false` on the fallback path if the
     /// system call fails.
     pub fn retired(&self) -> bool {
