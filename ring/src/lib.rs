@@ -95,7 +95,7 @@
 //!
 //! [`layout`] (pure: where things are) → [`protocol`] (the algorithms, over any words) → regions
 //! (a BPF map mapped, a BPF map behind system calls, a memfd) → the handles [`Ring`], [`Cells`],
-//! [`Counters`], [`Latches`], and for BPF alone `PerCpuCells`, `Globals` and `Dispatch`. Each layer
+//! [`Counters`], [`Latches`], and for BPF alone `ResizableRing`, `PerCpuCells`, `Globals` and `Dispatch`. Each layer
 //! knows only those to its left.
 //!
 //! # Cargo features

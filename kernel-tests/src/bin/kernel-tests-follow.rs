@@ -1,13 +1,13 @@
-//! A reader without any right that follows a resizable ring: `kernel-tests-follow PIN END` becomes
+//! A reader without any right that follows a resizable ring: `kernel-tests-follow PIN END [quiet]` becomes
 //! nobody, opens the ring by its pin, and reads until a number of END or more: each once, in order, none
-//! missing but for those that are said to be lost.
+//! missing but for those that are said to be lost; `quiet`: without any system call.
 
 use std::io::Write;
 
 use anyhow::{Result, bail, ensure};
 use bytemuck::{Pod, Zeroable};
 use mapring::Ring;
-use mapring_kernel_tests::become_nobody;
+use mapring_kernel_tests::{become_nobody, end as quiet_end, only_exit};
 
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
@@ -19,8 +19,10 @@ struct Numbered {
 
 fn main() -> Result<()> {
     let args: Vec<_> = std::env::args().skip(1).collect();
-    let [pin, end] = args.iter().map(String::as_str).collect::<Vec<_>>()[..] else {
-        bail!("kernel-tests-follow PIN END");
+    let (pin, end, is_quiet) = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [pin, end] => (pin, end, false),
+        [pin, end, "quiet"] => (pin, end, true),
+        _ => bail!("kernel-tests-follow PIN END [quiet]"),
     };
     let end: u64 = end.parse()?;
     become_nobody()?;
@@ -29,6 +31,9 @@ fn main() -> Result<()> {
     println!("{:?}\nready", ring.access());
     std::io::stdout().flush()?;
 
+    if is_quiet {
+        only_exit()?;
+    }
     let (mut next, mut seen, mut wrong) = (0, 0, None);
     while next <= end && wrong.is_none() {
         follower.for_each(usize::MAX, |event| {
@@ -41,6 +46,9 @@ fn main() -> Result<()> {
         if let Some(error) = follower.take_error() {
             bail!("following: {error}");
         }
+    }
+    if is_quiet {
+        quiet_end(i32::from(wrong.is_some() || next - seen > follower.lost()));
     }
     ensure!(wrong.is_none(), "{wrong:?}");
     let missing = next - seen;

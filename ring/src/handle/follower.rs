@@ -31,6 +31,9 @@ pub struct Follower<T> {
 }
 
 impl<T: AnyBitPattern> Follower<T> {
+    /// Rings that one call goes on with, at most: whoever can replace them could do so for ever.
+    const RINGS: usize = 16;
+
     pub(super) fn new(reader: Reader<T>) -> Self {
         Self { reader, past: Tally::default(), dropped: 0, rings: 1, waited: 0, error: None }
     }
@@ -38,24 +41,25 @@ impl<T: AnyBitPattern> Follower<T> {
     /// The next record, if there is one: see [`Reader::poll`].
     #[inline]
     pub fn poll(&mut self) -> Option<Event<T>> {
-        loop {
+        for _ in 0..Self::RINGS {
             let event = self.reader.poll();
             if event.is_some() || !self.go_on() {
                 return event;
             }
         }
+        None
     }
 
     /// Calls `f` with up to `limit` records: see [`Reader::for_each`]. Returns how many there were.
     #[inline]
     pub fn for_each(&mut self, limit: usize, mut f: impl FnMut(Event<&T>)) -> usize {
-        let mut count = 0;
-        loop {
-            count += self.reader.for_each(limit - count, &mut f);
+        for _ in 0..Self::RINGS {
+            let count = self.reader.for_each(limit, &mut f);
             if count != 0 || limit == 0 || !self.go_on() {
                 return count;
             }
         }
+        0
     }
 
     /// What became of all tickets that were passed, in all rings.
