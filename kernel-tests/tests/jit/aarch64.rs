@@ -6,8 +6,8 @@ use yaxpeax_arm::armv8::a64::{ARMv8, Instruction, Opcode, Operand};
 
 use crate::step::{Does, Operation, Step};
 
-/// Register 31 of an address is the stack's pointer, 29 that of the frame; BPF's is 25.
-const STACK: [u16; 3] = [25, 29, 31];
+/// Register 31 of an address is the stack's pointer, 29 that of the frame; 25 is that of BPF's frame, 27 of its other end.
+const STACK: [u16; 4] = [25, 27, 29, 31];
 /// `dmb ish`.
 const FULL_BARRIER: u32 = 0xd503_3bbf;
 /// The bits of an atomic that say acquire and release.

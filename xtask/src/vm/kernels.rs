@@ -59,8 +59,8 @@ pub(crate) struct Kernel {
     pub(crate) suite: &'static str,
     /// The image's package or one that depends on it; `{}` stands for Debian's name of the processor.
     package: &'static str,
-    /// Whether it is booted when none is named.
-    pub(crate) usual: bool,
+    /// Where it is booted when none is named.
+    usual: &'static [Arch],
     /// On aarch64 only, and on this processor instead of the most able one.
     pub(crate) cpu: Option<&'static str>,
 }
@@ -71,11 +71,15 @@ const fn kernel(
     suite: &'static str,
     package: &'static str,
 ) -> Kernel {
-    Kernel { name, archive, suite, package, usual: false, cpu: None }
+    Kernel { name, archive, suite, package, usual: &[], cpu: None }
 }
 
 const fn usual(kernel: Kernel) -> Kernel {
-    Kernel { usual: true, ..kernel }
+    Kernel { usual: &[Arch::X86, Arch::Arm], ..kernel }
+}
+
+const fn usual_on_x86(kernel: Kernel) -> Kernel {
+    Kernel { usual: &[Arch::X86], ..kernel }
 }
 
 const fn on(cpu: &'static str, kernel: Kernel) -> Kernel {
@@ -101,7 +105,7 @@ pub(crate) const KERNELS: [Kernel; 19] = [
     usual(kernel("6.12", &DEBIAN, "trixie", "linux-image-cloud-{}")),
     // Without LSE: atomics are loops of exclusive loads and stores.
     on("cortex-a53", usual(kernel("6.12-a53", &DEBIAN, "trixie", "linux-image-cloud-{}"))),
-    usual(kernel("6.12-rt", &DEBIAN, "trixie", "linux-image-rt-{}")),
+    usual_on_x86(kernel("6.12-rt", &DEBIAN, "trixie", "linux-image-rt-{}")),
     usual(kernel("sid", &DEBIAN, "sid", "linux-image-cloud-{}")),
     kernel("sid-rt", &DEBIAN, "sid", "linux-image-rt-{}"),
 ];
@@ -129,7 +133,11 @@ pub(crate) fn chosen(names: &[String], arch: Arch) -> Result<Vec<&'static Kernel
         bail!("no kernel {unknown:?} for {}; there are: {}", arch.name(), known.join(" "));
     }
     let wanted = |kernel: &&Kernel| {
-        if names.is_empty() { kernel.usual } else { names.iter().any(|name| name == kernel.name) }
+        if names.is_empty() {
+            kernel.usual.contains(&arch)
+        } else {
+            names.iter().any(|name| name == kernel.name)
+        }
     };
     Ok(there().filter(wanted).collect())
 }
@@ -138,7 +146,7 @@ pub(crate) fn chosen(names: &[String], arch: Arch) -> Result<Vec<&'static Kernel
 pub(crate) fn list(arch: Arch) -> String {
     let mut text = String::new();
     for kernel in KERNELS.iter().filter(|kernel| kernel.exists_for(arch)) {
-        let mark = if kernel.usual { "*" } else { " " };
+        let mark = if kernel.usual.contains(&arch) { "*" } else { " " };
         let from = kernel.archive.uri.rsplit('/').next().unwrap_or_default();
         text += &format!("{mark} {:8} {from} {:15} {}\n", kernel.name, kernel.suite, kernel.package(arch));
     }
@@ -156,7 +164,7 @@ mod tests {
             chosen(&names, arch).map(|kernels| kernels.iter().map(|kernel| kernel.name).collect::<Vec<_>>())
         };
         assert_eq!(names(&[], Arch::X86).unwrap(), ["5.10", "5.15", "6.1", "6.12", "6.12-rt", "sid"]);
-        assert_eq!(names(&[], Arch::Arm).unwrap(), ["5.10", "6.1", "6.12", "6.12-a53", "6.12-rt", "sid"]);
+        assert_eq!(names(&[], Arch::Arm).unwrap(), ["5.10", "6.1", "6.12", "6.12-a53", "sid"]);
         assert_eq!(names(&["sid", "5.11"], Arch::X86).unwrap(), ["5.11", "sid"]);
         assert!(
             names(&["5.11"], Arch::Arm).unwrap_err().to_string().contains("no kernel \"5.11\" for aarch64")
