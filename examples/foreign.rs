@@ -1,5 +1,5 @@
 //! Reads a ring that another program made and pinned; all that it knows is the path and the
-//! record's layout. Works without privilege if the pin allows it.
+//! record's layout, which is compared with what the ring's BTF says if this process may read that. Works without privilege if the pin allows it.
 //!
 //! `foreign <pin> [records]`, while `switches 60 <pin>` runs.
 
@@ -8,10 +8,10 @@ use std::{env, thread};
 
 use anyhow::{Context, Result, bail};
 use bytemuck::{Pod, Zeroable};
-use mapring::{Options, Ring, Start};
+use mapring::{Options, Record, Ring, Start};
 
 /// The other program's record.
-#[derive(Clone, Copy, Pod, Zeroable)]
+#[derive(Clone, Copy, Pod, Zeroable, Record)]
 #[repr(C)]
 struct SwitchEvent {
     ns: u64,
@@ -28,6 +28,7 @@ fn main() -> Result<()> {
     let preamble = ring.region().preamble();
     println!("{pin}: {} shards of {} {}", ring.shards(), ring.slots(), preamble.name);
     println!("read: {}", ring.access());
+    println!("compared: {}", ring.compared());
 
     // What can't be is an error that says why, or is read in another way.
     match Options::new().write(true).open_pinned(&pin)?.writable() {

@@ -10,9 +10,9 @@ use std::{env, fs, io, thread};
 
 use anyhow::{Context, Result, ensure};
 use bytemuck::{Pod, Zeroable};
-use mapring::{Options, Ring};
+use mapring::{Options, Record, Ring};
 
-#[derive(Clone, Copy, Pod, Zeroable)]
+#[derive(Clone, Copy, Pod, Zeroable, Record)]
 #[repr(C)]
 struct Life {
     /// Nanoseconds on a CPU, and waiting for one.

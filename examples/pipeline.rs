@@ -12,24 +12,18 @@ use std::time::{Duration, Instant};
 use std::{env, thread};
 
 use anyhow::{Result, ensure};
-use bytemuck::{Pod, Zeroable};
 use libbpf_rs::ProgramInput as Input;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use mapring::{Counters, Dispatch, Ring};
+use skel::types::parcel as Parcel;
 
 #[allow(warnings, clippy::all, clippy::pedantic, clippy::restriction)]
 mod skel {
     include!(concat!(env!("OUT_DIR"), "/pipeline.skel.rs"));
 }
 
-/// As in `pipeline.bpf.c`.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct Parcel {
-    number: u64,
-    weight: u64,
-    weighed_by: u64,
-}
+// The record as libbpf-cargo found it in `pipeline.bpf.c`: nobody wrote it down again.
+mapring::skeleton_records!("pipeline.skel.rs": skel::types::{parcel});
 
 /// As in `pipeline.bpf.c`.
 const WEIGH: usize = 0;

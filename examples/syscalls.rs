@@ -10,7 +10,7 @@ use std::{env, thread};
 use anyhow::Result;
 use bytemuck::{Pod, Zeroable};
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
-use mapring::{Cells, Counters, ReadError};
+use mapring::{Cells, Counters, ReadError, Record};
 use syscalls::Sysno;
 
 #[allow(warnings, clippy::all, clippy::pedantic, clippy::restriction)]
@@ -19,7 +19,7 @@ mod skel {
 }
 
 /// As in `syscalls.bpf.c`.
-#[derive(Clone, Copy, Pod, Zeroable)]
+#[derive(Clone, Copy, Pod, Zeroable, Record)]
 #[repr(C)]
 struct Caller {
     ns: u64,

@@ -1,14 +1,14 @@
 //! What is published: the same types whether a BPF program writes them (`bpf/demo.bpf.c`) or a process.
 
 use bytemuck::{Pod, Zeroable};
-use mapring::{Cells, Counters, Region, Ring};
+use mapring::{Cells, Counters, Record, Region, Ring};
 use syscalls::Sysno;
 
 /// Counters of system calls by number; the last one is for all numbers that have none.
 pub(crate) const CALLS: usize = 512;
 
 /// Something that happened. With its sequence word it fills a cache line.
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable, Record)]
 #[repr(C)]
 pub(crate) struct Event {
     /// On the monotonic clock.
@@ -35,7 +35,7 @@ impl Event {
 }
 
 /// What a CPU is at.
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable, Record)]
 #[repr(C)]
 pub(crate) struct Cpu {
     /// When this was true, on the monotonic clock.

@@ -1,6 +1,8 @@
-//! `#[derive(Record)]`: what a struct looks like in memory, for mapring to compare with C's. It is
-//! part of `mapring`, by its cargo feature `derive`.
+//! `#[derive(Record)]` and `skeleton_records!`: what a struct looks like in memory, for mapring to compare
+//! with C's. They are part of `mapring`, by its cargo feature `derive`.
 #![forbid(unsafe_code)]
+
+mod skeleton;
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -14,6 +16,13 @@ use syn::{Attribute, Data, DeriveInput, Error, Fields, parse_macro_input};
 pub fn record(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
     expand(&input).unwrap_or_else(Error::into_compile_error).into()
+}
+
+/// Records of a skeleton's structs: `mapring::skeleton_records` has the description.
+#[proc_macro]
+pub fn skeleton_records(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
+    let wanted = parse_macro_input!(input as skeleton::Wanted);
+    wanted.expand().unwrap_or_else(Error::into_compile_error).into()
 }
 
 fn expand(input: &DeriveInput) -> Result<TokenStream, Error> {

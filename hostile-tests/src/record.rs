@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 /// Three words that follow from the first. Two different records differ in each of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, mapring::Record)]
 #[repr(C)]
 pub struct Record {
     /// Which one it is.

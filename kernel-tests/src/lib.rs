@@ -70,6 +70,7 @@ pub mod skel {
         jit_portable
         latches
         latches_portable
+        layouts
         loops
         loops_portable
         nested
@@ -97,6 +98,7 @@ pub mod skel {
     pub use jit_portable::JitPortableSkelBuilder;
     pub use latches::LatchesSkelBuilder;
     pub use latches_portable::LatchesPortableSkelBuilder;
+    pub use layouts::{LayoutsSkelBuilder, types as layouts_types};
     pub use loops::LoopsSkelBuilder;
     pub use loops_portable::LoopsPortableSkelBuilder;
     pub use nested::NestedSkelBuilder;

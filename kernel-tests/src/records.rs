@@ -13,4 +13,5 @@ pub fn words_of<const N: usize>(n: u64) -> Filled<N> {
 }
 
 // As libbpf-cargo made it from C: nobody wrote it down again.
-mapring::plain_record!(crate::skel::globals_types::pair { first, second });
+mapring::skeleton_records!("globals.skel.rs": crate::skel::globals_types::{large, mode, pair});
+mapring::skeleton_records!("layouts.skel.rs": crate::skel::layouts_types::{mode, packed, padded, pair});

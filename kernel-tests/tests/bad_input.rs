@@ -129,15 +129,23 @@ fn the_wrong_rust_type_or_kind() {
     require_bpf!();
     let mut storage = MaybeUninit::uninit();
     let skel = load::<BasicSkelBuilder>(&mut storage, fitted);
-    let sizes = Ring::<Filled<15>>::open(&skel.maps.ring_56_64).unwrap_err();
+    let fields = Ring::<Filled<15>>::open(&skel.maps.ring_56_64).unwrap_err();
+    assert!(matches!(fields, Error::Layout { .. }), "{fields:?}");
+    assert_says(
+        &fields,
+        &["map ring_56_64 ([u32; 15])", "rec_56 is 14 times int", "15 times an integer of 4"],
+    );
+    // Where there are no types, or nobody asked for them, sizes are compared.
+    let opened = |map| Region::open(map).unwrap();
+    let sizes = Ring::<Filled<15>>::from_region(opened(&skel.maps.ring_56_64)).unwrap_err();
     assert!(matches!(sizes, Error::RecordSize { found: 56, expected: 60, .. }), "{sizes:?}");
     assert_says(&sizes, &["map ring_56_64 has records of 56 bytes (rec_56), but [u32; 15] has 60"]);
-    let sizes = Cells::<u8>::open(&skel.maps.cells_4096).unwrap_err();
+    let sizes = Cells::<u8>::from_region(opened(&skel.maps.cells_4096)).unwrap_err();
     assert!(matches!(sizes, Error::RecordSize { found: 4096, expected: 1, .. }), "{sizes:?}");
     assert_says(&sizes, &["records of 4096 bytes (rec_4096), but u8 has 1"]);
     // 60 bytes take the same slots as 64: the size is compared, not what it is rounded up to.
     assert!(matches!(
-        Ring::<Filled<15>>::open(&skel.maps.ring_64_1),
+        Ring::<Filled<15>>::from_region(opened(&skel.maps.ring_64_1)),
         Err(Error::RecordSize { found: 64, .. })
     ));
 

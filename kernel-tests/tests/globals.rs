@@ -1,5 +1,4 @@
-//! Global variables by name, in every section, read and written whole; and Rust types against C's,
-//! field by field.
+//! Global variables by name, in every section, read and written whole.
 #![allow(missing_docs)]
 
 use std::mem::MaybeUninit;
@@ -8,12 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapHandle};
-use mapring::{
-    Access, Cells, Error, Globals, Options, PerCpuCells, ReadError, Record, Refusal, Ring, Snapshot,
-};
-use mapring_kernel_tests::skel::{GlobalsSkelBuilder, globals_types};
+use mapring::{Access, Error, Globals, Options, ReadError, Record, Refusal, Snapshot};
+use mapring_kernel_tests::skel::GlobalsSkelBuilder;
 use mapring_kernel_tests::{
-    Filled, PinDir, Runner, cpus, fitted, load, map, on_cpu, on_one_cpu, read_only, require_bpf, words_of,
+    Filled, PinDir, Runner, cpus, fitted, load, map, on_cpu, read_only, require_bpf, words_of,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
@@ -220,80 +217,4 @@ impl Drop for StopAtEnd<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
-}
-
-/// `struct nested`, with a name of C's nameless union.
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, Record)]
-#[repr(C)]
-struct Nested {
-    ns: u64,
-    pid: u32,
-    port: u16,
-    comm: [u8; 6],
-    _pad: [u8; 4],
-    pair: Pair,
-}
-
-#[test]
-fn records_are_compared_field_by_field() {
-    require_bpf!();
-    on_one_cpu();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<GlobalsSkelBuilder>(&mut storage, fitted);
-    run(&Runner::new(skel.object(), "types"), 123);
-
-    #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, Record)]
-    #[repr(C)]
-    struct Right {
-        ns: u64,
-        pid: u32,
-        port: u16,
-        comm: [u8; 6],
-        pair: Pair,
-        _pad: [u8; 4],
-    }
-    let ring = Ring::<Right>::open(&skel.maps.ring).unwrap().checked().unwrap();
-    let record = ring.reader().poll().unwrap().record;
-    assert_eq!((record.ns, record.pid, record.port, record.pair), (123, 8, 9, Pair { first: 3, second: 4 }));
-
-    let cells = Cells::<globals_types::pair>::open(&skel.maps.cells).unwrap().checked().unwrap();
-    let pair = cells.read(0).unwrap();
-    assert_eq!((pair.first, pair.second), (3, 4));
-    PerCpuCells::<globals_types::pair>::open(&skel.maps.percpu).unwrap().checked().unwrap();
-
-    assert_eq!(Nested::LAYOUT.bytes(), Right::LAYOUT.bytes());
-    let moved = Ring::<Nested>::open(&skel.maps.ring).unwrap().checked().unwrap_err();
-    says(
-        &moved,
-        &["map ring", "Nested", "nested.pair is struct pair (8 bytes) at byte 20 in C", "at byte 24 in Rust"],
-    );
-    #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, Record)]
-    #[repr(C)]
-    struct Swapped {
-        second: u32,
-        first: u32,
-    }
-    let swapped = Cells::<Swapped>::open(&skel.maps.cells).unwrap().checked().unwrap_err();
-    assert!(matches!(&swapped, Error::Layout { field, .. } if field == "pair.second"), "{swapped}");
-    #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, Record)]
-    #[repr(C)]
-    struct Renamed {
-        first: u32,
-        third: u32,
-    }
-    let renamed = Cells::<Renamed>::open(&skel.maps.cells).unwrap().checked().unwrap_err();
-    says(&renamed, &["pair.third is no such field in C"]);
-    let one = Cells::<u64>::open(&skel.maps.cells).unwrap().checked().unwrap_err();
-    says(&one, &["pair is struct pair (8 bytes) in C, and an integer of 8 bytes in Rust"]);
-    // Half of it, and the rest not named.
-    #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, Record)]
-    #[repr(C)]
-    struct Half {
-        first: u32,
-        _rest: u32,
-    }
-    says(
-        &Cells::<Half>::open(&skel.maps.cells).unwrap().checked().unwrap_err(),
-        &["pair.second is int", "no such field in Rust"],
-    );
 }

@@ -10,14 +10,20 @@ use std::time::{Duration, Instant};
 
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{Link, MapCore, MapFlags, Object, OpenObject, ProgramMut};
-use mapring::{Access, Claim, Error, Fit, Grounds, Options, Reader, Ring, Tally};
+use mapring::{Access, Claim, Error, Fit, Grounds, Options, Reader, Record, Ring, Tally};
 use mapring_kernel_tests::skel::{LoopsSkelBuilder, NestedPortableSkelBuilder, NestedSkelBuilder};
 use mapring_kernel_tests::{
     Runner, cpus, everywhere, load, map, on_cpu, read_only, require_bpf, sample_clock, unfitted,
 };
 
-/// `struct item`: writer, number, and words that follow from both.
-type Item = [u64; 7];
+/// `struct item`: words that follow from writer and number.
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable, Record)]
+#[repr(C)]
+struct Item {
+    writer: u64,
+    n: u64,
+    words: [u64; 5],
+}
 
 const SLOTS: [u64; 4] = [4, 8, 64, 4096];
 /// Packets, clock ticks, context switches.
@@ -177,7 +183,7 @@ fn read(readers: Vec<Reader<Item>>, access: Access, done: &AtomicBool) -> Vec<Se
         for seen in &mut all {
             for _ in 0..if last_round { 3 * Reader::<Item>::PATIENCE } else { 1 } {
                 seen.reader.for_each(512, |event| {
-                    let [writer, n, words @ ..] = event.record;
+                    let Item { writer, n, words } = event.record;
                     let writer_here = usize::try_from(*writer).ok().filter(|writer| *writer < WRITERS);
                     let writer_here = writer_here.unwrap_or_else(|| panic!("{event:?}"));
                     for (i, word) in words.iter().enumerate() {

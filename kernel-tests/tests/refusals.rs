@@ -200,8 +200,9 @@ fn values_with_a_spin_lock() {
     let mut storage = MaybeUninit::uninit();
     let skel = load::<RefusalsSkelBuilder>(&mut storage, fitted);
     let writer = Runner::new(skel.object(), "write_locked");
-    let ring = Ring::<Filled<14>>::open(&skel.maps.locked_ring).unwrap();
-    let cells = Cells::<Filled<14>>::open(&skel.maps.locked_cells).unwrap();
+    // Words, where C has a struct with a lock.
+    let ring = Ring::<Filled<14>>::from_region(Region::open(&skel.maps.locked_ring).unwrap()).unwrap();
+    let cells = Cells::<Filled<14>>::from_region(Region::open(&skel.maps.locked_cells).unwrap()).unwrap();
     assert_eq!(ring.access(), cells.access());
     // Before 6.11 it looks for locks at the top of a value alone, and maps one in a record.
     if ring.access() != Access::Mapped {

@@ -63,7 +63,7 @@ fn fields_that_the_kernel_hides() {
         says(&error, &parts);
         says(&error, &["a map of its own"]);
     }
-    let ring = Ring::<[u64; 17]>::open(&skel.maps.last_ring).unwrap();
+    let ring = Ring::<[u64; 17]>::from_region(Region::open(&skel.maps.last_ring).unwrap()).unwrap();
     assert_eq!(ring.access(), Access::Syscall(Refusal::SpecialFields));
     on_one_cpu();
     Runner::new(skel.object(), "write").run(&mut [0]);

@@ -52,17 +52,17 @@
 //! }
 //! ```
 //!
-#![cfg_attr(feature = "bpf", doc = "```no_run")]
-#![cfg_attr(not(feature = "bpf"), doc = "```ignore")]
-//! use mapring::Ring;
+#![cfg_attr(all(feature = "bpf", feature = "derive"), doc = "```no_run")]
+#![cfg_attr(not(all(feature = "bpf", feature = "derive")), doc = "```ignore")]
+//! use mapring::{Record, Ring};
 //!
-//! #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+//! #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable, Record)]
 //! #[repr(C)]
 //! struct SwitchEvent { ns: u64, prev: u32, next: u32, comm: [u8; 16] }
 //!
 //! // In the loader: `mapring::fit_to_machine(&mut open)?` between the skeleton's open and load,
 //! // then `Ring::<SwitchEvent>::open(&skel.maps.switches)?`. Anywhere else:
-//! let ring = Ring::<SwitchEvent>::open_pinned("/sys/fs/bpf/switches")?;
+//! let ring = Ring::<SwitchEvent>::open_pinned("/sys/fs/bpf/switches")?; // compares the fields with C's
 //! let mut reader = ring.reader();
 //! for event in reader.drain() {
 //!     println!("{} {:?}", event.cpu, event.record);
@@ -102,7 +102,8 @@
 //!
 //! - `bpf` (default): BPF maps, through libbpf, which takes a C compiler, libelf and zlib to
 //!   build. Without it there are memfd regions only, and no C toolchain is needed.
-//! - `derive` (default): `#[derive(Record)]`, for types that are compared with C's.
+//! - `derive` (default): `#[derive(Record)]`, for types that are compared with C's
+//!   ([`record!`] does it without).
 //!
 //! The BPF headers are in this crate's `include` folder; a dependent's build script finds them in
 //! `DEP_MAPRING_INCLUDE`.
@@ -134,7 +135,7 @@ pub use handle::{
 #[cfg(all(not(loom), feature = "bpf"))]
 pub use handle::{Dispatch, Follower, Global, Globals, PerCpuCells, Program, ResizableRing, Variable};
 pub use layout::Claim;
-/// Makes a [`Record`](trait@Record) of a struct: see [`Ring::checked`].
+/// Makes a [`Record`](trait@Record) of a struct: see [`Compared`].
 ///
 /// ```
 /// #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, mapring::Record)]
@@ -146,9 +147,24 @@ pub use layout::Claim;
 /// ```
 #[cfg(all(not(loom), feature = "derive"))]
 pub use mapring_derive::Record;
+/// Makes [`Record`](trait@Record)s of structs and enums that libbpf-cargo wrote down from C, so that nobody
+/// does it again: [`plain_record!`] for each, with its fields found in the skeleton's file. That is
+/// looked for in `OUT_DIR`, then beside `Cargo.toml`. What is not plain data through and through (a
+/// `_Bool`, a pointer, a union, padding that the skeleton does not spell out) does not compile.
+///
+/// ```ignore
+/// mod skel {
+///     include!(concat!(env!("OUT_DIR"), "/switches.skel.rs"));
+/// }
+/// mapring::skeleton_records!("switches.skel.rs": skel::types::{switch_event});
+///
+/// let ring = Ring::<skel::types::switch_event>::open(&skel.maps.switches)?;
+/// ```
+#[cfg(all(not(loom), feature = "derive"))]
+pub use mapring_derive::skeleton_records;
 pub use protocol::ring::{Start, Tally};
 #[cfg(not(loom))]
-pub use record::{Field, Layout, Record};
+pub use record::{Compared, Field, Layout, NotCompared, Record};
 #[cfg(not(loom))]
 pub use region::{Access, Options, Refusal, Region};
 #[cfg(all(not(loom), feature = "bpf"))]
@@ -160,5 +176,5 @@ pub use region::{Fit, Fitted, Grounds, fit_object, fit_to_machine};
 pub mod __private {
     pub use bytemuck::{Pod, Zeroable};
 
-    pub use crate::record::{layout_of, plain_size};
+    pub use crate::record::{layout_of, name_of, plain_size};
 }

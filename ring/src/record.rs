@@ -1,9 +1,14 @@
 //! What a Rust type looks like in memory, to be compared with what it looks like in C.
 
+use std::any::TypeId;
+use std::fmt;
+
 use bytemuck::{AnyBitPattern, Pod};
 
-/// Plain data whose layout is known field by field, so that it can be compared with what the BTF
-/// of a BPF program says: see [`Ring::checked`](crate::Ring::checked) and
+use crate::layout::Kind;
+
+/// Plain data whose layout is known field by field, so that it is compared with what the BTF of a BPF
+/// map says when the map is opened: see [`Compared`] and
 /// [`Globals::variable`](crate::Globals::variable).
 ///
 /// Numbers and arrays are records. `#[derive(Record)]` (cargo feature `derive`) makes one of a struct of
@@ -48,16 +53,102 @@ impl Layout {
     }
 }
 
+/// What a handle's record type was compared with when the region was opened.
+///
+/// The `open` functions of the handles compare every field with the map's BTF, where there is one to be
+/// had: another name, place or size is an [`Error::Layout`](crate::Error::Layout). All else is told
+/// here. Fields whose names start with `_` are padding, and not compared; nor are the signs of numbers.
+/// A C struct of a single field is taken for that field by Rust types that have no fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compared {
+    /// Every field, with the C type in the map's BTF: they are the same.
+    Fields,
+    /// Only the sizes, and why no more.
+    Size(NotCompared),
+}
+
+/// Why a record type's fields were not compared with the C type's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NotCompared {
+    /// The handle was made of a region (`from_region`) that was opened without
+    /// [`Options::record`](crate::Options::record), or with that of another type.
+    NotAsked,
+    /// The region is a memfd: those have no BTF.
+    Memfd,
+    /// The map has no BTF: its object was compiled without, or its loader did not pass it on.
+    NoBtf,
+    /// The map's BTF describes no records: a map that mapring's macros did not declare.
+    NotDescribed,
+    /// This process may not read the BTF, which takes CAP_SYS_ADMIN (EPERM).
+    NotAllowed,
+    /// The kernel gave no BTF for a reason that the library does not know, as it came.
+    Errno(i32),
+}
+
+impl fmt::Display for Compared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fields => f.write_str("field by field with the map's BTF"),
+            Self::Size(why) => write!(f, "by size alone ({why})"),
+        }
+    }
+}
+
+impl fmt::Display for NotCompared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotAsked => "the region was opened without this type: Options::record",
+            Self::Memfd => "a memfd has no BTF",
+            Self::NoBtf => "the map has no BTF: compile its object with clang -g",
+            Self::NotDescribed => "the map's BTF describes no records: no macro of mapring declared it",
+            Self::NotAllowed => "reading BTF takes CAP_SYS_ADMIN",
+            Self::Errno(errno) => {
+                return write!(f, "no BTF: {}", std::io::Error::from_raw_os_error(*errno));
+            }
+        })
+    }
+}
+
+/// A type that records are to be compared with.
+#[cfg_attr(not(feature = "bpf"), allow(dead_code))]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Expected {
+    pub(crate) id: TypeId,
+    pub(crate) layout: Layout,
+    pub(crate) rust: &'static str,
+    /// What must hold them.
+    pub(crate) kind: Option<Kind>,
+}
+
+impl Expected {
+    pub(crate) fn of<T: Record>(kind: Option<Kind>) -> Self {
+        Self { id: TypeId::of::<T>(), layout: T::LAYOUT, rust: std::any::type_name::<T>(), kind }
+    }
+}
+
 /// The layout of a field, for [`record!`](crate::record): its type is found by the function, which
 /// is never called.
 #[doc(hidden)]
-pub const fn layout_of<T, F: Record>(_: fn(&T) -> &F) -> Layout {
+pub const fn layout_of<T, F: Record>(_: fn(T) -> F) -> Layout {
     F::LAYOUT
+}
+
+/// A field's name as C has it, which knows no `r#type`.
+#[doc(hidden)]
+pub const fn name_of(name: &'static str) -> &'static str {
+    match name.as_bytes() {
+        [b'r', b'#', rest @ ..] => match core::str::from_utf8(rest) {
+            Ok(name) => name,
+            Err(_) => name,
+        },
+        _ => name,
+    }
 }
 
 /// The size of a field that is plain data, for [`plain_record!`](crate::plain_record).
 #[doc(hidden)]
-pub const fn plain_size<T, F: Pod>(_: fn(&T) -> &F) -> usize {
+pub const fn plain_size<T, F: Pod>(_: fn(T) -> F) -> usize {
     size_of::<F>()
 }
 
@@ -103,9 +194,9 @@ macro_rules! record {
             const LAYOUT: $crate::Layout = $crate::Layout::Struct(
                 ::core::mem::size_of::<$ty>(),
                 &[$($crate::Field {
-                    name: ::core::stringify!($field),
+                    name: $crate::__private::name_of(::core::stringify!($field)),
                     offset: ::core::mem::offset_of!($ty, $field),
-                    layout: $crate::__private::layout_of(|this: &$ty| &this.$field),
+                    layout: $crate::__private::layout_of(|this: $ty| this.$field),
                 }),*],
             );
         }
@@ -113,9 +204,14 @@ macro_rules! record {
 }
 
 /// [`record!`](crate::record) for a struct that libbpf-cargo made from C, so that nobody writes it
-/// down again: `mapring::plain_record!(types::switch_event { ns, prev, next, comm, __pad_28 });`. It
-/// also makes it plain data (`bytemuck::Pod`), which it is if all of its fields are, and there is
-/// nothing between them; anything else does not compile.
+/// down again: `mapring::plain_record!(types::switch_event { ns, prev, next, comm, __pad_28 });`, and
+/// `mapring::plain_record!(types::mode);` for an enum. It also makes it plain data
+/// (`bytemuck::Pod`), which it is if all of its fields are, and there is nothing between them; anything
+/// else does not compile.
+#[cfg_attr(
+    feature = "derive",
+    doc = "[`skeleton_records!`](crate::skeleton_records) finds the fields by itself."
+)]
 ///
 /// ```
 /// mod types {
@@ -138,9 +234,21 @@ macro_rules! record {
 macro_rules! plain_record {
     ($ty:path { $($field:ident),* $(,)? }) => {
         $crate::record!($ty { $($field),* });
+        $crate::plain_record!(@plain $ty: $($field)*);
+    };
+    ($ty:path) => {
+        impl $crate::Record for $ty {
+            const LAYOUT: $crate::Layout = $crate::__private::layout_of(|this: $ty| this.0);
+        }
+        const _: fn($ty) = |this| {
+            let $ty(_) = this;
+        };
+        $crate::plain_record!(@plain $ty: 0);
+    };
+    (@plain $ty:path: $($field:tt)*) => {
         const _: () = ::core::assert!(
             ::core::mem::size_of::<$ty>()
-                == 0 $(+ $crate::__private::plain_size(|this: &$ty| &this.$field))*,
+                == 0 $(+ $crate::__private::plain_size(|this: $ty| this.$field))*,
             "there is padding between the fields, or behind them: it must be fields, too",
         );
         // SAFETY: any bytes are a value of a struct all of whose fields that is so of: `record!` names

@@ -14,6 +14,7 @@ struct Record {
     n: u64,
     words: [u64; 6],
 }
+mapring::record!(Record { n, words });
 
 impl Record {
     fn new(n: u64) -> Self {

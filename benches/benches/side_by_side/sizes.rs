@@ -1,7 +1,6 @@
 //! What a record costs the program, from 8 bytes to 4 KiB.
 
 use anyhow::{Result, ensure};
-use bytemuck::AnyBitPattern;
 use libbpf_rs::{MapCore, ProgramMut};
 use mapring::{Access, Ring, Start};
 use mapring_benches::{Chart, Plan, Report, Row, Scale, Spread, interleave};
@@ -50,7 +49,7 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
 }
 
 /// Both sides for records of type `T`, which are words that count up.
-fn size<T: AnyBitPattern + bytemuck::NoUninit>(
+fn size<T: mapring::Record + bytemuck::NoUninit>(
     plan: Plan,
     map: &impl MapCore,
     ringbuf: &impl MapCore,

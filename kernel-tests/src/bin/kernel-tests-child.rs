@@ -1,6 +1,7 @@
 //! The other process of the tests: `kernel-tests-child [nobody] ring|cells|counters PIN` opens a
 //! region of 56-byte records, or of counters, and prints what it holds; `… write PIN` tries to
-//! write a region in every way there is, and prints what the kernel says; `quiet HOW RING LARGE CELLS
+//! write a region in every way there is, and prints what the kernel says; `… compared PIN` says what a cell's
+//! type was compared with; `quiet HOW RING LARGE CELLS
 //! LATCHES COUNTERS [GLOBALS]` reads without system calls: see `src/quiet.rs`.
 #![allow(unsafe_code)]
 
@@ -9,6 +10,7 @@ use std::os::fd::AsFd;
 use anyhow::{Result, bail};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use mapring::{Cells, Counters, Options, Region, Ring};
+use mapring_kernel_tests::skel::layouts_types;
 use mapring_kernel_tests::{Filled, become_nobody, quiet};
 use memmap2::MmapOptions;
 use rustix::mm::MprotectFlags;
@@ -45,12 +47,16 @@ fn main() -> Result<()> {
                 println!("{}", counters.sum(index)?);
             }
         }
+        ["compared", pin] => {
+            let cells = Cells::<layouts_types::pair>::open_pinned(pin)?;
+            println!("{:?} {}", cells.access(), cells.compared());
+        }
         ["write", pin] => write(pin)?,
         ["quiet", how, ring, large, cells, latches, counters, ref globals @ ..] => {
             quiet(how, [ring, large, cells, latches, counters], globals.first().copied())?;
         }
         _ => bail!(
-            "kernel-tests-child [nobody] ring|cells|counters|write PIN; \
+            "kernel-tests-child [nobody] ring|cells|counters|compared|write PIN; \
              or quiet HOW RING LARGE CELLS LATCHES COUNTERS [GLOBALS]"
         ),
     }

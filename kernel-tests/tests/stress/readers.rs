@@ -3,10 +3,16 @@
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use mapring::{Cells, Counters, Latches, Reader, Ring, Snapshot, Start, Tally};
+use mapring::{Cells, Counters, Latches, Reader, Record, Ring, Snapshot, Start, Tally};
 
-/// `struct item`: ticket, writer, and words that follow from both.
-pub(crate) type Item = [u64; 7];
+/// `struct item`: words that follow from ticket and writer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable, Record)]
+#[repr(C)]
+pub(crate) struct Item {
+    ticket: u64,
+    writer: u64,
+    words: [u64; 5],
+}
 
 /// How long one waits for what should happen soon, at most.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -18,13 +24,12 @@ pub(crate) type Ends = OnceLock<Vec<Vec<u64>>>;
 pub(crate) fn item(ticket: u64, writer: u64) -> Item {
     let base =
         ticket.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(writer.wrapping_mul(0xc2b2_ae3d_27d4_eb4f));
-    let word = |i| base.wrapping_add(i);
-    [ticket, writer, word(0), word(1), word(2), word(3), word(4)]
+    Item { ticket, writer, words: std::array::from_fn(|i| base.wrapping_add(i as u64)) }
 }
 
 /// Whether all words are those of `ticket`.
 fn whole(found: &Item, ticket: u64) -> bool {
-    found[1] != 0 && *found == item(ticket, found[1])
+    found.writer != 0 && *found == item(ticket, found.writer)
 }
 
 /// How a reader of rings goes about it.
@@ -188,7 +193,7 @@ fn take(found: Option<Snapshot<Item>>, last: &mut u64, busy: &mut u64, what: &st
         *busy += 1;
         return 0;
     };
-    let right = if version == 0 { value == [0; 7] } else { whole(&value, version) };
+    let right = if version == 0 { value == Item::default() } else { whole(&value, version) };
     assert!(right, "version {version} of a {what} holds {value:x?}");
     assert!(version >= *last, "version {version} of a {what} after {last}");
     *last = version;

@@ -8,7 +8,7 @@ use bytemuck::{AnyBitPattern, NoUninit};
 use super::openers;
 use super::table::{Place, Seqlock, Snapshot, Table};
 use crate::error::{Error, ReadError, Result};
-use crate::layout::Preamble;
+use crate::layout::{Kind, Preamble};
 use crate::protocol::{WordsMut, cell};
 use crate::region::{Region, SharedMut};
 
@@ -95,7 +95,7 @@ pub struct Cell<T> {
     region: Region,
 }
 
-openers!([T: AnyBitPattern] Cell<T>);
+openers!([] Cell<T>, T, Kind::Cells);
 
 impl<T: AnyBitPattern> Cell<T> {
     /// The first cell of a region that is already open.

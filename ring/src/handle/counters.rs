@@ -33,7 +33,7 @@ enum Banks {
     PerCpu(Mutex<Vec<u64>>),
 }
 
-openers!([] Counters);
+openers!(Counters);
 
 impl Counters {
     /// Counters over a region that is already open.

@@ -34,19 +34,37 @@ pub use resizable::ResizableRing;
 pub use ring::{Drain, Event, Reader, Ring, RingWriter};
 pub use table::{Guard, Seqlock, Snapshot, Table, TwoCopies};
 
-/// The ways to open a handle, the same for each.
+/// The ways to open a handle, the same for each: those of typed ones compare the record with the map's
+/// BTF.
 macro_rules! openers {
-    ([$($generics:tt)*] $handle:ty) => {
-        impl<$($generics)*> $handle {
+    ([$($generics:tt)*] $handle:ty, $record:ident, $kind:expr) => {
+        openers!(
+            [$record: crate::Record, $($generics)*],
+            [$record: bytemuck::AnyBitPattern, $($generics)*],
+            $handle,
+            crate::Options::new().record_of::<$record>($kind)
+        );
+
+        impl<$record: bytemuck::AnyBitPattern, $($generics)*> $handle {
+            /// What the record type was compared with when this was opened: the fields of the C type,
+            /// if the map has BTF that this process may read.
+            pub fn compared(&self) -> crate::Compared {
+                self.region.compared::<$record>()
+            }
+        }
+    };
+    ([$($opens:tt)*], [$($generics:tt)*], $handle:ty, $options:expr) => {
+        impl<$($opens)*> $handle {
             /// Opens the region pinned at `path`, for reading. Makes system calls; reading makes
             /// none if [`access`](Self::access) is mapped.
             ///
             /// # Errors
             /// See [`Options::open_pinned`](crate::Options::open_pinned); also
-            /// [`Error::Kind`](crate::Error::Kind) and [`Error::RecordSize`](crate::Error::RecordSize).
+            /// [`Error::Kind`](crate::Error::Kind), [`Error::Layout`](crate::Error::Layout) and
+            /// [`Error::RecordSize`](crate::Error::RecordSize).
             #[cfg(feature = "bpf")]
             pub fn open_pinned(path: impl AsRef<std::path::Path>) -> crate::Result<Self> {
-                Self::from_region(crate::Region::open_pinned(path)?)
+                Self::from_region($options.open_pinned(path)?)
             }
 
             /// Opens the region in the BPF map with this id, for reading; needs CAP_SYS_ADMIN.
@@ -55,7 +73,7 @@ macro_rules! openers {
             /// As for [`open_pinned`](Self::open_pinned).
             #[cfg(feature = "bpf")]
             pub fn open_id(id: u32) -> crate::Result<Self> {
-                Self::from_region(crate::Region::open_id(id)?)
+                Self::from_region($options.open_id(id)?)
             }
 
             /// Opens a BPF map or memfd by its descriptor, for reading.
@@ -65,7 +83,7 @@ macro_rules! openers {
             /// [`Error::Unsealed`](crate::Error::Unsealed) and
             /// [`Error::Truncated`](crate::Error::Truncated).
             pub fn open_fd(fd: std::os::fd::OwnedFd) -> crate::Result<Self> {
-                Self::from_region(crate::Region::open_fd(fd)?)
+                Self::from_region($options.open_fd(fd)?)
             }
 
             /// Opens a map of a loaded libbpf-rs object, for reading, and writes its preamble if
@@ -75,7 +93,7 @@ macro_rules! openers {
             /// As for [`open_pinned`](Self::open_pinned).
             #[cfg(feature = "bpf")]
             pub fn open(map: &impl libbpf_rs::MapCore) -> crate::Result<Self> {
-                Self::from_region(crate::Region::open(map)?)
+                Self::from_region($options.open(map)?)
             }
 
             /// [`open`](Self::open), mapped for writing, too, if the kernel allows it: see
@@ -85,7 +103,7 @@ macro_rules! openers {
             /// As for [`open_pinned`](Self::open_pinned).
             #[cfg(feature = "bpf")]
             pub fn open_writable(map: &impl libbpf_rs::MapCore) -> crate::Result<Self> {
-                Self::from_region(crate::Options::new().write(true).open(map)?)
+                Self::from_region($options.write(true).open(map)?)
             }
 
             /// [`open_pinned`](Self::open_pinned), mapped for writing, too, if the kernel allows it.
@@ -94,7 +112,7 @@ macro_rules! openers {
             /// As for [`open_pinned`](Self::open_pinned).
             #[cfg(feature = "bpf")]
             pub fn open_pinned_writable(path: impl AsRef<std::path::Path>) -> crate::Result<Self> {
-                Self::from_region(crate::Options::new().write(true).open_pinned(path)?)
+                Self::from_region($options.write(true).open_pinned(path)?)
             }
 
             /// [`open_fd`](Self::open_fd), mapped for writing, too, if that is allowed.
@@ -102,9 +120,12 @@ macro_rules! openers {
             /// # Errors
             /// As for [`open_fd`](Self::open_fd).
             pub fn open_fd_writable(fd: std::os::fd::OwnedFd) -> crate::Result<Self> {
-                Self::from_region(crate::Options::new().write(true).open_fd(fd)?)
+                Self::from_region($options.write(true).open_fd(fd)?)
             }
 
+        }
+
+        impl<$($generics)*> $handle {
             /// What is now pinned where this was opened, if that is another map:
             /// [`Region::replaced`](crate::Region::replaced). To be asked now and then by whoever
             /// outlives loaders. Makes system calls.
@@ -127,28 +148,8 @@ macro_rules! openers {
             }
         }
     };
-}
-use openers;
-
-/// The comparison of the record type with C's, the same for each typed handle.
-#[cfg(feature = "bpf")]
-macro_rules! checked {
-    ([$($generics:tt)*] $handle:ty, $record:ty) => {
-        impl<$($generics)*> $handle {
-            /// This handle, if the map's BTF describes the records as the Rust type does: the same
-            /// names, places and sizes of all fields, but for padding. Makes system calls, and needs
-            /// CAP_SYS_ADMIN to read the BTF.
-            ///
-            /// # Errors
-            /// [`Error::Layout`](crate::Error::Layout) names the first field that differs, and both
-            /// sides; [`Error::NoTypes`](crate::Error::NoTypes) where there is nothing to compare
-            /// with, or no right to.
-            pub fn checked(self) -> crate::Result<Self> {
-                self.region.check_record(&<$record>::LAYOUT, std::any::type_name::<$record>())?;
-                Ok(self)
-            }
-        }
+    ($handle:ty) => {
+        openers!([], [], $handle, crate::Options::new());
     };
 }
-#[cfg(feature = "bpf")]
-use checked;
+use openers;

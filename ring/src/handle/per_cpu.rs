@@ -12,7 +12,6 @@ use super::openers;
 use super::table::Snapshot;
 use crate::error::{ReadError, Result};
 use crate::layout::Kind;
-use crate::record::Record;
 use crate::region::{Lookup, PerCpu, Region};
 
 /// A table of cells of type `T` for each CPU: `MAPRING_PERCPU_CELLS` of `percpu.bpf.h`.
@@ -30,14 +29,14 @@ pub struct PerCpuCells<T> {
     value: PhantomData<fn() -> T>,
 }
 
-openers!([T: AnyBitPattern] PerCpuCells<T>);
-super::checked!([T: Record] PerCpuCells<T>, T);
+openers!([] PerCpuCells<T>, T, Kind::PerCpuCells);
 
 impl<T: AnyBitPattern> PerCpuCells<T> {
     /// How often a value is looked at before a read gives up as [`ReadError::Busy`].
     pub const LOOKS: u32 = 128;
 
-    /// Cells over a region that is already open.
+    /// Cells over a region that is already open; as to comparing the values, see
+    /// [`Ring::from_region`](crate::Ring::from_region).
     ///
     /// # Errors
     /// [`Error::Kind`](crate::Error::Kind) and [`Error::RecordSize`](crate::Error::RecordSize),

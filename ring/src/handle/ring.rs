@@ -13,8 +13,6 @@ use crate::error::{Error, Result};
 use crate::layout::seq::state;
 use crate::layout::{Claim, Geometry, Kind};
 use crate::protocol::ring::{Cursor, Look, Place, Shard, ShardMut, Start, Step, Tally};
-#[cfg(feature = "bpf")]
-use crate::record::Record;
 use crate::region::{Region, Shared, SharedMut, Source};
 use crate::sync::Ordering;
 
@@ -28,12 +26,12 @@ pub struct Ring<T> {
     record: PhantomData<fn() -> T>,
 }
 
-openers!([T: AnyBitPattern] Ring<T>);
-#[cfg(feature = "bpf")]
-super::checked!([T: Record] Ring<T>, T);
+openers!([] Ring<T>, T, Kind::Ring);
 
 impl<T: AnyBitPattern> Ring<T> {
-    /// A ring over a region that is already open.
+    /// A ring over a region that is already open. The records are compared with `T` only if it was
+    /// opened with [`Options::record`](crate::Options::record): this is the way for types that are no
+    /// [`Record`](crate::Record), and with that, for options.
     ///
     /// # Errors
     /// [`Error::Kind`] and [`Error::RecordSize`], naming both sides.

@@ -12,8 +12,6 @@ use super::openers;
 use crate::error::{ReadError, Result};
 use crate::layout::{Geometry, Kind, WORD};
 use crate::protocol::{Element, Words, WordsMut, cell, latch};
-#[cfg(feature = "bpf")]
-use crate::record::Record;
 use crate::region::{Region, SharedMut, SharedRows, Source};
 
 /// A table of values of type `T`, each behind a sequence word: [`Cells`](super::Cells) or
@@ -145,15 +143,14 @@ pub struct Snapshot<T> {
     pub value: T,
 }
 
-openers!([T: AnyBitPattern, P: Guard] Table<T, P>);
-#[cfg(feature = "bpf")]
-super::checked!([T: Record, P] Table<T, P>, T);
+openers!([P: Guard] Table<T, P>, T, P::KIND);
 
 impl<T: AnyBitPattern, P: Guard> Table<T, P> {
     /// How often a value is looked at before a read gives up as [`ReadError::Busy`].
     pub const LOOKS: u32 = 128;
 
-    /// A table over a region that is already open.
+    /// A table over a region that is already open; as to comparing the values, see
+    /// [`Ring::from_region`](crate::Ring::from_region).
     ///
     /// # Errors
     /// [`Error::Kind`](crate::Error::Kind) and [`Error::RecordSize`](crate::Error::RecordSize),

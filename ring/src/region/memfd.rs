@@ -1,5 +1,6 @@
 //! Regions between ordinary processes: memory files, sealed against resizing.
 
+use std::any::TypeId;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{MemfdFlags, SealFlags};
@@ -8,10 +9,14 @@ use rustix::io::Errno;
 use super::{Mapping, Memory, Options, Refusal, Region, generation, preamble_words, write_preamble};
 use crate::error::{Error, Result};
 use crate::layout::{Geometry, Kind, Preamble};
+use crate::record::{Compared, NotCompared};
 use crate::sync::{Ordering, fence};
 
 /// What keeps a reader from SIGBUS.
 const FIXED_SIZE: SealFlags = SealFlags::GROW.union(SealFlags::SHRINK);
+
+/// What its records are compared with.
+const NO_BTF: (Option<TypeId>, Compared) = (None, Compared::Size(NotCompared::Memfd));
 
 /// Whether `fd` is a memory file: nothing else has seals.
 pub(super) fn is_one(fd: BorrowedFd<'_>) -> bool {
@@ -29,7 +34,7 @@ pub(super) fn create(geometry: Geometry, record: &str) -> Result<Region> {
     if let Some(words) = mapping.words_mut() {
         write_preamble(words, &preamble);
     }
-    Ok(Region::new("memfd".to_owned(), preamble, Memory::Mapped(mapping), Ok(()), fd))
+    Ok(Region::new("memfd".to_owned(), preamble, Memory::Mapped(mapping), Ok(()), NO_BTF, fd))
 }
 
 pub(super) fn open(fd: OwnedFd, options: Options) -> Result<Region> {
@@ -55,7 +60,7 @@ pub(super) fn open(fd: OwnedFd, options: Options) -> Result<Region> {
     if preamble.geometry.bytes() > bytes {
         return Err(truncated(preamble.geometry.bytes()));
     }
-    Ok(Region::new(what, preamble, Memory::Mapped(mapping), writable, fd))
+    Ok(Region::new(what, preamble, Memory::Mapped(mapping), writable, NO_BTF, fd))
 }
 
 /// What each CPU has for itself is in per-CPU maps only.

@@ -8,6 +8,7 @@ mod memfd;
 #[cfg(feature = "bpf")]
 mod scalar;
 
+use std::any::TypeId;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 #[cfg(feature = "bpf")]
@@ -28,8 +29,7 @@ use crate::error::{Error, Result};
 use crate::layout::{Claim, Gate, Geometry, Kind, Preamble};
 use crate::protocol::ring::gate;
 use crate::protocol::{Words, WordsMut};
-#[cfg(feature = "bpf")]
-use crate::record::Layout;
+use crate::record::{Compared, Expected, NotCompared, Record};
 use crate::sync::{Ordering, fence};
 
 /// Shared memory that holds a ring, cells or counters. Clones are handles to the same mapping.
@@ -44,6 +44,8 @@ struct Inner {
     preamble: Preamble,
     memory: Memory,
     writable: Result<(), Refusal>,
+    /// What the records were compared with, and for which type.
+    compared: (Option<TypeId>, Compared),
     fd: OwnedFd,
     /// The pin or the map of maps that it was opened by.
     #[cfg(feature = "bpf")]
@@ -69,6 +71,8 @@ enum Memory {
 pub struct Options {
     write: bool,
     allow_unsealed: bool,
+    #[cfg_attr(not(feature = "bpf"), allow(dead_code))]
+    expected: Option<Expected>,
 }
 
 impl Options {
@@ -89,6 +93,18 @@ impl Options {
         Self { allow_unsealed, ..self }
     }
 
+    /// Compares the records of a BPF map with `T`, field by field, where the map has BTF and this
+    /// process may read it: [`Region::compared`] says what came of it. The handles' own `open`
+    /// functions do that by themselves; this is for those that are made by `from_region`.
+    pub fn record<T: Record>(self) -> Self {
+        Self { expected: Some(Expected::of::<T>(None)), ..self }
+    }
+
+    /// The same for records that are held by `kind`.
+    pub(crate) fn record_of<T: Record>(self, kind: Kind) -> Self {
+        Self { expected: Some(Expected::of::<T>(Some(kind))), ..self }
+    }
+
     /// Opens the BPF map pinned at `path`. Makes system calls.
     ///
     /// A pin whose mode allows reading only is opened for that, and then read by system calls:
@@ -96,7 +112,8 @@ impl Options {
     ///
     /// # Errors
     /// [`Error::Open`], [`Error::NotARegion`], [`Error::MapType`], [`Error::Preamble`],
-    /// [`Error::Contradiction`], each naming what was found.
+    /// [`Error::Contradiction`], each naming what was found; [`Error::Layout`] if the records are not
+    /// the [`record`](Self::record)'s.
     #[cfg(feature = "bpf")]
     pub fn open_pinned(self, path: impl AsRef<Path>) -> Result<Region> {
         self.find(bpf::Found::Pin(path.as_ref().to_owned()), false)
@@ -286,6 +303,14 @@ impl Region {
         self.geometry().claim()
     }
 
+    /// What the records were compared with `T` by, when the region was opened.
+    pub fn compared<T: 'static>(&self) -> Compared {
+        match self.0.compared {
+            (Some(id), _) if id != TypeId::of::<T>() => Compared::Size(NotCompared::NotAsked),
+            (_, compared) => compared,
+        }
+    }
+
     /// How the region is read, and if by system calls, why.
     pub fn access(&self) -> Access {
         match &self.0.memory {
@@ -426,17 +451,12 @@ impl Region {
         Ok(())
     }
 
-    /// Compares a Rust type's layout with what the map's BTF says of the records.
-    #[cfg(feature = "bpf")]
-    pub(crate) fn check_record(&self, layout: &Layout, rust: &'static str) -> Result<()> {
-        bpf::check_record(self.as_fd(), &self.0.what, layout, rust)
-    }
-
     fn new(
         what: String,
         preamble: Preamble,
         memory: Memory,
         writable: Result<(), Refusal>,
+        compared: (Option<TypeId>, Compared),
         fd: OwnedFd,
     ) -> Self {
         Self(Arc::new(Inner {
@@ -444,6 +464,7 @@ impl Region {
             preamble,
             memory,
             writable,
+            compared,
             fd,
             #[cfg(feature = "bpf")]
             origin: None,

@@ -1,6 +1,6 @@
 //! A Rust type against a C type, field by field, as BTF describes it.
 
-use libbpf_rs::btf::types::{Array, Composite, Enum, Enum64, Float, Int, MemberAttr, Ptr};
+use libbpf_rs::btf::types::{Array, Composite, Enum, Enum64, Float, Int, MemberAttr, Ptr, Struct, Union};
 use libbpf_rs::btf::{Btf, BtfKind, BtfType, HasSize};
 
 use crate::record::Layout;
@@ -20,16 +20,26 @@ pub(super) fn compare<'btf>(
     c: BtfType<'btf>,
     at: &str,
 ) -> Result<(), Difference> {
-    let c = c.skip_mods_and_typedefs();
+    let mut c = c.skip_mods_and_typedefs();
+    if !matches!(layout, Layout::Struct(..)) {
+        // Whoever has no fields has no names for them, either.
+        while let Some(only) = only_field(btf, c) {
+            c = only;
+        }
+    }
     let different = |c: String| Err(Difference { field: at.to_owned(), rust: describe(layout), c });
     let said = || name_of(c);
     match *layout {
         Layout::Integer(bytes) => match integer(c) {
             Some(found) if found == bytes => Ok(()),
+            // What libbpf makes of an enum of 8 bytes for kernels before 6.0.
+            _ if is_enum64(btf, c, bytes) => Ok(()),
             _ => different(said()),
         },
         Layout::Float(bytes) => match Float::try_from(c) {
             Ok(float) if float.size() == bytes => Ok(()),
+            // What libbpf makes of it for kernels before 5.13.
+            _ if is_placeholder(c, bytes) => Ok(()),
             _ => different(said()),
         },
         Layout::Array(of, count) => match Array::try_from(c) {
@@ -49,8 +59,12 @@ pub(super) fn compare<'btf>(
                 let Some(their) = theirs.iter().find(|their| their.name == field.name) else {
                     return Err(Difference { field: path, rust, c: "no such field".to_owned() });
                 };
-                let Some(offset) = their.offset else {
-                    return Err(Difference { field: path, rust, c: "a bit field".to_owned() });
+                let offset = match their.place {
+                    Place::Byte(offset) => offset,
+                    Place::Bits { from, bits } => {
+                        let c = format!("a bit field of {bits} bits at bit {from}");
+                        return Err(Difference { field: path, rust, c });
+                    }
                 };
                 if offset != field.offset {
                     let c = side(&name_of(their.ty.skip_mods_and_typedefs()), offset);
@@ -74,11 +88,27 @@ pub(super) fn compare<'btf>(
 /// A named field of a C struct.
 struct Theirs<'btf> {
     name: String,
-    /// In bytes; none for a bit field.
-    offset: Option<usize>,
+    place: Place,
     ty: BtfType<'btf>,
     /// One of several in the same place: a struct need not have them all.
     choice: bool,
+}
+
+enum Place {
+    Byte(usize),
+    /// Counted from the start of the struct.
+    Bits {
+        from: usize,
+        bits: u8,
+    },
+}
+
+/// The only field of a struct that has no more bytes than it.
+fn only_field<'btf>(btf: &'btf Btf<'_>, c: BtfType<'btf>) -> Option<BtfType<'btf>> {
+    let c = Struct::try_from(c).ok().filter(|c| c.len() == 1)?;
+    let field = c.get(0).filter(|field| matches!(field.attr, MemberAttr::Normal { offset: 0 }))?;
+    let ty = btf.type_by_id::<BtfType<'_>>(field.ty)?.skip_mods_and_typedefs();
+    (super::describe::size_of(ty) == Some(c.size() as u64)).then_some(ty)
 }
 
 /// The fields of a struct or union, those of nameless ones within it included.
@@ -92,20 +122,36 @@ fn flatten<'btf>(
     let choice = choice || of.kind() == BtfKind::Union;
     for member in (0..of.len()).filter_map(|at| of.get(at)) {
         let Some(ty) = btf.type_by_id::<BtfType<'_>>(member.ty) else { continue };
-        let offset = match member.attr {
-            MemberAttr::Normal { offset } => Some(base + offset as usize / 8),
-            MemberAttr::BitField { .. } => None,
+        let place = match member.attr {
+            MemberAttr::Normal { offset } => Place::Byte(base + offset as usize / 8),
+            MemberAttr::BitField { size, offset } => {
+                Place::Bits { from: base * 8 + offset as usize, bits: size }
+            }
         };
         match member.name.and_then(|name| name.to_str()).filter(|name| !name.is_empty()) {
-            Some(name) => into.push(Theirs { name: name.to_owned(), offset, ty, choice }),
+            Some(name) => into.push(Theirs { name: name.to_owned(), place, ty, choice }),
             None => {
-                if let (Ok(inner), Some(offset)) = (Composite::try_from(ty.skip_mods_and_typedefs()), offset)
+                if let (Ok(inner), Place::Byte(offset)) =
+                    (Composite::try_from(ty.skip_mods_and_typedefs()), place)
                 {
                     flatten(btf, &inner, offset, choice, into);
                 }
             }
         }
     }
+}
+
+/// Whether this is the empty struct, so large, that libbpf has in place of a float for kernels that know none.
+fn is_placeholder(c: BtfType<'_>, bytes: usize) -> bool {
+    Struct::try_from(c)
+        .is_ok_and(|c| c.name().is_none_or(|name| name.is_empty()) && c.is_empty() && c.size() == bytes)
+}
+
+/// Whether this is the union, so large, that libbpf has in place of an enum for kernels that know none.
+fn is_enum64(btf: &Btf<'_>, c: BtfType<'_>, bytes: usize) -> bool {
+    let Ok(union) = Union::try_from(c) else { return false };
+    let constant = union.get(0).and_then(|member| btf.type_by_id::<BtfType<'_>>(member.ty));
+    union.size() == bytes && constant.is_some_and(|ty| ty.name().is_some_and(|n| n == "enum64_placeholder"))
 }
 
 /// Bytes of what is a whole number in memory.

@@ -1,6 +1,9 @@
 //! What the BTF of a map's value says of a region: which kind, what records, how many slots.
 //! The macros of the BPF headers put it there (`MAPRING__TAG` in `abi.bpf.h`).
 
+use std::cell::OnceCell;
+use std::io;
+
 use libbpf_rs::MapInfo;
 use libbpf_rs::btf::types::{Array, Struct};
 use libbpf_rs::btf::{Btf, BtfType, TypeId};
@@ -75,10 +78,44 @@ pub(super) fn from_btf(btf: &Btf<'_>, value: u32) -> Option<Description> {
     Some(Description { kind, record, capacity: inner.capacity() as u64, resizable, name, tso })
 }
 
-/// Reads it from the BTF that the kernel keeps with a map, which takes CAP_SYS_ADMIN or CAP_BPF.
-pub(super) fn from_kernel(info: &MapInfo) -> Option<Description> {
-    let btf = kernel::btf(info.info.btf_id)?;
-    from_btf(&btf, info.info.btf_value_type_id)
+/// The types of a map, as the kernel keeps them: read when they are first asked for, and once.
+pub(super) struct Types {
+    btf_id: u32,
+    value: TypeId,
+    btf: OnceCell<io::Result<Btf<'static>>>,
+}
+
+impl Types {
+    pub(super) fn new(info: &MapInfo) -> Self {
+        let (btf_id, value) = (info.info.btf_id, info.info.btf_value_type_id.into());
+        Self { btf_id, value, btf: OnceCell::new() }
+    }
+
+    /// All of them. Makes system calls the first time, and takes CAP_SYS_ADMIN.
+    pub(super) fn btf(&self) -> Result<&Btf<'static>, &io::Error> {
+        self.btf.get_or_init(|| kernel::btf(self.btf_id)).as_ref()
+    }
+
+    /// The region that they describe.
+    pub(super) fn region(&self) -> Option<Description> {
+        from_btf(self.btf().ok()?, self.value.into())
+    }
+
+    /// The type of its records.
+    pub(super) fn record<'btf>(&self, btf: &'btf Btf<'_>) -> Option<BtfType<'btf>> {
+        record_type(btf, self.value)
+    }
+
+    /// The fields of the map's value that the kernel shows to nobody: name of the type, offset, bytes.
+    pub(super) fn hidden_fields(&self) -> Vec<(String, usize, usize)> {
+        let mut found = Vec::new();
+        if let Ok(btf) = self.btf()
+            && let Some(value) = btf.type_by_id::<BtfType<'_>>(self.value)
+        {
+            find_hidden(btf, value, 0, &mut found);
+        }
+        found
+    }
 }
 
 /// Bytes of a type, behind its qualifiers and typedefs.
@@ -97,17 +134,6 @@ pub(super) fn size_of(ty: BtfType<'_>) -> Option<u64> {
         .or_else(|_| Float::try_from(ty).map(|t| t.size()))
         .or_else(|_| Ptr::try_from(ty).map(|_| std::mem::size_of::<usize>()));
     size.ok().map(|size| size as u64)
-}
-
-/// The fields of a map's value that the kernel shows to nobody: name of the type, offset, bytes.
-pub(super) fn hidden_fields(info: &MapInfo) -> Vec<(String, usize, usize)> {
-    let mut found = Vec::new();
-    if let Some(btf) = kernel::btf(info.info.btf_id)
-        && let Some(value) = btf.type_by_id::<BtfType<'_>>(info.info.btf_value_type_id.into())
-    {
-        find_hidden(&btf, value, 0, &mut found);
-    }
-    found
 }
 
 fn find_hidden(btf: &Btf<'_>, ty: BtfType<'_>, base: usize, into: &mut Vec<(String, usize, usize)>) {
@@ -150,18 +176,23 @@ pub(super) fn record_type<'btf>(btf: &'btf Btf<'_>, value: TypeId) -> Option<Btf
 pub(super) mod kernel {
     #![allow(unsafe_code)]
 
-    use std::io::Write;
+    use std::io::{self, Write};
     use std::os::fd::AsRawFd;
     use std::ptr::NonNull;
 
     use libbpf_rs::btf::Btf;
     use libbpf_rs::libbpf_sys;
     use rustix::fs::MemfdFlags;
+    use rustix::io::Errno;
 
-    /// The kernel's BTF `id`, by way of a memory file that libbpf-rs can open.
-    pub(in crate::region::bpf) fn btf(id: u32) -> Option<Btf<'static>> {
+    /// The kernel's BTF `id`, by way of a memory file that libbpf-rs can open. ENOENT: there is none.
+    pub(in crate::region::bpf) fn btf(id: u32) -> io::Result<Btf<'static>> {
+        if id == 0 {
+            return Err(Errno::NOENT.into());
+        }
         // SAFETY: any id is fine; the result is null or a BTF object that is ours to free.
-        let btf = NonNull::new(unsafe { libbpf_sys::btf__load_from_kernel_by_id(id) })?;
+        let btf = NonNull::new(unsafe { libbpf_sys::btf__load_from_kernel_by_id(id) })
+            .ok_or_else(io::Error::last_os_error)?;
         let mut size = 0;
         // SAFETY: `btf` is live; what is returned has `size` bytes and lives as long as `btf`.
         let data = unsafe { libbpf_sys::btf__raw_data(btf.as_ptr(), &raw mut size) };
@@ -172,9 +203,8 @@ pub(super) mod kernel {
         // SAFETY: `btf` is ours, and used no more.
         unsafe { libbpf_sys::btf__free(btf.as_ptr()) };
 
-        let file = rustix::fs::memfd_create("btf", MemfdFlags::CLOEXEC).ok()?;
-        let mut file = std::fs::File::from(file);
-        file.write_all(&bytes?).ok()?;
-        Btf::from_path(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()
+        let mut file = std::fs::File::from(rustix::fs::memfd_create("btf", MemfdFlags::CLOEXEC)?);
+        file.write_all(&bytes.ok_or(Errno::NOMEM)?)?;
+        Btf::from_path(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(io::Error::other)
     }
 }

@@ -10,6 +10,7 @@ mod nesting;
 mod seal;
 mod section;
 
+use std::any::TypeId;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -25,11 +26,12 @@ pub use nesting::Grounds;
 pub(crate) use seal::{is_frozen, seal};
 pub(crate) use section::{Section, look};
 
+use self::describe::Types;
 use super::{Mapping, Memory, Options, Refusal, Region, generation, preamble_words, write_preamble};
 use crate::cpus::possible_cpus;
 use crate::error::{Error, Result};
 use crate::layout::{Kind, Preamble, PreambleError, WORD};
-use crate::record::Layout;
+use crate::record::{Compared, Expected, NotCompared};
 use crate::sync::{Ordering, fence};
 
 /// The kernel's own "not supported", which no libc knows.
@@ -154,13 +156,14 @@ pub(super) fn open(opened: Opened, options: Options, loader: bool) -> Result<Reg
             Memory::Lookup(lookup, refusal)
         }
     };
+    let types = Types::new(&info);
     if matches!(memory, Memory::Lookup(_, Refusal::SpecialFields)) {
-        nothing_hidden(&info, &what)?;
+        nothing_hidden(&types, element, &what)?;
     }
     let preamble = read_preamble(&memory, bytes, &what).or_else(|e| match e {
         // Nobody wrote one yet. The map's BTF may say as much; the loader writes it.
         Error::Preamble { error: PreambleError::Magic { found: 0 }, .. } => {
-            let described = describe::from_kernel(&info).and_then(|d| d.preamble(entries, generation()));
+            let described = types.region().and_then(|d| d.preamble(entries, generation()));
             let Some(preamble) = described else { return Err(e) };
             if loader {
                 let copies = per_cpu.as_ref().map_or(1, Vec::len);
@@ -185,7 +188,8 @@ pub(super) fn open(opened: Opened, options: Options, loader: bool) -> Result<Reg
     }
     says("value size", preamble.geometry.element(), element)?;
     says("number of entries", preamble.geometry.entries(), entries)?;
-    Ok(Region::new(what, preamble, memory, writable, fd))
+    let compared = compare_record(&types, preamble.geometry.kind(), &what, options.expected.as_ref())?;
+    Ok(Region::new(what, preamble, memory, writable, compared, fd))
 }
 
 fn read_preamble(memory: &Memory, bytes: usize, what: &str) -> Result<Preamble> {
@@ -237,31 +241,44 @@ fn initialise(
     Ok(())
 }
 
-/// Compares a Rust type's layout with what a map's BTF says of the records.
-pub(super) fn check_record(
-    fd: BorrowedFd<'_>,
+/// Compares the type that is expected with what a map's BTF says of the records, if it can.
+fn compare_record(
+    types: &Types,
+    found: Kind,
     what: &str,
-    layout: &Layout,
-    rust: &'static str,
-) -> Result<()> {
-    let no_types = || Error::NoTypes { what: what.to_owned() };
-    let info = MapInfo::new(fd).map_err(|_| no_types())?;
-    let btf = describe::kernel::btf(info.info.btf_id).ok_or_else(no_types)?;
-    let record = describe::record_type(&btf, info.info.btf_value_type_id.into()).ok_or_else(no_types)?;
+    expected: Option<&Expected>,
+) -> Result<(Option<TypeId>, Compared)> {
+    let Some(expected) = expected else { return Ok((None, Compared::Size(NotCompared::NotAsked))) };
+    if let Some(kind) = expected.kind.filter(|&kind| kind != found) {
+        return Err(Error::Kind { what: what.to_owned(), found, expected: kind });
+    }
+    let not = |why| Ok((Some(expected.id), Compared::Size(why)));
+    let btf = match types.btf() {
+        Ok(btf) => btf,
+        Err(e) => {
+            return not(match e.raw_os_error().map(Errno::from_raw_os_error) {
+                // As long as there is a map, there are its types.
+                Some(Errno::NOENT) => NotCompared::NoBtf,
+                Some(Errno::PERM) => NotCompared::NotAllowed,
+                errno => NotCompared::Errno(errno.map_or(0, Errno::raw_os_error)),
+            });
+        }
+    };
+    let Some(record) = types.record(btf) else { return not(NotCompared::NotDescribed) };
     let name = std::iter::successors(Some(record), |ty| ty.next_type()).find_map(|ty| ty.name());
     let name = name.map_or("record".into(), |name| name.to_string_lossy());
-    compare::compare(&btf, layout, record, &name).map_err(|different| Error::Layout {
-        what: format!("{what} ({rust})"),
+    compare::compare(btf, &expected.layout, record, &name).map_err(|different| Error::Layout {
+        what: format!("{what} ({})", expected.rust),
         field: different.field,
         rust: different.rust,
         c: different.c,
-    })
+    })?;
+    Ok((Some(expected.id), Compared::Fields))
 }
 
 /// Lookups show zeros in place of a lock or a timer: that must not be where the region keeps its own.
-fn nothing_hidden(info: &MapInfo, what: &str) -> Result<()> {
-    let element = (info.info.value_size as usize).next_multiple_of(WORD);
-    for (field, offset, size) in describe::hidden_fields(info) {
+fn nothing_hidden(types: &Types, element: usize, what: &str) -> Result<()> {
+    for (field, offset, size) in types.hidden_fields() {
         let hides = |words: std::ops::Range<usize>| {
             // The place of those words in their elements, of which there may be several.
             words.map(|word| word * WORD).any(|at| {
@@ -272,7 +289,7 @@ fn nothing_hidden(info: &MapInfo, what: &str) -> Result<()> {
         // What the region is, the count of writes with no place to go, and how claims are made; the
         // rest is for people.
         let identity = hides(0..Preamble::IDENTITY) || hides(Preamble::DROPPED..Preamble::DROPPED + 2);
-        let hidden = match describe::from_kernel(info).map(|described| described.kind) {
+        let hidden = match types.region().map(|described| described.kind) {
             _ if identity => "preamble",
             Some(Kind::Ring) if hides(0..2) => "header of a shard",
             _ => continue,

@@ -60,7 +60,7 @@ impl Section {
         opened.expect(MapType::Array, EXPECTED)?;
         let Opened { fd, info, what } = opened;
         let btf =
-            describe::kernel::btf(info.info.btf_id).ok_or_else(|| Error::NoTypes { what: what.clone() })?;
+            describe::kernel::btf(info.info.btf_id).map_err(|_| Error::NoTypes { what: what.clone() })?;
         let bytes = info.info.value_size as usize;
         let Some((name, places)) = places(&btf, info.info.btf_value_type_id.into(), bytes) else {
             return Err(Error::MapType { what, found: "array".to_owned(), expected: EXPECTED });

@@ -1,0 +1,347 @@
+//! Rust types against C's at open, field by field: what is the same is said, what is not is named with
+//! both sides, and so is what could not be compared.
+#![allow(missing_docs)]
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+
+use bytemuck::{Pod, Zeroable};
+use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, bpf_map_create_opts};
+use libbpf_rs::skel::Skel;
+use libbpf_rs::{MapCore, MapHandle, MapType};
+use mapring::layout::{Geometry, Kind, Preamble};
+use mapring::{
+    Cell, Cells, Compared, Error, Latches, NotCompared, Options, PerCpuCells, Record, Region, Ring,
+};
+use mapring_kernel_tests::skel::{LayoutsSkelBuilder, layouts_types as c};
+use mapring_kernel_tests::{
+    Filled, PublicPins, Runner, child, fitted, load, on_one_cpu, read_only, require_bpf, update,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable, Record)]
+#[repr(C)]
+struct Pair {
+    first: u32,
+    second: u32,
+}
+
+/// `struct nested`, with one of the names of its nameless union.
+#[derive(Clone, Copy, Pod, Zeroable, Record)]
+#[repr(C)]
+struct Nested {
+    ns: u64,
+    pid: u32,
+    port: u16,
+    comm: [u8; 6],
+    pair: Pair,
+    _pad: [u8; 4],
+}
+
+#[derive(Clone, Copy, Pod, Zeroable, Record)]
+#[repr(C)]
+struct Padded {
+    kind: u8,
+    _hole: [u8; 7],
+    ns: u64,
+    pid: u32,
+    _end: [u8; 4],
+}
+
+#[derive(Clone, Copy, Pod, Zeroable, Record)]
+#[repr(C, packed)]
+struct Packed {
+    kind: u8,
+    ns: u64,
+    pid: u32,
+}
+
+#[derive(Clone, Copy, Pod, Zeroable, Record)]
+#[repr(C)]
+struct Arrays {
+    matrix: [[u32; 3]; 2],
+    comm: [u8; 16],
+    pairs: [Pair; 2],
+}
+
+#[derive(Clone, Copy, Pod, Zeroable, Record)]
+#[repr(transparent)]
+struct Address(u64);
+
+#[derive(Clone, Copy, Pod, Zeroable, Record)]
+#[repr(C)]
+struct Numbers {
+    ratio: f64,
+    r#where: Address,
+    wide: u64,
+    mode: u32,
+    yes: u8,
+    sign: i8,
+    quick: u16,
+}
+
+/// A struct of its own, as a type that differs from C's.
+macro_rules! other {
+    ($name:ident $([$repr:ident])? { $($field:ident: $ty:ty),* }) => {
+        #[derive(Clone, Copy, Pod, Zeroable, Record)]
+        #[repr(C $(, $repr)?)]
+        struct $name {
+            $($field: $ty),*
+        }
+    };
+}
+
+#[test]
+fn the_same_in_both_languages() {
+    require_bpf!();
+    on_one_cpu();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<LayoutsSkelBuilder>(&mut storage, fitted);
+    let maps = &skel.maps;
+    let ring = Ring::<Nested>::open(&maps.ring).unwrap();
+    let packed = Cell::<Packed>::open(&maps.packed).unwrap();
+    assert_eq!(ring.compared(), Compared::Fields);
+    assert_eq!(packed.compared(), Compared::Fields);
+    assert_eq!(Cell::<Padded>::open(&maps.padded).unwrap().compared(), Compared::Fields);
+    assert_eq!(Cell::<Arrays>::open(&maps.arrays).unwrap().compared(), Compared::Fields);
+    assert_eq!(Cell::<Numbers>::open(&maps.numbers).unwrap().compared(), Compared::Fields);
+    assert_eq!(Cells::<Pair>::open(&maps.cells).unwrap().compared(), Compared::Fields);
+    assert_eq!(Latches::<Pair>::open_writable(&maps.latches).unwrap().compared(), Compared::Fields);
+    assert_eq!(PerCpuCells::<Pair>::open(&maps.percpu).unwrap().compared(), Compared::Fields);
+
+    Runner::new(skel.object(), "write").run(&mut [0, 0, 123, 0]);
+    let record = ring.reader().poll().unwrap().record;
+    assert_eq!((record.ns, record.pid, record.port, record.pair), (123, 8, 9, Pair { first: 3, second: 4 }));
+    let Packed { kind, ns, pid } = packed.read().unwrap();
+    assert_eq!((kind, ns, pid), (1, 123, 8));
+}
+
+/// libbpf-cargo's own structs: nobody wrote a field of them down.
+#[test]
+fn structs_of_the_skeleton() {
+    require_bpf!();
+    on_one_cpu();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<LayoutsSkelBuilder>(&mut storage, fitted);
+    Runner::new(skel.object(), "write").run(&mut [0, 0, 123, 0]);
+    let cells = Cells::<c::pair>::open(&skel.maps.cells).unwrap();
+    let packed = Cell::<c::packed>::open(&skel.maps.packed).unwrap();
+    assert_eq!((cells.compared(), packed.compared()), (Compared::Fields, Compared::Fields));
+    assert_eq!(Cell::<c::padded>::open(&skel.maps.padded).unwrap().compared(), Compared::Fields);
+    assert_eq!(c::mode::LAYOUT, u32::LAYOUT);
+    let (pair, c::packed { kind, ns, pid }) = (cells.read(0).unwrap(), packed.read().unwrap());
+    assert_eq!(((pair.first, pair.second), (kind, ns, pid)), ((3, 4), (1, 123, 8)));
+}
+
+/// What is refused, by any way in; the message has both sides.
+fn differs<T: Record>(map: &impl MapCore, field: &str, c: &str, rust: &str) {
+    let fd = || map.as_fd().try_clone_to_owned().unwrap();
+    let id = map.info().unwrap().info.id;
+    for error in [
+        Cells::<T>::open(map).unwrap_err(),
+        Cells::<T>::open_fd(fd()).unwrap_err(),
+        Cells::<T>::open_fd_writable(fd()).unwrap_err(),
+        Cells::<T>::open_id(id).unwrap_err(),
+        Options::new().record::<T>().open_fd(fd()).unwrap_err(),
+    ] {
+        let said = error.to_string();
+        let Error::Layout { what, field: found_field, rust: found_rust, c: found_c } = error else {
+            panic!("{error:?}")
+        };
+        assert_eq!((&*found_field, &*found_c, &*found_rust), (field, c, rust), "{said}");
+        assert!(what.contains(std::any::type_name::<T>()), "{said}");
+        assert!(said.ends_with(&format!("{field} is {c} in C, and {rust} in Rust")), "{said}");
+    }
+}
+
+#[test]
+fn names_and_places() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<LayoutsSkelBuilder>(&mut storage, fitted);
+    let cells = &skel.maps.cells;
+    let int = "int unsigned int (4 bytes)";
+
+    other!(Swapped { second: u32, first: u32 });
+    let integer = |at| format!("an integer of 4 bytes at byte {at}");
+    differs::<Swapped>(cells, "pair.second", &format!("{int} at byte 4"), &integer(0));
+    other!(Renamed { first: u32, third: u32 });
+    differs::<Renamed>(cells, "pair.third", "no such field", &integer(4));
+    // Half of it, and the rest not named.
+    other!(Half { first: u32, _rest: u32 });
+    differs::<Half>(cells, "pair.second", int, "no such field");
+    other!(Narrow { first: u16, _first: u16, second: u32 });
+    differs::<Narrow>(cells, "pair.first", int, "an integer of 2 bytes");
+    differs::<u64>(cells, "pair", "struct pair (8 bytes)", "an integer of 8 bytes");
+    differs::<[u32; 2]>(cells, "pair", "struct pair (8 bytes)", "2 times an integer of 4 bytes");
+    other!(Longer { first: u32, second: u32, _more: u64 });
+    differs::<Longer>(cells, "pair", "struct pair (8 bytes)", "a struct of 16 bytes");
+    other!(More { first: u32, second: u32, third: u32 });
+    differs::<More>(cells, "pair.third", "no such field", &integer(8));
+}
+
+#[test]
+fn padding_and_packing() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<LayoutsSkelBuilder>(&mut storage, fitted);
+    let long = "int unsigned long long (8 bytes)";
+
+    // Packed here, padded there, and the other way round.
+    let (in_c, rust) = (format!("{long} at byte 8"), "an integer of 8 bytes at byte 1");
+    differs::<Packed>(&skel.maps.padded, "padded.ns", &in_c, rust);
+    let (in_c, rust) = (format!("{long} at byte 1"), "an integer of 8 bytes at byte 8");
+    differs::<Padded>(&skel.maps.packed, "packed.ns", &in_c, rust);
+    // All fields where they are, but for padding at the end.
+    other!(Cut[packed] { kind: u8, _hole: [u8; 7], ns: u64, pid: u32 });
+    differs::<Cut>(&skel.maps.padded, "padded", "struct padded (24 bytes)", "a struct of 20 bytes");
+    other!(Grown { kind: u8, _hole: [u8; 7], ns: u64, pid: u32, _end: [u8; 12] });
+    differs::<Grown>(&skel.maps.padded, "padded", "struct padded (24 bytes)", "a struct of 32 bytes");
+    // A field where C has nothing.
+    other!(Filled { kind: u8, hole: [u8; 7], ns: u64, pid: u32, _end: u32 });
+    let hole = "7 times an integer of 1 bytes at byte 1";
+    differs::<Filled>(&skel.maps.padded, "padded.hole", "no such field", hole);
+}
+
+#[test]
+fn arrays_and_nested_structs() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<LayoutsSkelBuilder>(&mut storage, fitted);
+    let arrays = &skel.maps.arrays;
+
+    other!(Turned { matrix: [[u32; 2]; 3], comm: [u8; 16], pairs: [Pair; 2] });
+    differs::<Turned>(
+        arrays,
+        "arrays.matrix",
+        "2 times 3 times int unsigned int (4 bytes)",
+        "3 times 2 times an integer of 4 bytes",
+    );
+    other!(Flat { matrix: [u32; 6], comm: [u8; 16], pairs: [Pair; 2] });
+    differs::<Flat>(
+        arrays,
+        "arrays.matrix",
+        "2 times 3 times int unsigned int (4 bytes)",
+        "6 times an integer of 4 bytes",
+    );
+    other!(Wider { matrix: [[u32; 3]; 2], comm: [u16; 8], pairs: [Pair; 2] });
+    differs::<Wider>(arrays, "arrays.comm", "16 times int char (1 bytes)", "8 times an integer of 2 bytes");
+    other!(Riap { second: u32, first: u32 });
+    other!(Within { matrix: [[u32; 3]; 2], comm: [u8; 16], pairs: [Riap; 2] });
+    let (in_c, rust) = ("int unsigned int (4 bytes) at byte 4", "an integer of 4 bytes at byte 0");
+    differs::<Within>(arrays, "arrays.pairs[].second", in_c, rust);
+
+    // Padding in another place, within a ring's record.
+    other!(Moved { ns: u64, pid: u32, port: u16, comm: [u8; 6], _pad: [u8; 4], pair: Pair });
+    let moved = Ring::<Moved>::open(&skel.maps.ring).unwrap_err().to_string();
+    assert!(moved.starts_with("map ring (") && moved.contains("Moved): nested.pair is"), "{moved}");
+    assert!(
+        moved.ends_with("struct pair (8 bytes) at byte 20 in C, and a struct of 8 bytes at byte 24 in Rust")
+    );
+}
+
+#[test]
+fn kinds_of_numbers() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<LayoutsSkelBuilder>(&mut storage, fitted);
+    let numbers = &skel.maps.numbers;
+
+    other!(Whole { ratio: u64, r#where: u64, wide: u64, mode: u32, yes: u8, sign: i8, quick: u16 });
+    differs::<Whole>(numbers, "numbers.ratio", "float double (8 bytes)", "an integer of 8 bytes");
+    other!(Real { ratio: f64, r#where: u64, wide: u64, mode: f32, yes: u8, sign: i8, quick: u16 });
+    differs::<Real>(numbers, "numbers.mode", "enum mode (4 bytes)", "a float of 4 bytes");
+    other!(Wide { ratio: f64, r#where: u64, wide: [u32; 2], mode: u32, yes: u8, sign: i8, quick: u16 });
+    // Its kind depends on the compiler.
+    let wide = Cells::<Wide>::open(numbers).unwrap_err().to_string();
+    assert!(wide.contains("numbers.wide is enum") && wide.contains("wide (8 bytes) in C"), "{wide}");
+    assert!(wide.ends_with("and 2 times an integer of 4 bytes in Rust"), "{wide}");
+
+    // Rust has no bit fields: who wants them takes the integer that they are in, as padding.
+    other!(Bits { plain: u32, flag: u32, after: u64 });
+    differs::<Bits>(
+        &skel.maps.bits,
+        "bits.flag",
+        "a bit field of 1 bits at bit 32",
+        "an integer of 4 bytes at byte 4",
+    );
+    other!(Unnamed { plain: u32, _bits: u32, after: u64 });
+    differs::<Unnamed>(&skel.maps.bits, "bits.flag", "int unsigned int (4 bytes)", "no such field");
+}
+
+#[test]
+fn kinds_come_before_fields() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<LayoutsSkelBuilder>(&mut storage, fitted);
+    let error = Ring::<u16>::open(&skel.maps.cells).unwrap_err();
+    assert!(matches!(error, Error::Kind { found: Kind::Cells, expected: Kind::Ring, .. }), "{error:?}");
+}
+
+/// A region of pairs that no compiler said anything of.
+fn without_btf() -> MapHandle {
+    let geometry = Geometry::new(Kind::Cells, 8, 2, 1).unwrap();
+    let size = size_of::<bpf_map_create_opts>() as u64;
+    let opts = bpf_map_create_opts { sz: size, map_flags: BPF_F_MMAPABLE, ..Default::default() };
+    let entries = u32::try_from(geometry.entries()).unwrap();
+    let map = MapHandle::create(MapType::Array, Some("bare"), 4, 16, entries, &opts).unwrap();
+    let words = Preamble { geometry, generation: 1, name: "pair".to_owned() }.encode();
+    for (index, words) in (0..).zip(words.chunks(2)) {
+        update(&map, index, words);
+    }
+    map
+}
+
+#[test]
+fn what_was_not_compared_and_why() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<LayoutsSkelBuilder>(&mut storage, fitted);
+    let fd = |map: &dyn AsFd| -> OwnedFd { map.as_fd().try_clone_to_owned().unwrap() };
+    let says = |compared: Compared, why: NotCompared, part: &str| {
+        assert_eq!(compared, Compared::Size(why));
+        assert!(compared.to_string().starts_with("by size alone (") && compared.to_string().contains(part));
+    };
+
+    // Not asked: of a region, whatever the type; of one that was opened with another type.
+    let region = Region::open(&skel.maps.cells).unwrap();
+    let cells = Cells::<[u8; 8]>::from_region(region).unwrap();
+    says(cells.compared(), NotCompared::NotAsked, "Options::record");
+    let region = Options::new().record::<Pair>().open(&skel.maps.cells).unwrap();
+    assert_eq!(Cells::<Pair>::from_region(region.clone()).unwrap().compared(), Compared::Fields);
+    says(Cells::<u64>::from_region(region).unwrap().compared(), NotCompared::NotAsked, "without this type");
+
+    // Nothing to compare with.
+    let bare = without_btf();
+    let cells = Cells::<Pair>::open_fd(fd(&bare.as_fd())).unwrap();
+    says(cells.compared(), NotCompared::NoBtf, "clang -g");
+    let size = Cells::<Filled<3>>::open(&bare).unwrap_err();
+    assert!(matches!(size, Error::RecordSize { found: 8, expected: 12, .. }), "{size:?}");
+    let memfd = Cell::<Pair>::create_memfd().unwrap();
+    says(memfd.compared(), NotCompared::Memfd, "memfd");
+    let opened = Cell::<Pair>::open_fd(fd(memfd.region())).unwrap();
+    says(opened.compared(), NotCompared::Memfd, "memfd");
+
+    // A read-only descriptor tells its types as well.
+    let cells = Cells::<Pair>::open_fd(read_only(&skel.maps.cells)).unwrap();
+    assert_eq!(cells.compared(), Compared::Fields);
+    assert_eq!(cells.compared().to_string(), "field by field with the map's BTF");
+}
+
+/// Reading BTF takes privilege, reading the region does not.
+#[test]
+fn who_may_not_read_btf_is_told() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<LayoutsSkelBuilder>(&mut storage, fitted);
+    let pins = PublicPins::new();
+    let cells = Cells::<Pair>::open(&skel.maps.cells).unwrap();
+    cells.region().seal(pins.path("cells"), 0o666, None).unwrap();
+    let path = pins.path("cells");
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o666);
+    let program = env!("CARGO_BIN_EXE_kernel-tests-child");
+    let said = child(program, &["nobody", "compared", path.to_str().unwrap()]);
+    assert_eq!(said, "Mapped by size alone (reading BTF takes CAP_SYS_ADMIN)\n");
+    let said = child(program, &["compared", path.to_str().unwrap()]);
+    assert_eq!(said, "Mapped field by field with the map's BTF\n");
+}
