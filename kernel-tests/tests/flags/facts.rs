@@ -9,7 +9,9 @@ use libbpf_rs::MapType;
 use libbpf_rs::libbpf_sys::{BPF_F_RDONLY, BPF_F_WRONLY};
 use libbpf_rs::skel::Skel;
 use mapring::layout::{Geometry, Kind, Preamble};
-use mapring::{Access, Cells, Dispatch, Error, Guard, Latches, PerCpuCells, Region, Table, possible_cpus};
+use mapring::{
+    Access, Cells, Dispatch, Error, Guard, Latches, Options, PerCpuCells, Region, Table, possible_cpus,
+};
 use mapring_kernel_tests::raw::{self, RawMap, Said};
 use mapring_kernel_tests::skel::FlagsSkelBuilder;
 use mapring_kernel_tests::{load, map};
@@ -364,7 +366,8 @@ where
 
 fn cells<T: bytemuck::Pod + PartialEq + Debug>(fd: &OwnedFd, value: T, other: T) -> (String, String) {
     table(
-        Cells::<T>::open_fd_writable(again_of(fd)),
+        // Words, whatever C has.
+        Options::new().write(true).open_fd(again_of(fd)).and_then(Cells::<T>::from_region),
         |cells| cells.read(0).unwrap(),
         |cells| cells.writer()?.set(0, &other),
         value,
