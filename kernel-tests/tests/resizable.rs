@@ -23,7 +23,7 @@ use mapring_kernel_tests::{
     sample_clock,
 };
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, mapring::Record)]
 #[repr(C)]
 struct Numbered {
     writer: u64,

@@ -6,10 +6,10 @@ use std::io::Write;
 
 use anyhow::{Result, bail, ensure};
 use bytemuck::{Pod, Zeroable};
-use mapring::Ring;
+use mapring::{Record, Ring};
 use mapring_kernel_tests::{become_nobody, end as quiet_end, only_exit};
 
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable, Record)]
 #[repr(C)]
 struct Numbered {
     writer: u64,

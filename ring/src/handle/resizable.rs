@@ -13,8 +13,9 @@ use libbpf_rs::MapCore;
 
 use super::{Follower, Ring};
 use crate::error::{Error, Result};
-use crate::layout::Gate;
+use crate::layout::{Gate, Kind};
 use crate::protocol::ring::{close, retire};
+use crate::record::Record;
 use crate::region::{Found, Options, Outer, pin};
 use crate::sync::Ordering;
 
@@ -37,7 +38,7 @@ pub struct ResizableRing<T> {
     pin: Option<PathBuf>,
 }
 
-impl<T: AnyBitPattern> ResizableRing<T> {
+impl<T: Record> ResizableRing<T> {
     /// The resizable ring of a loaded libbpf-rs object, given as the map that programs reserve from.
     /// Programs drop (and count) records until this was called, which writes the preamble. Makes
     /// system calls.
@@ -59,14 +60,17 @@ impl<T: AnyBitPattern> ResizableRing<T> {
 
     fn new(rings: BorrowedFd<'_>) -> Result<Self> {
         let maps = Arc::new(Outer::new(rings, &IN_USE)?);
-        let region = Options::new().write(true).find(Found::Inner(Arc::clone(&maps)), true)?;
+        let options = Options::new().write(true).record_of::<T>(Kind::Ring);
+        let region = options.find(Found::Inner(Arc::clone(&maps)), true)?;
         if !region.preamble().resizable {
             return Err(Error::NotResizable { what: region.what().to_owned() });
         }
         region.shared_mut()?; // the gate is closed through a mapping
         Ok(Self { maps, ring: Ring::from_region(region)?, pin: None })
     }
+}
 
+impl<T: AnyBitPattern> ResizableRing<T> {
     /// The ring that is in use.
     pub fn ring(&self) -> &Ring<T> {
         &self.ring
