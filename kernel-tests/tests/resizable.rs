@@ -457,7 +457,7 @@ fn what_cannot_be_resized_is_named() {
     let error = ResizableRing::<Numbered>::open(&maps).unwrap_err();
     assert!(error.to_string().contains("nobody has put a map there"), "{error}");
     put(&maps, &[0; 4], &plain).unwrap();
-    let error = ResizableRing::<Numbered>::open(&maps).unwrap_err();
+    let error = ResizableRing::<[u32; 14]>::open(&maps).unwrap_err();
     assert!(matches!(error, Error::NotResizable { .. }), "{error}");
     let error = Region::open_inner(&maps, &[0; 8]).unwrap_err();
     assert!(error.to_string().contains("keys of 4 bytes, not 8"), "{error}");
