@@ -10,10 +10,12 @@ use bytemuck::AnyBitPattern;
 use libbpf_rs::libbpf_sys::{
     BPF_F_MMAPABLE, BPF_F_RDONLY, BPF_F_RDONLY_PROG, BPF_F_WRONLY, BPF_F_WRONLY_PROG,
 };
-use libbpf_rs::skel::Skel;
-use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle, OpenObject};
-use mapring::{Access, Cells, Counters, Error, Options, Refusal, Region, Ring};
-use mapring_kernel_tests::skel::RefusalsSkelBuilder;
+use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
+use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle, MapType, OpenMapMut, OpenObject};
+use mapring::layout::{Geometry, Kind, Preamble};
+use mapring::{Access, Cells, Counters, Error, Options, Refusal, Region, Ring, fit_object};
+use mapring_kernel_tests::raw::{self, RawMap};
+use mapring_kernel_tests::skel::{FlagsSkelBuilder, PercpuSkelBuilder, RefusalsSkelBuilder};
 use mapring_kernel_tests::{
     Filled, PinDir, Runner, cpus, fitted, load, map, on_cpu, on_one_cpu, require_bpf, update,
     without_batches, word_at, words_of,
@@ -316,5 +318,185 @@ fn maps_write_only_for_user_space_are_no_regions() {
         let refused = Region::open_fd(fd_of(&map(skel.object(), name))).unwrap_err();
         assert!(matches!(refused, Error::NotReadable { refusal: Refusal::WriteOnlyFd, .. }), "{refused}");
         assert!(refused.to_string().contains("BPF_F_WRONLY"), "{refused}");
+    }
+}
+
+/// The flag is of its maker's descriptor; whoever opens the map by its id or pin maps it, as the message says.
+#[test]
+fn what_only_its_maker_may_not() {
+    require_bpf!();
+    for (flag, refusal) in [(BPF_F_WRONLY, Refusal::WriteOnlyFd), (BPF_F_RDONLY, Refusal::ReadOnlyFd)] {
+        let mut storage = MaybeUninit::uninit();
+        let skel = load::<FlagsSkelBuilder>(&mut storage, |object| {
+            fitted_alone(object);
+            object
+                .maps_mut()
+                .find(|map| map.name() == "hits")
+                .unwrap()
+                .set_map_flags(BPF_F_MMAPABLE | flag)
+                .unwrap();
+        });
+        let pins = PinDir::new();
+        MapHandle::try_from(&*skel.maps.hits).unwrap().pin(pins.path("hits")).unwrap();
+        let said = match Region::open_fd(fd_of(&skel.maps.hits)) {
+            Err(error) => {
+                assert!(
+                    matches!(&error, Error::NotReadable { refusal: found, .. } if *found == refusal),
+                    "{error}"
+                );
+                error.to_string()
+            }
+            Ok(region) => {
+                assert_eq!(region.access(), Access::Syscall(refusal));
+                region.access().to_string()
+            }
+        };
+        assert!(said.contains("by its id or a pin"), "{said}");
+        for region in [
+            Options::new().write(true).open_pinned(pins.path("hits")).unwrap(),
+            Options::new().write(true).open_id(skel.maps.hits.info().unwrap().info.id).unwrap(),
+        ] {
+            assert_eq!((region.access(), region.writable()), (Access::Mapped, Ok(())));
+        }
+    }
+}
+
+/// Without programs, which not every kernel loads.
+fn fitted_alone(object: &mut OpenObject) {
+    object.progs_mut().for_each(|mut program| program.set_autoload(false));
+    fitted(object);
+}
+
+#[test]
+fn maps_of_each_cpu_are_mapped_for_nobody() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<PercpuSkelBuilder>(&mut storage, fitted_alone);
+    let region = Options::new().write(true).open(&skel.maps.counters_1).unwrap();
+    assert_eq!(
+        (region.access(), region.writable()),
+        (Access::Syscall(Refusal::MapType), Err(Refusal::MapType))
+    );
+    let said = Counters::from_region(region).unwrap().writer(0).unwrap_err();
+    assert!(matches!(said, Error::NotWritable { refusal: Refusal::MapType, .. }), "{said}");
+    assert!(said.to_string().contains("an ARRAY made with BPF_F_MMAPABLE"), "{said}");
+}
+
+/// An error that no table has a cause for: no room for the mapping in this process.
+#[test]
+fn an_errno_that_is_passed_on_whole() {
+    require_bpf!();
+    const CHILD: &str = "MAPRING_TEST_NO_ROOM";
+    const MUCH: u32 = 64 << 20;
+    // A limit of the whole process: in one of its own.
+    if std::env::var_os(CHILD).is_none() {
+        let name = "an_errno_that_is_passed_on_whole";
+        let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+        let said = again.args([name, "--exact", "--nocapture"]).env(CHILD, "1").output().unwrap();
+        let text = String::from_utf8_lossy(&said.stdout);
+        assert!(
+            said.status.success() && text.contains("1 passed"),
+            "{text}{}",
+            String::from_utf8_lossy(&said.stderr)
+        );
+        return;
+    }
+    let geometry = Geometry::new(Kind::Cells, 56, u64::from(MUCH / 64), 1).unwrap();
+    let map = RawMap::array(64, u32::try_from(geometry.entries()).unwrap(), BPF_F_MMAPABLE).make().unwrap();
+    let words = Preamble { geometry, generation: 1, name: String::new() }.encode();
+    for (index, words) in (0..).zip(words.chunks(8)) {
+        raw::update(&map, index, words).unwrap();
+    }
+    raw::update(&map, 2, &[2, 7, 7, 7, 7, 7, 7, 7]).unwrap();
+    let pages: u64 =
+        std::fs::read_to_string("/proc/self/statm").unwrap().split(' ').next().unwrap().parse().unwrap();
+    let limit = rustix::process::Rlimit { current: Some(pages * 4096 + u64::from(MUCH / 2)), maximum: None };
+    rustix::process::setrlimit(rustix::process::Resource::As, limit).unwrap();
+
+    let cells = Cells::<[u64; 7]>::open_fd_writable(map).unwrap();
+    assert_eq!(cells.access(), Access::Syscall(Refusal::Errno(libc::ENOMEM)));
+    assert_eq!(cells.read(0).unwrap(), [7; 7], "read all the same");
+    let refused = cells.writer().unwrap_err();
+    assert!(matches!(refused, Error::NotWritable { refusal: Refusal::Errno(libc::ENOMEM), .. }), "{refused}");
+    let said = refused.to_string();
+    assert!(said.contains("Cannot allocate memory (os error 12)"), "{said}");
+}
+
+/// What the loader of an object is told, one of whose maps was given other sizes.
+fn sized<'o, B: SkelBuilder<'o> + Default>(
+    storage: &'o mut MaybeUninit<OpenObject>,
+    map: &str,
+    change: impl FnOnce(&mut OpenMapMut<'_>),
+) -> mapring::Result<()> {
+    let mut open = B::default().open(storage).unwrap();
+    let object = open.open_object_mut();
+    object.progs_mut().for_each(|mut program| program.set_autoload(false));
+    change(&mut object.maps_mut().find(|there| there.name() == map).unwrap());
+    fit_object(object).map(drop)
+}
+
+#[test]
+fn sizes_that_the_kernel_makes_no_array_of() {
+    require_bpf!();
+    let old = RawMap::array((4 << 20) + 1, 1, 0).make().is_err();
+    let most = if old { 4 << 20 } else { i32::MAX as u32 };
+    let value = |bytes: u32| move |map: &mut OpenMapMut<'_>| map.set_value_size(bytes).unwrap();
+    let new = MaybeUninit::uninit;
+    for (error, part, found, allowed, remedy) in [
+        (
+            sized::<FlagsSkelBuilder>(&mut new(), "pairs", |map| map.set_key_size(8).unwrap()),
+            "key",
+            8,
+            4..=4,
+            "indexed by u32",
+        ),
+        (
+            sized::<FlagsSkelBuilder>(&mut new(), "pairs", value(0)),
+            "value",
+            0,
+            1..=i32::MAX as u32,
+            "at least a byte",
+        ),
+        (
+            sized::<FlagsSkelBuilder>(&mut new(), "pairs", value(1 << 31)),
+            "value",
+            1 << 31,
+            1..=most,
+            "smaller",
+        ),
+        (
+            sized::<PercpuSkelBuilder>(&mut new(), "cells_56", value(32_776)),
+            "value",
+            32_776,
+            1..=32_768,
+            "an array that all CPUs share",
+        ),
+    ] {
+        let error = error.unwrap_err();
+        let said = error.to_string();
+        let Error::MapSize { part: of, found: bytes, allowed: range, .. } = error else { panic!("{said}") };
+        assert_eq!((of, bytes, &range), (part, found, &allowed), "{said}");
+        let numbers = [range.start(), range.end(), &found].map(u32::to_string);
+        assert!(numbers.iter().all(|number| said.contains(number)) && said.contains(remedy), "{said}");
+        // As the kernel says itself.
+        let (ty, key) = match (part, found) {
+            ("key", key) => (MapType::Array, key),
+            (_, 32_776) => (MapType::PercpuArray, 4),
+            _ => (MapType::Array, 4),
+        };
+        let bytes = if part == "key" { 8 } else { found };
+        let errno = RawMap { ty, key, ..RawMap::array(bytes, 1, 0) }.make().unwrap_err();
+        assert!([libc::EINVAL, libc::E2BIG, libc::ENOMEM].contains(&errno), "{errno}");
+    }
+    let larger = sized::<FlagsSkelBuilder>(&mut new(), "pairs", value(5 << 20));
+    match larger {
+        Ok(()) => assert!(!old),
+        Err(error) => {
+            assert!(old && matches!(error, Error::MapSize { found: 5_242_880, .. }), "{error}");
+            assert!(
+                error.to_string().contains("1 to 4194304") && error.to_string().contains("Linux 6.0"),
+                "{error}"
+            );
+        }
     }
 }

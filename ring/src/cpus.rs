@@ -1,4 +1,4 @@
-//! The machine's CPUs, as the kernel counts them.
+//! The machine's CPUs and memory nodes, as the kernel counts them.
 
 use std::io;
 
@@ -22,10 +22,26 @@ pub fn online_cpus() -> Result<Vec<usize>> {
     read("/sys/devices/system/cpu/online")
 }
 
+/// The memory nodes that are there, in ascending order: `[0]` on machines with one, and on kernels that
+/// know of none. Reads a file of sysfs.
+///
+/// # Errors
+/// As for [`possible_cpus`].
+pub fn online_nodes() -> Result<Vec<usize>> {
+    match read("/sys/devices/system/node/online") {
+        Err(Error::System { error, .. })
+            if error.kind() == io::ErrorKind::NotFound && online_cpus().is_ok() =>
+        {
+            Ok(vec![0])
+        }
+        read => read,
+    }
+}
+
 fn read(path: &'static str) -> Result<Vec<usize>> {
     let error = |error| Error::System { call: path, error, hint: "; is sysfs mounted at /sys?" };
     let list = std::fs::read_to_string(path).map_err(error)?;
-    parse(&list).ok_or_else(|| error(io::Error::other(format!("not a list of CPUs: {list:?}"))))
+    parse(&list).ok_or_else(|| error(io::Error::other(format!("not a list of numbers: {list:?}"))))
 }
 
 /// Reads a list such as `0-3,8`; `None` for what is no list, or an empty one.
@@ -61,5 +77,6 @@ mod tests {
     fn this_machine() {
         let (possible, online) = (possible_cpus().unwrap(), online_cpus().unwrap());
         assert!(!online.is_empty() && online.iter().all(|cpu| possible.contains(cpu)));
+        assert!(!online_nodes().unwrap().is_empty());
     }
 }

@@ -212,6 +212,33 @@ pub enum Error {
         /// `preamble` or `header of a shard`.
         hidden: &'static str,
     },
+    /// A key or a value of a size that the kernel makes no array of.
+    #[cfg(feature = "bpf")]
+    #[error("map {map}: a {part} of {found} bytes, where this kernel takes {}{hint}", shown(allowed))]
+    MapSize {
+        /// The map.
+        map: String,
+        /// `key` or `value`.
+        part: &'static str,
+        /// Its bytes.
+        found: u32,
+        /// The bytes that it can have.
+        allowed: std::ops::RangeInclusive<u32>,
+        /// What to do about it; empty, or starting with a separator.
+        hint: &'static str,
+    },
+    /// A memory node that is not there.
+    #[cfg(feature = "bpf")]
+    #[error(
+        "no memory node {node}: there are {there:?} (mapring::online_nodes); choose one of them, or none, and the \
+         kernel takes the one where the object is loaded"
+    )]
+    Node {
+        /// The node asked for.
+        node: usize,
+        /// Those that there are.
+        there: Vec<usize>,
+    },
     /// A region that can't be sealed.
     #[cfg(feature = "bpf")]
     #[error("can't seal {what}: {step}: {error}{hint}")]
@@ -317,6 +344,15 @@ impl Error {
 
     pub(crate) fn system(call: &'static str, error: impl Into<io::Error>) -> Self {
         Self::System { call, error: error.into(), hint: "" }
+    }
+}
+
+/// `4`, or `1 to 8`.
+#[cfg(feature = "bpf")]
+fn shown(range: &std::ops::RangeInclusive<u32>) -> String {
+    match (range.start(), range.end()) {
+        (start, end) if start == end => start.to_string(),
+        (start, end) => format!("{start} to {end}"),
     }
 }
 

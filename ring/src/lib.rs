@@ -124,7 +124,7 @@ mod region;
 mod sync;
 
 #[cfg(not(loom))]
-pub use cpus::{online_cpus, possible_cpus};
+pub use cpus::{online_cpus, online_nodes, possible_cpus};
 #[cfg(not(loom))]
 pub use error::{Error, ReadError, Result};
 #[cfg(not(loom))]
@@ -168,7 +168,7 @@ pub use record::{Compared, Field, Layout, NotCompared, Record};
 #[cfg(not(loom))]
 pub use region::{Access, Options, Refusal, Region};
 #[cfg(all(not(loom), feature = "bpf"))]
-pub use region::{Fit, Fitted, Grounds, fit_object, fit_to_machine};
+pub use region::{Fit, Fitted, Grounds, fit_object, fit_to_machine, place_on_node};
 
 /// What macros of this crate make code of.
 #[cfg(not(loom))]

@@ -52,7 +52,8 @@ impl fmt::Display for Refusal {
         f.write_str(match self {
             Self::ReadOnlyFd => {
                 "a read-only descriptor, which Linux refuses to map (EINVAL): with a pin of mode 0666 anyone can \
-                 map it, and once it is frozen nobody can write it"
+                 map it, and once it is frozen nobody can write it; the maker of a map with BPF_F_RDONLY maps it by \
+                 its id or a pin, too"
             }
             Self::WriteOnlyFd => {
                 "the map is write-only for user space (BPF_F_WRONLY): make it without that flag, or open it again, by \

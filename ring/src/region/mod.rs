@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 pub use access::{Access, Refusal};
 #[cfg(feature = "bpf")]
-pub use bpf::{Fit, Fitted, Grounds, fit_object, fit_to_machine};
+pub use bpf::{Fit, Fitted, Grounds, fit_object, fit_to_machine, place_on_node};
 #[cfg(feature = "bpf")]
 pub(crate) use bpf::{Found, Lookup, Opened, Outer, PerCpu, Section, is_frozen, look, pin};
 pub(crate) use mapping::Mapping;

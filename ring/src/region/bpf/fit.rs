@@ -11,7 +11,9 @@ use libbpf_rs::{AsRawLibbpf, OpenObject, libbpf_sys};
 
 use super::atomics;
 use super::describe;
+use super::limits;
 use super::nesting::{self, Grounds};
+use super::nodes::place_on_node;
 use crate::cpus::possible_cpus;
 use crate::error::{Error, Result};
 use crate::layout::{Claim, Geometry, Kind};
@@ -47,6 +49,7 @@ pub fn fit_object(object: &mut OpenObject) -> Result<Fitted> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Fit {
     atomic: bool,
+    node: Option<usize>,
 }
 
 impl Fit {
@@ -57,7 +60,15 @@ impl Fit {
 
     /// Atomic claims whatever the object: for rings that others write, too.
     pub fn atomic(self) -> Self {
-        Self { atomic: true }
+        Self { atomic: true, ..self }
+    }
+
+    /// The memory of every map that is fitted on this node, where a machine has several: best that of
+    /// the CPUs whose programs write most, or of the reader. Per-CPU maps are left alone; each CPU's
+    /// part is on its own node anyway. For a node a map see [`place_on_node`], which also says what it
+    /// can't do.
+    pub fn node(self, node: usize) -> Self {
+        Self { node: Some(node), ..self }
     }
 
     /// Fits the object of a skeleton. Reads a file or two, and asks the kernel whether it has fetching atomics
@@ -67,7 +78,8 @@ impl Fit {
     /// [`Error::System`] without sysfs; [`Error::Geometry`] if a map would have more elements than maps can have;
     /// [`Error::MemoryOrder`] for an object compiled for x86 on another machine; [`Error::NoFetchingAtomics`] for
     /// programs that this kernel will not load; [`Error::NotNested`] for a ring whose programs can claim in no
-    /// other way than nested, and may not.
+    /// other way than nested, and may not; [`Error::MapSize`] for a key or value that this kernel makes no
+    /// array of; [`Error::Node`] for a node that is not there.
     pub fn skeleton<'obj>(self, open: &mut impl OpenSkel<'obj>) -> Result<Fitted> {
         self.object(open.open_object_mut())
     }
@@ -86,7 +98,7 @@ impl Fit {
         let Some(btf) = btf else { return Ok(Fitted { rings: Vec::new() }) };
         atomics::check(object)?;
         let of_object = if self.atomic { Grounds::Asked } else { nesting::grounds(object, &btf) };
-        let (mut entries, mut constants, mut rings) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut shapes, mut constants, mut rings) = (Vec::new(), Vec::new(), Vec::new());
         for map in object.maps() {
             // SAFETY: the map belongs to the open object.
             let value = unsafe { libbpf_sys::bpf_map__btf_value_type_id(map.as_libbpf_object().as_ptr()) };
@@ -96,6 +108,7 @@ impl Fit {
                 return Err(Error::MemoryOrder { map: name });
             }
             let mut geometry = description.geometry(shards)?;
+            limits::check(&name, geometry.kind().is_per_cpu(), map.key_size(), map.value_size())?;
             if geometry.kind() == Kind::Ring {
                 let only = constant(&btf, &format!("mapring__nested_only__{name}"));
                 let constant = only.or_else(|| constant(&btf, &format!("mapring__nested__{name}")));
@@ -114,12 +127,15 @@ impl Fit {
                 constants.extend(constant.map(|offset| (offset, nested)));
                 rings.push((name, grounds));
             }
-            entries.push((map.name().to_os_string(), geometry.entries()));
+            shapes.push((map.name().to_os_string(), geometry));
         }
         for mut map in object.maps_mut() {
-            if let Some((_, entries)) = entries.iter().find(|(name, _)| *name == map.name()) {
-                let entries = u32::try_from(*entries).expect("a geometry has no more");
+            if let Some((_, geometry)) = shapes.iter().find(|(name, _)| *name == map.name()) {
+                let entries = u32::try_from(geometry.entries()).expect("a geometry has no more");
                 map.set_max_entries(entries)?;
+                if let Some(node) = self.node.filter(|_| !geometry.kind().is_per_cpu()) {
+                    place_on_node(&mut map, node)?;
+                }
             } else if map.name().to_string_lossy().ends_with(".rodata")
                 && let Some(constants_of_object) = map.initial_value_mut()
             {

@@ -5,8 +5,10 @@ mod compare;
 mod describe;
 mod fit;
 mod inner;
+mod limits;
 mod lookup;
 mod nesting;
+mod nodes;
 mod seal;
 mod section;
 
@@ -23,6 +25,7 @@ pub use fit::{Fit, Fitted, fit_object, fit_to_machine};
 pub(crate) use inner::{Found, Outer, make_like};
 pub(crate) use lookup::{Lookup, PerCpu, fetch, pin, update};
 pub use nesting::Grounds;
+pub use nodes::place_on_node;
 pub(crate) use seal::{is_frozen, seal};
 pub(crate) use section::{Section, look};
 

@@ -1,0 +1,94 @@
+//! Memory nodes: a map is on the one that its loader asked for, each page of it.
+#![allow(missing_docs)]
+
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
+
+use libbpf_rs::libbpf_sys::BPF_F_NUMA_NODE;
+use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
+use libbpf_rs::{Object, OpenObject};
+use mapring::{Cells, Error, Fit, Options, Region, online_nodes, place_on_node};
+use mapring_kernel_tests::skel::{FlagsSkelBuilder, PercpuSkelBuilder};
+use mapring_kernel_tests::{load, map, raw, require_bpf};
+
+/// On which nodes the pages of the maps are that this process has mapped, where the kernel tells.
+fn nodes_of_mapped_pages() -> Option<Vec<usize>> {
+    let maps = std::fs::read_to_string("/proc/self/numa_maps").ok()?;
+    let counts =
+        maps.lines().filter(|line| line.contains("anon_inode:bpf-map")).flat_map(str::split_whitespace);
+    let node = |word: &str| word.strip_prefix('N')?.split_once('=')?.0.parse().ok();
+    Some(counts.filter_map(node).collect())
+}
+
+fn asked(object: &Object, name: &str) -> bool {
+    raw::info(map(object, name).as_fd()).map_flags & BPF_F_NUMA_NODE != 0
+}
+
+fn no_programs(object: &mut OpenObject) {
+    object.progs_mut().for_each(|mut program| program.set_autoload(false));
+}
+
+#[test]
+fn on_the_node_that_was_asked_for() {
+    require_bpf!();
+    for node in online_nodes().unwrap() {
+        let mut storage = MaybeUninit::uninit();
+        let skel = load::<FlagsSkelBuilder>(&mut storage, |object| {
+            no_programs(object);
+            Fit::new().node(node).object(object).unwrap();
+        });
+        let cells = Cells::<[u64; 2]>::open_writable(&skel.maps.pairs).unwrap();
+        assert!(asked(skel.object(), "pairs") && asked(skel.object(), "hits"));
+        match nodes_of_mapped_pages() {
+            Some(nodes) => {
+                assert!(!nodes.is_empty() && nodes.iter().all(|n| *n == node), "{node}: {nodes:?}")
+            }
+            None => eprintln!("no /proc/self/numa_maps: where the pages are is not looked at"),
+        }
+        assert!(cells.writer().unwrap().set(3, &[node as u64, 1]).unwrap());
+        assert_eq!(cells.read(3).unwrap(), [node as u64, 1]);
+    }
+    // One map of an object, and no other.
+    let last = *online_nodes().unwrap().last().unwrap();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<FlagsSkelBuilder>(&mut storage, |object| {
+        no_programs(object);
+        place_on_node(&mut object.maps_mut().find(|map| map.name() == "pairs").unwrap(), last).unwrap();
+        Fit::new().object(object).unwrap();
+    });
+    assert!(asked(skel.object(), "pairs") && !asked(skel.object(), "hits"));
+    let _pairs = Options::new().open(&skel.maps.pairs).unwrap();
+    assert!(nodes_of_mapped_pages().is_none_or(|nodes| nodes.iter().all(|node| *node == last)));
+}
+
+#[test]
+fn a_node_that_is_not_there() {
+    require_bpf!();
+    let beyond = online_nodes().unwrap().last().unwrap() + 1;
+    let mut storage = MaybeUninit::uninit();
+    let mut open = FlagsSkelBuilder::default().open(&mut storage).unwrap();
+    let refused = Fit::new().node(beyond).object(open.open_object_mut()).unwrap_err();
+    assert!(matches!(&refused, Error::Node { node, .. } if *node == beyond), "{refused}");
+    let said = refused.to_string();
+    assert!(
+        said.contains(&format!("no memory node {beyond}")) && said.contains("choose one of them"),
+        "{said}"
+    );
+}
+
+/// Each CPU's part is on its own node, and can't be elsewhere.
+#[test]
+fn maps_of_each_cpu_have_no_node() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<PercpuSkelBuilder>(&mut storage, |object| {
+        no_programs(object);
+        let refused = place_on_node(&mut object.maps_mut().find(|map| map.name() == "cells_56").unwrap(), 0)
+            .unwrap_err();
+        assert!(matches!(refused, Error::MapType { .. }), "{refused}");
+        assert!(refused.to_string().contains("map cells_56 is a map of type percpu_array"), "{refused}");
+        Fit::new().node(0).object(object).unwrap();
+    });
+    assert!(!asked(skel.object(), "cells_56"));
+    Region::open(&skel.maps.cells_56).unwrap();
+}

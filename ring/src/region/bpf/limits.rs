@@ -1,0 +1,53 @@
+//! What keys and values an array of this kernel can have: told by name before it answers EINVAL or E2BIG.
+#![allow(unsafe_code)]
+
+use std::ops::RangeInclusive;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::ptr;
+
+use libbpf_rs::libbpf_sys;
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+
+/// Arrays are indexed by u32.
+const KEY: u32 = 4;
+/// Bytes of the largest value, since Linux 6.0.
+const VALUE: u32 = i32::MAX as u32;
+/// Before, it was what one allocation of the kernel's can have.
+const OLD_VALUE: u32 = 4 << 20;
+/// Where each CPU has its own: the smallest unit of the allocator for those.
+const PER_CPU_VALUE: u32 = 32 << 10;
+
+/// Refuses a map that the kernel will refuse. Makes a system call only for values of more than 4 MiB.
+pub(super) fn check(map: &str, per_cpu: bool, key: u32, value: u32) -> Result<()> {
+    let within = |part, found: u32, allowed: RangeInclusive<u32>, hint| match allowed.contains(&found) {
+        true => Ok(()),
+        false => Err(Error::MapSize { map: map.to_owned(), part, found, allowed, hint }),
+    };
+    within("key", key, KEY..=KEY, "; arrays are indexed by u32: leave that to the headers' macros")?;
+    let (largest, hint) = match value {
+        0 => (VALUE, "; a record has at least a byte: leave the size to the headers' macros"),
+        _ if per_cpu => (
+            PER_CPU_VALUE,
+            "; make the record smaller, or of several, or use an array that all CPUs share, with one for each of them",
+        ),
+        _ if value > OLD_VALUE && !takes_more() => {
+            (OLD_VALUE, "; make the record smaller, or of several: larger ones take Linux 6.0")
+        }
+        _ => (VALUE, "; make the record smaller, or of several"),
+    };
+    within("value", value, 1..=largest, hint)
+}
+
+/// Whether the kernel makes values of more than 4 MiB. Whoever may not ask may make no map either.
+fn takes_more() -> bool {
+    let ty = libbpf_sys::BPF_MAP_TYPE_ARRAY;
+    // SAFETY: no name and no options.
+    let made = unsafe { libbpf_sys::bpf_map_create(ty, ptr::null(), KEY, OLD_VALUE + 1, 1, ptr::null()) };
+    if made >= 0 {
+        // SAFETY: a new descriptor, and ours alone.
+        drop(unsafe { OwnedFd::from_raw_fd(made) });
+    }
+    made != -Errno::TOOBIG.raw_os_error()
+}
