@@ -7,8 +7,8 @@ use std::os::fd::AsFd;
 use libbpf_rs::libbpf_sys::BPF_F_NUMA_NODE;
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{Object, OpenObject};
-use mapring::{Cells, Error, Fit, Options, Region, online_nodes, place_on_node};
-use mapring_kernel_tests::skel::{FlagsSkelBuilder, PercpuSkelBuilder};
+use mapring::{Cells, Error, Fit, Options, Region, ResizableRing, online_nodes, place_on_node};
+use mapring_kernel_tests::skel::{FlagsSkelBuilder, PercpuSkelBuilder, ResizableSkelBuilder};
 use mapring_kernel_tests::{load, map, raw, require_bpf};
 
 /// On which nodes the pages of the maps are that this process has mapped, where the kernel tells.
@@ -91,4 +91,18 @@ fn maps_of_each_cpu_have_no_node() {
     });
     assert!(!asked(skel.object(), "cells_56"));
     Region::open(&skel.maps.cells_56).unwrap();
+}
+
+/// Maps of maps take only maps with the same flags.
+#[test]
+fn rings_that_are_replaced_stay_where_they_are() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<ResizableSkelBuilder>(&mut storage, |object| {
+        Fit::new().node(0).object(object).unwrap();
+    });
+    let mut ring = ResizableRing::<[u64; 6]>::open(&map(skel.object(), "numbers")).unwrap();
+    assert!(!asked(skel.object(), "numbers__first"));
+    ring.resize(128).unwrap();
+    assert_eq!(ring.ring().slots(), 128);
 }

@@ -38,6 +38,28 @@ pub(crate) enum Holds {
     Programs,
 }
 
+impl Holds {
+    /// The tables that are made of it.
+    fn kinds(self) -> &'static [Kind] {
+        match self {
+            Self::Values => &[Kind::Cells, Kind::Latches],
+            Self::Cells | Self::Locks | Self::Timers => &[Kind::Cells],
+            Self::OfEachCpu => &[Kind::PerCpuCells],
+            Self::Programs => &[],
+        }
+    }
+
+    /// A table of two.
+    fn shape(self, kind: Kind) -> Geometry {
+        let record = match self {
+            Self::Locks => size_of::<[u64; 17]>(),
+            Self::Timers => size_of::<[u64; 18]>(),
+            _ => size_of::<Value>(),
+        };
+        Geometry::new(kind, record as u64, 2, 1).unwrap()
+    }
+}
+
 /// How a descriptor may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fd {
@@ -80,9 +102,6 @@ pub(crate) struct Facts {
     pub(crate) lookup_batch: Said,
     pub(crate) update: Said,
     pub(crate) update_batch: Said,
-    /// What the verifier lets programs do.
-    pub(crate) program_reads: Said,
-    pub(crate) program_writes: Said,
     /// What mapring does.
     pub(crate) reads: String,
     pub(crate) writes: String,
@@ -137,18 +156,11 @@ impl Workshop {
 
     /// A map made with the flag of `made`, of which a descriptor is opened again.
     fn one(&self, case: Case, made: Fd, again: bool) -> Outcome {
-        let kinds: &[Kind] = match case.holds {
-            Holds::Values => &[Kind::Cells, Kind::Latches],
-            Holds::Cells | Holds::Locks | Holds::Timers => &[Kind::Cells],
-            Holds::OfEachCpu => &[Kind::PerCpuCells],
-            Holds::Programs => return self.programs(case, made, again),
-        };
-        let mut outcomes = kinds.iter().map(|&kind| {
-            let record = match case.holds {
-                Holds::Locks | Holds::Timers => 144 - usize::from(case.holds == Holds::Locks) * 8,
-                _ => size_of::<Value>(),
-            };
-            let geometry = Geometry::new(kind, record as u64, 2, 1).unwrap();
+        if case.holds == Holds::Programs {
+            return self.programs(case, made, again).unwrap_or_else(|outcome| outcome);
+        }
+        let mut outcomes = case.holds.kinds().iter().map(|&kind| {
+            let geometry = case.holds.shape(kind);
             let fd = match self.made(case, made, again, &geometry) {
                 Ok(fd) => fd,
                 Err(outcome) => return outcome,
@@ -171,6 +183,16 @@ impl Workshop {
             }
         }
         outcome
+    }
+
+    /// What the verifier says to programs that read and write, if there is such a map.
+    pub(crate) fn programs_may(&self, case: Case) -> Option<[Said; 2]> {
+        let fd = match case.holds {
+            Holds::Programs => self.made_of_programs(case, case.fd, false),
+            holds => self.made(case, case.fd, false, &holds.shape(holds.kinds()[0])),
+        };
+        let fd = fd.ok()?;
+        Some([false, true].map(|writes| raw::program(fd.as_fd(), writes).map(drop)))
     }
 
     fn copies(&self, holds: Holds) -> usize {
@@ -200,7 +222,7 @@ impl Workshop {
         // Another descriptor prepares it, which may do all.
         let all = raw::by_id(raw::info(&fd).id, 0).unwrap();
         let name = String::from("value");
-        let words = Preamble { geometry: *geometry, generation: 1, resizable: false, name }.encode();
+        let words = Preamble { geometry: *geometry, generation: 1, name, resizable: false }.encode();
         let element = geometry.element_words();
         let mut image = vec![0; geometry.entries() * element];
         image[..words.len()].copy_from_slice(&words);
@@ -247,8 +269,6 @@ impl Workshop {
             lookup_batch: raw::lookup_batch(fd, 2, &mut two),
             update: raw::update(fd, last, value),
             update_batch: raw::update_batch(fd, &[last - 1, last], &value.repeat(2)),
-            program_reads: raw::program(fd.as_fd(), false).map(drop),
-            program_writes: raw::program(fd.as_fd(), true).map(drop),
             reads,
             writes,
         };
@@ -263,38 +283,35 @@ impl Workshop {
         facts
     }
 
-    fn programs(&self, case: Case, made: Fd, again: bool) -> Outcome {
+    fn made_of_programs(&self, case: Case, made: Fd, again: bool) -> Result<OwnedFd, Outcome> {
         const SLOTS: u32 = 4;
         let map = RawMap { ty: MapType::ProgArray, ..RawMap::array(4, SLOTS, case.flags | made.flag()) };
-        let fd = match map.make() {
-            Ok(fd) => fd,
-            Err(errno) => return Outcome::NotMade(errno),
-        };
+        let fd = map.make().map_err(Outcome::NotMade)?;
         let all = raw::by_id(raw::info(&fd).id, 0).unwrap();
         let program = [u64::try_from(self.program.as_raw_fd()).unwrap()];
         for slot in 0..SLOTS {
             raw::update(&all, slot, &program).unwrap();
         }
-        let fd = match self.ready(case, made, again, fd, &all) {
-            Ok(fd) => fd,
-            Err(outcome) => return outcome,
-        };
+        self.ready(case, made, again, fd, &all)
+    }
+
+    fn programs(&self, case: Case, made: Fd, again: bool) -> Result<Outcome, Outcome> {
+        let fd = self.made_of_programs(case, made, again)?;
+        let program = [u64::try_from(self.program.as_raw_fd()).unwrap()];
         let (reads, writes) = self.dispatch(&fd);
         let region = Region::open_fd(again_of(&fd)).unwrap_err();
         assert!(matches!(region, Error::MapType { .. }), "{region}");
         let mut two = [0; 2];
-        Outcome::Facts(Box::new(Facts {
+        Ok(Outcome::Facts(Box::new(Facts {
             map_writable: raw::map(&fd, 16, true),
             map_read_only: raw::map(&fd, 16, false),
             lookup: raw::lookup(&fd, 0, &mut [0]),
             lookup_batch: raw::lookup_batch(&fd, 2, &mut two),
             update: raw::update(&fd, 1, &program),
             update_batch: raw::update_batch(&fd, &[1, 2], &two),
-            program_reads: raw::program(fd.as_fd(), false).map(drop),
-            program_writes: raw::program(fd.as_fd(), true).map(drop),
             reads,
             writes,
-        }))
+        })))
     }
 
     fn dispatch(&self, fd: &OwnedFd) -> (String, String) {

@@ -46,6 +46,7 @@ pub(crate) const SECTIONS: [(&str, &[Holds]); 4] = [
 pub(crate) struct Section {
     name: &'static str,
     all: Vec<Group<Outcome>>,
+    programs: Vec<Group<[Said; 2]>>,
 }
 
 impl Section {
@@ -58,28 +59,34 @@ impl Section {
                 .flat_map(|rest| values.clone().map(move |v| [vec![v], rest.clone()].concat()))
                 .collect();
         }
-        let groups = all.into_iter().map(|values| {
+        let (mut groups, mut programs) = (Vec::new(), Vec::new());
+        for values in all {
             let flags = PROPERTIES.iter().zip(&values).map(|(property, &value)| property.flags[value]).sum();
             let case = |holds| Case { holds, flags, fd: Fd::ALL[values[FD]], frozen: values[FROZEN] == 1 };
-            let every_way = flags & (BPF_F_NUMA_NODE | BPF_F_INNER_MAP) == 0;
-            let outcome = workshop.outcome(case(holds[0]), every_way);
+            // What takes long is not tried with these two as well.
+            let alone = flags & (BPF_F_NUMA_NODE | BPF_F_INNER_MAP) == 0;
+            let outcome = workshop.outcome(case(holds[0]), alone);
+            let may = if alone { workshop.programs_may(case(holds[0])) } else { None };
             for &other in &holds[1..] {
                 let other = case(other);
-                assert_eq!(outcome, workshop.outcome(other, every_way), "{other:?}");
+                assert_eq!(outcome, workshop.outcome(other, alone), "{other:?}");
+                assert!(!alone || may == workshop.programs_may(other), "{other:?}");
             }
-            Group { values: values.iter().map(|value| 1 << value).collect(), outcome }
-        });
-        Self { name, all: groups.collect() }
+            let values: Vec<_> = values.iter().map(|value| 1 << value).collect();
+            programs.extend(may.map(|outcome| Group { values: values.clone(), outcome }));
+            groups.push(Group { values, outcome });
+        }
+        Self { name, all: groups, programs }
     }
 
     /// Rows of those combinations for which there are columns, and not empty ones.
-    fn rows(&self, columns: impl Fn(&Outcome) -> Option<String>) -> String {
-        let of = |group: &Group<Outcome>| {
+    fn rows<T>(&self, all: &[Group<T>], columns: impl Fn(&T) -> Option<String>) -> String {
+        let of = |group: &Group<T>| {
             columns(&group.outcome).map(|outcome| Group { values: group.values.clone(), outcome })
         };
         let mut rows = String::new();
         let counts = PROPERTIES.map(|property| property.names.len());
-        let groups = joined(self.all.iter().filter_map(of).collect(), &counts);
+        let groups = joined(all.iter().filter_map(of).collect(), &counts);
         for group in groups.into_iter().filter(|group| !group.outcome.is_empty()) {
             writeln!(rows, "| {} | {} | {} |", self.name, which(&group.values), group.outcome).unwrap();
         }
@@ -124,35 +131,38 @@ Before Linux 6.11 the kernel looks for locks and timers at the top of a value al
 record: such a map behaves as any other. Before 5.13 a `PERCPU_ARRAY` has no batches (ENOTSUPP).
 ";
 
+const CONSTANTS: &str = "\
+(ENOTSUPP: it takes what is in such a map for constants, and looks those up only in arrays of one element.)
+";
+
 /// The tables of these sections.
 pub(crate) fn text(sections: &[Section], whatever: &str) -> String {
     let mut text = HEAD.to_owned();
-    table(
-        &mut text,
-        "| map | which | mmap RW | mmap RO | lookup | update | mapring reads | mapring writes |",
-        sections,
-        |outcome| facts(outcome).map(user_space),
-    );
+    let head = "| map | which | mmap RW | mmap RO | lookup | update | mapring reads | mapring writes |";
+    let of_facts = |outcome: &Outcome| facts(outcome).map(user_space);
+    table(&mut text, head, sections.iter().map(|section| section.rows(&section.all, of_facts)));
     text += OLDER;
     text +=
         "\nWhat the verifier says to a program that is loaded from then on, and reads or writes elements:\n";
-    table(&mut text, "| map | which | reads | writes |", sections, |outcome| {
-        facts(outcome).map(|facts| [said(&facts.program_reads), said(&facts.program_writes)].join(" | "))
-    });
-    text += "(ENOTSUPP: it takes what is in such a map for constants, and looks them up only in arrays of one element.)\n\n";
-    text += "What can't be had at all:\n";
-    table(&mut text, "| map | which | making it | freezing it |", sections, |outcome| match outcome {
+    let may = |may: &[Said; 2]| Some(may.each_ref().map(said).join(" | "));
+    let head = "| map | which | reads | writes |";
+    table(&mut text, head, sections.iter().map(|section| section.rows(&section.programs, may)));
+    text += CONSTANTS;
+    text += "\nWhat can't be had at all:\n";
+    let refused = |outcome: &Outcome| match outcome {
         Outcome::NotMade(errno) => Some(format!("{} |", raw::errno(*errno))),
         Outcome::NotFrozen(errno) => Some(format!("| {}", raw::errno(*errno))),
         Outcome::Facts(_) => Some(String::new()),
-    });
+    };
+    let head = "| map | which | making it | freezing it |";
+    table(&mut text, head, sections.iter().map(|section| section.rows(&section.all, refused)));
     text + whatever
 }
 
-fn table(text: &mut String, head: &str, sections: &[Section], columns: impl Fn(&Outcome) -> Option<String>) {
+fn table(text: &mut String, head: &str, rows: impl Iterator<Item = String>) {
     let rule = "---|".repeat(head.matches('|').count() - 1);
     writeln!(text, "\n{head}\n|{rule}").unwrap();
-    sections.iter().for_each(|section| *text += &section.rows(&columns));
+    rows.for_each(|rows| *text += &rows);
     text.push('\n');
 }
 

@@ -64,9 +64,9 @@ impl Fit {
     }
 
     /// The memory of every map that is fitted on this node, where a machine has several: best that of
-    /// the CPUs whose programs write most, or of the reader. Per-CPU maps are left alone; each CPU's
-    /// part is on its own node anyway. For a node a map see [`place_on_node`], which also says what it
-    /// can't do.
+    /// the CPUs whose programs write most, or of the reader. Per-CPU maps are left alone (each CPU's
+    /// part is on its own node anyway), and resizable rings. For a node a map see [`place_on_node`],
+    /// which also says what it can't do.
     pub fn node(self, node: usize) -> Self {
         Self { node: Some(node), ..self }
     }
@@ -127,13 +127,15 @@ impl Fit {
                 constants.extend(constant.map(|offset| (offset, nested)));
                 rings.push((name, grounds));
             }
-            shapes.push((map.name().to_os_string(), geometry));
+            // An array of maps takes only maps with the flags of its first, and libbpf can't change those.
+            let can_have_node = !geometry.kind().is_per_cpu() && !description.resizable;
+            shapes.push((map.name().to_os_string(), geometry, can_have_node));
         }
         for mut map in object.maps_mut() {
-            if let Some((_, geometry)) = shapes.iter().find(|(name, _)| *name == map.name()) {
+            if let Some((_, geometry, can_have_node)) = shapes.iter().find(|(name, ..)| *name == map.name()) {
                 let entries = u32::try_from(geometry.entries()).expect("a geometry has no more");
                 map.set_max_entries(entries)?;
-                if let Some(node) = self.node.filter(|_| !geometry.kind().is_per_cpu()) {
+                if let Some(node) = self.node.filter(|_| *can_have_node) {
                     place_on_node(&mut map, node)?;
                 }
             } else if map.name().to_string_lossy().ends_with(".rodata")
