@@ -89,6 +89,22 @@ mod bpf {
     }
 
     #[test]
+    fn resizable() {
+        if !allowed() {
+            return;
+        }
+        let text = run(env!("CARGO_BIN_EXE_resizable"), &["40"]);
+        let lines: Vec<_> = text.lines().collect();
+        let [rounds @ .., rings, last] = &lines[..] else { panic!("{text}") };
+        assert_eq!(rounds.len(), 40);
+        assert!(rounds[0].contains(" 16 slots, ") && !rounds[0].contains("lost 0,"), "{text}");
+        // It grew as often as it lost something, and no more.
+        let lossy = rounds[..39].iter().filter(|round| !round.contains("lost 0,")).count();
+        assert!(rings.starts_with(&format!("{} rings, ", lossy + 1)) || lossy > 16, "{text}");
+        assert!(last.ends_with(", dropped 0, read mapped"), "{text}");
+    }
+
+    #[test]
     fn pipeline() {
         if !allowed() {
             return;

@@ -1,0 +1,81 @@
+//! A ring that grows until its slow reader loses nothing, while programs write to it.
+//!
+//! `resizable [rounds]`: a program records every system call of the machine; the reader comes by each 20 ms.
+//! Whenever it has lost something, the ring is replaced by one of twice the size. No record is
+//! read twice, and what was lost is counted, in all rings together.
+
+use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use std::{env, process, thread};
+
+use anyhow::Result;
+use bytemuck::{Pod, Zeroable};
+use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
+use mapring::{Event, Record, ResizableRing};
+
+#[allow(warnings, clippy::all, clippy::pedantic, clippy::restriction)]
+mod skel {
+    include!(concat!(env!("OUT_DIR"), "/resizable.skel.rs"));
+}
+
+/// As in `resizable.bpf.c`.
+#[derive(Clone, Copy, Pod, Zeroable, Record)]
+#[repr(C)]
+struct Call {
+    ns: u64,
+    pid: u32,
+    number: u32,
+}
+
+/// The largest ring that is tried, in slots a CPU: 24 bytes each.
+const MAX: usize = 1 << 20;
+
+fn main() -> Result<()> {
+    let rounds = env::args().nth(1).map_or(Ok(50), |rounds| rounds.parse())?;
+
+    let mut storage = MaybeUninit::uninit();
+    let mut open = skel::ResizableSkelBuilder::default().open(&mut storage)?;
+    mapring::fit_to_machine(&mut open)?; // shards = possible CPUs
+    let mut skel = open.load()?;
+    let mut ring = ResizableRing::<Call>::open(&skel.maps.calls)?;
+    let mut follower = ring.reader(); // goes on with each ring that takes the place of the last
+    skel.attach()?;
+
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| make_calls(&stop));
+        let done = (0..rounds).try_for_each(|round| {
+            thread::sleep(Duration::from_millis(20)); // slow
+            let (lost, mut ours) = (follower.lost(), 0);
+            let mut count = |call: Event<&Call>| ours += u32::from(call.record.pid == process::id());
+            while follower.reader().region().retired() {
+                follower.for_each(usize::MAX, &mut count); // the ring before, to its end
+                follower.take_error().map_or(Ok(()), Err)?;
+            }
+            follower.for_each(usize::MAX, &mut count);
+            let (lost, slots) = (follower.lost() - lost, ring.ring().slots());
+            println!("round {round:3}: {slots:7} slots, {ours:6} calls of our own, lost {lost}");
+            if lost > 0 && slots < MAX { ring.resize(slots * 2) } else { Ok(()) }
+        });
+        stop.store(true, Ordering::Relaxed);
+        done
+    })?;
+    let (tally, dropped) = (follower.tally(), follower.dropped());
+    println!("{} rings, of {} slots a CPU at last", follower.rings(), ring.ring().slots());
+    println!(
+        "read {}, lost {}, dropped {dropped}, read {}",
+        tally.delivered,
+        tally.lost(),
+        ring.ring().access()
+    );
+    Ok(())
+}
+
+/// Some thousands of system calls a second.
+fn make_calls(stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        (0..200).for_each(|_| thread::yield_now());
+        thread::sleep(Duration::from_millis(1));
+    }
+}
