@@ -83,6 +83,7 @@ pub mod skel {
         sealed
         stress
         stress_portable
+        tso
     );
 
     pub use alone::AloneSkelBuilder;
@@ -111,4 +112,5 @@ pub mod skel {
     pub use sealed::SealedSkelBuilder;
     pub use stress::StressSkelBuilder;
     pub use stress_portable::StressPortableSkelBuilder;
+    pub use tso::TsoSkelBuilder;
 }

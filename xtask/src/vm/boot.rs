@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::kernels::Arch;
@@ -19,7 +20,7 @@ use super::protocol::{self, Message};
 const TICK: Duration = Duration::from_millis(200);
 
 /// What a machine said until it was gone.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Said {
     pub(crate) messages: Vec<Message>,
     /// Everything else on the console: the kernel's last words, if it died.
