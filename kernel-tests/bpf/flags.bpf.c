@@ -39,3 +39,76 @@ struct pair {
 
 MAPRING_CELLS(pairs, struct pair, 16);
 MAPRING_COUNTERS(hits, 8);
+
+struct walked {
+	__u64 sum, seen;
+};
+
+/* Values that are whole: the sequence is the same before and after, and even. */
+static long walk_cell(void *map __attribute__((unused)), const __u32 *key, struct mapring_cell__pairs *cell,
+		      struct walked *walked)
+{
+	__u64 seq, sum;
+
+	if (*key < MAPRING__FIRST(sizeof(*cell)))
+		return 0; /* the preamble */
+	seq = mapring__load(&cell->seq);
+	mapring__barrier();
+	sum = cell->record.a * 1000 + cell->record.b;
+	mapring__barrier();
+	if (!(seq & 1) && mapring__load(&cell->seq) == seq) {
+		walked->sum += sum;
+		walked->seen++;
+	}
+	return 0;
+}
+
+static long walk_bank(void *map __attribute__((unused)), const __u32 *key, struct mapring_counters__hits *bank,
+		      struct walked *walked)
+{
+	if (*key < MAPRING__FIRST(sizeof(*bank)))
+		return 0;
+	for (int i = 0; i < 8; i++)
+		walked->sum += mapring__load(&bank->words[i]);
+	walked->seen++;
+	return 0;
+}
+
+/* Walks the cells, or with `op` 1 the banks: sum and number of what it saw in `n` and `done`. */
+SEC("syscall")
+int walk(struct args *args)
+{
+	struct walked walked = {};
+	long steps;
+
+	if (args->op)
+		steps = bpf_for_each_map_elem(&hits, walk_bank, &walked, 0);
+	else
+		steps = bpf_for_each_map_elem(&pairs, walk_cell, &walked, 0);
+	args->index = steps;
+	args->n = walked.sum;
+	args->done = walked.seen;
+	return 0;
+}
+
+SEC("syscall")
+int count(struct args *args)
+{
+	mapring_add(&hits, args->index, args->n);
+	return 0;
+}
+
+/* Puts a whole element there, as user space does; deletes it; looks at what is there then. */
+SEC("syscall")
+int put_and_delete(struct args *args)
+{
+	__u32 key = args->index;
+	struct mapring_cell__pairs cell = { .seq = 2, .record = { .a = args->n, .b = args->n + 1 } };
+	__u64 *there;
+
+	args->op = bpf_map_update_elem(&pairs, &key, &cell, 0);
+	args->done = bpf_map_delete_elem(&pairs, &key);
+	there = bpf_map_lookup_elem(&pairs, &key);
+	args->n = there ? there[1] : 0;
+	return 0;
+}

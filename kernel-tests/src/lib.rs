@@ -20,7 +20,8 @@ mod slow_pages;
 pub use cpu::{cpus, everywhere, on_cpu, on_one_cpu};
 pub use image::{Function, image};
 pub use load::{
-    Loaded, Runner, fitted, load, map, read_only, send, unfitted, update, without_batches, word_at,
+    Loaded, Runner, fitted, load, map, read_only, send, unfitted, update, without_batches, without_commands,
+    word_at,
 };
 pub use perf::sample_clock;
 pub use pins::{PinDir, PublicPins};

@@ -156,17 +156,26 @@ pub fn word_at(map: &impl MapCore, index: u32, at: usize) -> u64 {
     u64::from_ne_bytes(bytes[at * 8..at * 8 + 8].try_into().unwrap())
 }
 
-/// Runs `test` in a thread for which the kernel knows no batches, as those before 5.6: a seccomp
-/// filter answers in their place.
+/// Runs `test` in a thread for which the kernel knows no batches, as those before 5.6.
 ///
 /// # Panics
 /// If `test` does.
 pub fn without_batches(test: impl FnOnce() + Send) {
-    const LOOKUP_BATCH: u64 = 24;
-    let is_batch = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, LOOKUP_BATCH).unwrap();
-    let rule = SeccompRule::new(vec![is_batch]).unwrap();
+    without_commands(&[libbpf_sys::BPF_MAP_LOOKUP_BATCH, libbpf_sys::BPF_MAP_UPDATE_BATCH], test);
+}
+
+/// Runs `test` in a thread for which the kernel knows none of these commands of bpf(2): a seccomp
+/// filter answers EINVAL in their place.
+///
+/// # Panics
+/// If `test` does.
+pub fn without_commands(commands: &[u32], test: impl FnOnce() + Send) {
+    let rule = |command: &u32| {
+        let is = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, u64::from(*command));
+        SeccompRule::new(vec![is.unwrap()]).unwrap()
+    };
     let filter = SeccompFilter::new(
-        [(libc::SYS_bpf, vec![rule])].into(),
+        [(libc::SYS_bpf, commands.iter().map(rule).collect())].into(),
         SeccompAction::Allow,
         SeccompAction::Errno(libc::EINVAL.unsigned_abs()),
         std::env::consts::ARCH.try_into().unwrap(),

@@ -4,12 +4,21 @@
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 
+use bytemuck::{Pod, Zeroable};
 use libbpf_rs::libbpf_sys::BPF_F_NUMA_NODE;
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{Object, OpenObject};
 use mapring::{Cells, Error, Fit, Options, Region, ResizableRing, online_nodes, place_on_node};
 use mapring_kernel_tests::skel::{FlagsSkelBuilder, PercpuSkelBuilder, ResizableSkelBuilder};
 use mapring_kernel_tests::{load, map, raw, require_bpf};
+
+#[derive(Clone, Copy, Debug, Pod, Zeroable, mapring::Record)]
+#[repr(C)]
+struct Numbered {
+    writer: u64,
+    number: u64,
+    copies: [u64; 4],
+}
 
 /// On which nodes the pages of the maps are that this process has mapped, where the kernel tells.
 fn nodes_of_mapped_pages() -> Option<Vec<usize>> {
@@ -37,7 +46,8 @@ fn on_the_node_that_was_asked_for() {
             no_programs(object);
             Fit::new().node(node).object(object).unwrap();
         });
-        let cells = Cells::<[u64; 2]>::open_writable(&skel.maps.pairs).unwrap();
+        let region = Options::new().write(true).open(&skel.maps.pairs).unwrap();
+        let cells = Cells::<[u64; 2]>::from_region(region).unwrap();
         assert!(asked(skel.object(), "pairs") && asked(skel.object(), "hits"));
         match nodes_of_mapped_pages() {
             Some(nodes) => {
@@ -101,7 +111,7 @@ fn rings_that_are_replaced_stay_where_they_are() {
     let skel = load::<ResizableSkelBuilder>(&mut storage, |object| {
         Fit::new().node(0).object(object).unwrap();
     });
-    let mut ring = ResizableRing::<[u64; 6]>::open(&map(skel.object(), "numbers")).unwrap();
+    let mut ring = ResizableRing::<Numbered>::open(&map(skel.object(), "numbers")).unwrap();
     assert!(!asked(skel.object(), "numbers__first"));
     ring.resize(128).unwrap();
     assert_eq!(ring.ring().slots(), 128);

@@ -32,8 +32,7 @@ impl<T: NoUninit> Latches<T> {
     pub fn writer(&self) -> Result<LatchesWriter<T>> {
         #[cfg(feature = "bpf")]
         if self.region.written_by_call() {
-            let element = vec![0; self.region.geometry().element_words()];
-            let way = Way::Call(self.region.clone(), element);
+            let way = Way::Call(self.region.clone(), Vec::new());
             return Ok(LatchesWriter { way: Mutex::new(way), place: self.place, value: PhantomData });
         }
         let way = Way::Mapped(self.shared_mut()?);
@@ -48,16 +47,20 @@ pub struct LatchesWriter<T> {
     value: PhantomData<fn(T)>,
 }
 
+/// Values that system calls write together.
+#[cfg(feature = "bpf")]
+const AT_ONCE: usize = 64;
+
 enum Way {
     Mapped(SharedMut),
-    /// With room for an element.
+    /// With room for elements.
     #[cfg(feature = "bpf")]
     Call(Region, Vec<u64>),
 }
 
 impl<T: NoUninit> LatchesWriter<T> {
-    /// Publishes a value. No waiting but for other threads in this method; no system call, or three
-    /// where the region is not [mapped for writing](Region::writable).
+    /// Publishes a value. No waiting but for other threads in this method; no system call, or two
+    /// (three, if it is not mapped for reading either) where the region is not [mapped for writing](Region::writable).
     ///
     /// # Errors
     /// [`Error::Index`]; where it takes system calls also [`Error::Sealed`], if the map was frozen meanwhile,
@@ -66,22 +69,49 @@ impl<T: NoUninit> LatchesWriter<T> {
         if index >= self.place.count {
             return Err(Error::Index { thing: "latch", index, count: self.place.count });
         }
-        let (at, len) = self.place.words(index);
+        self.set_all(index, std::slice::from_ref(value))
+    }
+
+    /// Publishes values of the latches from `first` on: each whole, and one after the other. As
+    /// [`set`](Self::set), but that system calls, where it takes them, are of many values each.
+    ///
+    /// # Errors
+    /// [`Error::Index`], and then nothing is written; else as for [`set`](Self::set).
+    pub fn set_many(&self, first: usize, values: &[T]) -> Result<()> {
+        if first > self.place.count || values.len() > self.place.count - first {
+            let index = first.saturating_add(values.len().max(1)) - 1;
+            return Err(Error::Index { thing: "latch", index, count: self.place.count });
+        }
+        self.set_all(first, values)
+    }
+
+    fn set_all(&self, first: usize, values: &[T]) -> Result<()> {
         match &mut *self.way.lock() {
-            Way::Mapped(shared) => latch::set(shared.words().slice(at, len), value),
+            Way::Mapped(shared) => {
+                for (index, value) in (first..).zip(values) {
+                    let (at, len) = self.place.words(index);
+                    latch::set(shared.words().slice(at, len), value);
+                }
+            }
             #[cfg(feature = "bpf")]
-            Way::Call(region, element) => {
-                // The order of `latch::set`: first the copy that nobody uses (the rest is written over
-                // with what it is), and when that is there, the sequence. A system call is a full
-                // barrier, and there is no other writer.
-                let index = at / len;
-                region.fetch(index, element)?;
-                let seq = element[0].wrapping_add(1);
-                let copy: &mut [u8] = bytemuck::cast_slice_mut(&mut element[latch::copy_at::<T>(seq)..]);
-                copy[..size_of::<T>()].copy_from_slice(bytemuck::bytes_of(value));
-                region.update(index, element)?;
-                element[0] = seq;
-                region.update(index, element)?;
+            Way::Call(region, elements) => {
+                let (at, len) = self.place.words(first);
+                for (first, values) in (at / len..).step_by(AT_ONCE).zip(values.chunks(AT_ONCE)) {
+                    // The order of `latch::set`: first the copies that nobody uses (the rest is written over
+                    // with what it is), and when those are there, the sequences. A system call is a full
+                    // barrier, and there is no other writer.
+                    elements.resize(values.len() * len, 0);
+                    region.elements(first, elements)?;
+                    for (element, value) in elements.chunks_mut(len).zip(values) {
+                        let seq = element[0].wrapping_add(1);
+                        let copy: &mut [u8] =
+                            bytemuck::cast_slice_mut(&mut element[latch::copy_at::<T>(seq)..]);
+                        copy[..size_of::<T>()].copy_from_slice(bytemuck::bytes_of(value));
+                    }
+                    region.update(first, elements)?;
+                    elements.chunks_mut(len).for_each(|element| element[0] = element[0].wrapping_add(1));
+                    region.update(first, elements)?;
+                }
             }
         }
         Ok(())

@@ -7,7 +7,7 @@ use bytemuck::{AnyBitPattern, NoUninit};
 use crossbeam_utils::Backoff;
 use parking_lot::Mutex;
 
-use super::fallback::Looks;
+use super::fallback::{Looks, batch};
 use super::openers;
 use crate::error::{ReadError, Result};
 use crate::layout::{Geometry, Kind, WORD};
@@ -226,6 +226,32 @@ impl<T: AnyBitPattern, P: Guard> Table<T, P> {
         self.look(index).map_or_else(|| self.look_by_call(index), |snapshot| Ok(Some(snapshot)))
     }
 
+    /// Calls `f` with the index and the value of each that is whole at one look; how many were passed over,
+    /// because a writer was in the way. Mapped: no system call. Otherwise three for some dozens of them
+    /// together (by batches, where the kernel has those).
+    ///
+    /// # Errors
+    /// [`ReadError::Lookup`].
+    pub fn for_each(&self, mut f: impl FnMut(usize, Snapshot<T>)) -> Result<usize, ReadError> {
+        let mut busy = 0;
+        let mut found = |index, snapshot: Option<Snapshot<T>>| match snapshot {
+            Some(snapshot) => f(index, snapshot),
+            None => busy += 1,
+        };
+        if self.looks.is_none() {
+            (0..self.len()).for_each(|index| found(index, self.look(index)));
+            return Ok(busy);
+        }
+        let most = batch(self.place.stride).min(self.len());
+        let mut looks = Looks::new(most, self.place.stride);
+        for first in (0..self.len()).step_by(most) {
+            let count = most.min(self.len() - first);
+            looks.fetch(&self.region, self.place.first + first, count)?;
+            (0..count).for_each(|at| found(first + at, Self::taken(&looks, at)));
+        }
+        Ok(busy)
+    }
+
     /// One look at a mapped value.
     #[inline(always)]
     fn look(&self, index: usize) -> Option<Snapshot<T>> {
@@ -244,10 +270,15 @@ impl<T: AnyBitPattern, P: Guard> Table<T, P> {
         let Some(looks) = &self.looks else { return Ok(None) };
         let mut looks = looks.lock();
         looks.fetch(&self.region, self.place.first + index, 1)?;
-        let seq = looks.seq(0);
+        Ok(Self::taken(&looks, 0))
+    }
+
+    /// The value of element `at`, if the looks found it whole.
+    fn taken(looks: &Looks, at: usize) -> Option<Snapshot<T>> {
+        let seq = looks.seq(at);
         let mut value = T::zeroed();
-        let whole = P::at::<T>(seq).is_some_and(|at| looks.take(0, at, &mut value));
-        Ok(whole.then(|| Snapshot { version: P::version(seq), value }))
+        let whole = P::at::<T>(seq).is_some_and(|word| looks.take(at, word, &mut value));
+        whole.then(|| Snapshot { version: P::version(seq), value })
     }
 
     #[cold]

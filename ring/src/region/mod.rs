@@ -396,16 +396,28 @@ impl Region {
         matches!(self.0.writable, Err(Refusal::ReadOnlyForPrograms | Refusal::NotMmapable))
     }
 
-    /// Reads an element by system call.
+    /// Reads elements from `first` on, as many as there is room for, for their only writer: without an
+    /// order. Makes a system call if the region is not mapped.
     #[cfg(feature = "bpf")]
-    pub(crate) fn fetch(&self, index: usize, element: &mut [u64]) -> Result<()> {
-        bpf::fetch(self.as_fd(), index, element).map_err(|e| Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e))
+    pub(crate) fn elements(&self, first: usize, out: &mut [u64]) -> Result<()> {
+        let words = self.geometry().element_words();
+        match &self.0.memory {
+            Memory::Mapped(mapping) => {
+                let from = mapping.words().slice(first * words, out.len());
+                out.iter_mut().enumerate().for_each(|(at, word)| *word = from.load(at, Ordering::Relaxed));
+                Ok(())
+            }
+            Memory::Lookup(lookup, _) => lookup
+                .run(first, out.len() / words, out)
+                .map_err(|e| Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e)),
+        }
     }
 
-    /// Writes an element by system call.
+    /// Writes elements from `first` on, one after the other, by a system call for many.
     #[cfg(feature = "bpf")]
-    pub(crate) fn update(&self, index: usize, element: &[u64]) -> Result<()> {
-        bpf::update(self.as_fd(), index, element).map_err(|e| self.not_updated("bpf(BPF_MAP_UPDATE_ELEM)", e))
+    pub(crate) fn update(&self, first: usize, elements: &[u64]) -> Result<()> {
+        bpf::update_run(self.as_fd(), first, self.geometry().element_words(), elements)
+            .map_err(|e| self.not_updated("bpf(BPF_MAP_UPDATE_ELEM)", e))
     }
 
     /// Why an update was refused.

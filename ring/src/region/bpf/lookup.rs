@@ -94,12 +94,7 @@ impl Lookup {
         if count > 1 && self.batch.load(Ordering::Relaxed) {
             let many = |(at, out): (usize, &mut [u64])| self.many(first + at * BATCH, out);
             match out.chunks_mut(BATCH * self.words).enumerate().try_for_each(many) {
-                Err(e)
-                    if [Some(Errno::INVAL.raw_os_error()), Some(super::ENOTSUPP)]
-                        .contains(&e.raw_os_error()) =>
-                {
-                    self.batch.store(false, Ordering::Relaxed);
-                }
+                Err(e) if is_no_batch(&e) => self.batch.store(false, Ordering::Relaxed),
                 done => return done,
             }
         }
@@ -192,16 +187,6 @@ fn has_keys(fd: BorrowedFd<'_>) -> bool {
     ![Errno::INVAL, Errno::BADF].iter().any(|e| refused == Some(e.raw_os_error()))
 }
 
-/// Reads an element of an array by system call.
-pub(crate) fn fetch(fd: BorrowedFd<'_>, index: usize, value: &mut [u64]) -> io::Result<()> {
-    let key = key(index);
-    // SAFETY: the key has 4 bytes, the value is as long as the map's, rounded up to words.
-    let ret = unsafe {
-        libbpf_sys::bpf_map_lookup_elem(fd.as_raw_fd(), (&raw const key).cast(), value.as_mut_ptr().cast())
-    };
-    result(ret)
-}
-
 /// Keeps user space from writing the map, for good.
 pub(super) fn freeze(fd: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: any descriptor is fine.
@@ -228,6 +213,47 @@ pub(crate) fn update(fd: BorrowedFd<'_>, index: usize, value: &[u64]) -> io::Res
         )
     };
     result(ret)
+}
+
+/// Writes elements of `words` words from `first` on, in this order: one call for [`BATCH`] of them, or
+/// one for each where the kernel has no batches.
+pub(crate) fn update_run(fd: BorrowedFd<'_>, first: usize, words: usize, values: &[u64]) -> io::Result<()> {
+    for (first, values) in (first..).step_by(BATCH).zip(values.chunks(BATCH * words)) {
+        let count = values.len() / words;
+        if count > 1 {
+            match update_many(fd, first, count, values) {
+                Err(e) if is_no_batch(&e) => {}
+                done => {
+                    done?;
+                    continue;
+                }
+            }
+        }
+        (first..).zip(values.chunks(words)).try_for_each(|(index, value)| update(fd, index, value))?;
+    }
+    Ok(())
+}
+
+fn update_many(fd: BorrowedFd<'_>, first: usize, count: usize, values: &[u64]) -> io::Result<()> {
+    assert!(count <= BATCH);
+    let keys: [u32; BATCH] = std::array::from_fn(|at| key(first.wrapping_add(at)));
+    let mut done = key(count);
+    // SAFETY: there are as many keys and values as said, of 4 bytes and as long as the map's, rounded up to
+    // words (the only caller, a region's handle, has them from its geometry).
+    result(unsafe {
+        libbpf_sys::bpf_map_update_batch(
+            fd.as_raw_fd(),
+            keys.as_ptr().cast(),
+            values.as_ptr().cast(),
+            &raw mut done,
+            std::ptr::null(),
+        )
+    })
+}
+
+/// How kernels without batches refuse them.
+fn is_no_batch(e: &io::Error) -> bool {
+    [Some(Errno::INVAL.raw_os_error()), Some(super::ENOTSUPP)].contains(&e.raw_os_error())
 }
 
 /// An index as the kernel takes it. Maps have no more elements than fit.

@@ -23,7 +23,7 @@ use rustix::io::Errno;
 
 pub use fit::{Fit, Fitted, fit_object, fit_to_machine};
 pub(crate) use inner::{Found, Outer, make_like};
-pub(crate) use lookup::{Lookup, PerCpu, fetch, pin, update};
+pub(crate) use lookup::{Lookup, PerCpu, pin, update_run};
 pub use nesting::Grounds;
 pub use nodes::place_on_node;
 pub(crate) use seal::{is_frozen, seal};
