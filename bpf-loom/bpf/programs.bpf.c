@@ -3,6 +3,7 @@
 #include <mapring/cell.bpf.h>
 #include <mapring/counters.bpf.h>
 #include <mapring/latch.bpf.h>
+#include <mapring/resizable.bpf.h>
 #include <mapring/ring.bpf.h>
 
 char LICENSE[] SEC("license") = "GPL";
@@ -20,6 +21,7 @@ MAPRING_RING(narrow2, struct narrow, 2);
 MAPRING_RING(narrow4, struct narrow, 4);
 MAPRING_RING(wide1, struct wide, 1);
 MAPRING_RING(wide2, struct wide, 2);
+MAPRING_RESIZABLE_RING(moving, struct narrow, 2);
 MAPRING_CELL(cell, struct wide);
 MAPRING_COUNTERS(counters, 2);
 MAPRING_LATCH(latch, struct wide);
@@ -74,6 +76,7 @@ PROGRAMS(narrow, narrow2)
 PROGRAMS(narrow, narrow4)
 PROGRAMS(wide, wide1)
 PROGRAMS(wide, wide2)
+PROGRAMS(narrow, moving)
 
 /* ctx[1] is the index. */
 SEC("syscall")

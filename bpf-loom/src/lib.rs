@@ -22,6 +22,7 @@ pub mod mutate;
 pub mod nest;
 pub mod object;
 pub mod order;
+pub mod resizable;
 pub mod ring;
 pub mod sync;
 

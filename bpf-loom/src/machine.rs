@@ -18,6 +18,9 @@ pub struct Map {
     pub words: Box<[AtomicU64]>,
     /// Words of an element.
     pub stride: usize,
+    /// For a map of maps: how many there are, as parts of `words` one after the other, and which of them
+    /// programs find.
+    pub inner: Option<(usize, AtomicU64)>,
 }
 
 /// A word of the map that a program wrote.
@@ -41,6 +44,8 @@ const TAG: u64 = 0xff << 56;
 const STACK: u64 = 0x53 << 56;
 const CONTEXT: u64 = 0x43 << 56;
 const VALUE: u64 = 0x56 << 56;
+/// An inner map, by its number.
+const INNER: u64 = 0x49 << 56;
 
 /// What is left in the registers that a call may use.
 const SCRATCHED: u64 = 0xdead_dead_dead_dead;
@@ -261,17 +266,25 @@ impl<'a> Machine<'a> {
         self.regs[0] = value;
     }
 
-    /// `bpf_map_lookup_elem` of an array.
+    /// `bpf_map_lookup_elem` of an array, or an array of maps with one element.
     fn lookup(&self) -> u64 {
         let map = self.reg(1);
-        assert_eq!(map & TAG, MAP_HANDLE, "no map");
-        assert_eq!(self.program.maps[offset(map)], self.map.name, "another map");
         let index = offset(self.load(self.reg(2), 4, false));
-        if index < self.map.words.len() / self.map.stride {
-            VALUE | (index * self.map.stride * 8) as u64
-        } else {
-            0
-        }
+        let (part, parts) = match (map & TAG, &self.map.inner) {
+            (INNER, Some((parts, _))) => (offset(map), *parts),
+            (MAP_HANDLE, inner) => {
+                assert_eq!(self.program.maps[offset(map)], self.map.name, "another map");
+                match inner {
+                    None => (0, 1),
+                    Some(_) if index != 0 => return 0,
+                    // What is read through a pointer comes after it, on every machine.
+                    Some((_, in_use)) => return INNER | in_use.load(Ordering::Acquire),
+                }
+            }
+            _ => panic!("no map"),
+        };
+        let count = self.map.words.len() / self.map.stride / parts;
+        if index < count { VALUE | ((part * count + index) * self.map.stride * 8) as u64 } else { 0 }
     }
 
     /// The word of the map at `at`. The headers access nothing else than whole words.

@@ -10,11 +10,12 @@ use crate::history::{End, History};
 use crate::nest::{Choices, INTERRUPTS, Nest};
 use crate::object::Program;
 use crate::order::Order;
+use crate::resizable;
 use crate::ring::{Reader, Ring};
 use crate::sync::thread::{self, JoinHandle};
 
 /// Patience that no model uses up.
-const PATIENT: u32 = 1 << 20;
+pub(crate) const PATIENT: u32 = 1 << 20;
 
 /// A program on a machine.
 #[derive(Clone)]
@@ -64,6 +65,12 @@ pub const MODELS: &[Model] = &[
     model("a copied record", "output_wide1", tearing, &["torn", "meanwhile"]),
     model("two writers, a reader", "push_wide1", two_writers_a_reader, &["meanwhile"]),
     model("two writers, a reader", "push_narrow2", two_writers_a_reader, &["meanwhile"]),
+    model(
+        "a ring that is replaced",
+        "push_moving",
+        resizable::replaced,
+        &["left", "given back", "in the old ring"],
+    ),
     model("two writers of a taken cell", "set_cell", cell::taken, &["dropped"]),
     model("two writers of a taken cell", "update_cell", cell::taken, &["dropped"]),
     model("two writers, a reader", "set_cell", cell::set, &["meanwhile", "dropped"]),

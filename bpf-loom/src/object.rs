@@ -88,14 +88,29 @@ impl Object {
             let section = file.section_by_index(section).map_err(text)?;
             let range = symbol.address()..symbol.address() + symbol.size();
             let bytes = section.data_range(range.start, symbol.size()).map_err(text)?;
-            let mut code = decode(bytes.ok_or("a function beyond its section")?)?;
+            let bytes = bytes.ok_or("a function beyond its section")?;
+            let mut code = decode(bytes)?;
             let mut calls = BTreeMap::new();
             for (offset, relocation) in section.relocations().filter(|(offset, _)| range.contains(offset)) {
                 let at = usize::try_from((offset - range.start) / 8).map_err(|e| e.to_string())?;
                 let RelocationTarget::Symbol(target) = relocation.target() else {
                     return Err(format!("{relocation:?}"));
                 };
-                let target = file.symbol_by_index(target).and_then(|target| target.name()).map_err(text)?;
+                let symbol = file.symbol_by_index(target).map_err(text)?;
+                // A static function is called by its place in a section: the call says which.
+                let target = if symbol.kind() == SymbolKind::Section {
+                    let imm = bytes[at * 8 + 4..][..4].try_into().expect("four bytes");
+                    let place = u64::from(i32::from_le_bytes(imm).wrapping_add(1).cast_unsigned()) * 8;
+                    let is_there =
+                        |function: &object::read::elf::ElfSymbol64<'_, '_, object::LittleEndian>| {
+                            function.kind() == SymbolKind::Text
+                                && (function.section_index(), function.address())
+                                    == (symbol.section_index(), place)
+                        };
+                    file.symbols().find(is_there).ok_or("a call of no function")?.name().map_err(text)?
+                } else {
+                    symbol.name().map_err(text)?
+                };
                 match (&mut code[at], relocation.flags()) {
                     (Insn::Const { value, .. }, RelocationFlags::Elf { r_type: RELOCATION_CONST })
                         if target.starts_with("mapring__nested__") =>

@@ -45,7 +45,7 @@ impl Map {
     /// A map of zeros.
     pub fn new(name: &'static str, geometry: &Geometry) -> Self {
         let words = (0..geometry.bytes() / 8).map(|_| AtomicU64::new(0)).collect();
-        Self { name, words, stride: geometry.element_words() }
+        Self { name, words, stride: geometry.element_words(), inner: None }
     }
 }
 

@@ -8,12 +8,12 @@ use std::time::Instant;
 use mapring_bpf_loom::models::{Code, MODELS};
 use mapring_bpf_loom::mutate::{Mutant, mutants, ring_sites, ring_writes};
 use mapring_bpf_loom::object::{Variant, variants};
-use mapring_bpf_loom::{cell, check};
+use mapring_bpf_loom::{cell, check, resizable};
 
 /// Names the mutant for the child.
 const VARIABLE: &str = "MAPRING_MUTANT";
 
-const PROGRAMS: [&str; 7] = [
+const PROGRAMS: [&str; 8] = [
     "push_narrow2",
     "push_wide1",
     "nesting push_narrow2",
@@ -21,7 +21,10 @@ const PROGRAMS: [&str; 7] = [
     "set_cell",
     "update_cell",
     "add_counters",
+    MOVING,
 ];
+/// The one that has mutants of its own.
+const MOVING: &str = "push_moving";
 
 fn mutants_of(program: &'static str, variant: &Variant) -> Vec<Mutant> {
     let map = program.split_once('_').unwrap().1;
@@ -30,6 +33,10 @@ fn mutants_of(program: &'static str, variant: &Variant) -> Vec<Mutant> {
     let code = Code { program: Arc::new(variant.programs[0].clone()), order: variant.order };
     // loom's memory exists in a model only.
     check(None, move || {
+        if program == MOVING {
+            *found_here.lock().unwrap() = resizable::mutants(map, &code);
+            return;
+        }
         let sites = if program.contains("push") { ring_sites(map, &code) } else { cell::sites(map, &code) };
         *found_here.lock().unwrap() = mutants(&code, &sites);
     });
@@ -67,8 +74,8 @@ fn every_mutant_fails_a_model() {
                 continue;
             }
             let code = Code { program: Arc::new(variant.programs[0].clone()), order: variant.order };
-            let writes =
-                program.contains("push").then(|| ring_writes(program.split_once('_').unwrap().1, &code));
+            let of_ring = program.contains("push") && program != MOVING;
+            let writes = of_ring.then(|| ring_writes(program.split_once('_').unwrap().1, &code));
             for (m, mut mutant) in mutants_of(program, variant).into_iter().enumerate() {
                 let never = |at| writes.as_ref().is_some_and(|writes| !writes.contains(&at));
                 if mutant.of_write.is_some_and(never) {

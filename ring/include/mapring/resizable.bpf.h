@@ -96,7 +96,7 @@ static __always_inline __u64 *mapring__claim_anew(void *rings, __u32 size)
 	struct mapring__in_use found;
 	__u64 *seq;
 
-	mapring__barrier(); /* who saw the gate closed sees the new ring */
+	mapring__barrier(); /* SYNC replaced: who saw the gate closed sees the ring that was put there before */
 	if (mapring__find(rings, size, &found)) {
 		seq = mapring__fast(found.ring, found.base);
 		if (seq && mapring__holds(&found, seq))

@@ -15,7 +15,8 @@ use crate::sync::{Ordering, fence};
 /// Closes the gate of the ring that `words` are: from here on programs claim slots of the ring that
 /// took its place, which must be there for them to find. Returns how many tickets were given out in it.
 pub fn close(words: WordsMut<'_>, geometry: &Geometry) -> u64 {
-    words.store(Gate::WORD, Gate::Closing.encode(geometry.capacity()), Ordering::Relaxed);
+    let closing = Gate::Closing.encode(geometry.capacity());
+    words.store(Gate::WORD, closing, Ordering::Release); // SYNC replaced: pairs with the barrier in `resizable.bpf.h`
     fence(Ordering::SeqCst); // SYNC retire: pairs with the claim, a full barrier, in `resizable.bpf.h`
     let end = |shard| {
         let place = Place::new(geometry, shard);
