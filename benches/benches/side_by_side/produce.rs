@@ -1,8 +1,10 @@
 //! What a record costs the BPF program: reserve, fill 56 bytes, commit, in a loop in the program.
 
+use std::borrow::Borrow;
+
 use anyhow::{Result, ensure};
 use libbpf_rs::{MapCore, ProgramMut};
-use mapring::{Access, Claim, Ring, Start};
+use mapring::{Access, Claim, ResizableRing, Ring, Start};
 use mapring_benches::{Plan, Report, Row, interleave};
 
 use crate::peers::{RawRingBuffer, Sink};
@@ -11,12 +13,15 @@ use crate::programs::{CHUNK, Producer, Program, RECORDS, Record, Seen, Streamed,
 pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     let skel = load!(produce::ProduceSkelBuilder);
     let portable = load!(portable::PortableSkelBuilder);
+    let moving = load!(resizable::ResizableSkelBuilder);
+    let resizable = ResizableRing::open(&moving.maps.moving)?;
     let progs = &skel.progs;
 
     let mut inlined = mapring(Ring::open(&skel.maps.ours), &progs.produce_mapring)?;
     let mut called = mapring(Ring::open(&skel.maps.ours), &progs.produce_mapring_call)?;
     let mut inlined_any = mapring(Ring::open(&portable.maps.ours), &portable.progs.produce_portable)?;
     let mut called_any = mapring(Ring::open(&portable.maps.ours), &portable.progs.produce_portable_call)?;
+    let mut called_moving = mapring(Ok(resizable.ring()), &moving.progs.produce_resizable_call)?;
     let mut peer_inlined = ringbuf(RawRingBuffer::<Seen>::new(&skel.maps.ringbuf)?, &progs.produce_ringbuf);
     let mut peer_called =
         ringbuf(RawRingBuffer::<Seen>::new(&skel.maps.ringbuf)?, &progs.produce_ringbuf_call);
@@ -25,18 +30,20 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
         Ok(ns as f64 / RECORDS as f64)
     };
 
-    let [inlined, called, inlined_any, called_any, peer_inlined, peer_called, loop_alone] = interleave(
-        plan,
-        [
-            &mut inlined,
-            &mut called,
-            &mut inlined_any,
-            &mut called_any,
-            &mut peer_inlined,
-            &mut peer_called,
-            &mut loop_alone,
-        ],
-    )?;
+    let [inlined, called, inlined_any, called_any, called_moving, peer_inlined, peer_called, loop_alone] =
+        interleave(
+            plan,
+            [
+                &mut inlined,
+                &mut called,
+                &mut inlined_any,
+                &mut called_any,
+                &mut called_moving,
+                &mut peer_inlined,
+                &mut peer_called,
+                &mut loop_alone,
+            ],
+        )?;
     let peer = "ringbuf reserve + submit, NO_WAKEUP";
     report.add([
         Row::new("produce 56 B, inlined in a BPF loop", &inlined, peer, &peer_inlined)
@@ -44,6 +51,7 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
         Row::new("… published by `xchg` (portable)", &inlined_any, peer, &peer_inlined),
         Row::new("produce 56 B in a BPF function called in a loop", &called, peer, &peer_called),
         Row::new("… published by `xchg` (portable)", &called_any, peer, &peer_called),
+        Row::new("… into a resizable ring", &called_moving, peer, &peer_called),
         Row::new("the BPF loop alone", &loop_alone, peer, &peer_inlined),
     ]);
     nested(plan, report)
@@ -80,11 +88,12 @@ fn nested(plan: Plan, report: &mut Report) -> Result<()> {
 }
 
 /// Times `program`, and has a reader see every record of it.
-fn mapring<'p>(
-    ring: Result<Ring<Record>, mapring::Error>,
+fn mapring<'p, R: Borrow<Ring<Record>>>(
+    ring: Result<R, mapring::Error>,
     program: &'p ProgramMut<'p>,
-) -> Result<impl FnMut() -> Result<f64> + use<'p>> {
+) -> Result<impl FnMut() -> Result<f64> + use<'p, R>> {
     let ring = ring?;
+    let ring = ring.borrow();
     ensure!(ring.access() == Access::Mapped, "{}", ring.access());
     let mut producer = Producer::new(program);
     let mut reader = ring.reader_from(Start::Now);

@@ -43,6 +43,9 @@ pub(crate) mod skel {
     pub(crate) mod others {
         include!(concat!(env!("OUT_DIR"), "/others.skel.rs"));
     }
+    pub(crate) mod resizable {
+        include!(concat!(env!("OUT_DIR"), "/resizable.skel.rs"));
+    }
     pub(crate) mod sizes {
         include!(concat!(env!("OUT_DIR"), "/sizes.skel.rs"));
     }

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+/* Producing into a ring that can be replaced: through a map of maps. */
+#include "producers.h"
+
+#include <mapring/resizable.bpf.h>
+
+MAPRING_RESIZABLE_RING(moving, struct record, SLOTS);
+
+NOINLINE int moving_call(__u64 n)
+{
+	struct record *r = mapring_reserve(&moving);
+
+	if (!r)
+		return 0;
+	fill(r, n);
+	mapring_commit(r);
+	return 1;
+}
+
+PRODUCER(produce_resizable_call, moving_call)
