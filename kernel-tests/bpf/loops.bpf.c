@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* Every way to write, from inside a loop of 1024: what the verifier has to walk through. */
+/* Every way to write, from inside a loop of TIMES: what the verifier has to walk through. */
 #include <mapring/cell.bpf.h>
 #include <mapring/counters.bpf.h>
 #include <mapring/ring.bpf.h>
 
 char LICENSE[] SEC("license") = "GPL";
 
+#ifndef TIMES
 #define TIMES 1024
+#endif
 
 /* With its sequence a slot of 64 bytes. */
 struct item {

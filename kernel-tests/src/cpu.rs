@@ -48,3 +48,20 @@ fn run_on(some: &[usize]) {
     some.iter().for_each(|&cpu| set.set(cpu));
     sched_setaffinity(None, &set).unwrap_or_else(|e| panic!("CPUs {some:?}: {e}"));
 }
+
+/// Whether the kernel is one of real time (PREEMPT_RT), where interrupts are tasks.
+pub fn real_time() -> bool {
+    let says = rustix::system::uname().version().to_string_lossy().contains("PREEMPT_RT");
+    says || std::fs::read_to_string("/sys/kernel/realtime").is_ok_and(|it| it.trim() == "1")
+}
+
+/// Major and minor number of the running kernel.
+///
+/// # Panics
+/// If it has none.
+pub fn kernel() -> (u32, u32) {
+    let uname = rustix::system::uname();
+    let mut numbers = uname.release().to_str().unwrap().split(|c: char| !c.is_ascii_digit());
+    let mut number = || numbers.next().unwrap().parse().unwrap();
+    (number(), number())
+}

@@ -17,7 +17,7 @@ pub mod raw;
 mod records;
 mod slow_pages;
 
-pub use cpu::{cpus, everywhere, on_cpu, on_one_cpu};
+pub use cpu::{cpus, everywhere, kernel, on_cpu, on_one_cpu, real_time};
 pub use image::{Function, image};
 pub use load::{
     Loaded, Runner, fitted, load, map, read_only, send, unfitted, update, without_batches, without_commands,
@@ -74,6 +74,8 @@ pub mod skel {
         layouts
         loops
         loops_portable
+        loops_short
+        loops_short_portable
         nested
         nested_portable
         percpu
@@ -103,6 +105,8 @@ pub mod skel {
     pub use layouts::{LayoutsSkelBuilder, types as layouts_types};
     pub use loops::LoopsSkelBuilder;
     pub use loops_portable::LoopsPortableSkelBuilder;
+    pub use loops_short::LoopsShortSkelBuilder;
+    pub use loops_short_portable::LoopsShortPortableSkelBuilder;
     pub use nested::NestedSkelBuilder;
     pub use nested_portable::NestedPortableSkelBuilder;
     pub use percpu::PercpuSkelBuilder;

@@ -80,18 +80,19 @@ impl Runner {
         Self(program.as_fd().try_clone_to_owned().unwrap())
     }
 
-    /// How many instructions the verifier walked through to load the program.
+    /// How many instructions the verifier walked through to load the program; `None` before 5.16,
+    /// which does not tell.
     ///
     /// # Panics
-    /// If the kernel does not tell (before 5.16).
-    pub fn verified(&self) -> u32 {
+    /// If the kernel tells nothing of it.
+    pub fn verified(&self) -> Option<u32> {
         let mut info = bpf_prog_info::default();
         let mut size = u32::try_from(size_of_val(&info)).unwrap();
         // SAFETY: the information is as long as said, and asks for no arrays.
         let ret =
             unsafe { libbpf_sys::bpf_prog_get_info_by_fd(self.0.as_raw_fd(), &raw mut info, &raw mut size) };
-        assert!(ret == 0 && info.verified_insns > 0, "program info: {ret}");
-        info.verified_insns
+        assert!(ret == 0 && info.xlated_prog_len > 0, "program info: {ret}");
+        (info.verified_insns > 0).then_some(info.verified_insns)
     }
 
     /// Runs the program once, on this CPU, with `args` as its context: it may change them.

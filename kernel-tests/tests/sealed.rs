@@ -154,6 +154,14 @@ fn handed_over_a_socket() {
     fs::remove_dir_all(&folder).unwrap();
 }
 
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn what_can_not_be_sealed() {
     require_bpf!();
@@ -211,10 +219,12 @@ fn latches_are_written_by_system_call() {
         let stop = AtomicBool::new(false);
         let mut n = 0;
         std::thread::scope(|scope| {
+            // A writer that fails must not leave the reader running.
+            let stop_at_end = StopAtEnd(&stop);
             scope.spawn(|| {
                 on_cpu(*cpus().last().unwrap());
                 while !stop.load(Ordering::Relaxed) {
-                    look.run(&mut [0, 0, 1000, 0]);
+                    look.run(&mut [0, 0, 16, 0]);
                 }
             });
             while n < 5_000 || reads.sum(0).unwrap() < 100_000 {
@@ -225,7 +235,7 @@ fn latches_are_written_by_system_call() {
                     mapring::Snapshot { version: n, value: words_of(n) }
                 );
             }
-            stop.store(true, Ordering::Relaxed);
+            drop(stop_at_end);
         });
         let mut args = [0, 0, 1, 0];
         look.run(&mut args);

@@ -2,6 +2,7 @@
 
 use libbpf_rs::Object;
 use mapring::{Access, Ring, Tally};
+use mapring_kernel_tests::{kernel, real_time};
 
 use crate::Results;
 use crate::counted::{self, CONTEXTS, Context, SLOTS, State, states};
@@ -172,21 +173,20 @@ fn not_met(object: &Object) -> Vec<String> {
     let states = states(object);
     let sum = |of: &dyn Fn(&State) -> u64| states.iter().map(of).sum::<u64>();
     let met = |outer: Context, inner: Context| sum(&|s| s.midway[inner as usize][outer as usize]) > 0;
-    // Under PREEMPT_RT what interrupts leave for later is done by tasks, which interrupt nobody: they
-    // come in the midst only of what the scheduler takes the CPU from.
-    let threaded = real_time();
-    let can_meet = |outer, inner| inner != Context::Softirq || !threaded || met(outer, Context::Switch);
+    let (threaded, exclusive) = (real_time(), kernel() < (6, 0));
+    let can_meet = |outer, inner| match (outer, inner) {
+        // Under PREEMPT_RT what interrupts leave for later is done by tasks, which interrupt nobody:
+        // they come in the midst only of what the scheduler takes the CPU from.
+        (outer, Context::Softirq) => !threaded || met(outer, Context::Switch),
+        // Before 6.0 no program for a clock runs on a CPU that runs one for a probe (`bpf_prog_active`).
+        (Context::Probe, Context::Clock) => !exclusive,
+        _ => true,
+    };
     let unmet = MET.iter().filter(|(outer, inner)| !met(*outer, *inner) && can_meet(*outer, *inner));
     let unmet = unmet.map(|(outer, inner)| format!("no {inner:?} in the midst of a record of {outer:?}"));
     let unread = |at: usize| sum(&|state| state.looks[at] - state.busy[at]) == 0;
     let unread = CONTEXTS.iter().filter(|context| unread(**context as usize));
     unmet.chain(unread.map(|context| format!("no {context:?} read a latch"))).collect()
-}
-
-/// Whether the kernel is one of real time.
-fn real_time() -> bool {
-    let says = rustix::system::uname().version().to_string_lossy().contains("PREEMPT_RT");
-    says || std::fs::read_to_string("/sys/kernel/realtime").is_ok_and(|it| it.trim() == "1")
 }
 
 /// Who interrupted whom.

@@ -71,19 +71,27 @@ fn text(rows: &[Row]) -> String {
     text +=
         &format!("| feature | since | {} |\n|---|---|{}\n", headings.join(" | "), "---|".repeat(rows.len()));
     for feature in &FEATURES {
-        let (major, minor) = feature.since;
         let cells: Vec<_> = rows.iter().map(|row| cell(row, feature)).collect();
-        text += &format!("| {} | {major}.{minor} | {} |\n", feature.name, cells.join(" | "));
+        text += &format!("{}{} |\n", since(feature), cells.join(" | "));
     }
     text += "\n| feature | what for | without it | what a kernel without it says |\n|---|---|---|---|\n";
-    for Feature { name, used, without, .. } in &FEATURES {
-        let words = rows.iter().rev().find_map(|row| match row.answer(name) {
+    for feature in &FEATURES {
+        let words = rows.iter().rev().find_map(|row| match row.answer(feature.name) {
             Some(Answer::Unsupported(words)) => Some(format!("`{words}`")),
             _ => None,
         });
-        text += &format!("| {name} | {used} | {without} | {} |\n", words.unwrap_or_default());
+        text += &format!("{}{} |\n", purpose(feature), words.unwrap_or_default());
     }
     text
+}
+
+/// What a feature's rows say of every kernel.
+fn since(Feature { name, since: (major, minor), .. }: &Feature) -> String {
+    format!("| {name} | {major}.{minor} | ")
+}
+
+fn purpose(Feature { name, used, without, .. }: &Feature) -> String {
+    format!("| {name} | {used} | {without} | ")
 }
 
 fn cell(row: &Row, feature: &Feature) -> &'static str {
@@ -110,6 +118,21 @@ mod tests {
             replaced("<!-- matrix -->\n", "matrix", "").unwrap_err().to_string().contains("<!-- /matrix -->")
         );
         assert!(replaced("", "matrix", "").is_err());
+    }
+
+    /// Features that changed since the last run of `--write-docs` are missing there.
+    #[test]
+    fn the_document_has_the_features_that_there_are() {
+        let text = fs::read_to_string(cmd::root().join(PLACE)).unwrap();
+        let table = &text[part(&text, "matrix").unwrap()];
+        let missing: Vec<_> = FEATURES
+            .iter()
+            .flat_map(|feature| [since(feature), purpose(feature)])
+            .filter(|row| !table.lines().any(|line| line.starts_with(row)))
+            .collect();
+        assert!(missing.is_empty(), "run `cargo xtask vm --write-docs`; {PLACE} lacks {missing:#?}");
+        let rows = table.lines().filter(|line| line.starts_with("| ") && line.contains(" | yes |")).count();
+        assert_eq!(rows, FEATURES.len(), "{PLACE} has features that are no more");
     }
 
     #[test]

@@ -116,11 +116,15 @@ pub(crate) const FEATURES: [Feature; 14] = [
         probe: || helper(195),
     },
     Feature {
-        name: "pins for readers without privilege",
+        name: "readers without privilege",
         since: (5, 19),
-        used: "sealed regions",
-        without: "bpf(2) is refused as a whole while `kernel.unprivileged_bpf_disabled` is set: hand over an fd",
-        refused: |said| said.contains("can't open") && said.contains("Operation not permitted"),
+        used: "sealed regions: pins for everybody, descriptors handed on",
+        without: "bpf(2) is refused to them as a whole while `kernel.unprivileged_bpf_disabled` is set: set it to 0, or \
+                  read with CAP_BPF",
+        refused: |said| {
+            let places = ["can't open", "Error: Operation not permitted"];
+            said.contains("Operation not permitted") && places.iter().any(|place| said.contains(place))
+        },
         probe: probe::open_pin_without_privilege,
     },
     Feature {

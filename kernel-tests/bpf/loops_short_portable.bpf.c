@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+/* The same for no machine in particular. */
+#undef __TARGET_ARCH_x86
+#include "loops_short.bpf.c"
