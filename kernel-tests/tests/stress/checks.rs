@@ -1,12 +1,14 @@
 //! What must hold when all is over: that it adds up, and that it was worth checking.
 
+use std::time::Instant;
+
 use libbpf_rs::Object;
 use mapring::{Access, Ring, Tally};
 use mapring_kernel_tests::{kernel, real_time};
 
 use crate::Results;
 use crate::counted::{self, CONTEXTS, Context, SLOTS, State, states};
-use crate::readers::{Item, Pace, Tables};
+use crate::readers::{Item, PATIENCE, Pace, Tables};
 
 /// Slots that one claim looks at, at most: `MAPRING__TRIES`.
 const TRIES: u64 = 6;
@@ -41,7 +43,13 @@ pub(crate) fn check_ring(
     let total = counted::total(object, number);
     assert_eq!(total.doubled, 0, "tickets claimed twice, ring of {slots}");
     let mut last = handle.reader();
-    let last_delivered = last.drain().count() as u64;
+    let mut last_delivered = last.drain().count() as u64;
+    // It may have to wait for tickets that nobody took.
+    let deadline = Instant::now() + PATIENCE;
+    while (0..ends.len()).any(|cpu| last.position(cpu) < Some(ends[cpu])) {
+        last_delivered += last.drain().count() as u64;
+        assert!(Instant::now() < deadline, "stuck on the way to {ends:?}: {last:?}");
+    }
     assert_eq!(
         last.lost() + last.tally().discarded + last_delivered,
         ends.iter().map(|end| slots.min(*end)).sum()
