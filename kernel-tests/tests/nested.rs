@@ -284,7 +284,8 @@ fn check(object: &Object, seen: &mut Seen) {
         // A burst in the midst of a claim can take more tickets than that tries.
         let gave_up = counts.iter().map(|count| count.dropped).sum::<u64>();
         assert!(gave_up <= nested, "CPU {cpu}, {slots} slots: {gave_up} dropped, {nested} nested");
-        assert!(slots < 64 || holes == 0, "CPU {cpu}, {slots} slots: {holes} holes");
+        // Nobody is interrupted for a lap of the large one, however slow the machine.
+        assert!(slots < 4096 || holes == 0, "CPU {cpu}, {slots} slots: {holes} holes");
     }
     let tally = seen.reader.tally();
     assert_eq!(tally.delivered + tally.lost() + tally.discarded, all_passed, "ring of {slots}: {tally:?}");
