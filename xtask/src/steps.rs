@@ -20,8 +20,8 @@ pub(crate) enum Need {
     OldestRust,
     /// A nightly Rust with these components.
     Nightly(&'static [&'static str]),
-    /// QEMU, and kernels to boot in it.
-    Machines,
+    /// QEMU, and the kernels that this command boots.
+    Machines(&'static str),
     /// What compiles for aarch64 and runs that.
     Aarch64,
     /// A part of the repository.
@@ -124,8 +124,8 @@ pub(crate) const STEPS: &[Step] = &[
     ),
     step(
         "vm",
-        &[Need::Tools, Need::Machines],
-        Code { shown: vm::STEP, run: |tools| vm::step(tools.context("no tools")?) },
+        &[Need::Tools, Need::Machines(vm::STEP)],
+        Code { shown: vm::STEP, run: |tools| vm::step(vm::STEP, tools.context("no tools")?) },
     ),
     step(
         "assembly",
@@ -150,6 +150,11 @@ pub(crate) const STEPS: &[Step] = &[
             shown: "cargo test -p mapring --all-features --all-targets --target aarch64-unknown-linux-gnu, under qemu-user",
             run: |tools| aarch64::test(tools.context("no tools")?),
         },
+    ),
+    step(
+        "vm-aarch64",
+        &[Need::Tools, Need::Aarch64, Need::Machines(vm::STEP_ARM)],
+        Code { shown: vm::STEP_ARM, run: |tools| vm::step(vm::STEP_ARM, tools.context("no tools")?) },
     ),
     step("benches", &[Need::Tools], Lines(&["cargo bench -p mapring-benches --no-run"])),
     step(

@@ -67,7 +67,7 @@ impl Machine {
             Need::Nightly(components) => {
                 prove::ensure_components(components).err().map(|error| format!("{error:#}"))
             }
-            Need::Machines => vm::obstacle(),
+            Need::Machines(line) => vm::obstacle(line),
             Need::Aarch64 => aarch64::obstacle(),
             Need::Path(path) => (!cmd::root().join(path).exists()).then(|| format!("there is no {path}")),
         }
@@ -180,7 +180,7 @@ fn list() {
                 Need::Bpf => "BPF",
                 Need::OldestRust => "Rust 1.88",
                 Need::Nightly(_) => "nightly",
-                Need::Machines => "QEMU, kernels",
+                Need::Machines(_) => "QEMU, kernels",
                 Need::Aarch64 => "aarch64",
                 Need::Path(path) => path,
             })
