@@ -1,7 +1,5 @@
 //! What must be true of a producer's machine code.
 
-use std::collections::BTreeSet;
-
 use mapring_kernel_tests::Function;
 
 use crate::machine;
@@ -56,9 +54,8 @@ pub(crate) fn record(functions: &[Function], publish: Publish) -> Result<(), Str
     if let Some(at) = open.into_iter().find(|&at| next(&steps, at).next().is_none()) {
         return complain(&steps, at, "an end without publication");
     }
-    let offsets: BTreeSet<_> =
-        words.iter().map(|&at| steps[at].does).map(|does| format!("{does:?}")).collect();
-    if (words.len(), offsets.len(), publications.len()) != (7, 7, 1) {
+    let once = |offset| find(&steps, |does| *does == Does::Store { offset }).len() == 1;
+    if words.len() != 7 || !WORDS.step_by(8).all(once) || publications.len() != 1 {
         return complain(&steps, 0, "not seven words and one publication");
     }
     Ok(())
