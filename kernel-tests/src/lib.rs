@@ -63,6 +63,7 @@ pub mod skel {
         basic_portable
         dispatch
         flags
+        foreign
         globals
         hidden
         hostile
@@ -94,6 +95,7 @@ pub mod skel {
     pub use basic_portable::BasicPortableSkelBuilder;
     pub use dispatch::DispatchSkelBuilder;
     pub use flags::FlagsSkelBuilder;
+    pub use foreign::{ForeignSkelBuilder, types as foreign_types};
     pub use globals::{GlobalsSkelBuilder, types as globals_types};
     pub use hidden::HiddenSkelBuilder;
     pub use hostile::HostileSkelBuilder;

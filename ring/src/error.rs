@@ -55,7 +55,9 @@ pub enum Error {
     #[error(transparent)]
     Geometry(#[from] GeometryError),
     /// The preamble and the kernel do not agree. The kernel is right, and the region unusable.
-    #[error("{what}: the preamble makes the {property} {preamble}, the kernel says {kernel}")]
+    #[error(
+        "{what}: its preamble (or who described it) makes the {property} {preamble}, the kernel says {kernel}"
+    )]
     Contradiction {
         /// The region.
         what: String,

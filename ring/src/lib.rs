@@ -127,13 +127,13 @@ mod sync;
 pub use cpus::{online_cpus, online_nodes, possible_cpus};
 #[cfg(not(loom))]
 pub use error::{Error, ReadError, Result};
+#[cfg(all(not(loom), feature = "bpf"))]
+pub use handle::{Array, Dispatch, Follower, Global, Globals, PerCpuCells, Program, ResizableRing, Variable};
 #[cfg(not(loom))]
 pub use handle::{
     Cell, Cells, CellsWriter, Counters, CountersWriter, Drain, Event, Guard, Latches, LatchesWriter, Reader,
     Ring, RingWriter, Seqlock, Snapshot, Table, TwoCopies,
 };
-#[cfg(all(not(loom), feature = "bpf"))]
-pub use handle::{Dispatch, Follower, Global, Globals, PerCpuCells, Program, ResizableRing, Variable};
 pub use layout::Claim;
 /// Makes a [`Record`](trait@Record) of a struct: see [`Compared`].
 ///

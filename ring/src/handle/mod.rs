@@ -1,5 +1,7 @@
 //! The public handles: typed by the record, over a region that is mapped or not.
 
+#[cfg(feature = "bpf")]
+mod array;
 mod cells;
 mod counters;
 #[cfg(feature = "bpf")]
@@ -18,6 +20,8 @@ mod ring;
 mod table;
 mod watch;
 
+#[cfg(feature = "bpf")]
+pub use array::Array;
 pub use cells::{Cell, Cells, CellsWriter};
 pub use counters::{Counters, CountersWriter};
 #[cfg(feature = "bpf")]

@@ -19,7 +19,7 @@ pub use access::{Access, Refusal};
 #[cfg(feature = "bpf")]
 pub use bpf::{Fit, Fitted, Grounds, fit_object, fit_to_machine, place_on_node};
 #[cfg(feature = "bpf")]
-pub(crate) use bpf::{Found, Lookup, Opened, Outer, PerCpu, Section, is_frozen, look, pin};
+pub(crate) use bpf::{Found, Lookup, Opened, Outer, PerCpu, Plain, Section, is_frozen, look, pin};
 pub(crate) use mapping::Mapping;
 pub(crate) use mapping::{Shared, SharedMut, SharedRows};
 #[cfg(not(feature = "bpf"))]
@@ -60,10 +60,19 @@ struct Origin {
     options: Options,
 }
 
-enum Memory {
+pub(crate) enum Memory {
     Mapped(Mapping),
     #[cfg_attr(not(feature = "bpf"), allow(dead_code))]
     Lookup(Lookup, Refusal),
+}
+
+impl Memory {
+    fn access(&self) -> Access {
+        match self {
+            Self::Mapped(_) => Access::Mapped,
+            Self::Lookup(_, refusal) => Access::Syscall(*refusal),
+        }
+    }
 }
 
 /// How a region is opened.
@@ -73,6 +82,10 @@ pub struct Options {
     allow_unsealed: bool,
     #[cfg_attr(not(feature = "bpf"), allow(dead_code))]
     expected: Option<Expected>,
+    #[cfg(feature = "bpf")]
+    described: Option<Geometry>,
+    #[cfg(feature = "bpf")]
+    loader: bool,
 }
 
 impl Options {
@@ -103,6 +116,21 @@ impl Options {
     /// The same for records that are held by `kind`.
     pub(crate) fn record_of<T: Record>(self, kind: Kind) -> Self {
         Self { expected: Some(Expected::of::<T>(Some(kind))), ..self }
+    }
+
+    /// Says what is in a BPF map without a preamble, in place of its BTF: for maps that another loader
+    /// made of an object with mapring's macros, or whose programs write by `docs/abi.md`. Where there is
+    /// a preamble, that holds. (Arrays with no protocol of mapring's are [`Array`](crate::Array)s.)
+    #[cfg(feature = "bpf")]
+    pub fn described(self, geometry: Geometry) -> Self {
+        Self { described: Some(geometry), ..self }
+    }
+
+    /// Writes the preamble if there is none: for loaders without libbpf-rs, which open their maps by
+    /// descriptor. Others then open the map by its pin, and need no description.
+    #[cfg(feature = "bpf")]
+    pub fn loader(self, loader: bool) -> Self {
+        Self { loader, ..self }
     }
 
     /// Opens the BPF map pinned at `path`. Makes system calls.
@@ -313,10 +341,7 @@ impl Region {
 
     /// How the region is read, and if by system calls, why.
     pub fn access(&self) -> Access {
-        match &self.0.memory {
-            Memory::Mapped(_) => Access::Mapped,
-            Memory::Lookup(_, refusal) => Access::Syscall(*refusal),
-        }
+        self.0.memory.access()
     }
 
     /// Whether the region is mapped for writing, and if not, why.

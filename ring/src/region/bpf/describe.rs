@@ -101,6 +101,12 @@ impl Types {
         from_btf(self.btf().ok()?, self.value.into())
     }
 
+    /// The type of its values.
+    pub(super) fn value<'btf>(&self, btf: &'btf Btf<'_>) -> Option<BtfType<'btf>> {
+        // 0 is void: nobody said.
+        (self.value != 0.into()).then(|| btf.type_by_id(self.value))?
+    }
+
     /// The type of its records.
     pub(super) fn record<'btf>(&self, btf: &'btf Btf<'_>) -> Option<BtfType<'btf>> {
         record_type(btf, self.value)

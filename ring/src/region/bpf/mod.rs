@@ -9,6 +9,7 @@ mod limits;
 mod lookup;
 mod nesting;
 mod nodes;
+mod plain;
 mod seal;
 mod section;
 
@@ -17,6 +18,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use libbpf_rs::btf::{Btf, BtfType};
 use libbpf_rs::{MapCore, MapInfo, MapType, libbpf_sys};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -26,6 +28,7 @@ pub(crate) use inner::{Found, Outer, make_like};
 pub(crate) use lookup::{Lookup, PerCpu, pin, update_run};
 pub use nesting::Grounds;
 pub use nodes::place_on_node;
+pub(crate) use plain::Plain;
 pub(crate) use seal::{is_frozen, seal};
 pub(crate) use section::{Section, look};
 
@@ -41,7 +44,8 @@ use crate::sync::{Ordering, fence};
 const ENOTSUPP: i32 = 524;
 
 const NO_PREAMBLE: &str = "; its loader writes one by opening the map with Region::open, Ring::open \
-                           or the like once it is loaded";
+                           or the like once it is loaded; another's map is opened with Options::described, one of \
+                           plain values as an Array";
 
 /// A descriptor of a map, and what the kernel and messages call it.
 pub(crate) struct Opened {
@@ -122,7 +126,12 @@ impl Opened {
         if self.info.map_type() == ty {
             return Ok(());
         }
-        Err(Error::MapType { what: self.what.clone(), found: self.type_name(), expected })
+        Err(self.wrong_type(expected))
+    }
+
+    /// What is said of a map of another type.
+    fn wrong_type(&self, expected: &'static str) -> Error {
+        Error::MapType { what: self.what.clone(), found: self.type_name(), expected }
     }
 }
 
@@ -139,26 +148,7 @@ pub(super) fn open(opened: Opened, options: Options, loader: bool) -> Result<Reg
     let entries = info.info.max_entries as usize;
     let bytes = element * entries;
 
-    let mut writable = Err(Refusal::NotAsked);
-    let mut mapping = None;
-    if options.write {
-        match Mapping::new(fd.as_fd(), bytes, true) {
-            Ok(mapped) => (mapping, writable) = (Some(mapped), Ok(())),
-            Err(e) => writable = Err(refusal(&e, &info, fd.as_fd(), true)),
-        }
-    }
-    let memory = match mapping.map_or_else(|| Mapping::new(fd.as_fd(), bytes, false), Ok) {
-        Ok(mapping) => Memory::Mapped(mapping),
-        Err(e) => {
-            let refusal = refusal(&e, &info, fd.as_fd(), false);
-            let fd = fd.try_clone().map_err(|e| Error::system("dup", e))?;
-            let lookup = match &per_cpu {
-                None => Lookup::new(fd, element, entries),
-                Some(cpus) => Lookup::per_cpu(fd, element, entries, cpus.clone()),
-            };
-            Memory::Lookup(lookup, refusal)
-        }
-    };
+    let (memory, writable) = reach(fd.as_fd(), &info, element, entries, per_cpu.as_deref(), options.write)?;
     let types = Types::new(&info);
     if matches!(memory, Memory::Lookup(_, Refusal::SpecialFields)) {
         nothing_hidden(&types, element, &what)?;
@@ -166,9 +156,15 @@ pub(super) fn open(opened: Opened, options: Options, loader: bool) -> Result<Reg
     let preamble = read_preamble(&memory, bytes, &what).or_else(|e| match e {
         // Nobody wrote one yet. The map's BTF may say as much; the loader writes it.
         Error::Preamble { error: PreambleError::Magic { found: 0 }, .. } => {
-            let described = types.region().and_then(|d| d.preamble(entries, generation()));
+            let described = options.described.map(|geometry| {
+                let name = options.expected.as_ref().map_or("", |expected| expected.rust).to_owned();
+                Preamble { geometry, generation: generation(), resizable: false, name }
+            });
+            let described =
+                described.or_else(|| types.region().and_then(|d| d.preamble(entries, generation())));
             let Some(preamble) = described else { return Err(e) };
-            if loader {
+            if loader || options.loader {
+                agrees(&preamble, element, entries, per_cpu.is_some(), &what, &type_name)?;
                 let copies = per_cpu.as_ref().map_or(1, Vec::len);
                 initialise(fd.as_fd(), &what, element, bytes, copies, &preamble)?;
             }
@@ -176,23 +172,65 @@ pub(super) fn open(opened: Opened, options: Options, loader: bool) -> Result<Reg
         }
         _ => Err(e),
     })?;
+    agrees(&preamble, element, entries, per_cpu.is_some(), &what, &type_name)?;
+    let compared = compare_record(&types, preamble.geometry.kind(), &what, options.expected.as_ref())?;
+    Ok(Region::new(what, preamble, memory, writable, compared, fd))
+}
+
+/// Checks a preamble against what the kernel says of the map.
+fn agrees(
+    preamble: &Preamble,
+    element: usize,
+    entries: usize,
+    per_cpu: bool,
+    what: &str,
+    type_name: &str,
+) -> Result<()> {
     let says = |property, preamble: usize, kernel: usize| match preamble == kernel {
         true => Ok(()),
         false => Err(Error::Contradiction {
-            what: what.clone(),
+            what: what.to_owned(),
             property,
             preamble: preamble as u64,
             kernel: kernel as u64,
         }),
     };
-    if preamble.geometry.kind().is_per_cpu() != per_cpu.is_some() {
-        let expected = if per_cpu.is_some() { "array" } else { "percpu_array" };
-        return Err(Error::MapType { what, found: type_name, expected });
+    if preamble.geometry.kind().is_per_cpu() != per_cpu {
+        let expected = if per_cpu { "array" } else { "percpu_array" };
+        return Err(Error::MapType { what: what.to_owned(), found: type_name.to_owned(), expected });
     }
     says("value size", preamble.geometry.element(), element)?;
-    says("number of entries", preamble.geometry.entries(), entries)?;
-    let compared = compare_record(&types, preamble.geometry.kind(), &what, options.expected.as_ref())?;
-    Ok(Region::new(what, preamble, memory, writable, compared, fd))
+    says("number of entries", preamble.geometry.entries(), entries)
+}
+
+/// Maps an array, for writing too if asked and allowed; else reads it by lookups.
+fn reach(
+    fd: BorrowedFd<'_>,
+    info: &MapInfo,
+    element: usize,
+    entries: usize,
+    per_cpu: Option<&[usize]>,
+    write: bool,
+) -> Result<(Memory, Result<(), Refusal>)> {
+    let mut writable = Err(Refusal::NotAsked);
+    let mut mapping = None;
+    if write {
+        match Mapping::new(fd, element * entries, true) {
+            Ok(mapped) => (mapping, writable) = (Some(mapped), Ok(())),
+            Err(e) => writable = Err(refusal(&e, info, fd, true)),
+        }
+    }
+    let memory = match mapping.map_or_else(|| Mapping::new(fd, element * entries, false), Ok) {
+        Ok(mapping) => Memory::Mapped(mapping),
+        Err(e) => {
+            let lookup = match per_cpu {
+                None => Lookup::new(owned(fd)?, element, entries),
+                Some(cpus) => Lookup::per_cpu(owned(fd)?, element, entries, cpus.to_owned()),
+            };
+            Memory::Lookup(lookup, refusal(&e, info, fd, false))
+        }
+    };
+    Ok((memory, writable))
 }
 
 fn read_preamble(memory: &Memory, bytes: usize, what: &str) -> Result<Preamble> {
@@ -255,7 +293,18 @@ fn compare_record(
     if let Some(kind) = expected.kind.filter(|&kind| kind != found) {
         return Err(Error::Kind { what: what.to_owned(), found, expected: kind });
     }
-    let not = |why| Ok((Some(expected.id), Compared::Size(why)));
+    let compared = compare_with(types, |btf| types.record(btf), what, expected)?;
+    Ok((Some(expected.id), compared))
+}
+
+/// Compares the type that is expected with the C type that `find` finds, if there is one.
+fn compare_with<'t>(
+    types: &'t Types,
+    find: impl FnOnce(&'t Btf<'static>) -> Option<BtfType<'t>>,
+    what: &str,
+    expected: &Expected,
+) -> Result<Compared> {
+    let not = |why| Ok(Compared::Size(why));
     let btf = match types.btf() {
         Ok(btf) => btf,
         Err(e) => {
@@ -267,7 +316,7 @@ fn compare_record(
             });
         }
     };
-    let Some(record) = types.record(btf) else { return not(NotCompared::NotDescribed) };
+    let Some(record) = find(btf) else { return not(NotCompared::NotDescribed) };
     let name = std::iter::successors(Some(record), |ty| ty.next_type()).find_map(|ty| ty.name());
     let name = name.map_or("record".into(), |name| name.to_string_lossy());
     compare::compare(btf, &expected.layout, record, &name).map_err(|different| Error::Layout {
@@ -276,7 +325,7 @@ fn compare_record(
         rust: different.rust,
         c: different.c,
     })?;
-    Ok((Some(expected.id), Compared::Fields))
+    Ok(Compared::Fields)
 }
 
 /// Lookups show zeros in place of a lock or a timer: that must not be where the region keeps its own.

@@ -1,0 +1,308 @@
+//! Maps that others made: loaded by aya or by libbpf, found by descriptor or by pin, described by BTF or
+//! by who opens them.
+#![allow(missing_docs)]
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use aya::maps::{Map, MapData};
+use aya::programs::Xdp;
+use aya::{Ebpf, EbpfLoader};
+use bytemuck::{Pod, Zeroable};
+use libbpf_rs::skel::Skel;
+use libbpf_rs::{MapCore, MapHandle, Object};
+use mapring::layout::{Geometry, Kind, PreambleError};
+use mapring::{
+    Access, Array, Cells, Compared, Counters, Error, NotCompared, Options, PerCpuCells, ReadError, Record,
+    Refusal, Region, Ring, possible_cpus,
+};
+use mapring_kernel_tests::skel::ForeignSkelBuilder;
+use mapring_kernel_tests::{PinDir, cpus, fitted, load, map, on_one_cpu, require_bpf, send};
+
+static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/foreign.bpf.o"));
+static LEGACY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/legacy.bpf.o"));
+
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable, Record)]
+#[repr(C)]
+struct Sample {
+    number: u64,
+    twice: u32,
+    cpu: u32,
+}
+
+fn sample(number: u32) -> Sample {
+    let cpu = u32::try_from(cpus()[0]).unwrap();
+    Sample { number: number.into(), twice: 2 * number, cpu }
+}
+
+fn shards() -> usize {
+    possible_cpus().unwrap().last().unwrap() + 1
+}
+
+/// What is in the maps of mapring's, as a loader without libbpf-rs has to know.
+fn geometry(name: &str) -> Geometry {
+    let (kind, record, capacity, shards) = match name {
+        "ring" => (Kind::Ring, size_of::<Sample>(), 64, shards()),
+        "cells" => (Kind::Cells, size_of::<Sample>(), 4, 1),
+        "counters" => (Kind::Counters, 8, 3, shards()),
+        "percpu_cells" => (Kind::PerCpuCells, size_of::<Sample>(), 2, 1),
+        _ => (Kind::PerCpuCounters, 8, 3, 1),
+    };
+    Geometry::new(kind, record as u64, capacity, shards as u64).unwrap()
+}
+
+const REGIONS: [&str; 5] = ["ring", "cells", "counters", "percpu_cells", "percpu_counters"];
+
+/// An object that aya loaded; its program is there for as long as this.
+struct Aya(Ebpf);
+
+impl Aya {
+    fn load(object: &[u8]) -> Self {
+        let entries = |name| u32::try_from(geometry(name).entries()).unwrap();
+        // What `fit_to_machine` does for libbpf-rs.
+        let object = EbpfLoader::new()
+            .map_max_entries("ring", entries("ring"))
+            .map_max_entries("counters", entries("counters"))
+            .load(object);
+        let mut object = object.unwrap_or_else(|e| panic!("aya: {e:?}"));
+        let program: &mut Xdp = object.program_mut("on_packet").unwrap().try_into().unwrap();
+        program.load().unwrap_or_else(|e| panic!("aya: {e:?}"));
+        Self(object)
+    }
+
+    fn map(&self, name: &str) -> &MapData {
+        match self.0.map(name) {
+            Some(Map::Array(map) | Map::PerCpuArray(map)) => map,
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+
+    fn packets(&self, times: i32) {
+        let program: &Xdp = self.0.program("on_packet").unwrap().try_into().unwrap();
+        send(program.fd().unwrap().as_fd(), &[0; 64], times);
+    }
+}
+
+/// By whom the maps were loaded, and how they are found.
+enum From<'a> {
+    AyaFd(&'a Aya),
+    AyaPin(&'a Aya, &'a PinDir),
+    LibbpfFd(&'a Object),
+    LibbpfPin(&'a Object, &'a PinDir),
+}
+
+impl From<'_> {
+    fn fd(&self, name: &str) -> OwnedFd {
+        let owned = |fd: &dyn AsFd| fd.as_fd().try_clone_to_owned().unwrap();
+        match self {
+            Self::AyaFd(object) => owned(&object.map(name).fd()),
+            Self::LibbpfFd(object) => owned(&map(object, name)),
+            _ => owned(&MapHandle::from_pinned_path(self.pin(name)).unwrap()),
+        }
+    }
+
+    /// Pins the map first, if nobody has yet.
+    fn pin(&self, name: &str) -> PathBuf {
+        let (Self::AyaPin(_, pins) | Self::LibbpfPin(_, pins)) = self else { panic!("no pins") };
+        let path = pins.path(name);
+        match self {
+            _ if path.exists() => {}
+            Self::AyaPin(object, _) => object.map(name).pin(&path).unwrap(),
+            Self::LibbpfPin(object, _) => {
+                MapHandle::try_from(&map(object, name)).unwrap().pin(&path).unwrap();
+            }
+            _ => {}
+        }
+        path
+    }
+
+    fn region(&self, name: &str, options: Options) -> mapring::Result<Region> {
+        match self {
+            Self::AyaFd(_) | Self::LibbpfFd(_) => options.open_fd(self.fd(name)),
+            Self::AyaPin(..) | Self::LibbpfPin(..) => options.open_pinned(self.pin(name)),
+        }
+    }
+
+    fn array<T: Record>(&self, name: &str) -> mapring::Result<Array<T>> {
+        match self {
+            Self::AyaFd(_) | Self::LibbpfFd(_) => Array::open_fd(self.fd(name)),
+            Self::AyaPin(..) | Self::LibbpfPin(..) => Array::open_pinned(self.pin(name)),
+        }
+    }
+}
+
+/// Everything in mapring's own maps after `number` packets, opened with `options`.
+fn regions(from: &From<'_>, options: impl Fn(&str) -> Options, number: u32, compared: Compared) {
+    let open = |name: &str| from.region(name, options(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let ring = Ring::<Sample>::from_region(open("ring")).unwrap();
+    let cells = Cells::<Sample>::from_region(open("cells")).unwrap();
+    let percpu_cells = PerCpuCells::<Sample>::from_region(open("percpu_cells")).unwrap();
+    assert_eq!([ring.compared(), cells.compared(), percpu_cells.compared()], [compared; 3]);
+    assert_eq!([ring.access(), cells.access()], [Access::Mapped; 2]);
+    assert_eq!(percpu_cells.access(), Access::Syscall(Refusal::MapType));
+    assert_eq!((ring.slots(), ring.shards()), (64, shards()));
+    let records: Vec<_> = ring.reader().drain().map(|event| event.record).collect();
+    assert_eq!(records, (1..=number).map(sample).collect::<Vec<_>>());
+    let snapshot = cells.snapshot(2).unwrap();
+    assert_eq!((snapshot.version, snapshot.value), (number.into(), sample(number)));
+    assert_eq!(percpu_cells.read(cpus()[0], 1).unwrap(), sample(number));
+    for name in ["counters", "percpu_counters"] {
+        let counters = Counters::from_region(open(name)).unwrap();
+        assert_eq!(counters.get(cpus()[0], 2).unwrap(), number.into(), "{name}");
+        assert_eq!((counters.sum(2).unwrap(), counters.sum(1).unwrap()), (number.into(), 0), "{name}");
+    }
+}
+
+/// The arrays that know nothing of mapring, after `number` packets.
+fn plain(from: &From<'_>, number: u32) {
+    let samples = from.array::<Sample>("samples").unwrap();
+    assert_eq!((samples.access(), samples.compared(), samples.len()), (Access::Mapped, Compared::Fields, 3));
+    assert_eq!((samples.get(1).unwrap(), samples.get(0).unwrap()), (sample(number), Sample::zeroed()));
+    assert_eq!((samples.each(1).unwrap(), samples.cpus()), (vec![sample(number)], None));
+    assert!(matches!(samples.get(3), Err(ReadError::Index { thing: "value", index: 3, count: 3 })));
+
+    let unmapped = from.array::<Sample>("unmapped").unwrap();
+    assert_eq!(unmapped.access(), Access::Syscall(Refusal::NotMmapable));
+    assert_eq!(unmapped.get(1).unwrap(), sample(number));
+    let numbers = from.array::<u32>("numbers").unwrap();
+    assert_eq!((numbers.access(), numbers.get(1).unwrap()), (Access::Mapped, number));
+
+    let percpu = from.array::<Sample>("percpu_samples").unwrap();
+    let cpus_there = percpu.cpus().unwrap().to_vec();
+    assert_eq!(cpus_there, possible_cpus().unwrap());
+    let each = percpu.each(1).unwrap();
+    for (cpu, value) in cpus_there.into_iter().zip(each) {
+        assert_eq!(value, if cpu == cpus()[0] { sample(number) } else { Sample::zeroed() });
+    }
+    assert!(percpu.each(3).is_err());
+
+    // Its BTF describes values, too.
+    let error = from.array::<[u64; 2]>("samples").unwrap_err();
+    assert!(matches!(&error, Error::Layout { field, .. } if field == "sample"), "{error}");
+    assert!(error.to_string().contains("struct sample (16 bytes) in C, and 2 times"), "{error}");
+    let error = from.array::<u64>("numbers").unwrap_err();
+    assert!(matches!(error, Error::Layout { .. }), "{error}");
+}
+
+#[test]
+fn loaded_by_aya() {
+    require_bpf!();
+    on_one_cpu();
+    let (aya, pins) = (Aya::load(OBJECT), PinDir::new());
+    let (fds, by_pin) = (From::AyaFd(&aya), From::AyaPin(&aya, &pins));
+    let typed = |_: &str| Options::new().record::<Sample>();
+    let described = |name: &str| typed(name).described(geometry(name));
+
+    // aya passes the maps' types on: nothing else is needed to read them.
+    aya.packets(5);
+    regions(&fds, typed, 5, Compared::Fields);
+    regions(&by_pin, described, 5, Compared::Fields);
+    // Its loader may write the preambles, for who reads without the right to see the types.
+    for name in REGIONS {
+        fds.region(name, described(name).loader(true)).unwrap_or_else(|e| panic!("{name}: {e}"));
+    }
+    aya.packets(3);
+    for from in [fds, by_pin] {
+        regions(&from, typed, 8, Compared::Fields);
+        plain(&from, 8);
+    }
+    let generations = [0, 1].map(|_| Region::open_pinned(pins.path("ring")).unwrap().preamble().generation);
+    assert_eq!(generations[0], generations[1], "out of the preamble");
+}
+
+#[test]
+fn loaded_by_libbpf() {
+    require_bpf!();
+    on_one_cpu();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<ForeignSkelBuilder>(&mut storage, fitted);
+    let pins = PinDir::new();
+    send(skel.progs.on_packet.as_fd(), &[0; 64], 7);
+    for from in [From::LibbpfFd(skel.object()), From::LibbpfPin(skel.object(), &pins)] {
+        regions(&from, |_| Options::new().record::<Sample>(), 7, Compared::Fields);
+        plain(&from, 7);
+    }
+    // By id, and as libbpf-rs knows it.
+    let id = skel.maps.samples.info().unwrap().info.id;
+    assert_eq!(Array::<Sample>::open_id(id).unwrap().get(1).unwrap(), sample(7));
+    assert_eq!(
+        Array::<Sample>::open(&skel.maps.percpu_samples).unwrap().each(1).unwrap().len(),
+        cpus_there()
+    );
+}
+
+fn cpus_there() -> usize {
+    possible_cpus().unwrap().len()
+}
+
+/// Maps of before BTF: only who opens them can say what they hold.
+#[test]
+fn loaded_by_aya_without_types() {
+    require_bpf!();
+    on_one_cpu();
+    let (aya, pins) = (Aya::load(LEGACY), PinDir::new());
+    aya.packets(6);
+    for from in [From::AyaFd(&aya), From::AyaPin(&aya, &pins)] {
+        for name in ["cells", "percpu_cells", "percpu_counters"] {
+            let error = from.region(name, Options::new()).unwrap_err();
+            assert!(
+                matches!(error, Error::Preamble { error: PreambleError::Magic { found: 0 }, .. }),
+                "{name}: {error}"
+            );
+            assert!(error.to_string().contains("Options::described"), "{error}");
+        }
+        let described = |name| Options::new().record::<Sample>().described(geometry(name));
+        let cells = Cells::<Sample>::from_region(from.region("cells", described("cells")).unwrap()).unwrap();
+        let none = Compared::Size(NotCompared::NoBtf);
+        assert_eq!((cells.compared(), cells.access()), (none, Access::Mapped));
+        assert_eq!(cells.snapshot(2).unwrap().version, 6);
+        assert_eq!(cells.read(2).unwrap(), sample(6));
+        let of_each = from.region("percpu_cells", described("percpu_cells")).unwrap();
+        let of_each = PerCpuCells::<Sample>::from_region(of_each).unwrap();
+        assert_eq!((of_each.compared(), of_each.read(cpus()[0], 1).unwrap()), (none, sample(6)));
+        let counters = from.region("percpu_counters", described("percpu_counters")).unwrap();
+        assert_eq!(Counters::from_region(counters).unwrap().sum(2).unwrap(), 6);
+
+        let samples = from.array::<Sample>("samples").unwrap();
+        assert_eq!((samples.compared(), samples.get(1).unwrap()), (none, sample(6)));
+        let percpu = from.array::<Sample>("percpu_samples").unwrap();
+        assert!(percpu.each(1).unwrap().contains(&sample(6)));
+
+        // A description that can't be true.
+        let other = Geometry::new(Kind::Cells, 16, 5, 1).unwrap();
+        let error = from.region("cells", Options::new().described(other).loader(true)).unwrap_err();
+        assert!(matches!(error, Error::Contradiction { property: "number of entries", .. }), "{error}");
+        let error = from.region("percpu_cells", described("cells")).unwrap_err();
+        assert!(matches!(error, Error::MapType { .. }), "{error}");
+        let error = from.array::<u32>("samples").unwrap_err();
+        assert!(matches!(error, Error::RecordSize { found: 16, expected: 4, .. }), "{error}");
+    }
+    assert_eq!(
+        Cells::<Sample>::from_region(
+            Options::new().described(geometry("cells")).loader(true).open_pinned(pins.path("cells")).unwrap()
+        )
+        .unwrap()
+        .read(2)
+        .unwrap(),
+        sample(6)
+    );
+    // Now it says itself what it is.
+    assert_eq!(Cells::<Sample>::open_pinned(pins.path("cells")).unwrap().read(2).unwrap(), sample(6));
+}
+
+#[test]
+fn what_is_no_array() {
+    require_bpf!();
+    let error = Array::<u64>::open_pinned("/sys/fs/bpf/nobody_was_here").unwrap_err();
+    assert!(matches!(error, Error::Open { .. }), "{error}");
+    let file = std::fs::File::open("/dev/null").unwrap();
+    assert!(matches!(Array::<u64>::open_fd(file.into()), Err(Error::NotARegion { .. })));
+    let opts = libbpf_rs::libbpf_sys::bpf_map_create_opts {
+        sz: size_of::<libbpf_rs::libbpf_sys::bpf_map_create_opts>() as u64,
+        ..Default::default()
+    };
+    let hash = MapHandle::create(libbpf_rs::MapType::Hash, Some("hash"), 4, 8, 4, &opts).unwrap();
+    let error = Array::<u64>::open(&hash).unwrap_err();
+    assert!(error.to_string().contains("a map of type hash, expected array or percpu_array"), "{error}");
+}

@@ -1,0 +1,162 @@
+//! Arrays of plain values: anybody's, with no protocol of ours.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use libbpf_rs::MapCore;
+use parking_lot::Mutex;
+
+use crate::error::{ReadError, Result};
+use crate::record::{Compared, Expected, Record};
+use crate::region::{Access, Memory, Opened, PerCpu, Plain};
+use crate::sync::{Ordering, fence};
+
+/// Any `ARRAY` or `PERCPU_ARRAY`, whoever made it, with whatever loader: values of type `T` as programs
+/// store them, without a word of this library in them. It is opened for reading, by any descriptor, pin or
+/// id, and mapped where the kernel allows it.
+///
+/// Without a protocol nobody can tell whether a writer was in the way. A value of 8 bytes or less,
+/// aligned to as many, is whole where the array is mapped or per CPU; so is each such part of a larger
+/// one, but parts of one value may be of different moments. A shared array that is read by system call
+/// comes as the kernel's `memcpy` finds it. What must be whole belongs in [`Cells`](super::Cells), or in
+/// [`PerCpuCells`](super::PerCpuCells).
+pub struct Array<T> {
+    plain: Plain,
+    /// Room for what one lookup gives.
+    room: Mutex<Vec<u64>>,
+    value: PhantomData<fn() -> T>,
+}
+
+impl<T: Record> Array<T> {
+    /// The array behind a descriptor: by any loader, libbpf, aya or another. Makes system calls.
+    ///
+    /// # Errors
+    /// [`Error::NotARegion`](crate::Error::NotARegion) and [`Error::MapType`](crate::Error::MapType) for
+    /// what is no array; [`Error::Layout`](crate::Error::Layout) if the map's BTF describes other values,
+    /// [`Error::RecordSize`](crate::Error::RecordSize) if it has none, and they have another size.
+    pub fn open_fd(fd: OwnedFd) -> Result<Self> {
+        Self::new(Opened::fd(fd)?)
+    }
+
+    /// The array pinned at `path`. Makes system calls.
+    ///
+    /// # Errors
+    /// As for [`open_fd`](Self::open_fd); [`Error::Open`](crate::Error::Open).
+    pub fn open_pinned(path: impl AsRef<Path>) -> Result<Self> {
+        Self::new(Opened::pinned(path.as_ref())?)
+    }
+
+    /// The array with this id; needs CAP_SYS_ADMIN. Makes system calls.
+    ///
+    /// # Errors
+    /// As for [`open_pinned`](Self::open_pinned).
+    pub fn open_id(id: u32) -> Result<Self> {
+        Self::new(Opened::id(id)?)
+    }
+
+    /// An array of a loaded libbpf-rs object. Makes system calls.
+    ///
+    /// # Errors
+    /// As for [`open_fd`](Self::open_fd).
+    pub fn open(map: &impl MapCore) -> Result<Self> {
+        Self::new(Opened::map(map)?)
+    }
+
+    fn new(opened: Opened) -> Result<Self> {
+        let plain = Plain::new(opened, &Expected::of::<T>(None))?;
+        let copies = plain.per_cpu().map_or(1, |per_cpu| per_cpu.cpus.len());
+        let room = Mutex::new(vec![0; plain.stride * copies]);
+        Ok(Self { plain, room, value: PhantomData })
+    }
+
+    /// How many values there are, on each CPU.
+    pub fn len(&self) -> usize {
+        self.plain.entries
+    }
+
+    /// Whether there are none. There is always one.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How it is read: mapped, or by system calls and why.
+    pub fn access(&self) -> Access {
+        self.plain.access()
+    }
+
+    /// What `T` was compared with when this was opened.
+    pub fn compared(&self) -> Compared {
+        self.plain.compared
+    }
+
+    /// The CPUs that have values of their own, in ascending order; `None` for an array that all share.
+    pub fn cpus(&self) -> Option<&[usize]> {
+        self.plain.per_cpu().map(|per_cpu| &*per_cpu.cpus)
+    }
+
+    /// The value at `index`, of an array that all CPUs share; of a per-CPU one, the first CPU's. Mapped:
+    /// loads, and no system call. Otherwise one, behind a lock of this handle's.
+    ///
+    /// # Errors
+    /// [`ReadError::Index`], [`ReadError::Lookup`].
+    pub fn get(&self, index: usize) -> Result<T, ReadError> {
+        self.check(index)?;
+        match &self.plain.memory {
+            Memory::Mapped(mapping) => {
+                let mut value = T::zeroed();
+                mapping.words().read(index * self.plain.stride, &mut value);
+                fence(Ordering::Acquire);
+                Ok(value)
+            }
+            Memory::Lookup(lookup, _) => {
+                let mut room = self.room.lock();
+                lookup.run(index, 1, &mut room)?;
+                Ok(self.value_at(&room, 0))
+            }
+        }
+    }
+
+    /// The values at `index` of all CPUs, in the order of [`cpus`](Self::cpus); of an array that all share,
+    /// the one. One system call, but for a mapped array.
+    ///
+    /// # Errors
+    /// As for [`get`](Self::get).
+    pub fn each(&self, index: usize) -> Result<Vec<T>, ReadError> {
+        let (Memory::Lookup(lookup, _), Some(cpus)) = (&self.plain.memory, self.cpus()) else {
+            return self.get(index).map(|value| vec![value]);
+        };
+        self.check(index)?;
+        let mut room = self.room.lock();
+        lookup.run(index, 1, &mut room)?;
+        Ok((0..cpus.len()).map(|at| self.value_at(&room, at)).collect())
+    }
+
+    fn value_at(&self, words: &[u64], at: usize) -> T {
+        let bytes: &[u8] = bytemuck::cast_slice(&words[at * self.plain.stride..]);
+        bytemuck::pod_read_unaligned(&bytes[..size_of::<T>()])
+    }
+
+    fn check(&self, index: usize) -> Result<(), ReadError> {
+        if index < self.len() {
+            return Ok(());
+        }
+        Err(ReadError::Index { thing: "value", index, count: self.len() })
+    }
+}
+
+impl Plain {
+    fn per_cpu(&self) -> Option<&PerCpu> {
+        match &self.memory {
+            Memory::Mapped(_) => None,
+            Memory::Lookup(lookup, _) => lookup.copies(),
+        }
+    }
+}
+
+impl<T> fmt::Debug for Array<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Array").field("what", &self.plain.what).field("access", &self.plain.access()).finish()
+    }
+}

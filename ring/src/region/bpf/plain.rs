@@ -1,0 +1,53 @@
+//! Arrays of plain values, which somebody else made.
+
+use std::os::fd::AsFd;
+
+use libbpf_rs::MapType;
+
+use super::{Opened, describe::Types, reach};
+use crate::cpus::possible_cpus;
+use crate::error::{Error, Result};
+use crate::layout::WORD;
+use crate::record::{Compared, Expected};
+use crate::region::{Access, Memory};
+
+/// An open array.
+pub(crate) struct Plain {
+    pub(crate) what: String,
+    pub(crate) memory: Memory,
+    pub(crate) entries: usize,
+    /// Words from one value to the next.
+    pub(crate) stride: usize,
+    pub(crate) compared: Compared,
+}
+
+impl Plain {
+    pub(crate) fn new(opened: Opened, expected: &Expected) -> Result<Self> {
+        let per_cpu = match opened.info.map_type() {
+            MapType::Array => None,
+            MapType::PercpuArray => Some(possible_cpus()?),
+            _ => return Err(opened.wrong_type("array or percpu_array")),
+        };
+        let Opened { fd, info, what } = opened;
+        let (size, entries) = (info.info.value_size as usize, info.info.max_entries as usize);
+        let stride = size.div_ceil(WORD);
+        let types = Types::new(&info);
+        let value = |btf| types.value(btf);
+        let compared = super::compare_with(&types, value, &what, expected)?;
+        if size != expected.layout.bytes() {
+            return Err(Error::RecordSize {
+                what,
+                found: size,
+                record: "values of its own".to_owned(),
+                rust: expected.rust,
+                expected: expected.layout.bytes(),
+            });
+        }
+        let (memory, _) = reach(fd.as_fd(), &info, stride * WORD, entries, per_cpu.as_deref(), false)?;
+        Ok(Self { what, memory, entries, stride, compared })
+    }
+
+    pub(crate) fn access(&self) -> Access {
+        self.memory.access()
+    }
+}
