@@ -8,9 +8,11 @@ use std::os::fd::AsFd;
 use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, BPF_F_RDONLY};
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapHandle, OpenObject};
-use mapring::{Access, Cells, Error, Refusal, Region, Ring};
+use mapring::{Access, Cells, Error, Reader, Refusal, Region, Ring};
 use mapring_kernel_tests::skel::{HiddenSkelBuilder, RefusalsSkelBuilder};
-use mapring_kernel_tests::{Filled, PinDir, Runner, fitted, load, map, on_one_cpu, require_bpf, words_of};
+use mapring_kernel_tests::{
+    Filled, PinDir, Runner, fitted, load, map, on_one_cpu, read_only, require_bpf, words_of,
+};
 
 fn says(error: &Error, parts: &[&str]) {
     let said = error.to_string();
@@ -119,6 +121,52 @@ fn pins_that_are_replaced_or_gone() {
     MapHandle::try_from(&*second.maps.cells).unwrap().pin(&pin).unwrap();
     Region::open(&second.maps.cells).unwrap();
     says(&now.replaced().unwrap_err(), &["holds cells, expected ring"]);
+}
+
+/// A pin that goes takes nothing away from who has the map open; nor does its loader.
+#[test]
+fn unpinned_while_it_is_read() {
+    require_bpf!();
+    on_one_cpu();
+    let pins = PinDir::new();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<RefusalsSkelBuilder>(&mut storage, fitted);
+    Ring::<Filled<14>>::open(&skel.maps.ring).unwrap();
+    let pin = || MapHandle::try_from(&*skel.maps.ring).unwrap().pin(pins.path("ring")).unwrap();
+    let writer = Runner::new(skel.object(), "write");
+    pin();
+    let mapped = Ring::<Filled<14>>::open_pinned(pins.path("ring")).unwrap();
+    let looked_up = Ring::<Filled<14>>::open_fd(read_only(&skel.maps.ring)).unwrap();
+    assert_eq!((mapped.access(), looked_up.access()), (Access::Mapped, Access::Syscall(Refusal::ReadOnlyFd)));
+    let mut readers = [mapped.reader(), looked_up.reader()];
+    let mut written = 0;
+    let mut more = |readers: &mut [Reader<Filled<14>>]| {
+        writer.run(&mut [0, 3, written, 0]);
+        let expected = [written, written + 1, written + 2].map(words_of);
+        for reader in readers {
+            assert_eq!(reader.drain().map(|event| event.record).collect::<Vec<_>>(), expected);
+            assert_eq!(reader.lost(), 0);
+        }
+        written += 3;
+    };
+    more(&mut readers);
+
+    std::fs::remove_file(pins.path("ring")).unwrap();
+    more(&mut readers);
+    let gone = mapped.replaced().unwrap_err();
+    assert!(matches!(&gone, Error::Open { error, .. } if error.kind() == std::io::ErrorKind::NotFound));
+    says(&gone, &["can't open", "/ring", "the loader running?"]);
+
+    // The same map is no other one, whatever became of its pin.
+    pin();
+    assert!(mapped.replaced().unwrap().is_none() && looked_up.replaced().unwrap().is_none());
+    more(&mut readers);
+
+    // Without pin and loader there are the program, which this test has a descriptor of, and the readers.
+    std::fs::remove_file(pins.path("ring")).unwrap();
+    drop(skel);
+    more(&mut readers);
+    assert_eq!(mapped.reader().drain().count(), 12);
 }
 
 #[test]
