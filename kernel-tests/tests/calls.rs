@@ -192,7 +192,9 @@ fn programs_write_and_can_not_delete() {
     let program = Runner::new(skel.object(), "put_and_delete");
     let [put, _, there, deleted] = step(&program, 0, first + 5, 77);
     assert_eq!((put, there), (0, 77));
-    assert_eq!(deleted.cast_signed(), -i64::from(libc::EINVAL), "an array's elements are there for good");
+    // Helpers return an `int`; what is above it is zeros where an older kernel's compiler left them.
+    let deleted: [i32; 2] = bytemuck::cast(deleted);
+    assert_eq!(deleted[0], -libc::EINVAL, "an array's elements are there for good");
     assert_eq!(cells.snapshot(5).unwrap(), Snapshot { version: 1, value: [77, 78] });
     assert_eq!(raw::delete(skel.maps.pairs.as_fd(), u32::try_from(first).unwrap()), Err(libc::EINVAL));
 }

@@ -161,16 +161,18 @@ pub enum Error {
         /// The map.
         map: String,
     },
-    /// Programs that this kernel refuses, because it has no fetching atomics (before Linux 5.12).
+    /// Programs that this kernel refuses, because it has no fetching atomics (before Linux 5.12; on aarch64 5.18).
     #[cfg(feature = "bpf")]
     #[error(
-        "program {program} claims by fetching atomics, which Linux has since 5.12, and this is {release}: if its rings \
+        "program {program} claims by fetching atomics, which Linux has since {since}, and this is {release}: if its rings \
          are written by programs that can only interrupt each other, compile it with MAPRING_NESTED_ONLY; begin a \
          cell that has one writer by mapring_cell_begin_alone; counters, latches and all readers work as they are"
     )]
     NoFetchingAtomics {
         /// The program.
         program: String,
+        /// The first release that has them on this architecture.
+        since: String,
         /// The kernel's release.
         release: String,
     },

@@ -1,4 +1,4 @@
-//! Whether the kernel has the fetching atomics that programs claim by (Linux 5.12): where it has not, a program's
+//! Whether the kernel has the fetching atomics that programs claim by (Linux 5.12, aarch64 5.18): where it has not, a program's
 //! user is told so, and not left with the verifier's "BPF_STX uses reserved fields".
 #![allow(unsafe_code)]
 
@@ -16,6 +16,9 @@ const ATOMIC: [u8; 2] = [0xdb, 0xc3];
 /// Set in the immediate of those that return what was there.
 const FETCH: i32 = 1;
 
+/// The first release whose JIT has them.
+const SINCE: [u32; 2] = if cfg!(target_arch = "aarch64") { [5, 18] } else { [5, 12] };
+
 /// Refuses programs that are to be loaded and can't be, for that reason.
 pub(super) fn check(object: &OpenObject) -> Result<()> {
     let Some(program) = object.progs().filter(OpenProgram::autoload).find(|program| fetches(program.insns()))
@@ -26,7 +29,9 @@ pub(super) fn check(object: &OpenObject) -> Result<()> {
     if has_atomics(&release) {
         return Ok(());
     }
-    Err(Error::NoFetchingAtomics { program: program.name().to_string_lossy().into_owned(), release })
+    let [major, minor] = SINCE;
+    let program = program.name().to_string_lossy().into_owned();
+    Err(Error::NoFetchingAtomics { program, since: format!("{major}.{minor}"), release })
 }
 
 fn fetches(insns: &[bpf_insn]) -> bool {
@@ -39,7 +44,7 @@ fn fetches(insns: &[bpf_insn]) -> bool {
 fn has_atomics(release: &str) -> bool {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
     let version: [u32; 2] = std::array::from_fn(|_| numbers.next().unwrap_or(0));
-    version >= [5, 12] || try_one().is_none_or(|error| error == Errno::PERM.raw_os_error())
+    version >= SINCE || try_one().is_none_or(|error| error == Errno::PERM.raw_os_error())
 }
 
 /// Loads a program that adds to a word of its stack, and fetches: the kernel's error, if it refuses.
@@ -92,6 +97,6 @@ mod tests {
 
     #[test]
     fn newer_kernels_are_not_asked() {
-        assert!(["5.12.0", "5.15.0-203-generic", "6.1", "7.2-rc1"].into_iter().all(has_atomics));
+        assert!(["5.18.0", "5.19.0-50-generic", "6.1", "7.2-rc1"].into_iter().all(has_atomics));
     }
 }

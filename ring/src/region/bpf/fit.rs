@@ -72,7 +72,7 @@ impl Fit {
     }
 
     /// Fits the object of a skeleton. Reads a file or two, and asks the kernel whether it has fetching atomics
-    /// by loading a program of three instructions, before Linux 5.12 alone.
+    /// by loading a program of three instructions, on kernels old enough to lack them.
     ///
     /// # Errors
     /// [`Error::System`] without sysfs; [`Error::Geometry`] if a map would have more elements than maps can have;
