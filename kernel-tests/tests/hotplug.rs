@@ -1,0 +1,117 @@
+//! A CPU that goes offline while its ring, its cells and its counters are read: what it wrote stays, sums
+//! keep it, the rest goes on, and when it comes back it goes on where it was.
+//!
+//! Other programs of the machine are pushed off that CPU for a moment, and those that are bound to it lose
+//! that. So this runs in the guests of `cargo xtask vm`, and elsewhere only with `MAPRING_HOTPLUG=1`.
+#![allow(missing_docs)]
+
+use std::fs;
+use std::io::Write;
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
+
+use bytemuck::{Pod, Zeroable};
+use mapring::{Array, Counters, PerCpuCells, Record, Ring, online_cpus, possible_cpus};
+use mapring_kernel_tests::skel::ForeignSkelBuilder;
+use mapring_kernel_tests::{cpus, everywhere, fitted, load, on_cpu, require_bpf, send};
+
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable, Record)]
+#[repr(C)]
+struct Sample {
+    number: u64,
+    twice: u32,
+    cpu: u32,
+}
+
+/// A CPU that is offline until this is dropped.
+struct Offline(usize);
+
+impl Offline {
+    fn take(cpu: usize) -> std::io::Result<Self> {
+        fs::write(switch(cpu), "0").map(|()| Self(cpu))
+    }
+}
+
+impl Drop for Offline {
+    fn drop(&mut self) {
+        fs::write(switch(self.0), "1").unwrap_or_else(|e| panic!("CPU {} stays offline: {e}", self.0));
+    }
+}
+
+fn switch(cpu: usize) -> String {
+    format!("/sys/devices/system/cpu/cpu{cpu}/online")
+}
+
+/// The CPU to take offline, unless that can't or mustn't be done here.
+fn victim() -> Option<usize> {
+    let guest = fs::read_to_string("/proc/cmdline").is_ok_and(|line| line.trim_end().ends_with("vm-guest"));
+    let asked = std::env::var_os("MAPRING_HOTPLUG").is_some_and(|value| value == "1");
+    let cpu = *cpus().last().unwrap();
+    let why_not = if !guest && !asked {
+        "it disturbs others on this machine: MAPRING_HOTPLUG=1 runs it here, cargo xtask vm in its guests"
+    } else if cpus().len() < 2 || !fs::exists(switch(cpu)).unwrap() {
+        "no CPU here can go offline"
+    } else {
+        return Some(cpu);
+    };
+    // Past the harness, which would keep it to itself.
+    std::io::stderr().write_all(format!("SKIPPED cpus_that_go_offline: {why_not}\n").as_bytes()).unwrap();
+    // Asked for, it must run.
+    assert!(!guest && !asked, "{why_not}");
+    None
+}
+
+#[test]
+fn cpus_that_go_offline() {
+    require_bpf!();
+    let Some(gone) = victim() else { return };
+    let stays = cpus()[0];
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<ForeignSkelBuilder>(&mut storage, fitted);
+    let packets = |cpu: usize, times: i32| {
+        on_cpu(cpu);
+        send(skel.progs.on_packet.as_fd(), &[0; 64], times);
+    };
+    let ring = Ring::<Sample>::open(&skel.maps.ring).unwrap();
+    let cells = PerCpuCells::<Sample>::open(&skel.maps.percpu_cells).unwrap();
+    let plain = Array::<Sample>::open(&skel.maps.percpu_samples).unwrap();
+    let counters = [Counters::open(&skel.maps.counters), Counters::open(&skel.maps.percpu_counters)];
+    let counters = counters.map(Result::unwrap);
+    let sums = || counters.each_ref().map(|counters| counters.sum(2).unwrap());
+    let of = |cpu: usize| cells.snapshot(cpu, 1).unwrap();
+
+    let mut reader = ring.reader();
+    packets(gone, 5);
+    packets(stays, 2);
+    assert_eq!(reader.poll().map(|event| event.cpu), Some(stays.min(gone)));
+    let (before, possible, read_before) = (of(gone), possible_cpus().unwrap(), reader.tally().delivered);
+    assert_eq!((before.version, before.value.cpu as usize, sums()), (5, gone, [7; 2]));
+
+    on_cpu(stays);
+    let offline = Offline::take(gone).unwrap();
+    // It is possible still, and has its copies; it no longer runs.
+    assert!(!online_cpus().unwrap().contains(&gone));
+    assert_eq!((possible_cpus().unwrap(), cells.cpus()), (possible.clone(), &*possible));
+    assert_eq!((of(gone), sums()), (before, [7; 2]), "what it wrote stays");
+    let at = possible.iter().position(|&cpu| cpu == gone).unwrap();
+    assert_eq!(cells.snapshots(1).unwrap()[at], before);
+    assert_eq!(plain.each(1).unwrap()[at], before.value);
+    // A reader from before it went has the rest of its shard, and what others write meanwhile.
+    packets(stays, 3);
+    let rest: Vec<_> = reader.drain().collect();
+    assert_eq!(rest.len() as u64 + read_before, 10);
+    assert_eq!(rest.iter().filter(|event| event.cpu == gone).count() as u64, 5 - u64::from(gone < stays));
+    assert_eq!((reader.lost(), reader.dropped(), sums(), of(stays).version), (0, 0, [10; 2], 5));
+    // Whoever opens it now finds the same.
+    let late = PerCpuCells::<Sample>::open(&skel.maps.percpu_cells).unwrap();
+    assert_eq!((late.cpus(), late.snapshot(gone, 1).unwrap()), (&*possible, before));
+    assert_eq!(ring.reader().drain().count(), 10);
+
+    drop(offline);
+    assert!(online_cpus().unwrap().contains(&gone));
+    packets(gone, 1);
+    everywhere();
+    let back = reader.poll().unwrap();
+    assert_eq!((back.cpu, back.ticket, back.record.number), (gone, 5, 11));
+    assert_eq!((of(gone).version, sums()), (6, [11; 2]));
+}
