@@ -127,6 +127,43 @@ fn any_way_in() {
     assert!(matches!(refused, Error::NotWritable { .. }), "{refused}");
 }
 
+/// Each section by its pin and by its id, to be written where that is allowed.
+#[test]
+fn every_section_any_way_in() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<GlobalsSkelBuilder>(&mut storage, fitted);
+    let (object, pins) = (skel.object(), PinDir::new());
+    let options = Options::new().write(true);
+    for (at, section) in [".data", ".bss", ".rodata", ".data.hot"].into_iter().enumerate() {
+        let map = object
+            .maps()
+            .find(|map| options.globals_map(map).is_ok_and(|globals| globals.section() == section));
+        let map = map.unwrap_or_else(|| panic!("no map of {section}"));
+        let pin = pins.path(&format!("section_{at}"));
+        MapHandle::try_from(&map).unwrap().pin(&pin).unwrap();
+        let by_id = options.globals_id(map.info().unwrap().info.id).unwrap();
+        let by_name = options.globals(object, section).unwrap();
+        for globals in [options.globals_pinned(&pin).unwrap(), by_id, by_name] {
+            assert_eq!((globals.section(), globals.access()), (section, Access::Mapped));
+            let (frozen, name) = (section == ".rodata", ["threshold", "counted", "limit", "hot"][at]);
+            assert_eq!(globals.writable(), if frozen { Err(Refusal::Frozen) } else { Ok(()) }, "{section}");
+            if frozen {
+                let limit = globals.variable::<u32>(name).unwrap();
+                says(&limit.set(1).unwrap_err(), &["the map is frozen"]);
+                assert_eq!(limit.get().unwrap(), 42);
+                continue;
+            }
+            let variable = globals.variable::<u64>(name).unwrap();
+            let next = variable.get().unwrap() + 1;
+            variable.set(next).unwrap();
+            // All of them are the same memory.
+            let other = options.globals_pinned(&pin).unwrap().variable::<u64>(name).unwrap();
+            assert_eq!(other.get().unwrap(), next, "{section}");
+        }
+    }
+}
+
 #[test]
 fn what_does_not_fit_is_named() {
     require_bpf!();
