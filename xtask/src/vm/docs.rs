@@ -125,9 +125,6 @@ mod tests {
     fn the_document_has_the_features_that_there_are() {
         let text = fs::read_to_string(cmd::root().join(PLACE)).unwrap();
         let table = &text[part(&text, "matrix").unwrap()];
-        if table.is_empty() {
-            return; // never written yet
-        }
         let missing: Vec<_> = FEATURES
             .iter()
             .flat_map(|feature| [since(feature), purpose(feature)])

@@ -130,8 +130,8 @@ pub(crate) const FEATURES: [Feature; 14] = [
     Feature {
         name: "values of 64 MiB",
         since: (6, 0),
-        used: "large rings: a shard is one value",
-        without: "a shard has at most about 4 MiB (E2BIG)",
+        used: "large records",
+        without: "a record has at most about 4 MiB (E2BIG)",
         refused: |said| said.contains("failed to create: -E2BIG"),
         probe: || probe::map(ARRAY, 64 << 20, probe::MMAPABLE).map(drop),
     },
