@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use mapring::layout::{Gate, Geometry, Kind};
-use mapring::protocol::ring::{Cursor, Place, Shard, Step, close, gate, retire};
+use mapring::protocol::ring::{Cursor, GATE, Place, Shard, Step, close, gate, open, retire};
 use mapring::protocol::{Words, WordsMut};
 
 use crate::check;
@@ -29,7 +29,7 @@ impl Rings {
         let inner = Some((2, AtomicU64::new(0)));
         let rings = Self { map: Map { name, words, stride: geometry.element_words(), inner }, geometry };
         for ring in 0..2 {
-            rings.words(ring)[Gate::WORD].store(Gate::Open.encode(2), Ordering::Relaxed);
+            open(WordsMut::new(rings.words(ring)), &geometry);
         }
         Arc::new(rings)
     }
@@ -126,10 +126,11 @@ pub(crate) fn replaced(name: &'static str, code: Code, seen: Seen) -> u64 {
 pub fn mutants(name: &'static str, code: &Code) -> Vec<Mutant> {
     let rings = Rings::new(name);
     let mut machine = rings.machine(code, 1);
+    let of_shard = rings.geometry.shard(0) * rings.geometry.element_words() + GATE;
     let mut looks = Vec::new();
     loop {
         let (pc, shares) = (machine.pc(), machine.shares_next());
-        looks.extend((shares.is_some_and(|word| word == Gate::WORD)).then_some(pc));
+        looks.extend((shares.is_some_and(|word| word == of_shard)).then_some(pc));
         if machine.step().is_some() {
             break;
         }

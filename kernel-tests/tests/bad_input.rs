@@ -45,7 +45,7 @@ fn forged(preamble: &[u64; Preamble::WORDS], entries: usize, map_flags: u32) -> 
 
 fn ring_preamble() -> [u64; Preamble::WORDS] {
     let geometry = Geometry::new(Kind::Ring, 56, 8, 2).unwrap();
-    Preamble { geometry, generation: 1, resizable: false, name: "forged".into() }.encode()
+    Preamble { geometry, generation: 1, name: "forged".into() }.encode()
 }
 
 /// Elements of the ring that `ring_preamble` describes.
@@ -215,7 +215,7 @@ fn preambles_that_contradict_the_kernel() {
     ];
     for (kind, record, capacity, shards, property, preamble, kernel) in shapes {
         let geometry = Geometry::new(kind, record, capacity, shards).unwrap();
-        let words = Preamble { geometry, generation: 1, resizable: false, name: String::new() }.encode();
+        let words = Preamble { geometry, generation: 1, name: String::new() }.encode();
         let error = refused(|flags| forged(&words, ENTRIES, flags));
         let Error::Contradiction { property: found, preamble: says, kernel: is, .. } = error else {
             panic!("{error:?}")

@@ -23,7 +23,7 @@ fn table(kind: Kind, flags: u32) -> OwnedFd {
     let [value, entries] = [geometry.element(), geometry.entries()].map(|n| u32::try_from(n).unwrap());
     let map = RawMap::array(value, entries, flags).make().unwrap();
     let mut words = vec![0; geometry.element_words() * geometry.first()];
-    let preamble = Preamble { geometry, generation: 1, name: "value".into(), resizable: false };
+    let preamble = Preamble { geometry, generation: 1, name: "value".into() };
     words[..Preamble::WORDS].copy_from_slice(&preamble.encode());
     for (index, element) in (0..).zip(words.chunks(geometry.element_words())) {
         raw::update(&map, index, element).unwrap();

@@ -289,7 +289,7 @@ fn without_btf() -> MapHandle {
     let opts = bpf_map_create_opts { sz: size, map_flags: BPF_F_MMAPABLE, ..Default::default() };
     let entries = u32::try_from(geometry.entries()).unwrap();
     let map = MapHandle::create(MapType::Array, Some("bare"), 4, 16, entries, &opts).unwrap();
-    let words = Preamble { geometry, generation: 1, resizable: false, name: "pair".to_owned() }.encode();
+    let words = Preamble { geometry, generation: 1, name: "pair".to_owned() }.encode();
     for (index, words) in (0..).zip(words.chunks(2)) {
         update(&map, index, words);
     }

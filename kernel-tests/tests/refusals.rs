@@ -403,7 +403,7 @@ fn an_errno_that_is_passed_on_whole() {
     }
     let geometry = Geometry::new(Kind::Cells, 56, u64::from(MUCH / 64), 1).unwrap();
     let map = RawMap::array(64, u32::try_from(geometry.entries()).unwrap(), BPF_F_MMAPABLE).make().unwrap();
-    let words = Preamble { geometry, generation: 1, name: String::new(), resizable: false }.encode();
+    let words = Preamble { geometry, generation: 1, name: String::new() }.encode();
     for (index, words) in (0..).zip(words.chunks(8)) {
         raw::update(&map, index, words).unwrap();
     }

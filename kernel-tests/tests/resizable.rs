@@ -20,7 +20,7 @@ use mapring::{Access, Error, Follower, Globals, Grounds, Region, ResizableRing, 
 use mapring_kernel_tests::skel::{RefusalsSkelBuilder, ResizablePortableSkelBuilder, ResizableSkelBuilder};
 use mapring_kernel_tests::{
     PinDir, PublicPins, Runner, SlowPages, cpus, everywhere, fitted, load, map, on_cpu, require_bpf,
-    sample_clock,
+    sample_clock, unfitted,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, mapring::Record)]
@@ -443,6 +443,18 @@ fn what_cannot_be_resized_is_named() {
     let error = ring.resize(1 << 31).unwrap_err();
     assert!(matches!(error, Error::Geometry(_)), "{error}");
     assert_eq!(ring.ring().slots(), 64);
+
+    // Loaded as it is: its programs go on dropping.
+    let mut unfit = MaybeUninit::uninit();
+    let skel_unfit = load::<ResizableSkelBuilder>(&mut unfit, unfitted);
+    let program = Runner::new(skel_unfit.object(), "push_run");
+    let first = map(skel_unfit.object(), "numbers__first");
+    if cpus().last() > Some(&0) {
+        let error = ResizableRing::<Numbered>::open(&map(skel_unfit.object(), "numbers")).unwrap_err();
+        assert!(error.to_string().contains("has 1 shards, but CPUs are numbered up to"), "{error}");
+        assert!(matches!(Region::open(&first), Err(Error::NotFitted { .. })));
+        assert_eq!(push(&program, 2, 0, 16), 16);
+    }
 
     // A map, but not one of maps; a map of maps, but of no such ring; a key of another length.
     let first = map(skel.object(), "numbers__first");

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use mapring::layout::Gate;
-use mapring::protocol::ring::{close, gate, retire};
+use mapring::protocol::ring::{GATE, close, gate, open, retire};
 use mapring::protocol::{Words, WordsMut};
 use mapring_loom_tests::bpf::Bpf;
 use mapring_loom_tests::ring::{PATIENT, Producer, Reader, Ring};
@@ -22,8 +22,7 @@ impl Rings {
     fn new(slots: [u64; 2]) -> Arc<Self> {
         let rings = slots.map(|slots| {
             let ring = <Ring>::new(slots);
-            let open = Gate::Open.encode(ring.geometry().capacity());
-            ring.words()[Gate::WORD].store(open, Ordering::Relaxed);
+            open(WordsMut::new(ring.words()), ring.geometry());
             ring
         });
         Arc::new(Self { rings, in_use: AtomicU64::new(0) })
@@ -36,7 +35,7 @@ impl Rings {
         for _ in 0..2 {
             // The kernel has a pointer there: what is read through it comes after it.
             let at = usize::from(self.in_use.load(Ordering::Acquire) != 0);
-            let (ring, gate) = (&self.rings[at], &self.rings[at].words()[Gate::WORD]);
+            let (ring, gate) = (&self.rings[at], &self.rings[at].header()[GATE]);
             let open = gate.load(Ordering::Relaxed);
             if Gate::decode(open) == Gate::Open {
                 let Some(t) = Bpf::Xchg.claim(ring) else { return (None, back) };

@@ -314,6 +314,20 @@ pub enum Error {
         /// Bytes of its keys.
         expected: usize,
     },
+    /// A resizable ring without a shard for each CPU that its programs may run on: they would take its
+    /// slots for headers.
+    #[cfg(feature = "bpf")]
+    #[error(
+        "{what} has {shards} shards, but CPUs are numbered up to {last}: call fit_to_machine before the object is loaded"
+    )]
+    NotFitted {
+        /// The ring.
+        what: String,
+        /// Its shards.
+        shards: usize,
+        /// The last possible CPU.
+        last: usize,
+    },
     /// A ring that was not made to be replaced.
     #[cfg(feature = "bpf")]
     #[error("{what} is no resizable ring: MAPRING_RESIZABLE_RING (resizable.bpf.h) makes them")]

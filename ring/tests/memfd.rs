@@ -341,7 +341,7 @@ mod forged {
 
     fn preamble() -> [u64; Preamble::WORDS] {
         let geometry = Geometry::new(Kind::Ring, 56, 8, 1).unwrap();
-        Preamble { geometry, generation: 1, resizable: false, name: "forged".into() }.encode()
+        Preamble { geometry, generation: 1, name: "forged".into() }.encode()
     }
 
     fn memfd(words: &[u64], bytes: u64, seal: bool) -> OwnedFd {

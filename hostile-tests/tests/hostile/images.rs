@@ -102,8 +102,7 @@ pub(crate) fn contents() -> impl Strategy<Value = Image> {
                 for (at, word) in spoilt {
                     words[at] = word;
                 }
-                let preamble =
-                    Preamble { geometry, generation: words[7], resizable: false, name: "image".into() };
+                let preamble = Preamble { geometry, generation: words[7], name: "image".into() };
                 words[..Preamble::WORDS].copy_from_slice(&preamble.encode());
                 Image { geometry, words }
             })

@@ -36,7 +36,7 @@ fn array(geometry: Geometry, words: &[u64], map_flags: u32) -> MapHandle {
 
 /// A ring in a BPF map, as any loader could have made it.
 fn map(geometry: Geometry, generation: u64) -> MapHandle {
-    let preamble = Preamble { geometry, generation, resizable: false, name: "Record".into() };
+    let preamble = Preamble { geometry, generation, name: "Record".into() };
     array(geometry, &preamble.encode(), BPF_F_MMAPABLE)
 }
 
@@ -101,7 +101,7 @@ fn a_map_replaced_by_another_type_or_size_is_a_typed_error() {
     hash.unpin(&path).unwrap();
 
     // The preamble of a larger ring in a smaller map: the kernel is believed.
-    let larger = Preamble { geometry: geometry(64), generation: 3, resizable: false, name: "Record".into() };
+    let larger = Preamble { geometry: geometry(64), generation: 3, name: "Record".into() };
     let mut small = array(geometry(4), &larger.encode(), BPF_F_MMAPABLE);
     small.pin(&path).unwrap();
     assert!(matches!(Region::open_pinned(&path), Err(Error::Contradiction { .. })));
@@ -235,8 +235,7 @@ fn contents_of_per_cpu_maps_are_read_to_the_end() {
         let mut images: Vec<Vec<u64>> = (0..copies)
             .map(|_| (0..words * geometry.entries()).map(|_| hostile_word(&mut rng)).collect())
             .collect();
-        let preamble =
-            Preamble { geometry, generation: seed, resizable: false, name: "image".into() }.encode();
+        let preamble = Preamble { geometry, generation: seed, name: "image".into() }.encode();
         images.iter_mut().for_each(|image| image[..preamble.len()].copy_from_slice(&preamble));
         for index in 0..geometry.entries() {
             let values: Vec<_> = images

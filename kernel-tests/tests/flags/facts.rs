@@ -222,7 +222,7 @@ impl Workshop {
         // Another descriptor prepares it, which may do all.
         let all = raw::by_id(raw::info(&fd).id, 0).unwrap();
         let name = String::from("value");
-        let words = Preamble { geometry: *geometry, generation: 1, name, resizable: false }.encode();
+        let words = Preamble { geometry: *geometry, generation: 1, name }.encode();
         let element = geometry.element_words();
         let mut image = vec![0; geometry.entries() * element];
         image[..words.len()].copy_from_slice(&words);

@@ -7,9 +7,9 @@
  *
  *	struct event *e = mapring_reserve(&events);		// and all else as for MAPRING_RING
  *
- * What is more than there: a record costs four lookups instead of two, none of which is inlined, and
- * the slow path is verified wherever a record is reserved (loops of hundreds: bpf_loop). Records are
- * dropped, and counted, until the loader has opened the ring (mapring::ResizableRing).
+ * What is more than there: the lookups in it are calls, and the slow path is verified wherever a record
+ * is reserved (loops of hundreds: bpf_loop, or a global function). Records are dropped, and counted,
+ * until the loader has opened the ring (mapring::ResizableRing).
  *
  * A program that claims a slot of a ring that was replaced meanwhile gives it back, as discarded, and
  * claims one of the new ring. So once a reader has seen the ring retired, and no slot taken, there
@@ -23,9 +23,9 @@
 #define MAPRING__MAP_TYPE_ARRAY_OF_MAPS 12
 #define MAPRING__F_INNER_MAP (1U << 12)
 
-/* The preamble's word that says whether the ring is in use, and how many slots it has: log2 of them
- * from bit 8 on, and MAPRING__OPEN in the bits below. */
-#define MAPRING__GATE 14
+/* The word of a shard's header that says whether the ring is in use and where its slots are: the first
+ * one's element from bit 32 on, log2 of how many there are from bit 8 on, and MAPRING__OPEN. */
+#define MAPRING__GATE 3
 #define MAPRING__OPEN 1
 
 #define MAPRING_RESIZABLE_RING(name, record_type, slots)                                         \
@@ -54,36 +54,36 @@
 
 /* What a program has found out of the ring that is in use. */
 struct mapring__in_use {
-	struct mapring__ring ring;
-	__u64 *gate;
+	struct mapring__shard ring;
+	__u64 *head;
 	__u64 open;
-	__u32 base;
 };
 
 /* Finds it: 0 if there is none, or no more. */
 static __always_inline int mapring__find(void *rings, __u32 size, struct mapring__in_use *found)
 {
-	found->ring = (struct mapring__ring){ .map = mapring__word(rings, 0), .size = size };
+	found->ring = (struct mapring__shard){ .map = mapring__word(rings, 0), .size = size };
 	if (!found->ring.map)
 		return 0;
-	found->gate = mapring__word(found->ring.map, MAPRING__GATE * 8 / size);
-	if (!found->gate)
+	/* The headers of all shards come before the slots, where they are in every such ring. */
+	found->ring.header = MAPRING__FIRST(size) + bpf_get_smp_processor_id() * MAPRING__HEADER(size);
+	found->head = mapring__head(found->ring);
+	if (!found->head)
 		return 0;
-	found->gate += MAPRING__GATE * 8 % size / 8;
-	found->open = mapring__load(found->gate);
+	found->open = mapring__load(found->head + MAPRING__GATE);
 	found->ring.shift = found->open >> 8 & 31;
-	found->base = mapring__base(found->ring);
+	found->ring.slots = found->open >> 32;
 	return (found->open & 0xff) == MAPRING__OPEN;
 }
 
 /*
  * The claim holds if the ring is still in use, else the slot is given back.
- * SYNC retire: the claim, a full barrier, comes before this look; pairs with the fence in
- * ResizableRing::resize, between closing the gate and looking for claims.
+ * SYNC retire: the claim, a full barrier, comes before this look; pairs with the fence between
+ * closing the gate and looking for claims (ring/src/protocol/ring/retire.rs).
  */
 static __always_inline int mapring__holds(const struct mapring__in_use *found, __u64 *seq)
 {
-	if (mapring__load(found->gate) == found->open)
+	if (mapring__load(found->head + MAPRING__GATE) == found->open)
 		return 1;
 	mapring_discard(seq + 1);
 	return 0;
@@ -98,7 +98,7 @@ static __always_inline __u64 *mapring__claim_anew(void *rings, __u32 size)
 
 	mapring__barrier(); /* SYNC replaced: who saw the gate closed sees the ring that was put there before */
 	if (mapring__find(rings, size, &found)) {
-		seq = mapring__fast(found.ring, found.base);
+		seq = mapring__fast(found.ring, found.head);
 		if (seq && mapring__holds(&found, seq))
 			return seq;
 	}
@@ -108,11 +108,12 @@ static __always_inline __u64 *mapring__claim_anew(void *rings, __u32 size)
 }
 
 #define MAPRING__RESIZABLE_API(name, record_type)                                                \
-	static __attribute__((noinline)) __s64 mapring__claim__##name(void *map, __u32 base, __u32 shift) \
+	static __attribute__((noinline)) __s64 mapring__claim__##name(void *map, __u32 header,   \
+								      __u32 slots, __u32 shift)  \
 	{                                                                                        \
-		struct mapring__ring ring = { map, sizeof(struct mapring_inner_ring__##name), shift, 0 }; \
+		const __u32 size = sizeof(struct mapring_inner_ring__##name);                    \
                                                                                                  \
-		return mapring__claim(ring, base);                                               \
+		return mapring__claim((struct mapring__shard){ map, size, shift, 0, header, slots }); \
 	}                                                                                        \
 	MAPRING__FN record_type *mapring_reserve(struct mapring_map__##name *map)                \
 	{                                                                                        \
@@ -121,12 +122,13 @@ static __always_inline __u64 *mapring__claim_anew(void *rings, __u32 size)
 		__u64 *seq = 0;                                                                  \
                                                                                                  \
 		if (mapring__find(map, size, &found)) {                                          \
-			seq = mapring__fast(found.ring, found.base);                             \
+			seq = mapring__fast(found.ring, found.head);                             \
 			if (!seq) {                                                              \
-				__s64 claimed = mapring__claim__##name(found.ring.map, found.base, found.ring.shift); \
+				__s64 claimed = mapring__claim__##name(                          \
+					found.ring.map, found.ring.header, found.ring.slots, found.ring.shift); \
 				if (claimed < 0)                                                 \
 					return 0;                                                \
-				seq = mapring__slot(found.ring, found.base, claimed);            \
+				seq = mapring__slot(found.ring, claimed);                        \
 				if (!seq)                                                        \
 					return 0;                                                \
 			}                                                                        \

@@ -62,7 +62,7 @@ impl<T: Record> ResizableRing<T> {
         let maps = Arc::new(Outer::new(rings, &IN_USE)?);
         let options = Options::new().write(true).record_of::<T>(Kind::Ring);
         let region = options.find(Found::Inner(Arc::clone(&maps)), true)?;
-        if !region.preamble().resizable {
+        if !region.geometry().is_resizable() {
             return Err(Error::NotResizable { what: region.what().to_owned() });
         }
         region.shared_mut()?; // the gate is closed through a mapping

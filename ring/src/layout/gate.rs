@@ -1,8 +1,11 @@
-//! The gate of a resizable ring: the preamble's word that says whether programs claim slots of it.
+//! The gates of a resizable ring: words that say whether programs claim slots of it.
+
+use super::Geometry;
 
 /// Whether a ring is in use, by what its preamble says: one that can be replaced by another.
 ///
-/// Programs look at it before they claim a slot, and again afterwards: who then finds it changed
+/// There is one in the preamble, for readers, and one in the header of each shard, for programs. These
+/// look at it before they claim a slot, and again afterwards: who then finds it changed
 /// gives the slot back. So after a ring was closed, and the claims made before were seen, no record
 /// is written to it any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +36,12 @@ impl Gate {
             Self::None => 0,
             state => u64::from(slots.trailing_zeros()) << 8 | state as u64,
         }
+    }
+
+    /// The word that says so in the header of a shard, of a ring of the shape `geometry`: the same, and from
+    /// bit 32 on the element of the shard's first slot.
+    pub fn encode_shard(self, geometry: &Geometry, shard: usize) -> u64 {
+        (geometry.slots(shard) as u64) << 32 | self.encode(geometry.capacity())
     }
 
     /// What a word says, be it what it may.

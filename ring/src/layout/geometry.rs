@@ -13,6 +13,7 @@ pub struct Geometry {
     capacity: u32,
     shards: u32,
     claim: Claim,
+    resizable: bool,
 }
 
 /// A shape that can't be.
@@ -52,6 +53,9 @@ pub enum GeometryError {
     /// Only rings have claims, and only those of a few slots or more the nested one.
     #[error("nested claims: only for rings of {min} slots or more", min = Geometry::NESTED_MIN)]
     Claim,
+    /// Only rings, of atomic claims, can be replaced.
+    #[error("only rings can be replaced by others, and only those with atomic claims")]
+    Resizable,
 }
 
 impl Geometry {
@@ -93,6 +97,7 @@ impl Geometry {
             capacity: small_capacity,
             shards: small_shards,
             claim: Claim::Atomic,
+            resizable: false,
         }
         .that_fits()
     }
@@ -102,11 +107,28 @@ impl Geometry {
     /// # Errors
     /// [`GeometryError::Claim`] if that can't be nested.
     pub fn with_claim(self, claim: Claim) -> Result<Self, GeometryError> {
-        let small = self.kind != Kind::Ring || self.capacity() < Self::NESTED_MIN;
-        if claim == Claim::Nested && small {
+        let cannot = self.kind != Kind::Ring || self.capacity() < Self::NESTED_MIN || self.resizable;
+        if claim == Claim::Nested && cannot {
             return Err(GeometryError::Claim);
         }
         Self { claim, ..self }.that_fits()
+    }
+
+    /// The same ring, which can be replaced by another: programs find the headers of all shards where
+    /// they are in every such ring, before the slots.
+    ///
+    /// # Errors
+    /// [`GeometryError::Resizable`] if this is no ring, or its claims are nested.
+    pub fn resizable(self) -> Result<Self, GeometryError> {
+        if self.kind != Kind::Ring || self.claim == Claim::Nested {
+            return Err(GeometryError::Resizable);
+        }
+        Ok(Self { resizable: true, ..self })
+    }
+
+    /// Whether this is a ring that can be replaced by another.
+    pub fn is_resizable(&self) -> bool {
+        self.resizable
     }
 
     fn that_fits(self) -> Result<Self, GeometryError> {
@@ -169,11 +191,15 @@ impl Geometry {
 
     /// The element that a shard starts with: a ring's header, a bank of counters, the first cell.
     pub fn shard(&self, shard: usize) -> usize {
-        self.first() + shard * self.shard_elements()
+        let stride = if self.resizable { self.whole_lines(LINE) } else { self.shard_elements() };
+        self.first() + shard * stride
     }
 
     /// The element of slot 0 of a ring's shard.
     pub fn slots(&self, shard: usize) -> usize {
+        if self.resizable {
+            return self.shard(self.shards()) + shard * self.slot_elements();
+        }
         self.shard(shard) + self.whole_lines(LINE)
     }
 
@@ -190,10 +216,15 @@ impl Geometry {
 
     fn shard_elements(&self) -> usize {
         match self.kind {
-            Kind::Ring => self.whole_lines(LINE) + self.capacity().next_multiple_of(self.per_lines()),
+            Kind::Ring => self.whole_lines(LINE) + self.slot_elements(),
             Kind::Cells | Kind::Latches | Kind::PerCpuCells => self.capacity(),
             Kind::Counters | Kind::PerCpuCounters => 1,
         }
+    }
+
+    /// The slots of a ring's shard, so many that the next one starts on a line.
+    fn slot_elements(&self) -> usize {
+        self.capacity().next_multiple_of(self.per_lines())
     }
 
     /// How many elements until one starts on a line again.
@@ -254,6 +285,27 @@ mod tests {
         // The largest ring of 8-byte records has no place for one more.
         let full = Geometry::new(Kind::Counters, 8, 1, u64::from(u32::MAX) - 2).unwrap();
         assert_eq!(full.entries(), u32::MAX as usize);
+    }
+
+    #[test]
+    fn a_resizable_ring_has_its_headers_first() {
+        for record in 1..200 {
+            let plain = Geometry::new(Kind::Ring, record, 64, 5).unwrap();
+            let g = plain.resizable().unwrap();
+            assert_eq!((g.entries(), g.shard(0)), (plain.entries(), plain.shard(0)));
+            let larger = Geometry::new(Kind::Ring, record, 128, 5).unwrap().resizable().unwrap();
+            for shard in 0..5 {
+                assert_eq!(g.shard(shard), larger.shard(shard), "wherever the slots are");
+                assert_eq!(g.shard(shard) * g.element() % LINE, 0, "record {record}");
+                assert_eq!(g.slots(shard) * g.element() % LINE, 0, "record {record}");
+                assert!((g.shard(shard + 1) - g.shard(shard)) * g.element() >= LINE);
+                assert!(g.slots(shard) >= g.shard(5) && g.slots(shard) + 64 <= g.entries());
+                assert!(shard == 0 || g.slots(shard) >= g.slots(shard - 1) + 64);
+            }
+        }
+        let one = Geometry::new(Kind::Ring, 56, 4, 1).unwrap();
+        assert_eq!(one.with_claim(Claim::Nested).unwrap().resizable(), Err(GeometryError::Resizable));
+        assert_eq!(Geometry::new(Kind::Cells, 56, 4, 1).unwrap().resizable(), Err(GeometryError::Resizable));
     }
 
     #[test]

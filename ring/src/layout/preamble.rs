@@ -11,8 +11,6 @@ pub struct Preamble {
     pub geometry: Geometry,
     /// Tells one life of a region from the next: nanoseconds since boot when it was made.
     pub generation: u64,
-    /// Whether this is a ring that can be replaced by another: see [`Gate`].
-    pub resizable: bool,
     /// The record type's name, as its maker called it; informative, cut after 32 bytes.
     pub name: String,
 }
@@ -82,7 +80,7 @@ impl Preamble {
         words[6] = self.geometry.element() as u64;
         words[7] = self.generation;
         words[Self::CLAIM] = self.geometry.claim() as u64;
-        let gate = if self.resizable { Gate::Open } else { Gate::None };
+        let gate = if self.geometry.is_resizable() { Gate::Open } else { Gate::None };
         words[Gate::WORD] = gate.encode(self.geometry.capacity());
         for (word, bytes) in words[Self::NAME].iter_mut().zip(self.name.as_bytes().chunks(WORD)) {
             let mut padded = [0; WORD];
@@ -106,7 +104,10 @@ impl Preamble {
         let kind = Kind::from_raw(words[2]).ok_or(PreambleError::Kind { found: words[2] })?;
         let claim = Claim::from_raw(words[Self::CLAIM]);
         let claim = claim.ok_or(PreambleError::Claim { found: words[Self::CLAIM] })?;
-        let geometry = Geometry::new(kind, words[3], words[4], words[5])?.with_claim(claim)?;
+        let mut geometry = Geometry::new(kind, words[3], words[4], words[5])?.with_claim(claim)?;
+        if Gate::decode(words[Gate::WORD]) != Gate::None {
+            geometry = geometry.resizable()?;
+        }
         if words[6] != geometry.element() as u64 {
             return Err(GeometryError::Element { found: words[6], expected: geometry.element() }.into());
         }
@@ -115,9 +116,8 @@ impl Preamble {
             .flat_map(|word| word.to_ne_bytes())
             .take_while(|&byte| byte != 0)
             .collect();
-        let resizable = Gate::decode(words[Gate::WORD]) != Gate::None;
         let name = String::from_utf8_lossy(&name).into_owned();
-        Ok(Self { geometry, generation: words[7], resizable, name })
+        Ok(Self { geometry, generation: words[7], name })
     }
 }
 
@@ -127,7 +127,7 @@ mod tests {
 
     fn preamble() -> Preamble {
         let geometry = Geometry::new(Kind::Ring, 56, 4096, 2).unwrap();
-        Preamble { geometry, generation: 7, resizable: false, name: "switch_event".into() }
+        Preamble { geometry, generation: 7, name: "switch_event".into() }
     }
 
     #[test]
@@ -136,7 +136,7 @@ mod tests {
         let nested = preamble().geometry.with_claim(Claim::Nested).unwrap();
         let nested = Preamble { geometry: nested, ..preamble() };
         assert_eq!(Preamble::decode(&nested.encode()), Ok(nested));
-        let resizable = Preamble { resizable: true, ..preamble() };
+        let resizable = Preamble { geometry: preamble().geometry.resizable().unwrap(), ..preamble() };
         assert_eq!(Preamble::decode(&resizable.encode()), Ok(resizable));
         let long = Preamble { name: "x".repeat(100), ..preamble() };
         assert_eq!(Preamble::decode(&long.encode()).unwrap().name, "x".repeat(32));

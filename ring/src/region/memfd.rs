@@ -30,7 +30,7 @@ pub(super) fn create(geometry: Geometry, record: &str) -> Result<Region> {
     rustix::fs::ftruncate(&fd, geometry.bytes() as u64).map_err(|e| Error::system("ftruncate", e))?;
     rustix::fs::fcntl_add_seals(&fd, FIXED_SIZE).map_err(|e| Error::system("fcntl(F_ADD_SEALS)", e))?;
     let mapping = Mapping::new(fd.as_fd(), geometry.bytes(), true).map_err(|e| Error::system("mmap", e))?;
-    let preamble = Preamble { geometry, generation: generation(), resizable: false, name: record.to_owned() };
+    let preamble = Preamble { geometry, generation: generation(), name: record.to_owned() };
     if let Some(words) = mapping.words_mut() {
         write_preamble(words, &preamble);
     }

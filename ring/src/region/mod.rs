@@ -358,7 +358,7 @@ impl Region {
         self.live(Preamble::DROPPED, 0)
     }
 
-    /// Whether another ring took the place of this one, a [resizable](Preamble) one: it holds
+    /// Whether another ring took the place of this one, a [resizable](Geometry::resizable) one: it holds
     /// what programs wrote until then, and they write no more. `false` on the fallback path if the
     /// system call fails.
     pub fn retired(&self) -> bool {
@@ -390,6 +390,7 @@ impl Region {
     pub(crate) fn successor(&self, slots: usize, place: bpf::Found) -> Result<Self> {
         let old = self.geometry();
         let geometry = Geometry::new(old.kind(), old.record() as u64, slots as u64, old.shards() as u64)?;
+        let geometry = geometry.resizable()?;
         let preamble = Preamble { geometry, generation: generation(), ..self.preamble().clone() };
         let opened = bpf::make_like(self.as_fd(), &preamble)?;
         Options::new().write(true).adopt(opened, place, false)

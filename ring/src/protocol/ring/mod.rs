@@ -11,7 +11,7 @@ mod produce;
 mod retire;
 
 pub use consume::{Cursor, Look, Start, Step, Tally};
-pub use retire::{close, gate, retire};
+pub use retire::{close, gate, open, retire};
 
 use super::{Words, WordsMut};
 use crate::layout::seq::Slots;
@@ -24,6 +24,8 @@ const HEAD: usize = 0;
 const DROPPED: usize = 1;
 /// The header's word that says, of a retired ring, how many tickets were given out in this shard.
 const END: usize = 2;
+/// The header's word with the gate of a resizable ring: see [`Gate`](crate::layout::Gate).
+pub const GATE: usize = 3;
 
 /// Where a shard lies in its region, in words.
 #[derive(Clone, Copy, Debug)]
@@ -93,7 +95,7 @@ impl<'a> Shard<'a> {
     #[inline]
     pub fn new(words: Words<'a>, place: &Place) -> Self {
         Self {
-            header: words.slice(place.header, END + 1),
+            header: words.slice(place.header, GATE + 1),
             elements: words.slice(place.elements, place.len),
             place: *place,
         }
@@ -126,7 +128,7 @@ impl<'a> ShardMut<'a> {
     #[inline]
     pub fn new(words: WordsMut<'a>, place: &Place) -> Self {
         Self {
-            header: words.slice(place.header, END + 1),
+            header: words.slice(place.header, GATE + 1),
             elements: words.slice(place.elements, place.len),
             place: *place,
         }

@@ -7,16 +7,20 @@
 //! counted here and seen by every reader that has seen the ring retired.
 
 use super::consume::last_taken;
-use super::{END, Place, Shard};
+use super::{END, GATE, Place, Shard};
 use crate::layout::{Gate, Geometry};
 use crate::protocol::{Words, WordsMut};
 use crate::sync::{Ordering, fence};
 
-/// Closes the gate of the ring that `words` are: from here on programs claim slots of the ring that
+/// Opens the gates of a new ring: from here on programs that find it claim slots of it.
+pub fn open(words: WordsMut<'_>, geometry: &Geometry) {
+    gates(words, geometry, Gate::Open);
+}
+
+/// Closes the gates of the ring that `words` are: from here on programs claim slots of the ring that
 /// took its place, which must be there for them to find. Returns how many tickets were given out in it.
 pub fn close(words: WordsMut<'_>, geometry: &Geometry) -> u64 {
-    let closing = Gate::Closing.encode(geometry.capacity());
-    words.store(Gate::WORD, closing, Ordering::Release); // SYNC replaced: pairs with the barrier in `resizable.bpf.h`
+    gates(words, geometry, Gate::Closing);
     fence(Ordering::SeqCst); // SYNC retire: pairs with the claim, a full barrier, in `resizable.bpf.h`
     let end = |shard| {
         let place = Place::new(geometry, shard);
@@ -26,6 +30,14 @@ pub fn close(words: WordsMut<'_>, geometry: &Geometry) -> u64 {
         end
     };
     (0..geometry.shards()).map(end).fold(0, u64::wrapping_add)
+}
+
+fn gates(words: WordsMut<'_>, geometry: &Geometry, state: Gate) {
+    for shard in 0..geometry.shards() {
+        let (place, gate) = (Place::new(geometry, shard), state.encode_shard(geometry, shard));
+        // SYNC replaced: who finds it closed (a barrier in `resizable.bpf.h`) finds the other ring.
+        words.store(place.header + GATE, gate, Ordering::Release);
+    }
 }
 
 /// Lets readers move on from a ring that was closed.

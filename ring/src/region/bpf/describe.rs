@@ -27,7 +27,8 @@ impl Description {
     /// The shape with `shards` shards.
     pub(super) fn geometry(&self, shards: u64) -> Result<Geometry, GeometryError> {
         let shards = if matches!(self.kind, Kind::Ring | Kind::Counters) { shards } else { 1 };
-        Geometry::new(self.kind, self.record, self.capacity, shards)
+        let geometry = Geometry::new(self.kind, self.record, self.capacity, shards)?;
+        if self.resizable { geometry.resizable() } else { Ok(geometry) }
     }
 
     /// The preamble of a map with `entries` elements, if that is a whole number of shards.
@@ -38,7 +39,7 @@ impl Description {
         let claim = if rest % shard == 1 { Claim::Nested } else { Claim::Atomic };
         let geometry = self.geometry((rest / shard) as u64).and_then(|shape| shape.with_claim(claim));
         let geometry = geometry.ok().filter(|geometry| geometry.entries() == entries)?;
-        Some(Preamble { geometry, generation, resizable: self.resizable, name: self.name.clone() })
+        Some(Preamble { geometry, generation, name: self.name.clone() })
     }
 }
 

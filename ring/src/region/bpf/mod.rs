@@ -37,6 +37,7 @@ use super::{Mapping, Memory, Options, Refusal, Region, generation, preamble_word
 use crate::cpus::possible_cpus;
 use crate::error::{Error, Result};
 use crate::layout::{Kind, Preamble, PreambleError, WORD};
+use crate::protocol::ring;
 use crate::record::{Compared, Expected, NotCompared};
 use crate::sync::{Ordering, fence};
 
@@ -158,13 +159,18 @@ pub(super) fn open(opened: Opened, options: Options, loader: bool) -> Result<Reg
         Error::Preamble { error: PreambleError::Magic { found: 0 }, .. } => {
             let described = options.described.map(|geometry| {
                 let name = options.expected.as_ref().map_or("", |expected| expected.rust).to_owned();
-                Preamble { geometry, generation: generation(), resizable: false, name }
+                Preamble { geometry, generation: generation(), name }
             });
             let described =
                 described.or_else(|| types.region().and_then(|d| d.preamble(entries, generation())));
             let Some(preamble) = described else { return Err(e) };
             if loader || options.loader {
                 agrees(&preamble, element, entries, per_cpu.is_some(), &what, &type_name)?;
+                let shards = preamble.geometry.shards();
+                let last = possible_cpus()?.last().copied().unwrap_or_default();
+                if preamble.geometry.is_resizable() && shards <= last {
+                    return Err(Error::NotFitted { what: what.clone(), shards, last });
+                }
                 let copies = per_cpu.as_ref().map_or(1, Vec::len);
                 initialise(fd.as_fd(), &what, element, bytes, copies, &preamble)?;
             }
@@ -270,6 +276,9 @@ fn initialise(
         && let Some(words) = mapping.words_mut()
     {
         write_preamble(words, preamble);
+        if preamble.geometry.is_resizable() {
+            ring::open(words, &preamble.geometry);
+        }
         return Ok(());
     }
     let mut image = vec![0; preamble.geometry.first() * element / WORD];
