@@ -175,8 +175,8 @@ static __always_inline int was_claimed(__u32 ring, __u64 ticket)
 			goto out;                                                               \
 		}                                                                               \
 		/* The ticket as the slot tells it: its lap, and its place among the slots. */  \
-		first = mapring__slot(                                                          \
-			mapring__shard__ring_##slots(mapring__header__ring_##slots()), 0);      \
+		first = mapring__slot(mapring__ring__ring_##slots(),                            \
+				      mapring__base(mapring__ring__ring_##slots()), 0);         \
 		if (!first) {                                                                   \
 			mapring_discard(r);                                                     \
 			goto out;                                                               \

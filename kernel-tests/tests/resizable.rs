@@ -345,7 +345,9 @@ fn follow(
             let new = seen[usize::try_from(writer).unwrap()].insert(number);
             assert!(new, "number {number} of writer {writer} came twice");
         });
-        assert!(follower.take_error().is_none());
+        if let Some(e) = follower.take_error() {
+            panic!("{e}");
+        }
         if last && count == 0 && !follower.reader().region().retired() {
             return (follower, seen);
         }

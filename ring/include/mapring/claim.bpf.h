@@ -18,37 +18,36 @@
 /* How many of them one by one, before it looks for the end of the ring by bisection. */
 #define MAPRING__WALK 2
 
-/* This CPU's shard of a ring: the map, the bytes of an element, log2 of the slots, whether claims are
- * nested; the elements that hold the header and the first slot. All but the CPU's number the
- * compiler knows, or, of a resizable ring, its header says. */
-struct mapring__shard {
+/* A ring: its map, the bytes of an element, log2 of the slots a shard, whether claims are nested.
+ * The compiler knows all of it, but for what a resizable ring has found out. */
+struct mapring__ring {
 	void *map;
 	__u32 size;
 	__u32 shift;
 	__u32 nests;
-	__u32 header;
-	__u32 slots;
 };
 
 #define MAPRING__LOG2(n) ((__u32)(63 - __builtin_clzll(n)))
 
 /* With n = 2^k slots, ticket t lives in slot t mod n, in lap L = t >> k: free for t while
  * seq <= 2L and even, 2L+1 while t is written, 2L+2 when it is published. */
-static __always_inline __u64 mapring__lap(struct mapring__shard ring, __u64 t)
+static __always_inline __u64 mapring__lap(struct mapring__ring ring, __u64 t)
 {
 	return (t >> ring.shift) * 2;
 }
 
-/* The header's words: head, dropped; NULL beyond the last shard. */
-static __always_inline __u64 *mapring__head(struct mapring__shard ring)
+/* The element of this CPU's shard that holds its header, which the slots follow. */
+static __always_inline __u32 mapring__base(struct mapring__ring ring)
 {
-	return mapring__word(ring.map, ring.header);
+	return MAPRING__FIRST(ring.size) + bpf_get_smp_processor_id() * MAPRING__SHARD(ring.size, 1ULL << ring.shift);
 }
 
 /* The `seq` of ticket t; NULL beyond the map. */
-static __always_inline __u64 *mapring__slot(struct mapring__shard ring, __u64 t)
+static __always_inline __u64 *mapring__slot(struct mapring__ring ring, __u32 base, __u64 t)
 {
-	return mapring__word(ring.map, ring.slots + ((__u32)t & ((1ULL << ring.shift) - 1)));
+	__u32 slot = (__u32)t & ((1ULL << ring.shift) - 1);
+
+	return mapring__word(ring.map, base + (__u32)MAPRING__HEADER(ring.size) + slot);
 }
 
 /* Claims a slot if it is free for a ticket of this lap: 0, else the state that it is in. */
@@ -112,10 +111,9 @@ static __always_inline __u64 mapring__take_nested(__u64 *head, __u64 t, __u64 pe
  * The slow path: `head` was not the next free ticket. Returns the ticket that it claimed, or -1,
  * counted. Its loops stand one after the other, because the verifier multiplies nested ones.
  */
-static __always_inline __s64 mapring__claim(struct mapring__shard ring)
+static __always_inline __s64 mapring__claim(struct mapring__ring ring, __u64 *head, __u32 base)
 {
-	__u64 *head = mapring__head(ring), *seq;
-	__u64 start, t, lap, state, pending = 0;
+	__u64 *seq, start, t, lap, state, pending = 0;
 
 	if (!head) { /* a CPU beyond the last shard */
 		mapring__astray(ring.map, ring.size);
@@ -127,7 +125,7 @@ static __always_inline __s64 mapring__claim(struct mapring__shard ring)
 	t = start ^ pending;
 	/* Taken by a nested program, or still being written one lap behind: walk. */
 	for (__u32 i = 0; i < MAPRING__WALK; i++, t++) {
-		seq = mapring__slot(ring, t);
+		seq = mapring__slot(ring, base, t);
 		if (!seq)
 			goto dropped;
 		lap = mapring__lap(ring, t);
@@ -137,7 +135,7 @@ static __always_inline __s64 mapring__claim(struct mapring__shard ring)
 		if (state > lap + 2)
 			break;
 	}
-	seq = mapring__slot(ring, t);
+	seq = mapring__slot(ring, base, t);
 	if (!seq)
 		goto dropped;
 	state = mapring__load(seq) & ~MAPRING__DISCARDED;
@@ -147,7 +145,7 @@ static __always_inline __s64 mapring__claim(struct mapring__shard ring)
 		t = ((state - 1) >> 1 << ring.shift) | (t & ((1ULL << ring.shift) - 1));
 		for (__u32 bit = (1ULL << ring.shift) >> 1; bit; bit >>= 1) {
 			__u64 mid = t + bit, ahead;
-			seq = mapring__slot(ring, mid);
+			seq = mapring__slot(ring, base, mid);
 			if (!seq)
 				goto dropped;
 			/* 1 if taken, else 0; opaque at each step, or clang and the verifier make
@@ -161,7 +159,7 @@ static __always_inline __s64 mapring__claim(struct mapring__shard ring)
 		t++;
 	}
 	for (__u32 i = MAPRING__WALK; i < MAPRING__TRIES; i++, t++) {
-		seq = mapring__slot(ring, t);
+		seq = mapring__slot(ring, base, t);
 		if (!seq)
 			goto dropped;
 		lap = mapring__lap(ring, t);
@@ -183,7 +181,7 @@ claimed:
 }
 
 /* The fast paths: the slot's `seq` if `head` was the next free ticket, else NULL. */
-static __always_inline __u64 *mapring__fast(struct mapring__shard ring, __u64 *head)
+static __always_inline __u64 *mapring__fast(struct mapring__ring ring, __u64 *head, __u32 base)
 {
 	__u64 *seq, t, lap;
 
@@ -191,22 +189,22 @@ static __always_inline __u64 *mapring__fast(struct mapring__shard ring, __u64 *h
 		return 0;
 	t = mapring__load(head);
 	lap = mapring__lap(ring, t);
-	seq = mapring__slot(ring, t);
+	seq = mapring__slot(ring, base, t);
 	if (!seq || mapring__cmpxchg(seq, lap, lap + 1) != lap)
 		return 0;
 	mapring__store(head, t + 1);
 	return seq;
 }
 
-static __always_inline __u64 *mapring__fast_nested(struct mapring__shard ring, __u64 *head)
+static __always_inline __u64 *mapring__fast_nested(struct mapring__ring ring, __u32 base)
 {
-	__u64 *seq, t, lap;
+	__u64 *head = mapring__word(ring.map, base), *seq, t, lap;
 
 	if (!head)
 		return 0;
 	t = mapring__load(head);
 	lap = mapring__lap(ring, t);
-	seq = mapring__slot(ring, t);
+	seq = mapring__slot(ring, base, t);
 	if (!seq || (t & MAPRING__PENDING))
 		return 0;
 	mapring__store(head, (t + 1) | MAPRING__PENDING);

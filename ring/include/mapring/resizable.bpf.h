@@ -54,25 +54,27 @@
 
 /* What a program has found out of the ring that is in use. */
 struct mapring__in_use {
-	struct mapring__shard ring;
+	struct mapring__ring ring;
 	__u64 *head;
 	__u64 open;
+	__u32 header;
+	__u32 base; /* as if there were a header right before the slots */
 };
 
 /* Finds it: 0 if there is none, or no more. */
 static __always_inline int mapring__find(void *rings, __u32 size, struct mapring__in_use *found)
 {
-	found->ring = (struct mapring__shard){ .map = mapring__word(rings, 0), .size = size };
+	found->ring = (struct mapring__ring){ .map = mapring__word(rings, 0), .size = size };
 	if (!found->ring.map)
 		return 0;
 	/* The headers of all shards come before the slots, where they are in every such ring. */
-	found->ring.header = MAPRING__FIRST(size) + bpf_get_smp_processor_id() * MAPRING__HEADER(size);
-	found->head = mapring__head(found->ring);
+	found->header = MAPRING__FIRST(size) + bpf_get_smp_processor_id() * MAPRING__HEADER(size);
+	found->head = mapring__word(found->ring.map, found->header);
 	if (!found->head)
 		return 0;
 	found->open = mapring__load(found->head + MAPRING__GATE);
 	found->ring.shift = found->open >> 8 & 31;
-	found->ring.slots = found->open >> 32;
+	found->base = (found->open >> 32) - MAPRING__HEADER(size);
 	return (found->open & 0xff) == MAPRING__OPEN;
 }
 
@@ -98,7 +100,7 @@ static __always_inline __u64 *mapring__claim_anew(void *rings, __u32 size)
 
 	mapring__barrier(); /* SYNC replaced: who saw the gate closed sees the ring that was put there before */
 	if (mapring__find(rings, size, &found)) {
-		seq = mapring__fast(found.ring, found.head);
+		seq = mapring__fast(found.ring, found.head, found.base);
 		if (seq && mapring__holds(&found, seq))
 			return seq;
 	}
@@ -109,11 +111,12 @@ static __always_inline __u64 *mapring__claim_anew(void *rings, __u32 size)
 
 #define MAPRING__RESIZABLE_API(name, record_type)                                                \
 	static __attribute__((noinline)) __s64 mapring__claim__##name(void *map, __u32 header,   \
-								      __u32 slots, __u32 shift)  \
+								      __u32 base, __u32 shift)   \
 	{                                                                                        \
 		const __u32 size = sizeof(struct mapring_inner_ring__##name);                    \
+		struct mapring__ring ring = { map, size, shift, 0 };                             \
                                                                                                  \
-		return mapring__claim((struct mapring__shard){ map, size, shift, 0, header, slots }); \
+		return mapring__claim(ring, mapring__word(map, header), base);                   \
 	}                                                                                        \
 	MAPRING__FN record_type *mapring_reserve(struct mapring_map__##name *map)                \
 	{                                                                                        \
@@ -122,13 +125,13 @@ static __always_inline __u64 *mapring__claim_anew(void *rings, __u32 size)
 		__u64 *seq = 0;                                                                  \
                                                                                                  \
 		if (mapring__find(map, size, &found)) {                                          \
-			seq = mapring__fast(found.ring, found.head);                             \
+			seq = mapring__fast(found.ring, found.head, found.base);                 \
 			if (!seq) {                                                              \
 				__s64 claimed = mapring__claim__##name(                          \
-					found.ring.map, found.ring.header, found.ring.slots, found.ring.shift); \
+					found.ring.map, found.header, found.base, found.ring.shift); \
 				if (claimed < 0)                                                 \
 					return 0;                                                \
-				seq = mapring__slot(found.ring, claimed);                        \
+				seq = mapring__slot(found.ring, found.base, claimed);            \
 				if (!seq)                                                        \
 					return 0;                                                \
 			}                                                                        \

@@ -46,45 +46,33 @@
 
 /* The slow path is a function of its own so that it is verified once and the fast one stays short. */
 #define MAPRING__RING_API(name, record_type, slots)                                                   \
-	/* The shard of this CPU. Nothing in here may be called as a map may be called. */            \
-	static __always_inline struct mapring__shard mapring__shard__##name(__u32 mapring__header)    \
+	static __always_inline struct mapring__ring mapring__ring__##name(void)                       \
 	{                                                                                             \
-		return (struct mapring__shard){                                                       \
-			&name,                                                                        \
-			sizeof(struct mapring_ring__##name),                                          \
-			MAPRING__LOG2(slots),                                                         \
-			MAPRING__NESTS(name),                                                         \
-			mapring__header,                                                              \
-			mapring__header + (__u32)MAPRING__HEADER(sizeof(struct mapring_ring__##name)), \
-		};                                                                                    \
+		/* Nothing here may be called as a map may be called. */                              \
+		return (struct mapring__ring){ &name, sizeof(struct mapring_ring__##name),            \
+					       MAPRING__LOG2(slots), MAPRING__NESTS(name) };          \
 	}                                                                                             \
-	/* The element that its header is. */                                                         \
-	static __always_inline __u32 mapring__header__##name(void)                                    \
+	__attribute__((noinline)) __s64 mapring__claim__##name(__u32 base)                            \
 	{                                                                                             \
-		return MAPRING__FIRST(sizeof(struct mapring_ring__##name)) +                          \
-		       bpf_get_smp_processor_id() *                                                   \
-			       MAPRING__SHARD(sizeof(struct mapring_ring__##name), slots);            \
-	}                                                                                             \
-	__attribute__((noinline)) __s64 mapring__claim__##name(__u32 header)                          \
-	{                                                                                             \
-		return mapring__claim(mapring__shard__##name(header));                                \
+		return mapring__claim(mapring__ring__##name(), mapring__word(&name, base), base);                                 \
 	}                                                                                             \
 	MAPRING__FN record_type *mapring_reserve(struct mapring_map__##name *map)                     \
 	{                                                                                             \
-		struct mapring__shard ring = mapring__shard__##name(mapring__header__##name());       \
-		__u64 *head, *seq;                                                                    \
+		struct mapring__ring ring = mapring__ring__##name();                                  \
+		__u32 base = mapring__base(ring);                                                     \
+		__u64 *seq;                                                                           \
                                                                                                       \
 		if (!MAPRING__MAY_CLAIM(name)) {                                                      \
 			mapring__astray(map, ring.size);                                              \
 			return 0;                                                                     \
 		}                                                                                     \
-		head = mapring__head(ring);                                                           \
-		seq = ring.nests ? mapring__fast_nested(ring, head) : mapring__fast(ring, head);      \
+		seq = ring.nests ? mapring__fast_nested(ring, base) :                                 \
+				   mapring__fast(ring, mapring__word(ring.map, base), base);          \
 		if (!seq) {                                                                           \
-			__s64 claimed = mapring__claim__##name(ring.header);                          \
+			__s64 claimed = mapring__claim__##name(base);                                 \
 			if (claimed < 0)                                                              \
 				return 0;                                                             \
-			seq = mapring__slot(ring, claimed);                                           \
+			seq = mapring__slot(ring, base, claimed);                                     \
 			if (!seq)                                                                     \
 				return 0;                                                             \
 		}                                                                                     \

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,6 +30,9 @@ pub(crate) struct Outer {
 }
 
 impl Found {
+    /// How often a map is looked for again that was replaced, and is gone, before it was opened.
+    const AGAIN: usize = 16;
+
     /// In the map of maps `maps` under `key`.
     pub(crate) fn inner(maps: BorrowedFd<'_>, key: &[u8]) -> Result<Self> {
         Outer::new(maps, key).map(|outer| Self::Inner(Arc::new(outer)))
@@ -38,7 +42,16 @@ impl Found {
     pub(crate) fn open(&self) -> Result<Opened> {
         match self {
             Self::Pin(path) => Opened::pinned(path),
-            Self::Inner(outer) => Opened::id(outer.id()?),
+            Self::Inner(outer) => {
+                let opened = outer.id().and_then(Opened::id);
+                // Another one may have come between the two calls, and this one gone.
+                let gone =
+                    |e: &Error| matches!(e, Error::Open { error, .. } if error.kind() == ErrorKind::NotFound);
+                (0..Self::AGAIN).fold(opened, |opened, _| match opened {
+                    Err(e) if gone(&e) => outer.id().and_then(Opened::id),
+                    opened => opened,
+                })
+            }
         }
     }
 }
@@ -105,6 +118,8 @@ pub(crate) fn make_like(like: BorrowedFd<'_>, preamble: &Preamble) -> Result<Ope
     let mut opts = libbpf_sys::bpf_map_create_opts {
         sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
         map_flags: like.info.map_flags,
+        // The kernel does not say which node that one is on: any, then.
+        numa_node: if like.info.map_flags & libbpf_sys::BPF_F_NUMA_NODE != 0 { u32::MAX } else { 0 },
         ..Default::default()
     };
     if let Ok(btf) = &btf {
