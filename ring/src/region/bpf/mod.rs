@@ -166,10 +166,12 @@ pub(super) fn open(opened: Opened, options: Options, loader: bool) -> Result<Reg
             let Some(preamble) = described else { return Err(e) };
             if loader || options.loader {
                 agrees(&preamble, element, entries, per_cpu.is_some(), &what, &type_name)?;
-                let shards = preamble.geometry.shards();
-                let last = possible_cpus()?.last().copied().unwrap_or_default();
-                if preamble.geometry.is_resizable() && shards <= last {
-                    return Err(Error::NotFitted { what: what.clone(), shards, last });
+                if preamble.geometry.is_resizable() {
+                    let shards = preamble.geometry.shards();
+                    let last = possible_cpus()?.last().copied().unwrap_or_default();
+                    if shards <= last {
+                        return Err(Error::NotFitted { what: what.clone(), shards, last });
+                    }
                 }
                 let copies = per_cpu.as_ref().map_or(1, Vec::len);
                 initialise(fd.as_fd(), &what, element, bytes, copies, &preamble)?;
