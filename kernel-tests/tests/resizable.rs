@@ -177,7 +177,7 @@ fn a_record_that_is_never_ended_is_skipped_at_the_end() {
 }
 
 /// How often rings are replaced.
-const RESIZES: usize = 60;
+const RESIZES: usize = 24;
 /// Sizes that they get, in turn.
 const SIZES: [usize; 4] = [64, 8192, 16384, 1024];
 
@@ -224,7 +224,7 @@ fn paced(object: &Object) {
         };
         for slots in SIZES.into_iter().cycle().take(RESIZES) {
             let before: u64 = read.iter().map(|read| read.load(Ordering::Relaxed)).sum();
-            while read.iter().map(|read| read.load(Ordering::Relaxed)).sum::<u64>() < before + 500 {
+            while read.iter().map(|read| read.load(Ordering::Relaxed)).sum::<u64>() < before + 200 {
                 follow(&mut follower);
             }
             // Readers are in the midst of the old ring.
