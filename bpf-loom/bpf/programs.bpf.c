@@ -88,6 +88,19 @@ int set_cell(__u64 *ctx)
 	return mapring_cell_set(&cell, ctx[1], &value);
 }
 
+/* As the only writer of it. */
+SEC("syscall")
+int alone_cell(__u64 *ctx)
+{
+	struct wide *value = mapring_cell_begin_alone(&cell, ctx[1]);
+
+	if (!value)
+		return -1;
+	fill_wide(value, ctx);
+	mapring_cell_end(value);
+	return 0;
+}
+
 /* Adds ctx[0] to what is there. */
 SEC("syscall")
 int update_cell(__u64 *ctx)

@@ -91,17 +91,18 @@ pub fn sites(name: &'static str, code: &Code) -> Sites {
     sites
 }
 
-/// Two writers of a cell and a reader of it. What they write replaces what is there, or `adds` to it.
-fn two_writers(adds: bool, code: Code, seen: Seen) -> u64 {
-    check(Some(1), move || {
+/// Two writers of a cell, or the only one, and a reader of it. What they write replaces what is there, or
+/// `adds` to it.
+fn writers(two: bool, adds: bool, code: Code, seen: Seen) -> u64 {
+    check(Some(if two { 1 } else { 2 }), move || {
         let region = Arc::new(Region::new("cell"));
         let reader = spawn(&region, |region| [region.look(), region.look()]);
         let writer = code.clone();
-        let other = spawn(&region, move |region| region.run(&writer, 16).map(|seq| (seq, 16)));
+        let other = two.then(|| spawn(&region, move |region| region.run(&writer, 16).map(|seq| (seq, 16))));
         let mut writes = BTreeMap::from([(0, 0)]);
         let mut dropped = 0;
         let mine = [1, 2].map(|value| region.run(&code, value).map(|seq| (seq, value)));
-        for write in mine.into_iter().chain([other.join().unwrap()]) {
+        for write in mine.into_iter().chain(other.map(|other| other.join().unwrap())) {
             match write {
                 Some((seq, value)) => {
                     assert_eq!(writes.insert(seq, value), None, "two writes with the sequence {seq}")
@@ -135,12 +136,17 @@ fn two_writers(adds: bool, code: Code, seen: Seen) -> u64 {
 
 /// Two writers that replace the value.
 pub(crate) fn set(_: &'static str, code: Code, seen: Seen) -> u64 {
-    two_writers(false, code, seen)
+    writers(true, false, code, seen)
 }
 
 /// Two writers that add to it.
 pub(crate) fn update(_: &'static str, code: Code, seen: Seen) -> u64 {
-    two_writers(true, code, seen)
+    writers(true, true, code, seen)
+}
+
+/// The only writer, which need not claim it.
+pub(crate) fn alone(_: &'static str, code: Code, seen: Seen) -> u64 {
+    writers(false, false, code, seen)
 }
 
 /// Two writers that find someone else in the cell.

@@ -75,6 +75,7 @@ pub const MODELS: &[Model] = &[
     model("two writers of a taken cell", "update_cell", cell::taken, &["dropped"]),
     model("two writers, a reader", "set_cell", cell::set, &["meanwhile", "dropped"]),
     model("two writers, a reader", "update_cell", cell::update, &["meanwhile", "dropped"]),
+    model("the only writer, a reader", "alone_cell", cell::alone, &["meanwhile"]),
     model("two writers, a reader", "add_counters", cell::count, &["meanwhile"]),
     model("a writer", "read_latch", cell::read_latch, &["meanwhile", "looked again"]),
 ];
