@@ -48,6 +48,8 @@ enum Command {
     Bench(bench::Args),
     /// Boot other kernels under QEMU and run the tests of real kernels in each
     Vm(vm::Args),
+    /// Ask the running kernel for each feature that mapring uses, and say what is done without it
+    Features,
     #[command(hide = true)]
     VmGuest,
 }
@@ -69,6 +71,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Assembly(args) => assembly::step(&args, setup::ensure().ok().as_ref())?,
         Command::Bench(args) => return bench::run(&args),
         Command::Vm(args) => return vm::run(&args),
+        Command::Features => vm::features(),
         Command::VmGuest => vm::guest()?,
     }
     Ok(ExitCode::SUCCESS)

@@ -7,6 +7,7 @@ mod cross;
 mod docs;
 mod features;
 mod guest;
+mod here;
 mod initramfs;
 mod kernels;
 mod net;
@@ -32,6 +33,7 @@ use crate::setup::{self, Tools};
 
 pub(crate) use self::cross::Cross;
 pub(crate) use self::guest::run as guest;
+pub(crate) use self::here::features;
 pub(crate) use self::kernels::Arch;
 
 /// The keys of the archive that kernels and libraries come from.

@@ -49,7 +49,7 @@ pub(crate) const FEATURES: [Feature; 14] = [
         name: "inner maps of other sizes (`BPF_F_INNER_MAP`)",
         since: (5, 10),
         used: "replacing a ring by a larger one",
-        without: "the new ring must have the old one's size",
+        without: "no resizable rings",
         refused: |_| false,
         probe: || probe::map(ARRAY, 8, probe::INNER_MAP).map(drop),
     },
