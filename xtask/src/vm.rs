@@ -24,8 +24,9 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 
 use self::boot::Said;
+use self::features::lacking;
 use self::kernels::{DEBIAN, Kernel};
-use self::protocol::{Message, Outcome};
+use self::protocol::{Message, Outcome, Probed};
 use self::report::Row;
 use crate::cmd;
 use crate::packages::Tool;
@@ -208,6 +209,8 @@ fn boot(kernel: &Kernel, args: &Args, initramfs: &Path) -> Result<Row> {
     eprintln!("\n=== {} ({}) ===", kernel.name, image.package);
     let start = Instant::now();
     let limit = Duration::from_secs(args.timeout);
+    let mut probed = Vec::new();
+    let show = |message: &Message| show(message, &mut probed);
     let said = boot::run(args.arch, kernel.cpu, &image.path, initramfs, limit, show)?;
     let run = (image.package, said, start.elapsed().as_secs_f32());
     if args.test_args.is_empty() {
@@ -219,15 +222,16 @@ fn boot(kernel: &Kernel, args: &Args, initramfs: &Path) -> Result<Row> {
 }
 
 /// Shows how a machine gets on.
-fn show(message: &Message) {
+fn show(message: &Message, probed: &mut Vec<Probed>) {
     match message {
         Message::Booted(machine) => {
             eprintln!("{} {}, {} CPUs", machine.release, machine.version, machine.cpus)
         }
         Message::Ended(ended) => {
-            let end = match ended.outcome {
+            let end = match &ended.outcome {
                 Outcome::Passed => "ok",
                 Outcome::Skipped(_) => "skipped",
+                Outcome::Failed(said) if lacking(probed, said).is_some() => "lacking",
                 Outcome::Failed(_) => "failed",
             };
             eprintln!(
@@ -237,7 +241,8 @@ fn show(message: &Message) {
                 Duration::from_millis(ended.milliseconds).as_secs_f32()
             );
         }
-        Message::Probed(_) | Message::Started { .. } | Message::Finished { .. } => {}
+        Message::Probed(all) => probed.clone_from(all),
+        Message::Started { .. } | Message::Finished { .. } => {}
     }
 }
 
