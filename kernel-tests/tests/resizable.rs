@@ -20,7 +20,7 @@ use mapring::{Access, Error, Follower, Globals, Grounds, Region, ResizableRing, 
 use mapring_kernel_tests::skel::{RefusalsSkelBuilder, ResizablePortableSkelBuilder, ResizableSkelBuilder};
 use mapring_kernel_tests::{
     PinDir, PublicPins, Runner, SlowPages, cpus, everywhere, fitted, load, map, on_cpu, require_bpf,
-    sample_clock, unfitted,
+    sample_clock, unfitted, update, word_at,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, mapring::Record)]
@@ -174,6 +174,45 @@ fn a_record_that_is_never_ended_is_skipped_at_the_end() {
     assert_eq!(found, [(2, 0), (2, 1)]);
     assert_eq!((follower.tally().skipped, follower.lost(), follower.rings()), (1, 1, 2));
     everywhere();
+}
+
+#[test]
+fn forged_gates_cost_records_and_nothing_else() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
+    let ring = open(skel.object());
+    let program = Runner::new(skel.object(), "push_run");
+    let (first, geometry) = (map(skel.object(), "numbers__first"), *ring.ring().region().geometry());
+    assert_eq!(geometry.element_words(), 7, "words 14 and 15 start the third element");
+    on_cpu(cpus()[0]);
+
+    // Retired, it says, and is not: the follower looks for another ring and finds none.
+    let mut follower = ring.reader();
+    for gate in [3, 3 | 63 << 8, u64::MAX, 0, 1] {
+        for before in [0, 7, u64::MAX] {
+            update(&first, 2, &[gate, before, 0, 0, 0, 0, 0]);
+            assert_eq!(push(&program, 2, 0, 5), 0);
+            assert_eq!(all(&mut follower).len(), 5, "gate {gate:#x}");
+        }
+    }
+    // What programs go by: they drop, or find slots elsewhere, and stay in the map.
+    let header = u32::try_from(geometry.shard(cpus()[0])).unwrap();
+    for gate in [0, 2, 3, u64::MAX, 1, 1 | 31 << 8, 1 | 63 << 8, 1 | 6 << 8 | 0xffff_ffff << 32, 1 | 6 << 8] {
+        let head = word_at(&first, header, 0);
+        update(&first, header, &[head, 0, 0, gate, 0, 0, 0]);
+        assert!(push(&program, 2, 0, 16) <= 16);
+        let _ = all_found(&mut follower);
+    }
+    assert_eq!(follower.rings(), 1);
+    everywhere();
+}
+
+/// So many records at most as there can be, whatever they are.
+fn all_found(follower: &mut Follower<Numbered>) -> usize {
+    let found = (0..10_000).take_while(|_| follower.poll().is_some()).count();
+    assert!(found < 10_000, "does not come to an end");
+    found
 }
 
 /// How often rings are replaced.
