@@ -10,6 +10,37 @@ struct numbered {
 
 MAPRING_RESIZABLE_RING(numbers, struct numbered, 64);
 
+/* Elements so small that a shard's header takes several. */
+struct small {
+	__u64 number;
+};
+struct middle {
+	__u64 number, copy;
+};
+
+MAPRING_RESIZABLE_RING(smalls, struct small, 8);
+MAPRING_RESIZABLE_RING(middles, struct middle, 8);
+
+/* One record into each, of the number ctx[1]; ctx[3]: how many were dropped. */
+SEC("syscall")
+int push_small(__u64 *ctx)
+{
+	struct middle *middle = mapring_reserve(&middles);
+	struct small *small = mapring_reserve(&smalls);
+
+	ctx[3] = !middle + !small;
+	if (small) {
+		small->number = ctx[1];
+		mapring_commit(small);
+	}
+	if (middle) {
+		middle->number = ctx[1];
+		middle->copy = ~ctx[1];
+		mapring_commit(middle);
+	}
+	return 0;
+}
+
 /* Which task's system calls are recorded. */
 const volatile __u32 watched = 0;
 /* How many records these wrote, or had to drop. */

@@ -31,6 +31,19 @@ struct Numbered {
     copies: [u64; 4],
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, mapring::Record)]
+#[repr(C)]
+struct Small {
+    number: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, mapring::Record)]
+#[repr(C)]
+struct Middle {
+    number: u64,
+    copy: u64,
+}
+
 fn numbered(writer: u64, number: u64) -> Numbered {
     Numbered { writer, number, copies: [writer << 32 ^ number; 4] }
 }
@@ -95,6 +108,43 @@ fn in_order(object: &Object) {
     }
     assert_eq!(all(&mut follower).len(), 4096);
     assert_eq!(follower.lost(), 0);
+    everywhere();
+}
+
+#[test]
+fn headers_of_several_elements() {
+    require_bpf!();
+    let (mut storage, mut portable) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+    small(load::<ResizableSkelBuilder>(&mut storage, fitted).object());
+    small(load::<ResizablePortableSkelBuilder>(&mut portable, fitted).object());
+}
+
+/// Records of one word and of two.
+fn small(object: &Object) {
+    on_cpu(cpus()[0]);
+    let program = Runner::new(object, "push_small");
+    assert_eq!(push(&program, 0, 0, 1), 2, "no ring is open yet");
+    let mut smalls = ResizableRing::<Small>::open(&map(object, "smalls")).unwrap();
+    let mut middles = ResizableRing::<Middle>::open(&map(object, "middles")).unwrap();
+    let elements =
+        [smalls.ring().region(), middles.ring().region()].map(|region| region.geometry().element());
+    assert_eq!(elements, [16, 24]);
+    let (mut of_smalls, mut of_middles) = (smalls.reader(), middles.reader());
+    for number in 1..=60 {
+        if number % 5 == 3 {
+            smalls.resize(8 << (number % 3)).unwrap();
+            middles.resize(16 >> (number % 2)).unwrap();
+        }
+        assert_eq!(push(&program, 0, number, 1), 0);
+        if number % 5 == 0 {
+            for n in number - 4..=number {
+                assert_eq!(of_smalls.poll().map(|event| event.record), Some(Small { number: n }));
+                assert_eq!(of_middles.poll().map(|event| event.record), Some(Middle { number: n, copy: !n }));
+            }
+        }
+    }
+    assert_eq!((of_smalls.lost(), of_smalls.dropped(), of_smalls.rings()), (0, 1, 13));
+    assert_eq!((of_middles.lost(), of_middles.dropped(), of_middles.rings()), (0, 1, 13));
     everywhere();
 }
 
@@ -466,9 +516,8 @@ fn the_loader_says_why_claims_are_atomic() {
     let mut storage = MaybeUninit::uninit();
     let fit = |object: &mut OpenObject| {
         let fitted = mapring::fit_object(object).unwrap();
-        let rings: Vec<_> =
-            fitted.rings().map(|(name, grounds)| (name.to_owned(), grounds.clone())).collect();
-        assert_eq!(rings, [("numbers__first".to_owned(), Grounds::Resizable)]);
+        assert_eq!(fitted.rings().count(), 3);
+        assert!(fitted.rings().all(|(name, why)| name.ends_with("__first") && *why == Grounds::Resizable));
     };
     drop(load::<ResizableSkelBuilder>(&mut storage, fit));
 }

@@ -56,6 +56,7 @@
 struct mapring__in_use {
 	struct mapring__ring ring;
 	__u64 *head;
+	__u64 *gate;
 	__u64 open;
 	__u32 header;
 	__u32 base; /* as if there were a header right before the slots */
@@ -72,7 +73,14 @@ static __always_inline int mapring__find(void *rings, __u32 size, struct mapring
 	found->head = mapring__word(found->ring.map, found->header);
 	if (!found->head)
 		return 0;
-	found->open = mapring__load(found->head + MAPRING__GATE);
+	found->gate = found->head;
+	if (size < (MAPRING__GATE + 1) * 8) { /* a header of several elements */
+		found->gate = mapring__word(found->ring.map, found->header + MAPRING__GATE * 8 / size);
+		if (!found->gate)
+			return 0;
+	}
+	found->gate += MAPRING__GATE * 8 % size / 8;
+	found->open = mapring__load(found->gate);
 	found->ring.shift = found->open >> 8 & 31;
 	found->base = (found->open >> 32) - MAPRING__HEADER(size);
 	return (found->open & 0xff) == MAPRING__OPEN;
@@ -85,7 +93,7 @@ static __always_inline int mapring__find(void *rings, __u32 size, struct mapring
  */
 static __always_inline int mapring__holds(const struct mapring__in_use *found, __u64 *seq)
 {
-	if (mapring__load(found->head + MAPRING__GATE) == found->open)
+	if (mapring__load(found->gate) == found->open)
 		return 1;
 	mapring_discard(seq + 1);
 	return 0;
