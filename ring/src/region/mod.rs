@@ -287,10 +287,11 @@ impl Region {
     #[cfg(feature = "bpf")]
     pub fn replaced(&self) -> Result<Option<Self>> {
         let Some(origin) = &self.0.origin else { return Ok(None) };
-        if origin.place.open()?.info.info.id == origin.id {
+        let now = origin.place.open()?;
+        if now.info.info.id == origin.id {
             return Ok(None);
         }
-        origin.options.find(origin.place.clone(), false).map(Some)
+        origin.options.adopt(now, origin.place.clone(), false).map(Some)
     }
 
     /// Seals a BPF map: from here on only programs write it, and whoever `mode` and `group` let in
