@@ -26,7 +26,7 @@ use clap::Parser;
 use self::boot::Said;
 use self::features::lacking;
 use self::kernels::{DEBIAN, Kernel};
-use self::protocol::{Message, Outcome, Probed};
+use self::protocol::{Machine, Message, Outcome, Probed};
 use self::report::Row;
 use crate::cmd;
 use crate::packages::Tool;
@@ -197,7 +197,9 @@ fn usual_rows(arch: Arch) -> Result<Vec<Row>> {
     let rows = usual.filter(|kernel| arch == Arch::HOST || kept(kernel, arch).exists()).map(|kernel| {
         let run = fs::read(kept(kernel, arch))
             .with_context(|| format!("{} was never run as a whole", kernel.name))?;
-        let row = row(kernel, arch, serde_json::from_slice(&run)?);
+        let run = serde_json::from_slice(&run)
+            .with_context(|| format!("the last whole run of {} was another program's", kernel.name))?;
+        let row = row(kernel, arch, run);
         ensure!(row.is_good(), "the last whole run of {} was no success", kernel.name);
         Ok(row)
     });
@@ -225,7 +227,8 @@ fn boot(kernel: &Kernel, args: &Args, initramfs: &Path) -> Result<Row> {
 fn show(message: &Message, probed: &mut Vec<Probed>) {
     match message {
         Message::Booted(machine) => {
-            eprintln!("{} {}, {} CPUs", machine.release, machine.version, machine.cpus)
+            let Machine { release, version, cpus, nodes } = machine;
+            eprintln!("{release} {version}, {cpus} CPUs, by memory node: {nodes:?}");
         }
         Message::Ended(ended) => {
             let end = match &ended.outcome {

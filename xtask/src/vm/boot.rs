@@ -1,4 +1,4 @@
-//! One boot: QEMU without KVM, two processors, what the guest says on the console, and an end in time.
+//! One boot: QEMU without KVM, two processors and memory nodes, what the guest says on the console, and an end in time.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -18,6 +18,9 @@ use super::protocol::{self, Message};
 
 /// How often it is looked whether the user has had enough.
 const TICK: Duration = Duration::from_millis(200);
+
+/// The CPUs of each memory node, as sysfs will list them; each is a socket with a part of the memory.
+pub(crate) const NODES: [&str; 2] = ["0", "1"];
 
 /// What a machine said until it was gone.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -107,7 +110,7 @@ fn qemu(arch: Arch, cpu: Option<&str>, kernel: &Path, initramfs: &Path) -> Comma
         "-accel",
         "tcg",
         "-smp",
-        "2",
+        "2,sockets=2",
         "-m",
         "2048",
         "-nodefaults",
@@ -115,6 +118,10 @@ fn qemu(arch: Arch, cpu: Option<&str>, kernel: &Path, initramfs: &Path) -> Comma
         "none",
         "-no-reboot",
     ]);
+    for (node, cpus) in NODES.iter().enumerate() {
+        command.args(["-object", &format!("memory-backend-ram,id=memory{node},size=1G")]);
+        command.args(["-numa", &format!("node,nodeid={node},cpus={cpus},memdev=memory{node}")]);
+    }
     command.args(["-serial", "stdio", "-kernel"]).arg(kernel).arg("-initrd").arg(initramfs);
     command.args(["-append", &format!("{options} panic=-1 quiet -- vm-guest")]);
     command
@@ -128,11 +135,14 @@ mod tests {
     fn a_machine_has_two_processors_and_ends_on_panic() {
         let shown = |arch| crate::cmd::shown(&qemu(arch, None, Path::new("/k"), Path::new("/i")));
         let x86 = shown(Arch::X86);
-        assert!(x86.contains(" -accel tcg -smp 2 "), "{x86}");
+        assert!(x86.contains(" -accel tcg -smp 2,sockets=2 "), "{x86}");
         assert!(
             x86.contains("-no-reboot") && x86.contains("panic=-1") && x86.ends_with("-- vm-guest'"),
             "{x86}"
         );
-        assert!(shown(Arch::Arm).starts_with("qemu-system-aarch64 -machine virt -cpu max,"));
+        let arm = shown(Arch::Arm);
+        assert!(arm.starts_with("qemu-system-aarch64 -machine virt -cpu max,"), "{arm}");
+        let second = " memory-backend-ram,id=memory1,size=1G -numa node,nodeid=1,cpus=1,memdev=memory1 ";
+        assert!(x86.contains(second) && arm.contains(second), "{x86}\n{arm}");
     }
 }

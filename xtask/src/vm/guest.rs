@@ -16,6 +16,7 @@ use rustix::mount::{MountFlags, mount};
 use rustix::process::{Pid, Signal, kill_process_group};
 use rustix::system::{RebootCommand, reboot};
 
+use super::boot::NODES;
 use super::features;
 use super::protocol::{Ended, Machine, Message, Outcome, PLAN, Plan, TestBinary, line};
 
@@ -63,7 +64,10 @@ fn work() -> Result<()> {
     // From here on only this process writes to the console, unless the kernel dies.
     fs::write("/proc/sys/kernel/printk", "1")?;
     let tell = |message: &Message| println!("{}", line(message));
-    tell(&Message::Booted(machine()?));
+    let machine = machine()?;
+    tell(&Message::Booted(machine.clone()));
+    // With fewer, tests of placement would pass without a look at anything.
+    ensure!(machine.nodes == NODES, "the CPUs by memory node are {:?} instead of {NODES:?}", machine.nodes);
     tell(&Message::Probed(features::probe_all()));
     let plan: Plan = serde_json::from_slice(&fs::read(PLAN)?)?;
     let mut tests = 0;
@@ -86,7 +90,14 @@ fn machine() -> Result<Machine> {
     let uname = rustix::system::uname();
     let text = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
     let cpus = std::thread::available_parallelism()?.get();
-    Ok(Machine { release: text(uname.release()), version: text(uname.version()), cpus })
+    Ok(Machine { release: text(uname.release()), version: text(uname.version()), cpus, nodes: nodes()? })
+}
+
+/// The CPUs of each memory node.
+fn nodes() -> Result<Vec<String>> {
+    let place = |node: usize| format!("/sys/devices/system/node/node{node}/cpulist");
+    let places = (0..).map(place).take_while(|place| Path::new(place).exists());
+    places.map(|place| Ok(fs::read_to_string(place)?.trim().to_owned())).collect()
 }
 
 /// The tests that a binary would run.

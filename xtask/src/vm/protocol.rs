@@ -45,6 +45,8 @@ pub(crate) struct Machine {
     /// What `uname -v` says: build number, preemption, date.
     pub(crate) version: String,
     pub(crate) cpus: usize,
+    /// The CPUs of each memory node; empty where the kernel knows of none.
+    pub(crate) nodes: Vec<String>,
 }
 
 /// Whether the kernel has a feature.

@@ -38,6 +38,8 @@ pub(crate) struct Row {
     pub(crate) release: String,
     pub(crate) version: String,
     pub(crate) cpus: usize,
+    /// The CPUs of each memory node.
+    pub(crate) nodes: Vec<String>,
     pub(crate) tests: Vec<Test>,
     pub(crate) features: Vec<Probed>,
     /// The kernel's complaints about itself.
@@ -65,8 +67,8 @@ impl Row {
         let mut promised = None;
         for message in said.messages {
             match message {
-                Message::Booted(Machine { release, version, cpus }) => {
-                    (row.release, row.version, row.cpus) = (release, version, cpus);
+                Message::Booted(Machine { release, version, cpus, nodes }) => {
+                    (row.release, row.version, row.cpus, row.nodes) = (release, version, cpus, nodes);
                 }
                 Message::Probed(features) => row.features = features,
                 Message::Started { test } => running = Some(test),
@@ -200,10 +202,12 @@ pub(crate) fn table(rows: &[Row]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::boot::NODES;
     use super::*;
 
     fn booted(release: &str) -> Message {
-        Message::Booted(Machine { release: release.into(), version: "#1 SMP".into(), cpus: 2 })
+        let nodes = NODES.map(str::to_owned).to_vec();
+        Message::Booted(Machine { release: release.into(), version: "#1 SMP".into(), cpus: 2, nodes })
     }
 
     fn ended(test: &str, outcome: Outcome) -> Message {
