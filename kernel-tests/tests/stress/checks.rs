@@ -106,6 +106,15 @@ pub(crate) struct Counted {
     pub(crate) busy: [[u64; 2]; 2],
 }
 
+impl Counted {
+    /// Whether programs wrote a whole lap of the largest ring while one of them slept in its midst, and a reader
+    /// passed over the hole.
+    pub(crate) fn round_a_large_ring(&self) -> bool {
+        let skipped = |tallies: &[Tally]| tallies.get(SLOTS.len() - 1).is_some_and(|tally| tally.skipped > 0);
+        self.rings.iter().any(|(.., tallies)| skipped(tallies))
+    }
+}
+
 /// What makes all this worth checking and has not happened yet: writers meet writers, and readers
 /// meet writers.
 pub(crate) fn missing(object: &Object, readers: &Counted) -> Vec<String> {

@@ -37,6 +37,9 @@ fn whole(found: &Item, ticket: u64) -> bool {
 pub(crate) enum Pace {
     /// `poll`, without a break.
     Poll,
+    /// The same, and where there is nothing new it starts anew, with the oldest: it copies all the time,
+    /// while those that wait for news hardly ever copy when a slow machine's writers write.
+    Again,
     /// `for_each`, then a nap.
     Slow,
     /// `drain`, without a break.
@@ -50,6 +53,8 @@ pub(crate) struct Seen {
     pub(crate) starts: Vec<u64>,
     /// What it counted, by shard.
     pub(crate) tallies: Vec<Tally>,
+    /// What it counted before it started anew.
+    before: Tally,
     /// What it says that producers dropped, in the end.
     pub(crate) dropped: u64,
 }
@@ -57,7 +62,7 @@ pub(crate) struct Seen {
 impl Seen {
     /// Of all shards.
     pub(crate) fn tally(&self) -> Tally {
-        let mut sum = Tally::default();
+        let mut sum = self.before;
         self.tallies.iter().for_each(|shard| sum += *shard);
         sum
     }
@@ -68,13 +73,40 @@ struct Watch {
     starts: Vec<u64>,
     next: Vec<u64>,
     delivered: Vec<u64>,
+    before: Tally,
 }
 
 impl Watch {
     fn new(ring: &Ring<Item>, start: Start) -> Self {
         let reader = ring.reader_from(start);
         let starts: Vec<_> = (0..ring.shards()).map(|shard| reader.position(shard).unwrap()).collect();
-        Self { reader, next: starts.clone(), delivered: vec![0; starts.len()], starts }
+        let delivered = vec![0; starts.len()];
+        Self { reader, next: starts.clone(), delivered, starts, before: Tally::default() }
+    }
+
+    /// Another reader, from the oldest on.
+    fn anew(&mut self, ring: &Ring<Item>) {
+        self.tallies();
+        *self = Self { before: self.tally(), ..Self::new(ring, Start::Oldest) };
+    }
+
+    /// What it counted, those before it included.
+    fn tally(&self) -> Tally {
+        let mut sum = self.before;
+        sum += self.reader.tally();
+        sum
+    }
+
+    /// By shard, without those before: what it has passed, and what it gave.
+    fn tallies(&self) -> Vec<Tally> {
+        let shards = 0..self.starts.len();
+        let tallies: Vec<_> = shards.map(|shard| self.reader.shard_tally(shard).unwrap()).collect();
+        for (shard, tally) in tallies.iter().enumerate() {
+            let passed = tally.delivered + tally.lost() + tally.discarded;
+            assert_eq!(self.reader.position(shard), Some(self.starts[shard] + passed), "{tally:?}");
+            assert_eq!(tally.delivered, self.delivered[shard]);
+        }
+        tallies
     }
 
     /// Takes some records; each must be whole, its own, and later than the last.
@@ -87,7 +119,7 @@ impl Watch {
             delivered[cpu] += 1;
         };
         match pace {
-            Pace::Poll => {
+            Pace::Poll | Pace::Again => {
                 for event in std::iter::from_fn(|| self.reader.poll()).take(256) {
                     check(event.cpu, event.ticket, &event.record);
                 }
@@ -115,9 +147,8 @@ impl Watch {
         for (cpu, &end) in ends.iter().enumerate() {
             assert_eq!(self.reader.position(cpu), Some(end), "beyond the last ticket of CPU {cpu}");
         }
-        let tallies: Vec<_> = (0..ends.len()).map(|cpu| self.reader.shard_tally(cpu).unwrap()).collect();
-        assert_eq!(tallies.iter().map(|tally| tally.delivered).collect::<Vec<_>>(), self.delivered);
-        Seen { starts: self.starts, tallies, dropped: self.reader.dropped() }
+        let tallies = self.tallies();
+        Seen { starts: self.starts, tallies, before: self.before, dropped: self.reader.dropped() }
     }
 }
 
@@ -132,8 +163,14 @@ pub(crate) fn read_rings(
 ) -> Vec<Seen> {
     let mut watches: Vec<_> = rings.iter().map(|ring| Watch::new(ring, start)).collect();
     while ends.get().is_none() {
-        watches.iter_mut().for_each(|watch| watch.take(pace));
-        *so_far.lock().unwrap() = watches.iter().map(|watch| watch.reader.tally()).collect();
+        for (watch, ring) in watches.iter_mut().zip(rings) {
+            let before = watch.delivered.clone();
+            watch.take(pace);
+            if matches!(pace, Pace::Again) && watch.delivered == before {
+                watch.anew(ring);
+            }
+        }
+        *so_far.lock().unwrap() = watches.iter().map(Watch::tally).collect();
         if matches!(pace, Pace::Slow) {
             std::thread::sleep(Duration::from_millis(30));
         }

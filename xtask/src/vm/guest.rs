@@ -33,8 +33,9 @@ const MOUNTS: [(&str, &str, &str, bool); 6] = [
 /// How much of a failed test's output is told: a serial line is slow.
 const OUTPUT: u64 = 12 << 10;
 
-/// Nothing takes a test so long but waiting for what does not come. How often it is looked whether it has ended.
-const LIMIT: Duration = Duration::from_secs(300);
+/// Nothing takes a test so long but waiting for what does not come: stress waits for some minutes, and then
+/// says for what. How often it is looked whether it has ended.
+const LIMIT: Duration = Duration::from_secs(600);
 const TICK: Duration = Duration::from_millis(10);
 
 /// What the kernel starts; switches the machine off in the end.
