@@ -20,15 +20,15 @@ mod slow_pages;
 pub use cpu::{cpus, everywhere, kernel, on_cpu, on_one_cpu, real_time};
 pub use image::{Function, image};
 pub use load::{
-    Loaded, Runner, fitted, load, map, read_only, send, unfitted, update, without_batches, without_commands,
-    word_at,
+    Loaded, Runner, fitted, load, map, read_only, send, unfitted, update, watching_us, without_batches,
+    without_commands, word_at,
 };
 pub use perf::sample_clock;
 pub use pins::{PinDir, PublicPins};
 pub use privilege::may_use_bpf;
 pub use process::{NOBODY, become_nobody, child, try_child};
 pub use quiet::{end, only_exit, quiet};
-pub use records::{Filled, words_of};
+pub use records::{Filled, Numbered, Sample, words_of};
 pub use slow_pages::SlowPages;
 
 /// Ends the test early, loudly, where programs can't be loaded.
@@ -79,6 +79,8 @@ pub mod skel {
         loops_short_portable
         nested
         nested_portable
+        numa
+        numa_portable
         percpu
         quiet
         refusals
@@ -111,6 +113,8 @@ pub mod skel {
     pub use loops_short_portable::LoopsShortPortableSkelBuilder;
     pub use nested::NestedSkelBuilder;
     pub use nested_portable::NestedPortableSkelBuilder;
+    pub use numa::NumaSkelBuilder;
+    pub use numa_portable::NumaPortableSkelBuilder;
     pub use percpu::PercpuSkelBuilder;
     pub use quiet::QuietSkelBuilder;
     pub use refusals::RefusalsSkelBuilder;

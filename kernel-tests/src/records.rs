@@ -1,4 +1,7 @@
-//! What the programs of `bpf/basic.bpf.c` write, for readers that check it.
+//! What the tests' programs write, for readers that check it.
+
+use bytemuck::{Pod, Zeroable};
+use mapring::Record;
 
 /// A record of `N` 32-bit words.
 pub type Filled<const N: usize> = [u32; N];
@@ -10,6 +13,41 @@ pub fn words_of<const N: usize>(n: u64) -> Filled<N> {
         let (n, i) = (n as u32, i as u32);
         n.wrapping_mul(2_654_435_761).wrapping_add(i)
     })
+}
+
+/// `struct numbered` of `bpf/numbered.h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, Record)]
+#[repr(C)]
+pub struct Numbered {
+    /// Who wrote it.
+    pub writer: u64,
+    /// The writer's count of its records, from 0.
+    pub number: u64,
+    copies: [u64; 4],
+}
+
+impl Numbered {
+    /// The record `number` of `writer`.
+    pub fn new(writer: u64, number: u64) -> Self {
+        Self { writer, number, copies: [writer << 32 ^ number; 4] }
+    }
+
+    /// Whether it is one that somebody wrote.
+    pub fn is_whole(&self) -> bool {
+        *self == Self::new(self.writer, self.number)
+    }
+}
+
+/// `struct sample` of `bpf/foreign.bpf.c`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, Record)]
+#[repr(C)]
+pub struct Sample {
+    /// The packet's number.
+    pub number: u64,
+    /// Twice that.
+    pub twice: u32,
+    /// The CPU that saw it.
+    pub cpu: u32,
 }
 
 // As libbpf-cargo made it from C: nobody wrote it down again.

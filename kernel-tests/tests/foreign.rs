@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use aya::maps::{Map, MapData};
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader};
-use bytemuck::{Pod, Zeroable};
+use bytemuck::Zeroable;
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapHandle, Object};
 use mapring::layout::{Geometry, Kind, PreambleError};
@@ -18,18 +18,10 @@ use mapring::{
     Refusal, Region, Ring, possible_cpus,
 };
 use mapring_kernel_tests::skel::ForeignSkelBuilder;
-use mapring_kernel_tests::{PinDir, cpus, fitted, load, map, on_one_cpu, require_bpf, send};
+use mapring_kernel_tests::{PinDir, Sample, cpus, fitted, load, map, on_one_cpu, require_bpf, send};
 
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/foreign.bpf.o"));
 static LEGACY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/legacy.bpf.o"));
-
-#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable, Record)]
-#[repr(C)]
-struct Sample {
-    number: u64,
-    twice: u32,
-    cpu: u32,
-}
 
 fn sample(number: u32) -> Sample {
     let cpu = u32::try_from(cpus()[0]).unwrap();

@@ -10,18 +10,11 @@ use std::io::Write;
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 
-use bytemuck::{Pod, Zeroable};
-use mapring::{Array, Counters, PerCpuCells, Record, Ring, online_cpus, possible_cpus};
-use mapring_kernel_tests::skel::ForeignSkelBuilder;
-use mapring_kernel_tests::{cpus, everywhere, fitted, load, on_cpu, require_bpf, send};
-
-#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable, Record)]
-#[repr(C)]
-struct Sample {
-    number: u64,
-    twice: u32,
-    cpu: u32,
-}
+use mapring::{
+    Array, Counters, NumaRing, PerCpuCells, Ring, Start, online_cpus, online_nodes, possible_cpus,
+};
+use mapring_kernel_tests::skel::{ForeignSkelBuilder, NumaSkelBuilder};
+use mapring_kernel_tests::{Numbered, Sample, cpus, everywhere, fitted, load, on_cpu, require_bpf, send};
 
 /// A CPU that is offline until this is dropped.
 struct Offline(usize);
@@ -43,7 +36,7 @@ fn switch(cpu: usize) -> String {
 }
 
 /// The CPU to take offline, unless that can't or mustn't be done here.
-fn victim() -> Option<usize> {
+fn victim(test: &str) -> Option<usize> {
     let guest = fs::read_to_string("/proc/cmdline").is_ok_and(|line| line.trim_end().ends_with("vm-guest"));
     let asked = std::env::var_os("MAPRING_HOTPLUG").is_some_and(|value| value == "1");
     let cpu = *cpus().last().unwrap();
@@ -55,7 +48,7 @@ fn victim() -> Option<usize> {
         return Some(cpu);
     };
     // Past the harness, which would keep it to itself.
-    std::io::stderr().write_all(format!("SKIPPED cpus_that_go_offline: {why_not}\n").as_bytes()).unwrap();
+    std::io::stderr().write_all(format!("SKIPPED {test}: {why_not}\n").as_bytes()).unwrap();
     // Asked for, it must run.
     assert!(!guest && !asked, "{why_not}");
     None
@@ -64,7 +57,7 @@ fn victim() -> Option<usize> {
 #[test]
 fn cpus_that_go_offline() {
     require_bpf!();
-    let Some(gone) = victim() else { return };
+    let Some(gone) = victim("cpus_that_go_offline") else { return };
     let stays = cpus()[0];
     let mut storage = MaybeUninit::uninit();
     let skel = load::<ForeignSkelBuilder>(&mut storage, fitted);
@@ -114,4 +107,26 @@ fn cpus_that_go_offline() {
     let back = reader.poll().unwrap();
     assert_eq!((back.cpu, back.ticket, back.record.number), (gone, 5, 11));
     assert_eq!((of(gone).version, sums()), (6, [11; 2]));
+}
+
+/// Its shard is on any node, and read with those of the first.
+#[test]
+fn a_cpu_that_is_offline_when_its_shard_is_made() {
+    require_bpf!();
+    let Some(gone) = victim("a_cpu_that_is_offline_when_its_shard_is_made") else { return };
+    let mut storage = MaybeUninit::uninit();
+    on_cpu(cpus()[0]);
+    let offline = Offline::take(gone).unwrap();
+    let skel = load::<NumaSkelBuilder>(&mut storage, fitted);
+    let ring = NumaRing::<Numbered>::open(&skel.maps.numbers).unwrap();
+    drop(offline);
+    let (first, end) = (online_nodes().unwrap()[0], Numbered::new(gone as u64, 4));
+    let node = ring.rings().find_map(|(cpu, node, _)| (cpu == gone).then_some(node));
+    assert_eq!(node, Some(first));
+    on_cpu(gone);
+    send(skel.progs.on_packet.as_fd(), &[0; 64], 5);
+    everywhere();
+    let mut reader = ring.reader_of(first, Start::Oldest).unwrap();
+    let found: Vec<_> = reader.drain().filter(|event| event.cpu == gone).collect();
+    assert_eq!((found.len(), found[4].record, reader.lost(), reader.dropped()), (5, end, 0, 0));
 }

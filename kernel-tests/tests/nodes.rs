@@ -1,23 +1,27 @@
 //! Memory nodes: a map is on the one that its loader asked for, each page of it.
 #![allow(missing_docs)]
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use bytemuck::{Pod, Zeroable};
 use libbpf_rs::libbpf_sys::BPF_F_NUMA_NODE;
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{Object, OpenObject};
-use mapring::{Cells, Error, Fit, Options, Region, ResizableRing, online_nodes, place_on_node};
-use mapring_kernel_tests::skel::{FlagsSkelBuilder, PercpuSkelBuilder, ResizableSkelBuilder};
-use mapring_kernel_tests::{load, map, raw, require_bpf};
+use mapring::{
+    Cells, Error, Fit, NumaRing, Options, Region, ResizableRing, online_nodes, place_on_node, possible_cpus,
+};
+use mapring_kernel_tests::skel::{
+    FlagsSkelBuilder, NumaSkelBuilder, PercpuSkelBuilder, ResizableSkelBuilder,
+};
+use mapring_kernel_tests::{Numbered, load, map, raw, require_bpf};
 
-#[derive(Clone, Copy, Debug, Pod, Zeroable, mapring::Record)]
-#[repr(C)]
-struct Numbered {
-    writer: u64,
-    number: u64,
-    copies: [u64; 4],
+/// Only one test maps at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// On which nodes the pages of the maps are that this process has mapped, where the kernel tells.
@@ -40,6 +44,7 @@ fn no_programs(object: &mut OpenObject) {
 #[test]
 fn on_the_node_that_was_asked_for() {
     require_bpf!();
+    let _alone = alone();
     for node in online_nodes().unwrap() {
         let mut storage = MaybeUninit::uninit();
         let skel = load::<FlagsSkelBuilder>(&mut storage, |object| {
@@ -74,6 +79,7 @@ fn on_the_node_that_was_asked_for() {
 #[test]
 fn a_node_that_is_not_there() {
     require_bpf!();
+    let _alone = alone();
     let beyond = online_nodes().unwrap().last().unwrap() + 1;
     let mut storage = MaybeUninit::uninit();
     let mut open = FlagsSkelBuilder::default().open(&mut storage).unwrap();
@@ -90,6 +96,7 @@ fn a_node_that_is_not_there() {
 #[test]
 fn maps_of_each_cpu_have_no_node() {
     require_bpf!();
+    let _alone = alone();
     let mut storage = MaybeUninit::uninit();
     let skel = load::<PercpuSkelBuilder>(&mut storage, |object| {
         no_programs(object);
@@ -107,6 +114,7 @@ fn maps_of_each_cpu_have_no_node() {
 #[test]
 fn rings_that_are_replaced_stay_where_they_are() {
     require_bpf!();
+    let _alone = alone();
     let mut storage = MaybeUninit::uninit();
     let skel = load::<ResizableSkelBuilder>(&mut storage, |object| {
         Fit::new().node(0).object(object).unwrap();
@@ -115,4 +123,32 @@ fn rings_that_are_replaced_stay_where_they_are() {
     assert!(!asked(skel.object(), "numbers__first"));
     ring.resize(128).unwrap();
     assert_eq!(ring.ring().slots(), 128);
+}
+
+/// Each shard's pages are on the node of its CPU, whatever node is asked for the rest.
+#[test]
+fn shards_on_the_nodes_of_their_cpus() {
+    require_bpf!();
+    let _alone = alone();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<NumaSkelBuilder>(&mut storage, |object| {
+        Fit::new().node(*online_nodes().unwrap().last().unwrap()).object(object).unwrap();
+    });
+    let rings = map(skel.object(), "numbers");
+    let nodes: Vec<_> = {
+        let ring = NumaRing::<Numbered>::open(&rings).unwrap();
+        ring.rings().map(|(cpu, node, _)| (cpu, node)).collect()
+    };
+    assert_eq!(nodes.iter().map(|(cpu, _)| *cpu).collect::<Vec<_>>(), possible_cpus().unwrap());
+    for (cpu, node) in &nodes {
+        let no_nodes = !fs::exists("/sys/devices/system/node").unwrap();
+        let link = format!("/sys/devices/system/cpu/cpu{cpu}/node{node}");
+        assert!(no_nodes || fs::exists(link).unwrap(), "{nodes:?}");
+        let key = u32::try_from(*cpu).unwrap().to_ne_bytes();
+        let _shard = Region::open_inner(&rings, &key).unwrap();
+        let on = nodes_of_mapped_pages();
+        assert!(on.is_none_or(|on| !on.is_empty() && on.iter().all(|on| on == node)), "CPU {cpu}: {nodes:?}");
+    }
+    let there: BTreeSet<_> = nodes.iter().map(|(_, node)| *node).collect();
+    eprintln!("{} shards on the nodes {there:?}", nodes.len());
 }

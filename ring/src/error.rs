@@ -314,8 +314,8 @@ pub enum Error {
         /// Bytes of its keys.
         expected: usize,
     },
-    /// A resizable ring without a shard for each CPU that its programs may run on: they would take its
-    /// slots for headers.
+    /// A resizable ring without a shard for each CPU that its programs may run on (they would take its
+    /// slots for headers), or one for memory nodes without a place for each CPU's shard.
     #[cfg(feature = "bpf")]
     #[error(
         "{what} has {shards} shards, but CPUs are numbered up to {last}: call fit_to_machine before the object is loaded"
@@ -332,6 +332,13 @@ pub enum Error {
     #[cfg(feature = "bpf")]
     #[error("{what} is no resizable ring: MAPRING_RESIZABLE_RING (resizable.bpf.h) makes them")]
     NotResizable {
+        /// What was opened.
+        what: String,
+    },
+    /// A map of maps that holds something else than a ring of one shard for each CPU.
+    #[cfg(feature = "bpf")]
+    #[error("{what} is no shard of a ring for memory nodes: MAPRING_NUMA_RING (numa.bpf.h) makes them")]
+    NotNuma {
         /// What was opened.
         what: String,
     },

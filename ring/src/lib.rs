@@ -95,7 +95,7 @@
 //!
 //! [`layout`] (pure: where things are) → [`protocol`] (the algorithms, over any words) → regions
 //! (a BPF map mapped, a BPF map behind system calls, a memfd) → the handles [`Ring`], [`Cells`],
-//! [`Counters`], [`Latches`], and for BPF alone `ResizableRing`, `PerCpuCells`, `Globals` and `Dispatch`. Each layer
+//! [`Counters`], [`Latches`], and for BPF alone `ResizableRing`, `NumaRing`, `PerCpuCells`, `Globals` and `Dispatch`. Each layer
 //! knows only those to its left.
 //!
 //! # Cargo features
@@ -124,11 +124,14 @@ mod region;
 mod sync;
 
 #[cfg(not(loom))]
-pub use cpus::{online_cpus, online_nodes, possible_cpus};
+pub use cpus::{cpus_of_node, online_cpus, online_nodes, possible_cpus};
 #[cfg(not(loom))]
 pub use error::{Error, ReadError, Result};
 #[cfg(all(not(loom), feature = "bpf"))]
-pub use handle::{Array, Dispatch, Follower, Global, Globals, PerCpuCells, Program, ResizableRing, Variable};
+pub use handle::{
+    Array, Dispatch, Follower, Global, Globals, NumaReader, NumaRing, PerCpuCells, Program, ResizableRing,
+    Variable,
+};
 #[cfg(not(loom))]
 pub use handle::{
     Cell, Cells, CellsWriter, Counters, CountersWriter, Drain, Event, Guard, Latches, LatchesWriter, Reader,

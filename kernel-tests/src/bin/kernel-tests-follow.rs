@@ -5,17 +5,8 @@
 use std::io::Write;
 
 use anyhow::{Result, bail, ensure};
-use bytemuck::{Pod, Zeroable};
-use mapring::{Record, Ring};
-use mapring_kernel_tests::{become_nobody, end as quiet_end, only_exit};
-
-#[derive(Clone, Copy, Debug, Pod, Zeroable, Record)]
-#[repr(C)]
-struct Numbered {
-    writer: u64,
-    number: u64,
-    copies: [u64; 4],
-}
+use mapring::Ring;
+use mapring_kernel_tests::{Numbered, become_nobody, end as quiet_end, only_exit};
 
 fn main() -> Result<()> {
     let args: Vec<_> = std::env::args().skip(1).collect();
@@ -38,7 +29,7 @@ fn main() -> Result<()> {
     while next <= end && wrong.is_none() {
         follower.for_each(usize::MAX, |event| {
             let r = *event.record;
-            if r.number < next || r.copies != [r.writer << 32 ^ r.number; 4] {
+            if r.number < next || !r.is_whole() {
                 wrong = Some((next, event.cpu, r));
             }
             (next, seen) = (r.number + 1, seen + 1);

@@ -24,6 +24,7 @@ typedef __u32 __wsum;
 #include <bpf/bpf_helpers.h>
 
 #define MAPRING__MAP_TYPE_ARRAY 2
+#define MAPRING__MAP_TYPE_ARRAY_OF_MAPS 12
 #define MAPRING__F_MMAPABLE (1U << 10)
 
 #define MAPRING__LINE 64UL      /* a cache line; shards and the preamble start on one */

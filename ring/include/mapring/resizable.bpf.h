@@ -20,7 +20,6 @@
 
 #include <mapring/claim.bpf.h>
 
-#define MAPRING__MAP_TYPE_ARRAY_OF_MAPS 12
 #define MAPRING__F_INNER_MAP (1U << 12)
 
 /* The word of a shard's header that says whether the ring is in use and where its slots are: the first

@@ -13,6 +13,8 @@ mod follower;
 mod globals;
 mod latches;
 #[cfg(feature = "bpf")]
+mod numa;
+#[cfg(feature = "bpf")]
 mod per_cpu;
 #[cfg(feature = "bpf")]
 mod resizable;
@@ -31,6 +33,8 @@ pub use follower::Follower;
 #[cfg(feature = "bpf")]
 pub use globals::{Global, Globals, Variable};
 pub use latches::{Latches, LatchesWriter};
+#[cfg(feature = "bpf")]
+pub use numa::{NumaReader, NumaRing};
 #[cfg(feature = "bpf")]
 pub use per_cpu::PerCpuCells;
 #[cfg(feature = "bpf")]

@@ -6,14 +6,13 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use bytemuck::AnyBitPattern;
 use libbpf_rs::MapCore;
 
 use super::{Follower, Ring};
 use crate::error::{Error, Result};
-use crate::layout::{Gate, Kind};
+use crate::layout::{Gate, Geometry, Kind};
 use crate::protocol::ring::{close, retire};
 use crate::record::Record;
 use crate::region::{Found, Options, Outer, pin};
@@ -33,7 +32,7 @@ const IN_USE: [u8; 4] = [0; 4];
 /// One process at a time may resize. It needs CAP_BPF to make maps and CAP_SYS_ADMIN to open them by id.
 /// Readers need neither, if the ring in use is [pinned](Self::pin).
 pub struct ResizableRing<T> {
-    maps: Arc<Outer>,
+    maps: Outer,
     ring: Ring<T>,
     pin: Option<PathBuf>,
 }
@@ -59,9 +58,9 @@ impl<T: Record> ResizableRing<T> {
     }
 
     fn new(rings: BorrowedFd<'_>) -> Result<Self> {
-        let maps = Arc::new(Outer::new(rings, &IN_USE)?);
-        let options = Options::new().write(true).record_of::<T>(Kind::Ring);
-        let region = options.find(Found::Inner(Arc::clone(&maps)), true)?;
+        let maps = Outer::new(rings, &IN_USE)?;
+        let options = Options::new().write(true).loader(true).record_of::<T>(Kind::Ring);
+        let region = options.find(Found::Inner(maps.clone()))?;
         if !region.geometry().is_resizable() {
             return Err(Error::NotResizable { what: region.what().to_owned() });
         }
@@ -109,7 +108,10 @@ impl<T: AnyBitPattern> ResizableRing<T> {
     /// [`Error::Geometry`], [`Error::System`].
     pub fn resize(&mut self, slots: usize) -> Result<()> {
         let (old, geometry) = (self.ring.region().shared_mut()?, *self.ring.region().geometry());
-        let next = self.ring.region().successor(slots, Found::Inner(Arc::clone(&self.maps)))?;
+        let shape =
+            Geometry::new(Kind::Ring, geometry.record() as u64, slots as u64, geometry.shards() as u64)?;
+        let (options, place) = (Options::new().write(true), Found::Inner(self.maps.clone()));
+        let next = self.ring.region().another(shape.resizable()?, None, options, place)?;
         let new = next.shared_mut()?;
         let count = |count| new.words().store(Gate::BEFORE, count, Ordering::Relaxed);
         let before = self.ring.region().tickets_before();

@@ -14,6 +14,7 @@ pub struct Geometry {
     shards: u32,
     claim: Claim,
     resizable: bool,
+    of_cpu: bool,
 }
 
 /// A shape that can't be.
@@ -56,6 +57,9 @@ pub enum GeometryError {
     /// Only rings, of atomic claims, can be replaced.
     #[error("only rings can be replaced by others, and only those with atomic claims")]
     Resizable,
+    /// Only a ring of one shard, that is not resizable, can be a CPU's part of another.
+    #[error("only a ring of one shard, and none that can be resized, is that of one CPU")]
+    OfCpu,
 }
 
 impl Geometry {
@@ -98,6 +102,7 @@ impl Geometry {
             shards: small_shards,
             claim: Claim::Atomic,
             resizable: false,
+            of_cpu: false,
         }
         .that_fits()
     }
@@ -120,7 +125,7 @@ impl Geometry {
     /// # Errors
     /// [`GeometryError::Resizable`] if this is no ring, or its claims are nested.
     pub fn resizable(self) -> Result<Self, GeometryError> {
-        if self.kind != Kind::Ring || self.claim == Claim::Nested {
+        if self.kind != Kind::Ring || self.claim == Claim::Nested || self.of_cpu {
             return Err(GeometryError::Resizable);
         }
         Ok(Self { resizable: true, ..self })
@@ -129,6 +134,22 @@ impl Geometry {
     /// Whether this is a ring that can be replaced by another.
     pub fn is_resizable(&self) -> bool {
         self.resizable
+    }
+
+    /// The same ring, as the shard of one CPU in a ring with a map for each.
+    ///
+    /// # Errors
+    /// [`GeometryError::OfCpu`] if this is no ring of one shard, or one that can be resized.
+    pub fn of_cpu(self) -> Result<Self, GeometryError> {
+        if self.kind != Kind::Ring || self.shards != 1 || self.resizable {
+            return Err(GeometryError::OfCpu);
+        }
+        Ok(Self { of_cpu: true, ..self })
+    }
+
+    /// Whether this is the shard of one CPU, in a ring with a map for each.
+    pub fn is_of_cpu(&self) -> bool {
+        self.of_cpu
     }
 
     fn that_fits(self) -> Result<Self, GeometryError> {
@@ -209,9 +230,10 @@ impl Geometry {
     }
 
     /// Elements behind the shards: one, unused, if claims are nested. So the kernel itself knows,
-    /// and a program that claims in the other way can't be given the map by its pin.
+    /// and a program that claims in the other way can't be given the map by its pin. Where each CPU has
+    /// a map, it is the map of these that has an element more.
     fn spare(&self) -> usize {
-        usize::from(self.claim == Claim::Nested)
+        usize::from(self.claim == Claim::Nested && !self.of_cpu)
     }
 
     fn shard_elements(&self) -> usize {
@@ -306,6 +328,21 @@ mod tests {
         let one = Geometry::new(Kind::Ring, 56, 4, 1).unwrap();
         assert_eq!(one.with_claim(Claim::Nested).unwrap().resizable(), Err(GeometryError::Resizable));
         assert_eq!(Geometry::new(Kind::Cells, 56, 4, 1).unwrap().resizable(), Err(GeometryError::Resizable));
+    }
+
+    #[test]
+    fn the_shard_of_a_cpu_is_as_large_whatever_its_claims() {
+        let one = Geometry::new(Kind::Ring, 56, 4, 1).unwrap();
+        let of_cpu = one.of_cpu().unwrap();
+        assert!(of_cpu.is_of_cpu() && !one.is_of_cpu());
+        assert_eq!((of_cpu.entries(), of_cpu.slots(0)), (one.entries(), one.slots(0)));
+        assert_eq!(of_cpu.with_claim(Claim::Nested).unwrap().entries(), one.entries());
+        assert_eq!(one.with_claim(Claim::Nested).unwrap().of_cpu().unwrap().entries(), one.entries());
+        assert_eq!(of_cpu.resizable(), Err(GeometryError::Resizable));
+        let (two, cells) = (Geometry::new(Kind::Ring, 56, 4, 2), Geometry::new(Kind::Cells, 56, 4, 1));
+        for other in [two.unwrap(), cells.unwrap(), one.resizable().unwrap()] {
+            assert_eq!(other.of_cpu(), Err(GeometryError::OfCpu));
+        }
     }
 
     #[test]

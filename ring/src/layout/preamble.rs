@@ -67,6 +67,8 @@ impl Preamble {
 
     const NAME: core::ops::Range<usize> = 8..12;
     const CLAIM: usize = 13;
+    /// Set in the word of the claim: the shard of one CPU, in a ring with a map for each.
+    const OF_CPU: u64 = 1 << 8;
 
     /// The preamble as words, [`DROPPED`](Self::DROPPED) zero.
     pub fn encode(&self) -> [u64; Self::WORDS] {
@@ -79,7 +81,8 @@ impl Preamble {
         words[5] = self.geometry.shards() as u64;
         words[6] = self.geometry.element() as u64;
         words[7] = self.generation;
-        words[Self::CLAIM] = self.geometry.claim() as u64;
+        let of_cpu = if self.geometry.is_of_cpu() { Self::OF_CPU } else { 0 };
+        words[Self::CLAIM] = self.geometry.claim() as u64 | of_cpu;
         let gate = if self.geometry.is_resizable() { Gate::Open } else { Gate::None };
         words[Gate::WORD] = gate.encode(self.geometry.capacity());
         for (word, bytes) in words[Self::NAME].iter_mut().zip(self.name.as_bytes().chunks(WORD)) {
@@ -102,11 +105,14 @@ impl Preamble {
             return Err(PreambleError::Version { found: words[1] });
         }
         let kind = Kind::from_raw(words[2]).ok_or(PreambleError::Kind { found: words[2] })?;
-        let claim = Claim::from_raw(words[Self::CLAIM]);
+        let claim = Claim::from_raw(words[Self::CLAIM] & !Self::OF_CPU);
         let claim = claim.ok_or(PreambleError::Claim { found: words[Self::CLAIM] })?;
         let mut geometry = Geometry::new(kind, words[3], words[4], words[5])?.with_claim(claim)?;
         if Gate::decode(words[Gate::WORD]) != Gate::None {
             geometry = geometry.resizable()?;
+        }
+        if words[Self::CLAIM] & Self::OF_CPU != 0 {
+            geometry = geometry.of_cpu()?;
         }
         if words[6] != geometry.element() as u64 {
             return Err(GeometryError::Element { found: words[6], expected: geometry.element() }.into());
@@ -138,6 +144,11 @@ mod tests {
         assert_eq!(Preamble::decode(&nested.encode()), Ok(nested));
         let resizable = Preamble { geometry: preamble().geometry.resizable().unwrap(), ..preamble() };
         assert_eq!(Preamble::decode(&resizable.encode()), Ok(resizable));
+        let one = Geometry::new(Kind::Ring, 56, 4096, 1).unwrap().of_cpu().unwrap();
+        for claim in [Claim::Atomic, Claim::Nested] {
+            let of_cpu = Preamble { geometry: one.with_claim(claim).unwrap(), ..preamble() };
+            assert_eq!(Preamble::decode(&of_cpu.encode()), Ok(of_cpu));
+        }
         let long = Preamble { name: "x".repeat(100), ..preamble() };
         assert_eq!(Preamble::decode(&long.encode()).unwrap().name, "x".repeat(32));
     }
@@ -153,6 +164,8 @@ mod tests {
         assert_eq!(decode(1, 9), PreambleError::Version { found: 9 });
         assert_eq!(decode(2, 77), PreambleError::Kind { found: 77 });
         assert_eq!(decode(13, 2), PreambleError::Claim { found: 2 });
+        assert_eq!(decode(13, 1 << 9), PreambleError::Claim { found: 1 << 9 });
+        assert_eq!(decode(13, 1 << 8), PreambleError::Geometry(GeometryError::OfCpu));
         for (at, value) in [(3, 0), (3, u64::MAX), (4, 0), (4, 3), (5, 0), (5, u64::MAX), (6, 0), (6, 72)] {
             assert!(matches!(decode(at, value), PreambleError::Geometry(_)), "word {at} = {value}");
         }

@@ -19,7 +19,7 @@ pub use access::{Access, Refusal};
 #[cfg(feature = "bpf")]
 pub use bpf::{Fit, Fitted, Grounds, fit_object, fit_to_machine, place_on_node};
 #[cfg(feature = "bpf")]
-pub(crate) use bpf::{Found, Lookup, Opened, Outer, PerCpu, Plain, Section, is_frozen, look, pin};
+pub(crate) use bpf::{Found, Lookup, Opened, Outer, PerCpu, Plain, Section, is_frozen, is_gone, look, pin};
 pub(crate) use mapping::Mapping;
 pub(crate) use mapping::{Shared, SharedMut, SharedRows};
 #[cfg(not(feature = "bpf"))]
@@ -144,7 +144,7 @@ impl Options {
     /// the [`record`](Self::record)'s.
     #[cfg(feature = "bpf")]
     pub fn open_pinned(self, path: impl AsRef<Path>) -> Result<Region> {
-        self.find(bpf::Found::Pin(path.as_ref().to_owned()), false)
+        self.find(bpf::Found::Pin(path.as_ref().to_owned()))
     }
 
     /// Opens the BPF map that is in `maps`, an `ARRAY_OF_MAPS` or `HASH_OF_MAPS`, under `key`. Makes
@@ -154,22 +154,23 @@ impl Options {
     /// As for [`open_pinned`](Self::open_pinned).
     #[cfg(feature = "bpf")]
     pub fn open_inner(self, maps: impl AsFd, key: &[u8]) -> Result<Region> {
-        self.find(bpf::Found::inner(maps.as_fd(), key)?, false)
+        self.find(bpf::Found::Inner(bpf::Outer::new(maps.as_fd(), key)?))
     }
 
-    /// Opens what is there now; `loader`: it may lack its preamble.
+    /// Opens what is there now.
     #[cfg(feature = "bpf")]
-    pub(crate) fn find(self, place: bpf::Found, loader: bool) -> Result<Region> {
-        self.adopt(place.open()?, place, loader)
+    pub(crate) fn find(self, place: bpf::Found) -> Result<Region> {
+        self.adopt(place.open()?, place)
     }
 
     /// Opens a map that is, or will be, in this place.
     #[cfg(feature = "bpf")]
-    fn adopt(self, opened: bpf::Opened, place: bpf::Found, loader: bool) -> Result<Region> {
+    fn adopt(self, opened: bpf::Opened, place: bpf::Found) -> Result<Region> {
         let id = opened.info.info.id;
-        let mut region = bpf::open(opened, self, loader)?;
+        let mut region = bpf::open(opened, self)?;
         if let Some(inner) = Arc::get_mut(&mut region.0) {
-            inner.origin = Some(Origin { place, id, options: self });
+            // Who finds another one there later is not its loader.
+            inner.origin = Some(Origin { place, id, options: self.loader(false) });
         }
         Ok(region)
     }
@@ -180,7 +181,7 @@ impl Options {
     /// As for [`open_pinned`](Self::open_pinned).
     #[cfg(feature = "bpf")]
     pub fn open_id(self, id: u32) -> Result<Region> {
-        bpf::open(bpf::Opened::id(id)?, self, false)
+        bpf::open(bpf::Opened::id(id)?, self)
     }
 
     /// Opens a BPF map or a memfd, made by any loader or process. Makes system calls.
@@ -193,7 +194,7 @@ impl Options {
             return memfd::open(fd, self);
         }
         #[cfg(feature = "bpf")]
-        return bpf::open(bpf::Opened::fd(fd)?, self, false);
+        return bpf::open(bpf::Opened::fd(fd)?, self);
         #[cfg(not(feature = "bpf"))]
         return Err(Error::NotARegion {
             what: format!("fd {}", std::os::fd::AsRawFd::as_raw_fd(&fd)),
@@ -208,7 +209,7 @@ impl Options {
     /// As for [`open_pinned`](Self::open_pinned).
     #[cfg(feature = "bpf")]
     pub fn open(self, map: &impl libbpf_rs::MapCore) -> Result<Region> {
-        bpf::open(bpf::Opened::map(map)?, self, true)
+        bpf::open(bpf::Opened::map(map)?, self.loader(true))
     }
 }
 
@@ -291,7 +292,7 @@ impl Region {
         if now.info.info.id == origin.id {
             return Ok(None);
         }
-        origin.options.adopt(now, origin.place.clone(), false).map(Some)
+        origin.options.adopt(now, origin.place.clone()).map(Some)
     }
 
     /// Seals a BPF map: from here on only programs write it, and whoever `mode` and `group` let in
@@ -386,15 +387,18 @@ impl Region {
         }
     }
 
-    /// A ring like this one but with `slots` slots, mapped for writing, to be put in `place`.
+    /// Makes a region like this one but of the shape `geometry`, on `node` if that is said, opened as
+    /// `options` say, to be put in `place`.
     #[cfg(feature = "bpf")]
-    pub(crate) fn successor(&self, slots: usize, place: bpf::Found) -> Result<Self> {
-        let old = self.geometry();
-        let geometry = Geometry::new(old.kind(), old.record() as u64, slots as u64, old.shards() as u64)?;
-        let geometry = geometry.resizable()?;
+    pub(crate) fn another(
+        &self,
+        geometry: Geometry,
+        node: Option<usize>,
+        options: Options,
+        place: bpf::Found,
+    ) -> Result<Self> {
         let preamble = Preamble { geometry, generation: generation(), ..self.preamble().clone() };
-        let opened = bpf::make_like(self.as_fd(), &preamble)?;
-        Options::new().write(true).adopt(opened, place, false)
+        options.adopt(bpf::make_like(self.as_fd(), &preamble, node)?, place)
     }
 
     /// What messages call it.

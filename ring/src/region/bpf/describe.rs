@@ -16,19 +16,33 @@ pub(super) struct Description {
     pub(super) kind: Kind,
     record: u64,
     capacity: u64,
-    /// A ring that can be replaced by another.
-    pub(super) resizable: bool,
+    /// A ring that is in a map of maps.
+    pub(super) inner: Option<Inner>,
     name: String,
     /// Writers publish by plain stores, which x86 alone keeps in order.
     pub(super) tso: bool,
 }
 
+/// Why a ring is in a map of maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Inner {
+    /// So that another can take its place.
+    Resizable,
+    /// As the shard of one CPU, on the node of that.
+    OfCpu,
+}
+
 impl Description {
-    /// The shape with `shards` shards.
+    /// The shape with `shards` shards, of what has such.
     pub(super) fn geometry(&self, shards: u64) -> Result<Geometry, GeometryError> {
-        let shards = if matches!(self.kind, Kind::Ring | Kind::Counters) { shards } else { 1 };
-        let geometry = Geometry::new(self.kind, self.record, self.capacity, shards)?;
-        if self.resizable { geometry.resizable() } else { Ok(geometry) }
+        let sharded = matches!(self.kind, Kind::Ring | Kind::Counters) && self.inner != Some(Inner::OfCpu);
+        let geometry =
+            Geometry::new(self.kind, self.record, self.capacity, if sharded { shards } else { 1 })?;
+        match self.inner {
+            None => Ok(geometry),
+            Some(Inner::Resizable) => geometry.resizable(),
+            Some(Inner::OfCpu) => geometry.of_cpu(),
+        }
     }
 
     /// The preamble of a map with `entries` elements, if that is a whole number of shards.
@@ -47,17 +61,18 @@ impl Description {
 pub(super) fn from_btf(btf: &Btf<'_>, value: u32) -> Option<Description> {
     let value: Struct<'_> = btf.type_by_id(TypeId::from(value))?;
     let name = value.name()?.to_str()?.strip_prefix("mapring_")?;
-    let kind = [
-        ("ring__", Kind::Ring),
-        ("inner_ring__", Kind::Ring),
-        ("cell__", Kind::Cells),
-        ("latch__", Kind::Latches),
-        ("counters__", Kind::Counters),
-        ("percpu_cell__", Kind::PerCpuCells),
-        ("percpu_counters__", Kind::PerCpuCounters),
+    let (kind, inner) = [
+        ("ring__", Kind::Ring, None),
+        ("inner_ring__", Kind::Ring, Some(Inner::Resizable)),
+        ("numa_ring__", Kind::Ring, Some(Inner::OfCpu)),
+        ("cell__", Kind::Cells, None),
+        ("latch__", Kind::Latches, None),
+        ("counters__", Kind::Counters, None),
+        ("percpu_cell__", Kind::PerCpuCells, None),
+        ("percpu_counters__", Kind::PerCpuCounters, None),
     ]
     .into_iter()
-    .find_map(|(prefix, kind)| name.starts_with(prefix).then_some(kind))?;
+    .find_map(|(prefix, kind, inner)| name.starts_with(prefix).then_some((kind, inner)))?;
     let member =
         |name: &str| value.iter().find(|member| member.name.is_some_and(|n| n == name)).map(|m| m.ty);
 
@@ -66,7 +81,7 @@ pub(super) fn from_btf(btf: &Btf<'_>, value: u32) -> Option<Description> {
         None => (member("mapring_any")?, false),
     };
     let outer: Array<'_> = btf.type_by_id(tag)?;
-    let inner = Array::try_from(outer.contained_type()).ok()?;
+    let capacity = Array::try_from(outer.contained_type()).ok()?.capacity() as u64;
     let (record, name) = match kind {
         Kind::Counters | Kind::PerCpuCounters => (8, "u64".to_owned()),
         _ => {
@@ -75,8 +90,7 @@ pub(super) fn from_btf(btf: &Btf<'_>, value: u32) -> Option<Description> {
             (size_of(record)?, name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default())
         }
     };
-    let resizable = value.name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"mapring_inner_"));
-    Some(Description { kind, record, capacity: inner.capacity() as u64, resizable, name, tso })
+    Some(Description { kind, record, capacity, inner, name, tso })
 }
 
 /// The types of a map, as the kernel keeps them: read when they are first asked for, and once.

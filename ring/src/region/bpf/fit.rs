@@ -10,11 +10,11 @@ use libbpf_rs::skel::OpenSkel;
 use libbpf_rs::{AsRawLibbpf, OpenObject, libbpf_sys};
 
 use super::atomics;
-use super::describe;
+use super::describe::{self, Inner};
 use super::limits;
 use super::nesting::{self, Grounds};
-use super::nodes::place_on_node;
-use crate::cpus::possible_cpus;
+use super::nodes::{checked_node, place_on_node};
+use crate::cpus::{nodes_of_cpus, possible_cpus};
 use crate::error::{Error, Result};
 use crate::layout::{Claim, Geometry, Kind};
 
@@ -64,9 +64,9 @@ impl Fit {
     }
 
     /// The memory of every map that is fitted on this node, where a machine has several: best that of
-    /// the CPUs whose programs write most, or of the reader. Per-CPU maps are left alone (each CPU's
-    /// part is on its own node anyway), and resizable rings. For a node a map see [`place_on_node`],
-    /// which also says what it can't do.
+    /// the CPUs whose programs write most, or of the reader. Per-CPU maps are left alone and the rings of
+    /// [`NumaRing`](crate::NumaRing) (what each CPU writes is on its own node anyway), and resizable
+    /// rings. For a node a map see [`place_on_node`].
     pub fn node(self, node: usize) -> Self {
         Self { node: Some(node), ..self }
     }
@@ -90,7 +90,8 @@ impl Fit {
     /// As there.
     pub fn object(self, object: &mut OpenObject) -> Result<Fitted> {
         // Numbers of CPUs may have gaps, and a program goes by its CPU's number.
-        let shards = possible_cpus()?.last().map_or(1, |last| *last as u64 + 1);
+        let cpus = possible_cpus()?;
+        let shards = cpus.last().map_or(1, |last| last + 1);
         let raw = object.as_libbpf_object();
         // SAFETY: the object is open for as long as `object` is borrowed, and its BTF is never
         // changed after opening it.
@@ -103,17 +104,20 @@ impl Fit {
             // SAFETY: the map belongs to the open object.
             let value = unsafe { libbpf_sys::bpf_map__btf_value_type_id(map.as_libbpf_object().as_ptr()) };
             let Some(description) = describe::from_btf(&btf, value) else { continue };
-            let name = map.name().to_string_lossy().into_owned();
+            let name = map.name().to_string_lossy();
+            // What programs call it is the map of maps.
+            let name =
+                description.inner.and_then(|_| name.strip_suffix("__first")).unwrap_or(&name).to_owned();
             if description.tso && !cfg!(any(target_arch = "x86_64", target_arch = "x86")) {
                 return Err(Error::MemoryOrder { map: name });
             }
-            let mut geometry = description.geometry(shards)?;
+            let mut geometry = description.geometry(shards as u64)?;
             limits::check(&name, geometry.kind().is_per_cpu(), map.key_size(), map.value_size())?;
             if geometry.kind() == Kind::Ring {
                 let only = constant(&btf, &format!("mapring__nested_only__{name}"));
                 let constant = only.or_else(|| constant(&btf, &format!("mapring__nested__{name}")));
                 let grounds = match constant {
-                    _ if description.resizable => Grounds::Resizable,
+                    _ if description.inner == Some(Inner::Resizable) => Grounds::Resizable,
                     None if !self.atomic => Grounds::NotX86,
                     _ if geometry.capacity() < Geometry::NESTED_MIN => Grounds::TooSmall,
                     _ => of_object.clone(),
@@ -125,17 +129,30 @@ impl Fit {
                 // Either way: an object may be fitted again.
                 let nested = u32::from(grounds.claim() == Claim::Nested);
                 constants.extend(constant.map(|offset| (offset, nested)));
-                rings.push((name, grounds));
+                rings.push((name.clone(), grounds));
             }
-            // An array of maps takes only maps with the flags of its first, and libbpf can't change those.
-            let can_have_node = !geometry.kind().is_per_cpu() && !description.resizable;
-            shapes.push((map.name().to_os_string(), geometry, can_have_node));
+            let node = match description.inner {
+                // An array of maps takes only maps with the flags of its first.
+                Some(Inner::Resizable) => None,
+                Some(Inner::OfCpu) => {
+                    let nodes_of_cpus = nodes_of_cpus()?;
+                    checked_node(0)?; // where libbpf makes a map to show the kernel
+                    cpus.first().and_then(|cpu| nodes_of_cpus.get(cpu)).copied()
+                }
+                None => self.node.filter(|_| !geometry.kind().is_per_cpu()),
+            };
+            let count = |entries| u32::try_from(entries).expect("no more than maps have");
+            if description.inner == Some(Inner::OfCpu) {
+                // Where the kernel can see how claims are made, as it does for other rings in their geometry.
+                let nested = usize::from(geometry.claim() == Claim::Nested);
+                shapes.push((name.into(), count(shards + nested), None));
+            }
+            shapes.push((map.name().to_os_string(), count(geometry.entries()), node));
         }
         for mut map in object.maps_mut() {
-            if let Some((_, geometry, can_have_node)) = shapes.iter().find(|(name, ..)| *name == map.name()) {
-                let entries = u32::try_from(geometry.entries()).expect("a geometry has no more");
-                map.set_max_entries(entries)?;
-                if let Some(node) = self.node.filter(|_| *can_have_node) {
+            if let Some((_, entries, node)) = shapes.iter().find(|(name, ..)| *name == map.name()) {
+                map.set_max_entries(*entries)?;
+                if let Some(node) = *node {
                     place_on_node(&mut map, node)?;
                 }
             } else if map.name().to_string_lossy().ends_with(".rodata")

@@ -20,23 +20,21 @@ pub(crate) enum Found {
     /// Pinned.
     Pin(PathBuf),
     /// In a map of maps, under a key.
-    Inner(Arc<Outer>),
+    Inner(Outer),
 }
 
 /// A map of maps, and a key.
+#[derive(Clone)]
 pub(crate) struct Outer {
-    fd: OwnedFd,
-    key: Box<[u8]>,
+    fd: Arc<OwnedFd>,
+    what: Arc<str>,
+    entries: usize,
+    key: Arc<[u8]>,
 }
 
 impl Found {
     /// How often a map is looked for again that was replaced, and is gone, before it was opened.
     const AGAIN: usize = 16;
-
-    /// In the map of maps `maps` under `key`.
-    pub(crate) fn inner(maps: BorrowedFd<'_>, key: &[u8]) -> Result<Self> {
-        Outer::new(maps, key).map(|outer| Self::Inner(Arc::new(outer)))
-    }
 
     /// What is there now. Makes system calls.
     pub(crate) fn open(&self) -> Result<Opened> {
@@ -45,10 +43,8 @@ impl Found {
             Self::Inner(outer) => {
                 let opened = outer.id().and_then(Opened::id);
                 // Another one may have come between the two calls, and this one gone.
-                let gone =
-                    |e: &Error| matches!(e, Error::Open { error, .. } if error.kind() == ErrorKind::NotFound);
                 (0..Self::AGAIN).fold(opened, |opened, _| match opened {
-                    Err(e) if gone(&e) => outer.id().and_then(Opened::id),
+                    Err(e) if is_gone(&e) => outer.id().and_then(Opened::id),
                     opened => opened,
                 })
             }
@@ -67,7 +63,24 @@ impl Outer {
         if expected != key.len() {
             return Err(Error::InnerKey { what: opened.what, found: key.len(), expected });
         }
-        Ok(Self { fd: opened.fd, key: key.into() })
+        let entries = opened.info.info.max_entries as usize;
+        Ok(Self { fd: Arc::new(opened.fd), what: opened.what.into(), entries, key: key.into() })
+    }
+
+    /// The same map of maps, and another key of the same length.
+    pub(crate) fn at(&self, key: &[u8]) -> Self {
+        assert_eq!(key.len(), self.key.len());
+        Self { key: key.into(), ..self.clone() }
+    }
+
+    /// How many maps it has place for.
+    pub(crate) fn entries(&self) -> usize {
+        self.entries
+    }
+
+    /// What messages call it.
+    pub(crate) fn what(&self) -> &str {
+        &self.what
     }
 
     /// The id of the map that is there.
@@ -106,9 +119,14 @@ impl Outer {
     }
 }
 
-/// Makes a map of the shape `geometry`, otherwise like the one behind `like`: with its flags, its name,
-/// and its types if they may be had (CAP_SYS_ADMIN); with `preamble`.
-pub(crate) fn make_like(like: BorrowedFd<'_>, preamble: &Preamble) -> Result<Opened> {
+/// Whether that is why a map was not opened: there is none.
+pub(crate) fn is_gone(e: &Error) -> bool {
+    matches!(e, Error::Open { error, .. } if error.kind() == ErrorKind::NotFound)
+}
+
+/// Makes a map with `preamble` and of its shape, otherwise like the one behind `like`: with its flags, its
+/// name, and its types if they may be had (CAP_SYS_ADMIN). On `node`, if `like` has a node, too.
+pub(crate) fn make_like(like: BorrowedFd<'_>, preamble: &Preamble, node: Option<usize>) -> Result<Opened> {
     let like = MapInfo::new(like)?;
     let geometry = &preamble.geometry;
     let name = CString::new(like.name()?).unwrap_or_default();
@@ -118,8 +136,8 @@ pub(crate) fn make_like(like: BorrowedFd<'_>, preamble: &Preamble) -> Result<Ope
     let mut opts = libbpf_sys::bpf_map_create_opts {
         sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
         map_flags: like.info.map_flags,
-        // The kernel does not say which node that one is on: any, then.
-        numa_node: if like.info.map_flags & libbpf_sys::BPF_F_NUMA_NODE != 0 { u32::MAX } else { 0 },
+        // All ones: any, and looked at with this flag only. The kernel does not say which node that one is on.
+        numa_node: node.map_or(u32::MAX, fits),
         ..Default::default()
     };
     if let Ok(btf) = &btf {

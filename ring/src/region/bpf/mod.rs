@@ -24,7 +24,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 pub use fit::{Fit, Fitted, fit_object, fit_to_machine};
-pub(crate) use inner::{Found, Outer, make_like};
+pub(crate) use inner::{Found, Outer, is_gone, make_like};
 pub(crate) use lookup::{Lookup, PerCpu, pin, update_run};
 pub use nesting::Grounds;
 pub use nodes::place_on_node;
@@ -136,8 +136,8 @@ impl Opened {
     }
 }
 
-/// Opens a map as a region; `loader`: it may lack its preamble.
-pub(super) fn open(opened: Opened, options: Options, loader: bool) -> Result<Region> {
+/// Opens a map as a region.
+pub(super) fn open(opened: Opened, options: Options) -> Result<Region> {
     let type_name = opened.type_name();
     let Opened { fd, info, what } = opened;
     let per_cpu = match info.map_type() {
@@ -164,7 +164,7 @@ pub(super) fn open(opened: Opened, options: Options, loader: bool) -> Result<Reg
             let described =
                 described.or_else(|| types.region().and_then(|d| d.preamble(entries, generation())));
             let Some(preamble) = described else { return Err(e) };
-            if loader || options.loader {
+            if options.loader {
                 agrees(&preamble, element, entries, per_cpu.is_some(), &what, &type_name)?;
                 if preamble.geometry.is_resizable() {
                     let shards = preamble.geometry.shards();

@@ -8,17 +8,15 @@ use crate::error::{Error, Result};
 /// Has the memory of a map, that is not loaded yet, be on this node. For one map; [`Fit::node`](super::Fit::node)
 /// is for all of an object. Reads a file of sysfs.
 ///
-/// A map is one allocation, and on one node: shards of a ring can't be on several. Where the programs of
-/// each node are to write to memory of their own, declare a ring for each node, place them so, have
-/// programs choose by `bpf_get_numa_node_id()`, and read one ring after the other. Without a node the
-/// kernel takes that of the CPU on which the object is loaded. The node has to have room: what does not
-/// fit on it goes to others, silently.
+/// A map is one allocation, and on one node: a ring whose shards are on the nodes of their CPUs is a
+/// [`NumaRing`](crate::NumaRing). Without a node the kernel takes that of the CPU on which the object is
+/// loaded. The node has to have room: what does not fit on it goes to others, silently.
 ///
 /// # Errors
 /// [`Error::Node`] for a node that is not there; [`Error::MapType`] for a per-CPU map: each CPU's part of
 /// it is on that CPU's node already.
 pub fn place_on_node(map: &mut OpenMapMut<'_>, node: usize) -> Result<()> {
-    let node = checked(node)?;
+    let node = checked_node(node)?;
     if map.map_type() == MapType::PercpuArray {
         return Err(Error::MapType {
             what: format!("map {}", map.name().to_string_lossy()),
@@ -33,7 +31,7 @@ pub fn place_on_node(map: &mut OpenMapMut<'_>, node: usize) -> Result<()> {
 }
 
 /// The node, if it is there.
-fn checked(node: usize) -> Result<u32> {
+pub(super) fn checked_node(node: usize) -> Result<u32> {
     let there = online_nodes()?;
     let small = u32::try_from(node).ok().filter(|_| there.contains(&node));
     small.ok_or(Error::Node { node, there })

@@ -1,0 +1,46 @@
+//! A reader without any right of a ring with a map for each CPU: `kernel-tests-numa DIR COUNT [quiet]` becomes
+//! nobody, opens the pins in DIR, and reads until there were COUNT records: each whole, those of a CPU in
+//! order; `quiet`: without any system call.
+
+use std::io::Write;
+
+use anyhow::{Result, bail, ensure};
+use mapring::NumaRing;
+use mapring_kernel_tests::{Numbered, become_nobody, end, only_exit};
+
+fn main() -> Result<()> {
+    let args: Vec<_> = std::env::args().skip(1).collect();
+    let (dir, count, is_quiet) = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [dir, count] => (dir, count, false),
+        [dir, count, "quiet"] => (dir, count, true),
+        _ => bail!("kernel-tests-numa DIR COUNT [quiet]"),
+    };
+    let count: u64 = count.parse()?;
+    become_nobody()?;
+    let ring = NumaRing::<Numbered>::open_pinned(dir)?;
+    let mut reader = ring.reader();
+    println!("{:?}\nready", ring.access());
+    std::io::stdout().flush()?;
+
+    if is_quiet {
+        only_exit()?;
+    }
+    // A task on each CPU writes, whose number is the writer.
+    let (mut wrong, mut next) = (false, [0; 1024]);
+    while !wrong && reader.tally().delivered < count {
+        reader.for_each(usize::MAX, |event| {
+            let at = &mut next[event.cpu % 1024];
+            wrong |= !event.record.is_whole()
+                || event.record.writer != event.cpu as u64
+                || event.record.number < *at
+                || event.ticket < *at;
+            *at = event.record.number + 1;
+        });
+    }
+    if is_quiet {
+        end(i32::from(wrong));
+    }
+    ensure!(!wrong, "{next:?}");
+    reader.take_error().map_or(Ok(()), Err)?;
+    Ok(())
+}

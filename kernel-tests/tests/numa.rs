@@ -1,0 +1,410 @@
+//! Rings with a map for each CPU: what is written on each is read, once, in order, and what is missing is
+//! counted. Where the memory is: `nodes.rs`.
+#![allow(missing_docs)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, IntoRawFd};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use libbpf_rs::Object;
+use libbpf_rs::skel::Skel;
+use mapring::{
+    Access, Claim, Error, Event, Globals, Grounds, NumaReader, NumaRing, Options, Refusal, ResizableRing,
+    Ring, Start, online_nodes, possible_cpus,
+};
+use mapring_kernel_tests::skel::{NumaPortableSkelBuilder, NumaSkelBuilder, ResizableSkelBuilder};
+use mapring_kernel_tests::{
+    Numbered, PinDir, PublicPins, Runner, cpus, everywhere, fitted, load, map, on_cpu, read_only, real_time,
+    require_bpf, sample_clock, send, unfitted, watching_us,
+};
+
+fn open(object: &Object) -> NumaRing<Numbered> {
+    NumaRing::open(&map(object, "numbers")).unwrap()
+}
+
+/// Pushes `count` records of `writer` from `first` on: how many were dropped.
+fn push(program: &Runner, writer: u64, first: u64, count: u64) -> u64 {
+    let mut args = [writer, first, count, 0];
+    program.run(&mut args);
+    args[3]
+}
+
+#[test]
+fn what_each_cpu_writes_is_read_as_its_own() {
+    require_bpf!();
+    let (mut storage, mut portable) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+    each_cpu(load::<NumaSkelBuilder>(&mut storage, fitted).object());
+    each_cpu(load::<NumaPortableSkelBuilder>(&mut portable, fitted).object());
+}
+
+fn each_cpu(object: &Object) {
+    let program = Runner::new(object, "push_run");
+    let mut early = 0;
+    for &cpu in cpus() {
+        on_cpu(cpu);
+        let dropped = push(&program, 0, 0, 3);
+        assert_eq!(dropped, if cpu == 0 { 0 } else { 3 }, "the first CPU's shard is there, no other");
+        early += dropped;
+    }
+    let ring = open(object);
+    assert_eq!((ring.access(), ring.rings().count()), (Access::Mapped, possible_cpus().unwrap().len()));
+    assert!(ring.rings().all(|(_, node, of)| {
+        online_nodes().unwrap().contains(&node) && (of.shards(), of.slots()) == (1, 64)
+    }));
+    let mut readers = [ring.reader(), ring.reader(), ring.reader()];
+    let mut expected = BTreeSet::new();
+    for &cpu in cpus() {
+        on_cpu(cpu);
+        assert_eq!(push(&program, cpu as u64, 0, 16), 0);
+        let before = if cpu == 0 { 3 } else { 0 };
+        expected.extend((0..before).map(|number| (cpu, number, Numbered::new(0, number).number)));
+        expected.extend((0..16).map(|number| (cpu, before + number, number)));
+    }
+    everywhere();
+    let [polls, drains, calls] = &mut readers;
+    let found = |event: Event<Numbered>| {
+        assert!(event.record.is_whole() && event.record.writer == event.cpu as u64, "{event:?}");
+        (event.cpu, event.ticket, event.record.number)
+    };
+    let mut all = [const { Vec::new() }; 3];
+    all[0].extend(std::iter::from_fn(|| polls.poll()).map(found));
+    all[1].extend(drains.drain().map(found));
+    // Some at a time.
+    while calls.for_each(5, |Event { cpu, ticket, record }| {
+        all[2].push(found(Event { cpu, ticket, record: *record }))
+    }) > 0
+    {}
+    for all in all {
+        assert_eq!(
+            (all.len(), all.iter().copied().collect()),
+            (expected.len(), expected.clone()),
+            "each once"
+        );
+        for cpu in cpus() {
+            assert!(all.iter().filter(|(of, ..)| of == cpu).is_sorted(), "in order");
+        }
+    }
+    for reader in &mut readers {
+        assert_eq!((reader.lost(), reader.dropped()), (0, early));
+        assert_eq!(reader.tally().delivered, expected.len() as u64);
+        assert!(reader.poll().is_none() && reader.drain().next().is_none() && reader.take_error().is_none());
+    }
+    // Those of the nodes have what all have, together.
+    let nodes = online_nodes().unwrap();
+    let of = |node: &usize| ring.reader_of(*node, Start::Oldest).unwrap();
+    let mut of_nodes: Vec<_> = nodes.iter().map(of).collect();
+    let count: usize = of_nodes.iter_mut().map(|reader| reader.for_each(usize::MAX, |_| ())).sum();
+    assert_eq!(count, expected.len());
+    let read: usize = of_nodes.iter().map(|reader| reader.readers().count()).sum();
+    assert_eq!(read, possible_cpus().unwrap().len());
+    let beyond = nodes.last().unwrap() + 1;
+    assert!(matches!(ring.reader_of(beyond, Start::Now), Err(Error::Node { node, .. }) if node == beyond));
+}
+
+#[test]
+fn busy_cpus_leave_the_others_their_turn() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<NumaSkelBuilder>(&mut storage, fitted);
+    let (ring, program) = (open(skel.object()), Runner::new(skel.object(), "push_run"));
+    let mut reader = ring.reader();
+    for &cpu in cpus() {
+        on_cpu(cpu);
+        (0..4).for_each(|run| assert_eq!(push(&program, cpu as u64, run * 16, 16), 0));
+    }
+    // One CPU writes on; polling comes to the others all the same.
+    let (&busy, others) = cpus().split_first().unwrap();
+    on_cpu(busy);
+    let (mut next, mut from) = (64, BTreeSet::new());
+    for _ in 0..64 * cpus().len() + 64 {
+        from.extend(reader.poll().map(|event| event.cpu));
+        assert_eq!(push(&program, busy as u64, next, 1), 0);
+        next += 1;
+    }
+    everywhere();
+    assert!(others.iter().all(|cpu| from.contains(cpu)), "{from:?}");
+}
+
+/// Slots that are never given back are stepped over, in the slow path.
+#[test]
+fn shards_with_slots_that_are_never_ended() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<NumaSkelBuilder>(&mut storage, fitted);
+    let ring = open(skel.object());
+    let [program, abandon] = ["push_run", "abandon"].map(|name| Runner::new(skel.object(), name));
+    let mut reader = ring.reader().with_patience(8);
+    let cpu = *cpus().last().unwrap();
+    on_cpu(cpu);
+    assert_eq!(push(&program, 1, 0, 3), 0);
+    assert_eq!(push(&abandon, 0, 0, 0) + push(&abandon, 0, 0, 0), 0);
+    let mut found = Vec::new();
+    for run in 0..20 {
+        assert_eq!(push(&program, 1, 3 + 16 * run, 16), 0);
+        (0..20).for_each(|_| found.extend(reader.drain().map(|event| event.record.number)));
+    }
+    everywhere();
+    assert_eq!(found, (0..323).collect::<Vec<_>>());
+    // Two a lap: five laps and the first.
+    let tally = reader.tally();
+    assert_eq!((tally.delivered, tally.skipped + tally.lapped), (323, 2 * 6), "{tally:?}");
+}
+
+#[test]
+fn what_is_missing_from_each_cpu_is_counted() {
+    require_bpf!();
+    let (mut storage, mut portable) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+    under_load(load::<NumaSkelBuilder>(&mut storage, watching_us).object_mut());
+    under_load(load::<NumaPortableSkelBuilder>(&mut portable, watching_us).object_mut());
+}
+
+/// Tasks that may sleep, system calls and a clock's interrupts write as fast as they can; one reader is of
+/// all CPUs, one of each node.
+fn under_load(object: &mut Object) {
+    let ring = open(object);
+    let mut readers = vec![ring.reader()];
+    readers.extend(online_nodes().unwrap().iter().map(|node| ring.reader_of(*node, Start::Oldest).unwrap()));
+    let program = Runner::new(object, "push_run");
+    let (stop, stopped) = (AtomicBool::new(false), AtomicBool::new(false));
+    let (mut published, seen) = std::thread::scope(|scope| {
+        let _at_end = (Stop(&stop), Stop(&stopped));
+        let readers: Vec<_> =
+            readers.into_iter().map(|reader| scope.spawn(|| read(reader, &stopped))).collect();
+        let writers: Vec<_> = (2..4)
+            .map(|writer| {
+                let (program, stop) = (&program, &stop);
+                scope.spawn(move || {
+                    let (mut next, mut dropped) = (0, 0);
+                    while !stop.load(Ordering::Relaxed) {
+                        dropped += push(program, writer, next, 16);
+                        next += 16;
+                    }
+                    next - dropped
+                })
+            })
+            .collect();
+        let mut links = Vec::new();
+        for program in object.progs_mut() {
+            match program.name().to_str() {
+                Some("on_call") => links.push(program.attach().unwrap()),
+                Some("on_clock") => {
+                    let clocks = cpus().iter().map(|&cpu| sample_clock(cpu, 50_000).into_raw_fd());
+                    links.extend(clocks.map(|fd| program.attach_perf_event(fd).unwrap()));
+                }
+                _ => {}
+            }
+        }
+        std::thread::sleep(Duration::from_millis(200));
+        stop.store(true, Ordering::Relaxed);
+        let published: Vec<_> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
+        drop(links);
+        stopped.store(true, Ordering::Release);
+        (published, readers.into_iter().map(|reader| reader.join().unwrap()).collect::<Vec<_>>())
+    });
+    let counts = Globals::open(object, ".bss").unwrap();
+    let count = |name: &str| counts.variable::<u64>(name).unwrap().get().unwrap();
+    let of_programs = ["calls", "clocks"].map(|name| count(name) - count(&format!("{name}_dropped")));
+    published.splice(0..0, of_programs);
+    assert!(published.iter().all(|&count| count > 0), "not everybody wrote: {published:?}");
+    let (all, of_nodes) = seen.split_first().unwrap();
+    for seen in [std::slice::from_ref(all), of_nodes] {
+        let mut tally = seen[0].0.tally();
+        seen[1..].iter().for_each(|(reader, _)| tally += reader.tally());
+        let numbers = |writer: usize| seen.iter().map(|(_, seen)| seen[writer].len() as u64).sum::<u64>();
+        let missing: u64 = (0..4).map(|writer| published[writer] - numbers(writer)).sum();
+        assert_eq!(tally.delivered, (0..4).map(numbers).sum::<u64>());
+        assert!(missing <= tally.lost(), "{missing} are missing: {tally:?}");
+        assert!(tally.delivered > 0);
+        eprintln!("{published:?} published, {missing} missing, {tally:?}");
+    }
+}
+
+/// Reads to the end: which numbers of each writer there were.
+fn read(
+    mut reader: NumaReader<Numbered>,
+    stopped: &AtomicBool,
+) -> (NumaReader<Numbered>, [BTreeSet<u64>; 4]) {
+    let mut seen: [BTreeSet<u64>; 4] = Default::default();
+    loop {
+        let last = stopped.load(Ordering::Acquire);
+        let count = reader.for_each(usize::MAX, |event| {
+            assert!(event.record.is_whole(), "{event:?}");
+            let Numbered { writer, number, .. } = *event.record;
+            let new = seen[usize::try_from(writer).unwrap()].insert(number);
+            assert!(new, "number {number} of writer {writer} came twice");
+        });
+        if last && count == 0 {
+            return (reader, seen);
+        }
+    }
+}
+
+/// Ends the writers, however this ends.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn claims_may_be_nested_here_as_well() {
+    require_bpf!();
+    let grounds = if real_time() { Grounds::RealTime } else { Grounds::OnlyNest };
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<NumaSkelBuilder>(&mut storage, |object| {
+        let packets_alone = object.progs_mut().filter(|program| program.name() != "on_packet");
+        packets_alone.for_each(|mut program| program.set_autoload(false));
+        // Twice, as the grounds may change in between.
+        mapring::Fit::new().atomic().object(object).unwrap();
+        let fitted = mapring::fit_object(object).unwrap();
+        let found: Vec<_> = fitted.rings().map(|(name, why)| (name.to_owned(), why.clone())).collect();
+        assert_eq!(found, [("numbers".to_owned(), grounds.clone())]);
+    });
+    let ring = open(skel.object());
+    assert!(ring.rings().all(|(_, _, of)| of.claim() == grounds.claim()));
+    if grounds.claim() == Claim::Nested {
+        let refused = ring.rings().next().unwrap().2.writer(0);
+        assert!(matches!(refused, Err(Error::NestedOnly | Error::NotWritable { .. })));
+    }
+    let mut reader = ring.reader();
+    for run in 0..40 {
+        for &cpu in cpus() {
+            on_cpu(cpu);
+            send(skel.progs.on_packet.as_fd(), &[0; 64], 10);
+        }
+        let found: Vec<_> = reader.drain().map(|event| (event.cpu, event.ticket, event.record)).collect();
+        let each =
+            |&cpu: &usize| (run * 10..run * 10 + 10).map(move |n| (cpu, n, Numbered::new(cpu as u64, n)));
+        let expected: BTreeSet<_> = cpus().iter().flat_map(each).map(|(cpu, n, _)| (cpu, n)).collect();
+        assert!(found.iter().all(|(cpu, n, record)| *record == Numbered::new(*cpu as u64, *n)));
+        assert_eq!(found.iter().map(|(cpu, n, _)| (*cpu, *n)).collect::<BTreeSet<_>>(), expected);
+    }
+    everywhere();
+    assert_eq!((reader.lost(), reader.dropped()), (0, 0));
+}
+
+/// Starts nobody's reader, and has a task on each CPU write until it has had enough: how it reads.
+fn nobody_reads(program: &Runner, args: &[&str]) -> String {
+    let mut reader = Command::new(env!("CARGO_BIN_EXE_kernel-tests-numa"))
+        .args(args)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(reader.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let access = lines.next().unwrap();
+    assert_eq!(lines.next().unwrap(), "ready");
+    let mut next = 0;
+    let status = loop {
+        if let Some(status) = reader.try_wait().unwrap() {
+            break status;
+        }
+        for &cpu in cpus() {
+            on_cpu(cpu);
+            assert_eq!(push(program, cpu as u64, next, 16), 0);
+        }
+        next += 16;
+    };
+    everywhere();
+    assert!(status.success(), "1: read something wrong; signal 31: made a system call ({status})");
+    access
+}
+
+#[test]
+fn nobody_reads_what_was_sealed() {
+    require_bpf!();
+    for (mode, how, quiet) in [(0o666, "Mapped", &["quiet"][..]), (0o444, "Syscall(ReadOnlyFd)", &[])] {
+        let mut storage = MaybeUninit::uninit();
+        let skel = load::<NumaSkelBuilder>(&mut storage, fitted);
+        let (ring, pins) = (open(skel.object()), PublicPins::new());
+        let (dir, program) = (pins.path("numbers"), Runner::new(skel.object(), "push_run"));
+        ring.seal(&dir, mode, None).unwrap();
+        let args = [&[dir.to_str().unwrap(), "2000"], quiet].concat();
+        assert_eq!(nobody_reads(&program, &args), how);
+        let denied = ring.seal(&dir, mode, None).unwrap_err();
+        assert!(denied.to_string().contains("somebody is pinned there"), "{denied}");
+        // Nobody writes them but programs.
+        let write = Options::new().write(true).open_pinned(dir.join("cpu0")).unwrap();
+        assert_eq!(write.writable(), Err(Refusal::Frozen));
+    }
+}
+
+#[test]
+fn a_loader_that_comes_later_finds_the_shards() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<NumaSkelBuilder>(&mut storage, fitted);
+    let program = Runner::new(skel.object(), "push_run");
+    let first = open(skel.object());
+    assert_eq!(push(&program, 1, 0, 5), 0);
+    let ids = |ring: &NumaRing<Numbered>| -> Vec<_> {
+        ring.rings().map(|(.., of)| mapring_kernel_tests::raw::info(of.region().as_fd()).id).collect()
+    };
+    let rings = map(skel.object(), "numbers");
+    let later = NumaRing::<Numbered>::open_fd(&rings).unwrap();
+    assert_eq!(ids(&first), ids(&later));
+    assert_eq!(later.reader().drain().count(), 5);
+    assert!(later.replaced().unwrap().is_none());
+    // What a reader by fallback finds is the same.
+    let by_calls = later.rings().map(|(cpu, _, of)| {
+        let id = mapring_kernel_tests::raw::info(of.region().as_fd()).id;
+        let handle = libbpf_rs::MapHandle::from_map_id(id).unwrap();
+        (cpu, Ring::<Numbered>::open_fd(read_only(&handle)).unwrap())
+    });
+    let by_calls = NumaRing::from_rings(by_calls).unwrap();
+    assert_eq!(by_calls.access(), Access::Syscall(Refusal::ReadOnlyFd));
+    assert_eq!(by_calls.reader().drain().count(), 5);
+}
+
+#[test]
+fn shards_that_a_new_loader_pins_are_found_by_readers() {
+    require_bpf!();
+    let (mut old, mut new) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+    let (pins, skel) = (PinDir::new(), load::<NumaSkelBuilder>(&mut old, fitted));
+    let dir = pins.path("numbers");
+    open(skel.object()).seal(&dir, 0o600, None).unwrap();
+    let ring = NumaRing::<Numbered>::open_pinned(&dir).unwrap();
+    assert!(ring.replaced().unwrap().is_none());
+    let skel = load::<NumaSkelBuilder>(&mut new, fitted);
+    fs::remove_dir_all(&dir).unwrap();
+    assert!(matches!(ring.replaced(), Err(Error::Open { .. })), "there is none");
+    assert!(matches!(NumaRing::<Numbered>::open_pinned(&dir), Err(Error::Open { .. })));
+    open(skel.object()).seal(&dir, 0o600, None).unwrap();
+    let ring = ring.replaced().unwrap().expect("another one");
+    assert_eq!(push(&Runner::new(skel.object(), "push_run"), 1, 0, 5), 0);
+    assert_eq!(ring.reader().drain().count(), 5);
+}
+
+#[test]
+fn what_is_no_ring_for_nodes_is_named() {
+    require_bpf!();
+    let (mut unfit, mut storage, mut other) =
+        (MaybeUninit::uninit(), MaybeUninit::uninit(), MaybeUninit::uninit());
+    if cpus().last() > Some(&0) {
+        let skel = load::<NumaSkelBuilder>(&mut unfit, unfitted);
+        let error = NumaRing::<Numbered>::open(&map(skel.object(), "numbers")).unwrap_err();
+        assert!(matches!(error, Error::NotFitted { .. }), "{error}");
+        assert!(error.to_string().contains("call fit_to_machine before"), "{error}");
+    }
+    let skel = load::<NumaSkelBuilder>(&mut storage, fitted);
+    let error = NumaRing::<Numbered>::open(&map(skel.object(), "numbers__first")).unwrap_err();
+    assert!(error.to_string().contains("is a map of type array, expected array_of_maps"), "{error}");
+    let error = Ring::<Numbered>::open(&map(skel.object(), "numbers")).unwrap_err();
+    assert!(matches!(error, Error::MapType { .. }), "{error}");
+    let error = NumaRing::<[u32; 3]>::open(&map(skel.object(), "numbers")).unwrap_err();
+    assert!(matches!(error, Error::Layout { .. } | Error::RecordSize { .. }), "{error}");
+    let error = ResizableRing::<Numbered>::open(&map(skel.object(), "numbers")).unwrap_err();
+    assert!(matches!(error, Error::NotResizable { .. }), "{error}");
+    let resizable = load::<ResizableSkelBuilder>(&mut other, fitted);
+    let error = NumaRing::<Numbered>::open(&map(resizable.object(), "numbers")).unwrap_err();
+    assert!(error.to_string().contains("MAPRING_NUMA_RING (numa.bpf.h) makes them"), "{error}");
+    let error = open(skel.object()).seal("/proc/numbers", 0o600, None).unwrap_err();
+    assert!(matches!(error, Error::Seal { .. }) && error.to_string().contains("BPF file system"), "{error}");
+}

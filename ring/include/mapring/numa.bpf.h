@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * A ring whose shards lie on the memory nodes of their CPUs: as ring.bpf.h, but each shard is a map of
+ * its own, in an array of maps by the number of the CPU.
+ *
+ *	MAPRING_NUMA_RING(events, struct event, 4096);		// slots a CPU
+ *
+ *	struct event *e = mapring_reserve(&events);		// and all else as for MAPRING_RING
+ *
+ * All is as there, claims included; what a program does more is to find its CPU's map. The first CPU's is
+ * there once the object is loaded, the others when the loader has opened the ring (mapring::NumaRing):
+ * until then other CPUs' records are dropped, and counted.
+ */
+#ifndef MAPRING_NUMA_BPF_H
+#define MAPRING_NUMA_BPF_H
+
+#include <mapring/claim.bpf.h>
+
+#define MAPRING__F_NUMA_NODE (1U << 2)
+
+#define MAPRING_NUMA_RING(name, record_type, slots)                                              \
+	struct mapring_numa_ring__##name {                                                       \
+		__u64 seq;                                                                       \
+		record_type record;                                                              \
+		MAPRING__TAG(slots);                                                             \
+	};                                                                                       \
+	MAPRING__RING_CHECKS(name, record_type, slots)                                           \
+	/* Maps of maps take only maps with the same flags, be it on other nodes. */             \
+	struct mapring_shard__##name {                                                           \
+		__uint(type, MAPRING__MAP_TYPE_ARRAY);                                           \
+		__uint(map_flags, MAPRING__F_MMAPABLE | MAPRING__F_NUMA_NODE);                   \
+		__uint(numa_node, 0); /* a loader says another, for each */                      \
+		__uint(max_entries, MAPRING__FIRST(sizeof(struct mapring_numa_ring__##name)) +   \
+					    MAPRING__SHARD(sizeof(struct mapring_numa_ring__##name), slots)); \
+		__type(key, __u32);                                                              \
+		__type(value, struct mapring_numa_ring__##name);                                 \
+	} name##__first SEC(".maps");                                                            \
+	struct mapring_map__##name {                                                             \
+		__uint(type, MAPRING__MAP_TYPE_ARRAY_OF_MAPS);                                   \
+		__uint(max_entries, 1);                                                          \
+		__type(key, __u32);                                                              \
+		__array(values, struct mapring_shard__##name);                                   \
+	} name SEC(".maps") = { .values = { &name##__first } };                                  \
+	MAPRING__NESTED(name)                                                                    \
+	MAPRING__NUMA_API(name, record_type, slots)                                              \
+	MAPRING__OUTPUT(name, record_type)
+
+#define MAPRING__NUMA_API(name, record_type, slots)                                              \
+	/* The ring of one CPU: without a map, if it has none. Its shard is the only one. */     \
+	static __always_inline struct mapring__ring mapring__ring__##name(__u32 cpu)             \
+	{                                                                                        \
+		return (struct mapring__ring){ mapring__word(&name, cpu),                        \
+					       sizeof(struct mapring_numa_ring__##name),         \
+					       MAPRING__LOG2(slots), MAPRING__NESTS(name) };     \
+	}                                                                                        \
+	__attribute__((noinline)) __s64 mapring__claim__##name(__u32 cpu)                        \
+	{                                                                                        \
+		struct mapring__ring ring = mapring__ring__##name(cpu);                          \
+		__u32 base = MAPRING__FIRST(ring.size);                                          \
+                                                                                                 \
+		if (!ring.map)                                                                   \
+			return -1;                                                               \
+		return mapring__claim(ring, mapring__word(ring.map, base), base);                \
+	}                                                                                        \
+	MAPRING__FN record_type *mapring_reserve(struct mapring_map__##name *map)                \
+	{                                                                                        \
+		__u32 cpu = bpf_get_smp_processor_id();                                          \
+		struct mapring__ring ring = mapring__ring__##name(cpu);                          \
+		__u32 base = MAPRING__FIRST(ring.size);                                          \
+		__u64 *seq;                                                                      \
+                                                                                                 \
+		if (!ring.map || !MAPRING__MAY_CLAIM(name)) {                                    \
+			ring.map = mapring__word(map, 0);                                        \
+			if (ring.map)                                                            \
+				mapring__astray(ring.map, ring.size);                            \
+			return 0;                                                                \
+		}                                                                                \
+		seq = ring.nests ? mapring__fast_nested(ring, base) :                            \
+				   mapring__fast(ring, mapring__word(ring.map, base), base);     \
+		if (!seq) {                                                                      \
+			__s64 claimed = mapring__claim__##name(cpu);                             \
+			if (claimed < 0)                                                         \
+				return 0;                                                        \
+			seq = mapring__slot(ring, base, claimed);                                \
+			if (!seq)                                                                \
+				return 0;                                                        \
+		}                                                                                \
+		/* The addition stays behind the checks: the verifier wants that order. */       \
+		asm volatile("" : "+r"(seq));                                                    \
+		return (record_type *)(seq + 1);                                                 \
+	}
+
+#endif

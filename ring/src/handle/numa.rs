@@ -1,0 +1,315 @@
+//! Rings whose shards lie on the memory nodes of their CPUs: each shard is a map of its own.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use bytemuck::AnyBitPattern;
+use libbpf_rs::MapCore;
+
+use super::{Event, Reader, Ring};
+use crate::cpus::{nodes_of_cpus, online_nodes, possible_cpus};
+use crate::error::{Error, Result};
+use crate::layout::{Claim, Kind};
+use crate::protocol::ring::{Start, Tally};
+use crate::record::Record;
+use crate::region::{Access, Found, Options, Outer, is_gone};
+
+/// A ring that `MAPRING_NUMA_RING` (`numa.bpf.h`) makes: a shard for each CPU, on the memory node of that CPU.
+///
+/// Programs write to memory of their own node, whatever the machine. Each shard is a map, and a [`Ring`] of one
+/// shard: what holds for [`Ring`] holds for this. A [reader](Self::reader) goes over all of them, or over
+/// [those of one node](Self::reader_of), for readers that run there.
+///
+/// The CPU's node is where the kernel looks for memory first; pages for which it has no room it takes
+/// elsewhere, silently. A CPU that does not run when the ring is opened has its shard on any node, and counts
+/// as one of the first. On a machine with one node all of this is the same as a [`Ring`], but for a
+/// mapping each CPU.
+pub struct NumaRing<T> {
+    shards: Box<[Shard<Ring<T>>]>,
+}
+
+/// What there is for each CPU.
+#[derive(Clone, Copy)]
+struct Shard<X> {
+    cpu: usize,
+    node: usize,
+    of: X,
+}
+
+impl<T: Record> NumaRing<T> {
+    /// The ring of a loaded libbpf-rs object, given as the map that programs reserve from: makes the shards,
+    /// each on the node of its CPU. This is the loader's way. Until then, CPUs other than the first drop
+    /// (and count) records. Makes system calls, and waits for an RCU grace period each CPU:
+    /// milliseconds. Needs CAP_BPF to make maps, and CAP_SYS_ADMIN to open them by id.
+    ///
+    /// # Errors
+    /// [`Error::MapType`], [`Error::NotNuma`], [`Error::NotFitted`]; what
+    /// [`Region::open_inner`](crate::Region::open_inner) and [`Ring::from_region`] can say.
+    pub fn open(rings: &impl MapCore) -> Result<Self> {
+        Self::new(rings.as_fd())
+    }
+
+    /// The same of the map of maps behind a descriptor, opened by its pin for example.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub fn open_fd(rings: impl AsFd) -> Result<Self> {
+        Self::new(rings.as_fd())
+    }
+
+    fn new(rings: BorrowedFd<'_>) -> Result<Self> {
+        let key = |cpu: usize| u32::try_from(cpu).expect("CPUs are numbered by u32").to_ne_bytes();
+        let (cpus, nodes) = (possible_cpus()?, nodes_of_cpus()?);
+        let maps = Outer::new(rings, &key(0))?;
+        let options = Options::new().record_of::<T>(Kind::Ring);
+        let found = options.find(Found::Inner(maps.clone()))?;
+        if !found.geometry().is_of_cpu() {
+            return Err(Error::NotNuma { what: found.what().to_owned() });
+        }
+        let last = cpus.last().copied().unwrap_or_default();
+        let claim = match maps.entries().checked_sub(last + 1) {
+            Some(0) => Claim::Atomic,
+            Some(1) => Claim::Nested,
+            _ => {
+                let (what, shards) = (maps.what().to_owned(), maps.entries());
+                return Err(Error::NotFitted { what, shards, last });
+            }
+        };
+        let geometry = found.geometry().with_claim(claim)?;
+        let first = options.described(geometry).loader(true).find(Found::Inner(maps.clone()))?;
+        let ring = |cpu: usize| {
+            let place = maps.at(&key(cpu));
+            let region = match options.find(Found::Inner(place.clone())) {
+                Err(e) if is_gone(&e) => {
+                    let node = nodes.get(&cpu).copied();
+                    let region = first.another(geometry, node, options, Found::Inner(place.clone()))?;
+                    place.put(region.as_fd())?;
+                    region
+                }
+                found => found?,
+            };
+            Ok((cpu, Ring::from_region(region)?))
+        };
+        Self::from_rings(cpus.iter().copied().map(ring).collect::<Result<Vec<_>>>()?)
+    }
+
+    /// Opens the shards that were pinned in the directory `dir` by [`seal`](Self::seal), for reading. Makes
+    /// system calls; reading makes none if [`access`](Self::access) is mapped.
+    ///
+    /// # Errors
+    /// As for [`Ring::open_pinned`].
+    pub fn open_pinned(dir: impl AsRef<Path>) -> Result<Self> {
+        let ring = |cpu| Ok((cpu, Ring::open_pinned(dir.as_ref().join(pin_of(cpu)))?));
+        Self::from_rings(possible_cpus()?.into_iter().map(ring).collect::<Result<Vec<_>>>()?)
+    }
+}
+
+/// How the pin of a shard is called.
+fn pin_of(cpu: usize) -> String {
+    format!("cpu{cpu}")
+}
+
+impl<T: AnyBitPattern> NumaRing<T> {
+    /// Shards that were opened by themselves, with the CPUs that write them: from descriptors that came over
+    /// a socket, or of types that are no [`Record`]. Reads files of sysfs.
+    ///
+    /// # Errors
+    /// [`Error::System`] without sysfs.
+    pub fn from_rings(rings: impl IntoIterator<Item = (usize, Ring<T>)>) -> Result<Self> {
+        let (nodes, first) = (nodes_of_cpus()?, online_nodes()?[0]);
+        let node = |cpu| nodes.get(&cpu).copied().unwrap_or(first);
+        let shards = rings.into_iter().map(|(cpu, of)| Shard { cpu, node: node(cpu), of }).collect();
+        Ok(Self { shards })
+    }
+
+    /// [Seals](crate::Region::seal) all shards: from here on only programs write them, and whoever `mode` and
+    /// `group` let in reads them, by [`open_pinned`](Self::open_pinned). Each is pinned in the directory `dir`,
+    /// which is made if it is not there; others need search permission on it. Makes system calls.
+    ///
+    /// # Errors
+    /// [`Error::Seal`] with what failed, and the remedy. What was pinned before stays.
+    pub fn seal(&self, dir: impl AsRef<Path>, mode: u32, group: Option<u32>) -> Result<()> {
+        let dir = dir.as_ref();
+        fs::create_dir_all(dir).map_err(|error| Error::Seal {
+            what: format!("{self:?}"),
+            step: format!("making {}", dir.display()),
+            error,
+            hint: "; is that in a BPF file system (mount -t bpf bpf /sys/fs/bpf)?",
+        })?;
+        self.shards
+            .iter()
+            .try_for_each(|shard| shard.of.region().seal(dir.join(pin_of(shard.cpu)), mode, group))
+    }
+
+    /// This ring, with the shards that are now pinned, or in the map of maps, in place of its own, if any is
+    /// another map: see [`Ring::replaced`]. Makes system calls.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn replaced(&self) -> Result<Option<Self>> {
+        let mut any = false;
+        let mut now = |shard: &Shard<Ring<T>>| {
+            let replaced = shard.of.replaced()?;
+            any |= replaced.is_some();
+            let same = || Ring::from_region(shard.of.region().clone());
+            Ok((shard.cpu, replaced.map_or_else(same, Ok)?))
+        };
+        let rings = self.shards.iter().map(&mut now).collect::<Result<Vec<_>>>()?;
+        any.then(|| Self::from_rings(rings)).transpose()
+    }
+
+    /// Each CPU, its memory node, and the ring that it writes.
+    pub fn rings(&self) -> impl Iterator<Item = (usize, usize, &Ring<T>)> {
+        self.shards.iter().map(|shard| (shard.cpu, shard.node, &shard.of))
+    }
+
+    /// How reading goes: mapped, or by system calls and why, if for one shard alone.
+    pub fn access(&self) -> Access {
+        let mut all = self.shards.iter().map(|shard| shard.of.access());
+        all.find(|access| *access != Access::Mapped).unwrap_or(Access::Mapped)
+    }
+
+    /// A reader of all shards that starts with the oldest records that are still there.
+    pub fn reader(&self) -> NumaReader<T> {
+        self.reader_from(Start::Oldest)
+    }
+
+    /// A reader of all shards that starts where `start` says, in each. Allocates; looks at a few slots.
+    pub fn reader_from(&self, start: Start) -> NumaReader<T> {
+        NumaReader::new(self.shards.iter(), start)
+    }
+
+    /// A reader of what the CPUs of one node write, that starts where `start` says: for a thread that runs
+    /// on that node.
+    ///
+    /// # Errors
+    /// [`Error::Node`] for a node that is not there.
+    pub fn reader_of(&self, node: usize, start: Start) -> Result<NumaReader<T>> {
+        let there = online_nodes()?;
+        if !there.contains(&node) {
+            return Err(Error::Node { node, there });
+        }
+        Ok(NumaReader::new(self.shards.iter().filter(|shard| shard.node == node), start))
+    }
+}
+
+impl<T> fmt::Debug for NumaRing<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.shards.iter().map(|shard| (shard.cpu, shard.node, &shard.of))).finish()
+    }
+}
+
+/// A place in each shard of a [`NumaRing`], or in those of one node.
+///
+/// As [`Reader`]: no system call while the ring is mapped, no effect on writers, never blocks. Shards are
+/// visited in turn. [`Event::cpu`] is the CPU.
+pub struct NumaReader<T> {
+    shards: Box<[Shard<Reader<T>>]>,
+    turn: usize,
+    /// Records in a row from the shard whose turn it is.
+    burst: u32,
+}
+
+impl<T: AnyBitPattern> NumaReader<T> {
+    /// Records that [`poll`](Self::poll) takes from a shard before it is the next one's turn.
+    const BURST: u32 = 64;
+
+    fn new<'r>(rings: impl Iterator<Item = &'r Shard<Ring<T>>>, start: Start) -> Self
+    where
+        T: 'r,
+    {
+        let reader =
+            |&Shard { cpu, node, ref of }: &Shard<Ring<T>>| Shard { cpu, node, of: of.reader_from(start) };
+        Self { shards: rings.map(reader).collect(), turn: 0, burst: 0 }
+    }
+
+    /// Waits for `polls` empty-handed steps for a record that is not ended: see [`Reader::with_patience`].
+    #[must_use]
+    pub fn with_patience(mut self, polls: u32) -> Self {
+        let patient = |shard: Shard<Reader<T>>| Shard { of: shard.of.with_patience(polls), ..shard };
+        self.shards = self.shards.into_iter().map(patient).collect();
+        self
+    }
+
+    /// The next record, if there is one: see [`Reader::poll`].
+    #[inline]
+    pub fn poll(&mut self) -> Option<Event<T>> {
+        // The first one's turn may be over: it has another after all others.
+        for _ in 0..=self.shards.len() {
+            let Shard { cpu, of, .. } = self.shards.get_mut(self.turn)?;
+            if self.burst < Self::BURST
+                && let Some(event) = of.poll()
+            {
+                self.burst += 1;
+                return Some(Event { cpu: *cpu, ..event });
+            }
+            self.burst = 0;
+            self.turn = (self.turn + 1) % self.shards.len();
+        }
+        None
+    }
+
+    /// Everything that is there: each shard in turn, at most one lap of it. See [`Reader::drain`].
+    pub fn drain(&mut self) -> impl Iterator<Item = Event<T>> {
+        // Whoever takes a few each time starts with another shard each time.
+        let (before, from) = self.shards.split_at_mut(self.turn);
+        self.turn = (self.turn + 1).checked_rem(before.len() + from.len()).unwrap_or(0);
+        self.burst = 0;
+        from.iter_mut()
+            .chain(before)
+            .flat_map(|Shard { cpu, of, .. }| of.drain().map(|event| Event { cpu: *cpu, ..event }))
+    }
+
+    /// Calls `f` with up to `limit` records: see [`Reader::for_each`]. Returns how many there were.
+    #[inline]
+    pub fn for_each(&mut self, limit: usize, mut f: impl FnMut(Event<&T>)) -> usize {
+        let mut count = 0;
+        for _ in 0..self.shards.len() {
+            let Shard { cpu, of, .. } = &mut self.shards[self.turn];
+            count += of.for_each(limit - count, |event| f(Event { cpu: *cpu, ..event }));
+            self.burst = 0;
+            self.turn = (self.turn + 1) % self.shards.len();
+            if count >= limit {
+                break;
+            }
+        }
+        count
+    }
+
+    /// Records lost to this reader, all shards together: [`Tally::lost`].
+    pub fn lost(&self) -> u64 {
+        self.tally().lost()
+    }
+
+    /// What became of the tickets that this reader has passed, all shards together.
+    pub fn tally(&self) -> Tally {
+        let mut sum = Tally::default();
+        self.shards.iter().for_each(|shard| sum += shard.of.tally());
+        sum
+    }
+
+    /// Records that producers themselves dropped: see [`Reader::dropped`]. What CPUs without a shard dropped is
+    /// counted in the shard of the first.
+    pub fn dropped(&mut self) -> u64 {
+        self.shards.iter_mut().map(|shard| shard.of.dropped()).fold(0, u64::wrapping_add)
+    }
+
+    /// A system call that failed on the fallback path since this was last asked: see [`Reader::take_error`].
+    pub fn take_error(&mut self) -> Option<io::Error> {
+        self.shards.iter_mut().find_map(|shard| shard.of.take_error())
+    }
+
+    /// Each CPU that is read, its memory node, and the reader of its shard.
+    pub fn readers(&self) -> impl Iterator<Item = (usize, usize, &Reader<T>)> {
+        self.shards.iter().map(|shard| (shard.cpu, shard.node, &shard.of))
+    }
+}
+
+impl<T> fmt::Debug for NumaReader<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.shards.iter().map(|shard| (shard.cpu, shard.node, &shard.of))).finish()
+    }
+}
