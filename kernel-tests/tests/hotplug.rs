@@ -9,6 +9,7 @@ use std::fs;
 use std::io::Write;
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mapring::{
     Array, Counters, NumaRing, PerCpuCells, Ring, Start, online_cpus, online_nodes, possible_cpus,
@@ -35,8 +36,9 @@ fn switch(cpu: usize) -> String {
     format!("/sys/devices/system/cpu/cpu{cpu}/online")
 }
 
-/// The CPU to take offline, unless that can't or mustn't be done here.
-fn victim(test: &str) -> Option<usize> {
+/// The CPU to take offline, by one test at a time, unless that can't or mustn't be done here.
+fn victim(test: &str) -> Option<(usize, MutexGuard<'static, ()>)> {
+    static ALONE: Mutex<()> = Mutex::new(());
     let guest = fs::read_to_string("/proc/cmdline").is_ok_and(|line| line.trim_end().ends_with("vm-guest"));
     let asked = std::env::var_os("MAPRING_HOTPLUG").is_some_and(|value| value == "1");
     let cpu = *cpus().last().unwrap();
@@ -45,7 +47,7 @@ fn victim(test: &str) -> Option<usize> {
     } else if cpus().len() < 2 || !fs::exists(switch(cpu)).unwrap() {
         "no CPU here can go offline"
     } else {
-        return Some(cpu);
+        return Some((cpu, ALONE.lock().unwrap_or_else(PoisonError::into_inner)));
     };
     // Past the harness, which would keep it to itself.
     std::io::stderr().write_all(format!("SKIPPED {test}: {why_not}\n").as_bytes()).unwrap();
@@ -57,7 +59,7 @@ fn victim(test: &str) -> Option<usize> {
 #[test]
 fn cpus_that_go_offline() {
     require_bpf!();
-    let Some(gone) = victim("cpus_that_go_offline") else { return };
+    let Some((gone, _alone)) = victim("cpus_that_go_offline") else { return };
     let stays = cpus()[0];
     let mut storage = MaybeUninit::uninit();
     let skel = load::<ForeignSkelBuilder>(&mut storage, fitted);
@@ -113,7 +115,7 @@ fn cpus_that_go_offline() {
 #[test]
 fn a_cpu_that_is_offline_when_its_shard_is_made() {
     require_bpf!();
-    let Some(gone) = victim("a_cpu_that_is_offline_when_its_shard_is_made") else { return };
+    let Some((gone, _alone)) = victim("a_cpu_that_is_offline_when_its_shard_is_made") else { return };
     let mut storage = MaybeUninit::uninit();
     on_cpu(cpus()[0]);
     let offline = Offline::take(gone).unwrap();

@@ -4,7 +4,7 @@ use std::borrow::Borrow;
 
 use anyhow::{Result, ensure};
 use libbpf_rs::{MapCore, ProgramMut};
-use mapring::{Access, Claim, ResizableRing, Ring, Start};
+use mapring::{Access, Claim, NumaRing, ResizableRing, Ring, Start};
 use mapring_benches::{Plan, Report, Row, interleave};
 
 use crate::peers::{RawRingBuffer, Sink};
@@ -15,6 +15,8 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     let portable = load!(portable::PortableSkelBuilder);
     let moving = load!(resizable::ResizableSkelBuilder);
     let resizable = ResizableRing::open(&moving.maps.moving)?;
+    let placed = load!(numa::NumaSkelBuilder);
+    let numa = NumaRing::open(&placed.maps.shards)?;
     let progs = &skel.progs;
 
     let mut inlined = mapring(Ring::open(&skel.maps.ours), &progs.produce_mapring)?;
@@ -22,6 +24,8 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     let mut inlined_any = mapring(Ring::open(&portable.maps.ours), &portable.progs.produce_portable)?;
     let mut called_any = mapring(Ring::open(&portable.maps.ours), &portable.progs.produce_portable_call)?;
     let mut called_moving = mapring(Ok(resizable.ring()), &moving.progs.produce_resizable_call)?;
+    let mut inlined_numa = mapring_numa(&numa, &placed.progs.produce_numa)?;
+    let mut called_numa = mapring_numa(&numa, &placed.progs.produce_numa_call)?;
     let mut peer_inlined = ringbuf(RawRingBuffer::<Seen>::new(&skel.maps.ringbuf)?, &progs.produce_ringbuf);
     let mut peer_called =
         ringbuf(RawRingBuffer::<Seen>::new(&skel.maps.ringbuf)?, &progs.produce_ringbuf_call);
@@ -30,28 +34,42 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
         Ok(ns as f64 / RECORDS as f64)
     };
 
-    let [inlined, called, inlined_any, called_any, called_moving, peer_inlined, peer_called, loop_alone] =
-        interleave(
-            plan,
-            [
-                &mut inlined,
-                &mut called,
-                &mut inlined_any,
-                &mut called_any,
-                &mut called_moving,
-                &mut peer_inlined,
-                &mut peer_called,
-                &mut loop_alone,
-            ],
-        )?;
+    let [
+        inlined,
+        called,
+        inlined_any,
+        called_any,
+        called_moving,
+        inlined_numa,
+        called_numa,
+        peer_inlined,
+        peer_called,
+        loop_alone,
+    ] = interleave(
+        plan,
+        [
+            &mut inlined,
+            &mut called,
+            &mut inlined_any,
+            &mut called_any,
+            &mut called_moving,
+            &mut inlined_numa,
+            &mut called_numa,
+            &mut peer_inlined,
+            &mut peer_called,
+            &mut loop_alone,
+        ],
+    )?;
     let peer = "ringbuf reserve + submit, NO_WAKEUP";
     report.add([
         Row::new("produce 56 B, inlined in a BPF loop", &inlined, peer, &peer_inlined)
             .target("produce_one", 0.30),
         Row::new("… published by `xchg` (portable)", &inlined_any, peer, &peer_inlined),
+        Row::new("… into a ring with a map for each CPU", &inlined_numa, peer, &peer_inlined),
         Row::new("produce 56 B in a BPF function called in a loop", &called, peer, &peer_called),
         Row::new("… published by `xchg` (portable)", &called_any, peer, &peer_called),
         Row::new("… into a resizable ring", &called_moving, peer, &peer_called),
+        Row::new("… into a ring with a map for each CPU", &called_numa, peer, &peer_called),
         Row::new("the BPF loop alone", &loop_alone, peer, &peer_inlined),
     ]);
     nested(plan, report)
@@ -95,18 +113,40 @@ fn mapring<'p, R: Borrow<Ring<Record>>>(
     let ring = ring?;
     let ring = ring.borrow();
     ensure!(ring.access() == Access::Mapped, "{}", ring.access());
-    let mut producer = Producer::new(program);
     let mut reader = ring.reader_from(Start::Now);
-    Ok(move || {
+    Ok(timed(program, move |seen| {
+        reader.for_each(usize::MAX, |event| seen.add(event.record));
+        reader.lost() + reader.dropped()
+    }))
+}
+
+/// The same for a ring with a map for each CPU.
+fn mapring_numa<'p>(
+    ring: &NumaRing<Record>,
+    program: &'p ProgramMut<'p>,
+) -> Result<impl FnMut() -> Result<f64> + use<'p>> {
+    ensure!(ring.access() == Access::Mapped, "{}", ring.access());
+    let mut reader = ring.reader_from(Start::Now);
+    Ok(timed(program, move |seen| {
+        reader.for_each(usize::MAX, |event| seen.add(event.record));
+        reader.lost() + reader.dropped()
+    }))
+}
+
+/// Times `program`, whose records `read` must all see: it returns how many were lost until then.
+fn timed<'p>(
+    program: &'p ProgramMut<'p>,
+    mut read: impl FnMut(&mut Seen) -> u64,
+) -> impl FnMut() -> Result<f64> {
+    let mut producer = Producer::new(program);
+    move || {
         // Programs share the ring: what others have produced is not this one's.
-        reader.for_each(usize::MAX, |_| {});
-        let lost = reader.lost() + reader.dropped();
+        let lost = read(&mut Seen::default());
         let (ns, expected) = producer.run()?;
         let mut seen = Seen::default();
-        reader.for_each(usize::MAX, |event| seen.add(event.record));
-        ensure!(seen == expected && reader.lost() + reader.dropped() == lost, "{seen:?}, not {expected:?}");
+        ensure!(read(&mut seen) == lost && seen == expected, "{seen:?}, not {expected:?}");
         Ok(ns / RECORDS as f64)
-    })
+    }
 }
 
 /// The same for a BPF ring buffer, which is empty again afterwards.

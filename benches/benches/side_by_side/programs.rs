@@ -43,6 +43,9 @@ pub(crate) mod skel {
     pub(crate) mod others {
         include!(concat!(env!("OUT_DIR"), "/others.skel.rs"));
     }
+    pub(crate) mod numa {
+        include!(concat!(env!("OUT_DIR"), "/numa.skel.rs"));
+    }
     pub(crate) mod resizable {
         include!(concat!(env!("OUT_DIR"), "/resizable.skel.rs"));
     }
