@@ -3,12 +3,14 @@
 #include <mapring/ring.bpf.h>
 #include <mapring/cell.bpf.h>
 #include <mapring/counters.bpf.h>
+#include <mapring/numa.bpf.h>
 
 struct record {
 	__u64 words[7];
 };
 
 MAPRING_RING(ring, struct record, 4096);
+MAPRING_NUMA_RING(numa, struct record, 4096);
 MAPRING_CELL(cell, struct record);
 MAPRING_COUNTERS(counters, 8);
 
@@ -16,6 +18,19 @@ SEC("syscall")
 int ring_push(__u64 *ctx)
 {
 	struct record *record = mapring_reserve(&ring);
+
+	if (!record)
+		return -1;
+	for (int i = 0; i < 7; i++)
+		record->words[i] = ctx[i];
+	mapring_commit(record);
+	return 0;
+}
+
+SEC("syscall")
+int numa_push(__u64 *ctx)
+{
+	struct record *record = mapring_reserve(&numa);
 
 	if (!record)
 		return -1;

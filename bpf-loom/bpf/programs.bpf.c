@@ -3,6 +3,7 @@
 #include <mapring/cell.bpf.h>
 #include <mapring/counters.bpf.h>
 #include <mapring/latch.bpf.h>
+#include <mapring/numa.bpf.h>
 #include <mapring/resizable.bpf.h>
 #include <mapring/ring.bpf.h>
 
@@ -22,6 +23,8 @@ MAPRING_RING(narrow4, struct narrow, 4);
 MAPRING_RING(wide1, struct wide, 1);
 MAPRING_RING(wide2, struct wide, 2);
 MAPRING_RESIZABLE_RING(moving, struct narrow, 2);
+MAPRING_NUMA_RING(placed2, struct narrow, 2);
+MAPRING_NUMA_RING(placed4, struct narrow, 4);
 MAPRING_CELL(cell, struct wide);
 MAPRING_COUNTERS(counters, 2);
 MAPRING_LATCH(latch, struct wide);
@@ -77,6 +80,8 @@ PROGRAMS(narrow, narrow4)
 PROGRAMS(wide, wide1)
 PROGRAMS(wide, wide2)
 PROGRAMS(narrow, moving)
+PROGRAMS(narrow, placed2)
+PROGRAMS(narrow, placed4)
 
 /* ctx[1] is the index. */
 SEC("syscall")

@@ -18,9 +18,16 @@ pub struct Map {
     pub words: Box<[AtomicU64]>,
     /// Words of an element.
     pub stride: usize,
-    /// For a map of maps: how many there are, as parts of `words` one after the other, and which of them
-    /// programs find.
-    pub inner: Option<(usize, AtomicU64)>,
+    /// For a map of maps: those that there are, as parts of `words` one after the other.
+    pub inner: Option<Inner>,
+}
+
+/// What a map of maps holds.
+pub enum Inner {
+    /// So many, of which programs find one, under key 0: the one with this number.
+    InUse(usize, AtomicU64),
+    /// So many, each under its number.
+    All(usize),
 }
 
 /// A word of the map that a program wrote.
@@ -266,19 +273,22 @@ impl<'a> Machine<'a> {
         self.regs[0] = value;
     }
 
-    /// `bpf_map_lookup_elem` of an array, or an array of maps with one element.
+    /// `bpf_map_lookup_elem` of an array, or an array of maps.
     fn lookup(&self) -> u64 {
         let map = self.reg(1);
         let index = offset(self.load(self.reg(2), 4, false));
         let (part, parts) = match (map & TAG, &self.map.inner) {
-            (INNER, Some((parts, _))) => (offset(map), *parts),
+            (INNER, Some(Inner::InUse(parts, _) | Inner::All(parts))) => (offset(map), *parts),
             (MAP_HANDLE, inner) => {
                 assert_eq!(self.program.maps[offset(map)], self.map.name, "another map");
                 match inner {
                     None => (0, 1),
-                    Some(_) if index != 0 => return 0,
                     // What is read through a pointer comes after it, on every machine.
-                    Some((_, in_use)) => return INNER | in_use.load(Ordering::Acquire),
+                    Some(Inner::InUse(_, in_use)) if index == 0 => {
+                        return INNER | in_use.load(Ordering::Acquire);
+                    }
+                    Some(Inner::All(parts)) if index < *parts => return INNER | index as u64,
+                    Some(_) => return 0,
                 }
             }
             _ => panic!("no map"),

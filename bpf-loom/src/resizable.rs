@@ -9,7 +9,7 @@ use mapring::protocol::{Words, WordsMut};
 
 use crate::check;
 use crate::decode::Insn;
-use crate::machine::{Machine, Map};
+use crate::machine::{Inner, Machine, Map};
 use crate::models::{Code, PATIENT, Seen};
 use crate::mutate::Mutant;
 use crate::order::{Fetch, Order};
@@ -26,7 +26,7 @@ impl Rings {
     fn new(name: &'static str) -> Arc<Self> {
         let geometry = Geometry::new(Kind::Ring, 8, 2, 1).unwrap();
         let words = (0..2 * geometry.bytes() / 8).map(|_| AtomicU64::new(0)).collect();
-        let inner = Some((2, AtomicU64::new(0)));
+        let inner = Some(Inner::InUse(2, AtomicU64::new(0)));
         let rings = Self { map: Map { name, words, stride: geometry.element_words(), inner }, geometry };
         for ring in 0..2 {
             open(WordsMut::new(rings.words(ring)), &geometry);
@@ -59,7 +59,7 @@ impl Rings {
 
     /// `ResizableRing::resize`
     fn resize(&self) {
-        let (_, in_use) = self.map.inner.as_ref().unwrap();
+        let Some(Inner::InUse(_, in_use)) = &self.map.inner else { unreachable!("as it was made") };
         in_use.store(1, Ordering::Release); // the kernel: xchg
         let words = WordsMut::new(self.words(0));
         close(words, &self.geometry);

@@ -7,7 +7,7 @@ use mapring::protocol::Words;
 use mapring::protocol::ring::{Cursor, Look as _, Place, Shard, Step, Tally};
 
 use crate::history::{End, History};
-use crate::machine::{Change, Machine, Map};
+use crate::machine::{Change, Inner, Machine, Map};
 use crate::object::Program;
 use crate::order::Order;
 use crate::sync::{AtomicU64, Ordering};
@@ -50,13 +50,15 @@ impl Map {
 }
 
 impl Ring {
-    /// The ring that programs call `name`: `narrow` or `wide` (records of one word or two), and how
-    /// many slots.
+    /// The ring that programs call `name`: `narrow` or `wide` (records of one word or two), or `placed` (of
+    /// one word, with a map for each CPU, of which there is one), and how many slots.
     pub fn new(name: &'static str) -> Self {
         let (kind, slots) = name.split_at(name.len() - 1);
         let record = if kind == "wide" { 16 } else { 8 };
         let geometry = Geometry::new(Kind::Ring, record, slots.parse().unwrap(), 1).unwrap();
-        Self { map: Map::new(name, &geometry), geometry, place: Place::new(&geometry, 0) }
+        let inner = (kind == "placed").then_some(Inner::All(1));
+        let map = Map { inner, ..Map::new(name, &geometry) };
+        Self { map, geometry, place: Place::new(&geometry, 0) }
     }
 
     /// The shard, as production readers see it.

@@ -54,7 +54,7 @@ fn rings_are_written_alike() {
     let mut random = Random(1);
     let (mut drops, mut steps) = (0, 0);
     for object in Object::all() {
-        for name in ["narrow1", "narrow2", "narrow4", "wide1", "wide2"] {
+        for name in ["narrow1", "narrow2", "narrow4", "wide1", "wide2", "placed2", "placed4"] {
             let [push, discard, output] =
                 ["push", "discard", "output"].map(|verb| object.program(&format!("{verb}_{name}")));
             for _ in 0..50 {
@@ -146,7 +146,7 @@ fn counters_are_written_alike() {
 #[test]
 fn a_cpu_beyond_the_last_shard_writes_nothing() {
     for object in Object::all() {
-        for name in ["narrow1", "wide2"] {
+        for name in ["narrow1", "wide2", "placed2"] {
             let ring = Ring::new(name);
             let push = object.program(&format!("push_{name}"));
             assert!(!done(Machine::new(&push, &ring.map, object.order, 1, [1, 0]).run()));

@@ -1,5 +1,6 @@
 //! The machine's CPUs and memory nodes, as the kernel counts them.
 
+#[cfg(feature = "bpf")]
 use std::collections::BTreeMap;
 use std::{fmt, io};
 
@@ -46,6 +47,7 @@ pub fn cpus_of_node(node: usize) -> Result<Vec<usize>> {
 }
 
 /// The node of each CPU that runs now.
+#[cfg(feature = "bpf")]
 pub(crate) fn nodes_of_cpus() -> Result<BTreeMap<usize, usize>> {
     let mut nodes = BTreeMap::new();
     for node in online_nodes()? {

@@ -232,7 +232,6 @@ pub enum Error {
         hint: &'static str,
     },
     /// A memory node that is not there.
-    #[cfg(feature = "bpf")]
     #[error(
         "no memory node {node}: there are {there:?} (mapring::online_nodes); choose one of them, or none, and the \
          kernel takes the one where the object is loaded"

@@ -36,7 +36,7 @@ const MACHINES: [(Machine, &str, &str); 2] = [
 ];
 
 /// Functions of `assembly/bpf/producer.bpf.c`.
-const RECORDS: [&str; 2] = ["ring_push", "cell_set"];
+const RECORDS: [&str; 3] = ["ring_push", "numa_push", "cell_set"];
 const COUNTERS: [&str; 1] = ["counter_add"];
 
 /// The ways to publish: clang's flags, the folder of its listings, the oldest clang that knows it.
