@@ -1,0 +1,73 @@
+//! A reader on each memory node, for what the CPUs of that node write: no record crosses the machine.
+//!
+//! `nodes [seconds]`: a program records every system call of the machine, in memory of the node on which it was
+//! made; on each node a thread reads what is there.
+
+use std::mem::MaybeUninit;
+use std::time::{Duration, Instant};
+use std::{env, thread};
+
+use anyhow::Result;
+use bytemuck::{Pod, Zeroable};
+use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
+use mapring::{NumaReader, NumaRing, Record, Start, cpus_of_node, online_nodes};
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+#[allow(warnings, clippy::all, clippy::pedantic, clippy::restriction)]
+mod skel {
+    include!(concat!(env!("OUT_DIR"), "/nodes.skel.rs"));
+}
+
+/// As in `nodes.bpf.c`.
+#[derive(Clone, Copy, Pod, Zeroable, Record)]
+#[repr(C)]
+struct Call {
+    ns: u64,
+    pid: u32,
+    number: u32,
+}
+
+fn main() -> Result<()> {
+    let seconds = env::args().nth(1).map_or(Ok(3), |seconds| seconds.parse())?;
+
+    let mut storage = MaybeUninit::uninit();
+    let mut open = skel::NodesSkelBuilder::default().open(&mut storage)?;
+    mapring::fit_to_machine(&mut open)?;
+    let mut skel = open.load()?;
+    let ring = NumaRing::<Call>::open(&skel.maps.calls)?; // makes each CPU's part, on its node
+    let nodes = online_nodes()?;
+    let readers =
+        nodes.iter().map(|&node| ring.reader_of(node, Start::Oldest)).collect::<mapring::Result<Vec<_>>>()?;
+    skel.attach()?;
+
+    thread::scope(|scope| {
+        let threads: Vec<_> = std::iter::zip(nodes, readers)
+            .map(|(node, reader)| {
+                (node, scope.spawn(move || read(node, reader, Duration::from_secs(seconds))))
+            })
+            .collect();
+        for (node, thread) in threads {
+            let mut reader = thread.join().expect("readers do not panic")?;
+            let (cpus, dropped) = (reader.readers().count(), reader.dropped());
+            let (read, lost) = (reader.tally().delivered, reader.lost());
+            println!("node {node}: {cpus} CPUs, read {read}, lost {lost}, dropped {dropped}");
+        }
+        println!("read {}", ring.access());
+        Ok(())
+    })
+}
+
+/// Reads on `node` itself, for so long.
+fn read(node: usize, mut reader: NumaReader<Call>, time: Duration) -> Result<NumaReader<Call>> {
+    let mut cpus = CpuSet::new();
+    cpus_of_node(node)?.into_iter().for_each(|cpu| cpus.set(cpu));
+    if cpus.count() > 0 {
+        sched_setaffinity(None, &cpus)?; // a node of memory alone has nobody to read
+    }
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        reader.for_each(usize::MAX, |_call| ());
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(reader)
+}
