@@ -42,6 +42,19 @@ fn what_each_cpu_writes_is_read_as_its_own() {
     each_cpu(load::<NumaPortableSkelBuilder>(&mut portable, fitted).object());
 }
 
+/// Not every kernel has batches for maps of maps.
+#[test]
+fn shards_are_made_one_by_one_where_they_must() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<NumaSkelBuilder>(&mut storage, fitted);
+    let object = skel.object();
+    mapring_kernel_tests::without_batches(|| {
+        let ring = open(object);
+        assert!(ring.replaced().unwrap().is_none(), "what is there is what was made");
+    });
+}
+
 fn each_cpu(object: &Object) {
     let program = Runner::new(object, "push_run");
     let mut early = 0;

@@ -42,8 +42,8 @@ struct Shard<X> {
 impl<T: Record> NumaRing<T> {
     /// The ring of a loaded libbpf-rs object, given as the map that programs reserve from: makes the shards,
     /// each on the node of its CPU. This is the loader's way. Until then, CPUs other than the first drop
-    /// (and count) records. Makes system calls, and waits for an RCU grace period each CPU:
-    /// milliseconds. Needs CAP_BPF to make maps, and CAP_SYS_ADMIN to open them by id.
+    /// (and count) records. Makes system calls, and waits for an RCU grace period: milliseconds (for each
+    /// CPU where the kernel has no batches). Needs CAP_BPF to make maps, and CAP_SYS_ADMIN to open them by id.
     ///
     /// # Errors
     /// [`Error::MapType`], [`Error::NotNuma`], [`Error::NotFitted`]; what
@@ -80,20 +80,21 @@ impl<T: Record> NumaRing<T> {
         };
         let geometry = found.geometry().with_claim(claim)?;
         let first = options.described(geometry).loader(true).find(Found::Inner(maps.clone()))?;
-        let ring = |cpu: usize| {
-            let place = maps.at(&key(cpu));
-            let region = match options.find(Found::Inner(place.clone())) {
+        let (mut rings, mut made) = (Vec::new(), Vec::new());
+        for cpu in cpus {
+            let place = Found::Inner(maps.at(&key(cpu)));
+            let region = match options.find(place.clone()) {
                 Err(e) if is_gone(&e) => {
-                    let node = nodes.get(&cpu).copied();
-                    let region = first.another(geometry, node, options, Found::Inner(place.clone()))?;
-                    place.put(region.as_fd())?;
+                    let region = first.another(geometry, nodes.get(&cpu).copied(), options, place)?;
+                    made.push((key(cpu), region.clone()));
                     region
                 }
                 found => found?,
             };
-            Ok((cpu, Ring::from_region(region)?))
-        };
-        Self::from_rings(cpus.iter().copied().map(ring).collect::<Result<Vec<_>>>()?)
+            rings.push((cpu, Ring::from_region(region)?));
+        }
+        maps.put_all(&made)?;
+        Self::from_rings(rings)
     }
 
     /// Opens the shards that were pinned in the directory `dir` by [`seal`](Self::seal), for reading. Makes

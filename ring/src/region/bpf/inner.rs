@@ -10,7 +10,7 @@ use std::sync::Arc;
 use libbpf_rs::{MapInfo, MapType, libbpf_sys};
 use rustix::io::Errno;
 
-use super::{Opened, lookup, owned};
+use super::{Opened, Region, lookup, owned};
 use crate::error::{Error, Result};
 use crate::layout::Preamble;
 
@@ -100,6 +100,30 @@ impl Outer {
             hint: "; nobody has put a map there",
         })?;
         Ok(id)
+    }
+
+    /// Puts maps under these keys, at once if the kernel can: see [`put`](Self::put).
+    pub(crate) fn put_all<const KEY: usize>(&self, maps: &[([u8; KEY], Region)]) -> Result<()> {
+        assert_eq!(KEY, self.key.len());
+        let (keys, fds): (Vec<_>, Vec<_>) =
+            maps.iter().map(|(key, map)| (*key, map.as_fd().as_raw_fd())).unzip();
+        let mut count = u32::try_from(maps.len()).expect("no more than a map has");
+        // SAFETY: there are as many keys and descriptors as said, of the sizes that this map of maps has.
+        let ret = unsafe {
+            libbpf_sys::bpf_map_update_batch(
+                self.fd.as_raw_fd(),
+                keys.as_ptr().cast(),
+                fds.as_ptr().cast(),
+                &raw mut count,
+                std::ptr::null(),
+            )
+        };
+        match lookup::result(ret) {
+            Err(e) if lookup::is_no_batch(&e) => {
+                maps.iter().try_for_each(|(key, map)| self.at(key).put(map.as_fd()))
+            }
+            done => done.map_err(|e| Error::system("bpf(BPF_MAP_UPDATE_BATCH)", e)),
+        }
     }
 
     /// Puts `map` there. Once that returns, no program works with the map that was there before, but

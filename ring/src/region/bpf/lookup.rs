@@ -252,7 +252,7 @@ fn update_many(fd: BorrowedFd<'_>, first: usize, count: usize, values: &[u64]) -
 }
 
 /// How kernels without batches refuse them.
-fn is_no_batch(e: &io::Error) -> bool {
+pub(super) fn is_no_batch(e: &io::Error) -> bool {
     [Some(Errno::INVAL.raw_os_error()), Some(super::ENOTSUPP)].contains(&e.raw_os_error())
 }
 
