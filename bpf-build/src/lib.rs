@@ -19,23 +19,24 @@ pub fn skeletons(folder: impl AsRef<Path>) {
             continue;
         };
         let skeleton = out().join(format!("{name}.skel.rs"));
-        done(&source, compiler(&source, name).build_and_generate(skeleton));
+        done(&source, compiler(&source, name, &[]).build_and_generate(skeleton));
     }
 }
 
-/// Compiles one file to `$OUT_DIR/<name>.bpf.o`, and makes no skeleton of it.
+/// Compiles one file to `$OUT_DIR/<name>.bpf.o`, with these arguments for clang as well, and makes no
+/// skeleton of it.
 ///
 /// # Panics
 /// As [`skeletons`].
-pub fn object(source: impl AsRef<Path>, name: &str) {
-    done(source.as_ref(), compiler(source.as_ref(), name).build().map(|_| ()));
+pub fn object(source: impl AsRef<Path>, name: &str, args: &[&str]) {
+    done(source.as_ref(), compiler(source.as_ref(), name, args).build().map(|_| ()));
 }
 
 fn out() -> PathBuf {
     std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR").into()
 }
 
-fn compiler(source: &Path, name: &str) -> SkeletonBuilder {
+fn compiler(source: &Path, name: &str, args: &[&str]) -> SkeletonBuilder {
     let include = std::env::var_os("DEP_MAPRING_INCLUDE").expect("the package depends on `mapring`");
     println!("cargo::rerun-if-changed={}", Path::new(&include).display());
     println!("cargo::rerun-if-changed={}", source.display());
@@ -44,13 +45,11 @@ fn compiler(source: &Path, name: &str) -> SkeletonBuilder {
         .source(source)
         .obj(out().join(format!("{name}.bpf.o")))
         .clang(std::env::var_os("CLANG").unwrap_or_else(|| "clang".into()))
-        .clang_args([
-            "-I".as_ref(),
-            include.as_os_str(),
-            "-Wall".as_ref(),
-            "-Wextra".as_ref(),
-            "-Werror".as_ref(),
-        ]);
+        .clang_args(
+            ["-I".as_ref(), include.as_os_str()]
+                .into_iter()
+                .chain(["-Wall", "-Wextra", "-Werror"].iter().chain(args).map(AsRef::as_ref)),
+        );
     builder
 }
 

@@ -9,6 +9,10 @@ char LICENSE[] SEC("license") = "GPL";
 #ifndef TIMES
 #define TIMES 1024
 #endif
+#ifndef BY_HAND
+#define BY_HAND "syscall"
+#define ON_EVENT "raw_tp/sys_enter"
+#endif
 
 /* With its sequence a slot of 64 bytes. */
 struct item {
@@ -16,6 +20,7 @@ struct item {
 };
 
 MAPRING_RING(one, struct item, 1);
+MAPRING_RING(few, struct item, 4);
 MAPRING_RING(many, struct item, 4096);
 MAPRING_RING(most, struct item, 65536);
 MAPRING_CELLS(cells, struct item, 100);
@@ -44,13 +49,14 @@ static __always_inline void fill(struct item *item, __u64 n)
 		mapring_commit(item);              \
 	}
 
-IN_LOOP(reserve_one, "syscall", RESERVE(one))
-IN_LOOP(reserve_many, "syscall", RESERVE(many))
-IN_LOOP(reserve_on_call, "raw_tp/sys_enter", RESERVE(many))
+IN_LOOP(reserve_one, BY_HAND, RESERVE(one))
+IN_LOOP(reserve_few, BY_HAND, RESERVE(few))
+IN_LOOP(reserve_many, BY_HAND, RESERVE(many))
+IN_LOOP(reserve_on_event, ON_EVENT, RESERVE(many))
 IN_LOOP(reserve_on_tick, "perf_event", RESERVE(many))
-IN_LOOP(reserve_most, "syscall", RESERVE(most))
+IN_LOOP(reserve_most, BY_HAND, RESERVE(most))
 
-IN_LOOP(discard, "syscall", {
+IN_LOOP(discard, BY_HAND, {
 	struct item *item = mapring_reserve(&many);
 
 	if (item) {
@@ -62,14 +68,14 @@ IN_LOOP(discard, "syscall", {
 	}
 })
 
-IN_LOOP(output, "syscall", {
+IN_LOOP(output, BY_HAND, {
 	struct item ready;
 
 	fill(&ready, n);
 	mapring_output(&many, &ready);
 })
 
-IN_LOOP(cell_begin, "syscall", {
+IN_LOOP(cell_begin, BY_HAND, {
 	struct item *item = mapring_cell_begin(&cells, n % 100);
 
 	if (item) {
@@ -78,11 +84,11 @@ IN_LOOP(cell_begin, "syscall", {
 	}
 })
 
-IN_LOOP(cell_set, "syscall", {
+IN_LOOP(cell_set, BY_HAND, {
 	struct item ready;
 
 	fill(&ready, n);
 	mapring_cell_set(&cells, n % 100, &ready);
 })
 
-IN_LOOP(count, "syscall", { mapring_add(&counters, n % 100, n); })
+IN_LOOP(count, BY_HAND, { mapring_add(&counters, n % 100, n); })

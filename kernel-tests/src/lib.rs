@@ -74,8 +74,10 @@ pub mod skel {
         latches_portable
         layouts
         loops
+        loops_nested
         loops_portable
         loops_short
+        loops_short_nested
         loops_short_portable
         nested
         nested_portable
@@ -108,8 +110,10 @@ pub mod skel {
     pub use latches_portable::LatchesPortableSkelBuilder;
     pub use layouts::{LayoutsSkelBuilder, types as layouts_types};
     pub use loops::LoopsSkelBuilder;
+    pub use loops_nested::LoopsNestedSkelBuilder;
     pub use loops_portable::LoopsPortableSkelBuilder;
     pub use loops_short::LoopsShortSkelBuilder;
+    pub use loops_short_nested::LoopsShortNestedSkelBuilder;
     pub use loops_short_portable::LoopsShortPortableSkelBuilder;
     pub use nested::NestedSkelBuilder;
     pub use nested_portable::NestedPortableSkelBuilder;

@@ -3,14 +3,16 @@
 #![allow(missing_docs)]
 
 use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
 
-use libbpf_rs::Object;
 use libbpf_rs::skel::Skel;
-use mapring::{Cells, Counters, Ring};
+use libbpf_rs::{Object, ObjectBuilder, ProgramType};
+use mapring::{Cells, Claim, Counters, Fit, Ring};
 use mapring_kernel_tests::skel::{
-    LoopsPortableSkelBuilder, LoopsShortPortableSkelBuilder, LoopsShortSkelBuilder, LoopsSkelBuilder,
+    LoopsNestedSkelBuilder, LoopsPortableSkelBuilder, LoopsShortNestedSkelBuilder,
+    LoopsShortPortableSkelBuilder, LoopsShortSkelBuilder, LoopsSkelBuilder,
 };
-use mapring_kernel_tests::{Runner, fitted, load, map, on_one_cpu, require_bpf};
+use mapring_kernel_tests::{Runner, fitted, load, map, on_one_cpu, real_time, require_bpf, send};
 
 type Item = [u64; 7];
 
@@ -25,9 +27,25 @@ const ENOUGH: u64 = 500;
 fn programs_for_this_machine() {
     require_bpf!();
     let mut storage = MaybeUninit::uninit();
-    if check(load::<LoopsShortSkelBuilder>(&mut storage, fitted).object(), FEW) {
+    if check(load::<LoopsShortSkelBuilder>(&mut storage, fitted).object(), Claim::Atomic, FEW) {
         let mut storage = MaybeUninit::uninit();
-        assert!(check(load::<LoopsSkelBuilder>(&mut storage, fitted).object(), TIMES));
+        assert!(check(load::<LoopsSkelBuilder>(&mut storage, fitted).object(), Claim::Atomic, TIMES));
+    }
+}
+
+/// What the rings of programs that only nest get here.
+fn of_nesting() -> Claim {
+    if cfg!(target_arch = "x86_64") && !real_time() { Claim::Nested } else { Claim::Atomic }
+}
+
+#[test]
+fn programs_that_nest() {
+    require_bpf!();
+    let claim = of_nesting();
+    let mut storage = MaybeUninit::uninit();
+    if check(load::<LoopsShortNestedSkelBuilder>(&mut storage, fitted).object(), claim, FEW) {
+        let mut storage = MaybeUninit::uninit();
+        assert!(check(load::<LoopsNestedSkelBuilder>(&mut storage, fitted).object(), claim, TIMES));
     }
 }
 
@@ -35,15 +53,51 @@ fn programs_for_this_machine() {
 fn programs_for_any_machine() {
     require_bpf!();
     let mut storage = MaybeUninit::uninit();
-    if check(load::<LoopsShortPortableSkelBuilder>(&mut storage, fitted).object(), FEW) {
+    if check(load::<LoopsShortPortableSkelBuilder>(&mut storage, fitted).object(), Claim::Atomic, FEW) {
         let mut storage = MaybeUninit::uninit();
-        assert!(check(load::<LoopsPortableSkelBuilder>(&mut storage, fitted).object(), TIMES));
+        assert!(check(load::<LoopsPortableSkelBuilder>(&mut storage, fitted).object(), Claim::Atomic, TIMES));
     }
 }
 
+/// As `clang` compiles it by default, and with the instructions that newer ones use by default.
+static CHUNKS: [&[u8]; 2] = [
+    include_bytes!(concat!(env!("OUT_DIR"), "/loops_chunks.bpf.o")),
+    include_bytes!(concat!(env!("OUT_DIR"), "/loops_chunks_v3.bpf.o")),
+];
+
+/// What the verifier gives up on first when a claim gets another branch or two: it walks through
+/// more records here than in any loop above.
+#[test]
+fn loops_in_loops() {
+    const TIMES: u64 = 3 * 512;
+    require_bpf!();
+    on_one_cpu();
+    for object in CHUNKS {
+        for (fit, claim) in [(Fit::new(), of_nesting()), (Fit::new().atomic(), Claim::Atomic)] {
+            let mut open = ObjectBuilder::default().open_memory(object).unwrap();
+            fit.object(&mut open).unwrap();
+            let object = open.load().unwrap_or_else(|e| panic!("{claim} claims: {e:#}"));
+            let ring = Ring::<Item>::open(&map(&object, "many")).unwrap();
+            assert_eq!(ring.claim(), claim);
+            let program = object.progs().next().unwrap();
+            let mut packet = [0; 64];
+            packet[0] = 3; // of 512
+            assert_eq!(send(program.as_fd(), &packet, 1), 0, "records without a slot");
+            let mut reader = ring.reader();
+            let read: Vec<_> = reader.drain().map(|e| (e.ticket, e.record)).collect();
+            assert_eq!(read, (0..TIMES).map(|n| (n, item(n))).collect::<Vec<_>>());
+        }
+    }
+}
+
+/// Record number `n`.
+fn item(n: u64) -> Item {
+    std::array::from_fn(|i| n + i as u64)
+}
+
 /// Whether the kernel told what its verifier did; all else is as it should be.
-fn check(object: &Object, times: u64) -> bool {
-    each_loop_writes_what_it_says(object, times);
+fn check(object: &Object, claim: Claim, times: u64) -> bool {
+    each_loop_writes_what_it_says(object, claim, times);
     object.progs().all(|program| {
         let name = program.name().to_str().unwrap();
         let Some(verified) = Runner::new(object, name).verified().map(u64::from) else { return false };
@@ -55,17 +109,24 @@ fn check(object: &Object, times: u64) -> bool {
     })
 }
 
-fn each_loop_writes_what_it_says(object: &Object, times: u64) {
+fn each_loop_writes_what_it_says(object: &Object, claim: Claim, times: u64) {
     on_one_cpu();
-    let run = |name: &str| Runner::new(object, name).run(&mut [0; 1]);
-    let item = |n: u64| -> Item { std::array::from_fn(|i| n + i as u64) };
-    for (name, slots) in [("one", 1), ("many", 4096), ("most", 65536)] {
+    let run = |name: &str| {
+        let (runner, xdp) = (Runner::new(object, name), ProgramType::Xdp);
+        if object.progs().any(|program| program.name() == name && program.prog_type() == xdp) {
+            runner.packets(1);
+        } else {
+            runner.run(&mut [0; 1]);
+        }
+    };
+    for (name, slots) in [("one", 1), ("few", 4), ("many", 4096), ("most", 65536)] {
         run(&format!("reserve_{name}"));
         let ring = Ring::<Item>::open(&map(object, name)).unwrap();
         let mut reader = ring.reader();
         let read: Vec<_> = reader.drain().map(|e| (e.ticket, e.record)).collect();
         assert_eq!(read, (times.saturating_sub(slots)..times).map(|n| (n, item(n))).collect::<Vec<_>>());
         assert_eq!((ring.slots() as u64, reader.dropped()), (slots, 0));
+        assert_eq!(ring.claim(), if slots == 1 { Claim::Atomic } else { claim }, "{name}");
     }
     run("output");
     run("discard");
