@@ -1,7 +1,7 @@
 //! Memory nodes: a map is on the one that its loader asked for, each page of it.
 #![allow(missing_docs)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
@@ -24,13 +24,29 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// On which nodes the pages of the maps are that this process has mapped, where the kernel tells.
-fn nodes_of_mapped_pages() -> Option<Vec<usize>> {
-    let maps = std::fs::read_to_string("/proc/self/numa_maps").ok()?;
-    let counts =
-        maps.lines().filter(|line| line.contains("anon_inode:bpf-map")).flat_map(str::split_whitespace);
+/// On which nodes the pages of each map are that this process has mapped, by address, where the kernel tells.
+fn mapped() -> Option<BTreeMap<String, Vec<usize>>> {
+    let maps = fs::read_to_string("/proc/self/numa_maps").ok()?;
     let node = |word: &str| word.strip_prefix('N')?.split_once('=')?.0.parse().ok();
-    Some(counts.filter_map(node).collect())
+    let mapping = |line: &str| {
+        let (address, rest) = line.split_once(' ')?;
+        Some((address.to_owned(), rest.split_whitespace().filter_map(node).collect()))
+    };
+    Some(maps.lines().filter(|line| line.contains("anon_inode:bpf-map")).filter_map(mapping).collect())
+}
+
+/// The nodes of the pages that `map` maps, beside what was mapped before (libbpf maps global data).
+fn nodes_of_pages<T>(map: impl FnOnce() -> T) -> (T, Option<BTreeSet<usize>>) {
+    let before = mapped();
+    let held = map();
+    let new = mapped().zip(before).map(|(now, before)| {
+        let new = now.into_iter().filter(|(address, _)| !before.contains_key(address));
+        new.flat_map(|(_, nodes)| nodes).collect()
+    });
+    if new.is_none() {
+        eprintln!("no /proc/self/numa_maps: where the pages are is not looked at");
+    }
+    (held, new)
 }
 
 fn asked(object: &Object, name: &str) -> bool {
@@ -51,15 +67,11 @@ fn on_the_node_that_was_asked_for() {
             no_programs(object);
             Fit::new().node(node).object(object).unwrap();
         });
-        let region = Options::new().write(true).open(&skel.maps.pairs).unwrap();
+        let open = || Options::new().write(true).open(&skel.maps.pairs).unwrap();
+        let (region, nodes) = nodes_of_pages(open);
         let cells = Cells::<[u64; 2]>::from_region(region).unwrap();
         assert!(asked(skel.object(), "pairs") && asked(skel.object(), "hits"));
-        match nodes_of_mapped_pages() {
-            Some(nodes) => {
-                assert!(!nodes.is_empty() && nodes.iter().all(|n| *n == node), "{node}: {nodes:?}")
-            }
-            None => eprintln!("no /proc/self/numa_maps: where the pages are is not looked at"),
-        }
+        assert!(nodes.is_none_or(|nodes| nodes == [node].into()), "not on node {node} alone");
         assert!(cells.writer().unwrap().set(3, &[node as u64, 1]).unwrap());
         assert_eq!(cells.read(3).unwrap(), [node as u64, 1]);
     }
@@ -72,8 +84,8 @@ fn on_the_node_that_was_asked_for() {
         Fit::new().object(object).unwrap();
     });
     assert!(asked(skel.object(), "pairs") && !asked(skel.object(), "hits"));
-    let _pairs = Options::new().open(&skel.maps.pairs).unwrap();
-    assert!(nodes_of_mapped_pages().is_none_or(|nodes| nodes.iter().all(|node| *node == last)));
+    let (_pairs, nodes) = nodes_of_pages(|| Options::new().open(&skel.maps.pairs).unwrap());
+    assert!(nodes.is_none_or(|nodes| nodes == [last].into()));
 }
 
 #[test]
@@ -145,9 +157,8 @@ fn shards_on_the_nodes_of_their_cpus() {
         let link = format!("/sys/devices/system/cpu/cpu{cpu}/node{node}");
         assert!(no_nodes || fs::exists(link).unwrap(), "{nodes:?}");
         let key = u32::try_from(*cpu).unwrap().to_ne_bytes();
-        let _shard = Region::open_inner(&rings, &key).unwrap();
-        let on = nodes_of_mapped_pages();
-        assert!(on.is_none_or(|on| !on.is_empty() && on.iter().all(|on| on == node)), "CPU {cpu}: {nodes:?}");
+        let (_shard, on) = nodes_of_pages(|| Region::open_inner(&rings, &key).unwrap());
+        assert!(on.is_none_or(|on| on == [*node].into()), "CPU {cpu}: {nodes:?}");
     }
     let there: BTreeSet<_> = nodes.iter().map(|(_, node)| *node).collect();
     eprintln!("{} shards on the nodes {there:?}", nodes.len());
