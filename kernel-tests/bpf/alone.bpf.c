@@ -4,6 +4,7 @@
 #include <mapring/cell.bpf.h>
 #include <mapring/counters.bpf.h>
 #include <mapring/latch.bpf.h>
+#include <mapring/numa.bpf.h>
 #include <mapring/percpu.bpf.h>
 #include <mapring/ring.bpf.h>
 
@@ -19,6 +20,7 @@ struct rec {
 };
 
 MAPRING_RING(ring, struct rec, 64);
+MAPRING_NUMA_RING(placed, struct rec, 64);
 MAPRING_CELLS(cells, struct rec, 3);
 MAPRING_PERCPU_CELL(own, struct rec);
 MAPRING_COUNTERS(counters, 10);
@@ -26,13 +28,18 @@ MAPRING_LATCH(first, struct rec);
 
 __u64 count; /* of packets */
 
-/* One record, one value, one count for each packet; XDP_DROP if user space's latch can't be read. */
+/* One record in each ring, one value, one count for each packet; XDP_DROP if user space's latch can't be read. */
 SEC("xdp")
 int on_packet(void *ctx __attribute__((unused)))
 {
 	__u64 n = count++;
 	struct rec now = {}, *r = mapring_reserve(&ring);
 
+	if (r) {
+		FILL_WORDS(r, n, 14);
+		mapring_commit(r);
+	}
+	r = mapring_reserve(&placed);
 	if (r) {
 		FILL_WORDS(r, n, 14);
 		mapring_commit(r);

@@ -9,7 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{OpenObject, ProgramMut};
-use mapring::{Access, Cells, Claim, Counters, Error, Fit, Grounds, Latches, Options, PerCpuCells, Ring};
+use mapring::{
+    Access, Cells, Claim, Counters, Error, Fit, Grounds, Latches, NumaRing, Options, PerCpuCells, Region,
+    Ring,
+};
 use mapring_kernel_tests::skel::AloneSkelBuilder;
 use mapring_kernel_tests::{
     Filled, everywhere, fitted, load, on_one_cpu, read_only, real_time, require_bpf, send, unfitted, words_of,
@@ -37,6 +40,9 @@ fn plain_stores_of_a_single_writer() {
     let cells = Cells::<Record>::open(&skel.maps.cells).unwrap();
     let own = PerCpuCells::<Record>::open(&skel.maps.own).unwrap();
     let counters = Counters::open(&skel.maps.counters).unwrap();
+    let placed = NumaRing::<Record>::open(&skel.maps.placed).unwrap();
+    let mut of_placed = placed.reader();
+    assert!(placed.rings().all(|(.., of)| of.claim() == Claim::Nested));
     assert_eq!((ring.access(), ring.claim()), (Access::Mapped, Claim::Nested));
 
     assert_eq!(packets(&skel.progs.on_packet, 1), XDP_DROP, "nobody has written the latch");
@@ -84,6 +90,9 @@ fn plain_stores_of_a_single_writer() {
             assert_eq!((tally.delivered + tally.lost(), tally.discarded), (total, 0), "{tally:?}");
         }
     });
+    let mut check = |event: mapring::Event<&Record>| assert_eq!(*event.record, words_of(event.ticket));
+    assert!(of_placed.for_each(usize::MAX, &mut check) > 0);
+    assert_eq!(of_placed.tally().delivered + of_placed.lost(), total);
     let last = words_of(total - 1);
     let (shared, mine) = (cells.snapshot(1).unwrap(), own.snapshot(cpu, 0).unwrap());
     assert_eq!((shared.version, shared.value), (total, last));
@@ -104,6 +113,8 @@ fn nobody_writes_whom_no_loader_has_shown_to_nest() {
     let ring = Ring::<Record>::open(&skel.maps.ring).unwrap();
     packets(&skel.progs.on_packet, 30);
     assert_eq!((ring.reader().poll().is_none(), ring.region().dropped()), (true, 30));
+    let first = Region::open_inner(&skel.maps.placed, &[0; 4]).unwrap();
+    assert_eq!(first.dropped(), 30);
 }
 
 fn with(object: &mut OpenObject, program: &str) {

@@ -15,9 +15,10 @@ pub enum Gate {
     None = 0,
     /// In use.
     Open = 1,
-    /// Another one is in use; the tickets of this one are being counted.
+    /// Another one is in use, and programs are to see it; the tickets of this one are being counted. In the
+    /// headers alone: readers wait for what comes then.
     Closing = 2,
-    /// Another one is in use, and all is said of this one: readers may move on.
+    /// Another one is in use, and all is said of this one: readers may move on. In the preamble alone.
     Retired = 3,
 }
 
