@@ -44,6 +44,7 @@ impl<T: Record> NumaRing<T> {
     /// each on the node of its CPU. This is the loader's way. Until then, CPUs other than the first drop
     /// (and count) records. Makes system calls, and waits for an RCU grace period: milliseconds (for each
     /// CPU where the kernel has no batches). Needs CAP_BPF to make maps, and CAP_SYS_ADMIN to open them by id.
+    /// Not to be called by two processes at once: the shards of one would take the place of the other's.
     ///
     /// # Errors
     /// [`Error::MapType`], [`Error::NotNuma`], [`Error::NotFitted`]; what
@@ -120,8 +121,8 @@ impl<T: AnyBitPattern> NumaRing<T> {
     /// # Errors
     /// [`Error::System`] without sysfs.
     pub fn from_rings(rings: impl IntoIterator<Item = (usize, Ring<T>)>) -> Result<Self> {
-        let (nodes, first) = (nodes_of_cpus()?, online_nodes()?[0]);
-        let node = |cpu| nodes.get(&cpu).copied().unwrap_or(first);
+        let (nodes, there) = (nodes_of_cpus()?, online_nodes()?);
+        let node = |cpu| nodes.get(&cpu).or(there.first()).copied().unwrap_or_default();
         let shards = rings.into_iter().map(|(cpu, of)| Shard { cpu, node: node(cpu), of }).collect();
         Ok(Self { shards })
     }
