@@ -16,6 +16,7 @@ mod latches;
 mod numa;
 #[cfg(feature = "bpf")]
 mod per_cpu;
+mod reader;
 #[cfg(feature = "bpf")]
 mod resizable;
 mod ring;
@@ -37,9 +38,10 @@ pub use latches::{Latches, LatchesWriter};
 pub use numa::{NumaReader, NumaRing};
 #[cfg(feature = "bpf")]
 pub use per_cpu::PerCpuCells;
+pub use reader::{Drain, Reader};
 #[cfg(feature = "bpf")]
 pub use resizable::ResizableRing;
-pub use ring::{Drain, Event, Reader, Ring, RingWriter};
+pub use ring::{Event, Ring, RingWriter};
 pub use table::{Guard, Seqlock, Snapshot, Table, TwoCopies};
 
 /// The ways to open a handle, the same for each: those of typed ones compare the record with the map's
