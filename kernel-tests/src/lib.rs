@@ -8,6 +8,7 @@
 mod cpu;
 mod image;
 mod load;
+mod numbered;
 mod perf;
 mod pins;
 mod privilege;
@@ -20,15 +21,16 @@ mod slow_pages;
 pub use cpu::{cpus, everywhere, kernel, on_cpu, on_one_cpu, real_time};
 pub use image::{Function, image};
 pub use load::{
-    Loaded, Runner, fitted, load, map, read_only, send, unfitted, update, watching_us, without_batches,
-    without_commands, word_at,
+    Loaded, Runner, fitted, load, map, read_only, send, unfitted, update, without_batches, without_commands,
+    word_at,
 };
+pub use numbered::{Numbered, Seen, Stop, push, watching_us, written_by_all};
 pub use perf::sample_clock;
 pub use pins::{PinDir, PublicPins};
 pub use privilege::may_use_bpf;
 pub use process::{NOBODY, become_nobody, child, try_child};
 pub use quiet::{end, only_exit, quiet};
-pub use records::{Filled, Numbered, Sample, words_of};
+pub use records::{Filled, Sample, words_of};
 pub use slow_pages::SlowPages;
 
 /// Ends the test early, loudly, where programs can't be loaded.

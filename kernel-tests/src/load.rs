@@ -39,17 +39,6 @@ pub fn fitted(object: &mut OpenObject) {
 /// Leaves an object as it is: one shard.
 pub fn unfitted(_: &mut OpenObject) {}
 
-/// Prepares an object with `bpf/numbered_programs.h` so that this process's system calls are recorded.
-///
-/// # Panics
-/// If it has none.
-pub fn watching_us(object: &mut OpenObject) {
-    fitted(object);
-    let watched = object.maps_mut().find(|map| map.name() == ".rodata.watched");
-    let mut watched = watched.expect("the programs have a section of that name");
-    watched.initial_value_mut().unwrap().copy_from_slice(&std::process::id().to_ne_bytes());
-}
-
 /// A map of a loaded object.
 ///
 /// # Panics

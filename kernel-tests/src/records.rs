@@ -15,29 +15,6 @@ pub fn words_of<const N: usize>(n: u64) -> Filled<N> {
     })
 }
 
-/// `struct numbered` of `bpf/numbered.h`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, Record)]
-#[repr(C)]
-pub struct Numbered {
-    /// Who wrote it.
-    pub writer: u64,
-    /// The writer's count of its records, from 0.
-    pub number: u64,
-    copies: [u64; 4],
-}
-
-impl Numbered {
-    /// The record `number` of `writer`.
-    pub fn new(writer: u64, number: u64) -> Self {
-        Self { writer, number, copies: [writer << 32 ^ number; 4] }
-    }
-
-    /// Whether it is one that somebody wrote.
-    pub fn is_whole(&self) -> bool {
-        *self == Self::new(self.writer, self.number)
-    }
-}
-
 /// `struct sample` of `bpf/foreign.bpf.c`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, Record)]
 #[repr(C)]

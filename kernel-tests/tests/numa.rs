@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, IntoRawFd};
+use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,24 +14,17 @@ use std::time::Duration;
 use libbpf_rs::Object;
 use libbpf_rs::skel::Skel;
 use mapring::{
-    Access, Claim, Error, Event, Globals, Grounds, NumaReader, NumaRing, Options, Refusal, ResizableRing,
-    Ring, Start, online_nodes, possible_cpus,
+    Access, Claim, Error, Event, Grounds, NumaReader, NumaRing, Options, Refusal, ResizableRing, Ring, Start,
+    Tally, online_nodes, possible_cpus,
 };
 use mapring_kernel_tests::skel::{NumaPortableSkelBuilder, NumaSkelBuilder, ResizableSkelBuilder};
 use mapring_kernel_tests::{
-    Numbered, PinDir, PublicPins, Runner, cpus, everywhere, fitted, load, map, on_cpu, read_only, real_time,
-    require_bpf, sample_clock, send, unfitted, watching_us,
+    Numbered, PinDir, PublicPins, Runner, Seen, Stop, cpus, everywhere, fitted, load, map, on_cpu, push,
+    read_only, real_time, require_bpf, send, unfitted, watching_us, written_by_all,
 };
 
 fn open(object: &Object) -> NumaRing<Numbered> {
     NumaRing::open(&map(object, "numbers")).unwrap()
-}
-
-/// Pushes `count` records of `writer` from `first` on: how many were dropped.
-fn push(program: &Runner, writer: u64, first: u64, count: u64) -> u64 {
-    let mut args = [writer, first, count, 0];
-    program.run(&mut args);
-    args[3]
 }
 
 #[test]
@@ -182,87 +175,33 @@ fn under_load(object: &mut Object) {
     let ring = open(object);
     let mut readers = vec![ring.reader()];
     readers.extend(online_nodes().unwrap().iter().map(|node| ring.reader_of(*node, Start::Oldest).unwrap()));
-    let program = Runner::new(object, "push_run");
-    let (stop, stopped) = (AtomicBool::new(false), AtomicBool::new(false));
-    let (mut published, seen) = std::thread::scope(|scope| {
-        let _at_end = (Stop(&stop), Stop(&stopped));
-        let readers: Vec<_> =
-            readers.into_iter().map(|reader| scope.spawn(|| read(reader, &stopped))).collect();
-        let writers: Vec<_> = (2..4)
-            .map(|writer| {
-                let (program, stop) = (&program, &stop);
-                scope.spawn(move || {
-                    let (mut next, mut dropped) = (0, 0);
-                    while !stop.load(Ordering::Relaxed) {
-                        dropped += push(program, writer, next, 16);
-                        next += 16;
-                    }
-                    next - dropped
-                })
-            })
-            .collect();
-        let mut links = Vec::new();
-        for program in object.progs_mut() {
-            match program.name().to_str() {
-                Some("on_call") => links.push(program.attach().unwrap()),
-                Some("on_clock") => {
-                    let clocks = cpus().iter().map(|&cpu| sample_clock(cpu, 50_000).into_raw_fd());
-                    links.extend(clocks.map(|fd| program.attach_perf_event(fd).unwrap()));
-                }
-                _ => {}
-            }
-        }
-        std::thread::sleep(Duration::from_millis(200));
-        stop.store(true, Ordering::Relaxed);
-        let published: Vec<_> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
-        drop(links);
-        stopped.store(true, Ordering::Release);
-        (published, readers.into_iter().map(|reader| reader.join().unwrap()).collect::<Vec<_>>())
+    let stopped = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let at_end = Stop(&stopped);
+        let readers = readers.into_iter().map(|reader| scope.spawn(|| read(reader, &stopped)));
+        let readers: Vec<_> = readers.collect();
+        let published = written_by_all(object, || std::thread::sleep(Duration::from_millis(200)));
+        drop(at_end);
+        let mut readers = readers.into_iter().map(|reader| reader.join().unwrap());
+        let (of_all, seen) = readers.next().unwrap();
+        seen.check(published, of_all.tally());
+        let (mut sum, mut all) = (Tally::default(), Seen::default());
+        readers.for_each(|(reader, seen)| {
+            sum += reader.tally();
+            all.merge(&seen);
+        });
+        all.check(published, sum);
     });
-    let counts = Globals::open(object, ".bss").unwrap();
-    let count = |name: &str| counts.variable::<u64>(name).unwrap().get().unwrap();
-    let of_programs = ["calls", "clocks"].map(|name| count(name) - count(&format!("{name}_dropped")));
-    published.splice(0..0, of_programs);
-    assert!(published.iter().all(|&count| count > 0), "not everybody wrote: {published:?}");
-    let (all, of_nodes) = seen.split_first().unwrap();
-    for seen in [std::slice::from_ref(all), of_nodes] {
-        let mut tally = seen[0].0.tally();
-        seen[1..].iter().for_each(|(reader, _)| tally += reader.tally());
-        let numbers = |writer: usize| seen.iter().map(|(_, seen)| seen[writer].len() as u64).sum::<u64>();
-        let missing: u64 = (0..4).map(|writer| published[writer] - numbers(writer)).sum();
-        assert_eq!(tally.delivered, (0..4).map(numbers).sum::<u64>());
-        assert!(missing <= tally.lost(), "{missing} are missing: {tally:?}");
-        assert!(tally.delivered > 0);
-        eprintln!("{published:?} published, {missing} missing, {tally:?}");
-    }
 }
 
-/// Reads to the end: which numbers of each writer there were.
-fn read(
-    mut reader: NumaReader<Numbered>,
-    stopped: &AtomicBool,
-) -> (NumaReader<Numbered>, [BTreeSet<u64>; 4]) {
-    let mut seen: [BTreeSet<u64>; 4] = Default::default();
+/// Reads to the end: what there was.
+fn read(mut reader: NumaReader<Numbered>, stopped: &AtomicBool) -> (NumaReader<Numbered>, Seen) {
+    let mut seen = Seen::default();
     loop {
         let last = stopped.load(Ordering::Acquire);
-        let count = reader.for_each(usize::MAX, |event| {
-            assert!(event.record.is_whole(), "{event:?}");
-            let Numbered { writer, number, .. } = *event.record;
-            let new = seen[usize::try_from(writer).unwrap()].insert(number);
-            assert!(new, "number {number} of writer {writer} came twice");
-        });
-        if last && count == 0 {
+        if reader.for_each(usize::MAX, |event| seen.add(event.record)) == 0 && last {
             return (reader, seen);
         }
-    }
-}
-
-/// Ends the writers, however this ends.
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 

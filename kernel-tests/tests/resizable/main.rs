@@ -2,25 +2,21 @@
 //! what was written, each record once, and what is missing is counted.
 #![allow(missing_docs)]
 
-use std::collections::BTreeSet;
-use std::fs;
-use std::io::{BufRead, BufReader};
+mod nobody;
+mod refused;
+
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, IntoRawFd};
-use std::os::unix::fs::PermissionsExt;
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytemuck::{Pod, Zeroable};
-use libbpf_rs::libbpf_sys::bpf_map_create_opts;
+use libbpf_rs::Object;
 use libbpf_rs::skel::Skel;
-use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, Object, OpenObject};
-use mapring::{Access, Error, Follower, Globals, Grounds, Region, ResizableRing, Ring, Start};
-use mapring_kernel_tests::skel::{RefusalsSkelBuilder, ResizablePortableSkelBuilder, ResizableSkelBuilder};
+use mapring::{Access, Follower, ResizableRing, Ring, Start};
+use mapring_kernel_tests::skel::{ResizablePortableSkelBuilder, ResizableSkelBuilder};
 use mapring_kernel_tests::{
-    Numbered, PinDir, PublicPins, Runner, SlowPages, cpus, everywhere, fitted, load, map, on_cpu,
-    require_bpf, sample_clock, unfitted, update, watching_us, word_at,
+    Numbered, PinDir, Runner, Seen, SlowPages, Stop, cpus, everywhere, fitted, load, map, on_cpu, push,
+    require_bpf, update, watching_us, word_at, written_by_all,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, mapring::Record)]
@@ -38,13 +34,6 @@ struct Middle {
 
 fn open(object: &Object) -> ResizableRing<Numbered> {
     ResizableRing::open(&map(object, "numbers")).unwrap()
-}
-
-/// Pushes `count` records of `writer` from `first` on: how many were dropped.
-fn push(program: &Runner, writer: u64, first: u64, count: u64) -> u64 {
-    let mut args = [writer, first, count, 0];
-    program.run(&mut args);
-    args[3]
 }
 
 /// Everything that there is, whole or it fails.
@@ -323,15 +312,6 @@ fn paced(object: &Object) {
     assert_eq!(follower.tally().delivered, written.iter().sum());
 }
 
-/// Ends the writers, however this ends.
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 #[test]
 fn what_is_missing_under_load_is_counted() {
     require_bpf!();
@@ -348,74 +328,31 @@ fn under_load(object: &mut Object) {
     let pin = pins.path("numbers");
     ring.pin(&pin, 0o600).unwrap();
     let followers = [ring.reader(), Ring::open_pinned(&pin).unwrap().reader().following()];
-    let program = Runner::new(object, "push_run");
-    let (stop, stopped) = (AtomicBool::new(false), AtomicBool::new(false));
-    let (mut published, seen) = std::thread::scope(|scope| {
-        let _at_end = (Stop(&stop), Stop(&stopped));
+    let stopped = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let at_end = Stop(&stopped);
         let followers = followers.map(|follower| scope.spawn(|| follow(follower, &stopped)));
-        let writers: Vec<_> = (2..4)
-            .map(|writer| {
-                let (program, stop) = (&program, &stop);
-                scope.spawn(move || {
-                    let (mut next, mut dropped) = (0, 0);
-                    while !stop.load(Ordering::Relaxed) {
-                        dropped += push(program, writer, next, 16);
-                        next += 16;
-                    }
-                    next - dropped
-                })
-            })
-            .collect();
-        let mut links = Vec::new();
-        for program in object.progs_mut() {
-            match program.name().to_str() {
-                Some("on_call") => links.push(program.attach().unwrap()),
-                Some("on_clock") => {
-                    let clocks = cpus().iter().map(|&cpu| sample_clock(cpu, 50_000).into_raw_fd());
-                    links.extend(clocks.map(|fd| program.attach_perf_event(fd).unwrap()));
-                }
-                _ => {}
+        let published = written_by_all(object, || {
+            for slots in SIZES.into_iter().cycle().take(RESIZES) {
+                ring.resize(slots).unwrap();
+                std::thread::sleep(Duration::from_millis(3));
             }
+        });
+        drop(at_end);
+        for follower in followers {
+            let (follower, seen) = follower.join().unwrap();
+            seen.check(published, follower.tally());
+            assert!(follower.rings() > 1, "{follower:?}");
         }
-        for slots in SIZES.into_iter().cycle().take(RESIZES) {
-            ring.resize(slots).unwrap();
-            std::thread::sleep(Duration::from_millis(3));
-        }
-        stop.store(true, Ordering::Relaxed);
-        let published: Vec<_> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
-        drop(links);
-        stopped.store(true, Ordering::Release);
-        (published, followers.map(|follower| follower.join().unwrap()))
     });
-    let counts = Globals::open(object, ".bss").unwrap();
-    let count = |name: &str| counts.variable::<u64>(name).unwrap().get().unwrap();
-    let of_programs = ["calls", "clocks"].map(|name| count(name) - count(&format!("{name}_dropped")));
-    published.splice(0..0, of_programs);
-    assert!(published.iter().all(|&count| count > 0), "not everybody wrote: {published:?}");
-    for (follower, seen) in seen {
-        let missing: u64 = std::iter::zip(&published, &seen).map(|(all, seen)| all - seen.len() as u64).sum();
-        let tally = follower.tally();
-        assert_eq!(tally.delivered, seen.iter().map(|seen| seen.len() as u64).sum::<u64>());
-        assert!(missing <= tally.lost(), "{missing} are missing: {tally:?}");
-        assert!(tally.delivered > 0 && follower.rings() > 1, "{follower:?}");
-        eprintln!("{published:?} published, {missing} missing, {} rings, {tally:?}", follower.rings());
-    }
 }
 
-/// Reads to the end: which numbers of each writer there were.
-fn follow(
-    mut follower: Follower<Numbered>,
-    stopped: &AtomicBool,
-) -> (Follower<Numbered>, [BTreeSet<u64>; 4]) {
-    let mut seen: [BTreeSet<u64>; 4] = Default::default();
+/// Reads to the end: what there was.
+fn follow(mut follower: Follower<Numbered>, stopped: &AtomicBool) -> (Follower<Numbered>, Seen) {
+    let mut seen = Seen::default();
     loop {
         let last = stopped.load(Ordering::Acquire);
-        let count = follower.for_each(usize::MAX, |event| {
-            assert!(event.record.is_whole(), "{event:?}");
-            let Numbered { writer, number, .. } = *event.record;
-            let new = seen[usize::try_from(writer).unwrap()].insert(number);
-            assert!(new, "number {number} of writer {writer} came twice");
-        });
+        let count = follower.for_each(usize::MAX, |event| seen.add(event.record));
         if let Some(e) = follower.take_error() {
             panic!("{e}");
         }
@@ -423,170 +360,4 @@ fn follow(
             return (follower, seen);
         }
     }
-}
-
-/// Starts nobody's follower, has a program write, and calls `meanwhile` now and then, until it has had
-/// enough: how it reads, and what it said in the end.
-fn nobody_follows(
-    ring: &mut ResizableRing<Numbered>,
-    program: &Runner,
-    args: &[&str],
-    mut meanwhile: impl FnMut(&mut ResizableRing<Numbered>, u64),
-) -> (String, Vec<String>) {
-    let mut reader = Command::new(env!("CARGO_BIN_EXE_kernel-tests-follow"))
-        .args(args)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(reader.stdout.take().unwrap()).lines().map(Result::unwrap);
-    let access = lines.next().unwrap();
-    assert_eq!(lines.next().unwrap(), "ready");
-    let mut next = 0;
-    let status = loop {
-        if let Some(status) = reader.try_wait().unwrap() {
-            break status;
-        }
-        assert_eq!(push(program, 2, next, 16), 0);
-        next += 16;
-        if next % 160 == 0 {
-            meanwhile(ring, next / 160);
-        }
-    };
-    assert!(status.success(), "1: read something wrong; signal 31: made a system call ({status})");
-    (access, lines.collect())
-}
-
-#[test]
-fn nobody_follows_by_the_pin() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
-    let program = Runner::new(skel.object(), "push_run");
-    for (mode, how) in [(0o666, "Mapped"), (0o444, "Syscall(ReadOnlyFd)")] {
-        let mut ring = open(skel.object());
-        let pins = PublicPins::new();
-        let pin = pins.path("numbers");
-        ring.pin(&pin, mode).unwrap();
-        let resize = |ring: &mut ResizableRing<_>, round| {
-            ring.resize(SIZES[usize::try_from(round).unwrap() % SIZES.len()]).unwrap();
-            assert_eq!(fs::metadata(&pin).unwrap().permissions().mode() & 0o777, mode);
-        };
-        let args = [pin.to_str().unwrap(), "2000"];
-        let (access, said) = nobody_follows(&mut ring, &program, &args, resize);
-        assert_eq!(access, how);
-        assert!(said.len() == 1 && said[0] != "1 rings", "{said:?}");
-    }
-}
-
-#[test]
-fn following_makes_no_system_call_while_the_ring_is_the_same() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
-    let program = Runner::new(skel.object(), "push_run");
-    let mut ring = open(skel.object());
-    let pins = PublicPins::new();
-    let pin = pins.path("numbers");
-    ring.pin(&pin, 0o666).unwrap();
-    let args = [pin.to_str().unwrap(), "20000", "quiet"];
-    assert_eq!(nobody_follows(&mut ring, &program, &args, |_, _| ()).0, "Mapped");
-}
-
-#[test]
-fn the_loader_says_why_claims_are_atomic() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let fit = |object: &mut OpenObject| {
-        let fitted = mapring::fit_object(object).unwrap();
-        assert_eq!(fitted.rings().count(), 3);
-        assert!(fitted.rings().all(
-            |(name, why)| ["numbers", "smalls", "middles"].contains(&name) && *why == Grounds::Resizable
-        ));
-    };
-    drop(load::<ResizableSkelBuilder>(&mut storage, fit));
-}
-
-#[test]
-fn what_cannot_be_resized_is_named() {
-    require_bpf!();
-    let (mut storage, mut other) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-    let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
-    let mut ring = open(skel.object());
-    let error = ring.resize(12).unwrap_err();
-    assert!(error.to_string().contains("power of two"), "{error}");
-    let error = ring.resize(1 << 31).unwrap_err();
-    assert!(matches!(error, Error::Geometry(_)), "{error}");
-    assert_eq!(ring.ring().slots(), 64);
-
-    // Loaded as it is: its programs go on dropping.
-    let mut unfit = MaybeUninit::uninit();
-    let skel_unfit = load::<ResizableSkelBuilder>(&mut unfit, unfitted);
-    let program = Runner::new(skel_unfit.object(), "push_run");
-    let first = map(skel_unfit.object(), "numbers__first");
-    if cpus().last() > Some(&0) {
-        let error = ResizableRing::<Numbered>::open(&map(skel_unfit.object(), "numbers")).unwrap_err();
-        assert!(error.to_string().contains("has 1 shards, but CPUs are numbered up to"), "{error}");
-        assert!(matches!(Region::open(&first), Err(Error::NotFitted { .. })));
-        assert_eq!(push(&program, 2, 0, 16), 16);
-    }
-
-    // A map, but not one of maps; a map of maps, but of no such ring; a key of another length.
-    let first = map(skel.object(), "numbers__first");
-    let error = ResizableRing::<Numbered>::open(&first).unwrap_err();
-    assert!(error.to_string().contains("is a map of type array, expected array_of_maps"), "{error}");
-    let refusals = load::<RefusalsSkelBuilder>(&mut other, fitted);
-    let plain = refusals.object().maps().find(|map| map.name() == "ring").unwrap();
-    Region::open(&plain).unwrap();
-    let size = size_of::<bpf_map_create_opts>() as u64;
-    let opts = bpf_map_create_opts { sz: size, inner_map_fd: fd_number(&plain), ..Default::default() };
-    let maps = MapHandle::create(MapType::ArrayOfMaps, Some("plain"), 4, 4, 1, &opts).unwrap();
-    let error = ResizableRing::<Numbered>::open(&maps).unwrap_err();
-    assert!(error.to_string().contains("nobody has put a map there"), "{error}");
-    put(&maps, &[0; 4], &plain).unwrap();
-    let error = ResizableRing::<[u32; 14]>::open(&maps).unwrap_err();
-    assert!(matches!(error, Error::NotResizable { .. }), "{error}");
-    let error = Region::open_inner(&maps, &[0; 8]).unwrap_err();
-    assert!(error.to_string().contains("keys of 4 bytes, not 8"), "{error}");
-}
-
-#[test]
-fn regions_in_a_hash_of_maps() {
-    require_bpf!();
-    let (mut storage, mut other) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-    let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
-    let mut ring = open(skel.object());
-    let opts = bpf_map_create_opts {
-        sz: size_of::<bpf_map_create_opts>() as u64,
-        inner_map_fd: fd_number(map(skel.object(), "numbers__first")),
-        ..Default::default()
-    };
-    let maps = MapHandle::create(MapType::HashOfMaps, Some("hash"), 8, 4, 4, &opts).unwrap();
-    let key = 77_u64.to_ne_bytes();
-    assert!(matches!(Region::open_inner(&maps, &key), Err(Error::Open { .. })), "there is none yet");
-    put(&maps, &key, ring.ring().region()).unwrap();
-    let found = Ring::<Numbered>::from_region(Region::open_inner(&maps, &key).unwrap()).unwrap();
-    assert_eq!((found.slots(), found.replaced().unwrap().is_none()), (64, true));
-    // `BPF_F_INNER_MAP`: of another size.
-    ring.resize(512).unwrap();
-    put(&maps, &key, ring.ring().region()).unwrap();
-    assert_eq!(found.replaced().unwrap().expect("another one").slots(), 512);
-    assert!(found.region().retired());
-    maps.delete(&key).unwrap();
-    assert!(matches!(found.replaced(), Err(Error::Open { .. })), "there is none any more");
-
-    // Without that flag the kernel takes maps of one size only.
-    let refusals = load::<RefusalsSkelBuilder>(&mut other, fitted);
-    let plain = refusals.object().maps().find(|map| map.name() == "ring").unwrap();
-    let opts = bpf_map_create_opts { inner_map_fd: fd_number(&plain), ..opts };
-    let maps = MapHandle::create(MapType::HashOfMaps, Some("plain"), 8, 4, 4, &opts).unwrap();
-    put(&maps, &key, &plain).unwrap();
-    put(&maps, &key, ring.ring().region()).unwrap_err();
-}
-
-fn fd_number(map: impl AsFd) -> u32 {
-    u32::try_from(map.as_fd().as_raw_fd()).unwrap()
-}
-
-fn put(maps: &MapHandle, key: &[u8], map: impl AsFd) -> libbpf_rs::Result<()> {
-    maps.update(key, &fd_number(map).to_ne_bytes(), MapFlags::ANY)
 }

@@ -1,0 +1,81 @@
+//! Readers without any right, which follow by the pin.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::mem::MaybeUninit;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+
+use libbpf_rs::skel::Skel;
+use mapring::ResizableRing;
+use mapring_kernel_tests::skel::ResizableSkelBuilder;
+use mapring_kernel_tests::{Numbered, PublicPins, Runner, fitted, load, push, require_bpf};
+
+use crate::{SIZES, open};
+
+/// Starts nobody's follower, has a program write, and calls `meanwhile` now and then, until it has had
+/// enough: how it reads, and what it said in the end.
+fn nobody_follows(
+    ring: &mut ResizableRing<Numbered>,
+    program: &Runner,
+    args: &[&str],
+    mut meanwhile: impl FnMut(&mut ResizableRing<Numbered>, u64),
+) -> (String, Vec<String>) {
+    let mut reader = Command::new(env!("CARGO_BIN_EXE_kernel-tests-follow"))
+        .args(args)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(reader.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let access = lines.next().unwrap();
+    assert_eq!(lines.next().unwrap(), "ready");
+    let mut next = 0;
+    let status = loop {
+        if let Some(status) = reader.try_wait().unwrap() {
+            break status;
+        }
+        assert_eq!(push(program, 2, next, 16), 0);
+        next += 16;
+        if next % 160 == 0 {
+            meanwhile(ring, next / 160);
+        }
+    };
+    assert!(status.success(), "1: read something wrong; signal 31: made a system call ({status})");
+    (access, lines.collect())
+}
+
+#[test]
+fn nobody_follows_by_the_pin() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
+    let program = Runner::new(skel.object(), "push_run");
+    for (mode, how) in [(0o666, "Mapped"), (0o444, "Syscall(ReadOnlyFd)")] {
+        let mut ring = open(skel.object());
+        let pins = PublicPins::new();
+        let pin = pins.path("numbers");
+        ring.pin(&pin, mode).unwrap();
+        let resize = |ring: &mut ResizableRing<_>, round| {
+            ring.resize(SIZES[usize::try_from(round).unwrap() % SIZES.len()]).unwrap();
+            assert_eq!(fs::metadata(&pin).unwrap().permissions().mode() & 0o777, mode);
+        };
+        let args = [pin.to_str().unwrap(), "2000"];
+        let (access, said) = nobody_follows(&mut ring, &program, &args, resize);
+        assert_eq!(access, how);
+        assert!(said.len() == 1 && said[0] != "1 rings", "{said:?}");
+    }
+}
+
+#[test]
+fn following_makes_no_system_call_while_the_ring_is_the_same() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
+    let program = Runner::new(skel.object(), "push_run");
+    let mut ring = open(skel.object());
+    let pins = PublicPins::new();
+    let pin = pins.path("numbers");
+    ring.pin(&pin, 0o666).unwrap();
+    let args = [pin.to_str().unwrap(), "20000", "quiet"];
+    assert_eq!(nobody_follows(&mut ring, &program, &args, |_, _| ()).0, "Mapped");
+}
