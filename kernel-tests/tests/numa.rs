@@ -357,6 +357,8 @@ fn what_is_no_ring_for_nodes_is_named() {
     let resizable = load::<ResizableSkelBuilder>(&mut other, fitted);
     let error = NumaRing::<Numbered>::open(&map(resizable.object(), "numbers")).unwrap_err();
     assert!(error.to_string().contains("MAPRING_NUMA_RING (numa.bpf.h) makes them"), "{error}");
+    let error = NumaRing::from_rings([(0, Ring::<u64>::create_memfd(8, 2).unwrap())]).unwrap_err();
+    assert!(matches!(error, Error::NotNuma { .. }), "{error}");
     let error = open(skel.object()).seal("/proc/numbers", 0o600, None).unwrap_err();
     assert!(matches!(error, Error::Seal { .. }) && error.to_string().contains("BPF file system"), "{error}");
 }

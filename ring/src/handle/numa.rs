@@ -102,7 +102,7 @@ impl<T: Record> NumaRing<T> {
     /// system calls; reading makes none if [`access`](Self::access) is mapped.
     ///
     /// # Errors
-    /// As for [`Ring::open_pinned`].
+    /// As for [`Ring::open_pinned`], and [`from_rings`](Self::from_rings).
     pub fn open_pinned(dir: impl AsRef<Path>) -> Result<Self> {
         let ring = |cpu| Ok((cpu, Ring::open_pinned(dir.as_ref().join(pin_of(cpu)))?));
         Self::from_rings(possible_cpus()?.into_iter().map(ring).collect::<Result<Vec<_>>>()?)
@@ -119,12 +119,15 @@ impl<T: AnyBitPattern> NumaRing<T> {
     /// a socket, or of types that are no [`Record`]. Reads files of sysfs.
     ///
     /// # Errors
-    /// [`Error::System`] without sysfs.
+    /// [`Error::NotNuma`] for a ring of several shards; [`Error::System`] without sysfs.
     pub fn from_rings(rings: impl IntoIterator<Item = (usize, Ring<T>)>) -> Result<Self> {
         let (nodes, there) = (nodes_of_cpus()?, online_nodes()?);
         let node = |cpu| nodes.get(&cpu).or(there.first()).copied().unwrap_or_default();
-        let shards = rings.into_iter().map(|(cpu, of)| Shard { cpu, node: node(cpu), of }).collect();
-        Ok(Self { shards })
+        let shard = |(cpu, of): (usize, Ring<T>)| match of.shards() {
+            1 => Ok(Shard { cpu, node: node(cpu), of }),
+            _ => Err(Error::NotNuma { what: of.region().what().to_owned() }),
+        };
+        Ok(Self { shards: rings.into_iter().map(shard).collect::<Result<_>>()? })
     }
 
     /// [Seals](crate::Region::seal) all shards: from here on only programs write them, and whoever `mode` and
