@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /* What libbpf and aya both load: regions of mapring's, and arrays that know nothing of it. */
+#include <mapring/numa.bpf.h>
 #include <mapring/percpu.bpf.h>
+#include <mapring/resizable.bpf.h>
 #include <mapring/ring.bpf.h>
 
 char LICENSE[] SEC("license") = "GPL";
@@ -15,6 +17,8 @@ struct sample {
 };
 
 MAPRING_RING(ring, struct sample, 64);
+MAPRING_NUMA_RING(placed, struct sample, 64);
+MAPRING_RESIZABLE_RING(moving, struct sample, 64);
 MAPRING_CELLS(cells, struct sample, 4);
 MAPRING_COUNTERS(counters, 3);
 MAPRING_PERCPU_CELLS(percpu_cells, struct sample, 2);
@@ -45,6 +49,13 @@ static __always_inline void fill(struct sample *sample)
 	sample->cpu = bpf_get_smp_processor_id();
 }
 
+#define RECORD(ring)                      \
+	sample = mapring_reserve(&ring);  \
+	if (sample) {                     \
+		fill(sample);             \
+		mapring_commit(sample);   \
+	}
+
 /* Writes packet number n everywhere, the plain arrays at 1. */
 SEC("xdp")
 int on_packet(struct xdp_md *ctx)
@@ -54,11 +65,9 @@ int on_packet(struct xdp_md *ctx)
 
 	(void)ctx;
 	__sync_fetch_and_add(&number, 1);
-	sample = mapring_reserve(&ring);
-	if (sample) {
-		fill(sample);
-		mapring_commit(sample);
-	}
+	RECORD(ring);
+	RECORD(placed);
+	RECORD(moving);
 	sample = mapring_cell_begin(&cells, 2);
 	if (sample) {
 		fill(sample);

@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
-use aya::maps::{Map, MapData};
+use aya::maps::{ArrayOfMaps, Map, MapData};
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader};
 use bytemuck::Zeroable;
@@ -14,8 +14,8 @@ use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapHandle, Object};
 use mapring::layout::{Geometry, Kind, PreambleError};
 use mapring::{
-    Access, Array, Cells, Compared, Counters, Error, NotCompared, Options, PerCpuCells, ReadError, Record,
-    Refusal, Region, Ring, possible_cpus,
+    Access, Array, Cells, Compared, Counters, Error, NotCompared, NumaRing, Options, PerCpuCells, ReadError,
+    Record, Refusal, Region, ResizableRing, Ring, possible_cpus,
 };
 use mapring_kernel_tests::skel::ForeignSkelBuilder;
 use mapring_kernel_tests::{PinDir, Sample, cpus, fitted, load, map, on_one_cpu, require_bpf, send};
@@ -35,13 +35,14 @@ fn shards() -> usize {
 /// What is in the maps of mapring's, as a loader without libbpf-rs has to know.
 fn geometry(name: &str) -> Geometry {
     let (kind, record, capacity, shards) = match name {
-        "ring" => (Kind::Ring, size_of::<Sample>(), 64, shards()),
+        "ring" | "moving__first" => (Kind::Ring, size_of::<Sample>(), 64, shards()),
         "cells" => (Kind::Cells, size_of::<Sample>(), 4, 1),
         "counters" => (Kind::Counters, 8, 3, shards()),
         "percpu_cells" => (Kind::PerCpuCells, size_of::<Sample>(), 2, 1),
         _ => (Kind::PerCpuCounters, 8, 3, 1),
     };
-    Geometry::new(kind, record as u64, capacity, shards as u64).unwrap()
+    let geometry = Geometry::new(kind, record as u64, capacity, shards as u64).unwrap();
+    if name == "moving__first" { geometry.resizable().unwrap() } else { geometry }
 }
 
 const REGIONS: [&str; 5] = ["ring", "cells", "counters", "percpu_cells", "percpu_counters"];
@@ -56,6 +57,8 @@ impl Aya {
         let object = EbpfLoader::new()
             .map_max_entries("ring", entries("ring"))
             .map_max_entries("counters", entries("counters"))
+            .map_max_entries("moving__first", entries("moving__first"))
+            .map_max_entries("placed", u32::try_from(shards()).unwrap())
             .load(object);
         let mut object = object.unwrap_or_else(|e| panic!("aya: {e:?}"));
         let program: &mut Xdp = object.program_mut("on_packet").unwrap().try_into().unwrap();
@@ -68,6 +71,21 @@ impl Aya {
             Some(Map::Array(map) | Map::PerCpuArray(map)) => map,
             other => panic!("{name}: {other:?}"),
         }
+    }
+
+    /// The map of maps of this name.
+    fn outer(&self, name: &str) -> OwnedFd {
+        let Some(Map::ArrayOfMaps(map)) = self.0.map(name) else { panic!("no map of maps {name}") };
+        map.fd().as_fd().try_clone_to_owned().unwrap()
+    }
+
+    /// Puts the first map in it.
+    fn put_first(&mut self, name: &str) -> OwnedFd {
+        type First = aya::maps::Array<MapData, [u8; 8 + size_of::<Sample>()]>;
+        let first = First::try_from(self.0.take_map(&format!("{name}__first")).unwrap()).unwrap();
+        let mut maps: ArrayOfMaps<_, First> = self.0.map_mut(name).unwrap().try_into().unwrap();
+        maps.set(0, &first, 0).unwrap();
+        self.outer(name)
     }
 
     fn packets(&self, times: i32) {
@@ -281,6 +299,31 @@ fn loaded_by_aya_without_types() {
     );
     // Now it says itself what it is.
     assert_eq!(Cells::<Sample>::open_pinned(pins.path("cells")).unwrap().read(2).unwrap(), sample(6));
+}
+
+/// aya makes maps of maps, and leaves it to its user to put the first one in.
+#[test]
+fn rings_of_several_maps_loaded_by_aya() {
+    require_bpf!();
+    on_one_cpu();
+    let mut aya = Aya::load(OBJECT);
+    let error = NumaRing::<Sample>::open_fd(aya.outer("placed")).unwrap_err();
+    assert!(error.to_string().contains("nobody has put a map there"), "{error}");
+    let [placed, moving] = ["placed", "moving"].map(|name| aya.put_first(name));
+
+    let placed = NumaRing::<Sample>::open_fd(placed).unwrap();
+    assert!(
+        placed.rings().all(|(.., of)| (of.compared(), of.access()) == (Compared::Fields, Access::Mapped))
+    );
+    let mut moving = ResizableRing::<Sample>::open_fd(moving).unwrap();
+    let (mut of_placed, mut of_moving) = (placed.reader(), moving.reader());
+    aya.packets(5);
+    moving.resize(256).unwrap();
+    aya.packets(4);
+    let expected: Vec<_> = (1..10).map(sample).collect();
+    assert_eq!(of_placed.drain().map(|event| event.record).collect::<Vec<_>>(), expected);
+    let moved: Vec<_> = std::iter::from_fn(|| of_moving.poll()).map(|event| event.record).collect();
+    assert_eq!((moved, of_moving.rings()), (expected, 2));
 }
 
 #[test]
