@@ -90,8 +90,7 @@ impl Fit {
     /// As there.
     pub fn object(self, object: &mut OpenObject) -> Result<Fitted> {
         // Numbers of CPUs may have gaps, and a program goes by its CPU's number.
-        let cpus = possible_cpus()?;
-        let shards = cpus.last().map_or(1, |last| last + 1);
+        let shards = possible_cpus()?.last().map_or(1, |last| last + 1);
         let raw = object.as_libbpf_object();
         // SAFETY: the object is open for as long as `object` is borrowed, and its BTF is never
         // changed after opening it.
@@ -114,39 +113,29 @@ impl Fit {
             let mut geometry = description.geometry(shards as u64)?;
             limits::check(&name, geometry.kind().is_per_cpu(), map.key_size(), map.value_size())?;
             if geometry.kind() == Kind::Ring {
-                let only = constant(&btf, &format!("mapring__nested_only__{name}"));
-                let constant = only.or_else(|| constant(&btf, &format!("mapring__nested__{name}")));
+                let constant = Constant::of_ring(&btf, &name);
                 let grounds = match constant {
                     _ if description.inner == Some(Inner::Resizable) => Grounds::Resizable,
                     None if !self.atomic => Grounds::NotX86,
                     _ if geometry.capacity() < Geometry::NESTED_MIN => Grounds::TooSmall,
                     _ => of_object.clone(),
                 };
-                if only.is_some() && grounds != Grounds::OnlyNest {
+                if constant.is_some_and(|constant| constant.only) && grounds != Grounds::OnlyNest {
                     return Err(Error::NotNested { ring: name, grounds });
                 }
                 geometry = geometry.with_claim(grounds.claim())?;
                 // Either way: an object may be fitted again.
                 let nested = u32::from(grounds.claim() == Claim::Nested);
-                constants.extend(constant.map(|offset| (offset, nested)));
+                constants.extend(constant.map(|constant| (constant.offset, nested)));
                 rings.push((name.clone(), grounds));
             }
-            let node = match description.inner {
-                // An array of maps takes only maps with the flags of its first.
-                Some(Inner::Resizable) => None,
-                Some(Inner::OfCpu) => {
-                    let nodes_of_cpus = nodes_of_cpus()?;
-                    checked_node(0)?; // where libbpf makes a map to show the kernel
-                    cpus.first().and_then(|cpu| nodes_of_cpus.get(cpu)).copied()
-                }
-                None => self.node.filter(|_| !geometry.kind().is_per_cpu()),
-            };
             let count = |entries| u32::try_from(entries).expect("no more than maps have");
             if description.inner == Some(Inner::OfCpu) {
                 // Where the kernel can see how claims are made, as it does for other rings in their geometry.
                 let nested = usize::from(geometry.claim() == Claim::Nested);
                 shapes.push((name.into(), count(shards + nested), None));
             }
+            let node = self.node_of(description.inner, geometry.kind())?;
             shapes.push((map.name().to_os_string(), count(geometry.entries()), node));
         }
         for mut map in object.maps_mut() {
@@ -165,6 +154,38 @@ impl Fit {
         }
         assert!(constants.is_empty(), "libbpf gives an object with constants a map for them");
         Ok(Fitted { rings })
+    }
+
+    /// The node of a map of this kind, if it is not all the same.
+    fn node_of(&self, inner: Option<Inner>, kind: Kind) -> Result<Option<usize>> {
+        match inner {
+            None => Ok(self.node.filter(|_| !kind.is_per_cpu())),
+            // An array of maps takes only maps with the flags of its first.
+            Some(Inner::Resizable) => Ok(None),
+            Some(Inner::OfCpu) => {
+                checked_node(0)?; // where libbpf makes a map to show the kernel
+                let (cpus, nodes) = (possible_cpus()?, nodes_of_cpus()?);
+                Ok(cpus.first().and_then(|first| nodes.get(first)).copied())
+            }
+        }
+    }
+}
+
+/// What a loader tells a ring's programs of claims by.
+#[derive(Clone, Copy)]
+struct Constant {
+    /// Where it is in `.rodata`.
+    offset: usize,
+    /// They have no claims but nested ones.
+    only: bool,
+}
+
+impl Constant {
+    /// That of the ring `name`, if its programs have one.
+    fn of_ring(btf: &Btf<'_>, name: &str) -> Option<Self> {
+        let either = constant(btf, &format!("mapring__nested__{name}"));
+        let only = constant(btf, &format!("mapring__nested_only__{name}"));
+        only.or(either).map(|offset| Self { offset, only: only.is_some() })
     }
 }
 
