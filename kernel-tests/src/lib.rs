@@ -72,6 +72,7 @@ pub mod skel {
         hostile_portable
         jit
         jit_portable
+        jit_release
         latches
         latches_portable
         layouts
@@ -108,6 +109,7 @@ pub mod skel {
     pub use hostile_portable::HostilePortableSkelBuilder;
     pub use jit::JitSkelBuilder;
     pub use jit_portable::JitPortableSkelBuilder;
+    pub use jit_release::JitReleaseSkelBuilder;
     pub use latches::LatchesSkelBuilder;
     pub use latches_portable::LatchesPortableSkelBuilder;
     pub use layouts::{LayoutsSkelBuilder, types as layouts_types};

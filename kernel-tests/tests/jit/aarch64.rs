@@ -83,6 +83,7 @@ fn does(code: &[Instruction], address: u64) -> Does {
             },
             _ => panic!("{insn}: an address of another kind"),
         },
+        Opcode::STLR => Does::Release,
         Opcode::BLR => {
             let Operand::Register(_, register) = insn.operands[0] else { panic!("{insn}: no register") };
             Does::Call(constant(before, register))
@@ -135,13 +136,14 @@ fn exclusive(code: &[Instruction]) -> Option<(Operation, usize, bool)> {
 /// The same function with one instruction weaker: what for, and the function.
 pub(crate) fn weaker(function: &Function) -> Vec<(String, Function)> {
     // Of each: which bits are looked at, what they are, and what becomes of them.
-    const CHANGES: [(&str, u32, u32, u32); 7] = [
+    const CHANGES: [(&str, u32, u32, u32); 8] = [
         ("casal without release", 0xffe0_fc00, 0xc8e0_fc00, 0xc8e0_7c00),
         ("casal without acquire", 0xffe0_fc00, 0xc8e0_fc00, 0xc8a0_fc00),
         ("casal without either", 0xffe0_fc00, 0xc8e0_fc00, 0xc8a0_7c00),
         ("swpal without release", 0xffe0_fc00, 0xf8e0_8000, 0xf8a0_8000),
         ("swpal without acquire", 0xffe0_fc00, 0xf8e0_8000, 0xf860_8000),
         ("stlxr without release", 0xffe0_fc00, 0xc800_fc00, 0xc800_7c00),
+        ("str for stlr", 0xffff_fc00, 0xc89f_fc00, 0xf900_0000),
         ("nop for dmb ish", !0, FULL_BARRIER, 0xd503_201f),
     ];
     let (words, _) = function.code.as_chunks::<4>();

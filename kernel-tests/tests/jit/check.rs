@@ -12,6 +12,8 @@ pub(crate) enum Publish {
     Store,
     /// An exchange that is a full barrier: any machine.
     Exchange,
+    /// A store-release: machines that have one, and need it.
+    Release,
 }
 
 /// Where the words of the record lie, from its sequence on.
@@ -35,6 +37,7 @@ pub(crate) fn record(functions: &[Function], publish: Publish) -> Result<(), Str
     let publications = find(&steps, |does| match publish {
         Publish::Store => matches!(does, Does::Store { offset: 0 }),
         Publish::Exchange => matches!(does, Does::Atomic { operation: Operation::Exchange, .. }),
+        Publish::Release => *does == Does::Release,
     });
     // The hint is a store to the start of a line, too; it comes before the words.
     let publications: Vec<_> = publications.into_iter().filter(|at| behind_words.contains(at)).collect();
@@ -42,7 +45,7 @@ pub(crate) fn record(functions: &[Function], publish: Publish) -> Result<(), Str
     let own: Vec<_> = others.iter().map(|function| Some(function.address)).collect();
     let claims = find(&steps, |does| is_claim(does) || matches!(does, Does::Call(to) if own.contains(to)));
     let unclaimed = reachable(&steps, [0], |at| claims.contains(&at));
-    if let Some(at) = unclaimed.into_iter().find(|&at| matches!(steps[at].does, Does::Store { .. })) {
+    if let Some(at) = unclaimed.into_iter().find(|&at| is_store(&steps[at].does)) {
         return complain(&steps, at, "a store without claim");
     }
     let done = reachable(&steps, publications.iter().flat_map(|&at| next(&steps, at)), |_| false);
@@ -85,6 +88,10 @@ fn strong(steps: &[Step]) -> Result<(), String> {
 
 fn is_claim(does: &Does) -> bool {
     matches!(does, Does::Atomic { operation: Operation::CompareExchange, full: true })
+}
+
+fn is_store(does: &Does) -> bool {
+    matches!(does, Does::Store { .. } | Does::Release)
 }
 
 fn find(steps: &[Step], what: impl Fn(&Does) -> bool) -> Vec<usize> {

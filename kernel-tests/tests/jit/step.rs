@@ -22,6 +22,8 @@ pub(crate) enum Does {
     Store {
         offset: i64,
     },
+    /// A store of a word that comes after all before it, where plain ones need not.
+    Release,
     /// An atomic read-modify-write.
     Atomic {
         operation: Operation,
