@@ -4,10 +4,12 @@ use std::os::fd::{AsFd, OwnedFd};
 #[cfg(feature = "bpf")]
 use std::{path::Path, sync::Arc};
 
+#[cfg(doc)]
+use super::{Access, Refusal};
 #[cfg(feature = "bpf")]
 use super::{Origin, bpf};
 use super::{Region, memfd};
-#[cfg(not(feature = "bpf"))]
+#[cfg(any(doc, not(feature = "bpf")))]
 use crate::error::Error;
 use crate::error::Result;
 #[cfg(feature = "bpf")]
