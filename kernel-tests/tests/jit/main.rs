@@ -90,7 +90,7 @@ fn missing_barriers_are_found_in(object: &Object, publish: Publish, wrong: &[(&s
 
 /// Every producer passes; none passes with one of its barriers weakened.
 fn check_all(object: &Object, publish: Publish) {
-    for name in ["ring_push", "cell_set"] {
+    for name in ["ring_push", "numa_push", "cell_set"] {
         let functions = functions(object, name);
         check::record(&functions, publish).unwrap_or_else(|wrong| panic!("{name}: {wrong}"));
         let mut changes = 0;
