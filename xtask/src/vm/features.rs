@@ -104,7 +104,8 @@ pub(crate) const FEATURES: [Feature; 14] = [
         since: (5, 17),
         used: "programs that publish in long loops",
         without: "a bounded loop",
-        refused: |said| said.contains("#181"),
+        // Before 5.13 functions can't be handed to helpers at all: that is noticed before the helper's number is.
+        refused: |said| said.contains("#181") || said.contains("number of funcs in func_info doesn't match"),
         probe: || helper(181),
     },
     Feature {
@@ -251,6 +252,9 @@ processed 0 insns";
         assert!(lacking(&no, "assertion failed").is_none());
         assert!(lacking(&probed(|_| Answer::Supported), said).is_none());
         let unknown_type = "prog 'x': failed to load: -EINVAL";
+        let callback =
+            "-- BEGIN PROG LOAD LOG --\nnumber of funcs in func_info doesn't match number of subprogs";
+        assert_eq!(lacking(&no, callback).unwrap().name, "`bpf_loop`");
         assert!(lacking(&no, unknown_type).unwrap().name.starts_with("programs run by hand"));
         assert!(
             lacking(

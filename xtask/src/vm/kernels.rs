@@ -102,8 +102,8 @@ pub(crate) const KERNELS: [Kernel; 19] = [
     kernel("6.2", &UBUNTU, "jammy-updates", "linux-image-unsigned-6.2.0-39-generic"),
     kernel("6.5", &UBUNTU, "jammy-updates", "linux-image-unsigned-6.5.0-45-generic"),
     kernel("6.8", &UBUNTU, "jammy-updates", "linux-image-generic-hwe-22.04"),
-    usual_on_x86(kernel("6.12", &DEBIAN, "trixie", "linux-image-cloud-{}")),
-    // Without LSE: atomics are loops of exclusive loads and stores. With LSE it is run by name: QEMU takes its time.
+    usual(kernel("6.12", &DEBIAN, "trixie", "linux-image-cloud-{}")),
+    // Without LSE: atomics are loops of exclusive loads and stores.
     on("cortex-a53", usual(kernel("6.12-a53", &DEBIAN, "trixie", "linux-image-cloud-{}"))),
     usual_on_x86(kernel("6.12-rt", &DEBIAN, "trixie", "linux-image-rt-{}")),
     usual(kernel("sid", &DEBIAN, "sid", "linux-image-cloud-{}")),
@@ -164,7 +164,7 @@ mod tests {
             chosen(&names, arch).map(|kernels| kernels.iter().map(|kernel| kernel.name).collect::<Vec<_>>())
         };
         assert_eq!(names(&[], Arch::X86).unwrap(), ["5.10", "5.15", "6.1", "6.12", "6.12-rt", "sid"]);
-        assert_eq!(names(&[], Arch::Arm).unwrap(), ["5.10", "6.1", "6.12-a53", "sid"]);
+        assert_eq!(names(&[], Arch::Arm).unwrap(), ["5.10", "6.1", "6.12", "6.12-a53", "sid"]);
         assert_eq!(names(&["sid", "5.11"], Arch::X86).unwrap(), ["5.11", "sid"]);
         assert!(
             names(&["5.11"], Arch::Arm).unwrap_err().to_string().contains("no kernel \"5.11\" for aarch64")
