@@ -9,7 +9,14 @@ const SOURCE: &str = "bpf/programs.bpf.c";
 
 /// What is published by a plain store on x86, by `xchg` elsewhere, and by a store-release where
 /// the compiler has that instruction (clang 21 or so, -mcpu=v4; older ones that know v4: `xchg`).
-const WAYS: [(&str, &[&str]); 3] = [("x86", &["-D__TARGET_ARCH_x86"]), ("any", &[]), ("v4", &["-mcpu=v4"])];
+/// On x86 with both claims, or the nested one alone.
+const WAYS: [(&str, &[&str]); 4] = [
+    ("x86", &[FOR_X86]),
+    ("nested_only", &[FOR_X86, "-DMAPRING_NESTED_ONLY"]),
+    ("any", &[]),
+    ("v4", &["-mcpu=v4"]),
+];
+const FOR_X86: &str = "-D__TARGET_ARCH_x86";
 
 fn main() {
     let var = |name: &str| env::var_os(name).unwrap_or_else(|| panic!("cargo sets {name}"));
@@ -35,7 +42,7 @@ fn main() {
             compile.args(["-c", SOURCE, "-o"]).arg(&object);
             let status = compile.status().unwrap_or_else(|e| panic!("{compile:?}: {e}"));
             assert!(status.success(), "{compile:?}: {status}");
-            let (name, tso) = (format!("clang-{major}-{way}"), way == "x86");
+            let (name, tso) = (format!("clang-{major}-{way}"), flags.contains(&FOR_X86));
             writeln!(list, "    ({name:?}, {tso}, include_bytes!({object:?})),").expect("a string");
         }
     }

@@ -150,7 +150,7 @@ fn nest(name: &'static str, code: Code, seen: Seen) -> u64 {
         let ring = Ring::new(name);
         let (program, order) = (&*code.program, code.order);
         let mut history = ring.push_all(program, order, [1]);
-        let mut nest = Nest { ring: &ring, program, discards: false, order, seen: &mut |_, _, _| () };
+        let mut nest = Nest { ring: &ring, program, discards: false, order, seen: &mut |_| () };
         nest.run(choices, &mut { INTERRUPTS }, &mut history);
         seen.note("dropped", history.dropped() > 0);
         seen.note("slow claim", history.tickets().count() as u64 > INTERRUPTS + 1);

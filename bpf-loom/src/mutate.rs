@@ -8,7 +8,7 @@ use mapring::layout::seq::PENDING;
 
 use crate::decode::{ADD, CMPXCHG, From, Insn, XCHG};
 use crate::models::Code;
-use crate::nest::{Choices, INTERRUPTS, Nest};
+use crate::nest::{Access, Choices, INTERRUPTS, Nest};
 use crate::object::Program;
 use crate::order::{Fetch, Order};
 use crate::ring::{Ring, Word};
@@ -41,8 +41,8 @@ pub fn ring_sites(ring: &'static str, code: &Code) -> Sites {
     for before in 0..3 {
         Choices::explore(|choices| {
             let ring = Ring::new(ring);
-            let mut seen = |pc, word, _| {
-                sites.entry(pc).or_default().insert(ring.word(word).any_slot());
+            let mut seen = |access: Access| {
+                sites.entry(access.at).or_default().insert(ring.word(access.word).any_slot());
             };
             let mut history = ring.push_all(program, order, 1..=before);
             let mut nest = Nest { ring: &ring, program, discards: false, order, seen: &mut seen };
@@ -52,8 +52,9 @@ pub fn ring_sites(ring: &'static str, code: &Code) -> Sites {
     sites
 }
 
-/// Which of its accesses write, in one way or another in which programs interrupt each other in the
-/// models, so that one more could strike there.
+/// Which of its accesses write what something rests on, in one way or another in which programs
+/// interrupt each other in the models, so that one more could strike there. Nothing rests on the mark
+/// of a claim that finds its slot taken, and marks the next one.
 pub fn ring_writes(ring: &'static str, code: &Code) -> BTreeSet<usize> {
     let writes = Arc::new(Mutex::new(BTreeSet::new()));
     let (code, found) = (code.clone(), Arc::clone(&writes));
@@ -61,7 +62,19 @@ pub fn ring_writes(ring: &'static str, code: &Code) -> BTreeSet<usize> {
         let (ring, mut found) = (Ring::new(ring), found.lock().unwrap());
         let (program, order) = (&*code.program, code.order);
         let mut history = ring.push_all(program, order, [1]);
-        let mut seen = |pc, _, wrote| _ = wrote && found.insert(pc);
+        let mut seen = |Access { at, word, wrote, last }| {
+            let is_head = ring.word(word) == Word::Head;
+            if wrote && !is_head {
+                found.insert(at);
+            }
+            // What a head is good for shows when it is known what comes next.
+            if wrote
+                && let Some((head, change)) = last
+                && !(is_head && change.value & PENDING != 0)
+            {
+                found.insert(head);
+            }
+        };
         let mut nest = Nest { ring: &ring, program, discards: false, order, seen: &mut seen };
         nest.run(choices, &mut (INTERRUPTS - 1), &mut history);
     });
@@ -75,7 +88,7 @@ pub fn mutants(code: &Code, sites: &Sites) -> Vec<Mutant> {
     let mut add = |name: String, program: Program, equivalent| {
         mutants.push(Mutant { name, program, order, equivalent, of_write: None });
     };
-    let mut split_claims = Vec::new();
+    let mut of_writes = Vec::new();
     for (&at, words) in sites {
         let only = |word| words.iter().eq([&word]);
         match program.code[at] {
@@ -84,10 +97,15 @@ pub fn mutants(code: &Code, sites: &Sites) -> Vec<Mutant> {
                 add(format!("{at}: store-release made plain"), program.patched(at, &[plain]), None);
             }
             Insn::Store { base, off, from, .. } => {
-                // But not where it says who may claim what.
-                let hint = only(Word::Head) && !program.nests;
-                let hint = hint.then_some("the head is a hint, nothing rests on it");
-                add(format!("{at}: store to {words:?} left out"), program.patched(at, &[]), hint);
+                let name = format!("{at}: store to {words:?} left out");
+                let (head, without) = (only(Word::Head), program.patched(at, &[]));
+                if head && program.nests {
+                    // It says who may claim what.
+                    let of_write = Some(at);
+                    of_writes.push(Mutant { name, program: without, order, equivalent: None, of_write });
+                } else {
+                    add(name, without, head.then_some("the head is a hint, nothing rests on it"));
+                }
                 if only(Word::Record)
                     && let Some(publish) = publish_after(program, sites, at)
                 {
@@ -109,7 +127,7 @@ pub fn mutants(code: &Code, sites: &Sites) -> Vec<Mutant> {
                 add(format!("{at}: cmpxchg made a store"), program.patched(at, &blind), None);
                 let other = Insn::If { op: 0x50, wide: true, dst: AX, from: From::Reg(0), to: at + 3 };
                 let split = [load(AX, base, off), other, store(base, off, src), set(0, From::Reg(AX))];
-                split_claims.push(Mutant {
+                of_writes.push(Mutant {
                     name: format!("{at}: cmpxchg not atomic"),
                     program: program.patched(at, &split),
                     order,
@@ -128,7 +146,7 @@ pub fn mutants(code: &Code, sites: &Sites) -> Vec<Mutant> {
             _ => {}
         }
     }
-    mutants.extend(split_claims);
+    mutants.extend(of_writes);
     let orders = sites.values().flatten().any(|word| matches!(word, Word::Seq(_)));
     let equivalent = (!orders).then_some("a count orders nothing");
     let mut machine = |name: &str, order| {

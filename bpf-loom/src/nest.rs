@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::alone;
 use crate::history::{End, History};
+use crate::machine::Change;
 use crate::object::Program;
 use crate::order::Order;
 use crate::ring::Ring;
@@ -72,9 +73,21 @@ pub struct Nest<'a> {
     pub discards: bool,
     /// The machine's memory.
     pub order: Order,
-    /// Called with the number of an instruction that accessed this word of the ring, and whether it
-    /// wrote.
-    pub seen: &'a mut dyn FnMut(usize, usize, bool),
+    /// Called with each access to the ring.
+    pub seen: &'a mut dyn FnMut(Access),
+}
+
+/// An access to the ring.
+#[derive(Clone, Copy, Debug)]
+pub struct Access {
+    /// The instruction's number.
+    pub at: usize,
+    /// The word.
+    pub word: usize,
+    /// Whether it wrote.
+    pub wrote: bool,
+    /// What the same run of the program had last written before, and which instruction that was.
+    pub last: Option<(usize, Change)>,
 }
 
 impl Nest<'_> {
@@ -83,8 +96,9 @@ impl Nest<'_> {
         let value = 100 + *interrupts;
         let ring = self.ring;
         let mut machine = ring.machine(self.program, self.order, value);
+        let mut last = None;
         let returned = loop {
-            let (pc, shares) = (machine.pc(), machine.shares_next());
+            let (at, shares) = (machine.pc(), machine.shares_next());
             if shares.is_some() {
                 while *interrupts > 0 && choices.choose() {
                     *interrupts -= 1;
@@ -94,7 +108,9 @@ impl Nest<'_> {
             let before = machine.changes().len();
             let returned = machine.step();
             if let Some(word) = shares {
-                (self.seen)(pc, word, machine.changes().len() > before);
+                let written = machine.changes().get(before).map(|change| (at, *change));
+                (self.seen)(Access { at, word, wrote: written.is_some(), last });
+                last = written.or(last);
             }
             if let Some(returned) = returned {
                 break returned;

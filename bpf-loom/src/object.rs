@@ -24,6 +24,11 @@ pub const MAP_HANDLE: u64 = 0x4d << 56;
 /// What the address of a loader's constant has there.
 pub const LOADER_CONSTANT: u64 = 0x4c << 56;
 
+/// How the names of constants begin that a loader sets if claims are nested: of rings that have both
+/// claims, and of those that have no other.
+const NESTS: &str = "mapring__nested__";
+const NESTS_ONLY: &str = "mapring__nested_only__";
+
 /// How programs are called whose loader chose nested claims: `nesting push_narrow4`.
 const NESTING: &str = "nesting ";
 
@@ -33,6 +38,9 @@ pub struct Object {
     pub name: &'static str,
     /// The machine that it is for: those for x86 rely on its memory order.
     pub order: Order,
+    /// Whether its rings have nested claims and no others: nobody writes them whose loader did not
+    /// choose those.
+    pub nested_only: bool,
     maps: Vec<String>,
     functions: BTreeMap<String, Function>,
 }
@@ -56,15 +64,28 @@ pub struct Program {
 
 impl Object {
     /// Every object that was compiled.
-    ///
-    /// # Panics
-    /// If one holds what no program of these headers should.
-    pub fn all() -> Vec<Self> {
+    fn all() -> impl Iterator<Item = Self> {
         let parse = |&(name, tso, bytes)| {
             let order = if tso { Order::TSO } else { Order::WEAK };
             Self::parse(name, order, bytes).unwrap_or_else(|e| panic!("{name}: {e}"))
         };
-        OBJECTS.iter().map(parse).collect()
+        OBJECTS.iter().map(parse)
+    }
+
+    /// The objects whose rings have atomic claims.
+    ///
+    /// # Panics
+    /// If one holds what no program of these headers should.
+    pub fn atomic() -> impl Iterator<Item = Self> {
+        Self::all().filter(|object| !object.nested_only)
+    }
+
+    /// Those whose rings can have nested claims: plain stores claim and publish where stores are seen in order.
+    ///
+    /// # Panics
+    /// As [`atomic`](Self::atomic).
+    pub fn nested() -> impl Iterator<Item = Self> {
+        Self::all().filter(|object| object.order == Order::TSO)
     }
 
     fn parse(name: &'static str, order: Order, bytes: &[u8]) -> Result<Self, String> {
@@ -74,6 +95,8 @@ impl Object {
         let in_maps = |section: object::SectionIndex| {
             file.section_by_index(section).is_ok_and(|section| section.name() == Ok(".maps"))
         };
+        let is_constant = |name: &str| name.starts_with(NESTS) || name.starts_with(NESTS_ONLY);
+        let nested_only = file.symbols().any(|it| it.name().is_ok_and(|name| name.starts_with(NESTS_ONLY)));
         let mut maps = Vec::new();
         for symbol in file.symbols() {
             if symbol.section_index().is_some_and(in_maps) && symbol.kind() != SymbolKind::Section {
@@ -113,7 +136,7 @@ impl Object {
                 };
                 match (&mut code[at], relocation.flags()) {
                     (Insn::Const { value, .. }, RelocationFlags::Elf { r_type: RELOCATION_CONST })
-                        if target.starts_with("mapring__nested__") =>
+                        if is_constant(target) =>
                     {
                         *value = LOADER_CONSTANT;
                     }
@@ -130,7 +153,7 @@ impl Object {
             }
             functions.insert(symbol.name().map_err(text)?.to_owned(), Function { code, calls });
         }
-        Ok(Self { name, order, maps, functions })
+        Ok(Self { name, order, nested_only, maps, functions })
     }
 
     /// The program `name` with all that it calls; `nesting name` as a loader leaves it that chose
@@ -206,8 +229,8 @@ pub struct Variant {
 pub fn variants(names: &[impl AsRef<str>]) -> Vec<Variant> {
     let mut variants: Vec<Variant> = Vec::new();
     let nested = names.iter().any(|name| name.as_ref().starts_with(NESTING));
-    // Plain stores claim and publish where stores are seen in order.
-    for object in Object::all().into_iter().filter(|object| !nested || object.order == Order::TSO) {
+    let objects: Vec<_> = if nested { Object::nested().collect() } else { Object::atomic().collect() };
+    for object in objects {
         let order = object.order;
         let programs: Vec<_> = names.iter().map(|name| object.program(name.as_ref())).collect();
         match variants.iter_mut().find(|known| known.order == order && known.programs == programs) {

@@ -5,10 +5,13 @@
 use mapring::layout::{Geometry, Kind, Preamble};
 use mapring::protocol::ring::ShardMut;
 use mapring::protocol::{WordsMut, cell, counters};
+use mapring_bpf_loom::decode::{FETCH, Insn};
 use mapring_bpf_loom::machine::{Machine, Map};
 use mapring_bpf_loom::object::Object;
 use mapring_bpf_loom::ring::{Ring, Word};
 use mapring_bpf_loom::sync::Ordering;
+
+const RINGS: [&str; 7] = ["narrow1", "narrow2", "narrow4", "wide1", "wide2", "placed2", "placed4"];
 
 /// xorshift64*
 struct Random(u64);
@@ -53,8 +56,8 @@ fn claim(ring: &Ring, machine: &mut Machine<'_>) -> bool {
 fn rings_are_written_alike() {
     let mut random = Random(1);
     let (mut drops, mut steps) = (0, 0);
-    for object in Object::all() {
-        for name in ["narrow1", "narrow2", "narrow4", "wide1", "wide2", "placed2", "placed4"] {
+    for object in Object::atomic() {
+        for name in RINGS {
             let [push, discard, output] =
                 ["push", "discard", "output"].map(|verb| object.program(&format!("{verb}_{name}")));
             for _ in 0..50 {
@@ -102,7 +105,7 @@ fn rings_are_written_alike() {
 #[test]
 fn cells_are_written_alike() {
     let geometry = Geometry::new(Kind::Cells, 16, 1, 1).unwrap();
-    for object in Object::all() {
+    for object in Object::atomic() {
         let (bpf, rust) = (Map::new("cell", &geometry), Map::new("cell", &geometry));
         let one = |words| WordsMut::new(words).slice(geometry.shard(0) * 3, 3);
         let [set, update] = ["set_cell", "update_cell"].map(|name| object.program(name));
@@ -126,7 +129,7 @@ fn cells_are_written_alike() {
 #[test]
 fn counters_are_written_alike() {
     let geometry = Geometry::new(Kind::Counters, 8, 2, 2).unwrap();
-    for object in Object::all() {
+    for object in Object::atomic() {
         let (bpf, rust) = (Map::new("counters", &geometry), Map::new("counters", &geometry));
         let add = object.program("add_counters");
         for (cpu, index, by) in [(0, 0, 3), (0, 1, 5), (1, 0, 7), (1, 1, u64::MAX), (0, 0, 1)] {
@@ -145,7 +148,7 @@ fn counters_are_written_alike() {
 
 #[test]
 fn a_cpu_beyond_the_last_shard_writes_nothing() {
-    for object in Object::all() {
+    for object in Object::atomic() {
         for name in ["narrow1", "wide2", "placed2"] {
             let ring = Ring::new(name);
             let push = object.program(&format!("push_{name}"));
@@ -157,11 +160,31 @@ fn a_cpu_beyond_the_last_shard_writes_nothing() {
     }
 }
 
+/// Without a word from their loader, programs that know no other claim than the nested one don't make it.
+#[test]
+fn a_nested_claim_that_nobody_allowed_is_not_made() {
+    let objects: Vec<_> = Object::nested().filter(|object| object.nested_only).collect();
+    assert!(!objects.is_empty());
+    for (object, name) in objects.iter().flat_map(|object| RINGS.map(|name| (object, name))) {
+        for verb in ["push", "discard", "output"] {
+            let (ring, program) = (Ring::new(name), object.program(&format!("{verb}_{name}")));
+            for dropped in 1..3 {
+                assert!(!done(ring.machine(&program, object.order, 1).run()), "{}", object.name);
+                let mut expected = vec![0; ring.map.words.len()];
+                expected[Preamble::DROPPED] = dropped;
+                assert_eq!(words(&ring.map), expected, "{}: {verb}_{name}", object.name);
+            }
+            let fetches = |insn: &Insn| matches!(insn, Insn::Atomic { op, .. } if op & FETCH != 0);
+            assert!(!program.code.iter().any(fetches), "{}: {verb}_{name}", object.name);
+        }
+    }
+}
+
 /// The state that once made every claim in C give up, for good: it took the odd sequence of a later
 /// lap for one of its own, and so did not look for the end of the ring.
 #[test]
 fn a_stale_hint_among_held_slots_does_not_stop_a_ring() {
-    for object in Object::all() {
+    for object in Object::atomic() {
         let ring = Ring::new("narrow4");
         for (word, shared) in ring.map.words.iter().enumerate() {
             if let Word::Seq(slot) = ring.word(word) {

@@ -84,7 +84,7 @@ fn every_mutant_fails_a_model() {
             for (m, mut mutant) in mutants_of(program, variant).into_iter().enumerate() {
                 let never = |at| writes.as_ref().is_some_and(|writes| !writes.contains(&at));
                 if mutant.of_write.is_some_and(never) {
-                    mutant.equivalent = Some("never finds the slot free, with so few interrupts");
+                    mutant.equivalent = Some("its slot is never free, with so few interrupts");
                 }
                 // What changes nothing takes longest to show, and is the same with all compilers.
                 if mutant.equivalent.is_some() && v > 1 {
@@ -110,7 +110,7 @@ fn every_mutant_fails_a_model() {
                 let output = child.env("RUST_BACKTRACE", "0").output().unwrap();
                 let said = String::from_utf8_lossy(&output.stdout).into_owned();
                 assert!(said.contains("running 1 test"), "{output:?}");
-                let model = said.lines().filter_map(|line| line.strip_prefix("model: ")).last();
+                let model = said.lines().filter_map(|line| line.strip_prefix("model: ")).next_back();
                 let errors = String::from_utf8_lossy(&output.stderr).into_owned();
                 let why = errors
                     .lines()

@@ -28,8 +28,7 @@ fn nest(prefix: &str) {
             let ring = Ring::new(name);
             let mut history = ring.push_all(&variant.programs[0], variant.order, 1..=before);
             let program = &variant.programs[usize::from(discards)];
-            let mut nest =
-                Nest { ring: &ring, program, discards, order: variant.order, seen: &mut |_, _, _| () };
+            let mut nest = Nest { ring: &ring, program, discards, order: variant.order, seen: &mut |_| () };
             nest.run(choices, &mut { all }, &mut history);
             drops += history.dropped();
             // Whatever they left: the next ones find their way, and every slot can be had again.

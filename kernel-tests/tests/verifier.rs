@@ -39,7 +39,7 @@ fn of_nesting() -> Claim {
 }
 
 #[test]
-fn programs_that_nest() {
+fn loops_of_nested_claims() {
     require_bpf!();
     let claim = of_nesting();
     let mut storage = MaybeUninit::uninit();
