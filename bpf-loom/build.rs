@@ -1,5 +1,9 @@
 //! Compiles the programs with every clang of this machine, in every way that the headers know.
 
+#[allow(unreachable_pub)] // in the crate whose it is, others see it
+#[path = "../bpf-build/src/clangs.rs"]
+mod clangs;
+
 use std::env;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -22,14 +26,11 @@ fn main() {
     let var = |name: &str| env::var_os(name).unwrap_or_else(|| panic!("cargo sets {name}"));
     let include = [var("DEP_MAPRING_INCLUDE"), var("DEP_BPF_INCLUDE")];
     let out = PathBuf::from(var("OUT_DIR"));
-    println!("cargo::rerun-if-env-changed=CLANG");
-    println!("cargo::rerun-if-env-changed=PATH");
-    println!("cargo::rerun-if-env-changed=CLANGS"); // which there are: `cargo xtask` says so
     println!("cargo::rerun-if-changed={SOURCE}");
     println!("cargo::rerun-if-changed={}", Path::new(&include[0]).display());
 
     let mut list = String::from("&[\n");
-    for (clang, major) in clangs() {
+    for (clang, major) in clangs::clangs() {
         for (way, flags) in WAYS {
             // clang 18 is the first to know v4.
             if way == "v4" && major < 18 {
@@ -47,23 +48,4 @@ fn main() {
         }
     }
     std::fs::write(out.join("objects.rs"), list + "]\n").expect("OUT_DIR can be written");
-}
-
-/// One of each major version, the oldest first.
-fn clangs() -> Vec<(String, u32)> {
-    let names = env::var("CLANG").into_iter().chain(["clang".into()]);
-    let mut found: Vec<(String, u32)> = Vec::new();
-    for name in names.chain((14..40).map(|major| format!("clang-{major}"))) {
-        let Ok(said) = Command::new(&name).arg("--version").output() else { continue };
-        let said = String::from_utf8_lossy(&said.stdout).into_owned();
-        let version = said.split("clang version ").nth(1).and_then(|v| v.split('.').next()?.parse().ok());
-        if let Some(major) = version
-            && found.iter().all(|&(_, other)| other != major)
-        {
-            found.push((name, major));
-        }
-    }
-    found.sort_by_key(|&(_, major)| major);
-    assert!(!found.is_empty(), "no clang to compile BPF programs with (`cargo xtask setup` installs it)");
-    found
 }

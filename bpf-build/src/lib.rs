@@ -1,7 +1,10 @@
 //! For build scripts in this workspace: compiles a folder's `.bpf.c` files to skeletons.
 
+mod clangs;
+
 use std::path::{Path, PathBuf};
 
+pub use clangs::clangs;
 use libbpf_cargo::SkeletonBuilder;
 
 /// Compiles every `*.bpf.c` in `folder` to `$OUT_DIR/<name>.skel.rs` and `<name>.bpf.o`, with the clang that
@@ -19,24 +22,38 @@ pub fn skeletons(folder: impl AsRef<Path>) {
             continue;
         };
         let skeleton = out().join(format!("{name}.skel.rs"));
-        done(&source, compiler(&source, name, &[]).build_and_generate(skeleton));
+        done(&source, compiler(&source, name).build_and_generate(skeleton));
     }
 }
 
-/// Compiles one file to `$OUT_DIR/<name>.bpf.o`, with these arguments for clang as well, and makes no
-/// skeleton of it.
+/// Compiles one file to `$OUT_DIR/<name>.bpf.o`, and makes no skeleton of it.
 ///
 /// # Panics
 /// As [`skeletons`].
-pub fn object(source: impl AsRef<Path>, name: &str, args: &[&str]) {
-    done(source.as_ref(), compiler(source.as_ref(), name, args).build().map(|_| ()));
+pub fn object(source: impl AsRef<Path>, name: &str) {
+    done(source.as_ref(), compiler(source.as_ref(), name).build().map(|_| ()));
+}
+
+/// Compiles one file with each of the [`clangs`], makes no skeleton of it, and lists the objects in
+/// `$OUT_DIR/<name>.rs`: the compiler's major version, and the object's bytes.
+///
+/// # Panics
+/// As [`skeletons`].
+pub fn objects(source: impl AsRef<Path>, name: &str) {
+    let mut list = String::from("&[");
+    for (clang, major) in clangs() {
+        let name = format!("{name}_{major}");
+        done(source.as_ref(), compiler(source.as_ref(), &name).clang(clang).build().map(|_| ()));
+        list += &format!("({major}, include_bytes!({:?})), ", out().join(format!("{name}.bpf.o")));
+    }
+    std::fs::write(out().join(format!("{name}.rs")), list + "]").expect("OUT_DIR can be written");
 }
 
 fn out() -> PathBuf {
     std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR").into()
 }
 
-fn compiler(source: &Path, name: &str, args: &[&str]) -> SkeletonBuilder {
+fn compiler(source: &Path, name: &str) -> SkeletonBuilder {
     let include = std::env::var_os("DEP_MAPRING_INCLUDE").expect("the package depends on `mapring`");
     println!("cargo::rerun-if-changed={}", Path::new(&include).display());
     println!("cargo::rerun-if-changed={}", source.display());
@@ -45,11 +62,13 @@ fn compiler(source: &Path, name: &str, args: &[&str]) -> SkeletonBuilder {
         .source(source)
         .obj(out().join(format!("{name}.bpf.o")))
         .clang(std::env::var_os("CLANG").unwrap_or_else(|| "clang".into()))
-        .clang_args(
-            ["-I".as_ref(), include.as_os_str()]
-                .into_iter()
-                .chain(["-Wall", "-Wextra", "-Werror"].iter().chain(args).map(AsRef::as_ref)),
-        );
+        .clang_args([
+            "-I".as_ref(),
+            include.as_os_str(),
+            "-Wall".as_ref(),
+            "-Wextra".as_ref(),
+            "-Werror".as_ref(),
+        ]);
     builder
 }
 

@@ -1,0 +1,29 @@
+//! The clangs of this machine. Some build scripts include this file as it is, to depend on nothing else.
+
+use std::env;
+use std::process::Command;
+
+/// One of each major version, the oldest first: what to call it, and the version.
+///
+/// # Panics
+/// If there is none.
+pub fn clangs() -> Vec<(String, u32)> {
+    println!("cargo::rerun-if-env-changed=CLANG");
+    println!("cargo::rerun-if-env-changed=PATH");
+    println!("cargo::rerun-if-env-changed=CLANGS"); // which there are: `cargo xtask` says so
+    let names = env::var("CLANG").into_iter().chain(["clang".into()]);
+    let mut found: Vec<(String, u32)> = Vec::new();
+    for name in names.chain((14..40).map(|major| format!("clang-{major}"))) {
+        let Ok(said) = Command::new(&name).arg("--version").output() else { continue };
+        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        let version = said.split("clang version ").nth(1).and_then(|v| v.split('.').next()?.parse().ok());
+        if let Some(major) = version
+            && found.iter().all(|&(_, other)| other != major)
+        {
+            found.push((name, major));
+        }
+    }
+    found.sort_by_key(|&(_, major)| major);
+    assert!(!found.is_empty(), "no clang to compile BPF programs with (`cargo xtask setup` installs it)");
+    found
+}
