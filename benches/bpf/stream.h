@@ -5,7 +5,7 @@
 
 #include "ringbuf.h"
 
-#define CHUNK 512
+#define CHUNK 256
 
 /* A run: the first record's number, how many chunks, and when to begin go in; when it began and
  * ended, and for how many records there was no room, come out. */

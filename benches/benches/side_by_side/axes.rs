@@ -29,7 +29,7 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
 }
 
 /// Chunks of a block: some 100 µs.
-const CHUNKS: u64 = 32;
+const CHUNKS: u64 = 64;
 
 /// What readers do while a program produces.
 #[derive(Clone, Copy)]

@@ -133,7 +133,7 @@ impl<'p> Program<'p> {
 pub(crate) struct Streamer<'p>(pub(crate) Program<'p>);
 
 /// Records of a chunk: `CHUNK` in `bpf/stream.h`.
-pub(crate) const CHUNK: u64 = 512;
+pub(crate) const CHUNK: u64 = 256;
 
 /// What a [`Streamer`] did: the times are those of `CLOCK_MONOTONIC`.
 #[derive(Clone, Copy, Debug)]

@@ -15,7 +15,7 @@ use crate::programs::{CHUNK, Program, Record, Streamer, load, now};
 use crate::threads;
 
 /// Chunks a block: some milliseconds, and dozens of times what fits.
-const CHUNKS: u64 = 512;
+const CHUNKS: u64 = 1024;
 
 /// What arrived: every record must be whole, and come after the ones before it.
 #[derive(Clone, Copy, Debug, Default)]
