@@ -43,6 +43,8 @@ pub fn push(program: &Runner, writer: u64, first: u64, count: u64) -> u64 {
 
 /// How many there are: system calls, a clock's interrupts, two tasks that may sleep.
 const WRITERS: usize = 4;
+/// Nanoseconds between the clock's interrupts: emulated machines have to find time for something else.
+const CLOCK: u64 = 250_000;
 
 /// Prepares an object so that this process's system calls are recorded.
 ///
@@ -80,7 +82,7 @@ pub fn written_by_all(object: &mut Object, meanwhile: impl FnOnce()) -> [u64; WR
             match program.name().to_str() {
                 Some("on_call") => links.push(program.attach().unwrap()),
                 Some("on_clock") => {
-                    let clocks = cpus().iter().map(|&cpu| sample_clock(cpu, 50_000).into_raw_fd());
+                    let clocks = cpus().iter().map(|&cpu| sample_clock(cpu, CLOCK).into_raw_fd());
                     links.extend(clocks.map(|fd| program.attach_perf_event(fd).unwrap()));
                 }
                 _ => {}
