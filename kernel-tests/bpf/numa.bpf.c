@@ -19,18 +19,16 @@ int abandon(__u64 *ctx)
 }
 
 /* Packets are numbered on each CPU, whose number is the writer. */
-__u64 packets[64];
+#define CPUS 1024
+__u64 packets[CPUS];
 
 SEC("xdp")
 int on_packet(void *ctx)
 {
-	__u32 cpu = bpf_get_smp_processor_id();
-	struct numbered *record;
+	__u32 cpu = bpf_get_smp_processor_id() & (CPUS - 1); /* a check would be forgotten by old verifiers */
+	struct numbered *record = mapring_reserve(&numbers);
 
 	(void)ctx;
-	if (cpu >= 64)
-		return 2;
-	record = mapring_reserve(&numbers);
 	if (record) {
 		fill(record, cpu, packets[cpu]++);
 		mapring_commit(record);
