@@ -217,6 +217,25 @@ static __always_inline __u64 *mapring__fast_nested(struct mapring__ring ring, __
 	return seq;
 }
 
+/* The end of a reserve: the record, by the fast path or by the slow one, which `claim` calls; NULL: dropped. */
+#define MAPRING__RESERVE(record_type, ring, base, claim)                                             \
+	do {                                                                                         \
+		__u64 *seq = (ring).nests ? mapring__fast_nested(ring, base) :                       \
+					    mapring__fast(ring, mapring__word((ring).map, base), base); \
+                                                                                                     \
+		if (!seq) {                                                                          \
+			__s64 claimed = claim;                                                       \
+			if (claimed < 0)                                                             \
+				return 0;                                                            \
+			seq = mapring__slot(ring, base, claimed);                                    \
+			if (!seq)                                                                    \
+				return 0;                                                            \
+		}                                                                                    \
+		/* The addition stays behind the checks: the verifier wants that order. */           \
+		asm volatile("" : "+r"(seq));                                                        \
+		return (record_type *)(seq + 1);                                                     \
+	} while (0)
+
 /* Publishes a reserved record: from here on readers see it, whole. */
 static __always_inline void mapring_commit(void *record)
 {

@@ -67,7 +67,6 @@
 		__u32 cpu = bpf_get_smp_processor_id();                                          \
 		struct mapring__ring ring = mapring__ring__##name(cpu);                          \
 		__u32 base = MAPRING__FIRST(ring.size);                                          \
-		__u64 *seq;                                                                      \
                                                                                                  \
 		if (!ring.map || !MAPRING__MAY_CLAIM(name)) {                                    \
 			ring.map = mapring__word(map, 0);                                        \
@@ -75,19 +74,7 @@
 				mapring__astray(ring.map, ring.size);                            \
 			return 0;                                                                \
 		}                                                                                \
-		seq = ring.nests ? mapring__fast_nested(ring, base) :                            \
-				   mapring__fast(ring, mapring__word(ring.map, base), base);     \
-		if (!seq) {                                                                      \
-			__s64 claimed = mapring__claim__##name(cpu);                             \
-			if (claimed < 0)                                                         \
-				return 0;                                                        \
-			seq = mapring__slot(ring, base, claimed);                                \
-			if (!seq)                                                                \
-				return 0;                                                        \
-		}                                                                                \
-		/* The addition stays behind the checks: the verifier wants that order. */       \
-		asm volatile("" : "+r"(seq));                                                    \
-		return (record_type *)(seq + 1);                                                 \
+		MAPRING__RESERVE(record_type, ring, base, mapring__claim__##name(cpu));          \
 	}
 
 #endif

@@ -60,25 +60,12 @@
 	{                                                                                             \
 		struct mapring__ring ring = mapring__ring__##name();                                  \
 		__u32 base = mapring__base(ring);                                                     \
-		__u64 *seq;                                                                           \
                                                                                                       \
 		if (!MAPRING__MAY_CLAIM(name)) {                                                      \
 			mapring__astray(map, ring.size);                                              \
 			return 0;                                                                     \
 		}                                                                                     \
-		seq = ring.nests ? mapring__fast_nested(ring, base) :                                 \
-				   mapring__fast(ring, mapring__word(ring.map, base), base);          \
-		if (!seq) {                                                                           \
-			__s64 claimed = mapring__claim__##name(base);                                 \
-			if (claimed < 0)                                                              \
-				return 0;                                                             \
-			seq = mapring__slot(ring, base, claimed);                                     \
-			if (!seq)                                                                     \
-				return 0;                                                             \
-		}                                                                                     \
-		/* The addition stays behind the checks: the verifier wants that order. */            \
-		asm volatile("" : "+r"(seq));                                                         \
-		return (record_type *)(seq + 1);                                                      \
+		MAPRING__RESERVE(record_type, ring, base, mapring__claim__##name(base));              \
 	}
 
 #endif
