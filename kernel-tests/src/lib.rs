@@ -28,7 +28,7 @@ pub use numbered::{Numbered, Seen, Stop, push, watching_us, written_by_all};
 pub use perf::sample_clock;
 pub use pins::{PinDir, PublicPins};
 pub use privilege::may_use_bpf;
-pub use process::{NOBODY, become_nobody, child, try_child};
+pub use process::{NOBODY, become_nobody, child, try_child, written_for};
 pub use quiet::{end, only_exit, quiet};
 pub use records::{Filled, Sample, words_of};
 pub use slow_pages::SlowPages;

@@ -1,6 +1,7 @@
-//! Second processes: the package's own `kernel-tests-child`, as root or as nobody.
+//! Second processes: the package's own, as root or as nobody.
 
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use rustix::thread::{
@@ -28,6 +29,26 @@ pub fn try_child(program: &str, args: &[&str]) -> std::result::Result<String, St
 /// If it fails.
 pub fn child(program: &str, args: &[&str]) -> String {
     try_child(program, args).unwrap_or_else(|said| panic!("{args:?}: {said}"))
+}
+
+/// Starts a reader, of the package's own programs, and calls `write` until it has had enough: the line in which
+/// it says how it reads, before it is `ready`, and what it said afterwards.
+///
+/// # Panics
+/// If it fails.
+pub fn written_for(program: &str, args: &[&str], mut write: impl FnMut()) -> (String, Vec<String>) {
+    let mut reader = Command::new(program).args(args).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(reader.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let access = lines.next().unwrap();
+    assert_eq!(lines.next().unwrap(), "ready");
+    let status = loop {
+        if let Some(status) = reader.try_wait().unwrap() {
+            break status;
+        }
+        write();
+    };
+    assert!(status.success(), "1: read something wrong; signal 31: made a system call ({status})");
+    (access, lines.collect())
 }
 
 /// Becomes nobody, without any capability or a way back. This process must have one thread.

@@ -4,10 +4,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -20,7 +18,7 @@ use mapring::{
 use mapring_kernel_tests::skel::{NumaPortableSkelBuilder, NumaSkelBuilder, ResizableSkelBuilder};
 use mapring_kernel_tests::{
     Numbered, PinDir, PublicPins, Runner, Seen, Stop, cpus, everywhere, fitted, load, map, on_cpu, push,
-    read_only, real_time, require_bpf, send, unfitted, watching_us, written_by_all,
+    read_only, real_time, require_bpf, send, unfitted, watching_us, written_by_all, written_for,
 };
 
 fn open(object: &Object) -> NumaRing<Numbered> {
@@ -68,7 +66,7 @@ fn each_cpu(object: &Object) {
         on_cpu(cpu);
         assert_eq!(push(&program, cpu as u64, 0, 16), 0);
         let before = if cpu == 0 { 3 } else { 0 };
-        expected.extend((0..before).map(|number| (cpu, number, Numbered::new(0, number).number)));
+        expected.extend((0..before).map(|number| (cpu, number, number)));
         expected.extend((0..16).map(|number| (cpu, before + number, number)));
     }
     everywhere();
@@ -236,9 +234,8 @@ fn claims_may_be_nested_here_as_well() {
             send(skel.progs.on_packet.as_fd(), &[0; 64], 10);
         }
         let found: Vec<_> = reader.drain().map(|event| (event.cpu, event.ticket, event.record)).collect();
-        let each =
-            |&cpu: &usize| (run * 10..run * 10 + 10).map(move |n| (cpu, n, Numbered::new(cpu as u64, n)));
-        let expected: BTreeSet<_> = cpus().iter().flat_map(each).map(|(cpu, n, _)| (cpu, n)).collect();
+        let each = |&cpu: &usize| (run * 10..run * 10 + 10).map(move |n| (cpu, n));
+        let expected: BTreeSet<_> = cpus().iter().flat_map(each).collect();
         assert!(found.iter().all(|(cpu, n, record)| *record == Numbered::new(*cpu as u64, *n)));
         assert_eq!(found.iter().map(|(cpu, n, _)| (*cpu, *n)).collect::<BTreeSet<_>>(), expected);
     }
@@ -248,27 +245,15 @@ fn claims_may_be_nested_here_as_well() {
 
 /// Starts nobody's reader, and has a task on each CPU write until it has had enough: how it reads.
 fn nobody_reads(program: &Runner, args: &[&str]) -> String {
-    let mut reader = Command::new(env!("CARGO_BIN_EXE_kernel-tests-numa"))
-        .args(args)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(reader.stdout.take().unwrap()).lines().map(Result::unwrap);
-    let access = lines.next().unwrap();
-    assert_eq!(lines.next().unwrap(), "ready");
     let mut next = 0;
-    let status = loop {
-        if let Some(status) = reader.try_wait().unwrap() {
-            break status;
-        }
+    let (access, _) = written_for(env!("CARGO_BIN_EXE_kernel-tests-numa"), args, || {
         for &cpu in cpus() {
             on_cpu(cpu);
             assert_eq!(push(program, cpu as u64, next, 16), 0);
         }
         next += 16;
-    };
+    });
     everywhere();
-    assert!(status.success(), "1: read something wrong; signal 31: made a system call ({status})");
     access
 }
 

@@ -1,15 +1,13 @@
 //! Readers without any right, which follow by the pin.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::mem::MaybeUninit;
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Command, Stdio};
 
 use libbpf_rs::skel::Skel;
 use mapring::ResizableRing;
 use mapring_kernel_tests::skel::ResizableSkelBuilder;
-use mapring_kernel_tests::{Numbered, PublicPins, Runner, fitted, load, push, require_bpf};
+use mapring_kernel_tests::{Numbered, PublicPins, Runner, fitted, load, push, require_bpf, written_for};
 
 use crate::{SIZES, open};
 
@@ -21,27 +19,14 @@ fn nobody_follows(
     args: &[&str],
     mut meanwhile: impl FnMut(&mut ResizableRing<Numbered>, u64),
 ) -> (String, Vec<String>) {
-    let mut reader = Command::new(env!("CARGO_BIN_EXE_kernel-tests-follow"))
-        .args(args)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(reader.stdout.take().unwrap()).lines().map(Result::unwrap);
-    let access = lines.next().unwrap();
-    assert_eq!(lines.next().unwrap(), "ready");
     let mut next = 0;
-    let status = loop {
-        if let Some(status) = reader.try_wait().unwrap() {
-            break status;
-        }
+    written_for(env!("CARGO_BIN_EXE_kernel-tests-follow"), args, || {
         assert_eq!(push(program, 2, next, 16), 0);
         next += 16;
         if next % 160 == 0 {
             meanwhile(ring, next / 160);
         }
-    };
-    assert!(status.success(), "1: read something wrong; signal 31: made a system call ({status})");
-    (access, lines.collect())
+    })
 }
 
 #[test]
