@@ -7,7 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use libbpf_rs::skel::Skel;
 use mapring::ResizableRing;
 use mapring_kernel_tests::skel::ResizableSkelBuilder;
-use mapring_kernel_tests::{Numbered, PublicPins, Runner, fitted, load, push, require_bpf, written_for};
+use mapring_kernel_tests::{
+    Numbered, PublicPins, Runner, everywhere, fitted, load, on_one_cpu, push, require_bpf, written_for,
+};
 
 use crate::{SIZES, open};
 
@@ -20,13 +22,19 @@ fn nobody_follows(
     mut meanwhile: impl FnMut(&mut ResizableRing<Numbered>, u64),
 ) -> (String, Vec<String>) {
     let mut next = 0;
-    written_for(env!("CARGO_BIN_EXE_kernel-tests-follow"), args, || {
+    let said = written_for(env!("CARGO_BIN_EXE_kernel-tests-follow"), args, || {
+        if next == 0 {
+            // The follower runs already, wherever it likes; in order is what one CPU writes.
+            on_one_cpu();
+        }
         assert_eq!(push(program, 2, next, 16), 0);
         next += 16;
         if next % 160 == 0 {
             meanwhile(ring, next / 160);
         }
-    })
+    });
+    everywhere();
+    said
 }
 
 #[test]
