@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
+use mapring::layout::seq::TRIES;
 use mapring::layout::{Geometry, Kind};
 use mapring::protocol::ring::{Cursor, Place, Shard, ShardMut, Step};
 use mapring::protocol::{Words, WordsMut, cell, counters, latch};
@@ -136,6 +137,31 @@ fn two_writers_share_two_slots() {
 #[test]
 fn three_writers_share_a_ring() {
     ring(8, 3, rounds(20_000, 6));
+}
+
+/// Each row of stuck slots that is longer than a claim's tries costs one record a lap, and not the shard: a dropped
+/// claim leaves `head` behind the slots that it tried.
+#[test]
+fn a_producer_goes_on_behind_the_slots_that_it_tried() {
+    for (slots, dead) in [(8, 6), (16, 6), (16, 8), (16, 13), (64, 30), (256, 200)] {
+        let geometry = Geometry::new(Kind::Ring, 24, slots, 1).unwrap();
+        let place = Place::new(&geometry, 0);
+        let memory = Memory::new(geometry.bytes() / 8);
+        let shard = ShardMut::new(memory.words_mut(), &place);
+        for t in 0..dead {
+            assert_eq!(shard.claim(), Some(t)); // never ended
+        }
+        let push = || shard.push(&value(1));
+        assert!((dead..slots).all(|t| push() == Some(t)));
+        let tries = u64::from(TRIES);
+        for lap in 1..4 {
+            let dropped = (0..slots).take_while(|_| push().is_none()).count() as u64;
+            assert_eq!(dropped, dead / tries, "lap {lap} of {slots} slots, {dead} of them stuck");
+            let first = lap * slots + dead + 1; // the claim that ended the row took the first slot behind it
+            assert!((first..(lap + 1) * slots).all(|t| push() == Some(t)), "lap {lap} of {slots} slots");
+            assert_eq!(Shard::new(memory.words(), &place).dropped(), lap * (dead / tries));
+        }
+    }
 }
 
 /// Looks until the writers are done, and once more: what is seen never goes back.
