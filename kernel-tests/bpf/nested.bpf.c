@@ -122,7 +122,7 @@ int on_tick(void *ctx __attribute__((unused)))
 	return 0;
 }
 
-SEC("tp_btf/sched_switch")
+SEC("perf_event")
 int on_switch(void *ctx __attribute__((unused)))
 {
 	produce_all(SWITCH);

@@ -25,7 +25,7 @@ pub use load::{
     word_at,
 };
 pub use numbered::{Numbered, Seen, Stop, push, watching_us, written_by_all};
-pub use perf::sample_clock;
+pub use perf::{sample_clock, sample_switches};
 pub use pins::{PinDir, PublicPins};
 pub use privilege::may_use_bpf;
 pub use process::{NOBODY, become_nobody, child, try_child, written_for};
@@ -63,6 +63,9 @@ pub mod skel {
         alone
         basic
         basic_portable
+        contexts
+        contexts_task_work
+        contexts_wq
         dispatch
         flags
         foreign
@@ -100,6 +103,9 @@ pub mod skel {
     pub use alone::AloneSkelBuilder;
     pub use basic::BasicSkelBuilder;
     pub use basic_portable::BasicPortableSkelBuilder;
+    pub use contexts::ContextsSkelBuilder;
+    pub use contexts_task_work::ContextsTaskWorkSkelBuilder;
+    pub use contexts_wq::ContextsWqSkelBuilder;
     pub use dispatch::DispatchSkelBuilder;
     pub use flags::FlagsSkelBuilder;
     pub use foreign::{ForeignSkelBuilder, types as foreign_types};

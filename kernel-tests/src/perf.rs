@@ -1,4 +1,4 @@
-//! The software clock event that interrupts everything else.
+//! Software events: the clock that interrupts everything else, and context switches.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -8,6 +8,7 @@ use libbpf_rs::libbpf_sys::perf_event_attr;
 
 const PERF_TYPE_SOFTWARE: u32 = 1;
 const PERF_COUNT_SW_CPU_CLOCK: u64 = 0;
+const PERF_COUNT_SW_CONTEXT_SWITCHES: u64 = 3;
 const PERF_FLAG_FD_CLOEXEC: u64 = 8;
 
 /// An event on `cpu` every `period` nanoseconds, in whatever runs there.
@@ -15,10 +16,22 @@ const PERF_FLAG_FD_CLOEXEC: u64 = 8;
 /// # Panics
 /// With the kernel's reason.
 pub fn sample_clock(cpu: usize, period: u64) -> OwnedFd {
+    software(cpu, PERF_COUNT_SW_CPU_CLOCK, period)
+}
+
+/// An event at each context switch on `cpu`, in the scheduler.
+///
+/// # Panics
+/// With the kernel's reason.
+pub fn sample_switches(cpu: usize) -> OwnedFd {
+    software(cpu, PERF_COUNT_SW_CONTEXT_SWITCHES, 1)
+}
+
+fn software(cpu: usize, config: u64, period: u64) -> OwnedFd {
     let mut attr = perf_event_attr {
         type_: PERF_TYPE_SOFTWARE,
         size: u32::try_from(size_of::<perf_event_attr>()).unwrap(),
-        config: PERF_COUNT_SW_CPU_CLOCK,
+        config,
         ..Default::default()
     };
     attr.__bindgen_anon_1.sample_period = period;

@@ -13,7 +13,8 @@ use libbpf_rs::{Link, MapCore, MapFlags, Object, OpenObject, ProgramMut};
 use mapring::{Access, Claim, Error, Fit, Grounds, Options, Reader, Record, Ring, Tally};
 use mapring_kernel_tests::skel::{LoopsSkelBuilder, NestedPortableSkelBuilder, NestedSkelBuilder};
 use mapring_kernel_tests::{
-    Runner, cpus, everywhere, load, map, on_cpu, read_only, real_time, require_bpf, sample_clock, unfitted,
+    Runner, cpus, everywhere, load, map, on_cpu, read_only, real_time, require_bpf, sample_clock,
+    sample_switches, unfitted,
 };
 
 /// `struct item`: words that follow from writer and number.
@@ -154,7 +155,9 @@ fn attach(object: &Object) -> Vec<Link> {
     let program = |name: &str| -> ProgramMut<'_> { object.progs_mut().find(|p| p.name() == name).unwrap() };
     let clock = |&cpu: &usize| sample_clock(cpu, 50_000).into_raw_fd();
     let clocks = cpus().iter().map(clock).map(|fd| program("on_tick").attach_perf_event(fd).unwrap());
-    clocks.chain([program("on_switch").attach_trace().unwrap()]).collect()
+    let switch = |&cpu: &usize| sample_switches(cpu).into_raw_fd();
+    let switches = cpus().iter().map(switch).map(|fd| program("on_switch").attach_perf_event(fd).unwrap());
+    clocks.chain(switches).collect()
 }
 
 /// The numbers of a writer's records that were seen.

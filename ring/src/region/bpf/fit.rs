@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::layout::{Claim, Geometry, Kind};
 
 /// [`Fit::skeleton`] with nothing asked for. Call it between `open` and `load`, after all else
-/// that changes the object (`set_autoload`, `set_attach_target`).
+/// that changes the object (`set_autoload`, `set_prog_type`).
 ///
 /// # Errors
 /// See there.

@@ -15,7 +15,7 @@ use crate::layout::Claim;
 #[non_exhaustive]
 pub enum Grounds {
     /// Nested: every program of the object runs where no other task can preempt it (XDP, TC, perf
-    /// events, `tp_btf/sched_switch`), and the kernel is none of real time.
+    /// events), and the kernel is none of real time.
     OnlyNest,
     /// Atomic: the caller asked for it.
     Asked,
@@ -103,8 +103,8 @@ fn only_nests(program: &OpenProgram<'_>) -> bool {
         ProgramType::Xdp | ProgramType::SchedCls => true,
         // Interrupts, and `perf_swevent` with preemption off (`bpf_overflow_handler`).
         ProgramType::PerfEvent => true,
-        // `__schedule` has interrupts off. `raw_tp/` programs can be attached to anything.
-        ProgramType::Tracing => *program.section() == *"tp_btf/sched_switch",
+        // Not `tp_btf/sched_switch`, though `__schedule` has interrupts off: libbpf does not say where
+        // `set_attach_target` moved a program, and the section stays.
         _ => false,
     }
 }
