@@ -63,3 +63,20 @@ pub fn forge(bytes: &[u8], sealed: bool) -> OwnedFd {
     }
     file.into()
 }
+
+/// A sealed memfd called `name` that starts with `words` and is `bytes` bytes long, all but the start a hole. With
+/// huge pages if `flags` say so, and nothing in it then.
+///
+/// # Errors
+/// If the kernel does not give it.
+pub fn forge_sparse(name: &str, flags: MemfdFlags, words: &[u64], bytes: u64) -> rustix::io::Result<OwnedFd> {
+    let fd = memfd_create(name, flags | MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    rustix::fs::ftruncate(&fd, bytes)?;
+    if !flags.contains(MemfdFlags::HUGETLB) {
+        File::from(fd.try_clone().expect("a descriptor"))
+            .write_all_at(bytemuck::cast_slice(words), 0)
+            .unwrap();
+    }
+    fcntl_add_seals(&fd, SealFlags::GROW | SealFlags::SHRINK)?;
+    Ok(fd)
+}

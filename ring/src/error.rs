@@ -87,6 +87,29 @@ pub enum Error {
         /// The region.
         what: String,
     },
+    /// A memfd of huge pages, which somebody could take away under its readers, who would die by SIGBUS.
+    #[error(
+        "{what} has huge pages (MFD_HUGETLB): despite its seals, whoever holds it can punch them out and kill its \
+         readers with SIGBUS: have its maker use ordinary pages, or open it with Options::allow_unsealed"
+    )]
+    HugePages {
+        /// The region.
+        what: String,
+    },
+    /// A memfd that is mostly holes: reading it would allocate them, and charge this process for the memory.
+    #[error(
+        "{what} is sparse: of the {bytes} bytes of its region {missing} are not allocated, and reading them would \
+         take this process's memory: have its maker allocate them (fallocate), or open it with \
+         Options::allow_unsealed"
+    )]
+    Sparse {
+        /// The region.
+        what: String,
+        /// Bytes of the region, by its preamble.
+        bytes: u64,
+        /// How many of them have no memory yet.
+        missing: u64,
+    },
     /// A region of another kind.
     #[error("{what} holds {found}, expected {expected}")]
     Kind {

@@ -8,4 +8,5 @@ mod live_maps;
 #[cfg(feature = "bpf")]
 mod maps;
 mod scribbled;
+mod sparse;
 mod underneath;

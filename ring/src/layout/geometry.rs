@@ -40,6 +40,9 @@ pub enum GeometryError {
     /// More elements than a map can have.
     #[error("{0} elements: a map has at most {max}", max = u32::MAX)]
     Entries(u64),
+    /// More shards than a machine can have CPUs.
+    #[error("{0} shards: a region has at most {max}", max = Geometry::SHARDS_MAX)]
+    Shards(u64),
     /// The element size does not follow from the rest.
     #[error("elements of {found} bytes where the records make them {expected}")]
     Element {
@@ -65,6 +68,9 @@ pub enum GeometryError {
 impl Geometry {
     /// Bytes of the largest record: what an array's value can hold beside the sequence word.
     pub const RECORD_MAX: u64 = (1 << 29) - WORD as u64;
+    /// The most shards: more than any kernel has CPUs. Readers keep a place in each, so this bounds what they
+    /// allocate.
+    pub const SHARDS_MAX: u64 = 1 << 16;
     /// The fewest slots of a ring with [nested claims](Claim::Nested).
     pub const NESTED_MIN: usize = 4;
 
@@ -89,6 +95,7 @@ impl Geometry {
             Kind::Cells | Kind::Latches | Kind::PerCpuCells | Kind::PerCpuCounters if shards > 1 => {
                 return Err(GeometryError::Sharded(shards));
             }
+            _ if shards > Self::SHARDS_MAX => return Err(GeometryError::Shards(shards)),
             _ if capacity == 0 || shards == 0 => return Err(GeometryError::Empty { kind, capacity, shards }),
             Kind::Counters | Kind::PerCpuCounters if capacity > Self::RECORD_MAX / WORD as u64 => {
                 return Err(GeometryError::Entries(capacity));
@@ -304,9 +311,17 @@ mod tests {
         assert_eq!(ring(2, 3).with_claim(Claim::Nested), Err(GeometryError::Claim));
         let cells = Geometry::new(Kind::Cells, 56, 4, 1).unwrap();
         assert_eq!(cells.with_claim(Claim::Nested), Err(GeometryError::Claim));
-        // The largest ring of 8-byte records has no place for one more.
-        let full = Geometry::new(Kind::Counters, 8, 1, u64::from(u32::MAX) - 2).unwrap();
-        assert_eq!(full.entries(), u32::MAX as usize);
+    }
+
+    #[test]
+    fn the_largest_regions_are_as_large_as_a_map_can_be() {
+        let cells = |count| Geometry::new(Kind::Cells, 56, count, 1);
+        let full = u64::from(u32::MAX) - 2;
+        assert_eq!(cells(full).unwrap().entries(), u32::MAX as usize);
+        assert_eq!(cells(full + 1), Err(GeometryError::Entries(1 << 32)));
+        let counters = |shards| Geometry::new(Kind::Counters, 8, 1, shards);
+        assert_eq!(counters(Geometry::SHARDS_MAX).unwrap().shards(), 1 << 16);
+        assert_eq!(counters((1 << 16) + 1), Err(GeometryError::Shards((1 << 16) + 1)));
     }
 
     #[test]

@@ -18,15 +18,25 @@ pub(crate) struct Mapping {
 
 impl Mapping {
     /// Maps `bytes` from the start of `fd`: for reading, unless `write`.
+    ///
+    /// It does not populate the mapping. A BPF map has all its pages mapped by `mmap` itself. Of a memfd that
+    /// others made it would allocate each page that is missing, and charge this process for it.
     pub(super) fn new(fd: BorrowedFd<'_>, bytes: usize, write: bool) -> io::Result<Self> {
         let mut options = MmapOptions::new();
-        options.len(bytes).populate();
+        options.len(bytes);
         let map = if write {
             options.map_raw(fd.as_raw_fd())?
         } else {
             options.map_raw_read_only(fd.as_raw_fd())?
         };
         Ok(Self { map, write })
+    }
+
+    /// Maps `bytes` of a memfd that this process made, for writing, and allocates all of its memory: so that
+    /// writers take no page faults, and others accept it.
+    pub(super) fn populated(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<Self> {
+        let map = MmapOptions::new().len(bytes).populate().map_raw(fd.as_raw_fd())?;
+        Ok(Self { map, write: true })
     }
 
     pub(crate) fn words(&self) -> Words<'_> {

@@ -6,14 +6,21 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 
-use super::{Mapping, Memory, Options, Refusal, Region, generation, preamble_words, write_preamble};
+use super::{Mapping, Memory, Options, Refusal, Region, generation, write_preamble};
 use crate::error::{Error, Result};
 use crate::layout::{Geometry, Kind, Preamble};
 use crate::record::{Compared, NotCompared};
-use crate::sync::{Ordering, fence};
 
 /// What keeps a reader from SIGBUS.
 const FIXED_SIZE: SealFlags = SealFlags::GROW.union(SealFlags::SHRINK);
+
+/// The type of hugetlbfs, as `fstatfs` tells it.
+const HUGETLBFS: u32 = 0x9584_58f6;
+/// Bytes of the blocks that `fstat` counts.
+const BLOCK: u64 = 512;
+/// Bytes of a region whose memory may be missing: a read of a page that is not there allocates it, and it is the
+/// reader who is charged. More takes the caller's consent.
+const MISSING_MAX: u64 = 64 << 20;
 
 /// What its records are compared with.
 const NO_BTF: (Option<TypeId>, Compared) = (None, Compared::Size(NotCompared::Memfd));
@@ -25,16 +32,31 @@ pub(super) fn is_one(fd: BorrowedFd<'_>) -> bool {
 
 pub(super) fn create(geometry: Geometry, record: &str) -> Result<Region> {
     only_shared("memfd", geometry.kind())?;
+    fits_in_memory(geometry.bytes())?;
     let fd = rustix::fs::memfd_create("mapring", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
         .map_err(|e| Error::system("memfd_create", e))?;
     rustix::fs::ftruncate(&fd, geometry.bytes() as u64).map_err(|e| Error::system("ftruncate", e))?;
     rustix::fs::fcntl_add_seals(&fd, FIXED_SIZE).map_err(|e| Error::system("fcntl(F_ADD_SEALS)", e))?;
-    let mapping = Mapping::new(fd.as_fd(), geometry.bytes(), true).map_err(|e| Error::system("mmap", e))?;
+    let mapping = Mapping::populated(fd.as_fd(), geometry.bytes()).map_err(|e| Error::system("mmap", e))?;
     let preamble = Preamble { geometry, generation: generation(), name: record.to_owned() };
     if let Some(words) = mapping.words_mut() {
         write_preamble(words, &preamble);
     }
     Ok(Region::new("memfd".to_owned(), preamble, Memory::Mapped(mapping), Ok(()), NO_BTF, fd))
+}
+
+/// Refuses a region that is larger than all memory, before the kernel kills processes to make room for it.
+fn fits_in_memory(bytes: usize) -> Result<()> {
+    let info = rustix::system::sysinfo();
+    let memory = (u128::from(info.totalram) + u128::from(info.totalswap)) * u128::from(info.mem_unit);
+    if bytes as u128 <= memory {
+        return Ok(());
+    }
+    Err(Error::System {
+        call: "memfd_create",
+        error: Errno::NOMEM.into(),
+        hint: "; the region is larger than this machine's memory: ask for less",
+    })
 }
 
 pub(super) fn open(fd: OwnedFd, options: Options) -> Result<Region> {
@@ -44,23 +66,43 @@ pub(super) fn open(fd: OwnedFd, options: Options) -> Result<Region> {
     if !seals.contains(FIXED_SIZE) && !options.allow_unsealed {
         return Err(Error::Unsealed { what });
     }
-    let found = rustix::fs::fstat(&fd).map_err(|e| Error::system("fstat", e))?.st_size.cast_unsigned();
+    let huge_page = huge_page(&fd)?;
+    if huge_page.is_some() && !options.allow_unsealed {
+        return Err(Error::HugePages { what });
+    }
+    let stat = rustix::fs::fstat(&fd).map_err(|e| Error::system("fstat", e))?;
+    let found = stat.st_size.cast_unsigned();
     let truncated =
         |expected: usize| Error::Truncated { what: what.clone(), found, expected: expected as u64 };
-    let bytes = usize::try_from(found).map_err(|_| truncated(Preamble::BYTES))?;
-    if bytes < Preamble::BYTES {
+    // By a call, not by a mapping: nothing is known yet of how much to map.
+    let mut words = [0; Preamble::WORDS];
+    let read = rustix::io::pread(&fd, bytemuck::cast_slice_mut::<u64, u8>(&mut words), 0);
+    if read.map_err(|e| Error::system("pread", e))? < Preamble::BYTES {
         return Err(truncated(Preamble::BYTES));
     }
-    let (mapping, writable) = map(&fd, bytes, options.write)?;
-    let words = preamble_words(mapping.words());
-    fence(Ordering::Acquire);
     let preamble =
         Preamble::decode(&words).map_err(|error| Error::Preamble { what: what.clone(), error, hint: "" })?;
     only_shared(&what, preamble.geometry.kind())?;
-    if preamble.geometry.bytes() > bytes {
-        return Err(truncated(preamble.geometry.bytes()));
+    let bytes = preamble.geometry.bytes();
+    if bytes as u64 > found {
+        return Err(truncated(bytes));
     }
+    let missing = (bytes as u64).saturating_sub(stat.st_blocks.cast_unsigned().saturating_mul(BLOCK));
+    if missing > MISSING_MAX && !options.allow_unsealed {
+        return Err(Error::Sparse { what, bytes: bytes as u64, missing });
+    }
+    // A mapping of huge pages that is not a whole number of them can't be unmapped.
+    let (mapping, writable) = map(&fd, bytes.next_multiple_of(huge_page.unwrap_or(1)), options.write)?;
     Ok(Region::new(what, preamble, Memory::Mapped(mapping), writable, NO_BTF, fd))
+}
+
+/// Bytes of a page of the file, if it is in hugetlbfs: there whoever holds it can take pages away for good.
+fn huge_page(fd: &OwnedFd) -> Result<Option<usize>> {
+    let fs = rustix::fs::fstatfs(fd).map_err(|e| Error::system("fstatfs", e))?;
+    // The type of the field differs between architectures; the number fits into 32 bits.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let is_huge = fs.f_type as u32 == HUGETLBFS;
+    Ok(is_huge.then_some(usize::try_from(fs.f_bsize).unwrap_or(1).max(1)))
 }
 
 /// What each CPU has for itself is in per-CPU maps only.

@@ -29,8 +29,8 @@ pub use options::Options;
 
 use crate::error::{Error, Result};
 use crate::layout::{Claim, Gate, Geometry, Kind, Preamble};
+use crate::protocol::WordsMut;
 use crate::protocol::ring::gate;
-use crate::protocol::{Words, WordsMut};
 use crate::record::{Compared, NotCompared};
 use crate::sync::{Ordering, fence};
 
@@ -402,18 +402,13 @@ impl fmt::Debug for Region {
     }
 }
 
-/// The first words of a region, by relaxed loads.
-fn preamble_words(words: Words<'_>) -> [u64; Preamble::WORDS] {
-    std::array::from_fn(|at| words.load(at, Ordering::Relaxed))
-}
-
 /// Writes a preamble, its first word last: who sees that sees the rest.
 fn write_preamble(words: WordsMut<'_>, preamble: &Preamble) {
     let encoded = preamble.encode();
     for (at, &word) in encoded.iter().enumerate().skip(1).filter(|&(at, _)| at != Preamble::DROPPED) {
         words.store(at, word, Ordering::Relaxed);
     }
-    fence(Ordering::Release);
+    fence(Ordering::Release); // SYNC preamble: pairs with the fence in `preamble_words`
     words.store(0, encoded[0], Ordering::Relaxed);
 }
 

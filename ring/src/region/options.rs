@@ -42,8 +42,12 @@ impl Options {
         Self { write, ..self }
     }
 
-    /// Accepts a memfd that is not sealed against resizing. Whoever holds it can then kill this
-    /// process with SIGBUS, by shrinking it.
+    /// Accepts a memfd that is not safe from those who hold it:
+    ///
+    /// - one that is not sealed against resizing, and one of huge pages. Whoever holds it can then kill this
+    ///   process with SIGBUS, by shrinking it or by punching pages out;
+    /// - one that is sparse: more than 64 MiB of its region are not allocated. A read of a page that is not there
+    ///   allocates it, and charges this process (its cgroup) for it.
     pub fn allow_unsealed(self, allow_unsealed: bool) -> Self {
         Self { allow_unsealed, ..self }
     }
@@ -128,9 +132,13 @@ impl Options {
 
     /// Opens a BPF map or a memfd, made by any loader or process. Makes system calls.
     ///
+    /// Of a memfd as much is mapped as its region has, by its preamble, and no page is touched yet. Whoever made it
+    /// can still make its readers pay for its memory, by punching pages out (`F_SEAL_FUTURE_WRITE` forbids that):
+    /// [`Geometry::bytes`](crate::layout::Geometry::bytes) says how much that can be.
+    ///
     /// # Errors
-    /// As for [`open_pinned`](Self::open_pinned); [`Error::Unsealed`] and [`Error::Truncated`]
-    /// for a memfd.
+    /// As for [`open_pinned`](Self::open_pinned); [`Error::Unsealed`], [`Error::HugePages`],
+    /// [`Error::Sparse`] and [`Error::Truncated`] for a memfd.
     pub fn open_fd(self, fd: OwnedFd) -> Result<Region> {
         if memfd::is_one(fd.as_fd()) {
             return memfd::open(fd, self);

@@ -33,11 +33,11 @@ pub(crate) use seal::{is_frozen, seal};
 pub(crate) use section::{Section, look};
 
 use self::describe::Types;
-use super::{Mapping, Memory, Options, Refusal, Region, generation, preamble_words, write_preamble};
+use super::{Mapping, Memory, Options, Refusal, Region, generation, write_preamble};
 use crate::cpus::possible_cpus;
 use crate::error::{Error, Result};
 use crate::layout::{Kind, Preamble, PreambleError, WORD};
-use crate::protocol::ring;
+use crate::protocol::{Words, ring};
 use crate::record::{Compared, Expected, NotCompared};
 use crate::sync::{Ordering, fence};
 
@@ -262,6 +262,13 @@ fn read_preamble(memory: &Memory, bytes: usize, what: &str) -> Result<Preamble> 
         hint: if matches!(error, PreambleError::Magic { found: 0 }) { NO_PREAMBLE } else { "" },
         error,
     })
+}
+
+/// The first words of a mapped region.
+fn preamble_words(words: Words<'_>) -> [u64; Preamble::WORDS] {
+    let first = words.load(0, Ordering::Relaxed);
+    fence(Ordering::Acquire); // SYNC preamble: pairs with the fence in `write_preamble`
+    std::array::from_fn(|at| if at == 0 { first } else { words.load(at, Ordering::Relaxed) })
 }
 
 /// Writes the preamble of a region that has none, through a mapping if there is one to be had,

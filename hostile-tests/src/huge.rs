@@ -1,0 +1,66 @@
+//! A huge page for a test: lent by the kernel, and given back.
+#![allow(unsafe_code)]
+
+use std::fs;
+use std::os::fd::OwnedFd;
+
+use mapring::protocol::WordsMut;
+use memmap2::MmapOptions;
+use rustix::fs::MemfdFlags;
+
+use crate::forge_sparse;
+
+/// How many huge pages the kernel may make when they are asked for. It takes them back by itself.
+const OVERCOMMIT: &str = "/proc/sys/vm/nr_overcommit_hugepages";
+
+/// While this lives, the kernel makes a few huge pages more than before.
+#[derive(Debug)]
+pub struct HugePage {
+    before: u64,
+}
+
+impl HugePage {
+    /// Bytes of a huge page.
+    pub const BYTES: usize = 2 << 20;
+
+    /// Asks the kernel for some.
+    ///
+    /// # Errors
+    /// Why there are none: for `SKIPPED`.
+    pub fn borrow() -> Result<Self, String> {
+        let said = fs::read_to_string(OVERCOMMIT).map_err(|e| format!("{OVERCOMMIT}: {e}"))?;
+        let before = said.trim().parse::<u64>().map_err(|e| format!("{OVERCOMMIT}: {e}"))?;
+        fs::write(OVERCOMMIT, (before + 2).to_string()).map_err(|e| format!("{OVERCOMMIT}: {e}"))?;
+        Ok(Self { before })
+    }
+
+    /// A sealed memfd of a huge page that starts with `words`, called `name`.
+    ///
+    /// # Errors
+    /// Why there is no such page.
+    pub fn forge(&self, name: &str, words: &[u64]) -> Result<OwnedFd, String> {
+        let flags = MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB;
+        let fd =
+            forge_sparse(name, flags, &[], Self::BYTES as u64).map_err(|e| format!("memfd_create: {e}"))?;
+        // Files of hugetlbfs take no `write`.
+        let map = MmapOptions::new().len(Self::BYTES).populate().map_raw(&fd);
+        let map = map.map_err(|e| format!("mmap: {e}"))?;
+        let allocated = rustix::fs::fstat(&fd).map_err(|e| format!("fstat: {e}"))?.st_blocks;
+        if allocated == 0 {
+            return Err("no huge page is free".to_owned());
+        }
+        // SAFETY: a mapping of that size for writing, which starts on a page; the page is there, and
+        // nobody else has the file.
+        let shared = unsafe { WordsMut::from_raw(map.as_mut_ptr().cast(), Self::BYTES / 8) };
+        let all = words.iter().enumerate();
+        all.for_each(|(at, &word)| shared.store(at, word, std::sync::atomic::Ordering::Relaxed));
+        Ok(fd)
+    }
+}
+
+impl Drop for HugePage {
+    fn drop(&mut self) {
+        // Best effort: it could be written before.
+        let _ = fs::write(OVERCOMMIT, self.before.to_string());
+    }
+}
