@@ -27,6 +27,10 @@ struct large {
 	__u32 words[14];
 };
 
+struct wide {
+	__u64 words[512];
+};
+
 enum mode { OFF, ON };
 
 /* .bss, .data, .rodata and sections of one's own. */
@@ -36,6 +40,8 @@ __u8 bytes_left = 0, byte = 0, bytes_right = 0;
 struct large torn = {};
 MAPRING_GLOBAL_CELL(cell, struct large);
 MAPRING_GLOBAL_LATCH(latch, struct large);
+MAPRING_GLOBAL_CELL(wide_cell, struct wide);
+MAPRING_GLOBAL_LATCH(wide_latch, struct wide);
 
 __s64 threshold = 7;
 enum mode mode = ON;

@@ -175,6 +175,19 @@ pub enum Error {
         /// [`Refusal::Frozen`] for a BPF map, [`Refusal::Sealed`] for a memfd.
         refusal: Refusal,
     },
+    /// Other writers of this process could be in the middle of a write that is to be recovered.
+    #[error(
+        "{what}: what a writer left behind can't be ended while this process has {count} other writers of \
+         this {thing}, which may be in the middle of a write: drop them first"
+    )]
+    OtherWriters {
+        /// The region.
+        what: String,
+        /// `shard`, or `table` of cells.
+        thing: &'static str,
+        /// How many others there are.
+        count: usize,
+    },
     /// An object whose writers publish with x86's memory order, on another machine.
     #[error(
         "map {map} was compiled with __TARGET_ARCH_x86, whose plain stores don't publish on this \

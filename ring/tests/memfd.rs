@@ -221,6 +221,37 @@ fn a_ticket_nobody_claims_is_passed_in_a_shard_that_looks_quiet() {
 }
 
 #[test]
+fn nothing_is_recovered_beside_another_writer() {
+    let others = |e: &Error| match e {
+        Error::OtherWriters { thing, count, .. } => (*thing, *count),
+        e => panic!("{e}"),
+    };
+    let ring = Ring::<Record>::create_memfd(4, 2).unwrap();
+    let [mut writer, other] = [(); 2].map(|()| ring.writer(1).unwrap());
+    let _abandoned = other.shard().claim().unwrap();
+    let elsewhere = ring.writer(0).unwrap();
+    let region = Options::new().write(true).open_fd(fd_of(ring.region())).unwrap();
+    let apart = Ring::<Record>::from_region(region).unwrap().writer(1).unwrap();
+    let refused = writer.recover().unwrap_err();
+    assert_eq!(others(&refused), ("shard", 2));
+    assert!(refused.to_string().contains("2 other writers of this shard"), "{refused}");
+    drop(other);
+    assert_eq!(others(&writer.recover().unwrap_err()), ("shard", 1));
+    assert_eq!(ring.reader().with_patience(1).tally().discarded, 0, "nothing was done");
+    drop(apart);
+    assert_eq!((writer.recover().unwrap(), writer.recover().unwrap()), (1, 0));
+    drop(elsewhere);
+
+    let cells = Cells::<Record>::create_memfd(2).unwrap();
+    let mut writer = cells.writer().unwrap();
+    let other = cells.writer().unwrap();
+    assert_eq!(others(&writer.recover(0, &Record::new(1)).unwrap_err()), ("table", 1));
+    drop(other);
+    assert!(!writer.recover(0, &Record::new(1)).unwrap(), "no write was abandoned");
+    assert!(matches!(writer.recover(2, &Record::new(1)), Err(Error::Index { index: 2, .. })));
+}
+
+#[test]
 fn cells_hold_the_latest_value() {
     let cells = Cells::<Record>::create_memfd(3).unwrap();
     let writer = cells.writer().unwrap();

@@ -3,10 +3,11 @@
 #![cfg(not(miri))] // which knows no memory files
 
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use mapring::{Cells, Counters, Latches, Options, Region, Ring};
+use mapring::{Cells, Counters, Latches, LatchesWriter, Options, Region, Ring};
 
 type Record = [u64; 7];
 
@@ -134,31 +135,59 @@ fn cells_of_two_writers() {
     println!("explored {reads} looks at cells");
 }
 
-#[test]
-fn latches_of_one_writer() {
-    let latches = Latches::<Record>::create_memfd(1).unwrap();
-    let reader = Latches::<Record>::from_region(again(latches.region(), false)).unwrap();
+/// A value that takes long enough to write that its writers meet, on any machine.
+type Large = [u64; 512];
+
+fn large(n: u64) -> Large {
+    std::array::from_fn(|i| n.wrapping_mul(2 * i as u64 + 1))
+}
+
+/// Two threads that write one latch, by the writers that `writers` gives them, and a reader beside them.
+fn latches(writers: fn(&Latches<Large>) -> [Arc<LatchesWriter<Large>>; 2]) {
+    let latches = Latches::<Large>::create_memfd(1).unwrap();
+    let reader = Latches::<Large>::from_region(again(latches.region(), false)).unwrap();
     let (mut last, mut reads) = (0, 0_u64);
-    let writer = latches.writer().unwrap();
+    let writers = writers(&latches);
     beside(
-        2, // which take turns: the handle has a lock
-        |_| {
-            (0..COUNT / 2).for_each(|n| {
-                pause(n);
-                writer.set(0, &record(n)).unwrap();
-            });
+        2,
+        |writer| {
+            let writer = &writers[usize::try_from(writer).unwrap()];
+            (0..COUNT / 4).for_each(|n| writer.set(0, &large(n)).unwrap());
         },
         || {
             let Some(snapshot) = reader.try_snapshot(0).unwrap() else { return false };
-            assert_eq!(snapshot.value, record(snapshot.value[0]), "torn");
+            assert!(snapshot.value == large(snapshot.value[0]), "a mixture is version {}", snapshot.version);
             assert!(snapshot.version >= last);
             last = snapshot.version;
             reads += 1;
             true
         },
     );
-    assert_eq!(last, COUNT);
+    assert_eq!(last, COUNT / 2, "each write counts");
     println!("explored {reads} looks at a latch");
+}
+
+#[test]
+fn latches_of_one_writer() {
+    latches(|latches| {
+        let writer = Arc::new(latches.writer().unwrap());
+        [Arc::clone(&writer), writer]
+    });
+}
+
+#[test]
+fn latches_of_two_writers_of_one_handle() {
+    latches(|latches| [(); 2].map(|()| Arc::new(latches.writer().unwrap())));
+}
+
+#[test]
+fn latches_of_two_writers_that_opened_them_apart() {
+    latches(|latches| {
+        [(); 2].map(|()| {
+            let latches = Latches::from_region(again(latches.region(), true)).unwrap();
+            Arc::new(latches.writer().unwrap())
+        })
+    });
 }
 
 #[test]

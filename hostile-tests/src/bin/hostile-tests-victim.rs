@@ -60,15 +60,15 @@ fn deed(what: &str, numbers: Vec<u64>) -> Deed {
             })
         }
         "recover" => {
-            let writer = ring();
-            Box::new(move || writer.recover().to_string())
+            let mut writer = ring();
+            Box::new(move || writer.recover().expect("no other writer").to_string())
         }
         "set" => {
             let (writer, value) = (cells(), Record::new(first));
             Box::new(move || writer.set(0, &value).expect("cell 0").to_string())
         }
         "recover-cell" => {
-            let (writer, value) = (cells(), Record::new(first));
+            let (mut writer, value) = (cells(), Record::new(first));
             Box::new(move || writer.recover(0, &value).expect("cell 0").to_string())
         }
         "latch" => {

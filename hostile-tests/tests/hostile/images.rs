@@ -198,16 +198,16 @@ fn writers_go_on_in_whatever_they_find() {
                     assert!(matches!(ring.writer(0), Err(Error::NestedOnly)));
                 }
                 for shard in (0..ring.shards()).filter(|_| !nested) {
-                    let writer = ring.writer(shard).unwrap();
+                    let mut writer = ring.writer(shard).unwrap();
                     let pushed = (0..10).filter(|&n| writer.push(&[n; 3]).is_some()).count();
-                    assert!(writer.recover() <= ring.slots());
-                    assert_eq!(writer.recover(), 0);
+                    assert!(writer.recover().unwrap() <= ring.slots());
+                    assert_eq!(writer.recover().unwrap(), 0);
                     count[usize::from(pushed > 0)] += 1;
                 }
             }
             (Kind::Cells, 24) => {
                 let cells = Cells::<[u64; 3]>::from_region(region.clone()).unwrap();
-                let writer = cells.writer().unwrap();
+                let mut writer = cells.writer().unwrap();
                 for index in 0..cells.len() {
                     let set = writer.set(index, &[7; 3]).unwrap();
                     assert_ne!(set, writer.recover(index, &[7; 3]).unwrap());

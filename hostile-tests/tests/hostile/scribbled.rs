@@ -161,13 +161,13 @@ fn play() -> Vec<(&'static str, [u64; 3])> {
         }
         threads.push(until(scope, "ring, looks", stop, || count_looks(*neighbours[0].words(), &places)));
         threads.push(until(scope, "ring, new readers", stop, || read_ring(&mut ring.reader())));
-        let writers = [0, 1].map(|shard| ring.writer(shard).unwrap());
+        let mut writers = [0, 1].map(|shard| ring.writer(shard).unwrap());
         let mut n = 0;
         threads.push(until(scope, "ring, written", stop, move || {
             n += 1;
             let pushed = writers.iter().filter_map(|writer| writer.push(&Record::new(n))).count();
             if n % 1000 == 0 {
-                assert!(writers[0].recover() <= SLOTS);
+                assert!(writers[0].recover().unwrap() <= SLOTS);
             }
             [pushed as u64, (writers.len() - pushed) as u64]
         }));

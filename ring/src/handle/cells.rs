@@ -10,7 +10,7 @@ use super::table::{Place, Seqlock, Snapshot, Table};
 use crate::error::{Error, ReadError, Result};
 use crate::layout::{Kind, Preamble};
 use crate::protocol::{WordsMut, cell};
-use crate::region::{Region, SharedMut};
+use crate::region::{Region, SharedMut, Writer};
 
 /// A table of cells of type `T`, each the latest value that was published.
 ///
@@ -26,13 +26,15 @@ impl<T: NoUninit> Cells<T> {
     /// # Errors
     /// [`Error::NotWritable`] with the reason, [`Error::Sealed`].
     pub fn writer(&self) -> Result<CellsWriter<T>> {
-        Ok(CellsWriter { shared: self.shared_mut()?, place: self.place, value: PhantomData })
+        let shared = self.shared_mut()?;
+        Ok(CellsWriter { shared, writer: self.region.count_writer(0), place: self.place, value: PhantomData })
     }
 }
 
 /// A writer of cells in ordinary Rust.
 pub struct CellsWriter<T> {
     shared: SharedMut,
+    writer: Writer,
     place: Place,
     value: PhantomData<fn(T)>,
 }
@@ -54,17 +56,21 @@ impl<T: NoUninit> CellsWriter<T> {
 
     /// Ends the write that a writer of this cell began and, because it died, never ended: by
     /// publishing `value`. `false` if there is no such write, and then nothing is written. Readers
-    /// find the cell busy until the new value is whole. No system call, no waiting.
+    /// find the cell busy until the new value is whole. No system call. Other writers of the table that this
+    /// process makes meanwhile wait for it.
     ///
     /// To be called only while **no writer of this cell is alive** or in the middle of a write, in
-    /// any process, nor another `recover`: after all of them were seen to have ended, before new
+    /// any other process, nor another `recover`: after all of them were seen to have ended, before new
     /// ones start. Two that write at once would publish a mixture. Whoever dies in here leaves the
     /// cell busy, for the next call.
     ///
     /// # Errors
-    /// [`Error::Index`].
-    pub fn recover(&self, index: usize, value: &T) -> Result<bool> {
-        Ok(cell::recover(self.cell(index)?, value))
+    /// [`Error::Index`]; [`Error::OtherWriters`], if this process has any of this table, and then nothing
+    /// is done.
+    pub fn recover(&mut self, index: usize, value: &T) -> Result<bool> {
+        let cell = self.cell(index)?;
+        let _alone = self.region().expect_alone(&self.writer, "table")?;
+        Ok(cell::recover(cell, value))
     }
 
     #[inline]

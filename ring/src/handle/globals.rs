@@ -10,13 +10,12 @@ use std::sync::Arc;
 use bytemuck::NoUninit;
 use crossbeam_utils::Backoff;
 use libbpf_rs::{MapCore, Object};
-use parking_lot::Mutex;
 
 use super::table::{Guard, Seqlock, Snapshot, TwoCopies};
 use crate::error::{Error, ReadError, Result};
 use crate::layout::WORD;
 use crate::record::Record;
-use crate::region::{Access, Opened, Options, Refusal, Section, look};
+use crate::region::{Access, Opened, Options, Refusal, Section, Writer, look};
 use crate::sync::{Ordering, fence};
 
 /// A section of a BPF object's global data: `.data`, `.bss`, `.rodata`, or one of one's own such as
@@ -178,7 +177,8 @@ impl Globals {
         self.0.check_guarded(&place, &T::LAYOUT, copies, std::any::type_name::<T>())?;
         let words = 1 + copies * size_of::<T>().div_ceil(WORD);
         let at = place.offset / WORD;
-        Ok(Global { section: self.0.clone(), at, words, lock: Mutex::new(()), value: PhantomData })
+        let writer = self.0.writable.is_ok().then(|| Writer::new(self.0.identity, at));
+        Ok(Global { section: self.0.clone(), at, words, writer, value: PhantomData })
     }
 }
 
@@ -272,7 +272,8 @@ pub struct Global<T, P> {
     section: Arc<Section>,
     at: usize,
     words: usize,
-    lock: Mutex<()>,
+    /// None, if the section is not mapped for writing.
+    writer: Option<Writer>,
     value: PhantomData<fn(T) -> (T, P)>,
 }
 
@@ -324,17 +325,21 @@ impl<T: Record, P: Guard> Global<T, P> {
 }
 
 impl<T: Record + NoUninit, P: Guard> Global<T, P> {
-    /// Publishes a value: `false` if another writer is in the cell, in which case this update is
-    /// given up. A latch must have one writer in all processes; threads that share this handle take
-    /// turns by a lock. No system call.
+    /// Publishes a value: `false` if a program, or a writer in another process, is in the cell, in which
+    /// case this update is given up. No system call.
+    ///
+    /// Writers of this variable in this process take turns by a lock, whichever handles they have. A
+    /// latch must be written by one process at a time: two that write at once can publish a mixture.
     ///
     /// # Errors
     /// [`Error::NotWritable`] with the reason, [`Error::Sealed`].
     pub fn set(&self, value: &T) -> Result<bool> {
         let words = self.section.memory.as_ref().ok().and_then(|mapping| mapping.words_mut());
-        let words = words.ok_or_else(|| not_writable(&self.section))?.slice(self.at, self.words);
-        let _turn = self.lock.lock();
-        Ok(P::set(words, value))
+        let (Some(words), Some(writer)) = (words, &self.writer) else {
+            return Err(not_writable(&self.section));
+        };
+        let _turn = writer.turn();
+        Ok(P::set(words.slice(self.at, self.words), value))
     }
 }
 

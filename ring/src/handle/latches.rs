@@ -4,14 +4,13 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use bytemuck::NoUninit;
-use parking_lot::Mutex;
 
 use super::table::{Place, Table, TwoCopies};
 use crate::error::{Error, Result};
 use crate::protocol::latch;
 #[cfg(feature = "bpf")]
 use crate::region::Region;
-use crate::region::SharedMut;
+use crate::region::{SharedMut, Writer};
 
 /// A table of latches of type `T`: two copies of each value, one of which is always whole.
 ///
@@ -20,29 +19,34 @@ use crate::region::SharedMut;
 pub type Latches<T> = Table<T, TwoCopies>;
 
 impl<T: NoUninit> Latches<T> {
-    /// The writer. The region must be mapped for writing: a memfd that was made here or opened
+    /// A writer. The region must be mapped for writing: a memfd that was made here or opened
     /// with [`Options::write`](crate::Options::write), or a BPF map opened so. A map that programs
     /// may only read (`BPF_F_RDONLY_PROG`), or that is not mmapable, is written by system call.
     ///
-    /// There must be one at a time, in all processes: two that write one latch at once can publish
-    /// a mixture. Threads can share one; it has a lock of its own.
+    /// Any number of writers in one process take turns by a lock that they share, whichever handle, clone
+    /// or mapping of the region they come from. Only one *process* may write at a time: two that write one
+    /// latch at once can publish a mixture. That includes a child of `fork`: it must not write while its
+    /// parent does.
     ///
     /// # Errors
     /// [`Error::NotWritable`] with the reason, [`Error::Sealed`].
     pub fn writer(&self) -> Result<LatchesWriter<T>> {
         #[cfg(feature = "bpf")]
         if self.region.written_by_call() {
-            let way = Way::Call(self.region.clone(), Vec::new());
-            return Ok(LatchesWriter { way: Mutex::new(way), place: self.place, value: PhantomData });
+            return Ok(self.writer_by(Way::Call(self.region.clone())));
         }
-        let way = Way::Mapped(self.shared_mut()?);
-        Ok(LatchesWriter { way: Mutex::new(way), place: self.place, value: PhantomData })
+        Ok(self.writer_by(Way::Mapped(self.shared_mut()?)))
+    }
+
+    fn writer_by(&self, way: Way) -> LatchesWriter<T> {
+        LatchesWriter { way, writer: self.region.count_writer(0), place: self.place, value: PhantomData }
     }
 }
 
-/// The writer of latches, in ordinary Rust.
+/// A writer of latches, in ordinary Rust.
 pub struct LatchesWriter<T> {
-    way: Mutex<Way>,
+    way: Way,
+    writer: Writer,
     place: Place,
     value: PhantomData<fn(T)>,
 }
@@ -53,13 +57,12 @@ const AT_ONCE: usize = 64;
 
 enum Way {
     Mapped(SharedMut),
-    /// With room for elements.
     #[cfg(feature = "bpf")]
-    Call(Region, Vec<u64>),
+    Call(Region),
 }
 
 impl<T: NoUninit> LatchesWriter<T> {
-    /// Publishes a value. No waiting but for other threads in this method; no system call, or two
+    /// Publishes a value. No waiting but for other writers of this process; no system call, or two
     /// (three, if it is not mapped for reading either) where the region is not [mapped for writing](Region::writable).
     ///
     /// # Errors
@@ -86,7 +89,8 @@ impl<T: NoUninit> LatchesWriter<T> {
     }
 
     fn set_all(&self, first: usize, values: &[T]) -> Result<()> {
-        match &mut *self.way.lock() {
+        let _turn = self.writer.turn();
+        match &self.way {
             Way::Mapped(shared) => {
                 for (index, value) in (first..).zip(values) {
                     let (at, len) = self.place.words(index);
@@ -94,23 +98,24 @@ impl<T: NoUninit> LatchesWriter<T> {
                 }
             }
             #[cfg(feature = "bpf")]
-            Way::Call(region, elements) => {
+            Way::Call(region) => {
                 let (at, len) = self.place.words(first);
+                let mut elements = Vec::new();
                 for (first, values) in (at / len..).step_by(AT_ONCE).zip(values.chunks(AT_ONCE)) {
                     // The order of `latch::set`: first the copies that nobody uses (the rest is written over
                     // with what it is), and when those are there, the sequences. A system call is a full
                     // barrier, and there is no other writer.
                     elements.resize(values.len() * len, 0);
-                    region.elements(first, elements)?;
+                    region.elements(first, &mut elements)?;
                     for (element, value) in elements.chunks_mut(len).zip(values) {
                         let seq = element[0].wrapping_add(1);
                         let copy: &mut [u8] =
                             bytemuck::cast_slice_mut(&mut element[latch::copy_at::<T>(seq)..]);
                         copy[..size_of::<T>()].copy_from_slice(bytemuck::bytes_of(value));
                     }
-                    region.update(first, elements)?;
+                    region.update(first, &elements)?;
                     elements.chunks_mut(len).for_each(|element| element[0] = element[0].wrapping_add(1));
-                    region.update(first, elements)?;
+                    region.update(first, &elements)?;
                 }
             }
         }

@@ -9,7 +9,7 @@ use super::{Reader, openers};
 use crate::error::{Error, Result};
 use crate::layout::{Claim, Geometry, Kind};
 use crate::protocol::ring::{Place, ShardMut, Start};
-use crate::region::{Region, SharedMut};
+use crate::region::{Region, SharedMut, Writer};
 
 /// A ring of records of type `T`, with a shard for each CPU that writes.
 ///
@@ -86,7 +86,8 @@ impl<T: NoUninit> Ring<T> {
             return Err(Error::Index { thing: "shard", index: shard, count });
         }
         let place = Place::new(self.region.geometry(), shard);
-        Ok(RingWriter { shared: self.region.shared_mut()?, place, record: PhantomData })
+        let shared = self.region.shared_mut()?;
+        Ok(RingWriter { shared, writer: self.region.count_writer(shard), place, record: PhantomData })
     }
 }
 
@@ -113,6 +114,7 @@ pub struct Event<T> {
 /// another. Where two meet, records may be dropped, and are counted.
 pub struct RingWriter<T> {
     shared: SharedMut,
+    writer: Writer,
     place: Place,
     record: PhantomData<fn(T)>,
 }
@@ -127,14 +129,19 @@ impl<T: NoUninit> RingWriter<T> {
 
     /// Ends the tickets of this shard that writers claimed and, because they died, never ended:
     /// as discarded, which readers pass over. Returns how many there were. Without it each costs its
-    /// slot for good, and readers a lost ticket a lap. Looks at every slot; no system call.
+    /// slot for good, and readers a lost ticket a lap. Looks at every slot; no system call. Other writers of
+    /// the shard that this process makes meanwhile wait for it.
     ///
     /// To be called only while **no writer of this shard is alive** or in the middle of a record,
-    /// in any process: after all of them were seen to have ended, before new ones start. A record
+    /// in any other process: after all of them were seen to have ended, before new ones start. A record
     /// in progress would be ended under its writer, and its slot be written by two. (Readers may
     /// go on.) Whoever dies in here leaves the rest for the next call.
-    pub fn recover(&self) -> usize {
-        self.shard().recover()
+    ///
+    /// # Errors
+    /// [`Error::OtherWriters`], if this process has any; then nothing is done.
+    pub fn recover(&mut self) -> Result<usize> {
+        let _alone = self.region().expect_alone(&self.writer, "shard")?;
+        Ok(self.shard().recover())
     }
 
     /// The shard, to claim, fill and publish step by step.

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 
-use super::{Mapping, Memory, Options, Refusal, Region, generation, write_preamble};
+use super::{Identity, Mapping, Memory, Options, Refusal, Region, generation, write_preamble};
 use crate::error::{Error, Result};
 use crate::layout::{Geometry, Kind, Preamble};
 use crate::record::{Compared, NotCompared};
@@ -42,7 +42,8 @@ pub(super) fn create(geometry: Geometry, record: &str) -> Result<Region> {
     if let Some(words) = mapping.words_mut() {
         write_preamble(words, &preamble);
     }
-    Ok(Region::new("memfd".to_owned(), preamble, Memory::Mapped(mapping), Ok(()), NO_BTF, fd))
+    let identity = Identity::file(fd.as_fd())?;
+    Ok(Region::new("memfd".to_owned(), preamble, Memory::Mapped(mapping), Ok(()), NO_BTF, identity, fd))
 }
 
 /// Refuses a region that is larger than all memory, before the kernel kills processes to make room for it.

@@ -8,6 +8,7 @@ mod memfd;
 mod options;
 #[cfg(feature = "bpf")]
 mod scalar;
+mod writers;
 
 use std::any::TypeId;
 use std::fmt;
@@ -26,6 +27,8 @@ pub(crate) use mapping::{Shared, SharedMut, SharedRows};
 #[cfg(not(feature = "bpf"))]
 pub(crate) use nothing::Lookup;
 pub use options::Options;
+use parking_lot::MutexGuard;
+pub(crate) use writers::{Identity, Writer};
 
 use crate::error::{Error, Result};
 use crate::layout::{Claim, Gate, Geometry, Kind, Preamble};
@@ -48,6 +51,7 @@ struct Inner {
     writable: Result<(), Refusal>,
     /// What the records were compared with, and for which type.
     compared: (Option<TypeId>, Compared),
+    identity: Identity,
     fd: OwnedFd,
     /// The pin or the map of maps that it was opened by.
     #[cfg(feature = "bpf")]
@@ -326,6 +330,21 @@ impl Region {
         Error::System { call, error, hint }
     }
 
+    /// Counts a writer of this process in, of the part `part` of this region's memory.
+    pub(crate) fn count_writer(&self, part: usize) -> Writer {
+        Writer::new(self.0.identity, part)
+    }
+
+    /// Keeps other writers of this process out, if there are none yet of this `thing`.
+    pub(crate) fn expect_alone<'a>(
+        &self,
+        writer: &'a Writer,
+        thing: &'static str,
+    ) -> Result<MutexGuard<'a, ()>> {
+        let what = || self.0.what.clone();
+        writer.alone().map_err(|count| Error::OtherWriters { what: what(), thing, count })
+    }
+
     pub(crate) fn shared_mut(&self) -> Result<SharedMut> {
         let refused = |refusal| Error::not_writable(&self.0.what, refusal);
         self.0.writable.map_err(refused)?;
@@ -364,6 +383,7 @@ impl Region {
         memory: Memory,
         writable: Result<(), Refusal>,
         compared: (Option<TypeId>, Compared),
+        identity: Identity,
         fd: OwnedFd,
     ) -> Self {
         Self(Arc::new(Inner {
@@ -372,6 +392,7 @@ impl Region {
             memory,
             writable,
             compared,
+            identity,
             fd,
             #[cfg(feature = "bpf")]
             origin: None,

@@ -33,7 +33,7 @@ pub(crate) use seal::{is_frozen, seal};
 pub(crate) use section::{Section, look};
 
 use self::describe::Types;
-use super::{Mapping, Memory, Options, Refusal, Region, generation, write_preamble};
+use super::{Identity, Mapping, Memory, Options, Refusal, Region, generation, write_preamble};
 use crate::cpus::possible_cpus;
 use crate::error::{Error, Result};
 use crate::layout::{Kind, Preamble, PreambleError, WORD};
@@ -182,7 +182,7 @@ pub(super) fn open(opened: Opened, options: Options) -> Result<Region> {
     })?;
     agrees(&preamble, element, entries, per_cpu.is_some(), &what, &type_name)?;
     let compared = compare_record(&types, preamble.geometry.kind(), &what, options.expected.as_ref())?;
-    Ok(Region::new(what, preamble, memory, writable, compared, fd))
+    Ok(Region::new(what, preamble, memory, writable, compared, Identity::Map(info.info.id), fd))
 }
 
 /// Checks a preamble against what the kernel says of the map.

@@ -14,11 +14,12 @@ use super::{Lookup, Opened, describe, owned, refusal};
 use crate::error::{Error, Result};
 use crate::layout::WORD;
 use crate::record::Layout;
-use crate::region::{Access, Mapping, Options, Refusal};
+use crate::region::{Access, Identity, Mapping, Options, Refusal};
 
 /// An open section.
 pub(crate) struct Section {
     pub(crate) what: String,
+    pub(crate) identity: Identity,
     pub(crate) name: String,
     /// Bytes of all variables together.
     pub(crate) bytes: usize,
@@ -84,7 +85,8 @@ impl Section {
         if options.write && writable.is_ok() && memory.is_err() {
             writable = Err(Refusal::NotAsked);
         }
-        Ok(Self { what, name, bytes, memory, writable, places, btf: Mutex::new(Types::new(btf)) })
+        let identity = Identity::Map(info.info.id);
+        Ok(Self { what, identity, name, bytes, memory, writable, places, btf: Mutex::new(Types::new(btf)) })
     }
 
     pub(crate) fn access(&self) -> Access {

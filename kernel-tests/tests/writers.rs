@@ -1,0 +1,159 @@
+//! Writers of one process that write one latch or one global variable at once: whichever handles they have,
+//! they take turns, so that no value is a mixture and each write counts.
+#![allow(missing_docs)]
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, BPF_F_RDONLY_PROG};
+use libbpf_rs::skel::Skel;
+use libbpf_rs::{MapCore, MapInfo, Object};
+use mapring::layout::{Geometry, Kind, Preamble};
+use mapring::{
+    Access, Global, Globals, Latches, LatchesWriter, Options, ReadError, Record, Seqlock, Snapshot,
+};
+use mapring_kernel_tests::raw::{self, RawMap};
+use mapring_kernel_tests::skel::GlobalsSkelBuilder;
+use mapring_kernel_tests::{PinDir, fitted, load, require_bpf};
+
+/// Large, so that its writers meet wherever they run.
+type Value = [u64; 512];
+
+fn value(n: u64) -> Value {
+    std::array::from_fn(|i| n.wrapping_mul(2 * i as u64 + 1))
+}
+
+/// The same as a type that is compared with the C type.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, Record)]
+#[repr(C)]
+struct Wide {
+    words: Value,
+}
+
+/// Whether `found` is all of one value.
+fn whole(found: &Value) -> bool {
+    *found == value(found[0])
+}
+
+fn latches(flags: u32) -> OwnedFd {
+    let geometry = Geometry::new(Kind::Latches, size_of::<Value>() as u64, 2, 1).unwrap();
+    let [value, entries] = [geometry.element(), geometry.entries()].map(|n| u32::try_from(n).unwrap());
+    let map = RawMap::array(value, entries, flags).make().unwrap();
+    let mut words = vec![0; geometry.element_words() * geometry.first()];
+    let preamble = Preamble { geometry, generation: 1, name: "value".into() };
+    words[..Preamble::WORDS].copy_from_slice(&preamble.encode());
+    for (index, element) in (0..).zip(words.chunks(geometry.element_words())) {
+        raw::update(&map, index, element).unwrap();
+    }
+    map
+}
+
+/// Has each of `writers` write `count` times, at once, while this thread reads: how often it was written at
+/// last. `read` checks what it finds.
+fn at_once(
+    count: u64,
+    writers: [&(dyn Fn(u64) + Sync); 2],
+    read: impl Fn() -> Result<u64, ReadError> + Sync,
+) -> u64 {
+    let (start, done) = (&Barrier::new(2), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let writers = writers.map(|write| {
+            scope.spawn(move || {
+                start.wait();
+                (0..count).for_each(write);
+            })
+        });
+        let watcher = scope.spawn(|| {
+            let mut last = 0;
+            while !done.load(Ordering::Relaxed) {
+                match read() {
+                    Ok(now) => {
+                        assert!(now >= last, "version {now} after {last}");
+                        last = now;
+                    }
+                    Err(ReadError::Busy { .. }) => {}
+                    Err(e) => panic!("{e}"),
+                }
+            }
+        });
+        let ended = writers.map(thread::ScopedJoinHandle::join);
+        done.store(true, Ordering::Relaxed);
+        let watched = watcher.join();
+        assert!(ended.iter().all(Result::is_ok) && watched.is_ok());
+    });
+    read().unwrap()
+}
+
+#[test]
+fn latches_are_written_by_one_at_a_time() {
+    require_bpf!();
+    for flags in [BPF_F_MMAPABLE, BPF_F_MMAPABLE | BPF_F_RDONLY_PROG, 0] {
+        let (fd, pins) = (latches(flags), PinDir::new());
+        let id = MapInfo::new(fd.as_fd()).unwrap().info.id;
+        libbpf_rs::MapHandle::from_map_id(id).unwrap().pin(pins.path("latches")).unwrap();
+        let open = |region| Latches::<Value>::from_region(region).unwrap();
+        let [options, again] = [Options::new().write(true); 2];
+        let one = open(options.open_fd(fd).unwrap());
+        assert_eq!(one.access() == Access::Mapped, flags & BPF_F_MMAPABLE != 0);
+        let others = [
+            one.writer().unwrap(),
+            open(one.region().clone()).writer().unwrap(),
+            open(again.open_id(id).unwrap()).writer().unwrap(),
+            open(again.open_pinned(pins.path("latches")).unwrap()).writer().unwrap(),
+        ];
+        let writer = one.writer().unwrap();
+        let count = if flags == BPF_F_MMAPABLE { 20_000 } else { 4_000 };
+        for (round, other) in (1..).zip(&others) {
+            let set = |writer: &LatchesWriter<Value>, n| writer.set(1, &value(n)).unwrap();
+            let version = at_once(count, [&|n| set(&writer, n), &|n| set(other, n)], || {
+                let Snapshot { version, value: found } = one.snapshot(1)?;
+                assert!(whole(&found), "version {version} is a mixture");
+                Ok(version)
+            });
+            assert_eq!(version, round * 2 * count, "each write counts, flags {flags:#x}, pair {round}");
+        }
+    }
+}
+
+fn bss(object: &Object) -> u32 {
+    let map = object.maps().find(|map| map.name().to_string_lossy().ends_with(".bss"));
+    map.expect("there are variables").info().unwrap().info.id
+}
+
+#[test]
+fn global_variables_are_written_by_one_at_a_time() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<GlobalsSkelBuilder>(&mut storage, fitted);
+    let options = Options::new().write(true);
+    let one = options.globals(skel.object(), ".bss").unwrap();
+    let other = options.globals_id(bss(skel.object())).unwrap();
+    let latch_of = |globals: &Globals| globals.latch::<Wide>("wide_latch").unwrap();
+    let wide = |n| Wide { words: value(n) };
+    let (latch, count) = (latch_of(&one), 20_000);
+    let others = [latch_of(&one), latch_of(&one.clone()), latch_of(&other)];
+    // First two threads that share a handle.
+    for (round, other) in (1..).zip([&latch].into_iter().chain(&others)) {
+        let version = at_once(count, [&|n| _ = latch.set(&wide(n)), &|n| _ = other.set(&wide(n))], || {
+            let Snapshot { version, value } = latch.snapshot()?;
+            assert!(whole(&value.words), "version {version} is a mixture");
+            Ok(version)
+        });
+        assert_eq!(version, round * 2 * count, "each write counts, pair {round}");
+    }
+    // And a cell, in which two that met would give one update up.
+    let cell_of = |globals: &Globals| globals.cell::<Wide>("wide_cell").unwrap();
+    let (cell, other) = (cell_of(&one), cell_of(&other));
+    for (round, other) in (1..).zip([&cell, &other]) {
+        let set = |cell: &Global<Wide, Seqlock>, n| assert!(cell.set(&wide(n)).unwrap(), "given up");
+        let version = at_once(count, [&|n| set(&cell, n), &|n| set(other, n)], || {
+            let Snapshot { version, value } = cell.snapshot()?;
+            assert!(whole(&value.words), "version {version} is a mixture");
+            Ok(version)
+        });
+        assert_eq!(version, round * 2 * count);
+    }
+}
