@@ -271,6 +271,41 @@ fn a_spoilt_preamble_is_a_typed_error_or_another_region() {
     assert!(outcomes[..4].iter().all(|&count| count > 0), "{outcomes:?}");
 }
 
+/// Each bit of what says how a region is written means something, or is an error: a newer version may have given it a
+/// meaning that readers have to know.
+#[test]
+fn what_this_version_does_not_know_is_a_typed_error() {
+    let kinds = [Kind::Ring, Kind::Cells, Kind::Counters, Kind::Latches];
+    let shapes = kinds.map(|kind| Geometry::new(kind, 8, 16, 1).unwrap());
+    let ring = shapes[0];
+    let known = [ring.with_claim(Claim::Nested).unwrap(), ring.of_cpu().unwrap(), ring.resizable().unwrap()];
+    let (mut opened, mut refused) = (0, 0);
+    for geometry in shapes.into_iter().chain(known) {
+        let mut words = vec![0; ring.resizable().unwrap().bytes() / WORD + 64];
+        let preamble = Preamble { geometry, generation: 1, name: "image".into() };
+        words[..Preamble::WORDS].copy_from_slice(&preamble.encode());
+        for (at, bit) in [2, 13, 14].into_iter().flat_map(|at| (0..64).map(move |bit| (at, bit))) {
+            let mut words = words.clone();
+            words[at] ^= 1 << bit;
+            match open(bytemuck::cast_slice(&words), true, Options::new()) {
+                // Another kind of region, or the same one retired; what is left of a gate says nothing to readers.
+                Ok(region) => {
+                    opened += 1;
+                    let mut known = region.preamble().encode();
+                    known[14] = if region.retired() { 3 } else { known[14] & 0xff };
+                    let says = if at == 14 { words[14] & 0xff } else { words[at] };
+                    assert_eq!(known[at], says, "{geometry:?}, word {at}, bit {bit}");
+                }
+                Err(Error::Preamble { .. }) => refused += 1,
+                Err(Error::MapType { .. }) => assert!(words[2] == 5 || words[2] == 6),
+                Err(other) => panic!("{geometry:?}, word {at}, bit {bit}: {other:?}"),
+            }
+        }
+    }
+    println!("{opened} opened, {refused} refused");
+    assert!(opened > 0 && refused > 900);
+}
+
 #[test]
 fn bytes_that_are_no_region_are_a_typed_error() {
     let magic = prop::option::of(Just(Preamble::MAGIC));

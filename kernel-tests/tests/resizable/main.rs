@@ -6,13 +6,15 @@ mod nobody;
 mod refused;
 
 use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytemuck::{Pod, Zeroable};
 use libbpf_rs::Object;
 use libbpf_rs::skel::Skel;
-use mapring::{Access, Follower, ResizableRing, Ring, Start};
+use mapring::layout::PreambleError;
+use mapring::{Access, Error, Follower, ResizableRing, Ring, Start};
 use mapring_kernel_tests::skel::{ResizablePortableSkelBuilder, ResizableSkelBuilder};
 use mapring_kernel_tests::{
     Numbered, PinDir, Runner, Seen, SlowPages, Stop, cpus, everywhere, fitted, load, map, on_cpu, push,
@@ -221,6 +223,13 @@ fn forged_gates_cost_records_and_nothing_else() {
             update(&first, 2, &[gate, before, 0, 0, 0, 0, 0]);
             assert_eq!(push(&program, 2, 0, 5), 0);
             assert_eq!(all(&mut follower).len(), 5, "gate {gate:#x}");
+            // A newcomer says that it does not know it.
+            let newcomer = Ring::<Numbered>::open_fd(first.as_fd().try_clone_to_owned().unwrap());
+            let unknown = matches!(
+                &newcomer,
+                Err(Error::Preamble { error: PreambleError::Gate { found }, .. }) if *found == gate
+            );
+            assert_eq!(unknown, ![0, 1, 3].contains(&(gate & 0xff)), "{newcomer:?}");
         }
     }
     // What programs go by: they drop, or find slots elsewhere, and stay in the map.

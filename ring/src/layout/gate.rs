@@ -20,6 +20,9 @@ pub enum Gate {
     Closing = 2,
     /// Another one is in use, and all is said of this one: readers may move on. In the preamble alone.
     Retired = 3,
+    /// A state that this library does not know. No region is opened with it; a reader that meets it later treats the
+    /// ring as one in use, and programs claim no slot.
+    Unknown = 0xff,
 }
 
 impl Gate {
@@ -45,13 +48,14 @@ impl Gate {
         (geometry.slots(shard) as u64) << 32 | self.encode(geometry.capacity())
     }
 
-    /// What a word says, be it what it may.
+    /// The state that a word names, whatever the rest of it says.
     pub fn decode(word: u64) -> Self {
         match word & 0xff {
+            0 => Self::None,
             1 => Self::Open,
             2 => Self::Closing,
             3 => Self::Retired,
-            _ => Self::None,
+            _ => Self::Unknown,
         }
     }
 }
@@ -66,6 +70,8 @@ mod tests {
             assert_eq!(Gate::decode(gate.encode(4096)), gate);
         }
         assert_eq!(Gate::Open.encode(4096), 12 << 8 | 1);
-        assert_eq!(Gate::decode(u64::MAX), Gate::None);
+        for word in [4, 0xff, u64::MAX, 12 << 8 | 4, Gate::Unknown.encode(4096)] {
+            assert_eq!(Gate::decode(word), Gate::Unknown);
+        }
     }
 }

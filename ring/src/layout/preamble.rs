@@ -46,6 +46,12 @@ pub enum PreambleError {
         /// The word 13.
         found: u64,
     },
+    /// A gate in a state that this library does not know.
+    #[error("a gate of unknown state {state}, this library knows 0 (not resizable), 1 (open) and 3 (retired)", state = found & 0xff)]
+    Gate {
+        /// The word 14; its low byte is the state.
+        found: u64,
+    },
     /// Sizes that contradict each other or the layout.
     #[error(transparent)]
     Geometry(#[from] GeometryError),
@@ -108,8 +114,11 @@ impl Preamble {
         let claim = Claim::from_raw(words[Self::CLAIM] & !Self::OF_CPU);
         let claim = claim.ok_or(PreambleError::Claim { found: words[Self::CLAIM] })?;
         let mut geometry = Geometry::new(kind, words[3], words[4], words[5])?.with_claim(claim)?;
-        if Gate::decode(words[Gate::WORD]) != Gate::None {
-            geometry = geometry.resizable()?;
+        match Gate::decode(words[Gate::WORD]) {
+            Gate::None => {}
+            Gate::Open | Gate::Retired => geometry = geometry.resizable()?,
+            // One that is closing says so in the headers alone.
+            Gate::Closing | Gate::Unknown => return Err(PreambleError::Gate { found: words[Gate::WORD] }),
         }
         if words[Self::CLAIM] & Self::OF_CPU != 0 {
             geometry = geometry.of_cpu()?;
@@ -143,12 +152,16 @@ mod tests {
         let nested = Preamble { geometry: nested, ..preamble() };
         assert_eq!(Preamble::decode(&nested.encode()), Ok(nested));
         let resizable = Preamble { geometry: preamble().geometry.resizable().unwrap(), ..preamble() };
-        assert_eq!(Preamble::decode(&resizable.encode()), Ok(resizable));
+        assert_eq!(Preamble::decode(&resizable.encode()), Ok(resizable.clone()));
         let one = Geometry::new(Kind::Ring, 56, 4096, 1).unwrap().of_cpu().unwrap();
         for claim in [Claim::Atomic, Claim::Nested] {
             let of_cpu = Preamble { geometry: one.with_claim(claim).unwrap(), ..preamble() };
             assert_eq!(Preamble::decode(&of_cpu.encode()), Ok(of_cpu));
         }
+        // Its gate is closed later on.
+        let mut retired = resizable.encode();
+        retired[Gate::WORD] = Gate::Retired.encode(4096);
+        assert_eq!(Preamble::decode(&retired), Ok(resizable));
         let long = Preamble { name: "x".repeat(100), ..preamble() };
         assert_eq!(Preamble::decode(&long.encode()).unwrap().name, "x".repeat(32));
     }
@@ -166,6 +179,10 @@ mod tests {
         assert_eq!(decode(13, 2), PreambleError::Claim { found: 2 });
         assert_eq!(decode(13, 1 << 9), PreambleError::Claim { found: 1 << 9 });
         assert_eq!(decode(13, 1 << 8), PreambleError::Geometry(GeometryError::OfCpu));
+        for found in [2, 4, 0xff, 0xc02, 0xc04, u64::MAX] {
+            assert_eq!(decode(14, found), PreambleError::Gate { found });
+        }
+        assert!(decode(14, 0xc04).to_string().contains("unknown state 4, this library knows 0"));
         for (at, value) in [(3, 0), (3, u64::MAX), (4, 0), (4, 3), (5, 0), (5, u64::MAX), (6, 0), (6, 72)] {
             assert!(matches!(decode(at, value), PreambleError::Geometry(_)), "word {at} = {value}");
         }
