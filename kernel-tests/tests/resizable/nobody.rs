@@ -40,11 +40,13 @@ fn nobody_follows(
 #[test]
 fn nobody_follows_by_the_pin() {
     require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
-    let program = Runner::new(skel.object(), "push_run");
     for (mode, how) in [(0o666, "Mapped"), (0o444, "Syscall(ReadOnlyFd)")] {
+        // Each follower has a ring of its own: what another one was written for would be read first.
+        let mut storage = MaybeUninit::uninit();
+        let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
+        let program = Runner::new(skel.object(), "push_run");
         let mut ring = open(skel.object());
+        assert_eq!(ring.reader().for_each(usize::MAX, |_| ()), 0, "nobody has written yet");
         let pins = PublicPins::new();
         let pin = pins.path("numbers");
         ring.pin(&pin, mode).unwrap();
