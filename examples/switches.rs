@@ -42,7 +42,7 @@ fn main() -> Result<()> {
 
     let pin = env::args().nth(2);
     if let Some(pin) = &pin {
-        ring.region().seal(pin, 0o666, None)?; // only programs write it now, and whoever likes can map it
+        ring.region().freeze_and_pin(pin, 0o666)?; // from now on only programs write it, and any process can map it
     }
 
     let end = Instant::now() + Duration::from_secs_f64(seconds);

@@ -17,21 +17,23 @@ mod quiet;
 pub mod raw;
 mod records;
 mod slow_pages;
+mod sysctl;
 
 pub use cpu::{cpus, everywhere, kernel, on_cpu, on_one_cpu, real_time};
 pub use image::{Function, image};
 pub use load::{
-    Loaded, Runner, fitted, load, map, read_only, send, unfitted, update, without_batches, without_commands,
-    word_at,
+    Loaded, Runner, fitted, load, map, read_only, send, unfitted, update, without_batches, without_bpf,
+    without_commands, word_at,
 };
 pub use numbered::{Numbered, Seen, Stop, push, watching_us, written_by_all};
 pub use perf::{sample_clock, sample_switches};
 pub use pins::{PinDir, PublicPins};
-pub use privilege::may_use_bpf;
-pub use process::{NOBODY, become_nobody, child, try_child, written_for};
+pub use privilege::{may_use_bpf, skipped};
+pub use process::{NOBODY, become_nobody, become_nobody_with, child, try_child, written_for};
 pub use quiet::{end, only_exit, quiet};
 pub use records::{Filled, Sample, words_of};
 pub use slow_pages::SlowPages;
+pub use sysctl::UnprivilegedBpf;
 
 /// Ends the test early, loudly, where programs can't be loaded.
 #[macro_export]

@@ -175,10 +175,25 @@ pub fn without_commands(commands: &[u32], test: impl FnOnce() + Send) {
         let is = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, u64::from(*command));
         SeccompRule::new(vec![is.unwrap()]).unwrap()
     };
+    refusing_bpf(commands.iter().map(rule).collect(), libc::EINVAL, test);
+}
+
+/// Runs `test` in a thread that may not call bpf(2) at all (EPERM), as processes without privilege before
+/// Linux 5.19.
+///
+/// # Panics
+/// If `test` does.
+pub fn without_bpf(test: impl FnOnce() + Send) {
+    refusing_bpf(Vec::new(), libc::EPERM, test);
+}
+
+/// Runs `test` in a thread for which a seccomp filter answers these calls of bpf(2) with `errno`; all of
+/// them, if no rule says which.
+fn refusing_bpf(calls: Vec<SeccompRule>, errno: i32, test: impl FnOnce() + Send) {
     let filter = SeccompFilter::new(
-        [(libc::SYS_bpf, commands.iter().map(rule).collect())].into(),
+        [(libc::SYS_bpf, calls)].into(),
         SeccompAction::Allow,
-        SeccompAction::Errno(libc::EINVAL.unsigned_abs()),
+        SeccompAction::Errno(errno.unsigned_abs()),
         std::env::consts::ARCH.try_into().unwrap(),
     );
     let filter = BpfProgram::try_from(filter.unwrap()).unwrap();

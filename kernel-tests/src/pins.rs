@@ -1,5 +1,6 @@
 //! Places for pins, gone when dropped.
 
+use std::ffi::CStr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -59,9 +60,17 @@ impl PublicPins {
     /// With the kernel's reason.
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
+        Self::with_mode(c"mode=0755")
+    }
+
+    /// The same with another `mode=` of its directory: the kernel's default is 1777.
+    ///
+    /// # Panics
+    /// With the kernel's reason.
+    pub fn with_mode(option: &CStr) -> Self {
         let dir = std::env::temp_dir().join(unique());
         std::fs::create_dir(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
-        mount("bpf", &dir, "bpf", MountFlags::empty(), c"mode=0755")
+        mount("bpf", &dir, "bpf", MountFlags::empty(), option)
             .unwrap_or_else(|e| panic!("mount -t bpf bpf {}: {e}", dir.display()));
         Self(dir)
     }

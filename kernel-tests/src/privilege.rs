@@ -15,9 +15,18 @@ pub fn may_use_bpf(test: &str) -> bool {
     let message = format!("{test}: needs BPF ({obstacle}): run as root\n");
     let required = std::env::var_os("MAPRING_REQUIRE_BPF").is_some_and(|value| value == "1");
     assert!(!required, "MAPRING_REQUIRE_BPF=1, but {message}");
+    tell(&message);
+    false
+}
+
+/// Says that a test, or a part of it, can't run here, and why, past the capture of the test harness.
+pub fn skipped(test: &str, why: &str) {
+    tell(&format!("{test}: {why}\n"));
+}
+
+fn tell(message: &str) {
     // Not by `eprintln!`, which the harness would keep to itself.
     std::io::stderr().write_all(format!("SKIPPED {message}").as_bytes()).expect("stderr can be written");
-    false
 }
 
 fn obstacle() -> Option<String> {

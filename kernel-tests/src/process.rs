@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use rustix::thread::{
-    CapabilitySet, Gid, Uid, capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid,
-    set_thread_res_uid,
+    CapabilitySet, CapabilitySets, Gid, Uid, capabilities, set_capabilities, set_keep_capabilities,
+    set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
 /// Who has no rights: the usual user and group.
@@ -56,13 +56,24 @@ pub fn written_for(program: &str, args: &[&str], mut write: impl FnMut()) -> (St
 /// # Errors
 /// If something is left.
 pub fn become_nobody() -> Result<()> {
+    become_nobody_with(CapabilitySet::empty())
+}
+
+/// Becomes nobody, with these capabilities alone. This process must have one thread.
+///
+/// # Errors
+/// If something else is left.
+pub fn become_nobody_with(kept: CapabilitySet) -> Result<()> {
     let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+    set_keep_capabilities(!kept.is_empty())?;
     set_thread_groups(&[]).context("setgroups")?;
     set_thread_res_gid(group, group, group).context("setresgid")?;
     set_thread_res_uid(user, user, user).context("setresuid")?;
     set_no_new_privs(true)?;
+    let inheritable = CapabilitySet::empty();
+    set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable })?;
     let left = capabilities(None)?;
-    ensure!(left.effective.is_empty() && left.permitted.is_empty(), "left with {left:?}");
+    ensure!(left.effective == kept && left.permitted == kept, "left with {left:?}");
     ensure!(left.inheritable == CapabilitySet::empty(), "left with {left:?}");
     Ok(())
 }

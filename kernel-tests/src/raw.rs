@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixDatagram;
 
 use libbpf_rs::MapType;
 use libbpf_rs::libbpf_sys::{self, bpf_get_fd_by_id_opts, bpf_insn, bpf_map_create_opts, bpf_map_info};
@@ -42,17 +43,40 @@ impl RawMap {
     /// # Errors
     /// The kernel's errno.
     pub fn make(self) -> Said<OwnedFd> {
+        self.create(&[], 0)
+    }
+
+    /// Makes it for one program alone: the one whose instructions have this SHA-256 (Linux 6.18).
+    ///
+    /// # Errors
+    /// The kernel's errno; E2BIG before 6.18.
+    pub fn make_exclusive(self, program: &[u8; 32]) -> Said<OwnedFd> {
+        self.create(program, 0)
+    }
+
+    /// Makes a map of maps like `inner`.
+    ///
+    /// # Errors
+    /// The kernel's errno.
+    pub fn make_of(self, inner: BorrowedFd<'_>) -> Said<OwnedFd> {
+        self.create(&[], inner.as_raw_fd())
+    }
+
+    fn create(self, program: &[u8], inner: i32) -> Said<OwnedFd> {
         let opts = bpf_map_create_opts {
             sz: size_of::<bpf_map_create_opts>() as u64,
             map_flags: self.flags,
+            inner_map_fd: u32::try_from(inner).unwrap(),
             numa_node: self.node,
             btf_fd: u32::try_from(self.btf.0).unwrap(),
             btf_key_type_id: self.btf.1,
             btf_value_type_id: self.btf.2,
+            excl_prog_hash: if program.is_empty() { std::ptr::null() } else { program.as_ptr().cast() },
+            excl_prog_hash_size: u32::try_from(program.len()).unwrap(),
             ..Default::default()
         };
         let (ty, Self { key, value, entries, .. }) = (u32::from(self.ty), self);
-        // SAFETY: a C string, and options that say how long they are.
+        // SAFETY: a C string, and options that say how long they are and how long the hash is.
         descriptor(unsafe {
             libbpf_sys::bpf_map_create(ty, c"raw".as_ptr(), key, value, entries, &raw const opts)
         })
@@ -220,9 +244,16 @@ pub fn freeze(fd: impl AsFd) -> Said {
 /// # Errors
 /// The kernel's errno: the verifier's answer.
 pub fn program(map: BorrowedFd<'_>, writes: bool) -> Said<OwnedFd> {
-    const LOOKUP: i32 = 1;
+    load(&on_first_word(map, if writes { insn(0x7a, 0, 0, 0, 0) } else { insn(0x79, 1, 0, 0, 0) }))
+}
+
+/// The number of `bpf_map_lookup_elem`.
+const LOOKUP: i32 = 1;
+
+/// A program that looks up the map's first element, and has this instruction for it (in r0).
+fn on_first_word(map: BorrowedFd<'_>, access: bpf_insn) -> [bpf_insn; 10] {
     let fd = map.as_raw_fd();
-    load(&[
+    [
         insn(0x18, 1, 1, 0, fd), // r1 = the map
         insn(0, 0, 0, 0, 0),
         insn(0x62, 10, 0, -4, 0), // index 0, on the stack
@@ -230,10 +261,61 @@ pub fn program(map: BorrowedFd<'_>, writes: bool) -> Said<OwnedFd> {
         insn(0x07, 2, 0, 0, -4),
         insn(0x85, 0, 0, 0, LOOKUP),
         insn(0x15, 0, 0, 1, 0), // nothing found
-        if writes { insn(0x7a, 0, 0, 0, 0) } else { insn(0x79, 1, 0, 0, 0) },
+        access,
         insn(0xb7, 0, 0, 0, 0),
         insn(0x95, 0, 0, 0, 0),
-    ])
+    ]
+}
+
+/// A socket filter that writes `value` to the first word of the map's first element: of the types that
+/// [`program`] could have, the one that needs the least privilege.
+///
+/// # Errors
+/// The kernel's errno: the verifier's answer, or EPERM.
+pub fn overwriting(map: BorrowedFd<'_>, value: i32) -> Said<OwnedFd> {
+    load_as(libbpf_sys::BPF_PROG_TYPE_SOCKET_FILTER, &on_first_word(map, insn(0x7a, 0, 0, 0, value)))
+}
+
+/// The same for the first element of the map that is in `maps` under key 0.
+///
+/// # Errors
+/// As for [`overwriting`].
+pub fn overwriting_inner(maps: BorrowedFd<'_>, value: i32) -> Said<OwnedFd> {
+    let [first @ .., _, _, _, _] = on_first_word(maps, insn(0, 0, 0, 0, 0));
+    let mut insns = first.to_vec();
+    insns.extend([
+        insn(0x15, 0, 0, 6, 0), // no such map
+        insn(0xbf, 1, 0, 0, 0),
+        insn(0xbf, 2, 10, 0, 0),
+        insn(0x07, 2, 0, 0, -4),
+        insn(0x85, 0, 0, 0, LOOKUP),
+        insn(0x15, 0, 0, 1, 0), // nothing found
+        insn(0x7a, 0, 0, 0, value),
+        insn(0xb7, 0, 0, 0, 0),
+        insn(0x95, 0, 0, 0, 0),
+    ]);
+    load_as(libbpf_sys::BPF_PROG_TYPE_SOCKET_FILTER, &insns)
+}
+
+/// Runs a socket filter once: attaches it to a socket of our own, and sends a byte there.
+///
+/// # Panics
+/// If that does not work.
+pub fn run_filter(program: impl AsFd) {
+    let (from, to) = UnixDatagram::pair().unwrap();
+    let fd = program.as_fd().as_raw_fd();
+    // SAFETY: the option's value is a descriptor, as long as said.
+    let ret = unsafe {
+        libc::setsockopt(
+            to.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_BPF,
+            (&raw const fd).cast(),
+            u32::try_from(size_of_val(&fd)).unwrap(),
+        )
+    };
+    assert_eq!(ret, 0, "SO_ATTACH_BPF: {}", io::Error::last_os_error());
+    from.send(&[0]).unwrap();
 }
 
 /// A program that does nothing.
@@ -253,7 +335,10 @@ fn insn(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> bpf_insn {
 
 /// Loads a classifier: programs that trace may not have to do with locks and timers.
 fn load(insns: &[bpf_insn]) -> Said<OwnedFd> {
-    let ty = libbpf_sys::BPF_PROG_TYPE_SCHED_CLS;
+    load_as(libbpf_sys::BPF_PROG_TYPE_SCHED_CLS, insns)
+}
+
+fn load_as(ty: u32, insns: &[bpf_insn]) -> Said<OwnedFd> {
     // SAFETY: C strings, as many instructions as said, no options.
     descriptor(unsafe {
         libbpf_sys::bpf_prog_load(

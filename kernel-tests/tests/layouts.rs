@@ -12,7 +12,8 @@ use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapHandle, MapType};
 use mapring::layout::{Geometry, Kind, Preamble};
 use mapring::{
-    Cell, Cells, Compared, Error, Latches, NotCompared, Options, PerCpuCells, Record, Region, Ring,
+    Cell, Cells, Compared, Error, Latches, NotCompared, Options, PerCpuCells, PinOptions, Record, Region,
+    Ring,
 };
 use mapring_kernel_tests::skel::{LayoutsSkelBuilder, layouts_types as c};
 use mapring_kernel_tests::{
@@ -340,7 +341,10 @@ fn who_may_not_read_btf_is_told() {
     let skel = load::<LayoutsSkelBuilder>(&mut storage, fitted);
     let pins = PublicPins::new();
     let cells = Cells::<Pair>::open(&skel.maps.cells).unwrap();
-    cells.region().seal(pins.path("cells"), 0o666, None).unwrap();
+    cells
+        .region()
+        .freeze_and_pin(pins.path("cells"), PinOptions::new(0o666).allow_unprivileged_bpf(true))
+        .unwrap();
     let path = pins.path("cells");
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o666);
     let program = env!("CARGO_BIN_EXE_kernel-tests-child");

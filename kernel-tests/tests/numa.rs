@@ -12,8 +12,8 @@ use std::time::Duration;
 use libbpf_rs::Object;
 use libbpf_rs::skel::Skel;
 use mapring::{
-    Access, Claim, Error, Event, Grounds, NumaReader, NumaRing, Options, Refusal, ResizableRing, Ring, Start,
-    Tally, online_nodes, possible_cpus,
+    Access, Claim, Error, Event, Grounds, NumaReader, NumaRing, Options, PinOptions, Refusal, ResizableRing,
+    Ring, Start, Tally, online_nodes, possible_cpus,
 };
 use mapring_kernel_tests::skel::{NumaPortableSkelBuilder, NumaSkelBuilder, ResizableSkelBuilder};
 use mapring_kernel_tests::{
@@ -265,11 +265,12 @@ fn nobody_reads_what_was_sealed() {
         let skel = load::<NumaSkelBuilder>(&mut storage, fitted);
         let (ring, pins) = (open(skel.object()), PublicPins::new());
         let (dir, program) = (pins.path("numbers"), Runner::new(skel.object(), "push_run"));
-        ring.seal(&dir, mode, None).unwrap();
+        ring.freeze_and_pin(&dir, PinOptions::new(mode).allow_unprivileged_bpf(true)).unwrap();
         let args = [&[dir.to_str().unwrap(), "2000"], quiet].concat();
         assert_eq!(nobody_reads(&program, &args), how);
-        let denied = ring.seal(&dir, mode, None).unwrap_err();
-        assert!(denied.to_string().contains("somebody is pinned there"), "{denied}");
+        let denied =
+            ring.freeze_and_pin(&dir, PinOptions::new(mode).allow_unprivileged_bpf(true)).unwrap_err();
+        assert!(denied.to_string().contains("something is already pinned there"), "{denied}");
         // Nobody writes them but programs.
         let write = Options::new().write(true).open_pinned(dir.join("cpu0")).unwrap();
         assert_eq!(write.writable(), Err(Refusal::Frozen));
@@ -309,14 +310,14 @@ fn shards_that_a_new_loader_pins_are_found_by_readers() {
     let (mut old, mut new) = (MaybeUninit::uninit(), MaybeUninit::uninit());
     let (pins, skel) = (PinDir::new(), load::<NumaSkelBuilder>(&mut old, fitted));
     let dir = pins.path("numbers");
-    open(skel.object()).seal(&dir, 0o600, None).unwrap();
+    open(skel.object()).freeze_and_pin(&dir, 0o600).unwrap();
     let ring = NumaRing::<Numbered>::open_pinned(&dir).unwrap();
     assert!(ring.replaced().unwrap().is_none());
     let skel = load::<NumaSkelBuilder>(&mut new, fitted);
     fs::remove_dir_all(&dir).unwrap();
     assert!(matches!(ring.replaced(), Err(Error::Open { .. })), "there is none");
     assert!(matches!(NumaRing::<Numbered>::open_pinned(&dir), Err(Error::Open { .. })));
-    open(skel.object()).seal(&dir, 0o600, None).unwrap();
+    open(skel.object()).freeze_and_pin(&dir, 0o600).unwrap();
     let ring = ring.replaced().unwrap().expect("another one");
     assert_eq!(push(&Runner::new(skel.object(), "push_run"), 1, 0, 5), 0);
     assert_eq!(ring.reader().drain().count(), 5);
@@ -347,6 +348,6 @@ fn what_is_no_ring_for_nodes_is_named() {
     assert!(error.to_string().contains("MAPRING_NUMA_RING (numa.bpf.h) makes them"), "{error}");
     let error = NumaRing::from_rings([(0, Ring::<u64>::create_memfd(8, 2).unwrap())]).unwrap_err();
     assert!(matches!(error, Error::NotNuma { .. }), "{error}");
-    let error = open(skel.object()).seal("/proc/numbers", 0o600, None).unwrap_err();
+    let error = open(skel.object()).freeze_and_pin("/proc/numbers", 0o600).unwrap_err();
     assert!(matches!(error, Error::Seal { .. }) && error.to_string().contains("BPF file system"), "{error}");
 }

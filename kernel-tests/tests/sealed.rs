@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, BPF_F_RDONLY_PROG};
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapHandle, Object};
-use mapring::{Access, Counters, Error, Latches, Options, Refusal, Region, Ring, RingWriter};
+use mapring::{Access, Counters, Error, Latches, Options, PinOptions, Refusal, Region, Ring, RingWriter};
 use mapring_kernel_tests::skel::{RefusalsSkelBuilder, SealedSkelBuilder};
 use mapring_kernel_tests::{
     Filled, NOBODY, PublicPins, Runner, child, cpus, everywhere, fitted, load, map, on_cpu, on_one_cpu,
@@ -27,6 +27,11 @@ const READER: &str = env!("CARGO_BIN_EXE_kernel-tests-sealed");
 const CHILD: &str = env!("CARGO_BIN_EXE_kernel-tests-child");
 /// Records that the reader must get past, under its filter, while they are written.
 const RECORDS: u64 = 5_000;
+
+/// A pin with this mode, whoever may load BPF programs here: `seal_limits.rs` has what that means.
+fn pin(mode: u32) -> PinOptions {
+    PinOptions::new(mode).allow_unprivileged_bpf(true)
+}
 
 /// Starts nobody's reader, and has programs write until it has had enough; what it said first.
 fn nobody_reads(object: &Object, how: &str, path: &str) -> String {
@@ -62,15 +67,15 @@ fn sealed_for_everybody() {
     let mut storage = MaybeUninit::uninit();
     let skel = load::<RefusalsSkelBuilder>(&mut storage, fitted);
     let pins = PublicPins::new();
-    let pin = pins.path("ring");
+    let path = pins.path("ring");
     let ring = Ring::<Filled<14>>::open(&skel.maps.ring).unwrap();
-    ring.region().seal(&pin, 0o666, None).unwrap();
-    assert_eq!(fs::metadata(&pin).unwrap().permissions().mode() & 0o777, 0o666);
+    ring.region().freeze_and_pin(&path, pin(0o666)).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o666);
 
-    let path = pin.to_str().unwrap();
-    assert_eq!(nobody_reads(skel.object(), "pin", path), "Mapped Err(Frozen)");
+    let reader = path.to_str().unwrap();
+    assert_eq!(nobody_reads(skel.object(), "pin", reader), "Mapped Err(Frozen)");
     assert_eq!(
-        child(CHILD, &["nobody", "write", path]),
+        child(CHILD, &["nobody", "write", reader]),
         "open: Err(Frozen)\nupdate: Err(PermissionDenied)\nmmap: Err(PermissionDenied)\n\
          mprotect: Err(Os { code: 13, kind: PermissionDenied, message: \"Permission denied\" })\n"
     );
@@ -80,10 +85,10 @@ fn sealed_for_everybody() {
     assert!(matches!(refused, Error::Sealed { refusal: Refusal::Frozen, .. }), "{refused}");
 
     // Once more at another place: what is frozen is only pinned. At the same one: refused whole.
-    ring.region().seal(pins.path("other"), 0o600, None).unwrap();
-    let taken = ring.region().seal(&pin, 0o600, None).unwrap_err();
-    assert!(taken.to_string().contains("remove that first"), "{taken}");
-    assert_eq!(fs::metadata(&pin).unwrap().permissions().mode() & 0o777, 0o666, "left alone");
+    ring.region().freeze_and_pin(pins.path("other"), pin(0o600)).unwrap();
+    let taken = ring.region().freeze_and_pin(&path, pin(0o600)).unwrap_err();
+    assert!(taken.to_string().contains("remove it first"), "{taken}");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o666, "left alone");
 }
 
 #[test]
@@ -94,10 +99,10 @@ fn sealed_for_a_group_and_for_lookups() {
     let pins = PublicPins::new();
     let region = Region::open(&skel.maps.ring).unwrap();
     let path = |name: &str| pins.path(name).to_str().unwrap().to_owned();
-    region.seal(path("group"), 0o660, Some(NOBODY)).unwrap();
-    region.seal(path("others"), 0o660, Some(0)).unwrap();
-    region.seal(path("lookups"), 0o444, None).unwrap();
-    region.seal(path("group_lookups"), 0o440, Some(NOBODY)).unwrap();
+    region.freeze_and_pin(path("group"), pin(0o660).group(NOBODY)).unwrap();
+    region.freeze_and_pin(path("others"), pin(0o660).group(0)).unwrap();
+    region.freeze_and_pin(path("lookups"), pin(0o444)).unwrap();
+    region.freeze_and_pin(path("group_lookups"), pin(0o440).group(NOBODY)).unwrap();
     assert_eq!(fs::metadata(path("group")).unwrap().gid(), NOBODY);
 
     assert_eq!(nobody_reads(skel.object(), "pin", &path("group")), "Mapped Err(Frozen)");
@@ -177,23 +182,29 @@ fn what_can_not_be_sealed() {
     let writable = Options::new().write(true).open(&skel.maps.ring).unwrap();
     let writer: RingWriter<Filled<14>> = Ring::from_region(writable).unwrap().writer(0).unwrap();
     says(
-        region.seal(pins.path("ring"), 0o666, None).unwrap_err(),
+        region.freeze_and_pin(pins.path("ring"), pin(0o666)).unwrap_err(),
         &["map ring", "BPF_MAP_FREEZE", "Options::write"],
     );
     assert!(!pins.path("ring").exists());
     drop(writer);
     let reader = Region::open_fd(read_only(&skel.maps.ring)).unwrap();
-    match reader.seal(pins.path("by_reader"), 0o666, None) {
+    match reader.freeze_and_pin(pins.path("by_reader"), pin(0o666)) {
         Err(refused) => says(refused, &["BPF_MAP_FREEZE", "read-only"]),
         // Before 6.5 the kernel asks for a capability, whatever the descriptor.
         Ok(()) => assert!(pins.path("by_reader").exists()),
     }
     let elsewhere = std::env::temp_dir().join("mapring-no-pin");
-    says(region.seal(&elsewhere, 0o666, None).unwrap_err(), &["pin at", "BPF file system"]);
-    says(region.seal(pins.path("no/where"), 0o666, None).unwrap_err(), &["pin at", "BPF file system"]);
-    region.seal(pins.path("ring"), 0o666, None).unwrap();
+    says(region.freeze_and_pin(&elsewhere, pin(0o666)).unwrap_err(), &["pin at", "BPF file system"]);
+    says(
+        region.freeze_and_pin(pins.path("no/where"), pin(0o666)).unwrap_err(),
+        &["pin at", "BPF file system"],
+    );
+    region.freeze_and_pin(pins.path("ring"), pin(0o666)).unwrap();
     let memfd = Ring::<u64>::create_memfd(8, 1).unwrap();
-    says(memfd.region().seal(pins.path("memfd"), 0o666, None).unwrap_err(), &["Region::seal_writes"]);
+    says(
+        memfd.region().freeze_and_pin(pins.path("memfd"), pin(0o666)).unwrap_err(),
+        &["Region::seal_future_writes"],
+    );
 }
 
 /// Programs may only read the map, so the kernel maps it for nobody's writes; values come whole all

@@ -291,6 +291,19 @@ pub enum Error {
         /// What to do about it; empty, or starting with a separator.
         hint: &'static str,
     },
+    /// A pin for other users, where the kernel lets everybody load BPF programs: one could overwrite the map.
+    #[cfg(feature = "bpf")]
+    #[error(
+        "{what} is not frozen and pinned with mode {mode:o}: kernel.unprivileged_bpf_disabled is 0, so each process \
+         that can open the pin could load a BPF program that overwrites the map; set it to 2 (sysctl -w \
+         kernel.unprivileged_bpf_disabled=2), use mode 600, or accept it with PinOptions::allow_unprivileged_bpf"
+    )]
+    UnprivilegedBpf {
+        /// The region.
+        what: String,
+        /// The mode of the pin.
+        mode: u32,
+    },
     /// A section or a variable that is not there.
     #[cfg(feature = "bpf")]
     #[error("no {thing} {name}: there are {there}")]

@@ -171,7 +171,7 @@ pub use record::{Compared, Field, Layout, NotCompared, Record};
 #[cfg(not(loom))]
 pub use region::{Access, Options, Refusal, Region};
 #[cfg(all(not(loom), feature = "bpf"))]
-pub use region::{Fit, Fitted, Grounds, fit_object, fit_to_machine, place_on_node};
+pub use region::{Fit, Fitted, Grounds, PinOptions, fit_object, fit_to_machine, place_on_node};
 
 /// What macros of this crate make code of.
 #[cfg(not(loom))]

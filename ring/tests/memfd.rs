@@ -330,7 +330,7 @@ fn a_region_is_opened_by_its_descriptor_for_reading() {
 #[test]
 fn sealed_against_writes() {
     let ring = Ring::<Record>::create_memfd(8, 1).unwrap();
-    ring.region().seal_writes().unwrap();
+    ring.region().seal_future_writes().unwrap();
     let other = Options::new().write(true).open_fd(fd_of(ring.region())).unwrap();
     assert_eq!((other.writable(), other.access()), (Err(Refusal::Sealed), Access::Mapped));
     assert_eq!(ring.writer(0).unwrap().push(&Record::new(0)), Some(0));

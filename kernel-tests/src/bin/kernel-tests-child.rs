@@ -1,6 +1,7 @@
 //! The other process of the tests: `kernel-tests-child [nobody] ring|cells|counters PIN` opens a
 //! region of 56-byte records, or of counters, and prints what it holds; `… write PIN` tries to
-//! write a region in every way there is, and prints what the kernel says; `… compared PIN` says what a cell's
+//! write a region in every way there is, and prints what the kernel says; `… overwrite PIN` lets a BPF program do
+//! that; `… repin PIN PIN` pins a map a second time; `… compared PIN` says what a cell's
 //! type was compared with; `quiet HOW RING LARGE CELLS
 //! LATCHES COUNTERS [GLOBALS]` reads without system calls: see `src/quiet.rs`.
 #![allow(unsafe_code)]
@@ -8,20 +9,27 @@
 use std::os::fd::AsFd;
 
 use anyhow::{Result, bail};
+use libbpf_rs::libbpf_sys::BPF_F_RDONLY;
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use mapring::{Cells, Counters, Options, Region, Ring};
 use mapring_kernel_tests::skel::layouts_types;
-use mapring_kernel_tests::{Filled, become_nobody, quiet};
+use mapring_kernel_tests::{Filled, become_nobody_with, quiet, raw};
 use memmap2::MmapOptions;
 use rustix::mm::MprotectFlags;
+use rustix::thread::CapabilitySet;
 
 type Record = Filled<14>;
 
 fn main() -> Result<()> {
     let mut args: Vec<_> = std::env::args().skip(1).collect();
-    if args.first().is_some_and(|arg| arg == "nobody") {
+    let kept = match args.first().map(String::as_str) {
+        Some("nobody") => Some(CapabilitySet::empty()),
+        Some("cap_bpf") => Some(CapabilitySet::BPF),
+        _ => None,
+    };
+    if let Some(kept) = kept {
         args.remove(0);
-        become_nobody()?;
+        become_nobody_with(kept)?;
     }
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["ring", pin] => {
@@ -52,12 +60,14 @@ fn main() -> Result<()> {
             println!("{:?} {}", cells.access(), cells.compared());
         }
         ["write", pin] => write(pin)?,
+        ["overwrite", pin] => overwrite(pin)?,
+        ["repin", pin, path] => repin(pin, path)?,
         ["quiet", how, ring, large, cells, latches, counters, ref globals @ ..] => {
             quiet(how, [ring, large, cells, latches, counters], globals.first().copied())?;
         }
         _ => bail!(
-            "kernel-tests-child [nobody] ring|cells|counters|compared|write PIN; \
-             or quiet HOW RING LARGE CELLS LATCHES COUNTERS [GLOBALS]"
+            "kernel-tests-child [nobody|cap_bpf] ring|cells|counters|compared|write|overwrite PIN; \
+             or [nobody|cap_bpf] repin PIN PIN; or quiet HOW RING LARGE CELLS LATCHES COUNTERS [GLOBALS]"
         ),
     }
     Ok(())
@@ -77,6 +87,37 @@ fn write(pin: &str) -> Result<()> {
     };
     println!("mprotect: {made_writable:?}");
     Ok(())
+}
+
+/// Has a BPF program of our own write to a map that we may open for reading only.
+fn overwrite(pin: &str) -> Result<()> {
+    let handle = MapHandle::from_pinned_path_with_file_flags(pin, BPF_F_RDONLY)?;
+    match raw::overwriting(handle.as_fd(), 0x666) {
+        Ok(program) => {
+            raw::run_filter(program);
+            println!("overwritten");
+        }
+        Err(errno) => println!("refused: {}", raw::errno(errno)),
+    }
+    Ok(())
+}
+
+/// Pins a map a second time, by a descriptor for reading only, and opens that pin for writing.
+fn repin(pin: &str, path: &str) -> Result<()> {
+    let mut handle = MapHandle::from_pinned_path_with_file_flags(pin, BPF_F_RDONLY)?;
+    println!("write: {:?}", raw::update(&handle, 0, &vec![0; words(&handle)]).map_err(raw::errno));
+    handle.pin(path)?;
+    let again = MapHandle::from_pinned_path(path)?;
+    println!(
+        "write by another pin: {:?}",
+        raw::update(&again, 0, &vec![7; words(&again)]).map_err(raw::errno)
+    );
+    Ok(())
+}
+
+/// The words of a value.
+fn words(map: &MapHandle) -> usize {
+    (map.value_size() as usize).div_ceil(8)
 }
 
 fn about(region: &Region) {

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::layout::{Claim, Kind};
 use crate::protocol::ring::{Start, Tally};
 use crate::record::Record;
-use crate::region::{Access, Found, Options, Outer, is_gone};
+use crate::region::{Access, Found, Options, Outer, PinOptions, is_gone};
 
 /// A ring that `MAPRING_NUMA_RING` (`numa.bpf.h`) makes: a shard for each CPU, on the memory node of that CPU.
 ///
@@ -98,7 +98,7 @@ impl<T: Record> NumaRing<T> {
         Self::from_rings(rings)
     }
 
-    /// Opens the shards that were pinned in the directory `dir` by [`seal`](Self::seal), for reading. Makes
+    /// Opens the shards that were pinned in the directory `dir` by [`freeze_and_pin`](Self::freeze_and_pin), for reading. Makes
     /// system calls; reading makes none if [`access`](Self::access) is mapped.
     ///
     /// # Errors
@@ -130,23 +130,24 @@ impl<T: AnyBitPattern> NumaRing<T> {
         Ok(Self { shards: rings.into_iter().map(shard).collect::<Result<_>>()? })
     }
 
-    /// [Seals](crate::Region::seal) all shards: from here on only programs write them, and whoever `mode` and
-    /// `group` let in reads them, by [`open_pinned`](Self::open_pinned). Each is pinned in the directory `dir`,
-    /// which is made if it is not there; others need search permission on it. Makes system calls.
+    /// [Freezes and pins](crate::Region::freeze_and_pin) all shards in the directory `dir`, for
+    /// [`open_pinned`](Self::open_pinned). The directory is made if it does not exist; other users need search
+    /// permission on it. Makes system calls.
     ///
     /// # Errors
-    /// [`Error::Seal`] with what failed, and the remedy. What was pinned before stays.
-    pub fn seal(&self, dir: impl AsRef<Path>, mode: u32, group: Option<u32>) -> Result<()> {
-        let dir = dir.as_ref();
+    /// [`Error::UnprivilegedBpf`]; [`Error::Seal`] with what failed, and the remedy. Shards that were pinned
+    /// before stay pinned.
+    pub fn freeze_and_pin(&self, dir: impl AsRef<Path>, options: impl Into<PinOptions>) -> Result<()> {
+        let (dir, options) = (dir.as_ref(), options.into());
         fs::create_dir_all(dir).map_err(|error| Error::Seal {
             what: format!("{self:?}"),
             step: format!("making {}", dir.display()),
             error,
-            hint: "; is that in a BPF file system (mount -t bpf bpf /sys/fs/bpf)?",
+            hint: "; pins need a BPF file system (mount -t bpf -o mode=0755 bpf /sys/fs/bpf)",
         })?;
         self.shards
             .iter()
-            .try_for_each(|shard| shard.of.region().seal(dir.join(pin_of(shard.cpu)), mode, group))
+            .try_for_each(|shard| shard.of.region().freeze_and_pin(dir.join(pin_of(shard.cpu)), options))
     }
 
     /// This ring, with the shards that are now pinned, or in the map of maps, in place of its own, if any is

@@ -51,9 +51,9 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ReadOnlyFd => {
-                "a read-only descriptor, which Linux refuses to map (EINVAL): with a pin of mode 0666 anyone can \
-                 map it, and once it is frozen nobody can write it; the maker of a map with BPF_F_RDONLY maps it by \
-                 its id or a pin, too"
+                "a read-only file descriptor, which Linux refuses to map (EINVAL): freeze the map and pin it with mode \
+                 0666 (Region::freeze_and_pin), and any process can map it; the process that created a map with \
+                 BPF_F_RDONLY opens it again by its id or a pin"
             }
             Self::WriteOnlyFd => {
                 "the map is write-only for user space (BPF_F_WRONLY): make it without that flag, or open it again, by \

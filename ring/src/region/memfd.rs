@@ -137,7 +137,7 @@ fn map(fd: &OwnedFd, bytes: usize, write: bool) -> Result<(Mapping, Result<(), R
     Ok((mapping, writable))
 }
 
-pub(super) fn seal_writes(fd: BorrowedFd<'_>) -> Result<()> {
+pub(super) fn seal_future_writes(fd: BorrowedFd<'_>) -> Result<()> {
     rustix::fs::fcntl_add_seals(fd, SealFlags::FUTURE_WRITE)
         .map_err(|e| Error::system("fcntl(F_ADD_SEALS)", e))
 }

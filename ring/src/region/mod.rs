@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 pub use access::{Access, Refusal};
 #[cfg(feature = "bpf")]
-pub use bpf::{Fit, Fitted, Grounds, fit_object, fit_to_machine, place_on_node};
+pub use bpf::{Fit, Fitted, Grounds, PinOptions, fit_object, fit_to_machine, place_on_node};
 #[cfg(feature = "bpf")]
 pub(crate) use bpf::{Found, Lookup, Opened, Outer, PerCpu, Plain, Section, is_frozen, is_gone, look, pin};
 pub(crate) use mapping::Mapping;
@@ -141,8 +141,8 @@ impl Region {
     ///
     /// # Errors
     /// [`Error::System`], for a region that is no memfd, too.
-    pub fn seal_writes(&self) -> Result<()> {
-        memfd::seal_writes(self.as_fd())
+    pub fn seal_future_writes(&self) -> Result<()> {
+        memfd::seal_future_writes(self.as_fd())
     }
 
     /// The region that is now pinned where this one was opened, or in the map of maps that this one was
@@ -163,24 +163,34 @@ impl Region {
         origin.options.adopt(now, origin.place.clone()).map(Some)
     }
 
-    /// Seals a BPF map: from here on only programs write it, and whoever `mode` and `group` let in
-    /// reads it. Freezes the map and pins it at `path`, with this mode and group. To be called by the
-    /// loader, once there is a preamble ([`Region::open`] and the like write it), and nobody has it
-    /// mapped for writing. A map that is frozen already is only pinned. Makes system calls.
+    /// Seals a BPF map: freezes it, and pins it at `path` with a mode and a group. Call it in the loader,
+    /// once there is a preamble ([`Region::open`] and the like write it) and no process has the map mapped
+    /// for writing. A map that is frozen already is only pinned. Makes system calls.
     ///
-    /// - `0o666`: any process maps it, without privilege or system calls; none can write it.
-    /// - `0o660` and a group: the same for the group's processes alone.
-    /// - `0o444`, or `0o440` and a group: Linux maps no read-only descriptor, so reading is by system
-    ///   call.
+    /// - `0o666`: any process maps it and reads without system calls.
+    /// - `PinOptions::new(0o660).group(id)`: the same for the processes of one group.
+    /// - `0o444`, or `0o440` and a group: Linux maps no read-only file descriptor, so readers make
+    ///   system calls.
     ///
-    /// Readers need search permission on the directories above, too. `docs/guarantees.md` compares
-    /// this with other ways to hand a region on.
+    /// Readers also need search permission on the directories above.
+    ///
+    /// From then on no process can write the map: not through a mapping, not by `bpf(2)`, not as root. BPF
+    /// programs still can, and **any process that can open the pin and load a BPF program can load one that
+    /// writes the map**; mode `0o444` does not prevent that. With CAP_BPF a process can always load
+    /// programs. Without it, it can while the sysctl `kernel.unprivileged_bpf_disabled` is 0. This call
+    /// therefore refuses a pin for others while the sysctl is 0, as far as procfs says; see
+    /// [`PinOptions::allow_unprivileged_bpf`].
+    ///
+    /// Removing the pin does not take back what others opened. A process that opened it keeps its file
+    /// descriptor, and can pin the map again in any BPF file system directory that it may write.
+    ///
+    /// `docs/guarantees.md` has all of this as a table, and other ways to hand a region on.
     ///
     /// # Errors
-    /// [`Error::Seal`] with what failed, and the remedy.
+    /// [`Error::UnprivilegedBpf`]; [`Error::Seal`] with what failed, and the remedy.
     #[cfg(feature = "bpf")]
-    pub fn seal(&self, path: impl AsRef<Path>, mode: u32, group: Option<u32>) -> Result<()> {
-        bpf::seal(self.as_fd(), &self.0.what, path.as_ref(), mode, group)
+    pub fn freeze_and_pin(&self, path: impl AsRef<Path>, options: impl Into<PinOptions>) -> Result<()> {
+        bpf::freeze_and_pin(self.as_fd(), &self.0.what, path.as_ref(), options.into())
     }
 
     /// The region's shape.

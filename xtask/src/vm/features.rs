@@ -119,9 +119,9 @@ pub(crate) const FEATURES: [Feature; 14] = [
     Feature {
         name: "readers without privilege",
         since: (5, 19),
-        used: "sealed regions: pins for everybody, descriptors handed on",
-        without: "bpf(2) is refused to them as a whole while `kernel.unprivileged_bpf_disabled` is set: set it to 0, or \
-                  read with CAP_BPF",
+        used: "pins that processes without CAP_BPF open",
+        without: "bpf(2) is refused to them as a whole: hand the file descriptor over (SCM_RIGHTS or inheritance), \
+                  which they map without bpf(2)",
         refused: |said| {
             let places = ["can't open", "Error: Operation not permitted"];
             said.contains("Operation not permitted") && places.iter().any(|place| said.contains(place))

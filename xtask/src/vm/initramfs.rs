@@ -98,6 +98,8 @@ fn variables(here: impl Iterator<Item = (String, String)>) -> Vec<(String, Strin
     let mut variables: Vec<_> = fixed.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     variables.extend(here.filter(|(name, _)| name.starts_with("MAPRING_") || name == "RUST_BACKTRACE"));
     variables.push(("MAPRING_REQUIRE_BPF".to_owned(), "1".to_owned()));
+    // Nobody else is there whom it could bother.
+    variables.push(("MAPRING_CHANGE_SYSCTLS".to_owned(), "1".to_owned()));
     variables
 }
 

@@ -3,14 +3,15 @@
 mod atomics;
 mod compare;
 mod describe;
+mod fdinfo;
 mod fit;
+mod freeze;
 mod inner;
 mod limits;
 mod lookup;
 mod nesting;
 mod nodes;
 mod plain;
-mod seal;
 mod section;
 
 use std::any::TypeId;
@@ -23,13 +24,15 @@ use libbpf_rs::{MapCore, MapInfo, MapType, libbpf_sys};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+pub(crate) use fdinfo::is_frozen;
 pub use fit::{Fit, Fitted, fit_object, fit_to_machine};
+pub use freeze::PinOptions;
+pub(crate) use freeze::freeze_and_pin;
 pub(crate) use inner::{Found, Outer, is_gone, make_like};
 pub(crate) use lookup::{Lookup, PerCpu, pin, update_run};
 pub use nesting::Grounds;
 pub use nodes::place_on_node;
 pub(crate) use plain::Plain;
-pub(crate) use seal::{is_frozen, seal};
 pub(crate) use section::{Section, look};
 
 use self::describe::Types;
@@ -69,10 +72,13 @@ impl Opened {
                 io::ErrorKind::PermissionDenied if is_elsewhere(path) => {
                     "; is it a pin in a BPF file system?"
                 }
+                _ if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => {
+                    "; before Linux 5.19 opening a pin needs CAP_BPF: have its owner hand over the file descriptor \
+                     (SCM_RIGHTS or inheritance), and open that with open_fd"
+                }
                 io::ErrorKind::PermissionDenied => {
-                    "; ask its owner for read and write permission on the pin (chmod 0666; frozen, it still can't be \
-                     written), and for search permission on its directory; before Linux 6.0 also set sysctl \
-                     kernel.unprivileged_bpf_disabled=0 or run with CAP_BPF"
+                    "; ask its owner for read and write permission on the pin (chmod 0666, once the map is frozen: \
+                     Region::freeze_and_pin) and for search permission on its directory"
                 }
                 io::ErrorKind::NotFound => {
                     "; is the BPF file system mounted (mount -t bpf bpf /sys/fs/bpf), and the loader running?"
@@ -113,7 +119,7 @@ impl Opened {
         if !lookup::is_map(fd.as_fd()) {
             return Err(Error::NotARegion { what, hint: "" });
         }
-        let info = MapInfo::new(fd.as_fd())?;
+        let info = fdinfo::map_info(fd.as_fd())?;
         Ok(Self { fd, info, what })
     }
 

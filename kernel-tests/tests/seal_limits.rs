@@ -1,0 +1,222 @@
+//! What a seal does not prevent: BPF programs of processes that opened the map, and its being pinned again;
+//! and what Linux has against that.
+#![allow(missing_docs)]
+
+use std::fs::{self, Permissions};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, BPF_F_RDONLY};
+use libbpf_rs::{MapHandle, MapType};
+use mapring::layout::{Geometry, Kind, PreambleError};
+use mapring::{Access, Compared, Error, NotCompared, Options, PinOptions, Refusal, Region};
+use mapring_kernel_tests::raw::{self, RawMap};
+use mapring_kernel_tests::{
+    NOBODY, PublicPins, UnprivilegedBpf, child, require_bpf, skipped, try_child, without_bpf,
+};
+
+const CHILD: &str = env!("CARGO_BIN_EXE_kernel-tests-child");
+const UNPRIVILEGED_BPF: &str = "/proc/sys/kernel/unprivileged_bpf_disabled";
+
+/// Tests that change the sysctl, or rely on it, run one after the other.
+fn alone() -> MutexGuard<'static, ()> {
+    static SYSCTL: Mutex<()> = Mutex::new(());
+    SYSCTL.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A ring that no program writes, and that has its preamble.
+fn ring() -> Region {
+    let geometry = Geometry::new(Kind::Ring, 56, 8, 1).unwrap();
+    let (bytes, entries) = (geometry.element(), geometry.entries());
+    let [bytes, entries] = [bytes, entries].map(|n| u32::try_from(n).unwrap());
+    let fd = RawMap::array(bytes, entries, BPF_F_MMAPABLE).make().unwrap();
+    Options::new().described(geometry).loader(true).open_fd(fd).unwrap()
+}
+
+fn nobody_may_load() -> bool {
+    fs::read_to_string(UNPRIVILEGED_BPF).unwrap().trim() == "0"
+}
+
+/// What a child does to a sealed ring, and whether the ring's preamble outlives it.
+fn sealed_and_overwritten(who: &str, mode: u32) -> (Result<String, String>, bool) {
+    let (region, pins) = (ring(), PublicPins::new());
+    let path = pins.path("ring");
+    region.freeze_and_pin(&path, PinOptions::new(mode).allow_unprivileged_bpf(true)).unwrap();
+    let said = try_child(CHILD, &[who, "overwrite", path.to_str().unwrap()]);
+    let opened = Region::open_pinned(&path);
+    let spoilt = matches!(&opened, Err(Error::Preamble { error: PreambleError::Magic { found: 0x666 }, .. }));
+    assert!(spoilt || opened.is_ok(), "{opened:?}");
+    (said, opened.is_ok())
+}
+
+#[test]
+fn cap_bpf_overwrites_a_sealed_map() {
+    require_bpf!();
+    for mode in [0o444, 0o666] {
+        let (said, intact) = sealed_and_overwritten("cap_bpf", mode);
+        assert_eq!(said.as_deref(), Ok("overwritten\n"), "mode {mode:o}");
+        assert!(!intact, "mode {mode:o}");
+    }
+}
+
+#[test]
+fn nobody_overwrites_a_sealed_map_where_everybody_loads_programs() {
+    require_bpf!();
+    let _alone = alone();
+    if !nobody_may_load() {
+        let (said, intact) = sealed_and_overwritten("nobody", 0o666);
+        // Before 5.19: the pin can't be opened at all.
+        match said {
+            Ok(said) => assert_eq!(said, "refused: EPERM\n"),
+            Err(said) => assert!(said.contains("Operation not permitted"), "{said}"),
+        }
+        assert!(intact);
+    }
+    let everybody = match UnprivilegedBpf::allow() {
+        Ok(everybody) => everybody,
+        Err(why) => return skipped("nobody_overwrites_a_sealed_map_where_everybody_loads_programs", &why),
+    };
+    let (said, intact) = sealed_and_overwritten("nobody", 0o444);
+    drop(everybody);
+    assert_eq!(said.as_deref(), Ok("overwritten\n"));
+    assert!(!intact);
+}
+
+#[test]
+fn a_seal_that_is_worth_nothing_is_refused() {
+    require_bpf!();
+    let _alone = alone();
+    let (region, pins) = (ring(), PublicPins::new());
+    let everybody = match UnprivilegedBpf::allow() {
+        Ok(everybody) => everybody,
+        Err(why) => return skipped("a_seal_that_is_worth_nothing_is_refused", &why),
+    };
+    let others = [0o666, 0o444, 0o604, 0o602].map(PinOptions::new);
+    let groups = [0o660, 0o640].map(|mode| PinOptions::new(mode).group(NOBODY));
+    let refused: Vec<_> = others
+        .into_iter()
+        .chain(groups)
+        .map(|options| region.freeze_and_pin(pins.path("refused"), options))
+        .collect();
+    let own = region.freeze_and_pin(pins.path("own"), 0o600);
+    let accepted =
+        region.freeze_and_pin(pins.path("accepted"), PinOptions::new(0o666).allow_unprivileged_bpf(true));
+    drop(everybody);
+    for error in refused {
+        let error = error.unwrap_err();
+        assert!(matches!(error, Error::UnprivilegedBpf { .. }), "{error:?}");
+        let said = error.to_string();
+        for part in ["kernel.unprivileged_bpf_disabled=2", "mode 600", "PinOptions::allow_unprivileged_bpf"] {
+            assert!(said.contains(part), "{said}");
+        }
+    }
+    assert!(!pins.path("refused").exists());
+    own.unwrap();
+    accepted.unwrap();
+    if !nobody_may_load() {
+        region.freeze_and_pin(pins.path("protected"), 0o666).unwrap();
+    }
+}
+
+/// A pin of mode 0444 gives a descriptor for reading only. Where a process may pin that, its own pin gives one
+/// for writing too; and removing the first pin does not remove the second.
+#[test]
+fn a_pin_is_pinned_again() {
+    require_bpf!();
+    let (pins, open) = (PublicPins::new(), PublicPins::with_mode(c"mode=1777"));
+    let nobody = |again: &Path, region: &Region| {
+        let pin = pins.path("ring");
+        MapHandle::from_map_id(raw::info(region).id).unwrap().pin(&pin).unwrap();
+        fs::set_permissions(&pin, Permissions::from_mode(0o444)).unwrap();
+        let said = child(CHILD, &["nobody", "repin", pin.to_str().unwrap(), again.to_str().unwrap()]);
+        fs::remove_file(&pin).unwrap();
+        said
+    };
+    // Unfrozen: written.
+    let (region, again) = (ring(), open.path("unfrozen"));
+    assert_eq!(nobody(&again, &region), "write: Err(\"EPERM\")\nwrite by another pin: Ok(())\n");
+    assert!(matches!(Region::open_pinned(&again), Err(Error::Preamble { .. })), "overwritten");
+    // Frozen: read only, but for as long as nobody likes, with no pin of its maker's left.
+    let (region, again) = (ring(), open.path("frozen"));
+    raw::freeze(&region).unwrap();
+    assert_eq!(nobody(&again, &region), "write: Err(\"EPERM\")\nwrite by another pin: Err(\"EPERM\")\n");
+    assert_eq!(fs::metadata(&again).unwrap().uid(), NOBODY);
+    drop(region);
+    assert_eq!(Region::open_pinned(&again).unwrap().access(), Access::Mapped);
+    // Where nobody may write to a directory of a BPF file system, there is no such pin.
+    let (region, pin) = (ring(), pins.path("ring"));
+    region.freeze_and_pin(&pin, PinOptions::new(0o444).allow_unprivileged_bpf(true)).unwrap();
+    let elsewhere = pins.path("again");
+    let said = try_child(CHILD, &["nobody", "repin", pin.to_str().unwrap(), elsewhere.to_str().unwrap()]);
+    assert!(said.unwrap_err().contains("ermission denied"));
+}
+
+/// A descriptor that was handed over is opened and mapped by a process that may not call bpf(2).
+#[test]
+fn a_descriptor_needs_no_bpf_call() {
+    require_bpf!();
+    let region = ring();
+    raw::freeze(&region).unwrap();
+    let fd = |flags| -> OwnedFd { raw::by_id(raw::info(&region).id, flags).unwrap() };
+    let (mapped, read_only) = (fd(0), fd(BPF_F_RDONLY));
+    without_bpf(|| {
+        let opened = Options::new().write(true).open_fd(mapped).unwrap();
+        assert_eq!((opened.access(), opened.writable()), (Access::Mapped, Err(Refusal::Frozen)));
+        assert_eq!(opened.geometry(), region.geometry());
+        assert_eq!(opened.compared::<u64>(), Compared::Size(NotCompared::NotAsked));
+        // What Linux does not map needs bpf(2), and says so.
+        let said = Region::open_fd(read_only).unwrap_err().to_string();
+        assert!(said.contains("Operation not permitted"), "{said}");
+    });
+}
+
+/// The SHA-256 of the instructions of `raw::overwriting(map, OWN)`, with no map in them.
+const OWN_PROGRAM: [u8; 32] = [
+    0x28, 0x9e, 0x8b, 0xe0, 0x04, 0x56, 0x87, 0x45, 0x4b, 0x3a, 0xf9, 0x50, 0x2b, 0x80, 0x36, 0x05, 0xb8,
+    0x12, 0x26, 0x82, 0x7b, 0x47, 0x7e, 0x66, 0x59, 0xae, 0xc1, 0x4d, 0x49, 0x3c, 0xd5, 0x66,
+];
+const OWN: i32 = 0x11;
+
+/// What Linux has since 6.18: a map for one program alone.
+#[test]
+fn an_exclusive_map_keeps_other_programs_out() {
+    require_bpf!();
+    let array = RawMap::array(4096, 1, BPF_F_MMAPABLE);
+    let map = match array.make_exclusive(&OWN_PROGRAM) {
+        Err(libc::E2BIG) => {
+            return skipped("an_exclusive_map_keeps_other_programs_out", "exclusive maps need Linux 6.18");
+        }
+        map => map.unwrap(),
+    };
+    let first = || {
+        let mut value = [0; 512];
+        raw::lookup(&map, 0, &mut value).unwrap();
+        value[0]
+    };
+    // Its program writes it, others are refused.
+    let own = raw::overwriting(map.as_fd(), OWN).unwrap();
+    assert_eq!(raw::overwriting(map.as_fd(), OWN + 1).unwrap_err(), libc::EACCES);
+    raw::run_filter(&own);
+    assert_eq!(first(), OWN.cast_unsigned().into());
+    // Userspace maps, updates, freezes and pins it as any other.
+    raw::map(&map, 4096, true).unwrap();
+    raw::update(&map, 0, &[0; 512]).unwrap();
+    raw::freeze(&map).unwrap();
+    assert_eq!((raw::map(&map, 4096, true), raw::map(&map, 4096, false)), (Err(libc::EPERM), Ok(())));
+    raw::run_filter(&own);
+    assert_eq!(first(), OWN.cast_unsigned().into());
+    let pins = PublicPins::new();
+    let mut handle = MapHandle::from_map_id(raw::info(&map).id).unwrap();
+    handle.pin(pins.path("map")).unwrap();
+    // Not through a map of maps either, in which other programs would find it.
+    let maps = RawMap { ty: MapType::ArrayOfMaps, ..RawMap::array(4, 1, 0) };
+    assert_eq!(maps.make_of(map.as_fd()).unwrap_err(), 524);
+    let maps = maps.make_of(array.make().unwrap().as_fd()).unwrap();
+    assert_eq!(raw::update(&maps, 0, &[u64::try_from(map.as_raw_fd()).unwrap()]), Err(524));
+    // But the same instructions are the same program, whoever loads them and of whatever type they are.
+    fs::set_permissions(pins.path("map"), Permissions::from_mode(0o444)).unwrap();
+    let read_only = MapHandle::from_pinned_path_with_file_flags(pins.path("map"), BPF_F_RDONLY).unwrap();
+    raw::overwriting(read_only.as_fd(), OWN).unwrap();
+}

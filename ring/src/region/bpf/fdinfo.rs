@@ -1,0 +1,70 @@
+//! What procfs says of a map's file descriptor: for processes that may not ask bpf(2), and for what it
+//! does not tell.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use libbpf_rs::libbpf_sys::bpf_map_info;
+use libbpf_rs::{ErrorKind, MapInfo};
+
+use crate::error::Result;
+
+/// An id that no BTF has. Asking for it says whether types may be asked for at all.
+const UNKNOWN_BTF: u32 = u32::MAX;
+
+/// What the kernel says of the map. Before Linux 5.19 a process without privilege may not ask it by bpf(2)
+/// (EPERM): then procfs tells all but the types.
+pub(super) fn map_info(fd: BorrowedFd<'_>) -> Result<MapInfo> {
+    match MapInfo::new(fd) {
+        Err(e) if e.kind() == ErrorKind::PermissionDenied => Ok(from_procfs(fd).ok_or(e)?),
+        info => Ok(info?),
+    }
+}
+
+/// Whether the map is frozen; nothing, where procfs does not tell.
+pub(crate) fn is_frozen(fd: BorrowedFd<'_>) -> Option<bool> {
+    let text = read(fd).ok()?;
+    Some(field(&text, "frozen")? != 0)
+}
+
+fn from_procfs(fd: BorrowedFd<'_>) -> Option<MapInfo> {
+    let text = read(fd).ok()?;
+    let field = |name| field(&text, name);
+    let info = bpf_map_info {
+        type_: field("map_type")?,
+        id: field("map_id")?,
+        key_size: field("key_size")?,
+        value_size: field("value_size")?,
+        max_entries: field("max_entries")?,
+        map_flags: field("map_flags")?,
+        btf_id: UNKNOWN_BTF,
+        ..Default::default()
+    };
+    Some(MapInfo { info })
+}
+
+fn read(fd: BorrowedFd<'_>) -> io::Result<String> {
+    std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))
+}
+
+/// The number behind a name, decimal or hexadecimal.
+fn field(text: &str, name: &str) -> Option<u32> {
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?.trim();
+    match value.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16).ok(),
+        None => value.parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_found_by_their_whole_name() {
+        let text = "pos:\t0\nmap_type:\t2\nmap_flags:\t0x400\nmax_entries:\t12\nmap_id:\t7\nfrozen:\t1\n";
+        let names = ["map_type", "map_flags", "max_entries", "map_id", "frozen", "map", "value_size"];
+        let found = names.map(|name| field(text, name));
+        assert_eq!(found, [Some(2), Some(0x400), Some(12), Some(7), Some(1), None, None]);
+    }
+}
