@@ -94,7 +94,8 @@ pub(super) fn open(fd: OwnedFd, options: Options) -> Result<Region> {
     }
     // A mapping of huge pages that is not a whole number of them can't be unmapped.
     let (mapping, writable) = map(&fd, bytes.next_multiple_of(huge_page.unwrap_or(1)), options.write)?;
-    Ok(Region::new(what, preamble, Memory::Mapped(mapping), writable, NO_BTF, fd))
+    let identity = Identity::file(fd.as_fd())?;
+    Ok(Region::new(what, preamble, Memory::Mapped(mapping), writable, NO_BTF, identity, fd))
 }
 
 /// Bytes of a page of the file, if it is in hugetlbfs: there whoever holds it can take pages away for good.
