@@ -15,14 +15,17 @@ mod probe;
 mod protocol;
 mod report;
 
-use std::fs;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 
+use self::apt::Image;
 use self::boot::Said;
 use self::features::lacking;
 use self::kernels::{DEBIAN, Kernel};
@@ -80,8 +83,12 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What `cargo xtask test` boots: the oldest, one in the middle, one of real time, the newest.
-pub(crate) const STEP: &str = "cargo xtask vm 5.10 6.1 6.12-rt sid";
+/// What `cargo xtask test --all` boots: the oldest, one in the middle, one that preempts programs wherever it can, one of
+/// real time, the newest.
+pub(crate) const STEP: &str = "cargo xtask vm 5.10 6.1 6.12-preempt 6.12-rt sid";
+/// Without `--all`: what preemption could spoil.
+pub(crate) const STEP_QUICK: &str =
+    "cargo xtask vm 6.12-preempt -- claim preempt nested:: stress:: resizable:: basic::";
 /// And for aarch64, with LSE atomics and without: what differs there, and a ring that works.
 pub(crate) const STEP_ARM: &str = "cargo xtask vm --arch aarch64 6.1 6.12-a53 -- \
                                    code_for_ missing_barriers _for_x86 x86_are_refused every_way_in_gives";
@@ -126,12 +133,14 @@ fn boot_all(args: &Args, tools: &Tools) -> Result<bool> {
     fs::create_dir_all(apt::folder())?;
     fs::write(&initramfs, archive).with_context(|| format!("{}", initramfs.display()))?;
 
-    let mut rows = Vec::new();
-    for kernel in kernels {
-        let row = boot(kernel, args, &initramfs)?;
+    // One after the other: kernels share images, and apt its folders.
+    let images = kernels.iter().map(|kernel| apt::image(kernel, args.arch, args.refresh));
+    let machines: Vec<_> = kernels.iter().zip(images.collect::<Result<Vec<_>>>()?).collect();
+    let rows = at_once(&machines, |(kernel, image)| {
+        let row = boot(kernel, image, args, &initramfs)?;
         eprint!("{row}");
-        rows.push(row);
-    }
+        Ok(row)
+    })?;
     let good = rows.iter().all(Row::is_good);
     if args.write_docs && good {
         docs::write(&usual_rows(args.arch)?, args.arch)?;
@@ -142,6 +151,28 @@ fn boot_all(args: &Args, tools: &Tools) -> Result<bool> {
         print!("\n{}", report::table(&rows));
     }
     Ok(good)
+}
+
+/// Boots machines, as many at once as there are CPUs, since each takes one; the rows are in the order of the machines.
+fn at_once<M: Sync>(machines: &[M], boot: impl Fn(&M) -> Result<Row> + Sync) -> Result<Vec<Row>> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut rows = Vec::new();
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(machine) = machines.get(at) else { return Ok(rows) };
+            rows.push((at, boot(machine).inspect_err(|_| next.store(machines.len(), Ordering::Relaxed))?));
+        }
+    };
+    let workers = thread::available_parallelism().map_or(1, NonZero::get).min(machines.len());
+    let mut rows = thread::scope(|scope| {
+        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        let joined = threads.into_iter().map(|thread| thread.join().expect("a worker does not panic"));
+        joined.collect::<Result<Vec<_>>>()
+    })?
+    .concat();
+    rows.sort_by_key(|(at, _)| *at);
+    Ok(rows.into_iter().map(|(_, row)| row).collect())
 }
 
 /// Installs what is missing, as for a build.
@@ -206,15 +237,16 @@ fn usual_rows(arch: Arch) -> Result<Vec<Row>> {
     rows.collect()
 }
 
-fn boot(kernel: &Kernel, args: &Args, initramfs: &Path) -> Result<Row> {
-    let image = apt::image(kernel, args.arch, args.refresh)?;
+fn boot(kernel: &Kernel, image: &Image, args: &Args, initramfs: &Path) -> Result<Row> {
     eprintln!("\n=== {} ({}) ===", kernel.name, image.package);
     let start = Instant::now();
     let limit = Duration::from_secs(args.timeout);
-    let mut probed = Vec::new();
-    let show = |message: &Message| show(message, &mut probed);
-    let said = boot::run(args.arch, kernel.cpu, &image.path, initramfs, limit, show)?;
-    let run = (image.package, said, start.elapsed().as_secs_f32());
+    let said = boot::again_after_panic(kernel.name, || {
+        let mut probed = Vec::new();
+        let show = |message: &Message| show(kernel.name, message, &mut probed);
+        boot::run(args.arch, kernel, &image.path, initramfs, limit, show)
+    })?;
+    let run = (image.package.clone(), said, start.elapsed().as_secs_f32());
     if args.test_args.is_empty() {
         let kept = kept(kernel, args.arch);
         fs::create_dir_all(kept.parent().context("it lies in a folder")?)?;
@@ -223,12 +255,13 @@ fn boot(kernel: &Kernel, args: &Args, initramfs: &Path) -> Result<Row> {
     Ok(row(kernel, args.arch, run))
 }
 
-/// Shows how a machine gets on.
-fn show(message: &Message, probed: &mut Vec<Probed>) {
+/// Shows how a machine gets on, among others.
+fn show(kernel: &str, message: &Message, probed: &mut Vec<Probed>) {
     match message {
         Message::Booted(machine) => {
-            let Machine { release, version, cpus, nodes } = machine;
-            eprintln!("{release} {version}, {cpus} CPUs, by memory node: {nodes:?}");
+            let Machine { release, version, cpus, nodes, preempt } = machine;
+            let preempt = preempt.as_ref().map(|mode| format!(", preempt={mode}")).unwrap_or_default();
+            eprintln!("{kernel:12} {release} {version}, {cpus} CPUs, by memory node: {nodes:?}{preempt}");
         }
         Message::Ended(ended) => {
             let end = match &ended.outcome {
@@ -238,7 +271,7 @@ fn show(message: &Message, probed: &mut Vec<Probed>) {
                 Outcome::Failed(_) => "failed",
             };
             eprintln!(
-                "{:7} {} ({:.1} s)",
+                "{kernel:12} {:7} {} ({:.1} s)",
                 end,
                 ended.test,
                 Duration::from_millis(ended.milliseconds).as_secs_f32()
@@ -256,7 +289,9 @@ mod tests {
     #[test]
     fn the_steps_boot_kernels_that_there_are() {
         for arch in [Arch::X86, Arch::Arm] {
-            assert_eq!(kernels::chosen(&StepArgs::new(STEP).args.kernels, arch).unwrap().len(), 4);
+            let kernels = |line| kernels::chosen(&StepArgs::new(line).args.kernels, arch).unwrap();
+            assert_eq!(kernels(STEP).len(), 5);
+            assert_eq!(kernels(STEP_QUICK)[0].preempt, Some("full"));
         }
         let StepArgs { args } = StepArgs::new(STEP_ARM);
         assert_eq!(kernels::chosen(&args.kernels, args.arch).unwrap().len(), 2);

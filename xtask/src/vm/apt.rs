@@ -18,16 +18,18 @@ pub(crate) struct Image {
     pub(crate) package: String,
 }
 
-/// The image of a kernel: as fetched earlier, unless there is none or a newer one is wanted.
+/// The image of a kernel: as fetched earlier, unless there is none or a newer one is wanted. Kernels that differ in how
+/// they are booted share one.
 pub(crate) fn image(kernel: &Kernel, arch: Arch, refresh: bool) -> Result<Image> {
-    let place = folder().join("kernels").join(arch.name()).join(kernel.name);
+    let package = kernel.package(arch);
+    let place = folder().join("kernels").join(arch.name()).join(kernel.suite).join(&package);
     let (path, note) = (place.join("vmlinuz"), place.join("package"));
     if !refresh && let Ok(package) = fs::read_to_string(&note) {
         return Ok(Image { path, package });
     }
     eprintln!("Fetching kernel {} from {} {}", kernel.name, kernel.archive.uri, kernel.suite);
     let root = Root::new(kernel.archive, kernel.suite, arch)?;
-    let package = root.follow(&kernel.package(arch))?;
+    let package = root.follow(&package)?;
     fs::create_dir_all(&place)?;
     root.extract(&package, &["*/vmlinuz*"], |found| {
         let image = largest(found)?.with_context(|| format!("no vmlinuz in {package}"))?;

@@ -13,11 +13,14 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use super::kernels::Arch;
+use super::kernels::{Arch, Kernel};
 use super::protocol::{self, Message};
 
 /// How often it is looked whether the user has had enough.
 const TICK: Duration = Duration::from_millis(200);
+
+/// How many of the last lines on the console are shown.
+pub(crate) const LAST_WORDS: usize = 20;
 
 /// The CPUs of each memory node, as sysfs will list them; each is a socket with a part of the memory.
 pub(crate) const NODES: [&str; 2] = ["0", "1"];
@@ -30,6 +33,16 @@ pub(crate) struct Said {
     pub(crate) console: Vec<String>,
     /// It was switched off by this program.
     pub(crate) late: bool,
+    /// It is the second boot: in the first the kernel panicked, in these words.
+    #[serde(default)]
+    pub(crate) panicked_before: Option<String>,
+}
+
+impl Said {
+    /// Why the kernel panicked, if it did, in its own words.
+    pub(crate) fn panic(&self) -> Option<&str> {
+        self.console.iter().find_map(|line| Some(line[line.find("Kernel panic - not syncing")?..].trim()))
+    }
 }
 
 /// The machine, switched off when dropped.
@@ -45,8 +58,8 @@ impl Drop for Machine {
 /// Boots a kernel and listens until it switches itself off, or for `limit`; `each` message is shown as it comes.
 pub(crate) fn run(
     arch: Arch,
-    cpu: Option<&str>,
-    kernel: &Path,
+    kernel: &Kernel,
+    image: &Path,
     initramfs: &Path,
     limit: Duration,
     mut each: impl FnMut(&Message),
@@ -55,7 +68,7 @@ pub(crate) fn run(
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
-    let mut qemu = qemu(arch, cpu, kernel, initramfs);
+    let mut qemu = qemu(arch, kernel, image, initramfs);
     let child = qemu.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
     let mut machine = Machine(child.with_context(|| format!("cannot start {:?}", qemu.get_program()))?);
     let console = machine.0.stdout.take().context("a pipe was asked for")?;
@@ -95,7 +108,19 @@ pub(crate) fn run(
     }
 }
 
-fn qemu(arch: Arch, cpu: Option<&str>, kernel: &Path, initramfs: &Path) -> Command {
+/// Boots once more, and says so loudly, if the kernel panicked: emulation now and then makes one do so. Who panics twice
+/// has failed.
+pub(crate) fn again_after_panic(kernel: &str, mut boot: impl FnMut() -> Result<Said>) -> Result<Said> {
+    let first = boot()?;
+    let Some(panic) = first.panic() else { return Ok(first) };
+    let last = first.console[first.console.len().saturating_sub(LAST_WORDS)..].join("\n!! ");
+    let rule = "!".repeat(78);
+    eprintln!("{rule}\n!! {kernel}: {panic}\n!! It is booted once more. It said:\n!! {last}\n{rule}");
+    let panicked_before = Some(panic.to_owned());
+    Ok(Said { panicked_before, ..boot()? })
+}
+
+fn qemu(arch: Arch, kernel: &Kernel, image: &Path, initramfs: &Path) -> Command {
     let (machine, usual, options) = match arch {
         // No check whether timer interrupts come in time: on a busy host they don't, and the kernel gives up.
         // Without cmpxchg16b: QEMU 7.2 now and then spoils the flags after it, and kernels that use it die.
@@ -105,10 +130,12 @@ fn qemu(arch: Arch, cpu: Option<&str>, kernel: &Path, initramfs: &Path) -> Comma
         Arch::Arm => ("virt", "max,pauth-impdef=on,lpa2=off", "console=ttyAMA0"),
     };
     let mut command = Command::new(format!("qemu-system-{}", arch.name()));
-    command.args(["-machine", machine, "-cpu", cpu.unwrap_or(usual)]);
+    command.args(["-machine", machine, "-cpu", kernel.cpu.unwrap_or(usual)]);
     command.args([
         "-accel",
-        "tcg",
+        // One thread for both CPUs: with a thread for each, QEMU 7.2 lets one run code that the other is patching, and
+        // kernels panic where tracepoints come and go.
+        "tcg,thread=single",
         "-smp",
         "2,sockets=2",
         "-m",
@@ -122,20 +149,26 @@ fn qemu(arch: Arch, cpu: Option<&str>, kernel: &Path, initramfs: &Path) -> Comma
         command.args(["-object", &format!("memory-backend-ram,id=memory{node},size=1G")]);
         command.args(["-numa", &format!("node,nodeid={node},cpus={cpus},memdev=memory{node}")]);
     }
-    command.args(["-serial", "stdio", "-kernel"]).arg(kernel).arg("-initrd").arg(initramfs);
-    command.args(["-append", &format!("{options} panic=-1 quiet -- vm-guest")]);
+    command.args(["-serial", "stdio", "-kernel"]).arg(image).arg("-initrd").arg(initramfs);
+    let preempt = kernel.preempt.map(|mode| format!(" preempt={mode}")).unwrap_or_default();
+    command.args(["-append", &format!("{options}{preempt} panic=-1 quiet -- vm-guest")]);
     command
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::kernels::KERNELS;
     use super::*;
+
+    fn kernel(name: &str) -> &'static Kernel {
+        KERNELS.iter().find(|kernel| kernel.name == name).unwrap()
+    }
 
     #[test]
     fn a_machine_has_two_processors_and_ends_on_panic() {
-        let shown = |arch| crate::cmd::shown(&qemu(arch, None, Path::new("/k"), Path::new("/i")));
+        let shown = |arch| crate::cmd::shown(&qemu(arch, kernel("6.12"), Path::new("/k"), Path::new("/i")));
         let x86 = shown(Arch::X86);
-        assert!(x86.contains(" -accel tcg -smp 2,sockets=2 "), "{x86}");
+        assert!(x86.contains(" -accel tcg,thread=single -smp 2,sockets=2 "), "{x86}");
         assert!(
             x86.contains("-no-reboot") && x86.contains("panic=-1") && x86.ends_with("-- vm-guest'"),
             "{x86}"
@@ -144,5 +177,49 @@ mod tests {
         assert!(arm.starts_with("qemu-system-aarch64 -machine virt -cpu max,"), "{arm}");
         let second = " memory-backend-ram,id=memory1,size=1G -numa node,nodeid=1,cpus=1,memdev=memory1 ";
         assert!(x86.contains(second) && arm.contains(second), "{x86}\n{arm}");
+        assert!(!x86.contains("preempt="), "{x86}");
+    }
+
+    #[test]
+    fn preemption_is_asked_for_on_the_command_line() {
+        let qemu = qemu(Arch::X86, kernel("6.12-preempt"), Path::new("/k"), Path::new("/i"));
+        let shown = crate::cmd::shown(&qemu);
+        assert!(shown.contains("no_timer_check preempt=full panic=-1 quiet -- vm-guest'"), "{shown}");
+    }
+
+    fn said(console: &[&str]) -> Said {
+        Said { console: console.iter().map(|&line| line.to_owned()).collect(), ..Said::default() }
+    }
+
+    /// As Linux 7.2 panicked under QEMU 7.2.
+    const PANIC: [&str; 5] = [
+        "[  415.118232] Oops: int3: 0000 [#1] SMP NOPTI",
+        "[  415.118232] RIP: 0010:trace_syscall_enter+0x5/0xa0",
+        "[  415.118232] Kernel panic - not syncing: Fatal exception in interrupt",
+        "[  415.118232] Kernel Offset: 0x1b000000 from 0xffffffff81000000",
+        "[  415.118232] ---[ end Kernel panic - not syncing: Fatal exception in interrupt ]---",
+    ];
+
+    #[test]
+    fn a_panic_is_recognised_among_all_that_is_on_the_console() {
+        let panic = "Kernel panic - not syncing: Fatal exception in interrupt";
+        assert_eq!(said(&PANIC).panic(), Some(panic));
+        let garbled = said(&["SeaBIOS (version 1.16.2)", "\u{1b}[2JKernel panic - not syncing: x\r"]);
+        assert_eq!(garbled.panic(), Some("Kernel panic - not syncing: x"));
+        assert_eq!(said(&PANIC[..2]).panic(), None, "an oops ends a process, and its test fails");
+        assert_eq!(said(&["test kernel_panic_is_shown ... ok"]).panic(), None);
+        assert_eq!(said(&[]).panic(), None);
+    }
+
+    #[test]
+    fn a_kernel_that_panicked_is_booted_once_more() {
+        let boots = |consoles: &[&[&str]]| {
+            let mut left = consoles.iter();
+            let said = again_after_panic("x", || Ok(said(left.next().expect("one boot too many")))).unwrap();
+            (said.panicked_before.is_some(), said.panic().is_some(), left.len())
+        };
+        assert_eq!(boots(&[&["fine"], &[]]), (false, false, 1));
+        assert_eq!(boots(&[&PANIC, &["fine"], &[]]), (true, false, 1));
+        assert_eq!(boots(&[&PANIC, &PANIC, &[]]), (true, true, 1));
     }
 }

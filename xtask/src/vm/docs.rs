@@ -44,6 +44,7 @@ fn heading(row: &Row) -> String {
     let (major, minor) = version(&row.release).unwrap_or_default();
     let special = match row.kernel.rsplit_once('-') {
         Some((_, "rt")) => " RT",
+        Some((_, "preempt")) => ", preempt=full",
         Some((_, "a53")) => ", no LSE",
         _ => "",
     };
@@ -64,6 +65,11 @@ fn text(rows: &[Row]) -> String {
         for feature in row.lacking() {
             let count = row.lack(feature);
             text += &format!("- {}: no {feature}: {count} tests cannot run.\n", heading(row));
+        }
+    }
+    for row in rows {
+        if let Some(panic) = &row.panicked {
+            text += &format!("- {}: booted a second time after a panic ({panic}).\n", heading(row));
         }
     }
     let headings: Vec<_> = rows.iter().map(heading).collect();

@@ -21,11 +21,12 @@ use super::features;
 use super::protocol::{Ended, Machine, Message, Outcome, PLAN, Plan, TestBinary, line};
 
 /// File systems, in the order in which they are mounted: type, place, options, whether tests need it.
-const MOUNTS: [(&str, &str, &str, bool); 6] = [
+const MOUNTS: [(&str, &str, &str, bool); 7] = [
     ("proc", "/proc", "", true),
     ("sysfs", "/sys", "", true),
     ("devtmpfs", "/dev", "", true),
     ("bpf", "/sys/fs/bpf", "mode=0700", true),
+    ("debugfs", "/sys/kernel/debug", "", false),
     ("tracefs", "/sys/kernel/tracing", "", false),
     ("cgroup2", "/sys/fs/cgroup", "", false),
 ];
@@ -69,6 +70,7 @@ fn work() -> Result<()> {
     tell(&Message::Booted(machine.clone()));
     // With fewer, tests of placement would pass without a look at anything.
     ensure!(machine.nodes == NODES, "the CPUs by memory node are {:?} instead of {NODES:?}", machine.nodes);
+    check_preemption(&fs::read_to_string("/proc/cmdline")?, machine.preempt.as_deref())?;
     tell(&Message::Probed(features::probe_all()));
     let plan: Plan = serde_json::from_slice(&fs::read(PLAN)?)?;
     let mut tests = 0;
@@ -91,7 +93,32 @@ fn machine() -> Result<Machine> {
     let uname = rustix::system::uname();
     let text = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
     let cpus = std::thread::available_parallelism()?.get();
-    Ok(Machine { release: text(uname.release()), version: text(uname.version()), cpus, nodes: nodes()? })
+    // Absent where the kernel has one mode only, and before 5.12.
+    let preempt = fs::read_to_string("/sys/kernel/debug/sched/preempt").ok();
+    Ok(Machine {
+        release: text(uname.release()),
+        version: text(uname.version()),
+        cpus,
+        nodes: nodes()?,
+        preempt: preempt.as_deref().and_then(mode).map(str::to_owned),
+    })
+}
+
+/// The mode in effect, which `/sys/kernel/debug/sched/preempt` has in brackets.
+fn mode(modes: &str) -> Option<&str> {
+    modes.split_whitespace().find_map(|word| word.strip_prefix('(')?.strip_suffix(')'))
+}
+
+/// The preemption that the command line asks for must be in effect, or tests would show nothing about it.
+fn check_preemption(command_line: &str, in_effect: Option<&str>) -> Result<()> {
+    let asked = command_line.split_whitespace().find_map(|word| word.strip_prefix("preempt="));
+    ensure!(
+        asked.is_none() || asked == in_effect,
+        "the kernel was booted with preempt={}, but its preemption is {}",
+        asked.unwrap_or_default(),
+        in_effect.unwrap_or("fixed: it has no PREEMPT_DYNAMIC"),
+    );
+    Ok(())
 }
 
 /// The CPUs of each memory node.
@@ -101,11 +128,33 @@ fn nodes() -> Result<Vec<String>> {
     places.map(|place| Ok(fs::read_to_string(place)?.trim().to_owned())).collect()
 }
 
-/// The tests that a binary would run.
+/// The tests of a binary that were asked for.
 fn names(binary: &TestBinary, plan: &Plan) -> Result<Vec<String>> {
+    let (parts, options) = sorted(&plan.args);
     let mut list = Command::new(&binary.path);
-    list.args(["--list", "--format", "terse"]).args(&plan.args).current_dir(&plan.dir);
-    Ok(listed(&crate::cmd::output(&mut list)?))
+    list.args(["--list", "--format", "terse"]).args(options).current_dir(&plan.dir);
+    let names = listed(&crate::cmd::output(&mut list)?).into_iter();
+    Ok(names.filter(|name| is_wanted(&parts, &format!("{}::{name}", binary.name))).collect())
+}
+
+/// Arguments that are parts of names, and the others. libtest knows nothing of the name of its binary, so the parts are
+/// looked for here.
+fn sorted(args: &[String]) -> (Vec<&str>, Vec<&str>) {
+    let (mut parts, mut options) = (Vec::new(), Vec::new());
+    let mut args = args.iter().map(String::as_str);
+    while let Some(arg) = args.next() {
+        if arg.starts_with('-') {
+            options.push(arg);
+            options.extend(args.by_ref().take(usize::from(arg == "--skip")));
+        } else {
+            parts.push(arg);
+        }
+    }
+    (parts, options)
+}
+
+fn is_wanted(parts: &[&str], test: &str) -> bool {
+    parts.is_empty() || parts.iter().any(|part| test.contains(part))
 }
 
 fn listed(said: &str) -> Vec<String> {
@@ -220,6 +269,18 @@ mod tests {
     }
 
     #[test]
+    fn parts_of_names_select_binaries_and_tests() {
+        let args = ["stress::", "--skip", "portably", "--ignored", "torn"].map(str::to_owned);
+        let (parts, options) = sorted(&args);
+        assert_eq!(
+            (&parts[..], &options[..]),
+            (&["stress::", "torn"][..], &["--skip", "portably", "--ignored"][..])
+        );
+        assert!(is_wanted(&parts, "stress::nested_writers") && is_wanted(&parts, "basic::nothing_torn"));
+        assert!(!is_wanted(&parts, "basic::no_stress") && is_wanted(&[], "basic::any"));
+    }
+
+    #[test]
     fn ends_are_told_apart() {
         let (ok, failed) = (ExitStatus::from_raw(0), ExitStatus::from_raw(101 << 8));
         let passed = "test a ... ok\n\ntest result: ok. 1 passed; 0 failed; 0 ignored; 0 measured\n";
@@ -243,6 +304,19 @@ mod tests {
         assert!(matches!(judge(ok, ""), Outcome::Failed(_)));
         let args = ["a", "--skip", "b", "--ignored"].map(str::to_owned);
         assert_eq!(of_one(&args).collect::<Vec<_>>(), ["--ignored"]);
+    }
+
+    #[test]
+    fn preemption_is_what_was_asked_for() {
+        assert_eq!(mode("none voluntary (full)\n"), Some("full"));
+        assert_eq!(mode("(none) voluntary full lazy\n"), Some("none"));
+        assert_eq!(mode(""), None);
+        let asked = "console=ttyS0 preempt=full quiet -- vm-guest\n";
+        check_preemption(asked, Some("full")).unwrap();
+        check_preemption("console=ttyS0 -- vm-guest", None).unwrap();
+        let refused = |in_effect| check_preemption(asked, in_effect).unwrap_err().to_string();
+        assert!(refused(Some("voluntary")).ends_with("preempt=full, but its preemption is voluntary"));
+        assert!(refused(None).ends_with("it has no PREEMPT_DYNAMIC"));
     }
 
     #[test]

@@ -63,6 +63,8 @@ pub(crate) struct Kernel {
     usual: &'static [Arch],
     /// On aarch64 only, and on this processor instead of the most able one.
     pub(crate) cpu: Option<&'static str>,
+    /// What `preempt=` on its command line says; the guest fails if the kernel does not obey.
+    pub(crate) preempt: Option<&'static str>,
 }
 
 const fn kernel(
@@ -71,7 +73,7 @@ const fn kernel(
     suite: &'static str,
     package: &'static str,
 ) -> Kernel {
-    Kernel { name, archive, suite, package, usual: &[], cpu: None }
+    Kernel { name, archive, suite, package, usual: &[], cpu: None, preempt: None }
 }
 
 const fn usual(kernel: Kernel) -> Kernel {
@@ -86,8 +88,13 @@ const fn on(cpu: &'static str, kernel: Kernel) -> Kernel {
     Kernel { cpu: Some(cpu), ..kernel }
 }
 
+/// The kernel preempts programs wherever it can, as with PREEMPT_RT, which it otherwise does not.
+const fn preemptible(kernel: Kernel) -> Kernel {
+    Kernel { preempt: Some("full"), ..kernel }
+}
+
 /// The oldest first. Ubuntu's up to 6.5 are no longer replaced, so their packages' names stay.
-pub(crate) const KERNELS: [Kernel; 19] = [
+pub(crate) const KERNELS: [Kernel; 22] = [
     usual(kernel("5.10", &DEBIAN, "bullseye", "linux-image-cloud-{}")),
     kernel("5.10-rt", &DEBIAN, "bullseye", "linux-image-rt-{}"),
     kernel("5.11", &UBUNTU, "focal-updates", "linux-image-unsigned-5.11.0-46-generic"),
@@ -98,6 +105,7 @@ pub(crate) const KERNELS: [Kernel; 19] = [
     kernel("5.19", &UBUNTU, "jammy-updates", "linux-image-unsigned-5.19.0-50-generic"),
     kernel("6.0", &UBUNTU, "jammy-updates", "linux-image-unsigned-6.0.0-1021-oem"),
     usual(kernel("6.1", &DEBIAN, "bookworm", "linux-image-cloud-{}")),
+    preemptible(kernel("6.1-preempt", &DEBIAN, "bookworm", "linux-image-cloud-{}")),
     kernel("6.1-rt", &DEBIAN, "bookworm", "linux-image-rt-{}"),
     kernel("6.2", &UBUNTU, "jammy-updates", "linux-image-unsigned-6.2.0-39-generic"),
     kernel("6.5", &UBUNTU, "jammy-updates", "linux-image-unsigned-6.5.0-45-generic"),
@@ -105,8 +113,10 @@ pub(crate) const KERNELS: [Kernel; 19] = [
     usual(kernel("6.12", &DEBIAN, "trixie", "linux-image-cloud-{}")),
     // Without LSE: atomics are loops of exclusive loads and stores.
     on("cortex-a53", usual(kernel("6.12-a53", &DEBIAN, "trixie", "linux-image-cloud-{}"))),
+    preemptible(usual_on_x86(kernel("6.12-preempt", &DEBIAN, "trixie", "linux-image-cloud-{}"))),
     usual_on_x86(kernel("6.12-rt", &DEBIAN, "trixie", "linux-image-rt-{}")),
     usual(kernel("sid", &DEBIAN, "sid", "linux-image-cloud-{}")),
+    preemptible(kernel("sid-preempt", &DEBIAN, "sid", "linux-image-cloud-{}")),
     kernel("sid-rt", &DEBIAN, "sid", "linux-image-rt-{}"),
 ];
 
@@ -148,7 +158,7 @@ pub(crate) fn list(arch: Arch) -> String {
     for kernel in KERNELS.iter().filter(|kernel| kernel.exists_for(arch)) {
         let mark = if kernel.usual.contains(&arch) { "*" } else { " " };
         let from = kernel.archive.uri.rsplit('/').next().unwrap_or_default();
-        text += &format!("{mark} {:8} {from} {:15} {}\n", kernel.name, kernel.suite, kernel.package(arch));
+        text += &format!("{mark} {:12} {from} {:15} {}\n", kernel.name, kernel.suite, kernel.package(arch));
     }
     text + "* booted when none is named\n"
 }
@@ -163,7 +173,10 @@ mod tests {
             let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
             chosen(&names, arch).map(|kernels| kernels.iter().map(|kernel| kernel.name).collect::<Vec<_>>())
         };
-        assert_eq!(names(&[], Arch::X86).unwrap(), ["5.10", "5.15", "6.1", "6.12", "6.12-rt", "sid"]);
+        assert_eq!(
+            names(&[], Arch::X86).unwrap(),
+            ["5.10", "5.15", "6.1", "6.12", "6.12-preempt", "6.12-rt", "sid"]
+        );
         assert_eq!(names(&[], Arch::Arm).unwrap(), ["5.10", "6.1", "6.12", "6.12-a53", "sid"]);
         assert_eq!(names(&["sid", "5.11"], Arch::X86).unwrap(), ["5.11", "sid"]);
         assert!(

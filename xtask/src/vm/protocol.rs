@@ -47,6 +47,10 @@ pub(crate) struct Machine {
     pub(crate) cpus: usize,
     /// The CPUs of each memory node; empty where the kernel knows of none.
     pub(crate) nodes: Vec<String>,
+    /// Where programs are preempted, as the kernel says: `none`, `voluntary`, `full` or `lazy`; `None` where it was
+    /// chosen when the kernel was built.
+    #[serde(default)]
+    pub(crate) preempt: Option<String>,
 }
 
 /// Whether the kernel has a feature.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::boot::Said;
+use super::boot::{LAST_WORDS, Said};
 use super::features;
 use super::protocol::{Answer, Ended, Machine, Message, Outcome, Probed};
 
@@ -40,10 +40,14 @@ pub(crate) struct Row {
     pub(crate) cpus: usize,
     /// The CPUs of each memory node.
     pub(crate) nodes: Vec<String>,
+    /// Where programs are preempted, if that can be chosen.
+    pub(crate) preempt: Option<String>,
     pub(crate) tests: Vec<Test>,
     pub(crate) features: Vec<Probed>,
     /// The kernel's complaints about itself.
     pub(crate) warnings: Vec<String>,
+    /// Why the kernel panicked in a first boot, if it did; the rest is of the second.
+    pub(crate) panicked: Option<String>,
     /// Why the run as a whole is not to be trusted.
     pub(crate) trouble: Option<String>,
     pub(crate) seconds: f32,
@@ -65,10 +69,13 @@ impl Row {
             Self { kernel: kernel.into(), arch, package: package.into(), seconds, ..Self::default() };
         let mut running = None;
         let mut promised = None;
+        let panic = said.panic().map(str::to_owned);
+        row.panicked = said.panicked_before;
         for message in said.messages {
             match message {
-                Message::Booted(Machine { release, version, cpus, nodes }) => {
+                Message::Booted(Machine { release, version, cpus, nodes, preempt }) => {
                     (row.release, row.version, row.cpus, row.nodes) = (release, version, cpus, nodes);
+                    row.preempt = preempt;
                 }
                 Message::Probed(features) => row.features = features,
                 Message::Started { test } => running = Some(test),
@@ -82,8 +89,12 @@ impl Row {
                 }
             }
         }
-        let last_words = || said.console[said.console.len().saturating_sub(20)..].join("\n");
+        let last_words = || said.console[said.console.len().saturating_sub(LAST_WORDS)..].join("\n");
         row.trouble = match promised {
+            _ if let Some(panic) = panic => {
+                let again = if row.panicked.is_some() { "again: " } else { "" };
+                Some(format!("{again}{panic}\n{}", last_words()))
+            }
             _ if said.late => Some("time was up".to_owned()),
             None if row.release.is_empty() => Some(format!("it did not boot:\n{}", last_words())),
             None => Some(format!("it ended before its tests:\n{}", last_words())),
@@ -172,6 +183,9 @@ impl fmt::Display for Row {
         for feature in features::surprises(&self.release, &self.features) {
             writeln!(f, "--- {}: its release lets one expect another answer about {feature}", self.kernel)?;
         }
+        if let Some(panic) = &self.panicked {
+            writeln!(f, "--- {}: PANICKED, and was booted once more: {panic}", self.kernel)?;
+        }
         match &self.trouble {
             Some(trouble) => writeln!(f, "--- {}: FAILED: {trouble}", self.kernel),
             None => Ok(()),
@@ -183,7 +197,7 @@ impl fmt::Display for Row {
 pub(crate) fn table(rows: &[Row]) -> String {
     let width = rows.iter().map(|row| row.release.len()).max().unwrap_or(0).max("release".len());
     let mut table = format!(
-        "{:8} {:width$}  {:>6} {:>6} {:>7} {:>7} {:>7}\n",
+        "{:12} {:width$}  {:>6} {:>6} {:>7} {:>7} {:>7}\n",
         "kernel", "release", "passed", "failed", "lacking", "skipped", "seconds"
     );
     for row in rows {
@@ -192,8 +206,11 @@ pub(crate) fn table(rows: &[Row]) -> String {
             Some(trouble) => format!("  FAILED: {}", trouble.lines().next().unwrap_or_default()),
             None => row.lacking().iter().map(|name| format!("  no {name}")).collect(),
         };
+        let panicked = row.panicked.as_ref();
+        let panicked =
+            panicked.map(|panic| format!("  PANICKED, booted once more: {panic}")).unwrap_or_default();
         table += &format!(
-            "{:8} {:width$}  {passed:6} {failed:6} {lacking:7} {skipped:7} {:7.0}{note}\n",
+            "{:12} {:width$}  {passed:6} {failed:6} {lacking:7} {skipped:7} {:7.0}{panicked}{note}\n",
             row.kernel, row.release, row.seconds
         );
     }
@@ -207,7 +224,8 @@ mod tests {
 
     fn booted(release: &str) -> Message {
         let nodes = NODES.map(str::to_owned).to_vec();
-        Message::Booted(Machine { release: release.into(), version: "#1 SMP".into(), cpus: 2, nodes })
+        let (release, version) = (release.into(), "#1 SMP".into());
+        Message::Booted(Machine { release, version, cpus: 2, nodes, preempt: Some("full".into()) })
     }
 
     fn ended(test: &str, outcome: Outcome) -> Message {
@@ -215,7 +233,8 @@ mod tests {
     }
 
     fn row(messages: Vec<Message>, late: bool) -> Row {
-        Row::new("x", "x86_64", "p", Said { messages, console: vec!["last words".into()], late }, 9.0)
+        let said = Said { messages, console: vec!["last words".into()], late, panicked_before: None };
+        Row::new("x", "x86_64", "p", said, 9.0)
     }
 
     fn finished(tests: usize) -> Message {
@@ -259,14 +278,39 @@ mod tests {
     }
 
     #[test]
+    fn a_panic_is_never_silent() {
+        let panic = "Kernel panic - not syncing: Fatal exception".to_owned();
+        let of = |console: &str, panicked_before: Option<&String>, messages| {
+            let said = Said {
+                messages,
+                console: vec![console.into()],
+                late: false,
+                panicked_before: panicked_before.cloned(),
+            };
+            Row::new("x", "x86_64", "p", said, 9.0)
+        };
+        let whole = vec![booted("6.1"), ended("a", Outcome::Passed), finished(1)];
+        let second = of("", Some(&panic), whole);
+        assert!(second.is_good());
+        assert!(
+            second.to_string().contains(&format!("x: PANICKED, and was booted once more: {panic}")),
+            "{second}"
+        );
+        assert!(table(&[second]).contains(&format!("  PANICKED, booted once more: {panic}\n")));
+        let died = of(&panic, Some(&panic), vec![booted("6.1"), Message::Started { test: "a".into() }]);
+        assert!(!died.is_good());
+        assert!(died.trouble.unwrap().starts_with(&format!("again: {panic}")));
+    }
+
+    #[test]
     fn the_table_has_a_row_for_each() {
         let good = row(vec![booted("6.1.0"), ended("a", Outcome::Passed), finished(1)], false);
         let bad = row(vec![], false);
         assert_eq!(
             table(&[good, bad]),
-            "kernel   release  passed failed lacking skipped seconds\n\
-             x        6.1.0         1      0       0       0       9\n\
-             x                      0      0       0       0       9  FAILED: it did not boot:\n"
+            "kernel       release  passed failed lacking skipped seconds\n\
+             x            6.1.0         1      0       0       0       9\n\
+             x                          0      0       0       0       9  FAILED: it did not boot:\n"
         );
     }
 }
