@@ -1,6 +1,6 @@
 //! Mutants: small changes that each weaken the algorithm, and the model that must fail because of it.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::{self, File};
 use std::num::NonZero;
 use std::os::unix::process::ExitStatusExt;
@@ -20,6 +20,9 @@ const LIST: &str = "loom-tests/mutants.toml";
 
 /// A model that has found nothing by then is too large for its mutant.
 const TIMEOUT: Duration = Duration::from_secs(600);
+
+/// A sample has one of so many mutants of a model.
+const SAMPLE: usize = 16;
 
 /// `[[mutant]]` of the list.
 #[derive(Debug, Deserialize)]
@@ -97,6 +100,18 @@ pub(crate) fn selected(filter: &str) -> Result<Vec<Mutant>> {
         mutant.apply(&fs::read_to_string(cmd::root().join(&mutant.file)).context(mutant.file.clone())?)?;
     }
     Ok(mutants)
+}
+
+/// Some of each model's mutants, the same ones each time: a minute's work instead of many.
+pub(crate) fn sample() -> Result<Vec<Mutant>> {
+    let all = selected("")?;
+    let mut seen = HashMap::<String, usize>::new();
+    let of_model = all.into_iter().filter(|mutant| {
+        let nth = seen.entry(mutant.model.clone()).or_default();
+        *nth += 1;
+        *nth % SAMPLE == 1
+    });
+    Ok(of_model.collect())
 }
 
 fn parse(text: &str) -> Result<Vec<Mutant>> {
@@ -338,6 +353,13 @@ mod tests {
         assert!(parse(&format!("{ONE}{ONE}")).unwrap_err().to_string().contains("two mutants"));
         assert!(parse(&ONE.replace("why", "wyh")).is_err());
         assert!(parse(&ONE.replace("ring/src", "loom-tests/src")).is_err());
+    }
+
+    #[test]
+    fn a_sample_has_mutants_of_each_model() {
+        let (sample, all) = (sample().unwrap(), selected("").unwrap());
+        assert_eq!(models(&sample), models(&all));
+        assert!(sample.len() * 5 < all.len(), "{} of {}", sample.len(), all.len());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The steps of `cargo xtask test`, in order: what each needs and the command that it is.
+//! The steps of `cargo xtask test`, in order: what each needs, the command that it is, and what of it is quick.
 
 use std::env;
 use std::fmt;
@@ -48,28 +48,65 @@ pub(crate) enum Work {
     Code { shown: &'static str, run: fn(Option<&Tools>) -> Result<()> },
 }
 
+/// What a step does, or the quick part of one.
+pub(crate) struct Part {
+    pub(crate) needs: &'static [Need],
+    pub(crate) work: Work,
+}
+
 /// One named part of the tests.
 pub(crate) struct Step {
     pub(crate) name: &'static str,
-    pub(crate) needs: &'static [Need],
-    pub(crate) work: Work,
+    pub(crate) whole: Part,
+    quick: Quick,
+}
+
+/// What of a step is run without `--all`.
+enum Quick {
+    Whole,
+    Less(Part),
+    Nothing,
+}
+
+impl Step {
+    /// What is run without `--all`, if anything.
+    pub(crate) fn quick(&self) -> Option<&Part> {
+        match &self.quick {
+            Quick::Whole => Some(&self.whole),
+            Quick::Less(part) => Some(part),
+            Quick::Nothing => None,
+        }
+    }
+
+    const fn or(self, needs: &'static [Need], work: Work) -> Self {
+        Self { quick: Quick::Less(Part { needs, work }), ..self }
+    }
+
+    const fn only_in_all(self) -> Self {
+        Self { quick: Quick::Nothing, ..self }
+    }
 }
 
 use Need::{Bpf, OldestRust};
 use Work::{Code, Lines};
 
 const fn step(name: &'static str, needs: &'static [Need], work: Work) -> Step {
-    Step { name, needs, work }
+    Step { name, whole: Part { needs, work }, quick: Quick::Whole }
 }
 
 /// All steps. Cheap ones first; steps of one build profile next to each other.
-pub(crate) const STEPS: &[Step] = &[
+pub(crate) static STEPS: &[Step] = &[
     step("setup", &[Need::Tools], Code { shown: "cargo xtask setup", run: |_| Ok(()) }),
     step("fmt", &[], Lines(&["cargo fmt --all --check"])),
     step(
         "clippy",
         &[Need::Tools],
         Lines(&["cargo clippy --workspace --all-targets --all-features -- -D warnings"]),
+    )
+    .or(
+        // The peers that are measured beside mapring are most of the packages.
+        &[Need::Tools],
+        Lines(&["cargo clippy --workspace --exclude mapring-benches --all-targets --all-features -- -D warnings"]),
     ),
     step(
         "clippy-memfd",
@@ -100,7 +137,8 @@ pub(crate) const STEPS: &[Step] = &[
         "examples-memfd",
         &[],
         Lines(&["cargo test --release -p mapring-examples -p mapring-demo --no-default-features"]),
-    ),
+    )
+    .only_in_all(),
     step(
         "demo",
         &[Need::Tools, Bpf],
@@ -115,8 +153,15 @@ pub(crate) const STEPS: &[Step] = &[
         "kernel",
         &[Need::Tools, Bpf],
         Lines(&["cargo test --release -p mapring-kernel-tests -- --test-threads=1"]),
+    )
+    .or(
+        &[Need::Tools, Bpf],
+        Lines(&["MAPRING_STRESS_SECONDS=2 cargo test --release -p mapring-kernel-tests -- --test-threads=1"]),
     ),
-    step("hostile-memfd", &[], Lines(&["cargo test -p mapring-hostile-tests"])),
+    step("hostile-memfd", &[], Lines(&["cargo test -p mapring-hostile-tests"])).or(
+        &[],
+        Lines(&["MAPRING_HOSTILE_IMAGES=100 MAPRING_HOSTILE_SECONDS=1 cargo test -p mapring-hostile-tests"]),
+    ),
     step(
         "hostile",
         &[Need::Tools, Bpf],
@@ -126,6 +171,10 @@ pub(crate) const STEPS: &[Step] = &[
         "vm",
         &[Need::Tools, Need::Machines(vm::STEP)],
         Code { shown: vm::STEP, run: |tools| vm::step(vm::STEP, tools.context("no tools")?) },
+    )
+    .or(
+        &[Need::Tools, Need::Machines(vm::STEP_QUICK)],
+        Code { shown: vm::STEP_QUICK, run: |tools| vm::step(vm::STEP_QUICK, tools.context("no tools")?) },
     ),
     step(
         "assembly",
@@ -142,7 +191,8 @@ pub(crate) const STEPS: &[Step] = &[
             shown: "cargo clippy --workspace --all-targets --all-features --target aarch64-unknown-linux-gnu …",
             run: |tools| aarch64::lint(tools.context("no tools")?),
         },
-    ),
+    )
+    .only_in_all(),
     step(
         "aarch64",
         &[Need::Tools, Need::Aarch64],
@@ -150,13 +200,15 @@ pub(crate) const STEPS: &[Step] = &[
             shown: "cargo test -p mapring --all-features --all-targets --target aarch64-unknown-linux-gnu, under qemu-user",
             run: |tools| aarch64::test(tools.context("no tools")?),
         },
-    ),
+    )
+    .only_in_all(),
     step(
         "vm-aarch64",
         &[Need::Tools, Need::Aarch64, Need::Machines(vm::STEP_ARM)],
         Code { shown: vm::STEP_ARM, run: |tools| vm::step(vm::STEP_ARM, tools.context("no tools")?) },
-    ),
-    step("benches", &[Need::Tools], Lines(&["cargo bench -p mapring-benches --no-run"])),
+    )
+    .only_in_all(),
+    step("benches", &[Need::Tools], Lines(&["cargo bench -p mapring-benches --no-run"])).only_in_all(),
     step(
         "clippy-loom",
         &[],
@@ -164,7 +216,8 @@ pub(crate) const STEPS: &[Step] = &[
             shown: "RUSTFLAGS='--cfg loom' cargo clippy --release -p mapring-loom-tests --target-dir target/loom …",
             run: |_| loom::clippy(),
         },
-    ),
+    )
+    .only_in_all(),
     step(
         "litmus",
         &[],
@@ -180,14 +233,21 @@ pub(crate) const STEPS: &[Step] = &[
             shown: "cargo test --release -p mapring-bpf-loom; the same with RUSTFLAGS='--cfg loom', --test models",
             run: |tools| bpf_loom(tools.context("no tools")?),
         },
+    )
+    .or(
+        // Compiled code against the reference, one thread at a time; models of several threads are in `loom`.
+        &[Need::Tools],
+        Lines(&["cargo test --release -p mapring-bpf-loom"]),
     ),
     step("loom", &[], Code { shown: "cargo xtask loom", run: |_| loom::models(|command| command) }),
     step(
         "mutants",
         &[],
         Code { shown: "cargo xtask loom --mutants", run: |_| mutants::run(&mutants::selected("")?) },
-    ),
-    step("msrv", &[Need::Tools, OldestRust], Lines(&["rustup run 1.88.0 cargo check -p mapring"])),
+    )
+    .or(&[], Code { shown: "some of cargo xtask loom --mutants", run: |_| mutants::run(&mutants::sample()?) }),
+    step("msrv", &[Need::Tools, OldestRust], Lines(&["rustup run 1.88.0 cargo check -p mapring"]))
+        .only_in_all(),
     step(
         "msrv-memfd",
         &[OldestRust],
@@ -259,9 +319,11 @@ mod tests {
     #[test]
     fn the_oldest_rust_is_the_one_promised() {
         assert_eq!(OLDEST_RUST, format!("{}.0", env!("CARGO_PKG_RUST_VERSION")));
-        let lines = STEPS.iter().filter(|step| step.needs.contains(&OldestRust));
+        let lines = STEPS.iter().filter(|step| step.whole.needs.contains(&OldestRust));
         for step in lines {
-            assert!(matches!(step.work, Lines(lines) if lines.iter().all(|line| line.contains(OLDEST_RUST))));
+            assert!(
+                matches!(step.whole.work, Lines(lines) if lines.iter().all(|line| line.contains(OLDEST_RUST)))
+            );
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: runs the steps, goes on after a failure, and ends with a table of all of them.
+//! `cargo xtask test`: runs the steps, goes on after a failure, and ends with a table of all of them and their count.
 
 use std::cell::OnceCell;
 use std::fmt;
@@ -9,14 +9,20 @@ use anyhow::{Result, bail};
 
 use crate::cmd;
 use crate::setup::{self, Cannot, Tools};
-use crate::steps::{self, Need, STEPS, Step, Work};
+use crate::steps::{self, Need, Part, STEPS, Step, Work};
 use crate::{aarch64, privilege, prove, vm};
 
 /// Which steps to run, and how.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The steps to run; all, if none is named
+    /// The steps to run, each of them whole; the quick part of all, if none is named
     steps: Vec<String>,
+    /// Run every step, and the whole of each
+    #[arg(long, conflicts_with = "steps")]
+    all: bool,
+    /// Run the steps N times, and stop at the first failure: a test must not fail by chance
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    repeat: u32,
     /// Show the steps, what they need, and the command that each one is
     #[arg(long)]
     list: bool,
@@ -74,47 +80,98 @@ impl Machine {
     }
 }
 
-/// Runs the steps named, or all.
+/// A step's row in the table.
+struct Row {
+    name: &'static str,
+    outcome: Outcome,
+    seconds: f32,
+    /// How often it ran; the last time with this outcome.
+    rounds: u32,
+}
+
+/// Runs the steps named, or the quick part, or all.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if args.list {
         list();
         return Ok(ExitCode::SUCCESS);
     }
-    let strict = privilege::required();
+    let chosen = chosen(args)?;
     let machine = Machine::default();
-    let mut results = Vec::new();
-    for step in chosen(&args.steps)? {
-        println!("\n=== {} ===", step.name);
-        let start = Instant::now();
-        let outcome = run_step(step, &machine, strict);
-        match &outcome {
-            Outcome::Ok => {}
-            Outcome::Failed(why) => println!("FAILED {}: {why}", step.name),
-            Outcome::Skipped(why) => banner(step.name, why),
-        }
-        let failed = matches!(outcome, Outcome::Failed(_));
-        results.push((step.name, outcome, start.elapsed().as_secs_f32()));
-        if failed && args.fail_fast {
-            break;
-        }
+    let rows = rounds(&chosen, args, |part| run_part(part, &machine, privilege::required()));
+    println!("\n{}", table(&rows, args.repeat));
+    if args.steps.is_empty() && !args.all {
+        println!("{}\n", left_out());
     }
-    println!("\n{}", table(&results));
-    let failed = results.iter().any(|(_, outcome, _)| matches!(outcome, Outcome::Failed(_)));
+    println!("{}", counts(&rows));
+    let failed = rows.iter().any(|row| matches!(row.outcome, Outcome::Failed(_)));
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn chosen(names: &[String]) -> Result<Vec<&'static Step>> {
+/// Runs the parts as often as asked for. A failure ends all of it where they are repeated.
+fn rounds(chosen: &[(&'static str, &Part)], args: &Args, mut run: impl FnMut(&Part) -> Outcome) -> Vec<Row> {
+    let mut rows: Vec<Row> = Vec::new();
+    for round in 1..=args.repeat {
+        for &(name, part) in chosen {
+            let of =
+                if args.repeat == 1 { String::new() } else { format!(" (round {round} of {})", args.repeat) };
+            println!("\n=== {name}{of} ===");
+            let start = Instant::now();
+            let outcome = run(part);
+            match &outcome {
+                Outcome::Ok => {}
+                Outcome::Failed(why) => println!("FAILED {name}: {why}"),
+                Outcome::Skipped(why) => banner(name, why),
+            }
+            let seconds = start.elapsed().as_secs_f32();
+            let failed = matches!(outcome, Outcome::Failed(_));
+            match rows.iter_mut().find(|row| row.name == name) {
+                Some(row) => {
+                    *row = Row { name, outcome, seconds: row.seconds + seconds, rounds: row.rounds + 1 }
+                }
+                None => rows.push(Row { name, outcome, seconds, rounds: 1 }),
+            }
+            if failed && (args.fail_fast || args.repeat > 1) {
+                return rows;
+            }
+        }
+    }
+    rows
+}
+
+/// The steps to run, and which part of each.
+fn chosen(args: &Args) -> Result<Vec<(&'static str, &'static Part)>> {
+    let names = &args.steps;
     if let Some(unknown) = names.iter().find(|name| STEPS.iter().all(|step| step.name != **name)) {
         bail!(
             "no step {unknown:?}; there are: {}",
             STEPS.iter().map(|step| step.name).collect::<Vec<_>>().join(" ")
         );
     }
-    Ok(STEPS.iter().filter(|step| names.is_empty() || names.iter().any(|name| name == step.name)).collect())
+    let part = |step: &'static Step| {
+        let named = names.iter().any(|name| name == step.name);
+        let part =
+            if args.all || named { Some(&step.whole) } else { step.quick().filter(|_| names.is_empty()) };
+        Some((step.name, part?))
+    };
+    Ok(STEPS.iter().filter_map(part).collect())
 }
 
-fn run_step(step: &Step, machine: &Machine, strict: bool) -> Outcome {
-    let lacking: Vec<_> = step.needs.iter().filter_map(|need| machine.lacks(*need)).collect();
+/// What a run without `--all` leaves out.
+fn left_out() -> String {
+    let names = |steps: Vec<&Step>| steps.iter().map(|step| step.name).collect::<Vec<_>>().join(" ");
+    let (less, none) = STEPS
+        .iter()
+        .filter(|step| !step.quick().is_some_and(|part| std::ptr::eq(part, &step.whole)))
+        .partition(|step| step.quick().is_some());
+    format!(
+        "This was the quick part. Shortened: {}.\nLeft out: {}.\n`cargo xtask test --all` runs everything.",
+        names(less),
+        names(none)
+    )
+}
+
+fn run_part(part: &Part, machine: &Machine, strict: bool) -> Outcome {
+    let lacking: Vec<_> = part.needs.iter().filter_map(|need| machine.lacks(*need)).collect();
     if !lacking.is_empty() {
         let why = lacking.join("\n");
         return if strict {
@@ -123,8 +180,8 @@ fn run_step(step: &Step, machine: &Machine, strict: bool) -> Outcome {
             Outcome::Skipped(why)
         };
     }
-    let tools = if step.needs.contains(&Need::Tools) { machine.tools().as_ref().ok() } else { None };
-    let done = match &step.work {
+    let tools = if part.needs.contains(&Need::Tools) { machine.tools().as_ref().ok() } else { None };
+    let done = match &part.work {
         Work::Code { run, .. } => run(tools),
         Work::Lines(lines) => lines.iter().try_for_each(|line| {
             let mut command = cmd::line(line);
@@ -147,80 +204,154 @@ pub(crate) fn banner(name: &str, why: &str) {
     eprintln!("{rule}\n!! SKIPPED {name}\n!! {}\n{rule}", why.replace('\n', "\n!! "));
 }
 
-fn table(results: &[(&str, Outcome, f32)]) -> String {
-    let width = results.iter().map(|(name, ..)| name.len()).max().unwrap_or(0);
+fn table(rows: &[Row], repeat: u32) -> String {
+    let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
     let mut table = format!("{:width$}  {:7}  {:>7}\n", "step", "result", "seconds");
-    for (name, outcome, seconds) in results {
+    for Row { name, outcome, seconds, rounds } in rows {
         let why = match outcome {
             Outcome::Ok => "",
             Outcome::Failed(why) | Outcome::Skipped(why) => why.lines().next().unwrap_or_default(),
         };
-        let row = format!("{name:width$}  {:7}  {seconds:7.1}  {why}", outcome.to_string());
+        let round = match outcome {
+            _ if repeat == 1 => String::new(),
+            Outcome::Failed(_) => format!("in round {rounds} of {repeat}: "),
+            Outcome::Ok | Outcome::Skipped(_) => format!("{rounds} of {repeat} rounds  "),
+        };
+        let row = format!("{name:width$}  {:7}  {seconds:7.1}  {round}{why}", outcome.to_string());
         table += row.trim_end();
         table.push('\n');
     }
-    let count = |wanted: &str| results.iter().filter(|(_, outcome, _)| outcome.to_string() == wanted).count();
-    let seconds: f32 = results.iter().map(|(.., seconds)| seconds).sum();
-    table
-        + &format!(
-            "{} ok, {} FAILED, {} SKIPPED in {seconds:.0} s",
-            count("ok"),
-            count("FAILED"),
-            count("SKIPPED")
-        )
+    let seconds: f32 = rows.iter().map(|row| row.seconds).sum();
+    table + &format!("{:width$}  {:7}  {seconds:7.1}\n", "", "")
+}
+
+/// The last line, which programs read.
+fn counts(rows: &[Row]) -> String {
+    let count = |wanted: fn(&Outcome) -> bool| rows.iter().filter(|row| wanted(&row.outcome)).count();
+    format!(
+        "{} passed, {} failed, {} skipped",
+        count(|outcome| matches!(outcome, Outcome::Ok)),
+        count(|outcome| matches!(outcome, Outcome::Failed(_))),
+        count(|outcome| matches!(outcome, Outcome::Skipped(_)))
+    )
 }
 
 fn list() {
     for step in STEPS {
-        let needs: Vec<_> = step
-            .needs
-            .iter()
-            .map(|need| match need {
-                Need::Tools => "tools",
-                Need::Bpf => "BPF",
-                Need::OldestRust => "Rust 1.88",
-                Need::Nightly(_) => "nightly",
-                Need::Machines(_) => "QEMU, kernels",
-                Need::Aarch64 => "aarch64",
-                Need::Path(path) => path,
-            })
-            .collect();
-        let lines = match &step.work {
-            Work::Lines(lines) => lines,
-            Work::Code { shown, .. } => std::slice::from_ref(shown),
-        };
-        println!("{:15} {:16} {}", step.name, needs.join(", "), lines.join("; "));
+        println!("{}", described(step.name, &step.whole));
+        match step.quick() {
+            Some(part) if std::ptr::eq(part, &step.whole) => {}
+            Some(part) => println!("{}", described("    quick", part)),
+            None => println!("    only with --all, or by its name"),
+        }
     }
-    println!("\nRun some: cargo xtask test fmt clippy. Without its needs (second column) a step is skipped;");
+    println!("\nWithout --all, the line marked \"quick\" is run instead of the one above it.");
+    println!("Run some: cargo xtask test fmt clippy. Without its needs (second column) a step is skipped;");
     println!("with MAPRING_REQUIRE_BPF=1 it fails instead.");
+}
+
+fn described(name: &str, part: &Part) -> String {
+    let needs: Vec<_> = part
+        .needs
+        .iter()
+        .map(|need| match need {
+            Need::Tools => "tools",
+            Need::Bpf => "BPF",
+            Need::OldestRust => "Rust 1.88",
+            Need::Nightly(_) => "nightly",
+            Need::Machines(_) => "QEMU, kernels",
+            Need::Aarch64 => "aarch64",
+            Need::Path(path) => path,
+        })
+        .collect();
+    let lines = match &part.work {
+        Work::Lines(lines) => lines,
+        Work::Code { shown, .. } => std::slice::from_ref(shown),
+    };
+    format!("{name:15} {:16} {}", needs.join(", "), lines.join("; "))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn args(line: &str) -> Args {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: Args,
+        }
+        <Line as clap::Parser>::parse_from(["test"].into_iter().chain(line.split_whitespace())).args
+    }
+
+    fn row(name: &'static str, outcome: Outcome, seconds: f32) -> Row {
+        Row { name, outcome, seconds, rounds: 1 }
+    }
+
     #[test]
     fn unknown_steps_are_named() {
-        let error = chosen(&["fmt".into(), "clipy".into()]).err().unwrap().to_string();
+        let error = chosen(&args("fmt clipy")).err().unwrap().to_string();
         assert!(error.contains("clipy") && error.contains("clippy-memfd"), "{error}");
-        assert_eq!(chosen(&["fmt".into()]).unwrap().len(), 1);
-        assert_eq!(chosen(&[]).unwrap().len(), STEPS.len());
+    }
+
+    #[test]
+    fn what_is_named_runs_whole_and_all_is_everything() {
+        let whole = |name: &str| &STEPS.iter().find(|step| step.name == name).unwrap().whole;
+        for step in STEPS {
+            let chosen = chosen(&args(step.name)).unwrap();
+            assert!(
+                matches!(chosen[..], [(name, part)] if name == step.name && std::ptr::eq(part, &step.whole))
+            );
+        }
+        let all = chosen(&args("--all")).unwrap();
+        assert_eq!(all.len(), STEPS.len());
+        assert!(all.iter().all(|(name, part)| std::ptr::eq(*part, whole(name))));
+        let quick = chosen(&args("")).unwrap();
+        assert!(
+            quick.len() < STEPS.len() && quick.iter().any(|(name, part)| !std::ptr::eq(*part, whole(name)))
+        );
+        let all_of = quick.iter().filter(|(name, part)| std::ptr::eq(*part, whole(name)));
+        let left_out = left_out();
+        let words: Vec<_> = left_out.split([' ', '\n', '.']).collect();
+        for step in STEPS {
+            let runs_whole = all_of.clone().any(|(name, _)| *name == step.name);
+            assert_ne!(words.contains(&step.name), runs_whole, "{}: {left_out}", step.name);
+        }
     }
 
     #[test]
     fn the_table_repeats_why() {
-        let results = [
-            ("fmt", Outcome::Ok, 0.5),
-            ("kernel", Outcome::Skipped("missing CAP_BPF\nmore".into()), 0.0),
-            ("unit", Outcome::Failed("`cargo test` failed".into()), 61.0),
+        let rows = [
+            row("fmt", Outcome::Ok, 0.5),
+            row("kernel", Outcome::Skipped("missing CAP_BPF\nmore".into()), 0.0),
+            row("unit", Outcome::Failed("`cargo test` failed".into()), 61.0),
         ];
         assert_eq!(
-            table(&results),
+            table(&rows, 1),
             "step    result   seconds\n\
              fmt     ok           0.5\n\
              kernel  SKIPPED      0.0  missing CAP_BPF\n\
-             unit    FAILED      61.0  `cargo test` failed\n\
-             1 ok, 1 FAILED, 1 SKIPPED in 62 s"
+             unit    FAILED      61.0  `cargo test` failed\n                    \
+             61.5\n"
         );
+        assert_eq!(counts(&rows), "1 passed, 1 failed, 1 skipped");
+    }
+
+    #[test]
+    fn repetition_ends_at_the_first_failure_and_names_the_round() {
+        let args = args("fmt unit --repeat 3");
+        let chosen = chosen(&args).unwrap();
+        let mut left = vec!["", "", "", "by chance"].into_iter();
+        let rows = rounds(&chosen, &args, |_| match left.next().expect("it goes on after a failure") {
+            "" => Outcome::Ok,
+            why => Outcome::Failed(why.into()),
+        });
+        let table = table(&rows, args.repeat);
+        assert!(
+            table.contains("  2 of 3 rounds\n") && table.contains("  in round 2 of 3: by chance\n"),
+            "{table}"
+        );
+        assert_eq!(counts(&rows), "1 passed, 1 failed, 0 skipped");
+        assert!(rounds(&chosen, &args, |_| Outcome::Ok).iter().all(|row| row.rounds == 3));
     }
 }
