@@ -2,8 +2,9 @@
 //! word for word.
 #![cfg(not(loom))]
 
+use bytemuck::NoUninit;
 use mapring::layout::{Geometry, Kind, Preamble};
-use mapring::protocol::ring::ShardMut;
+use mapring::protocol::ring::{ShardMut, Slot};
 use mapring::protocol::{WordsMut, cell, counters};
 use mapring_bpf_loom::decode::{FETCH, Insn};
 use mapring_bpf_loom::machine::{Machine, Map};
@@ -52,6 +53,30 @@ fn claim(ring: &Ring, machine: &mut Machine<'_>) -> bool {
     }
 }
 
+/// How a record ends.
+#[derive(Clone, Copy, PartialEq)]
+enum End {
+    Commit,
+    Discard,
+    Never,
+}
+
+/// Writes a record into a slot, if there is one, and ends it: its ticket.
+fn rust_writes<T: NoUninit>(slot: Option<Slot<'_, T>>, record: T, end: End) -> Option<u64> {
+    let mut slot = slot?;
+    let ticket = slot.ticket();
+    if end == End::Never {
+        std::mem::forget(slot);
+        return Some(ticket);
+    }
+    slot.write(&record);
+    match end {
+        End::Commit => assert_eq!(slot.commit(), Some(ticket)),
+        _ => slot.discard(),
+    }
+    Some(ticket)
+}
+
 #[test]
 fn rings_are_written_alike() {
     let mut random = Random(1);
@@ -63,9 +88,6 @@ fn rings_are_written_alike() {
             for _ in 0..50 {
                 let (bpf, rust) = (Ring::new(name), Ring::new(name));
                 let shard = ShardMut::new(WordsMut::new(&rust.map.words), rust.place());
-                let fill = |t, value: u64| {
-                    if name.starts_with("wide") { shard.fill(t, &[value; 2]) } else { shard.fill(t, &value) }
-                };
                 let mut next = 0;
                 for value in 1..60 {
                     let what = random.below(32);
@@ -77,15 +99,20 @@ fn rings_are_written_alike() {
                         bpf.set_head(head);
                         rust.set_head(head);
                     }
-                    let ticket = shard.claim();
+                    let end = if what == 14 {
+                        End::Never
+                    } else {
+                        [End::Commit, End::Discard, End::Commit][usize::try_from(what % 3).unwrap()]
+                    };
+                    let ticket = if name.starts_with("wide") {
+                        rust_writes(shard.reserve(), [value; 2], end)
+                    } else {
+                        rust_writes(shard.reserve(), value, end)
+                    };
                     if what == 14 {
                         // Abandoned, which leaves the slot taken for good.
                         assert_eq!(claim(&bpf, &mut machine), ticket.is_some());
                     } else {
-                        if let Some(t) = ticket {
-                            fill(t, value);
-                            if what % 3 == 1 { shard.discard(t) } else { shard.publish(t) }
-                        }
                         let before = words(&bpf.map);
                         let got = done(machine.run());
                         assert_eq!(got, ticket.is_some(), "{} {name}: {ticket:?} of {before:?}", object.name);

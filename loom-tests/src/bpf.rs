@@ -7,7 +7,7 @@
 
 use mapring::layout::seq::{DISCARDED, TRIES, WALK, state};
 
-use crate::ring::{Producer, Ring};
+use crate::ring::{Claimed, Producer, Ring};
 use crate::sync::{AtomicU64, Ordering, fence};
 
 /// How `mapring__publish` does it.
@@ -108,32 +108,49 @@ impl Bpf {
     }
 }
 
+/// A slot that a program claimed.
+pub struct BpfSlot<'a, const W: usize> {
+    bpf: Bpf,
+    slot: &'a [AtomicU64],
+    ticket: u64,
+}
+
 impl Producer for Bpf {
+    type Slot<'a, const W: usize> = BpfSlot<'a, W>;
+
     /// `mapring_reserve`
-    fn claim<const W: usize>(self, ring: &Ring<W>) -> Option<u64> {
+    fn claim<const W: usize>(self, ring: &Ring<W>) -> Option<BpfSlot<'_, W>> {
         let head = &ring.header()[0];
         let t = load(head);
         let lap = lap(ring, t);
-        if Self::cmpxchg(&ring.slot(t)[0], lap, lap + 1) == lap {
+        let ticket = if Self::cmpxchg(&ring.slot(t)[0], lap, lap + 1) == lap {
             head.store(t + 1, Ordering::Relaxed);
-            return Some(t);
-        }
-        claim_slow(ring)
+            t
+        } else {
+            claim_slow(ring)?
+        };
+        Some(BpfSlot { bpf: self, slot: ring.slot(ticket), ticket })
+    }
+}
+
+impl<const W: usize> Claimed for BpfSlot<'_, W> {
+    fn ticket(&self) -> u64 {
+        self.ticket
     }
 
-    fn fill<const W: usize>(self, ring: &Ring<W>, t: u64, value: u64) {
-        ring.slot(t)[1..].iter().for_each(|word| word.store(value, Ordering::Relaxed));
+    fn fill(&mut self, value: u64) {
+        self.slot[1..].iter().for_each(|word| word.store(value, Ordering::Relaxed));
     }
 
     /// `mapring_commit`
-    fn publish<const W: usize>(self, ring: &Ring<W>, t: u64) {
-        let seq = &ring.slot(t)[0];
-        self.publish(seq, load(seq) + 1);
+    fn publish(self) {
+        let seq = &self.slot[0];
+        self.bpf.publish(seq, load(seq) + 1);
     }
 
     /// `mapring_discard`
-    fn discard<const W: usize>(self, ring: &Ring<W>, t: u64) {
-        let seq = &ring.slot(t)[0];
-        self.publish(seq, (load(seq) + 1) | DISCARDED);
+    fn discard(self) {
+        let seq = &self.slot[0];
+        self.bpf.publish(seq, (load(seq) + 1) | DISCARDED);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mapring::layout::seq::state;
 use mapring::layout::{Geometry, Kind};
-use mapring::protocol::ring::{Cursor, Place, Shard, ShardMut, Start, Step, Tally};
+use mapring::protocol::ring::{Cursor, Place, Shard, ShardMut, Slot, Start, Step, Tally};
 use mapring::protocol::{Words, WordsMut};
 
 use crate::history::{End, History};
@@ -98,27 +98,49 @@ impl<const W: usize> Ring<W> {
 
 /// The steps that producers in all languages have.
 pub trait Producer: Copy + Send + Sync + 'static {
-    /// Claims the next free ticket.
-    fn claim<const W: usize>(self, ring: &Ring<W>) -> Option<u64>;
-    /// Fills its record with `value`.
-    fn fill<const W: usize>(self, ring: &Ring<W>, t: u64, value: u64);
-    /// Ends it.
-    fn publish<const W: usize>(self, ring: &Ring<W>, t: u64);
-    /// Ends it without a record.
-    fn discard<const W: usize>(self, ring: &Ring<W>, t: u64);
+    /// A slot that is claimed.
+    type Slot<'a, const W: usize>: Claimed;
+
+    /// Claims the next free slot.
+    fn claim<const W: usize>(self, ring: &Ring<W>) -> Option<Self::Slot<'_, W>>;
+
+    /// Claims the next free slot as one does that dies there, or stays in it for ever: its ticket.
+    fn claim_for_good<const W: usize>(self, ring: &Ring<W>) -> Option<u64> {
+        self.claim(ring).map(Claimed::abandon)
+    }
 
     /// Publishes a record for each of `values`.
     fn push_all<const W: usize>(self, ring: &Ring<W>, values: impl IntoIterator<Item = u64>) -> History {
         let mut history = History::default();
         for value in values {
-            let claimed = self.claim(ring);
-            if let Some(t) = claimed {
-                self.fill(ring, t, value);
-                self.publish(ring, t);
+            let slot = self.claim(ring);
+            let claimed = slot.as_ref().map(Claimed::ticket);
+            if let Some(mut slot) = slot {
+                slot.fill(value);
+                slot.publish();
             }
             history.note(claimed, End::Published(value));
         }
         history
+    }
+}
+
+/// What can be done with a slot that is claimed.
+pub trait Claimed: Sized {
+    /// Its ticket.
+    fn ticket(&self) -> u64;
+    /// Fills its record with `value`.
+    fn fill(&mut self, value: u64);
+    /// Ends it.
+    fn publish(self);
+    /// Ends it without a record.
+    fn discard(self);
+
+    /// Leaves it as it is.
+    fn abandon(self) -> u64 {
+        let ticket = self.ticket();
+        std::mem::forget(self);
+        ticket
     }
 }
 
@@ -127,20 +149,28 @@ pub trait Producer: Copy + Send + Sync + 'static {
 pub struct Rust;
 
 impl Producer for Rust {
-    fn claim<const W: usize>(self, ring: &Ring<W>) -> Option<u64> {
-        ring.shard_mut().claim()
+    type Slot<'a, const W: usize> = Slot<'a, [u64; W]>;
+
+    fn claim<const W: usize>(self, ring: &Ring<W>) -> Option<Slot<'_, [u64; W]>> {
+        ring.shard_mut().reserve()
+    }
+}
+
+impl<const W: usize> Claimed for Slot<'_, [u64; W]> {
+    fn ticket(&self) -> u64 {
+        Self::ticket(self)
     }
 
-    fn fill<const W: usize>(self, ring: &Ring<W>, t: u64, value: u64) {
-        ring.shard_mut().fill(t, &[value; W]);
+    fn fill(&mut self, value: u64) {
+        self.write(&[value; W]);
     }
 
-    fn publish<const W: usize>(self, ring: &Ring<W>, t: u64) {
-        ring.shard_mut().publish(t);
+    fn publish(self) {
+        assert!(self.commit().is_some(), "published without a record");
     }
 
-    fn discard<const W: usize>(self, ring: &Ring<W>, t: u64) {
-        ring.shard_mut().discard(t);
+    fn discard(self) {
+        Self::discard(self);
     }
 }
 

@@ -8,7 +8,7 @@ use mapring::layout::Gate;
 use mapring::protocol::ring::{GATE, close, gate, open, retire};
 use mapring::protocol::{Words, WordsMut};
 use mapring_loom_tests::bpf::Bpf;
-use mapring_loom_tests::ring::{PATIENT, Producer, Reader, Ring};
+use mapring_loom_tests::ring::{Claimed, PATIENT, Producer, Reader, Ring};
 use mapring_loom_tests::sync::{AtomicU64, Ordering, fence, thread};
 use mapring_loom_tests::{Seen, check};
 
@@ -38,13 +38,13 @@ impl Rings {
             let (ring, gate) = (&self.rings[at], &self.rings[at].header()[GATE]);
             let open = gate.load(Ordering::Relaxed);
             if Gate::decode(open) == Gate::Open {
-                let Some(t) = Bpf::Xchg.claim(ring) else { return (None, back) };
+                let Some(mut slot) = Bpf::Xchg.claim(ring) else { return (None, back) };
                 if gate.load(Ordering::Relaxed) == open {
-                    Bpf::Xchg.fill(ring, t, value);
-                    Producer::publish(Bpf::Xchg, ring, t);
+                    slot.fill(value);
+                    slot.publish();
                     return (Some(at), back);
                 }
-                Bpf::Xchg.discard(ring, t);
+                slot.discard();
                 back = true;
             }
             fence(Ordering::SeqCst); // `mapring__barrier`

@@ -165,7 +165,7 @@ pub use mapring_derive::Record;
 /// ```
 #[cfg(all(not(loom), feature = "derive"))]
 pub use mapring_derive::skeleton_records;
-pub use protocol::ring::{Start, Tally};
+pub use protocol::ring::{Slot, Start, Tally};
 #[cfg(not(loom))]
 pub use record::{Compared, Field, Layout, NotCompared, Record};
 #[cfg(not(loom))]

@@ -2,6 +2,7 @@
 //! a typed error that names both sides.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 
 use bytemuck::{Pod, Zeroable};
 use mapring::{
@@ -24,6 +25,13 @@ impl Record {
 
 fn fd_of(region: &Region) -> OwnedFd {
     region.as_fd().try_clone_to_owned().unwrap()
+}
+
+/// Writes words of a region's element behind the library's back.
+fn put(region: &Region, element: usize, word: usize, words: &[u64]) {
+    let file = std::fs::File::from(fd_of(region));
+    let at = element * region.geometry().element() + word * 8;
+    file.write_all_at(bytemuck::cast_slice(words), at as u64).unwrap();
 }
 
 #[test]
@@ -63,10 +71,8 @@ fn a_ring_delivers_in_order_and_counts_what_it_overwrote() {
 fn discarded_and_abandoned_tickets_are_told_apart() {
     let ring = Ring::<Record>::create_memfd(8, 1).unwrap();
     let writer = ring.writer(0).unwrap();
-    let shard = writer.shard();
-    let discarded = shard.claim().unwrap();
-    shard.discard(discarded);
-    let abandoned = shard.claim().unwrap();
+    writer.reserve().unwrap().discard();
+    let mut abandoned = writer.reserve().unwrap();
     writer.push(&Record::new(2)).unwrap();
 
     let mut reader = ring.reader().with_patience(3);
@@ -82,8 +88,8 @@ fn discarded_and_abandoned_tickets_are_told_apart() {
     let tally = reader.tally();
     assert_eq!((tally.delivered, tally.discarded, tally.skipped, tally.lapped), (1, 1, 1, 0));
     // Ended after all: too late for this reader, in time for the next.
-    shard.fill(abandoned, &Record::new(1));
-    shard.publish(abandoned);
+    abandoned.write(&Record::new(1));
+    assert_eq!(abandoned.commit(), Some(1));
     assert!(reader.poll().is_none());
     assert_eq!(ring.reader().drain().map(|e| e.ticket).collect::<Vec<_>>(), [1, 2]);
 }
@@ -95,11 +101,11 @@ fn patience_starts_when_there_is_something_to_wait_for() {
     let mut reader = ring.reader().with_patience(100);
     // A quiet spell, longer than the patience; then one is interrupted by another.
     assert!((0..1000).all(|_| reader.poll().is_none()));
-    let slow = writer.shard().claim().unwrap();
+    let mut slow = writer.reserve().unwrap();
     writer.push(&Record::new(1)).unwrap();
     assert!((0..20).all(|_| reader.poll().is_none()));
-    writer.shard().fill(slow, &Record::new(0));
-    writer.shard().publish(slow);
+    slow.write(&Record::new(0));
+    slow.commit().unwrap();
     assert_eq!(reader.drain().map(|e| e.record.n).collect::<Vec<_>>(), [0, 1]);
     assert_eq!(reader.lost(), 0);
 }
@@ -114,12 +120,12 @@ fn a_reader_that_has_learnt_to_watch_head_misses_nothing() {
         if n / 300 % 3 < 2 {
             assert!(reader.poll().is_none());
         }
-        let slow = writer.shard().claim().unwrap();
+        let mut slow = writer.reserve().unwrap();
         if n / 300 % 3 == 0 {
             assert!(reader.poll().is_none());
         }
-        writer.shard().fill(slow, &Record::new(n));
-        writer.shard().publish(slow);
+        slow.write(&Record::new(n));
+        slow.commit().unwrap();
         let event = reader.poll().expect("it has ended");
         assert_eq!((event.ticket, event.record), (n, Record::new(n)));
     }
@@ -140,15 +146,15 @@ fn a_record_behind_a_stale_head_is_drained_at_once_and_polled_soon() {
         // Twelve that are found half-way, and `head` is what it looks at.
         for n in 0..12 {
             assert!(reader.poll().is_none());
-            let slow = writer.shard().claim().unwrap();
+            let mut slow = writer.reserve().unwrap();
             assert!(reader.poll().is_none());
-            writer.shard().fill(slow, &Record::new(n));
-            writer.shard().publish(slow);
+            slow.write(&Record::new(n));
+            slow.commit().unwrap();
             assert!(reader.poll().is_some() && reader.poll().is_none());
         }
         // As if by a program whose newer `head` the one that it interrupted has overwritten.
-        writer.shard().fill(12, &Record::new(12));
-        writer.shard().publish(12);
+        writer.push(&Record::new(12)).unwrap();
+        put(ring.region(), ring.region().geometry().shard(0), 0, &[12]);
         assert!(reader.poll().is_none(), "it does look at `head`");
         assert_eq!(read(&mut reader), 1);
     }
@@ -158,7 +164,7 @@ fn a_record_behind_a_stale_head_is_drained_at_once_and_polled_soon() {
 fn a_full_ring_of_abandoned_slots_drops_and_counts() {
     let ring = Ring::<Record>::create_memfd(2, 1).unwrap();
     let writer = ring.writer(0).unwrap();
-    assert_eq!((writer.shard().claim(), writer.shard().claim()), (Some(0), Some(1)));
+    (0..2).for_each(|_| std::mem::forget(writer.reserve().unwrap()));
     assert_eq!(writer.push(&Record::new(0)), None);
     assert_eq!(ring.reader().dropped(), 1);
 }
@@ -211,9 +217,8 @@ fn a_ticket_nobody_claims_is_passed_in_a_shard_that_looks_quiet() {
         let ring = Ring::<u64>::create_memfd(4, 3).unwrap();
         let mut reader = ring.reader().with_patience(patience);
         (0..1000).for_each(|_| assert!(reader.poll().is_none()));
-        let writer = ring.writer(1).unwrap();
-        writer.shard().fill(1, &7_u64);
-        writer.shard().publish(1);
+        // The sequence of lap 0 that says it is there, and the record.
+        put(ring.region(), ring.region().geometry().slots(1) + 1, 0, &[2, 7]);
         let polls = (1..).find(|_| reader.poll().is_some_and(|event| event.record == 7)).unwrap();
         assert!(polls <= patience.clamp(1, 64) + 1, "{polls} polls with a patience of {patience}");
         assert_eq!((reader.tally().delivered, reader.tally().skipped), (1, 1));
@@ -228,7 +233,7 @@ fn nothing_is_recovered_beside_another_writer() {
     };
     let ring = Ring::<Record>::create_memfd(4, 2).unwrap();
     let [mut writer, other] = [(); 2].map(|()| ring.writer(1).unwrap());
-    let _abandoned = other.shard().claim().unwrap();
+    std::mem::forget(other.reserve().unwrap());
     let elsewhere = ring.writer(0).unwrap();
     let region = Options::new().write(true).open_fd(fd_of(ring.region())).unwrap();
     let apart = Ring::<Record>::from_region(region).unwrap().writer(1).unwrap();
@@ -424,7 +429,6 @@ mod forged {
 fn scribbled_words_cost_records_and_nothing_else() {
     let ring = Ring::<Record>::create_memfd(8, 1).unwrap();
     let writer = ring.writer(0).unwrap();
-    let shard = writer.shard();
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let mut random = || {
         state ^= state << 13;
@@ -449,7 +453,7 @@ fn scribbled_words_cost_records_and_nothing_else() {
         let word = unsafe { map.as_mut_ptr().cast::<u64>().add(at) };
         // SAFETY: aligned and mapped; this test is single-threaded.
         unsafe { word.write_volatile(value) };
-        let _ = shard.claim().map(|t| shard.publish(t));
+        let _ = writer.push(&Record::new(1));
         let before = reader.position(0).unwrap();
         let drained = reader.drain().count();
         assert!(drained <= 8 + 16, "{drained} records from 8 slots at {before}");

@@ -45,18 +45,18 @@ fn deed(what: &str, numbers: Vec<u64>) -> Deed {
         "fill" => {
             let (writer, record) = (ring(), Record::new(first));
             Box::new(move || {
-                let shard = writer.shard();
-                let Some(ticket) = shard.claim() else { return "-".to_owned() };
-                shard.fill(ticket, &record);
-                shard.publish(ticket);
-                ticket.to_string()
+                let Some(mut slot) = writer.reserve() else { return "-".to_owned() };
+                slot.write(&record);
+                slot.commit().expect("a record was written").to_string()
             })
         }
         "discard" => {
             let writer = ring();
             Box::new(move || {
-                let shard = writer.shard();
-                shard.claim().inspect(|&t| shard.discard(t)).map_or("-".to_owned(), |t| t.to_string())
+                let Some(slot) = writer.reserve() else { return "-".to_owned() };
+                let ticket = slot.ticket();
+                slot.discard();
+                ticket.to_string()
             })
         }
         "recover" => {

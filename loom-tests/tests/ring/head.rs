@@ -71,7 +71,7 @@ pub(super) fn no_ticket_is_skipped_by_who_goes_on_from_a_failed_claim(producer: 
     check(Some(0), move || {
         let ring = <Ring>::new(8);
         let mut history = producer.push_all(&ring, 0..4);
-        history.note(producer.claim(&ring), End::Held);
+        history.note(producer.claim_for_good(&ring), End::Held);
         let history = history.with(producer.push_all(&ring, 5..14));
         // From slot 0, the bisection looks at slot 4 first, which is stuck: ticket 12 is a hole,
         // and one claim comes as far as the first free ticket, the next one fails behind it.
@@ -89,7 +89,7 @@ fn two_claims_a_record_and_a_reader(ring: &Arc<Ring>, producer: impl Producer, m
         let ring = Arc::clone(ring);
         thread::spawn(move || {
             let mut history = History::default();
-            history.note(producer.claim(&ring), End::Held);
+            history.note(producer.claim_for_good(&ring), End::Held);
             history
         })
     });
@@ -111,7 +111,7 @@ pub(super) fn a_late_reader_is_not_misled_by_head(producer: impl Producer) {
             check(None, move || {
                 let ring = <Ring>::new(slots);
                 let mut history = producer.push_all(&ring, 1..=interrupted);
-                let held = producer.claim(&ring);
+                let held = producer.claim_for_good(&ring);
                 history.note(held, End::Held);
                 let history = history.with(producer.push_all(&ring, 100..100 + 3 * slots));
                 ring.set_head(interrupted + 1);
@@ -138,7 +138,7 @@ pub(super) fn a_dead_writer_and_a_stale_head_stop_nobody(producer: impl Producer
         check(None, move || {
             let ring = <Ring>::new(slots);
             let mut history = producer.push_all(&ring, 0..8);
-            history.note(producer.claim(&ring), End::Held);
+            history.note(producer.claim_for_good(&ring), End::Held);
             let history = history.with(producer.push_all(&ring, 9..30));
             assert_eq!((history.end_of_ring(), history.dropped()), (31, 0));
             for scribbled in [1000, 1 << 63, u64::MAX, head] {
@@ -159,7 +159,7 @@ pub(super) fn a_row_of_dead_writers_stops_nobody(producer: impl Producer) {
         check(None, move || {
             let ring = <Ring>::new(16);
             let mut history = producer.push_all(&ring, 0..2);
-            (0..dead).for_each(|_| history.note(producer.claim(&ring), End::Held));
+            (0..dead).for_each(|_| history.note(producer.claim_for_good(&ring), End::Held));
             let history = history.with(producer.push_all(&ring, 100..200));
             let rounds = 100 / (16 - dead) + 1;
             assert!(history.dropped() <= rounds * (dead / 6), "{dead} dead: {history:?}");

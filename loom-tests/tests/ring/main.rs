@@ -9,7 +9,7 @@ use std::sync::Arc;
 use mapring::protocol::ring::Start;
 use mapring_loom_tests::bpf::Bpf;
 use mapring_loom_tests::history::{End, History};
-use mapring_loom_tests::ring::{PATIENT, Producer, Reader, Ring, Rust};
+use mapring_loom_tests::ring::{Claimed, PATIENT, Producer, Reader, Ring, Rust};
 use mapring_loom_tests::sync::thread::{self, JoinHandle};
 use mapring_loom_tests::{Seen, check};
 
@@ -164,11 +164,12 @@ fn a_nested_writer(producer: impl Producer) {
     check(Some(2), move || {
         let ring = <Ring>::new(2);
         let reader = reads(&ring, Reader::at(0, 2), 3);
-        let outer = producer.claim(&ring);
+        let mut outer = producer.claim(&ring).unwrap();
         let mut history = producer.push_all(&ring, 11..=12);
-        producer.fill(&ring, outer.unwrap(), 1);
-        producer.publish(&ring, outer.unwrap());
-        history.note(outer, End::Published(1));
+        let ticket = outer.ticket();
+        outer.fill(1);
+        outer.publish();
+        history.note(Some(ticket), End::Published(1));
         assert_eq!(history.dropped(), 0);
         reader.join().unwrap().finish(&ring, &history);
         ring.check(&history);
@@ -183,13 +184,16 @@ fn a_stuck_writer_is_stepped_over(producer: impl Producer) {
         check(Some(2), move || {
             let ring = <Ring>::new(2);
             let mut history = History::default();
-            history.note(producer.claim(&ring), End::Held);
+            let mut stuck = producer.claim(&ring).unwrap();
+            history.note(Some(stuck.ticket()), End::Held);
             let reader = reads(&ring, Reader::at(0, 2), 3);
             let other = pushes(&ring, producer, &[11, 12]);
             if ends {
-                producer.fill(&ring, 0, 1);
-                producer.publish(&ring, 0);
+                stuck.fill(1);
+                stuck.publish();
                 history.end(0, End::Published(1));
+            } else {
+                stuck.abandon();
             }
             let history = history.with(other.join().unwrap());
             assert_eq!(history.dropped(), 0);
@@ -208,7 +212,7 @@ fn a_reader_waits_as_long_as_it_was_told(producer: impl Producer) {
         check(None, move || {
             let ring = <Ring>::new(4);
             let mut history = History::default();
-            history.note(producer.claim(&ring), End::Held);
+            history.note(producer.claim_for_good(&ring), End::Held);
             let history = history.with(producer.push_all(&ring, [1]));
             let reader = Reader::at(0, patience).steps(&ring, steps - 1);
             assert_eq!(reader.tally().skipped, 0, "after {steps} steps but one");
@@ -226,10 +230,10 @@ fn a_discarded_ticket(producer: impl Producer) {
         let ring = <Ring>::new(2);
         let reader = reads(&ring, Reader::at(0, PATIENT), 2);
         let mut history = producer.push_all(&ring, [1]);
-        let unwanted = producer.claim(&ring);
-        producer.fill(&ring, unwanted.unwrap(), 2);
-        producer.discard(&ring, unwanted.unwrap());
-        history.note(unwanted, End::Discarded);
+        let mut unwanted = producer.claim(&ring).unwrap();
+        history.note(Some(unwanted.ticket()), End::Discarded);
+        unwanted.fill(2);
+        unwanted.discard();
         let history = history.with(producer.push_all(&ring, [3]));
         assert_eq!((history.end_of_ring(), history.dropped()), (3, 0));
         let reader = reader.join().unwrap();
@@ -248,11 +252,11 @@ fn a_discarded_record_does_not_come_back(producer: impl Producer) {
         let other = pushes(&ring, producer, &[11]);
         let mut history = History::default();
         let unwanted = producer.claim(&ring);
-        if let Some(t) = unwanted {
-            producer.fill(&ring, t, 2);
-            producer.discard(&ring, t);
+        history.note(unwanted.as_ref().map(Claimed::ticket), End::Discarded);
+        if let Some(mut slot) = unwanted {
+            slot.fill(2);
+            slot.discard();
         }
-        history.note(unwanted, End::Discarded);
         // Its own look, before it has joined the other: what it wrote itself must not be there.
         let reader = Reader::at(0, PATIENT).steps(&ring, 2);
         let history = history.with(other.join().unwrap());

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use mapring_loom_tests::history::{End, History};
-use mapring_loom_tests::ring::{PATIENT, Producer, Reader, Ring};
+use mapring_loom_tests::ring::{Claimed, PATIENT, Producer, Reader, Ring};
 use mapring_loom_tests::sync::{Ordering, thread};
 use mapring_loom_tests::{Seen, check};
 
@@ -14,9 +14,9 @@ use super::reads;
 fn dies<const W: usize>(ring: &Arc<Ring<W>>, producer: impl Producer) -> u64 {
     let there = Arc::clone(ring);
     let victim = thread::spawn(move || {
-        let ticket = producer.claim(&there).unwrap();
-        producer.fill(&there, ticket, 77);
-        ticket
+        let mut slot = producer.claim(&there).unwrap();
+        slot.fill(77);
+        slot.abandon()
     });
     victim.join().unwrap()
 }
@@ -118,9 +118,9 @@ pub(super) fn recovery_ends_what_was_abandoned_and_nothing_else(producer: impl P
         check(None, move || {
             let ring = <Ring>::new(4);
             let mut history = producer.push_all(&ring, 0..4 + dead);
-            let discarded = producer.claim(&ring);
-            producer.discard(&ring, discarded.unwrap());
-            history.note(discarded, End::Discarded);
+            let discarded = producer.claim(&ring).unwrap();
+            history.note(Some(discarded.ticket()), End::Discarded);
+            discarded.discard();
             history.note(Some(dies(&ring, producer)), End::Discarded);
             let mut history = history.with(producer.push_all(&ring, [100]));
             assert_eq!((ring.shard_mut().recover(), ring.shard_mut().recover()), (1, 0));

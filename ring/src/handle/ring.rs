@@ -8,7 +8,7 @@ use bytemuck::{AnyBitPattern, NoUninit};
 use super::{Reader, openers};
 use crate::error::{Error, Result};
 use crate::layout::{Claim, Geometry, Kind};
-use crate::protocol::ring::{Place, ShardMut, Start};
+use crate::protocol::ring::{Place, ShardMut, Slot, Start};
 use crate::region::{Region, SharedMut, Writer};
 
 /// A ring of records of type `T`, with a shard for each CPU that writes.
@@ -127,6 +127,25 @@ impl<T: NoUninit> RingWriter<T> {
         self.shard().push(record)
     }
 
+    /// Claims a slot, to write its record and [commit](Slot::commit) it later: `None` if no slot was free,
+    /// and the record is counted as dropped. Until then readers wait for it, or skip it. No system call, no
+    /// waiting, a bounded number of steps.
+    ///
+    /// ```
+    /// let ring = mapring::Ring::<[u64; 2]>::create_memfd(8, 1)?; // slots, shards
+    /// let writer = ring.writer(0)?;
+    /// if let Some(mut slot) = writer.reserve() {
+    ///     slot.write(&[slot.ticket(), 7]);
+    ///     slot.commit(); // or `discard`, as does dropping it
+    /// }
+    /// assert_eq!(ring.reader().poll().unwrap().record, [0, 7]);
+    /// # Ok::<(), mapring::Error>(())
+    /// ```
+    #[inline]
+    pub fn reserve(&self) -> Option<Slot<'_, T>> {
+        self.shard().reserve()
+    }
+
     /// Ends the tickets of this shard that writers claimed and, because they died, never ended:
     /// as discarded, which readers pass over. Returns how many there were. Without it each costs its
     /// slot for good, and readers a lost ticket a lap. Looks at every slot; no system call. Other writers of
@@ -144,9 +163,8 @@ impl<T: NoUninit> RingWriter<T> {
         Ok(self.shard().recover())
     }
 
-    /// The shard, to claim, fill and publish step by step.
     #[inline]
-    pub fn shard(&self) -> ShardMut<'_> {
+    fn shard(&self) -> ShardMut<'_> {
         ShardMut::new(self.shared.words(), &self.place)
     }
 

@@ -11,6 +11,7 @@ mod produce;
 mod retire;
 
 pub use consume::{Cursor, Look, Start, Step, Tally};
+pub use produce::Slot;
 pub use retire::{close, gate, open, retire};
 
 use super::{Words, WordsMut};

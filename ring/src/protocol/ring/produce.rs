@@ -1,49 +1,110 @@
 //! Writing into a shard: the same steps as `mapring_reserve`, `_commit` and `_discard` in BPF.
 
+use core::fmt;
+use core::marker::PhantomData;
+use core::mem::ManuallyDrop;
+
 use bytemuck::NoUninit;
 
+use super::super::WordsMut;
+use super::super::words::words_of;
 use super::{DROPPED, HEAD, ShardMut};
 use crate::layout::seq::{DISCARDED, TRIES, WALK, state};
 use crate::sync::{Ordering, fence};
 
-impl ShardMut<'_> {
-    /// Claims the next free ticket, in a bounded number of steps: two loads and one
-    /// compare-and-swap, unless another producer was here in between. `None`: no slot was free
-    /// within [`TRIES`], and the record is counted as dropped.
+/// A slot of a ring that is claimed for one record: nobody else writes it until it is committed or
+/// discarded. Dropping it discards it. If it is forgotten, its ticket is never ended, as if its writer had
+/// died: readers skip it and count it as lost.
+#[must_use = "a slot that is dropped is discarded"]
+pub struct Slot<'a, T> {
+    /// The slot's words: its sequence, and room for the record.
+    element: WordsMut<'a>,
+    ticket: u64,
+    published: u64,
+    written: bool,
+    record: PhantomData<fn(T)>,
+}
+
+impl<T: NoUninit> Slot<'_, T> {
+    /// The record's number in its shard.
+    pub fn ticket(&self) -> u64 {
+        self.ticket
+    }
+
+    /// Writes the record, in place of an earlier one. Readers do not see it yet. No system call.
     #[inline]
-    pub fn claim(&self) -> Option<u64> {
+    pub fn write(&mut self, record: &T) {
+        self.element.write(1, record);
+        self.written = true;
+    }
+
+    /// Publishes the record: from here on readers see it, whole. A release. Returns its ticket, or `None`
+    /// if no record was written: then the slot is discarded.
+    #[inline]
+    pub fn commit(self) -> Option<u64> {
+        if !self.written {
+            return None;
+        }
+        let slot = ManuallyDrop::new(self);
+        slot.element.store(0, slot.published, Ordering::Release); // SYNC publish, follow
+        Some(slot.ticket)
+    }
+
+    /// Gives the slot back without a record: readers pass over it and count nothing lost.
+    #[inline]
+    pub fn discard(self) {
+        drop(self);
+    }
+}
+
+impl<T> Drop for Slot<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        self.element.store(0, self.published | DISCARDED, Ordering::Release); // SYNC follow
+    }
+}
+
+impl<T> fmt::Debug for Slot<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot").field("ticket", &self.ticket).field("written", &self.written).finish()
+    }
+}
+
+impl<'a> ShardMut<'a> {
+    /// Claims the next free slot for a record, in a bounded number of steps. `None`: no slot was free within
+    /// [`TRIES`], and the record is counted as dropped.
+    ///
+    /// # Panics
+    /// If a `T` does not fit into a slot; nothing is claimed then.
+    #[inline]
+    pub fn reserve<T: NoUninit>(&self) -> Option<Slot<'a, T>> {
+        assert!(words_of::<T>() < self.place.stride, "records are larger than slots");
+        let ticket = self.claim()?;
+        let element = self.elements.slice(self.place.slot(ticket), self.place.stride);
+        let published = self.place.slots.published(ticket);
+        Some(Slot { element, ticket, published, written: false, record: PhantomData })
+    }
+
+    /// Publishes a record: its ticket, or `None` if it was dropped, and counted.
+    ///
+    /// # Panics
+    /// As [`reserve`](Self::reserve).
+    #[inline]
+    pub fn push<T: NoUninit>(&self, record: &T) -> Option<u64> {
+        let mut slot = self.reserve()?;
+        slot.write(record);
+        slot.commit()
+    }
+
+    /// Claims the next free ticket: two loads and one compare-and-swap, unless another producer was here
+    /// in between.
+    #[inline]
+    fn claim(&self) -> Option<u64> {
         let t = self.header.load(HEAD, Ordering::Acquire); // SYNC order: pairs with the store in `take`
         let claimed = if self.take(t, self.place.slots.free(t)) { Some(t) } else { self.claim_slow() };
         // SYNC claim: pairs with the second fence in `Shard::take`.
         fence(Ordering::Release);
         claimed
-    }
-
-    /// Fills the record of a ticket that [`claim`](Self::claim) gave.
-    #[inline]
-    pub fn fill<T: NoUninit>(&self, t: u64, record: &T) {
-        self.elements.write(self.place.slot(t) + 1, record);
-    }
-
-    /// Ends a claimed ticket: from here on readers see the record, whole.
-    #[inline]
-    pub fn publish(&self, t: u64) {
-        self.elements.store(self.place.slot(t), self.place.slots.published(t), Ordering::Release); // SYNC publish, follow
-    }
-
-    /// Ends a claimed ticket without a record: readers pass over it and count nothing lost.
-    #[inline]
-    pub fn discard(&self, t: u64) {
-        self.elements.store(self.place.slot(t), self.place.slots.published(t) | DISCARDED, Ordering::Release); // SYNC follow
-    }
-
-    /// Publishes a record: its ticket, or `None` if it was dropped, and counted.
-    #[inline]
-    pub fn push<T: NoUninit>(&self, record: &T) -> Option<u64> {
-        let t = self.claim()?;
-        self.fill(t, record);
-        self.publish(t);
-        Some(t)
     }
 
     /// Ends every ticket that is being written as discarded, and returns how many there were. No
@@ -133,6 +194,57 @@ mod tests {
     use crate::protocol::WordsMut;
     use crate::sync::AtomicU64;
 
+    /// Claims a slot as a writer does that dies.
+    fn abandoned(shard: &ShardMut<'_>) -> u64 {
+        let slot = shard.reserve::<u64>().unwrap();
+        let ticket = slot.ticket();
+        core::mem::forget(slot);
+        ticket
+    }
+
+    #[test]
+    fn a_slot_ends_once_and_as_its_owner_said() {
+        let geometry = Geometry::new(Kind::Ring, 8, 8, 1).unwrap();
+        let words: Vec<_> = (0..geometry.bytes() / 8).map(|_| AtomicU64::new(0)).collect();
+        let place = Place::new(&geometry, 0);
+        let writer = ShardMut::new(WordsMut::new(&words), &place);
+        let mut slots: Vec<_> = (0..5).map(|_| writer.reserve::<u64>().unwrap()).collect();
+        assert_eq!(slots.iter().map(Slot::ticket).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+        // In another order than they were claimed: dropped, committed, given back, committed without a record.
+        drop(slots.pop());
+        slots[3].write(&1);
+        slots[3].write(&13);
+        assert_eq!(slots.pop().unwrap().commit(), Some(3));
+        slots[2].write(&12);
+        slots.pop().unwrap().discard();
+        assert_eq!(slots.pop().unwrap().commit(), None);
+        let mut look = Shard::new(*WordsMut::new(&words), &place);
+        let mut reader = Cursor::at(0, 1 << 14);
+        let mut value = 0_u64;
+        assert_eq!(reader.step(&mut look, &mut value), Step::Empty, "ticket 0 is being written");
+        slots[0].write(&10);
+        assert_eq!(slots.pop().unwrap().commit(), Some(0));
+        let mut read = vec![];
+        for _ in 0..8 {
+            if let Step::Record(t) = reader.step(&mut look, &mut value) {
+                read.push((t, value));
+            }
+        }
+        assert_eq!(read, [(0, 10), (3, 13)]);
+        assert_eq!(reader.tally(), Tally { delivered: 2, discarded: 3, ..Tally::default() });
+    }
+
+    #[test]
+    fn a_record_that_does_not_fit_claims_nothing() {
+        let geometry = Geometry::new(Kind::Ring, 9, 2, 1).unwrap();
+        let words: Vec<_> = (0..geometry.bytes() / 8).map(|_| AtomicU64::new(0)).collect();
+        let writer = ShardMut::new(WordsMut::new(&words), &Place::new(&geometry, 0));
+        let larger = std::panic::catch_unwind(core::panic::AssertUnwindSafe(|| writer.push(&[7_u64; 3])));
+        assert!(larger.is_err());
+        assert!(words.iter().all(|word| word.load(Ordering::Relaxed) == 0));
+        assert_eq!(writer.push(&[7_u64; 2]), Some(0));
+    }
+
     #[test]
     fn abandoned_tickets_end_as_discarded_and_their_slots_are_free_again() {
         let geometry = Geometry::new(Kind::Ring, 8, 4, 1).unwrap();
@@ -143,7 +255,7 @@ mod tests {
         let mut reader = Cursor::new(&mut look, Start::Oldest, 1 << 14);
 
         assert_eq!(writer.push(&10_u64), Some(0));
-        assert_eq!((writer.claim(), writer.claim()), (Some(1), Some(2)));
+        assert_eq!([abandoned(&writer), abandoned(&writer)], [1, 2]);
         assert_eq!(writer.push(&13_u64), Some(3));
         assert_eq!(writer.recover(), 2);
         assert_eq!(writer.recover(), 0);
@@ -170,7 +282,7 @@ mod tests {
         let writer = ShardMut::new(WordsMut::new(&words), &place);
         let mut look = Shard::new(*WordsMut::new(&words), &place);
         let mut reader = Cursor::new(&mut look, Start::Oldest, 1 << 14);
-        assert_eq!((writer.claim(), writer.push(&1_u64), writer.claim()), (Some(0), Some(1), Some(2)));
+        assert_eq!((abandoned(&writer), writer.push(&1_u64), abandoned(&writer)), (0, Some(1), 2));
         assert_eq!(writer.recover(), 2);
         let mut value = 0_u64;
         let steps: Vec<_> = (0..4).map(|_| reader.step(&mut look, &mut value)).collect();
