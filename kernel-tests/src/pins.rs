@@ -1,6 +1,7 @@
 //! Places for pins, gone when dropped.
 
 use std::ffi::CStr;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -10,10 +11,18 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 const BPF_FS: i64 = 0xcafe_4a11;
 const USUAL: &str = "/sys/fs/bpf";
 
-/// A name that no other test has.
-fn unique() -> String {
+/// Makes a directory that no other test has. A killed process may have left one of the same name.
+fn make_in(parent: &Path) -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!("mapring-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+    loop {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let dir = parent.join(format!("mapring-test-{}-{number}", std::process::id()));
+        match std::fs::create_dir(&dir) {
+            Ok(()) => return dir,
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+            Err(e) => panic!("{}: {e}", dir.display()),
+        }
+    }
 }
 
 /// A directory of one's own in `/sys/fs/bpf`.
@@ -31,9 +40,7 @@ impl PinDir {
             mount("bpf", USUAL, "bpf", MountFlags::empty(), None)
                 .unwrap_or_else(|e| panic!("mount -t bpf bpf {USUAL}: {e}"));
         }
-        let dir = Path::new(USUAL).join(unique());
-        std::fs::create_dir(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
-        Self(dir)
+        Self(make_in(Path::new(USUAL)))
     }
 
     /// The path of a pin in it.
@@ -68,8 +75,7 @@ impl PublicPins {
     /// # Panics
     /// With the kernel's reason.
     pub fn with_mode(option: &CStr) -> Self {
-        let dir = std::env::temp_dir().join(unique());
-        std::fs::create_dir(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
+        let dir = make_in(&std::env::temp_dir());
         mount("bpf", &dir, "bpf", MountFlags::empty(), option)
             .unwrap_or_else(|e| panic!("mount -t bpf bpf {}: {e}", dir.display()));
         Self(dir)

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::cmd;
 
-/// Something that a BPF build needs, or a virtual machine.
+/// Something that a BPF build needs, a virtual machine, or a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tool {
     Clang,
@@ -19,6 +19,7 @@ pub(crate) enum Tool {
     QemuUser,
     DebianKeys,
     ArmCompiler,
+    Strace,
 }
 
 impl Tool {
@@ -33,6 +34,7 @@ impl Tool {
             Self::QemuUser => "qemu-user",
             Self::DebianKeys => "debian-archive-keyring",
             Self::ArmCompiler => "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
+            Self::Strace => "strace",
             _ => "qemu-system-x86",
         }
     }
@@ -53,6 +55,7 @@ impl fmt::Display for Tool {
             Self::QemuUser => "qemu-aarch64",
             Self::DebianKeys => "the keys of Debian's archive",
             Self::ArmCompiler => "aarch64-linux-gnu-gcc",
+            Self::Strace => "strace",
         })
     }
 }

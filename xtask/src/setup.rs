@@ -68,6 +68,8 @@ impl fmt::Display for Cannot {
             "BPF programs can't be built"
         } else if missing.contains(&Tool::QemuUser) {
             "programs for aarch64 can't be run"
+        } else if missing.contains(&Tool::Strace) {
+            "system calls can't be made to fail"
         } else {
             "kernels can't be booted"
         };
@@ -83,6 +85,14 @@ impl fmt::Display for Cannot {
 }
 
 impl std::error::Error for Cannot {}
+
+/// Why there is no strace, and none is to be had.
+pub(crate) fn no_strace() -> Option<String> {
+    if cmd::exists(&Tool::Strace.to_string()) {
+        return None;
+    }
+    install(vec![Tool::Strace]).err().map(|error| error.to_string())
+}
 
 /// Finds the tools; installs what is missing where that is allowed; mounts bpffs where that is possible.
 pub(crate) fn ensure() -> Result<Tools, Cannot> {
@@ -128,7 +138,12 @@ pub(crate) fn find() -> Result<Tools, Vec<Tool>> {
             Tool::Make => !cmd::exists("make"),
             Tool::Cc => !compiles("#include <stdio.h>\n"),
             Tool::KernelHeaders => !compiles("#include <linux/types.h>\n"),
-            Tool::QemuX86 | Tool::QemuArm | Tool::QemuUser | Tool::DebianKeys | Tool::ArmCompiler => false,
+            Tool::QemuX86
+            | Tool::QemuArm
+            | Tool::QemuUser
+            | Tool::DebianKeys
+            | Tool::ArmCompiler
+            | Tool::Strace => false,
         })
         .collect();
     if missing.is_empty() { Ok(Tools { clangs }) } else { Err(missing) }

@@ -24,6 +24,8 @@ pub(crate) enum Need {
     Machines(&'static str),
     /// What compiles for aarch64 and runs that.
     Aarch64,
+    /// A tracer that makes system calls fail.
+    Strace,
     /// A part of the repository.
     Path(&'static str),
 }
@@ -166,6 +168,15 @@ pub(crate) static STEPS: &[Step] = &[
         "hostile",
         &[Need::Tools, Bpf],
         Lines(&["cargo test -p mapring-hostile-tests --features bpf --test hostile maps::"]),
+    ),
+    step(
+        "faults",
+        &[Need::Tools, Bpf, Need::Strace],
+        Lines(&["cargo test -p mapring-hostile-tests --features bpf --test faults"]),
+    )
+    .or(
+        &[Need::Tools, Bpf, Need::Strace],
+        Lines(&["MAPRING_FAULTS_ERRNOS=ENOMEM cargo test -p mapring-hostile-tests --features bpf --test faults"]),
     ),
     step(
         "vm",

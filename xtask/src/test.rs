@@ -75,6 +75,7 @@ impl Machine {
             }
             Need::Machines(line) => vm::obstacle(line),
             Need::Aarch64 => aarch64::obstacle(),
+            Need::Strace => setup::no_strace(),
             Need::Path(path) => (!cmd::root().join(path).exists()).then(|| format!("there is no {path}")),
         }
     }
@@ -261,6 +262,7 @@ fn described(name: &str, part: &Part) -> String {
             Need::Nightly(_) => "nightly",
             Need::Machines(_) => "QEMU, kernels",
             Need::Aarch64 => "aarch64",
+            Need::Strace => "strace",
             Need::Path(path) => path,
         })
         .collect();

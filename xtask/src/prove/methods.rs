@@ -67,6 +67,12 @@ pub(super) const METHODS: &[Method] = &[
         nightly::sanitizer("thread", "a_data_race", "ThreadSanitizer: data race")
     }),
     method("hostile", "memory that anyone scribbles on, writers that die", &[Path("hostile-tests")], hostile),
+    method("faults", "each system call of the library fails once, at each place", FAULTS, |given| {
+        let mut cargo =
+            cmd::line("cargo test -p mapring-hostile-tests --features bpf --test faults -- --nocapture");
+        cargo.env("MAPRING_FAULTS_ERRNOS", "EPERM,ENOMEM,EINTR,EAGAIN,EINVAL");
+        tests((given.tools)().context("no tools")?.export(&mut cargo))
+    }),
     method("zero-syscalls", "readers that no system call survives, on read-only pages", BPF, |given| {
         kernel_tests(given, &["--test", "zero_syscalls"])
     }),
@@ -77,6 +83,7 @@ pub(super) const METHODS: &[Method] = &[
 ];
 
 const BPF: &[Need] = &[Need::Tools, Bpf];
+const FAULTS: &[Need] = &[Need::Tools, Bpf, Need::Strace];
 const MIRI: &[Need] = &[Nightly(&["miri", "rust-src"])];
 const BUILD_STD: &[Need] = &[Nightly(&["rust-src"])];
 

@@ -287,14 +287,21 @@ fn initialise(
     copies: usize,
     preamble: &Preamble,
 ) -> Result<()> {
-    if let Ok(mapping) = Mapping::new(fd, bytes, true)
-        && let Some(words) = mapping.words_mut()
-    {
-        write_preamble(words, preamble);
-        if preamble.geometry.is_resizable() {
-            ring::open(words, &preamble.geometry);
+    match Mapping::new(fd, bytes, true) {
+        Ok(mapping) => {
+            if let Some(words) = mapping.words_mut() {
+                write_preamble(words, preamble);
+                if preamble.geometry.is_resizable() {
+                    ring::open(words, &preamble.geometry);
+                }
+            }
+            return Ok(());
         }
-        return Ok(());
+        // With a preamble and closed gates the ring would drop every record.
+        Err(error) if preamble.geometry.is_resizable() => {
+            return Err(Error::NoPreamble { what: what.to_owned(), error });
+        }
+        Err(_) => {}
     }
     let mut image = vec![0; preamble.geometry.first() * element / WORD];
     image[..Preamble::WORDS].copy_from_slice(&preamble.encode());
