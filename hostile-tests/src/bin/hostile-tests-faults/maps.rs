@@ -8,7 +8,7 @@ use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{MapCore, MapType, Object, libbpf_sys};
 use mapring::layout::{Geometry, Kind};
 use mapring::{
-    Array, Cells, Counters, Dispatch, Globals, Latches, NumaRing, Options, PerCpuCells, Region,
+    Array, Cells, Counters, Dispatch, Globals, Latches, NumaRing, Options, PerCpuCells, PinOptions, Region,
     ResizableRing, Ring,
 };
 use mapring_hostile_tests::Record;
@@ -208,9 +208,9 @@ fn freeze_and_pin() -> Act {
         Options::new().described(geometry).loader(true).open_fd(map).expect("its preamble is written");
     Box::new(move || {
         // What fails half-way succeeds when it is tried again.
-        let first = region.freeze_and_pin(&path, 0o660, Some(0));
+        let first = region.freeze_and_pin(&path, PinOptions::new(0o660).group(0));
         if first.is_err() {
-            region.freeze_and_pin(&path, 0o660, Some(0))?;
+            region.freeze_and_pin(&path, PinOptions::new(0o660).group(0))?;
         }
         let other = Options::new().write(true).open_pinned(&path)?;
         let said = format!("{:?} {}", other.writable().is_err(), Cells::<Record>::from_region(other)?.len());
@@ -227,7 +227,7 @@ fn replaced() -> Act {
     });
     let pin = |region: &Region| {
         let _ = std::fs::remove_file(&path);
-        region.freeze_and_pin(&path, 0o600, None).expect("a pin");
+        region.freeze_and_pin(&path, 0o600).expect("a pin");
     };
     pin(&regions[0]);
     let cells = Cells::<Record>::from_region(Region::open_pinned(&path).expect("pinned")).expect("cells");
