@@ -383,12 +383,18 @@ pub enum Error {
         /// What was opened.
         what: String,
     },
-    /// A map of maps that holds something else than a ring of one shard for each CPU.
+    /// A map that can't be the ring of a CPU in a NUMA ring, beside the others.
     #[cfg(feature = "bpf")]
-    #[error("{what} is no shard of a ring for memory nodes: MAPRING_NUMA_RING (numa.bpf.h) makes them")]
+    #[error("{what} can't be the ring of CPU {cpu}: it is {found}, expected {expected}")]
     NotNuma {
-        /// What was opened.
+        /// The map.
         what: String,
+        /// The CPU: its key in the map of maps, and the number in the name of its pin.
+        cpu: usize,
+        /// What it is.
+        found: String,
+        /// What would do.
+        expected: String,
     },
     /// A system call failed.
     #[error("{call}: {error}{hint}")]

@@ -1,5 +1,6 @@
 //! Rings whose shards lie on the memory nodes of their CPUs: each shard is a map of its own.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::io;
@@ -12,10 +13,10 @@ use libbpf_rs::MapCore;
 use super::{Event, Reader, Ring};
 use crate::cpus::{nodes_of_cpus, online_nodes, possible_cpus};
 use crate::error::{Error, Result};
-use crate::layout::{Claim, Kind};
+use crate::layout::{Claim, Geometry, Kind};
 use crate::protocol::ring::{Start, Tally};
 use crate::record::Record;
-use crate::region::{Access, Found, Options, Outer, PinOptions, is_gone};
+use crate::region::{Access, Found, Options, Outer, PinOptions, Region, is_gone};
 
 /// A ring that `MAPRING_NUMA_RING` (`numa.bpf.h`) makes: a shard for each CPU, on the memory node of that CPU.
 ///
@@ -64,12 +65,10 @@ impl<T: Record> NumaRing<T> {
     fn new(rings: BorrowedFd<'_>) -> Result<Self> {
         let key = |cpu: usize| u32::try_from(cpu).expect("CPUs are numbered by u32").to_ne_bytes();
         let (cpus, nodes) = (possible_cpus()?, nodes_of_cpus()?);
-        let maps = Outer::new(rings, &key(0))?;
+        let maps = Outer::array(rings, &key(0))?;
         let options = Options::new().record_of::<T>(Kind::Ring);
         let found = options.find(Found::Inner(maps.clone()))?;
-        if !found.geometry().is_of_cpu() {
-            return Err(Error::NotNuma { what: found.what().to_owned() });
-        }
+        of_one_cpu(0, &found)?;
         let last = cpus.last().copied().unwrap_or_default();
         let claim = match maps.entries().checked_sub(last + 1) {
             Some(0) => Claim::Atomic,
@@ -81,6 +80,7 @@ impl<T: Record> NumaRing<T> {
         };
         let geometry = found.geometry().with_claim(claim)?;
         let first = options.described(geometry).loader(true).find(Found::Inner(maps.clone()))?;
+        like(0, &first, &geometry, "as the map of maps is made for")?;
         let (mut rings, mut made) = (Vec::new(), Vec::new());
         for cpu in cpus {
             let place = Found::Inner(maps.at(&key(cpu)));
@@ -94,8 +94,9 @@ impl<T: Record> NumaRing<T> {
             };
             rings.push((cpu, Ring::from_region(region)?));
         }
+        let ring = Self::from_rings(rings)?;
         maps.put_all(&made)?;
-        Self::from_rings(rings)
+        Ok(ring)
     }
 
     /// Opens the shards that were pinned in the directory `dir` by [`freeze_and_pin`](Self::freeze_and_pin), for reading. Makes
@@ -109,6 +110,52 @@ impl<T: Record> NumaRing<T> {
     }
 }
 
+/// Whether `region` is the ring of one CPU, and not one that all CPUs write.
+fn of_one_cpu(cpu: usize, region: &Region) -> Result<()> {
+    if region.geometry().is_of_cpu() {
+        return Ok(());
+    }
+    let expected = "that of one CPU, as MAPRING_NUMA_RING (numa.bpf.h) makes them".to_owned();
+    Err(not_numa(cpu, region, "a ring for all CPUs".to_owned(), expected))
+}
+
+/// Whether `region` has the shape that it should have, which `why` says.
+fn like(cpu: usize, region: &Region, shape: &Geometry, why: &str) -> Result<()> {
+    let found = region.geometry();
+    let (found, expected) = if found.capacity() != shape.capacity() {
+        [found, shape].map(|ring| format!("a ring of {} slots", ring.capacity())).into()
+    } else if found.claim() != shape.claim() {
+        [found, shape].map(|ring| format!("a ring of {} claims", ring.claim())).into()
+    } else {
+        return Ok(());
+    };
+    Err(not_numa(cpu, region, found, format!("{expected}, {why}")))
+}
+
+/// Whether rings are those of one CPU each, of one shape, and each here once: whoever reads one twice delivers its
+/// records twice.
+fn belong_together<T: AnyBitPattern>(rings: &[(usize, Ring<T>)]) -> Result<()> {
+    let (mut cpus, mut maps) = (BTreeSet::new(), BTreeMap::new());
+    for (cpu, ring) in rings {
+        let region = ring.region();
+        of_one_cpu(*cpu, region)?;
+        if let Some((first, of)) = rings.first() {
+            like(*cpu, region, of.region().geometry(), &format!("as that of CPU {first}"))?;
+        }
+        let found = match maps.insert(region.identity(), *cpu) {
+            Some(other) if other != *cpu => format!("the same map as that of CPU {other}"),
+            _ if !cpus.insert(*cpu) => "the second one of this CPU".to_owned(),
+            _ => continue,
+        };
+        return Err(not_numa(*cpu, region, found, "a map of its own for each CPU".to_owned()));
+    }
+    Ok(())
+}
+
+fn not_numa(cpu: usize, region: &Region, found: String, expected: String) -> Error {
+    Error::NotNuma { what: region.what().to_owned(), cpu, found, expected }
+}
+
 /// How the pin of a shard is called.
 fn pin_of(cpu: usize) -> String {
     format!("cpu{cpu}")
@@ -119,15 +166,15 @@ impl<T: AnyBitPattern> NumaRing<T> {
     /// a socket, or of types that are no [`Record`]. Reads files of sysfs.
     ///
     /// # Errors
-    /// [`Error::NotNuma`] for a ring of several shards; [`Error::System`] without sysfs.
+    /// [`Error::NotNuma`] for a map that is no ring of one CPU, is not like the first one, or is here already;
+    /// [`Error::System`] without sysfs.
     pub fn from_rings(rings: impl IntoIterator<Item = (usize, Ring<T>)>) -> Result<Self> {
+        let rings: Vec<_> = rings.into_iter().collect();
+        belong_together(&rings)?;
         let (nodes, there) = (nodes_of_cpus()?, online_nodes()?);
         let node = |cpu| nodes.get(&cpu).or(there.first()).copied().unwrap_or_default();
-        let shard = |(cpu, of): (usize, Ring<T>)| match of.shards() {
-            1 => Ok(Shard { cpu, node: node(cpu), of }),
-            _ => Err(Error::NotNuma { what: of.region().what().to_owned() }),
-        };
-        Ok(Self { shards: rings.into_iter().map(shard).collect::<Result<_>>()? })
+        let shard = |(cpu, of)| Shard { cpu, node: node(cpu), of };
+        Ok(Self { shards: rings.into_iter().map(shard).collect() })
     }
 
     /// [Freezes and pins](crate::Region::freeze_and_pin) all shards in the directory `dir`, for
@@ -154,7 +201,8 @@ impl<T: AnyBitPattern> NumaRing<T> {
     /// another map: see [`Ring::replaced`]. Makes system calls.
     ///
     /// # Errors
-    /// As there.
+    /// As there, and as for [`from_rings`](Self::from_rings): of shards that a loader is replacing just now, by others
+    /// of another shape, some are new already.
     pub fn replaced(&self) -> Result<Option<Self>> {
         let mut any = false;
         let mut now = |shard: &Shard<Ring<T>>| {

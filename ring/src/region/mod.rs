@@ -279,6 +279,12 @@ impl Region {
         options.adopt(bpf::make_like(self.as_fd(), &preamble, node)?, place)
     }
 
+    /// What tells its memory from that of other regions.
+    #[cfg(feature = "bpf")]
+    pub(crate) fn identity(&self) -> Identity {
+        self.0.identity
+    }
+
     /// What messages call it.
     #[cfg(feature = "bpf")]
     pub(crate) fn what(&self) -> &str {

@@ -56,9 +56,19 @@ impl Outer {
     pub(crate) fn new(maps: BorrowedFd<'_>, key: &[u8]) -> Result<Self> {
         let opened = Opened::fd(owned(maps)?)?;
         if !matches!(opened.info.map_type(), MapType::ArrayOfMaps | MapType::HashOfMaps) {
-            let (found, expected) = (opened.type_name(), "array_of_maps or hash_of_maps");
-            return Err(Error::MapType { what: opened.what, found, expected });
+            return Err(opened.wrong_type("array_of_maps or hash_of_maps"));
         }
+        Self::of(opened, key)
+    }
+
+    /// The same of an `ARRAY_OF_MAPS` alone.
+    pub(crate) fn array(maps: BorrowedFd<'_>, key: &[u8]) -> Result<Self> {
+        let opened = Opened::fd(owned(maps)?)?;
+        opened.expect(MapType::ArrayOfMaps, "array_of_maps")?;
+        Self::of(opened, key)
+    }
+
+    fn of(opened: Opened, key: &[u8]) -> Result<Self> {
         let expected = opened.info.info.key_size as usize;
         if expected != key.len() {
             return Err(Error::InnerKey { what: opened.what, found: key.len(), expected });

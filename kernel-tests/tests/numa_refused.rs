@@ -1,0 +1,176 @@
+//! Maps that can't be the ring of a CPU in a NUMA ring: each is refused, with its key and with what would do.
+#![allow(missing_docs)]
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use libbpf_rs::libbpf_sys::{self, bpf_map_create_opts};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
+use mapring::layout::{Claim, Geometry, Kind};
+use mapring::{Error, NumaRing, Options, Ring, possible_cpus};
+use mapring_kernel_tests::{Numbered, PinDir, require_bpf};
+
+type Numbers = NumaRing<Numbered>;
+
+/// Rings of any size can be in one map of maps.
+const FLAGS: u32 = libbpf_sys::BPF_F_MMAPABLE | libbpf_sys::BPF_F_INNER_MAP;
+
+/// A ring for all CPUs, of one shard.
+fn plain(slots: u64) -> Geometry {
+    Geometry::new(Kind::Ring, size_of::<Numbered>() as u64, slots, 1).unwrap()
+}
+
+/// The ring of one CPU.
+fn of_cpu(slots: u64) -> Geometry {
+    plain(slots).of_cpu().unwrap()
+}
+
+fn nested(slots: u64) -> Geometry {
+    of_cpu(slots).with_claim(Claim::Nested).unwrap()
+}
+
+fn opts(flags: u32, inner: Option<&MapHandle>) -> bpf_map_create_opts {
+    bpf_map_create_opts {
+        sz: size_of::<bpf_map_create_opts>() as u64,
+        map_flags: flags,
+        inner_map_fd: inner.map_or(0, fd_number),
+        ..Default::default()
+    }
+}
+
+fn fd_number(map: &MapHandle) -> u32 {
+    u32::try_from(map.as_fd().as_raw_fd()).unwrap()
+}
+
+/// A map of this shape, which says so.
+fn made(geometry: Geometry) -> MapHandle {
+    let number = |number| u32::try_from(number).unwrap();
+    let (element, entries) = (number(geometry.element()), number(geometry.entries()));
+    let map =
+        MapHandle::create(MapType::Array, Some("made"), 4, element, entries, &opts(FLAGS, None)).unwrap();
+    Options::new().described(geometry).loader(true).open_fd(fd(&map)).unwrap();
+    map
+}
+
+fn fd(map: &MapHandle) -> OwnedFd {
+    map.as_fd().try_clone_to_owned().unwrap()
+}
+
+/// A map of maps with these, under the keys from 0 on, and as many elements as there are CPUs, and `more`.
+fn outer(ty: MapType, maps: &[&MapHandle], more: usize) -> MapHandle {
+    let entries = u32::try_from(possible_cpus().unwrap().last().unwrap() + 1 + more).unwrap();
+    let outer = MapHandle::create(ty, Some("outer"), 4, 4, entries, &opts(0, Some(maps[0]))).unwrap();
+    for (key, map) in (0_u32..).zip(maps) {
+        outer.update(&key.to_ne_bytes(), &fd_number(map).to_ne_bytes(), MapFlags::ANY).unwrap();
+    }
+    outer
+}
+
+/// Whether this is refused as the ring of CPU `cpu`, and each of `parts` is said of it.
+fn refused<T>(result: mapring::Result<NumaRing<T>>, cpu: usize, parts: [&str; 2]) {
+    let error = result.err().expect("it is refused");
+    assert!(matches!(error, Error::NotNuma { cpu: of, .. } if of == cpu), "{error}");
+    let said = error.to_string();
+    let says = |part: &str| said.contains(part);
+    assert!(says(&format!("the ring of CPU {cpu}")) && parts.into_iter().all(says), "{said}");
+}
+
+/// All ways to open rings for the CPUs 0 and 1: the map of maps, descriptors, pins.
+fn refused_in_every_way(maps: [&MapHandle; 2], parts: [&str; 2]) {
+    let ring = |map| Ring::<Numbered>::open_fd(fd(map)).unwrap();
+    refused(NumaRing::from_rings(maps.iter().enumerate().map(|(cpu, map)| (cpu, ring(map)))), 1, parts);
+    let cpus = possible_cpus().unwrap();
+    if cpus.get(..2) != Some(&[0, 1]) {
+        println!("from descriptors alone: this machine has no CPU 1");
+        return;
+    }
+    refused(Numbers::open(&outer(MapType::ArrayOfMaps, &maps, 0)), 1, parts);
+    // The others as they should be.
+    let others: Vec<_> = cpus[2..].iter().map(|_| made(of_cpu(64))).collect();
+    let pins = PinDir::new();
+    for (cpu, map) in cpus.iter().zip(maps.into_iter().chain(&others)) {
+        let again = &mut MapHandle::try_from(map).unwrap();
+        again.pin(pins.path(&format!("cpu{cpu}"))).unwrap();
+    }
+    refused(Numbers::open_pinned(pins.path("")), 1, parts);
+}
+
+#[test]
+fn a_map_under_two_keys() {
+    require_bpf!();
+    let (map, other) = (made(of_cpu(64)), made(of_cpu(64)));
+    refused_in_every_way([&map, &map], ["the same map as that of CPU 0", "a map of its own"]);
+    // One CPU with two maps.
+    let ring = |map| Ring::<Numbered>::open_fd(fd(map)).unwrap();
+    let twice = NumaRing::from_rings([(1, ring(&map)), (1, ring(&other))]);
+    refused(twice, 1, ["the second one of this CPU", "a map of its own"]);
+    // What is opened by two descriptors, of which one can't be mapped.
+    let read_only = Ring::<Numbered>::open_fd(mapring_kernel_tests::read_only(&map)).unwrap();
+    assert_ne!(read_only.access(), mapring::Access::Mapped);
+    let twice = NumaRing::from_rings([(0, ring(&map)), (3, read_only)]);
+    refused(twice, 3, ["the same map as that of CPU 0", "a map of its own"]);
+    assert_eq!(NumaRing::from_rings([(0, ring(&map)), (1, ring(&other))]).unwrap().rings().count(), 2);
+}
+
+#[test]
+fn rings_of_all_cpus() {
+    require_bpf!();
+    let maps = [made(of_cpu(64)), made(plain(64))];
+    let parts = ["a ring for all CPUs", "MAPRING_NUMA_RING"];
+    refused_in_every_way([&maps[0], &maps[1]], parts);
+    refused(Numbers::open(&outer(MapType::ArrayOfMaps, &[&maps[1]], 0)), 0, parts);
+    let shards = *possible_cpus().unwrap().last().unwrap() as u64 + 1;
+    let ring = Geometry::new(Kind::Ring, size_of::<Numbered>() as u64, 64, shards).unwrap();
+    let resizable = made(ring.resizable().unwrap());
+    refused_in_every_way([&maps[0], &resizable], parts);
+}
+
+#[test]
+fn rings_of_other_sizes() {
+    require_bpf!();
+    let maps = [made(of_cpu(64)), made(of_cpu(128))];
+    refused_in_every_way(
+        [&maps[0], &maps[1]],
+        ["a ring of 128 slots", "expected a ring of 64 slots, as that of CPU 0"],
+    );
+}
+
+#[test]
+fn claims_that_contradict_each_other() {
+    require_bpf!();
+    let maps = [made(of_cpu(64)), made(nested(64))];
+    let parts = ["a ring of nested claims", "expected a ring of atomic claims, as that of CPU 0"];
+    refused_in_every_way([&maps[0], &maps[1]], parts);
+    // The map of maps says it, too: one element more is for nested claims.
+    let made_for = "as the map of maps is made for";
+    let outer_of = |map, more| Numbers::open(&outer(MapType::ArrayOfMaps, &[map], more));
+    refused(outer_of(&maps[0], 1), 0, ["a ring of atomic claims", made_for]);
+    refused(outer_of(&maps[1], 0), 0, ["a ring of nested claims", made_for]);
+}
+
+#[test]
+fn maps_that_keep_keys_in_another_way() {
+    require_bpf!();
+    let map = made(of_cpu(64));
+    let error = Numbers::open(&outer(MapType::HashOfMaps, &[&map], 0)).unwrap_err();
+    assert!(matches!(error, Error::MapType { expected: "array_of_maps", .. }), "{error}");
+    assert!(error.to_string().contains("hashofmaps, expected array_of_maps"), "{error}");
+}
+
+/// A ring that is refused leaves the map of maps as it was.
+#[test]
+fn what_is_refused_changes_nothing() {
+    require_bpf!();
+    let (cpus, maps) = (possible_cpus().unwrap(), [made(of_cpu(64)), made(of_cpu(128))]);
+    let Some(last) = cpus.last().filter(|_| cpus.len() > 2) else {
+        return println!("not tried: this machine has no CPU between the first and the last");
+    };
+    // One in the last place; those between are missing, and are not made.
+    let outer = outer(MapType::ArrayOfMaps, &[&maps[0]], 0);
+    let key = u32::try_from(*last).unwrap().to_ne_bytes();
+    outer.update(&key, &fd_number(&maps[1]).to_ne_bytes(), MapFlags::ANY).unwrap();
+    refused(Numbers::open(&outer), *last, ["128 slots", "64 slots"]);
+    for cpu in &cpus[1..cpus.len() - 1] {
+        let key = u32::try_from(*cpu).unwrap().to_ne_bytes();
+        assert!(outer.lookup(&key, MapFlags::ANY).unwrap().is_none(), "CPU {cpu}");
+    }
+}
