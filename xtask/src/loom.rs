@@ -54,12 +54,7 @@ pub(crate) fn cargo(subcommand: &str) -> Command {
 
 /// The same on another package.
 pub(crate) fn cargo_of(package: &str, subcommand: &str) -> Command {
-    cargo_in("loom", package, subcommand)
-}
-
-/// The same in another target folder.
-pub(crate) fn cargo_in(folder: &str, package: &str, subcommand: &str) -> Command {
     let mut command = cmd::line(&format!("cargo {subcommand} --release -p {package} --target-dir"));
-    command.arg(cmd::target_dir().join(folder)).env("RUSTFLAGS", "--cfg loom");
+    command.arg(cmd::target_dir().join("loom")).env("RUSTFLAGS", "--cfg loom");
     command
 }

@@ -244,8 +244,9 @@ fn judge(status: ExitStatus, said: &str) -> Outcome {
 
 /// Builds one model of the copy: its test program.
 fn build(model: &str, copy: &Path) -> Result<PathBuf> {
-    // Not where the sources as they are were built: cargo would take a mutant for those.
-    let mut cargo = loom::cargo_in("mutants/target", "mapring-loom-tests", "test");
+    // Beside the sources as they are, for the sake of all other packages; what is built of a mutant has names of its own
+    // there, since the profile is another.
+    let mut cargo = loom::cargo("test");
     cargo.current_dir(copy).env("CARGO_INCREMENTAL", "1");
     cargo.args(["--no-run", "--message-format=json-render-diagnostics", "--test", model]);
     let messages = cmd::output(&mut cargo)?;
@@ -301,8 +302,9 @@ fn reduced(manifest: &str) -> Result<String> {
     };
     workspace.insert("members".into(), PARTS.to_vec().into());
     workspace.remove("default-members");
-    // What is compiled once for each mutant, and run for a moment. The rest stays as it was built.
-    let quick = ["mapring", "mapring-loom-tests"]
+    // What is compiled once for each mutant, and run for a moment. The rest stays as it was built. A profile like the
+    // usual one would have cargo take a mutant for the sources as they are.
+    let quick = ["mapring", "mapring-derive", "mapring-loom-tests"]
         .map(|name| format!("[profile.release.package.{name}]\nopt-level = 1\ndebug = false\n"));
     Ok(toml::to_string(&manifest)? + &quick.concat())
 }
@@ -386,6 +388,6 @@ mod tests {
         let reduced: toml::Table = toml::from_str(&reduced).unwrap();
         let workspace = toml::from_str::<toml::Table>("members = ['derive', 'ring', 'loom-tests']").unwrap();
         assert_eq!(reduced["workspace"], workspace.into());
-        assert_eq!(reduced["profile"]["release"]["package"].as_table().unwrap().len(), 2);
+        assert_eq!(reduced["profile"]["release"]["package"].as_table().unwrap().len(), PARTS.len());
     }
 }
