@@ -65,6 +65,7 @@ pub mod skel {
         alone
         basic
         basic_portable
+        conformance
         contexts
         contexts_task_work
         contexts_wq
@@ -105,6 +106,7 @@ pub mod skel {
     pub use alone::AloneSkelBuilder;
     pub use basic::BasicSkelBuilder;
     pub use basic_portable::BasicPortableSkelBuilder;
+    pub use conformance::ConformanceSkelBuilder;
     pub use contexts::ContextsSkelBuilder;
     pub use contexts_task_work::ContextsTaskWorkSkelBuilder;
     pub use contexts_wq::ContextsWqSkelBuilder;

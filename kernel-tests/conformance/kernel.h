@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* The system calls of bpf(2) that readers need. Each returns -1 and sets errno if it fails. */
+#ifndef KERNEL_H
+#define KERNEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <linux/bpf.h>
+
+/* A descriptor of what is pinned, for reading and writing, or for reading only. */
+int open_pin(const char *path, bool read_only);
+/* A descriptor of the map with this id. */
+int open_map_id(uint32_t id, bool read_only);
+/* What the kernel says of a map. */
+int map_info(int fd, struct bpf_map_info *info);
+/* One element. `value` has room for the map's value, or for those of all possible CPUs. */
+int lookup(int fd, uint32_t key, void *value);
+/* The types with this id: a new buffer, to be freed, of `*bytes` bytes; NULL if that fails. */
+void *read_btf(uint32_t id, size_t *bytes);
+
+/* The possible CPUs, in ascending order: how many there are, or -1. */
+int possible_cpus(unsigned *cpus, int room);
+
+#endif

@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include "ring.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#define DISCARDED (1ULL << 63) /* beside a state; in `head`: a nested claim is under way */
+#define COUNTING (1ULL << 63)  /* in word 15 of the preamble */
+#define NONE (~0ULL)
+
+enum header { HEAD, DROPPED, END };
+enum { PREAMBLE_DROPPED = 12, PREAMBLE_GATE = 14, PREAMBLE_BEFORE = 15 };
+enum { GATE_RETIRED = 3 };
+/* How many slots writers step over at most. */
+enum { STEPS = 6 };
+
+/* A shard that is being looked at. */
+struct shard {
+	struct region *region;
+	struct cursor *cursor;
+	unsigned bits;
+};
+
+static uint64_t slots(const struct shard *s)
+{
+	return 1ULL << s->bits;
+}
+
+static uint64_t slot(const struct shard *s, uint64_t t)
+{
+	return t & (slots(s) - 1);
+}
+
+static uint64_t state(uint64_t seq)
+{
+	return seq & ~DISCARDED;
+}
+
+/* The states of the slot of `t`: free for it at most, while it is written, once it has ended. */
+static uint64_t is_free(const struct shard *s, uint64_t t)
+{
+	return (t >> s->bits) * 2;
+}
+
+static uint64_t writing(const struct shard *s, uint64_t t)
+{
+	return is_free(s, t) + 1;
+}
+
+static uint64_t ended(const struct shard *s, uint64_t t)
+{
+	return is_free(s, t) + 2;
+}
+
+/* The ticket that brought the slot of `t` to this state, which is not 0. */
+static uint64_t taken(const struct shard *s, uint64_t state, uint64_t t)
+{
+	return ((state - 1) >> 1 << s->bits) + slot(s, t);
+}
+
+static uint64_t seq(const struct shard *s, uint64_t t)
+{
+	return region_word(s->region, s->cursor->slots + slot(s, t), 0);
+}
+
+/* The last ticket that `head` hints at, be it what it may. */
+static uint64_t hint(const struct shard *s)
+{
+	return (region_word(s->region, s->cursor->header, HEAD) & ~DISCARDED) - 1;
+}
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* The last ticket that was claimed, looked for from `t` if `head` is of no use: false if there is none. */
+static bool last_taken(const struct shard *s, uint64_t t, uint64_t *last)
+{
+	uint64_t from = hint(s), found = state(seq(s, from));
+
+	if (found != writing(s, from) && found != ended(s, from)) {
+		found = state(seq(s, t));
+		if (found == 0)
+			return false;
+		from = taken(s, found, t);
+	}
+	for (int twice = 0; twice < 2; twice++) {
+		uint64_t step, behind = 0;
+
+		/* All tickets between `from` and the end are taken. */
+		for (uint64_t bit = slots(s) / 2; bit; bit /= 2)
+			if (state(seq(s, from + bit)) > is_free(s, from + bit))
+				from += bit;
+		/* But for those whose slots were stepped over. */
+		for (step = 1; step <= least(STEPS, slots(s)) && !behind; step++) {
+			found = state(seq(s, from + step));
+			if (found > is_free(s, from + step))
+				behind = step;
+		}
+		if (!behind)
+			break;
+		from = taken(s, found, from + behind);
+	}
+	*last = from;
+	return true;
+}
+
+/* How far behind `t` a ticket has ended; NONE if no such is found. */
+static uint64_t later(const struct shard *s, uint64_t t)
+{
+	uint64_t near = least(STEPS, slots(s) - 1), u = hint(s), found;
+
+	for (uint64_t step = 0; step <= near; step++) {
+		if (step > 0)
+			u = t + step;
+		if (!after(u, t))
+			continue;
+		found = state(seq(s, u));
+		if (!after(ended(s, u), found))
+			return taken(s, found, u) - t;
+	}
+	return NONE;
+}
+
+/* Where to go on from `t`, whose slot was found in a state of a later lap. */
+static uint64_t oldest(const struct shard *s, uint64_t t, uint64_t found)
+{
+	uint64_t last, to;
+
+	if (!last_taken(s, taken(s, found, t), &last))
+		last = t;
+	to = last + 1 - (slots(s) - slots(s) / 8);
+	return after(to, t) ? to : t + 1;
+}
+
+static enum step pass(struct cursor *c, uint64_t *count, uint64_t tickets, enum step step)
+{
+	*count += tickets;
+	c->next += tickets;
+	c->waits = 0;
+	return step;
+}
+
+/* Copies the record of `t`, whose slot was found published: whether it was so all along. */
+static bool copy_record(const struct shard *s, uint64_t t, uint64_t *record)
+{
+	struct region *r = s->region;
+	uint64_t element = s->cursor->slots + slot(s, t), published = ended(s, t);
+	uint64_t words = words_of(r->layout.record);
+
+	if (r->words) {
+		word *at = r->words + element * r->size;
+
+		fence_acquire();
+		copy(record, at + 1, words);
+		fence_acquire();
+		return load(at) == published;
+	}
+	if (!region_look(r, element) || r->looks[0][0] != published || r->looks[2][0] != published)
+		return false;
+	for (uint64_t i = 0; i < words; i++)
+		record[i] = r->looks[1][1 + i];
+	return true;
+}
+
+static enum step step(const struct shard *s, uint64_t patience, uint64_t *record, uint64_t *ticket)
+{
+	struct cursor *c = s->cursor;
+	uint64_t t = c->next, seen = seq(s, t), gap, to;
+
+	if (s->region->failed)
+		return EMPTY;
+	if (seen == ended(s, t)) {
+		if (!copy_record(s, t, record)) {
+			c->tally.torn += !s->region->failed;
+			return s->region->failed ? EMPTY : MOVED;
+		}
+		*ticket = t;
+		return pass(c, &c->tally.delivered, 1, RECORD);
+	}
+	if (seen == (ended(s, t) | DISCARDED))
+		return pass(c, &c->tally.discarded, 1, MOVED);
+	if (after(state(seen), ended(s, t))) {
+		to = oldest(s, t, state(seen));
+		if (s->region->failed)
+			return EMPTY;
+		return pass(c, &c->tally.lapped, to - t, MOVED);
+	}
+
+	/* Being written, or never claimed: does anything come after it? */
+	gap = later(s, t);
+	if (s->region->failed)
+		return EMPTY;
+	if (gap == NONE) {
+		c->waits = 0;
+		return EMPTY;
+	}
+	fence_acquire();
+	if (seq(s, t) != seen)
+		return s->region->failed ? EMPTY : MOVED;
+	c->waits++;
+	if (state(seen) == writing(s, t) && gap < slots(s) - slots(s) / 4 && c->waits < patience)
+		return EMPTY;
+	return pass(c, &c->tally.skipped, 1, MOVED);
+}
+
+static struct shard shard_of(struct reader *r, uint64_t shard)
+{
+	return (struct shard){ .region = &r->region, .cursor = &r->cursors[shard], .bits = r->bits };
+}
+
+const char *reader_open(struct reader *r, struct region *region, enum start start, uint64_t patience)
+{
+	const struct layout *layout = &region->layout;
+
+	errno = 0;
+	*r = (struct reader){ .region = *region, .patience = patience };
+	if (layout->kind == RING)
+		r->cursors = calloc(layout->shards, sizeof(*r->cursors));
+	if (!r->cursors) {
+		reader_close(r);
+		return "not a ring, or no memory for its shards";
+	}
+	while (1ULL << r->bits < layout->capacity)
+		r->bits++;
+	for (uint64_t i = 0; i < layout->shards; i++) {
+		struct shard s = shard_of(r, i);
+		uint64_t last;
+
+		s.cursor->header = layout_header(layout, i);
+		s.cursor->slots = layout_slots(layout, i);
+		if (start == START_OLDEST && last_taken(&s, 0, &last))
+			s.cursor->next = last + 1 > slots(&s) ? last + 1 - slots(&s) : 0;
+	}
+	return NULL;
+}
+
+void reader_close(struct reader *r)
+{
+	free(r->cursors);
+	r->cursors = NULL;
+	region_close(&r->region);
+}
+
+enum step reader_step(struct reader *r, uint64_t shard, uint64_t *record, uint64_t *ticket)
+{
+	struct shard s = shard_of(r, shard);
+
+	r->region.failed = 0;
+	return step(&s, r->patience, record, ticket);
+}
+
+bool reader_is_retired(struct reader *r)
+{
+	uint64_t gate;
+
+	r->region.failed = 0;
+	gate = region_word_acquire(&r->region, 0, PREAMBLE_GATE);
+	return !r->region.failed && (gate & 0xff) == GATE_RETIRED;
+}
+
+bool reader_is_finished(struct reader *r, uint64_t shard)
+{
+	struct shard s = shard_of(r, shard);
+	struct cursor *c = s.cursor;
+	uint64_t t = c->next, last, found;
+	bool none;
+
+	r->region.failed = 0;
+	found = state(seq(&s, t));
+	if (r->region.failed || !after(ended(&s, t), found))
+		return false; /* it has ended meanwhile */
+	if (found != writing(&s, t)) {
+		none = !last_taken(&s, t, &last) || after(t, last);
+		if (none || r->region.failed)
+			return !r->region.failed;
+	}
+	/* It is being written, or was never claimed. */
+	if (++c->waits >= r->patience)
+		pass(c, &c->tally.skipped, 1, MOVED);
+	return false;
+}
+
+uint64_t reader_tickets(struct reader *r)
+{
+	uint64_t sum = region_word(&r->region, 0, PREAMBLE_BEFORE) & ~COUNTING;
+
+	for (uint64_t i = 0; i < r->region.layout.shards; i++)
+		sum += region_word(&r->region, r->cursors[i].header, END);
+	return sum;
+}
+
+uint64_t reader_dropped(struct reader *r)
+{
+	uint64_t sum = region_word(&r->region, 0, PREAMBLE_DROPPED);
+
+	for (uint64_t i = 0; i < r->region.layout.shards; i++)
+		sum += region_word(&r->region, r->cursors[i].header, DROPPED);
+	return sum;
+}

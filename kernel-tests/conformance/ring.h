@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* A reader of a ring, mapped or by system call: docs/abi-reading.md, "Ring" and "Resizable rings". */
+#ifndef RING_H
+#define RING_H
+
+#include "region.h"
+
+/* What became of the tickets that were passed; `torn` is about copies and not tickets. */
+struct tally {
+	uint64_t delivered, lapped, skipped, discarded, torn;
+};
+
+/* A reader's place in a shard. */
+struct cursor {
+	uint64_t header, slots; /* elements */
+	uint64_t next, waits;
+	struct tally tally;
+};
+
+struct reader {
+	struct region region;
+	struct cursor *cursors; /* one for each shard */
+	uint64_t patience;
+	unsigned bits; /* log2 of the slots */
+};
+
+enum start { START_OLDEST, START_FIRST };
+enum step { EMPTY, MOVED, RECORD };
+
+/* Starts to read a region that is open, and that is the reader's from here on: NULL, or why not. */
+const char *reader_open(struct reader *reader, struct region *region, enum start start, uint64_t patience);
+void reader_close(struct reader *reader);
+
+/* One step in a shard. `record` has room for the words of a record; with RECORD it holds that of `*ticket`. */
+enum step reader_step(struct reader *reader, uint64_t shard, uint64_t *record, uint64_t *ticket);
+
+/* Whether a ring that can be replaced was. */
+bool reader_is_retired(struct reader *reader);
+/* Of a retired ring, after a step that found nothing: whether the shard was read to its end. */
+bool reader_is_finished(struct reader *reader, uint64_t shard);
+/* What all rings up to and with this retired one had for tickets. */
+uint64_t reader_tickets(struct reader *reader);
+
+/* Records that writers dropped. */
+uint64_t reader_dropped(struct reader *reader);
+
+#endif

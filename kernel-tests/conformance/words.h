@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* Words of shared memory, and the few operations that reading them takes (docs/abi-reading.md). */
+#ifndef WORDS_H
+#define WORDS_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* A word that others write while it is read. Nothing here writes one. */
+typedef const _Atomic uint64_t word;
+
+static inline uint64_t load(word *w)
+{
+	return atomic_load_explicit(w, memory_order_relaxed);
+}
+
+static inline uint64_t load_acquire(word *w)
+{
+	return atomic_load_explicit(w, memory_order_acquire);
+}
+
+static inline void fence_acquire(void)
+{
+	atomic_thread_fence(memory_order_acquire);
+}
+
+static inline void fence_full(void)
+{
+	atomic_thread_fence(memory_order_seq_cst);
+}
+
+/* `count` relaxed loads of whole words. */
+static inline void copy(uint64_t *to, word *from, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		to[i] = load(from + i);
+}
+
+/* Whether `a` comes after `b`, where numbers wrap. */
+static inline int after(uint64_t a, uint64_t b)
+{
+	return (int64_t)(a - b) > 0;
+}
+
+static inline uint64_t round_up(uint64_t n, uint64_t multiple)
+{
+	return (n + multiple - 1) / multiple * multiple;
+}
+
+/* Words that so many bytes take. */
+static inline uint64_t words_of(uint64_t bytes)
+{
+	return round_up(bytes, 8) / 8;
+}
+
+#endif

@@ -1,0 +1,195 @@
+//! Under load: tasks, system calls and a clock's interrupts write while the reader reads.
+
+use std::collections::HashMap;
+use std::mem::MaybeUninit;
+use std::time::Duration;
+
+use libbpf_rs::Object;
+use libbpf_rs::skel::Skel;
+use mapring::{Cells, Counters, Globals, NumaRing, PerCpuCells, ReadError, ResizableRing, Ring, Snapshot};
+use mapring_kernel_tests::skel::{ConformanceSkelBuilder, NumaSkelBuilder, ResizableSkelBuilder};
+use mapring_kernel_tests::{
+    Numbered, PinDir, Runner, Seen, cpus, fitted, load, map, on_cpu, require_bpf, watching_us, written_by_all,
+};
+
+use super::quiet::{Odd, bss, maps, place};
+use super::reader::{Reader, Said};
+
+/// Both ways to read.
+pub(crate) const WAYS: [(&str, &[&str]); 2] = [("mapped", &[]), ("lookup", &["--lookup"])];
+/// How often each task writes.
+const RUNS: u64 = 300;
+
+/// Starts a reader by each way.
+fn readers(args: &[&str]) -> [Reader; 2] {
+    WAYS.map(|(access, way)| {
+        let reader = Reader::start(&[way, args].concat());
+        assert_eq!(reader.access, access);
+        reader
+    })
+}
+
+/// What a reader was given, compared with what was published.
+pub(crate) fn check(said: &Said, published: [u64; 4]) {
+    let mut seen = Seen::default();
+    let mut next = HashMap::new();
+    for (shard, ticket, bytes) in &said.records {
+        seen.add(&bytemuck::pod_read_unaligned(bytes));
+        let at = next.entry(shard).or_insert(0);
+        // Each ring that is followed starts anew.
+        assert!(said.rings > 1 || ticket >= at, "{ticket} after {at}");
+        *at = ticket + 1;
+    }
+    seen.check(published, said.tally);
+}
+
+#[test]
+fn a_ring() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let mut skel = load::<ConformanceSkelBuilder>(&mut storage, watching_us);
+    let ring = Ring::<Numbered>::open(&map(skel.object(), "numbers")).unwrap();
+    let readers = readers(&["ring", &place(skel.object(), "numbers")]);
+    let published = written_by_all(skel.object_mut(), || std::thread::sleep(Duration::from_millis(200)));
+    readers.into_iter().for_each(|reader| check(&reader.stop(), published));
+    assert_eq!(ring.slots(), 4096);
+}
+
+#[test]
+fn a_ring_for_nodes() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let mut skel = load::<NumaSkelBuilder>(&mut storage, watching_us);
+    let _ring = NumaRing::<Numbered>::open(&map(skel.object(), "numbers")).unwrap();
+    let readers = readers(&["numa", &maps(skel.object())]);
+    let published = written_by_all(skel.object_mut(), || std::thread::sleep(Duration::from_millis(200)));
+    readers.into_iter().for_each(|reader| check(&reader.stop(), published));
+}
+
+#[test]
+fn rings_that_are_replaced() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let mut skel = load::<ResizableSkelBuilder>(&mut storage, watching_us);
+    let mut ring = ResizableRing::<Numbered>::open(&map(skel.object(), "numbers")).unwrap();
+    let pins = PinDir::new();
+    let pin = pins.path("numbers");
+    ring.pin(&pin, 0o600).unwrap();
+    let places = [pin.to_str().unwrap().to_owned(), maps(skel.object())];
+    let all = places.map(|place| readers(&["follow", &place]));
+    let published = written_by_all(skel.object_mut(), || {
+        for slots in [64, 8192, 16384, 1024].into_iter().cycle().take(12) {
+            ring.resize(slots).unwrap();
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    });
+    for reader in all.into_iter().flatten() {
+        let said = reader.stop();
+        assert!(said.rings > 1, "{:?}", said.tally);
+        check(&said, published);
+    }
+}
+
+/// Has a task on each CPU write values, everywhere, while `reader` reads: what it said.
+pub(crate) fn written_meanwhile(object: &Object, reader: Reader) -> Said {
+    let program = Runner::new(object, "write_values");
+    std::thread::scope(|scope| {
+        for &cpu in cpus() {
+            let program = &program;
+            scope.spawn(move || {
+                on_cpu(cpu);
+                for run in 0..RUNS {
+                    program.run(&mut [cpu as u64, run * 64, 64, 0]);
+                }
+            });
+        }
+    });
+    reader.stop()
+}
+
+/// Each value is later than the last one, and in the end it is what the library finds.
+pub(crate) fn check_values<T: bytemuck::Pod>(
+    said: &Said,
+    is_whole: impl Fn(&T) -> bool,
+    snapshot: impl Fn(usize, usize) -> Result<Snapshot<T>, ReadError>,
+) {
+    let mut last = HashMap::new();
+    for (cpu, index, version, bytes) in &said.values {
+        let value: T = bytemuck::pod_read_unaligned(bytes);
+        assert!(is_whole(&value), "{bytes:?}");
+        let before = last.insert((*cpu, *index), (*version, bytes));
+        assert!(before.is_none_or(|(before, _)| before < *version));
+    }
+    assert!(!last.is_empty());
+    for ((cpu, index), (version, bytes)) in last {
+        let right = snapshot(usize::try_from(cpu).unwrap(), usize::try_from(index).unwrap()).unwrap();
+        assert_eq!((version, &bytes[..]), (right.version, bytemuck::bytes_of(&right.value)));
+    }
+}
+
+#[test]
+fn cells() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<ConformanceSkelBuilder>(&mut storage, fitted);
+    let object = skel.object();
+    let cells = Cells::<Numbered>::open(&map(object, "cells")).unwrap();
+    let percpu = PerCpuCells::<Numbered>::open(&map(object, "percpu_cells")).unwrap();
+    for (access, way) in WAYS {
+        let reader = Reader::start(&[way, &["cells", &place(object, "cells")]].concat());
+        assert_eq!(reader.access, access);
+        let said = written_meanwhile(object, reader);
+        check_values(&said, Numbered::is_whole, |_, index| cells.snapshot(index));
+        assert_eq!(
+            (said.dropped, said.values.iter().map(|value| value.1).max()),
+            (cells.region().dropped(), Some(2))
+        );
+    }
+    let reader = Reader::start(&["cells", &place(object, "percpu_cells")]);
+    assert_eq!(reader.access, "lookup");
+    let said = written_meanwhile(object, reader);
+    check_values(&said, Numbered::is_whole, |cpu, index| percpu.snapshot(cpu, index));
+    assert_eq!(said.dropped, percpu.region().dropped());
+    assert!(cpus().iter().all(|&cpu| said.values.iter().any(|value| value.0 == cpu as u64)));
+}
+
+#[test]
+fn global_cells() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<ConformanceSkelBuilder>(&mut storage, fitted);
+    let object = skel.object();
+    let cell = Globals::open(object, ".bss").unwrap().cell::<Odd>("global_cell").unwrap();
+    for (access, way) in WAYS {
+        let place = place(object, &bss(object));
+        let reader = Reader::start(&[way, &["global", &place, "global_cell"]].concat());
+        assert_eq!(reader.access, access);
+        let said = written_meanwhile(object, reader);
+        check_values(&said, |odd: &Odd| *odd == Odd::new(odd.number), |_, _| cell.snapshot());
+        // Each update was made, or counted.
+        assert!(said.dropped + cell.snapshot().unwrap().version >= RUNS * 64 * cpus().len() as u64);
+    }
+}
+
+#[test]
+fn counters() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<ConformanceSkelBuilder>(&mut storage, fitted);
+    let object = skel.object();
+    for (name, ways) in [("counters", &WAYS[..]), ("percpu_counters", &[("lookup", &[])])] {
+        let counters = Counters::open(&map(object, name)).unwrap();
+        for (access, way) in ways {
+            let reader = Reader::start(&[way, &["counters", &place(object, name)][..]].concat());
+            assert_eq!(reader.access, *access);
+            let said = written_meanwhile(object, reader);
+            for &cpu in cpus() {
+                for index in 0..9 {
+                    let found = said.counters[&(cpu as u64, index as u64)];
+                    assert!(found > 0 && found == counters.get(cpu, index).unwrap());
+                }
+            }
+            assert_eq!(said.counters.len(), 9 * cpus().len());
+        }
+    }
+}

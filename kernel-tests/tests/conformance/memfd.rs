@@ -1,0 +1,199 @@
+//! Regions between processes: no BPF, and no privilege.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::FileExt;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use mapring::layout::{Geometry, Kind};
+use mapring::{Cells, Counters, Latches, Region, Ring, Start, Tally};
+use mapring_kernel_tests::{Filled, words_of};
+
+use super::reader::{Reader, Said};
+
+/// How often each thread writes.
+const RUNS: usize = 30_000;
+
+/// What the reader is told: this process's descriptor.
+fn place(region: &Region) -> String {
+    format!("memfd:/proc/{}/fd/{}", std::process::id(), region.as_fd().as_raw_fd())
+}
+
+/// Has two threads call `write` while `command` reads.
+fn read_meanwhile(command: &str, region: &Region, write: impl Fn(usize) + Sync) -> Said {
+    let reader = Reader::start(&[command, &place(region)]);
+    assert_eq!(reader.access, "mapped");
+    std::thread::scope(|scope| {
+        for thread in 0..2 {
+            let write = &write;
+            scope.spawn(move || {
+                for run in 0..RUNS {
+                    write(thread);
+                    if run % 64 == 0 {
+                        std::thread::yield_now();
+                    }
+                }
+            });
+        }
+    });
+    reader.stop()
+}
+
+/// Records of 20 bytes that say who wrote them, and are seen to be whole.
+fn record(writer: u32, number: u32) -> [u32; 5] {
+    [writer, number, writer ^ number, !number, number.wrapping_mul(3)]
+}
+
+fn decoded(bytes: &[u8]) -> [u32; 5] {
+    bytemuck::pod_read_unaligned(bytes)
+}
+
+#[test]
+fn a_ring() {
+    for slots in [1, 4, 4096] {
+        let ring = Ring::<[u32; 5]>::create_memfd(slots, 2).unwrap();
+        let mut mine = ring.reader_from(Start::First);
+        let next = [const { AtomicU32::new(0) }; 2];
+        let published = AtomicU64::new(0);
+        // Both threads write both shards.
+        let said = read_meanwhile("ring", ring.region(), |thread| {
+            let number = next[thread].fetch_add(1, Ordering::Relaxed);
+            let writer = ring.writer(number as usize % 2).unwrap();
+            let written = writer.push(&record(u32::try_from(thread).unwrap(), number));
+            published.fetch_add(u64::from(written.is_some()), Ordering::Relaxed);
+        });
+        // It looks past a ticket that has not ended now and then only.
+        (0..32).for_each(|_| while mine.for_each(usize::MAX, |_| ()) > 0 {});
+        let published = published.into_inner();
+        let mut seen = [const { BTreeSet::new() }; 2];
+        let mut tickets = [0; 2];
+        for (shard, ticket, bytes) in &said.records {
+            let [writer, number, ..] = decoded(bytes);
+            assert_eq!(decoded(bytes), record(writer, number));
+            assert!(seen[writer as usize].insert(number), "{number} came twice");
+            let at = &mut tickets[usize::try_from(*shard).unwrap()];
+            assert!(*ticket >= *at, "{ticket} after {at}");
+            *at = ticket + 1;
+        }
+        let tally = said.tally;
+        assert!(tally.delivered > 0 && tally.delivered == said.records.len() as u64);
+        assert!(published - tally.delivered <= tally.lost(), "{published} published: {tally:?}");
+        // Both passed the same tickets: all there are.
+        let passed = |t: Tally| t.delivered + t.lost() + t.discarded;
+        assert_eq!((passed(tally), said.dropped), (passed(mine.tally()), mine.dropped()), "{slots} slots");
+    }
+}
+
+/// Each value that was found is whole, a later one than before, and in the end the last one.
+fn check_values(said: &Said, count: usize, snapshot: impl Fn(usize) -> (u64, Filled<14>)) {
+    let mut versions = vec![0; count];
+    for (_, index, version, bytes) in &said.values {
+        let at = &mut versions[usize::try_from(*index).unwrap()];
+        assert!(version > at, "{version} after {at}");
+        *at = *version;
+        let first = u32::from_ne_bytes(bytes[..4].try_into().unwrap());
+        let whole: Filled<14> =
+            std::array::from_fn(|i| first.wrapping_add(u32::try_from(i).expect("a small number")));
+        assert_eq!(bytes, bytemuck::bytes_of(&whole));
+    }
+    for (index, &version) in versions.iter().enumerate() {
+        let (right, value) = snapshot(index);
+        assert_eq!(version, right, "of value {index}");
+        let last = said.values.iter().rfind(|(_, of, ..)| *of == index as u64);
+        assert!(version > 0 && last.is_some_and(|(.., bytes)| bytes == bytemuck::bytes_of(&value)));
+    }
+}
+
+#[test]
+fn cells() {
+    let cells = Cells::<Filled<14>>::create_memfd(3).unwrap();
+    let writer = cells.writer().unwrap();
+    let number = AtomicU64::new(0);
+    let said = read_meanwhile("cells", cells.region(), |_| {
+        let n = number.fetch_add(1, Ordering::Relaxed);
+        let _ = writer.set(usize::try_from(n % 3).unwrap(), &words_of(n)).unwrap();
+    });
+    check_values(&said, 3, |index| {
+        let snapshot = cells.snapshot(index).unwrap();
+        (snapshot.version, snapshot.value)
+    });
+    assert_eq!(said.dropped, cells.region().dropped());
+}
+
+#[test]
+fn latches() {
+    let latches = Latches::<Filled<14>>::create_memfd(3).unwrap();
+    let writer = Mutex::new((latches.writer().unwrap(), 0));
+    let said = read_meanwhile("latches", latches.region(), |_| {
+        let mut writer = writer.lock().unwrap();
+        let n = writer.1;
+        writer.0.set(usize::try_from(n % 3).unwrap(), &words_of(n)).unwrap();
+        writer.1 += 1;
+    });
+    check_values(&said, 3, |index| {
+        let snapshot = latches.snapshot(index).unwrap();
+        (snapshot.version, snapshot.value)
+    });
+}
+
+#[test]
+fn counters() {
+    let counters = Counters::create_memfd(9, 2).unwrap();
+    let writers = [0, 1].map(|shard| counters.writer(shard).unwrap());
+    let said = read_meanwhile("counters", counters.region(), |thread| {
+        (0..9).for_each(|index| writers[thread].add(index, index as u64 + 1).unwrap());
+    });
+    for shard in 0..2 {
+        for index in 0..9 {
+            let found = said.counters[&(shard as u64, index as u64)];
+            assert!(found > 0 && found == counters.get(shard, index).unwrap());
+        }
+    }
+}
+
+/// What contradicts the document is refused, by this reader and by the library.
+#[test]
+fn forged_preambles_are_refused() {
+    let ring = |preamble: &[(u64, u64)]| {
+        let ring = Ring::<[u32; 5]>::create_memfd(8, 2).unwrap();
+        let path = format!("/proc/self/fd/{}", ring.region().as_fd().as_raw_fd());
+        let file = File::options().write(true).open(path).unwrap();
+        for &(word, value) in preamble {
+            file.write_all_at(&value.to_ne_bytes(), word * 8).unwrap();
+        }
+        ring
+    };
+    let refused = |preamble: &[(u64, u64)], why: &str| {
+        let ring = ring(preamble);
+        let said = Reader::refuses(&["ring", &place(ring.region())]);
+        assert!(said.contains(why), "{preamble:?}: {said}");
+    };
+    refused(&[(0, 0)], "not a region");
+    refused(&[(0, 1)], "not a region");
+    refused(&[(1, 2)], "version");
+    for kind in [0, 7, u64::MAX] {
+        refused(&[(2, kind)], "contradicts itself");
+    }
+    for kind in [5, 6] {
+        refused(&[(2, kind)], "");
+    }
+    for (word, value) in [(3, 0), (3, 21 + 4), (4, 0), (4, 9), (4, 16), (5, 0), (5, 3), (6, 0), (6, 40)] {
+        refused(&[(word, value)], "");
+    }
+    for claim in [2, 1 << 9, 1 << 63] {
+        refused(&[(13, claim)], "claim");
+    }
+    refused(&[(13, 1 << 8)], "contradicts itself");
+    for gate in [2, 4, 255] {
+        refused(&[(14, gate)], "gate");
+    }
+    refused(&[(13, 1), (14, 1)], "contradicts itself");
+    // Nothing is wrong with the others.
+    let geometry = Geometry::new(Kind::Ring, 20, 8, 2).unwrap();
+    assert_eq!(ring(&[]).region().geometry(), &geometry);
+    for word in [7, 8, 9, 10, 11, 12, 15] {
+        assert_eq!(Reader::once(&["ring", &place(ring(&[(word, u64::MAX)]).region())]).0, "mapped");
+    }
+}

@@ -1,0 +1,134 @@
+//! The reader in plain C: started, stopped, and what it said.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
+use std::str::FromStr;
+use std::thread::JoinHandle;
+
+use mapring::Tally;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kernel-tests-conformance");
+
+/// It reads until it is told to stop.
+pub(crate) struct Reader {
+    child: Child,
+    /// How it reads: `mapped` or `lookup`.
+    pub(crate) access: String,
+    lines: JoinHandle<Vec<String>>,
+}
+
+/// What it said after it was ready.
+#[derive(Debug, Default)]
+pub(crate) struct Said {
+    /// Shard, ticket and bytes of each record, in the order in which they came.
+    pub(crate) records: Vec<(u64, u64, Vec<u8>)>,
+    /// CPU, index, version and bytes of each value, each time that it was found changed.
+    pub(crate) values: Vec<(u64, u64, u64, Vec<u8>)>,
+    /// The last value of each counter that was ever counted, by bank and index.
+    pub(crate) counters: HashMap<(u64, u64), u64>,
+    /// Of a ring.
+    pub(crate) tally: Tally,
+    /// What writers dropped.
+    pub(crate) dropped: u64,
+    /// How many rings were read.
+    pub(crate) rings: u64,
+}
+
+impl Reader {
+    /// Starts it with these arguments, and waits until it has opened what they name.
+    pub(crate) fn start(args: &[&str]) -> Self {
+        let mut reader = Command::new(PROGRAM);
+        reader.args(args).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = reader.spawn().unwrap_or_else(|e| panic!("{PROGRAM}: {e}"));
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let before: Vec<_> = lines.by_ref().take_while(|line| line != "ready").collect();
+        let Some(access) = before.last().cloned() else {
+            panic!("{args:?}: {}", child.wait().unwrap());
+        };
+        Self { child, access, lines: std::thread::spawn(move || lines.collect()) }
+    }
+
+    /// Has it read what is left, and end.
+    pub(crate) fn stop(mut self) -> Said {
+        drop(self.child.stdin.take());
+        let lines = self.lines.join().unwrap();
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "{status} after {:?}", lines.last());
+        let mut said = Said::default();
+        lines.iter().for_each(|line| said.add(line));
+        said
+    }
+
+    /// What it says of what is there now.
+    pub(crate) fn once(args: &[&str]) -> (String, Said) {
+        let reader = Self::start(args);
+        (reader.access.clone(), reader.stop())
+    }
+
+    /// Why it refuses to open what the arguments name.
+    pub(crate) fn refuses(args: &[&str]) -> String {
+        let output = Command::new(PROGRAM).args(args).stdin(Stdio::null()).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(1) && said.starts_with("can't open"), "{args:?}: {said}");
+        said
+    }
+
+    /// The first line that it says of a global variable: where that is, for those who may not see types.
+    pub(crate) fn place_of(args: &[&str]) -> String {
+        let output = Command::new(PROGRAM).args(args).stdin(Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap().lines().next().unwrap().to_owned()
+    }
+
+    /// What follows from these shapes of regions, a line for each.
+    pub(crate) fn layouts(shapes: &str) -> Vec<String> {
+        let mut reader = Command::new(PROGRAM);
+        let mut child = reader.arg("layout").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (mut stdin, shapes) = (child.stdin.take().unwrap(), shapes.to_owned());
+        let writer = std::thread::spawn(move || stdin.write_all(shapes.as_bytes()).unwrap());
+        let output = child.wait_with_output().unwrap();
+        writer.join().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+    }
+}
+
+impl Said {
+    fn add(&mut self, line: &str) {
+        let words: Vec<_> = line.split(' ').collect();
+        match words[..] {
+            ["record", shard, ticket, bytes] => {
+                self.records.push((number(shard), number(ticket), hex(bytes)));
+            }
+            ["value", cpu, index, version, bytes] => {
+                self.values.push((number(cpu), number(index), number(version), hex(bytes)));
+            }
+            ["counter", bank, index, value] => {
+                let (at, value) = ((number(bank), number(index)), number(value));
+                let before = self.counters.insert(at, value);
+                assert!(before < Some(value), "counter {at:?} went from {before:?} to {value}");
+            }
+            ["tally", delivered, lapped, skipped, discarded, torn, dropped, rings] => {
+                let [delivered, lapped, skipped] = [delivered, lapped, skipped].map(number);
+                let mut tally = Tally::default();
+                (tally.delivered, tally.lapped, tally.skipped) = (delivered, lapped, skipped);
+                (tally.discarded, tally.torn) = (number(discarded), number(torn));
+                (self.tally, self.dropped, self.rings) = (tally, number(dropped), number(rings));
+            }
+            ["dropped", dropped] => self.dropped = number(dropped),
+            ["busy", _] => {}
+            _ => panic!("{line:?}"),
+        }
+    }
+}
+
+fn number<T: FromStr<Err: Debug>>(word: &str) -> T {
+    word.parse().unwrap()
+}
+
+fn hex(word: &str) -> Vec<u8> {
+    let digits = word.as_bytes().chunks(2);
+    digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+}
