@@ -9,6 +9,7 @@
 #define RECORD_MAX ((1ULL << 29) - 8)
 #define COUNTERS_MAX ((1ULL << 26) - 1)
 #define SLOTS_MAX (1ULL << 31)
+#define SHARDS_MAX 65536
 #define ELEMENTS_MAX 0xffffffffULL
 
 uint64_t layout_magic(void)
@@ -37,7 +38,7 @@ static bool within_limits(const struct layout *l)
 		return false;
 	if (l->capacity < 1 || l->capacity > ELEMENTS_MAX || (is_counters(l) && l->capacity > COUNTERS_MAX))
 		return false;
-	if (l->shards < 1 || l->shards > ELEMENTS_MAX)
+	if (l->shards < 1 || l->shards > SHARDS_MAX)
 		return false;
 	if (l->kind != RING)
 		return (l->kind == COUNTERS || l->shards == 1) && !l->nested && !l->resizable && !l->one_cpu;

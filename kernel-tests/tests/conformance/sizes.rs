@@ -99,13 +99,14 @@ fn the_examples_of_the_document_are_right() {
 #[test]
 fn the_library_lays_out_regions_as_the_document_says() {
     let mut shapes = Vec::new();
-    let capacities = [0, 1, 2, 3, 4, 7, 8, 64, 1000, 4096, 1 << 26, 1 << 31, u64::from(u32::MAX), 1 << 32];
+    let capacities =
+        [0, 1, 2, 3, 4, 7, 8, 64, 4096, (1 << 26) - 1, 1 << 26, 1 << 31, u64::from(u32::MAX), 1 << 32];
     let mut records: Vec<u64> = (0..260).collect();
     records.extend([4095, 4096, (1 << 29) - 9, (1 << 29) - 8, (1 << 29) - 7, 1 << 32, u64::MAX]);
     for kind in 1..=6 {
         for &record in records.iter().filter(|&&record| ![3, 6].contains(&kind) || record < 16) {
             for capacity in capacities {
-                for shards in [0, 1, 2, 5, 1024] {
+                for shards in [0, 1, 2, 1 << 16, (1 << 16) + 1] {
                     for flags in if kind == 1 { 0..8 } else { 0..2 } {
                         let [nested, resizable, one_cpu] = [1, 2, 4].map(|bit| flags & bit != 0);
                         shapes.push(Shape { kind, record, capacity, shards, nested, resizable, one_cpu });
