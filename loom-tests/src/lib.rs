@@ -9,6 +9,7 @@ pub mod bpf;
 mod check;
 pub mod history;
 pub mod ring;
+pub mod rings;
 
 pub use check::{Seen, check};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mapring::layout::seq::state;
 use mapring::layout::{Geometry, Kind};
-use mapring::protocol::ring::{Cursor, Place, Shard, ShardMut, Slot, Start, Step, Tally};
+use mapring::protocol::ring::{Cursor, Look, Place, Shard, ShardMut, Slot, Start, Step, Tally};
 use mapring::protocol::{Words, WordsMut};
 
 use crate::history::{End, History};
@@ -16,8 +16,9 @@ pub const PATIENT: u32 = 1 << 20;
 
 /// A shard with records of `W` words, which all hold the same value.
 pub struct Ring<const W: usize = 1> {
-    words: Box<[AtomicU64]>,
+    words: Arc<[AtomicU64]>,
     geometry: Geometry,
+    shard: usize,
     place: Place,
 }
 
@@ -25,8 +26,18 @@ impl<const W: usize> Ring<W> {
     /// A new ring with so many slots.
     pub fn new(slots: u64) -> Arc<Self> {
         let geometry = Geometry::new(Kind::Ring, 8 * W as u64, slots, 1).unwrap();
-        let place = Place::new(&geometry, 0);
-        Arc::new(Self { words: words(geometry.bytes() / 8), geometry, place })
+        let [ring] = Self::shards(geometry);
+        Arc::new(ring)
+    }
+
+    /// The shards of a new ring of this shape, whose words they share.
+    pub fn shards<const SHARDS: usize>(geometry: Geometry) -> [Self; SHARDS] {
+        assert_eq!((geometry.record(), geometry.shards()), (8 * W, SHARDS));
+        let words: Arc<[_]> = words(geometry.bytes() / 8).into();
+        std::array::from_fn(|shard| {
+            let place = Place::new(&geometry, shard);
+            Self { words: Arc::clone(&words), geometry, shard, place }
+        })
     }
 
     /// The shard, as production readers see it.
@@ -46,17 +57,22 @@ impl<const W: usize> Ring<W> {
 
     /// The header's words: head, dropped.
     pub fn header(&self) -> &[AtomicU64] {
-        &self.words[self.geometry.shard(0) * self.geometry.element_words()..]
+        &self.words[self.geometry.shard(self.shard) * self.geometry.element_words()..]
     }
 
     /// The words of the slot of ticket `t`: sequence, record.
     pub fn slot(&self, t: u64) -> &[AtomicU64] {
-        let element = self.geometry.slots(0) + self.place.slots().of(t);
+        let element = self.geometry.slots(self.shard) + self.place.slots().of(t);
         &self.words[element * self.geometry.element_words()..][..1 + W]
     }
 
+    /// Where it is in its ring.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
     /// All words of the ring, its preamble's first.
-    pub fn words(&self) -> &[AtomicU64] {
+    pub fn words(&self) -> &Arc<[AtomicU64]> {
         &self.words
     }
 
@@ -179,7 +195,18 @@ impl<const W: usize> Claimed for Slot<'_, [u64; W]> {
 pub struct Reader<const W: usize = 1> {
     cursor: Cursor,
     first: u64,
+    impatient: bool,
     log: Vec<(u64, u64)>,
+    /// The other tickets that it passed.
+    passed: Vec<(u64, Cause)>,
+}
+
+/// Why a ticket was passed without a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    Lapped,
+    Skipped,
+    Discarded,
 }
 
 impl<const W: usize> Reader<W> {
@@ -194,7 +221,8 @@ impl<const W: usize> Reader<W> {
     }
 
     fn from(cursor: Cursor) -> Self {
-        Self { cursor, first: cursor.next(), log: Vec::new() }
+        let (first, impatient) = (cursor.next(), cursor.patience() < PATIENT);
+        Self { cursor, first, impatient, log: Vec::new(), passed: Vec::new() }
     }
 
     /// So many steps.
@@ -206,12 +234,17 @@ impl<const W: usize> Reader<W> {
 
     /// One step, whose outcome must be what the cursor and its tally say.
     pub fn step(&mut self, ring: &Ring<W>) -> Step {
-        let mut out = [0; W];
-        let step = self.cursor.step(&mut ring.shard(), &mut out);
+        self.step_by(&mut ring.shard())
+    }
+
+    /// The same by another way to look at the ring.
+    pub fn step_by(&mut self, look: &mut impl Look) -> Step {
+        let (mut out, before) = ([0; W], self.cursor);
+        let step = self.cursor.step(look, &mut out);
         if let Step::Record(t) = step {
             self.note(t, out);
         }
-        self.count();
+        self.count(before);
         step
     }
 
@@ -221,9 +254,9 @@ impl<const W: usize> Reader<W> {
         let before = self.log.len();
         let mut cursor = self.cursor;
         let (count, _) = cursor.run(&mut ring.shard(), &mut [0; W], limit, |t, out| self.note(t, *out));
-        self.cursor = cursor;
+        let started = std::mem::replace(&mut self.cursor, cursor);
         assert_eq!(count, self.log.len() - before);
-        self.count();
+        self.count(started);
         self
     }
 
@@ -233,28 +266,43 @@ impl<const W: usize> Reader<W> {
         self.log.push((t, out[0]));
     }
 
-    /// Whether this is the end of a ring of which no slot is claimed any more.
-    pub fn at_end(&mut self, ring: &Ring<W>) -> bool {
-        self.cursor.at_end(&mut ring.shard(), 0)
-    }
-
     /// The ticket that is read next.
     pub fn next(&self) -> u64 {
         self.cursor.next()
     }
 
-    /// What the tally says is how far the cursor came.
-    fn count(&self) {
-        let Tally { delivered, lapped, skipped, discarded, .. } = self.tally();
-        assert_eq!(delivered, self.log.len() as u64);
-        assert_eq!(delivered + lapped + skipped + discarded, self.cursor.next() - self.first, "{self:?}");
+    /// What the tally says is how far the cursor came since `before`; notes which tickets it passed, and why.
+    fn count(&mut self, before: Cursor) {
+        let (was, now) = (before.tally(), self.tally());
+        assert_eq!(now.delivered, self.log.len() as u64);
+        // Behind the records, if there were any.
+        let passed = before.next() + (now.delivered - was.delivered)..self.cursor.next();
+        let more = [
+            (Cause::Lapped, now.lapped - was.lapped),
+            (Cause::Skipped, now.skipped - was.skipped),
+            (Cause::Discarded, now.discarded - was.discarded),
+        ];
+        let more: Vec<_> = more.into_iter().filter(|&(_, count)| count > 0).collect();
+        match more[..] {
+            [] => assert!(passed.is_empty(), "uncounted: {passed:?} {self:?}"),
+            [(cause, count)] => {
+                assert_eq!(passed.end - passed.start, count, "{cause:?}: {passed:?} {self:?}");
+                self.passed.extend(passed.map(|t| (t, cause)));
+            }
+            _ => panic!("one step, {more:?}: {self:?}"),
+        }
     }
 
     /// All that is left, with no patience for what does not end.
     pub fn drain(&mut self, ring: &Ring<W>) {
+        self.drain_by(&mut ring.shard());
+    }
+
+    /// The same by another way to look at the ring.
+    pub fn drain_by(&mut self, look: &mut impl Look) {
         self.cursor.set_patience(1);
         let limit = 100;
-        let steps = (0..limit).take_while(|_| self.step(ring) != Step::Empty).count();
+        let steps = (0..limit).take_while(|_| self.step_by(look) != Step::Empty).count();
         assert!(steps < limit, "{self:?} does not come to an end");
     }
 
@@ -281,21 +329,20 @@ impl<const W: usize> Reader<W> {
         }
         // Nobody has taken a ticket that lies before the cursor and later than the end.
         assert!(self.cursor.next() <= history.end_of_ring().max(self.first), "{self:?} {history:?}");
-        let tally = self.tally();
-        let missed = (self.first..self.cursor.next()).filter(|t| self.log.iter().all(|(got, _)| got != t));
-        let mut may_be_lapped = 0;
-        let mut ended_without = 0;
-        let mut there = 0;
-        for t in missed {
-            match history.get(t) {
-                _ if t + ring.slots() - ring.slots() / 8 < history.end_of_ring() => may_be_lapped += 1,
-                Some(End::Discarded) => ended_without += 1,
-                _ => there += 1,
-            }
+        let (slots, end) = (ring.slots(), history.end_of_ring());
+        for &(t, cause) in &self.passed {
+            let how = history.get(t);
+            let right = match cause {
+                Cause::Lapped => t + slots - slots / 8 < end,
+                Cause::Discarded => how == Some(End::Discarded),
+                Cause::Skipped => match how {
+                    None | Some(End::Held) => true,
+                    // Its writer was at it when the reader lost patience, or had to go on.
+                    Some(_) => self.impatient || end - 1 - t >= slots - slots / 4,
+                },
+            };
+            assert!(right, "ticket {t} counts as {cause:?}, but {how:?}: {self:?} {history:?}");
         }
-        assert!(tally.lapped <= may_be_lapped, "lapped, but not overwritten: {self:?} {history:?}");
-        assert!(tally.discarded >= ended_without || tally.skipped > 0 || tally.lapped > 0);
-        assert!(tally.skipped >= there, "neither delivered nor counted: {self:?} {history:?}");
     }
 
     /// [`drain`](Self::drain) and [`check`](Self::check).

@@ -1,145 +1,184 @@
-//! Models of a ring whose place another one takes: programs as `resizable.bpf.h` has them on a weak
-//! machine, the production code that retires the ring, and the production reader, which leaves it.
-//! Programs may sleep here, so that nobody waits for those that are still at work with the old ring.
+//! Models of a ring whose place another one takes: the production code that replaces it, and the
+//! production follower, which leaves it. The first argument of `check` is the preemption bound.
 
 use std::sync::Arc;
 
 use mapring::layout::Gate;
-use mapring::protocol::ring::{GATE, close, gate, open, retire};
-use mapring::protocol::{Words, WordsMut};
 use mapring_loom_tests::bpf::Bpf;
-use mapring_loom_tests::ring::{Claimed, PATIENT, Producer, Reader, Ring};
-use mapring_loom_tests::sync::{AtomicU64, Ordering, fence, thread};
+use mapring_loom_tests::ring::{PATIENT, Producer};
+use mapring_loom_tests::rings::{Follower, Rings, SHARDS};
+use mapring_loom_tests::sync::thread;
 use mapring_loom_tests::{Seen, check};
 
-/// A ring, and the one that takes its place; which one is in use.
-struct Rings {
-    rings: [Arc<Ring>; 2],
-    in_use: AtomicU64,
-}
+/// What a program pushed: the shard, the value, the ring that it went to.
+type Pushed = (usize, u64, usize);
 
-impl Rings {
-    fn new(slots: [u64; 2]) -> Arc<Self> {
-        let rings = slots.map(|slots| {
-            let ring = <Ring>::new(slots);
-            open(WordsMut::new(ring.words()), ring.geometry());
-            ring
-        });
-        Arc::new(Self { rings, in_use: AtomicU64::new(0) })
-    }
-
-    /// `mapring_reserve`, then `mapring_commit`: which ring has the record, if one does; and whether a
-    /// slot was given back.
-    fn push(&self, value: u64) -> (Option<usize>, bool) {
-        let mut back = false;
-        for _ in 0..2 {
-            // The kernel has a pointer there: what is read through it comes after it.
-            let at = usize::from(self.in_use.load(Ordering::Acquire) != 0);
-            let (ring, gate) = (&self.rings[at], &self.rings[at].header()[GATE]);
-            let open = gate.load(Ordering::Relaxed);
-            if Gate::decode(open) == Gate::Open {
-                let Some(mut slot) = Bpf::Xchg.claim(ring) else { return (None, back) };
-                if gate.load(Ordering::Relaxed) == open {
-                    slot.fill(value);
-                    slot.publish();
-                    return (Some(at), back);
-                }
-                slot.discard();
-                back = true;
-            }
-            fence(Ordering::SeqCst); // `mapring__barrier`
-        }
-        panic!("the gate was closed before there was another ring");
-    }
-
-    /// `ResizableRing::resize`
-    fn resize(&self) {
-        self.in_use.store(1, Ordering::Release); // the kernel: xchg
-        let old = &self.rings[0];
-        let words = WordsMut::new(old.words());
-        close(words, old.geometry());
-        retire(words, old.geometry());
-    }
-}
-
-/// `Follower::poll`, so many times: the reader, and whether it has left the old ring.
-fn follow(rings: &Rings, mut reader: Reader, polls: usize) -> (Reader, bool) {
-    let old = &rings.rings[0];
-    for _ in 0..polls {
-        let before = reader.next();
-        reader.step(old);
-        if reader.next() == before && gate(Words::new(old.words())) == Gate::Retired && reader.at_end(old) {
-            return (reader, true);
+/// When all is quiet: everything that was pushed was read, once, or counted; nothing is left behind.
+fn conserved(rings: &Rings, mut follower: Follower, pushed: &[Pushed]) -> Follower {
+    let (left, known) = (follower.ring(), follower.log().len());
+    follower.finish(rings);
+    let late = follower.log()[known..].iter().find(|given| given.ring < left);
+    assert_eq!(late, None, "a record came after the end: {follower:?}");
+    let mut given: Vec<Pushed> = follower.log().iter().map(|g| (g.shard, g.value, g.ring)).collect();
+    let mut there = pushed.to_vec();
+    given.sort_unstable();
+    there.sort_unstable();
+    let missing: Vec<_> = there.iter().filter(|pushed| !given.contains(pushed)).collect();
+    let tally = follower.tally();
+    assert!(given.iter().all(|given| there.contains(given)), "{given:?} of {there:?}");
+    assert_eq!(missing.len() as u64, tally.lost(), "missing {missing:?}: {tally:?}");
+    for ring in (0..).take_while(|&ring| rings.gate(ring) == Gate::Retired) {
+        assert_eq!(rings.before(ring + 1), rings.before(ring) + rings.ends(ring), "after ring {ring}");
+        for g in follower.log().iter().filter(|g| g.ring == ring) {
+            assert!(g.ticket < rings.shard(ring, g.shard).shard().end(), "{g:?} was not counted");
         }
     }
-    (reader, false)
+    follower
 }
 
-/// When all is quiet: everything that was pushed was read, once, and nothing is left behind.
-fn conserved(rings: &Rings, mut reader: Reader, left: bool, pushed: &[(u64, usize)]) {
-    let old = &rings.rings[0];
-    let before = reader.log().len();
-    reader.drain(old);
-    assert!(!left || reader.log().len() == before, "a record came after the end: {reader:?}");
-    let mut next = Reader::at(0, PATIENT);
-    next.drain(&rings.rings[1]);
-    assert_eq!((reader.tally().lost(), next.tally().lost()), (0, 0), "{reader:?} {next:?}");
-    for (ring, log) in [reader.log(), next.log()].into_iter().enumerate() {
-        let mut read: Vec<_> = log.iter().map(|&(_, value)| value).collect();
-        let mut there: Vec<_> =
-            pushed.iter().filter(|&&(_, at)| at == ring).map(|&(value, _)| value).collect();
-        read.sort_unstable();
-        there.sort_unstable();
-        assert_eq!(read, there, "ring {ring}: {reader:?} {next:?}");
-    }
-    if gate(Words::new(old.words())) == Gate::Retired {
-        let end = old.shard().end();
-        assert!(reader.log().iter().all(|&(t, _)| t < end) && end <= reader.next(), "{end}: {reader:?}");
-    }
-}
-
+/// A program on the CPU of either shard, at work anywhere while the ring is replaced and followed.
 #[test]
-fn a_writer_while_its_ring_is_replaced() {
+fn a_program_while_its_ring_is_replaced() {
+    for shard in 0..SHARDS {
+        let seen = Seen::default();
+        let noted = seen.clone();
+        check(Some(2), move || {
+            let rings = Rings::new(&[1, 2]);
+            let (there, also) = (Arc::clone(&rings), Arc::clone(&rings));
+            let resizer = thread::spawn(move || there.resize(0));
+            let follower = thread::spawn(move || Follower::new(&also, PATIENT).polls(2));
+            let (at, back) = rings.push(shard, 1);
+            resizer.join().unwrap();
+            let follower = follower.join().unwrap();
+            let left = follower.ring() == 1;
+            noted.note("left", left);
+            noted.note("given back", back);
+            noted.note("left what was given back", left && back);
+            noted.note("in the old one", at == Some(0));
+            noted.note("read, then left", left && !follower.log().is_empty());
+            let follower = conserved(&rings, follower, &[(shard, 1, at.expect("there was place"))]);
+            assert_eq!((follower.tally().lost(), follower.tally().delivered), (0, 1));
+        });
+        seen.expect(&["left", "given back", "left what was given back", "in the old one", "read, then left"]);
+    }
+}
+
+/// Programs on both CPUs.
+#[test]
+fn two_programs_while_their_ring_is_replaced() {
     let seen = Seen::default();
     let noted = seen.clone();
     check(Some(2), move || {
-        let rings = Rings::new([2, 4]);
+        let rings = Rings::new(&[1, 1]);
         let (there, also) = (Arc::clone(&rings), Arc::clone(&rings));
-        let resizer = thread::spawn(move || there.resize());
-        let reader = thread::spawn(move || follow(&also, Reader::at(0, PATIENT), 2));
-        let (at, back) = rings.push(1);
+        let resizer = thread::spawn(move || there.resize(0));
+        let other = thread::spawn(move || also.push(1, 11));
+        let mine = rings.push(0, 1);
         resizer.join().unwrap();
-        let (reader, left) = reader.join().unwrap();
-        noted.note("left", left);
-        noted.note("given back", back);
-        noted.note("left what was given back", left && back);
-        noted.note("in the old one", at == Some(0));
-        noted.note("read, then left", left && !reader.log().is_empty());
-        conserved(&rings, reader, left, &[(1, at.expect("there was place"))]);
-    });
-    seen.expect(&["left", "given back", "left what was given back", "in the old one", "read, then left"]);
-}
-
-#[test]
-fn two_writers_while_their_ring_is_replaced() {
-    let seen = Seen::default();
-    let noted = seen.clone();
-    check(Some(2), move || {
-        let rings = Rings::new([4, 2]);
-        let (there, also) = (Arc::clone(&rings), Arc::clone(&rings));
-        let resizer = thread::spawn(move || {
-            there.resize();
-            follow(&there, Reader::at(0, PATIENT), 3)
-        });
-        let other = thread::spawn(move || also.push(11));
-        let mine = rings.push(1);
-        let (reader, left) = resizer.join().unwrap();
         let other = other.join().unwrap();
-        noted.note("left", left);
         noted.note("one in each", mine.0 != other.0);
         noted.note("both given back", mine.1 && other.1);
         let at = |(at, _): (Option<usize>, bool)| at.expect("there was place");
-        conserved(&rings, reader, left, &[(1, at(mine)), (11, at(other))]);
+        let follower = Follower::new(&rings, PATIENT);
+        let follower = conserved(&rings, follower, &[(0, 1, at(mine)), (1, 11, at(other))]);
+        assert_eq!(follower.tally().lost(), 0);
     });
-    seen.expect(&["left", "one in each", "both given back"]);
+    seen.expect(&["one in each", "both given back"]);
+}
+
+/// A follower meets one resize or two, and the rings that it did not see are counted: it never goes on with
+/// a ring that does not say yet what was before it.
+#[test]
+fn a_follower_of_a_ring_that_is_replaced_twice() {
+    let seen = Seen::default();
+    let noted = seen.clone();
+    check(Some(2), move || {
+        let rings = Rings::new(&[1, 2, 1]);
+        let mut pushed: Vec<Pushed> = vec![(1, 1, 0)];
+        assert_eq!(rings.push(1, 1), (Some(0), false));
+        let there = Arc::clone(&rings);
+        let follower = thread::spawn(move || {
+            let follower = Follower::new(&there, PATIENT).polls(4);
+            let waits = follower.unfinished();
+            (follower, waits)
+        });
+        rings.resize(0);
+        assert_eq!(rings.push(0, 2), (Some(1), false));
+        rings.resize_after(1, || assert_eq!(rings.push(1, 3), (Some(1), false)));
+        pushed.extend([(0, 2, 1), (1, 3, 1)]);
+        let (follower, waits) = follower.join().unwrap();
+        noted.note("waited for the count", waits);
+        noted.note("came to the last", follower.ring() == 2);
+        let follower = conserved(&rings, follower, &pushed);
+        let tally = follower.tally();
+        let known = (tally.delivered, tally.lapped, tally.skipped);
+        assert!([(3, 0, 0), (1, 2, 0)].contains(&known), "{tally:?}");
+        noted.note("missed one", tally.lapped == 2);
+        noted.note("missed none", tally.lapped == 0);
+    });
+    seen.expect(&["waited for the count", "came to the last", "missed one", "missed none"]);
+}
+
+/// A ticket in either shard that is not ended is waited for as long as the follower was told, in this ring
+/// and in the next, and then skipped.
+#[test]
+fn patience_at_the_end_of_each_ring() {
+    for shard in 0..SHARDS {
+        for patience in [1, 3, 8] {
+            check(None, move || {
+                let rings = Rings::new(&[4, 4, 4]);
+                let mut follower = Follower::new(&rings, patience);
+                for ring in 0..2 {
+                    assert!(Bpf::Xchg.claim_for_good(rings.shard(ring, shard)).is_some());
+                    rings.resize(ring);
+                    for poll in 0..patience {
+                        assert!(!follower.poll());
+                        assert_eq!(follower.ring(), ring, "after {poll} polls of {patience}");
+                    }
+                    assert_eq!(follower.tally().skipped, ring as u64);
+                    // One to skip it, one to leave; and one in the next ring.
+                    follower = follower.polls(2);
+                    assert_eq!((follower.ring(), follower.patience()), (ring + 1, patience));
+                    assert_eq!(follower.tally().skipped, ring as u64 + 1);
+                }
+            });
+        }
+    }
+}
+
+/// What is found in the place of a retired ring may be the first of another loader: nothing is counted.
+#[test]
+fn a_loader_that_started_anew_counts_nothing_twice() {
+    check(None, || {
+        let rings = Rings::new(&[4, 4, 4]);
+        assert_eq!(rings.push(0, 1), (Some(0), false));
+        assert_eq!(rings.push(1, 2), (Some(0), false));
+        rings.resize(0);
+        rings.put(2);
+        assert_eq!(rings.push(0, 3), (Some(2), false));
+        let mut follower = Follower::new(&rings, PATIENT);
+        follower.finish(&rings);
+        let values: Vec<_> = follower.log().iter().map(|given| given.value).collect();
+        assert_eq!(values, [1, 2, 3]);
+        assert_eq!((follower.tally().delivered, follower.tally().lost()), (3, 0));
+    });
+}
+
+/// The follower comes late to the next ring: it counts what was overwritten there.
+#[test]
+fn what_was_overwritten_in_the_next_ring_is_counted() {
+    check(None, || {
+        let rings = Rings::new(&[2, 2]);
+        assert_eq!(rings.push(1, 1), (Some(0), false));
+        rings.resize(0);
+        for value in 2..=6 {
+            assert_eq!(rings.push(1, value), (Some(1), false));
+        }
+        let mut follower = Follower::new(&rings, PATIENT);
+        follower.finish(&rings);
+        let values: Vec<_> = follower.log().iter().map(|given| given.value).collect();
+        assert_eq!(values, [1, 5, 6]);
+        let tally = follower.tally();
+        assert_eq!((tally.delivered, tally.lapped, tally.skipped), (3, 3, 0));
+    });
 }

@@ -120,6 +120,16 @@ pub enum Error {
         /// The kind that was asked for.
         expected: Kind,
     },
+    /// A process put another ring in the place of a resizable one, and has not finished that. It was very slow,
+    /// or it died.
+    #[error(
+        "{what} took the place of the ring that is read, but the process that resizes has not finished: if it died, \
+         open the ring again in the loader (ResizableRing::open), which finishes it; until then the reader waits"
+    )]
+    ResizeUnfinished {
+        /// The ring that is in use.
+        what: String,
+    },
     /// Records of another size than the Rust type.
     #[error("{what} has records of {found} bytes ({record}), but {rust} has {expected}")]
     RecordSize {

@@ -51,6 +51,7 @@ models! {
     a_stuck_writer_is_stepped_over
     a_reader_waits_as_long_as_it_was_told
     a_discarded_ticket
+    a_discarded_ticket_after_a_loss
     a_discarded_record_does_not_come_back
     two_readers
     a_reader_that_joins_late
@@ -243,6 +244,21 @@ fn a_discarded_ticket(producer: impl Producer) {
         ring.check(&history);
     });
     seen.expect(&["discarded"]);
+}
+
+/// Each cause is counted by itself, whatever was lost before.
+fn a_discarded_ticket_after_a_loss(producer: impl Producer) {
+    check(None, move || {
+        let ring = <Ring>::new(4);
+        let mut history = producer.push_all(&ring, 0..6);
+        let unwanted = producer.claim(&ring).unwrap();
+        history.note(Some(unwanted.ticket()), End::Discarded);
+        unwanted.discard();
+        let history = history.with(producer.push_all(&ring, [7]));
+        let reader = Reader::at(0, PATIENT).steps(&ring, 40);
+        assert_eq!(reader.log(), [(4, 4), (5, 5), (7, 7)]);
+        reader.finish(&ring, &history);
+    });
 }
 
 /// Who discards has written, and who takes the slot next writes after that.

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use parking_lot::Mutex;
 
-use super::fallback::batch;
+use super::fallback::{batch, lookup};
 use super::openers;
 use crate::error::{Error, ReadError, Result};
 use crate::layout::{Geometry, Kind, WORD};
@@ -185,7 +185,7 @@ impl Counters {
         cpus: Range<usize>,
         mut f: impl FnMut(&[u64]),
     ) -> Result<(), ReadError> {
-        let lookup = self.region.lookup().expect("the fallback is for regions that are not mapped");
+        let lookup = lookup(&self.region);
         let mut banks = banks.lock();
         let stride = self.region.geometry().element_words();
         let some = banks.len() / stride;

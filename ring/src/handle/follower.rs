@@ -2,13 +2,15 @@
 
 use std::fmt;
 use std::io;
+use std::time::{Duration, Instant};
 
 use bytemuck::AnyBitPattern;
 
 use super::{Event, Reader, Ring};
 use crate::error::{Error, Result};
 use crate::layout::Gate;
-use crate::protocol::ring::{Start, Tally};
+use crate::protocol::ring::{Follow, Leaving, Start, Tally};
+use crate::region::Region;
 
 /// A reader of a [resizable ring](crate::ResizableRing) and of those that take its place, each read to
 /// its end before the next.
@@ -21,52 +23,99 @@ use crate::protocol::ring::{Start, Tally};
 ///
 /// The [tally](Self::tally) counts every ticket of every ring once: also those of rings that came and
 /// went before they could be opened, as lapped. [`Event::ticket`] starts anew with each ring.
+///
+/// If the process that replaces a ring dies before it is done, the follower stays in the old ring, says so
+/// ([`Error::ResizeUnfinished`]), and goes on once the loader has opened the
+/// [`ResizableRing`](crate::ResizableRing) again.
 pub struct Follower<T> {
-    reader: Reader<T>,
-    past: Tally,
-    dropped: u64,
-    rings: u64,
-    waited: u32,
+    rings: Follow<Current<T>, Error>,
+    /// Since when it waits for the process that replaces a ring.
+    waits_since: Option<Instant>,
     error: Option<Error>,
 }
 
+/// The reader of the ring that is read now.
+struct Current<T>(Reader<T>);
+
+impl<T: AnyBitPattern> Leaving for Current<T> {
+    type Ring = Region;
+    type Error = Error;
+
+    fn enter(ring: Region, start: Start, patience: u32) -> Result<Self> {
+        Ok(Self(Ring::from_region(ring)?.reader_from(start).with_patience(patience)))
+    }
+
+    fn patience(&self) -> u32 {
+        self.0.patience()
+    }
+
+    #[inline]
+    fn gate(&self) -> Gate {
+        self.0.region().gate()
+    }
+
+    fn before(&self) -> Result<u64> {
+        self.0.region().before()
+    }
+
+    fn replaced(&self) -> Result<Option<(Region, u64)>> {
+        let Some(next) = self.0.region().replaced()? else { return Ok(None) };
+        let before = next.before()?;
+        Ok(Some((next, before)))
+    }
+
+    fn at_end(&mut self, waited: u64) -> bool {
+        self.0.at_end(waited)
+    }
+
+    fn ends(&mut self) -> Option<u64> {
+        self.0.ends()
+    }
+
+    fn tally(&self) -> Tally {
+        self.0.tally()
+    }
+
+    fn dropped(&mut self) -> u64 {
+        self.0.dropped()
+    }
+}
+
 impl<T: AnyBitPattern> Follower<T> {
-    /// Rings that one call goes on with, at most: whoever can replace them could do so for ever.
-    const RINGS: usize = 16;
+    /// How long the process that replaces a ring may take before a follower says that it has not finished. It
+    /// waits for programs: milliseconds, or more on a machine with much to do.
+    const UNFINISHED: Duration = Duration::from_secs(1);
 
     pub(super) fn new(reader: Reader<T>) -> Self {
-        Self { reader, past: Tally::default(), dropped: 0, rings: 1, waited: 0, error: None }
+        Self { rings: Follow::new(Current(reader)), waits_since: None, error: None }
     }
 
     /// The next record, if there is one: see [`Reader::poll`].
     #[inline]
     pub fn poll(&mut self) -> Option<Event<T>> {
-        for _ in 0..Self::RINGS {
-            let event = self.reader.poll();
-            if event.is_some() || !self.go_on() {
-                return event;
-            }
+        let event = self.rings.poll(|reader| reader.0.poll());
+        if event.is_none() {
+            self.found_nothing();
         }
-        None
+        event
     }
 
     /// Calls `f` with up to `limit` records: see [`Reader::for_each`]. Returns how many there were.
     #[inline]
     pub fn for_each(&mut self, limit: usize, mut f: impl FnMut(Event<&T>)) -> usize {
-        for _ in 0..Self::RINGS {
-            let count = self.reader.for_each(limit, &mut f);
-            if count != 0 || limit == 0 || !self.go_on() {
-                return count;
-            }
-        }
-        0
+        let some = |reader: &mut Current<T>| {
+            let count = reader.0.for_each(limit, &mut f);
+            (count != 0 || limit == 0).then_some(count)
+        };
+        self.rings.poll(some).unwrap_or_else(|| {
+            self.found_nothing();
+            0
+        })
     }
 
     /// What became of all tickets that were passed, in all rings.
     pub fn tally(&self) -> Tally {
-        let mut sum = self.past;
-        sum += self.reader.tally();
-        sum
+        self.rings.tally()
     }
 
     /// Records lost, in all rings: [`Tally::lost`].
@@ -76,76 +125,60 @@ impl<T: AnyBitPattern> Follower<T> {
 
     /// Records that producers dropped, in all rings that were read: see [`Reader::dropped`].
     pub fn dropped(&mut self) -> u64 {
-        self.dropped.wrapping_add(self.reader.dropped())
+        self.rings.dropped()
     }
 
     /// How many rings were read, the present one included.
     pub fn rings(&self) -> u64 {
-        self.rings
+        self.rings.rings()
     }
 
     /// The reader of the present ring.
     pub fn reader(&self) -> &Reader<T> {
-        &self.reader
+        &self.rings.reader().0
     }
 
     /// Why it could not go on with the ring that took the place of this one, since this was last asked;
-    /// it tries again with each empty poll. Or the last system call that failed on the fallback path.
+    /// it tries again at later polls. [`Error::ResizeUnfinished`] if the process that replaces the ring has not
+    /// finished for a second: it comes again each second. Or the last system call that failed on the fallback
+    /// path.
     pub fn take_error(&mut self) -> Option<Error> {
         let by_call = |e: io::Error| Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e);
-        self.error.take().or_else(|| self.reader.take_error().map(by_call))
+        let earlier = self.error.take().or_else(|| self.rings.take_error());
+        earlier.or_else(|| self.rings.reader_mut().0.take_error().map(by_call))
     }
 
-    /// After nothing was found: whether there may be something now.
+    /// After nothing was found: whether that is because a process does not finish.
     #[inline]
-    fn go_on(&mut self) -> bool {
-        self.reader.region().retired() && self.leave()
+    fn found_nothing(&mut self) {
+        if self.rings.unfinished() {
+            self.wait_for_it();
+        } else if self.waits_since.is_some() {
+            self.waits_since = None;
+        }
     }
 
-    /// The ring is retired: goes on with the next, once this one is read to its end.
     #[cold]
-    fn leave(&mut self) -> bool {
-        let waited = self.waited;
-        self.waited = waited.saturating_add(1);
-        if !self.reader.at_end(waited) {
-            return false;
+    fn wait_for_it(&mut self) {
+        let since = *self.waits_since.get_or_insert_with(Instant::now);
+        if since.elapsed() < Self::UNFINISHED {
+            return;
         }
-        match self.successor() {
-            Ok(Some(next)) => {
-                self.past = self.tally();
-                // In rings that came and went meanwhile. None if it is no successor: its loader started anew.
-                let up_to = self.reader.region().tickets_before().wrapping_add(self.reader.ends());
-                let missed = next.region().tickets_before().saturating_sub(up_to);
-                self.past.lapped = self.past.lapped.wrapping_add(missed);
-                self.dropped = self.dropped();
-                let patience = self.reader.patience();
-                self.reader = next.reader_from(Start::First).with_patience(patience);
-                (self.rings, self.waited) = (self.rings + 1, 0);
-                true
-            }
-            Ok(None) => false,
-            Err(e) => {
-                self.error = Some(e);
-                false
-            }
+        self.waits_since = None;
+        match self.reader().region().replaced() {
+            Ok(Some(next)) => self.error = Some(Error::ResizeUnfinished { what: next.what().to_owned() }),
+            // It failed before it put another ring in the place of this one, which is as good as before.
+            Ok(None) => {}
+            Err(e) => self.error = Some(e),
         }
-    }
-
-    /// The ring that took the place of this one, once it says what was before it.
-    fn successor(&self) -> Result<Option<Ring<T>>> {
-        let Some(next) = self.reader.region().replaced()? else { return Ok(None) };
-        let counting = next.live(Gate::BEFORE, Gate::COUNTING) & Gate::COUNTING != 0;
-        // Whoever is to say that may have died.
-        let wait = counting && self.waited < self.reader.patience();
-        if wait { Ok(None) } else { Ring::from_region(next).map(Some) }
     }
 }
 
 impl<T> fmt::Debug for Follower<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Follower")
-            .field("reader", &self.reader)
-            .field("rings", &self.rings)
+            .field("reader", &self.rings.reader().0)
+            .field("rings", &self.rings.rings())
             .finish_non_exhaustive()
     }
 }

@@ -7,11 +7,12 @@ use bytemuck::AnyBitPattern;
 use crossbeam_utils::Backoff;
 use parking_lot::Mutex;
 
-use super::fallback::{Looks, batch};
+use super::fallback::{TripleRead, batch};
 use super::openers;
 use super::table::Snapshot;
 use crate::error::{ReadError, Result};
 use crate::layout::Kind;
+use crate::protocol::cell;
 use crate::region::{Lookup, PerCpu, Region};
 
 /// A table of cells of type `T` for each CPU: `MAPRING_PERCPU_CELLS` of `percpu.bpf.h`.
@@ -25,7 +26,7 @@ use crate::region::{Lookup, PerCpu, Region};
 /// [offline](crate::online_cpus) stays there.
 pub struct PerCpuCells<T> {
     region: Region,
-    looks: Mutex<Looks>,
+    looks: Mutex<TripleRead>,
     value: PhantomData<fn() -> T>,
 }
 
@@ -45,7 +46,7 @@ impl<T: AnyBitPattern> PerCpuCells<T> {
         region.expect_record::<T>(Kind::PerCpuCells)?;
         let words = region.geometry().element_words();
         let cpus = copies(&region).cpus.len();
-        let looks = Looks::new(batch(words * cpus) * cpus, words);
+        let looks = TripleRead::new(batch(words * cpus) * cpus, words);
         Ok(Self { region, looks: Mutex::new(looks), value: PhantomData })
     }
 
@@ -154,13 +155,13 @@ impl<T: AnyBitPattern> PerCpuCells<T> {
 }
 
 /// The value that was found at `at`, if no writer was in the way.
-fn whole<T: AnyBitPattern>(looks: &Looks, at: usize) -> Option<Snapshot<T>> {
-    let seq = looks.seq(at);
+fn whole<T: AnyBitPattern>(looks: &TripleRead, at: usize) -> Option<Snapshot<T>> {
     let mut value = T::zeroed();
-    (seq & 1 == 0 && looks.take(at, 1, &mut value)).then_some(Snapshot { version: seq / 2, value })
+    let seq = looks.value(at, cell::value_at, &mut value)?;
+    Some(Snapshot { version: seq / 2, value })
 }
 
-/// Looks until there is something, with ever longer pauses.
+/// TripleRead until there is something, with ever longer pauses.
 fn insist<R>(mut look: impl FnMut() -> Result<Option<R>, ReadError>) -> Result<R, ReadError> {
     let looks = PerCpuCells::<u64>::LOOKS;
     let backoff = Backoff::new();

@@ -6,9 +6,11 @@ use std::io;
 use bytemuck::AnyBitPattern;
 
 use super::Event;
-use super::fallback::Window;
+use super::fallback::{ByCall, Window};
 use super::watch::{Quiet, Watch};
 use crate::layout::seq::state;
+#[cfg(feature = "bpf")]
+use crate::protocol::ring::END;
 use crate::protocol::ring::{Cursor, Look, Place, Shard, Start, Step, Tally};
 use crate::region::{Region, Shared, Source};
 use crate::sync::Ordering;
@@ -72,7 +74,9 @@ impl<T: AnyBitPattern> Reader<T> {
     pub(super) fn new(region: &Region, start: Start) -> Self {
         let mut source = match region.source() {
             Source::Mapped(shared) => Slots::Mapped(shared),
-            Source::Lookup(region) => Slots::Lookup(Box::new(Window::new(region))),
+            Source::Lookup(by_call) => {
+                Slots::Lookup(Box::new(Window::new(ByCall(by_call), region.geometry())))
+            }
         };
         let geometry = region.geometry();
         let shards: Box<[_]> = (0..geometry.shards())
@@ -219,10 +223,7 @@ impl<T: AnyBitPattern> Reader<T> {
     fn sum(&mut self, mapped: impl Fn(&Shard<'_>) -> u64, word: usize) -> u64 {
         let per_shard = self.shards.iter().enumerate().map(|(shard, (place, _))| match &mut self.source {
             Slots::Mapped(shared) => mapped(&Shard::new(shared.words(), place)),
-            Slots::Lookup(window) => {
-                let header = window.region().geometry().shard(shard);
-                window.word(header, word)
-            }
+            Slots::Lookup(window) => window.header(shard, word),
         });
         per_shard.fold(0, u64::wrapping_add)
     }
@@ -248,24 +249,33 @@ impl<T: AnyBitPattern> Reader<T> {
         self.shards.first().map_or(Self::PATIENCE, |(_, cursor)| cursor.patience())
     }
 
-    /// The tickets that were given out in all shards, once the ring is retired.
+    /// The tickets that were given out in all shards, once the ring is retired. `None` if a system call fails on
+    /// the fallback path: [`take_error`](Self::take_error).
     #[cfg(feature = "bpf")]
-    pub(super) fn ends(&mut self) -> u64 {
-        self.sum(|shard| shard.end(), 2)
+    pub(super) fn ends(&mut self) -> Option<u64> {
+        let shards = 0..self.shards.len();
+        match &mut self.source {
+            Slots::Mapped(_) => Some(self.sum(|shard| shard.end(), END)),
+            Slots::Lookup(window) => window.without_error(|window| {
+                shards.map(|shard| window.header(shard, END)).fold(0, u64::wrapping_add)
+            }),
+        }
     }
 
     /// Whether everything was read of a ring that is not written any more, but for what was waited
     /// for, by `waited` calls of this.
     #[cfg(feature = "bpf")]
-    pub(super) fn at_end(&mut self, waited: u32) -> bool {
+    pub(super) fn at_end(&mut self, waited: u64) -> bool {
         let mut shards = self.shards.iter_mut().enumerate();
         match &mut self.source {
             Slots::Mapped(shared) => shards
                 .all(|(_, (place, cursor))| cursor.at_end(&mut Shard::new(shared.words(), place), waited)),
             // What a failed call makes look empty may not be.
-            Slots::Lookup(window) => window.without_error(|window| {
-                shards.all(|(cpu, (place, cursor))| cursor.at_end(&mut window.of(cpu, place), waited))
-            }),
+            Slots::Lookup(window) => window
+                .without_error(|window| {
+                    shards.all(|(cpu, (place, cursor))| cursor.at_end(&mut window.of(cpu, place), waited))
+                })
+                .unwrap_or(false),
         }
     }
 
@@ -273,7 +283,7 @@ impl<T: AnyBitPattern> Reader<T> {
     pub fn region(&self) -> &Region {
         match &self.source {
             Slots::Mapped(shared) => shared.region(),
-            Slots::Lookup(window) => window.region(),
+            Slots::Lookup(window) => &window.source().0,
         }
     }
 

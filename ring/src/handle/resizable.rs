@@ -12,11 +12,10 @@ use libbpf_rs::MapCore;
 
 use super::{Follower, Ring};
 use crate::error::{Error, Result};
-use crate::layout::{Gate, Geometry, Kind};
-use crate::protocol::ring::{close, retire};
+use crate::layout::{Geometry, Kind};
+use crate::protocol::ring::{Whole, finish, give_up, is_replaced_by, replace, unfinished};
 use crate::record::Record;
-use crate::region::{Found, Options, Outer, pin};
-use crate::sync::Ordering;
+use crate::region::{Found, Options, Outer, Region, SharedMut, is_gone, pin};
 
 /// The key of the ring that is in use.
 const IN_USE: [u8; 4] = [0; 4];
@@ -39,8 +38,8 @@ pub struct ResizableRing<T> {
 
 impl<T: Record> ResizableRing<T> {
     /// The resizable ring of a loaded libbpf-rs object, given as the map that programs reserve from.
-    /// Programs drop (and count) records until this was called, which writes the preamble. Makes
-    /// system calls.
+    /// Programs drop (and count) records until this was called, which writes the preamble. Finishes what a
+    /// process left that died while it resized the ring. Makes system calls.
     ///
     /// # Errors
     /// [`Error::MapType`], [`Error::NotResizable`], [`Error::NotWritable`]; what
@@ -64,9 +63,47 @@ impl<T: Record> ResizableRing<T> {
         if !region.geometry().is_resizable() {
             return Err(Error::NotResizable { what: region.what().to_owned() });
         }
-        region.shared_mut()?; // the gate is closed through a mapping
+        let shared = region.shared_mut()?; // the gate is closed through a mapping
+        if let Some(old) = unfinished(whole(&shared)) {
+            finish_for_another(old, &shared)?;
+        }
         Ok(Self { maps, ring: Ring::from_region(region)?, pin: None })
     }
+}
+
+/// Finishes what a process began that put `new` in the place of the ring with the id `old`, and died. Programs
+/// that found the old ring may still write to it, and followers wait for it to be retired.
+fn finish_for_another(old: u32, new: &SharedMut) -> Result<()> {
+    let options = Options::new().write(true);
+    let region = match options.open_id(old) {
+        Err(e) if is_gone(&e) => {
+            give_up(whole(new));
+            return Ok(());
+        }
+        region => region?,
+    };
+    let shared = region.shared_mut()?;
+    let (is, was) = (new.region().geometry(), region.geometry());
+    let same_but_for_slots = was.is_resizable()
+        && (was.kind(), was.record(), was.shards()) == (is.kind(), is.record(), is.shards());
+    // Whoever can write the new ring could name any map: the old one has to name the new one as well.
+    if same_but_for_slots && is_replaced_by(*shared.words(), id(new.region())) {
+        finish(Whole { id: old, ..whole(&shared) }, whole(new));
+    } else {
+        give_up(whole(new));
+    }
+    Ok(())
+}
+
+/// A region that was found in a map of maps, or that was made to be put there.
+fn whole(shared: &SharedMut) -> Whole<'_> {
+    let region = shared.region();
+    Whole { words: shared.words(), geometry: region.geometry(), id: id(region) }
+}
+
+/// Its id; 0, which no map has, if it was found in another way.
+fn id(region: &Region) -> u32 {
+    region.id().unwrap_or_default()
 }
 
 impl<T: AnyBitPattern> ResizableRing<T> {
@@ -100,9 +137,12 @@ impl<T: AnyBitPattern> ResizableRing<T> {
     /// Programs and readers go on meanwhile. Makes system calls, and waits for an RCU grace period:
     /// milliseconds.
     ///
-    /// The old ring goes when its last reader does. Nothing changes if this fails; but who dies in the
-    /// midst of it may leave readers of the old ring there, for whom [`Ring::replaced`] finds the new
-    /// one.
+    /// The old ring goes when its last reader does. If this fails before the new ring is in use, nothing has
+    /// changed. If only the pin can't be replaced, the new ring is in use, and readers that follow by the pin
+    /// wait for the next resize.
+    ///
+    /// If the process dies in the midst of this, followers wait in the old ring until the loader
+    /// [opens](Self::open) the ring again, which finishes it.
     ///
     /// # Errors
     /// [`Error::Geometry`], [`Error::System`].
@@ -113,14 +153,14 @@ impl<T: AnyBitPattern> ResizableRing<T> {
         let (options, place) = (Options::new().write(true), Found::Inner(self.maps.clone()));
         let next = self.ring.region().another(shape.resizable()?, None, options, place)?;
         let new = next.shared_mut()?;
-        let count = |count| new.words().store(Gate::BEFORE, count, Ordering::Relaxed);
-        let before = self.ring.region().tickets_before();
-
-        count(before | Gate::COUNTING);
-        self.maps.put(next.as_fd())?;
-        let pinned = self.pin.as_deref().map_or(Ok(()), |path| replace_pin(next.as_fd(), path));
-        count(before.wrapping_add(close(old.words(), &geometry)) & !Gate::COUNTING);
-        retire(old.words(), &geometry);
+        let mut pinned = Ok(());
+        replace(whole(&old), whole(&new), || {
+            self.maps.put(next.as_fd())?;
+            if let Some(path) = &self.pin {
+                pinned = replace_pin(next.as_fd(), path);
+            }
+            Ok::<_, Error>(())
+        })?;
         self.ring = Ring::from_region(next)?;
         pinned.map_err(|e| Error::system("replacing the pin", e))
     }

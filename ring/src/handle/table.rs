@@ -7,7 +7,7 @@ use bytemuck::{AnyBitPattern, NoUninit};
 use crossbeam_utils::Backoff;
 use parking_lot::Mutex;
 
-use super::fallback::{Looks, batch};
+use super::fallback::{TripleRead, batch, lookup};
 use super::openers;
 use crate::error::{ReadError, Result};
 use crate::layout::{Geometry, Kind, WORD};
@@ -21,7 +21,7 @@ pub struct Table<T, P> {
     /// None, if the region is not mapped.
     mapped: SharedRows<Guarded<T, P>>,
     /// How it is read then.
-    looks: Option<Mutex<Looks>>,
+    looks: Option<Mutex<TripleRead>>,
     pub(super) place: Place,
 }
 
@@ -90,7 +90,7 @@ impl sealed::Guard for Seqlock {
     }
 
     fn at<T>(seq: u64) -> Option<usize> {
-        (seq & 1 == 0).then_some(1)
+        cell::value_at(seq)
     }
 
     fn set<T: NoUninit>(words: WordsMut<'_>, value: &T) -> bool {
@@ -163,7 +163,9 @@ impl<T: AnyBitPattern, P: Guard> Table<T, P> {
         assert_eq!(stride, Guarded::<T, P>::WORDS, "an element's size follows from its record's");
         let (mapped, looks) = match region.source() {
             Source::Mapped(shared) => (shared.rows(place.first * stride, place.count), None),
-            Source::Lookup(region) => (SharedRows::none(region), Some(Mutex::new(Looks::new(1, stride)))),
+            Source::Lookup(region) => {
+                (SharedRows::none(region), Some(Mutex::new(TripleRead::new(1, stride))))
+            }
         };
         Ok(Self { region, mapped, looks, place })
     }
@@ -243,10 +245,10 @@ impl<T: AnyBitPattern, P: Guard> Table<T, P> {
             return Ok(busy);
         }
         let most = batch(self.place.stride).min(self.len());
-        let mut looks = Looks::new(most, self.place.stride);
+        let mut looks = TripleRead::new(most, self.place.stride);
         for first in (0..self.len()).step_by(most) {
             let count = most.min(self.len() - first);
-            looks.fetch(&self.region, self.place.first + first, count)?;
+            looks.fetch(lookup(&self.region), self.place.first + first, count)?;
             (0..count).for_each(|at| found(first + at, Self::taken(&looks, at)));
         }
         Ok(busy)
@@ -269,16 +271,15 @@ impl<T: AnyBitPattern, P: Guard> Table<T, P> {
         }
         let Some(looks) = &self.looks else { return Ok(None) };
         let mut looks = looks.lock();
-        looks.fetch(&self.region, self.place.first + index, 1)?;
+        looks.fetch(lookup(&self.region), self.place.first + index, 1)?;
         Ok(Self::taken(&looks, 0))
     }
 
     /// The value of element `at`, if the looks found it whole.
-    fn taken(looks: &Looks, at: usize) -> Option<Snapshot<T>> {
-        let seq = looks.seq(at);
+    fn taken(looks: &TripleRead, at: usize) -> Option<Snapshot<T>> {
         let mut value = T::zeroed();
-        let whole = P::at::<T>(seq).is_some_and(|word| looks.take(at, word, &mut value));
-        whole.then(|| Snapshot { version: P::version(seq), value })
+        let seq = looks.value(at, P::at::<T>, &mut value)?;
+        Some(Snapshot { version: P::version(seq), value })
     }
 
     #[cold]

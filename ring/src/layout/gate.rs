@@ -15,8 +15,8 @@ pub enum Gate {
     None = 0,
     /// In use.
     Open = 1,
-    /// Another one is in use, and programs are to see it; the tickets of this one are being counted. In the
-    /// headers alone: readers wait for what comes then.
+    /// Another one is in use, or about to be, and programs are to see it; the tickets of this one are being
+    /// counted. In the headers: the preamble says that it is open, and [`LEAVING`](Self::LEAVING).
     Closing = 2,
     /// Another one is in use, and all is said of this one: readers may move on. In the preamble alone.
     Retired = 3,
@@ -26,7 +26,8 @@ pub enum Gate {
 }
 
 impl Gate {
-    /// The preamble's word with the state, and from bit 8 on log2 of the slots.
+    /// The preamble's word with the state, and from bit 8 on log2 of the slots. While a ring is put in the place
+    /// of another, in both of them from bit 32 on the id of the other's map.
     pub const WORD: usize = 14;
     /// The preamble's word with the number of tickets, of all shards together, that were given out
     /// in the rings before this one.
@@ -46,6 +47,23 @@ impl Gate {
     /// bit 32 on the element of the shard's first slot.
     pub fn encode_shard(self, geometry: &Geometry, shard: usize) -> u64 {
         (geometry.slots(shard) as u64) << 32 | self.encode(geometry.capacity())
+    }
+
+    /// Set in the preamble's word of an open ring while another one is put in its place.
+    pub const LEAVING: u64 = 1 << 16;
+
+    /// What the preamble's word says to readers.
+    #[inline]
+    pub fn for_readers(word: u64) -> Self {
+        match Self::decode(word) {
+            Self::Open if word & Self::LEAVING != 0 => Self::Closing,
+            state => state,
+        }
+    }
+
+    /// The id of the other map in the preamble's word; 0 if there is none.
+    pub fn other(word: u64) -> u32 {
+        (word >> 32) as u32
     }
 
     /// The state that a word names, whatever the rest of it says.

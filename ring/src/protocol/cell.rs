@@ -26,6 +26,12 @@ pub fn look<T: AnyBitPattern>(cell: Words<'_>, out: &mut T) -> Option<u64> {
     (cell.load(0, Ordering::Relaxed) == before).then_some(before)
 }
 
+/// The word at which the value starts if the sequence is `seq`. `None` if it is being written.
+#[inline]
+pub fn value_at(seq: u64) -> Option<usize> {
+    (seq & 1 == 0).then_some(1)
+}
+
 /// Takes the cell for a write: the odd sequence, or `None` if another writer is in it.
 #[inline]
 pub fn begin(cell: WordsMut<'_>) -> Option<u64> {

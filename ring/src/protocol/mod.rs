@@ -16,6 +16,8 @@ pub mod counters;
 pub mod latch;
 mod pairs;
 pub mod ring;
+mod triple;
 mod words;
 
+pub use triple::{Elements, TripleRead, batch};
 pub use words::{Element, Rows, Words, WordsMut};

@@ -242,19 +242,36 @@ impl Region {
     /// what programs wrote until then, and they write no more. `false` on the fallback path if the
     /// system call fails.
     pub fn retired(&self) -> bool {
-        let gate = match &self.0.memory {
-            Memory::Mapped(mapping) => gate(mapping.words()),
-            Memory::Lookup(lookup, _) => {
-                lookup.preamble().map_or(Gate::None, |words| Gate::decode(words[Gate::WORD]))
-            }
-        };
-        gate == Gate::Retired
+        self.gate() == Gate::Retired
     }
 
-    /// The tickets that were given out in the rings before this resizable one, as far as is known.
+    /// What its gate says; [`Gate::None`] on the fallback path if the system call fails.
+    #[inline]
+    pub(crate) fn gate(&self) -> Gate {
+        match &self.0.memory {
+            Memory::Mapped(mapping) => gate(mapping.words()),
+            Memory::Lookup(lookup, _) => {
+                lookup.preamble().map_or(Gate::None, |words| Gate::for_readers(words[Gate::WORD]))
+            }
+        }
+    }
+
+    /// The tickets that were given out in the rings before this resizable one, and whether that is all.
     #[cfg(feature = "bpf")]
-    pub(crate) fn tickets_before(&self) -> u64 {
-        self.live(Gate::BEFORE, 0) & !Gate::COUNTING
+    pub(crate) fn before(&self) -> Result<u64> {
+        match &self.0.memory {
+            Memory::Mapped(mapping) => Ok(mapping.words().load(Gate::BEFORE, Ordering::Relaxed)),
+            Memory::Lookup(lookup, _) => lookup
+                .preamble()
+                .map(|words| words[Gate::BEFORE])
+                .map_err(|e| Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e)),
+        }
+    }
+
+    /// The id of the map, if it was found by its pin or in a map of maps.
+    #[cfg(feature = "bpf")]
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.0.origin.as_ref().map(|origin| origin.id)
     }
 
     /// A word of the preamble that changes; `failed` on the fallback path, if the system call fails.

@@ -180,10 +180,10 @@ impl Cursor {
 
     /// Whether this is the end of a ring of which no slot is claimed any more. A ticket whose writer
     /// has not ended it is skipped if it was waited for, by `waited` looks like this one.
-    pub fn at_end(&mut self, look: &mut impl Look, waited: u32) -> bool {
+    pub fn at_end(&mut self, look: &mut impl Look, waited: u64) -> bool {
         let (slots, t) = (look.slots(), self.next);
         let being_written = state(look.peek(t)) == slots.writing(t);
-        if being_written && waited >= self.patience {
+        if being_written && waited >= u64::from(self.patience) {
             self.tally.skipped += 1;
             self.move_to(t.wrapping_add(1));
         }

@@ -7,12 +7,16 @@
 //! writers (the same algorithm as `include/mapring/ring.bpf.h`) and `consume` for readers.
 
 mod consume;
+mod follow;
 mod produce;
 mod retire;
+mod window;
 
 pub use consume::{Cursor, Look, Start, Step, Tally};
+pub use follow::{Follow, Leaving};
 pub use produce::Slot;
-pub use retire::{close, gate, open, retire};
+pub use retire::{Whole, close, finish, gate, give_up, is_replaced_by, open, replace, retire, unfinished};
+pub use window::{Window, WindowOf};
 
 use super::{Words, WordsMut};
 use crate::layout::seq::Slots;
@@ -24,7 +28,7 @@ const HEAD: usize = 0;
 /// The header's word that counts records for which no slot was found.
 const DROPPED: usize = 1;
 /// The header's word that says, of a retired ring, how many tickets were given out in this shard.
-const END: usize = 2;
+pub(crate) const END: usize = 2;
 /// The header's word with the gate of a resizable ring: see [`Gate`](crate::layout::Gate).
 pub const GATE: usize = 3;
 

@@ -1,16 +1,81 @@
-//! Retiring a ring that another one takes the place of, without losing a record of either.
+//! Replacing a ring by another one, without losing a record of either.
 //!
-//! The new ring is put in place first, then the old one's gate is closed. Whoever claims a slot looks
+//! The new ring is put in place first, then the old one's gates are closed. Whoever claims a slot looks
 //! at the gate afterwards, with a full barrier between (`resizable.bpf.h`); who closes it looks at the
 //! slots afterwards, with one between, too. So of a claim and the closing at least one is seen by the
 //! other (store buffering, which the barriers forbid): each claim is either given back, or
 //! counted here and seen by every reader that has seen the ring retired.
+//!
+//! A process can die at any step. The two rings then name each other in their gates, so that whoever
+//! comes next can [`finish`] what that process began.
 
 use super::consume::last_taken;
 use super::{END, GATE, Place, Shard};
 use crate::layout::{Gate, Geometry};
 use crate::protocol::{Words, WordsMut};
 use crate::sync::{Ordering, fence};
+
+/// A ring that can be replaced, mapped for writing.
+#[derive(Clone, Copy, Debug)]
+pub struct Whole<'a> {
+    /// Its words.
+    pub words: WordsMut<'a>,
+    /// Its shape.
+    pub geometry: &'a Geometry,
+    /// Its map's id.
+    pub id: u32,
+}
+
+/// Puts `new`, an open ring that nobody knows yet, in the place of `old`; by `put`, after which programs
+/// find `new`. If that fails, nothing has changed.
+///
+/// # Errors
+/// Those of `put`.
+pub fn replace<E>(old: Whole<'_>, new: Whole<'_>, put: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
+    // So many at least, if this process dies and the old ring goes with it.
+    let so_far = before(*old.words).wrapping_add(tickets(*old.words, old.geometry, |_, _| ()));
+    count(new, so_far | Gate::COUNTING);
+    mark(new, old.id, 0);
+    mark(old, new.id, Gate::LEAVING);
+    if let Err(e) = put() {
+        mark(old, 0, 0);
+        return Err(e);
+    }
+    finish(old, new);
+    Ok(())
+}
+
+/// Does the rest once programs find `new` in the place of `old`. May be done again.
+pub fn finish(old: Whole<'_>, new: Whole<'_>) {
+    let end = close(old.words, old.geometry);
+    count(new, before(*old.words).wrapping_add(end) & !Gate::COUNTING);
+    retire(old.words, old.geometry);
+    mark(new, 0, 0);
+}
+
+/// The id of the ring that `new` took the place of, if the process that did it has not finished. Also ends
+/// the attempt of a process that died before it put another ring in the place of this one.
+pub fn unfinished(new: Whole<'_>) -> Option<u32> {
+    let word = new.words.load(Gate::WORD, Ordering::Relaxed);
+    if Gate::for_readers(word) == Gate::Closing {
+        mark(new, 0, 0);
+        return None;
+    }
+    Some(Gate::other(word)).filter(|&id| id != 0)
+}
+
+/// Whether a process was to put the ring with the id `new` in the place of `old`, and has not finished.
+pub fn is_replaced_by(old: Words<'_>, new: u32) -> bool {
+    let word = old.load(Gate::WORD, Ordering::Relaxed);
+    Gate::for_readers(word) == Gate::Closing && Gate::other(word) == new
+}
+
+/// Ends what can't be [finished](finish) because the old ring is gone. Its tickets are counted as far as they
+/// were when `new` was put in its place.
+pub fn give_up(new: Whole<'_>) {
+    count(new, before(*new.words));
+    mark(new, 0, 0);
+}
 
 /// Opens the gates of a new ring: from here on programs that find it claim slots of it.
 pub fn open(words: WordsMut<'_>, geometry: &Geometry) {
@@ -22,11 +87,16 @@ pub fn open(words: WordsMut<'_>, geometry: &Geometry) {
 pub fn close(words: WordsMut<'_>, geometry: &Geometry) -> u64 {
     gates(words, geometry, Gate::Closing);
     fence(Ordering::SeqCst); // SYNC retire: pairs with the claim, a full barrier, in `resizable.bpf.h`
+    tickets(*words, geometry, |place, end| words.store(place.header + END, end, Ordering::Relaxed))
+}
+
+/// How many tickets were given out, in all shards together; `each` is told how many in each.
+fn tickets(words: Words<'_>, geometry: &Geometry, mut each: impl FnMut(&Place, u64)) -> u64 {
     let end = |shard| {
         let place = Place::new(geometry, shard);
-        let last = last_taken(&mut Shard::new(*words, &place), 0);
+        let last = last_taken(&mut Shard::new(words, &place), 0);
         let end = last.map_or(0, |last| last.wrapping_add(1));
-        words.store(place.header + END, end, Ordering::Relaxed);
+        each(&place, end);
         end
     };
     (0..geometry.shards()).map(end).fold(0, u64::wrapping_add)
@@ -49,5 +119,20 @@ pub fn retire(words: WordsMut<'_>, geometry: &Geometry) {
 /// What the gate of a region says. Who finds it retired sees every claim of it that was not given back.
 #[inline]
 pub fn gate(words: Words<'_>) -> Gate {
-    Gate::decode(words.load(Gate::WORD, Ordering::Acquire)) // SYNC retired: pairs with the store in `retire`
+    Gate::for_readers(words.load(Gate::WORD, Ordering::Acquire)) // SYNC retired: pairs with the store in `retire`
+}
+
+/// Names the other ring, or none (0), in the gate for readers of one that is open.
+fn mark(ring: Whole<'_>, other: u32, leaving: u64) {
+    let word = Gate::Open.encode(ring.geometry.capacity()) | u64::from(other) << 32 | leaving;
+    ring.words.store(Gate::WORD, word, Ordering::Relaxed);
+}
+
+/// How many tickets there were in the rings before this one, as far as is known.
+fn before(words: Words<'_>) -> u64 {
+    words.load(Gate::BEFORE, Ordering::Relaxed) & !Gate::COUNTING
+}
+
+fn count(ring: Whole<'_>, before: u64) {
+    ring.words.store(Gate::BEFORE, before, Ordering::Relaxed);
 }

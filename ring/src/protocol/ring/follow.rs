@@ -1,0 +1,184 @@
+//! Reading on when a ring was replaced by another: when a reader leaves the old one, and what it counts.
+
+use super::{Start, Tally};
+use crate::layout::Gate;
+
+/// A reader of a ring that can be replaced, of all its shards.
+pub trait Leaving: Sized {
+    /// A ring that is not yet read.
+    type Ring;
+    /// Why a ring can't be looked at.
+    type Error;
+
+    /// A reader that starts where `start` says, in each shard, and waits for `patience` polls.
+    ///
+    /// # Errors
+    /// If the ring is none that it can read.
+    fn enter(ring: Self::Ring, start: Start, patience: u32) -> Result<Self, Self::Error>;
+
+    /// How many polls it waits for a record.
+    fn patience(&self) -> u32;
+
+    /// What the gate of its ring says. [`Gate::None`] if that can't be looked at.
+    fn gate(&self) -> Gate;
+
+    /// The word [`Gate::BEFORE`] of its ring.
+    ///
+    /// # Errors
+    /// If it can't be looked at.
+    fn before(&self) -> Result<u64, Self::Error>;
+
+    /// The ring that is found where its own was, if that is another one, and the word [`Gate::BEFORE`] of that.
+    ///
+    /// # Errors
+    /// If it can't be opened.
+    fn replaced(&self) -> Result<Option<(Self::Ring, u64)>, Self::Error>;
+
+    /// Whether it has come to the end of each shard: [`Cursor::at_end`](super::Cursor::at_end).
+    fn at_end(&mut self, waited: u64) -> bool;
+
+    /// How many tickets there were in all shards of its ring, which is retired. `None` if the ring can't be
+    /// looked at.
+    fn ends(&mut self) -> Option<u64>;
+
+    /// What became of the tickets that it passed.
+    fn tally(&self) -> Tally;
+
+    /// Records that the producers of its ring dropped.
+    fn dropped(&mut self) -> u64;
+}
+
+/// A reader of a ring and of those that take its place, each read to its end before the next.
+#[derive(Debug)]
+pub struct Follow<R, E> {
+    reader: R,
+    past: Tally,
+    dropped: u64,
+    rings: u64,
+    /// Polls that found nothing since the ring was retired.
+    waited: u64,
+    /// How often the next ring was looked for in vain.
+    tries: u64,
+    unfinished: bool,
+    error: Option<E>,
+}
+
+impl<R, E> Follow<R, E> {
+    /// Goes on from where `reader` is.
+    pub fn new(reader: R) -> Self {
+        let past = Tally::default();
+        Self { reader, past, dropped: 0, rings: 1, waited: 0, tries: 0, unfinished: false, error: None }
+    }
+
+    /// How many rings were read, the present one included.
+    pub fn rings(&self) -> u64 {
+        self.rings
+    }
+
+    /// The reader of the present ring.
+    pub fn reader(&self) -> &R {
+        &self.reader
+    }
+
+    /// The same, to be asked what changes it.
+    pub fn reader_mut(&mut self) -> &mut R {
+        &mut self.reader
+    }
+
+    /// Whether, at the last poll that found nothing, the ring or the one in its place waited for the
+    /// process that replaces it.
+    #[inline]
+    pub fn unfinished(&self) -> bool {
+        self.unfinished
+    }
+
+    /// Why it could not go on, since this was last asked.
+    pub fn take_error(&mut self) -> Option<E> {
+        self.error.take()
+    }
+}
+
+impl<R: Leaving<Error = E>, E> Follow<R, E> {
+    /// Rings that one call goes on with, at most: whoever can replace them could do so for ever.
+    const RINGS: usize = 16;
+    /// Once the next ring was looked for in vain a few times, it is looked for in one of so many polls.
+    const RETRY: u64 = 1 << 10;
+
+    /// What `read` finds, in this ring or, if there is nothing more in it, in one that took its place.
+    #[inline]
+    pub fn poll<X>(&mut self, mut read: impl FnMut(&mut R) -> Option<X>) -> Option<X> {
+        for _ in 0..Self::RINGS {
+            let found = read(&mut self.reader);
+            if found.is_some() || !self.go_on() {
+                return found;
+            }
+        }
+        None
+    }
+
+    /// What became of all tickets that were passed, in all rings.
+    pub fn tally(&self) -> Tally {
+        let mut sum = self.past;
+        sum += self.reader.tally();
+        sum
+    }
+
+    /// Records that producers dropped, in all rings that were read.
+    pub fn dropped(&mut self) -> u64 {
+        self.dropped.wrapping_add(self.reader.dropped())
+    }
+
+    /// After nothing was found: whether there may be something now.
+    #[inline]
+    fn go_on(&mut self) -> bool {
+        match self.reader.gate() {
+            Gate::Retired => self.leave(),
+            gate => {
+                self.unfinished = gate == Gate::Closing;
+                self.waited = 0;
+                false
+            }
+        }
+    }
+
+    /// The ring is retired: goes on with the next, once this one is read to its end.
+    #[cold]
+    fn leave(&mut self) -> bool {
+        self.unfinished = false;
+        let waited = self.waited;
+        self.waited = waited.saturating_add(1);
+        if !self.reader.at_end(waited) {
+            self.tries = 0;
+            return false;
+        }
+        let tries = self.tries;
+        self.tries = tries.wrapping_add(1);
+        if tries != 0 && !tries.is_power_of_two() && !tries.is_multiple_of(Self::RETRY) {
+            return false;
+        }
+        self.next().unwrap_or_else(|e| {
+            self.error = Some(e);
+            false
+        })
+    }
+
+    /// Goes on with the ring that took the place of this one, once it says what was before it.
+    fn next(&mut self) -> Result<bool, E> {
+        let Some((next, before)) = self.reader.replaced()? else { return Ok(false) };
+        if before & Gate::COUNTING != 0 {
+            self.unfinished = true;
+            return Ok(false);
+        }
+        // In rings that came and went meanwhile. None if it is no successor: its loader started anew.
+        let mine = self.reader.before()? & !Gate::COUNTING;
+        let Some(ends) = self.reader.ends() else { return Ok(false) };
+        let missed = before.saturating_sub(mine.wrapping_add(ends));
+        let next = R::enter(next, Start::First, self.reader.patience())?;
+        self.past = self.tally();
+        self.past.lapped = self.past.lapped.wrapping_add(missed);
+        self.dropped = self.dropped();
+        self.reader = next;
+        (self.rings, self.waited, self.tries) = (self.rings + 1, 0, 0);
+        Ok(true)
+    }
+}
