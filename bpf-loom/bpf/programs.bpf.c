@@ -20,6 +20,8 @@ struct wide {
 MAPRING_RING(narrow1, struct narrow, 1);
 MAPRING_RING(narrow2, struct narrow, 2);
 MAPRING_RING(narrow4, struct narrow, 4);
+MAPRING_RING(narrow8, struct narrow, 8); /* more slots than a claim tries */
+MAPRING_RING(narrow16, struct narrow, 16);
 MAPRING_RING(wide1, struct wide, 1);
 MAPRING_RING(wide2, struct wide, 2);
 MAPRING_RESIZABLE_RING(moving, struct narrow, 2);
@@ -77,6 +79,8 @@ static __always_inline void fill_wide(struct wide *record, __u64 *ctx)
 PROGRAMS(narrow, narrow1)
 PROGRAMS(narrow, narrow2)
 PROGRAMS(narrow, narrow4)
+PROGRAMS(narrow, narrow8)
+PROGRAMS(narrow, narrow16)
 PROGRAMS(wide, wide1)
 PROGRAMS(wide, wide2)
 PROGRAMS(narrow, moving)

@@ -24,6 +24,7 @@ pub mod object;
 pub mod order;
 pub mod resizable;
 pub mod ring;
+pub mod stuck;
 pub mod sync;
 
 pub use check::{alone, check};

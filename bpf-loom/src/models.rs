@@ -12,6 +12,7 @@ use crate::object::Program;
 use crate::order::Order;
 use crate::resizable;
 use crate::ring::{Reader, Ring};
+use crate::stuck;
 use crate::sync::thread::{self, JoinHandle};
 
 /// Patience that no model uses up.
@@ -67,6 +68,13 @@ pub const MODELS: &[Model] = &[
     model("a writer of wide records", "nesting push_wide1", tearing, &["torn", "meanwhile"]),
     model("a writer of wide records", "push_wide1", tearing, &["torn", "meanwhile"]),
     model("a copied record", "output_wide1", tearing, &["torn", "meanwhile"]),
+    model("stuck slots, a reader", "push_narrow8", stuck::read, &["dropped", "meanwhile", "skipped"]),
+    model(
+        "stuck slots, a reader",
+        "nesting push_narrow16",
+        stuck::read,
+        &["dropped", "meanwhile", "skipped"],
+    ),
     model("two writers, a reader", "push_wide1", two_writers_a_reader, &["meanwhile"]),
     model("two writers, a reader", "push_narrow2", two_writers_a_reader, &["meanwhile"]),
     model(

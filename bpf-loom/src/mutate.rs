@@ -32,7 +32,7 @@ pub struct Mutant {
 pub type Sites = BTreeMap<usize, BTreeSet<Word>>;
 
 /// The register that no program uses.
-const AX: u8 = 11;
+pub(crate) const AX: u8 = 11;
 
 /// What the instructions of a ring's program access when another one interrupts it.
 pub fn ring_sites(ring: &'static str, code: &Code) -> Sites {
@@ -175,10 +175,10 @@ fn load(dst: u8, base: u8, off: i16) -> Insn {
     Insn::Load { bytes: 8, signed: false, acquire: false, dst, base, off }
 }
 
-fn store(base: u8, off: i16, src: u8) -> Insn {
+pub(crate) fn store(base: u8, off: i16, src: u8) -> Insn {
     Insn::Store { bytes: 8, release: false, base, off, from: From::Reg(src) }
 }
 
-fn set(dst: u8, from: From) -> Insn {
+pub(crate) fn set(dst: u8, from: From) -> Insn {
     Insn::Alu { op: 0xb0, wide: true, dst, from, off: 0 }
 }

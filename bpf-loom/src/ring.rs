@@ -53,7 +53,7 @@ impl Ring {
     /// The ring that programs call `name`: `narrow` or `wide` (records of one word or two), or `placed` (of
     /// one word, with a map for each CPU, of which there is one), and how many slots.
     pub fn new(name: &'static str) -> Self {
-        let (kind, slots) = name.split_at(name.len() - 1);
+        let (kind, slots) = name.split_at(name.find(|c: char| c.is_ascii_digit()).unwrap());
         let record = if kind == "wide" { 16 } else { 8 };
         let geometry = Geometry::new(Kind::Ring, record, slots.parse().unwrap(), 1).unwrap();
         let inner = (kind == "placed").then_some(Inner::All(1));
@@ -69,6 +69,11 @@ impl Ring {
     /// How many slots it has.
     pub fn slots(&self) -> u64 {
         self.place.slots().count()
+    }
+
+    /// How many of the last tickets a reader that was lapped finds: it keeps away from the writer.
+    fn within_reach(&self) -> u64 {
+        self.slots() - self.slots() / 8
     }
 
     /// Where its shape puts things.
@@ -88,9 +93,47 @@ impl Ring {
         }
     }
 
+    /// The hint where to look.
+    pub fn head(&self) -> u64 {
+        self.map.words[self.head_word()].load(Ordering::Relaxed)
+    }
+
     /// Points the hint elsewhere.
     pub fn set_head(&self, head: u64) {
-        self.map.words[self.geometry.shard(0) * self.geometry.element_words()].store(head, Ordering::Relaxed);
+        self.map.words[self.head_word()].store(head, Ordering::Relaxed);
+    }
+
+    fn head_word(&self) -> usize {
+        self.geometry.shard(0) * self.geometry.element_words()
+    }
+
+    /// Makes the memory what producers leave it as that did what `history` says.
+    pub fn restore(&self, history: &History) {
+        self.set_head(history.taken());
+        for (t, end) in history.tickets() {
+            let seq = self.seq(t);
+            self.map.words[seq].store(self.ended(t, end), Ordering::Relaxed);
+            if let End::Published(value) = end {
+                let words = seq + 1..seq + self.geometry.element_words();
+                words.for_each(|word| self.map.words[word].store(value, Ordering::Relaxed));
+            }
+        }
+    }
+
+    /// Which word is the sequence of ticket `t`.
+    fn seq(&self, t: u64) -> usize {
+        let stride = self.geometry.element_words();
+        self.geometry.slots(0) * stride + self.place.slots().of(t) * stride
+    }
+
+    /// The sequence of a ticket that ended so.
+    fn ended(&self, t: u64, end: End) -> u64 {
+        let slots = self.place.slots();
+        match end {
+            End::Held => slots.writing(t),
+            End::Published(_) => slots.published(t),
+            End::Discarded => slots.published(t) | DISCARDED,
+        }
     }
 
     /// `program` about to push, or discard, a record of `value`.
@@ -151,18 +194,13 @@ impl Ring {
         let slots = self.place.slots();
         for slot in 0..self.slots() {
             let last = history.tickets().rfind(|&(t, _)| slots.of(t) as u64 == slot);
-            let expected = last.map_or(0, |(t, end)| match end {
-                End::Held => slots.writing(t),
-                End::Published(_) => slots.published(t),
-                End::Discarded => slots.published(t) | DISCARDED,
-            });
-            let is_seq = |&word: &usize| self.word(word) == Word::Seq(slots.of(slot));
-            let seq = (0..self.map.words.len()).find(is_seq).unwrap();
-            assert_eq!(self.map.words[seq].load(Ordering::Relaxed), expected, "slot {slot} of {history:?}");
+            let expected = last.map_or(0, |(t, end)| self.ended(t, end));
+            let found = self.map.words[self.seq(slot)].load(Ordering::Relaxed);
+            assert_eq!(found, expected, "slot {slot} of {history:?}");
         }
         let reader = Reader::at(0, 1).finish(self, history);
         // A record that its writer published more than a lap late may be found, or counted.
-        let within_a_lap = |t: u64| t + self.slots() >= history.taken();
+        let within_a_lap = |t: u64| t + self.within_reach() >= history.taken();
         let found: Vec<_> = reader.log.iter().copied().filter(|&(t, _)| within_a_lap(t)).collect();
         let there = history.tickets().filter_map(|(t, end)| match end {
             End::Published(value) if within_a_lap(t) => Some((t, value)),
@@ -241,7 +279,8 @@ impl Reader {
         }
         let missed = (self.first..end).filter(|t| self.log.iter().all(|(got, _)| got != t));
         // More than a lap behind: what was overwritten, and the holes between.
-        let (gone, there): (Vec<_>, Vec<_>) = missed.partition(|&t| t + ring.slots() < history.taken());
+        let (gone, there): (Vec<_>, Vec<_>) =
+            missed.partition(|&t| t + ring.within_reach() < history.taken());
         let discarded = there.iter().filter(|&&t| history.get(t) == Some(End::Discarded)).count() as u64;
         let tally = self.tally();
         assert!(tally.lapped <= gone.len() as u64, "lapped, but not overwritten: {}", account());

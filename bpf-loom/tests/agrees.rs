@@ -12,7 +12,8 @@ use mapring_bpf_loom::object::Object;
 use mapring_bpf_loom::ring::{Ring, Word};
 use mapring_bpf_loom::sync::Ordering;
 
-const RINGS: [&str; 7] = ["narrow1", "narrow2", "narrow4", "wide1", "wide2", "placed2", "placed4"];
+const RINGS: [&str; 9] =
+    ["narrow1", "narrow2", "narrow4", "narrow8", "narrow16", "wide1", "wide2", "placed2", "placed4"];
 
 /// xorshift64*
 struct Random(u64);

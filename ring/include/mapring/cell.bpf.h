@@ -68,6 +68,7 @@ static __always_inline void *mapring__claim_cell(__u64 *seq)
 {
 	__u64 seen = mapring__load(seq);
 
+	MAPRING__IN_CLAIM;
 	return !(seen & 1) && mapring__cmpxchg(seq, seen, seen + 1) == seen ? seq + 1 : 0;
 }
 

@@ -57,6 +57,7 @@ static __always_inline __u64 mapring__take(__u64 *seq, __u64 lap)
 	__u64 found = mapring__load(seq), even = found & ~1ULL;
 
 	if ((even & ~MAPRING__DISCARDED) <= lap) {
+		MAPRING__IN_CLAIM;
 		found = mapring__cmpxchg(seq, even, lap + 1);
 		if (found == even)
 			return 0;
@@ -98,6 +99,7 @@ static __always_inline __u64 mapring__take_nested(__u64 *head, __u64 t, __u64 pe
 	mapring__store(head, (t + 1) | MAPRING__PENDING);
 	found = mapring__load(seq) & ~MAPRING__DISCARDED;
 	if (found == lap || (!pending && found < lap && !(found & 1))) {
+		MAPRING__IN_CLAIM;
 		mapring__store(seq, lap + 1);
 		return 0;
 	}
@@ -190,6 +192,7 @@ static __always_inline __u64 *mapring__fast(struct mapring__ring ring, __u64 *he
 	t = mapring__load(head);
 	lap = mapring__lap(ring, t);
 	seq = mapring__slot(ring, base, t);
+	MAPRING__IN_CLAIM;
 	if (!seq || mapring__cmpxchg(seq, lap, lap + 1) != lap)
 		return 0;
 	mapring__store(head, t + 1);
@@ -212,6 +215,7 @@ static __always_inline __u64 *mapring__fast_nested(struct mapring__ring ring, __
 		mapring__store(head, t);
 		return 0;
 	}
+	MAPRING__IN_CLAIM;
 	mapring__store(seq, lap + 1);
 	mapring__store(head, t + 1);
 	return seq;

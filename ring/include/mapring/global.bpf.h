@@ -29,7 +29,7 @@
 		__u64 seq;                                                                     \
 		value_type record;                                                             \
 		__u64 dropped; /* updates that were given up */                                \
-	} name;                                                                                \
+	} name = {};                                                                           \
 	_Static_assert(_Alignof(value_type) <= 8, "mapring: values are aligned to 8 at most"); \
                                                                                                \
 	MAPRING__FN value_type *mapring_cell_begin(struct mapring_global_cell__##name *cell)   \
@@ -57,7 +57,7 @@
 		__u64 seq;                                                                     \
 		value_type record;                                                             \
 		value_type other __attribute__((aligned(8)));                                  \
-	} name;                                                                                \
+	} name = {};                                                                           \
 	_Static_assert(_Alignof(value_type) <= 8, "mapring: values are aligned to 8 at most"); \
                                                                                                \
 	MAPRING__FN long mapring_latch_read(struct mapring_global_latch__##name *latch,        \
