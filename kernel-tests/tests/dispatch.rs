@@ -104,7 +104,13 @@ fn what_does_not_fit_is_named() {
     says(reader.insert(1, of("first")).unwrap_err(), &["BPF_MAP_UPDATE_ELEM", "read-only"]);
     says(reader.remove(1).unwrap_err(), &["BPF_MAP_DELETE_ELEM", "read-only"]);
     says(Dispatch::open(&skel.maps.runs).unwrap_err(), &["map runs", "type array, expected prog_array"]);
-    says(Region::open(&skel.maps.stages).unwrap_err(), &["type progarray, expected array"]);
+    let pipe = || std::io::pipe().unwrap().0.into();
+    says(Dispatch::open_fd(pipe()).unwrap_err(), &["fd ", " is not a BPF map"]);
+    says(Region::open_fd(pipe()).unwrap_err(), &["fd ", " is not a BPF map or a memfd"]);
+    says(
+        Region::open(&skel.maps.stages).unwrap_err(),
+        &["type prog_array, expected array", "Dispatch::open"],
+    );
 }
 
 /// Two programs take turns in a slot as fast as they can while every CPU jumps to it: each jump

@@ -334,11 +334,24 @@ fn what_is_no_ring_for_nodes_is_named() {
         assert!(matches!(error, Error::NotFitted { .. }), "{error}");
         assert!(error.to_string().contains("call fit_to_machine before"), "{error}");
     }
+    // Too many: what is expected is said.
+    let mut larger = MaybeUninit::uninit();
+    let skel = load::<NumaSkelBuilder>(&mut larger, |object| {
+        fitted(object);
+        let mut outer = object.maps_mut().find(|map| map.name() == "numbers").unwrap();
+        outer.set_max_entries(u32::try_from(cpus().last().unwrap() + 3).unwrap()).unwrap();
+    });
+    let error = NumaRing::<Numbered>::open(&map(skel.object(), "numbers")).unwrap_err().to_string();
+    let last = cpus().last().unwrap();
+    let said =
+        format!("has {} shards, expected {}, one for each possible CPU (0 to {last})", last + 3, last + 1);
+    assert!(error.contains(&said), "{error}");
     let skel = load::<NumaSkelBuilder>(&mut storage, fitted);
     let error = NumaRing::<Numbered>::open(&map(skel.object(), "numbers__first")).unwrap_err();
     assert!(error.to_string().contains("is a map of type array, expected array_of_maps"), "{error}");
     let error = Ring::<Numbered>::open(&map(skel.object(), "numbers")).unwrap_err();
-    assert!(matches!(error, Error::MapType { .. }), "{error}");
+    let said = "is a map of type array_of_maps, expected array or percpu_array; it is a NUMA ring: open it with NumaRing::open";
+    assert!(matches!(error, Error::MapType { .. }) && error.to_string().ends_with(said), "{error}");
     let error = NumaRing::<[u32; 3]>::open(&map(skel.object(), "numbers")).unwrap_err();
     assert!(matches!(error, Error::Layout { .. } | Error::RecordSize { .. }), "{error}");
     let error = ResizableRing::<Numbered>::open(&map(skel.object(), "numbers")).unwrap_err();

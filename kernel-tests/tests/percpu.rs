@@ -296,7 +296,7 @@ fn the_wrong_type() {
         let bytes: Vec<_> = bytes.chunks(64).map(<[u8]>::to_vec).collect();
         plain.update_percpu(&index.to_ne_bytes(), &bytes, libbpf_rs::MapFlags::ANY).unwrap();
     }
-    says(Region::open(&plain).unwrap_err(), &["type percpuarray, expected array"]);
+    says(Region::open(&plain).unwrap_err(), &["type percpu_array, expected array"]);
 }
 
 /// The preamble that the loader wrote.

@@ -187,3 +187,32 @@ fn writers_in_one_call() {
     assert!(matches!(ring.writer(0), Err(Error::NotWritable { refusal: Refusal::NotAsked, .. })));
     assert_eq!(ring.reader().drain().count(), 3);
 }
+
+/// What mapring's macros declared, with a number of entries that they would not have given it.
+#[test]
+fn entries_that_are_no_whole_shards() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<RefusalsSkelBuilder>(&mut storage, |object: &mut OpenObject| {
+        fitted(object);
+        let mut cells = object.maps_mut().find(|map| map.name() == "cells").unwrap();
+        cells.set_max_entries(100).unwrap();
+    });
+    let error = Region::open(&skel.maps.cells).unwrap_err();
+    assert!(matches!(error, Error::Contradiction { preamble: 4, kernel: 100, .. }), "{error:?}");
+    says(
+        &error,
+        &["map cells: its BTF makes the number of entries 4, the kernel says 100", "fit_to_machine"],
+    );
+}
+
+#[test]
+fn a_reader_that_would_write_is_told_how() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<RefusalsSkelBuilder>(&mut storage, fitted);
+    let error = Cells::<Filled<14>>::open(&skel.maps.cells).unwrap().writer().unwrap_err();
+    assert!(matches!(error, Error::NotWritable { refusal: Refusal::NotAsked, .. }), "{error:?}");
+    says(&error, &["it was opened for reading", "`open_writable`"]);
+    Cells::<Filled<14>>::open_writable(&skel.maps.cells).unwrap().writer().unwrap();
+}

@@ -23,23 +23,27 @@ pub enum Error {
         /// What to do about it; empty, or starting with a separator.
         hint: &'static str,
     },
-    /// A file descriptor or pin that is neither a BPF map nor a memfd.
-    #[error("{what} is no region: neither a BPF map nor a memfd{hint}")]
+    /// A file descriptor or pin of something else: a file, a pipe, a BPF program.
+    #[error("{what} is not {expected}{hint}")]
     NotARegion {
         /// The path or descriptor as it was given.
         what: String,
+        /// `a BPF map`, or `a BPF map or a memfd`.
+        expected: &'static str,
         /// What to do about it; empty, or starting with a separator.
         hint: &'static str,
     },
     /// A BPF map of a type that holds no such thing.
-    #[error("{what} is a map of type {found}, expected {expected}")]
+    #[error("{what} is {found}, expected {expected}{hint}")]
     MapType {
         /// The map, or memfd.
         what: String,
-        /// Its type.
+        /// What it is, such as `a map of type percpu_hash`.
         found: String,
         /// The types that would do.
         expected: &'static str,
+        /// What to do about it; empty, or starting with a separator.
+        hint: &'static str,
     },
     /// The region's first bytes are not those of a region that this library knows.
     #[error("{what}: {error}{hint}")]
@@ -55,21 +59,23 @@ pub enum Error {
     #[error(transparent)]
     Geometry(#[from] GeometryError),
     /// The preamble and the kernel do not agree. The kernel is right, and the region unusable.
-    #[error(
-        "{what}: its preamble (or who described it) makes the {property} {preamble}, the kernel says {kernel}"
-    )]
+    #[error("{what}: {source_of_shape} makes the {property} {preamble}, the kernel says {kernel}{hint}")]
     Contradiction {
         /// The region.
         what: String,
+        /// Where the shape is from: `its preamble or description`, or `its BTF`.
+        source_of_shape: &'static str,
         /// What they differ in.
         property: &'static str,
-        /// What follows from the preamble.
+        /// What follows from the preamble, the description or the BTF.
         preamble: u64,
         /// What the kernel says.
         kernel: u64,
+        /// What to do about it; empty, or starting with a separator.
+        hint: &'static str,
     },
-    /// A file shorter than a region of its shape.
-    #[error("{what} is truncated: {found} bytes, expected at least {expected}")]
+    /// A map or a file smaller than a region of its shape.
+    #[error("{what} has {found} bytes, expected at least {expected}{hint}")]
     Truncated {
         /// The region.
         what: String,
@@ -77,15 +83,19 @@ pub enum Error {
         found: u64,
         /// What it should have.
         expected: u64,
+        /// What to do about it; empty, or starting with a separator.
+        hint: &'static str,
     },
     /// A memfd that somebody could shrink under its readers, who would die by SIGBUS.
     #[error(
-        "{what} is not sealed against resizing (F_SEAL_SHRINK and F_SEAL_GROW), so whoever holds it could \
-         kill its readers with SIGBUS: have its maker seal it, or open it with Options::allow_unsealed"
+        "{what} is not sealed against resizing (F_SEAL_SHRINK and F_SEAL_GROW), so any process that \
+         holds it could kill its readers with SIGBUS: {remedy}, or open it with Options::allow_unsealed"
     )]
     Unsealed {
         /// The region.
         what: String,
+        /// What its creator can do.
+        remedy: &'static str,
     },
     /// A memfd of huge pages, which somebody could take away under its readers, who would die by SIGBUS.
     #[error(
@@ -376,7 +386,9 @@ pub enum Error {
     /// slots for headers), or one for memory nodes without a place for each CPU's shard.
     #[cfg(feature = "bpf")]
     #[error(
-        "{what} has {shards} shards, but CPUs are numbered up to {last}: call fit_to_machine before the object is loaded"
+        "{what} has {}, expected {}, one for each possible CPU (0 to {last}): call fit_to_machine before the object is \
+         loaded",
+        counted(*shards, "shard"), last + 1
     )]
     NotFitted {
         /// The ring.
@@ -388,7 +400,10 @@ pub enum Error {
     },
     /// A ring that was not made to be replaced.
     #[cfg(feature = "bpf")]
-    #[error("{what} is no resizable ring: MAPRING_RESIZABLE_RING (resizable.bpf.h) makes them")]
+    #[error(
+        "{what} isn't a resizable ring: declare it with MAPRING_RESIZABLE_RING (resizable.bpf.h), or open a plain ring with \
+         Ring::open"
+    )]
     NotResizable {
         /// What was opened.
         what: String,
@@ -434,6 +449,13 @@ impl Error {
     pub(crate) fn system(call: &'static str, error: impl Into<io::Error>) -> Self {
         Self::System { call, error: error.into(), hint: "" }
     }
+}
+
+/// `1 shard`, or `4 shards`.
+#[cfg(feature = "bpf")]
+fn counted(count: usize, thing: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {thing}{plural}")
 }
 
 /// `4`, or `1 to 8`.

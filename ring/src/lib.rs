@@ -138,6 +138,10 @@ pub use handle::{
     Ring, RingWriter, Seqlock, Snapshot, Table, TwoCopies,
 };
 pub use layout::Claim;
+/// The libbpf-rs that this crate's functions take maps and objects of. Use it as `mapring::libbpf_rs`, or depend on the
+/// same version: types of another version are other types, and rustc then says that `MapCore` or `OpenObject` do not fit.
+#[cfg(all(not(loom), feature = "bpf"))]
+pub use libbpf_rs;
 /// Makes a [`Record`](trait@Record) of a struct: see [`Compared`].
 ///
 /// ```

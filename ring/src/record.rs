@@ -14,6 +14,14 @@ use crate::layout::Kind;
 /// Numbers and arrays are records. `#[derive(Record)]` (cargo feature `derive`) makes one of a struct of
 /// one's own, as does [`record!`](crate::record) without it; [`plain_record!`](crate::plain_record) of
 /// one that libbpf-cargo made from C.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a mapring `Record`",
+    label = "not plain data whose layout mapring knows",
+    note = "a struct of your own: `#[derive(Record)]` with `#[repr(C)]`; one that libbpf-cargo made: `skeleton_records!`",
+    note = "a `bool` (`_Bool` in C, `MaybeUninit<bool>` in a skeleton) has bytes that mean nothing: use `u8` (`__u8`)",
+    note = "a union (`__anon_…` in a skeleton) has no one layout: use an array of bytes, and take it apart in Rust",
+    note = "a pointer, `char` or enum: use an integer of its size"
+)]
 pub trait Record: AnyBitPattern {
     /// The layout.
     const LAYOUT: Layout;

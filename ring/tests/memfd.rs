@@ -5,9 +5,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 use bytemuck::{Pod, Zeroable};
+use mapring::layout::{Geometry, Kind};
 use mapring::{
     Access, Cell, Cells, Counters, Error, Latches, Options, ReadError, Refusal, Region, Ring, Snapshot, Start,
 };
+use rustix::fs::{MemfdFlags, memfd_create};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
@@ -362,7 +364,30 @@ fn mistakes_get_errors_that_name_both_sides() {
     }
     assert!(matches!(ring.writer(1), Err(Error::Index { thing: "shard", index: 1, count: 1 })));
     let file = std::fs::File::open("/proc/self/exe").unwrap();
-    assert!(matches!(Region::open_fd(file.into()), Err(Error::NotARegion { .. })));
+    let error = Region::open_fd(file.into()).unwrap_err();
+    assert!(matches!(error, Error::NotARegion { .. }) && error.to_string().contains(" is not a"), "{error}");
+
+    let cells = Geometry::new(Kind::PerCpuCells, 56, 1, 1).unwrap();
+    let error = message(Region::create_memfd(cells, "").unwrap_err());
+    assert!(error.contains("memfd is not a BPF map") && error.contains("exist in BPF maps only"), "{error}");
+    let error = message(Geometry::new(Kind::Counters, 24, 1, 1).unwrap_err().into());
+    assert_eq!(error, "counters of 24 bytes: a counter has 8 bytes");
+}
+
+/// Files of a tmpfs answer as memfds that nobody sealed, but can't be sealed.
+#[test]
+fn files_that_can_not_be_sealed() {
+    let path = format!("/dev/shm/mapring-test-{}", std::process::id());
+    std::fs::write(&path, [0; 4096]).unwrap();
+    let file = std::fs::File::open(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let error = Region::open_fd(file.into()).unwrap_err();
+    assert!(matches!(error, Error::Unsealed { .. }), "{error}");
+    let said = error.to_string();
+    assert!(said.contains("files of a tmpfs (/dev/shm)") && said.contains("use a memfd"), "{said}");
+    let plain = memfd_create("plain", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+    let said = Region::open_fd(plain).unwrap_err().to_string();
+    assert!(said.contains("have its creator seal it"), "{said}");
 }
 
 mod forged {
@@ -370,8 +395,8 @@ mod forged {
 
     use std::io::Write;
 
-    use mapring::layout::{Geometry, Kind, Preamble, PreambleError};
-    use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+    use mapring::layout::{Preamble, PreambleError};
+    use rustix::fs::{SealFlags, fcntl_add_seals, ftruncate};
 
     use super::*;
 

@@ -42,10 +42,74 @@ pub(crate) fn run(tools: &Tools) -> Result<()> {
                 }
             }
         }
+        if let Err(error) = check_refused(&clang.path, &libbpf, &host) {
+            eprintln!("{error:#}");
+            failed.push(format!("refused programs with clang {}", clang.version));
+        }
         eprintln!("clang {}: {} programs, each in {ways} ways", clang.version, programs.len());
     }
     ensure!(failed.is_empty(), "does not compile: {}", failed.join("; "));
     Ok(())
+}
+
+/// What copies more than clang can, for a record of `LARGE`, and the remedy that the error must name.
+const LARGE: usize = 7_700;
+const REFUSED: [(&str, &str, &str); 5] = [
+    (
+        "ring",
+        "MAPRING_RING(map, struct r, 64); long f(struct r *r) { return mapring_output(&map, r); }",
+        "reserve the record",
+    ),
+    (
+        "cell",
+        "MAPRING_CELL(map, struct r); long f(struct r *r) { return mapring_cell_set(&map, 0, r); }",
+        "begin the cell",
+    ),
+    (
+        "global",
+        "MAPRING_GLOBAL_CELL(map, struct r); long f(struct r *r) { return mapring_cell_set(&map, r); }",
+        "begin the cell",
+    ),
+    (
+        "latch",
+        "MAPRING_LATCH(map, struct r); long f(struct r *r) { return mapring_latch_read(&map, 0, r); }",
+        "several latches",
+    ),
+    (
+        "percpu",
+        "MAPRING_PERCPU_CELL(map, struct r); long f(struct r *r) { return mapring_cell_read(&map, 0, 0, r); }",
+        "several cells",
+    ),
+];
+
+/// Programs that copy too much are told so, at the call; those that copy as much as clang can are compiled.
+fn check_refused(clang_path: &Path, libbpf: &[PathBuf], host: &[String]) -> Result<()> {
+    let dir = cmd::target_dir().join(format!("bpf-refused-{}", std::process::id()));
+    fs::create_dir_all(&dir)?;
+    let program = dir.join("refused.bpf.c");
+    let said = |header: &str, text: &str, bytes: usize| -> Result<Option<String>> {
+        let text = format!(
+            "#include <linux/bpf.h>\n#include <bpf/bpf_helpers.h>\n#include <mapring/{header}.bpf.h>\n\
+             struct r {{ char bytes[{bytes}]; }};\n{text}\n"
+        );
+        fs::write(&program, text)?;
+        Ok(cmd::output(&mut compile(clang_path, &program, libbpf, host, &[]))
+            .err()
+            .map(|error| format!("{error:#}")))
+    };
+    for (header, text, remedy) in REFUSED {
+        let refused = said(header, text, LARGE)?.with_context(|| format!("{header}: compiled"))?;
+        for part in ["clang copies at most 1024 bytes", remedy] {
+            ensure!(refused.contains(part), "{header}: no {part:?} in {refused}");
+        }
+        // The largest two that clang copies in a ring; elsewhere it may want more stack than there is.
+        let copied: &[usize] = if header == "ring" { &[1, 56, 1018, 1024] } else { &[1, 56] };
+        for &bytes in copied {
+            let refused = said(header, text, bytes)?;
+            ensure!(refused.is_none(), "{header}, {bytes} bytes: {}", refused.unwrap_or_default());
+        }
+    }
+    Ok(fs::remove_dir_all(&dir)?)
 }
 
 fn compile(clang_path: &Path, program: &Path, libbpf: &[PathBuf], host: &[String], way: &[&str]) -> Command {
@@ -124,6 +188,13 @@ fn find_programs(dir: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_clang_can_not_copy_is_named() {
+        let clang = Path::new("clang");
+        let libbpf = libbpf_include().unwrap();
+        check_refused(clang, &libbpf, &host_includes(clang).unwrap()).unwrap();
+    }
 
     #[test]
     fn the_search_list_is_cut_out() {

@@ -45,7 +45,7 @@ fn what_cannot_be_resized_is_named() {
     let first = map(skel_unfit.object(), "numbers__first");
     if cpus().last() > Some(&0) {
         let error = ResizableRing::<Numbered>::open(&map(skel_unfit.object(), "numbers")).unwrap_err();
-        assert!(error.to_string().contains("has 1 shards, but CPUs are numbered up to"), "{error}");
+        assert!(error.to_string().contains("has 1 shard, expected "), "{error}");
         assert!(matches!(Region::open(&first), Err(Error::NotFitted { .. })));
         assert_eq!(push(&program, 2, 0, 16), 16);
     }
@@ -54,6 +54,11 @@ fn what_cannot_be_resized_is_named() {
     let first = map(skel.object(), "numbers__first");
     let error = ResizableRing::<Numbered>::open(&first).unwrap_err();
     assert!(error.to_string().contains("is a map of type array, expected array_of_maps"), "{error}");
+    let error = Ring::<Numbered>::open(&map(skel.object(), "numbers")).unwrap_err();
+    assert!(
+        error.to_string().contains("it is a resizable ring: open it with ResizableRing::open"),
+        "{error}"
+    );
     let refusals = load::<RefusalsSkelBuilder>(&mut other, fitted);
     let plain = refusals.object().maps().find(|map| map.name() == "ring").unwrap();
     Region::open(&plain).unwrap();
@@ -65,6 +70,8 @@ fn what_cannot_be_resized_is_named() {
     put(&maps, &[0; 4], &plain).unwrap();
     let error = ResizableRing::<[u32; 14]>::open(&maps).unwrap_err();
     assert!(matches!(error, Error::NotResizable { .. }), "{error}");
+    let error = Ring::<[u32; 14]>::open(&maps).unwrap_err();
+    assert!(error.to_string().contains("one inner map with Region::open_inner"), "{error}");
     let error = Region::open_inner(&maps, &[0; 8]).unwrap_err();
     assert!(error.to_string().contains("keys of 4 bytes, not 8"), "{error}");
 }
@@ -95,6 +102,11 @@ fn regions_in_a_hash_of_maps() {
     assert!(matches!(found.replaced(), Err(Error::Open { .. })), "there is none any more");
 
     // Without that flag the kernel takes maps of one size only.
+    let error = Ring::<Numbered>::open(&map(skel.object(), "numbers")).unwrap_err();
+    assert!(
+        error.to_string().contains("it is a resizable ring: open it with ResizableRing::open"),
+        "{error}"
+    );
     let refusals = load::<RefusalsSkelBuilder>(&mut other, fitted);
     let plain = refusals.object().maps().find(|map| map.name() == "ring").unwrap();
     let opts = bpf_map_create_opts { inner_map_fd: fd_number(&plain), ..opts };

@@ -71,4 +71,14 @@ typedef __u32 __wsum;
 /* Functions that a map's macro makes: callable as mapring_reserve(&this_map), for each map. */
 #define MAPRING__FN static __always_inline __attribute__((overloadable, unused))
 
+/*
+ * For functions that copy a value: clang's BPF backend has no memcpy, but copies by at most 128 stores of 8, 4, 2
+ * and 1 bytes, and calls all else "a call to built-in function 'memcpy'", without a place or a remedy.
+ */
+#define MAPRING__STORES(size) ((size) / 8 + ((size) / 4 & 1) + ((size) / 2 & 1) + ((size) & 1))
+#define MAPRING__COPIES(type, instead)                                                              \
+	__attribute__((diagnose_if(MAPRING__STORES(sizeof(type)) > 128,                             \
+				   "mapring: clang copies at most 1024 bytes in a BPF program: " instead, \
+				   "error")))
+
 #endif

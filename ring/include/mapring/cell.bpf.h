@@ -51,6 +51,7 @@
 	{                                                                                          \
 		return mapring__cell_begin(map, sizeof(struct mapring_##kind##__##name), index, 1); \
 	}                                                                                          \
+	MAPRING__COPIES(value_type, "begin the cell and fill it in place")                         \
 	MAPRING__FN long mapring_cell_set(struct mapring_map__##name *map, __u32 index,            \
 					  const value_type *value)                                 \
 	{                                                                                          \

@@ -258,6 +258,7 @@ static __always_inline void mapring_discard(void *record)
 
 /* A copy of a ready record, by the mapring_reserve of its map. */
 #define MAPRING__OUTPUT(name, record_type)                                                         \
+	MAPRING__COPIES(record_type, "reserve the record and fill it in place")                    \
 	MAPRING__FN long mapring_output(struct mapring_map__##name *map, const record_type *ready) \
 	{                                                                                          \
 		record_type *record = mapring_reserve(map);                                        \

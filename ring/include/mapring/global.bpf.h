@@ -40,6 +40,7 @@
 			mapring__count(&cell->dropped, 1);                                     \
 		return record;                                                                 \
 	}                                                                                      \
+	MAPRING__COPIES(value_type, "begin the cell and fill it in place")                     \
 	MAPRING__FN long mapring_cell_set(struct mapring_global_cell__##name *cell,            \
 					  const value_type *value)                             \
 	{                                                                                      \
@@ -60,6 +61,7 @@
 	} name = {};                                                                           \
 	_Static_assert(_Alignof(value_type) <= 8, "mapring: values are aligned to 8 at most"); \
                                                                                                \
+	MAPRING__COPIES(value_type, "make several latches of it")                              \
 	MAPRING__FN long mapring_latch_read(struct mapring_global_latch__##name *latch,        \
 					    value_type *out)                                   \
 	{                                                                                      \

@@ -31,6 +31,7 @@
 	_Static_assert(_Alignof(value_type) <= 8, "mapring: values are aligned to 8 at most");     \
 	MAPRING__MAP(latch, name, MAPRING__FIRST(sizeof(struct mapring_latch__##name)) + (count)); \
                                                                                                    \
+	MAPRING__COPIES(value_type, "make several latches of it")                                  \
 	MAPRING__FN long mapring_latch_read(struct mapring_map__##name *map, __u32 index,          \
 					    value_type *out)                                       \
 	{                                                                                          \

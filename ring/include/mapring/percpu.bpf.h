@@ -44,6 +44,7 @@
 #define MAPRING_PERCPU_CELLS(name, value_type, count)                                               \
 	MAPRING__CELLS(MAPRING__PERCPU_MAP, percpu_cell, name, value_type, count)                   \
                                                                                                     \
+	MAPRING__COPIES(value_type, "make several cells of it")                                     \
 	MAPRING__FN long mapring_cell_read(struct mapring_map__##name *map, __u32 cpu, __u32 index, \
 					   value_type *out)                                         \
 	{                                                                                           \

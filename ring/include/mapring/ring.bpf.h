@@ -16,7 +16,8 @@
  * on the same CPU interrupt or preempt each other between any two instructions, NMI included.
  * Every reserve must be followed by commit or discard: the verifier does not check it, and a
  * record that is never ended costs its slot for good (readers and writers step over it).
- * A reserved record holds what its slot held before: fill all of it.
+ * A reserved record holds what its slot held before: fill all of it. mapring_output copies records of at
+ * most 1024 bytes, as clang has no memcpy for BPF: reserve larger ones and fill them in place.
  *
  * A fetching atomic claims the slot (Linux 5.12), or, where a loader shows that programs can only
  * interrupt each other, plain stores do. `#define MAPRING_NESTED_ONLY` before the include leaves

@@ -37,6 +37,9 @@ pub enum GeometryError {
     /// Records of no bytes, or of more than fit.
     #[error("records of {0} bytes: a record has 1 to {max} bytes", max = Geometry::RECORD_MAX)]
     Record(u64),
+    /// Counters of other than 8 bytes.
+    #[error("counters of {0} bytes: a counter has 8 bytes")]
+    Counter(u64),
     /// More elements than a map can have.
     #[error("{0} elements: a map has at most {max}", max = u32::MAX)]
     Entries(u64),
@@ -90,7 +93,7 @@ impl Geometry {
         match kind {
             Kind::Ring if !small_capacity.is_power_of_two() => return Err(GeometryError::Slots(capacity)),
             Kind::Counters | Kind::PerCpuCounters if record != WORD as u64 => {
-                return Err(GeometryError::Record(record));
+                return Err(GeometryError::Counter(record));
             }
             Kind::Cells | Kind::Latches | Kind::PerCpuCells | Kind::PerCpuCounters if shards > 1 => {
                 return Err(GeometryError::Sharded(shards));
@@ -371,6 +374,6 @@ mod tests {
         assert!(matches!(ring(8, 1 << 31, 2), GeometryError::Entries(_)));
         assert_eq!(ring(8, 1 << 40, 2), GeometryError::Entries(1 << 40));
         assert_eq!(Geometry::new(Kind::Cells, 8, 1, 2), Err(GeometryError::Sharded(2)));
-        assert_eq!(Geometry::new(Kind::Counters, 4, 1, 2), Err(GeometryError::Record(4)));
+        assert_eq!(Geometry::new(Kind::Counters, 4, 1, 2), Err(GeometryError::Counter(4)));
     }
 }

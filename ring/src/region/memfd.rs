@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::{Identity, Mapping, Memory, Options, Refusal, Region, generation, write_preamble};
 use crate::error::{Error, Result};
-use crate::layout::{Geometry, Kind, Preamble};
+use crate::layout::{Geometry, Kind, Preamble, PreambleError};
 use crate::record::{Compared, NotCompared};
 
 /// What keeps a reader from SIGBUS.
@@ -21,6 +21,9 @@ const BLOCK: u64 = 512;
 /// Bytes of a region whose memory may be missing: a read of a page that is not there allocates it, and it is the
 /// reader who is charged. More takes the caller's consent.
 const MISSING_MAX: u64 = 64 << 20;
+
+/// Of a file that does not start as a region does.
+const NOT_OURS: &str = "; this file is not a region: Region::create_memfd makes one";
 
 /// What its records are compared with.
 const NO_BTF: (Option<TypeId>, Compared) = (None, Compared::Size(NotCompared::Memfd));
@@ -65,7 +68,7 @@ pub(super) fn open(fd: OwnedFd, options: Options) -> Result<Region> {
     // Seals first: after them the size is final.
     let seals = rustix::fs::fcntl_get_seals(&fd).map_err(|e| Error::system("fcntl(F_GET_SEALS)", e))?;
     if !seals.contains(FIXED_SIZE) && !options.allow_unsealed {
-        return Err(Error::Unsealed { what });
+        return Err(Error::Unsealed { what, remedy: how_to_seal(seals) });
     }
     let huge_page = huge_page(&fd)?;
     if huge_page.is_some() && !options.allow_unsealed {
@@ -74,15 +77,17 @@ pub(super) fn open(fd: OwnedFd, options: Options) -> Result<Region> {
     let stat = rustix::fs::fstat(&fd).map_err(|e| Error::system("fstat", e))?;
     let found = stat.st_size.cast_unsigned();
     let truncated =
-        |expected: usize| Error::Truncated { what: what.clone(), found, expected: expected as u64 };
+        |expected: usize| Error::Truncated { what: what.clone(), found, expected: expected as u64, hint: "" };
     // By a call, not by a mapping: nothing is known yet of how much to map.
     let mut words = [0; Preamble::WORDS];
     let read = rustix::io::pread(&fd, bytemuck::cast_slice_mut::<u64, u8>(&mut words), 0);
     if read.map_err(|e| Error::system("pread", e))? < Preamble::BYTES {
         return Err(truncated(Preamble::BYTES));
     }
-    let preamble =
-        Preamble::decode(&words).map_err(|error| Error::Preamble { what: what.clone(), error, hint: "" })?;
+    let preamble = Preamble::decode(&words).map_err(|error| {
+        let hint = if matches!(error, PreambleError::Magic { .. }) { NOT_OURS } else { "" };
+        Error::Preamble { what: what.clone(), error, hint }
+    })?;
     only_shared(&what, preamble.geometry.kind())?;
     let bytes = preamble.geometry.bytes();
     if bytes as u64 > found {
@@ -107,13 +112,24 @@ fn huge_page(fd: &OwnedFd) -> Result<Option<usize>> {
     Ok(is_huge.then_some(usize::try_from(fs.f_bsize).unwrap_or(1).max(1)))
 }
 
+/// What the creator of an unsealed file can do. All files of a tmpfs have seals, and can't have more.
+fn how_to_seal(seals: SealFlags) -> &'static str {
+    if seals.contains(SealFlags::SEAL) {
+        "files of a tmpfs (/dev/shm) and memfds without MFD_ALLOW_SEALING can't be sealed, so use a memfd as \
+         Region::create_memfd makes it"
+    } else {
+        "have its creator seal it"
+    }
+}
+
 /// What each CPU has for itself is in per-CPU maps only.
 fn only_shared(what: &str, kind: Kind) -> Result<()> {
     if kind.is_per_cpu() {
         return Err(Error::MapType {
             what: what.to_owned(),
-            found: "memfd".to_owned(),
+            found: "not a BPF map".to_owned(),
             expected: "percpu_array",
+            hint: "; cells and counters for each CPU exist in BPF maps only",
         });
     }
     Ok(())

@@ -9,9 +9,7 @@ use super::{Access, Refusal};
 #[cfg(feature = "bpf")]
 use super::{Origin, bpf};
 use super::{Region, memfd};
-#[cfg(any(doc, not(feature = "bpf")))]
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 #[cfg(feature = "bpf")]
 use crate::layout::Geometry;
 use crate::layout::Kind;
@@ -144,10 +142,16 @@ impl Options {
             return memfd::open(fd, self);
         }
         #[cfg(feature = "bpf")]
-        return bpf::open(bpf::Opened::fd(fd)?, self);
+        return match bpf::Opened::fd(fd) {
+            Err(Error::NotARegion { what, hint, .. }) => {
+                Err(Error::NotARegion { what, expected: "a BPF map or a memfd", hint })
+            }
+            opened => bpf::open(opened?, self),
+        };
         #[cfg(not(feature = "bpf"))]
         return Err(Error::NotARegion {
             what: format!("fd {}", std::os::fd::AsRawFd::as_raw_fd(&fd)),
+            expected: "a memfd",
             hint: " (BPF maps need mapring's cargo feature `bpf`)",
         });
     }

@@ -45,6 +45,14 @@ impl Description {
         }
     }
 
+    /// The shape of so many whole shards that it has about `entries` elements.
+    pub(super) fn nearest(&self, entries: usize) -> Option<Geometry> {
+        let one = self.geometry(1).ok()?;
+        let shard = one.entries() - one.first();
+        let shards = (entries.saturating_sub(one.first()) / shard).max(1);
+        self.geometry(shards as u64).or(Ok::<_, GeometryError>(one)).ok()
+    }
+
     /// The preamble of a map with `entries` elements, if that is a whole number of shards.
     pub(super) fn preamble(&self, entries: usize, generation: u64) -> Option<Preamble> {
         let one = self.geometry(1).ok()?;

@@ -1,7 +1,7 @@
 //! The system calls that stand in for a mapping.
 #![allow(unsafe_code)]
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -185,6 +185,18 @@ fn has_keys(fd: BorrowedFd<'_>) -> bool {
         unsafe { libbpf_sys::bpf_map_get_next_key(fd.as_raw_fd(), std::ptr::null(), std::ptr::null_mut()) };
     let refused = result(ret).err().and_then(|e| e.raw_os_error());
     ![Errno::INVAL, Errno::BADF].iter().any(|e| refused == Some(e.raw_os_error()))
+}
+
+/// What the kernel calls a type of maps.
+pub(super) fn type_name(ty: u32) -> String {
+    // SAFETY: any number is fine.
+    let name = unsafe { libbpf_sys::libbpf_bpf_map_type_str(ty) };
+    if name.is_null() {
+        return format!("a map of unknown type {ty}");
+    }
+    // SAFETY: not null, so one of libbpf's own C strings, which stay.
+    let name = unsafe { CStr::from_ptr(name) };
+    format!("a map of type {}", name.to_string_lossy())
 }
 
 /// Keeps user space from writing the map, for good.

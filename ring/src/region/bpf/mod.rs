@@ -35,7 +35,7 @@ pub use nodes::place_on_node;
 pub(crate) use plain::Plain;
 pub(crate) use section::{Section, look};
 
-use self::describe::Types;
+use self::describe::{Inner, Types};
 use super::{Identity, Mapping, Memory, Options, Refusal, Region, generation, write_preamble};
 use crate::cpus::possible_cpus;
 use crate::error::{Error, Result};
@@ -48,8 +48,13 @@ use crate::sync::{Ordering, fence};
 const ENOTSUPP: i32 = 524;
 
 const NO_PREAMBLE: &str = "; its loader writes one by opening the map with Region::open, Ring::open \
-                           or the like once it is loaded; another's map is opened with Options::described, one of \
-                           plain values as an Array";
+                           or the like once it is loaded; open a map of another loader with Options::described, \
+                           and one of plain values as an Array";
+
+const NOT_OURS: &str = "; mapring's macros did not declare this map: Globals reads the global variables of programs \
+                        (.data, .bss, .rodata), Array reads arrays of plain values";
+
+const TOO_SMALL: &str = "; such a map holds no region: Array reads arrays of plain values";
 
 /// A descriptor of a map, and what the kernel and messages call it.
 pub(crate) struct Opened {
@@ -69,6 +74,10 @@ impl Opened {
         });
         let fd = fd.map_err(|error| {
             let hint = match error.kind() {
+                _ if path.is_dir() => {
+                    "; it is a directory: name a pin in it, or open a NUMA ring that is pinned there with \
+                     NumaRing::open_pinned"
+                }
                 io::ErrorKind::PermissionDenied if is_elsewhere(path) => {
                     "; is it a pin in a BPF file system?"
                 }
@@ -81,7 +90,7 @@ impl Opened {
                      Region::freeze_and_pin) and for search permission on its directory"
                 }
                 io::ErrorKind::NotFound => {
-                    "; is the BPF file system mounted (mount -t bpf bpf /sys/fs/bpf), and the loader running?"
+                    "; is the BPF file system mounted (mount -t bpf -o mode=0755 bpf /sys/fs/bpf), and the loader running?"
                 }
                 io::ErrorKind::InvalidInput => "; is it a pin in a BPF file system?",
                 _ => "",
@@ -117,15 +126,39 @@ impl Opened {
 
     fn new(fd: OwnedFd, what: String) -> Result<Self> {
         if !lookup::is_map(fd.as_fd()) {
-            return Err(Error::NotARegion { what, hint: "" });
+            return Err(Error::NotARegion { what, expected: "a BPF map", hint: "" });
         }
         let info = fdinfo::map_info(fd.as_fd())?;
         Ok(Self { fd, info, what })
     }
 
-    /// Its type, as messages call it.
+    /// What it is, as messages call it.
     fn type_name(&self) -> String {
-        format!("{:?}", self.info.map_type()).to_lowercase()
+        lookup::type_name(self.info.info.type_)
+    }
+
+    /// How a map is opened that is no array, if mapring or libbpf opens such.
+    fn how_to_open(&self) -> &'static str {
+        match self.info.map_type() {
+            MapType::ArrayOfMaps | MapType::HashOfMaps => match self.first_inner() {
+                Some(Inner::Resizable) => "; it is a resizable ring: open it with ResizableRing::open",
+                Some(Inner::OfCpu) => "; it is a NUMA ring: open it with NumaRing::open",
+                None => {
+                    "; open a resizable ring with ResizableRing::open, a NUMA ring with NumaRing::open, and one inner \
+                     map with Region::open_inner"
+                }
+            },
+            MapType::ProgArray => "; open it with Dispatch::open",
+            MapType::RingBuf => "; it is a BPF ringbuf, which libbpf reads",
+            _ => "",
+        }
+    }
+
+    /// Which kind of ring is in a map of maps, where this process may see that.
+    fn first_inner(&self) -> Option<Inner> {
+        let outer = Outer::new(self.fd.as_fd(), &[0; 4]).ok()?;
+        let inner = Found::Inner(outer).open().ok()?;
+        Types::new(&inner.info).region()?.inner
     }
 
     /// Checks its type.
@@ -138,19 +171,24 @@ impl Opened {
 
     /// What is said of a map of another type.
     fn wrong_type(&self, expected: &'static str) -> Error {
-        Error::MapType { what: self.what.clone(), found: self.type_name(), expected }
+        Error::MapType {
+            what: self.what.clone(),
+            found: self.type_name(),
+            expected,
+            hint: self.how_to_open(),
+        }
     }
 }
 
 /// Opens a map as a region.
 pub(super) fn open(opened: Opened, options: Options) -> Result<Region> {
     let type_name = opened.type_name();
-    let Opened { fd, info, what } = opened;
-    let per_cpu = match info.map_type() {
+    let per_cpu = match opened.info.map_type() {
         MapType::Array => None,
         MapType::PercpuArray => Some(possible_cpus()?),
-        _ => return Err(Error::MapType { what, found: type_name, expected: "array or percpu_array" }),
+        _ => return Err(opened.wrong_type("array or percpu_array")),
     };
+    let Opened { fd, info, what } = opened;
     let element = (info.info.value_size as usize).next_multiple_of(WORD);
     let entries = info.info.max_entries as usize;
     let bytes = element * entries;
@@ -167,9 +205,20 @@ pub(super) fn open(opened: Opened, options: Options) -> Result<Region> {
                 let name = options.expected.as_ref().map_or("", |expected| expected.rust).to_owned();
                 Preamble { geometry, generation: generation(), name }
             });
+            let declared = types.region();
             let described =
-                described.or_else(|| types.region().and_then(|d| d.preamble(entries, generation())));
-            let Some(preamble) = described else { return Err(e) };
+                described.or_else(|| declared.as_ref().and_then(|d| d.preamble(entries, generation())));
+            let Some(preamble) = described else {
+                let nearest = declared.and_then(|declared| declared.nearest(entries)).ok_or(e)?;
+                return Err(Error::Contradiction {
+                    what: what.clone(),
+                    source_of_shape: "its BTF",
+                    property: "number of entries",
+                    preamble: nearest.entries() as u64,
+                    kernel: entries as u64,
+                    hint: "; leave max_entries to mapring's macros and fit_to_machine",
+                });
+            };
             if options.loader {
                 agrees(&preamble, element, entries, per_cpu.is_some(), &what, &type_name)?;
                 if preamble.geometry.is_resizable() {
@@ -204,14 +253,17 @@ fn agrees(
         true => Ok(()),
         false => Err(Error::Contradiction {
             what: what.to_owned(),
+            source_of_shape: "its preamble or description",
             property,
             preamble: preamble as u64,
             kernel: kernel as u64,
+            hint: "",
         }),
     };
     if preamble.geometry.kind().is_per_cpu() != per_cpu {
         let expected = if per_cpu { "array" } else { "percpu_array" };
-        return Err(Error::MapType { what: what.to_owned(), found: type_name.to_owned(), expected });
+        let hint = "; its preamble or description says so";
+        return Err(Error::MapType { what: what.to_owned(), found: type_name.to_owned(), expected, hint });
     }
     says("value size", preamble.geometry.element(), element)?;
     says("number of entries", preamble.geometry.entries(), entries)
@@ -253,6 +305,7 @@ fn read_preamble(memory: &Memory, bytes: usize, what: &str) -> Result<Preamble> 
             what: what.to_owned(),
             found: bytes as u64,
             expected: Preamble::BYTES as u64,
+            hint: TOO_SMALL,
         });
     }
     let words = match memory {
@@ -265,7 +318,11 @@ fn read_preamble(memory: &Memory, bytes: usize, what: &str) -> Result<Preamble> 
     fence(Ordering::Acquire);
     Preamble::decode(&words).map_err(|error| Error::Preamble {
         what: what.to_owned(),
-        hint: if matches!(error, PreambleError::Magic { found: 0 }) { NO_PREAMBLE } else { "" },
+        hint: match error {
+            PreambleError::Magic { found: 0 } => NO_PREAMBLE,
+            PreambleError::Magic { .. } => NOT_OURS,
+            _ => "",
+        },
         error,
     })
 }

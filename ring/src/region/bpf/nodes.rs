@@ -20,8 +20,9 @@ pub fn place_on_node(map: &mut OpenMapMut<'_>, node: usize) -> Result<()> {
     if map.map_type() == MapType::PercpuArray {
         return Err(Error::MapType {
             what: format!("map {}", map.name().to_string_lossy()),
-            found: "percpu_array".to_owned(),
+            found: "a map of type percpu_array".to_owned(),
             expected: "array",
+            hint: "; each CPU's values are on the node of that CPU already",
         });
     }
     map.set_numa_node(node)?;

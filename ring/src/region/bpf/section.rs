@@ -64,7 +64,13 @@ impl Section {
             describe::kernel::btf(info.info.btf_id).map_err(|_| Error::NoTypes { what: what.clone() })?;
         let bytes = info.info.value_size as usize;
         let Some((name, places)) = places(&btf, info.info.btf_value_type_id.into(), bytes) else {
-            return Err(Error::MapType { what, found: "array".to_owned(), expected: EXPECTED });
+            let found = "an array without variables in its BTF".to_owned();
+            return Err(Error::MapType {
+                what,
+                found,
+                expected: EXPECTED,
+                hint: "; Array reads plain values",
+            });
         };
         let mut writable = Err(Refusal::NotAsked);
         let mut mapping = None;
