@@ -41,6 +41,14 @@ impl Memory {
         self.0.write_all_at(&word.to_ne_bytes(), at as u64 * 8).unwrap();
     }
 
+    /// Puts all words at once.
+    ///
+    /// # Panics
+    /// If the kernel does not take them.
+    pub fn put_all(&self, words: &[u64]) {
+        self.0.write_all_at(bytemuck::cast_slice(words), 0).unwrap();
+    }
+
     /// Another descriptor of the same memory.
     ///
     /// # Panics

@@ -67,7 +67,7 @@ fn outer(ty: MapType, maps: &[&MapHandle], more: usize) -> MapHandle {
 
 /// Whether this is refused as the ring of CPU `cpu`, and each of `parts` is said of it.
 fn refused<T>(result: mapring::Result<NumaRing<T>>, cpu: usize, parts: [&str; 2]) {
-    let error = result.err().expect("it is refused");
+    let error = result.expect_err("it is refused");
     assert!(matches!(error, Error::NotNuma { cpu: of, .. } if of == cpu), "{error}");
     let said = error.to_string();
     let says = |part: &str| said.contains(part);

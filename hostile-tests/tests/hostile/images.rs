@@ -174,6 +174,9 @@ fn most_looks<T: AnyBitPattern>(shard: Shard<'_>, start: Start) -> u64 {
             Step::Moved => assert!(moved < 1 << 63, "from {before} back to {}", cursor.next()),
             Step::Empty => assert_eq!(moved, 0),
         }
+        // What calls count as spent, in units of 16 looks.
+        let (looks, cost) = (look.looks, u64::from(cursor.cost()));
+        assert!(matches!(step, Step::Record(_)) || looks <= 16 * cost, "{looks} looks cost {cost}");
     }
     most
 }

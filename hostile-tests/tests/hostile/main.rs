@@ -2,6 +2,7 @@
 //! without a panic, within their bounds, and count what they passed.
 #![allow(missing_docs)]
 
+mod calls;
 mod images;
 #[cfg(feature = "bpf")]
 mod live_maps;

@@ -10,7 +10,7 @@ use std::path::Path;
 use bytemuck::AnyBitPattern;
 use libbpf_rs::MapCore;
 
-use super::{Event, Reader, Ring};
+use super::{Drain, Event, Reader, Ring};
 use crate::cpus::{nodes_of_cpus, online_nodes, possible_cpus};
 use crate::error::{Error, Result};
 use crate::layout::{Claim, Geometry, Kind};
@@ -265,6 +265,9 @@ pub struct NumaReader<T> {
     turn: usize,
     /// Records in a row from the shard whose turn it is.
     burst: u32,
+    /// What a call may spend between two records, in all shards together: see [`Reader::STEPS`].
+    steps: u32,
+    stopped_early: bool,
 }
 
 impl<T: AnyBitPattern> NumaReader<T> {
@@ -277,7 +280,9 @@ impl<T: AnyBitPattern> NumaReader<T> {
     {
         let reader =
             |&Shard { cpu, node, ref of }: &Shard<Ring<T>>| Shard { cpu, node, of: of.reader_from(start) };
-        Self { shards: rings.map(reader).collect(), turn: 0, burst: 0 }
+        let shards: Box<[_]> = rings.map(reader).collect();
+        let steps = shards.iter().map(|shard| shard.of.steps()).min().unwrap_or(1);
+        Self { shards, turn: 0, burst: 0, steps, stopped_early: false }
     }
 
     /// Waits for `polls` empty-handed steps for a record that is not ended: see [`Reader::with_patience`].
@@ -291,11 +296,16 @@ impl<T: AnyBitPattern> NumaReader<T> {
     /// The next record, if there is one: see [`Reader::poll`].
     #[inline]
     pub fn poll(&mut self) -> Option<Event<T>> {
+        let mut left = self.steps;
         // The first one's turn may be over: it has another after all others.
         for _ in 0..=self.shards.len() {
+            if left == 0 {
+                self.stopped_early = true;
+                break;
+            }
             let Shard { cpu, of, .. } = self.shards.get_mut(self.turn)?;
             if self.burst < Self::BURST
-                && let Some(event) = of.poll()
+                && let Some(event) = of.poll_within(&mut left)
             {
                 self.burst += 1;
                 return Some(Event { cpu: *cpu, ..event });
@@ -312,18 +322,37 @@ impl<T: AnyBitPattern> NumaReader<T> {
         let (before, from) = self.shards.split_at_mut(self.turn);
         self.turn = (self.turn + 1).checked_rem(before.len() + from.len()).unwrap_or(0);
         self.burst = 0;
-        from.iter_mut()
-            .chain(before)
-            .flat_map(|Shard { cpu, of, .. }| of.drain().map(|event| Event { cpu: *cpu, ..event }))
+        let (mut shards, mut now) = (from.iter_mut().chain(before), None);
+        let (steps, stopped_early) = (self.steps, &mut self.stopped_early);
+        let mut over = false;
+        std::iter::from_fn(move || {
+            let mut left = steps;
+            while !over {
+                if let Some((cpu, drain)) = &mut now {
+                    let drain: &mut Drain<'_, T> = drain;
+                    if let Some(event) = drain.next_within(&mut left) {
+                        return Some(Event { cpu: *cpu, ..event });
+                    }
+                }
+                *stopped_early |= left == 0;
+                now = shards.next().map(|Shard { cpu, of, .. }| (*cpu, of.drain()));
+                over = left == 0 || now.is_none();
+            }
+            None
+        })
     }
 
     /// Calls `f` with up to `limit` records: see [`Reader::for_each`]. Returns how many there were.
     #[inline]
     pub fn for_each(&mut self, limit: usize, mut f: impl FnMut(Event<&T>)) -> usize {
-        let mut count = 0;
+        let (mut count, mut left) = (0, self.steps);
         for _ in 0..self.shards.len() {
+            if left == 0 {
+                self.stopped_early = true;
+                break;
+            }
             let Shard { cpu, of, .. } = &mut self.shards[self.turn];
-            count += of.for_each(limit - count, |event| f(Event { cpu: *cpu, ..event }));
+            count += of.for_each_within(limit - count, &mut left, |event| f(Event { cpu: *cpu, ..event }));
             self.burst = 0;
             self.turn = (self.turn + 1) % self.shards.len();
             if count >= limit {
@@ -331,6 +360,13 @@ impl<T: AnyBitPattern> NumaReader<T> {
             }
         }
         count
+    }
+
+    /// Whether a call ended early since this was last asked: see [`Reader::stopped_early`].
+    pub fn stopped_early(&mut self) -> bool {
+        let mut any = std::mem::take(&mut self.stopped_early);
+        self.shards.iter_mut().for_each(|shard| any |= shard.of.stopped_early());
+        any
     }
 
     /// Records lost to this reader, all shards together: [`Tally::lost`].

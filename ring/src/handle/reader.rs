@@ -36,9 +36,14 @@ enum Trust {
 /// A place in each shard of a ring.
 ///
 /// Reading a mapped ring makes no system call, allocates nothing, writes nothing to the ring and
-/// never blocks: every method returns after a bounded number of loads, whatever the memory holds.
-/// Shards are visited in turn, so that a busy one does not starve the others; between shards there
-/// is no order.
+/// never blocks. Shards are visited in turn, so that a busy one does not starve the others; between
+/// shards there is no order.
+///
+/// No call goes on for long without a record, however many slots and shards there are and whatever they hold. A call
+/// ends after [`STEPS`](Self::STEPS) tickets and shards in a row that give none
+/// ([`STEPS_BY_CALL`](Self::STEPS_BY_CALL) where the ring is not mapped). It then returns as if there were nothing more,
+/// [`stopped_early`](Self::stopped_early) says so, and the next call goes on from there. That takes thousands of tickets
+/// in a row that were discarded or never ended, or memory that somebody scribbled over.
 pub struct Reader<T> {
     source: Slots,
     shards: Box<[(Place, Cursor)]>,
@@ -50,6 +55,9 @@ pub struct Reader<T> {
     mask: u32,
     turn: usize,
     burst: u32,
+    /// What a call may spend between two records: see [`Reader::STEPS`].
+    steps: u32,
+    stopped_early: bool,
     record: T,
 }
 
@@ -58,6 +66,14 @@ impl<T: AnyBitPattern> Reader<T> {
     /// although later ones are there, before it counts it as skipped. See
     /// [`with_patience`](Self::with_patience).
     pub const PATIENCE: u32 = 1 << 14;
+
+    /// What a call spends between two records, at most. A ticket that was discarded, skipped or torn costs 1. So does a
+    /// shard that has nothing. A search for the oldest record, after tickets were overwritten, costs 6. For each of
+    /// these there are 16 loads at most.
+    pub const STEPS: u32 = 1 << 14;
+    /// The same of a ring that is not mapped, where loads are system calls. A step that looks at several slots makes
+    /// 4 calls, or 193 where the kernel has no batches (before 5.6).
+    pub const STEPS_BY_CALL: u32 = 1 << 11;
 
     /// Records that [`poll`](Self::poll) takes from a shard before it is the next one's turn.
     const BURST: u32 = 64;
@@ -96,7 +112,23 @@ impl<T: AnyBitPattern> Reader<T> {
         let watches: Box<[_]> = shards.iter().map(|(_, cursor)| Watch::new(cursor.next())).collect();
         let quiet = shards.iter().zip(&watches).map(|((place, _), watch)| Quiet::new(place, watch)).collect();
         let mask = Self::LOOK_EVERY - 1;
-        Self { source, shards, watches, quiet, sweep: 0, mask, turn: 0, burst: 0, record: T::zeroed() }
+        let steps = match source {
+            Slots::Mapped(_) => Self::STEPS,
+            Slots::Lookup(_) => Self::STEPS_BY_CALL,
+        };
+        Self {
+            source,
+            shards,
+            watches,
+            quiet,
+            sweep: 0,
+            mask,
+            turn: 0,
+            burst: 0,
+            steps,
+            stopped_early: false,
+            record: T::zeroed(),
+        }
     }
 
     /// Waits for `polls` empty-handed steps, instead of [`PATIENCE`](Self::PATIENCE), for a
@@ -117,19 +149,25 @@ impl<T: AnyBitPattern> Reader<T> {
     /// It is made for being called again at once. A reader that has met programs at work between claim
     /// and end leaves their slots alone until `head` says that there is a record; where a nested program
     /// left that stale, the record is found with the next one, or 256 calls later. [`drain`](Self::drain)
-    /// and [`for_each`](Self::for_each) always find everything.
+    /// and [`for_each`](Self::for_each) always find everything. `None` says that there is none, or that this call
+    /// [stopped early](Self::stopped_early).
     #[inline(always)] // so that the record need not go through memory
     pub fn poll(&mut self) -> Option<Event<T>> {
+        let mut left = self.steps;
+        self.poll_within(&mut left)
+    }
+
+    /// The same, spending no more than is `left`.
+    #[inline(always)]
+    pub(super) fn poll_within(&mut self, left: &mut u32) -> Option<Event<T>> {
         let mut empty = 0;
-        // A shard may have any number of discarded tickets in a row: bounded all the same.
-        let mut steps = self.step_limit() + self.shards.len();
-        while empty < self.shards.len() && steps > 0 {
+        while empty < self.shards.len() && *left > 0 {
+            *left -= 1;
             if self.burst == 0 && self.is_quiet(self.turn, Trust::Head) {
                 empty += 1;
                 self.next_shard();
                 continue;
             }
-            steps -= 1;
             if self.burst < Self::BURST {
                 match self.step(self.turn) {
                     Ok(event) => {
@@ -140,28 +178,50 @@ impl<T: AnyBitPattern> Reader<T> {
                         empty += 1;
                         self.came_to_the_end(self.turn);
                     }
-                    Err(_) => continue,
+                    Err(_) => {
+                        *left = left.saturating_sub(self.shards[self.turn].1.cost() - 1);
+                        if *left > 0 {
+                            continue;
+                        }
+                    }
                 }
             }
             self.next_shard();
         }
+        self.stopped_early |= *left == 0;
         None
     }
 
     /// Everything that is there: each shard in turn, at most one lap of it. Ends; a writer that is
-    /// faster than the reader does not keep it going.
+    /// faster than the reader does not keep it going. May [stop early](Self::stopped_early).
     pub fn drain(&mut self) -> Drain<'_, T> {
         let steps = self.step_limit();
         Drain { left: self.shards.len(), steps, reader: self }
     }
 
     /// Calls `f` with up to `limit` records, each shard in turn and at most one lap of it, without
-    /// copying them more than once: the fastest way. Returns how many there were.
+    /// copying them more than once: the fastest way. Returns how many there were. May
+    /// [stop early](Self::stopped_early).
     #[inline]
-    pub fn for_each(&mut self, limit: usize, mut f: impl FnMut(Event<&T>)) -> usize {
-        let mut count = 0;
-        let steps = self.step_limit();
+    pub fn for_each(&mut self, limit: usize, f: impl FnMut(Event<&T>)) -> usize {
+        let mut left = self.steps;
+        self.for_each_within(limit, &mut left, f)
+    }
+
+    /// The same, spending no more than is `left` before the first record.
+    #[inline]
+    pub(super) fn for_each_within(
+        &mut self,
+        limit: usize,
+        left: &mut u32,
+        mut f: impl FnMut(Event<&T>),
+    ) -> usize {
+        let (mut count, whole, lap) = (0, self.steps, self.step_limit());
         for _ in 0..self.shards.len() {
+            if *left == 0 {
+                break;
+            }
+            *left -= 1;
             let cpu = self.turn;
             if self.is_quiet(cpu, Trust::Slots) {
                 self.next_shard();
@@ -170,23 +230,37 @@ impl<T: AnyBitPattern> Reader<T> {
             let record = &mut self.record;
             let (place, cursor) = &mut self.shards[cpu];
             let mut f = |ticket, record: &T| f(Event { cpu, ticket, record });
+            let limits = Limits { records: limit - count, lap, whole };
             count += match &mut self.source {
                 Slots::Mapped(shared) => {
                     let mut small = T::zeroed();
                     let record = if size_of::<T>() <= SMALL { &mut small } else { record };
-                    pass(cursor, &mut Shard::new(shared.words(), place), record, limit - count, steps, &mut f)
+                    pass(cursor, &mut Shard::new(shared.words(), place), record, limits, left, &mut f)
                 }
                 Slots::Lookup(window) => {
-                    pass(cursor, &mut window.of(cpu, place), record, limit - count, steps, &mut f)
+                    pass(cursor, &mut window.of(cpu, place), record, limits, left, &mut f)
                 }
             };
             self.came_to_the_end(cpu);
             self.next_shard();
             if count >= limit {
-                break;
+                return count;
             }
         }
+        self.stopped_early |= *left == 0;
         count
+    }
+
+    /// Whether a call ended [early](Self::STEPS) since this was last asked: there may be a record further on, and the
+    /// next call goes on there. For loops that wait when there is nothing: they should not wait then.
+    pub fn stopped_early(&mut self) -> bool {
+        core::mem::take(&mut self.stopped_early)
+    }
+
+    /// What a call may spend from one record to the next.
+    #[cfg(feature = "bpf")]
+    pub(super) fn steps(&self) -> u32 {
+        self.steps
     }
 
     /// Records lost to this reader, all shards together: [`Tally::lost`].
@@ -373,22 +447,40 @@ fn event<T: Copy>(cpu: usize, step: Step, record: &T) -> Result<Event<T>, Step> 
     }
 }
 
-/// One pass over a shard. Returns how many records there were.
+/// What ends a pass over a shard.
+#[derive(Clone, Copy)]
+struct Limits {
+    /// Records, at most.
+    records: usize,
+    /// Steps and records, at most.
+    lap: usize,
+    /// What is left to spend after a record.
+    whole: u32,
+}
+
+/// One pass over a shard, which spends no more than is `left` between two records. Returns how many there were.
 #[inline(always)]
 fn pass<T: AnyBitPattern>(
     cursor: &mut Cursor,
     look: &mut impl Look,
     record: &mut T,
-    limit: usize,
-    steps: usize,
+    Limits { records, mut lap, whole }: Limits,
+    left: &mut u32,
     f: &mut impl FnMut(u64, &T),
 ) -> usize {
-    let (mut count, mut left) = (0, steps);
-    while left > 0 && count < limit {
-        let (run, step) = cursor.run(look, record, left.min(limit - count), &mut *f);
+    let mut count = 0;
+    while lap > 0 && count < records {
+        let (run, step) = cursor.run(look, record, lap.min(records - count), &mut *f);
         count += run;
-        left = left.saturating_sub(run + 1);
+        lap = lap.saturating_sub(run + 1);
+        if run > 0 {
+            *left = whole;
+        }
         if step == Step::Empty {
+            break;
+        }
+        *left = left.saturating_sub(cursor.cost());
+        if *left == 0 {
             break;
         }
     }
@@ -416,21 +508,39 @@ impl<T: AnyBitPattern> Iterator for Drain<'_, T> {
 
     #[inline(always)] // as in `poll`
     fn next(&mut self) -> Option<Event<T>> {
+        let mut left = self.reader.steps;
+        self.next_within(&mut left)
+    }
+}
+
+impl<T: AnyBitPattern> Drain<'_, T> {
+    /// The next one, spending no more than is `left`.
+    #[inline(always)]
+    pub(super) fn next_within(&mut self, left: &mut u32) -> Option<Event<T>> {
         let reader = &mut *self.reader;
-        while self.left > 0 {
+        while self.left > 0 && *left > 0 {
+            *left -= 1;
             let whole = reader.step_limit();
             while self.steps > 0 && !(self.steps == whole && reader.is_quiet(reader.turn, Trust::Slots)) {
                 self.steps -= 1;
                 match reader.step(reader.turn) {
                     Ok(event) => return Some(event),
                     Err(Step::Empty) => break,
-                    Err(_) => {}
+                    Err(_) => {
+                        *left = left.saturating_sub(reader.shards[reader.turn].1.cost());
+                        if *left == 0 {
+                            break;
+                        }
+                    }
                 }
             }
             reader.came_to_the_end(reader.turn);
             reader.next_shard();
             self.left -= 1;
             self.steps = whole;
+        }
+        if *left == 0 {
+            (reader.stopped_early, self.left) = (true, 0);
         }
         None
     }

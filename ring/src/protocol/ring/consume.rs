@@ -128,17 +128,23 @@ pub struct Cursor {
     next: u64,
     waits: u32,
     patience: u32,
+    /// See [`Cursor::cost`].
+    cost: u32,
     tally: Tally,
 }
 
 /// An empty-handed cursor looks past its ticket once in so many steps.
 const LOOK_EVERY: u32 = 16;
+/// Looks for each unit of [`Cursor::cost`], at most.
+const LOOKS: u32 = 16;
+/// What a step costs that searches for the end of the ring: `WALK` times a bisection and `TRIES` looks, and a few more.
+const SEARCH: u32 = (WALK * (31 + TRIES)).div_ceil(LOOKS) + 1;
 
 impl Cursor {
     /// A cursor at ticket `next`, which passes over a ticket that does not end after `patience`
     /// empty steps, if later ones have ended.
     pub fn at(next: u64, patience: u32) -> Self {
-        Self { next, waits: 0, patience, tally: Tally::default() }
+        Self { next, waits: 0, patience, cost: 1, tally: Tally::default() }
     }
 
     /// A cursor where `start` says. A few dozen looks at most.
@@ -171,6 +177,13 @@ impl Cursor {
     pub fn look_past(&mut self) {
         let every = self.patience.clamp(1, LOOK_EVERY);
         self.waits = self.waits - self.waits % every + (every - 1);
+    }
+
+    /// An upper bound of what the last step cost that gave no record: so many times 16 looks. For callers that
+    /// bound what they spend where there is no record for long.
+    #[inline]
+    pub fn cost(&self) -> u32 {
+        self.cost
     }
 
     /// What became of the tickets passed.
@@ -254,12 +267,14 @@ impl Cursor {
 
     /// The next ticket is not there to be read, and it is time to do something about it.
     fn pass(&mut self, look: &mut impl Look, seen: u64, published: u64) -> Step {
+        self.cost = 1;
         if seen == published | DISCARDED {
             self.tally.discarded += 1;
             self.move_to(self.next.wrapping_add(1));
             return Step::Moved;
         }
         if after(state(seen), published) {
+            self.cost = SEARCH;
             let oldest = oldest(look, self.next, state(seen));
             self.tally.lapped = self.tally.lapped.wrapping_add(oldest.wrapping_sub(self.next));
             self.move_to(oldest);
