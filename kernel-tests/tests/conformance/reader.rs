@@ -5,6 +5,8 @@ use std::fmt::Debug;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use mapring::Tally;
@@ -17,6 +19,7 @@ pub(crate) struct Reader {
     /// How it reads: `mapped` or `lookup`.
     pub(crate) access: String,
     lines: JoinHandle<Vec<String>>,
+    said: Arc<AtomicUsize>,
 }
 
 /// What it said after it was ready.
@@ -47,7 +50,17 @@ impl Reader {
         let Some(access) = before.last().cloned() else {
             panic!("{args:?}: {}", child.wait().unwrap());
         };
-        Self { child, access, lines: std::thread::spawn(move || lines.collect()) }
+        let said = Arc::<AtomicUsize>::default();
+        let count = said.clone();
+        let count = move |_: &String| {
+            count.fetch_add(1, Ordering::Relaxed);
+        };
+        Self { child, access, lines: std::thread::spawn(move || lines.inspect(count).collect()), said }
+    }
+
+    /// Whether it has said so many lines since it was ready; or ended, and will say no more.
+    pub(crate) fn has_said(&self, lines: usize) -> bool {
+        self.lines.is_finished() || self.said.load(Ordering::Relaxed) >= lines
     }
 
     /// Has it read what is left, and end.
