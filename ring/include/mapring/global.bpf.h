@@ -24,12 +24,14 @@
 #include <mapring/cell.bpf.h>
 #include <mapring/latch.bpf.h>
 
+/* No initialiser: clang 14 fills the padding of `= {}` with undefined bytes, and then the variable is in .bss, but in
+ * .data for BTF, and libbpf refuses the object. */
 #define MAPRING_GLOBAL_CELL(name, value_type)                                                  \
 	struct mapring_global_cell__##name {                                                   \
 		__u64 seq;                                                                     \
 		value_type record;                                                             \
 		__u64 dropped; /* updates that were given up */                                \
-	} name = {};                                                                           \
+	} name;                                                                                \
 	_Static_assert(_Alignof(value_type) <= 8, "mapring: values are aligned to 8 at most"); \
                                                                                                \
 	MAPRING__FN value_type *mapring_cell_begin(struct mapring_global_cell__##name *cell)   \
@@ -58,7 +60,7 @@
 		__u64 seq;                                                                     \
 		value_type record;                                                             \
 		value_type other __attribute__((aligned(8)));                                  \
-	} name = {};                                                                           \
+	} name;                                                                                \
 	_Static_assert(_Alignof(value_type) <= 8, "mapring: values are aligned to 8 at most"); \
                                                                                                \
 	MAPRING__COPIES(value_type, "make several latches of it")                              \
