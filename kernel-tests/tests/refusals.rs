@@ -167,7 +167,7 @@ fn read_only_descriptors() {
     assert_eq!(again.reader().drain().collect::<Vec<_>>(), mapped.reader().drain().collect::<Vec<_>>());
     assert_eq!(again.region().preamble(), mapped.region().preamble());
     let message = again.access().to_string();
-    assert!(message.contains("read-only descriptor") && message.contains("0666"), "{message}");
+    assert!(message.contains("read-only file descriptor") && message.contains("0666"), "{message}");
     assert_eq!(counters.access(), Access::Mapped);
 }
 
