@@ -88,7 +88,8 @@ int count(struct args *args)
 	return 0;
 }
 
-/* The first word of the cell `index` of CPU `op`, and its counter 3; `n`: whether that was whole. */
+/* The first word of the cell `index` of CPU `op`, and its counter 3. `n`: 0 if the cell could not be read,
+ * 1 if what was read is whole, 2 if it is not. */
 SEC("syscall")
 int read_other(struct args *args)
 {
@@ -96,7 +97,8 @@ int read_other(struct args *args)
 
 	args->n = mapring_cell_read(&cells_56, args->op, args->index, &there) == 0;
 	for (__u32 i = 0; i < 14; i++)
-		args->n &= !args->n || there.words[i] == there.words[0] + i;
+		if (args->n && there.words[i] != there.words[0] + i)
+			args->n = 2;
 	args->done = there.words[0];
 	args->index = mapring_counter_read(&counters_512, args->op, 3);
 	return 0;

@@ -69,6 +69,7 @@ pub mod skel {
         contexts
         contexts_task_work
         contexts_wq
+        copies
         dispatch
         flags
         foreign
@@ -110,6 +111,7 @@ pub mod skel {
     pub use contexts::ContextsSkelBuilder;
     pub use contexts_task_work::ContextsTaskWorkSkelBuilder;
     pub use contexts_wq::ContextsWqSkelBuilder;
+    pub use copies::CopiesSkelBuilder;
     pub use dispatch::DispatchSkelBuilder;
     pub use flags::FlagsSkelBuilder;
     pub use foreign::{ForeignSkelBuilder, types as foreign_types};

@@ -1,0 +1,208 @@
+//! Records of many sizes between programs and userspace, in every kind of map and in every way to read it,
+//! each byte checked: no tail is missing.
+#![allow(missing_docs)]
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+
+use libbpf_rs::libbpf_sys::BPF_F_MMAPABLE;
+use libbpf_rs::skel::Skel;
+use libbpf_rs::{MapCore, MapType, Object, OpenObject};
+use mapring::layout::{Geometry, Kind, Preamble};
+use mapring::{Access, Array, Cells, Globals, Latches, Options, PerCpuCells, Region, Ring, possible_cpus};
+use mapring_kernel_tests::raw::{self, RawMap};
+use mapring_kernel_tests::skel::CopiesSkelBuilder;
+use mapring_kernel_tests::{Runner, fitted, kernel, load, map, on_one_cpu, read_only, require_bpf};
+
+/// `BYTE` in `bpf/copies.bpf.c`: no byte is what it is in the next value.
+fn value<const N: usize>(n: u64) -> [u8; N] {
+    std::array::from_fn(|i| (n * 89 + i as u64 * 7 + (i as u64 >> 5) + 1).to_le_bytes()[0])
+}
+
+fn run(object: &Object, name: &str, cpu: u64, n: u64) -> u64 {
+    let mut args = [cpu, 0, n, 0];
+    Runner::new(object, name).run(&mut args);
+    args[3]
+}
+
+/// The programs that read other CPUs' cells use a helper of Linux 5.19.
+fn prepared(object: &mut OpenObject) {
+    fitted(object);
+    if kernel() < (5, 19) {
+        for mut program in object.progs_mut().filter(|program| {
+            let name = program.name().to_string_lossy();
+            name.starts_with("there_") || name == "watch"
+        }) {
+            program.set_autoload(false);
+        }
+    }
+}
+
+/// A map as it is, for writing where it can be mapped, and one that is read by system call.
+fn opened<T>(object: &Object, name: &str, open: impl Fn(Region) -> T) -> [T; 2] {
+    let map = map(object, name);
+    Region::open(&map).unwrap();
+    let writable = Options::new().write(true).open_fd(map.as_fd().try_clone_to_owned().unwrap()).unwrap();
+    let looked_up = Region::open_fd(read_only(&map)).unwrap();
+    assert_eq!(writable.access(), Access::Mapped);
+    assert!(matches!(looked_up.access(), Access::Syscall(_)));
+    [open(writable), open(looked_up)]
+}
+
+/// What programs write is what every reader gets.
+fn up<const N: usize>(object: &Object) {
+    let rings = opened(object, &format!("ring_{N}"), |region| Ring::<[u8; N]>::from_region(region).unwrap());
+    let cells =
+        opened(object, &format!("cells_{N}"), |region| Cells::<[u8; N]>::from_region(region).unwrap());
+    let percpu = PerCpuCells::<[u8; N]>::open(&map(object, &format!("percpu_{N}"))).unwrap();
+    let globals = globals(object).map(|globals| globals.cell::<[u8; N]>(&format!("cell_{N}")).unwrap());
+    let cpu = on_one_cpu();
+    let mut readers = rings.each_ref().map(|ring| [ring.reader(), ring.reader(), ring.reader()]);
+    for n in 1..25 {
+        let does = if n % 2 == 0 && N <= 1000 { "copy" } else { "write" };
+        assert_eq!(run(object, &format!("{does}_{N}"), 0, n), 15, "{does} {N} bytes");
+        let right = value::<N>(n);
+        for [polled, drained, each] in &mut readers {
+            let mut found = Vec::new();
+            each.for_each(usize::MAX, |event| found.push(*event.record));
+            assert!(found == [right], "{N} bytes, {does}, for_each");
+            assert!(drained.drain().map(|event| event.record).eq([right]), "{N} bytes, {does}, drain");
+            let found = std::iter::repeat_with(|| polled.poll()).take(100).flatten().next();
+            assert!(found.is_some_and(|event| event.record == right), "{N} bytes, {does}, poll");
+        }
+        for cells in &cells {
+            assert!(cells.read(1).unwrap() == right, "{N} bytes, {does}, {}", cells.access());
+            let mut found = Vec::new();
+            assert_eq!(cells.for_each(|_, snapshot| found.push(snapshot.value)).unwrap(), 0);
+            assert!(found == [[0; N], right, [0; N]], "{N} bytes, {does}, {}", cells.access());
+        }
+        assert!(percpu.read(cpu, 1).unwrap() == right, "{N} bytes, {does}, per CPU");
+        let all = percpu.snapshots(1).unwrap();
+        assert!(all.iter().any(|found| found.value == right), "{N} bytes, {does}, all CPUs");
+        let mut found = Vec::new();
+        percpu
+            .for_each(|index, at, snapshot| found.extend((index == 1 && at == cpu).then_some(snapshot.value)))
+            .unwrap();
+        assert!(found == [right], "{N} bytes, {does}, per CPU, for_each");
+        for cell in &globals {
+            assert!(cell.read().unwrap() == right, "{N} bytes, {does}, {cell:?}");
+        }
+        if N <= 1000 && kernel() >= (5, 19) {
+            assert_eq!(run(object, &format!("there_{N}"), cpu as u64, n), 1, "{N} bytes, by a program");
+        }
+    }
+    // And what Rust writes into the same maps.
+    let (writer, set) = (rings[0].writer(cpu), cells[0].writer().unwrap());
+    let right = value::<N>(99);
+    assert!(set.set(1, &right).unwrap() && globals[0].set(&right).unwrap());
+    assert!(cells.iter().all(|cells| cells.read(1).unwrap() == right), "{N} bytes");
+    assert!(globals.iter().all(|cell| cell.read().unwrap() == right), "{N} bytes");
+    writer.unwrap().push(&right).unwrap();
+    for mut reader in readers.into_iter().flatten() {
+        assert!(reader.drain().map(|event| event.record).eq([right]), "{N} bytes");
+    }
+}
+
+/// `.bss`, mapped for writing and read by system call.
+fn globals(object: &Object) -> [Globals; 2] {
+    let bss = object.maps().find(|map| map.name().to_string_lossy().ends_with(".bss")).unwrap();
+    let all =
+        [Options::new().write(true).globals_map(&bss).unwrap(), Globals::open_fd(read_only(&bss)).unwrap()];
+    assert!(all[0].access() == Access::Mapped && all[1].access() != Access::Mapped);
+    all
+}
+
+/// What userspace writes is what programs read, and other readers.
+fn down<const N: usize>(object: &Object) {
+    let latches =
+        opened(object, &format!("latches_{N}"), |region| Latches::<[u8; N]>::from_region(region).unwrap());
+    let globals = globals(object).map(|globals| globals.latch::<[u8; N]>(&format!("latch_{N}")).unwrap());
+    let writer = latches[0].writer().unwrap();
+    // A table that is written by system call, as it can't be mapped.
+    let geometry = Geometry::new(Kind::Latches, N as u64, 3, 1).unwrap();
+    let by_call = Latches::<[u8; N]>::open_fd_writable(table(&geometry)).unwrap();
+    let calls = by_call.writer().unwrap();
+    for n in 1..6 {
+        let right = value::<N>(n);
+        writer.set(1, &right).unwrap();
+        calls.set_many(1, &[right, value(n + 1)]).unwrap();
+        assert!(globals[0].set(&right).unwrap());
+        for latches in latches.iter().chain([&by_call]) {
+            assert!(latches.read(1).unwrap() == right, "{N} bytes, {}", latches.access());
+        }
+        assert!(by_call.read(2).unwrap() == value(n + 1), "{N} bytes");
+        assert!(globals.iter().all(|latch| latch.read().unwrap() == right), "{N} bytes");
+        if N <= 1000 {
+            assert_eq!(run(object, &format!("read_{N}"), 0, n), 3, "{N} bytes, by a program");
+        }
+    }
+}
+
+/// A region that can't be mapped.
+fn table(geometry: &Geometry) -> OwnedFd {
+    let [value, entries] = [geometry.element(), geometry.entries()].map(|n| u32::try_from(n).unwrap());
+    let map = RawMap::array(value, entries, 0).make().unwrap();
+    let mut words = vec![0; geometry.element_words() * geometry.first()];
+    let preamble = Preamble { geometry: *geometry, generation: 1, name: "value".into() };
+    words[..Preamble::WORDS].copy_from_slice(&preamble.encode());
+    for (index, element) in (0..).zip(words.chunks(geometry.element_words())) {
+        raw::update(&map, index, element).unwrap();
+    }
+    map
+}
+
+/// Plain values, with no protocol and no preamble, and no padding in the size that the kernel knows.
+fn plain<const N: usize>(_: &Object) {
+    let words = N.div_ceil(8);
+    let copies = possible_cpus().unwrap().len();
+    for (ty, flags) in [(MapType::Array, BPF_F_MMAPABLE), (MapType::Array, 0), (MapType::PercpuArray, 0)] {
+        let shape = RawMap { ty, ..RawMap::array(u32::try_from(N).unwrap(), 3, flags) };
+        let map = shape.make().unwrap();
+        let copies = if ty == MapType::Array { 1 } else { copies };
+        for (n, index) in [(1, 0), (2, 1), (3, 2), (4, 1)] {
+            // A copy for each CPU, of which each starts with a word of its own.
+            let mut image = vec![0_u64; words * copies];
+            for (cpu, copy) in (0..).zip(image.chunks_mut(words)) {
+                bytemuck::cast_slice_mut::<u64, u8>(copy)[..N].copy_from_slice(&value::<N>(n + 10 * cpu));
+            }
+            raw::update(&map, index, &image).unwrap();
+        }
+        let array = Array::<[u8; N]>::open_fd(map).unwrap();
+        assert_eq!(array.access() == Access::Mapped, flags == BPF_F_MMAPABLE);
+        for (index, n) in [(0, 1), (1, 4), (2, 3)] {
+            assert!(array.get(index).unwrap() == value(n), "{N} bytes, {}", array.access());
+            let all: Vec<_> = (0..copies as u64).map(|cpu| value::<N>(n + 10 * cpu)).collect();
+            assert!(array.each(index).unwrap() == all, "{N} bytes, {}", array.access());
+        }
+    }
+}
+
+macro_rules! sizes {
+    ($check:ident) => {
+        require_bpf!();
+        let mut storage = MaybeUninit::uninit();
+        let skel = load::<CopiesSkelBuilder>(&mut storage, prepared);
+        $check::<1>(skel.object());
+        $check::<7>(skel.object());
+        $check::<24>(skel.object());
+        $check::<56>(skel.object());
+        $check::<57>(skel.object());
+        $check::<1000>(skel.object());
+        $check::<4095>(skel.object());
+    };
+}
+
+#[test]
+fn every_byte_that_programs_write() {
+    sizes!(up);
+}
+
+#[test]
+fn every_byte_that_programs_read() {
+    sizes!(down);
+}
+
+#[test]
+fn every_byte_of_plain_values() {
+    sizes!(plain);
+}

@@ -1,0 +1,224 @@
+//! Values of several cache lines, written by a program on one CPU while others read them: mapped, by system
+//! call, and by a program. Each word of a value is its number, so that a mixture shows wherever it is torn.
+#![allow(missing_docs)]
+
+use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use libbpf_rs::skel::Skel;
+use libbpf_rs::{MapCore, Object, OpenObject};
+use mapring::{Cells, Globals, Options, PerCpuCells, ReadError, Region, Ring, Snapshot};
+use mapring_kernel_tests::skel::CopiesSkelBuilder;
+use mapring_kernel_tests::{Runner, cpus, fitted, kernel, load, map, on_cpu, read_only, require_bpf};
+
+/// The programs that read other CPUs' cells use a helper of Linux 5.19.
+fn prepared(object: &mut OpenObject) {
+    fitted(object);
+    if kernel() < (5, 19) {
+        for mut program in object.progs_mut() {
+            let name = program.name().to_string_lossy().into_owned();
+            if name.starts_with("there_") || name == "watch" {
+                program.set_autoload(false);
+            }
+        }
+    }
+}
+
+fn writers_cpu() -> usize {
+    *cpus().last().unwrap()
+}
+
+/// Runs `program` on the last CPU in bursts of `many` values, until `read` returns `true`, on the first. Returns
+/// how many values there are.
+fn beside(program: &Runner, many: u64, pause: Duration, mut read: impl FnMut() -> bool) -> u64 {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            on_cpu(writers_cpu());
+            let mut n = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let mut args = [0, many, n, 0];
+                program.run(&mut args);
+                assert!(args[3] > 0 || many == 0, "nothing was written");
+                n += args[3];
+                if !pause.is_zero() {
+                    std::thread::sleep(pause);
+                }
+            }
+            n
+        });
+        let stop_at_end = StopAtEnd(&stop);
+        on_cpu(cpus()[0]);
+        while !read() && !writer.is_finished() {}
+        drop(stop_at_end);
+        writer.join().unwrap()
+    })
+}
+
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Whether writers and readers can meet in the midst of a value. Says so if not.
+fn can_meet(test: &str) -> bool {
+    if cpus().len() < 2 {
+        eprintln!("NOT SHOWN by {test}: with one CPU readers hardly ever meet a writer");
+    }
+    cpus().len() >= 2
+}
+
+/// A region, mapped and by system call.
+fn both(object: &Object, name: &str) -> [Region; 2] {
+    let map = map(object, name);
+    let mapped = Region::open(&map).unwrap();
+    let looked_up = Region::open_fd(read_only(&map)).unwrap();
+    assert!(mapped.access() != looked_up.access());
+    [mapped, looked_up]
+}
+
+fn rings_and_cells<const W: usize>(object: &Object) {
+    let meets = can_meet("rings and cells");
+    let size = W * 8;
+    let program = Runner::new(object, &format!("stream_{size}"));
+    let mut rings = both(object, &format!("wide_ring_{size}"))
+        .map(|region| Ring::<[u64; W]>::from_region(region).unwrap().reader());
+    let cells = both(object, &format!("wide_cells_{size}"))
+        .map(|region| Cells::<[u64; W]>::from_region(region).unwrap());
+    let (mut reads, mut versions, mut changes, mut busy) = ([0_u64; 2], [0; 2], [0_u64; 2], 0_u64);
+    let mut turn = 0_u32;
+    // Bursts of a few now and then, so that readers by system call get something whole.
+    let total = beside(&program, 16, Duration::from_micros(20), || {
+        turn += 1;
+        for (reader, reads) in rings.iter_mut().zip(&mut reads) {
+            let mut check = |ticket: u64, record: &[u64; W]| {
+                assert!(*record == [ticket; W], "ticket {ticket} of {size} bytes is a mixture: {record:?}");
+                *reads += 1;
+            };
+            match turn % 3 {
+                0 => _ = reader.for_each(64, |event| check(event.ticket, event.record)),
+                1 => reader.drain().take(64).for_each(|event| check(event.ticket, &event.record)),
+                _ => std::iter::repeat_with(|| reader.poll())
+                    .take(64)
+                    .flatten()
+                    .for_each(|event| check(event.ticket, &event.record)),
+            }
+        }
+        for ((cells, version), changes) in cells.iter().zip(&mut versions).zip(&mut changes) {
+            let found = match cells.snapshot(1) {
+                Ok(Snapshot { version: 0, .. }) => continue,
+                Ok(found) => found,
+                Err(ReadError::Busy { .. }) => {
+                    busy += 1;
+                    continue;
+                }
+                Err(e) => panic!("{e}"),
+            };
+            let Snapshot { version: now, value } = found;
+            assert!(value == [now - 1; W], "version {now} of {size} bytes is a mixture: {value:?}");
+            assert!(now >= *version);
+            *changes += u64::from(now > *version);
+            *version = now;
+        }
+        let met = !meets || rings[0].tally().torn > 0 && rings[0].tally().lapped > 0;
+        met && reads.iter().chain(&changes).all(|&count| count > 2000)
+    });
+    println!(
+        "{total} of {size} bytes: {reads:?} records, {changes:?} values, {busy} busy, {:?}",
+        rings[0].tally()
+    );
+}
+
+#[test]
+fn rings_and_cells_are_no_mixtures() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<CopiesSkelBuilder>(&mut storage, prepared);
+    rings_and_cells::<25>(skel.object());
+    rings_and_cells::<125>(skel.object());
+}
+
+/// Three looks at the whole section, in which the cell is written and the latch.
+#[test]
+fn global_variables_by_system_call_are_no_mixtures() {
+    require_bpf!();
+    can_meet("global variables");
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<CopiesSkelBuilder>(&mut storage, prepared);
+    let bss = skel.object().maps().find(|map| map.name().to_string_lossy().ends_with(".bss")).unwrap();
+    let globals = Globals::open_fd(read_only(&bss)).unwrap();
+    let mapped = Options::new().write(true).globals_map(&bss).unwrap();
+    let cell = globals.cell::<[u8; 1000]>("cell_1000").unwrap();
+    let [latch, set] = [&globals, &mapped].map(|globals| globals.latch::<[u8; 1000]>("latch_1000").unwrap());
+    let words = |value: [u8; 1000]| bytemuck::pod_read_unaligned::<[u64; 125]>(&value);
+    let (mut cells, mut latches, mut busy, stop) = (0, 0, 0_u64, AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let stop_at_end = StopAtEnd(&stop);
+        scope.spawn(|| {
+            on_cpu(writers_cpu());
+            for n in 1_u64.. {
+                set.set(bytemuck::cast_ref::<[u64; 125], [u8; 1000]>(&[n; 125])).unwrap();
+                if n % 4 == 0 {
+                    std::thread::sleep(Duration::from_micros(20));
+                }
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+        beside(&Runner::new(skel.object(), "stream"), 4, Duration::from_micros(20), || {
+            match cell.snapshot() {
+                Ok(Snapshot { version, value }) => {
+                    assert!(
+                        version == 0 || words(value) == [version - 1; 125],
+                        "version {version} of the cell is a mixture"
+                    );
+                    cells += 1;
+                }
+                Err(ReadError::Busy { .. }) => busy += 1,
+                Err(e) => panic!("{e}"),
+            }
+            match latch.snapshot() {
+                Ok(Snapshot { version, value }) => {
+                    assert!(words(value) == [version; 125], "version {version} of the latch is a mixture");
+                    latches += 1;
+                }
+                Err(ReadError::Busy { .. }) => busy += 1,
+                Err(e) => panic!("{e}"),
+            }
+            cells > 3000 && latches > 3000
+        });
+        drop(stop_at_end);
+    });
+    println!("{cells} values of the cell, {latches} of the latch, {busy} busy");
+}
+
+/// `mapring_cell_read` of a cell that another CPU writes.
+#[test]
+fn programs_read_no_mixtures() {
+    require_bpf!();
+    if kernel() < (5, 19) {
+        eprintln!("NOT SHOWN: programs can't read other CPUs' cells before Linux 5.19");
+        return;
+    }
+    let meets = can_meet("programs");
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<CopiesSkelBuilder>(&mut storage, prepared);
+    let cells = PerCpuCells::<[u8; 1000]>::open(&skel.maps.percpu_1000).unwrap();
+    let watch = Runner::new(skel.object(), "watch");
+    let (mut whole, mut busy) = (0, 0);
+    let total = beside(&Runner::new(skel.object(), "stream"), 64, Duration::ZERO, || {
+        let mut args = [writers_cpu() as u64, 0, 0, 0];
+        watch.run(&mut args);
+        let [_, overtaken, read, mixtures] = args;
+        assert_eq!(mixtures, 0, "beside {read} that were whole");
+        (whole, busy) = (whole + read, busy + overtaken);
+        whole > 500_000 && (busy > 0 || !meets)
+    });
+    assert_eq!(cells.region().dropped(), 0);
+    println!("{total} values: {whole} read, {busy} times too often overtaken");
+}
