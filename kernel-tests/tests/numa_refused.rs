@@ -153,7 +153,7 @@ fn maps_that_keep_keys_in_another_way() {
     let map = made(of_cpu(64));
     let error = Numbers::open(&outer(MapType::HashOfMaps, &[&map], 0)).unwrap_err();
     assert!(matches!(error, Error::MapType { expected: "array_of_maps", .. }), "{error}");
-    assert!(error.to_string().contains("hashofmaps, expected array_of_maps"), "{error}");
+    assert!(error.to_string().contains("hash_of_maps, expected array_of_maps"), "{error}");
 }
 
 /// A ring that is refused leaves the map of maps as it was.
