@@ -3,6 +3,12 @@
  * Writers in six contexts that interrupt each other, and readers of a latch in each of them. They
  * count what they do behind the library's back, and who interrupted whom, for the test to compare.
  */
+#ifdef SLOW
+#include <mapring/abi.bpf.h>
+int in_claim(void);
+#define MAPRING__IN_CLAIM in_claim()
+#endif
+
 #include <mapring/cell.bpf.h>
 #include <mapring/counters.bpf.h>
 #include <mapring/latch.bpf.h>
@@ -63,6 +69,7 @@ struct state {
 	__u64 looks[CONTEXTS], busy[CONTEXTS]; /* at the latch; those that gave up */
 	__u64 torn, back;                      /* what may not be: a mixture, an older value than before */
 	__u64 seen[CONTEXTS];                  /* the last number of the latch */
+	__u64 begun, slow, interrupted;        /* programs; claims that took long; those that programs came in */
 };
 
 #define ONE(context) (1ULL << 8 * (context))
@@ -112,10 +119,30 @@ static __always_inline struct state *enter(enum context context)
 				mapring__count(&state->midway[context][outer], 1);
 		}
 	}
+	mapring__count(&state->begun, 1);
 	mapring__count(&state->running, ONE(context));
 	mapring__count(&state->runs[context], 1);
 	return state;
 }
+
+#ifdef SLOW
+/* One claim of 8 takes long between the look at the sequence and the store. */
+__attribute__((noinline)) int in_claim(void)
+{
+	struct state *state = state_here();
+	__u64 begun, sum = 0;
+
+	if (!state || bpf_get_prandom_u32() % 8)
+		return 0;
+	begun = mapring__load(&state->begun);
+	for (int i = 0; i < 40; i++)
+		sum += bpf_ktime_get_ns();
+	mapring__count(&state->slow, 1);
+	if (mapring__load(&state->begun) != begun)
+		mapring__count(&state->interrupted, 1);
+	return (int)sum;
+}
+#endif
 
 static __always_inline int leave(struct state *state, enum context context)
 {

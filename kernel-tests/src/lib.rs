@@ -65,6 +65,10 @@ pub mod skel {
         alone
         basic
         basic_portable
+        claims
+        claims_linger
+        claims_linger_unguarded
+        claims_unguarded
         conformance
         contexts
         contexts_task_work
@@ -101,12 +105,17 @@ pub mod skel {
         sealed
         stress
         stress_portable
+        stress_slow
         tso
     );
 
     pub use alone::AloneSkelBuilder;
     pub use basic::BasicSkelBuilder;
     pub use basic_portable::BasicPortableSkelBuilder;
+    pub use claims::ClaimsSkelBuilder;
+    pub use claims_linger::ClaimsLingerSkelBuilder;
+    pub use claims_linger_unguarded::ClaimsLingerUnguardedSkelBuilder;
+    pub use claims_unguarded::ClaimsUnguardedSkelBuilder;
     pub use conformance::ConformanceSkelBuilder;
     pub use contexts::ContextsSkelBuilder;
     pub use contexts_task_work::ContextsTaskWorkSkelBuilder;
@@ -143,5 +152,6 @@ pub mod skel {
     pub use sealed::SealedSkelBuilder;
     pub use stress::StressSkelBuilder;
     pub use stress_portable::StressPortableSkelBuilder;
+    pub use stress_slow::StressSlowSkelBuilder;
     pub use tso::TsoSkelBuilder;
 }

@@ -111,32 +111,49 @@ impl SlowPages {
     /// # Panics
     /// With the kernel's reason.
     pub fn serve(&self, mut goes_on: impl FnMut() -> Option<Duration>) -> u64 {
-        let content = vec![0x5a_u8; self.page];
         let mut served = 0;
         while let Some(delay) = goes_on() {
             std::thread::sleep(delay);
-            let mut messages = [Message::default(); 16];
-            let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut messages);
-            let some = match rustix::io::read(&self.faults, bytes) {
-                Ok(bytes) => bytes / size_of::<Message>(),
-                Err(Errno::AGAIN | Errno::INTR) => 0,
-                Err(e) => panic!("userfaultfd: {e}"),
-            };
-            for message in &messages[..some] {
-                assert_eq!(message[0] & 0xff, PAGE_FAULT, "{message:x?}");
-                let to = message[2] & !(self.page as u64 - 1);
-                let from = content.as_ptr() as u64;
-                let mut copy = Copy { to, from, len: self.page as u64, mode: 0, copied: 0 };
-                // SAFETY: the structure that belongs to this number.
-                let call = unsafe { Updater::<COPY, _>::new(&mut copy) };
-                // SAFETY: fills a page of `memory` that is not there, from as much of `content`.
-                match unsafe { ioctl(&self.faults, call) } {
-                    Ok(()) => served += 1,
-                    Err(Errno::EXIST) => {} // interrupted by a signal, it asked twice
-                    Err(e) => panic!("UFFDIO_COPY: {e}"),
-                }
-            }
+            served += self.asleep().into_iter().map(|index| u64::from(self.give(index))).sum::<u64>();
         }
         served
+    }
+
+    /// The pages for which someone began to sleep, since the last call. Does not wait.
+    ///
+    /// # Panics
+    /// With the kernel's reason.
+    pub fn asleep(&self) -> Vec<usize> {
+        let mut messages = [Message::default(); 16];
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut messages);
+        let some = match rustix::io::read(&self.faults, bytes) {
+            Ok(bytes) => bytes / size_of::<Message>(),
+            Err(Errno::AGAIN | Errno::INTR) => 0,
+            Err(e) => panic!("userfaultfd: {e}"),
+        };
+        let page = |message: &Message| {
+            assert_eq!(message[0] & 0xff, PAGE_FAULT, "{message:x?}");
+            let bytes = message[2] - self.memory.as_ptr() as u64;
+            usize::try_from(bytes).unwrap() / self.page
+        };
+        messages[..some].iter().map(page).collect()
+    }
+
+    /// Gives page `index` to whoever sleeps for it: whether it was not there yet.
+    ///
+    /// # Panics
+    /// With the kernel's reason.
+    pub fn give(&self, index: usize) -> bool {
+        let content = vec![0x5a_u8; self.page];
+        let from = content.as_ptr() as u64;
+        let mut copy = Copy { to: self.address(index), from, len: self.page as u64, mode: 0, copied: 0 };
+        // SAFETY: the structure that belongs to this number.
+        let call = unsafe { Updater::<COPY, _>::new(&mut copy) };
+        // SAFETY: fills a page of `memory` that is not there, from as much of `content`.
+        match unsafe { ioctl(&self.faults, call) } {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false, // interrupted by a signal, it asked twice
+            Err(e) => panic!("UFFDIO_COPY: {e}"),
+        }
     }
 }

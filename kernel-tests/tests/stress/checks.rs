@@ -201,15 +201,23 @@ fn not_met(object: &Object) -> Vec<String> {
     };
     let unmet = MET.iter().filter(|(outer, inner)| !met(*outer, *inner) && can_meet(*outer, *inner));
     let unmet = unmet.map(|(outer, inner)| format!("no {inner:?} in the midst of a record of {outer:?}"));
+    // Claims that take long are there to be interrupted.
+    let whole = sum(&|state| state.slow) > 0 && sum(&|state| state.interrupted) == 0;
+    let whole =
+        whole.then(|| "no claim was interrupted between the look at the sequence and the store".into());
     let unread = |at: usize| sum(&|state| state.looks[at] - state.busy[at]) == 0;
     let unread = CONTEXTS.iter().filter(|context| unread(**context as usize));
-    unmet.chain(unread.map(|context| format!("no {context:?} read a latch"))).collect()
+    unmet.chain(whole).chain(unread.map(|context| format!("no {context:?} read a latch"))).collect()
 }
 
 /// Who interrupted whom.
 fn show_contexts(object: &Object) {
     let states = states(object);
     let sum = |of: &dyn Fn(&State) -> u64| states.iter().map(of).sum::<u64>();
+    let (slow, interrupted) = (sum(&|state| state.slow), sum(&|state| state.interrupted));
+    println!(
+        "{interrupted} of {slow} slow claims interrupted between the look at the sequence and the store"
+    );
     for (context, name) in CONTEXTS.iter().enumerate() {
         let runs = sum(&|state| state.runs[context]);
         let (looks, busy) = (sum(&|state| state.looks[context]), sum(&|state| state.busy[context]));

@@ -54,6 +54,9 @@ pub(crate) struct State {
     pub(crate) torn: u64,
     pub(crate) back: u64,
     pub(crate) seen: Each,
+    pub(crate) begun: u64,
+    pub(crate) slow: u64,
+    pub(crate) interrupted: u64,
 }
 
 /// What happened to one ring, cell, counter or latch, all CPUs together.

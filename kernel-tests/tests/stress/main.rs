@@ -1,7 +1,7 @@
 //! Writers nested in writers, on all CPUs, into tiny rings, cells, latches and counters, while
 //! readers of every sort read: nothing torn, nothing twice, nothing uncounted. Programs write in six
 //! contexts that interrupt, preempt and outsleep each other; the test fails, too, if that did not
-//! happen, and says what. `MAPRING_STRESS_SECONDS` (12) says how long each of the two tests
+//! happen, and says what. `MAPRING_STRESS_SECONDS` (12) says how long each of the three tests
 //! takes; if some of that has not happened yet, they go on until it has, for some minutes at most.
 #![allow(missing_docs)]
 
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use libbpf_rs::Object;
 use libbpf_rs::skel::Skel;
 use mapring::{Access, Cells, Counters, Latches, Options, Refusal, Ring, Start};
-use mapring_kernel_tests::skel::{StressPortableSkelBuilder, StressSkelBuilder};
+use mapring_kernel_tests::skel::{StressPortableSkelBuilder, StressSkelBuilder, StressSlowSkelBuilder};
 use mapring_kernel_tests::{everywhere, load, map, read_only, require_bpf};
 
 use checks::{Counted, check_latest, check_overlap, check_ring, missing};
@@ -42,6 +42,13 @@ fn nested_writers_that_publish_portably() {
     require_bpf!();
     let mut storage = MaybeUninit::uninit();
     stress(load::<StressPortableSkelBuilder>(&mut storage, prepare).object());
+}
+
+#[test]
+fn nested_writers_whose_claims_take_long() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    stress(load::<StressSlowSkelBuilder>(&mut storage, prepare).object());
 }
 
 /// The handles to all maps of the object, by `fd`.

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+/*
+ * Claims that take long: between the look at a slot and the store that claims it, a task sleeps for a page
+ * of its own, or, with LINGER, the program goes round in a loop. Other tasks of the same CPU claim meanwhile.
+ *
+ * With UNGUARDED, claims are those of programs that no other task interrupts: here they must fail.
+ */
+#include <mapring/abi.bpf.h>
+
+int in_claim(void);
+#define MAPRING__IN_CLAIM in_claim()
+
+#include <mapring/ring.bpf.h>
+
+char LICENSE[] SEC("license") = "GPL";
+
+#ifdef UNGUARDED
+#undef MAPRING__NESTED
+#undef MAPRING__NESTS
+#undef MAPRING__MAY_CLAIM
+#define MAPRING__NESTED(name)
+#define MAPRING__NESTS(name) 1
+#define MAPRING__MAY_CLAIM(name) 1
+#endif
+
+#define MAP_TYPE_HASH 1
+#define SLOTS 8
+#define MIX(writer, i) ((writer) * 0x9e3779b97f4a7c15ULL + (i))
+
+struct item {
+	__u64 writer, words[6];
+};
+
+MAPRING_RING(records, struct item, SLOTS);
+
+/* The page that each thread sleeps for in its claims. */
+struct {
+	__uint(type, MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u32);
+	__type(value, __u64);
+} pages SEC(".maps");
+
+/* How many claims began, and in the midst of how many another one did. */
+enum { BEGUN, INTERRUPTED, COUNTS };
+struct {
+	__uint(type, MAPRING__MAP_TYPE_ARRAY);
+	__uint(max_entries, COUNTS);
+	__type(key, __u32);
+	__type(value, __u64);
+} counts SEC(".maps");
+
+__attribute__((noinline)) int in_claim(void)
+{
+	__u64 *begun = mapring__word(&counts, BEGUN), *interrupted = mapring__word(&counts, INTERRUPTED);
+	__u32 thread = (__u32)bpf_get_current_pid_tgid();
+	__u64 *page = bpf_map_lookup_elem(&pages, &thread);
+	__u64 word = 0, before;
+
+	if (!begun || !interrupted)
+		return 0;
+	before = mapring__load(begun);
+
+	if (page && *page) {
+#ifdef LINGER
+		for (int i = 0; i < 200; i++)
+			word += bpf_ktime_get_ns();
+#else
+		(void)bpf_copy_from_user(&word, sizeof(word), (void *)*page);
+#endif
+	}
+	if (mapring__load(begun) != before)
+		mapring__count(interrupted, 1);
+	return (int)word;
+}
+
+/* The writer; the page that it sleeps for in its claims, or 0; then the ticket that it got, or -1. */
+struct args {
+	__u64 writer, page, ticket;
+};
+
+SEC("syscall")
+int push(struct args *args)
+{
+	__u64 writer = args->writer, page = args->page, *first, *begun = mapring__word(&counts, BEGUN);
+	__u32 thread = (__u32)bpf_get_current_pid_tgid();
+	struct item *r;
+
+	args->ticket = -1;
+	bpf_map_update_elem(&pages, &thread, &page, 0);
+	if (begun)
+		mapring__count(begun, 1);
+	r = mapring_reserve(&records);
+	first = mapring__slot(mapring__ring__records(), mapring__base(mapring__ring__records()), 0);
+	if (!r || !first)
+		return 0;
+	/* The ticket as the slot tells it: its lap, and its place among the slots. */
+	args->ticket = mapring__load((__u64 *)r - 1) / 2 * SLOTS +
+		       ((char *)r - (char *)(first + 1)) / sizeof(struct mapring_ring__records);
+	r->writer = writer;
+	for (int i = 0; i < 6; i++)
+		r->words[i] = MIX(writer, i);
+	mapring_commit(r);
+	return 0;
+}

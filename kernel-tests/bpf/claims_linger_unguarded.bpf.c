@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+/* Both. */
+#define LINGER
+#define UNGUARDED
+#include "claims.bpf.c"
