@@ -189,8 +189,14 @@ fn what_does_not_fit_is_named() {
     );
     says(&bss.latch::<Large>("cell").unwrap_err(), &["a sequence and 2 times 56"]);
     says(&bss.cell::<Pair>("cell").unwrap_err(), &["cell.first", "no such field"]);
-    says(&Options::new().globals_map(&skel.maps.ring).unwrap_err(), &["type array, expected global data"]);
-    says(&Options::new().globals_map(&skel.maps.percpu).unwrap_err(), &["percpuarray, expected global data"]);
+    says(
+        &Options::new().globals_map(&skel.maps.ring).unwrap_err(),
+        &["an array without variables in its BTF", "expected global data"],
+    );
+    says(
+        &Options::new().globals_map(&skel.maps.percpu).unwrap_err(),
+        &["percpu_array", "expected global data"],
+    );
 }
 
 /// A program that writes the cell and its own variables as fast as it can, and this process that

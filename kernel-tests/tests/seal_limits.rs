@@ -185,7 +185,8 @@ fn an_exclusive_map_keeps_other_programs_out() {
     require_bpf!();
     let array = RawMap::array(4096, 1, BPF_F_MMAPABLE);
     let map = match array.make_exclusive(&OWN_PROGRAM) {
-        Err(libc::E2BIG) => {
+        // Older kernels know no such fields: the last ones before 6.18 have room for them.
+        Err(libc::E2BIG | libc::EINVAL) => {
             return skipped("an_exclusive_map_keeps_other_programs_out", "exclusive maps need Linux 6.18");
         }
         map => map.unwrap(),
