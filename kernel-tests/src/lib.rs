@@ -103,6 +103,7 @@ pub mod skel {
         resizable
         resizable_portable
         sealed
+        sleeping
         stress
         stress_portable
         stress_slow
@@ -150,6 +151,7 @@ pub mod skel {
     pub use resizable::ResizableSkelBuilder;
     pub use resizable_portable::ResizablePortableSkelBuilder;
     pub use sealed::SealedSkelBuilder;
+    pub use sleeping::SleepingSkelBuilder;
     pub use stress::StressSkelBuilder;
     pub use stress_portable::StressPortableSkelBuilder;
     pub use stress_slow::StressSlowSkelBuilder;

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use std::ffi::c_void;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use memmap2::{MmapMut, MmapOptions};
@@ -93,6 +93,18 @@ impl SlowPages {
     /// If there is no such page.
     pub fn address(&self, index: usize) -> u64 {
         self.memory[index * self.page..].as_ptr() as u64
+    }
+
+    /// Whether somebody sleeps for a page, of which [`serve`](Self::serve) does not know yet.
+    ///
+    /// # Panics
+    /// With the kernel's reason.
+    pub fn is_touched(&self) -> bool {
+        let mut faults = libc::pollfd { fd: self.faults.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one structure, which is ours alone.
+        let ready = unsafe { libc::poll(&raw mut faults, 1, 0) };
+        assert!(ready >= 0, "poll: {}", std::io::Error::last_os_error());
+        ready == 1
     }
 
     /// Takes page `index` away: who touches it next sleeps.

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+/*
+ * A program that sleeps in the midst of mapring_reserve of a resizable ring: before it claims a slot of
+ * the ring that it found, and between the claim and the second look at the gate. The claim is the shipped
+ * one, with something before and after it.
+ */
+#include <mapring/claim.bpf.h>
+
+/* Pages that are not there yet, or 0: before the claim, and after it. */
+__u64 page_before, page_after;
+
+static __always_inline void sleep_for(__u64 page)
+{
+	__u64 word;
+
+	if (page)
+		(void)bpf_copy_from_user(&word, sizeof(word), (void *)page);
+}
+
+static __always_inline __u64 *sleeping_fast(struct mapring__ring ring, __u64 *head, __u32 base)
+{
+	__u64 *seq;
+
+	sleep_for(page_before);
+	seq = mapring__fast(ring, head, base);
+	sleep_for(page_after);
+	return seq;
+}
+
+#define mapring__fast sleeping_fast
+#include <mapring/resizable.bpf.h>
+
+#include "numbered.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+MAPRING_RESIZABLE_RING(numbers, struct numbered, 64);
+
+/* The record ctx[1] of the writer ctx[0]; ctx[3]: whether it was dropped. */
+SEC("syscall")
+int push_sleeping(__u64 *ctx)
+{
+	struct numbered *record = mapring_reserve(&numbers);
+
+	ctx[3] = !record;
+	if (!record)
+		return 0;
+	fill(record, ctx[0], ctx[1]);
+	mapring_commit(record);
+	return 0;
+}

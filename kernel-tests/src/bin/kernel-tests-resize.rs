@@ -1,0 +1,24 @@
+//! A process that resizes a ring while it is traced: `kernel-tests-resize MAPS PIN SLOTS` opens the ring in the map
+//! of maps pinned at MAPS, pins it at PIN in place of what is there, stops itself, resizes the ring, and stops
+//! itself again.
+
+use anyhow::{Result, bail};
+use libbpf_rs::MapHandle;
+use mapring::ResizableRing;
+use mapring_kernel_tests::Numbered;
+use nix::sys::ptrace;
+use nix::sys::signal::{Signal, raise};
+
+fn main() -> Result<()> {
+    let args: Vec<_> = std::env::args().skip(1).collect();
+    let [maps, pin, slots] = &args[..] else { bail!("kernel-tests-resize MAPS PIN SLOTS") };
+    let mut ring = ResizableRing::<Numbered>::open_fd(MapHandle::from_pinned_path(maps)?)?;
+    std::fs::remove_file(pin)?;
+    ring.pin(pin, 0o600)?;
+    let slots = slots.parse()?;
+    ptrace::traceme()?;
+    raise(Signal::SIGSTOP)?;
+    ring.resize(slots)?;
+    raise(Signal::SIGSTOP)?;
+    Ok(())
+}

@@ -1,0 +1,151 @@
+//! A process that is killed while it resizes a ring, before and after each of its system calls: followers
+//! read every record once, from the rings that it left and from those of the next process.
+
+use std::fs;
+use std::mem::MaybeUninit;
+use std::process::{Child, Command};
+
+use libbpf_rs::MapHandle;
+use libbpf_rs::skel::Skel;
+use mapring::{Error, Ring};
+use mapring_kernel_tests::skel::ResizableSkelBuilder;
+use mapring_kernel_tests::{
+    Numbered, PinDir, Runner, everywhere, fitted, load, map, on_one_cpu, push, require_bpf,
+};
+use nix::sys::ptrace;
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use crate::{all, open};
+
+/// Killed in any case.
+struct Traced(Child);
+
+impl Drop for Traced {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Has another process resize the ring in the map of maps pinned at `maps`, which it pins at `pin`. Kills it
+/// once it has come to a system call or back from one, `stops` times in all. Whether it was done before.
+fn resize_and_die(maps: &str, pin: &str, slots: usize, stops: usize) -> bool {
+    let program = env!("CARGO_BIN_EXE_kernel-tests-resize");
+    let child = Command::new(program).args([maps, pin, &slots.to_string()]).spawn();
+    let victim = Traced(child.unwrap_or_else(|e| panic!("{program}: {e}")));
+    let pid = Pid::from_raw(victim.0.id().cast_signed());
+    assert_eq!(waitpid(pid, None), Ok(WaitStatus::Stopped(pid, Signal::SIGSTOP)));
+    ptrace::setoptions(pid, ptrace::Options::PTRACE_O_EXITKILL).unwrap();
+    for _ in 0..stops {
+        ptrace::syscall(pid, None).unwrap();
+        match waitpid(pid, None).unwrap() {
+            WaitStatus::Stopped(_, Signal::SIGTRAP) => {}
+            // It stops itself again when it is done.
+            WaitStatus::Stopped(_, Signal::SIGSTOP) => return true,
+            other => panic!("{other:?}"),
+        }
+    }
+    false
+}
+
+#[test]
+fn followers_of_a_process_that_died_while_it_resized() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
+    let program = Runner::new(skel.object(), "push_run");
+    let pins = PinDir::new();
+    let [maps, pin] = ["maps", "numbers"].map(|name| pins.path(name));
+    MapHandle::try_from(&map(skel.object(), "numbers")).unwrap().pin(&maps).unwrap();
+    on_one_cpu();
+    let mut ring = open(skel.object());
+    ring.pin(&pin, 0o600).unwrap();
+    let by_pin = || Ring::<Numbered>::open_pinned(&pin).unwrap().reader().following();
+    let (mut followers, mut next) = ([ring.reader(), by_pin()], 0);
+    drop(ring);
+    let mut write = |count| {
+        assert_eq!(push(&program, 2, next, count), 0);
+        next += count;
+        next
+    };
+    let (mut read, mut before, mut half_way, mut said) = ([0, 0], 0, 0, false);
+    for stops in 0.. {
+        assert!(stops < 1000, "it does not come to an end");
+        write(3);
+        let slots = if stops % 2 == 0 { 64 } else { 32 };
+        let done = resize_and_die(maps.to_str().unwrap(), pin.to_str().unwrap(), slots, stops);
+        let written = write(3);
+        // Not yet finished by anyone: what is there is read, in order, and nobody goes on too early.
+        for (follower, read) in followers.iter_mut().zip(&mut read) {
+            for (writer, number) in all(follower) {
+                assert_eq!((writer, number), (2, *read), "after {stops} stops");
+                *read += 1;
+            }
+        }
+        let [by_map, _] = &mut followers;
+        let replaced = by_map.reader().region().replaced().unwrap().is_some();
+        assert!(!done || !replaced, "what was done is done");
+        if replaced {
+            half_way += 1;
+            while !said {
+                assert_eq!(by_map.poll(), None);
+                let error = by_map.take_error();
+                said = matches!(error, Some(Error::ResizeUnfinished { .. }));
+                assert!(said || error.is_none(), "{error:?}");
+            }
+        } else if !done {
+            before += 1;
+        }
+        // The loader starts again.
+        let mut ring = open(skel.object());
+        fs::remove_file(&pin).unwrap();
+        ring.pin(&pin, 0o600).unwrap();
+        for (follower, read) in followers.iter_mut().zip(&mut read) {
+            for _ in 0..3 {
+                for (writer, number) in all(follower) {
+                    assert_eq!((writer, number), (2, *read), "after {stops} stops");
+                    *read += 1;
+                }
+            }
+            assert_eq!((*read, follower.lost()), (written, 0), "after {stops} stops: {follower:?}");
+            assert!(!follower.reader().region().retired(), "it reads the ring in use");
+        }
+        if done {
+            break;
+        }
+    }
+    eprintln!(
+        "killed {before} times before the next ring was in use, {half_way} times between that and the end"
+    );
+    assert!(before > 0 && half_way > 0 && said);
+    everywhere();
+}
+
+/// A follower that comes late to what another loader pinned in the same place reads that, and counts nothing
+/// for the rings that it can't know.
+#[test]
+fn a_loader_that_starts_anew_counts_nothing() {
+    require_bpf!();
+    let (mut storage, mut anew) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+    let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
+    let pins = PinDir::new();
+    let pin = pins.path("numbers");
+    on_one_cpu();
+    let mut ring = open(skel.object());
+    ring.pin(&pin, 0o600).unwrap();
+    let mut follower = Ring::<Numbered>::open_pinned(&pin).unwrap().reader().following();
+    assert_eq!(push(&Runner::new(skel.object(), "push_run"), 2, 0, 10), 0);
+    ring.resize(128).unwrap();
+    drop(ring);
+
+    let skel = load::<ResizableSkelBuilder>(&mut anew, fitted);
+    let mut ring = open(skel.object());
+    fs::remove_file(&pin).unwrap();
+    ring.pin(&pin, 0o600).unwrap();
+    assert_eq!(push(&Runner::new(skel.object(), "push_run"), 2, 10, 3), 0);
+    assert_eq!(all(&mut follower), (0..13).map(|number| (2, number)).collect::<Vec<_>>());
+    assert_eq!((follower.rings(), follower.tally().delivered, follower.lost()), (2, 13, 0));
+    everywhere();
+}

@@ -1,0 +1,68 @@
+//! Descriptors and mappings: however often a ring is replaced, there are no more of them.
+
+use std::fs;
+use std::mem::MaybeUninit;
+use std::process::Command;
+
+use libbpf_rs::skel::Skel;
+use mapring::Ring;
+use mapring_kernel_tests::skel::ResizableSkelBuilder;
+use mapring_kernel_tests::{PinDir, Runner, everywhere, fitted, load, on_one_cpu, push, require_bpf};
+
+use crate::{all, open};
+
+/// The descriptors of this process that are BPF maps, and its mappings of those.
+fn held() -> [usize; 2] {
+    let is_map = |entry: std::io::Result<fs::DirEntry>| {
+        fs::read_link(entry.unwrap().path()).is_ok_and(|to| to.to_string_lossy().contains("bpf-map"))
+    };
+    let fds = fs::read_dir("/proc/self/fd").unwrap().map(is_map).filter(|is| *is).count();
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    [fds, maps.lines().filter(|line| line.contains("bpf-map")).count()]
+}
+
+/// Other tests have maps, too: this one runs in a process of its own.
+#[test]
+fn two_hundred_resizes_leave_nothing_behind() {
+    require_bpf!();
+    const ALONE: &str = "MAPRING_TEST_ALONE";
+    if std::env::var_os(ALONE).is_none() {
+        let name = "leaks::two_hundred_resizes_leave_nothing_behind";
+        let status = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--nocapture"])
+            .env(ALONE, "1")
+            .status();
+        assert!(status.unwrap().success());
+        return;
+    }
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
+    let program = Runner::new(skel.object(), "push_run");
+    let none = held();
+    let mut ring = open(skel.object());
+    let pins = PinDir::new();
+    let pin = pins.path("numbers");
+    ring.pin(&pin, 0o600).unwrap();
+    on_one_cpu();
+    let by_pin = || Ring::open_pinned(&pin).unwrap().reader().following();
+    let (mut followers, mut next) = ([ring.reader(), by_pin()], 0);
+    let mut resize = |times: usize| {
+        for _ in 0..times {
+            assert_eq!(push(&program, 2, next, 1), 0);
+            ring.resize(if next % 2 == 0 { 16 } else { 64 }).unwrap();
+            for follower in &mut followers {
+                assert_eq!(all(follower), [(2, next)]);
+            }
+            next += 1;
+        }
+    };
+    resize(4);
+    let before = held();
+    resize(200);
+    assert_eq!(held(), before, "descriptors and mappings of maps");
+    assert_eq!(followers.each_ref().map(|follower| (follower.rings(), follower.lost())), [(205, 0); 2]);
+    drop(followers);
+    drop(ring);
+    assert_eq!(held(), none, "descriptors and mappings of the ring");
+    everywhere();
+}
