@@ -51,7 +51,7 @@ fn main() -> Result<()> {
         };
         let SwitchEvent { ns, prev, next, comm } = event.record;
         let comm = String::from_utf8_lossy(&comm);
-        let comm = comm.trim_end_matches('\0');
+        let comm = comm.trim_end_matches('\0').escape_debug(); // a thread may call itself anything
         println!("{n:>4} {:14.6} cpu {} {comm}[{prev}] -> [{next}]", ns as f64 / 1e9, event.cpu);
     }
     println!("lost {}", reader.lost());

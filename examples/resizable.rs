@@ -49,14 +49,17 @@ fn main() -> Result<()> {
             thread::sleep(Duration::from_millis(20)); // slow
             let (lost, mut ours) = (follower.lost(), 0);
             let mut count = |call: Event<&Call>| ours += u32::from(call.record.pid == process::id());
-            while follower.reader().region().retired() {
+            while follower.reader().region().retired()? {
                 follower.for_each(usize::MAX, &mut count); // the ring before, to its end
                 follower.take_error().map_or(Ok(()), Err)?;
             }
             follower.for_each(usize::MAX, &mut count);
             let (lost, slots) = (follower.lost() - lost, ring.ring().slots());
             println!("round {round:3}: {slots:7} slots, {ours:6} calls of our own, lost {lost}");
-            if lost > 0 && slots < MAX { ring.resize(slots * 2) } else { Ok(()) }
+            if lost > 0 && slots < MAX {
+                ring.resize(slots * 2)?;
+            }
+            Ok::<_, anyhow::Error>(())
         });
         stop.store(true, Ordering::Relaxed);
         done

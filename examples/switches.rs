@@ -50,7 +50,7 @@ fn main() -> Result<()> {
         for event in reader.drain() {
             let SwitchEvent { ns, prev, next, comm } = event.record;
             let comm = String::from_utf8_lossy(&comm);
-            let comm = comm.trim_end_matches('\0');
+            let comm = comm.trim_end_matches('\0').escape_debug(); // a thread may call itself anything
             println!("{:14.6} cpu {} {comm}[{prev}] -> [{next}]", ns as f64 / 1e9, event.cpu);
         }
         thread::sleep(Duration::from_millis(10)); // the reader's only system call

@@ -54,7 +54,7 @@ fn main() -> Result<()> {
             let last = match callers.read(nr) {
                 Ok(Caller { pid, cpu, comm, .. }) => {
                     let comm = String::from_utf8_lossy(&comm);
-                    format!("{}[{pid}] on cpu {cpu}", comm.trim_end_matches('\0'))
+                    format!("{}[{pid}] on cpu {cpu}", comm.trim_end_matches('\0').escape_debug())
                 }
                 Err(ReadError::Busy { .. }) => "being written".to_owned(),
                 Err(e) => return Err(e.into()),
@@ -62,6 +62,6 @@ fn main() -> Result<()> {
             println!("{count:>10} {name:<20} last by {last}");
         }
     }
-    println!("updates given up: {}", callers.region().dropped());
+    println!("updates given up: {}", callers.region().dropped()?);
     Ok(())
 }

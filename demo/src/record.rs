@@ -85,7 +85,9 @@ pub(crate) fn call_name(nr: usize) -> String {
 pub(crate) fn task_name(comm: &[u8; 16]) -> String {
     let end = comm.iter().position(|&byte| byte == 0).unwrap_or(comm.len());
     let name = String::from_utf8_lossy(&comm[..end]);
-    name.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    // Not what moves the cursor or turns the text around: all that `Debug` escapes, but for quotes.
+    let shown = |c: char| c.is_ascii_graphic() || c.escape_debug().eq([c]);
+    name.chars().map(|c| if shown(c) { c } else { '?' }).collect()
 }
 
 #[cfg(test)]
@@ -108,6 +110,10 @@ pub(crate) mod tests {
     fn names_are_fit_to_be_shown() {
         assert_eq!(task_name(b"kworker/0:1\0\x1bxyz"), "kworker/0:1");
         assert_eq!(task_name(b"\x1b[2Jsixteen-byte"), "?[2Jsixteen-byte");
+        assert_eq!(task_name(b"\x1b]0;\"x'\\\x07\r\n\xff\xc2\x9bmm"), "?]0;\"x'\\???\u{fffd}?mm");
+        let mut comm = [0; 16];
+        comm[..11].copy_from_slice("\u{202e}a b\u{2066}\u{e9}".as_bytes());
+        assert_eq!(task_name(&comm), "?a b?\u{e9}");
         assert_eq!(call_name(Sysno::futex as usize), "futex");
         assert_eq!((call_name(511).as_str(), call_name(510).as_str()), ("(other)", "number 510"));
     }

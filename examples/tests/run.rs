@@ -30,6 +30,7 @@ mod bpf {
     use std::os::unix::process::CommandExt;
     use std::path::{Path, PathBuf};
     use std::process::{Child, Stdio};
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
     use std::time::{Duration, Instant};
 
@@ -65,7 +66,21 @@ mod bpf {
         if !allowed() {
             return;
         }
-        let text = run(SWITCHES, &["0.5"]);
+        // Threads call themselves anything: this one clears the screen, and turns text around.
+        let stop = AtomicBool::new(false);
+        let text = thread::scope(|scope| {
+            scope.spawn(|| {
+                fs::write("/proc/thread-self/comm", b"\x1b[2J\xff\xe2\x80\xae").unwrap();
+                while !stop.load(Ordering::Relaxed) {
+                    thread::sleep(Duration::from_millis(1));
+                }
+            });
+            let text = run(SWITCHES, &["0.5"]);
+            stop.store(true, Ordering::Relaxed);
+            text
+        });
+        assert!(text.contains(r" \u{1b}[2J\u{fffd}\u{202e}["), "its name was not met");
+        assert!(!text.contains(|c: char| c.is_control() && c != '\n' || c == '\u{202e}'), "{text:?}");
         let events = text.lines().filter(|line| line.contains(" cpu ") && line.contains("] -> ["));
         assert!(events.count() > 10);
         let last = text.lines().last().unwrap();

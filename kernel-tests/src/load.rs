@@ -171,11 +171,19 @@ pub fn without_batches(test: impl FnOnce() + Send) {
 /// # Panics
 /// If `test` does.
 pub fn without_commands(commands: &[u32], test: impl FnOnce() + Send) {
+    failing_commands(commands, libc::EINVAL, test);
+}
+
+/// Runs `test` in a thread for which these commands of bpf(2) fail with `errno`.
+///
+/// # Panics
+/// If `test` does.
+pub fn failing_commands(commands: &[u32], errno: i32, test: impl FnOnce() + Send) {
     let rule = |command: &u32| {
         let is = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, u64::from(*command));
         SeccompRule::new(vec![is.unwrap()]).unwrap()
     };
-    refusing_bpf(commands.iter().map(rule).collect(), libc::EINVAL, test);
+    refusing_bpf(commands.iter().map(rule).collect(), errno, test);
 }
 
 /// Runs `test` in a thread that may not call bpf(2) at all (EPERM), as processes without privilege before

@@ -100,7 +100,11 @@ fn plain_stores_of_a_single_writer() {
     for index in 0..10 {
         assert_eq!(counters.sum(index).unwrap(), (total + 9 - index as u64) / 10 * 3);
     }
-    let dropped = [ring.region().dropped(), cells.region().dropped(), counters.region().dropped()];
+    let dropped = [
+        ring.region().dropped().unwrap(),
+        cells.region().dropped().unwrap(),
+        counters.region().dropped().unwrap(),
+    ];
     assert_eq!((dropped, ring.reader().dropped()), ([0; 3], 0));
 }
 
@@ -112,9 +116,9 @@ fn nobody_writes_whom_no_loader_has_shown_to_nest() {
     on_one_cpu();
     let ring = Ring::<Record>::open(&skel.maps.ring).unwrap();
     packets(&skel.progs.on_packet, 30);
-    assert_eq!((ring.reader().poll().is_none(), ring.region().dropped()), (true, 30));
+    assert_eq!((ring.reader().poll().is_none(), ring.region().dropped().unwrap()), (true, 30));
     let first = Region::open_inner(&skel.maps.placed, &[0; 4]).unwrap();
-    assert_eq!(first.dropped(), 30);
+    assert_eq!(first.dropped().unwrap(), 30);
 }
 
 fn with(object: &mut OpenObject, program: &str) {

@@ -219,6 +219,6 @@ fn programs_read_no_mixtures() {
         (whole, busy) = (whole + read, busy + overtaken);
         whole > 500_000 && (busy > 0 || !meets)
     });
-    assert_eq!(cells.region().dropped(), 0);
+    assert_eq!(cells.region().dropped().unwrap(), 0);
     println!("{total} values: {whole} read, {busy} times too often overtaken");
 }

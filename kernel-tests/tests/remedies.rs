@@ -71,7 +71,7 @@ fn fields_that_the_kernel_hides() {
     Runner::new(skel.object(), "write").run(&mut [0]);
     let record = ring.reader().poll().unwrap().record;
     assert_eq!((record[0], record[15], record[16]), (0x0707_0707_0707_0707, 0x0707_0707_0707_0707, 0));
-    assert_eq!(ring.region().dropped(), 0);
+    assert_eq!(ring.region().dropped().unwrap(), 0);
 }
 
 /// A loader that starts anew: readers that were there before find out, and go on in one call.

@@ -193,7 +193,7 @@ impl Leaving for Current {
         self.cursors[0].patience()
     }
 
-    fn gate(&self) -> Gate {
+    fn gate(&mut self) -> Gate {
         self.rings.0.gate(self.ring)
     }
 

@@ -74,6 +74,32 @@ pub enum Error {
         /// What to do about it; empty, or starting with a separator.
         hint: &'static str,
     },
+    /// The preamble and the types of the map's object, its BTF, do not agree.
+    #[cfg(feature = "bpf")]
+    #[error(
+        "{what}: its preamble (or who described it) says {preamble}, its BTF says {btf}: the preamble was spoilt, or \
+         written for another map; have its loader make the map anew"
+    )]
+    BtfMismatch {
+        /// The region.
+        what: String,
+        /// The kind, the capacity and the bytes of a record, by the preamble.
+        preamble: String,
+        /// The same by BTF.
+        btf: String,
+    },
+    /// A BPF map with values that can't be the elements of a region.
+    #[cfg(feature = "bpf")]
+    #[error(
+        "{what} has values of {found} bytes, but a region's elements have a multiple of 8: make the map with the \
+         value_size that its macro or docs/abi.md gives it, or read plain values as an Array and global data as Globals"
+    )]
+    ValueSize {
+        /// The map.
+        what: String,
+        /// Bytes of its values.
+        found: usize,
+    },
     /// A map or a file smaller than a region of its shape.
     #[error("{what} has {found} bytes, expected at least {expected}{hint}")]
     Truncated {

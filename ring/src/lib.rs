@@ -122,6 +122,7 @@ mod record;
 #[cfg(not(loom))]
 mod region;
 mod sync;
+mod text;
 
 #[cfg(not(loom))]
 pub use cpus::{cpus_of_node, online_cpus, online_nodes, possible_cpus};

@@ -131,7 +131,7 @@ fn cells_of_two_writers() {
             true
         },
     );
-    assert_eq!(versions.iter().sum::<u64>() + cells.region().dropped(), 2 * COUNT);
+    assert_eq!(versions.iter().sum::<u64>() + cells.region().dropped().unwrap(), 2 * COUNT);
     println!("explored {reads} looks at cells");
 }
 

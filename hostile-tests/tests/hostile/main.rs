@@ -8,6 +8,7 @@ mod images;
 mod live_maps;
 #[cfg(feature = "bpf")]
 mod maps;
+mod names;
 mod scribbled;
 mod sparse;
 mod underneath;

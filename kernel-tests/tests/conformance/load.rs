@@ -142,14 +142,14 @@ fn cells() {
         check_values(&said, Numbered::is_whole, |_, index| cells.snapshot(index));
         assert_eq!(
             (said.dropped, said.values.iter().map(|value| value.1).max()),
-            (cells.region().dropped(), Some(2))
+            (cells.region().dropped().unwrap(), Some(2))
         );
     }
     let reader = Reader::start(&["cells", &place(object, "percpu_cells")]);
     assert_eq!(reader.access, "lookup");
     let said = written_meanwhile(object, reader);
     check_values(&said, Numbered::is_whole, |cpu, index| percpu.snapshot(cpu, index));
-    assert_eq!(said.dropped, percpu.region().dropped());
+    assert_eq!(said.dropped, percpu.region().dropped().unwrap());
     assert!(cpus().iter().all(|&cpu| said.values.iter().any(|value| value.0 == cpu as u64)));
 }
 

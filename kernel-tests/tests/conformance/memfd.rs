@@ -121,7 +121,7 @@ fn cells() {
         let snapshot = cells.snapshot(index).unwrap();
         (snapshot.version, snapshot.value)
     });
-    assert_eq!(said.dropped, cells.region().dropped());
+    assert_eq!(said.dropped, cells.region().dropped().unwrap());
 }
 
 #[test]

@@ -67,7 +67,7 @@ fn in_order(object: &Object) {
     let program = Runner::new(object, "push_run");
     assert_eq!(push(&program, 2, 0, 5), 5, "no ring is open yet");
     let mut ring = open(object);
-    assert_eq!(ring.ring().region().dropped(), 5);
+    assert_eq!(ring.ring().region().dropped().unwrap(), 5);
     assert_eq!((ring.ring().slots(), ring.ring().access()), (64, Access::Mapped));
     let mut follower = ring.reader();
 
@@ -380,7 +380,7 @@ fn follow(mut follower: Follower<Numbered>, stopped: &AtomicBool) -> (Follower<N
         if let Some(e) = follower.take_error() {
             panic!("{e}");
         }
-        if last && count == 0 && !follower.reader().region().retired() {
+        if last && count == 0 && !follower.reader().region().retired().unwrap() {
             return (follower, seen);
         }
     }

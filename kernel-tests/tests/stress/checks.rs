@@ -88,11 +88,14 @@ pub(crate) fn check_latest(object: &Object, tables: &Tables, results: &Results) 
         assert_eq!(seen.cells, cells.map(|count| count.committed), "versions and writes");
         assert_eq!(seen.latches, latches, "versions and writes");
     }
-    assert_eq!(tables.cells.region().dropped(), cells.iter().map(|count| count.dropped).sum());
+    assert_eq!(tables.cells.region().dropped().unwrap(), cells.iter().map(|count| count.dropped).sum());
     for counter in 0..3 {
         assert_eq!(tables.counters.sum(counter as usize).unwrap(), counted::counter(object, counter));
     }
-    assert_eq!((tables.counters.region().dropped(), tables.latches.region().dropped()), (0, 0));
+    assert_eq!(
+        (tables.counters.region().dropped().unwrap(), tables.latches.region().dropped().unwrap()),
+        (0, 0)
+    );
     let states = states(object);
     let sum = |of: fn(&State) -> u64| states.iter().map(of).sum::<u64>();
     assert_eq!((sum(|s| s.torn), sum(|s| s.back)), (0, 0), "latches as programs read them");

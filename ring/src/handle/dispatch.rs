@@ -238,6 +238,8 @@ mod kernel {
 
     use libbpf_rs::libbpf_sys;
 
+    use crate::text::printable;
+
     pub(super) fn insert(map: BorrowedFd<'_>, slot: u32, program: BorrowedFd<'_>) -> io::Result<()> {
         let value = program.as_raw_fd();
         // SAFETY: a `PROG_ARRAY` has keys and values of 4 bytes.
@@ -288,7 +290,7 @@ mod kernel {
         // A C character has a sign on some machines.
         let name =
             info.name.iter().take_while(|&&c| c != 0).flat_map(|c| c.to_ne_bytes()).collect::<Vec<_>>();
-        Ok((info.id, String::from_utf8_lossy(&name).into_owned(), type_name(info.type_)))
+        Ok((info.id, printable(&String::from_utf8_lossy(&name)), type_name(info.type_)))
     }
 
     /// The type of the programs that a table takes, where that is settled and procfs is there.

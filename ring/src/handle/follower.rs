@@ -50,8 +50,8 @@ impl<T: AnyBitPattern> Leaving for Current<T> {
     }
 
     #[inline]
-    fn gate(&self) -> Gate {
-        self.0.region().gate()
+    fn gate(&mut self) -> Gate {
+        self.0.gate()
     }
 
     fn before(&self) -> Result<u64> {

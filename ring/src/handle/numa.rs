@@ -17,6 +17,7 @@ use crate::layout::{Claim, Geometry, Kind};
 use crate::protocol::ring::{Start, Tally};
 use crate::record::Record;
 use crate::region::{Access, Found, Options, Outer, PinOptions, Region, is_gone};
+use crate::text::printable;
 
 /// A ring that `MAPRING_NUMA_RING` (`numa.bpf.h`) makes: a shard for each CPU, on the memory node of that CPU.
 ///
@@ -188,7 +189,7 @@ impl<T: AnyBitPattern> NumaRing<T> {
         let (dir, options) = (dir.as_ref(), options.into());
         fs::create_dir_all(dir).map_err(|error| Error::Seal {
             what: format!("{self:?}"),
-            step: format!("making {}", dir.display()),
+            step: format!("making {}", printable(&dir.to_string_lossy())),
             error,
             hint: "; pins need a BPF file system (mount -t bpf -o mode=0755 bpf /sys/fs/bpf)",
         })?;

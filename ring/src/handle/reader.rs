@@ -8,6 +8,9 @@ use bytemuck::AnyBitPattern;
 use super::Event;
 use super::fallback::{ByCall, Window};
 use super::watch::{Quiet, Watch};
+#[cfg(feature = "bpf")]
+use crate::layout::Gate;
+use crate::layout::Preamble;
 use crate::layout::seq::state;
 #[cfg(feature = "bpf")]
 use crate::protocol::ring::END;
@@ -287,10 +290,14 @@ impl<T: AnyBitPattern> Reader<T> {
 
     /// Records that producers themselves dropped, because no slot was free or a CPU had no
     /// shard: they have no ticket and are in no reader's tally. A system call for each shard on
-    /// the fallback path, where a failed one counts as 0.
+    /// the fallback path, where a failed one counts as 0 and [`take_error`](Self::take_error) tells of it.
     pub fn dropped(&mut self) -> u64 {
         let sum = self.sum(|shard| shard.dropped(), 1);
-        sum.wrapping_add(self.region().dropped())
+        let of_region = self.region().live(Preamble::DROPPED).unwrap_or_else(|error| {
+            self.failed(error);
+            0
+        });
+        sum.wrapping_add(of_region)
     }
 
     /// The sum over all shards of what `word` of their headers says.
@@ -333,6 +340,24 @@ impl<T: AnyBitPattern> Reader<T> {
             Slots::Lookup(window) => window.without_error(|window| {
                 shards.map(|shard| window.header(shard, END)).fold(0, u64::wrapping_add)
             }),
+        }
+    }
+
+    /// What the ring's gate says; [`Gate::None`] if a system call fails on the fallback path:
+    /// [`take_error`](Self::take_error).
+    #[cfg(feature = "bpf")]
+    #[inline]
+    pub(super) fn gate(&mut self) -> Gate {
+        self.region().gate().unwrap_or_else(|error| {
+            self.failed(error);
+            Gate::None
+        })
+    }
+
+    /// Keeps a system call's error for [`take_error`](Self::take_error).
+    fn failed(&mut self, error: io::Error) {
+        if let Slots::Lookup(window) = &mut self.source {
+            window.failed(error);
         }
     }
 

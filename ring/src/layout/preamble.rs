@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use super::{Claim, Gate, Geometry, GeometryError, Kind, VERSION, WORD};
+use crate::text::printable;
 
 /// What the preamble says. Written once, before the region is handed on; word 12 lives on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,7 +12,8 @@ pub struct Preamble {
     pub geometry: Geometry,
     /// Tells one life of a region from the next: nanoseconds since boot when it was made.
     pub generation: u64,
-    /// The record type's name, as its maker called it; informative, cut after 32 bytes.
+    /// The record type's name, as its maker called it; informative, cut after 32 bytes. What is decoded is fit to
+    /// be shown: control characters and the like are escaped.
     pub name: String,
 }
 
@@ -131,7 +133,7 @@ impl Preamble {
             .flat_map(|word| word.to_ne_bytes())
             .take_while(|&byte| byte != 0)
             .collect();
-        let name = String::from_utf8_lossy(&name).into_owned();
+        let name = printable(&String::from_utf8_lossy(&name));
         Ok(Self { geometry, generation: words[7], name })
     }
 }

@@ -12,6 +12,7 @@ mod writers;
 
 use std::any::TypeId;
 use std::fmt;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 #[cfg(feature = "bpf")]
 use std::path::Path;
@@ -30,7 +31,7 @@ pub use options::Options;
 use parking_lot::MutexGuard;
 pub(crate) use writers::{Identity, Writer};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ReadError, Result};
 use crate::layout::{Claim, Gate, Geometry, Kind, Preamble};
 use crate::protocol::WordsMut;
 use crate::protocol::ring::gate;
@@ -233,39 +234,36 @@ impl Region {
     }
 
     /// Writes that found no place: from CPUs beyond the last shard, to indices beyond the end, or
-    /// into a cell that was busy. Zero on the fallback path if the system call fails.
-    pub fn dropped(&self) -> u64 {
-        self.live(Preamble::DROPPED, 0)
+    /// into a cell that was busy. Mapped: one load. Otherwise a system call.
+    ///
+    /// # Errors
+    /// [`ReadError::Lookup`], never on a mapped region.
+    pub fn dropped(&self) -> Result<u64, ReadError> {
+        Ok(self.live(Preamble::DROPPED)?)
     }
 
     /// Whether another ring took the place of this one, a [resizable](Geometry::resizable) one: it holds
-    /// what programs wrote until then, and they write no more. `false` on the fallback path if the
-    /// system call fails.
-    pub fn retired(&self) -> bool {
-        self.gate() == Gate::Retired
+    /// what programs wrote until then, and they write no more. Mapped: one load. Otherwise a system call.
+    ///
+    /// # Errors
+    /// [`ReadError::Lookup`], never on a mapped region.
+    pub fn retired(&self) -> Result<bool, ReadError> {
+        Ok(self.gate()? == Gate::Retired)
     }
 
-    /// What its gate says; [`Gate::None`] on the fallback path if the system call fails.
+    /// What its gate says. A system call if the region is not mapped.
     #[inline]
-    pub(crate) fn gate(&self) -> Gate {
+    pub(crate) fn gate(&self) -> io::Result<Gate> {
         match &self.0.memory {
-            Memory::Mapped(mapping) => gate(mapping.words()),
-            Memory::Lookup(lookup, _) => {
-                lookup.preamble().map_or(Gate::None, |words| Gate::for_readers(words[Gate::WORD]))
-            }
+            Memory::Mapped(mapping) => Ok(gate(mapping.words())),
+            Memory::Lookup(lookup, _) => Ok(Gate::for_readers(lookup.preamble()?[Gate::WORD])),
         }
     }
 
     /// The tickets that were given out in the rings before this resizable one, and whether that is all.
     #[cfg(feature = "bpf")]
     pub(crate) fn before(&self) -> Result<u64> {
-        match &self.0.memory {
-            Memory::Mapped(mapping) => Ok(mapping.words().load(Gate::BEFORE, Ordering::Relaxed)),
-            Memory::Lookup(lookup, _) => lookup
-                .preamble()
-                .map(|words| words[Gate::BEFORE])
-                .map_err(|e| Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e)),
-        }
+        self.live(Gate::BEFORE).map_err(|e| Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e))
     }
 
     /// The id of the map, if it was found by its pin or in a map of maps.
@@ -274,11 +272,11 @@ impl Region {
         self.0.origin.as_ref().map(|origin| origin.id)
     }
 
-    /// A word of the preamble that changes; `failed` on the fallback path, if the system call fails.
-    pub(crate) fn live(&self, word: usize, failed: u64) -> u64 {
+    /// A word of the preamble that changes. A system call if the region is not mapped.
+    pub(crate) fn live(&self, word: usize) -> io::Result<u64> {
         match &self.0.memory {
-            Memory::Mapped(mapping) => mapping.words().load(word, Ordering::Relaxed),
-            Memory::Lookup(lookup, _) => lookup.preamble().map_or(failed, |words| words[word]),
+            Memory::Mapped(mapping) => Ok(mapping.words().load(word, Ordering::Relaxed)),
+            Memory::Lookup(lookup, _) => Ok(lookup.preamble()?[word]),
         }
     }
 

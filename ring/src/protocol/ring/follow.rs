@@ -19,8 +19,8 @@ pub trait Leaving: Sized {
     /// How many polls it waits for a record.
     fn patience(&self) -> u32;
 
-    /// What the gate of its ring says. [`Gate::None`] if that can't be looked at.
-    fn gate(&self) -> Gate;
+    /// What the gate of its ring says. [`Gate::None`] if that can't be looked at, and the reader says why.
+    fn gate(&mut self) -> Gate;
 
     /// The word [`Gate::BEFORE`] of its ring.
     ///

@@ -47,6 +47,11 @@ impl<S: Elements> Window<S> {
         self.error.take()
     }
 
+    /// Notes that something else of the same source could not be copied.
+    pub fn failed(&mut self, error: S::Error) {
+        self.error = Some(error);
+    }
+
     /// What `f` says, unless a copy failed in it.
     pub fn without_error<R>(&mut self, f: impl FnOnce(&mut Self) -> R) -> Option<R> {
         let earlier = self.error.take();

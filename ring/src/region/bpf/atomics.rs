@@ -10,6 +10,7 @@ use libbpf_rs::{OpenObject, OpenProgram};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
+use crate::text::printable;
 
 /// `BPF_STX | BPF_ATOMIC` with words of 8 and 4 bytes.
 const ATOMIC: [u8; 2] = [0xdb, 0xc3];
@@ -30,7 +31,7 @@ pub(super) fn check(object: &OpenObject) -> Result<()> {
         return Ok(());
     }
     let [major, minor] = SINCE;
-    let program = program.name().to_string_lossy().into_owned();
+    let program = printable(&program.name().to_string_lossy());
     Err(Error::NoFetchingAtomics { program, since: format!("{major}.{minor}"), release })
 }
 

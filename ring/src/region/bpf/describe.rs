@@ -9,6 +9,7 @@ use libbpf_rs::btf::types::{Array, Struct};
 use libbpf_rs::btf::{Btf, BtfType, TypeId};
 
 use crate::layout::{Claim, Geometry, GeometryError, Kind, Preamble};
+use crate::text::printable;
 
 /// A region as its BPF program declared it.
 #[derive(Debug)]
@@ -53,6 +54,29 @@ impl Description {
         self.geometry(shards as u64).or(Ok::<_, GeometryError>(one)).ok()
     }
 
+    /// What a preamble with this geometry says, and what this says instead, if they differ. Both for people. Shards are
+    /// left out, as nothing declares them, and so are the slots of a ring that is made to change them.
+    pub(super) fn contradicts(&self, geometry: &Geometry) -> Option<(String, String)> {
+        let inner = match geometry {
+            ring if ring.is_resizable() => Some(Inner::Resizable),
+            ring if ring.is_of_cpu() => Some(Inner::OfCpu),
+            _ => None,
+        };
+        let resized = inner == Some(Inner::Resizable) && self.inner == inner;
+        let capacity = if resized { self.capacity } else { geometry.capacity() as u64 };
+        let preamble = (geometry.kind(), inner, geometry.record() as u64, capacity);
+        let described = (self.kind, self.inner, self.record, self.capacity);
+        let shown = |(kind, inner, record, capacity): (Kind, Option<Inner>, u64, u64)| {
+            let sort = match inner {
+                None => "",
+                Some(Inner::Resizable) => "resizable ",
+                Some(Inner::OfCpu) => "NUMA ",
+            };
+            format!("{sort}{kind}: {capacity} of {record} bytes")
+        };
+        (preamble != described).then(|| (shown(preamble), shown(described)))
+    }
+
     /// The preamble of a map with `entries` elements, if that is a whole number of shards.
     pub(super) fn preamble(&self, entries: usize, generation: u64) -> Option<Preamble> {
         let one = self.geometry(1).ok()?;
@@ -95,7 +119,7 @@ pub(super) fn from_btf(btf: &Btf<'_>, value: u32) -> Option<Description> {
         _ => {
             let record: BtfType<'_> = btf.type_by_id(member("record")?)?;
             let name = std::iter::successors(Some(record), BtfType::next_type).find_map(|t| t.name());
-            (size_of(record)?, name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default())
+            (size_of(record)?, name.map(|name| printable(&name.to_string_lossy())).unwrap_or_default())
         }
     };
     Some(Description { kind, record, capacity, inner, name, tso })

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use super::fdinfo::is_frozen;
 use super::lookup;
 use crate::error::{Error, Result};
+use crate::text::printable;
 
 /// Who may load BPF programs without privilege: everybody (0), or nobody until the next boot (1) or until
 /// root says otherwise (2).
@@ -94,14 +95,14 @@ pub(crate) fn freeze_and_pin(fd: BorrowedFd<'_>, what: &str, path: &Path, option
             }
             _ => "",
         };
-        failed(format!("pin at {}", path.display()), error, hint)
+        failed(format!("pin at {}", printable(&path.to_string_lossy())), error, hint)
     })?;
     // Nobody gets in before: a new pin is for its owner alone.
     let opened = chown(path, None, group).and_then(|()| set_permissions(path, Permissions::from_mode(mode)));
     opened.map_err(|error| {
         // What could not be done for others is not left half done.
         let _ = std::fs::remove_file(path);
-        failed(format!("chgrp and chmod {mode:o} {}", path.display()), error, "")
+        failed(format!("chgrp and chmod {mode:o} {}", printable(&path.to_string_lossy())), error, "")
     })
 }
 

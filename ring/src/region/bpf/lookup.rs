@@ -36,14 +36,19 @@ pub(crate) struct PerCpu {
 }
 
 impl Lookup {
-    pub(super) fn new(fd: OwnedFd, element: usize, entries: usize) -> Self {
-        Self { fd, words: element / WORD, entries, batch: AtomicBool::new(true), per_cpu: None }
+    /// Of a map with `value` bytes a value. One lookup copies those; a batch has no gap between them, so that it
+    /// is made only where they are whole words.
+    pub(super) fn new(fd: OwnedFd, value: usize, entries: usize) -> Self {
+        let batch = AtomicBool::new(value.is_multiple_of(WORD));
+        Self { fd, words: value.div_ceil(WORD), entries, batch, per_cpu: None }
     }
 
     /// The same for a per-CPU map. Makes system calls, to find out what the kernel can.
-    pub(super) fn per_cpu(fd: OwnedFd, element: usize, entries: usize, cpus: Vec<usize>) -> Self {
-        let mut all = Self::new(fd, element * cpus.len(), entries);
-        let mut value = vec![0; element / WORD];
+    pub(super) fn per_cpu(fd: OwnedFd, value: usize, entries: usize, cpus: Vec<usize>) -> Self {
+        // The copies come one after the other, each in whole words.
+        let value = value.next_multiple_of(WORD);
+        let mut all = Self::new(fd, value * cpus.len(), entries);
+        let mut value = vec![0; value / WORD];
         let one = all.copy(0, cpus[0], &mut value).is_ok();
         all.per_cpu = Some(PerCpu { cpus, one });
         all

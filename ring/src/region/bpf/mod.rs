@@ -43,6 +43,7 @@ use crate::layout::{Kind, Preamble, PreambleError, WORD};
 use crate::protocol::{Words, ring};
 use crate::record::{Compared, Expected, NotCompared};
 use crate::sync::{Ordering, fence};
+use crate::text::printable;
 
 /// The kernel's own "not supported", which no libc knows.
 const ENOTSUPP: i32 = 524;
@@ -66,7 +67,7 @@ pub(crate) struct Opened {
 impl Opened {
     /// The map pinned at `path`: for reading alone, if its mode allows no more.
     pub(crate) fn pinned(path: &Path) -> Result<Self> {
-        let what = path.display().to_string();
+        let what = printable(&path.to_string_lossy());
         let fd = lookup::open_pin(path, 0).or_else(|e| {
             let denied = e.kind() == io::ErrorKind::PermissionDenied;
             let read_only = || lookup::open_pin(path, libbpf_sys::BPF_F_RDONLY);
@@ -121,7 +122,7 @@ impl Opened {
     }
 
     pub(crate) fn map(map: &impl MapCore) -> Result<Self> {
-        Self::new(owned(map.as_fd())?, format!("map {}", map.name().to_string_lossy()))
+        Self::new(owned(map.as_fd())?, format!("map {}", printable(&map.name().to_string_lossy())))
     }
 
     fn new(fd: OwnedFd, what: String) -> Result<Self> {
@@ -189,7 +190,10 @@ pub(super) fn open(opened: Opened, options: Options) -> Result<Region> {
         _ => return Err(opened.wrong_type("array or percpu_array")),
     };
     let Opened { fd, info, what } = opened;
-    let element = (info.info.value_size as usize).next_multiple_of(WORD);
+    let element = info.info.value_size as usize;
+    if !element.is_multiple_of(WORD) {
+        return Err(Error::ValueSize { what, found: element });
+    }
     let entries = info.info.max_entries as usize;
     let bytes = element * entries;
 
@@ -198,6 +202,12 @@ pub(super) fn open(opened: Opened, options: Options) -> Result<Region> {
     if matches!(memory, Memory::Lookup(_, Refusal::SpecialFields)) {
         nothing_hidden(&types, element, &what)?;
     }
+    let check = |preamble: &Preamble| {
+        agrees(preamble, element, entries, per_cpu.is_some(), &what, &type_name)?;
+        let contradicted = types.region().and_then(|described| described.contradicts(&preamble.geometry));
+        contradicted
+            .map_or(Ok(()), |(preamble, btf)| Err(Error::BtfMismatch { what: what.clone(), preamble, btf }))
+    };
     let preamble = read_preamble(&memory, bytes, &what).or_else(|e| match e {
         // Nobody wrote one yet. The map's BTF may say as much; the loader writes it.
         Error::Preamble { error: PreambleError::Magic { found: 0 }, .. } => {
@@ -220,7 +230,7 @@ pub(super) fn open(opened: Opened, options: Options) -> Result<Region> {
                 });
             };
             if options.loader {
-                agrees(&preamble, element, entries, per_cpu.is_some(), &what, &type_name)?;
+                check(&preamble)?;
                 if preamble.geometry.is_resizable() {
                     let shards = preamble.geometry.shards();
                     let last = possible_cpus()?.last().copied().unwrap_or_default();
@@ -235,7 +245,7 @@ pub(super) fn open(opened: Opened, options: Options) -> Result<Region> {
         }
         _ => Err(e),
     })?;
-    agrees(&preamble, element, entries, per_cpu.is_some(), &what, &type_name)?;
+    check(&preamble)?;
     let compared = compare_record(&types, preamble.geometry.kind(), &what, options.expected.as_ref())?;
     Ok(Region::new(what, preamble, memory, writable, compared, Identity::Map(info.info.id), fd))
 }
@@ -269,29 +279,31 @@ fn agrees(
     says("number of entries", preamble.geometry.entries(), entries)
 }
 
-/// Maps an array, for writing too if asked and allowed; else reads it by lookups.
+/// Maps an array of values of `value` bytes, for writing too if asked and allowed; else reads it by lookups.
 fn reach(
     fd: BorrowedFd<'_>,
     info: &MapInfo,
-    element: usize,
+    value: usize,
     entries: usize,
     per_cpu: Option<&[usize]>,
     write: bool,
 ) -> Result<(Memory, Result<(), Refusal>)> {
     let mut writable = Err(Refusal::NotAsked);
     let mut mapping = None;
+    // In the mapping each value starts on a word.
+    let bytes = value.next_multiple_of(WORD) * entries;
     if write {
-        match Mapping::new(fd, element * entries, true) {
+        match Mapping::new(fd, bytes, true) {
             Ok(mapped) => (mapping, writable) = (Some(mapped), Ok(())),
             Err(e) => writable = Err(refusal(&e, info, fd, true)),
         }
     }
-    let memory = match mapping.map_or_else(|| Mapping::new(fd, element * entries, false), Ok) {
+    let memory = match mapping.map_or_else(|| Mapping::new(fd, bytes, false), Ok) {
         Ok(mapping) => Memory::Mapped(mapping),
         Err(e) => {
             let lookup = match per_cpu {
-                None => Lookup::new(owned(fd)?, element, entries),
-                Some(cpus) => Lookup::per_cpu(owned(fd)?, element, entries, cpus.to_owned()),
+                None => Lookup::new(owned(fd)?, value, entries),
+                Some(cpus) => Lookup::per_cpu(owned(fd)?, value, entries, cpus.to_owned()),
             };
             Memory::Lookup(lookup, refusal(&e, info, fd, false))
         }
@@ -409,9 +421,9 @@ fn compare_with<'t>(
     let name = name.map_or("record".into(), |name| name.to_string_lossy());
     compare::compare(btf, &expected.layout, record, &name).map_err(|different| Error::Layout {
         what: format!("{what} ({})", expected.rust),
-        field: different.field,
+        field: printable(&different.field),
         rust: different.rust,
-        c: different.c,
+        c: printable(&different.c),
     })?;
     Ok(Compared::Fields)
 }

@@ -4,6 +4,7 @@ use libbpf_rs::{MapType, OpenMapMut, libbpf_sys};
 
 use crate::cpus::online_nodes;
 use crate::error::{Error, Result};
+use crate::text::printable;
 
 /// Has the memory of a map, that is not loaded yet, be on this node. For one map; [`Fit::node`](super::Fit::node)
 /// is for all of an object. Reads a file of sysfs.
@@ -19,7 +20,7 @@ pub fn place_on_node(map: &mut OpenMapMut<'_>, node: usize) -> Result<()> {
     let node = checked_node(node)?;
     if map.map_type() == MapType::PercpuArray {
         return Err(Error::MapType {
-            what: format!("map {}", map.name().to_string_lossy()),
+            what: format!("map {}", printable(&map.name().to_string_lossy())),
             found: "a map of type percpu_array".to_owned(),
             expected: "array",
             hint: "; each CPU's values are on the node of that CPU already",

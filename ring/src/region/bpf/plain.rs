@@ -43,7 +43,7 @@ impl Plain {
                 expected: expected.layout.bytes(),
             });
         }
-        let (memory, _) = reach(fd.as_fd(), &info, stride * WORD, entries, per_cpu.as_deref(), false)?;
+        let (memory, _) = reach(fd.as_fd(), &info, size, entries, per_cpu.as_deref(), false)?;
         Ok(Self { what, memory, entries, stride, compared })
     }
 

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::layout::WORD;
 use crate::record::Layout;
 use crate::region::{Access, Identity, Mapping, Options, Refusal};
+use crate::text::printable;
 
 /// An open section.
 pub(crate) struct Section {
@@ -53,7 +54,7 @@ impl Section {
             }
             others.push(map_name);
         }
-        Err(Error::NoSuch { thing: "section", name: name.to_owned(), there: others.join(", ") })
+        Err(Error::NoSuch { thing: "section", name: printable(name), there: printable(&others.join(", ")) })
     }
 
     pub(crate) fn new(opened: Opened, options: Options) -> Result<Self> {
@@ -85,7 +86,7 @@ impl Section {
             Ok(mapping) => Ok(mapping),
             Err(e) => {
                 let refusal = refusal(&e, &info, fd.as_fd(), false);
-                Err((Lookup::new(owned(fd.as_fd())?, bytes.next_multiple_of(WORD), 1), refusal))
+                Err((Lookup::new(owned(fd.as_fd())?, bytes, 1), refusal))
             }
         };
         if options.write && writable.is_ok() && memory.is_err() {
@@ -111,7 +112,8 @@ impl Section {
     pub(crate) fn place(&self, name: &str) -> Result<Place> {
         self.places.iter().find(|place| place.name == name).cloned().ok_or_else(|| {
             let there = self.places.iter().map(|place| place.name.as_str()).collect::<Vec<_>>().join(", ");
-            Error::NoSuch { thing: "variable", name: format!("{name} in {}", self.name), there }
+            let name = printable(&format!("{name} in {}", self.name));
+            Error::NoSuch { thing: "variable", name, there: printable(&there) }
         })
     }
 
@@ -135,9 +137,9 @@ impl Section {
         let ty = self.type_of(&btf, place)?.skip_mods_and_typedefs();
         let differs = || Error::Layout {
             what: self.what.clone(),
-            field: place.name.clone(),
+            field: printable(&place.name),
             rust: format!("a sequence and {copies} times {} bytes", layout.bytes()),
-            c: name_of(ty),
+            c: printable(&name_of(ty)),
         };
         let value = Struct::try_from(ty).map_err(|_| differs())?;
         let record = describe::record_type(&btf, value.type_id()).ok_or_else(differs)?;
@@ -162,9 +164,9 @@ impl Section {
     ) -> Result<()> {
         compare(btf, layout, ty, at).map_err(|difference| Error::Layout {
             what: format!("{} ({rust})", self.what),
-            field: difference.field,
+            field: printable(&difference.field),
             rust: difference.rust,
-            c: difference.c,
+            c: printable(&difference.c),
         })
     }
 }

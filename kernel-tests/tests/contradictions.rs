@@ -1,0 +1,296 @@
+//! What a map says of itself against what the kernel knows of it: sizes, entries, types. And what becomes of lookups
+//! that fail.
+#![allow(missing_docs)]
+
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+
+use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, BPF_MAP_LOOKUP_BATCH, BPF_MAP_LOOKUP_ELEM, bpf_map_create_opts};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
+use mapring::layout::{Geometry, Kind, Preamble};
+use mapring::{Access, Array, Error, Options, ReadError, Refusal, Region, Ring};
+use mapring_kernel_tests::skel::BasicSkelBuilder;
+use mapring_kernel_tests::{
+    Filled, PinDir, failing_commands, fitted, load, map, require_bpf, update, word_at,
+};
+
+/// The flags of maps that are mapped, and of those that are read by system call.
+const WAYS: [(u32, Access); 2] =
+    [(BPF_F_MMAPABLE, Access::Mapped), (0, Access::Syscall(Refusal::NotMmapable))];
+
+fn fd_of(map: &impl MapCore) -> OwnedFd {
+    map.as_fd().try_clone_to_owned().unwrap()
+}
+
+fn geometry(kind: Kind, record: u64, capacity: u64) -> Geometry {
+    Geometry::new(kind, record, capacity, 1).unwrap()
+}
+
+/// A map without BTF.
+fn raw_map(ty: MapType, value: usize, entries: usize, map_flags: u32) -> MapHandle {
+    let opts =
+        bpf_map_create_opts { sz: size_of::<bpf_map_create_opts>() as u64, map_flags, ..Default::default() };
+    let [value, entries] = [value, entries].map(|n| u32::try_from(n).unwrap());
+    MapHandle::create(ty, Some("raw"), 4, value, entries, &opts).unwrap()
+}
+
+/// Writes a preamble by system call, as far as the values of the map have room for their elements.
+fn forge(map: &MapHandle, geometry: Geometry) {
+    let words = Preamble { geometry, generation: 1, name: "forged".into() }.encode();
+    let value = map.value_size() as usize;
+    for (index, element) in (0_u32..).zip(words.chunks(geometry.element_words())) {
+        let mut bytes = bytemuck::cast_slice(element).to_vec();
+        bytes.resize(value, 0);
+        if map.map_type() == MapType::PercpuArray {
+            let copies = vec![bytes; libbpf_rs::num_possible_cpus().unwrap()];
+            map.update_percpu(&index.to_ne_bytes(), &copies, MapFlags::ANY).unwrap();
+        } else {
+            map.update(&index.to_ne_bytes(), &bytes, MapFlags::ANY).unwrap();
+        }
+    }
+}
+
+#[test]
+fn values_that_are_not_whole_words_hold_no_region() {
+    require_bpf!();
+    let maps = WAYS.map(|(flags, _)| (MapType::Array, flags, Kind::Cells));
+    for (ty, flags, kind) in maps.into_iter().chain([(MapType::PercpuArray, 0, Kind::PerCpuCells)]) {
+        // Elements of 32 bytes, whose last word the kernel has half of.
+        let shape = geometry(kind, 24, 3);
+        for value in [25, 28, 31] {
+            let map = raw_map(ty, value, shape.entries(), flags);
+            forge(&map, shape);
+            for options in [Options::new(), Options::new().described(shape).loader(true)] {
+                let refused = options.open_fd(fd_of(&map)).unwrap_err();
+                assert!(matches!(refused, Error::ValueSize { found, .. } if found == value), "{refused}");
+                let says = refused.to_string();
+                assert!(
+                    says.contains(&format!("values of {value} bytes")) && says.contains("as an Array"),
+                    "{says}"
+                );
+            }
+        }
+        let map = raw_map(ty, 32, shape.entries(), flags);
+        forge(&map, shape);
+        assert_eq!(*Region::open_fd(fd_of(&map)).unwrap().geometry(), shape);
+    }
+}
+
+/// Arrays of values of type `T`, in each way that they are read.
+fn read_back<T: mapring::Record + PartialEq + std::fmt::Debug + bytemuck::NoUninit>(values: [T; 3]) {
+    let key = |index: usize| u32::try_from(index).unwrap().to_ne_bytes();
+    for (flags, access) in WAYS {
+        let map = raw_map(MapType::Array, size_of::<T>(), values.len(), flags);
+        for (index, value) in values.iter().enumerate() {
+            map.update(&key(index), bytemuck::bytes_of(value), MapFlags::ANY).unwrap();
+        }
+        let array = Array::<T>::open_fd(fd_of(&map)).unwrap();
+        assert_eq!((array.access(), array.len()), (access, values.len()));
+        for (index, value) in values.iter().enumerate() {
+            assert_eq!(array.get(index).unwrap(), *value);
+            assert_eq!(array.each(index).unwrap(), [*value]);
+        }
+    }
+    let map = raw_map(MapType::PercpuArray, size_of::<T>(), values.len(), 0);
+    // Each CPU has another of the values first.
+    let of = |index: usize, copy: usize| values[(index + copy) % values.len()];
+    let copies = libbpf_rs::num_possible_cpus().unwrap();
+    for index in 0..values.len() {
+        let all: Vec<_> = (0..copies).map(|copy| bytemuck::bytes_of(&of(index, copy)).to_vec()).collect();
+        map.update_percpu(&key(index), &all, MapFlags::ANY).unwrap();
+    }
+    let array = Array::<T>::open_fd(fd_of(&map)).unwrap();
+    for index in 0..values.len() {
+        assert_eq!(array.get(index).unwrap(), of(index, 0));
+        assert_eq!(array.each(index).unwrap(), (0..copies).map(|copy| of(index, copy)).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn arrays_of_values_of_any_size_are_read() {
+    require_bpf!();
+    read_back([[1_u32, 2, 3], [4, 5, 6], [7, 8, 9]]);
+    read_back([[1_u8; 5], [2; 5], [3; 5]]);
+    read_back([1_u32, 2, 3]);
+    read_back([[1_u64, 2], [3, 4], [5, 6]]);
+    read_back([[1_u16; 35], [2; 35], [3; 35]]);
+}
+
+#[test]
+fn a_preamble_that_claims_less_or_more_than_the_kernel_knows_is_refused() {
+    require_bpf!();
+    let says = |shape: Geometry, value: usize, entries: usize| {
+        for (flags, _) in WAYS {
+            let map = raw_map(MapType::Array, value, entries, flags);
+            forge(&map, shape);
+            let refused = Region::open_fd(fd_of(&map)).unwrap_err();
+            let Error::Contradiction { property, preamble, kernel, .. } = refused else {
+                panic!("{refused}")
+            };
+            let (claimed, known) = match property {
+                "value size" => (shape.element(), value),
+                _ => (shape.entries(), entries),
+            };
+            assert_eq!((preamble, kernel), (claimed as u64, known as u64), "{property}");
+        }
+    };
+    for kind in [Kind::Ring, Kind::Cells, Kind::Latches] {
+        let shape = geometry(kind, 56, 8);
+        let (value, entries) = (shape.element(), shape.entries());
+        for other in [1, entries - 1, entries + 1, 16 * entries] {
+            // A map of one element has no place for a preamble, if that takes two.
+            if other * value >= Preamble::BYTES && other > 1 {
+                says(shape, value, other);
+            }
+        }
+        // The first words are where they are in any case.
+        for other in [value + 8, 2 * value] {
+            if value >= Preamble::BYTES {
+                says(shape, other, entries);
+            }
+        }
+    }
+    let counters = geometry(Kind::Counters, 8, 20);
+    says(counters, counters.element() + 8, counters.entries());
+    says(counters, counters.element() + 64, counters.entries());
+}
+
+/// What it is opened as, and what BTF says instead: both in the message.
+fn assert_mismatch(refused: Error, claims: &str, declared: &str) {
+    let Error::BtfMismatch { preamble, btf, .. } = &refused else { panic!("{refused}") };
+    assert_eq!((preamble.as_str(), btf.as_str()), (claims, declared));
+    let text = refused.to_string();
+    assert!(text.contains(claims) && text.contains(declared), "{text}");
+}
+
+#[test]
+fn a_preamble_that_contradicts_btf_is_refused() {
+    require_bpf!();
+    for (flags, access) in WAYS {
+        let mut storage = MaybeUninit::uninit();
+        let skel = load::<BasicSkelBuilder>(&mut storage, |object| {
+            fitted(object);
+            for mut map in object.maps_mut().filter(|map| map.name().to_string_lossy() == "ring_56_64") {
+                map.set_map_flags(flags).unwrap();
+            }
+        });
+        let map = map(libbpf_rs::skel::Skel::object(&skel), "ring_56_64");
+        let pins = PinDir::new();
+        let pin = pins.path("ring");
+        MapHandle::try_from(&map).unwrap().pin(&pin).unwrap();
+
+        // None yet, and whoever loads it says that it is something else: that is not written.
+        let entries = map.max_entries() as u64;
+        let cells = geometry(Kind::Cells, 56, entries - 2);
+        let described = Options::new().described(cells).loader(true).open_fd(fd_of(&map)).unwrap_err();
+        let declared = "ring: 64 of 56 bytes";
+        assert_mismatch(described, &format!("cells: {} of 56 bytes", entries - 2), declared);
+        assert_eq!(word_at(&map, 0, 0), 0);
+
+        let region = Region::open(&map).unwrap();
+        assert_eq!(region.access(), access);
+        let ring = |record, slots, shards| Geometry::new(Kind::Ring, record, slots, shards).unwrap();
+        let shards = region.geometry().shards() as u64;
+        let others = [
+            (cells, format!("cells: {} of 56 bytes", entries - 2)),
+            (ring(52, 64, shards), "ring: 64 of 52 bytes".to_owned()),
+            (ring(56, 4, shards * 13), "ring: 4 of 56 bytes".to_owned()),
+            (ring(56, 64, shards).resizable().unwrap(), "resizable ring: 64 of 56 bytes".to_owned()),
+        ];
+        for (other, claims) in others {
+            assert_eq!(other.entries() as u64, entries);
+            let words = Preamble { geometry: other, generation: 1, name: "spoilt".into() }.encode();
+            update(&map, 0, &words[..8]);
+            update(&map, 1, &words[8..]);
+            assert_mismatch(Region::open(&map).unwrap_err(), &claims, declared);
+            assert_mismatch(Region::open_pinned(&pin).unwrap_err(), &claims, declared);
+            assert_mismatch(Region::open_id(map.info().unwrap().info.id).unwrap_err(), &claims, declared);
+            assert_mismatch(Ring::<Filled<14>>::open(&map).unwrap_err(), &claims, declared);
+        }
+        // As it was, it is a ring again.
+        let words = region.preamble().encode();
+        update(&map, 0, &words[..8]);
+        update(&map, 1, &words[8..]);
+        Ring::<Filled<14>>::open_pinned(&pin).unwrap();
+    }
+}
+
+#[test]
+fn a_map_that_is_found_later_gets_no_preamble_from_who_finds_it() {
+    require_bpf!();
+    let shape = geometry(Kind::Ring, 56, 8);
+    let pins = PinDir::new();
+    let pin = pins.path("ring");
+    let mut old = raw_map(MapType::Array, shape.element(), shape.entries(), BPF_F_MMAPABLE);
+    old.pin(&pin).unwrap();
+    let region = Options::new().described(shape).loader(true).open_pinned(&pin).unwrap();
+    assert_eq!(word_at(&old, 0, 0), Preamble::MAGIC, "its loader writes the preamble");
+    assert!(region.replaced().unwrap().is_none());
+    old.unpin(&pin).unwrap();
+
+    let mut new = raw_map(MapType::Array, shape.element(), shape.entries(), BPF_F_MMAPABLE);
+    new.pin(&pin).unwrap();
+    let found = region.replaced().unwrap().unwrap();
+    assert_eq!(*found.geometry(), shape);
+    assert_eq!(word_at(&new, 0, 0), 0, "that is for its loader to write");
+    new.unpin(&pin).unwrap();
+    // Nor is what it finds in turn.
+    let mut newer = raw_map(MapType::Array, shape.element(), shape.entries(), BPF_F_MMAPABLE);
+    newer.pin(&pin).unwrap();
+    assert!(found.replaced().unwrap().is_some());
+    assert_eq!(word_at(&newer, 0, 0), 0);
+}
+
+#[test]
+fn lookups_that_fail_are_told() {
+    require_bpf!();
+    let shape = geometry(Kind::Ring, 56, 8);
+    let map = raw_map(MapType::Array, shape.element(), shape.entries(), 0);
+    forge(&map, shape);
+    let mut words = Preamble { geometry: shape, generation: 1, name: "forged".into() }.encode();
+    words[Preamble::DROPPED] = 3;
+    update(&map, 1, &words[8..]);
+    update(&map, u32::try_from(shape.shard(0)).unwrap(), &[0, 4, 0, 0, 0, 0, 0, 0]);
+    let ring = Ring::<Filled<14>>::open_fd(fd_of(&map)).unwrap();
+    assert_eq!(ring.access(), Access::Syscall(Refusal::NotMmapable));
+    let (mut reader, mut follower) = (ring.reader(), ring.reader().following());
+    assert_eq!(
+        (ring.region().dropped().unwrap(), ring.region().retired().unwrap(), reader.dropped()),
+        (3, false, 7)
+    );
+    assert!(reader.take_error().is_none() && follower.take_error().is_none());
+    let failed = |error: &std::io::Error| error.raw_os_error() == Some(libc::EIO);
+
+    // The preamble comes by a batch, all else one by one: each of them fails alone, and both.
+    for commands in
+        [&[BPF_MAP_LOOKUP_BATCH][..], &[BPF_MAP_LOOKUP_ELEM], &[BPF_MAP_LOOKUP_BATCH, BPF_MAP_LOOKUP_ELEM]]
+    {
+        failing_commands(commands, libc::EIO, || {
+            let preamble = commands.contains(&BPF_MAP_LOOKUP_BATCH);
+            let (dropped, retired) = (ring.region().dropped(), ring.region().retired());
+            if preamble {
+                assert!(matches!(dropped, Err(ReadError::Lookup(e)) if failed(&e)));
+                assert!(matches!(retired, Err(ReadError::Lookup(e)) if failed(&e)));
+            } else {
+                assert_eq!((dropped.unwrap(), retired.unwrap()), (3, false));
+            }
+            let expected = match commands {
+                [BPF_MAP_LOOKUP_BATCH] => 4,
+                [BPF_MAP_LOOKUP_ELEM] => 3,
+                _ => 0,
+            };
+            assert_eq!(reader.dropped(), expected);
+            assert!(reader.take_error().is_some_and(|e| failed(&e)), "{commands:?}");
+            assert!(reader.take_error().is_none());
+            assert!(follower.poll().is_none());
+            let error = follower.take_error();
+            assert!(
+                matches!(&error, Some(Error::System { error, .. }) if failed(error)),
+                "{commands:?}: {error:?}"
+            );
+            while follower.take_error().is_some() {}
+        });
+    }
+    assert_eq!((reader.dropped(), follower.dropped()), (7, 7));
+    assert!(reader.take_error().is_none() && follower.take_error().is_none());
+}
