@@ -191,16 +191,20 @@ impl Cursor {
         self.tally
     }
 
-    /// Whether this is the end of a ring of which no slot is claimed any more. A ticket whose writer
-    /// has not ended it is skipped if it was waited for, by `waited` looks like this one.
+    /// Whether this is the end of a ring of which no slot is claimed any more. A ticket that is being written,
+    /// or that was stepped over, is skipped if it was waited for, by `waited` looks like this one.
     pub fn at_end(&mut self, look: &mut impl Look, waited: u64) -> bool {
         let (slots, t) = (look.slots(), self.next);
-        let being_written = state(look.peek(t)) == slots.writing(t);
-        if being_written && waited >= u64::from(self.patience) {
+        let seen = state(look.peek(t));
+        if !after(slots.published(t), seen) {
+            return false; // it has ended: the next step passes it
+        }
+        let taken = seen == slots.writing(t) || last_taken(look, t).is_some_and(|last| !after(t, last));
+        if taken && waited >= u64::from(self.patience) {
             self.tally.skipped += 1;
             self.move_to(t.wrapping_add(1));
         }
-        !being_written && last_taken(look, t).is_none_or(|last| after(t, last))
+        !taken
     }
 
     /// One bounded step: looks at the next ticket's slot, and delivers it, passes it, or finds

@@ -275,6 +275,31 @@ mod tests {
     }
 
     #[test]
+    fn a_ticket_that_was_stepped_over_is_no_end_that_never_comes() {
+        let geometry = Geometry::new(Kind::Ring, 8, 8, 1).unwrap();
+        let words: Vec<_> = (0..geometry.bytes() / 8).map(|_| AtomicU64::new(0)).collect();
+        let place = Place::new(&geometry, 0);
+        let writer = ShardMut::new(WordsMut::new(&words), &place);
+        let mut look = Shard::new(*WordsMut::new(&words), &place);
+        let mut reader = Cursor::new(&mut look, Start::First, 2);
+        assert_eq!(abandoned(&writer), 0);
+        (1..8).for_each(|n: u64| assert_eq!(writer.push(&n), Some(n)));
+        assert_eq!(abandoned(&writer), 9, "the slot of ticket 8 is still that of ticket 0");
+        let mut value = 0_u64;
+        for waited in 0..64 {
+            if reader.step(&mut look, &mut value) == Step::Empty && reader.at_end(&mut look, waited) {
+                assert_eq!(
+                    reader.tally(),
+                    Tally { delivered: 5, lapped: 2, skipped: 3, ..Tally::default() },
+                    "9 is written where 1 was"
+                );
+                return;
+            }
+        }
+        panic!("no end: {reader:?}");
+    }
+
+    #[test]
     fn readers_pass_what_was_recovered_without_a_loss() {
         let geometry = Geometry::new(Kind::Ring, 8, 8, 1).unwrap();
         let words: Vec<_> = (0..geometry.bytes() / 8).map(|_| AtomicU64::new(0)).collect();
