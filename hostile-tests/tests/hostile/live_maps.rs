@@ -199,7 +199,7 @@ fn open_and_read(map: &OwnedFd) -> [u64; 2] {
             read_all(&region, None);
             [1, 0]
         }
-        Err(Error::Preamble { .. } | Error::Contradiction { .. }) => [0, 1],
+        Err(Error::Preamble { .. } | Error::BtfMismatch { .. } | Error::Contradiction { .. }) => [0, 1],
         Err(other) => panic!("{other:?}"),
     }
 }
