@@ -23,6 +23,8 @@ pub const SHARDS: usize = 2;
 pub struct Rings {
     rings: Vec<[Ring; SHARDS]>,
     in_use: AtomicU64,
+    /// This ring is replaced in the moment in which a follower comes to it.
+    pub replaced_on_entry: Option<usize>,
 }
 
 impl Rings {
@@ -38,7 +40,11 @@ impl Rings {
             first.words()[Gate::WORD].store(Gate::Open.encode(geometry.capacity()), Ordering::Relaxed);
             shards
         };
-        Arc::new(Self { rings: slots.iter().map(ring).collect(), in_use: AtomicU64::new(0) })
+        Arc::new(Self {
+            rings: slots.iter().map(ring).collect(),
+            in_use: AtomicU64::new(0),
+            replaced_on_entry: None,
+        })
     }
 
     /// A shard of a ring.
@@ -186,6 +192,9 @@ impl Leaving for Current {
     type Error = Infallible;
 
     fn enter((rings, ring): Self::Ring, start: Start, patience: u32) -> Result<Self, Infallible> {
+        if rings.replaced_on_entry == Some(ring) {
+            rings.resize(ring);
+        }
         Ok(Self::new(rings, ring, start, patience))
     }
 

@@ -38,21 +38,25 @@ fn window<const W: usize>(ring: &Ring<W>) -> Window<Map> {
     Window::new(map, ring.geometry())
 }
 
-/// A reader takes so many steps.
-fn reads<const W: usize>(ring: &Arc<Ring<W>>, steps: usize) -> thread::JoinHandle<Reader<W>> {
+/// A reader takes so many steps through a window, which it keeps.
+fn reads<const W: usize>(ring: &Arc<Ring<W>>, steps: usize) -> thread::JoinHandle<(Reader<W>, Window<Map>)> {
     let ring = Arc::clone(ring);
     thread::spawn(move || {
         let (mut window, mut reader) = (window(&ring), Reader::at(0, PATIENT));
         for _ in 0..steps {
             reader.step_by(&mut window.of(0, ring.place()));
         }
-        reader
+        (reader, window)
     })
 }
 
-/// When all is quiet: what is left is found in the same way.
-fn finish<const W: usize>(ring: &Ring<W>, mut reader: Reader<W>, history: &History) -> Reader<W> {
-    reader.drain_by(&mut window(ring).of(0, ring.place()));
+/// When all is quiet: what is left is found through the same window.
+fn finish<const W: usize>(
+    ring: &Ring<W>,
+    (mut reader, mut window): (Reader<W>, Window<Map>),
+    history: &History,
+) -> Reader<W> {
+    reader.drain_by(&mut window.of(0, ring.place()));
     reader.finish(ring, history)
 }
 
@@ -79,10 +83,10 @@ fn a_record_is_never_torn(producer: impl Producer) {
         let history = producer.push_all(&ring, [1]);
         let reader = reads(&ring, 1);
         let history = history.with(producer.push_all(&ring, [2]));
-        let reader = reader.join().unwrap();
+        let (reader, window) = reader.join().unwrap();
         noted.note("delivered", reader.log() == [(0, 1)]);
         noted.note("overwritten", reader.log().is_empty());
-        finish(&ring, reader, &history);
+        finish(&ring, (reader, window), &history);
     });
     seen.expect(&["delivered", "overwritten"]);
 }
@@ -96,11 +100,11 @@ fn a_run_of_slots(producer: impl Producer) {
         let history = producer.push_all(&ring, [1]);
         let reader = reads(&ring, 2);
         let history = history.with(producer.push_all(&ring, [2]));
-        let reader = reader.join().unwrap();
+        let (reader, window) = reader.join().unwrap();
         noted.note("not whole", reader.tally().torn > 0);
         noted.note("both", reader.log() == [(0, 1), (1, 2)]);
         noted.note("one", reader.log() == [(0, 1)]);
-        let reader = finish(&ring, reader, &history);
+        let reader = finish(&ring, (reader, window), &history);
         assert_eq!((reader.tally().lost(), reader.log().len()), (0, 2));
     });
     seen.expect(&["not whole", "both", "one"]);
@@ -118,9 +122,9 @@ fn a_discarded_ticket(producer: impl Producer) {
         unwanted.fill(1);
         unwanted.discard();
         let history = history.with(producer.push_all(&ring, [2]));
-        let reader = reader.join().unwrap();
+        let (reader, window) = reader.join().unwrap();
         noted.note("discarded", reader.tally().discarded > 0);
-        let reader = finish(&ring, reader, &history);
+        let reader = finish(&ring, (reader, window), &history);
         assert_eq!((reader.tally().skipped, reader.log()), (0, &[(1, 2)][..]));
     });
     seen.expect(&["discarded"]);

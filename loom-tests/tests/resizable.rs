@@ -146,6 +146,26 @@ fn patience_at_the_end_of_each_ring() {
     }
 }
 
+/// A ring that was retired before the follower first looked at it is waited for as long as any other.
+#[test]
+fn patience_in_a_ring_that_is_replaced_at_once() {
+    for patience in [1, 3] {
+        check(None, move || {
+            let mut rings = Rings::new(&[4, 4, 4]);
+            Arc::get_mut(&mut rings).expect("nobody else has it").replaced_on_entry = Some(1);
+            let mut follower = Follower::new(&rings, patience);
+            for ring in 0..2 {
+                assert!(Bpf::Xchg.claim_for_good(rings.shard(ring, 0)).is_some());
+            }
+            rings.resize(0);
+            follower = follower.polls(patience as usize + 2);
+            assert_eq!((follower.ring(), follower.tally().skipped), (1, 1));
+            follower = follower.polls(patience as usize + 2);
+            assert_eq!((follower.ring(), follower.tally().skipped), (2, 2));
+        });
+    }
+}
+
 /// What is found in the place of a retired ring may be the first of another loader: nothing is counted.
 #[test]
 fn a_loader_that_started_anew_counts_nothing_twice() {
