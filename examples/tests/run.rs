@@ -79,7 +79,7 @@ mod bpf {
             stop.store(true, Ordering::Relaxed);
             text
         });
-        assert!(text.contains(r" \u{1b}[2J\u{fffd}\u{202e}["), "its name was not met");
+        assert!(text.contains(" \\u{1b}[2J\u{fffd}\\u{202e}["), "its name was not met");
         assert!(!text.contains(|c: char| c.is_control() && c != '\n' || c == '\u{202e}'), "{text:?}");
         let events = text.lines().filter(|line| line.contains(" cpu ") && line.contains("] -> ["));
         assert!(events.count() > 10);
