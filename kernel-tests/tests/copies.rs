@@ -7,12 +7,12 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use libbpf_rs::libbpf_sys::BPF_F_MMAPABLE;
 use libbpf_rs::skel::Skel;
-use libbpf_rs::{MapCore, MapType, Object, OpenObject};
+use libbpf_rs::{MapCore, MapType, Object};
 use mapring::layout::{Geometry, Kind, Preamble};
 use mapring::{Access, Array, Cells, Globals, Latches, Options, PerCpuCells, Region, Ring, possible_cpus};
 use mapring_kernel_tests::raw::{self, RawMap};
 use mapring_kernel_tests::skel::CopiesSkelBuilder;
-use mapring_kernel_tests::{Runner, fitted, kernel, load, map, on_one_cpu, read_only, require_bpf};
+use mapring_kernel_tests::{Runner, fitted, kernel, load, map, on_one_cpu, read_only, require_bpf, skipped};
 
 /// `BYTE` in `bpf/copies.bpf.c`: no byte is what it is in the next value.
 fn value<const N: usize>(n: u64) -> [u8; N] {
@@ -25,17 +25,16 @@ fn run(object: &Object, name: &str, cpu: u64, n: u64) -> u64 {
     args[3]
 }
 
-/// The programs that read other CPUs' cells use a helper of Linux 5.19.
-fn prepared(object: &mut OpenObject) {
-    fitted(object);
-    if kernel() < (5, 19) {
-        for mut program in object.progs_mut().filter(|program| {
-            let name = program.name().to_string_lossy();
-            name.starts_with("there_") || name == "watch"
-        }) {
-            program.set_autoload(false);
-        }
+/// Whether the programs can be loaded. Says so if not.
+fn can_be_loaded(test: &str) -> bool {
+    let can = kernel() >= (6, 12);
+    if !can {
+        skipped(
+            test,
+            "the verifier gives up on programs that fill 4095 bytes one by one: seen on 6.1, not on 6.12",
+        );
     }
+    can
 }
 
 /// A map as it is, for writing where it can be mapped, and one that is read by system call.
@@ -178,10 +177,13 @@ fn plain<const N: usize>(_: &Object) {
 }
 
 macro_rules! sizes {
-    ($check:ident) => {
+    ($test:literal, $check:ident) => {
         require_bpf!();
+        if !can_be_loaded($test) {
+            return;
+        }
         let mut storage = MaybeUninit::uninit();
-        let skel = load::<CopiesSkelBuilder>(&mut storage, prepared);
+        let skel = load::<CopiesSkelBuilder>(&mut storage, fitted);
         $check::<1>(skel.object());
         $check::<7>(skel.object());
         $check::<24>(skel.object());
@@ -194,15 +196,15 @@ macro_rules! sizes {
 
 #[test]
 fn every_byte_that_programs_write() {
-    sizes!(up);
+    sizes!("every_byte_that_programs_write", up);
 }
 
 #[test]
 fn every_byte_that_programs_read() {
-    sizes!(down);
+    sizes!("every_byte_that_programs_read", down);
 }
 
 #[test]
 fn every_byte_of_plain_values() {
-    sizes!(plain);
+    sizes!("every_byte_of_plain_values", plain);
 }

@@ -7,22 +7,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use libbpf_rs::skel::Skel;
-use libbpf_rs::{MapCore, Object, OpenObject};
+use libbpf_rs::{MapCore, Object};
 use mapring::{Cells, Globals, Options, PerCpuCells, ReadError, Region, Ring, Snapshot};
 use mapring_kernel_tests::skel::CopiesSkelBuilder;
-use mapring_kernel_tests::{Runner, cpus, fitted, kernel, load, map, on_cpu, read_only, require_bpf};
+use mapring_kernel_tests::{
+    Runner, cpus, fitted, kernel, load, map, on_cpu, read_only, require_bpf, skipped,
+};
 
-/// The programs that read other CPUs' cells use a helper of Linux 5.19.
-fn prepared(object: &mut OpenObject) {
-    fitted(object);
-    if kernel() < (5, 19) {
-        for mut program in object.progs_mut() {
-            let name = program.name().to_string_lossy().into_owned();
-            if name.starts_with("there_") || name == "watch" {
-                program.set_autoload(false);
-            }
-        }
+/// Whether the programs can be loaded. Says so if not.
+fn can_be_loaded(test: &str) -> bool {
+    let can = kernel() >= (6, 12);
+    if !can {
+        skipped(
+            test,
+            "the verifier gives up on programs that fill 4095 bytes one by one: seen on 6.1, not on 6.12",
+        );
     }
+    can
 }
 
 fn writers_cpu() -> usize {
@@ -136,8 +137,11 @@ fn rings_and_cells<const W: usize>(object: &Object) {
 #[test]
 fn rings_and_cells_are_no_mixtures() {
     require_bpf!();
+    if !can_be_loaded("rings_and_cells_are_no_mixtures") {
+        return;
+    }
     let mut storage = MaybeUninit::uninit();
-    let skel = load::<CopiesSkelBuilder>(&mut storage, prepared);
+    let skel = load::<CopiesSkelBuilder>(&mut storage, fitted);
     rings_and_cells::<25>(skel.object());
     rings_and_cells::<125>(skel.object());
 }
@@ -146,9 +150,12 @@ fn rings_and_cells_are_no_mixtures() {
 #[test]
 fn global_variables_by_system_call_are_no_mixtures() {
     require_bpf!();
+    if !can_be_loaded("global_variables_by_system_call_are_no_mixtures") {
+        return;
+    }
     can_meet("global variables");
     let mut storage = MaybeUninit::uninit();
-    let skel = load::<CopiesSkelBuilder>(&mut storage, prepared);
+    let skel = load::<CopiesSkelBuilder>(&mut storage, fitted);
     let bss = skel.object().maps().find(|map| map.name().to_string_lossy().ends_with(".bss")).unwrap();
     let globals = Globals::open_fd(read_only(&bss)).unwrap();
     let mapped = Options::new().write(true).globals_map(&bss).unwrap();
@@ -201,13 +208,16 @@ fn global_variables_by_system_call_are_no_mixtures() {
 #[test]
 fn programs_read_no_mixtures() {
     require_bpf!();
+    if !can_be_loaded("programs_read_no_mixtures") {
+        return;
+    }
     if kernel() < (5, 19) {
         eprintln!("NOT SHOWN: programs can't read other CPUs' cells before Linux 5.19");
         return;
     }
     let meets = can_meet("programs");
     let mut storage = MaybeUninit::uninit();
-    let skel = load::<CopiesSkelBuilder>(&mut storage, prepared);
+    let skel = load::<CopiesSkelBuilder>(&mut storage, fitted);
     let cells = PerCpuCells::<[u8; 1000]>::open(&skel.maps.percpu_1000).unwrap();
     let watch = Runner::new(skel.object(), "watch");
     let (mut whole, mut busy) = (0, 0);

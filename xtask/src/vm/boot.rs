@@ -139,14 +139,14 @@ fn qemu(arch: Arch, kernel: &Kernel, image: &Path, initramfs: &Path) -> Command 
         "-smp",
         "2,sockets=2",
         "-m",
-        "2048",
+        "3072",
         "-nodefaults",
         "-display",
         "none",
         "-no-reboot",
     ]);
     for (node, cpus) in NODES.iter().enumerate() {
-        command.args(["-object", &format!("memory-backend-ram,id=memory{node},size=1G")]);
+        command.args(["-object", &format!("memory-backend-ram,id=memory{node},size=1536M")]);
         command.args(["-numa", &format!("node,nodeid={node},cpus={cpus},memdev=memory{node}")]);
     }
     command.args(["-serial", "stdio", "-kernel"]).arg(image).arg("-initrd").arg(initramfs);
@@ -175,7 +175,7 @@ mod tests {
         );
         let arm = shown(Arch::Arm);
         assert!(arm.starts_with("qemu-system-aarch64 -machine virt -cpu max,"), "{arm}");
-        let second = " memory-backend-ram,id=memory1,size=1G -numa node,nodeid=1,cpus=1,memdev=memory1 ";
+        let second = " memory-backend-ram,id=memory1,size=1536M -numa node,nodeid=1,cpus=1,memdev=memory1 ";
         assert!(x86.contains(second) && arm.contains(second), "{x86}\n{arm}");
         assert!(!x86.contains("preempt="), "{x86}");
     }

@@ -195,12 +195,14 @@ impl Cursor {
     /// or that was stepped over, is skipped if it was waited for, by `waited` looks like this one.
     pub fn at_end(&mut self, look: &mut impl Look, waited: u64) -> bool {
         let (slots, t) = (look.slots(), self.next);
-        let seen = state(look.peek(t));
-        if !after(slots.published(t), seen) {
+        let seen = look.peek(t);
+        if !after(slots.published(t), state(seen)) {
             return false; // it has ended: the next step passes it
         }
-        let taken = seen == slots.writing(t) || last_taken(look, t).is_some_and(|last| !after(t, last));
-        if taken && waited >= u64::from(self.patience) {
+        let taken =
+            state(seen) == slots.writing(t) || last_taken(look, t).is_some_and(|last| !after(t, last));
+        fence(Ordering::Acquire); // SYNC order: as in `pass`
+        if taken && waited >= u64::from(self.patience) && look.peek(t) == seen {
             self.tally.skipped += 1;
             self.move_to(t.wrapping_add(1));
         }
