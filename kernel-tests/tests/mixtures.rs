@@ -67,10 +67,15 @@ impl Drop for StopAtEnd<'_> {
 
 /// Whether writers and readers can meet in the midst of a value. Says so if not.
 fn can_meet(test: &str) -> bool {
-    if cpus().len() < 2 {
-        eprintln!("NOT SHOWN by {test}: with one CPU readers hardly ever meet a writer");
-    }
-    cpus().len() >= 2
+    let why_not = if cpus().len() < 2 {
+        "with one CPU readers hardly ever meet a writer"
+    } else if std::env::var_os("MAPRING_CPUS_TAKE_TURNS").is_some() {
+        "the emulator runs one CPU at a time, and seldom leaves it in the midst of a copy"
+    } else {
+        return true;
+    };
+    eprintln!("NOT SHOWN by {test}: {why_not}");
+    false
 }
 
 /// A region, mapped and by system call.

@@ -100,6 +100,8 @@ fn variables(here: impl Iterator<Item = (String, String)>) -> Vec<(String, Strin
     variables.push(("MAPRING_REQUIRE_BPF".to_owned(), "1".to_owned()));
     // Nobody else is there whom it could bother.
     variables.push(("MAPRING_CHANGE_SYSCTLS".to_owned(), "1".to_owned()));
+    // `boot.rs` has both CPUs emulated by one thread.
+    variables.push(("MAPRING_CPUS_TAKE_TURNS".to_owned(), "1".to_owned()));
     variables
 }
 
