@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::IntoRawFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytemuck::{Pod, Zeroable};
 use libbpf_rs::{Object, OpenObject};
@@ -64,19 +65,23 @@ pub fn watching_us(object: &mut OpenObject) {
 /// If one of them did not come to write, or `meanwhile` panics.
 pub fn written_by_all(object: &mut Object, meanwhile: impl FnOnce()) -> [u64; WRITERS] {
     let (program, stop) = (Runner::new(object, "push_run"), AtomicBool::new(false));
-    let by_tasks = std::thread::scope(|scope| {
+    let counts = Globals::open(object, ".bss").unwrap();
+    let count = |name: &str| counts.variable::<u64>(name).unwrap().get().unwrap();
+    let by_programs = || ["calls", "clocks"].map(|name| (count(name), count(&format!("{name}_dropped"))));
+    let by_tasks = [AtomicU64::new(0), AtomicU64::new(0)];
+    std::thread::scope(|scope| {
         let stopping = Stop(&stop);
-        let tasks = [2, 3].map(|writer| {
+        for (writer, published) in (2..).zip(&by_tasks) {
             let (program, stop) = (&program, &stop);
             scope.spawn(move || {
                 let (mut next, mut dropped) = (0, 0);
                 while !stop.load(Ordering::Relaxed) {
                     dropped += push(program, writer, next, 16);
                     next += 16;
+                    published.store(next - dropped, Ordering::Relaxed);
                 }
-                next - dropped
-            })
-        });
+            });
+        }
         let mut links = Vec::new();
         for program in object.progs_mut() {
             match program.name().to_str() {
@@ -89,12 +94,19 @@ pub fn written_by_all(object: &mut Object, meanwhile: impl FnOnce()) -> [u64; WR
             }
         }
         meanwhile();
+        // A machine with other work may have left somebody no time yet: half a minute will do.
+        for _ in 0..3000 {
+            let everybody = by_programs().iter().all(|(pushed, dropped)| pushed > dropped)
+                && by_tasks.iter().all(|published| published.load(Ordering::Relaxed) > 0);
+            if everybody {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
         drop(stopping);
-        tasks.map(|task| task.join().unwrap())
     });
-    let counts = Globals::open(object, ".bss").unwrap();
-    let count = |name: &str| counts.variable::<u64>(name).unwrap().get().unwrap();
-    let [calls, clocks] = ["calls", "clocks"].map(|name| (count(name), count(&format!("{name}_dropped"))));
+    let [calls, clocks] = by_programs();
+    let by_tasks = by_tasks.map(AtomicU64::into_inner);
     let published = [calls.0 - calls.1, clocks.0 - clocks.1, by_tasks[0], by_tasks[1]];
     assert!(
         published.iter().all(|&count| count > 0),
