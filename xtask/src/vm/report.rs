@@ -90,19 +90,19 @@ impl Row {
             }
         }
         let last_words = || said.console[said.console.len().saturating_sub(LAST_WORDS)..].join("\n");
-        row.trouble = match promised {
-            _ if let Some(panic) = panic => {
+        row.trouble = match (panic, promised) {
+            (Some(panic), _) => {
                 let again = if row.panicked.is_some() { "again: " } else { "" };
                 Some(format!("{again}{panic}\n{}", last_words()))
             }
-            _ if said.late => Some("time was up".to_owned()),
-            None if row.release.is_empty() => Some(format!("it did not boot:\n{}", last_words())),
-            None => Some(format!("it ended before its tests:\n{}", last_words())),
-            Some(0) => Some("no test was run".to_owned()),
-            Some(tests) if tests != row.tests.len() => {
+            (None, _) if said.late => Some("time was up".to_owned()),
+            (None, None) if row.release.is_empty() => Some(format!("it did not boot:\n{}", last_words())),
+            (None, None) => Some(format!("it ended before its tests:\n{}", last_words())),
+            (None, Some(0)) => Some("no test was run".to_owned()),
+            (None, Some(tests)) if tests != row.tests.len() => {
                 Some(format!("{} of {tests} results are lost:\n{}", tests - row.tests.len(), last_words()))
             }
-            Some(_) => None,
+            (None, Some(_)) => None,
         };
         if let Some(name) = running {
             row.tests.push(Test { name, end: End::Unfinished, milliseconds: 0 });
