@@ -41,20 +41,46 @@ struct {
 	__type(value, struct count);
 } counts SEC(".maps");
 
-/* Writers in the midst of a record, for each ring. */
+/* The records under way in a ring on one CPU. */
+struct under_way {
+	__u64 now;     /* writers in the midst of one */
+	__u64 begun;   /* all that began */
+	__u64 before;  /* and before the writer that is not interrupting another */
+	__u64 longest; /* the most that began while such a writer was at work */
+};
+
+/* [ring] */
 struct {
 	__uint(type, MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, RINGS);
 	__type(key, __u32);
-	__type(value, __u64);
+	__type(value, struct under_way);
 } writing SEC(".maps");
+
+static __always_inline void begin(struct under_way *writing)
+{
+	if (!writing->now)
+		writing->before = writing->begun;
+	mapring__count(&writing->begun, 1);
+	mapring__store(&writing->now, writing->now + 1);
+}
+
+static __always_inline void end(struct under_way *writing)
+{
+	__u64 records = writing->begun - writing->before;
+
+	mapring__store(&writing->now, writing->now - 1);
+	if (!writing->now && records > writing->longest)
+		writing->longest = records;
+}
 
 /* Every 8th record of the clock is discarded, with words in it that no reader may ever see. */
 #define PRODUCE(ring, slots)                                                                    \
 	__attribute__((noinline)) int produce_##slots(__u64 writer)                             \
 	{                                                                                       \
 		struct count *count;                                                            \
-		__u64 *here = mapring__word(&writing, ring), *head;                             \
+		struct under_way *here = (struct under_way *)mapring__word(&writing, ring);     \
+		__u64 *head;                                                                    \
 		struct item *r;                                                                 \
 		__u64 n;                                                                        \
                                                                                                 \
@@ -63,11 +89,11 @@ struct {
 		if (!count || !here || !head)                                                   \
 			return 0;                                                               \
 		n = count->next++;                                                              \
-		if (*here)                                                                      \
+		if (here->now)                                                                  \
 			count->nested++;                                                        \
 		if (mapring__load(head) & MAPRING__PENDING)                                     \
 			count->pending++;                                                       \
-		mapring__store(here, *here + 1);                                                \
+		begin(here);                                                                    \
 		r = mapring_reserve(&ring_##slots);                                             \
 		if (!r) {                                                                       \
 			count->dropped++;                                                       \
@@ -85,7 +111,7 @@ struct {
 				count->committed++;                                             \
 			}                                                                       \
 		}                                                                               \
-		mapring__store(here, *here - 1);                                                \
+		end(here);                                                                      \
 		return 0;                                                                       \
 	}
 

@@ -31,8 +31,11 @@ fn read_meanwhile(command: &str, region: &Region, write: impl Fn(usize) + Sync) 
         for thread in 0..2 {
             let (reader, write) = (&reader, &write);
             scope.spawn(move || {
-                while !reader.has_said(LINES) {
+                loop {
                     (0..64).for_each(|_| write(thread));
+                    if reader.has_said(LINES) {
+                        break; // and not before each has written
+                    }
                     std::thread::yield_now();
                 }
             });
