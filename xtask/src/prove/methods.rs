@@ -2,10 +2,11 @@
 
 use std::env;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::{Counts, nightly};
+use super::{Counts, nightly, source_mutants};
 use crate::setup::Tools;
 use crate::steps::Need::{self, Bpf, Nightly, Path};
 use crate::{assembly, cmd, litmus, loom};
@@ -58,6 +59,15 @@ pub(super) const METHODS: &[Method] = &[
         "the compiled BPF code under loom, against the production readers",
         &[Path("bpf-loom"), Need::Tools],
         bpf_loom,
+    ),
+    method(
+        "source-mutants",
+        "each function of the library changed by cargo-mutants: a test must fail; goes on where it stopped",
+        FAULTS,
+        |given| {
+            let time = Duration::from_secs(given.seconds.into());
+            source_mutants::run((given.tools)().context("no tools")?, time)
+        },
     ),
     method("miri", "undefined behaviour and stale loads, under many schedules", MIRI, |_| nightly::miri()),
     method("asan", "accesses out of bounds, over memory files", BUILD_STD, |_| {
