@@ -527,3 +527,28 @@ impl From<io::Error> for ReadError {
         Self::Lookup(error)
     }
 }
+
+#[cfg(all(test, feature = "bpf"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_as_one_says_them() {
+        let said = |shards| Error::NotFitted { what: "map r".into(), shards, last: 3 }.to_string();
+        assert!(said(1).starts_with("map r has 1 shard, expected 4, one for"), "{}", said(1));
+        assert!(said(2).starts_with("map r has 2 shards, expected 4, one for"), "{}", said(2));
+        let said = |allowed| {
+            Error::MapSize { map: "m".into(), part: "key", found: 8, allowed, hint: ": use 4" }.to_string()
+        };
+        assert_eq!(said(4..=4), "map m: a key of 8 bytes, where this kernel takes 4: use 4");
+        assert_eq!(said(1..=7), "map m: a key of 8 bytes, where this kernel takes 1 to 7: use 4");
+    }
+
+    #[test]
+    fn who_may_not_write_is_told_whether_that_is_for_good() {
+        for refusal in [Refusal::Frozen, Refusal::Sealed] {
+            assert!(matches!(Error::not_writable("r", refusal), Error::Sealed { .. }), "{refusal:?}");
+        }
+        assert!(matches!(Error::not_writable("r", Refusal::ReadOnlyFd), Error::NotWritable { .. }));
+    }
+}

@@ -268,3 +268,29 @@ macro_rules! plain_record {
         unsafe impl $crate::__private::Zeroable for $ty {}
     };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layout_has_the_bytes_of_its_type() {
+        assert_eq!(<[[u32; 3]; 5]>::LAYOUT.bytes(), size_of::<[[u32; 3]; 5]>());
+        assert_eq!(f64::LAYOUT.bytes(), 8);
+        assert_eq!(Layout::Struct(24, &[]).bytes(), 24);
+        assert_eq!(plain_size(|value: [u32; 3]| value), 12);
+        assert_eq!(layout_of(|value: [u32; 3]| value), Layout::Array(&Layout::Integer(4), 3));
+    }
+
+    #[test]
+    fn fields_have_the_names_that_c_knows() {
+        assert_eq!(["r#type", "r", "regs", "r#"].map(name_of), ["type", "r", "regs", ""]);
+    }
+
+    #[test]
+    fn what_was_compared_is_said_with_the_reason() {
+        assert_eq!(Compared::Fields.to_string(), "field by field with the map's BTF");
+        assert_eq!(Compared::Size(NotCompared::Memfd).to_string(), "by size alone (a memfd has no BTF)");
+        assert!(NotCompared::Errno(13).to_string().starts_with("no BTF: Permission denied"));
+    }
+}

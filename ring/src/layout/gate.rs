@@ -81,6 +81,7 @@ impl Gate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layout::Kind;
 
     #[test]
     fn what_is_encoded_is_decoded() {
@@ -90,6 +91,32 @@ mod tests {
         assert_eq!(Gate::Open.encode(4096), 12 << 8 | 1);
         for word in [4, 0xff, u64::MAX, 12 << 8 | 4, Gate::Unknown.encode(4096)] {
             assert_eq!(Gate::decode(word), Gate::Unknown);
+        }
+    }
+    #[test]
+    fn readers_are_told_of_a_ring_in_its_place() {
+        let open = Gate::Open.encode(4096);
+        assert_eq!(Gate::for_readers(open), Gate::Open);
+        assert_eq!(Gate::for_readers(open | Gate::LEAVING), Gate::Closing);
+        assert_eq!(Gate::for_readers(open | 1 << 32), Gate::Open, "not yet");
+        for gate in [Gate::None, Gate::Retired] {
+            assert_eq!(
+                Gate::for_readers(gate.encode(4096) | Gate::LEAVING),
+                gate,
+                "only what is open closes"
+            );
+        }
+        assert_eq!(Gate::other(open | 77 << 32), 77);
+        assert_eq!(Gate::other(open), 0);
+    }
+
+    #[test]
+    fn a_header_says_where_the_slots_of_its_shard_are() {
+        let ring = Geometry::new(Kind::Ring, 56, 64, 3).unwrap().resizable().unwrap();
+        for shard in 0..3 {
+            let word = Gate::Open.encode_shard(&ring, shard);
+            assert_eq!((word >> 32) as usize, ring.slots(shard));
+            assert_eq!(word & 0xffff_ffff, Gate::Open.encode(64));
         }
     }
 }

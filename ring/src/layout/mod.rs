@@ -93,3 +93,33 @@ impl core::fmt::Display for Kind {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_and_claims_are_known_by_their_numbers() {
+        for (raw, kind) in (1..).zip(Kind::ALL) {
+            assert_eq!(Kind::from_raw(raw), Some(kind));
+        }
+        for (raw, claim) in (0..).zip([Claim::Atomic, Claim::Nested]) {
+            assert_eq!(Claim::from_raw(raw), Some(claim));
+        }
+        assert_eq!([0, 7, u64::MAX].map(Kind::from_raw), [None; 3]);
+        assert_eq!([2, u64::MAX].map(Claim::from_raw), [None; 2]);
+    }
+
+    #[test]
+    fn kinds_and_claims_are_told_apart_in_words() {
+        let kinds = Kind::ALL.map(|kind| kind.to_string());
+        assert_eq!(kinds[..4], ["ring", "cells", "counters", "latches"]);
+        assert_eq!(kinds[4..], ["cells for each CPU", "counters for each CPU"]);
+        assert_eq!([Claim::Atomic, Claim::Nested].map(|claim| claim.to_string()), ["atomic", "nested"]);
+        assert_eq!(
+            Kind::ALL.map(Kind::is_per_cpu),
+            [false, false, false, false, true, true],
+            "only in maps that each CPU has for itself"
+        );
+    }
+}

@@ -34,8 +34,8 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// What is still true of what `folder` has: of files whose text is the same in `tree`. Survivors are forgotten
-    /// once the commit is another one: it may have a test for them.
+    /// What is still true of what `folder` has: of files whose text is the same in `tree`, and what tests missed that
+    /// are the same.
     pub(super) fn load(folder: &Path, tree: &Path, mutants: &[String]) -> Result<Self> {
         let mut known = Self { folder: folder.to_owned(), lists: BTreeMap::new() };
         for list in TESTS.iter().map(|tests| tests.name).chain([KILLED, UNVIABLE]) {
@@ -56,14 +56,15 @@ impl Known {
                 fs::write(copy, text)?;
             }
         }
-        let commit = cmd::output(cmd::line("git rev-parse HEAD").current_dir(tree))?;
-        let last = folder.join("commit");
-        if !fs::read_to_string(&last).is_ok_and(|was| was == commit) {
-            let survived = |mutant: &&String| known.verdict(mutant) == Verdict::Survived;
-            let survivors: BTreeSet<_> = mutants.iter().filter(survived).cloned().collect();
-            known.forget(|mutant| survivors.contains(mutant));
-            known.save()?;
-            fs::write(last, commit)?;
+        for tests in &TESTS {
+            let mut git = cmd::line("git rev-parse");
+            let sources = cmd::output(git.args(tests.sources).current_dir(tree))?;
+            let last = folder.join(format!("{}.sources", tests.name));
+            if !fs::read_to_string(&last).is_ok_and(|was| was == sources) {
+                known.lists.insert(tests.name.to_owned(), BTreeSet::new());
+                known.save()?;
+                fs::write(last, sources)?;
+            }
         }
         Ok(known)
     }

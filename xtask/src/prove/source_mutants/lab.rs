@@ -66,6 +66,7 @@ impl<'a> Lab<'a> {
         command.args(packages.iter().map(|arg| arg.replace("--package", "--test-package")));
         command.args(args.iter().map(|arg| format!("--cargo-arg={arg}")));
         command.args(files.iter().map(|file| format!("--file={file}")));
+        command.args(["--", "--"]).args(tests.less);
         // It has one for each interruption.
         cmd::announce(command.env("RUST_BACKTRACE", "0"));
 
