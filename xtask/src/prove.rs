@@ -30,7 +30,7 @@ pub(crate) struct Args {
     /// Print one JSON object on stdout, and all the rest on stderr
     #[arg(long)]
     json: bool,
-    /// How long the stress runs on each of its rings' sets, and for how long `source-mutants` starts with new files
+    /// How long the stress runs on each of its rings' sets, and for how long `source-mutants` tests mutants
     #[arg(long, value_name = "N", default_value_t = 30)]
     seconds: u32,
 }

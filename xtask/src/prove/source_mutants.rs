@@ -44,7 +44,7 @@ const TESTS: [Tests; 4] = [
         args: "--package=mapring --features=mapring/bpf --lib --test=memfd --test=protocol",
         less: &["--skip=scribbled_words_cost_records_and_nothing_else"],
         flags: "",
-        timeout: 120,
+        timeout: 60,
     },
     Tests {
         name: "hostile",

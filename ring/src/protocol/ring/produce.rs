@@ -190,6 +190,7 @@ impl<'a> ShardMut<'a> {
 mod tests {
     use super::super::{Cursor, Place, Shard, Start, Step, Tally};
     use super::*;
+    use crate::layout::seq::PENDING;
     use crate::layout::{Geometry, Kind};
     use crate::protocol::WordsMut;
     use crate::sync::AtomicU64;
@@ -313,5 +314,23 @@ mod tests {
         let steps: Vec<_> = (0..4).map(|_| reader.step(&mut look, &mut value)).collect();
         assert_eq!(steps, [Step::Moved, Step::Record(1), Step::Moved, Step::Empty]);
         assert_eq!(reader.tally(), Tally { delivered: 1, discarded: 2, ..Tally::default() });
+    }
+    #[test]
+    fn a_head_in_the_midst_of_a_nested_claim_is_as_good_a_hint() {
+        let geometry = Geometry::new(Kind::Ring, 8, 64, 1).unwrap();
+        let words: Vec<_> = (0..geometry.bytes() / 8).map(|_| AtomicU64::new(0)).collect();
+        let place = Place::new(&geometry, 0);
+        let writer = ShardMut::new(WordsMut::new(&words), &place);
+        // More of them than a reader looks past without a hint.
+        let dead = 2 * u64::from(TRIES);
+        (0..dead).for_each(|t| assert_eq!(abandoned(&writer), t));
+        assert_eq!(writer.push(&7_u64), Some(dead));
+        words[place.head()].fetch_or(PENDING, Ordering::Relaxed);
+        let mut look = Shard::new(*WordsMut::new(&words), &place);
+        let mut reader = Cursor::at(0, 1);
+        let mut value = 0_u64;
+        let steps = (0..64 * dead).map(|_| reader.step(&mut look, &mut value));
+        assert!(steps.into_iter().any(|step| step == Step::Record(dead)), "{reader:?}");
+        assert_eq!(reader.tally(), Tally { delivered: 1, skipped: dead, ..Tally::default() });
     }
 }

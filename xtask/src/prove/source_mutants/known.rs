@@ -57,8 +57,7 @@ impl Known {
             }
         }
         for tests in &TESTS {
-            let mut git = cmd::line("git rev-parse");
-            let sources = cmd::output(git.args(tests.sources).current_dir(tree))?;
+            let sources = cmd::output(cmd::line("git rev-parse").args(tests.sources).current_dir(tree))?;
             let last = folder.join(format!("{}.sources", tests.name));
             if !fs::read_to_string(&last).is_ok_and(|was| was == sources) {
                 known.lists.insert(tests.name.to_owned(), BTreeSet::new());
