@@ -40,3 +40,26 @@ pub fn set<T: NoUninit>(latch: WordsMut<'_>, value: &T) {
 pub fn copy_at<T>(seq: u64) -> usize {
     if seq & 1 == 0 { 1 } else { 1 + size_of::<T>().div_ceil(WORD) }
 }
+
+#[cfg(all(test, not(loom)))]
+#[allow(clippy::disallowed_types)]
+mod tests {
+    use super::*;
+    use crate::sync::AtomicU64;
+
+    #[test]
+    fn writes_fill_the_second_copy_and_the_first_in_turn() {
+        let words: Vec<_> = (0..5).map(|_| AtomicU64::new(0)).collect();
+        let after = |value: [u32; 3]| {
+            set(WordsMut::new(&words), &value);
+            words.iter().map(|word| word.load(Ordering::Relaxed)).collect::<Vec<_>>()
+        };
+        // As docs/abi.md says: programs and other processes look for them there.
+        assert_eq!(after([7, 0, 8]), [1, 0, 0, 7, 8]);
+        assert_eq!(after([9, 0, 6]), [2, 9, 6, 7, 8]);
+        assert_eq!(after([5, 0, 4]), [3, 9, 6, 5, 4]);
+        let mut value = [0_u32; 3];
+        assert_eq!(look(*WordsMut::new(&words), &mut value), Some(3));
+        assert_eq!(value, [5, 0, 4]);
+    }
+}

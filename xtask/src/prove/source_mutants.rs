@@ -37,7 +37,7 @@ struct Tests {
 }
 
 /// All sets, the quick ones first.
-const TESTS: [Tests; 4] = [
+const TESTS: [Tests; 5] = [
     Tests {
         name: "unit",
         sources: &["HEAD:ring"],
@@ -50,7 +50,7 @@ const TESTS: [Tests; 4] = [
         name: "hostile",
         sources: &["HEAD:hostile-tests", "HEAD:ring/tests"],
         args: "--package=mapring --package=mapring-hostile-tests --features=mapring-hostile-tests/bpf --test=memfd \
-               --test=copies --test=threads --test=death --test=hostile --test=faults",
+               --test=copies --test=threads --test=death --test=hostile",
         less: &[],
         flags: "",
         timeout: 300,
@@ -62,6 +62,14 @@ const TESTS: [Tests; 4] = [
         less: &["--skip=bpf_xchg"],
         flags: "--cfg loom",
         timeout: 900,
+    },
+    Tests {
+        name: "faults",
+        sources: &["HEAD:hostile-tests"],
+        args: "--package=mapring-hostile-tests --features=mapring-hostile-tests/bpf --test=faults",
+        less: &[],
+        flags: "",
+        timeout: 600,
     },
     Tests {
         name: "kernel",

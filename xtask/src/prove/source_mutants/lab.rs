@@ -43,7 +43,8 @@ impl<'a> Lab<'a> {
     pub(super) fn command(&self, line: &str, tests: &Tests) -> Command {
         let mut command = cmd::line(line);
         command.current_dir(&self.tree).env("RUSTFLAGS", tests.flags).env("MAPRING_REQUIRE_BPF", "1");
-        command.env("CARGO_TARGET_DIR", self.folder.join(format!("target-{}", tests.name)));
+        let target = if tests.flags.is_empty() { "target" } else { "target-loom" };
+        command.env("CARGO_TARGET_DIR", self.folder.join(target));
         command.env("CARGO_INCREMENTAL", "1").env("CARGO_PROFILE_DEV_DEBUG", "0");
         command.env("CARGO_PROFILE_RELEASE_DEBUG", "0");
         // Enough to notice a change, in a fraction of the time.
