@@ -325,6 +325,10 @@ mod tests {
         let counters = |shards| Geometry::new(Kind::Counters, 8, 1, shards);
         assert_eq!(counters(Geometry::SHARDS_MAX).unwrap().shards(), 1 << 16);
         assert_eq!(counters((1 << 16) + 1), Err(GeometryError::Shards((1 << 16) + 1)));
+        // The kernel makes no value larger than 2^29 bytes.
+        let record = |bytes| Geometry::new(Kind::Cells, bytes, 1, 1);
+        assert_eq!(record((1 << 29) - 8).unwrap().element(), 1 << 29);
+        assert_eq!(record((1 << 29) - 7), Err(GeometryError::Record((1 << 29) - 7)));
     }
 
     #[test]

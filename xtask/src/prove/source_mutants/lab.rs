@@ -62,6 +62,8 @@ impl<'a> Lab<'a> {
         command.args(["mutants", "--in-place", "--baseline=skip", "--iterate", "--colors=never", "--caught"]);
         command.args(["--package=mapring", "--output"]).arg(known.out(tests));
         command.arg(format!("--timeout={}", tests.timeout)).arg("--build-timeout=900");
+        // Its pipe would be a descriptor more in all tests, and some count them.
+        command.arg("--jobserver=false");
         let (packages, args): (Vec<_>, Vec<_>) =
             tests.args.split(' ').partition(|arg| arg.starts_with("--package"));
         command.args(packages.iter().map(|arg| arg.replace("--package", "--test-package")));
