@@ -101,4 +101,8 @@ mod tests {
         assert!(set(cell, &[5_u64, 5]));
         assert_eq!(read(), Some((6, [5, 5])));
     }
+    #[test]
+    fn a_copy_has_a_value_if_nobody_was_writing() {
+        assert_eq!([0, 1, 2, 3, u64::MAX].map(value_at), [Some(1), None, Some(1), None, None]);
+    }
 }

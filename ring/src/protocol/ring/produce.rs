@@ -190,7 +190,6 @@ impl<'a> ShardMut<'a> {
 mod tests {
     use super::super::{Cursor, Place, Shard, Start, Step, Tally};
     use super::*;
-    use crate::layout::seq::PENDING;
     use crate::layout::{Geometry, Kind};
     use crate::protocol::WordsMut;
     use crate::sync::AtomicU64;
@@ -325,7 +324,7 @@ mod tests {
         let dead = 2 * u64::from(TRIES);
         (0..dead).for_each(|t| assert_eq!(abandoned(&writer), t));
         assert_eq!(writer.push(&7_u64), Some(dead));
-        words[place.head()].fetch_or(PENDING, Ordering::Relaxed);
+        words[place.head()].fetch_or(1 << 63, Ordering::Relaxed); // as docs/abi.md says
         let mut look = Shard::new(*WordsMut::new(&words), &place);
         let mut reader = Cursor::at(0, 1);
         let mut value = 0_u64;
