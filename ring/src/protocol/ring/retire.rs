@@ -136,3 +136,51 @@ fn before(words: Words<'_>) -> u64 {
 fn count(ring: Whole<'_>, before: u64) {
     ring.words.store(Gate::BEFORE, before, Ordering::Relaxed);
 }
+
+#[cfg(all(test, not(loom)))]
+#[allow(clippy::disallowed_types)]
+mod tests {
+    use super::super::ShardMut;
+    use super::*;
+    use crate::layout::Kind;
+    use crate::sync::AtomicU64;
+
+    const BEFORE: usize = 15;
+
+    #[test]
+    fn what_was_counted_is_said_and_whether_it_is_all() {
+        let geometry = Geometry::new(Kind::Ring, 8, 4, 2).unwrap().resizable().unwrap();
+        let memory =
+            [(); 2].map(|()| (0..geometry.bytes() / 8).map(|_| AtomicU64::new(0)).collect::<Vec<_>>());
+        let ring = |at: usize| {
+            let words = WordsMut::new(&memory[at]);
+            Whole { words, geometry: &geometry, id: [7, 8][at] }
+        };
+        let word = |at: usize, word: usize| memory[at][word].load(Ordering::Relaxed);
+        let (old, new) = (ring(0), ring(1));
+        mark(old, 0, 0);
+        mark(new, 0, 0);
+        old.words.store(BEFORE, 10, Ordering::Relaxed);
+        for (shard, records) in [(0, 3), (1, 2)] {
+            let place = Place::new(&geometry, shard);
+            let writer = ShardMut::new(old.words, &place);
+            (0..records).for_each(|n: u64| assert_eq!(writer.push(&n), Some(n)));
+        }
+
+        // As docs/abi.md says: bit 63 while not all is counted.
+        assert_eq!(replace(old, new, || Err("no")), Err("no"));
+        assert_eq!((word(0, Gate::WORD), word(1, BEFORE)), (Gate::Open.encode(4), 1 << 63 | 15));
+        let put = || {
+            assert_eq!(word(1, BEFORE), 1 << 63 | 15);
+            assert!(is_replaced_by(*old.words, 8) && !is_replaced_by(*old.words, 9));
+            // One more, by a program that has not yet seen the new ring.
+            let place = Place::new(&geometry, 1);
+            assert_eq!(ShardMut::new(old.words, &place).push(&2_u64), Some(2));
+            Ok::<_, &str>(())
+        };
+        assert_eq!(replace(old, new, put), Ok(()));
+        assert_eq!((word(1, BEFORE), gate(*old.words), gate(*new.words)), (16, Gate::Retired, Gate::Open));
+        assert_eq!([0, 1].map(|shard| Shard::new(*old.words, &Place::new(&geometry, shard)).end()), [3, 3]);
+        assert_eq!(unfinished(new), None);
+    }
+}
