@@ -295,10 +295,16 @@ impl Follower {
     }
 }
 
-/// A program on the CPU of each shard in turn, at work while its ring is replaced, and a follower that leaves the
-/// old one.
-fn while_replaced(name: &'static str, code: &Code, seen: &Seen, mapped: bool, preemptions: usize) -> u64 {
-    let on = |cpu: usize| {
+/// A program at work while its ring is replaced, and a follower that leaves the old one. For each CPU that the program is
+/// on in turn, the bound on preemptions.
+fn while_replaced(
+    name: &'static str,
+    code: &Code,
+    seen: &Seen,
+    mapped: bool,
+    bounds: &[(usize, usize)],
+) -> u64 {
+    let on = |&(cpu, preemptions): &(usize, usize)| {
         let (code, seen) = (code.clone(), seen.clone());
         check(Some(preemptions), move || {
             let rings = Rings::new(name);
@@ -321,22 +327,22 @@ fn while_replaced(name: &'static str, code: &Code, seen: &Seen, mapped: bool, pr
             follower.finish(&rings, &[(cpu, 7, at)]);
         })
     };
-    (0..SHARDS).map(on).sum()
+    bounds.iter().map(on).sum()
 }
 
 /// The follower has both rings mapped.
 pub(crate) fn replaced(name: &'static str, code: Code, seen: Seen) -> u64 {
-    while_replaced(name, &code, &seen, true, 2)
+    while_replaced(name, &code, &seen, true, &[(0, 1), (1, 2)])
 }
 
 /// The follower looks by system call.
 pub(crate) fn replaced_by_call(name: &'static str, code: Code, seen: Seen) -> u64 {
-    while_replaced(name, &code, &seen, false, 1)
+    while_replaced(name, &code, &seen, false, &[(1, 1)])
 }
 
 /// Programs on both CPUs.
 pub(crate) fn two_programs(name: &'static str, code: Code, seen: Seen) -> u64 {
-    check(Some(2), move || {
+    check(Some(1), move || {
         let rings = Rings::new(name);
         let (there, also, other) = (Arc::clone(&rings), Arc::clone(&rings), code.clone());
         let resizer = thread::spawn(move || there.resize());
