@@ -2,8 +2,10 @@
 /* The headers' functions as the models run them: tiny maps, values from the context. */
 #include <mapring/cell.bpf.h>
 #include <mapring/counters.bpf.h>
+#include <mapring/global.bpf.h>
 #include <mapring/latch.bpf.h>
 #include <mapring/numa.bpf.h>
+#include <mapring/percpu.bpf.h>
 #include <mapring/resizable.bpf.h>
 #include <mapring/ring.bpf.h>
 
@@ -30,6 +32,13 @@ MAPRING_NUMA_RING(placed4, struct narrow, 4);
 MAPRING_CELL(cell, struct wide);
 MAPRING_COUNTERS(counters, 2);
 MAPRING_LATCH(latch, struct wide);
+MAPRING_PERCPU_CELL(percpu_cell, struct wide);
+MAPRING_PERCPU_COUNTERS(percpu_counters, 2);
+MAPRING_GLOBAL_CELL(global_cell, struct wide);
+MAPRING_GLOBAL_LATCH(global_latch, struct wide);
+
+/* In ctx[1]: the program is to write. */
+#define WRITE (1ULL << 63)
 
 /* Every word of a record is ctx[0]. */
 static __always_inline void fill_narrow(struct narrow *record, __u64 *ctx)
@@ -141,5 +150,67 @@ int read_latch(__u64 *ctx)
 		return -1;
 	ctx[0] = value.a;
 	ctx[1] = value.b;
+	return 0;
+}
+
+SEC("syscall")
+int read_global_latch(__u64 *ctx)
+{
+	struct wide value;
+
+	if (mapring_latch_read(&global_latch, &value))
+		return -1;
+	ctx[0] = value.a;
+	ctx[1] = value.b;
+	return 0;
+}
+
+SEC("syscall")
+int set_global_cell(__u64 *ctx)
+{
+	struct wide value;
+
+	fill_wide(&value, ctx);
+	return mapring_cell_set(&global_cell, &value);
+}
+
+SEC("syscall")
+int update_global_cell(__u64 *ctx)
+{
+	struct wide *value = mapring_cell_begin(&global_cell);
+
+	if (!value)
+		return -1;
+	value->a += ctx[0];
+	value->b += ctx[0];
+	mapring_cell_end(value);
+	return 0;
+}
+
+/* Writes: sets this CPU's to ctx[0]. Reads: cell ctx[1] of CPU ctx[0], into the context. */
+SEC("syscall")
+int use_percpu_cell(__u64 *ctx)
+{
+	struct wide value;
+
+	if (ctx[1] == WRITE) {
+		fill_wide(&value, ctx);
+		return mapring_cell_set(&percpu_cell, 0, &value);
+	}
+	if (mapring_cell_read(&percpu_cell, ctx[0], ctx[1], &value))
+		return -1;
+	ctx[0] = value.a;
+	ctx[1] = value.b;
+	return 0;
+}
+
+/* Writes: adds ctx[0] to this CPU's first counter. Reads: counter ctx[1] of CPU ctx[0], into the context. */
+SEC("syscall")
+int use_percpu_counters(__u64 *ctx)
+{
+	if (ctx[1] == WRITE)
+		mapring_add(&percpu_counters, 0, ctx[0]);
+	else
+		ctx[0] = mapring_counter_read(&percpu_counters, ctx[0], ctx[1]);
 	return 0;
 }

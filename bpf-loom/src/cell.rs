@@ -1,101 +1,23 @@
-//! A cell and a bank of counters that programs write, a latch that they read, and their models.
+//! Models of cells and counters that programs write, and of latches that they read, in maps and in global
+//! variables.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mapring::layout::{Geometry, Kind, Preamble};
 use mapring::protocol::{Words, WordsMut, cell, counters, latch};
 
 use crate::check;
-use crate::machine::{Machine, Map};
+use crate::machine::Machine;
 use crate::models::{Code, Seen};
-use crate::mutate::Sites;
-use crate::ring::Word;
+use crate::region::{LOOKS, Region};
+use crate::sync::Ordering;
 use crate::sync::thread::{self, JoinHandle};
-use crate::sync::{AtomicU64, Ordering};
-
-/// A table of one cell or one latch, or a bank of two counters.
-struct Region {
-    map: Map,
-    /// Where that is.
-    at: usize,
-}
-
-impl Region {
-    /// The map that programs call `name`.
-    fn new(name: &'static str) -> Self {
-        let geometry = match name {
-            "cell" => Geometry::new(Kind::Cells, 16, 1, 1),
-            "latch" => Geometry::new(Kind::Latches, 16, 1, 1),
-            _ => Geometry::new(Kind::Counters, 8, 2, 1),
-        };
-        let geometry = geometry.unwrap();
-        Self { map: Map::new(name, &geometry), at: geometry.shard(0) * geometry.element_words() }
-    }
-
-    fn words(&self) -> &[AtomicU64] {
-        &self.map.words[self.at..]
-    }
-
-    fn kind(&self, word: usize) -> Word {
-        match word {
-            _ if word < self.at => Word::Dropped,
-            _ if word == self.at && self.map.name != "counters" => Word::Seq(0),
-            _ => Word::Record,
-        }
-    }
-
-    /// Runs a program: the sequence that its write of a cell ended with, if it did write.
-    fn run(&self, code: &Code, value: u64) -> Option<u64> {
-        let mut machine = Machine::new(&code.program, &self.map, code.order, 0, [value, 0]);
-        let returned = machine.run() & 0xffff_ffff;
-        let wrote = |change: &&crate::machine::Change| self.kind(change.word) == Word::Seq(0);
-        let seqs: Vec<_> = machine.changes().iter().filter(wrote).map(|change| change.value).collect();
-        match seqs[..] {
-            [] if self.map.name == "cell" => {
-                assert_eq!(returned, 0xffff_ffff, "wrote nothing, and does not say so")
-            }
-            [] => {}
-            [odd, even] => {
-                assert_eq!((returned, odd & 1, even), (0, 1, odd + 1), "claims, then ends what it claimed")
-            }
-            _ => panic!("claims and ends otherwise than once: {seqs:?}"),
-        }
-        seqs.get(1).copied()
-    }
-
-    fn look(&self) -> Option<(u64, [u64; 2])> {
-        let mut value = [0; 2];
-        cell::look(Words::new(&self.words()[..3]), &mut value).map(|seq| (seq, value))
-    }
-}
-
-/// What the instructions of a program access: undisturbed, and with another one in the cell.
-pub fn sites(name: &'static str, code: &Code) -> Sites {
-    let mut sites = Sites::new();
-    for seq in [0, 1] {
-        let region = Region::new(name);
-        region.words()[0].store(seq, Ordering::Relaxed);
-        let mut machine = Machine::new(&code.program, &region.map, code.order, 0, [1, 0]);
-        loop {
-            if let Some(word) = machine.shares_next() {
-                sites.entry(machine.pc()).or_default().insert(region.kind(word));
-            } else if machine.is_at_barrier() {
-                sites.entry(machine.pc()).or_default();
-            }
-            if machine.step().is_some() {
-                break;
-            }
-        }
-    }
-    sites
-}
 
 /// Two writers of a cell, or the only one, and a reader of it. What they write replaces what is there, or
 /// `adds` to it.
-fn writers(two: bool, adds: bool, code: Code, seen: Seen) -> u64 {
+fn writers(name: &'static str, two: bool, adds: bool, code: Code, seen: Seen) -> u64 {
     check(Some(if two { 1 } else { 2 }), move || {
-        let region = Arc::new(Region::new("cell"));
+        let region = Arc::new(Region::new(name));
         let reader = spawn(&region, |region| [region.look(), region.look()]);
         let writer = code.clone();
         let other = two.then(|| spawn(&region, move |region| region.run(&writer, 16).map(|seq| (seq, 16))));
@@ -126,51 +48,73 @@ fn writers(two: bool, adds: bool, code: Code, seen: Seen) -> u64 {
             "back in time: {looks:?}"
         );
         assert_eq!(last.map(|look| look.0), Some(2 * (writes.len() as u64 - 1)), "two a write");
-        assert_eq!(
-            region.map.words[Preamble::DROPPED].load(Ordering::Relaxed),
-            dropped,
-            "dropped, and not counted"
-        );
+        assert_eq!(region.dropped_by(0), dropped, "dropped, and not counted");
     })
 }
 
 /// Two writers that replace the value.
-pub(crate) fn set(_: &'static str, code: Code, seen: Seen) -> u64 {
-    writers(true, false, code, seen)
+pub(crate) fn set(name: &'static str, code: Code, seen: Seen) -> u64 {
+    writers(name, true, false, code, seen)
 }
 
 /// Two writers that add to it.
-pub(crate) fn update(_: &'static str, code: Code, seen: Seen) -> u64 {
-    writers(true, true, code, seen)
+pub(crate) fn update(name: &'static str, code: Code, seen: Seen) -> u64 {
+    writers(name, true, true, code, seen)
 }
 
 /// The only writer, which need not claim it.
-pub(crate) fn alone(_: &'static str, code: Code, seen: Seen) -> u64 {
-    writers(false, false, code, seen)
+pub(crate) fn alone(name: &'static str, code: Code, seen: Seen) -> u64 {
+    writers(name, false, false, code, seen)
+}
+
+/// A program and the production writer, which write the same cell, and a production reader.
+pub(crate) fn beside_rust(name: &'static str, code: Code, seen: Seen) -> u64 {
+    check(Some(2), move || {
+        let region = Arc::new(Region::new(name));
+        let other = spawn(&region, |region| cell::set(WordsMut::new(region.words()), &[16_u64; 2]));
+        let reader = spawn(&region, Region::look);
+        let mine = region.run(&code, 1);
+        let other = other.join().unwrap();
+        // Who was second has the last word.
+        let writes = match (mine, other) {
+            (Some(2), true) => vec![0, 1, 16],
+            (Some(4), true) => vec![0, 16, 1],
+            (Some(2), false) => vec![0, 1],
+            (None, true) => vec![0, 16],
+            wrote => panic!("{wrote:?}"),
+        };
+        seen.note("after the production writer", mine == Some(4));
+        seen.note("before the production writer", writes.len() == 3 && mine == Some(2));
+        seen.note("dropped", mine.is_none());
+        seen.note("in the way of the production writer", !other);
+        let (look, last) = (reader.join().unwrap(), region.look());
+        seen.note("meanwhile", look.is_some_and(|(seq, _)| seq > 0));
+        assert_eq!(last.map(|look| look.0), Some(2 * (writes.len() as u64 - 1)), "two a write");
+        for (seq, value) in look.into_iter().chain(last) {
+            assert_eq!(value, [writes[usize::try_from(seq / 2).unwrap()]; 2], "at {seq}, of {writes:?}");
+        }
+        assert_eq!(region.dropped_by(0), u64::from(mine.is_none()), "dropped, and not counted");
+    })
 }
 
 /// Two writers that find someone else in the cell.
-pub(crate) fn taken(_: &'static str, code: Code, seen: Seen) -> u64 {
+pub(crate) fn taken(name: &'static str, code: Code, seen: Seen) -> u64 {
     check(None, move || {
-        let region = Arc::new(Region::new("cell"));
+        let region = Arc::new(Region::new(name));
         region.words()[0].store(1, Ordering::Relaxed);
         let writer = code.clone();
         let other = spawn(&region, move |region| region.run(&writer, 16));
         assert_eq!([region.run(&code, 1), other.join().unwrap()], [None, None], "took a taken cell");
         seen.note("dropped", true);
         assert_eq!(region.look(), None);
-        assert_eq!(
-            region.map.words[Preamble::DROPPED].load(Ordering::Relaxed),
-            2,
-            "dropped, and not counted"
-        );
+        assert_eq!(region.dropped_by(0), 2, "dropped, and not counted");
     })
 }
 
 /// Two programs that count, and a reader.
-pub(crate) fn count(_: &'static str, code: Code, seen: Seen) -> u64 {
+pub(crate) fn count(name: &'static str, code: Code, seen: Seen) -> u64 {
     check(None, move || {
-        let region = Arc::new(Region::new("counters"));
+        let region = Arc::new(Region::new(name));
         let get = |region: &Region| counters::get(Words::new(region.words()), 0);
         let reader = spawn(&region, move |region| [get(region), get(region)]);
         let writer = code.clone();
@@ -186,30 +130,45 @@ pub(crate) fn count(_: &'static str, code: Code, seen: Seen) -> u64 {
     })
 }
 
-/// A program that reads a latch while the production writer writes it twice, and once more.
-pub(crate) fn read_latch(_: &'static str, code: Code, seen: Seen) -> u64 {
-    check(None, move || {
-        let region = Arc::new(Region::new("latch"));
-        let writer = spawn(&region, |region| {
+/// A program that reads a latch while the production writer writes it twice, and once more. In one model after
+/// another it has looked so many times already.
+pub(crate) fn read_latch(name: &'static str, code: Code, seen: Seen) -> u64 {
+    let after = |looks: usize| {
+        let (code, seen) = (code.clone(), seen.clone());
+        check(None, move || {
+            let (region, other) = (Arc::new(Region::new(name)), Region::new(name));
+            let program = code.clone();
+            let reader = spawn(&region, move |region| {
+                run_to_end(region.machine_after(looks, &other, &program, 0, [0, 0]))
+            });
             let latch = WordsMut::new(region.words()).slice(0, 5);
             (1..=2_u64).for_each(|value| latch::set(latch, &[value; 2]));
-        });
-        let read = || {
-            let mut machine = Machine::new(&code.program, &region.map, code.order, 0, [0, 0]);
-            assert_eq!(machine.run() & 0xffff_ffff, 0, "two writes can't spoil four looks");
-            (machine.context(), machine.steps())
-        };
-        let ([a, b], steps) = read();
-        assert!(a == b && a <= 2, "{a} and {b}");
-        writer.join().unwrap();
-        let (last, undisturbed) = read();
-        assert_eq!(last, [2; 2], "the last value");
-        seen.note("meanwhile", a == 1);
-        seen.note("looked again", steps > undisturbed);
-    })
+            let (found, steps) = reader.join().unwrap();
+            let (last, undisturbed) = run_to_end(region.machine(&code, 0, [0, 0]));
+            assert_eq!(last, Some([2; 2]), "the last value");
+            match found {
+                Some([a, b]) => assert!(a == b && a <= 2, "{a} and {b}"),
+                None => assert!(looks > LOOKS - 3, "two writes can't spoil more than two looks"),
+            }
+            seen.note("meanwhile", found == Some([1; 2]));
+            seen.note("looked again", looks == 0 && steps > undisturbed);
+        })
+    };
+    (0..LOOKS).map(after).sum()
 }
 
-fn spawn<T: 'static + Send>(
+/// What a program that reads says there is, and how many instructions it took.
+pub(crate) fn run_to_end(mut machine: Machine<'_>) -> (Option<[u64; 2]>, usize) {
+    let value = match machine.run() & 0xffff_ffff {
+        0 => Some(machine.context()),
+        0xffff_ffff => None,
+        other => panic!("returned {other:#x}"),
+    };
+    assert!(machine.changes().is_empty(), "who reads writes nothing");
+    (value, machine.steps())
+}
+
+pub(crate) fn spawn<T: 'static + Send>(
     region: &Arc<Region>,
     run: impl FnOnce(&Region) -> T + Send + 'static,
 ) -> JoinHandle<T> {

@@ -4,7 +4,7 @@
 //! [`object`] takes programs out of the objects that the build script compiled with every clang
 //! of the machine, [`machine`] runs them over words that production readers look at, with the
 //! memory [`order`] of x86 or of any machine. [`ring`] has a ring of such words and a reader that checks what
-//! it is promised, [`mutate`] weakens programs one instruction at a time.
+//! it is promised, [`region`] cells, latches and counters, [`mutate`] weakens programs one instruction at a time.
 //!
 //! With `--cfg loom` every access to a map is a step of loom's, and the models in `tests/` run
 //! once for each interleaving and for each value that a weak machine may load. Without, they run
@@ -16,12 +16,15 @@ pub mod cell;
 mod check;
 pub mod decode;
 pub mod history;
+pub mod looks;
 pub mod machine;
 pub mod models;
 pub mod mutate;
 pub mod nest;
 pub mod object;
 pub mod order;
+pub mod percpu;
+pub mod region;
 pub mod resizable;
 pub mod ring;
 pub mod stuck;

@@ -6,11 +6,11 @@
 
 use crate::alu;
 use crate::decode::{ADD, CMPXCHG, FETCH, From, Insn, XCHG};
-use crate::object::{LOADER_CONSTANT, MAP_HANDLE, Program};
+use crate::object::{GLOBAL_HANDLE, LOADER_CONSTANT, MAP_HANDLE, Program};
 use crate::order::{Fetch, Order};
 use crate::sync::{AtomicU64, Ordering, fence};
 
-/// The map of a program.
+/// The map of a program, or the global variable: one element.
 pub struct Map {
     /// The name that the program knows it by.
     pub name: &'static str,
@@ -18,16 +18,18 @@ pub struct Map {
     pub words: Box<[AtomicU64]>,
     /// Words of an element.
     pub stride: usize,
-    /// For a map of maps: those that there are, as parts of `words` one after the other.
+    /// For a map of maps, or one that each CPU has: those that there are, as parts of `words` one after the other.
     pub inner: Option<Inner>,
 }
 
-/// What a map of maps holds.
+/// The parts of a map.
 pub enum Inner {
     /// So many, of which programs find one, under key 0: the one with this number.
     InUse(usize, AtomicU64),
     /// So many, each under its number.
     All(usize),
+    /// No map of maps, but so many CPUs have a copy each.
+    Copies(usize),
 }
 
 /// A word of the map that a program wrote.
@@ -119,6 +121,12 @@ impl<'a> Machine<'a> {
         }
     }
 
+    /// Goes on with another map of the same shape.
+    pub fn move_to(&mut self, map: &'a Map) {
+        assert_eq!((self.map.name, self.map.words.len()), (map.name, map.words.len()), "another shape");
+        self.map = map;
+    }
+
     /// What the program finds in its context, or left there.
     pub fn context(&self) -> [u64; 2] {
         self.context
@@ -153,7 +161,7 @@ impl<'a> Machine<'a> {
                 self.set(dst, alu::swap(always, to_big, bits, self.reg(dst)));
             }
             Insn::Const { dst, value } => {
-                self.set(dst, value);
+                self.set(dst, if value & TAG == GLOBAL_HANDLE { self.global(value) } else { value });
                 self.pc += 1;
             }
             Insn::Half => panic!("a jump into a constant"),
@@ -265,7 +273,12 @@ impl<'a> Machine<'a> {
 
     fn help(&mut self, id: u32) {
         let value = match id {
-            1 => self.lookup(),
+            1 => self.lookup(self.cpu),
+            // `bpf_map_lookup_percpu_elem`
+            195 => {
+                assert!(matches!(self.map.inner, Some(Inner::Copies(_))), "not a map that each CPU has");
+                self.lookup(self.reg(3) & 0xffff_ffff)
+            }
             8 => self.cpu,
             _ => panic!("helper {id} is not one of these headers'"),
         };
@@ -273,8 +286,15 @@ impl<'a> Machine<'a> {
         self.regs[0] = value;
     }
 
-    /// `bpf_map_lookup_elem` of an array, or an array of maps.
-    fn lookup(&self) -> u64 {
+    /// The address of a global variable.
+    fn global(&self, handle: u64) -> u64 {
+        let (which, at) = (offset(handle) >> 32, handle & 0xffff_ffff);
+        assert_eq!(self.program.maps[which], self.map.name, "another variable");
+        VALUE | at
+    }
+
+    /// `bpf_map_lookup_elem` of an array, or an array of maps; of one that each CPU has, that of `cpu`.
+    fn lookup(&self, cpu: u64) -> u64 {
         let map = self.reg(1);
         let index = offset(self.load(self.reg(2), 4, false));
         let (part, parts) = match (map & TAG, &self.map.inner) {
@@ -288,6 +308,7 @@ impl<'a> Machine<'a> {
                         return INNER | in_use.load(Ordering::Acquire);
                     }
                     Some(Inner::All(parts)) if index < *parts => return INNER | index as u64,
+                    Some(Inner::Copies(cpus)) if cpu < *cpus as u64 => (offset(cpu), *cpus),
                     Some(_) => return 0,
                 }
             }

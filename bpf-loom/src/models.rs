@@ -10,6 +10,7 @@ use crate::history::{End, History};
 use crate::nest::{Choices, INTERRUPTS, Nest};
 use crate::object::Program;
 use crate::order::Order;
+use crate::percpu;
 use crate::resizable;
 use crate::ring::{Reader, Ring};
 use crate::stuck;
@@ -81,7 +82,19 @@ pub const MODELS: &[Model] = &[
         "a ring that is replaced",
         "push_moving",
         resizable::replaced,
-        &["left", "given back", "in the old ring"],
+        &["left", "given back", "left what was given back", "in the old ring", "read, then left"],
+    ),
+    model(
+        "a ring that is replaced, and read by system call",
+        "push_moving",
+        resizable::replaced_by_call,
+        &["left", "given back", "left what was given back", "in the old ring", "read, then left"],
+    ),
+    model(
+        "two programs while their ring is replaced",
+        "push_moving",
+        resizable::two_programs,
+        &["one in each", "both given back"],
     ),
     model("two writers of a taken cell", "set_cell", cell::taken, &["dropped"]),
     model("two writers of a taken cell", "update_cell", cell::taken, &["dropped"]),
@@ -90,6 +103,32 @@ pub const MODELS: &[Model] = &[
     model("the only writer, a reader", "alone_cell", cell::alone, &["meanwhile"]),
     model("two writers, a reader", "add_counters", cell::count, &["meanwhile"]),
     model("a writer", "read_latch", cell::read_latch, &["meanwhile", "looked again"]),
+    model("a writer", "read_global_latch", cell::read_latch, &["meanwhile", "looked again"]),
+    model("two writers of a taken cell", "set_global_cell", cell::taken, &["dropped"]),
+    model("two writers of a taken cell", "update_global_cell", cell::taken, &["dropped"]),
+    model("two writers, a reader", "set_global_cell", cell::set, &["meanwhile", "dropped"]),
+    model("two writers, a reader", "update_global_cell", cell::update, &["meanwhile", "dropped"]),
+    model("the production writer beside it", "set_cell", cell::beside_rust, BESIDE_RUST),
+    model("the production writer beside it", "set_global_cell", cell::beside_rust, BESIDE_RUST),
+    model("two writers of a taken cell", "use_percpu_cell", percpu::taken, &["dropped"]),
+    model("a program that looks again", "use_percpu_cell", percpu::later, &["meanwhile", "busy"]),
+    model("a program that reads", "use_percpu_cell", percpu::cell, &["meanwhile", "looked again", "busy"]),
+    model(
+        "two writers, a program that reads",
+        "use_percpu_cell",
+        percpu::two_writers,
+        &["meanwhile", "dropped"],
+    ),
+    model("two writers, a program that reads", "use_percpu_counters", percpu::count, &["meanwhile"]),
+];
+
+/// What a program and the production writer do to each other.
+const BESIDE_RUST: &[&str] = &[
+    "meanwhile",
+    "before the production writer",
+    "after the production writer",
+    "dropped",
+    "in the way of the production writer",
 ];
 
 /// What happened in some execution.

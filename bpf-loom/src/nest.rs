@@ -50,7 +50,7 @@ impl Choices {
         })
     }
 
-    fn choose(&mut self) -> bool {
+    pub(crate) fn choose(&mut self) -> bool {
         if self.at == self.made.len() {
             self.made.push(false);
         }

@@ -21,6 +21,9 @@ const RELOCATION_CALL: u32 = 10;
 
 /// What a constant that stands for a map has in its highest byte.
 pub const MAP_HANDLE: u64 = 0x4d << 56;
+/// What a constant that stands for a global variable has there. Bits 32 to 55 say which, the rest how far
+/// behind its start.
+pub const GLOBAL_HANDLE: u64 = 0x47 << 56;
 /// What the address of a loader's constant has there.
 pub const LOADER_CONSTANT: u64 = 0x4c << 56;
 
@@ -41,6 +44,7 @@ pub struct Object {
     /// Whether its rings have nested claims and no others: nobody writes them whose loader did not
     /// choose those.
     pub nested_only: bool,
+    /// Its maps and global variables.
     maps: Vec<String>,
     functions: BTreeMap<String, Function>,
 }
@@ -56,7 +60,8 @@ struct Function {
 pub struct Program {
     /// Its instructions, and those of the functions that it calls.
     pub code: Vec<Insn>,
-    /// The object's maps: `MAP_HANDLE | i` is the one with this name.
+    /// The object's maps and global variables: `MAP_HANDLE | i` is the map with this name, `GLOBAL_HANDLE | i << 32`
+    /// the variable.
     pub maps: Vec<String>,
     /// What the loader set its constants to: whether claims are nested.
     pub nests: bool,
@@ -92,14 +97,15 @@ impl Object {
         let text = |e: object::Error| e.to_string();
         // Without `Endianness`: these objects are of the machine that runs them.
         let file = ElfFile64::<object::LittleEndian>::parse(bytes).map_err(text)?;
-        let in_maps = |section: object::SectionIndex| {
-            file.section_by_index(section).is_ok_and(|section| section.name() == Ok(".maps"))
+        let is_in = |symbol: &object::read::elf::ElfSymbol64<'_, '_, object::LittleEndian>, name: &str| {
+            let section = symbol.section_index().and_then(|index| file.section_by_index(index).ok());
+            symbol.kind() != SymbolKind::Section && section.is_some_and(|section| section.name() == Ok(name))
         };
         let is_constant = |name: &str| name.starts_with(NESTS) || name.starts_with(NESTS_ONLY);
         let nested_only = file.symbols().any(|it| it.name().is_ok_and(|name| name.starts_with(NESTS_ONLY)));
         let mut maps = Vec::new();
         for symbol in file.symbols() {
-            if symbol.section_index().is_some_and(in_maps) && symbol.kind() != SymbolKind::Section {
+            if is_in(&symbol, ".maps") || is_in(&symbol, ".bss") {
                 maps.push(symbol.name().map_err(text)?.to_owned());
             }
         }
@@ -142,8 +148,12 @@ impl Object {
                     }
                     (Insn::Const { value, .. }, RelocationFlags::Elf { r_type: RELOCATION_CONST }) => {
                         let map = maps.iter().position(|map| map == target);
-                        let map = map.ok_or_else(|| format!("{target} is no map"))?;
-                        *value = MAP_HANDLE | map as u64;
+                        let map = map.ok_or_else(|| format!("{target} is no map"))? as u64;
+                        *value = if is_in(&symbol, ".bss") {
+                            GLOBAL_HANDLE | map << 32 | *value
+                        } else {
+                            MAP_HANDLE | map
+                        };
                     }
                     (Insn::Call { .. }, RelocationFlags::Elf { r_type: RELOCATION_CALL }) => {
                         calls.insert(at, target.to_owned());

@@ -1,132 +1,368 @@
-//! A resizable ring that programs write, the production code that retires it, and their models.
-//! Nobody waits for programs that are at work with the old ring: the kernel doesn't, if they may sleep.
+//! Resizable rings that programs write, the production code that replaces them, the production code that leaves
+//! one for the next, and their models. Nobody waits for programs that are at work with the old ring: the kernel
+//! doesn't, if they may sleep.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
+use mapring::layout::seq::DISCARDED;
 use mapring::layout::{Gate, Geometry, Kind};
-use mapring::protocol::ring::{Cursor, GATE, Place, Shard, Step, close, gate, open, retire};
-use mapring::protocol::{Words, WordsMut};
+use mapring::protocol::ring::{
+    Cursor, Follow, GATE, Leaving, Look, Place, Shard, Start, Step, Tally, Whole, Window, gate, open, replace,
+};
+use mapring::protocol::{Elements, Words, WordsMut};
 
 use crate::check;
 use crate::decode::Insn;
-use crate::machine::{Inner, Machine, Map};
+use crate::machine::{Change, Inner, Machine, Map};
 use crate::models::{Code, PATIENT, Seen};
-use crate::mutate::Mutant;
+use crate::mutate::{Mutant, store};
 use crate::order::{Fetch, Order};
-use crate::sync::thread::{self, JoinHandle};
+use crate::sync::thread;
 use crate::sync::{AtomicU64, Ordering};
 
-/// A ring of two slots, and another one that takes its place.
+/// Shards of each ring.
+const SHARDS: usize = 2;
+
+/// Slots a shard: of the ring that is in use, and of the one that takes its place.
+const SLOTS: [u64; 2] = [1, 2];
+
+/// Two rings.
 struct Rings {
     map: Map,
-    geometry: Geometry,
+    geometry: [Geometry; 2],
 }
 
 impl Rings {
     fn new(name: &'static str) -> Arc<Self> {
-        let geometry = Geometry::new(Kind::Ring, 8, 2, 1).unwrap();
-        let words = (0..2 * geometry.bytes() / 8).map(|_| AtomicU64::new(0)).collect();
+        let geometry = SLOTS
+            .map(|slots| Geometry::new(Kind::Ring, 8, slots, SHARDS as u64).unwrap().resizable().unwrap());
+        let [first, second] = &geometry;
+        assert_eq!(first.bytes(), second.bytes(), "so small that both take the same");
+        let words = (0..2 * first.bytes() / 8).map(|_| AtomicU64::new(0)).collect();
         let inner = Some(Inner::InUse(2, AtomicU64::new(0)));
-        let rings = Self { map: Map { name, words, stride: geometry.element_words(), inner }, geometry };
-        for ring in 0..2 {
-            open(WordsMut::new(rings.words(ring)), &geometry);
+        let rings = Self { map: Map { name, words, stride: first.element_words(), inner }, geometry };
+        for (ring, geometry) in rings.geometry.iter().enumerate() {
+            open(WordsMut::new(rings.words(ring)), geometry);
+            // As its preamble has it: `open` is for programs.
+            rings.words(ring)[Gate::WORD].store(Gate::Open.encode(geometry.capacity()), Ordering::Relaxed);
         }
         Arc::new(rings)
     }
 
-    /// The words of one of them.
+    /// Words of one of them.
+    fn half(&self) -> usize {
+        self.map.words.len() / 2
+    }
+
     fn words(&self, ring: usize) -> &[AtomicU64] {
-        let half = self.map.words.len() / 2;
-        &self.map.words[ring * half..][..half]
+        &self.map.words[ring * self.half()..][..self.half()]
     }
 
-    fn shard(&self, ring: usize) -> Shard<'_> {
-        Shard::new(Words::new(self.words(ring)), &Place::new(&self.geometry, 0))
+    fn in_use(&self) -> &AtomicU64 {
+        let Some(Inner::InUse(_, in_use)) = &self.map.inner else { unreachable!("as it was made") };
+        in_use
     }
 
-    fn machine<'a>(&'a self, code: &'a Code, value: u64) -> Machine<'a> {
-        Machine::new(&code.program, &self.map, code.order, 0, [value, 0])
+    fn place(&self, ring: usize, shard: usize) -> Place {
+        Place::new(&self.geometry[ring], shard)
     }
 
-    /// Pushes a record: whether it was not dropped.
-    fn push(&self, code: &Code, value: u64) -> bool {
-        match self.machine(code, value).run() & 0xffff_ffff {
-            0 => true,
-            0xffff_ffff => false,
-            other => panic!("returned {other:#x}"),
-        }
+    fn machine<'a>(&'a self, code: &'a Code, cpu: usize, value: u64) -> Machine<'a> {
+        Machine::new(&code.program, &self.map, code.order, cpu as u64, [value, 0])
+    }
+
+    /// Pushes a record on a CPU: the ring that has it, and whether a slot was given back.
+    fn push(&self, code: &Code, cpu: usize, value: u64) -> (usize, bool) {
+        let mut machine = self.machine(code, cpu, value);
+        let returned = machine.run() & 0xffff_ffff;
+        assert_eq!(returned, 0, "there is place, and a ring: {:?}", machine.changes());
+        let back = self.gives_back(&machine);
+        // It ends with the publication.
+        let last = machine.changes().last().expect("it wrote").word;
+        (last / self.half(), back)
+    }
+
+    /// Whether a program gave a slot back.
+    fn gives_back(&self, machine: &Machine<'_>) -> bool {
+        machine.changes().iter().any(|change| self.is_seq(change.word) && change.value & DISCARDED != 0)
+    }
+
+    fn is_seq(&self, word: usize) -> bool {
+        let (ring, at) = (word / self.half(), word % self.half());
+        let seqs = |shard| (0..SLOTS[ring]).map(move |t| self.place(ring, shard).seq(t));
+        (0..SHARDS).flat_map(seqs).any(|seq| seq == at)
+    }
+
+    fn whole(&self, ring: usize) -> Whole<'_> {
+        let id = u32::try_from(ring + 1).unwrap();
+        Whole { words: WordsMut::new(self.words(ring)), geometry: &self.geometry[ring], id }
     }
 
     /// `ResizableRing::resize`
     fn resize(&self) {
-        let Some(Inner::InUse(_, in_use)) = &self.map.inner else { unreachable!("as it was made") };
-        in_use.store(1, Ordering::Release); // the kernel: xchg
-        let words = WordsMut::new(self.words(0));
-        close(words, &self.geometry);
-        retire(words, &self.geometry);
+        let put = || {
+            self.in_use().store(1, Ordering::Release); // the kernel: xchg
+            Ok::<_, Infallible>(())
+        };
+        let Ok(()) = replace(self.whole(0), self.whole(1), put);
     }
 
-    /// All that a reader finds of a ring from where it is.
-    fn rest(&self, ring: usize, cursor: &mut Cursor, log: &mut Vec<u64>) {
-        let mut out = 0;
-        cursor.set_patience(1);
-        for _ in 0..50 {
-            match cursor.step(&mut self.shard(ring), &mut out) {
-                Step::Record(_) => log.push(out),
-                Step::Moved => {}
-                Step::Empty => return,
-            }
-        }
-        panic!("does not come to rest: {cursor:?}");
+    /// All tickets of a retired ring.
+    fn ends(&self, ring: usize) -> u64 {
+        let shard = |shard| Shard::new(Words::new(self.words(ring)), &self.place(ring, shard)).end();
+        (0..SHARDS).map(shard).sum()
+    }
+
+    fn before(&self, ring: usize) -> u64 {
+        self.words(ring)[Gate::BEFORE].load(Ordering::Relaxed)
     }
 }
 
-/// `Follower::poll`, so many times, in the old ring: the reader, its records, whether it has left.
-fn follows(rings: &Arc<Rings>, polls: usize) -> JoinHandle<(Cursor, Vec<u64>, bool)> {
-    let rings = Arc::clone(rings);
-    thread::spawn(move || {
-        let (mut cursor, mut log, mut out) = (Cursor::at(0, PATIENT), Vec::new(), 0);
-        for _ in 0..polls {
-            let step = cursor.step(&mut rings.shard(0), &mut out);
-            log.extend(matches!(step, Step::Record(_)).then_some(out));
-            let retired = || gate(Words::new(rings.words(0))) == Gate::Retired;
-            if step == Step::Empty && retired() && cursor.at_end(&mut rings.shard(0), 0) {
-                return (cursor, log, true);
-            }
-        }
-        (cursor, log, false)
-    })
+/// A ring as lookups show it: copies of words, in no order.
+struct Lookups {
+    rings: Arc<Rings>,
+    ring: usize,
 }
 
-/// A program at work while its ring is replaced, and a reader that leaves the old one.
+impl Elements for Lookups {
+    type Error = Infallible;
+
+    fn fetch(&self, first: usize, count: usize, out: &mut [u64]) -> Result<(), Infallible> {
+        let stride = self.rings.map.stride;
+        assert_eq!(out.len(), count * stride);
+        let from = &self.rings.words(self.ring)[first * stride..];
+        out.iter_mut().zip(from).rev().for_each(|(out, word)| *out = word.load(Ordering::Relaxed));
+        Ok(())
+    }
+}
+
+/// A reader of the shards of one ring, mapped or by lookups.
+struct Current {
+    rings: Arc<Rings>,
+    ring: usize,
+    cursors: [Cursor; SHARDS],
+    window: Option<Window<Lookups>>,
+}
+
+/// What a follower was given: the shard, the value, the ring.
+type Given = (usize, u64, usize);
+
+impl Current {
+    fn new(rings: Arc<Rings>, ring: usize, start: Start, patience: u32, mapped: bool) -> Self {
+        let lookups = || Window::new(Lookups { rings: Arc::clone(&rings), ring }, &rings.geometry[ring]);
+        let mut window = (!mapped).then(lookups);
+        let cursors = std::array::from_fn(|shard| {
+            let place = rings.place(ring, shard);
+            match &mut window {
+                None => Cursor::new(&mut Shard::new(Words::new(rings.words(ring)), &place), start, patience),
+                Some(window) => Cursor::new(&mut window.of(shard, &place), start, patience),
+            }
+        });
+        Self { rings, ring, cursors, window }
+    }
+
+    /// The next record, from any shard.
+    fn poll(&mut self) -> Option<Given> {
+        (0..SHARDS).find_map(|shard| {
+            let mut value = 0;
+            let place = self.rings.place(self.ring, shard);
+            let cursor = &mut self.cursors[shard];
+            let found = match &mut self.window {
+                None => record(
+                    cursor,
+                    &mut Shard::new(Words::new(self.rings.words(self.ring)), &place),
+                    &mut value,
+                ),
+                Some(window) => record(cursor, &mut window.of(shard, &place), &mut value),
+            };
+            found.then_some((shard, value, self.ring))
+        })
+    }
+}
+
+/// Steps until there is a record, or nothing.
+fn record(cursor: &mut Cursor, look: &mut impl Look, value: &mut u64) -> bool {
+    loop {
+        match cursor.step(look, value) {
+            Step::Record(_) => return true,
+            Step::Moved => {}
+            Step::Empty => return false,
+        }
+    }
+}
+
+impl Leaving for Current {
+    type Ring = (Arc<Rings>, usize, bool);
+    type Error = Infallible;
+
+    fn enter((rings, ring, mapped): Self::Ring, start: Start, patience: u32) -> Result<Self, Infallible> {
+        Ok(Self::new(rings, ring, start, patience, mapped))
+    }
+
+    fn patience(&self) -> u32 {
+        self.cursors[0].patience()
+    }
+
+    fn gate(&mut self) -> Gate {
+        gate(Words::new(self.rings.words(self.ring)))
+    }
+
+    fn before(&self) -> Result<u64, Infallible> {
+        Ok(self.rings.before(self.ring))
+    }
+
+    fn replaced(&self) -> Result<Option<(Self::Ring, u64)>, Infallible> {
+        let now = usize::try_from(self.rings.in_use().load(Ordering::Acquire)).unwrap();
+        let next = (Arc::clone(&self.rings), now, self.window.is_none());
+        Ok((now != self.ring).then(|| (next, self.rings.before(now))))
+    }
+
+    fn at_end(&mut self, waited: u64) -> bool {
+        (0..SHARDS).all(|shard| {
+            let place = self.rings.place(self.ring, shard);
+            let cursor = &mut self.cursors[shard];
+            match &mut self.window {
+                None => {
+                    cursor.at_end(&mut Shard::new(Words::new(self.rings.words(self.ring)), &place), waited)
+                }
+                Some(window) => cursor.at_end(&mut window.of(shard, &place), waited),
+            }
+        })
+    }
+
+    fn ends(&mut self) -> Option<u64> {
+        Some(self.rings.ends(self.ring))
+    }
+
+    fn tally(&self) -> Tally {
+        let mut sum = Tally::default();
+        self.cursors.iter().for_each(|cursor| sum += cursor.tally());
+        sum
+    }
+
+    fn dropped(&mut self) -> u64 {
+        0
+    }
+}
+
+/// A production follower, and all that it was given.
+struct Follower {
+    follow: Follow<Current, Infallible>,
+    log: Vec<Given>,
+}
+
+impl Follower {
+    /// Reads the first ring from its first record.
+    fn new(rings: &Arc<Rings>, mapped: bool) -> Self {
+        let first = Current::new(Arc::clone(rings), 0, Start::First, PATIENT, mapped);
+        Self { follow: Follow::new(first), log: Vec::new() }
+    }
+
+    fn poll(&mut self) -> bool {
+        let given = self.follow.poll(Current::poll);
+        self.log.extend(given);
+        given.is_some()
+    }
+
+    fn ring(&self) -> usize {
+        self.follow.reader().ring
+    }
+
+    /// When all is quiet: everything that was pushed is read, once; nothing was left behind, and the tickets are
+    /// counted.
+    fn finish(mut self, rings: &Rings, pushed: &[Given]) -> Tally {
+        let (left, known) = (self.ring(), self.log.len());
+        let mut empty = 0;
+        while empty < 20 || self.ring() == 0 {
+            let at = self.ring();
+            empty = if self.poll() || self.ring() != at { 0 } else { empty + 1 };
+            assert!(empty < 200, "does not leave the old ring: {:?}", self.log);
+        }
+        let late = self.log[known..].iter().find(|given| given.2 < left);
+        assert_eq!(late, None, "a record came after the end: {:?}", self.log);
+        let mut pushed = pushed.to_vec();
+        pushed.sort_unstable();
+        self.log.sort_unstable();
+        assert_eq!(self.log, pushed, "given, and pushed");
+        let tally = self.follow.tally();
+        assert_eq!(tally.lost(), 0, "{tally:?}");
+        assert_eq!(rings.before(1), rings.before(0) + rings.ends(0), "tickets that were counted");
+        // What is given back late need not be counted.
+        let there = pushed.iter().filter(|given| given.2 == 0).count() as u64;
+        assert!((there..=there + tally.discarded).contains(&rings.ends(0)), "tickets that were passed");
+        tally
+    }
+}
+
+/// A program at work while its ring is replaced, and a follower that leaves the old one. For each CPU that the program is
+/// on in turn, the bound on preemptions.
+fn while_replaced(
+    name: &'static str,
+    code: &Code,
+    seen: &Seen,
+    mapped: bool,
+    bounds: &[(usize, usize)],
+) -> u64 {
+    let on = |&(cpu, preemptions): &(usize, usize)| {
+        let (code, seen) = (code.clone(), seen.clone());
+        check(Some(preemptions), move || {
+            let rings = Rings::new(name);
+            let (there, also) = (Arc::clone(&rings), Arc::clone(&rings));
+            let resizer = thread::spawn(move || there.resize());
+            let follower = thread::spawn(move || {
+                let mut follower = Follower::new(&also, mapped);
+                (0..2).for_each(|_| _ = follower.poll());
+                follower
+            });
+            let (at, back) = rings.push(&code, cpu, 7);
+            resizer.join().unwrap();
+            let follower = follower.join().unwrap();
+            let left = follower.ring() == 1;
+            seen.note("left", left);
+            seen.note("given back", back);
+            seen.note("left what was given back", left && back);
+            seen.note("in the old ring", at == 0);
+            seen.note("read, then left", left && at == 0 && !follower.log.is_empty());
+            follower.finish(&rings, &[(cpu, 7, at)]);
+        })
+    };
+    bounds.iter().map(on).sum()
+}
+
+/// The follower has both rings mapped.
 pub(crate) fn replaced(name: &'static str, code: Code, seen: Seen) -> u64 {
-    check(Some(2), move || {
+    while_replaced(name, &code, &seen, true, &[(0, 1), (1, 2)])
+}
+
+/// The follower looks by system call.
+pub(crate) fn replaced_by_call(name: &'static str, code: Code, seen: Seen) -> u64 {
+    while_replaced(name, &code, &seen, false, &[(1, 1)])
+}
+
+/// Programs on both CPUs.
+pub(crate) fn two_programs(name: &'static str, code: Code, seen: Seen) -> u64 {
+    check(Some(1), move || {
         let rings = Rings::new(name);
-        let there = Arc::clone(&rings);
+        let (there, also, other) = (Arc::clone(&rings), Arc::clone(&rings), code.clone());
         let resizer = thread::spawn(move || there.resize());
-        let reader = follows(&rings, 2);
-        let pushed = rings.push(&code, 7);
+        let other = thread::spawn(move || also.push(&other, 1, 11));
+        let mine = rings.push(&code, 0, 7);
         resizer.join().unwrap();
-        let (mut cursor, mut log, left) = reader.join().unwrap();
-        let before = log.len();
-        rings.rest(0, &mut cursor, &mut log);
-        assert!(!left || log.len() == before, "a record came after the end: {cursor:?}");
-        seen.note("left", left);
-        seen.note("given back", cursor.tally().discarded > 0);
-        seen.note("in the old ring", !log.is_empty());
-        let mut next = Cursor::at(0, PATIENT);
-        rings.rest(1, &mut next, &mut log);
-        assert!(pushed, "there is place, and a ring");
-        assert_eq!(log, [7], "{cursor:?} {next:?}");
-        assert_eq!((cursor.tally().lost(), next.tally().lost()), (0, 0));
+        let other = other.join().unwrap();
+        seen.note("one in each", mine.0 != other.0);
+        seen.note("both given back", mine.1 && other.1);
+        let tally = Follower::new(&rings, true).finish(&rings, &[(0, 7, mine.0), (1, 11, other.0)]);
+        assert_eq!(tally.discarded, u64::from(mine.1) + u64::from(other.1));
     })
 }
 
-/// A program that does not look at the gate, or a machine that orders less.
+/// A program that does not look at the gate, keeps a slot that it should give back, or looks for the next ring too
+/// early; or a machine that orders less.
 pub fn mutants(name: &'static str, code: &Code) -> Vec<Mutant> {
     let rings = Rings::new(name);
-    let mut machine = rings.machine(code, 1);
-    let of_shard = rings.geometry.shard(0) * rings.geometry.element_words() + GATE;
+    let mut machine = rings.machine(code, 0, 1);
+    let of_shard = rings.geometry[0].shard(0) * rings.geometry[0].element_words() + GATE;
     let mut looks = Vec::new();
     loop {
         let (pc, shares) = (machine.pc(), machine.shares_next());
@@ -140,7 +376,7 @@ pub fn mutants(name: &'static str, code: &Code) -> Vec<Mutant> {
     let mutant =
         |name: String, program, order| Mutant { name, program, order, equivalent: None, of_write: None };
     let mut mutants = Vec::new();
-    for look in looks {
+    for &look in &looks {
         let decides = |at: &usize| matches!(program.code[*at], Insn::If { .. });
         let at = (look..look + 20).find(decides).expect("something is decided by it");
         let Insn::If { to, .. } = program.code[at] else { unreachable!("as was found") };
@@ -148,6 +384,36 @@ pub fn mutants(name: &'static str, code: &Code) -> Vec<Mutant> {
         mutants.push(mutant(format!("{at}: the gate is not looked at"), always, order));
         mutants.push(mutant(format!("{at}: the gate is not looked at, the other way"), never, order));
     }
+    // The ring is replaced right before the second look.
+    let mut machine = rings.machine(code, 0, 1);
+    while machine.pc() != looks[1] {
+        assert_eq!(machine.step(), None, "it comes there");
+    }
+    rings.resize();
+    loop {
+        let (at, changes, is_barrier) = (machine.pc(), machine.changes().len(), machine.is_at_barrier());
+        let returned = machine.step();
+        let gives_back = |change: &Change| rings.is_seq(change.word) && change.value & DISCARDED != 0;
+        if machine.changes()[changes..].iter().any(gives_back) {
+            // What an exchange returns is not looked at.
+            mutants.push(mutant(
+                format!("{at}: the slot is not given back"),
+                program.patched(at, &[]),
+                order,
+            ));
+        } else if let (true, Insn::Atomic { base, off, src, .. }) = (is_barrier, program.code[at]) {
+            let plain = program.patched(at, &[store(base, off, src)]);
+            mutants.push(mutant(
+                format!("{at}: no barrier before the next ring is looked for"),
+                plain,
+                order,
+            ));
+        }
+        if returned.is_some() {
+            break;
+        }
+    }
+    assert!(rings.gives_back(&machine), "it gave the slot back");
     let weaker = if order == Order::TSO {
         vec![Order::WEAK]
     } else {

@@ -8,12 +8,12 @@ use std::time::Instant;
 use mapring_bpf_loom::models::{Code, MODELS};
 use mapring_bpf_loom::mutate::{Mutant, mutants, ring_sites, ring_writes};
 use mapring_bpf_loom::object::{Variant, variants};
-use mapring_bpf_loom::{cell, check, resizable};
+use mapring_bpf_loom::{check, region, resizable};
 
 /// Names the mutant for the child.
 const VARIABLE: &str = "MAPRING_MUTANT";
 
-const PROGRAMS: [&str; 9] = [
+const PROGRAMS: [&str; 15] = [
     "push_narrow2",
     "push_wide1",
     "nesting push_narrow2",
@@ -22,6 +22,12 @@ const PROGRAMS: [&str; 9] = [
     "update_cell",
     ALONE,
     "add_counters",
+    "read_latch",
+    "read_global_latch",
+    "set_global_cell",
+    "update_global_cell",
+    "use_percpu_cell",
+    "use_percpu_counters",
     MOVING,
 ];
 /// The one that finds nobody in its cell, and so counts nothing.
@@ -40,7 +46,7 @@ fn mutants_of(program: &'static str, variant: &Variant) -> Vec<Mutant> {
             *found_here.lock().unwrap() = resizable::mutants(map, &code);
             return;
         }
-        let sites = if program.contains("push") { ring_sites(map, &code) } else { cell::sites(map, &code) };
+        let sites = if program.contains("push") { ring_sites(map, &code) } else { region::sites(map, &code) };
         let mut mutants = mutants(&code, &sites);
         mutants.retain(|mutant| program != ALONE || !mutant.name.contains(": addition "));
         *found_here.lock().unwrap() = mutants;
