@@ -94,11 +94,12 @@ SEC("syscall")
 int read_other(struct args *args)
 {
 	struct rec_56 there = {};
+	__u64 whole = mapring_cell_read(&cells_56, args->op, args->index, &there) == 0;
 
-	args->n = mapring_cell_read(&cells_56, args->op, args->index, &there) == 0;
 	for (__u32 i = 0; i < 14; i++)
-		if (args->n && there.words[i] != there.words[0] + i)
-			args->n = 2;
+		if (whole && there.words[i] != there.words[0] + i)
+			whole = 2;
+	args->n = whole; /* written once: clang 22 would compute its address, which the verifier refuses */
 	args->done = there.words[0];
 	args->index = mapring_counter_read(&counters_512, args->op, 3);
 	return 0;
