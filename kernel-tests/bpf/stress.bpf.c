@@ -135,6 +135,7 @@ __attribute__((noinline)) int in_claim(void)
 	if (!state || bpf_get_prandom_u32() % 8)
 		return 0;
 	begun = mapring__load(&state->begun);
+#pragma clang loop unroll(disable) /* or clang 22 keeps each time on the stack, too much of it for Linux 6.1 */
 	for (int i = 0; i < 40; i++)
 		sum += bpf_ktime_get_ns();
 	mapring__count(&state->slow, 1);
