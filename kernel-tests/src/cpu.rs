@@ -55,6 +55,13 @@ pub fn real_time() -> bool {
     says || std::fs::read_to_string("/sys/kernel/realtime").is_ok_and(|it| it.trim() == "1")
 }
 
+/// Whether the kernel says that it does not preempt programs outside of critical sections: it runs with
+/// `preempt=none` or `preempt=voluntary`. False where it does not say (without debugfs, or before Linux 5.15).
+pub fn preempts_nobody() -> bool {
+    std::fs::read_to_string("/sys/kernel/debug/sched/preempt")
+        .is_ok_and(|modes| modes.contains("(none)") || modes.contains("(voluntary)"))
+}
+
 /// Major and minor number of the running kernel.
 ///
 /// # Panics

@@ -19,7 +19,7 @@ mod records;
 mod slow_pages;
 mod sysctl;
 
-pub use cpu::{cpus, everywhere, kernel, on_cpu, on_one_cpu, real_time};
+pub use cpu::{cpus, everywhere, kernel, on_cpu, on_one_cpu, preempts_nobody, real_time};
 pub use image::{Function, image};
 pub use load::{
     Loaded, Runner, failing_commands, fitted, load, map, read_only, send, unfitted, update, without_batches,

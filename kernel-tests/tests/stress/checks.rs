@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use libbpf_rs::Object;
 use mapring::{Access, Ring, Tally};
-use mapring_kernel_tests::{kernel, real_time};
+use mapring_kernel_tests::{kernel, preempts_nobody, real_time};
 
 use crate::Results;
 use crate::counted::{self, CONTEXTS, Context, SLOTS, State, states};
@@ -61,7 +61,10 @@ pub(crate) fn check_ring(
             end.checked_sub(count.committed + count.discarded).expect("each claim has a ticket of its own");
         let most = TRIES * (count.nested + count.dropped);
         assert!(holes <= most, "CPU {cpu}, {slots} slots: {holes} holes, {count:?}");
-        assert!(slots > 1 || holes == 0, "CPU {cpu}: {holes} holes in a ring without a next slot");
+        // A claim tries the only slot for one ticket after the other. It gets a later one only if whoever wrote
+        // the slot ended in the meantime, which takes a claim that was preempted.
+        let one_slot = slots == 1 && preempts_nobody();
+        assert!(!one_slot || holes == 0, "CPU {cpu}: {holes} holes in a ring without a next slot");
         for (pace, access, seen) in results.of(ring) {
             let (start, tally) = (seen.starts[cpu], seen.tallies[cpu]);
             let passed = tally.delivered + tally.lost() + tally.discarded;
