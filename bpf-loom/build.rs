@@ -13,10 +13,10 @@ const SOURCE: &str = "bpf/programs.bpf.c";
 
 /// What is published by a plain store on x86, by `xchg` elsewhere, and by a store-release where
 /// the compiler has that instruction (clang 21 or so, -mcpu=v4; older ones that know v4: `xchg`).
-/// On x86 with both claims, or the nested one alone.
+/// On x86 with both claims, or without the guarded one.
 const WAYS: [(&str, &[&str]); 4] = [
     ("x86", &[FOR_X86]),
-    ("nested_only", &[FOR_X86, "-DMAPRING_NESTED_ONLY"]),
+    ("no_guard", &[FOR_X86, "-DMAPRING_NO_GUARD"]),
     ("any", &[]),
     ("v4", &["-mcpu=v4"]),
 ];

@@ -33,12 +33,11 @@ fn main() -> Result<()> {
 
     let mut storage = MaybeUninit::uninit();
     let mut open = skel::SwitchesSkelBuilder::default().open(&mut storage)?;
-    let fitted = mapring::fit_to_machine(&mut open)?; // shards = possible CPUs
+    mapring::fit_to_machine(&mut open)?; // shards = possible CPUs
     let mut skel = open.load()?;
     let ring = Ring::<SwitchEvent>::open(&skel.maps.switches)?;
     let mut reader = ring.reader(); // as many as you like, in any process
     skel.attach()?;
-    println!("{fitted}"); // how the program claims slots, and why it may
 
     let pin = env::args().nth(2);
     if let Some(pin) = &pin {

@@ -1,23 +1,22 @@
 # clang 14.0.6
-	r9 = r1
-	r1 = mapring__nested__ring ll
-	r6 = *(u32 *)(r1 + 0)
+	r6 = r1
 	call 8
 	r7 = r0
 	r7 *= 4097
 	r8 = r7
 	r8 += 2
-	*(u64 *)(r10 - 16) = r9
-	if r6 == 0 goto L7
 	*(u32 *)(r10 - 4) = r8
 	r2 = r10
 	r2 += -4
 	r1 = ring ll
 	call 1
 	r9 = r0
+	r1 = bpf_preempt_disable ll
+	*(u64 *)(r10 - 16) = r6
+	if r1 != 0 goto L5
 	if r9 == 0 goto L11
-	r6 = *(u64 *)(r9 + 0)
-	r1 = r6
+	r1 = *(u64 *)(r9 + 0)
+	*(u64 *)(r10 - 24) = r1
 	r1 &= 4095
 	r2 = r7
 	r2 += r1
@@ -27,66 +26,65 @@
 	r2 += -4
 	r1 = ring ll
 	call 1
-	r1 = 0
-	if r1 s> r6 goto L11
-	if r0 == 0 goto L11
-	r3 = r6
-	r3 >>= 11
-	r2 = r6
-	r2 += 1
-	r1 = -9223372036854775808 ll
-	r4 = r2
-	r4 |= r1
-	*(u64 *)(r9 + 0) = r4
-	r1 = 9007199254740990 ll
-	r4 = r3
-	r4 &= r1
-	r1 = 0
-	r5 = *(u64 *)(r0 + 0)
-	if r5 != r4 goto L6
-	r3 |= 1
-	*(u64 *)(r0 + 0) = r3
-	r6 = r2
-	r1 = r0
-L6:
-	*(u64 *)(r9 + 0) = r6
-	if r1 != 0 goto L13
-	goto L11
-L7:
-	*(u32 *)(r10 - 4) = r8
-	r2 = r10
-	r2 += -4
-	r1 = ring ll
-	call 1
-	r9 = r0
-	if r9 == 0 goto L11
-	r6 = *(u64 *)(r9 + 0)
-	r1 = r6
-	r1 &= 4095
-	r2 = r7
-	r2 += r1
-	r2 += 3
-	*(u32 *)(r10 - 4) = r2
-	r2 = r10
-	r2 += -4
-	r1 = ring ll
-	call 1
-	r1 = r0
-	if r1 == 0 goto L11
-	r2 = r6
+	r6 = r0
+	if r6 == 0 goto L11
+	r2 = *(u64 *)(r10 - 24)
 	r2 >>= 11
-	r4 = 9007199254740990 ll
+	r1 = 9007199254740990 ll
 	r3 = r2
-	r3 &= r4
+	r3 &= r1
 	r2 |= 1
+	r1 = r6
 	r0 = r3
 	#APP
 	r0 = cmpxchg_64(r1 + 0, r0, r2)
 	#NO_APP
 	if r0 != r3 goto L11
-	r6 += 1
-	*(u64 *)(r9 + 0) = r6
-	if r1 != 0 goto L13
+	r1 = *(u64 *)(r10 - 24)
+	r1 += 1
+	*(u64 *)(r9 + 0) = r1
+	if r6 != 0 goto L13
+	goto L11
+L5:
+	if r9 == 0 goto L11
+	call bpf_preempt_disable
+	r1 = *(u64 *)(r9 + 0)
+	*(u64 *)(r10 - 24) = r1
+	r1 &= 4095
+	r2 = r7
+	r2 += r1
+	r2 += 3
+	*(u32 *)(r10 - 4) = r2
+	r2 = r10
+	r2 += -4
+	r1 = ring ll
+	call 1
+	r6 = 0
+	if r0 == 0 goto L10
+	r5 = *(u64 *)(r10 - 24)
+	r1 = r5
+	r1 >>= 11
+	r2 = r5
+	r2 += 1
+	r3 = -9223372036854775808 ll
+	r4 = r2
+	r4 |= r3
+	*(u64 *)(r9 + 0) = r4
+	r3 = 9007199254740990 ll
+	r4 = r1
+	r4 &= r3
+	r6 = 0
+	r3 = *(u64 *)(r0 + 0)
+	if r3 != r4 goto L9
+	r1 |= 1
+	*(u64 *)(r0 + 0) = r1
+	r5 = r2
+	r6 = r0
+L9:
+	*(u64 *)(r9 + 0) = r5
+L10:
+	call bpf_preempt_enable
+	if r6 != 0 goto L13
 L11:
 	r1 = r8
 	call mapring__claim__ring
@@ -101,31 +99,31 @@ L11:
 	r2 += -4
 	r1 = ring ll
 	call 1
-	r1 = r0
-	if r1 == 0 goto L14
+	r6 = r0
+	if r6 == 0 goto L14
 L13:
 	#APP
 	#NO_APP
-	r3 = *(u64 *)(r10 - 16)
-	r2 = *(u64 *)(r3 + 0)
-	*(u64 *)(r1 + 8) = r2
-	r2 = *(u64 *)(r3 + 8)
-	*(u64 *)(r1 + 16) = r2
-	r2 = *(u64 *)(r3 + 16)
-	*(u64 *)(r1 + 24) = r2
-	r2 = *(u64 *)(r3 + 24)
-	*(u64 *)(r1 + 32) = r2
-	r2 = *(u64 *)(r3 + 32)
-	*(u64 *)(r1 + 40) = r2
-	r2 = *(u64 *)(r3 + 40)
-	*(u64 *)(r1 + 48) = r2
-	r2 = *(u64 *)(r3 + 48)
-	*(u64 *)(r1 + 56) = r2
-	r2 = *(u64 *)(r1 + 0)
+	r2 = *(u64 *)(r10 - 16)
+	r1 = *(u64 *)(r2 + 0)
+	*(u64 *)(r6 + 8) = r1
+	r1 = *(u64 *)(r2 + 8)
+	*(u64 *)(r6 + 16) = r1
+	r1 = *(u64 *)(r2 + 16)
+	*(u64 *)(r6 + 24) = r1
+	r1 = *(u64 *)(r2 + 24)
+	*(u64 *)(r6 + 32) = r1
+	r1 = *(u64 *)(r2 + 32)
+	*(u64 *)(r6 + 40) = r1
+	r1 = *(u64 *)(r2 + 40)
+	*(u64 *)(r6 + 48) = r1
+	r1 = *(u64 *)(r2 + 48)
+	*(u64 *)(r6 + 56) = r1
+	r1 = *(u64 *)(r6 + 0)
 	#APP
 	#NO_APP
-	r2 += 1
-	*(u64 *)(r1 + 0) = r2
+	r1 += 1
+	*(u64 *)(r6 + 0) = r1
 	r8 = 0
 L14:
 	r0 = r8

@@ -5,7 +5,7 @@
 
 #include <mapring/ring.bpf.h>
 
-#define RECORDS 2048 /* a run */
+#define RECORDS 1024 /* a run */
 #define SLOTS 4096
 #define NOINLINE __attribute__((noinline))
 

@@ -75,6 +75,10 @@ pub enum Insn {
     Call {
         to: usize,
     },
+    /// A call of the kernel's function that begins the guard, or ends it.
+    Guard {
+        begins: bool,
+    },
     Exit,
 }
 

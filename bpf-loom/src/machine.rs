@@ -72,6 +72,8 @@ pub struct Machine<'a> {
     /// Where callers go on, and their r6 to r9.
     frames: Vec<(usize, [u64; 4])>,
     pc: usize,
+    /// Whether it is in the guard.
+    guarded: bool,
     steps: usize,
     changes: Vec<Change>,
 }
@@ -84,7 +86,20 @@ impl<'a> Machine<'a> {
         regs[10] = STACK + FRAME;
         let (frames, changes) = (Vec::new(), Vec::new());
         let stack = [0xa5].repeat(offset(FRAME * DEPTH));
-        Self { program, map, order, cpu, context, regs, stack, frames, pc: 0, steps: 0, changes }
+        Self {
+            program,
+            map,
+            order,
+            cpu,
+            context,
+            regs,
+            stack,
+            frames,
+            pc: 0,
+            guarded: false,
+            steps: 0,
+            changes,
+        }
     }
 
     /// Runs to the end: the value that the program returned.
@@ -111,6 +126,11 @@ impl<'a> Machine<'a> {
             }
             _ => None,
         }
+    }
+
+    /// Whether the program is in the guard: only programs that interrupt it run on its CPU.
+    pub fn is_guarded(&self) -> bool {
+        self.guarded
     }
 
     /// Whether the next instruction is an atomic operation on the stack: a barrier, no more.
@@ -184,6 +204,12 @@ impl<'a> Machine<'a> {
                 }
             }
             Insn::Helper { id } => self.help(id),
+            Insn::Guard { begins } => {
+                assert!(self.program.guarded, "a call of a function that the kernel does not have");
+                assert_ne!(self.guarded, begins, "the guard begins once, and ends once");
+                self.guarded = begins;
+                self.regs[..6].fill(SCRATCHED);
+            }
             Insn::Call { to } => {
                 let saved = [6, 7, 8, 9].map(|reg| self.reg(reg));
                 self.frames.push((self.pc, saved));
@@ -191,7 +217,10 @@ impl<'a> Machine<'a> {
                 self.pc = to;
             }
             Insn::Exit => {
-                let Some((back, saved)) = self.frames.pop() else { return Some(self.reg(0)) };
+                let Some((back, saved)) = self.frames.pop() else {
+                    assert!(!self.guarded, "the guard does not end");
+                    return Some(self.reg(0));
+                };
                 self.regs[1..6].fill(SCRATCHED);
                 self.regs[6..10].copy_from_slice(&saved);
                 self.regs[10] -= FRAME;
@@ -208,7 +237,7 @@ impl<'a> Machine<'a> {
                 self.map.words[self.word(at, bytes)].load(order)
             }
             CONTEXT if bytes == 8 => self.context[offset(at) / 8],
-            LOADER_CONSTANT if bytes == 4 => self.program.nests.into(),
+            LOADER_CONSTANT if bytes == 4 => 0,
             STACK => alu::from_bytes(&self.stack[offset(at)..][..bytes.into()]),
             _ => panic!("a load of {bytes} bytes at {at:#x}"),
         }

@@ -8,7 +8,7 @@ use crate::cell;
 use crate::check;
 use crate::history::{End, History};
 use crate::nest::{Choices, INTERRUPTS, Nest};
-use crate::object::Program;
+use crate::object::{Program, Variant, variants};
 use crate::order::Order;
 use crate::percpu;
 use crate::resizable;
@@ -18,6 +18,10 @@ use crate::sync::thread::{self, JoinHandle};
 
 /// Patience that no model uses up.
 pub(crate) const PATIENT: u32 = 1 << 20;
+
+/// How often tasks preempt each other, and how many programs interrupt them; `tests/nesting.rs` has more.
+const PREEMPTIONS: u64 = 1;
+const INTERRUPTS_OF_TASKS: u64 = 2;
 
 /// A program on a machine.
 #[derive(Clone)]
@@ -32,7 +36,8 @@ pub struct Code {
 pub struct Model {
     /// What is in it.
     pub name: &'static str,
-    /// Its program: `verb_ring`, or `nesting verb_ring`: as loaded with nested claims.
+    /// Its program: `verb_ring`, `guarded verb_ring`, as loaded where the kernel has the guard, or `x86 verb_ring`,
+    /// as compiled for x86 and loaded where it has none.
     pub program: &'static str,
     /// Runs it: how many executions there were.
     model: Run,
@@ -51,6 +56,11 @@ pub const MODELS: &[Model] = &[
     model("programs nested in each other", "push_narrow2", nest, &["slow claim"]),
     model("programs nested in each other", "push_wide1", nest, &["dropped"]),
     model("programs nested in each other", "push_placed2", nest, &["slow claim"]),
+    model("tasks that preempt each other", "guarded push_narrow2", tasks, &["slow claim"]),
+    model("tasks that preempt each other", "guarded push_placed2", tasks, &["slow claim"]),
+    model("guarded claims and others", "guarded push_narrow2", mixed, &["slow claim"]),
+    model("guarded claims and others", "x86 push_narrow2", mixed, &["slow claim"]),
+    model("guarded claims and others", "x86 push_wide1", mixed, &["dropped"]),
     model("two writers", "push_placed2", two_writers, &["slow claim"]),
     model("two writers", "push_narrow1", two_writers, &["dropped"]),
     model("two writers", "push_narrow2", two_writers, &["slow claim"]),
@@ -59,20 +69,20 @@ pub const MODELS: &[Model] = &[
     model("nested writers", "push_narrow2", nested, &["meanwhile", "slow claim"]),
     model("nested writers", "push_narrow4", nested, &["slow claim"]),
     model("nested writers", "push_placed2", nested, &["meanwhile", "slow claim"]),
-    model("programs nested in each other", "nesting push_narrow2", nest, &["slow claim"]),
-    model("programs nested in each other", "nesting push_wide1", nest, &["dropped"]),
-    model("programs nested in each other", "nesting push_placed4", nest, &["slow claim"]),
-    model("a writer that laps", "nesting push_narrow2", lapping, &["lapped", "meanwhile"]),
-    model("discards", "nesting discard_narrow1", discards, &["discarded", "meanwhile"]),
-    model("nested writers", "nesting push_narrow2", nested, &["meanwhile", "slow claim"]),
-    model("nested writers", "nesting push_narrow4", nested, &["slow claim"]),
-    model("a writer of wide records", "nesting push_wide1", tearing, &["torn", "meanwhile"]),
+    model("programs nested in each other", "guarded push_narrow2", nest, &["slow claim"]),
+    model("programs nested in each other", "guarded push_wide1", nest, &["dropped"]),
+    model("programs nested in each other", "guarded push_placed4", nest, &["slow claim"]),
+    model("a writer that laps", "guarded push_narrow2", lapping, &["lapped", "meanwhile"]),
+    model("discards", "guarded discard_narrow1", discards, &["discarded", "meanwhile"]),
+    model("nested writers", "guarded push_narrow2", nested, &["meanwhile", "slow claim"]),
+    model("nested writers", "guarded push_narrow4", nested, &["slow claim"]),
+    model("a writer of wide records", "guarded push_wide1", tearing, &["torn", "meanwhile"]),
     model("a writer of wide records", "push_wide1", tearing, &["torn", "meanwhile"]),
     model("a copied record", "output_wide1", tearing, &["torn", "meanwhile"]),
     model("stuck slots, a reader", "push_narrow8", stuck::read, &["dropped", "meanwhile", "skipped"]),
     model(
         "stuck slots, a reader",
-        "nesting push_narrow16",
+        "guarded push_narrow16",
         stuck::read,
         &["dropped", "meanwhile", "skipped"],
     ),
@@ -197,11 +207,47 @@ fn nest(name: &'static str, code: Code, seen: Seen) -> u64 {
         let ring = Ring::new(name);
         let (program, order) = (&*code.program, code.order);
         let mut history = ring.push_all(program, order, [1]);
-        let mut nest = Nest { ring: &ring, program, discards: false, order, seen: &mut |_| () };
+        let mut nest = Nest { ring: &ring, programs: &[program], discards: false, order, seen: &mut |_| () };
         nest.run(choices, &mut { INTERRUPTS }, &mut history);
         seen.note("dropped", history.dropped() > 0);
         seen.note("slow claim", history.tickets().count() as u64 > INTERRUPTS + 1);
         ring.check(&history);
+    })
+}
+
+/// Two tasks of one CPU preempt each other, and a program interrupts them.
+fn tasks(name: &'static str, code: Code, seen: Seen) -> u64 {
+    let other = Arc::clone(&code.program);
+    preempting(name, code, &other, seen)
+}
+
+/// The same, where the other one claims in the other way, and the one that interrupts them in either.
+fn mixed(name: &'static str, code: Code, seen: Seen) -> u64 {
+    let other =
+        if code.program.guarded { format!("x86 push_{name}") } else { format!("guarded push_{name}") };
+    let runs = |variant: Variant| {
+        let [mut other] = <[Program; 1]>::try_from(variant.programs).unwrap();
+        other.maps.clone_from(&code.program.maps);
+        preempting(name, code.clone(), &Arc::new(other), seen.clone())
+    };
+    variants(&[other]).into_iter().map(runs).sum()
+}
+
+fn preempting(name: &'static str, code: Code, other: &Arc<Program>, seen: Seen) -> u64 {
+    let other = Arc::clone(other);
+    Choices::explore_alone(move |choices| {
+        let ring = Ring::new(name);
+        let mut history = ring.push_all(&code.program, code.order, [1]);
+        let programs: &[&Program] =
+            if *other == *code.program { &[&code.program] } else { &[&code.program, &other] };
+        let mut nest = Nest { ring: &ring, programs, discards: false, order: code.order, seen: &mut |_| () };
+        nest.run_tasks(choices, PREEMPTIONS, &mut { INTERRUPTS_OF_TASKS }, &mut history);
+        seen.note("dropped", history.dropped() > 0);
+        seen.note("slow claim", history.tickets().count() > 2);
+        // Whatever they left: every slot can be had again.
+        let next = ring.push_all(&code.program, code.order, 50..52 + ring.slots());
+        assert_eq!(next.dropped(), 0, "nobody is in the midst of anything: {history:?} {next:?}");
+        ring.check(&history.with(next));
     })
 }
 
@@ -252,7 +298,7 @@ fn discards(name: &'static str, code: Code, seen: Seen) -> u64 {
 }
 
 /// One program interrupted by two others before any access to the ring that it makes, at most the
-/// first eight, which is as many as a record takes; with nested claims a few of the slow path, too.
+/// first eight, which is as many as a record takes; with guarded claims a few of the slow path, too.
 fn nested(name: &'static str, code: Code, seen: Seen) -> u64 {
     let at = |access: usize| {
         let (code, seen) = (code.clone(), seen.clone());
@@ -281,7 +327,7 @@ fn nested(name: &'static str, code: Code, seen: Seen) -> u64 {
             ring.check(&history);
         })
     };
-    (0..if code.program.nests { 14 } else { 8 }).map(at).sum()
+    (0..if code.program.guarded { 14 } else { 8 }).map(at).sum()
 }
 
 fn two_writers_a_reader(name: &'static str, code: Code, seen: Seen) -> u64 {

@@ -45,7 +45,8 @@ pub fn ring_sites(ring: &'static str, code: &Code) -> Sites {
                 sites.entry(access.at).or_default().insert(ring.word(access.word).any_slot());
             };
             let mut history = ring.push_all(program, order, 1..=before);
-            let mut nest = Nest { ring: &ring, program, discards: false, order, seen: &mut seen };
+            let mut nest =
+                Nest { ring: &ring, programs: &[program], discards: false, order, seen: &mut seen };
             nest.run(choices, &mut 1, &mut history);
         });
     }
@@ -75,7 +76,7 @@ pub fn ring_writes(ring: &'static str, code: &Code) -> BTreeSet<usize> {
                 found.insert(head);
             }
         };
-        let mut nest = Nest { ring: &ring, program, discards: false, order, seen: &mut seen };
+        let mut nest = Nest { ring: &ring, programs: &[program], discards: false, order, seen: &mut seen };
         nest.run(choices, &mut (INTERRUPTS - 1), &mut history);
     });
     std::mem::take(&mut writes.lock().unwrap())
@@ -85,12 +86,12 @@ pub fn ring_writes(ring: &'static str, code: &Code) -> BTreeSet<usize> {
 pub fn mutants(code: &Code, sites: &Sites) -> Vec<Mutant> {
     let (program, order) = (&*code.program, code.order);
     let mut mutants = Vec::new();
-    let mut add = |name: String, program: Program, equivalent| {
-        mutants.push(Mutant { name, program, order, equivalent, of_write: None });
-    };
     let mut of_writes = Vec::new();
     for (&at, words) in sites {
         let only = |word| words.iter().eq([&word]);
+        let mut add = |name: String, program: Program, equivalent| {
+            mutants.push(Mutant { name, program, order, equivalent, of_write: None });
+        };
         match program.code[at] {
             Insn::Store { release: true, bytes, base, off, from } => {
                 let plain = Insn::Store { release: false, bytes, base, off, from };
@@ -99,7 +100,7 @@ pub fn mutants(code: &Code, sites: &Sites) -> Vec<Mutant> {
             Insn::Store { base, off, from, .. } => {
                 let name = format!("{at}: store to {words:?} left out");
                 let (head, without) = (only(Word::Head), program.patched(at, &[]));
-                if head && program.nests {
+                if head && program.guarded {
                     // It says who may claim what.
                     let of_write = Some(at);
                     of_writes.push(Mutant { name, program: without, order, equivalent: None, of_write });
@@ -114,11 +115,7 @@ pub fn mutants(code: &Code, sites: &Sites) -> Vec<Mutant> {
                     add(format!("{at}: record written after it is published"), program, None);
                 }
             }
-            Insn::Load { dst, .. } if only(Word::Head) && program.nests => {
-                let unmarked = Insn::Alu { op: 0x50, wide: true, dst, from: From::Imm(!PENDING), off: 0 };
-                let blind = program.patched(at, &[program.code[at], unmarked]);
-                add(format!("{at}: the mark of a claim not seen"), blind, None);
-            }
+            Insn::Load { .. } if only(Word::Head) && program.guarded => mutants.push(unseen_mark(code, at)),
             Insn::Atomic { op: XCHG, base, off, src, .. } => {
                 add(format!("{at}: xchg made a store"), program.patched(at, &[store(base, off, src)]), None);
             }
@@ -147,6 +144,7 @@ pub fn mutants(code: &Code, sites: &Sites) -> Vec<Mutant> {
         }
     }
     mutants.extend(of_writes);
+    mutants.extend(guards(code, sites));
     let orders = sites.values().flatten().any(|word| matches!(word, Word::Seq(_)));
     let equivalent = (!orders).then_some("a count orders nothing");
     let mut machine = |name: &str, order| {
@@ -160,6 +158,54 @@ pub fn mutants(code: &Code, sites: &Sites) -> Vec<Mutant> {
         machine("atomics that order nothing", Order { fetch: Fetch::Relaxed, ..order });
     }
     mutants
+}
+
+/// Claims by compare-and-swap that don't honour the mark of the guarded claim that they interrupt.
+pub fn of_mark(code: &Code, sites: &Sites) -> Vec<Mutant> {
+    let heads = sites.iter().filter(|(_, words)| words.iter().eq([&Word::Head]));
+    let mutant = |(&at, _)| match code.program.code[at] {
+        Insn::Load { .. } => unseen_mark(code, at),
+        Insn::Store { base, off, from, .. } => {
+            let lost = [set(AX, from), unmark(AX), store(base, off, AX)];
+            mutant(code, format!("{at}: the mark of a claim lost"), code.program.patched(at, &lost))
+        }
+        insn => panic!("{at}: {insn:?} of a head"),
+    };
+    heads.map(mutant).collect()
+}
+
+fn unseen_mark(code: &Code, at: usize) -> Mutant {
+    let Insn::Load { dst, .. } = code.program.code[at] else { panic!("{at} is no load") };
+    let blind = code.program.patched(at, &[code.program.code[at], unmark(dst)]);
+    mutant(code, format!("{at}: the mark of a claim not seen"), blind)
+}
+
+/// Guarded claims without their guard, or with one that does not last until the store.
+fn guards(code: &Code, sites: &Sites) -> Vec<Mutant> {
+    let program = &*code.program;
+    let of_guard = |begins| {
+        let is_one = move |&at: &usize| program.code[at] == Insn::Guard { begins };
+        (0..program.code.len()).filter(is_one)
+    };
+    let mut mutants = Vec::new();
+    for (from, to) in of_guard(true).zip(of_guard(false)).filter(|_| program.guarded) {
+        assert!(from < to, "the guard ends after it began");
+        let without = program.patched(to, &[]).patched(from, &[]);
+        mutants.push(mutant(code, format!("{from}: no guard"), without));
+        for (&at, _) in sites.range(from..to).filter(|(_, words)| words.contains(&Word::Seq(0))) {
+            let claim = program.code[at];
+            if let Insn::Store { .. } = claim {
+                let [end, begin] = [false, true].map(|begins| Insn::Guard { begins });
+                let early = program.patched(at, &[end, claim, begin]);
+                mutants.push(mutant(code, format!("{at}: the guard ends before the claim"), early));
+            }
+        }
+    }
+    mutants
+}
+
+fn mutant(code: &Code, name: String, program: Program) -> Mutant {
+    Mutant { name, program, order: code.order, equivalent: None, of_write: None }
 }
 
 /// The next instruction after `at` that publishes.
@@ -177,6 +223,10 @@ fn load(dst: u8, base: u8, off: i16) -> Insn {
 
 pub(crate) fn store(base: u8, off: i16, src: u8) -> Insn {
     Insn::Store { bytes: 8, release: false, base, off, from: From::Reg(src) }
+}
+
+fn unmark(dst: u8) -> Insn {
+    Insn::Alu { op: 0x50, wide: true, dst, from: From::Imm(!PENDING), off: 0 }
 }
 
 pub(crate) fn set(dst: u8, from: From) -> Insn {

@@ -1,5 +1,6 @@
-//! Programs that interrupt one another on one CPU: the one that runs is stopped before an access
-//! to the ring, another one runs to its end, and so on, in every way that there is.
+//! Programs of one CPU. They interrupt one another: the one that runs is stopped before an access
+//! to the ring, another one runs to its end, and so on, in every way that there is. And tasks preempt one
+//! another: either goes on at any access, but for those in the guard.
 //!
 //! Where in between accesses a program is stopped makes no difference to anyone.
 
@@ -8,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::alone;
 use crate::history::{End, History};
-use crate::machine::Change;
+use crate::machine::{Change, Machine};
 use crate::object::Program;
 use crate::order::Order;
 use crate::ring::Ring;
@@ -67,8 +68,9 @@ pub const INTERRUPTS: u64 = 3;
 pub struct Nest<'a> {
     /// Where they write.
     pub ring: &'a Ring,
-    /// What they do: publish or discard a record of the value that they get.
-    pub program: &'a Program,
+    /// What they do: publish or discard a record of the value that they get. Which of these an interrupting one is
+    /// gets decided, too.
+    pub programs: &'a [&'a Program],
     /// Whether that is discarding.
     pub discards: bool,
     /// The machine's memory.
@@ -90,33 +92,79 @@ pub struct Access {
     pub last: Option<(usize, Change)>,
 }
 
-impl Nest<'_> {
+impl<'a> Nest<'a> {
     /// Runs the program, with `interrupts` others in the middle of it or of one another.
     pub fn run(&mut self, choices: &mut Choices, interrupts: &mut u64, history: &mut History) {
-        let value = 100 + *interrupts;
-        let ring = self.ring;
-        let mut machine = ring.machine(self.program, self.order, value);
-        let mut last = None;
-        let returned = loop {
-            let (at, shares) = (machine.pc(), machine.shares_next());
-            if shares.is_some() {
-                while *interrupts > 0 && choices.choose() {
-                    *interrupts -= 1;
-                    self.run(choices, interrupts, history);
-                }
-            }
-            let before = machine.changes().len();
-            let returned = machine.step();
-            if let Some(word) = shares {
-                let written = machine.changes().get(before).map(|change| (at, *change));
-                (self.seen)(Access { at, word, wrote: written.is_some(), last });
-                last = written.or(last);
-            }
-            if let Some(returned) = returned {
-                break returned;
-            }
-        };
-        let end = if self.discards { End::Discarded } else { End::Published(value) };
-        ring.account(history, machine.changes(), Some(returned), end);
+        let which = self.programs.len() > 1 && choices.choose();
+        let mut task = self.task(usize::from(which), 100 + *interrupts);
+        while !self.step(&mut task, choices, interrupts, history) {}
     }
+
+    /// Runs two tasks, the first of the programs and the last, each of which preempts the other up to so many times,
+    /// with `interrupts` others in their midst.
+    pub fn run_tasks(
+        &mut self,
+        choices: &mut Choices,
+        mut preemptions: u64,
+        interrupts: &mut u64,
+        history: &mut History,
+    ) {
+        let mut running = self.task(0, 1001);
+        let mut waiting = Some(self.task(self.programs.len() - 1, 1002));
+        loop {
+            if preemptions > 0
+                && let Some(other) = &mut waiting
+                && running.machine.shares_next().is_some()
+                && !running.machine.is_guarded()
+                && choices.choose()
+            {
+                preemptions -= 1;
+                mem::swap(&mut running, other);
+            }
+            if self.step(&mut running, choices, interrupts, history) {
+                let Some(other) = waiting.take() else { return };
+                running = other;
+            }
+        }
+    }
+
+    fn task(&self, program: usize, value: u64) -> Task<'a> {
+        Task { machine: self.ring.machine(self.programs[program], self.order, value), value, last: None }
+    }
+
+    /// A step of a task, before which others may interrupt it: whether that was its last.
+    fn step(
+        &mut self,
+        task: &mut Task<'_>,
+        choices: &mut Choices,
+        interrupts: &mut u64,
+        history: &mut History,
+    ) -> bool {
+        let (at, shares) = (task.machine.pc(), task.machine.shares_next());
+        if shares.is_some() {
+            while *interrupts > 0 && choices.choose() {
+                *interrupts -= 1;
+                self.run(choices, interrupts, history);
+            }
+        }
+        let before = task.machine.changes().len();
+        let returned = task.machine.step();
+        if let Some(word) = shares {
+            let written = task.machine.changes().get(before).map(|change| (at, *change));
+            (self.seen)(Access { at, word, wrote: written.is_some(), last: task.last });
+            task.last = written.or(task.last);
+        }
+        if returned.is_some() {
+            let end = if self.discards { End::Discarded } else { End::Published(task.value) };
+            self.ring.account(history, task.machine.changes(), returned, end);
+        }
+        returned.is_some()
+    }
+}
+
+struct Task<'a> {
+    machine: Machine<'a>,
+    value: u64,
+    /// What it had last written, and which instruction that was.
+    last: Option<(usize, Change)>,
 }

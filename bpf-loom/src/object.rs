@@ -24,16 +24,20 @@ pub const MAP_HANDLE: u64 = 0x4d << 56;
 /// What a constant that stands for a global variable has there. Bits 32 to 55 say which, the rest how far
 /// behind its start.
 pub const GLOBAL_HANDLE: u64 = 0x47 << 56;
-/// What the address of a loader's constant has there.
+/// The address of one of the kernel's functions.
+const KERNEL_FUNCTION: u64 = 0x4b << 56;
+
+/// The address of the loader's constant, which the models leave at 0, and its name.
 pub const LOADER_CONSTANT: u64 = 0x4c << 56;
+const GUARD_IS_SLOW: &str = "mapring__guard_is_slow";
 
-/// How the names of constants begin that a loader sets if claims are nested: of rings that have both
-/// claims, and of those that have no other.
-const NESTS: &str = "mapring__nested__";
-const NESTS_ONLY: &str = "mapring__nested_only__";
+/// The functions that begin and end the guard.
+const GUARD: [&str; 2] = ["bpf_preempt_disable", "bpf_preempt_enable"];
 
-/// How programs are called whose loader chose nested claims: `nesting push_narrow4`.
-const NESTING: &str = "nesting ";
+/// How programs are called on a kernel that has these functions: `guarded push_narrow4`.
+const GUARDED: &str = "guarded ";
+/// How they are called in objects for x86 alone, on a kernel that does not.
+const X86: &str = "x86 ";
 
 /// A compiled object.
 pub struct Object {
@@ -41,9 +45,7 @@ pub struct Object {
     pub name: &'static str,
     /// The machine that it is for: those for x86 rely on its memory order.
     pub order: Order,
-    /// Whether its rings have nested claims and no others: nobody writes them whose loader did not
-    /// choose those.
-    pub nested_only: bool,
+    asks_for_guard: bool,
     /// Its maps and global variables.
     maps: Vec<String>,
     functions: BTreeMap<String, Function>,
@@ -63,13 +65,16 @@ pub struct Program {
     /// The object's maps and global variables: `MAP_HANDLE | i` is the map with this name, `GLOBAL_HANDLE | i << 32`
     /// the variable.
     pub maps: Vec<String>,
-    /// What the loader set its constants to: whether claims are nested.
-    pub nests: bool,
+    /// Whether the kernel has the guard, so that claims are guarded.
+    pub guarded: bool,
 }
 
 impl Object {
     /// Every object that was compiled.
-    fn all() -> impl Iterator<Item = Self> {
+    ///
+    /// # Panics
+    /// If one holds what no program of these headers should.
+    pub fn all() -> impl Iterator<Item = Self> {
         let parse = |&(name, tso, bytes)| {
             let order = if tso { Order::TSO } else { Order::WEAK };
             Self::parse(name, order, bytes).unwrap_or_else(|e| panic!("{name}: {e}"))
@@ -77,20 +82,9 @@ impl Object {
         OBJECTS.iter().map(parse)
     }
 
-    /// The objects whose rings have atomic claims.
-    ///
-    /// # Panics
-    /// If one holds what no program of these headers should.
-    pub fn atomic() -> impl Iterator<Item = Self> {
-        Self::all().filter(|object| !object.nested_only)
-    }
-
-    /// Those whose rings can have nested claims: plain stores claim and publish where stores are seen in order.
-    ///
-    /// # Panics
-    /// As [`atomic`](Self::atomic).
-    pub fn nested() -> impl Iterator<Item = Self> {
-        Self::all().filter(|object| object.order == Order::TSO)
+    /// Whether its programs use the guard where the kernel has it.
+    pub fn asks_for_guard(&self) -> bool {
+        self.asks_for_guard
     }
 
     fn parse(name: &'static str, order: Order, bytes: &[u8]) -> Result<Self, String> {
@@ -101,8 +95,7 @@ impl Object {
             let section = symbol.section_index().and_then(|index| file.section_by_index(index).ok());
             symbol.kind() != SymbolKind::Section && section.is_some_and(|section| section.name() == Ok(name))
         };
-        let is_constant = |name: &str| name.starts_with(NESTS) || name.starts_with(NESTS_ONLY);
-        let nested_only = file.symbols().any(|it| it.name().is_ok_and(|name| name.starts_with(NESTS_ONLY)));
+        let asks_for_guard = file.symbols().any(|it| it.name() == Ok(GUARD[0]));
         let mut maps = Vec::new();
         for symbol in file.symbols() {
             if is_in(&symbol, ".maps") || is_in(&symbol, ".bss") {
@@ -142,7 +135,12 @@ impl Object {
                 };
                 match (&mut code[at], relocation.flags()) {
                     (Insn::Const { value, .. }, RelocationFlags::Elf { r_type: RELOCATION_CONST })
-                        if is_constant(target) =>
+                        if target == GUARD[0] =>
+                    {
+                        *value = KERNEL_FUNCTION;
+                    }
+                    (Insn::Const { value, .. }, RelocationFlags::Elf { r_type: RELOCATION_CONST })
+                        if target == GUARD_IS_SLOW =>
                     {
                         *value = LOADER_CONSTANT;
                     }
@@ -155,6 +153,11 @@ impl Object {
                             MAP_HANDLE | map
                         };
                     }
+                    (call @ Insn::Call { .. }, RelocationFlags::Elf { r_type: RELOCATION_CALL })
+                        if GUARD.contains(&target) =>
+                    {
+                        *call = Insn::Guard { begins: target == GUARD[0] };
+                    }
                     (Insn::Call { .. }, RelocationFlags::Elf { r_type: RELOCATION_CALL }) => {
                         calls.insert(at, target.to_owned());
                     }
@@ -163,16 +166,17 @@ impl Object {
             }
             functions.insert(symbol.name().map_err(text)?.to_owned(), Function { code, calls });
         }
-        Ok(Self { name, order, nested_only, maps, functions })
+        Ok(Self { name, order, asks_for_guard, maps, functions })
     }
 
-    /// The program `name` with all that it calls; `nesting name` as a loader leaves it that chose
-    /// nested claims.
+    /// The program `name` with all that it calls; `guarded name` as a loader leaves it where the kernel
+    /// has the guard.
     ///
     /// # Panics
     /// If there is none.
     pub fn program(&self, name: &str) -> Program {
-        let (name, nests) = name.strip_prefix(NESTING).map_or((name, false), |name| (name, true));
+        let (name, guarded) = name.strip_prefix(GUARDED).map_or((name, false), |name| (name, true));
+        let name = name.strip_prefix(X86).unwrap_or(name);
         let mut placed = BTreeMap::new();
         let mut code = Vec::new();
         self.place(name, &mut code, &mut placed);
@@ -181,7 +185,15 @@ impl Object {
                 code[start + at] = Insn::Call { to: placed[callee.as_str()] };
             }
         }
-        Program { code, maps: self.maps.clone(), nests }
+        for insn in &mut code {
+            if let Insn::Const { value, .. } = insn
+                && *value == KERNEL_FUNCTION
+                && !guarded
+            {
+                *value = 0;
+            }
+        }
+        Program { code, maps: self.maps.clone(), guarded }
     }
 
     fn place<'a>(&'a self, name: &'a str, code: &mut Vec<Insn>, placed: &mut BTreeMap<&'a str, usize>) {
@@ -206,7 +218,7 @@ impl Program {
         let mut code: Vec<_> = self.code[..at].iter().map(|insn| insn.moved(shift)).collect();
         code.extend(instead);
         code.extend(self.code[at + 1..].iter().map(|insn| insn.moved(shift)));
-        Self { code, maps: self.maps.clone(), nests: self.nests }
+        Self { code, maps: self.maps.clone(), guarded: self.guarded }
     }
 }
 
@@ -238,9 +250,10 @@ pub struct Variant {
 /// What became of the programs `names` in all objects that have them.
 pub fn variants(names: &[impl AsRef<str>]) -> Vec<Variant> {
     let mut variants: Vec<Variant> = Vec::new();
-    let nested = names.iter().any(|name| name.as_ref().starts_with(NESTING));
-    let objects: Vec<_> = if nested { Object::nested().collect() } else { Object::atomic().collect() };
-    for object in objects {
+    let all = |prefix: &str| names.iter().any(|name| name.as_ref().starts_with(prefix));
+    let (guarded, x86) = (all(GUARDED), all(X86));
+    let fits = |object: &Object| object.asks_for_guard || !guarded;
+    for object in Object::all().filter(|object| fits(object) && (!x86 || object.order == Order::TSO)) {
         let order = object.order;
         let programs: Vec<_> = names.iter().map(|name| object.program(name.as_ref())).collect();
         match variants.iter_mut().find(|known| known.order == order && known.programs == programs) {

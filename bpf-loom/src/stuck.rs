@@ -92,7 +92,8 @@ pub fn nest(name: &'static str, code: &Code) -> (u64, u64) {
         runs += Choices::explore(|choices| {
             let (ring, mut history) = state.ring(name);
             let (program, order) = (&*code.program, code.order);
-            let mut nest = Nest { ring: &ring, program, discards: false, order, seen: &mut |_| () };
+            let mut nest =
+                Nest { ring: &ring, programs: &[program], discards: false, order, seen: &mut |_| () };
             nest.run(choices, &mut { interrupts }, &mut history);
             for value in 0..=slots {
                 let in_a_row = push(&ring, code, 1000 + value, &mut history);
@@ -176,7 +177,7 @@ impl Sites {
         let mut sites = Self::default();
         for state in states(Ring::new(name).slots()) {
             sites.note(state, name, code, 0);
-            if code.program.nests {
+            if code.program.guarded {
                 sites.note(state, name, code, PENDING); // in the midst of another claim
             }
         }

@@ -8,7 +8,7 @@ use mapring::protocol::ring::{ShardMut, Slot};
 use mapring::protocol::{WordsMut, cell, counters};
 use mapring_bpf_loom::decode::{FETCH, Insn};
 use mapring_bpf_loom::machine::{Machine, Map};
-use mapring_bpf_loom::object::Object;
+use mapring_bpf_loom::object::{Object, variants};
 use mapring_bpf_loom::ring::{Ring, Word};
 use mapring_bpf_loom::sync::Ordering;
 
@@ -43,7 +43,8 @@ fn done(returned: u64) -> bool {
 /// Claims as a program does, and goes no further: until it has stored the hint, or dropped.
 fn claim(ring: &Ring, machine: &mut Machine<'_>) -> bool {
     loop {
-        if let [claimed, _] = machine.changes()
+        // A guarded claim stores to the head before, too.
+        if let [.., claimed, _] = machine.changes()
             && ring.word(claimed.word).any_slot() == Word::Seq(0)
         {
             return true;
@@ -82,10 +83,12 @@ fn rust_writes<T: NoUninit>(slot: Option<Slot<'_, T>>, record: T, end: End) -> O
 fn rings_are_written_alike() {
     let mut random = Random(1);
     let (mut drops, mut steps) = (0, 0);
-    for object in Object::atomic() {
+    let objects: Vec<_> = Object::all().collect();
+    let guarded = objects.iter().filter(|object| object.asks_for_guard()).map(|object| ("guarded ", object));
+    for (way, object) in objects.iter().map(|object| ("", object)).chain(guarded) {
         for name in RINGS {
             let [push, discard, output] =
-                ["push", "discard", "output"].map(|verb| object.program(&format!("{verb}_{name}")));
+                ["push", "discard", "output"].map(|verb| object.program(&format!("{way}{verb}_{name}")));
             for _ in 0..50 {
                 let (bpf, rust) = (Ring::new(name), Ring::new(name));
                 let shard = ShardMut::new(WordsMut::new(&rust.map.words), rust.place());
@@ -133,7 +136,7 @@ fn rings_are_written_alike() {
 #[test]
 fn cells_are_written_alike() {
     let geometry = Geometry::new(Kind::Cells, 16, 1, 1).unwrap();
-    for object in Object::atomic() {
+    for object in Object::all() {
         let (bpf, rust) = (Map::new("cell", &geometry), Map::new("cell", &geometry));
         let one = |words| WordsMut::new(words).slice(geometry.shard(0) * 3, 3);
         let [set, update] = ["set_cell", "update_cell"].map(|name| object.program(name));
@@ -157,7 +160,7 @@ fn cells_are_written_alike() {
 #[test]
 fn counters_are_written_alike() {
     let geometry = Geometry::new(Kind::Counters, 8, 2, 2).unwrap();
-    for object in Object::atomic() {
+    for object in Object::all() {
         let (bpf, rust) = (Map::new("counters", &geometry), Map::new("counters", &geometry));
         let add = object.program("add_counters");
         for (cpu, index, by) in [(0, 0, 3), (0, 1, 5), (1, 0, 7), (1, 1, u64::MAX), (0, 0, 1)] {
@@ -176,7 +179,7 @@ fn counters_are_written_alike() {
 
 #[test]
 fn a_cpu_beyond_the_last_shard_writes_nothing() {
-    for object in Object::atomic() {
+    for object in Object::all() {
         for name in ["narrow1", "wide2", "placed2"] {
             let ring = Ring::new(name);
             let push = object.program(&format!("push_{name}"));
@@ -188,22 +191,23 @@ fn a_cpu_beyond_the_last_shard_writes_nothing() {
     }
 }
 
-/// Without a word from their loader, programs that know no other claim than the nested one don't make it.
+/// What guarded claims are for: programs on a kernel that has the guard make no fetching atomic.
 #[test]
-fn a_nested_claim_that_nobody_allowed_is_not_made() {
-    let objects: Vec<_> = Object::nested().filter(|object| object.nested_only).collect();
-    assert!(!objects.is_empty());
-    for (object, name) in objects.iter().flat_map(|object| RINGS.map(|name| (object, name))) {
-        for verb in ["push", "discard", "output"] {
-            let (ring, program) = (Ring::new(name), object.program(&format!("{verb}_{name}")));
-            for dropped in 1..3 {
-                assert!(!done(ring.machine(&program, object.order, 1).run()), "{}", object.name);
-                let mut expected = vec![0; ring.map.words.len()];
-                expected[Preamble::DROPPED] = dropped;
-                assert_eq!(words(&ring.map), expected, "{}: {verb}_{name}", object.name);
+fn a_guarded_claim_needs_no_atomic() {
+    for variant in variants(&RINGS.map(|name| format!("guarded push_{name}"))) {
+        for (program, name) in variant.programs.iter().zip(RINGS) {
+            let ring = Ring::new(name);
+            for value in 1..10 {
+                let mut machine = ring.machine(program, variant.order, value);
+                loop {
+                    let insn = program.code[machine.pc()];
+                    assert!(!matches!(insn, Insn::Atomic { op, .. } if op & FETCH != 0), "{name}: {insn:?}");
+                    if let Some(returned) = machine.step() {
+                        assert!(done(returned), "{name}: dropped");
+                        break;
+                    }
+                }
             }
-            let fetches = |insn: &Insn| matches!(insn, Insn::Atomic { op, .. } if op & FETCH != 0);
-            assert!(!program.code.iter().any(fetches), "{}: {verb}_{name}", object.name);
         }
     }
 }
@@ -212,7 +216,7 @@ fn a_nested_claim_that_nobody_allowed_is_not_made() {
 /// lap for one of its own, and so did not look for the end of the ring.
 #[test]
 fn a_stale_hint_among_held_slots_does_not_stop_a_ring() {
-    for object in Object::atomic() {
+    for object in Object::all() {
         let ring = Ring::new("narrow4");
         for (word, shared) in ring.map.words.iter().enumerate() {
             if let Word::Seq(slot) = ring.word(word) {

@@ -29,11 +29,11 @@ fn every_model_holds_for_every_object() {
     println!("models: cases {} explored {}", cases.into_inner().unwrap(), executions.into_inner().unwrap());
 }
 
-/// What nested claims are not for: were this to pass, the models above would show nothing.
+/// Where no guard is: were this to pass, the models above would show nothing.
 #[test]
 #[cfg(loom)]
-fn nested_claims_fail_where_producers_preempt_each_other() {
-    let variant = variants(&["nesting push_narrow2"]).remove(0);
+fn guarded_claims_fail_on_several_cpus() {
+    let variant = variants(&["guarded push_narrow2"]).remove(0);
     let two_writers = |model: &&Model| model.name == "two writers" && model.program == "push_narrow2";
     let model = MODELS.iter().find(two_writers).unwrap();
     let code = Code { program: Arc::new(variant.programs[0].clone()), order: variant.order };

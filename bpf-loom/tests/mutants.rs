@@ -6,18 +6,20 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use mapring_bpf_loom::models::{Code, MODELS};
-use mapring_bpf_loom::mutate::{Mutant, mutants, ring_sites, ring_writes};
+use mapring_bpf_loom::mutate::{Mutant, mutants, of_mark, ring_sites, ring_writes};
 use mapring_bpf_loom::object::{Variant, variants};
 use mapring_bpf_loom::{check, region, resizable};
 
 /// Names the mutant for the child.
 const VARIABLE: &str = "MAPRING_MUTANT";
 
-const PROGRAMS: [&str; 15] = [
+const PROGRAMS: [&str; 17] = [
     "push_narrow2",
     "push_wide1",
-    "nesting push_narrow2",
-    "nesting push_wide1",
+    "guarded push_narrow2",
+    "guarded push_wide1",
+    "x86 push_narrow2",
+    "x86 push_wide1",
     "set_cell",
     "update_cell",
     ALONE,
@@ -47,7 +49,8 @@ fn mutants_of(program: &'static str, variant: &Variant) -> Vec<Mutant> {
             return;
         }
         let sites = if program.contains("push") { ring_sites(map, &code) } else { region::sites(map, &code) };
-        let mut mutants = mutants(&code, &sites);
+        let beside_guarded = program.starts_with("x86");
+        let mut mutants = if beside_guarded { of_mark(&code, &sites) } else { mutants(&code, &sites) };
         mutants.retain(|mutant| program != ALONE || !mutant.name.contains(": addition "));
         *found_here.lock().unwrap() = mutants;
     });

@@ -4,7 +4,7 @@
 
 use mapring_bpf_loom::history::{End, History};
 use mapring_bpf_loom::nest::{Choices, Nest};
-use mapring_bpf_loom::object::{Variant, variants};
+use mapring_bpf_loom::object::{Program, Variant, variants};
 use mapring_bpf_loom::ring::{Reader, Ring};
 
 const RINGS: [&str; 5] = ["narrow1", "narrow2", "narrow4", "wide1", "wide2"];
@@ -28,7 +28,8 @@ fn nest(prefix: &str) {
             let ring = Ring::new(name);
             let mut history = ring.push_all(&variant.programs[0], variant.order, 1..=before);
             let program = &variant.programs[usize::from(discards)];
-            let mut nest = Nest { ring: &ring, program, discards, order: variant.order, seen: &mut |_| () };
+            let mut nest =
+                Nest { ring: &ring, programs: &[program], discards, order: variant.order, seen: &mut |_| () };
             nest.run(choices, &mut { all }, &mut history);
             drops += history.dropped();
             // Whatever they left: the next ones find their way, and every slot can be had again.
@@ -47,8 +48,55 @@ fn nested_programs_lose_nothing() {
 }
 
 #[test]
-fn programs_with_nested_claims_lose_nothing() {
-    nest("nesting ");
+fn programs_with_guarded_claims_lose_nothing() {
+    nest("guarded ");
+}
+
+/// Two tasks of one CPU preempt each other, and others interrupt them; each claims in either way.
+#[test]
+fn tasks_that_preempt_each_other_lose_nothing() {
+    let (mut runs, mut drops) = (0, 0);
+    for name in RINGS {
+        let [guarded, others] = ["guarded", "x86"]
+            .map(|way| variants(&[format!("{way} push_{name}"), format!("{way} discard_{name}")]));
+        for (guarded, other) in
+            guarded.iter().flat_map(|guarded| others.iter().map(move |other| (guarded, other)))
+        {
+            let same_maps =
+                |program: &Program| Program { maps: guarded.programs[0].maps.clone(), ..program.clone() };
+            let [all_guarded, all_others]: [[_; 2]; 2] =
+                [guarded, other].map(|variant| [0, 1].map(|verb| same_maps(&variant.programs[verb])));
+            for before in 0..=Ring::new(name).slots() + 1 {
+                let (verb, discards) = if before % 2 == 0 { (0, false) } else { (1, true) };
+                let (ours, theirs) = (&all_guarded[verb], &all_others[verb]);
+                for (programs, preemptions, interrupts) in [
+                    (&[ours][..], 3, 0),
+                    (&[ours], 1, 2),
+                    (&[ours, theirs], 2, 1),
+                    (&[theirs, ours], 2, 1),
+                    (&[theirs], 2, 1),
+                ] {
+                    runs += Choices::explore(|choices| {
+                        let ring = Ring::new(name);
+                        let order = guarded.order;
+                        let mut history = ring.push_all(&all_guarded[0], order, 1..=before);
+                        let mut nest = Nest { ring: &ring, programs, discards, order, seen: &mut |_| () };
+                        nest.run_tasks(choices, preemptions, &mut { interrupts }, &mut history);
+                        drops += history.dropped();
+                        let next = ring.push_all(&all_guarded[0], order, 50..52 + ring.slots());
+                        assert_eq!(
+                            next.dropped(),
+                            0,
+                            "nobody is in the midst of anything: {history:?} {next:?}"
+                        );
+                        ring.check(&history.with(next));
+                    });
+                }
+            }
+        }
+    }
+    assert!(drops > 0, "never dropped anything");
+    println!("{runs} ways to preempt, {drops} drops");
 }
 
 #[test]

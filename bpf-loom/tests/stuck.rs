@@ -10,7 +10,7 @@ use mapring_bpf_loom::object::variants;
 use mapring_bpf_loom::stuck::{mutants, nest, walk};
 
 const PROGRAMS: [&str; 4] =
-    ["push_narrow8", "push_narrow16", "nesting push_narrow8", "nesting push_narrow16"];
+    ["push_narrow8", "push_narrow16", "guarded push_narrow8", "guarded push_narrow16"];
 
 /// Each distinct code of each program.
 fn everywhere(mut model: impl FnMut(&str, &'static str, Code)) {

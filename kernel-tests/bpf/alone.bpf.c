@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /* Writers without fetching atomics, for kernels that have none: packets that nothing interrupts but a clock. */
-#define MAPRING_NESTED_ONLY
 #include <mapring/cell.bpf.h>
 #include <mapring/counters.bpf.h>
 #include <mapring/latch.bpf.h>
-#include <mapring/numa.bpf.h>
 #include <mapring/percpu.bpf.h>
-#include <mapring/ring.bpf.h>
 
 #include "records.h"
 
@@ -19,8 +16,6 @@ struct rec {
 	__u32 words[14];
 };
 
-MAPRING_RING(ring, struct rec, 64);
-MAPRING_NUMA_RING(placed, struct rec, 64);
 MAPRING_CELLS(cells, struct rec, 3);
 MAPRING_PERCPU_CELL(own, struct rec);
 MAPRING_COUNTERS(counters, 10);
@@ -28,23 +23,13 @@ MAPRING_LATCH(first, struct rec);
 
 __u64 count; /* of packets */
 
-/* One record in each ring, one value, one count for each packet; XDP_DROP if user space's latch can't be read. */
+/* One value and one count for each packet; XDP_DROP if userspace's latch can't be read. */
 SEC("xdp")
 int on_packet(void *ctx __attribute__((unused)))
 {
 	__u64 n = count++;
-	struct rec now = {}, *r = mapring_reserve(&ring);
+	struct rec now = {}, *r = mapring_cell_begin_alone(&cells, 1);
 
-	if (r) {
-		FILL_WORDS(r, n, 14);
-		mapring_commit(r);
-	}
-	r = mapring_reserve(&placed);
-	if (r) {
-		FILL_WORDS(r, n, 14);
-		mapring_commit(r);
-	}
-	r = mapring_cell_begin_alone(&cells, 1);
 	if (r) {
 		FILL_WORDS(r, n, 14);
 		mapring_cell_end(r);
@@ -56,17 +41,6 @@ int on_packet(void *ctx __attribute__((unused)))
 	}
 	mapring_add(&counters, n % 10, 3);
 	return mapring_latch_read(&first, 0, &now) || now.words[0] != 7 ? XDP_DROP : XDP_PASS;
-}
-
-/* Loaded if a test asks for it: could be preempted, so that no loader gives it the ring. */
-SEC("?raw_tp/sys_enter")
-int on_call(void *ctx __attribute__((unused)))
-{
-	struct rec *r = mapring_reserve(&ring);
-
-	if (r)
-		mapring_discard(r);
-	return 0;
 }
 
 /* Loaded if a test asks for it: one of many writers of a cell, and so with a fetching atomic. */

@@ -3,25 +3,24 @@
  * Claims that take long: between the look at a slot and the store that claims it, a task sleeps for a page
  * of its own, or, with LINGER, the program goes round in a loop. Other tasks of the same CPU claim meanwhile.
  *
- * With UNGUARDED, claims are those of programs that no other task interrupts: here they must fail.
+ * With UNGUARDED, claims are made by plain stores without the guard: here they must fail.
  */
 #include <mapring/abi.bpf.h>
 
-int in_claim(void);
+static int in_claim(void);
 #define MAPRING__IN_CLAIM in_claim()
+
+#ifdef UNGUARDED
+#define MAPRING__HAS_GUARD 1
+#define MAPRING__GUARD
+#define MAPRING__UNGUARD
+#elif !defined(LINGER) /* nobody sleeps in the guard */
+#define MAPRING_NO_GUARD
+#endif
 
 #include <mapring/ring.bpf.h>
 
 char LICENSE[] SEC("license") = "GPL";
-
-#ifdef UNGUARDED
-#undef MAPRING__NESTED
-#undef MAPRING__NESTS
-#undef MAPRING__MAY_CLAIM
-#define MAPRING__NESTED(name)
-#define MAPRING__NESTS(name) 1
-#define MAPRING__MAY_CLAIM(name) 1
-#endif
 
 #define MAP_TYPE_HASH 1
 #define SLOTS 8
@@ -50,7 +49,7 @@ struct {
 	__type(value, __u64);
 } counts SEC(".maps");
 
-__attribute__((noinline)) int in_claim(void)
+static __attribute__((noinline)) int in_claim(void)
 {
 	__u64 *begun = mapring__word(&counts, BEGUN), *interrupted = mapring__word(&counts, INTERRUPTED);
 	__u32 thread = (__u32)bpf_get_current_pid_tgid();

@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/*
- * A writer in each context of which the loader has to know whether a task can preempt it. The tests choose which
- * are to be loaded, and then only open the object.
- */
+/* A writer in each context that programs run in. The tests load them one by one. */
 #include <mapring/ring.bpf.h>
 
 char LICENSE[] SEC("license") = "GPL";
@@ -12,14 +9,6 @@ struct item {
 };
 
 MAPRING_RING(ring, struct item, 64);
-
-#ifdef DEFERS
-/* It has the kernel call the object's code in another task. That it is used somewhere is what counts. */
-extern int DEFERS(void *what) __ksym __weak;
-#define DEFER(ctx) DEFERS(ctx)
-#else
-#define DEFER(ctx) ((void)ctx)
-#endif
 
 #define ON(name, section)                                     \
 	SEC(section)                                          \
@@ -34,12 +23,10 @@ extern int DEFERS(void *what) __ksym __weak;
 		return 0;                                     \
 	}
 
-/* These only nest. */
 ON(on_xdp, "xdp")
 ON(on_tc, "tc")
 ON(on_perf_event, "perf_event")
 
-/* These can be preempted, or be attached to what can. */
 ON(on_tp_btf_sched_switch, "tp_btf/sched_switch")
 ON(on_tp_btf_sys_enter, "tp_btf/sys_enter")
 ON(on_raw_tp, "raw_tp/sched_switch")
@@ -69,10 +56,3 @@ ON(on_action, "action")
 ON(on_cgroup_skb, "cgroup_skb/egress")
 ON(on_flow_dissector, "flow_dissector")
 ON(on_netfilter, "netfilter")
-
-SEC("syscall")
-int defers(void *ctx)
-{
-	DEFER(ctx);
-	return 0;
-}

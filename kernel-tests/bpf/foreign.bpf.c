@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /* What libbpf and aya both load: regions of mapring's, and arrays that know nothing of it. */
+#define MAPRING_NO_GUARD /* aya takes no object with kernel functions */
 #include <mapring/numa.bpf.h>
 #include <mapring/percpu.bpf.h>
 #include <mapring/resizable.bpf.h>

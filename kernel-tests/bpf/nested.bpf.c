@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /*
- * Writers that can interrupt each other but never be preempted: packets, a clock, the scheduler.
- * The loader gives their rings nested claims. Each counts what it does behind the library's back.
+ * Writers that interrupt each other: packets, a clock, the scheduler. Each counts what it does behind the library's
+ * back, and how often it came in the midst of a guarded claim.
  */
 #include <mapring/ring.bpf.h>
 

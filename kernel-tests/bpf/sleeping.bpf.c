@@ -17,12 +17,12 @@ static __always_inline void sleep_for(__u64 page)
 		(void)bpf_copy_from_user(&word, sizeof(word), (void *)page);
 }
 
-static __always_inline __u64 *sleeping_fast(struct mapring__ring ring, __u64 *head, __u32 base)
+static __always_inline __u64 *sleeping_fast(struct mapring__ring ring, __u64 *head, __u32 base, const __u64 mark)
 {
 	__u64 *seq;
 
 	sleep_for(page_before);
-	seq = mapring__fast(ring, head, base);
+	seq = mapring__fast(ring, head, base, mark);
 	sleep_for(page_after);
 	return seq;
 }

@@ -84,7 +84,7 @@ const char *follower_go_on(struct follower *f)
 static bool is_alike(const struct region *region, const struct region *first)
 {
 	return region->layout.one_cpu && region->layout.record == first->layout.record &&
-	       region->layout.capacity == first->layout.capacity && region->layout.nested == first->layout.nested;
+	       region->layout.capacity == first->layout.capacity;
 }
 
 int numa_open(struct cpu_reader **readers, const struct place *place, enum start start, uint64_t patience,

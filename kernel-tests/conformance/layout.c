@@ -41,12 +41,10 @@ static bool within_limits(const struct layout *l)
 	if (l->shards < 1 || l->shards > SHARDS_MAX)
 		return false;
 	if (l->kind != RING)
-		return (l->kind == COUNTERS || l->shards == 1) && !l->nested && !l->resizable && !l->one_cpu;
+		return (l->kind == COUNTERS || l->shards == 1) && !l->resizable && !l->one_cpu;
 	if (l->capacity > SLOTS_MAX || (l->capacity & (l->capacity - 1)) != 0)
 		return false;
-	if (l->nested && l->capacity < 4)
-		return false;
-	if (l->resizable && (l->nested || l->one_cpu))
+	if (l->resizable && l->one_cpu)
 		return false;
 	return !l->one_cpu || l->shards == 1;
 }
@@ -77,7 +75,7 @@ bool layout_complete(struct layout *l)
 	l->header = l->kind == RING ? round_up(round_up(LINE, l->size) / l->size, l->per_lines) : 0;
 
 	if (l->kind == RING)
-		l->elements = l->first + l->shards * (l->header + slot_elements(l)) + (l->nested && !l->one_cpu);
+		l->elements = l->first + l->shards * (l->header + slot_elements(l));
 	else
 		l->elements = l->first + (is_counters(l) ? l->shards : l->capacity);
 	return l->elements <= ELEMENTS_MAX;
@@ -97,14 +95,14 @@ uint64_t layout_slots(const struct layout *l, uint64_t shard)
 
 const char *layout_of_preamble(struct layout *l, const uint64_t words[PREAMBLE_WORDS])
 {
-	uint64_t claim = words[13] & ~(1ULL << 8), gate = words[14] & 0xff;
+	uint64_t gate = words[14] & 0xff;
 
 	if (words[0] != layout_magic())
 		return "not a region: the first word is not \"mapring\"";
-	if (words[1] != 1)
-		return "a layout version other than 1";
-	if (claim > 1)
-		return "an unknown way to claim";
+	if (words[1] != 2)
+		return "a layout version other than 2";
+	if (words[13] > 1)
+		return "an unknown sort of region";
 	if (gate == 2 || gate > 3)
 		return "an unknown state of the gate";
 	*l = (struct layout){
@@ -112,9 +110,8 @@ const char *layout_of_preamble(struct layout *l, const uint64_t words[PREAMBLE_W
 		.record = words[3],
 		.capacity = words[4],
 		.shards = words[5],
-		.nested = claim == 1,
 		.resizable = gate != 0,
-		.one_cpu = words[13] >> 8 & 1,
+		.one_cpu = words[13] == 1,
 	};
 	if (!layout_complete(l))
 		return "a preamble that contradicts itself, or is beyond a limit";

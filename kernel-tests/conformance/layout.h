@@ -13,7 +13,7 @@ enum { PREAMBLE_WORDS = 16 };
 struct layout {
 	/* What a region says of itself. */
 	uint64_t kind, record, capacity, shards;
-	bool nested, resizable, one_cpu;
+	bool resizable, one_cpu;
 	/* What follows from that: bytes of an element, and numbers of elements. */
 	uint64_t size, per_lines, first, header, elements;
 };

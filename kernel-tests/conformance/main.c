@@ -347,13 +347,12 @@ static void command_global(const char *where, const char *name)
 static void command_layout(void)
 {
 	struct layout l = { 0 };
-	uint64_t nested, resizable, one_cpu;
+	uint64_t resizable, one_cpu;
 
-	while (scanf("%" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64, &l.kind,
-		     &l.record, &l.capacity, &l.shards, &nested, &resizable, &one_cpu) == 7) {
+	while (scanf("%" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64, &l.kind,
+		     &l.record, &l.capacity, &l.shards, &resizable, &one_cpu) == 6) {
 		uint64_t last = l.shards - 1;
 
-		l.nested = nested;
 		l.resizable = resizable;
 		l.one_cpu = one_cpu;
 		if (!layout_complete(&l)) {

@@ -160,7 +160,8 @@ static const char *layout_of_btf(struct layout *l, const struct btf *btf, uint32
 		shard = l->elements - l->first;
 		rest = (elements - l->first) % shard;
 		l->shards = (elements - l->first) / shard;
-		l->nested = l->kind == RING && rest == 1;
+		if (rest != 0)
+			return refused("types that contradict the map");
 	}
 	return layout_complete(l) ? NULL : refused("types that contradict the map");
 }

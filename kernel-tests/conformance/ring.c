@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define DISCARDED (1ULL << 63) /* beside a state; in `head`: a nested claim is under way */
+#define DISCARDED (1ULL << 63) /* beside a state; in `head`: a guarded claim is under way */
 #define COUNTING (1ULL << 63)  /* in word 15 of the preamble */
 #define NONE (~0ULL)
 

@@ -67,12 +67,12 @@ pub mod skel {
         basic_portable
         claims
         claims_linger
+        claims_linger_no_guard
         claims_linger_unguarded
         claims_unguarded
         conformance
         contexts
-        contexts_task_work
-        contexts_wq
+        contexts_no_guard
         copies
         dispatch
         flags
@@ -88,13 +88,12 @@ pub mod skel {
         latches_portable
         layouts
         loops
-        loops_nested
+        loops_no_guard
         loops_portable
         loops_short
-        loops_short_nested
+        loops_short_no_guard
         loops_short_portable
         nested
-        nested_portable
         numa
         numa_portable
         percpu
@@ -115,12 +114,12 @@ pub mod skel {
     pub use basic_portable::BasicPortableSkelBuilder;
     pub use claims::ClaimsSkelBuilder;
     pub use claims_linger::ClaimsLingerSkelBuilder;
+    pub use claims_linger_no_guard::ClaimsLingerNoGuardSkelBuilder;
     pub use claims_linger_unguarded::ClaimsLingerUnguardedSkelBuilder;
     pub use claims_unguarded::ClaimsUnguardedSkelBuilder;
     pub use conformance::ConformanceSkelBuilder;
     pub use contexts::ContextsSkelBuilder;
-    pub use contexts_task_work::ContextsTaskWorkSkelBuilder;
-    pub use contexts_wq::ContextsWqSkelBuilder;
+    pub use contexts_no_guard::ContextsNoGuardSkelBuilder;
     pub use copies::CopiesSkelBuilder;
     pub use dispatch::DispatchSkelBuilder;
     pub use flags::FlagsSkelBuilder;
@@ -136,13 +135,12 @@ pub mod skel {
     pub use latches_portable::LatchesPortableSkelBuilder;
     pub use layouts::{LayoutsSkelBuilder, types as layouts_types};
     pub use loops::LoopsSkelBuilder;
-    pub use loops_nested::LoopsNestedSkelBuilder;
+    pub use loops_no_guard::LoopsNoGuardSkelBuilder;
     pub use loops_portable::LoopsPortableSkelBuilder;
     pub use loops_short::LoopsShortSkelBuilder;
-    pub use loops_short_nested::LoopsShortNestedSkelBuilder;
+    pub use loops_short_no_guard::LoopsShortNoGuardSkelBuilder;
     pub use loops_short_portable::LoopsShortPortableSkelBuilder;
     pub use nested::NestedSkelBuilder;
-    pub use nested_portable::NestedPortableSkelBuilder;
     pub use numa::NumaSkelBuilder;
     pub use numa_portable::NumaPortableSkelBuilder;
     pub use percpu::PercpuSkelBuilder;

@@ -33,7 +33,8 @@ pub fn load<'o, B: SkelBuilder<'o> + Default>(
 /// # Panics
 /// With the library's reason.
 pub fn fitted(object: &mut OpenObject) {
-    mapring::fit_object(object).unwrap_or_else(|e| panic!("fit: {e}"));
+    // The guard on every machine, be it slow: programs without it are compiled so.
+    mapring::Fit::new().guard(true).object(object).unwrap_or_else(|e| panic!("fit: {e}"));
 }
 
 /// Leaves an object as it is: one shard.

@@ -185,9 +185,9 @@ fn preambles_of_another_world() {
     assert_eq!(source, PreambleError::Magic { found: magic });
     assert_says(&error, &["no preamble", "0x0000000012345678", "expected 0x00676e697270616d"]);
     assert_says(&error, &["Globals reads the global variables", "Array reads arrays of plain values"]);
-    let (source, error) = with(1, 2);
-    assert_eq!(source, PreambleError::Version { found: 2 });
-    assert_says(&error, &["version 2", "knows 1"]);
+    let (source, error) = with(1, 1);
+    assert_eq!(source, PreambleError::Version { found: 1 });
+    assert_says(&error, &["version 1", "knows 2"]);
     let (source, error) = with(2, 9);
     assert_eq!(source, PreambleError::Kind { found: 9 });
     assert_says(&error, &["kind 9", "1 (ring), 2 (cells)", "3 (counters)"]);

@@ -91,15 +91,15 @@ fn up<const N: usize>(object: &Object) {
         }
     }
     // And what Rust writes into the same maps.
-    let (writer, set) = (rings[0].writer(cpu), cells[0].writer().unwrap());
+    let set = cells[0].writer().unwrap();
     let right = value::<N>(99);
     assert!(set.set(1, &right).unwrap() && globals[0].set(&right).unwrap());
     assert!(cells.iter().all(|cells| cells.read(1).unwrap() == right), "{N} bytes");
     assert!(globals.iter().all(|cell| cell.read().unwrap() == right), "{N} bytes");
-    writer.unwrap().push(&right).unwrap();
-    for mut reader in readers.into_iter().flatten() {
-        assert!(reader.drain().map(|event| event.record).eq([right]), "{N} bytes");
-    }
+    let between_processes = Ring::<[u8; N]>::create_memfd(4, 1).unwrap();
+    let mut reader = between_processes.reader();
+    between_processes.writer(0).unwrap().push(&right).unwrap();
+    assert!(reader.drain().map(|event| event.record).eq([right]), "{N} bytes");
 }
 
 /// `.bss`, mapped for writing and read by system call.

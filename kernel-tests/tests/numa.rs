@@ -12,13 +12,13 @@ use std::time::Duration;
 use libbpf_rs::Object;
 use libbpf_rs::skel::Skel;
 use mapring::{
-    Access, Claim, Error, Event, Grounds, NumaReader, NumaRing, Options, PinOptions, Refusal, ResizableRing,
-    Ring, Start, Tally, online_nodes, possible_cpus,
+    Access, Error, Event, NumaReader, NumaRing, Options, PinOptions, Refusal, ResizableRing, Ring, Start,
+    Tally, online_nodes, possible_cpus,
 };
 use mapring_kernel_tests::skel::{NumaPortableSkelBuilder, NumaSkelBuilder, ResizableSkelBuilder};
 use mapring_kernel_tests::{
     Numbered, PinDir, PublicPins, Runner, Seen, Stop, cpus, everywhere, fitted, load, map, on_cpu, push,
-    read_only, real_time, require_bpf, send, unfitted, watching_us, written_by_all, written_for,
+    read_only, require_bpf, send, unfitted, watching_us, written_by_all, written_for,
 };
 
 fn open(object: &Object) -> NumaRing<Numbered> {
@@ -204,29 +204,15 @@ fn read(mut reader: NumaReader<Numbered>, stopped: &AtomicBool) -> (NumaReader<N
 }
 
 #[test]
-fn claims_may_be_nested_here_as_well() {
+fn packets_of_every_cpu() {
     require_bpf!();
-    let grounds = match real_time() {
-        _ if !cfg!(target_arch = "x86_64") => Grounds::NotX86,
-        true => Grounds::RealTime,
-        false => Grounds::OnlyNest,
-    };
     let mut storage = MaybeUninit::uninit();
     let skel = load::<NumaSkelBuilder>(&mut storage, |object| {
         let packets_alone = object.progs_mut().filter(|program| program.name() != "on_packet");
         packets_alone.for_each(|mut program| program.set_autoload(false));
-        // Twice, as the grounds may change in between.
-        mapring::Fit::new().atomic().object(object).unwrap();
-        let fitted = mapring::fit_object(object).unwrap();
-        let found: Vec<_> = fitted.rings().map(|(name, why)| (name.to_owned(), why.clone())).collect();
-        assert_eq!(found, [("numbers".to_owned(), grounds.clone())]);
+        fitted(object);
     });
     let ring = open(skel.object());
-    assert!(ring.rings().all(|(_, _, of)| of.claim() == grounds.claim()));
-    if grounds.claim() == Claim::Nested {
-        let refused = ring.rings().next().unwrap().2.writer(0);
-        assert!(matches!(refused, Err(Error::NestedOnly | Error::NotWritable { .. })));
-    }
     let mut reader = ring.reader();
     for run in 0..40 {
         for &cpu in cpus() {

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use libbpf_rs::libbpf_sys::{self, bpf_map_create_opts};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
-use mapring::layout::{Claim, Geometry, Kind};
+use mapring::layout::{Geometry, Kind};
 use mapring::{Error, NumaRing, Options, Ring, possible_cpus};
 use mapring_kernel_tests::{Numbered, PinDir, require_bpf};
 
@@ -22,10 +22,6 @@ fn plain(slots: u64) -> Geometry {
 /// The ring of one CPU.
 fn of_cpu(slots: u64) -> Geometry {
     plain(slots).of_cpu().unwrap()
-}
-
-fn nested(slots: u64) -> Geometry {
-    of_cpu(slots).with_claim(Claim::Nested).unwrap()
 }
 
 fn opts(flags: u32, inner: Option<&MapHandle>) -> bpf_map_create_opts {
@@ -132,19 +128,6 @@ fn rings_of_other_sizes() {
         [&maps[0], &maps[1]],
         ["a ring of 128 slots", "expected a ring of 64 slots, as that of CPU 0"],
     );
-}
-
-#[test]
-fn claims_that_contradict_each_other() {
-    require_bpf!();
-    let maps = [made(of_cpu(64)), made(nested(64))];
-    let parts = ["a ring of nested claims", "expected a ring of atomic claims, as that of CPU 0"];
-    refused_in_every_way([&maps[0], &maps[1]], parts);
-    // The map of maps says it, too: one element more is for nested claims.
-    let made_for = "as the map of maps is made for";
-    let outer_of = |map, more| Numbers::open(&outer(MapType::ArrayOfMaps, &[map], more));
-    refused(outer_of(&maps[0], 1), 0, ["a ring of atomic claims", made_for]);
-    refused(outer_of(&maps[1], 0), 0, ["a ring of nested claims", made_for]);
 }
 
 #[test]

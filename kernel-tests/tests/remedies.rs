@@ -175,17 +175,17 @@ fn writers_in_one_call() {
     let mut storage = MaybeUninit::uninit();
     let skel = load::<RefusalsSkelBuilder>(&mut storage, fitted);
     let pins = PinDir::new();
-    MapHandle::try_from(&*skel.maps.ring).unwrap().pin(pins.path("ring")).unwrap();
-    let fd = skel.maps.ring.as_fd().try_clone_to_owned().unwrap();
-    let by_map = Ring::<Filled<14>>::open_writable(&skel.maps.ring).unwrap();
-    let by_pin = Ring::<Filled<14>>::open_pinned_writable(pins.path("ring")).unwrap();
-    let by_fd = Ring::<Filled<14>>::open_fd_writable(fd).unwrap();
-    for (ticket, ring) in [by_map, by_pin, by_fd].iter().enumerate() {
-        assert_eq!(ring.writer(0).unwrap().push(&words_of(9)), Some(ticket as u64));
+    MapHandle::try_from(&*skel.maps.cells).unwrap().pin(pins.path("cells")).unwrap();
+    let fd = skel.maps.cells.as_fd().try_clone_to_owned().unwrap();
+    let by_map = Cells::<Filled<14>>::open_writable(&skel.maps.cells).unwrap();
+    let by_pin = Cells::<Filled<14>>::open_pinned_writable(pins.path("cells")).unwrap();
+    let by_fd = Cells::<Filled<14>>::open_fd_writable(fd).unwrap();
+    for (index, cells) in [by_map, by_pin, by_fd].iter().enumerate() {
+        assert!(cells.writer().unwrap().set(index % 2, &words_of(9 + index as u64)).unwrap());
     }
-    let ring = Ring::<Filled<14>>::open(&skel.maps.ring).unwrap();
-    assert!(matches!(ring.writer(0), Err(Error::NotWritable { refusal: Refusal::NotAsked, .. })));
-    assert_eq!(ring.reader().drain().count(), 3);
+    let cells = Cells::<Filled<14>>::open(&skel.maps.cells).unwrap();
+    assert!(matches!(cells.writer(), Err(Error::NotWritable { refusal: Refusal::NotAsked, .. })));
+    assert_eq!([cells.read(0).unwrap(), cells.read(1).unwrap()], [words_of(11), words_of(10)]);
 }
 
 /// What mapring's macros declared, with a number of entries that they would not have given it.

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, BPF_F_RDONLY_PROG};
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapHandle, Object};
-use mapring::{Access, Counters, Error, Latches, Options, PinOptions, Refusal, Region, Ring, RingWriter};
+use mapring::{Access, Counters, Error, Latches, Options, PinOptions, Refusal, Region, Ring};
 use mapring_kernel_tests::skel::{RefusalsSkelBuilder, SealedSkelBuilder};
 use mapring_kernel_tests::{
     Filled, NOBODY, PublicPins, Runner, child, cpus, everywhere, fitted, load, map, on_cpu, on_one_cpu,
@@ -180,13 +180,12 @@ fn what_can_not_be_sealed() {
     };
     let region = Region::open(&skel.maps.ring).unwrap();
     let writable = Options::new().write(true).open(&skel.maps.ring).unwrap();
-    let writer: RingWriter<Filled<14>> = Ring::from_region(writable).unwrap().writer(0).unwrap();
     says(
         region.freeze_and_pin(pins.path("ring"), pin(0o666)).unwrap_err(),
         &["map ring", "BPF_MAP_FREEZE", "Options::write"],
     );
     assert!(!pins.path("ring").exists());
-    drop(writer);
+    drop(writable);
     let reader = Region::open_fd(read_only(&skel.maps.ring)).unwrap();
     match reader.freeze_and_pin(pins.path("by_reader"), pin(0o666)) {
         Err(refused) => says(refused, &["BPF_MAP_FREEZE", "read-only"]),

@@ -6,13 +6,13 @@ use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 
 use libbpf_rs::skel::Skel;
-use libbpf_rs::{Object, ObjectBuilder, ProgramType};
-use mapring::{Cells, Claim, Counters, Ring};
+use libbpf_rs::{Object, ObjectBuilder};
+use mapring::{Cells, Counters, Ring};
 use mapring_kernel_tests::skel::{
-    LoopsNestedSkelBuilder, LoopsPortableSkelBuilder, LoopsShortNestedSkelBuilder,
+    LoopsNoGuardSkelBuilder, LoopsPortableSkelBuilder, LoopsShortNoGuardSkelBuilder,
     LoopsShortPortableSkelBuilder, LoopsShortSkelBuilder, LoopsSkelBuilder,
 };
-use mapring_kernel_tests::{Runner, fitted, load, map, on_one_cpu, real_time, require_bpf, send};
+use mapring_kernel_tests::{Runner, fitted, load, map, on_one_cpu, require_bpf, send};
 
 type Item = [u64; 7];
 
@@ -27,21 +27,20 @@ const ENOUGH: u64 = 500;
 fn programs_for_this_machine() {
     require_bpf!();
     let mut storage = MaybeUninit::uninit();
-    if check(load::<LoopsShortSkelBuilder>(&mut storage, fitted).object(), Claim::Atomic, FEW) {
+    if check(load::<LoopsShortSkelBuilder>(&mut storage, fitted).object(), FEW) {
         let mut storage = MaybeUninit::uninit();
-        assert!(check(load::<LoopsSkelBuilder>(&mut storage, fitted).object(), Claim::Atomic, TIMES));
+        assert!(check(load::<LoopsSkelBuilder>(&mut storage, fitted).object(), TIMES));
+        check_longest();
     }
 }
 
 #[test]
-fn loops_of_nested_claims() {
+fn programs_without_the_guard() {
     require_bpf!();
-    let claim = if cfg!(target_arch = "x86_64") && !real_time() { Claim::Nested } else { Claim::Atomic };
     let mut storage = MaybeUninit::uninit();
-    if check(load::<LoopsShortNestedSkelBuilder>(&mut storage, fitted).object(), claim, FEW) {
+    if check(load::<LoopsShortNoGuardSkelBuilder>(&mut storage, fitted).object(), FEW) {
         let mut storage = MaybeUninit::uninit();
-        assert!(check(load::<LoopsNestedSkelBuilder>(&mut storage, fitted).object(), claim, TIMES));
-        check_longest(claim);
+        assert!(check(load::<LoopsNoGuardSkelBuilder>(&mut storage, fitted).object(), TIMES));
     }
 }
 
@@ -49,9 +48,9 @@ fn loops_of_nested_claims() {
 fn programs_for_any_machine() {
     require_bpf!();
     let mut storage = MaybeUninit::uninit();
-    if check(load::<LoopsShortPortableSkelBuilder>(&mut storage, fitted).object(), Claim::Atomic, FEW) {
+    if check(load::<LoopsShortPortableSkelBuilder>(&mut storage, fitted).object(), FEW) {
         let mut storage = MaybeUninit::uninit();
-        assert!(check(load::<LoopsPortableSkelBuilder>(&mut storage, fitted).object(), Claim::Atomic, TIMES));
+        assert!(check(load::<LoopsPortableSkelBuilder>(&mut storage, fitted).object(), TIMES));
     }
 }
 
@@ -59,13 +58,12 @@ fn programs_for_any_machine() {
 static LONGEST: &[(u32, &[u8])] = include!(concat!(env!("OUT_DIR"), "/longest.rs"));
 
 /// What the verifier gives up on first when a claim leaves it one jump more to follow.
-fn check_longest(claim: Claim) {
+fn check_longest() {
     for (clang, object) in LONGEST {
         let mut open = ObjectBuilder::default().open_memory(object).unwrap();
         fitted(&mut open);
         let object = open.load().unwrap_or_else(|e| panic!("by clang {clang}: {e:#}"));
         let ring = Ring::<Item>::open(&map(&object, "many")).unwrap();
-        assert_eq!(ring.claim(), claim);
         let times = send(object.progs().next().unwrap().as_fd(), &[0; 64], 1);
         assert!(times > 1024, "shorter than other loops");
         let mut reader = ring.reader();
@@ -80,8 +78,8 @@ fn item(n: u64) -> Item {
 }
 
 /// Whether the kernel told what its verifier did; all else is as it should be.
-fn check(object: &Object, claim: Claim, times: u64) -> bool {
-    each_loop_writes_what_it_says(object, claim, times);
+fn check(object: &Object, times: u64) -> bool {
+    each_loop_writes_what_it_says(object, times);
     object.progs().all(|program| {
         let name = program.name().to_str().unwrap();
         let Some(verified) = Runner::new(object, name).verified().map(u64::from) else { return false };
@@ -93,15 +91,10 @@ fn check(object: &Object, claim: Claim, times: u64) -> bool {
     })
 }
 
-fn each_loop_writes_what_it_says(object: &Object, claim: Claim, times: u64) {
+fn each_loop_writes_what_it_says(object: &Object, times: u64) {
     on_one_cpu();
     let run = |name: &str| {
-        let (runner, xdp) = (Runner::new(object, name), ProgramType::Xdp);
-        if object.progs().any(|program| program.name() == name && program.prog_type() == xdp) {
-            runner.packets(1);
-        } else {
-            runner.run(&mut [0; 1]);
-        }
+        Runner::new(object, name).run(&mut [0; 1]);
     };
     for (name, slots) in [("one", 1), ("few", 4), ("many", 4096), ("most", 65536)] {
         run(&format!("reserve_{name}"));
@@ -110,7 +103,6 @@ fn each_loop_writes_what_it_says(object: &Object, claim: Claim, times: u64) {
         let read: Vec<_> = reader.drain().map(|e| (e.ticket, e.record)).collect();
         assert_eq!(read, (times.saturating_sub(slots)..times).map(|n| (n, item(n))).collect::<Vec<_>>());
         assert_eq!((ring.slots() as u64, reader.dropped()), (slots, 0));
-        assert_eq!(ring.claim(), if slots == 1 { Claim::Atomic } else { claim }, "{name}");
     }
     run("output");
     run("discard");

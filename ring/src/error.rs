@@ -198,12 +198,15 @@ pub enum Error {
         /// Why not.
         refusal: Refusal,
     },
-    /// The ring's producers claim slots by plain stores, which nobody else may do beside them.
+    /// A ring in a BPF map, which only BPF programs may write: their claims are made for the programs of one CPU.
     #[error(
-        "the ring's claims are nested: only the BPF programs that it was loaded with may write it \
-         (Fit::atomic has the loader choose claims that any writer can share)"
+        "{what} is in a BPF map, which only BPF programs may write: make a ring of your own for this process \
+         (Ring::create_memfd), or write cells, counters or latches"
     )]
-    NestedOnly,
+    ProgramsOnly {
+        /// The ring.
+        what: String,
+    },
     /// The region can't be written from here.
     #[error("{what} can't be written: {refusal}")]
     NotWritable {
@@ -246,9 +249,9 @@ pub enum Error {
     /// Programs that this kernel refuses, because it has no fetching atomics (before Linux 5.12; on aarch64 5.18).
     #[cfg(feature = "bpf")]
     #[error(
-        "program {program} claims by fetching atomics, which Linux has since {since}, and this is {release}: if its rings \
-         are written by programs that can only interrupt each other, compile it with MAPRING_NESTED_ONLY; begin a \
-         cell that has one writer by mapring_cell_begin_alone; counters, latches and all readers work as they are"
+        "program {program} claims by fetching atomics, which Linux has since {since}, and this is {release}: rings need \
+         a newer kernel; begin a cell that has one writer by mapring_cell_begin_alone; counters, latches and all \
+         readers work as they are"
     )]
     NoFetchingAtomics {
         /// The program.
@@ -257,18 +260,6 @@ pub enum Error {
         since: String,
         /// The kernel's release.
         release: String,
-    },
-    /// A ring compiled for nested claims alone, whose programs may not make them.
-    #[cfg(feature = "bpf")]
-    #[error(
-        "ring {ring} was compiled with MAPRING_NESTED_ONLY, so that only programs that can't preempt each other may \
-         write it, but: {grounds}"
-    )]
-    NotNested {
-        /// The ring.
-        ring: String,
-        /// Why not.
-        grounds: crate::Grounds,
     },
     /// A map without a preamble, that its loader can't write one to.
     #[cfg(feature = "bpf")]

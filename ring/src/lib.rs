@@ -138,7 +138,6 @@ pub use handle::{
     Cell, Cells, CellsWriter, Counters, CountersWriter, Drain, Event, Guard, Latches, LatchesWriter, Reader,
     Ring, RingWriter, Seqlock, Snapshot, Table, TwoCopies,
 };
-pub use layout::Claim;
 /// The libbpf-rs that this crate's functions take maps and objects of. Use it as `mapring::libbpf_rs`, or depend on the
 /// same version: types of another version are other types, and rustc then says that `MapCore` or `OpenObject` do not fit.
 #[cfg(all(not(loom), feature = "bpf"))]
@@ -176,7 +175,7 @@ pub use record::{Compared, Field, Layout, NotCompared, Record};
 #[cfg(not(loom))]
 pub use region::{Access, Options, Refusal, Region};
 #[cfg(all(not(loom), feature = "bpf"))]
-pub use region::{Fit, Fitted, Grounds, PinOptions, fit_object, fit_to_machine, place_on_node};
+pub use region::{Fit, PinOptions, fit_object, fit_to_machine, place_on_node};
 
 /// What macros of this crate make code of.
 #[cfg(not(loom))]

@@ -444,7 +444,7 @@ mod forged {
             }
         };
         assert_eq!(open(0, 0), PreambleError::Magic { found: 0 });
-        assert_eq!(open(1, 2), PreambleError::Version { found: 2 });
+        assert_eq!(open(1, 1), PreambleError::Version { found: 1 });
         assert_eq!(open(2, 0), PreambleError::Kind { found: 0 });
         assert!(matches!(open(4, 7), PreambleError::Geometry(_)));
     }

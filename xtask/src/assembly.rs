@@ -35,7 +35,8 @@ const MACHINES: [(Machine, &str, &str); 2] = [
     (Machine::Aarch64, "aarch64-unknown-linux-gnu", "aarch64"),
 ];
 
-/// Functions of `assembly/bpf/producer.bpf.c`.
+/// Functions of `assembly/bpf/producer.bpf.c`; those that claim a slot of a ring.
+const RINGS: [&str; 2] = ["ring_push", "numa_push"];
 const RECORDS: [&str; 3] = ["ring_push", "numa_push", "cell_set"];
 const COUNTERS: [&str; 1] = ["counter_add"];
 
@@ -122,15 +123,23 @@ impl Check {
                     let lines = producers::in_order(lines);
                     self.counts.explored += lines.len() as u64;
                     let record = RECORDS.contains(&name);
+                    let guarded = publish == Publish::Store && RINGS.contains(&name);
                     let check = |lines: &[String]| {
                         producers::check_calls(lines)?;
+                        if guarded {
+                            producers::check_guard(lines)?;
+                        }
                         if record {
                             producers::check_record(publish, lines)
                         } else {
                             producers::check_counter(lines)
                         }
                     };
-                    let weaker = if record { producers::weaker_records(publish, &lines) } else { Vec::new() };
+                    let mut weaker =
+                        if record { producers::weaker_records(publish, &lines) } else { Vec::new() };
+                    if guarded {
+                        weaker.extend(producers::weaker_guards(&lines));
+                    }
                     let what = format!("{folder}/{name} by clang {}", clang.version);
                     self.judge(&what, &lines, check, &weaker);
                     if Some(clang.major) == oldest && publish != Publish::Release {

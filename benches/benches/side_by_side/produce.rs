@@ -3,15 +3,17 @@
 use std::borrow::Borrow;
 
 use anyhow::{Result, ensure};
-use libbpf_rs::{MapCore, ProgramMut};
-use mapring::{Access, Claim, NumaRing, ResizableRing, Ring, Start};
+use libbpf_rs::ProgramMut;
+use mapring::{Access, Fit, NumaRing, ResizableRing, Ring, Start};
 use mapring_benches::{Plan, Report, Row, interleave};
 
 use crate::peers::{RawRingBuffer, Sink};
-use crate::programs::{CHUNK, Producer, Program, RECORDS, Record, Seen, Streamed, Streamer, load, record};
+use crate::programs::{Producer, RECORDS, Record, Seen, load};
 
 pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     let skel = load!(produce::ProduceSkelBuilder);
+    let guarded = load!(produce::ProduceSkelBuilder, |open| Fit::new().guard(true).skeleton(open)?);
+    let unguarded = load!(produce::ProduceSkelBuilder, |open| Fit::new().guard(false).skeleton(open)?);
     let portable = load!(portable::PortableSkelBuilder);
     let moving = load!(resizable::ResizableSkelBuilder);
     let resizable = ResizableRing::open(&moving.maps.moving)?;
@@ -21,6 +23,8 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
 
     let mut inlined = mapring(Ring::open(&skel.maps.ours), &progs.produce_mapring)?;
     let mut called = mapring(Ring::open(&skel.maps.ours), &progs.produce_mapring_call)?;
+    let mut inlined_guard = mapring(Ring::open(&guarded.maps.ours), &guarded.progs.produce_mapring)?;
+    let mut inlined_cas = mapring(Ring::open(&unguarded.maps.ours), &unguarded.progs.produce_mapring)?;
     let mut inlined_any = mapring(Ring::open(&portable.maps.ours), &portable.progs.produce_portable)?;
     let mut called_any = mapring(Ring::open(&portable.maps.ours), &portable.progs.produce_portable_call)?;
     let mut called_moving = mapring(Ok(resizable.ring()), &moving.progs.produce_resizable_call)?;
@@ -37,6 +41,8 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     let [
         inlined,
         called,
+        inlined_guard,
+        inlined_cas,
         inlined_any,
         called_any,
         called_moving,
@@ -50,6 +56,8 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
         [
             &mut inlined,
             &mut called,
+            &mut inlined_guard,
+            &mut inlined_cas,
             &mut inlined_any,
             &mut called_any,
             &mut called_moving,
@@ -64,44 +72,21 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     report.add([
         Row::new("produce 56 B, inlined in a BPF loop", &inlined, peer, &peer_inlined)
             .target("produce_one", 0.30),
-        Row::new("… published by `xchg` (portable)", &inlined_any, peer, &peer_inlined),
+        Row::new("… claimed in the guard", &inlined_guard, peer, &peer_inlined),
+        Row::new("… claimed by compare-and-swap", &inlined_cas, peer, &peer_inlined),
+        Row::new("… and published by `xchg` (portable)", &inlined_any, peer, &peer_inlined),
         Row::new("… into a ring with a map for each CPU", &inlined_numa, peer, &peer_inlined),
         Row::new("produce 56 B in a BPF function called in a loop", &called, peer, &peer_called),
-        Row::new("… published by `xchg` (portable)", &called_any, peer, &peer_called),
+        Row::new(
+            "… claimed by compare-and-swap, published by `xchg` (portable)",
+            &called_any,
+            peer,
+            &peer_called,
+        ),
         Row::new("… into a resizable ring", &called_moving, peer, &peer_called),
         Row::new("… into a ring with a map for each CPU", &called_numa, peer, &peer_called),
         Row::new("the BPF loop alone", &loop_alone, peer, &peer_inlined),
     ]);
-    nested(plan, report)
-}
-
-/// The same where programs can only nest. Its ringbuf runs there, too.
-fn nested(plan: Plan, report: &mut Report) -> Result<()> {
-    let skel = load!(nested::NestedSkelBuilder);
-    if let Err(why) = only_nest(&skel.maps.ours) {
-        report.skip("produce_nested", why);
-        return Ok(());
-    }
-    let ring = Ring::<Record>::open(&skel.maps.ours)?;
-    let mut reader = ring.reader_from(Start::Now);
-    let mut ours = streamed(&skel.progs.nested_mapring, move |seen| {
-        reader.for_each(usize::MAX, |event| seen.add(event.record));
-        Ok(())
-    });
-    let mut consumer = RawRingBuffer::<Seen>::new(&skel.maps.ringbuf)?;
-    let mut theirs = streamed(&skel.progs.nested_ringbuf, move |seen| {
-        consumer.consume()?;
-        *seen = consumer.take_seen();
-        Ok(())
-    });
-    let [ours, theirs] = interleave(plan, [&mut ours, &mut theirs])?;
-    report.add([Row::new(
-        "produce 56 B, inlined, by programs that only nest (XDP)",
-        &ours,
-        "ringbuf reserve + submit, NO_WAKEUP",
-        &theirs,
-    )
-    .target("produce_nested", 0.15)]);
     Ok(())
 }
 
@@ -161,31 +146,5 @@ fn ringbuf<'p>(
         let seen = consumer.take_seen();
         ensure!(seen == expected, "{seen:?}, not {expected:?}");
         Ok(ns / RECORDS as f64)
-    }
-}
-
-/// Whether the ring's producers claim as those may that only nest, or why not.
-pub(crate) fn only_nest(map: &impl MapCore) -> Result<(), String> {
-    let ring = Ring::<Record>::open(map).map_err(|e| e.to_string())?;
-    match ring.region().geometry().claim() {
-        Claim::Nested => Ok(()),
-        claim => Err(format!("its claim is {claim}: this kernel, or this build, allows no other")),
-    }
-}
-
-/// Times a program of `bpf/stream.h`, whose records `read` must all see.
-fn streamed<'p>(
-    program: &'p ProgramMut<'p>,
-    mut read: impl FnMut(&mut Seen) -> Result<()> + 'p,
-) -> impl FnMut() -> Result<f64> + 'p {
-    let (streamer, mut next) = (Streamer(Program::new(program)), 1);
-    move || {
-        let (first, mut seen, mut expected) = (next, Seen::default(), Seen::default());
-        next += RECORDS;
-        let Streamed { start, end, failed } = streamer.run(first, RECORDS / CHUNK, 0)?;
-        (first..next).for_each(|n| expected.add(&record(n)));
-        read(&mut seen)?;
-        ensure!(seen == expected && failed == 0, "{seen:?}, not {expected:?}, {failed} failed");
-        Ok((end - start) as f64 / RECORDS as f64)
     }
 }

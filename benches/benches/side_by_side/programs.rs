@@ -21,9 +21,6 @@ pub(crate) mod skel {
     pub(crate) mod stream {
         include!(concat!(env!("OUT_DIR"), "/stream.skel.rs"));
     }
-    pub(crate) mod nested {
-        include!(concat!(env!("OUT_DIR"), "/nested.skel.rs"));
-    }
     pub(crate) mod latency {
         include!(concat!(env!("OUT_DIR"), "/latency.skel.rs"));
     }
@@ -79,7 +76,7 @@ macro_rules! load {
 pub(crate) use load;
 
 /// Records that a run of a producing program makes: `RECORDS` in `bpf/producers.h`.
-pub(crate) const RECORDS: u64 = 2048;
+pub(crate) const RECORDS: u64 = 1024;
 
 /// 56 bytes: with the sequence, or with the ring buffer's header, a cache line.
 pub(crate) type Record = [u64; 7];

@@ -10,7 +10,6 @@ use mapring::{Access, Ring, Start};
 use mapring_benches::{Plan, Report, Row, Spread, interleave};
 
 use crate::peers::{MappedRingBuffer, RawRingBuffer, Sink};
-use crate::produce::only_nest;
 use crate::programs::{CHUNK, Program, Record, Streamer, load, now};
 use crate::threads;
 
@@ -96,20 +95,11 @@ fn block(
 pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     if threads::other().is_none() {
         report.skip("stream", "one CPU only");
-        report.skip("stream_nested", "one CPU only");
         return Ok(());
     }
     let skel = load!(stream::StreamSkelBuilder);
     let programs = [&skel.progs.stream_mapring, &skel.progs.stream_ringbuf];
     sides(plan, report, ("stream", 0.27), "any program", &skel.maps.ours, &skel.maps.ringbuf, programs)?;
-    let skel = load!(nested::NestedSkelBuilder);
-    if let Err(why) = only_nest(&skel.maps.ours) {
-        report.skip("stream_nested", why);
-        return Ok(());
-    }
-    let programs = [&skel.progs.nested_mapring, &skel.progs.nested_ringbuf];
-    let (target, who) = (("stream_nested", 0.14), "programs that only nest (XDP)");
-    sides(plan, report, target, who, &skel.maps.ours, &skel.maps.ringbuf, programs)?;
     Ok(())
 }
 

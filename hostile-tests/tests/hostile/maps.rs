@@ -9,7 +9,7 @@ use fastrand::Rng;
 use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, bpf_map_create_opts};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 use mapring::layout::{Geometry, Kind, Preamble};
-use mapring::{Access, Counters, Error, Options, PerCpuCells, ReadError, Refusal, Region, Ring};
+use mapring::{Access, Counters, Error, PerCpuCells, ReadError, Refusal, Region, Ring};
 use mapring_hostile_tests::{Record, hostile_word, read_all};
 use mapring_kernel_tests::{PinDir, require_bpf};
 use proptest::prelude::*;
@@ -40,9 +40,17 @@ fn map(geometry: Geometry, generation: u64) -> MapHandle {
     array(geometry, &preamble.encode(), BPF_F_MMAPABLE)
 }
 
-fn writable(map: &MapHandle) -> Ring<Record> {
-    let fd = map.as_fd().try_clone_to_owned().unwrap();
-    Ring::from_region(Options::new().write(true).open_fd(fd).unwrap()).unwrap()
+/// Writes the record of `ticket` as a program does, to a ring of the shape `geometry`.
+fn push(map: &MapHandle, geometry: Geometry, ticket: usize, n: u64) {
+    let record: [u64; 3] = bytemuck::cast(Record::new(n));
+    let seq = 2 * (ticket / geometry.capacity()) as u64 + 2;
+    let mut header = vec![0; geometry.element_words()];
+    header[0] = ticket as u64 + 1;
+    let slot = geometry.slots(0) + ticket % geometry.capacity();
+    for (index, element) in [(slot, [&[seq], &record[..]].concat()), (geometry.shard(0), header)] {
+        let index = u32::try_from(index).unwrap().to_ne_bytes();
+        map.update(&index, bytemuck::cast_slice(&element), MapFlags::ANY).unwrap();
+    }
 }
 
 #[test]
@@ -55,20 +63,19 @@ fn a_reader_stays_with_the_map_that_it_opened() {
     let ring = Ring::<Record>::open_pinned(&path).unwrap();
     assert_eq!((ring.access(), ring.region().preamble().generation), (Access::Mapped, 1));
     let mut reader = ring.reader();
-    let writer = writable(&old).writer(0).unwrap();
-    assert_eq!(writer.push(&Record::new(10)), Some(0));
+    push(&old, geometry(8), 0, 10);
     assert_eq!(reader.poll().unwrap().record, Record::new(10));
 
     // Unpinned: nothing there to open; the reader has not noticed.
     old.unpin(&path).unwrap();
     assert!(matches!(Region::open_pinned(&path), Err(Error::Open { .. })));
-    assert_eq!(writer.push(&Record::new(11)), Some(1));
+    push(&old, geometry(8), 1, 11);
     assert_eq!(reader.poll().unwrap().record, Record::new(11));
 
     // Replaced by a map of another shape: newcomers get that one.
     let mut new = map(geometry(16), 2);
     new.pin(&path).unwrap();
-    assert_eq!(writable(&new).writer(0).unwrap().push(&Record::new(20)), Some(0));
+    push(&new, geometry(16), 0, 20);
     let reopened = Ring::<Record>::open_pinned(&path).unwrap();
     assert_eq!((reopened.slots(), reopened.region().preamble().generation), (16, 2));
     assert_eq!(reopened.reader().poll().unwrap().record, Record::new(20));
@@ -76,8 +83,8 @@ fn a_reader_stays_with_the_map_that_it_opened() {
     assert_eq!((ring.slots(), ring.region().preamble().generation), (8, 1));
 
     // Everyone but the reader lets go of the old map: its memory is still the reader's.
-    assert_eq!(writer.push(&Record::new(12)), Some(2));
-    drop((writer, old));
+    push(&old, geometry(8), 2, 12);
+    drop(old);
     assert_eq!(reader.poll().unwrap().record, Record::new(12));
     assert_eq!((reader.lost(), reader.position(0)), (0, Some(3)));
     read_all(ring.region(), None);
@@ -106,7 +113,7 @@ fn a_map_replaced_by_another_type_or_size_is_a_typed_error() {
     small.pin(&path).unwrap();
     assert!(matches!(Region::open_pinned(&path), Err(Error::Contradiction { .. })));
 
-    assert_eq!(writable(&old).writer(0).unwrap().push(&Record::new(10)), Some(0));
+    push(&old, geometry(8), 0, 10);
     assert_eq!(reader.poll().unwrap().record, Record::new(10));
 }
 
@@ -164,7 +171,7 @@ fn whatever_is_put_in_place_of_a_pin_is_a_typed_error() {
     assert!(matches!(Region::open_pinned(&path), Err(Error::Open { .. })));
 
     // All the while the reader has had the old one.
-    assert_eq!(writable(&old).writer(0).unwrap().push(&Record::new(10)), Some(0));
+    push(&old, geometry(8), 0, 10);
     assert_eq!(reader.poll().unwrap().record, Record::new(10));
 }
 
@@ -173,10 +180,11 @@ fn a_pin_that_is_replaced_all_the_time_is_one_map_or_the_other() {
     require_bpf!();
     let pins = PinDir::new();
     let path = pins.path("ring");
-    let rings = [geometry(8), geometry(64)].map(|geometry| map(geometry, geometry.capacity() as u64));
-    for ring in &rings {
-        assert_eq!(writable(ring).writer(0).unwrap().push(&Record::new(ring.max_entries().into())), Some(0));
-    }
+    let rings = [8, 64].map(|slots| {
+        let (geometry, map) = (geometry(slots), map(geometry(slots), slots));
+        push(&map, geometry, 0, geometry.entries() as u64);
+        map
+    });
     let stop = AtomicBool::new(false);
     let opened = std::thread::scope(|scope| {
         let openers = [(); 2].map(|()| {

@@ -177,7 +177,8 @@ fn forged_preambles_are_refused() {
     };
     refused(&[(0, 0)], "not a region");
     refused(&[(0, 1)], "not a region");
-    refused(&[(1, 2)], "version");
+    refused(&[(1, 1)], "version");
+    refused(&[(1, 3)], "version");
     for kind in [0, 7, u64::MAX] {
         refused(&[(2, kind)], "contradicts itself");
     }
@@ -187,10 +188,10 @@ fn forged_preambles_are_refused() {
     for (word, value) in [(3, 0), (3, 21 + 4), (4, 0), (4, 9), (4, 16), (5, 0), (5, 3), (6, 0), (6, 40)] {
         refused(&[(word, value)], "");
     }
-    for claim in [2, 1 << 9, 1 << 63] {
-        refused(&[(13, claim)], "claim");
+    for sort in [2, 1 << 8, 1 << 63] {
+        refused(&[(13, sort)], "unknown sort");
     }
-    refused(&[(13, 1 << 8)], "contradicts itself");
+    refused(&[(13, 1)], "contradicts itself");
     for gate in [2, 4, 255] {
         refused(&[(14, gate)], "gate");
     }

@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 
-use mapring::Claim;
 use mapring::layout::{Geometry, GeometryError, Kind};
 
 use super::reader::Reader;
@@ -14,24 +13,20 @@ struct Shape {
     record: u64,
     capacity: u64,
     shards: u64,
-    nested: bool,
     resizable: bool,
     one_cpu: bool,
 }
 
 impl Shape {
     fn line(self) -> String {
-        let Self { kind, record, capacity, shards, nested, resizable, one_cpu } = self;
-        let flags = [nested, resizable, one_cpu].map(u8::from);
-        format!("{kind} {record} {capacity} {shards} {} {} {}\n", flags[0], flags[1], flags[2])
+        let Self { kind, record, capacity, shards, resizable, one_cpu } = self;
+        let flags = [resizable, one_cpu].map(u8::from);
+        format!("{kind} {record} {capacity} {shards} {} {}\n", flags[0], flags[1])
     }
 
     fn geometry(self) -> Result<Geometry, GeometryError> {
         let kind = Kind::from_raw(self.kind).expect("kinds are 1 to 6");
         let mut geometry = Geometry::new(kind, self.record, self.capacity, self.shards)?;
-        if self.nested {
-            geometry = geometry.with_claim(Claim::Nested)?;
-        }
         if self.resizable {
             geometry = geometry.resizable()?;
         }
@@ -75,7 +70,7 @@ fn the_examples_of_the_document_are_right() {
     let table = page.split("### Examples").nth(1).unwrap().split("\n\n").nth(2).unwrap();
     let rows: Vec<Vec<&str>> =
         table.lines().skip(2).map(|row| row.trim_matches('|').split('|').map(str::trim).collect()).collect();
-    assert!(rows.len() >= 12, "{table}");
+    assert!(rows.len() >= 10, "{table}");
     let number = |word: &str| if word == "–" { 0 } else { word.parse::<u64>().unwrap() };
     let shape = |row: &Vec<&str>| {
         let (kind, flags) = row[0].split_once(',').unwrap_or((row[0], ""));
@@ -83,9 +78,8 @@ fn the_examples_of_the_document_are_right() {
             .iter()
             .position(|name| *name == kind);
         let [record, capacity, shards] = [1, 2, 3].map(|at| number(row[at]));
-        let (nested, resizable, one_cpu) =
-            (flags.contains("nested"), flags.contains("resizable"), flags.contains("one CPU"));
-        Shape { kind: kind.unwrap() as u64 + 1, record, capacity, shards, nested, resizable, one_cpu }
+        let (resizable, one_cpu) = (flags.contains("resizable"), flags.contains("one CPU"));
+        Shape { kind: kind.unwrap() as u64 + 1, record, capacity, shards, resizable, one_cpu }
     };
     let shapes: Vec<_> = rows.iter().map(shape).collect();
     for ((row, shape), computed) in rows.iter().zip(&shapes).zip(computed(&shapes)) {
@@ -107,9 +101,9 @@ fn the_library_lays_out_regions_as_the_document_says() {
         for &record in records.iter().filter(|&&record| ![3, 6].contains(&kind) || record < 16) {
             for capacity in capacities {
                 for shards in [0, 1, 2, 1 << 16, (1 << 16) + 1] {
-                    for flags in if kind == 1 { 0..8 } else { 0..2 } {
-                        let [nested, resizable, one_cpu] = [1, 2, 4].map(|bit| flags & bit != 0);
-                        shapes.push(Shape { kind, record, capacity, shards, nested, resizable, one_cpu });
+                    for flags in if kind == 1 { 0..4 } else { 0..2 } {
+                        let [resizable, one_cpu] = [1, 2].map(|bit| flags & bit != 0);
+                        shapes.push(Shape { kind, record, capacity, shards, resizable, one_cpu });
                     }
                 }
             }

@@ -16,20 +16,38 @@ pub(crate) enum Publish {
     Release,
 }
 
+/// How a slot is claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// By a full compare-and-swap.
+    CompareExchange,
+    /// By plain stores, between calls of these two functions of the kernel.
+    Guard { begin: u64, end: u64 },
+}
+
 /// Where the words of the record lie, from its sequence on.
 const WORDS: std::ops::RangeInclusive<i64> = 8..=7 * 8;
 
-/// What is asked of a program that writes a record. On no way through it is there a store before a
-/// full compare-and-swap, an end between a word and the publication, or a word behind that.
-pub(crate) fn record(functions: &[Function], publish: Publish) -> Result<(), String> {
+/// What is asked of a program that writes a record. On no way through it is there a store before the claim, an end
+/// between a word and the publication, or a word behind that; and the guard ends on each way, before the words.
+pub(crate) fn record(functions: &[Function], publish: Publish, claim: Claim) -> Result<(), String> {
     let (program, others) = functions.split_first().expect("a program has a function");
     let steps = machine::steps(program);
     let of_others: Vec<_> = others.iter().map(machine::steps).collect();
     for function in of_others.iter().chain([&steps]) {
         strong(function)?;
     }
-    if let Some(other) = of_others.iter().find(|steps| find(steps, is_claim).is_empty()) {
+    let claims_by = |does: &Does| match claim {
+        Claim::CompareExchange => is_claim(does),
+        Claim::Guard { begin, .. } => *does == Does::Call(Some(begin)),
+    };
+    if let Some(other) = of_others.iter().find(|steps| find(steps, claims_by).is_empty()) {
         return complain(other, 0, "a function without claim");
+    }
+    if let Claim::Guard { begin, end } = claim {
+        for function in of_others.iter().chain([&steps]) {
+            guard(function, begin, end)?;
+        }
     }
 
     let words = find(&steps, |does| matches!(does, Does::Store { offset } if WORDS.contains(offset)));
@@ -43,7 +61,7 @@ pub(crate) fn record(functions: &[Function], publish: Publish) -> Result<(), Str
     let publications: Vec<_> = publications.into_iter().filter(|at| behind_words.contains(at)).collect();
 
     let own: Vec<_> = others.iter().map(|function| Some(function.address)).collect();
-    let claims = find(&steps, |does| is_claim(does) || matches!(does, Does::Call(to) if own.contains(to)));
+    let claims = find(&steps, |does| claims_by(does) || matches!(does, Does::Call(to) if own.contains(to)));
     let unclaimed = reachable(&steps, [0], |at| claims.contains(&at));
     if let Some(at) = unclaimed.into_iter().find(|&at| is_store(&steps[at].does)) {
         return complain(&steps, at, "a store without claim");
@@ -62,6 +80,37 @@ pub(crate) fn record(functions: &[Function], publish: Publish) -> Result<(), Str
         return complain(&steps, 0, "not seven words and one publication");
     }
     Ok(())
+}
+
+/// What is asked of a function with a guard: nothing but the claim is in it, and no fetching atomic anywhere.
+fn guard(steps: &[Step], begin: u64, end: u64) -> Result<(), String> {
+    let calls = |to: u64| find(steps, |does| *does == Does::Call(Some(to)));
+    let (begins, ends) = (calls(begin), calls(end));
+    let fetches =
+        |does: &Does| matches!(does, Does::Atomic { operation, .. } if *operation != Operation::Other);
+    if let Some(&at) = find(steps, fetches).first() {
+        return complain(steps, at, "a fetching atomic beside the guard");
+    }
+    let inside = reachable(steps, begins.iter().flat_map(|&at| next(steps, at)), |at| ends.contains(&at));
+    for at in inside {
+        match steps[at].does {
+            _ if next(steps, at).next().is_none() => return complain(steps, at, "a guard that does not end"),
+            Does::Store { offset } if WORDS.contains(&offset) => {
+                return complain(steps, at, "a word in the guard");
+            }
+            _ => {}
+        }
+    }
+    let words = find(steps, |does| matches!(does, Does::Store { offset } if WORDS.contains(offset)));
+    let behind = reachable(steps, ends.iter().flat_map(|&at| next(steps, at)), |at| words.contains(&at));
+    if let Some(at) = behind.into_iter().find(|&at| is_store(&steps[at].does)) {
+        return complain(steps, at, "a store between the guard and the words");
+    }
+    let outside = reachable(steps, [0], |at| begins.contains(&at));
+    match ends.iter().find(|at| outside.contains(at)) {
+        Some(&at) => complain(steps, at, "a guard that ends before it begins"),
+        None => Ok(()),
+    }
 }
 
 /// What is asked of a program that counts: additions alone, and no barrier where one can do without.

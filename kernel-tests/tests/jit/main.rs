@@ -20,7 +20,7 @@ use mapring_kernel_tests::{Function, Loaded, image, load, require_bpf, unfitted}
 
 #[cfg(target_arch = "aarch64")]
 use self::aarch64 as machine;
-use self::check::Publish;
+use self::check::{Claim, Publish};
 use self::step::{Does, Operation};
 #[cfg(target_arch = "x86_64")]
 use self::x86 as machine;
@@ -32,14 +32,16 @@ const HERE: Publish = if cfg!(target_arch = "x86_64") { Publish::Store } else { 
 fn code_for_this_machine() {
     require_bpf!();
     let mut storage = MaybeUninit::uninit();
-    check_all(loaded::<JitSkelBuilder>(&mut storage).object(), HERE);
+    let skel = loaded::<JitSkelBuilder>(&mut storage);
+    check_all(skel.object(), HERE, guard());
 }
 
 #[test]
 fn code_for_any_machine() {
     require_bpf!();
     let mut storage = MaybeUninit::uninit();
-    check_all(loaded::<JitPortableSkelBuilder>(&mut storage).object(), Publish::Exchange);
+    let skel = loaded::<JitPortableSkelBuilder>(&mut storage);
+    check_all(skel.object(), Publish::Exchange, Claim::CompareExchange);
 }
 
 /// BPF's store-release of 8 bytes: an atomic's code, and which one it is.
@@ -56,7 +58,7 @@ fn code_with_a_store_release() {
         let releases = program.insns().iter().filter(|insn| (insn.code, insn.imm) == STORE_RELEASE);
         assert_eq!(releases.count(), 1, "what this is about is not in the program");
     }
-    check_all(skel.object(), RELEASE);
+    check_all(skel.object(), RELEASE, Claim::CompareExchange);
     let wrong = if RELEASE == Publish::Store { &WRONG[1..] } else { &WRONG[..] };
     missing_barriers_are_found_in(skel.object(), RELEASE, wrong);
 }
@@ -78,27 +80,29 @@ fn missing_barriers_are_found() {
     let skel = loaded::<JitPortableSkelBuilder>(&mut storage);
     missing_barriers_are_found_in(skel.object(), Publish::Exchange, &WRONG);
     // Nor is one way to publish taken for another.
-    check::record(&functions(skel.object(), "ring_push"), RELEASE).unwrap_err();
+    check::record(&functions(skel.object(), "ring_push"), RELEASE, Claim::CompareExchange).unwrap_err();
 }
 
 fn missing_barriers_are_found_in(object: &Object, publish: Publish, wrong: &[(&str, &str)]) {
     for (name, complaint) in wrong {
-        let error = check::record(&functions(object, name), publish).unwrap_err();
+        let error = check::record(&functions(object, name), publish, Claim::CompareExchange).unwrap_err();
         assert!(error.contains(complaint), "{name}: {error}");
     }
 }
 
 /// Every producer passes; none passes with one of its barriers weakened.
-fn check_all(object: &Object, publish: Publish) {
-    for name in ["ring_push", "numa_push", "cell_set"] {
+fn check_all(object: &Object, publish: Publish, of_rings: Claim) {
+    for (name, claim) in
+        [("ring_push", of_rings), ("numa_push", of_rings), ("cell_set", Claim::CompareExchange)]
+    {
         let functions = functions(object, name);
-        check::record(&functions, publish).unwrap_or_else(|wrong| panic!("{name}: {wrong}"));
+        check::record(&functions, publish, claim).unwrap_or_else(|wrong| panic!("{name}: {wrong}"));
         let mut changes = 0;
         for (at, function) in functions.iter().enumerate() {
-            for (change, weaker) in machine::weaker(function) {
+            for (change, weaker) in weaker(function, claim) {
                 let mut functions = functions.clone();
                 functions[at] = weaker;
-                assert!(check::record(&functions, publish).is_err(), "{name}: {change}: not noticed");
+                assert!(check::record(&functions, publish, claim).is_err(), "{name}: {change}: not noticed");
                 changes += 1;
             }
         }
@@ -111,6 +115,32 @@ fn check_all(object: &Object, publish: Publish) {
         println!("{name}: {}; {changes} weaker ones noticed", atomics.join(", "));
     }
     check::counter(&functions(object, "counter_add")).unwrap_or_else(|wrong| panic!("counter_add: {wrong}"));
+}
+
+/// How programs for this machine claim slots of a ring.
+fn guard() -> Claim {
+    let symbols = std::fs::read_to_string("/proc/kallsyms").unwrap();
+    let address = |name: &str| {
+        let line = symbols.lines().find(|line| line.split(' ').nth(2) == Some(name))?;
+        u64::from_str_radix(line.split(' ').next()?, 16).ok()
+    };
+    match (address("bpf_preempt_disable"), address("bpf_preempt_enable")) {
+        (Some(begin), Some(end)) if cfg!(target_arch = "x86_64") => Claim::Guard { begin, end },
+        _ => Claim::CompareExchange,
+    }
+}
+
+/// The same function with its claim weaker: what was done to it, and the function.
+fn weaker(function: &Function, claim: Claim) -> Vec<(String, Function)> {
+    match claim {
+        #[cfg(target_arch = "x86_64")]
+        Claim::Guard { begin, end } => [("begin", begin), ("end", end)]
+            .into_iter()
+            .flat_map(|(what, to)| machine::without_call(function, to).into_iter().map(move |f| (what, f)))
+            .map(|(what, function)| (format!("without the {what} of the guard"), function))
+            .collect(),
+        _ => machine::weaker(function),
+    }
 }
 
 fn loaded<'o, B: SkelBuilder<'o> + Default>(

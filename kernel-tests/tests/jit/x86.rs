@@ -45,9 +45,23 @@ fn does(insn: &Instruction) -> Does {
     }
 }
 
+const NOP: u8 = 0x90;
+
+/// The same function without one of its calls of the function at `to`.
+pub(crate) fn without_call(function: &Function, to: u64) -> Vec<Function> {
+    let code = Decoder::with_ip(64, &function.code, function.address, DecoderOptions::NONE);
+    let calls = code.into_iter().filter(|insn| does(insn) == Does::Call(Some(to)));
+    let without = |insn: Instruction| {
+        let mut function = function.clone();
+        let at = usize::try_from(insn.ip() - function.address).expect("an offset in the code");
+        function.code[at..at + insn.len()].fill(NOP);
+        function
+    };
+    calls.map(without).collect()
+}
+
 /// The same function with one instruction weaker: what for, and the function.
 pub(crate) fn weaker(function: &Function) -> Vec<(String, Function)> {
-    const NOP: u8 = 0x90;
     let code = Decoder::with_ip(64, &function.code, function.address, DecoderOptions::NONE);
     let locked =
         code.into_iter().filter(|insn| insn.mnemonic() == Mnemonic::Cmpxchg && insn.has_lock_prefix());

@@ -5,26 +5,12 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use libbpf_rs::libbpf_sys::bpf_map_create_opts;
 use libbpf_rs::skel::Skel;
-use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, OpenObject};
-use mapring::{Error, Grounds, Region, ResizableRing, Ring};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
+use mapring::{Error, Region, ResizableRing, Ring};
 use mapring_kernel_tests::skel::{RefusalsSkelBuilder, ResizableSkelBuilder};
 use mapring_kernel_tests::{Numbered, Runner, cpus, fitted, load, map, push, require_bpf, unfitted};
 
 use crate::open;
-
-#[test]
-fn the_loader_says_why_claims_are_atomic() {
-    require_bpf!();
-    let mut storage = MaybeUninit::uninit();
-    let fit = |object: &mut OpenObject| {
-        let fitted = mapring::fit_object(object).unwrap();
-        assert_eq!(fitted.rings().count(), 3);
-        assert!(fitted.rings().all(
-            |(name, why)| ["numbers", "smalls", "middles"].contains(&name) && *why == Grounds::Resizable
-        ));
-    };
-    drop(load::<ResizableSkelBuilder>(&mut storage, fit));
-}
 
 #[test]
 fn what_cannot_be_resized_is_named() {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * How a slot of a ring is claimed, whatever the ring: ring.bpf.h and resizable.bpf.h make the maps
- * and the functions that programs call. The protocol, and why it is right: docs/guarantees.md; the
- * same in Rust: ring/src/protocol/ring/.
+ * How a slot of a ring is claimed, whatever the ring: ring.bpf.h, numa.bpf.h and resizable.bpf.h make the
+ * maps and the functions that programs call. The protocol, and why it is right: docs/guarantees.md; the
+ * claim by compare-and-swap in Rust: ring/src/protocol/ring/.
  */
 #ifndef MAPRING_CLAIM_BPF_H
 #define MAPRING_CLAIM_BPF_H
@@ -11,20 +11,19 @@
 
 /* Set in `seq` beside the published state: the ticket ended without a record. */
 #define MAPRING__DISCARDED (1ULL << 63)
-/* Set in `head` while a nested claim (see below) is being made. */
+/* Set in `head` while a guarded claim (see below) is being made. */
 #define MAPRING__PENDING (1ULL << 63)
 /* How many slots a claim tries before it gives up and counts the record as dropped. */
 #define MAPRING__TRIES 6
 /* How many of them one by one, before it looks for the end of the ring by bisection. */
 #define MAPRING__WALK 2
 
-/* A ring: its map, the bytes of an element, log2 of the slots a shard, whether claims are nested.
- * The compiler knows all of it, but for what a resizable ring has found out. */
+/* A ring: its map, the bytes of an element, log2 of the slots per shard. The compiler knows all of it,
+ * except for what a resizable ring looks up. */
 struct mapring__ring {
 	void *map;
 	__u32 size;
 	__u32 shift;
-	__u32 nests;
 };
 
 #define MAPRING__LOG2(n) ((__u32)(63 - __builtin_clzll(n)))
@@ -50,49 +49,58 @@ static __always_inline __u64 *mapring__slot(struct mapring__ring ring, __u32 bas
 	return mapring__word(ring.map, base + (__u32)MAPRING__HEADER(ring.size) + slot);
 }
 
-/* Claims a slot if it is free for a ticket of this lap: 0, else the state that it is in. */
-static __always_inline __u64 mapring__take(__u64 *seq, __u64 lap)
+/*
+ * The guard: between its two calls no other program runs on this CPU, except for programs that interrupt
+ * this one and end first. The kernel has it since Linux 6.10, for programs with a GPL-compatible license.
+ * The loader leaves the address of a missing function zero, and the verifier then removes the guarded
+ * claim; otherwise it removes the other one. Both claims may write one ring. Plain stores claim a slot only where all CPUs see stores in
+ * order. `#define MAPRING_NO_GUARD` before the include leaves the guard out, for programs with another
+ * license and for loaders that do not resolve kernel functions (aya).
+ */
+#ifdef MAPRING__HAS_GUARD /* tests have one of their own */
+#elif defined(__TARGET_ARCH_x86) && !defined(MAPRING_NO_GUARD)
+extern void bpf_preempt_disable(void) __weak __ksym;
+extern void bpf_preempt_enable(void) __weak __ksym;
+/* A loader sets it where calls of kernel functions cost more than a compare-and-swap (mapring::Fit). */
+const volatile __u32 mapring__guard_is_slow __weak = 0;
+#define MAPRING__HAS_GUARD (!!bpf_preempt_disable && !mapring__guard_is_slow)
+#define MAPRING__GUARD bpf_preempt_disable()
+#define MAPRING__UNGUARD bpf_preempt_enable()
+#else
+#define MAPRING__HAS_GUARD 0
+#define MAPRING__GUARD
+#define MAPRING__UNGUARD
+#endif
+
+/*
+ * Claims the slot of ticket t if it is free, by compare-and-swap: 0, else the state that the slot is in.
+ * `pending` is the mark as this claim found it. If it was set, this program interrupts a guarded claim,
+ * which may be about to store to a slot that it found free. That slot lies behind every later ticket, so
+ * the claim takes only slots that are exactly free.
+ */
+static __always_inline __u64 mapring__take(__u64 *seq, __u64 lap, __u64 pending)
 {
 	/* An odd one, which is being written, can't be what the cmpxchg finds: it never goes back. */
-	__u64 found = mapring__load(seq), even = found & ~1ULL;
+	__u64 found = mapring__load(seq), even = found & ~1ULL, state = even & ~MAPRING__DISCARDED;
 
-	if ((even & ~MAPRING__DISCARDED) <= lap) {
+	if (state == lap || (!pending && state < lap)) {
 		MAPRING__IN_CLAIM;
 		found = mapring__cmpxchg(seq, even, lap + 1);
 		if (found == even)
 			return 0;
 	}
-	return found & ~MAPRING__DISCARDED;
+	found &= ~MAPRING__DISCARDED;
+	return found ? found : 1; /* behind, and not to be had */
 }
 
 /*
- * The nested claim: without a locked instruction, for producers that can interrupt each other but
- * never be preempted, so that whoever interrupts ends first. A loader that can show that sets the
- * constant (mapring::fit_to_machine), and the verifier removes the other claim.
- *
- * `head` goes on, marked as pending, *before* the slot is looked at: who interrupts between the
- * look and the store finds a later ticket, and the mark. Within a lap it does not meet the slot;
- * beyond, it finds the slot behind, which nobody claims who saw the mark: `seq` never goes back.
- * Without the mark no claim is under way below, and slots left behind are claimed as ever.
+ * The same by plain stores, in the guard. `head` advances, marked as pending, *before* the slot is
+ * checked: a program that interrupts this one between the check and the store starts at a later ticket,
+ * and finds the mark. Within a lap it does not come to this slot. Beyond, it finds the slot behind, and
+ * does not take it because of the mark: `seq` never goes back. Without the mark no guarded claim is under
+ * way on this CPU, and slots left behind are claimed as ever.
  */
-#if defined(__TARGET_ARCH_x86) && defined(MAPRING_NESTED_ONLY)
-/* No other claim is compiled: for Linux before 5.12, which has none of its instructions. The
- * constant says that a loader has shown that it may be made; without that nobody writes. */
-#define MAPRING__NESTED(name) const volatile __u32 mapring__nested_only__##name = 0;
-#define MAPRING__NESTS(name) 1
-#define MAPRING__MAY_CLAIM(name) (mapring__nested_only__##name)
-#elif defined(__TARGET_ARCH_x86) /* where stores are seen in order: claim, record, publication */
-#define MAPRING__NESTED(name) const volatile __u32 mapring__nested__##name = 0;
-#define MAPRING__NESTS(name) (mapring__nested__##name)
-#define MAPRING__MAY_CLAIM(name) 1
-#else
-#define MAPRING__NESTED(name)
-#define MAPRING__NESTS(name) 0
-#define MAPRING__MAY_CLAIM(name) 1
-#endif
-
-/* As mapring__take, for ticket t; `pending` is what the mark was when this claim began. */
-static __always_inline __u64 mapring__take_nested(__u64 *head, __u64 t, __u64 pending, __u64 *seq, __u64 lap)
+static __always_inline __u64 mapring__take_guarded(__u64 *head, __u64 t, __u64 *seq, __u64 lap, __u64 pending)
 {
 	__u64 found;
 
@@ -103,35 +111,28 @@ static __always_inline __u64 mapring__take_nested(__u64 *head, __u64 t, __u64 pe
 		mapring__store(seq, lap + 1);
 		return 0;
 	}
-	return found ? found : 1; /* behind, and not to be had */
+	return found ? found : 1;
 }
 
-#define MAPRING__TAKE(ring) \
-	((ring).nests ? mapring__take_nested(head, t, pending, seq, lap) : mapring__take(seq, lap))
+#define MAPRING__TAKE(guarded) \
+	((guarded) ? mapring__take_guarded(head, t, seq, lap, pending) : mapring__take(seq, lap, pending))
 
 /*
  * The slow path: `head` was not the next free ticket. Returns the ticket that it claimed, or -1,
  * counted. Its loops stand one after the other, because the verifier multiplies nested ones.
  */
-static __always_inline __s64 mapring__claim(struct mapring__ring ring, __u64 *head, __u32 base)
+static __always_inline __s64 mapring__search(struct mapring__ring ring, __u64 *head, __u32 base, const int guarded)
 {
-	__u64 *seq, start, t, lap, state, pending = 0;
+	__u64 *seq, start = mapring__load(head), pending = start & MAPRING__PENDING, t = start ^ pending;
+	__u64 lap, state;
 
-	if (!head) { /* a CPU beyond the last shard */
-		mapring__astray(ring.map, ring.size);
-		return -1;
-	}
-	start = mapring__load(head);
-	if (ring.nests)
-		pending = start & MAPRING__PENDING;
-	t = start ^ pending;
 	/* Taken by a nested program, or still being written one lap behind: walk. */
 	for (__u32 i = 0; i < MAPRING__WALK; i++, t++) {
 		seq = mapring__slot(ring, base, t);
 		if (!seq)
 			goto dropped;
 		lap = mapring__lap(ring, t);
-		state = MAPRING__TAKE(ring);
+		state = MAPRING__TAKE(guarded);
 		if (!state)
 			goto claimed;
 		if (state > lap + 2)
@@ -165,7 +166,7 @@ static __always_inline __s64 mapring__claim(struct mapring__ring ring, __u64 *he
 		if (!seq)
 			goto dropped;
 		lap = mapring__lap(ring, t);
-		if (!MAPRING__TAKE(ring))
+		if (!MAPRING__TAKE(guarded))
 			goto claimed;
 	}
 dropped:
@@ -173,7 +174,7 @@ dropped:
 	 * next claim goes on from here. A smaller ring was searched all round. */
 	if ((1ULL << ring.shift) > MAPRING__TRIES)
 		mapring__store(head, t | pending);
-	else if (ring.nests)
+	else if (guarded)
 		mapring__store(head, start);
 	mapring__count(head + 1, 1);
 	return -1;
@@ -182,8 +183,31 @@ claimed:
 	return (__s64)t;
 }
 
+static __always_inline __s64 mapring__claim(struct mapring__ring ring, __u64 *head, __u32 base)
+{
+	__s64 claimed;
+
+	if (!head) { /* a CPU beyond the last shard */
+		mapring__astray(ring.map, ring.size);
+		return -1;
+	}
+	if (!MAPRING__HAS_GUARD)
+		return mapring__search(ring, head, base, 0);
+	MAPRING__GUARD;
+	claimed = mapring__search(ring, head, base, 1);
+	MAPRING__UNGUARD;
+	return claimed;
+}
+
+/*
+ * What the fast paths have to look for in `head`: the mark of a guarded claim. In a ring of four slots or more,
+ * the lap of a marked head is no state of any slot. That saves a branch, and the verifier gives up on loops
+ * with 8192 of them.
+ */
+#define MAPRING__MARK(slots) ((slots) < 4 ? MAPRING__PENDING : 0)
+
 /* The fast paths: the slot's `seq` if `head` was the next free ticket, else NULL. */
-static __always_inline __u64 *mapring__fast(struct mapring__ring ring, __u64 *head, __u32 base)
+static __always_inline __u64 *mapring__fast(struct mapring__ring ring, __u64 *head, __u32 base, const __u64 mark)
 {
 	__u64 *seq, t, lap;
 
@@ -193,22 +217,21 @@ static __always_inline __u64 *mapring__fast(struct mapring__ring ring, __u64 *he
 	lap = mapring__lap(ring, t);
 	seq = mapring__slot(ring, base, t);
 	MAPRING__IN_CLAIM;
-	if (!seq || mapring__cmpxchg(seq, lap, lap + 1) != lap)
+	if (!seq || (t & mark) || mapring__cmpxchg(seq, lap, lap + 1) != lap)
 		return 0;
 	mapring__store(head, t + 1);
 	return seq;
 }
 
-static __always_inline __u64 *mapring__fast_nested(struct mapring__ring ring, __u32 base)
+static __always_inline __u64 *mapring__fast_guarded(struct mapring__ring ring, __u64 *head, __u32 base,
+						 const __u64 mark)
 {
-	__u64 *head = mapring__word(ring.map, base), *seq, t, lap;
+	__u64 *seq, t, lap;
 
-	if (!head)
-		return 0;
 	t = mapring__load(head);
 	lap = mapring__lap(ring, t);
 	seq = mapring__slot(ring, base, t);
-	if (!seq || (t & MAPRING__PENDING))
+	if (!seq || (t & mark))
 		return 0;
 	mapring__store(head, (t + 1) | MAPRING__PENDING);
 	if (mapring__load(seq) != lap) {
@@ -221,11 +244,26 @@ static __always_inline __u64 *mapring__fast_nested(struct mapring__ring ring, __
 	return seq;
 }
 
+static __always_inline __u64 *mapring__try_fast(struct mapring__ring ring, __u64 *head, __u32 base,
+						     const __u64 mark)
+{
+	__u64 *seq;
+
+	if (!MAPRING__HAS_GUARD)
+		return mapring__fast(ring, head, base, mark);
+	if (!head)
+		return 0;
+	MAPRING__GUARD;
+	seq = mapring__fast_guarded(ring, head, base, mark);
+	MAPRING__UNGUARD;
+	return seq;
+}
+
 /* The end of a reserve: the record, by the fast path or by the slow one, which `claim` calls; NULL: dropped. */
-#define MAPRING__RESERVE(record_type, ring, base, claim)                                             \
+#define MAPRING__RESERVE(record_type, ring, base, slots, claim)                                      \
 	do {                                                                                         \
-		__u64 *seq = (ring).nests ? mapring__fast_nested(ring, base) :                       \
-					    mapring__fast(ring, mapring__word((ring).map, base), base); \
+		__u64 *seq = mapring__try_fast(ring, mapring__word((ring).map, base), base,          \
+					       MAPRING__MARK(slots));                                \
                                                                                                      \
 		if (!seq) {                                                                          \
 			__s64 claimed = claim;                                                       \

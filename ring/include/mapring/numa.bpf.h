@@ -41,7 +41,6 @@
 		__type(key, __u32);                                                              \
 		__array(values, struct mapring_shard__##name);                                   \
 	} name SEC(".maps") = { .values = { &name##__first } };                                  \
-	MAPRING__NESTED(name)                                                                    \
 	MAPRING__NUMA_API(name, record_type, slots)                                              \
 	MAPRING__OUTPUT(name, record_type)
 
@@ -51,7 +50,7 @@
 	{                                                                                        \
 		return (struct mapring__ring){ mapring__word(&name, cpu),                        \
 					       sizeof(struct mapring_numa_ring__##name),         \
-					       MAPRING__LOG2(slots), MAPRING__NESTS(name) };     \
+					       MAPRING__LOG2(slots) };                           \
 	}                                                                                        \
 	__attribute__((noinline)) __s64 mapring__claim__##name(__u32 cpu)                        \
 	{                                                                                        \
@@ -68,13 +67,13 @@
 		struct mapring__ring ring = mapring__ring__##name(cpu);                          \
 		__u32 base = MAPRING__FIRST(ring.size);                                          \
                                                                                                  \
-		if (!ring.map || !MAPRING__MAY_CLAIM(name)) {                                    \
+		if (!ring.map) {                                                                 \
 			ring.map = mapring__word(map, 0);                                        \
 			if (ring.map)                                                            \
 				mapring__astray(ring.map, ring.size);                            \
 			return 0;                                                                \
 		}                                                                                \
-		MAPRING__RESERVE(record_type, ring, base, mapring__claim__##name(cpu));          \
+		MAPRING__RESERVE(record_type, ring, base, slots, mapring__claim__##name(cpu));          \
 	}
 
 #endif

@@ -107,7 +107,7 @@ static __always_inline __u64 *mapring__claim_anew(void *rings, __u32 size)
 
 	mapring__barrier(); /* SYNC replaced: who saw the gate closed sees the ring that was put there before */
 	if (mapring__find(rings, size, &found)) {
-		seq = mapring__fast(found.ring, found.head, found.base);
+		seq = mapring__fast(found.ring, found.head, found.base, 0);
 		if (seq && mapring__holds(&found, seq))
 			return seq;
 	}
@@ -121,9 +121,11 @@ static __always_inline __u64 *mapring__claim_anew(void *rings, __u32 size)
 								      __u32 base, __u32 shift)   \
 	{                                                                                        \
 		const __u32 size = sizeof(struct mapring_inner_ring__##name);                    \
-		struct mapring__ring ring = { map, size, shift, 0 };                             \
+		struct mapring__ring ring = { map, size, shift };                                \
                                                                                                  \
-		return mapring__claim(ring, mapring__word(map, header), base);                   \
+		__u64 *head = mapring__word(map, header);                                        \
+                                                                                                 \
+		return head ? mapring__search(ring, head, base, 0) : -1;                         \
 	}                                                                                        \
 	MAPRING__FN record_type *mapring_reserve(struct mapring_map__##name *map)                \
 	{                                                                                        \
@@ -132,7 +134,7 @@ static __always_inline __u64 *mapring__claim_anew(void *rings, __u32 size)
 		__u64 *seq = 0;                                                                  \
                                                                                                  \
 		if (mapring__find(map, size, &found)) {                                          \
-			seq = mapring__fast(found.ring, found.head, found.base);                 \
+			seq = mapring__fast(found.ring, found.head, found.base, 0);                 \
 			if (!seq) {                                                              \
 				__s64 claimed = mapring__claim__##name(                          \
 					found.ring.map, found.header, found.base, found.ring.shift); \

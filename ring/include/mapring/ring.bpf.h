@@ -19,10 +19,9 @@
  * A reserved record holds what its slot held before: fill all of it. mapring_output copies records of at
  * most 1024 bytes, as clang has no memcpy for BPF: reserve larger ones and fill them in place.
  *
- * A fetching atomic claims the slot (Linux 5.12), or, where a loader shows that programs can only
- * interrupt each other, plain stores do. `#define MAPRING_NESTED_ONLY` before the include leaves
- * out the former on x86, so that programs load on older kernels: their loader must have shown it
- * then (mapring::fit_to_machine), or every record is dropped, and counted.
+ * On x86-64 with Linux 6.10, two plain stores claim the slot while preemption is off (the guard); otherwise
+ * a compare-and-swap (Linux 5.12). A program that isn't GPL-compatible, or that aya loads, needs
+ * `#define MAPRING_NO_GUARD` before the include, and uses the compare-and-swap.
  *
  * The protocol, and why it is right: docs/guarantees.md; the same in Rust: ring/src/protocol/ring/.
  */
@@ -41,7 +40,6 @@
 	MAPRING__MAP(ring, name,                                                       \
 		     MAPRING__FIRST(sizeof(struct mapring_ring__##name)) +             \
 			     MAPRING__SHARD(sizeof(struct mapring_ring__##name), slots)); \
-	MAPRING__NESTED(name)                                                          \
 	MAPRING__RING_API(name, record_type, slots)                                    \
 	MAPRING__OUTPUT(name, record_type)
 
@@ -51,22 +49,18 @@
 	{                                                                                             \
 		/* Nothing here may be called as a map may be called. */                              \
 		return (struct mapring__ring){ &name, sizeof(struct mapring_ring__##name),            \
-					       MAPRING__LOG2(slots), MAPRING__NESTS(name) };          \
+					       MAPRING__LOG2(slots) };                                \
 	}                                                                                             \
 	__attribute__((noinline)) __s64 mapring__claim__##name(__u32 base)                            \
 	{                                                                                             \
 		return mapring__claim(mapring__ring__##name(), mapring__word(&name, base), base);                                 \
 	}                                                                                             \
-	MAPRING__FN record_type *mapring_reserve(struct mapring_map__##name *map)                     \
+	MAPRING__FN record_type *mapring_reserve(struct mapring_map__##name *map __attribute__((unused))) \
 	{                                                                                             \
 		struct mapring__ring ring = mapring__ring__##name();                                  \
 		__u32 base = mapring__base(ring);                                                     \
                                                                                                       \
-		if (!MAPRING__MAY_CLAIM(name)) {                                                      \
-			mapring__astray(map, ring.size);                                              \
-			return 0;                                                                     \
-		}                                                                                     \
-		MAPRING__RESERVE(record_type, ring, base, mapring__claim__##name(base));              \
+		MAPRING__RESERVE(record_type, ring, base, slots, mapring__claim__##name(base));              \
 	}
 
 #endif

@@ -13,7 +13,7 @@ use libbpf_rs::MapCore;
 use super::{Drain, Event, Reader, Ring};
 use crate::cpus::{nodes_of_cpus, online_nodes, possible_cpus};
 use crate::error::{Error, Result};
-use crate::layout::{Claim, Geometry, Kind};
+use crate::layout::{Geometry, Kind};
 use crate::protocol::ring::{Start, Tally};
 use crate::record::Record;
 use crate::region::{Access, Found, Options, Outer, PinOptions, Region, is_gone};
@@ -71,17 +71,12 @@ impl<T: Record> NumaRing<T> {
         let found = options.find(Found::Inner(maps.clone()))?;
         of_one_cpu(0, &found)?;
         let last = cpus.last().copied().unwrap_or_default();
-        let claim = match maps.entries().checked_sub(last + 1) {
-            Some(0) => Claim::Atomic,
-            Some(1) => Claim::Nested,
-            _ => {
-                let (what, shards) = (maps.what().to_owned(), maps.entries());
-                return Err(Error::NotFitted { what, shards, last });
-            }
-        };
-        let geometry = found.geometry().with_claim(claim)?;
-        let first = options.described(geometry).loader(true).find(Found::Inner(maps.clone()))?;
-        like(0, &first, &geometry, "as the map of maps is made for")?;
+        if maps.entries() != last + 1 {
+            let (what, shards) = (maps.what().to_owned(), maps.entries());
+            return Err(Error::NotFitted { what, shards, last });
+        }
+        let first = options.loader(true).find(Found::Inner(maps.clone()))?;
+        let geometry = *first.geometry();
         let (mut rings, mut made) = (Vec::new(), Vec::new());
         for cpu in cpus {
             let place = Found::Inner(maps.at(&key(cpu)));
@@ -120,17 +115,14 @@ fn of_one_cpu(cpu: usize, region: &Region) -> Result<()> {
     Err(not_numa(cpu, region, "a ring for all CPUs".to_owned(), expected))
 }
 
-/// Whether `region` has the shape that it should have, which `why` says.
-fn like(cpu: usize, region: &Region, shape: &Geometry, why: &str) -> Result<()> {
+/// Whether `region` has as many slots as that of the CPU `first`.
+fn like(cpu: usize, region: &Region, first: usize, shape: &Geometry) -> Result<()> {
     let found = region.geometry();
-    let (found, expected) = if found.capacity() != shape.capacity() {
-        [found, shape].map(|ring| format!("a ring of {} slots", ring.capacity())).into()
-    } else if found.claim() != shape.claim() {
-        [found, shape].map(|ring| format!("a ring of {} claims", ring.claim())).into()
-    } else {
+    if found.capacity() == shape.capacity() {
         return Ok(());
-    };
-    Err(not_numa(cpu, region, found, format!("{expected}, {why}")))
+    }
+    let [found, expected] = [found, shape].map(|ring| format!("a ring of {} slots", ring.capacity()));
+    Err(not_numa(cpu, region, found, format!("{expected}, as that of CPU {first}")))
 }
 
 /// Whether rings are those of one CPU each, of one shape, and each here once: whoever reads one twice delivers its
@@ -141,7 +133,7 @@ fn belong_together<T: AnyBitPattern>(rings: &[(usize, Ring<T>)]) -> Result<()> {
         let region = ring.region();
         of_one_cpu(*cpu, region)?;
         if let Some((first, of)) = rings.first() {
-            like(*cpu, region, of.region().geometry(), &format!("as that of CPU {first}"))?;
+            like(*cpu, region, *first, of.region().geometry())?;
         }
         let found = match maps.insert(region.identity(), *cpu) {
             Some(other) if other != *cpu => format!("the same map as that of CPU {other}"),

@@ -7,7 +7,7 @@ use bytemuck::{AnyBitPattern, NoUninit};
 
 use super::{Reader, openers};
 use crate::error::{Error, Result};
-use crate::layout::{Claim, Geometry, Kind};
+use crate::layout::{Geometry, Kind};
 use crate::protocol::ring::{Place, ShardMut, Slot, Start};
 use crate::region::{Region, SharedMut, Writer};
 
@@ -55,11 +55,6 @@ impl<T: AnyBitPattern> Ring<T> {
         self.region.geometry().capacity()
     }
 
-    /// How the ring's producers claim slots: their loader chose.
-    pub fn claim(&self) -> Claim {
-        self.region.geometry().claim()
-    }
-
     /// A reader that starts with the oldest records that are still there.
     pub fn reader(&self) -> Reader<T> {
         self.reader_from(Start::Oldest)
@@ -72,21 +67,22 @@ impl<T: AnyBitPattern> Ring<T> {
 }
 
 impl<T: NoUninit> Ring<T> {
-    /// A writer into one shard. The region must be mapped for writing: a memfd that was made
-    /// here or opened with [`Options::write`](crate::Options::write).
+    /// A writer into one shard of a memfd that was made here or opened with
+    /// [`Options::write`](crate::Options::write). Only BPF programs write rings in BPF maps: their claims are
+    /// made for the programs of one CPU.
     ///
     /// # Errors
-    /// [`Error::NotWritable`] with the reason, [`Error::Sealed`], [`Error::Index`], [`Error::NestedOnly`].
+    /// [`Error::ProgramsOnly`], [`Error::NotWritable`] with the reason, [`Error::Sealed`], [`Error::Index`].
     pub fn writer(&self, shard: usize) -> Result<RingWriter<T>> {
-        if self.region.geometry().claim() == Claim::Nested {
-            return Err(Error::NestedOnly);
-        }
         let count = self.region.geometry().shards();
         if shard >= count {
             return Err(Error::Index { thing: "shard", index: shard, count });
         }
         let place = Place::new(self.region.geometry(), shard);
         let shared = self.region.shared_mut()?;
+        if self.region.identity().is_map() {
+            return Err(Error::ProgramsOnly { what: self.region.what().to_owned() });
+        }
         Ok(RingWriter { shared, writer: self.region.count_writer(shard), place, record: PhantomData })
     }
 }

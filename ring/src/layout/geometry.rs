@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{Claim, Kind, LINE, Preamble, WORD};
+use super::{Kind, LINE, Preamble, WORD};
 
 /// The shape of a region. Only shapes whose every offset fits are ever made, so that what is
 /// computed from one can neither overflow nor point outside.
@@ -12,7 +12,6 @@ pub struct Geometry {
     record: u32,
     capacity: u32,
     shards: u32,
-    claim: Claim,
     resizable: bool,
     of_cpu: bool,
 }
@@ -57,11 +56,8 @@ pub enum GeometryError {
     /// Cells, latches, and what each CPU has for itself have one shard.
     #[error("only rings and counters have shards, and not in per-CPU maps: 1 shard, not {0}")]
     Sharded(u64),
-    /// Only rings have claims, and only those of a few slots or more the nested one.
-    #[error("nested claims: only for rings of {min} slots or more", min = Geometry::NESTED_MIN)]
-    Claim,
-    /// Only rings, of atomic claims, can be replaced.
-    #[error("only rings can be replaced by others, and only those with atomic claims")]
+    /// Only a ring that is not the shard of one CPU can be replaced.
+    #[error("only rings can be replaced by others, and not the ring of one CPU")]
     Resizable,
     /// Only a ring of one shard, that is not resizable, can be a CPU's part of another.
     #[error("only a ring of one shard, and none that can be resized, is that of one CPU")]
@@ -74,8 +70,6 @@ impl Geometry {
     /// The most shards: more than any kernel has CPUs. Readers keep a place in each, so this bounds what they
     /// allocate.
     pub const SHARDS_MAX: u64 = 1 << 16;
-    /// The fewest slots of a ring with [nested claims](Claim::Nested).
-    pub const NESTED_MIN: usize = 4;
 
     /// A region of `kind`: `capacity` slots a shard, cells, latches, or counters a shard, of `record`
     /// bytes each (8 for counters).
@@ -110,32 +104,19 @@ impl Geometry {
             record: small_record,
             capacity: small_capacity,
             shards: small_shards,
-            claim: Claim::Atomic,
             resizable: false,
             of_cpu: false,
         }
         .that_fits()
     }
 
-    /// The same ring, whose producers claim slots in this way.
-    ///
-    /// # Errors
-    /// [`GeometryError::Claim`] if that can't be nested.
-    pub fn with_claim(self, claim: Claim) -> Result<Self, GeometryError> {
-        let cannot = self.kind != Kind::Ring || self.capacity() < Self::NESTED_MIN || self.resizable;
-        if claim == Claim::Nested && cannot {
-            return Err(GeometryError::Claim);
-        }
-        Self { claim, ..self }.that_fits()
-    }
-
     /// The same ring, which can be replaced by another: programs find the headers of all shards where
     /// they are in every such ring, before the slots.
     ///
     /// # Errors
-    /// [`GeometryError::Resizable`] if this is no ring, or its claims are nested.
+    /// [`GeometryError::Resizable`] if this is no ring, or that of one CPU.
     pub fn resizable(self) -> Result<Self, GeometryError> {
-        if self.kind != Kind::Ring || self.claim == Claim::Nested || self.of_cpu {
+        if self.kind != Kind::Ring || self.of_cpu {
             return Err(GeometryError::Resizable);
         }
         Ok(Self { resizable: true, ..self })
@@ -164,7 +145,7 @@ impl Geometry {
 
     fn that_fits(self) -> Result<Self, GeometryError> {
         let shards = self.shard_elements() as u128 * u128::from(self.shards);
-        let entries = self.first() as u128 + shards + self.spare() as u128;
+        let entries = self.first() as u128 + shards;
         match u32::try_from(entries) {
             Ok(_) => Ok(self),
             Err(_) => Err(GeometryError::Entries(u64::try_from(entries).unwrap_or(u64::MAX))),
@@ -191,11 +172,6 @@ impl Geometry {
         self.shards as usize
     }
 
-    /// How a ring's producers claim slots; [`Claim::Atomic`] for all else.
-    pub fn claim(&self) -> Claim {
-        self.claim
-    }
-
     /// Bytes of an element: the map's value size.
     pub fn element(&self) -> usize {
         match self.kind {
@@ -207,7 +183,7 @@ impl Geometry {
 
     /// Elements: the map's `max_entries`.
     pub fn entries(&self) -> usize {
-        self.first() + self.shard_elements() * self.shards() + self.spare()
+        self.first() + self.shard_elements() * self.shards()
     }
 
     /// Bytes of the region, without the rounding to a page that mappings have.
@@ -237,13 +213,6 @@ impl Geometry {
     /// Words of an element.
     pub fn element_words(&self) -> usize {
         self.element() / WORD
-    }
-
-    /// Elements behind the shards: one, unused, if claims are nested. So the kernel itself knows,
-    /// and a program that claims in the other way can't be given the map by its pin. Where each CPU has
-    /// a map, it is the map of these that has an element more.
-    fn spare(&self) -> usize {
-        usize::from(self.claim == Claim::Nested && !self.of_cpu)
     }
 
     fn shard_elements(&self) -> usize {
@@ -305,18 +274,6 @@ mod tests {
     }
 
     #[test]
-    fn a_nested_claim_is_an_element_more() {
-        let ring = |slots, shards| Geometry::new(Kind::Ring, 56, slots, shards).unwrap();
-        let nested = ring(4, 3).with_claim(Claim::Nested).unwrap();
-        assert_eq!(nested.entries(), ring(4, 3).entries() + 1);
-        assert_eq!(nested.shard(3), ring(4, 3).shard(3));
-        assert_eq!(nested.with_claim(Claim::Atomic), Ok(ring(4, 3)));
-        assert_eq!(ring(2, 3).with_claim(Claim::Nested), Err(GeometryError::Claim));
-        let cells = Geometry::new(Kind::Cells, 56, 4, 1).unwrap();
-        assert_eq!(cells.with_claim(Claim::Nested), Err(GeometryError::Claim));
-    }
-
-    #[test]
     fn the_largest_regions_are_as_large_as_a_map_can_be() {
         let cells = |count| Geometry::new(Kind::Cells, 56, count, 1);
         let full = u64::from(u32::MAX) - 2;
@@ -347,19 +304,15 @@ mod tests {
                 assert!(shard == 0 || g.slots(shard) >= g.slots(shard - 1) + 64);
             }
         }
-        let one = Geometry::new(Kind::Ring, 56, 4, 1).unwrap();
-        assert_eq!(one.with_claim(Claim::Nested).unwrap().resizable(), Err(GeometryError::Resizable));
         assert_eq!(Geometry::new(Kind::Cells, 56, 4, 1).unwrap().resizable(), Err(GeometryError::Resizable));
     }
 
     #[test]
-    fn the_shard_of_a_cpu_is_as_large_whatever_its_claims() {
+    fn the_ring_of_a_cpu_is_as_large_as_any() {
         let one = Geometry::new(Kind::Ring, 56, 4, 1).unwrap();
         let of_cpu = one.of_cpu().unwrap();
         assert!(of_cpu.is_of_cpu() && !one.is_of_cpu());
         assert_eq!((of_cpu.entries(), of_cpu.slots(0)), (one.entries(), one.slots(0)));
-        assert_eq!(of_cpu.with_claim(Claim::Nested).unwrap().entries(), one.entries());
-        assert_eq!(one.with_claim(Claim::Nested).unwrap().of_cpu().unwrap().entries(), one.entries());
         assert_eq!(of_cpu.resizable(), Err(GeometryError::Resizable));
         let (two, cells) = (Geometry::new(Kind::Ring, 56, 4, 2), Geometry::new(Kind::Cells, 56, 4, 1));
         for other in [two.unwrap(), cells.unwrap(), one.resizable().unwrap()] {

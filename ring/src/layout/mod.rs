@@ -18,7 +18,7 @@ pub const WORD: usize = 8;
 /// Bytes in a cache line. The preamble and every shard start on one.
 pub const LINE: usize = 64;
 /// The layout's version, in the preamble's second word.
-pub const VERSION: u64 = 1;
+pub const VERSION: u64 = 2;
 
 /// What a region holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,33 +54,6 @@ impl Kind {
     }
 }
 
-/// How a ring's producers claim a slot. A loader chooses, before it loads the programs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Claim {
-    /// By compare-and-swap: right in any context, whoever interrupts or preempts whom.
-    Atomic = 0,
-    /// By plain loads and stores, at a fraction of the cost: right where producers of a CPU can
-    /// interrupt each other but never be preempted, so that whoever interrupts ends first.
-    Nested = 1,
-}
-
-impl Claim {
-    /// The way that the preamble's word `raw` names, if it names one.
-    pub fn from_raw(raw: u64) -> Option<Self> {
-        [Self::Atomic, Self::Nested].into_iter().find(|&claim| claim as u64 == raw)
-    }
-}
-
-impl core::fmt::Display for Claim {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self {
-            Self::Atomic => "atomic",
-            Self::Nested => "nested",
-        })
-    }
-}
-
 impl core::fmt::Display for Kind {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {
@@ -99,23 +72,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_and_claims_are_known_by_their_numbers() {
+    fn kinds_are_known_by_their_numbers() {
         for (raw, kind) in (1..).zip(Kind::ALL) {
             assert_eq!(Kind::from_raw(raw), Some(kind));
         }
-        for (raw, claim) in (0..).zip([Claim::Atomic, Claim::Nested]) {
-            assert_eq!(Claim::from_raw(raw), Some(claim));
-        }
         assert_eq!([0, 7, u64::MAX].map(Kind::from_raw), [None; 3]);
-        assert_eq!([2, u64::MAX].map(Claim::from_raw), [None; 2]);
     }
 
     #[test]
-    fn kinds_and_claims_are_told_apart_in_words() {
+    fn kinds_are_told_apart_in_words() {
         let kinds = Kind::ALL.map(|kind| kind.to_string());
         assert_eq!(kinds[..4], ["ring", "cells", "counters", "latches"]);
         assert_eq!(kinds[4..], ["cells for each CPU", "counters for each CPU"]);
-        assert_eq!([Claim::Atomic, Claim::Nested].map(|claim| claim.to_string()), ["atomic", "nested"]);
         assert_eq!(
             Kind::ALL.map(Kind::is_per_cpu),
             [false, false, false, false, true, true],

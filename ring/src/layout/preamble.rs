@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{Claim, Gate, Geometry, GeometryError, Kind, VERSION, WORD};
+use super::{Gate, Geometry, GeometryError, Kind, VERSION, WORD};
 use crate::text::printable;
 
 /// What the preamble says. Written once, before the region is handed on; word 12 lives on.
@@ -42,9 +42,9 @@ pub enum PreambleError {
         /// The third word.
         found: u64,
     },
-    /// A way to claim slots that this library does not know.
-    #[error("an unknown way {found} to claim slots, this library knows 0 (atomic) and 1 (nested)")]
-    Claim {
+    /// A sort of region that this library does not know.
+    #[error("a region of unknown sort {found}, this library knows 0 and 1 (the ring of one CPU)")]
+    Sort {
         /// The word 13.
         found: u64,
     },
@@ -74,9 +74,8 @@ impl Preamble {
     pub const IDENTITY: usize = 7;
 
     const NAME: core::ops::Range<usize> = 8..12;
-    const CLAIM: usize = 13;
-    /// Set in the word of the claim: the shard of one CPU, in a ring with a map for each.
-    const OF_CPU: u64 = 1 << 8;
+    /// The word that is 1 for the shard of one CPU, in a ring with a map for each, else 0.
+    const OF_CPU: usize = 13;
 
     /// The preamble as words, [`DROPPED`](Self::DROPPED) zero.
     pub fn encode(&self) -> [u64; Self::WORDS] {
@@ -89,8 +88,7 @@ impl Preamble {
         words[5] = self.geometry.shards() as u64;
         words[6] = self.geometry.element() as u64;
         words[7] = self.generation;
-        let of_cpu = if self.geometry.is_of_cpu() { Self::OF_CPU } else { 0 };
-        words[Self::CLAIM] = self.geometry.claim() as u64 | of_cpu;
+        words[Self::OF_CPU] = self.geometry.is_of_cpu().into();
         let gate = if self.geometry.is_resizable() { Gate::Open } else { Gate::None };
         words[Gate::WORD] = gate.encode(self.geometry.capacity());
         for (word, bytes) in words[Self::NAME].iter_mut().zip(self.name.as_bytes().chunks(WORD)) {
@@ -113,17 +111,17 @@ impl Preamble {
             return Err(PreambleError::Version { found: words[1] });
         }
         let kind = Kind::from_raw(words[2]).ok_or(PreambleError::Kind { found: words[2] })?;
-        let claim = Claim::from_raw(words[Self::CLAIM] & !Self::OF_CPU);
-        let claim = claim.ok_or(PreambleError::Claim { found: words[Self::CLAIM] })?;
-        let mut geometry = Geometry::new(kind, words[3], words[4], words[5])?.with_claim(claim)?;
+        let mut geometry = Geometry::new(kind, words[3], words[4], words[5])?;
         match Gate::decode(words[Gate::WORD]) {
             Gate::None => {}
             Gate::Open | Gate::Retired => geometry = geometry.resizable()?,
             // One that is closing says so in the headers alone.
             Gate::Closing | Gate::Unknown => return Err(PreambleError::Gate { found: words[Gate::WORD] }),
         }
-        if words[Self::CLAIM] & Self::OF_CPU != 0 {
-            geometry = geometry.of_cpu()?;
+        match words[Self::OF_CPU] {
+            0 => {}
+            1 => geometry = geometry.of_cpu()?,
+            found => return Err(PreambleError::Sort { found }),
         }
         if words[6] != geometry.element() as u64 {
             return Err(GeometryError::Element { found: words[6], expected: geometry.element() }.into());
@@ -150,16 +148,11 @@ mod tests {
     #[test]
     fn what_is_encoded_is_decoded() {
         assert_eq!(Preamble::decode(&preamble().encode()), Ok(preamble()));
-        let nested = preamble().geometry.with_claim(Claim::Nested).unwrap();
-        let nested = Preamble { geometry: nested, ..preamble() };
-        assert_eq!(Preamble::decode(&nested.encode()), Ok(nested));
         let resizable = Preamble { geometry: preamble().geometry.resizable().unwrap(), ..preamble() };
         assert_eq!(Preamble::decode(&resizable.encode()), Ok(resizable.clone()));
         let one = Geometry::new(Kind::Ring, 56, 4096, 1).unwrap().of_cpu().unwrap();
-        for claim in [Claim::Atomic, Claim::Nested] {
-            let of_cpu = Preamble { geometry: one.with_claim(claim).unwrap(), ..preamble() };
-            assert_eq!(Preamble::decode(&of_cpu.encode()), Ok(of_cpu));
-        }
+        let of_cpu = Preamble { geometry: one, ..preamble() };
+        assert_eq!(Preamble::decode(&of_cpu.encode()), Ok(of_cpu));
         // Its gate is closed later on.
         let mut retired = resizable.encode();
         retired[Gate::WORD] = Gate::Retired.encode(4096);
@@ -178,9 +171,10 @@ mod tests {
         assert_eq!(decode(0, 0), PreambleError::Magic { found: 0 });
         assert_eq!(decode(1, 9), PreambleError::Version { found: 9 });
         assert_eq!(decode(2, 77), PreambleError::Kind { found: 77 });
-        assert_eq!(decode(13, 2), PreambleError::Claim { found: 2 });
-        assert_eq!(decode(13, 1 << 9), PreambleError::Claim { found: 1 << 9 });
-        assert_eq!(decode(13, 1 << 8), PreambleError::Geometry(GeometryError::OfCpu));
+        for found in [2, 1 << 8, u64::MAX] {
+            assert_eq!(decode(13, found), PreambleError::Sort { found });
+        }
+        assert_eq!(decode(13, 1), PreambleError::Geometry(GeometryError::OfCpu));
         for found in [2, 4, 0xff, 0xc02, 0xc04, u64::MAX] {
             assert_eq!(decode(14, found), PreambleError::Gate { found });
         }

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 pub use access::{Access, Refusal};
 #[cfg(feature = "bpf")]
-pub use bpf::{Fit, Fitted, Grounds, PinOptions, fit_object, fit_to_machine, place_on_node};
+pub use bpf::{Fit, PinOptions, fit_object, fit_to_machine, place_on_node};
 #[cfg(feature = "bpf")]
 pub(crate) use bpf::{Found, Lookup, Opened, Outer, PerCpu, Plain, Section, is_frozen, is_gone, look, pin};
 pub(crate) use mapping::Mapping;
@@ -32,7 +32,7 @@ use parking_lot::MutexGuard;
 pub(crate) use writers::{Identity, Writer};
 
 use crate::error::{Error, ReadError, Result};
-use crate::layout::{Claim, Gate, Geometry, Kind, Preamble};
+use crate::layout::{Gate, Geometry, Kind, Preamble};
 use crate::protocol::WordsMut;
 use crate::protocol::ring::gate;
 use crate::record::{Compared, NotCompared};
@@ -204,14 +204,6 @@ impl Region {
         &self.0.preamble
     }
 
-    /// How the producers of a ring claim slots: chosen by its loader, which knows on what
-    #[cfg_attr(feature = "bpf", doc = "[`Grounds`].")]
-    #[cfg_attr(not(feature = "bpf"), doc = "grounds.")]
-    /// [`Claim::Nested`] is only ever chosen because no producer can be preempted by another.
-    pub fn claim(&self) -> Claim {
-        self.geometry().claim()
-    }
-
     /// What the records were compared with `T` by, when the region was opened.
     pub fn compared<T: 'static>(&self) -> Compared {
         match self.0.compared {
@@ -295,13 +287,11 @@ impl Region {
     }
 
     /// What tells its memory from that of other regions.
-    #[cfg(feature = "bpf")]
     pub(crate) fn identity(&self) -> Identity {
         self.0.identity
     }
 
     /// What messages call it.
-    #[cfg(feature = "bpf")]
     pub(crate) fn what(&self) -> &str {
         &self.0.what
     }

@@ -25,6 +25,11 @@ pub(crate) enum Identity {
 }
 
 impl Identity {
+    /// Whether it is a BPF map.
+    pub(crate) fn is_map(self) -> bool {
+        !matches!(self, Self::File(..))
+    }
+
     /// That of a memory file. Makes a system call.
     pub(super) fn file(fd: BorrowedFd<'_>) -> Result<Self> {
         let stat = rustix::fs::fstat(fd).map_err(|e| Error::system("fstat", e))?;

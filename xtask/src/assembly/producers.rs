@@ -19,6 +19,9 @@ const XCHG: &str = "r2 = xchg_64(";
 const RELEASE: &str = "store_release(";
 const ADD: &str = "lock *(u64 *)(";
 
+/// The guard of claims by plain stores, for machines that keep stores in order.
+const GUARD: [&str; 2] = ["call bpf_preempt_disable", "call bpf_preempt_enable"];
+
 /// Words of the record that is written.
 const WORDS: usize = 7;
 
@@ -60,6 +63,27 @@ pub(super) fn check_record(publish: Publish, lines: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// What is asked of a function that claims a slot of a ring where plain stores may: a guard. `jit` follows each way through
+/// it, in what the kernel makes of this.
+pub(super) fn check_guard(lines: &[String]) -> Result<()> {
+    let [begins, ends] = GUARD.map(|call| find(lines, |line| line.trim() == call));
+    // clang may end it once for each way out.
+    ensure!(
+        begins.len() == 1 && !ends.is_empty(),
+        "{} beginnings of a guard, {} ends",
+        begins.len(),
+        ends.len()
+    );
+    ensure!(ends.iter().all(|end| begins[0] < *end), "a guard that ends before it begins");
+    Ok(())
+}
+
+/// The same function without the beginning of its guard, and without its ends.
+pub(super) fn weaker_guards(lines: &[String]) -> Vec<(String, Vec<String>)> {
+    let without = |call: &str| lines.iter().filter(|line| line.trim() != call).cloned().collect();
+    GUARD.map(|call| (format!("no {call}"), without(call))).into()
+}
+
 /// What is asked of a counter: a locked addition, and nothing that fetches.
 pub(super) fn check_counter(lines: &[String]) -> Result<()> {
     let additions = find(lines, |line| line.contains(ADD)).len();
@@ -69,12 +93,16 @@ pub(super) fn check_counter(lines: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// What is asked of every function: only the two helpers, and the slow path.
+/// What is asked of every function: only the two helpers, the guard, and the slow path.
 pub(super) fn check_calls(lines: &[String]) -> Result<()> {
     let calls = lines.iter().filter_map(|line| line.trim().strip_prefix("call "));
     for callee in calls {
         let known = ["1", "8"].contains(&callee) || callee.starts_with("mapring__claim__");
-        ensure!(known, "a call of {callee}: neither map lookup, CPU number, nor the slow claim");
+        let guards = GUARD.iter().any(|call| call.ends_with(callee));
+        ensure!(
+            known || guards,
+            "a call of {callee}: neither map lookup, CPU number, guard, nor the slow claim"
+        );
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use libbpf_rs::MapInfo;
 use libbpf_rs::btf::types::{Array, Struct};
 use libbpf_rs::btf::{Btf, BtfType, TypeId};
 
-use crate::layout::{Claim, Geometry, GeometryError, Kind, Preamble};
+use crate::layout::{Geometry, GeometryError, Kind, Preamble};
 use crate::text::printable;
 
 /// A region as its BPF program declared it.
@@ -81,10 +81,8 @@ impl Description {
     pub(super) fn preamble(&self, entries: usize, generation: u64) -> Option<Preamble> {
         let one = self.geometry(1).ok()?;
         let shard = one.entries() - one.first();
-        let rest = entries.checked_sub(one.first())?;
-        let claim = if rest % shard == 1 { Claim::Nested } else { Claim::Atomic };
-        let geometry = self.geometry((rest / shard) as u64).and_then(|shape| shape.with_claim(claim));
-        let geometry = geometry.ok().filter(|geometry| geometry.entries() == entries)?;
+        let shards = entries.checked_sub(one.first())? / shard;
+        let geometry = self.geometry(shards as u64).ok().filter(|geometry| geometry.entries() == entries)?;
         Some(Preamble { geometry, generation, name: self.name.clone() })
     }
 }
