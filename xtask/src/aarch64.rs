@@ -7,7 +7,7 @@ use anyhow::{Result, bail, ensure};
 
 use crate::packages::Tool;
 use crate::setup::{self, Tools};
-use crate::steps::Skip;
+use crate::skip::Skip;
 use crate::vm::{Arch, Cross};
 use crate::{cmd, vm};
 

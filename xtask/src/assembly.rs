@@ -11,9 +11,9 @@ use std::{fs, io};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::prove::Counts;
+use crate::counts::Counts;
 use crate::setup::{Clang, Tools};
-use crate::{cmd, headers, privilege};
+use crate::{cmd, headers, privilege, skip};
 use producers::Publish;
 use readers::Machine;
 
@@ -58,7 +58,7 @@ pub(crate) fn run(args: &Args, tools: Option<&Tools>) -> Result<Counts> {
         check.producers(tools)?;
     } else {
         ensure!(!privilege::required(), "MAPRING_REQUIRE_BPF=1, but no clang for the producers");
-        crate::test::banner("assembly of the BPF producers", "no clang: cargo xtask setup");
+        skip::banner("assembly of the BPF producers", "no clang: cargo xtask setup");
     }
     let Check { mut counts, wrong, .. } = check;
     wrong.iter().for_each(|wrong| eprintln!("WRONG {wrong}"));

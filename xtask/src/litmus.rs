@@ -6,7 +6,7 @@ use std::process::ExitStatus;
 use anyhow::Result;
 
 use crate::cmd;
-use crate::steps::Skip;
+use crate::skip::Skip;
 
 /// Runs the tests of some folders, or all: what was printed, and how it ended. Fetches herd7 from
 /// Debian's packages, and for `lkmm` the kernel's model.

@@ -3,18 +3,21 @@
 mod aarch64;
 mod assembly;
 mod bench;
+mod checks;
 mod cmd;
+mod counts;
 mod demo;
 mod headers;
 mod litmus;
 mod loom;
-mod mutants;
+mod need;
 mod packages;
 mod privilege;
 mod prove;
 mod setup;
-mod steps;
+mod skip;
 mod test;
+mod toolchains;
 mod vm;
 
 use std::process::ExitCode;

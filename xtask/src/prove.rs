@@ -1,26 +1,20 @@
 //! `cargo xtask prove`: every method of proof there is, one table of what each one looked at.
 
-mod counts;
-mod methods;
-mod nightly;
-mod source_mutants;
-
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 use serde::Serialize;
 
-pub(crate) use counts::Counts;
-use methods::{METHODS, Method};
-pub(crate) use nightly::ensure_components;
-
-use crate::steps::{Need, Skip};
-use crate::test::Machine;
+use crate::checks::{self, Check, Given, Proof};
+use crate::counts::Counts;
+use crate::need::{Machine, Need, reasons};
+use crate::skip::{Skip, banner};
 use crate::{privilege, setup};
 
 /// Which methods to run, and for how long.
 #[derive(clap::Args)]
+#[command(after_help = checks::help("Methods", checks::proofs().into_iter().map(|(check, _)| check)))]
 pub(crate) struct Args {
     /// The methods to run; all, if none is named
     methods: Vec<String>,
@@ -45,25 +39,25 @@ enum Outcome {
 /// Runs the methods named, or all.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if args.list {
-        METHODS.iter().for_each(|method| println!("{:14} {}", method.name, method.what));
+        checks::proofs().iter().for_each(|(check, _)| println!("{:14} {}", check.name, check.help));
         return Ok(ExitCode::SUCCESS);
     }
     let chosen = chosen(&args.methods)?;
-    if chosen.iter().any(|method| method.needs.contains(&Need::Tools)) {
+    if chosen.iter().any(|(_, proof)| proof.needs.contains(&Need::Tools)) {
         setup::add_newest_clang();
     }
     let machine = Machine::default();
     let mut results = Vec::new();
-    for method in chosen {
-        eprintln!("\n=== {}: {} ===", method.name, method.what);
+    for (check, proof) in chosen {
+        eprintln!("\n=== {}: {} ===", check.name, check.help);
         let start = Instant::now();
-        let outcome = run_one(method, &machine, args.seconds);
+        let outcome = run_one(proof, &machine, args.seconds);
         match &outcome {
             Outcome::Ran(_) => {}
-            Outcome::Skipped(why) => crate::test::banner(method.name, why),
-            Outcome::Failed(why) => eprintln!("FAILED {}: {why}", method.name),
+            Outcome::Skipped(why) => banner(check.name, why),
+            Outcome::Failed(why) => eprintln!("FAILED {}: {why}", check.name),
         }
-        results.push((method.name, outcome, start.elapsed().as_secs_f32()));
+        results.push((check.name, outcome, start.elapsed().as_secs_f32()));
     }
     if args.json {
         println!("{}", json(&results)?);
@@ -78,30 +72,33 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn chosen(names: &[String]) -> Result<Vec<&'static Method>> {
-    if let Some(unknown) = names.iter().find(|name| METHODS.iter().all(|method| method.name != **name)) {
-        let all: Vec<_> = METHODS.iter().map(|method| method.name).collect();
+/// A method and its name.
+type Method = (&'static Check, &'static Proof);
+
+fn chosen(names: &[String]) -> Result<Vec<Method>> {
+    let mut methods = checks::proofs();
+    if let Some(unknown) = names.iter().find(|name| methods.iter().all(|(check, _)| check.name != **name)) {
+        let all: Vec<_> = methods.iter().map(|(check, _)| check.name).collect();
         bail!("no method {unknown:?}; there are: {}", all.join(" "));
     }
-    let named = |method: &&Method| names.is_empty() || names.iter().any(|name| name == method.name);
-    Ok(METHODS.iter().filter(named).collect())
+    methods.retain(|(check, _)| names.is_empty() || names.iter().any(|name| name == check.name));
+    Ok(methods)
 }
 
-fn run_one(method: &Method, machine: &Machine, seconds: u32) -> Outcome {
-    let lacking: Vec<_> =
-        method.needs.iter().filter_map(|&need| Some((need, machine.lacks(need)?))).collect();
+fn run_one(proof: &Proof, machine: &Machine, seconds: u32) -> Outcome {
+    let lacking = machine.lacks(proof.needs);
     if !lacking.is_empty() {
         let of_bpf = lacking.iter().any(|(need, _)| matches!(need, Need::Tools | Need::Bpf));
-        let why: Vec<_> = lacking.into_iter().map(|(_, why)| why).collect();
+        let why = reasons(&lacking);
         return if privilege::required() && of_bpf {
-            Outcome::Failed(format!("required here, but: {}", why.join("\n")))
+            Outcome::Failed(format!("required here, but: {why}"))
         } else {
-            Outcome::Skipped(why.join("\n"))
+            Outcome::Skipped(why)
         };
     }
     // Where BPF tools are no need they may be of use; then they are looked for.
-    let tools = || machine.tools().as_ref().ok();
-    match (method.run)(&methods::Given { tools: &tools, seconds }) {
+    let tools = || machine.tools();
+    match proof.run(&Given::new(&tools, seconds)) {
         Ok(counts) => Outcome::Ran(counts),
         Err(error) if error.is::<Skip>() => Outcome::Skipped(error.to_string()),
         Err(error) => Outcome::Failed(format!("{error:#}")),
@@ -210,6 +207,6 @@ mod tests {
     fn unknown_methods_are_named() {
         let error = chosen(&["loom".into(), "lom".into()]).err().unwrap().to_string();
         assert!(error.contains("\"lom\"") && error.contains("zero-syscalls"), "{error}");
-        assert_eq!(chosen(&[]).unwrap().len(), METHODS.len());
+        assert_eq!(chosen(&[]).unwrap().len(), checks::proofs().len());
     }
 }

@@ -1,19 +1,19 @@
 //! `cargo xtask test`: runs the steps, goes on after a failure, and ends with a table of all of them and their count.
 
-use std::cell::OnceCell;
 use std::fmt;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::cmd;
-use crate::setup::{self, Cannot, Tools};
-use crate::steps::{self, Need, Part, STEPS, Step, Work};
-use crate::{aarch64, privilege, prove, vm};
+use crate::checks::{self, Part, Test, Work};
+use crate::need::{Machine, Need, reasons};
+use crate::privilege;
+use crate::skip::{Skip, banner};
 
 /// Which steps to run, and how.
 #[derive(clap::Args)]
+#[command(after_help = checks::help("Steps", checks::tests().map(|(check, _)| check)))]
 pub(crate) struct Args {
     /// The steps to run, each of them whole; the quick part of all, if none is named
     steps: Vec<String>,
@@ -45,39 +45,6 @@ impl fmt::Display for Outcome {
             Self::Failed(_) => "FAILED",
             Self::Skipped(_) => "SKIPPED",
         })
-    }
-}
-
-/// What this machine has: found out when a step first needs it.
-#[derive(Default)]
-pub(crate) struct Machine {
-    tools: OnceCell<Result<Tools, Cannot>>,
-    oldest_rust: OnceCell<Result<(), String>>,
-}
-
-impl Machine {
-    pub(crate) fn tools(&self) -> &Result<Tools, Cannot> {
-        self.tools.get_or_init(setup::ensure)
-    }
-
-    /// Why a need is not met.
-    pub(crate) fn lacks(&self, need: Need) -> Option<String> {
-        match need {
-            Need::Tools => self.tools().as_ref().err().map(Cannot::to_string),
-            Need::Bpf => Some(privilege::obstacles().join("\n")).filter(|obstacles| !obstacles.is_empty()),
-            Need::OldestRust => self
-                .oldest_rust
-                .get_or_init(|| steps::oldest_rust().map_err(|error| format!("{error:#}")))
-                .clone()
-                .err(),
-            Need::Nightly(components) => {
-                prove::ensure_components(components).err().map(|error| format!("{error:#}"))
-            }
-            Need::Machines(line) => vm::obstacle(line),
-            Need::Aarch64 => aarch64::obstacle(),
-            Need::Strace => setup::no_strace(),
-            Need::Path(path) => (!cmd::root().join(path).exists()).then(|| format!("there is no {path}")),
-        }
     }
 }
 
@@ -142,67 +109,47 @@ fn rounds(chosen: &[(&'static str, &Part)], args: &Args, mut run: impl FnMut(&Pa
 /// The steps to run, and which part of each.
 fn chosen(args: &Args) -> Result<Vec<(&'static str, &'static Part)>> {
     let names = &args.steps;
-    if let Some(unknown) = names.iter().find(|name| STEPS.iter().all(|step| step.name != **name)) {
-        bail!(
-            "no step {unknown:?}; there are: {}",
-            STEPS.iter().map(|step| step.name).collect::<Vec<_>>().join(" ")
-        );
+    if let Some(unknown) = names.iter().find(|name| checks::tests().all(|(check, _)| check.name != **name)) {
+        let all: Vec<_> = checks::tests().map(|(check, _)| check.name).collect();
+        bail!("no step {unknown:?}; there are: {}", all.join(" "));
     }
-    let part = |step: &'static Step| {
-        let named = names.iter().any(|name| name == step.name);
-        let part =
-            if args.all || named { Some(&step.whole) } else { step.quick().filter(|_| names.is_empty()) };
-        Some((step.name, part?))
+    let part = |name: &str, test: &'static Test| {
+        let named = names.iter().any(|named| named == name);
+        if args.all || named { Some(&test.whole) } else { test.quick().filter(|_| names.is_empty()) }
     };
-    Ok(STEPS.iter().filter_map(part).collect())
+    Ok(checks::tests().filter_map(|(check, test)| Some((check.name, part(check.name, test)?))).collect())
 }
 
 /// What a run without `--all` leaves out.
 fn left_out() -> String {
-    let names = |steps: Vec<&Step>| steps.iter().map(|step| step.name).collect::<Vec<_>>().join(" ");
-    let (less, none) = STEPS
-        .iter()
-        .filter(|step| !step.quick().is_some_and(|part| std::ptr::eq(part, &step.whole)))
-        .partition(|step| step.quick().is_some());
+    let not_quick = checks::tests().filter(|(_, test)| !test.is_quick());
+    let (less, none): (Vec<_>, Vec<_>) = not_quick.partition(|(_, test)| test.quick().is_some());
+    let names = |steps: &[(&checks::Check, &Test)]| {
+        steps.iter().map(|(check, _)| check.name).collect::<Vec<_>>().join(" ")
+    };
     format!(
         "This was the quick part. Shortened: {}.\nLeft out: {}.\n`cargo xtask test --all` runs everything.",
-        names(less),
-        names(none)
+        names(&less),
+        names(&none)
     )
 }
 
 fn run_part(part: &Part, machine: &Machine, strict: bool) -> Outcome {
-    let lacking: Vec<_> = part.needs.iter().filter_map(|need| machine.lacks(*need)).collect();
+    let lacking = machine.lacks(part.needs);
     if !lacking.is_empty() {
-        let why = lacking.join("\n");
+        let why = reasons(&lacking);
         return if strict {
             Outcome::Failed(format!("required here, but: {why}"))
         } else {
             Outcome::Skipped(why)
         };
     }
-    let tools = if part.needs.contains(&Need::Tools) { machine.tools().as_ref().ok() } else { None };
-    let done = match &part.work {
-        Work::Code { run, .. } => run(tools),
-        Work::Lines(lines) => lines.iter().try_for_each(|line| {
-            let mut command = cmd::line(line);
-            if let Some(tools) = tools {
-                tools.export(&mut command);
-            }
-            cmd::run(&mut command)
-        }),
-    };
-    match done {
+    let tools = if part.needs(Need::Tools) { machine.tools() } else { None };
+    match part.run(tools) {
         Ok(()) => Outcome::Ok,
-        Err(error) if error.is::<steps::Skip>() => Outcome::Skipped(error.to_string()),
+        Err(error) if error.is::<Skip>() => Outcome::Skipped(error.to_string()),
         Err(error) => Outcome::Failed(format!("{error:#}")),
     }
-}
-
-/// Says, so that nobody overlooks it, what did not run.
-pub(crate) fn banner(name: &str, why: &str) {
-    let rule = "!".repeat(78);
-    eprintln!("{rule}\n!! SKIPPED {name}\n!! {}\n{rule}", why.replace('\n', "\n!! "));
 }
 
 fn table(rows: &[Row], repeat: u32) -> String {
@@ -238,10 +185,10 @@ fn counts(rows: &[Row]) -> String {
 }
 
 fn list() {
-    for step in STEPS {
-        println!("{}", described(step.name, &step.whole));
-        match step.quick() {
-            Some(part) if std::ptr::eq(part, &step.whole) => {}
+    for (check, test) in checks::tests() {
+        println!("{}", described(check.name, &test.whole));
+        match test.quick() {
+            Some(_) if test.is_quick() => {}
             Some(part) => println!("{}", described("    quick", part)),
             None => println!("    only with --all, or by its name"),
         }
@@ -252,20 +199,7 @@ fn list() {
 }
 
 fn described(name: &str, part: &Part) -> String {
-    let needs: Vec<_> = part
-        .needs
-        .iter()
-        .map(|need| match need {
-            Need::Tools => "tools",
-            Need::Bpf => "BPF",
-            Need::OldestRust => "Rust 1.88",
-            Need::Nightly(_) => "nightly",
-            Need::Machines(_) => "QEMU, kernels",
-            Need::Aarch64 => "aarch64",
-            Need::Strace => "strace",
-            Need::Path(path) => path,
-        })
-        .collect();
+    let needs: Vec<_> = part.needs.iter().map(Need::to_string).collect();
     let lines = match &part.work {
         Work::Lines(lines) => lines,
         Work::Code { shown, .. } => std::slice::from_ref(shown),
@@ -298,26 +232,27 @@ mod tests {
 
     #[test]
     fn what_is_named_runs_whole_and_all_is_everything() {
-        let whole = |name: &str| &STEPS.iter().find(|step| step.name == name).unwrap().whole;
-        for step in STEPS {
-            let chosen = chosen(&args(step.name)).unwrap();
+        let steps: Vec<_> = checks::tests().collect();
+        let whole = |name: &str| &steps.iter().find(|(check, _)| check.name == name).unwrap().1.whole;
+        for (check, test) in &steps {
+            let chosen = chosen(&args(check.name)).unwrap();
             assert!(
-                matches!(chosen[..], [(name, part)] if name == step.name && std::ptr::eq(part, &step.whole))
+                matches!(chosen[..], [(name, part)] if name == check.name && std::ptr::eq(part, &test.whole))
             );
         }
         let all = chosen(&args("--all")).unwrap();
-        assert_eq!(all.len(), STEPS.len());
+        assert_eq!(all.len(), steps.len());
         assert!(all.iter().all(|(name, part)| std::ptr::eq(*part, whole(name))));
         let quick = chosen(&args("")).unwrap();
         assert!(
-            quick.len() < STEPS.len() && quick.iter().any(|(name, part)| !std::ptr::eq(*part, whole(name)))
+            quick.len() < steps.len() && quick.iter().any(|(name, part)| !std::ptr::eq(*part, whole(name)))
         );
         let all_of = quick.iter().filter(|(name, part)| std::ptr::eq(*part, whole(name)));
         let left_out = left_out();
         let words: Vec<_> = left_out.split([' ', '\n', '.']).collect();
-        for step in STEPS {
-            let runs_whole = all_of.clone().any(|(name, _)| *name == step.name);
-            assert_ne!(words.contains(&step.name), runs_whole, "{}: {left_out}", step.name);
+        for (check, _) in &steps {
+            let runs_whole = all_of.clone().any(|(name, _)| *name == check.name);
+            assert_ne!(words.contains(&check.name), runs_whole, "{}: {left_out}", check.name);
         }
     }
 

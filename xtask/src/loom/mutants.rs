@@ -14,7 +14,8 @@ use std::{fmt, thread};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
-use crate::{cmd, loom};
+use super::models;
+use crate::cmd;
 
 const LIST: &str = "loom-tests/mutants.toml";
 
@@ -246,7 +247,7 @@ fn judge(status: ExitStatus, said: &str) -> Outcome {
 fn build(model: &str, copy: &Path) -> Result<PathBuf> {
     // Beside the sources as they are, for the sake of all other packages; what is built of a mutant has names of its own
     // there, since the profile is another.
-    let mut cargo = loom::cargo("test");
+    let mut cargo = models::cargo("test");
     cargo.current_dir(copy).env("CARGO_INCREMENTAL", "1");
     cargo.args(["--no-run", "--message-format=json-render-diagnostics", "--test", model]);
     let messages = cmd::output(&mut cargo)?;

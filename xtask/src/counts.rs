@@ -1,6 +1,12 @@
 //! What a method looked at, read off what tests print: libtest's results, and lines of their own
 //! that say `explored N`.
 
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::cmd;
+
 /// One method's numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct Counts {
@@ -28,7 +34,7 @@ impl std::ops::AddAssign for Counts {
 
 impl Counts {
     /// What test programs printed; `succeeded` is their exit status.
-    pub(super) fn of_tests(said: &str, succeeded: bool) -> Self {
+    pub(crate) fn of_tests(said: &str, succeeded: bool) -> Self {
         let results =
             || said.lines().filter_map(|line| line.split_once("test result: ").map(|(_, rest)| rest));
         let sum = |what: &str| results().map(|result| number_before(result, what)).sum::<u64>();
@@ -41,10 +47,16 @@ impl Counts {
     }
 
     /// The numbers in a line like `12 cases, 3456 executions`, each with the word that follows it.
-    pub(super) fn numbers(line: &str) -> Vec<(u64, &str)> {
+    pub(crate) fn numbers(line: &str) -> Vec<(u64, &str)> {
         let words: Vec<_> = line.split([' ', ',']).filter(|word| !word.is_empty()).collect();
         words.windows(2).filter_map(|pair| Some((pair[0].parse().ok()?, pair[1]))).collect()
     }
+}
+
+/// Runs test programs, and counts what they print.
+pub(crate) fn of(command: &mut Command) -> Result<Counts> {
+    let (said, status) = cmd::tee(command)?;
+    Ok(Counts::of_tests(&said, status.success()))
 }
 
 /// The number that stands before `what`, or 0.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::{TESTS, Tests};
+use super::sets::{TESTS, Tests};
 use crate::cmd;
 
 const KILLED: &str = "killed";

@@ -10,8 +10,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::Tests;
 use super::known::Known;
+use super::sets::Tests;
 use crate::cmd;
 use crate::setup::Tools;
 

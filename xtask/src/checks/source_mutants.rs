@@ -5,6 +5,7 @@
 
 mod known;
 mod lab;
+mod sets;
 
 use std::env;
 use std::time::{Duration, Instant};
@@ -13,81 +14,13 @@ use anyhow::{Result, ensure};
 
 use self::known::{Known, Verdict, file_of};
 use self::lab::Lab;
-use super::Counts;
+use self::sets::TESTS;
 use crate::cmd;
+use crate::counts::Counts;
 use crate::setup::Tools;
 
 /// Only mutants of files whose names contain one of these, with commas between: for who works on them.
 const ONLY: &str = "MAPRING_MUTANTS_OF";
-/// What is compiled under loom.
-const UNDER_LOOM: [&str; 3] = ["ring/src/protocol/", "ring/src/layout/", "ring/src/text.rs"];
-
-/// A set of tests.
-struct Tests {
-    name: &'static str,
-    /// Where they lie, as git names it: with other tests there, what they missed is given to them again.
-    sources: &'static [&'static str],
-    /// Arguments of `cargo test`.
-    args: &'static str,
-    /// Arguments of the test programs: tests to leave out, which take most of the time and notice little more.
-    less: &'static [&'static str],
-    flags: &'static str,
-    /// A mutant that runs for so many seconds never ends.
-    timeout: u32,
-}
-
-/// All sets, the quick ones first.
-const TESTS: [Tests; 5] = [
-    Tests {
-        name: "unit",
-        sources: &["HEAD:ring"],
-        args: "--package=mapring --features=mapring/bpf --lib --test=memfd --test=protocol",
-        less: &["--skip=scribbled_words_cost_records_and_nothing_else"],
-        flags: "",
-        timeout: 60,
-    },
-    Tests {
-        name: "hostile",
-        sources: &["HEAD:hostile-tests", "HEAD:ring/tests"],
-        args: "--package=mapring --package=mapring-hostile-tests --features=mapring-hostile-tests/bpf --test=memfd \
-               --test=copies --test=threads --test=death --test=hostile",
-        less: &[],
-        flags: "",
-        timeout: 300,
-    },
-    Tests {
-        name: "loom",
-        sources: &["HEAD:loom-tests"],
-        args: "--package=mapring-loom-tests --release --tests",
-        less: &["--skip=bpf_xchg"],
-        flags: "--cfg loom",
-        timeout: 900,
-    },
-    Tests {
-        name: "faults",
-        sources: &["HEAD:hostile-tests"],
-        args: "--package=mapring-hostile-tests --features=mapring-hostile-tests/bpf --test=faults",
-        less: &[],
-        flags: "",
-        timeout: 600,
-    },
-    Tests {
-        name: "kernel",
-        sources: &["HEAD:kernel-tests"],
-        args: "--package=mapring-kernel-tests --release",
-        less: &[],
-        flags: "",
-        timeout: 900,
-    },
-];
-
-impl Tests {
-    /// Whether these tests see that file at all.
-    fn see(&self, file: &str) -> bool {
-        self.name != "loom" || UNDER_LOOM.iter().any(|start| file.starts_with(start))
-    }
-}
-
 /// Goes on until mutants were tested for so long; prints the survivors that are known.
 pub(super) fn run(tools: &Tools, time: Duration) -> Result<Counts> {
     let lab = Lab::new(tools)?;

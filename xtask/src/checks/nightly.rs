@@ -1,44 +1,20 @@
-//! Miri and the sanitizers: what only a nightly Rust has, installed when it is first asked for.
+//! Miri and the sanitizers: what only a nightly Rust has.
 
 use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 
-use super::Counts;
-use super::methods::tests;
 use crate::cmd;
+use crate::counts::{self, Counts};
 
 /// Schedules that Miri tries, for each rate at which it preempts a thread after a step.
 const SEEDS: u64 = 16;
 const RATES: [&str; 2] = ["0.01", "0.2"];
 
-/// Makes sure of a nightly toolchain with `components`; if that can't be had, why.
-pub(crate) fn ensure_components(components: &[&str]) -> Result<()> {
-    ensure!(cmd::exists("rustup"), "no rustup to get a nightly Rust with (https://rustup.rs)");
-    let list = "rustup component list --installed --toolchain nightly";
-    let lacking = || {
-        let installed = cmd::output(&mut cmd::line(list)).unwrap_or_default();
-        let there = |component: &&str| {
-            installed.lines().any(|line| line == *component || line.starts_with(&format!("{component}-")))
-        };
-        components.iter().copied().filter(|component| !there(component)).collect::<Vec<_>>()
-    };
-    if lacking().is_empty() && cmd::succeeds(&mut cmd::line("cargo +nightly --version"), "") {
-        return Ok(());
-    }
-    // Adds what is missing to a toolchain that is there, too. A nightly without Miri is passed over.
-    let mut install = cmd::line("rustup toolchain install nightly --profile minimal --no-self-update");
-    components.iter().for_each(|component| _ = install.args(["--component", component]));
-    install.stdout(std::io::stderr());
-    cmd::run(&mut install)?;
-    ensure!(lacking().is_empty(), "nightly has no {}", lacking().join(", "));
-    Ok(())
-}
-
 /// The protocols under Miri: every schedule with stale loads, data races, provenance.
 pub(super) fn miri() -> Result<Counts> {
     let strict = "-Zmiri-strict-provenance";
-    let mut all = tests(miri_test("protocol").env("MIRIFLAGS", strict))?;
+    let mut all = counts::of(miri_test("protocol").env("MIRIFLAGS", strict))?;
     all.explored = all.cases;
     for rate in RATES {
         let flags = format!("{strict} -Zmiri-many-seeds=0..{SEEDS} -Zmiri-preemption-rate={rate}");
@@ -73,7 +49,7 @@ pub(super) fn sanitizer(name: &'static str, control: &str, says: &str) -> Result
         cargo.env("RUSTFLAGS", format!("-Zsanitizer={name} -Cdebug-assertions")).args(tests);
         cargo
     };
-    let mut all = tests(
+    let mut all = counts::of(
         cargo("mapring", &["--lib", "--tests", "--no-fail-fast", "--", "--nocapture", "--test-threads=1"])
             .env(
                 // A report is a failure of the test program, whatever the tests think.
@@ -84,7 +60,7 @@ pub(super) fn sanitizer(name: &'static str, control: &str, says: &str) -> Result
     if name == "address" {
         // Forged and scribbled memory is what it is for.
         let hostile = ["--test", "hostile", "--", "--nocapture", "--test-threads=1"];
-        all += tests(&mut cargo("mapring-hostile-tests", &hostile))?;
+        all += counts::of(&mut cargo("mapring-hostile-tests", &hostile))?;
     }
     all += noticed(&mut cargo("mapring", &["--test", "controls"]), control, says)?;
     Ok(all)

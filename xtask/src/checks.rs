@@ -1,0 +1,295 @@
+//! The one table of checks: the steps of `cargo xtask test`, in their order, and the methods of `cargo xtask prove`.
+
+mod kinds;
+mod nightly;
+mod runs;
+mod source_mutants;
+
+use std::time::Duration;
+
+use anyhow::Context;
+
+use self::kinds::{Count, check, code};
+use crate::loom::{models, mutants};
+use crate::need::Need;
+use crate::{aarch64, assembly, headers, vm};
+
+pub(crate) use self::kinds::{Check, Given, Part, Proof, Test, Work};
+
+use Count::{Code, Tests};
+use Need::{Aarch64, Bpf, Machines, Nightly, OldestRust, Path, Strace, Tools};
+use Work::Lines;
+
+const BPF: &[Need] = &[Tools, Bpf];
+const FAULTS: &[Need] = &[Tools, Bpf, Strace];
+const ARM: &[Need] = &[Tools, Aarch64];
+const BUILD_STD: &[Need] = &[Nightly(&["rust-src"])];
+
+/// All checks. Cheap steps first; steps of one build profile next to each other.
+static CHECKS: &[Check] = &[
+    check("setup", "the tools of a BPF build can be had")
+        .test(&[Tools], code("cargo xtask setup", |_| Ok(()))),
+    check("fmt", "the format of all sources").test(&[], Lines(&["cargo fmt --all --check"])),
+    check("clippy", "lints of all crates")
+        .test(&[Tools], Lines(&["cargo clippy --workspace --all-targets --all-features -- -D warnings"]))
+        .quick(
+            // Without the peers that are measured beside mapring: they are most of the packages. Build scripts and macros
+            // are those that the steps below use.
+            &[Tools],
+            Lines(&[
+                "cargo clippy --release --workspace --exclude mapring-benches --all-targets --all-features -- -D warnings",
+            ]),
+        ),
+    check("clippy-memfd", "lints of what builds without BPF").test(
+        &[],
+        Lines(&[
+            "cargo clippy -p mapring -p mapring-demo -p mapring-hostile-tests -p xtask --no-default-features --all-targets -- -D warnings",
+        ]),
+    ),
+    check("docs", "the library's documentation, its links included")
+        .test(&[Tools], Lines(&["RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps -p mapring"])),
+    check("unit", "the library's own tests").test(&[Tools], Lines(&["cargo test -p mapring --all-targets"])),
+    check("unit-memfd", "the same without BPF, and the tests of xtask")
+        .test(&[], Lines(&["cargo test -p mapring -p xtask --no-default-features --all-targets"])),
+    check("doctest", "the examples in the documentation")
+        .test(&[Tools], Lines(&["cargo test -p mapring --doc"])),
+    check("doctest-memfd", "the same without BPF")
+        .test(&[], Lines(&["cargo test -p mapring --doc --no-default-features"])),
+    check("headers", "the BPF headers, compiled by every clang here").test(
+        &[Tools],
+        code("clang -target bpf -Wall -Wextra -Werror … on every *.bpf.c, with every clang here", |tools| {
+            headers::run(tools.context("no tools")?)
+        }),
+    ),
+    check("examples", "the examples and the demo's tests")
+        .test(BPF, Lines(&["cargo test --release -p mapring-examples -p mapring-demo --all-features"])),
+    check("examples-memfd", "the same without BPF")
+        .test(&[], Lines(&["cargo test --release -p mapring-examples -p mapring-demo --no-default-features"]))
+        .only_in_all(),
+    check("demo", "the demo, run for a second")
+        .test(BPF, code("cargo xtask demo --json --seconds 1", |_| runs::one_json_object(&[]))),
+    check("demo-memfd", "the same without BPF").test(
+        &[],
+        code("cargo xtask demo --json --seconds 1 --memfd", |_| runs::one_json_object(&["--memfd"])),
+    ),
+    check("kernel", "all tests of the real kernel")
+        .test(BPF, Lines(&["cargo test --release -p mapring-kernel-tests -- --test-threads=1"]))
+        .quick(
+            BPF,
+            Lines(&["MAPRING_STRESS_SECONDS=2 cargo test --release -p mapring-kernel-tests -- --test-threads=1"]),
+        )
+        .prove(
+            13,
+            BPF,
+            Tests("cargo test --release -p mapring-kernel-tests --no-fail-fast -- --nocapture --test-threads=1"),
+        ),
+    check("zero-syscalls", "readers that no system call survives, on read-only pages").prove(
+        12,
+        BPF,
+        Tests(
+            "cargo test --release -p mapring-kernel-tests --no-fail-fast --test zero_syscalls -- --nocapture --test-threads=1",
+        ),
+    ),
+    check("stress", "writers nested in writers on all CPUs, each word and ticket checked").prove(
+        14,
+        BPF,
+        Code(runs::count_stress),
+    ),
+    check("hostile-memfd", "hostile memory files").test(&[], Lines(&["cargo test -p mapring-hostile-tests"])),
+    check("hostile", "memory that anyone scribbles on, writers that die")
+        .test(BPF, Lines(&["cargo test -p mapring-hostile-tests --features bpf --test hostile maps::"]))
+        .quick(
+            // Built as the tests of the kernel are.
+            BPF,
+            Lines(&["cargo test --release -p mapring-hostile-tests --features bpf --test hostile maps::"]),
+        )
+        .prove(10, &[Path("hostile-tests")], Code(runs::count_hostile)),
+    check("faults", "each system call of the library fails once, at each place")
+        .test(FAULTS, Lines(&["cargo test -p mapring-hostile-tests --features bpf --test faults"]))
+        .quick(
+            FAULTS,
+            Lines(&[
+                "MAPRING_FAULTS_ERRNOS=ENOMEM cargo test --release -p mapring-hostile-tests --features bpf --test faults",
+            ]),
+        )
+        .prove(
+            11,
+            FAULTS,
+            Tests(
+                "MAPRING_FAULTS_ERRNOS=EPERM,ENOMEM,EINTR,EAGAIN,EINVAL cargo test -p mapring-hostile-tests --features bpf --test faults -- --nocapture",
+            ),
+        ),
+    check("vm", "the tests of the real kernel on other kernels, under QEMU")
+        .test(
+            &[Tools, Machines(vm::STEP)],
+            code(vm::STEP, |tools| vm::step(vm::STEP, tools.context("no tools")?)),
+        )
+        .quick(
+            &[Tools, Machines(vm::STEP_QUICK)],
+            code(vm::STEP_QUICK, |tools| vm::step(vm::STEP_QUICK, tools.context("no tools")?)),
+        ),
+    check("assembly", "machine code of the hot paths: barriers there, locks and calls not")
+        .test(
+            &[Tools],
+            code("cargo xtask assembly", |tools| assembly::step(&assembly::Args::default(), tools)),
+        )
+        .prove(1, &[], Code(|given| assembly::run(&assembly::Args::default(), given.tools()))),
+    check("clippy-aarch64", "lints of all crates for aarch64")
+        .test(
+            ARM,
+            code(
+                "cargo clippy --workspace --all-targets --all-features --target aarch64-unknown-linux-gnu …",
+                |tools| aarch64::lint(tools.context("no tools")?),
+            ),
+        )
+        .only_in_all(),
+    check("aarch64", "the library's own tests on an emulated aarch64")
+        .test(
+            ARM,
+            code(
+                "cargo test -p mapring --all-features --all-targets --target aarch64-unknown-linux-gnu, under qemu-user",
+                |tools| aarch64::test(tools.context("no tools")?),
+            ),
+        )
+        .only_in_all(),
+    check("vm-aarch64", "some tests of the real kernel on aarch64 kernels")
+        .test(
+            &[Tools, Aarch64, Machines(vm::STEP_ARM)],
+            code(vm::STEP_ARM, |tools| vm::step(vm::STEP_ARM, tools.context("no tools")?)),
+        )
+        .only_in_all(),
+    check("benches", "the benchmarks compile")
+        .test(&[Tools], Lines(&["cargo bench -p mapring-benches --no-run"]))
+        .only_in_all(),
+    check("clippy-loom", "lints of the loom models")
+        .test(
+            &[],
+            code(
+                "RUSTFLAGS='--cfg loom' cargo clippy --release -p mapring-loom-tests --target-dir target/loom …",
+                |_| models::clippy(),
+            ),
+        )
+        .only_in_all(),
+    check("litmus", "the protocols under the kernel's, Arm's and x86's memory models")
+        .test(
+            &[],
+            code("litmus/run.sh aarch64/* bpf/* x86/* (those of lkmm/ fetch the kernel's source, too)", |_| {
+                runs::small_litmus()
+            }),
+        )
+        .prove(2, &[Path("litmus")], Code(|_| runs::count_litmus())),
+    check("bpf-loom", "the compiled BPF code under loom, against the production readers")
+        .test(
+            &[Tools],
+            code(
+                "cargo test --release -p mapring-bpf-loom; the same with RUSTFLAGS='--cfg loom', --test models",
+                |tools| runs::bpf_loom(tools.context("no tools")?),
+            ),
+        )
+        .quick(
+            // Compiled code against the reference, one thread at a time; models of several threads are in `loom`.
+            &[Tools],
+            Lines(&["cargo test --release -p mapring-bpf-loom"]),
+        )
+        .prove(5, &[Path("bpf-loom"), Tools], Code(runs::count_bpf_loom)),
+    check("loom", "every interleaving of the production sources, bounded where it says so")
+        .test(&[], code("cargo xtask loom", |_| models::run(|command| command)))
+        .quick(
+            &[],
+            code("cargo xtask loom, without its models `bpf_xchg::…`", |_| {
+                models::run(|command| command.args(["--", "--skip", "bpf_xchg"]))
+            }),
+        )
+        .prove(3, &[], Code(|_| runs::count_loom())),
+    check("mutants", "the same with one fence, ordering or check less: a model must fail")
+        .test(&[], code("cargo xtask loom --mutants", |_| mutants::run(&mutants::selected("")?)))
+        .quick(&[], code("some of cargo xtask loom --mutants", |_| mutants::run(&mutants::sample()?)))
+        .prove(4, &[Path("loom-tests/mutants.toml")], Code(|_| runs::count_mutants())),
+    check(
+        "source-mutants",
+        "each function of the library changed by cargo-mutants: a test must fail; goes on where it stopped",
+    )
+    .prove(
+        6,
+        FAULTS,
+        Code(|given| {
+            source_mutants::run(given.needed_tools()?, Duration::from_secs(given.seconds.into()))
+        }),
+    ),
+    check("miri", "undefined behaviour and stale loads, under many schedules").prove(
+        7,
+        &[Nightly(&["miri", "rust-src"])],
+        Code(|_| nightly::miri()),
+    ),
+    check("asan", "accesses out of bounds, over memory files").prove(
+        8,
+        BUILD_STD,
+        Code(|_| nightly::sanitizer("address", "a_load_out_of_bounds", "AddressSanitizer")),
+    ),
+    check("tsan", "data races around the shared words, over memory files").prove(
+        9,
+        BUILD_STD,
+        Code(|_| nightly::sanitizer("thread", "a_data_race", "ThreadSanitizer: data race")),
+    ),
+    check("msrv", "the library compiles with the oldest Rust")
+        .test(&[Tools, OldestRust], Lines(&["rustup run 1.88.0 cargo check -p mapring"]))
+        .only_in_all(),
+    check("msrv-memfd", "so does all that needs no BPF")
+        .test(
+            &[OldestRust],
+            Lines(&[
+                "rustup run 1.88.0 cargo check -p mapring -p mapring-demo -p xtask --no-default-features",
+            ]),
+        )
+        .only_in_all(),
+];
+
+/// The steps of `cargo xtask test`, in the order in which they run.
+pub(crate) fn tests() -> impl Iterator<Item = (&'static Check, &'static Test)> {
+    CHECKS.iter().filter_map(|check| Some((check, check.test.as_ref()?)))
+}
+
+/// The methods of `cargo xtask prove`, in the order in which they run.
+pub(crate) fn proofs() -> Vec<(&'static Check, &'static Proof)> {
+    let proofs = CHECKS.iter().filter_map(|check| Some((check, check.proof.as_ref()?)));
+    let mut proofs: Vec<_> = proofs.collect();
+    proofs.sort_by_key(|(_, proof)| proof.turn);
+    proofs
+}
+
+/// A line for each of these checks, for `--help`.
+pub(crate) fn help(title: &str, checks: impl Iterator<Item = &'static Check>) -> String {
+    checks.fold(format!("{title}:\n"), |text, check| text + &format!("  {:15} {}\n", check.name, check.help))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::toolchains::OLDEST;
+
+    #[test]
+    fn names_are_words_and_unique() {
+        let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        let mut names: Vec<_> = CHECKS.iter().map(|check| check.name).collect();
+        assert!(names.iter().all(|name| name.chars().all(is_word)));
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), CHECKS.len());
+    }
+
+    #[test]
+    fn every_check_is_run_by_a_command_and_has_its_turn() {
+        assert!(CHECKS.iter().all(|check| check.test.is_some() || check.proof.is_some()));
+        let turns: Vec<_> = proofs().iter().map(|(_, proof)| usize::from(proof.turn)).collect();
+        assert!(turns.iter().copied().eq(1..=turns.len()), "{turns:?}");
+    }
+
+    #[test]
+    fn the_checks_of_the_oldest_rust_name_it() {
+        for (check, test) in super::tests().filter(|(_, test)| test.whole.needs(OldestRust)) {
+            let named =
+                matches!(test.whole.work, Lines(lines) if lines.iter().all(|line| line.contains(OLDEST)));
+            assert!(named, "{}", check.name);
+        }
+    }
+}

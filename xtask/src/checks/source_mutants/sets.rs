@@ -1,0 +1,70 @@
+//! The sets of tests that mutants are given to.
+
+/// What is compiled under loom.
+const UNDER_LOOM: [&str; 3] = ["ring/src/protocol/", "ring/src/layout/", "ring/src/text.rs"];
+
+/// A set of tests.
+pub(super) struct Tests {
+    pub(super) name: &'static str,
+    /// Where they lie, as git names it: with other tests there, what they missed is given to them again.
+    pub(super) sources: &'static [&'static str],
+    /// Arguments of `cargo test`.
+    pub(super) args: &'static str,
+    /// Arguments of the test programs: tests to leave out, which take most of the time and notice little more.
+    pub(super) less: &'static [&'static str],
+    pub(super) flags: &'static str,
+    /// A mutant that runs for so many seconds never ends.
+    pub(super) timeout: u32,
+}
+
+/// All sets, the quick ones first.
+pub(super) const TESTS: [Tests; 5] = [
+    Tests {
+        name: "unit",
+        sources: &["HEAD:ring"],
+        args: "--package=mapring --features=mapring/bpf --lib --test=memfd --test=protocol",
+        less: &["--skip=scribbled_words_cost_records_and_nothing_else"],
+        flags: "",
+        timeout: 60,
+    },
+    Tests {
+        name: "hostile",
+        sources: &["HEAD:hostile-tests", "HEAD:ring/tests"],
+        args: "--package=mapring --package=mapring-hostile-tests --features=mapring-hostile-tests/bpf --test=memfd \
+               --test=copies --test=threads --test=death --test=hostile",
+        less: &[],
+        flags: "",
+        timeout: 300,
+    },
+    Tests {
+        name: "loom",
+        sources: &["HEAD:loom-tests"],
+        args: "--package=mapring-loom-tests --release --tests",
+        less: &["--skip=bpf_xchg"],
+        flags: "--cfg loom",
+        timeout: 900,
+    },
+    Tests {
+        name: "faults",
+        sources: &["HEAD:hostile-tests"],
+        args: "--package=mapring-hostile-tests --features=mapring-hostile-tests/bpf --test=faults",
+        less: &[],
+        flags: "",
+        timeout: 600,
+    },
+    Tests {
+        name: "kernel",
+        sources: &["HEAD:kernel-tests"],
+        args: "--package=mapring-kernel-tests --release",
+        less: &[],
+        flags: "",
+        timeout: 900,
+    },
+];
+
+impl Tests {
+    /// Whether these tests see that file at all.
+    pub(super) fn see(&self, file: &str) -> bool {
+        self.name != "loom" || UNDER_LOOM.iter().any(|start| file.starts_with(start))
+    }
+}
