@@ -5,11 +5,12 @@ use std::path::Path;
 
 use anyhow::{Result, bail, ensure};
 
+use crate::archives::DEBIAN;
+use crate::cmd;
 use crate::packages::Tool;
 use crate::setup::{self, Tools};
 use crate::skip::Skip;
 use crate::vm::{Arch, Cross};
-use crate::{cmd, vm};
 
 /// Compiles all crates with all tests, examples and benches.
 const LINT: &str = "cargo clippy --workspace --all-targets --all-features";
@@ -33,7 +34,7 @@ fn cross() -> Result<Cross> {
             .into_iter()
             .filter(|tool| !cmd::exists(&tool.to_string()))
             .collect();
-        if !Path::new(vm::KEYRING).exists() {
+        if !Path::new(DEBIAN.keyring).exists() {
             missing.push(Tool::DebianKeys);
         }
         missing

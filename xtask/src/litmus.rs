@@ -1,17 +1,27 @@
 //! `litmus/run.sh`: the protocols under formal memory models.
 
+use std::env;
 use std::io;
 use std::process::ExitStatus;
 
 use anyhow::Result;
 
+use crate::archives::{DEBIAN, Mirror};
 use crate::cmd;
 use crate::skip::Skip;
+
+/// The script's variable for the mirror that packages are fetched from.
+const MIRROR: &str = "LITMUS_MIRROR";
 
 /// Runs the tests of some folders, or all: what was printed, and how it ended. Fetches herd7 from
 /// Debian's packages, and for `lkmm` the kernel's model.
 pub(crate) fn run(folders: &[&str]) -> Result<(String, ExitStatus)> {
     let mut script = cmd::line("litmus/run.sh");
+    if env::var_os(MIRROR).is_none()
+        && let Ok(Some(Mirror::Known(uri))) = DEBIAN.mirror()
+    {
+        script.env(MIRROR, uri);
+    }
     let (said, status) = cmd::tee(script.args(folders).stderr(io::stderr()))?;
     if status.code() == Some(2) {
         return Err(Skip("litmus/run.sh could not get herd7 or the kernel's model: see above".into()).into());

@@ -1,6 +1,7 @@
 //! `cargo xtask …`: what one does with this repository, one command each, from a machine with only git, gcc and cargo.
 
 mod aarch64;
+mod archives;
 mod assembly;
 mod bench;
 mod checks;

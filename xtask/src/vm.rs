@@ -28,9 +28,10 @@ use clap::Parser;
 use self::apt::Image;
 use self::boot::Said;
 use self::features::lacking;
-use self::kernels::{DEBIAN, Kernel};
+use self::kernels::Kernel;
 use self::protocol::{Machine, Message, Outcome, Probed};
 use self::report::Row;
+use crate::archives::DEBIAN;
 use crate::cmd;
 use crate::packages::Tool;
 use crate::setup::{self, Tools};
@@ -39,9 +40,6 @@ pub(crate) use self::cross::Cross;
 pub(crate) use self::guest::run as guest;
 pub(crate) use self::here::features;
 pub(crate) use self::kernels::Arch;
-
-/// The keys of the archive that kernels and libraries come from.
-pub(crate) const KEYRING: &str = DEBIAN.keyring;
 
 /// Which kernels to boot, and what to run in them.
 #[derive(clap::Args)]

@@ -8,7 +8,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::kernels::{Arch, Archive, DEBIAN, Kernel};
+use super::kernels::{Arch, Kernel};
+use crate::archives::{Archive, DEBIAN, Mirror};
 use crate::cmd;
 
 /// A kernel that QEMU can boot, and what it was before.
@@ -27,7 +28,7 @@ pub(crate) fn image(kernel: &Kernel, arch: Arch, refresh: bool) -> Result<Image>
     if !refresh && let Ok(package) = fs::read_to_string(&note) {
         return Ok(Image { path, package });
     }
-    eprintln!("Fetching kernel {} from {} {}", kernel.name, kernel.archive.uri, kernel.suite);
+    eprintln!("Fetching kernel {} from {}'s {}", kernel.name, kernel.archive.name, kernel.suite);
     let root = Root::new(kernel.archive, kernel.suite, arch)?;
     let package = root.follow(&package)?;
     fs::create_dir_all(&place)?;
@@ -68,9 +69,22 @@ pub(crate) fn folder() -> PathBuf {
 #[derive(Debug)]
 pub(crate) struct Offline(String);
 
+impl Offline {
+    /// A mirror that does not answer.
+    fn new(archive: &Archive, mirror: &Mirror, suite: &str) -> Self {
+        let uri = mirror.uri();
+        match mirror {
+            Mirror::Known(_) => Self(format!("cannot read the list of {uri} {suite} (offline?)")),
+            Mirror::Guessed(_) => {
+                Self(format!("cannot read the list of {uri} {suite}: {}", archive.remedy()))
+            }
+        }
+    }
+}
+
 impl fmt::Display for Offline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot read the list of {} (offline?)", self.0)
+        f.write_str(&self.0)
     }
 }
 
@@ -82,16 +96,17 @@ struct Root {
 impl Root {
     /// Prepares the root and gets the suite's list of packages, signed.
     fn new(archive: &Archive, suite: &str, arch: Arch) -> Result<Self> {
+        let Some(mirror) = archive.mirror()? else { bail!(Offline(archive.remedy())) };
         let place = folder().join("apt").join(arch.debian()).join(suite);
         for dir in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(place.join(dir))?;
         }
         fs::write(place.join("status"), "")?;
-        fs::write(place.join("sources.list"), source(archive.uri, &keyring(archive, arch)?, suite))?;
+        fs::write(place.join("sources.list"), source(mirror.uri(), &keyring(archive, arch)?, suite))?;
         fs::write(place.join("apt.conf"), config(&place, arch))?;
         let root = Self { place };
         cmd::output(root.apt("apt-get").args(["-qq", "--error-on=any", "update"]))
-            .with_context(|| Offline(format!("{} {suite}", archive.uri)))?;
+            .with_context(|| Offline::new(archive, &mirror, suite))?;
         Ok(root)
     }
 
@@ -241,8 +256,8 @@ mod tests {
                 && config.contains("Dir::State::status \"/r/status\"")
         );
         assert_eq!(
-            source(DEBIAN.uri, Path::new("/k.gpg"), "sid"),
-            "deb [target=Packages signed-by=/k.gpg] http://deb.debian.org/debian sid main\n"
+            source("http://host.example/debian", Path::new("/k.gpg"), "sid"),
+            "deb [target=Packages signed-by=/k.gpg] http://host.example/debian sid main\n"
         );
     }
 }

@@ -2,6 +2,8 @@
 
 use anyhow::{Result, bail};
 
+use crate::archives::{Archive, DEBIAN, UBUNTU};
+
 /// A processor that QEMU emulates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Arch {
@@ -31,25 +33,6 @@ impl Arch {
         }
     }
 }
-
-/// An archive of packages, and the keys that its index must be signed with.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Archive {
-    pub(crate) uri: &'static str,
-    pub(crate) keyring: &'static str,
-}
-
-/// Debian's archive, the keys as Debian's own `debian-archive-keyring` installs them.
-pub(crate) const DEBIAN: Archive = Archive {
-    uri: "http://deb.debian.org/debian",
-    keyring: "/usr/share/keyrings/debian-archive-keyring.gpg",
-};
-
-/// Ubuntu's archive (x86-64 only): kernels between Debian's.
-pub(crate) const UBUNTU: Archive = Archive {
-    uri: "http://archive.ubuntu.com/ubuntu",
-    keyring: "/usr/share/keyrings/ubuntu-archive-keyring.gpg",
-};
 
 /// A kernel of the matrix.
 #[derive(Debug)]
@@ -157,7 +140,7 @@ pub(crate) fn list(arch: Arch) -> String {
     let mut text = String::new();
     for kernel in KERNELS.iter().filter(|kernel| kernel.exists_for(arch)) {
         let mark = if kernel.usual.contains(&arch) { "*" } else { " " };
-        let from = kernel.archive.uri.rsplit('/').next().unwrap_or_default();
+        let from = kernel.archive.name;
         text += &format!("{mark} {:12} {from} {:15} {}\n", kernel.name, kernel.suite, kernel.package(arch));
     }
     text + "* booted when none is named\n"
