@@ -1,9 +1,11 @@
-//! Writes an initramfs: a cpio archive in the `newc` format, as the kernel unpacks it.
+//! The files of an initramfs: a cpio archive in the `newc` format, as the kernel unpacks it.
 
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use cpio::newc::{Builder, trailer};
 
 const FOLDER: u32 = 0o040_755;
 const PROGRAM: u32 = 0o100_755;
@@ -12,7 +14,6 @@ const PROGRAM: u32 = 0o100_755;
 #[derive(Debug, Default)]
 pub(crate) struct Archive {
     bytes: Vec<u8>,
-    entries: u32,
     known: BTreeSet<String>,
 }
 
@@ -34,9 +35,8 @@ impl Archive {
     }
 
     /// The archive.
-    pub(crate) fn finish(mut self) -> Vec<u8> {
-        self.header("TRAILER!!!", 0, 0);
-        self.bytes
+    pub(crate) fn finish(self) -> Result<Vec<u8>> {
+        Ok(trailer(self.bytes)?)
     }
 
     fn entry(&mut self, path: &Path, mode: u32, content: &[u8]) -> Result<()> {
@@ -48,70 +48,39 @@ impl Archive {
         }
         let size =
             u32::try_from(content.len()).with_context(|| format!("too long for an initramfs: {name}"))?;
-        self.header(name, mode, size);
-        self.bytes.extend_from_slice(content);
-        self.pad();
+        let mut entry = Builder::new(name).mode(mode).write(&mut self.bytes, size);
+        entry.write_all(content)?;
+        entry.finish()?;
         Ok(())
-    }
-
-    fn header(&mut self, name: &str, mode: u32, size: u32) {
-        self.entries += 1;
-        let name_size = u32::try_from(name.len() + 1).expect("a path is short");
-        let (owner, links, time, device, check) = (0, 1, 0, 0, 0);
-        self.bytes.extend_from_slice(b"070701");
-        for field in [
-            self.entries,
-            mode,
-            owner,
-            owner,
-            links,
-            time,
-            size,
-            device,
-            device,
-            device,
-            device,
-            name_size,
-            check,
-        ] {
-            self.bytes.extend_from_slice(format!("{field:08x}").as_bytes());
-        }
-        self.bytes.extend_from_slice(name.as_bytes());
-        self.bytes.push(0);
-        self.pad();
-    }
-
-    fn pad(&mut self) {
-        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
+    use cpio::newc::Reader;
+
     use super::*;
 
     #[test]
-    fn entries_are_as_the_format_says() {
+    fn entries_are_unique_and_follow_their_folders() {
         let mut archive = Archive::default();
         archive.file(Path::new("/a/b"), b"hello").unwrap();
         archive.file(Path::new("/a/b"), b"again").unwrap();
         archive.folder(Path::new("/a")).unwrap();
-        let bytes = archive.finish();
-        let names = ["a\0", "a/b\0", "TRAILER!!!\0"];
-        let mut at = 0;
-        for (name, (mode, content)) in
-            names.iter().zip([("000041ed", ""), ("000081ed", "hello"), ("00000000", "")])
-        {
-            let field = |n: usize| std::str::from_utf8(&bytes[at + 6 + 8 * n..][..8]).unwrap();
-            assert_eq!((&bytes[at..at + 6], field(1)), (&b"070701"[..], mode));
-            assert_eq!(field(6), format!("{:08x}", content.len()));
-            assert_eq!(field(11), format!("{:08x}", name.len()));
-            assert_eq!(&bytes[at + 110..][..name.len()], name.as_bytes());
-            at = (at + 110 + name.len()).next_multiple_of(4);
-            assert_eq!(&bytes[at..][..content.len()], content.as_bytes());
-            at = (at + content.len()).next_multiple_of(4);
+        let bytes = archive.finish().unwrap();
+        assert_eq!(bytes.len() % 4, 0);
+        let mut rest = &bytes[..];
+        for (name, mode, content) in [("a", FOLDER, ""), ("a/b", PROGRAM, "hello"), ("TRAILER!!!", 0, "")] {
+            let mut reader = Reader::new(rest).unwrap();
+            assert_eq!((reader.entry().name(), reader.entry().mode()), (name, mode));
+            let mut text = String::new();
+            reader.read_to_string(&mut text).unwrap();
+            assert_eq!(text, content);
+            rest = reader.finish().unwrap();
         }
-        assert_eq!(at, bytes.len());
+        assert!(rest.is_empty());
         assert!(Archive::default().file(Path::new("relative"), b"").is_err());
     }
 }
