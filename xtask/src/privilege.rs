@@ -2,17 +2,19 @@
 
 use std::{env, fs, path::Path};
 
-const CAP_SYS_ADMIN: u64 = 1 << 21;
-const CAP_PERFMON: u64 = 1 << 38;
-const CAP_BPF: u64 = 1 << 39;
+use rustix::thread::{CapabilitySet, capabilities, capability_is_in_bounding_set};
+
+/// The capabilities that BPF needs without `SYS_ADMIN`, which is enough alone.
+const NEEDED: [(CapabilitySet, &str); 2] =
+    [(CapabilitySet::BPF, "CAP_BPF"), (CapabilitySet::PERFMON, "CAP_PERFMON")];
 
 /// What decides it, as the kernel states it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Facts {
     /// Effective capabilities.
-    effective: u64,
+    effective: CapabilitySet,
     /// Capabilities that this process and its children can ever get.
-    bounding: u64,
+    bounding: CapabilitySet,
     /// Whether the capabilities count for the whole machine, not for a user namespace only.
     first_namespace: bool,
     /// Whether the kernel describes its types, which the programs' relocations need.
@@ -26,12 +28,14 @@ pub(crate) fn required() -> bool {
 
 /// Everything that stands in the way of BPF here: a line each, then lines with the remedy. Empty: nothing does.
 pub(crate) fn obstacles() -> Vec<String> {
-    let read = |path| fs::read_to_string(path).unwrap_or_default();
-    let status = read("/proc/self/status");
+    let uid_map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    // A kernel that does not know a capability refuses the question.
+    let can_have = |set: &CapabilitySet| capability_is_in_bounding_set(*set).unwrap_or(false);
+    let all = [CapabilitySet::SYS_ADMIN, CapabilitySet::BPF, CapabilitySet::PERFMON];
     let facts = Facts {
-        effective: capabilities(&status, "CapEff").unwrap_or(0),
-        bounding: capabilities(&status, "CapBnd").unwrap_or(0),
-        first_namespace: is_first_namespace(&read("/proc/self/uid_map")),
+        effective: capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective),
+        bounding: all.into_iter().filter(can_have).collect(),
+        first_namespace: is_first_namespace(&uid_map),
         btf: Path::new("/sys/kernel/btf/vmlinux").exists(),
     };
     explain(&facts)
@@ -70,18 +74,11 @@ fn explain(facts: &Facts) -> Vec<String> {
     obstacles
 }
 
-/// `CAP_SYS_ADMIN` alone is enough; without it, both of the others are needed.
-fn missing_capabilities(set: u64) -> Vec<&'static str> {
-    if set & CAP_SYS_ADMIN != 0 {
+fn missing_capabilities(set: CapabilitySet) -> Vec<&'static str> {
+    if set.contains(CapabilitySet::SYS_ADMIN) {
         return Vec::new();
     }
-    let needed = [(CAP_BPF, "CAP_BPF"), (CAP_PERFMON, "CAP_PERFMON")];
-    needed.into_iter().filter(|(bit, _)| set & bit == 0).map(|(_, name)| name).collect()
-}
-
-fn capabilities(status: &str, field: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
-    u64::from_str_radix(line.trim(), 16).ok()
+    NEEDED.into_iter().filter(|(needed, _)| !set.contains(*needed)).map(|(_, name)| name).collect()
 }
 
 /// The first user namespace maps every id to itself.
@@ -93,33 +90,29 @@ fn is_first_namespace(uid_map: &str) -> bool {
 mod tests {
     use super::*;
 
-    const ALL: u64 = (1 << 41) - 1;
+    const NONE: CapabilitySet = CapabilitySet::empty();
+    const BPF: CapabilitySet = CapabilitySet::BPF;
+    const ALL: CapabilitySet = CapabilitySet::all();
     const ROOT: Facts = Facts { effective: ALL, bounding: ALL, first_namespace: true, btf: true };
 
     #[test]
     fn root_needs_nothing() {
         assert!(explain(&ROOT).is_empty());
-        assert!(explain(&Facts { effective: CAP_BPF | CAP_PERFMON, ..ROOT }).is_empty());
-        assert!(explain(&Facts { effective: CAP_SYS_ADMIN, ..ROOT }).is_empty());
+        assert!(explain(&Facts { effective: BPF | CapabilitySet::PERFMON, ..ROOT }).is_empty());
+        assert!(explain(&Facts { effective: CapabilitySet::SYS_ADMIN, ..ROOT }).is_empty());
     }
 
     #[test]
     fn each_obstacle_is_named_with_its_remedy() {
         let said = |facts| explain(&facts).join("\n");
         assert!(
-            said(Facts { effective: 0, ..ROOT }).starts_with("missing CAP_BPF and CAP_PERFMON\nrun as root")
+            said(Facts { effective: NONE, ..ROOT })
+                .starts_with("missing CAP_BPF and CAP_PERFMON\nrun as root")
         );
-        assert!(said(Facts { effective: CAP_BPF, ..ROOT }).starts_with("missing CAP_PERFMON\nrun as root"));
-        assert!(said(Facts { effective: 0, bounding: CAP_BPF, ..ROOT }).contains("--cap-add"));
+        assert!(said(Facts { effective: BPF, ..ROOT }).starts_with("missing CAP_PERFMON\nrun as root"));
+        assert!(said(Facts { effective: NONE, bounding: BPF, ..ROOT }).contains("--cap-add"));
         assert!(said(Facts { first_namespace: false, ..ROOT }).contains("user namespace"));
         assert!(said(Facts { btf: false, ..ROOT }).contains("CONFIG_DEBUG_INFO_BTF"));
-    }
-
-    #[test]
-    fn capabilities_are_read_from_status() {
-        let status = "Name:\tx\nCapPrm:\t0000000000000000\nCapEff:\t000001fffeffffff\n";
-        assert_eq!(capabilities(status, "CapEff"), Some(0x1ff_feff_ffff));
-        assert_eq!(capabilities(status, "CapBnd"), None);
     }
 
     #[test]
