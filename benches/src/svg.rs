@@ -6,6 +6,7 @@ use std::error::Error;
 use plotters::coord::ranged1d::{Ranged as _, ValueFormatter as _};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
+use textwrap::{Options, WordSplitter};
 
 use crate::axis::{Ticks, place};
 use crate::chart::{Chart, Kind, Scale, Series};
@@ -213,28 +214,13 @@ where
             let dash = |from| PathElement::new([(from, y), (from + 7, y)], colour.stroke_width(2));
             [8, 19, 30].into_iter().try_for_each(|from| area.draw(&dash(from)))?;
         }
-        for part in wrapped(&line.name, 30) {
+        for part in textwrap::wrap(&line.name, Options::new(30).word_splitter(WordSplitter::NoHyphenation)) {
             area.draw(&Text::new(part, (44, y), style.clone()))?;
             y += 18;
         }
         y += 8;
     }
     Ok(())
-}
-
-/// `text` in lines of about `width` letters.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
-        let line = lines.last_mut().expect("there is one from the start");
-        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > width {
-            lines.push(word.to_owned());
-        } else {
-            line.push_str(if line.is_empty() { "" } else { " " });
-            line.push_str(word);
-        }
-    }
-    lines
 }
 
 #[cfg(test)]
@@ -274,11 +260,5 @@ mod tests {
     fn an_empty_chart_can_be_drawn() {
         let chart = Chart::new("a", "Nothing", ("x", Scale::Linear), ("y", Scale::Log));
         assert!(draw(&chart).unwrap().contains("Nothing"));
-    }
-
-    #[test]
-    fn long_names_are_wrapped() {
-        assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
-        assert_eq!(wrapped("", 7), [""]);
     }
 }
