@@ -1,6 +1,7 @@
 //! Medians, how far samples spread, and how sure the median is.
 
 use serde_json::{Value, json};
+use statrs::distribution::{Binomial, DiscreteCDF};
 
 /// The median of samples, how far they spread around it, and how well it is known.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,17 +52,8 @@ impl Spread {
 /// 95 % confidence interval: the number of samples below the median is binomial, and this many or fewer
 /// are below it in at most 2.5 % of all runs.
 fn rank_below(count: usize) -> usize {
-    let n = count as f64;
-    let (mut probability, mut sum) = (0.5_f64.powf(n), 0.0);
-    for k in 0..count / 2 {
-        sum += probability;
-        if sum > 0.025 {
-            return k.saturating_sub(1);
-        }
-        let k = k as f64;
-        probability *= (n - k) / (k + 1.0);
-    }
-    0
+    let below = Binomial::new(0.5, count as u64).expect("a half is a probability");
+    (0..).take_while(|&rank| below.cdf(rank) <= 0.025).count().saturating_sub(1)
 }
 
 #[cfg(test)]
@@ -79,7 +71,9 @@ mod tests {
     #[test]
     fn the_confidence_interval_is_the_one_in_tables() {
         // Tables give ranks from one, both inside: 6 samples: 1 and 6; 10: 2 and 9; 30: 10 and 21; 100: 40 and 61.
-        assert_eq!([5, 6, 10, 30, 100].map(rank_below), [0, 0, 1, 9, 39]);
+        assert_eq!([1, 5, 6, 10, 30, 100].map(rank_below), [0, 0, 0, 1, 9, 39]);
+        // By the normal distribution: 2500 - 1.96 * sqrt(5000) / 2.
+        assert_eq!(rank_below(5000), 2430);
         assert_eq!(Spread::of((1..=100).map(f64::from)).sure, [40.0, 61.0]);
     }
 
