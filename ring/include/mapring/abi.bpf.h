@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The memory layout, shared by every kind of region: docs/abi.md describes it byte by byte,
- * ring/src/layout/ is the same in Rust. Nothing here makes code.
+ * The memory layout of every kind of region. docs/abi.md specifies it byte by byte, and ring/src/layout/
+ * is the same in Rust. Nothing here generates code.
  */
 #ifndef MAPRING_ABI_BPF_H
 #define MAPRING_ABI_BPF_H
 
-/* Enough of the kernel's types for libbpf's headers, so that neither vmlinux.h nor the kernel's
- * own headers are needed; both may be included as well, before or after (same definitions). */
+/* Enough of the kernel's types for libbpf's headers, so that programs need neither vmlinux.h nor the
+ * kernel's headers. Both may be included as well, before or after (same definitions). */
 typedef unsigned char __u8;
 typedef unsigned short __u16;
 typedef unsigned int __u32;
@@ -27,31 +27,30 @@ typedef __u32 __wsum;
 #define MAPRING__MAP_TYPE_ARRAY_OF_MAPS 12
 #define MAPRING__F_MMAPABLE (1U << 10)
 
-#define MAPRING__LINE 64UL      /* a cache line; shards and the preamble start on one */
+#define MAPRING__LINE 64UL      /* a cache line; the preamble and each shard start on one */
 #define MAPRING__PREAMBLE 128UL /* bytes */
-#define MAPRING__DROPPED 12     /* the preamble's word that counts writes with no place to go */
+#define MAPRING__DROPPED 12     /* the preamble's word that counts writes without a place */
 
 #define MAPRING__DIV_UP(a, b) (((a) + (b) - 1) / (b))
 #define MAPRING__ROUND_UP(a, b) (MAPRING__DIV_UP(a, b) * (b))
 
-/* How many elements of `size` bytes (a multiple of 8) until an element starts on a line again. */
+/* The number of elements of `size` bytes (a multiple of 8) after which an element starts on a line again. */
 #define MAPRING__PER_LINES(size) \
 	(((size) & -(size)) >= MAPRING__LINE ? 1UL : MAPRING__LINE / ((size) & -(size)))
-/* How many elements `bytes` bytes take, if the next thing is to start on a line. */
+/* The number of elements that `bytes` bytes take, so that the next structure starts on a line. */
 #define MAPRING__ELEMENTS(size, bytes) \
 	MAPRING__ROUND_UP(MAPRING__DIV_UP(bytes, size), MAPRING__PER_LINES(size))
 
-/* Element 0 and on: the preamble. A ring's shard: a header (head, dropped), then the slots. */
+/* The preamble starts at element 0. A ring's shard is a header (head, dropped), then the slots. */
 #define MAPRING__FIRST(size) MAPRING__ELEMENTS(size, MAPRING__PREAMBLE)
 #define MAPRING__HEADER(size) MAPRING__ELEMENTS(size, MAPRING__LINE)
 #define MAPRING__SHARD(size, slots) \
 	(MAPRING__HEADER(size) + MAPRING__ROUND_UP((unsigned long)(slots), MAPRING__PER_LINES(size)))
 
 /*
- * The value's type tells a loader what the map is, through BTF: its name starts with the kind,
- * and this member of no size has the capacity as its inner length. The member's name says how
- * writers publish, so that a loader can refuse an object built for a stronger memory order than
- * its machine has.
+ * Through BTF, the value's type tells a loader what the map is: its name starts with the kind, and the
+ * inner length of this member of size 0 is the capacity. The member's name says how writers publish.
+ * So a loader can refuse an object that needs a stronger memory order than its machine has.
  */
 #if defined(__TARGET_ARCH_x86)
 #define MAPRING__TAG(capacity) __u8 mapring_tso[0][capacity]
@@ -68,12 +67,12 @@ typedef __u32 __wsum;
 		__type(value, struct mapring_##kind##__##name);         \
 	} name SEC(".maps")
 
-/* Functions that a map's macro makes: callable as mapring_reserve(&this_map), for each map. */
+/* Functions that a map's macro defines. They are overloaded for each map: mapring_reserve(&this_map). */
 #define MAPRING__FN static __always_inline __attribute__((overloadable, unused))
 
 /*
- * For functions that copy a value: clang's BPF backend has no memcpy, but copies by at most 128 stores of 8, 4, 2
- * and 1 bytes, and calls all else "a call to built-in function 'memcpy'", without a place or a remedy.
+ * For functions that copy a value. clang's BPF backend does not have memcpy: it copies by at most 128 stores of
+ * 8, 4, 2 and 1 bytes. Beyond that, its error "a call to built-in function 'memcpy'" names no place and no remedy.
  */
 #define MAPRING__STORES(size) ((size) / 8 + ((size) / 4 & 1) + ((size) / 2 & 1) + ((size) & 1))
 #define MAPRING__COPIES(type, instead)                                                              \

@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The few memory operations that the protocols are made of. The fetching atomics are written as
- * the instructions themselves: clang's builtins for them need -mcpu=v3 before clang 20, are
- * lowered to a plain `lock +=` (which orders nothing on arm64) where the result is unused, and
- * clang 14's assembler does not parse them.
+ * The memory operations of the protocols. The fetching atomics are written as instructions, not as clang's
+ * builtins. Before clang 20 these need -mcpu=v3. Where the result is unused, clang lowers them to a plain
+ * `lock +=`, which orders nothing on arm64. clang 14's assembler does not parse fetching atomics.
  */
 #ifndef MAPRING_ATOMIC_BPF_H
 #define MAPRING_ATOMIC_BPF_H
 
 #include <mapring/abi.bpf.h>
 
-/* Nothing. Tests put a delay here: between the look at a sequence and the store that claims it. */
+/* Empty. Tests insert a delay here: between the load of a sequence and the store that claims it. */
 #ifndef MAPRING__IN_CLAIM
 #define MAPRING__IN_CLAIM
 #endif
@@ -34,7 +33,7 @@ static __always_inline void mapring__store(__u64 *word, __u64 value)
 #define MAPRING__ATOMIC(op) (0xdb12ULL << 48 | (__u64)(op))
 #endif
 
-/* Returns what was there. A full barrier on every JIT, like all value-returning BPF atomics. */
+/* Returns the old value. A full barrier on every JIT, like all fetching BPF atomics. */
 static __always_inline __u64 mapring__cmpxchg(__u64 *word, __u64 expected, __u64 value)
 {
 	register __u64 seen asm("r0") = expected;
@@ -45,7 +44,7 @@ static __always_inline __u64 mapring__cmpxchg(__u64 *word, __u64 expected, __u64
 	return seen;
 }
 
-/* Returns what was there. A full barrier as well. */
+/* Returns the old value. Also a full barrier. */
 static __always_inline __u64 mapring__xchg(__u64 *word, __u64 value)
 {
 	register __u64 *r1 asm("r1") = word;
@@ -55,15 +54,15 @@ static __always_inline __u64 mapring__xchg(__u64 *word, __u64 value)
 	return r2;
 }
 
-/* Counts, atomically against programs nested in this one. Orders nothing. */
+/* Adds atomically, also if a nested program adds to the same word. Orders nothing. */
 static __always_inline void mapring__count(__u64 *word, __u64 by)
 {
 	asm volatile("lock *(u64 *)(%[word] + 0) += %[by]" : : [word] "r"(word), [by] "r"(by) : "memory");
 }
 
 /*
- * Makes a record visible: everything written before it is seen by whoever sees `value`.
- * x86 keeps stores in order, so that holding the compiler back is enough.
+ * Makes a record visible: a reader that sees `value` sees everything written before it.
+ * x86 keeps stores in order, so a compiler barrier is enough.
  * SYNC publish: pairs with the first acquire fence of every reader.
  */
 static __always_inline void mapring__publish(__u64 *word, __u64 value)
@@ -79,8 +78,8 @@ static __always_inline void mapring__publish(__u64 *word, __u64 value)
 }
 
 /*
- * A full barrier, for readers. There is no instruction for one, but a value-returning atomic on
- * any word is one, such as on the stack. x86 keeps loads in order by itself.
+ * A full barrier, for readers. BPF does not have an instruction for it, but a fetching atomic on any word is
+ * one, here a word on the stack. x86 keeps loads in order by itself.
  */
 static __always_inline void mapring__barrier(void)
 {
@@ -93,16 +92,16 @@ static __always_inline void mapring__barrier(void)
 #endif
 }
 
-/* How often a reader looks at a value before it gives up. */
+/* How often a reader tries to read a value before it gives up. */
 #define MAPRING__LOOKS 4
 
-/* The element `index` of a map, as words; NULL beyond its end. */
+/* The element `index` of a map, as words. NULL if it is out of range. */
 static __always_inline __u64 *mapring__word(void *map, __u32 index)
 {
 	return bpf_map_lookup_elem(map, &index);
 }
 
-/* Counts a write that found no place at all: a CPU beyond the last shard, an index beyond the end. */
+/* Counts a write without a place: a CPU without a shard, an index out of range. */
 static __always_inline void mapring__astray(void *map, __u32 element_size)
 {
 	__u64 *words = mapring__word(map, MAPRING__DROPPED * 8 / element_size);

@@ -1,26 +1,26 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Cells: the latest value of something, each guarded by a sequence (a seqlock whose writers
- * never wait). One cell, or a table of them; all CPUs share each cell.
+ * Cells: each holds the latest value of something, guarded by a sequence (a seqlock whose writers never wait).
+ * One cell, or a table of them. All CPUs share each cell.
  *
  *	struct load { __u64 ns, tasks; };
  *	MAPRING_CELLS(loads, struct load, 128);			// a table of 128
  *
  *	struct load *l = mapring_cell_begin(&loads, cpu);	// NULL: counted as dropped
  *	if (l) {
- *		l->tasks++;					// holds the latest value: update it
+ *		l->tasks++;					// it holds the latest value: update it
  *		mapring_cell_end(l);
  *	}
- *	mapring_cell_set(&loads, cpu, &value);			// all of it at once; 0 or -1
- *	mapring_cell_begin_alone(&loads, cpu);			// as begin, for a cell's only writer: see below
+ *	mapring_cell_set(&loads, cpu, &value);			// writes the whole value; 0 or -1
+ *	mapring_cell_begin_alone(&loads, cpu);			// like begin, for a cell's only writer: see below
  *
- * A writer that finds another one in the cell drops its own update, and counts it: two locked
- * instructions at most, never a wait. Every begin must be followed by end: a cell that is never
- * ended can't be written again, and its readers get `Busy`.
+ * A writer that finds another writer in the cell drops its own update, and counts it. It never waits, and
+ * executes at most two locked instructions. Every begin needs an end. Without it nobody can write the cell again,
+ * and its readers get `Busy`.
  *
- * Who begins a cell `alone` promises that nobody else writes that cell, ever: no other program,
- * no other CPU, and not the same program interrupting itself. It takes no locked instruction on
- * x86, so that such programs load on Linux before 5.12 as well.
+ * `mapring_cell_begin_alone` is only for a cell that never has another writer: no other program, no other CPU, and
+ * not the same program interrupting itself. On x86 it uses no locked instruction, so such programs also load on
+ * Linux before 5.12.
  */
 #ifndef MAPRING_CELL_BPF_H
 #define MAPRING_CELL_BPF_H
@@ -31,7 +31,7 @@
 
 #define MAPRING_CELLS(name, value_type, count) MAPRING__CELLS(MAPRING__MAP, cell, name, value_type, count)
 
-/* In a map that `make_map` declares. */
+/* Cells in a map that `make_map` declares. */
 #define MAPRING__CELLS(make_map, kind, name, value_type, count)                                    \
 	struct mapring_##kind##__##name {                                                          \
 		__u64 seq;                                                                         \
@@ -64,7 +64,7 @@
 		return 0;                                                                          \
 	}
 
-/* `seq` is odd while the value is being written, and one higher than before when it is there. */
+/* `seq` is odd while the value is being written. The end of the write makes it even again, one higher. */
 static __always_inline void *mapring__claim_cell(__u64 *seq)
 {
 	__u64 seen = mapring__load(seq);
@@ -88,7 +88,7 @@ static __always_inline void *mapring__claim_cell_alone(__u64 *seq)
 static __always_inline void *mapring__cell_begin(void *map, __u32 size, __u32 index, int alone)
 {
 	__u32 first = MAPRING__FIRST((unsigned long)size);
-	/* An index so high that the sum wraps must not end up in the preamble. */
+	/* If the sum wraps, it must not select an element of the preamble. */
 	__u64 *seq = index + first < first ? 0 : mapring__word(map, first + index);
 
 	void *record = !seq ? 0 : alone ? mapring__claim_cell_alone(seq) : mapring__claim_cell(seq);
@@ -98,7 +98,7 @@ static __always_inline void *mapring__cell_begin(void *map, __u32 size, __u32 in
 	return record;
 }
 
-/* Publishes the value: from here on readers see it, whole. */
+/* Publishes the whole value: from now on readers see it. */
 static __always_inline void mapring_cell_end(void *record)
 {
 	__u64 *seq = (__u64 *)record - 1;

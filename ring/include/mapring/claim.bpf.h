@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * How a slot of a ring is claimed, whatever the ring: ring.bpf.h, numa.bpf.h and resizable.bpf.h make the
- * maps and the functions that programs call. The protocol, and why it is right: docs/guarantees.md; the
- * claim by compare-and-swap in Rust: ring/src/protocol/ring/.
+ * Claims slots, for every kind of ring. ring.bpf.h, numa.bpf.h and resizable.bpf.h define the maps and the
+ * functions that programs call. docs/guarantees.md says why the protocol is correct. ring/src/protocol/ring/ has
+ * the claim by compare-and-swap in Rust.
  */
 #ifndef MAPRING_CLAIM_BPF_H
 #define MAPRING_CLAIM_BPF_H
@@ -11,15 +11,15 @@
 
 /* Set in `seq` beside the published state: the ticket ended without a record. */
 #define MAPRING__DISCARDED (1ULL << 63)
-/* Set in `head` while a guarded claim (see below) is being made. */
+/* Set in `head` during a guarded claim (see below). */
 #define MAPRING__PENDING (1ULL << 63)
-/* How many slots a claim tries before it gives up and counts the record as dropped. */
+/* The number of slots that a claim tries before it gives up and counts the record as dropped. */
 #define MAPRING__TRIES 6
-/* How many of them one by one, before it looks for the end of the ring by bisection. */
+/* The number of these that it tries before it may bisect to find the end of the ring. */
 #define MAPRING__WALK 2
 
-/* A ring: its map, the bytes of an element, log2 of the slots per shard. The compiler knows all of it,
- * except for what a resizable ring looks up. */
+/* A ring: its map, the bytes of an element, log2 of the slots per shard. All of these are constants for the
+ * compiler, except for those that a resizable or NUMA ring looks up. */
 struct mapring__ring {
 	void *map;
 	__u32 size;
@@ -28,20 +28,20 @@ struct mapring__ring {
 
 #define MAPRING__LOG2(n) ((__u32)(63 - __builtin_clzll(n)))
 
-/* With n = 2^k slots, ticket t lives in slot t mod n, in lap L = t >> k: free for t while
- * seq <= 2L and even, 2L+1 while t is written, 2L+2 when it is published. */
+/* With n = 2^k slots, ticket t has slot t mod n, in lap L = t >> k. The slot is free for t while seq is even and
+ * at most 2L. seq is 2L+1 while t is being written, and 2L+2 when t is published. */
 static __always_inline __u64 mapring__lap(struct mapring__ring ring, __u64 t)
 {
 	return (t >> ring.shift) * 2;
 }
 
-/* The element of this CPU's shard that holds its header, which the slots follow. */
+/* The element of this CPU's shard with its header. The slots follow the header. */
 static __always_inline __u32 mapring__base(struct mapring__ring ring)
 {
 	return MAPRING__FIRST(ring.size) + bpf_get_smp_processor_id() * MAPRING__SHARD(ring.size, 1ULL << ring.shift);
 }
 
-/* The `seq` of ticket t; NULL beyond the map. */
+/* The `seq` of ticket t. NULL if it is outside of the map. */
 static __always_inline __u64 *mapring__slot(struct mapring__ring ring, __u32 base, __u64 t)
 {
 	__u32 slot = (__u32)t & ((1ULL << ring.shift) - 1);
@@ -52,16 +52,16 @@ static __always_inline __u64 *mapring__slot(struct mapring__ring ring, __u32 bas
 /*
  * The guard: between its two calls no other program runs on this CPU, except for programs that interrupt
  * this one and end first. The kernel has it since Linux 6.10, for programs with a GPL-compatible license.
- * The loader leaves the address of a missing function zero, and the verifier then removes the guarded
- * claim; otherwise it removes the other one. Both claims may write one ring. Plain stores claim a slot only where all CPUs see stores in
- * order. `#define MAPRING_NO_GUARD` before the include leaves the guard out, for programs with another
- * license and for loaders that do not resolve kernel functions (aya).
+ * The loader leaves the address of a missing function zero. The verifier then removes the guarded claim;
+ * otherwise it removes the other one. Both claims may write one ring. Plain stores claim a slot only where
+ * all CPUs see stores in order. `#define MAPRING_NO_GUARD` before the include leaves the guard out, for
+ * programs with another license and for loaders that do not resolve kernel functions (aya).
  */
-#ifdef MAPRING__HAS_GUARD /* tests have one of their own */
+#ifdef MAPRING__HAS_GUARD /* tests define their own guard */
 #elif defined(__TARGET_ARCH_x86) && !defined(MAPRING_NO_GUARD)
 extern void bpf_preempt_disable(void) __weak __ksym;
 extern void bpf_preempt_enable(void) __weak __ksym;
-/* A loader sets it where calls of kernel functions cost more than a compare-and-swap (mapring::Fit). */
+/* A loader sets this where calls of kernel functions cost more than a compare-and-swap (mapring::Fit). */
 const volatile __u32 mapring__guard_is_slow __weak = 0;
 #define MAPRING__HAS_GUARD (!!bpf_preempt_disable && !mapring__guard_is_slow)
 #define MAPRING__GUARD bpf_preempt_disable()
@@ -73,14 +73,14 @@ const volatile __u32 mapring__guard_is_slow __weak = 0;
 #endif
 
 /*
- * Claims the slot of ticket t if it is free, by compare-and-swap: 0, else the state that the slot is in.
+ * Claims the slot of ticket t by compare-and-swap, if the slot is free. Returns 0, else the state of the slot.
  * `pending` is the mark as this claim found it. If it was set, this program interrupts a guarded claim,
- * which may be about to store to a slot that it found free. That slot lies behind every later ticket, so
- * the claim takes only slots that are exactly free.
+ * which may be about to store to a slot that it found free. That slot is behind for every later ticket, so
+ * this claim takes only slots that are exactly free.
  */
 static __always_inline __u64 mapring__take(__u64 *seq, __u64 lap, __u64 pending)
 {
-	/* An odd one, which is being written, can't be what the cmpxchg finds: it never goes back. */
+	/* The cmpxchg fails for an odd `seq` (being written), because it expects `even` and `seq` never goes back. */
 	__u64 found = mapring__load(seq), even = found & ~1ULL, state = even & ~MAPRING__DISCARDED;
 
 	if (state == lap || (!pending && state < lap)) {
@@ -90,15 +90,15 @@ static __always_inline __u64 mapring__take(__u64 *seq, __u64 lap, __u64 pending)
 			return 0;
 	}
 	found &= ~MAPRING__DISCARDED;
-	return found ? found : 1; /* behind, and not to be had */
+	return found ? found : 1; /* behind, and can't be claimed */
 }
 
 /*
- * The same by plain stores, in the guard. `head` advances, marked as pending, *before* the slot is
- * checked: a program that interrupts this one between the check and the store starts at a later ticket,
- * and finds the mark. Within a lap it does not come to this slot. Beyond, it finds the slot behind, and
- * does not take it because of the mark: `seq` never goes back. Without the mark no guarded claim is under
- * way on this CPU, and slots left behind are claimed as ever.
+ * The same by plain stores, in the guard. Advances `head`, marked as pending, *before* checking the slot. A
+ * program that interrupts this one between the check and the store then starts at a later ticket, and finds
+ * the mark. Within a lap it does not reach this slot. Later it finds the slot behind, and does not take it
+ * because of the mark: `seq` never goes back. Without the mark no guarded claim is under way on this CPU,
+ * and a claim takes slots that were left behind as usual.
  */
 static __always_inline __u64 mapring__take_guarded(__u64 *head, __u64 t, __u64 *seq, __u64 lap, __u64 pending)
 {
@@ -118,15 +118,15 @@ static __always_inline __u64 mapring__take_guarded(__u64 *head, __u64 t, __u64 *
 	((guarded) ? mapring__take_guarded(head, t, seq, lap, pending) : mapring__take(seq, lap, pending))
 
 /*
- * The slow path: `head` was not the next free ticket. Returns the ticket that it claimed, or -1,
- * counted. Its loops stand one after the other, because the verifier multiplies nested ones.
+ * The slow path: `head` was not the next free ticket. Returns the ticket that it claimed, or -1 after it
+ * counted the drop. Its loops follow each other, because the verifier multiplies nested ones.
  */
 static __always_inline __s64 mapring__search(struct mapring__ring ring, __u64 *head, __u32 base, const int guarded)
 {
 	__u64 *seq, start = mapring__load(head), pending = start & MAPRING__PENDING, t = start ^ pending;
 	__u64 lap, state;
 
-	/* Taken by a nested program, or still being written one lap behind: walk. */
+	/* A nested program took the slot, or it is still being written one lap behind: try the next. */
 	for (__u32 i = 0; i < MAPRING__WALK; i++, t++) {
 		seq = mapring__slot(ring, base, t);
 		if (!seq)
@@ -143,16 +143,16 @@ static __always_inline __s64 mapring__search(struct mapring__ring ring, __u64 *h
 		goto dropped;
 	state = mapring__load(seq) & ~MAPRING__DISCARDED;
 	if (state > mapring__lap(ring, t)) {
-		/* Far behind. The last ticket of this slot is taken, and so are all up to the end,
-		 * which lies less than a lap on: bisect. */
+		/* `head` is far behind. The last ticket of this slot is taken, and so are all up to the
+		 * end, which is less than a lap further: bisect. */
 		t = ((state - 1) >> 1 << ring.shift) | (t & ((1ULL << ring.shift) - 1));
 		for (__u32 bit = (1ULL << ring.shift) >> 1; bit; bit >>= 1) {
 			__u64 mid = t + bit, ahead;
 			seq = mapring__slot(ring, base, mid);
 			if (!seq)
 				goto dropped;
-			/* 1 if taken, else 0; opaque at each step, or clang and the verifier make
-			 * branches of it and take both. */
+			/* 1 if taken, else 0. Opaque at each step: otherwise clang makes it a branch, and
+			 * the verifier takes both sides. */
 			ahead = mapring__lap(ring, mid) - (mapring__load(seq) & ~MAPRING__DISCARDED);
 			asm volatile("" : "+r"(ahead));
 			ahead >>= 63;
@@ -170,8 +170,8 @@ static __always_inline __s64 mapring__search(struct mapring__ring ring, __u64 *h
 			goto claimed;
 	}
 dropped:
-	/* Stuck slots in a row, or an end further on than they and a stale `head` let us find: the
-	 * next claim goes on from here. A smaller ring was searched all round. */
+	/* Stuck slots in a row, or these and a stale `head` hide the end: the next claim continues
+	 * from here. In a smaller ring this claim tried every slot. */
 	if ((1ULL << ring.shift) > MAPRING__TRIES)
 		mapring__store(head, t | pending);
 	else if (guarded)
@@ -187,7 +187,7 @@ static __always_inline __s64 mapring__claim(struct mapring__ring ring, __u64 *he
 {
 	__s64 claimed;
 
-	if (!head) { /* a CPU beyond the last shard */
+	if (!head) { /* a CPU without a shard */
 		mapring__astray(ring.map, ring.size);
 		return -1;
 	}
@@ -200,13 +200,13 @@ static __always_inline __s64 mapring__claim(struct mapring__ring ring, __u64 *he
 }
 
 /*
- * What the fast paths have to look for in `head`: the mark of a guarded claim. In a ring of four slots or more,
- * the lap of a marked head is no state of any slot. That saves a branch, and the verifier gives up on loops
- * with 8192 of them.
+ * The bit that the fast paths must check in `head`: the mark of a guarded claim. In a ring of four slots or more,
+ * no slot's state equals the lap of a marked head, so the check is not needed. This saves a branch: the verifier
+ * refuses loops with 8192 of them.
  */
 #define MAPRING__MARK(slots) ((slots) < 4 ? MAPRING__PENDING : 0)
 
-/* The fast paths: the slot's `seq` if `head` was the next free ticket, else NULL. */
+/* The fast paths return the slot's `seq` if `head` was the next free ticket, else NULL. */
 static __always_inline __u64 *mapring__fast(struct mapring__ring ring, __u64 *head, __u32 base, const __u64 mark)
 {
 	__u64 *seq, t, lap;
@@ -259,7 +259,7 @@ static __always_inline __u64 *mapring__try_fast(struct mapring__ring ring, __u64
 	return seq;
 }
 
-/* The end of a reserve: the record, by the fast path or by the slow one, which `claim` calls; NULL: dropped. */
+/* The end of a reserve: returns the record, from the fast path or else from `claim` (the slow path). NULL: dropped. */
 #define MAPRING__RESERVE(record_type, ring, base, slots, claim)                                      \
 	do {                                                                                         \
 		__u64 *seq = mapring__try_fast(ring, mapring__word((ring).map, base), base,          \
@@ -273,12 +273,12 @@ static __always_inline __u64 *mapring__try_fast(struct mapring__ring ring, __u64
 			if (!seq)                                                                    \
 				return 0;                                                            \
 		}                                                                                    \
-		/* The addition stays behind the checks: the verifier wants that order. */           \
+		/* The verifier needs the addition to stay behind the checks. */                     \
 		asm volatile("" : "+r"(seq));                                                        \
 		return (record_type *)(seq + 1);                                                     \
 	} while (0)
 
-/* Publishes a reserved record: from here on readers see it, whole. */
+/* Publishes a reserved record: from now on readers see the whole record. */
 static __always_inline void mapring_commit(void *record)
 {
 	__u64 *seq = (__u64 *)record - 1;
@@ -286,7 +286,7 @@ static __always_inline void mapring_commit(void *record)
 	mapring__publish(seq, mapring__load(seq) + 1);
 }
 
-/* Ends a reserved record without publishing it: readers pass over it and count nothing lost. */
+/* Ends a reserved record without publishing it: readers pass its ticket and do not count it as lost. */
 static __always_inline void mapring_discard(void *record)
 {
 	__u64 *seq = (__u64 *)record - 1;
@@ -294,7 +294,7 @@ static __always_inline void mapring_discard(void *record)
 	mapring__publish(seq, (mapring__load(seq) + 1) | MAPRING__DISCARDED);
 }
 
-/* A copy of a ready record, by the mapring_reserve of its map. */
+/* Copies a ready record, with the mapring_reserve of its map. */
 #define MAPRING__OUTPUT(name, record_type)                                                         \
 	MAPRING__COPIES(record_type, "reserve the record and fill it in place")                    \
 	MAPRING__FN long mapring_output(struct mapring_map__##name *map, const record_type *ready) \
@@ -308,7 +308,7 @@ static __always_inline void mapring_discard(void *record)
 		return 0;                                                                          \
 	}
 
-/* What a ring can be made of. */
+/* Checks the parameters of a ring. */
 #define MAPRING__RING_CHECKS(name, record_type, slots)                                   \
 	_Static_assert((slots) > 0 && ((slots) & ((slots) - 1)) == 0,                    \
 		       "mapring: the slots of ring " #name " must be a power of two");   \

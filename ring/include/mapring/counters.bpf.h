@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Counters: a bank of __u64 for each CPU, on cache lines of its own.
+ * Counters: a bank of __u64 for each CPU, on its own cache lines.
  *
- *	MAPRING_COUNTERS(calls, 512);			// counters a CPU
+ *	MAPRING_COUNTERS(calls, 512);			// counters per CPU
  *
  *	mapring_add(&calls, index, bytes);
  *	mapring_inc(&calls, index);
  *
- * One locked addition, relaxed: it loses nothing to programs that interrupt or preempt this one
- * on the same CPU, and orders nothing. What has no counter is counted in the preamble.
+ * Each call is one locked, relaxed addition. It loses nothing when a program interrupts or preempts this one on
+ * the same CPU, and orders nothing. The preamble counts calls without a counter.
  */
 #ifndef MAPRING_COUNTERS_BPF_H
 #define MAPRING_COUNTERS_BPF_H
@@ -18,7 +18,7 @@
 #define MAPRING_COUNTERS(name, count) \
 	MAPRING__COUNTERS(MAPRING__MAP, counters, name, count, bpf_get_smp_processor_id())
 
-/* In a map that `make_map` declares, in which this CPU counts in the bank `bank`. */
+/* Counters in a map that `make_map` declares. This CPU uses the bank `bank`. */
 #define MAPRING__COUNTERS(make_map, kind, name, count, bank)                                       \
 	struct mapring_##kind##__##name {                                                          \
 		__u64 words[MAPRING__ROUND_UP((count) * 8UL, MAPRING__LINE) / 8];                  \
@@ -41,7 +41,7 @@ static __always_inline void mapring__add(void *map, __u32 size, __u32 bank, __u3
 {
 	__u64 *words = 0;
 
-	/* One register for the check and the use, or the verifier loses sight of the bound. */
+	/* One register for the check and the use, or the verifier loses the bound. */
 	asm volatile("" : "+r"(index));
 	if (index < count)
 		words = mapring__word(map, MAPRING__FIRST((unsigned long)size) + bank);

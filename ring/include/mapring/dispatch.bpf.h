@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Dispatch tables: programs that others jump to, which userspace replaces while they run.
+ * Dispatch tables: programs that other programs jump to. Userspace replaces them while they run.
  *
  *	MAPRING_DISPATCH(stages, 8);			// 8 slots, all empty at first
  *
- *	mapring_dispatch(ctx, &stages, slot);		// comes back only from an empty slot
+ *	mapring_dispatch(ctx, &stages, slot);		// returns only if the jump failed
  *
- * What is jumped to gets `ctx`, and the stack anew; nothing else comes along. A jump to a slot that
- * is empty, or beyond the end, is counted in the counters `stages_misses` (of which the last one is
- * for all slots beyond the end), and the program goes on. So is the jump after 33 in a row.
- * A table takes the programs of one type.
+ * The target program gets `ctx` and a new stack, nothing else. A jump to a slot that is empty or out of range is
+ * counted in the counters `stages_misses`, and the program goes on. The last counter is for all slots out of
+ * range. The jump after 33 in a row is counted in the same way. A table takes programs of one type.
  */
 #ifndef MAPRING_DISPATCH_BPF_H
 #define MAPRING_DISPATCH_BPF_H

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Cells and latches that are global variables, for values of more than 8 bytes in .bss. (Smaller
- * ones need nothing: they are plain global variables, read and written whole.)
+ * Cells and latches that are global variables, for values of more than 8 bytes in .bss. (Smaller values do not
+ * need this: they are plain global variables, read and written whole.)
  *
  *	struct load { __u64 ns, tasks; };
  *	MAPRING_GLOBAL_CELL(load, struct load);			// programs write, userspace reads
- *	MAPRING_GLOBAL_LATCH(limits, struct limits);		// the other way round
+ *	MAPRING_GLOBAL_LATCH(limits, struct limits);		// userspace writes, programs read
  *
  *	struct load *l = mapring_cell_begin(&load);		// NULL: counted in load.dropped
  *	if (l) {
  *		l->tasks++;
  *		mapring_cell_end(l);
  *	}
- *	mapring_cell_set(&load, &value);			// all of it at once; 0 or -1
+ *	mapring_cell_set(&load, &value);			// writes the whole value; 0 or -1
  *
  *	struct limits now;
  *	if (mapring_latch_read(&limits, &now) == 0)		// -1: its writer never pauses
@@ -24,8 +24,8 @@
 #include <mapring/cell.bpf.h>
 #include <mapring/latch.bpf.h>
 
-/* No initialiser: clang 14 fills the padding of `= {}` with undefined bytes, and then the variable is in .bss, but in
- * .data for BTF, and libbpf refuses the object. */
+/* No initialiser: clang 14 fills the padding of `= {}` with undefined bytes. The variable is then in .bss, but BTF
+ * says .data, and libbpf refuses the object. */
 #define MAPRING_GLOBAL_CELL(name, value_type)                                                  \
 	struct mapring_global_cell__##name {                                                   \
 		__u64 seq;                                                                     \

@@ -9,9 +9,9 @@
  *	if (mapring_latch_read(&limits, 0, &now) == 0)		// -1: no such latch, or see below
  *		…
  *
- * Two copies, of which the writer fills the one that is not in use: what a program reads is whole
- * even if it interrupts the writer, or the writer died. A read looks again only if whole writes
- * came in between, MAPRING__LOOKS times, and then gives up: that takes a writer without pause.
+ * A latch has two copies, and the writer fills the one that is not in use. So a program reads a whole value even
+ * if it interrupts the writer, or the writer died. A read retries only if a whole write came in between. It gives up
+ * after MAPRING__LOOKS attempts, which happens only if the writer never pauses.
  */
 #ifndef MAPRING_LATCH_BPF_H
 #define MAPRING_LATCH_BPF_H
@@ -36,7 +36,7 @@
 					    value_type *out)                                       \
 	{                                                                                          \
 		__u32 first = MAPRING__FIRST(sizeof(struct mapring_latch__##name));                \
-		/* A sum that wraps is no index. */                                                \
+		/* A sum that wraps is not an index. */                                            \
 		__u64 *seq = index + first < first ? 0 : mapring__word(map, first + index);        \
                                                                                                    \
 		return seq ? mapring__latch_read(seq, out, sizeof(*out)) : -1;                     \
@@ -49,7 +49,7 @@ static __always_inline long mapring__latch_read(__u64 *seq, void *out, unsigned 
 		__u64 odd = seen & 1;
 
 		mapring__barrier(); /* SYNC publish: pairs with the store that ends `set` */
-		/* Or clang makes a branch of what follows, and the verifier takes both. */
+		/* Opaque: otherwise clang makes the next line a branch, and the verifier takes both sides. */
 		asm volatile("" : "+r"(odd));
 		__builtin_memcpy(out, seq + 1 + odd * (MAPRING__ROUND_UP(size, 8UL) / 8), size);
 		mapring__barrier(); /* SYNC claim: pairs with the fence that begins `set` */

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A ring whose shards lie on the memory nodes of their CPUs: as ring.bpf.h, but each shard is a map of
- * its own, in an array of maps by the number of the CPU.
+ * A ring whose shards are on the NUMA nodes of their CPUs. It is like ring.bpf.h, but each shard is a separate map,
+ * in an array of maps indexed by the CPU's number.
  *
- *	MAPRING_NUMA_RING(events, struct event, 4096);		// slots a CPU
+ *	MAPRING_NUMA_RING(events, struct event, 4096);		// slots per CPU
  *
- *	struct event *e = mapring_reserve(&events);		// and all else as for MAPRING_RING
+ *	struct event *e = mapring_reserve(&events);		// everything else as for MAPRING_RING
  *
- * All is as there, claims included; what a program does more is to find its CPU's map. The first CPU's is
- * there once the object is loaded, the others when the loader has opened the ring (mapring::NumaRing):
- * until then other CPUs' records are dropped, and counted.
+ * Claims and everything else are the same; a program additionally finds its CPU's map. The first CPU's map exists
+ * once the object is loaded. The others exist once the loader has opened the ring (mapring::NumaRing). Until then
+ * records of other CPUs are dropped, and counted.
  */
 #ifndef MAPRING_NUMA_BPF_H
 #define MAPRING_NUMA_BPF_H
@@ -25,11 +25,11 @@
 		MAPRING__TAG(slots);                                                             \
 	};                                                                                       \
 	MAPRING__RING_CHECKS(name, record_type, slots)                                           \
-	/* Maps of maps take only maps with the same flags, be it on other nodes. */             \
+	/* Maps of maps take only maps with the same flags, on any node. */                      \
 	struct mapring_shard__##name {                                                           \
 		__uint(type, MAPRING__MAP_TYPE_ARRAY);                                           \
 		__uint(map_flags, MAPRING__F_MMAPABLE | MAPRING__F_NUMA_NODE);                   \
-		__uint(numa_node, 0); /* a loader says another, for each */                      \
+		__uint(numa_node, 0); /* a loader sets each map's node */                        \
 		__uint(max_entries, MAPRING__FIRST(sizeof(struct mapring_numa_ring__##name)) +   \
 					    MAPRING__SHARD(sizeof(struct mapring_numa_ring__##name), slots)); \
 		__type(key, __u32);                                                              \
@@ -45,7 +45,7 @@
 	MAPRING__OUTPUT(name, record_type)
 
 #define MAPRING__NUMA_API(name, record_type, slots)                                              \
-	/* The ring of one CPU: without a map, if it has none. Its shard is the only one. */     \
+	/* The ring of one CPU. It has one shard. Its map is NULL if the CPU has none. */        \
 	static __always_inline struct mapring__ring mapring__ring__##name(__u32 cpu)             \
 	{                                                                                        \
 		return (struct mapring__ring){ mapring__word(&name, cpu),                        \

@@ -1,24 +1,24 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Cells and counters of which each CPU has its own, in a PERCPU_ARRAY: written as those of
- * cell.bpf.h and counters.bpf.h, and this CPU's are meant.
+ * Per-CPU cells and counters, in a PERCPU_ARRAY. Programs write them as in cell.bpf.h and counters.bpf.h, and
+ * always write those of this CPU.
  *
  *	struct load { __u64 ns, tasks; };
  *	MAPRING_PERCPU_CELLS(loads, struct load, 16);		// a table of 16 for each CPU
  *	MAPRING_PERCPU_COUNTERS(calls, 512);			// a bank of 512 for each CPU
  *
- *	struct load *l = mapring_cell_begin(&loads, i);		// then mapring_cell_end, as always
+ *	struct load *l = mapring_cell_begin(&loads, i);		// then mapring_cell_end, as usual
  *	mapring_inc(&calls, i);
  *
- * Programs read those of any CPU (Linux 5.18 and later):
+ * Programs read those of any CPU (Linux 5.19 and later):
  *
  *	struct load there;
  *	if (mapring_cell_read(&loads, cpu, i, &there) == 0)	// -1: no such cell, or a writer is in it
  *		...
- *	__u64 n = mapring_counter_read(&calls, cpu, i);		// 0 where there is no such counter
+ *	__u64 n = mapring_counter_read(&calls, cpu, i);		// 0 if it does not exist
  *
- * The kernel maps none of these to user space, which reads them by system call, all CPUs at once.
- * A value has 32 KiB at most.
+ * The kernel does not map these to userspace, which reads them by system call, all CPUs at once.
+ * A value has at most 32 KiB.
  */
 #ifndef MAPRING_PERCPU_BPF_H
 #define MAPRING_PERCPU_BPF_H
@@ -49,7 +49,7 @@
 					   value_type *out)                                         \
 	{                                                                                           \
 		__u32 first = MAPRING__FIRST(sizeof(struct mapring_percpu_cell__##name));           \
-		/* A sum that wraps is no index. */                                                 \
+		/* A sum that wraps is not an index. */                                             \
 		__u64 *seq = index + first < first ? 0 : mapring__word_of(map, first + index, cpu); \
                                                                                                     \
 		if (!seq)                                                                           \
@@ -81,7 +81,7 @@
 		return words ? mapring__load(words + index) : 0;                                    \
 	}
 
-/* A CPU's copy of the element `index`, as words; NULL where there is none. */
+/* A CPU's copy of the element `index`, as words. NULL if it does not exist. */
 static __always_inline __u64 *mapring__word_of(void *map, __u32 index, __u32 cpu)
 {
 	return bpf_map_lookup_percpu_elem(map, &index, cpu);

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A ring that is replaced by a larger or smaller one while programs write to it: as ring.bpf.h, behind
- * an array of maps.
+ * A ring that a larger or smaller one can replace while programs write to it. It is like ring.bpf.h, behind an
+ * array of maps.
  *
- *	MAPRING_RESIZABLE_RING(events, struct event, 4096);	// slots a CPU to begin with
+ *	MAPRING_RESIZABLE_RING(events, struct event, 4096);	// initial slots per CPU
  *
- *	struct event *e = mapring_reserve(&events);		// and all else as for MAPRING_RING
+ *	struct event *e = mapring_reserve(&events);		// everything else as for MAPRING_RING
  *
- * What is more than there: the lookups in it are calls, and the slow path is verified wherever a record
- * is reserved (loops of hundreds: bpf_loop, or a global function). Records are dropped, and counted,
- * until the loader has opened the ring (mapring::ResizableRing).
+ * It costs more than an ordinary ring: its lookups are calls, and the verifier checks the slow path at each place
+ * that reserves a record (for loops of hundreds, use bpf_loop or a global function). Until the loader has opened
+ * the ring (mapring::ResizableRing), records are dropped, and counted.
  *
- * A program that claims a slot of a ring that was replaced meanwhile gives it back, as discarded, and
- * claims one of the new ring. So once a reader has seen the ring retired, and no slot taken, there
- * will be no more records in it. The protocol: docs/guarantees.md.
+ * If a ring was replaced while a program claimed a slot of it, the program gives the slot back as discarded, and
+ * claims one of the new ring. So once a reader has seen the ring retired, and no slot taken, the ring gets no more
+ * records. docs/guarantees.md explains the protocol.
  */
 #ifndef MAPRING_RESIZABLE_BPF_H
 #define MAPRING_RESIZABLE_BPF_H
@@ -22,8 +22,8 @@
 
 #define MAPRING__F_INNER_MAP (1U << 12)
 
-/* The word of a shard's header that says whether the ring is in use and where its slots are: the first
- * one's element from bit 32 on, log2 of how many there are from bit 8 on, and MAPRING__OPEN. */
+/* The word of a shard's header that says whether the ring is in use, and where its slots are: the element of the
+ * first slot from bit 32 on, log2 of the number of slots from bit 8 on, and MAPRING__OPEN. */
 #define MAPRING__GATE 3
 #define MAPRING__OPEN 1
 
@@ -51,23 +51,23 @@
 	MAPRING__RESIZABLE_API(name, record_type)                                                \
 	MAPRING__OUTPUT(name, record_type)
 
-/* What a program has found out of the ring that is in use. */
+/* The ring that is in use, as a program found it. */
 struct mapring__in_use {
 	struct mapring__ring ring;
 	__u64 *head;
 	__u64 *gate;
 	__u64 open;
 	__u32 header;
-	__u32 base; /* as if there were a header right before the slots */
+	__u32 base; /* as if a header came right before the slots */
 };
 
-/* Finds it: 0 if there is none, or no more. */
+/* Finds it. 0 if no ring exists, or if it is no longer in use. */
 static __always_inline int mapring__find(void *rings, __u32 size, struct mapring__in_use *found)
 {
 	found->ring = (struct mapring__ring){ .map = mapring__word(rings, 0), .size = size };
 	if (!found->ring.map)
 		return 0;
-	/* The headers of all shards come before the slots, where they are in every such ring. */
+	/* The headers of all shards come before the slots, at the same place in every such ring. */
 	found->header = MAPRING__FIRST(size) + bpf_get_smp_processor_id() * MAPRING__HEADER(size);
 	found->head = mapring__word(found->ring.map, found->header);
 	if (!found->head)
@@ -86,8 +86,8 @@ static __always_inline int mapring__find(void *rings, __u32 size, struct mapring
 }
 
 /*
- * The claim holds if the ring is still in use, else the slot is given back.
- * SYNC retire: the claim, a full barrier, comes before this look; pairs with the fence between
+ * The claim holds if the ring is still in use. Otherwise gives the slot back.
+ * SYNC retire: the claim, a full barrier, comes before this load; pairs with the fence between
  * closing the gate and looking for claims (ring/src/protocol/ring/retire.rs).
  */
 static __always_inline int mapring__holds(const struct mapring__in_use *found, __u64 *seq)
@@ -98,14 +98,14 @@ static __always_inline int mapring__holds(const struct mapring__in_use *found, _
 	return 0;
 }
 
-/* A claim in the ring that is in use now, after it was in one that is not: a new one, where the fast
- * path does. */
+/* Claims in the ring that is in use now, because the one found before is not. That ring is new, so the fast path
+ * is enough. */
 static __always_inline __u64 *mapring__claim_anew(void *rings, __u32 size)
 {
 	struct mapring__in_use found;
 	__u64 *seq;
 
-	mapring__barrier(); /* SYNC replaced: who saw the gate closed sees the ring that was put there before */
+	mapring__barrier(); /* SYNC replaced: a program that saw the gate closed sees the next ring */
 	if (mapring__find(rings, size, &found)) {
 		seq = mapring__fast(found.ring, found.head, found.base, 0);
 		if (seq && mapring__holds(&found, seq))
@@ -149,7 +149,7 @@ static __always_inline __u64 *mapring__claim_anew(void *rings, __u32 size)
 			seq = mapring__claim_anew(map, size);                                    \
 		if (!seq)                                                                        \
 			return 0;                                                                \
-		/* The addition stays behind the checks: the verifier wants that order. */       \
+		/* The verifier needs the addition to stay behind the checks. */                 \
 		asm volatile("" : "+r"(seq));                                                    \
 		return (record_type *)(seq + 1);                                                 \
 	}
