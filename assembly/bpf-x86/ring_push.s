@@ -10,13 +10,16 @@
 	r2 += -4
 	r1 = ring ll
 	call 1
-	r9 = r0
 	r1 = bpf_preempt_disable ll
 	*(u64 *)(r10 - 16) = r6
-	if r1 != 0 goto L5
-	if r9 == 0 goto L11
-	r1 = *(u64 *)(r9 + 0)
-	*(u64 *)(r10 - 24) = r1
+	if r1 == 0 goto L2
+	r1 = mapring__guard_is_slow ll
+	r1 = *(u32 *)(r1 + 0)
+	if r1 == 0 goto L6
+L2:
+	if r0 == 0 goto L12
+	r9 = *(u64 *)(r0 + 0)
+	r1 = r9
 	r1 &= 4095
 	r2 = r7
 	r2 += r1
@@ -25,10 +28,12 @@
 	r2 = r10
 	r2 += -4
 	r1 = ring ll
-	call 1
 	r6 = r0
-	if r6 == 0 goto L11
-	r2 = *(u64 *)(r10 - 24)
+	call 1
+	r4 = r6
+	r6 = r0
+	if r6 == 0 goto L12
+	r2 = r9
 	r2 >>= 11
 	r1 = 9007199254740990 ll
 	r3 = r2
@@ -39,14 +44,14 @@
 	#APP
 	r0 = cmpxchg_64(r1 + 0, r0, r2)
 	#NO_APP
-	if r0 != r3 goto L11
-	r1 = *(u64 *)(r10 - 24)
-	r1 += 1
-	*(u64 *)(r9 + 0) = r1
-	if r6 != 0 goto L13
-	goto L11
-L5:
-	if r9 == 0 goto L11
+	if r0 != r3 goto L12
+	r9 += 1
+	*(u64 *)(r4 + 0) = r9
+	if r6 != 0 goto L14
+	goto L12
+L6:
+	if r0 == 0 goto L12
+	r9 = r0
 	call bpf_preempt_disable
 	r1 = *(u64 *)(r9 + 0)
 	*(u64 *)(r10 - 24) = r1
@@ -60,7 +65,7 @@ L5:
 	r1 = ring ll
 	call 1
 	r6 = 0
-	if r0 == 0 goto L10
+	if r0 == 0 goto L11
 	r5 = *(u64 *)(r10 - 24)
 	r1 = r5
 	r1 >>= 11
@@ -75,22 +80,22 @@ L5:
 	r4 &= r3
 	r6 = 0
 	r3 = *(u64 *)(r0 + 0)
-	if r3 != r4 goto L9
+	if r3 != r4 goto L10
 	r1 |= 1
 	*(u64 *)(r0 + 0) = r1
 	r5 = r2
 	r6 = r0
-L9:
-	*(u64 *)(r9 + 0) = r5
 L10:
-	call bpf_preempt_enable
-	if r6 != 0 goto L13
+	*(u64 *)(r9 + 0) = r5
 L11:
+	call bpf_preempt_enable
+	if r6 != 0 goto L14
+L12:
 	r1 = r8
 	call mapring__claim__ring
 	r8 = 4294967295 ll
 	r1 = 0
-	if r1 s> r0 goto L14
+	if r1 s> r0 goto L15
 	r0 &= 4095
 	r7 += r0
 	r7 += 3
@@ -100,8 +105,8 @@ L11:
 	r1 = ring ll
 	call 1
 	r6 = r0
-	if r6 == 0 goto L14
-L13:
+	if r6 == 0 goto L15
+L14:
 	#APP
 	#NO_APP
 	r2 = *(u64 *)(r10 - 16)
@@ -125,6 +130,6 @@ L13:
 	r1 += 1
 	*(u64 *)(r6 + 0) = r1
 	r8 = 0
-L14:
+L15:
 	r0 = r8
 	exit

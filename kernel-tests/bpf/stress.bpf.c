@@ -5,7 +5,7 @@
  */
 #ifdef SLOW
 #include <mapring/abi.bpf.h>
-int in_claim(void);
+static int in_claim(void);
 #define MAPRING__IN_CLAIM in_claim()
 #endif
 
@@ -127,7 +127,7 @@ static __always_inline struct state *enter(enum context context)
 
 #ifdef SLOW
 /* One claim of 8 takes long between the look at the sequence and the store. */
-__attribute__((noinline)) int in_claim(void)
+static __attribute__((noinline)) int in_claim(void)
 {
 	struct state *state = state_here();
 	__u64 begun, sum = 0;

@@ -25,7 +25,7 @@ pub use load::{
     Loaded, Runner, failing_commands, fitted, load, map, read_only, send, unfitted, update, without_batches,
     without_bpf, without_commands, word_at,
 };
-pub use numbered::{Numbered, Seen, Stop, push, watching_us, written_by_all};
+pub use numbered::{EMPTY, Numbered, Seen, Stop, push, watching_us, written_by_all};
 pub use perf::{sample_clock, sample_switches};
 pub use pins::{PinDir, PublicPins};
 pub use privilege::{may_use_bpf, skipped};

@@ -115,6 +115,10 @@ pub fn written_by_all(object: &mut Object, meanwhile: impl FnOnce()) -> [u64; WR
     published
 }
 
+/// How many times in a row a reader finds nothing once everything was read. Before a record there may be a ticket
+/// that nobody claimed, because a preempted writer still had its slot: a reader looks past that once in 65,536 times.
+pub const EMPTY: u32 = 1 << 17;
+
 /// Tells others to stop, however this ends.
 #[derive(Debug)]
 pub struct Stop<'a>(pub &'a AtomicBool);

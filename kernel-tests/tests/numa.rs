@@ -17,8 +17,8 @@ use mapring::{
 };
 use mapring_kernel_tests::skel::{NumaPortableSkelBuilder, NumaSkelBuilder, ResizableSkelBuilder};
 use mapring_kernel_tests::{
-    Numbered, PinDir, PublicPins, Runner, Seen, Stop, cpus, everywhere, fitted, load, map, on_cpu, push,
-    read_only, require_bpf, send, unfitted, watching_us, written_by_all, written_for,
+    EMPTY, Numbered, PinDir, PublicPins, Runner, Seen, Stop, cpus, everywhere, fitted, load, map, on_cpu,
+    push, read_only, require_bpf, send, unfitted, watching_us, written_by_all, written_for,
 };
 
 fn open(object: &Object) -> NumaRing<Numbered> {
@@ -194,10 +194,12 @@ fn under_load(object: &mut Object) {
 
 /// Reads to the end: what there was.
 fn read(mut reader: NumaReader<Numbered>, stopped: &AtomicBool) -> (NumaReader<Numbered>, Seen) {
-    let mut seen = Seen::default();
+    let (mut seen, mut empty) = (Seen::default(), 0);
     loop {
         let last = stopped.load(Ordering::Acquire);
-        if reader.for_each(usize::MAX, |event| seen.add(event.record)) == 0 && last {
+        let nothing = reader.for_each(usize::MAX, |event| seen.add(event.record)) == 0 && last;
+        empty = if nothing { empty + 1 } else { 0 };
+        if empty == EMPTY {
             return (reader, seen);
         }
     }

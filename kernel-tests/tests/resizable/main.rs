@@ -20,8 +20,8 @@ use mapring::layout::PreambleError;
 use mapring::{Access, Error, Follower, ResizableRing, Ring, Start};
 use mapring_kernel_tests::skel::{ResizablePortableSkelBuilder, ResizableSkelBuilder};
 use mapring_kernel_tests::{
-    Numbered, PinDir, Runner, Seen, SlowPages, Stop, cpus, everywhere, fitted, load, map, on_cpu, push,
-    require_bpf, update, watching_us, word_at, written_by_all,
+    EMPTY, Numbered, PinDir, Runner, Seen, SlowPages, Stop, cpus, everywhere, fitted, load, map, on_cpu,
+    push, require_bpf, update, watching_us, word_at, written_by_all,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, mapring::Record)]
@@ -373,14 +373,16 @@ fn under_load(object: &mut Object) {
 
 /// Reads to the end: what there was.
 fn follow(mut follower: Follower<Numbered>, stopped: &AtomicBool) -> (Follower<Numbered>, Seen) {
-    let mut seen = Seen::default();
+    let (mut seen, mut empty) = (Seen::default(), 0);
     loop {
         let last = stopped.load(Ordering::Acquire);
         let count = follower.for_each(usize::MAX, |event| seen.add(event.record));
         if let Some(e) = follower.take_error() {
             panic!("{e}");
         }
-        if last && count == 0 && !follower.reader().region().retired().unwrap() {
+        let nothing = last && count == 0 && !follower.reader().region().retired().unwrap();
+        empty = if nothing { empty + 1 } else { 0 };
+        if empty == EMPTY {
             return (follower, seen);
         }
     }
