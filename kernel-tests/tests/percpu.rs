@@ -106,7 +106,7 @@ fn cells_of_every_cpu() {
     eprintln!(
         "possible {:?}, online {online:?}, one CPU's value by one lookup: {}",
         one.cpus(),
-        if one.one_cpu_lookups() { "yes" } else { "no (needs Linux 6.19), all CPUs' instead" }
+        if one.one_cpu_lookups() { "yes" } else { "no (needs Linux 7.0), all CPUs' instead" }
     );
 }
 

@@ -65,7 +65,7 @@ impl<T: AnyBitPattern> PerCpuCells<T> {
         &copies(&self.region).cpus
     }
 
-    /// Whether the kernel gives out one CPU's value alone (`BPF_F_CPU`, Linux 6.19 and later).
+    /// Whether the kernel gives out one CPU's value alone (`BPF_F_CPU`, Linux 7.0 and later).
     /// Elsewhere reading one CPU's value costs as much as reading all.
     pub fn one_cpu_lookups(&self) -> bool {
         copies(&self.region).one

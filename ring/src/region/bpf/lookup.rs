@@ -31,7 +31,7 @@ pub(crate) struct Lookup {
 pub(crate) struct PerCpu {
     /// The CPUs whose copies come with each element, in that order: the possible ones.
     pub(crate) cpus: Vec<usize>,
-    /// Whether the kernel (6.19 and later) can be asked for one CPU's copy.
+    /// Whether the kernel (7.0 and later) can be asked for one CPU's copy.
     pub(crate) one: bool,
 }
 
