@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use mapring::layout::{Geometry, Kind};
 use mapring::{Cells, Counters, Latches, Region, Ring, Start, Tally};
-use mapring_kernel_tests::{Filled, words_of};
+use mapring_kernel_tests::{EMPTY, Filled, words_of};
 
 use super::reader::{Reader, Said};
 
@@ -70,7 +70,7 @@ fn a_ring() {
             published.fetch_add(u64::from(written.is_some()), Ordering::Relaxed);
         });
         // It looks past a ticket that has not ended now and then only.
-        (0..32).for_each(|_| while mine.for_each(usize::MAX, |_| ()) > 0 {});
+        (0..EMPTY).for_each(|_| while mine.for_each(usize::MAX, |_| ()) > 0 {});
         let published = published.into_inner();
         let mut seen = [const { BTreeSet::new() }; 2];
         let mut tickets = [0; 2];
