@@ -103,6 +103,10 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
+/// Beside the target, where it is not met.
+const TRIED: &str = "It depends on the machine's state: on this virtual machine the same code reached 0.25 (17.7 ns) on one \
+                     day and 0.47 on another, on which the version before the guarded claim reached 0.47 as well.";
+
 fn sides(
     plan: Plan,
     report: &mut Report,
@@ -182,7 +186,7 @@ fn sides(
         let peer = format!("ringbuf NO_WAKEUP, {name}, {:.1} % lost", lost[side]);
         let row = Row::new(&what, &ours, &peer, theirs);
         // The fastest consumer is the one to beat.
-        if place == 0 && is_stream { row.target(key, target) } else { row }
+        if place == 0 && is_stream { row.target(key, target).tried(TRIED) } else { row }
     });
     report.add(rows);
     Ok(())
