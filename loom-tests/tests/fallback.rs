@@ -1,6 +1,7 @@
 //! Models of reading by system call: the production code that copies three times, over a kernel that copies
 //! words in any order while programs write.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -193,6 +194,55 @@ fn values(
         }
     }
     found
+}
+
+/// A map of one word, of which one copy is interrupted between its two bytes.
+struct Torn {
+    word: Arc<[AtomicU64]>,
+    copies: Cell<usize>,
+    /// Which copy that is, and the bytes that it has by then.
+    when: usize,
+    mask: u64,
+}
+
+impl Elements for Torn {
+    type Error = Infallible;
+
+    fn fetch(&self, _: usize, _: usize, out: &mut [u64]) -> Result<(), Infallible> {
+        out[0] = self.word[0].load(Ordering::Relaxed);
+        if self.copies.replace(self.copies.get() + 1) == self.when {
+            out[0] = out[0] & self.mask | self.word[0].load(Ordering::Relaxed) & !self.mask;
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_word_that_grows_survives_a_torn_copy() {
+    let seen = Seen::default();
+    for (when, mask) in (0..3).flat_map(|when| [(when, 0xff), (when, 0xff00)]) {
+        let noted = seen.clone();
+        check(None, move || {
+            let word: Arc<[_]> = words(1).into();
+            word[0].store(0xfe, Ordering::Relaxed);
+            let there = Arc::clone(&word);
+            let writer = thread::spawn(move || {
+                for _ in 0..4 {
+                    there[0].fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            let map = Torn { word: Arc::clone(&word), copies: Cell::new(0), when, mask };
+            let mut looks = TripleRead::new(1, 1);
+            let before = word[0].load(Ordering::Relaxed);
+            let Ok(()) = looks.fetch(&map, 0, 1);
+            let (found, after) = (looks.word(0, 0), word[0].load(Ordering::Relaxed));
+            assert!((before..=after).contains(&found), "{found:#x} between {before:#x} and {after:#x}");
+            noted.note("before the carry", found < 0x100);
+            noted.note("behind it", found >= 0x100);
+            writer.join().unwrap();
+        });
+    }
+    seen.expect(&["before the carry", "behind it"]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use parking_lot::Mutex;
 
-use super::fallback::{batch, lookup};
+use super::fallback::{TripleRead, batch, lookup};
 use super::openers;
 use crate::error::{Error, ReadError, Result};
 use crate::layout::{Geometry, Kind, WORD};
@@ -17,7 +17,10 @@ use crate::region::{Region, Shared, SharedMut, Source};
 /// Each counter is exact; two counters read one after the other are of different moments.
 ///
 /// Counters in a `PERCPU_ARRAY` (`MAPRING_PERCPU_COUNTERS` of `percpu.bpf.h`) are read in the same
-/// way, but always by system call: one for the banks of all CPUs.
+/// way, but always by system call, for the banks of all CPUs.
+///
+/// By system call, what is read is looked up three times, because the kernel may copy a part of a number before
+/// it changes, and the rest after.
 pub struct Counters {
     region: Region,
     source: Banks,
@@ -28,9 +31,7 @@ pub struct Counters {
 enum Banks {
     /// With the first bank's word, and how many words on the next one is.
     Mapped(Shared, usize, usize),
-    Lookup(Mutex<Vec<u64>>),
-    /// Room for the banks of all CPUs.
-    PerCpu(Mutex<Vec<u64>>),
+    Lookup(Mutex<TripleRead>),
 }
 
 openers!(Counters);
@@ -45,15 +46,16 @@ impl Counters {
         let stride = geometry.element_words();
         if let Some(per_cpu) = region.lookup().and_then(|lookup| lookup.copies()) {
             region.expect(Kind::PerCpuCounters)?;
-            let banks = Banks::PerCpu(Mutex::new(vec![0; stride * per_cpu.cpus.len()]));
+            let source = Banks::Lookup(Mutex::new(TripleRead::new(per_cpu.cpus.len(), stride)));
             let shards = per_cpu.cpus.last().map_or(0, |last| last + 1);
-            return Ok(Self { source: banks, count: geometry.capacity(), shards, region });
+            return Ok(Self { source, count: geometry.capacity(), shards, region });
         }
         region.expect(Kind::Counters)?;
         let source = match region.source() {
             Source::Mapped(shared) => Banks::Mapped(shared, geometry.shard(0) * stride, stride),
             Source::Lookup(_) => {
-                Banks::Lookup(Mutex::new(vec![0; batch(stride).min(geometry.shards()) * stride]))
+                let banks = batch(stride).min(geometry.shards());
+                Banks::Lookup(Mutex::new(TripleRead::new(banks, stride)))
             }
         };
         Ok(Self { source, count: geometry.capacity(), shards: geometry.shards(), region })
@@ -85,7 +87,7 @@ impl Counters {
         self.shards
     }
 
-    /// One counter of one CPU. Mapped: one load. Otherwise a system call, behind a lock of this
+    /// One counter of one CPU. Mapped: one load. Otherwise system calls, behind a lock of this
     /// handle's.
     ///
     /// # Errors
@@ -97,14 +99,9 @@ impl Counters {
             Banks::Mapped(shared, first, stride) => {
                 Ok(counters::get(shared.words(), first + cpu * stride + index))
             }
-            Banks::Lookup(banks) => {
+            Banks::Lookup(looks) => {
                 let mut value = 0;
-                self.fetch(banks, cpu..cpu + 1, |bank| value = bank[index])?;
-                Ok(value)
-            }
-            Banks::PerCpu(banks) => {
-                let mut value = 0;
-                self.fetch_copies(banks, Some(cpu), |bank| value = bank[index])?;
+                self.fetch(looks, cpu..cpu + 1, |bank| value = bank(index))?;
                 Ok(value)
             }
         }
@@ -117,22 +114,16 @@ impl Counters {
     #[inline]
     pub fn sum(&self, index: usize) -> Result<u64, ReadError> {
         self.check(0, index)?;
-        let add = |sum: u64, value: u64| sum.wrapping_add(value);
         match &self.source {
             Banks::Mapped(shared, first, stride) => {
                 let words = shared.words();
                 Ok((0..self.shards)
                     .map(|cpu| counters::get(words, first + cpu * stride + index))
-                    .fold(0, add))
+                    .fold(0, u64::wrapping_add))
             }
-            Banks::Lookup(banks) => {
-                let mut sum = 0;
-                self.fetch(banks, 0..self.shards, |bank| sum = add(sum, bank[index]))?;
-                Ok(sum)
-            }
-            Banks::PerCpu(banks) => {
-                let mut sum = 0;
-                self.fetch_copies(banks, None, |bank| sum = add(sum, bank[index]))?;
+            Banks::Lookup(looks) => {
+                let mut sum = 0_u64;
+                self.fetch(looks, 0..self.shards, |bank| sum = sum.wrapping_add(bank(index)))?;
                 Ok(sum)
             }
         }
@@ -146,20 +137,14 @@ impl Counters {
         let count = sums.len().min(self.count);
         let sums = &mut sums[..count];
         sums.fill(0);
-        let add = |bank: &[u64]| {
-            sums.iter_mut().zip(bank).for_each(|(sum, value)| *sum = sum.wrapping_add(*value));
-        };
         match &self.source {
             Banks::Mapped(shared, first, stride) => {
                 for cpu in 0..self.shards {
                     let bank = shared.words().slice(first + cpu * stride, count);
-                    for (index, sum) in sums.iter_mut().enumerate() {
-                        *sum = sum.wrapping_add(counters::get(bank, index));
-                    }
+                    add(sums, |index| counters::get(bank, index));
                 }
             }
-            Banks::Lookup(banks) => self.fetch(banks, 0..self.shards, add)?,
-            Banks::PerCpu(banks) => self.fetch_copies(banks, None, add)?,
+            Banks::Lookup(looks) => self.fetch(looks, 0..self.shards, |bank| add(sums, bank))?,
         }
         Ok(())
     }
@@ -178,52 +163,35 @@ impl Counters {
         Ok(CountersWriter { shared: self.region.shared_mut()?, first, count: self.count })
     }
 
-    /// Calls `f` with the bank of each of these CPUs, fetched by a few at a time.
+    /// Calls `f` with what the bank of each of these CPUs holds at an index. A CPU without a copy has no bank.
     fn fetch(
         &self,
-        banks: &Mutex<Vec<u64>>,
+        looks: &Mutex<TripleRead>,
         cpus: Range<usize>,
-        mut f: impl FnMut(&[u64]),
+        mut f: impl FnMut(&dyn Fn(usize) -> u64),
     ) -> Result<(), ReadError> {
-        let lookup = lookup(&self.region);
-        let mut banks = banks.lock();
-        let stride = self.region.geometry().element_words();
-        let some = banks.len() / stride;
-        for first in cpus.clone().step_by(some) {
-            let count = some.min(cpus.end - first);
-            let banks = &mut banks[..count * stride];
-            lookup.run(self.region.geometry().shard(first), count, banks)?;
-            banks.chunks(stride).for_each(&mut f);
+        let (lookup, geometry) = (lookup(&self.region), self.region.geometry());
+        let mut looks = looks.lock();
+        if let Some(per_cpu) = lookup.copies() {
+            let mut banks = 0..per_cpu.cpus.len();
+            if cpus.len() == 1 {
+                let Ok(at) = per_cpu.cpus.binary_search(&cpus.start) else { return Ok(()) };
+                banks = at..at + 1;
+            }
+            if banks.len() == 1 && per_cpu.one {
+                looks.fetch_by(1, |out| lookup.copy(geometry.first(), cpus.start, out))?;
+                banks = 0..1;
+            } else {
+                looks.fetch_by(per_cpu.cpus.len(), |out| lookup.run(geometry.first(), 1, out))?;
+            }
+            banks.for_each(|at| f(&|index| looks.word(at, index)));
+            return Ok(());
         }
-        Ok(())
-    }
-
-    /// Calls `f` with the bank of `cpu`, or with those of all, out of a per-CPU map.
-    fn fetch_copies(
-        &self,
-        banks: &Mutex<Vec<u64>>,
-        cpu: Option<usize>,
-        f: impl FnMut(&[u64]),
-    ) -> Result<(), ReadError> {
-        let lookup = self.region.lookup().expect("per-CPU maps are never mapped");
-        let per_cpu = lookup.copies().expect("checked when it was opened");
-        let (element, stride) = (self.region.geometry().first(), self.region.geometry().element_words());
-        let mut banks = banks.lock();
-        let wanted = match cpu {
-            Some(cpu) if per_cpu.one && per_cpu.cpus.contains(&cpu) => {
-                lookup.copy(element, cpu, &mut banks[..stride])?;
-                0..1
-            }
-            _ => {
-                lookup.run(element, 1, &mut banks)?;
-                match cpu.map(|cpu| per_cpu.cpus.binary_search(&cpu)) {
-                    None => 0..per_cpu.cpus.len(),
-                    Some(Ok(at)) => at..at + 1,
-                    Some(Err(_)) => 0..0,
-                }
-            }
-        };
-        banks[wanted.start * stride..wanted.end * stride].chunks(stride).for_each(f);
+        for first in cpus.clone().step_by(batch(geometry.element_words())) {
+            let count = batch(geometry.element_words()).min(cpus.end - first);
+            looks.fetch(lookup, geometry.shard(first), count)?;
+            (0..count).for_each(|at| f(&|index| looks.word(at, index)));
+        }
         Ok(())
     }
 
@@ -237,6 +205,10 @@ impl Counters {
         }
         Ok(())
     }
+}
+
+fn add(sums: &mut [u64], bank: impl Fn(usize) -> u64) {
+    sums.iter_mut().enumerate().for_each(|(index, sum)| *sum = sum.wrapping_add(bank(index)));
 }
 
 impl fmt::Debug for Counters {

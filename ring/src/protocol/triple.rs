@@ -3,8 +3,13 @@
 //! A lookup copies a value while programs write, in no order that the kernel promises (it is a
 //! `memcpy`, which on recent x86 is one `rep movsb`). So one lookup proves nothing, and neither do
 //! two. But sequences are never used twice: if the first and the last of three copies, with full
-//! barriers between them, hold the same sequence, nothing was written during the one in the
-//! middle, on any machine.
+//! barriers between them, hold the same sequence, nothing was written during the one in the middle.
+//!
+//! Not even a word is copied whole: an interrupt can come in the midst of it, and what changes
+//! meanwhile leaves bytes of two values, which may be more or less than both. But our words only
+//! grow. So of three copies of one the median is taken: if only one of them was torn, it lies
+//! between the other two, and the word had that value. (For the first and the last sequence to be
+//! torn alike, a slot would have to be written dozens of times in three lookups.)
 
 use bytemuck::AnyBitPattern;
 
@@ -64,50 +69,53 @@ impl TripleRead {
         count: usize,
         mut copy: impl FnMut(&mut [u64]) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.fetch_while(count, &mut copy, |_| true)
+        self.copy(count, &mut copy, |_| true).map(drop)
     }
 
-    /// As [`fetch`](Self::fetch), but stops once a copy does not have `seq` in its first element.
-    /// Returns what that has, or `seq`.
+    /// As [`fetch`](Self::fetch), but stops once `goes_on` says so of the first element's sequence in a copy.
+    /// Returns the one it saw last.
     ///
     /// # Errors
     /// If a copy failed.
-    pub fn fetch_if<S: Elements>(
+    pub fn fetch_while<S: Elements>(
         &mut self,
         source: &S,
         first: usize,
         count: usize,
-        seq: u64,
+        goes_on: impl Fn(u64) -> bool,
     ) -> Result<u64, S::Error> {
-        let mut seen = seq;
-        let mut is_same = |first| {
-            seen = first;
-            first == seq
-        };
-        self.fetch_while(count, |out| source.fetch(first, count, out), &mut is_same)?;
-        Ok(seen)
+        self.copy(count, |out| source.fetch(first, count, out), goes_on)
     }
 
-    /// Copies three times, as long as `goes_on` wants more after it saw the first element's sequence.
-    fn fetch_while<E>(
+    fn copy<E>(
         &mut self,
         count: usize,
         mut copy: impl FnMut(&mut [u64]) -> Result<(), E>,
-        mut goes_on: impl FnMut(u64) -> bool,
-    ) -> Result<(), E> {
+        goes_on: impl Fn(u64) -> bool,
+    ) -> Result<u64, E> {
+        let mut seen = 0;
         for out in &mut self.copies {
             fence(Ordering::SeqCst); // SYNC publish, claim: each copy comes after the one before it
             copy(&mut out[..count * self.words])?;
-            if !goes_on(out[0]) {
+            seen = out[0];
+            if !goes_on(seen) {
                 break;
             }
         }
-        Ok(())
+        Ok(seen)
     }
 
-    /// The sequence of element `at` in the last copy.
+    /// The sequence of element `at`.
     pub fn seq(&self, at: usize) -> u64 {
-        self.copies[2][at * self.words]
+        self.word(at, 0)
+    }
+
+    /// A word of element `at` that only grows (wrapping): a value that it had between the first and the last
+    /// copy, unless two of the three were torn.
+    pub fn word(&self, at: usize, word: usize) -> u64 {
+        let [first, middle, last] = self.copies.each_ref().map(|copy| copy[at * self.words + word]);
+        let [middle, last] = [middle, last].map(|value| value.wrapping_sub(first).cast_signed());
+        first.wrapping_add_signed(0.clamp(middle.min(last), middle.max(last)))
     }
 
     /// Copies to `out` what starts with word `word` of element `at`. Returns whether that is whole: its

@@ -226,7 +226,7 @@ impl Region {
     }
 
     /// Writes that found no place: from CPUs beyond the last shard, to indices beyond the end, or
-    /// into a cell that was busy. Mapped: one load. Otherwise a system call.
+    /// into a cell that was busy. Mapped: one load. Otherwise three system calls.
     ///
     /// # Errors
     /// [`ReadError::Lookup`], never on a mapped region.
@@ -235,7 +235,7 @@ impl Region {
     }
 
     /// Whether another ring took the place of this one, a [resizable](Geometry::resizable) one: it holds
-    /// what programs wrote until then, and they write no more. Mapped: one load. Otherwise a system call.
+    /// what programs wrote until then, and they write no more. Mapped: one load. Otherwise three system calls.
     ///
     /// # Errors
     /// [`ReadError::Lookup`], never on a mapped region.

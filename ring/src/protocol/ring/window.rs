@@ -18,7 +18,7 @@ pub struct Window<S: Elements> {
     count: usize,
     /// A bit for each slot that was handed out: to look at it again, it is fetched again.
     served: u64,
-    one: Vec<u64>,
+    one: TripleRead,
     error: Option<S::Error>,
 }
 
@@ -29,7 +29,17 @@ impl<S: Elements> Window<S> {
         let copies = TripleRead::new(batch(words), words);
         let geometry = *geometry;
         let (shard, first, count, served) = (0, 0, 0, 0);
-        Self { source, geometry, copies, shard, first, count, served, one: vec![0; words], error: None }
+        Self {
+            source,
+            geometry,
+            copies,
+            shard,
+            first,
+            count,
+            served,
+            one: TripleRead::new(1, words),
+            error: None,
+        }
     }
 
     /// The window as a way to look at a shard.
@@ -63,15 +73,17 @@ impl<S: Elements> Window<S> {
 
     /// A word of a shard's header, or 0 if the copy fails: an empty shard.
     pub fn header(&mut self, shard: usize, word: usize) -> u64 {
-        self.word(self.geometry.shard(shard), word)
+        self.word(self.geometry.shard(shard), word, |_| true)
     }
 
-    /// A word behind the start of an element, or 0 if the copy fails.
-    fn word(&mut self, element: usize, at: usize) -> u64 {
+    /// A word behind the start of an element, which only grows, or 0 if the copy fails. A first word for which
+    /// `goes_on` is false is taken from one copy.
+    fn word(&mut self, element: usize, at: usize, goes_on: impl Fn(u64) -> bool) -> u64 {
         // An element may be shorter than the header that starts with it.
-        let words = self.one.len();
-        match self.source.fetch(element + at / words, 1, &mut self.one) {
-            Ok(()) => self.one[at % words],
+        let words = self.geometry.element_words();
+        match self.one.fetch_while(&self.source, element + at / words, 1, &goes_on) {
+            Ok(seen) if !goes_on(seen) => seen,
+            Ok(_) => self.one.word(0, at % words),
             Err(e) => {
                 self.error = Some(e);
                 0
@@ -92,6 +104,12 @@ impl<S: Elements> WindowOf<'_, S> {
     fn find(&self, t: u64) -> Option<usize> {
         let at = self.place.slots().of(t).wrapping_sub(self.window.first);
         (self.window.shard == self.shard && at < self.window.count).then_some(at)
+    }
+
+    /// The sequence of the slot of `t`; from one copy, if `goes_on` is false for what that says.
+    fn slot(&mut self, t: u64, goes_on: impl Fn(u64) -> bool) -> u64 {
+        let element = self.window.geometry.slots(self.shard) + self.place.slots().of(t);
+        self.window.word(element, 0, goes_on)
     }
 
     /// Whether slot `first` is the one after the window.
@@ -118,8 +136,9 @@ impl<S: Elements> Look for WindowOf<'_, S> {
         let (first, published) = (self.place.slots().of(t), self.place.slots().published(t));
         // Where a window ended there may well be more. Elsewhere one small copy is cheap beside three
         // of many slots, if there is nothing: most shards, most of the time.
+        let free = self.place.slots().free(t);
         if !self.follows(first) {
-            let seen = self.peek(t);
+            let seen = self.slot(t, |seen| seen != free);
             if seen != published {
                 return seen;
             }
@@ -129,13 +148,13 @@ impl<S: Elements> Look for WindowOf<'_, S> {
         let count = batch(geometry.element_words()).min(geometry.capacity() - first);
         let element = geometry.slots(self.shard) + first;
         (window.shard, window.first, window.count, window.served) = (self.shard, first, 0, 1);
-        match window.copies.fetch_if(&window.source, element, count, published) {
-            Ok(seen) => {
-                if seen == published {
-                    window.count = count;
-                }
+        match window.copies.fetch_while(&window.source, element, count, |seen| seen == published) {
+            Ok(seen) if seen == published => {
+                window.count = count;
                 seen
             }
+            // Not as a moment ago, or torn.
+            Ok(_) => self.peek(t),
             Err(e) => {
                 window.error = Some(e);
                 0
@@ -144,8 +163,7 @@ impl<S: Elements> Look for WindowOf<'_, S> {
     }
 
     fn peek(&mut self, t: u64) -> u64 {
-        let element = self.window.geometry.slots(self.shard) + self.place.slots().of(t);
-        self.window.word(element, 0)
+        self.slot(t, |_| true)
     }
 
     fn take<T: AnyBitPattern>(&mut self, t: u64, published: u64, out: &mut T) -> bool {

@@ -12,6 +12,7 @@ use libbpf_rs::libbpf_sys;
 use rustix::io::Errno;
 
 use crate::layout::{Preamble, WORD};
+use crate::protocol::TripleRead;
 
 /// Elements that one system call reads, at most.
 const BATCH: usize = 64;
@@ -65,13 +66,12 @@ impl Lookup {
         let copies = self.per_cpu.as_ref().map_or(1, |per_cpu| per_cpu.cpus.len());
         let words = self.words / copies;
         let elements = Preamble::WORDS.div_ceil(words);
-        let mut image = vec![0_u64; elements * self.words];
-        self.run(0, elements, &mut image)?;
+        let mut image = TripleRead::new(elements * copies, words);
+        image.fetch_by(elements * copies, |out| self.run(0, elements, out))?;
         Ok(std::array::from_fn(|at| {
-            let first = at / words * self.words + at % words;
-            let copies_of = image[first..].iter().step_by(words);
             let count = if at == Preamble::DROPPED { copies } else { 1 };
-            copies_of.take(count).fold(0, |sum: u64, word| sum.wrapping_add(*word))
+            let of_copy = |copy| image.word(at / words * copies + copy, at % words);
+            (0..count).map(of_copy).fold(0, u64::wrapping_add)
         }))
     }
 
