@@ -8,7 +8,7 @@ use std::{env, thread};
 
 use anyhow::{Context, Result, bail};
 use bytemuck::{Pod, Zeroable};
-use mapring::{Options, Record, Ring, Start};
+use mapring::{OpenOptions, Record, Ring, Start};
 
 /// The other program's record.
 #[derive(Clone, Copy, Pod, Zeroable, Record)]
@@ -24,18 +24,19 @@ fn main() -> Result<()> {
     let pin = env::args().nth(1).context("usage: foreign <pin> [records]")?;
     let records = env::args().nth(2).map_or(Ok(10), |records| records.parse())?;
 
-    let ring = Ring::<SwitchEvent>::open_pinned(&pin)?;
-    let preamble = ring.region().preamble();
+    let ring = Ring::<SwitchEvent>::open(&pin)?;
+    let region = ring.region();
+    let preamble = region.preamble();
     println!("{pin}: {} shards of {} {}", ring.shards(), ring.slots(), preamble.name);
     println!("read: {}", ring.access());
     println!("compared: {}", ring.compared());
 
     // What can't be is an error that says why, or is read in another way.
-    match Options::new().write(true).open_pinned(&pin)?.writable() {
+    match OpenOptions::new().write(true).open(&pin)?.writable() {
         Ok(()) => println!("written: by whoever likes"),
         Err(refusal) => println!("written: not from here: {refusal}"),
     }
-    if let Err(e) = Ring::<[u64; 2]>::open_pinned(&pin) {
+    if let Err(e) = Ring::<[u64; 2]>::open(&pin) {
         println!("as another type: {e}");
     }
 
@@ -52,7 +53,7 @@ fn main() -> Result<()> {
         let SwitchEvent { ns, prev, next, comm } = event.record;
         let comm = String::from_utf8_lossy(&comm);
         let comm = comm.trim_end_matches('\0').escape_debug(); // a thread may call itself anything
-        println!("{n:>4} {:14.6} cpu {} {comm}[{prev}] -> [{next}]", ns as f64 / 1e9, event.cpu);
+        println!("{n:>4} {:14.6} cpu {} {comm}[{prev}] -> [{next}]", ns as f64 / 1e9, event.shard);
     }
     println!("lost {}", reader.lost());
     Ok(())

@@ -10,7 +10,7 @@ use std::{env, fs, io, thread};
 
 use anyhow::{Context, Result, ensure};
 use bytemuck::{Pod, Zeroable};
-use mapring::{Options, Record, Ring};
+use mapring::{OpenOptions, Record, Ring};
 
 #[derive(Clone, Copy, Pod, Zeroable, Record)]
 #[repr(C)]
@@ -55,7 +55,7 @@ fn parent(records: u64) -> Result<()> {
 
 fn child() -> Result<()> {
     let fd = io::stdin().as_fd().try_clone_to_owned()?;
-    let ring = Ring::<Life>::from_region(Options::new().write(true).open_fd(fd)?)?;
+    let ring = Ring::<Life>::from_region(OpenOptions::new().write(true).open(fd)?)?;
     let writer = ring.writer(0)?;
     loop {
         let text = fs::read_to_string("/proc/self/schedstat")?;

@@ -10,7 +10,7 @@ use std::{env, thread};
 use anyhow::Result;
 use bytemuck::{Pod, Zeroable};
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
-use mapring::{NumaReader, NumaRing, Record, Start, cpus_of_node, online_nodes};
+use mapring::{Reader, Record, Ring, Start, cpus_of_node, online_nodes};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 #[allow(warnings, clippy::all, clippy::pedantic, clippy::restriction)]
@@ -32,12 +32,15 @@ fn main() -> Result<()> {
 
     let mut storage = MaybeUninit::uninit();
     let mut open = skel::NodesSkelBuilder::default().open(&mut storage)?;
-    mapring::fit_to_machine(&mut open)?;
+    mapring::loader::prepare(&mut open)?;
     let mut skel = open.load()?;
-    let ring = NumaRing::<Call>::open(&skel.maps.calls)?; // makes each CPU's part, on its node
+    mapring::loader::initialize(&skel)?;
+    let ring = Ring::<Call>::open(&skel.maps.calls)?; // makes each CPU's part, on its node
     let nodes = online_nodes()?;
-    let readers =
-        nodes.iter().map(|&node| ring.reader_of(node, Start::Oldest)).collect::<mapring::Result<Vec<_>>>()?;
+    let readers = nodes
+        .iter()
+        .map(|&node| ring.reader_of_node(node, Start::Oldest))
+        .collect::<mapring::Result<Vec<_>>>()?;
     skel.attach()?;
 
     thread::scope(|scope| {
@@ -48,7 +51,7 @@ fn main() -> Result<()> {
             .collect();
         for (node, thread) in threads {
             let mut reader = thread.join().expect("readers do not panic")?;
-            let (cpus, dropped) = (reader.readers().count(), reader.dropped());
+            let (cpus, dropped) = (reader.shards().count(), reader.dropped());
             let (read, lost) = (reader.tally().delivered, reader.lost());
             println!("node {node}: {cpus} CPUs, read {read}, lost {lost}, dropped {dropped}");
         }
@@ -58,7 +61,7 @@ fn main() -> Result<()> {
 }
 
 /// Reads on `node` itself, for so long.
-fn read(node: usize, mut reader: NumaReader<Call>, time: Duration) -> Result<NumaReader<Call>> {
+fn read(node: usize, mut reader: Reader<Call>, time: Duration) -> Result<Reader<Call>> {
     let mut cpus = CpuSet::new();
     cpus_of_node(node)?.into_iter().for_each(|cpu| cpus.set(cpu));
     if cpus.count() > 0 {

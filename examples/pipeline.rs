@@ -37,8 +37,9 @@ fn main() -> Result<()> {
 
     let mut storage = MaybeUninit::uninit();
     let mut open = skel::PipelineSkelBuilder::default().open(&mut storage)?;
-    mapring::fit_to_machine(&mut open)?;
+    mapring::loader::prepare(&mut open)?;
     let skel = open.load()?;
+    mapring::loader::initialize(&skel)?;
     let stages = Dispatch::open(&skel.maps.stages)?;
     let misses = Counters::open(&skel.maps.stages_misses)?;
     let ring = Ring::<Parcel>::open(&skel.maps.parcels)?;
@@ -59,7 +60,7 @@ fn main() -> Result<()> {
         let reading = scope.spawn(|| {
             let mut seen = Seen::default();
             while !stop.load(Ordering::Relaxed) {
-                reader.for_each(usize::MAX, |event| seen.add(event.cpu, event.record));
+                reader.for_each(usize::MAX, |event| seen.add(event.shard, event.record));
             }
             seen
         });
@@ -72,7 +73,7 @@ fn main() -> Result<()> {
         (swapping.join().expect("it does not panic"), reading.join().expect("it does not panic"))
     });
     let (swaps, mut seen) = (swaps?, seen);
-    while reader.for_each(usize::MAX, |event| seen.add(event.cpu, event.record)) > 0 {}
+    while reader.for_each(usize::MAX, |event| seen.add(event.shard, event.record)) > 0 {}
 
     let sent = skel.maps.bss_data.as_deref().map_or(0, |data| data.sent);
     let (missed, lost) = (misses.sum(WEIGH)?, reader.lost() + reader.dropped());

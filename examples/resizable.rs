@@ -12,7 +12,7 @@ use std::{env, process, thread};
 use anyhow::Result;
 use bytemuck::{Pod, Zeroable};
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
-use mapring::{Event, Record, ResizableRing};
+use mapring::{Event, Record, Ring};
 
 #[allow(warnings, clippy::all, clippy::pedantic, clippy::restriction)]
 mod skel {
@@ -36,10 +36,11 @@ fn main() -> Result<()> {
 
     let mut storage = MaybeUninit::uninit();
     let mut open = skel::ResizableSkelBuilder::default().open(&mut storage)?;
-    mapring::fit_to_machine(&mut open)?; // shards = possible CPUs
+    mapring::loader::prepare(&mut open)?; // shards = possible CPUs
     let mut skel = open.load()?;
-    let mut ring = ResizableRing::<Call>::open(&skel.maps.calls)?;
-    let mut follower = ring.reader(); // goes on with each ring that takes the place of the last
+    mapring::loader::initialize(&skel)?;
+    let ring = Ring::<Call>::open(&skel.maps.calls)?;
+    let mut reader = ring.reader(); // goes on with each ring that takes the place of the last
     skel.attach()?;
 
     let stop = AtomicBool::new(false);
@@ -47,14 +48,14 @@ fn main() -> Result<()> {
         scope.spawn(|| make_calls(&stop));
         let done = (0..rounds).try_for_each(|round| {
             thread::sleep(Duration::from_millis(20)); // slow
-            let (lost, mut ours) = (follower.lost(), 0);
+            let (lost, mut ours) = (reader.lost(), 0);
             let mut count = |call: Event<&Call>| ours += u32::from(call.record.pid == process::id());
-            while follower.reader().region().retired()? {
-                follower.for_each(usize::MAX, &mut count); // the ring before, to its end
-                follower.take_error().map_or(Ok(()), Err)?;
+            while reader.region().retired()? {
+                reader.for_each(usize::MAX, &mut count); // the ring before, to its end
+                reader.take_error().map_or(Ok(()), Err)?;
             }
-            follower.for_each(usize::MAX, &mut count);
-            let (lost, slots) = (follower.lost() - lost, ring.ring().slots());
+            reader.for_each(usize::MAX, &mut count);
+            let (lost, slots) = (reader.lost() - lost, ring.slots());
             println!("round {round:3}: {slots:7} slots, {ours:6} calls of our own, lost {lost}");
             if lost > 0 && slots < MAX {
                 ring.resize(slots * 2)?;
@@ -64,14 +65,9 @@ fn main() -> Result<()> {
         stop.store(true, Ordering::Relaxed);
         done
     })?;
-    let (tally, dropped) = (follower.tally(), follower.dropped());
-    println!("{} rings, of {} slots a CPU at last", follower.rings(), ring.ring().slots());
-    println!(
-        "read {}, lost {}, dropped {dropped}, read {}",
-        tally.delivered,
-        tally.lost(),
-        ring.ring().access()
-    );
+    let (tally, dropped) = (reader.tally(), reader.dropped());
+    println!("{} rings, of {} slots a CPU at last", reader.rings(), ring.slots());
+    println!("read {}, lost {}, dropped {dropped}, read {}", tally.delivered, tally.lost(), ring.access());
     Ok(())
 }
 

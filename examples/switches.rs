@@ -33,8 +33,9 @@ fn main() -> Result<()> {
 
     let mut storage = MaybeUninit::uninit();
     let mut open = skel::SwitchesSkelBuilder::default().open(&mut storage)?;
-    mapring::fit_to_machine(&mut open)?; // shards = possible CPUs
+    mapring::loader::prepare(&mut open)?; // shards = possible CPUs
     let mut skel = open.load()?;
+    mapring::loader::initialize(&skel)?;
     let ring = Ring::<SwitchEvent>::open(&skel.maps.switches)?;
     let mut reader = ring.reader(); // as many as you like, in any process
     skel.attach()?;
@@ -50,7 +51,7 @@ fn main() -> Result<()> {
             let SwitchEvent { ns, prev, next, comm } = event.record;
             let comm = String::from_utf8_lossy(&comm);
             let comm = comm.trim_end_matches('\0').escape_debug(); // a thread may call itself anything
-            println!("{:14.6} cpu {} {comm}[{prev}] -> [{next}]", ns as f64 / 1e9, event.cpu);
+            println!("{:14.6} cpu {} {comm}[{prev}] -> [{next}]", ns as f64 / 1e9, event.shard);
         }
         thread::sleep(Duration::from_millis(10)); // the reader's only system call
     }

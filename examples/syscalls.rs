@@ -33,8 +33,9 @@ fn main() -> Result<()> {
 
     let mut storage = MaybeUninit::uninit();
     let mut open = skel::SyscallsSkelBuilder::default().open(&mut storage)?;
-    mapring::fit_to_machine(&mut open)?; // banks of counters = possible CPUs
+    mapring::loader::prepare(&mut open)?; // banks of counters = possible CPUs
     let mut skel = open.load()?;
+    mapring::loader::initialize(&skel)?;
     let calls = Counters::open(&skel.maps.calls)?;
     let callers = Cells::<Caller>::open(&skel.maps.callers)?;
     skel.attach()?;

@@ -99,7 +99,7 @@ impl Rings {
         Whole { words: WordsMut::new(self.words(ring)), geometry: &self.geometry[ring], id }
     }
 
-    /// `ResizableRing::resize`
+    /// `Ring::resize`
     fn resize(&self) {
         let put = || {
             self.in_use().store(1, Ordering::Release); // the kernel: xchg
@@ -247,12 +247,12 @@ impl Leaving for Current {
 }
 
 /// A production follower, and all that it was given.
-struct Follower {
+struct Reader {
     follow: Follow<Current, Infallible>,
     log: Vec<Given>,
 }
 
-impl Follower {
+impl Reader {
     /// Reads the first ring from its first record.
     fn new(rings: &Arc<Rings>, mapped: bool) -> Self {
         let first = Current::new(Arc::clone(rings), 0, Start::First, PATIENT, mapped);
@@ -311,7 +311,7 @@ fn while_replaced(
             let (there, also) = (Arc::clone(&rings), Arc::clone(&rings));
             let resizer = thread::spawn(move || there.resize());
             let follower = thread::spawn(move || {
-                let mut follower = Follower::new(&also, mapped);
+                let mut follower = Reader::new(&also, mapped);
                 (0..2).for_each(|_| _ = follower.poll());
                 follower
             });
@@ -352,7 +352,7 @@ pub(crate) fn two_programs(name: &'static str, code: Code, seen: Seen) -> u64 {
         let other = other.join().unwrap();
         seen.note("one in each", mine.0 != other.0);
         seen.note("both given back", mine.1 && other.1);
-        let tally = Follower::new(&rings, true).finish(&rings, &[(0, 7, mine.0), (1, 11, other.0)]);
+        let tally = Reader::new(&rings, true).finish(&rings, &[(0, 7, mine.0), (1, 11, other.0)]);
         assert_eq!(tally.discarded, u64::from(mine.1) + u64::from(other.1));
     })
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Result;
 use bytemuck::Zeroable;
 use crossbeam_utils::atomic::AtomicCell;
-use mapring::{Cells, CellsWriter, Ring, RingWriter};
+use mapring::{Cells, CellsWriter, Ring, Writer};
 
 use crate::record::{CALLS, Cpu, Event};
 
@@ -19,7 +19,7 @@ pub(crate) struct Board {
     cpus: Cells<Cpu>,
     cpus_writer: CellsWriter<Cpu>,
     latest: Ring<Event>,
-    latest_writer: RingWriter<Event>,
+    latest_writer: Writer<Event>,
 }
 
 /// How things stood.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use bytemuck::Zeroable;
-use mapring::{Cells, CellsWriter, Counters, CountersWriter, Options, Region, Ring, RingWriter};
+use mapring::{Cells, CellsWriter, Counters, CountersWriter, OpenOptions, Region, Ring, Writer};
 use rustix::fs::{Mode, OFlags, RawDir};
 use rustix::io::Errno;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
@@ -26,7 +26,7 @@ use crate::record::{Cpu, Event};
 const PAUSE: Duration = Duration::from_millis(2);
 
 struct Producer {
-    events: RingWriter<Event>,
+    events: Writer<Event>,
     calls: CountersWriter,
     cpus: CellsWriter<Cpu>,
     /// As many as there are cells for, the last cell being that of the whole machine.
@@ -69,7 +69,7 @@ pub(crate) fn run(fds: &[u32]) -> Result<()> {
 fn open(fd: u32) -> Result<Region> {
     let path = format!("/proc/self/fd/{fd}");
     let file = File::options().read(true).write(true).open(&path).context(path)?;
-    Ok(Options::new().write(true).open_fd(file.into())?)
+    Ok(OpenOptions::new().write(true).open(file)?)
 }
 
 impl Producer {

@@ -66,9 +66,9 @@ pub(crate) struct Feed {
 }
 
 impl Feed {
-    pub(crate) fn regions(&self) -> impl Iterator<Item = &Region> {
-        let some = [self.events.region(), self.calls.region(), self.cpus.region()];
-        some.into_iter().chain(self.reader_calls.as_ref().map(Counters::region))
+    pub(crate) fn regions(&self) -> impl Iterator<Item = Region> {
+        let some = [self.events.region(), self.calls.region().clone(), self.cpus.region().clone()];
+        some.into_iter().chain(self.reader_calls.as_ref().map(|calls| calls.region().clone()))
     }
 }
 

@@ -60,7 +60,7 @@ fn load(reader_tid: u32) -> Result<(Programs, Feed)> {
     // The programs live as long as the process, or until they are dropped; so does this.
     let storage = Box::leak(Box::new(MaybeUninit::uninit()));
     let mut open = skel::DemoSkelBuilder::default().open(storage).context("the compiled programs")?;
-    mapring::fit_to_machine(&mut open)?;
+    mapring::loader::prepare(&mut open)?;
     let namespace = fs::metadata("/proc/self/ns/pid").context("/proc/self/ns/pid")?;
     let constants = open.maps.rodata_data.as_mut().context("the programs have no constants")?;
     constants.reader_tid = reader_tid;
@@ -68,6 +68,7 @@ fn load(reader_tid: u32) -> Result<(Programs, Feed)> {
     constants.pidns_ino = namespace.ino();
 
     let mut skel = open.load().context("the kernel does not load the programs")?;
+    mapring::loader::initialize(&skel)?;
     let machine = libbpf_rs::num_possible_cpus()?;
     let feed = Feed {
         events: Ring::open(&skel.maps.events)?,

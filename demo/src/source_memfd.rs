@@ -38,9 +38,9 @@ pub(crate) fn start() -> Result<(Process, Feed)> {
     // What was made is mapped for writing; the reader maps the same memory for reading.
     let read = |at: usize| made[at].as_fd().try_clone_to_owned();
     let feed = Feed {
-        events: Ring::open_fd(read(0)?)?,
-        calls: Counters::open_fd(read(1)?)?,
-        cpus: Cells::open_fd(read(2)?)?,
+        events: Ring::open(read(0)?)?,
+        calls: Counters::open(read(1)?)?,
+        cpus: Cells::open(read(2)?)?,
         reader_calls: None,
         machine,
         cells: machine + 1,

@@ -128,17 +128,17 @@ fn ring<T: AnyBitPattern + NoUninit>(ring: &Ring<T>, image: Option<&[u64]>) -> R
                 turns += usize::from(before >= Some(ticket));
             };
             for _ in 0..3 {
-                let drained = reader.drain().inspect(|event| check(event.cpu, event.ticket, &event.record));
+                let drained = reader.drain().inspect(|event| check(event.shard, event.ticket, &event.record));
                 let drained = drained.count();
                 assert!(drained <= limit, "{drained} records");
                 delivered += drained;
                 if let Some(event) = reader.poll() {
-                    check(event.cpu, event.ticket, &event.record);
+                    check(event.shard, event.ticket, &event.record);
                     delivered += 1;
                 }
-                let some = reader.for_each(5, |event| check(event.cpu, event.ticket, event.record));
+                let some = reader.for_each(5, |event| check(event.shard, event.ticket, event.record));
                 assert!(some <= 5, "{some} of 5");
-                let all = reader.for_each(usize::MAX, |event| check(event.cpu, event.ticket, event.record));
+                let all = reader.for_each(usize::MAX, |event| check(event.shard, event.ticket, event.record));
                 assert!(all <= limit, "{all} records");
                 delivered += some + all;
             }

@@ -327,11 +327,20 @@ bool region_look(struct region *r, uint64_t element)
 	return look(r, element, r->looks[0]) && look(r, element, r->looks[1]) && look(r, element, r->looks[2]);
 }
 
+uint64_t region_median(const struct region *r, int copy, uint64_t at)
+{
+	uint64_t word = (uint64_t)copy * r->size + at % r->size, first = r->looks[0][word];
+	int64_t a = (int64_t)(r->looks[1][word] - first), b = (int64_t)(r->looks[2][word] - first);
+	int64_t low = a < b ? a : b, high = a < b ? b : a;
+
+	return first + (uint64_t)(low > 0 ? low : high < 0 ? high : 0);
+}
+
 uint64_t region_word(struct region *r, uint64_t element, uint64_t at)
 {
 	if (r->words)
 		return load(r->words + element * r->size + at);
-	return look(r, element + at / r->size, r->looks[0]) ? r->looks[0][at % r->size] : 0;
+	return region_look(r, element + at / r->size) ? region_median(r, 0, at) : 0;
 }
 
 uint64_t region_word_acquire(struct region *r, uint64_t element, uint64_t at)
@@ -346,6 +355,6 @@ uint64_t region_sum(struct region *r, uint64_t at)
 	uint64_t sum = region_word(r, 0, at);
 
 	for (int copy = 1; copy < r->copies; copy++)
-		sum += r->looks[0][(uint64_t)copy * r->size + at % r->size];
+		sum += region_median(r, copy, at);
 	return sum;
 }

@@ -51,5 +51,7 @@ uint64_t region_sum(struct region *region, uint64_t at);
 
 /* Looks three times at an element, for a region that is not mapped. False if a lookup failed. */
 bool region_look(struct region *region, uint64_t element);
+/* Of the three looks at a word of a copy, the median. */
+uint64_t region_median(const struct region *region, int copy, uint64_t at);
 
 #endif

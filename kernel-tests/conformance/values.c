@@ -72,9 +72,9 @@ enum look read_counter(struct region *r, uint64_t bank, int copy, uint64_t index
 	*value = region_word(r, bank, index);
 	if (r->failed)
 		return FAILED;
-	/* The lookup brought all copies. */
+	/* The lookups brought all copies. */
 	if (copy > 0)
-		*value = r->looks[0][(uint64_t)copy * r->size + index];
+		*value = region_median(r, copy, index);
 	return WHOLE;
 }
 

@@ -22,8 +22,8 @@ mod sysctl;
 pub use cpu::{cpus, everywhere, kernel, on_cpu, on_one_cpu, preempts_nobody, real_time};
 pub use image::{Function, image};
 pub use load::{
-    Loaded, Runner, failing_commands, fitted, load, map, read_only, send, unfitted, update, without_batches,
-    without_bpf, without_commands, word_at,
+    Loaded, Runner, failing_commands, fitted, load, load_only, map, one_shard, read_only, send, unfitted,
+    update, without_batches, without_bpf, without_commands, word_at,
 };
 pub use numbered::{EMPTY, Numbered, Seen, Stop, push, watching_us, written_by_all};
 pub use perf::{sample_clock, sample_switches};

@@ -8,6 +8,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use libbpf_rs::libbpf_sys::{self, bpf_get_fd_by_id_opts, bpf_prog_info, bpf_test_run_opts};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{Map, MapCore, MapFlags, Object, OpenObject};
+use mapring::Error;
+use mapring::layout::{Geometry, Kind};
+use mapring::loader::initialize;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
 };
@@ -15,11 +18,27 @@ use seccompiler::{
 /// What a skeleton's builder ends up as.
 pub type Loaded<'o, B> = <<B as SkelBuilder<'o>>::Output as OpenSkel<'o>>::Output;
 
-/// Opens an object, prepares it, and loads it.
+/// Opens an object, prepares it, loads it, and makes its maps ready for readers; of an object that was not prepared they
+/// are not.
+///
+/// # Panics
+/// With the kernel's, libbpf's or the library's reason.
+pub fn load<'o, B: SkelBuilder<'o> + Default>(
+    storage: &'o mut MaybeUninit<OpenObject>,
+    prepare: impl FnOnce(&mut OpenObject),
+) -> Loaded<'o, B> {
+    let skel = load_only::<B>(storage, prepare);
+    match initialize(&skel) {
+        Ok(()) | Err(Error::NotFitted { .. }) => skel,
+        Err(e) => panic!("initialize: {e}"),
+    }
+}
+
+/// The same without making its maps ready for readers.
 ///
 /// # Panics
 /// With the kernel's or libbpf's reason.
-pub fn load<'o, B: SkelBuilder<'o> + Default>(
+pub fn load_only<'o, B: SkelBuilder<'o> + Default>(
     storage: &'o mut MaybeUninit<OpenObject>,
     prepare: impl FnOnce(&mut OpenObject),
 ) -> Loaded<'o, B> {
@@ -34,11 +53,19 @@ pub fn load<'o, B: SkelBuilder<'o> + Default>(
 /// With the library's reason.
 pub fn fitted(object: &mut OpenObject) {
     // The guard on every machine, be it slow: programs without it are compiled so.
-    mapring::Fit::new().guard(true).object(object).unwrap_or_else(|e| panic!("fit: {e}"));
+    mapring::loader::Prepare::new().guard(true).object(object).unwrap_or_else(|e| panic!("fit: {e}"));
 }
 
 /// Leaves an object as it is: one shard.
 pub fn unfitted(_: &mut OpenObject) {}
+
+/// The shape of a ring that was not prepared: one shard.
+///
+/// # Panics
+/// If there can be no such ring.
+pub fn one_shard(record: u64, slots: u64) -> Geometry {
+    Geometry::new(Kind::Ring, record, slots, 1).unwrap()
+}
 
 /// A map of a loaded object.
 ///

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytemuck::{Pod, Zeroable};
 use libbpf_rs::{Object, OpenObject};
+use mapring::loader::section;
 use mapring::{Globals, Record, Tally};
 
 use crate::{Runner, cpus, fitted, sample_clock};
@@ -65,7 +66,7 @@ pub fn watching_us(object: &mut OpenObject) {
 /// If one of them did not come to write, or `meanwhile` panics.
 pub fn written_by_all(object: &mut Object, meanwhile: impl FnOnce()) -> [u64; WRITERS] {
     let (program, stop) = (Runner::new(object, "push_run"), AtomicBool::new(false));
-    let counts = Globals::open(object, ".bss").unwrap();
+    let counts = Globals::open(section(object, ".bss").unwrap()).unwrap();
     let count = |name: &str| counts.variable::<u64>(name).unwrap().get().unwrap();
     let by_programs = || ["calls", "clocks"].map(|name| (count(name), count(&format!("{name}_dropped"))));
     let by_tasks = [AtomicU64::new(0), AtomicU64::new(0)];

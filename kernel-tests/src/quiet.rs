@@ -34,13 +34,13 @@ const CHANGES: u64 = 100;
 pub fn quiet(how: &str, paths: [&str; 5], globals: Option<&str>) -> Result<()> {
     let open = |path: &str| -> Result<Region> {
         if path.starts_with("/proc/") {
-            return Ok(Region::open_fd(File::open(path)?.into())?);
+            return Ok(Region::open(File::open(path)?)?);
         }
         if how == "lookup" {
             let handle = MapHandle::from_pinned_path_with_file_flags(path, BPF_F_RDONLY)?;
-            return Ok(Region::open_fd(handle.as_fd().try_clone_to_owned()?)?);
+            return Ok(Region::open(handle.as_fd().try_clone_to_owned()?)?);
         }
-        Ok(Region::open_pinned(path)?)
+        Ok(Region::open(path)?)
     };
     let mut all = Handles::new(paths, open)?;
     all.variables = globals.map(|pin| Variables::new(how, pin)).transpose()?;
@@ -110,9 +110,9 @@ impl Variables {
     fn new(how: &str, pin: &str) -> Result<Self> {
         let globals = if how == "lookup" {
             let handle = MapHandle::from_pinned_path_with_file_flags(pin, BPF_F_RDONLY)?;
-            Globals::open_fd(handle.as_fd().try_clone_to_owned()?)?
+            Globals::open(handle.as_fd().try_clone_to_owned()?)?
         } else {
-            Globals::open_pinned(pin)?
+            Globals::open(pin)?
         };
         Ok(Self {
             turns: globals.variable("turns")?,

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{OpenObject, ProgramMut};
-use mapring::{Access, Cells, Counters, Latches, Options, PerCpuCells};
+use mapring::{Access, Cells, Counters, Latches, OpenOptions, PerCpuCells};
 use mapring_kernel_tests::skel::AloneSkelBuilder;
 use mapring_kernel_tests::{
     Filled, everywhere, fitted, load, on_one_cpu, read_only, require_bpf, send, words_of,
@@ -36,13 +36,14 @@ fn plain_stores_of_a_single_writer() {
     assert_eq!(cells.access(), Access::Mapped);
 
     assert_eq!(packets(&skel.progs.on_packet, 1), XDP_DROP, "nobody has written the latch");
-    let latch = Latches::<Record>::from_region(Options::new().write(true).open(&skel.maps.first).unwrap());
+    let latch =
+        Latches::<Record>::from_region(OpenOptions::new().write(true).open(&skel.maps.first).unwrap());
     let mut first = words_of(0);
     first[0] = 7;
     latch.unwrap().writer().unwrap().set(0, &first).unwrap();
 
     // Readers of both sorts, while it writes.
-    let by_call = Cells::<Record>::open_fd(read_only(&skel.maps.cells)).unwrap();
+    let by_call = Cells::<Record>::open(read_only(&skel.maps.cells)).unwrap();
     assert!(matches!(by_call.access(), Access::Syscall(_)));
     let stop = AtomicBool::new(false);
     let mut total = 1;
@@ -88,7 +89,7 @@ fn programs_with_fetching_atomics_fit_where_they_load() {
     let mut storage = MaybeUninit::uninit();
     let mut open = AloneSkelBuilder::default().open(&mut storage).unwrap();
     with(open.open_object_mut(), "on_shared");
-    let fits = mapring::fit_to_machine(&mut open);
+    let fits = mapring::loader::prepare(&mut open);
     let loads = open.load();
     assert_eq!(fits.is_ok(), loads.is_ok(), "{fits:?} {:?}", loads.err());
     if let Err(refused) = fits {

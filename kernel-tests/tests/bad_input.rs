@@ -9,8 +9,10 @@ use std::os::fd::OwnedFd;
 use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, bpf_map_create_opts};
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapHandle, MapType, ProgramMut};
+use mapring::OpenOptions;
 use mapring::layout::{Geometry, GeometryError, Kind, Preamble, PreambleError};
-use mapring::{Access, Cells, Counters, Error, ReadError, Refusal, Region, Ring};
+use mapring::{Access, Cells, Counters, Error, ReadError, Refusal, Region, Ring, Source};
+use mapring_kernel_tests::one_shard;
 use mapring_kernel_tests::skel::{BasicSkelBuilder, RefusalsSkelBuilder};
 use mapring_kernel_tests::{
     Filled, PinDir, Runner, cpus, fitted, load, map, on_one_cpu, require_bpf, unfitted, update, word_at,
@@ -53,8 +55,7 @@ const ENTRIES: usize = 2 + 2 * 9;
 
 /// What opening says, mapped and by system call: the same.
 fn refused(map: impl Fn(u32) -> MapHandle) -> Error {
-    let [mapped, looked_up] =
-        [BPF_F_MMAPABLE, 0].map(|flags| Region::open_fd(fd_of(&map(flags))).unwrap_err());
+    let [mapped, looked_up] = [BPF_F_MMAPABLE, 0].map(|flags| Region::open(fd_of(&map(flags))).unwrap_err());
     // The descriptor's number differs.
     let text = |e: &Error| e.to_string().split_once(": ").map(|(_, text)| text.to_owned());
     assert_eq!(text(&mapped), text(&looked_up));
@@ -75,7 +76,7 @@ fn paths_that_are_no_maps() {
     let skel = load::<RefusalsSkelBuilder>(&mut storage, fitted);
     let pins = PinDir::new();
 
-    let missing = Region::open_pinned(pins.path("missing")).unwrap_err();
+    let missing = Region::open(pins.path("missing")).unwrap_err();
     assert!(
         matches!(&missing, Error::Open { error, .. } if error.kind() == ErrorKind::NotFound),
         "{missing:?}"
@@ -87,22 +88,22 @@ fn paths_that_are_no_maps() {
 
     let mut program: ProgramMut<'_> = skel.object().progs_mut().find(|p| p.name() == "write").unwrap();
     program.pin(pins.path("program")).unwrap();
-    let program = Region::open_pinned(pins.path("program")).unwrap_err();
+    let program = Region::open(pins.path("program")).unwrap_err();
     assert!(matches!(program, Error::NotARegion { .. }), "{program:?}");
     assert_says(&program, &["/program is not a BPF map"]);
 
     let file = std::env::current_exe().unwrap();
-    let plain = Region::open_pinned(&file).unwrap_err();
+    let plain = Region::open(&file).unwrap_err();
     assert!(matches!(plain, Error::Open { .. }), "{plain:?}");
     assert_says(&plain, &["can't open ", file.to_str().unwrap(), "is it a pin in a BPF file system?"]);
 
-    let folder = Region::open_pinned(pins.path("")).unwrap_err();
+    let folder = Region::open(pins.path("")).unwrap_err();
     assert!(matches!(folder, Error::Open { .. }), "{folder:?}");
-    assert_says(&folder, &["it is a directory: name a pin in it", "NumaRing::open_pinned"]);
-    let file = Region::open_fd(std::fs::File::open("/proc/self/status").unwrap().into()).unwrap_err();
+    assert_says(&folder, &["it is a directory: name a pin in it", "Ring::open"]);
+    let file = Region::open(std::fs::File::open("/proc/self/status").unwrap()).unwrap_err();
     assert!(matches!(file, Error::NotARegion { .. }), "{file:?}");
 
-    let id = Region::open_id(u32::MAX).unwrap_err();
+    let id = Region::open(Source::id(u32::MAX)).unwrap_err();
     assert!(matches!(&id, Error::Open { error, .. } if error.kind() == ErrorKind::NotFound), "{id:?}");
     assert_says(&id, &["can't open map id 4294967295", "bpftool map"]);
 }
@@ -119,7 +120,7 @@ fn maps_of_other_types() {
         (keyless_map(MapType::Stack, 8, 4), "stack"),
     ];
     for (map, name) in types {
-        let error = Region::open_fd(fd_of(&map)).unwrap_err();
+        let error = Region::open(fd_of(&map)).unwrap_err();
         assert!(matches!(&error, Error::MapType { found, .. } if found.ends_with(name)), "{error:?}");
         assert_says(&error, &[&format!("a map of type {name}, expected array or percpu_array")]);
         assert!(matches!(Ring::<Filled<14>>::open(&map), Err(Error::MapType { .. })));
@@ -167,7 +168,7 @@ fn the_wrong_rust_type_or_kind() {
 #[test]
 fn preambles_of_another_world() {
     require_bpf!();
-    let opened = |flags| Region::open_fd(fd_of(&forged(&ring_preamble(), ENTRIES, flags)));
+    let opened = |flags| Region::open(fd_of(&forged(&ring_preamble(), ENTRIES, flags)));
     assert_eq!(opened(BPF_F_MMAPABLE).unwrap().access(), Access::Mapped);
     assert_eq!(opened(0).unwrap().access(), Access::Syscall(Refusal::NotMmapable));
 
@@ -233,7 +234,7 @@ fn maps_that_say_nothing_of_themselves() {
     require_bpf!();
     let error = refused(|flags| raw_map(MapType::Array, 64, ENTRIES, flags));
     assert!(matches!(error, Error::Preamble { error: PreambleError::Magic { found: 0 }, .. }), "{error:?}");
-    assert_says(&error, &["no preamble", "its loader writes one by opening the map with", "Ring::open"]);
+    assert_says(&error, &["no preamble", "its loader writes one with mapring::loader::initialize"]);
     // The loader's way can't guess either, and must not write over a foreign map.
     let raw = raw_map(MapType::Array, 64, ENTRIES, BPF_F_MMAPABLE);
     assert!(matches!(Ring::<Filled<14>>::open(&raw), Err(Error::Preamble { .. })));
@@ -348,7 +349,8 @@ fn scribbled_heads_and_sequences_cost_records_and_nothing_else() {
         });
         for slots in [1, 4, 64] {
             let map = map(skel.object(), &format!("ring_56_{slots}"));
-            let ring = Ring::<Filled<14>>::open(&map).unwrap();
+            let options = OpenOptions::new().assume_layout(one_shard(56, slots));
+            let ring = Ring::<Filled<14>>::open_with(&map, options).unwrap();
             assert_eq!(ring.access() == Access::Mapped, flags != 0);
             scribbled(&map, &ring, &Runner::new(skel.object(), &format!("write_56_{slots}")), 600);
         }

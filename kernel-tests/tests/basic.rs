@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapHandle, Object};
-use mapring::{Access, Cell, Cells, Counters, ReadError, Refusal, Ring, Snapshot, Start};
+use mapring::{Access, Cell, Cells, Counters, ReadError, Refusal, Ring, Snapshot, Source, Start};
 use mapring_kernel_tests::skel::{BasicPortableSkelBuilder, BasicSkelBuilder};
 use mapring_kernel_tests::{
     Filled, PinDir, Runner, child, cpus, fitted, load, map, on_cpu, on_one_cpu, read_only, require_bpf,
@@ -50,7 +50,7 @@ fn one_shape<const N: usize>(object: &Object, slots: u64) {
         assert_eq!(step(&write, FILL, 0, n), 1);
         let event = live.poll().unwrap_or_else(|| panic!("{size} bytes, {slots} slots: no record {n}"));
         assert_eq!(
-            (event.cpu, event.ticket, event.record),
+            (event.shard, event.ticket, event.record),
             (cpu, n, words_of(n)),
             "{size} bytes, {slots} slots"
         );
@@ -77,7 +77,7 @@ fn one_shape<const N: usize>(object: &Object, slots: u64) {
     assert_eq!(late.dropped(), 0);
     // By system call: the same.
     let looked_up =
-        Ring::<Filled<N>>::open_fd(read_only(&map(object, &format!("ring_{size}_{slots}")))).unwrap();
+        Ring::<Filled<N>>::open(read_only(&map(object, &format!("ring_{size}_{slots}")))).unwrap();
     assert_eq!(looked_up.access(), Access::Syscall(Refusal::ReadOnlyFd));
     let mut reader = looked_up.reader();
     assert_eq!(tickets(&mut reader), (total - slots..total).collect::<Vec<_>>());
@@ -105,7 +105,7 @@ fn rings_of_every_shape() {
 
 fn cells_of<const N: usize>(object: &Object) {
     let name = format!("cells_{}", N * 4);
-    let looked_up = Cells::<Filled<N>>::open_fd(read_only(&map(object, &name))).unwrap();
+    let looked_up = Cells::<Filled<N>>::open(read_only(&map(object, &name))).unwrap();
     let cells = Cells::<Filled<N>>::open(&map(object, &name)).unwrap();
     let write = Runner::new(object, &format!("cell_{}", N * 4));
     assert_eq!((cells.access(), cells.len()), (Access::Mapped, 3));
@@ -214,7 +214,7 @@ fn counters_of_every_size() {
                 let sum: u64 = (0..counters.shards()).map(of).sum();
                 assert_eq!((counters.sum(index).unwrap(), read), (sum, sum));
             }
-            let looked_up = Counters::open_fd(read_only(&map(object, &format!("counters_{count}")))).unwrap();
+            let looked_up = Counters::open(read_only(&map(object, &format!("counters_{count}")))).unwrap();
             let mut again = vec![0; looked_up.len()];
             looked_up.sums(&mut again).unwrap();
             assert_eq!(again, sums);
@@ -302,9 +302,9 @@ fn every_way_in_gives_the_same() {
     let expected: Vec<_> = ring.reader().drain().collect();
     assert_eq!(expected.len(), 64);
     for other in [
-        Ring::open_pinned(&paths[0]).unwrap(),
-        Ring::open_id(ids[0]).unwrap(),
-        Ring::open_fd(ring_fd).unwrap(),
+        Ring::open(&paths[0]).unwrap(),
+        Ring::open(Source::id(ids[0])).unwrap(),
+        Ring::open(ring_fd).unwrap(),
         Ring::open(&MapHandle::from_map_id(ids[0]).unwrap()).unwrap(),
     ] {
         assert_eq!((other.access(), other.region().writable()), (Access::Mapped, Err(Refusal::NotAsked)));
@@ -314,18 +314,18 @@ fn every_way_in_gives_the_same() {
     let expected: Vec<_> = (0..3).map(|i| cells.snapshot(i).unwrap()).collect();
     assert_eq!(expected[0], Snapshot { version: 24, value: words_of(69) });
     for other in [
-        Cells::<Filled<14>>::open_pinned(&paths[1]).unwrap(),
-        Cells::open_id(ids[1]).unwrap(),
-        Cells::open_fd(cells_fd).unwrap(),
+        Cells::<Filled<14>>::open(&paths[1]).unwrap(),
+        Cells::open(Source::id(ids[1])).unwrap(),
+        Cells::open(cells_fd).unwrap(),
     ] {
         assert_eq!((0..3).map(|i| other.snapshot(i).unwrap()).collect::<Vec<_>>(), expected);
     }
     let expected: Vec<_> = (0..10).map(|i| counters.sum(i).unwrap()).collect();
     assert_eq!(expected[4], 4 + 14 + 24 + 34 + 44 + 54 + 64);
     for other in [
-        Counters::open_pinned(&paths[2]).unwrap(),
-        Counters::open_id(ids[2]).unwrap(),
-        Counters::open_fd(counters_fd).unwrap(),
+        Counters::open(&paths[2]).unwrap(),
+        Counters::open(Source::id(ids[2])).unwrap(),
+        Counters::open(counters_fd).unwrap(),
     ] {
         assert_eq!((0..10).map(|i| other.sum(i).unwrap()).collect::<Vec<_>>(), expected);
     }
@@ -343,9 +343,9 @@ fn second_process(
     let head = |region: &mapring::Region| format!("Mapped {:?}\n", region.preamble());
 
     let mut reader = ring.reader();
-    let mut expected = head(ring.region());
+    let mut expected = head(&ring.region());
     for event in reader.drain() {
-        expected += &format!("{} {} {:x?}\n", event.cpu, event.ticket, event.record);
+        expected += &format!("{} {} {:x?}\n", event.shard, event.ticket, event.record);
     }
     expected += &format!("{:?} dropped 0\n", reader.tally());
     assert_eq!(said("ring", &pins[0]), expected);

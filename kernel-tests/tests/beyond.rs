@@ -5,8 +5,12 @@ use std::mem::MaybeUninit;
 
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, Object};
-use mapring::layout::Kind;
-use mapring::{Cells, Counters, Region, Ring};
+use mapring::OpenOptions;
+use mapring::layout::{Geometry, Kind};
+use mapring::loader::initialize_map;
+use mapring::{Cells, Counters, Region, Ring, Source};
+use mapring_kernel_tests::load_only;
+use mapring_kernel_tests::one_shard;
 use mapring_kernel_tests::skel::{BasicPortableSkelBuilder, BasicSkelBuilder};
 use mapring_kernel_tests::{Filled, Runner, cpus, fitted, load, map, on_cpu, require_bpf, unfitted, word_at};
 
@@ -34,8 +38,8 @@ fn astray(object: &Object, name: &str, write: impl FnOnce()) -> u64 {
 
 fn both(prepare: fn(&mut libbpf_rs::OpenObject), test: impl Fn(&Object)) {
     let (mut storage, mut portable) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-    test(load::<BasicSkelBuilder>(&mut storage, prepare).object());
-    test(load::<BasicPortableSkelBuilder>(&mut portable, prepare).object());
+    test(load_only::<BasicSkelBuilder>(&mut storage, prepare).object());
+    test(load_only::<BasicPortableSkelBuilder>(&mut portable, prepare).object());
 }
 
 /// Runs a program of `bpf/basic.bpf.c` to fill one record, and tells whether it did.
@@ -56,7 +60,8 @@ fn cpus_beyond_the_shards_write_nowhere() {
         for (size, slots) in [(4, 1), (12, 2), (56, 1), (56, 64), (100, 4), (4096, 64)] {
             let name = format!("ring_{size}_{slots}");
             let write = Runner::new(object, &format!("write_{size}_{slots}"));
-            let region = Region::open(&map(object, &name)).unwrap();
+            let region =
+                OpenOptions::new().assume_layout(one_shard(size, slots)).open(&map(object, &name)).unwrap();
             assert_eq!(region.geometry().shards(), 1);
             on_cpu(beyond);
             for n in 1..=3 {
@@ -72,7 +77,9 @@ fn cpus_beyond_the_shards_write_nowhere() {
         }
         for count in [1, 10] {
             let name = format!("counters_{count}");
-            let counters = Counters::open(&map(object, &name)).unwrap();
+            let one = Geometry::new(Kind::Counters, 8, count, 1).unwrap();
+            let options = OpenOptions::new().assume_layout(one);
+            let counters = Counters::open_with(&map(object, &name), options).unwrap();
             let (add, inc) = (
                 Runner::new(object, &format!("count_{count}")),
                 Runner::new(object, &format!("inc_{count}")),
@@ -96,7 +103,8 @@ fn a_reader_counts_drops_of_both_causes() {
         return;
     };
     both(unfitted, |object| {
-        let ring = Ring::<Filled<14>>::open(&map(object, "ring_56_1")).unwrap();
+        let options = OpenOptions::new().assume_layout(one_shard(56, 1));
+        let ring = Ring::<Filled<14>>::open_with(&map(object, "ring_56_1"), options).unwrap();
         let write = Runner::new(object, "write_56_1");
         on_cpu(0);
         let mut abandoned = [3, 0, 0, 0];
@@ -157,12 +165,12 @@ fn the_preamble_describes_the_region() {
         for (name, kind, record, capacity, shards, record_name) in expected {
             let map = map(object, name);
             // Root finds the shape by BTF, before the loader wrote it, and writes nothing.
-            let found =
-                Region::open_fd(std::os::fd::AsFd::as_fd(&map).try_clone_to_owned().unwrap()).unwrap();
+            let found = Region::open(std::os::fd::AsFd::as_fd(&map).try_clone_to_owned().unwrap()).unwrap();
             assert_eq!(word_at(&map, 0, 0), 0, "only the loader writes the preamble");
+            initialize_map(&map).unwrap();
             let loaders = Region::open(&map).unwrap();
             let again = Region::open(&map).unwrap();
-            let second = Region::open_id(map.info().unwrap().info.id).unwrap();
+            let second = Region::open(Source::id(map.info().unwrap().info.id)).unwrap();
             assert_eq!(second.preamble(), loaders.preamble());
             assert_eq!(
                 again.preamble(),
@@ -197,7 +205,7 @@ fn only_maps_of_the_headers_are_fitted() {
         maps.collect::<Vec<_>>()
     };
     let before = entries(&open);
-    mapring::fit_to_machine(&mut open).unwrap();
+    mapring::loader::prepare(&mut open).unwrap();
     let after = entries(&open);
     let several = libbpf_rs::num_possible_cpus().unwrap() > 1;
     for ((name, before), (_, after)) in before.iter().zip(&after) {
@@ -205,7 +213,7 @@ fn only_maps_of_the_headers_are_fitted() {
         let sharded = name.starts_with("ring_") || name.starts_with("counters_");
         assert_eq!(before != after, sharded && several, "{name}: {before} entries, then {after}");
     }
-    mapring::fit_to_machine(&mut open).unwrap();
+    mapring::loader::prepare(&mut open).unwrap();
     assert_eq!(entries(&open), after, "fitting twice is fitting once");
     let skel = open.load().unwrap();
     let handle = MapHandle::try_from(&map(skel.object(), "ring_56_4")).unwrap();

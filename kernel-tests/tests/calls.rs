@@ -9,7 +9,7 @@ use libbpf_rs::OpenObject;
 use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, BPF_F_RDONLY_PROG, BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM};
 use libbpf_rs::skel::Skel;
 use mapring::layout::{Geometry, Kind, Preamble};
-use mapring::{Access, Cells, Counters, Error, Latches, Options, Region, Snapshot};
+use mapring::{Access, Cells, Counters, Error, Latches, OpenOptions, Region, Snapshot};
 use mapring_kernel_tests::raw::{self, RawMap};
 use mapring_kernel_tests::skel::FlagsSkelBuilder;
 use mapring_kernel_tests::{Runner, fitted, load, require_bpf, without_batches, without_commands};
@@ -50,7 +50,8 @@ fn all(latches: &Latches<Value>) -> Vec<Snapshot<Value>> {
 fn many_latches_in_a_few_calls() {
     require_bpf!();
     for flags in [BPF_F_MMAPABLE, BPF_F_MMAPABLE | BPF_F_RDONLY_PROG, 0] {
-        let latches = Latches::<Value>::open_fd_writable(table(Kind::Latches, flags)).unwrap();
+        let latches =
+            Latches::<Value>::open_with(table(Kind::Latches, flags), OpenOptions::new().write(true)).unwrap();
         assert_eq!(latches.access() == Access::Mapped, flags & BPF_F_MMAPABLE != 0);
         let writer = latches.writer().unwrap();
         let wrote = |n: u64| {
@@ -97,7 +98,7 @@ fn all_cells_in_a_few_calls() {
     require_bpf!();
     for flags in [BPF_F_MMAPABLE, 0] {
         let fd = table(Kind::Cells, flags);
-        let cells = Cells::<Value>::open_fd(fd.try_clone().unwrap()).unwrap();
+        let cells = Cells::<Value>::open(fd.try_clone().unwrap()).unwrap();
         let first = cells.region().geometry().first();
         let element = |seq, index: usize| [seq, 1, index as u64, 3];
         for index in 0..COUNT {
@@ -131,7 +132,7 @@ fn all_cells_in_a_few_calls() {
 fn what_arrays_have_no_use_for() {
     require_bpf!();
     let fd = table(Kind::Cells, BPF_F_MMAPABLE);
-    let entries = Cells::<Value>::open_fd(fd.try_clone().unwrap()).unwrap().region().geometry().entries();
+    let entries = Cells::<Value>::open(fd.try_clone().unwrap()).unwrap().region().geometry().entries();
     let mut keys = vec![raw::next_key(&fd, None).unwrap()];
     while let Ok(next) = raw::next_key(&fd, keys.last().copied()) {
         keys.push(next);
@@ -156,7 +157,7 @@ fn programs_walk_their_arrays() {
     let mut storage = MaybeUninit::uninit();
     let skel = load::<FlagsSkelBuilder>(&mut storage, fitted);
     let walk = Runner::new(skel.object(), "walk");
-    let writable = Options::new().write(true);
+    let writable = OpenOptions::new().write(true);
     let cells = Cells::<[u64; 2]>::from_region(writable.open(&skel.maps.pairs).unwrap()).unwrap();
     let writer = cells.writer().unwrap();
     for index in 0..16 {

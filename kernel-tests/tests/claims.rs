@@ -57,7 +57,7 @@ impl Claims {
         Self {
             push: Runner::new(object, "push"),
             counts: MapHandle::try_from(&map(object, "counts")).unwrap(),
-            reader: Mutex::new(Ring::open_fd(ring).unwrap().reader()),
+            reader: Mutex::new(Ring::open(ring).unwrap().reader()),
             writer: AtomicU64::new(1),
             tickets: Mutex::default(),
             wrong: Mutex::default(),

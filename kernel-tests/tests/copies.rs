@@ -9,7 +9,9 @@ use libbpf_rs::libbpf_sys::BPF_F_MMAPABLE;
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapType, Object};
 use mapring::layout::{Geometry, Kind, Preamble};
-use mapring::{Access, Array, Cells, Globals, Latches, Options, PerCpuCells, Region, Ring, possible_cpus};
+use mapring::{
+    Access, Array, Cells, Globals, Latches, OpenOptions, PerCpuCells, Region, Ring, possible_cpus,
+};
 use mapring_kernel_tests::raw::{self, RawMap};
 use mapring_kernel_tests::skel::CopiesSkelBuilder;
 use mapring_kernel_tests::{Runner, fitted, kernel, load, map, on_one_cpu, read_only, require_bpf, skipped};
@@ -41,8 +43,8 @@ fn can_be_loaded(test: &str) -> bool {
 fn opened<T>(object: &Object, name: &str, open: impl Fn(Region) -> T) -> [T; 2] {
     let map = map(object, name);
     Region::open(&map).unwrap();
-    let writable = Options::new().write(true).open_fd(map.as_fd().try_clone_to_owned().unwrap()).unwrap();
-    let looked_up = Region::open_fd(read_only(&map)).unwrap();
+    let writable = OpenOptions::new().write(true).open(map.as_fd().try_clone_to_owned().unwrap()).unwrap();
+    let looked_up = Region::open(read_only(&map)).unwrap();
     assert_eq!(writable.access(), Access::Mapped);
     assert!(matches!(looked_up.access(), Access::Syscall(_)));
     [open(writable), open(looked_up)]
@@ -105,8 +107,10 @@ fn up<const N: usize>(object: &Object) {
 /// `.bss`, mapped for writing and read by system call.
 fn globals(object: &Object) -> [Globals; 2] {
     let bss = object.maps().find(|map| map.name().to_string_lossy().ends_with(".bss")).unwrap();
-    let all =
-        [Options::new().write(true).globals_map(&bss).unwrap(), Globals::open_fd(read_only(&bss)).unwrap()];
+    let all = [
+        Globals::open_with(&bss, OpenOptions::new().write(true)).unwrap(),
+        Globals::open(read_only(&bss)).unwrap(),
+    ];
     assert!(all[0].access() == Access::Mapped && all[1].access() != Access::Mapped);
     all
 }
@@ -119,7 +123,7 @@ fn down<const N: usize>(object: &Object) {
     let writer = latches[0].writer().unwrap();
     // A table that is written by system call, as it can't be mapped.
     let geometry = Geometry::new(Kind::Latches, N as u64, 3, 1).unwrap();
-    let by_call = Latches::<[u8; N]>::open_fd_writable(table(&geometry)).unwrap();
+    let by_call = Latches::<[u8; N]>::open_with(table(&geometry), OpenOptions::new().write(true)).unwrap();
     let calls = by_call.writer().unwrap();
     for n in 1..6 {
         let right = value::<N>(n);
@@ -166,7 +170,7 @@ fn plain<const N: usize>(_: &Object) {
             }
             raw::update(&map, index, &image).unwrap();
         }
-        let array = Array::<[u8; N]>::open_fd(map).unwrap();
+        let array = Array::<[u8; N]>::open(map).unwrap();
         assert_eq!(array.access() == Access::Mapped, flags == BPF_F_MMAPABLE);
         for (index, n) in [(0, 1), (1, 4), (2, 3)] {
             assert!(array.get(index).unwrap() == value(n), "{N} bytes, {}", array.access());

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapHandle, Program};
-use mapring::{Counters, Dispatch, Error, Region};
+use mapring::{Counters, Dispatch, Error, Region, Source};
 use mapring_kernel_tests::skel::DispatchSkelBuilder;
 use mapring_kernel_tests::{PinDir, cpus, fitted, load, on_cpu, on_one_cpu, read_only, require_bpf, send};
 
@@ -48,7 +48,7 @@ fn programs_come_and_go() {
     // Read back, opened, and put elsewhere by somebody who knows nothing but the pin.
     let pins = PinDir::new();
     MapHandle::try_from(&*skel.maps.stages).unwrap().pin(pins.path("stages")).unwrap();
-    let other = Dispatch::open_pinned(pins.path("stages")).unwrap();
+    let other = Dispatch::open(pins.path("stages")).unwrap();
     let found = other.get(2).unwrap().unwrap();
     assert_eq!((found.name.as_str(), found.kind.as_str()), ("second", "xdp"));
     assert_eq!(found.id, Program::id_from_fd(second.as_fd()).unwrap());
@@ -63,7 +63,7 @@ fn programs_come_and_go() {
     // The kernel stops a chain of jumps: that is a miss as well.
     stages.insert(0, of("endless")).unwrap();
     assert_eq!((packet(&entry, 0), misses.sum(0).unwrap()), (3, 1));
-    let by_id = Dispatch::open_id(skel.maps.stages.info().unwrap().info.id).unwrap();
+    let by_id = Dispatch::open(Source::id(skel.maps.stages.info().unwrap().info.id)).unwrap();
     assert_eq!(by_id.get(0).unwrap().unwrap().name, "endless");
 }
 
@@ -99,14 +99,14 @@ fn what_does_not_fit_is_named() {
         assert!(matches!(beyond, Error::Index { thing: "slot", count: 4, .. }), "{beyond}");
         assert!(stages.remove(slot).is_err() && stages.id(slot).is_err() && stages.get(slot).is_err());
     }
-    let reader = Dispatch::open_fd(read_only(&skel.maps.stages)).unwrap();
+    let reader = Dispatch::open(read_only(&skel.maps.stages)).unwrap();
     assert_eq!(reader.id(1).unwrap(), None);
     says(reader.insert(1, of("first")).unwrap_err(), &["BPF_MAP_UPDATE_ELEM", "read-only"]);
     says(reader.remove(1).unwrap_err(), &["BPF_MAP_DELETE_ELEM", "read-only"]);
     says(Dispatch::open(&skel.maps.runs).unwrap_err(), &["map runs", "type array, expected prog_array"]);
-    let pipe = || std::io::pipe().unwrap().0.into();
-    says(Dispatch::open_fd(pipe()).unwrap_err(), &["fd ", " is not a BPF map"]);
-    says(Region::open_fd(pipe()).unwrap_err(), &["fd ", " is not a BPF map or a memfd"]);
+    let pipe = || std::os::fd::OwnedFd::from(std::io::pipe().unwrap().0);
+    says(Dispatch::open(pipe()).unwrap_err(), &["fd ", " is not a BPF map"]);
+    says(Region::open(pipe()).unwrap_err(), &["fd ", " is not a BPF map or a memfd"]);
     says(
         Region::open(&skel.maps.stages).unwrap_err(),
         &["type prog_array, expected array", "Dispatch::open"],

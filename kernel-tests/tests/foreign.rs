@@ -13,9 +13,10 @@ use bytemuck::Zeroable;
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapHandle, Object};
 use mapring::layout::{Geometry, Kind, PreambleError};
+use mapring::loader::initialize_map;
 use mapring::{
-    Access, Array, Cells, Compared, Counters, Error, NotCompared, NumaRing, Options, PerCpuCells, ReadError,
-    Record, Refusal, Region, ResizableRing, Ring, possible_cpus,
+    Access, Array, Cells, Compared, Counters, Error, NotCompared, OpenOptions, PerCpuCells, ReadError,
+    Record, Refusal, Region, Ring, Source, possible_cpus,
 };
 use mapring_kernel_tests::skel::ForeignSkelBuilder;
 use mapring_kernel_tests::{PinDir, Sample, cpus, fitted, load, map, on_one_cpu, require_bpf, send};
@@ -127,23 +128,23 @@ impl From<'_> {
         path
     }
 
-    fn region(&self, name: &str, options: Options) -> mapring::Result<Region> {
+    fn region(&self, name: &str, options: OpenOptions) -> mapring::Result<Region> {
         match self {
-            Self::AyaFd(_) | Self::LibbpfFd(_) => options.open_fd(self.fd(name)),
-            Self::AyaPin(..) | Self::LibbpfPin(..) => options.open_pinned(self.pin(name)),
+            Self::AyaFd(_) | Self::LibbpfFd(_) => options.open(self.fd(name)),
+            Self::AyaPin(..) | Self::LibbpfPin(..) => options.open(self.pin(name)),
         }
     }
 
     fn array<T: Record>(&self, name: &str) -> mapring::Result<Array<T>> {
         match self {
-            Self::AyaFd(_) | Self::LibbpfFd(_) => Array::open_fd(self.fd(name)),
-            Self::AyaPin(..) | Self::LibbpfPin(..) => Array::open_pinned(self.pin(name)),
+            Self::AyaFd(_) | Self::LibbpfFd(_) => Array::open(self.fd(name)),
+            Self::AyaPin(..) | Self::LibbpfPin(..) => Array::open(self.pin(name)),
         }
     }
 }
 
 /// Everything in mapring's own maps after `number` packets, opened with `options`.
-fn regions(from: &From<'_>, options: impl Fn(&str) -> Options, number: u32, compared: Compared) {
+fn regions(from: &From<'_>, options: impl Fn(&str) -> OpenOptions, number: u32, compared: Compared) {
     let open = |name: &str| from.region(name, options(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
     let ring = Ring::<Sample>::from_region(open("ring")).unwrap();
     let cells = Cells::<Sample>::from_region(open("cells")).unwrap();
@@ -201,8 +202,8 @@ fn loaded_by_aya() {
     on_one_cpu();
     let (aya, pins) = (Aya::load(OBJECT), PinDir::new());
     let (fds, by_pin) = (From::AyaFd(&aya), From::AyaPin(&aya, &pins));
-    let typed = |_: &str| Options::new().record::<Sample>();
-    let described = |name: &str| typed(name).described(geometry(name));
+    let typed = |_: &str| OpenOptions::new().expect_record::<Sample>();
+    let described = |name: &str| typed(name).assume_layout(geometry(name));
 
     // aya passes the maps' types on: nothing else is needed to read them.
     aya.packets(5);
@@ -210,14 +211,14 @@ fn loaded_by_aya() {
     regions(&by_pin, described, 5, Compared::Fields);
     // Its loader may write the preambles, for who reads without the right to see the types.
     for name in REGIONS {
-        fds.region(name, described(name).loader(true)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        fds.region(name, described(name).write_preamble(true)).unwrap_or_else(|e| panic!("{name}: {e}"));
     }
     aya.packets(3);
     for from in [fds, by_pin] {
         regions(&from, typed, 8, Compared::Fields);
         plain(&from, 8);
     }
-    let generations = [0, 1].map(|_| Region::open_pinned(pins.path("ring")).unwrap().preamble().generation);
+    let generations = [0, 1].map(|_| Region::open(pins.path("ring")).unwrap().preamble().generation);
     assert_eq!(generations[0], generations[1], "out of the preamble");
 }
 
@@ -230,12 +231,12 @@ fn loaded_by_libbpf() {
     let pins = PinDir::new();
     send(skel.progs.on_packet.as_fd(), &[0; 64], 7);
     for from in [From::LibbpfFd(skel.object()), From::LibbpfPin(skel.object(), &pins)] {
-        regions(&from, |_| Options::new().record::<Sample>(), 7, Compared::Fields);
+        regions(&from, |_| OpenOptions::new().expect_record::<Sample>(), 7, Compared::Fields);
         plain(&from, 7);
     }
     // By id, and as libbpf-rs knows it.
     let id = skel.maps.samples.info().unwrap().info.id;
-    assert_eq!(Array::<Sample>::open_id(id).unwrap().get(1).unwrap(), sample(7));
+    assert_eq!(Array::<Sample>::open(Source::id(id)).unwrap().get(1).unwrap(), sample(7));
     assert_eq!(
         Array::<Sample>::open(&skel.maps.percpu_samples).unwrap().each(1).unwrap().len(),
         cpus_there()
@@ -255,14 +256,14 @@ fn loaded_by_aya_without_types() {
     aya.packets(6);
     for from in [From::AyaFd(&aya), From::AyaPin(&aya, &pins)] {
         for name in ["cells", "percpu_cells", "percpu_counters"] {
-            let error = from.region(name, Options::new()).unwrap_err();
+            let error = from.region(name, OpenOptions::new()).unwrap_err();
             assert!(
                 matches!(error, Error::Preamble { error: PreambleError::Magic { found: 0 }, .. }),
                 "{name}: {error}"
             );
-            assert!(error.to_string().contains("Options::described"), "{error}");
+            assert!(error.to_string().contains("OpenOptions::assume_layout"), "{error}");
         }
-        let described = |name| Options::new().record::<Sample>().described(geometry(name));
+        let described = |name| OpenOptions::new().expect_record::<Sample>().assume_layout(geometry(name));
         let cells = Cells::<Sample>::from_region(from.region("cells", described("cells")).unwrap()).unwrap();
         let none = Compared::Size(NotCompared::NoBtf);
         assert_eq!((cells.compared(), cells.access()), (none, Access::Mapped));
@@ -281,7 +282,8 @@ fn loaded_by_aya_without_types() {
 
         // A description that can't be true.
         let other = Geometry::new(Kind::Cells, 16, 5, 1).unwrap();
-        let error = from.region("cells", Options::new().described(other).loader(true)).unwrap_err();
+        let error =
+            from.region("cells", OpenOptions::new().assume_layout(other).write_preamble(true)).unwrap_err();
         assert!(matches!(error, Error::Contradiction { property: "number of entries", .. }), "{error}");
         let error = from.region("percpu_cells", described("cells")).unwrap_err();
         assert!(matches!(error, Error::MapType { .. }), "{error}");
@@ -290,7 +292,11 @@ fn loaded_by_aya_without_types() {
     }
     assert_eq!(
         Cells::<Sample>::from_region(
-            Options::new().described(geometry("cells")).loader(true).open_pinned(pins.path("cells")).unwrap()
+            OpenOptions::new()
+                .assume_layout(geometry("cells"))
+                .write_preamble(true)
+                .open(pins.path("cells"))
+                .unwrap()
         )
         .unwrap()
         .read(2)
@@ -298,7 +304,7 @@ fn loaded_by_aya_without_types() {
         sample(6)
     );
     // Now it says itself what it is.
-    assert_eq!(Cells::<Sample>::open_pinned(pins.path("cells")).unwrap().read(2).unwrap(), sample(6));
+    assert_eq!(Cells::<Sample>::open(pins.path("cells")).unwrap().read(2).unwrap(), sample(6));
 }
 
 /// aya makes maps of maps, and leaves it to its user to put the first one in.
@@ -307,15 +313,19 @@ fn rings_of_several_maps_loaded_by_aya() {
     require_bpf!();
     on_one_cpu();
     let mut aya = Aya::load(OBJECT);
-    let error = NumaRing::<Sample>::open_fd(aya.outer("placed")).unwrap_err();
+    let error = initialize_map(aya.outer("placed")).unwrap_err();
     assert!(error.to_string().contains("nobody has put a map there"), "{error}");
     let [placed, moving] = ["placed", "moving"].map(|name| aya.put_first(name));
 
-    let placed = NumaRing::<Sample>::open_fd(placed).unwrap();
+    [&placed, &moving].into_iter().for_each(|maps| initialize_map(maps).unwrap());
+    let placed = Ring::<Sample>::open(placed).unwrap();
     assert!(
-        placed.rings().all(|(.., of)| (of.compared(), of.access()) == (Compared::Fields, Access::Mapped))
+        placed
+            .regions()
+            .iter()
+            .all(|of| (of.compared::<Sample>(), of.access()) == (Compared::Fields, Access::Mapped))
     );
-    let mut moving = ResizableRing::<Sample>::open_fd(moving).unwrap();
+    let moving = Ring::<Sample>::open(moving).unwrap();
     let (mut of_placed, mut of_moving) = (placed.reader(), moving.reader());
     aya.packets(5);
     moving.resize(256).unwrap();
@@ -329,10 +339,10 @@ fn rings_of_several_maps_loaded_by_aya() {
 #[test]
 fn what_is_no_array() {
     require_bpf!();
-    let error = Array::<u64>::open_pinned("/sys/fs/bpf/nobody_was_here").unwrap_err();
+    let error = Array::<u64>::open("/sys/fs/bpf/nobody_was_here").unwrap_err();
     assert!(matches!(error, Error::Open { .. }), "{error}");
     let file = std::fs::File::open("/dev/null").unwrap();
-    assert!(matches!(Array::<u64>::open_fd(file.into()), Err(Error::NotARegion { .. })));
+    assert!(matches!(Array::<u64>::open(file), Err(Error::NotARegion { .. })));
     let opts = libbpf_rs::libbpf_sys::bpf_map_create_opts {
         sz: size_of::<libbpf_rs::libbpf_sys::bpf_map_create_opts>() as u64,
         ..Default::default()

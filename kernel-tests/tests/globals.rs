@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapHandle};
-use mapring::{Access, Error, Globals, Options, ReadError, Record, Refusal, Snapshot};
+use mapring::loader::section;
+use mapring::{Access, Error, Globals, OpenOptions, ReadError, Record, Refusal, Snapshot, Source};
 use mapring_kernel_tests::skel::GlobalsSkelBuilder;
 use mapring_kernel_tests::{
     Filled, PinDir, Runner, cpus, fitted, load, map, on_cpu, read_only, require_bpf, words_of,
@@ -44,10 +45,14 @@ fn variables_of_every_section() {
     let mut storage = MaybeUninit::uninit();
     let skel = load::<GlobalsSkelBuilder>(&mut storage, fitted);
     let program = Runner::new(skel.object(), "run");
-    let bss = Options::new().write(true).globals(skel.object(), ".bss").unwrap();
-    let data = Options::new().write(true).globals(skel.object(), ".data").unwrap();
-    let hot = Globals::open(skel.object(), ".data.hot").unwrap();
-    let rodata = Options::new().write(true).globals(skel.object(), ".rodata").unwrap();
+    let bss =
+        Globals::open_with(section(skel.object(), ".bss").unwrap(), OpenOptions::new().write(true)).unwrap();
+    let data =
+        Globals::open_with(section(skel.object(), ".data").unwrap(), OpenOptions::new().write(true)).unwrap();
+    let hot = Globals::open(section(skel.object(), ".data.hot").unwrap()).unwrap();
+    let rodata =
+        Globals::open_with(section(skel.object(), ".rodata").unwrap(), OpenOptions::new().write(true))
+            .unwrap();
     for (globals, name) in [(&bss, ".bss"), (&data, ".data"), (&hot, ".data.hot"), (&rodata, ".rodata")] {
         assert_eq!((globals.section(), globals.access()), (name, Access::Mapped));
     }
@@ -76,7 +81,7 @@ fn variables_of_every_section() {
         assert_eq!(bss.variable::<u8>(neighbour).unwrap().get().unwrap(), 2, "{neighbour}");
     }
     says(&limit.set(1).unwrap_err(), &["frozen"]);
-    says(&heat.set(1).unwrap_err(), &["Options::write"]);
+    says(&heat.set(1).unwrap_err(), &["OpenOptions::write"]);
     assert_eq!((limit.get().unwrap(), heat.get().unwrap()), (42, 89));
 
     // A cell from there, a latch from here.
@@ -108,13 +113,13 @@ fn any_way_in() {
     run(&Runner::new(skel.object(), "run"), 0);
     let pins = PinDir::new();
     MapHandle::try_from(&bss).unwrap().pin(pins.path("bss")).unwrap();
-    let looked_up = Globals::open_fd(read_only(&bss)).unwrap();
+    let looked_up = Globals::open(read_only(&bss)).unwrap();
     assert_eq!(looked_up.access(), Access::Syscall(Refusal::ReadOnlyFd));
     for globals in [
-        Globals::open_pinned(pins.path("bss")).unwrap(),
-        Globals::open_id(bss.info().unwrap().info.id).unwrap(),
-        Globals::open_fd(bss.as_fd().try_clone_to_owned().unwrap()).unwrap(),
-        Options::new().globals_map(&bss).unwrap(),
+        Globals::open(pins.path("bss")).unwrap(),
+        Globals::open(Source::id(bss.info().unwrap().info.id)).unwrap(),
+        Globals::open(bss.as_fd().try_clone_to_owned().unwrap()).unwrap(),
+        Globals::open_with(&bss, OpenOptions::new()).unwrap(),
         looked_up.clone(),
     ] {
         assert_eq!(globals.section(), ".bss");
@@ -134,32 +139,32 @@ fn every_section_any_way_in() {
     let mut storage = MaybeUninit::uninit();
     let skel = load::<GlobalsSkelBuilder>(&mut storage, fitted);
     let (object, pins) = (skel.object(), PinDir::new());
-    let options = Options::new().write(true);
-    for (at, section) in [".data", ".bss", ".rodata", ".data.hot"].into_iter().enumerate() {
+    let options = OpenOptions::new().write(true);
+    for (at, name) in [".data", ".bss", ".rodata", ".data.hot"].into_iter().enumerate() {
         let map = object
             .maps()
-            .find(|map| options.globals_map(map).is_ok_and(|globals| globals.section() == section));
-        let map = map.unwrap_or_else(|| panic!("no map of {section}"));
+            .find(|map| Globals::open_with(map, options).is_ok_and(|globals| globals.section() == name));
+        let map = map.unwrap_or_else(|| panic!("no map of {name}"));
         let pin = pins.path(&format!("section_{at}"));
         MapHandle::try_from(&map).unwrap().pin(&pin).unwrap();
-        let by_id = options.globals_id(map.info().unwrap().info.id).unwrap();
-        let by_name = options.globals(object, section).unwrap();
-        for globals in [options.globals_pinned(&pin).unwrap(), by_id, by_name] {
-            assert_eq!((globals.section(), globals.access()), (section, Access::Mapped));
-            let (frozen, name) = (section == ".rodata", ["threshold", "counted", "limit", "hot"][at]);
-            assert_eq!(globals.writable(), if frozen { Err(Refusal::Frozen) } else { Ok(()) }, "{section}");
+        let by_id = Globals::open_with(Source::id(map.info().unwrap().info.id), options).unwrap();
+        let by_name = Globals::open_with(section(object, name).unwrap(), options).unwrap();
+        for globals in [Globals::open_with(&pin, options).unwrap(), by_id, by_name] {
+            assert_eq!((globals.section(), globals.access()), (name, Access::Mapped));
+            let (frozen, of) = (name == ".rodata", ["threshold", "counted", "limit", "hot"][at]);
+            assert_eq!(globals.writable(), if frozen { Err(Refusal::Frozen) } else { Ok(()) }, "{name}");
             if frozen {
-                let limit = globals.variable::<u32>(name).unwrap();
+                let limit = globals.variable::<u32>(of).unwrap();
                 says(&limit.set(1).unwrap_err(), &["the map is frozen"]);
                 assert_eq!(limit.get().unwrap(), 42);
                 continue;
             }
-            let variable = globals.variable::<u64>(name).unwrap();
+            let variable = globals.variable::<u64>(of).unwrap();
             let next = variable.get().unwrap() + 1;
             variable.set(next).unwrap();
             // All of them are the same memory.
-            let other = options.globals_pinned(&pin).unwrap().variable::<u64>(name).unwrap();
-            assert_eq!(other.get().unwrap(), next, "{section}");
+            let other = Globals::open_with(&pin, options).unwrap().variable::<u64>(of).unwrap();
+            assert_eq!(other.get().unwrap(), next, "{name}");
         }
     }
 }
@@ -169,9 +174,9 @@ fn what_does_not_fit_is_named() {
     require_bpf!();
     let mut storage = MaybeUninit::uninit();
     let skel = load::<GlobalsSkelBuilder>(&mut storage, fitted);
-    let bss = Globals::open(skel.object(), ".bss").unwrap();
-    let data = Globals::open(skel.object(), ".data").unwrap();
-    says(&Globals::open(skel.object(), ".data.cold").unwrap_err(), &["no section .data.cold", ".data.hot"]);
+    let bss = Globals::open(section(skel.object(), ".bss").unwrap()).unwrap();
+    let data = Globals::open(section(skel.object(), ".data").unwrap()).unwrap();
+    says(&section(skel.object(), ".data.cold").unwrap_err(), &["no section .data.cold", ".data.hot"]);
     says(
         &bss.variable::<u64>("missing").unwrap_err(),
         &["no variable missing in .bss", "counted", "small_left"],
@@ -190,11 +195,11 @@ fn what_does_not_fit_is_named() {
     says(&bss.latch::<Large>("cell").unwrap_err(), &["a sequence and 2 times 56"]);
     says(&bss.cell::<Pair>("cell").unwrap_err(), &["cell.first", "no such field"]);
     says(
-        &Options::new().globals_map(&skel.maps.ring).unwrap_err(),
+        &Globals::open_with(&skel.maps.ring, OpenOptions::new()).unwrap_err(),
         &["an array without variables in its BTF", "expected global data"],
     );
     says(
-        &Options::new().globals_map(&skel.maps.percpu).unwrap_err(),
+        &Globals::open_with(&skel.maps.percpu, OpenOptions::new()).unwrap_err(),
         &["percpu_array", "expected global data"],
     );
 }
@@ -207,7 +212,8 @@ fn nothing_is_torn_and_no_neighbour_is_lost() {
     let mut storage = MaybeUninit::uninit();
     let skel = load::<GlobalsSkelBuilder>(&mut storage, fitted);
     let program = Runner::new(skel.object(), "stream");
-    let bss = Options::new().write(true).globals(skel.object(), ".bss").unwrap();
+    let bss =
+        Globals::open_with(section(skel.object(), ".bss").unwrap(), OpenOptions::new().write(true)).unwrap();
     let cell = bss.cell::<Large>("cell").unwrap();
     let (small, byte) = (bss.variable::<u32>("small").unwrap(), bss.variable::<u8>("byte").unwrap());
     let stop = AtomicBool::new(false);

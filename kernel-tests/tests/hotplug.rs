@@ -11,9 +11,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use mapring::{
-    Array, Counters, NumaRing, PerCpuCells, Ring, Start, online_cpus, online_nodes, possible_cpus,
-};
+use mapring::{Array, Counters, PerCpuCells, Ring, Start, online_cpus, online_nodes, possible_cpus};
 use mapring_kernel_tests::skel::{ForeignSkelBuilder, NumaSkelBuilder};
 use mapring_kernel_tests::{Numbered, Sample, cpus, everywhere, fitted, load, on_cpu, require_bpf, send};
 
@@ -78,7 +76,7 @@ fn cpus_that_go_offline() {
     let mut reader = ring.reader();
     packets(gone, 5);
     packets(stays, 2);
-    assert_eq!(reader.poll().map(|event| event.cpu), Some(stays.min(gone)));
+    assert_eq!(reader.poll().map(|event| event.shard), Some(stays.min(gone)));
     let (before, possible, read_before) = (of(gone), possible_cpus().unwrap(), reader.tally().delivered);
     assert_eq!((before.version, before.value.cpu as usize, sums()), (5, gone, [7; 2]));
 
@@ -95,7 +93,7 @@ fn cpus_that_go_offline() {
     packets(stays, 3);
     let rest: Vec<_> = reader.drain().collect();
     assert_eq!(rest.len() as u64 + read_before, 10);
-    assert_eq!(rest.iter().filter(|event| event.cpu == gone).count() as u64, 5 - u64::from(gone < stays));
+    assert_eq!(rest.iter().filter(|event| event.shard == gone).count() as u64, 5 - u64::from(gone < stays));
     assert_eq!((reader.lost(), reader.dropped(), sums(), of(stays).version), (0, 0, [10; 2], 5));
     // Whoever opens it now finds the same.
     let late = PerCpuCells::<Sample>::open(&skel.maps.percpu_cells).unwrap();
@@ -107,7 +105,7 @@ fn cpus_that_go_offline() {
     packets(gone, 1);
     everywhere();
     let back = reader.poll().unwrap();
-    assert_eq!((back.cpu, back.ticket, back.record.number), (gone, 5, 11));
+    assert_eq!((back.shard, back.ticket, back.record.number), (gone, 5, 11));
     assert_eq!((of(gone).version, sums()), (6, [11; 2]));
 }
 
@@ -120,15 +118,14 @@ fn a_cpu_that_is_offline_when_its_shard_is_made() {
     on_cpu(cpus()[0]);
     let offline = Offline::take(gone).unwrap();
     let skel = load::<NumaSkelBuilder>(&mut storage, fitted);
-    let ring = NumaRing::<Numbered>::open(&skel.maps.numbers).unwrap();
+    let ring = Ring::<Numbered>::open(&skel.maps.numbers).unwrap();
     drop(offline);
     let (first, end) = (online_nodes().unwrap()[0], Numbered::new(gone as u64, 4));
-    let node = ring.rings().find_map(|(cpu, node, _)| (cpu == gone).then_some(node));
-    assert_eq!(node, Some(first));
+    assert!(ring.reader_of_node(first, Start::Now).unwrap().shards().any(|cpu| cpu == gone));
     on_cpu(gone);
     send(skel.progs.on_packet.as_fd(), &[0; 64], 5);
     everywhere();
-    let mut reader = ring.reader_of(first, Start::Oldest).unwrap();
-    let found: Vec<_> = reader.drain().filter(|event| event.cpu == gone).collect();
+    let mut reader = ring.reader_of_node(first, Start::Oldest).unwrap();
+    let found: Vec<_> = reader.drain().filter(|event| event.shard == gone).collect();
     assert_eq!((found.len(), found[4].record, reader.lost(), reader.dropped()), (5, end, 0, 0));
 }

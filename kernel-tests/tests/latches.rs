@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 
 use libbpf_rs::Object;
 use libbpf_rs::skel::Skel;
-use mapring::{Access, Error, Latches, Options, ReadError, Refusal, Snapshot};
+use mapring::{Access, Error, Latches, OpenOptions, ReadError, Refusal, Snapshot};
 use mapring_kernel_tests::skel::{LatchesPortableSkelBuilder, LatchesSkelBuilder};
 use mapring_kernel_tests::{Filled, Runner, fitted, load, map, read_only, require_bpf, update, words_of};
 
@@ -33,8 +33,8 @@ fn open<const N: usize>(object: &Object) -> [Latches<Filled<N>>; 2] {
     let map = map(object, &format!("latches_{}", N * 4));
     mapring::Region::open(&map).unwrap();
     let fd = map.as_fd().try_clone_to_owned().unwrap();
-    let latches = Latches::from_region(Options::new().write(true).open_fd(fd).unwrap()).unwrap();
-    let looked_up = Latches::open_fd(read_only(&map)).unwrap();
+    let latches = Latches::from_region(OpenOptions::new().write(true).open(fd).unwrap()).unwrap();
+    let looked_up = Latches::open(read_only(&map)).unwrap();
     assert_eq!((latches.access(), latches.len()), (Access::Mapped, 3));
     assert_eq!(looked_up.access(), Access::Syscall(Refusal::ReadOnlyFd));
     [latches, looked_up]
@@ -116,7 +116,7 @@ fn a_table_of_one() {
         let map = map(object, "one");
         mapring::Region::open(&map).unwrap();
         let fd = map.as_fd().try_clone_to_owned().unwrap();
-        let region = Options::new().write(true).open_fd(fd).unwrap();
+        let region = OpenOptions::new().write(true).open(fd).unwrap();
         let latch = Latches::<Filled<14>>::from_region(region).unwrap();
         latch.writer().unwrap().set(0, &words_of(5)).unwrap();
         assert_eq!(step(&Runner::new(object, "read_one"), 0, 5), 1);

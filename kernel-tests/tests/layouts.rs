@@ -7,13 +7,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 
 use bytemuck::{Pod, Zeroable};
+use libbpf_rs::MapMut;
 use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, bpf_map_create_opts};
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapHandle, MapType};
 use mapring::layout::{Geometry, Kind, Preamble};
+use mapring::loader::PinOptions;
 use mapring::{
-    Cell, Cells, Compared, Error, Latches, NotCompared, Options, PerCpuCells, PinOptions, Record, Region,
-    Ring,
+    Cell, Cells, Compared, Error, Latches, NotCompared, OpenOptions, PerCpuCells, Record, Region, Ring,
+    Source,
 };
 use mapring_kernel_tests::skel::{LayoutsSkelBuilder, layouts_types as c};
 use mapring_kernel_tests::{
@@ -107,7 +109,10 @@ fn the_same_in_both_languages() {
     assert_eq!(Cell::<Arrays>::open(&maps.arrays).unwrap().compared(), Compared::Fields);
     assert_eq!(Cell::<Numbers>::open(&maps.numbers).unwrap().compared(), Compared::Fields);
     assert_eq!(Cells::<Pair>::open(&maps.cells).unwrap().compared(), Compared::Fields);
-    assert_eq!(Latches::<Pair>::open_writable(&maps.latches).unwrap().compared(), Compared::Fields);
+    assert_eq!(
+        Latches::<Pair>::open_with(&maps.latches, OpenOptions::new().write(true)).unwrap().compared(),
+        Compared::Fields
+    );
     assert_eq!(PerCpuCells::<Pair>::open(&maps.percpu).unwrap().compared(), Compared::Fields);
 
     Runner::new(skel.object(), "write").run(&mut [0, 0, 123, 0]);
@@ -135,15 +140,15 @@ fn structs_of_the_skeleton() {
 }
 
 /// What is refused, by any way in; the message has both sides.
-fn differs<T: Record>(map: &impl MapCore, field: &str, c: &str, rust: &str) {
+fn differs<T: Record>(map: &MapMut<'_>, field: &str, c: &str, rust: &str) {
     let fd = || map.as_fd().try_clone_to_owned().unwrap();
     let id = map.info().unwrap().info.id;
     for error in [
         Cells::<T>::open(map).unwrap_err(),
-        Cells::<T>::open_fd(fd()).unwrap_err(),
-        Cells::<T>::open_fd_writable(fd()).unwrap_err(),
-        Cells::<T>::open_id(id).unwrap_err(),
-        Options::new().record::<T>().open_fd(fd()).unwrap_err(),
+        Cells::<T>::open(fd()).unwrap_err(),
+        Cells::<T>::open_with(fd(), OpenOptions::new().write(true)).unwrap_err(),
+        Cells::<T>::open(Source::id(id)).unwrap_err(),
+        OpenOptions::new().expect_record::<T>().open(fd()).unwrap_err(),
     ] {
         let said = error.to_string();
         let Error::Layout { what, field: found_field, rust: found_rust, c: found_c } = error else {
@@ -311,24 +316,24 @@ fn what_was_not_compared_and_why() {
     // Not asked: of a region, whatever the type; of one that was opened with another type.
     let region = Region::open(&skel.maps.cells).unwrap();
     let cells = Cells::<[u8; 8]>::from_region(region).unwrap();
-    says(cells.compared(), NotCompared::NotAsked, "Options::record");
-    let region = Options::new().record::<Pair>().open(&skel.maps.cells).unwrap();
+    says(cells.compared(), NotCompared::NotAsked, "OpenOptions::expect_record");
+    let region = OpenOptions::new().expect_record::<Pair>().open(&skel.maps.cells).unwrap();
     assert_eq!(Cells::<Pair>::from_region(region.clone()).unwrap().compared(), Compared::Fields);
     says(Cells::<u64>::from_region(region).unwrap().compared(), NotCompared::NotAsked, "without this type");
 
     // Nothing to compare with.
     let bare = without_btf();
-    let cells = Cells::<Pair>::open_fd(fd(&bare.as_fd())).unwrap();
+    let cells = Cells::<Pair>::open(fd(&bare.as_fd())).unwrap();
     says(cells.compared(), NotCompared::NoBtf, "clang -g");
     let size = Cells::<Filled<3>>::open(&bare).unwrap_err();
     assert!(matches!(size, Error::RecordSize { found: 8, expected: 12, .. }), "{size:?}");
     let memfd = Cell::<Pair>::create_memfd().unwrap();
     says(memfd.compared(), NotCompared::Memfd, "memfd");
-    let opened = Cell::<Pair>::open_fd(fd(memfd.region())).unwrap();
+    let opened = Cell::<Pair>::open(fd(memfd.region())).unwrap();
     says(opened.compared(), NotCompared::Memfd, "memfd");
 
     // A read-only descriptor tells its types as well.
-    let cells = Cells::<Pair>::open_fd(read_only(&skel.maps.cells)).unwrap();
+    let cells = Cells::<Pair>::open(read_only(&skel.maps.cells)).unwrap();
     assert_eq!(cells.compared(), Compared::Fields);
     assert_eq!(cells.compared().to_string(), "field by field with the map's BTF");
 }

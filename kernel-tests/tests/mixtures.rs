@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, Object};
-use mapring::{Cells, Globals, Options, PerCpuCells, ReadError, Region, Ring, Snapshot};
+use mapring::{Cells, Globals, OpenOptions, PerCpuCells, ReadError, Region, Ring, Snapshot};
 use mapring_kernel_tests::skel::CopiesSkelBuilder;
 use mapring_kernel_tests::{
     Runner, cpus, fitted, kernel, load, map, on_cpu, read_only, require_bpf, skipped,
@@ -82,7 +82,7 @@ fn can_meet(test: &str) -> bool {
 fn both(object: &Object, name: &str) -> [Region; 2] {
     let map = map(object, name);
     let mapped = Region::open(&map).unwrap();
-    let looked_up = Region::open_fd(read_only(&map)).unwrap();
+    let looked_up = Region::open(read_only(&map)).unwrap();
     assert!(mapped.access() != looked_up.access());
     [mapped, looked_up]
 }
@@ -162,8 +162,8 @@ fn global_variables_by_system_call_are_no_mixtures() {
     let mut storage = MaybeUninit::uninit();
     let skel = load::<CopiesSkelBuilder>(&mut storage, fitted);
     let bss = skel.object().maps().find(|map| map.name().to_string_lossy().ends_with(".bss")).unwrap();
-    let globals = Globals::open_fd(read_only(&bss)).unwrap();
-    let mapped = Options::new().write(true).globals_map(&bss).unwrap();
+    let globals = Globals::open(read_only(&bss)).unwrap();
+    let mapped = Globals::open_with(&bss, OpenOptions::new().write(true)).unwrap();
     let cell = globals.cell::<[u8; 1000]>("cell_1000").unwrap();
     let [latch, set] = [&globals, &mapped].map(|globals| globals.latch::<[u8; 1000]>("latch_1000").unwrap());
     let words = |value: [u8; 1000]| bytemuck::pod_read_unaligned::<[u64; 125]>(&value);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{Link, MapCore, MapFlags, Object, ProgramMut};
-use mapring::{Access, Error, Options, Reader, Record, Ring, Tally};
+use mapring::{Access, Error, OpenOptions, Reader, Record, Ring, Tally};
 use mapring_kernel_tests::skel::NestedSkelBuilder;
 use mapring_kernel_tests::{
     Runner, cpus, everywhere, fitted, kernel, load, map, on_cpu, read_only, real_time, require_bpf,
@@ -93,7 +93,7 @@ fn programs_that_interrupt_each_other() {
         assert_eq!(ring.access(), Access::Mapped);
     }
     let looked_up: Vec<_> = (0..SLOTS.len())
-        .map(|ring| Ring::<Item>::open_fd(read_only(&map(object, &name(ring)))).unwrap())
+        .map(|ring| Ring::<Item>::open(read_only(&map(object, &name(ring)))).unwrap())
         .collect();
 
     let seconds =
@@ -226,8 +226,8 @@ fn read(readers: Vec<Reader<Item>>, access: Access, done: &AtomicBool) -> Vec<Se
                             .wrapping_add(i as u64);
                         assert_eq!(*word, expected, "torn, or never published: {event:?}");
                     }
-                    seen.back[event.cpu] |= numbers[seen.ring][event.cpu][writer_here].note(*n);
-                    seen.delivered[event.cpu][writer_here] += 1;
+                    seen.back[event.shard] |= numbers[seen.ring][event.shard][writer_here].note(*n);
+                    seen.delivered[event.shard][writer_here] += 1;
                 });
             }
         }
@@ -357,7 +357,7 @@ fn only_programs_may_write() {
     let mut storage = MaybeUninit::uninit();
     let skel = load::<NestedSkelBuilder>(&mut storage, fitted);
     let map = map(skel.object(), "ring_8");
-    let ring = Ring::<Item>::from_region(Options::new().write(true).open(&map).unwrap()).unwrap();
+    let ring = Ring::<Item>::from_region(OpenOptions::new().write(true).open(&map).unwrap()).unwrap();
     let refused = ring.writer(0).unwrap_err();
     assert!(matches!(refused, Error::ProgramsOnly { .. }), "{refused}");
     assert!(refused.to_string().contains("map ring_8 is in a BPF map"), "{refused}");

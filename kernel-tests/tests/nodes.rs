@@ -10,9 +10,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use libbpf_rs::libbpf_sys::BPF_F_NUMA_NODE;
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{Object, OpenObject};
-use mapring::{
-    Cells, Error, Fit, NumaRing, Options, Region, ResizableRing, online_nodes, place_on_node, possible_cpus,
-};
+use mapring::Start;
+use mapring::loader::{Prepare, place_on_node};
+use mapring::{Cells, Error, OpenOptions, Region, Ring, Source, online_nodes, possible_cpus};
 use mapring_kernel_tests::skel::{
     FlagsSkelBuilder, NumaSkelBuilder, PercpuSkelBuilder, ResizableSkelBuilder,
 };
@@ -65,9 +65,9 @@ fn on_the_node_that_was_asked_for() {
         let mut storage = MaybeUninit::uninit();
         let skel = load::<FlagsSkelBuilder>(&mut storage, |object| {
             no_programs(object);
-            Fit::new().node(node).object(object).unwrap();
+            Prepare::new().node(node).object(object).unwrap();
         });
-        let open = || Options::new().write(true).open(&skel.maps.pairs).unwrap();
+        let open = || OpenOptions::new().write(true).open(&skel.maps.pairs).unwrap();
         let (region, nodes) = nodes_of_pages(open);
         let cells = Cells::<[u64; 2]>::from_region(region).unwrap();
         assert!(asked(skel.object(), "pairs") && asked(skel.object(), "hits"));
@@ -81,10 +81,10 @@ fn on_the_node_that_was_asked_for() {
     let skel = load::<FlagsSkelBuilder>(&mut storage, |object| {
         no_programs(object);
         place_on_node(&mut object.maps_mut().find(|map| map.name() == "pairs").unwrap(), last).unwrap();
-        Fit::new().object(object).unwrap();
+        Prepare::new().object(object).unwrap();
     });
     assert!(asked(skel.object(), "pairs") && !asked(skel.object(), "hits"));
-    let (_pairs, nodes) = nodes_of_pages(|| Options::new().open(&skel.maps.pairs).unwrap());
+    let (_pairs, nodes) = nodes_of_pages(|| OpenOptions::new().open(&skel.maps.pairs).unwrap());
     assert!(nodes.is_none_or(|nodes| nodes == [last].into()));
 }
 
@@ -95,7 +95,7 @@ fn a_node_that_is_not_there() {
     let beyond = online_nodes().unwrap().last().unwrap() + 1;
     let mut storage = MaybeUninit::uninit();
     let mut open = FlagsSkelBuilder::default().open(&mut storage).unwrap();
-    let refused = Fit::new().node(beyond).object(open.open_object_mut()).unwrap_err();
+    let refused = Prepare::new().node(beyond).object(open.open_object_mut()).unwrap_err();
     assert!(matches!(&refused, Error::Node { node, .. } if *node == beyond), "{refused}");
     let said = refused.to_string();
     assert!(
@@ -116,7 +116,7 @@ fn maps_of_each_cpu_have_no_node() {
             .unwrap_err();
         assert!(matches!(refused, Error::MapType { .. }), "{refused}");
         assert!(refused.to_string().contains("map cells_56 is a map of type percpu_array"), "{refused}");
-        Fit::new().node(0).object(object).unwrap();
+        Prepare::new().node(0).object(object).unwrap();
     });
     assert!(!asked(skel.object(), "cells_56"));
     Region::open(&skel.maps.cells_56).unwrap();
@@ -129,12 +129,12 @@ fn rings_that_are_replaced_stay_where_they_are() {
     let _alone = alone();
     let mut storage = MaybeUninit::uninit();
     let skel = load::<ResizableSkelBuilder>(&mut storage, |object| {
-        Fit::new().node(0).object(object).unwrap();
+        Prepare::new().node(0).object(object).unwrap();
     });
-    let mut ring = ResizableRing::<Numbered>::open(&map(skel.object(), "numbers")).unwrap();
+    let ring = Ring::<Numbered>::open(&map(skel.object(), "numbers")).unwrap();
     assert!(!asked(skel.object(), "numbers__first"));
     ring.resize(128).unwrap();
-    assert_eq!(ring.ring().slots(), 128);
+    assert_eq!(ring.slots(), 128);
 }
 
 /// Each shard's pages are on the node of its CPU, whatever node is asked for the rest.
@@ -144,12 +144,14 @@ fn shards_on_the_nodes_of_their_cpus() {
     let _alone = alone();
     let mut storage = MaybeUninit::uninit();
     let skel = load::<NumaSkelBuilder>(&mut storage, |object| {
-        Fit::new().node(*online_nodes().unwrap().last().unwrap()).object(object).unwrap();
+        Prepare::new().node(*online_nodes().unwrap().last().unwrap()).object(object).unwrap();
     });
     let rings = map(skel.object(), "numbers");
-    let nodes: Vec<_> = {
-        let ring = NumaRing::<Numbered>::open(&rings).unwrap();
-        ring.rings().map(|(cpu, node, _)| (cpu, node)).collect()
+    let nodes: BTreeSet<_> = {
+        let ring = Ring::<Numbered>::open(&rings).unwrap();
+        let of = |node| ring.reader_of_node(node, Start::Now).unwrap();
+        let nodes = online_nodes().unwrap().into_iter();
+        nodes.flat_map(|node| of(node).shards().map(|cpu| (cpu, node)).collect::<Vec<_>>()).collect()
     };
     assert_eq!(nodes.iter().map(|(cpu, _)| *cpu).collect::<Vec<_>>(), possible_cpus().unwrap());
     for (cpu, node) in &nodes {
@@ -157,7 +159,7 @@ fn shards_on_the_nodes_of_their_cpus() {
         let link = format!("/sys/devices/system/cpu/cpu{cpu}/node{node}");
         assert!(no_nodes || fs::exists(link).unwrap(), "{nodes:?}");
         let key = u32::try_from(*cpu).unwrap().to_ne_bytes();
-        let (_shard, on) = nodes_of_pages(|| Region::open_inner(&rings, &key).unwrap());
+        let (_shard, on) = nodes_of_pages(|| Region::open(Source::inner(&rings, &key)).unwrap());
         assert!(on.is_none_or(|on| on == [*node].into()), "CPU {cpu}: {nodes:?}");
     }
     let there: BTreeSet<_> = nodes.iter().map(|(_, node)| *node).collect();

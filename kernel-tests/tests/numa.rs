@@ -11,26 +11,28 @@ use std::time::Duration;
 
 use libbpf_rs::Object;
 use libbpf_rs::skel::Skel;
+use mapring::Region;
+use mapring::loader::PinOptions;
+use mapring::loader::initialize_object;
 use mapring::{
-    Access, Error, Event, NumaReader, NumaRing, Options, PinOptions, Refusal, ResizableRing, Ring, Start,
-    Tally, online_nodes, possible_cpus,
+    Access, Error, Event, OpenOptions, Reader, Refusal, Ring, Start, Tally, online_nodes, possible_cpus,
 };
 use mapring_kernel_tests::skel::{NumaPortableSkelBuilder, NumaSkelBuilder, ResizableSkelBuilder};
 use mapring_kernel_tests::{
-    EMPTY, Numbered, PinDir, PublicPins, Runner, Seen, Stop, cpus, everywhere, fitted, load, map, on_cpu,
-    push, read_only, require_bpf, send, unfitted, watching_us, written_by_all, written_for,
+    EMPTY, Numbered, PinDir, PublicPins, Runner, Seen, Stop, cpus, everywhere, fitted, load, load_only, map,
+    on_cpu, push, read_only, require_bpf, send, unfitted, watching_us, written_by_all, written_for,
 };
 
-fn open(object: &Object) -> NumaRing<Numbered> {
-    NumaRing::open(&map(object, "numbers")).unwrap()
+fn open(object: &Object) -> Ring<Numbered> {
+    Ring::open(&map(object, "numbers")).unwrap()
 }
 
 #[test]
 fn what_each_cpu_writes_is_read_as_its_own() {
     require_bpf!();
     let (mut storage, mut portable) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-    each_cpu(load::<NumaSkelBuilder>(&mut storage, fitted).object());
-    each_cpu(load::<NumaPortableSkelBuilder>(&mut portable, fitted).object());
+    each_cpu(load_only::<NumaSkelBuilder>(&mut storage, fitted).object());
+    each_cpu(load_only::<NumaPortableSkelBuilder>(&mut portable, fitted).object());
 }
 
 /// Not every kernel has batches for maps of maps.
@@ -38,9 +40,10 @@ fn what_each_cpu_writes_is_read_as_its_own() {
 fn shards_are_made_one_by_one_where_they_must() {
     require_bpf!();
     let mut storage = MaybeUninit::uninit();
-    let skel = load::<NumaSkelBuilder>(&mut storage, fitted);
+    let skel = load_only::<NumaSkelBuilder>(&mut storage, fitted);
     let object = skel.object();
     mapring_kernel_tests::without_batches(|| {
+        initialize_object(object).unwrap();
         let ring = open(object);
         assert!(ring.replaced().unwrap().is_none(), "what is there is what was made");
     });
@@ -55,11 +58,16 @@ fn each_cpu(object: &Object) {
         assert_eq!(dropped, if cpu == 0 { 0 } else { 3 }, "the first CPU's shard is there, no other");
         early += dropped;
     }
+    assert!(
+        Ring::<Numbered>::open(&map(object, "numbers"))
+            .unwrap_err()
+            .to_string()
+            .contains("loader::initialize")
+    );
+    initialize_object(object).unwrap();
     let ring = open(object);
-    assert_eq!((ring.access(), ring.rings().count()), (Access::Mapped, possible_cpus().unwrap().len()));
-    assert!(ring.rings().all(|(_, node, of)| {
-        online_nodes().unwrap().contains(&node) && (of.shards(), of.slots()) == (1, 64)
-    }));
+    assert_eq!((ring.access(), ring.shards()), (Access::Mapped, possible_cpus().unwrap().len()));
+    assert!(ring.regions().iter().all(|of| (of.geometry().shards(), of.geometry().capacity()) == (1, 64)));
     let mut readers = [ring.reader(), ring.reader(), ring.reader()];
     let mut expected = BTreeSet::new();
     for &cpu in cpus() {
@@ -72,15 +80,15 @@ fn each_cpu(object: &Object) {
     everywhere();
     let [polls, drains, calls] = &mut readers;
     let found = |event: Event<Numbered>| {
-        assert!(event.record.is_whole() && event.record.writer == event.cpu as u64, "{event:?}");
-        (event.cpu, event.ticket, event.record.number)
+        assert!(event.record.is_whole() && event.record.writer == event.shard as u64, "{event:?}");
+        (event.shard, event.ticket, event.record.number)
     };
     let mut all = [const { Vec::new() }; 3];
     all[0].extend(std::iter::from_fn(|| polls.poll()).map(found));
     all[1].extend(drains.drain().map(found));
     // Some at a time.
-    while calls.for_each(5, |Event { cpu, ticket, record }| {
-        all[2].push(found(Event { cpu, ticket, record: *record }))
+    while calls.for_each(5, |Event { shard, ticket, record }| {
+        all[2].push(found(Event { shard, ticket, record: *record }))
     }) > 0
     {}
     for all in all {
@@ -100,14 +108,16 @@ fn each_cpu(object: &Object) {
     }
     // Those of the nodes have what all have, together.
     let nodes = online_nodes().unwrap();
-    let of = |node: &usize| ring.reader_of(*node, Start::Oldest).unwrap();
+    let of = |node: &usize| ring.reader_of_node(*node, Start::Oldest).unwrap();
     let mut of_nodes: Vec<_> = nodes.iter().map(of).collect();
     let count: usize = of_nodes.iter_mut().map(|reader| reader.for_each(usize::MAX, |_| ())).sum();
     assert_eq!(count, expected.len());
-    let read: usize = of_nodes.iter().map(|reader| reader.readers().count()).sum();
+    let read: usize = of_nodes.iter().map(|reader| reader.shards().count()).sum();
     assert_eq!(read, possible_cpus().unwrap().len());
     let beyond = nodes.last().unwrap() + 1;
-    assert!(matches!(ring.reader_of(beyond, Start::Now), Err(Error::Node { node, .. }) if node == beyond));
+    assert!(
+        matches!(ring.reader_of_node(beyond, Start::Now), Err(Error::Node { node, .. }) if node == beyond)
+    );
 }
 
 #[test]
@@ -126,7 +136,7 @@ fn busy_cpus_leave_the_others_their_turn() {
     on_cpu(busy);
     let (mut next, mut from) = (64, BTreeSet::new());
     for _ in 0..64 * cpus().len() + 64 {
-        from.extend(reader.poll().map(|event| event.cpu));
+        from.extend(reader.poll().map(|event| event.shard));
         assert_eq!(push(&program, busy as u64, next, 1), 0);
         next += 1;
     }
@@ -172,7 +182,9 @@ fn what_is_missing_from_each_cpu_is_counted() {
 fn under_load(object: &mut Object) {
     let ring = open(object);
     let mut readers = vec![ring.reader()];
-    readers.extend(online_nodes().unwrap().iter().map(|node| ring.reader_of(*node, Start::Oldest).unwrap()));
+    readers.extend(
+        online_nodes().unwrap().iter().map(|node| ring.reader_of_node(*node, Start::Oldest).unwrap()),
+    );
     let stopped = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let at_end = Stop(&stopped);
@@ -193,7 +205,7 @@ fn under_load(object: &mut Object) {
 }
 
 /// Reads to the end: what there was.
-fn read(mut reader: NumaReader<Numbered>, stopped: &AtomicBool) -> (NumaReader<Numbered>, Seen) {
+fn read(mut reader: Reader<Numbered>, stopped: &AtomicBool) -> (Reader<Numbered>, Seen) {
     let (mut seen, mut empty) = (Seen::default(), 0);
     loop {
         let last = stopped.load(Ordering::Acquire);
@@ -221,7 +233,7 @@ fn packets_of_every_cpu() {
             on_cpu(cpu);
             send(skel.progs.on_packet.as_fd(), &[0; 64], 10);
         }
-        let found: Vec<_> = reader.drain().map(|event| (event.cpu, event.ticket, event.record)).collect();
+        let found: Vec<_> = reader.drain().map(|event| (event.shard, event.ticket, event.record)).collect();
         let each = |&cpu: &usize| (run * 10..run * 10 + 10).map(move |n| (cpu, n));
         let expected: BTreeSet<_> = cpus().iter().flat_map(each).collect();
         assert!(found.iter().all(|(cpu, n, record)| *record == Numbered::new(*cpu as u64, *n)));
@@ -260,7 +272,7 @@ fn nobody_reads_what_was_sealed() {
             ring.freeze_and_pin(&dir, PinOptions::new(mode).allow_unprivileged_bpf(true)).unwrap_err();
         assert!(denied.to_string().contains("something is already pinned there"), "{denied}");
         // Nobody writes them but programs.
-        let write = Options::new().write(true).open_pinned(dir.join("cpu0")).unwrap();
+        let write = OpenOptions::new().write(true).open(dir.join("cpu0")).unwrap();
         assert_eq!(write.writable(), Err(Refusal::Frozen));
     }
 }
@@ -273,21 +285,21 @@ fn a_loader_that_comes_later_finds_the_shards() {
     let program = Runner::new(skel.object(), "push_run");
     let first = open(skel.object());
     assert_eq!(push(&program, 1, 0, 5), 0);
-    let ids = |ring: &NumaRing<Numbered>| -> Vec<_> {
-        ring.rings().map(|(.., of)| mapring_kernel_tests::raw::info(of.region().as_fd()).id).collect()
+    let ids = |ring: &Ring<Numbered>| -> Vec<_> {
+        ring.regions().iter().map(|of| mapring_kernel_tests::raw::info(of.as_fd()).id).collect()
     };
     let rings = map(skel.object(), "numbers");
-    let later = NumaRing::<Numbered>::open_fd(&rings).unwrap();
+    let later = Ring::<Numbered>::open(&rings).unwrap();
     assert_eq!(ids(&first), ids(&later));
     assert_eq!(later.reader().drain().count(), 5);
     assert!(later.replaced().unwrap().is_none());
     // What a reader by fallback finds is the same.
-    let by_calls = later.rings().map(|(cpu, _, of)| {
-        let id = mapring_kernel_tests::raw::info(of.region().as_fd()).id;
+    let by_calls = std::iter::zip(possible_cpus().unwrap(), later.regions()).map(|(cpu, of)| {
+        let id = mapring_kernel_tests::raw::info(of.as_fd()).id;
         let handle = libbpf_rs::MapHandle::from_map_id(id).unwrap();
-        (cpu, Ring::<Numbered>::open_fd(read_only(&handle)).unwrap())
+        (cpu, Region::open(read_only(&handle)).unwrap())
     });
-    let by_calls = NumaRing::from_rings(by_calls).unwrap();
+    let by_calls = Ring::<Numbered>::from_regions(by_calls).unwrap();
     assert_eq!(by_calls.access(), Access::Syscall(Refusal::ReadOnlyFd));
     assert_eq!(by_calls.reader().drain().count(), 5);
 }
@@ -299,12 +311,12 @@ fn shards_that_a_new_loader_pins_are_found_by_readers() {
     let (pins, skel) = (PinDir::new(), load::<NumaSkelBuilder>(&mut old, fitted));
     let dir = pins.path("numbers");
     open(skel.object()).freeze_and_pin(&dir, 0o600).unwrap();
-    let ring = NumaRing::<Numbered>::open_pinned(&dir).unwrap();
+    let ring = Ring::<Numbered>::open(&dir).unwrap();
     assert!(ring.replaced().unwrap().is_none());
     let skel = load::<NumaSkelBuilder>(&mut new, fitted);
     fs::remove_dir_all(&dir).unwrap();
     assert!(matches!(ring.replaced(), Err(Error::Open { .. })), "there is none");
-    assert!(matches!(NumaRing::<Numbered>::open_pinned(&dir), Err(Error::Open { .. })));
+    assert!(matches!(Ring::<Numbered>::open(&dir), Err(Error::Open { .. })));
     open(skel.object()).freeze_and_pin(&dir, 0o600).unwrap();
     let ring = ring.replaced().unwrap().expect("another one");
     assert_eq!(push(&Runner::new(skel.object(), "push_run"), 1, 0, 5), 0);
@@ -318,9 +330,9 @@ fn what_is_no_ring_for_nodes_is_named() {
         (MaybeUninit::uninit(), MaybeUninit::uninit(), MaybeUninit::uninit());
     if cpus().last() > Some(&0) {
         let skel = load::<NumaSkelBuilder>(&mut unfit, unfitted);
-        let error = NumaRing::<Numbered>::open(&map(skel.object(), "numbers")).unwrap_err();
+        let error = Ring::<Numbered>::open(&map(skel.object(), "numbers")).unwrap_err();
         assert!(matches!(error, Error::NotFitted { .. }), "{error}");
-        assert!(error.to_string().contains("call fit_to_machine before"), "{error}");
+        assert!(error.to_string().contains("call mapring::loader::prepare before"), "{error}");
     }
     // Too many: what is expected is said.
     let mut larger = MaybeUninit::uninit();
@@ -329,25 +341,25 @@ fn what_is_no_ring_for_nodes_is_named() {
         let mut outer = object.maps_mut().find(|map| map.name() == "numbers").unwrap();
         outer.set_max_entries(u32::try_from(cpus().last().unwrap() + 3).unwrap()).unwrap();
     });
-    let error = NumaRing::<Numbered>::open(&map(skel.object(), "numbers")).unwrap_err().to_string();
+    let error = Ring::<Numbered>::open(&map(skel.object(), "numbers")).unwrap_err().to_string();
     let last = cpus().last().unwrap();
     let said =
         format!("has {} shards, expected {}, one for each possible CPU (0 to {last})", last + 3, last + 1);
     assert!(error.contains(&said), "{error}");
     let skel = load::<NumaSkelBuilder>(&mut storage, fitted);
-    let error = NumaRing::<Numbered>::open(&map(skel.object(), "numbers__first")).unwrap_err();
-    assert!(error.to_string().contains("is a map of type array, expected array_of_maps"), "{error}");
-    let error = Ring::<Numbered>::open(&map(skel.object(), "numbers")).unwrap_err();
-    let said = "is a map of type array_of_maps, expected array or percpu_array; it is a NUMA ring: open it with NumaRing::open";
+    let error = Region::open(&map(skel.object(), "numbers")).unwrap_err();
+    let said = "is a map of type array_of_maps, expected array or percpu_array; open a resizable ring or a NUMA ring with \
+                Ring::open, and an entry with Source::inner";
     assert!(matches!(error, Error::MapType { .. }) && error.to_string().ends_with(said), "{error}");
-    let error = NumaRing::<[u32; 3]>::open(&map(skel.object(), "numbers")).unwrap_err();
+    let error = Ring::<[u32; 3]>::open(&map(skel.object(), "numbers")).unwrap_err();
     assert!(matches!(error, Error::Layout { .. } | Error::RecordSize { .. }), "{error}");
-    let error = ResizableRing::<Numbered>::open(&map(skel.object(), "numbers")).unwrap_err();
+    let error = open(skel.object()).resize(64).unwrap_err();
     assert!(matches!(error, Error::NotResizable { .. }), "{error}");
     let resizable = load::<ResizableSkelBuilder>(&mut other, fitted);
-    let error = NumaRing::<Numbered>::open(&map(resizable.object(), "numbers")).unwrap_err();
+    let error = open(resizable.object()).reader_of_node(0, Start::Now).unwrap_err();
     assert!(error.to_string().contains("MAPRING_NUMA_RING (numa.bpf.h) makes them"), "{error}");
-    let error = NumaRing::from_rings([(0, Ring::<u64>::create_memfd(8, 2).unwrap())]).unwrap_err();
+    let error =
+        Ring::<u64>::from_regions([(0, Ring::<u64>::create_memfd(8, 2).unwrap().region())]).unwrap_err();
     assert!(matches!(error, Error::NotNuma { .. }), "{error}");
     let error = open(skel.object()).freeze_and_pin("/proc/numbers", 0o600).unwrap_err();
     assert!(matches!(error, Error::Seal { .. }) && error.to_string().contains("BPF file system"), "{error}");

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapType, Object, OpenObject};
 use mapring::{
-    Access, Cells, Counters, Error, PerCpuCells, ReadError, Refusal, Region, Snapshot, online_cpus,
+    Access, Cells, Counters, Error, PerCpuCells, ReadError, Refusal, Region, Snapshot, Source, online_cpus,
     possible_cpus,
 };
 use mapring_kernel_tests::skel::PercpuSkelBuilder;
@@ -243,7 +243,7 @@ fn any_way_in_finds_the_same() {
     on_cpu(cpus()[0]);
     step(&Runner::new(skel.object(), "write_12"), 0, 0, 1);
     // Root finds the shape by BTF until the loader has written it down, on every CPU.
-    let early = Region::open_fd(skel.maps.cells_12.as_fd().try_clone_to_owned().unwrap()).unwrap();
+    let early = Region::open(skel.maps.cells_12.as_fd().try_clone_to_owned().unwrap()).unwrap();
     let cells = PerCpuCells::<Filled<3>>::open(&skel.maps.cells_12).unwrap();
     assert_eq!(early.geometry(), cells.region().geometry());
     assert_eq!(cells.region().preamble().name, "rec_12");
@@ -251,9 +251,9 @@ fn any_way_in_finds_the_same() {
     libbpf_rs::MapHandle::try_from(&*skel.maps.cells_12).unwrap().pin(pins.path("cells")).unwrap();
     let id = skel.maps.cells_12.info().unwrap().info.id;
     for other in [
-        PerCpuCells::<Filled<3>>::open_pinned(pins.path("cells")).unwrap(),
-        PerCpuCells::<Filled<3>>::open_id(id).unwrap(),
-        PerCpuCells::<Filled<3>>::open_fd(read_only(&skel.maps.cells_12)).unwrap(),
+        PerCpuCells::<Filled<3>>::open(pins.path("cells")).unwrap(),
+        PerCpuCells::<Filled<3>>::open(Source::id(id)).unwrap(),
+        PerCpuCells::<Filled<3>>::open(read_only(&skel.maps.cells_12)).unwrap(),
     ] {
         assert_eq!(other.region().preamble(), cells.region().preamble());
         assert_eq!(other.read(cpus()[0], 0).unwrap(), words_of(1));
@@ -300,7 +300,7 @@ fn the_wrong_type() {
 }
 
 /// The preamble that the loader wrote.
-fn cells_preamble(map: &impl MapCore) -> [u64; 16] {
+fn cells_preamble(map: &libbpf_rs::MapMut<'_>) -> [u64; 16] {
     let region = Region::open(map).unwrap();
     region.preamble().encode()
 }

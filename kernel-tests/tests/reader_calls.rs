@@ -4,9 +4,10 @@
 use std::os::fd::OwnedFd;
 
 use libbpf_rs::libbpf_sys::BPF_F_MMAPABLE;
+use mapring::Region;
 use mapring::layout::seq::DISCARDED;
 use mapring::layout::{Geometry, Kind, Preamble};
-use mapring::{Access, NumaReader, NumaRing, Reader, Ring, Tally};
+use mapring::{Access, Reader, Ring, Tally};
 use mapring_kernel_tests::raw::{self, RawMap};
 use mapring_kernel_tests::require_bpf;
 
@@ -68,7 +69,7 @@ fn readers_by_system_call_spend_less_a_call() {
         |reader| reader.for_each(usize::MAX, |_| ()) > 0,
     ];
     let slots = 1 << 13;
-    let ring = Ring::<u64>::open_fd(ring(slots, 0, slots - 1, 1)).unwrap();
+    let ring = Ring::<u64>::open(ring(slots, 0, slots - 1, 1)).unwrap();
     assert!(matches!(ring.access(), Access::Syscall(_)));
     for way in ways {
         let (mut reader, steps) = (ring.reader(), Reader::<u64>::STEPS_BY_CALL);
@@ -81,7 +82,7 @@ fn readers_by_system_call_spend_less_a_call() {
 #[test]
 fn readers_of_several_maps_spend_as_much_as_readers_of_one() {
     require_bpf!();
-    let ways: [fn(&mut NumaReader<u64>) -> bool; 4] = [
+    let ways: [fn(&mut Reader<u64>) -> bool; 4] = [
         |reader| reader.poll().is_some(),
         |reader| reader.drain().next().is_some(),
         |reader| reader.for_each(1, |_| ()) > 0,
@@ -92,12 +93,12 @@ fn readers_of_several_maps_spend_as_much_as_readers_of_one() {
     let of = |discarded, records| ring(1 << 14, BPF_F_MMAPABLE, discarded, records);
     let discarded = u64::from(steps / 4 * 3);
     let rings = [of(discarded, 0), of(discarded, 0), of(discarded, 0), of(0, 1)];
-    let rings = (0..).zip(rings).map(|(cpu, map)| (cpu, Ring::<u64>::open_fd(map).unwrap()));
-    let rings = NumaRing::from_rings(rings).unwrap();
+    let rings = (0..).zip(rings).map(|(cpu, map)| (cpu, Region::open(map).unwrap()));
+    let rings = Ring::<u64>::from_regions(rings).unwrap();
     assert_eq!(rings.access(), Access::Mapped);
     for way in ways {
         let mut reader = rings.reader();
-        let calls = calls(&mut reader, steps, way, NumaReader::tally, NumaReader::stopped_early);
+        let calls = calls(&mut reader, steps, way, Reader::tally, Reader::stopped_early);
         assert!((2..=4).contains(&calls), "{calls} calls");
         let rest = (0..4).find(|_| reader.poll().is_none() && !reader.stopped_early());
         assert!(rest.is_some());

@@ -13,7 +13,9 @@ use libbpf_rs::libbpf_sys::{
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle, MapType, OpenMapMut, OpenObject};
 use mapring::layout::{Geometry, Kind, Preamble};
-use mapring::{Access, Cells, Counters, Error, Options, Refusal, Region, Ring, fit_object};
+use mapring::loader::prepare_object;
+use mapring::{Access, Cells, Counters, Error, OpenOptions, Refusal, Region, Ring, Source};
+use mapring_kernel_tests::load_only;
 use mapring_kernel_tests::raw::{self, RawMap};
 use mapring_kernel_tests::skel::{FlagsSkelBuilder, PercpuSkelBuilder, RefusalsSkelBuilder};
 use mapring_kernel_tests::{
@@ -65,7 +67,7 @@ fn read_while_written<T: AnyBitPattern + PartialEq + std::fmt::Debug>(
             }
             reader.for_each(200, |event| {
                 assert!(event.ticket >= next, "ticket {} after {next}", event.ticket);
-                assert_eq!((event.cpu, event.record), (cpu, &right(event.ticket)));
+                assert_eq!((event.shard, event.record), (cpu, &right(event.ticket)));
                 next = event.ticket + 1;
             });
             if let Some(snapshot) = cells.try_snapshot(1).unwrap().filter(|s| s.version > 0) {
@@ -118,10 +120,10 @@ fn counted(counters: &Counters, total: u64) {
 /// All three kinds through descriptors that the kernel refuses to map.
 fn fallback(fds: [OwnedFd; 3], writer: &Runner, refusal: Refusal) {
     let [ring, cells, counters] = fds;
-    let ring = Ring::<Filled<14>>::open_fd(ring).unwrap();
-    let cells = Cells::<Filled<14>>::open_fd(cells).unwrap();
-    let counters = Counters::open_fd(counters).unwrap();
-    for region in [ring.region(), cells.region(), counters.region()] {
+    let ring = Ring::<Filled<14>>::open(ring).unwrap();
+    let cells = Cells::<Filled<14>>::open(cells).unwrap();
+    let counters = Counters::open(counters).unwrap();
+    for region in [&ring.region(), cells.region(), counters.region()] {
         assert_eq!(region.access(), Access::Syscall(refusal));
     }
     read_while_written(&ring, &cells, writer, words_of);
@@ -136,7 +138,7 @@ fn fallback(fds: [OwnedFd; 3], writer: &Runner, refusal: Refusal) {
         assert_eq!(ring.reader().drain().collect::<Vec<_>>(), late);
         counted(&counters, total);
         // The handles above had batches, and learn that there are none; a new one never knew any.
-        let again = Ring::<Filled<14>>::open_fd(fd_of_region(ring.region())).unwrap();
+        let again = Ring::<Filled<14>>::open(fd_of_region(&ring.region())).unwrap();
         assert_eq!(again.reader().drain().collect::<Vec<_>>(), late);
     });
 }
@@ -160,7 +162,7 @@ fn read_only_descriptors() {
         let handle = MapHandle::from_pinned_path_with_file_flags(pins.path(name), BPF_F_RDONLY).unwrap();
         fd_of(&handle)
     });
-    let again = Ring::<Filled<14>>::open_fd(fds[0].try_clone().unwrap()).unwrap();
+    let again = Ring::<Filled<14>>::open(fds[0].try_clone().unwrap()).unwrap();
     fallback(fds, &writer, Refusal::ReadOnlyFd);
     // The same records as the mapped reader delivers.
     assert_eq!(mapped.access(), Access::Mapped);
@@ -175,7 +177,7 @@ fn read_only_descriptors() {
 fn maps_read_only_for_user_space() {
     require_bpf!();
     let mut storage = MaybeUninit::uninit();
-    let skel = load::<RefusalsSkelBuilder>(&mut storage, |o| flagged(o, BPF_F_MMAPABLE | BPF_F_RDONLY));
+    let skel = load_only::<RefusalsSkelBuilder>(&mut storage, |o| flagged(o, BPF_F_MMAPABLE | BPF_F_RDONLY));
     let writer = Runner::new(skel.object(), "write");
     // Nobody can write a preamble; root finds the shape by BTF.
     fallback(MAPS.map(|name| fd_of(&map(skel.object(), name))), &writer, Refusal::ReadOnlyFd);
@@ -188,7 +190,7 @@ fn maps_without_mmapable() {
     let skel = load::<RefusalsSkelBuilder>(&mut storage, |object| flagged(object, 0));
     let writer = Runner::new(skel.object(), "write");
     let loaders = MAPS.map(|name| Region::open(&map(skel.object(), name)).unwrap());
-    let opened = Options::new().write(true).open_fd(fd_of(&skel.maps.ring)).unwrap();
+    let opened = OpenOptions::new().write(true).open(fd_of(&skel.maps.ring)).unwrap();
     assert_eq!(opened.writable(), Err(Refusal::NotMmapable));
     assert_eq!(opened.preamble(), loaders[0].preamble(), "written and read by system call");
     let message = opened.access().to_string();
@@ -223,7 +225,7 @@ fn values_with_a_spin_lock() {
 
 /// Nothing is refused to readers of these; `refusal` is what writers are told.
 fn mapped_for_reading(name: &str, map: &impl MapCore, refusal: Refusal, remedy: &str) {
-    let region = Options::new().write(true).open_fd(fd_of(map)).unwrap();
+    let region = OpenOptions::new().write(true).open(fd_of(map)).unwrap();
     assert_eq!((region.access(), region.writable()), (Access::Mapped, Err(refusal)), "{name}");
     let refused = match name {
         "ring" => Ring::<Filled<14>>::from_region(region).unwrap().writer(0).unwrap_err(),
@@ -249,7 +251,7 @@ fn frozen_maps_are_read_mapped() {
         (Cells::<Filled<14>>::open(&skel.maps.cells).unwrap(), Counters::open(&skel.maps.counters).unwrap());
     // A writable mapping is what keeps a map from being frozen; readers never do.
     let handle = MapHandle::try_from(&skel.maps.ring).unwrap();
-    let writable = Options::new().write(true).open(&skel.maps.ring).unwrap();
+    let writable = OpenOptions::new().write(true).open(&skel.maps.ring).unwrap();
     assert_eq!(writable.writable(), Ok(()));
     assert!(handle.freeze().unwrap_err().to_string().contains("busy"));
     drop(writable);
@@ -304,7 +306,7 @@ fn maps_write_only_for_programs_are_mapped() {
         flagged(object, BPF_F_MMAPABLE | BPF_F_WRONLY_PROG);
     });
     for name in MAPS {
-        let region = Options::new().write(true).open(&map(skel.object(), name)).unwrap();
+        let region = OpenOptions::new().write(true).open(&map(skel.object(), name)).unwrap();
         assert_eq!((region.access(), region.writable()), (Access::Mapped, Ok(())));
     }
 }
@@ -313,9 +315,9 @@ fn maps_write_only_for_programs_are_mapped() {
 fn maps_write_only_for_user_space_are_no_regions() {
     require_bpf!();
     let mut storage = MaybeUninit::uninit();
-    let skel = load::<RefusalsSkelBuilder>(&mut storage, |o| flagged(o, BPF_F_MMAPABLE | BPF_F_WRONLY));
+    let skel = load_only::<RefusalsSkelBuilder>(&mut storage, |o| flagged(o, BPF_F_MMAPABLE | BPF_F_WRONLY));
     for name in MAPS {
-        let refused = Region::open_fd(fd_of(&map(skel.object(), name))).unwrap_err();
+        let refused = Region::open(fd_of(&map(skel.object(), name))).unwrap_err();
         assert!(matches!(refused, Error::NotReadable { refusal: Refusal::WriteOnlyFd, .. }), "{refused}");
         assert!(refused.to_string().contains("BPF_F_WRONLY"), "{refused}");
     }
@@ -327,7 +329,7 @@ fn what_only_its_maker_may_not() {
     require_bpf!();
     for (flag, refusal) in [(BPF_F_WRONLY, Refusal::WriteOnlyFd), (BPF_F_RDONLY, Refusal::ReadOnlyFd)] {
         let mut storage = MaybeUninit::uninit();
-        let skel = load::<FlagsSkelBuilder>(&mut storage, |object| {
+        let skel = load_only::<FlagsSkelBuilder>(&mut storage, |object| {
             fitted_alone(object);
             object
                 .maps_mut()
@@ -338,7 +340,7 @@ fn what_only_its_maker_may_not() {
         });
         let pins = PinDir::new();
         MapHandle::try_from(&*skel.maps.hits).unwrap().pin(pins.path("hits")).unwrap();
-        let said = match Region::open_fd(fd_of(&skel.maps.hits)) {
+        let said = match Region::open(fd_of(&skel.maps.hits)) {
             Err(error) => {
                 assert!(
                     matches!(&error, Error::NotReadable { refusal: found, .. } if *found == refusal),
@@ -353,8 +355,8 @@ fn what_only_its_maker_may_not() {
         };
         assert!(said.contains("by its id or a pin"), "{said}");
         for region in [
-            Options::new().write(true).open_pinned(pins.path("hits")).unwrap(),
-            Options::new().write(true).open_id(skel.maps.hits.info().unwrap().info.id).unwrap(),
+            OpenOptions::new().write(true).open(pins.path("hits")).unwrap(),
+            OpenOptions::new().write(true).open(Source::id(skel.maps.hits.info().unwrap().info.id)).unwrap(),
         ] {
             assert_eq!((region.access(), region.writable()), (Access::Mapped, Ok(())));
         }
@@ -372,7 +374,7 @@ fn maps_of_each_cpu_are_mapped_for_nobody() {
     require_bpf!();
     let mut storage = MaybeUninit::uninit();
     let skel = load::<PercpuSkelBuilder>(&mut storage, fitted_alone);
-    let region = Options::new().write(true).open(&skel.maps.counters_1).unwrap();
+    let region = OpenOptions::new().write(true).open(&skel.maps.counters_1).unwrap();
     assert_eq!(
         (region.access(), region.writable()),
         (Access::Syscall(Refusal::MapType), Err(Refusal::MapType))
@@ -413,7 +415,7 @@ fn an_errno_that_is_passed_on_whole() {
     let limit = rustix::process::Rlimit { current: Some(pages * 4096 + u64::from(MUCH / 2)), maximum: None };
     rustix::process::setrlimit(rustix::process::Resource::As, limit).unwrap();
 
-    let cells = Cells::<[u64; 7]>::open_fd_writable(map).unwrap();
+    let cells = Cells::<[u64; 7]>::open_with(map, OpenOptions::new().write(true)).unwrap();
     assert_eq!(cells.access(), Access::Syscall(Refusal::Errno(libc::ENOMEM)));
     assert_eq!(cells.read(0).unwrap(), [7; 7], "read all the same");
     let refused = cells.writer().unwrap_err();
@@ -432,7 +434,7 @@ fn sized<'o, B: SkelBuilder<'o> + Default>(
     let object = open.open_object_mut();
     object.progs_mut().for_each(|mut program| program.set_autoload(false));
     change(&mut object.maps_mut().find(|there| there.name() == map).unwrap());
-    fit_object(object).map(drop)
+    prepare_object(object).map(drop)
 }
 
 #[test]

@@ -8,7 +8,10 @@ use std::os::fd::AsFd;
 use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, BPF_F_RDONLY};
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapHandle, OpenObject};
+use mapring::OpenOptions;
+use mapring::loader::initialize_map;
 use mapring::{Access, Cells, Error, Reader, Refusal, Region, Ring};
+use mapring_kernel_tests::load_only;
 use mapring_kernel_tests::skel::{HiddenSkelBuilder, RefusalsSkelBuilder};
 use mapring_kernel_tests::{
     Filled, PinDir, Runner, fitted, load, map, on_one_cpu, read_only, require_bpf, words_of,
@@ -23,20 +26,20 @@ fn says(error: &Error, parts: &[&str]) {
 fn loaders_of_maps_that_user_space_may_only_read() {
     require_bpf!();
     let mut storage = MaybeUninit::uninit();
-    let skel = load::<RefusalsSkelBuilder>(&mut storage, |object: &mut OpenObject| {
+    let skel = load_only::<RefusalsSkelBuilder>(&mut storage, |object: &mut OpenObject| {
         fitted(object);
         let mut ring = object.maps_mut().find(|map| map.name() == "ring").unwrap();
         ring.set_map_flags(BPF_F_MMAPABLE | BPF_F_RDONLY).unwrap();
     });
-    let refused = Ring::<Filled<14>>::open(&skel.maps.ring).unwrap_err();
+    let refused = initialize_map(&skel.maps.ring).unwrap_err();
     assert!(
         matches!(&refused, Error::NoPreamble { error, .. } if error.raw_os_error() == Some(1)),
         "{refused}"
     );
-    says(&refused, &["map ring has no preamble", "without BPF_F_RDONLY", "Region::open_fd"]);
+    says(&refused, &["map ring has no preamble", "without BPF_F_RDONLY", "Region::open"]);
     // As the message says.
     let fd = skel.maps.ring.as_fd().try_clone_to_owned().unwrap();
-    let ring = Ring::<Filled<14>>::open_fd(fd).unwrap();
+    let ring = Ring::<Filled<14>>::open(fd).unwrap();
     on_one_cpu();
     Runner::new(skel.object(), "write").run(&mut [0, 3, 0, 0]);
     assert_eq!(ring.access(), Access::Syscall(Refusal::ReadOnlyFd));
@@ -47,7 +50,7 @@ fn loaders_of_maps_that_user_space_may_only_read() {
 fn fields_that_the_kernel_hides() {
     require_bpf!();
     let mut storage = MaybeUninit::uninit();
-    let skel = load::<HiddenSkelBuilder>(&mut storage, fitted);
+    let skel = load_only::<HiddenSkelBuilder>(&mut storage, fitted);
     if Region::open(&skel.maps.last_ring).unwrap().access() == Access::Mapped {
         // Before 6.11 it looks for locks at the top of a value alone; what it does not know it shows.
         for name in ["first_ring", "first_cells", "count_cells"] {
@@ -90,7 +93,7 @@ fn pins_that_are_replaced_or_gone() {
     let mut storage = MaybeUninit::uninit();
     let first = load::<RefusalsSkelBuilder>(&mut storage, fitted);
     publish(first.object(), 5);
-    let ring = Ring::<Filled<14>>::open_pinned(&pin).unwrap();
+    let ring = Ring::<Filled<14>>::open(&pin).unwrap();
     let cells = Cells::<Filled<14>>::open(&first.maps.cells).unwrap();
     let mut reader = ring.reader();
     assert!(ring.replaced().unwrap().is_none());
@@ -135,8 +138,8 @@ fn unpinned_while_it_is_read() {
     let pin = || MapHandle::try_from(&*skel.maps.ring).unwrap().pin(pins.path("ring")).unwrap();
     let writer = Runner::new(skel.object(), "write");
     pin();
-    let mapped = Ring::<Filled<14>>::open_pinned(pins.path("ring")).unwrap();
-    let looked_up = Ring::<Filled<14>>::open_fd(read_only(&skel.maps.ring)).unwrap();
+    let mapped = Ring::<Filled<14>>::open(pins.path("ring")).unwrap();
+    let looked_up = Ring::<Filled<14>>::open(read_only(&skel.maps.ring)).unwrap();
     assert_eq!((mapped.access(), looked_up.access()), (Access::Mapped, Access::Syscall(Refusal::ReadOnlyFd)));
     let mut readers = [mapped.reader(), looked_up.reader()];
     let mut written = 0;
@@ -177,9 +180,9 @@ fn writers_in_one_call() {
     let pins = PinDir::new();
     MapHandle::try_from(&*skel.maps.cells).unwrap().pin(pins.path("cells")).unwrap();
     let fd = skel.maps.cells.as_fd().try_clone_to_owned().unwrap();
-    let by_map = Cells::<Filled<14>>::open_writable(&skel.maps.cells).unwrap();
-    let by_pin = Cells::<Filled<14>>::open_pinned_writable(pins.path("cells")).unwrap();
-    let by_fd = Cells::<Filled<14>>::open_fd_writable(fd).unwrap();
+    let by_map = Cells::<Filled<14>>::open_with(&skel.maps.cells, OpenOptions::new().write(true)).unwrap();
+    let by_pin = Cells::<Filled<14>>::open_with(pins.path("cells"), OpenOptions::new().write(true)).unwrap();
+    let by_fd = Cells::<Filled<14>>::open_with(fd, OpenOptions::new().write(true)).unwrap();
     for (index, cells) in [by_map, by_pin, by_fd].iter().enumerate() {
         assert!(cells.writer().unwrap().set(index % 2, &words_of(9 + index as u64)).unwrap());
     }
@@ -193,7 +196,7 @@ fn writers_in_one_call() {
 fn entries_that_are_no_whole_shards() {
     require_bpf!();
     let mut storage = MaybeUninit::uninit();
-    let skel = load::<RefusalsSkelBuilder>(&mut storage, |object: &mut OpenObject| {
+    let skel = load_only::<RefusalsSkelBuilder>(&mut storage, |object: &mut OpenObject| {
         fitted(object);
         let mut cells = object.maps_mut().find(|map| map.name() == "cells").unwrap();
         cells.set_max_entries(100).unwrap();
@@ -202,7 +205,7 @@ fn entries_that_are_no_whole_shards() {
     assert!(matches!(error, Error::Contradiction { preamble: 4, kernel: 100, .. }), "{error:?}");
     says(
         &error,
-        &["map cells: its BTF makes the number of entries 4, the kernel says 100", "fit_to_machine"],
+        &["map cells: its BTF makes the number of entries 4, the kernel says 100", "loader::prepare"],
     );
 }
 
@@ -213,6 +216,9 @@ fn a_reader_that_would_write_is_told_how() {
     let skel = load::<RefusalsSkelBuilder>(&mut storage, fitted);
     let error = Cells::<Filled<14>>::open(&skel.maps.cells).unwrap().writer().unwrap_err();
     assert!(matches!(error, Error::NotWritable { refusal: Refusal::NotAsked, .. }), "{error:?}");
-    says(&error, &["it was opened for reading", "`open_writable`"]);
-    Cells::<Filled<14>>::open_writable(&skel.maps.cells).unwrap().writer().unwrap();
+    says(&error, &["it was opened for reading", "OpenOptions::write"]);
+    Cells::<Filled<14>>::open_with(&skel.maps.cells, OpenOptions::new().write(true))
+        .unwrap()
+        .writer()
+        .unwrap();
 }

@@ -11,7 +11,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, BPF_F_RDONLY};
 use libbpf_rs::{MapHandle, MapType};
 use mapring::layout::{Geometry, Kind, PreambleError};
-use mapring::{Access, Compared, Error, NotCompared, Options, PinOptions, Refusal, Region};
+use mapring::loader::PinOptions;
+use mapring::{Access, Compared, Error, NotCompared, OpenOptions, Refusal, Region};
 use mapring_kernel_tests::raw::{self, RawMap};
 use mapring_kernel_tests::{
     NOBODY, PublicPins, UnprivilegedBpf, child, require_bpf, skipped, try_child, without_bpf,
@@ -32,7 +33,7 @@ fn ring() -> Region {
     let (bytes, entries) = (geometry.element(), geometry.entries());
     let [bytes, entries] = [bytes, entries].map(|n| u32::try_from(n).unwrap());
     let fd = RawMap::array(bytes, entries, BPF_F_MMAPABLE).make().unwrap();
-    Options::new().described(geometry).loader(true).open_fd(fd).unwrap()
+    OpenOptions::new().assume_layout(geometry).write_preamble(true).open(fd).unwrap()
 }
 
 fn nobody_may_load() -> bool {
@@ -45,7 +46,7 @@ fn sealed_and_overwritten(who: &str, mode: u32) -> (Result<String, String>, bool
     let path = pins.path("ring");
     region.freeze_and_pin(&path, PinOptions::new(mode).allow_unprivileged_bpf(true)).unwrap();
     let said = try_child(CHILD, &[who, "overwrite", path.to_str().unwrap()]);
-    let opened = Region::open_pinned(&path);
+    let opened = Region::open(&path);
     let spoilt = matches!(&opened, Err(Error::Preamble { error: PreambleError::Magic { found: 0x666 }, .. }));
     assert!(spoilt || opened.is_ok(), "{opened:?}");
     (said, opened.is_ok())
@@ -137,14 +138,14 @@ fn a_pin_is_pinned_again() {
     // Unfrozen: written.
     let (region, again) = (ring(), open.path("unfrozen"));
     assert_eq!(nobody(&again, &region), "write: Err(\"EPERM\")\nwrite by another pin: Ok(())\n");
-    assert!(matches!(Region::open_pinned(&again), Err(Error::Preamble { .. })), "overwritten");
+    assert!(matches!(Region::open(&again), Err(Error::Preamble { .. })), "overwritten");
     // Frozen: read only, but for as long as nobody likes, with no pin of its maker's left.
     let (region, again) = (ring(), open.path("frozen"));
     raw::freeze(&region).unwrap();
     assert_eq!(nobody(&again, &region), "write: Err(\"EPERM\")\nwrite by another pin: Err(\"EPERM\")\n");
     assert_eq!(fs::metadata(&again).unwrap().uid(), NOBODY);
     drop(region);
-    assert_eq!(Region::open_pinned(&again).unwrap().access(), Access::Mapped);
+    assert_eq!(Region::open(&again).unwrap().access(), Access::Mapped);
     // Where nobody may write to a directory of a BPF file system, there is no such pin.
     let (region, pin) = (ring(), pins.path("ring"));
     region.freeze_and_pin(&pin, PinOptions::new(0o444).allow_unprivileged_bpf(true)).unwrap();
@@ -162,12 +163,12 @@ fn a_descriptor_needs_no_bpf_call() {
     let fd = |flags| -> OwnedFd { raw::by_id(raw::info(&region).id, flags).unwrap() };
     let (mapped, read_only) = (fd(0), fd(BPF_F_RDONLY));
     without_bpf(|| {
-        let opened = Options::new().write(true).open_fd(mapped).unwrap();
+        let opened = OpenOptions::new().write(true).open(mapped).unwrap();
         assert_eq!((opened.access(), opened.writable()), (Access::Mapped, Err(Refusal::Frozen)));
         assert_eq!(opened.geometry(), region.geometry());
         assert_eq!(opened.compared::<u64>(), Compared::Size(NotCompared::NotAsked));
         // What Linux does not map needs bpf(2), and says so.
-        let said = Region::open_fd(read_only).unwrap_err().to_string();
+        let said = Region::open(read_only).unwrap_err().to_string();
         assert!(said.contains("Operation not permitted"), "{said}");
     });
 }

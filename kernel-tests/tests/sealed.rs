@@ -15,7 +15,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, BPF_F_RDONLY_PROG};
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapHandle, Object};
-use mapring::{Access, Counters, Error, Latches, Options, PinOptions, Refusal, Region, Ring};
+use mapring::loader::PinOptions;
+use mapring::{Access, Counters, Error, Latches, OpenOptions, Refusal, Region, Ring};
 use mapring_kernel_tests::skel::{RefusalsSkelBuilder, SealedSkelBuilder};
 use mapring_kernel_tests::{
     Filled, NOBODY, PublicPins, Runner, child, cpus, everywhere, fitted, load, map, on_cpu, on_one_cpu,
@@ -80,7 +81,7 @@ fn sealed_for_everybody() {
          mprotect: Err(Os { code: 13, kind: PermissionDenied, message: \"Permission denied\" })\n"
     );
     // Neither can root any more; programs can.
-    let again = Options::new().write(true).open(&skel.maps.ring).unwrap();
+    let again = OpenOptions::new().write(true).open(&skel.maps.ring).unwrap();
     let refused = Ring::<Filled<14>>::from_region(again).unwrap().writer(0).unwrap_err();
     assert!(matches!(refused, Error::Sealed { refusal: Refusal::Frozen, .. }), "{refused}");
 
@@ -179,14 +180,14 @@ fn what_can_not_be_sealed() {
         assert!(parts.iter().all(|part| said.contains(part)), "{said}");
     };
     let region = Region::open(&skel.maps.ring).unwrap();
-    let writable = Options::new().write(true).open(&skel.maps.ring).unwrap();
+    let writable = OpenOptions::new().write(true).open(&skel.maps.ring).unwrap();
     says(
         region.freeze_and_pin(pins.path("ring"), pin(0o666)).unwrap_err(),
-        &["map ring", "BPF_MAP_FREEZE", "Options::write"],
+        &["map ring", "BPF_MAP_FREEZE", "OpenOptions::write"],
     );
     assert!(!pins.path("ring").exists());
     drop(writable);
-    let reader = Region::open_fd(read_only(&skel.maps.ring)).unwrap();
+    let reader = Region::open(read_only(&skel.maps.ring)).unwrap();
     match reader.freeze_and_pin(pins.path("by_reader"), pin(0o666)) {
         Err(refused) => says(refused, &["BPF_MAP_FREEZE", "read-only"]),
         // Before 6.5 the kernel asks for a capability, whatever the descriptor.
@@ -217,7 +218,7 @@ fn latches_are_written_by_system_call() {
             fitted(object);
             object.maps_mut().find(|map| map.name() == "limits").unwrap().set_map_flags(flags).unwrap();
         });
-        let region = Options::new().write(true).open(&skel.maps.limits).unwrap();
+        let region = OpenOptions::new().write(true).open(&skel.maps.limits).unwrap();
         let mapped = flags & BPF_F_MMAPABLE != 0;
         let refusal =
             if flags & BPF_F_RDONLY_PROG != 0 { Refusal::ReadOnlyForPrograms } else { Refusal::NotMmapable };

@@ -107,11 +107,11 @@ fn read_only_pins_are_read_by_system_call() {
             write(object, 0, 31);
             nobody_reads(pins, 31, "Syscall(ReadOnlyFd) ");
             // Root reads the same pin mapped: its mode stops nobody who may override it.
-            let ring = Ring::<Filled<14>>::open_pinned(pins.path("ring")).unwrap();
+            let ring = Ring::<Filled<14>>::open(pins.path("ring")).unwrap();
             assert_eq!(ring.reader().drain().count(), 31);
-            let cells = Cells::<Filled<14>>::open_pinned(pins.path("cells")).unwrap();
+            let cells = Cells::<Filled<14>>::open(pins.path("cells")).unwrap();
             assert_eq!(cells.snapshot(1).unwrap().version, 31);
-            assert_eq!(Counters::open_pinned(pins.path("counters")).unwrap().sum(0).unwrap(), 12);
+            assert_eq!(Counters::open(pins.path("counters")).unwrap().sum(0).unwrap(), 12);
         },
         0o444,
         false,

@@ -12,8 +12,10 @@ use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, BPF_F_RDONLY_PROG};
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapInfo, Object};
 use mapring::layout::{Geometry, Kind, Preamble};
+use mapring::loader::section;
 use mapring::{
-    Access, Global, Globals, Latches, LatchesWriter, Options, ReadError, Record, Seqlock, Snapshot,
+    Access, Global, Globals, Latches, LatchesWriter, OpenOptions, ReadError, Record, Seqlock, Snapshot,
+    Source,
 };
 use mapring_kernel_tests::raw::{self, RawMap};
 use mapring_kernel_tests::skel::GlobalsSkelBuilder;
@@ -95,14 +97,14 @@ fn latches_are_written_by_one_at_a_time() {
         let id = MapInfo::new(fd.as_fd()).unwrap().info.id;
         libbpf_rs::MapHandle::from_map_id(id).unwrap().pin(pins.path("latches")).unwrap();
         let open = |region| Latches::<Value>::from_region(region).unwrap();
-        let [options, again] = [Options::new().write(true); 2];
-        let one = open(options.open_fd(fd).unwrap());
+        let [options, again] = [OpenOptions::new().write(true); 2];
+        let one = open(options.open(fd).unwrap());
         assert_eq!(one.access() == Access::Mapped, flags & BPF_F_MMAPABLE != 0);
         let others = [
             one.writer().unwrap(),
             open(one.region().clone()).writer().unwrap(),
-            open(again.open_id(id).unwrap()).writer().unwrap(),
-            open(again.open_pinned(pins.path("latches")).unwrap()).writer().unwrap(),
+            open(again.open(Source::id(id)).unwrap()).writer().unwrap(),
+            open(again.open(pins.path("latches")).unwrap()).writer().unwrap(),
         ];
         let writer = one.writer().unwrap();
         let count = if flags == BPF_F_MMAPABLE { 20_000 } else { 4_000 };
@@ -128,9 +130,9 @@ fn global_variables_are_written_by_one_at_a_time() {
     require_bpf!();
     let mut storage = MaybeUninit::uninit();
     let skel = load::<GlobalsSkelBuilder>(&mut storage, fitted);
-    let options = Options::new().write(true);
-    let one = options.globals(skel.object(), ".bss").unwrap();
-    let other = options.globals_id(bss(skel.object())).unwrap();
+    let options = OpenOptions::new().write(true);
+    let one = Globals::open_with(section(skel.object(), ".bss").unwrap(), options).unwrap();
+    let other = Globals::open_with(Source::id(bss(skel.object())), options).unwrap();
     let latch_of = |globals: &Globals| globals.latch::<Wide>("wide_latch").unwrap();
     let wide = |n| Wide { words: value(n) };
     let (latch, count) = (latch_of(&one), 20_000);

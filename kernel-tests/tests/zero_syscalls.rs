@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapHandle, Object};
-use mapring::{Cells, Counters, Latches, Options, Region, Ring};
+use mapring::Globals;
+use mapring::loader::section;
+use mapring::{Cells, Counters, Latches, OpenOptions, Region, Ring};
 use mapring_kernel_tests::skel::QuietSkelBuilder;
 use mapring_kernel_tests::{
     Filled, PinDir, Runner, everywhere, fitted, load, map, on_one_cpu, require_bpf, words_of,
@@ -60,9 +62,10 @@ fn reader_of_maps(object: &Object, how: &str) -> (ExitStatus, Vec<String>) {
     }
     let [small, large] = ["write", "write_large"].map(|name| Runner::new(object, name));
     let latches = map(object, "latches").as_fd().try_clone_to_owned().unwrap();
-    let latches = Latches::from_region(Options::new().write(true).open_fd(latches).unwrap()).unwrap();
+    let latches = Latches::from_region(OpenOptions::new().write(true).open(latches).unwrap()).unwrap();
     let latches = latches.writer().unwrap();
-    let globals = Options::new().write(true).globals(object, ".bss").unwrap();
+    let globals =
+        Globals::open_with(section(object, ".bss").unwrap(), OpenOptions::new().write(true)).unwrap();
     let global_latch = globals.latch::<Rec>("global_latch").unwrap();
     let bss = object.maps().find(|map| map.name().to_string_lossy().ends_with(".bss")).unwrap();
     MapHandle::try_from(&bss).unwrap().pin(pins.path("bss")).unwrap();
@@ -93,7 +96,7 @@ fn reader_of_files(how: &str) -> (ExitStatus, Vec<String>) {
     let cells = Cells::<Filled<14>>::create_memfd(2).unwrap();
     let latches = Latches::<Filled<14>>::create_memfd(2).unwrap();
     let counters = Counters::create_memfd(10, 2).unwrap();
-    let regions = [ring.region(), large.region(), cells.region(), latches.region(), counters.region()];
+    let regions = [&ring.region(), &large.region(), cells.region(), latches.region(), counters.region()];
     let path = |region: &Region| {
         PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), region.as_fd().as_raw_fd()))
     };

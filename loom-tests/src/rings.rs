@@ -72,7 +72,7 @@ impl Rings {
         self.rings[ring].iter().map(|shard| shard.shard().end()).sum()
     }
 
-    /// A ring as `ResizableRing` has it.
+    /// A ring as `Ring` has it.
     pub fn whole(&self, ring: usize) -> Whole<'_> {
         let (words, geometry) = (WordsMut::new(self.words(ring)), self.rings[ring][0].geometry());
         Whole { words, geometry, id: u32::try_from(ring + 1).unwrap() }
@@ -83,7 +83,7 @@ impl Rings {
         self.in_use.store(ring as u64, Ordering::Release);
     }
 
-    /// `ResizableRing::resize`: puts the next ring in the place of `old`.
+    /// `Ring::resize`: puts the next ring in the place of `old`.
     pub fn resize(&self, old: usize) {
         self.resize_after(old, || ());
     }
@@ -237,12 +237,12 @@ impl Leaving for Current {
 
 /// A production follower, and all that it was given.
 #[derive(Debug)]
-pub struct Follower {
+pub struct Reader {
     follow: Follow<Current, Infallible>,
     log: Vec<Given>,
 }
 
-impl Follower {
+impl Reader {
     /// Reads the first ring from its first record.
     pub fn new(rings: &Arc<Rings>, patience: u32) -> Self {
         let first = Current::new(Arc::clone(rings), 0, Start::First, patience);
@@ -256,7 +256,7 @@ impl Follower {
         self
     }
 
-    /// `Follower::poll`: whether there was a record.
+    /// `Reader::poll`: whether there was a record.
     pub fn poll(&mut self) -> bool {
         let given = self.follow.poll(Current::poll);
         if let Some(given) = given {

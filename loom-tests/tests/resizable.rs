@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mapring::layout::Gate;
 use mapring_loom_tests::bpf::Bpf;
 use mapring_loom_tests::ring::{PATIENT, Producer};
-use mapring_loom_tests::rings::{Follower, Rings, SHARDS};
+use mapring_loom_tests::rings::{Reader, Rings, SHARDS};
 use mapring_loom_tests::sync::thread;
 use mapring_loom_tests::{Seen, check};
 
@@ -14,7 +14,7 @@ use mapring_loom_tests::{Seen, check};
 type Pushed = (usize, u64, usize);
 
 /// When all is quiet: everything that was pushed was read, once, or counted; nothing is left behind.
-fn conserved(rings: &Rings, mut follower: Follower, pushed: &[Pushed]) -> Follower {
+fn conserved(rings: &Rings, mut follower: Reader, pushed: &[Pushed]) -> Reader {
     let (left, known) = (follower.ring(), follower.log().len());
     follower.finish(rings);
     let late = follower.log()[known..].iter().find(|given| given.ring < left);
@@ -46,7 +46,7 @@ fn a_program_while_its_ring_is_replaced() {
             let rings = Rings::new(&[1, 2]);
             let (there, also) = (Arc::clone(&rings), Arc::clone(&rings));
             let resizer = thread::spawn(move || there.resize(0));
-            let follower = thread::spawn(move || Follower::new(&also, PATIENT).polls(2));
+            let follower = thread::spawn(move || Reader::new(&also, PATIENT).polls(2));
             let (at, back) = rings.push(shard, 1);
             resizer.join().unwrap();
             let follower = follower.join().unwrap();
@@ -79,7 +79,7 @@ fn two_programs_while_their_ring_is_replaced() {
         noted.note("one in each", mine.0 != other.0);
         noted.note("both given back", mine.1 && other.1);
         let at = |(at, _): (Option<usize>, bool)| at.expect("there was place");
-        let follower = Follower::new(&rings, PATIENT);
+        let follower = Reader::new(&rings, PATIENT);
         let follower = conserved(&rings, follower, &[(0, 1, at(mine)), (1, 11, at(other))]);
         assert_eq!(follower.tally().lost(), 0);
     });
@@ -98,7 +98,7 @@ fn a_follower_of_a_ring_that_is_replaced_twice() {
         assert_eq!(rings.push(1, 1), (Some(0), false));
         let there = Arc::clone(&rings);
         let follower = thread::spawn(move || {
-            let follower = Follower::new(&there, PATIENT).polls(4);
+            let follower = Reader::new(&there, PATIENT).polls(4);
             let waits = follower.unfinished();
             (follower, waits)
         });
@@ -127,7 +127,7 @@ fn patience_at_the_end_of_each_ring() {
         for patience in [1, 3, 8] {
             check(None, move || {
                 let rings = Rings::new(&[4, 4, 4]);
-                let mut follower = Follower::new(&rings, patience);
+                let mut follower = Reader::new(&rings, patience);
                 for ring in 0..2 {
                     assert!(Bpf::Xchg.claim_for_good(rings.shard(ring, shard)).is_some());
                     rings.resize(ring);
@@ -153,7 +153,7 @@ fn patience_in_a_ring_that_is_replaced_at_once() {
         check(None, move || {
             let mut rings = Rings::new(&[4, 4, 4]);
             Arc::get_mut(&mut rings).expect("nobody else has it").replaced_on_entry = Some(1);
-            let mut follower = Follower::new(&rings, patience);
+            let mut follower = Reader::new(&rings, patience);
             for ring in 0..2 {
                 assert!(Bpf::Xchg.claim_for_good(rings.shard(ring, 0)).is_some());
             }
@@ -176,7 +176,7 @@ fn a_loader_that_started_anew_counts_nothing_twice() {
         rings.resize(0);
         rings.put(2);
         assert_eq!(rings.push(0, 3), (Some(2), false));
-        let mut follower = Follower::new(&rings, PATIENT);
+        let mut follower = Reader::new(&rings, PATIENT);
         follower.finish(&rings);
         let values: Vec<_> = follower.log().iter().map(|given| given.value).collect();
         assert_eq!(values, [1, 2, 3]);
@@ -194,7 +194,7 @@ fn what_was_overwritten_in_the_next_ring_is_counted() {
         for value in 2..=6 {
             assert_eq!(rings.push(1, value), (Some(1), false));
         }
-        let mut follower = Follower::new(&rings, PATIENT);
+        let mut follower = Reader::new(&rings, PATIENT);
         follower.finish(&rings);
         let values: Vec<_> = follower.log().iter().map(|given| given.value).collect();
         assert_eq!(values, [1, 5, 6]);

@@ -115,7 +115,7 @@ pub enum Error {
     /// A memfd that somebody could shrink under its readers, who would die by SIGBUS.
     #[error(
         "{what} is not sealed against resizing (F_SEAL_SHRINK and F_SEAL_GROW), so any process that \
-         holds it could kill its readers with SIGBUS: {remedy}, or open it with Options::allow_unsealed"
+         holds it could kill its readers with SIGBUS: {remedy}, or open it with OpenOptions::allow_unsealed"
     )]
     Unsealed {
         /// The region.
@@ -126,7 +126,7 @@ pub enum Error {
     /// A memfd of huge pages, which somebody could take away under its readers, who would die by SIGBUS.
     #[error(
         "{what} has huge pages (MFD_HUGETLB): despite its seals, whoever holds it can punch them out and kill its \
-         readers with SIGBUS: have its maker use ordinary pages, or open it with Options::allow_unsealed"
+         readers with SIGBUS: have its maker use ordinary pages, or open it with OpenOptions::allow_unsealed"
     )]
     HugePages {
         /// The region.
@@ -136,7 +136,7 @@ pub enum Error {
     #[error(
         "{what} is sparse: of the {bytes} bytes of its region {missing} are not allocated, and reading them would \
          take this process's memory: have its maker allocate them (fallocate), or open it with \
-         Options::allow_unsealed"
+         OpenOptions::allow_unsealed"
     )]
     Sparse {
         /// The region.
@@ -160,7 +160,7 @@ pub enum Error {
     /// or it died.
     #[error(
         "{what} took the place of the ring that is read, but the process that resizes has not finished: if it died, \
-         open the ring again in the loader (ResizableRing::open), which finishes it; until then the reader waits"
+         call mapring::loader::initialize in the loader, which finishes it; until then the reader waits"
     )]
     ResizeUnfinished {
         /// The ring that is in use.
@@ -265,7 +265,7 @@ pub enum Error {
     #[cfg(feature = "bpf")]
     #[error(
         "{what} has no preamble, and can't be given one: {error}; make the map without BPF_F_RDONLY, or read it as it \
-         is by Region::open_fd, which finds the shape in the map's BTF"
+         is by Region::open, which finds the shape in the map's BTF"
     )]
     NoPreamble {
         /// The region.
@@ -403,7 +403,7 @@ pub enum Error {
     /// slots for headers), or one for memory nodes without a place for each CPU's shard.
     #[cfg(feature = "bpf")]
     #[error(
-        "{what} has {}, expected {}, one for each possible CPU (0 to {last}): call fit_to_machine before the object is \
+        "{what} has {}, expected {}, one for each possible CPU (0 to {last}): call mapring::loader::prepare before the object is \
          loaded",
         counted(*shards, "shard"), last + 1
     )]

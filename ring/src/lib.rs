@@ -60,12 +60,12 @@
 //! #[repr(C)]
 //! struct SwitchEvent { ns: u64, prev: u32, next: u32, comm: [u8; 16] }
 //!
-//! // In the loader: `mapring::fit_to_machine(&mut open)?` between the skeleton's open and load,
+//! // In the loader: `mapring::loader::prepare(&mut open)?` between the skeleton's open and load,
 //! // then `Ring::<SwitchEvent>::open(&skel.maps.switches)?`. Anywhere else:
-//! let ring = Ring::<SwitchEvent>::open_pinned("/sys/fs/bpf/switches")?; // compares the fields with C's
+//! let ring = Ring::<SwitchEvent>::open("/sys/fs/bpf/switches")?; // compares the fields with C's
 //! let mut reader = ring.reader();
 //! for event in reader.drain() {
-//!     println!("{} {:?}", event.cpu, event.record);
+//!     println!("{} {:?}", event.shard, event.record);
 //! }
 //! println!("lost {}, read {}", reader.lost(), ring.access());
 //! # Ok::<(), mapring::Error>(())
@@ -84,7 +84,7 @@
 //! // Anyone who gets the descriptor (inherited, or over a Unix socket) opens it like this.
 //! # use std::os::fd::AsFd;
 //! let fd = ring.region().as_fd().try_clone_to_owned().unwrap();
-//! let mut reader = Ring::<[u64; 2]>::open_fd(fd)?.reader();
+//! let mut reader = Ring::<[u64; 2]>::open(fd)?.reader();
 //! let records: Vec<_> = reader.drain().map(|event| event.record).collect();
 //! assert_eq!(records, [[1, 10], [2, 20]]);
 //! assert_eq!(reader.lost(), 0);
@@ -95,7 +95,7 @@
 //!
 //! [`layout`] (pure: where things are) → [`protocol`] (the algorithms, over any words) → regions
 //! (a BPF map mapped, a BPF map behind system calls, a memfd) → the handles [`Ring`], [`Cells`],
-//! [`Counters`], [`Latches`], and for BPF alone `ResizableRing`, `NumaRing`, `PerCpuCells`, `Globals` and `Dispatch`. Each layer
+//! [`Counters`], [`Latches`], and for BPF alone `PerCpuCells`, `Globals` and `Dispatch`. Each layer
 //! knows only those to its left.
 //!
 //! # Cargo features
@@ -116,11 +116,15 @@ mod error;
 #[cfg(not(loom))]
 mod handle;
 pub mod layout;
+#[cfg(all(not(loom), feature = "bpf"))]
+pub mod loader;
 pub mod protocol;
 #[cfg(not(loom))]
 mod record;
 #[cfg(not(loom))]
 mod region;
+#[cfg(not(loom))]
+mod ring;
 mod sync;
 mod text;
 
@@ -129,14 +133,11 @@ pub use cpus::{cpus_of_node, online_cpus, online_nodes, possible_cpus};
 #[cfg(not(loom))]
 pub use error::{Error, ReadError, Result};
 #[cfg(all(not(loom), feature = "bpf"))]
-pub use handle::{
-    Array, Dispatch, Follower, Global, Globals, NumaReader, NumaRing, PerCpuCells, Program, ResizableRing,
-    Variable,
-};
+pub use handle::{Array, Dispatch, Global, Globals, PerCpuCells, Program, Variable};
 #[cfg(not(loom))]
 pub use handle::{
-    Cell, Cells, CellsWriter, Counters, CountersWriter, Drain, Event, Guard, Latches, LatchesWriter, Reader,
-    Ring, RingWriter, Seqlock, Snapshot, Table, TwoCopies,
+    Cell, Cells, CellsWriter, Counters, CountersWriter, Guard, Latches, LatchesWriter, Seqlock, Snapshot,
+    Table, TwoCopies,
 };
 /// The libbpf-rs that this crate's functions take maps and objects of. Use it as `mapring::libbpf_rs`, or depend on the
 /// same version: types of another version are other types, and rustc then says that `MapCore` or `OpenObject` do not fit.
@@ -173,9 +174,9 @@ pub use protocol::ring::{Slot, Start, Tally};
 #[cfg(not(loom))]
 pub use record::{Compared, Field, Layout, NotCompared, Record};
 #[cfg(not(loom))]
-pub use region::{Access, Options, Refusal, Region};
-#[cfg(all(not(loom), feature = "bpf"))]
-pub use region::{Fit, PinOptions, fit_object, fit_to_machine, place_on_node};
+pub use region::{Access, OpenOptions, Refusal, Region, Source};
+#[cfg(not(loom))]
+pub use ring::{Drain, Event, Reader, Ring, Writer};
 
 /// What macros of this crate make code of.
 #[cfg(not(loom))]

@@ -80,7 +80,7 @@ pub enum Compared {
 #[non_exhaustive]
 pub enum NotCompared {
     /// The handle was made of a region (`from_region`) that was opened without
-    /// [`Options::record`](crate::Options::record), or with that of another type.
+    /// [`OpenOptions::expect_record`](crate::OpenOptions::expect_record), or with that of another type.
     NotAsked,
     /// The region is a memfd: those have no BTF.
     Memfd,
@@ -106,7 +106,7 @@ impl fmt::Display for Compared {
 impl fmt::Display for NotCompared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NotAsked => "the region was opened without this type: Options::record",
+            Self::NotAsked => "the region was opened without this type: OpenOptions::expect_record",
             Self::Memfd => "a memfd has no BTF",
             Self::NoBtf => "the map has no BTF: compile its object with clang -g",
             Self::NotDescribed => "the map's BTF describes no records: no macro of mapring declared it",

@@ -4,7 +4,7 @@
 
 use std::os::fd::AsFd;
 
-use mapring::{Cell, Cells, Latches, Options, Region, Ring};
+use mapring::{Cell, Cells, Latches, OpenOptions, Region, Ring};
 
 /// No byte is what it is in the value before or in a fresh region.
 fn value<const N: usize>(n: u64) -> [u8; N] {
@@ -14,12 +14,12 @@ fn value<const N: usize>(n: u64) -> [u8; N] {
 /// A mapping of its own of the same memory.
 fn again(region: &Region, write: bool) -> Region {
     let fd = region.as_fd().try_clone_to_owned().unwrap();
-    Options::new().write(write).open_fd(fd).unwrap()
+    OpenOptions::new().write(write).open(fd).unwrap()
 }
 
 fn rings<const N: usize>() {
     let ring = Ring::<[u8; N]>::create_memfd(8, 1).unwrap();
-    let apart = Ring::<[u8; N]>::from_region(again(ring.region(), true)).unwrap();
+    let apart = Ring::<[u8; N]>::from_region(again(&ring.region(), true)).unwrap();
     let writers = [ring.writer(0).unwrap(), apart.writer(0).unwrap()];
     let mut readers = [ring.reader(), apart.reader(), ring.reader()];
     // Laps, so that each slot held another record before.

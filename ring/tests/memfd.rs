@@ -7,7 +7,8 @@ use std::os::unix::fs::FileExt;
 use bytemuck::{Pod, Zeroable};
 use mapring::layout::{Geometry, Kind};
 use mapring::{
-    Access, Cell, Cells, Counters, Error, Latches, Options, ReadError, Refusal, Region, Ring, Snapshot, Start,
+    Access, Cell, Cells, Counters, Error, Latches, OpenOptions, ReadError, Refusal, Region, Ring, Snapshot,
+    Start,
 };
 use rustix::fs::{MemfdFlags, memfd_create};
 
@@ -45,7 +46,7 @@ fn a_ring_delivers_in_order_and_counts_what_it_overwrote() {
     for n in 0..5 {
         assert_eq!(writer.push(&Record::new(n)), Some(n));
     }
-    let read: Vec<_> = early.drain().map(|e| (e.cpu, e.ticket, e.record)).collect();
+    let read: Vec<_> = early.drain().map(|e| (e.shard, e.ticket, e.record)).collect();
     assert_eq!(read, (0..5).map(|n| (1, n, Record::new(n))).collect::<Vec<_>>());
     assert!(early.poll().is_none());
 
@@ -156,7 +157,7 @@ fn a_record_behind_a_stale_head_is_drained_at_once_and_polled_soon() {
         }
         // As if by a program whose newer `head` the one that it interrupted has overwritten.
         writer.push(&Record::new(12)).unwrap();
-        put(ring.region(), ring.region().geometry().shard(0), 0, &[12]);
+        put(&ring.region(), ring.region().geometry().shard(0), 0, &[12]);
         assert!(reader.poll().is_none(), "it does look at `head`");
         assert_eq!(read(&mut reader), 1);
     }
@@ -179,7 +180,7 @@ fn shards_take_turns() {
         (0..200).for_each(|n| assert!(writer.push(&Record::new(n)).is_some()));
     }
     let mut reader = ring.reader();
-    let turns: Vec<_> = std::iter::from_fn(|| reader.poll()).map(|e| e.cpu).collect();
+    let turns: Vec<_> = std::iter::from_fn(|| reader.poll()).map(|e| e.shard).collect();
     assert_eq!(turns.len(), 600);
     let switches: Vec<_> = turns.chunk_by(|a, b| a == b).map(|run| (run[0], run.len())).collect();
     assert_eq!(switches[..4], [(0, 64), (1, 64), (2, 64), (0, 64)]);
@@ -202,10 +203,12 @@ fn a_sweep_over_many_shards_finds_every_record_at_once() {
             let mut seen = Vec::new();
             match way {
                 0 => {
-                    reader.for_each(usize::MAX, |event| seen.push((event.cpu, *event.record)));
+                    reader.for_each(usize::MAX, |event| seen.push((event.shard, *event.record)));
                 }
-                1 => seen.extend(reader.drain().map(|event| (event.cpu, event.record))),
-                _ => seen.extend(std::iter::from_fn(|| reader.poll()).map(|event| (event.cpu, event.record))),
+                1 => seen.extend(reader.drain().map(|event| (event.shard, event.record))),
+                _ => {
+                    seen.extend(std::iter::from_fn(|| reader.poll()).map(|event| (event.shard, event.record)))
+                }
             }
             assert_eq!(seen, [(shard, round as u64)], "way {way}");
         }
@@ -220,7 +223,7 @@ fn a_ticket_nobody_claims_is_passed_in_a_shard_that_looks_quiet() {
         let mut reader = ring.reader().with_patience(patience);
         (0..1000).for_each(|_| assert!(reader.poll().is_none()));
         // The sequence of lap 0 that says it is there, and the record.
-        put(ring.region(), ring.region().geometry().slots(1) + 1, 0, &[2, 7]);
+        put(&ring.region(), ring.region().geometry().slots(1) + 1, 0, &[2, 7]);
         let polls = (1..).find(|_| reader.poll().is_some_and(|event| event.record == 7)).unwrap();
         assert!(polls <= patience.clamp(1, 64) + 1, "{polls} polls with a patience of {patience}");
         assert_eq!((reader.tally().delivered, reader.tally().skipped), (1, 1));
@@ -237,7 +240,7 @@ fn nothing_is_recovered_beside_another_writer() {
     let [mut writer, other] = [(); 2].map(|()| ring.writer(1).unwrap());
     std::mem::forget(other.reserve().unwrap());
     let elsewhere = ring.writer(0).unwrap();
-    let region = Options::new().write(true).open_fd(fd_of(ring.region())).unwrap();
+    let region = OpenOptions::new().write(true).open(fd_of(&ring.region())).unwrap();
     let apart = Ring::<Record>::from_region(region).unwrap().writer(1).unwrap();
     let refused = writer.recover().unwrap_err();
     assert_eq!(others(&refused), ("shard", 2));
@@ -323,12 +326,12 @@ fn records_that_are_no_whole_words() {
 fn a_region_is_opened_by_its_descriptor_for_reading() {
     let ring = Ring::<Record>::create_memfd(8, 1).unwrap();
     ring.writer(0).unwrap().push(&Record::new(0)).unwrap();
-    let other = Ring::<Record>::open_fd(fd_of(ring.region())).unwrap();
+    let other = Ring::<Record>::open(fd_of(&ring.region())).unwrap();
     assert_eq!(other.reader().poll().unwrap().record, Record::new(0));
     assert_eq!(other.region().writable(), Err(Refusal::NotAsked));
     let refused = other.writer(0).unwrap_err();
     assert!(matches!(refused, Error::NotWritable { refusal: Refusal::NotAsked, .. }), "{refused}");
-    let written = Options::new().write(true).open_fd(fd_of(ring.region())).unwrap();
+    let written = OpenOptions::new().write(true).open(fd_of(&ring.region())).unwrap();
     let written = Ring::<Record>::from_region(written).unwrap();
     assert_eq!(written.writer(0).unwrap().push(&Record::new(1)), Some(1));
     assert_eq!(ring.region().preamble(), other.region().preamble());
@@ -338,7 +341,7 @@ fn a_region_is_opened_by_its_descriptor_for_reading() {
 fn sealed_against_writes() {
     let ring = Ring::<Record>::create_memfd(8, 1).unwrap();
     ring.region().seal_future_writes().unwrap();
-    let other = Options::new().write(true).open_fd(fd_of(ring.region())).unwrap();
+    let other = OpenOptions::new().write(true).open(fd_of(&ring.region())).unwrap();
     assert_eq!((other.writable(), other.access()), (Err(Refusal::Sealed), Access::Mapped));
     assert_eq!(ring.writer(0).unwrap().push(&Record::new(0)), Some(0));
     let other = Ring::<Record>::from_region(other).unwrap();
@@ -364,7 +367,7 @@ fn mistakes_get_errors_that_name_both_sides() {
     }
     assert!(matches!(ring.writer(1), Err(Error::Index { thing: "shard", index: 1, count: 1 })));
     let file = std::fs::File::open("/proc/self/exe").unwrap();
-    let error = Region::open_fd(file.into()).unwrap_err();
+    let error = Region::open(file).unwrap_err();
     assert!(matches!(error, Error::NotARegion { .. }) && error.to_string().contains(" is not a"), "{error}");
 
     let cells = Geometry::new(Kind::PerCpuCells, 56, 1, 1).unwrap();
@@ -381,12 +384,12 @@ fn files_that_can_not_be_sealed() {
     std::fs::write(&path, [0; 4096]).unwrap();
     let file = std::fs::File::open(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
-    let error = Region::open_fd(file.into()).unwrap_err();
+    let error = Region::open(file).unwrap_err();
     assert!(matches!(error, Error::Unsealed { .. }), "{error}");
     let said = error.to_string();
     assert!(said.contains("files of a tmpfs (/dev/shm)") && said.contains("use a memfd"), "{said}");
     let plain = memfd_create("plain", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
-    let said = Region::open_fd(plain).unwrap_err().to_string();
+    let said = Region::open(plain).unwrap_err().to_string();
     assert!(said.contains("have its creator seal it"), "{said}");
 }
 
@@ -419,17 +422,17 @@ mod forged {
 
     #[test]
     fn unsealed_is_refused_by_default() {
-        let refused = Region::open_fd(memfd(&preamble(), 4096, false)).unwrap_err();
+        let refused = Region::open(memfd(&preamble(), 4096, false)).unwrap_err();
         assert!(matches!(refused, Error::Unsealed { .. }), "{refused}");
-        let region = Options::new().allow_unsealed(true).open_fd(memfd(&preamble(), 4096, false)).unwrap();
+        let region = OpenOptions::new().allow_unsealed(true).open(memfd(&preamble(), 4096, false)).unwrap();
         assert_eq!(region.preamble().name, "forged");
     }
 
     #[test]
     fn truncated_says_how_much() {
-        let refused = Region::open_fd(memfd(&preamble()[..3], 24, true)).unwrap_err();
+        let refused = Region::open(memfd(&preamble()[..3], 24, true)).unwrap_err();
         assert!(matches!(refused, Error::Truncated { found: 24, expected: 128, .. }), "{refused}");
-        let refused = Region::open_fd(memfd(&preamble(), 200, true)).unwrap_err();
+        let refused = Region::open(memfd(&preamble(), 200, true)).unwrap_err();
         assert!(matches!(refused, Error::Truncated { found: 200, expected: 704, .. }), "{refused}");
     }
 
@@ -438,7 +441,7 @@ mod forged {
         let open = |at: usize, word| {
             let mut words = preamble();
             words[at] = word;
-            match Region::open_fd(memfd(&words, 4096, true)) {
+            match Region::open(memfd(&words, 4096, true)) {
                 Err(Error::Preamble { error, .. }) => error,
                 other => panic!("{other:?}"),
             }
@@ -463,7 +466,7 @@ fn scribbled_words_cost_records_and_nothing_else() {
     };
     let words = 704 / 8;
     let map =
-        memmap2::MmapOptions::new().len(704).map_raw(&std::fs::File::from(fd_of(ring.region()))).unwrap();
+        memmap2::MmapOptions::new().len(704).map_raw(&std::fs::File::from(fd_of(&ring.region()))).unwrap();
     let mut reader = ring.reader();
     for _ in 0..200_000 {
         // Everything behind the preamble, head and sequences included.

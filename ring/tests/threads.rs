@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use mapring::{Cells, Counters, Latches, LatchesWriter, Options, Region, Ring};
+use mapring::{Cells, Counters, Latches, LatchesWriter, OpenOptions, Region, Ring};
 
 type Record = [u64; 7];
 
@@ -27,7 +27,7 @@ fn pause(n: u64) {
 /// A mapping of its own of the same memory.
 fn again(region: &Region, write: bool) -> Region {
     let fd = region.as_fd().try_clone_to_owned().unwrap();
-    Options::new().write(write).open_fd(fd).unwrap()
+    OpenOptions::new().write(write).open(fd).unwrap()
 }
 
 /// Runs `writers` threads to their end, and beside them `reader` until it has returned `true` after
@@ -57,12 +57,12 @@ fn beside(writers: u64, write: impl Fn(u64) + Sync, mut reader: impl FnMut() -> 
 fn rings(mut take: impl FnMut(&mut mapring::Reader<Record>, &mut dyn FnMut(&Record)) + Send) {
     for slots in [1, 4, 256] {
         let ring = Ring::<Record>::create_memfd(slots, 2).unwrap();
-        let mut reader = Ring::<Record>::from_region(again(ring.region(), false)).unwrap().reader();
+        let mut reader = Ring::<Record>::from_region(again(&ring.region(), false)).unwrap().reader();
         let (mut reads, mut idle) = (0_u64, 0);
         beside(
             4,
             |writer| {
-                let region = again(ring.region(), true);
+                let region = again(&ring.region(), true);
                 let ring = Ring::<Record>::from_region(region).unwrap();
                 let writer = ring.writer(usize::try_from(writer % 2).unwrap()).unwrap();
                 (0..COUNT / 4).for_each(|n| {

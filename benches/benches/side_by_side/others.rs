@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use libbpf_rs::{MapCore, MapHandle, MapType, PerfBufferBuilder, ProgramMut, UserRingBuffer, libbpf_sys};
-use mapring::{Latches, Options, Ring, Start};
+use mapring::{Latches, OpenOptions, Ring, Start};
 use mapring_benches::{Plan, Report, Row, interleave};
 
 use crate::peers::{MappedRingBuffer, SampledPerfBuffer, Sink};
@@ -198,7 +198,7 @@ fn down(plan: Plan, report: &mut Report) -> Result<()> {
     let sum = |n: u64| n + n + 6;
     mapring::Region::open(&skel.maps.latch)?;
     let fd = skel.maps.latch.as_fd().try_clone_to_owned()?;
-    let latches = Latches::<Record>::from_region(Options::new().write(true).open_fd(fd)?)?;
+    let latches = Latches::<Record>::from_region(OpenOptions::new().write(true).open(fd)?)?;
     let writer = latches.writer()?;
     let n = Cell::new(0);
     let sets = std::cell::RefCell::new([Vec::new(), Vec::new()]);

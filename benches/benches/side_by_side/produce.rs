@@ -4,7 +4,8 @@ use std::borrow::Borrow;
 
 use anyhow::{Result, ensure};
 use libbpf_rs::ProgramMut;
-use mapring::{Access, Fit, NumaRing, ResizableRing, Ring, Start};
+use mapring::loader::Prepare;
+use mapring::{Access, Ring, Start};
 use mapring_benches::{Plan, Report, Row, interleave};
 
 use crate::peers::{RawRingBuffer, Sink};
@@ -12,13 +13,13 @@ use crate::programs::{Producer, RECORDS, Record, Seen, load};
 
 pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     let skel = load!(produce::ProduceSkelBuilder);
-    let guarded = load!(produce::ProduceSkelBuilder, |open| Fit::new().guard(true).skeleton(open)?);
-    let unguarded = load!(produce::ProduceSkelBuilder, |open| Fit::new().guard(false).skeleton(open)?);
+    let guarded = load!(produce::ProduceSkelBuilder, |open| Prepare::new().guard(true).skeleton(open)?);
+    let unguarded = load!(produce::ProduceSkelBuilder, |open| Prepare::new().guard(false).skeleton(open)?);
     let portable = load!(portable::PortableSkelBuilder);
     let moving = load!(resizable::ResizableSkelBuilder);
-    let resizable = ResizableRing::open(&moving.maps.moving)?;
+    let resizable = Ring::open(&moving.maps.moving)?;
     let placed = load!(numa::NumaSkelBuilder);
-    let numa = NumaRing::open(&placed.maps.shards)?;
+    let numa = Ring::open(&placed.maps.shards)?;
     let progs = &skel.progs;
 
     let mut inlined = mapring(Ring::open(&skel.maps.ours), &progs.produce_mapring)?;
@@ -27,7 +28,7 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     let mut inlined_cas = mapring(Ring::open(&unguarded.maps.ours), &unguarded.progs.produce_mapring)?;
     let mut inlined_any = mapring(Ring::open(&portable.maps.ours), &portable.progs.produce_portable)?;
     let mut called_any = mapring(Ring::open(&portable.maps.ours), &portable.progs.produce_portable_call)?;
-    let mut called_moving = mapring(Ok(resizable.ring()), &moving.progs.produce_resizable_call)?;
+    let mut called_moving = mapring(Ok(&resizable), &moving.progs.produce_resizable_call)?;
     let mut inlined_numa = mapring_numa(&numa, &placed.progs.produce_numa)?;
     let mut called_numa = mapring_numa(&numa, &placed.progs.produce_numa_call)?;
     let mut peer_inlined = ringbuf(RawRingBuffer::<Seen>::new(&skel.maps.ringbuf)?, &progs.produce_ringbuf);
@@ -107,7 +108,7 @@ fn mapring<'p, R: Borrow<Ring<Record>>>(
 
 /// The same for a ring with a map for each CPU.
 fn mapring_numa<'p>(
-    ring: &NumaRing<Record>,
+    ring: &Ring<Record>,
     program: &'p ProgramMut<'p>,
 ) -> Result<impl FnMut() -> Result<f64> + use<'p>> {
     ensure!(ring.access() == Access::Mapped, "{}", ring.access());

@@ -65,12 +65,14 @@ macro_rules! load {
         // Benchmarks load a handful of objects, which then live until the end.
         let storage = Box::leak(Box::new(std::mem::MaybeUninit::uninit()));
         let mut open = $crate::programs::skel::$module::$builder::default().open(storage)?;
-        mapring::fit_to_machine(&mut open)?;
+        mapring::loader::prepare(&mut open)?;
         {
             let $open = &mut open;
             $change;
         }
-        open.load()?
+        let skel = open.load()?;
+        mapring::loader::initialize(&skel)?;
+        skel
     }};
 }
 pub(crate) use load;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use mapring::{Access, Reader, Ring, RingWriter};
+use mapring::{Access, Reader, Ring, Writer};
 use mapring_benches::{Chart, Plan, Report, Row, Scale, Spread, interleave_all};
 use serde_json::json;
 
@@ -74,7 +74,7 @@ impl Load {
 /// A ring, and what is to be in it at each sweep.
 struct Case {
     reader: Reader<Record>,
-    writers: Vec<RingWriter<Record>>,
+    writers: Vec<Writer<Record>>,
     counts: Vec<usize>,
     next: u64,
     /// Who writes: another CPU, or this one.

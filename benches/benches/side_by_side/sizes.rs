@@ -56,7 +56,7 @@ fn size<T: mapring::Record + bytemuck::NoUninit>(
     programs: [&ProgramMut<'_>; 2],
 ) -> Result<[Vec<f64>; 2]> {
     let [ours, theirs] = programs.map(Program::new);
-    let ring = Ring::<T>::open(map)?;
+    let ring = Ring::<T>::open(map.as_fd())?;
     ensure!(ring.access() == Access::Mapped, "{}", ring.access());
     let mut reader = ring.reader_from(Start::Now);
     let mut consumer = MappedRingBuffer::new(ringbuf)?;

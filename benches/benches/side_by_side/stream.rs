@@ -123,7 +123,7 @@ fn sides(
         Ok(block.ns)
     };
 
-    let ring = Ring::<Record>::open(ours)?;
+    let ring = Ring::<Record>::open(ours.as_fd())?;
     ensure!(ring.access() == Access::Mapped, "{}", ring.access());
     let mut first = 1;
     let mut ours = || {

@@ -5,7 +5,7 @@
 
 use std::os::fd::AsFd;
 
-use mapring::{Cells, CellsWriter, Counters, Latches, Options, Region, Ring, RingWriter};
+use mapring::{Cells, CellsWriter, Counters, Latches, OpenOptions, Region, Ring, Writer};
 use mapring_hostile_tests::Record;
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, raise};
@@ -92,10 +92,10 @@ fn deed(what: &str, numbers: Vec<u64>) -> Deed {
 
 fn region() -> Region {
     let stdin = std::io::stdin().as_fd().try_clone_to_owned().expect("a descriptor");
-    Options::new().write(true).open_fd(stdin).expect("a region on stdin")
+    OpenOptions::new().write(true).open(stdin).expect("a region on stdin")
 }
 
-fn ring() -> RingWriter<Record> {
+fn ring() -> Writer<Record> {
     Ring::from_region(region()).and_then(|ring| ring.writer(0)).expect("a writable ring")
 }
 

@@ -1,12 +1,12 @@
 //! A region in the making.
 
 use std::cell::RefCell;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::process::Stdio;
 
 use mapring::layout::{Preamble, PreambleError};
-use mapring::{Error, Options, Region, Ring};
+use mapring::{Error, OpenOptions, Region, Ring};
 use mapring_hostile_tests::{Memory, kill_after, run};
 use rustix::fs::{SealFlags, fcntl_get_seals};
 
@@ -16,7 +16,7 @@ use super::{VICTIM, at_every_store};
 const FD: u32 = 3;
 
 fn victims_file(pid: u32) -> Option<File> {
-    OpenOptions::new().read(true).write(true).open(format!("/proc/{pid}/fd/{FD}")).ok()
+    File::options().read(true).write(true).open(format!("/proc/{pid}/fd/{FD}")).ok()
 }
 
 /// Whether there is a file, its length, its seals, and the words of the preamble.
@@ -50,16 +50,16 @@ fn a_region_whose_maker_died_is_refused_or_whole() {
             assert_eq!(death.stores, 0);
             return death;
         };
-        let open = |options: Options| options.open_fd(file.try_clone().unwrap().into());
+        let open = |options: OpenOptions| options.open(file.try_clone().unwrap());
         let sealed = fcntl_get_seals(&file).unwrap().contains(SealFlags::SHRINK | SealFlags::GROW);
         assert_eq!(sealed, death.stores >= 3);
-        match (death.stores, open(Options::new())) {
+        match (death.stores, open(OpenOptions::new())) {
             (1..3, Err(Error::Unsealed { .. })) => {}
             (3..DONE, Err(Error::Preamble { error: PreambleError::Magic { found: 0 }, .. })) => {}
             (DONE, Ok(region)) => is_whole(&region, &whole),
             (stores, other) => panic!("after {stores}: {other:?}"),
         }
-        match (death.stores, open(Options::new().allow_unsealed(true).write(true))) {
+        match (death.stores, open(OpenOptions::new().allow_unsealed(true).write(true))) {
             (1, Err(Error::Truncated { found: 0, .. })) => {}
             (2..DONE, Err(Error::Preamble { error: PreambleError::Magic { found: 0 }, .. })) => {}
             (DONE, Ok(region)) => is_whole(&region, &whole),
@@ -80,7 +80,7 @@ fn is_whole(region: &Region, like: &Ring<[u64; 2]>) {
 fn victims_do_what_they_are_told() {
     // What the other tests stand on: an untraced victim writes, and says so.
     let ring = Ring::<mapring_hostile_tests::Record>::create_memfd(4, 1).unwrap();
-    assert_eq!(run(VICTIM, &["push", "2", "7"], Memory::of(ring.region()).fd()), "0 1");
+    assert_eq!(run(VICTIM, &["push", "2", "7"], Memory::of(&ring.region()).fd()), "0 1");
     let read: Vec<_> = ring.reader().drain().map(|event| event.record.n).collect();
     assert_eq!(read, [7, 8]);
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mapring::layout::seq::DISCARDED;
-use mapring::{Options, Reader, Region, Ring};
+use mapring::{OpenOptions, Reader, Region, Ring};
 use mapring_hostile_tests::{Death, Memory, Record, slot_words};
 
 use super::{at_every_store, kill, next};
@@ -118,8 +118,9 @@ fn abandon(ring: &Ring<Record>, count: usize) {
 }
 
 fn set_head(ring: &Ring<Record>, head: u64) {
-    let geometry = ring.region().geometry();
-    Memory::of(ring.region()).put(geometry.shard(0) * geometry.element_words(), head);
+    let region = ring.region();
+    let geometry = region.geometry();
+    Memory::of(&region).put(geometry.shard(0) * geometry.element_words(), head);
 }
 
 /// The sequences of the slots, as the memory has them.
@@ -177,16 +178,16 @@ fn play(scene: &Scene, stores: usize) -> Death {
     let behind = Witness::new(&ring);
     let dropped = early.reader.dropped();
 
-    let found = seqs(ring.region());
-    let death = kill(ring.region(), stores, scene.args);
-    let taken: Vec<_> = (0_u64..).zip(found).zip(seqs(ring.region())).collect();
+    let found = seqs(&ring.region());
+    let death = kill(&ring.region(), stores, scene.args);
+    let taken: Vec<_> = (0_u64..).zip(found).zip(seqs(&ring.region())).collect();
     let taken: Vec<_> =
         taken.iter().filter(|((_, found), left)| found != left).map(|((slot, _), _)| *slot).collect();
     assert_eq!(taken.len(), usize::from(scene.stores > 1 && death.stores > 0), "{death:?}");
     let pushes = scene.args[0] != "discard" && scene.stores > 1;
     let abandoned = usize::from(scene.stores > 1 && (1..scene.stores).contains(&death.stores));
-    assert_eq!(stuck(ring.region()), scene.stuck + abandoned, "{death:?}");
-    let late = Options::new().open_fd(Memory::of(ring.region()).fd()).unwrap();
+    assert_eq!(stuck(&ring.region()), scene.stuck + abandoned, "{death:?}");
+    let late = OpenOptions::new().open(Memory::of(&ring.region()).fd()).unwrap();
     let late = Witness::new(&Ring::from_region(late).unwrap());
 
     // Everything that was published is still delivered, but for what the victim's claim took.
@@ -203,7 +204,7 @@ fn play(scene: &Scene, stores: usize) -> Death {
     }
 
     // The next writer goes on, and its records reach everyone.
-    let given = tickets(&next(ring.region(), &["push", "2", "1000"]));
+    let given = tickets(&next(&ring.region(), &["push", "2", "1000"]));
     let (written, refused): (Vec<_>, Vec<_>) = (NEXT..).zip(given).partition(|(_, ticket)| ticket.is_some());
     assert_eq!(refused.len(), if scene.stuck == SLOTS { 2 } else { 0 });
     for witness in &mut witnesses {
@@ -249,9 +250,9 @@ fn laps_and_recovery(ring: &Ring<Record>, witness: &mut Witness, stuck_slots: us
         assert!(lost >= holes && lost <= holes + stuck_slots as u64, "lost {lost}, {holes} holes");
         assert!(stuck_slots > 0 || lost == 0);
     }
-    assert_eq!(next(ring.region(), &["recover"]), stuck_slots.to_string());
-    assert_eq!(stuck(ring.region()), 0);
-    assert_eq!(next(ring.region(), &["recover"]), "0");
+    assert_eq!(next(&ring.region(), &["recover"]), stuck_slots.to_string());
+    assert_eq!(stuck(&ring.region()), 0);
+    assert_eq!(next(&ring.region(), &["recover"]), "0");
     let (tickets, lost) = lap(3);
     assert!(
         tickets.is_sorted_by(|a, b| a.is_some() && b.is_some_and(|b| a.unwrap() + 1 == b)),
@@ -275,11 +276,11 @@ fn recovery_of_a_ring_can_be_killed_and_repeated() {
         let mut early = Witness::new(&ring);
         abandon(&ring, 3);
         assert_eq!(writer.push(&Record::new(3)), Some(3));
-        let death = kill(ring.region(), stores, &["recover"]);
+        let death = kill(&ring.region(), stores, &["recover"]);
         let left = 3 - death.stores;
-        assert_eq!(stuck(ring.region()), left);
-        assert_eq!(next(ring.region(), &["recover"]), left.to_string());
-        let words = Memory::of(ring.region()).words();
+        assert_eq!(stuck(&ring.region()), left);
+        assert_eq!(next(&ring.region(), &["recover"]), left.to_string());
+        let words = Memory::of(&ring.region()).words();
         for slot in 0..3 {
             assert_eq!(slot_words(ring.region().geometry(), &words, 0, slot)[0], DISCARDED | 2);
         }
@@ -303,13 +304,13 @@ fn a_claim_that_fails_past_a_row_of_stuck_slots_can_be_killed() {
         push(&ring, 23..32);
         let mut early = Witness::new(&ring);
         early.read();
-        let death = kill(ring.region(), stores, &["push", "1", "500"]);
+        let death = kill(&ring.region(), stores, &["push", "1", "500"]);
         assert_eq!(early.reader.dropped(), u64::from(death.stores == 2), "{death:?}");
         early.read();
         assert!(early.read.values().all(|&n| n < VICTIMS), "nothing of the victim's is there");
 
         // The next writer finds its way from where the victim was, or from where that had come to.
-        let given = tickets(&next(ring.region(), &["push", "3", "1000"]));
+        let given = tickets(&next(&ring.region(), &["push", "3", "1000"]));
         let refused = given.iter().take_while(|ticket| ticket.is_none()).count();
         assert_eq!(refused, usize::from(death.stores == 0), "{given:?}, {death:?}");
         assert!(given[refused..].is_sorted() && given[refused..].iter().all(Option::is_some), "{given:?}");

@@ -1,12 +1,12 @@
 //! Cells, latches and counters.
 
-use mapring::{Cells, Counters, Latches, Options, ReadError, Snapshot};
+use mapring::{Cells, Counters, Latches, OpenOptions, ReadError, Snapshot};
 use mapring_hostile_tests::{Memory, Record};
 
 use super::{at_every_store, kill, next};
 
 fn reopened<T>(region: &mapring::Region, from: impl FnOnce(mapring::Region) -> mapring::Result<T>) -> T {
-    from(Options::new().open_fd(Memory::of(region).fd()).unwrap()).unwrap()
+    from(OpenOptions::new().open(Memory::of(region).fd()).unwrap()).unwrap()
 }
 
 /// What one cell holds, to whoever had it open and to whoever opens it now: `None` if it is busy.

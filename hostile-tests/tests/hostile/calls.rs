@@ -38,7 +38,7 @@ fn fill(words: &mut [u64], geometry: &Geometry, shard: usize, discarded: usize, 
 /// A ring with these contents.
 fn ring(slots: usize, shards: usize, fill: impl FnOnce(&mut [u64], &Geometry)) -> Ring<u64> {
     let ring = Ring::<u64>::create_memfd(slots, shards).unwrap();
-    let memory = Memory::of(ring.region());
+    let memory = Memory::of(&ring.region());
     let mut words = memory.words();
     fill(&mut words, ring.region().geometry());
     memory.put_all(&words);

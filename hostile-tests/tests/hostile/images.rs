@@ -10,7 +10,7 @@ use mapring::layout::seq::{DISCARDED, Slots};
 use mapring::layout::{Geometry, Kind, LINE, Preamble, WORD};
 use mapring::protocol::Words;
 use mapring::protocol::ring::{Cursor, Look, Place, Shard, Start, Step};
-use mapring::{Cells, Counters, Error, Latches, Options, Region, Ring};
+use mapring::{Cells, Counters, Error, Latches, OpenOptions, Region, Ring};
 use mapring_hostile_tests::{Counted, Memory, Reads, forge, hostile_word, read_all};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -105,15 +105,15 @@ pub(crate) fn contents() -> impl Strategy<Value = Image> {
     })
 }
 
-fn open(bytes: &[u8], sealed: bool, options: Options) -> Result<Region, Error> {
-    options.open_fd(forge(bytes, sealed))
+fn open(bytes: &[u8], sealed: bool, options: OpenOptions) -> Result<Region, Error> {
+    options.open(forge(bytes, sealed))
 }
 
 #[test]
 fn contents_of_any_kind_are_read_to_the_end() {
     let reads = Cell::new(Reads::default());
     with_images("contents", &contents(), |image| {
-        let region = open(bytemuck::cast_slice(&image.words), true, Options::new()).unwrap();
+        let region = open(bytemuck::cast_slice(&image.words), true, OpenOptions::new()).unwrap();
         assert_eq!(*region.geometry(), image.geometry);
         let mut sum = reads.get();
         sum += read_all(&region, Some(&image.words));
@@ -186,7 +186,7 @@ fn shared(words: &[u64]) -> Vec<std::sync::atomic::AtomicU64> {
 fn writers_go_on_in_whatever_they_find() {
     let done = Cell::new([0_u64; 2]);
     with_images("contents, written", &contents(), |image| {
-        let region = open(bytemuck::cast_slice(&image.words), true, Options::new().write(true)).unwrap();
+        let region = open(bytemuck::cast_slice(&image.words), true, OpenOptions::new().write(true)).unwrap();
         let mut count = done.get();
         match (image.geometry.kind(), image.geometry.record()) {
             (Kind::Ring, 24) => {
@@ -281,7 +281,7 @@ fn what_this_version_does_not_know_is_a_typed_error() {
         for (at, bit) in [2, 13, 14].into_iter().flat_map(|at| (0..64).map(move |bit| (at, bit))) {
             let mut words = words.clone();
             words[at] ^= 1 << bit;
-            match open(bytemuck::cast_slice(&words), true, Options::new()) {
+            match open(bytemuck::cast_slice(&words), true, OpenOptions::new()) {
                 // Another kind of region, or the same one retired; what is left of a gate says nothing to readers.
                 Ok(region) => {
                     opened += 1;
@@ -314,7 +314,7 @@ fn bytes_that_are_no_region_are_a_typed_error() {
 
 /// What opening these bytes comes to; reads everything from what can be opened.
 fn outcome(bytes: &[u8], sealed: bool) -> usize {
-    match open(bytes, sealed, Options::new()) {
+    match open(bytes, sealed, OpenOptions::new()) {
         Ok(region) => {
             assert!(sealed && region.geometry().bytes() <= bytes.len());
             let words = Memory::of(&region).words();
@@ -328,7 +328,7 @@ fn outcome(bytes: &[u8], sealed: bool) -> usize {
         }
         Err(Error::Unsealed { .. }) => {
             assert!(!sealed);
-            match open(bytes, sealed, Options::new().allow_unsealed(true)) {
+            match open(bytes, sealed, OpenOptions::new().allow_unsealed(true)) {
                 Ok(region) => {
                     read_all(&region, None);
                 }

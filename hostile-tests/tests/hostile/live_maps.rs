@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use libbpf_rs::Object;
 use libbpf_rs::skel::Skel;
-use mapring::{Access, Cells, Counters, Error, Latches, Options, Refusal, Region, Ring, Start};
+use mapring::{Access, Cells, Counters, Error, Latches, OpenOptions, Refusal, Region, Ring, Start};
 use mapring_hostile_tests::{Neighbour, Record, read_all};
 use mapring_kernel_tests::skel::{HostilePortableSkelBuilder, HostileSkelBuilder};
 use mapring_kernel_tests::{Runner, cpus, everywhere, fitted, load, map, on_cpu, read_only, require_bpf};
@@ -44,7 +44,7 @@ struct Handles {
 
 impl Handles {
     fn new(fd: impl Fn(&str) -> OwnedFd, access: Access) -> Self {
-        let [ring, cells, latches, counters] = MAPS.map(|name| Region::open_fd(fd(name)).unwrap());
+        let [ring, cells, latches, counters] = MAPS.map(|name| Region::open(fd(name)).unwrap());
         assert_eq!([&ring, &cells, &latches, &counters].map(Region::access), [access; 4]);
         Self {
             ring: Ring::from_region(ring).unwrap(),
@@ -69,7 +69,7 @@ fn survive(object: &Object) {
     let mapped = Handles::new(|name| fd(object, name), Access::Mapped);
     let looked_up = Handles::new(|name| read_only(&map(object, name)), Access::Syscall(Refusal::ReadOnlyFd));
     let neighbours =
-        [mapped.ring.region(), mapped.cells.region(), mapped.latches.region(), mapped.counters.region()]
+        [&mapped.ring.region(), mapped.cells.region(), mapped.latches.region(), mapped.counters.region()]
             .map(Neighbour::of);
     // On a machine that is busy with other things not all of it happens each time.
     let happened = (0..10).any(|_| {
@@ -103,9 +103,9 @@ fn survive(object: &Object) {
 }
 
 fn latch_writer(object: &Object) -> mapring::LatchesWriter<Record> {
-    let region = Options::new().write(true).open_fd(fd(object, "latches"));
+    let region = OpenOptions::new().write(true).open(fd(object, "latches"));
     // The preamble may be scribbled over just now.
-    let region = region.or_else(|_| Options::new().write(true).open_fd(fd(object, "latches")));
+    let region = region.or_else(|_| OpenOptions::new().write(true).open(fd(object, "latches")));
     Latches::from_region(region.unwrap()).and_then(|latches| latches.writer()).unwrap()
 }
 
@@ -193,7 +193,7 @@ fn play(
 
 /// A newcomer: opens what is there, and reads all of it. Opened, and refused.
 fn open_and_read(map: &OwnedFd) -> [u64; 2] {
-    match Region::open_fd(map.try_clone().unwrap()) {
+    match Region::open(map.try_clone().unwrap()) {
         Ok(region) => {
             assert_eq!(region.access(), Access::Mapped);
             read_all(&region, None);

@@ -60,7 +60,7 @@ fn a_reader_stays_with_the_map_that_it_opened() {
     let path = pins.path("ring");
     let mut old = map(geometry(8), 1);
     old.pin(&path).unwrap();
-    let ring = Ring::<Record>::open_pinned(&path).unwrap();
+    let ring = Ring::<Record>::open(&path).unwrap();
     assert_eq!((ring.access(), ring.region().preamble().generation), (Access::Mapped, 1));
     let mut reader = ring.reader();
     push(&old, geometry(8), 0, 10);
@@ -68,7 +68,7 @@ fn a_reader_stays_with_the_map_that_it_opened() {
 
     // Unpinned: nothing there to open; the reader has not noticed.
     old.unpin(&path).unwrap();
-    assert!(matches!(Region::open_pinned(&path), Err(Error::Open { .. })));
+    assert!(matches!(Region::open(&path), Err(Error::Open { .. })));
     push(&old, geometry(8), 1, 11);
     assert_eq!(reader.poll().unwrap().record, Record::new(11));
 
@@ -76,7 +76,7 @@ fn a_reader_stays_with_the_map_that_it_opened() {
     let mut new = map(geometry(16), 2);
     new.pin(&path).unwrap();
     push(&new, geometry(16), 0, 20);
-    let reopened = Ring::<Record>::open_pinned(&path).unwrap();
+    let reopened = Ring::<Record>::open(&path).unwrap();
     assert_eq!((reopened.slots(), reopened.region().preamble().generation), (16, 2));
     assert_eq!(reopened.reader().poll().unwrap().record, Record::new(20));
     assert!(reader.poll().is_none());
@@ -87,7 +87,7 @@ fn a_reader_stays_with_the_map_that_it_opened() {
     drop(old);
     assert_eq!(reader.poll().unwrap().record, Record::new(12));
     assert_eq!((reader.lost(), reader.position(0)), (0, Some(3)));
-    read_all(ring.region(), None);
+    read_all(&ring.region(), None);
 }
 
 #[test]
@@ -97,21 +97,21 @@ fn a_map_replaced_by_another_type_or_size_is_a_typed_error() {
     let path = pins.path("ring");
     let mut old = map(geometry(8), 1);
     old.pin(&path).unwrap();
-    let ring = Ring::<Record>::open_pinned(&path).unwrap();
+    let ring = Ring::<Record>::open(&path).unwrap();
     let mut reader = ring.reader();
     old.unpin(&path).unwrap();
 
     let opts = bpf_map_create_opts { sz: size_of::<bpf_map_create_opts>() as u64, ..Default::default() };
     let mut hash = MapHandle::create(MapType::Hash, Some("replaced"), 4, 32, 8, &opts).unwrap();
     hash.pin(&path).unwrap();
-    assert!(matches!(Region::open_pinned(&path), Err(Error::MapType { .. })));
+    assert!(matches!(Region::open(&path), Err(Error::MapType { .. })));
     hash.unpin(&path).unwrap();
 
     // The preamble of a larger ring in a smaller map: the kernel is believed.
     let larger = Preamble { geometry: geometry(64), generation: 3, name: "Record".into() };
     let mut small = array(geometry(4), &larger.encode(), BPF_F_MMAPABLE);
     small.pin(&path).unwrap();
-    assert!(matches!(Region::open_pinned(&path), Err(Error::Contradiction { .. })));
+    assert!(matches!(Region::open(&path), Err(Error::Contradiction { .. })));
 
     push(&old, geometry(8), 0, 10);
     assert_eq!(reader.poll().unwrap().record, Record::new(10));
@@ -126,7 +126,7 @@ fn contents_of_any_kind_are_read_to_the_end_by_system_call_too() {
     {
         with_images(sort, &contents(), |image| {
             let map = array(image.geometry, &image.words, map_flags);
-            let region = Region::open_fd(map.as_fd().try_clone_to_owned().unwrap()).unwrap();
+            let region = Region::open(map.as_fd().try_clone_to_owned().unwrap()).unwrap();
             assert_eq!((*region.geometry(), region.access()), (image.geometry, access));
             read_all(&region, Some(&image.words));
         });
@@ -140,11 +140,11 @@ fn whatever_is_put_in_place_of_a_pin_is_a_typed_error() {
     let path = pins.path("ring");
     let mut old = map(geometry(8), 1);
     old.pin(&path).unwrap();
-    let ring = Ring::<Record>::open_pinned(&path).unwrap();
+    let ring = Ring::<Record>::open(&path).unwrap();
     let mut reader = ring.reader();
     let opened = |map: &mut MapHandle| {
         map.pin(&path).unwrap();
-        let opened = Ring::<Record>::open_pinned(&path);
+        let opened = Ring::<Record>::open(&path);
         map.unpin(&path).unwrap();
         opened
     };
@@ -165,10 +165,10 @@ fn whatever_is_put_in_place_of_a_pin_is_a_typed_error() {
     assert!(matches!(nobodys, Error::Preamble { .. }), "{nobodys:?}");
     // Not even a map: a directory, and nothing.
     std::fs::create_dir(&path).unwrap();
-    let directory = Region::open_pinned(&path).unwrap_err();
+    let directory = Region::open(&path).unwrap_err();
     assert!(matches!(directory, Error::Open { .. }), "{directory:?}");
     std::fs::remove_dir(&path).unwrap();
-    assert!(matches!(Region::open_pinned(&path), Err(Error::Open { .. })));
+    assert!(matches!(Region::open(&path), Err(Error::Open { .. })));
 
     // All the while the reader has had the old one.
     push(&old, geometry(8), 0, 10);
@@ -191,7 +191,7 @@ fn a_pin_that_is_replaced_all_the_time_is_one_map_or_the_other() {
             scope.spawn(|| {
                 let mut opened = [0_u64; 3];
                 while !stop.load(Ordering::Relaxed) {
-                    match Ring::<Record>::open_pinned(&path) {
+                    match Ring::<Record>::open(&path) {
                         Ok(ring) => {
                             assert_eq!(ring.slots() as u64, ring.region().preamble().generation);
                             let event = ring.reader().poll().unwrap();
@@ -253,7 +253,7 @@ fn contents_of_per_cpu_maps_are_read_to_the_end() {
             let key = u32::try_from(index).unwrap().to_ne_bytes();
             map.update_percpu(&key, &values, MapFlags::ANY).unwrap();
         }
-        let region = Region::open_fd(map.as_fd().try_clone_to_owned().unwrap()).unwrap();
+        let region = Region::open(map.as_fd().try_clone_to_owned().unwrap()).unwrap();
         assert_eq!((*region.geometry(), region.access()), (geometry, Access::Syscall(Refusal::MapType)));
         let word = |cpu: usize, element: usize, at: usize| images[cpu][element * words + at];
         if geometry.kind() == Kind::PerCpuCounters {

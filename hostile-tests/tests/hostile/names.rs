@@ -24,7 +24,7 @@ fn called(name: &[u8]) -> Region {
         .copy_from_slice(&Preamble { geometry, generation: 1, name: String::new() }.encode());
     let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut words);
     bytes[64..64 + name.len()].copy_from_slice(name);
-    Region::open_fd(forge(bytes, true)).unwrap()
+    Region::open(forge(bytes, true)).unwrap()
 }
 
 /// Whether a terminal shows it as it is, in one line from left to right.
@@ -71,20 +71,19 @@ fn a_pins_path_does_nothing_to_a_terminal() {
     let pins = PinDir::new();
     let cells = Geometry::new(Kind::Cells, 56, 2, 1).unwrap();
     let fd = map.as_fd().try_clone_to_owned().unwrap();
-    let region = mapring::Options::new().described(cells).open_fd(fd).unwrap();
+    let region = mapring::OpenOptions::new().assume_layout(cells).open(fd).unwrap();
     for name in NAMES {
         // The BPF file system takes no dots.
         let name: Vec<u8> = name.iter().copied().filter(|byte| !b"./\0".contains(byte)).collect();
         let path = pins.path("").join(OsStr::from_bytes(&name));
-        assert_harmless(&Region::open_pinned(&path).unwrap_err().to_string());
+        assert_harmless(&Region::open(&path).unwrap_err().to_string());
         for map in [&mut map, &mut hash] {
             map.pin(pins.path("plain")).unwrap();
             std::fs::rename(pins.path("plain"), &path).unwrap();
-            let (no_region, ring) =
-                (Region::open_pinned(&path).unwrap_err(), Ring::<u64>::open_pinned(&path).unwrap_err());
-            let globals = mapring::Globals::open_pinned(&path).unwrap_err();
-            let array = mapring::Array::<u64>::open_pinned(&path).unwrap_err();
-            let dispatch = mapring::Dispatch::open_pinned(&path).unwrap_err();
+            let (no_region, ring) = (Region::open(&path).unwrap_err(), Ring::<u64>::open(&path).unwrap_err());
+            let globals = mapring::Globals::open(&path).unwrap_err();
+            let array = mapring::Array::<u64>::open(&path).unwrap_err();
+            let dispatch = mapring::Dispatch::open(&path).unwrap_err();
             for error in [no_region, ring, globals, array, dispatch] {
                 assert_harmless(&error.to_string());
             }

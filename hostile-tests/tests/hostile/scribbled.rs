@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use mapring::protocol::Words;
 use mapring::protocol::ring::{Cursor, Place, Shard, Step};
-use mapring::{Cells, Counters, Error, Latches, Options, ReadError, Reader, Region, Ring, Start};
+use mapring::{Cells, Counters, Error, Latches, OpenOptions, ReadError, Reader, Region, Ring, Start};
 use mapring_hostile_tests::{Counted, Memory, Neighbour, Record, read_all};
 
 const SLOTS: usize = 16;
@@ -89,7 +89,7 @@ fn count_looks(words: Words<'_>, places: &[Place]) -> [u64; 2] {
 
 /// A newcomer: opens what is there, and reads all of it. Opened, and refused.
 fn open_and_read(region: &Region) -> [u64; 2] {
-    match Options::new().open_fd(Memory::of(region).fd()) {
+    match OpenOptions::new().open(Memory::of(region).fd()) {
         Ok(region) => {
             read_all(&region, None);
             [1, 0]
@@ -133,7 +133,7 @@ fn play() -> Vec<(&'static str, [u64; 3])> {
     let cells = Cells::<Record>::create_memfd(2).unwrap();
     let latches = Latches::<Record>::create_memfd(2).unwrap();
     let counters = Counters::create_memfd(3, 2).unwrap();
-    let regions = [ring.region(), cells.region(), latches.region(), counters.region()];
+    let regions = [&ring.region(), cells.region(), latches.region(), counters.region()];
     let (set, latch, add) = (cells.writer().unwrap(), latches.writer().unwrap(), counters.writer(1).unwrap());
     let neighbours = regions.map(Neighbour::of);
     let places = [0, 1].map(|shard| Place::new(ring.region().geometry(), shard));

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 
 use mapring::layout::{Geometry, GeometryError, Kind, Preamble, PreambleError};
-use mapring::{Counters, Error, Options, Region, Ring};
+use mapring::{Counters, Error, OpenOptions, Region, Ring};
 use mapring_hostile_tests::{HugePage, forge_sparse, read_all};
 use rustix::fs::{MemfdFlags, fstat};
 
@@ -47,7 +47,7 @@ fn a_small_region_in_a_huge_sparse_file_costs_a_page() {
         let ring = preamble(Kind::Ring, 24, 8, 1);
         let fd = sparse(name, &ring, file);
         for write in [false, true] {
-            let region = Options::new().write(write).open_fd(fd.try_clone().unwrap()).unwrap();
+            let region = OpenOptions::new().write(write).open(fd.try_clone().unwrap()).unwrap();
             assert_eq!(region.geometry().bytes(), 448);
             assert_eq!(mapped(name), 4096, "of {file} bytes");
             read_all(&region, None);
@@ -71,14 +71,14 @@ fn a_sparse_region_is_refused_and_costs_nothing() {
     for (kind, record, capacity, shards) in shapes {
         let bytes = Geometry::new(kind, record, capacity, shards).unwrap().bytes() as u64;
         let fd = sparse("sparse-region", &preamble(kind, record, capacity, shards), bytes);
-        match Region::open_fd(fd.try_clone().unwrap()).unwrap_err() {
+        match Region::open(fd.try_clone().unwrap()).unwrap_err() {
             Error::Sparse { bytes: said, missing, .. } => {
                 assert_eq!((said, missing), (bytes, bytes - 4096), "{kind}");
             }
             other => panic!("{kind}: {other}"),
         }
         // Whoever trusts its maker opens it; that alone takes no memory either.
-        let region = Options::new().allow_unsealed(true).open_fd(fd.try_clone().unwrap()).unwrap();
+        let region = OpenOptions::new().allow_unsealed(true).open(fd.try_clone().unwrap()).unwrap();
         assert_eq!(region.geometry().bytes() as u64, bytes);
         assert_eq!(allocated(&fd), 4096, "{kind}");
     }
@@ -92,7 +92,7 @@ fn a_small_sparse_region_is_an_empty_one() {
     {
         let geometry = Geometry::new(kind, record, capacity, shards).unwrap();
         let fd = sparse("sparse-empty", &preamble(kind, record, capacity, shards), geometry.bytes() as u64);
-        let region = Region::open_fd(fd).unwrap();
+        let region = Region::open(fd).unwrap();
         assert_eq!(*region.geometry(), geometry);
         read_all(&region, None);
     }
@@ -104,7 +104,7 @@ fn more_shards_than_cpus_can_be_are_refused() {
         for shards in [Geometry::SHARDS_MAX + 1, 1 << 20, 1 << 26] {
             // The file is long enough, and 64 MiB of it are not missed.
             let fd = sparse("sparse-shards", &preamble(kind, 8, 1, shards), 256 * shards);
-            let refused = Options::new().allow_unsealed(true).open_fd(fd).unwrap_err();
+            let refused = OpenOptions::new().allow_unsealed(true).open(fd).unwrap_err();
             let Error::Preamble { error: PreambleError::Geometry(GeometryError::Shards(said)), .. } = refused
             else {
                 panic!("{kind} with {shards} shards: {refused}");
@@ -122,7 +122,7 @@ fn as_many_shards_as_there_can_be_are_read() {
     // A call ends after a fixed number of steps; the next one goes on.
     let mut reader = ring.reader();
     let event = (0..shards).find_map(|_| reader.drain().next()).unwrap();
-    assert_eq!((event.cpu, event.record), (shards - 1, 7));
+    assert_eq!((event.shard, event.record), (shards - 1, 7));
     let counters = Counters::create_memfd(1, shards).unwrap();
     counters.writer(shards - 1).unwrap().add(0, 7).unwrap();
     assert_eq!(counters.sum(0).unwrap(), 7);
@@ -131,10 +131,10 @@ fn as_many_shards_as_there_can_be_are_read() {
 #[test]
 fn what_is_made_here_is_not_sparse_and_no_larger_than_memory() {
     let ring = Ring::<u64>::create_memfd(1 << 20, 5).unwrap();
-    let fd = std::os::fd::AsFd::as_fd(ring.region()).try_clone_to_owned().unwrap();
+    let fd = std::os::fd::AsFd::as_fd(&ring.region()).try_clone_to_owned().unwrap();
     assert!(ring.region().geometry().bytes() > 64 << 20);
     assert!(allocated(&fd) >= ring.region().geometry().bytes() as u64);
-    Ring::<u64>::open_fd(fd).unwrap();
+    Ring::<u64>::open(fd).unwrap();
     // 2^60 bytes, and 2^50.
     for (element, slots) in [(1 << 29, 1 << 31), (1 << 20, 1 << 30)] {
         let geometry = Geometry::new(Kind::Ring, element - 8, slots, 1).unwrap();
@@ -152,7 +152,7 @@ fn huge_pages_are_refused_unless_asked_for() {
         Ok(empty) => empty,
         Err(e) => return skip("huge_pages_are_refused_unless_asked_for", &format!("memfd_create: {e}")),
     };
-    let refused = Region::open_fd(empty).unwrap_err();
+    let refused = Region::open(empty).unwrap_err();
     assert!(matches!(refused, Error::HugePages { .. }), "{refused}");
 
     let page = HugePage::borrow();
@@ -161,9 +161,9 @@ fn huge_pages_are_refused_unless_asked_for() {
         Ok(forged) => forged,
         Err(why) => return skip("huge_pages_are_refused_unless_asked_for", &why),
     };
-    let refused = Region::open_fd(fd.try_clone().unwrap()).unwrap_err();
+    let refused = Region::open(fd.try_clone().unwrap()).unwrap_err();
     assert!(matches!(refused, Error::HugePages { .. }), "{refused}");
-    let region = Options::new().allow_unsealed(true).open_fd(fd.try_clone().unwrap()).unwrap();
+    let region = OpenOptions::new().allow_unsealed(true).open(fd.try_clone().unwrap()).unwrap();
     assert_eq!(mapped(name), HugePage::BYTES as u64);
     read_all(&region, None);
     drop(region);

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
-use mapring::{Cells, Counters, Error, Latches, Options, Region, Ring};
+use mapring::{Cells, Counters, Error, Latches, OpenOptions, Region, Ring};
 use mapring_hostile_tests::{Memory, Record, forge, read_all};
 use rustix::fs::{FallocateFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, ftruncate};
 use rustix::io::Errno;
@@ -13,7 +13,7 @@ fn regions() -> [Region; 4] {
     let cells = Cells::<Record>::create_memfd(3).unwrap();
     let latches = Latches::<Record>::create_memfd(3).unwrap();
     let counters = Counters::create_memfd(3, 2).unwrap();
-    [ring.region(), cells.region(), latches.region(), counters.region()].map(Region::clone)
+    [&ring.region(), cells.region(), latches.region(), counters.region()].map(Region::clone)
 }
 
 #[test]
@@ -39,25 +39,25 @@ fn an_unsealed_one_is_refused_unless_asked_for() {
         let words = Memory::of(&region).words();
         let bytes: &[u8] = bytemuck::cast_slice(&words);
         let forged = forge(bytes, false);
-        let refused = Region::open_fd(forged.try_clone().unwrap()).unwrap_err();
+        let refused = Region::open(forged.try_clone().unwrap()).unwrap_err();
         assert!(matches!(refused, Error::Unsealed { .. }), "{refused}");
         // One seal is not enough.
         for seal in [SealFlags::SHRINK, SealFlags::GROW] {
             let half = forge(bytes, false);
             fcntl_add_seals(&half, seal).unwrap();
-            let refused = Region::open_fd(half).unwrap_err();
+            let refused = Region::open(half).unwrap_err();
             assert!(matches!(refused, Error::Unsealed { .. }), "{refused}");
         }
-        let risky = Options::new().allow_unsealed(true).open_fd(forged.try_clone().unwrap()).unwrap();
+        let risky = OpenOptions::new().allow_unsealed(true).open(forged.try_clone().unwrap()).unwrap();
         read_all(&risky, Some(&words));
         // Somebody shrinks it: who opens it then is told.
         drop(risky);
         ftruncate(&forged, 128).unwrap();
-        let refused = Options::new().allow_unsealed(true).open_fd(forged.try_clone().unwrap()).unwrap_err();
+        let refused = OpenOptions::new().allow_unsealed(true).open(forged.try_clone().unwrap()).unwrap_err();
         assert!(matches!(refused, Error::Truncated { found: 128, .. }), "{refused}");
         // Sealed by its maker, and no longer what its preamble says.
         fcntl_add_seals(&forged, SealFlags::GROW | SealFlags::SHRINK).unwrap();
-        let refused = Region::open_fd(forged).unwrap_err();
+        let refused = Region::open(forged).unwrap_err();
         assert!(matches!(refused, Error::Truncated { found: 128, .. }), "{refused}");
     }
 }
@@ -72,14 +72,14 @@ fn pages_punched_out_are_zeros_and_no_signal() {
         assert_eq!(writer.push(&Record::new(n)), Some(n));
     }
     assert_eq!(reader.drain().take(100).filter(|event| event.record.is_whole()).count(), 100);
-    let file = File::from(Memory::of(ring.region()).fd());
+    let file = File::from(Memory::of(&ring.region()).fd());
     let bytes = ring.region().geometry().bytes() as u64;
     let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     fallocate(&file, punch, 0, bytes).unwrap();
-    assert!(Memory::of(ring.region()).words().iter().all(|&word| word == 0));
+    assert!(Memory::of(&ring.region()).words().iter().all(|&word| word == 0));
     assert_eq!(reader.drain().count(), 0);
-    read_all(ring.region(), None);
-    let gone = Region::open_fd(Memory::of(ring.region()).fd()).unwrap_err();
+    read_all(&ring.region(), None);
+    let gone = Region::open(Memory::of(&ring.region()).fd()).unwrap_err();
     assert!(matches!(gone, Error::Preamble { .. }), "{gone}");
     // To writers it is an empty ring; the reader hears of them once they come to where it is.
     for n in 0..300 {

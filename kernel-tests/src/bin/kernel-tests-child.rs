@@ -11,7 +11,7 @@ use std::os::fd::AsFd;
 use anyhow::{Result, bail};
 use libbpf_rs::libbpf_sys::BPF_F_RDONLY;
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
-use mapring::{Cells, Counters, Options, Region, Ring};
+use mapring::{Cells, Counters, OpenOptions, Region, Ring};
 use mapring_kernel_tests::skel::layouts_types;
 use mapring_kernel_tests::{Filled, become_nobody_with, quiet, raw};
 use memmap2::MmapOptions;
@@ -33,30 +33,30 @@ fn main() -> Result<()> {
     }
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["ring", pin] => {
-            let ring = Ring::<Record>::open_pinned(pin)?;
-            about(ring.region());
+            let ring = Ring::<Record>::open(pin)?;
+            about(&ring.region());
             let mut reader = ring.reader();
             for event in reader.drain() {
-                println!("{} {} {:x?}", event.cpu, event.ticket, event.record);
+                println!("{} {} {:x?}", event.shard, event.ticket, event.record);
             }
             println!("{:?} dropped {}", reader.tally(), reader.dropped());
         }
         ["cells", pin] => {
-            let cells = Cells::<Record>::open_pinned(pin)?;
+            let cells = Cells::<Record>::open(pin)?;
             about(cells.region());
             for index in 0..cells.len() {
                 println!("{:x?}", cells.snapshot(index)?);
             }
         }
         ["counters", pin] => {
-            let counters = Counters::open_pinned(pin)?;
+            let counters = Counters::open(pin)?;
             about(counters.region());
             for index in 0..counters.len() {
                 println!("{}", counters.sum(index)?);
             }
         }
         ["compared", pin] => {
-            let cells = Cells::<layouts_types::pair>::open_pinned(pin)?;
+            let cells = Cells::<layouts_types::pair>::open(pin)?;
             println!("{:?} {}", cells.access(), cells.compared());
         }
         ["write", pin] => write(pin)?,
@@ -74,7 +74,7 @@ fn main() -> Result<()> {
 }
 
 fn write(pin: &str) -> Result<()> {
-    let region = Options::new().write(true).open_pinned(pin)?;
+    let region = OpenOptions::new().write(true).open(pin)?;
     println!("open: {:?}", region.writable());
     let handle = MapHandle::from_pinned_path(pin)?;
     let value = vec![0; handle.value_size() as usize];

@@ -17,8 +17,8 @@ fn main() -> Result<()> {
     };
     let end: u64 = end.parse()?;
     become_nobody()?;
-    let ring = Ring::<Numbered>::open_pinned(pin)?;
-    let mut follower = ring.reader().following();
+    let ring = Ring::<Numbered>::open(pin)?;
+    let mut follower = ring.reader();
     println!("{:?}\nready", ring.access());
     std::io::stdout().flush()?;
 
@@ -30,7 +30,7 @@ fn main() -> Result<()> {
         follower.for_each(usize::MAX, |event| {
             let r = *event.record;
             if r.number < next || !r.is_whole() {
-                wrong = Some((next, event.cpu, r));
+                wrong = Some((next, event.shard, r));
             }
             (next, seen) = (r.number + 1, seen + 1);
         });

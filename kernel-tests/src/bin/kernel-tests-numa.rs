@@ -5,7 +5,7 @@
 use std::io::Write;
 
 use anyhow::{Result, bail, ensure};
-use mapring::NumaRing;
+use mapring::Ring;
 use mapring_kernel_tests::{Numbered, become_nobody, end, only_exit};
 
 fn main() -> Result<()> {
@@ -17,7 +17,7 @@ fn main() -> Result<()> {
     };
     let count: u64 = count.parse()?;
     become_nobody()?;
-    let ring = NumaRing::<Numbered>::open_pinned(dir)?;
+    let ring = Ring::<Numbered>::open(dir)?;
     let mut reader = ring.reader();
     println!("{:?}\nready", ring.access());
     std::io::stdout().flush()?;
@@ -29,9 +29,9 @@ fn main() -> Result<()> {
     let (mut wrong, mut next) = (false, [0; 1024]);
     while !wrong && reader.tally().delivered < count {
         reader.for_each(usize::MAX, |event| {
-            let at = &mut next[event.cpu % 1024];
+            let at = &mut next[event.shard % 1024];
             wrong |= !event.record.is_whole()
-                || event.record.writer != event.cpu as u64
+                || event.record.writer != event.shard as u64
                 || event.record.number < *at
                 || event.ticket < *at;
             *at = event.record.number + 1;

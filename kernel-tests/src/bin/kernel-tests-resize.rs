@@ -3,8 +3,7 @@
 //! itself again.
 
 use anyhow::{Result, bail};
-use libbpf_rs::MapHandle;
-use mapring::ResizableRing;
+use mapring::Ring;
 use mapring_kernel_tests::Numbered;
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, raise};
@@ -12,7 +11,7 @@ use nix::sys::signal::{Signal, raise};
 fn main() -> Result<()> {
     let args: Vec<_> = std::env::args().skip(1).collect();
     let [maps, pin, slots] = &args[..] else { bail!("kernel-tests-resize MAPS PIN SLOTS") };
-    let mut ring = ResizableRing::<Numbered>::open_fd(MapHandle::from_pinned_path(maps)?)?;
+    let ring = Ring::<Numbered>::open(maps)?;
     std::fs::remove_file(pin)?;
     ring.pin(pin, 0o600)?;
     let slots = slots.parse()?;

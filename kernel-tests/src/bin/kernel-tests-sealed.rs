@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
 use anyhow::{Context, Result, bail};
-use mapring::{Options, Region, Ring};
+use mapring::{OpenOptions, Region, Ring};
 use mapring_kernel_tests::{Filled, become_nobody, end, only_exit, words_of};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
@@ -20,8 +20,8 @@ fn main() -> Result<()> {
     let last: u64 = ticket.parse()?;
     become_nobody()?;
     let region: Region = match how {
-        "pin" => Options::new().write(true).open_pinned(path)?,
-        _ => Options::new().write(true).open_fd(received(path)?)?,
+        "pin" => OpenOptions::new().write(true).open(path)?,
+        _ => OpenOptions::new().write(true).open(received(path)?)?,
     };
     println!("{:?} {:?}", region.access(), region.writable());
     let ring = Ring::<Filled<14>>::from_region(region)?;

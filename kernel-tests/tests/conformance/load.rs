@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use libbpf_rs::Object;
 use libbpf_rs::skel::Skel;
-use mapring::{Cells, Counters, Globals, NumaRing, PerCpuCells, ReadError, ResizableRing, Ring, Snapshot};
+use mapring::loader::section;
+use mapring::{Cells, Counters, Globals, PerCpuCells, ReadError, Ring, Snapshot};
 use mapring_kernel_tests::skel::{ConformanceSkelBuilder, NumaSkelBuilder, ResizableSkelBuilder};
 use mapring_kernel_tests::{
     Numbered, PinDir, Runner, Seen, cpus, fitted, load, map, on_cpu, require_bpf, watching_us, written_by_all,
@@ -60,7 +61,7 @@ fn a_ring_for_nodes() {
     require_bpf!();
     let mut storage = MaybeUninit::uninit();
     let mut skel = load::<NumaSkelBuilder>(&mut storage, watching_us);
-    let _ring = NumaRing::<Numbered>::open(&map(skel.object(), "numbers")).unwrap();
+    let _ring = Ring::<Numbered>::open(&map(skel.object(), "numbers")).unwrap();
     let readers = readers(&["numa", &maps(skel.object())]);
     let published = written_by_all(skel.object_mut(), || std::thread::sleep(Duration::from_millis(200)));
     readers.into_iter().for_each(|reader| check(&reader.stop(), published));
@@ -71,7 +72,7 @@ fn rings_that_are_replaced() {
     require_bpf!();
     let mut storage = MaybeUninit::uninit();
     let mut skel = load::<ResizableSkelBuilder>(&mut storage, watching_us);
-    let mut ring = ResizableRing::<Numbered>::open(&map(skel.object(), "numbers")).unwrap();
+    let ring = Ring::<Numbered>::open(&map(skel.object(), "numbers")).unwrap();
     let pins = PinDir::new();
     let pin = pins.path("numbers");
     ring.pin(&pin, 0o600).unwrap();
@@ -159,7 +160,7 @@ fn global_cells() {
     let mut storage = MaybeUninit::uninit();
     let skel = load::<ConformanceSkelBuilder>(&mut storage, fitted);
     let object = skel.object();
-    let cell = Globals::open(object, ".bss").unwrap().cell::<Odd>("global_cell").unwrap();
+    let cell = Globals::open(section(object, ".bss").unwrap()).unwrap().cell::<Odd>("global_cell").unwrap();
     for (access, way) in WAYS {
         let place = place(object, &bss(object));
         let reader = Reader::start(&[way, &["global", &place, "global_cell"]].concat());

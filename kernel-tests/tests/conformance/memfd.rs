@@ -63,7 +63,7 @@ fn a_ring() {
         let next = [const { AtomicU32::new(0) }; 2];
         let published = AtomicU64::new(0);
         // Both threads write both shards.
-        let said = read_meanwhile("ring", ring.region(), |thread| {
+        let said = read_meanwhile("ring", &ring.region(), |thread| {
             let number = next[thread].fetch_add(1, Ordering::Relaxed);
             let writer = ring.writer(number as usize % 2).unwrap();
             let written = writer.push(&record(u32::try_from(thread).unwrap(), number));
@@ -172,7 +172,7 @@ fn forged_preambles_are_refused() {
     };
     let refused = |preamble: &[(u64, u64)], why: &str| {
         let ring = ring(preamble);
-        let said = Reader::refuses(&["ring", &place(ring.region())]);
+        let said = Reader::refuses(&["ring", &place(&ring.region())]);
         assert!(said.contains(why), "{preamble:?}: {said}");
     };
     refused(&[(0, 0)], "not a region");
@@ -200,6 +200,6 @@ fn forged_preambles_are_refused() {
     let geometry = Geometry::new(Kind::Ring, 20, 8, 2).unwrap();
     assert_eq!(ring(&[]).region().geometry(), &geometry);
     for word in [7, 8, 9, 10, 11, 12, 15] {
-        assert_eq!(Reader::once(&["ring", &place(ring(&[(word, u64::MAX)]).region())]).0, "mapped");
+        assert_eq!(Reader::once(&["ring", &place(&ring(&[(word, u64::MAX)]).region())]).0, "mapped");
     }
 }

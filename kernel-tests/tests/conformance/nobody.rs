@@ -9,9 +9,9 @@ use std::path::Path;
 
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapHandle, Object};
-use mapring::{
-    Cells, Counters, Globals, Latches, NumaRing, Options, PerCpuCells, Region, ResizableRing, Ring,
-};
+use mapring::loader::section;
+use mapring::possible_cpus;
+use mapring::{Cells, Counters, Globals, Latches, OpenOptions, PerCpuCells, Region, Ring};
 use mapring_kernel_tests::skel::{ConformanceSkelBuilder, NumaSkelBuilder, ResizableSkelBuilder};
 use mapring_kernel_tests::{
     Numbered, PublicPins, Runner, cpus, everywhere, fitted, load, map, on_cpu, push, raw, require_bpf,
@@ -88,12 +88,12 @@ fn rings_for_nodes() {
     for (mode, access) in MODES {
         let (mut storage, pins) = (MaybeUninit::uninit(), PublicPins::new());
         let skel = load::<NumaSkelBuilder>(&mut storage, fitted);
-        let ring = NumaRing::<Numbered>::open(&map(skel.object(), "numbers")).unwrap();
+        let ring = Ring::<Numbered>::open(&map(skel.object(), "numbers")).unwrap();
         let dir = pins.path("numbers");
         create_dir(&dir).unwrap();
-        for (cpu, _, of) in ring.rings() {
-            raw::freeze(of.region().as_fd()).unwrap();
-            pin(raw::info(of.region().as_fd()).id, &dir.join(format!("cpu{cpu}")), mode);
+        for (cpu, of) in std::iter::zip(possible_cpus().unwrap(), ring.regions()) {
+            raw::freeze(of.as_fd()).unwrap();
+            pin(raw::info(of.as_fd()).id, &dir.join(format!("cpu{cpu}")), mode);
         }
         let reader = nobody("numa", &[dir.to_str().unwrap()]);
         assert_eq!(reader.access, access);
@@ -108,7 +108,7 @@ fn rings_that_are_replaced() {
     for (mode, access) in MODES {
         let (mut storage, pins) = (MaybeUninit::uninit(), PublicPins::new());
         let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
-        let mut ring = ResizableRing::<Numbered>::open(&map(skel.object(), "numbers")).unwrap();
+        let ring = Ring::<Numbered>::open(&map(skel.object(), "numbers")).unwrap();
         let pin = pins.path("numbers");
         ring.pin(&pin, mode).unwrap();
         let reader = nobody("follow", &[pin.to_str().unwrap()]);
@@ -128,7 +128,7 @@ fn values() {
         let skel = load::<ConformanceSkelBuilder>(&mut storage, fitted);
         let object = skel.object();
         // What user space writes, before it is frozen.
-        let latches = Options::new().write(true).open(&map(object, "latches")).unwrap();
+        let latches = OpenOptions::new().write(true).open(&map(object, "latches")).unwrap();
         let latches = Latches::<Numbered>::from_region(latches).unwrap();
         latches.writer().unwrap().set(2, &Numbered::new(9, 7)).unwrap();
         drop(latches);
@@ -176,7 +176,8 @@ fn global_variables() {
         let reader = nobody("global", &[path.to_str().unwrap(), &cell_at]);
         assert_eq!(reader.access, access);
         let said = written_meanwhile(object, reader);
-        let cell = Globals::open(object, ".bss").unwrap().cell::<Odd>("global_cell").unwrap();
+        let cell =
+            Globals::open(section(object, ".bss").unwrap()).unwrap().cell::<Odd>("global_cell").unwrap();
         check_values(&said, |odd: &Odd| *odd == Odd::new(odd.number), |_, _| cell.snapshot());
     }
 }

@@ -6,10 +6,11 @@ use std::os::fd::AsFd;
 use libbpf_rs::MapCore;
 use libbpf_rs::Object;
 use libbpf_rs::skel::Skel;
-use mapring::{Globals, Latches, Options, Record, Region, ResizableRing, Ring, Start, Tally};
+use mapring::loader::section;
+use mapring::{Globals, Latches, OpenOptions, Record, Region, Ring, Start, Tally};
 use mapring_kernel_tests::skel::{ConformanceSkelBuilder, NumaSkelBuilder, ResizableSkelBuilder};
 use mapring_kernel_tests::{
-    Numbered, PinDir, Runner, cpus, everywhere, fitted, load, map, on_cpu, push, raw, require_bpf,
+    Numbered, PinDir, Runner, cpus, everywhere, fitted, load, load_only, map, on_cpu, push, raw, require_bpf,
 };
 
 use super::reader::Reader;
@@ -105,7 +106,7 @@ fn same_of(script: &[(End, usize)], lookup: bool, start: Start) {
     for _ in 0..4 * PATIENCE {
         reader.for_each(usize::MAX, |event| {
             assert_eq!(*event.record, Odd::new(event.record.number));
-            records.push((event.cpu as u64, event.ticket, bytemuck::bytes_of(event.record).to_vec()));
+            records.push((event.shard as u64, event.ticket, bytemuck::bytes_of(event.record).to_vec()));
         });
     }
     assert_eq!(by_preamble.records, records);
@@ -118,11 +119,12 @@ fn resizable_rings_are_followed_over_those_that_were_missed() {
     require_bpf!();
     for lookup in [false, true] {
         let mut storage = MaybeUninit::uninit();
-        let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
+        let skel = load_only::<ResizableSkelBuilder>(&mut storage, fitted);
         let program = Runner::new(skel.object(), "push_run");
-        // Programs drop what they write before the ring was opened.
+        // Programs drop what they write before the loader has opened the gate.
         assert_eq!(push(&program, 2, 0, 3), 3);
-        let mut ring = ResizableRing::<Numbered>::open(&map(skel.object(), "numbers")).unwrap();
+        mapring::loader::initialize(&skel).unwrap();
+        let ring = Ring::<Numbered>::open(&map(skel.object(), "numbers")).unwrap();
         let pins = PinDir::new();
         let pin = pins.path("numbers");
         ring.pin(&pin, 0o600).unwrap();
@@ -180,7 +182,7 @@ fn maps_of_maps_are_told_apart() {
     // Before its loader has opened it, one CPU has a ring, which types describe.
     let (_, said) = Reader::once(&["numa", &maps(numa.object())]);
     assert_eq!(said.tally, Tally::default());
-    let ring = ResizableRing::<Numbered>::open(&map(resizable.object(), "numbers")).unwrap();
+    let ring = Ring::<Numbered>::open(&map(resizable.object(), "numbers")).unwrap();
     assert_eq!(push(&Runner::new(resizable.object(), "push_run"), 1, 0, 5), 0);
     assert_eq!(Reader::once(&["ring", &maps(resizable.object())]).1.records.len(), 5);
     assert!(Reader::refuses(&["cells", &maps(resizable.object())]).contains("another kind"));
@@ -194,10 +196,12 @@ fn latches_that_user_space_writes() {
     let mut storage = MaybeUninit::uninit();
     let skel = load::<ConformanceSkelBuilder>(&mut storage, fitted);
     let object = skel.object();
-    let latches =
-        Latches::<Numbered>::from_region(Options::new().write(true).open(&map(object, "latches")).unwrap())
-            .unwrap();
-    let globals = Options::new().write(true).globals(object, ".bss").unwrap();
+    let latches = Latches::<Numbered>::from_region(
+        OpenOptions::new().write(true).open(&map(object, "latches")).unwrap(),
+    )
+    .unwrap();
+    let globals =
+        Globals::open_with(section(object, ".bss").unwrap(), OpenOptions::new().write(true)).unwrap();
     let global = globals.latch::<Odd>("global_latch").unwrap();
     for number in 0..5 {
         latches.writer().unwrap().set(1, &Numbered::new(7, number)).unwrap();
@@ -216,7 +220,7 @@ fn latches_that_user_space_writes() {
     for (name, why) in [("nothing", "no such variable"), ("calls", "neither a cell nor a latch")] {
         assert!(Reader::refuses(&["global", &bss, name]).contains(why));
     }
-    assert!(Globals::open(object, ".bss").is_ok());
+    assert!(Globals::open(section(object, ".bss").unwrap()).is_ok());
     assert!(Region::open(&map(object, "latches")).is_ok());
 }
 

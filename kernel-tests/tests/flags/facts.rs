@@ -10,7 +10,7 @@ use libbpf_rs::libbpf_sys::{BPF_F_RDONLY, BPF_F_WRONLY};
 use libbpf_rs::skel::Skel;
 use mapring::layout::{Geometry, Kind, Preamble};
 use mapring::{
-    Access, Cells, Dispatch, Error, Guard, Latches, Options, PerCpuCells, Region, Table, possible_cpus,
+    Access, Cells, Dispatch, Error, Guard, Latches, OpenOptions, PerCpuCells, Region, Table, possible_cpus,
 };
 use mapring_kernel_tests::raw::{self, RawMap, Said};
 use mapring_kernel_tests::skel::FlagsSkelBuilder;
@@ -299,7 +299,7 @@ impl Workshop {
         let fd = self.made_of_programs(case, made, again)?;
         let program = [u64::try_from(self.program.as_raw_fd()).unwrap()];
         let (reads, writes) = self.dispatch(&fd);
-        let region = Region::open_fd(again_of(&fd)).unwrap_err();
+        let region = Region::open(again_of(&fd)).unwrap_err();
         assert!(matches!(region, Error::MapType { .. }), "{region}");
         let mut two = [0; 2];
         Ok(Outcome::Facts(Box::new(Facts {
@@ -315,7 +315,7 @@ impl Workshop {
     }
 
     fn dispatch(&self, fd: &OwnedFd) -> (String, String) {
-        let table = Dispatch::open_fd(again_of(fd)).unwrap();
+        let table = Dispatch::open(again_of(fd)).unwrap();
         let reads = match table.id(0) {
             Ok(id) => {
                 assert!(id.is_some());
@@ -352,14 +352,14 @@ fn no(error: &Error) -> String {
 fn through_mapring(kind: Kind, holds: Holds, fd: &OwnedFd) -> (String, String) {
     match (kind, holds) {
         (Kind::Latches, _) => table(
-            Latches::<Value>::open_fd_writable(again_of(fd)),
+            Latches::<Value>::open_with(again_of(fd), OpenOptions::new().write(true)),
             |latches| latches.read(0).unwrap(),
             |latches| latches.writer()?.set(0, &OTHER).map(|()| true),
             VALUE,
             OTHER,
         ),
         (_, Holds::OfEachCpu) => {
-            let cells = PerCpuCells::<Value>::open_fd_writable(again_of(fd));
+            let cells = PerCpuCells::<Value>::open_with(again_of(fd), OpenOptions::new().write(true));
             let Ok(cells) = cells else { return (no(&cells.unwrap_err()), "no".to_owned()) };
             assert_eq!(cells.read(cells.cpus()[0], 0).unwrap(), VALUE);
             (path(cells.access()), format!("no: `{:?}`", cells.region().writable().unwrap_err()))
@@ -384,7 +384,7 @@ where
 fn cells<T: bytemuck::Pod + PartialEq + Debug>(fd: &OwnedFd, value: T, other: T) -> (String, String) {
     table(
         // Words, whatever C has.
-        Options::new().write(true).open_fd(again_of(fd)).and_then(Cells::<T>::from_region),
+        OpenOptions::new().write(true).open(again_of(fd)).and_then(Cells::<T>::from_region),
         |cells| cells.read(0).unwrap(),
         |cells| cells.writer()?.set(0, &other),
         value,

@@ -7,6 +7,7 @@ use std::process::{Child, Command};
 
 use libbpf_rs::MapHandle;
 use libbpf_rs::skel::Skel;
+use mapring::loader::initialize_object;
 use mapring::{Error, Ring};
 use mapring_kernel_tests::skel::ResizableSkelBuilder;
 use mapring_kernel_tests::{
@@ -60,9 +61,9 @@ fn followers_of_a_process_that_died_while_it_resized() {
     let [maps, pin] = ["maps", "numbers"].map(|name| pins.path(name));
     MapHandle::try_from(&map(skel.object(), "numbers")).unwrap().pin(&maps).unwrap();
     on_one_cpu();
-    let mut ring = open(skel.object());
+    let ring = open(skel.object());
     ring.pin(&pin, 0o600).unwrap();
-    let by_pin = || Ring::<Numbered>::open_pinned(&pin).unwrap().reader().following();
+    let by_pin = || Ring::<Numbered>::open(&pin).unwrap().reader();
     let (mut followers, mut next) = ([ring.reader(), by_pin()], 0);
     drop(ring);
     let mut write = |count| {
@@ -85,7 +86,7 @@ fn followers_of_a_process_that_died_while_it_resized() {
             }
         }
         let [by_map, _] = &mut followers;
-        let replaced = by_map.reader().region().replaced().unwrap().is_some();
+        let replaced = by_map.region().replaced().unwrap().is_some();
         assert!(!done || !replaced, "what was done is done");
         if replaced {
             half_way += 1;
@@ -99,7 +100,8 @@ fn followers_of_a_process_that_died_while_it_resized() {
             before += 1;
         }
         // The loader starts again.
-        let mut ring = open(skel.object());
+        initialize_object(skel.object()).unwrap();
+        let ring = open(skel.object());
         fs::remove_file(&pin).unwrap();
         ring.pin(&pin, 0o600).unwrap();
         for (follower, read) in followers.iter_mut().zip(&mut read) {
@@ -110,7 +112,7 @@ fn followers_of_a_process_that_died_while_it_resized() {
                 }
             }
             assert_eq!((*read, follower.lost()), (written, 0), "after {stops} stops: {follower:?}");
-            assert!(!follower.reader().region().retired().unwrap(), "it reads the ring in use");
+            assert!(!follower.region().retired().unwrap(), "it reads the ring in use");
         }
         if done {
             break;
@@ -133,15 +135,15 @@ fn a_loader_that_starts_anew_counts_nothing() {
     let pins = PinDir::new();
     let pin = pins.path("numbers");
     on_one_cpu();
-    let mut ring = open(skel.object());
+    let ring = open(skel.object());
     ring.pin(&pin, 0o600).unwrap();
-    let mut follower = Ring::<Numbered>::open_pinned(&pin).unwrap().reader().following();
+    let mut follower = Ring::<Numbered>::open(&pin).unwrap().reader();
     assert_eq!(push(&Runner::new(skel.object(), "push_run"), 2, 0, 10), 0);
     ring.resize(128).unwrap();
     drop(ring);
 
     let skel = load::<ResizableSkelBuilder>(&mut anew, fitted);
-    let mut ring = open(skel.object());
+    let ring = open(skel.object());
     fs::remove_file(&pin).unwrap();
     ring.pin(&pin, 0o600).unwrap();
     assert_eq!(push(&Runner::new(skel.object(), "push_run"), 2, 10, 3), 0);

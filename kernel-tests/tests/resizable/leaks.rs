@@ -39,12 +39,12 @@ fn two_hundred_resizes_leave_nothing_behind() {
     let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
     let program = Runner::new(skel.object(), "push_run");
     let none = held();
-    let mut ring = open(skel.object());
+    let ring = open(skel.object());
     let pins = PinDir::new();
     let pin = pins.path("numbers");
     ring.pin(&pin, 0o600).unwrap();
     on_one_cpu();
-    let by_pin = || Ring::open_pinned(&pin).unwrap().reader().following();
+    let by_pin = || Ring::open(&pin).unwrap().reader();
     let (mut followers, mut next) = ([ring.reader(), by_pin()], 0);
     let mut resize = |times: usize| {
         for _ in 0..times {

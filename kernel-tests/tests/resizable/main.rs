@@ -17,11 +17,12 @@ use bytemuck::{Pod, Zeroable};
 use libbpf_rs::Object;
 use libbpf_rs::skel::Skel;
 use mapring::layout::PreambleError;
-use mapring::{Access, Error, Follower, ResizableRing, Ring, Start};
+use mapring::loader::initialize_object;
+use mapring::{Access, Error, Reader, Ring, Start};
 use mapring_kernel_tests::skel::{ResizablePortableSkelBuilder, ResizableSkelBuilder};
 use mapring_kernel_tests::{
-    EMPTY, Numbered, PinDir, Runner, Seen, SlowPages, Stop, cpus, everywhere, fitted, load, map, on_cpu,
-    push, require_bpf, update, watching_us, word_at, written_by_all,
+    EMPTY, Numbered, PinDir, Runner, Seen, SlowPages, Stop, cpus, everywhere, fitted, load, load_only, map,
+    on_cpu, push, require_bpf, update, watching_us, word_at, written_by_all,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, mapring::Record)]
@@ -37,12 +38,12 @@ struct Middle {
     copy: u64,
 }
 
-fn open(object: &Object) -> ResizableRing<Numbered> {
-    ResizableRing::open(&map(object, "numbers")).unwrap()
+fn open(object: &Object) -> Ring<Numbered> {
+    Ring::open(&map(object, "numbers")).unwrap()
 }
 
 /// Everything that there is, whole or it fails.
-fn all(follower: &mut Follower<Numbered>) -> Vec<(u64, u64)> {
+fn all(follower: &mut Reader<Numbered>) -> Vec<(u64, u64)> {
     let mut found = Vec::new();
     while let Some(event) = follower.poll() {
         assert!(event.record.is_whole(), "{event:?}");
@@ -58,24 +59,25 @@ fn all(follower: &mut Follower<Numbered>) -> Vec<(u64, u64)> {
 fn what_is_written_before_and_after_is_read_in_order() {
     require_bpf!();
     let (mut storage, mut portable) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-    in_order(load::<ResizableSkelBuilder>(&mut storage, fitted).object());
-    in_order(load::<ResizablePortableSkelBuilder>(&mut portable, fitted).object());
+    in_order(load_only::<ResizableSkelBuilder>(&mut storage, fitted).object());
+    in_order(load_only::<ResizablePortableSkelBuilder>(&mut portable, fitted).object());
 }
 
 fn in_order(object: &Object) {
     on_cpu(cpus()[0]);
     let program = Runner::new(object, "push_run");
     assert_eq!(push(&program, 2, 0, 5), 5, "no ring is open yet");
-    let mut ring = open(object);
-    assert_eq!(ring.ring().region().dropped().unwrap(), 5);
-    assert_eq!((ring.ring().slots(), ring.ring().access()), (64, Access::Mapped));
+    initialize_object(object).unwrap();
+    let ring = open(object);
+    assert_eq!(ring.region().dropped().unwrap(), 5);
+    assert_eq!((ring.slots(), ring.access()), (64, Access::Mapped));
     let mut follower = ring.reader();
 
     let mut next = 5;
     for slots in [128, 16, 1024, 32, 64, 4096] {
         assert_eq!(push(&program, 2, next, 10), 0);
         ring.resize(slots).unwrap();
-        assert_eq!(ring.ring().slots(), slots);
+        assert_eq!(ring.slots(), slots);
         assert_eq!(push(&program, 2, next + 10, 1), 0);
         let expected: Vec<_> = (next..next + 11).map(|number| (2, number)).collect();
         assert_eq!(all(&mut follower), expected);
@@ -97,8 +99,8 @@ fn in_order(object: &Object) {
 fn headers_of_several_elements() {
     require_bpf!();
     let (mut storage, mut portable) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-    small(load::<ResizableSkelBuilder>(&mut storage, fitted).object());
-    small(load::<ResizablePortableSkelBuilder>(&mut portable, fitted).object());
+    small(load_only::<ResizableSkelBuilder>(&mut storage, fitted).object());
+    small(load_only::<ResizablePortableSkelBuilder>(&mut portable, fitted).object());
 }
 
 /// Records of one word and of two.
@@ -106,10 +108,10 @@ fn small(object: &Object) {
     on_cpu(cpus()[0]);
     let program = Runner::new(object, "push_small");
     assert_eq!(push(&program, 0, 0, 1), 2, "no ring is open yet");
-    let mut smalls = ResizableRing::<Small>::open(&map(object, "smalls")).unwrap();
-    let mut middles = ResizableRing::<Middle>::open(&map(object, "middles")).unwrap();
-    let elements =
-        [smalls.ring().region(), middles.ring().region()].map(|region| region.geometry().element());
+    initialize_object(object).unwrap();
+    let smalls = Ring::<Small>::open(&map(object, "smalls")).unwrap();
+    let middles = Ring::<Middle>::open(&map(object, "middles")).unwrap();
+    let elements = [smalls.region(), middles.region()].map(|region| region.geometry().element());
     assert_eq!(elements, [16, 24]);
     let (mut of_smalls, mut of_middles) = (smalls.reader(), middles.reader());
     for number in 1..=60 {
@@ -135,7 +137,7 @@ fn a_follower_that_was_away_counts_the_rings_that_it_missed() {
     require_bpf!();
     let mut storage = MaybeUninit::uninit();
     let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
-    let mut ring = open(skel.object());
+    let ring = open(skel.object());
     let mut follower = ring.reader();
     let program = Runner::new(skel.object(), "push_run");
     for round in 0..4 {
@@ -156,7 +158,7 @@ fn a_record_that_is_being_written_meanwhile_is_waited_for() {
     require_bpf!();
     let mut storage = MaybeUninit::uninit();
     let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
-    let mut ring = open(skel.object());
+    let ring = open(skel.object());
     let mut follower = ring.reader();
     let (quick, slow) = (Runner::new(skel.object(), "push_run"), Runner::new(skel.object(), "push_slowly"));
     let (pages, done) = (SlowPages::new(1), AtomicBool::new(false));
@@ -168,7 +170,7 @@ fn a_record_that_is_being_written_meanwhile_is_waited_for() {
             done.store(true, Ordering::Release);
         });
         // It has its slot, and sleeps.
-        while tickets(ring.ring()) == 0 {
+        while tickets(&ring) == 0 {
             std::thread::yield_now();
         }
         ring.resize(256).unwrap();
@@ -198,8 +200,8 @@ fn a_record_that_is_never_ended_is_skipped_at_the_end() {
 fn never_ended(cpu: usize) {
     let mut storage = MaybeUninit::uninit();
     let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
-    let mut ring = open(skel.object());
-    let mut follower = ring.ring().reader().with_patience(8).following();
+    let ring = open(skel.object());
+    let mut follower = ring.reader().with_patience(8);
     let [program, abandon] = ["push_run", "abandon"].map(|name| Runner::new(skel.object(), name));
     on_cpu(cpu);
     assert_eq!(push(&program, 2, 0, 1), 0);
@@ -227,7 +229,7 @@ fn forged_gates_cost_records_and_nothing_else() {
     let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
     let ring = open(skel.object());
     let program = Runner::new(skel.object(), "push_run");
-    let (first, geometry) = (map(skel.object(), "numbers__first"), *ring.ring().region().geometry());
+    let (first, geometry) = (map(skel.object(), "numbers__first"), *ring.region().geometry());
     assert_eq!(geometry.element_words(), 7, "words 14 and 15 start the third element");
     on_cpu(cpus()[0]);
 
@@ -239,7 +241,7 @@ fn forged_gates_cost_records_and_nothing_else() {
             assert_eq!(push(&program, 2, 0, 5), 0);
             assert_eq!(all(&mut follower).len(), 5, "gate {gate:#x}");
             // A newcomer says that it does not know it.
-            let newcomer = Ring::<Numbered>::open_fd(first.as_fd().try_clone_to_owned().unwrap());
+            let newcomer = Ring::<Numbered>::open(first.as_fd().try_clone_to_owned().unwrap());
             let unknown = matches!(
                 &newcomer,
                 Err(Error::Preamble { error: PreambleError::Gate { found }, .. }) if *found == gate
@@ -260,7 +262,7 @@ fn forged_gates_cost_records_and_nothing_else() {
 }
 
 /// So many records at most as there can be, whatever they are.
-fn all_found(follower: &mut Follower<Numbered>) -> usize {
+fn all_found(follower: &mut Reader<Numbered>) -> usize {
     let found = (0..10_000).take_while(|_| follower.poll().is_some()).count();
     assert!(found < 10_000, "does not come to an end");
     found
@@ -281,7 +283,7 @@ fn nothing_is_lost_or_doubled_while_rings_are_replaced() {
 
 /// A task on each CPU writes, at most a few records ahead of the reader: it gets every one, in order.
 fn paced(object: &Object) {
-    let mut ring = open(object);
+    let ring = open(object);
     let mut follower = ring.reader();
     let (program, stop) = (Runner::new(object, "push_run"), AtomicBool::new(false));
     let read: Vec<_> = cpus().iter().map(|_| AtomicU64::new(0)).collect();
@@ -306,7 +308,7 @@ fn paced(object: &Object) {
                 })
             })
             .collect();
-        let follow = |follower: &mut Follower<Numbered>| {
+        let follow = |follower: &mut Reader<Numbered>| {
             for (writer, number) in all(follower) {
                 let next = &read[usize::try_from(writer).unwrap()];
                 assert_eq!(next.fetch_add(1, Ordering::Relaxed), number, "writer {writer}");
@@ -347,11 +349,11 @@ fn what_is_missing_under_load_is_counted() {
 /// Tasks that may sleep, system calls and a clock's interrupts write as fast as they can; rings come and
 /// go; one follower finds them in the map of maps, one by the pin.
 fn under_load(object: &mut Object) {
-    let mut ring = open(object);
+    let ring = open(object);
     let pins = PinDir::new();
     let pin = pins.path("numbers");
     ring.pin(&pin, 0o600).unwrap();
-    let followers = [ring.reader(), Ring::open_pinned(&pin).unwrap().reader().following()];
+    let followers = [ring.reader(), Ring::open(&pin).unwrap().reader()];
     let stopped = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let at_end = Stop(&stopped);
@@ -372,7 +374,7 @@ fn under_load(object: &mut Object) {
 }
 
 /// Reads to the end: what there was.
-fn follow(mut follower: Follower<Numbered>, stopped: &AtomicBool) -> (Follower<Numbered>, Seen) {
+fn follow(mut follower: Reader<Numbered>, stopped: &AtomicBool) -> (Reader<Numbered>, Seen) {
     let (mut seen, mut empty) = (Seen::default(), 0);
     loop {
         let last = stopped.load(Ordering::Acquire);
@@ -382,7 +384,7 @@ fn follow(mut follower: Follower<Numbered>, stopped: &AtomicBool) -> (Follower<N
             None | Some(Error::ResizeUnfinished { .. }) => {}
             Some(e) => panic!("{e}"),
         }
-        let nothing = last && count == 0 && !follower.reader().region().retired().unwrap();
+        let nothing = last && count == 0 && !follower.region().retired().unwrap();
         empty = if nothing { empty + 1 } else { 0 };
         if empty == EMPTY {
             return (follower, seen);

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::unix::fs::PermissionsExt;
 
 use libbpf_rs::skel::Skel;
-use mapring::ResizableRing;
+use mapring::Ring;
 use mapring_kernel_tests::skel::ResizableSkelBuilder;
 use mapring_kernel_tests::{
     Numbered, PublicPins, Runner, everywhere, fitted, load, on_one_cpu, push, require_bpf, written_for,
@@ -16,10 +16,10 @@ use crate::{SIZES, open};
 /// Starts nobody's follower, has a program write, and calls `meanwhile` now and then, until it has had
 /// enough: how it reads, and what it said in the end.
 fn nobody_follows(
-    ring: &mut ResizableRing<Numbered>,
+    ring: &Ring<Numbered>,
     program: &Runner,
     args: &[&str],
-    mut meanwhile: impl FnMut(&mut ResizableRing<Numbered>, u64),
+    mut meanwhile: impl FnMut(&Ring<Numbered>, u64),
 ) -> (String, Vec<String>) {
     let mut next = 0;
     let said = written_for(env!("CARGO_BIN_EXE_kernel-tests-follow"), args, || {
@@ -45,17 +45,17 @@ fn nobody_follows_by_the_pin() {
         let mut storage = MaybeUninit::uninit();
         let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
         let program = Runner::new(skel.object(), "push_run");
-        let mut ring = open(skel.object());
+        let ring = open(skel.object());
         assert_eq!(ring.reader().for_each(usize::MAX, |_| ()), 0, "nobody has written yet");
         let pins = PublicPins::new();
         let pin = pins.path("numbers");
         ring.pin(&pin, mode).unwrap();
-        let resize = |ring: &mut ResizableRing<_>, round| {
+        let resize = |ring: &Ring<_>, round| {
             ring.resize(SIZES[usize::try_from(round).unwrap() % SIZES.len()]).unwrap();
             assert_eq!(fs::metadata(&pin).unwrap().permissions().mode() & 0o777, mode);
         };
         let args = [pin.to_str().unwrap(), "2000"];
-        let (access, said) = nobody_follows(&mut ring, &program, &args, resize);
+        let (access, said) = nobody_follows(&ring, &program, &args, resize);
         assert_eq!(access, how);
         assert!(said.len() == 1 && said[0] != "1 rings", "{said:?}");
     }
@@ -67,10 +67,10 @@ fn following_makes_no_system_call_while_the_ring_is_the_same() {
     let mut storage = MaybeUninit::uninit();
     let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
     let program = Runner::new(skel.object(), "push_run");
-    let mut ring = open(skel.object());
+    let ring = open(skel.object());
     let pins = PublicPins::new();
     let pin = pins.path("numbers");
     ring.pin(&pin, 0o666).unwrap();
     let args = [pin.to_str().unwrap(), "20000", "quiet"];
-    assert_eq!(nobody_follows(&mut ring, &program, &args, |_, _| ()).0, "Mapped");
+    assert_eq!(nobody_follows(&ring, &program, &args, |_, _| ()).0, "Mapped");
 }

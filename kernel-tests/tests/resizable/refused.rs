@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use libbpf_rs::libbpf_sys::bpf_map_create_opts;
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
-use mapring::{Error, Region, ResizableRing, Ring};
+use mapring::{Error, Region, Ring, Source};
 use mapring_kernel_tests::skel::{RefusalsSkelBuilder, ResizableSkelBuilder};
 use mapring_kernel_tests::{Numbered, Runner, cpus, fitted, load, map, push, require_bpf, unfitted};
 
@@ -17,12 +17,12 @@ fn what_cannot_be_resized_is_named() {
     require_bpf!();
     let (mut storage, mut other) = (MaybeUninit::uninit(), MaybeUninit::uninit());
     let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
-    let mut ring = open(skel.object());
+    let ring = open(skel.object());
     let error = ring.resize(12).unwrap_err();
     assert!(error.to_string().contains("power of two"), "{error}");
     let error = ring.resize(1 << 31).unwrap_err();
     assert!(matches!(error, Error::Geometry(_)), "{error}");
-    assert_eq!(ring.ring().slots(), 64);
+    assert_eq!(ring.slots(), 64);
 
     // Loaded as it is: its programs go on dropping.
     let mut unfit = MaybeUninit::uninit();
@@ -30,7 +30,7 @@ fn what_cannot_be_resized_is_named() {
     let program = Runner::new(skel_unfit.object(), "push_run");
     let first = map(skel_unfit.object(), "numbers__first");
     if cpus().last() > Some(&0) {
-        let error = ResizableRing::<Numbered>::open(&map(skel_unfit.object(), "numbers")).unwrap_err();
+        let error = Ring::<Numbered>::open(&map(skel_unfit.object(), "numbers")).unwrap_err();
         assert!(error.to_string().contains("has 1 shard, expected "), "{error}");
         assert!(matches!(Region::open(&first), Err(Error::NotFitted { .. })));
         assert_eq!(push(&program, 2, 0, 16), 16);
@@ -38,27 +38,23 @@ fn what_cannot_be_resized_is_named() {
 
     // A map, but not one of maps; a map of maps, but of no such ring; a key of another length.
     let first = map(skel.object(), "numbers__first");
-    let error = ResizableRing::<Numbered>::open(&first).unwrap_err();
-    assert!(error.to_string().contains("is a map of type array, expected array_of_maps"), "{error}");
-    let error = Ring::<Numbered>::open(&map(skel.object(), "numbers")).unwrap_err();
-    assert!(
-        error.to_string().contains("it is a resizable ring: open it with ResizableRing::open"),
-        "{error}"
-    );
+    let error = Ring::<Numbered>::open(&first).unwrap().resize(64).unwrap_err();
+    assert!(matches!(error, Error::NotResizable { .. }), "{error}");
+    let error = Region::open(&map(skel.object(), "numbers")).unwrap_err();
+    assert!(error.to_string().contains("open a resizable ring or a NUMA ring with Ring::open"), "{error}");
     let refusals = load::<RefusalsSkelBuilder>(&mut other, fitted);
     let plain = refusals.object().maps().find(|map| map.name() == "ring").unwrap();
     Region::open(&plain).unwrap();
     let size = size_of::<bpf_map_create_opts>() as u64;
     let opts = bpf_map_create_opts { sz: size, inner_map_fd: fd_number(&plain), ..Default::default() };
     let maps = MapHandle::create(MapType::ArrayOfMaps, Some("plain"), 4, 4, 1, &opts).unwrap();
-    let error = ResizableRing::<Numbered>::open(&maps).unwrap_err();
+    let error = Ring::<Numbered>::open(&maps).unwrap_err();
     assert!(error.to_string().contains("nobody has put a map there"), "{error}");
     put(&maps, &[0; 4], &plain).unwrap();
-    let error = ResizableRing::<[u32; 14]>::open(&maps).unwrap_err();
-    assert!(matches!(error, Error::NotResizable { .. }), "{error}");
     let error = Ring::<[u32; 14]>::open(&maps).unwrap_err();
-    assert!(error.to_string().contains("one inner map with Region::open_inner"), "{error}");
-    let error = Region::open_inner(&maps, &[0; 8]).unwrap_err();
+    assert!(matches!(error, Error::MapType { .. }), "{error}");
+    assert!(error.to_string().contains("open one of its entries with Source::inner"), "{error}");
+    let error = Region::open(Source::inner(&maps, &[0; 8])).unwrap_err();
     assert!(error.to_string().contains("keys of 4 bytes, not 8"), "{error}");
 }
 
@@ -67,7 +63,7 @@ fn regions_in_a_hash_of_maps() {
     require_bpf!();
     let (mut storage, mut other) = (MaybeUninit::uninit(), MaybeUninit::uninit());
     let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
-    let mut ring = open(skel.object());
+    let ring = open(skel.object());
     let opts = bpf_map_create_opts {
         sz: size_of::<bpf_map_create_opts>() as u64,
         inner_map_fd: fd_number(map(skel.object(), "numbers__first")),
@@ -75,30 +71,25 @@ fn regions_in_a_hash_of_maps() {
     };
     let maps = MapHandle::create(MapType::HashOfMaps, Some("hash"), 8, 4, 4, &opts).unwrap();
     let key = 77_u64.to_ne_bytes();
-    assert!(matches!(Region::open_inner(&maps, &key), Err(Error::Open { .. })), "there is none yet");
-    put(&maps, &key, ring.ring().region()).unwrap();
-    let found = Ring::<Numbered>::from_region(Region::open_inner(&maps, &key).unwrap()).unwrap();
+    assert!(matches!(Region::open(Source::inner(&maps, &key)), Err(Error::Open { .. })), "there is none yet");
+    put(&maps, &key, ring.region()).unwrap();
+    let found = Ring::<Numbered>::from_region(Region::open(Source::inner(&maps, &key)).unwrap()).unwrap();
     assert_eq!((found.slots(), found.replaced().unwrap().is_none()), (64, true));
     // `BPF_F_INNER_MAP`: of another size.
     ring.resize(512).unwrap();
-    put(&maps, &key, ring.ring().region()).unwrap();
+    put(&maps, &key, ring.region()).unwrap();
     assert_eq!(found.replaced().unwrap().expect("another one").slots(), 512);
     assert!(found.region().retired().unwrap());
     maps.delete(&key).unwrap();
     assert!(matches!(found.replaced(), Err(Error::Open { .. })), "there is none any more");
 
     // Without that flag the kernel takes maps of one size only.
-    let error = Ring::<Numbered>::open(&map(skel.object(), "numbers")).unwrap_err();
-    assert!(
-        error.to_string().contains("it is a resizable ring: open it with ResizableRing::open"),
-        "{error}"
-    );
     let refusals = load::<RefusalsSkelBuilder>(&mut other, fitted);
     let plain = refusals.object().maps().find(|map| map.name() == "ring").unwrap();
     let opts = bpf_map_create_opts { inner_map_fd: fd_number(&plain), ..opts };
     let maps = MapHandle::create(MapType::HashOfMaps, Some("plain"), 8, 4, 4, &opts).unwrap();
     put(&maps, &key, &plain).unwrap();
-    put(&maps, &key, ring.ring().region()).unwrap_err();
+    put(&maps, &key, ring.region()).unwrap_err();
 }
 
 fn fd_number(map: impl AsFd) -> u32 {

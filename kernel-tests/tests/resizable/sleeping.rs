@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use libbpf_rs::skel::Skel;
-use mapring::Options;
+use mapring::Globals;
+use mapring::OpenOptions;
+use mapring::loader::section;
 use mapring_kernel_tests::skel::SleepingSkelBuilder;
 use mapring_kernel_tests::{Runner, SlowPages, Stop, cpus, fitted, load, on_cpu, require_bpf};
 
@@ -17,10 +19,11 @@ fn a_program_that_sleeps_anywhere_in_its_claim() {
     require_bpf!();
     let mut storage = MaybeUninit::uninit();
     let skel = load::<SleepingSkelBuilder>(&mut storage, fitted);
-    let mut ring = open(skel.object());
+    let ring = open(skel.object());
     let mut follower = ring.reader();
     let program = Runner::new(skel.object(), "push_sleeping");
-    let globals = Options::new().write(true).globals(skel.object(), ".bss").unwrap();
+    let globals =
+        Globals::open_with(section(skel.object(), ".bss").unwrap(), OpenOptions::new().write(true)).unwrap();
     let pages_of = ["page_before", "page_after"].map(|name| globals.variable::<u64>(name).unwrap());
     let cases = cpus().iter().flat_map(|&cpu| [(cpu, false), (cpu, true)]);
     for (number, (cpu, has_claimed)) in (0..).zip(cases) {

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use libbpf_rs::Object;
 use libbpf_rs::skel::Skel;
-use mapring::{Access, Cells, Counters, Latches, Options, Refusal, Ring, Start};
+use mapring::{Access, Cells, Counters, Latches, OpenOptions, Refusal, Ring, Start};
 use mapring_kernel_tests::skel::{StressPortableSkelBuilder, StressSkelBuilder, StressSlowSkelBuilder};
 use mapring_kernel_tests::{everywhere, load, map, read_only, require_bpf};
 
@@ -59,11 +59,11 @@ struct Handles {
 
 impl Handles {
     fn new(fd: impl Fn(&str) -> OwnedFd, access: Access) -> Self {
-        let rings = SLOTS.iter().map(|slots| Ring::open_fd(fd(&format!("ring_{slots}"))).unwrap()).collect();
+        let rings = SLOTS.iter().map(|slots| Ring::open(fd(&format!("ring_{slots}"))).unwrap()).collect();
         let tables = Tables {
-            cells: Cells::open_fd(fd("cells")).unwrap(),
-            latches: Latches::open_fd(fd("latches")).unwrap(),
-            counters: Counters::open_fd(fd("counters")).unwrap(),
+            cells: Cells::open(fd("cells")).unwrap(),
+            latches: Latches::open(fd("latches")).unwrap(),
+            counters: Counters::open(fd("counters")).unwrap(),
         };
         let all = [tables.cells.access(), tables.latches.access(), tables.counters.access()];
         assert_eq!(all, [access; 3]);
@@ -120,7 +120,7 @@ fn run(object: &Object, mapped: &Handles, looked_up: &Handles, ends_seen: &Ends)
         std::env::var("MAPRING_STRESS_SECONDS").map_or(12.0, |s| s.parse().expect("a number of seconds"));
     let time = Duration::from_secs_f64(seconds);
     let latches = map(object, "latches").as_fd().try_clone_to_owned().unwrap();
-    let latches = Latches::from_region(Options::new().write(true).open_fd(latches).unwrap()).unwrap();
+    let latches = Latches::from_region(OpenOptions::new().write(true).open(latches).unwrap()).unwrap();
     let (pages, nap, stop) = (slow_pages(), Mutex::new(NAP), AtomicBool::new(false));
     let (all, tiny) = (SLOTS.len(), SLOTS.len() - 1);
     // The last one comes later than the others.

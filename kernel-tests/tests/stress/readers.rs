@@ -121,14 +121,14 @@ impl Watch {
         match pace {
             Pace::Poll | Pace::Again => {
                 for event in std::iter::from_fn(|| self.reader.poll()).take(256) {
-                    check(event.cpu, event.ticket, &event.record);
+                    check(event.shard, event.ticket, &event.record);
                 }
             }
             Pace::Slow => {
-                self.reader.for_each(usize::MAX, |event| check(event.cpu, event.ticket, event.record));
+                self.reader.for_each(usize::MAX, |event| check(event.shard, event.ticket, event.record));
             }
             Pace::Drain => {
-                self.reader.drain().for_each(|event| check(event.cpu, event.ticket, &event.record))
+                self.reader.drain().for_each(|event| check(event.shard, event.ticket, &event.record))
             }
         }
         if let Some(error) = self.reader.take_error() {

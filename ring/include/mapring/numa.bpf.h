@@ -8,7 +8,7 @@
  *	struct event *e = mapring_reserve(&events);		// everything else as for MAPRING_RING
  *
  * Claims and everything else are the same; a program additionally finds its CPU's map. The first CPU's map exists
- * once the object is loaded. The others exist once the loader has opened the ring (mapring::NumaRing). Until then
+ * once the object is loaded. The others exist once the loader has made them (mapring::loader::initialize). Until then
  * records of other CPUs are dropped, and counted.
  */
 #ifndef MAPRING_NUMA_BPF_H

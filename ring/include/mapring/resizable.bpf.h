@@ -9,7 +9,7 @@
  *
  * It costs more than an ordinary ring: its lookups are calls, and the verifier checks the slow path at each place
  * that reserves a record (for loops of hundreds, use bpf_loop or a global function). Until the loader has opened
- * the ring (mapring::ResizableRing), records are dropped, and counted.
+ * the ring (mapring::loader::initialize), records are dropped, and counted.
  *
  * If a ring was replaced while a program claimed a slot of it, the program gives the slot back as discarded, and
  * claims one of the new ring. So once a reader has seen the ring retired, and no slot taken, the ring gets no more

@@ -2,15 +2,12 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::os::fd::OwnedFd;
-use std::path::Path;
 
-use libbpf_rs::MapCore;
 use parking_lot::Mutex;
 
 use crate::error::{ReadError, Result};
 use crate::record::{Compared, Expected, Record};
-use crate::region::{Access, Memory, Opened, PerCpu, Plain};
+use crate::region::{Access, MapFd, Memory, PerCpu, Plain, Source};
 use crate::sync::{Ordering, fence};
 
 /// Any `ARRAY` or `PERCPU_ARRAY`, whoever made it, with whatever loader: values of type `T` as programs
@@ -30,41 +27,18 @@ pub struct Array<T> {
 }
 
 impl<T: Record> Array<T> {
-    /// The array behind a descriptor: by any loader, libbpf, aya or another. Makes system calls.
+    /// Opens an array of any loader: libbpf, aya or another. Makes system calls.
     ///
     /// # Errors
-    /// [`Error::NotARegion`](crate::Error::NotARegion) and [`Error::MapType`](crate::Error::MapType) for
-    /// what is no array; [`Error::Layout`](crate::Error::Layout) if the map's BTF describes other values,
-    /// [`Error::RecordSize`](crate::Error::RecordSize) if it has none, and they have another size.
-    pub fn open_fd(fd: OwnedFd) -> Result<Self> {
-        Self::new(Opened::fd(fd)?)
+    /// [`Error::Open`](crate::Error::Open); [`Error::NotARegion`](crate::Error::NotARegion) and
+    /// [`Error::MapType`](crate::Error::MapType) for what is not an array; [`Error::Layout`](crate::Error::Layout) if the
+    /// map's BTF describes other values, [`Error::RecordSize`](crate::Error::RecordSize) if it has none, and they have
+    /// another size.
+    pub fn open(source: impl Into<Source>) -> Result<Self> {
+        Self::new(source.into().map()?.0)
     }
 
-    /// The array pinned at `path`. Makes system calls.
-    ///
-    /// # Errors
-    /// As for [`open_fd`](Self::open_fd); [`Error::Open`](crate::Error::Open).
-    pub fn open_pinned(path: impl AsRef<Path>) -> Result<Self> {
-        Self::new(Opened::pinned(path.as_ref())?)
-    }
-
-    /// The array with this id; needs CAP_SYS_ADMIN. Makes system calls.
-    ///
-    /// # Errors
-    /// As for [`open_pinned`](Self::open_pinned).
-    pub fn open_id(id: u32) -> Result<Self> {
-        Self::new(Opened::id(id)?)
-    }
-
-    /// An array of a loaded libbpf-rs object. Makes system calls.
-    ///
-    /// # Errors
-    /// As for [`open_fd`](Self::open_fd).
-    pub fn open(map: &impl MapCore) -> Result<Self> {
-        Self::new(Opened::map(map)?)
-    }
-
-    fn new(opened: Opened) -> Result<Self> {
+    fn new(opened: MapFd) -> Result<Self> {
         let plain = Plain::new(opened, &Expected::of::<T>(None))?;
         let copies = plain.per_cpu().map_or(1, |per_cpu| per_cpu.cpus.len());
         let room = Mutex::new(vec![0; plain.stride * copies]);

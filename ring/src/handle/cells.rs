@@ -21,7 +21,7 @@ pub type Cells<T> = Table<T, Seqlock>;
 
 impl<T: NoUninit> Cells<T> {
     /// A writer. The region must be mapped for writing: a memfd that was made here or opened with
-    /// [`Options::write`](crate::Options::write).
+    /// [`OpenOptions::write`](crate::OpenOptions::write).
     ///
     /// # Errors
     /// [`Error::NotWritable`] with the reason, [`Error::Sealed`].

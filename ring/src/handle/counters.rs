@@ -10,7 +10,7 @@ use super::openers;
 use crate::error::{Error, ReadError, Result};
 use crate::layout::{Geometry, Kind, WORD};
 use crate::protocol::counters;
-use crate::region::{Region, Shared, SharedMut, Source};
+use crate::region::{Region, Shared, SharedMut, View};
 
 /// Banks of `u64` counters, one for each CPU that counts.
 ///
@@ -51,9 +51,9 @@ impl Counters {
             return Ok(Self { source, count: geometry.capacity(), shards, region });
         }
         region.expect(Kind::Counters)?;
-        let source = match region.source() {
-            Source::Mapped(shared) => Banks::Mapped(shared, geometry.shard(0) * stride, stride),
-            Source::Lookup(_) => {
+        let source = match region.view() {
+            View::Mapped(shared) => Banks::Mapped(shared, geometry.shard(0) * stride, stride),
+            View::Lookup(_) => {
                 let banks = batch(stride).min(geometry.shards());
                 Banks::Lookup(Mutex::new(TripleRead::new(banks, stride)))
             }
@@ -150,7 +150,7 @@ impl Counters {
     }
 
     /// A writer into one bank. The region must be mapped for writing: a memfd that was made here
-    /// or opened with [`Options::write`](crate::Options::write).
+    /// or opened with [`OpenOptions::write`](crate::OpenOptions::write).
     ///
     /// # Errors
     /// [`Error::NotWritable`] with the reason, [`Error::Sealed`], [`Error::Index`].

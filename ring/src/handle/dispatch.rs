@@ -3,12 +3,11 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 
-use libbpf_rs::{MapCore, MapType};
+use libbpf_rs::MapType;
 
 use crate::error::{Error, Result};
-use crate::region::{Opened, Refusal, is_frozen};
+use crate::region::{MapFd, Refusal, Source, is_frozen};
 
 /// A `PROG_ARRAY`: programs by slot, which BPF programs jump to by `mapring_dispatch`
 /// (`dispatch.bpf.h`) or `bpf_tail_call`.
@@ -21,7 +20,7 @@ use crate::region::{Opened, Refusal, is_frozen};
 /// The kernel empties the table when its last descriptor and pin are gone, even if programs still
 /// use it: keep this handle (or the object) open, or pin the map.
 pub struct Dispatch {
-    map: Opened,
+    map: MapFd,
 }
 
 /// A program in a slot of a [`Dispatch`].
@@ -37,39 +36,15 @@ pub struct Program {
 }
 
 impl Dispatch {
-    /// A table of a loaded libbpf-rs object.
+    /// Opens a table of any loader.
     ///
     /// # Errors
-    /// [`Error::MapType`] for another kind of map, [`Error::System`].
-    pub fn open(map: &impl MapCore) -> Result<Self> {
-        Self::new(Opened::map(map)?)
+    /// [`Error::Open`], [`Error::NotARegion`]; [`Error::MapType`] for another type of map.
+    pub fn open(source: impl Into<Source>) -> Result<Self> {
+        Self::new(source.into().map()?.0)
     }
 
-    /// The table pinned at `path`.
-    ///
-    /// # Errors
-    /// [`Error::Open`], [`Error::NotARegion`], [`Error::MapType`].
-    pub fn open_pinned(path: impl AsRef<Path>) -> Result<Self> {
-        Self::new(Opened::pinned(path.as_ref())?)
-    }
-
-    /// The table with this id; needs CAP_SYS_ADMIN.
-    ///
-    /// # Errors
-    /// As for [`open_pinned`](Self::open_pinned).
-    pub fn open_id(id: u32) -> Result<Self> {
-        Self::new(Opened::id(id)?)
-    }
-
-    /// The table behind a descriptor, made by any loader.
-    ///
-    /// # Errors
-    /// As for [`open_pinned`](Self::open_pinned).
-    pub fn open_fd(fd: OwnedFd) -> Result<Self> {
-        Self::new(Opened::fd(fd)?)
-    }
-
-    fn new(map: Opened) -> Result<Self> {
+    fn new(map: MapFd) -> Result<Self> {
         map.expect(MapType::ProgArray, "prog_array")?;
         Ok(Self { map })
     }

@@ -7,11 +7,11 @@ pub(super) use crate::protocol::{TripleRead, batch};
 use crate::region::{Lookup, Region};
 
 /// Slots of a ring that is not mapped.
-pub(super) type Window = ring::Window<ByCall>;
+pub(crate) type Window = ring::Window<ByCall>;
 
 /// A region that is not mapped.
 #[derive(Debug)]
-pub(super) struct ByCall(pub(super) Region);
+pub(crate) struct ByCall(pub(crate) Region);
 
 impl Elements for ByCall {
     type Error = io::Error;
@@ -30,6 +30,6 @@ impl Elements for Lookup {
 }
 
 /// The lookups of a region that is not mapped.
-pub(super) fn lookup(region: &Region) -> &Lookup {
+pub(crate) fn lookup(region: &Region) -> &Lookup {
     region.lookup().expect("the fallback is for regions that are not mapped")
 }

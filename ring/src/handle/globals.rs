@@ -3,19 +3,16 @@
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::sync::Arc;
 
 use bytemuck::NoUninit;
 use crossbeam_utils::Backoff;
-use libbpf_rs::{MapCore, Object};
 
 use super::table::{Guard, Seqlock, Snapshot, TwoCopies};
 use crate::error::{Error, ReadError, Result};
 use crate::layout::WORD;
 use crate::record::Record;
-use crate::region::{Access, Opened, Options, Refusal, Section, Writer, look};
+use crate::region::{Access, OpenOptions, Refusal, Section, Source, Writer, look};
 use crate::sync::{Ordering, fence};
 
 /// A section of a BPF object's global data: `.data`, `.bss`, `.rodata`, or one of one's own such as
@@ -31,83 +28,22 @@ use crate::sync::{Ordering, fence};
 #[derive(Clone)]
 pub struct Globals(Arc<Section>);
 
-impl Options {
-    /// Opens a section of a loaded object, by its name (`.bss`). Makes system calls.
-    ///
-    /// # Errors
-    /// [`Error::NoSuch`] with the maps there are, [`Error::NoTypes`], [`Error::System`].
-    pub fn globals(self, object: &Object, section: &str) -> Result<Globals> {
-        Section::of(object, section, self).map(Globals::new)
-    }
-
-    /// Opens the section in a map of a loaded object, such as a skeleton's. Makes system calls.
-    ///
-    /// # Errors
-    /// [`Error::MapType`] for a map that holds no global data, [`Error::NoTypes`].
-    pub fn globals_map(self, map: &impl MapCore) -> Result<Globals> {
-        Section::new(Opened::map(map)?, self).map(Globals::new)
-    }
-
-    /// Opens the section in the map pinned at `path`. Makes system calls.
-    ///
-    /// # Errors
-    /// [`Error::Open`], [`Error::MapType`], [`Error::NoTypes`].
-    pub fn globals_pinned(self, path: impl AsRef<Path>) -> Result<Globals> {
-        Section::new(Opened::pinned(path.as_ref())?, self).map(Globals::new)
-    }
-
-    /// Opens the section in the map with this id. Makes system calls.
-    ///
-    /// # Errors
-    /// As for [`globals_pinned`](Self::globals_pinned).
-    pub fn globals_id(self, id: u32) -> Result<Globals> {
-        Section::new(Opened::id(id)?, self).map(Globals::new)
-    }
-
-    /// Opens the section in the map behind a descriptor. Makes system calls.
-    ///
-    /// # Errors
-    /// As for [`globals_pinned`](Self::globals_pinned).
-    pub fn globals_fd(self, fd: OwnedFd) -> Result<Globals> {
-        Section::new(Opened::fd(fd)?, self).map(Globals::new)
-    }
-}
-
 impl Globals {
-    fn new(section: Section) -> Self {
-        Self(Arc::new(section))
-    }
-
-    /// [`Options::globals`], for reading.
+    /// Opens a section for reading: the source is its map. [`loader::section`](crate::loader::section) finds that of a
+    /// loaded object by the section's name. Makes system calls.
     ///
     /// # Errors
-    /// See there.
-    pub fn open(object: &Object, section: &str) -> Result<Self> {
-        Options::new().globals(object, section)
+    /// [`Error::Open`]; [`Error::MapType`] for a map that does not hold global data; [`Error::NoTypes`].
+    pub fn open(source: impl Into<Source>) -> Result<Self> {
+        Self::open_with(source, OpenOptions::new())
     }
 
-    /// [`Options::globals_pinned`], for reading.
+    /// The same with options: [`OpenOptions::write`] asks for a writable mapping.
     ///
     /// # Errors
-    /// See there.
-    pub fn open_pinned(path: impl AsRef<Path>) -> Result<Self> {
-        Options::new().globals_pinned(path)
-    }
-
-    /// [`Options::globals_id`], for reading.
-    ///
-    /// # Errors
-    /// See there.
-    pub fn open_id(id: u32) -> Result<Self> {
-        Options::new().globals_id(id)
-    }
-
-    /// [`Options::globals_fd`], for reading.
-    ///
-    /// # Errors
-    /// See there.
-    pub fn open_fd(fd: OwnedFd) -> Result<Self> {
-        Options::new().globals_fd(fd)
+    /// As for [`open`](Self::open).
+    pub fn open_with(source: impl Into<Source>, options: OpenOptions) -> Result<Self> {
+        Ok(Self(Arc::new(Section::new(source.into().map()?.0, options)?)))
     }
 
     /// The section's name: `.bss` and the like.
@@ -129,7 +65,7 @@ impl Globals {
     ///
     /// # Errors
     /// The [`Refusal`]: [`Refusal::Frozen`] for `.rodata`, [`Refusal::NotAsked`] if
-    /// [`Options::write`] was not.
+    /// [`OpenOptions::write`] was not.
     pub fn writable(&self) -> Result<(), Refusal> {
         self.0.writable
     }

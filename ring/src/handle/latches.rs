@@ -20,7 +20,7 @@ pub type Latches<T> = Table<T, TwoCopies>;
 
 impl<T: NoUninit> Latches<T> {
     /// A writer. The region must be mapped for writing: a memfd that was made here or opened
-    /// with [`Options::write`](crate::Options::write), or a BPF map opened so. A map that programs
+    /// with [`OpenOptions::write`](crate::OpenOptions::write), or a BPF map opened so. A map that programs
     /// may only read (`BPF_F_RDONLY_PROG`), or that is not mmapable, is written by system call.
     ///
     /// Any number of writers in one process take turns by a lock that they share, whichever handle, clone

@@ -6,22 +6,13 @@ mod cells;
 mod counters;
 #[cfg(feature = "bpf")]
 mod dispatch;
-mod fallback;
-#[cfg(feature = "bpf")]
-mod follower;
+pub(crate) mod fallback;
 #[cfg(feature = "bpf")]
 mod globals;
 mod latches;
 #[cfg(feature = "bpf")]
-mod numa;
-#[cfg(feature = "bpf")]
 mod per_cpu;
-mod reader;
-#[cfg(feature = "bpf")]
-mod resizable;
-mod ring;
 mod table;
-mod watch;
 
 #[cfg(feature = "bpf")]
 pub use array::Array;
@@ -30,18 +21,10 @@ pub use counters::{Counters, CountersWriter};
 #[cfg(feature = "bpf")]
 pub use dispatch::{Dispatch, Program};
 #[cfg(feature = "bpf")]
-pub use follower::Follower;
-#[cfg(feature = "bpf")]
 pub use globals::{Global, Globals, Variable};
 pub use latches::{Latches, LatchesWriter};
 #[cfg(feature = "bpf")]
-pub use numa::{NumaReader, NumaRing};
-#[cfg(feature = "bpf")]
 pub use per_cpu::PerCpuCells;
-pub use reader::{Drain, Reader};
-#[cfg(feature = "bpf")]
-pub use resizable::ResizableRing;
-pub use ring::{Event, Ring, RingWriter};
 pub use table::{Guard, Seqlock, Snapshot, Table, TwoCopies};
 
 /// The ways to open a handle, the same for each: those of typed ones compare the record with the map's
@@ -52,7 +35,7 @@ macro_rules! openers {
             [$record: crate::Record, $($generics)*],
             [$record: bytemuck::AnyBitPattern, $($generics)*],
             $handle,
-            crate::Options::new().record_of::<$record>($kind)
+            |options| options.record_of::<$record>($kind)
         );
 
         impl<$record: bytemuck::AnyBitPattern, $($generics)*> $handle {
@@ -63,76 +46,30 @@ macro_rules! openers {
             }
         }
     };
-    ([$($opens:tt)*], [$($generics:tt)*], $handle:ty, $options:expr) => {
+    ([$($opens:tt)*], [$($generics:tt)*], $handle:ty, $expects:expr) => {
         impl<$($opens)*> $handle {
-            /// Opens the region pinned at `path`, for reading. Makes system calls; reading makes
-            /// none if [`access`](Self::access) is mapped.
+            /// Opens it for reading. Makes system calls; reading makes none if [`access`](Self::access) is mapped.
             ///
             /// # Errors
-            /// See [`Options::open_pinned`](crate::Options::open_pinned); also
+            /// See [`OpenOptions::open`](crate::OpenOptions::open); also
             /// [`Error::Kind`](crate::Error::Kind), [`Error::Layout`](crate::Error::Layout) and
             /// [`Error::RecordSize`](crate::Error::RecordSize).
-            #[cfg(feature = "bpf")]
-            pub fn open_pinned(path: impl AsRef<std::path::Path>) -> crate::Result<Self> {
-                Self::from_region($options.open_pinned(path)?)
+            pub fn open(source: impl Into<crate::Source>) -> crate::Result<Self> {
+                Self::open_with(source, crate::OpenOptions::new())
             }
 
-            /// Opens the region in the BPF map with this id, for reading; needs CAP_SYS_ADMIN.
+            /// The same with options. With [`OpenOptions::write`](crate::OpenOptions::write) it is mapped for writing, if
+            /// the kernel allows it: see [`Region::writable`](crate::Region::writable).
             ///
             /// # Errors
-            /// As for [`open_pinned`](Self::open_pinned).
-            #[cfg(feature = "bpf")]
-            pub fn open_id(id: u32) -> crate::Result<Self> {
-                Self::from_region($options.open_id(id)?)
+            /// As for [`open`](Self::open).
+            pub fn open_with(
+                source: impl Into<crate::Source>,
+                options: crate::OpenOptions,
+            ) -> crate::Result<Self> {
+                let expects: fn(crate::OpenOptions) -> crate::OpenOptions = $expects;
+                Self::from_region(expects(options).open(source)?)
             }
-
-            /// Opens a BPF map or memfd by its descriptor, for reading.
-            ///
-            /// # Errors
-            /// As for [`open_pinned`](Self::open_pinned); for a memfd also
-            /// [`Error::Unsealed`](crate::Error::Unsealed) and
-            /// [`Error::Truncated`](crate::Error::Truncated).
-            pub fn open_fd(fd: std::os::fd::OwnedFd) -> crate::Result<Self> {
-                Self::from_region($options.open_fd(fd)?)
-            }
-
-            /// Opens a map of a loaded libbpf-rs object, for reading, and writes its preamble if
-            /// that is missing: the loader's way.
-            ///
-            /// # Errors
-            /// As for [`open_pinned`](Self::open_pinned).
-            #[cfg(feature = "bpf")]
-            pub fn open(map: &impl libbpf_rs::MapCore) -> crate::Result<Self> {
-                Self::from_region($options.open(map)?)
-            }
-
-            /// [`open`](Self::open), mapped for writing, too, if the kernel allows it: see
-            /// [`Region::writable`](crate::Region::writable).
-            ///
-            /// # Errors
-            /// As for [`open_pinned`](Self::open_pinned).
-            #[cfg(feature = "bpf")]
-            pub fn open_writable(map: &impl libbpf_rs::MapCore) -> crate::Result<Self> {
-                Self::from_region($options.write(true).open(map)?)
-            }
-
-            /// [`open_pinned`](Self::open_pinned), mapped for writing, too, if the kernel allows it.
-            ///
-            /// # Errors
-            /// As for [`open_pinned`](Self::open_pinned).
-            #[cfg(feature = "bpf")]
-            pub fn open_pinned_writable(path: impl AsRef<std::path::Path>) -> crate::Result<Self> {
-                Self::from_region($options.write(true).open_pinned(path)?)
-            }
-
-            /// [`open_fd`](Self::open_fd), mapped for writing, too, if that is allowed.
-            ///
-            /// # Errors
-            /// As for [`open_fd`](Self::open_fd).
-            pub fn open_fd_writable(fd: std::os::fd::OwnedFd) -> crate::Result<Self> {
-                Self::from_region($options.write(true).open_fd(fd)?)
-            }
-
         }
 
         impl<$($generics)*> $handle {
@@ -142,7 +79,6 @@ macro_rules! openers {
             ///
             /// # Errors
             /// As there, and those of opening it.
-            #[cfg(feature = "bpf")]
             pub fn replaced(&self) -> crate::Result<Option<Self>> {
                 self.region.replaced()?.map(Self::from_region).transpose()
             }
@@ -159,7 +95,7 @@ macro_rules! openers {
         }
     };
     ($handle:ty) => {
-        openers!([], [], $handle, crate::Options::new());
+        openers!([], [], $handle, |options| options);
     };
 }
 use openers;

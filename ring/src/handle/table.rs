@@ -12,7 +12,7 @@ use super::openers;
 use crate::error::{ReadError, Result};
 use crate::layout::{Geometry, Kind, WORD};
 use crate::protocol::{Element, Words, WordsMut, cell, latch};
-use crate::region::{Region, SharedMut, SharedRows, Source};
+use crate::region::{Region, SharedMut, SharedRows, View};
 
 /// A table of values of type `T`, each behind a sequence word: [`Cells`](super::Cells) or
 /// [`Latches`](super::Latches).
@@ -161,11 +161,9 @@ impl<T: AnyBitPattern, P: Guard> Table<T, P> {
         let stride = geometry.element_words();
         let place = Place { first: geometry.first(), stride, count: geometry.capacity() };
         assert_eq!(stride, Guarded::<T, P>::WORDS, "an element's size follows from its record's");
-        let (mapped, looks) = match region.source() {
-            Source::Mapped(shared) => (shared.rows(place.first * stride, place.count), None),
-            Source::Lookup(region) => {
-                (SharedRows::none(region), Some(Mutex::new(TripleRead::new(1, stride))))
-            }
+        let (mapped, looks) = match region.view() {
+            View::Mapped(shared) => (shared.rows(place.first * stride, place.count), None),
+            View::Lookup(region) => (SharedRows::none(region), Some(Mutex::new(TripleRead::new(1, stride)))),
         };
         Ok(Self { region, mapped, looks, place })
     }

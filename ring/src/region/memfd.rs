@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 
-use super::{Identity, Mapping, Memory, Options, Refusal, Region, generation, write_preamble};
+use super::{Identity, Mapping, Memory, OpenOptions, Refusal, Region, generation, write_preamble};
 use crate::error::{Error, Result};
 use crate::layout::{Geometry, Kind, Preamble, PreambleError};
 use crate::record::{Compared, NotCompared};
@@ -63,7 +63,7 @@ fn fits_in_memory(bytes: usize) -> Result<()> {
     })
 }
 
-pub(super) fn open(fd: OwnedFd, options: Options) -> Result<Region> {
+pub(super) fn open(fd: OwnedFd, options: OpenOptions) -> Result<Region> {
     let what = format!("memfd {}", fd.as_raw_fd());
     // Seals first: after them the size is final.
     let seals = rustix::fs::fcntl_get_seals(&fd).map_err(|e| Error::system("fcntl(F_GET_SEALS)", e))?;

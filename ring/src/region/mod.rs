@@ -8,6 +8,7 @@ mod memfd;
 mod options;
 #[cfg(feature = "bpf")]
 mod scalar;
+mod source;
 mod writers;
 
 use std::any::TypeId;
@@ -15,20 +16,26 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 #[cfg(feature = "bpf")]
+use std::os::unix::fs::PermissionsExt;
+#[cfg(feature = "bpf")]
 use std::path::Path;
 use std::sync::Arc;
 
 pub use access::{Access, Refusal};
 #[cfg(feature = "bpf")]
-pub use bpf::{Fit, PinOptions, fit_object, fit_to_machine, place_on_node};
+pub use bpf::PinOptions;
 #[cfg(feature = "bpf")]
-pub(crate) use bpf::{Found, Lookup, Opened, Outer, PerCpu, Plain, Section, is_frozen, is_gone, look, pin};
+pub(crate) use bpf::{
+    Lookup, MapFd, MapLocator, MapOfMaps, PerCpu, Plain, Section, describe, is_frozen, is_gone, look, pin,
+    section_name,
+};
 pub(crate) use mapping::Mapping;
 pub(crate) use mapping::{Shared, SharedMut, SharedRows};
 #[cfg(not(feature = "bpf"))]
 pub(crate) use nothing::Lookup;
-pub use options::Options;
+pub use options::OpenOptions;
 use parking_lot::MutexGuard;
+pub use source::Source;
 pub(crate) use writers::{Identity, Writer};
 
 use crate::error::{Error, ReadError, Result};
@@ -40,7 +47,7 @@ use crate::sync::{Ordering, fence};
 
 /// Shared memory that holds a ring, cells or counters. Clones are handles to the same mapping.
 ///
-/// A region is read-only unless [`Options::write`] was asked for. Dropping the last handle
+/// A region is read-only unless [`OpenOptions::write`] was asked for. Dropping the last handle
 /// unmaps it; a pinned map or a memfd that others hold lives on.
 #[derive(Clone)]
 pub struct Region(Arc<Inner>);
@@ -62,9 +69,9 @@ struct Inner {
 /// Where a map was found, to look there again, and the id that it had.
 #[cfg(feature = "bpf")]
 struct Origin {
-    place: bpf::Found,
+    place: bpf::MapLocator,
     id: u32,
-    options: Options,
+    options: OpenOptions,
 }
 
 pub(crate) enum Memory {
@@ -83,48 +90,12 @@ impl Memory {
 }
 
 impl Region {
-    /// [`Options::open_pinned`], read-only.
+    /// [`OpenOptions::open`], read-only.
     ///
     /// # Errors
     /// See there.
-    #[cfg(feature = "bpf")]
-    pub fn open_pinned(path: impl AsRef<Path>) -> Result<Self> {
-        Options::new().open_pinned(path)
-    }
-
-    /// [`Options::open_inner`], read-only.
-    ///
-    /// # Errors
-    /// See there.
-    #[cfg(feature = "bpf")]
-    pub fn open_inner(maps: impl AsFd, key: &[u8]) -> Result<Self> {
-        Options::new().open_inner(maps, key)
-    }
-
-    /// [`Options::open_id`], read-only.
-    ///
-    /// # Errors
-    /// See there.
-    #[cfg(feature = "bpf")]
-    pub fn open_id(id: u32) -> Result<Self> {
-        Options::new().open_id(id)
-    }
-
-    /// [`Options::open_fd`], read-only.
-    ///
-    /// # Errors
-    /// See there.
-    pub fn open_fd(fd: OwnedFd) -> Result<Self> {
-        Options::new().open_fd(fd)
-    }
-
-    /// [`Options::open`], read-only.
-    ///
-    /// # Errors
-    /// See there.
-    #[cfg(feature = "bpf")]
-    pub fn open(map: &impl libbpf_rs::MapCore) -> Result<Self> {
-        Options::new().open(map)
+    pub fn open(source: impl Into<Source>) -> Result<Self> {
+        OpenOptions::new().open(source)
     }
 
     /// Makes a region between ordinary processes: a memfd of the shape `geometry`, sealed
@@ -153,15 +124,16 @@ impl Region {
     ///
     /// # Errors
     /// [`Error::Open`] if nothing is there any more, and all that
-    /// [`Options::open_pinned`] can say of what is.
-    #[cfg(feature = "bpf")]
+    /// [`OpenOptions::open`] can say of what is.
     pub fn replaced(&self) -> Result<Option<Self>> {
-        let Some(origin) = &self.0.origin else { return Ok(None) };
-        let now = origin.place.open()?;
-        if now.info.info.id == origin.id {
-            return Ok(None);
+        #[cfg(feature = "bpf")]
+        if let Some(origin) = &self.0.origin {
+            let now = origin.place.open()?;
+            if now.info.info.id != origin.id {
+                return origin.options.adopt(now, origin.place.clone()).map(Some);
+            }
         }
-        origin.options.adopt(now, origin.place.clone()).map(Some)
+        Ok(None)
     }
 
     /// Seals a BPF map: freezes it, and pins it at `path` with a mode and a group. Call it in the loader,
@@ -194,6 +166,18 @@ impl Region {
         bpf::freeze_and_pin(self.as_fd(), &self.0.what, path.as_ref(), options.into())
     }
 
+    /// Pins a BPF map at `path` with this mode. Makes system calls.
+    ///
+    /// # Errors
+    /// [`Error::System`] if something is at `path`, or if it is not in a BPF file system.
+    #[cfg(feature = "bpf")]
+    pub fn pin(&self, path: impl AsRef<Path>, mode: u32) -> Result<()> {
+        let path = path.as_ref();
+        bpf::pin(self.as_fd(), path).map_err(|e| Error::system("bpf(BPF_OBJ_PIN)", e))?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+            .map_err(|e| Error::system("chmod", e))
+    }
+
     /// The region's shape.
     pub fn geometry(&self) -> &Geometry {
         &self.0.preamble.geometry
@@ -220,7 +204,7 @@ impl Region {
     /// Whether the region is mapped for writing, and if not, why.
     ///
     /// # Errors
-    /// The [`Refusal`]; [`Refusal::NotAsked`] if [`Options::write`] was not.
+    /// The [`Refusal`]; [`Refusal::NotAsked`] if [`OpenOptions::write`] was not.
     pub fn writable(&self) -> Result<(), Refusal> {
         self.0.writable
     }
@@ -253,7 +237,6 @@ impl Region {
     }
 
     /// The tickets that were given out in the rings before this resizable one, and whether that is all.
-    #[cfg(feature = "bpf")]
     pub(crate) fn before(&self) -> Result<u64> {
         self.live(Gate::BEFORE).map_err(|e| Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e))
     }
@@ -279,8 +262,8 @@ impl Region {
         &self,
         geometry: Geometry,
         node: Option<usize>,
-        options: Options,
-        place: bpf::Found,
+        options: OpenOptions,
+        place: bpf::MapLocator,
     ) -> Result<Self> {
         let preamble = Preamble { geometry, generation: generation(), ..self.preamble().clone() };
         options.adopt(bpf::make_like(self.as_fd(), &preamble, node)?, place)
@@ -296,10 +279,10 @@ impl Region {
         &self.0.what
     }
 
-    pub(crate) fn source(&self) -> Source {
+    pub(crate) fn view(&self) -> View {
         match &self.0.memory {
-            Memory::Mapped(mapping) => Source::Mapped(mapping.shared(self)),
-            Memory::Lookup(..) => Source::Lookup(self.clone()),
+            Memory::Mapped(mapping) => View::Mapped(mapping.shared(self)),
+            Memory::Lookup(..) => View::Lookup(self.clone()),
         }
     }
 
@@ -422,7 +405,7 @@ impl Region {
 }
 
 /// Where a handle reads from.
-pub(crate) enum Source {
+pub(crate) enum View {
     Mapped(Shared),
     Lookup(Region),
 }

@@ -65,7 +65,7 @@ pub(crate) const FEATURES: [Feature; 14] = [
         name: "fetching atomics",
         since: (5, 12),
         used: "programs that write rings and cells",
-        without: "`fit_to_machine` refuses them, and says what to do; single writers on x86-64, counters, \
+        without: "`loader::prepare` refuses them, and says what to do; single writers on x86-64, counters, \
                   latches, readers and writers in userspace work (see below)",
         refused: |said| {
             ["BPF_STX uses reserved fields", "claims by fetching atomics", "NoFetchingAtomics"]

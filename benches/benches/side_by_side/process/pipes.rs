@@ -11,6 +11,7 @@ use crossbeam_utils::CachePadded;
 use iceoryx2::port::subscriber::Subscriber;
 use iceoryx2::prelude::*;
 use iceoryx2::service::port_factory::publish_subscribe::PortFactory;
+use mapring::OpenOptions;
 use mapring::{Reader, Ring, Start};
 
 use crate::programs::Record;
@@ -117,7 +118,7 @@ pub(super) fn shared_ring() -> Result<(String, Reader<Record>)> {
 /// The sending end of a [`shared_ring`].
 pub(super) fn into_shared_ring(path: &str) -> Result<Push> {
     let file = File::options().read(true).write(true).open(path)?;
-    let writer = Ring::<Record>::open_fd_writable(file.into())?.writer(0)?;
+    let writer = Ring::<Record>::open_with(file, OpenOptions::new().write(true))?.writer(0)?;
     Ok(Box::new(move |record| Ok(writer.push(record).is_some())))
 }
 

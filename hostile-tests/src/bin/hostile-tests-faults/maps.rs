@@ -7,10 +7,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{MapCore, MapType, Object, libbpf_sys};
 use mapring::layout::{Geometry, Kind};
-use mapring::{
-    Array, Cells, Counters, Dispatch, Globals, Latches, NumaRing, Options, PerCpuCells, PinOptions, Region,
-    ResizableRing, Ring,
-};
+use mapring::loader::PinOptions;
+use mapring::{Array, Cells, Counters, Dispatch, Globals, Latches, OpenOptions, PerCpuCells, Region, Ring};
 use mapring_hostile_tests::Record;
 use mapring_kernel_tests::raw::RawMap;
 use mapring_kernel_tests::skel::{
@@ -74,16 +72,16 @@ fn reads(open: fn(&Object, &str) -> OwnedFd) -> Act {
     let fds = ["ring", "cells", "latches", "counters"].map(|name| open(object, name));
     Box::new(move || {
         let [ring, cells, latches, counters] = fds;
-        let ring = Ring::<Record>::from_region(Region::open_fd(ring)?)?;
+        let ring = Ring::<Record>::from_region(Region::open(ring)?)?;
         let mut reader = ring.reader();
         let records: Vec<_> = reader.drain().map(|event| (event.ticket, event.record.n)).collect();
         let dropped = reader.dropped();
         if let Some(e) = reader.take_error() {
             return Err(e.into());
         }
-        let cells = Cells::<Record>::from_region(Region::open_fd(cells)?)?;
-        let latches = Latches::<Record>::from_region(Region::open_fd(latches)?)?;
-        let counters = Counters::open_fd(counters)?;
+        let cells = Cells::<Record>::from_region(Region::open(cells)?)?;
+        let latches = Latches::<Record>::from_region(Region::open(latches)?)?;
+        let counters = Counters::open(counters)?;
         let mut sums = [0; 3];
         counters.sums(&mut sums)?;
         let mut all = Vec::new();
@@ -101,7 +99,7 @@ fn pinned() -> Act {
     let (object, path) = (written(), pin_of_a_try());
     libbpf_rs::MapHandle::try_from(&map(object, "ring")).expect("a handle").pin(&path).expect("a pin");
     Box::new(move || {
-        let ring = Ring::<Record>::from_region(Options::new().open_pinned(&path)?)?;
+        let ring = Ring::<Record>::from_region(OpenOptions::new().open(&path)?)?;
         Ok(format!("{} {:?}", ring.reader().drain().count(), ring.replaced()?.is_some()))
     })
 }
@@ -122,8 +120,8 @@ fn loads(flags: u32) -> Act {
     let map = new_map(&geometry, MapType::Array, flags);
     Box::new(move || {
         let other = map.try_clone()?;
-        let mine = Options::new().described(geometry).loader(true).open_fd(map)?;
-        let theirs = Cells::<Record>::from_region(Region::open_fd(other)?)?;
+        let mine = OpenOptions::new().assume_layout(geometry).write_preamble(true).open(map)?;
+        let theirs = Cells::<Record>::from_region(Region::open(other)?)?;
         Ok(format!("{:?} {}", mine.geometry(), theirs.read(2)?.n))
     })
 }
@@ -131,10 +129,11 @@ fn loads(flags: u32) -> Act {
 fn latches(flags: u32) -> Act {
     let geometry = cells_of(Kind::Latches);
     let map = new_map(&geometry, MapType::Array, flags);
-    let (again, options) = (map.try_clone().expect("a descriptor"), Options::new().described(geometry));
-    drop(options.loader(true).open_fd(map).expect("the preamble is written"));
+    let (again, options) =
+        (map.try_clone().expect("a descriptor"), OpenOptions::new().assume_layout(geometry));
+    drop(options.write_preamble(true).open(map).expect("the preamble is written"));
     Box::new(move || {
-        let latches = Latches::<Record>::from_region(Options::new().write(true).open_fd(again)?)?;
+        let latches = Latches::<Record>::from_region(OpenOptions::new().write(true).open(again)?)?;
         let writer = latches.writer()?;
         writer.set(1, &Record::new(5))?;
         let whole = |index| latches.read(index).map(|value| value.n);
@@ -152,7 +151,7 @@ fn per_cpu() -> Act {
     let maps = shapes.map(|shape| new_map(&shape, MapType::PercpuArray, 0));
     Box::new(move || {
         let open = |i: usize| -> Result<Region, Box<dyn Error>> {
-            Ok(Options::new().described(shapes[i]).loader(true).open_fd(maps[i].try_clone()?)?)
+            Ok(OpenOptions::new().assume_layout(shapes[i]).write_preamble(true).open(maps[i].try_clone()?)?)
         };
         let (cells, counters) =
             (PerCpuCells::<Record>::from_region(open(0)?)?, Counters::from_region(open(1)?)?);
@@ -167,7 +166,7 @@ fn per_cpu() -> Act {
 fn array(map: RawMap) -> Act {
     let map = map.make().expect("a map");
     Box::new(move || {
-        let array = Array::<u64>::open_fd(map)?;
+        let array = Array::<u64>::open(map)?;
         let each = array.cpus().is_some().then(|| array.each(2)).transpose()?;
         let one = if each.is_none() { Some(array.get(1)?) } else { None };
         Ok(format!("{} {one:?} {each:?}", array.len()))
@@ -179,7 +178,7 @@ fn globals(open: fn(&Object, &str) -> OwnedFd) -> Act {
     let bss = object.maps().find(|map| map.name().to_string_lossy().ends_with(".bss")).expect("a .bss");
     let fd = open(object, &bss.name().to_string_lossy());
     Box::new(move || {
-        let globals = Globals::open_fd(fd)?;
+        let globals = Globals::open(fd)?;
         let (counted, small) = (globals.variable::<u64>("counted")?, globals.variable::<u32>("small")?);
         let (cell, latch) = (globals.cell::<[u32; 14]>("cell")?, globals.latch::<[u32; 14]>("latch")?);
         Ok(format!("{} {} {:?} {:?}", counted.get()?, small.get()?, cell.read()?, latch.read()?))
@@ -192,7 +191,7 @@ fn dispatch() -> Act {
         (fd(object, "stages"), object.progs().find(|p| p.name() == "first").expect("it is there"));
     let program = program.as_fd().try_clone_to_owned().expect("a descriptor");
     Box::new(move || {
-        let table = Dispatch::open_fd(table)?;
+        let table = Dispatch::open(table)?;
         table.insert(2, &program)?;
         let found = table.get(2)?.map(|program| program.name);
         let all = table.iter().collect::<Result<Vec<_>, _>>()?.len();
@@ -204,15 +203,18 @@ fn dispatch() -> Act {
 fn freeze_and_pin() -> Act {
     let (path, geometry) = (pin_of_a_try(), cells_of(Kind::Cells));
     let map = new_map(&geometry, MapType::Array, MMAPABLE);
-    let region =
-        Options::new().described(geometry).loader(true).open_fd(map).expect("its preamble is written");
+    let region = OpenOptions::new()
+        .assume_layout(geometry)
+        .write_preamble(true)
+        .open(map)
+        .expect("its preamble is written");
     Box::new(move || {
         // What fails half-way succeeds when it is tried again.
         let first = region.freeze_and_pin(&path, PinOptions::new(0o660).group(0));
         if first.is_err() {
             region.freeze_and_pin(&path, PinOptions::new(0o660).group(0))?;
         }
-        let other = Options::new().write(true).open_pinned(&path)?;
+        let other = OpenOptions::new().write(true).open(&path)?;
         let said = format!("{:?} {}", other.writable().is_err(), Cells::<Record>::from_region(other)?.len());
         first?;
         Ok(said)
@@ -223,14 +225,18 @@ fn replaced() -> Act {
     let (path, geometry) = (pin_of_a_try(), cells_of(Kind::Cells));
     let maps = [0, 1].map(|_| new_map(&geometry, MapType::Array, MMAPABLE));
     let regions = maps.map(|map| {
-        Options::new().described(geometry).loader(true).open_fd(map).expect("its preamble is written")
+        OpenOptions::new()
+            .assume_layout(geometry)
+            .write_preamble(true)
+            .open(map)
+            .expect("its preamble is written")
     });
     let pin = |region: &Region| {
         let _ = std::fs::remove_file(&path);
         region.freeze_and_pin(&path, 0o600).expect("a pin");
     };
     pin(&regions[0]);
-    let cells = Cells::<Record>::from_region(Region::open_pinned(&path).expect("pinned")).expect("cells");
+    let cells = Cells::<Record>::from_region(Region::open(&path).expect("pinned")).expect("cells");
     pin(&regions[1]);
     Box::new(move || {
         let now = cells.replaced()?.expect("another map is pinned there");
@@ -245,10 +251,10 @@ fn numa() -> Act {
     let (outer, program) = (fd(object, "numbers"), Runner::new(object, "push_run"));
     Box::new(move || {
         // What failed half-way is put right by the next call.
-        let first = NumaRing::<Numbered>::open_fd(&outer);
+        let first = Ring::<Numbered>::open(&outer);
         let ring = match &first {
             Ok(_) => None,
-            Err(_) => Some(NumaRing::<Numbered>::open_fd(&outer)?),
+            Err(_) => Some(Ring::<Numbered>::open(&outer)?),
         };
         let ring = ring.as_ref().or(first.as_ref().ok()).expect("one of the two");
         let mut reader = ring.reader();
@@ -256,7 +262,7 @@ fn numa() -> Act {
             on_cpu(cpu);
             assert_eq!(push(&program, 1, number, 1), 0, "dropped on CPU {cpu}");
         }
-        let read: Vec<_> = reader.drain().map(|event| (event.cpu, event.record.number)).collect();
+        let read: Vec<_> = reader.drain().map(|event| (event.shard, event.record.number)).collect();
         if let Some(e) = reader.take_error() {
             return Err(e.into());
         }
@@ -271,12 +277,11 @@ fn numa() -> Act {
 fn resize() -> Act {
     let object = loaded::<ResizableSkelBuilder>();
     let (outer, program, path) = (fd(object, "numbers"), Runner::new(object, "push_run"), pin_of_a_try());
-    let ring = ResizableRing::<Numbered>::open_fd(&outer).expect("it opens");
+    let ring = Ring::<Numbered>::open(&outer).expect("it opens");
     on_cpu(cpus()[0]);
     Box::new(move || {
-        let mut ring = ring;
         ring.pin(&path, 0o600)?;
-        let mut follower = Ring::<Numbered>::open_pinned(&path)?.reader().following();
+        let mut follower = Ring::<Numbered>::open(&path)?.reader();
         let (mut read, mut failed) = (Vec::new(), None);
         for round in 0..3 {
             assert_eq!(push(&program, 2, round * 4, 4), 0);
@@ -293,7 +298,7 @@ fn resize() -> Act {
             }
         }
         assert_eq!(read, (0..12).collect::<Vec<_>>(), "after {failed:?}");
-        let said = format!("{:?} {}", follower.tally(), ring.ring().slots());
+        let said = format!("{:?} {}", follower.tally(), ring.slots());
         drop((follower, ring));
         failed.map_or(Ok(said), |e| Err(e.into()))
     })

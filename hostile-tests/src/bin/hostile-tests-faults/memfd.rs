@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use mapring::{Cells, Counters, Latches, Options, Region, Ring};
+use mapring::{Cells, Counters, Latches, OpenOptions, Region, Ring};
 
 use super::{Act, Scenario, scenario};
 
@@ -12,7 +12,7 @@ pub(super) const ALL: &[Scenario] = &[
         let (region, _) = create().expect("memory");
         let fd = region.as_fd().try_clone_to_owned().expect("a descriptor");
         Box::new(move || {
-            let ring = Ring::<[u64; 3]>::open_fd(fd)?;
+            let ring = Ring::<[u64; 3]>::open(fd)?;
             Ok(format!("{:?}", ring.reader().drain().map(|event| event.record).collect::<Vec<_>>()))
         })
     }),
@@ -20,7 +20,7 @@ pub(super) const ALL: &[Scenario] = &[
         let (region, _) = create().expect("memory");
         let fd = region.as_fd().try_clone_to_owned().expect("a descriptor");
         Box::new(move || {
-            let ring = Ring::<[u64; 3]>::from_region(Options::new().write(true).open_fd(fd)?)?;
+            let ring = Ring::<[u64; 3]>::from_region(OpenOptions::new().write(true).open(fd)?)?;
             let ticket = ring.writer(0)?.push(&[3; 3]);
             Ok(format!("{ticket:?} {}", ring.reader().drain().count()))
         })
@@ -30,7 +30,7 @@ pub(super) const ALL: &[Scenario] = &[
         let fd = region.as_fd().try_clone_to_owned().expect("a descriptor");
         Box::new(move || {
             region.seal_future_writes()?;
-            let other = Options::new().write(true).open_fd(fd)?;
+            let other = OpenOptions::new().write(true).open(fd)?;
             // A writable mapping that is refused for another reason is not the same.
             Ok(format!("{:?}", other.writable().is_err()))
         })

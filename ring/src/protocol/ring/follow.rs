@@ -107,9 +107,18 @@ impl<R: Leaving<Error = E>, E> Follow<R, E> {
     /// What `read` finds, in this ring or, if there is nothing more in it, in one that took its place.
     #[inline]
     pub fn poll<X>(&mut self, mut read: impl FnMut(&mut R) -> Option<X>) -> Option<X> {
+        let found = read(&mut self.reader);
+        if found.is_some() { found } else { self.poll_on(read) }
+    }
+
+    /// The same after `read` found nothing in this ring.
+    pub fn poll_on<X>(&mut self, mut read: impl FnMut(&mut R) -> Option<X>) -> Option<X> {
         for _ in 0..Self::RINGS {
+            if !self.go_on() {
+                return None;
+            }
             let found = read(&mut self.reader);
-            if found.is_some() || !self.go_on() {
+            if found.is_some() {
                 return found;
             }
         }

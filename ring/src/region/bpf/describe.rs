@@ -13,20 +13,20 @@ use crate::text::printable;
 
 /// A region as its BPF program declared it.
 #[derive(Debug)]
-pub(super) struct Description {
-    pub(super) kind: Kind,
+pub(crate) struct Description {
+    pub(crate) kind: Kind,
     record: u64,
     capacity: u64,
     /// A ring that is in a map of maps.
-    pub(super) inner: Option<Inner>,
+    pub(crate) inner: Option<Inner>,
     name: String,
     /// Writers publish by plain stores, which x86 alone keeps in order.
-    pub(super) tso: bool,
+    pub(crate) tso: bool,
 }
 
 /// Why a ring is in a map of maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Inner {
+pub(crate) enum Inner {
     /// So that another can take its place.
     Resizable,
     /// As the shard of one CPU, on the node of that.
@@ -35,7 +35,7 @@ pub(super) enum Inner {
 
 impl Description {
     /// The shape with `shards` shards, of what has such.
-    pub(super) fn geometry(&self, shards: u64) -> Result<Geometry, GeometryError> {
+    pub(crate) fn geometry(&self, shards: u64) -> Result<Geometry, GeometryError> {
         let sharded = matches!(self.kind, Kind::Ring | Kind::Counters) && self.inner != Some(Inner::OfCpu);
         let geometry =
             Geometry::new(self.kind, self.record, self.capacity, if sharded { shards } else { 1 })?;
@@ -47,7 +47,7 @@ impl Description {
     }
 
     /// The shape of so many whole shards that it has about `entries` elements.
-    pub(super) fn nearest(&self, entries: usize) -> Option<Geometry> {
+    pub(crate) fn nearest(&self, entries: usize) -> Option<Geometry> {
         let one = self.geometry(1).ok()?;
         let shard = one.entries() - one.first();
         let shards = (entries.saturating_sub(one.first()) / shard).max(1);
@@ -56,7 +56,7 @@ impl Description {
 
     /// What a preamble with this geometry says, and what this says instead, if they differ. Both for people. Shards are
     /// left out, as nothing declares them, and so are the slots of a ring that is made to change them.
-    pub(super) fn contradicts(&self, geometry: &Geometry) -> Option<(String, String)> {
+    pub(crate) fn contradicts(&self, geometry: &Geometry) -> Option<(String, String)> {
         let inner = match geometry {
             ring if ring.is_resizable() => Some(Inner::Resizable),
             ring if ring.is_of_cpu() => Some(Inner::OfCpu),
@@ -78,7 +78,7 @@ impl Description {
     }
 
     /// The preamble of a map with `entries` elements, if that is a whole number of shards.
-    pub(super) fn preamble(&self, entries: usize, generation: u64) -> Option<Preamble> {
+    pub(crate) fn preamble(&self, entries: usize, generation: u64) -> Option<Preamble> {
         let one = self.geometry(1).ok()?;
         let shard = one.entries() - one.first();
         let shards = entries.checked_sub(one.first())? / shard;
@@ -88,7 +88,7 @@ impl Description {
 }
 
 /// Reads it from the BTF of a map's value type.
-pub(super) fn from_btf(btf: &Btf<'_>, value: u32) -> Option<Description> {
+pub(crate) fn from_btf(btf: &Btf<'_>, value: u32) -> Option<Description> {
     let value: Struct<'_> = btf.type_by_id(TypeId::from(value))?;
     let name = value.name()?.to_str()?.strip_prefix("mapring_")?;
     let (kind, inner) = [
@@ -124,41 +124,41 @@ pub(super) fn from_btf(btf: &Btf<'_>, value: u32) -> Option<Description> {
 }
 
 /// The types of a map, as the kernel keeps them: read when they are first asked for, and once.
-pub(super) struct Types {
+pub(crate) struct Types {
     btf_id: u32,
     value: TypeId,
     btf: OnceCell<io::Result<Btf<'static>>>,
 }
 
 impl Types {
-    pub(super) fn new(info: &MapInfo) -> Self {
+    pub(crate) fn new(info: &MapInfo) -> Self {
         let (btf_id, value) = (info.info.btf_id, info.info.btf_value_type_id.into());
         Self { btf_id, value, btf: OnceCell::new() }
     }
 
     /// All of them. Makes system calls the first time, and takes CAP_SYS_ADMIN.
-    pub(super) fn btf(&self) -> Result<&Btf<'static>, &io::Error> {
+    pub(crate) fn btf(&self) -> Result<&Btf<'static>, &io::Error> {
         self.btf.get_or_init(|| kernel::btf(self.btf_id)).as_ref()
     }
 
     /// The region that they describe.
-    pub(super) fn region(&self) -> Option<Description> {
+    pub(crate) fn region(&self) -> Option<Description> {
         from_btf(self.btf().ok()?, self.value.into())
     }
 
     /// The type of its values.
-    pub(super) fn value<'btf>(&self, btf: &'btf Btf<'_>) -> Option<BtfType<'btf>> {
+    pub(crate) fn value<'btf>(&self, btf: &'btf Btf<'_>) -> Option<BtfType<'btf>> {
         // 0 is void: nobody said.
         (self.value != 0.into()).then(|| btf.type_by_id(self.value))?
     }
 
     /// The type of its records.
-    pub(super) fn record<'btf>(&self, btf: &'btf Btf<'_>) -> Option<BtfType<'btf>> {
+    pub(crate) fn record<'btf>(&self, btf: &'btf Btf<'_>) -> Option<BtfType<'btf>> {
         record_type(btf, self.value)
     }
 
     /// The fields of the map's value that the kernel shows to nobody: name of the type, offset, bytes.
-    pub(super) fn hidden_fields(&self) -> Vec<(String, usize, usize)> {
+    pub(crate) fn hidden_fields(&self) -> Vec<(String, usize, usize)> {
         let mut found = Vec::new();
         if let Ok(btf) = self.btf()
             && let Some(value) = btf.type_by_id::<BtfType<'_>>(self.value)
@@ -170,7 +170,7 @@ impl Types {
 }
 
 /// Bytes of a type, behind its qualifiers and typedefs.
-pub(super) fn size_of(ty: BtfType<'_>) -> Option<u64> {
+pub(crate) fn size_of(ty: BtfType<'_>) -> Option<u64> {
     use libbpf_rs::btf::HasSize;
     use libbpf_rs::btf::types::{Composite, Enum, Enum64, Float, Int, Ptr};
     let ty = ty.skip_mods_and_typedefs();
@@ -216,7 +216,7 @@ fn find_hidden(btf: &Btf<'_>, ty: BtfType<'_>, base: usize, into: &mut Vec<(Stri
 }
 
 /// The type of the records of a region, or of a guarded variable, out of its own.
-pub(super) fn record_type<'btf>(btf: &'btf Btf<'_>, value: TypeId) -> Option<BtfType<'btf>> {
+pub(crate) fn record_type<'btf>(btf: &'btf Btf<'_>, value: TypeId) -> Option<BtfType<'btf>> {
     let value: Struct<'_> = btf.type_by_id(value)?;
     let mut members = (0..value.len()).filter_map(|at| value.get(at));
     let record = members.find(|member| member.name.is_some_and(|name| name == "record"))?;
@@ -224,7 +224,7 @@ pub(super) fn record_type<'btf>(btf: &'btf Btf<'_>, value: TypeId) -> Option<Btf
 }
 
 /// The one thing that libbpf-rs has no call for: BTF by its id.
-pub(super) mod kernel {
+pub(crate) mod kernel {
     #![allow(unsafe_code)]
 
     use std::io::{self, Write};
@@ -237,7 +237,7 @@ pub(super) mod kernel {
     use rustix::io::Errno;
 
     /// The kernel's BTF `id`, by way of a memory file that libbpf-rs can open. ENOENT: there is none.
-    pub(in crate::region::bpf) fn btf(id: u32) -> io::Result<Btf<'static>> {
+    pub(crate) fn btf(id: u32) -> io::Result<Btf<'static>> {
         if id == 0 {
             return Err(Errno::NOENT.into());
         }

@@ -67,7 +67,7 @@ pub(crate) fn freeze_and_pin(fd: BorrowedFd<'_>, what: &str, path: &Path, option
         lookup::freeze(fd).map_err(|error| {
             let hint = match error.kind() {
                 io::ErrorKind::ResourceBusy => {
-                    "; a process has it mapped for writing: drop the handles that were opened with Options::write, and \
+                    "; a process has it mapped for writing: drop the handles that were opened with OpenOptions::write, and \
                      libbpf-rs objects whose global data it is"
                 }
                 io::ErrorKind::PermissionDenied => {

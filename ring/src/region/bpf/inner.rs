@@ -7,44 +7,44 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use libbpf_rs::{MapInfo, MapType, libbpf_sys};
+use libbpf_rs::{MapInfo, libbpf_sys};
 use rustix::io::Errno;
 
-use super::{Opened, Region, lookup, owned};
+use super::{MapFd, Region, lookup};
 use crate::error::{Error, Result};
 use crate::layout::Preamble;
 
 /// Where a map is found, now and when there is another one in its place.
 #[derive(Clone)]
-pub(crate) enum Found {
+pub(crate) enum MapLocator {
     /// Pinned.
     Pin(PathBuf),
     /// In a map of maps, under a key.
-    Inner(Outer),
+    Inner(MapOfMaps),
 }
 
 /// A map of maps, and a key.
 #[derive(Clone)]
-pub(crate) struct Outer {
+pub(crate) struct MapOfMaps {
     fd: Arc<OwnedFd>,
     what: Arc<str>,
     entries: usize,
     key: Arc<[u8]>,
 }
 
-impl Found {
+impl MapLocator {
     /// How often a map is looked for again that was replaced, and is gone, before it was opened.
     const AGAIN: usize = 16;
 
     /// What is there now. Makes system calls.
-    pub(crate) fn open(&self) -> Result<Opened> {
+    pub(crate) fn open(&self) -> Result<MapFd> {
         match self {
-            Self::Pin(path) => Opened::pinned(path),
+            Self::Pin(path) => MapFd::pinned(path),
             Self::Inner(outer) => {
-                let opened = outer.id().and_then(Opened::id);
+                let opened = outer.id().and_then(MapFd::id);
                 // Another one may have come between the two calls, and this one gone.
                 (0..Self::AGAIN).fold(opened, |opened, _| match opened {
-                    Err(e) if is_gone(&e) => outer.id().and_then(Opened::id),
+                    Err(e) if is_gone(&e) => outer.id().and_then(MapFd::id),
                     opened => opened,
                 })
             }
@@ -52,29 +52,27 @@ impl Found {
     }
 }
 
-impl Outer {
-    pub(crate) fn new(maps: BorrowedFd<'_>, key: &[u8]) -> Result<Self> {
-        let opened = Opened::fd(owned(maps)?)?;
-        if !matches!(opened.info.map_type(), MapType::ArrayOfMaps | MapType::HashOfMaps) {
+impl MapOfMaps {
+    pub(crate) fn new(opened: MapFd, key: &[u8]) -> Result<Self> {
+        if !opened.holds_maps() {
             return Err(opened.wrong_type("array_of_maps or hash_of_maps"));
         }
-        Self::of(opened, key)
-    }
-
-    /// The same of an `ARRAY_OF_MAPS` alone.
-    pub(crate) fn array(maps: BorrowedFd<'_>, key: &[u8]) -> Result<Self> {
-        let opened = Opened::fd(owned(maps)?)?;
-        opened.expect(MapType::ArrayOfMaps, "array_of_maps")?;
-        Self::of(opened, key)
-    }
-
-    fn of(opened: Opened, key: &[u8]) -> Result<Self> {
         let expected = opened.info.info.key_size as usize;
         if expected != key.len() {
             return Err(Error::InnerKey { what: opened.what, found: key.len(), expected });
         }
         let entries = opened.info.info.max_entries as usize;
         Ok(Self { fd: Arc::new(opened.fd), what: opened.what.into(), entries, key: key.into() })
+    }
+
+    /// What is said of an array of maps that is not a ring.
+    pub(crate) fn holds_no_ring(&self) -> Error {
+        Error::MapType {
+            what: self.what.to_string(),
+            found: "an array of maps that holds an ordinary ring".to_owned(),
+            expected: "a resizable ring or a NUMA ring",
+            hint: "; open one of its entries with Source::inner",
+        }
     }
 
     /// The same map of maps, and another key of the same length.
@@ -107,7 +105,7 @@ impl Outer {
         lookup::result(ret).map_err(|error| Error::Open {
             what: format!("the inner map under key {:?}", self.key),
             error,
-            hint: "; nobody has put a map there",
+            hint: "; nobody has put a map there: mapring::loader::initialize makes the maps of a NUMA ring",
         })?;
         Ok(id)
     }
@@ -160,7 +158,7 @@ pub(crate) fn is_gone(e: &Error) -> bool {
 
 /// Makes a map with `preamble` and of its shape, otherwise like the one behind `like`: with its flags, its
 /// name, and its types if they may be had (CAP_SYS_ADMIN). On `node`, if `like` has a node, too.
-pub(crate) fn make_like(like: BorrowedFd<'_>, preamble: &Preamble, node: Option<usize>) -> Result<Opened> {
+pub(crate) fn make_like(like: BorrowedFd<'_>, preamble: &Preamble, node: Option<usize>) -> Result<MapFd> {
     let like = MapInfo::new(like)?;
     let geometry = &preamble.geometry;
     let name = CString::new(like.name()?).unwrap_or_default();
@@ -190,7 +188,7 @@ pub(crate) fn make_like(like: BorrowedFd<'_>, preamble: &Preamble, node: Option<
             &raw const opts,
         )
     });
-    let opened = Opened::fd(made.map_err(|error| Error::System {
+    let opened = MapFd::fd(made.map_err(|error| Error::System {
         call: "bpf(BPF_MAP_CREATE)",
         hint: match Errno::from_io_error(&error) {
             Some(Errno::PERM) => "; making maps needs CAP_BPF: run as root",

@@ -1,16 +1,11 @@
 //! Regions in BPF maps: opened from any loader's map, mapped where the kernel allows it.
 
-mod atomics;
 mod compare;
-mod describe;
+pub(crate) mod describe;
 mod fdinfo;
-mod fit;
 mod freeze;
-mod guard;
 mod inner;
-mod limits;
 mod lookup;
-mod nodes;
 mod plain;
 mod section;
 
@@ -20,25 +15,23 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use libbpf_rs::btf::{Btf, BtfType};
-use libbpf_rs::{MapCore, MapInfo, MapType, libbpf_sys};
+use libbpf_rs::{MapInfo, MapType, libbpf_sys};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 pub(crate) use fdinfo::is_frozen;
-pub use fit::{Fit, fit_object, fit_to_machine};
 pub use freeze::PinOptions;
 pub(crate) use freeze::freeze_and_pin;
-pub(crate) use inner::{Found, Outer, is_gone, make_like};
+pub(crate) use inner::{MapLocator, MapOfMaps, is_gone, make_like};
 pub(crate) use lookup::{Lookup, PerCpu, pin, update_run};
-pub use nodes::place_on_node;
 pub(crate) use plain::Plain;
-pub(crate) use section::{Section, look};
+pub(crate) use section::{Section, look, section_name};
 
-use self::describe::{Inner, Types};
-use super::{Identity, Mapping, Memory, Options, Refusal, Region, generation, write_preamble};
+use self::describe::Types;
+use super::{Identity, Mapping, Memory, OpenOptions, Refusal, Region, generation, write_preamble};
 use crate::cpus::possible_cpus;
 use crate::error::{Error, Result};
-use crate::layout::{Kind, Preamble, PreambleError, WORD};
+use crate::layout::{Geometry, Kind, Preamble, PreambleError, WORD};
 use crate::protocol::{Words, ring};
 use crate::record::{Compared, Expected, NotCompared};
 use crate::sync::{Ordering, fence};
@@ -47,9 +40,8 @@ use crate::text::printable;
 /// The kernel's own "not supported", which no libc knows.
 const ENOTSUPP: i32 = 524;
 
-const NO_PREAMBLE: &str = "; its loader writes one by opening the map with Region::open, Ring::open \
-                           or the like once it is loaded; open a map of another loader with Options::described, \
-                           and one of plain values as an Array";
+const NO_PREAMBLE: &str = "; its loader writes one with mapring::loader::initialize once the map is loaded; open a map of \
+                           another loader with OpenOptions::assume_layout, and one of plain values as an Array";
 
 const NOT_OURS: &str = "; mapring's macros did not declare this map: Globals reads the global variables of programs \
                         (.data, .bss, .rodata), Array reads arrays of plain values";
@@ -57,13 +49,13 @@ const NOT_OURS: &str = "; mapring's macros did not declare this map: Globals rea
 const TOO_SMALL: &str = "; such a map holds no region: Array reads arrays of plain values";
 
 /// A descriptor of a map, and what the kernel and messages call it.
-pub(crate) struct Opened {
+pub(crate) struct MapFd {
     pub(crate) fd: OwnedFd,
     pub(crate) info: MapInfo,
     pub(crate) what: String,
 }
 
-impl Opened {
+impl MapFd {
     /// The map pinned at `path`: for reading alone, if its mode allows no more.
     pub(crate) fn pinned(path: &Path) -> Result<Self> {
         let what = printable(&path.to_string_lossy());
@@ -76,14 +68,14 @@ impl Opened {
             let hint = match error.kind() {
                 _ if path.is_dir() => {
                     "; it is a directory: name a pin in it, or open a NUMA ring that is pinned there with \
-                     NumaRing::open_pinned"
+                     Ring::open"
                 }
                 io::ErrorKind::PermissionDenied if is_elsewhere(path) => {
                     "; is it a pin in a BPF file system?"
                 }
                 _ if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => {
                     "; before Linux 5.19 opening a pin needs CAP_BPF: have its owner hand over the file descriptor \
-                     (SCM_RIGHTS or inheritance), and open that with open_fd"
+                     (SCM_RIGHTS or inheritance), and open that"
                 }
                 io::ErrorKind::PermissionDenied => {
                     "; ask its owner for read and write permission on the pin (chmod 0666, once the map is frozen: \
@@ -120,8 +112,24 @@ impl Opened {
         Self::new(fd, what)
     }
 
-    pub(crate) fn map(map: &impl MapCore) -> Result<Self> {
-        Self::new(owned(map.as_fd())?, format!("map {}", printable(&map.name().to_string_lossy())))
+    /// The map of a loaded object.
+    pub(crate) fn loaded(fd: OwnedFd, name: &str) -> Result<Self> {
+        Self::new(fd, format!("map {}", printable(name)))
+    }
+
+    /// What its BTF says of the region in it.
+    pub(crate) fn region(&self) -> Option<describe::Description> {
+        Types::new(&self.info).region()
+    }
+
+    /// Whether a file descriptor is that of a map.
+    pub(crate) fn is_one(fd: BorrowedFd<'_>) -> bool {
+        lookup::is_map(fd)
+    }
+
+    /// Whether it is a map of maps.
+    pub(crate) fn holds_maps(&self) -> bool {
+        matches!(self.info.map_type(), MapType::ArrayOfMaps | MapType::HashOfMaps)
     }
 
     fn new(fd: OwnedFd, what: String) -> Result<Self> {
@@ -140,25 +148,14 @@ impl Opened {
     /// How a map is opened that is no array, if mapring or libbpf opens such.
     fn how_to_open(&self) -> &'static str {
         match self.info.map_type() {
-            MapType::ArrayOfMaps | MapType::HashOfMaps => match self.first_inner() {
-                Some(Inner::Resizable) => "; it is a resizable ring: open it with ResizableRing::open",
-                Some(Inner::OfCpu) => "; it is a NUMA ring: open it with NumaRing::open",
-                None => {
-                    "; open a resizable ring with ResizableRing::open, a NUMA ring with NumaRing::open, and one inner \
-                     map with Region::open_inner"
-                }
-            },
+            MapType::ArrayOfMaps => {
+                "; open a resizable ring or a NUMA ring with Ring::open, and an entry with Source::inner"
+            }
+            MapType::HashOfMaps => "; open an entry with Source::inner",
             MapType::ProgArray => "; open it with Dispatch::open",
             MapType::RingBuf => "; it is a BPF ringbuf, which libbpf reads",
             _ => "",
         }
-    }
-
-    /// Which kind of ring is in a map of maps, where this process may see that.
-    fn first_inner(&self) -> Option<Inner> {
-        let outer = Outer::new(self.fd.as_fd(), &[0; 4]).ok()?;
-        let inner = Found::Inner(outer).open().ok()?;
-        Types::new(&inner.info).region()?.inner
     }
 
     /// Checks its type.
@@ -181,14 +178,14 @@ impl Opened {
 }
 
 /// Opens a map as a region.
-pub(super) fn open(opened: Opened, options: Options) -> Result<Region> {
+pub(super) fn open(opened: MapFd, options: OpenOptions) -> Result<Region> {
     let type_name = opened.type_name();
     let per_cpu = match opened.info.map_type() {
         MapType::Array => None,
         MapType::PercpuArray => Some(possible_cpus()?),
         _ => return Err(opened.wrong_type("array or percpu_array")),
     };
-    let Opened { fd, info, what } = opened;
+    let MapFd { fd, info, what } = opened;
     let element = info.info.value_size as usize;
     if !element.is_multiple_of(WORD) {
         return Err(Error::ValueSize { what, found: element });
@@ -196,7 +193,8 @@ pub(super) fn open(opened: Opened, options: Options) -> Result<Region> {
     let entries = info.info.max_entries as usize;
     let bytes = element * entries;
 
-    let (memory, writable) = reach(fd.as_fd(), &info, element, entries, per_cpu.as_deref(), options.write)?;
+    let (memory, writable) =
+        map_or_lookup(fd.as_fd(), &info, element, entries, per_cpu.as_deref(), options.write)?;
     let types = Types::new(&info);
     if matches!(memory, Memory::Lookup(_, Refusal::SpecialFields)) {
         nothing_hidden(&types, element, &what)?;
@@ -210,11 +208,12 @@ pub(super) fn open(opened: Opened, options: Options) -> Result<Region> {
     let preamble = read_preamble(&memory, bytes, &what).or_else(|e| match e {
         // Nobody wrote one yet. The map's BTF may say as much; the loader writes it.
         Error::Preamble { error: PreambleError::Magic { found: 0 }, .. } => {
-            let described = options.described.map(|geometry| {
+            let described = options.layout.map(|geometry| {
                 let name = options.expected.as_ref().map_or("", |expected| expected.rust).to_owned();
                 Preamble { geometry, generation: generation(), name }
             });
             let declared = types.region();
+            let assumed = described.is_some();
             let described =
                 described.or_else(|| declared.as_ref().and_then(|d| d.preamble(entries, generation())));
             let Some(preamble) = described else {
@@ -225,18 +224,14 @@ pub(super) fn open(opened: Opened, options: Options) -> Result<Region> {
                     property: "number of entries",
                     preamble: nearest.entries() as u64,
                     kernel: entries as u64,
-                    hint: "; leave max_entries to mapring's macros and fit_to_machine",
+                    hint: "; leave max_entries to mapring's macros and loader::prepare",
                 });
             };
-            if options.loader {
+            if !assumed {
+                a_shard_for_each_cpu(&preamble.geometry, &what)?;
+            }
+            if options.write_preamble {
                 check(&preamble)?;
-                if preamble.geometry.is_resizable() {
-                    let shards = preamble.geometry.shards();
-                    let last = possible_cpus()?.last().copied().unwrap_or_default();
-                    if shards <= last {
-                        return Err(Error::NotFitted { what: what.clone(), shards, last });
-                    }
-                }
                 let copies = per_cpu.as_ref().map_or(1, Vec::len);
                 initialise(fd.as_fd(), &what, element, bytes, copies, &preamble)?;
             }
@@ -247,6 +242,16 @@ pub(super) fn open(opened: Opened, options: Options) -> Result<Region> {
     check(&preamble)?;
     let compared = compare_record(&types, preamble.geometry.kind(), &what, options.expected.as_ref())?;
     Ok(Region::new(what, preamble, memory, writable, compared, Identity::Map(info.info.id), fd))
+}
+
+/// Checks that every CPU that writes has a shard: a loader that does not prepare its object makes one shard.
+fn a_shard_for_each_cpu(geometry: &Geometry, what: &str) -> Result<()> {
+    let sharded = matches!(geometry.kind(), Kind::Ring | Kind::Counters) && !geometry.is_of_cpu();
+    let (shards, last) = (geometry.shards(), possible_cpus()?.last().copied().unwrap_or_default());
+    if sharded && shards <= last {
+        return Err(Error::NotFitted { what: what.to_owned(), shards, last });
+    }
+    Ok(())
 }
 
 /// Checks a preamble against what the kernel says of the map.
@@ -279,7 +284,7 @@ fn agrees(
 }
 
 /// Maps an array of values of `value` bytes, for writing too if asked and allowed; else reads it by lookups.
-fn reach(
+fn map_or_lookup(
     fd: BorrowedFd<'_>,
     info: &MapInfo,
     value: usize,

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 
 use libbpf_rs::MapType;
 
-use super::{Opened, describe::Types, reach};
+use super::{MapFd, describe::Types, map_or_lookup};
 use crate::cpus::possible_cpus;
 use crate::error::{Error, Result};
 use crate::layout::WORD;
@@ -22,13 +22,13 @@ pub(crate) struct Plain {
 }
 
 impl Plain {
-    pub(crate) fn new(opened: Opened, expected: &Expected) -> Result<Self> {
+    pub(crate) fn new(opened: MapFd, expected: &Expected) -> Result<Self> {
         let per_cpu = match opened.info.map_type() {
             MapType::Array => None,
             MapType::PercpuArray => Some(possible_cpus()?),
             _ => return Err(opened.wrong_type("array or percpu_array")),
         };
-        let Opened { fd, info, what } = opened;
+        let MapFd { fd, info, what } = opened;
         let (size, entries) = (info.info.value_size as usize, info.info.max_entries as usize);
         let stride = size.div_ceil(WORD);
         let types = Types::new(&info);
@@ -43,7 +43,7 @@ impl Plain {
                 expected: expected.layout.bytes(),
             });
         }
-        let (memory, _) = reach(fd.as_fd(), &info, size, entries, per_cpu.as_deref(), false)?;
+        let (memory, _) = map_or_lookup(fd.as_fd(), &info, size, entries, per_cpu.as_deref(), false)?;
         Ok(Self { what, memory, entries, stride, compared })
     }
 

@@ -3,18 +3,18 @@
 use std::io;
 use std::os::fd::AsFd;
 
+use libbpf_rs::MapType;
 use libbpf_rs::btf::types::{DataSec, Struct, Var};
 use libbpf_rs::btf::{Btf, BtfType, HasSize, ReferencesType, TypeId};
-use libbpf_rs::{MapCore, MapType, Object};
 use parking_lot::Mutex;
 
 use self::types::Types;
 use super::compare::{compare, name_of};
-use super::{Lookup, Opened, describe, owned, refusal};
+use super::{Lookup, MapFd, describe, owned, refusal};
 use crate::error::{Error, Result};
 use crate::layout::WORD;
 use crate::record::Layout;
-use crate::region::{Access, Identity, Mapping, Options, Refusal};
+use crate::region::{Access, Identity, Mapping, OpenOptions, Refusal};
 use crate::text::printable;
 
 /// An open section.
@@ -40,27 +40,10 @@ pub(crate) struct Place {
 }
 
 impl Section {
-    /// The section of this name in a loaded object.
-    pub(crate) fn of(object: &Object, name: &str, options: Options) -> Result<Self> {
-        let mut others = Vec::new();
-        for map in object.maps().filter(|map| map.map_type() == MapType::Array) {
-            let map_name = map.name().to_string_lossy().into_owned();
-            // `.data.mine` is called that; `.data` has the object's name before it.
-            if map_name.ends_with(name) {
-                let section = Self::new(Opened::map(&map)?, options)?;
-                if section.name == name {
-                    return Ok(section);
-                }
-            }
-            others.push(map_name);
-        }
-        Err(Error::NoSuch { thing: "section", name: printable(name), there: printable(&others.join(", ")) })
-    }
-
-    pub(crate) fn new(opened: Opened, options: Options) -> Result<Self> {
+    pub(crate) fn new(opened: MapFd, options: OpenOptions) -> Result<Self> {
         const EXPECTED: &str = "global data (.data, .bss, .rodata)";
         opened.expect(MapType::Array, EXPECTED)?;
-        let Opened { fd, info, what } = opened;
+        let MapFd { fd, info, what } = opened;
         let btf =
             describe::kernel::btf(info.info.btf_id).map_err(|_| Error::NoTypes { what: what.clone() })?;
         let bytes = info.info.value_size as usize;
@@ -169,6 +152,14 @@ impl Section {
             c: printable(&difference.c),
         })
     }
+}
+
+/// The name of the section that a map holds; empty, if it holds none.
+pub(crate) fn section_name(map: &MapFd) -> Result<String> {
+    let btf =
+        describe::kernel::btf(map.info.info.btf_id).map_err(|_| Error::NoTypes { what: map.what.clone() })?;
+    let section = places(&btf, map.info.info.btf_value_type_id.into(), 0);
+    Ok(section.map(|(name, _)| name).unwrap_or_default())
 }
 
 /// The name of a section, and its variables that lie within its `bytes`.

@@ -5,29 +5,28 @@ use libbpf_rs::btf::Btf;
 use libbpf_rs::skel::OpenSkel;
 use libbpf_rs::{AsRawLibbpf, OpenObject, libbpf_sys};
 
-use super::atomics;
-use super::describe::{self, Inner};
 use super::nodes::{checked_node, place_on_node};
-use super::{guard, limits};
+use super::{atomics, guard, limits};
 use crate::cpus::{nodes_of_cpus, possible_cpus};
 use crate::error::{Error, Result};
 use crate::layout::Kind;
+use crate::region::describe::{self, Inner};
 
-/// [`Fit::skeleton`] with nothing asked for. Call it between `open` and `load`, after all else
+/// [`Prepare::skeleton`] with nothing asked for. Call it between `open` and `load`, after all else
 /// that changes the object (`set_autoload`, `set_prog_type`).
 ///
 /// # Errors
 /// See there.
-pub fn fit_to_machine<'obj>(open: &mut impl OpenSkel<'obj>) -> Result<()> {
-    Fit::new().skeleton(open)
+pub fn prepare<'obj>(open: &mut impl OpenSkel<'obj>) -> Result<()> {
+    Prepare::new().skeleton(open)
 }
 
-/// [`Fit::object`] with nothing asked for.
+/// [`Prepare::object`] with nothing asked for.
 ///
 /// # Errors
 /// See there.
-pub fn fit_object(object: &mut OpenObject) -> Result<()> {
-    Fit::new().object(object)
+pub fn prepare_object(object: &mut OpenObject) -> Result<()> {
+    Prepare::new().object(object)
 }
 
 /// How an object is fitted to the machine that it is about to be loaded on.
@@ -36,12 +35,13 @@ pub fn fit_object(object: &mut OpenObject) -> Result<()> {
 /// has one shard, and counts what other CPUs write as dropped. Maps that the headers' macros did not make are left
 /// alone.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Fit {
+#[must_use]
+pub struct Prepare {
     node: Option<usize>,
     guard: Option<bool>,
 }
 
-impl Fit {
+impl Prepare {
     /// What the machine and the object allow.
     pub fn new() -> Self {
         Self::default()
@@ -49,7 +49,7 @@ impl Fit {
 
     /// The memory of every map that is fitted on this node, where a machine has several: best that of
     /// the CPUs whose programs write most, or of the reader. Per-CPU maps are left alone and the rings of
-    /// [`NumaRing`](crate::NumaRing) (what each CPU writes is on its own node anyway), and resizable
+    /// NUMA rings (what each CPU writes is on its own node anyway), and resizable
     /// rings. For a node a map see [`place_on_node`].
     pub fn node(self, node: usize) -> Self {
         Self { node: Some(node), ..self }

@@ -6,11 +6,11 @@ use crate::cpus::online_nodes;
 use crate::error::{Error, Result};
 use crate::text::printable;
 
-/// Has the memory of a map, that is not loaded yet, be on this node. For one map; [`Fit::node`](super::Fit::node)
+/// Has the memory of a map, that is not loaded yet, be on this node. For one map; [`Prepare::node`](super::Prepare::node)
 /// is for all of an object. Reads a file of sysfs.
 ///
 /// A map is one allocation, and on one node: a ring whose shards are on the nodes of their CPUs is a
-/// [`NumaRing`](crate::NumaRing). Without a node the kernel takes that of the CPU on which the object is
+/// NUMA ring. Without a node the kernel takes that of the CPU on which the object is
 /// loaded. The node has to have room: what does not fit on it goes to others, silently.
 ///
 /// # Errors

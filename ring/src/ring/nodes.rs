@@ -1,0 +1,183 @@
+//! NUMA rings: each shard is a map of its own, on the NUMA node of the CPU that writes it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::cpus::{nodes_of_cpus, online_nodes, possible_cpus};
+use crate::error::{Error, Result};
+use crate::layout::Geometry;
+use crate::region::{MapLocator, MapOfMaps, OpenOptions, Region, is_gone};
+use crate::text::printable;
+
+/// A ring with a map for each CPU.
+///
+/// The CPU's node is where the kernel looks for memory first; pages for which it has no room it takes
+/// elsewhere, silently. A CPU that does not run when the ring is opened has its shard on any node, and counts
+/// as one of the first.
+#[derive(Clone)]
+pub(super) struct PerCpu(Arc<[Shard]>);
+
+struct Shard {
+    cpu: usize,
+    node: usize,
+    region: Region,
+}
+
+impl PerCpu {
+    /// The regions of these CPUs.
+    pub(super) fn new(regions: impl IntoIterator<Item = (usize, Region)>) -> Result<Self> {
+        let regions: Vec<_> = regions.into_iter().collect();
+        belong_together(&regions)?;
+        let (nodes, there) = (nodes_of_cpus()?, online_nodes()?);
+        let node = |cpu| nodes.get(&cpu).or(there.first()).copied().unwrap_or_default();
+        Ok(Self(regions.into_iter().map(|(cpu, region)| Shard { cpu, node: node(cpu), region }).collect()))
+    }
+
+    /// Those that [`initialize`] put in a map of maps.
+    pub(super) fn open(maps: &MapOfMaps, options: OpenOptions) -> Result<Self> {
+        let cpus = fitting_cpus(maps)?;
+        let region = |cpu| Ok((cpu, options.find(MapLocator::Inner(maps.at(&key(cpu))))?));
+        Self::new(cpus.into_iter().map(region).collect::<Result<Vec<_>>>()?)
+    }
+
+    /// Those that [`pin_each`](Self::pin_each) pinned in the directory `dir`.
+    pub(super) fn pinned(dir: &Path, options: OpenOptions) -> Result<Self> {
+        let region = |cpu| Ok((cpu, options.open(dir.join(pin_of(cpu)))?));
+        Self::new(possible_cpus()?.into_iter().map(region).collect::<Result<Vec<_>>>()?)
+    }
+
+    /// Pins each in the directory `dir`, by `pin`.
+    pub(super) fn pin_each(&self, dir: &Path, pin: impl Fn(&Region, &Path) -> Result<()>) -> Result<()> {
+        fs::create_dir_all(dir).map_err(|error| Error::Seal {
+            what: self.first().what().to_owned(),
+            step: format!("making {}", printable(&dir.to_string_lossy())),
+            error,
+            hint: "; pins need a BPF file system (mount -t bpf -o mode=0755 bpf /sys/fs/bpf)",
+        })?;
+        self.0.iter().try_for_each(|shard| pin(&shard.region, &dir.join(pin_of(shard.cpu))))
+    }
+
+    /// This ring, with the regions that are now where its own were, if any is another one: of shards that a loader is
+    /// replacing just now, some are new already.
+    pub(super) fn replaced(&self) -> Result<Option<Self>> {
+        let mut any = false;
+        let mut now = |shard: &Shard| {
+            let replaced = shard.region.replaced()?;
+            any |= replaced.is_some();
+            Ok((shard.cpu, replaced.unwrap_or_else(|| shard.region.clone())))
+        };
+        let regions = self.0.iter().map(&mut now).collect::<Result<Vec<_>>>()?;
+        any.then(|| Self::new(regions)).transpose()
+    }
+
+    /// The first CPU's region. There is always one.
+    pub(super) fn first(&self) -> &Region {
+        &self.0[0].region
+    }
+
+    /// Each CPU, and its region.
+    pub(super) fn regions(&self) -> impl Iterator<Item = (usize, &Region)> {
+        self.0.iter().map(|shard| (shard.cpu, &shard.region))
+    }
+
+    /// The same of the CPUs of one node.
+    pub(super) fn regions_of(&self, node: usize) -> Result<impl Iterator<Item = (usize, &Region)>> {
+        let there = online_nodes()?;
+        if !there.contains(&node) {
+            return Err(Error::Node { node, there });
+        }
+        let of_node = self.0.iter().filter(move |shard| shard.node == node);
+        Ok(of_node.map(|shard| (shard.cpu, &shard.region)))
+    }
+}
+
+/// Makes the rings of all CPUs, each on the node of its CPU, and puts them into `maps`, where they are missing. Until
+/// then, CPUs other than the first drop (and count) records.
+pub(crate) fn initialize(maps: &MapOfMaps) -> Result<()> {
+    let (cpus, nodes) = (fitting_cpus(maps)?, nodes_of_cpus()?);
+    let options = OpenOptions::new();
+    let first = options.write_preamble(true).find(MapLocator::Inner(maps.at(&key(0))))?;
+    let mut made = Vec::new();
+    for cpu in cpus {
+        let place = MapLocator::Inner(maps.at(&key(cpu)));
+        match options.find(place.clone()) {
+            Err(e) if is_gone(&e) => {
+                let node = nodes.get(&cpu).copied();
+                made.push((key(cpu), first.another(*first.geometry(), node, options, place)?));
+            }
+            found => drop(found?),
+        }
+    }
+    maps.put_all(&made)
+}
+
+/// The possible CPUs, if `maps` has an entry for each.
+fn fitting_cpus(maps: &MapOfMaps) -> Result<Vec<usize>> {
+    let cpus = possible_cpus()?;
+    let last = cpus.last().copied().unwrap_or_default();
+    if maps.entries() != last + 1 {
+        return Err(Error::NotFitted { what: maps.what().to_owned(), shards: maps.entries(), last });
+    }
+    Ok(cpus)
+}
+
+fn key(cpu: usize) -> [u8; 4] {
+    u32::try_from(cpu).expect("CPUs are numbered by u32").to_ne_bytes()
+}
+
+/// How the pin of a shard is called.
+fn pin_of(cpu: usize) -> String {
+    format!("cpu{cpu}")
+}
+
+/// Whether regions are those of one CPU each, of one shape, and each comes once: whoever reads one twice delivers its
+/// records twice.
+fn belong_together(regions: &[(usize, Region)]) -> Result<()> {
+    let (mut cpus, mut maps) = (BTreeSet::new(), BTreeMap::new());
+    let Some((first, shape)) = regions.first() else {
+        return Err(Error::Index { thing: "CPU", index: 0, count: 0 });
+    };
+    for (cpu, region) in regions {
+        of_one_cpu(*cpu, region)?;
+        like(*cpu, region, *first, shape.geometry())?;
+        let found = match maps.insert(region.identity(), *cpu) {
+            Some(other) if other != *cpu => format!("the same map as that of CPU {other}"),
+            _ if !cpus.insert(*cpu) => "the second one of this CPU".to_owned(),
+            _ => continue,
+        };
+        return Err(not_numa(*cpu, region, found, "a map of its own for each CPU".to_owned()));
+    }
+    Ok(())
+}
+
+/// Whether `region` is the ring of one CPU, and not one that all CPUs write.
+fn of_one_cpu(cpu: usize, region: &Region) -> Result<()> {
+    if region.geometry().is_of_cpu() { Ok(()) } else { Err(of_all_cpus(cpu, region)) }
+}
+
+/// Whether `region` has as many slots as that of the CPU `first`, and records of the same size.
+fn like(cpu: usize, region: &Region, first: usize, shape: &Geometry) -> Result<()> {
+    let found = region.geometry();
+    if (found.capacity(), found.record()) == (shape.capacity(), shape.record()) {
+        return Ok(());
+    }
+    let [found, expected] = [found, shape]
+        .map(|ring| format!("a ring of {} slots for records of {} bytes", ring.capacity(), ring.record()));
+    Err(not_numa(cpu, region, found, format!("{expected}, as that of CPU {first}")))
+}
+
+/// Of a ring that has one map for all CPUs.
+pub(super) fn all_in_one(region: &Region) -> Error {
+    of_all_cpus(0, region)
+}
+
+fn of_all_cpus(cpu: usize, region: &Region) -> Error {
+    let expected = "that of one CPU, as MAPRING_NUMA_RING (numa.bpf.h) makes them".to_owned();
+    not_numa(cpu, region, "a ring for all CPUs".to_owned(), expected)
+}
+
+fn not_numa(cpu: usize, region: &Region, found: String, expected: String) -> Error {
+    Error::NotNuma { what: region.what().to_owned(), cpu, found, expected }
+}

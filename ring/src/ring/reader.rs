@@ -1,0 +1,288 @@
+//! Reading a ring, and those that take its place.
+
+use std::fmt;
+use std::io;
+use std::time::{Duration, Instant};
+
+use bytemuck::AnyBitPattern;
+
+use super::Event;
+use super::sweep::{Pass, Sweep};
+use crate::error::{Error, Result};
+use crate::layout::Gate;
+use crate::protocol::ring::{Follow, Leaving, Start, Tally};
+use crate::region::Region;
+
+/// A place in each shard of a ring.
+///
+/// Reading a mapped ring makes no system call, allocates nothing, writes nothing to the ring and
+/// never blocks. Shards are visited in turn, so that a busy one does not starve the others; between
+/// shards there is no order.
+///
+/// **Bounded calls.** No call goes on for long without a record, however many slots and shards there are and whatever
+/// they hold. A call ends after [`STEPS`](Self::STEPS) tickets and shards in a row that give none
+/// ([`STEPS_BY_CALL`](Self::STEPS_BY_CALL) where the ring is not mapped). It then returns as if there were nothing more,
+/// [`stopped_early`](Self::stopped_early) says so, and the next call goes on from there. That takes thousands of tickets
+/// in a row that were discarded or never ended, or memory that somebody scribbled over.
+///
+/// **Resizable rings.** When a ring is [resized](super::Ring::resize), the reader reads the old ring to its end and goes on
+/// with the new one. Until then this costs one load when there was nothing to read. Opening the next ring makes system
+/// calls. The reader finds it where the ring was opened: at its pin, or in the map of maps; a ring opened by a file
+/// descriptor has no successors. The [tally](Self::tally) counts every ticket of every ring once. Tickets of rings that
+/// came and went before they could be opened count as lapped. [`Event::ticket`] starts anew with each ring. If the process
+/// that resizes a ring dies before it has finished, the reader stays in the old ring, says so
+/// ([`Error::ResizeUnfinished`]), and goes on once the loader has finished the resize
+/// ([`loader::initialize`](crate::loader::initialize)).
+pub struct Reader<T> {
+    rings: Follow<Sweep<T>, Error>,
+    /// Whether another ring can take the place of this one.
+    resizable: bool,
+    /// Since when it waits for the process that resizes the ring.
+    waits_since: Option<Instant>,
+    error: Option<Error>,
+}
+
+impl<T: AnyBitPattern> Leaving for Sweep<T> {
+    type Ring = Region;
+    type Error = Error;
+
+    fn enter(ring: Region, start: Start, patience: u32) -> Result<Self> {
+        ring.expect_record::<T>(crate::layout::Kind::Ring)?;
+        let mut sweep = Self::of(&ring, start);
+        sweep.set_patience(patience);
+        Ok(sweep)
+    }
+
+    fn patience(&self) -> u32 {
+        Self::patience(self)
+    }
+
+    #[inline]
+    fn gate(&mut self) -> Gate {
+        Self::gate(self)
+    }
+
+    fn before(&self) -> Result<u64> {
+        self.region().before()
+    }
+
+    fn replaced(&self) -> Result<Option<(Region, u64)>> {
+        let Some(next) = self.region().replaced()? else { return Ok(None) };
+        let before = next.before()?;
+        Ok(Some((next, before)))
+    }
+
+    fn at_end(&mut self, waited: u64) -> bool {
+        Self::at_end(self, waited)
+    }
+
+    fn ends(&mut self) -> Option<u64> {
+        Self::ends(self)
+    }
+
+    fn tally(&self) -> Tally {
+        Self::tally(self)
+    }
+
+    fn dropped(&mut self) -> u64 {
+        Self::dropped(self)
+    }
+}
+
+impl<T: AnyBitPattern> Reader<T> {
+    /// How many empty-handed steps a reader waits for a record whose writer has not ended it
+    /// although later ones are there, before it counts it as skipped. See
+    /// [`with_patience`](Self::with_patience).
+    pub const PATIENCE: u32 = Sweep::<T>::PATIENCE;
+
+    /// What a call spends between two records, at most. A ticket that was discarded, skipped or torn costs 1. So does a
+    /// shard that has nothing. A search for the oldest record, after tickets were overwritten, costs 6. For each of
+    /// these there are 16 loads at most.
+    pub const STEPS: u32 = Sweep::<T>::STEPS;
+    /// The same of a ring that is not mapped, where loads are system calls. A step that looks at several slots makes
+    /// 4 calls, or 193 where the kernel has no batches (before 5.6).
+    pub const STEPS_BY_CALL: u32 = Sweep::<T>::STEPS_BY_CALL;
+
+    /// How long the process that resizes a ring may take before a reader says that it has not finished. It
+    /// waits for programs: milliseconds, or more on a machine with much to do.
+    const UNFINISHED: Duration = Duration::from_secs(1);
+
+    pub(super) fn new(sweep: Sweep<T>) -> Self {
+        let resizable = sweep.region().geometry().is_resizable();
+        Self { rings: Follow::new(sweep), resizable, waits_since: None, error: None }
+    }
+
+    /// Waits for `polls` empty-handed steps, instead of [`PATIENCE`](Self::PATIENCE), for a
+    /// record whose writer was interrupted, preempted or killed half-way while later records are
+    /// there; then skips it and counts it as lost. A ring that is about to overwrite what is
+    /// behind such a record is not waited for.
+    #[must_use]
+    pub fn with_patience(mut self, polls: u32) -> Self {
+        self.rings.reader_mut().set_patience(polls);
+        self
+    }
+
+    /// The next record, if there is one: up to 64 in a row from one shard, then from the next.
+    ///
+    /// It is made for being called again at once. A reader that has met programs at work between claim
+    /// and end leaves their slots alone until `head` says that there is a record; where a nested program
+    /// left that stale, the record is found with the next one, or 256 calls later. [`drain`](Self::drain)
+    /// and [`for_each`](Self::for_each) look at the slots. `None` says that there is none, or that this call
+    /// [stopped early](Self::stopped_early).
+    #[inline(always)] // so that the record need not go through memory
+    pub fn poll(&mut self) -> Option<Event<T>> {
+        let event = self.rings.reader_mut().poll();
+        if event.is_some() || !self.resizable {
+            return event;
+        }
+        self.go_on(Sweep::poll)
+    }
+
+    /// Everything that is there: each shard in turn, at most one lap of it. Ends; a writer that is
+    /// faster than the reader does not keep it going. May [stop early](Self::stopped_early).
+    pub fn drain(&mut self) -> Drain<'_, T> {
+        Drain { pass: self.rings.reader().pass(), reader: self }
+    }
+
+    /// Calls `f` with up to `limit` records, each shard in turn and at most one lap of it, without
+    /// copying them more than once: the fastest way. Returns how many there were. May
+    /// [stop early](Self::stopped_early).
+    #[inline]
+    pub fn for_each(&mut self, limit: usize, mut f: impl FnMut(Event<&T>)) -> usize {
+        let count = self.rings.reader_mut().for_each(limit, &mut f);
+        if count != 0 || limit == 0 || !self.resizable {
+            return count;
+        }
+        let some = |sweep: &mut Sweep<T>| Some(sweep.for_each(limit, &mut f)).filter(|&count| count != 0);
+        self.go_on(some).unwrap_or(0)
+    }
+
+    /// What `read` finds in the rings that took the place of this one, in which it found nothing.
+    #[cold]
+    fn go_on<X>(&mut self, read: impl FnMut(&mut Sweep<T>) -> Option<X>) -> Option<X> {
+        let found = self.rings.poll_on(read);
+        if found.is_none() {
+            self.found_nothing();
+        }
+        found
+    }
+
+    /// Whether a call ended [early](Self::STEPS) since this was last asked: there may be a record further on, and the
+    /// next call goes on there. For loops that wait when there is nothing: they should not wait then.
+    pub fn stopped_early(&mut self) -> bool {
+        self.rings.reader_mut().stopped_early()
+    }
+
+    /// Records lost to this reader, all shards together: [`Tally::lost`].
+    pub fn lost(&self) -> u64 {
+        self.tally().lost()
+    }
+
+    /// What became of the tickets that this reader has passed, all shards together.
+    pub fn tally(&self) -> Tally {
+        self.rings.tally()
+    }
+
+    /// What became of the tickets of one shard of the present ring, or `None` if it reads no such shard.
+    pub fn shard_tally(&self, shard: usize) -> Option<Tally> {
+        self.rings.reader().shard_tally(shard)
+    }
+
+    /// The ticket that is read next in one shard, or `None` if it reads no such shard.
+    pub fn position(&self, shard: usize) -> Option<u64> {
+        self.rings.reader().position(shard)
+    }
+
+    /// The shards that are read, in the order of their turns.
+    pub fn shards(&self) -> impl Iterator<Item = usize> {
+        self.rings.reader().numbers()
+    }
+
+    /// Records that producers themselves dropped, because no slot was free or a CPU had no
+    /// shard: they have no ticket and are in no reader's tally. A system call for each shard on
+    /// the fallback path, where a failed one counts as 0 and [`take_error`](Self::take_error) tells of it.
+    pub fn dropped(&mut self) -> u64 {
+        self.rings.dropped()
+    }
+
+    /// How many rings were read, the present one included: 1, unless the ring was resized.
+    pub fn rings(&self) -> u64 {
+        self.rings.rings()
+    }
+
+    /// The region that is read now; of a NUMA ring, the first one.
+    pub fn region(&self) -> &Region {
+        self.rings.reader().region()
+    }
+
+    /// The last error since this was last asked. Always `None` on a mapped ring that cannot be resized.
+    ///
+    /// - A system call that failed on the fallback path. Reading finds nothing while they fail.
+    /// - Why it could not go on with the ring that took the place of this one; it tries again at later calls.
+    /// - [`Error::ResizeUnfinished`] if the process that resizes the ring has not finished for a second. It comes again
+    ///   each second.
+    pub fn take_error(&mut self) -> Option<Error> {
+        let by_call = |e: io::Error| Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e);
+        let earlier = self.error.take().or_else(|| self.rings.take_error());
+        earlier.or_else(|| self.rings.reader_mut().take_error().map(by_call))
+    }
+
+    /// After nothing was found: whether that is because a process does not finish.
+    fn found_nothing(&mut self) {
+        if !self.rings.unfinished() {
+            self.waits_since = None;
+            return;
+        }
+        let since = *self.waits_since.get_or_insert_with(Instant::now);
+        if since.elapsed() < Self::UNFINISHED {
+            return;
+        }
+        self.waits_since = None;
+        match self.region().replaced() {
+            Ok(Some(next)) => self.error = Some(Error::ResizeUnfinished { what: next.what().to_owned() }),
+            // It failed before it put another ring in the place of this one, which is as good as before.
+            Ok(None) => {}
+            Err(e) => self.error = Some(e),
+        }
+    }
+}
+
+impl<T> fmt::Debug for Reader<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader")
+            .field("ring", self.rings.reader())
+            .field("rings", &self.rings.rings())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The records that [`Reader::drain`] finds.
+#[derive(Debug)]
+pub struct Drain<'r, T> {
+    reader: &'r mut Reader<T>,
+    pass: Pass,
+}
+
+impl<T: AnyBitPattern> Iterator for Drain<'_, T> {
+    type Item = Event<T>;
+
+    #[inline(always)] // as in `poll`
+    fn next(&mut self) -> Option<Event<T>> {
+        let event = self.reader.rings.reader_mut().next_of(&mut self.pass);
+        if event.is_some() || !self.reader.resizable {
+            return event;
+        }
+        self.next_ring()
+    }
+}
+
+impl<T: AnyBitPattern> Drain<'_, T> {
+    #[cold]
+    fn next_ring(&mut self) -> Option<Event<T>> {
+        let pass = &mut self.pass;
+        self.reader.go_on(|sweep| {
+            *pass = sweep.pass();
+            sweep.next_of(pass)
+        })
+    }
+}

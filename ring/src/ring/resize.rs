@@ -1,0 +1,137 @@
+//! Resizable rings: a ring is replaced by a larger or smaller one while programs write to it.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{MetadataExt, chown};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::error::{Error, Result};
+use crate::layout::{Geometry, Kind};
+use crate::protocol::ring::{Whole, finish, give_up, is_replaced_by, replace, unfinished};
+use crate::region::{MapLocator, MapOfMaps, OpenOptions, Region, SharedMut, Source, is_gone, pin};
+
+/// A ring behind an `ARRAY_OF_MAPS` with one entry, so that another one can take its place while programs write.
+#[derive(Clone)]
+pub(super) struct Resizable(Arc<Mutex<State>>);
+
+struct State {
+    maps: MapOfMaps,
+    /// The ring in use, as far as this handle knows.
+    region: Region,
+    options: OpenOptions,
+    pin: Option<PathBuf>,
+}
+
+impl Resizable {
+    pub(super) fn new(maps: MapOfMaps, region: Region, options: OpenOptions) -> Self {
+        Self(Arc::new(Mutex::new(State { maps, region, options, pin: None })))
+    }
+
+    /// The ring in use.
+    pub(super) fn region(&self) -> Region {
+        let mut state = self.0.lock();
+        // Another process may have resized it.
+        if let Ok(Some(now)) = state.region.replaced() {
+            state.region = now;
+        }
+        state.region.clone()
+    }
+
+    /// See [`Ring::pin`](super::Ring::pin).
+    pub(super) fn pin(&self, path: &Path, mode: u32) -> Result<()> {
+        let mut state = self.0.lock();
+        state.region.pin(path, mode)?;
+        state.pin = Some(path.to_owned());
+        Ok(())
+    }
+
+    /// See [`Ring::resize`](super::Ring::resize).
+    pub(super) fn resize(&self, slots: usize) -> Result<()> {
+        let mut state = self.0.lock();
+        let place = MapLocator::Inner(state.maps.clone());
+        // Its gate is closed through a mapping.
+        let region = state.options.write(true).find(place.clone())?;
+        let (old, geometry) = (region.shared_mut()?, *region.geometry());
+        finish_earlier(&old)?;
+        let shape =
+            Geometry::new(Kind::Ring, geometry.record() as u64, slots as u64, geometry.shards() as u64)?;
+        let next = region.another(shape.resizable()?, None, OpenOptions::new().write(true), place.clone())?;
+        let new = next.shared_mut()?;
+        let mut pinned = Ok(());
+        replace(whole(&old), whole(&new), || {
+            state.maps.put(next.as_fd())?;
+            if let Some(path) = &state.pin {
+                pinned = replace_pin(next.as_fd(), path);
+            }
+            Ok::<_, Error>(())
+        })?;
+        state.region = state.options.find(place)?;
+        pinned.map_err(|e| Error::system("replacing the pin", e))
+    }
+}
+
+/// Opens the gate of the ring that is in `maps`, which writes its preamble, and finishes what a process left that died
+/// while it resized the ring.
+pub(crate) fn initialize(maps: &MapOfMaps) -> Result<()> {
+    let options = OpenOptions::new().write(true).write_preamble(true);
+    finish_earlier(&options.find(MapLocator::Inner(maps.clone()))?.shared_mut()?)
+}
+
+/// Finishes what a process began that put `new` in the place of another ring, and died.
+fn finish_earlier(new: &SharedMut) -> Result<()> {
+    unfinished(whole(new)).map_or(Ok(()), |old| finish_for_another(old, new))
+}
+
+/// Finishes what a process began that put `new` in the place of the ring with the id `old`, and died. Programs
+/// that found the old ring may still write to it, and readers wait for it to be retired.
+fn finish_for_another(old: u32, new: &SharedMut) -> Result<()> {
+    let region = match OpenOptions::new().write(true).open(Source::id(old)) {
+        Err(e) if is_gone(&e) => {
+            give_up(whole(new));
+            return Ok(());
+        }
+        region => region?,
+    };
+    let shared = region.shared_mut()?;
+    let (is, was) = (new.region().geometry(), region.geometry());
+    let same_but_for_slots = was.is_resizable()
+        && (was.kind(), was.record(), was.shards()) == (is.kind(), is.record(), is.shards());
+    // Whoever can write the new ring could name any map: the old one has to name the new one as well.
+    if same_but_for_slots && is_replaced_by(*shared.words(), id(new.region())) {
+        finish(Whole { id: old, ..whole(&shared) }, whole(new));
+    } else {
+        give_up(whole(new));
+    }
+    Ok(())
+}
+
+/// A region that was found in a map of maps, or that was made to be put there.
+fn whole(shared: &SharedMut) -> Whole<'_> {
+    let region = shared.region();
+    Whole { words: shared.words(), geometry: region.geometry(), id: id(region) }
+}
+
+/// Its id; 0, which no map has, if it was found in another way.
+fn id(region: &Region) -> u32 {
+    region.id().unwrap_or_default()
+}
+
+/// Pins `map` in place of what is at `path`, for the same users. Whoever opens it finds one of the two.
+fn replace_pin(map: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let was = fs::metadata(path)?;
+    let mut new = path.to_owned().into_os_string();
+    new.push("_next"); // the BPF file system takes no dots
+    if let Err(e) = fs::remove_file(&new)
+        && e.kind() != io::ErrorKind::NotFound
+    {
+        return Err(e);
+    }
+    pin(map, new.as_ref())?;
+    chown(&new, Some(was.uid()), Some(was.gid()))?;
+    fs::set_permissions(&new, was.permissions())?;
+    fs::rename(&new, path)
+}

@@ -1,0 +1,597 @@
+//! Reading one ring: from each shard in turn. Its shards are in one region, or each in a region of its own.
+
+use std::fmt;
+use std::io;
+
+use bytemuck::AnyBitPattern;
+
+use super::Event;
+use super::watch::{Quiet, Watch};
+use crate::error::Result;
+use crate::handle::fallback::{ByCall, Window};
+use crate::layout::seq::state;
+use crate::layout::{Gate, Preamble};
+use crate::protocol::ring::{Cursor, END, Look, Place, Shard, Start, Step, Tally};
+use crate::region::{Region, Shared, View};
+use crate::sync::Ordering;
+
+enum Slots {
+    Mapped(Shared),
+    Lookup(Box<Window>),
+}
+
+/// Bytes of a record up to which it is copied to the stack, where the compiler can keep it in
+/// registers, and not to the reader.
+const SMALL: usize = 256;
+
+/// What a shard may be taken for quiet by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    /// What says for certain that the next ticket was not claimed.
+    Slots,
+    /// `head` as well, which may be stale: for who comes back at once.
+    Head,
+}
+
+/// A shard that is read.
+#[derive(Debug)]
+struct Part {
+    /// Its number, for [`Event::shard`].
+    number: usize,
+    place: Place,
+    cursor: Cursor,
+}
+
+/// A place in each shard of a ring.
+pub(super) struct Sweep<T> {
+    /// The ring's region, or the first of them.
+    region: Region,
+    /// One for all shards, or one for each.
+    sources: Box<[Slots]>,
+    /// Zeros if one source has all shards, else ones.
+    source_mask: usize,
+    shards: Box<[Part]>,
+    watches: Box<[Watch]>,
+    quiet: Box<[Quiet]>,
+    /// Times that all shards had their turn.
+    sweep: u32,
+    /// A quiet shard is stepped into when these bits of `sweep` and its number are zero.
+    mask: u32,
+    /// When quiet shards are stepped into, by the clock.
+    looks: Looks,
+    turn: usize,
+    burst: u32,
+    /// What a call may spend between two records: see [`Sweep::STEPS`].
+    steps: u32,
+    stopped_early: bool,
+    record: T,
+}
+
+impl<T: AnyBitPattern> Sweep<T> {
+    /// See [`Reader::PATIENCE`](super::Reader::PATIENCE).
+    pub(super) const PATIENCE: u32 = 1 << 14;
+    /// See [`Reader::STEPS`](super::Reader::STEPS).
+    pub(super) const STEPS: u32 = 1 << 14;
+    /// See [`Reader::STEPS_BY_CALL`](super::Reader::STEPS_BY_CALL).
+    pub(super) const STEPS_BY_CALL: u32 = 1 << 11;
+
+    /// Records that [`poll`](Self::poll) takes from a shard before it is the next one's turn.
+    const BURST: u32 = 64;
+
+    /// A shard whose next ticket nobody has claimed is looked at without a step, but for one turn in
+    /// so many (a power of two), and each millisecond ([`Looks`]): then it is seen whether there are later
+    /// tickets all the same. Only a writer that was preempted for a lap leaves such a slot behind, or one that
+    /// scribbles over the region; and looking for them takes the line with `head` away from the next writer.
+    const LOOK_EVERY: u32 = 1 << 16;
+    /// The same where `head` is looked at, which may be stale.
+    const HEAD_EVERY: u32 = 256;
+
+    /// All shards of a region, from where `start` says in each.
+    pub(super) fn of(region: &Region, start: Start) -> Self {
+        Self::new(region, [(0, region)], start)
+    }
+
+    /// The shards of some regions of a ring that starts with `first`, from where `start` says in each. They are
+    /// numbered from the number that comes with their region. Either there is one region, or each has one shard.
+    pub(super) fn new<'r>(
+        first: &Region,
+        regions: impl IntoIterator<Item = (usize, &'r Region)>,
+        start: Start,
+    ) -> Self {
+        let (mut sources, mut shards) = (Vec::new(), Vec::new());
+        for (number, region) in regions {
+            let geometry = region.geometry();
+            let mut source = match region.view() {
+                View::Mapped(shared) => Slots::Mapped(shared),
+                View::Lookup(by_call) => Slots::Lookup(Box::new(Window::new(ByCall(by_call), geometry))),
+            };
+            shards.extend((0..geometry.shards()).map(|shard| {
+                let place = Place::new(geometry, shard);
+                let cursor = match &mut source {
+                    Slots::Mapped(shared) => {
+                        Cursor::new(&mut Shard::new(shared.words(), &place), start, Self::PATIENCE)
+                    }
+                    Slots::Lookup(window) => {
+                        Cursor::new(&mut window.of(shard, &place), start, Self::PATIENCE)
+                    }
+                };
+                Part { number: number + shard, place, cursor }
+            }));
+            sources.push(source);
+        }
+        assert!(sources.len() == 1 || sources.len() == shards.len(), "a source for all, or one for each");
+        let watches: Box<[_]> = shards.iter().map(|shard| Watch::new(shard.cursor.next())).collect();
+        let quiet =
+            shards.iter().zip(&watches).map(|(shard, watch)| Quiet::new(&shard.place, watch)).collect();
+        let by_call = sources.iter().any(|source| matches!(source, Slots::Lookup(_)));
+        Self {
+            region: first.clone(),
+            source_mask: if sources.len() == 1 { 0 } else { usize::MAX },
+            sources: sources.into(),
+            shards: shards.into(),
+            watches,
+            quiet,
+            sweep: 0,
+            mask: Self::LOOK_EVERY - 1,
+            looks: Looks::new(),
+            turn: 0,
+            burst: 0,
+            steps: if by_call { Self::STEPS_BY_CALL } else { Self::STEPS },
+            stopped_early: false,
+            record: T::zeroed(),
+        }
+    }
+
+    /// See [`Reader::with_patience`](super::Reader::with_patience).
+    pub(super) fn set_patience(&mut self, polls: u32) {
+        self.shards.iter_mut().for_each(|shard| shard.cursor.set_patience(polls));
+        self.mask = (1 << polls.clamp(1, Self::LOOK_EVERY).ilog2()) - 1;
+    }
+
+    /// See [`Reader::poll`](super::Reader::poll).
+    #[inline(always)] // so that the record need not go through memory
+    pub(super) fn poll(&mut self) -> Option<Event<T>> {
+        let mut left = self.steps;
+        let mut empty = 0;
+        while empty < self.shards.len() && left > 0 {
+            left -= 1;
+            if self.burst == 0 && self.is_quiet(self.turn, Trust::Head) {
+                empty += 1;
+                self.next_shard();
+                continue;
+            }
+            if self.burst < Self::BURST {
+                match self.step(self.turn) {
+                    Ok(event) => {
+                        self.burst += 1;
+                        return Some(event);
+                    }
+                    Err(Step::Empty) => {
+                        empty += 1;
+                        self.came_to_the_end(self.turn);
+                    }
+                    Err(_) => {
+                        left = left.saturating_sub(self.shards[self.turn].cursor.cost() - 1);
+                        if left > 0 {
+                            continue;
+                        }
+                    }
+                }
+            }
+            self.next_shard();
+        }
+        self.stopped_early |= left == 0;
+        None
+    }
+
+    /// See [`Reader::for_each`](super::Reader::for_each).
+    #[inline]
+    pub(super) fn for_each(&mut self, limit: usize, f: &mut impl FnMut(Event<&T>)) -> usize {
+        let mut left = self.steps;
+        let (mut count, whole) = (0, self.steps);
+        for _ in 0..self.shards.len() {
+            if left == 0 {
+                break;
+            }
+            left -= 1;
+            let at = self.turn;
+            if self.is_quiet(at, Trust::Slots) {
+                self.next_shard();
+                continue;
+            }
+            let lap = self.step_limit(at);
+            let record = &mut self.record;
+            let Part { number, place, cursor } = &mut self.shards[at];
+            let mut f = |ticket, record: &T| f(Event { shard: *number, ticket, record });
+            let limits = Limits { records: limit - count, lap, whole };
+            count += match &mut self.sources[at & self.source_mask] {
+                Slots::Mapped(shared) => {
+                    let mut small = T::zeroed();
+                    let record = if size_of::<T>() <= SMALL { &mut small } else { record };
+                    pass(cursor, &mut Shard::new(shared.words(), place), record, limits, &mut left, &mut f)
+                }
+                Slots::Lookup(window) => {
+                    let shard = at & !self.source_mask;
+                    pass(cursor, &mut window.of(shard, place), record, limits, &mut left, &mut f)
+                }
+            };
+            self.came_to_the_end(at);
+            self.next_shard();
+            if count >= limit {
+                return count;
+            }
+        }
+        self.stopped_early |= left == 0;
+        count
+    }
+
+    /// Whether a call ended early since this was last asked.
+    pub(super) fn stopped_early(&mut self) -> bool {
+        core::mem::take(&mut self.stopped_early)
+    }
+
+    /// What became of the tickets that were passed, all shards together.
+    pub(super) fn tally(&self) -> Tally {
+        let mut sum = Tally::default();
+        self.shards.iter().for_each(|shard| sum += shard.cursor.tally());
+        sum
+    }
+
+    /// What became of the tickets of the shard with this number.
+    pub(super) fn shard_tally(&self, number: usize) -> Option<Tally> {
+        self.shard(number).map(|shard| shard.cursor.tally())
+    }
+
+    /// The ticket that is read next in the shard with this number.
+    pub(super) fn position(&self, number: usize) -> Option<u64> {
+        self.shard(number).map(|shard| shard.cursor.next())
+    }
+
+    /// The numbers of the shards, in the order of their turns.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = usize> {
+        self.shards.iter().map(|shard| shard.number)
+    }
+
+    fn shard(&self, number: usize) -> Option<&Part> {
+        self.shards.iter().find(|shard| shard.number == number)
+    }
+
+    /// See [`Reader::dropped`](super::Reader::dropped).
+    pub(super) fn dropped(&mut self) -> u64 {
+        let mut sum = self.sum(|shard| shard.dropped(), 1);
+        for source in &mut self.sources {
+            sum = sum.wrapping_add(source.region().live(Preamble::DROPPED).unwrap_or_else(|error| {
+                source.failed(error);
+                0
+            }));
+        }
+        sum
+    }
+
+    /// The sum over all shards of what `word` of their headers says.
+    fn sum(&mut self, mapped: impl Fn(&Shard<'_>) -> u64, word: usize) -> u64 {
+        let mask = self.source_mask;
+        let per_shard =
+            self.shards.iter().enumerate().map(|(at, shard)| match &mut self.sources[at & mask] {
+                Slots::Mapped(shared) => mapped(&Shard::new(shared.words(), &shard.place)),
+                Slots::Lookup(window) => window.header(at & !mask, word),
+            });
+        per_shard.fold(0, u64::wrapping_add)
+    }
+
+    /// The last system call that failed on the fallback path since this was last asked.
+    pub(super) fn take_error(&mut self) -> Option<io::Error> {
+        self.sources.iter_mut().find_map(|source| match source {
+            Slots::Mapped(_) => None,
+            Slots::Lookup(window) => window.take_error(),
+        })
+    }
+
+    /// The number of polls that it waits for a record.
+    pub(super) fn patience(&self) -> u32 {
+        self.shards.first().map_or(Self::PATIENCE, |shard| shard.cursor.patience())
+    }
+
+    /// The tickets that were given out in all shards, once the ring is retired. `None` if a system call fails on
+    /// the fallback path: [`take_error`](Self::take_error).
+    pub(super) fn ends(&mut self) -> Option<u64> {
+        let earlier = self.take_error();
+        let sum = self.sum(|shard| shard.end(), END);
+        let failed = self.take_error();
+        let ends = failed.is_none().then_some(sum);
+        if let (Some(error), Some(source)) = (failed.or(earlier), self.sources.first_mut()) {
+            source.failed(error);
+        }
+        ends
+    }
+
+    /// What the ring's gate says; [`Gate::None`] if a system call fails on the fallback path:
+    /// [`take_error`](Self::take_error).
+    #[inline]
+    pub(super) fn gate(&mut self) -> Gate {
+        let Some(source) = self.sources.first_mut() else { return Gate::None };
+        source.region().gate().unwrap_or_else(|error| {
+            source.failed(error);
+            Gate::None
+        })
+    }
+
+    /// Whether everything was read of a ring that is not written any more, but for what was waited
+    /// for, by `waited` calls of this.
+    pub(super) fn at_end(&mut self, waited: u64) -> bool {
+        let mask = self.source_mask;
+        let mut shards = self.shards.iter_mut().enumerate();
+        shards.all(|(at, shard)| match &mut self.sources[at & mask] {
+            Slots::Mapped(shared) => {
+                shard.cursor.at_end(&mut Shard::new(shared.words(), &shard.place), waited)
+            }
+            // What a failed call makes look empty may not be.
+            Slots::Lookup(window) => window
+                .without_error(|window| shard.cursor.at_end(&mut window.of(at & !mask, &shard.place), waited))
+                .unwrap_or(false),
+        })
+    }
+
+    /// The region that is read, or the first of them.
+    pub(super) fn region(&self) -> &Region {
+        &self.region
+    }
+
+    /// One step in a shard: a record, or what else it came to.
+    #[inline(always)]
+    fn step(&mut self, at: usize) -> Result<Event<T>, Step> {
+        let Part { number, place, cursor } = &mut self.shards[at];
+        let number = *number;
+        let Slots::Mapped(shared) = &self.sources[at & self.source_mask] else {
+            let step = self.step_by_call(at);
+            return event(number, step, &self.record);
+        };
+        let mut shard = Shard::new(shared.words(), place);
+        if size_of::<T>() <= SMALL {
+            let mut record = T::zeroed();
+            let step = cursor.step(&mut shard, &mut record);
+            event(number, step, &record)
+        } else {
+            let step = cursor.step(&mut shard, &mut self.record);
+            event(number, step, &self.record)
+        }
+    }
+
+    /// The same where the ring is not mapped; a record is in `self.record`.
+    #[inline(never)]
+    fn step_by_call(&mut self, at: usize) -> Step {
+        let Part { place, cursor, .. } = &mut self.shards[at];
+        let Slots::Lookup(window) = &mut self.sources[at & self.source_mask] else { return Step::Empty };
+        cursor.step(&mut window.of(at & !self.source_mask, place), &mut self.record)
+    }
+
+    /// Whether a shard has nothing, as far as one load can tell, and it is not time to look closer.
+    #[inline(always)]
+    fn is_quiet(&mut self, at: usize, trust: Trust) -> bool {
+        let quiet = self.quiet[at];
+        let Slots::Mapped(shared) = &self.sources[at & self.source_mask] else { return false };
+        // SYNC none: nothing is read because of it; whoever sees anything else, steps. What marks a
+        // pending `head` is the bit that marks discarded slots.
+        let seen = state(shared.words().load(quiet.word, Ordering::Relaxed));
+        if seen != quiet.free {
+            if seen == quiet.free.wrapping_add(1) {
+                self.watches[at].saw_half_way();
+            }
+            return false;
+        }
+        if trust == Trust::Slots && self.watches[at].by_head() {
+            return false;
+        }
+        #[allow(clippy::cast_possible_truncation)] // any bits will do: not all shards in one sweep
+        let turn = self.sweep.wrapping_add(at as u32) & self.mask;
+        if self.looks.now {
+            self.shards[at].cursor.look_past();
+            return false;
+        }
+        if !turn.is_multiple_of(Self::HEAD_EVERY) || turn != 0 && !self.watches[at].by_head() {
+            return true;
+        }
+        self.shards[at].cursor.look_past();
+        false
+    }
+
+    /// A shard's next ticket is what it is quiet with.
+    #[inline(always)]
+    fn came_to_the_end(&mut self, at: usize) {
+        let (shard, watch) = (&self.shards[at], &mut self.watches[at]);
+        watch.waits_for(shard.cursor.next());
+        self.quiet[at] = Quiet::new(&shard.place, watch);
+    }
+
+    /// It is the next shard's turn.
+    #[inline(always)]
+    fn next_shard(&mut self) {
+        self.burst = 0;
+        self.turn += 1;
+        if self.turn >= self.shards.len() {
+            self.turn = 0;
+            self.sweep = self.sweep.wrapping_add(1);
+            self.looks.swept();
+        }
+    }
+
+    /// Steps that a pass over a shard may take: a lap, and some more for laps lost meanwhile.
+    #[inline]
+    fn step_limit(&self, at: usize) -> usize {
+        self.sources[at & self.source_mask].region().geometry().capacity() + 16
+    }
+
+    /// A pass over all shards that has not begun.
+    pub(super) fn pass(&self) -> Pass {
+        Pass { left: self.shards.len(), steps: None }
+    }
+
+    /// The next record of a pass.
+    #[inline(always)] // as in `poll`
+    pub(super) fn next_of(&mut self, pass: &mut Pass) -> Option<Event<T>> {
+        let mut left = self.steps;
+        while pass.left > 0 && left > 0 {
+            left -= 1;
+            let at = self.turn;
+            let mut steps = match pass.steps.take() {
+                Some(steps) => steps,
+                None if self.is_quiet(at, Trust::Slots) => 0,
+                None => self.step_limit(at),
+            };
+            while steps > 0 {
+                steps -= 1;
+                match self.step(at) {
+                    Ok(event) => {
+                        pass.steps = Some(steps);
+                        return Some(event);
+                    }
+                    Err(Step::Empty) => break,
+                    Err(_) => {
+                        left = left.saturating_sub(self.shards[at].cursor.cost());
+                        if left == 0 {
+                            break;
+                        }
+                    }
+                }
+            }
+            self.came_to_the_end(at);
+            self.next_shard();
+            pass.left -= 1;
+        }
+        if left == 0 {
+            (self.stopped_early, pass.left) = (true, 0);
+        }
+        None
+    }
+}
+
+/// When a sweep looks past the next tickets of quiet shards: each millisecond, for readers that sweep at longer intervals
+/// each time. The clock is the coarse one, which the vDSO reads in some nanoseconds and without a system call.
+#[derive(Clone, Copy, Debug)]
+struct Looks {
+    /// Whether this sweep looks.
+    now: bool,
+    /// Sweeps until the clock is read.
+    sweeps: u32,
+    /// When the clock was read, and when a sweep looked, in nanoseconds.
+    read: u64,
+    last: u64,
+}
+
+impl Looks {
+    const EVERY: u64 = 1_000_000;
+    /// Sweeps between two readings of the clock, for readers that sweep all the time.
+    const SWEEPS: u32 = 64;
+
+    /// Reads the clock, so that later readings find the vDSO without a system call.
+    fn new() -> Self {
+        let now = Self::clock();
+        Self { now: false, sweeps: Self::SWEEPS, read: now, last: now }
+    }
+
+    #[inline(always)]
+    fn swept(&mut self) {
+        if self.sweeps == 0 {
+            self.read_clock();
+        } else {
+            self.sweeps -= 1;
+        }
+    }
+
+    #[cold]
+    fn read_clock(&mut self) {
+        let now = Self::clock();
+        let seldom = now - self.read >= Self::EVERY;
+        (self.now, self.read) = (now - self.last >= Self::EVERY, now);
+        if self.now {
+            self.last = now;
+        }
+        // A sweep that looks is followed by one that does not.
+        self.sweeps = if self.now || seldom { 0 } else { Self::SWEEPS };
+    }
+
+    fn clock() -> u64 {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+        now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
+    }
+}
+
+/// A pass over all shards, each in turn and at most one lap of it: what is left of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pass {
+    /// Shards to go, this one included.
+    left: usize,
+    /// Steps to go in this shard, if it has begun.
+    steps: Option<usize>,
+}
+
+impl Slots {
+    fn region(&self) -> &Region {
+        match self {
+            Self::Mapped(shared) => shared.region(),
+            Self::Lookup(window) => &window.source().0,
+        }
+    }
+
+    /// Keeps a system call's error for [`Sweep::take_error`].
+    fn failed(&mut self, error: io::Error) {
+        if let Self::Lookup(window) = self {
+            window.failed(error);
+        }
+    }
+}
+
+/// A step's record, or the step if it gave none.
+#[inline(always)]
+fn event<T: Copy>(shard: usize, step: Step, record: &T) -> Result<Event<T>, Step> {
+    match step {
+        Step::Record(ticket) => Ok(Event { shard, ticket, record: *record }),
+        other => Err(other),
+    }
+}
+
+/// What ends a pass over a shard.
+#[derive(Clone, Copy)]
+struct Limits {
+    /// Records, at most.
+    records: usize,
+    /// Steps and records, at most.
+    lap: usize,
+    /// What is left to spend after a record.
+    whole: u32,
+}
+
+/// One pass over a shard, which spends no more than is `left` between two records. Returns how many there were.
+#[inline(always)]
+fn pass<T: AnyBitPattern>(
+    cursor: &mut Cursor,
+    look: &mut impl Look,
+    record: &mut T,
+    Limits { records, mut lap, whole }: Limits,
+    left: &mut u32,
+    f: &mut impl FnMut(u64, &T),
+) -> usize {
+    let mut count = 0;
+    while lap > 0 && count < records {
+        let (run, step) = cursor.run(look, record, lap.min(records - count), &mut *f);
+        count += run;
+        lap = lap.saturating_sub(run + 1);
+        if run > 0 {
+            *left = whole;
+        }
+        if step == Step::Empty {
+            break;
+        }
+        *left = left.saturating_sub(cursor.cost());
+        if *left == 0 {
+            break;
+        }
+    }
+    count
+}
+
+impl<T> fmt::Debug for Sweep<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sweep").field("shards", &self.shards).finish_non_exhaustive()
+    }
+}
