@@ -17,7 +17,7 @@ use crate::stuck;
 use crate::sync::thread::{self, JoinHandle};
 
 /// Patience that no model uses up.
-pub(crate) const PATIENT: u32 = 1 << 20;
+pub(crate) const PATIENT: u64 = 1 << 20;
 
 /// How often tasks preempt each other, and how many programs interrupt them; `tests/nesting.rs` has more.
 const PREEMPTIONS: u64 = 1;

@@ -149,7 +149,7 @@ struct Current {
 type Given = (usize, u64, usize);
 
 impl Current {
-    fn new(rings: Arc<Rings>, ring: usize, start: Start, patience: u32, mapped: bool) -> Self {
+    fn new(rings: Arc<Rings>, ring: usize, start: Start, patience: u64, mapped: bool) -> Self {
         let lookups = || Window::new(Lookups { rings: Arc::clone(&rings), ring }, &rings.geometry[ring]);
         let mut window = (!mapped).then(lookups);
         let cursors = std::array::from_fn(|shard| {
@@ -196,11 +196,11 @@ impl Leaving for Current {
     type Ring = (Arc<Rings>, usize, bool);
     type Error = Infallible;
 
-    fn enter((rings, ring, mapped): Self::Ring, start: Start, patience: u32) -> Result<Self, Infallible> {
+    fn enter((rings, ring, mapped): Self::Ring, start: Start, patience: u64) -> Result<Self, Infallible> {
         Ok(Self::new(rings, ring, start, patience, mapped))
     }
 
-    fn patience(&self) -> u32 {
+    fn patience(&self) -> u64 {
         self.cursors[0].patience()
     }
 
@@ -218,15 +218,13 @@ impl Leaving for Current {
         Ok((now != self.ring).then(|| (next, self.rings.before(now))))
     }
 
-    fn at_end(&mut self, waited: u64) -> bool {
+    fn at_end(&mut self) -> bool {
         (0..SHARDS).all(|shard| {
             let place = self.rings.place(self.ring, shard);
             let cursor = &mut self.cursors[shard];
             match &mut self.window {
-                None => {
-                    cursor.at_end(&mut Shard::new(Words::new(self.rings.words(self.ring)), &place), waited)
-                }
-                Some(window) => cursor.at_end(&mut window.of(shard, &place), waited),
+                None => cursor.at_end(&mut Shard::new(Words::new(self.rings.words(self.ring)), &place)),
+                Some(window) => cursor.at_end(&mut window.of(shard, &place)),
             }
         })
     }

@@ -220,7 +220,7 @@ pub struct Reader {
 
 impl Reader {
     /// A reader that starts with `ticket`.
-    pub fn at(ticket: u64, patience: u32) -> Self {
+    pub fn at(ticket: u64, patience: u64) -> Self {
         Self { cursor: Cursor::at(ticket, patience), first: ticket, log: Vec::new() }
     }
 

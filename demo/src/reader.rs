@@ -4,6 +4,7 @@ use std::hint;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use bytemuck::Zeroable;
@@ -17,9 +18,9 @@ use crate::sandbox::Sandbox;
 const ROUNDS: u32 = 512;
 /// Pauses of the CPU after a round that found nothing, a microsecond or so.
 const PAUSES: u32 = 32;
-/// Rounds that a record is waited for whose writer was preempted before it ended it: a second or
-/// so. The ring is large enough to hold the others that long.
-const PATIENCE: u32 = 1 << 20;
+/// How long the reader waits for a record whose writer was preempted. The ring is large enough to hold the others
+/// that long.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Everything that the thread needs, owned by others too: it must not free memory or close a
 /// file at its end, which takes system calls.

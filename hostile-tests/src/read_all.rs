@@ -6,6 +6,7 @@ use mapring::layout::seq::{Slots, TRIES};
 use mapring::layout::{Geometry, Kind};
 use mapring::protocol::ring::{Look, Shard};
 use mapring::{Cells, Counters, Latches, ReadError, Reader, Region, Ring, Start};
+use std::time::Duration;
 
 /// What came of reading a region.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -111,7 +112,7 @@ fn typed<T: AnyBitPattern + NoUninit>(region: &Region, image: Option<&[u64]>) ->
 fn ring<T: AnyBitPattern + NoUninit>(ring: &Ring<T>, image: Option<&[u64]>) -> Reads {
     let mut reads = Reads::default();
     for start in [Start::Oldest, Start::Now] {
-        for patience in [1, 20] {
+        for patience in [Duration::ZERO, Duration::from_millis(1)] {
             let mut reader = ring.reader_from(start).with_patience(patience);
             let begin = positions(&reader);
             let mut delivered = 0;

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use bytemuck::AnyBitPattern;
@@ -142,7 +143,7 @@ impl Handles {
         let ring = Ring::from_region(open(ring)?)?;
         let cells = open(cells)?;
         Ok(Self {
-            now: ring.reader_from(Start::Now).with_patience(100),
+            now: ring.reader_from(Start::Now).with_patience(Duration::from_millis(1)),
             ring: ring.reader(),
             large: Ring::from_region(open(large)?)?.reader(),
             cell: Cell::from_region(cells.clone())?,

@@ -3,6 +3,7 @@
 
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapHandle, Object};
@@ -238,7 +239,7 @@ fn discarded_abandoned_and_stepped_over_tickets_are_told_apart() {
         for (n, op) in [FILL, DISCARD, ABANDON, FILL].into_iter().enumerate() {
             assert_eq!(step(&write, op, 0, n as u64), 1);
         }
-        let mut reader = ring.reader().with_patience(1);
+        let mut reader = ring.reader().with_patience(Duration::ZERO);
         let delivered: Vec<_> = std::iter::repeat_with(|| reader.poll())
             .take(20)
             .flatten()
@@ -250,7 +251,7 @@ fn discarded_abandoned_and_stepped_over_tickets_are_told_apart() {
 
         // An interrupted writer, another that steps over its slot: the hole is counted as lost.
         let ring = Ring::<Filled<14>>::open(&map(object, "ring_56_2")).unwrap();
-        let mut reader = ring.reader().with_patience(1);
+        let mut reader = ring.reader().with_patience(Duration::ZERO);
         assert_eq!(step(&Runner::new(object, "hole"), FILL, 0, 0), 2);
         let delivered: Vec<_> = std::iter::repeat_with(|| reader.poll())
             .take(20)

@@ -214,7 +214,7 @@ fn read(readers: Vec<Reader<Item>>, access: Access, done: &AtomicBool) -> Vec<Se
     loop {
         let last_round = done.load(Ordering::Relaxed);
         for seen in &mut all {
-            for _ in 0..if last_round { 3 * Reader::<Item>::PATIENCE } else { 1 } {
+            for _ in 0..if last_round { 1 << 17 } else { 1 } {
                 seen.reader.for_each(512, |event| {
                     let Item { writer, n, words } = event.record;
                     let writer_here = usize::try_from(*writer).ok().filter(|writer| *writer < WRITERS);

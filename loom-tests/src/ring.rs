@@ -12,7 +12,7 @@ use crate::history::{End, History};
 use crate::sync::{AtomicU64, Ordering, words};
 
 /// Patience that no model uses up.
-pub const PATIENT: u32 = 1 << 20;
+pub const PATIENT: u64 = 1 << 20;
 
 /// A shard with records of `W` words, which all hold the same value.
 pub struct Ring<const W: usize = 1> {
@@ -211,12 +211,12 @@ enum Cause {
 
 impl<const W: usize> Reader<W> {
     /// A reader that starts where `start` says.
-    pub fn new(ring: &Ring<W>, start: Start, patience: u32) -> Self {
+    pub fn new(ring: &Ring<W>, start: Start, patience: u64) -> Self {
         Self::from(Cursor::new(&mut ring.shard(), start, patience))
     }
 
     /// A reader that has come to ticket `next`.
-    pub fn at(next: u64, patience: u32) -> Self {
+    pub fn at(next: u64, patience: u64) -> Self {
         Self::from(Cursor::at(next, patience))
     }
 
@@ -300,7 +300,7 @@ impl<const W: usize> Reader<W> {
 
     /// The same by another way to look at the ring.
     pub fn drain_by(&mut self, look: &mut impl Look) {
-        self.cursor.set_patience(1);
+        self.cursor.set_patience(0);
         let limit = 100;
         let steps = (0..limit).take_while(|_| self.step_by(look) != Step::Empty).count();
         assert!(steps < limit, "{self:?} does not come to an end");

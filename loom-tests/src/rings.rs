@@ -155,7 +155,7 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Current {
-    fn new(rings: Arc<Rings>, ring: usize, start: Start, patience: u32) -> Self {
+    fn new(rings: Arc<Rings>, ring: usize, start: Start, patience: u64) -> Self {
         let cursors =
             std::array::from_fn(|at| Cursor::new(&mut rings.shard(ring, at).shard(), start, patience));
         Self { rings: Shared(rings), ring, cursors }
@@ -191,14 +191,14 @@ impl Leaving for Current {
     type Ring = (Arc<Rings>, usize);
     type Error = Infallible;
 
-    fn enter((rings, ring): Self::Ring, start: Start, patience: u32) -> Result<Self, Infallible> {
+    fn enter((rings, ring): Self::Ring, start: Start, patience: u64) -> Result<Self, Infallible> {
         if rings.replaced_on_entry == Some(ring) {
             rings.resize(ring);
         }
         Ok(Self::new(rings, ring, start, patience))
     }
 
-    fn patience(&self) -> u32 {
+    fn patience(&self) -> u64 {
         self.cursors[0].patience()
     }
 
@@ -216,8 +216,8 @@ impl Leaving for Current {
         Ok((now != self.ring).then(|| ((Arc::clone(rings), now), rings.before(now))))
     }
 
-    fn at_end(&mut self, waited: u64) -> bool {
-        self.each().all(|(_, mut look, cursor)| cursor.at_end(&mut look, waited))
+    fn at_end(&mut self) -> bool {
+        self.each().all(|(_, mut look, cursor)| cursor.at_end(&mut look))
     }
 
     fn ends(&mut self) -> Option<u64> {
@@ -244,7 +244,7 @@ pub struct Reader {
 
 impl Reader {
     /// Reads the first ring from its first record.
-    pub fn new(rings: &Arc<Rings>, patience: u32) -> Self {
+    pub fn new(rings: &Arc<Rings>, patience: u64) -> Self {
         let first = Current::new(Arc::clone(rings), 0, Start::First, patience);
         Self { follow: Follow::new(first), log: Vec::new() }
     }
@@ -281,7 +281,7 @@ impl Reader {
     }
 
     /// How many polls it waits for a record.
-    pub fn patience(&self) -> u32 {
+    pub fn patience(&self) -> u64 {
         self.follow.reader().patience()
     }
 

@@ -158,9 +158,9 @@ fn patience_in_a_ring_that_is_replaced_at_once() {
                 assert!(Bpf::Xchg.claim_for_good(rings.shard(ring, 0)).is_some());
             }
             rings.resize(0);
-            follower = follower.polls(patience as usize + 2);
+            follower = follower.polls(usize::try_from(patience).unwrap() + 2);
             assert_eq!((follower.ring(), follower.tally().skipped), (1, 1));
-            follower = follower.polls(patience as usize + 2);
+            follower = follower.polls(usize::try_from(patience).unwrap() + 2);
             assert_eq!((follower.ring(), follower.tally().skipped), (2, 2));
         });
     }

@@ -8,3 +8,19 @@ pub(crate) use loom::sync::atomic::{AtomicU64, Ordering, fence};
 #[cfg(not(loom))]
 #[allow(clippy::disallowed_types)]
 pub(crate) use core::sync::atomic::{AtomicU64, Ordering, fence};
+
+/// Nanoseconds of a clock that never goes back. The coarse clock: it moves on every few milliseconds, and the vDSO reads it
+/// in some nanoseconds. The first call may make system calls, to find the vDSO.
+#[cfg(not(loom))]
+pub(crate) fn now() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+    now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
+}
+
+/// Goes on by one with each call, so that models count how often was waited.
+#[cfg(loom)]
+pub(crate) fn now() -> u64 {
+    #[allow(clippy::disallowed_types)]
+    static NOW: core::sync::atomic::AtomicU64 = core::sync::atomic::AtomicU64::new(0);
+    NOW.fetch_add(1, Ordering::Relaxed)
+}

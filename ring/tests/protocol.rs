@@ -53,8 +53,10 @@ impl Memory {
     }
 }
 
-/// Empty steps after which a reader passes over a ticket that does not end.
-const PATIENCE: u32 = 8;
+/// Nanoseconds after which a reader passes over a ticket that does not end.
+const PATIENCE: u64 = 1_000_000;
+/// Empty steps after which a reader has found what there is.
+const EMPTY: u32 = 32;
 
 /// Reads until the writers are done and nothing is left: the records, and where the cursor stands.
 /// Each is whole, in order, and all tickets passed are accounted for at every step.
@@ -77,7 +79,7 @@ fn read(memory: &Memory, place: &Place, done: &AtomicBool) -> (BTreeMap<u64, u64
         assert_eq!(tally.delivered, found.len() as u64);
         waits = if last && step == Step::Empty { waits + 1 } else { 0 };
         // A ticket that nobody took is passed only after a while.
-        if waits > PATIENCE {
+        if waits > EMPTY {
             return (found, cursor);
         }
         if step == Step::Empty {

@@ -78,7 +78,7 @@ fn rings(mut take: impl FnMut(&mut mapring::Reader<Record>, &mut dyn FnMut(&Reco
                 });
                 let now = reader.position(0).unwrap() + reader.position(1).unwrap();
                 idle = if now == before { idle + 1 } else { 0 };
-                idle > mapring::Reader::<Record>::PATIENCE
+                idle > 1 << 17
             },
         );
         let tally = reader.tally();

@@ -1,6 +1,7 @@
 //! Rings: every way through a claim, and every end of it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use mapring::layout::seq::DISCARDED;
 use mapring::{OpenOptions, Reader, Region, Ring};
@@ -143,7 +144,7 @@ struct Witness {
 
 impl Witness {
     fn new(ring: &Ring<Record>) -> Self {
-        let reader = ring.reader().with_patience(4);
+        let reader = ring.reader().with_patience(Duration::ZERO);
         Self { begin: reader.position(0).unwrap(), reader, read: BTreeMap::new() }
     }
 

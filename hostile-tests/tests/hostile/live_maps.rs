@@ -139,7 +139,7 @@ fn play(
         for (way, handles) in [mapped, looked_up].into_iter().enumerate() {
             let name = |names: [&'static str; 2]| names[way];
             let ring = &handles.ring;
-            let renewed = move || ring.reader_from(Start::Oldest).with_patience(3);
+            let renewed = move || ring.reader_from(Start::Oldest).with_patience(Duration::ZERO);
             let (mut reader, mut rounds) = (renewed(), 0);
             threads.push(until(scope, name(["ring, mapped", "ring, by call"]), stop, move || {
                 rounds += 1;

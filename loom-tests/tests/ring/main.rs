@@ -50,6 +50,7 @@ models! {
     two_writers_and_a_stale_head
     a_stuck_writer_is_stepped_over
     a_reader_waits_as_long_as_it_was_told
+    stuck_tickets_are_waited_for_together
     a_discarded_ticket
     a_discarded_ticket_after_a_loss
     a_discarded_record_does_not_come_back
@@ -207,21 +208,45 @@ fn a_stuck_writer_is_stepped_over(producer: impl Producer) {
     }
 }
 
-/// There is room behind the stuck ticket, so that only patience counts. Looks are 16 steps apart.
+/// There is room behind the stuck ticket, so that only patience counts. Looks are 16 steps apart, and the clock of
+/// models goes on by one with each. A quiet spell before does not count.
 fn a_reader_waits_as_long_as_it_was_told(producer: impl Producer) {
-    for (patience, steps) in [(1, 1), (5, 5), (16, 16), (20, 32)] {
+    for (patience, steps) in [(0, 1), (1, 32), (3, 64)] {
         check(None, move || {
             let ring = <Ring>::new(4);
+            let reader = Reader::at(0, patience).steps(&ring, 64);
             let mut history = History::default();
             history.note(producer.claim_for_good(&ring), End::Held);
             let history = history.with(producer.push_all(&ring, [1]));
-            let reader = Reader::at(0, patience).steps(&ring, steps - 1);
+            let reader = reader.steps(&ring, steps - 1);
             assert_eq!(reader.tally().skipped, 0, "after {steps} steps but one");
             let reader = reader.steps(&ring, 2);
             assert_eq!((reader.tally().skipped, reader.log()), (1, &[(1, 1)][..]));
             ring.check(&history);
         });
     }
+}
+
+/// Those that were claimed when the wait began are skipped in a row, at its end; later ones have a wait of their own.
+fn stuck_tickets_are_waited_for_together(producer: impl Producer) {
+    check(None, move || {
+        let ring = <Ring>::new(16);
+        let mut history = History::default();
+        let stuck = |history: &mut History| history.note(producer.claim_for_good(&ring), End::Held);
+        (0..3).for_each(|_| stuck(&mut history));
+        let mut history = history.with(producer.push_all(&ring, [3]));
+        let reader = Reader::at(0, 2).steps(&ring, 32);
+        stuck(&mut history);
+        let history = history.with(producer.push_all(&ring, [5]));
+        // The third look, two more tickets, and the record.
+        let reader = reader.steps(&ring, 16 + 2 + 1);
+        assert_eq!((reader.tally().skipped, reader.log()), (3, &[(3, 3)][..]));
+        let reader = reader.steps(&ring, 47);
+        assert_eq!((reader.tally().skipped, reader.next()), (3, 4));
+        let reader = reader.steps(&ring, 2);
+        assert_eq!((reader.tally().skipped, reader.log()), (4, &[(3, 3), (5, 5)][..]));
+        ring.check(&history);
+    });
 }
 
 fn a_discarded_ticket(producer: impl Producer) {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytemuck::AnyBitPattern;
 
 use super::Event;
-use super::sweep::{Pass, Sweep};
+use super::sweep::{Pass, Sweep, nanoseconds};
 use crate::error::{Error, Result};
 use crate::layout::Gate;
 use crate::protocol::ring::{Follow, Leaving, Start, Tally};
@@ -46,14 +46,14 @@ impl<T: AnyBitPattern> Leaving for Sweep<T> {
     type Ring = Region;
     type Error = Error;
 
-    fn enter(ring: Region, start: Start, patience: u32) -> Result<Self> {
+    fn enter(ring: Region, start: Start, patience: u64) -> Result<Self> {
         ring.expect_record::<T>(crate::layout::Kind::Ring)?;
         let mut sweep = Self::of(&ring, start);
         sweep.set_patience(patience);
         Ok(sweep)
     }
 
-    fn patience(&self) -> u32 {
+    fn patience(&self) -> u64 {
         Self::patience(self)
     }
 
@@ -72,8 +72,8 @@ impl<T: AnyBitPattern> Leaving for Sweep<T> {
         Ok(Some((next, before)))
     }
 
-    fn at_end(&mut self, waited: u64) -> bool {
-        Self::at_end(self, waited)
+    fn at_end(&mut self) -> bool {
+        Self::at_end(self)
     }
 
     fn ends(&mut self) -> Option<u64> {
@@ -90,10 +90,9 @@ impl<T: AnyBitPattern> Leaving for Sweep<T> {
 }
 
 impl<T: AnyBitPattern> Reader<T> {
-    /// How many empty-handed steps a reader waits for a record whose writer has not ended it
-    /// although later ones are there, before it counts it as skipped. See
-    /// [`with_patience`](Self::with_patience).
-    pub const PATIENCE: u32 = Sweep::<T>::PATIENCE;
+    /// How long a reader waits for a record that was not committed although later records are present. Then it counts
+    /// the record as skipped. See [`with_patience`](Self::with_patience).
+    pub const PATIENCE: Duration = Sweep::<T>::PATIENCE;
 
     /// What a call spends between two records, at most. A ticket that was discarded, skipped or torn costs 1. So does a
     /// shard that has nothing. A search for the oldest record, after tickets were overwritten, costs 6. For each of
@@ -112,13 +111,17 @@ impl<T: AnyBitPattern> Reader<T> {
         Self { rings: Follow::new(sweep), resizable, waits_since: None, error: None }
     }
 
-    /// Waits for `polls` empty-handed steps, instead of [`PATIENCE`](Self::PATIENCE), for a
-    /// record whose writer was interrupted, preempted or killed half-way while later records are
-    /// there; then skips it and counts it as lost. A ring that is about to overwrite what is
-    /// behind such a record is not waited for.
+    /// Sets how long the reader waits, instead of [`PATIENCE`](Self::PATIENCE), for a record whose writer was
+    /// interrupted, preempted or killed before it committed it. Meanwhile the reader delivers no later record of that
+    /// shard. Then it skips the record, and all others that were not committed when it began to wait, and counts them as
+    /// lost. It does not wait if the next records of the ring are about to be overwritten. With [`Duration::ZERO`] it never
+    /// waits, and looks for later records in every call, which disturbs writers more.
+    ///
+    /// The reader looks at a clock only while it waits, and every millisecond or two. The clock is the coarse one of the
+    /// vDSO: no system call, and the wait may take 10 ms longer.
     #[must_use]
-    pub fn with_patience(mut self, polls: u32) -> Self {
-        self.rings.reader_mut().set_patience(polls);
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.rings.reader_mut().set_patience(nanoseconds(patience));
         self
     }
 

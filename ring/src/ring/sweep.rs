@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use bytemuck::AnyBitPattern;
 
@@ -13,7 +14,7 @@ use crate::layout::seq::state;
 use crate::layout::{Gate, Preamble};
 use crate::protocol::ring::{Cursor, END, Look, Place, Shard, Start, Step, Tally};
 use crate::region::{Region, Shared, View};
-use crate::sync::Ordering;
+use crate::sync::{Ordering, now};
 
 enum Slots {
     Mapped(Shared),
@@ -69,7 +70,7 @@ pub(super) struct Sweep<T> {
 
 impl<T: AnyBitPattern> Sweep<T> {
     /// See [`Reader::PATIENCE`](super::Reader::PATIENCE).
-    pub(super) const PATIENCE: u32 = 1 << 14;
+    pub(super) const PATIENCE: Duration = Duration::from_millis(10);
     /// See [`Reader::STEPS`](super::Reader::STEPS).
     pub(super) const STEPS: u32 = 1 << 14;
     /// See [`Reader::STEPS_BY_CALL`](super::Reader::STEPS_BY_CALL).
@@ -99,6 +100,7 @@ impl<T: AnyBitPattern> Sweep<T> {
         start: Start,
     ) -> Self {
         let (mut sources, mut shards) = (Vec::new(), Vec::new());
+        let patience = nanoseconds(Self::PATIENCE);
         for (number, region) in regions {
             let geometry = region.geometry();
             let mut source = match region.view() {
@@ -109,11 +111,9 @@ impl<T: AnyBitPattern> Sweep<T> {
                 let place = Place::new(geometry, shard);
                 let cursor = match &mut source {
                     Slots::Mapped(shared) => {
-                        Cursor::new(&mut Shard::new(shared.words(), &place), start, Self::PATIENCE)
+                        Cursor::new(&mut Shard::new(shared.words(), &place), start, patience)
                     }
-                    Slots::Lookup(window) => {
-                        Cursor::new(&mut window.of(shard, &place), start, Self::PATIENCE)
-                    }
+                    Slots::Lookup(window) => Cursor::new(&mut window.of(shard, &place), start, patience),
                 };
                 Part { number: number + shard, place, cursor }
             }));
@@ -143,9 +143,9 @@ impl<T: AnyBitPattern> Sweep<T> {
     }
 
     /// See [`Reader::with_patience`](super::Reader::with_patience).
-    pub(super) fn set_patience(&mut self, polls: u32) {
-        self.shards.iter_mut().for_each(|shard| shard.cursor.set_patience(polls));
-        self.mask = (1 << polls.clamp(1, Self::LOOK_EVERY).ilog2()) - 1;
+    pub(super) fn set_patience(&mut self, patience: u64) {
+        self.shards.iter_mut().for_each(|shard| shard.cursor.set_patience(patience));
+        self.mask = if patience == 0 { 0 } else { Self::LOOK_EVERY - 1 };
     }
 
     /// See [`Reader::poll`](super::Reader::poll).
@@ -287,9 +287,9 @@ impl<T: AnyBitPattern> Sweep<T> {
         })
     }
 
-    /// The number of polls that it waits for a record.
-    pub(super) fn patience(&self) -> u32 {
-        self.shards.first().map_or(Self::PATIENCE, |shard| shard.cursor.patience())
+    /// The nanoseconds that it waits for a record.
+    pub(super) fn patience(&self) -> u64 {
+        self.shards.first().map_or(0, |shard| shard.cursor.patience())
     }
 
     /// The tickets that were given out in all shards, once the ring is retired. `None` if a system call fails on
@@ -316,18 +316,15 @@ impl<T: AnyBitPattern> Sweep<T> {
         })
     }
 
-    /// Whether everything was read of a ring that is not written any more, but for what was waited
-    /// for, by `waited` calls of this.
-    pub(super) fn at_end(&mut self, waited: u64) -> bool {
+    /// Whether everything was read of a ring that is not written any more, but for what was waited for.
+    pub(super) fn at_end(&mut self) -> bool {
         let mask = self.source_mask;
         let mut shards = self.shards.iter_mut().enumerate();
         shards.all(|(at, shard)| match &mut self.sources[at & mask] {
-            Slots::Mapped(shared) => {
-                shard.cursor.at_end(&mut Shard::new(shared.words(), &shard.place), waited)
-            }
+            Slots::Mapped(shared) => shard.cursor.at_end(&mut Shard::new(shared.words(), &shard.place)),
             // What a failed call makes look empty may not be.
             Slots::Lookup(window) => window
-                .without_error(|window| shard.cursor.at_end(&mut window.of(at & !mask, &shard.place), waited))
+                .without_error(|window| shard.cursor.at_end(&mut window.of(at & !mask, &shard.place)))
                 .unwrap_or(false),
         })
     }
@@ -368,6 +365,10 @@ impl<T: AnyBitPattern> Sweep<T> {
     /// Whether a shard has nothing, as far as one load can tell, and it is not time to look closer.
     #[inline(always)]
     fn is_quiet(&mut self, at: usize, trust: Trust) -> bool {
+        if self.looks.now {
+            self.shards[at].cursor.look_past();
+            return false;
+        }
         let quiet = self.quiet[at];
         let Slots::Mapped(shared) = &self.sources[at & self.source_mask] else { return false };
         // SYNC none: nothing is read because of it; whoever sees anything else, steps. What marks a
@@ -384,10 +385,6 @@ impl<T: AnyBitPattern> Sweep<T> {
         }
         #[allow(clippy::cast_possible_truncation)] // any bits will do: not all shards in one sweep
         let turn = self.sweep.wrapping_add(at as u32) & self.mask;
-        if self.looks.now {
-            self.shards[at].cursor.look_past();
-            return false;
-        }
         if !turn.is_multiple_of(Self::HEAD_EVERY) || turn != 0 && !self.watches[at].by_head() {
             return true;
         }
@@ -465,8 +462,7 @@ impl<T: AnyBitPattern> Sweep<T> {
     }
 }
 
-/// When a sweep looks past the next tickets of quiet shards: each millisecond, for readers that sweep at longer intervals
-/// each time. The clock is the coarse one, which the vDSO reads in some nanoseconds and without a system call.
+/// When a sweep looks past the next ticket of each shard: every millisecond, or every time if a reader sweeps more seldom.
 #[derive(Clone, Copy, Debug)]
 struct Looks {
     /// Whether this sweep looks.
@@ -485,7 +481,7 @@ impl Looks {
 
     /// Reads the clock, so that later readings find the vDSO without a system call.
     fn new() -> Self {
-        let now = Self::clock();
+        let now = now();
         Self { now: false, sweeps: Self::SWEEPS, read: now, last: now }
     }
 
@@ -500,7 +496,7 @@ impl Looks {
 
     #[cold]
     fn read_clock(&mut self) {
-        let now = Self::clock();
+        let now = now();
         let seldom = now - self.read >= Self::EVERY;
         (self.now, self.read) = (now - self.last >= Self::EVERY, now);
         if self.now {
@@ -508,11 +504,6 @@ impl Looks {
         }
         // A sweep that looks is followed by one that does not.
         self.sweeps = if self.now || seldom { 0 } else { Self::SWEEPS };
-    }
-
-    fn clock() -> u64 {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
-        now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
     }
 }
 
@@ -539,6 +530,11 @@ impl Slots {
             window.failed(error);
         }
     }
+}
+
+/// As many nanoseconds as there can be, if `duration` is longer.
+pub(super) fn nanoseconds(duration: Duration) -> u64 {
+    duration.as_nanos().try_into().unwrap_or(u64::MAX)
 }
 
 /// A step's record, or the step if it gave none.

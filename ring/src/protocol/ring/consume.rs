@@ -5,7 +5,7 @@ use bytemuck::AnyBitPattern;
 use super::{HEAD, Shard};
 use crate::layout::seq::{DISCARDED, PENDING, Slots, TRIES, WALK, after, state};
 use crate::protocol::words::words_of;
-use crate::sync::{Ordering, fence};
+use crate::sync::{Ordering, fence, now};
 
 /// How a reader looks at slots: mapped, or through system calls.
 pub trait Look {
@@ -126,11 +126,22 @@ pub enum Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor {
     next: u64,
+    /// Empty-handed steps at this ticket.
     waits: u32,
-    patience: u32,
+    /// Nanoseconds.
+    patience: u64,
+    wait: Option<Wait>,
     /// See [`Cursor::cost`].
     cost: u32,
     tally: Tally,
+}
+
+/// What a cursor waits for: tickets that were claimed and have not ended, up to a later one that has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Wait {
+    /// When that was first seen.
+    since: u64,
+    upto: u64,
 }
 
 /// An empty-handed cursor looks past its ticket once in so many steps.
@@ -141,14 +152,14 @@ const LOOKS: u32 = 16;
 const SEARCH: u32 = (WALK * (31 + TRIES)).div_ceil(LOOKS) + 1;
 
 impl Cursor {
-    /// A cursor at ticket `next`, which passes over a ticket that does not end after `patience`
-    /// empty steps, if later ones have ended.
-    pub fn at(next: u64, patience: u32) -> Self {
-        Self { next, waits: 0, patience, cost: 1, tally: Tally::default() }
+    /// A cursor at ticket `next`, which passes over a ticket that has not ended `patience` nanoseconds after it
+    /// was seen that a later one has.
+    pub fn at(next: u64, patience: u64) -> Self {
+        Self { next, waits: 0, patience, wait: None, cost: 1, tally: Tally::default() }
     }
 
     /// A cursor where `start` says. A few dozen looks at most.
-    pub fn new(look: &mut impl Look, start: Start, patience: u32) -> Self {
+    pub fn new(look: &mut impl Look, start: Start, patience: u64) -> Self {
         if start == Start::First {
             return Self::at(0, patience);
         }
@@ -162,21 +173,20 @@ impl Cursor {
         self.next
     }
 
-    /// Passes over a ticket that does not end after `patience` empty steps from now on.
-    pub fn set_patience(&mut self, patience: u32) {
+    /// From now on waits for `patience` nanoseconds.
+    pub fn set_patience(&mut self, patience: u64) {
         self.patience = patience;
     }
 
-    /// The number of empty-handed steps that it waits.
-    pub fn patience(&self) -> u32 {
+    /// The nanoseconds that it waits.
+    pub fn patience(&self) -> u64 {
         self.patience
     }
 
-    /// Has the next empty-handed step look past its ticket: for who looked at the slot many times
-    /// without a step.
+    /// Has the next empty-handed step look past its ticket: for callers that looked at the slot many times, or long
+    /// ago.
     pub fn look_past(&mut self) {
-        let every = self.patience.clamp(1, LOOK_EVERY);
-        self.waits = self.waits - self.waits % every + (every - 1);
+        self.waits = LOOK_EVERY - 1;
     }
 
     /// An upper bound of what the last step cost that gave no record: so many times 16 looks. For callers that
@@ -192,21 +202,23 @@ impl Cursor {
     }
 
     /// Whether this is the end of a ring of which no slot is claimed any more. A ticket that is being written,
-    /// or that was stepped over, is skipped if it was waited for, by `waited` looks like this one.
-    pub fn at_end(&mut self, look: &mut impl Look, waited: u64) -> bool {
+    /// or that was stepped over, is skipped once it was waited for.
+    pub fn at_end(&mut self, look: &mut impl Look) -> bool {
         let (slots, t) = (look.slots(), self.next);
         let seen = look.peek(t);
         if !after(slots.published(t), state(seen)) {
             return false; // it has ended: the next step passes it
         }
-        let taken =
-            state(seen) == slots.writing(t) || last_taken(look, t).is_some_and(|last| !after(t, last));
+        let last = last_taken(look, t).filter(|&last| !after(t, last));
+        if state(seen) != slots.writing(t) && last.is_none() {
+            return true;
+        }
         fence(Ordering::Acquire); // SYNC order: as in `pass`
-        if taken && waited >= u64::from(self.patience) && look.peek(t) == seen {
+        if self.has_waited(last.unwrap_or(t)) && look.peek(t) == seen {
             self.tally.skipped += 1;
             self.move_to(t.wrapping_add(1));
         }
-        !taken
+        false
     }
 
     /// One bounded step: looks at the next ticket's slot, and delivers it, passes it, or finds
@@ -263,12 +275,16 @@ impl Cursor {
         if state(seen) == published || after(state(seen), published) {
             return false;
         }
-        self.waits = self.waits.saturating_add(1);
-        // Not the smaller of the two: a division by what is not known costs more than all the rest.
-        match self.patience {
-            LOOK_EVERY.. => !self.waits.is_multiple_of(LOOK_EVERY),
-            patience => !self.waits.is_multiple_of(patience.max(1)),
-        }
+        self.waits = self.waits.wrapping_add(1);
+        self.patience != 0 && !self.waits.is_multiple_of(LOOK_EVERY)
+    }
+
+    /// Whether it has waited long enough for tickets up to `upto`, which were claimed when this was first called.
+    #[cold]
+    fn has_waited(&mut self, upto: u64) -> bool {
+        let now = now();
+        let since = self.wait.get_or_insert(Wait { since: now, upto }).since;
+        now.saturating_sub(since) >= self.patience
     }
 
     /// The next ticket is not there to be read, and it is time to do something about it.
@@ -287,10 +303,7 @@ impl Cursor {
             return Step::Moved;
         }
         // Being written, or not begun: is anything behind it?
-        let Some(gap) = later(look, self.next) else {
-            self.waits = 0; // nobody is kept waiting
-            return Step::Empty;
-        };
+        let Some(gap) = later(look, self.next) else { return Step::Empty };
         // It may have ended between the two looks.
         fence(Ordering::Acquire); // SYNC order: pairs with the store that ended it
         if look.peek(self.next) != seen {
@@ -298,7 +311,7 @@ impl Cursor {
         }
         let being_written = state(seen) == published.wrapping_sub(1);
         let crowded = gap >= look.slots().count() - look.slots().count() / 4;
-        if being_written && !crowded && self.waits < self.patience {
+        if being_written && !crowded && !self.has_waited(self.next.wrapping_add(gap)) {
             return Step::Empty;
         }
         self.tally.skipped += 1;
@@ -309,7 +322,10 @@ impl Cursor {
     #[inline]
     fn move_to(&mut self, next: u64) {
         self.next = next;
-        self.waits = 0;
+        if self.waits != 0 {
+            self.wait = self.wait.filter(|wait| !after(next, wait.upto));
+            self.waits = if self.wait.is_some() { LOOK_EVERY - 1 } else { 0 };
+        }
     }
 }
 

@@ -10,14 +10,14 @@ pub trait Leaving: Sized {
     /// Why a ring can't be looked at.
     type Error;
 
-    /// A reader that starts where `start` says, in each shard, and waits for `patience` polls.
+    /// A reader that starts where `start` says, in each shard, with that patience.
     ///
     /// # Errors
     /// If the ring is none that it can read.
-    fn enter(ring: Self::Ring, start: Start, patience: u32) -> Result<Self, Self::Error>;
+    fn enter(ring: Self::Ring, start: Start, patience: u64) -> Result<Self, Self::Error>;
 
-    /// How many polls it waits for a record.
-    fn patience(&self) -> u32;
+    /// How long it waits for a record: [`Cursor::patience`](super::Cursor::patience).
+    fn patience(&self) -> u64;
 
     /// What the gate of its ring says. [`Gate::None`] if that can't be looked at, and the reader says why.
     fn gate(&mut self) -> Gate;
@@ -35,7 +35,7 @@ pub trait Leaving: Sized {
     fn replaced(&self) -> Result<Option<(Self::Ring, u64)>, Self::Error>;
 
     /// Whether it has come to the end of each shard: [`Cursor::at_end`](super::Cursor::at_end).
-    fn at_end(&mut self, waited: u64) -> bool;
+    fn at_end(&mut self) -> bool;
 
     /// How many tickets there were in all shards of its ring, which is retired. `None` if the ring can't be
     /// looked at.
@@ -55,8 +55,6 @@ pub struct Follow<R, E> {
     past: Tally,
     dropped: u64,
     rings: u64,
-    /// Polls that found nothing since the ring was retired.
-    waited: u64,
     /// How often the next ring was looked for in vain.
     tries: u64,
     unfinished: bool,
@@ -67,7 +65,7 @@ impl<R, E> Follow<R, E> {
     /// Goes on from where `reader` is.
     pub fn new(reader: R) -> Self {
         let past = Tally::default();
-        Self { reader, past, dropped: 0, rings: 1, waited: 0, tries: 0, unfinished: false, error: None }
+        Self { reader, past, dropped: 0, rings: 1, tries: 0, unfinished: false, error: None }
     }
 
     /// How many rings were read, the present one included.
@@ -144,7 +142,6 @@ impl<R: Leaving<Error = E>, E> Follow<R, E> {
             Gate::Retired => self.leave(),
             gate => {
                 self.unfinished = gate == Gate::Closing;
-                self.waited = 0;
                 false
             }
         }
@@ -154,9 +151,7 @@ impl<R: Leaving<Error = E>, E> Follow<R, E> {
     #[cold]
     fn leave(&mut self) -> bool {
         self.unfinished = false;
-        let waited = self.waited;
-        self.waited = waited.saturating_add(1);
-        if !self.reader.at_end(waited) {
+        if !self.reader.at_end() {
             self.tries = 0;
             return false;
         }
@@ -187,7 +182,7 @@ impl<R: Leaving<Error = E>, E> Follow<R, E> {
         self.past.lapped = self.past.lapped.wrapping_add(missed);
         self.dropped = self.dropped();
         self.reader = next;
-        (self.rings, self.waited, self.tries) = (self.rings + 1, 0, 0);
+        (self.rings, self.tries) = (self.rings + 1, 0);
         Ok(true)
     }
 }

@@ -281,13 +281,13 @@ mod tests {
         let place = Place::new(&geometry, 0);
         let writer = ShardMut::new(WordsMut::new(&words), &place);
         let mut look = Shard::new(*WordsMut::new(&words), &place);
-        let mut reader = Cursor::new(&mut look, Start::First, 2);
+        let mut reader = Cursor::new(&mut look, Start::First, 0);
         assert_eq!(abandoned(&writer), 0);
         (1..8).for_each(|n: u64| assert_eq!(writer.push(&n), Some(n)));
         assert_eq!(abandoned(&writer), 9, "the slot of ticket 8 is still that of ticket 0");
         let mut value = 0_u64;
-        for waited in 0..64 {
-            if reader.step(&mut look, &mut value) == Step::Empty && reader.at_end(&mut look, waited) {
+        for _ in 0..64 {
+            if reader.step(&mut look, &mut value) == Step::Empty && reader.at_end(&mut look) {
                 assert_eq!(
                     reader.tally(),
                     Tally { delivered: 5, lapped: 2, skipped: 3, ..Tally::default() },
