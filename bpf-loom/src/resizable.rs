@@ -246,7 +246,8 @@ impl Leaving for Current {
 
 /// A production follower, and all that it was given.
 struct Reader {
-    follow: Follow<Current, Infallible>,
+    current: Current,
+    follow: Follow<Infallible>,
     log: Vec<Given>,
 }
 
@@ -254,17 +255,17 @@ impl Reader {
     /// Reads the first ring from its first record.
     fn new(rings: &Arc<Rings>, mapped: bool) -> Self {
         let first = Current::new(Arc::clone(rings), 0, Start::First, PATIENT, mapped);
-        Self { follow: Follow::new(first), log: Vec::new() }
+        Self { current: first, follow: Follow::default(), log: Vec::new() }
     }
 
     fn poll(&mut self) -> bool {
-        let given = self.follow.poll(Current::poll);
+        let given = self.current.poll().or_else(|| self.follow.poll_on(&mut self.current, Current::poll));
         self.log.extend(given);
         given.is_some()
     }
 
     fn ring(&self) -> usize {
-        self.follow.reader().ring
+        self.current.ring
     }
 
     /// When all is quiet: everything that was pushed is read, once; nothing was left behind, and the tickets are
@@ -283,7 +284,7 @@ impl Reader {
         pushed.sort_unstable();
         self.log.sort_unstable();
         assert_eq!(self.log, pushed, "given, and pushed");
-        let tally = self.follow.tally();
+        let tally = self.follow.tally(&self.current);
         assert_eq!(tally.lost(), 0, "{tally:?}");
         assert_eq!(rings.before(1), rings.before(0) + rings.ends(0), "tickets that were counted");
         // What is given back late need not be counted.

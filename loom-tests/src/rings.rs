@@ -238,7 +238,8 @@ impl Leaving for Current {
 /// A production follower, and all that it was given.
 #[derive(Debug)]
 pub struct Reader {
-    follow: Follow<Current, Infallible>,
+    current: Current,
+    follow: Follow<Infallible>,
     log: Vec<Given>,
 }
 
@@ -246,7 +247,7 @@ impl Reader {
     /// Reads the first ring from its first record.
     pub fn new(rings: &Arc<Rings>, patience: u64) -> Self {
         let first = Current::new(Arc::clone(rings), 0, Start::First, patience);
-        Self { follow: Follow::new(first), log: Vec::new() }
+        Self { current: first, follow: Follow::default(), log: Vec::new() }
     }
 
     /// So many polls.
@@ -258,7 +259,7 @@ impl Reader {
 
     /// `Reader::poll`: whether there was a record.
     pub fn poll(&mut self) -> bool {
-        let given = self.follow.poll(Current::poll);
+        let given = self.current.poll().or_else(|| self.follow.poll_on(&mut self.current, Current::poll));
         if let Some(given) = given {
             let earlier = self.log.iter().rev().find(|e| e.shard == given.shard);
             assert!(
@@ -272,7 +273,7 @@ impl Reader {
 
     /// The ring that it reads.
     pub fn ring(&self) -> usize {
-        self.follow.reader().ring()
+        self.current.ring()
     }
 
     /// Whether it waits for the process that replaces a ring.
@@ -282,7 +283,7 @@ impl Reader {
 
     /// How many polls it waits for a record.
     pub fn patience(&self) -> u64 {
-        self.follow.reader().patience()
+        self.current.patience()
     }
 
     /// What it was given.
@@ -292,7 +293,7 @@ impl Reader {
 
     /// What became of the tickets of all rings.
     pub fn tally(&self) -> Tally {
-        self.follow.tally()
+        self.follow.tally(&self.current)
     }
 
     /// Reads until there is nothing more, in the ring that is in use.

@@ -34,9 +34,16 @@ use crate::region::Region;
 /// ([`Error::ResizeUnfinished`]), and goes on once the loader has finished the resize
 /// ([`loader::initialize`](crate::loader::initialize)).
 pub struct Reader<T> {
-    rings: Follow<Sweep<T>, Error>,
+    sweep: Sweep<T>,
     /// Whether another ring can take the place of this one.
     resizable: bool,
+    next: Next,
+}
+
+/// The way to the ring that takes the place of this one.
+#[derive(Default)]
+struct Next {
+    follow: Follow<Error>,
     /// Since when it waits for the process that resizes the ring.
     waits_since: Option<Instant>,
     error: Option<Error>,
@@ -102,13 +109,9 @@ impl<T: AnyBitPattern> Reader<T> {
     /// 4 calls, or 193 where the kernel has no batches (before 5.6).
     pub const STEPS_BY_CALL: u32 = Sweep::<T>::STEPS_BY_CALL;
 
-    /// How long the process that resizes a ring may take before a reader says that it has not finished. It
-    /// waits for programs: milliseconds, or more on a machine with much to do.
-    const UNFINISHED: Duration = Duration::from_secs(1);
-
     pub(super) fn new(sweep: Sweep<T>) -> Self {
         let resizable = sweep.region().geometry().is_resizable();
-        Self { rings: Follow::new(sweep), resizable, waits_since: None, error: None }
+        Self { sweep, resizable, next: Next::default() }
     }
 
     /// Sets how long the reader waits, instead of [`PATIENCE`](Self::PATIENCE), for a record whose writer was
@@ -121,7 +124,7 @@ impl<T: AnyBitPattern> Reader<T> {
     /// vDSO: no system call, and the wait may take 10 ms longer.
     #[must_use]
     pub fn with_patience(mut self, patience: Duration) -> Self {
-        self.rings.reader_mut().set_patience(nanoseconds(patience));
+        self.sweep.set_patience(nanoseconds(patience));
         self
     }
 
@@ -134,17 +137,19 @@ impl<T: AnyBitPattern> Reader<T> {
     /// [stopped early](Self::stopped_early).
     #[inline(always)] // so that the record need not go through memory
     pub fn poll(&mut self) -> Option<Event<T>> {
-        let event = self.rings.reader_mut().poll();
-        if event.is_some() || !self.resizable {
-            return event;
-        }
-        self.go_on(Sweep::poll)
+        let Self { sweep, resizable, next } = self;
+        sweep.poll(|sweep| {
+            if !*resizable {
+                return None;
+            }
+            next.poll(sweep, |sweep| sweep.poll(|_| None).map(|event| sweep.apart(event)))
+        })
     }
 
     /// Everything that is there: each shard in turn, at most one lap of it. Ends; a writer that is
     /// faster than the reader does not keep it going. May [stop early](Self::stopped_early).
     pub fn drain(&mut self) -> Drain<'_, T> {
-        Drain { pass: self.rings.reader().pass(), reader: self }
+        Drain { pass: self.sweep.pass(), reader: self }
     }
 
     /// Calls `f` with up to `limit` records, each shard in turn and at most one lap of it, without
@@ -152,28 +157,18 @@ impl<T: AnyBitPattern> Reader<T> {
     /// [stop early](Self::stopped_early).
     #[inline]
     pub fn for_each(&mut self, limit: usize, mut f: impl FnMut(Event<&T>)) -> usize {
-        let count = self.rings.reader_mut().for_each(limit, &mut f);
+        let count = self.sweep.for_each(limit, &mut f);
         if count != 0 || limit == 0 || !self.resizable {
             return count;
         }
         let some = |sweep: &mut Sweep<T>| Some(sweep.for_each(limit, &mut f)).filter(|&count| count != 0);
-        self.go_on(some).unwrap_or(0)
-    }
-
-    /// What `read` finds in the rings that took the place of this one, in which it found nothing.
-    #[cold]
-    fn go_on<X>(&mut self, read: impl FnMut(&mut Sweep<T>) -> Option<X>) -> Option<X> {
-        let found = self.rings.poll_on(read);
-        if found.is_none() {
-            self.found_nothing();
-        }
-        found
+        self.next.poll(&mut self.sweep, some).unwrap_or(0)
     }
 
     /// Whether a call ended [early](Self::STEPS) since this was last asked: there may be a record further on, and the
     /// next call goes on there. For loops that wait when there is nothing: they should not wait then.
     pub fn stopped_early(&mut self) -> bool {
-        self.rings.reader_mut().stopped_early()
+        self.sweep.stopped_early()
     }
 
     /// Records lost to this reader, all shards together: [`Tally::lost`].
@@ -183,39 +178,39 @@ impl<T: AnyBitPattern> Reader<T> {
 
     /// What became of the tickets that this reader has passed, all shards together.
     pub fn tally(&self) -> Tally {
-        self.rings.tally()
+        self.next.follow.tally(&self.sweep)
     }
 
     /// What became of the tickets of one shard of the present ring, or `None` if it reads no such shard.
     pub fn shard_tally(&self, shard: usize) -> Option<Tally> {
-        self.rings.reader().shard_tally(shard)
+        self.sweep.shard_tally(shard)
     }
 
     /// The ticket that is read next in one shard, or `None` if it reads no such shard.
     pub fn position(&self, shard: usize) -> Option<u64> {
-        self.rings.reader().position(shard)
+        self.sweep.position(shard)
     }
 
     /// The shards that are read, in the order of their turns.
     pub fn shards(&self) -> impl Iterator<Item = usize> {
-        self.rings.reader().numbers()
+        self.sweep.numbers()
     }
 
     /// Records that producers themselves dropped, because no slot was free or a CPU had no
     /// shard: they have no ticket and are in no reader's tally. A system call for each shard on
     /// the fallback path, where a failed one counts as 0 and [`take_error`](Self::take_error) tells of it.
     pub fn dropped(&mut self) -> u64 {
-        self.rings.dropped()
+        self.next.follow.dropped(&mut self.sweep)
     }
 
     /// How many rings were read, the present one included: 1, unless the ring was resized.
     pub fn rings(&self) -> u64 {
-        self.rings.rings()
+        self.next.follow.rings()
     }
 
     /// The region that is read now; of a NUMA ring, the first one.
     pub fn region(&self) -> &Region {
-        self.rings.reader().region()
+        self.sweep.region()
     }
 
     /// The last error since this was last asked. Always `None` on a mapped ring that cannot be resized.
@@ -226,13 +221,33 @@ impl<T: AnyBitPattern> Reader<T> {
     ///   each second.
     pub fn take_error(&mut self) -> Option<Error> {
         let by_call = |e: io::Error| Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e);
-        let earlier = self.error.take().or_else(|| self.rings.take_error());
-        earlier.or_else(|| self.rings.reader_mut().take_error().map(by_call))
+        let earlier = self.next.error.take().or_else(|| self.next.follow.take_error());
+        earlier.or_else(|| self.sweep.take_error().map(by_call))
+    }
+}
+
+impl Next {
+    /// How long the process that resizes a ring may take before a reader says that it has not finished. It
+    /// waits for programs: milliseconds, or more on a machine with much to do.
+    const UNFINISHED: Duration = Duration::from_secs(1);
+
+    /// What `read` finds in the rings that took the place of this one, in which it found nothing.
+    #[cold]
+    fn poll<T: AnyBitPattern, X>(
+        &mut self,
+        sweep: &mut Sweep<T>,
+        read: impl FnMut(&mut Sweep<T>) -> Option<X>,
+    ) -> Option<X> {
+        let found = self.follow.poll_on(sweep, read);
+        if found.is_none() {
+            self.found_nothing(sweep.region());
+        }
+        found
     }
 
-    /// After nothing was found: whether that is because a process does not finish.
-    fn found_nothing(&mut self) {
-        if !self.rings.unfinished() {
+    /// After nothing was found in `region`: whether that is because a process does not finish.
+    fn found_nothing(&mut self, region: &Region) {
+        if !self.follow.unfinished() {
             self.waits_since = None;
             return;
         }
@@ -241,7 +256,7 @@ impl<T: AnyBitPattern> Reader<T> {
             return;
         }
         self.waits_since = None;
-        match self.region().replaced() {
+        match region.replaced() {
             Ok(Some(next)) => self.error = Some(Error::ResizeUnfinished { what: next.what().to_owned() }),
             // It failed before it put another ring in the place of this one, which is as good as before.
             Ok(None) => {}
@@ -253,8 +268,8 @@ impl<T: AnyBitPattern> Reader<T> {
 impl<T> fmt::Debug for Reader<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reader")
-            .field("ring", self.rings.reader())
-            .field("rings", &self.rings.rings())
+            .field("ring", &self.sweep)
+            .field("rings", &self.next.follow.rings())
             .finish_non_exhaustive()
     }
 }
@@ -271,21 +286,12 @@ impl<T: AnyBitPattern> Iterator for Drain<'_, T> {
 
     #[inline(always)] // as in `poll`
     fn next(&mut self) -> Option<Event<T>> {
-        let event = self.reader.rings.reader_mut().next_of(&mut self.pass);
-        if event.is_some() || !self.reader.resizable {
-            return event;
-        }
-        self.next_ring()
-    }
-}
-
-impl<T: AnyBitPattern> Drain<'_, T> {
-    #[cold]
-    fn next_ring(&mut self) -> Option<Event<T>> {
-        let pass = &mut self.pass;
-        self.reader.go_on(|sweep| {
-            *pass = sweep.pass();
-            sweep.next_of(pass)
+        let Reader { sweep, resizable, next } = &mut *self.reader;
+        sweep.next_of(&mut self.pass, |sweep| {
+            if !*resizable {
+                return None;
+            }
+            next.poll(sweep, |sweep| sweep.poll(|_| None).map(|event| sweep.apart(event)))
         })
     }
 }

@@ -7,19 +7,14 @@ use std::time::Duration;
 use bytemuck::AnyBitPattern;
 
 use super::Event;
+use super::sources::{Slots, Sources};
 use super::watch::{Quiet, Watch};
 use crate::error::Result;
-use crate::handle::fallback::{ByCall, Window};
 use crate::layout::seq::state;
 use crate::layout::{Gate, Preamble};
 use crate::protocol::ring::{Cursor, END, Look, Place, Shard, Start, Step, Tally};
-use crate::region::{Region, Shared, View};
+use crate::region::Region;
 use crate::sync::{Ordering, now};
-
-enum Slots {
-    Mapped(Shared),
-    Lookup(Box<Window>),
-}
 
 /// Bytes of a record up to which it is copied to the stack, where the compiler can keep it in
 /// registers, and not to the reader.
@@ -47,10 +42,7 @@ struct Part {
 pub(super) struct Sweep<T> {
     /// The ring's region, or the first of them.
     region: Region,
-    /// One for all shards, or one for each.
-    sources: Box<[Slots]>,
-    /// Zeros if one source has all shards, else ones.
-    source_mask: usize,
+    sources: Sources,
     shards: Box<[Part]>,
     watches: Box<[Watch]>,
     quiet: Box<[Quiet]>,
@@ -103,10 +95,7 @@ impl<T: AnyBitPattern> Sweep<T> {
         let patience = nanoseconds(Self::PATIENCE);
         for (number, region) in regions {
             let geometry = region.geometry();
-            let mut source = match region.view() {
-                View::Mapped(shared) => Slots::Mapped(shared),
-                View::Lookup(by_call) => Slots::Lookup(Box::new(Window::new(ByCall(by_call), geometry))),
-            };
+            let mut source = Slots::new(region);
             shards.extend((0..geometry.shards()).map(|shard| {
                 let place = Place::new(geometry, shard);
                 let cursor = match &mut source {
@@ -119,15 +108,14 @@ impl<T: AnyBitPattern> Sweep<T> {
             }));
             sources.push(source);
         }
-        assert!(sources.len() == 1 || sources.len() == shards.len(), "a source for all, or one for each");
+        assert!(sources.len() == 1 || sources.len() == shards.len(), "one for all, or one for each");
         let watches: Box<[_]> = shards.iter().map(|shard| Watch::new(shard.cursor.next())).collect();
         let quiet =
             shards.iter().zip(&watches).map(|(shard, watch)| Quiet::new(&shard.place, watch)).collect();
         let by_call = sources.iter().any(|source| matches!(source, Slots::Lookup(_)));
         Self {
             region: first.clone(),
-            source_mask: if sources.len() == 1 { 0 } else { usize::MAX },
-            sources: sources.into(),
+            sources: Sources::new(sources.remove(0), sources),
             shards: shards.into(),
             watches,
             quiet,
@@ -148,18 +136,20 @@ impl<T: AnyBitPattern> Sweep<T> {
         self.mask = if patience == 0 { 0 } else { Self::LOOK_EVERY - 1 };
     }
 
-    /// See [`Reader::poll`](super::Reader::poll).
+    /// See [`Reader::poll`](super::Reader::poll). If nothing is found, what `end` finds: its shard and ticket, and the
+    /// record [apart](Self::apart).
     #[inline(always)] // so that the record need not go through memory
-    pub(super) fn poll(&mut self) -> Option<Event<T>> {
+    pub(super) fn poll(&mut self, end: impl FnOnce(&mut Self) -> Option<(usize, u64)>) -> Option<Event<T>> {
         let mut left = self.steps;
         let mut empty = 0;
         while empty < self.shards.len() && left > 0 {
-            left -= 1;
-            if self.burst == 0 && self.is_quiet(self.turn, Trust::Head) {
-                empty += 1;
-                self.next_shard();
-                continue;
+            if self.burst == 0 {
+                empty += self.pass_quiet(&mut left, self.shards.len() - empty);
+                if empty >= self.shards.len() || left == 0 {
+                    break;
+                }
             }
+            left -= 1;
             if self.burst < Self::BURST {
                 match self.step(self.turn) {
                     Ok(event) => {
@@ -181,7 +171,14 @@ impl<T: AnyBitPattern> Sweep<T> {
             self.next_shard();
         }
         self.stopped_early |= left == 0;
-        None
+        end(self).map(|(shard, ticket)| Event { shard, ticket, record: self.record })
+    }
+
+    /// Keeps an event's record in this reader. A function that returned the event would have the compiler put those into
+    /// memory that are found elsewhere, too.
+    pub(super) fn apart(&mut self, event: Event<T>) -> (usize, u64) {
+        self.record = event.record;
+        (event.shard, event.ticket)
     }
 
     /// See [`Reader::for_each`](super::Reader::for_each).
@@ -204,14 +201,13 @@ impl<T: AnyBitPattern> Sweep<T> {
             let Part { number, place, cursor } = &mut self.shards[at];
             let mut f = |ticket, record: &T| f(Event { shard: *number, ticket, record });
             let limits = Limits { records: limit - count, lap, whole };
-            count += match &mut self.sources[at & self.source_mask] {
-                Slots::Mapped(shared) => {
+            count += match self.sources.of_mut(at) {
+                (Slots::Mapped(shared), _) => {
                     let mut small = T::zeroed();
                     let record = if size_of::<T>() <= SMALL { &mut small } else { record };
                     pass(cursor, &mut Shard::new(shared.words(), place), record, limits, &mut left, &mut f)
                 }
-                Slots::Lookup(window) => {
-                    let shard = at & !self.source_mask;
+                (Slots::Lookup(window), shard) => {
                     pass(cursor, &mut window.of(shard, place), record, limits, &mut left, &mut f)
                 }
             };
@@ -259,7 +255,7 @@ impl<T: AnyBitPattern> Sweep<T> {
     /// See [`Reader::dropped`](super::Reader::dropped).
     pub(super) fn dropped(&mut self) -> u64 {
         let mut sum = self.sum(|shard| shard.dropped(), 1);
-        for source in &mut self.sources {
+        for source in self.sources.iter_mut() {
             sum = sum.wrapping_add(source.region().live(Preamble::DROPPED).unwrap_or_else(|error| {
                 source.failed(error);
                 0
@@ -270,21 +266,17 @@ impl<T: AnyBitPattern> Sweep<T> {
 
     /// The sum over all shards of what `word` of their headers says.
     fn sum(&mut self, mapped: impl Fn(&Shard<'_>) -> u64, word: usize) -> u64 {
-        let mask = self.source_mask;
-        let per_shard =
-            self.shards.iter().enumerate().map(|(at, shard)| match &mut self.sources[at & mask] {
-                Slots::Mapped(shared) => mapped(&Shard::new(shared.words(), &shard.place)),
-                Slots::Lookup(window) => window.header(at & !mask, word),
-            });
+        let sources = &mut self.sources;
+        let per_shard = self.shards.iter().enumerate().map(|(at, part)| {
+            let (source, shard) = sources.of_mut(at);
+            source.header(shard, &part.place, &mapped, word)
+        });
         per_shard.fold(0, u64::wrapping_add)
     }
 
     /// The last system call that failed on the fallback path since this was last asked.
     pub(super) fn take_error(&mut self) -> Option<io::Error> {
-        self.sources.iter_mut().find_map(|source| match source {
-            Slots::Mapped(_) => None,
-            Slots::Lookup(window) => window.take_error(),
-        })
+        self.sources.iter_mut().find_map(Slots::take_error)
     }
 
     /// The nanoseconds that it waits for a record.
@@ -299,8 +291,8 @@ impl<T: AnyBitPattern> Sweep<T> {
         let sum = self.sum(|shard| shard.end(), END);
         let failed = self.take_error();
         let ends = failed.is_none().then_some(sum);
-        if let (Some(error), Some(source)) = (failed.or(earlier), self.sources.first_mut()) {
-            source.failed(error);
+        if let Some(error) = failed.or(earlier) {
+            self.sources.first.failed(error);
         }
         ends
     }
@@ -309,7 +301,7 @@ impl<T: AnyBitPattern> Sweep<T> {
     /// [`take_error`](Self::take_error).
     #[inline]
     pub(super) fn gate(&mut self) -> Gate {
-        let Some(source) = self.sources.first_mut() else { return Gate::None };
+        let source = &mut self.sources.first;
         source.region().gate().unwrap_or_else(|error| {
             source.failed(error);
             Gate::None
@@ -318,13 +310,13 @@ impl<T: AnyBitPattern> Sweep<T> {
 
     /// Whether everything was read of a ring that is not written any more, but for what was waited for.
     pub(super) fn at_end(&mut self) -> bool {
-        let mask = self.source_mask;
+        let sources = &mut self.sources;
         let mut shards = self.shards.iter_mut().enumerate();
-        shards.all(|(at, shard)| match &mut self.sources[at & mask] {
-            Slots::Mapped(shared) => shard.cursor.at_end(&mut Shard::new(shared.words(), &shard.place)),
+        shards.all(|(at, shard)| match sources.of_mut(at) {
+            (Slots::Mapped(shared), _) => shard.cursor.at_end(&mut Shard::new(shared.words(), &shard.place)),
             // What a failed call makes look empty may not be.
-            Slots::Lookup(window) => window
-                .without_error(|window| shard.cursor.at_end(&mut window.of(at & !mask, &shard.place)))
+            (Slots::Lookup(window), number) => window
+                .without_error(|window| shard.cursor.at_end(&mut window.of(number, &shard.place)))
                 .unwrap_or(false),
         })
     }
@@ -339,7 +331,7 @@ impl<T: AnyBitPattern> Sweep<T> {
     fn step(&mut self, at: usize) -> Result<Event<T>, Step> {
         let Part { number, place, cursor } = &mut self.shards[at];
         let number = *number;
-        let Slots::Mapped(shared) = &self.sources[at & self.source_mask] else {
+        let Slots::Mapped(shared) = self.sources.of(at) else {
             let step = self.step_by_call(at);
             return event(number, step, &self.record);
         };
@@ -358,38 +350,74 @@ impl<T: AnyBitPattern> Sweep<T> {
     #[inline(never)]
     fn step_by_call(&mut self, at: usize) -> Step {
         let Part { place, cursor, .. } = &mut self.shards[at];
-        let Slots::Lookup(window) = &mut self.sources[at & self.source_mask] else { return Step::Empty };
-        cursor.step(&mut window.of(at & !self.source_mask, place), &mut self.record)
+        let (Slots::Lookup(window), shard) = self.sources.of_mut(at) else { return Step::Empty };
+        cursor.step(&mut window.of(shard, place), &mut self.record)
     }
 
     /// Whether a shard has nothing, as far as one load can tell, and it is not time to look closer.
     #[inline(always)]
     fn is_quiet(&mut self, at: usize, trust: Trust) -> bool {
-        if self.looks.now {
-            self.shards[at].cursor.look_past();
+        let Slots::Mapped(shared) = self.sources.of(at) else {
+            if self.looks.now {
+                self.shards[at].cursor.look_past();
+            }
             return false;
-        }
-        let quiet = self.quiet[at];
-        let Slots::Mapped(shared) = &self.sources[at & self.source_mask] else { return false };
+        };
+        let (quiet, watch) = (self.quiet[at], &mut self.watches[at]);
         // SYNC none: nothing is read because of it; whoever sees anything else, steps. What marks a
         // pending `head` is the bit that marks discarded slots.
         let seen = state(shared.words().load(quiet.word, Ordering::Relaxed));
-        if seen != quiet.free {
-            if seen == quiet.free.wrapping_add(1) {
-                self.watches[at].saw_half_way();
+        if seen == quiet.free && !self.looks.now {
+            if trust == Trust::Slots && watch.by_head() {
+                return false;
             }
+            #[allow(clippy::cast_possible_truncation)] // any bits will do: not all shards in one sweep
+            let turn = self.sweep.wrapping_add(at as u32) & self.mask;
+            if !turn.is_multiple_of(Self::HEAD_EVERY) || turn != 0 && !watch.by_head() {
+                return true;
+            }
+        } else if seen == quiet.free.wrapping_add(1) {
+            watch.saw_half_way();
+            if !self.looks.now {
+                return false;
+            }
+        } else if seen != quiet.free {
             return false;
-        }
-        if trust == Trust::Slots && self.watches[at].by_head() {
-            return false;
-        }
-        #[allow(clippy::cast_possible_truncation)] // any bits will do: not all shards in one sweep
-        let turn = self.sweep.wrapping_add(at as u32) & self.mask;
-        if !turn.is_multiple_of(Self::HEAD_EVERY) || turn != 0 && !self.watches[at].by_head() {
-            return true;
         }
         self.shards[at].cursor.look_past();
         false
+    }
+
+    /// Passes the shards that are quiet, from this one on and `most` at most, each for one that is `left`. Returns how many.
+    #[inline(always)]
+    fn pass_quiet(&mut self, left: &mut u32, most: usize) -> usize {
+        // Variables, so that no turn waits for a store of the one before.
+        let (mut turn, mut passed) = (self.turn, 0);
+        if let Some(Slots::Mapped(shared)) = self.sources.only() {
+            // The same in short, from a shard that is quiet to the next.
+            let (words, sweep) = (shared.words(), self.sweep);
+            let most = most.min(*left as usize).min(self.shards.len() - turn);
+            let quiet = &self.quiet[turn..turn + most];
+            let is_quiet = |(at, quiet): &(usize, &Quiet)| {
+                #[allow(clippy::cast_possible_truncation)] // as above
+                let turn = sweep.wrapping_add(*at as u32) & self.mask;
+                !turn.is_multiple_of(Self::HEAD_EVERY)
+                    && state(words.load(quiet.word, Ordering::Relaxed)) == quiet.free
+            };
+            if !self.looks.now {
+                passed = (turn..).zip(quiet).take_while(is_quiet).count();
+                #[allow(clippy::cast_possible_truncation)] // no more than is left
+                let quiet = passed as u32;
+                *left -= quiet;
+                turn = if passed == 0 { turn } else { self.after(turn + passed - 1) };
+            }
+        }
+        while passed < most && *left > 0 && self.is_quiet(turn, Trust::Head) {
+            (passed, *left) = (passed + 1, *left - 1);
+            turn = self.after(turn);
+        }
+        self.turn = turn;
+        passed
     }
 
     /// A shard's next ticket is what it is quiet with.
@@ -404,18 +432,24 @@ impl<T: AnyBitPattern> Sweep<T> {
     #[inline(always)]
     fn next_shard(&mut self) {
         self.burst = 0;
-        self.turn += 1;
-        if self.turn >= self.shards.len() {
-            self.turn = 0;
-            self.sweep = self.sweep.wrapping_add(1);
-            self.looks.swept();
+        self.turn = self.after(self.turn);
+    }
+
+    /// Whose turn it is after `turn`; notes that all had theirs, if they had.
+    #[inline(always)]
+    fn after(&mut self, turn: usize) -> usize {
+        if turn + 1 < self.shards.len() {
+            return turn + 1;
         }
+        self.sweep = self.sweep.wrapping_add(1);
+        self.looks.swept();
+        0
     }
 
     /// Steps that a pass over a shard may take: a lap, and some more for laps lost meanwhile.
     #[inline]
     fn step_limit(&self, at: usize) -> usize {
-        self.sources[at & self.source_mask].region().geometry().capacity() + 16
+        self.sources.of(at).region().geometry().capacity() + 16
     }
 
     /// A pass over all shards that has not begun.
@@ -423,9 +457,13 @@ impl<T: AnyBitPattern> Sweep<T> {
         Pass { left: self.shards.len(), steps: None }
     }
 
-    /// The next record of a pass.
+    /// The next record of a pass, or what `end` finds, as in [`poll`](Self::poll); then a pass begins.
     #[inline(always)] // as in `poll`
-    pub(super) fn next_of(&mut self, pass: &mut Pass) -> Option<Event<T>> {
+    pub(super) fn next_of(
+        &mut self,
+        pass: &mut Pass,
+        end: impl FnOnce(&mut Self) -> Option<(usize, u64)>,
+    ) -> Option<Event<T>> {
         let mut left = self.steps;
         while pass.left > 0 && left > 0 {
             left -= 1;
@@ -458,7 +496,9 @@ impl<T: AnyBitPattern> Sweep<T> {
         if left == 0 {
             (self.stopped_early, pass.left) = (true, 0);
         }
-        None
+        let (shard, ticket) = end(self)?;
+        *pass = self.pass();
+        Some(Event { shard, ticket, record: self.record })
     }
 }
 
@@ -514,22 +554,6 @@ pub(super) struct Pass {
     left: usize,
     /// Steps to go in this shard, if it has begun.
     steps: Option<usize>,
-}
-
-impl Slots {
-    fn region(&self) -> &Region {
-        match self {
-            Self::Mapped(shared) => shared.region(),
-            Self::Lookup(window) => &window.source().0,
-        }
-    }
-
-    /// Keeps a system call's error for [`Sweep::take_error`].
-    fn failed(&mut self, error: io::Error) {
-        if let Self::Lookup(window) = self {
-            window.failed(error);
-        }
-    }
 }
 
 /// As many nanoseconds as there can be, if `duration` is longer.

@@ -48,10 +48,10 @@ pub trait Leaving: Sized {
     fn dropped(&mut self) -> u64;
 }
 
-/// A reader of a ring and of those that take its place, each read to its end before the next.
+/// What a reader of a ring needs to go on with those that take its place, each read to its end before the next: what
+/// became of the tickets of the rings before.
 #[derive(Debug)]
-pub struct Follow<R, E> {
-    reader: R,
+pub struct Follow<E> {
     past: Tally,
     dropped: u64,
     rings: u64,
@@ -61,26 +61,21 @@ pub struct Follow<R, E> {
     error: Option<E>,
 }
 
-impl<R, E> Follow<R, E> {
-    /// Goes on from where `reader` is.
-    pub fn new(reader: R) -> Self {
-        let past = Tally::default();
-        Self { reader, past, dropped: 0, rings: 1, tries: 0, unfinished: false, error: None }
+impl<E> Default for Follow<E> {
+    fn default() -> Self {
+        Self { past: Tally::default(), dropped: 0, rings: 1, tries: 0, unfinished: false, error: None }
     }
+}
+
+impl<E> Follow<E> {
+    /// Rings that one call goes on with, at most: whoever can replace them could do so for ever.
+    const RINGS: usize = 16;
+    /// Once the next ring was looked for in vain a few times, it is looked for in one of so many polls.
+    const RETRY: u64 = 1 << 10;
 
     /// How many rings were read, the present one included.
     pub fn rings(&self) -> u64 {
         self.rings
-    }
-
-    /// The reader of the present ring.
-    pub fn reader(&self) -> &R {
-        &self.reader
-    }
-
-    /// The same, to be asked what changes it.
-    pub fn reader_mut(&mut self) -> &mut R {
-        &mut self.reader
     }
 
     /// Whether, at the last poll that found nothing, the ring or the one in its place waited for the
@@ -94,28 +89,18 @@ impl<R, E> Follow<R, E> {
     pub fn take_error(&mut self) -> Option<E> {
         self.error.take()
     }
-}
 
-impl<R: Leaving<Error = E>, E> Follow<R, E> {
-    /// Rings that one call goes on with, at most: whoever can replace them could do so for ever.
-    const RINGS: usize = 16;
-    /// Once the next ring was looked for in vain a few times, it is looked for in one of so many polls.
-    const RETRY: u64 = 1 << 10;
-
-    /// What `read` finds, in this ring or, if there is nothing more in it, in one that took its place.
-    #[inline]
-    pub fn poll<X>(&mut self, mut read: impl FnMut(&mut R) -> Option<X>) -> Option<X> {
-        let found = read(&mut self.reader);
-        if found.is_some() { found } else { self.poll_on(read) }
-    }
-
-    /// The same after `read` found nothing in this ring.
-    pub fn poll_on<X>(&mut self, mut read: impl FnMut(&mut R) -> Option<X>) -> Option<X> {
+    /// After `read` found nothing: what it finds in a ring that took the place of this one.
+    pub fn poll_on<R: Leaving<Error = E>, X>(
+        &mut self,
+        reader: &mut R,
+        mut read: impl FnMut(&mut R) -> Option<X>,
+    ) -> Option<X> {
         for _ in 0..Self::RINGS {
-            if !self.go_on() {
+            if !self.go_on(reader) {
                 return None;
             }
-            let found = read(&mut self.reader);
+            let found = read(reader);
             if found.is_some() {
                 return found;
             }
@@ -124,22 +109,22 @@ impl<R: Leaving<Error = E>, E> Follow<R, E> {
     }
 
     /// What became of all tickets that were passed, in all rings.
-    pub fn tally(&self) -> Tally {
+    pub fn tally(&self, reader: &impl Leaving<Error = E>) -> Tally {
         let mut sum = self.past;
-        sum += self.reader.tally();
+        sum += reader.tally();
         sum
     }
 
     /// Records that producers dropped, in all rings that were read.
-    pub fn dropped(&mut self) -> u64 {
-        self.dropped.wrapping_add(self.reader.dropped())
+    pub fn dropped(&self, reader: &mut impl Leaving<Error = E>) -> u64 {
+        self.dropped.wrapping_add(reader.dropped())
     }
 
     /// After nothing was found: whether there may be something now.
     #[inline]
-    fn go_on(&mut self) -> bool {
-        match self.reader.gate() {
-            Gate::Retired => self.leave(),
+    fn go_on(&mut self, reader: &mut impl Leaving<Error = E>) -> bool {
+        match reader.gate() {
+            Gate::Retired => self.leave(reader),
             gate => {
                 self.unfinished = gate == Gate::Closing;
                 false
@@ -149,9 +134,9 @@ impl<R: Leaving<Error = E>, E> Follow<R, E> {
 
     /// The ring is retired: goes on with the next, once this one is read to its end.
     #[cold]
-    fn leave(&mut self) -> bool {
+    fn leave(&mut self, reader: &mut impl Leaving<Error = E>) -> bool {
         self.unfinished = false;
-        if !self.reader.at_end() {
+        if !reader.at_end() {
             self.tries = 0;
             return false;
         }
@@ -160,28 +145,28 @@ impl<R: Leaving<Error = E>, E> Follow<R, E> {
         if tries != 0 && !tries.is_power_of_two() && !tries.is_multiple_of(Self::RETRY) {
             return false;
         }
-        self.next().unwrap_or_else(|e| {
+        self.next(reader).unwrap_or_else(|e| {
             self.error = Some(e);
             false
         })
     }
 
     /// Goes on with the ring that took the place of this one, once it says what was before it.
-    fn next(&mut self) -> Result<bool, E> {
-        let Some((next, before)) = self.reader.replaced()? else { return Ok(false) };
+    fn next<R: Leaving<Error = E>>(&mut self, reader: &mut R) -> Result<bool, E> {
+        let Some((next, before)) = reader.replaced()? else { return Ok(false) };
         if before & Gate::COUNTING != 0 {
             self.unfinished = true;
             return Ok(false);
         }
         // In rings that came and went meanwhile. None if it is no successor: its loader started anew.
-        let mine = self.reader.before()? & !Gate::COUNTING;
-        let Some(ends) = self.reader.ends() else { return Ok(false) };
+        let mine = reader.before()? & !Gate::COUNTING;
+        let Some(ends) = reader.ends() else { return Ok(false) };
         let missed = before.saturating_sub(mine.wrapping_add(ends));
-        let next = R::enter(next, Start::First, self.reader.patience())?;
-        self.past = self.tally();
+        let next = R::enter(next, Start::First, reader.patience())?;
+        self.past = self.tally(reader);
         self.past.lapped = self.past.lapped.wrapping_add(missed);
-        self.dropped = self.dropped();
-        self.reader = next;
+        self.dropped = self.dropped(reader);
+        *reader = next;
         (self.rings, self.tries) = (self.rings + 1, 0);
         Ok(true)
     }

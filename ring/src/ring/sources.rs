@@ -1,0 +1,99 @@
+//! What the shards of a ring are read from: one region for all, or one for each.
+
+use std::io;
+
+use crate::handle::fallback::{ByCall, Window};
+use crate::protocol::ring::{Place, Shard};
+use crate::region::{Region, Shared, View};
+
+/// A region of slots.
+pub(super) enum Slots {
+    Mapped(Shared),
+    Lookup(Box<Window>),
+}
+
+impl Slots {
+    pub(super) fn new(region: &Region) -> Self {
+        match region.view() {
+            View::Mapped(shared) => Self::Mapped(shared),
+            View::Lookup(by_call) => Self::Lookup(Box::new(Window::new(ByCall(by_call), region.geometry()))),
+        }
+    }
+
+    pub(super) fn region(&self) -> &Region {
+        match self {
+            Self::Mapped(shared) => shared.region(),
+            Self::Lookup(window) => &window.source().0,
+        }
+    }
+
+    /// A word of the header of shard `shard`, which is at `place`: `mapped` has it, or where it is looked up.
+    pub(super) fn header(
+        &mut self,
+        shard: usize,
+        place: &Place,
+        mapped: impl Fn(&Shard<'_>) -> u64,
+        word: usize,
+    ) -> u64 {
+        match self {
+            Self::Mapped(shared) => mapped(&Shard::new(shared.words(), place)),
+            Self::Lookup(window) => window.header(shard, word),
+        }
+    }
+
+    /// Keeps a system call's error for [`take_error`](Self::take_error).
+    pub(super) fn failed(&mut self, error: io::Error) {
+        if let Self::Lookup(window) = self {
+            window.failed(error);
+        }
+    }
+
+    /// The last system call that failed since this was last asked.
+    pub(super) fn take_error(&mut self) -> Option<io::Error> {
+        match self {
+            Self::Mapped(_) => None,
+            Self::Lookup(window) => window.take_error(),
+        }
+    }
+}
+
+/// The regions of a ring. The first is here and not behind a pointer, because most rings have no other.
+pub(super) struct Sources {
+    pub(super) first: Slots,
+    /// Empty if the first one has all shards.
+    others: Box<[Slots]>,
+}
+
+impl Sources {
+    pub(super) fn new(first: Slots, others: Vec<Slots>) -> Self {
+        Self { first, others: others.into() }
+    }
+
+    /// What has all shards, if it is one.
+    #[inline(always)]
+    pub(super) fn only(&self) -> Option<&Slots> {
+        self.others.is_empty().then_some(&self.first)
+    }
+
+    /// What has the shard at `at`.
+    #[inline(always)]
+    pub(super) fn of(&self, at: usize) -> &Slots {
+        if self.others.is_empty() || at == 0 { &self.first } else { &self.others[at - 1] }
+    }
+
+    /// The same, and which of its shards that is.
+    #[inline(always)]
+    pub(super) fn of_mut(&mut self, at: usize) -> (&mut Slots, usize) {
+        if self.others.is_empty() {
+            (&mut self.first, at)
+        } else if at == 0 {
+            (&mut self.first, 0)
+        } else {
+            (&mut self.others[at - 1], 0)
+        }
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Slots> {
+        std::iter::once(&mut self.first).chain(&mut self.others)
+    }
+}
