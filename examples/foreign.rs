@@ -29,7 +29,7 @@ fn main() -> Result<()> {
     let preamble = region.preamble();
     println!("{pin}: {} shards of {} {}", ring.shards(), ring.slots(), preamble.name);
     println!("read: {}", ring.access());
-    println!("compared: {}", ring.compared());
+    println!("compared: {}", ring.layout_check());
 
     // What can't be is an error that says why, or is read in another way.
     match OpenOptions::new().write(true).open(&pin)?.writable() {

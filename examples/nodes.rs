@@ -52,7 +52,7 @@ fn main() -> Result<()> {
         for (node, thread) in threads {
             let mut reader = thread.join().expect("readers do not panic")?;
             let (cpus, dropped) = (reader.shards().count(), reader.dropped());
-            let (read, lost) = (reader.tally().delivered, reader.lost());
+            let (read, lost) = (reader.stats().delivered, reader.lost());
             println!("node {node}: {cpus} CPUs, read {read}, lost {lost}, dropped {dropped}");
         }
         println!("read {}", ring.access());

@@ -65,9 +65,9 @@ fn main() -> Result<()> {
         stop.store(true, Ordering::Relaxed);
         done
     })?;
-    let (tally, dropped) = (reader.tally(), reader.dropped());
+    let (stats, dropped) = (reader.stats(), reader.dropped());
     println!("{} rings, of {} slots a CPU at last", reader.rings(), ring.slots());
-    println!("read {}, lost {}, dropped {dropped}, read {}", tally.delivered, tally.lost(), ring.access());
+    println!("read {}, lost {}, dropped {dropped}, read {}", stats.delivered, stats.lost(), ring.access());
     Ok(())
 }
 

@@ -20,7 +20,7 @@ int on_call(__u64 *ctx)
 	__u64 nr = ctx[1];
 	struct caller *caller;
 
-	mapring_inc(&calls, nr);
+	mapring_counter_inc(&calls, nr);
 	caller = mapring_cell_begin(&callers, nr);
 	if (!caller)
 		return 0; /* another CPU is writing it: this update is given up, and counted */

@@ -49,6 +49,6 @@ int cell_set(struct record *ctx)
 SEC("syscall")
 int counter_add(__u64 *ctx)
 {
-	mapring_add(&counters, 3, ctx[0]);
+	mapring_counter_add(&counters, 3, ctx[0]);
 	return 0;
 }

@@ -43,7 +43,7 @@ static __always_inline __u64 value(__u64 n)
 
 static __always_inline void by_counters(__u32 bucket)
 {
-	mapring_inc(&histogram, bucket);
+	mapring_counter_inc(&histogram, bucket);
 }
 
 static __always_inline void by_percpu(__u32 bucket)

@@ -56,7 +56,7 @@ int count(struct run *run)
 		__u64 *shared = bpf_map_lookup_elem(&array, &key);
 		__u64 *own = bpf_map_lookup_elem(&percpu, &key);
 
-		mapring_add(&counters, i, i + n);
+		mapring_counter_add(&counters, i, i + n);
 		if (shared)
 			mapring__count(shared, i + n);
 		if (own)

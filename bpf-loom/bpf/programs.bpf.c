@@ -110,7 +110,7 @@ int set_cell(__u64 *ctx)
 SEC("syscall")
 int alone_cell(__u64 *ctx)
 {
-	struct wide *value = mapring_cell_begin_alone(&cell, ctx[1]);
+	struct wide *value = mapring_cell_begin_single_writer(&cell, ctx[1]);
 
 	if (!value)
 		return -1;
@@ -136,7 +136,7 @@ int update_cell(__u64 *ctx)
 SEC("syscall")
 int add_counters(__u64 *ctx)
 {
-	mapring_add(&counters, ctx[1], ctx[0]);
+	mapring_counter_add(&counters, ctx[1], ctx[0]);
 	return 0;
 }
 
@@ -209,7 +209,7 @@ SEC("syscall")
 int use_percpu_counters(__u64 *ctx)
 {
 	if (ctx[1] == WRITE)
-		mapring_add(&percpu_counters, 0, ctx[0]);
+		mapring_counter_add(&percpu_counters, 0, ctx[0]);
 	else
 		ctx[0] = mapring_counter_read(&percpu_counters, ctx[0], ctx[1]);
 	return 0;

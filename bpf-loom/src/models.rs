@@ -154,7 +154,7 @@ impl Seen {
 
     fn note_reader(&self, reader: &Reader) {
         self.note("meanwhile", !reader.log().is_empty());
-        self.note("torn", reader.tally().torn > 0);
+        self.note("torn", reader.stats().torn > 0);
     }
 }
 
@@ -259,8 +259,8 @@ fn lapping(name: &'static str, code: Code, seen: Seen) -> u64 {
         let reader = reader.join().unwrap();
         seen.note_reader(&reader);
         let reader = reader.finish(&ring, &history);
-        seen.note("lapped", reader.tally().lapped > 0);
-        assert_eq!(reader.tally().skipped, 0, "{reader:?}");
+        seen.note("lapped", reader.stats().lapped > 0);
+        assert_eq!(reader.stats().skipped, 0, "{reader:?}");
         ring.check(&history);
     })
 }
@@ -272,7 +272,7 @@ fn tearing(name: &'static str, code: Code, seen: Seen) -> u64 {
         let history = ring.push_all(&code.program, code.order, 1..=2);
         let reader = reader.join().unwrap();
         seen.note_reader(&reader);
-        assert_eq!(reader.finish(&ring, &history).tally().skipped, 0);
+        assert_eq!(reader.finish(&ring, &history).stats().skipped, 0);
         ring.check(&history);
     })
 }
@@ -289,10 +289,10 @@ fn discards(name: &'static str, code: Code, seen: Seen) -> u64 {
         }
         let reader = reader.join().unwrap();
         assert!(reader.log().is_empty(), "a discarded record was delivered: {reader:?}");
-        seen.note("meanwhile", reader.tally().discarded > 0);
-        let tally = reader.finish(&ring, &history).tally();
-        seen.note("discarded", tally.discarded == 2);
-        assert_eq!(tally.skipped, 0);
+        seen.note("meanwhile", reader.stats().discarded > 0);
+        let stats = reader.finish(&ring, &history).stats();
+        seen.note("discarded", stats.discarded == 2);
+        assert_eq!(stats.skipped, 0);
         ring.check(&history);
     })
 }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use mapring::layout::seq::DISCARDED;
 use mapring::layout::{Gate, Geometry, Kind};
 use mapring::protocol::ring::{
-    Cursor, Follow, GATE, Leaving, Look, Place, Shard, Start, Step, Tally, Whole, Window, gate, open, replace,
+    Cursor, Follow, GATE, Leaving, Look, Place, ReadStats, Shard, Start, Step, Whole, Window, gate, open,
+    replace,
 };
 use mapring::protocol::{Elements, Words, WordsMut};
 
@@ -233,9 +234,9 @@ impl Leaving for Current {
         Some(self.rings.ends(self.ring))
     }
 
-    fn tally(&self) -> Tally {
-        let mut sum = Tally::default();
-        self.cursors.iter().for_each(|cursor| sum += cursor.tally());
+    fn stats(&self) -> ReadStats {
+        let mut sum = ReadStats::default();
+        self.cursors.iter().for_each(|cursor| sum += cursor.stats());
         sum
     }
 
@@ -270,7 +271,7 @@ impl Reader {
 
     /// When all is quiet: everything that was pushed is read, once; nothing was left behind, and the tickets are
     /// counted.
-    fn finish(mut self, rings: &Rings, pushed: &[Given]) -> Tally {
+    fn finish(mut self, rings: &Rings, pushed: &[Given]) -> ReadStats {
         let (left, known) = (self.ring(), self.log.len());
         let mut empty = 0;
         while empty < 20 || self.ring() == 0 {
@@ -284,13 +285,13 @@ impl Reader {
         pushed.sort_unstable();
         self.log.sort_unstable();
         assert_eq!(self.log, pushed, "given, and pushed");
-        let tally = self.follow.tally(&self.current);
-        assert_eq!(tally.lost(), 0, "{tally:?}");
+        let stats = self.follow.stats(&self.current);
+        assert_eq!(stats.lost(), 0, "{stats:?}");
         assert_eq!(rings.before(1), rings.before(0) + rings.ends(0), "tickets that were counted");
         // What is given back late need not be counted.
         let there = pushed.iter().filter(|given| given.2 == 0).count() as u64;
-        assert!((there..=there + tally.discarded).contains(&rings.ends(0)), "tickets that were passed");
-        tally
+        assert!((there..=there + stats.discarded).contains(&rings.ends(0)), "tickets that were passed");
+        stats
     }
 }
 
@@ -351,8 +352,8 @@ pub(crate) fn two_programs(name: &'static str, code: Code, seen: Seen) -> u64 {
         let other = other.join().unwrap();
         seen.note("one in each", mine.0 != other.0);
         seen.note("both given back", mine.1 && other.1);
-        let tally = Reader::new(&rings, true).finish(&rings, &[(0, 7, mine.0), (1, 11, other.0)]);
-        assert_eq!(tally.discarded, u64::from(mine.1) + u64::from(other.1));
+        let stats = Reader::new(&rings, true).finish(&rings, &[(0, 7, mine.0), (1, 11, other.0)]);
+        assert_eq!(stats.discarded, u64::from(mine.1) + u64::from(other.1));
     })
 }
 

@@ -4,7 +4,7 @@
 use mapring::layout::seq::{DISCARDED, PENDING, state};
 use mapring::layout::{Geometry, Kind};
 use mapring::protocol::Words;
-use mapring::protocol::ring::{Cursor, Look as _, Place, Shard, Step, Tally};
+use mapring::protocol::ring::{Cursor, Look as _, Place, ReadStats, Shard, Step};
 
 use crate::history::{End, History};
 use crate::machine::{Change, Inner, Machine, Map};
@@ -231,7 +231,7 @@ impl Reader {
         self
     }
 
-    /// One step, whose outcome must be what the cursor and its tally say.
+    /// One step, whose outcome must be what the cursor and its stats say.
     pub fn step(&mut self, ring: &Ring) -> Step {
         let before = self.cursor.next();
         let mut out = [0_u64; 2];
@@ -246,15 +246,15 @@ impl Reader {
             assert!(!wide || out[0] == out[1], "ticket {t} is torn: {out:?}");
             self.log.push((t, out[0]));
         }
-        let Tally { delivered, lapped, skipped, discarded, .. } = self.tally();
+        let ReadStats { delivered, lapped, skipped, discarded, .. } = self.stats();
         assert_eq!(delivered, self.log.len() as u64);
         assert_eq!(delivered + lapped + skipped + discarded, self.cursor.next() - self.first, "{self:?}");
         step
     }
 
     /// What became of the tickets passed.
-    pub fn tally(&self) -> Tally {
-        self.cursor.tally()
+    pub fn stats(&self) -> ReadStats {
+        self.cursor.stats()
     }
 
     /// The records that it was given.
@@ -282,11 +282,11 @@ impl Reader {
         let (gone, there): (Vec<_>, Vec<_>) =
             missed.partition(|&t| t + ring.within_reach() < history.taken());
         let discarded = there.iter().filter(|&&t| history.get(t) == Some(End::Discarded)).count() as u64;
-        let tally = self.tally();
-        assert!(tally.lapped <= gone.len() as u64, "lapped, but not overwritten: {}", account());
-        assert!(tally.discarded >= discarded, "{}", account());
+        let stats = self.stats();
+        assert!(stats.lapped <= gone.len() as u64, "lapped, but not overwritten: {}", account());
+        assert!(stats.discarded >= discarded, "{}", account());
         assert!(
-            tally.skipped >= there.len() as u64 - discarded,
+            stats.skipped >= there.len() as u64 - discarded,
             "neither delivered nor counted: {}",
             account()
         );

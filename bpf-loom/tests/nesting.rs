@@ -114,7 +114,7 @@ fn programs_that_never_go_on_cost_their_slot_and_nothing_else() {
             // Patient readers and others.
             for patience in [0, 3] {
                 let reader = Reader::at(0, patience).finish(&ring, &history);
-                assert!(history.ended() == 0 || reader.tally() != Default::default());
+                assert!(history.ended() == 0 || reader.stats() != Default::default());
             }
             ring.check(&history);
             held += u64::from(history.tickets().any(|(_, end)| end == End::Held));

@@ -60,9 +60,9 @@ int on_call(__u64 *ctx)
 	__u64 nr = ctx[1];
 	struct event *e;
 
-	mapring_inc(&calls, nr < OTHER ? nr : OTHER);
+	mapring_counter_inc(&calls, nr < OTHER ? nr : OTHER);
 	if (is_reader())
-		mapring_inc(&reader_calls, 0);
+		mapring_counter_inc(&reader_calls, 0);
 	e = mapring_reserve(&events);
 	if (!e)
 		return 0;

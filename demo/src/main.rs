@@ -122,7 +122,7 @@ fn run(args: &Args) -> Result<ExitCode> {
     let summary = Summary { access, kernel, seconds, outcome, cost };
     let text = if args.json { summary.json().to_string() } else { summary.text() };
     writeln!(io::stdout(), "{text}").context("stdout")?;
-    ensure!(outcome.tally.delivered > 0, "no record arrived");
+    ensure!(outcome.stats.delivered > 0, "no record arrived");
     let made = outcome.syscalls().filter(|_| outcome.sandboxed).unwrap_or(0);
     ensure!(made == 0, "the reader made {made} system calls");
     Ok(ExitCode::SUCCESS)

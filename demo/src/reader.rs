@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use bytemuck::Zeroable;
-use mapring::{Access, Tally};
+use mapring::{Access, ReadStats};
 
 use crate::board::Board;
 use crate::record::{CALLS, Event, Feed};
@@ -48,7 +48,7 @@ pub(crate) struct Reading {
 /// What came of it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outcome {
-    pub(crate) tally: Tally,
+    pub(crate) stats: ReadStats,
     pub(crate) dropped: u64,
     /// System calls that the producer saw the thread make while it read; `None`: it sees none.
     pub(crate) seen_calls: Option<u64>,
@@ -133,13 +133,13 @@ fn read(job: &Job) -> Outcome {
         (Some(before @ 1..), Some(after)) => Some(after - before),
         _ => None,
     };
-    Outcome { tally: events.tally(), dropped: events.dropped(), seen_calls, sandboxed }
+    Outcome { stats: events.stats(), dropped: events.dropped(), seen_calls, sandboxed }
 }
 
 /// Counters and cells are read as they are: whatever they hold, this is the latest.
 fn update(board: &Board, feed: &Feed, events: &mut mapring::Reader<Event>) {
-    let tally = events.tally();
-    board.set_totals(tally.delivered, tally.lost(), events.dropped());
+    let stats = events.stats();
+    board.set_totals(stats.delivered, stats.lost(), events.dropped());
     let mut sums = [0; CALLS];
     if feed.calls.sums(&mut sums).is_ok() {
         board.set_calls(&sums);
@@ -190,7 +190,7 @@ mod tests {
         };
         let outcome = reading.stop().unwrap();
         let sample = board.sample();
-        assert_eq!((outcome.tally.delivered, outcome.tally.lost(), outcome.dropped), (100, 0, 0));
+        assert_eq!((outcome.stats.delivered, outcome.stats.lost(), outcome.dropped), (100, 0, 0));
         assert!(outcome.sandboxed);
         assert_eq!((outcome.seen_calls, outcome.syscalls()), (None, Some(0)));
         assert_eq!((latest.kind, latest.value), (Event::CALL, 99));

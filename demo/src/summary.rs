@@ -101,11 +101,11 @@ mod lookup {
 
 impl Summary {
     pub(crate) fn json(&self) -> serde_json::Value {
-        let Outcome { tally, dropped, sandboxed, .. } = self.outcome;
+        let Outcome { stats, dropped, sandboxed, .. } = self.outcome;
         json!({
             "access": self.access,
-            "records": tally.delivered,
-            "lost": tally.lost(),
+            "records": stats.delivered,
+            "lost": stats.lost(),
             "dropped": dropped,
             "reader_syscalls": self.outcome.syscalls(),
             "reader_syscalls_by": self.outcome.evidence(),
@@ -119,11 +119,11 @@ impl Summary {
 
     /// For people.
     pub(crate) fn text(&self) -> String {
-        let Outcome { tally, dropped, .. } = self.outcome;
+        let Outcome { stats, dropped, .. } = self.outcome;
         let line = |name: &str, value: String, note: String| format!("  {name:<30}{value:>12}  {note}\n");
         let ns = |ns: f64| format!("{ns:.1} ns");
-        let rate = format!("{} a second", rounded(tally.delivered as f64 / self.seconds));
-        let lost = match (tally.lapped, tally.skipped) {
+        let rate = format!("{} a second", rounded(stats.delivered as f64 / self.seconds));
+        let lost = match (stats.lapped, stats.skipped) {
             (0, 0) => String::new(),
             (_, 0) => "overwritten before they were read".into(),
             (0, _) => "not ended by their writers in time".into(),
@@ -132,8 +132,8 @@ impl Summary {
             }
         };
         let mut text = format!("{:.1} s on Linux {}, read {}\n", self.seconds, self.kernel, self.access);
-        text += &line("records read", grouped(tally.delivered), rate);
-        text += &line("lost", grouped(tally.lost()), lost);
+        text += &line("records read", grouped(stats.delivered), rate);
+        text += &line("lost", grouped(stats.lost()), lost);
         text += &line("dropped by their producers", grouped(dropped), String::new());
         text += &line("one read of 56 bytes, mapped", ns(self.cost.read), String::new());
         if let Some(lookup) = self.cost.lookup {

@@ -47,7 +47,7 @@ fn expand(input: &DeriveInput) -> Result<TokenStream, Error> {
                     }
                 }
             });
-            quote!(::mapring::Layout::Struct(::core::mem::size_of::<Self>(), &[#(#fields),*]))
+            quote!(::mapring::TypeLayout::Struct(::core::mem::size_of::<Self>(), &[#(#fields),*]))
         }
         Fields::Unnamed(fields) if has_repr(&input.attrs, "transparent") && fields.unnamed.len() == 1 => {
             let ty = fields.unnamed.first().map(|field| &field.ty);
@@ -59,7 +59,7 @@ fn expand(input: &DeriveInput) -> Result<TokenStream, Error> {
     Ok(quote! {
         #[automatically_derived]
         impl ::mapring::Record for #name {
-            const LAYOUT: ::mapring::Layout = #layout;
+            const LAYOUT: ::mapring::TypeLayout = #layout;
         }
     })
 }

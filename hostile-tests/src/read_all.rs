@@ -144,18 +144,18 @@ fn ring<T: AnyBitPattern + NoUninit>(ring: &Ring<T>, image: Option<&[u64]>) -> R
                 delivered += some + all;
             }
             conserved(&reader, &begin);
-            let tally = reader.tally();
-            assert_eq!(tally.delivered, delivered as u64);
+            let stats = reader.stats();
+            assert_eq!(stats.delivered, delivered as u64);
             if image.is_some() {
                 // Nothing changes, so no slot has more than one record a turn, and none is torn.
                 assert!(delivered <= (ring.shards() + turns) * ring.slots(), "{delivered} records");
-                assert_eq!(tally.torn, 0);
+                assert_eq!(stats.torn, 0);
             }
             assert!(reader.take_error().is_none());
             let _ = reader.dropped();
             reads += Reads {
-                values: tally.delivered,
-                passed: tally.lost().wrapping_add(tally.discarded),
+                values: stats.delivered,
+                passed: stats.lost().wrapping_add(stats.discarded),
                 busy: 0,
             };
         }
@@ -170,9 +170,9 @@ fn positions<T: AnyBitPattern>(reader: &Reader<T>) -> Vec<u64> {
 /// Whether each shard's counts add up to how far it came from `begin`.
 fn conserved<T: AnyBitPattern>(reader: &Reader<T>, begin: &[u64]) {
     for (shard, (begin, now)) in begin.iter().zip(positions(reader)).enumerate() {
-        let tally = reader.shard_tally(shard).expect("a shard");
-        let passed = tally.delivered.wrapping_add(tally.lost()).wrapping_add(tally.discarded);
-        assert_eq!(passed, now.wrapping_sub(*begin), "shard {shard}: {tally:?}");
+        let stats = reader.shard_stats(shard).expect("a shard");
+        let passed = stats.delivered.wrapping_add(stats.lost()).wrapping_add(stats.discarded);
+        assert_eq!(passed, now.wrapping_sub(*begin), "shard {shard}: {stats:?}");
     }
 }
 

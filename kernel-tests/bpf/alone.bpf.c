@@ -28,18 +28,18 @@ SEC("xdp")
 int on_packet(void *ctx __attribute__((unused)))
 {
 	__u64 n = count++;
-	struct rec now = {}, *r = mapring_cell_begin_alone(&cells, 1);
+	struct rec now = {}, *r = mapring_cell_begin_single_writer(&cells, 1);
 
 	if (r) {
 		FILL_WORDS(r, n, 14);
 		mapring_cell_end(r);
 	}
-	r = mapring_cell_begin_alone(&own, 0);
+	r = mapring_cell_begin_single_writer(&own, 0);
 	if (r) {
 		FILL_WORDS(r, n, 14);
 		mapring_cell_end(r);
 	}
-	mapring_add(&counters, n % 10, 3);
+	mapring_counter_add(&counters, n % 10, 3);
 	return mapring_latch_read(&first, 0, &now) || now.words[0] != 7 ? XDP_DROP : XDP_PASS;
 }
 

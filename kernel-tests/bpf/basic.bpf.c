@@ -129,13 +129,13 @@ int cell_one(struct args *args)
 	SEC("syscall")                                                        \
 	int count_##count(struct args *args)                                  \
 	{                                                                     \
-		mapring_add(&counters_##count, args->index, args->n);         \
+		mapring_counter_add(&counters_##count, args->index, args->n);         \
 		return 0;                                                     \
 	}                                                                     \
 	SEC("syscall")                                                        \
 	int inc_##count(struct args *args)                                    \
 	{                                                                     \
-		mapring_inc(&counters_##count, args->index);                  \
+		mapring_counter_inc(&counters_##count, args->index);                  \
 		return 0;                                                     \
 	}
 

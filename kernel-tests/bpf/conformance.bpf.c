@@ -84,8 +84,8 @@ int write_values(__u64 *ctx)
 			fill_odd(odd, number);
 			mapring_cell_end(odd);
 		}
-		mapring_add(&counters, number % 9, 3);
-		mapring_inc(&percpu_counters, number % 9);
+		mapring_counter_add(&counters, number % 9, 3);
+		mapring_counter_inc(&percpu_counters, number % 9);
 	}
 	return 0;
 }

@@ -22,9 +22,9 @@ int entry(struct xdp_md *ctx)
 
 	if (data + 1 > end)
 		return 0;
-	mapring_inc(&runs, 0);
+	mapring_counter_inc(&runs, 0);
 	mapring_dispatch(ctx, &stages, *data);
-	mapring_inc(&runs, 3);
+	mapring_counter_inc(&runs, 3);
 	return 100;
 }
 
@@ -32,7 +32,7 @@ SEC("xdp")
 int first(struct xdp_md *ctx)
 {
 	(void)ctx;
-	mapring_inc(&runs, 1);
+	mapring_counter_inc(&runs, 1);
 	return 1;
 }
 
@@ -40,7 +40,7 @@ SEC("xdp")
 int second(struct xdp_md *ctx)
 {
 	(void)ctx;
-	mapring_inc(&runs, 2);
+	mapring_counter_inc(&runs, 2);
 	return 2;
 }
 

@@ -97,7 +97,7 @@ int walk(struct args *args)
 SEC("syscall")
 int count(struct args *args)
 {
-	mapring_add(&hits, args->index, args->n);
+	mapring_counter_add(&hits, args->index, args->n);
 	return 0;
 }
 

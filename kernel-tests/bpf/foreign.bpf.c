@@ -79,8 +79,8 @@ int on_packet(struct xdp_md *ctx)
 		fill(sample);
 		mapring_cell_end(sample);
 	}
-	mapring_inc(&counters, 2);
-	mapring_inc(&percpu_counters, 2);
+	mapring_counter_inc(&counters, 2);
+	mapring_counter_inc(&percpu_counters, 2);
 	fill(bpf_map_lookup_elem(&samples, &one));
 	fill(bpf_map_lookup_elem(&unmapped, &one));
 	fill(bpf_map_lookup_elem(&percpu_samples, &one));

@@ -47,7 +47,7 @@ int write(struct args *args)
 		mapring_cell_end(r);
 		done |= 2;
 	}
-	mapring_add(&counters, args->n % 4, 1); /* there are three */
+	mapring_counter_add(&counters, args->n % 4, 1); /* there are three */
 	if (mapring_latch_read(&latches, args->index, &now) == 0)
 		done |= 4;
 	args->done = done;

@@ -91,4 +91,4 @@ IN_LOOP(cell_set, BY_HAND, {
 	mapring_cell_set(&cells, n % 100, &ready);
 })
 
-IN_LOOP(count, BY_HAND, { mapring_add(&counters, n % 100, n); })
+IN_LOOP(count, BY_HAND, { mapring_counter_add(&counters, n % 100, n); })

@@ -83,8 +83,8 @@ int stream(struct args *args)
 SEC("syscall")
 int count(struct args *args)
 {
-	mapring_add(&counters_512, args->index, args->n);
-	mapring_inc(&counters_1, args->index);
+	mapring_counter_add(&counters_512, args->index, args->n);
+	mapring_counter_inc(&counters_1, args->index);
 	return 0;
 }
 

@@ -34,7 +34,7 @@ int write(struct args *args)
 			FILL_WORDS(r, n, 14);
 			mapring_cell_end(r);
 		}
-		mapring_add(&counters, n % 10, 3);
+		mapring_counter_add(&counters, n % 10, 3);
 	}
 	return 0;
 }

@@ -41,7 +41,7 @@ int look(struct args *args)
 	for (__u32 k = 0; k < 16 && k < args->n; k++) {
 		__u64 seen = look_once();
 
-		mapring_inc(&reads, seen >> 32);
+		mapring_counter_inc(&reads, seen >> 32);
 		args->done = (__u32)seen;
 	}
 	return 0;

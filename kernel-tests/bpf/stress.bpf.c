@@ -271,7 +271,7 @@ static __always_inline void add(__u32 index, __u64 by)
 {
 	struct count *count = count_of(6 + index);
 
-	mapring_add(&counters, index, by);
+	mapring_counter_add(&counters, index, by);
 	if (count)
 		mapring__count(&count->committed, by);
 }

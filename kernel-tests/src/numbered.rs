@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytemuck::{Pod, Zeroable};
 use libbpf_rs::{Object, OpenObject};
 use mapring::loader::section;
-use mapring::{Globals, Record, Tally};
+use mapring::{Globals, ReadStats, Record};
 
 use crate::{Runner, cpus, fitted, sample_clock};
 
@@ -156,15 +156,15 @@ impl Seen {
         }
     }
 
-    /// Checks them against what was `published`: what is missing is what `tally` counts as lost.
+    /// Checks them against what was `published`: what is missing is what `stats` counts as lost.
     ///
     /// # Panics
     /// If it is not.
-    pub fn check(&self, published: [u64; WRITERS], tally: Tally) {
+    pub fn check(&self, published: [u64; WRITERS], stats: ReadStats) {
         let seen = self.0.each_ref().map(|seen| seen.len() as u64);
         let missing: u64 = std::iter::zip(published, seen).map(|(all, seen)| all - seen).sum();
-        assert!(tally.delivered > 0 && tally.delivered == seen.iter().sum(), "{seen:?}: {tally:?}");
-        assert!(missing <= tally.lost(), "{missing} are missing: {tally:?}");
-        eprintln!("{published:?} published, {missing} missing, {tally:?}");
+        assert!(stats.delivered > 0 && stats.delivered == seen.iter().sum(), "{seen:?}: {stats:?}");
+        assert!(missing <= stats.lost(), "{missing} are missing: {stats:?}");
+        eprintln!("{published:?} published, {missing} missing, {stats:?}");
     }
 }

@@ -170,11 +170,11 @@ impl Handles {
             right &= one(&self.cell, &mut single);
             right &= self.sums(&mut counted);
             right &= self.variables.as_ref().is_none_or(|all| all.read(&mut variables));
-            let read = [&self.ring, &self.now].iter().all(|reader| reader.tally().delivered > RECORDS);
+            let read = [&self.ring, &self.now].iter().all(|reader| reader.stats().delivered > RECORDS);
             let mut changed =
                 [&cell, &single, &latch, &counted].iter().all(|changes| changes.count > CHANGES);
             changed &= self.variables.is_none() || variables.iter().all(|changes| changes.count > CHANGES);
-            if !right || read && changed && self.large.tally().delivered > RECORDS / 8 {
+            if !right || read && changed && self.large.stats().delivered > RECORDS / 8 {
                 return right;
             }
         }
@@ -217,7 +217,7 @@ where
         1 => reader.drain().for_each(|event| check(event.ticket, &event.record)),
         _ => (0..100).for_each(|_| _ = reader.poll().map(|event| check(event.ticket, &event.record))),
     }
-    let counts = reader.shard_tally(0).is_some() && reader.position(0).is_some();
+    let counts = reader.shard_stats(0).is_some() && reader.position(0).is_some();
     right && counts && reader.dropped() == 0 && reader.take_error().is_none() && reader.lost() < u64::MAX
 }
 

@@ -303,7 +303,7 @@ fn scribbled(map: &impl MapCore, ring: &Ring<Filled<14>>, writer: &Runner, round
             n += args[3];
             dropped += 1 - args[3];
         }
-        let before = reader.tally();
+        let before = reader.stats();
         let mut records = 0;
         let count = reader.for_each(usize::MAX, |event| {
             let written = (0..n).rev().take(1_000_000).any(|n| words_of(n) == *event.record);
@@ -312,10 +312,10 @@ fn scribbled(map: &impl MapCore, ring: &Ring<Filled<14>>, writer: &Runner, round
         });
         delivered += records;
         assert!(count <= geometry.capacity() + 16, "{count} records of {} slots", geometry.capacity());
-        let tally = reader.tally();
-        assert_eq!(tally.delivered - before.delivered, records);
+        let stats = reader.stats();
+        assert_eq!(stats.delivered - before.delivered, records);
         // Whatever the words say: each ticket passed is counted once.
-        let passed = tally.delivered.wrapping_add(tally.lost()).wrapping_add(tally.discarded);
+        let passed = stats.delivered.wrapping_add(stats.lost()).wrapping_add(stats.discarded);
         assert_eq!(reader.position(cpu).unwrap().wrapping_sub(start), passed);
         // A reader that comes now gets along, too.
         assert!(ring.reader().drain().count() <= geometry.capacity() + 16);

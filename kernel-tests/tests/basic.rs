@@ -57,7 +57,7 @@ fn one_shape<const N: usize>(object: &Object, slots: u64) {
         );
         assert!(live.poll().is_none());
     }
-    assert_eq!((live.tally().delivered, live.lost(), live.position(cpu)), (total, 0, Some(total)));
+    assert_eq!((live.stats().delivered, live.lost(), live.position(cpu)), (total, 0, Some(total)));
 
     let mut late = ring.reader();
     let tickets = |reader: &mut mapring::Reader<Filled<N>>| {
@@ -246,8 +246,8 @@ fn discarded_abandoned_and_stepped_over_tickets_are_told_apart() {
             .map(|e| (e.ticket, e.record))
             .collect();
         assert_eq!(delivered, [(0, words_of(0)), (3, words_of(3))]);
-        let tally = reader.tally();
-        assert_eq!((tally.delivered, tally.discarded, tally.skipped, tally.lapped), (2, 1, 1, 0));
+        let stats = reader.stats();
+        assert_eq!((stats.delivered, stats.discarded, stats.skipped, stats.lapped), (2, 1, 1, 0));
 
         // An interrupted writer, another that steps over its slot: the hole is counted as lost.
         let ring = Ring::<Filled<14>>::open(&map(object, "ring_56_2")).unwrap();
@@ -259,8 +259,8 @@ fn discarded_abandoned_and_stepped_over_tickets_are_told_apart() {
             .map(|e| (e.ticket, e.record))
             .collect();
         assert_eq!(delivered, [(0, words_of(0)), (3, words_of(3))]);
-        let tally = reader.tally();
-        assert_eq!((tally.delivered, tally.lost(), tally.discarded), (2, 2, 0));
+        let stats = reader.stats();
+        assert_eq!((stats.delivered, stats.lost(), stats.discarded), (2, 2, 0));
         assert_eq!(reader.position(cpu), Some(4));
 
         // All slots abandoned: dropped, and counted.
@@ -348,7 +348,7 @@ fn second_process(
     for event in reader.drain() {
         expected += &format!("{} {} {:x?}\n", event.shard, event.ticket, event.record);
     }
-    expected += &format!("{:?} dropped 0\n", reader.tally());
+    expected += &format!("{:?} dropped 0\n", reader.stats());
     assert_eq!(said("ring", &pins[0]), expected);
     let lines = (0..3).map(|i| format!("{:x?}\n", cells.snapshot(i).unwrap())).collect::<String>();
     assert_eq!(said("cells", &pins[1]), head(cells.region()) + &lines);

@@ -15,8 +15,8 @@ use libbpf_rs::{MapCore, MapHandle, Object};
 use mapring::layout::{Geometry, Kind, PreambleError};
 use mapring::loader::initialize_map;
 use mapring::{
-    Access, Array, Cells, Compared, Counters, Error, NotCompared, OpenOptions, PerCpuCells, ReadError,
-    Record, Refusal, Region, Ring, Source, possible_cpus,
+    Access, Array, Cells, Counters, Error, LayoutCheck, OpenOptions, PerCpuCells, ReadError, Record, Refusal,
+    Region, Ring, Source, UncheckedReason, possible_cpus,
 };
 use mapring_kernel_tests::skel::ForeignSkelBuilder;
 use mapring_kernel_tests::{PinDir, Sample, cpus, fitted, load, map, on_one_cpu, require_bpf, send};
@@ -144,12 +144,12 @@ impl From<'_> {
 }
 
 /// Everything in mapring's own maps after `number` packets, opened with `options`.
-fn regions(from: &From<'_>, options: impl Fn(&str) -> OpenOptions, number: u32, compared: Compared) {
+fn regions(from: &From<'_>, options: impl Fn(&str) -> OpenOptions, number: u32, compared: LayoutCheck) {
     let open = |name: &str| from.region(name, options(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
     let ring = Ring::<Sample>::from_region(open("ring")).unwrap();
     let cells = Cells::<Sample>::from_region(open("cells")).unwrap();
     let percpu_cells = PerCpuCells::<Sample>::from_region(open("percpu_cells")).unwrap();
-    assert_eq!([ring.compared(), cells.compared(), percpu_cells.compared()], [compared; 3]);
+    assert_eq!([ring.layout_check(), cells.layout_check(), percpu_cells.layout_check()], [compared; 3]);
     assert_eq!([ring.access(), cells.access()], [Access::Mapped; 2]);
     assert_eq!(percpu_cells.access(), Access::Syscall(Refusal::MapType));
     assert_eq!((ring.slots(), ring.shards()), (64, shards()));
@@ -168,7 +168,10 @@ fn regions(from: &From<'_>, options: impl Fn(&str) -> OpenOptions, number: u32, 
 /// The arrays that know nothing of mapring, after `number` packets.
 fn plain(from: &From<'_>, number: u32) {
     let samples = from.array::<Sample>("samples").unwrap();
-    assert_eq!((samples.access(), samples.compared(), samples.len()), (Access::Mapped, Compared::Fields, 3));
+    assert_eq!(
+        (samples.access(), samples.layout_check(), samples.len()),
+        (Access::Mapped, LayoutCheck::Fields, 3)
+    );
     assert_eq!((samples.get(1).unwrap(), samples.get(0).unwrap()), (sample(number), Sample::zeroed()));
     assert_eq!((samples.each(1).unwrap(), samples.cpus()), (vec![sample(number)], None));
     assert!(matches!(samples.get(3), Err(ReadError::Index { thing: "value", index: 3, count: 3 })));
@@ -207,15 +210,15 @@ fn loaded_by_aya() {
 
     // aya passes the maps' types on: nothing else is needed to read them.
     aya.packets(5);
-    regions(&fds, typed, 5, Compared::Fields);
-    regions(&by_pin, described, 5, Compared::Fields);
+    regions(&fds, typed, 5, LayoutCheck::Fields);
+    regions(&by_pin, described, 5, LayoutCheck::Fields);
     // Its loader may write the preambles, for who reads without the right to see the types.
     for name in REGIONS {
         fds.region(name, described(name).write_preamble(true)).unwrap_or_else(|e| panic!("{name}: {e}"));
     }
     aya.packets(3);
     for from in [fds, by_pin] {
-        regions(&from, typed, 8, Compared::Fields);
+        regions(&from, typed, 8, LayoutCheck::Fields);
         plain(&from, 8);
     }
     let generations = [0, 1].map(|_| Region::open(pins.path("ring")).unwrap().preamble().generation);
@@ -231,7 +234,7 @@ fn loaded_by_libbpf() {
     let pins = PinDir::new();
     send(skel.progs.on_packet.as_fd(), &[0; 64], 7);
     for from in [From::LibbpfFd(skel.object()), From::LibbpfPin(skel.object(), &pins)] {
-        regions(&from, |_| OpenOptions::new().expect_record::<Sample>(), 7, Compared::Fields);
+        regions(&from, |_| OpenOptions::new().expect_record::<Sample>(), 7, LayoutCheck::Fields);
         plain(&from, 7);
     }
     // By id, and as libbpf-rs knows it.
@@ -265,18 +268,18 @@ fn loaded_by_aya_without_types() {
         }
         let described = |name| OpenOptions::new().expect_record::<Sample>().assume_layout(geometry(name));
         let cells = Cells::<Sample>::from_region(from.region("cells", described("cells")).unwrap()).unwrap();
-        let none = Compared::Size(NotCompared::NoBtf);
-        assert_eq!((cells.compared(), cells.access()), (none, Access::Mapped));
+        let none = LayoutCheck::Size(UncheckedReason::NoBtf);
+        assert_eq!((cells.layout_check(), cells.access()), (none, Access::Mapped));
         assert_eq!(cells.snapshot(2).unwrap().version, 6);
         assert_eq!(cells.read(2).unwrap(), sample(6));
         let of_each = from.region("percpu_cells", described("percpu_cells")).unwrap();
         let of_each = PerCpuCells::<Sample>::from_region(of_each).unwrap();
-        assert_eq!((of_each.compared(), of_each.read(cpus()[0], 1).unwrap()), (none, sample(6)));
+        assert_eq!((of_each.layout_check(), of_each.read(cpus()[0], 1).unwrap()), (none, sample(6)));
         let counters = from.region("percpu_counters", described("percpu_counters")).unwrap();
         assert_eq!(Counters::from_region(counters).unwrap().sum(2).unwrap(), 6);
 
         let samples = from.array::<Sample>("samples").unwrap();
-        assert_eq!((samples.compared(), samples.get(1).unwrap()), (none, sample(6)));
+        assert_eq!((samples.layout_check(), samples.get(1).unwrap()), (none, sample(6)));
         let percpu = from.array::<Sample>("percpu_samples").unwrap();
         assert!(percpu.each(1).unwrap().contains(&sample(6)));
 
@@ -323,7 +326,7 @@ fn rings_of_several_maps_loaded_by_aya() {
         placed
             .regions()
             .iter()
-            .all(|of| (of.compared::<Sample>(), of.access()) == (Compared::Fields, Access::Mapped))
+            .all(|of| (of.layout_check::<Sample>(), of.access()) == (LayoutCheck::Fields, Access::Mapped))
     );
     let moving = Ring::<Sample>::open(moving).unwrap();
     let (mut of_placed, mut of_moving) = (placed.reader(), moving.reader());

@@ -77,7 +77,7 @@ fn cpus_that_go_offline() {
     packets(gone, 5);
     packets(stays, 2);
     assert_eq!(reader.poll().map(|event| event.shard), Some(stays.min(gone)));
-    let (before, possible, read_before) = (of(gone), possible_cpus().unwrap(), reader.tally().delivered);
+    let (before, possible, read_before) = (of(gone), possible_cpus().unwrap(), reader.stats().delivered);
     assert_eq!((before.version, before.value.cpu as usize, sums()), (5, gone, [7; 2]));
 
     on_cpu(stays);

@@ -14,8 +14,8 @@ use libbpf_rs::{MapCore, MapHandle, MapType};
 use mapring::layout::{Geometry, Kind, Preamble};
 use mapring::loader::PinOptions;
 use mapring::{
-    Cell, Cells, Compared, Error, Latches, NotCompared, OpenOptions, PerCpuCells, Record, Region, Ring,
-    Source,
+    Cell, Cells, Error, Latches, LayoutCheck, OpenOptions, PerCpuCells, Record, Region, Ring, Source,
+    UncheckedReason,
 };
 use mapring_kernel_tests::skel::{LayoutsSkelBuilder, layouts_types as c};
 use mapring_kernel_tests::{
@@ -103,17 +103,17 @@ fn the_same_in_both_languages() {
     let maps = &skel.maps;
     let ring = Ring::<Nested>::open(&maps.ring).unwrap();
     let packed = Cell::<Packed>::open(&maps.packed).unwrap();
-    assert_eq!(ring.compared(), Compared::Fields);
-    assert_eq!(packed.compared(), Compared::Fields);
-    assert_eq!(Cell::<Padded>::open(&maps.padded).unwrap().compared(), Compared::Fields);
-    assert_eq!(Cell::<Arrays>::open(&maps.arrays).unwrap().compared(), Compared::Fields);
-    assert_eq!(Cell::<Numbers>::open(&maps.numbers).unwrap().compared(), Compared::Fields);
-    assert_eq!(Cells::<Pair>::open(&maps.cells).unwrap().compared(), Compared::Fields);
+    assert_eq!(ring.layout_check(), LayoutCheck::Fields);
+    assert_eq!(packed.layout_check(), LayoutCheck::Fields);
+    assert_eq!(Cell::<Padded>::open(&maps.padded).unwrap().layout_check(), LayoutCheck::Fields);
+    assert_eq!(Cell::<Arrays>::open(&maps.arrays).unwrap().layout_check(), LayoutCheck::Fields);
+    assert_eq!(Cell::<Numbers>::open(&maps.numbers).unwrap().layout_check(), LayoutCheck::Fields);
+    assert_eq!(Cells::<Pair>::open(&maps.cells).unwrap().layout_check(), LayoutCheck::Fields);
     assert_eq!(
-        Latches::<Pair>::open_with(&maps.latches, OpenOptions::new().write(true)).unwrap().compared(),
-        Compared::Fields
+        Latches::<Pair>::open_with(&maps.latches, OpenOptions::new().write(true)).unwrap().layout_check(),
+        LayoutCheck::Fields
     );
-    assert_eq!(PerCpuCells::<Pair>::open(&maps.percpu).unwrap().compared(), Compared::Fields);
+    assert_eq!(PerCpuCells::<Pair>::open(&maps.percpu).unwrap().layout_check(), LayoutCheck::Fields);
 
     Runner::new(skel.object(), "write").run(&mut [0, 0, 123, 0]);
     let record = ring.reader().poll().unwrap().record;
@@ -132,8 +132,8 @@ fn structs_of_the_skeleton() {
     Runner::new(skel.object(), "write").run(&mut [0, 0, 123, 0]);
     let cells = Cells::<c::pair>::open(&skel.maps.cells).unwrap();
     let packed = Cell::<c::packed>::open(&skel.maps.packed).unwrap();
-    assert_eq!((cells.compared(), packed.compared()), (Compared::Fields, Compared::Fields));
-    assert_eq!(Cell::<c::padded>::open(&skel.maps.padded).unwrap().compared(), Compared::Fields);
+    assert_eq!((cells.layout_check(), packed.layout_check()), (LayoutCheck::Fields, LayoutCheck::Fields));
+    assert_eq!(Cell::<c::padded>::open(&skel.maps.padded).unwrap().layout_check(), LayoutCheck::Fields);
     assert_eq!(c::mode::LAYOUT, u32::LAYOUT);
     let (pair, c::packed { kind, ns, pid }) = (cells.read(0).unwrap(), packed.read().unwrap());
     assert_eq!(((pair.first, pair.second), (kind, ns, pid)), ((3, 4), (1, 123, 8)));
@@ -308,34 +308,38 @@ fn what_was_not_compared_and_why() {
     let mut storage = MaybeUninit::uninit();
     let skel = load::<LayoutsSkelBuilder>(&mut storage, fitted);
     let fd = |map: &dyn AsFd| -> OwnedFd { map.as_fd().try_clone_to_owned().unwrap() };
-    let says = |compared: Compared, why: NotCompared, part: &str| {
-        assert_eq!(compared, Compared::Size(why));
+    let says = |compared: LayoutCheck, why: UncheckedReason, part: &str| {
+        assert_eq!(compared, LayoutCheck::Size(why));
         assert!(compared.to_string().starts_with("by size alone (") && compared.to_string().contains(part));
     };
 
     // Not asked: of a region, whatever the type; of one that was opened with another type.
     let region = Region::open(&skel.maps.cells).unwrap();
     let cells = Cells::<[u8; 8]>::from_region(region).unwrap();
-    says(cells.compared(), NotCompared::NotAsked, "OpenOptions::expect_record");
+    says(cells.layout_check(), UncheckedReason::NotAsked, "OpenOptions::expect_record");
     let region = OpenOptions::new().expect_record::<Pair>().open(&skel.maps.cells).unwrap();
-    assert_eq!(Cells::<Pair>::from_region(region.clone()).unwrap().compared(), Compared::Fields);
-    says(Cells::<u64>::from_region(region).unwrap().compared(), NotCompared::NotAsked, "without this type");
+    assert_eq!(Cells::<Pair>::from_region(region.clone()).unwrap().layout_check(), LayoutCheck::Fields);
+    says(
+        Cells::<u64>::from_region(region).unwrap().layout_check(),
+        UncheckedReason::NotAsked,
+        "without this type",
+    );
 
     // Nothing to compare with.
     let bare = without_btf();
     let cells = Cells::<Pair>::open(fd(&bare.as_fd())).unwrap();
-    says(cells.compared(), NotCompared::NoBtf, "clang -g");
+    says(cells.layout_check(), UncheckedReason::NoBtf, "clang -g");
     let size = Cells::<Filled<3>>::open(&bare).unwrap_err();
     assert!(matches!(size, Error::RecordSize { found: 8, expected: 12, .. }), "{size:?}");
     let memfd = Cell::<Pair>::create_memfd().unwrap();
-    says(memfd.compared(), NotCompared::Memfd, "memfd");
+    says(memfd.layout_check(), UncheckedReason::Memfd, "memfd");
     let opened = Cell::<Pair>::open(fd(memfd.region())).unwrap();
-    says(opened.compared(), NotCompared::Memfd, "memfd");
+    says(opened.layout_check(), UncheckedReason::Memfd, "memfd");
 
     // A read-only descriptor tells its types as well.
     let cells = Cells::<Pair>::open(read_only(&skel.maps.cells)).unwrap();
-    assert_eq!(cells.compared(), Compared::Fields);
-    assert_eq!(cells.compared().to_string(), "field by field with the map's BTF");
+    assert_eq!(cells.layout_check(), LayoutCheck::Fields);
+    assert_eq!(cells.layout_check().to_string(), "field by field with the map's BTF");
 }
 
 /// Reading BTF takes privilege, reading the region does not.

@@ -130,12 +130,12 @@ fn rings_and_cells<const W: usize>(object: &Object) {
             *changes += u64::from(now > *version);
             *version = now;
         }
-        let met = !meets || rings[0].tally().torn > 0 && rings[0].tally().lapped > 0;
+        let met = !meets || rings[0].stats().torn > 0 && rings[0].stats().lapped > 0;
         met && reads.iter().chain(&changes).all(|&count| count > 2000)
     });
     println!(
         "{total} of {size} bytes: {reads:?} records, {changes:?} values, {busy} busy, {:?}",
-        rings[0].tally()
+        rings[0].stats()
     );
 }
 

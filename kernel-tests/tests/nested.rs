@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{Link, MapCore, MapFlags, Object, ProgramMut};
-use mapring::{Access, Error, OpenOptions, Reader, Record, Ring, Tally};
+use mapring::{Access, Error, OpenOptions, ReadStats, Reader, Record, Ring};
 use mapring_kernel_tests::skel::NestedSkelBuilder;
 use mapring_kernel_tests::{
     Runner, cpus, everywhere, fitted, kernel, load, map, on_cpu, read_only, real_time, require_bpf,
@@ -315,9 +315,9 @@ fn check(object: &Object, seen: &mut Seen) {
             "CPU {cpu}, {slots} slots: {holes} holes, {seen:?}"
         );
     }
-    let tally = seen.reader.tally();
-    assert_eq!(tally.delivered + tally.lost() + tally.discarded, all_passed, "ring of {slots}: {tally:?}");
-    assert_eq!(tally.delivered, seen.delivered.iter().flatten().sum::<u64>());
+    let stats = seen.reader.stats();
+    assert_eq!(stats.delivered + stats.lost() + stats.discarded, all_passed, "ring of {slots}: {stats:?}");
+    assert_eq!(stats.delivered, seen.delivered.iter().flatten().sum::<u64>());
 }
 
 /// That all this was worth checking.
@@ -340,11 +340,11 @@ fn check_overlap(object: &Object, seen: &[Seen]) {
             "ring of {slots}: {nested} nested, {pending} in a claim"
         );
         for seen in seen.iter().filter(|seen| seen.ring == ring) {
-            let tally: Tally = seen.reader.tally();
-            println!("  {}: {tally:?}", seen.access);
-            assert!(tally.delivered > 0, "ring of {slots}");
-            assert!(tally.lapped > 0 || seen.access == Access::Mapped, "ring of {slots}");
-            reads += tally.delivered;
+            let stats: ReadStats = seen.reader.stats();
+            println!("  {}: {stats:?}", seen.access);
+            assert!(stats.delivered > 0, "ring of {slots}");
+            assert!(stats.lapped > 0 || seen.access == Access::Mapped, "ring of {slots}");
+            reads += stats.delivered;
         }
     }
     println!("explored {reads} reads");

@@ -15,7 +15,7 @@ use mapring::Region;
 use mapring::loader::PinOptions;
 use mapring::loader::initialize_object;
 use mapring::{
-    Access, Error, Event, OpenOptions, Reader, Refusal, Ring, Start, Tally, online_nodes, possible_cpus,
+    Access, Error, Event, OpenOptions, ReadStats, Reader, Refusal, Ring, Start, online_nodes, possible_cpus,
 };
 use mapring_kernel_tests::skel::{NumaPortableSkelBuilder, NumaSkelBuilder, ResizableSkelBuilder};
 use mapring_kernel_tests::{
@@ -103,7 +103,7 @@ fn each_cpu(object: &Object) {
     }
     for reader in &mut readers {
         assert_eq!((reader.lost(), reader.dropped()), (0, early));
-        assert_eq!(reader.tally().delivered, expected.len() as u64);
+        assert_eq!(reader.stats().delivered, expected.len() as u64);
         assert!(reader.poll().is_none() && reader.drain().next().is_none() && reader.take_error().is_none());
     }
     // Those of the nodes have what all have, together.
@@ -165,8 +165,8 @@ fn shards_with_slots_that_are_never_ended() {
     everywhere();
     assert_eq!(found, (0..323).collect::<Vec<_>>());
     // Two a lap: five laps and the first.
-    let tally = reader.tally();
-    assert_eq!((tally.delivered, tally.skipped + tally.lapped), (323, 2 * 6), "{tally:?}");
+    let stats = reader.stats();
+    assert_eq!((stats.delivered, stats.skipped + stats.lapped), (323, 2 * 6), "{stats:?}");
 }
 
 #[test]
@@ -194,10 +194,10 @@ fn under_load(object: &mut Object) {
         drop(at_end);
         let mut readers = readers.into_iter().map(|reader| reader.join().unwrap());
         let (of_all, seen) = readers.next().unwrap();
-        seen.check(published, of_all.tally());
-        let (mut sum, mut all) = (Tally::default(), Seen::default());
+        seen.check(published, of_all.stats());
+        let (mut sum, mut all) = (ReadStats::default(), Seen::default());
         readers.for_each(|(reader, seen)| {
-            sum += reader.tally();
+            sum += reader.stats();
             all.merge(&seen);
         });
         all.check(published, sum);

@@ -7,7 +7,7 @@ use libbpf_rs::libbpf_sys::BPF_F_MMAPABLE;
 use mapring::Region;
 use mapring::layout::seq::DISCARDED;
 use mapring::layout::{Geometry, Kind, Preamble};
-use mapring::{Access, Reader, Ring, Tally};
+use mapring::{Access, ReadStats, Reader, Ring};
 use mapring_kernel_tests::raw::{self, RawMap};
 use mapring_kernel_tests::require_bpf;
 
@@ -31,8 +31,8 @@ fn ring(slots: u64, flags: u32, discarded: u64, records: u64) -> OwnedFd {
     map
 }
 
-fn passed(tally: Tally) -> u64 {
-    tally.delivered + tally.lost() + tally.discarded
+fn passed(stats: ReadStats) -> u64 {
+    stats.delivered + stats.lost() + stats.discarded
 }
 
 /// Calls a reader until there is a record: how many calls it takes, none of which spends more than `steps` between
@@ -41,13 +41,13 @@ fn calls<R>(
     reader: &mut R,
     steps: u32,
     call: fn(&mut R) -> bool,
-    tally: fn(&R) -> Tally,
+    stats: fn(&R) -> ReadStats,
     stopped: fn(&mut R) -> bool,
 ) -> u64 {
     for calls in 1..100 {
-        let before = passed(tally(reader));
+        let before = passed(stats(reader));
         let found = call(reader);
-        let spent = passed(tally(reader)) - before;
+        let spent = passed(stats(reader)) - before;
         // Before the record, and after it.
         let parts = 1 + u64::from(found);
         assert!(spent <= parts * (u64::from(steps) + 1), "{spent} tickets in a call");
@@ -73,7 +73,7 @@ fn readers_by_system_call_spend_less_a_call() {
     assert!(matches!(ring.access(), Access::Syscall(_)));
     for way in ways {
         let (mut reader, steps) = (ring.reader(), Reader::<u64>::STEPS_BY_CALL);
-        let calls = calls(&mut reader, steps, way, Reader::tally, Reader::stopped_early);
+        let calls = calls(&mut reader, steps, way, Reader::stats, Reader::stopped_early);
         assert!((0..=1).contains(&(calls - slots / u64::from(steps))), "{calls} calls");
         assert!(reader.poll().is_none() && !reader.stopped_early() && reader.take_error().is_none());
     }
@@ -98,10 +98,10 @@ fn readers_of_several_maps_spend_as_much_as_readers_of_one() {
     assert_eq!(rings.access(), Access::Mapped);
     for way in ways {
         let mut reader = rings.reader();
-        let calls = calls(&mut reader, steps, way, Reader::tally, Reader::stopped_early);
+        let calls = calls(&mut reader, steps, way, Reader::stats, Reader::stopped_early);
         assert!((2..=4).contains(&calls), "{calls} calls");
         let rest = (0..4).find(|_| reader.poll().is_none() && !reader.stopped_early());
         assert!(rest.is_some());
-        assert_eq!((reader.tally().delivered, reader.tally().discarded), (1, 3 * discarded));
+        assert_eq!((reader.stats().delivered, reader.stats().discarded), (1, 3 * discarded));
     }
 }

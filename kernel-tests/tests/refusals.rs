@@ -60,9 +60,9 @@ fn read_while_written<T: AnyBitPattern + PartialEq + std::fmt::Debug>(
             }
         });
         let (mut next, mut version, mut changes) = (0, 0, 0);
-        while reader.tally().delivered < 1_000 || reader.tally().lapped == 0 || changes < 50 {
+        while reader.stats().delivered < 1_000 || reader.stats().lapped == 0 || changes < 50 {
             // Not for ever faster than the writer: it has to lap.
-            if reader.tally().lapped == 0 {
+            if reader.stats().lapped == 0 {
                 std::thread::sleep(std::time::Duration::from_millis(1));
             }
             reader.for_each(200, |event| {
@@ -85,8 +85,8 @@ fn read_while_written<T: AnyBitPattern + PartialEq + std::fmt::Debug>(
         reader.for_each(usize::MAX, |event| assert_eq!(event.record, &right(event.ticket)));
     }
     assert!(reader.poll().is_none());
-    let tally = reader.tally();
-    assert_eq!((tally.delivered + tally.lost(), tally.discarded), (total, 0), "{tally:?}");
+    let stats = reader.stats();
+    assert_eq!((stats.delivered + stats.lost(), stats.discarded), (total, 0), "{stats:?}");
     assert_eq!(cells.snapshot(1).unwrap().version, total);
     assert_eq!((reader.dropped(), cells.region().dropped().unwrap()), (0, 0));
 }

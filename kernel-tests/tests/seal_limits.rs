@@ -12,7 +12,7 @@ use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, BPF_F_RDONLY};
 use libbpf_rs::{MapHandle, MapType};
 use mapring::layout::{Geometry, Kind, PreambleError};
 use mapring::loader::PinOptions;
-use mapring::{Access, Compared, Error, NotCompared, OpenOptions, Refusal, Region};
+use mapring::{Access, Error, LayoutCheck, OpenOptions, Refusal, Region, UncheckedReason};
 use mapring_kernel_tests::raw::{self, RawMap};
 use mapring_kernel_tests::{
     NOBODY, PublicPins, UnprivilegedBpf, child, require_bpf, skipped, try_child, without_bpf,
@@ -166,7 +166,7 @@ fn a_descriptor_needs_no_bpf_call() {
         let opened = OpenOptions::new().write(true).open(mapped).unwrap();
         assert_eq!((opened.access(), opened.writable()), (Access::Mapped, Err(Refusal::Frozen)));
         assert_eq!(opened.geometry(), region.geometry());
-        assert_eq!(opened.compared::<u64>(), Compared::Size(NotCompared::NotAsked));
+        assert_eq!(opened.layout_check::<u64>(), LayoutCheck::Size(UncheckedReason::NotAsked));
         // What Linux does not map needs bpf(2), and says so.
         let said = Region::open(read_only).unwrap_err().to_string();
         assert!(said.contains("Operation not permitted"), "{said}");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mapring::layout::seq::state;
 use mapring::layout::{Geometry, Kind};
-use mapring::protocol::ring::{Cursor, Look, Place, Shard, ShardMut, Slot, Start, Step, Tally};
+use mapring::protocol::ring::{Cursor, Look, Place, ReadStats, Shard, ShardMut, Slot, Start, Step};
 use mapring::protocol::{Words, WordsMut};
 
 use crate::history::{End, History};
@@ -232,7 +232,7 @@ impl<const W: usize> Reader<W> {
         self
     }
 
-    /// One step, whose outcome must be what the cursor and its tally say.
+    /// One step, whose outcome must be what the cursor and its stats say.
     pub fn step(&mut self, ring: &Ring<W>) -> Step {
         self.step_by(&mut ring.shard())
     }
@@ -271,9 +271,9 @@ impl<const W: usize> Reader<W> {
         self.cursor.next()
     }
 
-    /// What the tally says is how far the cursor came since `before`; notes which tickets it passed, and why.
+    /// What the stats say is how far the cursor came since `before`; notes which tickets it passed, and why.
     fn count(&mut self, before: Cursor) {
-        let (was, now) = (before.tally(), self.tally());
+        let (was, now) = (before.stats(), self.stats());
         assert_eq!(now.delivered, self.log.len() as u64);
         // Behind the records, if there were any.
         let passed = before.next() + (now.delivered - was.delivered)..self.cursor.next();
@@ -307,8 +307,8 @@ impl<const W: usize> Reader<W> {
     }
 
     /// What became of the tickets passed.
-    pub fn tally(&self) -> Tally {
-        self.cursor.tally()
+    pub fn stats(&self) -> ReadStats {
+        self.cursor.stats()
     }
 
     /// The ticket it started with.

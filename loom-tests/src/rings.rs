@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use mapring::layout::{Gate, Geometry, Kind};
 use mapring::protocol::ring::{
-    Cursor, Follow, GATE, Leaving, Shard, Start, Step, Tally, Whole, gate, open, replace,
+    Cursor, Follow, GATE, Leaving, ReadStats, Shard, Start, Step, Whole, gate, open, replace,
 };
 use mapring::protocol::{Words, WordsMut};
 
@@ -224,9 +224,9 @@ impl Leaving for Current {
         Some(self.rings.0.ends(self.ring))
     }
 
-    fn tally(&self) -> Tally {
-        let mut sum = Tally::default();
-        self.cursors.iter().for_each(|cursor| sum += cursor.tally());
+    fn stats(&self) -> ReadStats {
+        let mut sum = ReadStats::default();
+        self.cursors.iter().for_each(|cursor| sum += cursor.stats());
         sum
     }
 
@@ -292,8 +292,8 @@ impl Reader {
     }
 
     /// What became of the tickets of all rings.
-    pub fn tally(&self) -> Tally {
-        self.follow.tally(&self.current)
+    pub fn stats(&self) -> ReadStats {
+        self.follow.stats(&self.current)
     }
 
     /// Reads until there is nothing more, in the ring that is in use.

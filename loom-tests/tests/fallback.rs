@@ -102,11 +102,11 @@ fn a_run_of_slots(producer: impl Producer) {
         let reader = reads(&ring, 2);
         let history = history.with(producer.push_all(&ring, [2]));
         let (reader, window) = reader.join().unwrap();
-        noted.note("not whole", reader.tally().torn > 0);
+        noted.note("not whole", reader.stats().torn > 0);
         noted.note("both", reader.log() == [(0, 1), (1, 2)]);
         noted.note("one", reader.log() == [(0, 1)]);
         let reader = finish(&ring, (reader, window), &history);
-        assert_eq!((reader.tally().lost(), reader.log().len()), (0, 2));
+        assert_eq!((reader.stats().lost(), reader.log().len()), (0, 2));
     });
     seen.expect(&["not whole", "both", "one"]);
 }
@@ -124,9 +124,9 @@ fn a_discarded_ticket(producer: impl Producer) {
         unwanted.discard();
         let history = history.with(producer.push_all(&ring, [2]));
         let (reader, window) = reader.join().unwrap();
-        noted.note("discarded", reader.tally().discarded > 0);
+        noted.note("discarded", reader.stats().discarded > 0);
         let reader = finish(&ring, (reader, window), &history);
-        assert_eq!((reader.tally().skipped, reader.log()), (0, &[(1, 2)][..]));
+        assert_eq!((reader.stats().skipped, reader.log()), (0, &[(1, 2)][..]));
     });
     seen.expect(&["discarded"]);
 }

@@ -24,9 +24,9 @@ fn conserved(rings: &Rings, mut follower: Reader, pushed: &[Pushed]) -> Reader {
     given.sort_unstable();
     there.sort_unstable();
     let missing: Vec<_> = there.iter().filter(|pushed| !given.contains(pushed)).collect();
-    let tally = follower.tally();
+    let stats = follower.stats();
     assert!(given.iter().all(|given| there.contains(given)), "{given:?} of {there:?}");
-    assert_eq!(missing.len() as u64, tally.lost(), "missing {missing:?}: {tally:?}");
+    assert_eq!(missing.len() as u64, stats.lost(), "missing {missing:?}: {stats:?}");
     for ring in (0..).take_while(|&ring| rings.gate(ring) == Gate::Retired) {
         assert_eq!(rings.before(ring + 1), rings.before(ring) + rings.ends(ring), "after ring {ring}");
         for g in follower.log().iter().filter(|g| g.ring == ring) {
@@ -57,7 +57,7 @@ fn a_program_while_its_ring_is_replaced() {
             noted.note("in the old one", at == Some(0));
             noted.note("read, then left", left && !follower.log().is_empty());
             let follower = conserved(&rings, follower, &[(shard, 1, at.expect("there was place"))]);
-            assert_eq!((follower.tally().lost(), follower.tally().delivered), (0, 1));
+            assert_eq!((follower.stats().lost(), follower.stats().delivered), (0, 1));
         });
         seen.expect(&["left", "given back", "left what was given back", "in the old one", "read, then left"]);
     }
@@ -81,7 +81,7 @@ fn two_programs_while_their_ring_is_replaced() {
         let at = |(at, _): (Option<usize>, bool)| at.expect("there was place");
         let follower = Reader::new(&rings, PATIENT);
         let follower = conserved(&rings, follower, &[(0, 1, at(mine)), (1, 11, at(other))]);
-        assert_eq!(follower.tally().lost(), 0);
+        assert_eq!(follower.stats().lost(), 0);
     });
     seen.expect(&["one in each", "both given back"]);
 }
@@ -110,11 +110,11 @@ fn a_follower_of_a_ring_that_is_replaced_twice() {
         noted.note("waited for the count", waits);
         noted.note("came to the last", follower.ring() == 2);
         let follower = conserved(&rings, follower, &pushed);
-        let tally = follower.tally();
-        let known = (tally.delivered, tally.lapped, tally.skipped);
-        assert!([(3, 0, 0), (1, 2, 0)].contains(&known), "{tally:?}");
-        noted.note("missed one", tally.lapped == 2);
-        noted.note("missed none", tally.lapped == 0);
+        let stats = follower.stats();
+        let known = (stats.delivered, stats.lapped, stats.skipped);
+        assert!([(3, 0, 0), (1, 2, 0)].contains(&known), "{stats:?}");
+        noted.note("missed one", stats.lapped == 2);
+        noted.note("missed none", stats.lapped == 0);
     });
     seen.expect(&["waited for the count", "came to the last", "missed one", "missed none"]);
 }
@@ -135,11 +135,11 @@ fn patience_at_the_end_of_each_ring() {
                         assert!(!follower.poll());
                         assert_eq!(follower.ring(), ring, "after {poll} polls of {patience}");
                     }
-                    assert_eq!(follower.tally().skipped, ring as u64);
+                    assert_eq!(follower.stats().skipped, ring as u64);
                     // One to skip it, one to leave; and one in the next ring.
                     follower = follower.polls(2);
                     assert_eq!((follower.ring(), follower.patience()), (ring + 1, patience));
-                    assert_eq!(follower.tally().skipped, ring as u64 + 1);
+                    assert_eq!(follower.stats().skipped, ring as u64 + 1);
                 }
             });
         }
@@ -159,9 +159,9 @@ fn patience_in_a_ring_that_is_replaced_at_once() {
             }
             rings.resize(0);
             follower = follower.polls(usize::try_from(patience).unwrap() + 2);
-            assert_eq!((follower.ring(), follower.tally().skipped), (1, 1));
+            assert_eq!((follower.ring(), follower.stats().skipped), (1, 1));
             follower = follower.polls(usize::try_from(patience).unwrap() + 2);
-            assert_eq!((follower.ring(), follower.tally().skipped), (2, 2));
+            assert_eq!((follower.ring(), follower.stats().skipped), (2, 2));
         });
     }
 }
@@ -180,7 +180,7 @@ fn a_loader_that_started_anew_counts_nothing_twice() {
         follower.finish(&rings);
         let values: Vec<_> = follower.log().iter().map(|given| given.value).collect();
         assert_eq!(values, [1, 2, 3]);
-        assert_eq!((follower.tally().delivered, follower.tally().lost()), (3, 0));
+        assert_eq!((follower.stats().delivered, follower.stats().lost()), (3, 0));
     });
 }
 
@@ -198,7 +198,7 @@ fn what_was_overwritten_in_the_next_ring_is_counted() {
         follower.finish(&rings);
         let values: Vec<_> = follower.log().iter().map(|given| given.value).collect();
         assert_eq!(values, [1, 5, 6]);
-        let tally = follower.tally();
-        assert_eq!((tally.delivered, tally.lapped, tally.skipped), (3, 3, 0));
+        let stats = follower.stats();
+        assert_eq!((stats.delivered, stats.lapped, stats.skipped), (3, 3, 0));
     });
 }

@@ -250,7 +250,7 @@ pub enum Error {
     #[cfg(feature = "bpf")]
     #[error(
         "program {program} claims by fetching atomics, which Linux has since {since}, and this is {release}: rings need \
-         a newer kernel; begin a cell that has one writer by mapring_cell_begin_alone; counters, latches and all \
+         a newer kernel; begin a cell that has one writer by mapring_cell_begin_single_writer; counters, latches and all \
          readers work as they are"
     )]
     NoFetchingAtomics {

@@ -143,15 +143,15 @@ pub use handle::{
 /// same version: types of another version are other types, and rustc then says that `MapCore` or `OpenObject` do not fit.
 #[cfg(all(not(loom), feature = "bpf"))]
 pub use libbpf_rs;
-/// Makes a [`Record`](trait@Record) of a struct: see [`Compared`].
+/// Makes a [`Record`](trait@Record) of a struct: see [`LayoutCheck`].
 ///
 /// ```
 /// #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, mapring::Record)]
 /// #[repr(C)]
 /// struct SwitchEvent { ns: u64, prev: u32, next: u32, comm: [u8; 16] }
 ///
-/// use mapring::{Layout, Record};
-/// assert!(matches!(SwitchEvent::LAYOUT, Layout::Struct(32, [_, prev, ..]) if prev.offset == 8));
+/// use mapring::{TypeLayout, Record};
+/// assert!(matches!(SwitchEvent::LAYOUT, TypeLayout::Struct(32, [_, prev, ..]) if prev.offset == 8));
 /// ```
 #[cfg(all(not(loom), feature = "derive"))]
 pub use mapring_derive::Record;
@@ -170,9 +170,9 @@ pub use mapring_derive::Record;
 /// ```
 #[cfg(all(not(loom), feature = "derive"))]
 pub use mapring_derive::skeleton_records;
-pub use protocol::ring::{Slot, Start, Tally};
+pub use protocol::ring::{ReadStats, Slot, Start};
 #[cfg(not(loom))]
-pub use record::{Compared, Field, Layout, NotCompared, Record};
+pub use record::{Field, LayoutCheck, Record, TypeLayout, UncheckedReason};
 #[cfg(not(loom))]
 pub use region::{Access, OpenOptions, Refusal, Region, Source};
 #[cfg(not(loom))]

@@ -8,7 +8,7 @@ use bytemuck::{AnyBitPattern, Pod};
 use crate::layout::Kind;
 
 /// Plain data whose layout is known field by field, so that it is compared with what the BTF of a BPF
-/// map says when the map is opened: see [`Compared`] and
+/// map says when the map is opened: see [`LayoutCheck`] and
 /// [`Globals::variable`](crate::Globals::variable).
 ///
 /// Numbers and arrays are records. `#[derive(Record)]` (cargo feature `derive`) makes one of a struct of
@@ -24,18 +24,18 @@ use crate::layout::Kind;
 )]
 pub trait Record: AnyBitPattern {
     /// The layout.
-    const LAYOUT: Layout;
+    const LAYOUT: TypeLayout;
 }
 
 /// The layout of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
+pub enum TypeLayout {
     /// A number of so many bytes. Signs are not compared: C's `char` has one here and none there.
     Integer(usize),
     /// A floating point number of so many bytes.
     Float(usize),
     /// So many of something.
-    Array(&'static Layout, usize),
+    Array(&'static TypeLayout, usize),
     /// A struct of so many bytes.
     Struct(usize, &'static [Field]),
 }
@@ -48,10 +48,10 @@ pub struct Field {
     /// Where it starts, in bytes.
     pub offset: usize,
     /// What it is.
-    pub layout: Layout,
+    pub layout: TypeLayout,
 }
 
-impl Layout {
+impl TypeLayout {
     /// Bytes that it takes.
     pub const fn bytes(&self) -> usize {
         match self {
@@ -68,17 +68,17 @@ impl Layout {
 /// here. Fields whose names start with `_` are padding, and not compared; nor are the signs of numbers.
 /// A C struct of a single field is taken for that field by Rust types that have no fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compared {
+pub enum LayoutCheck {
     /// Every field, with the C type in the map's BTF: they are the same.
     Fields,
     /// Only the sizes, and why no more.
-    Size(NotCompared),
+    Size(UncheckedReason),
 }
 
 /// Why a record type's fields were not compared with the C type's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum NotCompared {
+pub enum UncheckedReason {
     /// The handle was made of a region (`from_region`) that was opened without
     /// [`OpenOptions::expect_record`](crate::OpenOptions::expect_record), or with that of another type.
     NotAsked,
@@ -94,7 +94,7 @@ pub enum NotCompared {
     Errno(i32),
 }
 
-impl fmt::Display for Compared {
+impl fmt::Display for LayoutCheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fields => f.write_str("field by field with the map's BTF"),
@@ -103,7 +103,7 @@ impl fmt::Display for Compared {
     }
 }
 
-impl fmt::Display for NotCompared {
+impl fmt::Display for UncheckedReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotAsked => "the region was opened without this type: OpenOptions::expect_record",
@@ -123,7 +123,7 @@ impl fmt::Display for NotCompared {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Expected {
     pub(crate) id: TypeId,
-    pub(crate) layout: Layout,
+    pub(crate) layout: TypeLayout,
     pub(crate) rust: &'static str,
     /// What must hold them.
     pub(crate) kind: Option<Kind>,
@@ -138,7 +138,7 @@ impl Expected {
 /// The layout of a field, for [`record!`](crate::record): its type is found by the function, which
 /// is never called.
 #[doc(hidden)]
-pub const fn layout_of<T, F: Record>(_: fn(T) -> F) -> Layout {
+pub const fn layout_of<T, F: Record>(_: fn(T) -> F) -> TypeLayout {
     F::LAYOUT
 }
 
@@ -163,7 +163,7 @@ pub const fn plain_size<T, F: Pod>(_: fn(T) -> F) -> usize {
 macro_rules! numbers {
     ($($kind:ident: $($number:ty)*;)*) => {
         $($(impl Record for $number {
-            const LAYOUT: Layout = Layout::$kind(size_of::<$number>());
+            const LAYOUT: TypeLayout = TypeLayout::$kind(size_of::<$number>());
         })*)*
     };
 }
@@ -173,7 +173,7 @@ numbers! {
 }
 
 impl<T: Record + Pod, const N: usize> Record for [T; N] {
-    const LAYOUT: Layout = Layout::Array(&T::LAYOUT, N);
+    const LAYOUT: TypeLayout = TypeLayout::Array(&T::LAYOUT, N);
 }
 
 /// Says the layout of a struct that is plain data already, by `bytemuck`'s derives: names its fields,
@@ -185,9 +185,9 @@ impl<T: Record + Pod, const N: usize> Record for [T; N] {
 /// struct SwitchEvent { ns: u64, prev: u32, next: u32, comm: [u8; 16] }
 /// mapring::record!(SwitchEvent { ns, prev, next, comm });
 ///
-/// use mapring::{Layout, Record};
+/// use mapring::{TypeLayout, Record};
 /// assert_eq!(SwitchEvent::LAYOUT.bytes(), 32);
-/// assert!(matches!(SwitchEvent::LAYOUT, Layout::Struct(32, [_, prev, ..]) if prev.offset == 8));
+/// assert!(matches!(SwitchEvent::LAYOUT, TypeLayout::Struct(32, [_, prev, ..]) if prev.offset == 8));
 /// ```
 ///
 /// A field that is left out does not compile.
@@ -199,7 +199,7 @@ macro_rules! record {
             let $ty { $($field: _),* } = this;
         };
         impl $crate::Record for $ty {
-            const LAYOUT: $crate::Layout = $crate::Layout::Struct(
+            const LAYOUT: $crate::TypeLayout = $crate::TypeLayout::Struct(
                 ::core::mem::size_of::<$ty>(),
                 &[$($crate::Field {
                     name: $crate::__private::name_of(::core::stringify!($field)),
@@ -246,7 +246,7 @@ macro_rules! plain_record {
     };
     ($ty:path) => {
         impl $crate::Record for $ty {
-            const LAYOUT: $crate::Layout = $crate::__private::layout_of(|this: $ty| this.0);
+            const LAYOUT: $crate::TypeLayout = $crate::__private::layout_of(|this: $ty| this.0);
         }
         const _: fn($ty) = |this| {
             let $ty(_) = this;
@@ -277,9 +277,9 @@ mod tests {
     fn a_layout_has_the_bytes_of_its_type() {
         assert_eq!(<[[u32; 3]; 5]>::LAYOUT.bytes(), size_of::<[[u32; 3]; 5]>());
         assert_eq!(f64::LAYOUT.bytes(), 8);
-        assert_eq!(Layout::Struct(24, &[]).bytes(), 24);
+        assert_eq!(TypeLayout::Struct(24, &[]).bytes(), 24);
         assert_eq!(plain_size(|value: [u32; 3]| value), 12);
-        assert_eq!(layout_of(|value: [u32; 3]| value), Layout::Array(&Layout::Integer(4), 3));
+        assert_eq!(layout_of(|value: [u32; 3]| value), TypeLayout::Array(&TypeLayout::Integer(4), 3));
     }
 
     #[test]
@@ -289,8 +289,11 @@ mod tests {
 
     #[test]
     fn what_was_compared_is_said_with_the_reason() {
-        assert_eq!(Compared::Fields.to_string(), "field by field with the map's BTF");
-        assert_eq!(Compared::Size(NotCompared::Memfd).to_string(), "by size alone (a memfd has no BTF)");
-        assert!(NotCompared::Errno(13).to_string().starts_with("no BTF: Permission denied"));
+        assert_eq!(LayoutCheck::Fields.to_string(), "field by field with the map's BTF");
+        assert_eq!(
+            LayoutCheck::Size(UncheckedReason::Memfd).to_string(),
+            "by size alone (a memfd has no BTF)"
+        );
+        assert!(UncheckedReason::Errno(13).to_string().starts_with("no BTF: Permission denied"));
     }
 }

@@ -62,12 +62,12 @@ fn a_ring_delivers_in_order_and_counts_what_it_overwrote() {
             last = Some(e.ticket);
         });
         assert_eq!(last, Some(104));
-        let tally = reader.tally();
+        let stats = reader.stats();
         assert_eq!(reader.position(1), Some(105));
-        assert_eq!((tally.torn, tally.discarded, tally.skipped), (0, 0, 0));
+        assert_eq!((stats.torn, stats.discarded, stats.skipped), (0, 0, 0));
     }
-    assert_eq!(early.tally().delivered + early.lost(), 105);
-    assert_eq!((late.tally().delivered, late.lost()), (8, 0));
+    assert_eq!(early.stats().delivered + early.lost(), 105);
+    assert_eq!((late.stats().delivered, late.lost()), (8, 0));
     assert!(ring.reader_from(Start::Now).poll().is_none());
 }
 
@@ -89,8 +89,8 @@ fn discarded_and_abandoned_tickets_are_told_apart() {
         assert!(polls < 10, "the abandoned ticket holds the reader up");
     };
     assert_eq!((event.ticket, event.record), (2, Record::new(2)));
-    let tally = reader.tally();
-    assert_eq!((tally.delivered, tally.discarded, tally.skipped, tally.lapped), (1, 1, 1, 0));
+    let stats = reader.stats();
+    assert_eq!((stats.delivered, stats.discarded, stats.skipped, stats.lapped), (1, 1, 1, 0));
     // Ended after all: too late for this reader, in time for the next.
     abandoned.write(&Record::new(1));
     assert_eq!(abandoned.commit(), Some(1));
@@ -198,7 +198,7 @@ fn a_sweep_over_many_shards_finds_every_record_at_once() {
             assert_eq!(seen, [(shard, round as u64)], "way {way}");
         }
     }
-    assert!(readers.iter().all(|reader| reader.tally().delivered == pushed && reader.lost() == 0));
+    assert!(readers.iter().all(|reader| reader.stats().delivered == pushed && reader.lost() == 0));
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn a_ticket_nobody_claims_is_passed_in_a_shard_that_looks_quiet() {
         put(&ring.region(), ring.region().geometry().slots(1) + 1, 0, &[2, 7]);
         let polls = (1..).find(|_| reader.poll().is_some_and(|event| event.record == 7)).unwrap();
         assert!(polls <= most, "{polls} polls with a patience of {patience:?}");
-        assert_eq!((reader.tally().delivered, reader.tally().skipped), (1, 1));
+        assert_eq!((reader.stats().delivered, reader.stats().skipped), (1, 1));
     }
 }
 
@@ -232,7 +232,7 @@ fn nothing_is_recovered_beside_another_writer() {
     assert!(refused.to_string().contains("2 other writers of this shard"), "{refused}");
     drop(other);
     assert_eq!(others(&writer.recover().unwrap_err()), ("shard", 1));
-    assert_eq!(ring.reader().with_patience(Duration::ZERO).tally().discarded, 0, "nothing was done");
+    assert_eq!(ring.reader().with_patience(Duration::ZERO).stats().discarded, 0, "nothing was done");
     drop(apart);
     assert_eq!((writer.recover().unwrap(), writer.recover().unwrap()), (1, 0));
     drop(elsewhere);

@@ -74,9 +74,9 @@ fn read(memory: &Memory, place: &Place, done: &AtomicBool) -> (BTreeMap<u64, u64
             assert!(whole(&out), "ticket {ticket} is torn: {out:x?}");
             found.insert(ticket, out[0]);
         }
-        let tally = cursor.tally();
-        assert_eq!(tally.delivered + tally.lost() + tally.discarded, cursor.next());
-        assert_eq!(tally.delivered, found.len() as u64);
+        let stats = cursor.stats();
+        assert_eq!(stats.delivered + stats.lost() + stats.discarded, cursor.next());
+        assert_eq!(stats.delivered, found.len() as u64);
         waits = if last && step == Step::Empty { waits + 1 } else { 0 };
         // A ticket that nobody took is passed only after a while.
         if waits > EMPTY {
@@ -117,7 +117,7 @@ fn ring(slots: u64, writers: u64, count: u64) {
     for (found, cursor) in readers {
         assert_eq!(cursor.next(), end);
         assert!(found.iter().all(|(ticket, n)| tickets.get(ticket) == Some(n)), "not what was written");
-        println!("explored {} records: {slots} slots, {writers} writers: {:?}", found.len(), cursor.tally());
+        println!("explored {} records: {slots} slots, {writers} writers: {:?}", found.len(), cursor.stats());
     }
 }
 

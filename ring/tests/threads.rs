@@ -81,12 +81,12 @@ fn rings(mut take: impl FnMut(&mut mapring::Reader<Record>, &mut dyn FnMut(&Reco
                 idle > 1 << 17
             },
         );
-        let tally = reader.tally();
+        let stats = reader.stats();
         let passed = reader.position(0).unwrap() + reader.position(1).unwrap();
-        assert_eq!(tally.delivered, reads);
-        assert_eq!(tally.delivered + tally.lost() + tally.discarded, passed);
+        assert_eq!(stats.delivered, reads);
+        assert_eq!(stats.delivered + stats.lost() + stats.discarded, passed);
         assert!(reads > 0, "nothing was delivered");
-        println!("explored {reads} records of {slots} slots: {tally:?}");
+        println!("explored {reads} records of {slots} slots: {stats:?}");
     }
 }
 

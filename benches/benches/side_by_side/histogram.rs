@@ -91,7 +91,7 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
         Row::new(what, &ours, "`LOOKUP_BATCH` of a PERCPU_ARRAY", &by_batch),
         Row::new(what, &ours, "64 lookups in a PERCPU_ARRAY", &by_lookup),
         Row::new(
-            "a program counts a value in a log2 histogram, `mapring_inc`",
+            "a program counts a value in a log2 histogram, `mapring_counter_inc`",
             &count_ours,
             "lookup in a PERCPU_ARRAY, the same atomic addition",
             &count_theirs,

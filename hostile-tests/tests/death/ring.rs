@@ -158,10 +158,10 @@ impl Witness {
                 self.read.insert(event.ticket, event.record.n);
             }
         }
-        let tally = self.reader.tally();
-        let passed = tally.delivered + tally.lost() + tally.discarded;
-        assert_eq!(passed, self.reader.position(0).unwrap() - self.begin, "{tally:?}");
-        assert_eq!(tally.delivered, self.read.len() as u64);
+        let stats = self.reader.stats();
+        let passed = stats.delivered + stats.lost() + stats.discarded;
+        assert_eq!(passed, self.reader.position(0).unwrap() - self.begin, "{stats:?}");
+        assert_eq!(stats.delivered, self.read.len() as u64);
     }
 }
 
@@ -209,7 +209,7 @@ fn play(scene: &Scene, stores: usize) -> Death {
     let (written, refused): (Vec<_>, Vec<_>) = (NEXT..).zip(given).partition(|(_, ticket)| ticket.is_some());
     assert_eq!(refused.len(), if scene.stuck == SLOTS { 2 } else { 0 });
     for witness in &mut witnesses {
-        let (lost, discarded) = (witness.reader.lost(), witness.reader.tally().discarded);
+        let (lost, discarded) = (witness.reader.lost(), witness.reader.stats().discarded);
         witness.read();
         for (n, ticket) in &written {
             assert_eq!(witness.read.get(&ticket.unwrap()), Some(n), "{death:?}");
@@ -219,7 +219,7 @@ fn play(scene: &Scene, stores: usize) -> Death {
         let passed = written.is_empty() || scene.stores > 1 && death.stores == scene.stores;
         let lost_now = if passed { 0 } else { scene.stuck + abandoned };
         assert_eq!(witness.reader.lost() - lost, lost_now as u64, "{death:?}");
-        assert_eq!(witness.reader.tally().discarded, discarded);
+        assert_eq!(witness.reader.stats().discarded, discarded);
         let own = scene.stores == 1 && death.stores == 1;
         assert_eq!(witness.reader.dropped() - dropped, refused.len() as u64 + u64::from(own));
     }
@@ -287,8 +287,8 @@ fn recovery_of_a_ring_can_be_killed_and_repeated() {
         }
         for mut witness in [Witness::new(&ring), std::mem::replace(&mut early, Witness::new(&ring))] {
             witness.read();
-            let tally = witness.reader.tally();
-            assert_eq!((tally.delivered, tally.lost(), tally.discarded), (1, 0, 3));
+            let stats = witness.reader.stats();
+            assert_eq!((stats.delivered, stats.lost(), stats.discarded), (1, 0, 3));
         }
         death
     });

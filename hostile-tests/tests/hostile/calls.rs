@@ -47,8 +47,8 @@ fn ring(slots: usize, shards: usize, fill: impl FnOnce(&mut [u64], &Geometry)) -
 
 /// Tickets that all shards of a reader have passed.
 fn passed(reader: &Reader<u64>) -> u64 {
-    let tally = reader.tally();
-    tally.delivered + tally.lost() + tally.discarded
+    let stats = reader.stats();
+    stats.delivered + stats.lost() + stats.discarded
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn a_lap_of_discarded_tickets_takes_many_calls() {
         };
         assert_eq!(record, slots as u64 - 1, "{name}");
         assert!((0..=1).contains(&(calls - slots as u64 / STEPS)), "{name}: {calls} calls");
-        assert_eq!((reader.tally().discarded, reader.lost()), (slots as u64 - 1, 0), "{name}");
+        assert_eq!((reader.stats().discarded, reader.lost()), (slots as u64 - 1, 0), "{name}");
         // It has come to the end, and says so.
         assert_eq!((call(&mut reader), reader.stopped_early()), (None, false), "{name}");
     }

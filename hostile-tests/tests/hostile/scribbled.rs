@@ -45,7 +45,7 @@ pub(crate) fn until<'scope>(
 pub(crate) fn read_ring(reader: &mut Reader<Record>) -> [u64; 2] {
     let shards = reader.region().geometry().shards();
     let begin: Vec<_> =
-        (0..shards).map(|shard| (reader.position(shard), reader.shard_tally(shard))).collect();
+        (0..shards).map(|shard| (reader.position(shard), reader.shard_stats(shard))).collect();
     let limit = shards * (reader.region().geometry().capacity() + 16);
     let mut delivered = reader.drain().count();
     assert!(delivered <= limit, "{delivered} records");
@@ -57,12 +57,12 @@ pub(crate) fn read_ring(reader: &mut Reader<Record>) -> [u64; 2] {
     delivered += some + all;
     let (mut counted, mut passed) = (0, 0_u64);
     for (shard, (position, before)) in begin.into_iter().enumerate() {
-        let (before, now) = (before.unwrap(), reader.shard_tally(shard).unwrap());
-        let delta = |of: fn(&mapring::Tally) -> u64| of(&now).wrapping_sub(of(&before));
+        let (before, now) = (before.unwrap(), reader.shard_stats(shard).unwrap());
+        let delta = |of: fn(&mapring::ReadStats) -> u64| of(&now).wrapping_sub(of(&before));
         let moved = reader.position(shard).unwrap().wrapping_sub(position.unwrap());
-        let other = delta(|tally| tally.lost().wrapping_add(tally.discarded));
-        assert_eq!(delta(|tally| tally.delivered).wrapping_add(other), moved, "{before:?} {now:?}");
-        counted += delta(|tally| tally.delivered);
+        let other = delta(|stats| stats.lost().wrapping_add(stats.discarded));
+        assert_eq!(delta(|stats| stats.delivered).wrapping_add(other), moved, "{before:?} {now:?}");
+        counted += delta(|stats| stats.delivered);
         passed = passed.saturating_add(other);
     }
     assert_eq!(counted, delivered as u64);

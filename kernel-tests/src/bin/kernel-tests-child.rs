@@ -39,7 +39,7 @@ fn main() -> Result<()> {
             for event in reader.drain() {
                 println!("{} {} {:x?}", event.shard, event.ticket, event.record);
             }
-            println!("{:?} dropped {}", reader.tally(), reader.dropped());
+            println!("{:?} dropped {}", reader.stats(), reader.dropped());
         }
         ["cells", pin] => {
             let cells = Cells::<Record>::open(pin)?;
@@ -57,7 +57,7 @@ fn main() -> Result<()> {
         }
         ["compared", pin] => {
             let cells = Cells::<layouts_types::pair>::open(pin)?;
-            println!("{:?} {}", cells.access(), cells.compared());
+            println!("{:?} {}", cells.access(), cells.layout_check());
         }
         ["write", pin] => write(pin)?,
         ["overwrite", pin] => overwrite(pin)?,

@@ -43,7 +43,7 @@ fn main() -> Result<()> {
     }
     ensure!(wrong.is_none(), "{wrong:?}");
     let missing = next - seen;
-    ensure!(missing <= follower.lost(), "{missing} are missing: {:?}", follower.tally());
+    ensure!(missing <= follower.lost(), "{missing} are missing: {:?}", follower.stats());
     println!("{} rings", follower.rings());
     Ok(())
 }

@@ -27,7 +27,7 @@ fn main() -> Result<()> {
     }
     // A task on each CPU writes, whose number is the writer.
     let (mut wrong, mut next) = (false, [0; 1024]);
-    while !wrong && reader.tally().delivered < count {
+    while !wrong && reader.stats().delivered < count {
         reader.for_each(usize::MAX, |event| {
             let at = &mut next[event.shard % 1024];
             wrong |= !event.record.is_whole()

@@ -37,8 +37,8 @@ fn main() -> Result<()> {
             next = event.ticket + 1;
         }
     }
-    let tally = reader.tally();
-    wrong |= tally.delivered + tally.lost() != next || tally.delivered == 0;
+    let stats = reader.stats();
+    wrong |= stats.delivered + stats.lost() != next || stats.delivered == 0;
     end(i32::from(wrong))
 }
 

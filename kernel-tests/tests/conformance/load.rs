@@ -41,7 +41,7 @@ pub(crate) fn check(said: &Said, published: [u64; 4]) {
         assert!(said.rings > 1 || ticket >= at, "{ticket} after {at}");
         *at = ticket + 1;
     }
-    seen.check(published, said.tally);
+    seen.check(published, said.stats);
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn rings_that_are_replaced() {
     });
     for reader in all.into_iter().flatten() {
         let said = reader.stop();
-        assert!(said.rings > 1, "{:?}", said.tally);
+        assert!(said.rings > 1, "{:?}", said.stats);
         check(&said, published);
     }
 }

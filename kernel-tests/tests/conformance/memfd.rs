@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use mapring::layout::{Geometry, Kind};
-use mapring::{Cells, Counters, Latches, Region, Ring, Start, Tally};
+use mapring::{Cells, Counters, Latches, ReadStats, Region, Ring, Start};
 use mapring_kernel_tests::{EMPTY, Filled, words_of};
 
 use super::reader::{Reader, Said};
@@ -82,12 +82,12 @@ fn a_ring() {
             assert!(*ticket >= *at, "{ticket} after {at}");
             *at = ticket + 1;
         }
-        let tally = said.tally;
-        assert!(tally.delivered > 0 && tally.delivered == said.records.len() as u64);
-        assert!(published - tally.delivered <= tally.lost(), "{published} published: {tally:?}");
+        let stats = said.stats;
+        assert!(stats.delivered > 0 && stats.delivered == said.records.len() as u64);
+        assert!(published - stats.delivered <= stats.lost(), "{published} published: {stats:?}");
         // Both passed the same tickets: all there are.
-        let passed = |t: Tally| t.delivered + t.lost() + t.discarded;
-        assert_eq!((passed(tally), said.dropped), (passed(mine.tally()), mine.dropped()), "{slots} slots");
+        let passed = |t: ReadStats| t.delivered + t.lost() + t.discarded;
+        assert_eq!((passed(stats), said.dropped), (passed(mine.stats()), mine.dropped()), "{slots} slots");
     }
 }
 

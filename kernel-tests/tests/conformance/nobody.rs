@@ -64,7 +64,7 @@ fn check(said: &Said) {
         assert!(of_cpu.is_sorted_by(|a, b| a.number < b.number), "in order, each once");
     }
     assert!(records.iter().all(Numbered::is_whole) && !records.is_empty());
-    assert_eq!(said.tally.delivered + said.tally.lapped, 160 * cpus().len() as u64, "{:?}", said.tally);
+    assert_eq!(said.stats.delivered + said.stats.lapped, 160 * cpus().len() as u64, "{:?}", said.stats);
 }
 
 #[test]

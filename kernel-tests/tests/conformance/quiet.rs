@@ -8,7 +8,7 @@ use libbpf_rs::MapCore;
 use libbpf_rs::Object;
 use libbpf_rs::skel::Skel;
 use mapring::loader::section;
-use mapring::{Globals, Latches, OpenOptions, Record, Region, Ring, Start, Tally};
+use mapring::{Globals, Latches, OpenOptions, ReadStats, Record, Region, Ring, Start};
 use mapring_kernel_tests::skel::{ConformanceSkelBuilder, NumaSkelBuilder, ResizableSkelBuilder};
 use mapring_kernel_tests::{
     Numbered, PinDir, Runner, cpus, everywhere, fitted, load, load_only, map, on_cpu, push, raw, require_bpf,
@@ -108,7 +108,7 @@ fn same_of(script: &[(End, usize)], lookup: bool, start: Start) {
         });
     }
     assert_eq!(by_preamble.records, records);
-    assert_eq!((by_preamble.tally, by_types.tally), (reader.tally(), reader.tally()));
+    assert_eq!((by_preamble.stats, by_types.stats), (reader.stats(), reader.stats()));
     assert_eq!((by_preamble.dropped, dropped), (reader.dropped(), reader.dropped()));
 }
 
@@ -155,9 +155,9 @@ fn resizable_rings_are_followed_over_those_that_were_missed() {
         for reader in readers {
             assert_eq!(reader.access, if lookup { "lookup" } else { "mapped" });
             let said = reader.stop();
-            let Tally { delivered, lapped, skipped, discarded, .. } = said.tally;
+            let ReadStats { delivered, lapped, skipped, discarded, .. } = said.stats;
             assert_eq!((delivered, delivered + lapped), (said.records.len() as u64, all), "{said:?}");
-            assert!((skipped, discarded) == (0, 0) && (2..=rings).contains(&said.rings), "{:?}", said.tally);
+            assert!((skipped, discarded) == (0, 0) && (2..=rings).contains(&said.rings), "{:?}", said.stats);
             let numbers: Vec<Numbered> =
                 said.records.iter().map(|(.., bytes)| bytemuck::pod_read_unaligned(bytes)).collect();
             for &cpu in cpus() {
@@ -179,7 +179,7 @@ fn maps_of_maps_are_told_apart() {
     assert!(Reader::refuses(&["numa", &maps(resizable.object())]).contains("not a NUMA ring"));
     // Before its loader has opened it, one CPU has a ring, which types describe.
     let (_, said) = Reader::once(&["numa", &maps(numa.object())]);
-    assert_eq!(said.tally, Tally::default());
+    assert_eq!(said.stats, ReadStats::default());
     let ring = Ring::<Numbered>::open(&map(resizable.object(), "numbers")).unwrap();
     assert_eq!(push(&Runner::new(resizable.object(), "push_run"), 1, 0, 5), 0);
     assert_eq!(Reader::once(&["ring", &maps(resizable.object())]).1.records.len(), 5);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
-use mapring::Tally;
+use mapring::ReadStats;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_kernel-tests-conformance");
 
@@ -32,7 +32,7 @@ pub(crate) struct Said {
     /// The last value of each counter that was ever counted, by bank and index.
     pub(crate) counters: HashMap<(u64, u64), u64>,
     /// Of a ring.
-    pub(crate) tally: Tally,
+    pub(crate) stats: ReadStats,
     /// What writers dropped.
     pub(crate) dropped: u64,
     /// How many rings were read.
@@ -125,10 +125,10 @@ impl Said {
             }
             ["tally", delivered, lapped, skipped, discarded, torn, dropped, rings] => {
                 let [delivered, lapped, skipped] = [delivered, lapped, skipped].map(number);
-                let mut tally = Tally::default();
-                (tally.delivered, tally.lapped, tally.skipped) = (delivered, lapped, skipped);
-                (tally.discarded, tally.torn) = (number(discarded), number(torn));
-                (self.tally, self.dropped, self.rings) = (tally, number(dropped), number(rings));
+                let mut stats = ReadStats::default();
+                (stats.delivered, stats.lapped, stats.skipped) = (delivered, lapped, skipped);
+                (stats.discarded, stats.torn) = (number(discarded), number(torn));
+                (self.stats, self.dropped, self.rings) = (stats, number(dropped), number(rings));
             }
             ["dropped", dropped] => self.dropped = number(dropped),
             ["busy", _] => {}

@@ -148,6 +148,6 @@ fn a_loader_that_starts_anew_counts_nothing() {
     ring.pin(&pin, 0o600).unwrap();
     assert_eq!(push(&Runner::new(skel.object(), "push_run"), 2, 10, 3), 0);
     assert_eq!(all(&mut follower), (0..13).map(|number| (2, number)).collect::<Vec<_>>());
-    assert_eq!((follower.rings(), follower.tally().delivered, follower.lost()), (2, 13, 0));
+    assert_eq!((follower.rings(), follower.stats().delivered, follower.lost()), (2, 13, 0));
     everywhere();
 }

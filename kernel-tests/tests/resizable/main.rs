@@ -84,7 +84,7 @@ fn in_order(object: &Object) {
         next += 11;
     }
     assert_eq!((follower.rings(), follower.lost(), follower.dropped()), (7, 0, 5));
-    assert_eq!(follower.tally().delivered, next - 5);
+    assert_eq!(follower.stats().delivered, next - 5);
 
     // As large as it says it is.
     for run in 0..4096 / 16 {
@@ -148,8 +148,8 @@ fn a_follower_that_was_away_counts_the_rings_that_it_missed() {
     // The first ring is held by the follower itself, the last one is in use; those between are gone.
     let expected: Vec<_> = (0..10).chain(40..50).map(|number| (2, number)).collect();
     assert_eq!(all(&mut follower), expected);
-    let tally = follower.tally();
-    assert_eq!((tally.delivered, tally.lapped, tally.skipped), (20, 30, 0));
+    let stats = follower.stats();
+    assert_eq!((stats.delivered, stats.lapped, stats.skipped), (20, 30, 0));
     assert_eq!(follower.rings(), 2);
 }
 
@@ -215,7 +215,7 @@ fn never_ended(cpu: usize) {
     let mut follower = follower.with_patience(Duration::ZERO);
     let found: Vec<_> = (0..20).flat_map(|_| all(&mut follower)).collect();
     assert_eq!(found, [(2, 1)]);
-    assert_eq!((follower.tally().skipped, follower.lost(), follower.rings()), (1, 1, 2));
+    assert_eq!((follower.stats().skipped, follower.lost(), follower.rings()), (1, 1, 2));
     everywhere();
 }
 
@@ -332,7 +332,7 @@ fn paced(object: &Object) {
     let read: Vec<_> = read.into_iter().map(AtomicU64::into_inner).collect();
     assert_eq!(read, written);
     assert_eq!((follower.lost(), follower.dropped(), follower.rings()), (0, 0, 1 + RESIZES as u64));
-    assert_eq!(follower.tally().delivered, written.iter().sum());
+    assert_eq!(follower.stats().delivered, written.iter().sum());
 }
 
 #[test]
@@ -364,7 +364,7 @@ fn under_load(object: &mut Object) {
         drop(at_end);
         for follower in followers {
             let (follower, seen) = follower.join().unwrap();
-            seen.check(published, follower.tally());
+            seen.check(published, follower.stats());
             assert!(follower.rings() > 1, "{follower:?}");
         }
     });

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use libbpf_rs::Object;
-use mapring::{Access, Ring, Tally};
+use mapring::{Access, ReadStats, Ring};
 use mapring_kernel_tests::{kernel, preempts_nobody, real_time};
 
 use crate::Results;
@@ -51,7 +51,7 @@ pub(crate) fn check_ring(
         assert!(Instant::now() < deadline, "stuck on the way to {ends:?}: {last:?}");
     }
     assert_eq!(
-        last.lost() + last.tally().discarded + last_delivered,
+        last.lost() + last.stats().discarded + last_delivered,
         ends.iter().map(|end| slots.min(*end)).sum()
     );
     for (cpu, &end) in ends.iter().enumerate() {
@@ -66,15 +66,15 @@ pub(crate) fn check_ring(
         let one_slot = slots == 1 && preempts_nobody();
         assert!(!one_slot || holes == 0, "CPU {cpu}: {holes} holes in a ring without a next slot");
         for (pace, access, seen) in results.of(ring) {
-            let (start, tally) = (seen.starts[cpu], seen.tallies[cpu]);
-            let passed = tally.delivered + tally.lost() + tally.discarded;
-            assert_eq!(start + passed, end, "CPU {cpu}, {slots} slots, {pace:?} {access}: {tally:?}");
+            let (start, stats) = (seen.starts[cpu], seen.tallies[cpu]);
+            let passed = stats.delivered + stats.lost() + stats.discarded;
+            assert_eq!(start + passed, end, "CPU {cpu}, {slots} slots, {pace:?} {access}: {stats:?}");
             if start == 0 && holes == 0 && count.discarded == 0 {
-                assert_eq!(tally.delivered + tally.lost(), count.committed, "what was published, exactly");
+                assert_eq!(stats.delivered + stats.lost(), count.committed, "what was published, exactly");
             }
             assert!(
-                tally.delivered <= count.committed && tally.discarded <= count.discarded,
-                "{tally:?} {count:?}"
+                stats.delivered <= count.committed && stats.discarded <= count.discarded,
+                "{stats:?} {count:?}"
             );
         }
     }
@@ -107,7 +107,7 @@ pub(crate) fn check_latest(object: &Object, tables: &Tables, results: &Results) 
 /// What readers have counted, be it so far or in the end.
 pub(crate) struct Counted {
     /// By reader and ring.
-    pub(crate) rings: Vec<(Pace, Access, Vec<Tally>)>,
+    pub(crate) rings: Vec<(Pace, Access, Vec<ReadStats>)>,
     /// [`Latest::busy`](crate::readers::Latest), by reader.
     pub(crate) busy: [[u64; 2]; 2],
 }
@@ -116,7 +116,8 @@ impl Counted {
     /// Whether programs wrote a whole lap of the largest ring while one of them slept in its midst, and a reader
     /// passed over the hole.
     pub(crate) fn round_a_large_ring(&self) -> bool {
-        let skipped = |tallies: &[Tally]| tallies.get(SLOTS.len() - 1).is_some_and(|tally| tally.skipped > 0);
+        let skipped =
+            |tallies: &[ReadStats]| tallies.get(SLOTS.len() - 1).is_some_and(|stats| stats.skipped > 0);
         self.rings.iter().any(|(.., tallies)| skipped(tallies))
     }
 }
@@ -128,15 +129,15 @@ pub(crate) fn missing(object: &Object, readers: &Counted) -> Vec<String> {
     let mut expect = |what: String, happened: bool| missing.extend((!happened).then_some(what));
     let mut torn = 0;
     for (ring, slots) in SLOTS.iter().enumerate() {
-        let mut all = Tally::default();
+        let mut all = ReadStats::default();
         for (pace, access, tallies) in &readers.rings {
             if !tallies.is_empty() && ring >= tallies.len() {
                 continue; // reads the tiny rings alone
             }
-            let tally = tallies.get(ring).copied().unwrap_or_default();
-            expect(format!("a {pace:?} reader got nothing from the ring of {slots}"), tally.delivered > 0);
-            all += tally;
-            torn += if *access == Access::Mapped && *slots <= 4 { tally.torn } else { 0 };
+            let stats = tallies.get(ring).copied().unwrap_or_default();
+            expect(format!("a {pace:?} reader got nothing from the ring of {slots}"), stats.delivered > 0);
+            all += stats;
+            torn += if *access == Access::Mapped && *slots <= 4 { stats.torn } else { 0 };
         }
         let count = counted::total(object, u32::try_from(ring).unwrap());
         expect(format!("nobody was lapped in the ring of {slots}"), all.lapped > 0);
@@ -168,7 +169,7 @@ pub(crate) fn check_overlap(object: &Object, results: &Results) {
         let count = counted::total(object, u32::try_from(ring).unwrap());
         println!("ring of {slots}: {count:?}");
         for (pace, access, seen) in results.of(ring) {
-            println!("  {pace:?}, {access:?}: {:?}", seen.tally());
+            println!("  {pace:?}, {access:?}: {:?}", seen.stats());
         }
         assert!(count.discarded == 0 || [2, 4].contains(slots));
     }
@@ -176,7 +177,7 @@ pub(crate) fn check_overlap(object: &Object, results: &Results) {
         println!("cell {cell}: {:?}", counted::cell(object, cell));
     }
     println!("{:?}", results.latest);
-    let records = results.rings.iter().flat_map(|(.., seen)| seen).map(|seen| seen.tally().delivered);
+    let records = results.rings.iter().flat_map(|(.., seen)| seen).map(|seen| seen.stats().delivered);
     let reads = records.sum::<u64>() + results.latest.iter().map(|latest| latest.reads).sum::<u64>();
     let looks = states(object).iter().flat_map(|state| state.looks).sum::<u64>();
     let per_second = (reads + looks) as f64 / results.time.as_secs_f64();

@@ -89,7 +89,7 @@ impl Results {
 
     /// What readers counted.
     fn counted(&self) -> Counted {
-        let tallies = |seen: &Vec<Seen>| seen.iter().map(Seen::tally).collect();
+        let tallies = |seen: &Vec<Seen>| seen.iter().map(Seen::stats).collect();
         let rings = self.rings.iter().map(|(pace, access, seen)| (*pace, *access, tallies(seen))).collect();
         Counted { rings, busy: self.latest.each_ref().map(|latest| latest.busy) }
     }

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use mapring::{Cells, Counters, Latches, Reader, Record, Ring, Snapshot, Start, Tally};
+use mapring::{Cells, Counters, Latches, ReadStats, Reader, Record, Ring, Snapshot, Start};
 
 /// `struct item`: words that follow from ticket and writer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable, Record)]
@@ -52,16 +52,16 @@ pub(crate) struct Seen {
     /// Where it started, by shard.
     pub(crate) starts: Vec<u64>,
     /// What it counted, by shard.
-    pub(crate) tallies: Vec<Tally>,
+    pub(crate) tallies: Vec<ReadStats>,
     /// What it counted before it started anew.
-    before: Tally,
+    before: ReadStats,
     /// What it says that producers dropped, in the end.
     pub(crate) dropped: u64,
 }
 
 impl Seen {
     /// Of all shards.
-    pub(crate) fn tally(&self) -> Tally {
+    pub(crate) fn stats(&self) -> ReadStats {
         let mut sum = self.before;
         self.tallies.iter().for_each(|shard| sum += *shard);
         sum
@@ -73,7 +73,7 @@ struct Watch {
     starts: Vec<u64>,
     next: Vec<u64>,
     delivered: Vec<u64>,
-    before: Tally,
+    before: ReadStats,
 }
 
 impl Watch {
@@ -81,30 +81,30 @@ impl Watch {
         let reader = ring.reader_from(start);
         let starts: Vec<_> = (0..ring.shards()).map(|shard| reader.position(shard).unwrap()).collect();
         let delivered = vec![0; starts.len()];
-        Self { reader, next: starts.clone(), delivered, starts, before: Tally::default() }
+        Self { reader, next: starts.clone(), delivered, starts, before: ReadStats::default() }
     }
 
     /// Another reader, from the oldest on.
     fn anew(&mut self, ring: &Ring<Item>) {
         self.tallies();
-        *self = Self { before: self.tally(), ..Self::new(ring, Start::Oldest) };
+        *self = Self { before: self.stats(), ..Self::new(ring, Start::Oldest) };
     }
 
     /// What it counted, those before it included.
-    fn tally(&self) -> Tally {
+    fn stats(&self) -> ReadStats {
         let mut sum = self.before;
-        sum += self.reader.tally();
+        sum += self.reader.stats();
         sum
     }
 
     /// By shard, without those before: what it has passed, and what it gave.
-    fn tallies(&self) -> Vec<Tally> {
+    fn tallies(&self) -> Vec<ReadStats> {
         let shards = 0..self.starts.len();
-        let tallies: Vec<_> = shards.map(|shard| self.reader.shard_tally(shard).unwrap()).collect();
-        for (shard, tally) in tallies.iter().enumerate() {
-            let passed = tally.delivered + tally.lost() + tally.discarded;
-            assert_eq!(self.reader.position(shard), Some(self.starts[shard] + passed), "{tally:?}");
-            assert_eq!(tally.delivered, self.delivered[shard]);
+        let tallies: Vec<_> = shards.map(|shard| self.reader.shard_stats(shard).unwrap()).collect();
+        for (shard, stats) in tallies.iter().enumerate() {
+            let passed = stats.delivered + stats.lost() + stats.discarded;
+            assert_eq!(self.reader.position(shard), Some(self.starts[shard] + passed), "{stats:?}");
+            assert_eq!(stats.delivered, self.delivered[shard]);
         }
         tallies
     }
@@ -159,7 +159,7 @@ pub(crate) fn read_rings(
     start: Start,
     pace: Pace,
     ends: &Ends,
-    so_far: &Mutex<Vec<Tally>>,
+    so_far: &Mutex<Vec<ReadStats>>,
 ) -> Vec<Seen> {
     let mut watches: Vec<_> = rings.iter().map(|ring| Watch::new(ring, start)).collect();
     while ends.get().is_none() {
@@ -170,7 +170,7 @@ pub(crate) fn read_rings(
                 watch.anew(ring);
             }
         }
-        *so_far.lock().unwrap() = watches.iter().map(Watch::tally).collect();
+        *so_far.lock().unwrap() = watches.iter().map(Watch::stats).collect();
         if matches!(pace, Pace::Slow) {
             std::thread::sleep(Duration::from_millis(30));
         }

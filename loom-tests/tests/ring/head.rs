@@ -34,9 +34,9 @@ pub(super) fn a_reader_that_looks_past_a_ticket_skips_none_that_has_ended(produc
         let other = pushes(&ring, producer, &[11]);
         let history = producer.push_all(&ring, [1]).with(other.join().unwrap());
         let reader = reader.join().unwrap();
-        assert_eq!(reader.tally().skipped, 0, "{reader:?}");
+        assert_eq!(reader.stats().skipped, 0, "{reader:?}");
         let reader = reader.finish(&ring, &history);
-        assert_eq!(reader.tally().delivered, 2);
+        assert_eq!(reader.stats().delivered, 2);
         ring.check(&history);
     });
 }
@@ -49,7 +49,7 @@ pub(super) fn no_ticket_is_skipped_by_who_believed_head(producer: impl Producer)
         let other = pushes(&ring, producer, &[11, 12]);
         let history = producer.push_all(&ring, [1]).with(other.join().unwrap());
         let reader = reader.join().unwrap();
-        assert_eq!(reader.tally().skipped, 0, "{reader:?}");
+        assert_eq!(reader.stats().skipped, 0, "{reader:?}");
         reader.finish(&ring, &history);
         ring.check(&history);
     });
@@ -99,7 +99,7 @@ fn two_claims_a_record_and_a_reader(ring: &Arc<Ring>, producer: impl Producer, m
         history = history.with(producer.join().unwrap());
     }
     let reader = reader.join().unwrap();
-    assert_eq!(reader.tally().skipped, 0, "{reader:?}");
+    assert_eq!(reader.stats().skipped, 0, "{reader:?}");
     reader.finish(ring, &history);
     ring.check(&history);
 }

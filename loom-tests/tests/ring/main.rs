@@ -78,11 +78,11 @@ fn one_writer_laps_the_reader(producer: impl Producer) {
         let reader = reads(&ring, Reader::at(0, PATIENT), 3);
         let history = producer.push_all(&ring, 1..=3);
         let reader = reader.join().unwrap();
-        noted.note("torn", reader.tally().torn > 0);
+        noted.note("torn", reader.stats().torn > 0);
         noted.note("delivered meanwhile", !reader.log().is_empty());
         let reader = reader.finish(&ring, &history);
-        noted.note("lapped", reader.tally().lapped > 0);
-        assert_eq!(reader.tally().skipped, 0);
+        noted.note("lapped", reader.stats().lapped > 0);
+        assert_eq!(reader.stats().skipped, 0);
         ring.check(&history);
     });
     seen.expect(&["torn", "lapped", "delivered meanwhile"]);
@@ -97,10 +97,10 @@ fn a_run_of_records(producer: impl Producer) {
         let reader = thread::spawn(move || Reader::at(0, PATIENT).run(&there, 3));
         let history = producer.push_all(&ring, 1..=4);
         let reader = reader.join().unwrap();
-        noted.note("one and torn", reader.log().len() == 1 && reader.tally().torn > 0);
+        noted.note("one and torn", reader.log().len() == 1 && reader.stats().torn > 0);
         noted.note("all of them", reader.log().len() == 3);
         let reader = reader.finish(&ring, &history);
-        assert_eq!(reader.tally().skipped, 0);
+        assert_eq!(reader.stats().skipped, 0);
         ring.check(&history);
     });
     seen.expect(&["one and torn", "all of them"]);
@@ -114,7 +114,7 @@ fn a_wide_record_is_never_torn(producer: impl Producer) {
         let reader = reads(&ring, Reader::at(0, PATIENT), 2);
         let history = producer.push_all(&ring, 1..=3);
         let reader = reader.join().unwrap();
-        noted.note("torn", reader.tally().torn > 0);
+        noted.note("torn", reader.stats().torn > 0);
         noted.note("delivered meanwhile", !reader.log().is_empty());
         reader.finish(&ring, &history);
         ring.check(&history);
@@ -132,8 +132,8 @@ fn two_writers_of_one_slot(producer: impl Producer) {
         let history = producer.push_all(&ring, [1]).with(other.join().unwrap());
         noted.note("dropped", history.dropped() > 0);
         let reader = reader.join().unwrap().finish(&ring, &history);
-        noted.note("both delivered", reader.tally().delivered == 2);
-        noted.note("lapped", reader.tally().lapped == 1);
+        noted.note("both delivered", reader.stats().delivered == 2);
+        noted.note("lapped", reader.stats().lapped == 1);
         ring.check(&history);
     });
     seen.expect(&["dropped", "both delivered", "lapped"]);
@@ -200,7 +200,7 @@ fn a_stuck_writer_is_stepped_over(producer: impl Producer) {
             let history = history.with(other.join().unwrap());
             assert_eq!(history.dropped(), 0);
             let reader = reader.join().unwrap().finish(&ring, &history);
-            noted.note("skipped", reader.tally().skipped > 0);
+            noted.note("skipped", reader.stats().skipped > 0);
             noted.note("delivered", reader.log().first() == Some(&(0, 1)));
             ring.check(&history);
         });
@@ -219,9 +219,9 @@ fn a_reader_waits_as_long_as_it_was_told(producer: impl Producer) {
             history.note(producer.claim_for_good(&ring), End::Held);
             let history = history.with(producer.push_all(&ring, [1]));
             let reader = reader.steps(&ring, steps - 1);
-            assert_eq!(reader.tally().skipped, 0, "after {steps} steps but one");
+            assert_eq!(reader.stats().skipped, 0, "after {steps} steps but one");
             let reader = reader.steps(&ring, 2);
-            assert_eq!((reader.tally().skipped, reader.log()), (1, &[(1, 1)][..]));
+            assert_eq!((reader.stats().skipped, reader.log()), (1, &[(1, 1)][..]));
             ring.check(&history);
         });
     }
@@ -240,11 +240,11 @@ fn stuck_tickets_are_waited_for_together(producer: impl Producer) {
         let history = history.with(producer.push_all(&ring, [5]));
         // The third look, two more tickets, and the record.
         let reader = reader.steps(&ring, 16 + 2 + 1);
-        assert_eq!((reader.tally().skipped, reader.log()), (3, &[(3, 3)][..]));
+        assert_eq!((reader.stats().skipped, reader.log()), (3, &[(3, 3)][..]));
         let reader = reader.steps(&ring, 47);
-        assert_eq!((reader.tally().skipped, reader.next()), (3, 4));
+        assert_eq!((reader.stats().skipped, reader.next()), (3, 4));
         let reader = reader.steps(&ring, 2);
-        assert_eq!((reader.tally().skipped, reader.log()), (4, &[(3, 3), (5, 5)][..]));
+        assert_eq!((reader.stats().skipped, reader.log()), (4, &[(3, 3), (5, 5)][..]));
         ring.check(&history);
     });
 }
@@ -263,9 +263,9 @@ fn a_discarded_ticket(producer: impl Producer) {
         let history = history.with(producer.push_all(&ring, [3]));
         assert_eq!((history.end_of_ring(), history.dropped()), (3, 0));
         let reader = reader.join().unwrap();
-        noted.note("discarded", reader.tally().discarded > 0);
+        noted.note("discarded", reader.stats().discarded > 0);
         let reader = reader.finish(&ring, &history);
-        assert_eq!((reader.tally().skipped, reader.log().last()), (0, Some(&(2, 3))));
+        assert_eq!((reader.stats().skipped, reader.log().last()), (0, Some(&(2, 3))));
         ring.check(&history);
     });
     seen.expect(&["discarded"]);
@@ -332,16 +332,16 @@ fn a_reader_that_joins_late(producer: impl Producer) {
             let reader = thread::spawn(move || Reader::new(&there, start, PATIENT).steps(&there, 2));
             let history = before.with(producer.push_all(&ring, 2..=3));
             let reader = reader.join().unwrap().finish(&ring, &history);
-            assert_eq!(reader.tally().skipped, 0, "{reader:?}");
+            assert_eq!(reader.stats().skipped, 0, "{reader:?}");
             match start {
                 Start::First => {
                     assert_eq!(reader.first(), 0);
-                    noted.note("all", reader.tally().delivered == 3);
+                    noted.note("all", reader.stats().delivered == 3);
                 }
-                Start::Oldest => noted.note("all", reader.tally().delivered == 3),
+                Start::Oldest => noted.note("all", reader.stats().delivered == 3),
                 Start::Now => {
                     assert!(reader.first() > 0, "{reader:?}");
-                    noted.note("all", reader.tally().delivered == 2);
+                    noted.note("all", reader.stats().delivered == 2);
                 }
             }
             noted.note("none", reader.first() == 3 && start == Start::Now);

@@ -34,11 +34,11 @@ pub(super) fn readers_pass_what_was_recovered(producer: impl Producer) {
         history.note(Some(0), End::Discarded);
         let history = history.with(producer.push_all(&ring, 1..=2));
         let reader = reader.join().unwrap();
-        noted.note("discarded meanwhile", reader.tally().discarded > 0);
+        noted.note("discarded meanwhile", reader.stats().discarded > 0);
         noted.note("delivered meanwhile", !reader.log().is_empty());
-        noted.note("waited", reader.tally() == Default::default());
+        noted.note("waited", reader.stats() == Default::default());
         let reader = reader.finish(&ring, &history);
-        assert_eq!((reader.tally().discarded, reader.tally().lost()), (1, 0), "{reader:?}");
+        assert_eq!((reader.stats().discarded, reader.stats().lost()), (1, 0), "{reader:?}");
         ring.check(&history);
     });
     seen.expect(&["discarded meanwhile", "delivered meanwhile", "waited"]);
@@ -56,9 +56,9 @@ pub(super) fn what_was_skipped_is_not_discarded_again(producer: impl Producer) {
         assert_eq!(ring.shard_mut().recover(), 1);
         history.note(Some(0), End::Discarded);
         let reader = reader.join().unwrap().finish(&ring, &history);
-        noted.note("skipped", reader.tally().skipped == 1);
-        noted.note("discarded", reader.tally().discarded == 1);
-        assert_eq!((reader.tally().skipped + reader.tally().discarded, reader.log()), (1, &[(1, 1)][..]));
+        noted.note("skipped", reader.stats().skipped == 1);
+        noted.note("discarded", reader.stats().discarded == 1);
+        assert_eq!((reader.stats().skipped + reader.stats().discarded, reader.log()), (1, &[(1, 1)][..]));
         ring.check(&history);
     });
     seen.expect(&["skipped", "discarded"]);

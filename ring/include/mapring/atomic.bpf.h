@@ -102,7 +102,7 @@ static __always_inline __u64 *mapring__word(void *map, __u32 index)
 }
 
 /* Counts a write without a place: a CPU without a shard, an index out of range. */
-static __always_inline void mapring__astray(void *map, __u32 element_size)
+static __always_inline void mapring__count_out_of_range(void *map, __u32 element_size)
 {
 	__u64 *words = mapring__word(map, MAPRING__DROPPED * 8 / element_size);
 

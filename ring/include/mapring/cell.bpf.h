@@ -12,13 +12,13 @@
  *		mapring_cell_end(l);
  *	}
  *	mapring_cell_set(&loads, cpu, &value);			// writes the whole value; 0 or -1
- *	mapring_cell_begin_alone(&loads, cpu);			// like begin, for a cell's only writer: see below
+ *	mapring_cell_begin_single_writer(&loads, cpu);			// like begin, for a cell's only writer: see below
  *
  * A writer that finds another writer in the cell drops its own update, and counts it. It never waits, and
  * executes at most two locked instructions. Every begin needs an end. Without it nobody can write the cell again,
  * and its readers get `Busy`.
  *
- * `mapring_cell_begin_alone` is only for a cell that never has another writer: no other program, no other CPU, and
+ * `mapring_cell_begin_single_writer` is only for a cell that never has another writer: no other program, no other CPU, and
  * not the same program interrupting itself. On x86 it uses no locked instruction, so such programs also load on
  * Linux before 5.12.
  */
@@ -46,7 +46,7 @@
 	{                                                                                          \
 		return mapring__cell_begin(map, sizeof(struct mapring_##kind##__##name), index, 0); \
 	}                                                                                          \
-	MAPRING__FN value_type *mapring_cell_begin_alone(struct mapring_map__##name *map,          \
+	MAPRING__FN value_type *mapring_cell_begin_single_writer(struct mapring_map__##name *map,          \
 							 __u32 index)                              \
 	{                                                                                          \
 		return mapring__cell_begin(map, sizeof(struct mapring_##kind##__##name), index, 1); \
@@ -94,7 +94,7 @@ static __always_inline void *mapring__cell_begin(void *map, __u32 size, __u32 in
 	void *record = !seq ? 0 : alone ? mapring__claim_cell_alone(seq) : mapring__claim_cell(seq);
 
 	if (!record)
-		mapring__astray(map, size);
+		mapring__count_out_of_range(map, size);
 	return record;
 }
 

@@ -188,7 +188,7 @@ static __always_inline __s64 mapring__claim(struct mapring__ring ring, __u64 *he
 	__s64 claimed;
 
 	if (!head) { /* a CPU without a shard */
-		mapring__astray(ring.map, ring.size);
+		mapring__count_out_of_range(ring.map, ring.size);
 		return -1;
 	}
 	if (!MAPRING__HAS_GUARD)

@@ -4,8 +4,8 @@
  *
  *	MAPRING_COUNTERS(calls, 512);			// counters per CPU
  *
- *	mapring_add(&calls, index, bytes);
- *	mapring_inc(&calls, index);
+ *	mapring_counter_add(&calls, index, bytes);
+ *	mapring_counter_inc(&calls, index);
  *
  * Each call is one locked, relaxed addition. It loses nothing when a program interrupts or preempts this one on
  * the same CPU, and orders nothing. The preamble counts calls without a counter.
@@ -27,13 +27,13 @@
 	_Static_assert((count) > 0, "mapring: a bank needs a counter");                            \
 	make_map(kind, name, MAPRING__FIRST(sizeof(struct mapring_##kind##__##name)) + 1);         \
                                                                                                    \
-	MAPRING__FN void mapring_add(struct mapring_map__##name *map, __u32 index, __u64 by)       \
+	MAPRING__FN void mapring_counter_add(struct mapring_map__##name *map, __u32 index, __u64 by)       \
 	{                                                                                          \
 		mapring__add(map, sizeof(struct mapring_##kind##__##name), bank, count, index, by); \
 	}                                                                                          \
-	MAPRING__FN void mapring_inc(struct mapring_map__##name *map, __u32 index)                 \
+	MAPRING__FN void mapring_counter_inc(struct mapring_map__##name *map, __u32 index)                 \
 	{                                                                                          \
-		mapring_add(map, index, 1);                                                        \
+		mapring_counter_add(map, index, 1);                                                        \
 	}
 
 static __always_inline void mapring__add(void *map, __u32 size, __u32 bank, __u32 count, __u64 index,
@@ -48,7 +48,7 @@ static __always_inline void mapring__add(void *map, __u32 size, __u32 bank, __u3
 	if (words)
 		mapring__count(words + index, by);
 	else
-		mapring__astray(map, size);
+		mapring__count_out_of_range(map, size);
 }
 
 #endif

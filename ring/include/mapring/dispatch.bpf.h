@@ -29,7 +29,7 @@
 	MAPRING__FN void mapring_dispatch(void *ctx, struct mapring_map__##name *map, __u32 slot) \
 	{                                                                                        \
 		bpf_tail_call(ctx, map, slot);                                                   \
-		mapring_inc(&name##_misses, slot < (slots) ? slot : (slots));                    \
+		mapring_counter_inc(&name##_misses, slot < (slots) ? slot : (slots));                    \
 	}
 
 #endif

@@ -70,7 +70,7 @@
 		if (!ring.map) {                                                                 \
 			ring.map = mapring__word(map, 0);                                        \
 			if (ring.map)                                                            \
-				mapring__astray(ring.map, ring.size);                            \
+				mapring__count_out_of_range(ring.map, ring.size);                            \
 			return 0;                                                                \
 		}                                                                                \
 		MAPRING__RESERVE(record_type, ring, base, slots, mapring__claim__##name(cpu));          \

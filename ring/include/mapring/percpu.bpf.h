@@ -8,7 +8,7 @@
  *	MAPRING_PERCPU_COUNTERS(calls, 512);			// a bank of 512 for each CPU
  *
  *	struct load *l = mapring_cell_begin(&loads, i);		// then mapring_cell_end, as usual
- *	mapring_inc(&calls, i);
+ *	mapring_counter_inc(&calls, i);
  *
  * Programs read those of any CPU (Linux 5.19 and later):
  *

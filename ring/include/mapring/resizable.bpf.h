@@ -112,7 +112,7 @@ static __always_inline __u64 *mapring__claim_anew(void *rings, __u32 size)
 			return seq;
 	}
 	if (found.ring.map)
-		mapring__astray(found.ring.map, size);
+		mapring__count_out_of_range(found.ring.map, size);
 	return 0;
 }
 

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use parking_lot::Mutex;
 
 use crate::error::{ReadError, Result};
-use crate::record::{Compared, Expected, Record};
+use crate::record::{Expected, LayoutCheck, Record};
 use crate::region::{Access, MapFd, Memory, PerCpu, Plain, Source};
 use crate::sync::{Ordering, fence};
 
@@ -61,7 +61,7 @@ impl<T: Record> Array<T> {
     }
 
     /// What `T` was compared with when this was opened.
-    pub fn compared(&self) -> Compared {
+    pub fn layout_check(&self) -> LayoutCheck {
         self.plain.compared
     }
 

@@ -41,8 +41,8 @@ macro_rules! openers {
         impl<$record: bytemuck::AnyBitPattern, $($generics)*> $handle {
             /// What the record type was compared with when this was opened: the fields of the C type,
             /// if the map has BTF that this process may read.
-            pub fn compared(&self) -> crate::Compared {
-                self.region.compared::<$record>()
+            pub fn layout_check(&self) -> crate::LayoutCheck {
+                self.region.layout_check::<$record>()
             }
         }
     };

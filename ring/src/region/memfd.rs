@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::{Identity, Mapping, Memory, OpenOptions, Refusal, Region, generation, write_preamble};
 use crate::error::{Error, Result};
 use crate::layout::{Geometry, Kind, Preamble, PreambleError};
-use crate::record::{Compared, NotCompared};
+use crate::record::{LayoutCheck, UncheckedReason};
 
 /// What keeps a reader from SIGBUS.
 const FIXED_SIZE: SealFlags = SealFlags::GROW.union(SealFlags::SHRINK);
@@ -26,7 +26,7 @@ const MISSING_MAX: u64 = 64 << 20;
 const NOT_OURS: &str = "; this file is not a region: Region::create_memfd makes one";
 
 /// What its records are compared with.
-const NO_BTF: (Option<TypeId>, Compared) = (None, Compared::Size(NotCompared::Memfd));
+const NO_BTF: (Option<TypeId>, LayoutCheck) = (None, LayoutCheck::Size(UncheckedReason::Memfd));
 
 /// Whether `fd` is a memory file: nothing else has seals.
 pub(super) fn is_one(fd: BorrowedFd<'_>) -> bool {

@@ -42,7 +42,7 @@ use crate::error::{Error, ReadError, Result};
 use crate::layout::{Gate, Geometry, Kind, Preamble};
 use crate::protocol::WordsMut;
 use crate::protocol::ring::gate;
-use crate::record::{Compared, NotCompared};
+use crate::record::{LayoutCheck, UncheckedReason};
 use crate::sync::{Ordering, fence};
 
 /// Shared memory that holds a ring, cells or counters. Clones are handles to the same mapping.
@@ -58,7 +58,7 @@ struct Inner {
     memory: Memory,
     writable: Result<(), Refusal>,
     /// What the records were compared with, and for which type.
-    compared: (Option<TypeId>, Compared),
+    compared: (Option<TypeId>, LayoutCheck),
     identity: Identity,
     fd: OwnedFd,
     /// The pin or the map of maps that it was opened by.
@@ -189,9 +189,9 @@ impl Region {
     }
 
     /// What the records were compared with `T` by, when the region was opened.
-    pub fn compared<T: 'static>(&self) -> Compared {
+    pub fn layout_check<T: 'static>(&self) -> LayoutCheck {
         match self.0.compared {
-            (Some(id), _) if id != TypeId::of::<T>() => Compared::Size(NotCompared::NotAsked),
+            (Some(id), _) if id != TypeId::of::<T>() => LayoutCheck::Size(UncheckedReason::NotAsked),
             (_, compared) => compared,
         }
     }
@@ -386,7 +386,7 @@ impl Region {
         preamble: Preamble,
         memory: Memory,
         writable: Result<(), Refusal>,
-        compared: (Option<TypeId>, Compared),
+        compared: (Option<TypeId>, LayoutCheck),
         identity: Identity,
         fd: OwnedFd,
     ) -> Self {

@@ -53,7 +53,7 @@ impl OpenOptions {
     }
 
     /// Compares the records of a BPF map with `T`, field by field, where the map has BTF and this
-    /// process may read it: [`Region::compared`] says what came of it. The handles' own `open`
+    /// process may read it: [`Region::layout_check`] says what came of it. The handles' own `open`
     /// functions do that by themselves; this is for those that are made by `from_region`.
     pub fn expect_record<T: Record>(self) -> Self {
         Self { expected: Some(Expected::of::<T>(None)), ..self }

@@ -30,7 +30,7 @@ pub(crate) use self::{nodes::initialize as initialize_nodes, resize::initialize 
 use crate::error::{Error, Result};
 use crate::layout::{Geometry, Kind};
 use crate::protocol::ring::{Place, Start};
-use crate::record::{Compared, Record};
+use crate::record::{LayoutCheck, Record};
 use crate::region::{Access, OpenOptions, Region, Source};
 #[cfg(feature = "bpf")]
 use crate::region::{MapLocator, PinOptions};
@@ -267,8 +267,8 @@ impl<T: AnyBitPattern> Ring<T> {
 
     /// What the record type was compared with when this was opened: the fields of the C type,
     /// if the map has BTF that this process may read.
-    pub fn compared(&self) -> Compared {
-        self.region().compared::<T>()
+    pub fn layout_check(&self) -> LayoutCheck {
+        self.region().layout_check::<T>()
     }
 }
 

@@ -10,7 +10,7 @@ use super::Event;
 use super::sweep::{Pass, Sweep, nanoseconds};
 use crate::error::{Error, Result};
 use crate::layout::Gate;
-use crate::protocol::ring::{Follow, Leaving, Start, Tally};
+use crate::protocol::ring::{Follow, Leaving, ReadStats, Start};
 use crate::region::Region;
 
 /// A place in each shard of a ring.
@@ -28,7 +28,7 @@ use crate::region::Region;
 /// **Resizable rings.** When a ring is [resized](super::Ring::resize), the reader reads the old ring to its end and goes on
 /// with the new one. Until then this costs one load when there was nothing to read. Opening the next ring makes system
 /// calls. The reader finds it where the ring was opened: at its pin, or in the map of maps; a ring opened by a file
-/// descriptor has no successors. The [tally](Self::tally) counts every ticket of every ring once. Tickets of rings that
+/// descriptor has no successors. [`stats`](Self::stats) counts every ticket of every ring once. Tickets of rings that
 /// came and went before they could be opened count as lapped. [`Event::ticket`] starts anew with each ring. If the process
 /// that resizes a ring dies before it has finished, the reader stays in the old ring, says so
 /// ([`Error::ResizeUnfinished`]), and goes on once the loader has finished the resize
@@ -87,8 +87,8 @@ impl<T: AnyBitPattern> Leaving for Sweep<T> {
         Self::ends(self)
     }
 
-    fn tally(&self) -> Tally {
-        Self::tally(self)
+    fn stats(&self) -> ReadStats {
+        Self::stats(self)
     }
 
     fn dropped(&mut self) -> u64 {
@@ -171,19 +171,19 @@ impl<T: AnyBitPattern> Reader<T> {
         self.sweep.stopped_early()
     }
 
-    /// Records lost to this reader, all shards together: [`Tally::lost`].
+    /// Records lost to this reader, all shards together: [`ReadStats::lost`].
     pub fn lost(&self) -> u64 {
-        self.tally().lost()
+        self.stats().lost()
     }
 
     /// What became of the tickets that this reader has passed, all shards together.
-    pub fn tally(&self) -> Tally {
-        self.next.follow.tally(&self.sweep)
+    pub fn stats(&self) -> ReadStats {
+        self.next.follow.stats(&self.sweep)
     }
 
     /// What became of the tickets of one shard of the present ring, or `None` if it reads no such shard.
-    pub fn shard_tally(&self, shard: usize) -> Option<Tally> {
-        self.sweep.shard_tally(shard)
+    pub fn shard_stats(&self, shard: usize) -> Option<ReadStats> {
+        self.sweep.shard_stats(shard)
     }
 
     /// The ticket that is read next in one shard, or `None` if it reads no such shard.
@@ -197,7 +197,7 @@ impl<T: AnyBitPattern> Reader<T> {
     }
 
     /// Records that producers themselves dropped, because no slot was free or a CPU had no
-    /// shard: they have no ticket and are in no reader's tally. A system call for each shard on
+    /// shard: they have no ticket and are in no reader's stats. A system call for each shard on
     /// the fallback path, where a failed one counts as 0 and [`take_error`](Self::take_error) tells of it.
     pub fn dropped(&mut self) -> u64 {
         self.next.follow.dropped(&mut self.sweep)

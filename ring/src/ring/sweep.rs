@@ -12,7 +12,7 @@ use super::watch::{Quiet, Watch};
 use crate::error::Result;
 use crate::layout::seq::state;
 use crate::layout::{Gate, Preamble};
-use crate::protocol::ring::{Cursor, END, Look, Place, Shard, Start, Step, Tally};
+use crate::protocol::ring::{Cursor, END, Look, Place, ReadStats, Shard, Start, Step};
 use crate::region::Region;
 use crate::sync::{Ordering, now};
 
@@ -227,15 +227,15 @@ impl<T: AnyBitPattern> Sweep<T> {
     }
 
     /// What became of the tickets that were passed, all shards together.
-    pub(super) fn tally(&self) -> Tally {
-        let mut sum = Tally::default();
-        self.shards.iter().for_each(|shard| sum += shard.cursor.tally());
+    pub(super) fn stats(&self) -> ReadStats {
+        let mut sum = ReadStats::default();
+        self.shards.iter().for_each(|shard| sum += shard.cursor.stats());
         sum
     }
 
     /// What became of the tickets of the shard with this number.
-    pub(super) fn shard_tally(&self, number: usize) -> Option<Tally> {
-        self.shard(number).map(|shard| shard.cursor.tally())
+    pub(super) fn shard_stats(&self, number: usize) -> Option<ReadStats> {
+        self.shard(number).map(|shard| shard.cursor.stats())
     }
 
     /// The ticket that is read next in the shard with this number.

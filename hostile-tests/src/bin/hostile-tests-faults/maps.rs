@@ -90,7 +90,7 @@ fn reads(open: fn(&Object, &str) -> OwnedFd) -> Act {
         Ok(format!(
             "{records:?} {dropped} {all:?} {one} {latch} {sums:?} {} {:?}",
             counters.sum(1)?,
-            reader.tally()
+            reader.stats()
         ))
     })
 }
@@ -266,7 +266,7 @@ fn numa() -> Act {
         if let Some(e) = reader.take_error() {
             return Err(e.into());
         }
-        let said = format!("{read:?} {:?}", reader.tally());
+        let said = format!("{read:?} {:?}", reader.stats());
         assert_eq!(read.len(), cpus().len(), "each record is read once");
         first?;
         Ok(said)
@@ -298,7 +298,7 @@ fn resize() -> Act {
             }
         }
         assert_eq!(read, (0..12).collect::<Vec<_>>(), "after {failed:?}");
-        let said = format!("{:?} {}", follower.tally(), ring.slots());
+        let said = format!("{:?} {}", follower.stats(), ring.slots());
         drop((follower, ring));
         failed.map_or(Ok(said), |e| Err(e.into()))
     })

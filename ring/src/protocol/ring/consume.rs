@@ -75,7 +75,7 @@ pub enum Start {
 /// `delivered + lost() + discarded` is how far the cursor came.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Tally {
+pub struct ReadStats {
     /// Records delivered.
     pub delivered: u64,
     /// Tickets overwritten before they were read.
@@ -90,14 +90,14 @@ pub struct Tally {
     pub torn: u64,
 }
 
-impl Tally {
+impl ReadStats {
     /// Records lost to this reader.
     pub fn lost(&self) -> u64 {
         self.lapped.wrapping_add(self.skipped)
     }
 }
 
-impl core::ops::AddAssign for Tally {
+impl core::ops::AddAssign for ReadStats {
     fn add_assign(&mut self, other: Self) {
         for (sum, more) in [
             (&mut self.delivered, other.delivered),
@@ -133,7 +133,7 @@ pub struct Cursor {
     wait: Option<Wait>,
     /// See [`Cursor::cost`].
     cost: u32,
-    tally: Tally,
+    stats: ReadStats,
 }
 
 /// What a cursor waits for: tickets that were claimed and have not ended, up to a later one that has.
@@ -155,7 +155,7 @@ impl Cursor {
     /// A cursor at ticket `next`, which passes over a ticket that has not ended `patience` nanoseconds after it
     /// was seen that a later one has.
     pub fn at(next: u64, patience: u64) -> Self {
-        Self { next, waits: 0, patience, wait: None, cost: 1, tally: Tally::default() }
+        Self { next, waits: 0, patience, wait: None, cost: 1, stats: ReadStats::default() }
     }
 
     /// A cursor where `start` says. A few dozen looks at most.
@@ -197,8 +197,8 @@ impl Cursor {
     }
 
     /// What became of the tickets passed.
-    pub fn tally(&self) -> Tally {
-        self.tally
+    pub fn stats(&self) -> ReadStats {
+        self.stats
     }
 
     /// Whether this is the end of a ring of which no slot is claimed any more. A ticket that is being written,
@@ -215,7 +215,7 @@ impl Cursor {
         }
         fence(Ordering::Acquire); // SYNC order: as in `pass`
         if self.has_waited(last.unwrap_or(t)) && look.peek(t) == seen {
-            self.tally.skipped += 1;
+            self.stats.skipped += 1;
             self.move_to(t.wrapping_add(1));
         }
         false
@@ -254,7 +254,7 @@ impl Cursor {
                 break (seen, published);
             }
             if !look.take(t, published, out) {
-                run.cursor.tally.torn += 1;
+                run.cursor.stats.torn += 1;
                 return (count, Step::Moved);
             }
             run.next = t.wrapping_add(1);
@@ -291,14 +291,14 @@ impl Cursor {
     fn pass(&mut self, look: &mut impl Look, seen: u64, published: u64) -> Step {
         self.cost = 1;
         if seen == published | DISCARDED {
-            self.tally.discarded += 1;
+            self.stats.discarded += 1;
             self.move_to(self.next.wrapping_add(1));
             return Step::Moved;
         }
         if after(state(seen), published) {
             self.cost = SEARCH;
             let oldest = oldest(look, self.next, state(seen));
-            self.tally.lapped = self.tally.lapped.wrapping_add(oldest.wrapping_sub(self.next));
+            self.stats.lapped = self.stats.lapped.wrapping_add(oldest.wrapping_sub(self.next));
             self.move_to(oldest);
             return Step::Moved;
         }
@@ -314,7 +314,7 @@ impl Cursor {
         if being_written && !crowded && !self.has_waited(self.next.wrapping_add(gap)) {
             return Step::Empty;
         }
-        self.tally.skipped += 1;
+        self.stats.skipped += 1;
         self.move_to(self.next.wrapping_add(1));
         Step::Moved
     }
@@ -341,7 +341,7 @@ impl Drop for Run<'_> {
     fn drop(&mut self) {
         let count = self.next.wrapping_sub(self.cursor.next);
         if count != 0 {
-            self.cursor.tally.delivered = self.cursor.tally.delivered.wrapping_add(count);
+            self.cursor.stats.delivered = self.cursor.stats.delivered.wrapping_add(count);
             self.cursor.move_to(self.next);
         }
     }

@@ -1,6 +1,6 @@
 //! Reading on when a ring was replaced by another: when a reader leaves the old one, and what it counts.
 
-use super::{Start, Tally};
+use super::{ReadStats, Start};
 use crate::layout::Gate;
 
 /// A reader of a ring that can be replaced, of all its shards.
@@ -42,7 +42,7 @@ pub trait Leaving: Sized {
     fn ends(&mut self) -> Option<u64>;
 
     /// What became of the tickets that it passed.
-    fn tally(&self) -> Tally;
+    fn stats(&self) -> ReadStats;
 
     /// Records that the producers of its ring dropped.
     fn dropped(&mut self) -> u64;
@@ -52,7 +52,7 @@ pub trait Leaving: Sized {
 /// became of the tickets of the rings before.
 #[derive(Debug)]
 pub struct Follow<E> {
-    past: Tally,
+    past: ReadStats,
     dropped: u64,
     rings: u64,
     /// How often the next ring was looked for in vain.
@@ -63,7 +63,7 @@ pub struct Follow<E> {
 
 impl<E> Default for Follow<E> {
     fn default() -> Self {
-        Self { past: Tally::default(), dropped: 0, rings: 1, tries: 0, unfinished: false, error: None }
+        Self { past: ReadStats::default(), dropped: 0, rings: 1, tries: 0, unfinished: false, error: None }
     }
 }
 
@@ -109,9 +109,9 @@ impl<E> Follow<E> {
     }
 
     /// What became of all tickets that were passed, in all rings.
-    pub fn tally(&self, reader: &impl Leaving<Error = E>) -> Tally {
+    pub fn stats(&self, reader: &impl Leaving<Error = E>) -> ReadStats {
         let mut sum = self.past;
-        sum += reader.tally();
+        sum += reader.stats();
         sum
     }
 
@@ -163,7 +163,7 @@ impl<E> Follow<E> {
         let Some(ends) = reader.ends() else { return Ok(false) };
         let missed = before.saturating_sub(mine.wrapping_add(ends));
         let next = R::enter(next, Start::First, reader.patience())?;
-        self.past = self.tally(reader);
+        self.past = self.stats(reader);
         self.past.lapped = self.past.lapped.wrapping_add(missed);
         self.dropped = self.dropped(reader);
         *reader = next;

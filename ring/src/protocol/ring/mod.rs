@@ -12,7 +12,7 @@ mod produce;
 mod retire;
 mod window;
 
-pub use consume::{Cursor, Look, Start, Step, Tally};
+pub use consume::{Cursor, Look, ReadStats, Start, Step};
 pub use follow::{Follow, Leaving};
 pub use produce::Slot;
 pub use retire::{Whole, close, finish, gate, give_up, is_replaced_by, open, replace, retire, unfinished};

@@ -188,7 +188,7 @@ impl<'a> ShardMut<'a> {
 #[cfg(all(test, not(loom)))]
 #[allow(clippy::disallowed_types)]
 mod tests {
-    use super::super::{Cursor, Place, Shard, Start, Step, Tally};
+    use super::super::{Cursor, Place, ReadStats, Shard, Start, Step};
     use super::*;
     use crate::layout::{Geometry, Kind};
     use crate::protocol::WordsMut;
@@ -231,7 +231,7 @@ mod tests {
             }
         }
         assert_eq!(read, [(0, 10), (3, 13)]);
-        assert_eq!(reader.tally(), Tally { delivered: 2, discarded: 3, ..Tally::default() });
+        assert_eq!(reader.stats(), ReadStats { delivered: 2, discarded: 3, ..ReadStats::default() });
     }
 
     #[test]
@@ -271,7 +271,7 @@ mod tests {
         }
         assert_eq!(read, [(4, 14), (5, 15), (6, 16), (7, 17)]);
         while reader.step::<u64>(&mut look, &mut value) != Step::Empty {}
-        assert_eq!(reader.tally().delivered + reader.tally().lapped, 8);
+        assert_eq!(reader.stats().delivered + reader.stats().lapped, 8);
     }
 
     #[test]
@@ -289,8 +289,8 @@ mod tests {
         for _ in 0..64 {
             if reader.step(&mut look, &mut value) == Step::Empty && reader.at_end(&mut look) {
                 assert_eq!(
-                    reader.tally(),
-                    Tally { delivered: 5, lapped: 2, skipped: 3, ..Tally::default() },
+                    reader.stats(),
+                    ReadStats { delivered: 5, lapped: 2, skipped: 3, ..ReadStats::default() },
                     "9 is written where 1 was"
                 );
                 return;
@@ -312,7 +312,7 @@ mod tests {
         let mut value = 0_u64;
         let steps: Vec<_> = (0..4).map(|_| reader.step(&mut look, &mut value)).collect();
         assert_eq!(steps, [Step::Moved, Step::Record(1), Step::Moved, Step::Empty]);
-        assert_eq!(reader.tally(), Tally { delivered: 1, discarded: 2, ..Tally::default() });
+        assert_eq!(reader.stats(), ReadStats { delivered: 1, discarded: 2, ..ReadStats::default() });
     }
     #[test]
     fn a_head_in_the_midst_of_a_nested_claim_is_as_good_a_hint() {
@@ -330,6 +330,6 @@ mod tests {
         let mut value = 0_u64;
         let steps = (0..64 * dead).map(|_| reader.step(&mut look, &mut value));
         assert!(steps.into_iter().any(|step| step == Step::Record(dead)), "{reader:?}");
-        assert_eq!(reader.tally(), Tally { delivered: 1, skipped: dead, ..Tally::default() });
+        assert_eq!(reader.stats(), ReadStats { delivered: 1, skipped: dead, ..ReadStats::default() });
     }
 }

@@ -3,7 +3,7 @@
 use libbpf_rs::btf::types::{Array, Composite, Enum, Enum64, Float, Int, MemberAttr, Ptr, Struct, Union};
 use libbpf_rs::btf::{Btf, BtfKind, BtfType, HasSize};
 
-use crate::record::Layout;
+use crate::record::TypeLayout;
 
 /// Where they differ: the field, and what both sides say of it.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,12 +16,12 @@ pub(super) struct Difference {
 /// The first difference between `layout` and the type `c`; `at` names what is compared.
 pub(super) fn compare<'btf>(
     btf: &'btf Btf<'_>,
-    layout: &Layout,
+    layout: &TypeLayout,
     c: BtfType<'btf>,
     at: &str,
 ) -> Result<(), Difference> {
     let mut c = c.skip_mods_and_typedefs();
-    if !matches!(layout, Layout::Struct(..)) {
+    if !matches!(layout, TypeLayout::Struct(..)) {
         // Whoever has no fields has no names for them, either.
         while let Some(only) = only_field(btf, c) {
             c = only;
@@ -30,25 +30,25 @@ pub(super) fn compare<'btf>(
     let different = |c: String| Err(Difference { field: at.to_owned(), rust: describe(layout), c });
     let said = || name_of(c);
     match *layout {
-        Layout::Integer(bytes) => match integer(c) {
+        TypeLayout::Integer(bytes) => match integer(c) {
             Some(found) if found == bytes => Ok(()),
             // What libbpf makes of an enum of 8 bytes for kernels before 6.0.
             _ if is_enum64(btf, c, bytes) => Ok(()),
             _ => different(said()),
         },
-        Layout::Float(bytes) => match Float::try_from(c) {
+        TypeLayout::Float(bytes) => match Float::try_from(c) {
             Ok(float) if float.size() == bytes => Ok(()),
             // What libbpf makes of it for kernels before 5.13.
             _ if is_placeholder(c, bytes) => Ok(()),
             _ => different(said()),
         },
-        Layout::Array(of, count) => match Array::try_from(c) {
+        TypeLayout::Array(of, count) => match Array::try_from(c) {
             Ok(array) if array.capacity() == count => {
                 compare(btf, of, array.contained_type(), &format!("{at}[]"))
             }
             _ => different(said()),
         },
-        Layout::Struct(bytes, fields) => {
+        TypeLayout::Struct(bytes, fields) => {
             let Ok(composite) = Composite::try_from(c) else { return different(said()) };
             let mut theirs = Vec::new();
             flatten(btf, &composite, 0, false, &mut theirs);
@@ -165,12 +165,12 @@ fn integer(c: BtfType<'_>) -> Option<usize> {
 }
 
 /// What Rust has, in words.
-fn describe(layout: &Layout) -> String {
+fn describe(layout: &TypeLayout) -> String {
     match layout {
-        Layout::Integer(bytes) => format!("an integer of {bytes} bytes"),
-        Layout::Float(bytes) => format!("a float of {bytes} bytes"),
-        Layout::Array(of, count) => format!("{count} times {}", describe(of)),
-        Layout::Struct(bytes, _) => format!("a struct of {bytes} bytes"),
+        TypeLayout::Integer(bytes) => format!("an integer of {bytes} bytes"),
+        TypeLayout::Float(bytes) => format!("a float of {bytes} bytes"),
+        TypeLayout::Array(of, count) => format!("{count} times {}", describe(of)),
+        TypeLayout::Struct(bytes, _) => format!("a struct of {bytes} bytes"),
     }
 }
 

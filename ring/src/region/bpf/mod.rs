@@ -33,7 +33,7 @@ use crate::cpus::possible_cpus;
 use crate::error::{Error, Result};
 use crate::layout::{Geometry, Kind, Preamble, PreambleError, WORD};
 use crate::protocol::{Words, ring};
-use crate::record::{Compared, Expected, NotCompared};
+use crate::record::{Expected, LayoutCheck, UncheckedReason};
 use crate::sync::{Ordering, fence};
 use crate::text::printable;
 
@@ -392,8 +392,8 @@ fn compare_record(
     found: Kind,
     what: &str,
     expected: Option<&Expected>,
-) -> Result<(Option<TypeId>, Compared)> {
-    let Some(expected) = expected else { return Ok((None, Compared::Size(NotCompared::NotAsked))) };
+) -> Result<(Option<TypeId>, LayoutCheck)> {
+    let Some(expected) = expected else { return Ok((None, LayoutCheck::Size(UncheckedReason::NotAsked))) };
     if let Some(kind) = expected.kind.filter(|&kind| kind != found) {
         return Err(Error::Kind { what: what.to_owned(), found, expected: kind });
     }
@@ -407,20 +407,20 @@ fn compare_with<'t>(
     find: impl FnOnce(&'t Btf<'static>) -> Option<BtfType<'t>>,
     what: &str,
     expected: &Expected,
-) -> Result<Compared> {
-    let not = |why| Ok(Compared::Size(why));
+) -> Result<LayoutCheck> {
+    let not = |why| Ok(LayoutCheck::Size(why));
     let btf = match types.btf() {
         Ok(btf) => btf,
         Err(e) => {
             return not(match e.raw_os_error().map(Errno::from_raw_os_error) {
                 // As long as there is a map, there are its types.
-                Some(Errno::NOENT) => NotCompared::NoBtf,
-                Some(Errno::PERM) => NotCompared::NotAllowed,
-                errno => NotCompared::Errno(errno.map_or(0, Errno::raw_os_error)),
+                Some(Errno::NOENT) => UncheckedReason::NoBtf,
+                Some(Errno::PERM) => UncheckedReason::NotAllowed,
+                errno => UncheckedReason::Errno(errno.map_or(0, Errno::raw_os_error)),
             });
         }
     };
-    let Some(record) = find(btf) else { return not(NotCompared::NotDescribed) };
+    let Some(record) = find(btf) else { return not(UncheckedReason::NotDescribed) };
     let name = std::iter::successors(Some(record), |ty| ty.next_type()).find_map(|ty| ty.name());
     let name = name.map_or("record".into(), |name| name.to_string_lossy());
     compare::compare(btf, &expected.layout, record, &name).map_err(|different| Error::Layout {
@@ -429,7 +429,7 @@ fn compare_with<'t>(
         rust: different.rust,
         c: printable(&different.c),
     })?;
-    Ok(Compared::Fields)
+    Ok(LayoutCheck::Fields)
 }
 
 /// Lookups show zeros in place of a lock or a timer: that must not be where the region keeps its own.

@@ -8,7 +8,7 @@ use super::{MapFd, describe::Types, map_or_lookup};
 use crate::cpus::possible_cpus;
 use crate::error::{Error, Result};
 use crate::layout::WORD;
-use crate::record::{Compared, Expected};
+use crate::record::{Expected, LayoutCheck};
 use crate::region::{Access, Memory};
 
 /// An open array.
@@ -18,7 +18,7 @@ pub(crate) struct Plain {
     pub(crate) entries: usize,
     /// Words from one value to the next.
     pub(crate) stride: usize,
-    pub(crate) compared: Compared,
+    pub(crate) compared: LayoutCheck,
 }
 
 impl Plain {

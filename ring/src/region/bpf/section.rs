@@ -13,7 +13,7 @@ use super::compare::{compare, name_of};
 use super::{Lookup, MapFd, describe, owned, refusal};
 use crate::error::{Error, Result};
 use crate::layout::WORD;
-use crate::record::Layout;
+use crate::record::TypeLayout;
 use crate::region::{Access, Identity, Mapping, OpenOptions, Refusal};
 use crate::text::printable;
 
@@ -101,7 +101,7 @@ impl Section {
     }
 
     /// Checks a variable's type.
-    pub(crate) fn check(&self, place: &Place, layout: &Layout, rust: &'static str) -> Result<()> {
+    pub(crate) fn check(&self, place: &Place, layout: &TypeLayout, rust: &'static str) -> Result<()> {
         let btf = self.btf.lock();
         let ty = self.type_of(&btf, place)?;
         self.same(&btf, ty, layout, rust, &place.name)
@@ -112,7 +112,7 @@ impl Section {
     pub(crate) fn check_guarded(
         &self,
         place: &Place,
-        layout: &Layout,
+        layout: &TypeLayout,
         copies: usize,
         rust: &'static str,
     ) -> Result<()> {
@@ -141,7 +141,7 @@ impl Section {
         &self,
         btf: &'btf Btf<'_>,
         ty: BtfType<'btf>,
-        layout: &Layout,
+        layout: &TypeLayout,
         rust: &'static str,
         at: &str,
     ) -> Result<()> {

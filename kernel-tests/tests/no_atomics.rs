@@ -94,7 +94,7 @@ fn programs_with_fetching_atomics_fit_where_they_load() {
     assert_eq!(fits.is_ok(), loads.is_ok(), "{fits:?} {:?}", loads.err());
     if let Err(refused) = fits {
         let said = refused.to_string();
-        let parts = ["on_shared", "since 5.12", "newer kernel", "mapring_cell_begin_alone"];
+        let parts = ["on_shared", "since 5.12", "newer kernel", "mapring_cell_begin_single_writer"];
         assert!(parts.iter().all(|part| said.contains(part)), "{said}");
     }
 }
