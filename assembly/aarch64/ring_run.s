@@ -3,7 +3,7 @@
 	stp x22, x21, [sp, #16]
 	stp x20, x19, [sp, #32]
 	mov x29, sp
-	ldr x21, [x0]
+	ldr x21, [x0, #24]
 	mov x19, x0
 	cbz x2, L8
 	ldr w10, [x1, #64]
@@ -20,7 +20,7 @@ L2:
 	and x11, x22, x16
 	mul x0, x13, x11
 	subs x18, x9, x0
-	b.ls L21
+	b.ls L20
 	lsr x11, x22, x15
 	add x17, x14, x0, lsl #3
 	lsl x11, x11, #1
@@ -28,8 +28,8 @@ L2:
 	add x11, x11, #2
 	cmp x12, x11
 	b.ne L10
-	cmp x18, #7
-	b.ls L20
+	cmp x18, #8
+	b.lo L19
 	dmb ishld
 	ldr x12, [x17, #8]
 	ldr x0, [x17, #16]
@@ -56,7 +56,7 @@ L2:
 	b.ne L2
 	add x21, x21, x20
 L8:
-	ldr x9, [x19]
+	ldr x9, [x19, #24]
 	mov w10, #1
 	stp x2, x10, [x8]
 	subs x9, x21, x9
@@ -67,15 +67,16 @@ L9:
 	ldp x29, x30, [sp], #48
 	ret
 L10:
-	ldr x10, [x19]
+	ldr x10, [x19, #24]
 	add x9, x21, x20
 	cmp x9, x10
 	b.eq L12
-	ldr x13, [x19, #8]
-	str wzr, [x19, #48]
+	ldr x13, [x19, #40]
+	str x9, [x19, #24]
+	str wzr, [x19, #80]
 	sub x10, x13, x10
-	add x10, x9, x10
-	stp x9, x10, [x19]
+	add x9, x9, x10
+	str x9, [x19, #40]
 L12:
 	and x9, x12, #0x7fffffffffffffff
 	subs x9, x9, x11
@@ -93,64 +94,57 @@ L13:
 	ldp x29, x30, [sp], #48
 	ret
 L14:
-	ldr x9, [x19, #40]
+	ldr x9, [x19, #72]
 	add x21, x21, x20
 	add x9, x9, #1
-	str x9, [x19, #40]
-	ldr x9, [x19]
+	str x9, [x19, #72]
+	ldr x9, [x19, #24]
 	mov w10, #1
 	stp x20, x10, [x8]
 	subs x9, x21, x9
 	b.eq L9
 L15:
-	ldr x8, [x19, #8]
-	str wzr, [x19, #48]
+	ldr x8, [x19, #40]
+	str x21, [x19, #24]
+	str wzr, [x19, #80]
 	add x8, x9, x8
-	stp x21, x8, [x19]
+	str x8, [x19, #40]
 	ldp x20, x19, [sp, #32]
 	ldp x22, x21, [sp, #16]
 	ldp x29, x30, [sp], #48
 	ret
 L16:
-	ldp w9, w10, [x19, #48]
-	adds w9, w9, #1
-	csinv w9, w9, wzr, lo
-	cmp w10, #15
-	str w9, [x19, #48]
-	b.ls L18
-	tst w9, #0xf
-	b.ne L19
-	b L13
-L18:
-	cmp w10, #1
-	csinc w10, w10, wzr, hi
-	udiv w13, w9, w10
-	msub w9, w13, w10, w9
+	ldr w9, [x19, #80]
+	ldr x10, [x19, #32]
+	add w9, w9, #1
+	str w9, [x19, #80]
+	cbz x10, L13
+	and w9, w9, #0xf
 	cbz w9, L13
-L19:
 	mov w9, #2
 	stp x20, x9, [x8]
 	ldp x20, x19, [sp, #32]
 	ldp x22, x21, [sp, #16]
 	ldp x29, x30, [sp], #48
 	ret
-L20:
+L19:
 	mov w10, #8
-L21:
+L20:
 	mov x1, x10
 	mov x2, x9
 	bl _ZN7mapring8protocol5words7outsideE
 	brk #0x1
-L23:
-	ldr x8, [x19]
+L22:
+	ldr x8, [x19, #24]
 	sub x9, x21, x8
 	cmn x9, x20
-	b.eq L25
-	ldr x9, [x19, #8]
+	b.eq L24
+	ldr x9, [x19, #40]
 	add x10, x21, x20
-	str wzr, [x19, #48]
+	str x22, [x19, #24]
+	str wzr, [x19, #80]
 	sub x8, x9, x8
 	add x8, x10, x8
-	stp x22, x8, [x19]
-L25:
+	str x8, [x19, #40]
+L24:
 	bl _Unwind_Resume

@@ -8,140 +8,128 @@
 	subq $56, %rsp
 	movq %r8, 32(%rsp)
 	movq %rcx, %r8
-	movq %rdx, 16(%rsp)
 	movq %rdi, 8(%rsp)
-	movq (%rsi), %r15
+	movq 24(%rsi), %r12
 	testq %rcx, %rcx
 	je L1
 	movq %rsi, (%rsp)
-	movq 16(%rsp), %rax
-	movl 64(%rax), %ecx
+	movl 64(%rdx), %ecx
 	andl $63, %ecx
-	movq $-1, %r13
-	movq %rcx, 48(%rsp)
-	shlq %cl, %r13
-	notq %r13
-	movq 56(%rax), %rcx
-	movq %rcx, 40(%rsp)
-	movq 16(%rax), %rbx
-	movq 24(%rax), %rax
-	movq %rax, 24(%rsp)
-	xorl %r14d, %r14d
+	movq $-1, %rax
+	shlq %cl, %rax
+	notq %rax
+	movq %rax, 48(%rsp)
+	movq 56(%rdx), %rax
+	movq %rax, 40(%rsp)
+	movq 16(%rdx), %rbx
+	movq %rdx, 24(%rsp)
+	movq 24(%rdx), %rax
+	movq %rax, 16(%rsp)
+	xorl %r15d, %r15d
 L3:
-	leaq (%r15,%r14), %r12
-	movq %r12, %rax
-	movq 48(%rsp), %rcx
+	leaq (%r12,%r15), %r13
+	movq %r13, %rax
 	shrq %cl, %rax
-	movq %r12, %r11
-	andq %r13, %r11
-	imulq 40(%rsp), %r11
-	movq 24(%rsp), %rdi
-	subq %r11, %rdi
+	movq %r13, %r14
+	andq 48(%rsp), %r14
+	imulq 40(%rsp), %r14
+	movq 16(%rsp), %rdi
+	subq %r14, %rdi
 	jbe L4
-	leaq 2(,%rax,2), %rcx
-	movq (%rbx,%r11,8), %r10
-	cmpq %rcx, %r10
+	leaq 2(,%rax,2), %r10
+	movq (%rbx,%r14,8), %r11
+	cmpq %r10, %r11
 	jne L10
-	cmpq $7, %rdi
-	jbe L7
+	cmpq $8, %rdi
+	jb L9
 	movq %r8, %rsi
-	movq %r15, %rdx
+	movq %r12, %rdx
 	#MEMBARRIER
-	movq 8(%rbx,%r11,8), %rbp
-	movq 16(%rbx,%r11,8), %r9
-	movq 24(%rbx,%r11,8), %r10
-	movq 32(%rbx,%r11,8), %rdi
-	movq 40(%rbx,%r11,8), %r15
-	movq 48(%rbx,%r11,8), %r8
-	movq 56(%rbx,%r11,8), %rax
+	movq 8(%rbx,%r14,8), %rbp
+	movq 16(%rbx,%r14,8), %r9
+	movq 24(%rbx,%r14,8), %r11
+	movq 32(%rbx,%r14,8), %rdi
+	movq 40(%rbx,%r14,8), %r12
+	movq 48(%rbx,%r14,8), %r8
+	movq 56(%rbx,%r14,8), %rax
 	#MEMBARRIER
-	movq (%rbx,%r11,8), %r11
-	cmpq %rcx, %r11
+	movq (%rbx,%r14,8), %r14
+	cmpq %r10, %r14
 	jne L18
-	incq %r14
+	incq %r15
 	addq %rbp, %r9
-	addq %rdi, %r10
-	addq %r9, %r10
-	addq %r8, %r15
-	addq %rax, %r15
-	addq %r10, %r15
+	addq %rdi, %r11
+	addq %r9, %r11
+	addq %r8, %r12
+	addq %rax, %r12
+	addq %r11, %r12
 	movq 32(%rsp), %rax
-	addq %r15, (%rax)
+	addq %r12, (%rax)
 	movq %rsi, %r8
-	cmpq %r14, %rsi
-	movq %rdx, %r15
+	cmpq %r15, %rsi
+	movq %rdx, %r12
 	jne L3
-	addq %r14, %r15
-	movq %r8, %r14
-	movq %r15, %r12
+	addq %r15, %r12
+	movq %r8, %r15
+	movq %r12, %r13
 	movq (%rsp), %rsi
-	jmp L26
+	jmp L25
 L1:
-	movq %r8, %r14
-	movq %r15, %r12
-	jmp L26
+	movq %r8, %r15
+	movq %r12, %r13
+	jmp L25
 L10:
 	movq (%rsp), %rdi
-	movq (%rdi), %rax
-	cmpq %rax, %r12
+	movq 24(%rdi), %rax
+	cmpq %rax, %r13
 	je L12
-	movq 8(%rdi), %rdx
-	subq %rax, %rdx
-	addq %r12, %rdx
-	movq %rdx, 8(%rdi)
-	movq %r12, (%rdi)
-	movl $0, 48(%rdi)
+	movq 40(%rdi), %rcx
+	subq %rax, %rcx
+	addq %r13, %rcx
+	movq %rcx, 40(%rdi)
+	movq %r13, 24(%rdi)
+	movl $0, 80(%rdi)
 L12:
 	movabsq $9223372036854775807, %rax
-	andq %r10, %rax
-	subq %rcx, %rax
-	je L20
+	andq %r11, %rax
+	subq %r10, %rax
+	je L16
 	testq %rax, %rax
-	jg L20
-	movl 48(%rdi), %edx
-	movl 52(%rdi), %esi
-	incl %edx
-	movl $-1, %eax
-	cmovnel %edx, %eax
-	movl %eax, 48(%rdi)
-	cmpl $15, %esi
-	jbe L15
-	testb $15, %al
-	je L20
-L16:
+	jg L16
+	movl 80(%rdi), %eax
+	incl %eax
+	movl %eax, 80(%rdi)
+	cmpq $0, 32(%rdi)
+	je L16
+	andl $15, %eax
+	je L16
 	movq 8(%rsp), %rax
-	movq %r14, (%rax)
+	movq %r15, (%rax)
 	movq $2, 8(%rax)
-	jmp L28
+	jmp L27
 L18:
 	movq (%rsp), %rsi
-	incq 40(%rsi)
-L26:
+	incq 72(%rsi)
+L25:
 	movq 8(%rsp), %rax
-	movq %r14, (%rax)
+	movq %r15, (%rax)
 	movq $1, 8(%rax)
-	movq %r12, %rax
-	subq (%rsi), %rax
-	je L28
-	addq %rax, 8(%rsi)
-	movq %r12, (%rsi)
-	movl $0, 48(%rsi)
-	jmp L28
-L15:
-	cmpl $1, %esi
-	adcl $0, %esi
-	xorl %edx, %edx
-	divl %esi
-	testl %edx, %edx
-	jne L16
-L20:
-	movq 16(%rsp), %rsi
-	movq %r10, %rdx
+	movq %r13, %rax
+	subq 24(%rsi), %rax
+	je L27
+	addq %rax, 40(%rsi)
+	movq %r13, 24(%rsi)
+	movl $0, 80(%rsi)
+	jmp L27
+L16:
+	movq 24(%rsp), %rsi
+	movq %r11, %rdx
+	movq %r10, %rcx
 	callq _ZN7mapring8protocol4ring7consume6Cursor4passE
 	movq 8(%rsp), %rcx
-	movq %r14, (%rcx)
+	movq %r15, (%rcx)
 	movq %rax, 8(%rcx)
-L28:
+L27:
 	movq 8(%rsp), %rax
 	addq $56, %rsp
 	popq %rbx
@@ -153,26 +141,26 @@ L28:
 	retq
 L4:
 	movl $1, %esi
-	jmp L8
-L7:
+	jmp L5
+L9:
 	movl $8, %esi
-L8:
-	movq %r11, %rdi
-	movq 24(%rsp), %rdx
+L5:
+	movq %r14, %rdi
+	movq 16(%rsp), %rdx
 	movq (%rsp), %rbx
 	callq *_ZN7mapring8protocol5words7outsideE@GOTPCREL(%rip)
 	ud2
-L21:
-	movq (%rbx), %rcx
-	subq %rcx, %r15
-	addq %r14, %r15
-	je L23
-	movq 8(%rbx), %rdx
+L20:
+	movq 24(%rbx), %rcx
+	subq %rcx, %r12
+	addq %r15, %r12
+	je L22
+	movq 40(%rbx), %rdx
 	subq %rcx, %rdx
-	addq %r12, %rdx
-	movq %rdx, 8(%rbx)
-	movq %r12, (%rbx)
-	movl $0, 48(%rbx)
-L23:
+	addq %r13, %rdx
+	movq %rdx, 40(%rbx)
+	movq %r13, 24(%rbx)
+	movl $0, 80(%rbx)
+L22:
 	movq %rax, %rdi
 	callq _Unwind_Resume@PLT

@@ -48,6 +48,10 @@ static CHECKS: &[Check] = &[
     ),
     check("docs", "the library's documentation, its links included")
         .test(&[Tools], Lines(&["RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps -p mapring"])),
+    check("package", "the crates as cargo would publish them, but for the upload").test(
+        &[Tools],
+        Lines(&["cargo publish --dry-run --allow-dirty -p mapring-derive -p mapring"]),
+    ),
     check("unit", "the library's own tests").test(&[Tools], Lines(&["cargo test -p mapring --all-targets"])),
     check("unit-memfd", "the same without BPF, and the tests of xtask")
         .test(&[], Lines(&["cargo test -p mapring -p xtask --no-default-features --all-targets"])),

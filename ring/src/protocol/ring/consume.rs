@@ -279,12 +279,14 @@ impl Cursor {
         self.patience != 0 && !self.waits.is_multiple_of(LOOK_EVERY)
     }
 
-    /// Whether it has waited long enough for tickets up to `upto`, which were claimed when this was first called.
+    /// Whether it has waited long enough for this ticket: since it was first asked for one that was claimed before it, or
+    /// about this one, when those up to `upto` were claimed.
     #[cold]
     fn has_waited(&mut self, upto: u64) -> bool {
         let now = now();
-        let since = self.wait.get_or_insert(Wait { since: now, upto }).since;
-        now.saturating_sub(since) >= self.patience
+        let wait = self.wait.filter(|wait| !after(self.next, wait.upto)).unwrap_or(Wait { since: now, upto });
+        self.wait = Some(wait);
+        now.saturating_sub(wait.since) >= self.patience
     }
 
     /// The next ticket is not there to be read, and it is time to do something about it.
@@ -316,16 +318,14 @@ impl Cursor {
         }
         self.stats.skipped += 1;
         self.move_to(self.next.wrapping_add(1));
+        self.look_past(); // there may be more that it has waited for
         Step::Moved
     }
 
     #[inline]
     fn move_to(&mut self, next: u64) {
         self.next = next;
-        if self.waits != 0 {
-            self.wait = self.wait.filter(|wait| !after(next, wait.upto));
-            self.waits = if self.wait.is_some() { LOOK_EVERY - 1 } else { 0 };
-        }
+        self.waits = 0;
     }
 }
 
