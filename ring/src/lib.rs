@@ -108,6 +108,8 @@
 //! The BPF headers are in this crate's `include` folder; a dependent's build script finds them in
 //! `DEP_MAPRING_INCLUDE`.
 #![deny(unsafe_code)]
+// The text speaks of BPF maps without the feature, too.
+#![cfg_attr(not(feature = "bpf"), allow(rustdoc::broken_intra_doc_links))]
 
 #[cfg(not(loom))]
 mod cpus;

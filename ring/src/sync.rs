@@ -17,10 +17,10 @@ pub(crate) fn now() -> u64 {
     now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
 }
 
-/// Goes on by one with each call, so that models count how often was waited.
+/// Goes on by one with each call, so that models count how often was waited. All threads of a model are one of the
+/// machine's.
 #[cfg(loom)]
 pub(crate) fn now() -> u64 {
-    #[allow(clippy::disallowed_types)]
-    static NOW: core::sync::atomic::AtomicU64 = core::sync::atomic::AtomicU64::new(0);
-    NOW.fetch_add(1, Ordering::Relaxed)
+    std::thread_local!(static NOW: core::cell::Cell<u64> = const { core::cell::Cell::new(0) });
+    NOW.replace(NOW.get() + 1)
 }

@@ -47,7 +47,13 @@ static CHECKS: &[Check] = &[
         ]),
     ),
     check("docs", "the library's documentation, its links included")
-        .test(&[Tools], Lines(&["RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps -p mapring"])),
+        .test(
+            &[Tools],
+            Lines(&[
+                "RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps -p mapring -p mapring-derive --all-features",
+                "RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps -p mapring --no-default-features",
+            ]),
+        ),
     check("package", "the crates as cargo would publish them, but for the upload").test(
         &[Tools],
         Lines(&["cargo publish --dry-run --allow-dirty -p mapring-derive -p mapring"]),

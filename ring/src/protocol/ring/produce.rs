@@ -326,7 +326,7 @@ mod tests {
         assert_eq!(writer.push(&7_u64), Some(dead));
         words[place.head()].fetch_or(1 << 63, Ordering::Relaxed); // as docs/abi.md says
         let mut look = Shard::new(*WordsMut::new(&words), &place);
-        let mut reader = Cursor::at(0, 1);
+        let mut reader = Cursor::at(0, 0);
         let mut value = 0_u64;
         let steps = (0..64 * dead).map(|_| reader.step(&mut look, &mut value));
         assert!(steps.into_iter().any(|step| step == Step::Record(dead)), "{reader:?}");
