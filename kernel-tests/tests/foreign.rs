@@ -54,7 +54,7 @@ struct Aya(Ebpf);
 impl Aya {
     fn load(object: &[u8]) -> Self {
         let entries = |name| u32::try_from(geometry(name).entries()).unwrap();
-        // What `fit_to_machine` does for libbpf-rs.
+        // What `loader::prepare` does for libbpf-rs.
         let object = EbpfLoader::new()
             .map_max_entries("ring", entries("ring"))
             .map_max_entries("counters", entries("counters"))

@@ -12,7 +12,7 @@ use anyhow::Context;
 use self::kinds::{Count, check, code};
 use crate::loom::{models, mutants};
 use crate::need::Need;
-use crate::{aarch64, assembly, headers, vm};
+use crate::{aarch64, assembly, guide, headers, vm};
 
 pub(crate) use self::kinds::{Check, Given, Part, Proof, Test, Work};
 
@@ -82,6 +82,14 @@ static CHECKS: &[Check] = &[
         &[],
         code("cargo xtask demo --json --seconds 1 --memfd", |_| runs::one_json_object(&["--memfd"])),
     ),
+    check("guide", "the project of docs/guide.md with the program of README.md, built elsewhere and run")
+        .test(
+            BPF,
+            code("cargo build; target/debug/switches, in target/guide", |tools| {
+                guide::run(tools.context("no tools")?)
+            }),
+        )
+        .only_in_all(),
     check("kernel", "all tests of the real kernel")
         .test(BPF, Lines(&["cargo test --release -p mapring-kernel-tests -- --test-threads=1"]))
         .quick(

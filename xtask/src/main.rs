@@ -8,6 +8,7 @@ mod checks;
 mod cmd;
 mod counts;
 mod demo;
+mod guide;
 mod headers;
 mod litmus;
 mod loom;
