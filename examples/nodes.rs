@@ -10,7 +10,10 @@ use std::{env, thread};
 use anyhow::Result;
 use bytemuck::{Pod, Zeroable};
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
-use mapring::{Reader, Record, Ring, Start, cpus_of_node, online_nodes};
+use mapring::{
+    Reader, Record, Ring, Start,
+    cpus::{cpus_of_node, online_nodes},
+};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 #[allow(warnings, clippy::all, clippy::pedantic, clippy::restriction)]

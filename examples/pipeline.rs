@@ -14,7 +14,7 @@ use std::{env, thread};
 use anyhow::{Result, ensure};
 use libbpf_rs::ProgramInput as Input;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use mapring::{Counters, Dispatch, Ring};
+use mapring::{Counters, Ring, dispatch::Dispatch};
 use skel::types::parcel as Parcel;
 
 #[allow(warnings, clippy::all, clippy::pedantic, clippy::restriction)]

@@ -40,14 +40,14 @@ fn expand(input: &DeriveInput) -> Result<TokenStream, Error> {
                 let (name, ty) = (&field.ident, &field.ty);
                 let text = name.as_ref().map(|name| name.unraw().to_string());
                 quote! {
-                    ::mapring::Field {
+                    ::mapring::record::Field {
                         name: #text,
                         offset: ::core::mem::offset_of!(Self, #name),
                         layout: <#ty as ::mapring::Record>::LAYOUT,
                     }
                 }
             });
-            quote!(::mapring::TypeLayout::Struct(::core::mem::size_of::<Self>(), &[#(#fields),*]))
+            quote!(::mapring::record::TypeLayout::Struct(::core::mem::size_of::<Self>(), &[#(#fields),*]))
         }
         Fields::Unnamed(fields) if has_repr(&input.attrs, "transparent") && fields.unnamed.len() == 1 => {
             let ty = fields.unnamed.first().map(|field| &field.ty);
@@ -59,7 +59,7 @@ fn expand(input: &DeriveInput) -> Result<TokenStream, Error> {
     Ok(quote! {
         #[automatically_derived]
         impl ::mapring::Record for #name {
-            const LAYOUT: ::mapring::TypeLayout = #layout;
+            const LAYOUT: ::mapring::record::TypeLayout = #layout;
         }
     })
 }

@@ -127,13 +127,13 @@ mod bpf {
         let text = run(env!("CARGO_BIN_EXE_nodes"), &["1"]);
         let lines: Vec<_> = text.lines().collect();
         let [nodes @ .., "read mapped"] = &lines[..] else { panic!("{text}") };
-        assert_eq!(nodes.len(), mapring::online_nodes().unwrap().len());
+        assert_eq!(nodes.len(), mapring::cpus::online_nodes().unwrap().len());
         let number = |line: &str, after: &str| {
             let (_, rest) = line.split_once(after).unwrap_or_else(|| panic!("no {after:?} in {line}"));
             rest.split([',', ' ']).next().unwrap().parse::<u64>().unwrap()
         };
         let sum = |after| nodes.iter().map(|line| number(line, after)).sum::<u64>();
-        assert_eq!(sum(": "), mapring::possible_cpus().unwrap().len() as u64, "{text}");
+        assert_eq!(sum(": "), mapring::cpus::possible_cpus().unwrap().len() as u64, "{text}");
         assert!(sum("read ") > 0 && sum("dropped ") == 0, "{text}");
     }
 

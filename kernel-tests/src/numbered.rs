@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytemuck::{Pod, Zeroable};
 use libbpf_rs::{Object, OpenObject};
 use mapring::loader::section;
-use mapring::{Globals, ReadStats, Record};
+use mapring::{ReadStats, Record, globals::Globals};
 
 use crate::{Runner, cpus, fitted, sample_clock};
 

@@ -11,8 +11,9 @@ use bytemuck::AnyBitPattern;
 use libbpf_rs::MapHandle;
 use libbpf_rs::libbpf_sys::BPF_F_RDONLY;
 use mapring::{
-    Cell, Cells, Counters, Global, Globals, Guard, Latches, Reader, Region, Ring, Seqlock, Snapshot, Start,
-    Table, TwoCopies, Variable,
+    Cell, Cells, Counters, Latches, Reader, Region, Ring, Snapshot, Start,
+    globals::{Global, Globals, Variable},
+    table::{Guard, Seqlock, Table, TwoCopies},
 };
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 

@@ -10,7 +10,8 @@ use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapType, Object};
 use mapring::layout::{Geometry, Kind, Preamble};
 use mapring::{
-    Access, Array, Cells, Globals, Latches, OpenOptions, PerCpuCells, Region, Ring, possible_cpus,
+    Access, Array, Cells, Latches, OpenOptions, PerCpuCells, Region, Ring, cpus::possible_cpus,
+    globals::Globals,
 };
 use mapring_kernel_tests::raw::{self, RawMap};
 use mapring_kernel_tests::skel::CopiesSkelBuilder;

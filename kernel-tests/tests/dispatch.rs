@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapHandle, Program};
-use mapring::{Counters, Dispatch, Error, Region, Source};
+use mapring::{Counters, Error, Region, Source, dispatch::Dispatch};
 use mapring_kernel_tests::skel::DispatchSkelBuilder;
 use mapring_kernel_tests::{PinDir, cpus, fitted, load, on_cpu, on_one_cpu, read_only, require_bpf, send};
 

@@ -15,8 +15,10 @@ use libbpf_rs::{MapCore, MapHandle, Object};
 use mapring::layout::{Geometry, Kind, PreambleError};
 use mapring::loader::initialize_map;
 use mapring::{
-    Access, Array, Cells, Counters, Error, LayoutCheck, OpenOptions, PerCpuCells, ReadError, Record, Refusal,
-    Region, Ring, Source, UncheckedReason, possible_cpus,
+    Access, Array, Cells, Counters, Error, OpenOptions, PerCpuCells, ReadError, Record, Refusal, Region,
+    Ring, Source,
+    cpus::possible_cpus,
+    record::{LayoutCheck, UncheckedReason},
 };
 use mapring_kernel_tests::skel::ForeignSkelBuilder;
 use mapring_kernel_tests::{PinDir, Sample, cpus, fitted, load, map, on_one_cpu, require_bpf, send};

@@ -11,7 +11,10 @@ use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use mapring::{Array, Counters, PerCpuCells, Ring, Start, online_cpus, online_nodes, possible_cpus};
+use mapring::{
+    Array, Counters, PerCpuCells, Ring, Start,
+    cpus::{online_cpus, online_nodes, possible_cpus},
+};
 use mapring_kernel_tests::skel::{ForeignSkelBuilder, NumaSkelBuilder};
 use mapring_kernel_tests::{Numbered, Sample, cpus, everywhere, fitted, load, on_cpu, require_bpf, send};
 

@@ -14,8 +14,8 @@ use libbpf_rs::{MapCore, MapHandle, MapType};
 use mapring::layout::{Geometry, Kind, Preamble};
 use mapring::loader::PinOptions;
 use mapring::{
-    Cell, Cells, Error, Latches, LayoutCheck, OpenOptions, PerCpuCells, Record, Region, Ring, Source,
-    UncheckedReason,
+    Cell, Cells, Error, Latches, OpenOptions, PerCpuCells, Record, Region, Ring, Source,
+    record::{LayoutCheck, UncheckedReason},
 };
 use mapring_kernel_tests::skel::{LayoutsSkelBuilder, layouts_types as c};
 use mapring_kernel_tests::{

@@ -12,7 +12,10 @@ use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{Object, OpenObject};
 use mapring::Start;
 use mapring::loader::{Prepare, place_on_node};
-use mapring::{Cells, Error, OpenOptions, Region, Ring, Source, online_nodes, possible_cpus};
+use mapring::{
+    Cells, Error, OpenOptions, Region, Ring, Source,
+    cpus::{online_nodes, possible_cpus},
+};
 use mapring_kernel_tests::skel::{
     FlagsSkelBuilder, NumaSkelBuilder, PercpuSkelBuilder, ResizableSkelBuilder,
 };

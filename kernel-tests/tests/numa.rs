@@ -15,7 +15,8 @@ use mapring::Region;
 use mapring::loader::PinOptions;
 use mapring::loader::initialize_object;
 use mapring::{
-    Access, Error, Event, OpenOptions, ReadStats, Reader, Refusal, Ring, Start, online_nodes, possible_cpus,
+    Access, Error, Event, OpenOptions, ReadStats, Reader, Refusal, Ring, Start,
+    cpus::{online_nodes, possible_cpus},
 };
 use mapring_kernel_tests::skel::{NumaPortableSkelBuilder, NumaSkelBuilder, ResizableSkelBuilder};
 use mapring_kernel_tests::{

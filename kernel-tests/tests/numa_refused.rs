@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use libbpf_rs::libbpf_sys::{self, bpf_map_create_opts};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 use mapring::layout::{Geometry, Kind};
-use mapring::{Error, OpenOptions, Region, Ring, possible_cpus};
+use mapring::{Error, OpenOptions, Region, Ring, cpus::possible_cpus};
 use mapring_kernel_tests::{Numbered, PinDir, require_bpf};
 
 type Numbers = Ring<Numbered>;

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapType, Object, OpenObject};
 use mapring::{
-    Access, Cells, Counters, Error, PerCpuCells, ReadError, Refusal, Region, Snapshot, Source, online_cpus,
-    possible_cpus,
+    Access, Cells, Counters, Error, PerCpuCells, ReadError, Refusal, Region, Snapshot, Source,
+    cpus::{online_cpus, possible_cpus},
 };
 use mapring_kernel_tests::skel::PercpuSkelBuilder;
 use mapring_kernel_tests::{

@@ -12,7 +12,10 @@ use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, BPF_F_RDONLY};
 use libbpf_rs::{MapHandle, MapType};
 use mapring::layout::{Geometry, Kind, PreambleError};
 use mapring::loader::PinOptions;
-use mapring::{Access, Error, LayoutCheck, OpenOptions, Refusal, Region, UncheckedReason};
+use mapring::{
+    Access, Error, OpenOptions, Refusal, Region,
+    record::{LayoutCheck, UncheckedReason},
+};
 use mapring_kernel_tests::raw::{self, RawMap};
 use mapring_kernel_tests::{
     NOBODY, PublicPins, UnprivilegedBpf, child, require_bpf, skipped, try_child, without_bpf,

@@ -14,8 +14,9 @@ use libbpf_rs::{MapCore, MapInfo, Object};
 use mapring::layout::{Geometry, Kind, Preamble};
 use mapring::loader::section;
 use mapring::{
-    Access, Global, Globals, Latches, LatchesWriter, OpenOptions, ReadError, Record, Seqlock, Snapshot,
-    Source,
+    Access, Latches, LatchesWriter, OpenOptions, ReadError, Record, Snapshot, Source,
+    globals::{Global, Globals},
+    table::Seqlock,
 };
 use mapring_kernel_tests::raw::{self, RawMap};
 use mapring_kernel_tests::skel::GlobalsSkelBuilder;

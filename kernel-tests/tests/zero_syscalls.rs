@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapHandle, Object};
-use mapring::Globals;
+use mapring::globals::Globals;
 use mapring::loader::section;
 use mapring::{Cells, Counters, Latches, OpenOptions, Region, Ring};
 use mapring_kernel_tests::skel::QuietSkelBuilder;

@@ -306,7 +306,7 @@ pub enum Error {
     },
     /// A memory node that is not there.
     #[error(
-        "no memory node {node}: there are {there:?} (mapring::online_nodes); choose one of them, or none, and the \
+        "no memory node {node}: there are {there:?} (mapring::cpus::online_nodes); choose one of them, or none, and the \
          kernel takes the one where the object is loaded"
     )]
     Node {

@@ -112,7 +112,7 @@
 #![cfg_attr(not(feature = "bpf"), allow(rustdoc::broken_intra_doc_links))]
 
 #[cfg(not(loom))]
-mod cpus;
+pub mod cpus;
 #[cfg(not(loom))]
 mod error;
 #[cfg(not(loom))]
@@ -122,7 +122,7 @@ pub mod layout;
 pub mod loader;
 pub mod protocol;
 #[cfg(not(loom))]
-mod record;
+pub mod record;
 #[cfg(not(loom))]
 mod region;
 #[cfg(not(loom))]
@@ -131,28 +131,25 @@ mod sync;
 mod text;
 
 #[cfg(not(loom))]
-pub use cpus::{cpus_of_node, online_cpus, online_nodes, possible_cpus};
-#[cfg(not(loom))]
 pub use error::{Error, ReadError, Result};
 #[cfg(all(not(loom), feature = "bpf"))]
-pub use handle::{Array, Dispatch, Global, Globals, PerCpuCells, Program, Variable};
+pub use handle::{Array, PerCpuCells, dispatch, globals};
 #[cfg(not(loom))]
 pub use handle::{
-    Cell, Cells, CellsWriter, Counters, CountersWriter, Guard, Latches, LatchesWriter, Seqlock, Snapshot,
-    Table, TwoCopies,
+    Cell, Cells, CellsWriter, Counters, CountersWriter, Latches, LatchesWriter, Snapshot, table,
 };
 /// The libbpf-rs that this crate's functions take maps and objects of. Use it as `mapring::libbpf_rs`, or depend on the
 /// same version: types of another version are other types, and rustc then says that `MapCore` or `OpenObject` do not fit.
 #[cfg(all(not(loom), feature = "bpf"))]
 pub use libbpf_rs;
-/// Makes a [`Record`](trait@Record) of a struct: see [`LayoutCheck`].
+/// Makes a [`Record`](trait@Record) of a struct: see [`LayoutCheck`](record::LayoutCheck).
 ///
 /// ```
 /// #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, mapring::Record)]
 /// #[repr(C)]
 /// struct SwitchEvent { ns: u64, prev: u32, next: u32, comm: [u8; 16] }
 ///
-/// use mapring::{TypeLayout, Record};
+/// use mapring::{Record, record::TypeLayout};
 /// assert!(matches!(SwitchEvent::LAYOUT, TypeLayout::Struct(32, [_, prev, ..]) if prev.offset == 8));
 /// ```
 #[cfg(all(not(loom), feature = "derive"))]
@@ -174,7 +171,7 @@ pub use mapring_derive::Record;
 pub use mapring_derive::skeleton_records;
 pub use protocol::ring::{ReadStats, Slot, Start};
 #[cfg(not(loom))]
-pub use record::{Field, LayoutCheck, Record, TypeLayout, UncheckedReason};
+pub use record::Record;
 #[cfg(not(loom))]
 pub use region::{Access, OpenOptions, Refusal, Region, Source};
 #[cfg(not(loom))]

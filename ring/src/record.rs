@@ -9,10 +9,10 @@ use crate::layout::Kind;
 
 /// Plain data whose layout is known field by field, so that it is compared with what the BTF of a BPF
 /// map says when the map is opened: see [`LayoutCheck`] and
-/// [`Globals::variable`](crate::Globals::variable).
+/// [`Globals::variable`](crate::globals::Globals::variable).
 ///
 /// Numbers and arrays are records. `#[derive(Record)]` (cargo feature `derive`) makes one of a struct of
-/// one's own, as does [`record!`](crate::record) without it; [`plain_record!`](crate::plain_record) of
+/// one's own, as does [`record!`](macro@crate::record) without it; [`plain_record!`](crate::plain_record) of
 /// one that libbpf-cargo made from C.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a mapring `Record`",
@@ -135,14 +135,16 @@ impl Expected {
     }
 }
 
-/// The layout of a field, for [`record!`](crate::record): its type is found by the function, which
+/// The layout of a field, for [`record!`](macro@crate::record): its type is found by the function, which
 /// is never called.
+#[doc(hidden)]
 #[doc(hidden)]
 pub const fn layout_of<T, F: Record>(_: fn(T) -> F) -> TypeLayout {
     F::LAYOUT
 }
 
 /// A field's name as C has it, which knows no `r#type`.
+#[doc(hidden)]
 #[doc(hidden)]
 pub const fn name_of(name: &'static str) -> &'static str {
     match name.as_bytes() {
@@ -155,6 +157,7 @@ pub const fn name_of(name: &'static str) -> &'static str {
 }
 
 /// The size of a field that is plain data, for [`plain_record!`](crate::plain_record).
+#[doc(hidden)]
 #[doc(hidden)]
 pub const fn plain_size<T, F: Pod>(_: fn(T) -> F) -> usize {
     size_of::<F>()
@@ -185,7 +188,7 @@ impl<T: Record + Pod, const N: usize> Record for [T; N] {
 /// struct SwitchEvent { ns: u64, prev: u32, next: u32, comm: [u8; 16] }
 /// mapring::record!(SwitchEvent { ns, prev, next, comm });
 ///
-/// use mapring::{TypeLayout, Record};
+/// use mapring::{Record, record::TypeLayout};
 /// assert_eq!(SwitchEvent::LAYOUT.bytes(), 32);
 /// assert!(matches!(SwitchEvent::LAYOUT, TypeLayout::Struct(32, [_, prev, ..]) if prev.offset == 8));
 /// ```
@@ -199,9 +202,9 @@ macro_rules! record {
             let $ty { $($field: _),* } = this;
         };
         impl $crate::Record for $ty {
-            const LAYOUT: $crate::TypeLayout = $crate::TypeLayout::Struct(
+            const LAYOUT: $crate::record::TypeLayout = $crate::record::TypeLayout::Struct(
                 ::core::mem::size_of::<$ty>(),
-                &[$($crate::Field {
+                &[$($crate::record::Field {
                     name: $crate::__private::name_of(::core::stringify!($field)),
                     offset: ::core::mem::offset_of!($ty, $field),
                     layout: $crate::__private::layout_of(|this: $ty| this.$field),
@@ -211,7 +214,7 @@ macro_rules! record {
     };
 }
 
-/// [`record!`](crate::record) for a struct that libbpf-cargo made from C, so that nobody writes it
+/// [`record!`](macro@crate::record) for a struct that libbpf-cargo made from C, so that nobody writes it
 /// down again: `mapring::plain_record!(types::switch_event { ns, prev, next, comm, __pad_28 });`, and
 /// `mapring::plain_record!(types::mode);` for an enum. It also makes it plain data
 /// (`bytemuck::Pod`), which it is if all of its fields are, and there is nothing between them; anything
@@ -246,7 +249,7 @@ macro_rules! plain_record {
     };
     ($ty:path) => {
         impl $crate::Record for $ty {
-            const LAYOUT: $crate::TypeLayout = $crate::__private::layout_of(|this: $ty| this.0);
+            const LAYOUT: $crate::record::TypeLayout = $crate::__private::layout_of(|this: $ty| this.0);
         }
         const _: fn($ty) = |this| {
             let $ty(_) = this;

@@ -81,9 +81,9 @@ fn a_pins_path_does_nothing_to_a_terminal() {
             map.pin(pins.path("plain")).unwrap();
             std::fs::rename(pins.path("plain"), &path).unwrap();
             let (no_region, ring) = (Region::open(&path).unwrap_err(), Ring::<u64>::open(&path).unwrap_err());
-            let globals = mapring::Globals::open(&path).unwrap_err();
+            let globals = mapring::globals::Globals::open(&path).unwrap_err();
             let array = mapring::Array::<u64>::open(&path).unwrap_err();
-            let dispatch = mapring::Dispatch::open(&path).unwrap_err();
+            let dispatch = mapring::dispatch::Dispatch::open(&path).unwrap_err();
             for error in [no_region, ring, globals, array, dispatch] {
                 assert_harmless(&error.to_string());
             }

@@ -9,9 +9,9 @@ use std::path::Path;
 
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapHandle, Object};
+use mapring::cpus::possible_cpus;
 use mapring::loader::section;
-use mapring::possible_cpus;
-use mapring::{Cells, Counters, Globals, Latches, OpenOptions, PerCpuCells, Region, Ring};
+use mapring::{Cells, Counters, Latches, OpenOptions, PerCpuCells, Region, Ring, globals::Globals};
 use mapring_kernel_tests::skel::{ConformanceSkelBuilder, NumaSkelBuilder, ResizableSkelBuilder};
 use mapring_kernel_tests::{
     Numbered, PublicPins, Runner, cpus, everywhere, fitted, load, map, on_cpu, push, raw, require_bpf,

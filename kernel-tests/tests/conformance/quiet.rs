@@ -8,7 +8,7 @@ use libbpf_rs::MapCore;
 use libbpf_rs::Object;
 use libbpf_rs::skel::Skel;
 use mapring::loader::section;
-use mapring::{Globals, Latches, OpenOptions, ReadStats, Record, Region, Ring, Start};
+use mapring::{Latches, OpenOptions, ReadStats, Record, Region, Ring, Start, globals::Globals};
 use mapring_kernel_tests::skel::{ConformanceSkelBuilder, NumaSkelBuilder, ResizableSkelBuilder};
 use mapring_kernel_tests::{
     Numbered, PinDir, Runner, cpus, everywhere, fitted, load, load_only, map, on_cpu, push, raw, require_bpf,

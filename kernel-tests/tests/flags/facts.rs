@@ -10,7 +10,10 @@ use libbpf_rs::libbpf_sys::{BPF_F_RDONLY, BPF_F_WRONLY};
 use libbpf_rs::skel::Skel;
 use mapring::layout::{Geometry, Kind, Preamble};
 use mapring::{
-    Access, Cells, Dispatch, Error, Guard, Latches, OpenOptions, PerCpuCells, Region, Table, possible_cpus,
+    Access, Cells, Error, Latches, OpenOptions, PerCpuCells, Region,
+    cpus::possible_cpus,
+    dispatch::Dispatch,
+    table::{Guard, Table},
 };
 use mapring_kernel_tests::raw::{self, RawMap, Said};
 use mapring_kernel_tests::skel::FlagsSkelBuilder;

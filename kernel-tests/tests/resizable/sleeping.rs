@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use libbpf_rs::skel::Skel;
-use mapring::Globals;
 use mapring::OpenOptions;
+use mapring::globals::Globals;
 use mapring::loader::section;
 use mapring_kernel_tests::skel::SleepingSkelBuilder;
 use mapring_kernel_tests::{Runner, SlowPages, Stop, cpus, fitted, load, on_cpu, require_bpf};

@@ -5,27 +5,23 @@ mod array;
 mod cells;
 mod counters;
 #[cfg(feature = "bpf")]
-mod dispatch;
+pub mod dispatch;
 pub(crate) mod fallback;
 #[cfg(feature = "bpf")]
-mod globals;
+pub mod globals;
 mod latches;
 #[cfg(feature = "bpf")]
 mod per_cpu;
-mod table;
+pub mod table;
 
 #[cfg(feature = "bpf")]
 pub use array::Array;
 pub use cells::{Cell, Cells, CellsWriter};
 pub use counters::{Counters, CountersWriter};
-#[cfg(feature = "bpf")]
-pub use dispatch::{Dispatch, Program};
-#[cfg(feature = "bpf")]
-pub use globals::{Global, Globals, Variable};
 pub use latches::{Latches, LatchesWriter};
 #[cfg(feature = "bpf")]
 pub use per_cpu::PerCpuCells;
-pub use table::{Guard, Seqlock, Snapshot, Table, TwoCopies};
+pub use table::Snapshot;
 
 /// The ways to open a handle, the same for each: those of typed ones compare the record with the map's
 /// BTF.
@@ -41,7 +37,7 @@ macro_rules! openers {
         impl<$record: bytemuck::AnyBitPattern, $($generics)*> $handle {
             /// What the record type was compared with when this was opened: the fields of the C type,
             /// if the map has BTF that this process may read.
-            pub fn layout_check(&self) -> crate::LayoutCheck {
+            pub fn layout_check(&self) -> crate::record::LayoutCheck {
                 self.region.layout_check::<$record>()
             }
         }

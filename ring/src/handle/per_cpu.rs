@@ -23,7 +23,7 @@ use crate::region::{Lookup, PerCpu, Region};
 /// often is better in [`Cells`](super::Cells), indexed by CPU.
 ///
 /// Values are of the [possible CPUs](Self::cpus). What a CPU wrote that has gone
-/// [offline](crate::online_cpus) stays there.
+/// [offline](crate::cpus::online_cpus) stays there.
 pub struct PerCpuCells<T> {
     region: Region,
     looks: Mutex<TripleRead>,

@@ -81,7 +81,7 @@ pub fn initialize_object(object: &Object) -> Result<()> {
 }
 
 /// The map that holds a section of an object's global data, by the section's name (`.bss`): for
-/// [`Globals::open`](crate::Globals::open). Makes system calls.
+/// [`Globals::open`](crate::globals::Globals::open). Makes system calls.
 ///
 /// # Errors
 /// [`Error::NoSuch`] with the maps that exist, [`Error::NoTypes`].

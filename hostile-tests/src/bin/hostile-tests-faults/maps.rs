@@ -8,7 +8,10 @@ use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{MapCore, MapType, Object, libbpf_sys};
 use mapring::layout::{Geometry, Kind};
 use mapring::loader::PinOptions;
-use mapring::{Array, Cells, Counters, Dispatch, Globals, Latches, OpenOptions, PerCpuCells, Region, Ring};
+use mapring::{
+    Array, Cells, Counters, Latches, OpenOptions, PerCpuCells, Region, Ring, dispatch::Dispatch,
+    globals::Globals,
+};
 use mapring_hostile_tests::Record;
 use mapring_kernel_tests::raw::RawMap;
 use mapring_kernel_tests::skel::{
