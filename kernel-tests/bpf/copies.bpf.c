@@ -73,6 +73,21 @@ struct rec_4095 {
 		return 0;                                                                        \
 	}
 
+/* A record of which only the last byte is written: the low one of `n`. */
+#define ZEROED(size)                                                                             \
+	SEC("syscall")                                                                           \
+	int zeroed_##size(struct args *args)                                                     \
+	{                                                                                        \
+		struct rec_##size *r = mapring_reserve_zeroed(&ring_##size);                     \
+                                                                                                 \
+		args->done = r != 0;                                                             \
+		if (!r)                                                                          \
+			return 0;                                                                \
+		((__u8 *)r)[sizeof(*r) - 1] = args->n;                                           \
+		mapring_commit(r);                                                               \
+		return 0;                                                                        \
+	}
+
 /* `done` as above; and of what was read, a bit for each that is value n, and nothing if one is anything else. */
 #define COPIES(size)                                                                             \
 	struct rec_##size ready_##size = {}, seen_##size = {};                                   \
@@ -122,6 +137,13 @@ RECORD(56)
 RECORD(57)
 RECORD(1000)
 RECORD(4095)
+ZEROED(1)
+ZEROED(7)
+ZEROED(24)
+ZEROED(56)
+ZEROED(57)
+ZEROED(1000)
+ZEROED(4095)
 COPIES(1)
 COPIES(7)
 COPIES(24)

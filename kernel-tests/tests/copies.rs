@@ -93,6 +93,16 @@ fn up<const N: usize>(object: &Object) {
             assert_eq!(run(object, &format!("there_{N}"), cpu as u64, n), 1, "{N} bytes, by a program");
         }
     }
+    // Of a zeroed record only the last byte is written, over what the slot held.
+    let mut zeroed = [0; N];
+    zeroed[N - 1] = 77;
+    for _ in 0..8 {
+        assert_eq!(run(object, &format!("zeroed_{N}"), 0, 77), 1, "{N} bytes");
+        for [polled, drained, each] in &mut readers {
+            assert!(drained.drain().map(|event| event.record).eq([zeroed]), "{N} bytes, zeroed");
+            assert_eq!((polled.drain().count(), each.drain().count()), (1, 1));
+        }
+    }
     // And what Rust writes into the same maps.
     let set = cells[0].writer().unwrap();
     let right = value::<N>(99);

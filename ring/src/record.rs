@@ -1,9 +1,10 @@
 //! What a Rust type looks like in memory, to be compared with what it looks like in C.
 
 use std::any::TypeId;
+use std::borrow::Cow;
 use std::fmt;
 
-use bytemuck::{AnyBitPattern, Pod};
+use bytemuck::{AnyBitPattern, NoUninit, Pod};
 
 use crate::layout::Kind;
 
@@ -133,6 +134,19 @@ impl Expected {
     pub(crate) fn of<T: Record>(kind: Option<Kind>) -> Self {
         Self { id: TypeId::of::<T>(), layout: T::LAYOUT, rust: std::any::type_name::<T>(), kind }
     }
+}
+
+/// The text of a C string in an array of `u8` or `i8`: up to the first zero, or all of it. Bytes that are no UTF-8 become `\u{fffd}`;
+/// control characters stay, so escape what comes from others before it goes to a terminal.
+///
+/// ```
+/// assert_eq!(mapring::record::string(b"init\0t\0\0"), "init");
+/// let comm: [i8; 4] = [105, 100, 0, 7]; // as libbpf-cargo has C's `char`
+/// assert_eq!(mapring::record::string(&comm), "id");
+/// ```
+pub fn string<C: NoUninit>(chars: &[C]) -> Cow<'_, str> {
+    let bytes: &[u8] = bytemuck::cast_slice(chars);
+    String::from_utf8_lossy(bytes.split(|&byte| byte == 0).next().unwrap_or_default())
 }
 
 /// The layout of a field, for [`record!`](macro@crate::record): its type is found by the function, which

@@ -294,8 +294,26 @@ static __always_inline void mapring_discard(void *record)
 	mapring__publish(seq, (mapring__load(seq) + 1) | MAPRING__DISCARDED);
 }
 
-/* Copies a ready record, with the mapring_reserve of its map. */
+/* Zeroes a record of any size, whole words: what is behind it up to the next word belongs to its slot. */
+static __always_inline void mapring__zero(void *record, __u32 size)
+{
+	/* Volatile, or clang makes a memset of it, which it refuses for more than 1024 bytes. */
+	volatile __u64 *words = record;
+
+	for (__u32 i = 0; i < MAPRING__ROUND_UP(size, 8) / 8; i++)
+		words[i] = 0;
+}
+
+/* A reserve of zeros, and a copy of a ready record, with the mapring_reserve of their map. */
 #define MAPRING__OUTPUT(name, record_type)                                                         \
+	MAPRING__FN record_type *mapring_reserve_zeroed(struct mapring_map__##name *map)           \
+	{                                                                                          \
+		record_type *record = mapring_reserve(map);                                        \
+                                                                                                   \
+		if (record)                                                                        \
+			mapring__zero(record, sizeof(*record));                                    \
+		return record;                                                                     \
+	}                                                                                          \
 	MAPRING__COPIES(record_type, "reserve the record and fill it in place")                    \
 	MAPRING__FN long mapring_output(struct mapring_map__##name *map, const record_type *ready) \
 	{                                                                                          \

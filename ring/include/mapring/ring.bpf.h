@@ -10,14 +10,16 @@
  *		e->ns = bpf_ktime_get_ns();
  *		mapring_commit(e);				// or mapring_discard(e)
  *	}
+ *	e = mapring_reserve_zeroed(&events);			// the same, filled with zeros
  *	mapring_output(&events, &ready);			// copies a ready record; 0 or -1
  *
  * A reserve never waits, and loads at most about MAPRING__TRIES + log2(slots) slots. It is correct when programs on
  * the same CPU interrupt or preempt each other between any two instructions, NMI included.
  * Every reserve needs a commit or discard. The verifier does not check this. A record that is never ended costs its
  * slot for good (readers and writers step over it).
- * A reserved record still holds its slot's old contents: write all of it. mapring_output copies records of at most
- * 1024 bytes, because clang has no memcpy for BPF. Reserve larger records and fill them in place.
+ * A reserved record still holds its slot's old contents: write all of it, or use mapring_reserve_zeroed. mapring_output
+ * copies records of at most 1024 bytes, because clang has no memcpy for BPF. Reserve larger records and fill them in
+ * place.
  *
  * On x86-64 with Linux 6.10 or later, plain stores claim the slot with preemption disabled (the guard). Otherwise a
  * compare-and-swap does (Linux 5.12). A program that isn't GPL-compatible, or that aya loads, needs
