@@ -5,9 +5,7 @@ mod nodes;
 mod reader;
 #[cfg(feature = "bpf")]
 mod resize;
-mod sources;
 mod sweep;
-mod watch;
 mod writer;
 
 use std::fmt;

@@ -1,0 +1,157 @@
+//! Which shards a sweep need not step into: those that have nothing, as far as one load can tell.
+
+use bytemuck::AnyBitPattern;
+
+use super::Sweep;
+use super::sources::Slots;
+use super::watch::Quiet;
+use crate::layout::seq::state;
+use crate::sync::{Ordering, now};
+
+/// What a shard may be taken for quiet by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// What says for certain that the next ticket was not claimed.
+    Slots,
+    /// `head` as well, which may be stale: for who comes back at once.
+    Head,
+}
+
+impl<T: AnyBitPattern> Sweep<T> {
+    /// Whether a shard has nothing, as far as one load can tell, and it is not time to look closer.
+    #[inline(always)]
+    pub(super) fn is_quiet(&mut self, at: usize, trust: Trust) -> bool {
+        let Slots::Mapped(shared) = self.sources.of(at) else {
+            if self.looks.now {
+                self.shards[at].cursor.look_past();
+            }
+            return false;
+        };
+        let (quiet, watch) = (self.quiet[at], &mut self.watches[at]);
+        // SYNC none: nothing is read because of it; whoever sees anything else, steps. What marks a
+        // pending `head` is the bit that marks discarded slots.
+        let seen = state(shared.words().load(quiet.word, Ordering::Relaxed));
+        if seen == quiet.free && !self.looks.now {
+            if trust == Trust::Slots && watch.by_head() {
+                return false;
+            }
+            #[allow(clippy::cast_possible_truncation)] // any bits will do: not all shards in one sweep
+            let turn = self.sweep.wrapping_add(at as u32) & self.mask;
+            if !turn.is_multiple_of(Self::HEAD_EVERY) || turn != 0 && !watch.by_head() {
+                return true;
+            }
+        } else if seen == quiet.free.wrapping_add(1) {
+            watch.saw_half_way();
+            if !self.looks.now {
+                return false;
+            }
+        } else if seen != quiet.free {
+            return false;
+        }
+        self.shards[at].cursor.look_past();
+        false
+    }
+
+    /// Passes the shards that are quiet, from this one on and `most` at most, each for one that is `left`. Returns how many.
+    #[inline(always)]
+    pub(super) fn pass_quiet(&mut self, left: &mut u32, most: usize) -> usize {
+        // Variables, so that no turn waits for a store of the one before.
+        let (mut turn, mut passed) = (self.turn, 0);
+        if let Some(Slots::Mapped(shared)) = self.sources.only() {
+            // The same in short, from a shard that is quiet to the next.
+            let (words, sweep) = (shared.words(), self.sweep);
+            let most = most.min(*left as usize).min(self.shards.len() - turn);
+            let quiet = &self.quiet[turn..turn + most];
+            let is_quiet = |(at, quiet): &(usize, &Quiet)| {
+                #[allow(clippy::cast_possible_truncation)] // as above
+                let turn = sweep.wrapping_add(*at as u32) & self.mask;
+                !turn.is_multiple_of(Self::HEAD_EVERY)
+                    && state(words.load(quiet.word, Ordering::Relaxed)) == quiet.free
+            };
+            if !self.looks.now {
+                passed = (turn..).zip(quiet).take_while(is_quiet).count();
+                #[allow(clippy::cast_possible_truncation)] // no more than is left
+                let quiet = passed as u32;
+                *left -= quiet;
+                turn = if passed == 0 { turn } else { self.after(turn + passed - 1) };
+            }
+        }
+        while passed < most && *left > 0 && self.is_quiet(turn, Trust::Head) {
+            (passed, *left) = (passed + 1, *left - 1);
+            turn = self.after(turn);
+        }
+        self.turn = turn;
+        passed
+    }
+
+    /// A shard's next ticket is what it is quiet with.
+    #[inline(always)]
+    pub(super) fn came_to_the_end(&mut self, at: usize) {
+        let (shard, watch) = (&self.shards[at], &mut self.watches[at]);
+        watch.waits_for(shard.cursor.next());
+        self.quiet[at] = Quiet::new(&shard.place, watch);
+    }
+
+    /// It is the next shard's turn.
+    #[inline(always)]
+    pub(super) fn next_shard(&mut self) {
+        self.burst = 0;
+        self.turn = self.after(self.turn);
+    }
+
+    /// Whose turn it is after `turn`; notes that all had theirs, if they had.
+    #[inline(always)]
+    fn after(&mut self, turn: usize) -> usize {
+        if turn + 1 < self.shards.len() {
+            return turn + 1;
+        }
+        self.sweep = self.sweep.wrapping_add(1);
+        self.looks.swept();
+        0
+    }
+}
+
+/// When a sweep looks past the next ticket of each shard: every millisecond, or every time if a reader sweeps more seldom.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Looks {
+    /// Whether this sweep looks.
+    now: bool,
+    /// Sweeps until the clock is read.
+    sweeps: u32,
+    /// When the clock was read, and when a sweep looked, in nanoseconds.
+    read: u64,
+    last: u64,
+}
+
+impl Looks {
+    const EVERY: u64 = 1_000_000;
+    /// Sweeps between two readings of the clock, for readers that sweep all the time.
+    const SWEEPS: u32 = 64;
+
+    /// Reads the clock, so that later readings find the vDSO without a system call.
+    pub(super) fn new() -> Self {
+        let now = now();
+        Self { now: false, sweeps: Self::SWEEPS, read: now, last: now }
+    }
+
+    #[inline(always)]
+    fn swept(&mut self) {
+        if self.sweeps == 0 {
+            self.read_clock();
+        } else {
+            self.sweeps -= 1;
+        }
+    }
+
+    #[cold]
+    fn read_clock(&mut self) {
+        let now = now();
+        let seldom = now - self.read >= Self::EVERY;
+        (self.now, self.read) = (now - self.last >= Self::EVERY, now);
+        if self.now {
+            self.last = now;
+        }
+        // A sweep that looks is followed by one that does not.
+        self.sweeps = if self.now || seldom { 0 } else { Self::SWEEPS };
+    }
+}
