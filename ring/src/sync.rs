@@ -10,11 +10,12 @@ pub(crate) use loom::sync::atomic::{AtomicU64, Ordering, fence};
 pub(crate) use core::sync::atomic::{AtomicU64, Ordering, fence};
 
 /// Nanoseconds of a clock that never goes back. The coarse clock: it moves on every few milliseconds, and the vDSO reads it
-/// in some nanoseconds. The first call may make system calls, to find the vDSO.
+/// in some nanoseconds. Not by rustix, which does not find the functions of some vDSOs (Debian's Linux 6.1) and makes
+/// system calls instead.
 #[cfg(not(loom))]
 pub(crate) fn now() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
-    now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC_COARSE);
+    now.map_or(0, |now| now.tv_sec().cast_unsigned() * 1_000_000_000 + now.tv_nsec().cast_unsigned())
 }
 
 /// Goes on by one with each call, so that models count how often was waited. All threads of a model are one of the

@@ -128,7 +128,6 @@ impl Looks {
     /// Sweeps between two readings of the clock, for readers that sweep all the time.
     const SWEEPS: u32 = 64;
 
-    /// Reads the clock, so that later readings find the vDSO without a system call.
     pub(super) fn new() -> Self {
         let now = now();
         Self { now: false, sweeps: Self::SWEEPS, read: now, last: now }
@@ -146,8 +145,8 @@ impl Looks {
     #[cold]
     fn read_clock(&mut self) {
         let now = now();
-        let seldom = now - self.read >= Self::EVERY;
-        (self.now, self.read) = (now - self.last >= Self::EVERY, now);
+        let seldom = now.saturating_sub(self.read) >= Self::EVERY;
+        (self.now, self.read) = (now.saturating_sub(self.last) >= Self::EVERY, now);
         if self.now {
             self.last = now;
         }
