@@ -165,7 +165,7 @@ fn two_writers_and_a_reader(producer: impl Producer) {
 fn a_nested_writer(producer: impl Producer) {
     check(Some(2), move || {
         let ring = <Ring>::new(2);
-        let reader = reads(&ring, Reader::at(0, 2), 3);
+        let reader = reads(&ring, Reader::at(0, 0), 3);
         let mut outer = producer.claim(&ring).unwrap();
         let mut history = producer.push_all(&ring, 11..=12);
         let ticket = outer.ticket();
@@ -188,7 +188,7 @@ fn a_stuck_writer_is_stepped_over(producer: impl Producer) {
             let mut history = History::default();
             let mut stuck = producer.claim(&ring).unwrap();
             history.note(Some(stuck.ticket()), End::Held);
-            let reader = reads(&ring, Reader::at(0, 2), 3);
+            let reader = reads(&ring, Reader::at(0, 0), 3);
             let other = pushes(&ring, producer, &[11, 12]);
             if ends {
                 stuck.fill(1);

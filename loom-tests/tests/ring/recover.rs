@@ -50,7 +50,7 @@ pub(super) fn what_was_skipped_is_not_discarded_again(producer: impl Producer) {
     let noted = seen.clone();
     check(Some(2), move || {
         let ring = <Ring>::new(4);
-        let reader = reads(&ring, Reader::at(0, 1), 3);
+        let reader = reads(&ring, Reader::at(0, 0), 3);
         assert_eq!(dies(&ring, producer), 0);
         let mut history = producer.push_all(&ring, [1]);
         assert_eq!(ring.shard_mut().recover(), 1);
