@@ -10,7 +10,7 @@ use crate::{cmd, privilege, setup};
 /// What the demo exits with when the kernel refuses its BPF program; it has said why on stderr.
 const REFUSED: u8 = 77;
 
-/// OpenOptions of the demo, handed on as they are.
+/// Options of the demo, handed on as they are.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// How long to run

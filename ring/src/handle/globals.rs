@@ -29,7 +29,7 @@ use crate::sync::{Ordering, fence};
 pub struct Globals(Arc<Section>);
 
 impl Globals {
-    /// Opens a section for reading: the source is its map. [`loader::section`](crate::loader::section) finds that of a
+    /// Opens a section for reading: the source is its map. [`loader::section`](crate::loader::section) finds the map of a
     /// loaded object by the section's name. Makes system calls.
     ///
     /// # Errors

@@ -68,7 +68,7 @@ impl<E> Default for Follow<E> {
 }
 
 impl<E> Follow<E> {
-    /// Rings that one call goes on with, at most: whoever can replace them could do so for ever.
+    /// One call goes on with so many rings at most: a process that replaces them all the time must not keep it going.
     const RINGS: usize = 16;
     /// Once the next ring was looked for in vain a few times, it is looked for in one of so many polls.
     const RETRY: u64 = 1 << 10;
