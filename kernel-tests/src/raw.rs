@@ -7,6 +7,7 @@ use std::os::unix::net::UnixDatagram;
 
 use libbpf_rs::MapType;
 use libbpf_rs::libbpf_sys::{self, bpf_get_fd_by_id_opts, bpf_insn, bpf_map_create_opts, bpf_map_info};
+use mapring::layout::{Geometry, Preamble};
 use memmap2::MmapOptions;
 use rustix::mm::{MapFlags, ProtFlags};
 
@@ -186,6 +187,19 @@ pub fn update(fd: impl AsFd, index: u32, value: &[u64]) -> Said {
     said(unsafe {
         libbpf_sys::bpf_map_update_elem(fd.as_fd().as_raw_fd(), (&raw const index).cast(), from, 0)
     })
+}
+
+/// An array with these flags that holds an empty region of `record`s: what a loader in any language would make.
+pub fn region(geometry: Geometry, record: &str, flags: u32) -> OwnedFd {
+    let [value, entries] = [geometry.element(), geometry.entries()].map(|n| u32::try_from(n).unwrap());
+    let map = RawMap::array(value, entries, flags).make().unwrap();
+    let mut words = vec![0; geometry.element_words() * geometry.first()];
+    let preamble = Preamble { geometry, generation: 1, name: record.into() };
+    words[..Preamble::WORDS].copy_from_slice(&preamble.encode());
+    for (index, element) in (0..).zip(words.chunks(geometry.element_words())) {
+        update(&map, index, element).unwrap();
+    }
+    map
 }
 
 /// Writes these elements.

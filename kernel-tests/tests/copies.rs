@@ -3,12 +3,12 @@
 #![allow(missing_docs)]
 
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use libbpf_rs::libbpf_sys::BPF_F_MMAPABLE;
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapType, Object};
-use mapring::layout::{Geometry, Kind, Preamble};
+use mapring::layout::{Geometry, Kind};
 use mapring::{
     Access, Array, Cells, Latches, OpenOptions, PerCpuCells, Region, Ring, cpus::possible_cpus,
     globals::Globals,
@@ -134,7 +134,9 @@ fn down<const N: usize>(object: &Object) {
     let writer = latches[0].writer().unwrap();
     // A table that is written by system call, as it can't be mapped.
     let geometry = Geometry::new(Kind::Latches, N as u64, 3, 1).unwrap();
-    let by_call = Latches::<[u8; N]>::open_with(table(&geometry), OpenOptions::new().write(true)).unwrap();
+    let by_call =
+        Latches::<[u8; N]>::open_with(raw::region(geometry, "value", 0), OpenOptions::new().write(true))
+            .unwrap();
     let calls = by_call.writer().unwrap();
     for n in 1..6 {
         let right = value::<N>(n);
@@ -150,19 +152,6 @@ fn down<const N: usize>(object: &Object) {
             assert_eq!(run(object, &format!("read_{N}"), 0, n), 3, "{N} bytes, by a program");
         }
     }
-}
-
-/// A region that can't be mapped.
-fn table(geometry: &Geometry) -> OwnedFd {
-    let [value, entries] = [geometry.element(), geometry.entries()].map(|n| u32::try_from(n).unwrap());
-    let map = RawMap::array(value, entries, 0).make().unwrap();
-    let mut words = vec![0; geometry.element_words() * geometry.first()];
-    let preamble = Preamble { geometry: *geometry, generation: 1, name: "value".into() };
-    words[..Preamble::WORDS].copy_from_slice(&preamble.encode());
-    for (index, element) in (0..).zip(words.chunks(geometry.element_words())) {
-        raw::update(&map, index, element).unwrap();
-    }
-    map
 }
 
 /// Plain values, with no protocol and no preamble, and no padding in the size that the kernel knows.

@@ -6,20 +6,15 @@ use std::os::fd::OwnedFd;
 use libbpf_rs::libbpf_sys::BPF_F_MMAPABLE;
 use mapring::Region;
 use mapring::layout::seq::DISCARDED;
-use mapring::layout::{Geometry, Kind, Preamble};
+use mapring::layout::{Geometry, Kind};
 use mapring::{Access, ReadStats, Reader, Ring};
-use mapring_kernel_tests::raw::{self, RawMap};
+use mapring_kernel_tests::raw;
 use mapring_kernel_tests::require_bpf;
 
 /// A ring of one shard, of `slots` slots: the first tickets were discarded, and then come `records`.
 fn ring(slots: u64, flags: u32, discarded: u64, records: u64) -> OwnedFd {
     let geometry = Geometry::new(Kind::Ring, 8, slots, 1).unwrap().of_cpu().unwrap();
-    let [value, entries] = [geometry.element(), geometry.entries()].map(|n| u32::try_from(n).unwrap());
-    let map = RawMap::array(value, entries, flags).make().unwrap();
-    let preamble = Preamble { geometry, generation: 1, name: "u64".into() };
-    for (index, element) in (0..).zip(preamble.encode().chunks(geometry.element_words())) {
-        raw::update(&map, index, element).unwrap();
-    }
+    let map = raw::region(geometry, "u64", flags);
     let element = |index: usize, words: [u64; 2]| {
         raw::update(&map, u32::try_from(index).unwrap(), &words).unwrap();
     };

@@ -8,9 +8,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use libbpf_rs::OpenObject;
 use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, BPF_F_RDONLY_PROG, BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM};
 use libbpf_rs::skel::Skel;
-use mapring::layout::{Geometry, Kind, Preamble};
+use mapring::layout::{Geometry, Kind};
 use mapring::{Access, Cells, Counters, Error, Latches, OpenOptions, Region, Snapshot};
-use mapring_kernel_tests::raw::{self, RawMap};
+use mapring_kernel_tests::raw;
 use mapring_kernel_tests::skel::FlagsSkelBuilder;
 use mapring_kernel_tests::{Runner, fitted, load, require_bpf, without_batches, without_commands};
 
@@ -20,15 +20,7 @@ const COUNT: usize = 150;
 /// A table of latches or cells.
 fn table(kind: Kind, flags: u32) -> OwnedFd {
     let geometry = Geometry::new(kind, size_of::<Value>() as u64, COUNT as u64, 1).unwrap();
-    let [value, entries] = [geometry.element(), geometry.entries()].map(|n| u32::try_from(n).unwrap());
-    let map = RawMap::array(value, entries, flags).make().unwrap();
-    let mut words = vec![0; geometry.element_words() * geometry.first()];
-    let preamble = Preamble { geometry, generation: 1, name: "value".into() };
-    words[..Preamble::WORDS].copy_from_slice(&preamble.encode());
-    for (index, element) in (0..).zip(words.chunks(geometry.element_words())) {
-        raw::update(&map, index, element).unwrap();
-    }
-    map
+    raw::region(geometry, "value", flags)
 }
 
 fn values(n: u64) -> Vec<Value> {

@@ -11,14 +11,14 @@ use std::thread;
 use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, BPF_F_RDONLY_PROG};
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapInfo, Object};
-use mapring::layout::{Geometry, Kind, Preamble};
+use mapring::layout::{Geometry, Kind};
 use mapring::loader::section;
 use mapring::{
     Access, Latches, LatchesWriter, OpenOptions, ReadError, Record, Snapshot, Source,
     globals::{Global, Globals},
     table::Seqlock,
 };
-use mapring_kernel_tests::raw::{self, RawMap};
+use mapring_kernel_tests::raw;
 use mapring_kernel_tests::skel::GlobalsSkelBuilder;
 use mapring_kernel_tests::{PinDir, fitted, load, require_bpf};
 
@@ -43,15 +43,7 @@ fn whole(found: &Value) -> bool {
 
 fn latches(flags: u32) -> OwnedFd {
     let geometry = Geometry::new(Kind::Latches, size_of::<Value>() as u64, 2, 1).unwrap();
-    let [value, entries] = [geometry.element(), geometry.entries()].map(|n| u32::try_from(n).unwrap());
-    let map = RawMap::array(value, entries, flags).make().unwrap();
-    let mut words = vec![0; geometry.element_words() * geometry.first()];
-    let preamble = Preamble { geometry, generation: 1, name: "value".into() };
-    words[..Preamble::WORDS].copy_from_slice(&preamble.encode());
-    for (index, element) in (0..).zip(words.chunks(geometry.element_words())) {
-        raw::update(&map, index, element).unwrap();
-    }
-    map
+    raw::region(geometry, "value", flags)
 }
 
 /// Has each of `writers` write `count` times, at once, while this thread reads: how often it was written at
