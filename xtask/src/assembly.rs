@@ -1,5 +1,5 @@
 //! `cargo xtask assembly`: the machine code of the hot paths, checked for what it must and must not
-//! have, and against the listings in `assembly/` where the same compiler made them.
+//! have, and against the listings in `proofs/assembly/` where the same compiler made them.
 
 mod listing;
 mod producers;
@@ -25,7 +25,7 @@ pub(crate) struct Args {
     bless: bool,
 }
 
-/// Functions of `assembly/src/lib.rs`; those that look twice, and those that only add up.
+/// Functions of `proofs/assembly/src/lib.rs`; those that look twice, and those that only add up.
 const LOOKS: [&str; 4] = ["cell_look", "latch_look", "ring_step", "ring_run"];
 const SUMS: [&str; 1] = ["counters_sum"];
 
@@ -35,7 +35,7 @@ const MACHINES: [(Machine, &str, &str); 2] = [
     (Machine::Aarch64, "aarch64-unknown-linux-gnu", "aarch64"),
 ];
 
-/// Functions of `assembly/bpf/producer.bpf.c`; those that claim a slot of a ring.
+/// Functions of `proofs/assembly/bpf/producer.bpf.c`; those that claim a slot of a ring.
 const RINGS: [&str; 2] = ["ring_push", "numa_push"];
 const RECORDS: [&str; 3] = ["ring_push", "numa_push", "cell_set"];
 const COUNTERS: [&str; 1] = ["counter_add"];
@@ -202,10 +202,10 @@ impl Check {
 }
 
 fn listing_path(folder: &str, name: &str) -> PathBuf {
-    cmd::root().join("assembly").join(folder).join(format!("{name}.s"))
+    cmd::root().join("proofs/assembly").join(folder).join(format!("{name}.s"))
 }
 
-/// What rustc makes of `assembly/src/lib.rs`. No linker is needed, so any target will do.
+/// What rustc makes of `proofs/assembly/src/lib.rs`. No linker is needed, so any target will do.
 fn compile_readers(target: &str) -> Result<String> {
     let there = cmd::output(&mut cmd::line("rustc --print sysroot"))?;
     if !Path::new(there.trim()).join("lib/rustlib").join(target).join("lib").is_dir() {
@@ -226,7 +226,7 @@ fn compile_readers(target: &str) -> Result<String> {
 
 fn compile_producers(clang: &Clang, libbpf: &[PathBuf], host: &[String], flags: &[&str]) -> Result<String> {
     let mut compile: Command = headers::clang(&clang.path, libbpf, host, flags);
-    compile.args(["-S", "assembly/bpf/producer.bpf.c", "-o", "-"]);
+    compile.args(["-S", "proofs/assembly/bpf/producer.bpf.c", "-o", "-"]);
     cmd::output(&mut compile)
 }
 

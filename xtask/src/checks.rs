@@ -43,7 +43,7 @@ static CHECKS: &[Check] = &[
     check("clippy-memfd", "lints of what builds without BPF").test(
         &[],
         Lines(&[
-            "cargo clippy -p mapring -p mapring-demo -p mapring-hostile-tests -p xtask --no-default-features --all-targets -- -D warnings",
+            "cargo clippy -p mapring -p mapring-cli -p mapring-hostile-tests -p xtask --no-default-features --all-targets -- -D warnings",
         ]),
     ),
     check("docs", "the library's documentation, its links included")
@@ -72,9 +72,9 @@ static CHECKS: &[Check] = &[
         }),
     ),
     check("examples", "the examples and the demo's tests")
-        .test(BPF, Lines(&["cargo test --release -p mapring-examples -p mapring-demo --all-features"])),
+        .test(BPF, Lines(&["cargo test --release -p mapring-examples -p mapring-cli --all-features"])),
     check("examples-memfd", "the same without BPF")
-        .test(&[], Lines(&["cargo test --release -p mapring-examples -p mapring-demo --no-default-features"]))
+        .test(&[], Lines(&["cargo test --release -p mapring-examples -p mapring-cli --no-default-features"]))
         .only_in_all(),
     check("demo", "the demo, run for a second")
         .test(BPF, code("cargo xtask demo --json --seconds 1", |_| runs::one_json_object(&[]))),
@@ -121,7 +121,7 @@ static CHECKS: &[Check] = &[
             BPF,
             Lines(&["cargo test --release -p mapring-hostile-tests --features bpf --test hostile maps::"]),
         )
-        .prove(10, &[Path("hostile-tests")], Code(runs::count_hostile)),
+        .prove(10, &[Path("proofs/hostile")], Code(runs::count_hostile)),
     check("faults", "each system call of the library fails once, at each place")
         .test(FAULTS, Lines(&["cargo test -p mapring-hostile-tests --features bpf --test faults"]))
         .quick(
@@ -191,11 +191,11 @@ static CHECKS: &[Check] = &[
     check("litmus", "the protocols under the kernel's, Arm's and x86's memory models")
         .test(
             &[],
-            code("litmus/run.sh aarch64/* bpf/* x86/* (those of lkmm/ fetch the kernel's source, too)", |_| {
+            code("proofs/litmus/run.sh aarch64/* bpf/* x86/* (those of lkmm/ fetch the kernel's source, too)", |_| {
                 runs::small_litmus()
             }),
         )
-        .prove(2, &[Path("litmus")], Code(|_| runs::count_litmus())),
+        .prove(2, &[Path("proofs/litmus")], Code(|_| runs::count_litmus())),
     check("bpf-loom", "the compiled BPF code under loom, against the production readers")
         .test(
             &[Tools],
@@ -209,7 +209,7 @@ static CHECKS: &[Check] = &[
             &[Tools],
             Lines(&["cargo test --release -p mapring-bpf-loom"]),
         )
-        .prove(5, &[Path("bpf-loom"), Tools], Code(runs::count_bpf_loom)),
+        .prove(5, &[Path("proofs/bpf-loom"), Tools], Code(runs::count_bpf_loom)),
     check("loom", "every interleaving of the production sources, bounded where it says so")
         .test(&[], code("cargo xtask loom", |_| models::run(|command| command)))
         .quick(
@@ -256,7 +256,7 @@ static CHECKS: &[Check] = &[
         .test(
             &[OldestRust],
             Lines(&[
-                "rustup run 1.88.0 cargo check -p mapring -p mapring-demo -p xtask --no-default-features",
+                "rustup run 1.88.0 cargo check -p mapring -p mapring-cli -p xtask --no-default-features",
             ]),
         )
         .only_in_all(),

@@ -11,7 +11,7 @@ use crate::cmd;
 use crate::setup::Tools;
 
 /// Where programs live.
-const FOLDERS: [&str; 4] = ["assembly", "demo", "examples", "kernel-tests"];
+const FOLDERS: [&str; 4] = ["cli", "examples", "proofs/assembly", "proofs/kernel"];
 
 /// As loaders for this machine do it; for no architecture in particular; with the newest instructions that headers use.
 const WAYS: [&[&str]; 3] = [&["-D__TARGET_ARCH_x86"], &[], &["-mcpu=v4"]];

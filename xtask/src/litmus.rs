@@ -1,4 +1,4 @@
-//! `litmus/run.sh`: the protocols under formal memory models.
+//! `proofs/litmus/run.sh`: the protocols under formal memory models.
 
 use std::env;
 use std::io;
@@ -16,7 +16,7 @@ const MIRROR: &str = "LITMUS_MIRROR";
 /// Runs the tests of some folders, or all: what was printed, and how it ended. Fetches herd7 from
 /// Debian's packages, and for `lkmm` the kernel's model.
 pub(crate) fn run(folders: &[&str]) -> Result<(String, ExitStatus)> {
-    let mut script = cmd::line("litmus/run.sh");
+    let mut script = cmd::line("proofs/litmus/run.sh");
     if env::var_os(MIRROR).is_none()
         && let Ok(Some(Mirror::Known(uri))) = DEBIAN.mirror()
     {
@@ -24,7 +24,9 @@ pub(crate) fn run(folders: &[&str]) -> Result<(String, ExitStatus)> {
     }
     let (said, status) = cmd::tee(script.args(folders).stderr(io::stderr()))?;
     if status.code() == Some(2) {
-        return Err(Skip("litmus/run.sh could not get herd7 or the kernel's model: see above".into()).into());
+        return Err(
+            Skip("proofs/litmus/run.sh could not get herd7 or the kernel's model: see above".into()).into()
+        );
     }
     Ok((said, status))
 }

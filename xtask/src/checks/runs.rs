@@ -51,7 +51,7 @@ pub(super) fn count_bpf_loom(given: &Given<'_>) -> Result<Counts> {
     Ok(counts)
 }
 
-/// `litmus/run.sh`, whose last line has the numbers.
+/// `proofs/litmus/run.sh`, whose last line has the numbers.
 pub(super) fn count_litmus() -> Result<Counts> {
     let (said, status) = litmus::run(&[])?;
     Ok(Counts::of_tests(said.lines().next_back().unwrap_or_default(), status.success()))

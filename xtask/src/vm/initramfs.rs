@@ -78,7 +78,7 @@ pub(crate) fn archive(built: &Built, args: &[String]) -> Result<Vec<u8>> {
         binaries: built.tests.clone(),
         args: args.to_vec(),
         env: variables(env::vars()),
-        dir: cmd::root().join("kernel-tests"),
+        dir: cmd::root().join("proofs/kernel"),
     };
     let mut archive = Archive::default();
     archive.file(Path::new("/init"), &fs::read(&built.init)?)?;

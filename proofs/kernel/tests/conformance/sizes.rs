@@ -66,7 +66,7 @@ fn without_private(computed: &[u64]) -> Vec<u64> {
 
 #[test]
 fn the_examples_of_the_document_are_right() {
-    let page = include_str!("../../../docs/abi.md");
+    let page = include_str!("../../../../docs/abi.md");
     let table = page.split("### Examples").nth(1).unwrap().split("\n\n").nth(2).unwrap();
     let rows: Vec<Vec<&str>> =
         table.lines().skip(2).map(|row| row.trim_matches('|').split('|').map(str::trim).collect()).collect();

@@ -9,7 +9,7 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-/* `Record` in hostile-tests/src/record.rs. */
+/* `Record` in proofs/hostile/src/record.rs. */
 struct record {
 	__u64 n, product, inverse;
 };

@@ -1,7 +1,7 @@
 //! Compiles the programs with every clang of this machine, in every way that the headers know.
 
-#[allow(unreachable_pub)] // in the crate whose it is, others see it
-#[path = "../bpf-build/src/clangs.rs"]
+#[allow(unreachable_pub)] // other files of its own crate use it
+#[path = "../../xtask/bpf-build/src/clangs.rs"]
 mod clangs;
 
 use std::env;

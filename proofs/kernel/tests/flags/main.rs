@@ -17,7 +17,7 @@ use mapring_kernel_tests::require_bpf;
 use text::{OVERLOOKED, SECTIONS, Section};
 
 /// As it was when this was compiled: where other kernels run it there is no repository.
-const DOCS: &str = include_str!("../../../docs/kernels.md");
+const DOCS: &str = include_str!("../../../../docs/kernels.md");
 const BEGIN: &str = "<!-- flags -->\n";
 const END: &str = "<!-- /flags -->\n";
 
@@ -49,7 +49,7 @@ fn the_table_of_flags_is_what_the_kernel_does() {
     let [_, table, _] = parts(DOCS);
     let mut table: Vec<_> = table.lines().collect();
     if std::env::var_os("MAPRING_BLESS").is_some_and(|bless| bless == "1") {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/kernels.md");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/kernels.md");
         let docs = std::fs::read_to_string(&path).unwrap();
         let [before, _, after] = parts(&docs);
         assert_eq!(there.len(), SECTIONS.len(), "a kernel that can all of it writes it");

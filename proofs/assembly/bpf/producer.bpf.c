@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* The producers' hot paths, one function each, for `cargo xtask assembly`; kernel-tests/tests/jit loads them. */
+/* The producers' hot paths, one function each, for `cargo xtask assembly`; proofs/kernel/tests/jit loads them. */
 #include <mapring/ring.bpf.h>
 #include <mapring/cell.bpf.h>
 #include <mapring/counters.bpf.h>

@@ -1,6 +1,6 @@
 //! What the kernel's compiler makes of producers: the claim, the words and the publication, in that
 //! order, by instructions that order them on this machine. What is proved of those instructions is
-//! in `litmus/`; that the kernel emits them is looked at here, in the kernel's own copy.
+//! in `proofs/litmus/`; that the kernel emits them is looked at here, in the kernel's own copy.
 #![allow(missing_docs)]
 
 #[cfg(target_arch = "aarch64")]

@@ -3,14 +3,14 @@
 # be forbidden, with each change that its head calls "also" too; with each that it calls "mutant",
 # which takes an ordering away, it must be allowed (or the test shows nothing).
 #
-#   litmus/run.sh [FOLDER[/NAME]…]      one table; exit status 0 if all is as it should be
+#   proofs/litmus/run.sh [FOLDER[/NAME]…]      one table; exit status 0 if all is as it should be
 #
 # Needs apt and nothing else: herd7 and the kernel's model come from Debian's packages, and are
 # unpacked (not installed, no root) under target/litmus, 45 and 165 MB of downloads, once. What
 # `herd7` in the PATH and LKMM=…/tools/memory-model name is used instead, if they are there.
 set -euo pipefail
 cd "$(dirname "$0")"
-cache=${CARGO_TARGET_DIR:-$PWD/../target}/litmus
+cache=${CARGO_TARGET_DIR:-$PWD/../../target}/litmus
 # herdtools7 is in Debian's unstable suite only.
 mirror=${LITMUS_MIRROR:-http://deb.debian.org/debian}
 suite=${LITMUS_SUITE:-sid}
