@@ -53,10 +53,8 @@ fn main() -> Result<()> {
             })
             .collect();
         for (node, thread) in threads {
-            let mut reader = thread.join().expect("readers do not panic")?;
-            let (cpus, dropped) = (reader.shards().count(), reader.dropped());
-            let (read, lost) = (reader.stats().delivered, reader.lost());
-            println!("node {node}: {cpus} CPUs, read {read}, lost {lost}, dropped {dropped}");
+            let reader = thread.join().expect("readers do not panic")?;
+            println!("node {node}: {} CPUs, {}", reader.shards().count(), reader.stats());
         }
         println!("read {}", ring.access());
         Ok(())

@@ -76,7 +76,7 @@ fn main() -> Result<()> {
     while reader.for_each(usize::MAX, |event| seen.add(event.shard, event.record)) > 0 {}
 
     let sent = skel.maps.bss_data.as_deref().map_or(0, |data| data.sent);
-    let (missed, lost) = (misses.sum(WEIGH)?, reader.lost() + reader.dropped());
+    let (missed, lost) = (misses.sum(WEIGH)?, reader.stats().lost() + reader.stats().dropped());
     println!("{swaps} swaps while {sent} packets were sent");
     println!("came out: {} weighed by one, {} by two; {} wrong", seen.by[0], seen.by[1], seen.wrong);
     println!("found nobody to weigh them: {missed}; lost by a slow reader: {lost}");

@@ -65,9 +65,8 @@ fn main() -> Result<()> {
         stop.store(true, Ordering::Relaxed);
         done
     })?;
-    let (stats, dropped) = (reader.stats(), reader.dropped());
     println!("{} rings, of {} slots a CPU at last", reader.rings(), ring.slots());
-    println!("read {}, lost {}, dropped {dropped}, read {}", stats.delivered, stats.lost(), ring.access());
+    println!("{}; read {}", reader.stats(), ring.access());
     Ok(())
 }
 

@@ -55,7 +55,7 @@ fn main() -> Result<()> {
         }
         thread::sleep(Duration::from_millis(10)); // the reader's only system call
     }
-    println!("lost {}, dropped {}, read {}", reader.lost(), reader.dropped(), ring.access());
+    println!("{}; read {}", reader.stats(), ring.access());
     if let Some(pin) = pin {
         fs::remove_file(pin)?;
     }

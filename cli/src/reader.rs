@@ -49,7 +49,6 @@ pub(crate) struct Reading {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outcome {
     pub(crate) stats: ReadStats,
-    pub(crate) dropped: u64,
     /// System calls that the producer saw the thread make while it read; `None`: it sees none.
     pub(crate) seen_calls: Option<u64>,
     /// It read under the filter that kills.
@@ -133,13 +132,13 @@ fn read(job: &Job) -> Outcome {
         (Some(before @ 1..), Some(after)) => Some(after - before),
         _ => None,
     };
-    Outcome { stats: events.stats(), dropped: events.dropped(), seen_calls, sandboxed }
+    Outcome { stats: events.stats(), seen_calls, sandboxed }
 }
 
 /// Counters and cells are read as they are: whatever they hold, this is the latest.
 fn update(board: &Board, feed: &Feed, events: &mut mapring::Reader<Event>) {
     let stats = events.stats();
-    board.set_totals(stats.delivered, stats.lost(), events.dropped());
+    board.set_totals(stats.delivered, stats.lost(), stats.dropped());
     let mut sums = [0; CALLS];
     if feed.calls.sums(&mut sums).is_ok() {
         board.set_calls(&sums);
@@ -190,7 +189,7 @@ mod tests {
         };
         let outcome = reading.stop().unwrap();
         let sample = board.sample();
-        assert_eq!((outcome.stats.delivered, outcome.stats.lost(), outcome.dropped), (100, 0, 0));
+        assert_eq!((outcome.stats.delivered, outcome.stats.lost(), outcome.stats.dropped()), (100, 0, 0));
         assert!(outcome.sandboxed);
         assert_eq!((outcome.seen_calls, outcome.syscalls()), (None, Some(0)));
         assert_eq!((latest.kind, latest.value), (Event::CALL, 99));

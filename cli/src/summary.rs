@@ -101,12 +101,12 @@ mod lookup {
 
 impl Summary {
     pub(crate) fn json(&self) -> serde_json::Value {
-        let Outcome { stats, dropped, sandboxed, .. } = self.outcome;
+        let Outcome { stats, sandboxed, .. } = self.outcome;
         json!({
             "access": self.access,
             "records": stats.delivered,
             "lost": stats.lost(),
-            "dropped": dropped,
+            "dropped": stats.dropped(),
             "reader_syscalls": self.outcome.syscalls(),
             "reader_syscalls_by": self.outcome.evidence(),
             "sandboxed": sandboxed,
@@ -119,7 +119,7 @@ impl Summary {
 
     /// For people.
     pub(crate) fn text(&self) -> String {
-        let Outcome { stats, dropped, .. } = self.outcome;
+        let Outcome { stats, .. } = self.outcome;
         let line = |name: &str, value: String, note: String| format!("  {name:<30}{value:>12}  {note}\n");
         let ns = |ns: f64| format!("{ns:.1} ns");
         let rate = format!("{} a second", rounded(stats.delivered as f64 / self.seconds));
@@ -134,7 +134,7 @@ impl Summary {
         let mut text = format!("{:.1} s on Linux {}, read {}\n", self.seconds, self.kernel, self.access);
         text += &line("records read", grouped(stats.delivered), rate);
         text += &line("lost", grouped(stats.lost()), lost);
-        text += &line("dropped by their producers", grouped(dropped), String::new());
+        text += &line("dropped by their producers", grouped(stats.dropped()), String::new());
         text += &line("one read of 56 bytes, mapped", ns(self.cost.read), String::new());
         if let Some(lookup) = self.cost.lookup {
             let times = format!("a system call, {:.0} times that", lookup / self.cost.read);

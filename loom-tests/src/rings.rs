@@ -229,10 +229,6 @@ impl Leaving for Current {
         self.cursors.iter().for_each(|cursor| sum += cursor.stats());
         sum
     }
-
-    fn dropped(&mut self) -> u64 {
-        self.each().map(|(_, shard, _)| shard.dropped()).sum()
-    }
 }
 
 /// A production follower, and all that it was given.

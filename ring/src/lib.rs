@@ -93,7 +93,7 @@
 //!
 //! # How it is built
 //!
-//! [`layout`] (pure: where things are) → [`protocol`] (the algorithms, over any words) → regions
+//! [`layout`] (pure: where things are) → `protocol` (the algorithms, over any words) → regions
 //! (a BPF map mapped, a BPF map behind system calls, a memfd) → the handles [`Ring`], [`Cells`],
 //! [`Counters`], [`Latches`], and for BPF alone `PerCpuCells`, `Globals` and `Dispatch`. Each layer
 //! knows only those to its left.
@@ -120,6 +120,8 @@ mod handle;
 pub mod layout;
 #[cfg(all(not(loom), feature = "bpf"))]
 pub mod loader;
+// No part of the API: the models and proofs of the repository run it.
+#[doc(hidden)]
 pub mod protocol;
 #[cfg(not(loom))]
 pub mod record;

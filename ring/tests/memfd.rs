@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use bytemuck::{Pod, Zeroable};
-use mapring::layout::{Geometry, Kind};
+use mapring::layout::{Geometry, Kind, Preamble};
 use mapring::{
     Access, Cell, Cells, Counters, Error, Latches, OpenOptions, ReadError, Refusal, Region, Ring, Snapshot,
     Start,
@@ -154,7 +154,15 @@ fn a_full_ring_of_abandoned_slots_drops_and_counts() {
     let writer = ring.writer(0).unwrap();
     (0..2).for_each(|_| std::mem::forget(writer.reserve().unwrap()));
     assert_eq!(writer.push(&Record::new(0)), None);
-    assert_eq!(ring.reader().dropped(), 1);
+    let reader = ring.reader();
+    assert_eq!(
+        (reader.stats().dropped(), reader.stats().no_slot, reader.shard_stats(0).unwrap().no_slot),
+        (1, 1, 1)
+    );
+    put(&ring.region(), 0, Preamble::DROPPED, &[2]); // as programs count records of CPUs without a shard
+    let stats = reader.stats();
+    assert_eq!((stats.dropped(), stats.no_shard, reader.shard_stats(0).unwrap().no_shard), (3, 2, 0));
+    assert_eq!(stats.to_string(), "0 delivered, 0 lost, 3 dropped (1 no free slot, 2 no shard for the CPU)");
 }
 
 #[test]

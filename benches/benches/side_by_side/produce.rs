@@ -102,7 +102,7 @@ fn mapring<'p, R: Borrow<Ring<Record>>>(
     let mut reader = ring.reader_from(Start::Now);
     Ok(timed(program, move |seen| {
         reader.for_each(usize::MAX, |event| seen.add(event.record));
-        reader.lost() + reader.dropped()
+        reader.lost() + reader.stats().dropped()
     }))
 }
 
@@ -115,7 +115,7 @@ fn mapring_numa<'p>(
     let mut reader = ring.reader_from(Start::Now);
     Ok(timed(program, move |seen| {
         reader.for_each(usize::MAX, |event| seen.add(event.record));
-        reader.lost() + reader.dropped()
+        reader.lost() + reader.stats().dropped()
     }))
 }
 

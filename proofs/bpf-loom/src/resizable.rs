@@ -239,10 +239,6 @@ impl Leaving for Current {
         self.cursors.iter().for_each(|cursor| sum += cursor.stats());
         sum
     }
-
-    fn dropped(&mut self) -> u64 {
-        0
-    }
 }
 
 /// A production follower, and all that it was given.

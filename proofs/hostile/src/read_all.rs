@@ -152,7 +152,7 @@ fn ring<T: AnyBitPattern + NoUninit>(ring: &Ring<T>, image: Option<&[u64]>) -> R
                 assert_eq!(stats.torn, 0);
             }
             assert!(reader.take_error().is_none());
-            let _ = reader.dropped();
+            let _ = reader.stats().dropped();
             reads += Reads {
                 values: stats.delivered,
                 passed: stats.lost().wrapping_add(stats.discarded),

@@ -219,7 +219,11 @@ where
         _ => (0..100).for_each(|_| _ = reader.poll().map(|event| check(event.ticket, &event.record))),
     }
     let counts = reader.shard_stats(0).is_some() && reader.position(0).is_some();
-    right && counts && reader.dropped() == 0 && reader.take_error().is_none() && reader.lost() < u64::MAX
+    right
+        && counts
+        && reader.stats().dropped() == 0
+        && reader.take_error().is_none()
+        && reader.lost() < u64::MAX
 }
 
 /// Reads the second value of a table, another way each turn: version `v` must be `right(v)`.

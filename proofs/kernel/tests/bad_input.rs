@@ -333,7 +333,7 @@ fn scribbled(map: &impl MapCore, ring: &Ring<Filled<14>>, writer: &Runner, round
         }
     }
     assert!(delivered > 100 && dropped > 10, "{delivered} delivered, {dropped} dropped, {n} written");
-    assert_eq!(ring.reader().dropped(), dropped);
+    assert_eq!(ring.reader().stats().dropped(), dropped);
 }
 
 #[test]

@@ -75,17 +75,17 @@ fn one_shape<const N: usize>(object: &Object, slots: u64) {
     assert_eq!(seen, (total - seen.len() as u64..total).collect::<Vec<_>>());
     assert_eq!(asleep.lost(), total - seen.len() as u64);
     assert!(ring.reader_from(Start::Now).poll().is_none());
-    assert_eq!(late.dropped(), 0);
+    assert_eq!(late.stats().dropped(), 0);
     // By system call: the same.
     let looked_up =
         Ring::<Filled<N>>::open(read_only(&map(object, &format!("ring_{size}_{slots}")))).unwrap();
     assert_eq!(looked_up.access(), Access::Syscall(Refusal::ReadOnlyFd));
     let mut reader = looked_up.reader();
     assert_eq!(tickets(&mut reader), (total - slots..total).collect::<Vec<_>>());
-    assert_eq!((reader.lost(), reader.dropped()), (0, 0));
+    assert_eq!((reader.lost(), reader.stats().dropped()), (0, 0));
     assert_eq!((0..slots).map(|n| step(&write, ABANDON, 0, n)).sum::<u64>(), slots);
     assert_eq!(step(&write, FILL, 0, 0), 0);
-    assert_eq!((reader.dropped(), late.dropped()), (1, 1), "{size} bytes, {slots} slots");
+    assert_eq!((reader.stats().dropped(), late.stats().dropped()), (1, 1), "{size} bytes, {slots} slots");
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn copies_of<const N: usize>(object: &Object) {
     assert_eq!((0..4).map(|n| step(&write, ABANDON, 0, n)).sum::<u64>(), 4);
     assert_eq!(step(&Runner::new(object, &format!("cell_{size}")), ABANDON, 0, 0), 1);
     assert_eq!(step(&copy, COPY, 0, 7), 0);
-    assert_eq!((reader.dropped(), cells.region().dropped().unwrap()), (1, 1));
+    assert_eq!((reader.stats().dropped(), cells.region().dropped().unwrap()), (1, 1));
 }
 
 #[test]
@@ -269,7 +269,7 @@ fn discarded_abandoned_and_stepped_over_tickets_are_told_apart() {
         assert_eq!(step(&write, ABANDON, 0, 0), 1);
         assert_eq!((step(&write, FILL, 0, 1), step(&write, FILL, 0, 2)), (0, 0));
         let mut reader = ring.reader();
-        assert_eq!(reader.dropped(), 2);
+        assert_eq!(reader.stats().dropped(), 2);
         assert!(reader.poll().is_none());
     });
 }

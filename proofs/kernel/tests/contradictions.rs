@@ -260,7 +260,7 @@ fn lookups_that_fail_are_told() {
     assert_eq!(ring.access(), Access::Syscall(Refusal::NotMmapable));
     let mut reader = ring.reader();
     assert_eq!(
-        (ring.region().dropped().unwrap(), ring.region().retired().unwrap(), reader.dropped()),
+        (ring.region().dropped().unwrap(), ring.region().retired().unwrap(), reader.stats().dropped()),
         (3, false, 7)
     );
     assert!(reader.take_error().is_none());
@@ -284,7 +284,7 @@ fn lookups_that_fail_are_told() {
                 [BPF_MAP_LOOKUP_ELEM] => 3,
                 _ => 0,
             };
-            assert_eq!(reader.dropped(), expected);
+            assert_eq!(reader.stats().dropped(), expected);
             let error = reader.take_error();
             assert!(
                 matches!(&error, Some(Error::System { error, .. }) if failed(error)),
@@ -295,6 +295,6 @@ fn lookups_that_fail_are_told() {
             assert_eq!(reader.take_error().is_some(), commands.contains(&BPF_MAP_LOOKUP_ELEM));
         });
     }
-    assert_eq!(reader.dropped(), 7);
+    assert_eq!(reader.stats().dropped(), 7);
     assert!(reader.take_error().is_none());
 }

@@ -97,7 +97,7 @@ fn cpus_that_go_offline() {
     let rest: Vec<_> = reader.drain().collect();
     assert_eq!(rest.len() as u64 + read_before, 10);
     assert_eq!(rest.iter().filter(|event| event.shard == gone).count() as u64, 5 - u64::from(gone < stays));
-    assert_eq!((reader.lost(), reader.dropped(), sums(), of(stays).version), (0, 0, [10; 2], 5));
+    assert_eq!((reader.lost(), reader.stats().dropped(), sums(), of(stays).version), (0, 0, [10; 2], 5));
     // Whoever opens it now finds the same.
     let late = PerCpuCells::<Sample>::open(&skel.maps.percpu_cells).unwrap();
     assert_eq!((late.cpus(), late.snapshot(gone, 1).unwrap()), (&*possible, before));
@@ -130,5 +130,5 @@ fn a_cpu_that_is_offline_when_its_shard_is_made() {
     everywhere();
     let mut reader = ring.reader_of_node(first, Start::Oldest).unwrap();
     let found: Vec<_> = reader.drain().filter(|event| event.shard == gone).collect();
-    assert_eq!((found.len(), found[4].record, reader.lost(), reader.dropped()), (5, end, 0, 0));
+    assert_eq!((found.len(), found[4].record, reader.lost(), reader.stats().dropped()), (5, end, 0, 0));
 }

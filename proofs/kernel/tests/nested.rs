@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{Link, MapCore, MapFlags, Object, ProgramMut};
-use mapring::{Access, Error, OpenOptions, ReadStats, Reader, Record, Ring};
+use mapring::{Access, Error, OpenOptions, Reader, Record, Ring};
 use mapring_kernel_tests::skel::NestedSkelBuilder;
 use mapring_kernel_tests::{
     Runner, cpus, everywhere, fitted, kernel, load, map, on_cpu, read_only, real_time, require_bpf,
@@ -289,7 +289,7 @@ fn check(object: &Object, seen: &mut Seen) {
     let slots = SLOTS[seen.ring];
     let by_cpu = counts(object, seen.ring);
     let dropped = by_cpu.iter().flatten().map(|count| count.dropped).sum::<u64>();
-    assert_eq!(seen.reader.dropped(), dropped, "ring of {slots}");
+    assert_eq!(seen.reader.stats().dropped(), dropped, "ring of {slots}");
     let mut all_passed = 0;
     for (cpu, counts) in by_cpu.iter().enumerate() {
         let sum = |of: fn(&Count) -> u64| counts.iter().map(of).sum::<u64>();
@@ -340,7 +340,7 @@ fn check_overlap(object: &Object, seen: &[Seen]) {
             "ring of {slots}: {nested} nested, {pending} in a claim"
         );
         for seen in seen.iter().filter(|seen| seen.ring == ring) {
-            let stats: ReadStats = seen.reader.stats();
+            let stats = seen.reader.stats();
             println!("  {}: {stats:?}", seen.access);
             assert!(stats.delivered > 0, "ring of {slots}");
             assert!(stats.lapped > 0 || seen.access == Access::Mapped, "ring of {slots}");

@@ -103,7 +103,7 @@ fn each_cpu(object: &Object) {
         }
     }
     for reader in &mut readers {
-        assert_eq!((reader.lost(), reader.dropped()), (0, early));
+        assert_eq!((reader.lost(), reader.stats().dropped()), (0, early));
         assert_eq!(reader.stats().delivered, expected.len() as u64);
         assert!(reader.poll().is_none() && reader.drain().next().is_none() && reader.take_error().is_none());
     }
@@ -241,7 +241,7 @@ fn packets_of_every_cpu() {
         assert_eq!(found.iter().map(|(cpu, n, _)| (*cpu, *n)).collect::<BTreeSet<_>>(), expected);
     }
     everywhere();
-    assert_eq!((reader.lost(), reader.dropped()), (0, 0));
+    assert_eq!((reader.lost(), reader.stats().dropped()), (0, 0));
 }
 
 /// Starts nobody's reader, and has a task on each CPU write until it has had enough: how it reads.

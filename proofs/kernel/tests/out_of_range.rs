@@ -113,7 +113,7 @@ fn a_reader_counts_drops_of_both_causes() {
         assert!(!fill(&write, 0, 0));
         on_cpu(beyond);
         assert!(!fill(&write, 0, 0));
-        assert_eq!((ring.reader().dropped(), ring.region().dropped().unwrap()), (2, 1));
+        assert_eq!((ring.reader().stats().dropped(), ring.region().dropped().unwrap()), (2, 1));
     });
 }
 

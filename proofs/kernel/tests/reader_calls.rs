@@ -32,21 +32,15 @@ fn passed(stats: ReadStats) -> u64 {
 
 /// Calls a reader until there is a record: how many calls it takes, none of which spends more than `steps` between
 /// two records.
-fn calls<R>(
-    reader: &mut R,
-    steps: u32,
-    call: fn(&mut R) -> bool,
-    stats: fn(&R) -> ReadStats,
-    stopped: fn(&mut R) -> bool,
-) -> u64 {
+fn calls(reader: &mut Reader<u64>, steps: u32, call: fn(&mut Reader<u64>) -> bool) -> u64 {
     for calls in 1..100 {
-        let before = passed(stats(reader));
+        let before = passed(reader.stats());
         let found = call(reader);
-        let spent = passed(stats(reader)) - before;
+        let spent = passed(reader.stats()) - before;
         // Before the record, and after it.
         let parts = 1 + u64::from(found);
         assert!(spent <= parts * (u64::from(steps) + 1), "{spent} tickets in a call");
-        assert_eq!(stopped(reader), !found, "there is more, and a call that finds nothing says so");
+        assert_eq!(reader.stopped_early(), !found, "there is more, and a call that finds nothing says so");
         if found {
             return calls;
         }
@@ -68,7 +62,7 @@ fn readers_by_system_call_spend_less_a_call() {
     assert!(matches!(ring.access(), Access::Syscall(_)));
     for way in ways {
         let (mut reader, steps) = (ring.reader(), Reader::<u64>::STEPS_BY_CALL);
-        let calls = calls(&mut reader, steps, way, Reader::stats, Reader::stopped_early);
+        let calls = calls(&mut reader, steps, way);
         assert!((0..=1).contains(&(calls - slots / u64::from(steps))), "{calls} calls");
         assert!(reader.poll().is_none() && !reader.stopped_early() && reader.take_error().is_none());
     }
@@ -93,7 +87,7 @@ fn readers_of_several_maps_spend_as_much_as_readers_of_one() {
     assert_eq!(rings.access(), Access::Mapped);
     for way in ways {
         let mut reader = rings.reader();
-        let calls = calls(&mut reader, steps, way, Reader::stats, Reader::stopped_early);
+        let calls = calls(&mut reader, steps, way);
         assert!((2..=4).contains(&calls), "{calls} calls");
         let rest = (0..4).find(|_| reader.poll().is_none() && !reader.stopped_early());
         assert!(rest.is_some());

@@ -88,7 +88,7 @@ fn read_while_written<T: AnyBitPattern + PartialEq + std::fmt::Debug>(
     let stats = reader.stats();
     assert_eq!((stats.delivered + stats.lost(), stats.discarded), (total, 0), "{stats:?}");
     assert_eq!(cells.snapshot(1).unwrap().version, total);
-    assert_eq!((reader.dropped(), cells.region().dropped().unwrap()), (0, 0));
+    assert_eq!((reader.stats().dropped(), cells.region().dropped().unwrap()), (0, 0));
 }
 
 struct StopAtEnd<'a>(&'a AtomicBool);

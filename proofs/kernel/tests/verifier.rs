@@ -102,7 +102,7 @@ fn each_loop_writes_what_it_says(object: &Object, times: u64) {
         let mut reader = ring.reader();
         let read: Vec<_> = reader.drain().map(|e| (e.ticket, e.record)).collect();
         assert_eq!(read, (times.saturating_sub(slots)..times).map(|n| (n, item(n))).collect::<Vec<_>>());
-        assert_eq!((ring.slots() as u64, reader.dropped()), (slots, 0));
+        assert_eq!((ring.slots() as u64, reader.stats().dropped()), (slots, 0));
     }
     run("output");
     run("discard");

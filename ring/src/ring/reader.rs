@@ -90,10 +90,6 @@ impl<T: AnyBitPattern> Leaving for Sweep<T> {
     fn stats(&self) -> ReadStats {
         Self::stats(self)
     }
-
-    fn dropped(&mut self) -> u64 {
-        Self::dropped(self)
-    }
 }
 
 impl<T: AnyBitPattern> Reader<T> {
@@ -171,17 +167,20 @@ impl<T: AnyBitPattern> Reader<T> {
         self.sweep.stopped_early()
     }
 
-    /// Records lost to this reader, all shards together: [`ReadStats::lost`].
+    /// Records lost to this reader, all shards together: [`ReadStats::lost`]. Makes no system call.
     pub fn lost(&self) -> u64 {
-        self.stats().lost()
+        self.next.follow.past().lost().wrapping_add(self.sweep.passed().lost())
     }
 
-    /// What became of the tickets that this reader has passed, all shards together.
+    /// What became of the records, all shards together: what this reader delivered and lost, and what programs dropped.
+    /// A system call for each shard if the ring is not mapped. Then a failed one counts as 0, and
+    /// [`take_error`](Self::take_error) returns the error.
     pub fn stats(&self) -> ReadStats {
         self.next.follow.stats(&self.sweep)
     }
 
-    /// What became of the tickets of one shard of the present ring, or `None` if it reads no such shard.
+    /// The same of one shard of the present ring, or `None` if this reader does not read it. Records without a shard are
+    /// in none.
     pub fn shard_stats(&self, shard: usize) -> Option<ReadStats> {
         self.sweep.shard_stats(shard)
     }
@@ -194,13 +193,6 @@ impl<T: AnyBitPattern> Reader<T> {
     /// The shards that are read, in the order of their turns.
     pub fn shards(&self) -> impl Iterator<Item = usize> {
         self.sweep.numbers()
-    }
-
-    /// Records that producers themselves dropped, because no slot was free or a CPU had no
-    /// shard: they have no ticket and are in no reader's stats. A system call for each shard on
-    /// the fallback path, where a failed one counts as 0 and [`take_error`](Self::take_error) tells of it.
-    pub fn dropped(&mut self) -> u64 {
-        self.next.follow.dropped(&mut self.sweep)
     }
 
     /// How many rings were read, the present one included: 1, unless the ring was resized.

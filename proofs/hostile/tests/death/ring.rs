@@ -177,7 +177,7 @@ fn play(scene: &Scene, stores: usize) -> Death {
     early.read();
     let before = early.read.clone();
     let behind = Witness::new(&ring);
-    let dropped = early.reader.dropped();
+    let dropped = early.reader.stats().dropped();
 
     let found = seqs(&ring.region());
     let death = kill(&ring.region(), stores, scene.args);
@@ -221,7 +221,7 @@ fn play(scene: &Scene, stores: usize) -> Death {
         assert_eq!(witness.reader.lost() - lost, lost_now as u64, "{death:?}");
         assert_eq!(witness.reader.stats().discarded, discarded);
         let own = scene.stores == 1 && death.stores == 1;
-        assert_eq!(witness.reader.dropped() - dropped, refused.len() as u64 + u64::from(own));
+        assert_eq!(witness.reader.stats().dropped() - dropped, refused.len() as u64 + u64::from(own));
     }
 
     laps_and_recovery(&ring, &mut witnesses[0], scene.stuck + abandoned);
@@ -306,7 +306,7 @@ fn a_claim_that_fails_past_a_row_of_stuck_slots_can_be_killed() {
         let mut early = Witness::new(&ring);
         early.read();
         let death = kill(&ring.region(), stores, &["push", "1", "500"]);
-        assert_eq!(early.reader.dropped(), u64::from(death.stores == 2), "{death:?}");
+        assert_eq!(early.reader.stats().dropped(), u64::from(death.stores == 2), "{death:?}");
         early.read();
         assert!(early.read.values().all(|&n| n < VICTIMS), "nothing of the victim's is there");
 

@@ -149,7 +149,7 @@ fn play(
                 }
                 let read = read_ring(&mut reader);
                 assert!(reader.take_error().is_none());
-                let _ = reader.dropped();
+                let _ = reader.stats().dropped();
                 read
             }));
             threads.push(until(scope, name(["cells, mapped", "cells, by call"]), stop, || {

@@ -39,7 +39,7 @@ fn main() -> Result<()> {
             for event in reader.drain() {
                 println!("{} {} {:x?}", event.shard, event.ticket, event.record);
             }
-            println!("{:?} dropped {}", reader.stats(), reader.dropped());
+            println!("{:?} dropped {}", reader.stats(), reader.stats().dropped());
         }
         ["cells", pin] => {
             let cells = Cells::<Record>::open(pin)?;

@@ -109,7 +109,7 @@ fn same_of(script: &[(End, usize)], lookup: bool, start: Start) {
     }
     assert_eq!(by_preamble.records, records);
     assert_eq!((by_preamble.stats, by_types.stats), (reader.stats(), reader.stats()));
-    assert_eq!((by_preamble.dropped, dropped), (reader.dropped(), reader.dropped()));
+    assert_eq!((by_preamble.dropped, dropped), (reader.stats().dropped(), reader.stats().dropped()));
 }
 
 #[test]

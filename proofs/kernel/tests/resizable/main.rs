@@ -83,7 +83,7 @@ fn in_order(object: &Object) {
         assert_eq!(all(&mut follower), expected);
         next += 11;
     }
-    assert_eq!((follower.rings(), follower.lost(), follower.dropped()), (7, 0, 5));
+    assert_eq!((follower.rings(), follower.lost(), follower.stats().dropped()), (7, 0, 5));
     assert_eq!(follower.stats().delivered, next - 5);
 
     // As large as it says it is.
@@ -127,8 +127,8 @@ fn small(object: &Object) {
             }
         }
     }
-    assert_eq!((of_smalls.lost(), of_smalls.dropped(), of_smalls.rings()), (0, 1, 13));
-    assert_eq!((of_middles.lost(), of_middles.dropped(), of_middles.rings()), (0, 1, 13));
+    assert_eq!((of_smalls.lost(), of_smalls.stats().dropped(), of_smalls.rings()), (0, 1, 13));
+    assert_eq!((of_middles.lost(), of_middles.stats().dropped(), of_middles.rings()), (0, 1, 13));
     everywhere();
 }
 
@@ -331,7 +331,7 @@ fn paced(object: &Object) {
     });
     let read: Vec<_> = read.into_iter().map(AtomicU64::into_inner).collect();
     assert_eq!(read, written);
-    assert_eq!((follower.lost(), follower.dropped(), follower.rings()), (0, 0, 1 + RESIZES as u64));
+    assert_eq!((follower.lost(), follower.stats().dropped(), follower.rings()), (0, 0, 1 + RESIZES as u64));
     assert_eq!(follower.stats().delivered, written.iter().sum());
 }
 

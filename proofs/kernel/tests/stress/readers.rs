@@ -148,7 +148,7 @@ impl Watch {
             assert_eq!(self.reader.position(cpu), Some(end), "beyond the last ticket of CPU {cpu}");
         }
         let tallies = self.tallies();
-        Seen { starts: self.starts, tallies, before: self.before, dropped: self.reader.dropped() }
+        Seen { starts: self.starts, tallies, before: self.before, dropped: self.reader.stats().dropped() }
     }
 }
 

@@ -41,11 +41,8 @@ pub trait Leaving: Sized {
     /// looked at.
     fn ends(&mut self) -> Option<u64>;
 
-    /// What became of the tickets that it passed.
+    /// What became of the records of its ring.
     fn stats(&self) -> ReadStats;
-
-    /// Records that the producers of its ring dropped.
-    fn dropped(&mut self) -> u64;
 }
 
 /// What a reader of a ring needs to go on with those that take its place, each read to its end before the next: what
@@ -53,7 +50,6 @@ pub trait Leaving: Sized {
 #[derive(Debug)]
 pub struct Follow<E> {
     past: ReadStats,
-    dropped: u64,
     rings: u64,
     /// How often the next ring was looked for in vain.
     tries: u64,
@@ -63,7 +59,7 @@ pub struct Follow<E> {
 
 impl<E> Default for Follow<E> {
     fn default() -> Self {
-        Self { past: ReadStats::default(), dropped: 0, rings: 1, tries: 0, unfinished: false, error: None }
+        Self { past: ReadStats::default(), rings: 1, tries: 0, unfinished: false, error: None }
     }
 }
 
@@ -108,16 +104,16 @@ impl<E> Follow<E> {
         None
     }
 
-    /// What became of all tickets that were passed, in all rings.
+    /// What became of the records of all rings that were read.
     pub fn stats(&self, reader: &impl Leaving<Error = E>) -> ReadStats {
         let mut sum = self.past;
         sum += reader.stats();
         sum
     }
 
-    /// Records that producers dropped, in all rings that were read.
-    pub fn dropped(&self, reader: &mut impl Leaving<Error = E>) -> u64 {
-        self.dropped.wrapping_add(reader.dropped())
+    /// What became of the records of the rings before this one.
+    pub fn past(&self) -> ReadStats {
+        self.past
     }
 
     /// After nothing was found: whether there may be something now.
@@ -165,7 +161,6 @@ impl<E> Follow<E> {
         let next = R::enter(next, Start::First, reader.patience())?;
         self.past = self.stats(reader);
         self.past.lapped = self.past.lapped.wrapping_add(missed);
-        self.dropped = self.dropped(reader);
         *reader = next;
         (self.rings, self.tries) = (self.rings + 1, 0);
         Ok(true)

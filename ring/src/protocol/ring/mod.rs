@@ -26,7 +26,7 @@ use crate::sync::Ordering;
 /// The header's word that hints at the next ticket.
 const HEAD: usize = 0;
 /// The header's word that counts records for which no slot was found.
-const DROPPED: usize = 1;
+pub(crate) const DROPPED: usize = 1;
 /// The header's word that says, of a retired ring, how many tickets were given out in this shard.
 pub(crate) const END: usize = 2;
 /// The header's word with the gate of a resizable ring: see [`Gate`](crate::layout::Gate).

@@ -57,11 +57,6 @@ impl<S: Elements> Window<S> {
         self.error.take()
     }
 
-    /// Notes that something else of the same source could not be copied.
-    pub fn failed(&mut self, error: S::Error) {
-        self.error = Some(error);
-    }
-
     /// What `f` says, unless a copy failed in it.
     pub fn without_error<R>(&mut self, f: impl FnOnce(&mut Self) -> R) -> Option<R> {
         let earlier = self.error.take();
@@ -71,19 +66,24 @@ impl<S: Elements> Window<S> {
         (!failed).then_some(said)
     }
 
-    /// A word of a shard's header, or 0 if the copy fails: an empty shard.
-    pub fn header(&mut self, shard: usize, word: usize) -> u64 {
-        self.word(self.geometry.shard(shard), word, |_| true)
-    }
-
-    /// A word behind the start of an element, which only grows, or 0 if the copy fails. A first word for which
-    /// `goes_on` is false is taken from one copy.
-    fn word(&mut self, element: usize, at: usize, goes_on: impl Fn(u64) -> bool) -> u64 {
+    /// A word of a shard's header, which only grows. Allocates.
+    ///
+    /// # Errors
+    /// If the copy failed.
+    pub fn header(&self, shard: usize, word: usize) -> Result<u64, S::Error> {
         // An element may be shorter than the header that starts with it.
         let words = self.geometry.element_words();
-        match self.one.fetch_while(&self.source, element + at / words, 1, &goes_on) {
+        let mut copies = TripleRead::new(1, words);
+        copies.fetch(&self.source, self.geometry.shard(shard) + word / words, 1)?;
+        Ok(copies.word(0, word % words))
+    }
+
+    /// The first word of an element, which only grows, or 0 if the copy fails. One for which `goes_on` is false is
+    /// taken from one copy.
+    fn first_word(&mut self, element: usize, goes_on: impl Fn(u64) -> bool) -> u64 {
+        match self.one.fetch_while(&self.source, element, 1, &goes_on) {
             Ok(seen) if !goes_on(seen) => seen,
-            Ok(_) => self.one.word(0, at % words),
+            Ok(_) => self.one.word(0, 0),
             Err(e) => {
                 self.error = Some(e);
                 0
@@ -109,7 +109,7 @@ impl<S: Elements> WindowOf<'_, S> {
     /// The sequence of the slot of `t`; from one copy, if `goes_on` is false for what that says.
     fn slot(&mut self, t: u64, goes_on: impl Fn(u64) -> bool) -> u64 {
         let element = self.window.geometry.slots(self.shard) + self.place.slots().of(t);
-        self.window.word(element, 0, goes_on)
+        self.window.first_word(element, goes_on)
     }
 
     /// Whether slot `first` is the one after the window.
@@ -125,7 +125,8 @@ impl<S: Elements> Look for WindowOf<'_, S> {
     }
 
     fn head(&mut self) -> u64 {
-        self.window.header(self.shard, HEAD)
+        const { assert!(HEAD == 0) };
+        self.window.first_word(self.window.geometry.shard(self.shard), |_| true)
     }
 
     fn seq(&mut self, t: u64) -> u64 {

@@ -9,6 +9,7 @@ use std::io;
 use std::time::Duration;
 
 use bytemuck::AnyBitPattern;
+use parking_lot::Mutex;
 
 use quiet::{Looks, Trust};
 use sources::{Slots, Sources};
@@ -17,7 +18,7 @@ use watch::{Quiet, Watch};
 use super::Event;
 use crate::error::Result;
 use crate::layout::{Gate, Preamble};
-use crate::protocol::ring::{Cursor, END, Look, Place, ReadStats, Shard, Start, Step};
+use crate::protocol::ring::{Cursor, DROPPED, END, Look, Place, ReadStats, Shard, Start, Step};
 use crate::region::Region;
 
 /// Bytes of a record up to which it is copied to the stack, where the compiler can keep it in
@@ -52,6 +53,8 @@ pub(super) struct Sweep<T> {
     /// What a call may spend between two records: see [`Sweep::STEPS`].
     steps: u32,
     stopped_early: bool,
+    /// Why the last system call failed that was none of a window's.
+    error: Mutex<Option<io::Error>>,
     record: T,
 }
 
@@ -121,6 +124,7 @@ impl<T: AnyBitPattern> Sweep<T> {
             burst: 0,
             steps: if by_call { Self::STEPS_BY_CALL } else { Self::STEPS },
             stopped_early: false,
+            error: Mutex::new(None),
             record: T::zeroed(),
         }
     }
@@ -222,15 +226,29 @@ impl<T: AnyBitPattern> Sweep<T> {
     }
 
     /// What became of the tickets that were passed, all shards together.
-    pub(super) fn stats(&self) -> ReadStats {
+    pub(super) fn passed(&self) -> ReadStats {
         let mut sum = ReadStats::default();
         self.shards.iter().for_each(|shard| sum += shard.cursor.stats());
         sum
     }
 
-    /// What became of the tickets of the shard with this number.
+    /// The same, and what programs dropped.
+    pub(super) fn stats(&self) -> ReadStats {
+        let dropped = (0..self.shards.len()).map(|at| self.dropped(at));
+        let no_shard = self.sources.iter().map(|of| self.or_zero(of.region().live(Preamble::DROPPED)));
+        let sum = |a: u64, b| a.wrapping_add(b);
+        ReadStats { no_slot: dropped.fold(0, sum), no_shard: no_shard.fold(0, sum), ..self.passed() }
+    }
+
+    /// What became of the records of the shard with this number.
     pub(super) fn shard_stats(&self, number: usize) -> Option<ReadStats> {
-        self.shard(number).map(|shard| shard.cursor.stats())
+        let at = self.shards.iter().position(|shard| shard.number == number)?;
+        Some(ReadStats { no_slot: self.dropped(at), ..self.shards[at].cursor.stats() })
+    }
+
+    /// Records that programs dropped in the shard at `at`.
+    fn dropped(&self, at: usize) -> u64 {
+        self.or_zero(self.header(at, |shard| shard.dropped(), DROPPED))
     }
 
     /// The ticket that is read next in the shard with this number.
@@ -247,31 +265,23 @@ impl<T: AnyBitPattern> Sweep<T> {
         self.shards.iter().find(|shard| shard.number == number)
     }
 
-    /// See [`Reader::dropped`](super::Reader::dropped).
-    pub(super) fn dropped(&mut self) -> u64 {
-        let mut sum = self.sum(|shard| shard.dropped(), 1);
-        for source in self.sources.iter_mut() {
-            sum = sum.wrapping_add(source.region().live(Preamble::DROPPED).unwrap_or_else(|error| {
-                source.failed(error);
-                0
-            }));
-        }
-        sum
+    /// What `word` of the header of the shard at `at` says.
+    fn header(&self, at: usize, mapped: impl Fn(&Shard<'_>) -> u64, word: usize) -> io::Result<u64> {
+        let shard = self.sources.shard_of(at);
+        self.sources.of(at).header(shard, &self.shards[at].place, mapped, word)
     }
 
-    /// The sum over all shards of what `word` of their headers says.
-    fn sum(&mut self, mapped: impl Fn(&Shard<'_>) -> u64, word: usize) -> u64 {
-        let sources = &mut self.sources;
-        let per_shard = self.shards.iter().enumerate().map(|(at, part)| {
-            let (source, shard) = sources.of_mut(at);
-            source.header(shard, &part.place, &mapped, word)
-        });
-        per_shard.fold(0, u64::wrapping_add)
+    /// A count, or 0 where the system call for it failed, whose error is kept.
+    fn or_zero(&self, count: io::Result<u64>) -> u64 {
+        count.unwrap_or_else(|error| {
+            *self.error.lock() = Some(error);
+            0
+        })
     }
 
     /// The last system call that failed on the fallback path since this was last asked.
     pub(super) fn take_error(&mut self) -> Option<io::Error> {
-        self.sources.iter_mut().find_map(Slots::take_error)
+        self.error.get_mut().take().or_else(|| self.sources.iter_mut().find_map(Slots::take_error))
     }
 
     /// The nanoseconds that it waits for a record.
@@ -282,23 +292,22 @@ impl<T: AnyBitPattern> Sweep<T> {
     /// The tickets that were given out in all shards, once the ring is retired. `None` if a system call fails on
     /// the fallback path: [`take_error`](Self::take_error).
     pub(super) fn ends(&mut self) -> Option<u64> {
-        let earlier = self.take_error();
-        let sum = self.sum(|shard| shard.end(), END);
-        let failed = self.take_error();
-        let ends = failed.is_none().then_some(sum);
-        if let Some(error) = failed.or(earlier) {
-            self.sources.first.failed(error);
+        let mut ends = (0..self.shards.len()).map(|at| self.header(at, |shard| shard.end(), END));
+        match ends.try_fold(0, |sum: u64, end| Ok(sum.wrapping_add(end?))) {
+            Ok(sum) => Some(sum),
+            Err(error) => {
+                *self.error.get_mut() = Some(error);
+                None
+            }
         }
-        ends
     }
 
     /// What the ring's gate says; [`Gate::None`] if a system call fails on the fallback path:
     /// [`take_error`](Self::take_error).
     #[inline]
     pub(super) fn gate(&mut self) -> Gate {
-        let source = &mut self.sources.first;
-        source.region().gate().unwrap_or_else(|error| {
-            source.failed(error);
+        self.region.gate().unwrap_or_else(|error| {
+            *self.error.get_mut() = Some(error);
             Gate::None
         })
     }

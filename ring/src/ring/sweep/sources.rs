@@ -29,22 +29,15 @@ impl Slots {
 
     /// A word of the header of shard `shard`, which is at `place`: `mapped` has it, or where it is looked up.
     pub(super) fn header(
-        &mut self,
+        &self,
         shard: usize,
         place: &Place,
         mapped: impl Fn(&Shard<'_>) -> u64,
         word: usize,
-    ) -> u64 {
+    ) -> io::Result<u64> {
         match self {
-            Self::Mapped(shared) => mapped(&Shard::new(shared.words(), place)),
+            Self::Mapped(shared) => Ok(mapped(&Shard::new(shared.words(), place))),
             Self::Lookup(window) => window.header(shard, word),
-        }
-    }
-
-    /// Keeps a system call's error for [`take_error`](Self::take_error).
-    pub(super) fn failed(&mut self, error: io::Error) {
-        if let Self::Lookup(window) = self {
-            window.failed(error);
         }
     }
 
@@ -81,7 +74,7 @@ impl Sources {
         if self.others.is_empty() || at == 0 { &self.first } else { &self.others[at - 1] }
     }
 
-    /// The same, and which of its shards that is.
+    /// The same, to be changed, and [which](Self::shard_of) of its shards that is.
     #[inline(always)]
     pub(super) fn of_mut(&mut self, at: usize) -> (&mut Slots, usize) {
         if self.others.is_empty() {
@@ -91,6 +84,15 @@ impl Sources {
         } else {
             (&mut self.others[at - 1], 0)
         }
+    }
+
+    /// Which shard of its source the one at `at` is.
+    pub(super) fn shard_of(&self, at: usize) -> usize {
+        if self.others.is_empty() { at } else { 0 }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Slots> {
+        std::iter::once(&self.first).chain(&self.others)
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Slots> {

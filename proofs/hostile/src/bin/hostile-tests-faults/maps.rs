@@ -78,7 +78,7 @@ fn reads(open: fn(&Object, &str) -> OwnedFd) -> Act {
         let ring = Ring::<Record>::from_region(Region::open(ring)?)?;
         let mut reader = ring.reader();
         let records: Vec<_> = reader.drain().map(|event| (event.ticket, event.record.n)).collect();
-        let dropped = reader.dropped();
+        let dropped = reader.stats().dropped();
         if let Some(e) = reader.take_error() {
             return Err(e.into());
         }
