@@ -16,6 +16,7 @@ mod need;
 mod packages;
 mod privilege;
 mod prove;
+mod record;
 mod setup;
 mod skip;
 mod test;
@@ -41,6 +42,8 @@ enum Command {
     Setup,
     /// See it work: a BPF program and a reader, or two processes and a memfd where BPF can't be had
     Demo(demo::Args),
+    /// Record the demo as docs/demo.svg, the animation in README.md
+    Record,
     /// Run every check, or the steps named
     Test(test::Args),
     /// Run the loom models, or prove that they notice a weakened algorithm
@@ -70,6 +73,7 @@ fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Setup => setup::report()?,
         Command::Demo(args) => return demo::run(&args),
+        Command::Record => record::run()?,
         Command::Test(args) => return test::run(&args),
         Command::Loom(args) => loom::run(&args)?,
         Command::Prove(args) => return prove::run(&args),

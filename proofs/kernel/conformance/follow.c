@@ -53,11 +53,10 @@ const char *follower_go_on(struct follower *f)
 		return "the next ring has other records";
 	}
 	before = region_word(&region, 0, PREAMBLE_BEFORE);
-	if (region.failed || (before & COUNTING && ++f->waits < old->patience)) {
+	if (region.failed || before & COUNTING) { /* a resize is unfinished */
 		region_close(&region);
 		return NULL;
 	}
-	before &= ~COUNTING;
 	old->region.failed = 0;
 	up_to = reader_tickets(old);
 	why = old->region.failed ? NULL : reader_open(&next, &region, START_FIRST, old->patience);
@@ -76,7 +75,6 @@ const char *follower_go_on(struct follower *f)
 	reader_close(old);
 	*old = next;
 	f->rings++;
-	f->waits = 0;
 	f->again = true;
 	return NULL;
 }

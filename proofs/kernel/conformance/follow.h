@@ -11,7 +11,7 @@ struct follower {
 	struct reader reader;
 	struct tally past;      /* of the rings before this one, and those that were missed */
 	uint64_t dropped_past;  /* in the rings that were read */
-	uint64_t waits, rings;
+	uint64_t rings;
 	bool again; /* the last ring was opened: steps may find something */
 };
 

@@ -6,8 +6,8 @@
 #ifndef MAPRING_ABI_BPF_H
 #define MAPRING_ABI_BPF_H
 
-/* Enough of the kernel's types for libbpf's headers, so that programs need neither vmlinux.h nor the
- * kernel's headers. Both may be included as well, before or after (same definitions). */
+/* The kernel's types that libbpf's headers use, so that programs need neither vmlinux.h nor the kernel's
+ * headers. A program may include these as well, before or after (same definitions). */
 typedef unsigned char __u8;
 typedef unsigned short __u16;
 typedef unsigned int __u32;
@@ -48,9 +48,9 @@ typedef __u32 __wsum;
 	(MAPRING__HEADER(size) + MAPRING__ROUND_UP((unsigned long)(slots), MAPRING__PER_LINES(size)))
 
 /*
- * Through BTF, the value's type tells a loader what the map is: its name starts with the kind, and the
- * inner length of this member of size 0 is the capacity. The member's name says how writers publish.
- * So a loader can refuse an object that needs a stronger memory order than its machine has.
+ * A loader finds the kind and the shape of a map in BTF. The name of the value's type starts with the kind.
+ * The inner length of this member, which has size 0, is the capacity. Its name says how programs publish
+ * records: a loader refuses an object that needs a stronger memory order than its machine has.
  */
 #if defined(__TARGET_ARCH_x86)
 #define MAPRING__TAG(capacity) __u8 mapring_tso[0][capacity]

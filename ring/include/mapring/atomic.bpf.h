@@ -54,7 +54,7 @@ static __always_inline __u64 mapring__xchg(__u64 *word, __u64 value)
 	return r2;
 }
 
-/* Adds atomically, also if a nested program adds to the same word. Orders nothing. */
+/* Adds atomically, even if a nested program adds to the same word. Orders nothing. */
 static __always_inline void mapring__count(__u64 *word, __u64 by)
 {
 	asm volatile("lock *(u64 *)(%[word] + 0) += %[by]" : : [word] "r"(word), [by] "r"(by) : "memory");
@@ -79,7 +79,7 @@ static __always_inline void mapring__publish(__u64 *word, __u64 value)
 
 /*
  * A full barrier, for readers. BPF does not have an instruction for it, but a fetching atomic on any word is
- * one, here a word on the stack. x86 keeps loads in order by itself.
+ * a full barrier. This one uses a word on the stack. x86 keeps loads in order without it.
  */
 static __always_inline void mapring__barrier(void)
 {
@@ -101,7 +101,7 @@ static __always_inline __u64 *mapring__word(void *map, __u32 index)
 	return bpf_map_lookup_elem(map, &index);
 }
 
-/* Counts a write without a place: a CPU without a shard, an index out of range. */
+/* Counts a dropped write: a CPU without a shard, an index out of range, a busy cell. */
 static __always_inline void mapring__count_out_of_range(void *map, __u32 element_size)
 {
 	__u64 *words = mapring__word(map, MAPRING__DROPPED * 8 / element_size);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Cells: each holds the latest value of something, guarded by a sequence (a seqlock whose writers never wait).
- * One cell, or a table of them. All CPUs share each cell.
+ * Cells: each holds the latest value, guarded by a sequence (a seqlock whose writers never wait).
+ * A map has one cell or a table of cells. All CPUs share each cell.
  *
  *	struct load { __u64 ns, tasks; };
  *	MAPRING_CELLS(loads, struct load, 128);			// a table of 128
@@ -15,7 +15,7 @@
  *	mapring_cell_begin_single_writer(&loads, cpu);			// like begin, for a cell's only writer: see below
  *
  * A writer that finds another writer in the cell drops its own update, and counts it. It never waits, and
- * executes at most two locked instructions. Every begin needs an end. Without it nobody can write the cell again,
+ * executes at most two locked instructions. Every begin needs an end. Without it no program can write the cell again,
  * and its readers get `Busy`.
  *
  * `mapring_cell_begin_single_writer` is only for a cell that never has another writer: no other program, no other CPU, and
@@ -88,7 +88,7 @@ static __always_inline void *mapring__claim_cell_alone(__u64 *seq)
 static __always_inline void *mapring__cell_begin(void *map, __u32 size, __u32 index, int alone)
 {
 	__u32 first = MAPRING__FIRST((unsigned long)size);
-	/* If the sum wraps, it must not select an element of the preamble. */
+	/* A sum that wraps must not select an element of the preamble. */
 	__u64 *seq = index + first < first ? 0 : mapring__word(map, first + index);
 
 	void *record = !seq ? 0 : alone ? mapring__claim_cell_alone(seq) : mapring__claim_cell(seq);

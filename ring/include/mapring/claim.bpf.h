@@ -51,9 +51,9 @@ static __always_inline __u64 *mapring__slot(struct mapring__ring ring, __u32 bas
 
 /*
  * The guard: between its two calls no other program runs on this CPU, except for programs that interrupt
- * this one and end first. The kernel has it since Linux 6.10, for programs with a GPL-compatible license.
+ * this one and end first. Linux 6.10 and later have it, for programs with a GPL-compatible license.
  * The loader leaves the address of a missing function zero. The verifier then removes the guarded claim;
- * otherwise it removes the other one. Both claims may write one ring. Plain stores claim a slot only where
+ * otherwise it removes the other one. Both claims may write one ring. Plain stores can claim a slot only if
  * all CPUs see stores in order. `#define MAPRING_NO_GUARD` before the include leaves the guard out, for
  * programs with another license and for loaders that do not resolve kernel functions (aya).
  */
@@ -61,7 +61,7 @@ static __always_inline __u64 *mapring__slot(struct mapring__ring ring, __u32 bas
 #elif defined(__TARGET_ARCH_x86) && !defined(MAPRING_NO_GUARD)
 extern void bpf_preempt_disable(void) __weak __ksym;
 extern void bpf_preempt_enable(void) __weak __ksym;
-/* A loader sets this where calls of kernel functions cost more than a compare-and-swap (mapring::Fit). */
+/* A loader sets this where calls of kernel functions cost more than a compare-and-swap (mapring::loader::prepare). */
 const volatile __u32 mapring__guard_is_slow __weak = 0;
 #define MAPRING__HAS_GUARD (!!bpf_preempt_disable && !mapring__guard_is_slow)
 #define MAPRING__GUARD bpf_preempt_disable()
@@ -294,17 +294,17 @@ static __always_inline void mapring_discard(void *record)
 	mapring__publish(seq, (mapring__load(seq) + 1) | MAPRING__DISCARDED);
 }
 
-/* Zeroes a record of any size, whole words: what is behind it up to the next word belongs to its slot. */
+/* Zeroes a record of any size in whole words: the bytes after it, up to the next word, belong to its slot. */
 static __always_inline void mapring__zero(void *record, __u32 size)
 {
-	/* Volatile, or clang makes a memset of it, which it refuses for more than 1024 bytes. */
+	/* Volatile: otherwise clang makes it a memset, which it refuses for more than 1024 bytes. */
 	volatile __u64 *words = record;
 
 	for (__u32 i = 0; i < MAPRING__ROUND_UP(size, 8) / 8; i++)
 		words[i] = 0;
 }
 
-/* A reserve of zeros, and a copy of a ready record, with the mapring_reserve of their map. */
+/* mapring_reserve_zeroed and mapring_output of a map, built on its mapring_reserve. */
 #define MAPRING__OUTPUT(name, record_type)                                                         \
 	MAPRING__FN record_type *mapring_reserve_zeroed(struct mapring_map__##name *map)           \
 	{                                                                                          \

@@ -7,8 +7,8 @@
  *	mapring_counter_add(&calls, index, bytes);
  *	mapring_counter_inc(&calls, index);
  *
- * Each call is one locked, relaxed addition. It loses nothing when a program interrupts or preempts this one on
- * the same CPU, and orders nothing. The preamble counts calls without a counter.
+ * Each call is one locked, relaxed addition. It is exact even if a program interrupts or preempts this one on the
+ * same CPU, and orders nothing. The preamble counts calls with an index out of range, or on a CPU without a bank.
  */
 #ifndef MAPRING_COUNTERS_BPF_H
 #define MAPRING_COUNTERS_BPF_H
@@ -41,7 +41,7 @@ static __always_inline void mapring__add(void *map, __u32 size, __u32 bank, __u3
 {
 	__u64 *words = 0;
 
-	/* One register for the check and the use, or the verifier loses the bound. */
+	/* The check and the use must be of one register: otherwise the verifier loses the bound. */
 	asm volatile("" : "+r"(index));
 	if (index < count)
 		words = mapring__word(map, MAPRING__FIRST((unsigned long)size) + bank);

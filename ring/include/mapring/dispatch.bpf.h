@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Dispatch tables: programs that other programs jump to. Userspace replaces them while they run.
+ * Dispatch tables: programs jump to the programs in a table. Userspace replaces these while they run.
  *
  *	MAPRING_DISPATCH(stages, 8);			// 8 slots, all empty at first
  *
  *	mapring_dispatch(ctx, &stages, slot);		// returns only if the jump failed
  *
  * The target program gets `ctx` and a new stack, nothing else. A jump to a slot that is empty or out of range is
- * counted in the counters `stages_misses`, and the program goes on. The last counter is for all slots out of
- * range. The jump after 33 in a row is counted in the same way. A table takes programs of one type.
+ * counted in the counters `stages_misses`, and the program continues. The last counter is for all slots out of
+ * range. The kernel refuses the 34th jump in a row, which is counted in the same way. All programs of a table have
+ * the same type.
  */
 #ifndef MAPRING_DISPATCH_BPF_H
 #define MAPRING_DISPATCH_BPF_H

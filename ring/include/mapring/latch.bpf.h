@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Latches: values that userspace writes and programs read, in any context, always whole.
+ * Latches: values that userspace writes, and that programs in any context read, always whole.
  *
  *	struct limits { __u64 bytes, packets; };
  *	MAPRING_LATCH(limits, struct limits);			// or a table: MAPRING_LATCHES(…, 16)
@@ -10,7 +10,7 @@
  *		…
  *
  * A latch has two copies, and the writer fills the one that is not in use. So a program reads a whole value even
- * if it interrupts the writer, or the writer died. A read retries only if a whole write came in between. It gives up
+ * if it interrupts the writer, or the writer died. A read retries only if a whole write happened during it. It gives up
  * after MAPRING__LOOKS attempts, which happens only if the writer never pauses.
  */
 #ifndef MAPRING_LATCH_BPF_H

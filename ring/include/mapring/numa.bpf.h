@@ -7,9 +7,9 @@
  *
  *	struct event *e = mapring_reserve(&events);		// everything else as for MAPRING_RING
  *
- * Claims and everything else are the same; a program additionally finds its CPU's map. The first CPU's map exists
- * once the object is loaded. The others exist once the loader has made them (mapring::loader::initialize). Until then
- * records of other CPUs are dropped, and counted.
+ * Claims are the same, but a program first looks up its CPU's map. The load of the object creates the first CPU's map.
+ * The loader creates the others (mapring::loader::initialize). Until then records of other CPUs are dropped, and
+ * counted.
  */
 #ifndef MAPRING_NUMA_BPF_H
 #define MAPRING_NUMA_BPF_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Per-CPU cells and counters, in a PERCPU_ARRAY. Programs write them as in cell.bpf.h and counters.bpf.h, and
- * always write those of this CPU.
+ * Per-CPU cells and counters, in a PERCPU_ARRAY. Programs write them as in cell.bpf.h and counters.bpf.h, but
+ * always the copy of this CPU.
  *
  *	struct load { __u64 ns, tasks; };
  *	MAPRING_PERCPU_CELLS(loads, struct load, 16);		// a table of 16 for each CPU
@@ -10,14 +10,14 @@
  *	struct load *l = mapring_cell_begin(&loads, i);		// then mapring_cell_end, as usual
  *	mapring_counter_inc(&calls, i);
  *
- * Programs read those of any CPU (Linux 5.19 and later):
+ * Programs can read the copy of any CPU (Linux 5.19 and later):
  *
  *	struct load there;
- *	if (mapring_cell_read(&loads, cpu, i, &there) == 0)	// -1: no such cell, or a writer is in it
+ *	if (mapring_cell_read(&loads, cpu, i, &there) == 0)	// -1: no such cell, or it is being written
  *		...
  *	__u64 n = mapring_counter_read(&calls, cpu, i);		// 0 if it does not exist
  *
- * The kernel does not map these to userspace, which reads them by system call, all CPUs at once.
+ * The kernel does not map such maps. Userspace reads them by system call, all CPUs at once.
  * A value has at most 32 KiB.
  */
 #ifndef MAPRING_PERCPU_BPF_H

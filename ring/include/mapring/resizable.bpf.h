@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A ring that a larger or smaller one can replace while programs write to it. It is like ring.bpf.h, behind an
+ * A ring that a larger or smaller ring can replace while programs write to it. It is like ring.bpf.h, but in an
  * array of maps.
  *
  *	MAPRING_RESIZABLE_RING(events, struct event, 4096);	// initial slots per CPU
@@ -11,8 +11,8 @@
  * that reserves a record (for loops of hundreds, use bpf_loop or a global function). Until the loader has opened
  * the ring (mapring::loader::initialize), records are dropped, and counted.
  *
- * If a ring was replaced while a program claimed a slot of it, the program gives the slot back as discarded, and
- * claims one of the new ring. So once a reader has seen the ring retired, and no slot taken, the ring gets no more
+ * If a ring is replaced while a program claims one of its slots, the program gives the slot back as discarded, and
+ * claims a slot of the new ring. So once a reader has seen the ring retired, and no slot taken, the ring gets no more
  * records. docs/guarantees.md explains the protocol.
  */
 #ifndef MAPRING_RESIZABLE_BPF_H
@@ -61,7 +61,7 @@ struct mapring__in_use {
 	__u32 base; /* as if a header came right before the slots */
 };
 
-/* Finds it. 0 if no ring exists, or if it is no longer in use. */
+/* Finds the ring in use. Returns 0 if no ring exists, or if it is no longer in use. */
 static __always_inline int mapring__find(void *rings, __u32 size, struct mapring__in_use *found)
 {
 	found->ring = (struct mapring__ring){ .map = mapring__word(rings, 0), .size = size };
@@ -86,7 +86,7 @@ static __always_inline int mapring__find(void *rings, __u32 size, struct mapring
 }
 
 /*
- * The claim holds if the ring is still in use. Otherwise gives the slot back.
+ * Returns 1 if the ring is still in use: the claim is valid. Otherwise gives the slot back, and returns 0.
  * SYNC retire: the claim, a full barrier, comes before this load; pairs with the fence between
  * closing the gate and looking for claims (ring/src/protocol/ring/retire.rs).
  */
@@ -98,8 +98,8 @@ static __always_inline int mapring__holds(const struct mapring__in_use *found, _
 	return 0;
 }
 
-/* Claims in the ring that is in use now, because the one found before is not. That ring is new, so the fast path
- * is enough. */
+/* Claims in the ring that is in use now, after the ring found before was replaced. This ring is new, so the fast
+ * path is enough. */
 static __always_inline __u64 *mapring__claim_anew(void *rings, __u32 size)
 {
 	struct mapring__in_use found;

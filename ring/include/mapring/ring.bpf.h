@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A ring of records that overwrites the oldest, with one shard per CPU, for any number of readers.
+ * A ring of records, with one shard per CPU, for any number of readers. New records overwrite the oldest ones.
  *
  *	struct event { __u64 ns; __u32 pid; __u32 pad; };
  *	MAPRING_RING(events, struct event, 4096);		// slots per CPU: a power of two
@@ -15,8 +15,8 @@
  *
  * A reserve never waits, and loads at most about MAPRING__TRIES + log2(slots) slots. It is correct when programs on
  * the same CPU interrupt or preempt each other between any two instructions, NMI included.
- * Every reserve needs a commit or discard. The verifier does not check this. A record that is never ended costs its
- * slot for good (readers and writers step over it).
+ * Every reserve needs a commit or discard. The verifier does not check this. A record without either makes its slot
+ * unusable for good (readers and writers step over it).
  * A reserved record still holds its slot's old contents: write all of it, or use mapring_reserve_zeroed. mapring_output
  * copies records of at most 1024 bytes, because clang has no memcpy for BPF. Reserve larger records and fill them in
  * place.
