@@ -46,7 +46,10 @@ pub(crate) fn run(tools: &Tools) -> Result<()> {
     program.wait()?;
     let said = reading.join().expect("reads only")?;
     ensure!(ended.is_none(), "the guide's program ended: {ended:?}\n{said}");
-    ensure!(said.contains("switch_event {") && said.contains("lost 0"), "the guide's program says:\n{said}");
+    ensure!(
+        said.contains("switch_event {") && said.contains(", 0 lost"),
+        "the guide's program says:\n{said}"
+    );
     Ok(())
 }
 
