@@ -1,84 +1,86 @@
 // rustc rustc 1.95.0 (59807616e 2026-04-14)
-	stp x29, x30, [sp, #-48]!
-	stp x22, x21, [sp, #16]
-	stp x20, x19, [sp, #32]
+	stp x29, x30, [sp, #-64]!
+	str x23, [sp, #16]
+	stp x22, x21, [sp, #32]
+	stp x20, x19, [sp, #48]
 	mov x29, sp
-	ldr x21, [x0, #24]
+	ldr x13, [x0, #24]
 	mov x19, x0
-	cbz x2, L8
-	ldr w10, [x1, #64]
-	mov x9, #-1
-	ldr x13, [x1, #56]
+	cbz x2, L7
+	ldr w9, [x1, #48]
+	mov x10, #-1
+	ldr x15, [x1, #24]
+	ldr x16, [x1, #40]
 	mov x20, xzr
-	lsl x11, x9, x10
-	ldp x14, x9, [x1, #16]
-	and x15, x10, #0x3f
+	mov x21, x13
+	and x14, x9, #0x3f
+	lsl x10, x10, x9
+	ldp x17, x9, [x1]
+	mvn x18, x10
 	mov w10, #1
-	mvn x16, x11
 L2:
-	add x22, x21, x20
-	and x11, x22, x16
-	mul x0, x13, x11
-	subs x18, x9, x0
+	and x11, x21, x18
+	madd x0, x16, x11, x15
+	subs x5, x9, x0
 	b.ls L20
-	lsr x11, x22, x15
-	add x17, x14, x0, lsl #3
+	lsr x11, x21, x14
+	add x4, x17, x0, lsl #3
 	lsl x11, x11, #1
-	ldr x12, [x17]
+	ldr x12, [x4]
 	add x11, x11, #2
 	cmp x12, x11
 	b.ne L10
-	cmp x18, #8
+	cmp x5, #8
 	b.lo L19
 	dmb ishld
-	ldr x12, [x17, #8]
-	ldr x0, [x17, #16]
-	ldr x4, [x17, #24]
-	ldr x6, [x17, #32]
-	ldr x5, [x17, #40]
-	ldr x7, [x17, #48]
-	ldr x18, [x17, #56]
+	ldr x12, [x4, #8]
+	ldr x5, [x4, #16]
+	ldr x6, [x4, #24]
+	ldr x22, [x4, #32]
+	ldr x7, [x4, #40]
+	ldr x23, [x4, #48]
+	ldr x0, [x4, #56]
 	dmb ishld
-	ldr x17, [x17]
-	cmp x17, x11
+	ldr x4, [x4]
+	cmp x4, x11
 	b.ne L14
-	add x11, x0, x12
-	add x12, x4, x6
-	add x17, x5, x7
-	ldr x0, [x3]
+	add x11, x5, x12
+	add x12, x6, x22
+	add x4, x7, x23
+	ldr x5, [x3]
 	add x11, x11, x12
-	add x12, x17, x18
-	add x20, x20, #1
+	add x12, x4, x0
 	add x11, x11, x12
-	add x11, x11, x0
-	cmp x2, x20
+	sub x20, x20, #1
+	add x21, x21, #1
+	add x11, x11, x5
+	cmn x2, x20
 	str x11, [x3]
 	b.ne L2
-	add x21, x21, x20
+	b L8
+L7:
+	mov x21, x13
 L8:
-	ldr x9, [x19, #24]
 	mov w10, #1
+	subs x9, x21, x13
 	stp x2, x10, [x8]
-	subs x9, x21, x9
 	b.ne L15
 L9:
-	ldp x20, x19, [sp, #32]
-	ldp x22, x21, [sp, #16]
-	ldp x29, x30, [sp], #48
+	ldp x20, x19, [sp, #48]
+	ldr x23, [sp, #16]
+	ldp x22, x21, [sp, #32]
+	ldp x29, x30, [sp], #64
 	ret
 L10:
-	ldr x10, [x19, #24]
-	add x9, x21, x20
-	cmp x9, x10
-	b.eq L12
-	ldr x13, [x19, #40]
-	str x9, [x19, #24]
-	str wzr, [x19, #80]
-	sub x10, x13, x10
-	add x9, x9, x10
+	cbz x20, L12
+	ldr x9, [x19, #40]
+	str x21, [x19, #24]
+	str wzr, [x19, #96]
+	sub x9, x9, x20
 	str x9, [x19, #40]
 L12:
 	and x9, x12, #0x7fffffffffffffff
+	neg x20, x20
 	subs x9, x9, x11
 	ccmp x9, #0, #0, ne
 	b.le L16
@@ -89,43 +91,45 @@ L13:
 	mov x19, x8
 	bl _ZN7mapring8protocol4ring7consume6Cursor4passE
 	stp x20, x0, [x19]
-	ldp x20, x19, [sp, #32]
-	ldp x22, x21, [sp, #16]
-	ldp x29, x30, [sp], #48
+	ldp x20, x19, [sp, #48]
+	ldr x23, [sp, #16]
+	ldp x22, x21, [sp, #32]
+	ldp x29, x30, [sp], #64
 	ret
 L14:
 	ldr x9, [x19, #72]
-	add x21, x21, x20
+	neg x2, x20
 	add x9, x9, #1
 	str x9, [x19, #72]
-	ldr x9, [x19, #24]
 	mov w10, #1
-	stp x20, x10, [x8]
-	subs x9, x21, x9
+	subs x9, x21, x13
+	stp x2, x10, [x8]
 	b.eq L9
 L15:
 	ldr x8, [x19, #40]
 	str x21, [x19, #24]
-	str wzr, [x19, #80]
+	str wzr, [x19, #96]
 	add x8, x9, x8
 	str x8, [x19, #40]
-	ldp x20, x19, [sp, #32]
-	ldp x22, x21, [sp, #16]
-	ldp x29, x30, [sp], #48
+	ldp x20, x19, [sp, #48]
+	ldr x23, [sp, #16]
+	ldp x22, x21, [sp, #32]
+	ldp x29, x30, [sp], #64
 	ret
 L16:
-	ldr w9, [x19, #80]
+	ldr w9, [x19, #96]
 	ldr x10, [x19, #32]
 	add w9, w9, #1
-	str w9, [x19, #80]
+	str w9, [x19, #96]
 	cbz x10, L13
 	and w9, w9, #0xf
 	cbz w9, L13
 	mov w9, #2
 	stp x20, x9, [x8]
-	ldp x20, x19, [sp, #32]
-	ldp x22, x21, [sp, #16]
-	ldp x29, x30, [sp], #48
+	ldp x20, x19, [sp, #48]
+	ldr x23, [sp, #16]
+	ldp x22, x21, [sp, #32]
+	ldp x29, x30, [sp], #64
 	ret
 L19:
 	mov w10, #8
@@ -135,16 +139,11 @@ L20:
 	bl _ZN7mapring8protocol5words7outsideE
 	brk #0x1
 L22:
-	ldr x8, [x19, #24]
-	sub x9, x21, x8
-	cmn x9, x20
-	b.eq L24
-	ldr x9, [x19, #40]
-	add x10, x21, x20
-	str x22, [x19, #24]
-	str wzr, [x19, #80]
-	sub x8, x9, x8
-	add x8, x10, x8
+	cbz x20, L24
+	ldr x8, [x19, #40]
+	str x21, [x19, #24]
+	str wzr, [x19, #96]
+	sub x8, x8, x20
 	str x8, [x19, #40]
 L24:
 	bl _Unwind_Resume

@@ -5,133 +5,131 @@
 	pushq %r13
 	pushq %r12
 	pushq %rbx
-	subq $56, %rsp
-	movq %r8, 32(%rsp)
-	movq %rcx, %r8
-	movq %rdi, 8(%rsp)
-	movq 24(%rsi), %r12
+	subq $72, %rsp
+	movq %r8, 56(%rsp)
+	movq %rdi, 16(%rsp)
+	movq 24(%rsi), %rdi
+	movq %rcx, 24(%rsp)
 	testq %rcx, %rcx
 	je L1
-	movq %rsi, (%rsp)
-	movl 64(%rdx), %ecx
+	movq %rsi, 8(%rsp)
+	movl 48(%rdx), %ecx
 	andl $63, %ecx
-	movq $-1, %rax
-	shlq %cl, %rax
-	notq %rax
-	movq %rax, 48(%rsp)
-	movq 56(%rdx), %rax
-	movq %rax, 40(%rsp)
-	movq 16(%rdx), %rbx
-	movq %rdx, 24(%rsp)
+	movq $-1, %r13
+	shlq %cl, %r13
 	movq 24(%rdx), %rax
-	movq %rax, 16(%rsp)
+	movq %rax, 64(%rsp)
+	notq %r13
+	movq 40(%rdx), %rbx
+	movq (%rdx), %rsi
+	movq %rdx, 48(%rsp)
+	movq 8(%rdx), %rax
+	movq %rax, 40(%rsp)
 	xorl %r15d, %r15d
+	movq %rdi, 32(%rsp)
+	movq %rdi, %r12
 L3:
-	leaq (%r12,%r15), %r13
-	movq %r13, %rax
+	movq %r12, %rax
 	shrq %cl, %rax
-	movq %r13, %r14
-	andq 48(%rsp), %r14
-	imulq 40(%rsp), %r14
-	movq 16(%rsp), %rdi
-	subq %r14, %rdi
+	movq %r12, %r14
+	andq %r13, %r14
+	imulq %rbx, %r14
+	addq 64(%rsp), %r14
+	movq 40(%rsp), %rdx
+	subq %r14, %rdx
 	jbe L4
 	leaq 2(,%rax,2), %r10
-	movq (%rbx,%r14,8), %r11
+	movq (%rsi,%r14,8), %r11
 	cmpq %r10, %r11
 	jne L10
-	cmpq $8, %rdi
+	cmpq $8, %rdx
 	jb L9
-	movq %r8, %rsi
-	movq %r12, %rdx
 	#MEMBARRIER
-	movq 8(%rbx,%r14,8), %rbp
-	movq 16(%rbx,%r14,8), %r9
-	movq 24(%rbx,%r14,8), %r11
-	movq 32(%rbx,%r14,8), %rdi
-	movq 40(%rbx,%r14,8), %r12
-	movq 48(%rbx,%r14,8), %r8
-	movq 56(%rbx,%r14,8), %rax
+	movq 8(%rsi,%r14,8), %rdi
+	movq 16(%rsi,%r14,8), %rax
+	movq 24(%rsi,%r14,8), %r11
+	movq 32(%rsi,%r14,8), %rdx
+	movq 40(%rsi,%r14,8), %r9
+	movq 48(%rsi,%r14,8), %rbp
+	movq 56(%rsi,%r14,8), %r8
 	#MEMBARRIER
-	movq (%rbx,%r14,8), %r14
+	movq (%rsi,%r14,8), %r14
 	cmpq %r10, %r14
 	jne L18
-	incq %r15
+	addq %rdi, %rax
+	addq %rdx, %r11
+	addq %rax, %r11
 	addq %rbp, %r9
-	addq %rdi, %r11
-	addq %r9, %r11
-	addq %r8, %r12
-	addq %rax, %r12
-	addq %r11, %r12
-	movq 32(%rsp), %rax
-	addq %r12, (%rax)
-	movq %rsi, %r8
-	cmpq %r15, %rsi
-	movq %rdx, %r12
+	addq %r8, %r9
+	addq %r11, %r9
+	movq 56(%rsp), %rax
+	addq %r9, (%rax)
+	incq %r12
+	decq %r15
+	movq 24(%rsp), %rax
+	addq %r15, %rax
 	jne L3
-	addq %r15, %r12
-	movq %r8, %r15
-	movq %r12, %r13
-	movq (%rsp), %rsi
-	jmp L25
+	movq 8(%rsp), %rsi
+	jmp L19
 L1:
-	movq %r8, %r15
-	movq %r12, %r13
-	jmp L25
+	movq %rdi, %r12
+	jmp L20
 L10:
-	movq (%rsp), %rdi
-	movq 24(%rdi), %rax
-	cmpq %rax, %r13
+	testq %r15, %r15
+	movq 8(%rsp), %rdi
 	je L12
-	movq 40(%rdi), %rcx
-	subq %rax, %rcx
-	addq %r13, %rcx
-	movq %rcx, 40(%rdi)
-	movq %r13, 24(%rdi)
-	movl $0, 80(%rdi)
+	subq %r15, 40(%rdi)
+	movq %r12, 24(%rdi)
+	movl $0, 96(%rdi)
 L12:
+	negq %r15
 	movabsq $9223372036854775807, %rax
 	andq %r11, %rax
 	subq %r10, %rax
 	je L16
 	testq %rax, %rax
 	jg L16
-	movl 80(%rdi), %eax
+	movl 96(%rdi), %eax
 	incl %eax
-	movl %eax, 80(%rdi)
+	movl %eax, 96(%rdi)
 	cmpq $0, 32(%rdi)
 	je L16
 	andl $15, %eax
 	je L16
-	movq 8(%rsp), %rax
+	movq 16(%rsp), %rax
 	movq %r15, (%rax)
 	movq $2, 8(%rax)
-	jmp L27
+	jmp L25
 L18:
-	movq (%rsp), %rsi
+	movq 8(%rsp), %rsi
 	incq 72(%rsi)
-L25:
-	movq 8(%rsp), %rax
-	movq %r15, (%rax)
+	negq %r15
+	movq %r15, 24(%rsp)
+L19:
+	movq 32(%rsp), %rdi
+L20:
+	movq 16(%rsp), %rax
+	movq 24(%rsp), %rcx
+	movq %rcx, (%rax)
 	movq $1, 8(%rax)
-	movq %r13, %rax
-	subq 24(%rsi), %rax
-	je L27
+	movq %r12, %rax
+	subq %rdi, %rax
+	je L25
 	addq %rax, 40(%rsi)
-	movq %r13, 24(%rsi)
-	movl $0, 80(%rsi)
-	jmp L27
+	movq %r12, 24(%rsi)
+	movl $0, 96(%rsi)
+	jmp L25
 L16:
-	movq 24(%rsp), %rsi
+	movq 48(%rsp), %rsi
 	movq %r11, %rdx
 	movq %r10, %rcx
 	callq _ZN7mapring8protocol4ring7consume6Cursor4passE
-	movq 8(%rsp), %rcx
+	movq 16(%rsp), %rcx
 	movq %r15, (%rcx)
 	movq %rax, 8(%rcx)
-L27:
-	movq 8(%rsp), %rax
-	addq $56, %rsp
+L25:
+	movq 16(%rsp), %rax
+	addq $72, %rsp
 	popq %rbx
 	popq %r12
 	popq %r13
@@ -146,21 +144,16 @@ L9:
 	movl $8, %esi
 L5:
 	movq %r14, %rdi
-	movq 16(%rsp), %rdx
-	movq (%rsp), %rbx
+	movq 40(%rsp), %rdx
+	movq 8(%rsp), %rbx
 	callq *_ZN7mapring8protocol5words7outsideE@GOTPCREL(%rip)
 	ud2
-L20:
-	movq 24(%rbx), %rcx
-	subq %rcx, %r12
-	addq %r15, %r12
-	je L22
-	movq 40(%rbx), %rdx
-	subq %rcx, %rdx
-	addq %r13, %rdx
-	movq %rdx, 40(%rbx)
-	movq %r13, 24(%rbx)
-	movl $0, 80(%rbx)
-L22:
+L26:
+	testq %r15, %r15
+	je L28
+	subq %r15, 40(%rbx)
+	movq %r12, 24(%rbx)
+	movl $0, 96(%rbx)
+L28:
 	movq %rax, %rdi
 	callq _Unwind_Resume@PLT

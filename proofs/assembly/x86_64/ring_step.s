@@ -1,19 +1,20 @@
 # rustc rustc 1.95.0 (59807616e 2026-04-14)
 	pushq %rbx
-	movzbl 64(%rsi), %ecx
-	movq 24(%rdi), %rbx
+	movzbl 48(%rsi), %ecx
 	movq $-1, %rax
 	shlq %cl, %rax
+	movq 24(%rdi), %rbx
 	notq %rax
-	movq 24(%rsi), %r9
 	movq %rbx, %r8
 	shrq %cl, %r8
+	movq 8(%rsi), %r9
 	andq %rbx, %rax
-	imulq 56(%rsi), %rax
+	imulq 40(%rsi), %rax
+	addq 24(%rsi), %rax
 	movq %r9, %r11
 	subq %rax, %r11
 	jbe L1
-	movq 16(%rsi), %r10
+	movq (%rsi), %r10
 	leaq 2(,%r8,2), %rcx
 	movq (%r10,%rax,8), %r8
 	cmpq %rcx, %r8
@@ -36,14 +37,18 @@
 	movq 56(%r10,%rax,8), %rsi
 	movq %rsi, 48(%rdx)
 	#MEMBARRIER
-	movq (%r10,%rax,8), %rdx
-	cmpq %rcx, %rdx
+	movq (%r10,%rax,8), %rax
+	cmpq %rcx, %rax
 	jne L7
+	incq 40(%rdi)
 	leaq 1(%rbx), %rax
-	movq %rax, %rsi
-	subq 24(%rdi), %rsi
-	jne L15
-	jmp L16
+	movq %rax, 24(%rdi)
+	movl $0, 96(%rdi)
+	xorl %eax, %eax
+L14:
+	movq %rbx, %rdx
+	popq %rbx
+	retq
 L8:
 	movabsq $9223372036854775807, %rax
 	andq %r8, %rax
@@ -51,18 +56,14 @@ L8:
 	je L12
 	testq %rax, %rax
 	jg L12
-	movl 80(%rdi), %edx
+	movl 96(%rdi), %edx
 	incl %edx
-	movl %edx, 80(%rdi)
+	movl %edx, 96(%rdi)
 	cmpq $0, 32(%rdi)
 	je L12
 	movl $2, %eax
 	andl $15, %edx
-	je L12
-L18:
-	movq %rbx, %rdx
-	popq %rbx
-	retq
+	jne L14
 L12:
 	movq %r8, %rdx
 	callq _ZN7mapring8protocol4ring7consume6Cursor4passE
@@ -71,19 +72,7 @@ L12:
 	retq
 L7:
 	incq 72(%rdi)
-	movq %rbx, %rax
-	movq %rax, %rsi
-	subq 24(%rdi), %rsi
-	je L16
-L15:
-	addq %rsi, 40(%rdi)
-	movq %rax, 24(%rdi)
-	movl $0, 80(%rdi)
-L16:
 	movl $1, %eax
-	cmpq %rcx, %rdx
-	jne L18
-	xorl %eax, %eax
 	movq %rbx, %rdx
 	popq %rbx
 	retq

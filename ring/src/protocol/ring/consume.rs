@@ -4,7 +4,7 @@ use core::fmt;
 
 use bytemuck::AnyBitPattern;
 
-use super::{HEAD, Shard};
+use super::Shard;
 use crate::layout::seq::{DISCARDED, PENDING, Slots, TRIES, WALK, after, state};
 use crate::protocol::words::words_of;
 use crate::sync::{Ordering, fence, now};
@@ -38,17 +38,17 @@ impl Look for Shard<'_> {
 
     #[inline]
     fn head(&mut self) -> u64 {
-        self.header.load(HEAD, Ordering::Relaxed)
+        self.words.load(self.place.head(), Ordering::Relaxed)
     }
 
     #[inline]
     fn seq(&mut self, t: u64) -> u64 {
-        self.elements.load(self.place.slot(t), Ordering::Relaxed)
+        self.words.load(self.place.seq(t), Ordering::Relaxed)
     }
 
     #[inline]
     fn take<T: AnyBitPattern>(&mut self, t: u64, published: u64, out: &mut T) -> bool {
-        let slot = self.elements.slice(self.place.slot(t), 1 + words_of::<T>()); // one check for all that follows
+        let slot = self.words.slice(self.place.seq(t), 1 + words_of::<T>()); // one check for all that follows
         fence(Ordering::Acquire); // SYNC publish: pairs with the store that ends the ticket
         slot.read(1, out);
         fence(Ordering::Acquire); // SYNC claim: pairs with the fence in `claim`
@@ -275,7 +275,7 @@ impl Cursor {
         mut f: impl FnMut(u64, &T),
     ) -> (usize, Step) {
         let slots = look.slots();
-        let mut run = Run { next: self.next, cursor: self };
+        let mut run = Run { start: self.next, next: self.next, cursor: self };
         let mut count = 0;
         let (seen, published) = loop {
             if count == limit {
@@ -367,13 +367,14 @@ impl Cursor {
 /// that is because of a panic: no record is delivered twice.
 struct Run<'c> {
     cursor: &'c mut Cursor,
+    start: u64,
     next: u64,
 }
 
 impl Drop for Run<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        let count = self.next.wrapping_sub(self.cursor.next);
+        let count = self.next.wrapping_sub(self.start);
         if count != 0 {
             self.cursor.stats.delivered = self.cursor.stats.delivered.wrapping_add(count);
             self.cursor.move_to(self.next);

@@ -87,33 +87,25 @@ impl Place {
 /// A shard as readers see it.
 #[derive(Clone, Copy, Debug)]
 pub struct Shard<'a> {
-    header: Words<'a>,
-    elements: Words<'a>,
+    words: Words<'a>,
     place: Place,
 }
 
 impl<'a> Shard<'a> {
-    /// The shard at `place` of the region `words`.
-    ///
-    /// # Panics
-    /// If the region ends before the shard does.
+    /// The shard at `place` of the region `words`. Reading it panics where the region ends before the shard does.
     #[inline]
     pub fn new(words: Words<'a>, place: &Place) -> Self {
-        Self {
-            header: words.slice(place.header, GATE + 1),
-            elements: words.slice(place.elements, place.len),
-            place: *place,
-        }
+        Self { words, place: *place }
     }
 
     /// How many tickets were given out in this shard, once the ring is retired.
     pub fn end(&self) -> u64 {
-        self.header.load(END, Ordering::Relaxed)
+        self.words.load(self.place.header + END, Ordering::Relaxed)
     }
 
     /// Records that producers found no slot for: they are in no ticket, and in no reader's count.
     pub fn dropped(&self) -> u64 {
-        self.header.load(DROPPED, Ordering::Relaxed)
+        self.words.load(self.place.header + DROPPED, Ordering::Relaxed)
     }
 }
 

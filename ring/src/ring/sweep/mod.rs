@@ -366,7 +366,7 @@ impl<T: AnyBitPattern> Sweep<T> {
 
     /// A pass over all shards that has not begun.
     pub(super) fn pass(&self) -> Pass {
-        Pass { left: self.shards.len(), steps: None }
+        Pass { left: self.shards.len(), begun: false, steps: 0 }
     }
 
     /// The next record of a pass, or what `end` finds, as in [`poll`](Self::poll); then a pass begins.
@@ -377,40 +377,53 @@ impl<T: AnyBitPattern> Sweep<T> {
         end: impl FnOnce(&mut Self) -> Option<(usize, u64)>,
     ) -> Option<Event<T>> {
         let mut left = self.steps;
-        while pass.left > 0 && left > 0 {
-            left -= 1;
-            let at = self.turn;
-            let mut steps = match pass.steps.take() {
-                Some(steps) => steps,
-                None if self.is_quiet(at, Trust::Slots) => 0,
-                None => self.step_limit(at),
-            };
-            while steps > 0 {
-                steps -= 1;
-                match self.step(at) {
-                    Ok(event) => {
-                        pass.steps = Some(steps);
-                        return Some(event);
-                    }
-                    Err(Step::Empty) => break,
-                    Err(_) => {
-                        left = left.saturating_sub(self.shards[at].cursor.cost());
-                        if left == 0 {
-                            break;
-                        }
-                    }
-                }
+        while pass.steps > 0 || self.begin(pass, &mut left) {
+            pass.steps -= 1;
+            match self.step(self.turn) {
+                Ok(event) => return Some(event),
+                Err(step) => self.came_to(step, pass, &mut left),
             }
-            self.came_to_the_end(at);
-            self.next_shard();
-            pass.left -= 1;
-        }
-        if left == 0 {
-            (self.stopped_early, pass.left) = (true, 0);
         }
         let (shard, ticket) = end(self)?;
         *pass = self.pass();
         Some(Event { shard, ticket, record: self.record })
+    }
+
+    /// Goes on to the next shard of a pass that may have something. Returns whether there is one.
+    #[inline(never)]
+    fn begin(&mut self, pass: &mut Pass, left: &mut u32) -> bool {
+        if pass.begun {
+            self.end_shard(pass);
+        }
+        while pass.left > 0 && *left > 0 {
+            *left -= 1;
+            if !self.is_quiet(self.turn, Trust::Slots) {
+                (pass.begun, pass.steps) = (true, self.step_limit(self.turn));
+                return true;
+            }
+            self.end_shard(pass);
+        }
+        if *left == 0 {
+            (self.stopped_early, pass.left) = (true, 0);
+        }
+        false
+    }
+
+    /// After a step of a pass that gave no record.
+    #[inline(never)]
+    fn came_to(&mut self, step: Step, pass: &mut Pass, left: &mut u32) {
+        if step != Step::Empty {
+            *left = left.saturating_sub(self.shards[self.turn].cursor.cost());
+        }
+        if step == Step::Empty || *left == 0 {
+            self.end_shard(pass);
+        }
+    }
+
+    fn end_shard(&mut self, pass: &mut Pass) {
+        self.came_to_the_end(self.turn);
+        self.next_shard();
+        *pass = Pass { left: pass.left - 1, begun: false, steps: 0 };
     }
 }
 
@@ -419,8 +432,10 @@ impl<T: AnyBitPattern> Sweep<T> {
 pub(super) struct Pass {
     /// Shards to go, this one included.
     left: usize,
-    /// Steps to go in this shard, if it has begun.
-    steps: Option<usize>,
+    /// Whether this shard's turn has begun.
+    begun: bool,
+    /// Steps to go in it.
+    steps: usize,
 }
 
 /// As many nanoseconds as there can be, if `duration` is longer.
