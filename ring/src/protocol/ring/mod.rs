@@ -10,12 +10,14 @@ mod consume;
 mod follow;
 mod produce;
 mod retire;
+mod stats;
 mod window;
 
-pub use consume::{Cursor, Look, ReadStats, Start, Step};
+pub use consume::{Cursor, Look, Start, Step};
 pub use follow::{Follow, Leaving};
 pub use produce::Slot;
 pub use retire::{Whole, close, finish, gate, give_up, is_replaced_by, open, replace, retire, unfinished};
+pub use stats::ReadStats;
 pub use window::{Window, WindowOf};
 
 use super::{Words, WordsMut};

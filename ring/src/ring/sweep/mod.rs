@@ -1,5 +1,6 @@
 //! Reading one ring: from each shard in turn. Its shards are in one region, or each in a region of its own.
 
+mod pass;
 mod quiet;
 mod sources;
 mod watch;
@@ -11,14 +12,15 @@ use std::time::Duration;
 use bytemuck::AnyBitPattern;
 use parking_lot::Mutex;
 
-use quiet::{Looks, Trust};
+pub(super) use pass::Pass;
+use quiet::Looks;
 use sources::{Slots, Sources};
 use watch::{Quiet, Watch};
 
 use super::Event;
 use crate::error::Result;
 use crate::layout::{Gate, Preamble};
-use crate::protocol::ring::{Cursor, DROPPED, END, Look, Place, ReadStats, Shard, Start, Step};
+use crate::protocol::ring::{Cursor, DROPPED, END, Place, ReadStats, Shard, Start, Step};
 use crate::region::Region;
 
 /// Bytes of a record up to which it is copied to the stack, where the compiler can keep it in
@@ -180,46 +182,6 @@ impl<T: AnyBitPattern> Sweep<T> {
         (event.shard, event.ticket)
     }
 
-    /// See [`Reader::for_each`](super::Reader::for_each).
-    #[inline]
-    pub(super) fn for_each(&mut self, limit: usize, f: &mut impl FnMut(Event<&T>)) -> usize {
-        let mut left = self.steps;
-        let (mut count, whole) = (0, self.steps);
-        for _ in 0..self.shards.len() {
-            if left == 0 {
-                break;
-            }
-            left -= 1;
-            let at = self.turn;
-            if self.is_quiet(at, Trust::Slots) {
-                self.next_shard();
-                continue;
-            }
-            let lap = self.step_limit(at);
-            let record = &mut self.record;
-            let Part { number, place, cursor } = &mut self.shards[at];
-            let mut f = |ticket, record: &T| f(Event { shard: *number, ticket, record });
-            let limits = Limits { records: limit - count, lap, whole };
-            count += match self.sources.of_mut(at) {
-                (Slots::Mapped(shared), _) => {
-                    let mut small = T::zeroed();
-                    let record = if size_of::<T>() <= SMALL { &mut small } else { record };
-                    pass(cursor, &mut Shard::new(shared.words(), place), record, limits, &mut left, &mut f)
-                }
-                (Slots::Lookup(window), shard) => {
-                    pass(cursor, &mut window.of(shard, place), record, limits, &mut left, &mut f)
-                }
-            };
-            self.came_to_the_end(at);
-            self.next_shard();
-            if count >= limit {
-                return count;
-            }
-        }
-        self.stopped_early |= left == 0;
-        count
-    }
-
     /// Whether a call ended early since this was last asked.
     pub(super) fn stopped_early(&mut self) -> bool {
         core::mem::take(&mut self.stopped_early)
@@ -357,85 +319,6 @@ impl<T: AnyBitPattern> Sweep<T> {
         let (Slots::Lookup(window), shard) = self.sources.of_mut(at) else { return Step::Empty };
         cursor.step(&mut window.of(shard, place), &mut self.record)
     }
-
-    /// Steps that a pass over a shard may take: a lap, and some more for laps lost meanwhile.
-    #[inline]
-    fn step_limit(&self, at: usize) -> usize {
-        self.sources.of(at).region().geometry().capacity() + 16
-    }
-
-    /// A pass over all shards that has not begun.
-    pub(super) fn pass(&self) -> Pass {
-        Pass { left: self.shards.len(), begun: false, steps: 0 }
-    }
-
-    /// The next record of a pass, or what `end` finds, as in [`poll`](Self::poll); then a pass begins.
-    #[inline(always)] // as in `poll`
-    pub(super) fn next_of(
-        &mut self,
-        pass: &mut Pass,
-        end: impl FnOnce(&mut Self) -> Option<(usize, u64)>,
-    ) -> Option<Event<T>> {
-        let mut left = self.steps;
-        while pass.steps > 0 || self.begin(pass, &mut left) {
-            pass.steps -= 1;
-            match self.step(self.turn) {
-                Ok(event) => return Some(event),
-                Err(step) => self.came_to(step, pass, &mut left),
-            }
-        }
-        let (shard, ticket) = end(self)?;
-        *pass = self.pass();
-        Some(Event { shard, ticket, record: self.record })
-    }
-
-    /// Goes on to the next shard of a pass that may have something. Returns whether there is one.
-    #[inline(never)]
-    fn begin(&mut self, pass: &mut Pass, left: &mut u32) -> bool {
-        if pass.begun {
-            self.end_shard(pass);
-        }
-        while pass.left > 0 && *left > 0 {
-            *left -= 1;
-            if !self.is_quiet(self.turn, Trust::Slots) {
-                (pass.begun, pass.steps) = (true, self.step_limit(self.turn));
-                return true;
-            }
-            self.end_shard(pass);
-        }
-        if *left == 0 {
-            (self.stopped_early, pass.left) = (true, 0);
-        }
-        false
-    }
-
-    /// After a step of a pass that gave no record.
-    #[inline(never)]
-    fn came_to(&mut self, step: Step, pass: &mut Pass, left: &mut u32) {
-        if step != Step::Empty {
-            *left = left.saturating_sub(self.shards[self.turn].cursor.cost());
-        }
-        if step == Step::Empty || *left == 0 {
-            self.end_shard(pass);
-        }
-    }
-
-    fn end_shard(&mut self, pass: &mut Pass) {
-        self.came_to_the_end(self.turn);
-        self.next_shard();
-        *pass = Pass { left: pass.left - 1, begun: false, steps: 0 };
-    }
-}
-
-/// A pass over all shards, each in turn and at most one lap of it: what is left of it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Pass {
-    /// Shards to go, this one included.
-    left: usize,
-    /// Whether this shard's turn has begun.
-    begun: bool,
-    /// Steps to go in it.
-    steps: usize,
 }
 
 /// As many nanoseconds as there can be, if `duration` is longer.
@@ -450,46 +333,6 @@ fn event<T: Copy>(shard: usize, step: Step, record: &T) -> Result<Event<T>, Step
         Step::Record(ticket) => Ok(Event { shard, ticket, record: *record }),
         other => Err(other),
     }
-}
-
-/// What ends a pass over a shard.
-#[derive(Clone, Copy)]
-struct Limits {
-    /// Records, at most.
-    records: usize,
-    /// Steps and records, at most.
-    lap: usize,
-    /// What is left to spend after a record.
-    whole: u32,
-}
-
-/// One pass over a shard, which spends no more than is `left` between two records. Returns how many there were.
-#[inline(always)]
-fn pass<T: AnyBitPattern>(
-    cursor: &mut Cursor,
-    look: &mut impl Look,
-    record: &mut T,
-    Limits { records, mut lap, whole }: Limits,
-    left: &mut u32,
-    f: &mut impl FnMut(u64, &T),
-) -> usize {
-    let mut count = 0;
-    while lap > 0 && count < records {
-        let (run, step) = cursor.run(look, record, lap.min(records - count), &mut *f);
-        count += run;
-        lap = lap.saturating_sub(run + 1);
-        if run > 0 {
-            *left = whole;
-        }
-        if step == Step::Empty {
-            break;
-        }
-        *left = left.saturating_sub(cursor.cost());
-        if *left == 0 {
-            break;
-        }
-    }
-    count
 }
 
 impl<T> fmt::Debug for Sweep<T> {
