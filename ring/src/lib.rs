@@ -137,9 +137,7 @@ pub use error::{Error, ReadError, Result};
 #[cfg(all(not(loom), feature = "bpf"))]
 pub use handle::{Array, PerCpuCells, dispatch, globals};
 #[cfg(not(loom))]
-pub use handle::{
-    Cell, Cells, CellsWriter, Counters, CountersWriter, Latches, LatchesWriter, Snapshot, table,
-};
+pub use handle::{Cells, CellsWriter, Counters, CountersWriter, Latches, LatchesWriter, Snapshot, table};
 /// The libbpf-rs that this crate's functions take maps and objects of. Use it as `mapring::libbpf_rs`, or depend on the
 /// same version: types of another version are other types, and rustc then says that `MapCore` or `OpenObject` do not fit.
 #[cfg(all(not(loom), feature = "bpf"))]

@@ -4,7 +4,7 @@
 
 use std::os::fd::AsFd;
 
-use mapring::{Cell, Cells, Latches, OpenOptions, Region, Ring};
+use mapring::{Cells, Latches, OpenOptions, Region, Ring};
 
 /// No byte is what it is in the value before or in a fresh region.
 fn value<const N: usize>(n: u64) -> [u8; N] {
@@ -51,7 +51,7 @@ fn rings<const N: usize>() {
 fn tables<const N: usize>() {
     let cells = Cells::<[u8; N]>::create_memfd(3).unwrap();
     let latches = Latches::<[u8; N]>::create_memfd(3).unwrap();
-    let one = Cell::<[u8; N]>::create_memfd().unwrap();
+    let one = Cells::<[u8; N]>::create_memfd(1).unwrap();
     let cells_apart = Cells::<[u8; N]>::from_region(again(cells.region(), false)).unwrap();
     let latches_apart = Latches::<[u8; N]>::from_region(again(latches.region(), false)).unwrap();
     let (set, latch, only) = (cells.writer().unwrap(), latches.writer().unwrap(), one.writer().unwrap());
@@ -59,7 +59,7 @@ fn tables<const N: usize>() {
         assert!(set.set(1, &value(n)).unwrap() && only.set(0, &value(n)).unwrap());
         latch.set(1, &value(n)).unwrap();
         latch.set_many(0, &[value(n + 100)]).unwrap();
-        assert!(one.read().unwrap() == value(n), "{N} bytes");
+        assert!(one.read(0).unwrap() == value(n), "{N} bytes");
         for cells in [&cells, &cells_apart] {
             assert!(cells.read(1).unwrap() == value(n), "{N} bytes, read");
             assert!(cells.snapshot(1).unwrap().value == value(n), "{N} bytes, snapshot");

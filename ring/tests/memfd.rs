@@ -8,8 +8,7 @@ use std::time::Duration;
 use bytemuck::{Pod, Zeroable};
 use mapring::layout::{Geometry, Kind, Preamble};
 use mapring::{
-    Access, Cell, Cells, Counters, Error, Latches, OpenOptions, ReadError, Refusal, Region, Ring, Snapshot,
-    Start,
+    Access, Cells, Counters, Error, Latches, OpenOptions, ReadError, Refusal, Region, Ring, Snapshot, Start,
 };
 use rustix::fs::{MemfdFlags, memfd_create};
 
@@ -268,9 +267,9 @@ fn cells_hold_the_latest_value() {
     assert!(matches!(cells.read(3), Err(ReadError::Index { thing: "cell", index: 3, count: 3 })));
     assert!(matches!(writer.set(3, &Record::new(0)), Err(Error::Index { index: 3, .. })));
 
-    let one = Cell::<Record>::create_memfd().unwrap();
+    let one = Cells::<Record>::create_memfd(1).unwrap();
     one.writer().unwrap().set(0, &Record::new(9)).unwrap();
-    assert_eq!(one.read().unwrap(), Record::new(9));
+    assert_eq!(one.read(0).unwrap(), Record::new(9));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use bytemuck::AnyBitPattern;
 use libbpf_rs::MapHandle;
 use libbpf_rs::libbpf_sys::BPF_F_RDONLY;
 use mapring::{
-    Cell, Cells, Counters, Latches, Reader, Region, Ring, Snapshot, Start,
+    Cells, Counters, Latches, Reader, Region, Ring, Snapshot, Start,
     globals::{Global, Globals, Variable},
     table::{Guard, Seqlock, Table, TwoCopies},
 };
@@ -86,7 +86,6 @@ struct Handles {
     now: Reader<Filled<14>>,
     large: Reader<Filled<128>>,
     cells: Cells<Filled<14>>,
-    cell: Cell<Filled<14>>,
     latches: Latches<Filled<14>>,
     counters: Counters,
     variables: Option<Variables>,
@@ -142,13 +141,11 @@ impl Handles {
         open: impl Fn(&str) -> Result<Region>,
     ) -> Result<Self> {
         let ring = Ring::from_region(open(ring)?)?;
-        let cells = open(cells)?;
         Ok(Self {
             now: ring.reader_from(Start::Now).with_patience(Duration::from_millis(1)),
             ring: ring.reader(),
             large: Ring::from_region(open(large)?)?.reader(),
-            cell: Cell::from_region(cells.clone())?,
-            cells: Cells::from_region(cells)?,
+            cells: Cells::from_region(open(cells)?)?,
             latches: Latches::from_region(open(latches)?)?,
             counters: Counters::from_region(open(counters)?)?,
             variables: None,
@@ -159,7 +156,7 @@ impl Handles {
     /// Reads until there was enough of everything; whether all of it was right. A panic would be
     /// a system call, and the end.
     fn read(&mut self) -> bool {
-        let [mut cell, mut single, mut latch, mut counted] = [const { Changes { last: 0, count: 0 } }; 4];
+        let [mut cell, mut latch, mut counted] = [const { Changes { last: 0, count: 0 } }; 3];
         let mut variables = [const { Changes { last: 0, count: 0 } }; 3];
         loop {
             self.turn += 1;
@@ -168,12 +165,10 @@ impl Handles {
                 && records(&mut self.large, self.turn + 2);
             right &= values(&self.cells, self.turn, &mut cell, |version| words_of(version - 1));
             right &= values(&self.latches, self.turn, &mut latch, words_of);
-            right &= one(&self.cell, &mut single);
             right &= self.sums(&mut counted);
             right &= self.variables.as_ref().is_none_or(|all| all.read(&mut variables));
             let read = [&self.ring, &self.now].iter().all(|reader| reader.stats().delivered > RECORDS);
-            let mut changed =
-                [&cell, &single, &latch, &counted].iter().all(|changes| changes.count > CHANGES);
+            let mut changed = [&cell, &latch, &counted].iter().all(|changes| changes.count > CHANGES);
             changed &= self.variables.is_none() || variables.iter().all(|changes| changes.count > CHANGES);
             if !right || read && changed && self.large.stats().delivered > RECORDS / 8 {
                 return right;
@@ -244,11 +239,4 @@ fn values<P: Guard>(
     };
     let Some(Snapshot { version, value }) = found else { return true };
     changes.to(version) && (version == 0 || value == right(version))
-}
-
-/// The same for a table of one.
-fn one(cell: &Cell<Filled<14>>, changes: &mut Changes) -> bool {
-    let _ = cell.read();
-    let Ok(Snapshot { version, value }) = cell.snapshot() else { return true };
-    changes.to(version) && (version == 0 || value == words_of(version - 1))
 }

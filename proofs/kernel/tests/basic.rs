@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapHandle, Object};
-use mapring::{Access, Cell, Cells, Counters, ReadError, Refusal, Ring, Snapshot, Source, Start};
+use mapring::{Access, Cells, Counters, ReadError, Refusal, Ring, Snapshot, Source, Start};
 use mapring_kernel_tests::skel::{BasicPortableSkelBuilder, BasicSkelBuilder};
 use mapring_kernel_tests::{
     Filled, PinDir, Runner, child, cpus, fitted, load, map, on_cpu, on_one_cpu, read_only, require_bpf,
@@ -143,9 +143,9 @@ fn cells_of_every_size() {
         cells_of::<16>(object);
         cells_of::<25>(object);
         cells_of::<1024>(object);
-        let one = Cell::<Filled<14>>::open(&map(object, "one")).unwrap();
+        let one = Cells::<Filled<14>>::open(&map(object, "one")).unwrap();
         assert_eq!(step(&Runner::new(object, "cell_one"), FILL, 0, 3), 1);
-        assert_eq!(one.snapshot().unwrap(), Snapshot { version: 1, value: words_of(3) });
+        assert_eq!(one.snapshot(0).unwrap(), Snapshot { version: 1, value: words_of(3) });
     });
 }
 

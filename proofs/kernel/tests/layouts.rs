@@ -14,7 +14,7 @@ use libbpf_rs::{MapCore, MapHandle, MapType};
 use mapring::layout::{Geometry, Kind, Preamble};
 use mapring::loader::PinOptions;
 use mapring::{
-    Cell, Cells, Error, Latches, OpenOptions, PerCpuCells, Record, Region, Ring, Source,
+    Cells, Error, Latches, OpenOptions, PerCpuCells, Record, Region, Ring, Source,
     record::{LayoutCheck, UncheckedReason},
 };
 use mapring_kernel_tests::skel::{LayoutsSkelBuilder, layouts_types as c};
@@ -102,12 +102,12 @@ fn the_same_in_both_languages() {
     let skel = load::<LayoutsSkelBuilder>(&mut storage, fitted);
     let maps = &skel.maps;
     let ring = Ring::<Nested>::open(&maps.ring).unwrap();
-    let packed = Cell::<Packed>::open(&maps.packed).unwrap();
+    let packed = Cells::<Packed>::open(&maps.packed).unwrap();
     assert_eq!(ring.layout_check(), LayoutCheck::Fields);
     assert_eq!(packed.layout_check(), LayoutCheck::Fields);
-    assert_eq!(Cell::<Padded>::open(&maps.padded).unwrap().layout_check(), LayoutCheck::Fields);
-    assert_eq!(Cell::<Arrays>::open(&maps.arrays).unwrap().layout_check(), LayoutCheck::Fields);
-    assert_eq!(Cell::<Numbers>::open(&maps.numbers).unwrap().layout_check(), LayoutCheck::Fields);
+    assert_eq!(Cells::<Padded>::open(&maps.padded).unwrap().layout_check(), LayoutCheck::Fields);
+    assert_eq!(Cells::<Arrays>::open(&maps.arrays).unwrap().layout_check(), LayoutCheck::Fields);
+    assert_eq!(Cells::<Numbers>::open(&maps.numbers).unwrap().layout_check(), LayoutCheck::Fields);
     assert_eq!(Cells::<Pair>::open(&maps.cells).unwrap().layout_check(), LayoutCheck::Fields);
     assert_eq!(
         Latches::<Pair>::open_with(&maps.latches, OpenOptions::new().write(true)).unwrap().layout_check(),
@@ -118,7 +118,7 @@ fn the_same_in_both_languages() {
     Runner::new(skel.object(), "write").run(&mut [0, 0, 123, 0]);
     let record = ring.reader().poll().unwrap().record;
     assert_eq!((record.ns, record.pid, record.port, record.pair), (123, 8, 9, Pair { first: 3, second: 4 }));
-    let Packed { kind, ns, pid } = packed.read().unwrap();
+    let Packed { kind, ns, pid } = packed.read(0).unwrap();
     assert_eq!((kind, ns, pid), (1, 123, 8));
 }
 
@@ -131,11 +131,11 @@ fn structs_of_the_skeleton() {
     let skel = load::<LayoutsSkelBuilder>(&mut storage, fitted);
     Runner::new(skel.object(), "write").run(&mut [0, 0, 123, 0]);
     let cells = Cells::<c::pair>::open(&skel.maps.cells).unwrap();
-    let packed = Cell::<c::packed>::open(&skel.maps.packed).unwrap();
+    let packed = Cells::<c::packed>::open(&skel.maps.packed).unwrap();
     assert_eq!((cells.layout_check(), packed.layout_check()), (LayoutCheck::Fields, LayoutCheck::Fields));
-    assert_eq!(Cell::<c::padded>::open(&skel.maps.padded).unwrap().layout_check(), LayoutCheck::Fields);
+    assert_eq!(Cells::<c::padded>::open(&skel.maps.padded).unwrap().layout_check(), LayoutCheck::Fields);
     assert_eq!(c::mode::LAYOUT, u32::LAYOUT);
-    let (pair, c::packed { kind, ns, pid }) = (cells.read(0).unwrap(), packed.read().unwrap());
+    let (pair, c::packed { kind, ns, pid }) = (cells.read(0).unwrap(), packed.read(0).unwrap());
     assert_eq!(((pair.first, pair.second), (kind, ns, pid)), ((3, 4), (1, 123, 8)));
 }
 
@@ -331,9 +331,9 @@ fn what_was_not_compared_and_why() {
     says(cells.layout_check(), UncheckedReason::NoBtf, "clang -g");
     let size = Cells::<Filled<3>>::open(&bare).unwrap_err();
     assert!(matches!(size, Error::RecordSize { found: 8, expected: 12, .. }), "{size:?}");
-    let memfd = Cell::<Pair>::create_memfd().unwrap();
+    let memfd = Cells::<Pair>::create_memfd(1).unwrap();
     says(memfd.layout_check(), UncheckedReason::Memfd, "memfd");
-    let opened = Cell::<Pair>::open(fd(memfd.region())).unwrap();
+    let opened = Cells::<Pair>::open(fd(memfd.region())).unwrap();
     says(opened.layout_check(), UncheckedReason::Memfd, "memfd");
 
     // A read-only descriptor tells its types as well.

@@ -3,12 +3,11 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use bytemuck::{AnyBitPattern, NoUninit};
+use bytemuck::NoUninit;
 
-use super::openers;
-use super::table::{Place, Seqlock, Snapshot, Table};
-use crate::error::{Error, ReadError, Result};
-use crate::layout::{Kind, Preamble};
+use super::table::{Place, Seqlock, Table};
+use crate::error::{Error, Result};
+use crate::layout::Preamble;
 use crate::protocol::{WordsMut, cell};
 use crate::region::{Region, SharedMut, Writer};
 
@@ -91,61 +90,5 @@ impl<T: NoUninit> CellsWriter<T> {
 impl<T> fmt::Debug for CellsWriter<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CellsWriter").field("place", &self.place).finish_non_exhaustive()
-    }
-}
-
-/// One cell: the first of a table, for tables of one.
-#[derive(Debug)]
-pub struct Cell<T> {
-    cells: Cells<T>,
-    region: Region,
-}
-
-openers!([] Cell<T>, T, Kind::Cells);
-
-impl<T: AnyBitPattern> Cell<T> {
-    /// The first cell of a region that is already open.
-    ///
-    /// # Errors
-    /// [`Error::Kind`] and [`Error::RecordSize`], naming both sides.
-    pub fn from_region(region: Region) -> Result<Self> {
-        Ok(Self { cells: Cells::from_region(region.clone())?, region })
-    }
-
-    /// Makes a cell between ordinary processes, in a memfd. See [`Region::create_memfd`].
-    ///
-    /// # Errors
-    /// [`Error::System`].
-    pub fn create_memfd() -> Result<Self> {
-        let cells = Cells::create_memfd(1)?;
-        Ok(Self { region: cells.region.clone(), cells })
-    }
-
-    /// The latest value: [`Table::read`].
-    ///
-    /// # Errors
-    /// As there.
-    #[inline]
-    pub fn read(&self) -> Result<T, ReadError> {
-        self.cells.read(0)
-    }
-
-    /// The latest value and its number: [`Table::snapshot`].
-    ///
-    /// # Errors
-    /// As there.
-    #[inline]
-    pub fn snapshot(&self) -> Result<Snapshot<T>, ReadError> {
-        self.cells.snapshot(0)
-    }
-}
-
-impl<T: NoUninit> Cell<T> {
-    /// A writer: the cell has index 0.
-    ///
-    /// # Errors
-    /// [`Error::NotWritable`] with the reason, [`Error::Sealed`].
-    pub fn writer(&self) -> Result<CellsWriter<T>> {
-        self.cells.writer()
     }
 }

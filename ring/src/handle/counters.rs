@@ -3,8 +3,6 @@
 use std::fmt;
 use std::ops::Range;
 
-use parking_lot::Mutex;
-
 use super::fallback::{TripleRead, batch, lookup};
 use super::openers;
 use crate::error::{Error, ReadError, Result};
@@ -21,6 +19,7 @@ use crate::region::{Region, Shared, SharedMut, View};
 ///
 /// By system call, what is read is looked up three times, because the kernel may copy a part of a number before
 /// it changes, and the rest after.
+#[derive(Clone)]
 pub struct Counters {
     region: Region,
     source: Banks,
@@ -28,10 +27,11 @@ pub struct Counters {
     shards: usize,
 }
 
+#[derive(Clone)]
 enum Banks {
     /// With the first bank's word, and how many words on the next one is.
     Mapped(Shared, usize, usize),
-    Lookup(Mutex<TripleRead>),
+    Lookup,
 }
 
 openers!(Counters);
@@ -46,17 +46,14 @@ impl Counters {
         let stride = geometry.element_words();
         if let Some(per_cpu) = region.lookup().and_then(|lookup| lookup.copies()) {
             region.expect(Kind::PerCpuCounters)?;
-            let source = Banks::Lookup(Mutex::new(TripleRead::new(per_cpu.cpus.len(), stride)));
+            let source = Banks::Lookup;
             let shards = per_cpu.cpus.last().map_or(0, |last| last + 1);
             return Ok(Self { source, count: geometry.capacity(), shards, region });
         }
         region.expect(Kind::Counters)?;
         let source = match region.view() {
             View::Mapped(shared) => Banks::Mapped(shared, geometry.shard(0) * stride, stride),
-            View::Lookup(_) => {
-                let banks = batch(stride).min(geometry.shards());
-                Banks::Lookup(Mutex::new(TripleRead::new(banks, stride)))
-            }
+            View::Lookup(_) => Banks::Lookup,
         };
         Ok(Self { source, count: geometry.capacity(), shards: geometry.shards(), region })
     }
@@ -87,8 +84,7 @@ impl Counters {
         self.shards
     }
 
-    /// One counter of one CPU. Mapped: one load. Otherwise system calls, behind a lock of this
-    /// handle's.
+    /// One counter of one CPU. Mapped: one load. Otherwise system calls.
     ///
     /// # Errors
     /// [`ReadError::Index`], [`ReadError::Lookup`].
@@ -99,9 +95,9 @@ impl Counters {
             Banks::Mapped(shared, first, stride) => {
                 Ok(counters::get(shared.words(), first + cpu * stride + index))
             }
-            Banks::Lookup(looks) => {
+            Banks::Lookup => {
                 let mut value = 0;
-                self.fetch(looks, cpu..cpu + 1, |bank| value = bank(index))?;
+                self.fetch(cpu..cpu + 1, |bank| value = bank(index))?;
                 Ok(value)
             }
         }
@@ -121,9 +117,9 @@ impl Counters {
                     .map(|cpu| counters::get(words, first + cpu * stride + index))
                     .fold(0, u64::wrapping_add))
             }
-            Banks::Lookup(looks) => {
+            Banks::Lookup => {
                 let mut sum = 0_u64;
-                self.fetch(looks, 0..self.shards, |bank| sum = sum.wrapping_add(bank(index)))?;
+                self.fetch(0..self.shards, |bank| sum = sum.wrapping_add(bank(index)))?;
                 Ok(sum)
             }
         }
@@ -144,7 +140,7 @@ impl Counters {
                     add(sums, |index| counters::get(bank, index));
                 }
             }
-            Banks::Lookup(looks) => self.fetch(looks, 0..self.shards, |bank| add(sums, bank))?,
+            Banks::Lookup => self.fetch(0..self.shards, |bank| add(sums, bank))?,
         }
         Ok(())
     }
@@ -164,20 +160,16 @@ impl Counters {
     }
 
     /// Calls `f` with what the bank of each of these CPUs holds at an index. A CPU without a copy has no bank.
-    fn fetch(
-        &self,
-        looks: &Mutex<TripleRead>,
-        cpus: Range<usize>,
-        mut f: impl FnMut(&dyn Fn(usize) -> u64),
-    ) -> Result<(), ReadError> {
+    fn fetch(&self, cpus: Range<usize>, mut f: impl FnMut(&dyn Fn(usize) -> u64)) -> Result<(), ReadError> {
         let (lookup, geometry) = (lookup(&self.region), self.region.geometry());
-        let mut looks = looks.lock();
+        let words = geometry.element_words();
         if let Some(per_cpu) = lookup.copies() {
             let mut banks = 0..per_cpu.cpus.len();
             if cpus.len() == 1 {
                 let Ok(at) = per_cpu.cpus.binary_search(&cpus.start) else { return Ok(()) };
                 banks = at..at + 1;
             }
+            let mut looks = TripleRead::new(per_cpu.cpus.len(), words);
             if banks.len() == 1 && per_cpu.one {
                 looks.fetch_by(1, |out| lookup.copy(geometry.first(), cpus.start, out))?;
                 banks = 0..1;
@@ -187,8 +179,10 @@ impl Counters {
             banks.for_each(|at| f(&|index| looks.word(at, index)));
             return Ok(());
         }
-        for first in cpus.clone().step_by(batch(geometry.element_words())) {
-            let count = batch(geometry.element_words()).min(cpus.end - first);
+        let most = batch(words).min(cpus.len());
+        let mut looks = TripleRead::new(most, words);
+        for first in cpus.clone().step_by(most) {
+            let count = most.min(cpus.end - first);
             looks.fetch(lookup, geometry.shard(first), count)?;
             (0..count).for_each(|at| f(&|index| looks.word(at, index)));
         }

@@ -16,7 +16,7 @@ pub mod table;
 
 #[cfg(feature = "bpf")]
 pub use array::Array;
-pub use cells::{Cell, Cells, CellsWriter};
+pub use cells::{Cells, CellsWriter};
 pub use counters::{Counters, CountersWriter};
 pub use latches::{Latches, LatchesWriter};
 #[cfg(feature = "bpf")]
@@ -87,6 +87,12 @@ macro_rules! openers {
             /// The region behind this handle.
             pub fn region(&self) -> &crate::Region {
                 &self.region
+            }
+        }
+
+        impl<$($generics)*> std::os::fd::AsFd for $handle {
+            fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+                self.region.as_fd()
             }
         }
     };

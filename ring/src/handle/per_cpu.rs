@@ -5,7 +5,6 @@ use std::marker::PhantomData;
 
 use bytemuck::AnyBitPattern;
 use crossbeam_utils::Backoff;
-use parking_lot::Mutex;
 
 use super::fallback::{TripleRead, batch};
 use super::openers;
@@ -26,7 +25,6 @@ use crate::region::{Lookup, PerCpu, Region};
 /// [offline](crate::cpus::online_cpus) stays there.
 pub struct PerCpuCells<T> {
     region: Region,
-    looks: Mutex<TripleRead>,
     value: PhantomData<fn() -> T>,
 }
 
@@ -44,10 +42,7 @@ impl<T: AnyBitPattern> PerCpuCells<T> {
     /// naming both sides.
     pub fn from_region(region: Region) -> Result<Self> {
         region.expect_record::<T>(Kind::PerCpuCells)?;
-        let words = region.geometry().element_words();
-        let cpus = copies(&region).cpus.len();
-        let looks = TripleRead::new(batch(words * cpus) * cpus, words);
-        Ok(Self { region, looks: Mutex::new(looks), value: PhantomData })
+        Ok(Self { region, value: PhantomData })
     }
 
     /// How many cells each CPU has.
@@ -72,7 +67,7 @@ impl<T: AnyBitPattern> PerCpuCells<T> {
     }
 
     /// One CPU's latest value, all zeros if it was never written. Three system calls a look, at
-    /// most [`LOOKS`](Self::LOOKS) looks, behind a lock of this handle's.
+    /// most [`LOOKS`](Self::LOOKS) looks.
     ///
     /// # Errors
     /// [`ReadError::Busy`] if a writer was in the way each time, [`ReadError::Index`] for a cell or a
@@ -91,7 +86,7 @@ impl<T: AnyBitPattern> PerCpuCells<T> {
         let at = cpus.iter().position(|&c| c == cpu).ok_or(no_such)?;
         let element = self.element(index)?;
         let (lookup, one) = (lookup(&self.region), self.one_cpu_lookups());
-        let mut looks = self.looks.lock();
+        let mut looks = self.looks(1);
         insist(|| {
             if one {
                 looks.fetch_by(1, |words| lookup.copy(element, cpu, words))?;
@@ -111,7 +106,7 @@ impl<T: AnyBitPattern> PerCpuCells<T> {
         let element = self.element(index)?;
         let lookup = lookup(&self.region);
         let mut found = vec![None; self.cpus().len()];
-        let mut looks = self.looks.lock();
+        let mut looks = self.looks(1);
         insist(|| {
             looks.fetch_by(found.len(), |words| lookup.run(element, 1, words))?;
             for (at, found) in found.iter_mut().enumerate().filter(|(_, found)| found.is_none()) {
@@ -130,7 +125,7 @@ impl<T: AnyBitPattern> PerCpuCells<T> {
         let (cpus, lookup, geometry) = (self.cpus(), lookup(&self.region), self.region.geometry());
         let most = batch(geometry.element_words() * cpus.len());
         let mut busy = 0;
-        let mut looks = self.looks.lock();
+        let mut looks = self.looks(most);
         for first in (0..self.len()).step_by(most) {
             let count = most.min(self.len() - first);
             looks.fetch_by(count * cpus.len(), |words| lookup.run(geometry.first() + first, count, words))?;
@@ -144,6 +139,11 @@ impl<T: AnyBitPattern> PerCpuCells<T> {
             }
         }
         Ok(busy)
+    }
+
+    /// Room for the copies of so many elements.
+    fn looks(&self, elements: usize) -> TripleRead {
+        TripleRead::new(elements * self.cpus().len(), self.region.geometry().element_words())
     }
 
     fn element(&self, index: usize) -> Result<usize, ReadError> {
@@ -161,7 +161,7 @@ fn whole<T: AnyBitPattern>(looks: &TripleRead, at: usize) -> Option<Snapshot<T>>
     Some(Snapshot { version: seq / 2, value })
 }
 
-/// TripleRead until there is something, with ever longer pauses.
+/// Looks until there is something, with ever longer pauses.
 fn insist<R>(mut look: impl FnMut() -> Result<Option<R>, ReadError>) -> Result<R, ReadError> {
     let looks = PerCpuCells::<u64>::LOOKS;
     let backoff = Backoff::new();
@@ -180,6 +180,12 @@ fn lookup(region: &Region) -> &Lookup {
 
 fn copies(region: &Region) -> &PerCpu {
     lookup(region).copies().expect("a per-CPU kind is in a per-CPU map")
+}
+
+impl<T> Clone for PerCpuCells<T> {
+    fn clone(&self) -> Self {
+        Self { region: self.region.clone(), value: PhantomData }
+    }
 }
 
 impl<T> fmt::Debug for PerCpuCells<T> {

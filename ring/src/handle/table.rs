@@ -5,7 +5,6 @@ use std::marker::PhantomData;
 
 use bytemuck::{AnyBitPattern, NoUninit};
 use crossbeam_utils::Backoff;
-use parking_lot::Mutex;
 
 use super::fallback::{TripleRead, batch, lookup};
 use super::openers;
@@ -20,8 +19,6 @@ pub struct Table<T, P> {
     pub(super) region: Region,
     /// None, if the region is not mapped.
     mapped: SharedRows<Guarded<T, P>>,
-    /// How it is read then.
-    looks: Option<Mutex<TripleRead>>,
     pub(super) place: Place,
 }
 
@@ -161,11 +158,11 @@ impl<T: AnyBitPattern, P: Guard> Table<T, P> {
         let stride = geometry.element_words();
         let place = Place { first: geometry.first(), stride, count: geometry.capacity() };
         assert_eq!(stride, Guarded::<T, P>::WORDS, "an element's size follows from its record's");
-        let (mapped, looks) = match region.view() {
-            View::Mapped(shared) => (shared.rows(place.first * stride, place.count), None),
-            View::Lookup(region) => (SharedRows::none(region), Some(Mutex::new(TripleRead::new(1, stride)))),
+        let mapped = match region.view() {
+            View::Mapped(shared) => shared.rows(place.first * stride, place.count),
+            View::Lookup(region) => SharedRows::none(region),
         };
-        Ok(Self { region, mapped, looks, place })
+        Ok(Self { region, mapped, place })
     }
 
     /// Makes a table of `count` values between ordinary processes, in a memfd. See
@@ -191,8 +188,7 @@ impl<T: AnyBitPattern, P: Guard> Table<T, P> {
 
     /// The latest value, all zeros if it was never written. Mapped: no system call, no lock, one
     /// look unless a writer is in the way, and at most [`LOOKS`](Self::LOOKS) with ever longer
-    /// pauses (some microseconds in all). Otherwise three system calls a look, behind a lock of
-    /// this handle's.
+    /// pauses (some microseconds in all). Otherwise three system calls a look.
     ///
     /// # Errors
     /// [`ReadError::Busy`] if a writer was in the way each time, [`ReadError::Index`],
@@ -238,7 +234,7 @@ impl<T: AnyBitPattern, P: Guard> Table<T, P> {
             Some(snapshot) => f(index, snapshot),
             None => busy += 1,
         };
-        if self.looks.is_none() {
+        if self.region.lookup().is_none() {
             (0..self.len()).for_each(|index| found(index, self.look(index)));
             return Ok(busy);
         }
@@ -267,9 +263,9 @@ impl<T: AnyBitPattern, P: Guard> Table<T, P> {
         if index >= self.place.count {
             return Err(ReadError::Index { thing: P::THING, index, count: self.place.count });
         }
-        let Some(looks) = &self.looks else { return Ok(None) };
-        let mut looks = looks.lock();
-        looks.fetch(lookup(&self.region), self.place.first + index, 1)?;
+        let Some(lookup) = self.region.lookup() else { return Ok(None) };
+        let mut looks = TripleRead::new(1, self.place.stride);
+        looks.fetch(lookup, self.place.first + index, 1)?;
         Ok(Self::taken(&looks, 0))
     }
 
@@ -296,6 +292,12 @@ impl<T: AnyBitPattern, P: Guard> Table<T, P> {
 impl<T, P> Table<T, P> {
     pub(super) fn shared_mut(&self) -> Result<SharedMut> {
         self.region.shared_mut()
+    }
+}
+
+impl<T, P> Clone for Table<T, P> {
+    fn clone(&self) -> Self {
+        Self { region: self.region.clone(), mapped: self.mapped.clone(), place: self.place }
     }
 }
 

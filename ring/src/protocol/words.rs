@@ -175,6 +175,12 @@ pub struct Rows<'a, E> {
     of: PhantomData<fn() -> E>,
 }
 
+impl<E> Clone for Rows<'_, E> {
+    fn clone(&self) -> Self {
+        Self { of: PhantomData, ..*self }
+    }
+}
+
 impl<'a, E: Element> Rows<'a, E> {
     /// `count` elements from word `first` of `words` on.
     ///

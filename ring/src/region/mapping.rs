@@ -121,6 +121,12 @@ pub(crate) struct SharedRows<E> {
     _region: Region,
 }
 
+impl<E> Clone for SharedRows<E> {
+    fn clone(&self) -> Self {
+        Self { rows: self.rows.clone(), _region: self._region.clone() }
+    }
+}
+
 impl<E: Element> SharedRows<E> {
     /// None.
     pub(crate) fn none(region: Region) -> Self {
