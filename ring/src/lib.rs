@@ -111,6 +111,11 @@
 // The text speaks of BPF maps without the feature, too.
 #![cfg_attr(not(feature = "bpf"), allow(rustdoc::broken_intra_doc_links))]
 
+#[cfg(all(not(loom), feature = "bpf"))]
+mod bpf;
+#[cfg(all(not(loom), not(feature = "bpf")))]
+#[path = "no_bpf.rs"]
+mod bpf;
 #[cfg(not(loom))]
 pub mod cpus;
 #[cfg(not(loom))]
@@ -140,7 +145,7 @@ pub use handle::{
 };
 /// The libbpf-rs that this crate's functions take maps and objects of. Use it as `mapring::libbpf_rs`, or depend on the
 /// same version: types of another version are other types, and rustc then says that `MapCore` or `OpenObject` do not fit.
-#[cfg(all(not(loom), feature = "bpf"))]
+#[cfg(all(not(loom), feature = "libbpf"))]
 pub use libbpf_rs;
 /// Makes a [`Record`](trait@Record) of a struct: see [`LayoutCheck`](record::LayoutCheck).
 ///
