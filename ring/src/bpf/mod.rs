@@ -20,7 +20,7 @@ mod region;
 mod section;
 mod source;
 pub(crate) mod sys;
-mod uapi;
+pub(crate) mod uapi;
 
 pub(crate) use fdinfo::{is_frozen, program_type};
 pub use freeze::PinOptions;

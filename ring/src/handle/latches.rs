@@ -56,7 +56,7 @@ enum Way {
 
 impl<T: NoUninit> LatchesWriter<T> {
     /// Publishes a value. No waiting but for other writers of this process; no system call, or two
-    /// (three, if it is not mapped for reading either) where the region is not [mapped for writing](Region::writable).
+    /// (three, if it is not mapped for reading either) where the region is not [mapped for writing](crate::Region::writable).
     ///
     /// # Errors
     /// [`Error::Index`]; where it takes system calls also [`Error::Sealed`], if the map was frozen meanwhile,

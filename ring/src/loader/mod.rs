@@ -9,6 +9,8 @@
 //! 1. Between open and load, [`prepare`] gives every map a shard for each possible CPU.
 //! 2. After load, [`initialize`] writes what readers in other processes need to know,
 //!    makes the per-CPU maps of NUMA rings, and lets programs write resizable rings.
+//!    A loader without libbpf, such as aya, calls [`initialize_map`] for each map; the other functions need the cargo
+//!    feature `libbpf`.
 //! 3. [`Ring::freeze_and_pin`](crate::Ring::freeze_and_pin) hands the map to other processes.
 
 #[cfg(feature = "libbpf")]

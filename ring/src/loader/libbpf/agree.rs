@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
+use std::mem::offset_of;
 
 use libbpf_rs::btf::types::{Composite, MemberAttr};
 use libbpf_rs::btf::{self, BtfType, HasSize, TypeId};
@@ -9,6 +10,7 @@ use libbpf_rs::libbpf_sys;
 
 use crate::bpf::btf::{Btf, Kind};
 use crate::bpf::kinds::{MapType, program_type_name};
+use crate::bpf::uapi;
 
 const KERNEL: &str = "/sys/kernel/btf/vmlinux";
 
@@ -63,5 +65,39 @@ fn types_of_maps_and_programs_have_the_same_names() {
             map.map_or(format!("a map of unknown type {number}"), |name| format!("a map of type {name}"));
         assert_eq!(MapType(number).to_string(), map);
         assert_eq!(program_type_name(number), program.map_or(number.to_string(), str::to_owned));
+    }
+}
+
+#[test]
+fn commands_and_what_they_answer_are_the_kernels() {
+    let commands = [
+        (uapi::MAP_CREATE, libbpf_sys::BPF_MAP_CREATE),
+        (uapi::MAP_LOOKUP_ELEM, libbpf_sys::BPF_MAP_LOOKUP_ELEM),
+        (uapi::MAP_UPDATE_ELEM, libbpf_sys::BPF_MAP_UPDATE_ELEM),
+        (uapi::MAP_DELETE_ELEM, libbpf_sys::BPF_MAP_DELETE_ELEM),
+        (uapi::MAP_GET_NEXT_KEY, libbpf_sys::BPF_MAP_GET_NEXT_KEY),
+        (uapi::PROG_LOAD, libbpf_sys::BPF_PROG_LOAD),
+        (uapi::OBJ_PIN, libbpf_sys::BPF_OBJ_PIN),
+        (uapi::OBJ_GET, libbpf_sys::BPF_OBJ_GET),
+        (uapi::PROG_GET_FD_BY_ID, libbpf_sys::BPF_PROG_GET_FD_BY_ID),
+        (uapi::MAP_GET_FD_BY_ID, libbpf_sys::BPF_MAP_GET_FD_BY_ID),
+        (uapi::OBJ_GET_INFO_BY_FD, libbpf_sys::BPF_OBJ_GET_INFO_BY_FD),
+        (uapi::BTF_GET_FD_BY_ID, libbpf_sys::BPF_BTF_GET_FD_BY_ID),
+        (uapi::MAP_FREEZE, libbpf_sys::BPF_MAP_FREEZE),
+        (uapi::MAP_LOOKUP_BATCH, libbpf_sys::BPF_MAP_LOOKUP_BATCH),
+        (uapi::MAP_UPDATE_BATCH, libbpf_sys::BPF_MAP_UPDATE_BATCH),
+    ];
+    assert!(commands.into_iter().all(|(ours, theirs)| ours.cast_unsigned() == theirs));
+    macro_rules! same {
+        ($($ours:ident::$our:ident == $theirs:ident::$their:ident)*) => {
+            $(assert_eq!(offset_of!(uapi::$ours, $our), offset_of!(libbpf_sys::$theirs, $their));)*
+        };
+    }
+    same! {
+        MapInfo::name == bpf_map_info::name
+        MapInfo::btf_id == bpf_map_info::btf_id
+        MapInfo::value_type == bpf_map_info::btf_value_type_id
+        ProgramInfo::name == bpf_prog_info::name
+        BtfInfo::size == bpf_btf_info::btf_size
     }
 }
