@@ -122,7 +122,7 @@ impl Btf {
 }
 
 /// A type.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Type<'btf> {
     btf: &'btf Btf,
     pub(crate) id: u32,
@@ -135,7 +135,7 @@ pub(crate) struct Type<'btf> {
 }
 
 /// A field of a struct or union.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Field<'btf> {
     pub(crate) name: &'btf [u8],
     pub(crate) ty: Type<'btf>,
@@ -148,7 +148,7 @@ pub(crate) struct Field<'btf> {
 }
 
 /// A variable of a section.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Variable<'btf> {
     pub(crate) name: &'btf [u8],
     pub(crate) ty: Type<'btf>,

@@ -249,7 +249,7 @@ pub(crate) fn btf_bytes(btf: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
     Err(Errno::TOOBIG.into())
 }
 
-/// Keeps user space from writing the map, for good.
+/// Keeps userspace from writing the map, for good.
 pub(crate) fn freeze(map: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: there are no addresses.
     unsafe { bpf(MAP_FREEZE, &mut raw(&map)) }.map(drop)

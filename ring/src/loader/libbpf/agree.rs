@@ -45,7 +45,7 @@ fn types_of_the_kernel_are_the_same() {
         });
         structs += 1;
         fields += their.len();
-        assert!(of_ours.eq(of_theirs), "{ty:?}");
+        assert!(of_ours.eq(of_theirs), "type {}", ty.id);
     }
     assert!(structs > 1000 && fields > 10_000, "{structs} structs, {fields} fields");
 }
