@@ -449,7 +449,7 @@ pub enum Error {
         hint: &'static str,
     },
     /// libbpf failed.
-    #[cfg(feature = "bpf")]
+    #[cfg(feature = "libbpf")]
     #[error(transparent)]
     Libbpf(#[from] libbpf_rs::Error),
 }

@@ -100,17 +100,24 @@
 //!
 //! # Cargo features
 //!
-//! - `bpf` (default): BPF maps, through libbpf, which takes a C compiler, libelf and zlib to
-//!   build. Without it there are memfd regions only, and no C toolchain is needed.
+//! - `bpf` (default): BPF maps of any loader, by bpf(2). It needs no C toolchain. Without it there are memfd regions only.
+//! - `libbpf` (default): objects, skeletons and maps of libbpf-rs, for loaders: `loader::prepare` and the like. libbpf takes
+//!   a C compiler, libelf and zlib to build. Readers and loaders with aya leave it out:
+//!   `mapring = { …, default-features = false, features = ["bpf", "derive"] }`.
 //! - `derive` (default): `#[derive(Record)]`, for types that are compared with C's
 //!   ([`record!`] does it without).
 //!
 //! The BPF headers are in this crate's `include` folder; a dependent's build script finds them in
 //! `DEP_MAPRING_INCLUDE`.
 #![deny(unsafe_code)]
-// The text speaks of BPF maps without the feature, too.
-#![cfg_attr(not(feature = "bpf"), allow(rustdoc::broken_intra_doc_links))]
+// The text speaks of what the features have, without them, too.
+#![cfg_attr(not(feature = "libbpf"), allow(rustdoc::broken_intra_doc_links))]
 
+#[cfg(all(not(loom), feature = "bpf"))]
+mod bpf;
+#[cfg(all(not(loom), not(feature = "bpf")))]
+#[path = "no_bpf.rs"]
+mod bpf;
 #[cfg(not(loom))]
 pub mod cpus;
 #[cfg(not(loom))]
@@ -140,7 +147,7 @@ pub use handle::{Array, PerCpuCells, dispatch, globals};
 pub use handle::{Cells, CellsWriter, Counters, CountersWriter, Latches, LatchesWriter, Snapshot, table};
 /// The libbpf-rs that this crate's functions take maps and objects of. Use it as `mapring::libbpf_rs`, or depend on the
 /// same version: types of another version are other types, and rustc then says that `MapCore` or `OpenObject` do not fit.
-#[cfg(all(not(loom), feature = "bpf"))]
+#[cfg(all(not(loom), feature = "libbpf"))]
 pub use libbpf_rs;
 /// Makes a [`Record`](trait@Record) of a struct: see [`LayoutCheck`](record::LayoutCheck).
 ///

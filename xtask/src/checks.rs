@@ -40,10 +40,11 @@ static CHECKS: &[Check] = &[
                 "cargo clippy --release --workspace --exclude mapring-benches --all-targets --all-features -- -D warnings",
             ]),
         ),
-    check("clippy-memfd", "lints of what builds without BPF").test(
+    check("clippy-memfd", "lints of what builds without BPF, and of the library without libbpf").test(
         &[],
         Lines(&[
             "cargo clippy -p mapring -p mapring-cli -p mapring-hostile-tests -p xtask --no-default-features --all-targets -- -D warnings",
+            "cargo clippy -p mapring --no-default-features --features bpf,derive --all-targets -- -D warnings",
         ]),
     ),
     check("docs", "the library's documentation, its links included")
@@ -52,6 +53,7 @@ static CHECKS: &[Check] = &[
             Lines(&[
                 "RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps -p mapring -p mapring-derive --all-features",
                 "RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps -p mapring --no-default-features",
+                "RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps -p mapring --no-default-features --features bpf,derive",
             ]),
         ),
     check("package", "the crates as cargo would publish them, but for the upload").test(
@@ -59,8 +61,13 @@ static CHECKS: &[Check] = &[
         Lines(&["cargo publish --dry-run --allow-dirty -p mapring-derive -p mapring"]),
     ),
     check("unit", "the library's own tests").test(&[Tools], Lines(&["cargo test -p mapring --all-targets"])),
-    check("unit-memfd", "the same without BPF, and the tests of xtask")
-        .test(&[], Lines(&["cargo test -p mapring -p xtask --no-default-features --all-targets"])),
+    check("unit-memfd", "the same without BPF and without libbpf, and the tests of xtask").test(
+        &[],
+        Lines(&[
+            "cargo test -p mapring -p xtask --no-default-features --all-targets",
+            "cargo test -p mapring --no-default-features --features bpf,derive --lib",
+        ]),
+    ),
     check("doctest", "the examples in the documentation")
         .test(&[Tools], Lines(&["cargo test -p mapring --doc"])),
     check("doctest-memfd", "the same without BPF")
@@ -252,11 +259,12 @@ static CHECKS: &[Check] = &[
     check("msrv", "the library compiles with the oldest Rust")
         .test(&[Tools, OldestRust], Lines(&["rustup run 1.88.0 cargo check -p mapring"]))
         .only_in_all(),
-    check("msrv-memfd", "so does all that needs no BPF")
+    check("msrv-memfd", "so does all that needs no libbpf")
         .test(
             &[OldestRust],
             Lines(&[
                 "rustup run 1.88.0 cargo check -p mapring -p mapring-cli -p xtask --no-default-features",
+                "rustup run 1.88.0 cargo check -p mapring --no-default-features --features bpf,derive",
             ]),
         )
         .only_in_all(),
@@ -283,6 +291,7 @@ pub(crate) fn help(title: &str, checks: impl Iterator<Item = &'static Check>) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cmd;
     use crate::toolchains::OLDEST;
 
     #[test]
@@ -300,6 +309,16 @@ mod tests {
         assert!(CHECKS.iter().all(|check| check.test.is_some() || check.proof.is_some()));
         let turns: Vec<_> = proofs().iter().map(|(_, proof)| usize::from(proof.turn)).collect();
         assert!(turns.iter().copied().eq(1..=turns.len()), "{turns:?}");
+    }
+
+    #[test]
+    fn maps_need_no_c_compiler() {
+        let line =
+            "cargo tree -p mapring --no-default-features --features bpf,derive -e no-dev --prefix none";
+        let tree = cmd::output(&mut cmd::line(line)).unwrap();
+        let packages: Vec<_> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+        assert!(packages.contains(&"mapring") && packages.contains(&"libc"), "{tree}");
+        assert!(!packages.iter().any(|name| *name == "cc" || name.starts_with("libbpf")), "{tree}");
     }
 
     #[test]

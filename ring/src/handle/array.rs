@@ -5,9 +5,10 @@ use std::marker::PhantomData;
 
 use parking_lot::Mutex;
 
+use crate::bpf::{MapFd, Plain};
 use crate::error::{ReadError, Result};
 use crate::record::{Expected, LayoutCheck, Record};
-use crate::region::{Access, MapFd, Memory, PerCpu, Plain, Source};
+use crate::region::{Access, Memory, Source};
 use crate::sync::{Ordering, fence};
 
 /// Any `ARRAY` or `PERCPU_ARRAY`, whoever made it, with whatever loader: values of type `T` as programs
@@ -40,7 +41,7 @@ impl<T: Record> Array<T> {
 
     fn new(opened: MapFd) -> Result<Self> {
         let plain = Plain::new(opened, &Expected::of::<T>(None))?;
-        let copies = plain.per_cpu().map_or(1, |per_cpu| per_cpu.cpus.len());
+        let copies = plain.cpus().map_or(1, <[_]>::len);
         let room = Mutex::new(vec![0; plain.stride * copies]);
         Ok(Self { plain, room, value: PhantomData })
     }
@@ -67,7 +68,7 @@ impl<T: Record> Array<T> {
 
     /// The CPUs that have values of their own, in ascending order; `None` for an array that all share.
     pub fn cpus(&self) -> Option<&[usize]> {
-        self.plain.per_cpu().map(|per_cpu| &*per_cpu.cpus)
+        self.plain.cpus()
     }
 
     /// The value at `index`, of an array that all CPUs share; of a per-CPU one, the first CPU's. Mapped:
@@ -121,10 +122,10 @@ impl<T: Record> Array<T> {
 }
 
 impl Plain {
-    fn per_cpu(&self) -> Option<&PerCpu> {
+    fn cpus(&self) -> Option<&[usize]> {
         match &self.memory {
             Memory::Mapped(_) => None,
-            Memory::Lookup(lookup, _) => lookup.copies(),
+            Memory::Lookup(lookup, _) => lookup.cpus(),
         }
     }
 }

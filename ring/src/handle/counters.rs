@@ -44,10 +44,10 @@ impl Counters {
     pub fn from_region(region: Region) -> Result<Self> {
         let geometry = *region.geometry();
         let stride = geometry.element_words();
-        if let Some(per_cpu) = region.lookup().and_then(|lookup| lookup.copies()) {
+        if let Some(cpus) = region.lookup().and_then(|lookup| lookup.cpus()) {
             region.expect(Kind::PerCpuCounters)?;
             let source = Banks::Lookup;
-            let shards = per_cpu.cpus.last().map_or(0, |last| last + 1);
+            let shards = cpus.last().map_or(0, |last| last + 1);
             return Ok(Self { source, count: geometry.capacity(), shards, region });
         }
         region.expect(Kind::Counters)?;
@@ -163,18 +163,18 @@ impl Counters {
     fn fetch(&self, cpus: Range<usize>, mut f: impl FnMut(&dyn Fn(usize) -> u64)) -> Result<(), ReadError> {
         let (lookup, geometry) = (lookup(&self.region), self.region.geometry());
         let words = geometry.element_words();
-        if let Some(per_cpu) = lookup.copies() {
-            let mut banks = 0..per_cpu.cpus.len();
+        if let Some(copies) = lookup.cpus() {
+            let mut banks = 0..copies.len();
             if cpus.len() == 1 {
-                let Ok(at) = per_cpu.cpus.binary_search(&cpus.start) else { return Ok(()) };
+                let Ok(at) = copies.binary_search(&cpus.start) else { return Ok(()) };
                 banks = at..at + 1;
             }
-            let mut looks = TripleRead::new(per_cpu.cpus.len(), words);
-            if banks.len() == 1 && per_cpu.one {
+            let mut looks = TripleRead::new(copies.len(), words);
+            if banks.len() == 1 && lookup.one_cpu() {
                 looks.fetch_by(1, |out| lookup.copy(geometry.first(), cpus.start, out))?;
                 banks = 0..1;
             } else {
-                looks.fetch_by(per_cpu.cpus.len(), |out| lookup.run(geometry.first(), 1, out))?;
+                looks.fetch_by(copies.len(), |out| lookup.run(geometry.first(), 1, out))?;
             }
             banks.for_each(|at| f(&|index| looks.word(at, index)));
             return Ok(());

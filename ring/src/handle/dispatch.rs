@@ -2,12 +2,17 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use libbpf_rs::MapType;
+use bytemuck::{bytes_of, bytes_of_mut};
 
+use crate::bpf::kinds::{MapType, program_type_name};
+use crate::bpf::sys::{self, Elements};
+use crate::bpf::{MapFd, is_frozen, program_type};
 use crate::error::{Error, Result};
-use crate::region::{MapFd, Refusal, Source, is_frozen};
+use crate::record;
+use crate::region::{Refusal, Source};
+use crate::text::printable;
 
 /// A `PROG_ARRAY`: programs by slot, which BPF programs jump to by `mapring_dispatch`
 /// (`dispatch.bpf.h`) or `bpf_tail_call`.
@@ -45,13 +50,13 @@ impl Dispatch {
     }
 
     fn new(map: MapFd) -> Result<Self> {
-        map.expect(MapType::ProgArray, "prog_array")?;
+        map.expect(MapType::PROG_ARRAY, "prog_array")?;
         Ok(Self { map })
     }
 
     /// How many slots there are.
     pub fn len(&self) -> usize {
-        self.map.info.info.max_entries as usize
+        self.map.info.max_entries as usize
     }
 
     /// Whether there are none. There is always one; it may be empty.
@@ -69,7 +74,7 @@ impl Dispatch {
     pub fn insert(&self, slot: usize, program: impl AsFd) -> Result<()> {
         let key = self.key(slot)?;
         let fd = program.as_fd();
-        kernel::insert(self.as_fd(), key, fd).map_err(|error| match error.kind() {
+        self.slots().update(bytes_of(&key), bytes_of(&fd.as_raw_fd())).map_err(|error| match error.kind() {
             io::ErrorKind::PermissionDenied => self.failed("bpf(BPF_MAP_UPDATE_ELEM)", error),
             _ => self.refused(slot, fd, error),
         })
@@ -80,7 +85,7 @@ impl Dispatch {
     /// # Errors
     /// [`Error::Index`]; [`Error::Sealed`]; [`Error::System`] for a read-only descriptor.
     pub fn remove(&self, slot: usize) -> Result<bool> {
-        let removed = kernel::remove(self.as_fd(), self.key(slot)?);
+        let removed = self.slots().delete(bytes_of(&self.key(slot)?));
         there(removed).map(|done| done.is_some()).map_err(|e| self.failed("bpf(BPF_MAP_DELETE_ELEM)", e))
     }
 
@@ -89,8 +94,9 @@ impl Dispatch {
     /// # Errors
     /// [`Error::Index`], [`Error::System`].
     pub fn id(&self, slot: usize) -> Result<Option<u32>> {
-        let id = kernel::id(self.as_fd(), self.key(slot)?);
-        there(id).map_err(|e| self.failed("bpf(BPF_MAP_LOOKUP_ELEM)", e))
+        let mut id = 0_u32;
+        let found = self.slots().lookup(bytes_of(&self.key(slot)?), bytes_of_mut(&mut id));
+        there(found.map(|()| id)).map_err(|e| self.failed("bpf(BPF_MAP_LOOKUP_ELEM)", e))
     }
 
     /// A slot's program, opened by its id, which needs CAP_SYS_ADMIN; `None` if the slot is empty.
@@ -125,6 +131,10 @@ impl Dispatch {
         (0..self.len()).filter_map(|slot| self.id(slot).map(|id| id.map(|id| (slot, id))).transpose())
     }
 
+    fn slots(&self) -> Elements<&Self> {
+        Elements::new(self, &self.map.info, None)
+    }
+
     fn key(&self, slot: usize) -> Result<u32> {
         let small = u32::try_from(slot).ok().filter(|_| slot < self.len());
         small.ok_or(Error::Index { thing: "slot", index: slot, count: self.len() })
@@ -146,12 +156,12 @@ impl Dispatch {
 
     /// Why a program was refused, as far as can be told.
     fn refused(&self, slot: usize, program: BorrowedFd<'_>, error: io::Error) -> Error {
-        let owner = kernel::owner(self.as_fd());
+        let owner = program_type(self.as_fd()).map(program_type_name);
         let table = match &owner {
             Some(owner) => format!("{}[{slot}] (programs of type {owner})", self.map.what),
             None => format!("{}[{slot}]", self.map.what),
         };
-        let (program, hint) = match kernel::program(program) {
+        let (program, hint) = match about(program) {
             Ok((id, name, kind)) => {
                 let hint = if owner.is_some_and(|owner| owner != kind) {
                     "; all programs of a table are of one type: make a table for each"
@@ -169,10 +179,22 @@ impl Dispatch {
 
 impl Program {
     fn by_id(id: u32) -> io::Result<Self> {
-        let fd = kernel::open(id)?;
-        let (id, name, kind) = kernel::program(fd.as_fd())?;
+        let fd = sys::program_by_id(id)?;
+        let (id, name, kind) = about(fd.as_fd())?;
         Ok(Self { id, name, kind, fd })
     }
+}
+
+/// A program's id, name and type.
+fn about(program: BorrowedFd<'_>) -> io::Result<(u32, String, String)> {
+    // A map would tell of itself instead.
+    let name = rustix::fs::readlink(format!("/proc/self/fd/{}", program.as_raw_fd()), Vec::new());
+    if name.is_ok_and(|name| name.as_bytes() != b"anon_inode:bpf-prog") {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let info = sys::program_info(program)?;
+    let name = record::string(&info.name);
+    Ok((info.id, printable(&name), program_type_name(info.ty)))
 }
 
 /// `None` for what is not there.
@@ -200,92 +222,5 @@ impl AsFd for Program {
 impl fmt::Debug for Dispatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Dispatch").field("what", &self.map.what).field("len", &self.len()).finish()
-    }
-}
-
-/// The system calls. libbpf-rs has them, but keeps their errno to itself.
-mod kernel {
-    #![allow(unsafe_code)]
-
-    use std::ffi::CStr;
-    use std::io;
-    use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-
-    use libbpf_rs::libbpf_sys;
-
-    use crate::text::printable;
-
-    pub(super) fn insert(map: BorrowedFd<'_>, slot: u32, program: BorrowedFd<'_>) -> io::Result<()> {
-        let value = program.as_raw_fd();
-        // SAFETY: a `PROG_ARRAY` has keys and values of 4 bytes.
-        result(unsafe {
-            libbpf_sys::bpf_map_update_elem(
-                map.as_raw_fd(),
-                (&raw const slot).cast(),
-                (&raw const value).cast(),
-                0,
-            )
-        })
-    }
-
-    pub(super) fn remove(map: BorrowedFd<'_>, slot: u32) -> io::Result<()> {
-        // SAFETY: as above.
-        result(unsafe { libbpf_sys::bpf_map_delete_elem(map.as_raw_fd(), (&raw const slot).cast()) })
-    }
-
-    pub(super) fn id(map: BorrowedFd<'_>, slot: u32) -> io::Result<u32> {
-        let mut id = 0_u32;
-        // SAFETY: as above; the value is a program's id.
-        result(unsafe {
-            libbpf_sys::bpf_map_lookup_elem(map.as_raw_fd(), (&raw const slot).cast(), (&raw mut id).cast())
-        })?;
-        Ok(id)
-    }
-
-    pub(super) fn open(id: u32) -> io::Result<OwnedFd> {
-        // SAFETY: any id is fine.
-        let fd = unsafe { libbpf_sys::bpf_prog_get_fd_by_id(id) };
-        result(fd)?;
-        // SAFETY: a new descriptor, and ours alone.
-        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-    }
-
-    /// A program's id, name and type.
-    pub(super) fn program(fd: BorrowedFd<'_>) -> io::Result<(u32, String, String)> {
-        // A map would tell of itself instead.
-        let name = rustix::fs::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new());
-        if name.is_ok_and(|name| name.as_bytes() != b"anon_inode:bpf-prog") {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        let mut info = libbpf_sys::bpf_prog_info::default();
-        #[allow(clippy::cast_possible_truncation)] // some hundred bytes
-        let mut size = size_of_val(&info) as u32;
-        // SAFETY: the information is as long as said, and asks for no arrays.
-        result(unsafe { libbpf_sys::bpf_prog_get_info_by_fd(fd.as_raw_fd(), &raw mut info, &raw mut size) })?;
-        // A C character has a sign on some machines.
-        let name =
-            info.name.iter().take_while(|&&c| c != 0).flat_map(|c| c.to_ne_bytes()).collect::<Vec<_>>();
-        Ok((info.id, printable(&String::from_utf8_lossy(&name)), type_name(info.type_)))
-    }
-
-    /// The type of the programs that a table takes, where that is settled and procfs is there.
-    pub(super) fn owner(map: BorrowedFd<'_>) -> Option<String> {
-        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", map.as_raw_fd())).ok()?;
-        let owner = info.lines().find_map(|line| line.strip_prefix("owner_prog_type:"))?;
-        owner.trim().parse().ok().map(type_name)
-    }
-
-    fn type_name(ty: u32) -> String {
-        // SAFETY: any number is fine; the result is null or a constant string.
-        let name = unsafe { libbpf_sys::libbpf_bpf_prog_type_str(ty) };
-        if name.is_null() {
-            return format!("{ty}");
-        }
-        // SAFETY: it is not null, and so a C string that is never freed.
-        unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned()
-    }
-
-    fn result(ret: i32) -> io::Result<()> {
-        if ret < 0 { Err(io::Error::from_raw_os_error(-ret)) } else { Ok(()) }
     }
 }

@@ -2,9 +2,10 @@
 
 use std::io;
 
+use crate::bpf::Lookup;
 use crate::protocol::{Elements, ring};
 pub(super) use crate::protocol::{TripleRead, batch};
-use crate::region::{Lookup, Region};
+use crate::region::Region;
 
 /// Slots of a ring that is not mapped.
 pub(crate) type Window = ring::Window<ByCall>;

@@ -9,10 +9,11 @@ use bytemuck::NoUninit;
 use crossbeam_utils::Backoff;
 
 use super::table::{Guard, Seqlock, Snapshot, TwoCopies};
+use crate::bpf::{Section, look};
 use crate::error::{Error, ReadError, Result};
 use crate::layout::WORD;
 use crate::record::Record;
-use crate::region::{Access, OpenOptions, Refusal, Section, Source, Writer, look};
+use crate::region::{Access, Memory, OpenOptions, Refusal, Source, Writer};
 use crate::sync::{Ordering, fence};
 
 /// A section of a BPF object's global data: `.data`, `.bss`, `.rodata`, or one of one's own such as
@@ -154,12 +155,12 @@ impl<T: Record> Variable<T> {
     #[inline]
     pub fn get(&self) -> Result<T, ReadError> {
         match &self.section.memory {
-            Ok(mapping) => {
+            Memory::Mapped(mapping) => {
                 let word = mapping.words().load(self.offset / WORD, Ordering::Relaxed);
                 fence(Ordering::Acquire);
                 Ok(self.in_word(word))
             }
-            Err((lookup, _)) => {
+            Memory::Lookup(lookup, _) => {
                 for _ in 0..Self::LOOKS {
                     let looks = look(lookup, self.section.bytes)?;
                     let [first, _, last] = looks.map(|look| look[self.offset / WORD].to_ne_bytes());
@@ -190,7 +191,7 @@ impl<T: Record + NoUninit> Variable<T> {
         let mut word = [0; WORD];
         word[..size_of::<T>()].copy_from_slice(bytemuck::bytes_of(&value));
         match &self.section.memory {
-            Ok(mapping) if mapping.store(self.offset, size_of::<T>(), word) => Ok(()),
+            Memory::Mapped(mapping) if mapping.store(self.offset, size_of::<T>(), word) => Ok(()),
             _ => Err(not_writable(&self.section)),
         }
     }
@@ -245,8 +246,8 @@ impl<T: Record, P: Guard> Global<T, P> {
     fn look(&self) -> io::Result<Option<Snapshot<T>>> {
         let mut value = T::zeroed();
         let seq = match &self.section.memory {
-            Ok(mapping) => P::look(mapping.words().slice(self.at, self.words), &mut value),
-            Err((lookup, _)) => {
+            Memory::Mapped(mapping) => P::look(mapping.words().slice(self.at, self.words), &mut value),
+            Memory::Lookup(lookup, _) => {
                 let [first, middle, last] = look(lookup, self.section.bytes)?;
                 let seq = last[self.at];
                 P::at::<T>(seq).filter(|_| first[self.at] == seq).map(|at| {
@@ -270,7 +271,10 @@ impl<T: Record + NoUninit, P: Guard> Global<T, P> {
     /// # Errors
     /// [`Error::NotWritable`] with the reason, [`Error::Sealed`].
     pub fn set(&self, value: &T) -> Result<bool> {
-        let words = self.section.memory.as_ref().ok().and_then(|mapping| mapping.words_mut());
+        let words = match &self.section.memory {
+            Memory::Mapped(mapping) => mapping.words_mut(),
+            Memory::Lookup(..) => None,
+        };
         let (Some(words), Some(writer)) = (words, &self.writer) else {
             return Err(not_writable(&self.section));
         };

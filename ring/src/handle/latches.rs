@@ -6,10 +6,9 @@ use std::marker::PhantomData;
 use bytemuck::NoUninit;
 
 use super::table::{Place, Table, TwoCopies};
+use crate::bpf::ByCall;
 use crate::error::{Error, Result};
 use crate::protocol::latch;
-#[cfg(feature = "bpf")]
-use crate::region::Region;
 use crate::region::{SharedMut, Writer};
 
 /// A table of latches of type `T`: two copies of each value, one of which is always whole.
@@ -31,15 +30,11 @@ impl<T: NoUninit> Latches<T> {
     /// # Errors
     /// [`Error::NotWritable`] with the reason, [`Error::Sealed`].
     pub fn writer(&self) -> Result<LatchesWriter<T>> {
-        #[cfg(feature = "bpf")]
-        if self.region.written_by_call() {
-            return Ok(self.writer_by(Way::Call(self.region.clone())));
-        }
-        Ok(self.writer_by(Way::Mapped(self.shared_mut()?)))
-    }
-
-    fn writer_by(&self, way: Way) -> LatchesWriter<T> {
-        LatchesWriter { way, writer: self.region.count_writer(0), place: self.place, value: PhantomData }
+        let way = match ByCall::new(&self.region)? {
+            Some(by_call) => Way::Call(by_call),
+            None => Way::Mapped(self.shared_mut()?),
+        };
+        Ok(LatchesWriter { way, writer: self.region.count_writer(0), place: self.place, value: PhantomData })
     }
 }
 
@@ -52,18 +47,16 @@ pub struct LatchesWriter<T> {
 }
 
 /// Values that system calls write together.
-#[cfg(feature = "bpf")]
 const AT_ONCE: usize = 64;
 
 enum Way {
     Mapped(SharedMut),
-    #[cfg(feature = "bpf")]
-    Call(Region),
+    Call(ByCall),
 }
 
 impl<T: NoUninit> LatchesWriter<T> {
     /// Publishes a value. No waiting but for other writers of this process; no system call, or two
-    /// (three, if it is not mapped for reading either) where the region is not [mapped for writing](Region::writable).
+    /// (three, if it is not mapped for reading either) where the region is not [mapped for writing](crate::Region::writable).
     ///
     /// # Errors
     /// [`Error::Index`]; where it takes system calls also [`Error::Sealed`], if the map was frozen meanwhile,
@@ -97,7 +90,6 @@ impl<T: NoUninit> LatchesWriter<T> {
                     latch::set(shared.words().slice(at, len), value);
                 }
             }
-            #[cfg(feature = "bpf")]
             Way::Call(region) => {
                 let (at, len) = self.place.words(first);
                 let mut elements = Vec::new();

@@ -9,10 +9,11 @@ use crossbeam_utils::Backoff;
 use super::fallback::{TripleRead, batch};
 use super::openers;
 use super::table::Snapshot;
+use crate::bpf::Lookup;
 use crate::error::{ReadError, Result};
 use crate::layout::Kind;
 use crate::protocol::cell;
-use crate::region::{Lookup, PerCpu, Region};
+use crate::region::Region;
 
 /// A table of cells of type `T` for each CPU: `MAPRING_PERCPU_CELLS` of `percpu.bpf.h`.
 ///
@@ -57,13 +58,13 @@ impl<T: AnyBitPattern> PerCpuCells<T> {
 
     /// The CPUs that have cells, in ascending order, not always without gaps.
     pub fn cpus(&self) -> &[usize] {
-        &copies(&self.region).cpus
+        cpus(&self.region)
     }
 
     /// Whether the kernel gives out one CPU's value alone (`BPF_F_CPU`, Linux 7.0 and later).
     /// Elsewhere reading one CPU's value costs as much as reading all.
     pub fn one_cpu_lookups(&self) -> bool {
-        copies(&self.region).one
+        lookup(&self.region).one_cpu()
     }
 
     /// One CPU's latest value, all zeros if it was never written. Three system calls a look, at
@@ -178,8 +179,8 @@ fn lookup(region: &Region) -> &Lookup {
     region.lookup().expect("per-CPU maps are never mapped")
 }
 
-fn copies(region: &Region) -> &PerCpu {
-    lookup(region).copies().expect("a per-CPU kind is in a per-CPU map")
+fn cpus(region: &Region) -> &[usize] {
+    lookup(region).cpus().expect("a per-CPU kind is in a per-CPU map")
 }
 
 impl<T> Clone for PerCpuCells<T> {

@@ -9,25 +9,23 @@
 //! 1. Between open and load, [`prepare`] gives every map a shard for each possible CPU.
 //! 2. After load, [`initialize`] writes what readers in other processes need to know,
 //!    makes the per-CPU maps of NUMA rings, and lets programs write resizable rings.
+//!    A loader without libbpf, such as aya, calls [`initialize_map`] for each map; the other functions need the cargo
+//!    feature `libbpf`.
 //! 3. [`Ring::freeze_and_pin`](crate::Ring::freeze_and_pin) hands the map to other processes.
 
-mod atomics;
-mod guard;
-mod limits;
-mod nodes;
-mod prepare;
+#[cfg(feature = "libbpf")]
+mod libbpf;
 
-use libbpf_rs::skel::Skel;
-use libbpf_rs::{MapCore, MapType, Object};
+pub use crate::bpf::PinOptions;
+#[cfg(feature = "libbpf")]
+pub use libbpf::{Prepare, initialize, initialize_object, place_on_node, prepare, prepare_object, section};
 
-pub use self::nodes::place_on_node;
-pub use self::prepare::{Prepare, prepare, prepare_object};
-pub use crate::region::PinOptions;
-
-use crate::error::{Error, Result};
-use crate::region::{MapLocator, OpenOptions, Source, section_name};
+use crate::bpf::MapLocator;
+#[cfg(doc)]
+use crate::error::Error;
+use crate::error::Result;
+use crate::region::{OpenOptions, Source};
 use crate::ring::{initialize_nodes, initialize_resizable};
-use crate::text::printable;
 
 /// Makes a loaded map ready for readers: writes its preamble, if it has none. Of a resizable ring or a NUMA ring, give the
 /// map of maps that programs reserve from. For all maps of a skeleton see [`initialize`]. Makes system calls.
@@ -55,48 +53,4 @@ pub fn initialize_map(source: impl Into<Source>) -> Result<()> {
     } else {
         Err(maps.holds_no_ring())
     }
-}
-
-/// [`initialize_map`] for all maps of a loaded skeleton that mapring's macros declared. Call it before programs are attached,
-/// or they drop (and count) what they write to resizable rings and NUMA rings.
-///
-/// # Errors
-/// As there.
-pub fn initialize<'obj>(skel: &impl Skel<'obj>) -> Result<()> {
-    initialize_object(skel.object())
-}
-
-/// [`initialize`] for an object without a skeleton.
-///
-/// # Errors
-/// As there.
-pub fn initialize_object(object: &Object) -> Result<()> {
-    for map in object.maps() {
-        let source = Source::from(&map);
-        if source.is_declared()? {
-            initialize_map(source)?;
-        }
-    }
-    Ok(())
-}
-
-/// The map that holds a section of an object's global data, by the section's name (`.bss`): for
-/// [`Globals::open`](crate::globals::Globals::open). Makes system calls.
-///
-/// # Errors
-/// [`Error::NoSuch`] with the maps that exist, [`Error::NoTypes`].
-pub fn section(object: &Object, name: &str) -> Result<Source> {
-    let mut others = Vec::new();
-    for map in object.maps().filter(|map| map.map_type() == MapType::Array) {
-        let map_name = map.name().to_string_lossy().into_owned();
-        // `.data.mine` is called that; `.data` has the object's name before it.
-        if map_name.ends_with(name) {
-            let (opened, _) = Source::from(&map).map()?;
-            if section_name(&opened)? == name {
-                return Ok(Source::from(&map));
-            }
-        }
-        others.push(map_name);
-    }
-    Err(Error::NoSuch { thing: "section", name: printable(name), there: printable(&others.join(", ")) })
 }

@@ -21,7 +21,7 @@ impl Mapping {
     ///
     /// It does not populate the mapping. A BPF map has all its pages mapped by `mmap` itself. Of a memfd that
     /// others made it would allocate each page that is missing, and charge this process for it.
-    pub(super) fn new(fd: BorrowedFd<'_>, bytes: usize, write: bool) -> io::Result<Self> {
+    pub(crate) fn new(fd: BorrowedFd<'_>, bytes: usize, write: bool) -> io::Result<Self> {
         let mut options = MmapOptions::new();
         options.len(bytes);
         let map = if write {
@@ -57,7 +57,6 @@ impl Mapping {
     ///
     /// # Panics
     /// If there is no such place in the mapping.
-    #[cfg(feature = "bpf")]
     pub(crate) fn store(&self, at: usize, size: usize, value: [u8; WORD]) -> bool {
         assert!(matches!(size, 1 | 2 | 4 | 8) && at.is_multiple_of(size) && at + size <= self.map.len());
         if self.write {

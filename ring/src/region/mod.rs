@@ -1,12 +1,12 @@
 //! Regions: memory with a preamble, mapped or behind system calls. They know nothing of records.
 
+// Maps alone use some of it.
+#![cfg_attr(not(feature = "bpf"), allow(dead_code, unused_imports))]
+
 mod access;
-#[cfg(feature = "bpf")]
-mod bpf;
 mod mapping;
 mod memfd;
 mod options;
-#[cfg(feature = "bpf")]
 mod scalar;
 mod source;
 mod writers;
@@ -15,29 +15,18 @@ use std::any::TypeId;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-#[cfg(feature = "bpf")]
-use std::os::unix::fs::PermissionsExt;
-#[cfg(feature = "bpf")]
-use std::path::Path;
 use std::sync::Arc;
 
 pub use access::{Access, Refusal};
-#[cfg(feature = "bpf")]
-pub use bpf::PinOptions;
-#[cfg(feature = "bpf")]
-pub(crate) use bpf::{
-    Lookup, MapFd, MapLocator, MapOfMaps, PerCpu, Plain, Section, describe, is_frozen, is_gone, look, pin,
-    section_name,
-};
 pub(crate) use mapping::Mapping;
 pub(crate) use mapping::{Shared, SharedMut, SharedRows};
-#[cfg(not(feature = "bpf"))]
-pub(crate) use nothing::Lookup;
 pub use options::OpenOptions;
 use parking_lot::MutexGuard;
+pub(crate) use source::Place;
 pub use source::Source;
 pub(crate) use writers::{Identity, Writer};
 
+use crate::bpf::{Lookup, Origin};
 use crate::error::{Error, ReadError, Result};
 use crate::layout::{Gate, Geometry, Kind, Preamble};
 use crate::protocol::WordsMut;
@@ -62,26 +51,16 @@ struct Inner {
     identity: Identity,
     fd: OwnedFd,
     /// The pin or the map of maps that it was opened by.
-    #[cfg(feature = "bpf")]
     origin: Option<Origin>,
-}
-
-/// Where a map was found, to look there again, and the id that it had.
-#[cfg(feature = "bpf")]
-struct Origin {
-    place: bpf::MapLocator,
-    id: u32,
-    options: OpenOptions,
 }
 
 pub(crate) enum Memory {
     Mapped(Mapping),
-    #[cfg_attr(not(feature = "bpf"), allow(dead_code))]
     Lookup(Lookup, Refusal),
 }
 
 impl Memory {
-    fn access(&self) -> Access {
+    pub(crate) fn access(&self) -> Access {
         match self {
             Self::Mapped(_) => Access::Mapped,
             Self::Lookup(_, refusal) => Access::Syscall(*refusal),
@@ -126,56 +105,7 @@ impl Region {
     /// [`Error::Open`] if nothing is there any more, and all that
     /// [`OpenOptions::open`] can say of what is.
     pub fn replaced(&self) -> Result<Option<Self>> {
-        #[cfg(feature = "bpf")]
-        if let Some(origin) = &self.0.origin {
-            let now = origin.place.open()?;
-            if now.info.info.id != origin.id {
-                return origin.options.adopt(now, origin.place.clone()).map(Some);
-            }
-        }
-        Ok(None)
-    }
-
-    /// Seals a BPF map: freezes it, and pins it at `path` with a mode and a group. Call it in the loader,
-    /// once there is a preamble ([`Region::open`] and the like write it) and no process has the map mapped
-    /// for writing. A map that is frozen already is only pinned. Makes system calls.
-    ///
-    /// - `0o666`: any process maps it and reads without system calls.
-    /// - `PinOptions::new(0o660).group(id)`: the same for the processes of one group.
-    /// - `0o444`, or `0o440` and a group: Linux maps no read-only file descriptor, so readers make
-    ///   system calls.
-    ///
-    /// Readers also need search permission on the directories above.
-    ///
-    /// From then on no process can write the map: not through a mapping, not by `bpf(2)`, not as root. BPF
-    /// programs still can, and **any process that can open the pin and load a BPF program can load one that
-    /// writes the map**; mode `0o444` does not prevent that. With CAP_BPF a process can always load
-    /// programs. Without it, it can while the sysctl `kernel.unprivileged_bpf_disabled` is 0. This call
-    /// therefore refuses a pin for others while the sysctl is 0, as far as procfs says; see
-    /// [`PinOptions::allow_unprivileged_bpf`].
-    ///
-    /// Removing the pin does not take back what others opened. A process that opened it keeps its file
-    /// descriptor, and can pin the map again in any BPF file system directory that it may write.
-    ///
-    /// `docs/guarantees.md` has all of this as a table, and other ways to hand a region on.
-    ///
-    /// # Errors
-    /// [`Error::UnprivilegedBpf`]; [`Error::Seal`] with what failed, and the remedy.
-    #[cfg(feature = "bpf")]
-    pub fn freeze_and_pin(&self, path: impl AsRef<Path>, options: impl Into<PinOptions>) -> Result<()> {
-        bpf::freeze_and_pin(self.as_fd(), &self.0.what, path.as_ref(), options.into())
-    }
-
-    /// Pins a BPF map at `path` with this mode. Makes system calls.
-    ///
-    /// # Errors
-    /// [`Error::System`] if something is at `path`, or if it is not in a BPF file system.
-    #[cfg(feature = "bpf")]
-    pub fn pin(&self, path: impl AsRef<Path>, mode: u32) -> Result<()> {
-        let path = path.as_ref();
-        bpf::pin(self.as_fd(), path).map_err(|e| Error::system("bpf(BPF_OBJ_PIN)", e))?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
-            .map_err(|e| Error::system("chmod", e))
+        self.0.origin.as_ref().map_or(Ok(None), Origin::replaced)
     }
 
     /// The region's shape.
@@ -241,12 +171,6 @@ impl Region {
         self.live(Gate::BEFORE).map_err(|e| Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e))
     }
 
-    /// The id of the map, if it was found by its pin or in a map of maps.
-    #[cfg(feature = "bpf")]
-    pub(crate) fn id(&self) -> Option<u32> {
-        self.0.origin.as_ref().map(|origin| origin.id)
-    }
-
     /// A word of the preamble that changes. A system call if the region is not mapped.
     pub(crate) fn live(&self, word: usize) -> io::Result<u64> {
         match &self.0.memory {
@@ -255,18 +179,21 @@ impl Region {
         }
     }
 
-    /// Makes a region like this one but of the shape `geometry`, on `node` if that is said, opened as
-    /// `options` say, to be put in `place`.
-    #[cfg(feature = "bpf")]
-    pub(crate) fn another(
-        &self,
-        geometry: Geometry,
-        node: Option<usize>,
-        options: OpenOptions,
-        place: bpf::MapLocator,
-    ) -> Result<Self> {
-        let preamble = Preamble { geometry, generation: generation(), ..self.preamble().clone() };
-        options.adopt(bpf::make_like(self.as_fd(), &preamble, node)?, place)
+    /// Says where it was found.
+    pub(crate) fn set_origin(&mut self, origin: Origin) {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.origin = Some(origin);
+        }
+    }
+
+    /// Where it was found, to look there again.
+    pub(crate) fn origin(&self) -> Option<&Origin> {
+        self.0.origin.as_ref()
+    }
+
+    /// How it is read.
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.0.memory
     }
 
     /// What tells its memory from that of other regions.
@@ -291,47 +218,6 @@ impl Region {
             Memory::Mapped(_) => None,
             Memory::Lookup(lookup, _) => Some(lookup),
         }
-    }
-
-    /// Whether the region is written by system call, where it can't be mapped for that.
-    #[cfg(feature = "bpf")]
-    pub(crate) fn written_by_call(&self) -> bool {
-        matches!(self.0.writable, Err(Refusal::ReadOnlyForPrograms | Refusal::NotMmapable))
-    }
-
-    /// Reads elements from `first` on, as many as there is room for, for their only writer: without an
-    /// order. Makes a system call if the region is not mapped.
-    #[cfg(feature = "bpf")]
-    pub(crate) fn elements(&self, first: usize, out: &mut [u64]) -> Result<()> {
-        let words = self.geometry().element_words();
-        match &self.0.memory {
-            Memory::Mapped(mapping) => {
-                let from = mapping.words().slice(first * words, out.len());
-                out.iter_mut().enumerate().for_each(|(at, word)| *word = from.load(at, Ordering::Relaxed));
-                Ok(())
-            }
-            Memory::Lookup(lookup, _) => lookup
-                .run(first, out.len() / words, out)
-                .map_err(|e| Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e)),
-        }
-    }
-
-    /// Writes elements from `first` on, one after the other, by a system call for many.
-    #[cfg(feature = "bpf")]
-    pub(crate) fn update(&self, first: usize, elements: &[u64]) -> Result<()> {
-        bpf::update_run(self.as_fd(), first, self.geometry().element_words(), elements)
-            .map_err(|e| self.not_updated("bpf(BPF_MAP_UPDATE_ELEM)", e))
-    }
-
-    /// Why an update was refused.
-    #[cfg(feature = "bpf")]
-    fn not_updated(&self, call: &'static str, error: std::io::Error) -> Error {
-        let denied = error.kind() == std::io::ErrorKind::PermissionDenied;
-        if denied && is_frozen(self.as_fd()) == Some(true) {
-            return Error::not_writable(&self.0.what, Refusal::Frozen);
-        }
-        let hint = if denied { "; the descriptor is read-only: its loader can write it" } else { "" };
-        Error::System { call, error, hint }
     }
 
     /// Counts a writer of this process in, of the part `part` of this region's memory.
@@ -381,7 +267,7 @@ impl Region {
         Ok(())
     }
 
-    fn new(
+    pub(crate) fn new(
         what: String,
         preamble: Preamble,
         memory: Memory,
@@ -390,17 +276,7 @@ impl Region {
         identity: Identity,
         fd: OwnedFd,
     ) -> Self {
-        Self(Arc::new(Inner {
-            what,
-            preamble,
-            memory,
-            writable,
-            compared,
-            identity,
-            fd,
-            #[cfg(feature = "bpf")]
-            origin: None,
-        }))
+        Self(Arc::new(Inner { what, preamble, memory, writable, compared, identity, fd, origin: None }))
     }
 }
 
@@ -428,7 +304,7 @@ impl fmt::Debug for Region {
 }
 
 /// Writes a preamble, its first word last: who sees that sees the rest.
-fn write_preamble(words: WordsMut<'_>, preamble: &Preamble) {
+pub(crate) fn write_preamble(words: WordsMut<'_>, preamble: &Preamble) {
     let encoded = preamble.encode();
     for (at, &word) in encoded.iter().enumerate().skip(1).filter(|&(at, _)| at != Preamble::DROPPED) {
         words.store(at, word, Ordering::Relaxed);
@@ -438,40 +314,7 @@ fn write_preamble(words: WordsMut<'_>, preamble: &Preamble) {
 }
 
 /// Nanoseconds since boot: tells one life of a region from the next.
-fn generation() -> u64 {
+pub(crate) fn generation() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
-}
-
-/// Without BPF nothing is ever refused a mapping, and there is nothing to look up.
-#[cfg(not(feature = "bpf"))]
-mod nothing {
-    use std::io;
-
-    use crate::layout::Preamble;
-
-    pub(crate) enum Lookup {}
-
-    pub(crate) struct PerCpu {
-        pub(crate) cpus: Vec<usize>,
-        pub(crate) one: bool,
-    }
-
-    impl Lookup {
-        pub(crate) fn preamble(&self) -> io::Result<[u64; Preamble::WORDS]> {
-            match *self {}
-        }
-
-        pub(crate) fn run(&self, _: usize, _: usize, _: &mut [u64]) -> io::Result<()> {
-            match *self {}
-        }
-
-        pub(crate) fn copies(&self) -> Option<&PerCpu> {
-            match *self {}
-        }
-
-        pub(crate) fn copy(&self, _: usize, _: usize, _: &mut [u64]) -> io::Result<()> {
-            match *self {}
-        }
-    }
 }

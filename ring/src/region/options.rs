@@ -1,18 +1,13 @@
 //! How a region is opened.
 
 use std::os::fd::AsFd;
-#[cfg(feature = "bpf")]
-use std::sync::Arc;
 
 use super::source::{Place, Source};
 #[cfg(doc)]
 use super::{Access, Refusal};
-#[cfg(feature = "bpf")]
-use super::{Origin, bpf};
 use super::{Region, memfd};
+use crate::bpf;
 use crate::error::{Error, Result};
-#[cfg(feature = "bpf")]
-use crate::layout::Geometry;
 use crate::layout::Kind;
 use crate::record::{Expected, Record};
 
@@ -20,14 +15,11 @@ use crate::record::{Expected, Record};
 #[derive(Clone, Copy, Debug, Default)]
 #[must_use]
 pub struct OpenOptions {
-    pub(super) write: bool,
-    pub(super) allow_unsealed: bool,
-    #[cfg_attr(not(feature = "bpf"), allow(dead_code))]
-    pub(super) expected: Option<Expected>,
-    #[cfg(feature = "bpf")]
-    pub(super) layout: Option<Geometry>,
-    #[cfg(feature = "bpf")]
-    pub(super) write_preamble: bool,
+    pub(crate) write: bool,
+    pub(crate) allow_unsealed: bool,
+    pub(crate) expected: Option<Expected>,
+    /// What is asked for BPF maps alone.
+    pub(crate) map: bpf::Options,
 }
 
 impl OpenOptions {
@@ -64,22 +56,6 @@ impl OpenOptions {
         Self { expected: Some(Expected::of::<T>(Some(kind))), ..self }
     }
 
-    /// Says what is in a BPF map without a preamble, in place of its BTF: for maps that another loader
-    /// made of an object with mapring's macros, or whose programs write by `docs/abi.md`. Where there is
-    /// a preamble, that holds. (Arrays with no protocol of mapring's are [`Array`](crate::Array)s.)
-    #[cfg(feature = "bpf")]
-    pub fn assume_layout(self, geometry: Geometry) -> Self {
-        Self { layout: Some(geometry), ..self }
-    }
-
-    /// Writes the preamble if there is none: for loaders that describe their maps with
-    /// [`assume_layout`](Self::assume_layout); others call [`loader::initialize`](crate::loader::initialize). Readers then
-    /// open the map by its pin, and need no description.
-    #[cfg(feature = "bpf")]
-    pub fn write_preamble(self, write_preamble: bool) -> Self {
-        Self { write_preamble, ..self }
-    }
-
     /// Opens a region. Makes system calls.
     ///
     /// A pin whose mode allows reading only is opened for that, and then read by system calls:
@@ -98,48 +74,11 @@ impl OpenOptions {
     pub fn open(self, source: impl Into<Source>) -> Result<Region> {
         let fd = match source.into().0 {
             Place::Fd(fd) => fd.map_err(|e| Error::system("dup", e))?,
-            #[cfg(feature = "bpf")]
-            place => {
-                let (map, place) = Source(place).map()?;
-                return match place {
-                    Some(place) => self.adopt(map, place),
-                    None => bpf::open(map, self),
-                };
-            }
+            Place::Map(place) => return place.open(self),
         };
         if memfd::is_one(fd.as_fd()) {
             return memfd::open(fd, self);
         }
-        #[cfg(feature = "bpf")]
-        return match bpf::MapFd::fd(fd) {
-            Err(Error::NotARegion { what, hint, .. }) => {
-                Err(Error::NotARegion { what, expected: "a BPF map or a memfd", hint })
-            }
-            opened => bpf::open(opened?, self),
-        };
-        #[cfg(not(feature = "bpf"))]
-        return Err(Error::NotARegion {
-            what: format!("fd {}", std::os::fd::AsRawFd::as_raw_fd(&fd)),
-            expected: "a memfd",
-            hint: " (BPF maps need mapring's cargo feature `bpf`)",
-        });
-    }
-
-    /// Opens what is there now.
-    #[cfg(feature = "bpf")]
-    pub(crate) fn find(self, place: bpf::MapLocator) -> Result<Region> {
-        self.adopt(place.open()?, place)
-    }
-
-    /// Opens a map that is, or will be, in this place.
-    #[cfg(feature = "bpf")]
-    pub(super) fn adopt(self, opened: bpf::MapFd, place: bpf::MapLocator) -> Result<Region> {
-        let id = opened.info.info.id;
-        let mut region = bpf::open(opened, self)?;
-        if let Some(inner) = Arc::get_mut(&mut region.0) {
-            // Who finds another one there later is not its loader.
-            inner.origin = Some(Origin { place, id, options: self.write_preamble(false) });
-        }
-        Ok(region)
+        bpf::open_fd(fd, self)
     }
 }

@@ -17,7 +17,6 @@ use crate::error::{Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Identity {
     /// A BPF map: its id, which the kernel gives to no other map while anyone has this one open or mapped.
-    #[cfg(feature = "bpf")]
     Map(u32),
     /// A memory file: its device and inode. (Numbers that wrapped around after 2^32 files cost two regions
     /// a common lock, and nothing else.)

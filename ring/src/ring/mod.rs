@@ -25,13 +25,13 @@ use self::resize::Resizable;
 use self::sweep::Sweep;
 #[cfg(feature = "bpf")]
 pub(crate) use self::{nodes::initialize as initialize_nodes, resize::initialize as initialize_resizable};
+#[cfg(feature = "bpf")]
+use crate::bpf::{MapLocator, PinOptions};
 use crate::error::{Error, Result};
 use crate::layout::{Geometry, Kind};
 use crate::protocol::ring::{Place, Start};
 use crate::record::{LayoutCheck, Record};
 use crate::region::{Access, OpenOptions, Region, Source};
-#[cfg(feature = "bpf")]
-use crate::region::{MapLocator, PinOptions};
 
 /// A ring of records of type `T`, with a shard for each CPU that writes.
 ///

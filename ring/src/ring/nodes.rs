@@ -5,10 +5,11 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::bpf::{MapLocator, MapOfMaps, is_gone};
 use crate::cpus::{nodes_of_cpus, online_nodes, possible_cpus};
 use crate::error::{Error, Result};
 use crate::layout::Geometry;
-use crate::region::{MapLocator, MapOfMaps, OpenOptions, Region, is_gone};
+use crate::region::{OpenOptions, Region};
 use crate::text::printable;
 
 /// A ring with a map for each CPU.

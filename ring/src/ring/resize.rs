@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::bpf::{MapLocator, MapOfMaps, is_gone, pin};
 use crate::error::{Error, Result};
 use crate::layout::{Geometry, Kind};
 use crate::protocol::ring::{Whole, finish, give_up, is_replaced_by, replace, unfinished};
-use crate::region::{MapLocator, MapOfMaps, OpenOptions, Region, SharedMut, Source, is_gone, pin};
+use crate::region::{OpenOptions, Region, SharedMut, Source};
 
 /// A ring behind an `ARRAY_OF_MAPS` with one entry, so that another one can take its place while programs write.
 #[derive(Clone)]

@@ -22,7 +22,7 @@ pub(super) const TESTS: [Tests; 5] = [
     Tests {
         name: "unit",
         sources: &["HEAD:ring"],
-        args: "--package=mapring --features=mapring/bpf --lib --test=memfd --test=protocol",
+        args: "--package=mapring --features=mapring/libbpf --lib --test=memfd --test=protocol",
         less: &["--skip=scribbled_words_cost_records_and_nothing_else"],
         flags: "",
         timeout: 60,

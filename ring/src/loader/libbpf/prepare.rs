@@ -1,16 +1,19 @@
 //! Before an object is loaded: its maps get as many shards as the machine has possible CPUs.
 #![allow(unsafe_code)]
 
-use libbpf_rs::btf::Btf;
-use libbpf_rs::skel::OpenSkel;
-use libbpf_rs::{AsRawLibbpf, OpenObject, libbpf_sys};
+use std::ptr::NonNull;
+use std::{io, slice};
 
-use super::nodes::{checked_node, place_on_node};
+use libbpf_rs::skel::OpenSkel;
+use libbpf_rs::{AsRawLibbpf, MapType, OpenMapMut, OpenObject, OpenProgram, libbpf_sys};
+
 use super::{atomics, guard, limits};
-use crate::cpus::{nodes_of_cpus, possible_cpus};
+use crate::bpf::btf::Btf;
+use crate::bpf::describe::{self, Inner};
+use crate::cpus::{nodes_of_cpus, online_nodes, possible_cpus};
 use crate::error::{Error, Result};
 use crate::layout::Kind;
-use crate::region::describe::{self, Inner};
+use crate::text::printable;
 
 /// [`Prepare::skeleton`] with nothing asked for. Call it between `open` and `load`, after all else
 /// that changes the object (`set_autoload`, `set_prog_type`).
@@ -81,13 +84,14 @@ impl Prepare {
     pub fn object(self, object: &mut OpenObject) -> Result<()> {
         // Numbers of CPUs may have gaps, and a program goes by its CPU's number.
         let shards = possible_cpus()?.last().map_or(1, |last| last + 1);
-        let raw = object.as_libbpf_object();
-        // SAFETY: the object is open for as long as `object` is borrowed, and its BTF is never
-        // changed after opening it.
-        let btf = Btf::from_bpf_object(unsafe { raw.as_ref() })?;
-        let Some(btf) = btf else { return Ok(()) };
-        atomics::check(object)?;
-        guard::choose(object, &btf, self.guard.unwrap_or_else(|| !guard::is_slow()));
+        let Some(btf) = types_of(object)? else { return Ok(()) };
+        let fetches = |program: &OpenProgram<'_>| {
+            program.autoload() && program.insns().iter().any(|insn| atomics::is_fetching(insn.code, insn.imm))
+        };
+        if let Some(program) = object.progs().find(fetches) {
+            atomics::check(&program.name().to_string_lossy())?;
+        }
+        choose_guard(object, &btf, self.guard.unwrap_or_else(|| !guard::is_slow()));
         let mut shapes = Vec::new();
         for map in object.maps() {
             // SAFETY: the map belongs to the open object.
@@ -97,7 +101,8 @@ impl Prepare {
             // What programs call it is the map of maps.
             let name =
                 description.inner.and_then(|_| name.strip_suffix("__first")).unwrap_or(&name).to_owned();
-            if description.tso && !cfg!(any(target_arch = "x86_64", target_arch = "x86")) {
+            let tso = btf.get(value).and_then(|value| value.field(describe::TSO)).is_some();
+            if tso && !cfg!(any(target_arch = "x86_64", target_arch = "x86")) {
                 return Err(Error::MemoryOrder { map: name });
             }
             let geometry = description.geometry(shards as u64)?;
@@ -133,4 +138,79 @@ impl Prepare {
             }
         }
     }
+}
+
+/// The types of an open object, if it has any.
+fn types_of(object: &OpenObject) -> Result<Option<Btf>> {
+    let failed = |error| Error::system("reading the BTF of the object", error);
+    let no_memory = || failed(io::ErrorKind::OutOfMemory.into());
+    // SAFETY: the object is open as long as it is borrowed.
+    let btf = unsafe { libbpf_sys::bpf_object__btf(object.as_libbpf_object().as_ptr()) };
+    if btf.is_null() {
+        return Ok(None);
+    }
+    // A copy, as libbpf would keep the bytes of the object's own and load those, whatever it changes until then.
+    // SAFETY: no preconditions.
+    let copy = NonNull::new(unsafe { libbpf_sys::btf__new_empty() }).ok_or_else(no_memory)?;
+    // SAFETY: both are live BTF.
+    let copied = unsafe { libbpf_sys::btf__add_btf(copy.as_ptr(), btf) };
+    let mut size = 0;
+    // SAFETY: the copy is live, and the bytes are its own.
+    let bytes = unsafe { libbpf_sys::btf__raw_data(copy.as_ptr(), &raw mut size) };
+    let bytes = (copied >= 0 && !bytes.is_null()).then(|| {
+        // SAFETY: libbpf says that there are as many bytes, and they are there as long as the copy is.
+        unsafe { slice::from_raw_parts(bytes.cast::<u8>(), size as usize) }.to_vec()
+    });
+    // SAFETY: the copy is ours, and used no more.
+    unsafe { libbpf_sys::btf__free(copy.as_ptr()) };
+    match Btf::new(bytes.ok_or_else(no_memory)?) {
+        None => {
+            Err(failed(io::Error::other("it has kinds of types that this version of mapring does not know")))
+        }
+        btf => Ok(btf),
+    }
+}
+
+/// Tells the object's programs whether to use the guard. Those that know none are left alone.
+fn choose_guard(object: &mut OpenObject, btf: &Btf, guarded: bool) {
+    let Some(at) = guard::constant(btf) else { return };
+    let constants = object.maps_mut().find(|map| map.name().to_string_lossy().ends_with(".rodata"));
+    if let Some(mut map) = constants
+        && let Some(word) = map.initial_value_mut().and_then(|bytes| bytes.get_mut(at..at + 4))
+    {
+        word.copy_from_slice(&u32::from(!guarded).to_ne_bytes());
+    }
+}
+
+/// Has the memory of a map, that is not loaded yet, be on this node. For one map; [`Prepare::node`]
+/// is for all of an object. Reads a file of sysfs.
+///
+/// A map is one allocation, and on one node: a ring whose shards are on the nodes of their CPUs is a
+/// NUMA ring. Without a node the kernel takes that of the CPU on which the object is
+/// loaded. The node has to have room: what does not fit on it goes to others, silently.
+///
+/// # Errors
+/// [`Error::Node`] for a node that is not there; [`Error::MapType`] for a per-CPU map: each CPU's part of
+/// it is on that CPU's node already.
+pub fn place_on_node(map: &mut OpenMapMut<'_>, node: usize) -> Result<()> {
+    let node = checked_node(node)?;
+    if map.map_type() == MapType::PercpuArray {
+        return Err(Error::MapType {
+            what: format!("map {}", printable(&map.name().to_string_lossy())),
+            found: "a map of type percpu_array".to_owned(),
+            expected: "array",
+            hint: "; each CPU's values are on the node of that CPU already",
+        });
+    }
+    map.set_numa_node(node)?;
+    // Without the flag the kernel does not look at the number.
+    let flags = map.map_flags() | libbpf_sys::BPF_F_NUMA_NODE;
+    Ok(map.set_map_flags(flags)?)
+}
+
+/// The node, if it is there.
+fn checked_node(node: usize) -> Result<u32> {
+    let there = online_nodes()?;
+    let small = u32::try_from(node).ok().filter(|_| there.contains(&node));
+    small.ok_or(Error::Node { node, there })
 }

@@ -9,7 +9,8 @@ use std::path::Path;
 use rustix::io::Errno;
 
 use super::fdinfo::is_frozen;
-use super::lookup;
+use super::sys;
+use super::uapi::ENOTSUPP;
 use crate::error::{Error, Result};
 use crate::text::printable;
 
@@ -56,7 +57,7 @@ impl From<u32> for PinOptions {
 }
 
 /// Freezes the map, and pins it at `path`.
-pub(crate) fn freeze_and_pin(fd: BorrowedFd<'_>, what: &str, path: &Path, options: PinOptions) -> Result<()> {
+pub(super) fn freeze_and_pin(fd: BorrowedFd<'_>, what: &str, path: &Path, options: PinOptions) -> Result<()> {
     let failed =
         |step: String, error: io::Error, hint| Error::Seal { what: what.to_owned(), step, error, hint };
     let PinOptions { mode, group, allow_unprivileged_bpf } = options;
@@ -64,7 +65,7 @@ pub(crate) fn freeze_and_pin(fd: BorrowedFd<'_>, what: &str, path: &Path, option
         return Err(Error::UnprivilegedBpf { what: what.to_owned(), mode });
     }
     if is_frozen(fd) != Some(true) {
-        lookup::freeze(fd).map_err(|error| {
+        sys::freeze(fd).map_err(|error| {
             let hint = match error.kind() {
                 io::ErrorKind::ResourceBusy => {
                     "; a process has it mapped for writing: drop the handles that were opened with OpenOptions::write, and \
@@ -74,7 +75,7 @@ pub(crate) fn freeze_and_pin(fd: BorrowedFd<'_>, what: &str, path: &Path, option
                     "; the file descriptor is read-only: call this in the loader, or on a region opened from a \
                      read-write descriptor"
                 }
-                _ if error.raw_os_error() == Some(super::ENOTSUPP) => {
+                _ if error.raw_os_error() == Some(ENOTSUPP) => {
                     "; the kernel freezes no map whose values hold a bpf_spin_lock or a bpf_timer: keep those in a \
                      map of their own"
                 }
@@ -86,7 +87,7 @@ pub(crate) fn freeze_and_pin(fd: BorrowedFd<'_>, what: &str, path: &Path, option
             failed("bpf(BPF_MAP_FREEZE)".to_owned(), error, hint)
         })?;
     }
-    lookup::pin(fd, path).map_err(|error| {
+    sys::pin(fd, path).map_err(|error| {
         let hint = match error.kind() {
             io::ErrorKind::AlreadyExists => "; something is already pinned there: remove it first",
             io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound => {

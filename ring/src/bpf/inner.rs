@@ -1,18 +1,19 @@
 //! Maps found through others: inner maps, and making one that can take another's place.
-#![allow(unsafe_code)]
 
-use std::ffi::CString;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use libbpf_rs::{MapInfo, libbpf_sys};
+use bytemuck::{bytes_of, bytes_of_mut, cast_slice};
 use rustix::io::Errno;
 
-use super::{MapFd, Region, lookup};
+use super::preamble::initialise;
+use super::sys::{self, Elements, NewArray};
+use super::{MapFd, lookup};
 use crate::error::{Error, Result};
 use crate::layout::Preamble;
+use crate::region::Region;
 
 /// Where a map is found, now and when there is another one in its place.
 #[derive(Clone)]
@@ -26,7 +27,7 @@ pub(crate) enum MapLocator {
 /// A map of maps, and a key.
 #[derive(Clone)]
 pub(crate) struct MapOfMaps {
-    fd: Arc<OwnedFd>,
+    maps: Arc<Elements<OwnedFd>>,
     what: Arc<str>,
     entries: usize,
     key: Arc<[u8]>,
@@ -57,12 +58,13 @@ impl MapOfMaps {
         if !opened.holds_maps() {
             return Err(opened.wrong_type("array_of_maps or hash_of_maps"));
         }
-        let expected = opened.info.info.key_size as usize;
+        let expected = opened.info.key_size as usize;
         if expected != key.len() {
             return Err(Error::InnerKey { what: opened.what, found: key.len(), expected });
         }
-        let entries = opened.info.info.max_entries as usize;
-        Ok(Self { fd: Arc::new(opened.fd), what: opened.what.into(), entries, key: key.into() })
+        let entries = opened.info.max_entries as usize;
+        let maps = Arc::new(Elements::new(opened.fd, &opened.info, None));
+        Ok(Self { maps, what: opened.what.into(), entries, key: key.into() })
     }
 
     /// What is said of an array of maps that is not a ring.
@@ -94,15 +96,7 @@ impl MapOfMaps {
     /// The id of the map that is there.
     fn id(&self) -> Result<u32> {
         let mut id = 0_u32;
-        // SAFETY: the key is as long as the map's keys, and ids are what maps of maps have for values.
-        let ret = unsafe {
-            libbpf_sys::bpf_map_lookup_elem(
-                self.fd.as_raw_fd(),
-                self.key.as_ptr().cast(),
-                (&raw mut id).cast(),
-            )
-        };
-        lookup::result(ret).map_err(|error| Error::Open {
+        self.maps.lookup(&self.key, bytes_of_mut(&mut id)).map_err(|error| Error::Open {
             what: format!("the inner map under key {:?}", self.key),
             error,
             hint: "; nobody has put a map there: mapring::loader::initialize makes the maps of a NUMA ring",
@@ -115,18 +109,7 @@ impl MapOfMaps {
         assert_eq!(KEY, self.key.len());
         let (keys, fds): (Vec<_>, Vec<_>) =
             maps.iter().map(|(key, map)| (*key, map.as_fd().as_raw_fd())).unzip();
-        let mut count = u32::try_from(maps.len()).expect("no more than a map has");
-        // SAFETY: there are as many keys and descriptors as said, of the sizes that this map of maps has.
-        let ret = unsafe {
-            libbpf_sys::bpf_map_update_batch(
-                self.fd.as_raw_fd(),
-                keys.as_ptr().cast(),
-                fds.as_ptr().cast(),
-                &raw mut count,
-                std::ptr::null(),
-            )
-        };
-        match lookup::result(ret) {
+        match self.maps.update_batch(keys.as_flattened(), cast_slice(&fds)) {
             Err(e) if lookup::is_no_batch(&e) => {
                 maps.iter().try_for_each(|(key, map)| self.at(key).put(map.as_fd()))
             }
@@ -137,17 +120,8 @@ impl MapOfMaps {
     /// Puts `map` there. Once that returns, no program works with the map that was there before, but
     /// those that may sleep: the kernel waits for the others (`maybe_wait_bpf_programs`).
     pub(crate) fn put(&self, map: BorrowedFd<'_>) -> Result<()> {
-        let fd = map.as_raw_fd();
-        // SAFETY: as above; the value is a descriptor of 4 bytes.
-        let ret = unsafe {
-            libbpf_sys::bpf_map_update_elem(
-                self.fd.as_raw_fd(),
-                self.key.as_ptr().cast(),
-                (&raw const fd).cast(),
-                0,
-            )
-        };
-        lookup::result(ret).map_err(|e| Error::system("bpf(BPF_MAP_UPDATE_ELEM)", e))
+        let done = self.maps.update(&self.key, bytes_of(&map.as_raw_fd()));
+        done.map_err(|e| Error::system("bpf(BPF_MAP_UPDATE_ELEM)", e))
     }
 }
 
@@ -159,34 +133,18 @@ pub(crate) fn is_gone(e: &Error) -> bool {
 /// Makes a map with `preamble` and of its shape, otherwise like the one behind `like`: with its flags, its
 /// name, and its types if they may be had (CAP_SYS_ADMIN). On `node`, if `like` has a node, too.
 pub(crate) fn make_like(like: BorrowedFd<'_>, preamble: &Preamble, node: Option<usize>) -> Result<MapFd> {
-    let like = MapInfo::new(like)?;
+    let like = sys::map_info(like).map_err(|e| Error::system("bpf(BPF_OBJ_GET_INFO_BY_FD)", e))?;
     let geometry = &preamble.geometry;
-    let name = CString::new(like.name()?).unwrap_or_default();
     let fits = |number: usize| u32::try_from(number).expect("a geometry has no more");
-    // SAFETY: any id is fine; the result is a descriptor of ours or an error.
-    let btf = lookup::descriptor(unsafe { libbpf_sys::bpf_btf_get_fd_by_id(like.info.btf_id) });
-    let mut opts = libbpf_sys::bpf_map_create_opts {
-        sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
-        map_flags: like.info.map_flags,
-        // All ones: any, and looked at with this flag only. The kernel does not say which node that one is on.
-        numa_node: node.map_or(u32::MAX, fits),
-        ..Default::default()
-    };
-    if let Ok(btf) = &btf {
-        opts.btf_fd = btf.as_raw_fd().cast_unsigned();
-        opts.btf_key_type_id = like.info.btf_key_type_id;
-        opts.btf_value_type_id = like.info.btf_value_type_id;
-    }
-    // SAFETY: a C string, and options that say how long they are.
-    let made = lookup::descriptor(unsafe {
-        libbpf_sys::bpf_map_create(
-            libbpf_sys::BPF_MAP_TYPE_ARRAY,
-            name.as_ptr(),
-            4,
-            fits(geometry.element()),
-            fits(geometry.entries()),
-            &raw const opts,
-        )
+    let btf = sys::btf_by_id(like.btf_id).ok();
+    let made = sys::create_array(&NewArray {
+        name: like.name,
+        value_size: fits(geometry.element()),
+        max_entries: fits(geometry.entries()),
+        flags: like.flags,
+        // All ones: any. The kernel does not say which node that of `like` is.
+        node: node.map_or(u32::MAX, fits),
+        types: btf.as_ref().map(|btf| (btf.as_fd(), like.key_type, like.value_type)),
     });
     let opened = MapFd::fd(made.map_err(|error| Error::System {
         call: "bpf(BPF_MAP_CREATE)",
@@ -197,6 +155,6 @@ pub(crate) fn make_like(like: BorrowedFd<'_>, preamble: &Preamble, node: Option<
         },
         error,
     })?)?;
-    super::initialise(opened.fd.as_fd(), &opened.what, geometry.element(), geometry.bytes(), 1, preamble)?;
+    initialise(opened.fd.as_fd(), &opened.info, &opened.what, None, preamble)?;
     Ok(opened)
 }

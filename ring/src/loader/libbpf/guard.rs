@@ -2,9 +2,7 @@
 
 use std::fs;
 
-use libbpf_rs::OpenObject;
-use libbpf_rs::btf::types::{DataSec, Var};
-use libbpf_rs::btf::{Btf, BtfType};
+use crate::bpf::btf::{Btf, Kind};
 
 /// The constant by which the loader tells programs (`claim.bpf.h`): 1 for claims without the guard.
 const CONSTANT: &str = "mapring__guard_is_slow";
@@ -26,26 +24,11 @@ fn is_slow_with(mitigation: &str) -> bool {
     SLOW.iter().any(|slow| mitigation.contains(slow))
 }
 
-/// Tells the object's programs. Those that know no guard are left alone.
-pub(super) fn choose(object: &mut OpenObject, btf: &Btf<'_>, guarded: bool) {
-    let Some(at) = constant(btf) else { return };
-    let constants = object.maps_mut().find(|map| map.name().to_string_lossy().ends_with(".rodata"));
-    if let Some(mut map) = constants
-        && let Some(word) = map.initial_value_mut().and_then(|bytes| bytes.get_mut(at..at + 4))
-    {
-        word.copy_from_slice(&u32::from(!guarded).to_ne_bytes());
-    }
-}
-
-/// Where in `.rodata` it is.
-fn constant(btf: &Btf<'_>) -> Option<usize> {
-    let section: DataSec<'_> = btf.type_by_name(".rodata")?;
-    section.iter().find_map(|variable| {
-        let var: BtfType<'_> = btf.type_by_id(variable.ty)?;
-        let var = Var::try_from(var).ok()?;
-        (var.name().is_some_and(|name| name == CONSTANT) && variable.size == 4)
-            .then_some(variable.offset as usize)
-    })
+/// Where in `.rodata` the programs of an object are told.
+pub(super) fn constant(btf: &Btf) -> Option<usize> {
+    let section = btf.types().find(|ty| ty.kind() == Kind::DataSec && ty.name() == b".rodata")?;
+    let constant = section.variables().find(|var| var.name == CONSTANT.as_bytes() && var.size == 4)?;
+    Some(constant.offset)
 }
 
 #[cfg(test)]

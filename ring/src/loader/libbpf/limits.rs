@@ -1,13 +1,10 @@
 //! What keys and values an array of this kernel can have: told by name before it answers EINVAL or E2BIG.
-#![allow(unsafe_code)]
 
 use std::ops::RangeInclusive;
-use std::os::fd::{FromRawFd, OwnedFd};
-use std::ptr;
 
-use libbpf_rs::libbpf_sys;
 use rustix::io::Errno;
 
+use crate::bpf::sys::{NewArray, create_array};
 use crate::error::{Error, Result};
 
 /// Arrays are indexed by u32.
@@ -42,12 +39,6 @@ pub(super) fn check(map: &str, per_cpu: bool, key: u32, value: u32) -> Result<()
 
 /// Whether the kernel makes values of more than 4 MiB. Whoever may not ask may make no map either.
 fn takes_more() -> bool {
-    let ty = libbpf_sys::BPF_MAP_TYPE_ARRAY;
-    // SAFETY: no name and no options.
-    let made = unsafe { libbpf_sys::bpf_map_create(ty, ptr::null(), KEY, OLD_VALUE + 1, 1, ptr::null()) };
-    if made >= 0 {
-        // SAFETY: a new descriptor, and ours alone.
-        drop(unsafe { OwnedFd::from_raw_fd(made) });
-    }
-    made != -Errno::TOOBIG.raw_os_error()
+    let made = create_array(&NewArray { value_size: OLD_VALUE + 1, max_entries: 1, ..NewArray::default() });
+    made.err().and_then(|e| Errno::from_io_error(&e)) != Some(Errno::TOOBIG)
 }

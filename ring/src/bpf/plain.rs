@@ -2,9 +2,10 @@
 
 use std::os::fd::AsFd;
 
-use libbpf_rs::MapType;
-
-use super::{MapFd, describe::Types, map_or_lookup};
+use super::compare::compare_with;
+use super::describe::Types;
+use super::kinds::MapType;
+use super::{MapFd, map_or_lookup};
 use crate::cpus::possible_cpus;
 use crate::error::{Error, Result};
 use crate::layout::WORD;
@@ -23,17 +24,17 @@ pub(crate) struct Plain {
 
 impl Plain {
     pub(crate) fn new(opened: MapFd, expected: &Expected) -> Result<Self> {
-        let per_cpu = match opened.info.map_type() {
-            MapType::Array => None,
-            MapType::PercpuArray => Some(possible_cpus()?),
+        let per_cpu = match opened.info.ty {
+            MapType::ARRAY => None,
+            MapType::PERCPU_ARRAY => Some(possible_cpus()?),
             _ => return Err(opened.wrong_type("array or percpu_array")),
         };
         let MapFd { fd, info, what } = opened;
-        let (size, entries) = (info.info.value_size as usize, info.info.max_entries as usize);
+        let (size, entries) = (info.value_size as usize, info.max_entries as usize);
         let stride = size.div_ceil(WORD);
         let types = Types::new(&info);
         let value = |btf| types.value(btf);
-        let compared = super::compare_with(&types, value, &what, expected)?;
+        let compared = compare_with(&types, value, &what, expected)?;
         if size != expected.layout.bytes() {
             return Err(Error::RecordSize {
                 what,
@@ -43,7 +44,7 @@ impl Plain {
                 expected: expected.layout.bytes(),
             });
         }
-        let (memory, _) = map_or_lookup(fd.as_fd(), &info, size, entries, per_cpu.as_deref(), false)?;
+        let (memory, _) = map_or_lookup(fd.as_fd(), &info, per_cpu.as_deref(), false)?;
         Ok(Self { what, memory, entries, stride, compared })
     }
 

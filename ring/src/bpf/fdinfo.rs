@@ -4,10 +4,12 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use libbpf_rs::libbpf_sys::bpf_map_info;
-use libbpf_rs::{ErrorKind, MapInfo};
+use bytemuck::Zeroable;
 
-use crate::error::Result;
+use super::kinds::MapType;
+use super::sys;
+use super::uapi::MapInfo;
+use crate::error::{Error, Result};
 
 /// An id that no BTF has. Asking for it says whether types may be asked for at all.
 const UNKNOWN_BTF: u32 = u32::MAX;
@@ -15,10 +17,11 @@ const UNKNOWN_BTF: u32 = u32::MAX;
 /// What the kernel says of the map. Before Linux 5.19 a process without privilege may not ask it by bpf(2)
 /// (EPERM): then procfs tells all but the types.
 pub(super) fn map_info(fd: BorrowedFd<'_>) -> Result<MapInfo> {
-    match MapInfo::new(fd) {
-        Err(e) if e.kind() == ErrorKind::PermissionDenied => Ok(from_procfs(fd).ok_or(e)?),
-        info => Ok(info?),
-    }
+    sys::map_info(fd).or_else(|error| {
+        let denied = error.kind() == io::ErrorKind::PermissionDenied;
+        let told = if denied { from_procfs(fd) } else { None };
+        told.ok_or(Error::system("bpf(BPF_OBJ_GET_INFO_BY_FD)", error))
+    })
 }
 
 /// Whether the map is frozen; nothing, where procfs does not tell.
@@ -30,17 +33,21 @@ pub(crate) fn is_frozen(fd: BorrowedFd<'_>) -> Option<bool> {
 fn from_procfs(fd: BorrowedFd<'_>) -> Option<MapInfo> {
     let text = read(fd).ok()?;
     let field = |name| field(&text, name);
-    let info = bpf_map_info {
-        type_: field("map_type")?,
+    Some(MapInfo {
+        ty: MapType(field("map_type")?),
         id: field("map_id")?,
         key_size: field("key_size")?,
         value_size: field("value_size")?,
         max_entries: field("max_entries")?,
-        map_flags: field("map_flags")?,
+        flags: field("map_flags")?,
         btf_id: UNKNOWN_BTF,
-        ..Default::default()
-    };
-    Some(MapInfo { info })
+        ..MapInfo::zeroed()
+    })
+}
+
+/// The type of the programs that a table takes, where that is settled.
+pub(crate) fn program_type(fd: BorrowedFd<'_>) -> Option<u32> {
+    field(&read(fd).ok()?, "owner_prog_type")
 }
 
 fn read(fd: BorrowedFd<'_>) -> io::Result<String> {

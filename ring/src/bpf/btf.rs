@@ -1,0 +1,298 @@
+//! BTF: the types of a BPF object, read out of bytes that anybody may have written.
+//!
+//! What is not there, or of another kind, is `None` or void. References are followed for a few steps only, as types may
+//! refer to each other in circles.
+
+#[cfg(test)]
+mod tests;
+
+/// Steps from one type to another: as many as the kernel takes.
+pub(crate) const DEPTH: usize = 32;
+/// Fields of a struct, those of structs within it included: more are left out.
+const FIELDS: usize = 1 << 16;
+
+const MAGIC: u16 = 0xeb9f;
+/// Bytes of the header, and of the part that all types have.
+const HEADER: usize = 24;
+const HEAD: usize = 12;
+
+/// The kinds of types, by their numbers.
+const KINDS: [Kind; 20] = {
+    use Kind::*;
+    [
+        Void, Int, Ptr, Array, Struct, Union, Enum, Fwd, Typedef, Volatile, Const, Restrict, Func, FuncProto,
+        Var, DataSec, Float, DeclTag, TypeTag, Enum64,
+    ]
+};
+
+/// The kind of a type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Void,
+    Int,
+    Ptr,
+    Array,
+    Struct,
+    Union,
+    Enum,
+    Fwd,
+    Typedef,
+    Volatile,
+    Const,
+    Restrict,
+    Func,
+    FuncProto,
+    Var,
+    DataSec,
+    Float,
+    DeclTag,
+    TypeTag,
+    Enum64,
+}
+
+impl Kind {
+    fn of(info: u32) -> Option<Self> {
+        KINDS.get((info >> 24 & 0x1f) as usize).copied()
+    }
+
+    /// Bytes of a type behind its head, with so many members.
+    fn rest(self, members: usize) -> usize {
+        match self {
+            Self::Int | Self::Var | Self::DeclTag => 4,
+            Self::Array => 12,
+            Self::Struct | Self::Union | Self::DataSec | Self::Enum64 => 12 * members,
+            Self::Enum | Self::FuncProto => 8 * members,
+            _ => 0,
+        }
+    }
+}
+
+/// All types of an object.
+#[derive(Debug)]
+pub(crate) struct Btf {
+    bytes: Vec<u8>,
+    /// Where the strings start, and where they end.
+    strings: [usize; 2],
+    /// Where each type starts; the first one has the id 1.
+    types: Vec<usize>,
+}
+
+impl Btf {
+    /// Reads BTF of this machine's byte order; `None`, if it is none, or has kinds of types that nobody knows yet.
+    pub(crate) fn new(bytes: Vec<u8>) -> Option<Self> {
+        let magic = bytes.first_chunk().copied().map(u16::from_ne_bytes)?;
+        let at = |offset: usize| Some(word(&bytes, offset)? as usize);
+        let header = at(4)?;
+        if magic != MAGIC || header < HEADER {
+            return None;
+        }
+        let [mut next, end] = part(&bytes, header, at(8)?, at(12)?)?;
+        let strings = part(&bytes, header, at(16)?, at(20)?)?;
+        let mut types = Vec::new();
+        while next < end {
+            types.push(next);
+            let info = word(&bytes, next.checked_add(4)?)?;
+            next = next.checked_add(HEAD + Kind::of(info)?.rest(info as usize & 0xffff))?;
+        }
+        (next == end).then_some(Self { bytes, strings, types })
+    }
+
+    /// The type with this id; 0 is void.
+    pub(crate) fn get(&self, id: u32) -> Option<Type<'_>> {
+        let Some(index) = (id as usize).checked_sub(1) else {
+            return Some(Type { btf: self, id, name: 0, info: 0, size: 0, rest: &[] });
+        };
+        let (head, rest) = self.bytes.get(*self.types.get(index)?..)?.split_first_chunk::<HEAD>()?;
+        let [name, info, size] = words(head);
+        Some(Type { btf: self, id, name, info, size, rest })
+    }
+
+    /// All types but void.
+    pub(crate) fn types(&self) -> impl Iterator<Item = Type<'_>> {
+        (1..).map_while(|id| self.get(id))
+    }
+
+    /// The string at this place; empty, if there is none.
+    fn string(&self, at: u32) -> &[u8] {
+        let [start, end] = self.strings;
+        let strings = &self.bytes[start..end];
+        let string = strings.get(at as usize..).unwrap_or_default();
+        string.split(|&byte| byte == 0).next().unwrap_or_default()
+    }
+}
+
+/// A type.
+#[derive(Clone, Copy)]
+pub(crate) struct Type<'btf> {
+    btf: &'btf Btf,
+    pub(crate) id: u32,
+    name: u32,
+    info: u32,
+    /// Its bytes, or the type that it refers to.
+    size: u32,
+    /// All that is behind its head.
+    rest: &'btf [u8],
+}
+
+/// A field of a struct or union.
+#[derive(Clone, Copy)]
+pub(crate) struct Field<'btf> {
+    pub(crate) name: &'btf [u8],
+    pub(crate) ty: Type<'btf>,
+    /// Where it starts, in bits.
+    pub(crate) from: usize,
+    /// How many bits it has, if it is a bit field; or else 0.
+    pub(crate) bits: u32,
+    /// Whether it is in a union, and so one of several in its place.
+    pub(crate) choice: bool,
+}
+
+/// A variable of a section.
+#[derive(Clone, Copy)]
+pub(crate) struct Variable<'btf> {
+    pub(crate) name: &'btf [u8],
+    pub(crate) ty: Type<'btf>,
+    pub(crate) offset: usize,
+    pub(crate) size: usize,
+}
+
+impl<'btf> Type<'btf> {
+    pub(crate) fn kind(self) -> Kind {
+        Kind::of(self.info).unwrap_or(Kind::Void)
+    }
+
+    /// Its name, any bytes; empty, if it has none.
+    pub(crate) fn name(self) -> &'btf [u8] {
+        self.btf.string(self.name)
+    }
+
+    /// The name of the first type that has one, of this and those that it refers to.
+    pub(crate) fn first_name(self) -> Option<&'btf [u8]> {
+        let types = std::iter::successors(Some(self), |ty| ty.target());
+        types.take(DEPTH).map(Self::name).find(|name| !name.is_empty())
+    }
+
+    /// The type that it refers to.
+    pub(crate) fn target(self) -> Option<Self> {
+        use Kind::*;
+        match self.kind() {
+            Ptr | Typedef | Volatile | Const | Restrict | Func | FuncProto | Var | DeclTag | TypeTag => {
+                self.btf.get(self.size)
+            }
+            _ => None,
+        }
+    }
+
+    /// What is behind its qualifiers and typedefs.
+    pub(crate) fn resolved(self) -> Self {
+        use Kind::*;
+        let mut ty = self;
+        for _ in 0..DEPTH {
+            match ty.target() {
+                Some(target) if matches!(ty.kind(), Volatile | Const | Restrict | TypeTag | Typedef) => {
+                    ty = target
+                }
+                _ => break,
+            }
+        }
+        ty
+    }
+
+    /// Its bytes, behind its qualifiers and typedefs.
+    pub(crate) fn bytes(self) -> Option<u64> {
+        use Kind::*;
+        let (mut ty, mut count) = (self.resolved(), 1_u64);
+        for _ in 0..DEPTH {
+            let Some((of, more)) = ty.array() else { break };
+            (ty, count) = (of.resolved(), count.checked_mul(more as u64)?);
+        }
+        count.checked_mul(match ty.kind() {
+            Int | Struct | Union | Enum | Float | Enum64 => ty.size.into(),
+            Ptr => size_of::<usize>() as u64,
+            _ => return None,
+        })
+    }
+
+    /// What it is an array of, and how many of it.
+    pub(crate) fn array(self) -> Option<(Self, usize)> {
+        let [of, _, count] = words(self.rest.first_chunk::<12>().filter(|_| self.kind() == Kind::Array)?);
+        Some((self.btf.get(of)?, count as usize))
+    }
+
+    /// The fields of a struct or union, in their order.
+    pub(crate) fn fields(self) -> impl Iterator<Item = Field<'btf>> {
+        let (is_union, has_bits) = (self.kind() == Kind::Union, self.info >> 31 == 1);
+        self.members(&[Kind::Struct, Kind::Union]).filter_map(move |[name, ty, at]| {
+            let (from, bits) = if has_bits { (at & 0xff_ffff, at >> 24) } else { (at, 0) };
+            let ty = self.btf.get(ty)?;
+            Some(Field { name: self.btf.string(name), ty, from: from as usize, bits, choice: is_union })
+        })
+    }
+
+    /// Its field of this name.
+    pub(crate) fn field(self, name: &str) -> Option<Field<'btf>> {
+        self.fields().find(|field| field.name == name.as_bytes())
+    }
+
+    /// Its fields, and behind each that is to be entered those of its type: all where they are in this one.
+    pub(crate) fn fields_within(self, enter: impl Fn(&Field<'btf>) -> bool) -> Vec<Field<'btf>> {
+        let mut found = Vec::new();
+        self.resolved().find_fields((0, false), DEPTH, &enter, &mut found);
+        found
+    }
+
+    fn find_fields(
+        self,
+        (base, choice): (usize, bool),
+        depth: usize,
+        enter: &impl Fn(&Field<'btf>) -> bool,
+        found: &mut Vec<Field<'btf>>,
+    ) {
+        for mut field in self.fields() {
+            if found.len() == FIELDS {
+                return;
+            }
+            field.from = field.from.saturating_add(base);
+            field.choice |= choice;
+            found.push(field);
+            if depth > 0 && field.bits == 0 && enter(&field) {
+                field.ty.resolved().find_fields((field.from, field.choice), depth - 1, enter, found);
+            }
+        }
+    }
+
+    /// The variables of a section.
+    pub(crate) fn variables(self) -> impl Iterator<Item = Variable<'btf>> {
+        self.members(&[Kind::DataSec]).filter_map(move |[var, offset, size]| {
+            let var = self.btf.get(var).filter(|var| var.kind() == Kind::Var)?;
+            Some(Variable {
+                name: var.name(),
+                ty: var.target()?,
+                offset: offset as usize,
+                size: size as usize,
+            })
+        })
+    }
+
+    /// The words of each member, if it is of these kinds.
+    fn members(self, of: &[Kind]) -> impl Iterator<Item = [u32; 3]> {
+        let members = if of.contains(&self.kind()) { self.info as usize & 0xffff } else { 0 };
+        self.rest.as_chunks::<12>().0.iter().take(members).map(words)
+    }
+}
+
+/// The words of so many bytes.
+fn words(bytes: &[u8; 12]) -> [u32; 3] {
+    std::array::from_fn(|at| word(bytes, 4 * at).unwrap_or_default())
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().copied().map(u32::from_ne_bytes)
+}
+
+/// Where a part of the bytes starts and ends, that has so many from `offset` behind the header.
+fn part(bytes: &[u8], header: usize, offset: usize, len: usize) -> Option<[usize; 2]> {
+    let start = header.checked_add(offset)?;
+    let end = start.checked_add(len)?;
+    (end <= bytes.len()).then_some([start, end])
+}

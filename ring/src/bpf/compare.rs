@@ -1,0 +1,170 @@
+//! A Rust type against a C type, field by field, as BTF describes it.
+
+use std::any::TypeId;
+
+use rustix::io::Errno;
+
+use super::btf::{Btf, DEPTH, Field, Kind, Type};
+use super::describe::Types;
+use crate::error::Error;
+use crate::layout;
+use crate::record::{self, Expected, LayoutCheck, TypeLayout, UncheckedReason};
+use crate::text::printable;
+
+/// Where they differ: the field, and what both sides say of it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Difference {
+    pub(super) field: String,
+    pub(super) rust: String,
+    pub(super) c: String,
+}
+
+/// The first difference between `layout` and the type `c`; `at` names what is compared.
+pub(super) fn compare(layout: &TypeLayout, c: Type<'_>, at: &str) -> Result<(), Difference> {
+    let mut c = c.resolved();
+    if !matches!(layout, TypeLayout::Struct(..)) {
+        // Whoever has no fields has no names for them, either.
+        c = std::iter::successors(Some(c), |c| only_field(*c)).take(DEPTH).last().unwrap_or(c);
+    }
+    let has = |bytes: usize| c.bytes() == Some(bytes as u64);
+    let different = |c: String| Err(Difference { field: at.to_owned(), rust: describe(layout), c });
+    match *layout {
+        // Both as they are, and as libbpf makes them for kernels that know no enum of 8 bytes (before 6.0) and no float
+        // (before 5.13).
+        TypeLayout::Integer(bytes) if has(bytes) && (is_integer(c) || is_enum64(c)) => Ok(()),
+        TypeLayout::Float(bytes) if has(bytes) && (c.kind() == Kind::Float || is_placeholder(c)) => Ok(()),
+        TypeLayout::Array(of, count) => match c.array() {
+            Some((theirs, found)) if found == count => compare(of, theirs, &format!("{at}[]")),
+            _ => different(name_of(c)),
+        },
+        TypeLayout::Struct(_, fields) if matches!(c.kind(), Kind::Struct | Kind::Union) => {
+            compare_fields(fields, c, at)?;
+            if has(layout.bytes()) { Ok(()) } else { different(name_of(c)) }
+        }
+        _ => different(name_of(c)),
+    }
+}
+
+/// The first difference between these fields and those of the struct or union `c`.
+fn compare_fields(fields: &[record::Field], c: Type<'_>, at: &str) -> Result<(), Difference> {
+    let mut theirs = c.fields_within(|field| field.name.is_empty());
+    theirs.retain(|field| !field.name.is_empty());
+    for field in fields.iter().filter(|field| !field.name.starts_with('_')) {
+        let path = format!("{at}.{}", field.name);
+        let rust = format!("{} at byte {}", describe(&field.layout), field.offset);
+        let differs = |c: String| Err(Difference { field: path.clone(), rust, c });
+        let Some(their) = theirs.iter().find(|their| their.name == field.name.as_bytes()) else {
+            return differs("no such field".to_owned());
+        };
+        if their.bits > 0 {
+            return differs(format!("a bit field of {} bits at bit {}", their.bits, their.from));
+        }
+        if their.from / 8 != field.offset {
+            return differs(format!("{} at byte {}", name_of(their.ty.resolved()), their.from / 8));
+        }
+        compare(&field.layout, their.ty, &path)?;
+    }
+    let is_ours = |their: &Field<'_>| fields.iter().any(|field| field.name.as_bytes() == their.name);
+    match theirs.iter().find(|their| !their.choice && !their.name.starts_with(b"_") && !is_ours(their)) {
+        None => Ok(()),
+        Some(their) => Err(Difference {
+            field: format!("{at}.{}", String::from_utf8_lossy(their.name)),
+            rust: "no such field".to_owned(),
+            c: name_of(their.ty.resolved()),
+        }),
+    }
+}
+
+/// The only field of a struct that has no more bytes than it.
+fn only_field(c: Type<'_>) -> Option<Type<'_>> {
+    let mut fields = c.fields();
+    let (Some(field), None) = (fields.next(), fields.next()) else { return None };
+    let ty = field.ty.resolved();
+    (c.kind() == Kind::Struct && (field.from, field.bits) == (0, 0) && ty.bytes() == c.bytes()).then_some(ty)
+}
+
+/// Whether this is the empty struct that libbpf has in place of a float.
+fn is_placeholder(c: Type<'_>) -> bool {
+    c.kind() == Kind::Struct && c.name().is_empty() && c.fields().next().is_none()
+}
+
+/// Whether this is the union that libbpf has in place of an enum of 8 bytes.
+fn is_enum64(c: Type<'_>) -> bool {
+    c.kind() == Kind::Union && c.fields().next().is_some_and(|field| field.ty.name() == b"enum64_placeholder")
+}
+
+/// Whether it is a whole number in memory.
+fn is_integer(c: Type<'_>) -> bool {
+    matches!(c.kind(), Kind::Int | Kind::Enum | Kind::Enum64 | Kind::Ptr)
+}
+
+/// What Rust has, in words.
+fn describe(layout: &TypeLayout) -> String {
+    match layout {
+        TypeLayout::Integer(bytes) => format!("an integer of {bytes} bytes"),
+        TypeLayout::Float(bytes) => format!("a float of {bytes} bytes"),
+        TypeLayout::Array(of, count) => format!("{count} times {}", describe(of)),
+        TypeLayout::Struct(bytes, _) => format!("a struct of {bytes} bytes"),
+    }
+}
+
+/// What C has, in words.
+pub(super) fn name_of(c: Type<'_>) -> String {
+    let (mut c, mut text) = (c, String::new());
+    for _ in 0..DEPTH {
+        let Some((of, count)) = c.array() else { break };
+        text += &format!("{count} times ");
+        c = of.resolved();
+    }
+    let kind = format!("{:?}", c.kind()).to_lowercase();
+    let bytes = c.bytes().map(|bytes| format!(" ({bytes} bytes)")).unwrap_or_default();
+    text + &format!("{kind} {}{bytes}", String::from_utf8_lossy(c.name()))
+}
+
+/// Compares the type that is expected with what a map's BTF says of the records, if it can.
+pub(super) fn compare_record(
+    types: &Types,
+    found: layout::Kind,
+    what: &str,
+    expected: Option<&Expected>,
+) -> Result<(Option<TypeId>, LayoutCheck), Error> {
+    let Some(expected) = expected else { return Ok((None, LayoutCheck::Size(UncheckedReason::NotAsked))) };
+    if let Some(kind) = expected.kind.filter(|&kind| kind != found) {
+        return Err(Error::Kind { what: what.to_owned(), found, expected: kind });
+    }
+    let compared = compare_with(types, |btf| types.record(btf), what, expected)?;
+    Ok((Some(expected.id), compared))
+}
+
+/// Compares the type that is expected with the C type that `find` finds, if there is one.
+pub(super) fn compare_with<'t>(
+    types: &'t Types,
+    find: impl FnOnce(&'t Btf) -> Option<Type<'t>>,
+    what: &str,
+    expected: &Expected,
+) -> Result<LayoutCheck, Error> {
+    let not = |why| Ok(LayoutCheck::Size(why));
+    let btf = match types.btf() {
+        Ok(btf) => btf,
+        Err(e) => {
+            return not(match e.raw_os_error().map(Errno::from_raw_os_error) {
+                // As long as there is a map, there are its types.
+                Some(Errno::NOENT) => UncheckedReason::NoBtf,
+                Some(Errno::PERM) => UncheckedReason::NotAllowed,
+                errno => UncheckedReason::Errno(errno.map_or(0, Errno::raw_os_error)),
+            });
+        }
+    };
+    let Some(record) = find(btf) else { return not(UncheckedReason::NotDescribed) };
+    let name = String::from_utf8_lossy(record.first_name().unwrap_or(b"record"));
+    compare(&expected.layout, record, &name)
+        .map_err(|different| different.error(format!("{what} ({})", expected.rust)))?;
+    Ok(LayoutCheck::Fields)
+}
+
+impl Difference {
+    /// As an error, of what it was found in.
+    pub(super) fn error(self, what: String) -> Error {
+        Error::Layout { what, field: printable(&self.field), rust: self.rust, c: printable(&self.c) }
+    }
+}

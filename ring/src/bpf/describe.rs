@@ -1,0 +1,193 @@
+//! What the BTF of a map's value says of a region: which kind, what records, how many slots.
+//! The macros of the BPF headers put it there (`MAPRING__TAG` in `abi.bpf.h`).
+
+use std::cell::OnceCell;
+use std::io;
+use std::os::fd::AsFd;
+
+use rustix::io::Errno;
+
+use super::btf::{Btf, Field, Kind as TypeKind, Type};
+use super::sys;
+use super::uapi::MapInfo;
+use crate::layout::{Geometry, GeometryError, Kind, Preamble};
+use crate::text::printable;
+
+/// The field of values whose writers publish by plain stores, which x86 alone keeps in order.
+pub(crate) const TSO: &str = "mapring_tso";
+
+/// A region as its BPF program declared it.
+#[derive(Debug)]
+pub(crate) struct Description {
+    pub(crate) kind: Kind,
+    record: u64,
+    capacity: u64,
+    /// A ring that is in a map of maps.
+    pub(crate) inner: Option<Inner>,
+    name: String,
+}
+
+/// Why a ring is in a map of maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Inner {
+    /// So that another can take its place.
+    Resizable,
+    /// As the shard of one CPU, on the node of that.
+    OfCpu,
+}
+
+impl Description {
+    /// The shape with `shards` shards, of what has such.
+    pub(crate) fn geometry(&self, shards: u64) -> Result<Geometry, GeometryError> {
+        let sharded = matches!(self.kind, Kind::Ring | Kind::Counters) && self.inner != Some(Inner::OfCpu);
+        let geometry =
+            Geometry::new(self.kind, self.record, self.capacity, if sharded { shards } else { 1 })?;
+        match self.inner {
+            None => Ok(geometry),
+            Some(Inner::Resizable) => geometry.resizable(),
+            Some(Inner::OfCpu) => geometry.of_cpu(),
+        }
+    }
+
+    /// The shape of so many whole shards that it has about `entries` elements.
+    pub(crate) fn nearest(&self, entries: usize) -> Option<Geometry> {
+        let one = self.geometry(1).ok()?;
+        let shard = one.entries() - one.first();
+        let shards = (entries.saturating_sub(one.first()) / shard).max(1);
+        self.geometry(shards as u64).or(Ok::<_, GeometryError>(one)).ok()
+    }
+
+    /// What a preamble with this geometry says, and what this says instead, if they differ. Both for people. Shards are
+    /// left out, as nothing declares them, and so are the slots of a ring that is made to change them.
+    pub(crate) fn contradicts(&self, geometry: &Geometry) -> Option<(String, String)> {
+        let inner = match geometry {
+            ring if ring.is_resizable() => Some(Inner::Resizable),
+            ring if ring.is_of_cpu() => Some(Inner::OfCpu),
+            _ => None,
+        };
+        let resized = inner == Some(Inner::Resizable) && self.inner == inner;
+        let capacity = if resized { self.capacity } else { geometry.capacity() as u64 };
+        let preamble = (geometry.kind(), inner, geometry.record() as u64, capacity);
+        let described = (self.kind, self.inner, self.record, self.capacity);
+        let shown = |(kind, inner, record, capacity): (Kind, Option<Inner>, u64, u64)| {
+            let sort = match inner {
+                None => "",
+                Some(Inner::Resizable) => "resizable ",
+                Some(Inner::OfCpu) => "NUMA ",
+            };
+            format!("{sort}{kind}: {capacity} of {record} bytes")
+        };
+        (preamble != described).then(|| (shown(preamble), shown(described)))
+    }
+
+    /// The preamble of a map with `entries` elements, if that is a whole number of shards.
+    pub(crate) fn preamble(&self, entries: usize, generation: u64) -> Option<Preamble> {
+        let one = self.geometry(1).ok()?;
+        let shard = one.entries() - one.first();
+        let shards = entries.checked_sub(one.first())? / shard;
+        let geometry = self.geometry(shards as u64).ok().filter(|geometry| geometry.entries() == entries)?;
+        Some(Preamble { geometry, generation, name: self.name.clone() })
+    }
+}
+
+/// Reads it from the BTF of a map's value type.
+pub(crate) fn from_btf(btf: &Btf, value: u32) -> Option<Description> {
+    let value = btf.get(value).filter(|value| value.kind() == TypeKind::Struct)?;
+    let name = str::from_utf8(value.name()).ok()?.strip_prefix("mapring_")?;
+    let (kind, inner) = [
+        ("ring__", Kind::Ring, None),
+        ("inner_ring__", Kind::Ring, Some(Inner::Resizable)),
+        ("numa_ring__", Kind::Ring, Some(Inner::OfCpu)),
+        ("cell__", Kind::Cells, None),
+        ("latch__", Kind::Latches, None),
+        ("counters__", Kind::Counters, None),
+        ("percpu_cell__", Kind::PerCpuCells, None),
+        ("percpu_counters__", Kind::PerCpuCounters, None),
+    ]
+    .into_iter()
+    .find_map(|(prefix, kind, inner)| name.starts_with(prefix).then_some((kind, inner)))?;
+
+    let tag = value.field(TSO).or_else(|| value.field("mapring_any"))?;
+    let capacity = tag.ty.array()?.0.array()?.1 as u64;
+    let (record, name) = match kind {
+        Kind::Counters | Kind::PerCpuCounters => (8, "u64".to_owned()),
+        _ => {
+            let record = value.field("record")?.ty;
+            (record.bytes()?, printable(&String::from_utf8_lossy(record.first_name().unwrap_or_default())))
+        }
+    };
+    Some(Description { kind, record, capacity, inner, name })
+}
+
+/// The types of an object, as the kernel keeps them. ENOENT: there are none. Takes CAP_SYS_ADMIN.
+pub(crate) fn load(btf_id: u32) -> io::Result<Btf> {
+    if btf_id == 0 {
+        return Err(Errno::NOENT.into());
+    }
+    let bytes = sys::btf_bytes(sys::btf_by_id(btf_id)?.as_fd())?;
+    Btf::new(bytes).ok_or_else(|| io::Error::other("BTF that this version of mapring can't read"))
+}
+
+/// The types of a map, as the kernel keeps them: read when they are first asked for, and once.
+pub(crate) struct Types {
+    btf_id: u32,
+    value: u32,
+    btf: OnceCell<io::Result<Btf>>,
+}
+
+impl Types {
+    pub(crate) fn new(info: &MapInfo) -> Self {
+        Self { btf_id: info.btf_id, value: info.value_type, btf: OnceCell::new() }
+    }
+
+    /// All of them. Makes system calls the first time.
+    pub(crate) fn btf(&self) -> Result<&Btf, &io::Error> {
+        self.btf.get_or_init(|| load(self.btf_id)).as_ref()
+    }
+
+    /// The region that they describe.
+    pub(crate) fn region(&self) -> Option<Description> {
+        from_btf(self.btf().ok()?, self.value)
+    }
+
+    /// The type of its values.
+    pub(crate) fn value<'btf>(&self, btf: &'btf Btf) -> Option<Type<'btf>> {
+        // 0 is void: nobody said.
+        btf.get(self.value).filter(|value| value.id != 0)
+    }
+
+    /// The type of its records.
+    pub(crate) fn record<'btf>(&self, btf: &'btf Btf) -> Option<Type<'btf>> {
+        record_type(btf.get(self.value)?)
+    }
+
+    /// The fields of the map's value that the kernel shows to nobody: name of the type, offset, bytes.
+    pub(crate) fn hidden_fields(&self) -> Vec<(String, usize, usize)> {
+        const HIDDEN: [&[u8]; 8] = [
+            b"bpf_spin_lock",
+            b"bpf_res_spin_lock",
+            b"bpf_timer",
+            b"bpf_wq",
+            b"bpf_list_head",
+            b"bpf_rb_root",
+            b"bpf_refcount",
+            b"bpf_task_work",
+        ];
+        let Some(value) = self.btf().ok().and_then(|btf| btf.get(self.value)) else { return Vec::new() };
+        // Locks and timers are in structs, and not in arrays of them.
+        let is_struct = |field: &Field<'_>| field.ty.resolved().kind() == TypeKind::Struct;
+        let is_hidden = |field: &Field<'_>| HIDDEN.contains(&field.ty.resolved().name());
+        let mut fields = value.fields_within(|field| is_struct(field) && !is_hidden(field));
+        fields.retain(|field| is_struct(field) && is_hidden(field));
+        let shown = |field: Field<'_>| {
+            let bytes = field.ty.bytes().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or_default();
+            (String::from_utf8_lossy(field.ty.resolved().name()).into_owned(), field.from / 8, bytes)
+        };
+        fields.into_iter().map(shown).collect()
+    }
+}
+
+/// The type of the records of a region, or of a guarded variable, out of its own.
+pub(crate) fn record_type(value: Type<'_>) -> Option<Type<'_>> {
+    Some(value.field("record").filter(|_| value.kind() == TypeKind::Struct)?.ty)
+}

@@ -1,0 +1,55 @@
+//! The types of maps and programs, as the kernel numbers them and libbpf names them.
+
+use std::fmt;
+
+use bytemuck::{Pod, Zeroable};
+
+/// A type of maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(transparent)]
+pub(crate) struct MapType(pub(crate) u32);
+
+impl MapType {
+    pub(crate) const ARRAY: Self = Self(2);
+    pub(crate) const PROG_ARRAY: Self = Self(3);
+    pub(crate) const PERCPU_ARRAY: Self = Self(6);
+    pub(crate) const ARRAY_OF_MAPS: Self = Self(12);
+    pub(crate) const HASH_OF_MAPS: Self = Self(13);
+    pub(crate) const RINGBUF: Self = Self(27);
+}
+
+#[rustfmt::skip]
+const MAPS: [&str; 35] = [
+    "unspec", "hash", "array", "prog_array", "perf_event_array", "percpu_hash", "percpu_array", "stack_trace",
+    "cgroup_array", "lru_hash", "lru_percpu_hash", "lpm_trie", "array_of_maps", "hash_of_maps", "devmap", "sockmap",
+    "cpumap", "xskmap", "sockhash", "cgroup_storage", "reuseport_sockarray", "percpu_cgroup_storage", "queue", "stack",
+    "sk_storage", "devmap_hash", "struct_ops", "ringbuf", "inode_storage", "task_storage", "bloom_filter",
+    "user_ringbuf", "cgrp_storage", "arena", "insn_array",
+];
+
+#[rustfmt::skip]
+const PROGRAMS: [&str; 33] = [
+    "unspec", "socket_filter", "kprobe", "sched_cls", "sched_act", "tracepoint", "xdp", "perf_event", "cgroup_skb",
+    "cgroup_sock", "lwt_in", "lwt_out", "lwt_xmit", "sock_ops", "sk_skb", "cgroup_device", "sk_msg", "raw_tracepoint",
+    "cgroup_sock_addr", "lwt_seg6local", "lirc_mode2", "sk_reuseport", "flow_dissector", "cgroup_sysctl",
+    "raw_tracepoint_writable", "cgroup_sockopt", "tracing", "struct_ops", "ext", "lsm", "sk_lookup", "syscall",
+    "netfilter",
+];
+
+fn name(names: &[&'static str], number: u32) -> Option<&'static str> {
+    names.get(usize::try_from(number).ok()?).copied()
+}
+
+impl fmt::Display for MapType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match name(&MAPS, self.0) {
+            Some(name) => write!(f, "a map of type {name}"),
+            None => write!(f, "a map of unknown type {}", self.0),
+        }
+    }
+}
+
+/// What a type of programs is called; the number of one that is newer than this crate.
+pub(crate) fn program_type_name(ty: u32) -> String {
+    name(&PROGRAMS, ty).map_or_else(|| ty.to_string(), str::to_owned)
+}

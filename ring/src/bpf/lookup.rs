@@ -1,0 +1,153 @@
+//! Elements of a map by system calls, which stand in for a mapping.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytemuck::{bytes_of, cast_slice, cast_slice_mut};
+use rustix::io::Errno;
+
+use super::sys::Elements;
+use super::uapi::{ENOTSUPP, MapInfo};
+use crate::layout::{Preamble, WORD};
+use crate::protocol::TripleRead;
+
+/// Elements that one system call reads, at most.
+const BATCH: usize = 64;
+
+/// Reads elements of a map by system calls. Each call copies while programs write: what it
+/// returns may be torn, and it is the reader's protocol that finds out.
+pub(crate) struct Lookup {
+    map: Elements<OwnedFd>,
+    /// Words of what one element comes as: for a per-CPU map, the copies of all CPUs.
+    words: usize,
+    entries: usize,
+    batch: AtomicBool,
+    per_cpu: Option<PerCpu>,
+}
+
+/// What is known of a map of which each CPU has a copy.
+struct PerCpu {
+    cpus: Vec<usize>,
+    one: bool,
+}
+
+impl Lookup {
+    /// `cpus` are the possible ones, of a per-CPU map: then it makes system calls, to find out what the kernel can.
+    pub(super) fn new(map: OwnedFd, info: &MapInfo, cpus: Option<&[usize]>) -> Self {
+        let (value, copies) = (info.value_size as usize, cpus.map(<[_]>::len));
+        let map = Elements::new(map, info, copies);
+        // A batch has no gap between its values, so that it is made only where they are whole words, as copies are.
+        let batch = AtomicBool::new(copies.is_some() || value.is_multiple_of(WORD));
+        let words = value.div_ceil(WORD) * copies.unwrap_or(1);
+        let mut all = Self { map, words, entries: info.max_entries as usize, batch, per_cpu: None };
+        if let Some(cpus) = cpus {
+            let mut value = vec![0; value.div_ceil(WORD)];
+            let one = all.copy(0, cpus[0], &mut value).is_ok();
+            all.per_cpu = Some(PerCpu { cpus: cpus.to_owned(), one });
+        }
+        all
+    }
+
+    /// The CPUs whose copies come with each element, in that order, if this is a per-CPU map: the possible ones.
+    pub(crate) fn cpus(&self) -> Option<&[usize]> {
+        self.per_cpu.as_ref().map(|per_cpu| &*per_cpu.cpus)
+    }
+
+    /// Whether the kernel (7.0 and later) can be asked for one CPU's copy.
+    pub(crate) fn one_cpu(&self) -> bool {
+        self.per_cpu.as_ref().is_some_and(|per_cpu| per_cpu.one)
+    }
+
+    /// The first words of the region. Of what lives on in it ([`Preamble::DROPPED`]), the sum
+    /// over all copies.
+    pub(crate) fn preamble(&self) -> io::Result<[u64; Preamble::WORDS]> {
+        let copies = self.cpus().map_or(1, <[_]>::len);
+        let words = self.words / copies;
+        let elements = Preamble::WORDS.div_ceil(words);
+        let mut image = TripleRead::new(elements * copies, words);
+        image.fetch_by(elements * copies, |out| self.run(0, elements, out))?;
+        Ok(std::array::from_fn(|at| {
+            let count = if at == Preamble::DROPPED { copies } else { 1 };
+            let of_copy = |copy| image.word(at / words * copies + copy, at % words);
+            (0..count).map(of_copy).fold(0, u64::wrapping_add)
+        }))
+    }
+
+    /// One CPU's copy of an element of a per-CPU map.
+    pub(crate) fn copy(&self, index: usize, cpu: usize, out: &mut [u64]) -> io::Result<()> {
+        self.map.lookup_of_cpu(bytes_of(&key(index)), cpu, cast_slice_mut(out))
+    }
+
+    /// Reads `count` elements from `first` on: one call, or one for each where the kernel has
+    /// no batches (before 5.6; of per-CPU arrays before 5.13).
+    pub(crate) fn run(&self, first: usize, count: usize, out: &mut [u64]) -> io::Result<()> {
+        assert!(out.len() == count * self.words && count <= self.entries && first <= self.entries - count);
+        if count > 1 && self.batch.load(Ordering::Relaxed) {
+            let many = |(at, out): (usize, &mut [u64])| self.many(first + at * BATCH, out);
+            match out.chunks_mut(BATCH * self.words).enumerate().try_for_each(many) {
+                Err(e) if is_no_batch(&e) => self.batch.store(false, Ordering::Relaxed),
+                done => return done,
+            }
+        }
+        for (index, out) in (first..).zip(out.chunks_mut(self.words)) {
+            self.map.lookup(bytes_of(&key(index)), cast_slice_mut(out))?;
+        }
+        Ok(())
+    }
+
+    /// Reads as many elements as `out` has room for, [`BATCH`] at most.
+    fn many(&self, first: usize, out: &mut [u64]) -> io::Result<()> {
+        let count = out.len() / self.words;
+        let before = first.checked_sub(1).map(key);
+        let mut keys = [0; BATCH];
+        let (got, done) = self.map.lookup_batch(before, &mut keys[..count], cast_slice_mut(out));
+        match done {
+            // The end of the map is no error, if it is where the run ends.
+            Err(e) if Errno::from_io_error(&e) != Some(Errno::NOENT) => Err(e),
+            _ if got == count => Ok(()),
+            _ => Err(io::Error::other(format!("a batch of {count} elements from {first} gave {got}"))),
+        }
+    }
+}
+
+/// Writes an element of an array.
+pub(super) fn update<F: AsFd>(map: &Elements<F>, index: usize, value: &[u64]) -> io::Result<()> {
+    map.update(bytes_of(&key(index)), cast_slice(value))
+}
+
+/// Writes elements of `words` words from `first` on, in this order: one call for [`BATCH`] of them, or
+/// one for each where the kernel has no batches.
+pub(super) fn update_run<F: AsFd>(
+    map: &Elements<F>,
+    first: usize,
+    words: usize,
+    values: &[u64],
+) -> io::Result<()> {
+    for (first, values) in (first..).step_by(BATCH).zip(values.chunks(BATCH * words)) {
+        let count = values.len() / words;
+        if count > 1 {
+            let keys: [u32; BATCH] = std::array::from_fn(|at| key(first.wrapping_add(at)));
+            match map.update_batch(cast_slice(&keys[..count]), cast_slice(values)) {
+                Err(e) if is_no_batch(&e) => {}
+                done => {
+                    done?;
+                    continue;
+                }
+            }
+        }
+        (first..).zip(values.chunks(words)).try_for_each(|(index, value)| update(map, index, value))?;
+    }
+    Ok(())
+}
+
+/// How kernels without batches refuse them.
+pub(super) fn is_no_batch(e: &io::Error) -> bool {
+    [Some(Errno::INVAL.raw_os_error()), Some(ENOTSUPP)].contains(&e.raw_os_error())
+}
+
+/// An index as the kernel takes it. Maps have no more elements than fit.
+#[allow(clippy::cast_possible_truncation)]
+fn key(index: usize) -> u32 {
+    index as u32
+}

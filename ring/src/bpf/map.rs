@@ -1,0 +1,157 @@
+//! An open map: found by its pin, its id or a descriptor, and what the kernel says of it.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::io::Errno;
+
+use super::describe::{Description, Types};
+use super::fdinfo;
+use super::kinds::MapType;
+use super::sys;
+use super::uapi::{BPF_F_RDONLY, MapInfo};
+use crate::error::{Error, Result};
+use crate::text::printable;
+
+/// A descriptor of a map, and what the kernel and messages call it.
+pub(crate) struct MapFd {
+    pub(crate) fd: OwnedFd,
+    pub(crate) info: MapInfo,
+    pub(crate) what: String,
+}
+
+impl MapFd {
+    /// The map pinned at `path`: for reading alone, if its mode allows no more.
+    pub(crate) fn pinned(path: &Path) -> Result<Self> {
+        let what = printable(&path.to_string_lossy());
+        let fd = sys::open_pin(path, 0).or_else(|e| {
+            let denied = e.kind() == io::ErrorKind::PermissionDenied;
+            let read_only = || sys::open_pin(path, BPF_F_RDONLY);
+            if denied { read_only().map_err(|_| e) } else { Err(e) }
+        });
+        let fd = fd.map_err(|error| {
+            let hint = match error.kind() {
+                _ if path.is_dir() => {
+                    "; it is a directory: name a pin in it, or open a NUMA ring that is pinned there with \
+                     Ring::open"
+                }
+                io::ErrorKind::PermissionDenied if is_elsewhere(path) => {
+                    "; is it a pin in a BPF file system?"
+                }
+                _ if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => {
+                    "; before Linux 5.19 opening a pin needs CAP_BPF: have its owner hand over the file descriptor \
+                     (SCM_RIGHTS or inheritance), and open that"
+                }
+                io::ErrorKind::PermissionDenied => {
+                    "; ask its owner for read and write permission on the pin (chmod 0666, once the map is frozen: \
+                     Region::freeze_and_pin) and for search permission on its directory"
+                }
+                io::ErrorKind::NotFound => {
+                    "; is the BPF file system mounted (mount -t bpf -o mode=0755 bpf /sys/fs/bpf), and the loader running?"
+                }
+                io::ErrorKind::InvalidInput => "; is it a pin in a BPF file system?",
+                _ => "",
+            };
+            Error::Open { what: what.clone(), error, hint }
+        })?;
+        Self::new(fd, what)
+    }
+
+    pub(crate) fn id(id: u32) -> Result<Self> {
+        let what = format!("map id {id}");
+        let fd = sys::map_by_id(id).map_err(|error| {
+            let hint = match error.kind() {
+                io::ErrorKind::PermissionDenied => {
+                    "; opening maps by id needs CAP_SYS_ADMIN: run as root, or have the map pinned"
+                }
+                io::ErrorKind::NotFound => "; `bpftool map` lists the ids there are",
+                _ => "",
+            };
+            Error::Open { what: what.clone(), error, hint }
+        })?;
+        Self::new(fd, what)
+    }
+
+    pub(crate) fn fd(fd: OwnedFd) -> Result<Self> {
+        let what = format!("fd {}", fd.as_raw_fd());
+        Self::new(fd, what)
+    }
+
+    /// The map of a loaded object.
+    pub(crate) fn loaded(fd: OwnedFd, name: &str) -> Result<Self> {
+        Self::new(fd, format!("map {}", printable(name)))
+    }
+
+    /// What its BTF says of the region in it.
+    pub(crate) fn region(&self) -> Option<Description> {
+        Types::new(&self.info).region()
+    }
+
+    /// Whether a file descriptor is that of a map.
+    pub(crate) fn is_one(fd: BorrowedFd<'_>) -> bool {
+        is_map(fd)
+    }
+
+    /// Whether it is a map of maps.
+    pub(crate) fn holds_maps(&self) -> bool {
+        matches!(self.info.ty, MapType::ARRAY_OF_MAPS | MapType::HASH_OF_MAPS)
+    }
+
+    fn new(fd: OwnedFd, what: String) -> Result<Self> {
+        if !is_map(fd.as_fd()) {
+            return Err(Error::NotARegion { what, expected: "a BPF map", hint: "" });
+        }
+        let info = fdinfo::map_info(fd.as_fd())?;
+        Ok(Self { fd, info, what })
+    }
+
+    /// How a map is opened that is no array, if mapring or libbpf opens such.
+    fn how_to_open(&self) -> &'static str {
+        match self.info.ty {
+            MapType::ARRAY_OF_MAPS => {
+                "; open a resizable ring or a NUMA ring with Ring::open, and an entry with Source::inner"
+            }
+            MapType::HASH_OF_MAPS => "; open an entry with Source::inner",
+            MapType::PROG_ARRAY => "; open it with Dispatch::open",
+            MapType::RINGBUF => "; it is a BPF ringbuf, which libbpf reads",
+            _ => "",
+        }
+    }
+
+    /// Checks its type.
+    pub(crate) fn expect(&self, ty: MapType, expected: &'static str) -> Result<()> {
+        if self.info.ty == ty {
+            return Ok(());
+        }
+        Err(self.wrong_type(expected))
+    }
+
+    /// What is said of a map of another type.
+    pub(super) fn wrong_type(&self, expected: &'static str) -> Error {
+        Error::MapType {
+            what: self.what.clone(),
+            found: self.info.ty.to_string(),
+            expected,
+            hint: self.how_to_open(),
+        }
+    }
+}
+
+/// Whether `fd` is a BPF map, and not a program, a link or a file.
+fn is_map(fd: BorrowedFd<'_>) -> bool {
+    // What procfs calls it; without procfs, what it answers to a question.
+    let name = rustix::fs::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new());
+    name.map_or_else(|_| has_keys(fd), |name| name.as_bytes() == b"anon_inode:bpf-map")
+}
+
+/// Whether `fd` is asked for its keys like a map: all are, but for queues and stacks.
+fn has_keys(fd: BorrowedFd<'_>) -> bool {
+    let refused = sys::ask_for_keys(fd).err().and_then(|e| Errno::from_io_error(&e));
+    ![Some(Errno::INVAL), Some(Errno::BADF)].contains(&refused)
+}
+
+/// Whether `path` is known to be in no BPF file system.
+fn is_elsewhere(path: &Path) -> bool {
+    rustix::fs::statfs(path).is_ok_and(|fs| fs.f_type != 0xcafe_4a11)
+}

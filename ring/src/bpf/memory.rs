@@ -1,0 +1,60 @@
+//! Maps as memory: mapped, or read by lookups where the kernel refuses that.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use super::fdinfo::is_frozen;
+use super::kinds::MapType;
+use super::lookup::Lookup;
+use super::uapi::{BPF_F_MMAPABLE, BPF_F_RDONLY_PROG, ENOTSUPP, MapInfo};
+use crate::error::{Error, Result};
+use crate::layout::WORD;
+use crate::region::{Mapping, Memory, Refusal};
+
+/// Maps an array, for writing too if asked and allowed; else reads it by lookups.
+pub(super) fn map_or_lookup(
+    fd: BorrowedFd<'_>,
+    info: &MapInfo,
+    per_cpu: Option<&[usize]>,
+    write: bool,
+) -> Result<(Memory, Result<(), Refusal>)> {
+    let mut writable = Err(Refusal::NotAsked);
+    let mut mapping = None;
+    // In the mapping each value starts on a word.
+    let bytes = (info.value_size as usize).next_multiple_of(WORD) * info.max_entries as usize;
+    if write {
+        match Mapping::new(fd, bytes, true) {
+            Ok(mapped) => (mapping, writable) = (Some(mapped), Ok(())),
+            Err(e) => writable = Err(refusal(&e, info, fd, true)),
+        }
+    }
+    let memory = match mapping.map_or_else(|| Mapping::new(fd, bytes, false), Ok) {
+        Ok(mapping) => Memory::Mapped(mapping),
+        Err(e) => {
+            let fd_of_lookup = fd.try_clone_to_owned().map_err(|e| Error::system("dup", e))?;
+            let lookup = Lookup::new(fd_of_lookup, info, per_cpu);
+            Memory::Lookup(lookup, refusal(&e, info, fd, false))
+        }
+    };
+    Ok((memory, writable))
+}
+
+/// What an error from mmap means, for this map and descriptor. `docs/kernels.md` has the table.
+fn refusal(e: &io::Error, info: &MapInfo, fd: BorrowedFd<'_>, write: bool) -> Refusal {
+    let errno = e.raw_os_error().unwrap_or(0);
+    let flag = |flag: u32| info.flags & flag != 0;
+    let mode = rustix::fs::fcntl_getfl(fd).map(|flags| flags & OFlags::ACCMODE);
+    match Errno::from_raw_os_error(errno) {
+        _ if errno == ENOTSUPP && info.ty == MapType::ARRAY => Refusal::SpecialFields,
+        _ if errno == ENOTSUPP => Refusal::MapType,
+        Errno::INVAL if !flag(BPF_F_MMAPABLE) => Refusal::NotMmapable,
+        Errno::INVAL | Errno::ACCESS if mode == Ok(OFlags::RDONLY) => Refusal::ReadOnlyFd,
+        Errno::ACCESS if mode == Ok(OFlags::WRONLY) => Refusal::WriteOnlyFd,
+        Errno::ACCESS if write && flag(BPF_F_RDONLY_PROG) => Refusal::ReadOnlyForPrograms,
+        Errno::PERM if write && is_frozen(fd) != Some(false) => Refusal::Frozen,
+        _ => Refusal::Errno(errno),
+    }
+}

@@ -1,0 +1,35 @@
+//! BPF maps: every bpf(2) call, maps as regions, their types, and the ways to freeze and pin them.
+
+// The loader of libbpf's objects alone uses some of it.
+#![cfg_attr(not(feature = "libbpf"), allow(dead_code, unused_imports))]
+
+pub(crate) mod btf;
+mod compare;
+pub(crate) mod describe;
+mod fdinfo;
+mod freeze;
+mod inner;
+pub(crate) mod kinds;
+mod lookup;
+mod map;
+mod memory;
+mod open;
+mod plain;
+mod preamble;
+mod region;
+mod section;
+mod source;
+pub(crate) mod sys;
+pub(crate) mod uapi;
+
+pub(crate) use fdinfo::{is_frozen, program_type};
+pub use freeze::PinOptions;
+pub(crate) use inner::{MapLocator, MapOfMaps, is_gone};
+pub(crate) use lookup::Lookup;
+pub(crate) use map::MapFd;
+use memory::map_or_lookup;
+pub(crate) use plain::Plain;
+pub(crate) use region::{ByCall, Options, Origin, open_fd};
+pub(crate) use section::{Section, look, section_name};
+pub(crate) use source::Place;
+pub(crate) use sys::pin;

@@ -1,0 +1,134 @@
+//! Regions in BPF maps: opened from any loader's map, and checked against what the kernel and BTF say.
+
+use std::os::fd::AsFd;
+
+use super::compare::compare_record;
+use super::describe::Types;
+use super::kinds::MapType;
+use super::preamble::{initialise, read_preamble};
+use super::uapi::MapInfo;
+use super::{MapFd, map_or_lookup};
+use crate::cpus::possible_cpus;
+use crate::error::{Error, Result};
+use crate::layout::{Geometry, Kind, Preamble, PreambleError, WORD};
+use crate::region::{Identity, Memory, OpenOptions, Refusal, Region, generation};
+
+/// Opens a map as a region.
+pub(super) fn open(opened: MapFd, options: OpenOptions) -> Result<Region> {
+    let per_cpu = match opened.info.ty {
+        MapType::ARRAY => None,
+        MapType::PERCPU_ARRAY => Some(possible_cpus()?),
+        _ => return Err(opened.wrong_type("array or percpu_array")),
+    };
+    let MapFd { fd, info, what } = opened;
+    let element = info.value_size as usize;
+    if !element.is_multiple_of(WORD) {
+        return Err(Error::ValueSize { what, found: element });
+    }
+    let entries = info.max_entries as usize;
+    let bytes = element * entries;
+
+    let (memory, writable) = map_or_lookup(fd.as_fd(), &info, per_cpu.as_deref(), options.write)?;
+    let types = Types::new(&info);
+    if matches!(memory, Memory::Lookup(_, Refusal::SpecialFields)) {
+        nothing_hidden(&types, element, &what)?;
+    }
+    let check = |preamble: &Preamble| {
+        agrees(preamble, &info, &what)?;
+        let contradicted = types.region().and_then(|described| described.contradicts(&preamble.geometry));
+        contradicted
+            .map_or(Ok(()), |(preamble, btf)| Err(Error::BtfMismatch { what: what.clone(), preamble, btf }))
+    };
+    let preamble = read_preamble(&memory, bytes, &what).or_else(|e| match e {
+        // Nobody wrote one yet. The map's BTF may say as much; the loader writes it.
+        Error::Preamble { error: PreambleError::Magic { found: 0 }, .. } => {
+            let described = options.map.layout.map(|geometry| {
+                let name = options.expected.as_ref().map_or("", |expected| expected.rust).to_owned();
+                Preamble { geometry, generation: generation(), name }
+            });
+            let declared = types.region();
+            let assumed = described.is_some();
+            let described =
+                described.or_else(|| declared.as_ref().and_then(|d| d.preamble(entries, generation())));
+            let Some(preamble) = described else {
+                let nearest = declared.and_then(|declared| declared.nearest(entries)).ok_or(e)?;
+                return Err(Error::Contradiction {
+                    what: what.clone(),
+                    source_of_shape: "its BTF",
+                    property: "number of entries",
+                    preamble: nearest.entries() as u64,
+                    kernel: entries as u64,
+                    hint: "; leave max_entries to mapring's macros and loader::prepare",
+                });
+            };
+            if !assumed {
+                a_shard_for_each_cpu(&preamble.geometry, &what)?;
+            }
+            if options.map.write_preamble {
+                check(&preamble)?;
+                initialise(fd.as_fd(), &info, &what, per_cpu.as_ref().map(Vec::len), &preamble)?;
+            }
+            Ok(preamble)
+        }
+        _ => Err(e),
+    })?;
+    check(&preamble)?;
+    let compared = compare_record(&types, preamble.geometry.kind(), &what, options.expected.as_ref())?;
+    Ok(Region::new(what, preamble, memory, writable, compared, Identity::Map(info.id), fd))
+}
+
+/// Checks that every CPU that writes has a shard: a loader that does not prepare its object makes one shard.
+fn a_shard_for_each_cpu(geometry: &Geometry, what: &str) -> Result<()> {
+    let sharded = matches!(geometry.kind(), Kind::Ring | Kind::Counters) && !geometry.is_of_cpu();
+    let (shards, last) = (geometry.shards(), possible_cpus()?.last().copied().unwrap_or_default());
+    if sharded && shards <= last {
+        return Err(Error::NotFitted { what: what.to_owned(), shards, last });
+    }
+    Ok(())
+}
+
+/// Checks a preamble against what the kernel says of the map.
+fn agrees(preamble: &Preamble, info: &MapInfo, what: &str) -> Result<()> {
+    let says = |property, preamble: usize, kernel: usize| match preamble == kernel {
+        true => Ok(()),
+        false => Err(Error::Contradiction {
+            what: what.to_owned(),
+            source_of_shape: "its preamble or description",
+            property,
+            preamble: preamble as u64,
+            kernel: kernel as u64,
+            hint: "",
+        }),
+    };
+    let per_cpu = info.ty == MapType::PERCPU_ARRAY;
+    if preamble.geometry.kind().is_per_cpu() != per_cpu {
+        let expected = if per_cpu { "array" } else { "percpu_array" };
+        let hint = "; its preamble or description says so";
+        return Err(Error::MapType { what: what.to_owned(), found: info.ty.to_string(), expected, hint });
+    }
+    says("value size", preamble.geometry.element(), info.value_size as usize)?;
+    says("number of entries", preamble.geometry.entries(), info.max_entries as usize)
+}
+
+/// Lookups show zeros in place of a lock or a timer: that must not be where the region keeps its own.
+fn nothing_hidden(types: &Types, element: usize, what: &str) -> Result<()> {
+    for (field, offset, size) in types.hidden_fields() {
+        let hides = |words: std::ops::Range<usize>| {
+            // The place of those words in their elements, of which there may be several.
+            words.map(|word| word * WORD).any(|at| {
+                let at = at % element;
+                offset < at + WORD && at < offset + size
+            })
+        };
+        // What the region is, the count of writes with no place to go, and how claims are made; the
+        // rest is for people.
+        let identity = hides(0..Preamble::IDENTITY) || hides(Preamble::DROPPED..Preamble::DROPPED + 2);
+        let hidden = match types.region().map(|described| described.kind) {
+            _ if identity => "preamble",
+            Some(Kind::Ring) if hides(0..2) => "header of a shard",
+            _ => continue,
+        };
+        return Err(Error::Hidden { what: what.to_owned(), field, offset, hidden });
+    }
+    Ok(())
+}

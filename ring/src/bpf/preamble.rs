@@ -1,0 +1,94 @@
+//! The preamble of a map: read through a mapping or by lookups, and written in the same ways.
+
+use std::os::fd::BorrowedFd;
+
+use super::lookup;
+use super::sys::Elements;
+use super::uapi::MapInfo;
+use crate::error::{Error, Result};
+use crate::layout::{Preamble, PreambleError, WORD};
+use crate::protocol::{Words, ring};
+use crate::region::{Mapping, Memory, Refusal, write_preamble};
+use crate::sync::{Ordering, fence};
+
+const NO_PREAMBLE: &str = "; its loader writes one with mapring::loader::initialize once the map is loaded; open a map of \
+                           another loader with OpenOptions::assume_layout, and one of plain values as an Array";
+
+const NOT_OURS: &str = "; mapring's macros did not declare this map: Globals reads the global variables of programs \
+                        (.data, .bss, .rodata), Array reads arrays of plain values";
+
+const TOO_SMALL: &str = "; such a map holds no region: Array reads arrays of plain values";
+
+/// Reads it.
+pub(super) fn read_preamble(memory: &Memory, bytes: usize, what: &str) -> Result<Preamble> {
+    if bytes < Preamble::BYTES {
+        return Err(Error::Truncated {
+            what: what.to_owned(),
+            found: bytes as u64,
+            expected: Preamble::BYTES as u64,
+            hint: TOO_SMALL,
+        });
+    }
+    let words = match memory {
+        Memory::Mapped(mapping) => preamble_words(mapping.words()),
+        Memory::Lookup(lookup, refusal) => lookup.preamble().map_err(|e| match refusal {
+            Refusal::WriteOnlyFd => Error::NotReadable { what: what.to_owned(), refusal: *refusal },
+            _ => Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e),
+        })?,
+    };
+    fence(Ordering::Acquire);
+    Preamble::decode(&words).map_err(|error| Error::Preamble {
+        what: what.to_owned(),
+        hint: match error {
+            PreambleError::Magic { found: 0 } => NO_PREAMBLE,
+            PreambleError::Magic { .. } => NOT_OURS,
+            _ => "",
+        },
+        error,
+    })
+}
+
+/// The first words of a mapped region.
+fn preamble_words(words: Words<'_>) -> [u64; Preamble::WORDS] {
+    let first = words.load(0, Ordering::Relaxed);
+    fence(Ordering::Acquire); // SYNC preamble: pairs with the fence in `write_preamble`
+    std::array::from_fn(|at| if at == 0 { first } else { words.load(at, Ordering::Relaxed) })
+}
+
+/// Writes the preamble of a region that has none, through a mapping if there is one to be had,
+/// to each of the `copies` of a per-CPU map.
+pub(super) fn initialise(
+    fd: BorrowedFd<'_>,
+    info: &MapInfo,
+    what: &str,
+    copies: Option<usize>,
+    preamble: &Preamble,
+) -> Result<()> {
+    let element = info.value_size as usize;
+    let bytes = element * info.max_entries as usize;
+    match Mapping::new(fd, bytes, true) {
+        Ok(mapping) => {
+            if let Some(words) = mapping.words_mut() {
+                write_preamble(words, preamble);
+                if preamble.geometry.is_resizable() {
+                    ring::open(words, &preamble.geometry);
+                }
+            }
+            return Ok(());
+        }
+        // With a preamble and closed gates the ring would drop every record.
+        Err(error) if preamble.geometry.is_resizable() => {
+            return Err(Error::NoPreamble { what: what.to_owned(), error });
+        }
+        Err(_) => {}
+    }
+    let mut image = vec![0; preamble.geometry.first() * element / WORD];
+    image[..Preamble::WORDS].copy_from_slice(&preamble.encode());
+    let map = Elements::new(fd, info, copies);
+    // The element with the magic number last.
+    for (index, value) in image.chunks(element / WORD).enumerate().rev() {
+        lookup::update(&map, index, &value.repeat(copies.unwrap_or(1)))
+            .map_err(|error| Error::NoPreamble { what: what.to_owned(), error })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,193 @@
+//! What regions in BPF maps have that memfds do not.
+
+use std::fs::{Permissions, set_permissions};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use super::fdinfo::{is_frozen, map_info};
+use super::freeze::freeze_and_pin;
+use super::inner::make_like;
+use super::lookup::update_run;
+use super::open::open;
+use super::sys::{self, Elements};
+use super::{MapFd, MapLocator, PinOptions};
+use crate::error::{Error, Result};
+use crate::layout::{Geometry, Preamble};
+use crate::region::{Memory, OpenOptions, Refusal, Region, generation};
+use crate::sync::Ordering;
+
+/// What [`OpenOptions`] ask for maps alone.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Options {
+    pub(super) layout: Option<Geometry>,
+    pub(super) write_preamble: bool,
+}
+
+/// Where a map was found, to look there again, and the id that it had.
+pub(crate) struct Origin {
+    place: MapLocator,
+    id: u32,
+    options: OpenOptions,
+}
+
+impl Origin {
+    /// See [`Region::replaced`].
+    pub(crate) fn replaced(&self) -> Result<Option<Region>> {
+        let now = self.place.open()?;
+        if now.info.id == self.id {
+            return Ok(None);
+        }
+        self.options.adopt(now, self.place.clone()).map(Some)
+    }
+}
+
+/// Opens a file descriptor that is not a memfd.
+pub(crate) fn open_fd(fd: OwnedFd, options: OpenOptions) -> Result<Region> {
+    let opened = MapFd::fd(fd).map_err(|e| match e {
+        Error::NotARegion { what, hint, .. } => {
+            Error::NotARegion { what, expected: "a BPF map or a memfd", hint }
+        }
+        e => e,
+    })?;
+    open(opened, options)
+}
+
+impl OpenOptions {
+    /// Says what is in a BPF map without a preamble, in place of its BTF: for maps that another loader
+    /// made of an object with mapring's macros, or whose programs write by `docs/abi.md`. Where there is
+    /// a preamble, that holds. (Arrays with no protocol of mapring's are [`Array`](crate::Array)s.)
+    pub fn assume_layout(self, geometry: Geometry) -> Self {
+        Self { map: Options { layout: Some(geometry), ..self.map }, ..self }
+    }
+
+    /// Writes the preamble if there is none: for loaders that describe their maps with
+    /// [`assume_layout`](Self::assume_layout); others call [`loader::initialize`](crate::loader::initialize). Readers then
+    /// open the map by its pin, and need no description.
+    pub fn write_preamble(self, write_preamble: bool) -> Self {
+        Self { map: Options { write_preamble, ..self.map }, ..self }
+    }
+
+    /// Opens what is there now.
+    pub(crate) fn find(self, place: MapLocator) -> Result<Region> {
+        self.adopt(place.open()?, place)
+    }
+
+    /// Opens a map that is, or will be, in this place.
+    pub(super) fn adopt(self, opened: MapFd, place: MapLocator) -> Result<Region> {
+        let id = opened.info.id;
+        let mut region = open(opened, self)?;
+        // Who finds another one there later is not its loader.
+        region.set_origin(Origin { place, id, options: self.write_preamble(false) });
+        Ok(region)
+    }
+}
+
+impl Region {
+    /// Seals a BPF map: freezes it, and pins it at `path` with a mode and a group. Call it in the loader,
+    /// once there is a preamble ([`Region::open`] and the like write it) and no process has the map mapped
+    /// for writing. A map that is frozen already is only pinned. Makes system calls.
+    ///
+    /// - `0o666`: any process maps it and reads without system calls.
+    /// - `PinOptions::new(0o660).group(id)`: the same for the processes of one group.
+    /// - `0o444`, or `0o440` and a group: Linux maps no read-only file descriptor, so readers make
+    ///   system calls.
+    ///
+    /// Readers also need search permission on the directories above.
+    ///
+    /// From then on no process can write the map: not through a mapping, not by `bpf(2)`, not as root. BPF
+    /// programs still can, and **any process that can open the pin and load a BPF program can load one that
+    /// writes the map**; mode `0o444` does not prevent that. With CAP_BPF a process can always load
+    /// programs. Without it, it can while the sysctl `kernel.unprivileged_bpf_disabled` is 0. This call
+    /// therefore refuses a pin for others while the sysctl is 0, as far as procfs says; see
+    /// [`PinOptions::allow_unprivileged_bpf`].
+    ///
+    /// Removing the pin does not take back what others opened. A process that opened it keeps its file
+    /// descriptor, and can pin the map again in any BPF file system directory that it may write.
+    ///
+    /// `docs/guarantees.md` has all of this as a table, and other ways to hand a region on.
+    ///
+    /// # Errors
+    /// [`Error::UnprivilegedBpf`]; [`Error::Seal`] with what failed, and the remedy.
+    pub fn freeze_and_pin(&self, path: impl AsRef<Path>, options: impl Into<PinOptions>) -> Result<()> {
+        freeze_and_pin(self.as_fd(), self.what(), path.as_ref(), options.into())
+    }
+
+    /// Pins a BPF map at `path` with this mode. Makes system calls.
+    ///
+    /// # Errors
+    /// [`Error::System`] if something is at `path`, or if it is not in a BPF file system.
+    pub fn pin(&self, path: impl AsRef<Path>, mode: u32) -> Result<()> {
+        let path = path.as_ref();
+        sys::pin(self.as_fd(), path).map_err(|e| Error::system("bpf(BPF_OBJ_PIN)", e))?;
+        set_permissions(path, Permissions::from_mode(mode)).map_err(|e| Error::system("chmod", e))
+    }
+
+    /// The id of the map, if it was found by its pin or in a map of maps.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.origin().map(|origin| origin.id)
+    }
+
+    /// Makes a region like this one but of the shape `geometry`, on `node` if that is said, opened as
+    /// `options` say, to be put in `place`.
+    pub(crate) fn another(
+        &self,
+        geometry: Geometry,
+        node: Option<usize>,
+        options: OpenOptions,
+        place: MapLocator,
+    ) -> Result<Self> {
+        let preamble = Preamble { geometry, generation: generation(), ..self.preamble().clone() };
+        options.adopt(make_like(self.as_fd(), &preamble, node)?, place)
+    }
+}
+
+/// A region that this process writes by system calls.
+pub(crate) struct ByCall {
+    region: Region,
+    map: Elements<Region>,
+}
+
+impl ByCall {
+    /// `None` for a region that is mapped for writing, or that can't be written at all. Makes system calls.
+    pub(crate) fn new(region: &Region) -> Result<Option<Self>> {
+        if !matches!(region.writable(), Err(Refusal::ReadOnlyForPrograms | Refusal::NotMmapable)) {
+            return Ok(None);
+        }
+        let info = map_info(region.as_fd())?;
+        Ok(Some(Self { region: region.clone(), map: Elements::new(region.clone(), &info, None) }))
+    }
+
+    /// Reads elements from `first` on, as many as there is room for, for their only writer: without an
+    /// order. Makes a system call if the region is not mapped.
+    pub(crate) fn elements(&self, first: usize, out: &mut [u64]) -> Result<()> {
+        let words = self.region.geometry().element_words();
+        match self.region.memory() {
+            Memory::Mapped(mapping) => {
+                let from = mapping.words().slice(first * words, out.len());
+                out.iter_mut().enumerate().for_each(|(at, word)| *word = from.load(at, Ordering::Relaxed));
+                Ok(())
+            }
+            Memory::Lookup(lookup, _) => lookup
+                .run(first, out.len() / words, out)
+                .map_err(|e| Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e)),
+        }
+    }
+
+    /// Writes elements from `first` on, one after the other, by a system call for many.
+    pub(crate) fn update(&self, first: usize, elements: &[u64]) -> Result<()> {
+        update_run(&self.map, first, self.region.geometry().element_words(), elements)
+            .map_err(|e| self.not_updated("bpf(BPF_MAP_UPDATE_ELEM)", e))
+    }
+
+    /// Why an update was refused.
+    fn not_updated(&self, call: &'static str, error: io::Error) -> Error {
+        let denied = error.kind() == io::ErrorKind::PermissionDenied;
+        if denied && is_frozen(self.region.as_fd()) == Some(true) {
+            return Error::not_writable(self.region.what(), Refusal::Frozen);
+        }
+        let hint = if denied { "; the descriptor is read-only: its loader can write it" } else { "" };
+        Error::System { call, error, hint }
+    }
+}

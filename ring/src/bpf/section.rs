@@ -1,0 +1,135 @@
+//! The global data of a BPF object: one map a section, with its variables in BTF.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use super::btf::{Btf, Kind, Type, Variable};
+use super::compare::{compare, name_of};
+use super::kinds::MapType;
+use super::{Lookup, MapFd, describe, map_or_lookup};
+use crate::error::{Error, Result};
+use crate::layout::WORD;
+use crate::record::TypeLayout;
+use crate::region::{Access, Identity, Memory, OpenOptions, Refusal};
+use crate::text::printable;
+
+/// An open section.
+pub(crate) struct Section {
+    pub(crate) what: String,
+    pub(crate) identity: Identity,
+    pub(crate) name: String,
+    /// Bytes of all variables together.
+    pub(crate) bytes: usize,
+    pub(crate) memory: Memory,
+    pub(crate) writable: Result<(), Refusal>,
+    /// The variables, with their types.
+    places: Vec<Place>,
+    btf: Btf,
+}
+
+/// A variable in a section.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) name: String,
+    pub(crate) offset: usize,
+    ty: u32,
+}
+
+impl Section {
+    pub(crate) fn new(opened: MapFd, options: OpenOptions) -> Result<Self> {
+        const EXPECTED: &str = "global data (.data, .bss, .rodata)";
+        opened.expect(MapType::ARRAY, EXPECTED)?;
+        let MapFd { fd, info, what } = opened;
+        let btf = describe::load(info.btf_id).map_err(|_| Error::NoTypes { what: what.clone() })?;
+        let bytes = info.value_size as usize;
+        let Some((name, places)) = places(&btf, info.value_type, bytes) else {
+            let found = "an array without variables in its BTF".to_owned();
+            return Err(Error::MapType {
+                what,
+                found,
+                expected: EXPECTED,
+                hint: "; Array reads plain values",
+            });
+        };
+        let (memory, writable) = map_or_lookup(fd.as_fd(), &info, None, options.write)?;
+        Ok(Self { what, identity: Identity::Map(info.id), name, bytes, memory, writable, places, btf })
+    }
+
+    pub(crate) fn access(&self) -> Access {
+        self.memory.access()
+    }
+
+    /// All variables that have a name.
+    pub(crate) fn places(&self) -> Vec<Place> {
+        self.places.clone()
+    }
+
+    /// The variable of this name.
+    pub(crate) fn place(&self, name: &str) -> Result<Place> {
+        self.places.iter().find(|place| place.name == name).cloned().ok_or_else(|| {
+            let there = self.places.iter().map(|place| place.name.as_str()).collect::<Vec<_>>().join(", ");
+            let name = printable(&format!("{name} in {}", self.name));
+            Error::NoSuch { thing: "variable", name, there: printable(&there) }
+        })
+    }
+
+    /// Checks a variable's type.
+    pub(crate) fn check(&self, place: &Place, layout: &TypeLayout, rust: &'static str) -> Result<()> {
+        self.same(self.type_of(place)?, layout, rust, &place.name)
+    }
+
+    /// Checks that a variable is a sequence word and `copies` of such values, the first of which is
+    /// called `record`.
+    pub(crate) fn check_guarded(
+        &self,
+        place: &Place,
+        layout: &TypeLayout,
+        copies: usize,
+        rust: &'static str,
+    ) -> Result<()> {
+        let value = self.type_of(place)?.resolved();
+        let differs = || Error::Layout {
+            what: self.what.clone(),
+            field: printable(&place.name),
+            rust: format!("a sequence and {copies} times {} bytes", layout.bytes()),
+            c: printable(&name_of(value)),
+        };
+        let record = describe::record_type(value).ok_or_else(differs)?;
+        let wanted = (WORD + copies * layout.bytes().next_multiple_of(WORD)) as u64;
+        if value.bytes() < Some(wanted) || !place.offset.is_multiple_of(WORD) {
+            return Err(differs());
+        }
+        self.same(record, layout, rust, &place.name)
+    }
+
+    fn type_of(&self, place: &Place) -> Result<Type<'_>> {
+        self.btf.get(place.ty).ok_or_else(|| Error::NoTypes { what: self.what.clone() })
+    }
+
+    fn same(&self, ty: Type<'_>, layout: &TypeLayout, rust: &'static str, at: &str) -> Result<()> {
+        compare(layout, ty, at).map_err(|difference| difference.error(format!("{} ({rust})", self.what)))
+    }
+}
+
+/// The name of the section that a map holds; empty, if it holds none.
+pub(crate) fn section_name(map: &MapFd) -> Result<String> {
+    let btf = describe::load(map.info.btf_id).map_err(|_| Error::NoTypes { what: map.what.clone() })?;
+    let section = places(&btf, map.info.value_type, 0);
+    Ok(section.map(|(name, _)| name).unwrap_or_default())
+}
+
+/// The name of a section, and its variables that lie within its `bytes`.
+fn places(btf: &Btf, section: u32, bytes: usize) -> Option<(String, Vec<Place>)> {
+    let section = btf.get(section).filter(|section| section.kind() == Kind::DataSec)?;
+    let name = |name: &[u8]| Some(str::from_utf8(name).ok().filter(|name| !name.is_empty())?.to_owned());
+    let within = section.variables().filter(|var| var.offset.saturating_add(var.size) <= bytes);
+    let place = |var: Variable<'_>| Some(Place { name: name(var.name)?, offset: var.offset, ty: var.ty.id });
+    Some((name(section.name())?, within.filter_map(place).collect()))
+}
+
+/// Three copies of a section, as lookups found them one after the other.
+pub(crate) fn look(lookup: &Lookup, bytes: usize) -> io::Result<[Vec<u64>; 3]> {
+    let mut looks: [Vec<u64>; 3] = std::array::from_fn(|_| vec![0; bytes.div_ceil(WORD)]);
+    looks.iter_mut().try_for_each(|look| lookup.run(0, 1, look))?;
+    Ok(looks)
+}

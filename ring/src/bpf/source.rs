@@ -1,0 +1,143 @@
+//! By what maps are opened: a pin, an id, a loaded map, or an entry of a map of maps.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use super::kinds::MapType;
+use super::{MapFd, MapLocator, MapOfMaps};
+use crate::error::{Error, Result};
+use crate::region::{self, OpenOptions, Region, Source};
+
+/// Where to find a map.
+pub(crate) enum Place {
+    Pin(PathBuf),
+    Id(u32),
+    /// The map of a loaded object, and its name.
+    Loaded(io::Result<OwnedFd>, String),
+    Inner(Box<Source>, Box<[u8]>),
+    /// A map that was opened already.
+    Opened(Box<(MapFd, Option<MapLocator>)>),
+}
+
+impl Place {
+    /// Opens it as a region.
+    pub(crate) fn open(self, options: OpenOptions) -> Result<Region> {
+        let (map, place) = self.map()?;
+        match place {
+            Some(place) => options.adopt(map, place),
+            None => super::open::open(map, options),
+        }
+    }
+
+    /// The map that is there now, and where to look for its successor.
+    fn map(self) -> Result<(MapFd, Option<MapLocator>)> {
+        let locator = match self {
+            Self::Pin(path) => MapLocator::Pin(path),
+            Self::Inner(maps, key) => MapLocator::Inner(MapOfMaps::new(maps.map()?.0, &key)?),
+            Self::Opened(opened) => return Ok(*opened),
+            Self::Id(id) => return Ok((MapFd::id(id)?, None)),
+            Self::Loaded(fd, name) => {
+                return Ok((MapFd::loaded(fd.map_err(|e| Error::system("dup", e))?, &name)?, None));
+            }
+        };
+        Ok((locator.open()?, Some(locator)))
+    }
+}
+
+impl Source {
+    /// The BPF map with this id. To open it takes CAP_SYS_ADMIN.
+    pub fn id(id: u32) -> Self {
+        Place::Id(id).into()
+    }
+
+    /// The map that is in `maps`, an `ARRAY_OF_MAPS` or `HASH_OF_MAPS`, under `key`. To open it takes CAP_SYS_ADMIN.
+    pub fn inner(maps: impl Into<Self>, key: &[u8]) -> Self {
+        Place::Inner(Box::new(maps.into()), key.into()).into()
+    }
+
+    /// The directory that this is, in place of a pin.
+    pub(crate) fn directory(&self) -> Option<&Path> {
+        match &self.0 {
+            region::Place::Map(Place::Pin(path)) if path.is_dir() => Some(path),
+            _ => None,
+        }
+    }
+
+    /// The array of maps that this is, at its first key, or else this.
+    pub(crate) fn array_of_maps(self) -> Result<Result<MapOfMaps, Self>> {
+        match &self.0 {
+            region::Place::Map(Place::Inner(..)) => return Ok(Err(self)),
+            region::Place::Fd(Ok(fd)) if !MapFd::is_one(fd.as_fd()) => return Ok(Err(self)),
+            _ => {}
+        }
+        let opened = self.map()?;
+        if opened.0.info.ty == MapType::ARRAY_OF_MAPS {
+            return MapOfMaps::new(opened.0, &[0; 4]).map(Ok);
+        }
+        Ok(Err(Place::Opened(Box::new(opened)).into()))
+    }
+
+    /// The map that is there now, and where to look for its successor.
+    pub(crate) fn map(self) -> Result<(MapFd, Option<MapLocator>)> {
+        match self.0 {
+            region::Place::Fd(fd) => Ok((MapFd::fd(fd.map_err(|e| Error::system("dup", e))?)?, None)),
+            region::Place::Map(place) => place.map(),
+        }
+    }
+}
+
+impl From<Place> for Source {
+    fn from(place: Place) -> Self {
+        Self(region::Place::Map(place))
+    }
+}
+
+impl From<PathBuf> for Source {
+    fn from(path: PathBuf) -> Self {
+        Place::Pin(path).into()
+    }
+}
+
+impl From<&Path> for Source {
+    fn from(path: &Path) -> Self {
+        path.to_owned().into()
+    }
+}
+
+impl From<&PathBuf> for Source {
+    fn from(path: &PathBuf) -> Self {
+        path.clone().into()
+    }
+}
+
+impl From<String> for Source {
+    fn from(path: String) -> Self {
+        PathBuf::from(path).into()
+    }
+}
+
+impl From<&String> for Source {
+    fn from(path: &String) -> Self {
+        PathBuf::from(path).into()
+    }
+}
+
+impl From<&str> for Source {
+    fn from(path: &str) -> Self {
+        PathBuf::from(path).into()
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pin(path) => f.debug_tuple("Pin").field(path).finish(),
+            Self::Id(id) => f.debug_tuple("Id").field(id).finish(),
+            Self::Loaded(_, name) => f.debug_tuple("Loaded").field(name).finish(),
+            Self::Opened(opened) => f.debug_tuple("Opened").field(&opened.0.what).finish(),
+            Self::Inner(maps, key) => f.debug_tuple("Inner").field(maps).field(key).finish(),
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! Every bpf(2) call of this crate, by safe functions.
+#![allow(unsafe_code)]
+
+use std::ffi::{CString, c_int};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::ptr;
+
+use bytemuck::{Pod, Zeroable};
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+use super::kinds::MapType;
+use super::uapi::*;
+use crate::layout::WORD;
+
+/// The elements of a map: what calls on them read and write has the sizes that the kernel told of it.
+pub(crate) struct Elements<F> {
+    map: F,
+    key: usize,
+    /// Bytes of a value; of a per-CPU map those of each copy, which are whole words.
+    value: usize,
+    copies: usize,
+}
+
+impl<F: AsFd> Elements<F> {
+    /// `copies` is how many CPUs there can be, for a per-CPU map. The information is about this map.
+    pub(crate) fn new(map: F, info: &MapInfo, copies: Option<usize>) -> Self {
+        assert_eq!(copies.is_some(), info.ty == MapType::PERCPU_ARRAY);
+        let value = info.value_size as usize;
+        let value = if copies.is_some() { value.next_multiple_of(WORD) } else { value };
+        Self { map, key: info.key_size as usize, value, copies: copies.unwrap_or(1) }
+    }
+
+    /// Reads the value under `key`, of a per-CPU map all copies.
+    pub(crate) fn lookup(&self, key: &[u8], value: &mut [u8]) -> io::Result<()> {
+        assert!(value.len() >= self.value * self.copies);
+        self.lookup_flags(key, value, 0)
+    }
+
+    /// Reads the copy of one CPU. EINVAL, if the kernel knows no such thing (before 7.0).
+    pub(crate) fn lookup_of_cpu(&self, key: &[u8], cpu: usize, value: &mut [u8]) -> io::Result<()> {
+        assert!(value.len() >= self.value);
+        self.lookup_flags(key, value, BPF_F_CPU | (cpu as u64) << 32)
+    }
+
+    fn lookup_flags(&self, key: &[u8], value: &mut [u8], flags: u64) -> io::Result<()> {
+        let mut element = Element { value: address_mut(value), flags, ..self.element(key) };
+        // SAFETY: the key is as long as the map's keys, and `value` has room for what the kernel writes with these
+        // flags: both callers checked it.
+        unsafe { bpf(MAP_LOOKUP_ELEM, &mut element) }.map(drop)
+    }
+
+    /// Writes the value under `key`.
+    pub(crate) fn update(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
+        assert!(value.len() >= self.value * self.copies);
+        let mut element = Element { value: address(value), ..self.element(key) };
+        // SAFETY: the key is as long as the map's keys, and the value as its values; the kernel reads them.
+        unsafe { bpf(MAP_UPDATE_ELEM, &mut element) }.map(drop)
+    }
+
+    /// Removes what is under `key`.
+    pub(crate) fn delete(&self, key: &[u8]) -> io::Result<()> {
+        // SAFETY: the key is as long as the map's keys.
+        unsafe { bpf(MAP_DELETE_ELEM, &mut self.element(key)) }.map(drop)
+    }
+
+    /// Reads the elements after the one with the key `after`, or the first ones, as many as there are `keys`: those of an
+    /// array. Says how many there were; ENOENT at the end of the map.
+    pub(crate) fn lookup_batch(
+        &self,
+        after: Option<u32>,
+        keys: &mut [u32],
+        values: &mut [u8],
+    ) -> (usize, io::Result<()>) {
+        assert_eq!(self.key, size_of::<u32>());
+        let mut last = [0_u32];
+        let mut batch = Batch {
+            after: after.as_ref().map_or(0, |key| address(std::slice::from_ref(key))),
+            last: address_mut(&mut last),
+            values: address_mut(values),
+            ..self.batch(size_of_val(keys), values.len())
+        };
+        batch.keys = address_mut(keys);
+        // SAFETY: `keys` and `values` have room for as many elements as said (`batch` checked it), `last` has room for a
+        // key, and `after` is one or null.
+        let done = unsafe { bpf(MAP_LOOKUP_BATCH, &mut batch) };
+        (batch.count as usize, done.map(drop))
+    }
+
+    /// Writes the elements under these keys, in this order.
+    pub(crate) fn update_batch(&self, keys: &[u8], values: &[u8]) -> io::Result<()> {
+        let mut batch =
+            Batch { keys: address(keys), values: address(values), ..self.batch(keys.len(), values.len()) };
+        // SAFETY: there are as many keys and values as said (`batch` checked it), which the kernel reads.
+        unsafe { bpf(MAP_UPDATE_BATCH, &mut batch) }.map(drop)
+    }
+
+    fn element(&self, key: &[u8]) -> Element {
+        assert_eq!(key.len(), self.key);
+        Element { map: raw(&self.map), key: address(key), ..Element::zeroed() }
+    }
+
+    /// As many elements as so many bytes of keys are.
+    fn batch(&self, keys: usize, values: usize) -> Batch {
+        let count = keys / self.key;
+        assert!(values >= count * self.value * self.copies);
+        Batch { count: u32_of(count), map: raw(&self.map), ..Batch::zeroed() }
+    }
+}
+
+/// An array that is to be made.
+#[derive(Default)]
+pub(crate) struct NewArray<'a> {
+    pub(crate) name: [u8; NAME],
+    pub(crate) value_size: u32,
+    pub(crate) max_entries: u32,
+    pub(crate) flags: u32,
+    /// Looked at only with `BPF_F_NUMA_NODE`.
+    pub(crate) node: u32,
+    /// BTF, and the types of keys and values in it.
+    pub(crate) types: Option<(BorrowedFd<'a>, u32, u32)>,
+}
+
+/// Makes an array.
+pub(crate) fn create_array(new: &NewArray<'_>) -> io::Result<OwnedFd> {
+    let (btf, key_type, value_type) =
+        new.types.map_or((0, 0, 0), |(btf, key, value)| (raw(&btf), key, value));
+    let mut attributes = CreateMap {
+        ty: MapType::ARRAY,
+        key_size: 4,
+        value_size: new.value_size,
+        max_entries: new.max_entries,
+        flags: new.flags,
+        inner_map: 0,
+        node: new.node,
+        name: new.name,
+        ifindex: 0,
+        btf,
+        key_type,
+        value_type,
+    };
+    charged(|| {
+        // SAFETY: there are no addresses.
+        descriptor(unsafe { bpf(MAP_CREATE, &mut attributes) })
+    })
+}
+
+/// Loads a socket filter of these instructions. EAGAIN (a signal came during the verification) is tried again as often as
+/// libbpf does.
+pub(crate) fn load_program(instructions: &[u64]) -> io::Result<OwnedFd> {
+    const SOCKET_FILTER: u32 = 1;
+    const TRIES: usize = 5;
+    let mut attributes = LoadProgram {
+        ty: SOCKET_FILTER,
+        count: u32_of(instructions.len()),
+        instructions: address(instructions),
+        license: address(c"GPL".to_bytes_with_nul()),
+    };
+    let mut load = || {
+        // SAFETY: as many instructions as said, and a C string.
+        descriptor(unsafe { bpf(PROG_LOAD, &mut attributes) })
+    };
+    charged(|| {
+        (1..TRIES).fold(load(), |loaded, _| match loaded {
+            Err(e) if Errno::from_io_error(&e) == Some(Errno::AGAIN) => load(),
+            loaded => loaded,
+        })
+    })
+}
+
+/// Makes something that takes memory. Before Linux 5.11 it counts against RLIMIT_MEMLOCK, and EPERM may mean that: libbpf
+/// lifts the limit before, and this does afterwards.
+fn charged(mut make: impl FnMut() -> io::Result<OwnedFd>) -> io::Result<OwnedFd> {
+    let unlimited = Rlimit { current: None, maximum: None };
+    match make() {
+        Err(e)
+            if Errno::from_io_error(&e) == Some(Errno::PERM)
+                && setrlimit(Resource::Memlock, unlimited).is_ok() =>
+        {
+            make()
+        }
+        made => made,
+    }
+}
+
+/// Opens what is pinned at `path`.
+pub(crate) fn open_pin(path: &Path, flags: u32) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut pin = Pin { path: address(path.as_bytes_with_nul()), object: 0, flags };
+    // SAFETY: the path is a C string.
+    descriptor(unsafe { bpf(OBJ_GET, &mut pin) })
+}
+
+/// Pins a map.
+pub(crate) fn pin(map: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut pin = Pin { path: address(path.as_bytes_with_nul()), object: raw(&map), flags: 0 };
+    // SAFETY: the path is a C string.
+    unsafe { bpf(OBJ_PIN, &mut pin) }.map(drop)
+}
+
+/// Opens the map with this id.
+pub(crate) fn map_by_id(mut id: u32) -> io::Result<OwnedFd> {
+    // SAFETY: there are no addresses.
+    descriptor(unsafe { bpf(MAP_GET_FD_BY_ID, &mut id) })
+}
+
+/// Opens the program with this id.
+pub(crate) fn program_by_id(mut id: u32) -> io::Result<OwnedFd> {
+    // SAFETY: there are no addresses.
+    descriptor(unsafe { bpf(PROG_GET_FD_BY_ID, &mut id) })
+}
+
+/// Opens the BTF with this id.
+pub(crate) fn btf_by_id(mut id: u32) -> io::Result<OwnedFd> {
+    // SAFETY: there are no addresses.
+    descriptor(unsafe { bpf(BTF_GET_FD_BY_ID, &mut id) })
+}
+
+/// What the kernel says of a map. Of something else it says something else.
+pub(crate) fn map_info(map: BorrowedFd<'_>) -> io::Result<MapInfo> {
+    // SAFETY: there are no addresses in it.
+    unsafe { info(map, MapInfo::zeroed()) }
+}
+
+/// What the kernel says of a program. Of something else it says something else.
+pub(crate) fn program_info(program: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
+    // SAFETY: all addresses in it are null, and of no bytes.
+    unsafe { info(program, ProgramInfo::zeroed()) }
+}
+
+/// The bytes of BTF.
+pub(crate) fn btf_bytes(btf: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
+    // Enough for most objects; if not, the kernel says how many there are.
+    let mut bytes = vec![0_u8; 4096];
+    for _ in 0..2 {
+        let asked = BtfInfo { bytes: address_mut(&mut bytes), size: u32_of(bytes.len()), id: 0 };
+        // SAFETY: there are as many bytes as said.
+        let size = unsafe { info(btf, asked) }?.size as usize;
+        let is_all = size <= bytes.len();
+        bytes.resize(size, 0);
+        if is_all {
+            return Ok(bytes);
+        }
+    }
+    Err(Errno::TOOBIG.into())
+}
+
+/// Keeps userspace from writing the map, for good.
+pub(crate) fn freeze(map: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: there are no addresses.
+    unsafe { bpf(MAP_FREEZE, &mut raw(&map)) }.map(drop)
+}
+
+/// Asks for a map's first key, with no place to write it to: EFAULT. All maps have keys, but queues and stacks, and what is
+/// no map is refused before (EINVAL).
+pub(crate) fn ask_for_keys(map: BorrowedFd<'_>) -> io::Result<()> {
+    let mut element = Element { map: raw(&map), ..Element::zeroed() };
+    // SAFETY: no key asks for the first one, and the kernel refuses to write it to null.
+    unsafe { bpf(MAP_GET_NEXT_KEY, &mut element) }.map(drop)
+}
+
+/// Fills `asked` with what the kernel says.
+///
+/// # Safety
+/// As for [`bpf`], for the addresses in `asked`.
+unsafe fn info<I: Pod>(object: BorrowedFd<'_>, mut asked: I) -> io::Result<I> {
+    let info = address_mut(std::slice::from_mut(&mut asked));
+    let mut query = Query { object: raw(&object), size: u32_of(size_of::<I>()), info };
+    // SAFETY: `asked` is as long as said, and any bytes are one; the caller vouches for the addresses in it.
+    unsafe { bpf(OBJ_GET_INFO_BY_FD, &mut query) }?;
+    Ok(asked)
+}
+
+/// Makes a call. What it returns is a descriptor, for some commands.
+///
+/// # Safety
+/// Behind each address in `attributes` are as many bytes as the command reads, or writes, there.
+unsafe fn bpf<A: Pod>(command: c_int, attributes: &mut A) -> io::Result<c_int> {
+    // SAFETY: the attributes are as long as said, the kernel may write to them, and any bytes are such attributes; the
+    // caller vouches for what their addresses lead to.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, ptr::from_mut(attributes), size_of::<A>()) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(c_int::try_from(result).expect("bpf(2) returns an int"))
+}
+
+/// The descriptor that a call returned. libbpf moves those below 3 elsewhere; Rust's runtime keeps them taken.
+fn descriptor(result: io::Result<c_int>) -> io::Result<OwnedFd> {
+    // SAFETY: what these commands return is a new descriptor, and ours alone.
+    result.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn raw(fd: &impl AsFd) -> u32 {
+    fd.as_fd().as_raw_fd().cast_unsigned()
+}
+
+fn address<T>(bytes: &[T]) -> u64 {
+    bytes.as_ptr().expose_provenance() as u64
+}
+
+fn address_mut<T>(bytes: &mut [T]) -> u64 {
+    bytes.as_mut_ptr().expose_provenance() as u64
+}
+
+fn u32_of(number: usize) -> u32 {
+    u32::try_from(number).expect("the kernel counts by u32")
+}

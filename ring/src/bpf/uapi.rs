@@ -1,0 +1,150 @@
+//! Commands of bpf(2), their attributes and what they answer, as `linux/bpf.h` has them.
+//!
+//! Attributes are as long as what this crate needs of them: the kernel takes them to end with zeros if it knows more.
+
+use std::ffi::c_int;
+
+use bytemuck::{Pod, Zeroable};
+
+use super::kinds::MapType;
+
+pub(crate) const MAP_CREATE: c_int = 0;
+pub(crate) const MAP_LOOKUP_ELEM: c_int = 1;
+pub(crate) const MAP_UPDATE_ELEM: c_int = 2;
+pub(crate) const MAP_DELETE_ELEM: c_int = 3;
+pub(crate) const MAP_GET_NEXT_KEY: c_int = 4;
+pub(crate) const PROG_LOAD: c_int = 5;
+pub(crate) const OBJ_PIN: c_int = 6;
+pub(crate) const OBJ_GET: c_int = 7;
+pub(crate) const PROG_GET_FD_BY_ID: c_int = 13;
+pub(crate) const MAP_GET_FD_BY_ID: c_int = 14;
+pub(crate) const OBJ_GET_INFO_BY_FD: c_int = 15;
+pub(crate) const BTF_GET_FD_BY_ID: c_int = 19;
+pub(crate) const MAP_FREEZE: c_int = 22;
+pub(crate) const MAP_LOOKUP_BATCH: c_int = 24;
+pub(crate) const MAP_UPDATE_BATCH: c_int = 26;
+
+/// A map that programs read and userspace writes.
+pub(crate) const BPF_F_RDONLY_PROG: u32 = 1 << 7;
+/// A descriptor for reading alone.
+pub(crate) const BPF_F_RDONLY: u32 = 1 << 3;
+/// A map that can be mapped.
+pub(crate) const BPF_F_MMAPABLE: u32 = 1 << 10;
+/// The lookup of one CPU's copy; the CPU is in the upper half of the flags.
+pub(crate) const BPF_F_CPU: u64 = 8;
+
+/// The kernel's own "not supported", which no libc knows.
+pub(crate) const ENOTSUPP: i32 = 524;
+
+/// Bytes of the name of a map or program, the zero at its end included.
+pub(crate) const NAME: usize = 16;
+
+/// What the kernel says of a map: the start of `struct bpf_map_info`.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct MapInfo {
+    pub(crate) ty: MapType,
+    pub(crate) id: u32,
+    pub(crate) key_size: u32,
+    pub(crate) value_size: u32,
+    pub(crate) max_entries: u32,
+    pub(crate) flags: u32,
+    pub(crate) name: [u8; NAME],
+    pub(crate) ifindex: u32,
+    pub(crate) vmlinux_value_type: u32,
+    pub(crate) network_namespace: [u64; 2],
+    pub(crate) btf_id: u32,
+    pub(crate) key_type: u32,
+    pub(crate) value_type: u32,
+    pub(crate) vmlinux_id: u32,
+}
+
+/// What the kernel says of a program: the start of `struct bpf_prog_info`. What it could write elsewhere it is not asked for.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct ProgramInfo {
+    pub(crate) ty: u32,
+    pub(crate) id: u32,
+    pub(crate) unasked: [u64; 7],
+    pub(crate) name: [u8; NAME],
+}
+
+/// Attributes of calls on one element.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct Element {
+    pub(crate) map: u32,
+    pub(crate) _pad: u32,
+    pub(crate) key: u64,
+    pub(crate) value: u64,
+    pub(crate) flags: u64,
+}
+
+/// Attributes of calls on many elements.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct Batch {
+    pub(crate) after: u64,
+    pub(crate) last: u64,
+    pub(crate) keys: u64,
+    pub(crate) values: u64,
+    pub(crate) count: u32,
+    pub(crate) map: u32,
+    pub(crate) element_flags: u64,
+    pub(crate) flags: u64,
+}
+
+/// A map that is to be made.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct CreateMap {
+    pub(crate) ty: MapType,
+    pub(crate) key_size: u32,
+    pub(crate) value_size: u32,
+    pub(crate) max_entries: u32,
+    pub(crate) flags: u32,
+    pub(crate) inner_map: u32,
+    pub(crate) node: u32,
+    pub(crate) name: [u8; NAME],
+    pub(crate) ifindex: u32,
+    pub(crate) btf: u32,
+    pub(crate) key_type: u32,
+    pub(crate) value_type: u32,
+}
+
+/// A pin, and the object that is to be pinned there.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct Pin {
+    pub(crate) path: u64,
+    pub(crate) object: u32,
+    pub(crate) flags: u32,
+}
+
+/// A program that is to be loaded.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct LoadProgram {
+    pub(crate) ty: u32,
+    pub(crate) count: u32,
+    pub(crate) instructions: u64,
+    pub(crate) license: u64,
+}
+
+/// What is asked of BTF, and what the kernel says of it: the start of `struct bpf_btf_info`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct BtfInfo {
+    pub(crate) bytes: u64,
+    pub(crate) size: u32,
+    pub(crate) id: u32,
+}
+
+/// Of what to tell, and where to.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct Query {
+    pub(crate) object: u32,
+    pub(crate) size: u32,
+    pub(crate) info: u64,
+}

@@ -1,0 +1,83 @@
+//! Whether the kernel has the fetching atomics that programs claim by (Linux 5.12, aarch64 5.18): where it has not, a program's
+//! user is told so, and not left with the verifier's "BPF_STX uses reserved fields".
+
+use rustix::io::Errno;
+
+use crate::bpf::sys;
+use crate::error::{Error, Result};
+use crate::text::printable;
+
+/// `BPF_STX | BPF_ATOMIC` with words of 8 and 4 bytes.
+const ATOMIC: [u8; 2] = [0xdb, 0xc3];
+/// Set in the immediate of those that return what was there.
+const FETCH: i32 = 1;
+
+/// The first release whose JIT has them.
+const SINCE: [u32; 2] = if cfg!(target_arch = "aarch64") { [5, 18] } else { [5, 12] };
+
+/// Refuses a program that fetches, if it can't be loaded for that reason.
+pub(super) fn check(program: &str) -> Result<()> {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    if has_atomics(&release) {
+        return Ok(());
+    }
+    let [major, minor] = SINCE;
+    Err(Error::NoFetchingAtomics { program: printable(program), since: format!("{major}.{minor}"), release })
+}
+
+/// Whether an instruction with this code and immediate is one of them. (The second half of a wide load has a code of 0.)
+pub(super) fn is_fetching(code: u8, imm: i32) -> bool {
+    ATOMIC.contains(&code) && imm & FETCH != 0
+}
+
+/// By its release; an older one is asked, as its distributor may have added them. Whoever may not ask may not
+/// load either, and is told so by that.
+fn has_atomics(release: &str) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
+    let version: [u32; 2] = std::array::from_fn(|_| numbers.next().unwrap_or(0));
+    version >= SINCE || try_one().is_none_or(|error| error == Errno::PERM)
+}
+
+/// Loads a program that adds to a word of its stack, and fetches: the kernel's error, if it refuses.
+fn try_one() -> Option<Errno> {
+    let insn = |code: u8, to: u8, offset: i16, imm: i32| {
+        let to = if cfg!(target_endian = "big") { to << 4 } else { to };
+        let ([o0, o1], [i0, i1, i2, i3]) = (offset.to_ne_bytes(), imm.to_ne_bytes());
+        u64::from_ne_bytes([code, to, o0, o1, i0, i1, i2, i3])
+    };
+    let program = [
+        insn(0xb7, 0, 0, 0),       // r0 = 0
+        insn(0x7b, 10, -8, 0),     // *(u64 *)(r10 - 8) = r0
+        insn(0xdb, 10, -8, FETCH), // r0 = fetch_add(r10 - 8, r0)
+        insn(0xb7, 0, 0, 0),
+        insn(0x95, 0, 0, 0),
+    ];
+    sys::load_program(&program).err().and_then(|e| Errno::from_io_error(&e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fetching_ones_are_told_apart() {
+        assert!(
+            [(0xdb, 0xf1), (0xdb, 0xe1), (0xdb, 1), (0xc3, 1)]
+                .into_iter()
+                .all(|(code, imm)| is_fetching(code, imm))
+        );
+        // The end, a plain `lock +=`, and a store of such a number.
+        assert!(![(0x95, 0), (0xdb, 0), (0x7a, 0xf1)].into_iter().any(|(code, imm)| is_fetching(code, imm)));
+    }
+
+    #[test]
+    fn the_kernel_here_takes_one() {
+        // Whoever may not ask is told so; kernels that lack them have other errors.
+        assert!(try_one().is_none_or(|error| error == Errno::PERM));
+    }
+
+    #[test]
+    fn newer_kernels_are_not_asked() {
+        assert!(["5.18.0", "5.19.0-50-generic", "6.1", "7.2-rc1"].into_iter().all(has_atomics));
+    }
+}

@@ -1,0 +1,96 @@
+//! What takes objects and maps of libbpf-rs: all of the crate that does is in this folder.
+
+#[cfg(test)]
+mod agree;
+mod atomics;
+mod guard;
+mod limits;
+mod prepare;
+
+use libbpf_rs::skel::Skel;
+use libbpf_rs::{MapCore, MapHandle, MapImpl, MapType, Object};
+
+pub use self::prepare::{Prepare, place_on_node, prepare, prepare_object};
+
+use super::initialize_map;
+use crate::bpf::{MapFd, MapLocator, MapOfMaps, Place, section_name};
+use crate::error::{Error, Result};
+use crate::region::Source;
+use crate::text::printable;
+
+/// [`initialize_map`] for all maps of a loaded skeleton that mapring's macros declared. Call it before programs are attached,
+/// or they drop (and count) what they write to resizable rings and NUMA rings.
+///
+/// # Errors
+/// As there.
+pub fn initialize<'obj>(skel: &impl Skel<'obj>) -> Result<()> {
+    initialize_object(skel.object())
+}
+
+/// [`initialize`] for an object without a skeleton.
+///
+/// # Errors
+/// As there.
+pub fn initialize_object(object: &Object) -> Result<()> {
+    for map in object.maps() {
+        if is_declared(&map)? {
+            initialize_map(&map)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether mapring's macros declared it, for programs to use. That leaves out the first map of a map of maps, which shows
+/// the kernel what they are.
+fn is_declared(map: &impl MapCore) -> Result<bool> {
+    let Ok(fd) = map.as_fd().try_clone_to_owned() else { return Ok(false) };
+    let map = MapFd::loaded(fd, &map.name().to_string_lossy())?;
+    Ok(match map.region() {
+        Some(described) => described.inner.is_none(),
+        None if map.holds_maps() => {
+            let Ok(maps) = MapOfMaps::new(map, &[0; 4]) else { return Ok(false) };
+            MapLocator::Inner(maps).open().is_ok_and(|inner| inner.region().is_some())
+        }
+        None => false,
+    })
+}
+
+/// The map that holds a section of an object's global data, by the section's name (`.bss`): for
+/// [`Globals::open`](crate::globals::Globals::open). Makes system calls.
+///
+/// # Errors
+/// [`Error::NoSuch`] with the maps that exist, [`Error::NoTypes`].
+pub fn section(object: &Object, name: &str) -> Result<Source> {
+    let mut others = Vec::new();
+    for map in object.maps().filter(|map| map.map_type() == MapType::Array) {
+        let map_name = map.name().to_string_lossy().into_owned();
+        // `.data.mine` is called that; `.data` has the object's name before it.
+        if map_name.ends_with(name) {
+            let (opened, _) = Source::from(&map).map()?;
+            if section_name(&opened)? == name {
+                return Ok(Source::from(&map));
+            }
+        }
+        others.push(map_name);
+    }
+    Err(Error::NoSuch { thing: "section", name: printable(name), there: printable(&others.join(", ")) })
+}
+
+/// Duplicates the file descriptor: a system call.
+impl<T: std::fmt::Debug> From<&MapImpl<'_, T>> for Source {
+    fn from(map: &MapImpl<'_, T>) -> Self {
+        loaded(map)
+    }
+}
+
+/// Duplicates the file descriptor: a system call.
+impl From<&MapHandle> for Source {
+    fn from(map: &MapHandle) -> Self {
+        loaded(map)
+    }
+}
+
+fn loaded(map: &impl MapCore) -> Source {
+    let name = map.name().to_string_lossy().into_owned();
+    Place::Loaded(map.as_fd().try_clone_to_owned(), name).into()
+}

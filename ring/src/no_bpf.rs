@@ -1,0 +1,70 @@
+//! What stands in for the module `bpf` without that feature: there are no maps, so that none is ever refused a mapping.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use crate::error::{Error, Result};
+use crate::layout::Preamble;
+use crate::region::{OpenOptions, Region};
+
+/// Whatever has to do with a map.
+#[derive(Debug)]
+pub(crate) enum Map {}
+
+pub(crate) use Map as ByCall;
+pub(crate) use Map as Lookup;
+pub(crate) use Map as Origin;
+pub(crate) use Map as Place;
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Options;
+
+pub(crate) fn open_fd(fd: OwnedFd, _: OpenOptions) -> Result<Region> {
+    Err(Error::NotARegion {
+        what: format!("fd {}", fd.as_raw_fd()),
+        expected: "a memfd",
+        hint: " (BPF maps need mapring's cargo feature `bpf`)",
+    })
+}
+
+impl Map {
+    pub(crate) fn new(_: &Region) -> Result<Option<Self>> {
+        Ok(None)
+    }
+
+    pub(crate) fn open(self, _: OpenOptions) -> Result<Region> {
+        match self {}
+    }
+
+    pub(crate) fn replaced(&self) -> Result<Option<Region>> {
+        match *self {}
+    }
+
+    pub(crate) fn preamble(&self) -> io::Result<[u64; Preamble::WORDS]> {
+        match *self {}
+    }
+
+    pub(crate) fn cpus(&self) -> Option<&[usize]> {
+        match *self {}
+    }
+
+    pub(crate) fn one_cpu(&self) -> bool {
+        match *self {}
+    }
+
+    pub(crate) fn copy(&self, _: usize, _: usize, _: &mut [u64]) -> io::Result<()> {
+        match *self {}
+    }
+
+    pub(crate) fn run(&self, _: usize, _: usize, _: &mut [u64]) -> io::Result<()> {
+        match *self {}
+    }
+
+    pub(crate) fn elements(&self, _: usize, _: &mut [u64]) -> Result<()> {
+        match *self {}
+    }
+
+    pub(crate) fn update(&self, _: usize, _: &[u64]) -> Result<()> {
+        match *self {}
+    }
+}
