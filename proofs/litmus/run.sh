@@ -12,7 +12,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 cache=${CARGO_TARGET_DIR:-$PWD/../../target}/litmus
 # herdtools7 is in Debian's unstable suite only.
-mirror=${LITMUS_MIRROR:-http://deb.debian.org/debian}
+mirror=${LITMUS_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 2>/dev/null | grep -m1 '/debian/$' || true)}
 suite=${LITMUS_SUITE:-sid}
 
 die() {
@@ -24,6 +24,7 @@ die() {
 own_apt() {
 	if [ ! -e "$cache/apt/ready" ]; then
 		command -v apt-get dpkg-deb >/dev/null || die "no apt here: put herd7 in the PATH and set LKMM"
+		[ -n "$mirror" ] || die "apt's sources have no Debian mirror: name one in LITMUS_MIRROR"
 		local keys=/usr/share/keyrings/debian-archive-keyring.gpg
 		[ -e $keys ] || die "no $keys (package debian-archive-keyring)"
 		mkdir -p "$cache"/apt/{etc/apt.conf.d,etc/preferences.d,state/lists/partial,cache/archives/partial}
