@@ -15,7 +15,7 @@ use crate::region::{Region, SharedMut, Writer};
 ///
 /// A value is read whole: all of one write, nothing of another. Writers never wait; where two
 /// meet in one cell, one of them gives its update up, and it is counted in [`Region::dropped`].
-/// A cell whose writer died half-way stays [`ReadError::Busy`] until [`CellsWriter::recover`].
+/// A cell whose writer died half-way stays [`ReadError::Busy`](crate::ReadError::Busy) until [`CellsWriter::recover`].
 pub type Cells<T> = Table<T, Seqlock>;
 
 impl<T: NoUninit> Cells<T> {
