@@ -1,4 +1,4 @@
-//! Writing a ring of a memfd from ordinary Rust.
+//! Writes a ring in a memfd from Rust.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -9,10 +9,10 @@ use crate::error::Result;
 use crate::protocol::ring::{Place, ShardMut, Slot};
 use crate::region::{Region, SharedMut, Writer as Counted};
 
-/// A producer in ordinary Rust, into one shard of a ring.
+/// A producer in Rust, for one shard of a ring.
 ///
-/// Any number of them may write the same shard, from any thread or process: none waits for
-/// another. Where two meet, records may be dropped, and are counted.
+/// Any number of writers may write the same shard, from any thread or process: none waits for another. When two writers
+/// meet, records may be dropped; they are counted.
 pub struct Writer<T> {
     pub(super) shared: SharedMut,
     pub(super) writer: Counted,
@@ -21,8 +21,8 @@ pub struct Writer<T> {
 }
 
 impl<T: NoUninit> Writer<T> {
-    /// Publishes a record: its ticket, or `None` if no slot was free and it was dropped, and
-    /// counted. No system call, no waiting, a bounded number of steps.
+    /// Publishes a record and returns its ticket, or `None` if no slot was free and the record was dropped and counted.
+    /// Makes no system call, never waits, takes a bounded number of steps.
     #[inline]
     pub fn push(&self, record: &T) -> Option<u64> {
         self.shard().push(record)
