@@ -1,4 +1,4 @@
-//! A Rust type against a C type, field by field, as BTF describes it.
+//! Compares a Rust type with a C type, field by field, as BTF describes it.
 
 use std::any::TypeId;
 
@@ -11,7 +11,7 @@ use crate::layout;
 use crate::record::{self, Expected, LayoutCheck, TypeLayout, UncheckedReason};
 use crate::text::printable;
 
-/// Where they differ: the field, and what both sides say of it.
+/// A difference: the field, and its type on both sides.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Difference {
     pub(super) field: String,
@@ -19,11 +19,11 @@ pub(super) struct Difference {
     pub(super) c: String,
 }
 
-/// The first difference between `layout` and the type `c`; `at` names what is compared.
+/// The first difference between `layout` and the type `c`. `at` is the name of the compared value.
 pub(super) fn compare(layout: &TypeLayout, c: Type<'_>, at: &str) -> Result<(), Difference> {
     let mut c = c.resolved();
     if !matches!(layout, TypeLayout::Struct(..)) {
-        // Whoever has no fields has no names for them, either.
+        // A Rust type without fields has no field names either.
         c = std::iter::successors(Some(c), |c| only_field(*c)).take(DEPTH).last().unwrap_or(c);
     }
     let has = |bytes: usize| c.bytes() == Some(bytes as u64);
@@ -121,7 +121,7 @@ pub(super) fn name_of(c: Type<'_>) -> String {
     text + &format!("{kind} {}{bytes}", String::from_utf8_lossy(c.name()))
 }
 
-/// Compares the type that is expected with what a map's BTF says of the records, if it can.
+/// Compares the expected type with the records in a map's BTF, if it is available.
 pub(super) fn compare_record(
     types: &Types,
     found: layout::Kind,
@@ -136,7 +136,7 @@ pub(super) fn compare_record(
     Ok((Some(expected.id), compared))
 }
 
-/// Compares the type that is expected with the C type that `find` finds, if there is one.
+/// Compares the expected type with the C type that `find` returns, if there is one.
 pub(super) fn compare_with<'t>(
     types: &'t Types,
     find: impl FnOnce(&'t Btf) -> Option<Type<'t>>,
@@ -148,7 +148,7 @@ pub(super) fn compare_with<'t>(
         Ok(btf) => btf,
         Err(e) => {
             return not(match e.raw_os_error().map(Errno::from_raw_os_error) {
-                // As long as there is a map, there are its types.
+                // The kernel keeps the types of a map as long as the map.
                 Some(Errno::NOENT) => UncheckedReason::NoBtf,
                 Some(Errno::PERM) => UncheckedReason::NotAllowed,
                 errno => UncheckedReason::Errno(errno.map_or(0, Errno::raw_os_error)),
@@ -163,7 +163,7 @@ pub(super) fn compare_with<'t>(
 }
 
 impl Difference {
-    /// As an error, of what it was found in.
+    /// Converts it to an error about `what`.
     pub(super) fn error(self, what: String) -> Error {
         Error::Layout { what, field: printable(&self.field), rust: self.rust, c: printable(&self.c) }
     }
