@@ -82,8 +82,8 @@ impl Lookup {
         self.map.lookup_of_cpu(bytes_of(&key(index)), cpu, cast_slice_mut(out))
     }
 
-    /// Reads `count` elements from `first` on: one call, or one for each where the kernel has
-    /// no batches (before 5.6; of per-CPU arrays before 5.13).
+    /// Reads `count` elements from `first` on: one call, or one for each if the kernel has no batches (before 5.6; for
+    /// per-CPU arrays before 5.13).
     pub(crate) fn run(&self, first: usize, count: usize, out: &mut [u64]) -> io::Result<()> {
         assert!(out.len() == count * self.words && count <= self.entries && first <= self.entries - count);
         if count > 1 && self.batch.load(Ordering::Relaxed) {

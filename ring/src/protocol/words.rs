@@ -110,7 +110,7 @@ impl<'a> Words<'a> {
             // SAFETY: `at` and all words of a `T` behind it are in this view, as was checked.
             let from = unsafe { self.base.add(at) };
             // SAFETY: `from_raw` guarantees that the words can be read; `lines * LINE <= size_of::<T>()`, so that many
-            // bytes are in the view, and in `out`, which only this function accesses.
+            // bytes are in the view, and in `out`, which only this function accesses; and `lines` isn't 0.
             unsafe { pairs::copy_lines(from, to, lines) };
             done = lines * (LINE / WORD);
         } else if pairs::ARE_FASTER && BY_PAIRS {

@@ -114,7 +114,7 @@ mod tests {
         let alone = one.alone().unwrap();
         std::thread::scope(|scope| {
             let late = scope.spawn(|| Writer::new(file(1), 0));
-            // It is counted before it waits.
+            // The writer is counted before it waits.
             while ALL.lock()[&(file(1), 0)].0 < 2 {
                 std::thread::yield_now();
             }

@@ -279,7 +279,7 @@ impl Cursor {
         }
         self.stats.skipped += 1;
         self.move_to(self.next.wrapping_add(1));
-        self.look_past(); // others may have been waited for as well
+        self.look_past(); // there may be more that it has waited for
         Step::Moved
     }
 
