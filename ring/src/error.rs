@@ -152,7 +152,7 @@ pub enum Error {
         what: String,
         /// Its kind.
         found: Kind,
-        /// The kind that was asked for.
+        /// The kind that was expected.
         expected: Kind,
     },
     /// Another ring has replaced a resizable one, but the process that resizes has not finished. It was very slow, or

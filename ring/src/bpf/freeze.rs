@@ -1,4 +1,4 @@
-//! Frozen maps: from then on only BPF programs write them, and other processes may read them through a pin.
+//! Freezes and pins maps: then only BPF programs can write them, and other processes read them through the pin.
 
 use std::fs::{Permissions, set_permissions};
 use std::io;
@@ -14,8 +14,8 @@ use super::uapi::ENOTSUPP;
 use crate::error::{Error, Result};
 use crate::text::printable;
 
-/// Whether processes without privilege may load BPF programs: always (0), never until the next boot (1), or not until
-/// root changes it (2).
+/// Controls whether processes without privilege may load BPF programs: 0 allows it, 1 forbids it until the next boot, 2
+/// forbids it until root changes the value.
 const UNPRIVILEGED_BPF: &str = "/proc/sys/kernel/unprivileged_bpf_disabled";
 
 /// Permissions that let processes of other users open a pin.

@@ -86,8 +86,8 @@ impl OpenOptions {
 
 impl Region {
     /// Seals a BPF map: freezes it, and pins it at `path` with a mode and a group. Call it in the loader, once there is
-    /// a preamble ([`Region::open`] and similar write it) and no process has the map mapped for writing. If the map is
-    /// already frozen, it is only pinned. Makes system calls.
+    /// a preamble ([`loader::initialize`](crate::loader::initialize) writes it) and no process has the map mapped for
+    /// writing. If the map is already frozen, it is only pinned. Makes system calls.
     ///
     /// - `0o666`: any process maps it and reads without system calls.
     /// - `PinOptions::new(0o660).group(id)`: the same for the processes of one group.

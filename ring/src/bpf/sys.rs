@@ -293,7 +293,7 @@ unsafe fn bpf<A: Pod>(command: c_int, attributes: &mut A) -> io::Result<c_int> {
 /// The descriptor that a call returned. It is never below 3, as Rust's runtime keeps those taken. (libbpf moves such
 /// descriptors.)
 fn descriptor(result: io::Result<c_int>) -> io::Result<OwnedFd> {
-    // SAFETY: these commands return a new descriptor, which only this process's caller owns.
+    // SAFETY: these commands return a new descriptor, which nothing else owns.
     result.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

@@ -14,8 +14,8 @@ use crate::region::{Region, SharedMut, Writer};
 /// A table of cells of type `T`, each the latest value that was published.
 ///
 /// A value is read whole: all words are of one write. Writers never wait. If two meet in one cell, one drops its
-/// update, which is counted in [`Region::dropped`]. A cell whose writer died halfway stays [`ReadError::Busy`] until
-/// [`CellsWriter::recover`] is called.
+/// update, which is counted in [`Region::dropped`]. A cell whose writer died halfway stays
+/// [`ReadError::Busy`](crate::ReadError::Busy) until [`CellsWriter::recover`] is called.
 pub type Cells<T> = Table<T, Seqlock>;
 
 impl<T: NoUninit> Cells<T> {

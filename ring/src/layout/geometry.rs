@@ -228,7 +228,7 @@ impl Geometry {
         self.capacity().next_multiple_of(self.per_lines())
     }
 
-    /// Every how many elements one starts on a line.
+    /// The distance, in elements, between two elements that start on a line.
     fn per_lines(&self) -> usize {
         LINE >> self.element().trailing_zeros().min(LINE.trailing_zeros())
     }

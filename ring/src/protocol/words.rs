@@ -107,7 +107,7 @@ impl<'a> Words<'a> {
         let mut done = 0;
         if pairs::ARE_FASTER && size_of::<T>() >= LARGE {
             let lines = size_of::<T>() / LINE;
-            // SAFETY: `at` and all words of a `T` behind it are in this view, as was checked.
+            // SAFETY: `at` and all words of a `T` from there are in this view, as was checked.
             let from = unsafe { self.base.add(at) };
             // SAFETY: `from_raw` guarantees that the words can be read; `lines * LINE <= size_of::<T>()`, so that many
             // bytes are in the view, and in `out`, which only this function accesses; and `lines` isn't 0.

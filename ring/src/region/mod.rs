@@ -164,8 +164,8 @@ impl Region {
         }
     }
 
-    /// The number of tickets that were given out in the rings before this resizable one, with the flag that the count
-    /// is not final.
+    /// The number of tickets that were given out in the rings before this resizable one, with [`Gate::COUNTING`] set
+    /// until it is final.
     pub(crate) fn before(&self) -> Result<u64> {
         self.live(Gate::BEFORE).map_err(|e| Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e))
     }

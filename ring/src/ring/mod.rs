@@ -45,7 +45,7 @@ use crate::region::{Access, OpenOptions, Region, Source};
 /// |---|---|
 /// | `MAPRING_RING` | one map |
 /// | `MAPRING_RESIZABLE_RING` | a map in a map of maps: [`resize`](Self::resize) replaces it by another one, and readers continue there |
-/// | `MAPRING_NUMA_RING` | a map for each CPU, on the NUMA node of that CPU; [`reader_of_node`](Self::reader_of_node) reads those of one node |
+/// | `MAPRING_NUMA_RING` | a map for each CPU, on the NUMA node of that CPU; [`reader_of_node`](Self::reader_of_node) reads the maps of one node |
 pub struct Ring<T> {
     flavour: Flavour,
     record: PhantomData<fn() -> T>,

@@ -19,8 +19,8 @@ pub trait Look {
     fn peek(&mut self, t: u64) -> u64 {
         self.seq(t)
     }
-    /// Copies the record of `t` to `out`. Returns `true` if the slot's sequence was `published` before and after the
-    /// copy: then the copy is whole, and the record is of ticket `t`.
+    /// Copies the record of `t` to `out`. Returns `true` if the slot's sequence was `published` during the whole copy:
+    /// then the copy is whole, and the record is of ticket `t`.
     fn take<T: AnyBitPattern>(&mut self, t: u64, published: u64, out: &mut T) -> bool;
     /// Calls `f` with this or a copy of it, if that lets the compiler keep the original in registers.
     fn apart<R>(&mut self, f: impl FnOnce(&mut Self) -> R) -> R {
@@ -184,7 +184,7 @@ impl Cursor {
 
     /// One bounded step: loads the sequence of the next ticket's slot, and delivers the record, passes the ticket, or
     /// finds the slot empty. Takes a few dozen loads at most, whatever the memory contains.
-    #[inline(always)] // so that what is copied need not go through memory
+    #[inline(always)] // so that the copy need not go through memory
     pub fn step<T: AnyBitPattern>(&mut self, look: &mut impl Look, out: &mut T) -> Step {
         let mut ticket = None;
         let (_, step) = self.run(look, out, 1, |t, _| ticket = Some(t));
@@ -241,7 +241,7 @@ impl Cursor {
     }
 
     /// Whether the wait for this ticket is over. It began with the first call for this ticket, or for an earlier ticket
-    /// if this one was already claimed then. `upto` is the last ticket that is claimed now.
+    /// if this one was already claimed then. `upto` is the latest ticket known to be claimed.
     #[cold]
     fn has_waited(&mut self, upto: u64) -> bool {
         let now = now();

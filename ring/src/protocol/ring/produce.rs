@@ -323,7 +323,7 @@ mod tests {
         let dead = 2 * u64::from(TRIES);
         (0..dead).for_each(|t| assert_eq!(abandoned(&writer), t));
         assert_eq!(writer.push(&7_u64), Some(dead));
-        words[place.head()].fetch_or(1 << 63, Ordering::Relaxed); // as docs/abi.md says
+        words[place.head()].fetch_or(1 << 63, Ordering::Relaxed); // as in docs/abi.md
         let mut look = Shard::new(*WordsMut::new(&words), &place);
         let mut reader = Cursor::at(0, 0);
         let mut value = 0_u64;

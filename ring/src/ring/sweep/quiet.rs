@@ -85,7 +85,7 @@ impl<T: AnyBitPattern> Sweep<T> {
         passed
     }
 
-    /// Records the next ticket of a shard, whose slot shows whether the shard is quiet.
+    /// Stores the next ticket of a shard, whose slot shows whether the shard is quiet.
     #[inline(always)]
     pub(super) fn came_to_the_end(&mut self, at: usize) {
         let (shard, watch) = (&self.shards[at], &mut self.watches[at]);

@@ -3,15 +3,15 @@
 //! The slot shows a record one transfer of a cache line earlier than `head` does. But a reader that loads the slot
 //! while the record is being written takes the line away from the writer, which has to fetch it back to end the record.
 //! If programs take long between claim and end, this costs more than it gains; otherwise it seldom happens. So a reader
-//! polls the slot. Once it has found most records half-way, it polls `head`. Now and then it tries the slot again,
+//! polls the slot. Once it has found most records halfway, it polls `head`. Now and then it tries the slot again,
 //! seldom enough not to show in the 99th percentile. Delivery does not depend on this choice: it only decides when a
 //! slot is loaded.
 
 use crate::protocol::ring::Place;
 
-/// How many more records must be found half-way than whole before the reader polls `head`.
+/// How many more records must be found halfway than whole before the reader polls `head`.
 const MANY: u8 = 12;
-/// How many records found half-way one whole record outweighs.
+/// One record found whole offsets this number of records found halfway.
 const WHOLE: u8 = 2;
 /// Records found by `head` before the reader tries the slot again.
 const RETRY: u8 = 200;
@@ -44,13 +44,13 @@ impl Watch {
         self.by_head
     }
 
-    /// Records that the slot was found half-way.
+    /// Notes that the record was found halfway.
     #[inline(always)]
     pub(super) fn saw_half_way(&mut self) {
         self.seen_half_way = true;
     }
 
-    /// Records that the reader waits for `next`, a later ticket than last time if it found records meanwhile.
+    /// Notes that the reader waits for `next`, a later ticket than last time if it found records meanwhile.
     #[inline]
     pub(super) fn waits_for(&mut self, next: u64) {
         if self.next == next {
@@ -96,7 +96,7 @@ impl Quiet {
 mod tests {
     use super::*;
 
-    /// Waits for `count` records, each seen half-way or not while the slot is polled. Returns how many records were
+    /// Waits for `count` records, each seen halfway or not while the slot is polled. Returns how many records were
     /// found there.
     fn slots(watch: &mut Watch, count: u32, half_way: impl Fn(u32) -> bool) -> usize {
         let record = |i: &u32| {
