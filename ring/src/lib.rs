@@ -98,8 +98,8 @@
 //! - `bpf` (default): BPF maps of any loader, through bpf(2). It needs no C toolchain. Without it there are only memfd
 //!   regions.
 //! - `libbpf` (default): objects, skeletons and maps of libbpf-rs, for loaders: `loader::prepare` and similar. To build
-//!   libbpf, you need a C compiler, libelf and zlib. Readers, and loaders that use aya, leave it out: `mapring = { …,
-//!   default-features = false, features = ["bpf", "derive"] }`.
+//!   libbpf, you need a C compiler, libelf and zlib. Readers, and loaders that use aya, leave it out:
+//!   `mapring = { …, default-features = false, features = ["bpf", "derive"] }`.
 //! - `derive` (default): `#[derive(Record)]`, for types that are compared with C's. ([`record!`] does the same without
 //!   this feature.)
 //!

@@ -4,9 +4,9 @@ use core::fmt;
 
 /// The counts of a ring's records, by outcome.
 ///
-/// Each reserved record has a ticket. A reader counts the outcome of every ticket that it has passed: `delivered +
-/// lost() + discarded` is their number. A record that could not be reserved has no ticket: programs count it in the
-/// ring, for all readers, from the ring's start.
+/// Each reserved record has a ticket. A reader counts the outcome of every ticket that it has passed. The number of
+/// these tickets is `delivered + lost() + discarded`. A record that could not be reserved has no ticket: programs count
+/// it in the ring, for all readers, from the ring's start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReadStats {
