@@ -1,4 +1,4 @@
-//! Words of shared memory: the only module that reads and writes them.
+//! Words of shared memory. All accesses are here, except the stores of single global variables (`region/scalar.rs`).
 //!
 //! Every access is an atomic access of a whole word through a raw pointer. No reference to plain data ever points here.
 //! So nothing that another process or a BPF program writes, at any time, can be undefined behaviour. Readers use only
