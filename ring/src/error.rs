@@ -1,4 +1,4 @@
-//! What can go wrong when a region is opened or made, and what to do about it.
+//! The errors of this crate, with their remedies.
 
 use std::io;
 
@@ -7,74 +7,73 @@ use thiserror::Error;
 use crate::layout::{GeometryError, Kind, PreambleError};
 use crate::region::Refusal;
 
-/// Why a region can't be opened, made or used. Messages name what was found, what was expected,
-/// and the remedy where there is one. They are complete: what the kernel said is in them, and not
-/// in `source()` again.
+/// Why a region can't be opened, created or used. A message contains what was found, what was expected, and the remedy
+/// if there is one. It is complete: it contains the kernel's error, which `source()` does not repeat.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// There is nothing to open, or no right to.
+    /// The path or id does not exist, or this process may not open it.
     #[error("can't open {what}: {error}{hint}")]
     Open {
         /// The path or id as it was given.
         what: String,
-        /// What the kernel said.
+        /// The kernel's error.
         error: io::Error,
-        /// What to do about it; empty, or starting with a separator.
+        /// The remedy; empty, or starting with a separator.
         hint: &'static str,
     },
-    /// A file descriptor or pin of something else: a file, a pipe, a BPF program.
+    /// The file descriptor or pin is something else: a file, a pipe, a BPF program.
     #[error("{what} is not {expected}{hint}")]
     NotARegion {
         /// The path or descriptor as it was given.
         what: String,
         /// `a BPF map`, or `a BPF map or a memfd`.
         expected: &'static str,
-        /// What to do about it; empty, or starting with a separator.
+        /// The remedy; empty, or starting with a separator.
         hint: &'static str,
     },
-    /// A BPF map of a type that holds no such thing.
+    /// The BPF map has a type that can't hold such a region.
     #[error("{what} is {found}, expected {expected}{hint}")]
     MapType {
         /// The map, or memfd.
         what: String,
         /// What it is, such as `a map of type percpu_hash`.
         found: String,
-        /// The types that would do.
+        /// The types that are accepted.
         expected: &'static str,
-        /// What to do about it; empty, or starting with a separator.
+        /// The remedy; empty, or starting with a separator.
         hint: &'static str,
     },
-    /// The region's first bytes are not those of a region that this library knows.
+    /// The region's first bytes are not a preamble that this version of the library can read.
     #[error("{what}: {error}{hint}")]
     Preamble {
         /// The region.
         what: String,
         /// What was found.
         error: PreambleError,
-        /// What to do about it; empty, or starting with a separator.
+        /// The remedy; empty, or starting with a separator.
         hint: &'static str,
     },
-    /// A shape that can't be.
+    /// Sizes or numbers that no region can have.
     #[error(transparent)]
     Geometry(#[from] GeometryError),
-    /// The preamble and the kernel do not agree. The kernel is right, and the region unusable.
+    /// The preamble contradicts the kernel. The kernel is right, and the region can't be used.
     #[error("{what}: {source_of_shape} makes the {property} {preamble}, the kernel says {kernel}{hint}")]
     Contradiction {
         /// The region.
         what: String,
-        /// Where the shape is from: `its preamble or description`, or `its BTF`.
+        /// The source of the shape: `its preamble or description`, or `its BTF`.
         source_of_shape: &'static str,
-        /// What they differ in.
+        /// The property that differs.
         property: &'static str,
-        /// What follows from the preamble, the description or the BTF.
+        /// Its value by the preamble, the description or the BTF.
         preamble: u64,
-        /// What the kernel says.
+        /// Its value as the kernel reports it.
         kernel: u64,
-        /// What to do about it; empty, or starting with a separator.
+        /// The remedy; empty, or starting with a separator.
         hint: &'static str,
     },
-    /// The preamble and the types of the map's object, its BTF, do not agree.
+    /// The preamble contradicts the map's BTF.
     #[cfg(feature = "bpf")]
     #[error(
         "{what}: its preamble (or who described it) says {preamble}, its BTF says {btf}: the preamble was spoilt, or \
@@ -88,7 +87,7 @@ pub enum Error {
         /// The same by BTF.
         btf: String,
     },
-    /// A BPF map with values that can't be the elements of a region.
+    /// A BPF map whose values can't be the elements of a region.
     #[cfg(feature = "bpf")]
     #[error(
         "{what} has values of {found} bytes, but a region's elements have a multiple of 8: make the map with the \
@@ -100,19 +99,19 @@ pub enum Error {
         /// Bytes of its values.
         found: usize,
     },
-    /// A map or a file smaller than a region of its shape.
+    /// A map or a file that is smaller than its region.
     #[error("{what} has {found} bytes, expected at least {expected}{hint}")]
     Truncated {
         /// The region.
         what: String,
         /// Its bytes.
         found: u64,
-        /// What it should have.
+        /// The bytes that it needs.
         expected: u64,
-        /// What to do about it; empty, or starting with a separator.
+        /// The remedy; empty, or starting with a separator.
         hint: &'static str,
     },
-    /// A memfd that somebody could shrink under its readers, who would die by SIGBUS.
+    /// A memfd that another process can shrink. Its readers would then die by SIGBUS.
     #[error(
         "{what} is not sealed against resizing (F_SEAL_SHRINK and F_SEAL_GROW), so any process that \
          holds it could kill its readers with SIGBUS: {remedy}, or open it with OpenOptions::allow_unsealed"
@@ -123,7 +122,7 @@ pub enum Error {
         /// What its creator can do.
         remedy: &'static str,
     },
-    /// A memfd of huge pages, which somebody could take away under its readers, who would die by SIGBUS.
+    /// A memfd of huge pages, which another process can punch out. Its readers would then die by SIGBUS.
     #[error(
         "{what} has huge pages (MFD_HUGETLB): despite its seals, whoever holds it can punch them out and kill its \
          readers with SIGBUS: have its maker use ordinary pages, or open it with OpenOptions::allow_unsealed"
@@ -132,7 +131,7 @@ pub enum Error {
         /// The region.
         what: String,
     },
-    /// A memfd that is mostly holes: reading it would allocate them, and charge this process for the memory.
+    /// A memfd that consists mostly of holes. Reading it would allocate them and charge this process for the memory.
     #[error(
         "{what} is sparse: of the {bytes} bytes of its region {missing} are not allocated, and reading them would \
          take this process's memory: have its maker allocate them (fallocate), or open it with \
@@ -143,21 +142,21 @@ pub enum Error {
         what: String,
         /// Bytes of the region, by its preamble.
         bytes: u64,
-        /// How many of them have no memory yet.
+        /// How many of them are not allocated.
         missing: u64,
     },
-    /// A region of another kind.
+    /// The region is of another kind.
     #[error("{what} holds {found}, expected {expected}")]
     Kind {
         /// The region.
         what: String,
         /// Its kind.
         found: Kind,
-        /// The kind that was asked for.
+        /// The kind that was expected.
         expected: Kind,
     },
-    /// A process put another ring in the place of a resizable one, and has not finished that. It was very slow,
-    /// or it died.
+    /// Another ring has replaced a resizable one, but the process that resizes has not finished. It was very slow, or
+    /// it died.
     #[error(
         "{what} took the place of the ring that is read, but the process that resizes has not finished: if it died, \
          call mapring::loader::initialize in the loader, which finishes it; until then the reader waits"
@@ -166,28 +165,28 @@ pub enum Error {
         /// The ring that is in use.
         what: String,
     },
-    /// Records of another size than the Rust type.
+    /// The records have another size than the Rust type.
     #[error("{what} has records of {found} bytes ({record}), but {rust} has {expected}")]
     RecordSize {
         /// The region.
         what: String,
         /// Bytes of its records.
         found: usize,
-        /// What its maker calls them.
+        /// The name of the record type in the preamble.
         record: String,
         /// The Rust type.
         rust: &'static str,
         /// Bytes of the Rust type.
         expected: usize,
     },
-    /// A shard, cell, counter or latch beyond the last one.
+    /// The index of a shard, cell, counter or latch is out of range.
     #[error("no {thing} {index}: there are {count}")]
     Index {
         /// `shard`, `cell`, `counter` or `latch`.
         thing: &'static str,
-        /// The index asked for.
+        /// The index that was passed.
         index: usize,
-        /// How many there are.
+        /// How many exist.
         count: usize,
     },
     /// The region can't be read in any way.
@@ -195,10 +194,10 @@ pub enum Error {
     NotReadable {
         /// The region.
         what: String,
-        /// Why not.
+        /// The reason.
         refusal: Refusal,
     },
-    /// A ring in a BPF map, which only BPF programs may write: their claims are made for the programs of one CPU.
+    /// Only BPF programs may write a ring in a BPF map: all writers of a shard must run on one CPU.
     #[error(
         "{what} is in a BPF map, which only BPF programs may write: make a ring of your own for this process \
          (Ring::create_memfd), or write cells, counters or latches"
@@ -207,16 +206,16 @@ pub enum Error {
         /// The ring.
         what: String,
     },
-    /// The region can't be written from here.
+    /// This process can't write the region.
     #[error("{what} can't be written: {refusal}")]
     NotWritable {
         /// The region.
         what: String,
-        /// Why not; a seal is [`Error::Sealed`].
+        /// The reason; a sealed region gives [`Error::Sealed`] instead.
         refusal: Refusal,
     },
-    /// The region is sealed: user space writes it no more, for good. What is in it stays, and what
-    /// programs and earlier mappings write is read as ever.
+    /// The region is sealed: userspace can never write it again. Its content stays. Readers still see writes by
+    /// programs and through earlier mappings.
     #[error("{what} is sealed: {refusal}")]
     Sealed {
         /// The region.
@@ -224,7 +223,7 @@ pub enum Error {
         /// [`Refusal::Frozen`] for a BPF map, [`Refusal::Sealed`] for a memfd.
         refusal: Refusal,
     },
-    /// Other writers of this process could be in the middle of a write that is to be recovered.
+    /// Another writer of this process could be in the middle of a write that would be recovered.
     #[error(
         "{what}: what a writer left behind can't be ended while this process has {count} other writers of \
          this {thing}, which may be in the middle of a write: drop them first"
@@ -234,10 +233,10 @@ pub enum Error {
         what: String,
         /// `shard`, or `table` of cells.
         thing: &'static str,
-        /// How many others there are.
+        /// How many other writers exist.
         count: usize,
     },
-    /// An object whose writers publish with x86's memory order, on another machine.
+    /// The object's writers publish with x86's memory order, but this machine is not x86.
     #[error(
         "map {map} was compiled with __TARGET_ARCH_x86, whose plain stores don't publish on this \
              architecture: compile it for this machine, or without __TARGET_ARCH_x86"
@@ -246,7 +245,7 @@ pub enum Error {
         /// The map.
         map: String,
     },
-    /// Programs that this kernel refuses, because it has no fetching atomics (before Linux 5.12; on aarch64 5.18).
+    /// This kernel refuses the program because it has no fetching atomics (before Linux 5.12; on aarch64 5.18).
     #[cfg(feature = "bpf")]
     #[error(
         "program {program} claims by fetching atomics, which Linux has since {since}, and this is {release}: rings need \
@@ -261,7 +260,7 @@ pub enum Error {
         /// The kernel's release.
         release: String,
     },
-    /// A map without a preamble, that its loader can't write one to.
+    /// A map has no preamble, and its loader can't write one.
     #[cfg(feature = "bpf")]
     #[error(
         "{what} has no preamble, and can't be given one: {error}; make the map without BPF_F_RDONLY, or read it as it \
@@ -270,10 +269,10 @@ pub enum Error {
     NoPreamble {
         /// The region.
         what: String,
-        /// What the kernel said.
+        /// The kernel's error.
         error: io::Error,
     },
-    /// A value with a field that the kernel shows to nobody, where the region itself has something.
+    /// The value has a field that the kernel hides, at a place where the region has data of its own.
     #[cfg(feature = "bpf")]
     #[error(
         "{what}: the kernel hides the {field} at byte {offset} of each element, where the {hidden} is: move it to \
@@ -284,12 +283,12 @@ pub enum Error {
         what: String,
         /// The type of the field, such as `bpf_spin_lock`.
         field: String,
-        /// Where it is.
+        /// The offset of the field.
         offset: usize,
         /// `preamble` or `header of a shard`.
         hidden: &'static str,
     },
-    /// A key or a value of a size that the kernel makes no array of.
+    /// The kernel does not create arrays with keys or values of this size.
     #[cfg(feature = "bpf")]
     #[error("map {map}: a {part} of {found} bytes, where this kernel takes {}{hint}", shown(allowed))]
     MapSize {
@@ -299,36 +298,36 @@ pub enum Error {
         part: &'static str,
         /// Its bytes.
         found: u32,
-        /// The bytes that it can have.
+        /// The sizes that it accepts.
         allowed: std::ops::RangeInclusive<u32>,
-        /// What to do about it; empty, or starting with a separator.
+        /// The remedy; empty, or starting with a separator.
         hint: &'static str,
     },
-    /// A memory node that is not there.
+    /// The NUMA node does not exist.
     #[error(
         "no memory node {node}: there are {there:?} (mapring::cpus::online_nodes); choose one of them, or none, and the \
          kernel takes the one where the object is loaded"
     )]
     Node {
-        /// The node asked for.
+        /// The node that was passed.
         node: usize,
-        /// Those that there are.
+        /// The nodes that exist.
         there: Vec<usize>,
     },
-    /// A region that can't be sealed.
+    /// The region can't be sealed.
     #[cfg(feature = "bpf")]
     #[error("can't seal {what}: {step}: {error}{hint}")]
     Seal {
         /// The region.
         what: String,
-        /// What of it failed; what comes before is done, and done again it does no harm.
+        /// The step that failed. The steps before it are done; repeating them does no harm.
         step: String,
-        /// What the kernel said.
+        /// The kernel's error.
         error: io::Error,
-        /// What to do about it; empty, or starting with a separator.
+        /// The remedy; empty, or starting with a separator.
         hint: &'static str,
     },
-    /// A pin for other users, where the kernel lets everybody load BPF programs: one could overwrite the map.
+    /// A pin that other users can open, while the kernel lets all users load BPF programs: one could overwrite the map.
     #[cfg(feature = "bpf")]
     #[error(
         "{what} is not frozen and pinned with mode {mode:o}: kernel.unprivileged_bpf_disabled is 0, so each process \
@@ -341,18 +340,18 @@ pub enum Error {
         /// The mode of the pin.
         mode: u32,
     },
-    /// A section or a variable that is not there.
+    /// The section or variable does not exist.
     #[cfg(feature = "bpf")]
     #[error("no {thing} {name}: there are {there}")]
     NoSuch {
         /// `section` or `variable`.
         thing: &'static str,
-        /// What was asked for.
+        /// The name that was passed.
         name: String,
-        /// What there is.
+        /// The names that exist.
         there: String,
     },
-    /// A map whose types can't be had.
+    /// The types of the map are not available.
     #[cfg(feature = "bpf")]
     #[error(
         "{what} tells no types: either its object was compiled without BTF (clang -g), or this process may not \
@@ -362,45 +361,45 @@ pub enum Error {
         /// The map.
         what: String,
     },
-    /// A Rust type that is laid out otherwise than the C type.
+    /// The layout of the Rust type differs from that of the C type.
     #[cfg(feature = "bpf")]
     #[error("{what}: {field} is {c} in C, and {rust} in Rust")]
     Layout {
         /// The map, and the Rust type.
         what: String,
-        /// The field, and what it is in.
+        /// The field, and the type that contains it.
         field: String,
-        /// What Rust has.
+        /// The layout in Rust.
         rust: String,
-        /// What C has.
+        /// The layout in C.
         c: String,
     },
-    /// A program that a table of programs does not take.
+    /// The table of programs does not accept the program.
     #[cfg(feature = "bpf")]
     #[error("{table} does not take {program}: {error}{hint}")]
     Program {
-        /// The table, and the type of the programs that it takes, where that is settled.
+        /// The table, and the type of the programs that it accepts, if that is fixed.
         table: String,
-        /// The program, and its type; or what it is instead of one.
+        /// The program and its type, or what was passed instead of a program.
         program: String,
-        /// What the kernel said.
+        /// The kernel's error.
         error: io::Error,
-        /// What to do about it; empty, or starting with a separator.
+        /// The remedy; empty, or starting with a separator.
         hint: &'static str,
     },
-    /// A key of another length than a map of maps has.
+    /// The key has another length than the keys of the map of maps.
     #[cfg(feature = "bpf")]
     #[error("{what} has keys of {expected} bytes, not {found}")]
     InnerKey {
         /// The map of maps.
         what: String,
-        /// Bytes of the key that was asked for.
+        /// Bytes of the key that was passed.
         found: usize,
         /// Bytes of its keys.
         expected: usize,
     },
-    /// A resizable ring without a shard for each CPU that its programs may run on (they would take its
-    /// slots for headers), or one for memory nodes without a place for each CPU's shard.
+    /// A resizable ring without a shard for each possible CPU (programs on the other CPUs would use its slots as
+    /// headers), or a NUMA ring without an element for each CPU's map.
     #[cfg(feature = "bpf")]
     #[error(
         "{what} has {}, expected {}, one for each possible CPU (0 to {last}): call mapring::loader::prepare before the object is \
@@ -415,7 +414,7 @@ pub enum Error {
         /// The last possible CPU.
         last: usize,
     },
-    /// A ring that was not made to be replaced.
+    /// The ring is not resizable.
     #[cfg(feature = "bpf")]
     #[error(
         "{what} isn't a resizable ring: declare it with MAPRING_RESIZABLE_RING (resizable.bpf.h), or open a plain ring with \
@@ -425,7 +424,7 @@ pub enum Error {
         /// What was opened.
         what: String,
     },
-    /// A map that can't be the ring of a CPU in a NUMA ring, beside the others.
+    /// The map can't be the ring of a CPU in a NUMA ring.
     #[cfg(feature = "bpf")]
     #[error("{what} can't be the ring of CPU {cpu}: it is {found}, expected {expected}")]
     NotNuma {
@@ -435,7 +434,7 @@ pub enum Error {
         cpu: usize,
         /// What it is.
         found: String,
-        /// What would do.
+        /// What is accepted.
         expected: String,
     },
     /// A system call failed.
@@ -443,9 +442,9 @@ pub enum Error {
     System {
         /// The call.
         call: &'static str,
-        /// What the kernel said.
+        /// The kernel's error.
         error: io::Error,
-        /// What to do about it; empty, or starting with a separator.
+        /// The remedy; empty, or starting with a separator.
         hint: &'static str,
     },
     /// libbpf failed.
@@ -484,31 +483,31 @@ fn shown(range: &std::ops::RangeInclusive<u32>) -> String {
     }
 }
 
-/// What this crate's fallible functions return.
+/// The result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why one read gave no value.
+/// Why a read returned no value.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// A writer was in the cell at each of the looks that were asked for; it may be slow, or
-    /// dead half-way. Reading again may succeed.
+    /// A writer was in the cell at each attempt to read it. It may be slow, or it died before it finished. Reading
+    /// again may succeed.
     #[error("a writer was in the cell at each of {looks} looks")]
     Busy {
-        /// How often it was looked at.
+        /// How many attempts were made.
         looks: u32,
     },
-    /// A shard, cell or counter beyond the last one.
+    /// The index of a shard, cell or counter is out of range.
     #[error("no {thing} {index}: there are {count}")]
     Index {
         /// `shard`, `cell` or `counter`.
         thing: &'static str,
-        /// The index asked for.
+        /// The index that was passed.
         index: usize,
-        /// How many there are.
+        /// How many exist.
         count: usize,
     },
-    /// The system call of the fallback path failed. Never on a mapped region.
+    /// The system call that replaces a mapped read failed. Never on a mapped region.
     #[error("lookup: {0}")]
     Lookup(io::Error),
 }

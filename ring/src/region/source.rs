@@ -1,4 +1,4 @@
-//! What is opened: a pin, an id, a file descriptor, a loaded map, or an entry of a map of maps.
+//! The sources of regions: a pin, an id, a file descriptor, a loaded map, or an entry of a map of maps.
 
 use std::fmt;
 use std::io;
@@ -6,7 +6,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use crate::bpf;
 
-/// Where to find a region or map: what the `open` functions take.
+/// Where to find a region or map: the argument of the `open` functions.
 ///
 /// | from | |
 /// |---|---|
