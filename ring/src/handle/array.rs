@@ -3,12 +3,10 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use parking_lot::Mutex;
-
 use crate::bpf::{MapFd, Plain};
 use crate::error::{ReadError, Result};
 use crate::record::{Expected, LayoutCheck, Record};
-use crate::region::{Access, Memory, Source};
+use crate::region::{Access, Lookup, Memory, Source};
 use crate::sync::{Ordering, fence};
 
 /// Any `ARRAY` or `PERCPU_ARRAY` of any loader: values of type `T` as programs store them, without a preamble or
@@ -20,8 +18,6 @@ use crate::sync::{Ordering, fence};
 /// guarantees nothing. If values must be whole, use [`Cells`](super::Cells) or [`PerCpuCells`](super::PerCpuCells).
 pub struct Array<T> {
     plain: Plain,
-    /// A buffer for the result of one lookup.
-    room: Mutex<Vec<u64>>,
     value: PhantomData<fn() -> T>,
 }
 
@@ -38,10 +34,7 @@ impl<T: Record> Array<T> {
     }
 
     fn new(opened: MapFd) -> Result<Self> {
-        let plain = Plain::new(opened, &Expected::of::<T>(None))?;
-        let copies = plain.cpus().map_or(1, <[_]>::len);
-        let room = Mutex::new(vec![0; plain.stride * copies]);
-        Ok(Self { plain, room, value: PhantomData })
+        Ok(Self { plain: Plain::new(opened, &Expected::of::<T>(None))?, value: PhantomData })
     }
 
     /// How many values the array has, on each CPU.
@@ -70,7 +63,7 @@ impl<T: Record> Array<T> {
     }
 
     /// The value at `index`; of a per-CPU array, the first CPU's value. If mapped: loads, and no system call. Otherwise
-    /// one system call, under a lock of this handle.
+    /// one system call.
     ///
     /// # Errors
     /// [`ReadError::Index`], [`ReadError::Lookup`].
@@ -83,11 +76,7 @@ impl<T: Record> Array<T> {
                 fence(Ordering::Acquire);
                 Ok(value)
             }
-            Memory::Lookup(lookup, _) => {
-                let mut room = self.room.lock();
-                lookup.run(index, 1, &mut room)?;
-                Ok(self.value_at(&room, 0))
-            }
+            Memory::Lookup(lookup, _) => Ok(self.value_at(&self.look_up(lookup, index)?, 0)),
         }
     }
 
@@ -101,9 +90,16 @@ impl<T: Record> Array<T> {
             return self.get(index).map(|value| vec![value]);
         };
         self.check(index)?;
-        let mut room = self.room.lock();
-        lookup.run(index, 1, &mut room)?;
-        Ok((0..cpus.len()).map(|at| self.value_at(&room, at)).collect())
+        let words = self.look_up(lookup, index)?;
+        Ok((0..cpus.len()).map(|at| self.value_at(&words, at)).collect())
+    }
+
+    /// The words of one value, or of the copies of all CPUs.
+    fn look_up(&self, lookup: &Lookup, index: usize) -> Result<Vec<u64>, ReadError> {
+        let copies = lookup.cpus().map_or(1, <[_]>::len);
+        let mut words = vec![0; self.plain.stride * copies];
+        lookup.run(index, 1, &mut words)?;
+        Ok(words)
     }
 
     fn value_at(&self, words: &[u64], at: usize) -> T {

@@ -75,7 +75,7 @@ impl fmt::Display for Refusal {
                 "the memfd is sealed against writes (EPERM): only mappings from before that can write; ask its maker \
                  to write, or for another one"
             }
-            Self::NotAsked => "it was opened for reading: open it with `open_writable`, or with OpenOptions::write and `from_region`",
+            Self::NotAsked => "it was opened for reading: open it with OpenOptions::write",
             Self::MapType => {
                 "maps of this type are never mapped (ENOTSUPP): what is to be is an ARRAY made with BPF_F_MMAPABLE"
             }
