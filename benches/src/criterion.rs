@@ -12,7 +12,7 @@ impl Report {
     /// Adds a row for each of criterion's benchmarks in `folder`.
     ///
     /// # Errors
-    /// If there is none, or one can't be read.
+    /// Fails if there is none, or one can't be read.
     pub fn add_criterion(&mut self, folder: &Path) -> Result<()> {
         let mut rows = Vec::new();
         walk(folder, &mut rows).with_context(|| format!("reading {}", folder.display()))?;

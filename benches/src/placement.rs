@@ -13,7 +13,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 /// The CPUs that this thread may run on.
 ///
 /// # Errors
-/// If the kernel doesn't tell.
+/// Fails if the kernel doesn't tell.
 pub fn cpus() -> Result<Vec<usize>> {
     let allowed = sched_getaffinity(None).context("sched_getaffinity")?;
     Ok((0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)).collect())
@@ -22,7 +22,7 @@ pub fn cpus() -> Result<Vec<usize>> {
 /// Pins this thread to CPU `cpu`.
 ///
 /// # Errors
-/// If the kernel refuses it.
+/// Fails if the kernel refuses it.
 pub fn pin_to(cpu: usize) -> Result<()> {
     let mut one = CpuSet::new();
     one.set(cpu);
@@ -33,7 +33,7 @@ pub fn pin_to(cpu: usize) -> Result<()> {
 /// interrupts tend to go. Returns which.
 ///
 /// # Errors
-/// If the kernel refuses it.
+/// Fails if the kernel refuses it.
 pub fn pin() -> Result<usize> {
     let last = cpus()?.pop().context("no CPU to run on")?;
     pin_to(last)?;
@@ -53,10 +53,10 @@ const ROUNDS: u32 = 2000;
 /// it changes as the host moves virtual CPUs around, so measure it beside whatever depends on it.
 ///
 /// # Errors
-/// If a thread can't be pinned, or `there` and `back` are the same CPU.
+/// Fails if a thread can't be pinned, or `there` and `back` are the same CPU.
 ///
 /// # Panics
-/// If a thread of it does.
+/// Panics if a thread of it does.
 pub fn ping_pong(there: usize, back: usize) -> Result<f64> {
     ensure!(there != back, "two threads on CPU {there} would wait for the scheduler");
     let line = CachePadded::new(AtomicU32::new(0));

@@ -105,7 +105,7 @@ impl Report {
     /// name) and the charts into `folder`, which is made if it isn't there.
     ///
     /// # Errors
-    /// If that fails.
+    /// Fails if that fails.
     pub fn write(&self, folder: &Path) -> Result<()> {
         let mut files = vec![
             ("report.json".to_owned(), format!("{:#}\n", self.json())),

@@ -80,7 +80,7 @@ impl Row {
     /// With a key, which is one of [`KEYS`], and the ratio (or nanoseconds) to reach.
     ///
     /// # Panics
-    /// If it isn't.
+    /// Panics if it isn't.
     #[must_use]
     pub fn target(self, key: &'static str, target: f64) -> Self {
         assert!(KEYS.contains(&key), "{key} is none of the keys");

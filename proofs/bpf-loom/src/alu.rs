@@ -4,7 +4,7 @@
 /// operation.
 ///
 /// # Panics
-/// If there is no such operation.
+/// Panics if there is no such operation.
 pub fn compute(op: u8, wide: bool, off: i16, a: u64, b: u64) -> u64 {
     let signed = off != 0;
     let (a, b, shift) = if wide { (a, b, b & 63) } else { (low(a), low(b), b & 31) };
@@ -40,7 +40,7 @@ pub fn compute(op: u8, wide: bool, off: i16, a: u64, b: u64) -> u64 {
 /// Whether a jump's condition holds.
 ///
 /// # Panics
-/// If there is no such condition.
+/// Panics if there is no such condition.
 pub fn holds(op: u8, wide: bool, a: u64, b: u64) -> bool {
     let (a, b) = if wide { (a, b) } else { (low(a), low(b)) };
     let signs = |x: u64| if wide { x.cast_signed() } else { extend(x, 4).cast_signed() };

@@ -165,7 +165,7 @@ impl<'a> Machine<'a> {
     /// One instruction. At the end of the program: what it returned.
     ///
     /// # Panics
-    /// If it does what the verifier would not have let pass, or if the program takes longer than
+    /// Panics if it does what the verifier would not have let pass, or if the program takes longer than
     /// any producer may.
     pub fn step(&mut self) -> Option<u64> {
         self.steps += 1;

@@ -73,7 +73,7 @@ impl Object {
     /// Every object that was compiled.
     ///
     /// # Panics
-    /// If one holds what no program of these headers should.
+    /// Panics if one holds what no program of these headers should.
     pub fn all() -> impl Iterator<Item = Self> {
         let parse = |&(name, tso, bytes)| {
             let order = if tso { Order::TSO } else { Order::WEAK };
@@ -173,7 +173,7 @@ impl Object {
     /// has the guard.
     ///
     /// # Panics
-    /// If there is none.
+    /// Panics if there is none.
     pub fn program(&self, name: &str) -> Program {
         let (name, guarded) = name.strip_prefix(GUARDED).map_or((name, false), |name| (name, true));
         let name = name.strip_prefix(X86).unwrap_or(name);
