@@ -74,7 +74,7 @@ static __always_inline int ringbuf_after(__u64 n, __u64 ns, __u64 flags)
 		__u64 n = run->next++, ns;                                      \
                                                                                 \
 		(void)i;                                                        \
-		/* At irregular times, so that the two CPUs do not fall into step. */ \
+		/* Irregular, so that the CPUs do not fall into step. */    \
 		run->at += run->gap + ((n * 2654435761U >> 16) & 511);          \
 		wait_until(run->at);                                            \
 		ns = bpf_ktime_get_ns();                                        \

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* A program that writes and reads what somebody else scribbles on: for `hostile-tests`. */
+/* A program that writes and reads memory that another process overwrites at random: for `hostile-tests`. */
 #include <mapring/cell.bpf.h>
 #include <mapring/counters.bpf.h>
 #include <mapring/latch.bpf.h>
