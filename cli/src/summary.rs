@@ -152,7 +152,7 @@ impl Summary {
 
 impl Outcome {
     /// System calls of the reader while it read, if known. A reader that ended normally under the filter made only
-    /// those of its exit.
+    /// its exit calls.
     pub(crate) fn syscalls(&self) -> Option<u64> {
         self.seen_calls.or(self.sandboxed.then_some(0))
     }

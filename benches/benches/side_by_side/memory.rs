@@ -40,7 +40,7 @@ impl Takes {
 
     /// The memory of each of [`MANY`] values that `open` returns.
     fn each<T>(open: impl Fn() -> Result<T>) -> Result<Self> {
-        // Allocates what the process allocates only once.
+        // The first call also makes the process's one-time allocations.
         drop(open()?);
         let before = Self::now()?;
         let opened = (0..MANY).map(|_| open()).collect::<Result<Vec<_>>>()?;

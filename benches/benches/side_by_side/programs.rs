@@ -206,7 +206,7 @@ pub(crate) fn record(n: u64) -> Record {
     std::array::from_fn(|i| n + i as u64)
 }
 
-/// What a consumer has seen: the number of records, and the sum of all their words.
+/// The records that a consumer has seen: their number, and the sum of all their words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) count: u64,

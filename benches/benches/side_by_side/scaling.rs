@@ -94,7 +94,7 @@ impl Case {
         Ok(Self { reader, writers, counts: load.counts(shards), next: 1, from })
     }
 
-    /// Writes the records of a sweep, and returns what the sweep must see.
+    /// Writes the records of a sweep, and returns the expected [`Seen`].
     fn write(&mut self) -> Result<Seen> {
         let Self { writers, counts, next, .. } = self;
         let write = || {

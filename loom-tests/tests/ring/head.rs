@@ -131,7 +131,7 @@ pub(super) fn a_late_reader_is_not_misled_by_head(producer: impl Producer) {
 }
 
 /// A writer died, so one slot is lost permanently. Then another was interrupted for more than a lap before it stored
-/// `head`. Whatever `head` contains then, producers find a free slot.
+/// `head`. For any resulting `head`, producers find a free slot.
 pub(super) fn a_dead_writer_and_a_stale_head_stop_nobody(producer: impl Producer) {
     let slots = 16;
     for head in 0..31 {

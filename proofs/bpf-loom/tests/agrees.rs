@@ -42,7 +42,7 @@ fn done(returned: u64) -> bool {
 /// Claims as a program does, and stops after it has stored the hint, or dropped.
 fn claim(ring: &Ring, machine: &mut Machine<'_>) -> bool {
     loop {
-        // A guarded claim stores to the head before, too.
+        // A guarded claim also stores to the head earlier.
         if let [.., claimed, _] = machine.changes()
             && ring.word(claimed.word).any_slot() == Word::Seq(0)
         {

@@ -81,7 +81,7 @@ enum op {
 		FILL_WORDS(&ready, args->n, size / 4);                                 \
 		cell = mapring_cell_set(&cells_##size, args->index, &ready);           \
 		ring = mapring_output(&ring_##size##_4, &ready);                       \
-		/* As documented in the headers: 0, or -1. Any other value makes the count wrong. */ \
+		/* As documented: 0, or -1. Other values break the count. */           \
 		args->done = (cell == 0 ? 1 : cell == -1 ? 0 : 100) +                  \
 			     (ring == 0 ? 2 : ring == -1 ? 0 : 100);                   \
 		return 0;                                                              \

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* Records of many sizes in every kind of map, each byte with its own value: programs write what userspace reads, and
- * the reverse. Copies exist for the sizes that clang can copy (128 stores). */
+/* Records of many sizes in every kind of map, each byte with its own value, in both directions between programs and
+ * userspace. Copies exist for the sizes that clang can copy (128 stores). */
 #include <mapring/global.bpf.h>
 #include <mapring/percpu.bpf.h>
 #include <mapring/ring.bpf.h>

@@ -26,7 +26,7 @@ static __always_inline void fill(struct record *r, __u64 n)
 	r->inverse = ~n;
 }
 
-/* Record n, in the ring and in a cell; counts, and reads a latch. `done`: 1, 2 and 4 for what worked. */
+/* Record n, in the ring and in a cell; counts, and reads a latch. `done`: 1, 2 and 4 for each success. */
 SEC("syscall")
 int write(struct args *args)
 {

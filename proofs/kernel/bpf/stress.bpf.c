@@ -175,7 +175,7 @@ static __always_inline int was_claimed(__u32 ring, __u64 ticket)
 	return word && mapring__xchg(word, ticket + 1) == ticket + 1;
 }
 
-/* Between claim and end: nothing, or a page of user space's that may take its time to come. */
+/* Between claim and commit: nothing, or access to a userspace page that may arrive late. */
 #define AT_ONCE(page) asm volatile("" : : "r"(page)) /* or callers leave it out */
 #define SLEEP(page)                                                            \
 	do {                                                                   \
@@ -200,7 +200,7 @@ static __always_inline int was_claimed(__u32 ring, __u64 ticket)
 			mapring__count(&count->dropped, 1);                                     \
 			goto out;                                                               \
 		}                                                                               \
-		/* The ticket, computed from the slot: its lap, and its place among the slots. */ \
+		/* The ticket, computed from the slot's lap and its place among the slots. */   \
 		first = mapring__slot(mapring__ring__ring_##slots(),                            \
 				      mapring__base(mapring__ring__ring_##slots()), 0);         \
 		if (!first) {                                                                   \

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Reads regions of mapring and prints what is in them, in plain C: written from docs/abi.md and
- * docs/abi-reading.md, with nothing but libc and bpf(2). All of it:
+ * Reads regions of mapring and prints their content, in plain C: written from docs/abi.md and
+ * docs/abi-reading.md, with only libc and bpf(2). To build and run:
  *
  *	cc -std=c11 -O2 -o mapring-read *.c			(in this folder)
  *	mapring-read ring /sys/fs/bpf/events < /dev/null
  *
- * words.h    loads and fences		layout.c   where things are	kernel.c   bpf(2)
+ * words.h    loads and fences		layout.c   the layout		kernel.c   bpf(2)
  * region.c   opening, lookups		btf.c      without a preamble	ring.c     rings
  * follow.c   rings of several maps	values.c   cells, latches, counters, global variables
  */

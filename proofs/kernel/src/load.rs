@@ -116,7 +116,7 @@ impl Runner {
     pub fn verified(&self) -> Option<u32> {
         let mut info = bpf_prog_info::default();
         let mut size = u32::try_from(size_of_val(&info)).unwrap();
-        // SAFETY: `info` has the stated size, and asks for no arrays.
+        // SAFETY: `info` has the stated size, and requests no arrays.
         let ret =
             unsafe { libbpf_sys::bpf_prog_get_info_by_fd(self.0.as_raw_fd(), &raw mut info, &raw mut size) };
         assert!(ret == 0 && info.xlated_prog_len > 0, "program info: {ret}");

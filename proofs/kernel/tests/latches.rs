@@ -1,4 +1,4 @@
-//! Latches: programs read what userspace writes, and userspace reads what programs write; in every size, and after a
+//! Latches: programs read userspace's values, and userspace reads the programs' values; in every size, and after a
 //! writer that died halfway.
 #![allow(missing_docs)]
 

@@ -82,8 +82,8 @@ fn with(object: &mut OpenObject, program: &str) {
     object.progs_mut().find(|found| found.name() == program).unwrap().set_autoload(true);
 }
 
-/// `prepare` accepts exactly what loads: where the kernel would refuse an object, the library reports what to do
-/// instead.
+/// `prepare` accepts exactly the objects that load: where the kernel would refuse one, the library reports the
+/// alternatives.
 #[test]
 fn programs_with_fetching_atomics_fit_where_they_load() {
     require_bpf!();

@@ -107,7 +107,7 @@ fn each_cpu(object: &Object) {
         assert_eq!(reader.stats().delivered, expected.len() as u64);
         assert!(reader.poll().is_none() && reader.drain().next().is_none() && reader.take_error().is_none());
     }
-    // The readers of all nodes together get what the reader of all CPUs gets.
+    // The readers of all nodes together get the same records as the reader of all CPUs.
     let nodes = online_nodes().unwrap();
     let of = |node: &usize| ring.reader_of_node(*node, Start::Oldest).unwrap();
     let mut of_nodes: Vec<_> = nodes.iter().map(of).collect();

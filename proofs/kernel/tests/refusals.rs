@@ -1,5 +1,5 @@
-//! Where the kernel refuses a mapping: the reader reports the reason, and reads by system call what was written, whole
-//! and counted. Everything else is read mapped.
+//! Where the kernel refuses a mapping: the reader reports the reason, and reads the records by system call, whole and
+//! counted. Everything else is read mapped.
 #![allow(missing_docs)]
 
 use std::mem::MaybeUninit;

@@ -1,5 +1,5 @@
 //! The verifier and the headers: programs that write in a loop of 1024 (16 before 5.16) load, at a cost per record that
-//! leaves room for the rest of the program, and do what is documented.
+//! leaves room for the rest of the program, and behave as documented.
 #![allow(missing_docs)]
 
 use std::mem::MaybeUninit;

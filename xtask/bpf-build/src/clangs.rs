@@ -6,7 +6,6 @@ use std::process::Command;
 /// One clang of each major version, the oldest first: its command and its version.
 ///
 /// # Panics
-///
 /// Panics if no clang is found.
 pub fn clangs() -> Vec<(String, u32)> {
     println!("cargo::rerun-if-env-changed=CLANG");

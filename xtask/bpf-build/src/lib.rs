@@ -12,7 +12,6 @@ use libbpf_cargo::SkeletonBuilder;
 /// script passes on the path of the headers.
 ///
 /// # Panics
-///
 /// Panics with a message for the user: clang or the headers are missing, or clang's errors.
 pub fn skeletons(folder: impl AsRef<Path>) {
     println!("cargo::rerun-if-env-changed=CLANG");
@@ -30,7 +29,6 @@ pub fn skeletons(folder: impl AsRef<Path>) {
 /// Compiles one file to `$OUT_DIR/<name>.bpf.o`, without a skeleton.
 ///
 /// # Panics
-///
 /// As [`skeletons`].
 pub fn object(source: impl AsRef<Path>, name: &str) {
     done(source.as_ref(), compiler(source.as_ref(), name).build().map(|_| ()));
@@ -40,7 +38,6 @@ pub fn object(source: impl AsRef<Path>, name: &str) {
 /// the compiler's major version, and the object's bytes.
 ///
 /// # Panics
-///
 /// As [`skeletons`].
 pub fn objects(source: impl AsRef<Path>, name: &str) {
     let mut list = String::from("&[");

@@ -100,7 +100,6 @@ struct TestRun {
 /// bpf(2).
 ///
 /// # Safety
-///
 /// `attr` is the command's own attribute type, and the memory that it points to is as long as it states.
 unsafe fn bpf<T>(command: i32, attr: &mut T) -> io::Result<i32> {
     // SAFETY: the caller guarantees it; the kernel reads and writes no more than this size.

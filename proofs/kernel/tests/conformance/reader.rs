@@ -63,7 +63,7 @@ impl Reader {
         self.lines.is_finished() || self.said.load(Ordering::Relaxed) >= lines
     }
 
-    /// Makes it read what is left, and end.
+    /// Makes it read the rest, and end.
     pub(crate) fn stop(mut self) -> Said {
         drop(self.child.stdin.take());
         let lines = self.lines.join().unwrap();
