@@ -238,7 +238,7 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
 }
 
 /// Draws the distributions up to the percentile `last`: the median block, and the spread of the blocks, since one
-/// preemption of a reader delays a whole block. Records the tails of all blocks together.
+/// preemption of a reader delays a whole block. Adds the tails of all blocks to the report.
 pub(crate) fn chart<'s>(
     report: &mut Report,
     id: &str,

@@ -265,7 +265,7 @@ impl Reader {
         self.current.ring
     }
 
-    /// After all threads have ended: reads every pushed record once; nothing is left, and the tickets are counted.
+    /// After all programs have ended: reads every pushed record once; nothing is left, and the tickets are counted.
     fn finish(mut self, rings: &Rings, pushed: &[Given]) -> ReadStats {
         let (left, known) = (self.ring(), self.log.len());
         let mut empty = 0;

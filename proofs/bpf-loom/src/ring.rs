@@ -185,7 +185,7 @@ impl Ring {
         }
     }
 
-    /// After all threads have ended: memory matches the producers' actions, and a new reader finds every record that
+    /// After all programs have ended: memory matches the producers' actions, and a new reader finds every record that
     /// was not overwritten.
     pub fn check(&self, history: &History) {
         assert_eq!(self.shard().dropped(), history.dropped(), "every dropped record is counted");
@@ -261,7 +261,7 @@ impl Reader {
         &self.log
     }
 
-    /// After all threads have ended: reads the rest, and checks that every delivered record was published with this
+    /// After all programs have ended: reads the rest, and checks that every delivered record was published with this
     /// value, and that every other ticket is counted by its cause.
     #[must_use]
     pub fn finish(mut self, ring: &Ring, history: &History) -> Self {

@@ -51,7 +51,7 @@ fn fd(map: &MapHandle) -> OwnedFd {
     map.as_fd().try_clone_to_owned().unwrap()
 }
 
-/// A map of maps with these under the keys from 0 on, and `more` elements than CPUs.
+/// A map of maps with these under the keys from 0 on. It has one element per CPU, plus `more`.
 fn outer(ty: MapType, maps: &[&MapHandle], more: usize) -> MapHandle {
     let entries = u32::try_from(possible_cpus().unwrap().last().unwrap() + 1 + more).unwrap();
     let outer = MapHandle::create(ty, Some("outer"), 4, 4, entries, &opts(0, Some(maps[0]))).unwrap();

@@ -37,7 +37,7 @@ pub(crate) fn check(said: &Said, published: [u64; 4]) {
     for (shard, ticket, bytes) in &said.records {
         seen.add(&bytemuck::pod_read_unaligned(bytes));
         let at = next.entry(shard).or_insert(0);
-        // Tickets restart in each ring of a followed sequence.
+        // Tickets restart in each ring that a follower reads.
         assert!(said.rings > 1 || ticket >= at, "{ticket} after {at}");
         *at = ticket + 1;
     }
