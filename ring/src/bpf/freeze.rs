@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::fdinfo::is_frozen;
 use super::sys;
 use super::uapi::ENOTSUPP;
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::text::printable;
 
 /// Who may load BPF programs without privilege: everybody (0), or nobody until the next boot (1) or until
@@ -58,11 +58,12 @@ impl From<u32> for PinOptions {
 
 /// Freezes the map, and pins it at `path`.
 pub(super) fn freeze_and_pin(fd: BorrowedFd<'_>, what: &str, path: &Path, options: PinOptions) -> Result<()> {
-    let failed =
-        |step: String, error: io::Error, hint| Error::Seal { what: what.to_owned(), step, error, hint };
+    let failed = |step: String, error: io::Error, hint| {
+        Error::from(Cause::Seal { what: what.to_owned(), step, error, hint })
+    };
     let PinOptions { mode, group, allow_unprivileged_bpf } = options;
     if mode & OTHERS != 0 && !allow_unprivileged_bpf && is_unprivileged_bpf_allowed() {
-        return Err(Error::UnprivilegedBpf { what: what.to_owned(), mode });
+        return Err(Error::from(Cause::UnprivilegedBpf { what: what.to_owned(), mode }));
     }
     if is_frozen(fd) != Some(true) {
         sys::freeze(fd).map_err(|error| {

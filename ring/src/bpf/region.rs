@@ -13,7 +13,7 @@ use super::lookup::update_run;
 use super::open::open;
 use super::sys::{self, Elements};
 use super::{MapFd, MapLocator, PinOptions};
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::layout::{Geometry, Preamble};
 use crate::region::{Memory, OpenOptions, Refusal, Region, generation};
 use crate::sync::Ordering;
@@ -45,11 +45,11 @@ impl Origin {
 
 /// Opens a file descriptor that is not a memfd.
 pub(crate) fn open_fd(fd: OwnedFd, options: OpenOptions) -> Result<Region> {
-    let opened = MapFd::fd(fd).map_err(|e| match e {
-        Error::NotARegion { what, hint, .. } => {
-            Error::NotARegion { what, expected: "a BPF map or a memfd", hint }
+    let opened = MapFd::fd(fd).map_err(|e| match e.into_cause() {
+        Cause::NotARegion { what, hint, .. } => {
+            Error::from(Cause::NotARegion { what, expected: "a BPF map or a memfd", hint })
         }
-        e => e,
+        cause => cause.into(),
     })?;
     open(opened, options)
 }
@@ -188,6 +188,6 @@ impl ByCall {
             return Error::not_writable(self.region.what(), Refusal::Frozen);
         }
         let hint = if denied { "; the descriptor is read-only: its loader can write it" } else { "" };
-        Error::System { call, error, hint }
+        Error::from(Cause::System { call, error, hint })
     }
 }

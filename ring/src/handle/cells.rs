@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use bytemuck::NoUninit;
 
 use super::table::{Place, Seqlock, Table};
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::layout::Preamble;
 use crate::protocol::{WordsMut, cell};
 use crate::region::{Region, SharedMut, Writer};
@@ -75,7 +75,7 @@ impl<T: NoUninit> CellsWriter<T> {
     #[inline]
     fn cell(&self, index: usize) -> Result<WordsMut<'_>> {
         if index >= self.place.count {
-            return Err(Error::Index { thing: "cell", index, count: self.place.count });
+            return Err(Error::from(Cause::Index { thing: "cell", index, count: self.place.count }));
         }
         let (at, len) = self.place.words(index);
         Ok(self.shared.words().slice(at, len))

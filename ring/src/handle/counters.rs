@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::fallback::{TripleRead, batch, lookup};
 use super::openers;
-use crate::error::{Error, ReadError, Result};
+use crate::error::{Cause, Error, ReadError, Result};
 use crate::layout::{Geometry, Kind, WORD};
 use crate::protocol::counters;
 use crate::region::{Region, Shared, SharedMut, View};
@@ -152,7 +152,7 @@ impl Counters {
     /// [`Error::NotWritable`] with the reason, [`Error::Sealed`], [`Error::Index`].
     pub fn writer(&self, shard: usize) -> Result<CountersWriter> {
         if shard >= self.shards {
-            return Err(Error::Index { thing: "shard", index: shard, count: self.shards });
+            return Err(Error::from(Cause::Index { thing: "shard", index: shard, count: self.shards }));
         }
         let geometry = self.region.geometry();
         let first = geometry.shard(shard) * geometry.element_words();
@@ -226,7 +226,7 @@ impl CountersWriter {
     #[inline]
     pub fn add(&self, index: usize, by: u64) -> Result<()> {
         if index >= self.count {
-            return Err(Error::Index { thing: "counter", index, count: self.count });
+            return Err(Error::from(Cause::Index { thing: "counter", index, count: self.count }));
         }
         counters::add(self.shared.words(), self.first + index, by);
         Ok(())

@@ -9,7 +9,7 @@ use bytemuck::{bytes_of, bytes_of_mut};
 use crate::bpf::kinds::{MapType, program_type_name};
 use crate::bpf::sys::{self, Elements};
 use crate::bpf::{MapFd, is_frozen, program_type};
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::record;
 use crate::region::{Refusal, Source};
 use crate::text::printable;
@@ -108,13 +108,15 @@ impl Dispatch {
         const TRIES: u32 = 16;
         for _ in 0..TRIES {
             let Some(id) = self.id(slot)? else { return Ok(None) };
-            if let Some(program) = there(Program::by_id(id)).map_err(|e| Error::System {
-                call: "bpf(BPF_PROG_GET_FD_BY_ID)",
-                hint: match e.kind() {
-                    io::ErrorKind::PermissionDenied => "; needs CAP_SYS_ADMIN; Dispatch::id does not",
-                    _ => "",
-                },
-                error: e,
+            if let Some(program) = there(Program::by_id(id)).map_err(|e| {
+                Error::from(Cause::System {
+                    call: "bpf(BPF_PROG_GET_FD_BY_ID)",
+                    hint: match e.kind() {
+                        io::ErrorKind::PermissionDenied => "; needs CAP_SYS_ADMIN; Dispatch::id does not",
+                        _ => "",
+                    },
+                    error: e,
+                })
             })? {
                 return Ok(Some(program));
             }
@@ -137,7 +139,7 @@ impl Dispatch {
 
     fn key(&self, slot: usize) -> Result<u32> {
         let small = u32::try_from(slot).ok().filter(|_| slot < self.len());
-        small.ok_or(Error::Index { thing: "slot", index: slot, count: self.len() })
+        small.ok_or(Error::from(Cause::Index { thing: "slot", index: slot, count: self.len() }))
     }
 
     fn failed(&self, call: &'static str, error: io::Error) -> Error {
@@ -151,7 +153,7 @@ impl Dispatch {
             }
             _ => "",
         };
-        Error::System { call, error, hint }
+        Error::from(Cause::System { call, error, hint })
     }
 
     /// Why a program was refused, as far as can be told.
@@ -173,7 +175,7 @@ impl Dispatch {
             }
             Err(_) => ("what is no loaded program".to_owned(), "; load it first, and keep its object"),
         };
-        Error::Program { table, program, error, hint }
+        Error::from(Cause::Program { table, program, error, hint })
     }
 }
 

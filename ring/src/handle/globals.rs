@@ -10,7 +10,7 @@ use crossbeam_utils::Backoff;
 
 use super::table::{Guard, Seqlock, Snapshot, TwoCopies};
 use crate::bpf::{Section, look};
-use crate::error::{Error, ReadError, Result};
+use crate::error::{Cause, Error, ReadError, Result};
 use crate::layout::WORD;
 use crate::record::Record;
 use crate::region::{Access, Memory, OpenOptions, Refusal, Source, Writer};
@@ -81,14 +81,14 @@ impl Globals {
         self.0.check(&place, &T::LAYOUT, std::any::type_name::<T>())?;
         let bytes = size_of::<T>();
         if !matches!(bytes, 1 | 2 | 4 | 8) || !place.offset.is_multiple_of(bytes) {
-            return Err(Error::Layout {
+            return Err(Error::from(Cause::Layout {
                 what: self.0.what.clone(),
                 field: name.to_owned(),
                 rust: "read whole if it has 1, 2, 4 or 8 bytes and is aligned to as many (others are declared by \
                        MAPRING_GLOBAL_CELL or MAPRING_GLOBAL_LATCH)"
                     .to_owned(),
                 c: format!("of {bytes} bytes at offset {}", place.offset),
-            });
+            }));
         }
         Ok(Variable { section: self.0.clone(), offset: place.offset, value: PhantomData })
     }

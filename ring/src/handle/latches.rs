@@ -7,7 +7,7 @@ use bytemuck::NoUninit;
 
 use super::table::{Place, Table, TwoCopies};
 use crate::bpf::ByCall;
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::protocol::latch;
 use crate::region::{SharedMut, Writer};
 
@@ -63,7 +63,7 @@ impl<T: NoUninit> LatchesWriter<T> {
     /// and [`Error::System`]. What was published before stays.
     pub fn set(&self, index: usize, value: &T) -> Result<()> {
         if index >= self.place.count {
-            return Err(Error::Index { thing: "latch", index, count: self.place.count });
+            return Err(Error::from(Cause::Index { thing: "latch", index, count: self.place.count }));
         }
         self.set_all(index, std::slice::from_ref(value))
     }
@@ -76,7 +76,7 @@ impl<T: NoUninit> LatchesWriter<T> {
     pub fn set_many(&self, first: usize, values: &[T]) -> Result<()> {
         if first > self.place.count || values.len() > self.place.count - first {
             let index = first.saturating_add(values.len().max(1)) - 1;
-            return Err(Error::Index { thing: "latch", index, count: self.place.count });
+            return Err(Error::from(Cause::Index { thing: "latch", index, count: self.place.count }));
         }
         self.set_all(first, values)
     }

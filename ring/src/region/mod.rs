@@ -27,7 +27,7 @@ pub use source::Source;
 pub(crate) use writers::{Identity, Writer};
 
 use crate::bpf::{Lookup, Origin};
-use crate::error::{Error, ReadError, Result};
+use crate::error::{Cause, Error, ReadError, Result};
 use crate::layout::{Gate, Geometry, Kind, Preamble};
 use crate::protocol::WordsMut;
 use crate::protocol::ring::gate;
@@ -232,7 +232,7 @@ impl Region {
         thing: &'static str,
     ) -> Result<MutexGuard<'a, ()>> {
         let what = || self.0.what.clone();
-        writer.alone().map_err(|count| Error::OtherWriters { what: what(), thing, count })
+        writer.alone().map_err(|count| Error::from(Cause::OtherWriters { what: what(), thing, count }))
     }
 
     pub(crate) fn shared_mut(&self) -> Result<SharedMut> {
@@ -247,7 +247,7 @@ impl Region {
     pub(crate) fn expect(&self, kind: Kind) -> Result<()> {
         let found = self.geometry().kind();
         if found != kind {
-            return Err(Error::Kind { what: self.0.what.clone(), found, expected: kind });
+            return Err(Error::from(Cause::Kind { what: self.0.what.clone(), found, expected: kind }));
         }
         Ok(())
     }
@@ -256,13 +256,13 @@ impl Region {
         self.expect(kind)?;
         let found = self.geometry().record();
         if found != size_of::<T>() {
-            return Err(Error::RecordSize {
+            return Err(Error::from(Cause::RecordSize {
                 what: self.0.what.clone(),
                 found,
                 record: self.0.preamble.name.clone(),
                 rust: std::any::type_name::<T>(),
                 expected: size_of::<T>(),
-            });
+            }));
         }
         Ok(())
     }

@@ -27,7 +27,7 @@ use self::sweep::Sweep;
 pub(crate) use self::{nodes::initialize as initialize_nodes, resize::initialize as initialize_resizable};
 #[cfg(feature = "bpf")]
 use crate::bpf::{MapLocator, PinOptions};
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::layout::{Geometry, Kind};
 use crate::protocol::ring::{Place, Start};
 use crate::record::{LayoutCheck, Record};
@@ -206,7 +206,7 @@ impl<T: AnyBitPattern> Ring<T> {
     pub fn resize(&self, slots: usize) -> Result<()> {
         match &self.flavour {
             Flavour::Resizable(ring) => ring.resize(slots),
-            _ => Err(Error::NotResizable { what: self.region().what().to_owned() }),
+            _ => Err(Error::from(Cause::NotResizable { what: self.region().what().to_owned() })),
         }
     }
 
@@ -303,12 +303,12 @@ impl<T: NoUninit> Ring<T> {
         let region = self.region();
         let count = region.geometry().shards();
         if shard >= count {
-            return Err(Error::Index { thing: "shard", index: shard, count });
+            return Err(Error::from(Cause::Index { thing: "shard", index: shard, count }));
         }
         let place = Place::new(region.geometry(), shard);
         let shared = region.shared_mut()?;
         if region.identity().is_map() {
-            return Err(Error::ProgramsOnly { what: region.what().to_owned() });
+            return Err(Error::from(Cause::ProgramsOnly { what: region.what().to_owned() }));
         }
         Ok(Writer { shared, writer: region.count_writer(shard), place, record: PhantomData })
     }

@@ -8,7 +8,7 @@ use bytemuck::AnyBitPattern;
 
 use super::Event;
 use super::sweep::{Pass, Sweep, nanoseconds};
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::layout::Gate;
 use crate::protocol::ring::{Follow, Leaving, ReadStats, Start};
 use crate::region::Region;
@@ -249,7 +249,9 @@ impl Next {
         }
         self.waits_since = None;
         match region.replaced() {
-            Ok(Some(next)) => self.error = Some(Error::ResizeUnfinished { what: next.what().to_owned() }),
+            Ok(Some(next)) => {
+                self.error = Some(Error::from(Cause::ResizeUnfinished { what: next.what().to_owned() }))
+            }
             // It failed before it put another ring in the place of this one, which is as good as before.
             Ok(None) => {}
             Err(e) => self.error = Some(e),

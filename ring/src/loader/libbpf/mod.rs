@@ -14,7 +14,7 @@ pub use self::prepare::{Prepare, place_on_node, prepare, prepare_object};
 
 use super::initialize_map;
 use crate::bpf::{MapFd, MapLocator, MapOfMaps, Place, section_name};
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::region::Source;
 use crate::text::printable;
 
@@ -73,7 +73,11 @@ pub fn section(object: &Object, name: &str) -> Result<Source> {
         }
         others.push(map_name);
     }
-    Err(Error::NoSuch { thing: "section", name: printable(name), there: printable(&others.join(", ")) })
+    Err(Error::from(Cause::NoSuch {
+        thing: "section",
+        name: printable(name),
+        there: printable(&others.join(", ")),
+    }))
 }
 
 /// Duplicates the file descriptor: a system call.
