@@ -1,4 +1,4 @@
-//! The machine's CPUs and memory nodes, as the kernel counts them.
+//! The machine's CPUs and NUMA nodes, as the kernel numbers them.
 
 #[cfg(feature = "bpf")]
 use std::collections::BTreeMap;
@@ -6,17 +6,17 @@ use std::{fmt, io};
 
 use crate::error::{Cause, Error, Result};
 
-/// The CPUs that this machine can ever have, in ascending order; not always without gaps. Per-CPU
-/// maps have a copy of everything for each. Reads a file of sysfs.
+/// The possible CPUs: all that this machine can ever have, in ascending order, sometimes with gaps. Per-CPU maps have a
+/// copy of each value for each of them. Reads a file of sysfs.
 ///
 /// # Errors
-/// [`Error::System`] where sysfs is not mounted.
+/// [`ErrorKind::System`](crate::ErrorKind::System) if sysfs is not mounted.
 pub fn possible_cpus() -> Result<Vec<usize>> {
     read("/sys/devices/system/cpu/possible")
 }
 
-/// The CPUs that run now, some of the possible ones. What the others wrote, they wrote before they
-/// went: it stays where it is and no longer changes. Reads a file of sysfs.
+/// The CPUs that are online: some of the possible ones. Values written by the other CPUs stay in place and no longer
+/// change. Reads a file of sysfs.
 ///
 /// # Errors
 /// As for [`possible_cpus`].
@@ -24,8 +24,8 @@ pub fn online_cpus() -> Result<Vec<usize>> {
     read("/sys/devices/system/cpu/online")
 }
 
-/// The memory nodes that are there, in ascending order: `[0]` on machines with one, and on kernels that
-/// know of none. Reads a file of sysfs.
+/// The online NUMA nodes, in ascending order: `[0]` on machines with one node, and on kernels without NUMA support.
+/// Reads a file of sysfs.
 ///
 /// # Errors
 /// As for [`possible_cpus`].
@@ -33,11 +33,11 @@ pub fn online_nodes() -> Result<Vec<usize>> {
     known(read("/sys/devices/system/node/online"), || online_cpus().map(|_| vec![0]))
 }
 
-/// The CPUs that run now of a memory node, in ascending order: none on nodes with memory alone. On kernels
-/// that know of no nodes all are of node 0. Reads a file of sysfs.
+/// The online CPUs of a NUMA node, in ascending order: none for a node that has only memory. On kernels without NUMA
+/// support all CPUs belong to node 0. Reads a file of sysfs.
 ///
 /// # Errors
-/// [`Error::Node`] for a node that is not there; as for [`possible_cpus`].
+/// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if the node does not exist; as for [`possible_cpus`].
 pub fn cpus_of_node(node: usize) -> Result<Vec<usize>> {
     let there = online_nodes()?;
     if !there.contains(&node) {
@@ -46,7 +46,7 @@ pub fn cpus_of_node(node: usize) -> Result<Vec<usize>> {
     known(read(&format!("/sys/devices/system/node/node{node}/cpulist")), online_cpus)
 }
 
-/// The node of each CPU that runs now.
+/// The node of each online CPU.
 #[cfg(feature = "bpf")]
 pub(crate) fn nodes_of_cpus() -> Result<BTreeMap<usize, usize>> {
     let mut nodes = BTreeMap::new();
@@ -56,7 +56,7 @@ pub(crate) fn nodes_of_cpus() -> Result<BTreeMap<usize, usize>> {
     Ok(nodes)
 }
 
-/// What a kernel says that knows of nodes, else something else.
+/// The result of a read from sysfs, or `otherwise` on a kernel without the file (no NUMA support).
 fn known(said: Result<Vec<usize>>, otherwise: impl FnOnce() -> Result<Vec<usize>>) -> Result<Vec<usize>> {
     match said {
         Err(e) if e.io_error().is_some_and(|error| error.kind() == io::ErrorKind::NotFound) => otherwise(),
@@ -76,9 +76,9 @@ fn read(path: &str) -> Result<Vec<usize>> {
     parse(&list).ok_or_else(|| error(io::ErrorKind::InvalidData, &format_args!("{list:?}")))
 }
 
-/// Reads a list such as `0-3,8`; `None` for what is no list.
+/// Parses a list such as `0-3,8`. Returns `None` if it is not a list.
 fn parse(list: &str) -> Option<Vec<usize>> {
-    /// More than the kernel can be built for, so that no typing error fills the memory.
+    /// More than any kernel configuration allows, so that a malformed list can't fill the memory.
     const MOST: usize = 1 << 16;
     let mut cpus = Vec::new();
     for range in list.trim().split(',').filter(|_| list != "\n") {

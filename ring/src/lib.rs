@@ -1,35 +1,30 @@
 //! A lock-free shared-memory channel between BPF programs and userspace.
 //!
-//! BPF programs write records into mmapable `ARRAY` maps; readers map the array and read it with
-//! **no system call, no lock, no wakeup, and no effect on the writer**. Where the kernel refuses
-//! the mapping, the same typed reader goes on by `lookup` system calls and
-//! [says why](Region::access). Ordinary processes can share a [memfd](Region::create_memfd) in the
-//! same way.
+//! BPF programs write records into mmapable `ARRAY` maps; readers map the array and read it with **no system call, no
+//! lock, no wakeup, and no effect on the writer**. Where the kernel refuses the mapping, the same typed reader uses
+//! `lookup` system calls and [reports why](Region::access). Ordinary processes can share a
+//! [memfd](Region::create_memfd) in the same way.
 //!
-//! # What is guaranteed
+//! # Guarantees
 //!
-//! 1. A delivered record is exactly one that was published: never torn, never twice, in order
-//!    within its shard.
-//! 2. For every reader, `delivered + lost + discarded` is how far it came. Nothing disappears
-//!    uncounted.
-//! 3. A producer never waits: its steps are bounded in any context, NMI included. What it can't
-//!    write it counts.
-//! 4. A reader never waits longer than it asked to. A writer that died, or never finishes, gives
-//!    a typed outcome.
+//! 1. A delivered record is exactly one that was published: never torn, never twice, in order within its shard.
+//! 2. For every reader, `delivered + lost + discarded` is the number of tickets it has passed. Every lost record is
+//!    counted.
+//! 3. A producer never waits: its steps are bounded in any context, NMI included. It counts the records that it can't
+//!    write.
+//! 4. A reader never waits longer than its caller allows. A writer that died, or never finishes, gives a typed outcome.
 //! 5. A reader of a mapped region makes no system call and writes nothing.
-//! 6. Contents of shared memory can't cause a panic, an access out of bounds, an endless loop or
-//!    undefined behaviour, whatever bytes another process puts there.
+//! 6. No content of shared memory can cause a panic, an access out of bounds, an endless loop or undefined behaviour.
 //!
-//! # What is not
+//! # Non-guarantees
 //!
-//! - Rings lose records when readers are slower than writers: they overwrite the oldest. A reader
-//!   knows how many it lost, not which.
-//! - There is no order between shards (CPUs) but what timestamps in the records tell.
-//! - Whoever may write a region may write nonsense, with the right sequences around it. Readers
-//!   survive that; they can't detect it.
+//! - Rings lose records when readers are slower than writers: writers overwrite the oldest. A reader counts the records
+//!   that it lost, but can't identify them.
+//! - Records of different shards (CPUs) have no order, except by timestamps in the records.
+//! - Any process or program that can write a region can forge records. Readers stay safe, but can't detect this.
 //! - Readers poll. Nothing wakes them up.
 //!
-//! `docs/guarantees.md` in the repository has each of these with its proof.
+//! `docs/guarantees.md` in the repository explains why each guarantee holds.
 //!
 //! # Both sides
 //!
@@ -81,7 +76,7 @@
 //! writer.push(&[1, 10]);
 //! writer.push(&[2, 20]);
 //!
-//! // Anyone who gets the descriptor (inherited, or over a Unix socket) opens it like this.
+//! // Another process inherits the descriptor, or receives it through a Unix socket, and opens it like this.
 //! # use std::os::fd::AsFd;
 //! let fd = ring.region().as_fd().try_clone_to_owned().unwrap();
 //! let mut reader = Ring::<[u64; 2]>::open(fd)?.reader();
@@ -91,26 +86,27 @@
 //! # Ok::<(), mapring::Error>(())
 //! ```
 //!
-//! # How it is built
+//! # Architecture
 //!
-//! [`layout`] (pure: where things are) → `protocol` (the algorithms, over any words) → regions
-//! (a BPF map mapped, a BPF map behind system calls, a memfd) → the handles [`Ring`], [`Cells`],
-//! [`Counters`], [`Latches`], and for BPF alone `PerCpuCells`, `Globals` and `Dispatch`. Each layer
-//! knows only those to its left.
+//! [`layout`] (pure functions: the place of everything in a region) → `protocol` (the algorithms, on any words of
+//! memory) → regions (a mapped BPF map, a BPF map read by system calls, a memfd) → the handles [`Ring`], [`Cells`],
+//! [`Counters`], [`Latches`], and for BPF only `PerCpuCells`, `Globals` and `Dispatch`. Each layer uses only those to
+//! its left.
 //!
 //! # Cargo features
 //!
-//! - `bpf` (default): BPF maps of any loader, by bpf(2). It needs no C toolchain. Without it there are memfd regions only.
-//! - `libbpf` (default): objects, skeletons and maps of libbpf-rs, for loaders: `loader::prepare` and the like. libbpf takes
-//!   a C compiler, libelf and zlib to build. Readers and loaders with aya leave it out:
+//! - `bpf` (default): BPF maps of any loader, through bpf(2). It needs no C toolchain. Without it there are only memfd
+//!   regions.
+//! - `libbpf` (default): objects, skeletons and maps of libbpf-rs, for loaders: `loader::prepare` and similar. To build
+//!   libbpf, you need a C compiler, libelf and zlib. Readers, and loaders that use aya, leave it out:
 //!   `mapring = { …, default-features = false, features = ["bpf", "derive"] }`.
-//! - `derive` (default): `#[derive(Record)]`, for types that are compared with C's
-//!   ([`record!`] does it without).
+//! - `derive` (default): `#[derive(Record)]`, for types that are compared with C's. ([`record!`] does the same without
+//!   this feature.)
 //!
-//! The BPF headers are in this crate's `include` folder; a dependent's build script finds them in
+//! The BPF headers are in this crate's `include` folder. The build script of a dependent crate finds them in
 //! `DEP_MAPRING_INCLUDE`.
 #![deny(unsafe_code)]
-// The text speaks of what the features have, without them, too.
+// The documentation links to items of all features, also in builds without them.
 #![cfg_attr(not(feature = "libbpf"), allow(rustdoc::broken_intra_doc_links))]
 
 #[cfg(all(not(loom), feature = "bpf"))]
@@ -127,7 +123,7 @@ mod handle;
 pub mod layout;
 #[cfg(all(not(loom), feature = "bpf"))]
 pub mod loader;
-// No part of the API: the models and proofs of the repository run it.
+// Not part of the API: public for the models and proofs of the repository.
 #[doc(hidden)]
 pub mod protocol;
 #[cfg(not(loom))]
@@ -145,11 +141,12 @@ pub use error::{Error, ErrorKind, ReadError, Result};
 pub use handle::{Array, PerCpuCells, dispatch, globals};
 #[cfg(not(loom))]
 pub use handle::{Cells, CellsWriter, Counters, CountersWriter, Latches, LatchesWriter, Snapshot, table};
-/// The libbpf-rs that this crate's functions take maps and objects of. Use it as `mapring::libbpf_rs`, or depend on the
-/// same version: types of another version are other types, and rustc then says that `MapCore` or `OpenObject` do not fit.
+/// The version of libbpf-rs whose maps and objects this crate's functions take. Use it as `mapring::libbpf_rs`, or
+/// depend on the same version. Types of another version are different types: rustc then reports that `MapCore` or
+/// `OpenObject` do not match.
 #[cfg(all(not(loom), feature = "libbpf"))]
 pub use libbpf_rs;
-/// Makes a [`Record`](trait@Record) of a struct: see [`LayoutCheck`](record::LayoutCheck).
+/// Implements [`Record`](trait@Record) for a struct: see [`LayoutCheck`](record::LayoutCheck).
 ///
 /// ```
 /// #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, mapring::Record)]
@@ -161,10 +158,10 @@ pub use libbpf_rs;
 /// ```
 #[cfg(all(not(loom), feature = "derive"))]
 pub use mapring_derive::Record;
-/// Makes [`Record`](trait@Record)s of structs and enums that libbpf-cargo wrote down from C, so that nobody
-/// does it again: [`plain_record!`] for each, with its fields found in the skeleton's file. That is
-/// looked for in `OUT_DIR`, then beside `Cargo.toml`. What is not plain data through and through (a
-/// `_Bool`, a pointer, a union, padding that the skeleton does not spell out) does not compile.
+/// Implements [`Record`](trait@Record) for structs and enums that libbpf-cargo generated from C. It applies
+/// [`plain_record!`] to each, with the fields found in the skeleton's file. It looks for this file in `OUT_DIR`, then
+/// next to `Cargo.toml`. A type that is not plain data in all its parts (a `_Bool`, a pointer, a union, padding that
+/// the skeleton does not declare) does not compile.
 ///
 /// ```ignore
 /// mod skel {
@@ -184,7 +181,7 @@ pub use region::{Access, OpenOptions, Refusal, Region, Source};
 #[cfg(not(loom))]
 pub use ring::{Drain, Event, Reader, Ring, Writer};
 
-/// What macros of this crate make code of.
+/// Used by the code that this crate's macros generate.
 #[cfg(not(loom))]
 #[doc(hidden)]
 pub mod __private {

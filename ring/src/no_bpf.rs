@@ -1,4 +1,4 @@
-//! What stands in for the module `bpf` without that feature: there are no maps, so that none is ever refused a mapping.
+//! Replaces the module `bpf` in builds without that feature: there are no maps, so all of its types are empty.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -7,7 +7,7 @@ use crate::error::{Cause, Error, Result};
 use crate::layout::Preamble;
 use crate::region::{OpenOptions, Region};
 
-/// Whatever has to do with a map.
+/// Replaces every type of that module that the other modules use for maps.
 #[derive(Debug)]
 pub(crate) enum Map {}
 

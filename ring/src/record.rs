@@ -1,4 +1,4 @@
-//! What a Rust type looks like in memory, to be compared with what it looks like in C.
+//! The layout of Rust types, to be compared with the layout in C.
 
 use std::any::TypeId;
 use std::borrow::Cow;
@@ -8,13 +8,12 @@ use bytemuck::{AnyBitPattern, NoUninit, Pod};
 
 use crate::layout::Kind;
 
-/// Plain data whose layout is known field by field, so that it is compared with what the BTF of a BPF
-/// map says when the map is opened: see [`LayoutCheck`] and
-/// [`Globals::variable`](crate::globals::Globals::variable).
+/// Plain data whose layout is known field by field. When a BPF map is opened, this layout is compared with the map's
+/// BTF: see [`LayoutCheck`] and [`Globals::variable`](crate::globals::Globals::variable).
 ///
-/// Numbers and arrays are records. `#[derive(Record)]` (cargo feature `derive`) makes one of a struct of
-/// one's own, as does [`record!`](macro@crate::record) without it; [`plain_record!`](crate::plain_record) of
-/// one that libbpf-cargo made from C.
+/// Numbers and arrays are records. `#[derive(Record)]` (cargo feature `derive`) implements it for your own structs;
+/// [`record!`](macro@crate::record) does so without the feature. [`plain_record!`](crate::plain_record) implements it
+/// for structs that libbpf-cargo generated from C.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a mapring `Record`",
     label = "not plain data whose layout mapring knows",
@@ -31,29 +30,29 @@ pub trait Record: AnyBitPattern {
 /// The layout of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TypeLayout {
-    /// A number of so many bytes. Signs are not compared: C's `char` has one here and none there.
+    /// A number of this many bytes. Signs are not compared: whether C's `char` is signed depends on the machine.
     Integer(usize),
-    /// A floating point number of so many bytes.
+    /// A floating point number of this many bytes.
     Float(usize),
-    /// So many of something.
+    /// An array: the type of its elements, and how many.
     Array(&'static TypeLayout, usize),
-    /// A struct of so many bytes.
+    /// A struct of this many bytes, with its fields.
     Struct(usize, &'static [Field]),
 }
 
 /// A field of a struct.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field {
-    /// Its name; one that starts with `_` is padding, and not compared.
+    /// Its name. A name that starts with `_` means padding, which is not compared.
     pub name: &'static str,
-    /// Where it starts, in bytes.
+    /// Its offset in bytes.
     pub offset: usize,
-    /// What it is.
+    /// The layout of its type.
     pub layout: TypeLayout,
 }
 
 impl TypeLayout {
-    /// Bytes that it takes.
+    /// The size in bytes.
     pub const fn bytes(&self) -> usize {
         match self {
             Self::Integer(bytes) | Self::Float(bytes) | Self::Struct(bytes, _) => *bytes,
@@ -62,36 +61,36 @@ impl TypeLayout {
     }
 }
 
-/// What a handle's record type was compared with when the region was opened.
+/// How a handle's record type was compared with the C type when the region was opened.
 ///
-/// The `open` functions of the handles compare every field with the map's BTF, where there is one to be
-/// had: another name, place or size is an [`Error::Layout`](crate::Error::Layout). All else is told
-/// here. Fields whose names start with `_` are padding, and not compared; nor are the signs of numbers.
-/// A C struct of a single field is taken for that field by Rust types that have no fields.
+/// The `open` functions of the handles compare every field with the map's BTF if it is available: a different name,
+/// offset or size is an [`ErrorKind::Layout`](crate::ErrorKind::Layout). Otherwise this type contains the reason.
+/// Fields whose names start with `_` are padding and not compared. The signs of numbers are not compared either. A Rust
+/// type without fields is compared with the only field of a C struct.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LayoutCheck {
-    /// Every field, with the C type in the map's BTF: they are the same.
+    /// Every field was compared with the C type in the map's BTF, and all are the same.
     Fields,
-    /// Only the sizes, and why no more.
+    /// Only the sizes were compared, for this reason.
     Size(UncheckedReason),
 }
 
-/// Why a record type's fields were not compared with the C type's.
+/// Why the fields of a record type were not compared with those of the C type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UncheckedReason {
-    /// The handle was made of a region (`from_region`) that was opened without
-    /// [`OpenOptions::expect_record`](crate::OpenOptions::expect_record), or with that of another type.
+    /// The handle was made from a region (`from_region`) that was opened without
+    /// [`OpenOptions::expect_record`](crate::OpenOptions::expect_record), or with another type.
     NotAsked,
-    /// The region is a memfd: those have no BTF.
+    /// The region is a memfd, which has no BTF.
     Memfd,
-    /// The map has no BTF: its object was compiled without, or its loader did not pass it on.
+    /// The map has no BTF: its object was compiled without BTF, or its loader did not pass it on.
     NoBtf,
-    /// The map's BTF describes no records: a map that mapring's macros did not declare.
+    /// The map's BTF does not describe records: mapring's macros did not declare the map.
     NotDescribed,
-    /// This process may not read the BTF, which takes CAP_SYS_ADMIN (EPERM).
+    /// This process may not read the BTF: that needs CAP_SYS_ADMIN (EPERM).
     NotAllowed,
-    /// The kernel gave no BTF for a reason that the library does not know, as it came.
+    /// The kernel returned this error number, whose cause the library does not know.
     Errno(i32),
 }
 
@@ -119,14 +118,14 @@ impl fmt::Display for UncheckedReason {
     }
 }
 
-/// A type that records are to be compared with.
+/// A type with which records are to be compared.
 #[cfg_attr(not(feature = "bpf"), allow(dead_code))]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Expected {
     pub(crate) id: TypeId,
     pub(crate) layout: TypeLayout,
     pub(crate) rust: &'static str,
-    /// What must hold them.
+    /// The kind of region that must contain them.
     pub(crate) kind: Option<Kind>,
 }
 
@@ -136,8 +135,8 @@ impl Expected {
     }
 }
 
-/// The text of a C string in an array of `u8` or `i8`: up to the first zero, or all of it. Bytes that are no UTF-8 become `\u{fffd}`;
-/// control characters stay, so escape what comes from others before it goes to a terminal.
+/// The text of a C string in an array of `u8` or `i8`: up to the first zero, or all of it. Invalid UTF-8 becomes
+/// `\u{fffd}`. Control characters stay: escape text from other processes before you print it to a terminal.
 ///
 /// ```
 /// assert_eq!(mapring::record::string(b"init\0t\0\0"), "init");
@@ -149,15 +148,14 @@ pub fn string<C: NoUninit>(chars: &[C]) -> Cow<'_, str> {
     String::from_utf8_lossy(bytes.split(|&byte| byte == 0).next().unwrap_or_default())
 }
 
-/// The layout of a field, for [`record!`](macro@crate::record): its type is found by the function, which
-/// is never called.
+/// The layout of a field, for [`record!`](macro@crate::record). The function is never called; it only gives the type.
 #[doc(hidden)]
 #[doc(hidden)]
 pub const fn layout_of<T, F: Record>(_: fn(T) -> F) -> TypeLayout {
     F::LAYOUT
 }
 
-/// A field's name as C has it, which knows no `r#type`.
+/// A field's name in C, which has no `r#type`.
 #[doc(hidden)]
 #[doc(hidden)]
 pub const fn name_of(name: &'static str) -> &'static str {
@@ -170,7 +168,7 @@ pub const fn name_of(name: &'static str) -> &'static str {
     }
 }
 
-/// The size of a field that is plain data, for [`plain_record!`](crate::plain_record).
+/// The size of a field of plain data, for [`plain_record!`](crate::plain_record).
 #[doc(hidden)]
 #[doc(hidden)]
 pub const fn plain_size<T, F: Pod>(_: fn(T) -> F) -> usize {
@@ -193,8 +191,8 @@ impl<T: Record + Pod, const N: usize> Record for [T; N] {
     const LAYOUT: TypeLayout = TypeLayout::Array(&T::LAYOUT, N);
 }
 
-/// Says the layout of a struct that is plain data already, by `bytemuck`'s derives: names its fields,
-/// padding too. Field types are records themselves.
+/// Implements [`Record`](trait@crate::Record) for a struct that is already plain data by `bytemuck`'s derives. It takes
+/// the names of all fields, padding included. The field types must be records.
 ///
 /// ```
 /// #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -207,12 +205,12 @@ impl<T: Record + Pod, const N: usize> Record for [T; N] {
 /// assert!(matches!(SwitchEvent::LAYOUT, TypeLayout::Struct(32, [_, prev, ..]) if prev.offset == 8));
 /// ```
 ///
-/// A field that is left out does not compile.
+/// If a field is missing, it does not compile.
 #[macro_export]
 macro_rules! record {
     ($ty:path { $($field:ident),* $(,)? }) => {
         const _: fn($ty) = |this| {
-            // All of them, by name.
+            // Names all fields, so that a missing one does not compile.
             let $ty { $($field: _),* } = this;
         };
         impl $crate::Record for $ty {
@@ -228,11 +226,10 @@ macro_rules! record {
     };
 }
 
-/// [`record!`](macro@crate::record) for a struct that libbpf-cargo made from C, so that nobody writes it
-/// down again: `mapring::plain_record!(types::switch_event { ns, prev, next, comm, __pad_28 });`, and
-/// `mapring::plain_record!(types::mode);` for an enum. It also makes it plain data
-/// (`bytemuck::Pod`), which it is if all of its fields are, and there is nothing between them; anything
-/// else does not compile.
+/// [`record!`](macro@crate::record) for a struct that libbpf-cargo generated from C, so that it need not be declared
+/// again: `mapring::plain_record!(types::switch_event { ns, prev, next, comm, __pad_28 });`, and
+/// `mapring::plain_record!(types::mode);` for an enum. It also implements `bytemuck::Pod`. That requires that all
+/// fields are plain data and that there is no padding between them; anything else does not compile.
 #[cfg_attr(
     feature = "derive",
     doc = "[`skeleton_records!`](crate::skeleton_records) finds the fields by itself."
@@ -276,8 +273,8 @@ macro_rules! plain_record {
                 == 0 $(+ $crate::__private::plain_size(|this: $ty| this.$field))*,
             "there is padding between the fields, or behind them: it must be fields, too",
         );
-        // SAFETY: any bytes are a value of a struct all of whose fields that is so of: `record!` names
-        // them all, and `plain_size` takes none other. There are no bytes but theirs.
+        // SAFETY: any bytes are a valid value of a struct if this is true of all its fields and it has no other bytes.
+        // `record!` names all fields, `plain_size` accepts only `Pod` fields, and the assertion excludes other bytes.
         #[allow(unsafe_code)]
         unsafe impl $crate::__private::Pod for $ty {}
         // SAFETY: as above: zeros are such bytes.

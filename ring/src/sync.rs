@@ -1,5 +1,5 @@
-//! The loom switch: the only place that names an atomic type, so that what the models check is
-//! what ships. `RUSTFLAGS="--cfg loom"` turns it.
+//! The loom switch: the only module that names an atomic type, so that the models check the code that ships.
+//! `RUSTFLAGS="--cfg loom"` switches to loom.
 
 #[cfg(loom)]
 #[allow(clippy::disallowed_types)]
@@ -9,17 +9,17 @@ pub(crate) use loom::sync::atomic::{AtomicU64, Ordering, fence};
 #[allow(clippy::disallowed_types)]
 pub(crate) use core::sync::atomic::{AtomicU64, Ordering, fence};
 
-/// Nanoseconds of a clock that never goes back. The coarse clock: it moves on every few milliseconds, and the vDSO reads it
-/// in some nanoseconds. Not by rustix, which does not find the functions of some vDSOs (Debian's Linux 6.1) and makes
-/// system calls instead.
+/// Nanoseconds of a clock that never goes back. It is the coarse clock: it advances every few milliseconds, and the
+/// vDSO reads it in some nanoseconds. Not read by rustix, which does not find the functions of some vDSOs (Debian's
+/// Linux 6.1) and makes system calls instead.
 #[cfg(not(loom))]
 pub(crate) fn now() -> u64 {
     let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC_COARSE);
     now.map_or(0, |now| now.tv_sec().cast_unsigned() * 1_000_000_000 + now.tv_nsec().cast_unsigned())
 }
 
-/// Goes on by one with each call, so that models count how often was waited. All threads of a model are one of the
-/// machine's.
+/// Advances by one with each call, so that models count the waits. All threads of a model run on one thread of the
+/// machine.
 #[cfg(loom)]
 pub(crate) fn now() -> u64 {
     std::thread_local!(static NOW: core::cell::Cell<u64> = const { core::cell::Cell::new(0) });

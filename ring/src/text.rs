@@ -1,7 +1,7 @@
-//! Text that others wrote, made fit to be shown.
+//! Escapes text from other processes, so that it can be printed.
 
-/// Escapes what is not to reach a terminal: control characters such as escape and newline, marks that change the
-/// direction of text, and all else that Rust does not take for printable.
+/// Escapes characters that must not reach a terminal: control characters such as escape and newline, marks that change
+/// the direction of text, and all others that Rust does not consider printable.
 pub(crate) fn printable(text: &str) -> String {
     let escaped = |c: char| {
         let plain = c == ' ' || c.is_ascii_graphic();

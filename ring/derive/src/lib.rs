@@ -1,5 +1,5 @@
-//! `#[derive(Record)]` and `skeleton_records!`: what a struct looks like in memory, for mapring to compare
-//! with C's. They are part of `mapring`, by its cargo feature `derive`.
+//! `#[derive(Record)]` and `skeleton_records!`: the memory layout of structs, for mapring to compare with C's. The
+//! crate `mapring` exports both with its cargo feature `derive`.
 #![forbid(unsafe_code)]
 
 mod skeleton;
@@ -9,16 +9,16 @@ use quote::quote;
 use syn::ext::IdentExt;
 use syn::{Attribute, Data, DeriveInput, Error, Fields, parse_macro_input};
 
-/// Implements `mapring::Record` for a struct with named fields, or around one (`repr(transparent)`).
-/// It must be `repr(C)`, plain data (`bytemuck`'s derives), and its fields records themselves. A
-/// field whose name starts with `_` is padding, and not compared.
+/// Implements `mapring::Record` for a struct with named fields, or for a `repr(transparent)` wrapper of a record. The
+/// struct must be `repr(C)` and plain data (`bytemuck`'s derives), and its fields must be records. A field whose name
+/// starts with `_` is padding, which is not compared.
 #[proc_macro_derive(Record)]
 pub fn record(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
     expand(&input).unwrap_or_else(Error::into_compile_error).into()
 }
 
-/// Records of a skeleton's structs: `mapring::skeleton_records` has the description.
+/// Implements `Record` for a skeleton's structs: see `mapring::skeleton_records`.
 #[proc_macro]
 pub fn skeleton_records(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     let wanted = parse_macro_input!(input as skeleton::Wanted);
@@ -64,11 +64,11 @@ fn expand(input: &DeriveInput) -> Result<TokenStream, Error> {
     })
 }
 
-/// Whether a `repr` attribute names `wanted`.
+/// Whether a `repr` attribute contains `wanted`.
 fn has_repr(attributes: &[Attribute], wanted: &str) -> bool {
     attributes.iter().filter(|attribute| attribute.path().is_ident("repr")).any(|attribute| {
         let mut found = false;
-        // What else is in there is rustc's business, and it checks it.
+        // rustc checks the rest of the attribute.
         let _ = attribute.parse_nested_meta(|meta| {
             found |= meta.path.is_ident(wanted);
             Ok(())

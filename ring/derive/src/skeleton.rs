@@ -1,4 +1,4 @@
-//! `skeleton_records!`: the structs that libbpf-cargo wrote down, found in its file.
+//! `skeleton_records!`: finds the structs that libbpf-cargo generated, in its file.
 
 use std::path::{Path, PathBuf};
 
@@ -33,7 +33,7 @@ impl Parse for Wanted {
 }
 
 impl Wanted {
-    /// The file, where build scripts put it, or where people do.
+    /// The path of the file: where build scripts put it, or next to `Cargo.toml`.
     fn path(&self) -> Result<PathBuf, Error> {
         let folders = ["OUT_DIR", "CARGO_MANIFEST_DIR"].map(std::env::var_os);
         let mut paths = folders.iter().flatten().map(|folder| Path::new(folder).join(self.file.value()));
@@ -56,7 +56,7 @@ impl Wanted {
             self.record(name, &found)
         });
         let records = records.collect::<Result<TokenStream, Error>>()?;
-        // Another skeleton, other records.
+        // Makes rustc expand the macro again when the skeleton changes.
         let path = LitStr::new(&path.to_string_lossy(), Span::call_site());
         Ok(quote! {
             const _: &[u8] = ::core::include_bytes!(#path);
@@ -79,7 +79,7 @@ impl Wanted {
     }
 }
 
-/// The type of this name, in the file or a module of it.
+/// The type with this name, in the file or one of its modules.
 fn find(source: TokenStream, name: &Ident) -> Option<DeriveInput> {
     let mut item = Vec::new();
     for token in source {

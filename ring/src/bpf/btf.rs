@@ -1,14 +1,14 @@
-//! BTF: the types of a BPF object, read out of bytes that anybody may have written.
+//! BTF: the types of a BPF object, parsed from bytes that can have any content.
 //!
-//! What is not there, or of another kind, is `None` or void. References are followed for a few steps only, as types may
-//! refer to each other in circles.
+//! Missing types, and types of another kind, are `None` or void. Only a limited number of references is followed, as
+//! types may refer to each other in circles.
 
 #[cfg(test)]
 mod tests;
 
-/// Steps from one type to another: as many as the kernel takes.
+/// The most steps from one type to another: the kernel's limit.
 pub(crate) const DEPTH: usize = 32;
-/// Fields of a struct, those of structs within it included: more are left out.
+/// The most fields of a struct, including those of nested structs: further fields are ignored.
 const FIELDS: usize = 1 << 16;
 
 const MAGIC: u16 = 0xeb9f;
@@ -16,7 +16,7 @@ const MAGIC: u16 = 0xeb9f;
 const HEADER: usize = 24;
 const HEAD: usize = 12;
 
-/// The kinds of types, by their numbers.
+/// The kinds of types, by number.
 const KINDS: [Kind; 20] = {
     use Kind::*;
     [
@@ -55,7 +55,7 @@ impl Kind {
         KINDS.get((info >> 24 & 0x1f) as usize).copied()
     }
 
-    /// Bytes of a type behind its head, with so many members.
+    /// Bytes of a type after its head, for this number of members.
     fn rest(self, members: usize) -> usize {
         match self {
             Self::Int | Self::Var | Self::DeclTag => 4,
@@ -71,14 +71,15 @@ impl Kind {
 #[derive(Debug)]
 pub(crate) struct Btf {
     bytes: Vec<u8>,
-    /// Where the strings start, and where they end.
+    /// The start and the end of the strings.
     strings: [usize; 2],
-    /// Where each type starts; the first one has the id 1.
+    /// The start of each type; the first one has the id 1.
     types: Vec<usize>,
 }
 
 impl Btf {
-    /// Reads BTF of this machine's byte order; `None`, if it is none, or has kinds of types that nobody knows yet.
+    /// Parses BTF in this machine's byte order. Returns `None` if it is invalid, or has kinds of types that are not
+    /// supported.
     pub(crate) fn new(bytes: Vec<u8>) -> Option<Self> {
         let magic = bytes.first_chunk().copied().map(u16::from_ne_bytes)?;
         let at = |offset: usize| Some(word(&bytes, offset)? as usize);
@@ -112,7 +113,7 @@ impl Btf {
         (1..).map_while(|id| self.get(id))
     }
 
-    /// The string at this place; empty, if there is none.
+    /// The string at this offset; empty if there is none.
     fn string(&self, at: u32) -> &[u8] {
         let [start, end] = self.strings;
         let strings = &self.bytes[start..end];
@@ -128,9 +129,9 @@ pub(crate) struct Type<'btf> {
     pub(crate) id: u32,
     name: u32,
     info: u32,
-    /// Its bytes, or the type that it refers to.
+    /// Its size in bytes, or the type to which it refers.
     size: u32,
-    /// All that is behind its head.
+    /// All bytes after its head.
     rest: &'btf [u8],
 }
 
@@ -139,11 +140,11 @@ pub(crate) struct Type<'btf> {
 pub(crate) struct Field<'btf> {
     pub(crate) name: &'btf [u8],
     pub(crate) ty: Type<'btf>,
-    /// Where it starts, in bits.
+    /// Its offset in bits.
     pub(crate) from: usize,
-    /// How many bits it has, if it is a bit field; or else 0.
+    /// The number of its bits if it is a bit field, else 0.
     pub(crate) bits: u32,
-    /// Whether it is in a union, and so one of several in its place.
+    /// Whether it is in a union, so that other fields can have the same place.
     pub(crate) choice: bool,
 }
 
@@ -161,18 +162,18 @@ impl<'btf> Type<'btf> {
         Kind::of(self.info).unwrap_or(Kind::Void)
     }
 
-    /// Its name, any bytes; empty, if it has none.
+    /// Its name, which can have any bytes; empty if it has none.
     pub(crate) fn name(self) -> &'btf [u8] {
         self.btf.string(self.name)
     }
 
-    /// The name of the first type that has one, of this and those that it refers to.
+    /// The first name among this type and the types to which it refers.
     pub(crate) fn first_name(self) -> Option<&'btf [u8]> {
         let types = std::iter::successors(Some(self), |ty| ty.target());
         types.take(DEPTH).map(Self::name).find(|name| !name.is_empty())
     }
 
-    /// The type that it refers to.
+    /// The type to which it refers.
     pub(crate) fn target(self) -> Option<Self> {
         use Kind::*;
         match self.kind() {
@@ -183,7 +184,7 @@ impl<'btf> Type<'btf> {
         }
     }
 
-    /// What is behind its qualifiers and typedefs.
+    /// The type without qualifiers and typedefs.
     pub(crate) fn resolved(self) -> Self {
         use Kind::*;
         let mut ty = self;
@@ -198,7 +199,7 @@ impl<'btf> Type<'btf> {
         ty
     }
 
-    /// Its bytes, behind its qualifiers and typedefs.
+    /// Its size in bytes, without qualifiers and typedefs.
     pub(crate) fn bytes(self) -> Option<u64> {
         use Kind::*;
         let (mut ty, mut count) = (self.resolved(), 1_u64);
@@ -213,13 +214,13 @@ impl<'btf> Type<'btf> {
         })
     }
 
-    /// What it is an array of, and how many of it.
+    /// The type of an array's elements, and their number.
     pub(crate) fn array(self) -> Option<(Self, usize)> {
         let [of, _, count] = words(self.rest.first_chunk::<12>().filter(|_| self.kind() == Kind::Array)?);
         Some((self.btf.get(of)?, count as usize))
     }
 
-    /// The fields of a struct or union, in their order.
+    /// The fields of a struct or union, in order.
     pub(crate) fn fields(self) -> impl Iterator<Item = Field<'btf>> {
         let (is_union, has_bits) = (self.kind() == Kind::Union, self.info >> 31 == 1);
         self.members(&[Kind::Struct, Kind::Union]).filter_map(move |[name, ty, at]| {
@@ -229,12 +230,13 @@ impl<'btf> Type<'btf> {
         })
     }
 
-    /// Its field of this name.
+    /// Its field with this name.
     pub(crate) fn field(self, name: &str) -> Option<Field<'btf>> {
         self.fields().find(|field| field.name == name.as_bytes())
     }
 
-    /// Its fields, and behind each that is to be entered those of its type: all where they are in this one.
+    /// Its fields. After each field for which `enter` is true come the fields of its type. All offsets are relative to
+    /// this type.
     pub(crate) fn fields_within(self, enter: impl Fn(&Field<'btf>) -> bool) -> Vec<Field<'btf>> {
         let mut found = Vec::new();
         self.resolved().find_fields((0, false), DEPTH, &enter, &mut found);
@@ -274,14 +276,14 @@ impl<'btf> Type<'btf> {
         })
     }
 
-    /// The words of each member, if it is of these kinds.
+    /// The words of each member, if the type is of one of these kinds.
     fn members(self, of: &[Kind]) -> impl Iterator<Item = [u32; 3]> {
         let members = if of.contains(&self.kind()) { self.info as usize & 0xffff } else { 0 };
         self.rest.as_chunks::<12>().0.iter().take(members).map(words)
     }
 }
 
-/// The words of so many bytes.
+/// The three words in these bytes.
 fn words(bytes: &[u8; 12]) -> [u32; 3] {
     std::array::from_fn(|at| word(bytes, 4 * at).unwrap_or_default())
 }
@@ -290,7 +292,7 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().copied().map(u32::from_ne_bytes)
 }
 
-/// Where a part of the bytes starts and ends, that has so many from `offset` behind the header.
+/// The start and the end of a part of `len` bytes at `offset` after the header.
 fn part(bytes: &[u8], header: usize, offset: usize, len: usize) -> Option<[usize; 2]> {
     let start = header.checked_add(offset)?;
     let end = start.checked_add(len)?;

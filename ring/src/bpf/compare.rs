@@ -1,4 +1,4 @@
-//! A Rust type against a C type, field by field, as BTF describes it.
+//! Compares a Rust type with a C type, field by field, as BTF describes it.
 
 use std::any::TypeId;
 
@@ -11,7 +11,7 @@ use crate::layout;
 use crate::record::{self, Expected, LayoutCheck, TypeLayout, UncheckedReason};
 use crate::text::printable;
 
-/// Where they differ: the field, and what both sides say of it.
+/// A difference: the field, and its type on both sides.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Difference {
     pub(super) field: String,
@@ -19,18 +19,18 @@ pub(super) struct Difference {
     pub(super) c: String,
 }
 
-/// The first difference between `layout` and the type `c`; `at` names what is compared.
+/// The first difference between `layout` and the type `c`. `at` is the name of the compared value.
 pub(super) fn compare(layout: &TypeLayout, c: Type<'_>, at: &str) -> Result<(), Difference> {
     let mut c = c.resolved();
     if !matches!(layout, TypeLayout::Struct(..)) {
-        // Whoever has no fields has no names for them, either.
+        // A Rust type without fields has no field names either.
         c = std::iter::successors(Some(c), |c| only_field(*c)).take(DEPTH).last().unwrap_or(c);
     }
     let has = |bytes: usize| c.bytes() == Some(bytes as u64);
     let different = |c: String| Err(Difference { field: at.to_owned(), rust: describe(layout), c });
     match *layout {
-        // Both as they are, and as libbpf makes them for kernels that know no enum of 8 bytes (before 6.0) and no float
-        // (before 5.13).
+        // The types themselves, and their replacements by libbpf for kernels without enums of 8 bytes (before 6.0) or
+        // floats (before 5.13).
         TypeLayout::Integer(bytes) if has(bytes) && (is_integer(c) || is_enum64(c)) => Ok(()),
         TypeLayout::Float(bytes) if has(bytes) && (c.kind() == Kind::Float || is_placeholder(c)) => Ok(()),
         TypeLayout::Array(of, count) => match c.array() {
@@ -45,7 +45,7 @@ pub(super) fn compare(layout: &TypeLayout, c: Type<'_>, at: &str) -> Result<(), 
     }
 }
 
-/// The first difference between these fields and those of the struct or union `c`.
+/// The first difference between these fields and the fields of the struct or union `c`.
 fn compare_fields(fields: &[record::Field], c: Type<'_>, at: &str) -> Result<(), Difference> {
     let mut theirs = c.fields_within(|field| field.name.is_empty());
     theirs.retain(|field| !field.name.is_empty());
@@ -75,7 +75,7 @@ fn compare_fields(fields: &[record::Field], c: Type<'_>, at: &str) -> Result<(),
     }
 }
 
-/// The only field of a struct that has no more bytes than it.
+/// The only field of a struct, if it has the same size as the struct.
 fn only_field(c: Type<'_>) -> Option<Type<'_>> {
     let mut fields = c.fields();
     let (Some(field), None) = (fields.next(), fields.next()) else { return None };
@@ -83,22 +83,22 @@ fn only_field(c: Type<'_>) -> Option<Type<'_>> {
     (c.kind() == Kind::Struct && (field.from, field.bits) == (0, 0) && ty.bytes() == c.bytes()).then_some(ty)
 }
 
-/// Whether this is the empty struct that libbpf has in place of a float.
+/// Whether this is the empty struct with which libbpf replaces a float.
 fn is_placeholder(c: Type<'_>) -> bool {
     c.kind() == Kind::Struct && c.name().is_empty() && c.fields().next().is_none()
 }
 
-/// Whether this is the union that libbpf has in place of an enum of 8 bytes.
+/// Whether this is the union with which libbpf replaces an enum of 8 bytes.
 fn is_enum64(c: Type<'_>) -> bool {
     c.kind() == Kind::Union && c.fields().next().is_some_and(|field| field.ty.name() == b"enum64_placeholder")
 }
 
-/// Whether it is a whole number in memory.
+/// Whether values of this type are whole numbers in memory.
 fn is_integer(c: Type<'_>) -> bool {
     matches!(c.kind(), Kind::Int | Kind::Enum | Kind::Enum64 | Kind::Ptr)
 }
 
-/// What Rust has, in words.
+/// The Rust type in words.
 fn describe(layout: &TypeLayout) -> String {
     match layout {
         TypeLayout::Integer(bytes) => format!("an integer of {bytes} bytes"),
@@ -108,7 +108,7 @@ fn describe(layout: &TypeLayout) -> String {
     }
 }
 
-/// What C has, in words.
+/// The C type in words.
 pub(super) fn name_of(c: Type<'_>) -> String {
     let (mut c, mut text) = (c, String::new());
     for _ in 0..DEPTH {
@@ -121,7 +121,7 @@ pub(super) fn name_of(c: Type<'_>) -> String {
     text + &format!("{kind} {}{bytes}", String::from_utf8_lossy(c.name()))
 }
 
-/// Compares the type that is expected with what a map's BTF says of the records, if it can.
+/// Compares the expected type with the records in a map's BTF, if it is available.
 pub(super) fn compare_record(
     types: &Types,
     found: layout::Kind,
@@ -136,7 +136,7 @@ pub(super) fn compare_record(
     Ok((Some(expected.id), compared))
 }
 
-/// Compares the type that is expected with the C type that `find` finds, if there is one.
+/// Compares the expected type with the C type that `find` returns, if there is one.
 pub(super) fn compare_with<'t>(
     types: &'t Types,
     find: impl FnOnce(&'t Btf) -> Option<Type<'t>>,
@@ -148,7 +148,7 @@ pub(super) fn compare_with<'t>(
         Ok(btf) => btf,
         Err(e) => {
             return not(match e.raw_os_error().map(Errno::from_raw_os_error) {
-                // As long as there is a map, there are its types.
+                // The kernel keeps the types of a map as long as the map.
                 Some(Errno::NOENT) => UncheckedReason::NoBtf,
                 Some(Errno::PERM) => UncheckedReason::NotAllowed,
                 errno => UncheckedReason::Errno(errno.map_or(0, Errno::raw_os_error)),
@@ -163,7 +163,7 @@ pub(super) fn compare_with<'t>(
 }
 
 impl Difference {
-    /// As an error, of what it was found in.
+    /// Converts it to an error about `what`.
     pub(super) fn error(self, what: String) -> Error {
         Error::from(Cause::Layout {
             what,

@@ -1,5 +1,5 @@
-//! What the BTF of a map's value says of a region: which kind, what records, how many slots.
-//! The macros of the BPF headers put it there (`MAPRING__TAG` in `abi.bpf.h`).
+//! Reads the description of a region from the BTF of a map's value: its kind, its records, its slots. The macros of the
+//! BPF headers put it there (`MAPRING__TAG` in `abi.bpf.h`).
 
 use std::cell::OnceCell;
 use std::io;
@@ -13,7 +13,7 @@ use super::uapi::MapInfo;
 use crate::layout::{Geometry, GeometryError, Kind, Preamble};
 use crate::text::printable;
 
-/// The field of values whose writers publish by plain stores, which x86 alone keeps in order.
+/// The field of values whose writers publish by plain stores, which only x86 keeps in order.
 pub(crate) const TSO: &str = "mapring_tso";
 
 /// A region as its BPF program declared it.
@@ -22,7 +22,7 @@ pub(crate) struct Description {
     pub(crate) kind: Kind,
     record: u64,
     capacity: u64,
-    /// A ring that is in a map of maps.
+    /// Set for a ring in a map of maps.
     pub(crate) inner: Option<Inner>,
     name: String,
 }
@@ -30,14 +30,14 @@ pub(crate) struct Description {
 /// Why a ring is in a map of maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Inner {
-    /// So that another can take its place.
+    /// So that another ring can replace it.
     Resizable,
-    /// As the shard of one CPU, on the node of that.
+    /// As the shard of one CPU, on the node of that CPU.
     OfCpu,
 }
 
 impl Description {
-    /// The shape with `shards` shards, of what has such.
+    /// The shape with `shards` shards, if the kind has shards.
     pub(crate) fn geometry(&self, shards: u64) -> Result<Geometry, GeometryError> {
         let sharded = matches!(self.kind, Kind::Ring | Kind::Counters) && self.inner != Some(Inner::OfCpu);
         let geometry =
@@ -49,7 +49,7 @@ impl Description {
         }
     }
 
-    /// The shape of so many whole shards that it has about `entries` elements.
+    /// The shape with the number of whole shards for which it has about `entries` elements.
     pub(crate) fn nearest(&self, entries: usize) -> Option<Geometry> {
         let one = self.geometry(1).ok()?;
         let shard = one.entries() - one.first();
@@ -57,8 +57,9 @@ impl Description {
         self.geometry(shards as u64).or(Ok::<_, GeometryError>(one)).ok()
     }
 
-    /// What a preamble with this geometry says, and what this says instead, if they differ. Both for people. Shards are
-    /// left out, as nothing declares them, and so are the slots of a ring that is made to change them.
+    /// The differences between a preamble with this geometry and this description, as text for both, if they differ.
+    /// Does not compare shards, since no declaration contains them, nor the slots of a resizable ring, which may
+    /// change.
     pub(crate) fn contradicts(&self, geometry: &Geometry) -> Option<(String, String)> {
         let inner = match geometry {
             ring if ring.is_resizable() => Some(Inner::Resizable),
@@ -80,7 +81,7 @@ impl Description {
         (preamble != described).then(|| (shown(preamble), shown(described)))
     }
 
-    /// The preamble of a map with `entries` elements, if that is a whole number of shards.
+    /// The preamble of a map with `entries` elements, if these are a whole number of shards.
     pub(crate) fn preamble(&self, entries: usize, generation: u64) -> Option<Preamble> {
         let one = self.geometry(1).ok()?;
         let shard = one.entries() - one.first();
@@ -90,7 +91,7 @@ impl Description {
     }
 }
 
-/// Reads it from the BTF of a map's value type.
+/// Reads the description from the BTF of a map's value type.
 pub(crate) fn from_btf(btf: &Btf, value: u32) -> Option<Description> {
     let value = btf.get(value).filter(|value| value.kind() == TypeKind::Struct)?;
     let name = str::from_utf8(value.name()).ok()?.strip_prefix("mapring_")?;
@@ -119,7 +120,7 @@ pub(crate) fn from_btf(btf: &Btf, value: u32) -> Option<Description> {
     Some(Description { kind, record, capacity, inner, name })
 }
 
-/// The types of an object, as the kernel keeps them. ENOENT: there are none. Takes CAP_SYS_ADMIN.
+/// The types of an object, from the kernel. ENOENT if there are none. Needs CAP_SYS_ADMIN.
 pub(crate) fn load(btf_id: u32) -> io::Result<Btf> {
     if btf_id == 0 {
         return Err(Errno::NOENT.into());
@@ -128,7 +129,7 @@ pub(crate) fn load(btf_id: u32) -> io::Result<Btf> {
     Btf::new(bytes).ok_or_else(|| io::Error::other("BTF that this version of mapring can't read"))
 }
 
-/// The types of a map, as the kernel keeps them: read when they are first asked for, and once.
+/// The types of a map, from the kernel: read once, when they are first needed.
 pub(crate) struct Types {
     btf_id: u32,
     value: u32,
@@ -140,19 +141,19 @@ impl Types {
         Self { btf_id: info.btf_id, value: info.value_type, btf: OnceCell::new() }
     }
 
-    /// All of them. Makes system calls the first time.
+    /// All types. The first call makes system calls.
     pub(crate) fn btf(&self) -> Result<&Btf, &io::Error> {
         self.btf.get_or_init(|| load(self.btf_id)).as_ref()
     }
 
-    /// The region that they describe.
+    /// The region that the types describe.
     pub(crate) fn region(&self) -> Option<Description> {
         from_btf(self.btf().ok()?, self.value)
     }
 
     /// The type of its values.
     pub(crate) fn value<'btf>(&self, btf: &'btf Btf) -> Option<Type<'btf>> {
-        // 0 is void: nobody said.
+        // 0 is void: no type was given.
         btf.get(self.value).filter(|value| value.id != 0)
     }
 
@@ -161,7 +162,7 @@ impl Types {
         record_type(btf.get(self.value)?)
     }
 
-    /// The fields of the map's value that the kernel shows to nobody: name of the type, offset, bytes.
+    /// The fields of the map's value that the kernel hides: name of the type, offset, bytes.
     pub(crate) fn hidden_fields(&self) -> Vec<(String, usize, usize)> {
         const HIDDEN: [&[u8]; 8] = [
             b"bpf_spin_lock",
@@ -174,7 +175,7 @@ impl Types {
             b"bpf_task_work",
         ];
         let Some(value) = self.btf().ok().and_then(|btf| btf.get(self.value)) else { return Vec::new() };
-        // Locks and timers are in structs, and not in arrays of them.
+        // Locks and timers are in structs, never in arrays of structs.
         let is_struct = |field: &Field<'_>| field.ty.resolved().kind() == TypeKind::Struct;
         let is_hidden = |field: &Field<'_>| HIDDEN.contains(&field.ty.resolved().name());
         let mut fields = value.fields_within(|field| is_struct(field) && !is_hidden(field));
@@ -187,7 +188,7 @@ impl Types {
     }
 }
 
-/// The type of the records of a region, or of a guarded variable, out of its own.
+/// The type of the records in a value of a region, or in a guarded variable.
 pub(crate) fn record_type(value: Type<'_>) -> Option<Type<'_>> {
     Some(value.field("record").filter(|_| value.kind() == TypeKind::Struct)?.ty)
 }

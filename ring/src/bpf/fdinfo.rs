@@ -1,5 +1,5 @@
-//! What procfs says of a map's file descriptor: for processes that may not ask bpf(2), and for what it
-//! does not tell.
+//! Reads a map's information from procfs: for processes that may not use bpf(2), and for fields that bpf(2) does not
+//! return.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -11,11 +11,11 @@ use super::sys;
 use super::uapi::MapInfo;
 use crate::error::{Error, Result};
 
-/// An id that no BTF has. Asking for it says whether types may be asked for at all.
+/// An id that no BTF has. Opening it shows whether this process may read types at all.
 const UNKNOWN_BTF: u32 = u32::MAX;
 
-/// What the kernel says of the map. Before Linux 5.19 a process without privilege may not ask it by bpf(2)
-/// (EPERM): then procfs tells all but the types.
+/// The kernel's information about the map. Before Linux 5.19 bpf(2) refuses processes without privilege (EPERM); then
+/// procfs gives everything but the types.
 pub(super) fn map_info(fd: BorrowedFd<'_>) -> Result<MapInfo> {
     sys::map_info(fd).or_else(|error| {
         let denied = error.kind() == io::ErrorKind::PermissionDenied;
@@ -24,7 +24,7 @@ pub(super) fn map_info(fd: BorrowedFd<'_>) -> Result<MapInfo> {
     })
 }
 
-/// Whether the map is frozen; nothing, where procfs does not tell.
+/// Whether the map is frozen; `None` if procfs does not show it.
 pub(crate) fn is_frozen(fd: BorrowedFd<'_>) -> Option<bool> {
     let text = read(fd).ok()?;
     Some(field(&text, "frozen")? != 0)
@@ -45,7 +45,7 @@ fn from_procfs(fd: BorrowedFd<'_>) -> Option<MapInfo> {
     })
 }
 
-/// The type of the programs that a table takes, where that is settled.
+/// The type of the programs that a table accepts, if it is fixed.
 pub(crate) fn program_type(fd: BorrowedFd<'_>) -> Option<u32> {
     field(&read(fd).ok()?, "owner_prog_type")
 }
@@ -54,7 +54,7 @@ fn read(fd: BorrowedFd<'_>) -> io::Result<String> {
     std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))
 }
 
-/// The number behind a name, decimal or hexadecimal.
+/// The number after a name, decimal or hexadecimal.
 fn field(text: &str, name: &str) -> Option<u32> {
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?.trim();
     match value.strip_prefix("0x") {

@@ -1,4 +1,4 @@
-//! Frozen maps: only BPF programs write them from then on, and others may read them through a pin.
+//! Freezes and pins maps: then only BPF programs can write them, and other processes read them through the pin.
 
 use std::fs::{Permissions, set_permissions};
 use std::io;
@@ -14,15 +14,15 @@ use super::uapi::ENOTSUPP;
 use crate::error::{Cause, Error, Result};
 use crate::text::printable;
 
-/// Who may load BPF programs without privilege: everybody (0), or nobody until the next boot (1) or until
-/// root says otherwise (2).
+/// Controls whether processes without privilege may load BPF programs: 0 allows it, 1 forbids it until the next boot, 2
+/// forbids it until root changes the value.
 const UNPRIVILEGED_BPF: &str = "/proc/sys/kernel/unprivileged_bpf_disabled";
 
 /// Permissions that let processes of other users open a pin.
 const OTHERS: u32 = 0o066;
 
-/// How [`Region::freeze_and_pin`](crate::Region::freeze_and_pin) makes a pin: its mode, its group, and what
-/// the caller accepts. A mode alone will do: `region.freeze_and_pin(path, 0o666)`.
+/// Options for the pin of [`Region::freeze_and_pin`](crate::Region::freeze_and_pin): its mode, its group, and what the
+/// caller accepts. A mode alone is enough: `region.freeze_and_pin(path, 0o666)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct PinOptions {
@@ -42,9 +42,9 @@ impl PinOptions {
         Self { group: Some(group), ..self }
     }
 
-    /// Makes a pin that other users can open even while `kernel.unprivileged_bpf_disabled` is 0. Each
-    /// process that opens such a pin can load a BPF program that overwrites the map. Without this option
-    /// the result is [`Error::UnprivilegedBpf`].
+    /// Allows a pin that other users can open even while `kernel.unprivileged_bpf_disabled` is 0. Each process that
+    /// opens such a pin can load a BPF program that overwrites the map. Without this option the result is
+    /// [`ErrorKind::CannotSeal`](crate::ErrorKind::CannotSeal).
     pub fn allow_unprivileged_bpf(self, allow: bool) -> Self {
         Self { allow_unprivileged_bpf: allow, ..self }
     }
@@ -99,16 +99,16 @@ pub(super) fn freeze_and_pin(fd: BorrowedFd<'_>, what: &str, path: &Path, option
         };
         failed(format!("pin at {}", printable(&path.to_string_lossy())), error, hint)
     })?;
-    // Nobody gets in before: a new pin is for its owner alone.
+    // No other user can open it before: a new pin has permissions only for its owner.
     let opened = chown(path, None, group).and_then(|()| set_permissions(path, Permissions::from_mode(mode)));
     opened.map_err(|error| {
-        // What could not be done for others is not left half done.
+        // If a step for other users fails, the pin is removed.
         let _ = std::fs::remove_file(path);
         failed(format!("chgrp and chmod {mode:o} {}", printable(&path.to_string_lossy())), error, "")
     })
 }
 
-/// Whether processes without privilege can load BPF programs, as far as procfs says.
+/// Whether procfs shows that processes without privilege can load BPF programs.
 fn is_unprivileged_bpf_allowed() -> bool {
     std::fs::read_to_string(UNPRIVILEGED_BPF).is_ok_and(|value| value.trim() == "0")
 }

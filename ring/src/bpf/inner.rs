@@ -1,4 +1,4 @@
-//! Maps found through others: inner maps, and making one that can take another's place.
+//! Maps found through other maps, and the creation of maps that can replace them.
 
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -15,7 +15,7 @@ use crate::error::{Cause, Error, Result};
 use crate::layout::Preamble;
 use crate::region::Region;
 
-/// Where a map is found, now and when there is another one in its place.
+/// Where to find a map, now and after another map replaced it.
 #[derive(Clone)]
 pub(crate) enum MapLocator {
     /// Pinned.
@@ -34,16 +34,16 @@ pub(crate) struct MapOfMaps {
 }
 
 impl MapLocator {
-    /// How often a map is looked for again that was replaced, and is gone, before it was opened.
+    /// How many times the search is repeated for a map that was replaced, and freed, before it was opened.
     const AGAIN: usize = 16;
 
-    /// What is there now. Makes system calls.
+    /// Opens the map that is there now. Makes system calls.
     pub(crate) fn open(&self) -> Result<MapFd> {
         match self {
             Self::Pin(path) => MapFd::pinned(path),
             Self::Inner(outer) => {
                 let opened = outer.id().and_then(MapFd::id);
-                // Another one may have come between the two calls, and this one gone.
+                // Another map may have replaced this one between the two calls, and this one may be freed.
                 (0..Self::AGAIN).fold(opened, |opened, _| match opened {
                     Err(e) if is_gone(&e) => outer.id().and_then(MapFd::id),
                     opened => opened,
@@ -67,7 +67,7 @@ impl MapOfMaps {
         Ok(Self { maps, what: opened.what.into(), entries, key: key.into() })
     }
 
-    /// What is said of an array of maps that is not a ring.
+    /// The error for an array of maps that contains no such ring.
     pub(crate) fn holds_no_ring(&self) -> Error {
         Error::from(Cause::MapType {
             what: self.what.to_string(),
@@ -77,23 +77,23 @@ impl MapOfMaps {
         })
     }
 
-    /// The same map of maps, and another key of the same length.
+    /// The same map of maps with another key of the same length.
     pub(crate) fn at(&self, key: &[u8]) -> Self {
         assert_eq!(key.len(), self.key.len());
         Self { key: key.into(), ..self.clone() }
     }
 
-    /// How many maps it has place for.
+    /// How many maps fit into it.
     pub(crate) fn entries(&self) -> usize {
         self.entries
     }
 
-    /// What messages call it.
+    /// Its name in messages.
     pub(crate) fn what(&self) -> &str {
         &self.what
     }
 
-    /// The id of the map that is there.
+    /// The id of the map under the key.
     fn id(&self) -> Result<u32> {
         let mut id = 0_u32;
         self.maps.lookup(&self.key, bytes_of_mut(&mut id)).map_err(|error| Error::from(Cause::Open {
@@ -104,7 +104,7 @@ impl MapOfMaps {
         Ok(id)
     }
 
-    /// Puts maps under these keys, at once if the kernel can: see [`put`](Self::put).
+    /// Puts maps under these keys, in one call if the kernel has batches: see [`put`](Self::put).
     pub(crate) fn put_all<const KEY: usize>(&self, maps: &[([u8; KEY], Region)]) -> Result<()> {
         assert_eq!(KEY, self.key.len());
         let (keys, fds): (Vec<_>, Vec<_>) =
@@ -117,21 +117,21 @@ impl MapOfMaps {
         }
     }
 
-    /// Puts `map` there. Once that returns, no program works with the map that was there before, but
-    /// those that may sleep: the kernel waits for the others (`maybe_wait_bpf_programs`).
+    /// Puts `map` under the key. When this returns, no program uses the earlier map any more, except programs that may
+    /// sleep: the kernel waits for the others (`maybe_wait_bpf_programs`).
     pub(crate) fn put(&self, map: BorrowedFd<'_>) -> Result<()> {
         let done = self.maps.update(&self.key, bytes_of(&map.as_raw_fd()));
         done.map_err(|e| Error::system("bpf(BPF_MAP_UPDATE_ELEM)", e))
     }
 }
 
-/// Whether that is why a map was not opened: there is none.
+/// Whether a map could not be opened because it does not exist.
 pub(crate) fn is_gone(e: &Error) -> bool {
     matches!(e.cause(), Cause::Open { error, .. } if error.kind() == ErrorKind::NotFound)
 }
 
-/// Makes a map with `preamble` and of its shape, otherwise like the one behind `like`: with its flags, its
-/// name, and its types if they may be had (CAP_SYS_ADMIN). On `node`, if `like` has a node, too.
+/// Creates a map with `preamble` and of its shape, otherwise like `like`: with its flags, its name, and its types if
+/// this process may read them (CAP_SYS_ADMIN). On `node`, if the flags of `like` include a node.
 pub(crate) fn make_like(like: BorrowedFd<'_>, preamble: &Preamble, node: Option<usize>) -> Result<MapFd> {
     let like = sys::map_info(like).map_err(|e| Error::system("bpf(BPF_OBJ_GET_INFO_BY_FD)", e))?;
     let geometry = &preamble.geometry;
@@ -142,7 +142,7 @@ pub(crate) fn make_like(like: BorrowedFd<'_>, preamble: &Preamble, node: Option<
         value_size: fits(geometry.element()),
         max_entries: fits(geometry.entries()),
         flags: like.flags,
-        // All ones: any. The kernel does not say which node that of `like` is.
+        // All ones: any node. The kernel does not report the node of `like`.
         node: node.map_or(u32::MAX, fits),
         types: btf.as_ref().map(|btf| (btf.as_fd(), like.key_type, like.value_type)),
     });

@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytemuck::{Pod, Zeroable};
 
-/// A type of maps.
+/// A type of map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(transparent)]
 pub(crate) struct MapType(pub(crate) u32);
@@ -49,7 +49,7 @@ impl fmt::Display for MapType {
     }
 }
 
-/// What a type of programs is called; the number of one that is newer than this crate.
+/// The name of a program type, or its number if it is newer than this crate.
 pub(crate) fn program_type_name(ty: u32) -> String {
     name(&PROGRAMS, ty).map_or_else(|| ty.to_string(), str::to_owned)
 }

@@ -1,4 +1,4 @@
-//! Elements of a map by system calls, which stand in for a mapping.
+//! Reads and writes elements of a map by system calls, in place of a mapping.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -12,32 +12,34 @@ use super::uapi::{ENOTSUPP, MapInfo};
 use crate::layout::{Preamble, WORD};
 use crate::protocol::TripleRead;
 
-/// Elements that one system call reads, at most.
+/// The most elements that one system call reads.
 const BATCH: usize = 64;
 
-/// Reads elements of a map by system calls. Each call copies while programs write: what it
-/// returns may be torn, and it is the reader's protocol that finds out.
+/// Reads elements of a map by system calls. Each call copies while programs write, so its result may be torn. The
+/// reader's protocol detects this.
 pub(crate) struct Lookup {
     map: Elements<OwnedFd>,
-    /// Words of what one element comes as: for a per-CPU map, the copies of all CPUs.
+    /// The words that one lookup returns: for a per-CPU map, the copies of all CPUs.
     words: usize,
     entries: usize,
     batch: AtomicBool,
     per_cpu: Option<PerCpu>,
 }
 
-/// What is known of a map of which each CPU has a copy.
+/// The CPUs that have copies, and what the kernel can do with them.
 struct PerCpu {
     cpus: Vec<usize>,
     one: bool,
 }
 
 impl Lookup {
-    /// `cpus` are the possible ones, of a per-CPU map: then it makes system calls, to find out what the kernel can.
+    /// For a per-CPU map, `cpus` are the possible CPUs. Then this makes system calls, to find out what the kernel can
+    /// do.
     pub(super) fn new(map: OwnedFd, info: &MapInfo, cpus: Option<&[usize]>) -> Self {
         let (value, copies) = (info.value_size as usize, cpus.map(<[_]>::len));
         let map = Elements::new(map, info, copies);
-        // A batch has no gap between its values, so that it is made only where they are whole words, as copies are.
+        // The kernel leaves no gaps between the values of a batch. So batches are used only if values are whole words,
+        // as copies of per-CPU maps always are.
         let batch = AtomicBool::new(copies.is_some() || value.is_multiple_of(WORD));
         let words = value.div_ceil(WORD) * copies.unwrap_or(1);
         let mut all = Self { map, words, entries: info.max_entries as usize, batch, per_cpu: None };
@@ -49,18 +51,19 @@ impl Lookup {
         all
     }
 
-    /// The CPUs whose copies come with each element, in that order, if this is a per-CPU map: the possible ones.
+    /// The CPUs whose copies each lookup returns, in this order: the possible CPUs. `None` if this is not a per-CPU
+    /// map.
     pub(crate) fn cpus(&self) -> Option<&[usize]> {
         self.per_cpu.as_ref().map(|per_cpu| &*per_cpu.cpus)
     }
 
-    /// Whether the kernel (7.0 and later) can be asked for one CPU's copy.
+    /// Whether the kernel (7.0 and later) can return one CPU's copy.
     pub(crate) fn one_cpu(&self) -> bool {
         self.per_cpu.as_ref().is_some_and(|per_cpu| per_cpu.one)
     }
 
-    /// The first words of the region. Of what lives on in it ([`Preamble::DROPPED`]), the sum
-    /// over all copies.
+    /// The first words of the region. The word that changes in each copy ([`Preamble::DROPPED`]) is the sum over all
+    /// copies.
     pub(crate) fn preamble(&self) -> io::Result<[u64; Preamble::WORDS]> {
         let copies = self.cpus().map_or(1, <[_]>::len);
         let words = self.words / copies;
@@ -79,8 +82,8 @@ impl Lookup {
         self.map.lookup_of_cpu(bytes_of(&key(index)), cpu, cast_slice_mut(out))
     }
 
-    /// Reads `count` elements from `first` on: one call, or one for each where the kernel has
-    /// no batches (before 5.6; of per-CPU arrays before 5.13).
+    /// Reads `count` elements from `first` on: one call, or one for each if the kernel has no batches (before 5.6; for
+    /// per-CPU arrays before 5.13).
     pub(crate) fn run(&self, first: usize, count: usize, out: &mut [u64]) -> io::Result<()> {
         assert!(out.len() == count * self.words && count <= self.entries && first <= self.entries - count);
         if count > 1 && self.batch.load(Ordering::Relaxed) {
@@ -96,14 +99,14 @@ impl Lookup {
         Ok(())
     }
 
-    /// Reads as many elements as `out` has room for, [`BATCH`] at most.
+    /// Reads as many elements as fit into `out`, at most [`BATCH`].
     fn many(&self, first: usize, out: &mut [u64]) -> io::Result<()> {
         let count = out.len() / self.words;
         let before = first.checked_sub(1).map(key);
         let mut keys = [0; BATCH];
         let (got, done) = self.map.lookup_batch(before, &mut keys[..count], cast_slice_mut(out));
         match done {
-            // The end of the map is no error, if it is where the run ends.
+            // The end of the map is not an error if the run ends there.
             Err(e) if Errno::from_io_error(&e) != Some(Errno::NOENT) => Err(e),
             _ if got == count => Ok(()),
             _ => Err(io::Error::other(format!("a batch of {count} elements from {first} gave {got}"))),
@@ -116,8 +119,8 @@ pub(super) fn update<F: AsFd>(map: &Elements<F>, index: usize, value: &[u64]) ->
     map.update(bytes_of(&key(index)), cast_slice(value))
 }
 
-/// Writes elements of `words` words from `first` on, in this order: one call for [`BATCH`] of them, or
-/// one for each where the kernel has no batches.
+/// Writes elements of `words` words from `first` on, in this order: one call for [`BATCH`] of them, or one for each if
+/// the kernel has no batches.
 pub(super) fn update_run<F: AsFd>(
     map: &Elements<F>,
     first: usize,
@@ -141,12 +144,12 @@ pub(super) fn update_run<F: AsFd>(
     Ok(())
 }
 
-/// How kernels without batches refuse them.
+/// The errors of kernels without batches.
 pub(super) fn is_no_batch(e: &io::Error) -> bool {
     [Some(Errno::INVAL.raw_os_error()), Some(ENOTSUPP)].contains(&e.raw_os_error())
 }
 
-/// An index as the kernel takes it. Maps have no more elements than fit.
+/// An index as the kernel's key. Maps have no more elements than fit.
 #[allow(clippy::cast_possible_truncation)]
 fn key(index: usize) -> u32 {
     index as u32

@@ -1,4 +1,4 @@
-//! An open map: found by its pin, its id or a descriptor, and what the kernel says of it.
+//! An open map, found by its pin, its id or a descriptor, with the kernel's information about it.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -14,7 +14,7 @@ use super::uapi::{BPF_F_RDONLY, MapInfo};
 use crate::error::{Cause, Error, Result};
 use crate::text::printable;
 
-/// A descriptor of a map, and what the kernel and messages call it.
+/// A descriptor of a map, with the kernel's information and the name for messages.
 pub(crate) struct MapFd {
     pub(crate) fd: OwnedFd,
     pub(crate) info: MapInfo,
@@ -22,7 +22,7 @@ pub(crate) struct MapFd {
 }
 
 impl MapFd {
-    /// The map pinned at `path`: for reading alone, if its mode allows no more.
+    /// The map pinned at `path`: for reading only, if its mode allows no more.
     pub(crate) fn pinned(path: &Path) -> Result<Self> {
         let what = printable(&path.to_string_lossy());
         let fd = sys::open_pin(path, 0).or_else(|e| {
@@ -83,12 +83,12 @@ impl MapFd {
         Self::new(fd, format!("map {}", printable(name)))
     }
 
-    /// What its BTF says of the region in it.
+    /// The region that its BTF describes.
     pub(crate) fn region(&self) -> Option<Description> {
         Types::new(&self.info).region()
     }
 
-    /// Whether a file descriptor is that of a map.
+    /// Whether a file descriptor refers to a map.
     pub(crate) fn is_one(fd: BorrowedFd<'_>) -> bool {
         is_map(fd)
     }
@@ -106,7 +106,7 @@ impl MapFd {
         Ok(Self { fd, info, what })
     }
 
-    /// How a map is opened that is no array, if mapring or libbpf opens such.
+    /// How to open a map that is not an array, if mapring or libbpf can open it.
     fn how_to_open(&self) -> &'static str {
         match self.info.ty {
             MapType::ARRAY_OF_MAPS => {
@@ -119,7 +119,7 @@ impl MapFd {
         }
     }
 
-    /// Checks its type.
+    /// Checks the type of the map.
     pub(crate) fn expect(&self, ty: MapType, expected: &'static str) -> Result<()> {
         if self.info.ty == ty {
             return Ok(());
@@ -127,7 +127,7 @@ impl MapFd {
         Err(self.wrong_type(expected))
     }
 
-    /// What is said of a map of another type.
+    /// The error for a map of another type.
     pub(super) fn wrong_type(&self, expected: &'static str) -> Error {
         Error::from(Cause::MapType {
             what: self.what.clone(),
@@ -138,20 +138,20 @@ impl MapFd {
     }
 }
 
-/// Whether `fd` is a BPF map, and not a program, a link or a file.
+/// Whether `fd` is a BPF map, not a program, a link or a file.
 fn is_map(fd: BorrowedFd<'_>) -> bool {
-    // What procfs calls it; without procfs, what it answers to a question.
+    // By its name in procfs; without procfs, by a system call that only maps accept.
     let name = rustix::fs::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new());
     name.map_or_else(|_| has_keys(fd), |name| name.as_bytes() == b"anon_inode:bpf-map")
 }
 
-/// Whether `fd` is asked for its keys like a map: all are, but for queues and stacks.
+/// Whether `fd` accepts the call for a map's keys. All maps accept it, except queues and stacks.
 fn has_keys(fd: BorrowedFd<'_>) -> bool {
     let refused = sys::ask_for_keys(fd).err().and_then(|e| Errno::from_io_error(&e));
     ![Some(Errno::INVAL), Some(Errno::BADF)].contains(&refused)
 }
 
-/// Whether `path` is known to be in no BPF file system.
+/// Whether `path` is known not to be in a BPF file system.
 fn is_elsewhere(path: &Path) -> bool {
     rustix::fs::statfs(path).is_ok_and(|fs| fs.f_type != 0xcafe_4a11)
 }

@@ -1,4 +1,4 @@
-//! Maps as memory: mapped, or read by lookups where the kernel refuses that.
+//! Maps as memory: mapped, or read by lookups if the kernel refuses the mapping.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::layout::WORD;
 use crate::region::{Mapping, Memory, Refusal};
 
-/// Maps an array, for writing too if asked and allowed; else reads it by lookups.
+/// Maps an array, also for writing if that is requested and allowed. Otherwise reads it by lookups.
 pub(super) fn map_or_lookup(
     fd: BorrowedFd<'_>,
     info: &MapInfo,
@@ -42,7 +42,7 @@ pub(super) fn map_or_lookup(
     Ok((memory, writable))
 }
 
-/// What an error from mmap means, for this map and descriptor. `docs/kernels.md` has the table.
+/// The reason for an error of mmap, for this map and descriptor. `docs/kernels.md` has the table.
 fn refusal(e: &io::Error, info: &MapInfo, fd: BorrowedFd<'_>, write: bool) -> Refusal {
     let errno = e.raw_os_error().unwrap_or(0);
     let flag = |flag: u32| info.flags & flag != 0;

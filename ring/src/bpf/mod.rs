@@ -1,6 +1,6 @@
 //! BPF maps: every bpf(2) call, maps as regions, their types, and the ways to freeze and pin them.
 
-// The loader of libbpf's objects alone uses some of it.
+// Some of it is used only by the loader for libbpf's objects.
 #![cfg_attr(not(feature = "libbpf"), allow(dead_code, unused_imports))]
 
 pub(crate) mod btf;

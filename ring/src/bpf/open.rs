@@ -1,4 +1,4 @@
-//! Regions in BPF maps: opened from any loader's map, and checked against what the kernel and BTF say.
+//! Opens the maps of any loader as regions, and checks them against the kernel's information and BTF.
 
 use std::os::fd::AsFd;
 
@@ -41,7 +41,7 @@ pub(super) fn open(opened: MapFd, options: OpenOptions) -> Result<Region> {
         })
     };
     let preamble = read_preamble(&memory, bytes, &what).or_else(|e| match e.cause() {
-        // Nobody wrote one yet. The map's BTF may say as much; the loader writes it.
+        // No preamble was written yet. The map's BTF may describe the region; the loader writes the preamble.
         Cause::Preamble { error: PreambleError::Magic { found: 0 }, .. } => {
             let described = options.map.layout.map(|geometry| {
                 let name = options.expected.as_ref().map_or("", |expected| expected.rust).to_owned();
@@ -78,7 +78,7 @@ pub(super) fn open(opened: MapFd, options: OpenOptions) -> Result<Region> {
     Ok(Region::new(what, preamble, memory, writable, compared, Identity::Map(info.id), fd))
 }
 
-/// Checks that every CPU that writes has a shard: a loader that does not prepare its object makes one shard.
+/// Checks that every CPU has a shard. A loader that does not prepare its object creates only one shard.
 fn a_shard_for_each_cpu(geometry: &Geometry, what: &str) -> Result<()> {
     let sharded = matches!(geometry.kind(), Kind::Ring | Kind::Counters) && !geometry.is_of_cpu();
     let (shards, last) = (geometry.shards(), possible_cpus()?.last().copied().unwrap_or_default());
@@ -88,7 +88,7 @@ fn a_shard_for_each_cpu(geometry: &Geometry, what: &str) -> Result<()> {
     Ok(())
 }
 
-/// Checks a preamble against what the kernel says of the map.
+/// Checks a preamble against the kernel's information about the map.
 fn agrees(preamble: &Preamble, info: &MapInfo, what: &str) -> Result<()> {
     let says = |property, preamble: usize, kernel: usize| match preamble == kernel {
         true => Ok(()),
@@ -116,18 +116,18 @@ fn agrees(preamble: &Preamble, info: &MapInfo, what: &str) -> Result<()> {
     says("number of entries", preamble.geometry.entries(), info.max_entries as usize)
 }
 
-/// Lookups show zeros in place of a lock or a timer: that must not be where the region keeps its own.
+/// Lookups show zeros in place of a lock or timer. Checks that these do not hide the region's own words.
 fn nothing_hidden(types: &Types, element: usize, what: &str) -> Result<()> {
     for (field, offset, size) in types.hidden_fields() {
         let hides = |words: std::ops::Range<usize>| {
-            // The place of those words in their elements, of which there may be several.
+            // The place of these words in their elements, which may be several.
             words.map(|word| word * WORD).any(|at| {
                 let at = at % element;
                 offset < at + WORD && at < offset + size
             })
         };
-        // What the region is, the count of writes with no place to go, and how claims are made; the
-        // rest is for people.
+        // The identity of the region, the count of writes without a place, and how claims are made; all other words are
+        // for people.
         let identity = hides(0..Preamble::IDENTITY) || hides(Preamble::DROPPED..Preamble::DROPPED + 2);
         let hidden = match types.region().map(|described| described.kind) {
             _ if identity => "preamble",

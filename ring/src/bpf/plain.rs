@@ -1,4 +1,4 @@
-//! Arrays of plain values, which somebody else made.
+//! Arrays of plain values, of any loader.
 
 use std::os::fd::AsFd;
 

@@ -1,4 +1,4 @@
-//! The preamble of a map: read through a mapping or by lookups, and written in the same ways.
+//! Reads and writes the preamble of a map, through a mapping or by system calls.
 
 use std::os::fd::BorrowedFd;
 
@@ -19,7 +19,7 @@ const NOT_OURS: &str = "; mapring's macros did not declare this map: Globals rea
 
 const TOO_SMALL: &str = "; such a map holds no region: Array reads arrays of plain values";
 
-/// Reads it.
+/// Reads the preamble.
 pub(super) fn read_preamble(memory: &Memory, bytes: usize, what: &str) -> Result<Preamble> {
     if bytes < Preamble::BYTES {
         return Err(Error::from(Cause::Truncated {
@@ -59,8 +59,8 @@ fn preamble_words(words: Words<'_>) -> [u64; Preamble::WORDS] {
     std::array::from_fn(|at| if at == 0 { first } else { words.load(at, Ordering::Relaxed) })
 }
 
-/// Writes the preamble of a region that has none, through a mapping if there is one to be had,
-/// to each of the `copies` of a per-CPU map.
+/// Writes the preamble of a region that has none, through a mapping if possible, to each of the `copies` of a per-CPU
+/// map.
 pub(super) fn initialise(
     fd: BorrowedFd<'_>,
     info: &MapInfo,
@@ -89,7 +89,7 @@ pub(super) fn initialise(
     let mut image = vec![0; preamble.geometry.first() * element / WORD];
     image[..Preamble::WORDS].copy_from_slice(&preamble.encode());
     let map = Elements::new(fd, info, copies);
-    // The element with the magic number last.
+    // The element with the magic number comes last.
     for (index, value) in image.chunks(element / WORD).enumerate().rev() {
         lookup::update(&map, index, &value.repeat(copies.unwrap_or(1)))
             .map_err(|error| Error::from(Cause::NoPreamble { what: what.to_owned(), error }))?;

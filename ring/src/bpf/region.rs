@@ -1,4 +1,4 @@
-//! What regions in BPF maps have that memfds do not.
+//! The functions of regions that exist only for BPF maps.
 
 use std::fs::{Permissions, set_permissions};
 use std::io;
@@ -18,14 +18,14 @@ use crate::layout::{Geometry, Preamble};
 use crate::region::{Memory, OpenOptions, Refusal, Region, generation};
 use crate::sync::Ordering;
 
-/// What [`OpenOptions`] ask for maps alone.
+/// The part of [`OpenOptions`] that is only for maps.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Options {
     pub(super) layout: Option<Geometry>,
     pub(super) write_preamble: bool,
 }
 
-/// Where a map was found, to look there again, and the id that it had.
+/// Where a map was found, so that it can be opened again from there, and its id.
 pub(crate) struct Origin {
     place: MapLocator,
     id: u32,
@@ -55,21 +55,21 @@ pub(crate) fn open_fd(fd: OwnedFd, options: OpenOptions) -> Result<Region> {
 }
 
 impl OpenOptions {
-    /// Says what is in a BPF map without a preamble, in place of its BTF: for maps that another loader
-    /// made of an object with mapring's macros, or whose programs write by `docs/abi.md`. Where there is
-    /// a preamble, that holds. (Arrays with no protocol of mapring's are [`Array`](crate::Array)s.)
+    /// Describes a BPF map without a preamble, instead of its BTF: for maps that another loader created from an object
+    /// with mapring's macros, or whose programs follow `docs/abi.md`. If there is a preamble, this description is
+    /// ignored. (For arrays without a protocol of mapring, use [`Array`](crate::Array).)
     pub fn assume_layout(self, geometry: Geometry) -> Self {
         Self { map: Options { layout: Some(geometry), ..self.map }, ..self }
     }
 
     /// Writes the preamble if there is none: for loaders that describe their maps with
-    /// [`assume_layout`](Self::assume_layout); others call [`loader::initialize`](crate::loader::initialize). Readers then
-    /// open the map by its pin, and need no description.
+    /// [`assume_layout`](Self::assume_layout). Other loaders call [`loader::initialize`](crate::loader::initialize).
+    /// Readers then open the map by its pin, without a description.
     pub fn write_preamble(self, write_preamble: bool) -> Self {
         Self { map: Options { write_preamble, ..self.map }, ..self }
     }
 
-    /// Opens what is there now.
+    /// Opens the map that is in this place now.
     pub(crate) fn find(self, place: MapLocator) -> Result<Region> {
         self.adopt(place.open()?, place)
     }
@@ -78,38 +78,36 @@ impl OpenOptions {
     pub(super) fn adopt(self, opened: MapFd, place: MapLocator) -> Result<Region> {
         let id = opened.info.id;
         let mut region = open(opened, self)?;
-        // Who finds another one there later is not its loader.
+        // A process that later finds another map there is not its loader.
         region.set_origin(Origin { place, id, options: self.write_preamble(false) });
         Ok(region)
     }
 }
 
 impl Region {
-    /// Seals a BPF map: freezes it, and pins it at `path` with a mode and a group. Call it in the loader,
-    /// once there is a preamble ([`Region::open`] and the like write it) and no process has the map mapped
-    /// for writing. A map that is frozen already is only pinned. Makes system calls.
+    /// Seals a BPF map: freezes it, and pins it at `path` with a mode and a group. Call it in the loader, once there is
+    /// a preamble ([`loader::initialize`](crate::loader::initialize) writes it) and no process has the map mapped for
+    /// writing. If the map is already frozen, it is only pinned. Makes system calls.
     ///
     /// - `0o666`: any process maps it and reads without system calls.
     /// - `PinOptions::new(0o660).group(id)`: the same for the processes of one group.
-    /// - `0o444`, or `0o440` and a group: Linux maps no read-only file descriptor, so readers make
-    ///   system calls.
+    /// - `0o444`, or `0o440` and a group: Linux does not map read-only file descriptors, so readers make system calls.
     ///
     /// Readers also need search permission on the directories above.
     ///
-    /// From then on no process can write the map: not through a mapping, not by `bpf(2)`, not as root. BPF
-    /// programs still can, and **any process that can open the pin and load a BPF program can load one that
-    /// writes the map**; mode `0o444` does not prevent that. With CAP_BPF a process can always load
-    /// programs. Without it, it can while the sysctl `kernel.unprivileged_bpf_disabled` is 0. This call
-    /// therefore refuses a pin for others while the sysctl is 0, as far as procfs says; see
-    /// [`PinOptions::allow_unprivileged_bpf`].
+    /// From then on no process can write the map: not through a mapping, not by `bpf(2)`, not as root. BPF programs
+    /// still can, and **any process that can open the pin and load a BPF program can load one that writes the map**;
+    /// mode `0o444` does not prevent that. With CAP_BPF a process can always load programs. Without it, it can while
+    /// the sysctl `kernel.unprivileged_bpf_disabled` is 0. So this call refuses a pin that other users can open while
+    /// procfs shows that the sysctl is 0; see [`PinOptions::allow_unprivileged_bpf`].
     ///
-    /// Removing the pin does not take back what others opened. A process that opened it keeps its file
-    /// descriptor, and can pin the map again in any BPF file system directory that it may write.
+    /// Removing the pin does not take back what others opened. A process that opened it keeps its file descriptor, and
+    /// can pin the map again in any BPF file system directory that it may write.
     ///
-    /// `docs/guarantees.md` has all of this as a table, and other ways to hand a region on.
+    /// `docs/guarantees.md` has all of this as a table, and other ways to let other processes read a region.
     ///
     /// # Errors
-    /// [`Error::UnprivilegedBpf`]; [`Error::Seal`] with what failed, and the remedy.
+    /// [`ErrorKind::CannotSeal`](crate::ErrorKind::CannotSeal) with the step that failed, and the remedy.
     pub fn freeze_and_pin(&self, path: impl AsRef<Path>, options: impl Into<PinOptions>) -> Result<()> {
         freeze_and_pin(self.as_fd(), self.what(), path.as_ref(), options.into())
     }
@@ -117,7 +115,7 @@ impl Region {
     /// Pins a BPF map at `path` with this mode. Makes system calls.
     ///
     /// # Errors
-    /// [`Error::System`] if something is at `path`, or if it is not in a BPF file system.
+    /// [`ErrorKind::System`](crate::ErrorKind::System) if `path` exists, or is not in a BPF file system.
     pub fn pin(&self, path: impl AsRef<Path>, mode: u32) -> Result<()> {
         let path = path.as_ref();
         sys::pin(self.as_fd(), path).map_err(|e| Error::system("bpf(BPF_OBJ_PIN)", e))?;
@@ -129,8 +127,8 @@ impl Region {
         self.origin().map(|origin| origin.id)
     }
 
-    /// Makes a region like this one but of the shape `geometry`, on `node` if that is said, opened as
-    /// `options` say, to be put in `place`.
+    /// Creates a region like this one but of the shape `geometry`, on `node` if given, and opens it with `options`. It
+    /// will be put in `place`.
     pub(crate) fn another(
         &self,
         geometry: Geometry,
@@ -159,8 +157,8 @@ impl ByCall {
         Ok(Some(Self { region: region.clone(), map: Elements::new(region.clone(), &info, None) }))
     }
 
-    /// Reads elements from `first` on, as many as there is room for, for their only writer: without an
-    /// order. Makes a system call if the region is not mapped.
+    /// Copies elements from `first` on, as many as fit into `out`, for their only writer: in no order. Makes a system
+    /// call if the region is not mapped.
     pub(crate) fn elements(&self, first: usize, out: &mut [u64]) -> Result<()> {
         let words = self.region.geometry().element_words();
         match self.region.memory() {
@@ -175,7 +173,7 @@ impl ByCall {
         }
     }
 
-    /// Writes elements from `first` on, one after the other, by a system call for many.
+    /// Writes elements from `first` on, one after the other; one system call writes many.
     pub(crate) fn update(&self, first: usize, elements: &[u64]) -> Result<()> {
         update_run(&self.map, first, self.region.geometry().element_words(), elements)
             .map_err(|e| self.not_updated("bpf(BPF_MAP_UPDATE_ELEM)", e))

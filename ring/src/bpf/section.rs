@@ -1,4 +1,4 @@
-//! The global data of a BPF object: one map a section, with its variables in BTF.
+//! The global data of a BPF object: one map per section, with its variables in BTF.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -18,7 +18,7 @@ pub(crate) struct Section {
     pub(crate) what: String,
     pub(crate) identity: Identity,
     pub(crate) name: String,
-    /// Bytes of all variables together.
+    /// The size of all variables together, in bytes.
     pub(crate) bytes: usize,
     pub(crate) memory: Memory,
     pub(crate) writable: Result<(), Refusal>,
@@ -65,7 +65,7 @@ impl Section {
         self.places.clone()
     }
 
-    /// The variable of this name.
+    /// The variable with this name.
     pub(crate) fn place(&self, name: &str) -> Result<Place> {
         self.places.iter().find(|place| place.name == name).cloned().ok_or_else(|| {
             let there = self.places.iter().map(|place| place.name.as_str()).collect::<Vec<_>>().join(", ");
@@ -79,8 +79,8 @@ impl Section {
         self.same(self.type_of(place)?, layout, rust, &place.name)
     }
 
-    /// Checks that a variable is a sequence word and `copies` of such values, the first of which is
-    /// called `record`.
+    /// Checks that a variable consists of a sequence word and `copies` values of this layout, the first of which is
+    /// named `record`.
     pub(crate) fn check_guarded(
         &self,
         place: &Place,
@@ -114,7 +114,7 @@ impl Section {
     }
 }
 
-/// The name of the section that a map holds; empty, if it holds none.
+/// The name of the section in a map; empty if the map contains none.
 pub(crate) fn section_name(map: &MapFd) -> Result<String> {
     let btf = describe::load(map.info.btf_id)
         .map_err(|_| Error::from(Cause::NoTypes { what: map.what.clone() }))?;
@@ -131,7 +131,7 @@ fn places(btf: &Btf, section: u32, bytes: usize) -> Option<(String, Vec<Place>)>
     Some((name(section.name())?, within.filter_map(place).collect()))
 }
 
-/// Three copies of a section, as lookups found them one after the other.
+/// Three copies of a section, by three lookups in a row.
 pub(crate) fn look(lookup: &Lookup, bytes: usize) -> io::Result<[Vec<u64>; 3]> {
     let mut looks: [Vec<u64>; 3] = std::array::from_fn(|_| vec![0; bytes.div_ceil(WORD)]);
     looks.iter_mut().try_for_each(|look| lookup.run(0, 1, look))?;

@@ -1,4 +1,4 @@
-//! By what maps are opened: a pin, an id, a loaded map, or an entry of a map of maps.
+//! The sources of maps: a pin, an id, a loaded map, or an entry of a map of maps.
 
 use std::fmt;
 use std::io;
@@ -17,7 +17,7 @@ pub(crate) enum Place {
     /// The map of a loaded object, and its name.
     Loaded(io::Result<OwnedFd>, String),
     Inner(Box<Source>, Box<[u8]>),
-    /// A map that was opened already.
+    /// A map that is already open.
     Opened(Box<(MapFd, Option<MapLocator>)>),
 }
 
@@ -31,7 +31,7 @@ impl Place {
         }
     }
 
-    /// The map that is there now, and where to look for its successor.
+    /// The map that is there now, and where its successor will be.
     fn map(self) -> Result<(MapFd, Option<MapLocator>)> {
         let locator = match self {
             Self::Pin(path) => MapLocator::Pin(path),
@@ -47,17 +47,17 @@ impl Place {
 }
 
 impl Source {
-    /// The BPF map with this id. To open it takes CAP_SYS_ADMIN.
+    /// The BPF map with this id. Opening it needs CAP_SYS_ADMIN.
     pub fn id(id: u32) -> Self {
         Place::Id(id).into()
     }
 
-    /// The map that is in `maps`, an `ARRAY_OF_MAPS` or `HASH_OF_MAPS`, under `key`. To open it takes CAP_SYS_ADMIN.
+    /// The map under `key` in `maps`, an `ARRAY_OF_MAPS` or `HASH_OF_MAPS`. Opening it needs CAP_SYS_ADMIN.
     pub fn inner(maps: impl Into<Self>, key: &[u8]) -> Self {
         Place::Inner(Box::new(maps.into()), key.into()).into()
     }
 
-    /// The directory that this is, in place of a pin.
+    /// The path, if this is a directory instead of a pin.
     pub(crate) fn directory(&self) -> Option<&Path> {
         match &self.0 {
             region::Place::Map(Place::Pin(path)) if path.is_dir() => Some(path),
@@ -65,7 +65,7 @@ impl Source {
         }
     }
 
-    /// The array of maps that this is, at its first key, or else this.
+    /// The array of maps, at its first key, if this is one; otherwise this source.
     pub(crate) fn array_of_maps(self) -> Result<Result<MapOfMaps, Self>> {
         match &self.0 {
             region::Place::Map(Place::Inner(..)) => return Ok(Err(self)),
@@ -79,7 +79,7 @@ impl Source {
         Ok(Err(Place::Opened(Box::new(opened)).into()))
     }
 
-    /// The map that is there now, and where to look for its successor.
+    /// The map that is there now, and where its successor will be.
     pub(crate) fn map(self) -> Result<(MapFd, Option<MapLocator>)> {
         match self.0 {
             region::Place::Fd(fd) => Ok((MapFd::fd(fd.map_err(|e| Error::system("dup", e))?)?, None)),

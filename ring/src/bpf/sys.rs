@@ -1,4 +1,4 @@
-//! Every bpf(2) call of this crate, by safe functions.
+//! All bpf(2) calls of this crate, as safe functions.
 #![allow(unsafe_code)]
 
 use std::ffi::{CString, c_int};
@@ -16,17 +16,17 @@ use super::kinds::MapType;
 use super::uapi::*;
 use crate::layout::WORD;
 
-/// The elements of a map: what calls on them read and write has the sizes that the kernel told of it.
+/// The elements of a map. Calls check that keys and values have the sizes that the kernel reported for this map.
 pub(crate) struct Elements<F> {
     map: F,
     key: usize,
-    /// Bytes of a value; of a per-CPU map those of each copy, which are whole words.
+    /// Bytes of a value; of a per-CPU map, bytes of each copy, which are whole words.
     value: usize,
     copies: usize,
 }
 
 impl<F: AsFd> Elements<F> {
-    /// `copies` is how many CPUs there can be, for a per-CPU map. The information is about this map.
+    /// For a per-CPU map, `copies` is the number of possible CPUs. `info` must be about this map.
     pub(crate) fn new(map: F, info: &MapInfo, copies: Option<usize>) -> Self {
         assert_eq!(copies.is_some(), info.ty == MapType::PERCPU_ARRAY);
         let value = info.value_size as usize;
@@ -34,13 +34,13 @@ impl<F: AsFd> Elements<F> {
         Self { map, key: info.key_size as usize, value, copies: copies.unwrap_or(1) }
     }
 
-    /// Reads the value under `key`, of a per-CPU map all copies.
+    /// Reads the value under `key`; for a per-CPU map, all copies.
     pub(crate) fn lookup(&self, key: &[u8], value: &mut [u8]) -> io::Result<()> {
         assert!(value.len() >= self.value * self.copies);
         self.lookup_flags(key, value, 0)
     }
 
-    /// Reads the copy of one CPU. EINVAL, if the kernel knows no such thing (before 7.0).
+    /// Reads the copy of one CPU. EINVAL if the kernel does not support this (before 7.0).
     pub(crate) fn lookup_of_cpu(&self, key: &[u8], cpu: usize, value: &mut [u8]) -> io::Result<()> {
         assert!(value.len() >= self.value);
         self.lookup_flags(key, value, BPF_F_CPU | (cpu as u64) << 32)
@@ -48,8 +48,8 @@ impl<F: AsFd> Elements<F> {
 
     fn lookup_flags(&self, key: &[u8], value: &mut [u8], flags: u64) -> io::Result<()> {
         let mut element = Element { value: address_mut(value), flags, ..self.element(key) };
-        // SAFETY: the key is as long as the map's keys, and `value` has room for what the kernel writes with these
-        // flags: both callers checked it.
+        // SAFETY: the key is as long as the map's keys, and `value` is large enough for what the kernel writes with
+        // these flags: both callers checked it.
         unsafe { bpf(MAP_LOOKUP_ELEM, &mut element) }.map(drop)
     }
 
@@ -57,18 +57,18 @@ impl<F: AsFd> Elements<F> {
     pub(crate) fn update(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
         assert!(value.len() >= self.value * self.copies);
         let mut element = Element { value: address(value), ..self.element(key) };
-        // SAFETY: the key is as long as the map's keys, and the value as its values; the kernel reads them.
+        // SAFETY: the key is as long as the map's keys, and the value as its values; the kernel only reads them.
         unsafe { bpf(MAP_UPDATE_ELEM, &mut element) }.map(drop)
     }
 
-    /// Removes what is under `key`.
+    /// Removes the element under `key`.
     pub(crate) fn delete(&self, key: &[u8]) -> io::Result<()> {
         // SAFETY: the key is as long as the map's keys.
         unsafe { bpf(MAP_DELETE_ELEM, &mut self.element(key)) }.map(drop)
     }
 
-    /// Reads the elements after the one with the key `after`, or the first ones, as many as there are `keys`: those of an
-    /// array. Says how many there were; ENOENT at the end of the map.
+    /// Reads the elements of an array after the one with the key `after`, or the first ones: as many as `keys` has
+    /// entries. Returns how many there were; ENOENT at the end of the map.
     pub(crate) fn lookup_batch(
         &self,
         after: Option<u32>,
@@ -84,8 +84,8 @@ impl<F: AsFd> Elements<F> {
             ..self.batch(size_of_val(keys), values.len())
         };
         batch.keys = address_mut(keys);
-        // SAFETY: `keys` and `values` have room for as many elements as said (`batch` checked it), `last` has room for a
-        // key, and `after` is one or null.
+        // SAFETY: `keys` and `values` have space for this number of elements (`batch` checked it), `last` has space for
+        // a key, and `after` is a key or null.
         let done = unsafe { bpf(MAP_LOOKUP_BATCH, &mut batch) };
         (batch.count as usize, done.map(drop))
     }
@@ -94,7 +94,7 @@ impl<F: AsFd> Elements<F> {
     pub(crate) fn update_batch(&self, keys: &[u8], values: &[u8]) -> io::Result<()> {
         let mut batch =
             Batch { keys: address(keys), values: address(values), ..self.batch(keys.len(), values.len()) };
-        // SAFETY: there are as many keys and values as said (`batch` checked it), which the kernel reads.
+        // SAFETY: there are this many keys and values (`batch` checked it), which the kernel only reads.
         unsafe { bpf(MAP_UPDATE_BATCH, &mut batch) }.map(drop)
     }
 
@@ -103,7 +103,7 @@ impl<F: AsFd> Elements<F> {
         Element { map: raw(&self.map), key: address(key), ..Element::zeroed() }
     }
 
-    /// As many elements as so many bytes of keys are.
+    /// Attributes for the number of elements whose keys take `keys` bytes.
     fn batch(&self, keys: usize, values: usize) -> Batch {
         let count = keys / self.key;
         assert!(values >= count * self.value * self.copies);
@@ -111,20 +111,20 @@ impl<F: AsFd> Elements<F> {
     }
 }
 
-/// An array that is to be made.
+/// The attributes of an array to be created.
 #[derive(Default)]
 pub(crate) struct NewArray<'a> {
     pub(crate) name: [u8; NAME],
     pub(crate) value_size: u32,
     pub(crate) max_entries: u32,
     pub(crate) flags: u32,
-    /// Looked at only with `BPF_F_NUMA_NODE`.
+    /// Only used with `BPF_F_NUMA_NODE`.
     pub(crate) node: u32,
     /// BTF, and the types of keys and values in it.
     pub(crate) types: Option<(BorrowedFd<'a>, u32, u32)>,
 }
 
-/// Makes an array.
+/// Creates an array.
 pub(crate) fn create_array(new: &NewArray<'_>) -> io::Result<OwnedFd> {
     let (btf, key_type, value_type) =
         new.types.map_or((0, 0, 0), |(btf, key, value)| (raw(&btf), key, value));
@@ -148,8 +148,8 @@ pub(crate) fn create_array(new: &NewArray<'_>) -> io::Result<OwnedFd> {
     })
 }
 
-/// Loads a socket filter of these instructions. EAGAIN (a signal came during the verification) is tried again as often as
-/// libbpf does.
+/// Loads a socket filter with these instructions. Repeats the call after EAGAIN (a signal came during the verification)
+/// as often as libbpf does.
 pub(crate) fn load_program(instructions: &[u64]) -> io::Result<OwnedFd> {
     const SOCKET_FILTER: u32 = 1;
     const TRIES: usize = 5;
@@ -160,7 +160,7 @@ pub(crate) fn load_program(instructions: &[u64]) -> io::Result<OwnedFd> {
         license: address(c"GPL".to_bytes_with_nul()),
     };
     let mut load = || {
-        // SAFETY: as many instructions as said, and a C string.
+        // SAFETY: `count` is the number of instructions, and the license is a C string.
         descriptor(unsafe { bpf(PROG_LOAD, &mut attributes) })
     };
     charged(|| {
@@ -171,8 +171,9 @@ pub(crate) fn load_program(instructions: &[u64]) -> io::Result<OwnedFd> {
     })
 }
 
-/// Makes something that takes memory. Before Linux 5.11 it counts against RLIMIT_MEMLOCK, and EPERM may mean that: libbpf
-/// lifts the limit before, and this does afterwards.
+/// Calls `make`, which creates an object that takes memory. Before Linux 5.11 the memory counts against RLIMIT_MEMLOCK,
+/// and EPERM may mean that the limit is too low. Then this lifts the limit and tries again. (libbpf lifts it
+/// beforehand.)
 fn charged(mut make: impl FnMut() -> io::Result<OwnedFd>) -> io::Result<OwnedFd> {
     let unlimited = Rlimit { current: None, maximum: None };
     match make() {
@@ -186,7 +187,7 @@ fn charged(mut make: impl FnMut() -> io::Result<OwnedFd>) -> io::Result<OwnedFd>
     }
 }
 
-/// Opens what is pinned at `path`.
+/// Opens the object pinned at `path`.
 pub(crate) fn open_pin(path: &Path, flags: u32) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let mut pin = Pin { path: address(path.as_bytes_with_nul()), object: 0, flags };
@@ -220,25 +221,25 @@ pub(crate) fn btf_by_id(mut id: u32) -> io::Result<OwnedFd> {
     descriptor(unsafe { bpf(BTF_GET_FD_BY_ID, &mut id) })
 }
 
-/// What the kernel says of a map. Of something else it says something else.
+/// The kernel's information about a map. For another object the kernel writes other information.
 pub(crate) fn map_info(map: BorrowedFd<'_>) -> io::Result<MapInfo> {
     // SAFETY: there are no addresses in it.
     unsafe { info(map, MapInfo::zeroed()) }
 }
 
-/// What the kernel says of a program. Of something else it says something else.
+/// The kernel's information about a program. For another object the kernel writes other information.
 pub(crate) fn program_info(program: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
-    // SAFETY: all addresses in it are null, and of no bytes.
+    // SAFETY: all addresses in it are null, with lengths of 0.
     unsafe { info(program, ProgramInfo::zeroed()) }
 }
 
 /// The bytes of BTF.
 pub(crate) fn btf_bytes(btf: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
-    // Enough for most objects; if not, the kernel says how many there are.
+    // Enough for most objects; if not, the kernel returns the size.
     let mut bytes = vec![0_u8; 4096];
     for _ in 0..2 {
         let asked = BtfInfo { bytes: address_mut(&mut bytes), size: u32_of(bytes.len()), id: 0 };
-        // SAFETY: there are as many bytes as said.
+        // SAFETY: the buffer has `size` bytes.
         let size = unsafe { info(btf, asked) }?.size as usize;
         let is_all = size <= bytes.len();
         bytes.resize(size, 0);
@@ -249,39 +250,39 @@ pub(crate) fn btf_bytes(btf: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
     Err(Errno::TOOBIG.into())
 }
 
-/// Keeps userspace from writing the map, for good.
+/// Forbids userspace to write the map, for good.
 pub(crate) fn freeze(map: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: there are no addresses.
     unsafe { bpf(MAP_FREEZE, &mut raw(&map)) }.map(drop)
 }
 
-/// Asks for a map's first key, with no place to write it to: EFAULT. All maps have keys, but queues and stacks, and what is
-/// no map is refused before (EINVAL).
+/// Requests a map's first key, without a buffer for it: EFAULT. All maps have keys, except queues and stacks. If it is
+/// not a map, the kernel refuses earlier (EINVAL).
 pub(crate) fn ask_for_keys(map: BorrowedFd<'_>) -> io::Result<()> {
     let mut element = Element { map: raw(&map), ..Element::zeroed() };
-    // SAFETY: no key asks for the first one, and the kernel refuses to write it to null.
+    // SAFETY: a null key requests the first one, and the kernel refuses to write it to null.
     unsafe { bpf(MAP_GET_NEXT_KEY, &mut element) }.map(drop)
 }
 
-/// Fills `asked` with what the kernel says.
+/// Fills `asked` with the kernel's information.
 ///
 /// # Safety
 /// As for [`bpf`], for the addresses in `asked`.
 unsafe fn info<I: Pod>(object: BorrowedFd<'_>, mut asked: I) -> io::Result<I> {
     let info = address_mut(std::slice::from_mut(&mut asked));
     let mut query = Query { object: raw(&object), size: u32_of(size_of::<I>()), info };
-    // SAFETY: `asked` is as long as said, and any bytes are one; the caller vouches for the addresses in it.
+    // SAFETY: `asked` has this size, and any bytes are a valid value; the caller guarantees the addresses in it.
     unsafe { bpf(OBJ_GET_INFO_BY_FD, &mut query) }?;
     Ok(asked)
 }
 
-/// Makes a call. What it returns is a descriptor, for some commands.
+/// Calls bpf(2). Some commands return a descriptor.
 ///
 /// # Safety
-/// Behind each address in `attributes` are as many bytes as the command reads, or writes, there.
+/// Each address in `attributes` points to as many bytes as the command reads or writes there.
 unsafe fn bpf<A: Pod>(command: c_int, attributes: &mut A) -> io::Result<c_int> {
-    // SAFETY: the attributes are as long as said, the kernel may write to them, and any bytes are such attributes; the
-    // caller vouches for what their addresses lead to.
+    // SAFETY: the attributes have this size, the kernel may write to them, and any bytes are valid attributes; the
+    // caller guarantees the memory behind their addresses.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, ptr::from_mut(attributes), size_of::<A>()) };
     if result < 0 {
         return Err(io::Error::last_os_error());
@@ -289,9 +290,10 @@ unsafe fn bpf<A: Pod>(command: c_int, attributes: &mut A) -> io::Result<c_int> {
     Ok(c_int::try_from(result).expect("bpf(2) returns an int"))
 }
 
-/// The descriptor that a call returned. libbpf moves those below 3 elsewhere; Rust's runtime keeps them taken.
+/// The descriptor that a call returned. It is never below 3, as Rust's runtime keeps those taken. (libbpf moves such
+/// descriptors.)
 fn descriptor(result: io::Result<c_int>) -> io::Result<OwnedFd> {
-    // SAFETY: what these commands return is a new descriptor, and ours alone.
+    // SAFETY: these commands return a new descriptor, which nothing else owns.
     result.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

@@ -1,6 +1,6 @@
-//! Commands of bpf(2), their attributes and what they answer, as `linux/bpf.h` has them.
+//! Commands of bpf(2), their attributes and results, as in `linux/bpf.h`.
 //!
-//! Attributes are as long as what this crate needs of them: the kernel takes them to end with zeros if it knows more.
+//! Attributes end after the last field that this crate needs. A kernel with longer attributes takes the rest as zeros.
 
 use std::ffi::c_int;
 
@@ -26,20 +26,20 @@ pub(crate) const MAP_UPDATE_BATCH: c_int = 26;
 
 /// A map that programs read and userspace writes.
 pub(crate) const BPF_F_RDONLY_PROG: u32 = 1 << 7;
-/// A descriptor for reading alone.
+/// A descriptor only for reading.
 pub(crate) const BPF_F_RDONLY: u32 = 1 << 3;
 /// A map that can be mapped.
 pub(crate) const BPF_F_MMAPABLE: u32 = 1 << 10;
 /// The lookup of one CPU's copy; the CPU is in the upper half of the flags.
 pub(crate) const BPF_F_CPU: u64 = 8;
 
-/// The kernel's own "not supported", which no libc knows.
+/// The kernel's internal "not supported", which no libc defines.
 pub(crate) const ENOTSUPP: i32 = 524;
 
-/// Bytes of the name of a map or program, the zero at its end included.
+/// Bytes of the name of a map or program, including the terminating zero.
 pub(crate) const NAME: usize = 16;
 
-/// What the kernel says of a map: the start of `struct bpf_map_info`.
+/// The kernel's information about a map: the start of `struct bpf_map_info`.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct MapInfo {
@@ -59,7 +59,8 @@ pub(crate) struct MapInfo {
     pub(crate) vmlinux_id: u32,
 }
 
-/// What the kernel says of a program: the start of `struct bpf_prog_info`. What it could write elsewhere it is not asked for.
+/// The kernel's information about a program: the start of `struct bpf_prog_info`. The fields that point to buffers stay
+/// zero, so the kernel fills none.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct ProgramInfo {
@@ -94,7 +95,7 @@ pub(crate) struct Batch {
     pub(crate) flags: u64,
 }
 
-/// A map that is to be made.
+/// Attributes for creating a map.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct CreateMap {
@@ -112,7 +113,7 @@ pub(crate) struct CreateMap {
     pub(crate) value_type: u32,
 }
 
-/// A pin, and the object that is to be pinned there.
+/// A path, and the object to be pinned there.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct Pin {
@@ -121,7 +122,7 @@ pub(crate) struct Pin {
     pub(crate) flags: u32,
 }
 
-/// A program that is to be loaded.
+/// Attributes for loading a program.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct LoadProgram {
@@ -131,7 +132,7 @@ pub(crate) struct LoadProgram {
     pub(crate) license: u64,
 }
 
-/// What is asked of BTF, and what the kernel says of it: the start of `struct bpf_btf_info`.
+/// A buffer for BTF, and the kernel's information about it: the start of `struct bpf_btf_info`.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct BtfInfo {
@@ -140,7 +141,7 @@ pub(crate) struct BtfInfo {
     pub(crate) id: u32,
 }
 
-/// Of what to tell, and where to.
+/// The object of an information request, and where the kernel writes the information.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct Query {

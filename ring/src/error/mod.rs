@@ -148,31 +148,31 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {}
 
-/// What this crate's fallible functions return.
+/// The result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why one read gave no value.
+/// Why a read returned no value.
 #[derive(Debug, ThisError)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// A writer was in the cell at each of the looks that were asked for; it may be slow, or
-    /// dead half-way. Reading again may succeed.
+    /// A writer was in the cell at each attempt to read it. It may be slow, or it died before it finished. Reading
+    /// again may succeed.
     #[error("a writer was in the cell at each of {looks} looks")]
     Busy {
-        /// How often it was looked at.
+        /// How many attempts were made.
         looks: u32,
     },
-    /// A shard, cell or counter beyond the last one.
+    /// The index of a shard, cell or counter is out of range.
     #[error("no {thing} {index}: there are {count}")]
     Index {
         /// `shard`, `cell` or `counter`.
         thing: &'static str,
-        /// The index asked for.
+        /// The index that was passed.
         index: usize,
-        /// How many there are.
+        /// How many exist.
         count: usize,
     },
-    /// The system call of the fallback path failed. Never on a mapped region.
+    /// The system call that replaces a mapped read failed. Never on a mapped region.
     #[error("lookup: {0}")]
     Lookup(io::Error),
 }

@@ -1,29 +1,23 @@
-//! Arrays of plain values: anybody's, with no protocol of ours.
+//! Arrays of plain values, of any loader, without a protocol of mapring.
 
 use std::fmt;
 use std::marker::PhantomData;
 
-use parking_lot::Mutex;
-
 use crate::bpf::{MapFd, Plain};
 use crate::error::{ReadError, Result};
 use crate::record::{Expected, LayoutCheck, Record};
-use crate::region::{Access, Memory, Source};
+use crate::region::{Access, Lookup, Memory, Source};
 use crate::sync::{Ordering, fence};
 
-/// Any `ARRAY` or `PERCPU_ARRAY`, whoever made it, with whatever loader: values of type `T` as programs
-/// store them, without a word of this library in them. It is opened for reading, by any descriptor, pin or
-/// id, and mapped where the kernel allows it.
+/// Any `ARRAY` or `PERCPU_ARRAY` of any loader: values of type `T` as programs store them, without a preamble or
+/// sequences. It is opened for reading, by a descriptor, pin or id, and mapped if the kernel allows it.
 ///
-/// Without a protocol nobody can tell whether a writer was in the way. A value of 8 bytes or less,
-/// aligned to as many, is whole where the array is mapped or per CPU; so is each such part of a larger
-/// one, but parts of one value may be of different moments. A shared array that is read by system call
-/// comes as the kernel's `memcpy` finds it. What must be whole belongs in [`Cells`](super::Cells), or in
-/// [`PerCpuCells`](super::PerCpuCells).
+/// Without a protocol, a reader can't detect that a value was being written. In a mapped or per-CPU array, a value of
+/// at most 8 bytes that is aligned to its size is whole. A larger value consists of such parts, which may be of
+/// different moments. If a shared array is read by system call, the kernel copies values with `memcpy`, which
+/// guarantees nothing. If values must be whole, use [`Cells`](super::Cells) or [`PerCpuCells`](super::PerCpuCells).
 pub struct Array<T> {
     plain: Plain,
-    /// Room for what one lookup gives.
-    room: Mutex<Vec<u64>>,
     value: PhantomData<fn() -> T>,
 }
 
@@ -31,27 +25,23 @@ impl<T: Record> Array<T> {
     /// Opens an array of any loader: libbpf, aya or another. Makes system calls.
     ///
     /// # Errors
-    /// [`Error::Open`](crate::Error::Open); [`Error::NotARegion`](crate::Error::NotARegion) and
-    /// [`Error::MapType`](crate::Error::MapType) for what is not an array; [`Error::Layout`](crate::Error::Layout) if the
-    /// map's BTF describes other values, [`Error::RecordSize`](crate::Error::RecordSize) if it has none, and they have
-    /// another size.
+    /// [`ErrorKind::Open`](crate::ErrorKind::Open); [`ErrorKind::WrongType`](crate::ErrorKind::WrongType) if it is not
+    /// an array; [`ErrorKind::Layout`](crate::ErrorKind::Layout) if the map's BTF describes other values, or if
+    /// there is no BTF and the values have another size.
     pub fn open(source: impl Into<Source>) -> Result<Self> {
         Self::new(source.into().map()?.0)
     }
 
     fn new(opened: MapFd) -> Result<Self> {
-        let plain = Plain::new(opened, &Expected::of::<T>(None))?;
-        let copies = plain.cpus().map_or(1, <[_]>::len);
-        let room = Mutex::new(vec![0; plain.stride * copies]);
-        Ok(Self { plain, room, value: PhantomData })
+        Ok(Self { plain: Plain::new(opened, &Expected::of::<T>(None))?, value: PhantomData })
     }
 
-    /// How many values there are, on each CPU.
+    /// How many values the array has, on each CPU.
     pub fn len(&self) -> usize {
         self.plain.entries
     }
 
-    /// Whether there are none. There is always one.
+    /// Always false: an array has at least one value.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -61,18 +51,18 @@ impl<T: Record> Array<T> {
         self.plain.access()
     }
 
-    /// What `T` was compared with when this was opened.
+    /// How `T` was compared when this was opened.
     pub fn layout_check(&self) -> LayoutCheck {
         self.plain.compared
     }
 
-    /// The CPUs that have values of their own, in ascending order; `None` for an array that all share.
+    /// The CPUs that have their own values, in ascending order; `None` for an array that all CPUs share.
     pub fn cpus(&self) -> Option<&[usize]> {
         self.plain.cpus()
     }
 
-    /// The value at `index`, of an array that all CPUs share; of a per-CPU one, the first CPU's. Mapped:
-    /// loads, and no system call. Otherwise one, behind a lock of this handle's.
+    /// The value at `index`; of a per-CPU array, the first CPU's value. If mapped: loads, and no system call. Otherwise
+    /// one system call.
     ///
     /// # Errors
     /// [`ReadError::Index`], [`ReadError::Lookup`].
@@ -85,16 +75,12 @@ impl<T: Record> Array<T> {
                 fence(Ordering::Acquire);
                 Ok(value)
             }
-            Memory::Lookup(lookup, _) => {
-                let mut room = self.room.lock();
-                lookup.run(index, 1, &mut room)?;
-                Ok(self.value_at(&room, 0))
-            }
+            Memory::Lookup(lookup, _) => Ok(self.value_at(&self.look_up(lookup, index)?, 0)),
         }
     }
 
-    /// The values at `index` of all CPUs, in the order of [`cpus`](Self::cpus); of an array that all share,
-    /// the one. One system call, but for a mapped array.
+    /// The values at `index` of all CPUs, in the order of [`cpus`](Self::cpus); of an array that all CPUs share, the
+    /// one value. One system call, or none for a mapped array.
     ///
     /// # Errors
     /// As for [`get`](Self::get).
@@ -103,9 +89,16 @@ impl<T: Record> Array<T> {
             return self.get(index).map(|value| vec![value]);
         };
         self.check(index)?;
-        let mut room = self.room.lock();
-        lookup.run(index, 1, &mut room)?;
-        Ok((0..cpus.len()).map(|at| self.value_at(&room, at)).collect())
+        let words = self.look_up(lookup, index)?;
+        Ok((0..cpus.len()).map(|at| self.value_at(&words, at)).collect())
+    }
+
+    /// The words of one value, or of the copies of all CPUs.
+    fn look_up(&self, lookup: &Lookup, index: usize) -> Result<Vec<u64>, ReadError> {
+        let copies = lookup.cpus().map_or(1, <[_]>::len);
+        let mut words = vec![0; self.plain.stride * copies];
+        lookup.run(index, 1, &mut words)?;
+        Ok(words)
     }
 
     fn value_at(&self, words: &[u64], at: usize) -> T {

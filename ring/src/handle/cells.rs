@@ -1,4 +1,4 @@
-//! Cells: the latest value of something, from any number of writers that never wait.
+//! Cells: the latest value, from any number of writers that never wait.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -13,24 +13,25 @@ use crate::region::{Region, SharedMut, Writer};
 
 /// A table of cells of type `T`, each the latest value that was published.
 ///
-/// A value is read whole: all of one write, nothing of another. Writers never wait; where two
-/// meet in one cell, one of them gives its update up, and it is counted in [`Region::dropped`].
-/// A cell whose writer died half-way stays [`ReadError::Busy`](crate::ReadError::Busy) until [`CellsWriter::recover`].
+/// A value is read whole: all words are of one write. Writers never wait. If two meet in one cell, one drops its
+/// update, which is counted in [`Region::dropped`]. A cell whose writer died halfway stays
+/// [`ReadError::Busy`](crate::ReadError::Busy) until [`CellsWriter::recover`] is called.
 pub type Cells<T> = Table<T, Seqlock>;
 
 impl<T: NoUninit> Cells<T> {
-    /// A writer. The region must be mapped for writing: a memfd that was made here or opened with
-    /// [`OpenOptions::write`](crate::OpenOptions::write).
+    /// A writer. The region must be mapped for writing: a memfd that this process created or opened with
+    /// [`OpenOptions::write`](crate::OpenOptions::write), or a BPF map opened with it.
     ///
     /// # Errors
-    /// [`Error::NotWritable`] with the reason, [`Error::Sealed`].
+    /// [`ErrorKind::NotWritable`](crate::ErrorKind::NotWritable) with the reason,
+    /// [`ErrorKind::Sealed`](crate::ErrorKind::Sealed).
     pub fn writer(&self) -> Result<CellsWriter<T>> {
         let shared = self.shared_mut()?;
         Ok(CellsWriter { shared, writer: self.region.count_writer(0), place: self.place, value: PhantomData })
     }
 }
 
-/// A writer of cells in ordinary Rust.
+/// A writer of cells, in Rust.
 pub struct CellsWriter<T> {
     shared: SharedMut,
     writer: Writer,
@@ -39,11 +40,11 @@ pub struct CellsWriter<T> {
 }
 
 impl<T: NoUninit> CellsWriter<T> {
-    /// Publishes a value: `false` if another writer is in the cell, in which case this update is
-    /// given up, and counted. No system call, no waiting.
+    /// Publishes a value. Returns `false` if another writer is in the cell; this update is then dropped and counted.
+    /// Makes no system call and never waits.
     ///
     /// # Errors
-    /// [`Error::Index`].
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange).
     #[inline]
     pub fn set(&self, index: usize, value: &T) -> Result<bool> {
         let done = cell::set(self.cell(index)?, value);
@@ -53,19 +54,18 @@ impl<T: NoUninit> CellsWriter<T> {
         Ok(done)
     }
 
-    /// Ends the write that a writer of this cell began and, because it died, never ended: by
-    /// publishing `value`. `false` if there is no such write, and then nothing is written. Readers
-    /// find the cell busy until the new value is whole. No system call. Other writers of the table that this
-    /// process makes meanwhile wait for it.
+    /// Ends the write that a writer of this cell began but never ended because it died, by publishing `value`. Returns
+    /// `false`, and writes nothing, if there is no such write. Readers find the cell busy until the new value is whole.
+    /// Makes no system call. Writers of the table that this process creates meanwhile wait until it returns.
     ///
-    /// To be called only while **no writer of this cell is alive** or in the middle of a write, in
-    /// any other process, nor another `recover`: after all of them were seen to have ended, before new
-    /// ones start. Two that write at once would publish a mixture. Whoever dies in here leaves the
-    /// cell busy, for the next call.
+    /// Call it only while **no writer of this cell is alive** or in the middle of a write in any other process, and
+    /// while no other `recover` runs: after all of them have been seen to end, before new ones start. Two that write at
+    /// once can publish a mixture. If the process dies in this call, the cell stays busy until the next call.
     ///
     /// # Errors
-    /// [`Error::Index`]; [`Error::OtherWriters`], if this process has any of this table, and then nothing
-    /// is done.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange);
+    /// [`ErrorKind::OtherWriters`](crate::ErrorKind::OtherWriters) if this process has other writers of this table, and
+    /// then nothing is done.
     pub fn recover(&mut self, index: usize, value: &T) -> Result<bool> {
         let cell = self.cell(index)?;
         let _alone = self.region().expect_alone(&self.writer, "table")?;

@@ -1,4 +1,4 @@
-//! Counters: a bank for each CPU, read apart or summed, in one array or in a per-CPU one.
+//! Counters: a bank for each CPU, read apart or summed, in one array or in a per-CPU array.
 
 use std::fmt;
 use std::ops::Range;
@@ -12,13 +12,13 @@ use crate::region::{Region, Shared, SharedMut, View};
 
 /// Banks of `u64` counters, one for each CPU that counts.
 ///
-/// Each counter is exact; two counters read one after the other are of different moments.
+/// Each counter is exact. Two counters that are read one after the other show different moments.
 ///
-/// Counters in a `PERCPU_ARRAY` (`MAPRING_PERCPU_COUNTERS` of `percpu.bpf.h`) are read in the same
-/// way, but always by system call, for the banks of all CPUs.
+/// Counters in a `PERCPU_ARRAY` (`MAPRING_PERCPU_COUNTERS` of `percpu.bpf.h`) are read in the same way, but always by
+/// system call, for the banks of all CPUs.
 ///
-/// By system call, what is read is looked up three times, because the kernel may copy a part of a number before
-/// it changes, and the rest after.
+/// Each read by system call makes three lookups, because the kernel may copy one part of a number before it changes and
+/// the rest after.
 #[derive(Clone)]
 pub struct Counters {
     region: Region,
@@ -29,7 +29,7 @@ pub struct Counters {
 
 #[derive(Clone)]
 enum Banks {
-    /// With the first bank's word, and how many words on the next one is.
+    /// The first word of the first bank, and the distance to the next bank in words.
     Mapped(Shared, usize, usize),
     Lookup,
 }
@@ -40,7 +40,7 @@ impl Counters {
     /// Counters over a region that is already open.
     ///
     /// # Errors
-    /// [`Error::Kind`].
+    /// [`ErrorKind::WrongType`](crate::ErrorKind::WrongType).
     pub fn from_region(region: Region) -> Result<Self> {
         let geometry = *region.geometry();
         let stride = geometry.element_words();
@@ -58,11 +58,11 @@ impl Counters {
         Ok(Self { source, count: geometry.capacity(), shards: geometry.shards(), region })
     }
 
-    /// Makes `shards` banks of `count` counters between ordinary processes, in a memfd. See
-    /// [`Region::create_memfd`].
+    /// Creates `shards` banks of `count` counters between ordinary processes, in a memfd. See [`Region::create_memfd`].
     ///
     /// # Errors
-    /// [`Error::Geometry`] for numbers that can't be, [`Error::System`].
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) for numbers that can't be counters or shards,
+    /// [`ErrorKind::System`](crate::ErrorKind::System).
     pub fn create_memfd(count: usize, shards: usize) -> Result<Self> {
         let geometry = Geometry::new(Kind::Counters, WORD as u64, count as u64, shards as u64)?;
         Self::from_region(Region::create_memfd(geometry, "u64")?)
@@ -73,18 +73,18 @@ impl Counters {
         self.count
     }
 
-    /// Whether there are none. There is always one.
+    /// Always false: a bank has at least one counter.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// How many banks there are: possible CPUs, for what BPF programs count. (Where their numbers
-    /// have gaps, a `PERCPU_ARRAY`'s banks are numbered with them, and read as zeros.)
+    /// The number of banks: the possible CPUs, if BPF programs count. (If their numbers have gaps, the banks of a
+    /// `PERCPU_ARRAY` have the same gaps, which read as zeros.)
     pub fn shards(&self) -> usize {
         self.shards
     }
 
-    /// One counter of one CPU. Mapped: one load. Otherwise system calls.
+    /// One counter of one CPU. If mapped: one load. Otherwise system calls.
     ///
     /// # Errors
     /// [`ReadError::Index`], [`ReadError::Lookup`].
@@ -103,7 +103,7 @@ impl Counters {
         }
     }
 
-    /// One counter, all CPUs together (wrapping). Mapped: a load for each CPU.
+    /// One counter, summed over all CPUs (wrapping). If mapped: a load for each CPU.
     ///
     /// # Errors
     /// [`ReadError::Index`], [`ReadError::Lookup`].
@@ -125,7 +125,7 @@ impl Counters {
         }
     }
 
-    /// All counters, all CPUs together (wrapping): counter `i` in `sums[i]`, as many as both have.
+    /// All counters, summed over all CPUs (wrapping): counter `i` in `sums[i]`, up to the shorter of both lengths.
     ///
     /// # Errors
     /// [`ReadError::Lookup`].
@@ -145,11 +145,12 @@ impl Counters {
         Ok(())
     }
 
-    /// A writer into one bank. The region must be mapped for writing: a memfd that was made here
-    /// or opened with [`OpenOptions::write`](crate::OpenOptions::write).
+    /// A writer into one bank. The region must be mapped for writing: a memfd that this process created or opened with
+    /// [`OpenOptions::write`](crate::OpenOptions::write), or a BPF map opened with it.
     ///
     /// # Errors
-    /// [`Error::NotWritable`] with the reason, [`Error::Sealed`], [`Error::Index`].
+    /// [`ErrorKind::NotWritable`](crate::ErrorKind::NotWritable) with the reason,
+    /// [`ErrorKind::Sealed`](crate::ErrorKind::Sealed), [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange).
     pub fn writer(&self, shard: usize) -> Result<CountersWriter> {
         if shard >= self.shards {
             return Err(Error::from(Cause::Index { thing: "shard", index: shard, count: self.shards }));
@@ -159,7 +160,8 @@ impl Counters {
         Ok(CountersWriter { shared: self.region.shared_mut()?, first, count: self.count })
     }
 
-    /// Calls `f` with what the bank of each of these CPUs holds at an index. A CPU without a copy has no bank.
+    /// Calls `f` for the bank of each of these CPUs, with a function that returns the counter at an index. A CPU
+    /// without a copy has no bank.
     fn fetch(&self, cpus: Range<usize>, mut f: impl FnMut(&dyn Fn(usize) -> u64)) -> Result<(), ReadError> {
         let (lookup, geometry) = (lookup(&self.region), self.region.geometry());
         let words = geometry.element_words();
@@ -211,7 +213,7 @@ impl fmt::Debug for Counters {
     }
 }
 
-/// A writer into one bank of counters in ordinary Rust.
+/// A writer into one bank of counters, in Rust.
 pub struct CountersWriter {
     shared: SharedMut,
     first: usize,
@@ -219,10 +221,10 @@ pub struct CountersWriter {
 }
 
 impl CountersWriter {
-    /// Adds to a counter, atomically and relaxed. No system call.
+    /// Adds to a counter, atomically and relaxed. Makes no system call.
     ///
     /// # Errors
-    /// [`Error::Index`].
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange).
     #[inline]
     pub fn add(&self, index: usize, by: u64) -> Result<()> {
         if index >= self.count {

@@ -1,4 +1,4 @@
-//! Dispatch tables: programs that other programs jump to, replaced while they run.
+//! Dispatch tables: programs to which other programs jump, replaced while they run.
 
 use std::fmt;
 use std::io;
@@ -14,16 +14,15 @@ use crate::record;
 use crate::region::{Refusal, Source};
 use crate::text::printable;
 
-/// A `PROG_ARRAY`: programs by slot, which BPF programs jump to by `mapring_dispatch`
-/// (`dispatch.bpf.h`) or `bpf_tail_call`.
+/// A `PROG_ARRAY`: programs by slot, to which BPF programs jump by `mapring_dispatch` (`dispatch.bpf.h`) or
+/// `bpf_tail_call`.
 ///
-/// A slot is replaced as a whole: whoever jumps finds the old program or the new one. Every method
-/// makes a system call; none blocks, but [`insert`](Self::insert) and [`remove`](Self::remove) may
-/// wait for a grace period. Jumps to an empty slot are counted, one by one and by CPU, in the
-/// counters that `MAPRING_DISPATCH` makes beside the table.
+/// A slot is replaced as a whole: a jump finds the old program or the new one. Every method makes a system call; none
+/// blocks, except that [`insert`](Self::insert) and [`remove`](Self::remove) may wait for a grace period. Each jump to
+/// an empty slot is counted, by CPU, in the counters that `MAPRING_DISPATCH` declares next to the table.
 ///
-/// The kernel empties the table when its last descriptor and pin are gone, even if programs still
-/// use it: keep this handle (or the object) open, or pin the map.
+/// The kernel empties the table when its last descriptor and pin are gone, even if programs still use it: keep this
+/// handle (or the object) open, or pin the map.
 pub struct Dispatch {
     map: MapFd,
 }
@@ -33,9 +32,9 @@ pub struct Dispatch {
 pub struct Program {
     /// Its id, unique while the machine is up.
     pub id: u32,
-    /// Its name, as the kernel keeps it: 15 bytes at most.
+    /// Its name in the kernel: at most 15 bytes.
     pub name: String,
-    /// Its type, as libbpf calls it (`xdp`, `raw_tracepoint`, …).
+    /// The name of its type in libbpf (`xdp`, `raw_tracepoint`, …).
     pub kind: String,
     fd: OwnedFd,
 }
@@ -44,7 +43,8 @@ impl Dispatch {
     /// Opens a table of any loader.
     ///
     /// # Errors
-    /// [`Error::Open`], [`Error::NotARegion`]; [`Error::MapType`] for another type of map.
+    /// [`ErrorKind::Open`](crate::ErrorKind::Open), [`ErrorKind::WrongType`](crate::ErrorKind::WrongType); it for
+    /// another type of map.
     pub fn open(source: impl Into<Source>) -> Result<Self> {
         Self::new(source.into().map()?.0)
     }
@@ -54,23 +54,24 @@ impl Dispatch {
         Ok(Self { map })
     }
 
-    /// How many slots there are.
+    /// The number of slots.
     pub fn len(&self) -> usize {
         self.map.info.max_entries as usize
     }
 
-    /// Whether there are none. There is always one; it may be empty.
+    /// Always false: there is at least one slot. It may be empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Puts a loaded program into a slot, in place of what was there.
+    /// Puts a loaded program into a slot, replacing the program that was there.
     ///
     /// # Errors
-    /// [`Error::Program`] with both types, if the program is not of the table's type (a table takes
-    /// the programs of one type, attach type and way of compiling: those of the first that was
-    /// loaded with it or put into it), or `program` is none; [`Error::Index`]; [`Error::Sealed`] for a
-    /// frozen table; [`Error::System`] for a read-only descriptor.
+    /// [`ErrorKind::Program`](crate::ErrorKind::Program) with both types if the program is not of the table's type, or
+    /// `program` is not a program (a table accepts programs of one type, attach type and way of compiling: those of the
+    /// first program that was loaded with it or put into it); [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange);
+    /// [`ErrorKind::Sealed`](crate::ErrorKind::Sealed) for a frozen table;
+    /// [`ErrorKind::System`](crate::ErrorKind::System) for a read-only descriptor.
     pub fn insert(&self, slot: usize, program: impl AsFd) -> Result<()> {
         let key = self.key(slot)?;
         let fd = program.as_fd();
@@ -80,10 +81,11 @@ impl Dispatch {
         })
     }
 
-    /// Empties a slot; `false` if it was empty.
+    /// Empties a slot. Returns `false` if it was empty.
     ///
     /// # Errors
-    /// [`Error::Index`]; [`Error::Sealed`]; [`Error::System`] for a read-only descriptor.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange); [`ErrorKind::Sealed`](crate::ErrorKind::Sealed);
+    /// [`ErrorKind::System`](crate::ErrorKind::System) for a read-only descriptor.
     pub fn remove(&self, slot: usize) -> Result<bool> {
         let removed = self.slots().delete(bytes_of(&self.key(slot)?));
         there(removed).map(|done| done.is_some()).map_err(|e| self.failed("bpf(BPF_MAP_DELETE_ELEM)", e))
@@ -92,7 +94,7 @@ impl Dispatch {
     /// The id of a slot's program; `None` if the slot is empty.
     ///
     /// # Errors
-    /// [`Error::Index`], [`Error::System`].
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange), [`ErrorKind::System`](crate::ErrorKind::System).
     pub fn id(&self, slot: usize) -> Result<Option<u32>> {
         let mut id = 0_u32;
         let found = self.slots().lookup(bytes_of(&self.key(slot)?), bytes_of_mut(&mut id));
@@ -102,9 +104,9 @@ impl Dispatch {
     /// A slot's program, opened by its id, which needs CAP_SYS_ADMIN; `None` if the slot is empty.
     ///
     /// # Errors
-    /// [`Error::Index`], [`Error::System`].
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange), [`ErrorKind::System`](crate::ErrorKind::System).
     pub fn get(&self, slot: usize) -> Result<Option<Program>> {
-        /// A program may be replaced, and gone, between the look at its id and the next step.
+        /// The program can be replaced, and freed, between reading its id and opening it.
         const TRIES: u32 = 16;
         for _ in 0..TRIES {
             let Some(id) = self.id(slot)? else { return Ok(None) };
@@ -125,10 +127,10 @@ impl Dispatch {
         Err(self.failed("bpf(BPF_PROG_GET_FD_BY_ID)", busy))
     }
 
-    /// The slots that hold a program, and the programs' ids. Each is of the moment of its look.
+    /// The slots that hold a program, with the ids of the programs. Each slot is read at a different moment.
     ///
     /// # Errors
-    /// [`Error::System`], as an item, for a slot that can't be looked at.
+    /// [`ErrorKind::System`](crate::ErrorKind::System), as an item, for a slot that can't be read.
     pub fn iter(&self) -> impl Iterator<Item = Result<(usize, u32)>> + '_ {
         (0..self.len()).filter_map(|slot| self.id(slot).map(|id| id.map(|id| (slot, id))).transpose())
     }
@@ -156,7 +158,7 @@ impl Dispatch {
         Error::from(Cause::System { call, error, hint })
     }
 
-    /// Why a program was refused, as far as can be told.
+    /// Why a program was refused, as far as this can be found out.
     fn refused(&self, slot: usize, program: BorrowedFd<'_>, error: io::Error) -> Error {
         let owner = program_type(self.as_fd()).map(program_type_name);
         let table = match &owner {
@@ -189,7 +191,7 @@ impl Program {
 
 /// A program's id, name and type.
 fn about(program: BorrowedFd<'_>) -> io::Result<(u32, String, String)> {
-    // A map would tell of itself instead.
+    // For a map, the info call would return the map's info instead.
     let name = rustix::fs::readlink(format!("/proc/self/fd/{}", program.as_raw_fd()), Vec::new());
     if name.is_ok_and(|name| name.as_bytes() != b"anon_inode:bpf-prog") {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -199,7 +201,7 @@ fn about(program: BorrowedFd<'_>) -> io::Result<(u32, String, String)> {
     Ok((info.id, printable(&name), program_type_name(info.ty)))
 }
 
-/// `None` for what is not there.
+/// `None` if it does not exist.
 fn there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(found) => Ok(Some(found)),
@@ -214,7 +216,7 @@ impl AsFd for Dispatch {
     }
 }
 
-/// To be put into other slots and tables, or attached.
+/// The descriptor can be put into other slots and tables, or attached.
 impl AsFd for Program {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()

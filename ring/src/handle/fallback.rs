@@ -1,4 +1,4 @@
-//! Reading where the kernel refuses the mapping: the same protocols over system calls.
+//! The same protocols over system calls, where the kernel refuses the mapping.
 
 use std::io;
 

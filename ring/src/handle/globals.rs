@@ -16,16 +16,16 @@ use crate::record::Record;
 use crate::region::{Access, Memory, OpenOptions, Refusal, Source, Writer};
 use crate::sync::{Ordering, fence};
 
-/// A section of a BPF object's global data: `.data`, `.bss`, `.rodata`, or one of one's own such as
-/// `.data.hot`. Its variables are found by name, and their types are checked, through BTF.
+/// A section of a BPF object's global data: `.data`, `.bss`, `.rodata`, or your own such as `.data.hot`. BTF gives the
+/// names of its variables, and their types, which are checked.
 ///
-/// The section is mapped where the kernel allows it: then reading a variable makes no system call,
-/// takes no lock and does not wait. Opening makes system calls, and needs CAP_SYS_ADMIN to read the
-/// types. Clones are handles to the same mapping.
+/// The section is mapped if the kernel allows it: then reading a variable makes no system call, takes no lock and does
+/// not wait. Opening makes system calls, and needs CAP_SYS_ADMIN to read the types. Clones are handles to the same
+/// mapping.
 ///
-/// Variables of 1, 2, 4 or 8 bytes are read and written whole: [`variable`](Self::variable).
-/// Larger ones that change while they are read must be laid out for it, by the macros of
-/// `global.bpf.h`: [`cell`](Self::cell) and [`latch`](Self::latch).
+/// Variables of 1, 2, 4 or 8 bytes are read and written whole: [`variable`](Self::variable). Larger variables that
+/// change while they are read must be declared by the macros of `global.bpf.h`: [`cell`](Self::cell) and
+/// [`latch`](Self::latch).
 #[derive(Clone)]
 pub struct Globals(Arc<Section>);
 
@@ -34,12 +34,13 @@ impl Globals {
     /// loaded object by the section's name. Makes system calls.
     ///
     /// # Errors
-    /// [`Error::Open`]; [`Error::MapType`] for a map that does not hold global data; [`Error::NoTypes`].
+    /// [`ErrorKind::Open`](crate::ErrorKind::Open); [`ErrorKind::WrongType`](crate::ErrorKind::WrongType) for a map
+    /// that does not hold global data; [`ErrorKind::Layout`](crate::ErrorKind::Layout).
     pub fn open(source: impl Into<Source>) -> Result<Self> {
         Self::open_with(source, OpenOptions::new())
     }
 
-    /// The same with options: [`OpenOptions::write`] asks for a writable mapping.
+    /// The same with options: [`OpenOptions::write`] requests a writable mapping.
     ///
     /// # Errors
     /// As for [`open`](Self::open).
@@ -47,12 +48,12 @@ impl Globals {
         Ok(Self(Arc::new(Section::new(source.into().map()?.0, options)?)))
     }
 
-    /// The section's name: `.bss` and the like.
+    /// The section's name, such as `.bss`.
     pub fn section(&self) -> &str {
         &self.0.name
     }
 
-    /// The names of its variables. Allocates; no system call.
+    /// The names of its variables. Allocates; makes no system call.
     pub fn names(&self) -> Vec<String> {
         self.0.places().into_iter().map(|place| place.name).collect()
     }
@@ -65,17 +66,18 @@ impl Globals {
     /// Whether it is mapped for writing, and if not, why.
     ///
     /// # Errors
-    /// The [`Refusal`]: [`Refusal::Frozen`] for `.rodata`, [`Refusal::NotAsked`] if
-    /// [`OpenOptions::write`] was not.
+    /// The [`Refusal`]: [`Refusal::Frozen`] for `.rodata`, [`Refusal::NotAsked`] if it was opened without
+    /// [`OpenOptions::write`].
     pub fn writable(&self) -> Result<(), Refusal> {
         self.0.writable
     }
 
-    /// A variable of 1, 2, 4 or 8 bytes, aligned to as many. No system call.
+    /// A variable of 1, 2, 4 or 8 bytes, aligned to its size. Makes no system call.
     ///
     /// # Errors
-    /// [`Error::NoSuch`] with the variables there are; [`Error::Layout`] with both sides for
-    /// another type, or for one that can't be read whole.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) with the variables that exist;
+    /// [`ErrorKind::Layout`](crate::ErrorKind::Layout) with both sides for another type, or for a variable that can't
+    /// be read whole.
     pub fn variable<T: Record>(&self, name: &str) -> Result<Variable<T>> {
         let place = self.0.place(name)?;
         self.0.check(&place, &T::LAYOUT, std::any::type_name::<T>())?;
@@ -93,7 +95,7 @@ impl Globals {
         Ok(Variable { section: self.0.clone(), offset: place.offset, value: PhantomData })
     }
 
-    /// A variable declared by `MAPRING_GLOBAL_CELL`, of any size. No system call.
+    /// A variable declared by `MAPRING_GLOBAL_CELL`, of any size. Makes no system call.
     ///
     /// # Errors
     /// As for [`variable`](Self::variable).
@@ -101,7 +103,7 @@ impl Globals {
         self.guarded(name, 1)
     }
 
-    /// A variable declared by `MAPRING_GLOBAL_LATCH`, of any size. No system call.
+    /// A variable declared by `MAPRING_GLOBAL_LATCH`, of any size. Makes no system call.
     ///
     /// # Errors
     /// As for [`variable`](Self::variable).
@@ -143,15 +145,14 @@ pub struct Variable<T> {
 }
 
 impl<T: Record> Variable<T> {
-    /// How often a variable is looked at by system call until two looks agree.
+    /// How many times a variable is read by system call until two reads agree.
     const LOOKS: u32 = 128;
 
-    /// Its value now: all of one write. Mapped: one load, and an acquire fence behind it. Otherwise
+    /// The current value: all bytes are of one write. If mapped: one load, followed by an acquire fence. Otherwise
     /// lookups of the section, until two agree.
     ///
     /// # Errors
-    /// Only where it is not mapped: [`ReadError::Lookup`], or [`ReadError::Busy`] if it changed all
-    /// the time.
+    /// Only if it is not mapped: [`ReadError::Lookup`], or [`ReadError::Busy`] if it changed all the time.
     #[inline]
     pub fn get(&self) -> Result<T, ReadError> {
         match &self.section.memory {
@@ -174,7 +175,7 @@ impl<T: Record> Variable<T> {
         }
     }
 
-    /// The value, out of the word that it is in.
+    /// Extracts the value from the word that contains it.
     #[inline]
     fn in_word(&self, word: u64) -> T {
         bytemuck::pod_read_unaligned(&word.to_ne_bytes()[self.offset % WORD..][..size_of::<T>()])
@@ -182,11 +183,12 @@ impl<T: Record> Variable<T> {
 }
 
 impl<T: Record + NoUninit> Variable<T> {
-    /// Writes it whole, and none of its neighbours: one store, a release. What it replaces is gone:
-    /// a program that adds to the same variable may add to the old value.
+    /// Writes the variable whole, without touching its neighbours: one store, a release. The old value is lost: a
+    /// program that is adding to the variable at this moment may add to the old value.
     ///
     /// # Errors
-    /// [`Error::NotWritable`] with the reason, [`Error::Sealed`].
+    /// [`ErrorKind::NotWritable`](crate::ErrorKind::NotWritable) with the reason,
+    /// [`ErrorKind::Sealed`](crate::ErrorKind::Sealed).
     pub fn set(&self, value: T) -> Result<()> {
         let mut word = [0; WORD];
         word[..size_of::<T>()].copy_from_slice(bytemuck::bytes_of(&value));
@@ -203,32 +205,31 @@ impl<T> fmt::Debug for Variable<T> {
     }
 }
 
-/// A global variable behind a sequence word: a cell ([`Globals::cell`]) or a latch
-/// ([`Globals::latch`]), read whole however large it is.
+/// A global variable with a sequence word: a cell ([`Globals::cell`]) or a latch ([`Globals::latch`]). It is read
+/// whole, whatever its size.
 pub struct Global<T, P> {
     section: Arc<Section>,
     at: usize,
     words: usize,
-    /// None, if the section is not mapped for writing.
+    /// `None` if the section is not mapped for writing.
     writer: Option<Writer>,
     value: PhantomData<fn(T) -> (T, P)>,
 }
 
 impl<T: Record, P: Guard> Global<T, P> {
-    /// How often it is looked at before a read gives up as [`ReadError::Busy`].
+    /// How many times a read tries before it returns [`ReadError::Busy`].
     pub const LOOKS: u32 = 128;
 
-    /// The latest value, all zeros if it was never written. Mapped: no system call, no lock, one
-    /// look unless a writer is in the way, and at most [`LOOKS`](Self::LOOKS). Otherwise three
-    /// lookups of the section a look.
+    /// The latest value, all zeros if it was never written. If mapped: no system call, no lock, one attempt unless a
+    /// writer interferes, and at most [`LOOKS`](Self::LOOKS). Otherwise three lookups of the section per attempt.
     ///
     /// # Errors
-    /// [`ReadError::Busy`] if a writer was in the way each time, [`ReadError::Lookup`].
+    /// [`ReadError::Busy`] if a writer interfered with each attempt, [`ReadError::Lookup`].
     pub fn read(&self) -> Result<T, ReadError> {
         self.snapshot().map(|snapshot| snapshot.value)
     }
 
-    /// As [`read`](Self::read), with the value's number.
+    /// Like [`read`](Self::read), with the value's version.
     ///
     /// # Errors
     /// As for [`read`](Self::read).
@@ -262,14 +263,15 @@ impl<T: Record, P: Guard> Global<T, P> {
 }
 
 impl<T: Record + NoUninit, P: Guard> Global<T, P> {
-    /// Publishes a value: `false` if a program, or a writer in another process, is in the cell, in which
-    /// case this update is given up. No system call.
+    /// Publishes a value. Returns `false` if a program, or a writer in another process, is in the cell; this update is
+    /// then dropped. Makes no system call.
     ///
-    /// Writers of this variable in this process take turns by a lock, whichever handles they have. A
-    /// latch must be written by one process at a time: two that write at once can publish a mixture.
+    /// Writers of this variable in this process take turns by a lock, whichever handles they have. A latch must be
+    /// written by one process at a time: two that write at once can publish a mixture.
     ///
     /// # Errors
-    /// [`Error::NotWritable`] with the reason, [`Error::Sealed`].
+    /// [`ErrorKind::NotWritable`](crate::ErrorKind::NotWritable) with the reason,
+    /// [`ErrorKind::Sealed`](crate::ErrorKind::Sealed).
     pub fn set(&self, value: &T) -> Result<bool> {
         let words = match &self.section.memory {
             Memory::Mapped(mapping) => mapping.words_mut(),

@@ -1,4 +1,4 @@
-//! Latches: values handed down to programs, or written by processes that may be killed.
+//! Latches: values that userspace writes for programs, or that processes write which may be killed.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -13,22 +13,22 @@ use crate::region::{SharedMut, Writer};
 
 /// A table of latches of type `T`: two copies of each value, one of which is always whole.
 ///
-/// Unlike a cell, a latch can be read while its writer is half-way, or dead half-way: readers get
-/// the last value that was finished. In return there must be one writer at a time.
+/// Unlike a cell, a latch can be read while its writer is writing, or after it died halfway: readers get the last value
+/// that was finished. In return, a latch must have one writer at a time.
 pub type Latches<T> = Table<T, TwoCopies>;
 
 impl<T: NoUninit> Latches<T> {
-    /// A writer. The region must be mapped for writing: a memfd that was made here or opened
-    /// with [`OpenOptions::write`](crate::OpenOptions::write), or a BPF map opened so. A map that programs
-    /// may only read (`BPF_F_RDONLY_PROG`), or that is not mmapable, is written by system call.
+    /// A writer. The region must be mapped for writing: a memfd that this process created or opened with
+    /// [`OpenOptions::write`](crate::OpenOptions::write), or a BPF map opened with it. A map that is read-only for
+    /// programs (`BPF_F_RDONLY_PROG`) or not mmapable is written by system call.
     ///
-    /// Any number of writers in one process take turns by a lock that they share, whichever handle, clone
-    /// or mapping of the region they come from. Only one *process* may write at a time: two that write one
-    /// latch at once can publish a mixture. That includes a child of `fork`: it must not write while its
-    /// parent does.
+    /// Any number of writers in one process take turns by a lock that they share, whichever handle, clone or mapping of
+    /// the region they come from. Only one *process* may write at a time: two that write one latch at once can publish
+    /// a mixture. A child of `fork` is another process: it must not write while its parent does.
     ///
     /// # Errors
-    /// [`Error::NotWritable`] with the reason, [`Error::Sealed`].
+    /// [`ErrorKind::NotWritable`](crate::ErrorKind::NotWritable) with the reason,
+    /// [`ErrorKind::Sealed`](crate::ErrorKind::Sealed).
     pub fn writer(&self) -> Result<LatchesWriter<T>> {
         let way = match ByCall::new(&self.region)? {
             Some(by_call) => Way::Call(by_call),
@@ -38,7 +38,7 @@ impl<T: NoUninit> Latches<T> {
     }
 }
 
-/// A writer of latches, in ordinary Rust.
+/// A writer of latches, in Rust.
 pub struct LatchesWriter<T> {
     way: Way,
     writer: Writer,
@@ -46,7 +46,7 @@ pub struct LatchesWriter<T> {
     value: PhantomData<fn(T)>,
 }
 
-/// Values that system calls write together.
+/// How many values one system call writes.
 const AT_ONCE: usize = 64;
 
 enum Way {
@@ -55,12 +55,13 @@ enum Way {
 }
 
 impl<T: NoUninit> LatchesWriter<T> {
-    /// Publishes a value. No waiting but for other writers of this process; no system call, or two
-    /// (three, if it is not mapped for reading either) where the region is not [mapped for writing](crate::Region::writable).
+    /// Publishes a value. Waits only for other writers of this process. Makes no system call if the region is [mapped
+    /// for writing](crate::Region::writable); otherwise two, or three if it is not mapped for reading either.
     ///
     /// # Errors
-    /// [`Error::Index`]; where it takes system calls also [`Error::Sealed`], if the map was frozen meanwhile,
-    /// and [`Error::System`]. What was published before stays.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange); if it makes system calls, also
+    /// [`ErrorKind::Sealed`](crate::ErrorKind::Sealed) if the map was frozen meanwhile, and
+    /// [`ErrorKind::System`](crate::ErrorKind::System). Values that were published before stay.
     pub fn set(&self, index: usize, value: &T) -> Result<()> {
         if index >= self.place.count {
             return Err(Error::from(Cause::Index { thing: "latch", index, count: self.place.count }));
@@ -68,11 +69,12 @@ impl<T: NoUninit> LatchesWriter<T> {
         self.set_all(index, std::slice::from_ref(value))
     }
 
-    /// Publishes values of the latches from `first` on: each whole, and one after the other. As
-    /// [`set`](Self::set), but that system calls, where it takes them, are of many values each.
+    /// Publishes values of the latches from `first` on: each is whole, one after the other. Works like
+    /// [`set`](Self::set), but one system call writes many values.
     ///
     /// # Errors
-    /// [`Error::Index`], and then nothing is written; else as for [`set`](Self::set).
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange), and then nothing is written; otherwise as for
+    /// [`set`](Self::set).
     pub fn set_many(&self, first: usize, values: &[T]) -> Result<()> {
         if first > self.place.count || values.len() > self.place.count - first {
             let index = first.saturating_add(values.len().max(1)) - 1;
@@ -94,9 +96,9 @@ impl<T: NoUninit> LatchesWriter<T> {
                 let (at, len) = self.place.words(first);
                 let mut elements = Vec::new();
                 for (first, values) in (at / len..).step_by(AT_ONCE).zip(values.chunks(AT_ONCE)) {
-                    // The order of `latch::set`: first the copies that nobody uses (the rest is written over
-                    // with what it is), and when those are there, the sequences. A system call is a full
-                    // barrier, and there is no other writer.
+                    // The same order as in `latch::set`: first the copies that are not in use (the rest is overwritten
+                    // with the same content), then the sequences. A system call is a full barrier, and there is no
+                    // other writer.
                     elements.resize(values.len() * len, 0);
                     region.elements(first, &mut elements)?;
                     for (element, value) in elements.chunks_mut(len).zip(values) {

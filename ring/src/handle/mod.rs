@@ -1,4 +1,4 @@
-//! The public handles: typed by the record, over a region that is mapped or not.
+//! The public handles: typed by the record, over a region that is mapped or read by system call.
 
 #[cfg(feature = "bpf")]
 mod array;
@@ -23,8 +23,7 @@ pub use latches::{Latches, LatchesWriter};
 pub use per_cpu::PerCpuCells;
 pub use table::Snapshot;
 
-/// The ways to open a handle, the same for each: those of typed ones compare the record with the map's
-/// BTF.
+/// The functions that open a handle, the same for each. For typed handles they compare the record with the map's BTF.
 macro_rules! openers {
     ([$($generics:tt)*] $handle:ty, $record:ident, $kind:expr) => {
         openers!(
@@ -35,8 +34,8 @@ macro_rules! openers {
         );
 
         impl<$record: bytemuck::AnyBitPattern, $($generics)*> $handle {
-            /// What the record type was compared with when this was opened: the fields of the C type,
-            /// if the map has BTF that this process may read.
+            /// Whether the record type was compared field by field with the C type when this was opened, or only by
+            /// size, and why.
             pub fn layout_check(&self) -> crate::record::LayoutCheck {
                 self.region.layout_check::<$record>()
             }
@@ -48,8 +47,7 @@ macro_rules! openers {
             ///
             /// # Errors
             /// See [`OpenOptions::open`](crate::OpenOptions::open); also
-            /// [`Error::Kind`](crate::Error::Kind), [`Error::Layout`](crate::Error::Layout) and
-            /// [`Error::RecordSize`](crate::Error::RecordSize).
+            /// [`ErrorKind::WrongType`](crate::ErrorKind::WrongType), [`ErrorKind::Layout`](crate::ErrorKind::Layout).
             pub fn open(source: impl Into<crate::Source>) -> crate::Result<Self> {
                 Self::open_with(source, crate::OpenOptions::new())
             }
@@ -69,17 +67,17 @@ macro_rules! openers {
         }
 
         impl<$($generics)*> $handle {
-            /// What is now pinned where this was opened, if that is another map:
-            /// [`Region::replaced`](crate::Region::replaced). To be asked now and then by whoever
-            /// outlives loaders. Makes system calls.
+            /// The map that is now pinned where this one was opened, if it is another one: see
+            /// [`Region::replaced`](crate::Region::replaced). Processes that live longer than loaders call it now and
+            /// then. Makes system calls.
             ///
             /// # Errors
-            /// As there, and those of opening it.
+            /// As for [`Region::replaced`](crate::Region::replaced), and all errors of opening it.
             pub fn replaced(&self) -> crate::Result<Option<Self>> {
                 self.region.replaced()?.map(Self::from_region).transpose()
             }
 
-            /// How reading goes: mapped, or by system calls and why.
+            /// How it is read: mapped, or by system calls and why.
             pub fn access(&self) -> crate::Access {
                 self.region.access()
             }

@@ -1,4 +1,4 @@
-//! Cells of which each CPU has its own, in a `PERCPU_ARRAY`: read by system call, always.
+//! Cells in a `PERCPU_ARRAY`, with a copy for each CPU: always read by system call.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -17,13 +17,12 @@ use crate::region::Region;
 
 /// A table of cells of type `T` for each CPU: `MAPRING_PERCPU_CELLS` of `percpu.bpf.h`.
 ///
-/// CPUs never meet in a cell, so that programs give an update up only where they interrupt or
-/// preempt one another on one CPU; each value is read whole all the same. In return the kernel maps
-/// no `PERCPU_ARRAY`: every read is three system calls, for all CPUs together. What is read very
-/// often is better in [`Cells`](super::Cells), indexed by CPU.
+/// CPUs never meet in a cell. Programs drop an update only if one interrupts or preempts another on the same CPU. Each
+/// value is still read whole. In return, the kernel does not map a `PERCPU_ARRAY`: every read makes three system calls,
+/// for all CPUs together. For values that are read very often, use [`Cells`](super::Cells) indexed by CPU.
 ///
-/// Values are of the [possible CPUs](Self::cpus). What a CPU wrote that has gone
-/// [offline](crate::cpus::online_cpus) stays there.
+/// There are values for all [possible CPUs](Self::cpus). The values of a CPU that went
+/// [offline](crate::cpus::online_cpus) stay.
 pub struct PerCpuCells<T> {
     region: Region,
     value: PhantomData<fn() -> T>,
@@ -32,15 +31,15 @@ pub struct PerCpuCells<T> {
 openers!([] PerCpuCells<T>, T, Kind::PerCpuCells);
 
 impl<T: AnyBitPattern> PerCpuCells<T> {
-    /// How often a value is looked at before a read gives up as [`ReadError::Busy`].
+    /// How many times a read tries before it returns [`ReadError::Busy`].
     pub const LOOKS: u32 = 128;
 
-    /// Cells over a region that is already open; as to comparing the values, see
+    /// Cells over a region that is already open. Whether the values are compared: see
     /// [`Ring::from_region`](crate::Ring::from_region).
     ///
     /// # Errors
-    /// [`Error::Kind`](crate::Error::Kind) and [`Error::RecordSize`](crate::Error::RecordSize),
-    /// naming both sides.
+    /// [`ErrorKind::WrongType`](crate::ErrorKind::WrongType) and [`ErrorKind::Layout`](crate::ErrorKind::Layout), with
+    /// both sides.
     pub fn from_region(region: Region) -> Result<Self> {
         region.expect_record::<T>(Kind::PerCpuCells)?;
         Ok(Self { region, value: PhantomData })
@@ -51,33 +50,33 @@ impl<T: AnyBitPattern> PerCpuCells<T> {
         self.region.geometry().capacity()
     }
 
-    /// Whether there are none. There is always one.
+    /// Always false: there is at least one cell.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The CPUs that have cells, in ascending order, not always without gaps.
+    /// The CPUs that have cells, in ascending order, sometimes with gaps.
     pub fn cpus(&self) -> &[usize] {
         cpus(&self.region)
     }
 
-    /// Whether the kernel gives out one CPU's value alone (`BPF_F_CPU`, Linux 7.0 and later).
-    /// Elsewhere reading one CPU's value costs as much as reading all.
+    /// Whether the kernel can return the value of a single CPU (`BPF_F_CPU`, Linux 7.0 and later). Otherwise reading
+    /// one CPU's value costs as much as reading all.
     pub fn one_cpu_lookups(&self) -> bool {
         lookup(&self.region).one_cpu()
     }
 
-    /// One CPU's latest value, all zeros if it was never written. Three system calls a look, at
-    /// most [`LOOKS`](Self::LOOKS) looks.
+    /// One CPU's latest value, all zeros if it was never written. Three system calls per attempt, at most
+    /// [`LOOKS`](Self::LOOKS) attempts.
     ///
     /// # Errors
-    /// [`ReadError::Busy`] if a writer was in the way each time, [`ReadError::Index`] for a cell or a
-    /// CPU that there is none of, [`ReadError::Lookup`].
+    /// [`ReadError::Busy`] if a writer interfered with each attempt, [`ReadError::Index`] for a cell or CPU that does
+    /// not exist, [`ReadError::Lookup`].
     pub fn read(&self, cpu: usize, index: usize) -> Result<T, ReadError> {
         self.snapshot(cpu, index).map(|snapshot| snapshot.value)
     }
 
-    /// As [`read`](Self::read), with the value's number.
+    /// Like [`read`](Self::read), with the value's version.
     ///
     /// # Errors
     /// As for [`read`](Self::read).
@@ -98,8 +97,8 @@ impl<T: AnyBitPattern> PerCpuCells<T> {
         })
     }
 
-    /// One cell's values on all CPUs, in the order of [`cpus`](Self::cpus): each is whole, but they
-    /// are of different moments. Three system calls a look, for all together.
+    /// One cell's values on all CPUs, in the order of [`cpus`](Self::cpus): each is whole, but they are of different
+    /// moments. Three system calls per attempt, for all together.
     ///
     /// # Errors
     /// As for [`read`](Self::read).
@@ -117,8 +116,8 @@ impl<T: AnyBitPattern> PerCpuCells<T> {
         })
     }
 
-    /// Calls `f` with the index, the CPU and the value of every cell, fetched by batches of many:
-    /// one look at each. Returns how many were passed over because a writer was in the way.
+    /// Calls `f` with the index, the CPU and the value of every cell. Reads many cells per batch, each cell once.
+    /// Returns how many were skipped because a writer interfered.
     ///
     /// # Errors
     /// [`ReadError::Lookup`].
@@ -142,7 +141,7 @@ impl<T: AnyBitPattern> PerCpuCells<T> {
         Ok(busy)
     }
 
-    /// Room for the copies of so many elements.
+    /// Buffers for the copies of this many elements.
     fn looks(&self, elements: usize) -> TripleRead {
         TripleRead::new(elements * self.cpus().len(), self.region.geometry().element_words())
     }
@@ -155,14 +154,14 @@ impl<T: AnyBitPattern> PerCpuCells<T> {
     }
 }
 
-/// The value that was found at `at`, if no writer was in the way.
+/// The value at `at`, if no writer interfered.
 fn whole<T: AnyBitPattern>(looks: &TripleRead, at: usize) -> Option<Snapshot<T>> {
     let mut value = T::zeroed();
     let seq = looks.value(at, cell::value_at, &mut value)?;
     Some(Snapshot { version: seq / 2, value })
 }
 
-/// Looks until there is something, with ever longer pauses.
+/// Tries until there is a result, with growing pauses.
 fn insist<R>(mut look: impl FnMut() -> Result<Option<R>, ReadError>) -> Result<R, ReadError> {
     let looks = PerCpuCells::<u64>::LOOKS;
     let backoff = Backoff::new();

@@ -1,4 +1,4 @@
-//! Tables of latest values, read whole: cells and latches, which differ in their protocol alone.
+//! Tables of latest values, read whole: cells and latches, which differ only in their protocol.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -13,23 +13,22 @@ use crate::layout::{Geometry, Kind, WORD};
 use crate::protocol::{Element, Words, WordsMut, cell, latch};
 use crate::region::{Region, SharedMut, SharedRows, View};
 
-/// A table of values of type `T`, each behind a sequence word: [`Cells`](super::Cells) or
-/// [`Latches`](super::Latches).
+/// A table of values of type `T`, each with a sequence word: [`Cells`](super::Cells) or [`Latches`](super::Latches).
 pub struct Table<T, P> {
     pub(super) region: Region,
-    /// None, if the region is not mapped.
+    /// Empty if the region is not mapped.
     mapped: SharedRows<Guarded<T, P>>,
     pub(super) place: Place,
 }
 
-/// A value and its guard.
+/// A value with its sequence word.
 struct Guarded<T, P>(PhantomData<(T, P)>);
 
 impl<T, P: Guard> Element for Guarded<T, P> {
     const WORDS: usize = 1 + P::COPIES * size_of::<T>().div_ceil(WORD);
 }
 
-/// Where a table's elements are.
+/// The place of a table's elements.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
     first: usize,
@@ -38,14 +37,14 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// The first word of an element, and how many it has.
+    /// The first word of an element, and its number of words.
     #[inline]
     pub(super) fn words(&self, index: usize) -> (usize, usize) {
         ((self.first + index) * self.stride, self.stride)
     }
 }
 
-/// How a table's values are guarded.
+/// The protocol that guards a table's values.
 pub trait Guard: sealed::Guard {}
 
 pub(super) mod sealed {
@@ -53,24 +52,24 @@ pub(super) mod sealed {
 
     pub trait Guard {
         const KIND: Kind;
-        /// What one element is called.
+        /// The name of one element.
         const THING: &'static str;
-        /// Values an element, behind its sequence word.
+        /// The number of values in an element, after its sequence word.
         const COPIES: usize;
 
-        /// One look at a mapped element: the sequence, if `out` is whole.
+        /// One attempt to read a mapped element. Returns the sequence if `out` is whole.
         fn look<T: AnyBitPattern>(words: Words<'_>, out: &mut T) -> Option<u64>;
-        /// The word at which the value starts that is whole while the sequence is `seq`.
+        /// The first word of the value that is whole while the sequence is `seq`.
         fn at<T>(seq: u64) -> Option<usize>;
-        /// Writes a mapped element; `false` if another writer is in it.
+        /// Writes a mapped element. Returns `false` if another writer is in it.
         #[cfg_attr(not(feature = "bpf"), allow(dead_code))]
         fn set<T: NoUninit>(words: WordsMut<'_>, value: &T) -> bool;
-        /// How often the value was written.
+        /// How many times the value was written.
         fn version(seq: u64) -> u64;
     }
 }
 
-/// A cell's guard: a seqlock. Any number of writers, of which none waits.
+/// A cell's guard: a seqlock. Any number of writers, none of which waits.
 #[derive(Clone, Copy, Debug)]
 pub enum Seqlock {}
 
@@ -100,7 +99,7 @@ impl sealed::Guard for Seqlock {
     }
 }
 
-/// A latch's guard: two copies, of which one is always whole. One writer.
+/// A latch's guard: two copies, one of which is always whole. One writer.
 #[derive(Clone, Copy, Debug)]
 pub enum TwoCopies {}
 
@@ -131,10 +130,10 @@ impl sealed::Guard for TwoCopies {
     }
 }
 
-/// A value and its number.
+/// A value with its version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Snapshot<T> {
-    /// How often it was written until then; 0: never, and the value is all zeros.
+    /// How many times the cell or latch had been written; 0 means never, and the value is all zeros.
     pub version: u64,
     /// The value.
     pub value: T,
@@ -143,15 +142,15 @@ pub struct Snapshot<T> {
 openers!([P: Guard] Table<T, P>, T, P::KIND);
 
 impl<T: AnyBitPattern, P: Guard> Table<T, P> {
-    /// How often a value is looked at before a read gives up as [`ReadError::Busy`].
+    /// How many times a read tries before it returns [`ReadError::Busy`].
     pub const LOOKS: u32 = 128;
 
-    /// A table over a region that is already open; as to comparing the values, see
+    /// A table over a region that is already open. Whether the values are compared: see
     /// [`Ring::from_region`](crate::Ring::from_region).
     ///
     /// # Errors
-    /// [`Error::Kind`](crate::Error::Kind) and [`Error::RecordSize`](crate::Error::RecordSize),
-    /// naming both sides.
+    /// [`ErrorKind::WrongType`](crate::ErrorKind::WrongType) and [`ErrorKind::Layout`](crate::ErrorKind::Layout), with
+    /// both sides.
     pub fn from_region(region: Region) -> Result<Self> {
         region.expect_record::<T>(P::KIND)?;
         let geometry = region.geometry();
@@ -165,34 +164,32 @@ impl<T: AnyBitPattern, P: Guard> Table<T, P> {
         Ok(Self { region, mapped, place })
     }
 
-    /// Makes a table of `count` values between ordinary processes, in a memfd. See
-    /// [`Region::create_memfd`].
+    /// Creates a table of `count` values between ordinary processes, in a memfd. See [`Region::create_memfd`].
     ///
     /// # Errors
-    /// [`Error::Geometry`](crate::Error::Geometry) for numbers that can't be,
-    /// [`Error::System`](crate::Error::System).
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) for a number that no table can have,
+    /// [`ErrorKind::System`](crate::ErrorKind::System).
     pub fn create_memfd(count: usize) -> Result<Self> {
         let geometry = Geometry::new(P::KIND, size_of::<T>() as u64, count as u64, 1)?;
         Self::from_region(Region::create_memfd(geometry, std::any::type_name::<T>())?)
     }
 
-    /// How many values there are.
+    /// The number of values.
     pub fn len(&self) -> usize {
         self.place.count
     }
 
-    /// Whether there are none. There is always one.
+    /// Always false: a table has at least one value.
     pub fn is_empty(&self) -> bool {
         self.place.count == 0
     }
 
-    /// The latest value, all zeros if it was never written. Mapped: no system call, no lock, one
-    /// look unless a writer is in the way, and at most [`LOOKS`](Self::LOOKS) with ever longer
-    /// pauses (some microseconds in all). Otherwise three system calls a look.
+    /// The latest value, all zeros if it was never written. If mapped: no system call, no lock, one attempt unless a
+    /// writer interferes, and at most [`LOOKS`](Self::LOOKS) with growing pauses (some microseconds in all). Otherwise
+    /// three system calls per attempt.
     ///
     /// # Errors
-    /// [`ReadError::Busy`] if a writer was in the way each time, [`ReadError::Index`],
-    /// [`ReadError::Lookup`].
+    /// [`ReadError::Busy`] if a writer interfered with each attempt, [`ReadError::Index`], [`ReadError::Lookup`].
     #[inline(always)] // so that the value need not go through memory
     pub fn read(&self, index: usize) -> Result<T, ReadError> {
         match self.look(index) {
@@ -201,7 +198,7 @@ impl<T: AnyBitPattern, P: Guard> Table<T, P> {
         }
     }
 
-    /// As [`read`](Self::read), with the value's number.
+    /// Like [`read`](Self::read), with the value's version.
     ///
     /// # Errors
     /// As for [`read`](Self::read).
@@ -213,7 +210,7 @@ impl<T: AnyBitPattern, P: Guard> Table<T, P> {
         }
     }
 
-    /// One look, no waiting: `None` if a writer was in the way.
+    /// One attempt, without waiting: `None` if a writer interfered.
     ///
     /// # Errors
     /// [`ReadError::Index`], [`ReadError::Lookup`].
@@ -222,9 +219,9 @@ impl<T: AnyBitPattern, P: Guard> Table<T, P> {
         self.look(index).map_or_else(|| self.look_by_call(index), |snapshot| Ok(Some(snapshot)))
     }
 
-    /// Calls `f` with the index and the value of each that is whole at one look; how many were passed over,
-    /// because a writer was in the way. Mapped: no system call. Otherwise three for some dozens of them
-    /// together (by batches, where the kernel has those).
+    /// Reads each value once, and calls `f` with the index and the value of each that was whole. Returns how many were
+    /// skipped because a writer interfered. If mapped: no system call. Otherwise three system calls for some dozens of
+    /// values together (if the kernel has batches).
     ///
     /// # Errors
     /// [`ReadError::Lookup`].
@@ -248,7 +245,7 @@ impl<T: AnyBitPattern, P: Guard> Table<T, P> {
         Ok(busy)
     }
 
-    /// One look at a mapped value.
+    /// One attempt to read a mapped value.
     #[inline(always)]
     fn look(&self, index: usize) -> Option<Snapshot<T>> {
         let element = self.mapped.get(index)?;
@@ -257,7 +254,8 @@ impl<T: AnyBitPattern, P: Guard> Table<T, P> {
         Some(Snapshot { version: P::version(seq), value })
     }
 
-    /// What [`look`](Self::look) leaves over: no such value, a writer in the way, or not mapped.
+    /// Handles the cases in which [`look`](Self::look) returns `None`: no such value, a writer that interferes, or no
+    /// mapping.
     #[cold]
     fn look_by_call(&self, index: usize) -> Result<Option<Snapshot<T>>, ReadError> {
         if index >= self.place.count {
@@ -269,7 +267,7 @@ impl<T: AnyBitPattern, P: Guard> Table<T, P> {
         Ok(Self::taken(&looks, 0))
     }
 
-    /// The value of element `at`, if the looks found it whole.
+    /// The value of element `at`, if the lookups found it whole.
     fn taken(looks: &TripleRead, at: usize) -> Option<Snapshot<T>> {
         let mut value = T::zeroed();
         let seq = looks.value(at, P::at::<T>, &mut value)?;

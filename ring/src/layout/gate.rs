@@ -1,41 +1,42 @@
-//! The gates of a resizable ring: words that say whether programs claim slots of it.
+//! The gates of a resizable ring: words that control whether programs claim slots in it.
 
 use super::Geometry;
 
-/// Whether a ring is in use, by what its preamble says: one that can be replaced by another.
+/// The state of a gate: whether a ring is in use, for rings that can be replaced.
 ///
-/// There is one in the preamble, for readers, and one in the header of each shard, for programs. These
-/// look at it before they claim a slot, and again afterwards: who then finds it changed
-/// gives the slot back. So after a ring was closed, and the claims made before were seen, no record
-/// is written to it any more.
+/// The preamble has one gate, for readers. The header of each shard has one, for programs. A program loads its gate
+/// before it claims a slot, and again afterwards. If the gate has changed, the program gives the slot back. So once a
+/// ring is closed and the earlier claims are seen, no record is written to it any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Gate {
-    /// Not a ring that can be replaced.
+    /// The ring can't be replaced.
     None = 0,
-    /// In use.
+    /// The ring is in use.
     Open = 1,
-    /// Another one is in use, or about to be, and programs are to see it; the tickets of this one are being
-    /// counted. In the headers: the preamble says that it is open, and [`LEAVING`](Self::LEAVING).
+    /// Another ring is in use, or will be soon, and programs must switch to it; the tickets of this ring are being
+    /// counted. Only headers contain this state: the preamble contains [`Open`](Self::Open) with
+    /// [`LEAVING`](Self::LEAVING) instead.
     Closing = 2,
-    /// Another one is in use, and all is said of this one: readers may move on. In the preamble alone.
+    /// Another ring is in use, and the counts of this one are final: readers may continue in the other. Only the
+    /// preamble contains this state.
     Retired = 3,
-    /// A state that this library does not know. No region is opened with it; a reader that meets it later treats the
-    /// ring as one in use, and programs claim no slot.
+    /// A state that this library does not support. No region with this state can be opened. A reader that meets it
+    /// later treats the ring as one in use, and programs claim no slot.
     Unknown = 0xff,
 }
 
 impl Gate {
-    /// The preamble's word with the state, and from bit 8 on log2 of the slots. While a ring is put in the place
-    /// of another, in both of them from bit 32 on the id of the other's map.
+    /// The word of the preamble with the state, and log2 of the slots from bit 8. While a ring is being replaced, this
+    /// word of both rings contains the id of the other's map from bit 32.
     pub const WORD: usize = 14;
-    /// The preamble's word with the number of tickets, of all shards together, that were given out
-    /// in the rings before this one.
+    /// The word of the preamble with the number of tickets, of all shards together, that were given out in the rings
+    /// before this one.
     pub const BEFORE: usize = 15;
-    /// Set in [`BEFORE`](Self::BEFORE) while the last of them is not yet counted.
+    /// Set in [`BEFORE`](Self::BEFORE) until the last of these rings is counted.
     pub const COUNTING: u64 = 1 << 63;
 
-    /// The word that says so, of a ring of so many slots (a power of two) a shard.
+    /// The word of the preamble with this state, for a ring with this many slots (a power of two) per shard.
     pub fn encode(self, slots: usize) -> u64 {
         match self {
             Self::None => 0,
@@ -43,16 +44,16 @@ impl Gate {
         }
     }
 
-    /// The word that says so in the header of a shard, of a ring of the shape `geometry`: the same, and from
-    /// bit 32 on the element of the shard's first slot.
+    /// The word of a shard's header with this state, for a ring of the shape `geometry`: the same, and from bit 32 the
+    /// element of the shard's first slot.
     pub fn encode_shard(self, geometry: &Geometry, shard: usize) -> u64 {
         (geometry.slots(shard) as u64) << 32 | self.encode(geometry.capacity())
     }
 
-    /// Set in the preamble's word of an open ring while another one is put in its place.
+    /// Set in the preamble's word of an open ring while another ring is replacing it.
     pub const LEAVING: u64 = 1 << 16;
 
-    /// What the preamble's word says to readers.
+    /// The state for readers, from the preamble's word.
     #[inline]
     pub fn for_readers(word: u64) -> Self {
         match Self::decode(word) {
@@ -66,7 +67,7 @@ impl Gate {
         (word >> 32) as u32
     }
 
-    /// The state that a word names, whatever the rest of it says.
+    /// The state in a word; all other bits are ignored.
     pub fn decode(word: u64) -> Self {
         match word & 0xff {
             0 => Self::None,

@@ -1,11 +1,11 @@
-//! Where things lie in a region: in elements, as the kernel counts them, and in words.
+//! The place of everything in a region: in elements, as the kernel counts them, and in words.
 
 use thiserror::Error;
 
 use super::{Kind, LINE, Preamble, WORD};
 
-/// The shape of a region. Only shapes whose every offset fits are ever made, so that what is
-/// computed from one can neither overflow nor point outside.
+/// The shape of a region. Constructors accept only shapes whose offsets all fit. So calculations with a shape can't
+/// overflow, and give no place outside of the region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
     kind: Kind,
@@ -16,7 +16,7 @@ pub struct Geometry {
     of_cpu: bool,
 }
 
-/// A shape that can't be.
+/// Why a shape is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum GeometryError {
@@ -26,17 +26,17 @@ pub enum GeometryError {
     /// No cells, no counters, or no shards.
     #[error("{kind} with {capacity} entries in {shards} shards: both must be at least 1")]
     Empty {
-        /// What the region was to hold.
+        /// The kind of the region.
         kind: Kind,
         /// Cells or counters.
         capacity: u64,
         /// Shards.
         shards: u64,
     },
-    /// Records of no bytes, or of more than fit.
+    /// Records of 0 bytes, or of too many.
     #[error("records of {0} bytes: a record has 1 to {max} bytes", max = Geometry::RECORD_MAX)]
     Record(u64),
-    /// Counters of other than 8 bytes.
+    /// Counters of a size other than 8 bytes.
     #[error("counters of {0} bytes: a counter has 8 bytes")]
     Counter(u64),
     /// More elements than a map can have.
@@ -48,34 +48,34 @@ pub enum GeometryError {
     /// The element size does not follow from the rest.
     #[error("elements of {found} bytes where the records make them {expected}")]
     Element {
-        /// What the preamble says.
+        /// The value in the preamble.
         found: u64,
-        /// What follows from the kind and the record size.
+        /// The value that follows from the kind and the record size.
         expected: usize,
     },
-    /// Cells, latches, and what each CPU has for itself have one shard.
+    /// Cells, latches and the per-CPU kinds have one shard.
     #[error("only rings and counters have shards, and not in per-CPU maps: 1 shard, not {0}")]
     Sharded(u64),
-    /// Only a ring that is not the shard of one CPU can be replaced.
+    /// Only a ring can be resizable, and not the ring of one CPU.
     #[error("only rings can be replaced by others, and not the ring of one CPU")]
     Resizable,
-    /// Only a ring of one shard, that is not resizable, can be a CPU's part of another.
+    /// Only a ring of one shard that is not resizable can be the ring of one CPU.
     #[error("only a ring of one shard, and none that can be resized, is that of one CPU")]
     OfCpu,
 }
 
 impl Geometry {
-    /// Bytes of the largest record: what an array's value can hold beside the sequence word.
+    /// Bytes of the largest record: the limit of an array's value, minus the sequence word.
     pub const RECORD_MAX: u64 = (1 << 29) - WORD as u64;
-    /// The most shards: more than any kernel has CPUs. Readers keep a place in each, so this bounds what they
-    /// allocate.
+    /// The largest number of shards: more than any kernel has CPUs. Readers keep a position for each shard, so this
+    /// bounds what they allocate.
     pub const SHARDS_MAX: u64 = 1 << 16;
 
-    /// A region of `kind`: `capacity` slots a shard, cells, latches, or counters a shard, of `record`
-    /// bytes each (8 for counters).
+    /// A region of `kind` with `capacity` slots per shard, cells, latches, or counters per shard, of `record` bytes
+    /// each (8 for counters).
     ///
     /// # Errors
-    /// [`GeometryError`], naming the number that can't be.
+    /// [`GeometryError`], with the number that is not possible.
     pub fn new(kind: Kind, record: u64, capacity: u64, shards: u64) -> Result<Self, GeometryError> {
         let (Ok(small_capacity), Ok(small_shards)) = (u32::try_from(capacity), u32::try_from(shards)) else {
             return Err(GeometryError::Entries(capacity.max(shards)));
@@ -110,11 +110,11 @@ impl Geometry {
         .that_fits()
     }
 
-    /// The same ring, which can be replaced by another: programs find the headers of all shards where
-    /// they are in every such ring, before the slots.
+    /// The same ring, but resizable. In every resizable ring the headers of all shards are at the same places, before
+    /// all slots, so programs find them there.
     ///
     /// # Errors
-    /// [`GeometryError::Resizable`] if this is no ring, or that of one CPU.
+    /// [`GeometryError::Resizable`] if this is not a ring, or is the ring of one CPU.
     pub fn resizable(self) -> Result<Self, GeometryError> {
         if self.kind != Kind::Ring || self.of_cpu {
             return Err(GeometryError::Resizable);
@@ -122,15 +122,15 @@ impl Geometry {
         Ok(Self { resizable: true, ..self })
     }
 
-    /// Whether this is a ring that can be replaced by another.
+    /// Whether this is a resizable ring.
     pub fn is_resizable(&self) -> bool {
         self.resizable
     }
 
-    /// The same ring, as the shard of one CPU in a ring with a map for each.
+    /// The same ring, as the ring of one CPU in a NUMA ring.
     ///
     /// # Errors
-    /// [`GeometryError::OfCpu`] if this is no ring of one shard, or one that can be resized.
+    /// [`GeometryError::OfCpu`] if this is not a ring of one shard, or is resizable.
     pub fn of_cpu(self) -> Result<Self, GeometryError> {
         if self.kind != Kind::Ring || self.shards != 1 || self.resizable {
             return Err(GeometryError::OfCpu);
@@ -138,7 +138,7 @@ impl Geometry {
         Ok(Self { of_cpu: true, ..self })
     }
 
-    /// Whether this is the shard of one CPU, in a ring with a map for each.
+    /// Whether this is the ring of one CPU in a NUMA ring.
     pub fn is_of_cpu(&self) -> bool {
         self.of_cpu
     }
@@ -152,7 +152,7 @@ impl Geometry {
         }
     }
 
-    /// What the region holds.
+    /// The kind of the region.
     pub fn kind(&self) -> Kind {
         self.kind
     }
@@ -162,17 +162,17 @@ impl Geometry {
         self.record as usize
     }
 
-    /// Slots a shard, cells, or counters a shard.
+    /// Slots per shard, cells, latches, or counters per shard.
     pub fn capacity(&self) -> usize {
         self.capacity as usize
     }
 
-    /// Shards: possible CPUs, for what BPF programs write.
+    /// The number of shards: the possible CPUs, if BPF programs write the region.
     pub fn shards(&self) -> usize {
         self.shards as usize
     }
 
-    /// Bytes of an element: the map's value size.
+    /// Bytes of an element: the map's `value_size`.
     pub fn element(&self) -> usize {
         match self.kind {
             Kind::Ring | Kind::Cells | Kind::PerCpuCells => WORD + self.record().next_multiple_of(WORD),
@@ -181,22 +181,22 @@ impl Geometry {
         }
     }
 
-    /// Elements: the map's `max_entries`.
+    /// The number of elements: the map's `max_entries`.
     pub fn entries(&self) -> usize {
         self.first() + self.shard_elements() * self.shards()
     }
 
-    /// Bytes of the region, without the rounding to a page that mappings have.
+    /// Bytes of the region. A mapping rounds them up to a page.
     pub fn bytes(&self) -> usize {
         self.entries() * self.element()
     }
 
-    /// The first element behind the preamble.
+    /// The first element after the preamble.
     pub fn first(&self) -> usize {
         self.whole_lines(Preamble::BYTES)
     }
 
-    /// The element that a shard starts with: a ring's header, a bank of counters, the first cell.
+    /// The first element of a shard: a ring's header, a bank of counters, the first cell.
     pub fn shard(&self, shard: usize) -> usize {
         let stride = if self.resizable { self.whole_lines(LINE) } else { self.shard_elements() };
         self.first() + shard * stride
@@ -223,17 +223,17 @@ impl Geometry {
         }
     }
 
-    /// The slots of a ring's shard, so many that the next one starts on a line.
+    /// The elements that a shard's slots take, rounded up so that the next shard starts on a line.
     fn slot_elements(&self) -> usize {
         self.capacity().next_multiple_of(self.per_lines())
     }
 
-    /// How many elements until one starts on a line again.
+    /// The distance, in elements, between two elements that start on a line.
     fn per_lines(&self) -> usize {
         LINE >> self.element().trailing_zeros().min(LINE.trailing_zeros())
     }
 
-    /// How many elements `bytes` bytes take, if the next thing is to start on a line.
+    /// How many elements `bytes` bytes take, if the next part must start on a line.
     fn whole_lines(&self, bytes: usize) -> usize {
         bytes.div_ceil(self.element()).next_multiple_of(self.per_lines())
     }
@@ -282,7 +282,7 @@ mod tests {
         let counters = |shards| Geometry::new(Kind::Counters, 8, 1, shards);
         assert_eq!(counters(Geometry::SHARDS_MAX).unwrap().shards(), 1 << 16);
         assert_eq!(counters((1 << 16) + 1), Err(GeometryError::Shards((1 << 16) + 1)));
-        // The kernel makes no value larger than 2^29 bytes.
+        // The kernel does not create values larger than 2^29 bytes.
         let record = |bytes| Geometry::new(Kind::Cells, bytes, 1, 1);
         assert_eq!(record((1 << 29) - 8).unwrap().element(), 1 << 29);
         assert_eq!(record((1 << 29) - 7), Err(GeometryError::Record((1 << 29) - 7)));

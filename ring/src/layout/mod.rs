@@ -1,5 +1,5 @@
-//! The memory layout: pure arithmetic, no memory touched. `docs/abi.md` describes it byte by
-//! byte, `include/mapring/abi.bpf.h` is the same in C.
+//! The memory layout: pure functions that touch no memory. `docs/abi.md` specifies it byte by byte;
+//! `include/mapring/abi.bpf.h` is the same in C.
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("mapring needs a 64-bit machine: shared words are u64, read and written whole");
@@ -13,20 +13,20 @@ pub use gate::Gate;
 pub use geometry::{Geometry, GeometryError};
 pub use preamble::{Preamble, PreambleError};
 
-/// Bytes in a word. Everything shared is made of naturally aligned, native-endian `u64` words.
+/// Bytes in a word. All shared memory consists of naturally aligned, native-endian `u64` words.
 pub const WORD: usize = 8;
-/// Bytes in a cache line. The preamble and every shard start on one.
+/// Bytes in a cache line. The preamble and every shard start on their own line.
 pub const LINE: usize = 64;
 /// The layout's version, in the preamble's second word.
 pub const VERSION: u64 = 2;
 
-/// What a region holds.
+/// The kind of a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kind {
-    /// A ring of records for each shard, overwriting the oldest.
+    /// A ring of records for each shard. Writers overwrite the oldest record.
     Ring = 1,
-    /// A table of cells, each the latest value of something.
+    /// A table of cells, each with the latest value.
     Cells = 2,
     /// A bank of counters for each shard.
     Counters = 3,
@@ -42,13 +42,12 @@ impl Kind {
     const ALL: [Self; 6] =
         [Self::Ring, Self::Cells, Self::Counters, Self::Latches, Self::PerCpuCells, Self::PerCpuCounters];
 
-    /// The kind that the preamble's word `raw` names, if it names one.
+    /// The kind with the number `raw` in the preamble, if there is one.
     pub fn from_raw(raw: u64) -> Option<Self> {
         Self::ALL.into_iter().find(|&kind| kind as u64 == raw)
     }
 
-    /// Whether each CPU has the whole region for itself, preamble and all: only in a
-    /// `PERCPU_ARRAY`.
+    /// Whether each CPU has a copy of the whole region, preamble included. Such kinds are only in a `PERCPU_ARRAY`.
     pub fn is_per_cpu(self) -> bool {
         matches!(self, Self::PerCpuCells | Self::PerCpuCounters)
     }

@@ -1,23 +1,24 @@
-//! The first 128 bytes of every region: what it is, for whoever opens it.
+//! The preamble: the first 128 bytes of every region, which describe it.
 
 use thiserror::Error;
 
 use super::{Gate, Geometry, GeometryError, Kind, VERSION, WORD};
 use crate::text::printable;
 
-/// What the preamble says. Written once, before the region is handed on; word 12 lives on.
+/// The content of the preamble. It is written once, before the region is given to others; afterwards only words 12, 14
+/// and 15 change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Preamble {
     /// The region's shape.
     pub geometry: Geometry,
-    /// Tells one life of a region from the next: nanoseconds since boot when it was made.
+    /// Distinguishes the region from earlier ones at the same place: nanoseconds since boot when it was created.
     pub generation: u64,
-    /// The record type's name, as its maker called it; informative, cut after 32 bytes. What is decoded is fit to
-    /// be shown: control characters and the like are escaped.
+    /// The record type's name, set by the creator; for people only, cut after 32 bytes. A decoded name can be printed:
+    /// control characters and similar are escaped.
     pub name: String,
 }
 
-/// A preamble that can't be believed. Each names what was found and what was expected.
+/// Why a preamble is refused, with what was found and what was expected.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum PreambleError {
@@ -27,13 +28,13 @@ pub enum PreambleError {
         /// The first word.
         found: u64,
     },
-    /// A layout that this library does not know.
+    /// The layout version is not supported.
     #[error("layout version {found}, this library knows {VERSION}")]
     Version {
         /// The second word.
         found: u64,
     },
-    /// A kind that this library does not know.
+    /// The kind is not supported.
     #[error(
         "a region of unknown kind {found}, this library knows 1 (ring), 2 (cells), 3 (counters), 4 (latches), \
          5 (cells for each CPU) and 6 (counters for each CPU)"
@@ -42,42 +43,42 @@ pub enum PreambleError {
         /// The third word.
         found: u64,
     },
-    /// A sort of region that this library does not know.
+    /// The sort of region is not supported.
     #[error("a region of unknown sort {found}, this library knows 0 and 1 (the ring of one CPU)")]
     Sort {
         /// The word 13.
         found: u64,
     },
-    /// A gate in a state that this library does not know.
+    /// The state of the gate is not supported.
     #[error("a gate of unknown state {state}, this library knows 0 (not resizable), 1 (open) and 3 (retired)", state = found & 0xff)]
     Gate {
         /// The word 14; its low byte is the state.
         found: u64,
     },
-    /// Sizes that contradict each other or the layout.
+    /// The sizes contradict each other or the layout.
     #[error(transparent)]
     Geometry(#[from] GeometryError),
 }
 
 impl Preamble {
-    /// Bytes that the preamble takes.
+    /// The size of the preamble in bytes.
     pub const BYTES: usize = 128;
-    /// Words that the preamble takes.
+    /// The size of the preamble in words.
     pub const WORDS: usize = Self::BYTES / WORD;
     /// The first word: `mapring` and a zero byte, in memory order.
     pub const MAGIC: u64 = u64::from_ne_bytes(*b"mapring\0");
-    /// The word that counts writes with no place to go: a CPU beyond the last shard, an index
-    /// beyond the end, a busy cell.
+    /// The word that counts writes without a place: from a CPU without a shard, to an index out of range, into a busy
+    /// cell.
     pub const DROPPED: usize = 12;
 
-    /// The words up to here say what the region is; those behind are informative, or live.
+    /// The number of words at the start that identify the region; the others are informative or change.
     pub const IDENTITY: usize = 7;
 
     const NAME: core::ops::Range<usize> = 8..12;
-    /// The word that is 1 for the shard of one CPU, in a ring with a map for each, else 0.
+    /// The word that is 1 for the ring of one CPU in a NUMA ring, else 0.
     const OF_CPU: usize = 13;
 
-    /// The preamble as words, [`DROPPED`](Self::DROPPED) zero.
+    /// The preamble as words, with [`DROPPED`](Self::DROPPED) zero.
     pub fn encode(&self) -> [u64; Self::WORDS] {
         let mut words = [0; Self::WORDS];
         words[0] = Self::MAGIC;
@@ -99,10 +100,10 @@ impl Preamble {
         words
     }
 
-    /// What `words`, read from shared memory, say.
+    /// Decodes `words`, which were read from shared memory.
     ///
     /// # Errors
-    /// [`PreambleError`] for words that no `encode` made; any words are safe to pass.
+    /// [`PreambleError`] for words that `encode` never returns. Any words are safe to pass.
     pub fn decode(words: &[u64; Self::WORDS]) -> Result<Self, PreambleError> {
         if words[0] != Self::MAGIC {
             return Err(PreambleError::Magic { found: words[0] });
@@ -115,7 +116,7 @@ impl Preamble {
         match Gate::decode(words[Gate::WORD]) {
             Gate::None => {}
             Gate::Open | Gate::Retired => geometry = geometry.resizable()?,
-            // One that is closing says so in the headers alone.
+            // Only headers contain this state.
             Gate::Closing | Gate::Unknown => return Err(PreambleError::Gate { found: words[Gate::WORD] }),
         }
         match words[Self::OF_CPU] {
@@ -153,7 +154,7 @@ mod tests {
         let one = Geometry::new(Kind::Ring, 56, 4096, 1).unwrap().of_cpu().unwrap();
         let of_cpu = Preamble { geometry: one, ..preamble() };
         assert_eq!(Preamble::decode(&of_cpu.encode()), Ok(of_cpu));
-        // Its gate is closed later on.
+        // Its gate is closed later.
         let mut retired = resizable.encode();
         retired[Gate::WORD] = Gate::Retired.encode(4096);
         assert_eq!(Preamble::decode(&retired), Ok(resizable));

@@ -1,11 +1,11 @@
-//! The sequence word of a ring's slot, and which slot and lap a ticket has.
+//! The sequence word of a ring's slot, and the slot and lap of a ticket.
 //!
-//! With `n = 2^k` slots, ticket `t` lives in slot `t mod n`, in lap `L = t >> k`. The slot's
-//! `seq`, without [`DISCARDED`], is `2L + 1` while `t` is being written and `2L + 2` once it has
-//! ended; the slot is free for `t` while `seq` is even and at most `2L`. Values only ever grow
-//! and are never used twice, so a value seen twice means that nothing happened in between.
+//! With `n = 2^k` slots, ticket `t` has slot `t mod n`, in lap `L = t >> k`. The slot's `seq`, without [`DISCARDED`],
+//! is `2L + 1` while `t` is being written and `2L + 2` once it has ended. The slot is free for `t` while `seq` is even
+//! and at most `2L`. Values only grow and are never used twice. So if two loads return the same value, nothing changed
+//! in between.
 
-/// Set beside the ended state: the ticket ended without a record.
+/// Set together with the ended state: the ticket ended without a record.
 pub const DISCARDED: u64 = 1 << 63;
 
 /// Set in `head` while a program makes a guarded claim (`docs/guarantees.md`).
@@ -13,38 +13,38 @@ pub const PENDING: u64 = 1 << 63;
 
 /// How many tickets a claim tries before it gives up and counts the record as dropped.
 pub const TRIES: u32 = 6;
-/// How many of them one by one, before it looks for the end of the ring by bisection.
+/// How many of these tickets it tries one by one, before it searches for the end of the ring by bisection.
 pub const WALK: u32 = 2;
 
-/// The state of a sequence word: what is left of it without [`DISCARDED`].
+/// The state in a sequence word: all bits except [`DISCARDED`].
 #[inline]
 pub fn state(seq: u64) -> u64 {
     seq & !DISCARDED
 }
 
-/// The slots of a ring's shard: a power of two. Copies of this are the only source of slot
-/// indices, which is why they are always in range.
+/// The number of slots in a ring's shard: a power of two. All slot indices come from copies of this, so they are always
+/// in range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slots {
     bits: u32,
 }
 
 impl Slots {
-    /// `count` slots, if that is a power of two.
+    /// `count` slots, or `None` if it is not a power of two.
     pub fn new(count: u32) -> Option<Self> {
         count.is_power_of_two().then(|| Self { bits: count.trailing_zeros() })
     }
 
-    /// How many slots there are.
+    /// The number of slots.
     #[inline]
     pub fn count(self) -> u64 {
         1 << self.bits
     }
 
-    /// The slot of ticket `t`: less than [`count`](Self::count).
+    /// The slot of ticket `t`; always less than [`count`](Self::count).
     #[inline]
     pub fn of(self, t: u64) -> usize {
-        // At most 31 bits are left of it.
+        // At most 31 bits remain.
         #[allow(clippy::cast_possible_truncation)]
         let slot = (t & (self.count() - 1)) as usize;
         slot
@@ -68,16 +68,15 @@ impl Slots {
         self.free(t).wrapping_add(2)
     }
 
-    /// The latest ticket that took a slot: the one that `t` would have in the lap that `state`
-    /// (not 0) tells.
+    /// The latest ticket that took the slot of `t`: the ticket with this slot in the lap of `state` (not 0).
     #[inline]
     pub fn taken(self, state: u64, t: u64) -> u64 {
         (state.wrapping_sub(1) >> 1) << self.bits | self.of(t) as u64
     }
 
-    /// The last ticket taken before the first free one, found by bisection from `t`, a taken
-    /// one: everything from there to the end of the ring, which is less than a lap on, is taken.
-    /// `seq_of` looks at a ticket's slot; `k` looks.
+    /// The last taken ticket before the first free one, found by bisection. `t` must be taken, like all tickets from
+    /// `t` to the end of the ring, which is less than a lap away. `seq_of` loads the sequence of a ticket's slot; it is
+    /// called `k` times.
     #[inline]
     pub fn last_taken(self, mut t: u64, mut seq_of: impl FnMut(u64) -> u64) -> u64 {
         for bit in (0..self.bits).rev() {
@@ -90,8 +89,7 @@ impl Slots {
     }
 }
 
-/// Whether ticket `a` comes after ticket `b`. Wraps, so that no content of shared memory can
-/// make it wrong twice.
+/// Whether ticket `a` comes after ticket `b`. The difference wraps, so any content of shared memory is a valid input.
 #[inline]
 pub fn after(a: u64, b: u64) -> bool {
     a.wrapping_sub(b).cast_signed() > 0
@@ -126,7 +124,7 @@ mod tests {
             let slots = Slots::new(1 << bits).unwrap();
             let n = slots.count();
             for end in 1..(4 * n) {
-                // Tickets 0..end were published: each slot holds the last of them.
+                // Tickets 0..end were published: each slot holds the last of its tickets.
                 let seq_of = |t: u64| {
                     let slot = slots.of(t) as u64;
                     let last = (0..end).rev().find(|&u| slots.of(u) as u64 == slot);

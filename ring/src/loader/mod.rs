@@ -1,4 +1,4 @@
-//! What a loader does with BPF objects that use mapring's headers.
+//! The steps of a loader for BPF objects that use mapring's headers.
 //!
 //! ```text
 //! open ── prepare ── load ── initialize ── freeze_and_pin
@@ -7,11 +7,10 @@
 //! ```
 //!
 //! 1. Between open and load, [`prepare`] gives every map a shard for each possible CPU.
-//! 2. After load, [`initialize`] writes what readers in other processes need to know,
-//!    makes the per-CPU maps of NUMA rings, and lets programs write resizable rings.
-//!    A loader without libbpf, such as aya, calls [`initialize_map`] for each map; the other functions need the cargo
-//!    feature `libbpf`.
-//! 3. [`Ring::freeze_and_pin`](crate::Ring::freeze_and_pin) hands the map to other processes.
+//! 2. After load, [`initialize`] writes the preambles for readers in other processes, creates the per-CPU maps of NUMA
+//!    rings, and lets programs write resizable rings. A loader without libbpf, such as aya, calls [`initialize_map`]
+//!    for each map; the other functions need the cargo feature `libbpf`.
+//! 3. [`Ring::freeze_and_pin`](crate::Ring::freeze_and_pin) makes the map available to other processes.
 
 #[cfg(feature = "libbpf")]
 mod libbpf;
@@ -27,18 +26,19 @@ use crate::error::Result;
 use crate::region::{OpenOptions, Source};
 use crate::ring::{initialize_nodes, initialize_resizable};
 
-/// Makes a loaded map ready for readers: writes its preamble, if it has none. Of a resizable ring or a NUMA ring, give the
-/// map of maps that programs reserve from. For all maps of a skeleton see [`initialize`]. Makes system calls.
+/// Prepares a loaded map for readers: writes its preamble, if it has none. For a resizable ring or a NUMA ring, pass
+/// the map of maps from which programs reserve records. For all maps of a skeleton see [`initialize`]. Makes system
+/// calls.
 ///
 /// - Resizable ring: opens its gate. Until then programs drop (and count) records. Finishes a resize that another
 ///   process began and did not finish.
-/// - NUMA ring: makes the maps of all CPUs, each on the NUMA node of its CPU. Until then, CPUs other than the first drop (and
-///   count) records. Waits for an RCU grace period: milliseconds. Needs CAP_BPF to make maps, and CAP_SYS_ADMIN to open
-///   them by id. Two processes must not do this at once.
+/// - NUMA ring: creates the maps of all CPUs, each on the NUMA node of its CPU. Until then, CPUs other than the first
+///   drop (and count) records. Waits for an RCU grace period: milliseconds. Needs CAP_BPF to create maps, and
+///   CAP_SYS_ADMIN to open them by id. Two processes must not do this at once.
 ///
 /// # Errors
-/// [`Error::NotFitted`] for an object that was not [prepared](prepare); [`Error::NoPreamble`]; as for
-/// [`OpenOptions::open`].
+/// [`ErrorKind::NotFitted`](crate::ErrorKind::NotFitted) for an object that was not [prepared](prepare);
+/// [`ErrorKind::Preamble`](crate::ErrorKind::Preamble); as for [`OpenOptions::open`].
 pub fn initialize_map(source: impl Into<Source>) -> Result<()> {
     let maps = match source.into().array_of_maps()? {
         Ok(maps) => maps,

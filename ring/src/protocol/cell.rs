@@ -1,9 +1,9 @@
-//! A cell: the latest value of something, guarded by a sequence word before it.
+//! A cell: the latest value, guarded by a sequence word before it.
 //!
-//! A seqlock (Lameter's, in Linux since 2.5.60; in the form that Boehm gives for language memory
-//! models, "Can seqlocks get along with programming language memory models?", MSPC 2012) whose
-//! writers never wait: one that finds another in the cell gives its update up. The sequence is
-//! odd while the value is being written, never goes back, and counts two a write.
+//! This is a seqlock (Lameter's, in Linux since 2.5.60; in the form that Boehm gives for language memory models, "Can
+//! seqlocks get along with programming language memory models?", MSPC 2012). Its writers never wait: a writer that
+//! finds another one in the cell drops its update. The sequence is odd while the value is being written, never goes
+//! back, and grows by two per write.
 
 use bytemuck::{AnyBitPattern, NoUninit};
 
@@ -11,8 +11,8 @@ use super::words::words_of;
 use super::{Words, WordsMut};
 use crate::sync::{Ordering, fence};
 
-/// One look at a cell: the sequence, if what was copied to `out` is whole. Makes no system call,
-/// never waits, writes nothing to the cell. `cell` is the sequence word and the value's words.
+/// One attempt to read a cell. Returns the sequence if the copy in `out` is whole. Makes no system call, never waits,
+/// writes nothing to the cell. `cell` is the sequence word and the value's words.
 #[inline]
 pub fn look<T: AnyBitPattern>(cell: Words<'_>, out: &mut T) -> Option<u64> {
     let cell = cell.slice(0, 1 + words_of::<T>()); // one check for all that follows
@@ -26,17 +26,17 @@ pub fn look<T: AnyBitPattern>(cell: Words<'_>, out: &mut T) -> Option<u64> {
     (cell.load(0, Ordering::Relaxed) == before).then_some(before)
 }
 
-/// The word at which the value starts if the sequence is `seq`. `None` if it is being written.
+/// The first word of the value if the sequence is `seq`. `None` if the value is being written.
 #[inline]
 pub fn value_at(seq: u64) -> Option<usize> {
     (seq & 1 == 0).then_some(1)
 }
 
-/// Takes the cell for a write: the odd sequence, or `None` if another writer is in it.
+/// Claims the cell for a write. Returns the odd sequence, or `None` if another writer is in the cell.
 #[inline]
 pub fn begin(cell: WordsMut<'_>) -> Option<u64> {
     let seen = cell.load(0, Ordering::Relaxed);
-    // Acquire. SYNC follow: pairs with the store that ends the last write.
+    // Acquire. SYNC follow: pairs with the store that ends the previous write.
     if seen & 1 != 0 || !cell.swap_if(0, seen, seen.wrapping_add(1), Ordering::Acquire) {
         return None;
     }
@@ -50,7 +50,7 @@ pub fn end(cell: WordsMut<'_>, odd: u64) {
     cell.store(0, odd.wrapping_add(1), Ordering::Release); // SYNC publish, follow
 }
 
-/// Writes the whole value. `false`: another writer is in the cell, and nothing was written.
+/// Writes the whole value. Returns `false`, and writes nothing, if another writer is in the cell.
 #[inline]
 pub fn set<T: NoUninit>(cell: WordsMut<'_>, value: &T) -> bool {
     let Some(odd) = begin(cell) else { return false };
@@ -59,15 +59,15 @@ pub fn set<T: NoUninit>(cell: WordsMut<'_>, value: &T) -> bool {
     true
 }
 
-/// Ends the write of a writer that died, with a whole value of its own: until then readers find
-/// the cell busy, and none ever sees what the dead one left. `false`: no write was abandoned, and
-/// nothing was written. No other writer of this cell may be alive.
+/// Ends the write of a writer that died, by writing a whole value of its own. Until then readers find the cell busy,
+/// and no reader ever sees the dead writer's words. Returns `false`, and writes nothing, if no write was abandoned. No
+/// other writer of this cell may be alive.
 pub fn recover<T: NoUninit>(cell: WordsMut<'_>, value: &T) -> bool {
     let odd = cell.load(0, Ordering::Relaxed);
     if odd & 1 == 0 {
         return false;
     }
-    // SYNC claim, as in `begin`, on behalf of who stored `odd`.
+    // SYNC claim, as in `begin`, on behalf of the writer that stored `odd`.
     fence(Ordering::Release);
     cell.write(1, value);
     end(cell, odd);

@@ -1,11 +1,10 @@
-//! Counters: a bank of words for each shard. Relaxed throughout: each word is a number of its
-//! own, and nothing is inferred from one about another.
+//! Counters: a bank of words for each shard. All accesses are relaxed: each word is an independent number, and no two
+//! are ordered.
 
 use super::{Words, WordsMut};
 use crate::sync::Ordering;
 
-/// Adds to a counter of a bank. Atomic, because what runs on one CPU may be interrupted by
-/// something that counts there, too.
+/// Adds to a counter of a bank. Atomic, because a program can interrupt another one on its CPU and count there as well.
 #[inline]
 pub fn add(bank: WordsMut<'_>, index: usize, by: u64) {
     bank.add(index, by);

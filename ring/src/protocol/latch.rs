@@ -1,10 +1,10 @@
-//! A latch: two copies of a value, of which one is always whole.
+//! A latch: two copies of a value, one of which is always whole.
 //!
-//! After Desnoyers' `seqcount_latch` (Linux, `include/linux/seqlock.h`), with one difference: each
-//! write fills the copy that is not in use and then points readers at it, so that a value is
-//! written once. The sequence counts the writes; its lowest bit says which copy is in use. A
-//! reader that interrupts the writer, or outlives it, finds the last value whole; it looks again
-//! only if a whole write came in between. There must be one writer at a time.
+//! After Desnoyers' `seqcount_latch` (Linux, `include/linux/seqlock.h`), with one difference: each write fills the copy
+//! that is not in use and then makes it the one in use, so that a value is written once. The sequence counts the
+//! writes; its lowest bit is the number of the copy in use. A reader that interrupts the writer, or runs after the
+//! writer died, finds the last value whole. It retries only if a whole write came in between. There must be one writer
+//! at a time.
 
 use bytemuck::{AnyBitPattern, NoUninit};
 
@@ -12,8 +12,8 @@ use super::{Words, WordsMut};
 use crate::layout::WORD;
 use crate::sync::{Ordering, fence};
 
-/// One look at a latch: the sequence, if what was copied to `out` is whole. Makes no system call,
-/// never waits, writes nothing to the latch. `latch` is the sequence word and the two copies.
+/// One attempt to read a latch. Returns the sequence if the copy in `out` is whole. Makes no system call, never waits,
+/// writes nothing to the latch. `latch` is the sequence word and the two copies.
 #[inline]
 pub fn look<T: AnyBitPattern>(latch: Words<'_>, out: &mut T) -> Option<u64> {
     let before = latch.load(0, Ordering::Relaxed);
@@ -23,19 +23,19 @@ pub fn look<T: AnyBitPattern>(latch: Words<'_>, out: &mut T) -> Option<u64> {
     (latch.load(0, Ordering::Relaxed) == before).then_some(before)
 }
 
-/// Writes the value. The caller is the only writer. Whatever a writer that died left behind, the
-/// next one goes on from there.
+/// Writes the value. The caller is the only writer. If an earlier writer died at any point, this write is still
+/// correct.
 #[inline]
 pub fn set<T: NoUninit>(latch: WordsMut<'_>, value: &T) {
     let seq = latch.load(0, Ordering::Relaxed).wrapping_add(1);
-    // SYNC claim: pairs with the second fence in `look`: who sees a word of this write sees that
-    // the one before had ended, and that its copy is the one in use.
+    // SYNC claim: pairs with the second fence in `look`: a reader that sees a word of this write sees that the previous
+    // write had ended, and so that its copy is the one in use.
     fence(Ordering::Release);
     latch.write(copy_at::<T>(seq), value);
     latch.store(0, seq, Ordering::Release); // SYNC publish
 }
 
-/// The word at which the copy starts that is in use when the sequence is `seq`.
+/// The first word of the copy that is in use when the sequence is `seq`.
 #[inline]
 pub fn copy_at<T>(seq: u64) -> usize {
     if seq & 1 == 0 { 1 } else { 1 + size_of::<T>().div_ceil(WORD) }
@@ -54,7 +54,7 @@ mod tests {
             set(WordsMut::new(&words), &value);
             words.iter().map(|word| word.load(Ordering::Relaxed)).collect::<Vec<_>>()
         };
-        // As docs/abi.md says: programs and other processes look for them there.
+        // As in docs/abi.md: programs and other processes expect the copies there.
         assert_eq!(after([7, 0, 8]), [1, 0, 0, 7, 8]);
         assert_eq!(after([9, 0, 6]), [2, 9, 6, 7, 8]);
         assert_eq!(after([5, 0, 4]), [3, 9, 6, 5, 4]);

@@ -1,15 +1,14 @@
-//! The algorithms, over any words: they know nothing of maps, mappings or files, and what the
-//! models in `loom-tests/` check is these very files.
+//! The algorithms, on any words of memory. They do not depend on maps, mappings or files, and the models in
+//! `loom-tests/` compile these files unchanged.
 //!
-//! Each ordering has a name, in a `SYNC` comment on both of its sides, here and in the BPF
-//! headers:
+//! Each ordering has a name, in a `SYNC` comment on both of its sides, here and in the BPF headers:
 //!
-//! - *publish*: whoever sees the sequence that ends a write sees what was written.
-//! - *claim*: whoever sees a word of a write also sees, when looking again, the sequence that
-//!   began it.
-//! - *follow*: what a writer writes comes after what the slot's last writer wrote.
-//! - *order*: whoever sees that a ticket has ended also sees, when looking again, that those
-//!   before it were taken.
+//! - *publish*: a reader that sees the sequence that ends a write sees all words of the write.
+//! - *claim*: a reader that sees a word of a write and then loads the sequence again sees the sequence that began the
+//!   write.
+//! - *follow*: a writer's words are written after the words of the slot's previous writer.
+//! - *order*: a thread that sees that a ticket has ended and then loads earlier sequences sees that the earlier tickets
+//!   were claimed.
 
 pub mod cell;
 pub mod counters;

@@ -1,14 +1,14 @@
-//! Loads of two words at once, where the machine has them and keeps them in order.
+//! Loads of two words at once, on machines that have them and keep them in order.
 //!
-//! Rust has no such load. An `asm!` block may do what the machine does, and what this instruction does
-//! to each word is what a relaxed load does: SSE2 is part of x86-64, a load of 16 bytes at a multiple of
-//! 8 may be done in parts, none of which is smaller than a word, and loads are not reordered with other
-//! loads (Intel's manual, volume 3, 9.1.1 and 9.2.2).
+//! Rust has no such load. An `asm!` block may do anything that the machine does, and this instruction acts on each word
+//! like a relaxed load: SSE2 is part of x86-64, the machine may split a load of 16 bytes at a multiple of 8 only into
+//! parts of at least a word, and it does not reorder loads with other loads (Intel's manual, volume 3, 9.1.1 and
+//! 9.2.2).
 #![allow(unsafe_code, clippy::disallowed_types)]
 
 pub(super) use here::{ARE_FASTER, copy, copy_lines};
 
-/// Not where a model or an interpreter has to see each load.
+/// Not in models and interpreters, which have to see each load.
 #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
 mod here {
     use core::arch::asm;
@@ -21,11 +21,11 @@ mod here {
     /// Copies two words.
     ///
     /// # Safety
-    /// They can be read at `from`, which is aligned to 8, and written at `to` by nobody else.
+    /// They can be read at `from`, which is aligned to 8, and written at `to`, which nothing else accesses.
     #[inline(always)]
     pub(in super::super) unsafe fn copy(from: *const AtomicU64, to: *mut u8) {
         let both: __m128i;
-        // SAFETY: reads what the caller says can be read, and changes nothing else than it says.
+        // SAFETY: reads what the caller guarantees to be readable, and changes nothing but its outputs.
         unsafe {
             asm!(
                 "movups {both}, [{from}]",
@@ -34,17 +34,18 @@ mod here {
                 options(nostack, preserves_flags, readonly),
             );
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { to.cast::<__m128i>().write_unaligned(both) };
     }
 
     /// Copies `lines` times 64 bytes, at least once.
     ///
     /// # Safety
-    /// They can be read at `from`, which is aligned to 8, and written at `to` by nobody else.
+    /// They can be read at `from`, which is aligned to 8, and written at `to`, which nothing else accesses.
     #[inline]
     pub(in super::super) unsafe fn copy_lines(from: *const AtomicU64, to: *mut u8, lines: usize) {
-        // SAFETY: reads and writes what the caller says can be, and changes nothing else than it says.
+        // SAFETY: reads and writes what the caller guarantees to be readable and writable, and changes nothing but its
+        // outputs.
         unsafe {
             asm!(
                 "2:",

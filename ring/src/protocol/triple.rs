@@ -1,41 +1,41 @@
-//! Reading elements through copies that take no care: three copies show whether the second is whole.
+//! Reads elements through copies that promise no order: three copies show whether the second is whole.
 //!
-//! A lookup copies a value while programs write, in no order that the kernel promises (it is a
-//! `memcpy`, which on recent x86 is one `rep movsb`). So one lookup proves nothing, and neither do
-//! two. But sequences are never used twice: if the first and the last of three copies, with full
-//! barriers between them, hold the same sequence, nothing was written during the one in the middle.
+//! A lookup copies a value while programs write it, in an order that the kernel does not specify (it is a `memcpy`, on
+//! recent x86 one `rep movsb`). So one lookup proves nothing, and neither do two. But sequences are never used twice:
+//! if the first and the last of three copies, with full barriers between them, contain the same sequence, nothing was
+//! written during the one in the middle.
 //!
-//! Not even a word is copied whole: an interrupt can come in the midst of it, and what changes
-//! meanwhile leaves bytes of two values, which may be more or less than both. But our words only
-//! grow. So of three copies of one the median is taken: if only one of them was torn, it lies
-//! between the other two, and the word had that value. (For the first and the last sequence to be
-//! torn alike, a slot would have to be written dozens of times in three lookups.)
+//! Even a single word can be torn: an interrupt can come in the middle of copying it. If the word changes meanwhile,
+//! the copy has bytes of two values, and can be less or more than both. But these words only grow. So the median of the
+//! three copies of a word is used: if only one of them was torn, the median lies between the other two, and the word
+//! had that value. (For the first and the last sequence to be torn alike, a slot would have to be written dozens of
+//! times during three lookups.)
 
 use bytemuck::AnyBitPattern;
 
 use crate::layout::WORD;
 use crate::sync::{Ordering, fence};
 
-/// Elements that are fetched at once, at most: a bit each in the record of a window's served slots.
+/// The most elements that are copied at once: a window has a bit for each slot that it has returned.
 const BATCH: usize = 64;
-/// Bytes that are fetched at once, at most, so that handles stay small.
+/// The most bytes that are copied at once, so that handles stay small.
 const BYTES: usize = 16 << 10;
 
-/// How many elements of `words` words to fetch at once.
+/// How many elements of `words` words are copied at once.
 pub fn batch(words: usize) -> usize {
     (BYTES / (words * WORD)).clamp(1, BATCH)
 }
 
-/// Elements that can be copied, and not loaded word by word in an order of one's own.
+/// Elements that can only be copied, in an order that is not specified.
 pub trait Elements {
-    /// Why a copy failed.
+    /// The error of a copy.
     type Error;
 
-    /// Copies `count` elements from `first` on to `out`, which has room for just those. Others may
-    /// write meanwhile, and the words may be copied in any order.
+    /// Copies `count` elements from `first` on to `out`, which has exactly their size. Writers may write meanwhile, and
+    /// the words may be copied in any order.
     ///
     /// # Errors
-    /// If the copy failed. Then `out` may hold anything.
+    /// If the copy failed. Then `out` can contain anything.
     fn fetch(&self, first: usize, count: usize, out: &mut [u64]) -> Result<(), Self::Error>;
 }
 
@@ -47,7 +47,7 @@ pub struct TripleRead {
 }
 
 impl TripleRead {
-    /// Room for three copies of `count` elements of `words` words.
+    /// Buffers for three copies of `count` elements of `words` words.
     pub fn new(count: usize, words: usize) -> Self {
         Self { copies: std::array::from_fn(|_| vec![0; count * words]), words }
     }
@@ -60,7 +60,7 @@ impl TripleRead {
         self.fetch_by(count, |out| source.fetch(first, count, out))
     }
 
-    /// Has `copy` copy what comes as `count` elements, three times.
+    /// Calls `copy` three times; each call copies `count` elements.
     ///
     /// # Errors
     /// If a copy failed.
@@ -72,8 +72,8 @@ impl TripleRead {
         self.copy(count, &mut copy, |_| true).map(drop)
     }
 
-    /// As [`fetch`](Self::fetch), but stops once `goes_on` says so of the first element's sequence in a copy.
-    /// Returns the one it saw last.
+    /// Like [`fetch`](Self::fetch), but stops after a copy if `goes_on` returns `false` for the first element's
+    /// sequence in it. Returns the last sequence seen.
     ///
     /// # Errors
     /// If a copy failed.
@@ -110,16 +110,16 @@ impl TripleRead {
         self.word(at, 0)
     }
 
-    /// A word of element `at` that only grows (wrapping): a value that it had between the first and the last
-    /// copy, unless two of the three were torn.
+    /// A word of element `at` that only grows (wrapping). The result is a value that the word had between the first and
+    /// the last copy, unless two of the three were torn.
     pub fn word(&self, at: usize, word: usize) -> u64 {
         let [first, middle, last] = self.copies.each_ref().map(|copy| copy[at * self.words + word]);
         let [middle, last] = [middle, last].map(|value| value.wrapping_sub(first).cast_signed());
         first.wrapping_add_signed(0.clamp(middle.min(last), middle.max(last)))
     }
 
-    /// Copies to `out` what starts with word `word` of element `at`. Returns whether that is whole: its
-    /// sequence was the same all along.
+    /// Copies the value that starts with word `word` of element `at` to `out`. Returns whether it is whole: whether the
+    /// first and the last copy have the same sequence.
     pub fn take<T: AnyBitPattern>(&self, at: usize, word: usize, out: &mut T) -> bool {
         let element = at * self.words..(at + 1) * self.words;
         let [first, middle, last] = self.copies.each_ref().map(|copy| &copy[element.clone()]);
@@ -131,7 +131,7 @@ impl TripleRead {
         true
     }
 
-    /// As [`take`](Self::take), of the value that starts where `word` says for the sequence: that sequence.
+    /// Like [`take`](Self::take), but `word` returns the value's first word for the sequence. Returns the sequence, or
     /// `None` if the value is not whole.
     pub fn value<T: AnyBitPattern>(
         &self,

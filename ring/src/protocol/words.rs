@@ -1,10 +1,9 @@
-//! Words of shared memory: the only place that touches it.
+//! Words of shared memory. All accesses are here, except the stores of single global variables (`region/scalar.rs`).
 //!
-//! Every access is an atomic one of a whole word through a raw pointer. No reference to plain
-//! data ever points here, so that whatever another process or a BPF program writes, and when,
-//! cannot be undefined behaviour; readers use relaxed loads alone, which Rust promises to work
-//! on read-only pages (the orderings come from fences), and what is as good where a machine has
-//! that: [`pairs`].
+//! Every access is an atomic access of a whole word through a raw pointer. No reference to plain data ever points here.
+//! So nothing that another process or a BPF program writes, at any time, can be undefined behaviour. Readers use only
+//! relaxed loads, which Rust guarantees to work on read-only pages (fences provide the orderings), and equivalent
+//! instructions on machines that have them: [`pairs`].
 #![allow(unsafe_code, clippy::disallowed_types)]
 
 use core::marker::PhantomData;
@@ -16,7 +15,7 @@ use super::pairs;
 use crate::layout::{LINE, WORD};
 use crate::sync::{AtomicU64, Ordering};
 
-/// Bytes of a value from which on loads of two words are worth it.
+/// The size in bytes from which loads of two words are faster.
 const LARGE: usize = 256;
 
 /// Words that can be read. Copies are views of the same words.
@@ -27,7 +26,7 @@ pub struct Words<'a> {
     of: PhantomData<&'a [AtomicU64]>,
 }
 
-// SAFETY: a view of atomic words, which threads may share (`from_raw` asks for no less).
+// SAFETY: a view of atomic words, which threads may share (`from_raw` requires that).
 unsafe impl Send for Words<'_> {}
 // SAFETY: as above; no method changes the view itself.
 unsafe impl Sync for Words<'_> {}
@@ -38,22 +37,22 @@ impl<'a> Words<'a> {
         Self { base: words.as_ptr(), len: words.len(), of: PhantomData }
     }
 
-    /// A view of `len` words at `base`, which anyone may change at any time.
+    /// A view of `len` words at `base`, which other threads and processes may change at any time.
     ///
     /// # Safety
-    /// For all of `'a`, `base` is aligned to 8 and `len` words from it can be read; what this
-    /// program writes there, it writes through [`WordsMut`] only.
+    /// For all of `'a`, `base` is aligned to 8 and `len` words from it can be read. This process writes them only
+    /// through [`WordsMut`].
     pub unsafe fn from_raw(base: *const AtomicU64, len: usize) -> Self {
         Self { base, len, of: PhantomData }
     }
 
-    /// How many words there are.
+    /// The number of words.
     #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are none.
+    /// Whether the view has no words.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len == 0
@@ -80,8 +79,8 @@ impl<'a> Words<'a> {
         self.word(at).load(order)
     }
 
-    /// Loads a value that starts with word `at`, by relaxed loads of whole words, which lets the
-    /// compiler keep it in registers; on x86-64 a large one as by [`copy`](Self::copy).
+    /// Loads a value that starts with word `at`, by relaxed loads of whole words, so that the compiler can keep it in
+    /// registers. On x86-64 a large value is loaded as by [`copy`](Self::copy).
     ///
     /// # Panics
     /// If the value reaches beyond this view.
@@ -90,8 +89,8 @@ impl<'a> Words<'a> {
         self.fetch::<T, false>(at, out);
     }
 
-    /// Copies a value that starts with word `at` to memory, by relaxed loads of whole words; on x86-64
-    /// by loads of two words, each of which is loaded whole.
+    /// Copies a value that starts with word `at` to memory, by relaxed loads of whole words. On x86-64 it loads two
+    /// words at once, each of them whole.
     ///
     /// # Panics
     /// If the value reaches beyond this view.
@@ -108,21 +107,21 @@ impl<'a> Words<'a> {
         let mut done = 0;
         if pairs::ARE_FASTER && size_of::<T>() >= LARGE {
             let lines = size_of::<T>() / LINE;
-            // SAFETY: `at` and all words of a `T` behind it are in this view, as was checked.
+            // SAFETY: `at` and all words of a `T` from there are in this view, as was checked.
             let from = unsafe { self.base.add(at) };
-            // SAFETY: `from_raw` promises that words can be read; `lines * LINE <= size_of::<T>()`, so
-            // that as many are there, and as many bytes of `out`, which is ours alone.
+            // SAFETY: `from_raw` guarantees that the words can be read; `lines * LINE <= size_of::<T>()`, so that many
+            // bytes are in the view, and in `out`, which only this function accesses; and `lines` isn't 0.
             unsafe { pairs::copy_lines(from, to, lines) };
             done = lines * (LINE / WORD);
         } else if pairs::ARE_FASTER && BY_PAIRS {
             while done + 2 <= whole {
-                // SAFETY: `done + 1 < words_of::<T>()`, and that many are in this view from `at` on, as
-                // was checked.
+                // SAFETY: `done + 1 < words_of::<T>()`, and that many words from `at` on are in this view, as was
+                // checked.
                 let from = unsafe { self.base.add(at + done) };
                 // SAFETY: `(done + 2) * WORD <= size_of::<T>()`, so this is in `out`.
                 let to = unsafe { to.add(done * WORD) };
-                // SAFETY: `from_raw` promises that both words are aligned and can be read; both of `to`
-                // are in `out`, which is ours alone, and any bytes are a `T`.
+                // SAFETY: `from_raw` guarantees that both words are aligned and can be read; both words of `to` are in
+                // `out`, which only this function accesses, and any bytes are a valid `T`.
                 unsafe { pairs::copy(from, to) };
                 done += 2;
             }
@@ -131,7 +130,7 @@ impl<'a> Words<'a> {
             let word = self.word(at + i).load(Ordering::Relaxed);
             // SAFETY: `i * WORD + WORD <= size_of::<T>()`, so this is in `out`.
             let to = unsafe { to.add(i * WORD) };
-            // SAFETY: `to` is in `out`, which is ours alone, and any bytes are a `T`.
+            // SAFETY: `to` is in `out`, which only this function accesses, and any bytes are a valid `T`.
             unsafe { to.cast::<u64>().write_unaligned(word) };
         }
         let rest = size_of::<T>() % WORD;
@@ -139,7 +138,7 @@ impl<'a> Words<'a> {
             let bytes = self.word(at + whole).load(Ordering::Relaxed).to_ne_bytes();
             // SAFETY: `whole * WORD + rest == size_of::<T>()`, so this is in `out`.
             let to = unsafe { to.add(whole * WORD) };
-            // SAFETY: `rest < WORD` bytes, from the stack into `out`; any bytes are a `T`.
+            // SAFETY: `rest < WORD` bytes, from the stack into `out`; any bytes are a valid `T`.
             unsafe { to.copy_from_nonoverlapping(bytes.as_ptr(), rest) };
         }
     }
@@ -156,19 +155,19 @@ impl<'a> Words<'a> {
         self.check(at, 1);
         // SAFETY: `at < self.len` was checked.
         let word = unsafe { self.base.add(at) };
-        // SAFETY: `from_raw` promises that the word is aligned and can be read for `'a`, and that
-        // it is written atomically; an `AtomicU64` may change behind a shared reference.
+        // SAFETY: `from_raw` guarantees that the word is aligned and can be read for `'a`, and that it is written
+        // atomically; a shared reference to an `AtomicU64` allows concurrent changes.
         unsafe { &*word }
     }
 }
 
-/// What has the same number of words every time.
+/// A type of element with a fixed number of words.
 pub trait Element {
-    /// How many.
+    /// The number of words.
     const WORDS: usize;
 }
 
-/// Elements one after the other. To get at one, its index is checked, and nothing else has to be.
+/// Consecutive elements. Access to an element checks only its index.
 pub struct Rows<'a, E> {
     words: Words<'a>,
     count: usize,
@@ -191,32 +190,32 @@ impl<'a, E: Element> Rows<'a, E> {
         Self { words: words.slice(first, len), count, of: PhantomData }
     }
 
-    /// The words of an element, if there is one of this number.
+    /// The words of the element with this index, if it exists.
     #[inline]
     pub fn get(&self, index: usize) -> Option<Words<'a>> {
         if index >= self.count {
             return None;
         }
-        // SAFETY: `index < count`, and `words` has `count * E::WORDS` words: all of the element is there.
+        // SAFETY: `index < count`, and `words` has `count * E::WORDS` words, so the whole element is in it.
         let base = unsafe { self.words.base.add(index * E::WORDS) };
         Some(Words { base, len: E::WORDS, of: PhantomData })
     }
 }
 
-/// How many words a value takes.
+/// The number of words of a value.
 #[inline]
 pub(super) const fn words_of<T>() -> usize {
     size_of::<T>().div_ceil(WORD)
 }
 
-/// Not an `assert!` in place: its message would keep what is checked in memory, in every loop.
+/// Not an `assert!` at the check: its message would keep the checked numbers in memory, in every loop.
 #[cold]
 #[inline(never)]
 fn outside(at: usize, len: usize, of: usize) -> ! {
     panic!("words {at}..{at}+{len} of {of}")
 }
 
-/// Words that can be written, too.
+/// Words that can also be written.
 #[derive(Clone, Copy, Debug)]
 pub struct WordsMut<'a>(Words<'a>);
 
@@ -226,12 +225,12 @@ impl<'a> WordsMut<'a> {
         Self(Words::new(words))
     }
 
-    /// A view of `len` words at `base`, which anyone may change at any time.
+    /// A view of `len` words at `base`, which other threads and processes may change at any time.
     ///
     /// # Safety
     /// As for [`Words::from_raw`], and the words can be written.
     pub unsafe fn from_raw(base: *const AtomicU64, len: usize) -> Self {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         Self(unsafe { Words::from_raw(base, len) })
     }
 
@@ -250,21 +249,21 @@ impl<'a> WordsMut<'a> {
         self.word(at).store(value, order);
     }
 
-    /// Adds to a word, relaxed: it loses nothing and orders nothing.
+    /// Adds to a word, relaxed: no addition is lost, and nothing is ordered.
     #[inline]
     pub fn add(&self, at: usize, by: u64) {
         self.word(at).fetch_add(by, Ordering::Relaxed);
     }
 
-    /// Turns `from` into `to`, if that is what the word holds, with `order` on success. Fails
-    /// only if the word held something else.
+    /// Changes `from` to `to`, if the word contains `from`, with `order` on success. Fails only if the word contained
+    /// something else.
     #[inline]
     pub fn swap_if(&self, at: usize, from: u64, to: u64, order: Ordering) -> bool {
         self.word(at).compare_exchange(from, to, order, Ordering::Relaxed).is_ok()
     }
 
-    /// Writes a value that starts with word `at`, by relaxed stores of whole words; the rest of
-    /// its last word is zero.
+    /// Writes a value that starts with word `at`, by relaxed stores of whole words. Fills the rest of its last word
+    /// with zeros.
     ///
     /// # Panics
     /// If the value reaches beyond this view.
@@ -293,12 +292,12 @@ mod tests {
 
     const GUARD: u8 = 0xa5;
 
-    /// No two bytes next to each other are equal, none is zero, and a tail that is missing is seen.
+    /// No two adjacent bytes are equal and none is zero, so that a missing tail is detected.
     fn pattern<const N: usize>(n: usize) -> [u8; N] {
         std::array::from_fn(|i| u8::try_from((n * 89 + i * 7 + i / 31) % 255 + 1).unwrap())
     }
 
-    /// A value with neighbours that must stay as they are.
+    /// A value between neighbours that must not change.
     #[derive(Clone, Copy)]
     #[repr(C)]
     struct Guarded<const N: usize>([u8; 16], [u8; N], [u8; 16]);
@@ -323,7 +322,7 @@ mod tests {
                 let reads: [fn(&Words<'_>, usize, &mut [u8; N]); 2] =
                     [|words, at, out| words.read(at, out), |words, at, out| words.copy(at, out)];
                 for (way, read) in reads.iter().enumerate() {
-                    // What is not copied is that of another value.
+                    // Bytes that are not copied would still be those of the other value.
                     let mut out = Guarded([GUARD; 16], pattern::<N>(n + 2), [GUARD; 16]);
                     read(&all, at, &mut out.1);
                     assert_eq!(out.1, value, "{N} bytes at word {at}, way {way}");
@@ -344,7 +343,7 @@ mod tests {
         copied!(65 66 67 68 69 70 71 72 73 74 75 76 77 78 79 80);
     }
 
-    /// Those around [`LARGE`] and around whole lines.
+    /// Sizes around [`LARGE`] and around whole lines.
     #[test]
     fn every_byte_of_large_values_is_copied() {
         copied!(127 128 129 191 192 193 247 248 249 255 256 257 263 264 265 271 272 273 311 319 320 321 328);

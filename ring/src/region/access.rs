@@ -1,4 +1,4 @@
-//! How a region is read, and why it isn't mapped when it isn't.
+//! How a region is read, and if it isn't mapped, why.
 
 use std::fmt;
 
@@ -11,18 +11,18 @@ pub enum Access {
     Syscall(Refusal),
 }
 
-/// Why the kernel refused a mapping. Its message names the remedy.
+/// Why the kernel refused a mapping. Its message contains the remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The descriptor is read-only (a pin's mode, or `BPF_F_RDONLY`), and Linux maps those for
-    /// nobody: the mapping would not be shared, the array insists on shared ones (EINVAL).
+    /// The descriptor is read-only (by the mode of a pin, or `BPF_F_RDONLY`). Linux never maps such a descriptor: the
+    /// mapping would not be shared, and arrays require shared mappings (EINVAL).
     ReadOnlyFd,
-    /// The map is write-only for user space (`BPF_F_WRONLY`, EACCES).
+    /// The map is write-only for userspace (`BPF_F_WRONLY`, EACCES).
     WriteOnlyFd,
     /// The map was made without `BPF_F_MMAPABLE` (EINVAL).
     NotMmapable,
-    /// The value holds a `bpf_spin_lock`, a `bpf_timer` or the like (ENOTSUPP).
+    /// The value contains a `bpf_spin_lock`, a `bpf_timer` or similar (ENOTSUPP).
     SpecialFields,
     /// A writable mapping of a frozen map (EPERM).
     Frozen,
@@ -30,11 +30,11 @@ pub enum Refusal {
     ReadOnlyForPrograms,
     /// A writable mapping of a memfd sealed against writes (EPERM).
     Sealed,
-    /// A writable mapping that nobody asked for.
+    /// It was opened without a request for a writable mapping.
     NotAsked,
-    /// The map's type is not mapped at all (ENOTSUPP).
+    /// The kernel never maps this type of map (ENOTSUPP).
     MapType,
-    /// An error that the library knows no cause for, as it came.
+    /// The kernel returned this error number, whose cause the library does not know.
     Errno(i32),
 }
 
@@ -75,7 +75,7 @@ impl fmt::Display for Refusal {
                 "the memfd is sealed against writes (EPERM): only mappings from before that can write; ask its maker \
                  to write, or for another one"
             }
-            Self::NotAsked => "it was opened for reading: open it with `open_writable`, or with OpenOptions::write and `from_region`",
+            Self::NotAsked => "it was opened for reading: open it with OpenOptions::write",
             Self::MapType => {
                 "maps of this type are never mapped (ENOTSUPP): what is to be is an ARRAY made with BPF_F_MMAPABLE"
             }

@@ -19,8 +19,8 @@ pub(crate) struct Mapping {
 impl Mapping {
     /// Maps `bytes` from the start of `fd`: for reading, unless `write`.
     ///
-    /// It does not populate the mapping. A BPF map has all its pages mapped by `mmap` itself. Of a memfd that
-    /// others made it would allocate each page that is missing, and charge this process for it.
+    /// It does not populate the mapping. For a BPF map, `mmap` itself maps all pages. For a memfd of another process,
+    /// populating would allocate each missing page and charge this process for it.
     pub(crate) fn new(fd: BorrowedFd<'_>, bytes: usize, write: bool) -> io::Result<Self> {
         let mut options = MmapOptions::new();
         options.len(bytes);
@@ -32,17 +32,17 @@ impl Mapping {
         Ok(Self { map, write })
     }
 
-    /// Maps `bytes` of a memfd that this process made, for writing, and allocates all of its memory: so that
-    /// writers take no page faults, and others accept it.
+    /// Maps `bytes` of a memfd that this process created, for writing, and allocates all of its memory: so that writers
+    /// take no page faults, and other processes accept the memfd.
     pub(super) fn populated(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<Self> {
         let map = MmapOptions::new().len(bytes).populate().map_raw(fd.as_raw_fd())?;
         Ok(Self { map, write: true })
     }
 
     pub(crate) fn words(&self) -> Words<'_> {
-        // SAFETY: a mapping starts on a page and stays until `self` is dropped. It can't shrink:
-        // BPF maps never do, memfds are sealed (or the caller took the risk of SIGBUS). Rust code
-        // of this process writes it through `WordsMut` alone.
+        // SAFETY: a mapping starts on a page and stays until `self` is dropped. It can't shrink: BPF maps never do, and
+        // memfds are sealed (or the caller accepted the risk of SIGBUS). Rust code of this process writes it only
+        // through `WordsMut` and atomic stores (`scalar`).
         unsafe { Words::from_raw(self.map.as_ptr().cast(), self.map.len() / WORD) }
     }
 
@@ -52,18 +52,18 @@ impl Mapping {
         self.write.then(|| unsafe { WordsMut::from_raw(self.map.as_ptr().cast(), self.map.len() / WORD) })
     }
 
-    /// Stores the first `size` (1, 2, 4 or 8) bytes of `value` at `at`, a multiple of `size`, at
-    /// once; `false` if this is not mapped for writing.
+    /// Stores the first `size` (1, 2, 4 or 8) bytes of `value` at `at`, a multiple of `size`, by one store. Returns
+    /// `false` if this is not mapped for writing.
     ///
     /// # Panics
-    /// If there is no such place in the mapping.
+    /// If the place is outside of the mapping.
     pub(crate) fn store(&self, at: usize, size: usize, value: [u8; WORD]) -> bool {
         assert!(matches!(size, 1 | 2 | 4 | 8) && at.is_multiple_of(size) && at + size <= self.map.len());
         if self.write {
             // SAFETY: in the mapping, as was checked.
             let to = unsafe { self.map.as_mut_ptr().add(at) };
-            // SAFETY: aligned, since the mapping starts on a page; mapped for writing; and all
-            // that this program does there is atomic.
+            // SAFETY: aligned, since the mapping starts on a page; mapped for writing; and this process accesses the
+            // memory only atomically.
             unsafe { super::scalar::store(to, size, value) };
         }
         self.write
@@ -71,8 +71,8 @@ impl Mapping {
 
     /// A view that keeps `region`, which owns this mapping, alive.
     pub(super) fn shared(&self, region: &Region) -> Shared {
-        // SAFETY: as above; the `Region` beside it keeps the mapping for as long as the view
-        // is there, and `Shared` hands it out for no longer than itself.
+        // SAFETY: as above; the `Region` next to it keeps the mapping alive for as long as the view exists, and
+        // `Shared` hands the words out for no longer than its own lifetime.
         let words = unsafe { Words::from_raw(self.map.as_ptr().cast(), self.map.len() / WORD) };
         Shared { words, region: region.clone() }
     }
@@ -88,7 +88,7 @@ impl Mapping {
     }
 }
 
-/// A region's words, and the region.
+/// A region's words, with the region, which keeps them mapped.
 #[derive(Clone)]
 pub(crate) struct Shared {
     words: Words<'static>,
@@ -99,7 +99,7 @@ impl Shared {
     /// `count` elements from word `first` on.
     ///
     /// # Panics
-    /// If they are not all there.
+    /// If the mapping does not contain all of them.
     pub(crate) fn rows<E: Element>(self, first: usize, count: usize) -> SharedRows<E> {
         SharedRows { rows: Rows::new(self.words, first, count), _region: self.region }
     }
@@ -114,7 +114,7 @@ impl Shared {
     }
 }
 
-/// The elements of a mapped region, and the region. None, if it isn't mapped.
+/// The elements of a mapped region, with the region. Empty if it isn't mapped.
 pub(crate) struct SharedRows<E> {
     rows: Rows<'static, E>,
     _region: Region,
@@ -127,7 +127,7 @@ impl<E> Clone for SharedRows<E> {
 }
 
 impl<E: Element> SharedRows<E> {
-    /// None.
+    /// No elements.
     pub(crate) fn none(region: Region) -> Self {
         Self { rows: Rows::new(Words::new(&[]), 0, 0), _region: region }
     }
@@ -138,7 +138,7 @@ impl<E: Element> SharedRows<E> {
     }
 }
 
-/// A region's words for writing, and the region.
+/// A region's words for writing, with the region, which keeps them mapped.
 #[derive(Clone)]
 pub(crate) struct SharedMut {
     words: WordsMut<'static>,

@@ -1,4 +1,4 @@
-//! Regions between ordinary processes: memory files, sealed against resizing.
+//! Regions between ordinary processes: memfds, sealed against resizing.
 
 use std::any::TypeId;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -11,24 +11,24 @@ use crate::error::{Cause, Error, Result};
 use crate::layout::{Geometry, Kind, Preamble, PreambleError};
 use crate::record::{LayoutCheck, UncheckedReason};
 
-/// What keeps a reader from SIGBUS.
+/// The seals that protect readers from SIGBUS.
 const FIXED_SIZE: SealFlags = SealFlags::GROW.union(SealFlags::SHRINK);
 
-/// The type of hugetlbfs, as `fstatfs` tells it.
+/// The type of hugetlbfs in `fstatfs`.
 const HUGETLBFS: u32 = 0x9584_58f6;
 /// Bytes of the blocks that `fstat` counts.
 const BLOCK: u64 = 512;
-/// Bytes of a region whose memory may be missing: a read of a page that is not there allocates it, and it is the
-/// reader who is charged. More takes the caller's consent.
+/// How many bytes of a region may be unallocated. Reading a missing page allocates it and charges the reader. For more,
+/// the caller must give consent.
 const MISSING_MAX: u64 = 64 << 20;
 
-/// Of a file that does not start as a region does.
+/// The hint for a file that does not start like a region.
 const NOT_OURS: &str = "; this file is not a region: Region::create_memfd makes one";
 
-/// What its records are compared with.
+/// The comparison for every memfd: by size only.
 const NO_BTF: (Option<TypeId>, LayoutCheck) = (None, LayoutCheck::Size(UncheckedReason::Memfd));
 
-/// Whether `fd` is a memory file: nothing else has seals.
+/// Whether `fd` is a memfd or tmpfs file: no other file has seals.
 pub(super) fn is_one(fd: BorrowedFd<'_>) -> bool {
     rustix::fs::fcntl_get_seals(fd).is_ok()
 }
@@ -49,7 +49,8 @@ pub(super) fn create(geometry: Geometry, record: &str) -> Result<Region> {
     Ok(Region::new("memfd".to_owned(), preamble, Memory::Mapped(mapping), Ok(()), NO_BTF, identity, fd))
 }
 
-/// Refuses a region that is larger than all memory, before the kernel kills processes to make room for it.
+/// Refuses a region that is larger than the machine's memory. Otherwise the kernel would kill processes to make room
+/// for it.
 fn fits_in_memory(bytes: usize) -> Result<()> {
     let info = rustix::system::sysinfo();
     let memory = (u128::from(info.totalram) + u128::from(info.totalswap)) * u128::from(info.mem_unit);
@@ -65,7 +66,7 @@ fn fits_in_memory(bytes: usize) -> Result<()> {
 
 pub(super) fn open(fd: OwnedFd, options: OpenOptions) -> Result<Region> {
     let what = format!("memfd {}", fd.as_raw_fd());
-    // Seals first: after them the size is final.
+    // Read the seals first: with them, the size is final.
     let seals = rustix::fs::fcntl_get_seals(&fd).map_err(|e| Error::system("fcntl(F_GET_SEALS)", e))?;
     if !seals.contains(FIXED_SIZE) && !options.allow_unsealed {
         return Err(Error::from(Cause::Unsealed { what, remedy: how_to_seal(seals) }));
@@ -79,7 +80,7 @@ pub(super) fn open(fd: OwnedFd, options: OpenOptions) -> Result<Region> {
     let truncated = |expected: usize| {
         Error::from(Cause::Truncated { what: what.clone(), found, expected: expected as u64, hint: "" })
     };
-    // By a call, not by a mapping: nothing is known yet of how much to map.
+    // By `pread`, not by a mapping: the size to map is not known yet.
     let mut words = [0; Preamble::WORDS];
     let read = rustix::io::pread(&fd, bytemuck::cast_slice_mut::<u64, u8>(&mut words), 0);
     if read.map_err(|e| Error::system("pread", e))? < Preamble::BYTES {
@@ -98,13 +99,14 @@ pub(super) fn open(fd: OwnedFd, options: OpenOptions) -> Result<Region> {
     if missing > MISSING_MAX && !options.allow_unsealed {
         return Err(Error::from(Cause::Sparse { what, bytes: bytes as u64, missing }));
     }
-    // A mapping of huge pages that is not a whole number of them can't be unmapped.
+    // The kernel can't unmap a part of a huge page, so map a whole number of them.
     let (mapping, writable) = map(&fd, bytes.next_multiple_of(huge_page.unwrap_or(1)), options.write)?;
     let identity = Identity::file(fd.as_fd())?;
     Ok(Region::new(what, preamble, Memory::Mapped(mapping), writable, NO_BTF, identity, fd))
 }
 
-/// Bytes of a page of the file, if it is in hugetlbfs: there whoever holds it can take pages away for good.
+/// The page size of the file, if it is in hugetlbfs. Any process that has such a file open can punch its pages out for
+/// good.
 fn huge_page(fd: &OwnedFd) -> Result<Option<usize>> {
     let fs = rustix::fs::fstatfs(fd).map_err(|e| Error::system("fstatfs", e))?;
     // The type of the field differs between architectures; the number fits into 32 bits.
@@ -113,7 +115,7 @@ fn huge_page(fd: &OwnedFd) -> Result<Option<usize>> {
     Ok(is_huge.then_some(usize::try_from(fs.f_bsize).unwrap_or(1).max(1)))
 }
 
-/// What the creator of an unsealed file can do. All files of a tmpfs have seals, and can't have more.
+/// The remedy for an unsealed file. All files of a tmpfs have `F_SEAL_SEAL` set, so no seals can be added.
 fn how_to_seal(seals: SealFlags) -> &'static str {
     if seals.contains(SealFlags::SEAL) {
         "files of a tmpfs (/dev/shm) and memfds without MFD_ALLOW_SEALING can't be sealed, so use a memfd as \
@@ -123,7 +125,7 @@ fn how_to_seal(seals: SealFlags) -> &'static str {
     }
 }
 
-/// What each CPU has for itself is in per-CPU maps only.
+/// Refuses the per-CPU kinds: they exist only in per-CPU maps.
 fn only_shared(what: &str, kind: Kind) -> Result<()> {
     if kind.is_per_cpu() {
         return Err(Error::from(Cause::MapType {
@@ -136,7 +138,7 @@ fn only_shared(what: &str, kind: Kind) -> Result<()> {
     Ok(())
 }
 
-/// Maps for writing if that is asked for and allowed, else for reading.
+/// Maps for writing if that is requested and allowed, else for reading.
 fn map(fd: &OwnedFd, bytes: usize, write: bool) -> Result<(Mapping, Result<(), Refusal>)> {
     let mut writable = Err(Refusal::NotAsked);
     if write {

@@ -1,6 +1,6 @@
-//! Regions: memory with a preamble, mapped or behind system calls. They know nothing of records.
+//! Regions: memory with a preamble, mapped or read by system calls, independent of the record type.
 
-// Maps alone use some of it.
+// Some of it is used only for maps.
 #![cfg_attr(not(feature = "bpf"), allow(dead_code, unused_imports))]
 
 mod access;
@@ -34,10 +34,10 @@ use crate::protocol::ring::gate;
 use crate::record::{LayoutCheck, UncheckedReason};
 use crate::sync::{Ordering, fence};
 
-/// Shared memory that holds a ring, cells or counters. Clones are handles to the same mapping.
+/// Shared memory that contains a ring, cells, counters or latches. Clones are handles to the same mapping.
 ///
-/// A region is read-only unless [`OpenOptions::write`] was asked for. Dropping the last handle
-/// unmaps it; a pinned map or a memfd that others hold lives on.
+/// A region is read-only unless it was opened with [`OpenOptions::write`]. Dropping the last handle unmaps it. The
+/// memory stays while the map is pinned, or another process has the map or memfd open.
 #[derive(Clone)]
 pub struct Region(Arc<Inner>);
 
@@ -46,11 +46,11 @@ struct Inner {
     preamble: Preamble,
     memory: Memory,
     writable: Result<(), Refusal>,
-    /// What the records were compared with, and for which type.
+    /// How the records were compared, and with which type.
     compared: (Option<TypeId>, LayoutCheck),
     identity: Identity,
     fd: OwnedFd,
-    /// The pin or the map of maps that it was opened by.
+    /// The pin or the map of maps from which it was opened.
     origin: Option<Origin>,
 }
 
@@ -72,38 +72,37 @@ impl Region {
     /// [`OpenOptions::open`], read-only.
     ///
     /// # Errors
-    /// See there.
+    /// As for [`OpenOptions::open`].
     pub fn open(source: impl Into<Source>) -> Result<Self> {
         OpenOptions::new().open(source)
     }
 
-    /// Makes a region between ordinary processes: a memfd of the shape `geometry`, sealed
-    /// against resizing, mapped here for writing. `record` names the record type, for people.
-    /// Hand its [descriptor](AsFd) to whoever is to open it. Makes system calls.
+    /// Creates a region between ordinary processes: a memfd of the shape `geometry`, sealed against resizing, mapped
+    /// here for writing. `record` is the name of the record type, for people only. Hand its [descriptor](AsFd) to the
+    /// processes that will open it. Makes system calls.
     ///
     /// # Errors
-    /// [`Error::System`].
+    /// [`ErrorKind::System`](crate::ErrorKind::System).
     pub fn create_memfd(geometry: Geometry, record: &str) -> Result<Self> {
         memfd::create(geometry, record)
     }
 
-    /// Seals a memfd region so that nobody can map it for writing any more. Mappings that exist,
-    /// such as this process's own, go on writing. Makes a system call.
+    /// Seals a memfd region, so that no process can map it for writing any more. Existing mappings, such as this
+    /// process's own, can still write. Makes a system call.
     ///
     /// # Errors
-    /// [`Error::System`], for a region that is no memfd, too.
+    /// [`ErrorKind::System`](crate::ErrorKind::System), also if the region is not a memfd.
     pub fn seal_future_writes(&self) -> Result<()> {
         memfd::seal_future_writes(self.as_fd())
     }
 
-    /// The region that is now pinned where this one was opened, or in the map of maps that this one was
-    /// found in, if that is another map: a loader that starts anew replaces its pins, and what was
-    /// mapped before stays as it is and no longer changes. `None` while it is the same one, and for a
-    /// region that was opened in another way. Makes system calls.
+    /// The region that is now pinned where this one was opened, or that is now in the map of maps in which this one was
+    /// found, if it is another map. A loader that starts again replaces its pins; the old map then no longer changes.
+    /// `None` while it is the same map, and for a region that was opened in another way. Makes system calls.
     ///
     /// # Errors
-    /// [`Error::Open`] if nothing is there any more, and all that
-    /// [`OpenOptions::open`] can say of what is.
+    /// [`ErrorKind::Open`](crate::ErrorKind::Open) if nothing is there any more, and all errors of
+    /// [`OpenOptions::open`].
     pub fn replaced(&self) -> Result<Option<Self>> {
         self.0.origin.as_ref().map_or(Ok(None), Origin::replaced)
     }
@@ -113,12 +112,12 @@ impl Region {
         &self.0.preamble.geometry
     }
 
-    /// What the preamble says.
+    /// The region's preamble.
     pub fn preamble(&self) -> &Preamble {
         &self.0.preamble
     }
 
-    /// What the records were compared with `T` by, when the region was opened.
+    /// How the records were compared with `T` when the region was opened.
     pub fn layout_check<T: 'static>(&self) -> LayoutCheck {
         match self.0.compared {
             (Some(id), _) if id != TypeId::of::<T>() => LayoutCheck::Size(UncheckedReason::NotAsked),
@@ -126,7 +125,7 @@ impl Region {
         }
     }
 
-    /// How the region is read, and if by system calls, why.
+    /// How the region is read: mapped, or by system calls and why.
     pub fn access(&self) -> Access {
         self.0.memory.access()
     }
@@ -134,13 +133,13 @@ impl Region {
     /// Whether the region is mapped for writing, and if not, why.
     ///
     /// # Errors
-    /// The [`Refusal`]; [`Refusal::NotAsked`] if [`OpenOptions::write`] was not.
+    /// The [`Refusal`]; [`Refusal::NotAsked`] if it was opened without [`OpenOptions::write`].
     pub fn writable(&self) -> Result<(), Refusal> {
         self.0.writable
     }
 
-    /// Writes that found no place: from CPUs beyond the last shard, to indices beyond the end, or
-    /// into a cell that was busy. Mapped: one load. Otherwise three system calls.
+    /// The number of writes without a place: from CPUs without a shard, to indices out of range, or into a busy cell.
+    /// If mapped: one load. Otherwise three system calls.
     ///
     /// # Errors
     /// [`ReadError::Lookup`], never on a mapped region.
@@ -148,8 +147,8 @@ impl Region {
         Ok(self.live(Preamble::DROPPED)?)
     }
 
-    /// Whether another ring took the place of this one, a [resizable](Geometry::resizable) one: it holds
-    /// what programs wrote until then, and they write no more. Mapped: one load. Otherwise three system calls.
+    /// Whether another ring has replaced this [resizable](Geometry::resizable) one. If so, it contains the records that
+    /// programs wrote until then, and they no longer write to it. If mapped: one load. Otherwise three system calls.
     ///
     /// # Errors
     /// [`ReadError::Lookup`], never on a mapped region.
@@ -157,7 +156,7 @@ impl Region {
         Ok(self.gate()? == Gate::Retired)
     }
 
-    /// What its gate says. A system call if the region is not mapped.
+    /// The state of its gate. Makes system calls if the region is not mapped.
     #[inline]
     pub(crate) fn gate(&self) -> io::Result<Gate> {
         match &self.0.memory {
@@ -166,12 +165,13 @@ impl Region {
         }
     }
 
-    /// The tickets that were given out in the rings before this resizable one, and whether that is all.
+    /// The number of tickets that were given out in the rings before this resizable one, with [`Gate::COUNTING`] set
+    /// until it is final.
     pub(crate) fn before(&self) -> Result<u64> {
         self.live(Gate::BEFORE).map_err(|e| Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e))
     }
 
-    /// A word of the preamble that changes. A system call if the region is not mapped.
+    /// A word of the preamble that changes. Makes system calls if the region is not mapped.
     pub(crate) fn live(&self, word: usize) -> io::Result<u64> {
         match &self.0.memory {
             Memory::Mapped(mapping) => Ok(mapping.words().load(word, Ordering::Relaxed)),
@@ -179,14 +179,14 @@ impl Region {
         }
     }
 
-    /// Says where it was found.
+    /// Sets where it was found.
     pub(crate) fn set_origin(&mut self, origin: Origin) {
         if let Some(inner) = Arc::get_mut(&mut self.0) {
             inner.origin = Some(origin);
         }
     }
 
-    /// Where it was found, to look there again.
+    /// Where it was found, so that `replaced` can check there again.
     pub(crate) fn origin(&self) -> Option<&Origin> {
         self.0.origin.as_ref()
     }
@@ -196,12 +196,12 @@ impl Region {
         &self.0.memory
     }
 
-    /// What tells its memory from that of other regions.
+    /// Distinguishes its memory from the memory of other regions.
     pub(crate) fn identity(&self) -> Identity {
         self.0.identity
     }
 
-    /// What messages call it.
+    /// Its name in messages.
     pub(crate) fn what(&self) -> &str {
         &self.0.what
     }
@@ -220,12 +220,12 @@ impl Region {
         }
     }
 
-    /// Counts a writer of this process in, of the part `part` of this region's memory.
+    /// Registers a writer of this process for the part `part` of this region's memory.
     pub(crate) fn count_writer(&self, part: usize) -> Writer {
         Writer::new(self.0.identity, part)
     }
 
-    /// Keeps other writers of this process out, if there are none yet of this `thing`.
+    /// Keeps other writers of this process out, if this `thing` has no others yet.
     pub(crate) fn expect_alone<'a>(
         &self,
         writer: &'a Writer,
@@ -280,7 +280,7 @@ impl Region {
     }
 }
 
-/// Where a handle reads from.
+/// The memory from which a handle reads.
 pub(crate) enum View {
     Mapped(Shared),
     Lookup(Region),
@@ -303,7 +303,7 @@ impl fmt::Debug for Region {
     }
 }
 
-/// Writes a preamble, its first word last: who sees that sees the rest.
+/// Writes a preamble, its first word last: a reader that sees this word sees the rest.
 pub(crate) fn write_preamble(words: WordsMut<'_>, preamble: &Preamble) {
     let encoded = preamble.encode();
     for (at, &word) in encoded.iter().enumerate().skip(1).filter(|&(at, _)| at != Preamble::DROPPED) {
@@ -313,7 +313,7 @@ pub(crate) fn write_preamble(words: WordsMut<'_>, preamble: &Preamble) {
     words.store(0, encoded[0], Ordering::Relaxed);
 }
 
-/// Nanoseconds since boot: tells one life of a region from the next.
+/// Nanoseconds since boot, to distinguish a region from earlier ones at the same place.
 pub(crate) fn generation() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()

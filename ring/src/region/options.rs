@@ -1,4 +1,4 @@
-//! How a region is opened.
+//! The options for opening a region.
 
 use std::os::fd::AsFd;
 
@@ -11,66 +11,67 @@ use crate::error::{Error, Result};
 use crate::layout::Kind;
 use crate::record::{Expected, Record};
 
-/// How a region is opened.
+/// The options for opening a region.
 #[derive(Clone, Copy, Debug, Default)]
 #[must_use]
 pub struct OpenOptions {
     pub(crate) write: bool,
     pub(crate) allow_unsealed: bool,
     pub(crate) expected: Option<Expected>,
-    /// What is asked for BPF maps alone.
+    /// Options for BPF maps only.
     pub(crate) map: bpf::Options,
 }
 
 impl OpenOptions {
-    /// Read-only, and no memfd that others could shrink.
+    /// Read-only; refuses memfds that other processes could shrink.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Asks for a writable mapping. If the kernel refuses it, the region is opened for reading
-    /// all the same and [`Region::writable`] says why.
+    /// Requests a writable mapping. If the kernel refuses it, the region is opened for reading, and
+    /// [`Region::writable`] returns the reason.
     pub fn write(self, write: bool) -> Self {
         Self { write, ..self }
     }
 
-    /// Accepts a memfd that is not safe from those who hold it:
+    /// Accepts a memfd with which other processes can harm this one:
     ///
-    /// - one that is not sealed against resizing, and one of huge pages. Whoever holds it can then kill this
-    ///   process with SIGBUS, by shrinking it or by punching pages out;
-    /// - one that is sparse: more than 64 MiB of its region are not allocated. A read of a page that is not there
-    ///   allocates it, and charges this process (its cgroup) for it.
+    /// - a memfd that is not sealed against resizing, or has huge pages. Any process that has it open can then kill
+    ///   this process with SIGBUS, by shrinking it or by punching pages out;
+    /// - a sparse memfd: more than 64 MiB of its region are not allocated. Reading a missing page allocates it, and
+    ///   charges this process (its cgroup) for it.
     pub fn allow_unsealed(self, allow_unsealed: bool) -> Self {
         Self { allow_unsealed, ..self }
     }
 
-    /// Compares the records of a BPF map with `T`, field by field, where the map has BTF and this
-    /// process may read it: [`Region::layout_check`] says what came of it. The handles' own `open`
-    /// functions do that by themselves; this is for those that are made by `from_region`.
+    /// Compares the records of a BPF map with `T`, field by field, if the map has BTF that this process may read.
+    /// [`Region::layout_check`] returns the result. The `open` functions of the handles do this by themselves; use this
+    /// option for handles that are made by `from_region`.
     pub fn expect_record<T: Record>(self) -> Self {
         Self { expected: Some(Expected::of::<T>(None)), ..self }
     }
 
-    /// The same for records that are held by `kind`.
+    /// The same for records in a region of this `kind`.
     pub(crate) fn record_of<T: Record>(self, kind: Kind) -> Self {
         Self { expected: Some(Expected::of::<T>(Some(kind))), ..self }
     }
 
     /// Opens a region. Makes system calls.
     ///
-    /// A pin whose mode allows reading only is opened for that, and then read by system calls:
-    /// [`Access::Syscall`] with [`Refusal::ReadOnlyFd`].
+    /// A pin whose mode allows only reading is opened for reading, and then read by system calls: [`Access::Syscall`]
+    /// with [`Refusal::ReadOnlyFd`].
     ///
-    /// Of a memfd as much is mapped as its region has, by its preamble, and no page is touched yet. Whoever made it
-    /// can still make its readers pay for its memory, by punching pages out (`F_SEAL_FUTURE_WRITE` forbids that):
-    /// [`Geometry::bytes`](crate::layout::Geometry::bytes) says how much that can be.
+    /// Of a memfd, only the bytes that its region needs by its preamble are mapped, and no page is touched yet. Its
+    /// creator can still make readers pay for its memory by punching pages out (`F_SEAL_FUTURE_WRITE` forbids that):
+    /// for at most [`Geometry::bytes`](crate::layout::Geometry::bytes).
     ///
     /// # Errors
-    /// [`Error::Open`], [`Error::NotARegion`], [`Error::MapType`], [`Error::Preamble`],
-    /// [`Error::Contradiction`], each naming what was found; [`Error::Layout`] if the records are not
-    /// the [expected ones](Self::expect_record); [`Error::NotFitted`] for a map without preamble that has fewer shards
-    /// than the machine has CPUs. For a memfd [`Error::Unsealed`], [`Error::HugePages`], [`Error::Sparse`] and
-    /// [`Error::Truncated`].
+    /// [`ErrorKind::Open`](crate::ErrorKind::Open), [`ErrorKind::WrongType`](crate::ErrorKind::WrongType),
+    /// [`ErrorKind::Preamble`](crate::ErrorKind::Preamble),
+    /// [`ErrorKind::Contradiction`](crate::ErrorKind::Contradiction), each with what was found;
+    /// [`ErrorKind::Layout`](crate::ErrorKind::Layout) if the records are not the [expected ones](Self::expect_record);
+    /// [`ErrorKind::NotFitted`](crate::ErrorKind::NotFitted) for a map without preamble that has fewer shards than the
+    /// machine has CPUs. For a memfd [`ErrorKind::Untrusted`](crate::ErrorKind::Untrusted).
     pub fn open(self, source: impl Into<Source>) -> Result<Region> {
         let fd = match source.into().0 {
             Place::Fd(fd) => fd.map_err(|e| Error::system("dup", e))?,

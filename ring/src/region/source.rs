@@ -1,4 +1,4 @@
-//! What is opened: a pin, an id, a file descriptor, a loaded map, or an entry of a map of maps.
+//! The sources of regions: a pin, an id, a file descriptor, a loaded map, or an entry of a map of maps.
 
 use std::fmt;
 use std::io;
@@ -6,7 +6,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use crate::bpf;
 
-/// Where to find a region or map: what the `open` functions take.
+/// Where to find a region or map: the argument of the `open` functions.
 ///
 /// | from | |
 /// |---|---|
@@ -17,11 +17,11 @@ use crate::bpf;
 /// | [`Source::inner`] | an entry of a map of maps; needs CAP_SYS_ADMIN |
 ///
 /// ```
-/// use mapring::{Error, Ring};
+/// use mapring::{ErrorKind, Ring};
 ///
 /// # #[cfg(feature = "bpf")] {
 /// let refused = Ring::<[u64; 2]>::open("/sys/fs/bpf/missing").unwrap_err();
-/// assert!(matches!(refused, Error::Open { .. }));
+/// assert_eq!(refused.kind(), ErrorKind::Open);
 /// # }
 /// ```
 pub struct Source(pub(crate) Place);

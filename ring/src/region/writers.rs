@@ -1,8 +1,8 @@
-//! The writers that this process has, by the memory that they write: handles, clones and separate mappings
-//! of one region find each other here.
+//! This process's writers, by the memory that they write: handles, clones and separate mappings of one region share an
+//! entry here.
 //!
-//! All of them share a lock. Other processes do not see it. A child of `fork` has a copy of it, which a thread
-//! that the child does not have may hold: it must not write by what it inherited.
+//! All writers of an entry share a lock. Other processes do not see it. A child of `fork` has a copy of the lock, which
+//! may be held by a thread that the child does not have: the child must not use inherited writers.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -13,13 +13,13 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::error::{Error, Result};
 
-/// What tells one region's memory from another's, however it was opened.
+/// Distinguishes one region's memory from another's, however it was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Identity {
-    /// A BPF map: its id, which the kernel gives to no other map while anyone has this one open or mapped.
+    /// A BPF map: its id. The kernel gives this id to no other map while any process has this one open or mapped.
     Map(u32),
-    /// A memory file: its device and inode. (Numbers that wrapped around after 2^32 files cost two regions
-    /// a common lock, and nothing else.)
+    /// A memfd: its device and inode. (If the numbers wrap around after 2^32 files, two regions share a lock, nothing
+    /// else.)
     File(u64, u64),
 }
 
@@ -29,7 +29,7 @@ impl Identity {
         !matches!(self, Self::File(..))
     }
 
-    /// That of a memory file. Makes a system call.
+    /// The identity of a memfd. Makes a system call.
     pub(super) fn file(fd: BorrowedFd<'_>) -> Result<Self> {
         let stat = rustix::fs::fstat(fd).map_err(|e| Error::system("fstat", e))?;
         Ok(Self::File(stat.st_dev, stat.st_ino))
@@ -39,20 +39,20 @@ impl Identity {
 /// The memory, and the part of it that is written: a shard, a variable.
 type Key = (Identity, usize);
 
-/// Whose turn it is.
+/// The lock that the writers of one part share.
 type Turn = Arc<Mutex<()>>;
 
-/// How many writers there are of each.
+/// The number of writers of each part, and their lock.
 static ALL: Mutex<BTreeMap<Key, (usize, Turn)>> = Mutex::new(BTreeMap::new());
 
-/// One of this process's writers of a part of some memory.
+/// One of this process's writers of one part of some memory.
 pub(crate) struct Writer {
     key: Key,
     turn: Turn,
 }
 
 impl Writer {
-    /// One more. Waits while another one is [`alone`](Self::alone).
+    /// Registers a writer. Waits while another one is [`alone`](Self::alone).
     pub(crate) fn new(identity: Identity, part: usize) -> Self {
         let key = (identity, part);
         let turn = {
@@ -65,15 +65,15 @@ impl Writer {
         Self { key, turn }
     }
 
-    /// Waits until no other writer has its turn.
+    /// Waits until no other writer holds the lock, and takes it.
     #[inline]
     pub(crate) fn turn(&self) -> MutexGuard<'_, ()> {
         self.turn.lock()
     }
 
-    /// Keeps others from becoming writers; how many there are already, if there are any.
+    /// Keeps others from becoming writers. If there already are other writers, returns their number as the error.
     pub(crate) fn alone(&self) -> Result<MutexGuard<'_, ()>, usize> {
-        // Who becomes one from here on finds the lock held. So it must be taken before they are counted.
+        // A writer that registers from here on waits for this lock. So take the lock before counting.
         let turn = self.turn.lock();
         match ALL.lock().get(&self.key).map_or(1, |(count, _)| *count) - 1 {
             0 => Ok(turn),
@@ -114,7 +114,7 @@ mod tests {
         let alone = one.alone().unwrap();
         std::thread::scope(|scope| {
             let late = scope.spawn(|| Writer::new(file(1), 0));
-            // It is counted before it waits.
+            // The writer is counted before it waits.
             while ALL.lock()[&(file(1), 0)].0 < 2 {
                 std::thread::yield_now();
             }

@@ -1,4 +1,4 @@
-//! Rings: every record in order, for any number of readers, with exact counts of what was lost.
+//! Rings: every record in order, for any number of readers, with exact counts of the records lost.
 
 #[cfg(feature = "bpf")]
 mod nodes;
@@ -35,17 +35,17 @@ use crate::region::{Access, OpenOptions, Region, Source};
 
 /// A ring of records of type `T`, with a shard for each CPU that writes.
 ///
-/// Writers overwrite the oldest record and never wait; readers see every record that they are
-/// fast enough for, whole, once, in order within its shard, and know exactly how many they missed.
-/// Readers are independent of each other and have no effect on writers. Clones are handles to the same ring.
+/// Writers overwrite the oldest record and never wait. A reader that is fast enough gets every record whole, once, in
+/// order within its shard, and counts exactly how many it missed. Readers are independent of each other and have no
+/// effect on writers. Clones are handles to the same ring.
 ///
-/// The macro that declares the ring in the BPF program decides where it is. [`open`](Self::open) finds that out:
+/// The macro that declares the ring in the BPF program decides where its memory is. [`open`](Self::open) finds it:
 ///
 /// | macro | memory |
 /// |---|---|
 /// | `MAPRING_RING` | one map |
-/// | `MAPRING_RESIZABLE_RING` | a map in a map of maps: [`resize`](Self::resize) puts another one in its place, and readers follow |
-/// | `MAPRING_NUMA_RING` | a map for each CPU, on the NUMA node of that CPU; [`reader_of_node`](Self::reader_of_node) reads those of one node |
+/// | `MAPRING_RESIZABLE_RING` | a map in a map of maps: [`resize`](Self::resize) replaces it by another one, and readers continue there |
+/// | `MAPRING_NUMA_RING` | a map for each CPU, on the NUMA node of that CPU; [`reader_of_node`](Self::reader_of_node) reads the maps of one node |
 pub struct Ring<T> {
     flavour: Flavour,
     record: PhantomData<fn() -> T>,
@@ -55,7 +55,7 @@ pub struct Ring<T> {
 enum Flavour {
     /// In one map or memfd.
     Plain(Region),
-    /// In a map of maps, where another one can take its place.
+    /// In a map of maps, where another one can replace it.
     #[cfg(feature = "bpf")]
     Resizable(Resizable),
     /// In a map for each CPU.
@@ -64,14 +64,15 @@ enum Flavour {
 }
 
 impl<T: Record> Ring<T> {
-    /// Opens a ring for reading. The source of a resizable ring or a NUMA ring is the map of maps that programs reserve
-    /// from. Of a NUMA ring it can also be the directory in which its maps are pinned. Compares the fields of the records
-    /// with those of the C type, where the map has BTF that this process may read. Makes system calls; reading makes
-    /// none if [`access`](Self::access) is mapped.
+    /// Opens a ring for reading. The source of a resizable ring or a NUMA ring is the map of maps from which programs
+    /// reserve records. For a NUMA ring it can also be the directory in which its maps are pinned. Compares the fields
+    /// of the records with those of the C type, if the map has BTF that this process may read. Makes system calls;
+    /// reading makes none if [`access`](Self::access) is mapped.
     ///
     /// # Errors
-    /// As for [`OpenOptions::open`]; also [`Error::Kind`], [`Error::Layout`] and [`Error::RecordSize`]. For a NUMA ring
-    /// [`Error::NotNuma`], and [`Error::Open`] before [`loader::initialize`](crate::loader::initialize).
+    /// As for [`OpenOptions::open`]; also [`ErrorKind::WrongType`](crate::ErrorKind::WrongType),
+    /// [`ErrorKind::Layout`](crate::ErrorKind::Layout). Of a NUMA ring [`ErrorKind::Open`](crate::ErrorKind::Open)
+    /// if [`loader::initialize`](crate::loader::initialize) was not called yet.
     pub fn open(source: impl Into<Source>) -> Result<Self> {
         Self::open_with(source, OpenOptions::new())
     }
@@ -92,7 +93,7 @@ impl<T: Record> Ring<T> {
     }
 }
 
-/// The flavour of a ring in several maps, or the source of a ring in one.
+/// The flavour of a ring in several maps, or the source if the ring is in one map.
 #[cfg(feature = "bpf")]
 fn flavour(source: Source, options: OpenOptions) -> Result<Result<Flavour, Source>> {
     if let Some(dir) = source.directory() {
@@ -120,37 +121,40 @@ impl<T: AnyBitPattern> Ring<T> {
         Ok(ring)
     }
 
-    /// A ring over a region that is already open. The records are compared with `T` only if it was
-    /// opened with [`OpenOptions::expect_record`]: this is the way for types that are not a [`Record`].
+    /// A ring over a region that is already open. The records are compared with `T` only if the region was opened with
+    /// [`OpenOptions::expect_record`]. Use this function for types that are not a [`Record`].
     ///
     /// # Errors
-    /// [`Error::Kind`] and [`Error::RecordSize`], naming both sides.
+    /// [`ErrorKind::WrongType`](crate::ErrorKind::WrongType) and [`ErrorKind::Layout`](crate::ErrorKind::Layout), with
+    /// both sides.
     pub fn from_region(region: Region) -> Result<Self> {
         Self::new(Flavour::Plain(region))
     }
 
-    /// A NUMA ring over regions that are already open, each with the CPU that writes it: from file descriptors that came
-    /// over a socket, or for types that are not a [`Record`]. Reads files of sysfs.
+    /// A NUMA ring over regions that are already open, each with the CPU that writes it: from file descriptors received
+    /// through a socket, or for types that are not a [`Record`]. Reads files of sysfs.
     ///
     /// # Errors
-    /// [`Error::NotNuma`] for a region that is not the ring of one CPU, is not like the first one, or comes twice;
-    /// [`Error::System`] without sysfs; [`Error::Kind`] and [`Error::RecordSize`].
+    /// [`ErrorKind::WrongType`](crate::ErrorKind::WrongType) for a region that is not the ring of one CPU, differs from
+    /// the first one, or comes twice; [`ErrorKind::System`](crate::ErrorKind::System) without sysfs; it and
+    /// [`ErrorKind::Layout`](crate::ErrorKind::Layout).
     #[cfg(feature = "bpf")]
     pub fn from_regions(regions: impl IntoIterator<Item = (usize, Region)>) -> Result<Self> {
         Self::new(Flavour::PerCpu(PerCpu::new(regions)?))
     }
 
-    /// Makes a ring between ordinary processes, of `shards` shards with `slots` slots (a power of
-    /// two) each, in a memfd. See [`Region::create_memfd`].
+    /// Creates a ring between ordinary processes in a memfd: `shards` shards with `slots` slots (a power of two) each.
+    /// See [`Region::create_memfd`].
     ///
     /// # Errors
-    /// [`Error::Geometry`] for numbers that can't be, [`Error::System`].
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) for numbers that no ring can have,
+    /// [`ErrorKind::System`](crate::ErrorKind::System).
     pub fn create_memfd(slots: usize, shards: usize) -> Result<Self> {
         let geometry = Geometry::new(Kind::Ring, size_of::<T>() as u64, slots as u64, shards as u64)?;
         Self::from_region(Region::create_memfd(geometry, std::any::type_name::<T>())?)
     }
 
-    /// Shards: possible CPUs, for what BPF programs write.
+    /// The number of shards: the possible CPUs, if BPF programs write the ring.
     pub fn shards(&self) -> usize {
         match &self.flavour {
             #[cfg(feature = "bpf")]
@@ -159,17 +163,17 @@ impl<T: AnyBitPattern> Ring<T> {
         }
     }
 
-    /// Slots a shard: how many records it holds before it overwrites the oldest.
+    /// The number of slots per shard: how many records it holds before writers overwrite the oldest.
     pub fn slots(&self) -> usize {
         self.region().geometry().capacity()
     }
 
-    /// A reader that starts with the oldest records that are still there.
+    /// A reader that starts with the oldest records that are still present.
     pub fn reader(&self) -> Reader<T> {
         self.reader_from(Start::Oldest)
     }
 
-    /// A reader that starts where `start` says, in each shard. Allocates; looks at a few slots.
+    /// A reader that starts at `start` in each shard. Allocates; loads a few slots.
     pub fn reader_from(&self, start: Start) -> Reader<T> {
         Reader::new(match &self.flavour {
             #[cfg(feature = "bpf")]
@@ -178,30 +182,32 @@ impl<T: AnyBitPattern> Ring<T> {
         })
     }
 
-    /// A reader of what the CPUs of one NUMA node write, that starts where `start` says: for a thread that runs on that
-    /// node. On machines with one node this reads all shards.
+    /// A reader of the records that the CPUs of one NUMA node write, starting at `start`: for a thread that runs on
+    /// that node. On machines with one node this reads all shards.
     ///
     /// # Errors
-    /// [`Error::Node`] for a node that does not exist, [`Error::NotNuma`] for a ring whose shards are not on nodes of their
-    /// own.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a node that does not exist,
+    /// [`ErrorKind::WrongType`](crate::ErrorKind::WrongType) for a ring that is not a NUMA ring.
     #[cfg(feature = "bpf")]
     pub fn reader_of_node(&self, node: usize, start: Start) -> Result<Reader<T>> {
         let Flavour::PerCpu(ring) = &self.flavour else { return Err(nodes::all_in_one(&self.region())) };
         Ok(Reader::new(Sweep::new(ring.first(), ring.regions_of(node)?, start)))
     }
 
-    /// Puts a ring of `slots` slots (a power of two) for each CPU in the place of this one. Programs and readers go on
-    /// meanwhile, and every record goes to one of the two. Makes system calls, and waits for an RCU grace period:
-    /// milliseconds. Needs CAP_BPF to make the map and CAP_SYS_ADMIN to open maps by id. One process at a time may do this;
-    /// within a process, calls wait for each other.
+    /// Replaces this ring by one with `slots` slots (a power of two) for each CPU. Programs and readers continue
+    /// meanwhile, and every record goes to one of the two rings. Makes system calls, and waits for an RCU grace period:
+    /// milliseconds. Needs CAP_BPF to create the map and CAP_SYS_ADMIN to open maps by id. Only one process at a time
+    /// may do this; within a process, calls wait for each other.
     ///
-    /// The old ring goes when its last reader does. If this fails before the new ring is in use, nothing has changed. If
-    /// only the pin cannot be replaced, the new ring is in use, and readers that opened the pin wait for the next resize.
-    /// If the process dies in the midst of this, readers wait in the old ring until
+    /// The kernel frees the old ring when its last reader closes it. If this fails before the new ring is in use,
+    /// nothing has changed. If only the pin can't be replaced, the new ring is in use, and readers that opened the pin
+    /// wait for the next resize. If the process dies in this call, readers wait in the old ring until
     /// [`loader::initialize`](crate::loader::initialize) or the next resize finishes it.
     ///
     /// # Errors
-    /// [`Error::NotResizable`] for other rings, [`Error::Geometry`], [`Error::NotWritable`], [`Error::System`].
+    /// [`ErrorKind::NotResizable`](crate::ErrorKind::NotResizable) for other rings,
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape), [`ErrorKind::NotWritable`](crate::ErrorKind::NotWritable),
+    /// [`ErrorKind::System`](crate::ErrorKind::System).
     #[cfg(feature = "bpf")]
     pub fn resize(&self, slots: usize) -> Result<()> {
         match &self.flavour {
@@ -210,12 +216,13 @@ impl<T: AnyBitPattern> Ring<T> {
         }
     }
 
-    /// Pins the ring at `path` with this mode: a NUMA ring in a directory, which is made if it does not exist; of a
-    /// resizable ring the map in use, and after each [`resize`](Self::resize) of this handle and its clones the new one in
-    /// its place. See [`freeze_and_pin`](Self::freeze_and_pin) for readers without privilege. Makes system calls.
+    /// Pins the ring at `path` with this mode. A NUMA ring is pinned in a directory, which is created if it does not
+    /// exist. Of a resizable ring this pins the map in use. After each [`resize`](Self::resize) of this handle and its
+    /// clones, the new map replaces the old one at the pin. See [`freeze_and_pin`](Self::freeze_and_pin) for readers
+    /// without privilege. Makes system calls.
     ///
     /// # Errors
-    /// [`Error::System`] if something is at `path`, or if it is not in a BPF file system.
+    /// [`ErrorKind::System`](crate::ErrorKind::System) if `path` exists, or is not in a BPF file system.
     #[cfg(feature = "bpf")]
     pub fn pin(&self, path: impl AsRef<Path>, mode: u32) -> Result<()> {
         let path = path.as_ref();
@@ -226,12 +233,13 @@ impl<T: AnyBitPattern> Ring<T> {
         }
     }
 
-    /// [`Region::freeze_and_pin`] for all maps of the ring: those of a NUMA ring in a directory, which is made if it does
-    /// not exist. Other users need search permission on it. A resizable ring can not be resized any more after that.
+    /// [`Region::freeze_and_pin`] for all maps of the ring. The maps of a NUMA ring are pinned in a directory, which is
+    /// created if it does not exist. Other users need search permission on it. After that, a resizable ring can no
+    /// longer be resized.
     ///
     /// # Errors
-    /// [`Error::UnprivilegedBpf`]; [`Error::Seal`] with what failed, and the remedy. Maps that were pinned before stay
-    /// pinned.
+    /// [`ErrorKind::CannotSeal`](crate::ErrorKind::CannotSeal) with the step that failed, and the remedy. Maps that were
+    /// pinned before stay pinned.
     #[cfg(feature = "bpf")]
     pub fn freeze_and_pin(&self, path: impl AsRef<Path>, options: impl Into<PinOptions>) -> Result<()> {
         let (path, options) = (path.as_ref(), options.into());
@@ -241,12 +249,12 @@ impl<T: AnyBitPattern> Ring<T> {
         }
     }
 
-    /// The ring that is now pinned where this one was opened, or in the map of maps, if that is another one:
-    /// [`Region::replaced`]. For processes that outlive loaders. A resize is not that: readers follow it, and so does a
-    /// resizable ring that was opened by its map of maps. Makes system calls.
+    /// The ring that is now pinned where this one was opened, or is now in its map of maps, if it is another one: see
+    /// [`Region::replaced`]. For processes that live longer than loaders. A resize does not count: readers continue in
+    /// the new ring, and so does a resizable ring that was opened by its map of maps. Makes system calls.
     ///
     /// # Errors
-    /// As there, and those of opening it.
+    /// As for [`Region::replaced`] and [`open`](Self::open).
     #[cfg(feature = "bpf")]
     pub fn replaced(&self) -> Result<Option<Self>> {
         match &self.flavour {
@@ -257,21 +265,21 @@ impl<T: AnyBitPattern> Ring<T> {
         }
     }
 
-    /// How reading goes: mapped, or by system calls and why, if for one shard alone.
+    /// How the ring is read: mapped, or by system calls and why, even if only one shard needs them.
     pub fn access(&self) -> Access {
         let mut all = self.regions().into_iter().map(|region| region.access());
         all.find(|access| *access != Access::Mapped).unwrap_or(Access::Mapped)
     }
 
-    /// What the record type was compared with when this was opened: the fields of the C type,
-    /// if the map has BTF that this process may read.
+    /// Whether the record type was compared field by field with the C type when the ring was opened, or only by size,
+    /// and why.
     pub fn layout_check(&self) -> LayoutCheck {
         self.region().layout_check::<T>()
     }
 }
 
 impl<T> Ring<T> {
-    /// The region that holds the ring now; of a NUMA ring, that of the first CPU.
+    /// The region that holds the ring now; for a NUMA ring, the first CPU's region.
     pub fn region(&self) -> Region {
         match &self.flavour {
             Flavour::Plain(region) => region.clone(),
@@ -293,12 +301,12 @@ impl<T> Ring<T> {
 }
 
 impl<T: NoUninit> Ring<T> {
-    /// A writer into one shard of a memfd that was made here or opened with
-    /// [`OpenOptions::write`]. Only BPF programs write rings in BPF maps: their claims are
-    /// made for the programs of one CPU.
+    /// A writer into one shard of a memfd that this process created or opened with [`OpenOptions::write`]. Only BPF
+    /// programs may write rings in BPF maps: all writers of a shard must run on one CPU.
     ///
     /// # Errors
-    /// [`Error::ProgramsOnly`], [`Error::NotWritable`] with the reason, [`Error::Sealed`], [`Error::Index`].
+    /// [`ErrorKind::NotWritable`](crate::ErrorKind::NotWritable) with the reason,
+    /// [`ErrorKind::Sealed`](crate::ErrorKind::Sealed), [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange).
     pub fn writer(&self, shard: usize) -> Result<Writer<T>> {
         let region = self.region();
         let count = region.geometry().shards();
@@ -326,10 +334,10 @@ impl<T> fmt::Debug for Ring<T> {
     }
 }
 
-/// A record, and where it stood.
+/// A record with its shard and ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event<T> {
-    /// The shard: for what BPF programs write, the CPU.
+    /// The shard: the CPU, if BPF programs write the ring.
     pub shard: usize,
     /// The record's number in its shard, from 0.
     pub ticket: u64,

@@ -1,4 +1,4 @@
-//! NUMA rings: each shard is a map of its own, on the NUMA node of the CPU that writes it.
+//! NUMA rings: each shard has its own map, on the NUMA node of the CPU that writes it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,9 +14,9 @@ use crate::text::printable;
 
 /// A ring with a map for each CPU.
 ///
-/// The CPU's node is where the kernel looks for memory first; pages for which it has no room it takes
-/// elsewhere, silently. A CPU that does not run when the ring is opened has its shard on any node, and counts
-/// as one of the first.
+/// The kernel allocates a map on its CPU's node first. If that node is full, it silently takes the remaining pages from
+/// other nodes. A CPU that is offline when the ring is initialized has its shard on any node. A CPU that is offline
+/// when the ring is opened counts as one of the first node.
 #[derive(Clone)]
 pub(super) struct PerCpu(Arc<[Shard]>);
 
@@ -27,7 +27,7 @@ struct Shard {
 }
 
 impl PerCpu {
-    /// The regions of these CPUs.
+    /// Takes the regions of these CPUs.
     pub(super) fn new(regions: impl IntoIterator<Item = (usize, Region)>) -> Result<Self> {
         let regions: Vec<_> = regions.into_iter().collect();
         belong_together(&regions)?;
@@ -36,20 +36,20 @@ impl PerCpu {
         Ok(Self(regions.into_iter().map(|(cpu, region)| Shard { cpu, node: node(cpu), region }).collect()))
     }
 
-    /// Those that [`initialize`] put in a map of maps.
+    /// Opens the maps that [`initialize`] put in a map of maps.
     pub(super) fn open(maps: &MapOfMaps, options: OpenOptions) -> Result<Self> {
         let cpus = fitting_cpus(maps)?;
         let region = |cpu| Ok((cpu, options.find(MapLocator::Inner(maps.at(&key(cpu))))?));
         Self::new(cpus.into_iter().map(region).collect::<Result<Vec<_>>>()?)
     }
 
-    /// Those that [`pin_each`](Self::pin_each) pinned in the directory `dir`.
+    /// Opens the maps that [`pin_each`](Self::pin_each) pinned in the directory `dir`.
     pub(super) fn pinned(dir: &Path, options: OpenOptions) -> Result<Self> {
         let region = |cpu| Ok((cpu, options.open(dir.join(pin_of(cpu)))?));
         Self::new(possible_cpus()?.into_iter().map(region).collect::<Result<Vec<_>>>()?)
     }
 
-    /// Pins each in the directory `dir`, by `pin`.
+    /// Pins each map in the directory `dir` by calling `pin`.
     pub(super) fn pin_each(&self, dir: &Path, pin: impl Fn(&Region, &Path) -> Result<()>) -> Result<()> {
         fs::create_dir_all(dir).map_err(|error| {
             Error::from(Cause::Seal {
@@ -62,8 +62,8 @@ impl PerCpu {
         self.0.iter().try_for_each(|shard| pin(&shard.region, &dir.join(pin_of(shard.cpu))))
     }
 
-    /// This ring, with the regions that are now where its own were, if any is another one: of shards that a loader is
-    /// replacing just now, some are new already.
+    /// This ring with the regions that replaced its own, if any was replaced. While a loader is replacing the shards,
+    /// some of them are already new.
     pub(super) fn replaced(&self) -> Result<Option<Self>> {
         let mut any = false;
         let mut now = |shard: &Shard| {
@@ -80,12 +80,12 @@ impl PerCpu {
         &self.0[0].region
     }
 
-    /// Each CPU, and its region.
+    /// Each CPU with its region.
     pub(super) fn regions(&self) -> impl Iterator<Item = (usize, &Region)> {
         self.0.iter().map(|shard| (shard.cpu, &shard.region))
     }
 
-    /// The same of the CPUs of one node.
+    /// The same for the CPUs of one node.
     pub(super) fn regions_of(&self, node: usize) -> Result<impl Iterator<Item = (usize, &Region)>> {
         let there = online_nodes()?;
         if !there.contains(&node) {
@@ -96,8 +96,8 @@ impl PerCpu {
     }
 }
 
-/// Makes the rings of all CPUs, each on the node of its CPU, and puts them into `maps`, where they are missing. Until
-/// then, CPUs other than the first drop (and count) records.
+/// Creates the missing rings in `maps`, each on the node of its CPU. Until then, CPUs other than the first drop (and
+/// count) records.
 pub(crate) fn initialize(maps: &MapOfMaps) -> Result<()> {
     let (cpus, nodes) = (fitting_cpus(maps)?, nodes_of_cpus()?);
     let options = OpenOptions::new();
@@ -134,13 +134,13 @@ fn key(cpu: usize) -> [u8; 4] {
     u32::try_from(cpu).expect("CPUs are numbered by u32").to_ne_bytes()
 }
 
-/// How the pin of a shard is called.
+/// The name of a shard's pin.
 fn pin_of(cpu: usize) -> String {
     format!("cpu{cpu}")
 }
 
-/// Whether regions are those of one CPU each, of one shape, and each comes once: whoever reads one twice delivers its
-/// records twice.
+/// Checks that each region is the ring of one CPU, that all have one shape, and that none comes twice: a region read
+/// twice would deliver its records twice.
 fn belong_together(regions: &[(usize, Region)]) -> Result<()> {
     let (mut cpus, mut maps) = (BTreeSet::new(), BTreeMap::new());
     let Some((first, shape)) = regions.first() else {
@@ -159,12 +159,12 @@ fn belong_together(regions: &[(usize, Region)]) -> Result<()> {
     Ok(())
 }
 
-/// Whether `region` is the ring of one CPU, and not one that all CPUs write.
+/// Checks that `region` is the ring of one CPU, not one that all CPUs write.
 fn of_one_cpu(cpu: usize, region: &Region) -> Result<()> {
     if region.geometry().is_of_cpu() { Ok(()) } else { Err(of_all_cpus(cpu, region)) }
 }
 
-/// Whether `region` has as many slots as that of the CPU `first`, and records of the same size.
+/// Checks that `region` has as many slots as the ring of the CPU `first`, and records of the same size.
 fn like(cpu: usize, region: &Region, first: usize, shape: &Geometry) -> Result<()> {
     let found = region.geometry();
     if (found.capacity(), found.record()) == (shape.capacity(), shape.record()) {
@@ -175,7 +175,7 @@ fn like(cpu: usize, region: &Region, first: usize, shape: &Geometry) -> Result<(
     Err(not_numa(cpu, region, found, format!("{expected}, as that of CPU {first}")))
 }
 
-/// Of a ring that has one map for all CPUs.
+/// The error for a ring that has one map for all CPUs.
 pub(super) fn all_in_one(region: &Region) -> Error {
     of_all_cpus(0, region)
 }

@@ -1,4 +1,4 @@
-//! Reading a ring, and those that take its place.
+//! Reads a ring, and the rings that replace it.
 
 use std::fmt;
 use std::io;
@@ -13,38 +13,38 @@ use crate::layout::Gate;
 use crate::protocol::ring::{Follow, Leaving, ReadStats, Start};
 use crate::region::Region;
 
-/// A place in each shard of a ring.
+/// The reading side of a ring: a position in each shard, and counts.
 ///
-/// Reading a mapped ring makes no system call, allocates nothing, writes nothing to the ring and
-/// never blocks. Shards are visited in turn, so that a busy one does not starve the others; between
-/// shards there is no order.
+/// Reading a mapped ring makes no system call, allocates nothing, writes nothing to the ring and never blocks. The
+/// reader visits the shards in turn, so that a busy one does not starve the others. Records of different shards have no
+/// order.
 ///
-/// **Bounded calls.** No call goes on for long without a record, however many slots and shards there are and whatever
-/// they hold. A call ends after [`STEPS`](Self::STEPS) tickets and shards in a row that give none
-/// ([`STEPS_BY_CALL`](Self::STEPS_BY_CALL) where the ring is not mapped). It then returns as if there were nothing more,
-/// [`stopped_early`](Self::stopped_early) says so, and the next call goes on from there. That takes thousands of tickets
-/// in a row that were discarded or never ended, or memory that somebody scribbled over.
+/// **Bounded calls.** No call runs for long without a record, whatever the number of slots and shards and whatever they
+/// contain. A call ends after [`STEPS`](Self::STEPS) tickets and shards in a row that give no record
+/// ([`STEPS_BY_CALL`](Self::STEPS_BY_CALL) if the ring is not mapped). It then returns as if there were no more
+/// records, [`stopped_early`](Self::stopped_early) reports this, and the next call continues from there. This happens
+/// only after thousands of tickets in a row that were discarded or never ended, or in memory that was overwritten.
 ///
-/// **Resizable rings.** When a ring is [resized](super::Ring::resize), the reader reads the old ring to its end and goes on
-/// with the new one. Until then this costs one load when there was nothing to read. Opening the next ring makes system
-/// calls. The reader finds it where the ring was opened: at its pin, or in the map of maps; a ring opened by a file
-/// descriptor has no successors. [`stats`](Self::stats) counts every ticket of every ring once. Tickets of rings that
-/// came and went before they could be opened count as lapped. [`Event::ticket`] starts anew with each ring. If the process
-/// that resizes a ring dies before it has finished, the reader stays in the old ring, says so
-/// ([`Error::ResizeUnfinished`]), and goes on once the loader has finished the resize
-/// ([`loader::initialize`](crate::loader::initialize)).
+/// **Resizable rings.** When a ring is [resized](super::Ring::resize), the reader reads the old ring to its end and
+/// continues with the new one. Until then this costs one load for each call that finds no record. Opening the next ring
+/// makes system calls. The reader finds it where the ring was opened: at its pin, or in the map of maps. A ring opened
+/// by a file descriptor has no successors. [`stats`](Self::stats) counts every ticket of every ring once. Tickets of
+/// rings that were replaced before the reader could open them count as lapped. [`Event::ticket`] starts at 0 in each
+/// ring. If the process that resizes a ring dies before it has finished, the reader stays in the old ring and reports
+/// [`ErrorKind::ResizeUnfinished`](crate::ErrorKind::ResizeUnfinished). It continues once the loader has finished the
+/// resize ([`loader::initialize`](crate::loader::initialize)).
 pub struct Reader<T> {
     sweep: Sweep<T>,
-    /// Whether another ring can take the place of this one.
+    /// Whether another ring can replace this one.
     resizable: bool,
     next: Next,
 }
 
-/// The way to the ring that takes the place of this one.
+/// The state of the move to the next ring.
 #[derive(Default)]
 struct Next {
     follow: Follow<Error>,
-    /// Since when it waits for the process that resizes the ring.
+    /// When it began to wait for the process that resizes the ring.
     waits_since: Option<Instant>,
     error: Option<Error>,
 }
@@ -93,16 +93,16 @@ impl<T: AnyBitPattern> Leaving for Sweep<T> {
 }
 
 impl<T: AnyBitPattern> Reader<T> {
-    /// How long a reader waits for a record that was not committed although later records are present. Then it counts
-    /// the record as skipped. See [`with_patience`](Self::with_patience).
+    /// How long a reader waits for a record that was not committed while later records are present. Then it counts the
+    /// record as skipped. See [`with_patience`](Self::with_patience).
     pub const PATIENCE: Duration = Sweep::<T>::PATIENCE;
 
-    /// What a call spends between two records, at most. A ticket that was discarded, skipped or torn costs 1. So does a
-    /// shard that has nothing. A search for the oldest record, after tickets were overwritten, costs 6. For each of
-    /// these there are 16 loads at most.
+    /// The most steps that a call takes between two records. A ticket that was discarded, skipped or torn costs 1 step,
+    /// and so does a shard that has no record. A search for the oldest record, after tickets were overwritten, costs 6.
+    /// Each step takes at most 16 loads.
     pub const STEPS: u32 = Sweep::<T>::STEPS;
-    /// The same of a ring that is not mapped, where loads are system calls. A step that looks at several slots makes
-    /// 4 calls, or 193 where the kernel has no batches (before 5.6).
+    /// The same for a ring that is not mapped, where loads are system calls. A step that checks several slots makes 4
+    /// calls, or 193 if the kernel has no batches (before 5.6).
     pub const STEPS_BY_CALL: u32 = Sweep::<T>::STEPS_BY_CALL;
 
     pub(super) fn new(sweep: Sweep<T>) -> Self {
@@ -110,26 +110,26 @@ impl<T: AnyBitPattern> Reader<T> {
         Self { sweep, resizable, next: Next::default() }
     }
 
-    /// Sets how long the reader waits, instead of [`PATIENCE`](Self::PATIENCE), for a record whose writer was
-    /// interrupted, preempted or killed before it committed it. Meanwhile the reader delivers no later record of that
-    /// shard. Then it skips the record, and all others that were not committed when it began to wait, and counts them as
-    /// lost. It does not wait if the next records of the ring are about to be overwritten. With [`Duration::ZERO`] it never
-    /// waits, and looks for later records in every call, which disturbs writers more.
+    /// Sets how long the reader waits for a record whose writer was interrupted, preempted or killed before it
+    /// committed the record; the default is [`PATIENCE`](Self::PATIENCE). While it waits, the reader delivers no later
+    /// record of that shard. Then it skips the record and all others that were not committed when the wait began, and
+    /// counts them as lost. It does not wait if the next records of the ring are about to be overwritten. With
+    /// [`Duration::ZERO`] it never waits, and checks for later records in every call, which disturbs writers more.
     ///
-    /// The reader looks at a clock only while it waits, and every millisecond or two. The clock is the coarse one of the
-    /// vDSO: no system call, and the wait may take 10 ms longer.
+    /// The reader reads a clock only while it waits, and every millisecond or two. It is the coarse clock of the vDSO:
+    /// no system call, and the wait may take 10 ms longer.
     #[must_use]
     pub fn with_patience(mut self, patience: Duration) -> Self {
         self.sweep.set_patience(nanoseconds(patience));
         self
     }
 
-    /// The next record, if there is one: up to 64 in a row from one shard, then from the next.
+    /// Returns the next record, if there is one: up to 64 in a row from one shard, then from the next.
     ///
-    /// It is made for being called again at once. A reader that has met programs at work between claim
-    /// and end leaves their slots alone until `head` says that there is a record; where a nested program
-    /// left that stale, the record is found with the next one, or 256 calls later. [`drain`](Self::drain)
-    /// and [`for_each`](Self::for_each) look at the slots. `None` says that there is none, or that this call
+    /// Meant to be called again at once. After it has met programs between claim and end, the reader does not load
+    /// their slots until `head` shows that there is a record. If a nested program left `head` stale, the reader finds
+    /// the record together with the next one, or 256 calls later. [`drain`](Self::drain) and
+    /// [`for_each`](Self::for_each) always load the slots. `None` means that there is no record, or that this call
     /// [stopped early](Self::stopped_early).
     #[inline(always)] // so that the record need not go through memory
     pub fn poll(&mut self) -> Option<Event<T>> {
@@ -142,15 +142,14 @@ impl<T: AnyBitPattern> Reader<T> {
         })
     }
 
-    /// Everything that is there: each shard in turn, at most one lap of it. Ends; a writer that is
-    /// faster than the reader does not keep it going. May [stop early](Self::stopped_early).
+    /// Returns all records that are present: each shard in turn, at most one lap of it. Ends even if a writer is faster
+    /// than the reader. May [stop early](Self::stopped_early).
     pub fn drain(&mut self) -> Drain<'_, T> {
         Drain { pass: self.sweep.pass(), reader: self }
     }
 
-    /// Calls `f` with up to `limit` records, each shard in turn and at most one lap of it, without
-    /// copying them more than once: the fastest way. Returns how many there were. May
-    /// [stop early](Self::stopped_early).
+    /// Calls `f` with up to `limit` records, each shard in turn and at most one lap of it. Copies each record only
+    /// once: the fastest way. Returns the number of records. May [stop early](Self::stopped_early).
     #[inline]
     pub fn for_each(&mut self, limit: usize, mut f: impl FnMut(Event<&T>)) -> usize {
         let count = self.sweep.for_each(limit, &mut f);
@@ -161,56 +160,56 @@ impl<T: AnyBitPattern> Reader<T> {
         self.next.poll(&mut self.sweep, some).unwrap_or(0)
     }
 
-    /// Whether a call ended [early](Self::STEPS) since this was last asked: there may be a record further on, and the
-    /// next call goes on there. For loops that wait when there is nothing: they should not wait then.
+    /// Whether a call ended [early](Self::STEPS) since the last call of this method. If so, there may be a record
+    /// further on, and the next call continues there. A loop that waits when there are no records should not wait then.
     pub fn stopped_early(&mut self) -> bool {
         self.sweep.stopped_early()
     }
 
-    /// Records lost to this reader, all shards together: [`ReadStats::lost`]. Makes no system call.
+    /// Records that this reader lost, summed over all shards: [`ReadStats::lost`]. Makes no system call.
     pub fn lost(&self) -> u64 {
         self.next.follow.past().lost().wrapping_add(self.sweep.passed().lost())
     }
 
-    /// What became of the records, all shards together: what this reader delivered and lost, and what programs dropped.
-    /// A system call for each shard if the ring is not mapped. Then a failed one counts as 0, and
+    /// The counts of all shards together: the records that this reader delivered and lost, and those that programs
+    /// dropped. Makes a system call for each shard if the ring is not mapped. A failed call counts as 0, and
     /// [`take_error`](Self::take_error) returns the error.
     pub fn stats(&self) -> ReadStats {
         self.next.follow.stats(&self.sweep)
     }
 
-    /// The same of one shard of the present ring, or `None` if this reader does not read it. Records without a shard are
-    /// in none.
+    /// The same for one shard of the current ring, or `None` if this reader does not read it. Records without a shard
+    /// are in none.
     pub fn shard_stats(&self, shard: usize) -> Option<ReadStats> {
         self.sweep.shard_stats(shard)
     }
 
-    /// The ticket that is read next in one shard, or `None` if it reads no such shard.
+    /// The next ticket to be read in one shard, or `None` if this reader does not read it.
     pub fn position(&self, shard: usize) -> Option<u64> {
         self.sweep.position(shard)
     }
 
-    /// The shards that are read, in the order of their turns.
+    /// The shards that are read, in the order in which they are visited.
     pub fn shards(&self) -> impl Iterator<Item = usize> {
         self.sweep.numbers()
     }
 
-    /// How many rings were read, the present one included: 1, unless the ring was resized.
+    /// How many rings were read, including the current one: 1, unless the ring was resized.
     pub fn rings(&self) -> u64 {
         self.next.follow.rings()
     }
 
-    /// The region that is read now; of a NUMA ring, the first one.
+    /// The region that is being read; of a NUMA ring, the first one.
     pub fn region(&self) -> &Region {
         self.sweep.region()
     }
 
-    /// The last error since this was last asked. Always `None` on a mapped ring that cannot be resized.
+    /// The last error since the last call of this method. Always `None` on a mapped ring that cannot be resized.
     ///
-    /// - A system call that failed on the fallback path. Reading finds nothing while they fail.
-    /// - Why it could not go on with the ring that took the place of this one; it tries again at later calls.
-    /// - [`Error::ResizeUnfinished`] if the process that resizes the ring has not finished for a second. It comes again
-    ///   each second.
+    /// - A system call of the fallback path failed. Reads find no records while these calls fail.
+    /// - The reader could not continue with the ring that replaced this one; it tries again in later calls.
+    /// - [`ErrorKind::ResizeUnfinished`](crate::ErrorKind::ResizeUnfinished) if the process that resizes the ring has not finished for a second. It is repeated
+    ///   every second.
     pub fn take_error(&mut self) -> Option<Error> {
         let by_call = |e: io::Error| Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e);
         let earlier = self.next.error.take().or_else(|| self.next.follow.take_error());
@@ -219,11 +218,11 @@ impl<T: AnyBitPattern> Reader<T> {
 }
 
 impl Next {
-    /// How long the process that resizes a ring may take before a reader says that it has not finished. It
-    /// waits for programs: milliseconds, or more on a machine with much to do.
+    /// How long the process that resizes a ring may take before a reader reports that it has not finished. The process
+    /// waits for programs: milliseconds, or more on a busy machine.
     const UNFINISHED: Duration = Duration::from_secs(1);
 
-    /// What `read` finds in the rings that took the place of this one, in which it found nothing.
+    /// The result of `read` in the rings that replaced this one, after `read` found nothing in this one.
     #[cold]
     fn poll<T: AnyBitPattern, X>(
         &mut self,
@@ -237,7 +236,7 @@ impl Next {
         found
     }
 
-    /// After nothing was found in `region`: whether that is because a process does not finish.
+    /// After a read found nothing in `region`: checks whether the cause is a process that does not finish.
     fn found_nothing(&mut self, region: &Region) {
         if !self.follow.unfinished() {
             self.waits_since = None;
@@ -252,7 +251,7 @@ impl Next {
             Ok(Some(next)) => {
                 self.error = Some(Error::from(Cause::ResizeUnfinished { what: next.what().to_owned() }))
             }
-            // It failed before it put another ring in the place of this one, which is as good as before.
+            // The resize failed before another ring replaced this one, so nothing has changed.
             Ok(None) => {}
             Err(e) => self.error = Some(e),
         }
@@ -268,7 +267,7 @@ impl<T> fmt::Debug for Reader<T> {
     }
 }
 
-/// The records that [`Reader::drain`] finds.
+/// The iterator of [`Reader::drain`].
 #[derive(Debug)]
 pub struct Drain<'r, T> {
     reader: &'r mut Reader<T>,

@@ -15,13 +15,13 @@ use crate::layout::{Geometry, Kind};
 use crate::protocol::ring::{Whole, finish, give_up, is_replaced_by, replace, unfinished};
 use crate::region::{OpenOptions, Region, SharedMut, Source};
 
-/// A ring behind an `ARRAY_OF_MAPS` with one entry, so that another one can take its place while programs write.
+/// A ring in an `ARRAY_OF_MAPS` with one entry, so that another ring can replace it while programs write.
 #[derive(Clone)]
 pub(super) struct Resizable(Arc<Mutex<State>>);
 
 struct State {
     maps: MapOfMaps,
-    /// The ring in use, as far as this handle knows.
+    /// The ring in use, by the last check of this handle.
     region: Region,
     options: OpenOptions,
     pin: Option<PathBuf>,
@@ -54,7 +54,7 @@ impl Resizable {
     pub(super) fn resize(&self, slots: usize) -> Result<()> {
         let mut state = self.0.lock();
         let place = MapLocator::Inner(state.maps.clone());
-        // Its gate is closed through a mapping.
+        // The mapping must be writable, to close the gate.
         let region = state.options.write(true).find(place.clone())?;
         let (old, geometry) = (region.shared_mut()?, *region.geometry());
         finish_earlier(&old)?;
@@ -75,20 +75,19 @@ impl Resizable {
     }
 }
 
-/// Opens the gate of the ring that is in `maps`, which writes its preamble, and finishes what a process left that died
-/// while it resized the ring.
+/// Opens the gate of the ring in `maps` by writing its preamble. Finishes the resize of a process that died in it.
 pub(crate) fn initialize(maps: &MapOfMaps) -> Result<()> {
     let options = OpenOptions::new().write(true).write_preamble(true);
     finish_earlier(&options.find(MapLocator::Inner(maps.clone()))?.shared_mut()?)
 }
 
-/// Finishes what a process began that put `new` in the place of another ring, and died.
+/// Finishes the resize of a process that put `new` in the place of another ring and died.
 fn finish_earlier(new: &SharedMut) -> Result<()> {
     unfinished(whole(new)).map_or(Ok(()), |old| finish_for_another(old, new))
 }
 
-/// Finishes what a process began that put `new` in the place of the ring with the id `old`, and died. Programs
-/// that found the old ring may still write to it, and readers wait for it to be retired.
+/// Finishes the resize of a process that put `new` in the place of the ring with the id `old` and died. Programs that
+/// found the old ring may still write to it, and readers wait until it is retired.
 fn finish_for_another(old: u32, new: &SharedMut) -> Result<()> {
     let region = match OpenOptions::new().write(true).open(Source::id(old)) {
         Err(e) if is_gone(&e) => {
@@ -101,7 +100,8 @@ fn finish_for_another(old: u32, new: &SharedMut) -> Result<()> {
     let (is, was) = (new.region().geometry(), region.geometry());
     let same_but_for_slots = was.is_resizable()
         && (was.kind(), was.record(), was.shards()) == (is.kind(), is.record(), is.shards());
-    // Whoever can write the new ring could name any map: the old one has to name the new one as well.
+    // Any process that can write the new ring can forge the id of the old one. So the old ring must name the new one as
+    // well.
     if same_but_for_slots && is_replaced_by(*shared.words(), id(new.region())) {
         finish(Whole { id: old, ..whole(&shared) }, whole(new));
     } else {
@@ -110,7 +110,7 @@ fn finish_for_another(old: u32, new: &SharedMut) -> Result<()> {
     Ok(())
 }
 
-/// A region that was found in a map of maps, or that was made to be put there.
+/// A region that was found in a map of maps, or created for one.
 fn whole(shared: &SharedMut) -> Whole<'_> {
     let region = shared.region();
     Whole { words: shared.words(), geometry: region.geometry(), id: id(region) }
@@ -121,11 +121,12 @@ fn id(region: &Region) -> u32 {
     region.id().unwrap_or_default()
 }
 
-/// Pins `map` in place of what is at `path`, for the same users. Whoever opens it finds one of the two.
+/// Pins `map` at `path`, replacing the earlier pin, with its owner and mode. A process that opens `path` finds one of
+/// the two.
 fn replace_pin(map: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     let was = fs::metadata(path)?;
     let mut new = path.to_owned().into_os_string();
-    new.push("_next"); // the BPF file system takes no dots
+    new.push("_next"); // the BPF file system allows no dots
     if let Err(e) = fs::remove_file(&new)
         && e.kind() != io::ErrorKind::NotFound
     {

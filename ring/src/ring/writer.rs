@@ -1,4 +1,4 @@
-//! Writing a ring of a memfd from ordinary Rust.
+//! Writes a ring in a memfd from Rust.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -9,10 +9,10 @@ use crate::error::Result;
 use crate::protocol::ring::{Place, ShardMut, Slot};
 use crate::region::{Region, SharedMut, Writer as Counted};
 
-/// A producer in ordinary Rust, into one shard of a ring.
+/// A producer in Rust, for one shard of a ring.
 ///
-/// Any number of them may write the same shard, from any thread or process: none waits for
-/// another. Where two meet, records may be dropped, and are counted.
+/// Any number of writers may write the same shard, from any thread or process: none waits for another. When two writers
+/// meet, records may be dropped; they are counted.
 pub struct Writer<T> {
     pub(super) shared: SharedMut,
     pub(super) writer: Counted,
@@ -21,16 +21,16 @@ pub struct Writer<T> {
 }
 
 impl<T: NoUninit> Writer<T> {
-    /// Publishes a record: its ticket, or `None` if no slot was free and it was dropped, and
-    /// counted. No system call, no waiting, a bounded number of steps.
+    /// Publishes a record and returns its ticket, or `None` if no slot was free and the record was dropped and counted.
+    /// Makes no system call, never waits, takes a bounded number of steps.
     #[inline]
     pub fn push(&self, record: &T) -> Option<u64> {
         self.shard().push(record)
     }
 
-    /// Claims a slot, to write its record and [commit](Slot::commit) it later: `None` if no slot was free,
-    /// and the record is counted as dropped. Until then readers wait for it, or skip it. No system call, no
-    /// waiting, a bounded number of steps.
+    /// Claims a slot, so that its record is written and [committed](Slot::commit) later. Returns `None` if no slot was
+    /// free; the record is then counted as dropped. Until the commit, readers wait for the slot, or skip it. Makes no
+    /// system call, never waits, takes a bounded number of steps.
     ///
     /// ```
     /// let ring = mapring::Ring::<[u64; 2]>::create_memfd(8, 1)?; // slots, shards
@@ -47,18 +47,19 @@ impl<T: NoUninit> Writer<T> {
         self.shard().reserve()
     }
 
-    /// Ends the tickets of this shard that writers claimed and, because they died, never ended:
-    /// as discarded, which readers pass over. Returns how many there were. Without it each costs its
-    /// slot for good, and readers a lost ticket a lap. Looks at every slot; no system call. Other writers of
-    /// the shard that this process makes meanwhile wait for it.
+    /// Ends all tickets of this shard that writers claimed but never ended because they died. It ends them as
+    /// discarded, so readers pass over them. Returns the number of these tickets. Without this call, each of them makes
+    /// its slot unusable for good, and costs readers a lost ticket per lap. Loads every slot; makes no system call.
+    /// Writers of the shard that this process creates meanwhile wait until it returns.
     ///
-    /// To be called only while **no writer of this shard is alive** or in the middle of a record,
-    /// in any other process: after all of them were seen to have ended, before new ones start. A record
-    /// in progress would be ended under its writer, and its slot be written by two. (Readers may
-    /// go on.) Whoever dies in here leaves the rest for the next call.
+    /// Call it only while **no writer of this shard is alive** or in the middle of a record in any other process: after
+    /// all of them have been seen to end, before new ones start. Otherwise it ends a record in progress, and two
+    /// writers write its slot. (Readers may continue.) If the process dies in this call, the next call ends the
+    /// remaining tickets.
     ///
     /// # Errors
-    /// [`Error::OtherWriters`](crate::Error::OtherWriters), if this process has any; then nothing is done.
+    /// [`ErrorKind::OtherWriters`](crate::ErrorKind::OtherWriters) if this process has other writers of this shard;
+    /// then nothing is done.
     pub fn recover(&mut self) -> Result<usize> {
         let _alone = self.region().expect_alone(&self.writer, "shard")?;
         Ok(self.shard().recover())

@@ -1,4 +1,4 @@
-//! BTF as it should be, cut off, in circles and with changed bytes.
+//! Parses BTF that is valid, truncated, circular or has changed bytes.
 
 use super::*;
 
@@ -9,7 +9,7 @@ fn string(name: &str) -> u32 {
     u32::try_from(at).unwrap()
 }
 
-/// A type: its name, its kind and number of members, its size or reference, and what follows.
+/// A type: its name, its kind and number of members, its size or reference, and the words after that.
 fn ty(name: &str, info: u32, size: u32, rest: &[u32]) -> Vec<u32> {
     [&[string(name), info, size], rest].concat()
 }
@@ -82,7 +82,7 @@ fn types_that_refer_to_each_other_in_circles_end() {
     assert_eq!(btf.get(3).unwrap().bytes(), None);
 }
 
-/// All that can be asked of a type.
+/// Calls all methods of a type.
 fn look_at(ty: Type<'_>) {
     let _ = (ty.kind(), ty.name(), ty.first_name(), ty.resolved(), ty.bytes(), ty.array(), ty.field("low"));
     let _ = (ty.fields_within(|field| field.name.is_empty()), ty.variables().count());
@@ -97,7 +97,7 @@ fn bytes_that_are_cut_off_are_no_btf() {
     assert_eq!(Btf::new(whole).unwrap().types().count(), 8);
 }
 
-/// As many rounds of changes as said, of up to 4 words each.
+/// Makes this number of rounds of changes, of up to 4 words each.
 fn change(whole: &[u8], rounds: u32) {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut random = |below: usize| {

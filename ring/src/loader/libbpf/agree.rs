@@ -1,4 +1,4 @@
-//! What this crate reads and names itself, against libbpf.
+//! Compares this crate's own BTF reader, names and constants with libbpf's.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
@@ -58,7 +58,7 @@ fn types_of_maps_and_programs_have_the_same_names() {
             libbpf_sys::libbpf_bpf_prog_type_str(number)
         }]
         .map(|name| {
-            // SAFETY: not null, so one of libbpf's C strings, which stay.
+            // SAFETY: not null, so it is one of libbpf's C strings, which are static.
             (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_str().unwrap())
         });
         let map =

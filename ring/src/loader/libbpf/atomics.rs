@@ -1,5 +1,5 @@
-//! Whether the kernel has the fetching atomics that programs claim by (Linux 5.12, aarch64 5.18): where it has not, a program's
-//! user is told so, and not left with the verifier's "BPF_STX uses reserved fields".
+//! Checks whether the kernel has the fetching atomics that programs need for claims (Linux 5.12, aarch64 5.18). If not,
+//! users get a clear error instead of the verifier's "BPF_STX uses reserved fields".
 
 use rustix::io::Errno;
 
@@ -7,15 +7,15 @@ use crate::bpf::sys;
 use crate::error::{Cause, Error, Result};
 use crate::text::printable;
 
-/// `BPF_STX | BPF_ATOMIC` with words of 8 and 4 bytes.
+/// `BPF_STX | BPF_ATOMIC` for words of 8 and 4 bytes.
 const ATOMIC: [u8; 2] = [0xdb, 0xc3];
-/// Set in the immediate of those that return what was there.
+/// Set in the immediate of atomics that return the old value.
 const FETCH: i32 = 1;
 
-/// The first release whose JIT has them.
+/// The first release whose JIT has fetching atomics.
 const SINCE: [u32; 2] = if cfg!(target_arch = "aarch64") { [5, 18] } else { [5, 12] };
 
-/// Refuses a program that fetches, if it can't be loaded for that reason.
+/// Refuses a program with fetching atomics if the kernel does not have them.
 pub(super) fn check(program: &str) -> Result<()> {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     if has_atomics(&release) {
@@ -29,20 +29,22 @@ pub(super) fn check(program: &str) -> Result<()> {
     }))
 }
 
-/// Whether an instruction with this code and immediate is one of them. (The second half of a wide load has a code of 0.)
+/// Whether an instruction with this code and immediate is a fetching atomic. (The second half of a wide load has code
+/// 0.)
 pub(super) fn is_fetching(code: u8, imm: i32) -> bool {
     ATOMIC.contains(&code) && imm & FETCH != 0
 }
 
-/// By its release; an older one is asked, as its distributor may have added them. Whoever may not ask may not
-/// load either, and is told so by that.
+/// Decides by the release. On an older release it loads a test program, as the distributor may have added the atomics.
+/// If this process may not load programs, the real load fails for that reason anyway.
 fn has_atomics(release: &str) -> bool {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
     let version: [u32; 2] = std::array::from_fn(|_| numbers.next().unwrap_or(0));
     version >= SINCE || try_one().is_none_or(|error| error == Errno::PERM)
 }
 
-/// Loads a program that adds to a word of its stack, and fetches: the kernel's error, if it refuses.
+/// Loads a program that adds to a word of its stack and fetches the old value. Returns the kernel's error if it refuses
+/// the program.
 fn try_one() -> Option<Errno> {
     let insn = |code: u8, to: u8, offset: i16, imm: i32| {
         let to = if cfg!(target_endian = "big") { to << 4 } else { to };
@@ -70,13 +72,13 @@ mod tests {
                 .into_iter()
                 .all(|(code, imm)| is_fetching(code, imm))
         );
-        // The end, a plain `lock +=`, and a store of such a number.
+        // The end of the program, a plain `lock +=`, and a store of the same number.
         assert!(![(0x95, 0), (0xdb, 0), (0x7a, 0xf1)].into_iter().any(|(code, imm)| is_fetching(code, imm)));
     }
 
     #[test]
     fn the_kernel_here_takes_one() {
-        // Whoever may not ask is told so; kernels that lack them have other errors.
+        // A process that may not load programs gets this error; kernels without the atomics return others.
         assert!(try_one().is_none_or(|error| error == Errno::PERM));
     }
 

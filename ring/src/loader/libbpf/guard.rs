@@ -1,14 +1,14 @@
-//! Whether programs claim slots in the guard: a question of speed alone, as both claims may write one ring.
+//! Whether programs claim slots in the guard. This affects only speed, as both claims may write one ring.
 
 use std::fs;
 
 use crate::bpf::btf::{Btf, Kind};
 
-/// The constant by which the loader tells programs (`claim.bpf.h`): 1 for claims without the guard.
+/// The constant that the loader sets for programs (`claim.bpf.h`): 1 selects claims without the guard.
 const CONSTANT: &str = "mapring__guard_is_slow";
 
-/// Where the kernel says how it protects returns, and which of these ways make each call of a function slow: by
-/// 5 ns on Zen 4, so that a guard costs three times as much as a compare-and-swap.
+/// The files in which the kernel reports how it protects returns, and the protections that make each function call
+/// slow: by 5 ns on Zen 4, so that a guard costs three times as much as a compare-and-swap.
 const MITIGATIONS: [&str; 2] = ["spec_rstack_overflow", "retbleed"];
 const SLOW: [&str; 3] = ["Safe RET", "untrained return thunk", "Stuffing"];
 
@@ -24,7 +24,7 @@ fn is_slow_with(mitigation: &str) -> bool {
     SLOW.iter().any(|slow| mitigation.contains(slow))
 }
 
-/// Where in `.rodata` the programs of an object are told.
+/// The offset of the constant in an object's `.rodata`.
 pub(super) fn constant(btf: &Btf) -> Option<usize> {
     let section = btf.types().find(|ty| ty.kind() == Kind::DataSec && ty.name() == b".rodata")?;
     let constant = section.variables().find(|var| var.name == CONSTANT.as_bytes() && var.size == 4)?;

@@ -1,4 +1,4 @@
-//! What keys and values an array of this kernel can have: told by name before it answers EINVAL or E2BIG.
+//! The key and value sizes that this kernel accepts for arrays, checked before it returns EINVAL or E2BIG.
 
 use std::ops::RangeInclusive;
 
@@ -9,11 +9,11 @@ use crate::error::{Cause, Error, Result};
 
 /// Arrays are indexed by u32.
 const KEY: u32 = 4;
-/// Bytes of the largest value, since Linux 6.0.
+/// The largest value in bytes, since Linux 6.0.
 const VALUE: u32 = i32::MAX as u32;
-/// Before, it was what one allocation of the kernel's can have.
+/// The largest value before Linux 6.0: one allocation of the kernel.
 const OLD_VALUE: u32 = 4 << 20;
-/// Where each CPU has its own: the smallest unit of the allocator for those.
+/// The largest value of a per-CPU map: the smallest unit of the per-CPU allocator.
 const PER_CPU_VALUE: u32 = 32 << 10;
 
 /// Refuses a map that the kernel will refuse. Makes a system call only for values of more than 4 MiB.
@@ -37,7 +37,8 @@ pub(super) fn check(map: &str, per_cpu: bool, key: u32, value: u32) -> Result<()
     within("value", value, 1..=largest, hint)
 }
 
-/// Whether the kernel makes values of more than 4 MiB. Whoever may not ask may make no map either.
+/// Whether the kernel accepts values of more than 4 MiB. If this process may not create maps, the load fails for that
+/// reason anyway.
 fn takes_more() -> bool {
     let made = create_array(&NewArray { value_size: OLD_VALUE + 1, max_entries: 1, ..NewArray::default() });
     made.err().and_then(|e| Errno::from_io_error(&e)) != Some(Errno::TOOBIG)

@@ -1,4 +1,4 @@
-//! What takes objects and maps of libbpf-rs: all of the crate that does is in this folder.
+//! All code that uses objects and maps of libbpf-rs.
 
 #[cfg(test)]
 mod agree;
@@ -18,11 +18,11 @@ use crate::error::{Cause, Error, Result};
 use crate::region::Source;
 use crate::text::printable;
 
-/// [`initialize_map`] for all maps of a loaded skeleton that mapring's macros declared. Call it before programs are attached,
-/// or they drop (and count) what they write to resizable rings and NUMA rings.
+/// [`initialize_map`] for all maps of a loaded skeleton that mapring's macros declared. Call it before programs are
+/// attached: until then they drop (and count) what they write to resizable rings and NUMA rings.
 ///
 /// # Errors
-/// As there.
+/// As for [`initialize_map`].
 pub fn initialize<'obj>(skel: &impl Skel<'obj>) -> Result<()> {
     initialize_object(skel.object())
 }
@@ -30,7 +30,7 @@ pub fn initialize<'obj>(skel: &impl Skel<'obj>) -> Result<()> {
 /// [`initialize`] for an object without a skeleton.
 ///
 /// # Errors
-/// As there.
+/// As for [`initialize`].
 pub fn initialize_object(object: &Object) -> Result<()> {
     for map in object.maps() {
         if is_declared(&map)? {
@@ -40,8 +40,8 @@ pub fn initialize_object(object: &Object) -> Result<()> {
     Ok(())
 }
 
-/// Whether mapring's macros declared it, for programs to use. That leaves out the first map of a map of maps, which shows
-/// the kernel what they are.
+/// Whether mapring's macros declared the map, for programs to use. This excludes the first map of a map of maps, which
+/// only serves the kernel as a template.
 fn is_declared(map: &impl MapCore) -> Result<bool> {
     let Ok(fd) = map.as_fd().try_clone_to_owned() else { return Ok(false) };
     let map = MapFd::loaded(fd, &map.name().to_string_lossy())?;
@@ -59,12 +59,13 @@ fn is_declared(map: &impl MapCore) -> Result<bool> {
 /// [`Globals::open`](crate::globals::Globals::open). Makes system calls.
 ///
 /// # Errors
-/// [`Error::NoSuch`] with the maps that exist, [`Error::NoTypes`].
+/// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) with the maps that exist,
+/// [`ErrorKind::Layout`](crate::ErrorKind::Layout).
 pub fn section(object: &Object, name: &str) -> Result<Source> {
     let mut others = Vec::new();
     for map in object.maps().filter(|map| map.map_type() == MapType::Array) {
         let map_name = map.name().to_string_lossy().into_owned();
-        // `.data.mine` is called that; `.data` has the object's name before it.
+        // The map of `.data.mine` has this name; the map of `.data` has the object's name before it.
         if map_name.ends_with(name) {
             let (opened, _) = Source::from(&map).map()?;
             if section_name(&opened)? == name {

@@ -1,4 +1,4 @@
-//! Before an object is loaded: its maps get as many shards as the machine has possible CPUs.
+//! Prepares an object before it is loaded: its maps get a shard for each possible CPU of the machine.
 #![allow(unsafe_code)]
 
 use std::ptr::NonNull;
@@ -15,28 +15,28 @@ use crate::error::{Cause, Error, Result};
 use crate::layout::Kind;
 use crate::text::printable;
 
-/// [`Prepare::skeleton`] with nothing asked for. Call it between `open` and `load`, after all else
-/// that changes the object (`set_autoload`, `set_prog_type`).
+/// [`Prepare::skeleton`] with default options. Call it between `open` and `load`, after all other changes to the object
+/// (`set_autoload`, `set_prog_type`).
 ///
 /// # Errors
-/// See there.
+/// As for [`Prepare::skeleton`].
 pub fn prepare<'obj>(open: &mut impl OpenSkel<'obj>) -> Result<()> {
     Prepare::new().skeleton(open)
 }
 
-/// [`Prepare::object`] with nothing asked for.
+/// [`Prepare::object`] with default options.
 ///
 /// # Errors
-/// See there.
+/// As for [`Prepare::object`].
 pub fn prepare_object(object: &mut OpenObject) -> Result<()> {
     Prepare::new().object(object)
 }
 
-/// How an object is fitted to the machine that it is about to be loaded on.
+/// Options for preparing an object for the machine on which it will be loaded.
 ///
-/// Every ring and every bank of counters gets a shard for each CPU up to the last possible one; what is not fitted
-/// has one shard, and counts what other CPUs write as dropped. Maps that the headers' macros did not make are left
-/// alone.
+/// Every ring and every bank of counters gets a shard for each CPU up to the last possible one. A map that is not
+/// prepared has one shard, and counts the writes of other CPUs as dropped. Maps that the headers' macros did not
+/// declare are not changed.
 #[derive(Clone, Copy, Debug, Default)]
 #[must_use]
 pub struct Prepare {
@@ -45,34 +45,34 @@ pub struct Prepare {
 }
 
 impl Prepare {
-    /// What the machine and the object allow.
+    /// The default options.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The memory of every map that is fitted on this node, where a machine has several: best that of
-    /// the CPUs whose programs write most, or of the reader. Per-CPU maps are left alone and the rings of
-    /// NUMA rings (what each CPU writes is on its own node anyway), and resizable
-    /// rings. For a node a map see [`place_on_node`].
+    /// Puts the memory of every prepared map on this node, on machines with several nodes: preferably the node of the
+    /// CPUs whose programs write most, or of the reader. This does not affect per-CPU maps and NUMA rings, where each
+    /// CPU writes to its own node anyway, nor resizable rings. To place a single map see [`place_on_node`].
     pub fn node(self, node: usize) -> Self {
         Self { node: Some(node), ..self }
     }
 
-    /// Whether programs claim slots in the guard, where the kernel has it; else by compare-and-swap. Both are right
-    /// everywhere, and may write one ring: this is about speed. Without it, programs use the guard unless the CPU's
+    /// Whether programs claim slots in the guard, if the kernel has it, or by compare-and-swap. Both are correct
+    /// everywhere, and may write one ring: only speed differs. By default, programs use the guard unless the CPU's
     /// mitigations make calls of kernel functions slow (AMD's *Safe RET*, for example).
     pub fn guard(self, guard: bool) -> Self {
         Self { guard: Some(guard), ..self }
     }
 
-    /// Fits the object of a skeleton. Reads a few files of sysfs, and asks the kernel whether it has fetching atomics
-    /// by loading a program of three instructions, on kernels old enough to lack them.
+    /// Prepares the object of a skeleton. Reads a few files of sysfs. On kernels that may be too old for fetching
+    /// atomics, it loads a program of five instructions to find out.
     ///
     /// # Errors
-    /// [`Error::System`] without sysfs; [`Error::Geometry`] if a map would have more elements than maps can have;
-    /// [`Error::MemoryOrder`] for an object compiled for x86 on another machine; [`Error::NoFetchingAtomics`] for
-    /// programs that this kernel will not load; [`Error::MapSize`] for a key or value that this kernel makes no
-    /// array of; [`Error::Node`] for a node that is not there.
+    /// [`ErrorKind::System`](crate::ErrorKind::System) without sysfs; [`ErrorKind::Shape`](crate::ErrorKind::Shape) if
+    /// a map would have more elements than maps can have; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for
+    /// an object compiled for x86 on another machine, and for programs that this kernel does not load; `Shape`, too, for a key
+    /// or value size that this kernel does not accept for arrays; [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange)
+    /// for a node that does not exist.
     pub fn skeleton<'obj>(self, open: &mut impl OpenSkel<'obj>) -> Result<()> {
         self.object(open.open_object_mut())
     }
@@ -80,9 +80,9 @@ impl Prepare {
     /// [`skeleton`](Self::skeleton) for an object without one.
     ///
     /// # Errors
-    /// As there.
+    /// As for [`skeleton`](Self::skeleton).
     pub fn object(self, object: &mut OpenObject) -> Result<()> {
-        // Numbers of CPUs may have gaps, and a program goes by its CPU's number.
+        // CPU numbers may have gaps, and a program uses the number of its CPU as an index.
         let shards = possible_cpus()?.last().map_or(1, |last| last + 1);
         let Some(btf) = types_of(object)? else { return Ok(()) };
         let fetches = |program: &OpenProgram<'_>| {
@@ -98,7 +98,7 @@ impl Prepare {
             let value = unsafe { libbpf_sys::bpf_map__btf_value_type_id(map.as_libbpf_object().as_ptr()) };
             let Some(description) = describe::from_btf(&btf, value) else { continue };
             let name = map.name().to_string_lossy();
-            // What programs call it is the map of maps.
+            // Messages name the map of maps, which programs use.
             let name =
                 description.inner.and_then(|_| name.strip_suffix("__first")).unwrap_or(&name).to_owned();
             let tso = btf.get(value).and_then(|value| value.field(describe::TSO)).is_some();
@@ -125,14 +125,14 @@ impl Prepare {
         Ok(())
     }
 
-    /// The node of a map of this kind, if it is not all the same.
+    /// The node for a map of this kind; `None` leaves the choice to the kernel.
     fn node_of(&self, inner: Option<Inner>, kind: Kind) -> Result<Option<usize>> {
         match inner {
             None => Ok(self.node.filter(|_| !kind.is_per_cpu())),
-            // An array of maps takes only maps with the flags of its first.
+            // An array of maps accepts only maps with the same flags as its first.
             Some(Inner::Resizable) => Ok(None),
             Some(Inner::OfCpu) => {
-                checked_node(0)?; // where libbpf makes a map to show the kernel
+                checked_node(0)?; // libbpf creates a template map on node 0
                 let (cpus, nodes) = (possible_cpus()?, nodes_of_cpus()?);
                 Ok(cpus.first().and_then(|first| nodes.get(first)).copied())
             }
@@ -149,19 +149,19 @@ fn types_of(object: &OpenObject) -> Result<Option<Btf>> {
     if btf.is_null() {
         return Ok(None);
     }
-    // A copy, as libbpf would keep the bytes of the object's own and load those, whatever it changes until then.
+    // Uses a copy: libbpf would keep the raw bytes of the object's own BTF and load them, ignoring its later changes.
     // SAFETY: no preconditions.
     let copy = NonNull::new(unsafe { libbpf_sys::btf__new_empty() }).ok_or_else(no_memory)?;
     // SAFETY: both are live BTF.
     let copied = unsafe { libbpf_sys::btf__add_btf(copy.as_ptr(), btf) };
     let mut size = 0;
-    // SAFETY: the copy is live, and the bytes are its own.
+    // SAFETY: the copy is live, and it owns the bytes.
     let bytes = unsafe { libbpf_sys::btf__raw_data(copy.as_ptr(), &raw mut size) };
     let bytes = (copied >= 0 && !bytes.is_null()).then(|| {
-        // SAFETY: libbpf says that there are as many bytes, and they are there as long as the copy is.
+        // SAFETY: libbpf returned this number of bytes, which live as long as the copy.
         unsafe { slice::from_raw_parts(bytes.cast::<u8>(), size as usize) }.to_vec()
     });
-    // SAFETY: the copy is ours, and used no more.
+    // SAFETY: this function owns the copy, and does not use it again.
     unsafe { libbpf_sys::btf__free(copy.as_ptr()) };
     match Btf::new(bytes.ok_or_else(no_memory)?) {
         None => {
@@ -171,7 +171,7 @@ fn types_of(object: &OpenObject) -> Result<Option<Btf>> {
     }
 }
 
-/// Tells the object's programs whether to use the guard. Those that know none are left alone.
+/// Sets the constant that selects the guard in the object's programs. Objects without this constant are not changed.
 fn choose_guard(object: &mut OpenObject, btf: &Btf, guarded: bool) {
     let Some(at) = guard::constant(btf) else { return };
     let constants = object.maps_mut().find(|map| map.name().to_string_lossy().ends_with(".rodata"));
@@ -182,16 +182,17 @@ fn choose_guard(object: &mut OpenObject, btf: &Btf, guarded: bool) {
     }
 }
 
-/// Has the memory of a map, that is not loaded yet, be on this node. For one map; [`Prepare::node`]
-/// is for all of an object. Reads a file of sysfs.
+/// Puts the memory of a map that is not loaded yet on this node. For all maps of an object see [`Prepare::node`]. Reads
+/// a file of sysfs.
 ///
-/// A map is one allocation, and on one node: a ring whose shards are on the nodes of their CPUs is a
-/// NUMA ring. Without a node the kernel takes that of the CPU on which the object is
-/// loaded. The node has to have room: what does not fit on it goes to others, silently.
+/// A map is one allocation, on one node. A ring whose shards are on the nodes of their CPUs is a NUMA ring. By default
+/// the kernel uses the node of the CPU on which the object is loaded. If the node is full, the kernel silently uses
+/// other nodes for the remaining pages.
 ///
 /// # Errors
-/// [`Error::Node`] for a node that is not there; [`Error::MapType`] for a per-CPU map: each CPU's part of
-/// it is on that CPU's node already.
+/// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a node that does not exist;
+/// [`ErrorKind::WrongType`](crate::ErrorKind::WrongType) for a per-CPU map: each CPU's part of it is already on the
+/// node of that CPU.
 pub fn place_on_node(map: &mut OpenMapMut<'_>, node: usize) -> Result<()> {
     let node = checked_node(node)?;
     if map.map_type() == MapType::PercpuArray {
@@ -203,12 +204,12 @@ pub fn place_on_node(map: &mut OpenMapMut<'_>, node: usize) -> Result<()> {
         }));
     }
     map.set_numa_node(node)?;
-    // Without the flag the kernel does not look at the number.
+    // Without the flag the kernel ignores the number.
     let flags = map.map_flags() | libbpf_sys::BPF_F_NUMA_NODE;
     Ok(map.set_map_flags(flags)?)
 }
 
-/// The node, if it is there.
+/// The node, if it exists.
 fn checked_node(node: usize) -> Result<u32> {
     let there = online_nodes()?;
     let small = u32::try_from(node).ok().filter(|_| there.contains(&node));

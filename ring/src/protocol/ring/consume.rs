@@ -1,4 +1,4 @@
-//! Reading a shard: by a cursor of one's own, without any effect on writers or other readers.
+//! Reads a shard with a private cursor, without any effect on writers or other readers.
 
 use bytemuck::AnyBitPattern;
 
@@ -7,22 +7,22 @@ use crate::layout::seq::{DISCARDED, PENDING, Slots, TRIES, WALK, after, state};
 use crate::protocol::words::words_of;
 use crate::sync::{Ordering, fence, now};
 
-/// How a reader looks at slots: mapped, or through system calls.
+/// How a reader loads slots: from a mapping, or by system calls.
 pub trait Look {
     /// The shard's slots.
     fn slots(&self) -> Slots;
-    /// The hint where the next ticket goes. May be anything.
+    /// The hint of the next ticket. May have any value.
     fn head(&mut self) -> u64;
-    /// The sequence of the slot of `t`, whose record may be taken next.
+    /// The sequence of the slot of `t`, whose record may be copied next.
     fn seq(&mut self, t: u64) -> u64;
-    /// The sequence of the slot of `t`, looked at in passing.
+    /// The sequence of the slot of `t`, whose record will not be copied.
     fn peek(&mut self, t: u64) -> u64 {
         self.seq(t)
     }
-    /// Copies the record of `t` to `out`: `true` if the slot's sequence was `published` all the
-    /// while, so that what was copied is whole and that ticket's.
+    /// Copies the record of `t` to `out`. Returns `true` if the slot's sequence was `published` during the whole copy:
+    /// then the copy is whole, and the record is of ticket `t`.
     fn take<T: AnyBitPattern>(&mut self, t: u64, published: u64, out: &mut T) -> bool;
-    /// Calls `f` with this or a copy of it, if that lets the compiler keep this one in registers.
+    /// Calls `f` with this or a copy of it, if that lets the compiler keep the original in registers.
     fn apart<R>(&mut self, f: impl FnOnce(&mut Self) -> R) -> R {
         f(self)
     }
@@ -59,34 +59,34 @@ impl Look for Shard<'_> {
     }
 }
 
-/// Where a reader starts.
+/// The position at which a reader starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Start {
-    /// With the oldest record that is still there.
+    /// The oldest record that is still present.
     #[default]
     Oldest,
-    /// With the first record that is published from now on.
+    /// The first record that is published from now on.
     Now,
-    /// With the first record there ever was: what is overwritten counts as lost.
+    /// The first record of the ring: records that are already overwritten count as lost.
     First,
 }
 
-/// What one step of a cursor came to.
+/// The result of one step of a cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// The record of this ticket is in `out`.
     Record(u64),
-    /// No record, but the cursor moved or saw something change: there may be one further on.
+    /// No record, but the cursor moved or saw a change: there may be a record further on.
     Moved,
-    /// Nothing to read yet.
+    /// No record to read yet.
     Empty,
 }
 
-/// A reader's place in a shard.
+/// A reader's position in a shard, with its counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor {
     next: u64,
-    /// Empty-handed steps at this ticket.
+    /// Steps without a record at this ticket.
     waits: u32,
     /// Nanoseconds.
     patience: u64,
@@ -96,29 +96,30 @@ pub struct Cursor {
     stats: ReadStats,
 }
 
-/// What a cursor waits for: tickets that were claimed and have not ended, up to a later one that has.
+/// A wait for tickets that were claimed and have not ended, up to a later one that has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Wait {
-    /// When that was first seen.
+    /// When it began.
     since: u64,
     upto: u64,
 }
 
-/// An empty-handed cursor looks past its ticket once in so many steps.
+/// A cursor without a record checks later tickets once in this number of steps.
 const LOOK_EVERY: u32 = 16;
-/// Looks for each unit of [`Cursor::cost`], at most.
+/// The most loads for each unit of [`Cursor::cost`].
 const LOOKS: u32 = 16;
-/// What a step costs that searches for the end of the ring: `WALK` times a bisection and `TRIES` looks, and a few more.
+/// The cost of a step that searches for the end of the ring: `WALK` times a bisection and `TRIES` loads, and a few
+/// more.
 const SEARCH: u32 = (WALK * (31 + TRIES)).div_ceil(LOOKS) + 1;
 
 impl Cursor {
-    /// A cursor at ticket `next`, which passes over a ticket that has not ended `patience` nanoseconds after it
-    /// was seen that a later one has.
+    /// A cursor at ticket `next`. It skips a ticket that has not ended, `patience` nanoseconds after it saw that a
+    /// later one had ended.
     pub fn at(next: u64, patience: u64) -> Self {
         Self { next, waits: 0, patience, wait: None, cost: 1, stats: ReadStats::default() }
     }
 
-    /// A cursor where `start` says. A few dozen looks at most.
+    /// A cursor at `start`. Takes a few dozen loads at most.
     pub fn new(look: &mut impl Look, start: Start, patience: u64) -> Self {
         if start == Start::First {
             return Self::at(0, patience);
@@ -128,41 +129,41 @@ impl Cursor {
         Self::at(next, patience)
     }
 
-    /// The ticket that is read next.
+    /// The next ticket to be read.
     pub fn next(&self) -> u64 {
         self.next
     }
 
-    /// From now on waits for `patience` nanoseconds.
+    /// Sets how long it waits, in nanoseconds.
     pub fn set_patience(&mut self, patience: u64) {
         self.patience = patience;
     }
 
-    /// The nanoseconds that it waits.
+    /// How long it waits, in nanoseconds.
     pub fn patience(&self) -> u64 {
         self.patience
     }
 
-    /// Has the next empty-handed step look past its ticket: for callers that looked at the slot many times, or long
+    /// Makes the next step without a record check later tickets: for callers that loaded the slot many times, or long
     /// ago.
     pub fn look_past(&mut self) {
         self.waits = LOOK_EVERY - 1;
     }
 
-    /// An upper bound of what the last step cost that gave no record: so many times 16 looks. For callers that
-    /// bound what they spend where there is no record for long.
+    /// An upper bound of the cost of the last step that gave no record, in units of 16 loads. For callers that bound
+    /// the cost of a call that finds no record for long.
     #[inline]
     pub fn cost(&self) -> u32 {
         self.cost
     }
 
-    /// What became of the tickets passed.
+    /// The counts of the tickets that it passed.
     pub fn stats(&self) -> ReadStats {
         self.stats
     }
 
-    /// Whether this is the end of a ring of which no slot is claimed any more. A ticket that is being written,
-    /// or that was stepped over, is skipped once it was waited for.
+    /// Whether this is the end of a ring in which no slot is claimed any more. Skips a ticket that is being written, or
+    /// that was stepped over, after it has waited for it.
     pub fn at_end(&mut self, look: &mut impl Look) -> bool {
         let (slots, t) = (look.slots(), self.next);
         let seen = look.peek(t);
@@ -181,17 +182,17 @@ impl Cursor {
         false
     }
 
-    /// One bounded step: looks at the next ticket's slot, and delivers it, passes it, or finds
-    /// it empty. Whatever the memory holds, it takes a few dozen loads at most.
-    #[inline(always)] // so that what is copied need not go through memory
+    /// One bounded step: loads the sequence of the next ticket's slot, and delivers the record, passes the ticket, or
+    /// finds the slot empty. Takes a few dozen loads at most, whatever the memory contains.
+    #[inline(always)] // so that the copy need not go through memory
     pub fn step<T: AnyBitPattern>(&mut self, look: &mut impl Look, out: &mut T) -> Step {
         let mut ticket = None;
         let (_, step) = self.run(look, out, 1, |t, _| ticket = Some(t));
         ticket.map_or(step, Step::Record)
     }
 
-    /// Steps, as long as each gives a record, at most `limit`, with a call of `f` for each. Returns
-    /// how many, and what the last step came to if it gave none.
+    /// Steps until a step gives no record, at most `limit` times, and calls `f` for each record. Returns the number of
+    /// records, and the result of the last step if it gave none.
     #[inline(always)]
     pub fn run<T: AnyBitPattern>(
         &mut self,
@@ -228,8 +229,8 @@ impl Cursor {
         (count, look.apart(|look| self.pass(look, seen, published)))
     }
 
-    /// Whether there is nothing to do about the next ticket but to wait: it has not ended, and it
-    /// is not time to look behind it.
+    /// Whether the cursor can only wait for the next ticket: the ticket has not ended, and it is not time to check
+    /// later ones.
     #[inline]
     fn must_wait(&mut self, seen: u64, published: u64) -> bool {
         if state(seen) == published || after(state(seen), published) {
@@ -239,8 +240,8 @@ impl Cursor {
         self.patience != 0 && !self.waits.is_multiple_of(LOOK_EVERY)
     }
 
-    /// Whether it has waited long enough for this ticket: since it was first asked for one that was claimed before it, or
-    /// about this one, when those up to `upto` were claimed.
+    /// Whether the wait for this ticket is over. It began with the first call for this ticket, or for an earlier ticket
+    /// if this one was already claimed then. `upto` is the latest ticket known to be claimed.
     #[cold]
     fn has_waited(&mut self, upto: u64) -> bool {
         let now = now();
@@ -249,7 +250,7 @@ impl Cursor {
         now.saturating_sub(wait.since) >= self.patience
     }
 
-    /// The next ticket is not there to be read, and it is time to do something about it.
+    /// Handles a next ticket that is not readable, when the cursor can't only wait.
     fn pass(&mut self, look: &mut impl Look, seen: u64, published: u64) -> Step {
         self.cost = 1;
         if seen == published | DISCARDED {
@@ -264,9 +265,9 @@ impl Cursor {
             self.move_to(oldest);
             return Step::Moved;
         }
-        // Being written, or not begun: is anything behind it?
+        // Being written, or not begun: has a later ticket ended?
         let Some(gap) = later(look, self.next) else { return Step::Empty };
-        // It may have ended between the two looks.
+        // It may have ended between the two loads.
         fence(Ordering::Acquire); // SYNC order: pairs with the store that ended it
         if look.peek(self.next) != seen {
             return Step::Moved;
@@ -289,8 +290,8 @@ impl Cursor {
     }
 }
 
-/// A cursor on its way through records, in registers. It arrives when this is dropped, even if
-/// that is because of a panic: no record is delivered twice.
+/// Keeps a cursor's position in registers while it delivers records. Dropping it stores the position in the cursor,
+/// also after a panic: no record is delivered twice.
 struct Run<'c> {
     cursor: &'c mut Cursor,
     start: u64,
@@ -308,25 +309,25 @@ impl Drop for Run<'_> {
     }
 }
 
-/// Where to go on when the slot of `t` was found with the `state` of a later lap: the oldest
-/// ticket that is not about to be overwritten, and further than `t` in any case.
+/// Where to continue after the slot of `t` was found with the `state` of a later lap: the oldest ticket that is not
+/// about to be overwritten, and in any case one after `t`.
 #[cold]
 fn oldest(look: &mut impl Look, t: u64, state: u64) -> u64 {
     let slots = look.slots();
     let last = last_taken(look, slots.taken(state, t)).unwrap_or(t);
-    // A little further on, or the writer is there again before the first copy is done.
+    // A few tickets later, or the writer would overwrite the slot before the first copy is done.
     let margin = slots.count() / 8;
     let oldest = last.wrapping_add(1).wrapping_sub(slots.count() - margin);
     if after(oldest, t) { oldest } else { t.wrapping_add(1) }
 }
 
-/// The last ticket that `head` hints at.
+/// The last claimed ticket according to `head`.
 fn newest(head: u64) -> u64 {
     (head & !PENDING).wrapping_sub(1)
 }
 
-/// The last ticket taken, if any was: from `head` if the slot that it points at confirms it,
-/// else from the slot of `t`.
+/// The last taken ticket, if there is one. The search starts from `head` if the slot of its ticket confirms it, else
+/// from the slot of `t`.
 pub(super) fn last_taken(look: &mut impl Look, t: u64) -> Option<u64> {
     let slots = look.slots();
     let hint = newest(look.head());
@@ -339,7 +340,7 @@ pub(super) fn last_taken(look: &mut impl Look, t: u64) -> Option<u64> {
             seen => slots.taken(seen, t),
         }
     };
-    // A stuck writer's slot can confirm a `head` of laps ago, and stop the bisection: look behind.
+    // A stuck writer's slot can confirm a `head` that is laps old, and stop the bisection: check the slots after it.
     for _ in 0..WALK {
         from = slots.last_taken(from, |t| look.peek(t));
         let gaps = 1..=u64::from(TRIES).min(slots.count());
@@ -354,8 +355,8 @@ pub(super) fn last_taken(look: &mut impl Look, t: u64) -> Option<u64> {
     Some(from)
 }
 
-/// How far behind `t` a ticket has ended, if one has: where `head` points, or where producers
-/// step to.
+/// How far after `t` a ticket has ended, if one has. Checks the ticket of `head`, and the tickets to which producers
+/// step.
 #[cold]
 fn later(look: &mut impl Look, t: u64) -> Option<u64> {
     let slots = look.slots();

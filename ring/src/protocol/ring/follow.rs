@@ -1,57 +1,56 @@
-//! Reading on when a ring was replaced by another: when a reader leaves the old one, and what it counts.
+//! Continues reading when a ring was replaced by another: when a reader leaves the old ring, and what it counts.
 
 use super::{ReadStats, Start};
 use crate::layout::Gate;
 
-/// A reader of a ring that can be replaced, of all its shards.
+/// A reader of all shards of a ring that can be replaced.
 pub trait Leaving: Sized {
-    /// A ring that is not yet read.
+    /// A ring that is not being read yet.
     type Ring;
-    /// Why a ring can't be looked at.
+    /// Why a ring can't be read.
     type Error;
 
-    /// A reader that starts where `start` says, in each shard, with that patience.
+    /// A reader that starts at `start` in each shard, with this patience.
     ///
     /// # Errors
-    /// If the ring is none that it can read.
+    /// If it can't read the ring.
     fn enter(ring: Self::Ring, start: Start, patience: u64) -> Result<Self, Self::Error>;
 
     /// How long it waits for a record: [`Cursor::patience`](super::Cursor::patience).
     fn patience(&self) -> u64;
 
-    /// What the gate of its ring says. [`Gate::None`] if that can't be looked at, and the reader says why.
+    /// The state of its ring's gate. [`Gate::None`] if the gate can't be read; the reader then reports the error.
     fn gate(&mut self) -> Gate;
 
     /// The word [`Gate::BEFORE`] of its ring.
     ///
     /// # Errors
-    /// If it can't be looked at.
+    /// If it can't be read.
     fn before(&self) -> Result<u64, Self::Error>;
 
-    /// The ring that is found where its own was, if that is another one, and the word [`Gate::BEFORE`] of that.
+    /// The ring that is now where its own ring was found, if it is another one, with that ring's word [`Gate::BEFORE`].
     ///
     /// # Errors
     /// If it can't be opened.
     fn replaced(&self) -> Result<Option<(Self::Ring, u64)>, Self::Error>;
 
-    /// Whether it has come to the end of each shard: [`Cursor::at_end`](super::Cursor::at_end).
+    /// Whether it has reached the end of each shard: [`Cursor::at_end`](super::Cursor::at_end).
     fn at_end(&mut self) -> bool;
 
-    /// How many tickets there were in all shards of its ring, which is retired. `None` if the ring can't be
-    /// looked at.
+    /// The number of tickets in all shards of its ring, which is retired. `None` if the ring can't be read.
     fn ends(&mut self) -> Option<u64>;
 
-    /// What became of the records of its ring.
+    /// The counts of its ring's records.
     fn stats(&self) -> ReadStats;
 }
 
-/// What a reader of a ring needs to go on with those that take its place, each read to its end before the next: what
-/// became of the tickets of the rings before.
+/// The state that a reader needs to continue with the rings that replace its ring, each read to its end before the
+/// next. Contains the counts of the earlier rings.
 #[derive(Debug)]
 pub struct Follow<E> {
     past: ReadStats,
     rings: u64,
-    /// How often the next ring was looked for in vain.
+    /// How many times the search for the next ring failed.
     tries: u64,
     unfinished: bool,
     error: Option<E>,
@@ -64,29 +63,29 @@ impl<E> Default for Follow<E> {
 }
 
 impl<E> Follow<E> {
-    /// One call goes on with so many rings at most: a process that replaces them all the time must not keep it going.
+    /// The most rings that one call continues with: a process that replaces rings all the time must not keep it
+    /// running.
     const RINGS: usize = 16;
-    /// Once the next ring was looked for in vain a few times, it is looked for in one of so many polls.
+    /// After a few failed searches for the next ring, only one of this number of polls searches again.
     const RETRY: u64 = 1 << 10;
 
-    /// How many rings were read, the present one included.
+    /// How many rings were read, including the current one.
     pub fn rings(&self) -> u64 {
         self.rings
     }
 
-    /// Whether, at the last poll that found nothing, the ring or the one in its place waited for the
-    /// process that replaces it.
+    /// Whether, at the last poll that found nothing, the ring or its successor waited for the process that replaces it.
     #[inline]
     pub fn unfinished(&self) -> bool {
         self.unfinished
     }
 
-    /// Why it could not go on, since this was last asked.
+    /// Why it could not continue: the last error since the last call.
     pub fn take_error(&mut self) -> Option<E> {
         self.error.take()
     }
 
-    /// After `read` found nothing: what it finds in a ring that took the place of this one.
+    /// To be called after `read` found nothing: returns the result of `read` in a ring that replaced this one.
     pub fn poll_on<R: Leaving<Error = E>, X>(
         &mut self,
         reader: &mut R,
@@ -104,19 +103,19 @@ impl<E> Follow<E> {
         None
     }
 
-    /// What became of the records of all rings that were read.
+    /// The counts of the records of all rings that were read.
     pub fn stats(&self, reader: &impl Leaving<Error = E>) -> ReadStats {
         let mut sum = self.past;
         sum += reader.stats();
         sum
     }
 
-    /// What became of the records of the rings before this one.
+    /// The counts of the records of the rings before this one.
     pub fn past(&self) -> ReadStats {
         self.past
     }
 
-    /// After nothing was found: whether there may be something now.
+    /// Called after nothing was found: returns whether there may be something now.
     #[inline]
     fn go_on(&mut self, reader: &mut impl Leaving<Error = E>) -> bool {
         match reader.gate() {
@@ -128,7 +127,7 @@ impl<E> Follow<E> {
         }
     }
 
-    /// The ring is retired: goes on with the next, once this one is read to its end.
+    /// The ring is retired: continues with the next ring once this one is read to its end.
     #[cold]
     fn leave(&mut self, reader: &mut impl Leaving<Error = E>) -> bool {
         self.unfinished = false;
@@ -147,14 +146,15 @@ impl<E> Follow<E> {
         })
     }
 
-    /// Goes on with the ring that took the place of this one, once it says what was before it.
+    /// Continues with the ring that replaced this one, once the count of the tickets before it is final.
     fn next<R: Leaving<Error = E>>(&mut self, reader: &mut R) -> Result<bool, E> {
         let Some((next, before)) = reader.replaced()? else { return Ok(false) };
         if before & Gate::COUNTING != 0 {
             self.unfinished = true;
             return Ok(false);
         }
-        // In rings that came and went meanwhile. None if it is no successor: its loader started anew.
+        // The tickets of rings that were replaced before this reader opened them. 0 if the ring is not a successor,
+        // because its loader started again.
         let mine = reader.before()? & !Gate::COUNTING;
         let Some(ends) = reader.ends() else { return Ok(false) };
         let missed = before.saturating_sub(mine.wrapping_add(ends));

@@ -1,10 +1,10 @@
-//! One shard of a ring: overwrite-oldest, any number of readers, producers that may interrupt
-//! one another anywhere.
+//! One shard of a ring: writers overwrite the oldest record, any number of readers read, and producers may interrupt
+//! each other anywhere.
 //!
-//! The claim *is* the ticket: who turns a slot's sequence from free to being written owns both
-//! the slot and the number. `head` is a hint where to look and nothing rests on it, so it may be
-//! stale or scribbled over. See [`crate::layout::seq`] for the states, `produce` for
-//! writers (the same algorithm as `include/mapring/ring.bpf.h`) and `consume` for readers.
+//! A claim takes slot and ticket in one step: the producer that changes a slot's sequence from free to being written
+//! owns both. `head` is only a hint where to start. Correctness does not depend on it, so it may be stale or
+//! overwritten. See [`crate::layout::seq`] for the states, `produce` for writers (the same algorithm as in the BPF
+//! headers) and `consume` for readers.
 
 mod consume;
 mod follow;
@@ -25,16 +25,16 @@ use crate::layout::seq::Slots;
 use crate::layout::{Geometry, Kind};
 use crate::sync::Ordering;
 
-/// The header's word that hints at the next ticket.
+/// The header's word with a hint of the next ticket.
 const HEAD: usize = 0;
-/// The header's word that counts records for which no slot was found.
+/// The header's word that counts records for which no slot was free.
 pub(crate) const DROPPED: usize = 1;
-/// The header's word that says, of a retired ring, how many tickets were given out in this shard.
+/// The header's word with the number of tickets that were given out in this shard, once the ring is retired.
 pub(crate) const END: usize = 2;
 /// The header's word with the gate of a resizable ring: see [`Gate`](crate::layout::Gate).
 pub const GATE: usize = 3;
 
-/// Where a shard lies in its region, in words.
+/// The place of a shard in its region, in words.
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
     header: usize,
@@ -45,10 +45,10 @@ pub struct Place {
 }
 
 impl Place {
-    /// Where shard `shard` of a ring of the shape `geometry` lies.
+    /// The place of shard `shard` in a ring of the shape `geometry`.
     ///
     /// # Panics
-    /// If `geometry` is no ring's or has no such shard.
+    /// If `geometry` is not of a ring, or has no such shard.
     pub fn new(geometry: &Geometry, shard: usize) -> Self {
         assert!(geometry.kind() == Kind::Ring && shard < geometry.shards());
         let stride = geometry.element_words();
@@ -67,26 +67,26 @@ impl Place {
         self.slots
     }
 
-    /// The word of the region that hints at the next ticket.
+    /// The word of the region with the hint of the next ticket.
     #[inline]
     pub fn head(&self) -> usize {
         self.header + HEAD
     }
 
-    /// Where the sequence of ticket `t` is in the region.
+    /// The word of the region with the sequence of ticket `t`.
     #[inline]
     pub fn seq(&self, t: u64) -> usize {
         self.elements + self.slot(t)
     }
 
-    /// Where the slot of ticket `t` is, from the first one on.
+    /// The first word of the slot of ticket `t`, counted from the first slot.
     #[inline]
     fn slot(&self, t: u64) -> usize {
         self.slots.of(t) * self.stride
     }
 }
 
-/// A shard as readers see it.
+/// The readers' view of a shard.
 #[derive(Clone, Copy, Debug)]
 pub struct Shard<'a> {
     words: Words<'a>,
@@ -94,24 +94,24 @@ pub struct Shard<'a> {
 }
 
 impl<'a> Shard<'a> {
-    /// The shard at `place` of the region `words`. Reading it panics where the region ends before the shard does.
+    /// The shard at `place` of the region `words`. Reading it panics if the region ends before the shard does.
     #[inline]
     pub fn new(words: Words<'a>, place: &Place) -> Self {
         Self { words, place: *place }
     }
 
-    /// How many tickets were given out in this shard, once the ring is retired.
+    /// The number of tickets that were given out in this shard, once the ring is retired.
     pub fn end(&self) -> u64 {
         self.words.load(self.place.header + END, Ordering::Relaxed)
     }
 
-    /// Records that producers found no slot for: they are in no ticket, and in no reader's count.
+    /// Records for which producers found no free slot. They have no ticket, and no reader counts them.
     pub fn dropped(&self) -> u64 {
         self.words.load(self.place.header + DROPPED, Ordering::Relaxed)
     }
 }
 
-/// A shard as Rust producers see it.
+/// The Rust producers' view of a shard.
 #[derive(Clone, Copy, Debug)]
 pub struct ShardMut<'a> {
     header: WordsMut<'a>,

@@ -1,4 +1,4 @@
-//! Writing into a shard: the same steps as `mapring_reserve`, `_commit` and `_discard` in BPF.
+//! Writes into a shard, by the same steps as `mapring_reserve`, `_commit` and `_discard` in BPF.
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -12,12 +12,12 @@ use super::{DROPPED, HEAD, ShardMut};
 use crate::layout::seq::{DISCARDED, TRIES, WALK, state};
 use crate::sync::{Ordering, fence};
 
-/// A slot of a ring that is claimed for one record: nobody else writes it until it is committed or
-/// discarded. Dropping it discards it. If it is forgotten, its ticket is never ended, as if its writer had
-/// died: readers skip it and count it as lost.
+/// A slot of a ring that is claimed for one record. No other writer writes it until it is committed or discarded.
+/// Dropping it discards it. If it is forgotten, its ticket never ends, as if its writer had died: readers skip it and
+/// count it as lost.
 #[must_use = "a slot that is dropped is discarded"]
 pub struct Slot<'a, T> {
-    /// The slot's words: its sequence, and room for the record.
+    /// The slot's words: its sequence, and space for the record.
     element: WordsMut<'a>,
     ticket: u64,
     published: u64,
@@ -31,15 +31,15 @@ impl<T: NoUninit> Slot<'_, T> {
         self.ticket
     }
 
-    /// Writes the record, in place of an earlier one. Readers do not see it yet. No system call.
+    /// Writes the record, replacing an earlier one. Readers do not see it yet. Makes no system call.
     #[inline]
     pub fn write(&mut self, record: &T) {
         self.element.write(1, record);
         self.written = true;
     }
 
-    /// Publishes the record: from here on readers see it, whole. A release. Returns its ticket, or `None`
-    /// if no record was written: then the slot is discarded.
+    /// Publishes the record: from here on readers see it, whole. A release. Returns its ticket, or `None` if no record
+    /// was written; the slot is then discarded.
     #[inline]
     pub fn commit(self) -> Option<u64> {
         if !self.written {
@@ -50,7 +50,7 @@ impl<T: NoUninit> Slot<'_, T> {
         Some(slot.ticket)
     }
 
-    /// Gives the slot back without a record: readers pass over it and count nothing lost.
+    /// Gives the slot back without a record: readers pass over it and count it as discarded, not as lost.
     #[inline]
     pub fn discard(self) {
         drop(self);
@@ -71,11 +71,11 @@ impl<T> fmt::Debug for Slot<'_, T> {
 }
 
 impl<'a> ShardMut<'a> {
-    /// Claims the next free slot for a record, in a bounded number of steps. `None`: no slot was free within
-    /// [`TRIES`], and the record is counted as dropped.
+    /// Claims the next free slot for a record, in a bounded number of steps. Returns `None` if none of [`TRIES`] slots
+    /// was free; the record is then counted as dropped.
     ///
     /// # Panics
-    /// If a `T` does not fit into a slot; nothing is claimed then.
+    /// If a `T` does not fit into a slot; then nothing is claimed.
     #[inline]
     pub fn reserve<T: NoUninit>(&self) -> Option<Slot<'a, T>> {
         assert!(words_of::<T>() < self.place.stride, "records are larger than slots");
@@ -85,10 +85,10 @@ impl<'a> ShardMut<'a> {
         Some(Slot { element, ticket, published, written: false, record: PhantomData })
     }
 
-    /// Publishes a record: its ticket, or `None` if it was dropped, and counted.
+    /// Publishes a record and returns its ticket, or `None` if the record was dropped and counted.
     ///
     /// # Panics
-    /// As [`reserve`](Self::reserve).
+    /// As for [`reserve`](Self::reserve).
     #[inline]
     pub fn push<T: NoUninit>(&self, record: &T) -> Option<u64> {
         let mut slot = self.reserve()?;
@@ -96,8 +96,7 @@ impl<'a> ShardMut<'a> {
         slot.commit()
     }
 
-    /// Claims the next free ticket: two loads and one compare-and-swap, unless another producer was here
-    /// in between.
+    /// Claims the next free ticket: two loads and one compare-and-swap, unless another producer interferes.
     #[inline]
     fn claim(&self) -> Option<u64> {
         let t = self.header.load(HEAD, Ordering::Acquire); // SYNC order: pairs with the store in `take`
@@ -107,15 +106,15 @@ impl<'a> ShardMut<'a> {
         claimed
     }
 
-    /// Ends every ticket that is being written as discarded, and returns how many there were. No
-    /// producer of this shard may be alive: the slot of one that is would be taken from under it.
+    /// Ends every ticket that is being written as discarded, and returns their number. No producer of this shard may be
+    /// alive: it would lose its slot while it writes.
     pub fn recover(&self) -> usize {
         let mut ended = 0;
         for slot in 0..self.place.slots.count() {
             let seen = self.seq(slot);
             let discarded = state(seen).wrapping_add(1) | DISCARDED;
-            // Of two that recover at once, one ends the ticket.
-            // SYNC follow: on both sides, for the producer that died ended nothing.
+            // If two recover at once, only one ends the ticket.
+            // SYNC follow: this swap is both sides, as the producer that died ended nothing.
             if seen & 1 != 0
                 && self.elements.swap_if(self.place.slot(slot), seen, discarded, Ordering::AcqRel)
             {
@@ -125,11 +124,11 @@ impl<'a> ShardMut<'a> {
         ended
     }
 
-    /// `head` was not the next free ticket.
+    /// Claims a ticket when `head` was not the next free one.
     #[cold]
     fn claim_slow(&self) -> Option<u64> {
         let mut t = self.header.load(HEAD, Ordering::Acquire); // SYNC order, as in `claim`
-        // Taken by another producer, or still being written one lap behind: walk.
+        // The slot is taken by another producer, or still being written in an earlier lap: walk.
         for _ in 0..WALK {
             let seen = self.seq(t);
             if self.take_free(t, seen) {
@@ -142,7 +141,7 @@ impl<'a> ShardMut<'a> {
         }
         let seen = state(self.seq(t));
         if seen > self.place.slots.free(t) {
-            // Far behind: the last ticket of this slot is taken, and so are all up to the end.
+            // `t` is far behind: the latest ticket of its slot is taken, and so are all from there to the end.
             let taken = self.place.slots.taken(seen, t);
             t = self.place.slots.last_taken(taken, |t| self.seq(t)).wrapping_add(1);
             fence(Ordering::Acquire); // SYNC order: pairs with the swap in `take`
@@ -154,24 +153,24 @@ impl<'a> ShardMut<'a> {
             t = t.wrapping_add(1);
         }
         if self.place.slots.count() > u64::from(TRIES) {
-            // Stuck slots in a row, or an end further on than they and a stale `head` let us find:
-            // the next claim goes on from here. A smaller ring has been searched all round.
+            // Either several slots in a row are stuck, or `head` was so stale that the search did not reach the end.
+            // The next claim continues from here. In a smaller ring, all slots were tried.
             self.header.store(HEAD, t, Ordering::Release); // SYNC order
         }
         self.header.add(DROPPED, 1);
         None
     }
 
-    /// Takes the slot of `t`, if what it was `seen` to hold is free for `t`.
+    /// Takes the slot of `t`, if `seen`, its sequence, is free for `t`.
     fn take_free(&self, t: u64, seen: u64) -> bool {
         state(seen) <= self.place.slots.free(t) && seen & 1 == 0 && self.take(t, seen)
     }
 
-    /// Takes the slot of `t`, if it still holds `seen`, and leaves the hint where to look next.
+    /// Takes the slot of `t`, if its sequence is still `seen`, and stores the hint for the next claim.
     #[inline]
     fn take(&self, t: u64, seen: u64) -> bool {
-        // Acquire. SYNC follow: pairs with the store that ended the slot's last ticket.
-        // Release. SYNC order: pairs with the fence behind the bisection.
+        // Acquire. SYNC follow: pairs with the store that ended the slot's previous ticket.
+        // Release. SYNC order: pairs with the fence after the bisection.
         let taken =
             self.elements.swap_if(self.place.slot(t), seen, self.place.slots.writing(t), Ordering::AcqRel);
         if taken {
@@ -194,7 +193,7 @@ mod tests {
     use crate::protocol::WordsMut;
     use crate::sync::AtomicU64;
 
-    /// Claims a slot as a writer does that dies.
+    /// Claims a slot like a writer that dies.
     fn abandoned(shard: &ShardMut<'_>) -> u64 {
         let slot = shard.reserve::<u64>().unwrap();
         let ticket = slot.ticket();
@@ -210,7 +209,7 @@ mod tests {
         let writer = ShardMut::new(WordsMut::new(&words), &place);
         let mut slots: Vec<_> = (0..5).map(|_| writer.reserve::<u64>().unwrap()).collect();
         assert_eq!(slots.iter().map(Slot::ticket).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
-        // In another order than they were claimed: dropped, committed, given back, committed without a record.
+        // In another order than they were claimed: dropped, committed, discarded, committed without a record.
         drop(slots.pop());
         slots[3].write(&1);
         slots[3].write(&13);
@@ -262,7 +261,7 @@ mod tests {
         for t in 4..8 {
             assert_eq!(writer.push(&(10 + t)), Some(t));
         }
-        // Lapped by then: what follows is about the next lap.
+        // Lapped by now: the rest is about the next lap.
         let mut late = Cursor::new(&mut look, Start::Oldest, 1 << 14);
         let mut read = vec![];
         let mut value = 0;
@@ -320,11 +319,11 @@ mod tests {
         let words: Vec<_> = (0..geometry.bytes() / 8).map(|_| AtomicU64::new(0)).collect();
         let place = Place::new(&geometry, 0);
         let writer = ShardMut::new(WordsMut::new(&words), &place);
-        // More of them than a reader looks past without a hint.
+        // More than a reader checks without a hint.
         let dead = 2 * u64::from(TRIES);
         (0..dead).for_each(|t| assert_eq!(abandoned(&writer), t));
         assert_eq!(writer.push(&7_u64), Some(dead));
-        words[place.head()].fetch_or(1 << 63, Ordering::Relaxed); // as docs/abi.md says
+        words[place.head()].fetch_or(1 << 63, Ordering::Relaxed); // as in docs/abi.md
         let mut look = Shard::new(*WordsMut::new(&words), &place);
         let mut reader = Cursor::at(0, 0);
         let mut value = 0_u64;

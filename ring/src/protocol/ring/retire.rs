@@ -1,13 +1,13 @@
-//! Replacing a ring by another one, without losing a record of either.
+//! Replaces a ring by another one, without losing a record of either.
 //!
-//! The new ring is put in place first, then the old one's gates are closed. Whoever claims a slot looks
-//! at the gate afterwards, with a full barrier between (`resizable.bpf.h`); who closes it looks at the
-//! slots afterwards, with one between, too. So of a claim and the closing at least one is seen by the
-//! other (store buffering, which the barriers forbid): each claim is either given back, or
-//! counted here and seen by every reader that has seen the ring retired.
+//! The new ring is put in place first; then the old ring's gates are closed. A program loads the gate again after it
+//! claims a slot, with a full barrier in between (`resizable.bpf.h`). The resizer loads the slots after it closes the
+//! gates, also with a full barrier in between. So at least one of the two sees the other (the barriers forbid store
+//! buffering): each claim is either given back, or counted here and seen by every reader that has seen the ring
+//! retired.
 //!
-//! A process can die at any step. The two rings then name each other in their gates, so that whoever
-//! comes next can [`finish`] what that process began.
+//! A process can die at any step. Each of the two rings then names the other in its gate, so that another process can
+//! [`finish`] the replacement.
 
 use super::consume::last_taken;
 use super::{END, GATE, Place, Shard};
@@ -26,13 +26,13 @@ pub struct Whole<'a> {
     pub id: u32,
 }
 
-/// Puts `new`, an open ring that nobody knows yet, in the place of `old`; by `put`, after which programs
-/// find `new`. If that fails, nothing has changed.
+/// Replaces `old` by `new`, an open ring that no other process has found yet. After `put`, programs find `new`. If
+/// `put` fails, nothing has changed.
 ///
 /// # Errors
-/// Those of `put`.
+/// The errors of `put`.
 pub fn replace<E>(old: Whole<'_>, new: Whole<'_>, put: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
-    // So many at least, if this process dies and the old ring goes with it.
+    // The count so far. It stays if this process dies and the old ring is freed.
     let so_far = before(*old.words).wrapping_add(tickets(*old.words, old.geometry, |_, _| ()));
     count(new, so_far | Gate::COUNTING);
     mark(new, old.id, 0);
@@ -45,7 +45,7 @@ pub fn replace<E>(old: Whole<'_>, new: Whole<'_>, put: impl FnOnce() -> Result<(
     Ok(())
 }
 
-/// Does the rest once programs find `new` in the place of `old`. May be done again.
+/// The steps after `put`, once programs find `new` in place of `old`. They may be repeated.
 pub fn finish(old: Whole<'_>, new: Whole<'_>) {
     let end = close(old.words, old.geometry);
     count(new, before(*old.words).wrapping_add(end) & !Gate::COUNTING);
@@ -53,8 +53,8 @@ pub fn finish(old: Whole<'_>, new: Whole<'_>) {
     mark(new, 0, 0);
 }
 
-/// The id of the ring that `new` took the place of, if the process that did it has not finished. Also ends
-/// the attempt of a process that died before it put another ring in the place of this one.
+/// The id of the ring that `new` replaced, if the process that replaced it has not finished. Also cancels the attempt
+/// of a process that died before it put another ring in place of `new`.
 pub fn unfinished(new: Whole<'_>) -> Option<u32> {
     let word = new.words.load(Gate::WORD, Ordering::Relaxed);
     if Gate::for_readers(word) == Gate::Closing {
@@ -64,33 +64,33 @@ pub fn unfinished(new: Whole<'_>) -> Option<u32> {
     Some(Gate::other(word)).filter(|&id| id != 0)
 }
 
-/// Whether a process was to put the ring with the id `new` in the place of `old`, and has not finished.
+/// Whether a process began to replace `old` by the ring with the id `new`, and has not finished.
 pub fn is_replaced_by(old: Words<'_>, new: u32) -> bool {
     let word = old.load(Gate::WORD, Ordering::Relaxed);
     Gate::for_readers(word) == Gate::Closing && Gate::other(word) == new
 }
 
-/// Ends what can't be [finished](finish) because the old ring is gone. Its tickets are counted as far as they
-/// were when `new` was put in its place.
+/// Ends a replacement that can't be [finished](finish) because the old ring is gone. Only its tickets from before `new`
+/// replaced it are counted.
 pub fn give_up(new: Whole<'_>) {
     count(new, before(*new.words));
     mark(new, 0, 0);
 }
 
-/// Opens the gates of a new ring: from here on programs that find it claim slots of it.
+/// Opens the gates of a new ring: from here on programs that find it claim slots in it.
 pub fn open(words: WordsMut<'_>, geometry: &Geometry) {
     gates(words, geometry, Gate::Open);
 }
 
-/// Closes the gates of the ring that `words` are: from here on programs claim slots of the ring that
-/// took its place, which must be there for them to find. Returns how many tickets were given out in it.
+/// Closes the gates of the ring in `words`: from here on programs claim slots in the ring that replaced it, which they
+/// must already be able to find. Returns how many tickets were given out in it.
 pub fn close(words: WordsMut<'_>, geometry: &Geometry) -> u64 {
     gates(words, geometry, Gate::Closing);
     fence(Ordering::SeqCst); // SYNC retire: pairs with the claim, a full barrier, in `resizable.bpf.h`
     tickets(*words, geometry, |place, end| words.store(place.header + END, end, Ordering::Relaxed))
 }
 
-/// How many tickets were given out, in all shards together; `each` is told how many in each.
+/// How many tickets were given out in all shards together. Calls `each` with the number of each shard.
 fn tickets(words: Words<'_>, geometry: &Geometry, mut each: impl FnMut(&Place, u64)) -> u64 {
     let end = |shard| {
         let place = Place::new(geometry, shard);
@@ -105,30 +105,30 @@ fn tickets(words: Words<'_>, geometry: &Geometry, mut each: impl FnMut(&Place, u
 fn gates(words: WordsMut<'_>, geometry: &Geometry, state: Gate) {
     for shard in 0..geometry.shards() {
         let (place, gate) = (Place::new(geometry, shard), state.encode_shard(geometry, shard));
-        // SYNC replaced: who finds it closed (a barrier in `resizable.bpf.h`) finds the other ring.
+        // SYNC replaced: a program that finds it closed (a barrier in `resizable.bpf.h`) finds the other ring.
         words.store(place.header + GATE, gate, Ordering::Release);
     }
 }
 
-/// Lets readers move on from a ring that was closed.
+/// Lets readers leave a ring that was closed.
 pub fn retire(words: WordsMut<'_>, geometry: &Geometry) {
     let retired = Gate::Retired.encode(geometry.capacity());
     words.store(Gate::WORD, retired, Ordering::Release); // SYNC retired: pairs with the load in `gate`
 }
 
-/// What the gate of a region says. Who finds it retired sees every claim of it that was not given back.
+/// The state of a region's gate. A reader that finds it retired sees every claim that was not given back.
 #[inline]
 pub fn gate(words: Words<'_>) -> Gate {
     Gate::for_readers(words.load(Gate::WORD, Ordering::Acquire)) // SYNC retired: pairs with the store in `retire`
 }
 
-/// Names the other ring, or none (0), in the gate for readers of one that is open.
+/// Writes the id of the other ring, or 0, in the readers' gate of an open ring.
 fn mark(ring: Whole<'_>, other: u32, leaving: u64) {
     let word = Gate::Open.encode(ring.geometry.capacity()) | u64::from(other) << 32 | leaving;
     ring.words.store(Gate::WORD, word, Ordering::Relaxed);
 }
 
-/// How many tickets there were in the rings before this one, as far as is known.
+/// The number of tickets in the rings before this one, as far as it is known.
 fn before(words: Words<'_>) -> u64 {
     words.load(Gate::BEFORE, Ordering::Relaxed) & !Gate::COUNTING
 }
@@ -167,13 +167,13 @@ mod tests {
             (0..records).for_each(|n: u64| assert_eq!(writer.push(&n), Some(n)));
         }
 
-        // As docs/abi.md says: bit 63 while not all is counted.
+        // As in docs/abi.md: bit 63 is set until all tickets are counted.
         assert_eq!(replace(old, new, || Err("no")), Err("no"));
         assert_eq!((word(0, Gate::WORD), word(1, BEFORE)), (Gate::Open.encode(4), 1 << 63 | 15));
         let put = || {
             assert_eq!(word(1, BEFORE), 1 << 63 | 15);
             assert!(is_replaced_by(*old.words, 8) && !is_replaced_by(*old.words, 9));
-            // One more, by a program that has not yet seen the new ring.
+            // One more, by a program that has not seen the new ring yet.
             let place = Place::new(&geometry, 1);
             assert_eq!(ShardMut::new(old.words, &place).push(&2_u64), Some(2));
             Ok::<_, &str>(())

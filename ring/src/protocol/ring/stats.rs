@@ -1,12 +1,12 @@
-//! What became of the records of a ring.
+//! The counts of a ring's records, by outcome.
 
 use core::fmt;
 
-/// What became of the records of a ring, by cause.
+/// The counts of a ring's records, by outcome.
 ///
-/// Each reserved record has a ticket. A reader counts what became of those that it has passed, and
-/// `delivered + lost() + discarded` is how far it came. A record that could not be reserved has no ticket: programs
-/// count it in the ring, for all readers, from the ring's start.
+/// Each reserved record has a ticket. A reader counts the outcome of every ticket that it has passed. The number of
+/// these tickets is `delivered + lost() + discarded`. A record that could not be reserved has no ticket: programs count
+/// it in the ring, for all readers, from the ring's start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReadStats {
@@ -14,15 +14,14 @@ pub struct ReadStats {
     pub delivered: u64,
     /// Tickets overwritten before they were read.
     pub lapped: u64,
-    /// Tickets passed over because they had not ended while later ones had: their writer was
-    /// slow, died, or never ended the record; or producers stepped over the slot.
+    /// Tickets that had not ended while later ones had: their writer was slow, died, or never ended the record; or
+    /// producers stepped over the slot.
     pub skipped: u64,
     /// Tickets that ended without a record. Not lost.
     pub discarded: u64,
-    /// Copies thrown away because the record was overwritten meanwhile (the ticket is then
-    /// counted as lapped).
+    /// Copies discarded because the record was overwritten during the copy. (The ticket is then counted as lapped.)
     pub torn: u64,
-    /// Records that programs dropped because all slots that they tried were being written.
+    /// Records that programs dropped because no slot that they tried was free.
     pub no_slot: u64,
     /// Records that programs dropped because their CPU has no shard, or the ring was not initialized.
     pub no_shard: u64,
@@ -34,7 +33,7 @@ impl ReadStats {
         self.lapped.wrapping_add(self.skipped)
     }
 
-    /// Records that programs dropped, which no reader sees.
+    /// Records that programs dropped. No reader gets them.
     pub fn dropped(&self) -> u64 {
         self.no_slot.wrapping_add(self.no_shard)
     }

@@ -1,4 +1,4 @@
-//! A ring's slots as copies show them: many at once, each handed out once.
+//! A window: copies of many slots of a ring at once, each returned once.
 
 use bytemuck::AnyBitPattern;
 
@@ -16,14 +16,14 @@ pub struct Window<S: Elements> {
     shard: usize,
     first: usize,
     count: usize,
-    /// A bit for each slot that was handed out: to look at it again, it is fetched again.
+    /// A bit for each slot that was returned. To read such a slot again, it is copied again.
     served: u64,
     one: TripleRead,
     error: Option<S::Error>,
 }
 
 impl<S: Elements> Window<S> {
-    /// A window on the ring of the shape `geometry` that `source` has. Copies nothing yet.
+    /// A window on the ring in `source`, of the shape `geometry`. Copies nothing yet.
     pub fn new(source: S, geometry: &Geometry) -> Self {
         let words = geometry.element_words();
         let copies = TripleRead::new(batch(words), words);
@@ -42,22 +42,22 @@ impl<S: Elements> Window<S> {
         }
     }
 
-    /// The window as a way to look at a shard.
+    /// The window as the slots of one shard.
     pub fn of<'a>(&'a mut self, shard: usize, place: &'a Place) -> WindowOf<'a, S> {
         WindowOf { window: self, shard, place }
     }
 
-    /// What is copied from.
+    /// The source of the copies.
     pub fn source(&self) -> &S {
         &self.source
     }
 
-    /// Why the last copy that failed did so, if one has since this was asked.
+    /// The last error of a copy since the last call.
     pub fn take_error(&mut self) -> Option<S::Error> {
         self.error.take()
     }
 
-    /// What `f` says, unless a copy failed in it.
+    /// The result of `f`, or `None` if a copy failed in it.
     pub fn without_error<R>(&mut self, f: impl FnOnce(&mut Self) -> R) -> Option<R> {
         let earlier = self.error.take();
         let said = f(self);
@@ -66,20 +66,20 @@ impl<S: Elements> Window<S> {
         (!failed).then_some(said)
     }
 
-    /// A word of a shard's header, which only grows. Allocates.
+    /// A word of a shard's header that only grows. Allocates.
     ///
     /// # Errors
     /// If the copy failed.
     pub fn header(&self, shard: usize, word: usize) -> Result<u64, S::Error> {
-        // An element may be shorter than the header that starts with it.
+        // An element may be shorter than the header, which begins in it.
         let words = self.geometry.element_words();
         let mut copies = TripleRead::new(1, words);
         copies.fetch(&self.source, self.geometry.shard(shard) + word / words, 1)?;
         Ok(copies.word(0, word % words))
     }
 
-    /// The first word of an element, which only grows, or 0 if the copy fails. One for which `goes_on` is false is
-    /// taken from one copy.
+    /// The first word of an element, which only grows, or 0 if the copy fails. If `goes_on` is false for the word, it
+    /// comes from a single copy.
     fn first_word(&mut self, element: usize, goes_on: impl Fn(u64) -> bool) -> u64 {
         match self.one.fetch_while(&self.source, element, 1, &goes_on) {
             Ok(seen) if !goes_on(seen) => seen,
@@ -100,19 +100,19 @@ pub struct WindowOf<'a, S: Elements> {
 }
 
 impl<S: Elements> WindowOf<'_, S> {
-    /// Where the slot of `t` is in the window, if it is there.
+    /// The index of the slot of `t` in the window, if the window contains it.
     fn find(&self, t: u64) -> Option<usize> {
         let at = self.place.slots().of(t).wrapping_sub(self.window.first);
         (self.window.shard == self.shard && at < self.window.count).then_some(at)
     }
 
-    /// The sequence of the slot of `t`; from one copy, if `goes_on` is false for what that says.
+    /// The sequence of the slot of `t`, from a single copy if `goes_on` is false for it.
     fn slot(&mut self, t: u64, goes_on: impl Fn(u64) -> bool) -> u64 {
         let element = self.window.geometry.slots(self.shard) + self.place.slots().of(t);
         self.window.first_word(element, goes_on)
     }
 
-    /// Whether slot `first` is the one after the window.
+    /// Whether slot `first` is the next one after the window.
     fn follows(&self, first: usize) -> bool {
         let Window { shard, first: start, count, geometry, .. } = &*self.window;
         *shard == self.shard && *count != 0 && (start + count) % geometry.capacity() == first
@@ -135,8 +135,8 @@ impl<S: Elements> Look for WindowOf<'_, S> {
             return self.window.copies.seq(at);
         }
         let (first, published) = (self.place.slots().of(t), self.place.slots().published(t));
-        // Where a window ended there may well be more. Elsewhere one small copy is cheap beside three
-        // of many slots, if there is nothing: most shards, most of the time.
+        // After the end of a window there are often more records. Elsewhere there are usually none, and one small copy
+        // costs less than three copies of many slots.
         let free = self.place.slots().free(t);
         if !self.follows(first) {
             let seen = self.slot(t, |seen| seen != free);
@@ -154,7 +154,7 @@ impl<S: Elements> Look for WindowOf<'_, S> {
                 window.count = count;
                 seen
             }
-            // Not as a moment ago, or torn.
+            // It changed in the meantime, or was torn.
             Ok(_) => self.peek(t),
             Err(e) => {
                 window.error = Some(e);

@@ -1,4 +1,4 @@
-//! Reading one ring: from each shard in turn. Its shards are in one region, or each in a region of its own.
+//! Reads one ring, from each shard in turn. Its shards are in one region, or each in its own region.
 
 mod pass;
 mod quiet;
@@ -23,8 +23,8 @@ use crate::layout::{Gate, Preamble};
 use crate::protocol::ring::{Cursor, DROPPED, END, Place, ReadStats, Shard, Start, Step};
 use crate::region::Region;
 
-/// Bytes of a record up to which it is copied to the stack, where the compiler can keep it in
-/// registers, and not to the reader.
+/// The largest record, in bytes, that is copied to the stack, where the compiler can keep it in registers. Larger ones
+/// are copied to the reader.
 const SMALL: usize = 256;
 
 /// A shard that is read.
@@ -36,15 +36,15 @@ struct Part {
     cursor: Cursor,
 }
 
-/// A place in each shard of a ring.
+/// A position in each shard of a ring.
 pub(super) struct Sweep<T> {
-    /// The ring's region, or the first of them.
+    /// The ring's region, or the first of several.
     region: Region,
     sources: Sources,
     shards: Box<[Part]>,
     watches: Box<[Watch]>,
     quiet: Box<[Quiet]>,
-    /// Times that all shards had their turn.
+    /// How many times all shards had their turn.
     sweep: u32,
     /// A quiet shard is stepped into when these bits of `sweep` and its number are zero.
     mask: u32,
@@ -52,10 +52,10 @@ pub(super) struct Sweep<T> {
     looks: Looks,
     turn: usize,
     burst: u32,
-    /// What a call may spend between two records: see [`Sweep::STEPS`].
+    /// The most steps of a call between two records: see [`Sweep::STEPS`].
     steps: u32,
     stopped_early: bool,
-    /// Why the last system call failed that was none of a window's.
+    /// The last failed system call of those that no window makes.
     error: Mutex<Option<io::Error>>,
     record: T,
 }
@@ -68,24 +68,24 @@ impl<T: AnyBitPattern> Sweep<T> {
     /// See [`Reader::STEPS_BY_CALL`](super::Reader::STEPS_BY_CALL).
     pub(super) const STEPS_BY_CALL: u32 = 1 << 11;
 
-    /// Records that [`poll`](Self::poll) takes from a shard before it is the next one's turn.
+    /// Records that [`poll`](Self::poll) takes from a shard before it advances to the next one.
     const BURST: u32 = 64;
 
-    /// A shard whose next ticket nobody has claimed is looked at without a step, but for one turn in
-    /// so many (a power of two), and each millisecond ([`Looks`]): then it is seen whether there are later
-    /// tickets all the same. Only a writer that was preempted for a lap leaves such a slot behind, or one that
-    /// scribbles over the region; and looking for them takes the line with `head` away from the next writer.
+    /// A shard whose next ticket is not claimed is checked by one load, without a step. Only in one of this number of
+    /// turns (a power of two), and each millisecond ([`Looks`]), a step checks for later tickets. Only a writer that
+    /// was preempted for a lap, or one that overwrites the region, leaves such a slot behind; and the check takes the
+    /// line with `head` away from the next writer.
     const LOOK_EVERY: u32 = 1 << 16;
-    /// The same where `head` is looked at, which may be stale.
+    /// The same for shards where `head` is polled, which may be stale.
     const HEAD_EVERY: u32 = 256;
 
-    /// All shards of a region, from where `start` says in each.
+    /// All shards of a region, starting at `start` in each.
     pub(super) fn of(region: &Region, start: Start) -> Self {
         Self::new(region, [(0, region)], start)
     }
 
-    /// The shards of some regions of a ring that starts with `first`, from where `start` says in each. They are
-    /// numbered from the number that comes with their region. Either there is one region, or each has one shard.
+    /// The shards of some regions of a ring whose first region is `first`, starting at `start` in each. The shards of a
+    /// region are numbered from the number that comes with it. Either there is one region, or each has one shard.
     pub(super) fn new<'r>(
         first: &Region,
         regions: impl IntoIterator<Item = (usize, &'r Region)>,
@@ -137,8 +137,8 @@ impl<T: AnyBitPattern> Sweep<T> {
         self.mask = if patience == 0 { 0 } else { Self::LOOK_EVERY - 1 };
     }
 
-    /// See [`Reader::poll`](super::Reader::poll). If nothing is found, what `end` finds: its shard and ticket, and the
-    /// record [apart](Self::apart).
+    /// See [`Reader::poll`](super::Reader::poll). If there is no record, returns the result of `end`: its shard and
+    /// ticket, with the record stored [apart](Self::apart).
     #[inline(always)] // so that the record need not go through memory
     pub(super) fn poll(&mut self, end: impl FnOnce(&mut Self) -> Option<(usize, u64)>) -> Option<Event<T>> {
         let mut left = self.steps;
@@ -175,26 +175,26 @@ impl<T: AnyBitPattern> Sweep<T> {
         end(self).map(|(shard, ticket)| Event { shard, ticket, record: self.record })
     }
 
-    /// Keeps an event's record in this reader. A function that returned the event would have the compiler put those into
-    /// memory that are found elsewhere, too.
+    /// Stores an event's record in this reader. If a function returned the event instead, the compiler would also keep
+    /// the events of the other paths in memory.
     pub(super) fn apart(&mut self, event: Event<T>) -> (usize, u64) {
         self.record = event.record;
         (event.shard, event.ticket)
     }
 
-    /// Whether a call ended early since this was last asked.
+    /// Whether a call ended early since the last call of this method.
     pub(super) fn stopped_early(&mut self) -> bool {
         core::mem::take(&mut self.stopped_early)
     }
 
-    /// What became of the tickets that were passed, all shards together.
+    /// The counts of the tickets that were passed, summed over all shards.
     pub(super) fn passed(&self) -> ReadStats {
         let mut sum = ReadStats::default();
         self.shards.iter().for_each(|shard| sum += shard.cursor.stats());
         sum
     }
 
-    /// The same, and what programs dropped.
+    /// The same, with the records that programs dropped.
     pub(super) fn stats(&self) -> ReadStats {
         let dropped = (0..self.shards.len()).map(|at| self.dropped(at));
         let no_shard = self.sources.iter().map(|of| self.or_zero(of.region().live(Preamble::DROPPED)));
@@ -202,7 +202,7 @@ impl<T: AnyBitPattern> Sweep<T> {
         ReadStats { no_slot: dropped.fold(0, sum), no_shard: no_shard.fold(0, sum), ..self.passed() }
     }
 
-    /// What became of the records of the shard with this number.
+    /// The counts of the records of the shard with this number.
     pub(super) fn shard_stats(&self, number: usize) -> Option<ReadStats> {
         let at = self.shards.iter().position(|shard| shard.number == number)?;
         Some(ReadStats { no_slot: self.dropped(at), ..self.shards[at].cursor.stats() })
@@ -213,12 +213,12 @@ impl<T: AnyBitPattern> Sweep<T> {
         self.or_zero(self.header(at, |shard| shard.dropped(), DROPPED))
     }
 
-    /// The ticket that is read next in the shard with this number.
+    /// The next ticket to be read in the shard with this number.
     pub(super) fn position(&self, number: usize) -> Option<u64> {
         self.shard(number).map(|shard| shard.cursor.next())
     }
 
-    /// The numbers of the shards, in the order of their turns.
+    /// The numbers of the shards, in the order in which they are visited.
     pub(super) fn numbers(&self) -> impl Iterator<Item = usize> {
         self.shards.iter().map(|shard| shard.number)
     }
@@ -227,13 +227,13 @@ impl<T: AnyBitPattern> Sweep<T> {
         self.shards.iter().find(|shard| shard.number == number)
     }
 
-    /// What `word` of the header of the shard at `at` says.
+    /// The word `word` of the header of the shard at `at`.
     fn header(&self, at: usize, mapped: impl Fn(&Shard<'_>) -> u64, word: usize) -> io::Result<u64> {
         let shard = self.sources.shard_of(at);
         self.sources.of(at).header(shard, &self.shards[at].place, mapped, word)
     }
 
-    /// A count, or 0 where the system call for it failed, whose error is kept.
+    /// A count, or 0 if the system call for it failed. Stores the error.
     fn or_zero(&self, count: io::Result<u64>) -> u64 {
         count.unwrap_or_else(|error| {
             *self.error.lock() = Some(error);
@@ -241,18 +241,18 @@ impl<T: AnyBitPattern> Sweep<T> {
         })
     }
 
-    /// The last system call that failed on the fallback path since this was last asked.
+    /// The last system call that failed on the fallback path, since the last call of this method.
     pub(super) fn take_error(&mut self) -> Option<io::Error> {
         self.error.get_mut().take().or_else(|| self.sources.iter_mut().find_map(Slots::take_error))
     }
 
-    /// The nanoseconds that it waits for a record.
+    /// How long it waits for a record, in nanoseconds.
     pub(super) fn patience(&self) -> u64 {
         self.shards.first().map_or(0, |shard| shard.cursor.patience())
     }
 
-    /// The tickets that were given out in all shards, once the ring is retired. `None` if a system call fails on
-    /// the fallback path: [`take_error`](Self::take_error).
+    /// The number of tickets that were given out in all shards, once the ring is retired. `None` if a system call fails
+    /// on the fallback path: [`take_error`](Self::take_error).
     pub(super) fn ends(&mut self) -> Option<u64> {
         let mut ends = (0..self.shards.len()).map(|at| self.header(at, |shard| shard.end(), END));
         match ends.try_fold(0, |sum: u64, end| Ok(sum.wrapping_add(end?))) {
@@ -264,7 +264,7 @@ impl<T: AnyBitPattern> Sweep<T> {
         }
     }
 
-    /// What the ring's gate says; [`Gate::None`] if a system call fails on the fallback path:
+    /// The state of the ring's gate; [`Gate::None`] if a system call fails on the fallback path:
     /// [`take_error`](Self::take_error).
     #[inline]
     pub(super) fn gate(&mut self) -> Gate {
@@ -274,25 +274,26 @@ impl<T: AnyBitPattern> Sweep<T> {
         })
     }
 
-    /// Whether everything was read of a ring that is not written any more, but for what was waited for.
+    /// Whether all records of a ring were read that is no longer written, apart from those that were skipped after a
+    /// wait.
     pub(super) fn at_end(&mut self) -> bool {
         let sources = &mut self.sources;
         let mut shards = self.shards.iter_mut().enumerate();
         shards.all(|(at, shard)| match sources.of_mut(at) {
             (Slots::Mapped(shared), _) => shard.cursor.at_end(&mut Shard::new(shared.words(), &shard.place)),
-            // What a failed call makes look empty may not be.
+            // After a failed call a slot only seems empty.
             (Slots::Lookup(window), number) => window
                 .without_error(|window| shard.cursor.at_end(&mut window.of(number, &shard.place)))
                 .unwrap_or(false),
         })
     }
 
-    /// The region that is read, or the first of them.
+    /// The region that is read, or the first of several.
     pub(super) fn region(&self) -> &Region {
         &self.region
     }
 
-    /// One step in a shard: a record, or what else it came to.
+    /// One step in a shard: a record, or another result.
     #[inline(always)]
     fn step(&mut self, at: usize) -> Result<Event<T>, Step> {
         let Part { number, place, cursor } = &mut self.shards[at];
@@ -312,7 +313,7 @@ impl<T: AnyBitPattern> Sweep<T> {
         }
     }
 
-    /// The same where the ring is not mapped; a record is in `self.record`.
+    /// The same for a ring that is not mapped; stores the record in `self.record`.
     #[inline(never)]
     fn step_by_call(&mut self, at: usize) -> Step {
         let Part { place, cursor, .. } = &mut self.shards[at];
@@ -321,7 +322,7 @@ impl<T: AnyBitPattern> Sweep<T> {
     }
 }
 
-/// As many nanoseconds as there can be, if `duration` is longer.
+/// The duration in nanoseconds, at most `u64::MAX`.
 pub(super) fn nanoseconds(duration: Duration) -> u64 {
     duration.as_nanos().try_into().unwrap_or(u64::MAX)
 }

@@ -1,4 +1,4 @@
-//! One pass over all shards, each in turn and at most one lap of it: what `drain` and `for_each` do.
+//! One pass over all shards, each in turn and at most one lap of it: the loop of `drain` and `for_each`.
 
 use bytemuck::AnyBitPattern;
 
@@ -7,14 +7,14 @@ use super::sources::Slots;
 use super::{Event, Part, SMALL, Sweep};
 use crate::protocol::ring::{Cursor, Look, Shard, Step};
 
-/// A pass over all shards, each in turn and at most one lap of it: what is left of it.
+/// The rest of a pass over all shards, each in turn and at most one lap of it.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::ring) struct Pass {
-    /// Shards to go, this one included.
+    /// The shards that remain, including the current one.
     left: usize,
-    /// Whether this shard's turn has begun.
+    /// Whether the pass has begun to read the current shard.
     begun: bool,
-    /// Steps to go in it.
+    /// The steps that remain in it.
     steps: usize,
 }
 
@@ -59,7 +59,7 @@ impl<T: AnyBitPattern> Sweep<T> {
         count
     }
 
-    /// Steps that a pass over a shard may take: a lap, and some more for laps lost meanwhile.
+    /// The most steps that a pass may take in a shard: a lap, and some more for laps that are lost meanwhile.
     #[inline]
     fn step_limit(&self, at: usize) -> usize {
         self.sources.of(at).region().geometry().capacity() + 16
@@ -70,7 +70,7 @@ impl<T: AnyBitPattern> Sweep<T> {
         Pass { left: self.shards.len(), begun: false, steps: 0 }
     }
 
-    /// The next record of a pass, or what `end` finds, as in [`poll`](Self::poll); then a pass begins.
+    /// The next record of a pass, or the result of `end`, as in [`poll`](Self::poll); then a new pass begins.
     #[inline(always)] // as in `poll`
     pub(in crate::ring) fn next_of(
         &mut self,
@@ -90,7 +90,7 @@ impl<T: AnyBitPattern> Sweep<T> {
         Some(Event { shard, ticket, record: self.record })
     }
 
-    /// Goes on to the next shard of a pass that may have something. Returns whether there is one.
+    /// Advances a pass to the next shard that may have a record. Returns whether there is one.
     #[inline(never)]
     fn begin(&mut self, pass: &mut Pass, left: &mut u32) -> bool {
         if pass.begun {
@@ -128,18 +128,18 @@ impl<T: AnyBitPattern> Sweep<T> {
     }
 }
 
-/// What ends a pass over a shard.
+/// The limits of a pass over a shard.
 #[derive(Clone, Copy)]
 struct Limits {
-    /// Records, at most.
+    /// The most records.
     records: usize,
-    /// Steps and records, at most.
+    /// The most steps and records.
     lap: usize,
-    /// What is left to spend after a record.
+    /// The steps that remain after a record.
     whole: u32,
 }
 
-/// One pass over a shard, which spends no more than is `left` between two records. Returns how many there were.
+/// One pass over a shard, which takes at most `left` steps between two records. Returns the number of records.
 #[inline(always)]
 fn pass<T: AnyBitPattern>(
     cursor: &mut Cursor,

@@ -1,4 +1,4 @@
-//! Which shards a sweep need not step into: those that have nothing, as far as one load can tell.
+//! Quiet shards, into which a sweep need not step: one load shows that they have no record.
 
 use bytemuck::AnyBitPattern;
 
@@ -8,17 +8,17 @@ use super::watch::Quiet;
 use crate::layout::seq::state;
 use crate::sync::{Ordering, now};
 
-/// What a shard may be taken for quiet by.
+/// The evidence that is enough to consider a shard quiet.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trust {
-    /// What says for certain that the next ticket was not claimed.
+    /// Only evidence that the next ticket was certainly not claimed.
     Slots,
-    /// `head` as well, which may be stale: for who comes back at once.
+    /// Also `head`, which may be stale: for callers that poll again at once.
     Head,
 }
 
 impl<T: AnyBitPattern> Sweep<T> {
-    /// Whether a shard has nothing, as far as one load can tell, and it is not time to look closer.
+    /// Whether one load shows that a shard has no record, and no closer check is due.
     #[inline(always)]
     pub(super) fn is_quiet(&mut self, at: usize, trust: Trust) -> bool {
         let Slots::Mapped(shared) = self.sources.of(at) else {
@@ -28,8 +28,8 @@ impl<T: AnyBitPattern> Sweep<T> {
             return false;
         };
         let (quiet, watch) = (self.quiet[at], &mut self.watches[at]);
-        // SYNC none: nothing is read because of it; whoever sees anything else, steps. What marks a
-        // pending `head` is the bit that marks discarded slots.
+        // SYNC none: no words are read because of this load; any other value leads to a step. The mask for the
+        // discarded bit also removes the pending mark of `head`.
         let seen = state(shared.words().load(quiet.word, Ordering::Relaxed));
         if seen == quiet.free && !self.looks.now {
             if trust == Trust::Slots && watch.by_head() {
@@ -52,13 +52,14 @@ impl<T: AnyBitPattern> Sweep<T> {
         false
     }
 
-    /// Passes the shards that are quiet, from this one on and `most` at most, each for one that is `left`. Returns how many.
+    /// Passes over quiet shards, from the current one on, at most `most`; each costs one step of `left`. Returns how
+    /// many.
     #[inline(always)]
     pub(super) fn pass_quiet(&mut self, left: &mut u32, most: usize) -> usize {
-        // Variables, so that no turn waits for a store of the one before.
+        // Local variables, so that no iteration waits for a store of the previous one.
         let (mut turn, mut passed) = (self.turn, 0);
         if let Some(Slots::Mapped(shared)) = self.sources.only() {
-            // The same in short, from a shard that is quiet to the next.
+            // A faster loop with the same result, from one quiet shard to the next.
             let (words, sweep) = (shared.words(), self.sweep);
             let most = most.min(*left as usize).min(self.shards.len() - turn);
             let quiet = &self.quiet[turn..turn + most];
@@ -84,7 +85,7 @@ impl<T: AnyBitPattern> Sweep<T> {
         passed
     }
 
-    /// A shard's next ticket is what it is quiet with.
+    /// Stores the next ticket of a shard, whose slot shows whether the shard is quiet.
     #[inline(always)]
     pub(super) fn came_to_the_end(&mut self, at: usize) {
         let (shard, watch) = (&self.shards[at], &mut self.watches[at]);
@@ -92,14 +93,14 @@ impl<T: AnyBitPattern> Sweep<T> {
         self.quiet[at] = Quiet::new(&shard.place, watch);
     }
 
-    /// It is the next shard's turn.
+    /// Advances to the next shard.
     #[inline(always)]
     pub(super) fn next_shard(&mut self) {
         self.burst = 0;
         self.turn = self.after(self.turn);
     }
 
-    /// Whose turn it is after `turn`; notes that all had theirs, if they had.
+    /// The shard after `turn`. Counts a sweep when all shards had their turn.
     #[inline(always)]
     fn after(&mut self, turn: usize) -> usize {
         if turn + 1 < self.shards.len() {
@@ -111,14 +112,14 @@ impl<T: AnyBitPattern> Sweep<T> {
     }
 }
 
-/// When a sweep looks past the next ticket of each shard: every millisecond, or every time if a reader sweeps more seldom.
+/// When a sweep checks later tickets in each shard: every millisecond, or every time if a reader sweeps less often.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Looks {
-    /// Whether this sweep looks.
+    /// Whether this sweep does so.
     now: bool,
     /// Sweeps until the clock is read.
     sweeps: u32,
-    /// When the clock was read, and when a sweep looked, in nanoseconds.
+    /// When the clock was read, and when the last such sweep began, in nanoseconds.
     read: u64,
     last: u64,
 }
@@ -150,7 +151,7 @@ impl Looks {
         if self.now {
             self.last = now;
         }
-        // A sweep that looks is followed by one that does not.
+        // After such a sweep comes one that does not check later tickets.
         self.sweeps = if self.now || seldom { 0 } else { Self::SWEEPS };
     }
 }

@@ -1,4 +1,4 @@
-//! What the shards of a ring are read from: one region for all, or one for each.
+//! The memory from which the shards of a ring are read: one region for all, or one for each.
 
 use std::io;
 
@@ -27,7 +27,8 @@ impl Slots {
         }
     }
 
-    /// A word of the header of shard `shard`, which is at `place`: `mapped` has it, or where it is looked up.
+    /// A word of the header of shard `shard`, which is at `place`: by `mapped` if the region is mapped, else by
+    /// lookups.
     pub(super) fn header(
         &self,
         shard: usize,
@@ -41,7 +42,7 @@ impl Slots {
         }
     }
 
-    /// The last system call that failed since this was last asked.
+    /// The last system call that failed since the last call of this method.
     pub(super) fn take_error(&mut self) -> Option<io::Error> {
         match self {
             Self::Mapped(_) => None,
@@ -50,10 +51,10 @@ impl Slots {
     }
 }
 
-/// The regions of a ring. The first is here and not behind a pointer, because most rings have no other.
+/// The regions of a ring. The first is stored in place, not behind a pointer, because most rings have only one.
 pub(super) struct Sources {
     pub(super) first: Slots,
-    /// Empty if the first one has all shards.
+    /// Empty if the first one contains all shards.
     others: Box<[Slots]>,
 }
 
@@ -62,19 +63,19 @@ impl Sources {
         Self { first, others: others.into() }
     }
 
-    /// What has all shards, if it is one.
+    /// The region with all shards, if there is only one.
     #[inline(always)]
     pub(super) fn only(&self) -> Option<&Slots> {
         self.others.is_empty().then_some(&self.first)
     }
 
-    /// What has the shard at `at`.
+    /// The region with the shard at `at`.
     #[inline(always)]
     pub(super) fn of(&self, at: usize) -> &Slots {
         if self.others.is_empty() || at == 0 { &self.first } else { &self.others[at - 1] }
     }
 
-    /// The same, to be changed, and [which](Self::shard_of) of its shards that is.
+    /// The same, mutable, with the shard's [number](Self::shard_of) in it.
     #[inline(always)]
     pub(super) fn of_mut(&mut self, at: usize) -> (&mut Slots, usize) {
         if self.others.is_empty() {
@@ -86,7 +87,7 @@ impl Sources {
         }
     }
 
-    /// Which shard of its source the one at `at` is.
+    /// The number in its region of the shard at `at`.
     pub(super) fn shard_of(&self, at: usize) -> usize {
         if self.others.is_empty() { at } else { 0 }
     }

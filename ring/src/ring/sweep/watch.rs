@@ -1,22 +1,22 @@
-//! Which line a reader that has nothing to read looks at.
+//! Chooses the cache line that a reader without records polls.
 //!
-//! The slot shows a record one transfer of a cache line earlier than `head` does. But who looks at
-//! it while the record is being written takes the line away from the writer, who has to fetch it
-//! back to end the record. If programs work between claim and end that costs more than it gains; if
-//! they don't, it seldom happens. So a reader looks at the slot, and at `head` once it has found
-//! most records half-way; now and then it tries again, seldom enough not to show in the 99th
-//! percentile. Delivery does not depend on it: it only decides when a slot is looked at.
+//! The slot shows a record one transfer of a cache line earlier than `head` does. But a reader that loads the slot
+//! while the record is being written takes the line away from the writer, which has to fetch it back to end the record.
+//! If programs take long between claim and end, this costs more than it gains; otherwise it seldom happens. So a reader
+//! polls the slot. Once it has found most records halfway, it polls `head`. Now and then it tries the slot again,
+//! seldom enough not to show in the 99th percentile. Delivery does not depend on this choice: it only decides when a
+//! slot is loaded.
 
 use crate::protocol::ring::Place;
 
-/// How many more records were found half-way than whole before `head` is looked at.
+/// How many more records must be found halfway than whole before the reader polls `head`.
 const MANY: u8 = 12;
-/// How many of those one outweighs that was found whole.
+/// One record found whole offsets this number of records found halfway.
 const WHOLE: u8 = 2;
-/// Records found by `head` before the slot is tried again.
+/// Records found by `head` before the reader tries the slot again.
 const RETRY: u8 = 200;
 
-/// What a reader has found out of a shard.
+/// What a reader has measured in a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Watch {
     by_head: bool,
@@ -27,30 +27,30 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Nothing yet, of ticket `next`.
+    /// A watch without measurements, at ticket `next`.
     pub(super) fn new(next: u64) -> Self {
         Self { by_head: false, seen_half_way: false, half_way: 0, records: 0, next }
     }
 
-    /// The ticket that is waited for.
+    /// The ticket for which the reader waits.
     #[inline]
     pub(super) fn next(self) -> u64 {
         self.next
     }
 
-    /// Whether to leave the slot alone until `head` says that its ticket has begun.
+    /// Whether to leave the slot alone until `head` shows that its ticket was claimed.
     #[inline]
     pub(super) fn by_head(self) -> bool {
         self.by_head
     }
 
-    /// Notes that the record was seen half-way.
+    /// Notes that the record was found halfway.
     #[inline(always)]
     pub(super) fn saw_half_way(&mut self) {
         self.seen_half_way = true;
     }
 
-    /// Notes that `next` is waited for: a later ticket than last time if there were records meanwhile.
+    /// Notes that the reader waits for `next`, a later ticket than last time if it found records meanwhile.
     #[inline]
     pub(super) fn waits_for(&mut self, next: u64) {
         if self.next == next {
@@ -70,11 +70,11 @@ impl Watch {
     }
 }
 
-/// The slot of a shard's next ticket, and its state while nobody has claimed that ticket; or `head`,
-/// which is that ticket then. Most shards of a large machine are like this most of the time: a sweep
-/// over them looks at this alone, 16 bytes a shard, and at the word.
+/// The slot of a shard's next ticket, with its state while that ticket is not claimed; or `head`, which then is that
+/// ticket. On a large machine most shards are in this state most of the time: a sweep over them loads only this, 16
+/// bytes per shard, and the word.
 ///
-/// States only grow, so that one of a ticket already passed never looks quiet again; `head` may.
+/// States only grow, so a slot whose ticket was passed never looks quiet again; `head` may.
 #[derive(Clone, Copy)]
 pub(super) struct Quiet {
     pub(super) word: usize,
@@ -96,8 +96,8 @@ impl Quiet {
 mod tests {
     use super::*;
 
-    /// Waits for `count` records, seen half-way or not where the slot is looked at. How many were
-    /// looked for there.
+    /// Waits for `count` records, each seen halfway or not while the slot is polled. Returns how many records were
+    /// found there.
     fn slots(watch: &mut Watch, count: u32, half_way: impl Fn(u32) -> bool) -> usize {
         let record = |i: &u32| {
             let by_head = watch.by_head();
@@ -121,7 +121,7 @@ mod tests {
         let mut watch = Watch::new(0);
         assert_eq!(slots(&mut watch, 12, |_| true), 12);
         assert_eq!(slots(&mut watch, 201 * 10, |_| true), 10);
-        // It changes back when the programs do.
+        // It changes back when the programs change.
         slots(&mut watch, 200, |_| false);
         assert_eq!(slots(&mut watch, 1000, |_| false), 1000);
     }
