@@ -43,8 +43,7 @@ impl Dispatch {
     /// Opens a table of any loader.
     ///
     /// # Errors
-    /// [`ErrorKind::Open`](crate::ErrorKind::Open), [`ErrorKind::WrongType`](crate::ErrorKind::WrongType); it for
-    /// another type of map.
+    /// [`ErrorKind::Open`](crate::ErrorKind::Open), [`ErrorKind::WrongType`](crate::ErrorKind::WrongType).
     pub fn open(source: impl Into<Source>) -> Result<Self> {
         Self::new(source.into().map()?.0)
     }

@@ -136,7 +136,7 @@ impl<T: AnyBitPattern> Ring<T> {
     ///
     /// # Errors
     /// [`ErrorKind::WrongType`](crate::ErrorKind::WrongType) for a region that is not the ring of one CPU, differs from
-    /// the first one, or comes twice; [`ErrorKind::System`](crate::ErrorKind::System) without sysfs; it and
+    /// the first one, or comes twice; [`ErrorKind::System`](crate::ErrorKind::System) without sysfs;
     /// [`ErrorKind::Layout`](crate::ErrorKind::Layout).
     #[cfg(feature = "bpf")]
     pub fn from_regions(regions: impl IntoIterator<Item = (usize, Region)>) -> Result<Self> {
