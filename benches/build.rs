@@ -11,10 +11,10 @@ fn main() {
     arena();
 }
 
-/// The first clang that knows the address spaces of arenas.
+/// The first clang that supports the address spaces of arenas.
 const SINCE: u32 = 19;
 
-/// Compiles `bpf/arena` if there is a clang that can, and then sets the cfg `has_arena`.
+/// Compiles `bpf/arena` if a suitable clang is installed, and then sets the cfg `has_arena`.
 fn arena() {
     println!("cargo::rustc-check-cfg=cfg(has_arena)");
     println!("cargo::rerun-if-changed=bpf/arena");
@@ -44,7 +44,7 @@ fn arena() {
     println!("cargo::rustc-cfg=has_arena");
 }
 
-/// The major version of a clang, if it is there.
+/// The major version of a clang, if it is installed.
 fn major(clang: &str) -> Option<u32> {
     let output = Command::new(clang).arg("-dumpversion").output().ok()?;
     String::from_utf8(output.stdout).ok()?.split('.').next()?.parse().ok()

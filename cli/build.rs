@@ -1,4 +1,4 @@
-//! Compiles the BPF programs, if they are wanted.
+//! Compiles the BPF programs, with feature `bpf`.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

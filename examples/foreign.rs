@@ -1,5 +1,5 @@
-//! Reads a ring that another program made and pinned; all that it knows is the path and the
-//! record's layout, which is compared with what the ring's BTF says if this process may read that. Works without privilege if the pin allows it.
+//! Reads a ring that another program created and pinned. This program has only the path and the record's layout, which
+//! it compares with the ring's BTF if it may read the BTF. It needs no privilege if the mode of the pin allows that.
 //!
 //! `foreign <pin> [records]`, while `switches 60 <pin>` runs.
 
@@ -31,7 +31,7 @@ fn main() -> Result<()> {
     println!("read: {}", ring.access());
     println!("compared: {}", ring.layout_check());
 
-    // What can't be is an error that says why, or is read in another way.
+    // If the ring can't be written, this is an error with the reason. Reading then falls back to another way.
     match OpenOptions::new().write(true).open(&pin)?.writable() {
         Ok(()) => println!("written: by whoever likes"),
         Err(refusal) => println!("written: not from here: {refusal}"),
@@ -52,7 +52,7 @@ fn main() -> Result<()> {
         };
         let SwitchEvent { ns, prev, next, comm } = event.record;
         let comm = String::from_utf8_lossy(&comm);
-        let comm = comm.trim_end_matches('\0').escape_debug(); // a thread may call itself anything
+        let comm = comm.trim_end_matches('\0').escape_debug(); // a thread can choose any name
         println!("{n:>4} {:14.6} cpu {} {comm}[{prev}] -> [{next}]", ns as f64 / 1e9, event.shard);
     }
     println!("lost {}", reader.lost());

@@ -1,5 +1,5 @@
-//! Two processes share a ring: no BPF, no privilege. The child publishes what the kernel says of
-//! its own life; the parent reads it.
+//! Two processes share a ring, without BPF and without privilege. The child publishes its own scheduling statistics
+//! from the kernel; the parent reads them.
 //!
 //! `memfd [records]`
 
@@ -15,10 +15,10 @@ use mapring::{OpenOptions, Record, Ring};
 #[derive(Clone, Copy, Pod, Zeroable, Record)]
 #[repr(C)]
 struct Life {
-    /// Nanoseconds on a CPU, and waiting for one.
+    /// Nanoseconds on a CPU, and nanoseconds waiting for one.
     ran: u64,
     waited: u64,
-    /// How often it was given a CPU.
+    /// How often the process was given a CPU.
     turns: u64,
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* A ring with a record for each system call, each CPU's part of it on the memory node of that CPU. */
+/* A ring with a record for each system call. Each CPU's shard is on the NUMA node of that CPU. */
 #include <mapring/numa.bpf.h>
 
 char LICENSE[] SEC("license") = "GPL";
@@ -9,7 +9,7 @@ struct call {
 	__u32 pid, number;
 };
 
-MAPRING_NUMA_RING(calls, struct call, 1 << 16); /* slots a CPU */
+MAPRING_NUMA_RING(calls, struct call, 1 << 16); /* slots per CPU */
 
 SEC("raw_tp/sys_enter")
 int on_enter(__u64 *ctx)

@@ -1,7 +1,7 @@
-//! A reader on each memory node, for what the CPUs of that node write: no record crosses the machine.
+//! One reader on each NUMA node, for the records of that node's CPUs. No record crosses between nodes.
 //!
-//! `nodes [seconds]`: a program records every system call of the machine, in memory of the node on which it was
-//! made; on each node a thread reads what is there.
+//! `nodes [seconds]`: a BPF program records every system call of the machine, in memory of the node of the calling CPU.
+//! On each node a thread reads the records of that node.
 
 use std::mem::MaybeUninit;
 use std::time::{Duration, Instant};
@@ -38,7 +38,7 @@ fn main() -> Result<()> {
     mapring::loader::prepare(&mut open)?;
     let mut skel = open.load()?;
     mapring::loader::initialize(&skel)?;
-    let ring = Ring::<Call>::open(&skel.maps.calls)?; // makes each CPU's part, on its node
+    let ring = Ring::<Call>::open(&skel.maps.calls)?; // creates each CPU's shard on its node
     let nodes = online_nodes()?;
     let readers = nodes
         .iter()
@@ -61,12 +61,12 @@ fn main() -> Result<()> {
     })
 }
 
-/// Reads on `node` itself, for so long.
+/// Reads on `node` itself, for `time`.
 fn read(node: usize, mut reader: Reader<Call>, time: Duration) -> Result<Reader<Call>> {
     let mut cpus = CpuSet::new();
     cpus_of_node(node)?.into_iter().for_each(|cpu| cpus.set(cpu));
     if cpus.count() > 0 {
-        sched_setaffinity(None, &cpus)?; // a node of memory alone has nobody to read
+        sched_setaffinity(None, &cpus)?; // a node without CPUs has no reader
     }
     let end = Instant::now() + time;
     while Instant::now() < end {

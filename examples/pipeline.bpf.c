@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* Packets that pass through three programs, of which the one in the middle is replaced meanwhile. */
+/* Packets pass through three programs. Userspace replaces the middle one while packets pass. */
 #include <mapring/dispatch.bpf.h>
 #include <mapring/ring.bpf.h>
 
@@ -7,15 +7,15 @@ char LICENSE[] SEC("license") = "GPL";
 
 enum stage { WEIGH, EMIT, STAGES };
 
-/* What a packet holds, and the record that is made of it. */
+/* The content of a packet, and the record made of it. */
 struct parcel {
 	__u64 number, weight, weighed_by;
 };
 
 MAPRING_DISPATCH(stages, STAGES);
-MAPRING_RING(parcels, struct parcel, 65536); /* slots a CPU */
+MAPRING_RING(parcels, struct parcel, 65536); /* slots per CPU */
 
-/* How many packets came in: each has a number, and no other has it. */
+/* The number of packets received. Each packet gets a unique number. */
 __u64 sent = 0;
 
 struct xdp_md {
@@ -38,7 +38,7 @@ int receive(struct xdp_md *ctx)
 		return 0;
 	parcel->number = __sync_fetch_and_add(&sent, 1);
 	mapring_dispatch(ctx, &stages, WEIGH);
-	return 1; /* nobody is there to weigh it: counted in stages_misses */
+	return 1; /* the weigh slot is empty: counted in stages_misses */
 }
 
 static __always_inline int weigh(struct xdp_md *ctx, __u64 by)

@@ -1,8 +1,8 @@
-//! A pipeline of three programs, `receive` → `weigh` → `emit`, whose middle stage is swapped all the
-//! time, and taken out now and then, while packets are sent through it.
+//! A pipeline of three programs, `receive` → `weigh` → `emit`. Userspace swaps the middle stage all the time, and
+//! sometimes removes it, while packets pass.
 //!
-//! `pipeline [seconds]`. In the end every packet is accounted for: it came out once, as one of the
-//! two versions weighed it, or it was counted as having found nobody to weigh it.
+//! `pipeline [seconds]`. At the end every packet is accounted for: it came out once, weighed by one of the two
+//! versions, or it was counted as a missed jump.
 
 use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
@@ -22,14 +22,14 @@ mod skel {
     include!(concat!(env!("OUT_DIR"), "/pipeline.skel.rs"));
 }
 
-// The record as libbpf-cargo found it in `pipeline.bpf.c`: nobody wrote it down again.
+// The record type that libbpf-cargo generated from `pipeline.bpf.c`: no second definition is needed.
 mapring::skeleton_records!("pipeline.skel.rs": skel::types::{parcel});
 
 /// As in `pipeline.bpf.c`.
 const WEIGH: usize = 0;
 const EMIT: usize = 1;
 
-/// Packets that are sent by one system call, so long that many swaps happen meanwhile.
+/// Packets per system call: enough that many swaps happen during one call.
 const BATCH: u32 = 500_000;
 
 fn main() -> Result<()> {
@@ -86,7 +86,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Puts the two in turns into the middle of the pipeline, and for a moment nobody.
+/// Installs the two programs in turn as the middle stage, and leaves it empty for a moment in between.
 fn swap(stages: &Dispatch, [one, two]: [BorrowedFd<'_>; 2], stop: &AtomicBool) -> mapring::Result<u64> {
     let mut swaps = 0;
     while !stop.load(Ordering::Relaxed) {
@@ -101,12 +101,12 @@ fn swap(stages: &Dispatch, [one, two]: [BorrowedFd<'_>; 2], stop: &AtomicBool) -
     Ok(swaps)
 }
 
-/// What came out.
+/// Counts of the packets that came out.
 #[derive(Default)]
 struct Seen {
     by: [u64; 2],
     wrong: u64,
-    /// The number to expect at least, of each CPU.
+    /// The lowest number that each CPU can send next.
     next: BTreeMap<usize, u64>,
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* A ring with a record for each system call, which can be replaced by a larger one. */
+/* A ring with a record for each system call. A larger ring can replace it. */
 #include <mapring/resizable.bpf.h>
 
 char LICENSE[] SEC("license") = "GPL";
@@ -9,7 +9,7 @@ struct call {
 	__u32 pid, number;
 };
 
-MAPRING_RESIZABLE_RING(calls, struct call, 16); /* slots a CPU, to begin with */
+MAPRING_RESIZABLE_RING(calls, struct call, 16); /* slots per CPU, at first */
 
 SEC("raw_tp/sys_enter")
 int on_enter(__u64 *ctx)

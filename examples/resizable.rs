@@ -1,8 +1,8 @@
-//! A ring that grows until its slow reader loses nothing, while programs write to it.
+//! A ring that grows until its slow reader loses nothing, while BPF programs write to it.
 //!
-//! `resizable [rounds]`: a program records every system call of the machine; the reader comes by each 20 ms.
-//! Whenever it has lost something, the ring is replaced by one of twice the size. No record is
-//! read twice, and what was lost is counted, in all rings together.
+//! `resizable [rounds]`: a BPF program records every system call of the machine; the reader polls every 20 ms. After
+//! each loss, a ring of twice the size replaces the ring. No record is read twice, and lost records are counted across
+//! all rings.
 
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,7 +28,7 @@ struct Call {
     number: u32,
 }
 
-/// The largest ring that is tried, in slots a CPU: 24 bytes each.
+/// The largest ring to try, in slots per CPU of 24 bytes each.
 const MAX: usize = 1 << 20;
 
 fn main() -> Result<()> {
@@ -40,7 +40,7 @@ fn main() -> Result<()> {
     let mut skel = open.load()?;
     mapring::loader::initialize(&skel)?;
     let ring = Ring::<Call>::open(&skel.maps.calls)?;
-    let mut reader = ring.reader(); // goes on with each ring that takes the place of the last
+    let mut reader = ring.reader(); // continues with each ring that replaces the last
     skel.attach()?;
 
     let stop = AtomicBool::new(false);
@@ -51,7 +51,7 @@ fn main() -> Result<()> {
             let (lost, mut ours) = (reader.lost(), 0);
             let mut count = |call: Event<&Call>| ours += u32::from(call.record.pid == process::id());
             while reader.region().retired()? {
-                reader.for_each(usize::MAX, &mut count); // the ring before, to its end
+                reader.for_each(usize::MAX, &mut count); // drains the previous ring
                 reader.take_error().map_or(Ok(()), Err)?;
             }
             reader.for_each(usize::MAX, &mut count);
@@ -70,7 +70,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Some thousands of system calls a second.
+/// Makes some thousands of system calls per second.
 fn make_calls(stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         (0..200).for_each(|_| thread::yield_now());

@@ -10,9 +10,9 @@ struct switch_event {
 	char comm[16];
 };
 
-MAPRING_RING(switches, struct switch_event, 4096); /* slots a CPU */
+MAPRING_RING(switches, struct switch_event, 4096); /* slots per CPU */
 
-/* The one field that is read; where it lies is found out when the program is loaded. */
+/* The only field that is read. libbpf finds its offset when it loads the program. */
 struct task_struct {
 	int pid;
 } __attribute__((preserve_access_index));

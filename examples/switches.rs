@@ -1,7 +1,7 @@
-//! Every context switch of this machine, in order on each CPU, and how many were missed.
+//! Every context switch of this machine, in order on each CPU, and the number of missed ones.
 //!
-//! `switches [seconds [pin]]`; with a pin (`/sys/fs/bpf/switches`), other programs can read the
-//! same ring meanwhile, without privilege: see `foreign`.
+//! `switches [seconds [pin]]`; with a pin (`/sys/fs/bpf/switches`), other programs can read the same ring at the same
+//! time, without privilege: see `foreign`.
 
 use std::fs;
 use std::mem::MaybeUninit;
@@ -42,7 +42,7 @@ fn main() -> Result<()> {
 
     let pin = env::args().nth(2);
     if let Some(pin) = &pin {
-        ring.region().freeze_and_pin(pin, 0o666)?; // from now on only programs write it, and any process can map it
+        ring.region().freeze_and_pin(pin, 0o666)?; // from now on only BPF programs can write it; any process can map it
     }
 
     let end = Instant::now() + Duration::from_secs_f64(seconds);
@@ -50,7 +50,7 @@ fn main() -> Result<()> {
         for event in reader.drain() {
             let SwitchEvent { ns, prev, next, comm } = event.record;
             let comm = String::from_utf8_lossy(&comm);
-            let comm = comm.trim_end_matches('\0').escape_debug(); // a thread may call itself anything
+            let comm = comm.trim_end_matches('\0').escape_debug(); // a thread can choose any name
             println!("{:14.6} cpu {} {comm}[{prev}] -> [{next}]", ns as f64 / 1e9, event.shard);
         }
         thread::sleep(Duration::from_millis(10)); // the reader's only system call

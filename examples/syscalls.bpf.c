@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* How often each system call is made, and who made it last. */
+/* Counts each system call, and records its last caller. */
 #include <mapring/cell.bpf.h>
 #include <mapring/counters.bpf.h>
 
@@ -11,8 +11,8 @@ struct caller {
 	char comm[16];
 };
 
-MAPRING_COUNTERS(calls, 512);                  /* a bank for each CPU */
-MAPRING_CELLS(callers, struct caller, 512);    /* one table for all */
+MAPRING_COUNTERS(calls, 512);                  /* one bank per CPU */
+MAPRING_CELLS(callers, struct caller, 512);    /* one table for all CPUs */
 
 SEC("raw_tp/sys_enter")
 int on_call(__u64 *ctx)
@@ -23,7 +23,7 @@ int on_call(__u64 *ctx)
 	mapring_counter_inc(&calls, nr);
 	caller = mapring_cell_begin(&callers, nr);
 	if (!caller)
-		return 0; /* another CPU is writing it: this update is given up, and counted */
+		return 0; /* another CPU is writing the cell: this update is dropped and counted */
 	caller->ns = bpf_ktime_get_ns();
 	caller->pid = bpf_get_current_pid_tgid() >> 32;
 	caller->cpu = bpf_get_smp_processor_id();

@@ -1,4 +1,4 @@
-//! The busiest system calls of this machine, second by second, and who made them last.
+//! The busiest system calls of this machine each second, and their last callers.
 //!
 //! `syscalls [seconds]`
 
@@ -33,7 +33,7 @@ fn main() -> Result<()> {
 
     let mut storage = MaybeUninit::uninit();
     let mut open = skel::SyscallsSkelBuilder::default().open(&mut storage)?;
-    mapring::loader::prepare(&mut open)?; // banks of counters = possible CPUs
+    mapring::loader::prepare(&mut open)?; // one bank of counters per possible CPU
     let mut skel = open.load()?;
     mapring::loader::initialize(&skel)?;
     let calls = Counters::open(&skel.maps.calls)?;
@@ -44,7 +44,7 @@ fn main() -> Result<()> {
     for second in 1..=seconds {
         thread::sleep(Duration::from_secs(1));
         let mut now = [0; 512];
-        calls.sums(&mut now)?; // 512 counters of all CPUs: loads, and no system call
+        calls.sums(&mut now)?; // sums 512 counters over all CPUs with loads only, no system call
         let mut busiest: Vec<_> = (0..512).map(|nr| (now[nr] - before[nr], nr)).collect();
         busiest.sort_by_key(|&(count, _)| Reverse(count));
         before = now;

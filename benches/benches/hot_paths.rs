@@ -1,5 +1,5 @@
-//! The library's own hot paths, over memfd regions: no privilege needed, nothing to compare with
-//! but another commit (`--save-baseline`, `--baseline`).
+//! The library's own hot paths, over memfd regions: needs no privilege, and compares only with other commits
+//! (`--save-baseline`, `--baseline`).
 #![allow(missing_docs)]
 
 use std::hint::black_box;
@@ -10,7 +10,7 @@ use mapring_benches::pin;
 
 type Record = [u64; 7];
 
-/// Records a batch.
+/// Records per batch.
 const RECORDS: u64 = 2048;
 
 fn cell(c: &mut Criterion) {
@@ -43,7 +43,7 @@ fn ring(c: &mut Criterion) {
     let mut group = c.benchmark_group("ring");
     group.throughput(Throughput::Elements(RECORDS));
     let mut consume = |name: &str, read: fn(&mut Reader<Record>) -> u64| {
-        // The records are there when the clock starts.
+        // Write the records before the clock starts.
         let fill = || (0..RECORDS).for_each(|n| assert!(writer.push(&[n; 7]).is_some()));
         group.bench_function(name, |b| {
             b.iter_batched(

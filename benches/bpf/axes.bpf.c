@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* A cell that is written now and then, or without pause. */
+/* A cell that is written from time to time, or without pause. */
 #include <mapring/cell.bpf.h>
 
 #include "stream.h"

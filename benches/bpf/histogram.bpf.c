@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* A histogram by powers of two: mapring's counters, and the usual array with a value for each CPU. */
+/* A histogram by powers of two: mapring's counters, and the usual array with one value per CPU. */
 #include <mapring/counters.bpf.h>
 
 #define BUCKETS 64
-#define VALUES 1024 /* a run */
+#define VALUES 1024 /* per run */
 #define BPF_MAP_TYPE_PERCPU_ARRAY 6
 
 char LICENSE[] SEC("license") = "GPL";
@@ -17,13 +17,13 @@ struct {
 	__type(value, __u64);
 } percpu SEC(".maps");
 
-/* A run: the first value's number goes in, the nanoseconds of the loop come out. */
+/* A run. Input: the first value's number. Output: the nanoseconds of the loop. */
 struct run {
 	__u64 first;
 	__u64 ns;
 };
 
-/* How many ones there are below the highest: without branches, of which the verifier follows all. */
+/* The position of the highest set bit, without branches: the verifier would follow every branch. */
 static __always_inline __u32 log2(__u64 value)
 {
 	for (int shift = 1; shift < 64; shift *= 2)

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* One record at a time, with the time of day in it. */
+/* One record at a time, with the time in it. */
 #include "stream.h"
 
-/* A run: the first record's number, how many, nanoseconds between two, and when to begin go in; the
- * nanoseconds of all records together, each with a clock read, and how many had no room come out. */
+/* A run. Input: the first record's number, the number of records, the nanoseconds between two, and the start time.
+ * Output: the nanoseconds of all records together, each with a clock read, and the number of records without room. */
 struct paced {
 	__u64 next;
 	__u64 count;
@@ -19,8 +19,8 @@ static __always_inline void stamp(struct record *r, __u64 n, __u64 ns)
 	r->words[0] = ns;
 }
 
-/* The clock is read either before the claim, so that the record has been under way since then, or
- * after it, as programs do that fill records in place. */
+/* The clock is read either before the claim, so that the record's latency starts there, or after it, as in programs
+ * that fill records in place. */
 static __always_inline int mapring_before(__u64 n, __u64 ns)
 {
 	struct record *r = mapring_reserve(&ours);
@@ -74,7 +74,7 @@ static __always_inline int ringbuf_after(__u64 n, __u64 ns, __u64 flags)
 		__u64 n = run->next++, ns;                                      \
                                                                                 \
 		(void)i;                                                        \
-		/* Now and then, so that the two CPUs do not fall into step. */ \
+		/* Irregular, so that the CPUs do not fall into step. */    \
 		run->at += run->gap + ((n * 2654435761U >> 16) & 511);          \
 		wait_until(run->at);                                            \
 		ns = bpf_ktime_get_ns();                                        \

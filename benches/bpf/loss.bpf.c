@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* Producing at a given rate, which may be more than a reader keeps up with. */
+/* Produces at a given rate, which may exceed the reader's. */
 #include "stream.h"
 
-#define BURST 16 /* records between two looks at the clock, which costs as much as some records do */
+#define BURST 16 /* records between two clock reads; one costs as much as some records */
 
-/* A run: the first record's number, how many bursts, nanoseconds from one to the next, and when to begin
- * go in; when it began and ended, and for how many records there was no room, come out. */
+/* A run. Input: the first record's number, the number of bursts, the nanoseconds from one to the next, and the start
+ * time. Output: the actual start and end, and the number of records without room. */
 struct paced {
 	__u64 next;
 	__u64 bursts;

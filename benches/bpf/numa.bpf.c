@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* Producing into a ring with a map for each CPU, in a map of maps. */
+/* Produces into a ring with one map per CPU, in a map of maps. */
 #include "producers.h"
 
 #include <mapring/numa.bpf.h>

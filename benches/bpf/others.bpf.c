@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* Other ways out of a program, and into it. */
+/* Other ways to send data out of a program, and into it. */
 #include <mapring/latch.bpf.h>
 
 #include "ringbuf.h"
@@ -9,7 +9,7 @@
 #define BPF_MAP_TYPE_USER_RINGBUF 31
 #define BPF_F_CURRENT_CPU 0xffffffffULL
 
-#define COUNT 1024 /* records of a run */
+#define COUNT 1024 /* records per run */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERF_EVENT_ARRAY);
@@ -36,7 +36,7 @@ struct xdp_md {
 	__u32 data_end;
 };
 
-/* A program whose packet is its `struct run`. Some helpers are there for a few types of programs only. */
+/* A program whose packet is its `struct run`. Some helpers exist only for a few program types. */
 #define PACKET(name)                                                         \
 	static __always_inline int name##_body(struct xdp_md *ctx, __u64 first, __u32 i); \
 	SEC("xdp") int name(struct xdp_md *ctx)                              \
@@ -86,7 +86,7 @@ PACKET(by_ringbuf)
 	return bpf_ringbuf_output(&ringbuf, &r, sizeof(r), BPF_RB_NO_WAKEUP) != 0;
 }
 
-/* Default wakeups, while nobody sleeps. */
+/* Default wakeups, while no reader sleeps. */
 PACKET(by_ringbuf_waking)
 {
 	(void)ctx;
@@ -103,7 +103,7 @@ PACKET(by_hash)
 	return bpf_map_update_elem(&hash, &key, &r, 0) != 0;
 }
 
-/* Down: the sum of what was read comes out as the first record's number. */
+/* Down: the sum of the values read is returned as the first record's number. */
 struct sum {
 	__u64 sum;
 	__u64 count;

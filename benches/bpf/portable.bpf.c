@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* Producing as on machines that do not keep stores in order: published by an exchange. */
+/* Produces as on machines that do not keep stores in order: publishes by an exchange. */
 #undef __TARGET_ARCH_x86
 #include "producers.h"
 

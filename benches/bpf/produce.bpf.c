@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* Producing and consuming: mapring's ring beside the BPF ring buffer. */
+/* Produces and consumes: mapring's ring and the BPF ring buffer. */
 #include "ringbuf.h"
 
 NOINLINE int ringbuf_call(__u64 n)
@@ -8,7 +8,7 @@ NOINLINE int ringbuf_call(__u64 n)
 	return 0;
 }
 
-/* The loop itself, with as much arithmetic as a record has. */
+/* The loop alone, with as much arithmetic as a record has. */
 static __always_inline void nothing(__u64 n)
 {
 	asm volatile("" : : "r"(n));

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* What the producing programs share: the record, and the timed loop. */
+/* Shared by the producing programs: the record, and the timed loop. */
 #ifndef PRODUCERS_H
 #define PRODUCERS_H
 
 #include <mapring/ring.bpf.h>
 
-#define RECORDS 1024 /* a run */
+#define RECORDS 1024 /* per run */
 #define SLOTS 4096
 #define NOINLINE __attribute__((noinline))
 
@@ -15,7 +15,7 @@ struct record {
 	__u64 words[7];
 };
 
-/* A run's context: the first record's number goes in, the nanoseconds of the loop come out. */
+/* A run's context. Input: the first record's number. Output: the nanoseconds of the loop. */
 struct run {
 	__u64 first;
 	__u64 ns;
@@ -42,7 +42,7 @@ static __always_inline void fill(struct record *r, __u64 n)
 
 MAPRING_RING(ours, struct record, SLOTS);
 
-/* Whether there was a slot. */
+/* Returns whether a slot was free. */
 static __always_inline int mapring_one(__u64 n)
 {
 	struct record *r = mapring_reserve(&ours);

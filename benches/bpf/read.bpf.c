@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* Latest values and counters: mapring's maps beside those that are read by system calls. */
+/* Latest values and counters: mapring's maps, and maps that are read by system calls. */
 #include <mapring/cell.bpf.h>
 #include <mapring/counters.bpf.h>
 
@@ -15,7 +15,7 @@ struct value {
 MAPRING_CELLS(cells, struct value, 4);
 MAPRING_COUNTERS(counters, COUNTERS);
 
-/* The usual ways to count: one array for all CPUs, and one with a value for each. */
+/* The usual ways to count: one array for all CPUs, and one with a value per CPU. */
 struct {
 	__uint(type, MAPRING__MAP_TYPE_ARRAY);
 	__uint(max_entries, COUNTERS);
@@ -30,7 +30,7 @@ struct {
 	__type(value, __u64);
 } percpu SEC(".maps");
 
-/* A run's context: what to write. */
+/* A run's context: the values to write. */
 struct run {
 	__u64 n;
 };
@@ -45,7 +45,7 @@ int set_cell(struct run *run)
 	return mapring_cell_set(&cells, 2, &value) ? 1 : 0;
 }
 
-/* Adds i + n to counter i, everywhere. */
+/* Adds i + n to counter i of every kind. */
 SEC("syscall")
 int count(struct run *run)
 {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* Producing into a ring that can be replaced: through a map of maps. */
+/* Produces into a resizable ring, through a map of maps. */
 #include "producers.h"
 
 #include <mapring/resizable.bpf.h>

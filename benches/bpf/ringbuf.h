@@ -8,13 +8,13 @@
 #define BPF_MAP_TYPE_RINGBUF 27
 #define BPF_RB_NO_WAKEUP 1
 
-/* As many bytes as one of our shards; what runs on all CPUs at once gets more when it is loaded. */
+/* As many bytes as one of our shards. The loader gives more to programs that run on all CPUs at once. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, SLOTS * 64);
 } ringbuf SEC(".maps");
 
-/* Whether there was room. */
+/* Returns whether the buffer had room. */
 static __always_inline int ringbuf_with(__u64 n, __u64 flags)
 {
 	struct record *r = bpf_ringbuf_reserve(&ringbuf, sizeof(*r), 0);

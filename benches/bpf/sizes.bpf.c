@@ -2,7 +2,7 @@
 /* The same producer for records from 8 bytes to 4 KiB. */
 #include "ringbuf.h"
 
-#define SIZED_RECORDS 64 /* a run: half of what a shard holds */
+#define SIZED_RECORDS 64 /* per run: half a shard */
 
 #define SIZED(n)                                                                    \
 	struct sized_##n {                                                          \

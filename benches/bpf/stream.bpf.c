@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* Producing for longer than a ring is, where any program may preempt another. */
+/* Produces for many laps of a ring, and any program may preempt another. */
 #include "stream.h"
 
 #define STREAM(name, chunk)                     \
@@ -17,7 +17,7 @@ struct large {
 	__u64 words[512];
 };
 
-#define LARGE 64 /* a run */
+#define LARGE 64 /* per run */
 
 MAPRING_RING(larges, struct large, LARGE * 2);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Long runs of a producer, started at a given time: on one CPU or on all of them at once. */
+/* Long runs of a producer that start at a given time, on one CPU or on all of them at once. */
 #ifndef STREAM_H
 #define STREAM_H
 
@@ -7,8 +7,8 @@
 
 #define CHUNK 256
 
-/* A run: the first record's number, how many chunks, and when to begin go in; when it began and
- * ended, and for how many records there was no room, come out. */
+/* A run. Input: the first record's number, the number of chunks, and the start time. Output: the actual start and end,
+ * and the number of records without room. */
 struct stream {
 	__u64 first;
 	__u64 chunks;
@@ -29,14 +29,14 @@ static long is_time(__u32 i, __u64 *at)
 	return bpf_ktime_get_ns() >= *at;
 }
 
-/* Waits for `at`, 50 ms at most. */
+/* Waits until `at`, 50 ms at most. */
 static __always_inline void wait_until(__u64 at)
 {
 	if (at)
 		bpf_loop(1 << 20, is_time, &at, 0);
 }
 
-/* `produce(n)` produces record number n, and tells whether there was room. */
+/* `produce(n)` produces record number n, and returns whether the buffer had room. */
 #define CHUNKS(name, produce)                                     \
 	static __attribute__((unused)) long name(__u32 chunk, struct progress *progress) \
 	{                                                         \

@@ -1,4 +1,4 @@
-//! How an axis of a chart runs: where values lie on it, and where its ticks are.
+//! The axes of a chart: the positions of values and of ticks.
 
 use std::ops::Range;
 
@@ -6,7 +6,7 @@ use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, Value
 
 use crate::chart::Scale;
 
-/// An axis from the first tick to the last, in places: what [`place`] makes of values.
+/// An axis from the first tick to the last, in positions: the results of [`place`].
 #[derive(Clone)]
 pub(crate) struct Ticks {
     ticks: Vec<(f64, String)>,
@@ -29,7 +29,7 @@ impl Ticks {
         ticks.dedup();
         let at = |value| place(scale, value);
         let ends = match scale {
-            // Values between the last tick and the end of the data.
+            // Include values between the last tick and the end of the data.
             Scale::Percentile => at(low).min(at(ticks[0]))..at(high).max(at(ticks[ticks.len() - 1])),
             Scale::Log2 => at(ticks[0]) - 0.15..at(ticks[ticks.len() - 1]) + 0.15,
             _ => at(ticks[0])..at(ticks[ticks.len() - 1]),
@@ -40,7 +40,7 @@ impl Ticks {
 
 const PERCENTILES: [f64; 7] = [0.0, 50.0, 90.0, 99.0, 99.9, 99.99, 99.999];
 
-/// Where a value lies on its axis.
+/// The position of a value on its axis.
 pub(crate) fn place(scale: Scale, value: f64) -> f64 {
     match scale {
         Scale::Linear => value,
@@ -80,7 +80,7 @@ fn doubles(low: f64, high: f64) -> Vec<f64> {
     (0..).map(|i| first + f64::from(i) * step).take_while(|power| *power <= last).map(f64::exp2).collect()
 }
 
-/// A number, short.
+/// A number in short form.
 pub(crate) fn number(value: f64) -> String {
     let (value, unit) = match value.abs() {
         1e9.. => (value / 1e9, " G"),

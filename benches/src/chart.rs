@@ -1,10 +1,10 @@
-//! Data to plot.
+//! The data of charts.
 
 use serde_json::{Value, json};
 
 use crate::Spread;
 
-/// How an axis runs.
+/// The scale of an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scale {
     /// Evenly.
@@ -13,8 +13,7 @@ pub enum Scale {
     Log,
     /// By powers of two.
     Log2,
-    /// Percentiles, in per cent: 90, 99 and 99.9 are equally far apart. The last point of a curve is
-    /// below 100.
+    /// Percentiles, in per cent: 90, 99 and 99.9 are equally far apart. The last point of a curve must be below 100.
     Percentile,
 }
 
@@ -25,14 +24,14 @@ pub(crate) struct Axis {
     pub(crate) scale: Scale,
 }
 
-/// Whose a line is.
+/// The kind of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Somebody's.
+    /// A measurement.
     Measured,
-    /// Nobody's, but what can't be beaten.
+    /// A physical limit.
     Limit,
-    /// What is expected of the line before it.
+    /// A model of the line before it.
     Model,
 }
 
@@ -44,7 +43,7 @@ pub(crate) struct Series {
     pub(crate) kind: Kind,
 }
 
-/// A chart, which is drawn as `<id>.svg`.
+/// A chart, drawn as `<id>.svg`.
 #[derive(Clone, Debug)]
 pub struct Chart {
     pub(crate) id: String,
@@ -55,25 +54,25 @@ pub struct Chart {
 }
 
 impl Chart {
-    /// Without any lines yet. The `id` is a file's name: letters, digits and dashes.
+    /// A chart without lines. The `id` is a file name: letters, digits and dashes.
     pub fn new(id: &str, title: &str, x: (&str, Scale), y: (&str, Scale)) -> Self {
         let axis = |(label, scale): (&str, Scale)| Axis { label: label.to_owned(), scale };
         Self { id: id.to_owned(), title: title.to_owned(), x: axis(x), y: axis(y), series: Vec::new() }
     }
 
-    /// Adds a line: for each x, what was measured there. Ours come first: they get the first colour.
+    /// Adds a line with the measurements at each x. Ours must come first, for the first colour.
     #[must_use]
     pub fn line(self, name: &str, points: impl IntoIterator<Item = (f64, Spread)>) -> Self {
         self.with(name, points.into_iter().collect(), Kind::Measured)
     }
 
-    /// Adds a dashed line that is no peer's, but a limit.
+    /// Adds a dashed line for a limit that is not a peer.
     #[must_use]
     pub fn limit(self, name: &str, points: impl IntoIterator<Item = (f64, Spread)>) -> Self {
         self.with(name, points.into_iter().collect(), Kind::Limit)
     }
 
-    /// Adds what a model says of the line before: dashed, in the same colour.
+    /// Adds a model of the line before: dashed, in the same colour.
     #[must_use]
     pub fn model(self, points: impl IntoIterator<Item = (f64, f64)>) -> Self {
         let points = points.into_iter().map(|(x, y)| (x, Spread::of([y]))).collect();

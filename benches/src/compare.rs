@@ -1,42 +1,42 @@
-//! Running sides in turn.
+//! Runs the sides in turn.
 
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-/// How much is measured.
+/// The amount of measurement.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     /// Measured blocks of each side, if time allows.
     pub blocks: usize,
-    /// Measured blocks of each side, whatever time it takes.
+    /// Measured blocks of each side, however long they take.
     pub least: usize,
-    /// Blocks of each side that are run before, and thrown away.
+    /// Blocks of each side that run first and are discarded.
     pub warm_up: usize,
-    /// How long one comparison may take; what goes on after it is up to `least`.
+    /// The time for one comparison; after it, only the blocks up to `least` run.
     pub budget: Duration,
 }
 
 impl Plan {
-    /// What `cargo xtask bench` does.
+    /// For `cargo xtask bench`.
     pub const FULL: Self = Self { blocks: 301, least: 31, warm_up: 5, budget: Duration::from_secs(12) };
-    /// What `cargo xtask bench --quick` does.
+    /// For `cargo xtask bench --quick`.
     pub const QUICK: Self = Self { blocks: 31, least: 7, warm_up: 2, budget: Duration::from_millis(1500) };
-    /// Each block once, to see that it works.
+    /// Each block once, to check that it works.
     pub const TRY: Self = Self { blocks: 1, least: 1, warm_up: 0, budget: Duration::ZERO };
 
-    /// With a time of its own: a comparison whose blocks are long, or that matters little.
+    /// With its own time budget: for comparisons with long blocks, or of less interest.
     #[must_use]
     pub fn within(self, share: f64) -> Self {
         Self { budget: self.budget.mul_f64(share), ..self }
     }
 }
 
-/// Runs a block of each side, again and again, each round starting with another side. A side
-/// returns its nanoseconds for one operation, or an error if what it computed was wrong.
+/// Runs a block of each side, again and again; each round starts with another side. A side returns its nanoseconds per
+/// operation, or an error if its result was wrong.
 ///
 /// # Errors
-/// The first one that a side returns.
+/// Returns the first error of a side.
 pub fn interleave<const N: usize>(
     plan: Plan,
     mut sides: [&mut dyn FnMut() -> Result<f64>; N],
@@ -45,10 +45,10 @@ pub fn interleave<const N: usize>(
     Ok(samples.try_into().expect("a vector for each side"))
 }
 
-/// The same for as many sides as there are.
+/// The same for any number of sides.
 ///
 /// # Errors
-/// The first one that a side returns.
+/// Returns the first error of a side.
 pub fn interleave_all(plan: Plan, sides: &mut [&mut dyn FnMut() -> Result<f64>]) -> Result<Vec<Vec<f64>>> {
     let count = sides.len();
     let mut samples = vec![Vec::with_capacity(plan.blocks); count];

@@ -1,4 +1,4 @@
-//! What criterion has measured, for the same report.
+//! Adds criterion's measurements to the report.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ impl Report {
     /// Adds a row for each of criterion's benchmarks in `folder`.
     ///
     /// # Errors
-    /// If there is none, or one can't be read.
+    /// Fails if the folder has none, or one can't be read.
     pub fn add_criterion(&mut self, folder: &Path) -> Result<()> {
         let mut rows = Vec::new();
         walk(folder, &mut rows).with_context(|| format!("reading {}", folder.display()))?;
@@ -35,7 +35,7 @@ fn walk(folder: &Path, rows: &mut Vec<(String, Row)>) -> Result<()> {
     Ok(())
 }
 
-/// A benchmark: its samples are each a number of times, and the nanoseconds that these took.
+/// A benchmark: each sample is a number of iterations, and their nanoseconds.
 fn row(new: &Path) -> Result<(String, Row)> {
     let read = |name: &str| -> Result<Value> { Ok(serde_json::from_slice(&fs::read(new.join(name))?)?) };
     let (benchmark, sample) = (read("benchmark.json")?, read("sample.json")?);
@@ -45,7 +45,7 @@ fn row(new: &Path) -> Result<(String, Row)> {
     };
     let (times, iterations) = (numbers("times")?, numbers("iters")?);
     ensure!(!times.is_empty() && times.len() == iterations.len(), "a sample of nothing");
-    // Records a batch.
+    // Records per batch.
     let each = benchmark["throughput"]["Elements"].as_f64().unwrap_or(1.0);
     let ns: Vec<_> = times.iter().zip(iterations).map(|(time, count)| time / count / each).collect();
     let name = benchmark["full_id"].as_str().context("no full_id")?.to_owned();

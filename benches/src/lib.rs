@@ -1,9 +1,9 @@
-//! The harness of `cargo bench -p mapring-benches`: runs two or more ways to do the same thing in
-//! turn, block by block, and reports their ratios.
+//! The harness of `cargo bench -p mapring-benches`: runs two or more ways to do the same thing in turn, block by block,
+//! and reports their ratios.
 //!
-//! Timings wander, most of all on virtual machines: what a block of one side costs says little, but
-//! a block of each side, run right after each other, have the same minute in common. So the result
-//! is the median of the ratios within a block, and how far they spread.
+//! Timings drift, most of all on virtual machines, so a single block proves little. Blocks of each side that run right
+//! after each other have the same conditions. The result is therefore the median of the ratios within a round, and
+//! their spread.
 
 mod axis;
 mod chart;

@@ -1,4 +1,4 @@
-//! What the numbers were measured on.
+//! The machine of the measurements.
 
 use std::fs;
 use std::process::Command;
@@ -19,7 +19,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// This one, with the thread that measures pinned to CPU `pinned`.
+    /// This machine, with the measuring thread pinned to CPU `pinned`.
     pub fn here(pinned: usize) -> Self {
         let cpuinfo = read("/proc/cpuinfo");
         let field = |name| cpuinfo.lines().find_map(|line| line.strip_prefix(name)?.split_once(':'));
@@ -36,23 +36,23 @@ impl Machine {
         }
     }
 
-    /// In a sentence.
+    /// A description in one sentence.
     pub fn describe(&self) -> String {
         let Self { cpu, cpus, kernel, hypervisor, pinned, .. } = self;
         let virtual_ = if *hypervisor { ", a virtual machine" } else { "" };
         format!("{cpu}, {cpus} CPUs{virtual_}, Linux {kernel}; the thread that measures on CPU {pinned}")
     }
 
-    /// What to say if others were using the machine when this began.
+    /// A warning if other programs were using the machine at the start.
     pub fn busy(&self) -> Option<String> {
         let Self { load, cpus, .. } = self;
-        // Building the benchmarks is half of this, for a minute.
+        // Building the benchmarks causes half of this load, for a minute.
         (*load > *cpus as f64).then(|| {
             format!("**The machine was busy**: a load of {load} on {cpus} CPUs before the run. What takes two CPUs at once is off.")
         })
     }
 
-    /// What else there is to know.
+    /// Further details.
     pub(crate) fn details(&self) -> impl Iterator<Item = (&'static str, String)> {
         let Self { cpu, cpus, kernel, hypervisor, load, .. } = self;
         let known = [
@@ -66,7 +66,7 @@ impl Machine {
         known.into_iter().chain(self.details.clone())
     }
 
-    /// For the report.
+    /// For `report.json`.
     pub(crate) fn json(&self) -> Value {
         let details: serde_json::Map<_, _> =
             self.details.iter().map(|(what, value)| ((*what).to_owned(), value.as_str().into())).collect();
@@ -83,7 +83,7 @@ impl Machine {
     }
 }
 
-/// What the system tells; what it doesn't is left out.
+/// The details that the system provides; missing ones are left out.
 fn details() -> Vec<(&'static str, String)> {
     let cache = "/sys/devices/system/cpu/cpu0/cache";
     let caches = (0..8).filter_map(|index| {
@@ -125,7 +125,7 @@ fn details() -> Vec<(&'static str, String)> {
     .collect()
 }
 
-/// A file's text, without what blanks are around it; empty if it can't be read.
+/// A file's text without surrounding blanks; empty if it can't be read.
 fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default().trim().to_owned()
 }

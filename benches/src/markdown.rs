@@ -1,4 +1,4 @@
-//! The report for people.
+//! The report as Markdown.
 
 use std::fmt::Write as _;
 
@@ -10,8 +10,8 @@ const HEADER: &str = "| what | ours ns | peer | peer ns | ratio (5–95 %) | tar
                       |---|--:|---|--:|--:|--:|---|\n";
 
 impl Report {
-    /// As Markdown: what was reached and what not, everything else, and how. Charts are in the folder
-    /// `charts`, which ends with a slash or is empty.
+    /// As Markdown: targets met and missed, all other results, and the method. Charts are in the folder `charts`, which
+    /// ends with a slash or is empty.
     pub fn markdown(&self, charts: &str) -> String {
         let mut text = String::from("# Benchmarks\n\n");
         let _ = write!(
@@ -61,7 +61,7 @@ impl Report {
         text
     }
 
-    /// The targets alone, and what was not measured: for the terminal.
+    /// Only the targets and the skipped measurements, for the terminal.
     pub fn summary(&self) -> String {
         let mut text = String::new();
         self.table(&mut text, &self.rows.iter().collect::<Vec<_>>());
@@ -122,7 +122,7 @@ fn line(row: &Row) -> String {
     )
 }
 
-/// As many digits as mean something.
+/// Only the significant digits.
 fn number(ns: f64) -> String {
     let digits = if ns < 10.0 { 2 } else { usize::from(ns < 100.0) };
     format!("{ns:.digits$}")

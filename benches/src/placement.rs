@@ -1,4 +1,4 @@
-//! Where threads run, and how far apart that is.
+//! The CPUs of threads, and the distance between CPUs.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,7 +13,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 /// The CPUs that this thread may run on.
 ///
 /// # Errors
-/// If the kernel doesn't tell.
+/// Fails if the kernel doesn't report them.
 pub fn cpus() -> Result<Vec<usize>> {
     let allowed = sched_getaffinity(None).context("sched_getaffinity")?;
     Ok((0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)).collect())
@@ -22,41 +22,41 @@ pub fn cpus() -> Result<Vec<usize>> {
 /// Pins this thread to CPU `cpu`.
 ///
 /// # Errors
-/// If the kernel refuses it.
+/// Fails if the kernel refuses.
 pub fn pin_to(cpu: usize) -> Result<()> {
     let mut one = CpuSet::new();
     one.set(cpu);
     sched_setaffinity(None, &one).with_context(|| format!("pinning a thread to CPU {cpu}"))
 }
 
-/// Pins this thread to one of the CPUs that it may run on, the last one: the first is where
-/// interrupts tend to go. Returns which.
+/// Pins this thread to the last of the CPUs that it may run on, since interrupts usually go to the first. Returns that
+/// CPU.
 ///
 /// # Errors
-/// If the kernel refuses it.
+/// Fails if the kernel refuses.
 pub fn pin() -> Result<usize> {
     let last = cpus()?.pop().context("no CPU to run on")?;
     pin_to(last)?;
     Ok(last)
 }
 
-/// Has this thread, and those that it starts from now on, run before other programs, if it may.
+/// Raises the priority of this thread, and of threads that it starts later, if permitted.
 pub fn hurry() {
     let _ = setpriority_process(None, -15);
 }
 
-/// Times that the line goes there and back in one [`ping_pong`].
+/// Round trips of the line in one [`ping_pong`].
 const ROUNDS: u32 = 2000;
 
-/// Nanoseconds that a cache line takes from one CPU to another: two threads of this process, one on
-/// each, hand it to and fro. It is the limit of every latency between the two, and on a virtual machine
-/// it changes as the host moves virtual CPUs around, so measure it beside whatever depends on it.
+/// Nanoseconds that a cache line takes from one CPU to another: two threads of this process, one on each CPU, pass it
+/// back and forth. It is the limit of every latency between the two. On a virtual machine it changes as the host moves
+/// virtual CPUs, so measure it beside everything that depends on it.
 ///
 /// # Errors
-/// If a thread can't be pinned, or `there` and `back` are the same CPU.
+/// Fails if a thread can't be pinned, or `there` and `back` are the same CPU.
 ///
 /// # Panics
-/// If a thread of it does.
+/// Panics if one of its threads does.
 pub fn ping_pong(there: usize, back: usize) -> Result<f64> {
     ensure!(there != back, "two threads on CPU {there} would wait for the scheduler");
     let line = CachePadded::new(AtomicU32::new(0));

@@ -1,4 +1,4 @@
-//! What a run has found: what is printed, and written to `report.json`.
+//! The results of a run: printed, and written to `report.json`.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{Chart, KEYS, Machine, Plan, Row, svg};
 
-/// All of a run.
+/// The results of a run.
 #[derive(Debug)]
 pub struct Report {
     pub(crate) machine: Machine,
@@ -22,7 +22,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Nothing yet.
+    /// An empty report.
     pub fn new(machine: Machine, plan: Plan) -> Self {
         let (rows, charts, skipped, peers, sections, notes) = Default::default();
         Self { machine, plan, rows, charts, skipped, peers, sections, notes }
@@ -40,15 +40,15 @@ impl Report {
         self.charts.push(chart);
     }
 
-    /// Says that a peer, or a key of [`KEYS`], could not be measured here, and why. It is printed at
-    /// once, and stands in every form of the report.
+    /// Records that a peer, or a key of [`KEYS`], could not be measured here, and why. Prints this at once, and
+    /// includes it in every form of the report.
     pub fn skip(&mut self, what: &str, why: impl ToString) {
         let why = why.to_string();
         eprintln!("SKIPPED: {what}: {why}");
         self.skipped.push((what.to_owned(), why));
     }
 
-    /// Names a peer that takes part: its version, and the settings that it was run with.
+    /// Adds a peer: its version, and its settings in this run.
     pub fn peer(&mut self, name: &str, version: impl ToString, settings: &str) {
         let peer = [name.to_owned(), version.to_string(), settings.to_owned()];
         if !self.peers.contains(&peer) {
@@ -56,29 +56,29 @@ impl Report {
         }
     }
 
-    /// Adds a chapter of its own to what people read.
+    /// Adds a section to the Markdown report.
     pub fn section(&mut self, title: &str, markdown: &str) {
         self.sections.push([title.to_owned(), markdown.to_owned()]);
     }
 
-    /// Adds something that is no comparison, under its own name.
+    /// Adds a value that is not a comparison, under its own name.
     pub fn note(&mut self, name: &str, value: Value) {
         self.notes.push((name.to_owned(), value));
     }
 
-    /// The keys of [`KEYS`] that have neither a row nor a word on why.
+    /// The keys of [`KEYS`] that have neither a row nor a reason.
     pub fn missing(&self) -> Vec<&'static str> {
         let has_row = |key: &str| self.rows.iter().any(|row| row.key == Some(key));
         let has_word = |key: &str| self.skipped.iter().any(|(what, _)| what == key);
         KEYS.iter().copied().filter(|key| !has_row(key) && !has_word(key)).collect()
     }
 
-    /// Whether there is anything in the chart of all targets.
+    /// Whether the chart of all targets has any content.
     pub(crate) fn has_overview(&self) -> bool {
         self.rows.iter().any(|row| row.key.is_some())
     }
 
-    /// For programs.
+    /// As JSON.
     pub fn json(&self) -> Value {
         let (targets, rows): (Vec<_>, Vec<_>) = self.rows.iter().partition(|row| row.key.is_some());
         let json = |rows: Vec<&Row>| rows.into_iter().map(Row::json).collect::<Vec<_>>();
@@ -101,11 +101,11 @@ impl Report {
         report
     }
 
-    /// Writes `report.json`, `report.md` (and `benchmarks.md`, which has its charts in a folder of that
-    /// name) and the charts into `folder`, which is made if it isn't there.
+    /// Writes `report.json`, `report.md` (and `benchmarks.md`, which has its charts in a folder of that name) and the
+    /// charts into `folder`, which is created if needed.
     ///
     /// # Errors
-    /// If that fails.
+    /// Fails if a file can't be written.
     pub fn write(&self, folder: &Path) -> Result<()> {
         let mut files = vec![
             ("report.json".to_owned(), format!("{:#}\n", self.json())),
@@ -120,7 +120,7 @@ impl Report {
             let svg = svg::draw(chart).map_err(|error| anyhow!("drawing {}: {error}", chart.id))?;
             files.push((format!("{}.svg", chart.id), svg));
         }
-        // Charts of an earlier run are none of this one's.
+        // Remove the charts of an earlier run.
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             if entry.path().extension().is_some_and(|extension| extension == "svg") {
                 fs::remove_file(entry.path())?;

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::Spread;
 
-/// The targets that a whole run has to have a row for.
+/// The targets that a full run must have rows for.
 pub const KEYS: &[&str] = &[
     "cell_read_lookup",
     "cell_read_memcpy",
@@ -24,10 +24,10 @@ pub const KEYS: &[&str] = &[
     "idle_shard",
 ];
 
-/// What a target is compared with.
+/// The unit of a target.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Measure {
-    /// Ours over theirs, within a block; theirs in nanoseconds.
+    /// Our time divided by theirs, within a round; theirs in nanoseconds.
     Ratio { ratio: Spread, theirs: Spread },
     /// Our nanoseconds.
     Ns,
@@ -36,25 +36,25 @@ pub(crate) enum Measure {
 /// One comparison.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// What is done, for people.
+    /// The operation, as text.
     pub(crate) what: String,
-    /// The name under which a target is tracked; without one, the row is for information.
+    /// The name under which a target is tracked; without one, the row is only for information.
     pub(crate) key: Option<&'static str>,
-    /// Who does it, beside us.
+    /// The peer.
     pub(crate) peer: String,
     /// Our nanoseconds.
     pub(crate) ours: Spread,
     pub(crate) measure: Measure,
-    /// What to reach.
+    /// The target.
     pub(crate) target: Option<f64>,
-    /// What was tried to reach it.
+    /// Attempts to reach it.
     pub(crate) tried: Option<String>,
-    /// What was measured in the same minute, and explains the row.
+    /// Measurements from the same time that explain the row.
     pub(crate) beside: Vec<(String, Spread)>,
 }
 
 impl Row {
-    /// A comparison of what [`interleave`](crate::interleave) measured: smaller is better.
+    /// A comparison of measurements by [`interleave`](crate::interleave): smaller is better.
     pub fn new(what: &str, ours: &[f64], peer: &str, theirs: &[f64]) -> Self {
         let measure = Measure::Ratio {
             ratio: Spread::of_ratios(ours, theirs),
@@ -63,7 +63,7 @@ impl Row {
         Self { peer: peer.to_owned(), measure, ..Self::absolute(what, ours) }
     }
 
-    /// Nanoseconds that are compared with nobody's.
+    /// Nanoseconds without a peer.
     pub fn absolute(what: &str, ours: &[f64]) -> Self {
         Self {
             what: what.to_owned(),
@@ -77,30 +77,30 @@ impl Row {
         }
     }
 
-    /// With a key, which is one of [`KEYS`], and the ratio (or nanoseconds) to reach.
+    /// With a key from [`KEYS`], and the ratio (or nanoseconds) to reach.
     ///
     /// # Panics
-    /// If it isn't.
+    /// Panics if the key is not in [`KEYS`].
     #[must_use]
     pub fn target(self, key: &'static str, target: f64) -> Self {
         assert!(KEYS.contains(&key), "{key} is none of the keys");
         Self { key: Some(key), target: Some(target), ..self }
     }
 
-    /// With what was tried to reach the target, which stands beside it if it isn't met.
+    /// With the attempts to reach the target, which are printed if it isn't met.
     #[must_use]
     pub fn tried(self, what: &str) -> Self {
         Self { tried: Some(what.to_owned()), ..self }
     }
 
-    /// With what explains the row: the time of a [`ping_pong`](crate::ping_pong) in the same minute.
+    /// With a measurement that explains the row: the time of a [`ping_pong`](crate::ping_pong) at the same time.
     #[must_use]
     pub fn beside(mut self, name: &str, samples: &[f64]) -> Self {
         self.beside.push((name.to_owned(), Spread::of(samples.iter().copied())));
         self
     }
 
-    /// What the target is about.
+    /// The value that the target applies to.
     pub(crate) fn value(&self) -> Spread {
         match self.measure {
             Measure::Ratio { ratio, .. } => ratio,

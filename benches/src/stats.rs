@@ -1,21 +1,21 @@
-//! Medians, how far samples spread, and how sure the median is.
+//! Medians, the spread of samples, and the confidence in the median.
 
 use serde_json::{Value, json};
 use statrs::distribution::{Binomial, DiscreteCDF};
 
-/// The median of samples, how far they spread around it, and how well it is known.
+/// The median of samples, their spread, and the confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
-    /// A twentieth of the samples is below.
+    /// 5 % of the samples are below.
     pub low: f64,
-    /// Half of the samples are below.
+    /// 50 % of the samples are below.
     pub median: f64,
-    /// A twentieth of the samples is above.
+    /// 5 % of the samples are above.
     pub high: f64,
-    /// The 95 % confidence interval of the median, by order statistics: no assumption on how samples
-    /// are distributed, beyond that blocks are independent.
+    /// The 95 % confidence interval of the median, by order statistics. It assumes that blocks are independent, but no
+    /// distribution of the samples.
     pub sure: [f64; 2],
-    /// How many samples.
+    /// The number of samples.
     pub count: usize,
 }
 
@@ -23,7 +23,7 @@ impl Spread {
     /// Of at least one sample.
     ///
     /// # Panics
-    /// Without a sample.
+    /// Panics without a sample.
     pub fn of(samples: impl IntoIterator<Item = f64>) -> Self {
         let mut sorted: Vec<f64> = samples.into_iter().collect();
         sorted.sort_by(f64::total_cmp);
@@ -37,20 +37,20 @@ impl Spread {
     /// Of `ours / theirs`, block by block.
     ///
     /// # Panics
-    /// Without a sample.
+    /// Panics without a sample.
     pub fn of_ratios(ours: &[f64], theirs: &[f64]) -> Self {
         Self::of(ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs))
     }
 
-    /// For the report.
+    /// As JSON.
     pub(crate) fn json(&self) -> Value {
         json!({ "low": self.low, "median": self.median, "high": self.high, "sure": self.sure, "blocks": self.count })
     }
 }
 
-/// How many of the lowest of `count` samples, and as many of the highest, lie outside of the median's
-/// 95 % confidence interval: the number of samples below the median is binomial, and this many or fewer
-/// are below it in at most 2.5 % of all runs.
+/// How many of the lowest of `count` samples, and as many of the highest, are outside the median's 95 % confidence
+/// interval: the number of samples below the median is binomial, and in at most 2.5 % of all runs it is this many or
+/// fewer.
 fn rank_below(count: usize) -> usize {
     let below = Binomial::new(0.5, count as u64).expect("a half is a probability");
     (0..).take_while(|&rank| below.cdf(rank) <= 0.025).count().saturating_sub(1)
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn the_confidence_interval_is_the_one_in_tables() {
-        // Tables give ranks from one, both inside: 6 samples: 1 and 6; 10: 2 and 9; 30: 10 and 21; 100: 40 and 61.
+        // Tables count ranks from one, both inclusive: 6 samples: 1 and 6; 10: 2 and 9; 30: 10 and 21; 100: 40 and 61.
         assert_eq!([1, 5, 6, 10, 30, 100].map(rank_below), [0, 0, 0, 1, 9, 39]);
         // By the normal distribution: 2500 - 1.96 * sqrt(5000) / 2.
         assert_eq!(rank_below(5000), 2430);

@@ -1,5 +1,5 @@
-//! Charts as SVG: white behind them, so that they can be read on any page; colours (Okabe and Ito's)
-//! that the colour-blind can tell apart, and marks that need no colours at all.
+//! Charts as SVG, with a white background so that they are readable on any page. The colours (Okabe and Ito's) work for
+//! the colour-blind, and the marks work without colours.
 
 use std::error::Error;
 
@@ -14,7 +14,7 @@ use crate::row::{Measure, Row};
 use crate::stats::Spread;
 
 const SIZE: (u32, u32) = (960, 480);
-/// For the legend, at the right.
+/// Width of the legend, on the right.
 const LEGEND: u32 = 270;
 const FONT: &str = "-apple-system, 'Segoe UI', Helvetica, Arial, sans-serif";
 const INK: RGBColor = RGBColor(36, 41, 47);
@@ -38,7 +38,7 @@ fn font(size: u32, colour: RGBColor) -> TextStyle<'static> {
 /// Draws a chart.
 ///
 /// # Errors
-/// What plotters finds wrong.
+/// Returns the error of plotters.
 pub(crate) fn draw(chart: &Chart) -> Result<String, Box<dyn Error>> {
     let mut text = String::new();
     let root = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
@@ -48,7 +48,7 @@ pub(crate) fn draw(chart: &Chart) -> Result<String, Box<dyn Error>> {
     let (plot, legend) = below.split_horizontally(SIZE.0 - LEGEND);
 
     let points = || chart.series.iter().flat_map(|line| &line.points);
-    // How far a limit spreads is not shown.
+    // The spread of a limit is not shown.
     let spreads = chart.series.iter().flat_map(|line| {
         let of = move |y: &Spread| match line.kind {
             Kind::Measured => [y.low, y.median, y.high],
@@ -101,11 +101,11 @@ pub(crate) fn draw(chart: &Chart) -> Result<String, Box<dyn Error>> {
     Ok(text)
 }
 
-/// Draws every target: how far from it each row is, on one scale. Left of the line is better than the
+/// Draws every target on one scale: the distance of each row from its target. Left of the line is better than the
 /// target.
 ///
 /// # Errors
-/// What plotters finds wrong.
+/// Returns the error of plotters.
 pub(crate) fn overview(rows: &[Row]) -> Result<String, Box<dyn Error>> {
     const ROW: i32 = 24;
     const TOP: i32 = 66;
@@ -177,7 +177,7 @@ fn mark(number: usize, colour: RGBColor) -> Polygon<(i32, i32)> {
 /// A line, its number, and its colour.
 type Coloured<'c> = (usize, &'c Series, RGBColor);
 
-/// Each line with a colour of its own, but for a model's, which has that of the line before.
+/// Gives each line its own colour, except a model, which has the colour of the line before.
 fn coloured(series: &[Series]) -> Vec<Coloured<'_>> {
     let mut number = 0;
     series
@@ -190,7 +190,7 @@ fn coloured(series: &[Series]) -> Vec<Coloured<'_>> {
         .collect()
 }
 
-/// The lines' names beside the chart, the highest line first: the order in which one sees them end.
+/// Draws the lines' names beside the chart, the highest line first: the order of their right ends.
 fn draw_legend<DB: DrawingBackend>(
     area: &DrawingArea<DB, plotters::coord::Shift>,
     lines: Vec<Coloured<'_>>,

@@ -1,6 +1,6 @@
-//! Versions of what takes part.
+//! Versions of the peers.
 
-/// The version of a crate that this was built with, as `Cargo.lock` has it.
+/// The version of a crate in this build, from `Cargo.lock`.
 pub fn version_of(name: &str) -> &'static str {
     let wanted = format!("name = \"{name}\"");
     let mut lines = include_str!("../../Cargo.lock").lines().skip_while(|line| *line != wanted);

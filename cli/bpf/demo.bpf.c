@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* Publishes this machine's system calls and context switches. Nothing is sent anywhere: it lies
- * in memory, and whoever maps it reads it. */
+/* Publishes this machine's system calls and context switches in shared memory. It sends nothing; readers map the
+ * memory. */
 #include <mapring/cell.bpf.h>
 #include <mapring/counters.bpf.h>
 #include <mapring/ring.bpf.h>
@@ -10,16 +10,16 @@ char LICENSE[] SEC("license") = "GPL";
 enum { SWITCH, CALL };
 enum { CALLS = 512, OTHER = CALLS - 1, CPUS = 1024, SLOTS = 16384 };
 
-/* Something that happened; fills a cache line together with its sequence word. */
+/* An event. With its sequence word it fills a cache line. */
 struct event {
 	__u64 ns;
 	__u16 kind, cpu;
-	__u32 value; /* a call's number */
+	__u32 value; /* the number of a system call */
 	__u32 pid, other;
 	char comm[16], other_comm[16];
 };
 
-/* What a CPU is at, since its last switch. */
+/* The state of a CPU since its last switch. */
 struct cpu {
 	__u64 ns, switches, preempted, idle_ns;
 	__u32 pid, unused;
@@ -31,10 +31,10 @@ MAPRING_COUNTERS(calls, CALLS);
 MAPRING_CELLS(cpus, struct cpu, CPUS);
 MAPRING_COUNTERS(reader_calls, 1);
 
-/* The thread that reads all this, as its own pid namespace numbers it. */
+/* The thread id of the reader, in its own pid namespace. */
 const volatile __u32 reader_tid;
 const volatile __u64 pidns_dev, pidns_ino;
-/* The same as the kernel numbers it, once it has been seen. */
+/* The reader's id in the initial pid namespace, once the reader was seen. */
 __u64 reader;
 
 struct bpf_pidns_info {
@@ -78,7 +78,7 @@ int on_call(__u64 *ctx)
 	return 0;
 }
 
-/* The two fields that are read; where they lie is found out when the program is loaded. */
+/* The two fields that are read. libbpf finds their offsets when it loads the program. */
 struct task_struct {
 	int pid;
 	char comm[16];

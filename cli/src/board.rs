@@ -1,5 +1,5 @@
-//! What the reading thread hands to the one that shows it: memory of this process alone, made
-//! before the reader enters its sandbox. Another use of the library: both sides are threads.
+//! Passes data from the reading thread to the thread that draws it, in memory private to this process. The memory is
+//! created before the reader enters its sandbox. This also shows mapring between two threads.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,10 +22,10 @@ pub(crate) struct Board {
     latest_writer: Writer<Event>,
 }
 
-/// How things stood.
+/// The state at one time.
 #[derive(Clone, Debug)]
 pub(crate) struct Sample {
-    /// On the monotonic clock.
+    /// Time on the monotonic clock.
     pub(crate) ns: u64,
     pub(crate) records: u64,
     pub(crate) lost: u64,
@@ -51,32 +51,32 @@ impl Board {
         })
     }
 
-    /// The reader's side. No system calls, no waiting.
+    /// For the reader. Makes no system call and never waits.
     pub(crate) fn set_totals(&self, records: u64, lost: u64, dropped: u64) {
         self.records.store(records);
         self.lost.store(lost);
         self.dropped.store(dropped);
     }
 
-    /// The reader's side.
+    /// For the reader.
     pub(crate) fn set_calls(&self, sums: &[u64; CALLS]) {
         for (cell, sum) in self.calls.iter().zip(sums) {
             cell.store(*sum);
         }
     }
 
-    /// The reader's side.
+    /// For the reader.
     pub(crate) fn set_cpu(&self, index: usize, cpu: &Cpu) {
-        // The only writer: never turned away.
+        // This is the only writer, so the cell is never busy.
         let _ = self.cpus_writer.set(index, cpu);
     }
 
-    /// The reader's side.
+    /// For the reader.
     pub(crate) fn push(&self, event: &Event) {
         self.latest_writer.push(event);
     }
 
-    /// The other side: everything but the events.
+    /// For the drawing thread: everything except the events.
     pub(crate) fn sample(&self) -> Sample {
         let cpu = |index| self.cpus.read(index).unwrap_or(Cpu::zeroed());
         Sample {
@@ -89,7 +89,7 @@ impl Board {
         }
     }
 
-    /// The other side: a reader of the latest events.
+    /// For the drawing thread: a reader of the latest events.
     pub(crate) fn latest(&self) -> mapring::Reader<Event> {
         self.latest.reader()
     }
@@ -98,13 +98,13 @@ impl Board {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    /// A table of cells that nobody writes once the reader has ended.
+    /// A table of cells that has no writer once the reader has ended.
     pub(crate) fn cpus(&self) -> &Cells<Cpu> {
         &self.cpus
     }
 }
 
-/// The clock that records are stamped with.
+/// The clock of the records' timestamps.
 pub(crate) fn now() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()

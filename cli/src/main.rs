@@ -1,5 +1,5 @@
-//! Shows the system calls and context switches of this machine as they happen, read from memory
-//! that their producer writes: BPF programs, or where they can't be had, another process.
+//! Shows the system calls and context switches of this machine as they happen. It reads them from memory that BPF
+//! programs write, or another process where BPF is not available.
 #![deny(unsafe_code)]
 
 mod board;
@@ -32,10 +32,10 @@ use screen::Screen;
 use summary::Summary;
 use view::View;
 
-/// The exit code that says: this kernel allows no BPF programs, or not to this user.
+/// The exit code if this kernel does not allow BPF programs, or does not allow them to this user.
 const REFUSED: u8 = 77;
 
-/// Between two drawings of the table, in steps that Ctrl-C ends.
+/// The time between two drawings of the table, in steps that Ctrl-C ends.
 const FRAME: Duration = Duration::from_millis(250);
 const STEP: Duration = Duration::from_millis(50);
 
@@ -57,19 +57,19 @@ struct Args {
     produce: Vec<u32>,
 }
 
-/// Who publishes. Dropping it ends that.
+/// The source of the records. Dropping it stops it.
 trait Producer {
-    /// For people.
+    /// A name to display.
     fn name(&self) -> &'static str;
 
-    /// An error once it can publish no more.
+    /// Fails once it can no longer publish.
     fn check(&mut self) -> Result<()>;
 
-    /// Whether it writes into BPF maps, which can be looked up, too.
+    /// Whether it writes into BPF maps, so that lookups work.
     fn writes_maps(&self) -> bool;
 }
 
-/// What it takes to read: the producer, and what it publishes.
+/// A producer, and the data that it publishes.
 type Source = (Box<dyn Producer>, Feed);
 
 fn main() -> ExitCode {
@@ -114,7 +114,7 @@ fn run(args: &Args) -> Result<ExitCode> {
     shown?;
     drawn.context("stdout")?;
 
-    // A process that was ended may have left a cell half-written: the reader's own table has none.
+    // A killed process may have left a cell half-written; the reader's own table has no such cell.
     let cells = if lookups { &feed.cpus } else { board.cpus() };
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
     let seconds = view.elapsed().as_secs_f64();
@@ -128,7 +128,7 @@ fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Starts whoever publishes; `None` if this kernel or its privileges don't allow it, as was said.
+/// Starts the producer. Returns `None`, after a message, if the kernel or the privileges don't allow it.
 fn source(args: &Args, reader_tid: u32) -> Result<Option<Source>> {
     #[cfg(feature = "bpf")]
     if !args.memfd {
@@ -149,7 +149,7 @@ fn source(args: &Args, reader_tid: u32) -> Result<Option<Source>> {
     Ok(Some((Box::new(process), feed)))
 }
 
-/// Draws until the time is over, or something goes wrong.
+/// Draws until the time is over or an error occurs.
 fn show(
     over: &AtomicBool,
     producer: &mut dyn Producer,

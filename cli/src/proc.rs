@@ -1,15 +1,15 @@
-//! What files under /proc say. Text in, numbers out; nothing here opens a file.
+//! Parsers of files under /proc: text in, numbers out. Nothing here opens a file.
 
 /// From `/proc/<pid>/stat`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Stat<'a> {
     pub(crate) comm: &'a [u8],
     pub(crate) running: bool,
-    /// The CPU that it runs on, or ran on last.
+    /// The CPU that it runs on, or last ran on.
     pub(crate) cpu: u16,
 }
 
-/// A name may hold blanks and parentheses: the last closing one ends it.
+/// A name can contain blanks and parentheses: the last closing parenthesis ends it.
 pub(crate) fn stat(text: &[u8]) -> Option<Stat<'_>> {
     let open = text.iter().position(|&byte| byte == b'(')?;
     let close = text.iter().rposition(|&byte| byte == b')')?;
@@ -17,12 +17,12 @@ pub(crate) fn stat(text: &[u8]) -> Option<Stat<'_>> {
     let rest = std::str::from_utf8(text.get(close + 1..)?).ok()?;
     let mut fields = rest.split_ascii_whitespace();
     let running = fields.next()? == "R";
-    // Field 39 of proc(5); the state was the third.
+    // Field 39 of proc(5); the state was field 3.
     let cpu = fields.nth(39 - 4)?.parse().ok()?;
     Some(Stat { comm, running, cpu })
 }
 
-/// How often the process was switched away from, from `/proc/<pid>/status`.
+/// How often the process was switched out, from `/proc/<pid>/status`.
 pub(crate) fn switches(text: &[u8]) -> Option<u64> {
     let text = String::from_utf8_lossy(text);
     let number = |line: &str| line.split_once(':')?.1.trim().parse::<u64>().ok();
@@ -30,7 +30,7 @@ pub(crate) fn switches(text: &[u8]) -> Option<u64> {
     Some(number(both.next()?)?.wrapping_add(number(both.next()?)?))
 }
 
-/// From `/proc/stat`: ticks that each CPU was idle, and switches of all CPUs together.
+/// From `/proc/stat`: the idle ticks of each CPU, and the total of all context switches.
 pub(crate) fn machine(text: &[u8]) -> (Vec<(usize, u64)>, u64) {
     let text = String::from_utf8_lossy(text);
     let mut idle = Vec::new();
@@ -41,7 +41,7 @@ pub(crate) fn machine(text: &[u8]) -> (Vec<(usize, u64)>, u64) {
             Some("ctxt") => switches = fields.next().and_then(|n| n.parse().ok()).unwrap_or(0),
             Some(name) => {
                 let Some(cpu) = name.strip_prefix("cpu").and_then(|n| n.parse().ok()) else { continue };
-                // user, nice, system, then idle and waiting for input or output.
+                // Skip user, nice and system; take idle and iowait.
                 let ticks = fields.skip(3).take(2).filter_map(|n| n.parse::<u64>().ok());
                 idle.push((cpu, ticks.sum()));
             }

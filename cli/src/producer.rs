@@ -1,8 +1,5 @@
-//! The process on the other side of the memory files: looks through /proc and publishes what it
-//! finds there, and each system call that this takes, as the BPF programs do for all processes.
-
-//! The process on the other side of the memory files: looks through /proc and publishes what it
-//! finds there, and each system call that this takes, as the BPF programs do for all processes.
+//! The process that writes the memfds: it publishes what it reads in /proc, and each system call that it makes for
+//! this, as the BPF programs do for all processes.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -22,25 +19,25 @@ use crate::board::now;
 use crate::proc;
 use crate::record::{Cpu, Event};
 
-/// Between two looks: the rest of the machine wants to run, too.
+/// The pause between two passes, which leaves CPU time for the rest of the machine.
 const PAUSE: Duration = Duration::from_millis(2);
 
 struct Producer {
     events: Writer<Event>,
     calls: CountersWriter,
     cpus: CellsWriter<Cpu>,
-    /// As many as there are cells for, the last cell being that of the whole machine.
+    /// The number of cells. The last cell is for the whole machine.
     machine: usize,
-    /// How often each process had been switched away from, at the last look.
+    /// How often each process had been switched out at the last pass.
     switches: HashMap<u32, u64>,
-    /// What was idle, and switched, before this process came.
+    /// Idle ticks and switches before this process started.
     before: Option<(Vec<(usize, u64)>, u64)>,
     tick_ns: u64,
     pid: u32,
     text: Vec<u8>,
 }
 
-/// Publishes into the memory files with these descriptors, until the parent kills it.
+/// Publishes into the memfds with these descriptors, until the parent kills it.
 pub(crate) fn run(fds: &[u32]) -> Result<()> {
     let parent = getppid();
     set_parent_process_death_signal(Some(Signal::KILL))?;
@@ -65,7 +62,7 @@ pub(crate) fn run(fds: &[u32]) -> Result<()> {
     }
 }
 
-/// By way of its name, so that a number that is no descriptor is an error like others.
+/// Opens the descriptor through its path in /proc, so that an invalid number is an ordinary error.
 fn open(fd: u32) -> Result<Region> {
     let path = format!("/proc/self/fd/{fd}");
     let file = File::options().read(true).write(true).open(&path).context(path)?;
@@ -73,13 +70,13 @@ fn open(fd: u32) -> Result<Region> {
 }
 
 impl Producer {
-    /// Looks at each process: an event for each that had a CPU since the last time. Returns what
-    /// runs on each CPU now.
+    /// Reads each process, and publishes an event for each that had a CPU since the last pass. Returns the process that
+    /// each CPU runs now.
     fn processes(&mut self) -> Result<Vec<(u32, [u8; 16])>> {
         let mut running = vec![(0, [0; 16]); self.machine];
         let mut before = take(&mut self.switches);
         for pid in self.pids()? {
-            // A process may be gone by now, or by the next line.
+            // The process may have ended by now, or may end before the next line.
             let Ok(()) = self.file(&format!("/proc/{pid}/stat")) else { continue };
             let Some(stat) = proc::stat(&self.text) else { continue };
             let (cpu, mut comm) = (stat.cpu, [0; 16]);
@@ -101,7 +98,7 @@ impl Producer {
         Ok(running)
     }
 
-    /// Publishes the state of each CPU, and switches of all of them in the last cell.
+    /// Publishes the state of each CPU, and the switches of all CPUs in the last cell.
     fn cpus(&mut self, running: &[(u32, [u8; 16])]) -> Result<()> {
         self.file("/proc/stat").context("/proc/stat")?;
         let ns = now();
@@ -156,7 +153,7 @@ impl Producer {
     /// Publishes a system call, then makes it.
     fn call<T>(&self, number: Sysno, f: impl FnOnce() -> T) -> T {
         let value = number as u32;
-        // Without a counter for it there is still the event, and the ring counts what it drops.
+        // If it has no counter, the event is still published, and the ring counts drops.
         let _ = self.calls.add(value as usize, 1);
         let cpu = u16::try_from(rustix::thread::sched_getcpu()).unwrap_or(u16::MAX);
         let event = Event {

@@ -1,4 +1,4 @@
-//! The thread that reads: from its first record to its last it makes no system call.
+//! The reading thread: from its first record to its last it makes no system call.
 
 use std::hint;
 use std::sync::atomic::Ordering;
@@ -14,16 +14,16 @@ use crate::board::Board;
 use crate::record::{CALLS, Event, Feed};
 use crate::sandbox::Sandbox;
 
-/// Rounds between two updates of the board: a millisecond or so.
+/// Rounds between two updates of the board: about a millisecond.
 const ROUNDS: u32 = 512;
-/// Pauses of the CPU after a round that found nothing, a microsecond or so.
+/// Pause instructions after a round without records: about a microsecond.
 const PAUSES: u32 = 32;
-/// How long the reader waits for a record whose writer was preempted. The ring is large enough to hold the others
+/// How long the reader waits for a record whose writer was preempted. The ring is large enough to hold all others for
 /// that long.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Everything that the thread needs, owned by others too: it must not free memory or close a
-/// file at its end, which takes system calls.
+/// Everything that the thread needs. Others own it as well, since the thread must not free memory or close files at its
+/// end: that takes system calls.
 struct Job {
     feed: Arc<Feed>,
     board: Arc<Board>,
@@ -31,7 +31,7 @@ struct Job {
     sandbox: Option<Sandbox>,
 }
 
-/// A thread that is there, and waits for what it is to read.
+/// A started thread that waits for a source to read.
 pub(crate) struct Waiting {
     /// The thread's id.
     pub(crate) tid: u32,
@@ -39,23 +39,23 @@ pub(crate) struct Waiting {
     thread: JoinHandle<Result<Outcome>>,
 }
 
-/// A thread that reads.
+/// A thread that is reading.
 pub(crate) struct Reading {
     job: Arc<Job>,
     thread: JoinHandle<Result<Outcome>>,
 }
 
-/// What came of it.
+/// The result of the reading.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outcome {
     pub(crate) stats: ReadStats,
-    /// System calls that the producer saw the thread make while it read; `None`: it sees none.
+    /// System calls that the producer counted for the thread while it read; `None` if the producer can't count them.
     pub(crate) seen_calls: Option<u64>,
-    /// It read under the filter that kills.
+    /// The thread read under the seccomp filter.
     pub(crate) sandboxed: bool,
 }
 
-/// Starts the thread, so that its id is known before there is anything to read.
+/// Starts the thread early, so that its id is known before anything is published.
 pub(crate) fn spawn() -> Result<Waiting> {
     let (start, job) = mpsc::channel::<Arc<Job>>();
     let (tell, tid) = mpsc::channel();
@@ -70,9 +70,9 @@ pub(crate) fn spawn() -> Result<Waiting> {
 }
 
 impl Waiting {
-    /// Lets the thread read `feed`.
+    /// Makes the thread read `feed`.
     pub(crate) fn read(self, feed: Arc<Feed>, board: Arc<Board>) -> Result<Reading> {
-        // Without a mapping there are system calls to make, and they are counted.
+        // Reading without a mapping takes system calls, which are counted.
         let mapped = feed.regions().all(|region| region.access() == Access::Mapped);
         let sandbox = if mapped { Sandbox::new().ok() } else { None };
         let events = Mutex::new(feed.events.reader().with_patience(PATIENCE));
@@ -83,23 +83,23 @@ impl Waiting {
 }
 
 impl Reading {
-    /// Asks the thread to end, and waits for it.
+    /// Stops the thread, and waits for it.
     pub(crate) fn stop(self) -> Result<Outcome> {
         self.job.board.stop();
         self.thread.join().map_err(|_| anyhow!("the reader panicked"))?
     }
 
-    /// Whether the thread has ended although nobody asked it to.
+    /// Whether the thread has ended without being stopped.
     pub(crate) fn is_over(&self) -> bool {
         self.thread.is_finished()
     }
 }
 
-/// What the thread does. No allocation, no output, no clock, no lock that others take.
+/// The body of the thread: no allocation, no output, no clock, no shared lock.
 fn read(job: &Job) -> Outcome {
     let Job { feed, board, events, sandbox } = job;
     let mut events = events.lock().unwrap_or_else(PoisonError::into_inner);
-    // A call that whoever counts the thread's calls must have seen.
+    // A producer that counts the thread's calls must count this one.
     rustix::thread::sched_yield();
     let sandboxed = sandbox.as_ref().is_some_and(|sandbox| sandbox.enter().is_ok());
     let before = seen_calls(feed);
@@ -135,7 +135,7 @@ fn read(job: &Job) -> Outcome {
     Outcome { stats: events.stats(), seen_calls, sandboxed }
 }
 
-/// Counters and cells are read as they are: whatever they hold, this is the latest.
+/// Copies counters and cells as they are: they hold the latest values.
 fn update(board: &Board, feed: &Feed, events: &mut mapring::Reader<Event>) {
     let stats = events.stats();
     board.set_totals(stats.delivered, stats.lost(), stats.dropped());
@@ -144,14 +144,14 @@ fn update(board: &Board, feed: &Feed, events: &mut mapring::Reader<Event>) {
         board.set_calls(&sums);
     }
     for index in 0..board.cpus().len() {
-        // One that is busy is read the next time.
+        // A busy cell is read in the next round.
         if let Ok(cpu) = feed.cpus.read(index) {
             board.set_cpu(index, &cpu);
         }
     }
 }
 
-/// System calls of this thread, as the producer counts them.
+/// System calls of this thread, counted by the producer.
 fn seen_calls(feed: &Feed) -> Option<u64> {
     feed.reader_calls.as_ref()?.sum(0).ok()
 }
@@ -164,7 +164,7 @@ mod tests {
     use crate::record::Cpu;
     use crate::record::tests::feed;
 
-    /// The reader's filter kills the whole test if it makes a system call.
+    /// The reader's filter kills the whole test process if the reader makes a system call.
     #[test]
     fn everything_published_is_read_without_a_system_call() {
         let feed = Arc::new(feed(2));

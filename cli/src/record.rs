@@ -1,22 +1,22 @@
-//! What is published: the same types whether a BPF program writes them (`bpf/demo.bpf.c`) or a process.
+//! The published types, the same for BPF programs (`bpf/demo.bpf.c`) and for a process.
 
 use bytemuck::{Pod, Zeroable};
 use mapring::{Cells, Counters, Record, Region, Ring};
 use syscalls::Sysno;
 
-/// Counters of system calls by number; the last one is for all numbers that have none.
+/// Counters of system calls by number. The last counter is for all numbers without their own.
 pub(crate) const CALLS: usize = 512;
 
-/// Something that happened. With its sequence word it fills a cache line.
+/// An event. With its sequence word it fills a cache line.
 #[derive(Clone, Copy, Debug, Pod, Zeroable, Record)]
 #[repr(C)]
 pub(crate) struct Event {
-    /// On the monotonic clock.
+    /// Time on the monotonic clock.
     pub(crate) ns: u64,
     /// One of the constants below.
     pub(crate) kind: u16,
     pub(crate) cpu: u16,
-    /// The number of a call; how often a process was switched to.
+    /// The number of a system call, or how often a process was switched in.
     pub(crate) value: u32,
     pub(crate) pid: u32,
     pub(crate) other: u32,
@@ -25,42 +25,41 @@ pub(crate) struct Event {
 }
 
 impl Event {
-    /// A CPU went from one task to another.
+    /// A CPU switched from one task to another.
     pub(crate) const SWITCH: u16 = 0;
     /// A task made a system call.
     pub(crate) const CALL: u16 = 1;
-    /// A process got a CPU some times since it was looked at last.
+    /// A process got a CPU this many times since the last pass.
     pub(crate) const RAN: u16 = 2;
     pub(crate) const KINDS: usize = 3;
 }
 
-/// What a CPU is at.
+/// The state of a CPU.
 #[derive(Clone, Copy, Debug, Pod, Zeroable, Record)]
 #[repr(C)]
 pub(crate) struct Cpu {
-    /// When this was true, on the monotonic clock.
+    /// When this state was current, on the monotonic clock.
     pub(crate) ns: u64,
     pub(crate) switches: u64,
-    /// Those of them that the task did not ask for.
+    /// The involuntary switches among them.
     pub(crate) preempted: u64,
-    /// Spent idle, until `ns`.
+    /// Idle time until `ns`.
     pub(crate) idle_ns: u64,
-    /// What runs; 0: the CPU is idle.
+    /// The running process; 0 if the CPU is idle.
     pub(crate) pid: u32,
     pub(crate) unused: u32,
     pub(crate) comm: [u8; 16],
 }
 
-/// Everything that a producer publishes, opened for reading.
+/// Everything that a producer publishes, open for reading.
 pub(crate) struct Feed {
     pub(crate) events: Ring<Event>,
     pub(crate) calls: Counters,
-    /// A cell for each CPU. A producer that knows only the switches of all CPUs together has them
-    /// in one more.
+    /// One cell per CPU. A producer that only has the total of all CPUs' switches adds one more cell for it.
     pub(crate) cpus: Cells<Cpu>,
-    /// System calls of the reader, if the producer sees them.
+    /// System calls of the reader, if the producer counts them.
     pub(crate) reader_calls: Option<Counters>,
-    /// How many of the cells are CPUs of this machine, and how many are in use.
+    /// The number of cells for CPUs of this machine, and the number of cells in use.
     pub(crate) machine: usize,
     pub(crate) cells: usize,
 }
@@ -81,11 +80,11 @@ pub(crate) fn call_name(nr: usize) -> String {
     }
 }
 
-/// A task's name, with nothing in it that a terminal would obey.
+/// A task's name, without characters that control a terminal.
 pub(crate) fn task_name(comm: &[u8; 16]) -> String {
     let end = comm.iter().position(|&byte| byte == 0).unwrap_or(comm.len());
     let name = String::from_utf8_lossy(&comm[..end]);
-    // Not what moves the cursor or turns the text around: all that `Debug` escapes, but for quotes.
+    // Drop characters that move the cursor or reverse the text: all that `Debug` escapes, except quotes.
     let shown = |c: char| c.is_ascii_graphic() || c.escape_debug().eq([c]);
     name.chars().map(|c| if shown(c) { c } else { '?' }).collect()
 }
@@ -94,7 +93,7 @@ pub(crate) fn task_name(comm: &[u8; 16]) -> String {
 pub(crate) mod tests {
     use super::*;
 
-    /// What a process could publish: `machine` CPUs, one shard.
+    /// A feed as a process publishes it: `machine` CPUs, one shard.
     pub(crate) fn feed(machine: usize) -> Feed {
         Feed {
             events: Ring::create_memfd(256, 1).unwrap(),

@@ -1,4 +1,4 @@
-//! The seccomp filter of the reading thread: any system call but those that end it kills the process.
+//! The seccomp filter of the reading thread: any system call except those of thread exit kills the process.
 #![allow(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -9,8 +9,8 @@ use std::ptr;
 use anyhow::{Context, Result};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
-/// What a thread calls on its way out: the alternate signal stack is given up, its own stack is
-/// given back, those who wait are woken. Nothing that could read, write, wait or ask the time.
+/// The calls of an exiting thread: it releases its alternate signal stack and its own stack, and wakes joiners. None
+/// can read, write, wait or get the time.
 const WAY_OUT: [libc::c_long; 6] = [
     libc::SYS_exit,
     libc::SYS_futex,
@@ -20,7 +20,7 @@ const WAY_OUT: [libc::c_long; 6] = [
     libc::SYS_sigaltstack,
 ];
 
-/// A filter that is ready to be entered.
+/// A filter that is ready to enter.
 pub(crate) struct Sandbox(BpfProgram);
 
 impl Sandbox {
@@ -31,9 +31,9 @@ impl Sandbox {
         Ok(Self(filter.try_into()?))
     }
 
-    /// Puts the calling thread, and no other, behind the filter, for good.
+    /// Puts the calling thread, and no other, behind the filter permanently.
     pub(crate) fn enter(&self) -> Result<()> {
-        // A signal handler ends by a system call. Other threads get the process's signals.
+        // A signal handler returns by a system call. Other threads receive the process's signals.
         block_signals()?;
         seccompiler::apply_filter(&self.0).context("this kernel refuses the seccomp filter")
     }
@@ -41,9 +41,9 @@ impl Sandbox {
 
 fn block_signals() -> Result<()> {
     let mut all = MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: `all` is memory for a set, which is what the call fills in.
+    // SAFETY: `all` is memory for a signal set, and the call initializes it.
     unsafe { libc::sigfillset(all.as_mut_ptr()) };
-    // SAFETY: `all` was filled in above, and null says that nobody wants the old set.
+    // SAFETY: `all` was initialized above, and null means that the old set is not returned.
     let error = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, all.as_ptr(), ptr::null_mut()) };
     anyhow::ensure!(error == 0, "pthread_sigmask: {}", std::io::Error::from_raw_os_error(error));
     Ok(())
@@ -59,14 +59,14 @@ mod tests {
 
     const ROLE: &str = "MAPRING_DEMO_SANDBOX_TEST";
 
-    /// Runs the test below in a process of its own.
+    /// Runs the test below in its own process.
     fn child(role: &str) -> ExitStatus {
         let mut test = Command::new(env::current_exe().unwrap());
         test.args(["--exact", "sandbox::tests::sandboxed_thread", "--nocapture"]).env(ROLE, role);
         test.status().unwrap()
     }
 
-    /// Does nothing but in a child.
+    /// Does nothing outside a child process.
     #[test]
     fn sandboxed_thread() {
         let Ok(role) = env::var(ROLE) else { return };

@@ -1,5 +1,4 @@
-//! How it is shown: a table that stays in its place on a terminal, a line a second elsewhere,
-//! or nothing at all.
+//! The output: a table that stays in place on a terminal, one line per second elsewhere, or nothing.
 
 use std::io::{self, IsTerminal, Stdout, Write};
 
@@ -14,22 +13,22 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr
 
 use crate::view::{View, grouped, rounded};
 
-/// Lines that the table takes if there are as many.
+/// Lines of the table, if enough rows are available.
 const HEIGHT: u16 = 21;
-/// Columns from which on there is room for two tables side by side.
+/// The minimum number of columns for two tables side by side.
 const WIDE: u16 = 74;
 
 pub(crate) enum Screen {
     Live(Live),
-    /// With the second that was written last.
+    /// Holds the second that was written last.
     Lines(u64),
     Silent,
 }
 
-/// A table in a terminal, drawn anew in the same place.
+/// A table that is redrawn in place on a terminal.
 pub(crate) struct Live {
     terminal: Terminal<CrosstermBackend<Stdout>>,
-    /// How the terminal was before.
+    /// The terminal's modes at the start.
     modes: Termios,
 }
 
@@ -60,7 +59,7 @@ impl Screen {
 }
 
 impl Live {
-    /// `None` where there is no terminal that can do it.
+    /// `None` if stdout is not a terminal that supports it.
     fn new() -> Option<Self> {
         let stdout = io::stdout();
         if !stdout.is_terminal() || std::env::var_os("TERM").is_none_or(|term| term == "dumb") {
@@ -72,7 +71,7 @@ impl Live {
         let backend = CrosstermBackend::new(stdout);
         let mut terminal = Terminal::with_options(backend, TerminalOptions { viewport }).ok()?;
         terminal.hide_cursor().ok()?;
-        // What is typed would be written across the table. Ctrl-C still is a signal.
+        // Typed characters would appear across the table. Ctrl-C still raises a signal.
         let mut quiet = modes.clone();
         quiet.local_modes -= LocalModes::ECHO | LocalModes::ICANON;
         tcsetattr(io::stdout(), OptionalActions::Now, &quiet).ok()?;
@@ -81,8 +80,7 @@ impl Live {
 }
 
 impl Drop for Live {
-    /// Leaves the last table where it is, and the cursor below it. What can't be restored is the
-    /// terminal's loss.
+    /// Leaves the last table in place, and the cursor below it. Errors while restoring are ignored.
     fn drop(&mut self) {
         let bottom = self.terminal.get_frame().area().bottom();
         let _ = self.terminal.set_cursor_position((0, bottom.saturating_sub(1)));
@@ -186,7 +184,7 @@ impl View {
     }
 }
 
-/// The most of it in a few lines.
+/// A summary in a few lines.
 fn plain(view: &View) -> String {
     let calls = view.calls(5).into_iter().map(|call| format!("{} {}", call.name, rounded(call.rate)));
     let cpus = view
@@ -221,7 +219,7 @@ mod tests {
 
     const CPUS: usize = 300;
 
-    /// Of a machine with many CPUs, all of them busy.
+    /// A view of a machine with many CPUs, all busy.
     fn view() -> View {
         let feed = feed(CPUS);
         let board = Board::new(CPUS).unwrap();
@@ -255,7 +253,7 @@ mod tests {
         assert!(has("98,765,432 read  1 lost  0 dropped"));
         assert!(has("1,234,567") && has("all ") && has("a-long-task-name"));
         assert!(has("a-long-task-name[77] → idle"));
-        // The tables have room for 9 lines: the busiest 8 of the CPUs, and all of them together.
+        // The tables have 9 lines: the busiest 8 CPUs, and the total of all.
         assert_eq!(lines.iter().filter(|line| line.contains("100 % a-long")).count(), 8);
     }
 

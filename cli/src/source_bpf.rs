@@ -1,4 +1,4 @@
-//! Records by BPF programs: they are loaded, told who reads, and attached.
+//! BPF programs as the source: loads them, sets the reader's thread id, and attaches them.
 
 use std::fs;
 use std::mem::MaybeUninit;
@@ -19,7 +19,7 @@ mod skel {
     include!(concat!(env!("OUT_DIR"), "/demo.skel.rs"));
 }
 
-/// Attached programs. Dropping it detaches them; regions that are open stay.
+/// Attached programs. Dropping it detaches them; open regions stay open.
 pub(crate) struct Programs(
     #[expect(dead_code, reason = "held for what dropping it does")] skel::DemoSkel<'static>,
 );
@@ -38,11 +38,10 @@ impl Producer for Programs {
     }
 }
 
-/// What libbpf has to say, which is of use only if the reason is not plain.
+/// libbpf's messages, printed only if the cause of a failure is unclear.
 static SAID: Mutex<String> = Mutex::new(String::new());
 
-/// Loads the programs and has them publish. An error means that this kernel, or the lack of
-/// privilege, doesn't allow it.
+/// Loads and attaches the programs. Fails if the kernel or the privileges don't allow it.
 pub(crate) fn start(reader_tid: u32) -> Result<(Programs, Feed)> {
     let listen = |_, text: String| SAID.lock().unwrap_or_else(PoisonError::into_inner).push_str(&text);
     libbpf_rs::set_print(Some((PrintLevel::Warn, listen)));
@@ -57,7 +56,7 @@ pub(crate) fn start(reader_tid: u32) -> Result<(Programs, Feed)> {
 }
 
 fn load(reader_tid: u32) -> Result<(Programs, Feed)> {
-    // The programs live as long as the process, or until they are dropped; so does this.
+    // The programs live until they are dropped or the process ends, and this must live as long.
     let storage = Box::leak(Box::new(MaybeUninit::uninit()));
     let mut open = skel::DemoSkelBuilder::default().open(storage).context("the compiled programs")?;
     mapring::loader::prepare(&mut open)?;

@@ -1,5 +1,5 @@
-//! Records by another process, through memory files: no privilege, no BPF. The process is this
-//! program once more (`producer.rs`); it inherits the descriptors of what it is to write.
+//! Another process as the source, through memfds: no privilege, no BPF. It runs this same program (`producer.rs`), and
+//! inherits the descriptors that it writes to.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -12,7 +12,7 @@ use mapring::{Cells, Counters, Region, Ring};
 use crate::record::{CALLS, Cpu, Event, Feed};
 use crate::{Producer, proc};
 
-/// The process that publishes. Dropping it ends it.
+/// The publishing process. Dropping it ends the process.
 pub(crate) struct Process(Child);
 
 pub(crate) fn start() -> Result<(Process, Feed)> {
@@ -29,13 +29,13 @@ pub(crate) fn start() -> Result<(Process, Feed)> {
         .args(["--produce", &numbers.join(",")])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        // Ctrl-C is for the reader, which then ends the producer.
+        // Ctrl-C is for the reader only, which then ends the producer.
         .process_group(0)
         .spawn()
         .context("cannot start the producer")?;
     let process = Process(child);
 
-    // What was made is mapped for writing; the reader maps the same memory for reading.
+    // The created regions are mapped for writing; the reader maps the same memory for reading.
     let read = |at: usize| made[at].as_fd().try_clone_to_owned();
     let feed = Feed {
         events: Ring::open(read(0)?)?,
@@ -48,7 +48,7 @@ pub(crate) fn start() -> Result<(Process, Feed)> {
     Ok((process, feed))
 }
 
-/// A descriptor of the region that survives the start of another program.
+/// A descriptor of the region that stays open across exec.
 fn inheritable(region: &Region) -> Result<OwnedFd> {
     rustix::io::dup(region).context("dup")
 }
@@ -72,7 +72,7 @@ impl Producer for Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may be gone already, which is just as well.
+        // The process may have ended already; that is fine.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

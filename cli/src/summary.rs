@@ -1,4 +1,4 @@
-//! The end of a run: what was read, and what one read costs beside the system call that it saves.
+//! The summary of a run: the records read, and the cost of a mapped read compared with a system call.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use crate::reader::Outcome;
 use crate::record::Cpu;
 use crate::view::{grouped, rounded};
 
-/// Blocks of each kind, taken in turn, so that a slow spell of the machine hits both.
+/// Blocks of each kind. They alternate, so that a slow phase of the machine affects both.
 const BLOCKS: usize = 61;
 const READS: u32 = 20_000;
 #[cfg(feature = "bpf")]
@@ -25,15 +25,15 @@ pub(crate) struct Summary {
     pub(crate) cost: Cost,
 }
 
-/// Nanoseconds, the medians of all blocks.
+/// Medians of all blocks, in nanoseconds.
 pub(crate) struct Cost {
     read: f64,
-    /// Not for memory files: there is nothing to look up.
+    /// `None` for memfds, which have no lookups.
     lookup: Option<f64>,
 }
 
-/// Reads the first cell of a table again and again, by its mapping and, if it is one of a BPF map,
-/// by `lookup_elem`. Nobody should be writing it.
+/// Reads the first cell of a table repeatedly, by its mapping and, for a BPF map, by `lookup_elem`. The cells should
+/// have no active writer.
 pub(crate) fn measure(cells: &Cells<Cpu>, lookups: bool) -> Result<Cost> {
     cells.read(0)?;
     let (mut reads, mut looked_up) = (Vec::new(), Vec::new());
@@ -62,7 +62,7 @@ fn median(values: &mut [f64]) -> Option<f64> {
     values.get(values.len() / 2).copied()
 }
 
-/// The kernel's way of reading a map, without anything of this library's around it.
+/// The kernel's lookup of a map, without this library.
 #[cfg(feature = "bpf")]
 mod lookup {
     #![allow(unsafe_code)]
@@ -86,8 +86,8 @@ mod lookup {
         let mut value = [0_u64; WORDS];
         let mut failed = None;
         let ns = super::time(count, || {
-            // SAFETY: the key has the 4 bytes of an array's, and `value` as many as the map's
-            // elements, which was checked above.
+            // SAFETY: the key has the 4 bytes of an array's key, and `value` is as long as the map's values, which was
+            // checked above.
             let error = unsafe {
                 libbpf_sys::bpf_map_lookup_elem(fd, (&raw const key).cast(), (&raw mut value).cast())
             };
@@ -117,7 +117,7 @@ impl Summary {
         })
     }
 
-    /// For people.
+    /// Text to display.
     pub(crate) fn text(&self) -> String {
         let Outcome { stats, .. } = self.outcome;
         let line = |name: &str, value: String, note: String| format!("  {name:<30}{value:>12}  {note}\n");
@@ -151,13 +151,13 @@ impl Summary {
 }
 
 impl Outcome {
-    /// System calls of the reader while it read, as far as that could be found out. One that
-    /// ended well under the filter made none but those of its end.
+    /// System calls of the reader while it read, if known. A reader that ended normally under the filter made only
+    /// its exit calls.
     pub(crate) fn syscalls(&self) -> Option<u64> {
         self.seen_calls.or(self.sandboxed.then_some(0))
     }
 
-    /// How that was found out.
+    /// How the number was determined.
     fn evidence(&self) -> Option<&'static str> {
         match (self.seen_calls, self.sandboxed) {
             (Some(_), true) => Some("BPF program and seccomp filter"),
@@ -168,7 +168,7 @@ impl Outcome {
     }
 }
 
-/// To a tenth.
+/// Rounds to a tenth.
 fn round(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
 }

@@ -1,4 +1,4 @@
-//! What there is to show: samples turned into rates, the busiest first, events into words.
+//! The data to display: turns samples into rates, sorts by activity, and formats events.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -6,35 +6,35 @@ use std::time::Duration;
 use crate::board::{Board, Sample};
 use crate::record::{Cpu, Event, Feed, call_name, task_name};
 
-/// How far back rates look.
+/// The period of the rates.
 const WINDOW: u64 = 1_000_000_000;
-/// Events that are kept to be shown.
+/// Events kept for display.
 const EVENTS: usize = 16;
 
 pub(crate) struct View {
-    /// Where records come from, and how they are read.
+    /// The source of the records, and how they are read.
     pub(crate) source: String,
     pub(crate) access: String,
     pub(crate) length: Duration,
     start: u64,
-    /// CPUs of this machine: the first cells of a sample.
+    /// CPUs of this machine; they have the first cells of a sample.
     machine: usize,
     latest: mapring::Reader<Event>,
     pub(crate) events: VecDeque<Event>,
     samples: VecDeque<Sample>,
 }
 
-/// A system call, and how often it was made.
+/// A system call, and its count.
 pub(crate) struct CallLine {
     pub(crate) name: String,
     pub(crate) rate: f64,
     pub(crate) total: u64,
 }
 
-/// A CPU, or all of them.
+/// A CPU, or all CPUs.
 pub(crate) struct CpuLine {
     pub(crate) name: String,
-    /// Switches a second, where they are known CPU by CPU.
+    /// Switches per second, if known for each CPU.
     pub(crate) switches: Option<f64>,
     pub(crate) busy: f64,
     pub(crate) running: String,
@@ -69,7 +69,7 @@ impl View {
         self.samples.front().expect("there is one from the start")
     }
 
-    /// From the start to the latest sample.
+    /// The time from the start to the latest sample.
     pub(crate) fn elapsed(&self) -> Duration {
         self.elapsed_at(self.now().ns)
     }
@@ -78,7 +78,7 @@ impl View {
         Duration::from_nanos(ns.saturating_sub(self.start))
     }
 
-    /// Of something that only grows, a second.
+    /// The rate per second of a value that only grows.
     fn rate(&self, of: impl Fn(&Sample) -> u64) -> f64 {
         let grown = of(self.now()).saturating_sub(of(self.before()));
         grown as f64 * 1e9 / self.window()
@@ -92,12 +92,12 @@ impl View {
         self.rate(|sample| sample.records)
     }
 
-    /// Of the whole machine.
+    /// Switches of the whole machine.
     pub(crate) fn switches(&self) -> f64 {
         self.rate(|sample| sample.cpus.iter().map(|cpu| cpu.switches).fold(0, u64::wrapping_add))
     }
 
-    /// The most frequent first, by their totals: those do not change places at every sample.
+    /// The most frequent calls by total count. Totals keep the order stable between samples.
     pub(crate) fn calls(&self, count: usize) -> Vec<CallLine> {
         let mut calls: Vec<_> =
             self.now().calls.iter().copied().enumerate().filter(|(_, n)| *n > 0).collect();
@@ -110,9 +110,9 @@ impl View {
         calls.iter().take(count).map(line).collect()
     }
 
-    /// As many CPUs as there is room for, the busiest if that is not all, and a line for all.
+    /// As many CPUs as fit, the busiest if not all fit, and a line for all.
     pub(crate) fn cpus(&self, room: usize) -> Vec<CpuLine> {
-        // A cell whose `ns` is 0 was never written: a CPU that is not there, or asleep since.
+        // If `ns` is 0, the cell was never written: the CPU is absent, or was asleep the whole time.
         let live = |index: &usize| self.now().cpus[*index].ns > 0;
         let mut lines: Vec<_> = (0..self.machine).filter(live).map(|index| self.cpu(index)).collect();
         let all = CpuLine {
@@ -155,7 +155,7 @@ impl View {
     }
 }
 
-/// Up to `now`, the time since the last record included.
+/// Idle time up to `now`, including the time since the last record.
 fn idle_ns(cpu: &Cpu, now: u64) -> u64 {
     let since = if cpu.pid == 0 && cpu.ns > 0 { now.saturating_sub(cpu.ns) } else { 0 };
     cpu.idle_ns + since
@@ -165,7 +165,7 @@ fn task(pid: u32, comm: &[u8; 16]) -> String {
     if pid == 0 { "idle".into() } else { format!("{}[{pid}]", task_name(comm)) }
 }
 
-/// A number with a comma at each thousand.
+/// A number with commas between thousands.
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -178,7 +178,7 @@ pub(crate) fn grouped(number: u64) -> String {
     text
 }
 
-/// The same of a rate, to the nearest whole number.
+/// A rate, rounded to a whole number, with commas between thousands.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rates are positive and small")]
 pub(crate) fn rounded(rate: f64) -> String {
     grouped(rate.round() as u64)

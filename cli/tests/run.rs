@@ -1,4 +1,4 @@
-//! The program as a user starts it: what it prints, and what it exits with.
+//! Runs the program as a user does, and checks its output and its exit code.
 
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ fn demo(options: &[&str]) -> Output {
 fn json(output: &Output) -> Value {
     let text = str::from_utf8(&output.stdout).unwrap();
     println!("{text}");
-    // One object and nothing else, or this fails.
+    // This fails unless the text is exactly one object.
     serde_json::from_str(text).unwrap()
 }
 
@@ -66,7 +66,7 @@ fn a_dead_producer_is_reported() {
     let mut demo = Command::new(env!("CARGO_BIN_EXE_mapring-demo"));
     demo.args(["--memfd", "--seconds", "60"]).stdout(Stdio::null()).stderr(Stdio::piped());
     let demo = demo.spawn().unwrap();
-    // The main thread starts it; the reader starts nothing.
+    // The main thread starts the producer; the reader starts nothing.
     let children = format!("/proc/{0}/task/{0}/children", demo.id());
     let end = Instant::now() + Duration::from_secs(30);
     let child = loop {

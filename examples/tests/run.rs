@@ -7,7 +7,7 @@ fn run(program: &str, arguments: &[&str]) -> String {
     text(&output)
 }
 
-/// What a program that did well printed.
+/// The output of a program that succeeded.
 fn text(output: &Output) -> String {
     let text = String::from_utf8(output.stdout.clone()).unwrap();
     print!("{text}");
@@ -39,7 +39,7 @@ mod bpf {
     const SWITCHES: &str = env!("CARGO_BIN_EXE_switches");
     const FOREIGN: &str = env!("CARGO_BIN_EXE_foreign");
 
-    /// Whether programs can be loaded here. If not, the test is skipped, loudly.
+    /// Whether BPF programs can be loaded here. If not, the test is skipped, and the skip is printed.
     fn allowed() -> bool {
         let status = fs::read_to_string("/proc/self/status").unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
@@ -66,7 +66,7 @@ mod bpf {
         if !allowed() {
             return;
         }
-        // Threads call themselves anything: this one clears the screen, and turns text around.
+        // A thread can choose any name: this one clears the screen and reverses the text direction.
         let stop = AtomicBool::new(false);
         let text = thread::scope(|scope| {
             scope.spawn(|| {
@@ -94,7 +94,7 @@ mod bpf {
         }
         let text = run(env!("CARGO_BIN_EXE_syscalls"), &["2"]);
         assert!(text.starts_with("second 1, read mapped\n") && text.contains("\nsecond 2, read mapped\n"));
-        // Which calls these are depends on what else this machine does; there is always one.
+        // The calls depend on the other processes of this machine; at least one is always present.
         let calls: Vec<_> = text.lines().filter(|line| line.contains(" last by ")).collect();
         for line in &calls {
             let [count, name, ..] = line.split_whitespace().collect::<Vec<_>>()[..] else { panic!("{line}") };
@@ -113,7 +113,7 @@ mod bpf {
         let [rounds @ .., rings, last] = &lines[..] else { panic!("{text}") };
         assert_eq!(rounds.len(), 40);
         assert!(rounds[0].contains(" 16 slots, ") && !rounds[0].contains("lost 0,"), "{text}");
-        // It grew as often as it lost something, and no more.
+        // The ring grew exactly as often as the reader lost records.
         let lossy = rounds[..39].iter().filter(|round| !round.contains("lost 0,")).count();
         assert!(rings.starts_with(&format!("{} rings, ", lossy + 1)) || lossy > 16, "{text}");
         assert!(last.ends_with(", 0 dropped; read mapped"), "{text}");
@@ -179,7 +179,7 @@ mod bpf {
         assert_eq!(said.lines().filter(|line| line.contains("] -> [")).count(), 5);
         assert!(said.lines().last().unwrap().starts_with("lost "));
 
-        // The same without any privilege, by a copy that nobody is kept from running.
+        // The same without any privilege, by a copy of the program that everyone may execute.
         let copy = folder.0.with_extension("copy");
         fs::copy(FOREIGN, &copy).unwrap();
         let said = text(&Command::new(&copy).args([pin, "3"]).uid(65534).gid(65534).output().unwrap());
@@ -200,7 +200,7 @@ mod bpf {
         }
     }
 
-    /// A program that ends with this value.
+    /// A program that ends when this value is dropped.
     struct Running(Child);
 
     impl Drop for Running {
@@ -212,7 +212,7 @@ mod bpf {
 
     fn wait_for(path: &str) {
         let end = Instant::now() + Duration::from_secs(30);
-        // The last thing that is done to it.
+        // Setting the mode is the last step of publishing the pin.
         let ready = || fs::metadata(path).is_ok_and(|data| data.permissions().mode() & 0o777 == 0o666);
         while !ready() {
             assert!(Instant::now() < end, "nothing was pinned at {path}");
@@ -220,7 +220,7 @@ mod bpf {
         }
     }
 
-    /// A BPF file system of this test's own, in which everyone may look.
+    /// This test's own BPF file system, readable by everyone.
     struct BpfFolder(PathBuf);
 
     impl BpfFolder {

@@ -1,21 +1,21 @@
-//! The producer of `ring/include/mapring/ring.bpf.h` on a machine with weak memory, step by step,
-//! and the operations of `atomic.bpf.h` that it is made of.
+//! The producer of `ring/include/mapring/ring.bpf.h` on a machine with weak memory order, step by step, and the
+//! operations of `atomic.bpf.h` that it uses.
 //!
-//! Value-returning BPF atomics are full barriers on every JIT: a fence, the operation, a fence.
-//! (With an acquire-release operation instead the models fail, rightly: what is stored after it
-//! could be seen before it.) All else is a plain load or store, relaxed here.
+//! Value-returning BPF atomics are full barriers on every JIT: a fence, the operation, a fence. (With an
+//! acquire-release operation instead, the models fail, correctly: a later store could become visible before it.)
+//! Everything else is a plain load or store, relaxed here.
 
 use mapring::layout::seq::{DISCARDED, TRIES, WALK, state};
 
 use crate::ring::{Claimed, Producer, Ring};
 use crate::sync::{AtomicU64, Ordering, fence};
 
-/// How `mapring__publish` does it.
+/// The implementation of `mapring__publish`.
 #[derive(Clone, Copy, Debug)]
 pub enum Bpf {
-    /// `xchg`: where there is nothing better.
+    /// `xchg`: if nothing better is available.
     Xchg,
-    /// The store-release instruction; also x86, whose plain stores are no weaker.
+    /// The store-release instruction; also x86, whose plain stores are just as strong.
     StoreRelease,
 }
 
@@ -29,7 +29,7 @@ fn lap<const W: usize>(ring: &Ring<W>, t: u64) -> u64 {
     t / ring.slots() * 2
 }
 
-/// `mapring__take`: 0 if it is ours, else the state that the slot is in.
+/// `mapring__take`: returns 0 if the slot is ours, otherwise the slot's state.
 fn take(seq: &AtomicU64, lap: u64) -> u64 {
     let even = load(seq) & !1;
     let mut found = even;
@@ -87,7 +87,7 @@ fn claim_slow<const W: usize>(ring: &Ring<W>) -> Option<u64> {
 }
 
 impl Bpf {
-    /// `mapring__cmpxchg`: returns what was there.
+    /// `mapring__cmpxchg`: returns the previous value.
     pub fn cmpxchg(word: &AtomicU64, expected: u64, value: u64) -> u64 {
         fence(Ordering::SeqCst);
         let seen = word.compare_exchange(expected, value, Ordering::Relaxed, Ordering::Relaxed);

@@ -1,17 +1,17 @@
-//! Running a model, and making sure that it showed what it was made for.
+//! Runs a model, and checks that it covered the intended events.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-/// Runs `model` in every interleaving with at most `preemptions` preemptions (`None`: with any
-/// number). `LOOM_MAX_PREEMPTIONS` overrides the bound.
+/// Runs `model` in every interleaving with at most `preemptions` preemptions (`None`: no limit). `LOOM_MAX_PREEMPTIONS`
+/// overrides the limit.
 #[cfg(loom)]
 pub fn check(preemptions: Option<usize>, model: impl Fn() + Send + Sync + 'static) {
     use tracing_subscriber::{EnvFilter, fmt, util::SubscriberInitExt};
 
     let runs = Arc::new(Mutex::new(0_u64));
     let counted = Arc::clone(&runs);
-    // As `loom::model` does it, which takes its bound from the environment only.
+    // As `loom::model` does it, which takes its limit only from the environment.
     let log =
         fmt().with_env_filter(EnvFilter::from_env("LOOM_LOG")).with_test_writer().without_time().finish();
     let _log = log.set_default();
@@ -34,19 +34,19 @@ pub fn check(_preemptions: Option<usize>, model: impl Fn() + Send + Sync + 'stat
     (0..100).for_each(|_| model());
 }
 
-/// What happened in some execution or other: a model in which nothing can go wrong proves nothing.
+/// The events of all executions: a model in which nothing can go wrong proves nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Seen(Arc<Mutex<BTreeSet<&'static str>>>);
 
 impl Seen {
-    /// Notes that `what` happened, if it did.
+    /// Records that `what` happened, if it did.
     pub fn note(&self, what: &'static str, happened: bool) {
         if happened {
             self.0.lock().unwrap().insert(what);
         }
     }
 
-    /// Asserts that each of these happened. Real threads need not have met, so only loom counts.
+    /// Asserts that each of these events happened. Checked only under loom, since real threads may never meet.
     pub fn expect(&self, all: &[&'static str]) {
         let seen = self.0.lock().unwrap();
         let missing: Vec<_> = all.iter().filter(|&what| !seen.contains(what)).collect();

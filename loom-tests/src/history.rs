@@ -1,15 +1,15 @@
-//! What producers did, by their own account: what every reader is judged by.
+//! The producers' own record of their actions, which every reader is checked against.
 
 use std::collections::BTreeMap;
 
-/// How a ticket ended.
+/// The end of a ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// As a record of this value, in each of its words.
+    /// A record with this value in each of its words.
     Published(u64),
-    /// Without a record.
+    /// No record.
     Discarded,
-    /// Not at all.
+    /// The ticket has not ended.
     Held,
 }
 
@@ -21,7 +21,7 @@ pub struct History {
 }
 
 impl History {
-    /// Notes what became of a claim: its ticket, or `None` if it was dropped.
+    /// Records the result of a claim: its ticket, or `None` if it was dropped.
     pub fn note(&mut self, claimed: Option<u64>, end: End) {
         match claimed {
             Some(t) => assert_eq!(self.tickets.insert(t, end), None, "ticket {t} twice"),
@@ -29,12 +29,12 @@ impl History {
         }
     }
 
-    /// Another ending for a ticket that was held.
+    /// Changes the end of a ticket that was held.
     pub fn end(&mut self, t: u64, end: End) {
         assert_eq!(self.tickets.insert(t, end), Some(End::Held));
     }
 
-    /// Both together. No ticket may be in both.
+    /// Merges both. No ticket may be in both.
     #[must_use]
     pub fn with(mut self, other: Self) -> Self {
         for (t, end) in other.tickets {
@@ -44,7 +44,7 @@ impl History {
         self
     }
 
-    /// How `t` ended, if anyone had it.
+    /// The end of `t`, if it was claimed.
     pub fn get(&self, t: u64) -> Option<End> {
         self.tickets.get(&t).copied()
     }
@@ -64,18 +64,18 @@ impl History {
         self.dropped
     }
 
-    /// The ticket after the last one taken.
+    /// The ticket after the last claimed one.
     pub fn end_of_ring(&self) -> u64 {
         self.tickets.last_key_value().map_or(0, |(&t, _)| t + 1)
     }
 
-    /// The ticket after the last one that ended: where readers come to rest.
+    /// The ticket after the last one that ended: where readers stop.
     pub fn end_of_ended(&self) -> u64 {
         self.tickets.iter().rev().find(|(_, end)| **end != End::Held).map_or(0, |(&t, _)| t + 1)
     }
 
-    /// The records that are still there in a ring of `slots` slots: published, within the last
-    /// lap, and their slot not taken again.
+    /// The records that a ring of `slots` slots still contains: published, within the last lap, and their slot not
+    /// claimed again.
     pub fn readable(&self, slots: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
         let end = self.end_of_ring();
         self.tickets().filter_map(move |(t, how)| match how {

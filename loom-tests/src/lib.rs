@@ -1,9 +1,8 @@
-//! What the models in `tests/` are made of: how a model is run, a ring in loom's memory, its
-//! producers and a reader that checks all that it is promised.
+//! Shared code of the models in `tests/`: runs a model, and has a ring in loom's memory, its producers, and a reader
+//! that checks every guarantee.
 //!
-//! With `--cfg loom` every model runs once for each interleaving, and for each value that a weak
-//! machine may load. Without, the very same model runs a hundred times on real threads, so
-//! that it is always compiled and never stale.
+//! With `--cfg loom` every model runs once for each interleaving, and for each value that a weakly ordered machine may
+//! load. Without, the same model runs a hundred times on real threads, so that it is always compiled and never stale.
 
 pub mod bpf;
 mod check;
@@ -29,7 +28,7 @@ pub mod sync {
         thread,
     };
 
-    /// So many words of a new region: zeros.
+    /// The words of a new region: zeros.
     pub fn words(count: usize) -> Box<[AtomicU64]> {
         (0..count).map(|_| AtomicU64::new(0)).collect()
     }

@@ -1,5 +1,5 @@
-//! A ring of one shard in loom's memory, the production producer over it, and a reader that
-//! checks what it is promised at each step.
+//! A ring of one shard in loom's memory, the production producer on it, and a reader that checks the guarantees at each
+//! step.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use mapring::protocol::{Words, WordsMut};
 use crate::history::{End, History};
 use crate::sync::{AtomicU64, Ordering, words};
 
-/// Patience that no model uses up.
+/// Patience that lasts longer than any model.
 pub const PATIENT: u64 = 1 << 20;
 
-/// A shard with records of `W` words, which all hold the same value.
+/// A shard with records of `W` words, all with the same value.
 pub struct Ring<const W: usize = 1> {
     words: Arc<[AtomicU64]>,
     geometry: Geometry,
@@ -23,14 +23,14 @@ pub struct Ring<const W: usize = 1> {
 }
 
 impl<const W: usize> Ring<W> {
-    /// A new ring with so many slots.
+    /// A new ring with this number of slots.
     pub fn new(slots: u64) -> Arc<Self> {
         let geometry = Geometry::new(Kind::Ring, 8 * W as u64, slots, 1).unwrap();
         let [ring] = Self::shards(geometry);
         Arc::new(ring)
     }
 
-    /// The shards of a new ring of this shape, whose words they share.
+    /// The shards of a new ring of this shape, which share its words.
     pub fn shards<const SHARDS: usize>(geometry: Geometry) -> [Self; SHARDS] {
         assert_eq!((geometry.record(), geometry.shards()), (8 * W, SHARDS));
         let words: Arc<[_]> = words(geometry.bytes() / 8).into();
@@ -50,7 +50,7 @@ impl<const W: usize> Ring<W> {
         ShardMut::new(WordsMut::new(&self.words), &self.place)
     }
 
-    /// How many slots it has.
+    /// The number of slots.
     pub fn slots(&self) -> u64 {
         self.geometry.capacity() as u64
     }
@@ -66,12 +66,12 @@ impl<const W: usize> Ring<W> {
         &self.words[element * self.geometry.element_words()..][..1 + W]
     }
 
-    /// Where it is in its ring.
+    /// Its place in its ring.
     pub fn place(&self) -> &Place {
         &self.place
     }
 
-    /// All words of the ring, its preamble's first.
+    /// All words of the ring, the preamble first.
     pub fn words(&self) -> &Arc<[AtomicU64]> {
         &self.words
     }
@@ -81,13 +81,13 @@ impl<const W: usize> Ring<W> {
         &self.geometry
     }
 
-    /// Makes the hint point elsewhere, as a producer does that was interrupted before it stored it.
+    /// Sets the hint to another ticket, as if a producer was interrupted before it stored the hint.
     pub fn set_head(&self, head: u64) {
         self.header()[0].store(head, Ordering::Relaxed);
     }
 
-    /// When all is quiet: what memory says is what producers say, and a new reader finds all
-    /// that has not been overwritten.
+    /// After all threads have ended: memory matches the producers' history, and a new reader finds all records that
+    /// were not overwritten.
     pub fn check(&self, history: &History) {
         assert_eq!(self.shard().dropped(), history.dropped(), "every dropped record is counted");
         let slots = self.place.slots();
@@ -114,13 +114,13 @@ impl<const W: usize> Ring<W> {
 
 /// The steps that producers in all languages have.
 pub trait Producer: Copy + Send + Sync + 'static {
-    /// A slot that is claimed.
+    /// A claimed slot.
     type Slot<'a, const W: usize>: Claimed;
 
     /// Claims the next free slot.
     fn claim<const W: usize>(self, ring: &Ring<W>) -> Option<Self::Slot<'_, W>>;
 
-    /// Claims the next free slot as one does that dies there, or stays in it for ever: its ticket.
+    /// Claims the next free slot and never ends it, like a producer that dies there. Returns its ticket.
     fn claim_for_good<const W: usize>(self, ring: &Ring<W>) -> Option<u64> {
         self.claim(ring).map(Claimed::abandon)
     }
@@ -141,15 +141,15 @@ pub trait Producer: Copy + Send + Sync + 'static {
     }
 }
 
-/// What can be done with a slot that is claimed.
+/// The operations on a claimed slot.
 pub trait Claimed: Sized {
     /// Its ticket.
     fn ticket(&self) -> u64;
     /// Fills its record with `value`.
     fn fill(&mut self, value: u64);
-    /// Ends it.
+    /// Publishes it.
     fn publish(self);
-    /// Ends it without a record.
+    /// Discards it.
     fn discard(self);
 
     /// Leaves it as it is.
@@ -190,7 +190,7 @@ impl<const W: usize> Claimed for Slot<'_, [u64; W]> {
     }
 }
 
-/// A production reader and all that it was given.
+/// A production reader, and the records that it got.
 #[derive(Debug)]
 pub struct Reader<const W: usize = 1> {
     cursor: Cursor,
@@ -210,12 +210,12 @@ enum Cause {
 }
 
 impl<const W: usize> Reader<W> {
-    /// A reader that starts where `start` says.
+    /// A reader that starts at `start`.
     pub fn new(ring: &Ring<W>, start: Start, patience: u64) -> Self {
         Self::from(Cursor::new(&mut ring.shard(), start, patience))
     }
 
-    /// A reader that has come to ticket `next`.
+    /// A reader at ticket `next`.
     pub fn at(next: u64, patience: u64) -> Self {
         Self::from(Cursor::at(next, patience))
     }
@@ -225,19 +225,19 @@ impl<const W: usize> Reader<W> {
         Self { cursor, first, impatient, log: Vec::new(), passed: Vec::new() }
     }
 
-    /// So many steps.
+    /// Takes this many steps.
     #[must_use]
     pub fn steps(mut self, ring: &Ring<W>, count: usize) -> Self {
         (0..count).for_each(|_| _ = self.step(ring));
         self
     }
 
-    /// One step, whose outcome must be what the cursor and its stats say.
+    /// One step, whose outcome must match the cursor and its stats.
     pub fn step(&mut self, ring: &Ring<W>) -> Step {
         self.step_by(&mut ring.shard())
     }
 
-    /// The same by another way to look at the ring.
+    /// The same with another source of slots.
     pub fn step_by(&mut self, look: &mut impl Look) -> Step {
         let (mut out, before) = ([0; W], self.cursor);
         let step = self.cursor.step(look, &mut out);
@@ -248,7 +248,7 @@ impl<const W: usize> Reader<W> {
         step
     }
 
-    /// At most so many records in one go.
+    /// Takes at most this many records in one pass.
     #[must_use]
     pub fn run(mut self, ring: &Ring<W>, limit: usize) -> Self {
         let before = self.log.len();
@@ -266,16 +266,16 @@ impl<const W: usize> Reader<W> {
         self.log.push((t, out[0]));
     }
 
-    /// The ticket that is read next.
+    /// The ticket to read next.
     pub fn next(&self) -> u64 {
         self.cursor.next()
     }
 
-    /// What the stats say is how far the cursor came since `before`; notes which tickets it passed, and why.
+    /// Checks that the stats match the cursor's progress since `before`; records the tickets that it passed, and why.
     fn count(&mut self, before: Cursor) {
         let (was, now) = (before.stats(), self.stats());
         assert_eq!(now.delivered, self.log.len() as u64);
-        // Behind the records, if there were any.
+        // Passed tickets come after the records, if any.
         let passed = before.next() + (now.delivered - was.delivered)..self.cursor.next();
         let more = [
             (Cause::Lapped, now.lapped - was.lapped),
@@ -293,12 +293,12 @@ impl<const W: usize> Reader<W> {
         }
     }
 
-    /// All that is left, with no patience for what does not end.
+    /// Reads all that is left, with no patience for unfinished tickets.
     pub fn drain(&mut self, ring: &Ring<W>) {
         self.drain_by(&mut ring.shard());
     }
 
-    /// The same by another way to look at the ring.
+    /// The same with another source of slots.
     pub fn drain_by(&mut self, look: &mut impl Look) {
         self.cursor.set_patience(0);
         let limit = 100;
@@ -306,28 +306,28 @@ impl<const W: usize> Reader<W> {
         assert!(steps < limit, "{self:?} does not come to an end");
     }
 
-    /// What became of the tickets passed.
+    /// The counts of the tickets passed.
     pub fn stats(&self) -> ReadStats {
         self.cursor.stats()
     }
 
-    /// The ticket it started with.
+    /// The first ticket.
     pub fn first(&self) -> u64 {
         self.first
     }
 
-    /// The records it was given.
+    /// The records that it got.
     pub fn log(&self) -> &[(u64, u64)] {
         &self.log
     }
 
-    /// When all is quiet: everything that was delivered was published as it was delivered, and
-    /// what was not is accounted for by its cause.
+    /// After all threads have ended: every delivered record was published with this value, and every other ticket is
+    /// counted by its cause.
     pub fn check(&self, ring: &Ring<W>, history: &History) {
         for &(t, value) in &self.log {
             assert_eq!(history.get(t), Some(End::Published(value)), "ticket {t} of {self:?} {history:?}");
         }
-        // Nobody has taken a ticket that lies before the cursor and later than the end.
+        // Every ticket between the end and the cursor is unclaimed.
         assert!(self.cursor.next() <= history.end_of_ring().max(self.first), "{self:?} {history:?}");
         let (slots, end) = (ring.slots(), history.end_of_ring());
         for &(t, cause) in &self.passed {
@@ -337,7 +337,7 @@ impl<const W: usize> Reader<W> {
                 Cause::Discarded => how == Some(End::Discarded),
                 Cause::Skipped => match how {
                     None | Some(End::Held) => true,
-                    // Its writer was at it when the reader lost patience, or had to go on.
+                    // Its writer was still busy when the reader ran out of patience, or had to move on.
                     Some(_) => self.impatient || end - 1 - t >= slots - slots / 4,
                 },
             };

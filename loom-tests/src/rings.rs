@@ -1,7 +1,7 @@
-//! Rings that take each other's place: programs as `resizable.bpf.h` has them on a weak machine, the
-//! production code that replaces a ring, and the production code that leaves it for the next.
+//! Rings that replace each other: programs as in `resizable.bpf.h` on a weakly ordered machine, the production code
+//! that replaces a ring, and the production code that moves on to the next ring.
 //!
-//! Programs may sleep here, so that nobody waits for those that are still at work with an old ring.
+//! Programs may sleep here, so nothing waits for programs that still use an old ring.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -16,19 +16,19 @@ use crate::bpf::Bpf;
 use crate::ring::{Claimed, Producer, Ring};
 use crate::sync::{AtomicU64, Ordering, fence};
 
-/// How many shards each ring has.
+/// The number of shards of each ring.
 pub const SHARDS: usize = 2;
 
-/// Some rings, each made to take the place of the one before it; which one is in use.
+/// Some rings, each of which can replace the one before it; and the index of the current one.
 pub struct Rings {
     rings: Vec<[Ring; SHARDS]>,
     in_use: AtomicU64,
-    /// This ring is replaced in the moment in which a follower comes to it.
+    /// This ring is replaced at the moment when a follower enters it.
     pub replaced_on_entry: Option<usize>,
 }
 
 impl Rings {
-    /// Rings with so many slots a shard. The first one is in use.
+    /// Rings with these numbers of slots per shard. The first one is current.
     pub fn new(slots: &[u64]) -> Arc<Self> {
         let ring = |&slots: &u64| {
             let geometry = Geometry::new(Kind::Ring, 8, slots, SHARDS as u64).unwrap();
@@ -36,7 +36,7 @@ impl Rings {
             let shards: [Ring; SHARDS] = Ring::shards(geometry);
             let [first, ..] = &shards;
             open(WordsMut::new(first.words()), &geometry);
-            // As its preamble has it: `open` is for programs.
+            // As in its preamble: `open` is for programs.
             first.words()[Gate::WORD].store(Gate::Open.encode(geometry.capacity()), Ordering::Relaxed);
             shards
         };
@@ -57,38 +57,38 @@ impl Rings {
         self.rings[ring][0].words()
     }
 
-    /// What the gate of a ring says to readers.
+    /// The gate of a ring, as readers see it.
     pub fn gate(&self, ring: usize) -> Gate {
         gate(Words::new(self.words(ring)))
     }
 
-    /// The tickets of the rings before this one, and whether that is all.
+    /// The tickets of the rings before this one, and whether that is the final number.
     pub fn before(&self, ring: usize) -> u64 {
         self.words(ring)[Gate::BEFORE].load(Ordering::Relaxed)
     }
 
-    /// The tickets of a ring that is retired.
+    /// The tickets of a retired ring.
     pub fn ends(&self, ring: usize) -> u64 {
         self.rings[ring].iter().map(|shard| shard.shard().end()).sum()
     }
 
-    /// A ring as `Ring` has it.
+    /// A ring in the form that `Ring` uses.
     pub fn whole(&self, ring: usize) -> Whole<'_> {
         let (words, geometry) = (WordsMut::new(self.words(ring)), self.rings[ring][0].geometry());
         Whole { words, geometry, id: u32::try_from(ring + 1).unwrap() }
     }
 
-    /// Has programs find this ring: what the kernel does when it is put in the map of maps (an exchange).
+    /// Makes programs find this ring: the kernel's exchange when userspace updates the map of maps.
     pub fn put(&self, ring: usize) {
         self.in_use.store(ring as u64, Ordering::Release);
     }
 
-    /// `Ring::resize`: puts the next ring in the place of `old`.
+    /// `Ring::resize`: replaces `old` by the next ring.
     pub fn resize(&self, old: usize) {
         self.resize_after(old, || ());
     }
 
-    /// The same, with something else right before programs find the next ring.
+    /// The same, and calls `before` right before programs find the next ring.
     pub fn resize_after(&self, old: usize, before: impl FnOnce()) {
         let put = || {
             before();
@@ -98,12 +98,12 @@ impl Rings {
         let Ok(()) = replace(self.whole(old), self.whole(old + 1), put);
     }
 
-    /// `mapring_reserve`, then `mapring_commit`, on the CPU of this shard: which ring has the record, if one
-    /// does; and whether a slot was given back.
+    /// `mapring_reserve`, then `mapring_commit`, on the CPU of this shard. Returns the ring that has the record, if
+    /// any, and whether a slot was given back.
     pub fn push(&self, shard: usize, value: u64) -> (Option<usize>, bool) {
         let mut back = false;
         for _ in 0..2 {
-            // The kernel has a pointer there: what is read through it comes after it.
+            // The kernel has a pointer here: accesses through it come after its load.
             let at = usize::try_from(self.in_use.load(Ordering::Acquire)).unwrap();
             let ring = self.shard(at, shard);
             let gate = &ring.header()[GATE];
@@ -124,16 +124,16 @@ impl Rings {
     }
 }
 
-/// A record that a follower was given.
+/// A record that a follower got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Given {
-    /// The ring that had it.
+    /// The ring of the record.
     pub ring: usize,
     /// The shard.
     pub shard: usize,
-    /// Its ticket there.
+    /// Its ticket in that ring.
     pub ticket: u64,
-    /// What it says.
+    /// Its content.
     pub value: u64,
 }
 
@@ -145,7 +145,7 @@ pub struct Current {
     cursors: [Cursor; SHARDS],
 }
 
-/// The rings, of which not all is to be printed.
+/// The rings, with a short `Debug`.
 struct Shared(Arc<Rings>);
 
 impl std::fmt::Debug for Shared {
@@ -231,7 +231,7 @@ impl Leaving for Current {
     }
 }
 
-/// A production follower, and all that it was given.
+/// A production follower, and the records that it got.
 #[derive(Debug)]
 pub struct Reader {
     current: Current,
@@ -246,14 +246,14 @@ impl Reader {
         Self { current: first, follow: Follow::default(), log: Vec::new() }
     }
 
-    /// So many polls.
+    /// Polls this many times.
     #[must_use]
     pub fn polls(mut self, count: usize) -> Self {
         (0..count).for_each(|_| _ = self.poll());
         self
     }
 
-    /// `Reader::poll`: whether there was a record.
+    /// `Reader::poll`: returns whether it found a record.
     pub fn poll(&mut self) -> bool {
         let given = self.current.poll().or_else(|| self.follow.poll_on(&mut self.current, Current::poll));
         if let Some(given) = given {
@@ -272,34 +272,34 @@ impl Reader {
         self.current.ring()
     }
 
-    /// Whether it waits for the process that replaces a ring.
+    /// Whether it waits for the process that is replacing the ring.
     pub fn unfinished(&self) -> bool {
         self.follow.unfinished()
     }
 
-    /// How many polls it waits for a record.
+    /// The number of polls that it waits for a record.
     pub fn patience(&self) -> u64 {
         self.current.patience()
     }
 
-    /// What it was given.
+    /// The records that it got.
     pub fn log(&self) -> &[Given] {
         &self.log
     }
 
-    /// What became of the tickets of all rings.
+    /// The counts of the tickets of all rings.
     pub fn stats(&self) -> ReadStats {
         self.follow.stats(&self.current)
     }
 
-    /// Reads until there is nothing more, in the ring that is in use.
+    /// Reads until nothing is left in the current ring.
     pub fn finish(&mut self, rings: &Rings) {
         let last = usize::try_from(rings.in_use.load(Ordering::Relaxed)).unwrap();
         let mut empty = 0;
         for _ in 0..1000 {
             let at = self.ring();
             empty = if self.poll() || self.ring() != at { 0 } else { empty + 1 };
-            // A cursor looks past its ticket once in so many steps.
+            // A cursor looks past its ticket only once in several steps.
             if empty > 40 && self.ring() == last {
                 return;
             }

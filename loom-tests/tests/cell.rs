@@ -1,5 +1,5 @@
-//! Models of cells: the production reader against the production writer in Rust, and against the
-//! one in BPF as weak machines run it. The first argument of `check` is the preemption bound.
+//! Models of cells: the production reader against the production writer in Rust, and against the BPF writer on weakly
+//! ordered machines. The first argument of `check` is the preemption bound.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,17 +9,17 @@ use mapring_loom_tests::bpf::Bpf;
 use mapring_loom_tests::sync::{AtomicU64, Ordering, thread, words};
 use mapring_loom_tests::{Seen, check};
 
-/// The value's words hold the same number each.
+/// All words of a value contain the same number.
 type Value = [u64; 2];
 type Words3 = Arc<[AtomicU64]>;
 
-/// What writers in all languages do.
+/// The operations of writers in all languages.
 trait Writer: Copy + Send + Sync + 'static {
-    /// The odd sequence, if nobody else was in the cell.
+    /// Returns the odd sequence, if no other writer was in the cell.
     fn begin(self, cell: &Words3) -> Option<u64>;
     fn end(self, cell: &Words3, odd: u64);
 
-    /// What it wrote, by its sequence.
+    /// The values that it wrote, by sequence.
     fn set(self, cell: &Words3, number: u64) -> BTreeMap<u64, u64> {
         let odd = self.begin(cell);
         if let Some(odd) = odd {
@@ -60,7 +60,7 @@ fn new() -> Words3 {
     words(3).into()
 }
 
-/// Looks so many times: sequences never go back, and no value is torn.
+/// Reads `count` times: sequences never decrease, and no value is torn.
 fn looks(cell: &Words3, count: usize) -> Vec<(u64, u64)> {
     let mut found: Vec<(u64, u64)> = Vec::new();
     for _ in 0..count {
@@ -74,7 +74,7 @@ fn looks(cell: &Words3, count: usize) -> Vec<(u64, u64)> {
     found
 }
 
-/// When all is quiet: every write has a sequence of its own, and whoever saw one saw its value.
+/// After all threads have ended: every write has its own sequence, and each sequence was read with its value.
 fn judge(cell: &Words3, found: &[(u64, u64)], written: &BTreeMap<u64, u64>) {
     for (seq, value) in found {
         assert_eq!(written.get(seq).or((*seq == 0).then_some(&0)), Some(value), "{found:?} {written:?}");
@@ -137,7 +137,7 @@ fn two_writers_and_a_reader(writer: impl Writer) {
     seen.expect(&["both wrote", "one gave up"]);
 }
 
-/// A writer may update the value in place: it starts from what the last one left.
+/// A writer may update the value in place: it starts from the last writer's value.
 fn updates_follow_each_other(writer: impl Writer) {
     check(None, move || {
         let cell = new();
@@ -173,7 +173,7 @@ fn a_writer_that_never_ends(writer: impl Writer) {
     });
 }
 
-/// The whole write in one call gives up as well, and says so.
+/// The whole write in one call also gives up, and returns `false`.
 #[test]
 fn a_set_that_finds_another_writer_writes_nothing() {
     check(None, || {
@@ -192,7 +192,7 @@ fn a_set_that_finds_another_writer_writes_nothing() {
     });
 }
 
-/// A writer begins, writes half of its value, and dies: known to who joins it, and to no one else.
+/// A writer begins, writes half of its value, and dies. Only the thread that joins it knows of the death.
 fn dies(cell: &Words3, writer: impl Writer) {
     let there = Arc::clone(cell);
     let victim = thread::spawn(move || {
@@ -202,7 +202,7 @@ fn dies(cell: &Words3, writer: impl Writer) {
     victim.join().unwrap();
 }
 
-/// Readers get the value before, the one after, or none, wherever recovery is.
+/// Readers get the value before recovery, the one after, or none, at any point of the recovery.
 fn what_was_abandoned_is_never_seen(writer: impl Writer) {
     let seen = Seen::default();
     let noted = seen.clone();
@@ -224,7 +224,7 @@ fn what_was_abandoned_is_never_seen(writer: impl Writer) {
     seen.expect(&["before and after", "busy"]);
 }
 
-/// It gives up, or comes after: then nothing of the dead one's or of who recovered is left.
+/// The writer gives up, or writes after the recovery: then nothing is left of the dead writer or of the recovery.
 fn a_writer_that_comes_while_another_recovers(writer: impl Writer) {
     let seen = Seen::default();
     let noted = seen.clone();
@@ -234,7 +234,7 @@ fn a_writer_that_comes_while_another_recovers(writer: impl Writer) {
         let there = Arc::clone(&cell);
         let other = thread::spawn(move || writer.set(&there, 11));
         assert!(cell::recover(WordsMut::new(&cell), &[7_u64; 2]));
-        // Before it has joined the other: it knows of all words but that one's.
+        // Before the join: this thread has seen all words except the other writer's.
         let found = looks(&cell, 2);
         let mut written = other.join().unwrap();
         noted.note("gave up", written.is_empty());

@@ -1,4 +1,4 @@
-//! Models of counters: nothing is lost, and no reader sees one go back.
+//! Models of counters: no addition is lost, and no reader sees a counter decrease.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Models of reading by system call: the production code that copies three times, over a kernel that copies
-//! words in any order while programs write.
+//! Models of reading by system call: the production code that copies three times, over a kernel that copies words in
+//! any order while programs write.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -16,10 +16,10 @@ use mapring_loom_tests::sync::thread;
 use mapring_loom_tests::sync::{AtomicU64, Ordering, words};
 use mapring_loom_tests::{Seen, check};
 
-/// What the kernel copies from. A copy has no order: its loads are relaxed, from the last word to the first.
+/// The map that the kernel copies. A copy has no order: its loads are relaxed, from the last word to the first.
 struct Map {
     words: Arc<[AtomicU64]>,
-    /// Words an element.
+    /// Words per element.
     stride: usize,
 }
 
@@ -39,7 +39,7 @@ fn window<const W: usize>(ring: &Ring<W>) -> Window<Map> {
     Window::new(map, ring.geometry())
 }
 
-/// A reader takes so many steps through a window, which it keeps.
+/// A reader that takes `steps` steps through a window, and keeps the window.
 fn reads<const W: usize>(ring: &Arc<Ring<W>>, steps: usize) -> thread::JoinHandle<(Reader<W>, Window<Map>)> {
     let ring = Arc::clone(ring);
     thread::spawn(move || {
@@ -51,7 +51,7 @@ fn reads<const W: usize>(ring: &Arc<Ring<W>>, steps: usize) -> thread::JoinHandl
     })
 }
 
-/// When all is quiet: what is left is found through the same window.
+/// After all threads have ended: the same window finds the remaining records.
 fn finish<const W: usize>(
     ring: &Ring<W>,
     (mut reader, mut window): (Reader<W>, Window<Map>),
@@ -92,7 +92,7 @@ fn a_record_is_never_torn(producer: impl Producer) {
     seen.expect(&["delivered", "overwritten"]);
 }
 
-/// Two slots come with one copy. The second one's record is published meanwhile.
+/// One copy contains two slots. The second one's record is published during the copy.
 fn a_run_of_slots(producer: impl Producer) {
     let seen = Seen::default();
     let noted = seen.clone();
@@ -131,7 +131,7 @@ fn a_discarded_ticket(producer: impl Producer) {
     seen.expect(&["discarded"]);
 }
 
-/// One window shows one shard after the other, in any order, and never one in the place of another.
+/// One window serves one shard after the other, in any order, and never confuses them.
 #[test]
 fn shards_share_a_window() {
     check(None, || {
@@ -145,7 +145,7 @@ fn shards_share_a_window() {
                 let more = Rust.push_all(ring, [value, value + 1]);
                 histories[at] = std::mem::take(&mut histories[at]).with(more);
             }
-            // Steps of one, of the other, and so on, with one of the first more.
+            // Alternating steps of both, with one more of the first.
             for at in [0, 1, 0, 1, 0, 1, 1] {
                 readers[at].step_by(&mut window.of(at, rings[at].place()));
             }
@@ -157,7 +157,7 @@ fn shards_share_a_window() {
     });
 }
 
-/// What a record was overwritten by while the window had it is not delivered, and what comes later is seen.
+/// Records that overwrote a record in the window are not delivered in its place, and later records are seen.
 #[test]
 fn a_window_that_is_out_of_date() {
     check(None, || {
@@ -168,14 +168,14 @@ fn a_window_that_is_out_of_date() {
         step(&mut reader);
         let history = history.with(Rust.push_all(&ring, 4..=8));
         (0..12).for_each(|_| _ = step(&mut reader));
-        // What the window had was whole when it was copied.
+        // The window's records were whole when it copied them.
         assert!(reader.log().starts_with(&[(0, 1), (1, 2), (2, 3)]), "{reader:?}");
         assert_eq!(reader.log().last(), Some(&(7, 8)), "{reader:?}");
         reader.finish(&ring, &history);
     });
 }
 
-/// Values that a copy holds: each is one that was written, with its sequence.
+/// The values in a copy: each is one that was written, with its sequence.
 fn values(
     words: &Arc<[AtomicU64]>,
     stride: usize,
@@ -196,11 +196,11 @@ fn values(
     found
 }
 
-/// A map of one word, of which one copy is interrupted between its two bytes.
+/// A map of one word. One of its copies is interrupted between the word's two bytes.
 struct Torn {
     word: Arc<[AtomicU64]>,
     copies: Cell<usize>,
-    /// Which copy that is, and the bytes that it has by then.
+    /// The index of that copy, and the mask of the bytes copied before the interruption.
     when: usize,
     mask: u64,
 }

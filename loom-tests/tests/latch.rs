@@ -1,4 +1,4 @@
-//! Models of latches: one writer, readers that never wait for it, and a writer that died half-way.
+//! Models of latches: one writer, readers that never wait for it, and a writer that died halfway.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use mapring::protocol::{Words, WordsMut, latch};
 use mapring_loom_tests::sync::{AtomicU64, Ordering, thread, words};
 use mapring_loom_tests::{Seen, check};
 
-/// The value's words hold the number of the write each.
+/// All words of a value contain the number of the write.
 type Value = [u64; 2];
 type Words5 = Arc<[AtomicU64]>;
 
@@ -18,7 +18,7 @@ fn set(latch: &Words5, number: u64) {
     latch::set(WordsMut::new(latch), &[number; 2]);
 }
 
-/// Looks so many times: what was found whole is the value of its sequence, and never an older one.
+/// Reads `count` times: each whole value belongs to its sequence, and is never older than the one before.
 fn looks(latch: &Words5, count: usize) -> Vec<u64> {
     let mut found: Vec<u64> = Vec::new();
     for _ in 0..count {
@@ -49,7 +49,7 @@ fn a_value_is_always_whole() {
     seen.expect(&["changed", "looked again"]);
 }
 
-/// A writer that is half-way, for ever or not, keeps no reader from the last value.
+/// A writer that stops halfway, for a time or for good, never blocks readers from the last value.
 #[test]
 fn readers_never_wait_for_a_writer() {
     check(None, || {
@@ -63,7 +63,7 @@ fn readers_never_wait_for_a_writer() {
     });
 }
 
-/// Whoever writes next goes on from what a dead writer left.
+/// The next writer continues from the state that a dead writer left.
 #[test]
 fn the_next_writer_goes_on() {
     check(None, || {

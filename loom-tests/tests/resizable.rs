@@ -1,5 +1,5 @@
-//! Models of a ring whose place another one takes: the production code that replaces it, and the
-//! production follower, which leaves it. The first argument of `check` is the preemption bound.
+//! Models of a ring that is replaced: the production code that replaces it, and the production follower, which moves to
+//! the next ring. The first argument of `check` is the preemption bound.
 
 use std::sync::Arc;
 
@@ -10,10 +10,10 @@ use mapring_loom_tests::rings::{Reader, Rings, SHARDS};
 use mapring_loom_tests::sync::thread;
 use mapring_loom_tests::{Seen, check};
 
-/// What a program pushed: the shard, the value, the ring that it went to.
+/// A program's push: the shard, the value, the ring that got it.
 type Pushed = (usize, u64, usize);
 
-/// When all is quiet: everything that was pushed was read, once, or counted; nothing is left behind.
+/// After all threads have ended: every pushed record was read once, or counted, and nothing is left.
 fn conserved(rings: &Rings, mut follower: Reader, pushed: &[Pushed]) -> Reader {
     let (left, known) = (follower.ring(), follower.log().len());
     follower.finish(rings);
@@ -36,7 +36,7 @@ fn conserved(rings: &Rings, mut follower: Reader, pushed: &[Pushed]) -> Reader {
     follower
 }
 
-/// A program on the CPU of either shard, at work anywhere while the ring is replaced and followed.
+/// A program on the CPU of either shard, active at any time while the ring is replaced and followed.
 #[test]
 fn a_program_while_its_ring_is_replaced() {
     for shard in 0..SHARDS {
@@ -86,8 +86,8 @@ fn two_programs_while_their_ring_is_replaced() {
     seen.expect(&["one in each", "both given back"]);
 }
 
-/// A follower meets one resize or two, and the rings that it did not see are counted: it never goes on with
-/// a ring that does not say yet what was before it.
+/// A follower meets one or two resizes, and counts the rings that it did not see: it never enters a ring whose previous
+/// tickets are not recorded yet.
 #[test]
 fn a_follower_of_a_ring_that_is_replaced_twice() {
     let seen = Seen::default();
@@ -119,8 +119,8 @@ fn a_follower_of_a_ring_that_is_replaced_twice() {
     seen.expect(&["waited for the count", "came to the last", "missed one", "missed none"]);
 }
 
-/// A ticket in either shard that is not ended is waited for as long as the follower was told, in this ring
-/// and in the next, and then skipped.
+/// The follower waits for an unfinished ticket in either shard as long as its patience, in this ring and in the next,
+/// and then skips it.
 #[test]
 fn patience_at_the_end_of_each_ring() {
     for shard in 0..SHARDS {
@@ -136,7 +136,7 @@ fn patience_at_the_end_of_each_ring() {
                         assert_eq!(follower.ring(), ring, "after {poll} polls of {patience}");
                     }
                     assert_eq!(follower.stats().skipped, ring as u64);
-                    // One to skip it, one to leave; and one in the next ring.
+                    // One poll to skip it, one to move on, and one in the next ring.
                     follower = follower.polls(2);
                     assert_eq!((follower.ring(), follower.patience()), (ring + 1, patience));
                     assert_eq!(follower.stats().skipped, ring as u64 + 1);
@@ -146,7 +146,7 @@ fn patience_at_the_end_of_each_ring() {
     }
 }
 
-/// A ring that was retired before the follower first looked at it is waited for as long as any other.
+/// A ring that was retired before the follower first read it gets the same patience as any other.
 #[test]
 fn patience_in_a_ring_that_is_replaced_at_once() {
     for patience in [1, 3] {
@@ -166,7 +166,7 @@ fn patience_in_a_ring_that_is_replaced_at_once() {
     }
 }
 
-/// What is found in the place of a retired ring may be the first of another loader: nothing is counted.
+/// The ring in the place of a retired ring may be the first of another loader: nothing is counted.
 #[test]
 fn a_loader_that_started_anew_counts_nothing_twice() {
     check(None, || {
@@ -184,7 +184,7 @@ fn a_loader_that_started_anew_counts_nothing_twice() {
     });
 }
 
-/// The follower comes late to the next ring: it counts what was overwritten there.
+/// The follower comes late to the next ring: it counts the records that were overwritten there.
 #[test]
 fn what_was_overwritten_in_the_next_ring_is_counted() {
     check(None, || {

@@ -1,4 +1,4 @@
-//! Compiles the programs with every clang of this machine, in every way that the headers know.
+//! Compiles the programs with every clang of this machine, in every way that the headers support.
 
 #[allow(unreachable_pub)] // other files of its own crate use it
 #[path = "../../xtask/bpf-build/src/clangs.rs"]
@@ -11,9 +11,8 @@ use std::process::Command;
 
 const SOURCE: &str = "bpf/programs.bpf.c";
 
-/// What is published by a plain store on x86, by `xchg` elsewhere, and by a store-release where
-/// the compiler has that instruction (clang 21 or so, -mcpu=v4; older ones that know v4: `xchg`).
-/// On x86 with both claims, or without the guarded one.
+/// A plain store publishes on x86, `xchg` elsewhere, and a store-release if the compiler supports it (clang 21 or so,
+/// -mcpu=v4; older ones with v4: `xchg`). On x86 with both claims, or without the guarded one.
 const WAYS: [(&str, &[&str]); 4] = [
     ("x86", &[FOR_X86]),
     ("no_guard", &[FOR_X86, "-DMAPRING_NO_GUARD"]),
@@ -32,7 +31,7 @@ fn main() {
     let mut list = String::from("&[\n");
     for (clang, major) in clangs::clangs() {
         for (way, flags) in WAYS {
-            // clang 18 is the first to know v4.
+            // clang 18 is the first to support v4.
             if way == "v4" && major < 18 {
                 continue;
             }

@@ -1,17 +1,18 @@
-//! Compiles the BPF programs of the tests, and their reader in plain C.
+//! Compiles the tests' BPF programs, and their reader in plain C.
 
 use std::path::PathBuf;
 
 fn main() {
     mapring_bpf_build::skeletons("bpf");
-    // libbpf no longer takes it, and so makes no skeleton of it.
+    // libbpf no longer loads it, so libbpf-cargo makes no skeleton of it.
     mapring_bpf_build::object("bpf/legacy/legacy.bpf.c", "legacy");
-    // What one clang's code has left for the verifier to do may be too much of another one's.
+    // Compiled with every clang, since the verifier may accept the code of one clang and reject the code of another as
+    // too complex.
     mapring_bpf_build::objects("bpf/loops/longest.bpf.c", "longest");
     conformance();
 }
 
-/// Compiles `conformance/*.c` to the program `kernel-tests-conformance`, C's `main` included.
+/// Compiles `conformance/*.c` to the program `kernel-tests-conformance`, including C's `main`.
 fn conformance() {
     const FOLDER: &str = "conformance";
     println!("cargo::rerun-if-changed={FOLDER}");

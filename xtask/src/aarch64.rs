@@ -1,5 +1,5 @@
-//! The steps for aarch64 on another machine: everything is compiled, and what needs no other kernel is run, under QEMU's
-//! emulation of a user's programs. `cargo xtask vm --arch aarch64` boots kernels.
+//! The aarch64 steps on another machine: compile everything, and run the tests that need no other kernel, under QEMU's
+//! user-mode emulation. `cargo xtask vm --arch aarch64` boots kernels.
 
 use std::path::Path;
 
@@ -14,12 +14,12 @@ use crate::vm::{Arch, Cross};
 
 /// Compiles all crates with all tests, examples and benches.
 const LINT: &str = "cargo clippy --workspace --all-targets --all-features";
-/// Runs what the library's tests ask of plain memory, of memory files and of threads.
+/// Runs the library's tests of plain memory, memfds and threads.
 const TEST: &str = "cargo test -p mapring --all-features --all-targets";
 
 const EMULATOR: &str = "qemu-aarch64 -L /usr/aarch64-linux-gnu";
 
-/// Why it can't be done here: the compiler, the emulator or the libraries are not to be had.
+/// Why the steps can't run here: the compiler, the emulator or the libraries are not available.
 pub(crate) fn obstacle() -> Option<String> {
     if Arch::HOST == Arch::Arm {
         return None;
@@ -27,7 +27,7 @@ pub(crate) fn obstacle() -> Option<String> {
     cross().err().map(|error| format!("{error:#}"))
 }
 
-/// Installs what is missing.
+/// Installs missing tools.
 fn cross() -> Result<Cross> {
     let missing = || {
         let mut missing: Vec<_> = [Tool::ArmCompiler, Tool::QemuUser]

@@ -1,4 +1,4 @@
-//! Debian's and Ubuntu's archives of packages, and the mirrors that this machine's own apt has for them.
+//! Debian's and Ubuntu's package archives, and their mirrors in this machine's apt sources.
 
 use std::env;
 use std::process::Command;
@@ -7,17 +7,17 @@ use anyhow::Result;
 
 use crate::cmd;
 
-/// An archive of packages, and the keys that its index must be signed with.
+/// A package archive, and the keys that must sign its index.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Archive {
-    /// The folder of the archive on its mirrors.
+    /// The archive's folder on its mirrors.
     pub(crate) name: &'static str,
     pub(crate) keyring: &'static str,
-    /// The environment variable that names another mirror.
+    /// The environment variable that sets another mirror.
     pub(crate) variable: &'static str,
 }
 
-/// Debian's archive, the keys as Debian's own `debian-archive-keyring` installs them.
+/// Debian's archive, with the keys where `debian-archive-keyring` installs them.
 pub(crate) const DEBIAN: Archive = Archive {
     name: "debian",
     keyring: "/usr/share/keyrings/debian-archive-keyring.gpg",
@@ -31,12 +31,12 @@ pub(crate) const UBUNTU: Archive = Archive {
     variable: "MAPRING_UBUNTU_MIRROR",
 };
 
-/// Where an archive's packages are.
+/// The URL of an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Mirror {
-    /// In apt's sources, or named by the user.
+    /// From apt's sources, or set by the user.
     Known(String),
-    /// Apt's sources have the other archive on this host: many mirrors have both.
+    /// Apt's sources have the other archive on this host; many mirrors have both.
     Guessed(String),
 }
 
@@ -48,12 +48,12 @@ impl Mirror {
 }
 
 impl Archive {
-    /// The mirror that is used here; `None` if apt's sources have no archive at all.
+    /// The mirror to use here; `None` if apt's sources contain no archive.
     pub(crate) fn mirror(&self) -> Result<Option<Mirror>> {
         if let Ok(uri) = env::var(self.variable) {
             return Ok(Some(Mirror::Known(uri)));
         }
-        // It reads sources of every format, and neither asks a server nor takes a lock.
+        // This reads sources of every format, without contacting a server or taking a lock.
         let said = cmd::output(Command::new("apt-get").args(["update", "--print-uris"]))?;
         Ok(self.find(&said))
     }
@@ -75,7 +75,7 @@ impl Archive {
         of(self.name).map(|uri| Mirror::Known(uri.to_owned())).or_else(guess)
     }
 
-    /// How to name a mirror.
+    /// The instruction to set a mirror.
     pub(crate) fn remedy(&self) -> String {
         format!(
             "apt's sources have no mirror of {0}'s archive; name one: {1}=http://HOST/{0}",

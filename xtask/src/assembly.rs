@@ -1,5 +1,5 @@
-//! `cargo xtask assembly`: the machine code of the hot paths, checked for what it must and must not
-//! have, and against the listings in `proofs/assembly/` where the same compiler made them.
+//! `cargo xtask assembly`: checks the machine code of the hot paths for required and forbidden instructions, and
+//! compares it with the listings in `proofs/assembly/` that the same compiler produced.
 
 mod listing;
 mod producers;
@@ -25,30 +25,30 @@ pub(crate) struct Args {
     bless: bool,
 }
 
-/// Functions of `proofs/assembly/src/lib.rs`; those that look twice, and those that only add up.
+/// Functions of `proofs/assembly/src/lib.rs`: those that check the sequence twice, and those that only add up.
 const LOOKS: [&str; 4] = ["cell_look", "latch_look", "ring_step", "ring_run"];
 const SUMS: [&str; 1] = ["counters_sum"];
 
-/// Where readers run: rustc's target, the folder of its listings.
+/// The readers' machines: rustc's target, and the folder of its listings.
 const MACHINES: [(Machine, &str, &str); 2] = [
     (Machine::X86, "x86_64-unknown-linux-gnu", "x86_64"),
     (Machine::Aarch64, "aarch64-unknown-linux-gnu", "aarch64"),
 ];
 
-/// Functions of `proofs/assembly/bpf/producer.bpf.c`; those that claim a slot of a ring.
+/// Functions of `proofs/assembly/bpf/producer.bpf.c` that claim a slot of a ring.
 const RINGS: [&str; 2] = ["ring_push", "numa_push"];
 const RECORDS: [&str; 3] = ["ring_push", "numa_push", "cell_set"];
 const COUNTERS: [&str; 1] = ["counter_add"];
 
-/// The ways to publish: clang's flags, the folder of its listings, the oldest clang that knows it.
+/// The ways to publish: clang's flags, the folder of its listings, and the oldest clang that supports it.
 const WAYS: [(Publish, &[&str], &str, u32); 3] = [
     (Publish::Store, &["-D__TARGET_ARCH_x86"], "bpf-x86", 14),
     (Publish::Xchg, &[], "bpf-portable", 14),
-    // Older ones know -mcpu=v4, but not its store-release.
+    // Older clangs support -mcpu=v4, but not its store-release.
     (Publish::Release, &["-mcpu=v4"], "bpf-release", 21),
 ];
 
-/// Checks, or writes the listings; without tools, those of readers alone.
+/// Checks or rewrites the listings. Without tools, only the listings of readers.
 pub(crate) fn run(args: &Args, tools: Option<&Tools>) -> Result<Counts> {
     let mut check = Check { bless: args.bless, counts: Counts::default(), wrong: Vec::new() };
     for (machine, target, folder) in MACHINES {
@@ -152,7 +152,7 @@ impl Check {
         Ok(())
     }
 
-    /// The function must pass, each weaker one must not: a check that misses those checks nothing.
+    /// The function must pass, and each weakened one must fail: a check that passes those is useless.
     fn judge(
         &mut self,
         what: &str,
@@ -174,7 +174,7 @@ impl Check {
         }
     }
 
-    /// The text is compared only if the same compiler wrote it.
+    /// The text is compared only if the same compiler produced it.
     fn compare(&mut self, path: &Path, comment: &str, compiler: &str, lines: &[String]) -> Result<()> {
         let first = format!("{comment} {compiler}");
         let text = format!("{first}\n{}\n", lines.join("\n"));
@@ -205,7 +205,7 @@ fn listing_path(folder: &str, name: &str) -> PathBuf {
     cmd::root().join("proofs/assembly").join(folder).join(format!("{name}.s"))
 }
 
-/// What rustc makes of `proofs/assembly/src/lib.rs`. No linker is needed, so any target will do.
+/// rustc's output for `proofs/assembly/src/lib.rs`. No linker is needed, so any target works.
 fn compile_readers(target: &str) -> Result<String> {
     let there = cmd::output(&mut cmd::line("rustc --print sysroot"))?;
     if !Path::new(there.trim()).join("lib/rustlib").join(target).join("lib").is_dir() {
@@ -216,7 +216,7 @@ fn compile_readers(target: &str) -> Result<String> {
     let file = folder.join(format!("{target}.s"));
     let mut cargo = cmd::line("cargo rustc --quiet --release -p mapring-assembly --lib --target");
     cargo.arg(target).arg("--target-dir").arg(&folder);
-    // One unit, so that all of it is in one file.
+    // One codegen unit, so that all code is in one file.
     cargo.args(["--", "-Cdebuginfo=0", "-Ccodegen-units=1"]);
     cargo.arg(format!("--emit=asm={}", file.display())).env_remove("RUSTFLAGS");
     cargo.stdout(io::stderr());
@@ -234,7 +234,7 @@ fn compile_producers(clang: &Clang, libbpf: &[PathBuf], host: &[String], flags: 
 mod tests {
     use super::*;
 
-    /// Readers and producers as they are on file must pass, or the checks are of something else.
+    /// The committed readers and producers must pass; otherwise the checks test different code.
     #[test]
     fn the_listings_on_file_are_as_they_must_be() {
         let lines = |folder: &str, name: &str| {

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: the benchmarks, peers beside them, and what changed since another report.
+//! `cargo xtask bench`: runs the benchmarks beside their peers, and lists changes since another report.
 
 mod compare;
 
@@ -43,7 +43,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let start = Instant::now();
     let criterion = cmd::target_dir().join("criterion");
     if args.only.is_empty() {
-        // What an earlier run left there is none of this one's.
+        // Remove the results of earlier runs.
         fs::remove_dir_all(&criterion).or_else(|error| match error.kind() {
             std::io::ErrorKind::NotFound => Ok(()),
             _ => Err(error),
@@ -77,7 +77,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Copies the report and its charts to where they are committed.
+/// Copies the report and its charts to their place in the repository.
 fn publish(from: &Path, docs: &Path) -> Result<()> {
     let charts = docs.join("benchmarks");
     let _ = fs::remove_dir_all(&charts);

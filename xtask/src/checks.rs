@@ -1,4 +1,4 @@
-//! The one table of checks: the steps of `cargo xtask test`, in their order, and the methods of `cargo xtask prove`.
+//! The only table of checks: the steps of `cargo xtask test`, in order, and the methods of `cargo xtask prove`.
 
 mod kinds;
 mod nightly;
@@ -25,7 +25,7 @@ const FAULTS: &[Need] = &[Tools, Bpf, Strace];
 const ARM: &[Need] = &[Tools, Aarch64];
 const BUILD_STD: &[Need] = &[Nightly(&["rust-src"])];
 
-/// All checks. Cheap steps first; steps of one build profile next to each other.
+/// All checks. Cheap steps come first; steps with the same build profile are adjacent.
 static CHECKS: &[Check] = &[
     check("setup", "the tools of a BPF build can be had")
         .test(&[Tools], code("cargo xtask setup", |_| Ok(()))),
@@ -33,8 +33,8 @@ static CHECKS: &[Check] = &[
     check("clippy", "lints of all crates")
         .test(&[Tools], Lines(&["cargo clippy --workspace --all-targets --all-features -- -D warnings"]))
         .quick(
-            // Without the peers that are measured beside mapring: they are most of the packages. Build scripts and macros
-            // are those that the steps below use.
+            // Without the peers of the benchmarks, which are most of the packages. Build scripts and macros are the
+            // same as in the steps below.
             &[Tools],
             Lines(&[
                 "cargo clippy --release --workspace --exclude mapring-benches --all-targets --all-features -- -D warnings",
@@ -124,7 +124,7 @@ static CHECKS: &[Check] = &[
     check("hostile", "memory that anyone scribbles on, writers that die")
         .test(BPF, Lines(&["cargo test -p mapring-hostile-tests --features bpf --test hostile maps::"]))
         .quick(
-            // Built as the tests of the kernel are.
+            // Built like the kernel tests.
             BPF,
             Lines(&["cargo test --release -p mapring-hostile-tests --features bpf --test hostile maps::"]),
         )
@@ -212,7 +212,7 @@ static CHECKS: &[Check] = &[
             ),
         )
         .quick(
-            // Compiled code against the reference, one thread at a time; models of several threads are in `loom`.
+            // Compiled code against the reference, one thread at a time; `loom` has the models of several threads.
             &[Tools],
             Lines(&["cargo test --release -p mapring-bpf-loom"]),
         )
@@ -270,12 +270,12 @@ static CHECKS: &[Check] = &[
         .only_in_all(),
 ];
 
-/// The steps of `cargo xtask test`, in the order in which they run.
+/// The steps of `cargo xtask test`, in the order of execution.
 pub(crate) fn tests() -> impl Iterator<Item = (&'static Check, &'static Test)> {
     CHECKS.iter().filter_map(|check| Some((check, check.test.as_ref()?)))
 }
 
-/// The methods of `cargo xtask prove`, in the order in which they run.
+/// The methods of `cargo xtask prove`, in the order of execution.
 pub(crate) fn proofs() -> Vec<(&'static Check, &'static Proof)> {
     let proofs = CHECKS.iter().filter_map(|check| Some((check, check.proof.as_ref()?)));
     let mut proofs: Vec<_> = proofs.collect();
@@ -283,7 +283,7 @@ pub(crate) fn proofs() -> Vec<(&'static Check, &'static Proof)> {
     proofs
 }
 
-/// A line for each of these checks, for `--help`.
+/// One line per check, for `--help`.
 pub(crate) fn help(title: &str, checks: impl Iterator<Item = &'static Check>) -> String {
     checks.fold(format!("{title}:\n"), |text, check| text + &format!("  {:15} {}\n", check.name, check.help))
 }

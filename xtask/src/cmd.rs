@@ -1,4 +1,4 @@
-//! Child processes: written as one line, shown before they run, always started at the repository's root.
+//! Child processes: written as one line, printed before they run, always started at the repository's root.
 
 use std::ffi::OsStr;
 use std::io::{self, IsTerminal};
@@ -17,7 +17,7 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the repository")
 }
 
-/// Where cargo builds.
+/// Cargo's target folder.
 pub(crate) fn target_dir() -> PathBuf {
     root().join(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
 }
@@ -35,7 +35,7 @@ pub(crate) fn line(line: &str) -> Command {
     command
 }
 
-/// How one would type it. Variables set for the child come first.
+/// The command as typed in a shell. The child's variables come first.
 pub(crate) fn shown(command: &Command) -> String {
     let quoted = |text: &OsStr| {
         let text = text.to_string_lossy();
@@ -49,12 +49,12 @@ pub(crate) fn shown(command: &Command) -> String {
     vars.chain(words).collect::<Vec<_>>().join(" ")
 }
 
-/// Says on stderr what runs now.
+/// Prints to stderr the command that runs now.
 pub(crate) fn announce(command: &Command) {
     eprintln!("$ {}", shown(command));
 }
 
-/// Shows and runs a command; anything but success is an error.
+/// Prints and runs a command; anything but success is an error.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     announce(command);
     let status = command.status().with_context(|| format!("cannot start {:?}", command.get_program()))?;
@@ -64,7 +64,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs a command silently; its output and what it said when it failed.
+/// Runs a command silently and returns its output. The error contains its stderr.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let out = command.output().with_context(|| format!("cannot start {:?}", command.get_program()))?;
     if !out.status.success() {
@@ -73,7 +73,7 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&out.stdout).into_owned())
 }
 
-/// Shows and runs a command, with what it writes on stdout shown on stderr and handed back, and how it ended.
+/// Prints and runs a command. Copies its stdout to stderr and returns it with the exit status.
 pub(crate) fn tee(command: &mut Command) -> Result<(String, ExitStatus)> {
     announce(command);
     let program = format!("{:?}", command.get_program());
@@ -93,7 +93,7 @@ pub(crate) fn tee(command: &mut Command) -> Result<(String, ExitStatus)> {
     Ok((String::from_utf8_lossy(&said).into_owned(), child.wait()?))
 }
 
-/// Whether a command runs and succeeds, quietly, with `stdin` as its input.
+/// Whether a command succeeds, without output, with `stdin` as its input.
 pub(crate) fn succeeds(command: &mut Command, stdin: &str) -> bool {
     let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     child.is_ok_and(|mut child| {
@@ -102,7 +102,7 @@ pub(crate) fn succeeds(command: &mut Command, stdin: &str) -> bool {
     })
 }
 
-/// Runs a command and hands it the signals that reach this process, so that it ends in its own way.
+/// Runs a command and forwards the signals that this process receives, so that the command can end normally.
 pub(crate) fn run_with_signals(command: &mut Command) -> Result<ExitStatus> {
     announce(command);
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
@@ -110,7 +110,7 @@ pub(crate) fn run_with_signals(command: &mut Command) -> Result<ExitStatus> {
     let pid = Pid::from_child(&child);
     thread::spawn(move || {
         for signal in signals.forever() {
-            // A terminal has already sent Ctrl-C to the child as well.
+            // A terminal already sends Ctrl-C to the child.
             if let Some(signal) = Signal::from_named_raw(signal)
                 && !(signal == Signal::INT && io::stdin().is_terminal())
             {
@@ -121,7 +121,7 @@ pub(crate) fn run_with_signals(command: &mut Command) -> Result<ExitStatus> {
     Ok(child.wait()?)
 }
 
-/// The exit code that a shell would show.
+/// The exit code that a shell would report.
 pub(crate) fn exit_code(status: ExitStatus) -> u8 {
     let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
     u8::try_from(code).unwrap_or(1)

@@ -1,5 +1,5 @@
-//! What a method looked at, read off what tests print: libtest's results, and lines of their own
-//! that say `explored N`.
+//! The counts of a method, parsed from the tests' output: libtest's results, and the tests' own lines of the form
+//! `explored N`.
 
 use std::process::Command;
 
@@ -14,11 +14,11 @@ pub(crate) struct Counts {
     pub(crate) cases: u64,
     /// Interleavings, reads, executions or instructions.
     pub(crate) explored: u64,
-    /// Weakened programs that had to be noticed.
+    /// Weakened programs that had to be detected.
     pub(crate) mutants: u64,
-    /// Those that were.
+    /// Mutants that were detected.
     pub(crate) killed: u64,
-    /// What went wrong.
+    /// The number of failures.
     pub(crate) failures: u64,
 }
 
@@ -33,7 +33,7 @@ impl std::ops::AddAssign for Counts {
 }
 
 impl Counts {
-    /// What test programs printed; `succeeded` is their exit status.
+    /// Parses the output of test programs; `succeeded` is their exit status.
     pub(crate) fn of_tests(said: &str, succeeded: bool) -> Self {
         let results =
             || said.lines().filter_map(|line| line.split_once("test result: ").map(|(_, rest)| rest));
@@ -41,33 +41,33 @@ impl Counts {
         let failures = (sum(" failed") + sum_after(said, "failures ")).max(u64::from(!succeeded));
         let (mutants, killed) = (sum_after(said, "mutants "), sum_after(said, "killed "));
         let (tests, explored) = (sum(" passed") + sum(" failed"), sum_after(said, "explored "));
-        // A test of many cases says how many.
+        // A test with many cases prints their number.
         let cases = Some(sum_after(said, "cases ")).filter(|&cases| cases > 0).unwrap_or(tests);
         Self { cases, explored, mutants, killed, failures }
     }
 
-    /// The numbers in a line like `12 cases, 3456 executions`, each with the word that follows it.
+    /// The numbers in a line like `12 cases, 3456 executions`, each with the word after it.
     pub(crate) fn numbers(line: &str) -> Vec<(u64, &str)> {
         let words: Vec<_> = line.split([' ', ',']).filter(|word| !word.is_empty()).collect();
         words.windows(2).filter_map(|pair| Some((pair[0].parse().ok()?, pair[1]))).collect()
     }
 }
 
-/// Runs test programs, and counts what they print.
+/// Runs test programs, and counts from their output.
 pub(crate) fn of(command: &mut Command) -> Result<Counts> {
     let (said, status) = cmd::tee(command)?;
     Ok(Counts::of_tests(&said, status.success()))
 }
 
-/// The number that stands before `what`, or 0.
+/// The number before `what`, or 0.
 fn number_before(text: &str, what: &str) -> u64 {
     let before = text.split_once(what).map_or("", |(before, _)| before);
     let start = before.rfind(|c: char| !c.is_ascii_digit()).map_or(0, |at| at + 1);
     before[start..].parse().unwrap_or(0)
 }
 
-/// The sum of all numbers that stand behind `what`. Not by lines: with `--nocapture` what a test
-/// prints comes behind its name.
+/// The sum of all numbers after `what`, anywhere in a line: with `--nocapture`, a test's output follows its name on the
+/// same line.
 fn sum_after(text: &str, what: &str) -> u64 {
     let numbers = text.split(what).skip(1).map(|behind| {
         let end = behind.find(|c: char| !c.is_ascii_digit()).unwrap_or(behind.len());

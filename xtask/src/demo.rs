@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: the newcomer's first minute. BPF where it can be had, a memfd where it can't, and why.
+//! `cargo xtask demo`: runs the demo with BPF if possible, with a memfd otherwise, and prints the reason.
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::{cmd, privilege, setup};
 
-/// What the demo exits with when the kernel refuses its BPF program; it has said why on stderr.
+/// The demo's exit code if the kernel refuses its BPF program; the demo printed the reason on stderr.
 const REFUSED: u8 = 77;
 
 /// Options of the demo, handed on as they are.
@@ -24,7 +24,7 @@ pub(crate) struct Args {
     memfd: bool,
 }
 
-/// Runs the demo on the best ground that this machine offers.
+/// Runs the best demo that this machine supports.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if !args.memfd {
         match try_bpf(args)? {
@@ -41,15 +41,15 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let mut demo = cmd::line("cargo run --release -p mapring-cli --no-default-features -- --memfd");
     hand_on(args, &mut demo);
     cmd::announce(&demo);
-    // Takes the place of this process: signals and the exit code are the demo's own.
+    // Replaces this process: signals and the exit code are the demo's own.
     Err(demo.exec()).context("cannot start cargo")
 }
 
-/// Runs the BPF demo: its exit code, or why there was none.
+/// Runs the BPF demo: its exit code, or the reasons why it can't run.
 fn try_bpf(args: &Args) -> Result<Result<ExitCode, Vec<String>>> {
     let mut obstacles = privilege::obstacles();
     if !obstacles.is_empty() {
-        // Nothing is installed for a program that may not run; the whole way is shown all the same.
+        // Nothing is installed for a program that may not run; the message still lists all steps.
         obstacles.extend(setup::find().err().map(|missing| setup::by_hand(missing).to_string()));
         return Ok(Err(obstacles));
     }

@@ -1,5 +1,5 @@
-//! The project that docs/guide.md starts with and the program of README.md, built and run as a newcomer would: in a folder
-//! of their own, outside this workspace.
+//! Builds and runs the project of docs/guide.md and the program of README.md as a newcomer would: in their own folder,
+//! outside this workspace.
 
 use std::fs;
 use std::process::{Command, Stdio};

@@ -1,4 +1,4 @@
-//! Compiles every BPF program of the repository with every clang of this machine, warnings being errors.
+//! Compiles every BPF program of the repository with every clang of this machine, with warnings as errors.
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -10,16 +10,16 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::cmd;
 use crate::setup::Tools;
 
-/// Where programs live.
+/// The folders with BPF programs.
 const FOLDERS: [&str; 4] = ["cli", "examples", "proofs/assembly", "proofs/kernel"];
 
-/// As loaders for this machine do it; for no architecture in particular; with the newest instructions that headers use.
+/// As loaders for this machine compile; without an architecture; with the newest instructions that the headers use.
 const WAYS: [&[&str]; 3] = [&["-D__TARGET_ARCH_x86"], &[], &["-mcpu=v4"]];
 
-/// The first clang that knows `-mcpu=v4`.
+/// The first clang that supports `-mcpu=v4`.
 const CLANG_V4: u32 = 18;
 
-/// Compiles all programs in all ways; the failures, if any, are listed together.
+/// Compiles all programs in all ways; lists all failures together.
 pub(crate) fn run(tools: &Tools) -> Result<()> {
     let libbpf = libbpf_include()?;
     let mut programs = Vec::new();
@@ -52,7 +52,7 @@ pub(crate) fn run(tools: &Tools) -> Result<()> {
     Ok(())
 }
 
-/// What copies more than clang can, for a record of `LARGE`, and the remedy that the error must name.
+/// Code that copies more than clang can, for a record of `LARGE`, and the fix that the error must name.
 const LARGE: usize = 7_700;
 const REFUSED: [(&str, &str, &str); 5] = [
     (
@@ -82,7 +82,7 @@ const REFUSED: [(&str, &str, &str); 5] = [
     ),
 ];
 
-/// Programs that copy too much are told so, at the call; those that copy as much as clang can are compiled.
+/// Programs that copy too much must get an error at the call; programs that copy the maximum must compile.
 fn check_refused(clang_path: &Path, libbpf: &[PathBuf], host: &[String]) -> Result<()> {
     let dir = cmd::target_dir().join(format!("bpf-refused-{}", std::process::id()));
     fs::create_dir_all(&dir)?;
@@ -102,7 +102,7 @@ fn check_refused(clang_path: &Path, libbpf: &[PathBuf], host: &[String]) -> Resu
         for part in ["clang copies at most 1024 bytes", remedy] {
             ensure!(refused.contains(part), "{header}: no {part:?} in {refused}");
         }
-        // The largest two that clang copies in a ring; elsewhere it may want more stack than there is.
+        // The largest two sizes that clang copies in a ring; elsewhere it may need more stack than BPF has.
         let copied: &[usize] = if header == "ring" { &[1, 56, 1018, 1024] } else { &[1, 56] };
         for &bytes in copied {
             let refused = said(header, text, bytes)?;
@@ -118,7 +118,7 @@ fn compile(clang_path: &Path, program: &Path, libbpf: &[PathBuf], host: &[String
     command
 }
 
-/// A clang with all that it needs to compile programs, but for their names.
+/// A clang command with everything for compiling programs, except the file names.
 pub(crate) fn clang(clang: &Path, libbpf: &[PathBuf], host: &[String], way: &[&str]) -> Command {
     let mut command = Command::new(clang);
     command.current_dir(cmd::root()).args(["-target", "bpf", "-O2"]);
@@ -126,7 +126,7 @@ pub(crate) fn clang(clang: &Path, libbpf: &[PathBuf], host: &[String], way: &[&s
     for dir in libbpf {
         command.arg("-isystem").arg(dir);
     }
-    // Debian keeps asm/types.h in a folder that clang does not search for `-target bpf`.
+    // Debian keeps asm/types.h in a folder that clang does not search with `-target bpf`.
     for dir in host {
         command.arg("-idirafter").arg(dir);
     }
@@ -137,7 +137,7 @@ fn relative(path: &Path) -> &Path {
     path.strip_prefix(cmd::root()).unwrap_or(path)
 }
 
-/// The folders that give `<bpf/bpf_helpers.h>` and `<linux/bpf.h>`: libbpf as libbpf-sys carries it.
+/// The folders of `<bpf/bpf_helpers.h>` and `<linux/bpf.h>`, from the libbpf in libbpf-sys.
 pub(crate) fn libbpf_include() -> Result<[PathBuf; 2]> {
     let metadata = cmd::output(&mut cmd::line("cargo metadata --all-features --format-version 1"))?;
     let metadata: serde_json::Value = serde_json::from_str(&metadata)?;

@@ -1,4 +1,4 @@
-//! `proofs/litmus/run.sh`: the protocols under formal memory models.
+//! Runs `proofs/litmus/run.sh`: the protocols under formal memory models.
 
 use std::env;
 use std::io;
@@ -10,11 +10,11 @@ use crate::archives::{DEBIAN, Mirror};
 use crate::cmd;
 use crate::skip::Skip;
 
-/// The script's variable for the mirror that packages are fetched from.
+/// The script's variable for the package mirror.
 const MIRROR: &str = "LITMUS_MIRROR";
 
-/// Runs the tests of some folders, or all: what was printed, and how it ended. Fetches herd7 from
-/// Debian's packages, and for `lkmm` the kernel's model.
+/// Runs the tests of some folders, or all: returns the output and the exit status. Fetches herd7 from Debian's
+/// packages, and for `lkmm` the kernel's model.
 pub(crate) fn run(folders: &[&str]) -> Result<(String, ExitStatus)> {
     let mut script = cmd::line("proofs/litmus/run.sh");
     if env::var_os(MIRROR).is_none()

@@ -1,4 +1,4 @@
-//! `cargo xtask loom`: every interleaving of the production algorithms, and the proof that the models would notice.
+//! `cargo xtask loom`: every interleaving of the production algorithms, and mutants that the models must detect.
 
 pub(crate) mod models;
 pub(crate) mod mutants;
@@ -15,12 +15,12 @@ pub(crate) struct Args {
     mutants: bool,
 }
 
-/// Runs the models; with `--mutants`, the models concerned and then the mutants.
+/// Runs the models; with `--mutants`, the models of these mutants and then the mutants.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let filter = args.filter.as_deref();
     if args.mutants {
         let mutants = mutants::selected(filter.unwrap_or_default())?;
-        // A model that fails on the real sources would "kill" everything.
+        // A model that fails on the unchanged sources would "kill" every mutant.
         models::run(|command| {
             for model in mutants::models(&mutants) {
                 command.args(["--test", model]);

@@ -1,4 +1,4 @@
-//! `cargo xtask …`: what one does with this repository, one command each, from a machine with only git, gcc and cargo.
+//! `cargo xtask …`: every task of this repository, one command each, on a machine with only git, gcc and cargo.
 
 mod aarch64;
 mod archives;

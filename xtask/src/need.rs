@@ -1,4 +1,4 @@
-//! What a check needs of a machine, and whether this machine has it.
+//! The requirements of a check, and whether this machine meets them.
 
 use std::cell::OnceCell;
 use std::fmt;
@@ -6,20 +6,20 @@ use std::fmt;
 use crate::setup::{self, Cannot, Tools};
 use crate::{aarch64, cmd, privilege, toolchains, vm};
 
-/// What a machine must have for a check; without it the check is skipped, loudly.
+/// A requirement of a check; without it the check is skipped, with a visible message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
     /// The tools of a BPF build.
     Tools,
-    /// A kernel and the privilege to load programs.
+    /// A kernel that allows BPF, and the privilege to load programs.
     Bpf,
-    /// The oldest Rust that is promised to work.
+    /// The oldest supported Rust.
     OldestRust,
     /// A nightly Rust with these components.
     Nightly(&'static [&'static str]),
     /// QEMU, and the kernels that this command boots.
     Machines(&'static str),
-    /// What compiles for aarch64 and runs that.
+    /// A compiler and an emulator for aarch64.
     Aarch64,
     /// A tracer that makes system calls fail.
     Strace,
@@ -27,7 +27,7 @@ pub(crate) enum Need {
     Path(&'static str),
 }
 
-/// As the list of checks names it.
+/// The text in the list of checks.
 impl fmt::Display for Need {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -43,7 +43,7 @@ impl fmt::Display for Need {
     }
 }
 
-/// What this machine has: found out when a check first needs it.
+/// The capabilities of this machine, determined when a check first needs them.
 #[derive(Default)]
 pub(crate) struct Machine {
     tools: OnceCell<Result<Tools, Cannot>>,
@@ -51,7 +51,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// The tools of a BPF build, if they can be had.
+    /// The tools of a BPF build, if available.
     pub(crate) fn tools(&self) -> Option<&Tools> {
         self.look_for_tools().as_ref().ok()
     }
@@ -60,12 +60,12 @@ impl Machine {
         self.tools.get_or_init(setup::ensure)
     }
 
-    /// Those of the needs that are not met, and why.
+    /// The requirements that are not met, and why.
     pub(crate) fn lacks(&self, needs: &[Need]) -> Vec<(Need, String)> {
         needs.iter().filter_map(|&need| Some((need, self.why_not(need)?))).collect()
     }
 
-    /// Why a need is not met.
+    /// Why a requirement is not met.
     fn why_not(&self, need: Need) -> Option<String> {
         let said = |result: anyhow::Result<()>| result.map_err(|error| format!("{error:#}"));
         match need {
@@ -81,7 +81,7 @@ impl Machine {
     }
 }
 
-/// The reasons, one below the other.
+/// The reasons, one per line.
 pub(crate) fn reasons(lacking: &[(Need, String)]) -> String {
     lacking.iter().map(|(_, why)| why.as_str()).collect::<Vec<_>>().join("\n")
 }

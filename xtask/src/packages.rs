@@ -1,10 +1,10 @@
-//! Package managers: which package brings which tool, and the command that installs them. Pure, but for `here`.
+//! Package managers: the package of each tool, and the command that installs them. Pure functions, except `here`.
 
 use std::fmt;
 
 use crate::cmd;
 
-/// Something that a BPF build needs, a virtual machine, or a test.
+/// A tool that a BPF build, a virtual machine or a test needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tool {
     Clang,
@@ -23,11 +23,11 @@ pub(crate) enum Tool {
 }
 
 impl Tool {
-    /// What BPF builds need.
+    /// The tools that BPF builds need.
     pub(crate) const BUILD: [Self; 7] =
         [Self::Clang, Self::Libelf, Self::Zlib, Self::PkgConfig, Self::Make, Self::Cc, Self::KernelHeaders];
 
-    /// The package of a tool of virtual machines, whose kernels come through apt: no other names are needed.
+    /// The package of a virtual machine tool. Kernels come through apt, so only Debian's names are needed.
     fn debian(self) -> &'static str {
         match self {
             Self::QemuArm => "qemu-system-arm",
@@ -68,7 +68,7 @@ pub(crate) struct Manager {
     packages: [&'static str; 7],
 }
 
-/// In the order of preference, where a machine has several.
+/// In the order of preference, if a machine has several.
 const MANAGERS: [Manager; 5] = [
     Manager {
         program: "apt-get",

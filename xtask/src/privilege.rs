@@ -1,35 +1,36 @@
-//! Whether this process may load and read BPF programs on this kernel; if not, what is missing and how to get it.
+//! Whether this process may load and read BPF programs on this kernel; if not, the missing capability and how to get
+//! it.
 
 use std::{env, fs, path::Path};
 
 use rustix::thread::{CapabilitySet, capabilities, capability_is_in_bounding_set};
 
-/// The capabilities that BPF needs without `SYS_ADMIN`, which is enough alone.
+/// The capabilities that BPF needs without `SYS_ADMIN`; `SYS_ADMIN` alone is enough.
 const NEEDED: [(CapabilitySet, &str); 2] =
     [(CapabilitySet::BPF, "CAP_BPF"), (CapabilitySet::PERFMON, "CAP_PERFMON")];
 
-/// What decides it, as the kernel states it.
+/// The facts that decide, as the kernel reports them.
 #[derive(Debug)]
 struct Facts {
     /// Effective capabilities.
     effective: CapabilitySet,
     /// Capabilities that this process and its children can ever get.
     bounding: CapabilitySet,
-    /// Whether the capabilities count for the whole machine, not for a user namespace only.
+    /// Whether the capabilities apply to the whole machine, or only to a user namespace.
     first_namespace: bool,
-    /// Whether the kernel describes its types, which the programs' relocations need.
+    /// Whether the kernel provides its BTF, which the programs' relocations need.
     btf: bool,
 }
 
-/// Whether what can't use BPF here is to fail instead of being skipped.
+/// Whether a test that can't use BPF here must fail instead of being skipped.
 pub(crate) fn required() -> bool {
     env::var("MAPRING_REQUIRE_BPF").is_ok_and(|value| value == "1")
 }
 
-/// Everything that stands in the way of BPF here: a line each, then lines with the remedy. Empty: nothing does.
+/// Everything that prevents BPF here: one line each, then lines with the fix. Empty if nothing does.
 pub(crate) fn obstacles() -> Vec<String> {
     let uid_map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    // A kernel that does not know a capability refuses the question.
+    // A kernel that does not know a capability returns an error for it.
     let can_have = |set: &CapabilitySet| capability_is_in_bounding_set(*set).unwrap_or(false);
     let all = [CapabilitySet::SYS_ADMIN, CapabilitySet::BPF, CapabilitySet::PERFMON];
     let facts = Facts {
@@ -81,7 +82,7 @@ fn missing_capabilities(set: CapabilitySet) -> Vec<&'static str> {
     NEEDED.into_iter().filter(|(needed, _)| !set.contains(*needed)).map(|(_, name)| name).collect()
 }
 
-/// The first user namespace maps every id to itself.
+/// The initial user namespace maps every id to itself.
 fn is_first_namespace(uid_map: &str) -> bool {
     uid_map.split_whitespace().eq(["0", "0", "4294967295"])
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask prove`: every method of proof there is, one table of what each one looked at.
+//! `cargo xtask prove`: runs every method of proof, and prints one table of their counts.
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -29,7 +29,7 @@ pub(crate) struct Args {
     seconds: u32,
 }
 
-/// What came of a method.
+/// The result of a method.
 enum Outcome {
     Ran(Counts),
     Skipped(String),
@@ -96,7 +96,7 @@ fn run_one(proof: &Proof, machine: &Machine, seconds: u32) -> Outcome {
             Outcome::Skipped(why)
         };
     }
-    // Where BPF tools are no need they may be of use; then they are looked for.
+    // BPF tools that are not required may still be useful; they are searched for only then.
     let tools = || machine.tools();
     match proof.run(&Given::new(&tools, seconds)) {
         Ok(counts) => Outcome::Ran(counts),
@@ -128,7 +128,7 @@ struct Row<'a> {
     name: &'a str,
     #[serde(flatten)]
     counts: Counts,
-    /// Zeros of a method that did not run must not look like a result.
+    /// A method that did not run must not show zeros as its result.
     #[serde(skip_serializing_if = "Option::is_none")]
     skipped: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,4 +1,4 @@
-//! `cargo xtask record`: runs the demo in a terminal and writes `docs/demo.svg`, the animation that README.md shows.
+//! `cargo xtask record`: runs the demo in a terminal and writes `docs/demo.svg`, the animation in README.md.
 
 use std::fs;
 
@@ -6,19 +6,19 @@ use anyhow::{Result, bail, ensure};
 
 use crate::cmd;
 
-/// tmux is the terminal: it has a size without a window, and answers the demo's question for the cursor's position.
-/// asciinema records in it, and svg-term, which npx fetches, draws the recording.
+/// tmux is the terminal: it has a size without a window, and answers the demo's query of the cursor position. asciinema
+/// records in it, and svg-term, which npx fetches, draws the recording.
 const PROGRAMS: [&str; 3] = ["tmux", "asciinema", "npx"];
 /// Debian's and Ubuntu's packages of these.
 const INSTALL: &str = "apt-get install -y --no-install-recommends tmux asciinema npm";
-/// A private server of tmux, which ends with the recording and does not read the user's configuration.
+/// A private tmux server, which ends with the recording and does not read the user's configuration.
 const TMUX: &str = "tmux -L mapring-record -f /dev/null";
-/// What is recorded: the demo without what cargo says. The last picture stays for 5 seconds.
+/// The recorded command: the demo without cargo's output. The last picture stays for 5 seconds.
 const SHOWN: &str =
     r#"echo "$ cargo xtask demo"; cargo xtask demo --seconds 7 2>/dev/null; sleep 5; printf " ""#;
 const RECORDING: &str = "target/demo.cast";
 const PICTURE: &str = "docs/demo.svg";
-/// More is too slow for a README.
+/// A larger file loads too slowly in a README.
 const LIMIT: u64 = 300_000;
 
 /// Records the demo.

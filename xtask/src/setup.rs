@@ -1,4 +1,4 @@
-//! `cargo xtask setup`: finds the tools of a BPF build, installs what is missing where it may, mounts bpffs.
+//! `cargo xtask setup`: finds the tools of a BPF build, installs missing ones if allowed, mounts bpffs.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -22,7 +22,7 @@ pub(crate) struct Clang {
     pub(crate) major: u32,
 }
 
-/// What a BPF build uses here: all of it was found.
+/// The tools of a BPF build on this machine, all of them found.
 #[derive(Clone, Debug)]
 pub(crate) struct Tools {
     /// Every usable clang, the newest first; never empty.
@@ -35,8 +35,8 @@ impl Tools {
         &self.clangs[0]
     }
 
-    /// Hands the choice of clang to a sub-build; not where it would choose the same, so that builds by hand and from
-    /// here share their results.
+    /// Passes the choice of clang to a sub-build, unless the sub-build would choose the same. Builds by hand and by
+    /// this program then share their results.
     pub(crate) fn export<'c>(&self, command: &'c mut Command) -> &'c mut Command {
         let clang = &self.clang().path;
         if env::var_os("CLANG").is_none() && cmd::on_path(|name| name == "clang").first() == Some(clang) {
@@ -46,18 +46,18 @@ impl Tools {
     }
 }
 
-/// Why the tools can't be had, and the command that would bring them.
+/// Why the tools are not available, and the command that would install them.
 #[derive(Clone, Debug)]
 pub(crate) enum Cannot {
-    /// Packages are missing, and this user may not (or this program does not) install them.
+    /// Packages are missing, and this user may not install them, or this program does not.
     NotAllowed { missing: Vec<Tool>, command: String },
-    /// No package manager that this program knows.
+    /// This program supports none of the installed package managers.
     NoPackageManager { missing: Vec<Tool> },
-    /// The package manager ran and the tools are still missing.
+    /// The package manager ran, and the tools are still missing.
     InstallFailed { missing: Vec<Tool>, command: String, said: String },
 }
 
-/// The first line says what is missing, the others what to do.
+/// The first line contains the problem, the others the solution.
 impl fmt::Display for Cannot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (Self::NotAllowed { missing, .. }
@@ -87,7 +87,7 @@ impl fmt::Display for Cannot {
 
 impl std::error::Error for Cannot {}
 
-/// Why there is no strace, and none is to be had.
+/// Why strace is neither installed nor installable.
 pub(crate) fn no_strace() -> Option<String> {
     if cmd::exists(&Tool::Strace.to_string()) {
         return None;
@@ -95,7 +95,7 @@ pub(crate) fn no_strace() -> Option<String> {
     install(vec![Tool::Strace]).err().map(|error| error.to_string())
 }
 
-/// Finds the tools; installs what is missing where that is allowed; mounts bpffs where that is possible.
+/// Finds the tools; installs missing ones if allowed; mounts bpffs if possible.
 pub(crate) fn ensure() -> Result<Tools, Cannot> {
     let missing = match find() {
         Ok(tools) => {
@@ -113,7 +113,7 @@ pub(crate) fn ensure() -> Result<Tools, Cannot> {
     })
 }
 
-/// The command `setup`: `ensure`, with a report of what was found.
+/// The command `setup`: `ensure`, with a report.
 pub(crate) fn report() -> Result<()> {
     let tools = ensure()?;
     println!("found: libelf, zlib, pkg-config, make, a C compiler, kernel headers");
@@ -150,7 +150,7 @@ pub(crate) fn find() -> Result<Tools, Vec<Tool>> {
     if missing.is_empty() { Ok(Tools { clangs }) } else { Err(missing) }
 }
 
-/// Whether the C compiler finds what this program includes.
+/// Whether the C compiler finds the headers that this program includes.
 fn compiles(source: &str) -> bool {
     let cc = env::var("CC").unwrap_or_else(|_| "cc".into());
     cmd::succeeds(&mut cmd::line(&format!("{cc} -E -x c -")), source)
@@ -191,14 +191,14 @@ fn usable_clang(path: &Path) -> Option<Clang> {
     })
 }
 
-/// The version in what `clang --version` says.
+/// The version in the output of `clang --version`.
 fn clang_version(said: &str) -> Option<(String, u32)> {
     let version = said.split_once("clang version ")?.1.split_whitespace().next()?;
     let number = version.split(['-', '+', '~']).next()?;
     Some((number.to_owned(), number.split('.').next()?.parse().ok()?))
 }
 
-/// What to type to get these tools.
+/// The command to type to get these tools.
 pub(crate) fn by_hand(missing: Vec<Tool>) -> Cannot {
     let Some(manager) = Manager::here() else {
         return Cannot::NoPackageManager { missing };
@@ -207,7 +207,7 @@ pub(crate) fn by_hand(missing: Vec<Tool>) -> Cannot {
     Cannot::NotAllowed { command: format!("{sudo}{}", manager.command(&missing)), missing }
 }
 
-/// Installs packages with apt, as root or by a `sudo` that asks nothing; other machines' owners do it by hand.
+/// Installs packages with apt, as root or by a `sudo` without password. With other package managers, the user installs.
 pub(crate) fn install(missing: Vec<Tool>) -> Result<(), Cannot> {
     let Some(apt) = Manager::here().filter(|manager| manager.program == "apt-get") else {
         return Err(by_hand(missing));
@@ -231,8 +231,8 @@ pub(crate) fn install(missing: Vec<Tool>) -> Result<(), Cannot> {
     Ok(())
 }
 
-/// Installs the newest clang that this machine's packages have beside the one that they call `clang`, where that
-/// is allowed: what is checked of compiled code should be checked of two compilers. Says so where it can't be had.
+/// Installs the newest packaged clang beside the default `clang`, if allowed: compiled code is then checked with two
+/// compilers. Prints a message if that is not possible.
 pub(crate) fn add_newest_clang() {
     let Ok(known) = cmd::output(&mut cmd::line("apt-cache search --names-only ^clang-[0-9]+$")) else {
         return eprintln!("note: no apt here to get a second clang with; those on PATH are used");
@@ -254,7 +254,7 @@ pub(crate) fn add_newest_clang() {
     }
 }
 
-/// Mounts the bpf file system, for who may; says how, to who may not.
+/// Mounts the BPF file system if allowed; otherwise prints how to.
 fn mount_bpffs() {
     if bpffs_mounted() {
         return;
@@ -268,7 +268,7 @@ fn mount_bpffs() {
 }
 
 fn bpffs_mounted() -> bool {
-    // BPF_FS_MAGIC of <linux/magic.h>; the type of libc's differs between C libraries.
+    // BPF_FS_MAGIC of <linux/magic.h>; libc's type for it differs between C libraries.
     statfs("/sys/fs/bpf").is_ok_and(|about| about.f_type == 0xcafe_4a11)
 }
 

@@ -1,8 +1,8 @@
-//! What is skipped here, and how that is said.
+//! Skipped checks, and the messages about them.
 
 use std::fmt;
 
-/// The error of what can't run here after all: why.
+/// The error of a check that turns out not to be runnable here, with the reason.
 #[derive(Debug)]
 pub(crate) struct Skip(pub(crate) String);
 
@@ -14,7 +14,7 @@ impl fmt::Display for Skip {
 
 impl std::error::Error for Skip {}
 
-/// Says, so that nobody overlooks it, what did not run.
+/// Prints a skipped check so that nobody overlooks it.
 pub(crate) fn banner(name: &str, why: &str) {
     let rule = "!".repeat(78);
     eprintln!("{rule}\n!! SKIPPED {name}\n!! {}\n{rule}", why.replace('\n', "\n!! "));

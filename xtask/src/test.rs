@@ -1,4 +1,4 @@
-//! `cargo xtask test`: runs the steps, goes on after a failure, and ends with a table of all of them and their count.
+//! `cargo xtask test`: runs the steps, continues after a failure, and ends with a table of all steps and their count.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -53,7 +53,7 @@ struct Row {
     name: &'static str,
     outcome: Outcome,
     seconds: f32,
-    /// How often it ran; the last time with this outcome.
+    /// How often it ran; the outcome is the last one.
     rounds: u32,
 }
 
@@ -75,7 +75,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Runs the parts as often as asked for. A failure ends all of it where they are repeated.
+/// Runs the parts as often as requested. When they are repeated, the first failure ends the run.
 fn rounds(chosen: &[(&'static str, &Part)], args: &Args, mut run: impl FnMut(&Part) -> Outcome) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     for round in 1..=args.repeat {
@@ -106,7 +106,7 @@ fn rounds(chosen: &[(&'static str, &Part)], args: &Args, mut run: impl FnMut(&Pa
     rows
 }
 
-/// The steps to run, and which part of each.
+/// The steps to run, and the part of each.
 fn chosen(args: &Args) -> Result<Vec<(&'static str, &'static Part)>> {
     let names = &args.steps;
     if let Some(unknown) = names.iter().find(|name| checks::tests().all(|(check, _)| check.name != **name)) {
@@ -120,7 +120,7 @@ fn chosen(args: &Args) -> Result<Vec<(&'static str, &'static Part)>> {
     Ok(checks::tests().filter_map(|(check, test)| Some((check.name, part(check.name, test)?))).collect())
 }
 
-/// What a run without `--all` leaves out.
+/// The parts that a run without `--all` leaves out.
 fn left_out() -> String {
     let not_quick = checks::tests().filter(|(_, test)| !test.is_quick());
     let (less, none): (Vec<_>, Vec<_>) = not_quick.partition(|(_, test)| test.quick().is_some());
@@ -173,7 +173,7 @@ fn table(rows: &[Row], repeat: u32) -> String {
     table + &format!("{:width$}  {:7}  {seconds:7.1}\n", "", "")
 }
 
-/// The last line, which programs read.
+/// The last line, for programs to parse.
 fn counts(rows: &[Row]) -> String {
     let count = |wanted: fn(&Outcome) -> bool| rows.iter().filter(|row| wanted(&row.outcome)).count();
     format!(

@@ -1,13 +1,13 @@
-//! Other Rust toolchains than the one that builds this: the oldest that is promised to work, and a nightly.
+//! Rust toolchains other than the one that builds this: the oldest supported one, and a nightly.
 
 use anyhow::{Result, bail, ensure};
 
 use crate::cmd;
 
-/// The version that the checks of the oldest Rust name.
+/// The version in the checks of the oldest Rust.
 pub(crate) const OLDEST: &str = "1.88.0";
 
-/// Makes sure of the oldest Rust; if it can't be had, why.
+/// Installs the oldest Rust if needed; the error contains the reason of a failure.
 pub(crate) fn oldest() -> Result<()> {
     let there = || cmd::succeeds(&mut cmd::line(&format!("rustup run {OLDEST} cargo --version")), "");
     if there() {
@@ -21,7 +21,7 @@ pub(crate) fn oldest() -> Result<()> {
     Ok(())
 }
 
-/// Makes sure of a nightly toolchain with `components`; if that can't be had, why.
+/// Installs a nightly toolchain with `components` if needed; the error contains the reason of a failure.
 pub(crate) fn nightly(components: &[&str]) -> Result<()> {
     ensure!(cmd::exists("rustup"), "no rustup to get a nightly Rust with (https://rustup.rs)");
     let list = "rustup component list --installed --toolchain nightly";
@@ -35,7 +35,7 @@ pub(crate) fn nightly(components: &[&str]) -> Result<()> {
     if lacking().is_empty() && cmd::succeeds(&mut cmd::line("cargo +nightly --version"), "") {
         return Ok(());
     }
-    // Adds what is missing to a toolchain that is there, too. A nightly without Miri is passed over.
+    // Also adds missing components to an installed toolchain. A nightly without Miri is skipped.
     let mut install = cmd::line("rustup toolchain install nightly --profile minimal --no-self-update");
     components.iter().for_each(|component| _ = install.args(["--component", component]));
     install.stdout(std::io::stderr());

@@ -1,4 +1,4 @@
-//! `cargo xtask vm`: boots other kernels under QEMU and runs the tests of real kernels in each.
+//! `cargo xtask vm`: boots other kernels under QEMU and runs the kernel tests in each.
 
 mod apt;
 mod boot;
@@ -81,13 +81,13 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What `cargo xtask test --all` boots: the oldest, one in the middle, one that preempts programs wherever it can, one of
-/// real time, the newest.
+/// The kernels of `cargo xtask test --all`: the oldest, one in the middle, one that preempts programs wherever it can,
+/// one real-time, the newest.
 pub(crate) const STEP: &str = "cargo xtask vm 5.10 6.1 6.12-preempt 6.12-rt sid";
-/// Without `--all`: what preemption could spoil.
+/// Without `--all`: the tests that preemption could break.
 pub(crate) const STEP_QUICK: &str =
     "cargo xtask vm 6.12-preempt -- claim preempt nested:: stress:: resizable:: basic::";
-/// And for aarch64, with LSE atomics and without: what differs there, and a ring that works.
+/// The same for aarch64, with and without LSE atomics: the tests that differ there, and a working ring.
 pub(crate) const STEP_ARM: &str = "cargo xtask vm --arch aarch64 6.1 6.12-a53 -- \
                                    code_for_ missing_barriers _for_x86 x86_are_refused every_way_in_gives";
 
@@ -103,7 +103,7 @@ impl StepArgs {
     }
 }
 
-/// Why there can be no virtual machines here: no QEMU to be had, or no network to get kernels by.
+/// Why virtual machines can't run here: QEMU can't be installed, or no network to fetch kernels.
 pub(crate) fn obstacle(line: &str) -> Option<String> {
     let StepArgs { args } = StepArgs::new(line);
     if let Err(error) = ensure_tools(args.arch) {
@@ -121,7 +121,7 @@ pub(crate) fn step(line: &str, tools: &Tools) -> Result<()> {
     Ok(())
 }
 
-/// Whether all went well.
+/// Returns whether all kernels passed.
 fn boot_all(args: &Args, tools: &Tools) -> Result<bool> {
     let kernels = kernels::chosen(&args.kernels, args.arch)?;
     let cross = if args.arch == Arch::HOST { None } else { Some(Cross::new(args.arch)?) };
@@ -131,7 +131,7 @@ fn boot_all(args: &Args, tools: &Tools) -> Result<bool> {
     fs::create_dir_all(apt::folder())?;
     fs::write(&initramfs, archive).with_context(|| format!("{}", initramfs.display()))?;
 
-    // One after the other: kernels share images, and apt its folders.
+    // One after the other, since kernels share images, and apt its folders.
     let images = kernels.iter().map(|kernel| apt::image(kernel, args.arch, args.refresh));
     let machines: Vec<_> = kernels.iter().zip(images.collect::<Result<Vec<_>>>()?).collect();
     let rows = at_once(&machines, |(kernel, image)| {
@@ -151,7 +151,7 @@ fn boot_all(args: &Args, tools: &Tools) -> Result<bool> {
     Ok(good)
 }
 
-/// Boots machines, as many at once as there are CPUs, since each takes one; the rows are in the order of the machines.
+/// Boots machines in parallel, one per CPU, since each uses one; the rows are in the order of the machines.
 fn at_once<M: Sync>(machines: &[M], boot: impl Fn(&M) -> Result<Row> + Sync) -> Result<Vec<Row>> {
     let next = AtomicUsize::new(0);
     let work = || {
@@ -173,7 +173,7 @@ fn at_once<M: Sync>(machines: &[M], boot: impl Fn(&M) -> Result<Row> + Sync) -> 
     Ok(rows.into_iter().map(|(_, row)| row).collect())
 }
 
-/// Installs what is missing, as for a build.
+/// Installs missing tools, as for a build.
 fn ensure_tools(arch: Arch) -> Result<()> {
     if !["apt-get", "dpkg-deb"].into_iter().all(cmd::exists) {
         bail!(
@@ -207,10 +207,10 @@ fn ensure_tools(arch: Arch) -> Result<()> {
     }
 }
 
-/// The last whole run of a kernel: its package, what it said, the seconds that it took.
+/// The last whole run of a kernel: its package, its output, its duration in seconds.
 type Run = (String, Said, f32);
 
-/// Where that is kept: under emulation they all take an hour or more.
+/// The file with that run: under emulation, all runs together take an hour or more.
 fn kept(kernel: &Kernel, arch: Arch) -> PathBuf {
     apt::folder().join("runs").join(arch.name()).join(format!("{}.json", kernel.name))
 }
@@ -219,8 +219,8 @@ fn row(kernel: &Kernel, arch: Arch, (package, said, seconds): Run) -> Row {
     Row::new(kernel.name, arch.name(), &package, said, seconds)
 }
 
-/// What the usual kernels showed last; of another processor, which takes QEMU up to an hour for each,
-/// those that were run.
+/// The last results of the usual kernels. For another processor, where QEMU takes up to an hour for each kernel: only
+/// of the kernels that were run.
 fn usual_rows(arch: Arch) -> Result<Vec<Row>> {
     let usual = kernels::chosen(&[], arch)?.into_iter();
     let rows = usual.filter(|kernel| arch == Arch::HOST || kept(kernel, arch).exists()).map(|kernel| {
@@ -253,7 +253,7 @@ fn boot(kernel: &Kernel, image: &Image, args: &Args, initramfs: &Path) -> Result
     Ok(row(kernel, args.arch, run))
 }
 
-/// Shows how a machine gets on, among others.
+/// Prints the progress of one machine among several.
 fn show(kernel: &str, message: &Message, probed: &mut Vec<Probed>) {
     match message {
         Message::Booted(machine) => {

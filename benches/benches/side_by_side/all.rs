@@ -1,4 +1,4 @@
-//! Producing on all CPUs at once, into one ring.
+//! Produces on all CPUs at once, into one ring.
 
 use std::thread;
 
@@ -11,21 +11,21 @@ use crate::programs::skel::stream::StreamSkel;
 use crate::programs::{CHUNK, Program, Record, Seen, Streamed, Streamer, load, now, record};
 use crate::threads;
 
-/// Chunks of a run on each CPU: half of what a shard holds.
+/// Chunks of a run on each CPU: half a shard.
 const CHUNKS: u64 = 4;
-/// Runs of a block.
+/// Runs per block.
 const RUNS: u64 = 8;
 
 pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     let cpus = threads::all();
-    // A ring buffer holds a little less than its size.
+    // A ring buffer's capacity is a little less than its size.
     let bytes = (cpus.len() as u64 * CHUNKS * CHUNK * 64 * 2).next_power_of_two();
     let bytes = u32::try_from(bytes).context("a ring buffer for so many CPUs")?;
     let skel = load!(stream::StreamSkelBuilder, |open| open.maps.ringbuf.set_max_entries(bytes)?);
     let ring = Ring::<Record>::open(&skel.maps.ours)?;
     ensure!(ring.access() == Access::Mapped, "{}", ring.access());
 
-    // 1, 2, 4, … and all of them.
+    // 1, 2, 4, … and all CPUs.
     let counts = (0..).map(|bit| 1 << bit).take_while(|count| *count < cpus.len()).chain([cpus.len()]);
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for count in counts {
@@ -38,7 +38,7 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
         let what = format!("produce 56 B on {count} CPUs at once, each");
         let row = Row::new(&what, &a, "ringbuf reserve + submit, NO_WAKEUP, one for all", &b);
         match count {
-            1 => {} // `produce_one` has it
+            1 => {} // `produce_one` measures it
             _ if count == cpus.len() => report.add([row.target("produce_all", 0.10)]),
             _ => report.add([row]),
         }
@@ -56,7 +56,7 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Both sides on these CPUs.
+/// Measures both sides on these CPUs.
 fn on(plan: Plan, cpus: &[usize], ring: &Ring<Record>, skel: &StreamSkel<'_>) -> Result<[Vec<f64>; 2]> {
     let streamer = Streamer(Program::new(&skel.progs.stream_mapring));
     let mut first = 1;
@@ -82,7 +82,7 @@ fn on(plan: Plan, cpus: &[usize], ring: &Ring<Record>, skel: &StreamSkel<'_>) ->
     interleave(plan, [&mut ours, &mut theirs])
 }
 
-/// Nanoseconds for a record on each CPU. After each run `read` must see all of it.
+/// Nanoseconds per record on each CPU. After each run `read` must see all its records.
 fn block(
     cpus: &[usize],
     streamer: Streamer<'_>,
@@ -107,9 +107,9 @@ fn block(
     Ok(sum as f64 / (runs * CHUNKS * CHUNK) as f64)
 }
 
-/// Runs it on these CPUs from the same moment on, the numbers from `first` divided among them.
+/// Runs it on these CPUs from the same time on, with the numbers from `first` divided among them.
 fn everywhere(cpus: &[usize], streamer: Streamer<'_>, first: u64) -> Result<Vec<Streamed>> {
-    // Threads start within some 50 µs; those that are late are still with the others for the most part.
+    // Threads start within about 50 µs. Late ones still run beside the others most of the time.
     let at = now() + 150_000;
     thread::scope(|scope| {
         let threads: Vec<_> = (0_u64..)

@@ -1,5 +1,5 @@
-//! A BPF arena: memory without a protocol, in which a program keeps a plain ring for one producer and a
-//! reader that never falls behind. It knows of no nested programs, no loss and no torn records.
+//! A BPF arena: memory without a protocol, in which a program keeps a plain ring for one producer and a reader that
+//! never falls behind. The ring handles no nested programs, no loss and no torn records.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,8 +15,8 @@ use crate::programs::{Producer, RECORDS, Record, Seen, load, record, run as run_
 /// Slots of the ring: `SLOTS` in `bpf/producers.h`.
 const SLOTS: usize = 4096;
 
-/// `struct plain` in `bpf/arena/arena.bpf.c`: the head on a line of its own, then slots of a line each,
-/// a number and a record.
+/// `struct plain` in `bpf/arena/arena.bpf.c`: the head on its own cache line, then slots of one line each, with a
+/// number and a record.
 #[repr(C)]
 struct Plain {
     lines: [[AtomicU64; 8]; 1 + SLOTS],
@@ -26,8 +26,8 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     let skel = load!(arena::ArenaSkelBuilder);
     let [at, ..] = run_program(&skel.progs.make, [0; 3])?;
     let at = std::ptr::with_exposed_provenance::<Plain>(usize::try_from(at)?);
-    // SAFETY: libbpf has mapped the arena, the program has filled it with pages, from there on as many as
-    // this takes; the object lives until the end, and all of it is accessed atomically.
+    // SAFETY: libbpf has mapped the arena, and the program has filled it with as many pages from there on as this type
+    // takes; the object lives until the end, and all of it is accessed atomically.
     let plain = unsafe { &*at };
 
     let mut ring = PlainReader { plain, position: 0 };
@@ -60,7 +60,7 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
         Ok(ns / RECORDS as f64)
     };
     let [ours, theirs] = interleave(plan.within(0.3), [&mut ours, &mut theirs])?;
-    // Without what was run to warm up, when pages were not mapped yet.
+    // Without the warm-up, when pages were not mapped yet.
     let [our_reads, their_reads] = reads.map(|reads| reads.into_inner().split_off(plan.warm_up));
     let peer = "arena: memory without a protocol, a plain ring for one producer";
     report.peer(
@@ -75,7 +75,7 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Reads the plain ring; a program that laps it would tear its records.
+/// Reads the plain ring. A program that overtook it would tear its records.
 struct PlainReader<'a> {
     plain: &'a Plain,
     position: u64,
@@ -86,7 +86,7 @@ impl PlainReader<'_> {
         let [head, slots @ ..] = &self.plain.lines;
         let head = head[0].load(Ordering::Acquire);
         while self.position < head {
-            #[allow(clippy::cast_possible_truncation)] // what is masked
+            #[allow(clippy::cast_possible_truncation)] // masked
             let [_, words @ ..] = &slots[self.position as usize & (SLOTS - 1)];
             f(&words.each_ref().map(|word| word.load(Ordering::Relaxed)));
             self.position += 1;

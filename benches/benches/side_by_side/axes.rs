@@ -1,5 +1,5 @@
-//! What changes with who else is there: readers for a producer, writers for a reader, shards for a
-//! sweep; and how long it takes from nothing to the first record.
+//! The effect of load: readers on a producer, writers on a reader, shards on a sweep; and the time from a map to its
+//! first record.
 
 use std::hint::black_box;
 use std::sync::Barrier;
@@ -28,17 +28,17 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     first_record(plan, report)
 }
 
-/// Chunks of a block: some 100 µs.
+/// Chunks per block: about 100 µs.
 const CHUNKS: u64 = 64;
 
-/// What readers do while a program produces.
+/// The readers' activity while a program produces.
 #[derive(Clone, Copy)]
 enum Readers {
     Poll(usize),
     Sleep,
 }
 
-/// What readers cost the program.
+/// The cost of readers for the program.
 fn producers(plan: Plan, report: &mut Report, cpu: usize) -> Result<()> {
     let skel = load!(stream::StreamSkelBuilder);
     let ring = Ring::<Record>::open(&skel.maps.ours)?;
@@ -100,8 +100,8 @@ fn producers(plan: Plan, report: &mut Report, cpu: usize) -> Result<()> {
     Ok(())
 }
 
-/// Nanoseconds of a record that a program on CPU `cpu` makes, while readers do their part on this one.
-/// Each must account for every record.
+/// Nanoseconds per record of a program on CPU `cpu`, while readers run on this one. Each reader must account for every
+/// record.
 fn with_readers(
     ring: &Ring<Record>,
     streamer: Streamer<'_>,
@@ -131,7 +131,7 @@ fn with_readers(
         }
         (seen, reader.lost())
     };
-    // Readers are there before the program starts.
+    // Readers start before the program.
     let started = Barrier::new(count + 1);
     thread::scope(|scope| {
         let readers: Vec<_> = (0..count)
@@ -151,7 +151,7 @@ fn with_readers(
         let streamed = producer.join().expect("nothing in it panics")?;
         for reader in readers {
             let (seen, lost) = reader.join().expect("nothing in it panics");
-            // One that came late has nothing to say about what was before.
+            // A late reader can't check the records before its start.
             ensure!(seen.is_right() && seen.count() + lost <= CHUNKS * CHUNK, "{seen:?}, lost {lost}");
         }
         ensure!(streamed.failed == 0, "{} dropped", streamed.failed);
@@ -159,7 +159,7 @@ fn with_readers(
     })
 }
 
-/// Reading a cell while nobody writes it, while it is written each microsecond, and without pause.
+/// Reads a cell without writers, while it is written every microsecond, and while it is written without pause.
 fn cells(plan: Plan, report: &mut Report, cpu: usize) -> Result<()> {
     let skel = load!(axes::AxesSkelBuilder);
     let map = &skel.maps.cells;
@@ -170,7 +170,7 @@ fn cells(plan: Plan, report: &mut Report, cpu: usize) -> Result<()> {
     let element = u32::try_from(cells.region().geometry().first())?;
     let right = |record: &Record| record.iter().zip(record[0]..).all(|(word, n)| *word == n);
     let plan = plan.within(0.4);
-    writer(&skel.progs.set_always).run(1, 1, 0)?; // else it is all zeros
+    writer(&skel.progs.set_always).run(1, 1, 0)?; // otherwise it is all zeros
 
     let rates: [(&str, Option<(Streamer<'_>, u64)>); 3] = [
         ("nobody writes it", None),
@@ -179,7 +179,7 @@ fn cells(plan: Plan, report: &mut Report, cpu: usize) -> Result<()> {
     ];
     for (rate, writer) in rates {
         let first = std::cell::Cell::new(1);
-        // `read` returns whether what it read was whole, or nothing if it was not to be had.
+        // `read` returns whether the value was whole, or `None` if no value was available.
         let while_written = |read: &dyn Fn() -> Result<Option<bool>>, at_once: u64| -> Result<[f64; 3]> {
             let done = AtomicBool::new(writer.is_none());
             let begin = first.get();
@@ -191,7 +191,7 @@ fn cells(plan: Plan, report: &mut Report, cpu: usize) -> Result<()> {
             };
             let measure = || {
                 let (mut busy, mut torn, mut reads) = (0_u64, 0_u64, 0_u64);
-                // Until the writer's thread is there.
+                // Wait for the writer's thread.
                 while !done.load(Ordering::Acquire) && cells.read(0).is_ok_and(|record| record[0] < begin) {
                     std::hint::spin_loop();
                 }
@@ -283,7 +283,7 @@ fn shards(plan: Plan, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// From a map to the first record of it.
+/// From a map to its first record.
 fn first_record(plan: Plan, report: &mut Report) -> Result<()> {
     let skel = load!(produce::ProduceSkelBuilder);
     let mut producer = Producer::new(&skel.progs.produce_mapring);
@@ -314,7 +314,7 @@ fn first_record(plan: Plan, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// When the first record came.
+/// The time of the first record.
 #[derive(Default)]
 struct First(Option<Instant>, Seen);
 

@@ -1,5 +1,5 @@
-//! What a record costs the reader: all words of 56 bytes summed, records that are already there, on
-//! the CPU where they were produced.
+//! The cost of a record for the reader: sums all words of 56 bytes, of records already present, on the CPU that
+//! produced them.
 
 use std::cell::Cell;
 use std::time::Instant;
@@ -17,7 +17,7 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     let ring = Ring::<Record>::open(&skel.maps.ours)?;
     ensure!(ring.access() == Access::Mapped, "{}", ring.access());
 
-    // One way to read mapring's ring: a reader of its own, which must see all of what is produced.
+    // One way to read mapring's ring, with its own reader, which must see every record.
     let ours = |read: fn(&mut Reader<Record>) -> Seen| {
         let mut producer = Producer::new(&skel.progs.produce_mapring);
         let mut reader = ring.reader_from(Start::Now);
@@ -86,7 +86,7 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Looking without finding anything.
+/// Polling without finding a record.
 fn nothing_there(plan: Plan, ring: &Ring<Record>, ringbuf: &impl MapCore) -> Result<[Vec<f64>; 2]> {
     let mut reader = ring.reader_from(Start::Now);
     let mut consumer = RawRingBuffer::<Seen>::new(ringbuf)?;
@@ -104,7 +104,7 @@ fn nothing_there(plan: Plan, ring: &Ring<Record>, ringbuf: &impl MapCore) -> Res
     interleave(plan, [&mut ours, &mut theirs])
 }
 
-/// Nanoseconds a record since `start`, if what was seen is what was produced.
+/// Nanoseconds per record since `start`, if the reader saw exactly the produced records.
 fn timed(start: Instant, seen: Seen, expected: Seen) -> Result<f64> {
     let ns = start.elapsed().as_nanos() as f64 / RECORDS as f64;
     ensure!(seen == expected, "{seen:?}, not {expected:?}");

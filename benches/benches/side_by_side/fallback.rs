@@ -1,4 +1,4 @@
-//! Reading by system calls, where the kernel gives no mapping: beside the calls alone.
+//! Reading by system calls, where the kernel refuses the mapping: compared with the system calls alone.
 
 use std::time::Instant;
 
@@ -10,11 +10,11 @@ use mapring_benches::{Plan, Report, Row, interleave};
 use crate::peers::{Lookup, Run, Sink};
 use crate::programs::{Producer, RECORDS, Record, Seen, load};
 
-/// Elements that the library fetches with a call.
+/// Elements that the library fetches per call.
 const BATCH: usize = 64;
 
 pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
-    // Without BPF_F_MMAPABLE, which the header asks for.
+    // Without BPF_F_MMAPABLE, which the header sets.
     let skel = load!(produce::ProduceSkelBuilder, |open| open.maps.ours.set_map_flags(0)?);
     let map = &skel.maps.ours;
     let ring = Ring::<Record>::open(map)?;
@@ -37,7 +37,7 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
         ensure!(seen == expected && reader.lost() == 0, "{seen:?}, not {expected:?}");
         Ok(ns / RECORDS as f64)
     };
-    // The same records, without any doubt whether they are whole.
+    // The same records, without checking whether they are whole.
     let mut producer = Producer::new(&skel.progs.produce_mapring);
     let mut raw = Run::new(map, BATCH)?;
     let mut batches = || {
@@ -71,8 +71,8 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
         Ok(ns / RECORDS as f64)
     };
     let [ours, batches, lookups] = interleave(plan, [&mut ours, &mut batches, &mut lookups])?;
-    // A copy by the kernel is a `memcpy`, which promises no order on any machine: the library looks
-    // three times, so this is the target for that.
+    // The kernel copies by `memcpy`, which guarantees no order on any machine. So the library copies three times, and
+    // the target includes that.
     report.add([
         Row::new(
             "56 B by the fallback (3 looks at 64 each)",

@@ -1,4 +1,4 @@
-//! A histogram of 64 buckets by powers of two, counted on each CPU by a program, read whole.
+//! A histogram of 64 power-of-two buckets: a program counts on each CPU, the reader reads all buckets.
 
 use std::cell::{Cell, RefCell};
 use std::hint::black_box;
@@ -30,7 +30,7 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
 
     let (first, expected) = (Cell::new(1), RefCell::new([0_u64; BUCKETS]));
     let costs = [const { RefCell::new(Vec::new()) }; 2];
-    // New values in both before each block: what counting one costs is noted.
+    // New values in both before each block; this also measures the cost of counting one.
     let observe = || -> Result<()> {
         let begin = first.replace(first.get() + VALUES);
         let count = |program: &ProgramMut<'_>| -> Result<f64> {

@@ -1,4 +1,4 @@
-//! Records of 4 KiB, beside copying as many bytes.
+//! Records of 4 KiB, compared with copying as many bytes.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use crate::programs::{load, run as run_program};
 
 /// `struct large` in `bpf/stream.bpf.c`.
 type Large = [u64; 512];
-/// Records of a run: `LARGE` there.
+/// Records per run: `LARGE` there.
 const LARGE: usize = 64;
 
 const TRIED: &str = "On x86-64 a record is copied once, 16 bytes a load; loads of whole words took 1.65. Elsewhere each \
@@ -28,7 +28,7 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
         Ok(first.get())
     };
     let expected = |first: u64| (first..).take(LARGE).map(record).collect::<Vec<_>>();
-    // What is copied is looked at as a whole beside the clock, here the ends of it.
+    // Only the ends of each copy are used inside the measured time.
     let ends = |record: &Large| black_box(record)[0].wrapping_add(record[511]);
     let check = |sum: u64, first: u64| {
         let each = |n| n + n + 511;

@@ -1,4 +1,4 @@
-//! From a clock read in a BPF program on one CPU to a clock read by a reader on another.
+//! Latency from a clock read in a BPF program on one CPU to a clock read by a reader on another.
 
 use std::cell::RefCell;
 use std::hint::black_box;
@@ -15,14 +15,14 @@ use crate::peers::MappedRingBuffer;
 use crate::programs::{Paced, Pacer, Program, Record, load, now};
 use crate::threads;
 
-/// Records a block.
+/// Records per block.
 const COUNT: u64 = 2000;
-/// Nanoseconds between two, and up to 511 more.
+/// Nanoseconds between two records; up to 511 more are added.
 const GAP: u64 = 1000;
-/// Nanoseconds that a cache line takes one way, from which on CPUs are far from each other.
+/// CPUs are far apart if a cache line takes at least this many nanoseconds one way.
 const FAR: f64 = 100.0;
 
-/// What became of latency where programs work between claim and end.
+/// Attempts to lower the latency of programs that work between claim and commit.
 const COMMIT_TRIED: &str = "By the slot alone: 80 to 100 ns on near CPUs, 120 on far ones, where it is the best. By `head` \
     first, in a bare loop over one shard: 60 near, as the ring buffer; 250 far. Readers find out which it is \
     (`ring/sweep/watch.rs`), which gives 70 to 90 near and 120 far: a turn of the loop over all shards is longer than the bare \
@@ -30,7 +30,7 @@ const COMMIT_TRIED: &str = "By the slot alone: 80 to 100 ns on near CPUs, 120 on
     until it has ended (90 to 110 near). A pause in the \
     caller's loop takes 10 ns off this row and adds 10 where the clock is read before reserve.";
 
-/// What arrived of a block: every record whole, in order, and when.
+/// The records of a block that arrived: each must be whole and in order.
 pub(crate) struct Arrived {
     ns: Vec<u64>,
     next: u64,
@@ -52,10 +52,10 @@ impl Arrived {
     }
 }
 
-/// Percentiles of a block that are noted.
+/// The percentiles kept for each block.
 const PERCENTS: [f64; 11] = [1.0, 5.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9];
 
-/// What the blocks of a side came to.
+/// The results of one side's blocks.
 pub(crate) struct Side {
     blocks: Vec<[f64; PERCENTS.len()]>,
     all: Histogram<u64>,
@@ -68,13 +68,13 @@ impl Side {
         Ok(RefCell::new(Self { blocks: Vec::new(), all }))
     }
 
-    /// A percentile of each of the last `count` blocks: the others were to warm up.
+    /// A percentile of each of the last `count` blocks; the earlier ones are the warm-up.
     pub(crate) fn each(&self, percent: f64, count: usize) -> Vec<f64> {
         let which = PERCENTS.iter().position(|p| *p == percent).expect("one that is noted");
         self.blocks[self.blocks.len() - count..].iter().map(|block| block[which]).collect()
     }
 
-    /// Notes a block, and returns its median.
+    /// Adds a block, and returns its median.
     pub(crate) fn note(&mut self, mut ns: Vec<u64>) -> f64 {
         ns.iter().for_each(|ns| self.all.saturating_record(*ns));
         ns.sort_unstable();
@@ -83,8 +83,8 @@ impl Side {
     }
 }
 
-/// A quantile of sorted values. The clock ticks in steps (of 10 ns on some machines), so that a great
-/// many are the same: it is interpolated within the step, as is usual for grouped data.
+/// A quantile of sorted values. The clock advances in steps (10 ns on some machines), so many values are equal. This
+/// interpolates within the step, as usual for grouped data.
 #[allow(clippy::cast_possible_truncation)] // a rank is an index
 fn quantile(sorted: &[u64], share: f64) -> f64 {
     let rank = share * (sorted.len() - 1) as f64;
@@ -94,13 +94,13 @@ fn quantile(sorted: &[u64], share: f64) -> f64 {
     value as f64 + step as f64 * ((rank - below as f64 + 0.5) / (upto - below) as f64 - 0.5)
 }
 
-/// A block: how long each record was under way, and what one cost the program.
+/// The results of a block: the latency of each record, and the cost of one for the program.
 pub(crate) struct Block {
     pub(crate) arrived: Vec<u64>,
     pub(crate) produced: f64,
 }
 
-/// Runs a block of `count` records, `look` being called again and again until everything has arrived.
+/// Runs a block of `count` records, and calls `look` repeatedly until all have arrived.
 pub(crate) fn block(
     pacer: Pacer<'_>,
     first: &mut u64,
@@ -150,7 +150,7 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
         let (pacer, sides, mut first) = (Pacer(Program::new(program)), &sides, 1);
         let mut reader = ring.reader_from(Start::Now);
         move || {
-            // What the other program has produced meanwhile is not this one's.
+            // Skip the records of the other program.
             while reader.for_each(usize::MAX, |_| {}) > 0 {}
             let lost = reader.lost();
             let block = block(pacer, &mut first, COUNT, GAP, |arrived| {
@@ -177,9 +177,9 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     let (mut early, mut late) = (ours(0, &progs.mapring_early), ours(1, &progs.mapring_late));
     let (mut peer_early, mut peer_late) = (theirs(2, &progs.ringbuf_early)?, theirs(3, &progs.ringbuf_late)?);
     let here = *threads::all().last().expect("this one");
-    // The best of some: the others were interrupted.
+    // The minimum of several: the others were interrupted.
     let mut ping = || (0..3).try_fold(f64::INFINITY, |best, _| Ok(best.min(ping_pong(cpu, here)?)));
-    // A clock read in the program, and one here.
+    // One clock read in the program, and one here.
     let clock = Pacer(Program::new(&progs.clock_alone));
     let mut clocks = || {
         const READS: u32 = 1000;
@@ -207,8 +207,8 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
         row("busy-poll, p50", &early, "ping-pong one way + two clock reads", &limit)
             .target("latency_limit", 1.3),
     ]);
-    // The host moves virtual CPUs around: what is near one minute may be far the next. (Beyond, all of
-    // the ping-pongs were interrupted, and tell nothing.)
+    // The host moves virtual CPUs, so CPUs that are near now may be far apart later. (Above the last range, all
+    // ping-pongs were interrupted, and show nothing.)
     for (place, distance) in [("close together", 0.0..FAR), ("far apart", FAR..4.0 * FAR)] {
         let blocks: Vec<usize> = (0..ping.len()).filter(|&i| distance.contains(&ping[i])).collect();
         let of = |samples: &[f64]| blocks.iter().map(|&i| samples[i]).collect::<Vec<_>>();
@@ -237,8 +237,8 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Draws the distributions up to the percentile `last`: the median block, and how far blocks spread, since
-/// a reader that was preempted once is late for all of a block. Notes the tails of all blocks together.
+/// Draws the distributions up to the percentile `last`: the median block, and the spread of the blocks, since one
+/// preemption of a reader delays a whole block. Adds the tails of all blocks to the report.
 pub(crate) fn chart<'s>(
     report: &mut Report,
     id: &str,

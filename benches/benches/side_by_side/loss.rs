@@ -1,6 +1,6 @@
-//! A program that produces faster than its reader reads: what arrives, and what does not. The ring
-//! overwrites the oldest, which its reader counts; the BPF ring buffer refuses the newest, which the
-//! program counts.
+//! A program that produces faster than its reader reads: the records that arrive, and the lost ones. The ring
+//! overwrites the oldest records, and its reader counts them. The BPF ring buffer refuses the newest, and the program
+//! counts them.
 
 use std::cell::{Cell, RefCell};
 use std::hint::black_box;
@@ -16,43 +16,42 @@ use crate::programs::{Program, Record, load, now};
 use crate::stream::Stream;
 use crate::threads;
 
-/// Records between two looks at the clock: `BURST` in `bpf/loss.bpf.c`.
+/// Records between two clock reads: `BURST` in `bpf/loss.bpf.c`.
 const BURST: u64 = 16;
-/// Bursts of a block: 32 times what fits, so that what is there at the end matters little.
+/// Bursts per block: 32 times the capacity, so that records left at the end matter little.
 const BURSTS: u64 = 8192;
 const RECORDS: u64 = BURST * BURSTS;
 
-/// Nanoseconds of a reader's work on each record, for the rows.
+/// Nanoseconds of the reader's work per record, for the rows.
 const WORK: [u32; 3] = [50, 100, 200];
-/// And for the chart.
+/// The same for the chart.
 const CHARTED: u32 = 100;
-/// Nanoseconds from one record to the next; none is as fast as it goes.
+/// Nanoseconds between records; 0 means as fast as possible.
 const GAPS: [u64; 7] = [0, 25, 50, 75, 100, 150, 250];
 
-/// What came of a block.
+/// The result of a block.
 #[derive(Clone, Copy)]
 struct Block {
-    /// Million records a second, those that were refused included: to be refused takes a program less
-    /// time than to produce does.
+    /// Million records per second, including refused ones: a refusal takes a program less time than a record.
     produced: f64,
     delivered: f64,
-    /// In a hundred.
+    /// In per cent.
     lost: f64,
 }
 
-/// Work that takes the same time for each record, whatever the clock costs: steps of which each needs the
-/// one before, from record to record, so that the CPU does none of it ahead.
+/// Work that takes the same time for each record, whatever a clock read costs. Each step depends on the one before,
+/// also across records, so that the CPU executes none of it early.
 struct Work {
     steps: u32,
     word: Cell<u64>,
 }
 
 impl Work {
-    /// Work of `ns` nanoseconds, as this CPU does it now.
+    /// Work of `ns` nanoseconds, at this CPU's current speed.
     fn of(ns: u32) -> Self {
         const STEPS: u32 = 200_000;
         let of = |steps| Self { steps, word: Cell::new(black_box(2)) };
-        // The fastest: what else ran meanwhile is no part of it.
+        // The fastest run: the others were disturbed.
         let step = (0..5).map(|_| of(STEPS).time() / f64::from(STEPS)).fold(f64::MAX, f64::min);
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // some hundreds
         of((f64::from(ns) / step).round() as u32)
@@ -74,8 +73,8 @@ impl Work {
     }
 }
 
-/// Produces a block, while `read` is called until there is no more; it returns whether there was
-/// something, and `lost` how many records the reader lost in all.
+/// Produces a block while it calls `read` until nothing is left. `read` returns whether it found records, and `lost`
+/// returns the reader's total of lost records.
 fn block(
     program: Program<'_>,
     gap: u64,
@@ -144,7 +143,7 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
         };
         block(programs[1], gap, first, read, || 0)
     };
-    // Blocks of milliseconds: few of them say enough.
+    // Blocks take milliseconds, so few of them are enough.
     let plan = Plan { least: plan.least.div_ceil(4), warm_up: plan.warm_up.min(1), ..plan.within(0.5) };
 
     let at_full_speed = WORK.map(|ns| (ns, 0));
@@ -185,7 +184,7 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Blocks of both sides for each reader's work and gap between records, in turn.
+/// Alternates blocks of both sides for each work time and gap.
 fn measure(
     plan: Plan,
     cases: &[(u32, u64)],
@@ -199,7 +198,7 @@ fn measure(
             let ((ns, gap), side, found, firsts) = (cases[n / 2], n % 2, &found, &firsts);
             let run = [ours, theirs][side];
             move || {
-                // Right before it is needed: CPUs are now faster, now slower.
+                // Calibrate right before use, since the CPUs' speed changes.
                 let block = run(&Work::of(ns), gap, &mut firsts[side].borrow_mut())?;
                 found[n].borrow_mut().push(block);
                 Ok(1000.0 / block.delivered)
@@ -209,7 +208,7 @@ fn measure(
     let mut sides: Vec<_> = sides.iter_mut().map(|side| side as &mut dyn FnMut() -> Result<f64>).collect();
     let measured = interleave_all(plan, &mut sides)?;
     drop(sides);
-    // Without what was run to warm up.
+    // Without the warm-up.
     let rest = |n: usize| {
         let blocks = found[n].borrow();
         blocks[blocks.len() - measured[n].len()..].to_vec()

@@ -1,7 +1,7 @@
-//! mapring beside its peers: `cargo bench -p mapring-benches --bench side_by_side -- [--quick] [GROUP…]`.
+//! Compares mapring with its peers: `cargo bench -p mapring-benches --bench side_by_side -- [--quick] [GROUP…]`.
 //!
-//! Prints a Markdown table and writes `target/bench/report.json`. Every block of every side checks
-//! what it read or produced.
+//! Prints a Markdown table and writes `target/bench/report.json`. Every block of every side checks the records that it
+//! read or produced.
 #![allow(missing_docs)]
 
 mod all;
@@ -54,7 +54,7 @@ struct Args {
     bench: bool,
 }
 
-/// A group of comparisons, which adds what it found to the report.
+/// A group of comparisons, which adds its results to the report.
 type Group = fn(Plan, &mut Report) -> Result<()>;
 
 const GROUPS: &[(&str, Group)] = &[
@@ -80,7 +80,7 @@ const GROUPS: &[(&str, Group)] = &[
     ("scaling", scaling::run),
 ];
 
-/// A BPF arena, which takes a newer compiler and kernel than the rest.
+/// A BPF arena, which needs a newer compiler and kernel than the rest.
 fn arena(plan: Plan, report: &mut Report) -> Result<()> {
     #[cfg(has_arena)]
     if libbpf_rs::MapType::Arena.is_supported()? {
@@ -125,7 +125,7 @@ fn main() -> Result<ExitCode> {
                 report.skip(name, format!("{error:#}"));
                 without_bpf = true;
             }
-            // The others' results are worth having all the same.
+            // Keep the results of the other groups.
             Err(error) => {
                 eprintln!("FAILED: {name}: {error:#}");
                 failed.push(*name);

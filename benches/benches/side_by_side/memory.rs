@@ -1,5 +1,5 @@
-//! What a ring takes, in the kernel and in its reader, beside buffers that hold as much; and how long it
-//! is from opening one to its first record.
+//! The memory of a ring, in the kernel and in its reader, compared with buffers of the same capacity; and the time from
+//! opening one to its first record.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -17,9 +17,9 @@ use serde_json::json;
 use crate::peers::{RawRingBuffer, Sink as _};
 use crate::programs::{Producer, Record, Seen, load};
 
-/// Beside the region: what the project promises.
+/// The promised maximum in addition to the region.
 const LIMIT: usize = 64 << 10;
-/// Opened at once, so that what is shared between them and rounding do not hide what each takes.
+/// Opened at the same time, so that shared memory and rounding affect each one little.
 const MANY: usize = 16;
 /// `SLOTS` in `bpf/producers.h`.
 const SLOTS: usize = 4096;
@@ -38,9 +38,9 @@ impl Takes {
         Ok(Self { heap: heap(), private: status("RssAnon")?, mapped: status("VmSize")? })
     }
 
-    /// What each of [`MANY`] takes that `open` opens.
+    /// The memory of each of [`MANY`] values that `open` returns.
     fn each<T>(open: impl Fn() -> Result<T>) -> Result<Self> {
-        // What is allocated once for the whole process is nobody's.
+        // The first call also makes the process's one-time allocations.
         drop(open()?);
         let before = Self::now()?;
         let opened = (0..MANY).map(|_| open()).collect::<Result<Vec<_>>>()?;
@@ -95,7 +95,7 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     let ringbuf = create(MapType::RingBuf, 0, 0, size)?;
     let takes = Takes::each(|| RawRingBuffer::<Seen>::new(&ringbuf))?;
     tell("BPF ring buffer, libbpf's reader", memlock(&ringbuf)?, takes);
-    // 16 bytes before each record; pages are a power of two, and there is one more.
+    // 16 bytes before each record; the pages are a power of two, plus one.
     let pages = (SLOTS * 72).div_ceil(PAGE).next_power_of_two();
     let perf = create(MapType::PerfEventArray, 4, 4, u32::try_from(cpus)?)?;
     let takes = Takes::each(|| Ok(PerfBufferBuilder::new(&perf).pages(pages).build()?))?;
@@ -117,7 +117,7 @@ fn first_record(plan: Plan, report: &mut Report) -> Result<()> {
         let (_, expected) = producer.run()?;
         let start = Instant::now();
         let ring = Ring::<Record>::open(&ours.0)?;
-        // As a reader of a ring buffer finds them: those of the last run.
+        // Like a reader of a ring buffer, it finds the records of the last run.
         let mut reader = ring.reader_from(Start::Oldest);
         let mut ns = 0;
         let mut seen = Seen::default();
@@ -164,7 +164,7 @@ fn first_record(plan: Plan, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// A path to pin a map at, free again when this is dropped.
+/// A path for a pin, removed when dropped.
 struct Pin(PathBuf);
 
 impl Pin {
@@ -190,14 +190,14 @@ fn create(kind: MapType, key: u32, value: u32, entries: u32) -> Result<MapHandle
         .with_context(|| format!("creating a {kind:?}"))
 }
 
-/// Bytes that the kernel says it has for a map.
+/// The bytes of a map, as the kernel reports them.
 fn memlock(map: &impl MapCore) -> Result<usize> {
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", map.as_fd().as_raw_fd()))?;
     let bytes = info.lines().find_map(|line| line.strip_prefix("memlock:"));
     Ok(bytes.context("no memlock in fdinfo")?.trim().parse()?)
 }
 
-/// Bytes that this process has from malloc, C libraries included.
+/// Bytes that this process has allocated by malloc, including C libraries.
 fn heap() -> usize {
     // SAFETY: it takes no arguments and returns numbers.
     let info = unsafe { libc::mallinfo2() };

@@ -1,4 +1,4 @@
-//! Other ways out of a program, and into it, beside ours: each as its documentation recommends.
+//! Other ways out of a program and into it, each as its documentation recommends, compared with mapring.
 
 use std::cell::Cell;
 use std::hint::black_box;
@@ -15,7 +15,7 @@ use mapring_benches::{Plan, Report, Row, interleave};
 use crate::peers::{MappedRingBuffer, SampledPerfBuffer, Sink};
 use crate::programs::{Program, Record, Seen, load, record};
 
-/// Records of a run: `COUNT` in `bpf/others.bpf.c`.
+/// Records per run: `COUNT` in `bpf/others.bpf.c`.
 const COUNT: u64 = 1024;
 const ROOM: usize = 1024;
 
@@ -42,8 +42,8 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Runs `program`, whose records `read` must hand on: nanoseconds of a record for the program, and for
-/// the reader.
+/// Runs `program`, whose records `read` must deliver. Returns nanoseconds per record for the program, and for the
+/// reader.
 fn block(
     program: &ProgramMut<'_>,
     first: &mut u64,
@@ -61,7 +61,7 @@ fn block(
     Ok([ns as f64, read].map(|ns| ns / COUNT as f64))
 }
 
-/// From programs to userspace. What reading costs is noted beside.
+/// From programs to userspace. Also measures the cost of reading.
 fn out(plan: Plan, report: &mut Report) -> Result<()> {
     let skel = load!(others::OthersSkelBuilder);
     let progs = &skel.progs;
@@ -101,7 +101,7 @@ fn out(plan: Plan, report: &mut Report) -> Result<()> {
         .pages(64)
         .sample_cb(|_, data: &[u8]| {
             let mut seen = sum.get();
-            // After the record the kernel pads to 8 bytes with its length.
+            // The kernel pads the sample, with its length field, to a multiple of 8 bytes.
             seen.add(&bytemuck::pod_read_unaligned(&data[..size_of::<Record>()]));
             sum.set(seen);
         })
@@ -168,10 +168,10 @@ fn out(plan: Plan, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Takes everything out of a hash map, in one call if it goes well.
+/// Drains a hash map, usually in one call.
 fn drain(map: &impl MapCore, keys: &mut [u64], values: &mut [Record]) -> Result<usize> {
     let (mut batch, mut count) = (0_u64, u32::try_from(keys.len())?);
-    // SAFETY: `keys` and `values` have room for as many as `count` says; a batch's token takes 4 bytes.
+    // SAFETY: `keys` and `values` have room for `count` elements; a batch's token takes 4 bytes.
     let ret = unsafe {
         libbpf_sys::bpf_map_lookup_and_delete_batch(
             map.as_fd().as_raw_fd(),
@@ -183,7 +183,7 @@ fn drain(map: &impl MapCore, keys: &mut [u64], values: &mut [Record]) -> Result<
             std::ptr::null(),
         )
     };
-    // The end of the map is told as ENOENT.
+    // ENOENT means the end of the map.
     ensure!(
         ret == 0 || ret == -libc::ENOENT,
         "bpf_map_lookup_and_delete_batch: {}",
@@ -248,7 +248,7 @@ fn down(plan: Plan, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Peers that this machine has not.
+/// Peers that this machine does not have.
 fn missing(report: &mut Report) {
     const OVERWRITE: u32 = 1 << 19;
     let make = |kind: MapType, value: u32, max: u32, flags: u32| {

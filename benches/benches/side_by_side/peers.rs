@@ -1,4 +1,4 @@
-//! The peers, at their fastest: libbpf's own functions, without anything on top.
+//! The peers at their fastest: libbpf's own functions, without a layer on top.
 
 use std::ffi::{c_int, c_ulong, c_void};
 use std::io;
@@ -24,11 +24,11 @@ impl Lookup {
         Ok(Self { map: map.as_fd().as_raw_fd(), words: words(map)? })
     }
 
-    /// Looks at `key`; `value` is as long as the map's.
+    /// Looks up `key`; `value` must be as long as the map's values.
     #[inline]
     pub(crate) fn look(&self, key: u32, value: &mut [u64]) -> Result<()> {
         assert_eq!(value.len(), self.words);
-        // SAFETY: the key has 4 bytes, and the value is as long as what the kernel writes.
+        // SAFETY: the key has 4 bytes, and the value is as long as the kernel writes.
         let ret = unsafe {
             libbpf_sys::bpf_map_lookup_elem(self.map, (&raw const key).cast(), value.as_mut_ptr().cast())
         };
@@ -37,7 +37,7 @@ impl Lookup {
     }
 }
 
-/// Neighbours in an array by `bpf_map_lookup_batch`, in one call.
+/// Adjacent array elements by `bpf_map_lookup_batch`, in one call.
 pub(crate) struct Run<'m, M> {
     map: &'m M,
     keys: Vec<u32>,
@@ -50,14 +50,13 @@ impl<'m, M: MapCore> Run<'m, M> {
         Ok(Self { map, keys: vec![0; count], values: vec![0; count * words(map)?] })
     }
 
-    /// Looks at the elements from `first` on.
+    /// Looks up the elements from `first` on.
     #[inline]
     pub(crate) fn look(&mut self, first: usize) -> Result<()> {
         let (mut last, mut count) = (0_u32, u32::try_from(self.keys.len())?);
         let before = u32::try_from(first)?.wrapping_sub(1);
         let before = if first == 0 { null() } else { &raw const before };
-        // SAFETY: `keys` and `values` have room for as many elements as `count` asks for; no key before
-        // the first means from the start.
+        // SAFETY: `keys` and `values` have room for `count` elements; no key before the first means from the start.
         let ret = unsafe {
             libbpf_sys::bpf_map_lookup_batch(
                 self.map.as_fd().as_raw_fd(),
@@ -69,7 +68,7 @@ impl<'m, M: MapCore> Run<'m, M> {
                 null(),
             )
         };
-        // The end of the map may be reached in the same call, which the kernel may tell or not.
+        // The same call may reach the end of the map, and the kernel may or may not report it.
         ensure!(
             ret == 0 || ret == -libc::ENOENT,
             "bpf_map_lookup_batch: {}",
@@ -80,7 +79,7 @@ impl<'m, M: MapCore> Run<'m, M> {
     }
 }
 
-/// All of a map by `bpf_map_lookup_batch`, in one call.
+/// A whole map by `bpf_map_lookup_batch`, in one call.
 pub(crate) struct Batch<'m, M>(Run<'m, M>);
 
 impl<'m, M: MapCore> Batch<'m, M> {
@@ -98,16 +97,15 @@ impl<'m, M: MapCore> Batch<'m, M> {
     }
 }
 
-/// Words that a lookup gives: those of a value, or of a value for each CPU.
+/// Words that a lookup returns: one value, or one value per CPU.
 fn words(map: &impl MapCore) -> Result<usize> {
     let values = if map.map_type().is_percpu() { libbpf_rs::num_possible_cpus()? } else { 1 };
     Ok(values * (map.value_size() as usize).div_ceil(8))
 }
 
-/// A ring buffer's consumer as a program would write it for itself: over the mapping, without a call
-/// for each record.
+/// A ring buffer's consumer as a program would write its own: over the mapping, without a call per record.
 pub(crate) struct MappedRingBuffer {
-    /// Keep the pages below mapped.
+    /// Keeps the pages below mapped.
     _maps: (MmapRaw, MmapRaw),
     consumer: *const AtomicU64,
     producer: *const AtomicU64,
@@ -118,7 +116,7 @@ pub(crate) struct MappedRingBuffer {
 
 const BUSY: u32 = 1 << 31;
 const DISCARDED: u32 = 1 << 30;
-/// Length and flags, and where the record came from.
+/// Length with flags, and page offset.
 const HEADER: u64 = 8;
 
 impl MappedRingBuffer {
@@ -126,7 +124,7 @@ impl MappedRingBuffer {
         let (page, size) = (rustix::param::page_size(), map.max_entries() as usize);
         let fd = map.as_fd().as_raw_fd();
         let writable = MmapOptions::new().len(page).map_raw(fd)?;
-        // The buffer is mapped twice in a row, so that records never break at its end.
+        // The buffer is mapped twice in a row, so that records are contiguous at its end.
         let readable = MmapOptions::new().offset(page as u64).len(page + 2 * size).map_raw_read_only(fd)?;
         let consumer = writable.as_ptr().cast();
         let producer = readable.as_ptr();
@@ -155,7 +153,7 @@ impl MappedRingBuffer {
         unsafe { &*self.producer }
     }
 
-    /// Consumes everything that is there. Returns how many records there were.
+    /// Consumes all records. Returns their number.
     #[inline]
     pub(crate) fn consume(&mut self, mut f: impl FnMut(&Record)) -> u64 {
         self.consume_words(|words| f(words.try_into().expect("a record of another size")))
@@ -163,10 +161,10 @@ impl MappedRingBuffer {
 
     /// The same for records of any number of words.
     #[inline]
-    #[allow(clippy::cast_possible_truncation)] // a header's length, and what is masked
+    #[allow(clippy::cast_possible_truncation)] // a header's length, and masked values
     pub(crate) fn consume_words(&mut self, mut f: impl FnMut(&[u64])) -> u64 {
         let mut count = 0;
-        // Others may consume the same buffer in between.
+        // Other consumers may have advanced the position since.
         self.position = self.position.max(self.consumer().load(Ordering::Relaxed));
         loop {
             let produced = self.producer().load(Ordering::Acquire);
@@ -174,7 +172,7 @@ impl MappedRingBuffer {
                 return count;
             }
             while self.position < produced {
-                // SAFETY: the mask keeps it in the buffer.
+                // SAFETY: the mask keeps the offset inside the buffer.
                 let header = unsafe { self.data.add((self.position & self.mask) as usize) };
                 // SAFETY: headers are aligned to 8 and only accessed atomically.
                 let word = unsafe { &*header.cast::<AtomicU32>() }.load(Ordering::Acquire);
@@ -184,9 +182,10 @@ impl MappedRingBuffer {
                 let len = u64::from(word & !DISCARDED);
                 if word & DISCARDED == 0 {
                     assert!(len % 8 == 0 && len <= self.mask);
-                    // SAFETY: so much follows the header, twice mapped.
+                    // SAFETY: this many bytes follow the header, since the buffer is mapped twice.
                     let record = unsafe { header.add(HEADER as usize) };
-                    // SAFETY: of that length, aligned to 8, and no program writes it until it is consumed.
+                    // SAFETY: the record has that length and is aligned to 8, and no program writes it until it is
+                    // consumed.
                     f(unsafe { std::slice::from_raw_parts(record.cast(), len as usize / 8) });
                     count += 1;
                 }
@@ -197,13 +196,13 @@ impl MappedRingBuffer {
     }
 }
 
-/// What is done with records.
+/// A consumer of records.
 pub(crate) trait Sink: Default {
-    /// Takes one.
+    /// Takes one record.
     fn add(&mut self, record: &Record);
 }
 
-/// A ring buffer's consumer: libbpf's `ring_buffer`, with a callback in C's manner.
+/// A ring buffer's consumer: libbpf's `ring_buffer`, with a C callback.
 pub(crate) struct RawRingBuffer<S = Seen> {
     manager: *mut libbpf_sys::ring_buffer,
     sink: *mut S,
@@ -221,16 +220,16 @@ impl<S: Sink> RawRingBuffer<S> {
         Ok(this)
     }
 
-    /// Consumes everything that is there.
+    /// Consumes all records.
     #[inline]
     pub(crate) fn consume(&mut self) -> Result<()> {
-        // SAFETY: `new` made the manager; it is used by this thread alone.
+        // SAFETY: `new` made the manager, and only this thread uses it.
         let ret = unsafe { libbpf_sys::ring_buffer__consume(self.manager) };
         ensure!(ret >= 0, "ring_buffer__consume: {}", io::Error::from_raw_os_error(-ret));
         Ok(())
     }
 
-    /// Sleeps until there is something, at most `ms` milliseconds, and consumes it.
+    /// Sleeps until a record arrives, at most `ms` milliseconds, and consumes it.
     pub(crate) fn poll(&mut self, ms: i32) -> Result<()> {
         // SAFETY: as above.
         let ret = unsafe { libbpf_sys::ring_buffer__poll(self.manager, ms) };
@@ -238,13 +237,13 @@ impl<S: Sink> RawRingBuffer<S> {
         Ok(())
     }
 
-    /// What became of the records.
+    /// The sink of the records.
     pub(crate) fn sink(&mut self) -> &mut S {
-        // SAFETY: the callback, which writes there too, runs inside `consume` and `poll` alone.
+        // SAFETY: the callback, which also writes there, only runs inside `consume` and `poll`.
         unsafe { &mut *self.sink }
     }
 
-    /// What was consumed since this was last asked.
+    /// Returns the records consumed since the last call.
     pub(crate) fn take_seen(&mut self) -> S {
         std::mem::take(self.sink())
     }
@@ -252,7 +251,7 @@ impl<S: Sink> RawRingBuffer<S> {
 
 impl<S> Drop for RawRingBuffer<S> {
     fn drop(&mut self) {
-        // SAFETY: `new` made it, and nobody uses it after this; null is fine.
+        // SAFETY: `new` made it, and nothing uses it after this; null is allowed.
         unsafe { libbpf_sys::ring_buffer__free(self.manager) };
         // SAFETY: it came from a box, and the callback is never called again.
         drop(unsafe { Box::from_raw(self.sink) });
@@ -264,17 +263,17 @@ unsafe extern "C" fn on_record<S: Sink>(context: *mut c_void, data: *mut c_void,
     if size != size_of::<Record>() as c_ulong {
         return -libc::EINVAL;
     }
-    // SAFETY: libbpf hands on what `new` gave it, and nobody else uses that meanwhile.
+    // SAFETY: libbpf passes the pointer given to `new`, and nothing else uses it during the call.
     let sink = unsafe { &mut *context.cast::<S>() };
-    // SAFETY: a record's size was checked, records are aligned to 8, and no program writes this one
-    // until it is consumed.
+    // SAFETY: a record's size was checked, records are aligned to 8, and no program writes this one until it is
+    // consumed.
     let record = unsafe { &*data.cast::<Record>() };
     sink.add(record);
     0
 }
 
-/// A perf buffer's consumer which asks to be woken once in so many records: libbpf's own, which
-/// libbpf-rs has no way to ask for.
+/// A perf buffer's consumer that is woken once per several records, by libbpf's own option, which libbpf-rs does not
+/// offer.
 pub(crate) struct SampledPerfBuffer {
     buffer: *mut libbpf_sys::perf_buffer,
     seen: *mut (Seen, u64),
@@ -289,7 +288,7 @@ impl SampledPerfBuffer {
             ..Default::default()
         };
         let fd = map.as_fd().as_raw_fd();
-        // SAFETY: the callbacks get `seen`, which lives as long as the buffer; `opts` says how long it is.
+        // SAFETY: the callbacks get `seen`, which lives as long as the buffer; `opts` contains its own size.
         let buffer = unsafe {
             libbpf_sys::perf_buffer__new(
                 fd,
@@ -305,38 +304,38 @@ impl SampledPerfBuffer {
         Ok(this)
     }
 
-    /// Consumes everything that is there: what was seen, and how much the kernel lost.
+    /// Consumes all records. Returns them and the kernel's count of lost ones.
     pub(crate) fn consume(&mut self) -> Result<(Seen, u64)> {
-        // SAFETY: `new` made the buffer; it is used by this thread alone.
+        // SAFETY: `new` made the buffer, and only this thread uses it.
         let ret = unsafe { libbpf_sys::perf_buffer__consume(self.buffer) };
         ensure!(ret >= 0, "perf_buffer__consume: {}", io::Error::from_raw_os_error(-ret));
-        // SAFETY: the callbacks, which write there too, run inside `consume` alone.
+        // SAFETY: the callbacks, which also write there, only run inside `consume`.
         Ok(unsafe { self.seen.replace(Default::default()) })
     }
 }
 
 impl Drop for SampledPerfBuffer {
     fn drop(&mut self) {
-        // SAFETY: `new` made it, and nobody uses it after this; null is fine.
+        // SAFETY: `new` made it, and nothing uses it after this; null is allowed.
         unsafe { libbpf_sys::perf_buffer__free(self.buffer) };
         // SAFETY: it came from a box, and the callbacks are never called again.
         drop(unsafe { Box::from_raw(self.seen) });
     }
 }
 
-/// Adds a sample to what `context` points at.
+/// Adds a sample to the value at `context`.
 unsafe extern "C" fn on_sample(context: *mut c_void, _cpu: c_int, data: *mut c_void, size: u32) {
     if (size as usize) < size_of::<Record>() {
         return;
     }
     // SAFETY: the sample's size was checked; samples are aligned to 4 only.
     let record = unsafe { data.cast::<Record>().read_unaligned() };
-    // SAFETY: libbpf hands on what `new` gave it, and nobody else uses that meanwhile.
+    // SAFETY: libbpf passes the pointer given to `new`, and nothing else uses it during the call.
     let seen = unsafe { &mut *context.cast::<(Seen, u64)>() };
     seen.0.add(&record);
 }
 
-/// Adds what the kernel lost.
+/// Adds the kernel's count of lost records.
 unsafe extern "C" fn on_loss(context: *mut c_void, _cpu: c_int, count: u64) {
     // SAFETY: as above.
     let seen = unsafe { &mut *context.cast::<(Seen, u64)>() };

@@ -1,4 +1,4 @@
-//! Between threads and processes without BPF: mapring over a memfd, beside what else there is for that.
+//! Threads and processes without BPF: mapring over a memfd, compared with other channels.
 
 mod latest;
 mod pipes;

@@ -1,4 +1,4 @@
-//! What a record costs the BPF program: reserve, fill 56 bytes, commit, in a loop in the program.
+//! The cost of a record for the BPF program: reserve, fill 56 bytes, commit, in a loop in the program.
 
 use std::borrow::Borrow;
 
@@ -91,7 +91,7 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Times `program`, and has a reader see every record of it.
+/// Times `program`, and checks with a reader that it sees every record.
 fn mapring<'p, R: Borrow<Ring<Record>>>(
     ring: Result<R, mapring::Error>,
     program: &'p ProgramMut<'p>,
@@ -106,7 +106,7 @@ fn mapring<'p, R: Borrow<Ring<Record>>>(
     }))
 }
 
-/// The same for a ring with a map for each CPU.
+/// The same for a ring with one map per CPU.
 fn mapring_numa<'p>(
     ring: &Ring<Record>,
     program: &'p ProgramMut<'p>,
@@ -119,14 +119,14 @@ fn mapring_numa<'p>(
     }))
 }
 
-/// Times `program`, whose records `read` must all see: it returns how many were lost until then.
+/// Times `program`. `read` must see all its records, and returns the total of lost records.
 fn timed<'p>(
     program: &'p ProgramMut<'p>,
     mut read: impl FnMut(&mut Seen) -> u64,
 ) -> impl FnMut() -> Result<f64> {
     let mut producer = Producer::new(program);
     move || {
-        // Programs share the ring: what others have produced is not this one's.
+        // Programs share the ring: skip the records of others.
         let lost = read(&mut Seen::default());
         let (ns, expected) = producer.run()?;
         let mut seen = Seen::default();
@@ -135,7 +135,7 @@ fn timed<'p>(
     }
 }
 
-/// The same for a BPF ring buffer, which is empty again afterwards.
+/// The same for a BPF ring buffer, which is drained afterwards.
 fn ringbuf<'p>(
     mut consumer: RawRingBuffer,
     program: &'p ProgramMut<'p>,

@@ -1,4 +1,4 @@
-//! The BPF programs: loaded, and run.
+//! Loads and runs the BPF programs.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -8,7 +8,7 @@ use libbpf_rs::{ProgramInput, ProgramMut, ProgramType, libbpf_sys};
 
 use crate::peers::Sink;
 
-/// The bindings that libbpf-cargo made.
+/// The bindings that libbpf-cargo generated.
 #[allow(clippy::all, clippy::pedantic, clippy::restriction)]
 #[allow(missing_docs, unreachable_pub, dead_code, unsafe_op_in_unsafe_fn)]
 pub(crate) mod skel {
@@ -54,15 +54,15 @@ pub(crate) mod skel {
     }
 }
 
-/// Loads a skeleton, its maps fitted to the machine: `load!(read::ReadSkelBuilder)`, and whatever
-/// else is done to it before: `load!(read::ReadSkelBuilder, |open| …)`.
+/// Loads a skeleton, with its maps prepared for this machine: `load!(read::ReadSkelBuilder)`. It can be changed before:
+/// `load!(read::ReadSkelBuilder, |open| …)`.
 macro_rules! load {
     ($module:ident::$builder:ident) => {
         $crate::programs::load!($module::$builder, |_open| {})
     };
     ($module:ident::$builder:ident, |$open:ident| $change:expr) => {{
         use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-        // Benchmarks load a handful of objects, which then live until the end.
+        // Benchmarks load only a few objects, which then live until the end.
         let storage = Box::leak(Box::new(std::mem::MaybeUninit::uninit()));
         let mut open = $crate::programs::skel::$module::$builder::default().open(storage)?;
         mapring::loader::prepare(&mut open)?;
@@ -77,7 +77,7 @@ macro_rules! load {
 }
 pub(crate) use load;
 
-/// Records that a run of a producing program makes: `RECORDS` in `bpf/producers.h`.
+/// Records per run of a producing program: `RECORDS` in `bpf/producers.h`.
 pub(crate) const RECORDS: u64 = 1024;
 
 /// 56 bytes: with the sequence, or with the ring buffer's header, a cache line.
@@ -91,7 +91,7 @@ pub(crate) fn run<const N: usize>(program: &ProgramMut<'_>, mut context: [u64; N
     Ok(context)
 }
 
-/// A program that any thread may run, on the CPU where that is.
+/// A program that any thread may run, on that thread's CPU.
 #[derive(Clone, Copy)]
 pub(crate) struct Program<'p> {
     fd: BorrowedFd<'p>,
@@ -103,8 +103,7 @@ impl<'p> Program<'p> {
         Self { fd: program.as_fd(), packet: program.prog_type() == ProgramType::Xdp }
     }
 
-    /// Runs it once with `words` as its context, or its packet if it takes packets, which it may
-    /// change.
+    /// Runs it once with `words` as its context, or as its packet if it takes packets. It may change them.
     pub(crate) fn run<const N: usize>(&self, mut words: [u64; N]) -> Result<[u64; N]> {
         let (input, output) = (words, words.as_mut_ptr());
         let size = u32::try_from(size_of_val(&words))?;
@@ -119,7 +118,7 @@ impl<'p> Program<'p> {
         } else {
             (opts.ctx_in, opts.ctx_size_in) = (output.cast(), size);
         }
-        // SAFETY: the program is open, and `opts` says how long what it points at is.
+        // SAFETY: the program is open, and `opts` contains the lengths of the buffers that it points to.
         let ret = unsafe { libbpf_sys::bpf_prog_test_run_opts(self.fd.as_raw_fd(), &raw mut opts) };
         ensure!(ret == 0, "bpf_prog_test_run_opts: {}", io::Error::from_raw_os_error(-ret));
         ensure!(opts.retval == 0, "a program returned {}", opts.retval);
@@ -131,20 +130,20 @@ impl<'p> Program<'p> {
 #[derive(Clone, Copy)]
 pub(crate) struct Streamer<'p>(pub(crate) Program<'p>);
 
-/// Records of a chunk: `CHUNK` in `bpf/stream.h`.
+/// Records per chunk: `CHUNK` in `bpf/stream.h`.
 pub(crate) const CHUNK: u64 = 256;
 
-/// What a [`Streamer`] did: the times are those of `CLOCK_MONOTONIC`.
+/// The result of a [`Streamer`]; the times are from `CLOCK_MONOTONIC`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Streamed {
     pub(crate) start: u64,
     pub(crate) end: u64,
-    /// Records for which there was no room.
+    /// Records that found no room.
     pub(crate) failed: u64,
 }
 
 impl Streamer<'_> {
-    /// Produces `chunks` chunks of records with the numbers from `first` on, beginning at `at`.
+    /// Produces `chunks` chunks of records with the numbers from `first` on, starting at `at`.
     pub(crate) fn run(&self, first: u64, chunks: u64, at: u64) -> Result<Streamed> {
         let [.., start, end, failed] = self.0.run([first, chunks, at, 0, 0, 0])?;
         Ok(Streamed { start, end, failed })
@@ -155,31 +154,31 @@ impl Streamer<'_> {
 #[derive(Clone, Copy)]
 pub(crate) struct Pacer<'p>(pub(crate) Program<'p>);
 
-/// What a [`Pacer`] did.
+/// The result of a [`Pacer`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Paced {
-    /// Nanoseconds of all records together, with a clock read for each.
+    /// Nanoseconds of all records together, including a clock read for each.
     pub(crate) ns: u64,
-    /// Records for which there was no room.
+    /// Records that found no room.
     pub(crate) failed: u64,
 }
 
 impl Pacer<'_> {
-    /// Produces `count` records with the numbers from `first` on, `gap` nanoseconds (and up to 511
-    /// more) apart, beginning at `at`.
+    /// Produces `count` records with the numbers from `first` on, `gap` nanoseconds (and up to 511 more) apart,
+    /// starting at `at`.
     pub(crate) fn run(&self, first: u64, count: u64, gap: u64, at: u64) -> Result<Paced> {
         let [.., ns, failed] = self.0.run([first, count, gap, at, 0, 0])?;
         Ok(Paced { ns, failed })
     }
 }
 
-/// What programs read as `bpf_ktime_get_ns()`.
+/// The clock that programs read by `bpf_ktime_get_ns()`.
 pub(crate) fn now() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }
 
-/// A producing program, and what it has to have produced.
+/// A producing program, and the records that it must have produced.
 pub(crate) struct Producer<'p> {
     program: &'p ProgramMut<'p>,
     next: u64,
@@ -190,7 +189,7 @@ impl<'p> Producer<'p> {
         Self { program, next: 1 }
     }
 
-    /// Produces [`RECORDS`] records: the nanoseconds of the loop, and what [`Seen`] must come to.
+    /// Produces [`RECORDS`] records. Returns the nanoseconds of the loop, and the expected [`Seen`].
     pub(crate) fn run(&mut self) -> Result<(f64, Seen)> {
         let first = self.next;
         self.next += RECORDS;
@@ -207,7 +206,7 @@ pub(crate) fn record(n: u64) -> Record {
     std::array::from_fn(|i| n + i as u64)
 }
 
-/// What a consumer has seen: how many records, and a sum over every word of them.
+/// The records that a consumer has seen: their number, and the sum of all their words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) count: u64,
@@ -218,7 +217,7 @@ impl Sink for Seen {
     #[inline]
     fn add(&mut self, record: &Record) {
         self.count += 1;
-        // Each record's own sum first: else all words of all records form one chain of additions.
+        // Each record's own sum first: otherwise all words of all records form one dependent chain of additions.
         self.sum = self.sum.wrapping_add(record.iter().fold(0, |sum, word| sum.wrapping_add(*word)));
     }
 }

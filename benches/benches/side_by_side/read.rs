@@ -1,4 +1,4 @@
-//! Reading the latest value of a cell, and counters: mapped, and by system calls.
+//! Reads the latest value of a cell, and counters: mapped, and by system calls.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use mapring_benches::{Plan, Report, Row, interleave};
 use crate::peers::{Batch, Lookup};
 use crate::programs::{Record, load, run};
 
-/// Nanoseconds for one of `count` times `operation`.
+/// Nanoseconds per `operation`, of `count` times.
 pub(crate) fn time(count: u32, mut operation: impl FnMut() -> Result<()>) -> Result<f64> {
     let start = Instant::now();
     for _ in 0..count {
@@ -31,7 +31,7 @@ pub(crate) fn cells(plan: Plan, report: &mut Report) -> Result<()> {
     let element = u32::try_from(geometry.first() + CELL)?;
 
     let n = std::cell::Cell::new(0);
-    // A new value before each block; the sum of what is read must be that of the new one.
+    // A new value before each block; the sum of the words read must match it.
     let next = || -> Result<u64> {
         n.set(n.get() + 1);
         run(&skel.progs.set_cell, [n.get()])?;
@@ -161,7 +161,7 @@ pub(crate) fn counters(plan: Plan, report: &mut Report) -> Result<()> {
         let ns = time(50, || {
             same.look()?;
             same_totals.fill(0);
-            // The preamble's element, then a bank for each CPU.
+            // The preamble's element, then one bank per CPU.
             for bank in same.values().chunks(COUNT).skip(1) {
                 same_totals.iter_mut().zip(bank).for_each(|(total, value)| *total += value);
             }

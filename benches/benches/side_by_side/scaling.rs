@@ -1,5 +1,5 @@
-//! What a sweep costs on machines with more CPUs than this one: a model made of parts that can be
-//! measured here, and rings of up to 1024 shards, over a memfd, that it has to agree with.
+//! The cost of a sweep on machines with more CPUs than this one: a model built from parts that are measured here, and
+//! checked against rings of up to 1024 shards over a memfd.
 
 use std::fmt::Write as _;
 use std::time::Instant;
@@ -13,17 +13,17 @@ use crate::peers::Sink as _;
 use crate::programs::{Record, Seen};
 use crate::threads;
 
-/// Records that all shards together have for a sweep, unless nobody has any.
+/// Records per sweep over all shards, unless the load is idle.
 const RECORDS: usize = 256;
-/// Slots a shard: one can hold all records.
+/// Slots per shard: one shard can hold all records.
 const SLOTS: usize = 512;
 const SHARDS: [usize; 6] = [1, 4, 16, 64, 256, 1024];
-/// Where the parts are measured: the rest is what the model says.
+/// The numbers of shards where the parts are measured; the model extrapolates the rest.
 const MEASURED: [usize; 3] = [16, 64, 256];
-/// Shards whose state, some 200 bytes each, fits a first-level cache of 32 KiB.
+/// Shards whose state, about 200 bytes each, fits a first-level cache of 32 KiB.
 const FIRST_LEVEL: usize = 150;
 
-/// How records are spread over shards.
+/// The distribution of records over shards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Load {
     Idle,
@@ -40,9 +40,9 @@ const LOADS: [(Load, &str); 4] = [
 ];
 
 impl Load {
-    /// Records for each of `shards` shards: [`RECORDS`] in all, or none.
+    /// The number of records in each of `shards` shards: [`RECORDS`] in all, or none.
     fn counts(self, shards: usize) -> Vec<usize> {
-        // Busy shards are spread, not neighbours.
+        // Busy shards are spread out, not adjacent.
         let at = |rank: usize| (rank * 619) % shards;
         let mut counts = vec![0; shards];
         let mut left = RECORDS;
@@ -71,13 +71,13 @@ impl Load {
     }
 }
 
-/// A ring, and what is to be in it at each sweep.
+/// A ring, and the records for each sweep.
 struct Case {
     reader: Reader<Record>,
     writers: Vec<Writer<Record>>,
     counts: Vec<usize>,
     next: u64,
-    /// Who writes: another CPU, or this one.
+    /// The writing CPU; `None` for this one.
     from: Option<usize>,
 }
 
@@ -86,7 +86,7 @@ impl Case {
         let ring = Ring::<Record>::create_memfd(SLOTS, shards)?;
         ensure!(ring.access() == Access::Mapped, "{}", ring.access());
         let writers = (0..shards).map(|shard| ring.writer(shard)).collect::<Result<Vec<_>, _>>()?;
-        // Memory that nobody has written yet has no pages of its own.
+        // Memory that was never written has no pages of its own.
         let pushed = writers.iter().flat_map(|writer| (0..SLOTS).filter_map(|_| writer.push(&[0; 7])));
         ensure!(pushed.count() == shards * SLOTS, "a record was dropped");
         let mut reader = ring.reader_from(mapring::Start::Now);
@@ -94,7 +94,7 @@ impl Case {
         Ok(Self { reader, writers, counts: load.counts(shards), next: 1, from })
     }
 
-    /// What a sweep must see, after writing it.
+    /// Writes the records of a sweep, and returns the expected [`Seen`].
     fn write(&mut self) -> Result<Seen> {
         let Self { writers, counts, next, .. } = self;
         let write = || {
@@ -115,7 +115,7 @@ impl Case {
         }
     }
 
-    /// Nanoseconds for a sweep.
+    /// Nanoseconds per sweep.
     fn sweep(&mut self, times: usize) -> Result<f64> {
         let mut ns = 0;
         for _ in 0..times {
@@ -130,7 +130,7 @@ impl Case {
         Ok(ns as f64 / times as f64)
     }
 
-    /// The same where there is nothing, without reading the clock each time.
+    /// The same without records, without reading the clock each time.
     fn idle(&mut self) -> Result<f64> {
         let times = 128 * 1024 / self.counts.len();
         // Other sides have used the caches since.
@@ -151,15 +151,15 @@ impl Case {
     }
 }
 
-/// What the model is made of, in nanoseconds.
+/// The parts of the model, in nanoseconds.
 #[derive(Clone, Copy, Debug)]
 struct Parts {
-    /// A shard with nothing, for a reader that does nothing else, while the shards' state fits the
-    /// first-level cache, and when it doesn't.
+    /// A shard without records, if the reader does nothing else: with the shards' state in the first-level cache, and
+    /// with a larger state.
     idle: [f64; 2],
-    /// A shard with nothing, when the CPU has done something else since.
+    /// A shard without records, if the CPU has done other work since.
     away: f64,
-    /// A shard with something, beside its records.
+    /// A shard with records, without the cost of the records.
     busy: f64,
     record: f64,
 }
@@ -170,7 +170,7 @@ impl Parts {
         idle * (shards - busy) as f64 + self.busy * busy as f64 + self.record * records as f64
     }
 
-    /// From the medians of sweeps over so many shards.
+    /// From the medians of sweeps over [`MEASURED`] shards.
     fn from(median: impl Fn(usize, Load) -> f64) -> Self {
         let [few, more, many] = MEASURED;
         let idle = [few, many].map(|shards| median(shards, Load::Idle) / shards as f64);
@@ -210,7 +210,7 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// What was measured of each number of shards and load.
+/// The measurements for each number of shards and load.
 struct Measured {
     sweeps: Vec<(usize, Load, usize, Vec<f64>)>,
     parts: Parts,

@@ -1,4 +1,4 @@
-//! What a record costs the program, from 8 bytes to 4 KiB.
+//! The cost of a record for the program, from 8 bytes to 4 KiB.
 
 use anyhow::{Result, ensure};
 use libbpf_rs::{MapCore, ProgramMut};
@@ -8,9 +8,9 @@ use mapring_benches::{Chart, Plan, Report, Row, Scale, Spread, interleave};
 use crate::peers::MappedRingBuffer;
 use crate::programs::{Program, load};
 
-/// Records of a run: `SIZED_RECORDS` in `bpf/sizes.bpf.c`.
+/// Records per run: `SIZED_RECORDS` in `bpf/sizes.bpf.c`.
 const RECORDS: u64 = 64;
-/// Runs of a block.
+/// Runs per block.
 const RUNS: u64 = 16;
 
 pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
@@ -48,7 +48,7 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Both sides for records of type `T`, which are words that count up.
+/// Measures both sides for records of type `T`, whose words are consecutive numbers.
 fn size<T: mapring::Record + bytemuck::NoUninit>(
     plan: Plan,
     map: &impl MapCore,
@@ -74,7 +74,7 @@ fn size<T: mapring::Record + bytemuck::NoUninit>(
     interleave(plan, [&mut ours, &mut theirs])
 }
 
-/// Nanoseconds of a record, each of which `read` must hand on.
+/// Nanoseconds per record; `read` must deliver each record.
 fn block(program: Program<'_>, mut read: impl FnMut(&mut dyn FnMut(&[u64]))) -> Result<f64> {
     let mut sum = 0;
     for run in 0..RUNS {

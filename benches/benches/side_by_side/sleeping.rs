@@ -1,5 +1,4 @@
-//! A reader that sleeps until there is something: what that costs the program that produces, and how
-//! long a record waits.
+//! A sleeping reader: its cost for the producing program, and the latency of a record.
 
 use std::time::Duration;
 
@@ -12,14 +11,14 @@ use crate::peers::{RawRingBuffer, Sink};
 use crate::programs::{Pacer, Program, Record, load, now};
 use crate::threads;
 
-/// Nanoseconds between two records: long enough for the reader to be asleep again.
+/// Nanoseconds between two records: long enough for the reader to fall asleep again.
 const GAP: u64 = 100_000;
-/// Records a block.
+/// Records per block.
 const COUNT: u64 = 100;
-/// How long our reader sleeps between two looks: the kernel adds about 50 µs of timer slack.
+/// How long our reader sleeps between two polls; the kernel adds about 50 µs of timer slack.
 const NAP: Duration = Duration::from_micros(10);
 
-/// What libbpf's callback has seen, and when.
+/// The records that libbpf's callback got, and when.
 #[derive(Default)]
 struct Timed(Vec<(Record, u64)>);
 

@@ -1,5 +1,5 @@
-//! A program that produces in a loop on one CPU while another reads: the time from the first record
-//! to the end of the last, for each record that arrived.
+//! A program that produces in a loop on one CPU while another reads: the time from the first record to the end of the
+//! last, per record that arrived.
 
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,10 +13,10 @@ use crate::peers::{MappedRingBuffer, RawRingBuffer, Sink};
 use crate::programs::{CHUNK, Program, Record, Streamer, load, now};
 use crate::threads;
 
-/// Chunks a block: some milliseconds, and dozens of times what fits.
+/// Chunks per block: some milliseconds, and dozens of times the capacity.
 const CHUNKS: u64 = 1024;
 
-/// What arrived: every record must be whole, and come after the ones before it.
+/// The records that arrived: every record must be whole, and come after the ones before it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Stream {
     count: u64,
@@ -25,7 +25,7 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// Nothing yet; the first record is number `next` or later.
+    /// No records yet; the first record is number `next` or later.
     pub(crate) fn from(next: u64) -> Self {
         Self { next, ..Self::default() }
     }
@@ -34,7 +34,7 @@ impl Stream {
         self.count
     }
 
-    /// Whether every record was.
+    /// Whether every record was right.
     pub(crate) fn is_right(&self) -> bool {
         !self.wrong
     }
@@ -50,14 +50,14 @@ impl Sink for Stream {
     }
 }
 
-/// Nanoseconds for each record that arrived, and how many in a hundred did not.
+/// Nanoseconds per record that arrived, and the percentage that did not arrive.
 struct Block {
     ns: f64,
     lost: f64,
 }
 
-/// Streams a block, with `read` called until there is no more; it returns whether there was something,
-/// and `lost` how many records were lost to it in all.
+/// Streams a block and calls `read` until nothing is left. `read` returns whether it found records, and `lost` returns
+/// the total of lost records.
 fn block(
     streamer: Streamer<'_>,
     first: &mut u64,
@@ -103,7 +103,7 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Beside the target, where it is not met.
+/// Printed beside the target if it is not met.
 const TRIED: &str = "It depends on the machine's state: on this virtual machine the same code reached 0.25 (17.7 ns) on one \
                      day and 0.47 on another, on which the version before the guarded claim reached 0.47 as well.";
 
@@ -185,14 +185,14 @@ fn sides(
         let what = format!("stream 56 B from {who}, {:.1} % lost", lost[0]);
         let peer = format!("ringbuf NO_WAKEUP, {name}, {:.1} % lost", lost[side]);
         let row = Row::new(&what, &ours, &peer, theirs);
-        // The fastest consumer is the one to beat.
+        // The target is the fastest consumer.
         if place == 0 && is_stream { row.target(key, target).tried(TRIED) } else { row }
     });
     report.add(rows);
     Ok(())
 }
 
-/// Whether there is more than before.
+/// Whether records arrived since.
 fn update(sum: &mut Stream, now: Stream) -> bool {
     let more = now.count > sum.count;
     *sum = now;

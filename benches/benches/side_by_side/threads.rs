@@ -1,4 +1,4 @@
-//! What runs on another CPU meanwhile.
+//! Runs code on another CPU at the same time.
 
 use std::sync::OnceLock;
 use std::thread;
@@ -8,17 +8,17 @@ use mapring_benches::{cpus, pin_to};
 
 static CPUS: OnceLock<Vec<usize>> = OnceLock::new();
 
-/// Notes which CPUs there are: to be called before the thread that measures is pinned.
+/// Records the CPUs of this process. Must be called before the measuring thread is pinned.
 pub(crate) fn remember() -> Result<()> {
     CPUS.set(cpus()?).ok().context("called twice")
 }
 
-/// The CPUs that threads may run on, the last of which is the one that measures.
+/// The CPUs that threads may run on; the last one measures.
 pub(crate) fn all() -> &'static [usize] {
     CPUS.get().expect("main remembers them")
 }
 
-/// The CPU where something else can run while this thread measures, if there is one.
+/// Another CPU for code that runs beside this thread, if one exists.
 pub(crate) fn other() -> Option<usize> {
     match all() {
         [first, .., _] => Some(*first),

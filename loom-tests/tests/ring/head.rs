@@ -1,5 +1,5 @@
-//! The ring where `head` is stale or scribbled over: nobody may be misled by it, and on weak
-//! machines what it does say must be known to whoever believes it.
+//! The ring with a stale or overwritten `head`: it must mislead neither readers nor producers. On weakly ordered
+//! machines, a thread that relies on `head` must also see the writes that `head` implies.
 
 use std::sync::Arc;
 
@@ -25,8 +25,8 @@ pub(super) fn two_writers_and_a_stale_head(producer: impl Producer) {
     }
 }
 
-/// Nothing was overwritten and everyone ended what they began, so there is nothing to lose. The
-/// reader's next step is one that looks past its ticket.
+/// Nothing was overwritten and every ticket has ended, so no record may be lost. The reader's next step looks past its
+/// ticket.
 pub(super) fn a_reader_that_looks_past_a_ticket_skips_none_that_has_ended(producer: impl Producer) {
     check(Some(3), move || {
         let ring = <Ring>::new(4);
@@ -41,7 +41,7 @@ pub(super) fn a_reader_that_looks_past_a_ticket_skips_none_that_has_ended(produc
     });
 }
 
-/// The same where a producer learns from `head` of a ticket that it never looked at.
+/// The same, if a producer learns from `head` of a ticket that it never read itself.
 pub(super) fn no_ticket_is_skipped_by_who_believed_head(producer: impl Producer) {
     check(Some(1), move || {
         let ring = <Ring>::new(4);
@@ -55,34 +55,34 @@ pub(super) fn no_ticket_is_skipped_by_who_believed_head(producer: impl Producer)
     });
 }
 
-/// The same where a producer finds the end by bisection, past a ticket that it never looks at.
+/// The same, if a producer finds the end by bisection, past a ticket that it never reads.
 pub(super) fn no_ticket_is_skipped_by_who_bisected(producer: impl Producer) {
     check(Some(0), move || {
         let ring = <Ring>::new(4);
         let history = producer.push_all(&ring, 0..8);
-        // From slot 3, the bisection looks at ticket 9 and not at 8.
+        // From slot 3, the bisection reads ticket 9 and not 8.
         ring.set_head(3);
         two_claims_a_record_and_a_reader(&ring, producer, history);
     });
 }
 
-/// The same where that `head` was left behind by a claim that failed.
+/// The same, if a failed claim stored that `head`.
 pub(super) fn no_ticket_is_skipped_by_who_goes_on_from_a_failed_claim(producer: impl Producer) {
     check(Some(0), move || {
         let ring = <Ring>::new(8);
         let mut history = producer.push_all(&ring, 0..4);
         history.note(producer.claim_for_good(&ring), End::Held);
         let history = history.with(producer.push_all(&ring, 5..14));
-        // From slot 0, the bisection looks at slot 4 first, which is stuck: ticket 12 is a hole,
-        // and one claim comes as far as the first free ticket, the next one fails behind it.
+        // From slot 0, the bisection first reads slot 4, which is stuck: ticket 12 is a hole. One claim reaches the
+        // first free ticket, and the next one fails behind it.
         ring.set_head(0);
         two_claims_a_record_and_a_reader(&ring, producer, history);
     });
 }
 
-/// Two producers claim a ticket each and go to sleep, a third one publishes a record, and a reader
-/// looks past the first of these tickets. Without preemptions they run one after the other, and
-/// all that is left to explore is what each of them may load.
+/// Two producers claim a ticket each and stop, a third one publishes a record, and a reader looks past the first of
+/// these tickets. Without preemptions they run one after the other, and only the values that each of them may load are
+/// left to explore.
 fn two_claims_a_record_and_a_reader(ring: &Arc<Ring>, producer: impl Producer, mut history: History) {
     let reader = Reader::at(history.end_of_ring(), PATIENT).steps(ring, 15);
     let claims = [0; 2].map(|_| {
@@ -104,7 +104,7 @@ fn two_claims_a_record_and_a_reader(ring: &Arc<Ring>, producer: impl Producer, m
     ring.check(&history);
 }
 
-/// A producer was interrupted after it had claimed and before it stored `head`, for laps.
+/// A producer was interrupted for laps, after its claim and before it stored `head`.
 pub(super) fn a_late_reader_is_not_misled_by_head(producer: impl Producer) {
     for slots in [2, 4, 16] {
         for interrupted in 0..slots {
@@ -130,8 +130,8 @@ pub(super) fn a_late_reader_is_not_misled_by_head(producer: impl Producer) {
     }
 }
 
-/// A writer died, one slot is lost for good. Then another one was interrupted before it stored
-/// `head`, for more than a lap. Wherever that leaves `head`, producers find their way.
+/// A writer died, so one slot is lost permanently. Then another was interrupted for more than a lap before it stored
+/// `head`. For any resulting `head`, producers find a free slot.
 pub(super) fn a_dead_writer_and_a_stale_head_stop_nobody(producer: impl Producer) {
     let slots = 16;
     for head in 0..31 {
@@ -153,7 +153,7 @@ pub(super) fn a_dead_writer_and_a_stale_head_stop_nobody(producer: impl Producer
     }
 }
 
-/// Writers died one after the other. Each time round, that costs a record, and not the shard.
+/// Writers died one after the other. On each lap, that costs one record, and not the whole shard.
 pub(super) fn a_row_of_dead_writers_stops_nobody(producer: impl Producer) {
     for dead in 1..12 {
         check(None, move || {
@@ -163,7 +163,7 @@ pub(super) fn a_row_of_dead_writers_stops_nobody(producer: impl Producer) {
             let history = history.with(producer.push_all(&ring, 100..200));
             let rounds = 100 / (16 - dead) + 1;
             assert!(history.dropped() <= rounds * (dead / 6), "{dead} dead: {history:?}");
-            // The last claim leaves head where readers find what is behind a long row.
+            // The last claim stores a `head` that lets readers find the records behind a long row of stuck tickets.
             let history = history.with(producer.push_all(&ring, 200..203));
             assert!(history.tickets().any(|(_, end)| end == End::Published(202)));
             Reader::at(0, PATIENT).finish(&ring, &history);

@@ -1,5 +1,5 @@
-//! Models of the ring: the production reader against the production writer in Rust, and against
-//! the one in BPF as weak machines run it. The first argument of `check` is the preemption bound.
+//! Models of the ring: the production reader against the production writer in Rust, and against the BPF writer on
+//! weakly ordered machines. The first argument of `check` is the preemption bound.
 
 mod head;
 mod recover;
@@ -139,7 +139,7 @@ fn two_writers_of_one_slot(producer: impl Producer) {
     seen.expect(&["dropped", "both delivered", "lapped"]);
 }
 
-/// Producers among themselves: no reader takes part before they are done.
+/// Only producers: no reader runs before they have ended.
 fn two_writers_of_two_slots(producer: impl Producer) {
     check(Some(3), move || {
         let ring = <Ring>::new(2);
@@ -161,7 +161,7 @@ fn two_writers_and_a_reader(producer: impl Producer) {
     });
 }
 
-/// A program that interrupts another between its claim and its end, and ends first.
+/// A program that interrupts another between its claim and its commit, and commits first.
 fn a_nested_writer(producer: impl Producer) {
     check(Some(2), move || {
         let ring = <Ring>::new(2);
@@ -178,7 +178,7 @@ fn a_nested_writer(producer: impl Producer) {
     });
 }
 
-/// One ticket stays claimed while others go past it, and may end when nobody expects it any more.
+/// One ticket stays claimed while others pass it, and may end long after readers skipped it.
 fn a_stuck_writer_is_stepped_over(producer: impl Producer) {
     for ends in [false, true] {
         let seen = Seen::default();
@@ -208,8 +208,8 @@ fn a_stuck_writer_is_stepped_over(producer: impl Producer) {
     }
 }
 
-/// There is room behind the stuck ticket, so that only patience counts. Looks are 16 steps apart, and the clock of
-/// models goes on by one with each. A quiet spell before does not count.
+/// Slots are free behind the stuck ticket, so only patience counts. Reads of the slot are 16 steps apart, and each
+/// advances the models' clock by one. An earlier quiet period does not count.
 fn a_reader_waits_as_long_as_it_was_told(producer: impl Producer) {
     for (patience, steps) in [(0, 1), (1, 32), (3, 64)] {
         check(None, move || {
@@ -227,7 +227,7 @@ fn a_reader_waits_as_long_as_it_was_told(producer: impl Producer) {
     }
 }
 
-/// Those that were claimed when the wait began are skipped in a row, at its end; later ones have a wait of their own.
+/// Tickets that were claimed when the wait began are skipped together at its end; later ones get their own wait.
 fn stuck_tickets_are_waited_for_together(producer: impl Producer) {
     check(None, move || {
         let ring = <Ring>::new(16);
@@ -238,7 +238,7 @@ fn stuck_tickets_are_waited_for_together(producer: impl Producer) {
         let reader = Reader::at(0, 2).steps(&ring, 32);
         stuck(&mut history);
         let history = history.with(producer.push_all(&ring, [5]));
-        // The third look, two more tickets, and the record.
+        // The third read of the slot, two more tickets, and the record.
         let reader = reader.steps(&ring, 16 + 2 + 1);
         assert_eq!((reader.stats().skipped, reader.log()), (3, &[(3, 3)][..]));
         let reader = reader.steps(&ring, 47);
@@ -271,7 +271,7 @@ fn a_discarded_ticket(producer: impl Producer) {
     seen.expect(&["discarded"]);
 }
 
-/// Each cause is counted by itself, whatever was lost before.
+/// Each cause is counted separately, whatever was lost before.
 fn a_discarded_ticket_after_a_loss(producer: impl Producer) {
     check(None, move || {
         let ring = <Ring>::new(4);
@@ -286,7 +286,7 @@ fn a_discarded_ticket_after_a_loss(producer: impl Producer) {
     });
 }
 
-/// Who discards has written, and who takes the slot next writes after that.
+/// The discarding producer has written to the slot, and the next producer of the slot writes after that.
 fn a_discarded_record_does_not_come_back(producer: impl Producer) {
     check(Some(3), move || {
         let ring = <Ring>::new(1);
@@ -298,7 +298,7 @@ fn a_discarded_record_does_not_come_back(producer: impl Producer) {
             slot.fill(2);
             slot.discard();
         }
-        // Its own look, before it has joined the other: what it wrote itself must not be there.
+        // Read by this thread before the join: its own discarded record must not appear.
         let reader = Reader::at(0, PATIENT).steps(&ring, 2);
         let history = history.with(other.join().unwrap());
         let dropped = history.dropped();

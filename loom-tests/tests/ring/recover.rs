@@ -1,5 +1,5 @@
-//! Models of recovery: producers that died, whoever ends what they left, and who comes after.
-//! Who recovers knows of the death (here: by having joined the thread), readers know nothing.
+//! Models of recovery: producers that died, the recovery of their tickets, and later producers. The recovering thread
+//! has seen the death (here: it joined the thread); readers have not.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ fn dies<const W: usize>(ring: &Arc<Ring<W>>, producer: impl Producer) -> u64 {
     victim.join().unwrap()
 }
 
-/// A reader that meets recovery anywhere passes what was recovered as discarded, and loses nothing.
+/// A reader, at any point of the recovery, counts recovered tickets as discarded, and loses nothing.
 pub(super) fn readers_pass_what_was_recovered(producer: impl Producer) {
     let seen = Seen::default();
     let noted = seen.clone();
@@ -44,7 +44,7 @@ pub(super) fn readers_pass_what_was_recovered(producer: impl Producer) {
     seen.expect(&["discarded meanwhile", "delivered meanwhile", "waited"]);
 }
 
-/// A reader without patience may have given the ticket up before: it is counted once, either way.
+/// A reader without patience may have skipped the ticket before: it is counted once, in either case.
 pub(super) fn what_was_skipped_is_not_discarded_again(producer: impl Producer) {
     let seen = Seen::default();
     let noted = seen.clone();
@@ -64,13 +64,13 @@ pub(super) fn what_was_skipped_is_not_discarded_again(producer: impl Producer) {
     seen.expect(&["skipped", "discarded"]);
 }
 
-/// Who takes the slot next writes after the dead one did: no word of its comes back.
+/// The next producer of the slot writes after the dead one: no word of the dead one's record appears.
 pub(super) fn no_word_of_the_dead_comes_back(producer: impl Producer) {
     let seen = Seen::default();
     let noted = seen.clone();
     check(Some(3), move || {
         let ring = <Ring>::new(1);
-        // Knows nothing of the death, but that there was a claim; too early, or just then.
+        // This thread has not seen the death, only that a ticket was claimed. It comes too early, or just in time.
         let there = Arc::clone(&ring);
         let other = thread::spawn(move || match there.slot(0)[0].load(Ordering::Relaxed) {
             0 => History::default(),
@@ -78,7 +78,7 @@ pub(super) fn no_word_of_the_dead_comes_back(producer: impl Producer) {
         });
         assert_eq!(dies(&ring, producer), 0);
         assert_eq!(ring.shard_mut().recover(), 1);
-        // Its own look, before it has joined the other: it knows what the dead one wrote.
+        // Read before the join: this thread has seen the dead producer's writes.
         let reader = Reader::at(0, PATIENT).steps(&ring, 2);
         let mut history = History::default();
         history.note(Some(0), End::Discarded);
@@ -94,7 +94,7 @@ pub(super) fn no_word_of_the_dead_comes_back(producer: impl Producer) {
     seen.expect(&["too early", "just then"]);
 }
 
-/// Each ticket is ended, and counted, by one of two that recover at once.
+/// Two recoveries at the same time: each ticket is ended, and counted, by exactly one.
 pub(super) fn two_that_recover_at_once(producer: impl Producer) {
     check(None, move || {
         let ring = <Ring>::new(2);
@@ -112,7 +112,7 @@ pub(super) fn two_that_recover_at_once(producer: impl Producer) {
     });
 }
 
-/// Whatever state the slots are in: what had ended stays as it is, later laps included.
+/// For any state of the slots: ended tickets stay as they are, including those of later laps.
 pub(super) fn recovery_ends_what_was_abandoned_and_nothing_else(producer: impl Producer) {
     for dead in 0..4 {
         check(None, move || {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* The headers' functions as the models run them: tiny maps, values from the context. */
+/* The headers' functions for the models: tiny maps, values from the context. */
 #include <mapring/cell.bpf.h>
 #include <mapring/counters.bpf.h>
 #include <mapring/global.bpf.h>
@@ -37,7 +37,7 @@ MAPRING_PERCPU_COUNTERS(percpu_counters, 2);
 MAPRING_GLOBAL_CELL(global_cell, struct wide);
 MAPRING_GLOBAL_LATCH(global_latch, struct wide);
 
-/* In ctx[1]: the program is to write. */
+/* A bit of ctx[1]: the program must write. */
 #define WRITE (1ULL << 63)
 
 /* Every word of a record is ctx[0]. */
@@ -106,7 +106,7 @@ int set_cell(__u64 *ctx)
 	return mapring_cell_set(&cell, ctx[1], &value);
 }
 
-/* As the only writer of it. */
+/* As its only writer. */
 SEC("syscall")
 int alone_cell(__u64 *ctx)
 {
@@ -119,7 +119,7 @@ int alone_cell(__u64 *ctx)
 	return 0;
 }
 
-/* Adds ctx[0] to what is there. */
+/* Adds ctx[0] to the old value. */
 SEC("syscall")
 int update_cell(__u64 *ctx)
 {
@@ -140,7 +140,7 @@ int add_counters(__u64 *ctx)
 	return 0;
 }
 
-/* What it read goes into the context. */
+/* Copies the value read into the context. */
 SEC("syscall")
 int read_latch(__u64 *ctx)
 {
@@ -187,7 +187,7 @@ int update_global_cell(__u64 *ctx)
 	return 0;
 }
 
-/* Writes: sets this CPU's to ctx[0]. Reads: cell ctx[1] of CPU ctx[0], into the context. */
+/* Writing: sets this CPU's cell to ctx[0]. Reading: cell ctx[1] of CPU ctx[0], into the context. */
 SEC("syscall")
 int use_percpu_cell(__u64 *ctx)
 {
@@ -204,7 +204,7 @@ int use_percpu_cell(__u64 *ctx)
 	return 0;
 }
 
-/* Writes: adds ctx[0] to this CPU's first counter. Reads: counter ctx[1] of CPU ctx[0], into the context. */
+/* Writing: adds ctx[0] to this CPU's first counter. Reading: counter ctx[1] of CPU ctx[0], into the context. */
 SEC("syscall")
 int use_percpu_counters(__u64 *ctx)
 {

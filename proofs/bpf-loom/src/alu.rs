@@ -1,10 +1,9 @@
 //! Arithmetic and conditions: pure functions of two operands.
 
-/// What an instruction of the class ALU (`wide`: ALU64) computes; the upper half of `op` is the
-/// operation.
+/// The result of an ALU instruction (`wide`: ALU64); the upper half of `op` is the operation.
 ///
 /// # Panics
-/// If there is no such operation.
+/// Panics if the operation does not exist.
 pub fn compute(op: u8, wide: bool, off: i16, a: u64, b: u64) -> u64 {
     let signed = off != 0;
     let (a, b, shift) = if wide { (a, b, b & 63) } else { (low(a), low(b), b & 31) };
@@ -37,10 +36,10 @@ pub fn compute(op: u8, wide: bool, off: i16, a: u64, b: u64) -> u64 {
     if wide { value } else { low(value) }
 }
 
-/// Whether a jump's condition holds.
+/// Whether a jump's condition is true.
 ///
 /// # Panics
-/// If there is no such condition.
+/// Panics if the condition does not exist.
 pub fn holds(op: u8, wide: bool, a: u64, b: u64) -> bool {
     let (a, b) = if wide { (a, b) } else { (low(a), low(b)) };
     let signs = |x: u64| if wide { x.cast_signed() } else { extend(x, 4).cast_signed() };
@@ -66,7 +65,7 @@ pub fn swap(always: bool, to_big: bool, bits: u32, value: u64) -> u64 {
     if always || to_big { kept.swap_bytes() >> (64 - bits) } else { kept }
 }
 
-/// The lower `bytes` with their sign.
+/// The lower `bytes`, sign-extended.
 pub fn extend(value: u64, bytes: u8) -> u64 {
     let unused = 64 - 8 * u32::from(bytes);
     ((value << unused).cast_signed() >> unused).cast_unsigned()

@@ -13,8 +13,7 @@ use crate::region::{LOOKS, Region};
 use crate::sync::Ordering;
 use crate::sync::thread::{self, JoinHandle};
 
-/// Two writers of a cell, or the only one, and a reader of it. What they write replaces what is there, or
-/// `adds` to it.
+/// Two writers of a cell, or its only one, and a reader of it. A write replaces the value, or `adds` to it.
 fn writers(name: &'static str, two: bool, adds: bool, code: Code, seen: Seen) -> u64 {
     check(Some(if two { 1 } else { 2 }), move || {
         let region = Arc::new(Region::new(name));
@@ -62,12 +61,12 @@ pub(crate) fn update(name: &'static str, code: Code, seen: Seen) -> u64 {
     writers(name, true, true, code, seen)
 }
 
-/// The only writer, which need not claim it.
+/// The only writer, which does not need to claim it.
 pub(crate) fn alone(name: &'static str, code: Code, seen: Seen) -> u64 {
     writers(name, false, false, code, seen)
 }
 
-/// A program and the production writer, which write the same cell, and a production reader.
+/// A program and the production writer write the same cell, and a production reader reads it.
 pub(crate) fn beside_rust(name: &'static str, code: Code, seen: Seen) -> u64 {
     check(Some(2), move || {
         let region = Arc::new(Region::new(name));
@@ -75,7 +74,7 @@ pub(crate) fn beside_rust(name: &'static str, code: Code, seen: Seen) -> u64 {
         let reader = spawn(&region, Region::look);
         let mine = region.run(&code, 1);
         let other = other.join().unwrap();
-        // Who was second has the last word.
+        // The second writer's value remains.
         let writes = match (mine, other) {
             (Some(2), true) => vec![0, 1, 16],
             (Some(4), true) => vec![0, 16, 1],
@@ -97,7 +96,7 @@ pub(crate) fn beside_rust(name: &'static str, code: Code, seen: Seen) -> u64 {
     })
 }
 
-/// Two writers that find someone else in the cell.
+/// Two writers that find the cell taken by another.
 pub(crate) fn taken(name: &'static str, code: Code, seen: Seen) -> u64 {
     check(None, move || {
         let region = Arc::new(Region::new(name));
@@ -130,8 +129,8 @@ pub(crate) fn count(name: &'static str, code: Code, seen: Seen) -> u64 {
     })
 }
 
-/// A program that reads a latch while the production writer writes it twice, and once more. In one model after
-/// another it has looked so many times already.
+/// A program reads a latch while the production writer writes it twice, and once more. Each model starts after a
+/// different number of failed reads.
 pub(crate) fn read_latch(name: &'static str, code: Code, seen: Seen) -> u64 {
     let after = |looks: usize| {
         let (code, seen) = (code.clone(), seen.clone());
@@ -157,7 +156,7 @@ pub(crate) fn read_latch(name: &'static str, code: Code, seen: Seen) -> u64 {
     (0..LOOKS).map(after).sum()
 }
 
-/// What a program that reads says there is, and how many instructions it took.
+/// The program's result of a read, and its number of instructions.
 pub(crate) fn run_to_end(mut machine: Machine<'_>) -> (Option<[u64; 2]>, usize) {
     let value = match machine.run() & 0xffff_ffff {
         0 => Some(machine.context()),

@@ -1,7 +1,7 @@
-//! Running a model.
+//! Runs a model.
 
-/// Runs `model` in every interleaving with at most `preemptions` preemptions (`None`: with any
-/// number), and says how many there were. `LOOM_MAX_PREEMPTIONS` overrides the bound.
+/// Runs `model` in every interleaving with at most `preemptions` preemptions (`None`: no limit), and returns their
+/// number. `LOOM_MAX_PREEMPTIONS` overrides the limit.
 #[cfg(loom)]
 pub fn check(preemptions: Option<usize>, model: impl Fn() + Send + Sync + 'static) -> u64 {
     use std::sync::Arc;

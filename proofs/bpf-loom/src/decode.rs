@@ -1,4 +1,4 @@
-//! BPF instructions, from the bytes that the compiler wrote (the kernel's
+//! Decodes BPF instructions from the compiler's output (the kernel's
 //! `Documentation/bpf/standardization/instruction-set.rst`).
 
 /// The second operand.
@@ -10,11 +10,11 @@ pub enum From {
     Imm(u64),
 }
 
-/// An instruction. Where it goes to is an index into the program, not an offset.
+/// An instruction. Jump targets are indices into the program, not offsets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Insn {
-    /// `op` is the upper half of the opcode byte; `off` tells variants of it apart.
+    /// `op` is the upper half of the opcode byte; `off` distinguishes its variants.
     Alu {
         op: u8,
         wide: bool,
@@ -29,7 +29,7 @@ pub enum Insn {
         dst: u8,
         bits: u32,
     },
-    /// A 64-bit constant: two slots, of which the second is `Half`.
+    /// A 64-bit constant: two slots, the second is `Half`.
     Const {
         dst: u8,
         value: u64,
@@ -50,7 +50,7 @@ pub enum Insn {
         off: i16,
         from: From,
     },
-    /// A read-modify-write: `op` as in the instruction, with `FETCH` in it if a value is returned.
+    /// A read-modify-write: `op` as in the instruction, including `FETCH` if it returns a value.
     Atomic {
         op: u32,
         bytes: u8,
@@ -71,18 +71,18 @@ pub enum Insn {
     Helper {
         id: u32,
     },
-    /// A call of a function of the program.
+    /// A call of a function in the program.
     Call {
         to: usize,
     },
-    /// A call of the kernel's function that begins the guard, or ends it.
+    /// A call of the kernel function that begins or ends the guard.
     Guard {
         begins: bool,
     },
     Exit,
 }
 
-/// In an atomic's `op`: it returns what was there.
+/// A bit of an atomic's `op`: it returns the old value.
 pub const FETCH: u32 = 0x01;
 /// An atomic's `op`.
 pub const ADD: u32 = 0x00;
@@ -97,7 +97,7 @@ const STORE_RELEASE: u32 = 0x110;
 /// The instructions of one function. Calls of functions have no target yet.
 ///
 /// # Errors
-/// An instruction that is not known here, and where.
+/// Returns the unknown instruction, and its position.
 pub fn decode(bytes: &[u8]) -> Result<Vec<Insn>, String> {
     let mut code = Vec::new();
     let mut slots = bytes.chunks_exact(8);

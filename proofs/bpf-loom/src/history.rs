@@ -1,15 +1,15 @@
-//! What producers did, by what they wrote: what readers are judged by.
+//! The producers' actions, derived from their stores: readers are checked against this.
 
 use std::collections::BTreeMap;
 
-/// How a ticket ended.
+/// The end of a ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// As a record with this value in each of its words.
+    /// A record with this value in each of its words.
     Published(u64),
-    /// Without a record.
+    /// No record.
     Discarded,
-    /// Not at all.
+    /// The ticket has not ended.
     Held,
 }
 
@@ -21,17 +21,17 @@ pub struct History {
 }
 
 impl History {
-    /// Notes a ticket.
+    /// Adds a ticket.
     pub fn note(&mut self, t: u64, end: End) {
         assert_eq!(self.tickets.insert(t, end), None, "ticket {t} was given out twice");
     }
 
-    /// Notes a record that found no slot.
+    /// Adds a record that found no slot.
     pub fn note_dropped(&mut self) {
         self.dropped += 1;
     }
 
-    /// Both together.
+    /// Merges both.
     #[must_use]
     pub fn with(mut self, other: Self) -> Self {
         other.tickets.into_iter().for_each(|(t, end)| self.note(t, end));
@@ -39,7 +39,7 @@ impl History {
         self
     }
 
-    /// How `t` ended, if anyone had it.
+    /// The end of `t`, if it was claimed.
     pub fn get(&self, t: u64) -> Option<End> {
         self.tickets.get(&t).copied()
     }
@@ -54,12 +54,12 @@ impl History {
         self.dropped
     }
 
-    /// The ticket after the last one that was taken.
+    /// The ticket after the last claimed one.
     pub fn taken(&self) -> u64 {
         self.tickets().next_back().map_or(0, |(t, _)| t + 1)
     }
 
-    /// The ticket after the last one that ended: where readers come to rest.
+    /// The ticket after the last one that ended: where readers stop.
     pub fn ended(&self) -> u64 {
         self.tickets().rfind(|&(_, end)| end != End::Held).map_or(0, |(t, _)| t + 1)
     }

@@ -1,15 +1,15 @@
-//! The compiled BPF code of mapring's headers, run instruction by instruction against the
-//! production readers: what is checked is what clang made of the headers, not what they say.
+//! Runs the compiled BPF code of mapring's headers, instruction by instruction, against the production readers. The
+//! models check clang's output, not the C source.
 //!
-//! [`object`] takes programs out of the objects that the build script compiled with every clang
-//! of the machine, [`machine`] runs them over words that production readers look at, with the
-//! memory [`order`] of x86 or of any machine. [`ring`] has a ring of such words and a reader that checks what
-//! it is promised, [`region`] cells, latches and counters, [`mutate`] weakens programs one instruction at a time.
+//! [`object`] extracts programs from the objects that the build script compiled with every clang of the machine.
+//! [`machine`] runs them on words that production readers read, with the memory [`order`] of x86 or of any machine.
+//! [`ring`] has a ring of such words and a reader that checks the guarantees, [`region`] has cells, latches and
+//! counters, [`mutate`] weakens programs one instruction at a time.
 //!
-//! With `--cfg loom` every access to a map is a step of loom's, and the models in `tests/` run
-//! once for each interleaving and for each value that a weak machine may load. Without, they run
-//! on real threads, a few hundred times.
-#![allow(clippy::missing_panics_doc)] // what panics here has failed a model
+//! With `--cfg loom` every access to a map is a step of loom's, and the models in `tests/` run once for each
+//! interleaving and for each value that a weakly ordered machine may load. Without, they run on real threads, a few
+//! hundred times.
+#![allow(clippy::missing_panics_doc)] // a panic here means that a model failed
 
 pub mod alu;
 pub mod cell;

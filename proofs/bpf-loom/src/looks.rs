@@ -1,6 +1,5 @@
-//! Programs that look at a cell or a latch up to four times, and others that write before any of their accesses, in
-//! every order that there is: what the program decides. What machines may reorder is in the models that run
-//! under loom.
+//! Programs that read a cell or a latch up to four times, while others write before any of their accesses, in every
+//! order: this tests the programs' decisions. The models under loom test the reordering of machines.
 
 use std::collections::BTreeSet;
 
@@ -14,13 +13,13 @@ use crate::region::{CPUS, LOOKS, Region, WRITE};
 use crate::ring::Word;
 use crate::sync::Ordering;
 
-/// The CPU whose cells and counters programs of another one read.
+/// The CPU whose cells and counters programs of another CPU read.
 const OTHER: usize = CPUS - 1;
 
-/// What the program's own CPU has there.
+/// The value in the program's own CPU's copy.
 const OWN: u64 = 99;
 
-/// What writes the value: each write is so many steps, and writes its number to both words.
+/// The writer of the value: each write is a number of steps, and writes its number to both words.
 #[derive(Clone, Copy)]
 enum Writer {
     /// The production writer of a cell, step by step.
@@ -37,7 +36,7 @@ impl Writer {
         }
     }
 
-    /// Does step `at`, counted over all writes.
+    /// Performs step `at`, counted over all writes.
     fn step(self, words: WordsMut<'_>, at: u64) {
         let number = at / self.steps() + 1;
         let step = usize::try_from(at % self.steps()).unwrap();
@@ -50,12 +49,12 @@ impl Writer {
         }
     }
 
-    /// Which writes have ended after so many steps.
+    /// The number of writes that have ended after this many steps.
     const fn ended(self, steps: u64) -> u64 {
         steps / self.steps()
     }
 
-    /// The looks that these loads are: whether what each copied was whole.
+    /// Groups these loads into reads of the value: for each, whether its copy was whole.
     fn looks(self, loads: &[Load]) -> Vec<bool> {
         let mut looks = Vec::new();
         let mut loads = loads.iter().copied().peekable();
@@ -76,7 +75,7 @@ impl Writer {
     }
 }
 
-/// What a program loaded.
+/// One load of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Load {
     /// This sequence.
@@ -85,22 +84,22 @@ enum Load {
     Value,
 }
 
-/// What was found out about a program in all the ways that it was run.
+/// The results of all runs of a program.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// How many ways there were.
+    /// The number of runs.
     pub runs: u64,
-    /// In how many of them it said that a writer was in the way.
+    /// The number of runs that reported a busy writer.
     pub busy: u64,
-    /// In how many of them it looked again, and then had the value.
+    /// The number of runs that read again, and then got the value.
     pub again: u64,
-    /// The instructions that it executed.
+    /// The executed instructions.
     executed: BTreeSet<usize>,
 }
 
 impl Found {
-    /// Runs the program that reads element `index`, in the copy of `cpu` if each has one, with `before` called before
-    /// each access: the value, unless it says that there is none; and what it loaded.
+    /// Runs the program that reads element `index`, in the copy of `cpu` if each CPU has one, and calls `before` before
+    /// each access. Returns the value, unless the program reports none, and its loads.
     fn read(
         &mut self,
         region: &Region,
@@ -157,7 +156,7 @@ impl Found {
                 value.is_none_or(|value| (from..=to).contains(&value)),
                 "{value:?} was there before or after, not meanwhile"
             );
-            // As often as writers were in the way, and no more often than that or four times.
+            // One read for each busy writer, and at most four.
             let looks = writer.looks(&loads);
             let spoilt = looks.iter().take_while(|whole| !**whole).count();
             assert_eq!(looks.len(), LOOKS.min(spoilt + 1), "{looks:?} of {loads:?}");
@@ -167,7 +166,7 @@ impl Found {
         });
     }
 
-    /// There is no such element, or no such CPU.
+    /// The element or the CPU does not exist.
     fn astray(&mut self, name: &'static str, code: &Code) {
         let region = Region::new(name);
         let (past, all) = (CPUS as u64, u64::from(u32::MAX));
@@ -182,7 +181,7 @@ impl Found {
         }
     }
 
-    /// Counters of another CPU: none but those that there are.
+    /// Counters of another CPU: only existing ones.
     fn counters(&mut self, name: &'static str, code: &Code) {
         let region = Region::new(name);
         for cpu in 0..CPUS {
@@ -214,7 +213,7 @@ pub fn explore(name: &'static str, code: &Code) -> Found {
         "percpu_counters" => found.counters(name, code),
         "percpu_cell" => {
             found.astray(name, code);
-            // A write, and half of another one.
+            // One write, and half of another.
             found.interrupted(name, code, Writer::Cell, 1, Writer::Cell.steps() * 3 / 2);
         }
         _ => {
@@ -222,15 +221,14 @@ pub fn explore(name: &'static str, code: &Code) -> Found {
                 found.astray(name, code);
             }
             found.interrupted(name, code, Writer::Latch, 1, 2 * Writer::Latch.steps());
-            // Enough to spoil three looks, and to tear the fourth; or to spoil that as well.
+            // Enough to spoil three reads and tear the fourth, or to spoil the fourth as well.
             found.interrupted(name, code, Writer::Latch, Writer::Latch.steps(), 5 * Writer::Latch.steps());
         }
     }
     found
 }
 
-/// Programs that go the other way, or the same one always, where they decide; and those that read their own
-/// CPU's copy.
+/// Mutants that invert a decision, or always decide the same; and mutants that read their own CPU's copy.
 #[must_use]
 pub fn mutants(code: &Code, found: &Found) -> Vec<Mutant> {
     let (program, order) = (&*code.program, code.order);

@@ -1,8 +1,7 @@
-//! The interpreter: a program's registers and stack are its own, and every access to its map is
-//! one atomic operation on the words that production readers look at.
+//! The interpreter: a program has its own registers and stack, and every access to its map is one atomic operation on
+//! the words that production readers read.
 //!
-//! A step is an instruction, so that whoever drives the machine can stop it, abandon it, or run
-//! another program in the middle of it, anywhere.
+//! A step is one instruction, so a model can stop the machine, abandon it, or run another program at any instruction.
 
 use crate::alu;
 use crate::decode::{ADD, CMPXCHG, FETCH, From, Insn, XCHG};
@@ -12,43 +11,43 @@ use crate::sync::{AtomicU64, Ordering, fence};
 
 /// The map of a program, or the global variable: one element.
 pub struct Map {
-    /// The name that the program knows it by.
+    /// The program's name for it.
     pub name: &'static str,
     /// Its elements, one after the other.
     pub words: Box<[AtomicU64]>,
     /// Words of an element.
     pub stride: usize,
-    /// For a map of maps, or one that each CPU has: those that there are, as parts of `words` one after the other.
+    /// For a map of maps, or a per-CPU map: its parts, one after the other in `words`.
     pub inner: Option<Inner>,
 }
 
 /// The parts of a map.
 pub enum Inner {
-    /// So many, of which programs find one, under key 0: the one with this number.
+    /// This many; programs find only the one with this number, under key 0.
     InUse(usize, AtomicU64),
-    /// So many, each under its number.
+    /// This many, each under its number.
     All(usize),
-    /// No map of maps, but so many CPUs have a copy each.
+    /// Not a map of maps, but a copy for each of this many CPUs.
     Copies(usize),
 }
 
 /// A word of the map that a program wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Which word of the map.
+    /// The index of the word in the map.
     pub word: usize,
-    /// What was written.
+    /// The written value.
     pub value: u64,
 }
 
 /// Bytes of a function's stack.
 const FRAME: u64 = 512;
-/// How deep functions may call each other.
+/// The maximum depth of calls.
 const DEPTH: u64 = 8;
-/// The longest way that a program may take. A producer never waits, so that there is one.
+/// The longest path of a program. A producer never waits, so a maximum exists.
 const STEPS: usize = 2000;
 
-/// What an address has in its highest byte.
+/// The highest byte of an address is its tag.
 const TAG: u64 = 0xff << 56;
 const STACK: u64 = 0x53 << 56;
 const CONTEXT: u64 = 0x43 << 56;
@@ -56,30 +55,30 @@ const VALUE: u64 = 0x56 << 56;
 /// An inner map, by its number.
 const INNER: u64 = 0x49 << 56;
 
-/// What is left in the registers that a call may use.
+/// The value of scratch registers after a call.
 const SCRATCHED: u64 = 0xdead_dead_dead_dead;
 
-/// A program being run.
+/// A running program.
 pub struct Machine<'a> {
     program: &'a Program,
     map: &'a Map,
     order: Order,
     cpu: u64,
     context: [u64; 2],
-    /// The last one is the kernel's own (`BPF_REG_AX`): no program uses it, mutants do.
+    /// The last one is the kernel's own (`BPF_REG_AX`): no program uses it, but mutants do.
     regs: [u64; 12],
     stack: Vec<u8>,
-    /// Where callers go on, and their r6 to r9.
+    /// The callers' return positions, and their r6 to r9.
     frames: Vec<(usize, [u64; 4])>,
     pc: usize,
-    /// Whether it is in the guard.
+    /// Whether it is inside the guard.
     guarded: bool,
     steps: usize,
     changes: Vec<Change>,
 }
 
 impl<'a> Machine<'a> {
-    /// `program` about to run on `cpu`, with `context` to read.
+    /// `program`, ready to run on `cpu`, with `context` as its input.
     pub fn new(program: &'a Program, map: &'a Map, order: Order, cpu: u64, context: [u64; 2]) -> Self {
         let mut regs = [SCRATCHED; 12];
         regs[1] = CONTEXT;
@@ -102,7 +101,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Runs to the end: the value that the program returned.
+    /// Runs to the end, and returns the program's return value.
     pub fn run(&mut self) -> u64 {
         loop {
             if let Some(value) = self.step() {
@@ -116,8 +115,7 @@ impl<'a> Machine<'a> {
         self.pc
     }
 
-    /// The word of the map that the next instruction accesses, if it does: only there can others
-    /// tell when it is done.
+    /// The word of the map that the next instruction accesses, if any: only then can others observe the order.
     pub fn shares_next(&self) -> Option<usize> {
         match self.program.code[self.pc] {
             Insn::Load { base, off, .. } | Insn::Store { base, off, .. } | Insn::Atomic { base, off, .. } => {
@@ -128,12 +126,12 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Whether the program is in the guard: only programs that interrupt it run on its CPU.
+    /// Whether the program is inside the guard: only programs that interrupt it run on its CPU.
     pub fn is_guarded(&self) -> bool {
         self.guarded
     }
 
-    /// Whether the next instruction is an atomic operation on the stack: a barrier, no more.
+    /// Whether the next instruction is an atomic operation on the stack, which is only a barrier.
     pub fn is_at_barrier(&self) -> bool {
         match self.program.code[self.pc] {
             Insn::Atomic { base, off, .. } => self.address(base, off) & TAG == STACK,
@@ -141,32 +139,32 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Goes on with another map of the same shape.
+    /// Continues with another map of the same shape.
     pub fn move_to(&mut self, map: &'a Map) {
         assert_eq!((self.map.name, self.map.words.len()), (map.name, map.words.len()), "another shape");
         self.map = map;
     }
 
-    /// What the program finds in its context, or left there.
+    /// The content of the program's context, before or after it ran.
     pub fn context(&self) -> [u64; 2] {
         self.context
     }
 
-    /// How many instructions it took so far.
+    /// The number of instructions so far.
     pub fn steps(&self) -> usize {
         self.steps
     }
 
-    /// What it wrote to the map so far, in order.
+    /// Its writes to the map so far, in order.
     pub fn changes(&self) -> &[Change] {
         &self.changes
     }
 
-    /// One instruction. At the end of the program: what it returned.
+    /// Executes one instruction. At the end of the program, returns its return value.
     ///
     /// # Panics
-    /// If it does what the verifier would not have let pass, or if the program takes longer than
-    /// any producer may.
+    /// Panics if the program does something that the verifier would reject, or if it takes longer than any producer
+    /// may.
     pub fn step(&mut self) -> Option<u64> {
         self.steps += 1;
         assert!(self.steps < STEPS, "the program does not end");
@@ -322,7 +320,7 @@ impl<'a> Machine<'a> {
         VALUE | at
     }
 
-    /// `bpf_map_lookup_elem` of an array, or an array of maps; of one that each CPU has, that of `cpu`.
+    /// `bpf_map_lookup_elem` of an array, or an array of maps; for a per-CPU array, the copy of `cpu`.
     fn lookup(&self, cpu: u64) -> u64 {
         let map = self.reg(1);
         let index = offset(self.load(self.reg(2), 4, false));
@@ -332,7 +330,7 @@ impl<'a> Machine<'a> {
                 assert_eq!(self.program.maps[offset(map)], self.map.name, "another map");
                 match inner {
                     None => (0, 1),
-                    // What is read through a pointer comes after it, on every machine.
+                    // Accesses through a pointer come after its load, on every machine.
                     Some(Inner::InUse(_, in_use)) if index == 0 => {
                         return INNER | in_use.load(Ordering::Acquire);
                     }
@@ -347,7 +345,7 @@ impl<'a> Machine<'a> {
         if index < count { VALUE | ((part * count + index) * self.map.stride * 8) as u64 } else { 0 }
     }
 
-    /// The word of the map at `at`. The headers access nothing else than whole words.
+    /// The word of the map at `at`. The headers only access whole words.
     fn word(&self, at: u64, bytes: u8) -> usize {
         assert!(at & TAG == VALUE && at & 7 == 0 && bytes == 8, "{bytes} bytes at {at:#x} are no word");
         offset(at) / 8

@@ -1,5 +1,5 @@
-//! The models of rings: compiled programs and the production reader at once. The number in each
-//! `check` is the bound on preemptions; without one, every interleaving is run.
+//! The models of rings: compiled programs and the production reader at the same time. The number in each `check` limits
+//! the preemptions; without one, every interleaving runs.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -16,10 +16,10 @@ use crate::ring::{Reader, Ring};
 use crate::stuck;
 use crate::sync::thread::{self, JoinHandle};
 
-/// Patience that no model uses up.
+/// Patience that lasts longer than any model.
 pub(crate) const PATIENT: u64 = 1 << 20;
 
-/// How often tasks preempt each other, and how many programs interrupt them; `tests/nesting.rs` has more.
+/// How often tasks preempt each other, and how many programs interrupt them; `tests/nesting.rs` has larger numbers.
 const PREEMPTIONS: u64 = 1;
 const INTERRUPTS_OF_TASKS: u64 = 2;
 
@@ -34,14 +34,14 @@ pub struct Code {
 
 /// A model.
 pub struct Model {
-    /// What is in it.
+    /// Its name.
     pub name: &'static str,
-    /// Its program: `verb_ring`, `guarded verb_ring`, as loaded where the kernel has the guard, or `x86 verb_ring`,
-    /// as compiled for x86 and loaded where it has none.
+    /// Its program: `verb_ring`; `guarded verb_ring`, as loaded on a kernel that has the guard; or `x86 verb_ring`, as
+    /// compiled for x86 and loaded on a kernel without the guard.
     pub program: &'static str,
-    /// Runs it: how many executions there were.
+    /// Runs it, and returns the number of executions.
     model: Run,
-    /// What must have happened in one execution or another, or it shows nothing.
+    /// The events that must happen in some execution; otherwise the model proves nothing.
     pub shows: &'static [&'static str],
 }
 
@@ -51,7 +51,7 @@ const fn model(name: &'static str, program: &'static str, run: Run, shows: &'sta
     Model { name, program, model: run, shows }
 }
 
-/// All of them, those that take the least time first.
+/// All models, the fastest first.
 pub const MODELS: &[Model] = &[
     model("programs nested in each other", "push_narrow2", nest, &["slow claim"]),
     model("programs nested in each other", "push_wide1", nest, &["dropped"]),
@@ -132,7 +132,7 @@ pub const MODELS: &[Model] = &[
     model("two writers, a program that reads", "use_percpu_counters", percpu::count, &["meanwhile"]),
 ];
 
-/// What a program and the production writer do to each other.
+/// The events of a program and the production writer.
 const BESIDE_RUST: &[&str] = &[
     "meanwhile",
     "before the production writer",
@@ -141,7 +141,7 @@ const BESIDE_RUST: &[&str] = &[
     "in the way of the production writer",
 ];
 
-/// What happened in some execution.
+/// The events of all executions.
 #[derive(Clone, Default)]
 pub struct Seen(Arc<Mutex<BTreeSet<&'static str>>>);
 
@@ -159,16 +159,16 @@ impl Seen {
 }
 
 impl Model {
-    /// Runs it with `code`, and makes sure that it showed something: how many executions.
+    /// Runs it with `code`, and checks that the required events happened. Returns the number of executions.
     pub fn check(&self, code: Code) -> u64 {
         let (runs, seen) = self.run(code);
         let missing: Vec<_> = self.shows.iter().filter(|&what| !seen.contains(what)).collect();
-        // Real threads need not have met.
+        // Real threads may never have met.
         assert!(cfg!(not(loom)) || missing.is_empty(), "{}: never {missing:?}, only {seen:?}", self.name);
         runs
     }
 
-    /// Runs it with `code`: how many executions, and what happened in them.
+    /// Runs it with `code`. Returns the number of executions, and their events.
     pub fn run(&self, code: Code) -> (u64, BTreeSet<&'static str>) {
         let seen = Seen::default();
         let ring = self.program.split_once('_').unwrap().1;
@@ -195,13 +195,13 @@ fn two_writers(name: &'static str, code: Code, seen: Seen) -> u64 {
         let history = ring.push_all(&code.program, code.order, [1]).with(other.join().unwrap());
         let history = history.with(ring.push_all(&code.program, code.order, [2]));
         seen.note("dropped", history.dropped() > 0);
-        // Whoever took the second ticket while the first was taken had lost the race for that.
+        // A program got the second ticket while the first was taken, so it lost the race for the first.
         seen.note("slow claim", history.tickets().count() > 2);
         ring.check(&history);
     })
 }
 
-/// Alone on their CPU, each interrupts the others in every way.
+/// Alone on their CPU, each program interrupts the others in every way.
 fn nest(name: &'static str, code: Code, seen: Seen) -> u64 {
     Choices::explore_alone(move |choices| {
         let ring = Ring::new(name);
@@ -221,7 +221,7 @@ fn tasks(name: &'static str, code: Code, seen: Seen) -> u64 {
     preempting(name, code, &other, seen)
 }
 
-/// The same, where the other one claims in the other way, and the one that interrupts them in either.
+/// The same, but the second task claims in the other way, and the interrupting program in either.
 fn mixed(name: &'static str, code: Code, seen: Seen) -> u64 {
     let other =
         if code.program.guarded { format!("x86 push_{name}") } else { format!("guarded push_{name}") };
@@ -244,7 +244,7 @@ fn preempting(name: &'static str, code: Code, other: &Arc<Program>, seen: Seen) 
         nest.run_tasks(choices, PREEMPTIONS, &mut { INTERRUPTS_OF_TASKS }, &mut history);
         seen.note("dropped", history.dropped() > 0);
         seen.note("slow claim", history.tickets().count() > 2);
-        // Whatever they left: every slot can be had again.
+        // In any resulting state, every slot can be claimed again.
         let next = ring.push_all(&code.program, code.order, 50..52 + ring.slots());
         assert_eq!(next.dropped(), 0, "nobody is in the midst of anything: {history:?} {next:?}");
         ring.check(&history.with(next));
@@ -297,8 +297,8 @@ fn discards(name: &'static str, code: Code, seen: Seen) -> u64 {
     })
 }
 
-/// One program interrupted by two others before any access to the ring that it makes, at most the
-/// first eight, which is as many as a record takes; with guarded claims a few of the slow path, too.
+/// Two other programs interrupt a program before any of its accesses to the ring, at most the first eight. A record
+/// takes that many accesses; with guarded claims this includes a few of the slow path.
 fn nested(name: &'static str, code: Code, seen: Seen) -> u64 {
     let at = |access: usize| {
         let (code, seen) = (code.clone(), seen.clone());

@@ -1,5 +1,5 @@
-//! Weaker programs: one instruction that accesses a ring taken out or put in another way, or a
-//! machine that orders less.
+//! Weaker programs: one instruction that accesses a ring is removed or changed. Or a weaker machine, with less
+//! ordering.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -13,28 +13,28 @@ use crate::object::Program;
 use crate::order::{Fetch, Order};
 use crate::ring::{Ring, Word};
 
-/// A program on a machine, one of both weaker than it should be.
+/// A program on a machine, with one of them weakened.
 #[derive(Clone)]
 pub struct Mutant {
-    /// What was done to it.
+    /// The change.
     pub name: String,
     /// The program.
     pub program: Program,
     /// The machine.
     pub order: Order,
-    /// Why this is as good as before, if it is.
+    /// Why this change is harmless, if it is.
     pub equivalent: Option<&'static str>,
-    /// This changes nothing unless the instruction writes at all.
+    /// This change has no effect if that instruction never writes.
     pub of_write: Option<usize>,
 }
 
-/// Which instructions access what of the ring.
+/// The words of the ring that each instruction accesses.
 pub type Sites = BTreeMap<usize, BTreeSet<Word>>;
 
 /// The register that no program uses.
 pub(crate) const AX: u8 = 11;
 
-/// What the instructions of a ring's program access when another one interrupts it.
+/// The accesses of a ring's program when another one interrupts it.
 pub fn ring_sites(ring: &'static str, code: &Code) -> Sites {
     let (program, order) = (&*code.program, code.order);
     let mut sites = Sites::new();
@@ -53,9 +53,9 @@ pub fn ring_sites(ring: &'static str, code: &Code) -> Sites {
     sites
 }
 
-/// Which of its accesses write what something rests on, in one way or another in which programs
-/// interrupt each other in the models, so that one more could strike there. Nothing rests on the mark
-/// of a claim that finds its slot taken, and marks the next one.
+/// The accesses that write something another access relies on, in some of the models' nestings, so that one more
+/// interrupt could matter there. Nothing relies on the mark of a claim that finds its slot taken, and marks the next
+/// one.
 pub fn ring_writes(ring: &'static str, code: &Code) -> BTreeSet<usize> {
     let writes = Arc::new(Mutex::new(BTreeSet::new()));
     let (code, found) = (code.clone(), Arc::clone(&writes));
@@ -68,7 +68,7 @@ pub fn ring_writes(ring: &'static str, code: &Code) -> BTreeSet<usize> {
             if wrote && !is_head {
                 found.insert(at);
             }
-            // What a head is good for shows when it is known what comes next.
+            // Whether a head matters depends on the next access.
             if wrote
                 && let Some((head, change)) = last
                 && !(is_head && change.value & PENDING != 0)
@@ -101,7 +101,7 @@ pub fn mutants(code: &Code, sites: &Sites) -> Vec<Mutant> {
                 let name = format!("{at}: store to {words:?} left out");
                 let (head, without) = (only(Word::Head), program.patched(at, &[]));
                 if head && program.guarded {
-                    // It says who may claim what.
+                    // It decides which program may claim what.
                     let of_write = Some(at);
                     of_writes.push(Mutant { name, program: without, order, equivalent: None, of_write });
                 } else {
@@ -160,7 +160,7 @@ pub fn mutants(code: &Code, sites: &Sites) -> Vec<Mutant> {
     mutants
 }
 
-/// Claims by compare-and-swap that don't honour the mark of the guarded claim that they interrupt.
+/// Claims by compare-and-swap that ignore the mark of the guarded claim that they interrupt.
 pub fn of_mark(code: &Code, sites: &Sites) -> Vec<Mutant> {
     let heads = sites.iter().filter(|(_, words)| words.iter().eq([&Word::Head]));
     let mutant = |(&at, _)| match code.program.code[at] {
@@ -180,7 +180,7 @@ fn unseen_mark(code: &Code, at: usize) -> Mutant {
     mutant(code, format!("{at}: the mark of a claim not seen"), blind)
 }
 
-/// Guarded claims without their guard, or with one that does not last until the store.
+/// Guarded claims without their guard, or with a guard that ends before the store.
 fn guards(code: &Code, sites: &Sites) -> Vec<Mutant> {
     let program = &*code.program;
     let of_guard = |begins| {

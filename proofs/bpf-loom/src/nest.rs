@@ -1,8 +1,8 @@
-//! Programs of one CPU. They interrupt one another: the one that runs is stopped before an access
-//! to the ring, another one runs to its end, and so on, in every way that there is. And tasks preempt one
-//! another: either goes on at any access, but for those in the guard.
+//! Programs of one CPU that interrupt each other: the running program is stopped before an access to the ring, another
+//! one runs to its end, and so on, in every way. And tasks that preempt each other: either continues at any access,
+//! except inside the guard.
 //!
-//! Where in between accesses a program is stopped makes no difference to anyone.
+//! The exact stopping point between two accesses makes no difference.
 
 use std::mem;
 use std::sync::{Arc, Mutex};
@@ -14,7 +14,7 @@ use crate::object::Program;
 use crate::order::Order;
 use crate::ring::Ring;
 
-/// Decisions, made in every possible way one after the other.
+/// A sequence of decisions; all sequences are tried in turn.
 #[derive(Default)]
 pub struct Choices {
     made: Vec<bool>,
@@ -22,13 +22,13 @@ pub struct Choices {
 }
 
 impl Choices {
-    /// Runs `model` once for every sequence of decisions; how many there were.
+    /// Runs `model` once for every sequence of decisions. Returns the number of runs.
     pub fn explore(mut model: impl FnMut(&mut Self)) -> u64 {
         let mut choices = Self::default();
         for runs in 1.. {
             choices.at = 0;
             model(&mut choices);
-            // The next one in order: the last decision that was no becomes yes.
+            // The next sequence in order: the last `false` becomes `true`.
             while choices.made.last() == Some(&true) {
                 choices.made.pop();
             }
@@ -40,7 +40,7 @@ impl Choices {
         unreachable!("the loop has no end")
     }
 
-    /// The same with an execution of loom's for each sequence: it counts steps in 16 bits.
+    /// The same with one loom execution per sequence, since loom counts steps in 16 bits.
     pub fn explore_alone(model: impl Fn(&mut Self) + Send + Sync + 'static) -> u64 {
         let model = Arc::new(model);
         Self::explore(|choices| {
@@ -60,18 +60,17 @@ impl Choices {
     }
 }
 
-/// How many programs interrupt one, or each other, in the models: two to leave the hint far behind,
-/// and one in the midst of what that leads to.
+/// The number of programs that interrupt one, or each other, in the models: two that leave the hint far behind, and one
+/// that interrupts the program that reads such a hint.
 pub const INTERRUPTS: u64 = 3;
 
-/// Programs of which each may interrupt all others.
+/// Programs, each of which may interrupt all others.
 pub struct Nest<'a> {
-    /// Where they write.
+    /// The ring that they write.
     pub ring: &'a Ring,
-    /// What they do: publish or discard a record of the value that they get. Which of these an interrupting one is
-    /// gets decided, too.
+    /// The programs: each publishes or discards a record of its value. Which program interrupts is also a decision.
     pub programs: &'a [&'a Program],
-    /// Whether that is discarding.
+    /// Whether they discard.
     pub discards: bool,
     /// The machine's memory.
     pub order: Order,
@@ -88,20 +87,20 @@ pub struct Access {
     pub word: usize,
     /// Whether it wrote.
     pub wrote: bool,
-    /// What the same run of the program had last written before, and which instruction that was.
+    /// The last write of the same run of the program before this, and its instruction.
     pub last: Option<(usize, Change)>,
 }
 
 impl<'a> Nest<'a> {
-    /// Runs the program, with `interrupts` others in the middle of it or of one another.
+    /// Runs the program, with `interrupts` other programs that interrupt it or each other.
     pub fn run(&mut self, choices: &mut Choices, interrupts: &mut u64, history: &mut History) {
         let which = self.programs.len() > 1 && choices.choose();
         let mut task = self.task(usize::from(which), 100 + *interrupts);
         while !self.step(&mut task, choices, interrupts, history) {}
     }
 
-    /// Runs two tasks, the first of the programs and the last, each of which preempts the other up to so many times,
-    /// with `interrupts` others in their midst.
+    /// Runs two tasks, the first program and the last. Each preempts the other up to this many times, and `interrupts`
+    /// other programs interrupt them.
     pub fn run_tasks(
         &mut self,
         choices: &mut Choices,
@@ -132,7 +131,7 @@ impl<'a> Nest<'a> {
         Task { machine: self.ring.machine(self.programs[program], self.order, value), value, last: None }
     }
 
-    /// A step of a task, before which others may interrupt it: whether that was its last.
+    /// One step of a task, before which others may interrupt it. Returns whether it was the last.
     fn step(
         &mut self,
         task: &mut Task<'_>,
@@ -165,6 +164,6 @@ impl<'a> Nest<'a> {
 struct Task<'a> {
     machine: Machine<'a>,
     value: u64,
-    /// What it had last written, and which instruction that was.
+    /// Its last write, and the instruction of that write.
     last: Option<(usize, Change)>,
 }

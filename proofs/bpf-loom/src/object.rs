@@ -1,5 +1,5 @@
-//! Programs out of a compiled object: a function, the functions that it calls, and its references
-//! to maps, put together as a loader does it.
+//! Extracts programs from a compiled object: a function, the functions that it calls, and its references to maps,
+//! linked as a loader does it.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use object::{
 use crate::decode::{Insn, decode};
 use crate::order::Order;
 
-/// Every object that the build script compiled: its name, whether it is for x86 alone, its bytes.
+/// Every object that the build script compiled: its name, whether it is only for x86, its bytes.
 const OBJECTS: &[(&str, bool, &[u8])] = include!(concat!(env!("OUT_DIR"), "/objects.rs"));
 
 /// `R_BPF_64_64`: a constant is the address of a symbol.
@@ -19,31 +19,31 @@ const RELOCATION_CONST: u32 = 1;
 /// `R_BPF_64_32`: a call of a symbol.
 const RELOCATION_CALL: u32 = 10;
 
-/// What a constant that stands for a map has in its highest byte.
+/// The highest byte of a constant that stands for a map.
 pub const MAP_HANDLE: u64 = 0x4d << 56;
-/// What a constant that stands for a global variable has there. Bits 32 to 55 say which, the rest how far
-/// behind its start.
+/// The highest byte of a constant that stands for a global variable. Bits 32 to 55 are the variable's index, the rest
+/// is the offset from its start.
 pub const GLOBAL_HANDLE: u64 = 0x47 << 56;
 /// The address of one of the kernel's functions.
 const KERNEL_FUNCTION: u64 = 0x4b << 56;
 
-/// The address of the loader's constant, which the models leave at 0, and its name.
+/// The address of the loader's constant, which is 0 in the models, and its name.
 pub const LOADER_CONSTANT: u64 = 0x4c << 56;
 const GUARD_IS_SLOW: &str = "mapring__guard_is_slow";
 
 /// The functions that begin and end the guard.
 const GUARD: [&str; 2] = ["bpf_preempt_disable", "bpf_preempt_enable"];
 
-/// How programs are called on a kernel that has these functions: `guarded push_narrow4`.
+/// The prefix of programs for a kernel that has these functions: `guarded push_narrow4`.
 const GUARDED: &str = "guarded ";
-/// How they are called in objects for x86 alone, on a kernel that does not.
+/// The prefix of programs in objects only for x86, on a kernel that does not.
 const X86: &str = "x86 ";
 
 /// A compiled object.
 pub struct Object {
-    /// Which compiler made it, and in what way.
+    /// Its compiler, and the way of compiling.
     pub name: &'static str,
-    /// The machine that it is for: those for x86 rely on its memory order.
+    /// The machine that it is for: objects for x86 rely on its memory order.
     pub order: Order,
     asks_for_guard: bool,
     /// Its maps and global variables.
@@ -53,14 +53,14 @@ pub struct Object {
 
 struct Function {
     code: Vec<Insn>,
-    /// Which instruction calls what.
+    /// The function that each call instruction calls.
     calls: BTreeMap<usize, String>,
 }
 
 /// A program ready to run: it starts at 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
-    /// Its instructions, and those of the functions that it calls.
+    /// Its instructions, including the functions that it calls.
     pub code: Vec<Insn>,
     /// The object's maps and global variables: `MAP_HANDLE | i` is the map with this name, `GLOBAL_HANDLE | i << 32`
     /// the variable.
@@ -70,10 +70,10 @@ pub struct Program {
 }
 
 impl Object {
-    /// Every object that was compiled.
+    /// Every compiled object.
     ///
     /// # Panics
-    /// If one holds what no program of these headers should.
+    /// Panics if one contains anything unexpected in a program of these headers.
     pub fn all() -> impl Iterator<Item = Self> {
         let parse = |&(name, tso, bytes)| {
             let order = if tso { Order::TSO } else { Order::WEAK };
@@ -82,14 +82,14 @@ impl Object {
         OBJECTS.iter().map(parse)
     }
 
-    /// Whether its programs use the guard where the kernel has it.
+    /// Whether its programs use the guard on a kernel that has it.
     pub fn asks_for_guard(&self) -> bool {
         self.asks_for_guard
     }
 
     fn parse(name: &'static str, order: Order, bytes: &[u8]) -> Result<Self, String> {
         let text = |e: object::Error| e.to_string();
-        // Without `Endianness`: these objects are of the machine that runs them.
+        // Without `Endianness`: these objects have the byte order of the machine that runs them.
         let file = ElfFile64::<object::LittleEndian>::parse(bytes).map_err(text)?;
         let is_in = |symbol: &object::read::elf::ElfSymbol64<'_, '_, object::LittleEndian>, name: &str| {
             let section = symbol.section_index().and_then(|index| file.section_by_index(index).ok());
@@ -119,7 +119,7 @@ impl Object {
                     return Err(format!("{relocation:?}"));
                 };
                 let symbol = file.symbol_by_index(target).map_err(text)?;
-                // A static function is called by its place in a section: the call says which.
+                // A static function is called by its position in a section, which the call contains.
                 let target = if symbol.kind() == SymbolKind::Section {
                     let imm = bytes[at * 8 + 4..][..4].try_into().expect("four bytes");
                     let place = u64::from(i32::from_le_bytes(imm).wrapping_add(1).cast_unsigned()) * 8;
@@ -169,11 +169,11 @@ impl Object {
         Ok(Self { name, order, asks_for_guard, maps, functions })
     }
 
-    /// The program `name` with all that it calls; `guarded name` as a loader leaves it where the kernel
-    /// has the guard.
+    /// The program `name` with everything that it calls; `guarded name` as a loader prepares it for a kernel that has
+    /// the guard.
     ///
     /// # Panics
-    /// If there is none.
+    /// Panics if it does not exist.
     pub fn program(&self, name: &str) -> Program {
         let (name, guarded) = name.strip_prefix(GUARDED).map_or((name, false), |name| (name, true));
         let name = name.strip_prefix(X86).unwrap_or(name);
@@ -210,8 +210,8 @@ impl Object {
 }
 
 impl Program {
-    /// The same program with other instructions in the place of the one at `at`: whoever jumped
-    /// there jumps to the first of them. Jumps in `instead` say where that is in the new program.
+    /// The same program with other instructions in place of the one at `at`: jumps to that one then reach the first of
+    /// them. Jump targets in `instead` are positions in the new program.
     #[must_use]
     pub fn patched(&self, at: usize, instead: &[Insn]) -> Self {
         let shift = |to: usize| if to > at { to + instead.len() - 1 } else { to };
@@ -236,18 +236,17 @@ impl Insn {
     }
 }
 
-/// The same programs of one or more objects: what clang made of them is the same, to the
-/// instruction.
+/// Programs that are identical in one or more objects, down to the instruction.
 pub struct Variant {
     /// The objects.
     pub names: Vec<&'static str>,
     /// The machine that they are for.
     pub order: Order,
-    /// The programs, in the order asked for.
+    /// The programs, in the requested order.
     pub programs: Vec<Program>,
 }
 
-/// What became of the programs `names` in all objects that have them.
+/// The distinct versions of the programs `names` in all objects that have them.
 pub fn variants(names: &[impl AsRef<str>]) -> Vec<Variant> {
     let mut variants: Vec<Variant> = Vec::new();
     let all = |prefix: &str| names.iter().any(|name| name.as_ref().starts_with(prefix));

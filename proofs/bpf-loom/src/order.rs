@@ -1,8 +1,8 @@
-//! What a program's memory accesses order: the machine that the models run it on.
+//! The ordering of a program's memory accesses: the machine of a model.
 
 use crate::sync::Ordering;
 
-/// What each kind of access is in Rust's terms.
+/// Each kind of access as a Rust ordering.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Order {
     /// A plain load.
@@ -15,14 +15,14 @@ pub struct Order {
     pub count: Fetch,
 }
 
-/// What an atomic operation orders.
+/// The ordering of an atomic operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fetch {
-    /// Everything before and after: a fence, the operation, a fence. That is what the kernel
-    /// promises of those that return a value. A compare-and-swap that fails has no fence behind
-    /// it: made of load-exclusive and store-exclusive, it jumps over it.
+    /// Everything before and after: a fence, the operation, a fence. The kernel guarantees this for operations that
+    /// return a value. A failed compare-and-swap has no fence after it: an implementation by load-exclusive and
+    /// store-exclusive jumps over it.
     Full,
-    /// What Rust calls acquire and release: less than the kernel promises.
+    /// Rust's acquire and release: weaker than the kernel's guarantee.
     AcqRel,
     /// Nothing.
     Relaxed,
@@ -33,9 +33,9 @@ impl Order {
     pub const WEAK: Self =
         Self { load: Ordering::Relaxed, store: Ordering::Relaxed, fetch: Fetch::Full, count: Fetch::Relaxed };
 
-    /// x86: stores are seen in order, loads done in order, and a locked instruction is a full
-    /// barrier. This allows all that x86 does and a little more: readers may disagree on the
-    /// order of stores by different CPUs.
+    /// x86: stores become visible in order, loads execute in order, and a locked instruction is a full barrier. This
+    /// model allows everything that x86 allows and a little more: readers may disagree on the order of stores by
+    /// different CPUs.
     pub const TSO: Self =
         Self { load: Ordering::Acquire, store: Ordering::Release, fetch: Fetch::Full, count: Fetch::Full };
 }

@@ -13,18 +13,19 @@ use crate::sync::Ordering;
 /// The CPU whose programs write.
 const WRITER: usize = 1;
 
-/// The bound on preemptions: on x86, where every load may find many values, there are too many ways for more.
+/// The limit of preemptions: on x86, where every load may return many values, a higher limit has too many
+/// interleavings.
 fn bound(code: &Code) -> Option<usize> {
     Some(if code.order == Order::TSO { 1 } else { 2 })
 }
 
-/// Sets a cell of the writers' CPU: the sequence that this ended with, if it was not dropped.
+/// Sets a cell of the writers' CPU. Returns the final sequence, unless it was dropped.
 fn write(region: &Region, code: &Code, value: u64) -> Option<u64> {
     region.write(region.machine(code, WRITER, [value, WRITE]))
 }
 
-/// What a program on another CPU reads of the cell, after so many looks at `other` that were spoilt; and how many
-/// instructions it took.
+/// A program on another CPU reads the cell after `looks` failed reads of `other`. Returns the value and the number of
+/// instructions.
 fn read_after(looks: usize, other: &Region, region: &Region, code: &Code) -> (Option<u64>, usize) {
     let (value, steps) = run_to_end(region.machine_after(looks, other, code, WRITER, [WRITER as u64, 0]));
     (value.map(whole), steps)
@@ -40,7 +41,7 @@ fn whole([a, b]: [u64; 2]) -> u64 {
     a
 }
 
-/// Two writers that find someone else in the cell.
+/// Two writers that find the cell taken by another.
 pub(crate) fn taken(name: &'static str, code: Code, seen: Seen) -> u64 {
     check(None, move || {
         let region = Arc::new(Region::new(name));
@@ -54,7 +55,7 @@ pub(crate) fn taken(name: &'static str, code: Code, seen: Seen) -> u64 {
     })
 }
 
-/// A writer on the other CPU, and a program that has looked so many times already.
+/// A writer on the other CPU, and a program that has already read this many times.
 pub(crate) fn later(name: &'static str, code: Code, seen: Seen) -> u64 {
     let after = |looks: usize| {
         let (code, seen) = (code.clone(), seen.clone());
@@ -98,7 +99,7 @@ pub(crate) fn cell(name: &'static str, code: Code, seen: Seen) -> u64 {
     })
 }
 
-/// Two programs on the other CPU, of which one preempts the other anywhere.
+/// Two programs on the other CPU; one preempts the other anywhere.
 pub(crate) fn two_writers(name: &'static str, code: Code, seen: Seen) -> u64 {
     check(Some(1), move || {
         let region = Arc::new(Region::new(name));
@@ -130,7 +131,7 @@ pub(crate) fn two_writers(name: &'static str, code: Code, seen: Seen) -> u64 {
     })
 }
 
-/// Two programs that count on the other CPU, of which one preempts the other, and a third that reads.
+/// Two programs that count on the other CPU, one of which preempts the other, and a third that reads.
 pub(crate) fn count(name: &'static str, code: Code, seen: Seen) -> u64 {
     check(None, move || {
         let region = Arc::new(Region::new(name));

@@ -1,5 +1,4 @@
-//! Tables of one cell or one latch, and a bank of counters: in a map, in a map that each CPU has, or in a global
-//! variable.
+//! Tables of one cell or one latch, and a bank of counters: in a map, in a per-CPU map, or in a global variable.
 
 use mapring::layout::{Geometry, Kind, Preamble};
 use mapring::protocol::{Words, cell};
@@ -10,10 +9,10 @@ use crate::mutate::Sites;
 use crate::ring::Word;
 use crate::sync::{AtomicU64, Ordering};
 
-/// CPUs that have a copy of a map.
+/// The number of CPUs with a copy of a map.
 pub const CPUS: usize = 2;
 
-/// What the context tells a program that writes, if it can do either.
+/// A bit in the context that makes a program write, if it can do both.
 pub const WRITE: u64 = 1 << 63;
 
 /// Words of a value.
@@ -23,14 +22,14 @@ const VALUE: usize = 2;
 pub struct Region {
     /// Its map, or its variable.
     pub map: Map,
-    /// Where that is: in each copy, if each CPU has one.
+    /// Its position: in each copy, if each CPU has one.
     at: usize,
-    /// Which word counts what was dropped.
+    /// The word that counts dropped updates.
     dropped: Option<usize>,
 }
 
 impl Region {
-    /// The map, or the variable, that programs call `name`.
+    /// The map or variable with the programs' name `name`.
     #[must_use]
     pub fn new(name: &'static str) -> Self {
         let variable = |stride: usize, dropped| {
@@ -61,7 +60,7 @@ impl Region {
         }
     }
 
-    /// The words of a cell, a latch or a bank and what comes after them, in this CPU's copy if each has one.
+    /// The words of a cell, a latch or a bank and the words after it, in this CPU's copy if each has one.
     #[must_use]
     pub fn words_of(&self, cpu: usize) -> &[AtomicU64] {
         &self.map.words[cpu * self.copy()..][..self.copy()][self.at..]
@@ -73,14 +72,14 @@ impl Region {
         self.words_of(0)
     }
 
-    /// Updates that were given up, by the count of a CPU's copy.
+    /// The number of dropped updates in a CPU's copy.
     #[must_use]
     pub fn dropped_by(&self, cpu: usize) -> u64 {
         let dropped = self.dropped.expect("programs do not write latches");
         self.map.words[cpu * self.copy() + dropped].load(Ordering::Relaxed)
     }
 
-    /// What a word of the map is.
+    /// The kind of a word of the map.
     #[must_use]
     pub fn kind(&self, word: usize) -> Word {
         let word = word % self.copy();
@@ -91,13 +90,13 @@ impl Region {
         }
     }
 
-    /// A program about to run.
+    /// A program ready to run.
     #[must_use]
     pub fn machine<'a>(&'a self, code: &'a Code, cpu: usize, context: [u64; 2]) -> Machine<'a> {
         Machine::new(&code.program, &self.map, code.order, cpu as u64, context)
     }
 
-    /// A program that reads in `cpu`'s copy, about to look for another time after so many looks: those were at `other`,
+    /// A program that reads in `cpu`'s copy, stopped before another read after `looks` failed ones: those read `other`,
     /// where writers spoilt each.
     #[must_use]
     pub fn machine_after<'a>(
@@ -108,7 +107,7 @@ impl Region {
         cpu: usize,
         context: [u64; 2],
     ) -> Machine<'a> {
-        // A cell that is taken is not looked at twice.
+        // A taken cell is read only once per try.
         let at_seq = if self.map.name.ends_with("cell") { looks } else { 2 * looks };
         let mut machine = other.machine(code, 0, context);
         let mut seqs = 0;
@@ -125,13 +124,13 @@ impl Region {
         }
     }
 
-    /// Does to a cell or a latch what makes a look fail.
+    /// Changes a cell or a latch so that a read fails.
     fn spoil(&self, cpu: usize) {
         let seq = &self.words_of(cpu)[0];
         seq.store((seq.load(Ordering::Relaxed) | 1) + 2, Ordering::Relaxed);
     }
 
-    /// Runs a program that writes the first one: the sequence that its write of a cell ended with, if it did write.
+    /// Runs a program that writes the first one. Returns the final sequence of its write to a cell, if it wrote.
     pub fn run(&self, code: &Code, value: u64) -> Option<u64> {
         self.write(self.machine(code, 0, [value, 0]))
     }
@@ -154,7 +153,7 @@ impl Region {
         seqs.get(1).copied()
     }
 
-    /// A look of the production reader at the first cell.
+    /// One read of the first cell by the production reader.
     #[must_use]
     pub fn look(&self) -> Option<(u64, [u64; 2])> {
         let mut value = [0; 2];
@@ -162,11 +161,10 @@ impl Region {
     }
 }
 
-/// How often programs look: `MAPRING__LOOKS`.
+/// The maximum number of reads by a program: `MAPRING__LOOKS`.
 pub const LOOKS: usize = 4;
 
-/// What the instructions of a program access: undisturbed, with another one in the cell, and with all looks
-/// spoilt.
+/// The accesses of a program's instructions: undisturbed, with another writer in the cell, and with all reads spoilt.
 pub fn sites(name: &'static str, code: &Code) -> Sites {
     let mut sites = Sites::new();
     for (seq, does, spoilt) in
@@ -177,7 +175,7 @@ pub fn sites(name: &'static str, code: &Code) -> Sites {
             continue;
         }
         region.words()[0].store(seq, Ordering::Relaxed);
-        // Who writes writes 1; who reads reads of CPU 0.
+        // A writer writes 1; a reader reads from CPU 0.
         let mut machine = region.machine(code, 0, [does >> 63, does]);
         loop {
             if let Some(word) = machine.shares_next() {

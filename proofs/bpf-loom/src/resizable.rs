@@ -1,6 +1,6 @@
-//! Resizable rings that programs write, the production code that replaces them, the production code that leaves
-//! one for the next, and their models. Nobody waits for programs that are at work with the old ring: the kernel
-//! doesn't, if they may sleep.
+//! Resizable rings that programs write, the production code that replaces them, the production code that moves on to
+//! the next, and their models. Nothing waits for programs that still use the old ring: the kernel does not, if they may
+//! sleep.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::sync::{AtomicU64, Ordering};
 /// Shards of each ring.
 const SHARDS: usize = 2;
 
-/// Slots a shard: of the ring that is in use, and of the one that takes its place.
+/// Slots per shard: of the current ring, and of its replacement.
 const SLOTS: [u64; 2] = [1, 2];
 
 /// Two rings.
@@ -45,7 +45,7 @@ impl Rings {
         let rings = Self { map: Map { name, words, stride: first.element_words(), inner }, geometry };
         for (ring, geometry) in rings.geometry.iter().enumerate() {
             open(WordsMut::new(rings.words(ring)), geometry);
-            // As its preamble has it: `open` is for programs.
+            // As in its preamble: `open` is for programs.
             rings.words(ring)[Gate::WORD].store(Gate::Open.encode(geometry.capacity()), Ordering::Relaxed);
         }
         Arc::new(rings)
@@ -73,13 +73,13 @@ impl Rings {
         Machine::new(&code.program, &self.map, code.order, cpu as u64, [value, 0])
     }
 
-    /// Pushes a record on a CPU: the ring that has it, and whether a slot was given back.
+    /// Pushes a record on a CPU. Returns the ring that has it, and whether a slot was given back.
     fn push(&self, code: &Code, cpu: usize, value: u64) -> (usize, bool) {
         let mut machine = self.machine(code, cpu, value);
         let returned = machine.run() & 0xffff_ffff;
         assert_eq!(returned, 0, "there is place, and a ring: {:?}", machine.changes());
         let back = self.gives_back(&machine);
-        // It ends with the publication.
+        // The publication is its last store.
         let last = machine.changes().last().expect("it wrote").word;
         (last / self.half(), back)
     }
@@ -120,7 +120,7 @@ impl Rings {
     }
 }
 
-/// A ring as lookups show it: copies of words, in no order.
+/// A ring read by lookups: copies of words, in no order.
 struct Lookups {
     rings: Arc<Rings>,
     ring: usize,
@@ -146,7 +146,7 @@ struct Current {
     window: Option<Window<Lookups>>,
 }
 
-/// What a follower was given: the shard, the value, the ring.
+/// A record that a follower got: the shard, the value, the ring.
 type Given = (usize, u64, usize);
 
 impl Current {
@@ -182,7 +182,7 @@ impl Current {
     }
 }
 
-/// Steps until there is a record, or nothing.
+/// Steps until it finds a record, or nothing is left.
 fn record(cursor: &mut Cursor, look: &mut impl Look, value: &mut u64) -> bool {
     loop {
         match cursor.step(look, value) {
@@ -241,7 +241,7 @@ impl Leaving for Current {
     }
 }
 
-/// A production follower, and all that it was given.
+/// A production follower, and the records that it got.
 struct Reader {
     current: Current,
     follow: Follow<Infallible>,
@@ -265,8 +265,7 @@ impl Reader {
         self.current.ring
     }
 
-    /// When all is quiet: everything that was pushed is read, once; nothing was left behind, and the tickets are
-    /// counted.
+    /// After all programs have ended: reads every pushed record once; nothing is left, and the tickets are counted.
     fn finish(mut self, rings: &Rings, pushed: &[Given]) -> ReadStats {
         let (left, known) = (self.ring(), self.log.len());
         let mut empty = 0;
@@ -284,15 +283,15 @@ impl Reader {
         let stats = self.follow.stats(&self.current);
         assert_eq!(stats.lost(), 0, "{stats:?}");
         assert_eq!(rings.before(1), rings.before(0) + rings.ends(0), "tickets that were counted");
-        // What is given back late need not be counted.
+        // A slot given back late need not be counted.
         let there = pushed.iter().filter(|given| given.2 == 0).count() as u64;
         assert!((there..=there + stats.discarded).contains(&rings.ends(0)), "tickets that were passed");
         stats
     }
 }
 
-/// A program at work while its ring is replaced, and a follower that leaves the old one. For each CPU that the program is
-/// on in turn, the bound on preemptions.
+/// A program that runs while its ring is replaced, and a follower that leaves the old one. `bounds` has the limit of
+/// preemptions for each CPU of the program, in turn.
 fn while_replaced(
     name: &'static str,
     code: &Code,
@@ -331,7 +330,7 @@ pub(crate) fn replaced(name: &'static str, code: Code, seen: Seen) -> u64 {
     while_replaced(name, &code, &seen, true, &[(0, 1), (1, 2)])
 }
 
-/// The follower looks by system call.
+/// The follower reads by system call.
 pub(crate) fn replaced_by_call(name: &'static str, code: Code, seen: Seen) -> u64 {
     while_replaced(name, &code, &seen, false, &[(1, 1)])
 }
@@ -353,8 +352,8 @@ pub(crate) fn two_programs(name: &'static str, code: Code, seen: Seen) -> u64 {
     })
 }
 
-/// A program that does not look at the gate, keeps a slot that it should give back, or looks for the next ring too
-/// early; or a machine that orders less.
+/// A program that does not read the gate, keeps a slot that it should give back, or reads the next ring too early; or a
+/// machine with less ordering.
 pub fn mutants(name: &'static str, code: &Code) -> Vec<Mutant> {
     let rings = Rings::new(name);
     let mut machine = rings.machine(code, 0, 1);
@@ -380,7 +379,7 @@ pub fn mutants(name: &'static str, code: &Code) -> Vec<Mutant> {
         mutants.push(mutant(format!("{at}: the gate is not looked at"), always, order));
         mutants.push(mutant(format!("{at}: the gate is not looked at, the other way"), never, order));
     }
-    // The ring is replaced right before the second look.
+    // The ring is replaced right before the second read.
     let mut machine = rings.machine(code, 0, 1);
     while machine.pc() != looks[1] {
         assert_eq!(machine.step(), None, "it comes there");
@@ -391,7 +390,7 @@ pub fn mutants(name: &'static str, code: &Code) -> Vec<Mutant> {
         let returned = machine.step();
         let gives_back = |change: &Change| rings.is_seq(change.word) && change.value & DISCARDED != 0;
         if machine.changes()[changes..].iter().any(gives_back) {
-            // What an exchange returns is not looked at.
+            // The result of the exchange is unused.
             mutants.push(mutant(
                 format!("{at}: the slot is not given back"),
                 program.patched(at, &[]),

@@ -1,5 +1,4 @@
-//! A ring of one shard that programs write, and a production reader of it that checks what it is
-//! promised at each step.
+//! A ring of one shard that programs write, and a production reader of it that checks the guarantees at each step.
 
 use mapring::layout::seq::{DISCARDED, PENDING, state};
 use mapring::layout::{Geometry, Kind};
@@ -12,10 +11,10 @@ use crate::object::Program;
 use crate::order::Order;
 use crate::sync::{AtomicU64, Ordering};
 
-/// What a word of a ring is.
+/// The kind of a word of a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Word {
-    /// The hint where to look.
+    /// The hint of the ring's end.
     Head,
     /// The shard's count of dropped records, or the preamble's.
     Dropped,
@@ -26,7 +25,7 @@ pub enum Word {
 }
 
 impl Word {
-    /// The same, whatever the slot.
+    /// The same kind, with any slot.
     #[must_use]
     pub fn any_slot(self) -> Self {
         if let Self::Seq(_) = self { Self::Seq(0) } else { self }
@@ -50,8 +49,8 @@ impl Map {
 }
 
 impl Ring {
-    /// The ring that programs call `name`: `narrow` or `wide` (records of one word or two), or `placed` (of
-    /// one word, with a map for each CPU, of which there is one), and how many slots.
+    /// The ring with the programs' name `name`: `narrow` or `wide` (records of one word or two), or `placed` (of one
+    /// word, with one map per CPU, here only one), and the number of slots.
     pub fn new(name: &'static str) -> Self {
         let (kind, slots) = name.split_at(name.find(|c: char| c.is_ascii_digit()).unwrap());
         let record = if kind == "wide" { 16 } else { 8 };
@@ -66,22 +65,22 @@ impl Ring {
         Shard::new(Words::new(&self.map.words), &self.place)
     }
 
-    /// How many slots it has.
+    /// The number of slots.
     pub fn slots(&self) -> u64 {
         self.place.slots().count()
     }
 
-    /// How many of the last tickets a reader that was lapped finds: it keeps away from the writer.
+    /// How many of the last tickets a reader finds after it was lapped: it keeps a distance from the writer.
     fn within_reach(&self) -> u64 {
         self.slots() - self.slots() / 8
     }
 
-    /// Where its shape puts things.
+    /// The layout of its shape.
     pub fn place(&self) -> &Place {
         &self.place
     }
 
-    /// What the word of the map with this number is.
+    /// The kind of the word with this index in the map.
     pub fn word(&self, word: usize) -> Word {
         let stride = self.geometry.element_words();
         let (header, slots) = (self.geometry.shard(0) * stride, self.geometry.slots(0) * stride);
@@ -93,12 +92,12 @@ impl Ring {
         }
     }
 
-    /// The hint where to look.
+    /// The hint of the ring's end.
     pub fn head(&self) -> u64 {
         self.map.words[self.head_word()].load(Ordering::Relaxed)
     }
 
-    /// Points the hint elsewhere.
+    /// Sets the hint to another ticket.
     pub fn set_head(&self, head: u64) {
         self.map.words[self.head_word()].store(head, Ordering::Relaxed);
     }
@@ -107,7 +106,7 @@ impl Ring {
         self.geometry.shard(0) * self.geometry.element_words()
     }
 
-    /// Makes the memory what producers leave it as that did what `history` says.
+    /// Sets the memory to the state that producers leave after `history`.
     pub fn restore(&self, history: &History) {
         self.set_head(history.taken());
         for (t, end) in history.tickets() {
@@ -120,13 +119,13 @@ impl Ring {
         }
     }
 
-    /// Which word is the sequence of ticket `t`.
+    /// The index of the sequence word of ticket `t`.
     fn seq(&self, t: u64) -> usize {
         let stride = self.geometry.element_words();
         self.geometry.slots(0) * stride + self.place.slots().of(t) * stride
     }
 
-    /// The sequence of a ticket that ended so.
+    /// The sequence of a ticket with this end.
     fn ended(&self, t: u64, end: End) -> u64 {
         let slots = self.place.slots();
         match end {
@@ -136,7 +135,7 @@ impl Ring {
         }
     }
 
-    /// `program` about to push, or discard, a record of `value`.
+    /// `program`, ready to push, or discard, a record of `value`.
     pub fn machine<'a>(&'a self, program: &'a Program, order: Order, value: u64) -> Machine<'a> {
         Machine::new(program, &self.map, order, 0, [value, 0])
     }
@@ -157,8 +156,8 @@ impl Ring {
         history
     }
 
-    /// Adds what a program did, by its `changes`, to `history`. It `returned` that, or was
-    /// abandoned; its ticket, if it got one and ended it, ended as `end`.
+    /// Adds a program's actions, by its `changes`, to `history`. It `returned` that, or was abandoned; its ticket, if
+    /// it got and ended one, ended as `end`.
     pub fn account(&self, history: &mut History, changes: &[Change], returned: Option<u64>, end: End) {
         let (mut claimed, mut ended) = (None, None);
         for change in changes {
@@ -186,8 +185,8 @@ impl Ring {
         }
     }
 
-    /// When all is quiet: memory says what producers did, and a new reader finds every record
-    /// that was not overwritten.
+    /// After all programs have ended: memory matches the producers' actions, and a new reader finds every record that
+    /// was not overwritten.
     pub fn check(&self, history: &History) {
         assert_eq!(self.shard().dropped(), history.dropped(), "every dropped record is counted");
         assert_eq!(self.shard().head() & PENDING, 0, "nobody is in the midst of a claim");
@@ -199,7 +198,7 @@ impl Ring {
             assert_eq!(found, expected, "slot {slot} of {history:?}");
         }
         let reader = Reader::at(0, 1).finish(self, history);
-        // A record that its writer published more than a lap late may be found, or counted.
+        // A record published more than a lap late may be found, or counted.
         let within_a_lap = |t: u64| t + self.within_reach() >= history.taken();
         let found: Vec<_> = reader.log.iter().copied().filter(|&(t, _)| within_a_lap(t)).collect();
         let there = history.tickets().filter_map(|(t, end)| match end {
@@ -210,7 +209,7 @@ impl Ring {
     }
 }
 
-/// A production reader, and all that it was given.
+/// A production reader, and the records that it got.
 #[derive(Debug)]
 pub struct Reader {
     cursor: Cursor,
@@ -219,19 +218,19 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// A reader that starts with `ticket`.
+    /// A reader that starts at `ticket`.
     pub fn at(ticket: u64, patience: u64) -> Self {
         Self { cursor: Cursor::at(ticket, patience), first: ticket, log: Vec::new() }
     }
 
-    /// So many steps.
+    /// Takes this many steps.
     #[must_use]
     pub fn steps(mut self, ring: &Ring, count: usize) -> Self {
         (0..count).for_each(|_| _ = self.step(ring));
         self
     }
 
-    /// One step, whose outcome must be what the cursor and its stats say.
+    /// One step, whose outcome must match the cursor and its stats.
     pub fn step(&mut self, ring: &Ring) -> Step {
         let before = self.cursor.next();
         let mut out = [0_u64; 2];
@@ -252,18 +251,18 @@ impl Reader {
         step
     }
 
-    /// What became of the tickets passed.
+    /// The counts of the tickets passed.
     pub fn stats(&self) -> ReadStats {
         self.cursor.stats()
     }
 
-    /// The records that it was given.
+    /// The records that it got.
     pub fn log(&self) -> &[(u64, u64)] {
         &self.log
     }
 
-    /// When all is quiet: reads what is left, and checks that what was delivered was published so,
-    /// and that what was not is accounted for by its cause.
+    /// After all programs have ended: reads the rest, and checks that every delivered record was published with this
+    /// value, and that every other ticket is counted by its cause.
     #[must_use]
     pub fn finish(mut self, ring: &Ring, history: &History) -> Self {
         let rest = history.ended().max(self.first);
@@ -278,7 +277,7 @@ impl Reader {
             assert_eq!(history.get(t), Some(End::Published(value)), "ticket {t}: {}", account());
         }
         let missed = (self.first..end).filter(|t| self.log.iter().all(|(got, _)| got != t));
-        // More than a lap behind: what was overwritten, and the holes between.
+        // More than a lap behind: overwritten tickets, and the holes between them.
         let (gone, there): (Vec<_>, Vec<_>) =
             missed.partition(|&t| t + ring.within_reach() < history.taken());
         let discarded = there.iter().filter(|&&t| history.get(t) == Some(End::Discarded)).count() as u64;

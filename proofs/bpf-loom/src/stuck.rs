@@ -1,5 +1,5 @@
-//! Rings with more slots than a claim tries: some slots in a row are stuck, because their writers died,
-//! and the head is behind. Programs that interrupt each other meet them in every way.
+//! Rings with more slots than a claim tries: some slots in a row are stuck, because their writers died, and the head is
+//! behind. Programs that interrupt each other meet them in every way.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -17,17 +17,17 @@ use crate::object::Program;
 use crate::ring::{Reader, Ring, Word};
 use crate::sync::thread;
 
-/// How many slots a claim tries: `MAPRING__TRIES`.
+/// The number of slots that a claim tries: `MAPRING__TRIES`.
 const TRIES: u64 = 6;
-/// How many of them after it has looked for the end of the ring by bisection.
+/// How many of these tries come after the bisection for the end of the ring.
 const AFTER_BISECTION: u64 = 4;
 
-/// What programs find.
+/// The state that programs find.
 #[derive(Clone, Copy, Debug)]
 pub struct State {
-    /// Slots that are stuck, in a row.
+    /// The number of stuck slots in a row.
     pub stuck: u64,
-    /// Free slots between the end of the ring and those.
+    /// Free slots between the end of the ring and the stuck ones.
     pub free: u64,
     /// How many laps ago their writers died: 1 is the last lap.
     pub laps: u64,
@@ -35,7 +35,7 @@ pub struct State {
     pub stale: u64,
 }
 
-/// Each of them, for a ring of `slots`.
+/// All such states of a ring of `slots`.
 pub fn states(slots: u64) -> Vec<State> {
     let mut states = Vec::new();
     for stuck in [0, TRIES - 1, TRIES, slots - 1] {
@@ -49,15 +49,15 @@ pub fn states(slots: u64) -> Vec<State> {
     states
 }
 
-/// Two free slots and then none, until the ring is round: a claim in the midst of another one, and two more
-/// in the midst of that, meet the first one's slot.
+/// Two free slots and then none, for the rest of the lap: a claim, another one that interrupts it, and two more that
+/// interrupt that one, reach the first one's slot.
 const ROUND: State = State { stuck: TRIES, free: 2, laps: 1, stale: 0 };
 
 impl State {
-    /// A ring in this state, and what its producers did.
+    /// A ring in this state, and its producers' actions.
     pub fn ring(self, name: &'static str) -> (Ring, History) {
         let ring = Ring::new(name);
-        // The stuck slots lie across the end of the ring's memory in some states.
+        // In some states the stuck slots wrap around the end of the ring's memory.
         let end = 3 * ring.slots() + 2;
         let first = end + self.free - self.laps * ring.slots();
         let mut history = History::default();
@@ -66,7 +66,7 @@ impl State {
             match t {
                 _ if slot >= self.stuck || t < first => history.note(t, End::Published(t)),
                 _ if t < first + self.stuck => history.note(t, End::Held),
-                _ => {} // nobody could claim it
+                _ => {} // unclaimed
             }
         }
         ring.restore(&history);
@@ -74,16 +74,16 @@ impl State {
         (ring, history)
     }
 
-    /// How many claims in a row give up at most, before one succeeds: each goes on where the last one gave up.
+    /// The maximum number of failed claims in a row before one succeeds: each continues where the last one gave up.
     fn drops(self) -> u64 {
-        // Slots that are stuck for longer look like the end of the ring to a claim that looks for it.
+        // Slots stuck for longer look like the end of the ring to a claim that searches for it.
         let stale = if self.laps > 1 { self.stale } else { 0 };
         (self.stuck + stale).div_ceil(AFTER_BISECTION)
     }
 }
 
-/// Programs interrupt each other, and then each slot that is not stuck can be had again: how many ways there
-/// were, and how many records were dropped.
+/// Programs interrupt each other, and then each slot that is not stuck can be claimed again. Returns the number of
+/// runs, and of dropped records.
 pub fn nest(name: &'static str, code: &Code) -> (u64, u64) {
     let slots = Ring::new(name).slots();
     let round = (slots == TRIES + ROUND.free).then_some((ROUND, 3));
@@ -106,8 +106,8 @@ pub fn nest(name: &'static str, code: &Code) -> (u64, u64) {
     (runs, drops)
 }
 
-/// Nobody interrupts. If the head is where it should be, as many slots are tried as they say; if it is behind
-/// and no slot is stuck, the first claim finds the end of the ring.
+/// Without interrupts. If the head is right, claims try the documented number of slots; if it is behind and no slot is
+/// stuck, the first claim finds the end of the ring.
 pub fn walk(name: &'static str, code: &Code) {
     let slots = Ring::new(name).slots();
     for stale in 0..=3 * slots {
@@ -131,7 +131,7 @@ pub fn walk(name: &'static str, code: &Code) {
     }
 }
 
-/// Pushes a record until it is not dropped: how often it was.
+/// Pushes a record until it is not dropped. Returns the number of drops.
 fn push(ring: &Ring, code: &Code, value: u64, history: &mut History) -> u64 {
     for drops in 0..ring.slots() {
         let next = ring.push_all(&code.program, code.order, [value]);
@@ -161,14 +161,14 @@ pub(crate) fn read(name: &'static str, code: Code, seen: Seen) -> u64 {
     })
 }
 
-/// What instructions do in these states.
+/// The actions of instructions in these states.
 #[derive(Default)]
 struct Sites {
-    /// Stores to the head, and whether one was of the mark of a claim.
+    /// Stores to the head, and whether one stored the mark of a claim.
     heads: BTreeMap<usize, bool>,
-    /// Loads of sequences, and whether some were made though the head was not behind.
+    /// Loads of sequences, and whether some were made although the head was not behind.
     looks: BTreeMap<usize, bool>,
-    /// What programs execute that claim a slot.
+    /// The instructions that programs execute when they claim a slot.
     claims: BTreeSet<usize>,
 }
 
@@ -178,7 +178,7 @@ impl Sites {
         for state in states(Ring::new(name).slots()) {
             sites.note(state, name, code, 0);
             if code.program.guarded {
-                sites.note(state, name, code, PENDING); // in the midst of another claim
+                sites.note(state, name, code, PENDING); // during another claim
             }
         }
         sites
@@ -212,8 +212,8 @@ impl Sites {
     }
 }
 
-/// Programs that do not go on behind stuck slots, lose the mark of a claim, or look for the end of the ring
-/// where it is not.
+/// Programs that do not continue behind stuck slots, lose the mark of a claim, or search for the end of the ring in the
+/// wrong place.
 pub fn mutants(name: &'static str, code: &Code) -> Vec<Mutant> {
     let (program, order) = (&*code.program, code.order);
     let Sites { heads, looks, claims } = Sites::find(name, code);
@@ -226,7 +226,7 @@ pub fn mutants(name: &'static str, code: &Code) -> Vec<Mutant> {
         if !claims.contains(&at) {
             add(format!("{at}: head not advanced after a drop"), program.patched(at, &[]));
         }
-        // In a larger ring it takes more programs than there are here to come round.
+        // In a larger ring, a full lap takes more programs than run here.
         if marks && Ring::new(name).slots() == TRIES + ROUND.free {
             let unmark = Insn::Alu { op: 0x50, wide: true, dst: AX, from: From::Imm(!PENDING), off: 0 };
             let lost = program.patched(at, &[set(AX, from), unmark, store(base, off, AX)]);

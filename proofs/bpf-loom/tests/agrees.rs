@@ -1,5 +1,4 @@
-//! The compiled programs and the production producers in Rust do the same to the same memory,
-//! word for word.
+//! The compiled programs and the production producers in Rust have the same effect on memory, word for word.
 #![cfg(not(loom))]
 
 use bytemuck::NoUninit;
@@ -40,10 +39,10 @@ fn done(returned: u64) -> bool {
     }
 }
 
-/// Claims as a program does, and goes no further: until it has stored the hint, or dropped.
+/// Claims as a program does, and stops after it has stored the hint, or dropped.
 fn claim(ring: &Ring, machine: &mut Machine<'_>) -> bool {
     loop {
-        // A guarded claim stores to the head before, too.
+        // A guarded claim also stores to the head earlier.
         if let [.., claimed, _] = machine.changes()
             && ring.word(claimed.word).any_slot() == Word::Seq(0)
         {
@@ -55,7 +54,7 @@ fn claim(ring: &Ring, machine: &mut Machine<'_>) -> bool {
     }
 }
 
-/// How a record ends.
+/// The end of a record.
 #[derive(Clone, Copy, PartialEq)]
 enum End {
     Commit,
@@ -63,7 +62,7 @@ enum End {
     Never,
 }
 
-/// Writes a record into a slot, if there is one, and ends it: its ticket.
+/// Writes a record into a slot, if one is free, and ends it. Returns its ticket.
 fn rust_writes<T: NoUninit>(slot: Option<Slot<'_, T>>, record: T, end: End) -> Option<u64> {
     let mut slot = slot?;
     let ticket = slot.ticket();
@@ -98,7 +97,7 @@ fn rings_are_written_alike() {
                     let program = [&push, &discard, &output][usize::try_from(what % 3).unwrap()];
                     let mut machine = bpf.machine(program, object.order, value);
                     if what == 15 {
-                        // A hint gone stale, as far back as it can be.
+                        // A stale hint, as far back as possible.
                         let head = next - random.below(3 * bpf.slots()).min(next);
                         bpf.set_head(head);
                         rust.set_head(head);
@@ -114,7 +113,7 @@ fn rings_are_written_alike() {
                         rust_writes(shard.reserve(), value, end)
                     };
                     if what == 14 {
-                        // Abandoned, which leaves the slot taken for good.
+                        // Abandoned: the slot stays taken permanently.
                         assert_eq!(claim(&bpf, &mut machine), ticket.is_some());
                     } else {
                         let before = words(&bpf.map);
@@ -146,7 +145,7 @@ fn cells_are_written_alike() {
             assert!(cell::set(one(&rust.words), &[sum; 2]));
             assert_eq!(words(&bpf), words(&rust), "{}", object.name);
         }
-        // Someone else is in it; or there is no such cell: dropped, and counted.
+        // Another writer is in the cell, or the cell does not exist: dropped, and counted.
         bpf.words[geometry.shard(0) * 3].store(7, Ordering::Relaxed);
         for (dropped, index) in [(1, 0), (2, 1), (3, u64::from(u32::MAX))] {
             let before = words(&bpf);
@@ -191,7 +190,7 @@ fn a_cpu_beyond_the_last_shard_writes_nothing() {
     }
 }
 
-/// What guarded claims are for: programs on a kernel that has the guard make no fetching atomic.
+/// The purpose of guarded claims: programs on a kernel that has the guard make no fetching atomic.
 #[test]
 fn a_guarded_claim_needs_no_atomic() {
     for variant in variants(&RINGS.map(|name| format!("guarded push_{name}"))) {
@@ -212,8 +211,8 @@ fn a_guarded_claim_needs_no_atomic() {
     }
 }
 
-/// The state that once made every claim in C give up, for good: it took the odd sequence of a later
-/// lap for one of its own, and so did not look for the end of the ring.
+/// This state once made every claim in C fail permanently: the claim took the odd sequence of a later lap for one of
+/// its own lap, and so did not search for the end of the ring.
 #[test]
 fn a_stale_hint_among_held_slots_does_not_stop_a_ring() {
     for object in Object::all() {

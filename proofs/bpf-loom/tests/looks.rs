@@ -1,5 +1,5 @@
-//! Programs that read what others write: what they return in every order of those writes; and programs that decide
-//! otherwise, which must fail.
+//! Programs that read concurrently written values: their results in every order of the writes; and mutants with other
+//! decisions, which must fail.
 #![cfg(not(loom))]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

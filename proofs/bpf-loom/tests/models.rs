@@ -1,5 +1,5 @@
-//! The compiled ring, cell and counters against the production readers, for every distinct code
-//! that the clangs of this machine made of them.
+//! The compiled ring, cell and counters against the production readers, for every distinct code of this machine's
+//! clangs.
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -29,7 +29,7 @@ fn every_model_holds_for_every_object() {
     println!("models: cases {} explored {}", cases.into_inner().unwrap(), executions.into_inner().unwrap());
 }
 
-/// Where no guard is: were this to pass, the models above would show nothing.
+/// Without the guard: if this passed, the models above would prove nothing.
 #[test]
 #[cfg(loom)]
 fn guarded_claims_fail_on_several_cpus() {

@@ -10,7 +10,7 @@ use mapring_bpf_loom::mutate::{Mutant, mutants, of_mark, ring_sites, ring_writes
 use mapring_bpf_loom::object::{Variant, variants};
 use mapring_bpf_loom::{check, region, resizable};
 
-/// Names the mutant for the child.
+/// The child's environment variable with the name of the mutant.
 const VARIABLE: &str = "MAPRING_MUTANT";
 
 const PROGRAMS: [&str; 17] = [
@@ -32,9 +32,9 @@ const PROGRAMS: [&str; 17] = [
     "use_percpu_counters",
     MOVING,
 ];
-/// The one that finds nobody in its cell, and so counts nothing.
+/// The model whose writer always finds its cell free, and so never counts.
 const ALONE: &str = "alone_cell";
-/// The one that has mutants of its own.
+/// The model with its own mutants.
 const MOVING: &str = "push_moving";
 
 fn mutants_of(program: &'static str, variant: &Variant) -> Vec<Mutant> {
@@ -42,7 +42,7 @@ fn mutants_of(program: &'static str, variant: &Variant) -> Vec<Mutant> {
     let found = Arc::new(Mutex::new(Vec::new()));
     let found_here = Arc::clone(&found);
     let code = Code { program: Arc::new(variant.programs[0].clone()), order: variant.order };
-    // loom's memory exists in a model only.
+    // loom's memory exists only in a model.
     check(None, move || {
         if program == MOVING {
             *found_here.lock().unwrap() = resizable::mutants(map, &code);
@@ -57,8 +57,8 @@ fn mutants_of(program: &'static str, variant: &Variant) -> Vec<Mutant> {
     Arc::into_inner(found).unwrap().into_inner().unwrap()
 }
 
-/// Runs the models with one mutant. Started by the other test, in a process of its own: a model
-/// that failed leaves nothing that could be used again.
+/// Runs the models with one mutant. The other test starts this in its own process: after a failed model, no state can
+/// be reused.
 #[test]
 #[ignore = "one mutant, for the other test"]
 fn one_mutant() {
@@ -95,7 +95,7 @@ fn every_mutant_fails_a_model() {
                 if mutant.of_write.is_some_and(never) {
                     mutant.equivalent = Some("its slot is never free, with so few interrupts");
                 }
-                // What changes nothing takes longest to show, and is the same with all compilers.
+                // Harmless changes take longest to check, and are the same with all compilers.
                 if mutant.equivalent.is_some() && v > 1 {
                     continue;
                 }

@@ -1,5 +1,5 @@
-//! Nested programs, in every way that a few of them can interrupt one another, from every state
-//! of the ring; and programs that never go on.
+//! Nested programs, in every way that a few of them can interrupt each other, from every state of the ring; and
+//! programs that never continue.
 #![cfg(not(loom))]
 
 use mapring_bpf_loom::history::{End, History};
@@ -9,8 +9,8 @@ use mapring_bpf_loom::ring::{Reader, Ring};
 
 const RINGS: [&str; 5] = ["narrow1", "narrow2", "narrow4", "wide1", "wide2"];
 
-/// Each ring, each distinct code of its programs (with `prefix` before their names), and each
-/// number of records that were there before, up to more than a lap.
+/// Each ring, each distinct code of its programs (with `prefix` before their names), and each number of earlier
+/// records, up to more than a lap.
 fn everywhere(prefix: &str, verbs: [&str; 2], mut model: impl FnMut(&'static str, &Variant, u64)) {
     for name in RINGS {
         for variant in variants(&verbs.map(|verb| format!("{prefix}{verb}_{name}"))) {
@@ -19,7 +19,7 @@ fn everywhere(prefix: &str, verbs: [&str; 2], mut model: impl FnMut(&'static str
     }
 }
 
-/// Up to three programs interrupt one another: how many ways there were, and how many drops.
+/// Up to three programs interrupt each other. Returns the number of runs, and of drops.
 fn nest(prefix: &str) {
     let (mut runs, mut drops) = (0, 0);
     everywhere(prefix, ["push", "discard"], |name, variant, before| {
@@ -32,7 +32,7 @@ fn nest(prefix: &str) {
                 Nest { ring: &ring, programs: &[program], discards, order: variant.order, seen: &mut |_| () };
             nest.run(choices, &mut { all }, &mut history);
             drops += history.dropped();
-            // Whatever they left: the next ones find their way, and every slot can be had again.
+            // In any resulting state, the next programs find a free slot, and every slot can be claimed again.
             let next = ring.push_all(&variant.programs[0], variant.order, 50..52 + ring.slots());
             assert_eq!(next.dropped(), 0, "all that were interrupted have ended: {history:?} {next:?}");
             ring.check(&history.with(next));

@@ -1,5 +1,5 @@
-//! Rings of 8 and 16 slots, which are more than a claim tries: stuck slots in a row, heads that are behind,
-//! programs that interrupt each other there; and programs weakened where that matters, which must fail.
+//! Rings of 8 and 16 slots, more than a claim tries: stuck slots in a row, heads that are behind, programs that
+//! interrupt each other there; and mutants that weaken this code, which must fail.
 #![cfg(not(loom))]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

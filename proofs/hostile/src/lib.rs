@@ -1,10 +1,10 @@
-//! What the tests against dead writers and hostile neighbours share.
+//! Shared code of the tests against dead writers and hostile processes.
 //!
-//! - `victim`: a writer in a process of its own, single-stepped, and killed after its n-th store.
-//! - `huge`: a huge page of the machine's, for as long as a test takes.
-//! - `memory`: a region's words behind the library's back.
-//! - `read_all`: everything that can be read from a region of unknown content, with its bounds.
-//! - `scribble`: a neighbour that writes random words everywhere.
+//! - `victim`: a writer in its own process, single-stepped, and killed after its n-th store.
+//! - `huge`: a huge page borrowed from the kernel during a test.
+//! - `memory`: direct access to a region's words, without the library.
+//! - `read_all`: reads everything in a region of unknown content, and checks the limits.
+//! - `scribble`: a writer that stores random words everywhere.
 #![deny(unsafe_code)]
 
 mod huge;

@@ -1,5 +1,5 @@
-//! A region's words behind the library's back: by `pread` and `pwrite` on its memfd, so that no
-//! mapping of this process takes part.
+//! Direct access to a region's words by `pread` and `pwrite` on its memfd, without the library and without a mapping in
+//! this process.
 
 use std::fs::File;
 use std::io::Write;
@@ -14,18 +14,18 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 pub struct Memory(File);
 
 impl Memory {
-    /// Those of `region`.
+    /// The words of `region`.
     ///
     /// # Panics
-    /// If there are no descriptors left.
+    /// Panics if no descriptors are left.
     pub fn of(region: &Region) -> Self {
         Self(region.as_fd().try_clone_to_owned().unwrap().into())
     }
 
-    /// All of them.
+    /// Reads all words.
     ///
     /// # Panics
-    /// If the kernel does not give them.
+    /// Panics if the kernel can't read them.
     pub fn words(&self) -> Vec<u64> {
         let bytes = usize::try_from(self.0.metadata().unwrap().len()).unwrap();
         let mut words = vec![0; bytes / 8];
@@ -33,18 +33,18 @@ impl Memory {
         words
     }
 
-    /// Puts `word` at `at`.
+    /// Writes `word` at `at`.
     ///
     /// # Panics
-    /// If the kernel does not take it.
+    /// Panics if the kernel refuses.
     pub fn put(&self, at: usize, word: u64) {
         self.0.write_all_at(&word.to_ne_bytes(), at as u64 * 8).unwrap();
     }
 
-    /// Puts all words at once.
+    /// Writes all words at once.
     ///
     /// # Panics
-    /// If the kernel does not take them.
+    /// Panics if the kernel refuses.
     pub fn put_all(&self, words: &[u64]) {
         self.0.write_all_at(bytemuck::cast_slice(words), 0).unwrap();
     }
@@ -52,16 +52,16 @@ impl Memory {
     /// Another descriptor of the same memory.
     ///
     /// # Panics
-    /// If there are none left.
+    /// Panics if no descriptors are left.
     pub fn fd(&self) -> OwnedFd {
         self.0.try_clone().unwrap().into()
     }
 }
 
-/// A memfd that nobody's library made, of these bytes, sealed against resizing or not.
+/// A memfd made without the library, of these bytes, sealed against resizing or not.
 ///
 /// # Panics
-/// If the kernel does not give it.
+/// Panics if the kernel can't create it.
 pub fn forge(bytes: &[u8], sealed: bool) -> OwnedFd {
     let fd = memfd_create("forged", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
     let mut file = File::from(fd);
@@ -72,11 +72,11 @@ pub fn forge(bytes: &[u8], sealed: bool) -> OwnedFd {
     file.into()
 }
 
-/// A sealed memfd called `name` that starts with `words` and is `bytes` bytes long, all but the start a hole. With
-/// huge pages if `flags` say so, and nothing in it then.
+/// A sealed memfd called `name` that starts with `words` and is `bytes` bytes long; the rest is a hole. If `flags`
+/// request huge pages, it is empty.
 ///
 /// # Errors
-/// If the kernel does not give it.
+/// Fails if the kernel can't create it.
 pub fn forge_sparse(name: &str, flags: MemfdFlags, words: &[u64], bytes: u64) -> rustix::io::Result<OwnedFd> {
     let fd = memfd_create(name, flags | MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     rustix::fs::ftruncate(&fd, bytes)?;

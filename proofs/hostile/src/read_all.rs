@@ -1,5 +1,5 @@
-//! Reads all that there is in a region of unknown content, and checks that it takes no more steps
-//! than promised and counts what it passed.
+//! Reads everything in a region of unknown content. Checks that this takes no more steps than guaranteed, and that
+//! skipped records are counted.
 
 use bytemuck::{AnyBitPattern, NoUninit};
 use mapring::layout::seq::{Slots, TRIES};
@@ -8,7 +8,7 @@ use mapring::protocol::ring::{Look, Shard};
 use mapring::{Cells, Counters, Latches, ReadError, Reader, Region, Ring, Start};
 use std::time::Duration;
 
-/// What came of reading a region.
+/// The result of reading a region.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reads {
     /// Records delivered and values read.
@@ -27,7 +27,7 @@ impl std::ops::AddAssign for Reads {
     }
 }
 
-/// A shard that counts how often it is looked at.
+/// A shard that counts its reads.
 #[derive(Debug)]
 pub struct Counted<'a> {
     shard: Shard<'a>,
@@ -41,7 +41,7 @@ impl<'a> Counted<'a> {
         Self { shard, looks: 0 }
     }
 
-    /// No step of a reader may take more.
+    /// The maximum number of loads in one step of a reader.
     pub fn limit(&self) -> u64 {
         let bits = u64::from(self.slots().count().trailing_zeros());
         let tries = u64::from(TRIES);
@@ -77,11 +77,11 @@ pub fn slot_words<'w>(geometry: &Geometry, words: &'w [u64], shard: usize, ticke
     &words[at..at + geometry.element_words()]
 }
 
-/// Reads everything from `region` in every way there is. With the words that a region has which
-/// nobody writes, checks each value against them.
+/// Reads everything from `region` in every way. With `image`, the words of a region that has no writer, it compares
+/// each value with them.
 ///
 /// # Panics
-/// If a bound is broken, a count is wrong, or a value is not what the memory holds.
+/// Panics if a bound is exceeded, a count is wrong, or a value differs from the memory.
 pub fn read_all(region: &Region, image: Option<&[u64]>) -> Reads {
     let record = region.geometry().record();
     let reads = match record {
@@ -89,10 +89,10 @@ pub fn read_all(region: &Region, image: Option<&[u64]>) -> Reads {
         8 => typed::<u64>(region, image),
         13 => typed::<[u8; 13]>(region, image),
         24 => typed::<[u64; 3]>(region, image),
-        264 => typed::<[[u64; 11]; 3]>(region, image), // larger than what readers keep in registers
+        264 => typed::<[[u64; 11]; 3]>(region, image), // more words than readers keep in registers
         _ => Reads::default(),
     };
-    // None of these has the size of another type, and all say so.
+    // None of these types has the size of the record, and each must return an error.
     assert!(Ring::<[u8; 7]>::from_region(region.clone()).is_err() || record == 7);
     assert!(Cells::<[u8; 7]>::from_region(region.clone()).is_err() || record == 7);
     assert!(Latches::<[u8; 7]>::from_region(region.clone()).is_err() || record == 7);
@@ -125,7 +125,7 @@ fn ring<T: AnyBitPattern + NoUninit>(ring: &Ring<T>, image: Option<&[u64]>) -> R
                 let bytes: &[u8] = bytemuck::cast_slice(&slot[1..]);
                 assert_eq!(bytemuck::bytes_of(record), &bytes[..size_of::<T>()], "ticket {ticket}");
                 let before = last[cpu].replace(ticket);
-                // Sequences from the two ends of all numbers can send a reader around them.
+                // Sequences near both ends of the number range can make a reader wrap around.
                 turns += usize::from(before >= Some(ticket));
             };
             for _ in 0..3 {
@@ -147,7 +147,7 @@ fn ring<T: AnyBitPattern + NoUninit>(ring: &Ring<T>, image: Option<&[u64]>) -> R
             let stats = reader.stats();
             assert_eq!(stats.delivered, delivered as u64);
             if image.is_some() {
-                // Nothing changes, so no slot has more than one record a turn, and none is torn.
+                // Nothing changes, so each slot delivers at most one record per turn, and no record is torn.
                 assert!(delivered <= (ring.shards() + turns) * ring.slots(), "{delivered} records");
                 assert_eq!(stats.torn, 0);
             }
@@ -167,7 +167,7 @@ fn positions<T: AnyBitPattern>(reader: &Reader<T>) -> Vec<u64> {
     (0..).map_while(|shard| reader.position(shard)).collect()
 }
 
-/// Whether each shard's counts add up to how far it came from `begin`.
+/// Whether each shard's counts add up to its progress from `begin`.
 fn conserved<T: AnyBitPattern>(reader: &Reader<T>, begin: &[u64]) {
     for (shard, (begin, now)) in begin.iter().zip(positions(reader)).enumerate() {
         let stats = reader.shard_stats(shard).expect("a shard");

@@ -2,18 +2,18 @@
 
 use bytemuck::{Pod, Zeroable};
 
-/// Three words that follow from the first. Two different records differ in each of them.
+/// Three words, each computed from the first. Two different records differ in every word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, mapring::Record)]
 #[repr(C)]
 pub struct Record {
-    /// Which one it is.
+    /// Its number.
     pub n: u64,
     product: u64,
     inverse: u64,
 }
 
 impl Record {
-    /// Its words: stores that writing it takes.
+    /// Its words: the number of stores that write it.
     pub const WORDS: usize = size_of::<Self>() / 8;
 
     /// Record `n`.
@@ -21,7 +21,7 @@ impl Record {
         Self { n, product: n.wrapping_mul(0x9e37_79b9_7f4a_7c15), inverse: !n }
     }
 
-    /// Whether all of it is of one record.
+    /// Whether all words are from one record.
     pub fn is_whole(&self) -> bool {
         *self == Self::new(self.n)
     }

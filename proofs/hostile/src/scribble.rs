@@ -1,4 +1,4 @@
-//! A neighbour that writes random words everywhere.
+//! A writer that stores random words everywhere.
 #![allow(unsafe_code)]
 
 use std::os::fd::AsFd;
@@ -11,7 +11,7 @@ use mapring::layout::seq::DISCARDED;
 use mapring::protocol::WordsMut;
 use memmap2::{MmapOptions, MmapRaw};
 
-/// A word that hurts: random, or near to those that mean something.
+/// A word that can do harm: random, or close to a meaningful value.
 pub fn hostile_word(rng: &mut Rng) -> u64 {
     match rng.u8(..6) {
         0 => rng.u64(..),
@@ -22,7 +22,7 @@ pub fn hostile_word(rng: &mut Rng) -> u64 {
     }
 }
 
-/// A mapping of a region, for writing, that the library knows nothing of.
+/// A writable mapping of a region, made without the library.
 #[derive(Debug)]
 pub struct Neighbour {
     map: MmapRaw,
@@ -30,10 +30,10 @@ pub struct Neighbour {
 }
 
 impl Neighbour {
-    /// Of `region`, as it is now.
+    /// Maps `region`, and saves its content.
     ///
     /// # Panics
-    /// If it can't be mapped for writing.
+    /// Panics if it can't be mapped for writing.
     pub fn of(region: &Region) -> Self {
         let map = MmapOptions::new().len(region.geometry().bytes()).map_raw(&region.as_fd());
         let mut neighbour = Self { map: map.unwrap_or_else(|e| panic!("mmap: {e}")), original: Vec::new() };
@@ -42,7 +42,7 @@ impl Neighbour {
         neighbour
     }
 
-    /// Puts everything back to what it was.
+    /// Restores the saved content.
     pub fn restore(&self) {
         let words = self.words();
         for (at, &word) in self.original.iter().enumerate() {
@@ -52,19 +52,19 @@ impl Neighbour {
 
     /// Its words.
     pub fn words(&self) -> WordsMut<'_> {
-        // SAFETY: a mapping starts on a page, is as long as it says, for writing, and stays as long as
-        // `self`; a sealed memfd can't shrink, nor can a map; all its users here use `WordsMut`.
+        // SAFETY: the mapping starts on a page boundary, has the stated length, is writable, and lives as long as
+        // `self`; neither a sealed memfd nor a map can shrink; all users here access it through `WordsMut`.
         unsafe { WordsMut::from_raw(self.map.as_mut_ptr().cast(), self.map.len() / 8) }
     }
 
-    /// Scribbles over all of them, preamble included, until `stop`: how many.
+    /// Overwrites random words, including the preamble, until `stop`. Returns the number of stores.
     pub fn scribble(&self, seed: u64, stop: &AtomicBool) -> u64 {
         let words = self.words();
         let mut rng = Rng::with_seed(seed);
         let mut written = 0;
         while !stop.load(Ordering::Relaxed) {
-            // Half of the time the preamble is what it was, so that newcomers get in, too; and now
-            // and then all the rest, or no writer would find a slot any more.
+            // Half of the time the preamble is restored, so that new readers can open the region. Sometimes everything
+            // is restored; otherwise writers would soon find no free slot.
             let from = if rng.bool() { Preamble::WORDS } else { 0 };
             let restored = if rng.u8(..8) == 0 { words.len() } else { from };
             for (at, &word) in self.original[..restored].iter().enumerate() {
@@ -77,7 +77,7 @@ impl Neighbour {
             }
             written += count;
             if rng.u8(..8) == 0 {
-                std::thread::yield_now(); // what others do in between has its own ways to be spoilt
+                std::thread::yield_now(); // so that the victims run in between
             }
         }
         written

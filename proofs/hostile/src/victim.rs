@@ -1,6 +1,6 @@
-//! The victim: a process of its own that does one thing to a region, under this one's eyes. It is
-//! executed instruction by instruction, the shared words are compared after each, and after the
-//! n-th change it is killed. What runs is the production code as the compiler made it.
+//! A separate process that performs one operation on a region while this process traces it. The tracer executes it one
+//! instruction at a time, compares the shared words after each, and kills it after the n-th change. The traced code is
+//! the production code as compiled.
 
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
@@ -10,15 +10,15 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-/// No victim needs so many instructions, not even unoptimised and with a sanitizer.
+/// The maximum number of instructions, enough even for unoptimized code with a sanitizer.
 const MAX_STEPS: usize = 2_000_000;
 
-/// How far a victim came.
+/// The progress of a victim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Death {
     /// Stores that changed shared memory.
     pub stores: usize,
-    /// Whether it had done all that it was told, before it was killed all the same.
+    /// Whether it had finished its operation before it was killed.
     pub finished: bool,
 }
 
@@ -26,18 +26,18 @@ struct Traced(Child);
 
 impl Drop for Traced {
     fn drop(&mut self) {
-        // It may be dead already.
+        // The process may have ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// Runs `program args` with the region `stdin`, kills it once `look` has seen `stores` changes, or
-/// when it is done. `look` is called after each instruction, and gives always as many words.
+/// Runs `program args` with the region `stdin`, and kills it after `stores` changes or when it is done. `look` is
+/// called after each instruction, and always returns the same number of words.
 ///
 /// # Panics
-/// If the kernel does not let it be traced, if it dies on its own, or if one instruction changes
-/// more than one word.
+/// Panics if the kernel does not allow tracing, if the program dies on its own, or if one instruction changes more than
+/// one word.
 pub fn kill_after(
     stores: usize,
     program: &str,
@@ -74,10 +74,10 @@ pub fn kill_after(
     panic!("{args:?}: not done after {MAX_STEPS} instructions")
 }
 
-/// Runs `program args` with the region `stdin` to its end: what it says.
+/// Runs `program args` with the region `stdin` to its end, and returns its output.
 ///
 /// # Panics
-/// If it fails.
+/// Panics if it fails.
 pub fn run(program: &str, args: &[&str], stdin: OwnedFd) -> String {
     let output = Command::new(program)
         .arg("free")

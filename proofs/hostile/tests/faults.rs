@@ -1,5 +1,5 @@
-//! System calls that fail: each call that the library makes fails once, at each place, and the outcome is the
-//! same result by another way, or a typed error. Nothing stays open, and the next try succeeds.
+//! System calls that fail: each call of the library fails once, at each place. The result must be the same, by another
+//! way, or a typed error. Nothing stays open, and the next try succeeds.
 //!
 //! strace(1) makes the calls fail. `MAPRING_FAULTS_ERRNOS` lists the errors (default `EPERM,ENOMEM`).
 
@@ -12,7 +12,7 @@ use std::thread::{self, available_parallelism};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hostile-tests-faults");
 
-/// The calls by which the library acts. `?` lets strace pass over those that this machine does not have.
+/// The calls that the library makes. `?` makes strace ignore calls that this machine does not have.
 const CALLS: [&str; 24] = [
     "bpf",
     "mmap",
@@ -40,7 +40,7 @@ const CALLS: [&str; 24] = [
     "socket",
 ];
 
-/// A call of a process: which one of its name it was, from 1, and how strace shows it.
+/// A call of a process: its index among calls of that name, from 1, and its line in strace's output.
 #[derive(Clone, Debug)]
 struct Call {
     name: String,
@@ -48,12 +48,12 @@ struct Call {
     line: String,
 }
 
-/// What came of a scenario under strace.
+/// The result of a scenario under strace.
 struct Ran {
     output: Output,
     /// The calls between the two marks.
     calls: Vec<Call>,
-    /// Whether the call that was to fail lies between them, and failed.
+    /// Whether the call to fail is between the marks, and failed.
     injected: bool,
 }
 
@@ -83,7 +83,7 @@ fn run(scenario: &str, fault: Option<(&Call, &str)>) -> Ran {
     Ran { output, calls, injected }
 }
 
-/// A file that is gone afterwards.
+/// A file that is removed when dropped.
 struct Log(PathBuf);
 
 impl Log {
@@ -100,12 +100,12 @@ impl Drop for Log {
     }
 }
 
-/// Whether the library made the call: the allocator maps memory of no file, and the scenarios run programs.
+/// Whether the library made the call: the allocator makes anonymous mappings, and the scenarios run programs.
 fn is_ours(call: &Call) -> bool {
     !["MAP_ANONYMOUS", "BPF_PROG_TEST_RUN"].iter().any(|word| call.line.contains(word))
 }
 
-/// Each call of a scenario fails once: how many did, and how many of those tries came to the same result.
+/// Makes each call of a scenario fail once. Returns how many failed, and how many of these tries had the same result.
 fn each_call_fails_once(scenario: &str, errnos: &[String]) -> Result<[usize; 2], String> {
     let said = |output: &Output| {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();

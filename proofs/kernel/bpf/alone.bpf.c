@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* Writers without fetching atomics, for kernels that have none: packets that nothing interrupts but a clock. */
+/* Writers without fetching atomics, for kernels that lack them: packets, which only a clock interrupts. */
 #include <mapring/cell.bpf.h>
 #include <mapring/counters.bpf.h>
 #include <mapring/latch.bpf.h>
@@ -43,7 +43,7 @@ int on_packet(void *ctx __attribute__((unused)))
 	return mapring_latch_read(&first, 0, &now) || now.words[0] != 7 ? XDP_DROP : XDP_PASS;
 }
 
-/* Loaded if a test asks for it: one of many writers of a cell, and so with a fetching atomic. */
+/* Loaded only if a test requests it: one of many writers of a cell, so it uses a fetching atomic. */
 SEC("?xdp")
 int on_shared(void *ctx __attribute__((unused)))
 {

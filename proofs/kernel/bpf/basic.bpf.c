@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* Every kind in many shapes, written one step a call by programs that the tests run by hand. */
+/* Every kind in many shapes. Tests run these programs by hand, and each call does one step. */
 #include <mapring/cell.bpf.h>
 #include <mapring/counters.bpf.h>
 #include <mapring/ring.bpf.h>
@@ -70,7 +70,7 @@ enum op {
 		return 0;                                                       \
 	}
 
-/* By copy from the stack, which has room for the small ones. */
+/* By copy from the stack, which only has room for small records. */
 #define COPIES(size)                                                                   \
 	SEC("syscall")                                                                 \
 	int copy_##size(struct args *args)                                             \
@@ -81,7 +81,7 @@ enum op {
 		FILL_WORDS(&ready, args->n, size / 4);                                 \
 		cell = mapring_cell_set(&cells_##size, args->index, &ready);           \
 		ring = mapring_output(&ring_##size##_4, &ready);                       \
-		/* As the headers say: 0, or -1. Anything else spoils the count. */    \
+		/* As documented: 0, or -1. Other values break the count. */           \
 		args->done = (cell == 0 ? 1 : cell == -1 ? 0 : 100) +                  \
 			     (ring == 0 ? 2 : ring == -1 ? 0 : 100);                   \
 		return 0;                                                              \
@@ -103,7 +103,7 @@ COPIES(100)
 
 MAPRING_CELL(one, struct rec_56);
 
-/* No region: loaders leave it alone. */
+/* Not a region: loaders leave it unchanged. */
 struct {
 	__uint(type, MAPRING__MAP_TYPE_ARRAY);
 	__uint(max_entries, 3);
@@ -144,11 +144,8 @@ COUNTERS(8)
 COUNTERS(10)
 COUNTERS(512)
 
-/*
- * What a program that is interrupted half-way looks like to the one that interrupts it: in a
- * ring of two slots, ticket 0 is being written while 1 is published; the slot of 2 is still
- * taken, so the next record gets 3, and 2 is a hole.
- */
+/* A program interrupted halfway, as the interrupting program sees it: in a ring of two slots, ticket 0 is being written
+ * while 1 is published. The slot of 2 is still taken, so the next record gets 3, and 2 is a hole. */
 SEC("syscall")
 int hole(struct args *args)
 {

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/*
- * Claims that take long: between the look at a slot and the store that claims it, a task sleeps for a page
- * of its own, or, with LINGER, the program goes round in a loop. Other tasks of the same CPU claim meanwhile.
+/* Claims that take long: between reading a slot's sequence and the store that claims the slot, a task sleeps on its own
+ * page or, with LINGER, the program loops. Other tasks of the same CPU claim in the meantime.
  *
- * With UNGUARDED, claims are made by plain stores without the guard: here they must fail.
- */
+ * With UNGUARDED, claims use plain stores without the guard: here they must fail. */
 #include <mapring/abi.bpf.h>
 
 static int in_claim(void);
@@ -14,7 +12,7 @@ static int in_claim(void);
 #define MAPRING__HAS_GUARD 1
 #define MAPRING__GUARD
 #define MAPRING__UNGUARD
-#elif !defined(LINGER) /* nobody sleeps in the guard */
+#elif !defined(LINGER) /* a program can't sleep in the guard */
 #define MAPRING_NO_GUARD
 #endif
 
@@ -32,7 +30,7 @@ struct item {
 
 MAPRING_RING(records, struct item, SLOTS);
 
-/* The page that each thread sleeps for in its claims. */
+/* The page on which each thread sleeps during its claims. */
 struct {
 	__uint(type, MAP_TYPE_HASH);
 	__uint(max_entries, 1024);
@@ -40,7 +38,7 @@ struct {
 	__type(value, __u64);
 } pages SEC(".maps");
 
-/* How many claims began, and in the midst of how many another one did. */
+/* The number of claims that began, and of claims during which another one began. */
 enum { BEGUN, INTERRUPTED, COUNTS };
 struct {
 	__uint(type, MAPRING__MAP_TYPE_ARRAY);
@@ -73,7 +71,7 @@ static __attribute__((noinline)) int in_claim(void)
 	return (int)word;
 }
 
-/* The writer; the page that it sleeps for in its claims, or 0; then the ticket that it got, or -1. */
+/* The writer; the page on which it sleeps during its claims, or 0; then its ticket, or -1. */
 struct args {
 	__u64 writer, page, ticket;
 };
@@ -93,7 +91,7 @@ int push(struct args *args)
 	first = mapring__slot(mapring__ring__records(), mapring__base(mapring__ring__records()), 0);
 	if (!r || !first)
 		return 0;
-	/* The ticket as the slot tells it: its lap, and its place among the slots. */
+	/* The ticket, computed from the slot: its lap, and its place among the slots. */
 	args->ticket = mapring__load((__u64 *)r - 1) / 2 * SLOTS +
 		       ((char *)r - (char *)(first + 1)) / sizeof(struct mapring_ring__records);
 	r->writer = writer;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* One of each kind, for the reader that was written from docs/abi.md. All values are numbered. */
+/* One of each kind, for the reader written from docs/abi.md. All values are numbered. */
 #include <mapring/cell.bpf.h>
 #include <mapring/counters.bpf.h>
 #include <mapring/global.bpf.h>
@@ -15,7 +15,7 @@ MAPRING_RING(numbers, struct numbered, 4096);
 
 #include "numbered_programs.h"
 
-/* A record that ends in the midst of a word, and lies across lines. */
+/* A record that ends in the middle of a word, and crosses cache lines. */
 struct odd {
 	__u32 number, copies[4];
 };
@@ -27,9 +27,9 @@ MAPRING_COUNTERS(counters, 9);
 MAPRING_PERCPU_CELLS(percpu_cells, struct numbered, 3);
 MAPRING_PERCPU_COUNTERS(percpu_counters, 9);
 MAPRING_GLOBAL_CELL(global_cell, struct odd);
-MAPRING_GLOBAL_LATCH(global_latch, struct odd); /* written by user space */
+MAPRING_GLOBAL_LATCH(global_latch, struct odd); /* written by userspace */
 
-/* What becomes of a ticket. */
+/* The end of a ticket. */
 enum { COMMIT, DISCARD, ABANDON };
 
 static __always_inline void fill_odd(struct odd *odd, __u32 number)
@@ -39,7 +39,8 @@ static __always_inline void fill_odd(struct odd *odd, __u32 number)
 		odd->copies[i] = number ^ (i + 1);
 }
 
-/* One record in the small ring, of the number ctx[1]: ctx[0] says how it ends. ctx[3]: whether it was dropped. */
+/* One record in the small ring, with the number ctx[1]; ctx[0] selects its end. Returns in ctx[3] whether it was
+ * dropped. */
 SEC("syscall")
 int push_odd(__u64 *ctx)
 {
@@ -56,8 +57,8 @@ int push_odd(__u64 *ctx)
 	return 0;
 }
 
-/* ctx[2] values (64 at most) of the writer ctx[0] from number ctx[1] on, everywhere; ctx[3]: how many of them went
- * into the cells. */
+/* ctx[2] values (64 at most) of the writer ctx[0] from number ctx[1] on, in every kind. Returns in ctx[3] how many of
+ * them were written to the cells. */
 SEC("syscall")
 int write_values(__u64 *ctx)
 {
@@ -90,7 +91,7 @@ int write_values(__u64 *ctx)
 	return 0;
 }
 
-/* Programs read the latches: without that they would not be in the object. */
+/* Programs read the latches: otherwise the object would not contain them. */
 SEC("syscall")
 int read_latches(__u64 *ctx)
 {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* Records of many sizes in every kind of map, each byte with a value of its own: what userspace reads of what
- * programs write, and the other way round. Copies are made where clang has room for them (128 stores). */
+/* Records of many sizes in every kind of map, each byte with its own value, in both directions between programs and
+ * userspace. Copies exist for the sizes that clang can copy (128 stores). */
 #include <mapring/global.bpf.h>
 #include <mapring/percpu.bpf.h>
 #include <mapring/ring.bpf.h>
@@ -9,7 +9,7 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-/* Byte i of value n: tests/copies.rs knows the same rule. */
+/* Byte i of value n, as in tests/copies.rs. */
 #define BYTE(n, i) ((__u8)((n) * 89 + (i) * 7 + ((i) >> 5) + 1))
 
 struct rec_1 {
@@ -52,7 +52,7 @@ struct rec_4095 {
 		args->done += (ended); \
 	}
 
-/* `done`: a bit for each that was written. */
+/* `done`: a bit for each record that was written. */
 #define RECORD(size)                                                                             \
 	MAPRING_RING(ring_##size, struct rec_##size, 8);                                         \
 	MAPRING_CELLS(cells_##size, struct rec_##size, 3);                                       \
@@ -73,7 +73,7 @@ struct rec_4095 {
 		return 0;                                                                        \
 	}
 
-/* A record of which only the last byte is written: the low one of `n`. */
+/* A record with only the last byte written: the low byte of `n`. */
 #define ZEROED(size)                                                                             \
 	SEC("syscall")                                                                           \
 	int zeroed_##size(struct args *args)                                                     \
@@ -88,7 +88,7 @@ struct rec_4095 {
 		return 0;                                                                        \
 	}
 
-/* `done` as above; and of what was read, a bit for each that is value n, and nothing if one is anything else. */
+/* `done` as above, and a bit for each value read that is value n; 0 if one is anything else. */
 #define COPIES(size)                                                                             \
 	struct rec_##size ready_##size = {}, seen_##size = {};                                   \
 	SEC("syscall")                                                                           \
@@ -151,8 +151,8 @@ COPIES(56)
 COPIES(57)
 COPIES(1000)
 
-/* Values n, n + 1, ... one after the other in a cell of this CPU's and in a global one, `index` many (64 at
- * most). All words of a value are n. */
+/* Values n, n + 1, ... one after the other in this CPU's cell and in a global one, `index` many (64 at most). All words
+ * of a value are n. */
 SEC("syscall")
 int stream(struct args *args)
 {
@@ -175,8 +175,8 @@ int stream(struct args *args)
 	return 0;
 }
 
-/* Reads what `stream` writes in the cell of CPU `op`, 64 times: how many were whole in `n`, how many were
- * a mixture in `done`, how many were too often overtaken in `index`. */
+/* Reads the values of `stream` in the cell of CPU `op`, 64 times. Returns the number of whole ones in `n`, of torn ones
+ * in `done`, and of reads that were overtaken too often in `index`. */
 SEC("syscall")
 int watch(struct args *args)
 {
@@ -201,8 +201,8 @@ int watch(struct args *args)
 	return 0;
 }
 
-/* Records of several cache lines, whose words are all their number: `index` many (64 at most) from number n on,
- * in this CPU's shard and in a cell. `done`: how many. */
+/* Records of several cache lines, with all words equal to their number: `index` many (64 at most) from number n on, in
+ * this CPU's shard and in a cell. `done`: how many. */
 #define WIDE(size)                                                                       \
 	struct wide_##size {                                                             \
 		__u64 words[size / 8];                                                   \

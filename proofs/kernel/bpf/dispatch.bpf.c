@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* Programs that jump through a table, and such as can be jumped to. */
+/* Programs that jump through a table, and programs that are jumped to. */
 #include <mapring/dispatch.bpf.h>
 
 char LICENSE[] SEC("license") = "GPL";
@@ -7,7 +7,7 @@ char LICENSE[] SEC("license") = "GPL";
 #define SLOTS 4
 
 MAPRING_DISPATCH(stages, SLOTS);
-/* Runs of the entry, of each stage, and of the entry's rest. */
+/* The number of runs of the entry, of each stage, and of the code after the entry's jump. */
 MAPRING_COUNTERS(runs, 4);
 
 struct xdp_md {

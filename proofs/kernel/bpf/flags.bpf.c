@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* Values that the kernel maps for nobody; and a program that walks its own arrays. */
+/* Values that the kernel never maps; and a program that walks its own arrays. */
 #include <mapring/cell.bpf.h>
 #include <mapring/counters.bpf.h>
 
@@ -7,7 +7,7 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-/* By the names that the kernel knows them by, far enough back in the value for the preamble. */
+/* With the kernel's names, and far enough into the value to leave room for the preamble. */
 struct bpf_spin_lock {
 	__u32 val;
 };
@@ -44,7 +44,7 @@ struct walked {
 	__u64 sum, seen;
 };
 
-/* Values that are whole: the sequence is the same before and after, and even. */
+/* Counts whole values: the sequence is the same before and after, and even. */
 static long walk_cell(void *map __attribute__((unused)), const __u32 *key, struct mapring_cell__pairs *cell,
 		      struct walked *walked)
 {
@@ -74,7 +74,7 @@ static long walk_bank(void *map __attribute__((unused)), const __u32 *key, struc
 	return 0;
 }
 
-/* Walks the cells, or with `op` 1 the banks: sum and number of what it saw in `n` and `done`. */
+/* Walks the cells, or with `op` 1 the banks. Returns the sum and the number of values in `n` and `done`. */
 SEC("syscall")
 int walk(struct args *args)
 {
@@ -83,7 +83,7 @@ int walk(struct args *args)
 
 	if (args->op) {
 		steps = bpf_for_each_map_elem(&hits, walk_bank, &walked, 0);
-		/* Or clang makes one call of both, and old verifiers want each to have one map. */
+		/* Otherwise clang merges both calls, and old verifiers require one map for each. */
 		asm volatile("%0 += 0" : "+r"(steps));
 	} else {
 		steps = bpf_for_each_map_elem(&pairs, walk_cell, &walked, 0);
@@ -101,7 +101,7 @@ int count(struct args *args)
 	return 0;
 }
 
-/* Puts a whole element there, as user space does; deletes it; looks at what is there then. */
+/* Writes a whole element, as userspace does; deletes it; reads the element again. */
 SEC("syscall")
 int put_and_delete(struct args *args)
 {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* What libbpf and aya both load: regions of mapring's, and arrays that know nothing of it. */
-#define MAPRING_NO_GUARD /* aya takes no object with kernel functions */
+/* Maps that libbpf and aya both load: mapring's regions, and arrays without mapring. */
+#define MAPRING_NO_GUARD /* aya does not support objects with kernel functions */
 #include <mapring/numa.bpf.h>
 #include <mapring/percpu.bpf.h>
 #include <mapring/resizable.bpf.h>
@@ -57,7 +57,7 @@ static __always_inline void fill(struct sample *sample)
 		mapring_commit(sample);   \
 	}
 
-/* Writes packet number n everywhere, the plain arrays at 1. */
+/* Writes packet number n everywhere; in the plain arrays at index 1. */
 SEC("xdp")
 int on_packet(struct xdp_md *ctx)
 {

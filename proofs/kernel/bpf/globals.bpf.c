@@ -33,7 +33,7 @@ struct wide {
 
 enum mode { OFF, ON };
 
-/* .bss, .data, .rodata and sections of one's own. */
+/* .bss, .data, .rodata and custom sections. */
 __u64 counted = 0;
 __u32 small_left = 0, small = 0, small_right = 0;
 __u8 bytes_left = 0, byte = 0, bytes_right = 0;
@@ -52,7 +52,7 @@ const volatile __u32 limit = 42;
 
 __u64 hot SEC(".data.hot") = 5;
 
-/* For comparing records with those of the other language. */
+/* For comparing records with Rust's. */
 MAPRING_RING(ring, struct nested, 8);
 MAPRING_CELLS(cells, struct pair, 2);
 MAPRING_PERCPU_CELLS(percpu, struct pair, 2);
@@ -69,7 +69,7 @@ int run(struct args *args)
 	bytes_left++;
 	bytes_right++;
 	hot += limit;
-	/* What user space wrote last. */
+	/* The last value from userspace. */
 	args->op = small;
 	args->index = byte;
 	if (mapring_latch_read(&latch, &now))
@@ -87,7 +87,7 @@ int run(struct args *args)
 	return 0;
 }
 
-/* Writes the cell `n` times (1000 at most), and adds to the neighbours of what user space writes. */
+/* Writes the cell `n` times (1000 at most), and adds to the variables next to userspace's. */
 SEC("syscall")
 int stream(struct args *args)
 {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* Values with a lock, which the kernel shows to nobody: in the way of what is the region's, or not. */
+/* Values with a lock, which the kernel hides: some overlap the region's own words, some do not. */
 #include <mapring/cell.bpf.h>
 #include <mapring/ring.bpf.h>
 
@@ -9,13 +9,13 @@ struct bpf_spin_lock {
 	__u32 val;
 };
 
-/* Where the preamble's second word is, in an element's second. */
+/* At the second word of an element, the position of the preamble's second word. */
 struct lock_first {
 	struct bpf_spin_lock lock;
 	__u32 words[13];
 };
 
-/* Within another struct, and where the preamble counts. */
+/* Inside another struct, at the position of the preamble's count. */
 struct inner {
 	__u32 before;
 	struct bpf_spin_lock lock;
@@ -27,7 +27,7 @@ struct lock_in_count {
 	__u64 rest[4];
 };
 
-/* Behind all of it. */
+/* After all of it. */
 struct lock_last {
 	__u64 words[16];
 	struct bpf_spin_lock lock;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* A program that writes and reads what somebody else scribbles on: for `hostile-tests`. */
+/* A program that writes and reads memory that another process overwrites at random: for `hostile-tests`. */
 #include <mapring/cell.bpf.h>
 #include <mapring/counters.bpf.h>
 #include <mapring/latch.bpf.h>
@@ -26,7 +26,7 @@ static __always_inline void fill(struct record *r, __u64 n)
 	r->inverse = ~n;
 }
 
-/* Record n, in the ring and in a cell; counts, and reads a latch. `done`: 1, 2 and 4 for what worked. */
+/* Record n, in the ring and in a cell; counts, and reads a latch. `done`: 1, 2 and 4 for each success. */
 SEC("syscall")
 int write(struct args *args)
 {

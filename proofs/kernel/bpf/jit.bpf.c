@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* Producers whose machine code is looked at (tests/jit), and what is wrong on purpose, to be found. */
+/* Producers whose machine code is checked (tests/jit), and deliberately wrong ones that the check must find. */
 #include "../../assembly/bpf/producer.bpf.c"
 
 char LICENSE[] SEC("license") = "GPL";
@@ -8,7 +8,7 @@ char LICENSE[] SEC("license") = "GPL";
 	for (int i = 0; i < 7; i++) \
 		(record)->words[i] = (ctx)[i]
 
-/* Ends a record by an addition whose result nobody wants, which orders nothing on arm64. */
+/* Ends a record by an addition with an unused result, which orders nothing on arm64. */
 SEC("syscall")
 int wrong_addition(__u64 *ctx)
 {
@@ -21,7 +21,7 @@ int wrong_addition(__u64 *ctx)
 	return 0;
 }
 
-/* Ends a record by a plain store, wherever it runs. */
+/* Ends a record by a plain store, on any machine. */
 SEC("syscall")
 int wrong_store(__u64 *ctx)
 {
@@ -50,7 +50,7 @@ int wrong_claim(__u64 *ctx)
 	return 0;
 }
 
-/* Ends a record, and writes to it once more. */
+/* Ends a record, and writes to it again. */
 SEC("syscall")
 int wrong_order(__u64 *ctx)
 {

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/*
- * The same for machines with a store-release (Linux 6.15). Where clang has no such instruction
- * (before 21 or so, or without -mcpu=v4), here is the one that it would write.
- */
+/* The same for machines with a store-release (Linux 6.15). If clang lacks this instruction (before 21 or so, or without
+ * -mcpu=v4), it is encoded here. */
 #undef __TARGET_ARCH_x86
 #ifndef __BPF_FEATURE_LOAD_ACQ_STORE_REL
 #define __BPF_FEATURE_LOAD_ACQ_STORE_REL 1

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* Latches in many sizes: read by programs through the header, and written as docs/abi.md says. */
+/* Latches in many sizes: programs read them through the header, and write them as docs/abi.md specifies. */
 #include <mapring/latch.bpf.h>
 
 #include "records.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
-/* `done`: 0 if it could not be read, 1 if it holds something else than value n, 2 if all of it. */
+/* `done`: 0 if it could not be read, 1 if it is not value n, 2 if it is. */
 #define LATCHES(size)                                                          \
 	struct rec_##size {                                                    \
 		__u32 words[size / 4];                                         \
@@ -26,7 +26,7 @@ char LICENSE[] SEC("license") = "GPL";
 		args->done = wrong ? 1 : 2;                                    \
 		return 0;                                                      \
 	}                                                                      \
-	/* There is one writer at a time, so nothing is claimed. */            \
+	/* Only one writer runs at a time, so nothing is claimed. */           \
 	SEC("syscall")                                                         \
 	int write_##size(struct args *args)                                    \
 	{                                                                      \

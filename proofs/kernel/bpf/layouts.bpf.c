@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* Values of every layout that C has, for comparing them with Rust's: tests/layouts.rs. */
+/* Values of every layout in C, to compare with Rust's: tests/layouts.rs. */
 #include <mapring/latch.bpf.h>
 #include <mapring/percpu.bpf.h>
 #include <mapring/ring.bpf.h>
@@ -12,14 +12,14 @@ struct pair {
 	__u32 first, second;
 };
 
-/* 7 bytes of padding behind `kind`, 4 at the end. */
+/* 7 bytes of padding after `kind`, 4 at the end. */
 struct padded {
 	__u8 kind;
 	__u64 ns;
 	__u32 pid;
 };
 
-/* None: 13 bytes. */
+/* No padding: 13 bytes. */
 struct packed {
 	__u8 kind;
 	__u64 ns;

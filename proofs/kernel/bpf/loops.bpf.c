@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* Every way to write, from inside a loop of TIMES: what the verifier has to walk through. */
+/* Every way to write, inside a loop of TIMES iterations for the verifier to walk through. */
 #include <mapring/cell.bpf.h>
 #include <mapring/counters.bpf.h>
 #include <mapring/ring.bpf.h>
@@ -14,7 +14,7 @@ char LICENSE[] SEC("license") = "GPL";
 #define ON_EVENT "raw_tp/sys_enter"
 #endif
 
-/* With its sequence a slot of 64 bytes. */
+/* With its sequence it fills a slot of 64 bytes. */
 struct item {
 	__u64 words[7];
 };

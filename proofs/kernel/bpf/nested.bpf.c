@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/*
- * Writers that interrupt each other: packets, a clock, the scheduler. Each counts what it does behind the library's
- * back, and how often it came in the midst of a guarded claim.
- */
+/* Writers that interrupt each other: packets, a clock, the scheduler. Each counts its own actions independently of the
+ * library, and how often it interrupted a guarded claim. */
 #include <mapring/ring.bpf.h>
 
 char LICENSE[] SEC("license") = "GPL";
@@ -10,7 +8,7 @@ char LICENSE[] SEC("license") = "GPL";
 #define MAP_TYPE_PERCPU_ARRAY 6
 #define XDP_PASS 2
 
-/* All words follow from who wrote it and from that writer's count: a record of two shows. */
+/* All words are computed from the writer and its count, so a mix of two records is detected. */
 struct item {
 	__u64 writer, n, words[5];
 };
@@ -25,12 +23,12 @@ MAPRING_RING(ring_4096, struct item, 4096);
 enum { PACKET, TICK, SWITCH, WRITERS };
 #define RINGS 4
 
-/* What a writer did to a ring on one CPU. */
+/* A writer's actions on a ring on one CPU. */
 struct count {
 	__u64 committed, discarded, dropped;
 	__u64 next;    /* the number of its next record */
-	__u64 nested;  /* records while another program was in the midst of one */
-	__u64 pending; /* and of those, in the midst of a claim */
+	__u64 nested;  /* records while another program was writing one */
+	__u64 pending; /* and of those, during a claim */
 };
 
 /* [ring][writer] */
@@ -41,12 +39,12 @@ struct {
 	__type(value, struct count);
 } counts SEC(".maps");
 
-/* The records under way in a ring on one CPU. */
+/* The unfinished records of a ring on one CPU. */
 struct under_way {
-	__u64 now;     /* writers in the midst of one */
+	__u64 now;     /* writers of one */
 	__u64 begun;   /* all that began */
-	__u64 before;  /* and before the writer that is not interrupting another */
-	__u64 longest; /* the most that began while such a writer was at work */
+	__u64 before;  /* and before the current writer that interrupts no other */
+	__u64 longest; /* the most that began while such a writer was active */
 };
 
 /* [ring] */
@@ -74,7 +72,7 @@ static __always_inline void end(struct under_way *writing)
 		writing->longest = records;
 }
 
-/* Every 8th record of the clock is discarded, with words in it that no reader may ever see. */
+/* Every 8th record of the clock is discarded; its words must never reach a reader. */
 #define PRODUCE(ring, slots)                                                                    \
 	__attribute__((noinline)) int produce_##slots(__u64 writer)                             \
 	{                                                                                       \
@@ -136,7 +134,7 @@ int on_packet(void *ctx __attribute__((unused)))
 	return XDP_PASS;
 }
 
-/* A burst now and then, of more records than the small rings hold. */
+/* A burst from time to time, with more records than the small rings hold. */
 SEC("perf_event")
 int on_tick(void *ctx __attribute__((unused)))
 {

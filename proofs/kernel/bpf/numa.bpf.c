@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* A ring with a map for each CPU, on the node of that. */
+/* A ring with one map per CPU, on that CPU's node. */
 #include <mapring/numa.bpf.h>
 
 #include "numbered.h"
@@ -10,7 +10,7 @@ MAPRING_NUMA_RING(numbers, struct numbered, 64);
 
 #include "numbered_programs.h"
 
-/* A record that is begun by one run and ended by none. */
+/* A record that one run begins and none ends. */
 SEC("syscall")
 int abandon(__u64 *ctx)
 {
@@ -18,14 +18,14 @@ int abandon(__u64 *ctx)
 	return 0;
 }
 
-/* Packets are numbered on each CPU, whose number is the writer. */
+/* Packets are numbered on each CPU, and the CPU's number is the writer. */
 #define CPUS 1024
 __u64 packets[CPUS];
 
 SEC("xdp")
 int on_packet(void *ctx)
 {
-	__u32 cpu = bpf_get_smp_processor_id() & (CPUS - 1); /* a check would be forgotten by old verifiers */
+	__u32 cpu = bpf_get_smp_processor_id() & (CPUS - 1); /* old verifiers would forget a check */
 	struct numbered *record = mapring_reserve(&numbers);
 
 	(void)ctx;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Records that say who wrote them, and are seen to be whole: src/records.rs knows the same rule. */
+/* Records that contain their writer and show whether they are whole, as in src/records.rs. */
 #ifndef NUMBERED_H
 #define NUMBERED_H
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Who writes the ring `numbers`, of whatever kind: tasks that may sleep, system calls, a clock's interrupts. */
-/* Which task's system calls are recorded. */
+/* The writers of the ring `numbers`, of any kind: tasks that may sleep, system calls, a clock's interrupts. */
+/* The task whose system calls are recorded. */
 const volatile __u32 watched SEC(".rodata.watched") = 0;
-/* How many records these wrote, or had to drop. */
+/* The number of records that these wrote or dropped. */
 __u64 calls, calls_dropped, clocks, clocks_dropped;
 
 static __always_inline int push(__u64 writer, __u64 number)
@@ -16,7 +16,7 @@ static __always_inline int push(__u64 writer, __u64 number)
 	return 0;
 }
 
-/* Pushes ctx[2] records of the writer ctx[0] from number ctx[1] on; ctx[3]: how many were dropped. */
+/* Pushes ctx[2] records of the writer ctx[0] from number ctx[1] on. Returns in ctx[3] how many were dropped. */
 SEC("syscall")
 int push_run(__u64 *ctx)
 {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* Cells and counters of which each CPU has its own, written by hand and read from other CPUs. */
+/* Per-CPU cells and counters, written by programs that tests run, and read from other CPUs. */
 #include <mapring/percpu.bpf.h>
 
 #include "records.h"
@@ -88,8 +88,8 @@ int count(struct args *args)
 	return 0;
 }
 
-/* The first word of the cell `index` of CPU `op`, and its counter 3. `n`: 0 if the cell could not be read,
- * 1 if what was read is whole, 2 if it is not. */
+/* Reads the first word of the cell `index` of CPU `op`, and its counter 3. `n`: 0 if the cell could not be read, 1 if
+ * the value is whole, 2 if not. */
 SEC("syscall")
 int read_other(struct args *args)
 {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* What readers without system calls read: every kind, and records that fit in no register. */
+/* Data for readers without system calls: every kind, and records too large for registers. */
 #include <mapring/cell.bpf.h>
 #include <mapring/counters.bpf.h>
 #include <mapring/global.bpf.h>
@@ -21,10 +21,10 @@ struct large {
 MAPRING_RING(ring, struct rec, 64);
 MAPRING_RING(large, struct large, 8);
 MAPRING_CELLS(cells, struct rec, 2);
-MAPRING_LATCHES(latches, struct rec, 2); /* written by user space */
+MAPRING_LATCHES(latches, struct rec, 2); /* written by userspace */
 MAPRING_COUNTERS(counters, 10);
 
-/* Global variables: user space writes the latch. */
+/* Global variables: userspace writes the latch. */
 __u64 turns = 0;
 MAPRING_GLOBAL_CELL(global_cell, struct rec);
 MAPRING_GLOBAL_LATCH(global_latch, struct rec);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* What the tests' programs are told, and what they write: src/records.rs knows the same rule. */
+/* The arguments of the tests' programs, and the records that they write, as in src/records.rs. */
 #ifndef RECORDS_H
 #define RECORDS_H
 
-/* What the test passes; `done` is what it gets back. */
+/* The test's arguments; `done` is the result. */
 struct args {
 	__u64 op, index, n, done;
 };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* Regions for flags that the loader sets, and two whose values the kernel never maps. */
+/* Regions whose flags the loader sets, and two with values that the kernel never maps. */
 #include <mapring/cell.bpf.h>
 #include <mapring/counters.bpf.h>
 #include <mapring/ring.bpf.h>
@@ -39,7 +39,7 @@ int write(struct args *args)
 	return 0;
 }
 
-/* The kernel keeps user space's hands off a lock, and so maps none of the value. */
+/* The kernel protects a lock from userspace, so it maps no part of the value. */
 struct bpf_spin_lock {
 	__u32 val;
 };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* A resizable ring, written from tasks that sleep, from system calls and from a clock's interrupts. */
+/* A resizable ring, written by tasks that sleep, by system calls and by a clock's interrupts. */
 #include <mapring/resizable.bpf.h>
 
 #include "numbered.h"
@@ -19,7 +19,7 @@ struct middle {
 MAPRING_RESIZABLE_RING(smalls, struct small, 8);
 MAPRING_RESIZABLE_RING(middles, struct middle, 8);
 
-/* One record into each, of the number ctx[1]; ctx[3]: how many were dropped. */
+/* One record into each, with the number ctx[1]. Returns in ctx[3] how many were dropped. */
 SEC("syscall")
 int push_small(__u64 *ctx)
 {
@@ -41,7 +41,7 @@ int push_small(__u64 *ctx)
 
 #include "numbered_programs.h"
 
-/* A record that is begun by one run and ended by none. */
+/* A record that one run begins and none ends. */
 SEC("syscall")
 int abandon(__u64 *ctx)
 {
@@ -51,7 +51,7 @@ int abandon(__u64 *ctx)
 	return 0;
 }
 
-/* The record ctx[1] of the writer ctx[0], for which it sleeps until there is a page at ctx[2]. */
+/* The record ctx[1] of the writer ctx[0]; the program sleeps until the page at ctx[2] is present. */
 SEC("syscall")
 int push_slowly(__u64 *ctx)
 {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* What programs may only read: a latch, written by system call meanwhile. */
+/* A latch that programs may only read, while userspace writes it by system call. */
 #include <mapring/counters.bpf.h>
 #include <mapring/latch.bpf.h>
 
@@ -16,7 +16,7 @@ MAPRING_COUNTERS(reads, 3);
 
 enum { WHOLE, TORN, BUSY };
 
-/* One look at latch 1: its first word, and above it what it was. Verified once, without branches. */
+/* Reads latch 1 once. Returns its first word, and the result above it. Verified once, without branches. */
 __attribute__((noinline)) __u64 look_once(void)
 {
 	struct rec now;
@@ -24,7 +24,7 @@ __attribute__((noinline)) __u64 look_once(void)
 
 	if (mapring_latch_read(&limits, 1, &now))
 		return (__u64)BUSY << 32;
-	/* Word i is i more than the first one; all are 0 before the first write. */
+	/* Word i is the first word plus i; all are 0 before the first write. */
 	step = (now.words[0] | -now.words[0]) >> 31;
 	asm volatile("" : "+r"(step));
 	for (__u32 i = 0; i < 14; i++)
@@ -34,7 +34,7 @@ __attribute__((noinline)) __u64 look_once(void)
 	return (__u64)wrong << 32 | now.words[0];
 }
 
-/* Looks at it so many times (16 at most: old verifiers lose patience soon); `done`: the first word that it saw at last. */
+/* Reads it this many times (16 at most, a limit of old verifiers); `done`: the last first word. */
 SEC("syscall")
 int look(struct args *args)
 {

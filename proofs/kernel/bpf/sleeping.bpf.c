@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/*
- * A program that sleeps in the midst of mapring_reserve of a resizable ring: before it claims a slot of
- * the ring that it found, and between the claim and the second look at the gate. The claim is the shipped
- * one, with something before and after it.
- */
+/* A program that sleeps inside mapring_reserve of a resizable ring: before it claims a slot of the ring that it found,
+ * and between the claim and the second read of the gate. The claim is the shipped one, with code before and after
+ * it. */
 #include <mapring/claim.bpf.h>
 
-/* Pages that are not there yet, or 0: before the claim, and after it. */
+/* Missing pages, or 0: before the claim, and after it. */
 __u64 page_before, page_after;
 
 static __always_inline void sleep_for(__u64 page)
@@ -36,7 +34,7 @@ char LICENSE[] SEC("license") = "GPL";
 
 MAPRING_RESIZABLE_RING(numbers, struct numbered, 64);
 
-/* The record ctx[1] of the writer ctx[0]; ctx[3]: whether it was dropped. */
+/* The record ctx[1] of the writer ctx[0]. Returns in ctx[3] whether it was dropped. */
 SEC("syscall")
 int push_sleeping(__u64 *ctx)
 {

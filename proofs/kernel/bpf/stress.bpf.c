@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/*
- * Writers in six contexts that interrupt each other, and readers of a latch in each of them. They
- * count what they do behind the library's back, and who interrupted whom, for the test to compare.
- */
+/* Writers in six contexts that interrupt each other, and readers of a latch in each of them. They count their own
+ * actions independently of the library, and which context interrupted which, for the test to compare. */
 #ifdef SLOW
 #include <mapring/abi.bpf.h>
 static int in_claim(void);
@@ -22,14 +20,14 @@ char LICENSE[] SEC("license") = "GPL";
 enum context {
 	CALL,    /* a task that enters the kernel */
 	PROBE,   /* a task at a probe of its own code */
-	SLEEPER, /* a task that may sleep in the midst of its record */
+	SLEEPER, /* a task that may sleep in the middle of its record */
 	SWITCH,  /* the scheduler, interrupts off */
-	SOFTIRQ, /* what interrupts leave for later */
+	SOFTIRQ, /* work deferred by interrupts */
 	CLOCK,   /* an interrupt */
 	CONTEXTS,
 };
 
-/* All words follow from the ticket and from who wrote it: a record of two writers shows. */
+/* All words are computed from the ticket and the writer, so a mix of two records is detected. */
 struct item {
 	__u64 ticket, writer, words[5];
 };
@@ -42,13 +40,13 @@ MAPRING_RING(ring_4, struct item, 4);
 MAPRING_RING(ring_4096, struct item, 4096);
 MAPRING_CELLS(cells, struct item, 2);
 MAPRING_COUNTERS(counters, 3);
-MAPRING_LATCHES(latches, struct item, 2); /* 0 is written by user space, 1 by a program */
+MAPRING_LATCHES(latches, struct item, 2); /* userspace writes 0, a program writes 1 */
 
-/* What became of the writes to one ring, cell or latch, or of one counter, on one CPU. */
+/* The results of the writes to one ring, cell or latch, or of one counter, on one CPU. */
 struct count {
 	__u64 committed, discarded, dropped;
-	__u64 doubled; /* tickets that somebody else had, too */
-	__u64 nested;  /* claims while another program was in the midst of something here */
+	__u64 doubled; /* tickets that another claim also got */
+	__u64 nested;  /* claims while another program was active here */
 };
 
 /* Rings 0 to 3, cells 4 and 5, counters 6 to 8 (sums in `committed`), latch 9. */
@@ -59,17 +57,17 @@ struct {
 	__type(value, struct count);
 } counts SEC(".maps");
 
-/* What one CPU is about, and what happened there. */
+/* The current activity of one CPU, and its events. */
 struct state {
 	__u64 running;  /* programs that have not ended, interrupted ones included: ONE of each context */
 	__u64 claiming; /* those between reserve and commit, or begin and end */
 	__u64 runs[CONTEXTS];
 	__u64 nested[CONTEXTS][CONTEXTS]; /* [context]: while one of [context] was running */
-	__u64 midway[CONTEXTS][CONTEXTS]; /* … while it was in the midst of a record */
+	__u64 midway[CONTEXTS][CONTEXTS]; /* … while it was writing a record */
 	__u64 looks[CONTEXTS], busy[CONTEXTS]; /* at the latch; those that gave up */
-	__u64 torn, back;                      /* what may not be: a mixture, an older value than before */
+	__u64 torn, back;                      /* errors: a torn value, an older value than before */
 	__u64 seen[CONTEXTS];                  /* the last number of the latch */
-	__u64 begun, slow, interrupted;        /* programs; claims that took long; those that programs came in */
+	__u64 begun, slow, interrupted;        /* programs; claims that took long; those that programs interrupted */
 };
 
 #define ONE(context) (1ULL << 8 * (context))
@@ -82,7 +80,7 @@ struct {
 	__type(value, struct state);
 } states SEC(".maps");
 
-/* The last tickets that were claimed, each at its own place: [CPU][ring][ticket % WINDOW]. */
+/* The last claimed tickets, each in its own place: [CPU][ring][ticket % WINDOW]. */
 #define WINDOW 16384
 #define RINGS 4
 struct {
@@ -126,7 +124,7 @@ static __always_inline struct state *enter(enum context context)
 }
 
 #ifdef SLOW
-/* One claim of 8 takes long between the look at the sequence and the store. */
+/* One claim in 8 takes long between reading the sequence and the store. */
 static __attribute__((noinline)) int in_claim(void)
 {
 	struct state *state = state_here();
@@ -135,7 +133,7 @@ static __attribute__((noinline)) int in_claim(void)
 	if (!state || bpf_get_prandom_u32() % 8)
 		return 0;
 	begun = mapring__load(&state->begun);
-#pragma clang loop unroll(disable) /* or clang 22 keeps each time on the stack, too much of it for Linux 6.1 */
+#pragma clang loop unroll(disable) /* or clang 22 keeps each time on the stack: too much stack for Linux 6.1 */
 	for (int i = 0; i < 40; i++)
 		sum += bpf_ktime_get_ns();
 	mapring__count(&state->slow, 1);
@@ -168,7 +166,7 @@ static __always_inline int whole(const struct item *r)
 	return !wrong;
 }
 
-/* Notes that `ticket` was claimed: whether somebody did before. */
+/* Records that `ticket` was claimed. Returns whether it was claimed before. */
 static __always_inline int was_claimed(__u32 ring, __u64 ticket)
 {
 	__u32 at = (bpf_get_smp_processor_id() * RINGS + ring) * WINDOW + (ticket & (WINDOW - 1));
@@ -177,7 +175,7 @@ static __always_inline int was_claimed(__u32 ring, __u64 ticket)
 	return word && mapring__xchg(word, ticket + 1) == ticket + 1;
 }
 
-/* Between claim and end: nothing, or a page of user space's that may take its time to come. */
+/* Between claim and commit: nothing, or access to a userspace page that may arrive late. */
 #define AT_ONCE(page) asm volatile("" : : "r"(page)) /* or callers leave it out */
 #define SLEEP(page)                                                            \
 	do {                                                                   \
@@ -185,7 +183,7 @@ static __always_inline int was_claimed(__u32 ring, __u64 ticket)
 		(void)bpf_copy_from_user(&word, sizeof(word), (void *)(page)); \
 	} while (0)
 
-/* Every `discards`-th record is discarded, with words in it that no reader may ever see. */
+/* Every `discards`-th record is discarded; its words must never reach a reader. */
 #define PRODUCE(name, ring, slots, discards, PAUSE)                                             \
 	__attribute__((noinline)) int name##_##slots(__u64 writer, __u64 one, __u64 page)       \
 	{                                                                                       \
@@ -202,7 +200,7 @@ static __always_inline int was_claimed(__u32 ring, __u64 ticket)
 			mapring__count(&count->dropped, 1);                                     \
 			goto out;                                                               \
 		}                                                                               \
-		/* The ticket as the slot tells it: its lap, and its place among the slots. */  \
+		/* The ticket, computed from the slot's lap and its place among the slots. */   \
 		first = mapring__slot(mapring__ring__ring_##slots(),                            \
 				      mapring__base(mapring__ring__ring_##slots()), 0);         \
 		if (!first) {                                                                   \
@@ -230,7 +228,7 @@ static __always_inline int was_claimed(__u32 ring, __u64 ticket)
 		return 0;                                                                       \
 	}
 
-/* A cell's ticket is the version that the write will have. */
+/* A cell's ticket is the version of the write. */
 #define SET_CELL(name, PAUSE)                                                            \
 	__attribute__((noinline)) int name(__u32 index, __u64 writer, __u64 one, __u64 page) \
 	{                                                                                \
@@ -276,7 +274,7 @@ static __always_inline void add(__u32 index, __u64 by)
 		mapring__count(&count->committed, by);
 }
 
-/* Reads what user space hands down. Where no program interrupts its own kind, numbers only grow. */
+/* Reads the latch that userspace writes. If no program interrupts another of its kind, numbers only grow. */
 static __always_inline void look(struct state *state, enum context context)
 {
 	struct item now;
@@ -332,7 +330,7 @@ int on_probe(void *ctx __attribute__((unused)))
 	return leave(state, PROBE);
 }
 
-/* What the test passes: where to write, and the page to sleep for. */
+/* The test's arguments: the target, and the page to sleep on. */
 struct sleep_args {
 	__u64 target, page;
 };
@@ -405,7 +403,7 @@ int on_tick(void *ctx __attribute__((unused)))
 
 	if (!state)
 		return 0;
-	/* Several, so that who was interrupted finds the end of the ring far on. */
+	/* Several, so that an interrupted program finds the end of the ring far ahead. */
 	for (__u32 i = 0; i < 6; i++) {
 		produce_2(writer + i, ONE(CLOCK), 0);
 		produce_4(writer + i, ONE(CLOCK), 0);
@@ -419,7 +417,7 @@ int on_tick(void *ctx __attribute__((unused)))
 	return leave(state, CLOCK);
 }
 
-/* The one writer of latch 1, for a clock of one CPU: as docs/abi.md says that a latch is written. */
+/* The only writer of latch 1, on a clock of one CPU: writes it as docs/abi.md specifies. */
 SEC("perf_event")
 int on_latch_tick(void *ctx __attribute__((unused)))
 {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* Compiled for a machine that keeps stores in order, whatever it is loaded on. */
+/* Compiled for a machine that keeps stores in order, and loaded on any machine. */
 #ifndef __TARGET_ARCH_x86
 #define __TARGET_ARCH_x86
 #endif

@@ -7,7 +7,7 @@
 
 #include "kernel.h"
 
-/* What follows a type: bytes in any case, and bytes for each of its `vlen` members. */
+/* The data after a type: a fixed number of bytes, plus bytes for each of its `vlen` members. */
 static const struct {
 	uint8_t always, each;
 } BEHIND[] = {
@@ -29,7 +29,7 @@ static uint32_t kind_of(const struct btf_type *type)
 	return BTF_INFO_KIND(type->info);
 }
 
-/* Finds where each type starts. */
+/* Finds the start of each type. */
 static bool index_types(struct btf *btf, const char *at, const char *end)
 {
 	btf->types = calloc((size_t)(end - at) / sizeof(struct btf_type) + 1, sizeof(*btf->types));

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* As much of BTF, the kernel's format for C types, as says what a map without a preamble holds. */
+/* The part of BTF, the kernel's format for C types, that describes a map without a preamble. */
 #ifndef BTF_H
 #define BTF_H
 
@@ -17,20 +17,20 @@ struct btf {
 	uint32_t strings_size;
 };
 
-/* Gets and indexes the types with this id: false, with errno, if that fails. */
+/* Gets and indexes the types with this id. Returns false, with errno, on failure. */
 bool btf_open(struct btf *btf, uint32_t id);
 void btf_close(struct btf *btf);
 
-/* A type, and its name ("" if it has none). NULL for an id that is not there. */
+/* A type, and its name ("" if it has none). NULL for an unknown id. */
 const struct btf_type *btf_type(const struct btf *btf, uint32_t id);
 const char *btf_name(const struct btf *btf, const struct btf_type *type);
-/* The type behind typedefs and qualifiers. */
+/* The type after typedefs and qualifiers. */
 const struct btf_type *btf_resolve(const struct btf *btf, uint32_t id);
 /* Bytes of a type; 0 if it has no size. */
 uint64_t btf_size(const struct btf *btf, uint32_t id);
 /* The type of a struct's member: 0 if it has no such member. */
 uint32_t btf_member(const struct btf *btf, const struct btf_type *type, const char *name);
-/* The type and offset of a variable in a DATASEC: the type is 0 if it is not there. */
+/* The type and offset of a variable in a DATASEC; the type is 0 if the variable is missing. */
 uint32_t btf_variable(const struct btf *btf, const struct btf_type *section, const char *name, uint32_t *offset);
 
 #endif

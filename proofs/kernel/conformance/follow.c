@@ -70,7 +70,7 @@ const char *follower_go_on(struct follower *f)
 	for (uint64_t i = 0; i < shards; i++)
 		add(&f->past, &old->cursors[i].tally);
 	if (before > up_to)
-		f->past.lapped += before - up_to; /* rings that came and went meanwhile */
+		f->past.lapped += before - up_to; /* rings replaced before they were read */
 	f->dropped_past += reader_dropped(old);
 	reader_close(old);
 	*old = next;

@@ -79,7 +79,7 @@ void *read_btf(uint32_t id, size_t *bytes)
 	fd = bpf(BPF_BTF_GET_FD_BY_ID, &attr);
 	if (fd < 0)
 		return NULL;
-	/* First for the size, then for the types. */
+	/* First gets the size, then the types. */
 	failed = object_info(fd, &info, sizeof(info));
 	*bytes = info.btf_size;
 	if (!failed)

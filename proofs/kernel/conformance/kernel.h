@@ -9,18 +9,18 @@
 
 #include <linux/bpf.h>
 
-/* A descriptor of what is pinned, for reading and writing, or for reading only. */
+/* A descriptor of a pinned object, for reading and writing, or for reading only. */
 int open_pin(const char *path, bool read_only);
 /* A descriptor of the map with this id. */
 int open_map_id(uint32_t id, bool read_only);
-/* What the kernel says of a map. */
+/* The kernel's information about a map. */
 int map_info(int fd, struct bpf_map_info *info);
-/* One element. `value` has room for the map's value, or for those of all possible CPUs. */
+/* Looks up one element. `value` has room for the map's value, or for the values of all possible CPUs. */
 int lookup(int fd, uint32_t key, void *value);
-/* The types with this id: a new buffer, to be freed, of `*bytes` bytes; NULL if that fails. */
+/* The types with this id, in a new buffer of `*bytes` bytes that the caller frees; NULL on failure. */
 void *read_btf(uint32_t id, size_t *bytes);
 
-/* The possible CPUs, in ascending order: how many there are, or -1. */
+/* The possible CPUs, in ascending order. Returns their number, or -1. */
 int possible_cpus(unsigned *cpus, int room);
 
 #endif

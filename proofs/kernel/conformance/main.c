@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Reads regions of mapring and prints what is in them, in plain C: written from docs/abi.md and
- * docs/abi-reading.md, with nothing but libc and bpf(2). All of it:
+ * Reads regions of mapring and prints their content, in plain C: written from docs/abi.md and
+ * docs/abi-reading.md, with only libc and bpf(2). To build and run:
  *
  *	cc -std=c11 -O2 -o mapring-read *.c			(in this folder)
  *	mapring-read ring /sys/fs/bpf/events < /dev/null
  *
- * words.h    loads and fences		layout.c   where things are	kernel.c   bpf(2)
+ * words.h    loads and fences		layout.c   the layout		kernel.c   bpf(2)
  * region.c   opening, lookups		btf.c      without a preamble	ring.c     rings
  * follow.c   rings of several maps	values.c   cells, latches, counters, global variables
  */
@@ -114,7 +114,7 @@ static bool is_stopped(void)
 	return poll(&in, 1, 0) > 0 && read(0, &byte, 1) <= 0;
 }
 
-/* Everything that is in a ring, at most a lap of each shard. Whether anything was, or is waited for. */
+/* Prints all records of a ring, at most a lap of each shard. Returns whether it found or waits for any. */
 static bool print_records(struct reader *r, const unsigned *cpu, uint64_t *record)
 {
 	bool found = false;
@@ -176,7 +176,7 @@ static void command_ring(const char *where, bool follow)
 			why = follower_go_on(&f);
 			if (why)
 				fail(where, why);
-			/* Until it is at the end of a ring that is in use. */
+			/* Until it reaches the end of a ring that is still in use. */
 			busy = f.again || reader_is_retired(&f.reader);
 		}
 	} while (!stopped || busy);
@@ -218,7 +218,7 @@ static void command_numa(const char *where)
 	free(record);
 }
 
-/* Values that are printed when they change: what each was last. */
+/* The last state of values that are printed when they change. */
 struct watched {
 	uint64_t *last, *value, busy;
 };
@@ -343,7 +343,7 @@ static void command_global(const char *where, const char *name)
 	region_close(&r);
 }
 
-/* For each line of numbers on stdin, a region's shape: what follows from it. */
+/* For each line of numbers on stdin, a region's shape: prints the values computed from it. */
 static void command_layout(void)
 {
 	struct layout l = { 0 };

@@ -18,7 +18,7 @@
 #define MAP_ARRAY_OF_MAPS 12
 #define HUGETLBFS 0x958458f6
 
-/* How often a map is looked for again that is gone before it was opened. */
+/* The number of retries if a map disappears before it is opened. */
 #define AGAIN 16
 
 static const char *system_error(const char *why)
@@ -32,7 +32,7 @@ static const char *refused(const char *why)
 	return why;
 }
 
-/* The map under a key of a map of maps: a descriptor, or -1. */
+/* Returns a descriptor of the map under a key of a map of maps, or -1. */
 static int open_inner(const struct place *place)
 {
 	int maps = open_map_id(place->id, false), fd = -1;
@@ -66,7 +66,7 @@ static int place_open(const struct place *place)
 	switch (place->by) {
 	case PIN:
 		fd = open_pin(place->path, place->by_lookup);
-		/* One may not write the pin: it is read by system call. */
+		/* The pin is not writable: read it by system call. */
 		return fd < 0 && errno == EACCES ? open_pin(place->path, true) : fd;
 	case MAP_ID:
 		return open_map_id(place->id, place->by_lookup);
@@ -110,7 +110,7 @@ static const char *prepare_lookups(struct region *r)
 	return NULL;
 }
 
-/* What the BTF of a map's value type says. */
+/* Reads the layout from the BTF of a map's value type. */
 static const char *layout_of_btf(struct layout *l, const struct btf *btf, uint32_t type_id, uint64_t elements)
 {
 	static const struct {
@@ -153,7 +153,7 @@ static const char *layout_of_btf(struct layout *l, const struct btf *btf, uint32
 	l->capacity = btf_size(btf, outer->type);
 	l->record = l->kind == COUNTERS || l->kind == PERCPU_COUNTERS ? 8 : btf_size(btf, btf_member(btf, type, "record"));
 
-	/* The number of shards follows from that of elements. */
+	/* The number of shards is computed from the number of elements. */
 	if (!layout_complete(l) || elements < l->first)
 		return refused("types that contradict the map");
 	if ((l->kind == RING || l->kind == COUNTERS) && !l->one_cpu) {
@@ -166,7 +166,7 @@ static const char *layout_of_btf(struct layout *l, const struct btf *btf, uint32
 	return layout_complete(l) ? NULL : refused("types that contradict the map");
 }
 
-/* Word 0 first, and the others once it is seen. */
+/* Word 0 first, and the others once it is set. */
 static void read_preamble(struct region *r, uint64_t words[PREAMBLE_WORDS])
 {
 	words[0] = region_word_acquire(r, 0, 0);
@@ -236,7 +236,7 @@ static const char *open_memfd(struct region *r)
 		return refused("a memfd that can lose its pages");
 	if ((uint64_t)file.st_size < 8 * PREAMBLE_WORDS || !map(r, 8 * PREAMBLE_WORDS))
 		return system_error("too small for a preamble, or not to be mapped");
-	r->size = 1; /* until it is known: words lie one after the other in any case */
+	r->size = 1; /* until it is known: words are contiguous in any case */
 	read_preamble(r, words);
 	why = layout_of_preamble(&r->layout, words);
 	if (why)

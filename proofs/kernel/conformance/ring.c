@@ -4,17 +4,17 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define DISCARDED (1ULL << 63) /* beside a state; in `head`: a guarded claim is under way */
+#define DISCARDED (1ULL << 63) /* added to a state; in `head`: a guarded claim is in progress */
 #define COUNTING (1ULL << 63)  /* in word 15 of the preamble */
 #define NONE (~0ULL)
 
 enum header { HEAD, DROPPED, END };
 enum { PREAMBLE_DROPPED = 12, PREAMBLE_GATE = 14, PREAMBLE_BEFORE = 15 };
 enum { GATE_RETIRED = 3 };
-/* How many slots writers step over at most. */
+/* The maximum number of slots that writers step over. */
 enum { STEPS = 6 };
 
-/* A shard that is being looked at. */
+/* The shard that is being read. */
 struct shard {
 	struct region *region;
 	struct cursor *cursor;
@@ -36,7 +36,7 @@ static uint64_t state(uint64_t seq)
 	return seq & ~DISCARDED;
 }
 
-/* The states of the slot of `t`: free for it at most, while it is written, once it has ended. */
+/* The states of the slot of `t`: free for it, being written, ended. */
 static uint64_t is_free(const struct shard *s, uint64_t t)
 {
 	return (t >> s->bits) * 2;
@@ -52,7 +52,7 @@ static uint64_t ended(const struct shard *s, uint64_t t)
 	return is_free(s, t) + 2;
 }
 
-/* The ticket that brought the slot of `t` to this state, which is not 0. */
+/* The ticket that set the slot of `t` to this state, which is not 0. */
 static uint64_t taken(const struct shard *s, uint64_t state, uint64_t t)
 {
 	return ((state - 1) >> 1 << s->bits) + slot(s, t);
@@ -63,7 +63,7 @@ static uint64_t seq(const struct shard *s, uint64_t t)
 	return region_word(s->region, s->cursor->slots + slot(s, t), 0);
 }
 
-/* The last ticket that `head` hints at, be it what it may. */
+/* The last ticket according to the hint in `head`, which may be wrong. */
 static uint64_t hint(const struct shard *s)
 {
 	return (region_word(s->region, s->cursor->header, HEAD) & ~DISCARDED) - 1;
@@ -74,7 +74,7 @@ static uint64_t least(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
-/* The last ticket that was claimed, looked for from `t` if `head` is of no use: false if there is none. */
+/* The last claimed ticket, searched from `t` if `head` is wrong. Returns false if there is none. */
 static bool last_taken(const struct shard *s, uint64_t t, uint64_t *last)
 {
 	uint64_t from = hint(s), found = state(seq(s, from));
@@ -88,11 +88,11 @@ static bool last_taken(const struct shard *s, uint64_t t, uint64_t *last)
 	for (int twice = 0; twice < 2; twice++) {
 		uint64_t step, behind = 0;
 
-		/* All tickets between `from` and the end are taken. */
+		/* All tickets between `from` and the end are claimed. */
 		for (uint64_t bit = slots(s) / 2; bit; bit /= 2)
 			if (state(seq(s, from + bit)) > is_free(s, from + bit))
 				from += bit;
-		/* But for those whose slots were stepped over. */
+		/* Except tickets whose slots were stepped over. */
 		for (step = 1; step <= least(STEPS, slots(s)) && !behind; step++) {
 			found = state(seq(s, from + step));
 			if (found > is_free(s, from + step))
@@ -106,7 +106,7 @@ static bool last_taken(const struct shard *s, uint64_t t, uint64_t *last)
 	return true;
 }
 
-/* How far behind `t` a ticket has ended; NONE if no such is found. */
+/* The distance from `t` to a later ticket that has ended; NONE if none is found. */
 static uint64_t later(const struct shard *s, uint64_t t)
 {
 	uint64_t near = least(STEPS, slots(s) - 1), u = hint(s), found;
@@ -123,7 +123,7 @@ static uint64_t later(const struct shard *s, uint64_t t)
 	return NONE;
 }
 
-/* Where to go on from `t`, whose slot was found in a state of a later lap. */
+/* The ticket to continue from after `t`, whose slot was in a state of a later lap. */
 static uint64_t oldest(const struct shard *s, uint64_t t, uint64_t found)
 {
 	uint64_t last, to;
@@ -142,7 +142,7 @@ static enum step pass(struct cursor *c, uint64_t *count, uint64_t tickets, enum 
 	return step;
 }
 
-/* Copies the record of `t`, whose slot was found published: whether it was so all along. */
+/* Copies the record of `t`, whose slot was published. Returns whether it stayed published during the copy. */
 static bool copy_record(const struct shard *s, uint64_t t, uint64_t *record)
 {
 	struct region *r = s->region;
@@ -188,7 +188,7 @@ static enum step step(const struct shard *s, uint64_t patience, uint64_t *record
 		return pass(c, &c->tally.lapped, to - t, MOVED);
 	}
 
-	/* Being written, or never claimed: does anything come after it? */
+	/* Being written, or never claimed: does a later ticket exist? */
 	gap = later(s, t);
 	if (s->region->failed)
 		return EMPTY;
@@ -270,7 +270,7 @@ bool reader_is_finished(struct reader *r, uint64_t shard)
 	r->region.failed = 0;
 	found = state(seq(&s, t));
 	if (r->region.failed || !after(ended(&s, t), found))
-		return false; /* it has ended meanwhile */
+		return false; /* it has ended in the meantime */
 	if (found != writing(&s, t)) {
 		none = !last_taken(&s, t, &last) || after(t, last);
 		if (none || r->region.failed)

@@ -5,12 +5,12 @@
 
 #include "region.h"
 
-/* What became of the tickets that were passed; `torn` is about copies and not tickets. */
+/* The counts of the passed tickets; `torn` counts copies and not tickets. */
 struct tally {
 	uint64_t delivered, lapped, skipped, discarded, torn;
 };
 
-/* A reader's place in a shard. */
+/* A reader's position in a shard. */
 struct cursor {
 	uint64_t header, slots; /* elements */
 	uint64_t next, waits;
@@ -27,18 +27,18 @@ struct reader {
 enum start { START_OLDEST, START_FIRST };
 enum step { EMPTY, MOVED, RECORD };
 
-/* Starts to read a region that is open, and that is the reader's from here on: NULL, or why not. */
+/* Starts to read an open region, and takes ownership of it. Returns NULL, or the reason of a failure. */
 const char *reader_open(struct reader *reader, struct region *region, enum start start, uint64_t patience);
 void reader_close(struct reader *reader);
 
-/* One step in a shard. `record` has room for the words of a record; with RECORD it holds that of `*ticket`. */
+/* One step in a shard. `record` has room for the words of a record; with RECORD it contains the record of `*ticket`. */
 enum step reader_step(struct reader *reader, uint64_t shard, uint64_t *record, uint64_t *ticket);
 
-/* Whether a ring that can be replaced was. */
+/* Whether a resizable ring was replaced. */
 bool reader_is_retired(struct reader *reader);
-/* Of a retired ring, after a step that found nothing: whether the shard was read to its end. */
+/* For a retired ring, after a step without a record: whether the shard was read to its end. */
 bool reader_is_finished(struct reader *reader, uint64_t shard);
-/* What all rings up to and with this retired one had for tickets. */
+/* The number of tickets in all rings up to and including this retired one. */
 uint64_t reader_tickets(struct reader *reader);
 
 /* Records that writers dropped. */

@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
-/* The first word of a spot in what a lookup gave. */
+/* The first word of a spot in the result of a lookup. */
 static uint64_t in_look(const struct region *r, const struct spot *spot)
 {
 	return (uint64_t)spot->copy * r->size + spot->at;
@@ -72,7 +72,7 @@ enum look read_counter(struct region *r, uint64_t bank, int copy, uint64_t index
 	*value = region_word(r, bank, index);
 	if (r->failed)
 		return FAILED;
-	/* The lookups brought all copies. */
+	/* The lookups returned all copies. */
 	if (copy > 0)
 		*value = region_median(r, copy, index);
 	return WHOLE;
@@ -101,6 +101,6 @@ bool global_fits(const struct region *r, const struct spot *spot, bool is_cell)
 {
 	uint64_t words = words_of(spot->bytes);
 
-	/* A cell is followed by the count of updates that were given up. */
+	/* The count of dropped updates follows a cell. */
 	return words < r->size && spot->at < r->size && (is_cell ? words + 2 : 2 * words + 1) <= r->size - spot->at;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Words of shared memory, and the few operations that reading them takes (docs/abi-reading.md). */
+/* Words of shared memory, and the few operations for reading them (docs/abi-reading.md). */
 #ifndef WORDS_H
 #define WORDS_H
 
@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A word that others write while it is read. Nothing here writes one. */
+/* A word that others write while it is read. This program writes none. */
 typedef const _Atomic uint64_t word;
 
 static inline uint64_t load(word *w)
@@ -37,7 +37,7 @@ static inline void copy(uint64_t *to, word *from, size_t count)
 		to[i] = load(from + i);
 }
 
-/* Whether `a` comes after `b`, where numbers wrap. */
+/* Whether `a` comes after `b`, with wrap-around. */
 static inline int after(uint64_t a, uint64_t b)
 {
 	return (int64_t)(a - b) > 0;
@@ -48,7 +48,7 @@ static inline uint64_t round_up(uint64_t n, uint64_t multiple)
 	return (n + multiple - 1) / multiple * multiple;
 }
 
-/* Words that so many bytes take. */
+/* The number of words for this many bytes. */
 static inline uint64_t words_of(uint64_t bytes)
 {
 	return round_up(bytes, 8) / 8;

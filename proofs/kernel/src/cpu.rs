@@ -1,13 +1,13 @@
-//! Which CPU a thread runs on. Threads inherit it from the one that starts them.
+//! The CPU that a thread runs on. New threads inherit it from their parent.
 
 use std::sync::OnceLock;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// The CPUs that this process may use: not always all, nor from 0 on.
+/// The CPUs that this process may use: not always all, and not always from 0.
 ///
 /// # Panics
-/// If the kernel does not tell.
+/// Panics if the kernel does not report them.
 pub fn cpus() -> &'static [usize] {
     static CPUS: OnceLock<Vec<usize>> = OnceLock::new();
     CPUS.get_or_init(|| {
@@ -19,15 +19,15 @@ pub fn cpus() -> &'static [usize] {
 /// Moves this thread to `cpu`, and keeps it there.
 ///
 /// # Panics
-/// If there is no such CPU for this process.
+/// Panics if this process can't use that CPU.
 pub fn on_cpu(cpu: usize) {
     run_on(&[cpu]);
 }
 
-/// Moves this thread to the first CPU, and keeps it there: which one that is.
+/// Moves this thread to the first CPU, keeps it there, and returns that CPU.
 ///
 /// # Panics
-/// If the kernel refuses it.
+/// Panics if the kernel refuses.
 pub fn on_one_cpu() -> usize {
     let cpu = cpus()[0];
     on_cpu(cpu);
@@ -37,7 +37,7 @@ pub fn on_one_cpu() -> usize {
 /// Lets this thread run on every CPU again.
 ///
 /// # Panics
-/// If the kernel refuses it.
+/// Panics if the kernel refuses.
 pub fn everywhere() {
     run_on(cpus());
 }
@@ -49,14 +49,14 @@ fn run_on(some: &[usize]) {
     sched_setaffinity(None, &set).unwrap_or_else(|e| panic!("CPUs {some:?}: {e}"));
 }
 
-/// Whether the kernel is one of real time (PREEMPT_RT), where interrupts are tasks.
+/// Whether the kernel is a real-time kernel (PREEMPT_RT), where interrupts run as tasks.
 pub fn real_time() -> bool {
     let says = rustix::system::uname().version().to_string_lossy().contains("PREEMPT_RT");
     says || std::fs::read_to_string("/sys/kernel/realtime").is_ok_and(|it| it.trim() == "1")
 }
 
-/// Whether the kernel says that it does not preempt programs outside of critical sections: it runs with
-/// `preempt=none` or `preempt=voluntary`. False where it does not say (without debugfs, or before Linux 5.15).
+/// Whether the kernel reports that it never preempts programs, even outside critical sections: it runs with
+/// `preempt=none` or `preempt=voluntary`. False if it does not report this (without debugfs, or before Linux 5.15).
 pub fn preempts_nobody() -> bool {
     std::fs::read_to_string("/sys/kernel/debug/sched/preempt")
         .is_ok_and(|modes| modes.contains("(none)") || modes.contains("(voluntary)"))
@@ -65,7 +65,7 @@ pub fn preempts_nobody() -> bool {
 /// Major and minor number of the running kernel.
 ///
 /// # Panics
-/// If it has none.
+/// Panics if it has none.
 pub fn kernel() -> (u32, u32) {
     let uname = rustix::system::uname();
     let mut numbers = uname.release().to_str().unwrap().split(|c: char| !c.is_ascii_digit());

@@ -1,4 +1,4 @@
-//! The machine code that the kernel made of a program.
+//! The machine code of a program from the kernel's JIT.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -6,22 +6,22 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use libbpf_rs::libbpf_sys::{self, bpf_prog_info};
 
-/// A function of a program: where it lies in the kernel, and its instructions.
+/// A function of a program: its address in the kernel, and its instructions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Function {
     /// The address of the first instruction.
     pub address: u64,
-    /// All of them.
+    /// All instructions.
     pub code: Vec<u8>,
 }
 
-/// The functions of a loaded program, the program itself first; `None` where the kernel interprets
-/// it, or shows nobody its addresses.
+/// The functions of a loaded program, the program itself first. `None` if the kernel interprets it, or hides its
+/// addresses.
 ///
 /// # Panics
-/// With the kernel's reason.
+/// Panics with the kernel's error.
 pub fn image(program: BorrowedFd<'_>) -> Option<Vec<Function>> {
-    // SAFETY: no arrays are asked for.
+    // SAFETY: no arrays are requested.
     let sizes = unsafe { info(program, bpf_prog_info::default()) };
     let mut code = vec![0; sizes.jited_prog_len as usize];
     let mut lengths = vec![0_u32; sizes.nr_jited_func_lens as usize];
@@ -35,7 +35,7 @@ pub fn image(program: BorrowedFd<'_>) -> Option<Vec<Function>> {
         jited_ksyms: addresses.as_mut_ptr().expose_provenance() as u64,
         ..Default::default()
     };
-    // SAFETY: the arrays are as long as said, and outlive the call.
+    // SAFETY: the arrays have the stated lengths, and outlive the call.
     let given = unsafe { info(program, wanted) };
     if given.jited_prog_insns == 0 || given.jited_ksyms == 0 || code.is_empty() {
         return None;
@@ -49,13 +49,13 @@ pub fn image(program: BorrowedFd<'_>) -> Option<Vec<Function>> {
     Some(addresses.into_iter().zip(lengths).map(&mut function).collect())
 }
 
-/// Asks for a program's information.
+/// Gets a program's information.
 ///
 /// # Safety
-/// The arrays that `info` asks for are as long as it says.
+/// The arrays that `info` points to must have the lengths that it states.
 unsafe fn info(program: BorrowedFd<'_>, mut info: bpf_prog_info) -> bpf_prog_info {
     let mut size = u32::try_from(size_of_val(&info)).expect("some hundred bytes");
-    // SAFETY: the information is as long as said, and what it points to is up to the caller.
+    // SAFETY: `info` has the stated size, and the caller guarantees its arrays.
     let ret =
         unsafe { libbpf_sys::bpf_prog_get_info_by_fd(program.as_raw_fd(), &raw mut info, &raw mut size) };
     assert_eq!(ret, 0, "program info: {}", io::Error::last_os_error());

@@ -1,8 +1,7 @@
-//! What the real-kernel tests share: privilege, loading and running programs, pins, processes.
+//! Shared code of the real-kernel tests: privilege, loading and running programs, pins, processes.
 //!
-//! Nothing here is mocked. The programs under `bpf/` are loaded into this machine's own kernel;
-//! without the privilege for that a test says so on stderr and passes, or fails if
-//! `MAPRING_REQUIRE_BPF=1` is set.
+//! Nothing here is mocked. The tests load the programs under `bpf/` into this machine's own kernel. Without the
+//! privilege for that, a test reports this on stderr and passes, or fails if `MAPRING_REQUIRE_BPF=1` is set.
 #![deny(unsafe_code)]
 
 mod cpu;
@@ -35,7 +34,7 @@ pub use records::{Filled, Sample, words_of};
 pub use slow_pages::SlowPages;
 pub use sysctl::UnprivilegedBpf;
 
-/// Ends the test early, loudly, where programs can't be loaded.
+/// Ends the test early, with a visible message, if programs can't be loaded.
 #[macro_export]
 macro_rules! require_bpf {
     () => {{
@@ -47,7 +46,7 @@ macro_rules! require_bpf {
     }};
 }
 
-/// The programs under `bpf/`, each compiled for this machine; those called `…_portable` for any.
+/// The programs under `bpf/`, each compiled for this machine; the `…_portable` ones for any machine.
 pub mod skel {
     macro_rules! skeletons {
         ($($name:ident)*) => {

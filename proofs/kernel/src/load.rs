@@ -1,4 +1,4 @@
-//! Loading objects, running their programs by hand, and touching maps behind the library's back.
+//! Loads objects, runs their programs by hand, and accesses maps without the library.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -15,14 +15,14 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
 };
 
-/// What a skeleton's builder ends up as.
+/// The loaded skeleton of a skeleton's builder.
 pub type Loaded<'o, B> = <<B as SkelBuilder<'o>>::Output as OpenSkel<'o>>::Output;
 
-/// Opens an object, prepares it, loads it, and makes its maps ready for readers; of an object that was not prepared they
-/// are not.
+/// Opens, prepares and loads an object, and initializes its maps for readers. If the object was not prepared, its maps
+/// are not initialized.
 ///
 /// # Panics
-/// With the kernel's, libbpf's or the library's reason.
+/// Panics with the kernel's, libbpf's or the library's error.
 pub fn load<'o, B: SkelBuilder<'o> + Default>(
     storage: &'o mut MaybeUninit<OpenObject>,
     prepare: impl FnOnce(&mut OpenObject),
@@ -34,10 +34,10 @@ pub fn load<'o, B: SkelBuilder<'o> + Default>(
     }
 }
 
-/// The same without making its maps ready for readers.
+/// The same without initializing its maps for readers.
 ///
 /// # Panics
-/// With the kernel's or libbpf's reason.
+/// Panics with the kernel's or libbpf's error.
 pub fn load_only<'o, B: SkelBuilder<'o> + Default>(
     storage: &'o mut MaybeUninit<OpenObject>,
     prepare: impl FnOnce(&mut OpenObject),
@@ -50,9 +50,9 @@ pub fn load_only<'o, B: SkelBuilder<'o> + Default>(
 /// Prepares an object as users do: a shard for each CPU.
 ///
 /// # Panics
-/// With the library's reason.
+/// Panics with the library's error.
 pub fn fitted(object: &mut OpenObject) {
-    // The guard on every machine, be it slow: programs without it are compiled so.
+    // Use the guard on every machine, even if slow: programs without it are compiled separately.
     mapring::loader::Prepare::new().guard(true).object(object).unwrap_or_else(|e| panic!("fit: {e}"));
 }
 
@@ -62,7 +62,7 @@ pub fn unfitted(_: &mut OpenObject) {}
 /// The shape of a ring that was not prepared: one shard.
 ///
 /// # Panics
-/// If there can be no such ring.
+/// Panics if no such ring can exist.
 pub fn one_shard(record: u64, slots: u64) -> Geometry {
     Geometry::new(Kind::Ring, record, slots, 1).unwrap()
 }
@@ -70,15 +70,15 @@ pub fn one_shard(record: u64, slots: u64) -> Geometry {
 /// A map of a loaded object.
 ///
 /// # Panics
-/// If there is none of this name.
+/// Panics if no map has this name.
 pub fn map<'a>(object: &'a Object, name: &str) -> Map<'a> {
     object.maps().find(|map| map.name() == name).unwrap_or_else(|| panic!("no map {name}"))
 }
 
-/// A descriptor of a map that is for reading only, as from a pin of mode 0444.
+/// A read-only descriptor of a map, as from a pin of mode 0444.
 ///
 /// # Panics
-/// With the kernel's reason.
+/// Panics with the kernel's error.
 pub fn read_only(map: &impl MapCore) -> OwnedFd {
     let id = map.info().unwrap().info.id;
     let opts = bpf_get_fd_by_id_opts {
@@ -86,10 +86,10 @@ pub fn read_only(map: &impl MapCore) -> OwnedFd {
         open_flags: libbpf_sys::BPF_F_RDONLY,
         ..Default::default()
     };
-    // SAFETY: options that say how long they are.
+    // SAFETY: the options contain their own size.
     let fd = unsafe { libbpf_sys::bpf_map_get_fd_by_id_opts(id, &raw const opts) };
     assert!(fd >= 0, "map id {id}: {}", io::Error::from_raw_os_error(-fd));
-    // SAFETY: a new descriptor, and ours alone.
+    // SAFETY: a new descriptor that nothing else owns.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
@@ -101,32 +101,32 @@ impl Runner {
     /// The program of this name in a loaded skeleton's object.
     ///
     /// # Panics
-    /// If there is none.
+    /// Panics if no program has this name.
     pub fn new(object: &Object, name: &str) -> Self {
         let program =
             object.progs().find(|p| p.name() == name).unwrap_or_else(|| panic!("no program {name}"));
         Self(program.as_fd().try_clone_to_owned().unwrap())
     }
 
-    /// How many instructions the verifier walked through to load the program; `None` before 5.16,
-    /// which does not tell.
+    /// The number of instructions that the verifier processed to load the program; `None` before 5.16, which does not
+    /// report it.
     ///
     /// # Panics
-    /// If the kernel tells nothing of it.
+    /// Panics if the kernel reports nothing about the program.
     pub fn verified(&self) -> Option<u32> {
         let mut info = bpf_prog_info::default();
         let mut size = u32::try_from(size_of_val(&info)).unwrap();
-        // SAFETY: the information is as long as said, and asks for no arrays.
+        // SAFETY: `info` has the stated size, and requests no arrays.
         let ret =
             unsafe { libbpf_sys::bpf_prog_get_info_by_fd(self.0.as_raw_fd(), &raw mut info, &raw mut size) };
         assert!(ret == 0 && info.xlated_prog_len > 0, "program info: {ret}");
         (info.verified_insns > 0).then_some(info.verified_insns)
     }
 
-    /// Runs the program once, on this CPU, with `args` as its context: it may change them.
+    /// Runs the program once on this CPU, with `args` as its context, which it may change.
     ///
     /// # Panics
-    /// If the kernel does not run it.
+    /// Panics if the kernel does not run it.
     pub fn run<const N: usize>(&self, args: &mut [u64; N]) {
         let mut opts = bpf_test_run_opts {
             sz: size_of::<bpf_test_run_opts>() as u64,
@@ -134,26 +134,26 @@ impl Runner {
             ctx_size_in: u32::try_from(size_of_val(args)).unwrap(),
             ..Default::default()
         };
-        // SAFETY: the context is as long as said, and a `syscall` program's context is written back.
+        // SAFETY: the context has the stated length, and a `syscall` program's context is written back to it.
         let ret = unsafe { libbpf_sys::bpf_prog_test_run_opts(self.0.as_raw_fd(), &raw mut opts) };
         assert_eq!(ret, 0, "test run: {}", io::Error::last_os_error());
     }
 }
 
 impl Runner {
-    /// Has the program, of type XDP, look at a packet so many times, on this CPU.
+    /// Runs the program, of type XDP, `count` times on a packet, on this CPU.
     ///
     /// # Panics
-    /// If the kernel does not run it.
+    /// Panics if the kernel does not run it.
     pub fn packets(&self, count: i32) {
         send(self.0.as_fd(), &[0; 64], count);
     }
 }
 
-/// Runs an XDP program `times` times on this CPU, over a packet; what it returned at last.
+/// Runs an XDP program `times` times on a packet, on this CPU, and returns its last return value.
 ///
 /// # Panics
-/// If the kernel does not run it.
+/// Panics if the kernel does not run it.
 pub fn send(program: BorrowedFd<'_>, packet: &[u8], times: i32) -> u32 {
     let mut opts = bpf_test_run_opts {
         sz: size_of::<bpf_test_run_opts>() as u64,
@@ -162,7 +162,7 @@ pub fn send(program: BorrowedFd<'_>, packet: &[u8], times: i32) -> u32 {
         repeat: times,
         ..Default::default()
     };
-    // SAFETY: the packet is as long as said, and none is asked back.
+    // SAFETY: the packet has the stated length, and no output packet is requested.
     let ret = unsafe { libbpf_sys::bpf_prog_test_run_opts(program.as_raw_fd(), &raw mut opts) };
     assert_eq!(ret, 0, "test run: {}", io::Error::last_os_error());
     opts.retval
@@ -171,33 +171,33 @@ pub fn send(program: BorrowedFd<'_>, packet: &[u8], times: i32) -> u32 {
 /// Writes a whole element by system call.
 ///
 /// # Panics
-/// If the kernel refuses it.
+/// Panics if the kernel refuses.
 pub fn update(map: &impl MapCore, index: u32, words: &[u64]) {
     map.update(&index.to_ne_bytes(), bytemuck::cast_slice(words), MapFlags::ANY).unwrap();
 }
 
-/// One word of an element by system call.
+/// Reads one word of an element by system call.
 ///
 /// # Panics
-/// If there is no such word.
+/// Panics if the element or word does not exist.
 pub fn word_at(map: &impl MapCore, index: u32, at: usize) -> u64 {
     let bytes = map.lookup(&index.to_ne_bytes(), MapFlags::ANY).unwrap().expect("arrays have all elements");
     u64::from_ne_bytes(bytes[at * 8..at * 8 + 8].try_into().unwrap())
 }
 
-/// Runs `test` in a thread for which the kernel knows no batches, as those before 5.6.
+/// Runs `test` in a thread where batch commands fail, as on kernels before 5.6.
 ///
 /// # Panics
-/// If `test` does.
+/// Panics if `test` does.
 pub fn without_batches(test: impl FnOnce() + Send) {
     without_commands(&[libbpf_sys::BPF_MAP_LOOKUP_BATCH, libbpf_sys::BPF_MAP_UPDATE_BATCH], test);
 }
 
-/// Runs `test` in a thread for which the kernel knows none of these commands of bpf(2): a seccomp
-/// filter answers EINVAL in their place.
+/// Runs `test` in a thread where a seccomp filter makes these commands of bpf(2) fail with EINVAL, as if the kernel did
+/// not know them.
 ///
 /// # Panics
-/// If `test` does.
+/// Panics if `test` does.
 pub fn without_commands(commands: &[u32], test: impl FnOnce() + Send) {
     failing_commands(commands, libc::EINVAL, test);
 }
@@ -205,7 +205,7 @@ pub fn without_commands(commands: &[u32], test: impl FnOnce() + Send) {
 /// Runs `test` in a thread for which these commands of bpf(2) fail with `errno`.
 ///
 /// # Panics
-/// If `test` does.
+/// Panics if `test` does.
 pub fn failing_commands(commands: &[u32], errno: i32, test: impl FnOnce() + Send) {
     let rule = |command: &u32| {
         let is = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, u64::from(*command));
@@ -214,17 +214,16 @@ pub fn failing_commands(commands: &[u32], errno: i32, test: impl FnOnce() + Send
     refusing_bpf(commands.iter().map(rule).collect(), errno, test);
 }
 
-/// Runs `test` in a thread that may not call bpf(2) at all (EPERM), as processes without privilege before
-/// Linux 5.19.
+/// Runs `test` in a thread that may not call bpf(2) at all (EPERM), like processes without privilege before Linux 5.19.
 ///
 /// # Panics
-/// If `test` does.
+/// Panics if `test` does.
 pub fn without_bpf(test: impl FnOnce() + Send) {
     refusing_bpf(Vec::new(), libc::EPERM, test);
 }
 
-/// Runs `test` in a thread for which a seccomp filter answers these calls of bpf(2) with `errno`; all of
-/// them, if no rule says which.
+/// Runs `test` in a thread where a seccomp filter makes these calls of bpf(2) fail with `errno`; without rules, all
+/// calls.
 fn refusing_bpf(calls: Vec<SeccompRule>, errno: i32, test: impl FnOnce() + Send) {
     let filter = SeccompFilter::new(
         [(libc::SYS_bpf, calls)].into(),

@@ -1,5 +1,5 @@
-//! Those who write the ring `numbers` (`bpf/numbered.h`, `bpf/numbered_programs.h`), and what was seen of their
-//! records.
+//! The writers of the ring `numbers` (`bpf/numbered.h`, `bpf/numbered_programs.h`), and checks of the records that
+//! readers got.
 
 use std::collections::BTreeSet;
 use std::os::fd::IntoRawFd;
@@ -17,7 +17,7 @@ use crate::{Runner, cpus, fitted, sample_clock};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, Record)]
 #[repr(C)]
 pub struct Numbered {
-    /// Who wrote it.
+    /// Its writer.
     pub writer: u64,
     /// The writer's count of its records, from 0.
     pub number: u64,
@@ -30,28 +30,28 @@ impl Numbered {
         Self { writer, number, copies: [writer << 32 ^ number; 4] }
     }
 
-    /// Whether it is one that somebody wrote.
+    /// Whether it is a record that a writer could have written.
     pub fn is_whole(&self) -> bool {
         *self == Self::new(self.writer, self.number)
     }
 }
 
-/// Pushes `count` records of `writer` from `first` on, by the program `push_run`: how many were dropped.
+/// Pushes `count` records of `writer` from `first` on with the program `push_run`. Returns how many were dropped.
 pub fn push(program: &Runner, writer: u64, first: u64, count: u64) -> u64 {
     let mut args = [writer, first, count, 0];
     program.run(&mut args);
     args[3]
 }
 
-/// How many there are: system calls, a clock's interrupts, two tasks that may sleep.
+/// The number of writers: system calls, a clock's interrupts, two tasks that may sleep.
 const WRITERS: usize = 4;
-/// Nanoseconds between the clock's interrupts: emulated machines have to find time for something else.
+/// Nanoseconds between the clock's interrupts: enough for emulated machines to do other work.
 const CLOCK: u64 = 250_000;
 
-/// Prepares an object so that this process's system calls are recorded.
+/// Prepares an object so that it records this process's system calls.
 ///
 /// # Panics
-/// If it has none.
+/// Panics if it has no section `.rodata.watched`.
 pub fn watching_us(object: &mut OpenObject) {
     fitted(object);
     let watched = object.maps_mut().find(|map| map.name() == ".rodata.watched");
@@ -59,11 +59,11 @@ pub fn watching_us(object: &mut OpenObject) {
     watched.initial_value_mut().unwrap().copy_from_slice(&std::process::id().to_ne_bytes());
 }
 
-/// Has all of them write as fast as they can, until `meanwhile` is done: how many records each published. The
-/// object was loaded [`watching_us`].
+/// Makes all writers write as fast as they can until `meanwhile` returns. Returns how many records each published. The
+/// object must be loaded with [`watching_us`].
 ///
 /// # Panics
-/// If one of them did not come to write, or `meanwhile` panics.
+/// Panics if one of them wrote nothing, or `meanwhile` panics.
 pub fn written_by_all(object: &mut Object, meanwhile: impl FnOnce()) -> [u64; WRITERS] {
     let (program, stop) = (Runner::new(object, "push_run"), AtomicBool::new(false));
     let counts = Globals::open(section(object, ".bss").unwrap()).unwrap();
@@ -95,7 +95,7 @@ pub fn written_by_all(object: &mut Object, meanwhile: impl FnOnce()) -> [u64; WR
             }
         }
         meanwhile();
-        // A machine with other work may have left somebody no time yet: half a minute will do.
+        // On a busy machine a writer may not have run yet: wait up to half a minute.
         for _ in 0..3000 {
             let everybody = by_programs().iter().all(|(pushed, dropped)| pushed > dropped)
                 && by_tasks.iter().all(|published| published.load(Ordering::Relaxed) > 0);
@@ -116,11 +116,11 @@ pub fn written_by_all(object: &mut Object, meanwhile: impl FnOnce()) -> [u64; WR
     published
 }
 
-/// How many times in a row a reader finds nothing once everything was read. Before a record there may be a ticket
-/// that nobody claimed, because a preempted writer still had its slot: a reader looks past that once in 65,536 times.
+/// Empty polls in a row after which a reader has read everything. Before a record there may be an unclaimed ticket,
+/// because a preempted writer still held its slot: a reader looks past it only once in 65,536 polls.
 pub const EMPTY: u32 = 1 << 17;
 
-/// Tells others to stop, however this ends.
+/// Stops other threads when dropped.
 #[derive(Debug)]
 pub struct Stop<'a>(pub &'a AtomicBool);
 
@@ -130,25 +130,25 @@ impl Drop for Stop<'_> {
     }
 }
 
-/// Which records of each writer a reader was given.
+/// The records of each writer that a reader got.
 #[derive(Debug, Default)]
 pub struct Seen([BTreeSet<u64>; WRITERS]);
 
 impl Seen {
-    /// Adds one.
+    /// Adds one record.
     ///
     /// # Panics
-    /// If it is not whole, or came before.
+    /// Panics if the record is not whole, or was added before.
     pub fn add(&mut self, record: &Numbered) {
         assert!(record.is_whole(), "{record:?}");
         let new = self.0[usize::try_from(record.writer).unwrap()].insert(record.number);
         assert!(new, "{record:?} came twice");
     }
 
-    /// Adds what another reader was given, of other records.
+    /// Adds the records of another reader.
     ///
     /// # Panics
-    /// If one was given to both.
+    /// Panics if both have the same record.
     pub fn merge(&mut self, other: &Self) {
         for (mine, others) in self.0.iter_mut().zip(&other.0) {
             assert!(mine.is_disjoint(others), "some came twice");
@@ -156,10 +156,10 @@ impl Seen {
         }
     }
 
-    /// Checks them against what was `published`: what is missing is what `stats` counts as lost.
+    /// Checks that the missing records of `published` are as many as `stats` counts as lost.
     ///
     /// # Panics
-    /// If it is not.
+    /// Panics if they are not.
     pub fn check(&self, published: [u64; WRITERS], stats: ReadStats) {
         let seen = self.0.each_ref().map(|seen| seen.len() as u64);
         let missing: u64 = std::iter::zip(published, seen).map(|(all, seen)| all - seen).sum();

@@ -11,18 +11,18 @@ const PERF_COUNT_SW_CPU_CLOCK: u64 = 0;
 const PERF_COUNT_SW_CONTEXT_SWITCHES: u64 = 3;
 const PERF_FLAG_FD_CLOEXEC: u64 = 8;
 
-/// An event on `cpu` every `period` nanoseconds, in whatever runs there.
+/// A clock event on `cpu` every `period` nanoseconds, which interrupts any code that runs there.
 ///
 /// # Panics
-/// With the kernel's reason.
+/// Panics with the kernel's error.
 pub fn sample_clock(cpu: usize, period: u64) -> OwnedFd {
     software(cpu, PERF_COUNT_SW_CPU_CLOCK, period)
 }
 
-/// An event at each context switch on `cpu`, in the scheduler.
+/// An event at each context switch on `cpu`, inside the scheduler.
 ///
 /// # Panics
-/// With the kernel's reason.
+/// Panics with the kernel's error.
 pub fn sample_switches(cpu: usize) -> OwnedFd {
     software(cpu, PERF_COUNT_SW_CONTEXT_SWITCHES, 1)
 }
@@ -36,7 +36,7 @@ fn software(cpu: usize, config: u64, period: u64) -> OwnedFd {
     };
     attr.__bindgen_anon_1.sample_period = period;
     let (any_process, no_group) = (-1, -1);
-    // SAFETY: `attr` is as long as it says, and the call keeps no pointer to it.
+    // SAFETY: `attr` has the size that it states, and the call keeps no pointer to it.
     let fd = unsafe {
         libc::syscall(
             libc::SYS_perf_event_open,
@@ -48,6 +48,6 @@ fn software(cpu: usize, config: u64, period: u64) -> OwnedFd {
         )
     };
     assert!(fd >= 0, "perf_event_open on CPU {cpu}: {}", io::Error::last_os_error());
-    // SAFETY: a new descriptor, and ours alone.
+    // SAFETY: a new descriptor that nothing else owns.
     unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).unwrap()) }
 }

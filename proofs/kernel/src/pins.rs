@@ -1,4 +1,4 @@
-//! Places for pins, gone when dropped.
+//! Directories for pins, removed when dropped.
 
 use std::ffi::CStr;
 use std::io::ErrorKind;
@@ -11,7 +11,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 const BPF_FS: i64 = 0xcafe_4a11;
 const USUAL: &str = "/sys/fs/bpf";
 
-/// Makes a directory that no other test has. A killed process may have left one of the same name.
+/// Makes a directory that no other test uses. A killed process may have left one of the same name.
 fn make_in(parent: &Path) -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
@@ -25,15 +25,15 @@ fn make_in(parent: &Path) -> PathBuf {
     }
 }
 
-/// A directory of one's own in `/sys/fs/bpf`.
+/// A directory of its own in `/sys/fs/bpf`.
 #[derive(Debug)]
 pub struct PinDir(PathBuf);
 
 impl PinDir {
-    /// Makes it, and mounts the BPF file system where a bare machine has none.
+    /// Makes it, and mounts the BPF file system if the machine has none.
     ///
     /// # Panics
-    /// With the kernel's reason.
+    /// Panics with the kernel's error.
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
         if rustix::fs::statfs(USUAL).is_ok_and(|fs| fs.f_type != BPF_FS) {
@@ -55,8 +55,7 @@ impl Drop for PinDir {
     }
 }
 
-/// A BPF file system of one's own whose directory everybody may search: `/sys/fs/bpf` is often
-/// for root alone.
+/// A BPF file system of its own, whose directory everybody may search: often only root may use `/sys/fs/bpf`.
 #[derive(Debug)]
 pub struct PublicPins(PathBuf);
 
@@ -64,16 +63,16 @@ impl PublicPins {
     /// Mounts it in the folder for temporary files.
     ///
     /// # Panics
-    /// With the kernel's reason.
+    /// Panics with the kernel's error.
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
         Self::with_mode(c"mode=0755")
     }
 
-    /// The same with another `mode=` of its directory: the kernel's default is 1777.
+    /// The same with another `mode=` of its directory; the kernel's default is 1777.
     ///
     /// # Panics
-    /// With the kernel's reason.
+    /// Panics with the kernel's error.
     pub fn with_mode(option: &CStr) -> Self {
         let dir = make_in(&std::env::temp_dir());
         mount("bpf", &dir, "bpf", MountFlags::empty(), option)

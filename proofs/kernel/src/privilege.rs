@@ -6,10 +6,10 @@ use libbpf_rs::libbpf_sys::bpf_map_create_opts;
 use libbpf_rs::{MapHandle, MapType};
 use rustix::thread::{CapabilitySet, capabilities};
 
-/// Whether `test` may run. If not, says so past the capture of the test harness.
+/// Whether `test` may run. If not, prints that to stderr, past the test harness's capture.
 ///
 /// # Panics
-/// If not, and `MAPRING_REQUIRE_BPF=1` says that it must.
+/// Panics if not, and `MAPRING_REQUIRE_BPF=1` requires it.
 pub fn may_use_bpf(test: &str) -> bool {
     let Some(obstacle) = obstacle() else { return true };
     let message = format!("{test}: needs BPF ({obstacle}): run as root\n");
@@ -19,23 +19,23 @@ pub fn may_use_bpf(test: &str) -> bool {
     false
 }
 
-/// Says that a test, or a part of it, can't run here, and why, past the capture of the test harness.
+/// Prints that a test, or a part of it, can't run here, and why, past the test harness's capture.
 pub fn skipped(test: &str, why: &str) {
     tell(&format!("{test}: {why}\n"));
 }
 
 fn tell(message: &str) {
-    // Not by `eprintln!`, which the harness would keep to itself.
+    // Not by `eprintln!`, which the harness captures.
     std::io::stderr().write_all(format!("SKIPPED {message}").as_bytes()).expect("stderr can be written");
 }
 
 fn obstacle() -> Option<String> {
     let effective = capabilities(None).expect("a thread may ask for its own").effective;
-    // Some tests mount, open maps by id and make others' processes: no less will do.
+    // Some tests mount, open maps by id and start other users' processes: nothing less is enough.
     if !effective.contains(CapabilitySet::SYS_ADMIN) {
         return Some("missing CAP_BPF/CAP_SYS_ADMIN".to_owned());
     }
-    // Capabilities of a user namespace, a seccomp filter or a lockdown show only when one tries.
+    // Only an attempt shows the limits of a user namespace, a seccomp filter or a lockdown.
     let opts = bpf_map_create_opts { sz: size_of::<bpf_map_create_opts>() as u64, ..Default::default() };
     MapHandle::create(MapType::Array, Some("probe"), 4, 8, 1, &opts)
         .err()

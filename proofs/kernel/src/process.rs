@@ -1,4 +1,4 @@
-//! Second processes: the package's own, as root or as nobody.
+//! Second processes: this package's own programs, as root or as nobody.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -9,33 +9,33 @@ use rustix::thread::{
     set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
-/// Who has no rights: the usual user and group.
+/// The usual unprivileged user and group.
 pub const NOBODY: u32 = 65534;
 
-/// What the child program (`env!("CARGO_BIN_EXE_kernel-tests-child")` in a test) says, given
-/// `args`: its stdout, or its stderr if it failed. What it does: `src/bin/kernel-tests-child.rs`.
+/// Runs the child program (`env!("CARGO_BIN_EXE_kernel-tests-child")` in a test) with `args`. Returns its stdout, or
+/// its stderr if it failed. `src/bin/kernel-tests-child.rs` describes its commands.
 ///
 /// # Panics
-/// If it can't be run.
+/// Panics if it can't be run.
 pub fn try_child(program: &str, args: &[&str]) -> std::result::Result<String, String> {
     let output = Command::new(program).args(args).output().unwrap_or_else(|e| panic!("{program}: {e}"));
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
 }
 
-/// As [`try_child`], for what must succeed.
+/// As [`try_child`], for commands that must succeed.
 ///
 /// # Panics
-/// If it fails.
+/// Panics if it fails.
 pub fn child(program: &str, args: &[&str]) -> String {
     try_child(program, args).unwrap_or_else(|said| panic!("{args:?}: {said}"))
 }
 
-/// Starts a reader, of the package's own programs, and calls `write` until it has had enough: the line in which
-/// it says how it reads, before it is `ready`, and what it said afterwards.
+/// Starts a reader, one of this package's programs, and calls `write` until it ends. Returns the line in which it
+/// reports how it reads, before the line `ready`, and its later output.
 ///
 /// # Panics
-/// If it fails.
+/// Panics if it fails.
 pub fn written_for(program: &str, args: &[&str], mut write: impl FnMut()) -> (String, Vec<String>) {
     let mut reader = Command::new(program).args(args).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(reader.stdout.take().unwrap()).lines().map(Result::unwrap);
@@ -51,18 +51,18 @@ pub fn written_for(program: &str, args: &[&str], mut write: impl FnMut()) -> (St
     (access, lines.collect())
 }
 
-/// Becomes nobody, without any capability or a way back. This process must have one thread.
+/// Changes to user nobody, permanently and without any capability. This process must have one thread.
 ///
 /// # Errors
-/// If something is left.
+/// Fails if any privilege is left.
 pub fn become_nobody() -> Result<()> {
     become_nobody_with(CapabilitySet::empty())
 }
 
-/// Becomes nobody, with these capabilities alone. This process must have one thread.
+/// Changes to user nobody, with only these capabilities. This process must have one thread.
 ///
 /// # Errors
-/// If something else is left.
+/// Fails if any other privilege is left.
 pub fn become_nobody_with(kept: CapabilitySet) -> Result<()> {
     let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
     set_keep_capabilities(!kept.is_empty())?;

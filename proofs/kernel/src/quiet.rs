@@ -1,4 +1,4 @@
-//! The part of the child that reads with a system call filter on: all but the end is deadly.
+//! The part of the child that reads under a system call filter, which kills it for any call except exit.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -19,20 +19,20 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 use crate::{Filled, words_of};
 
-/// Records that must have been read before the end, by each reader; of large ones an eighth.
+/// Records that each reader must have read before the end; an eighth of this for large records.
 const RECORDS: u64 = 3_000;
-/// Changes of a cell, a latch and the counters that must have been seen before the end.
+/// Changes of a cell, a latch and the counters that the reader must have seen before the end.
 const CHANGES: u64 = 100;
 
-/// Opens the regions at these paths (a ring, one of large records, cells, latches, counters: pins,
-/// or memory files in `/proc`), says `ready` on stdout, forbids itself all system calls but the one
-/// that ends it, and does as `how` says (the last path, if there is one, is a pin of global variables):
-/// - `read`: reads what is written meanwhile, in every way that handles have;
+/// Opens the regions at these paths (a ring, a ring of large records, cells, latches, counters: pins, or memfds in
+/// `/proc`), prints `ready` on stdout, forbids itself all system calls except exit, and acts by `how`. The last path,
+/// if any, is a pin of global variables. The values of `how`:
+/// - `read`: reads the data as it is written, in every way that handles have;
 /// - `call`: reads, and then makes a system call after all;
-/// - `lookup`: reads through read-only descriptors, which for maps is by system call.
+/// - `lookup`: reads through read-only descriptors, which for maps means system calls.
 ///
 /// # Errors
-/// If they can't be opened. What goes wrong later ends the process by SIGSYS.
+/// Fails if they can't be opened. A later error ends the process by SIGSYS.
 pub fn quiet(how: &str, paths: [&str; 5], globals: Option<&str>) -> Result<()> {
     let open = |path: &str| -> Result<Region> {
         if path.starts_with("/proc/") {
@@ -62,16 +62,16 @@ pub fn quiet(how: &str, paths: [&str; 5], globals: Option<&str>) -> Result<()> {
     end(i32::from(!read))
 }
 
-/// Ends the process at once, without the system calls that cleaning up takes.
+/// Ends the process at once, without the system calls of a cleanup.
 pub fn end(status: i32) -> ! {
-    // SAFETY: always allowed.
+    // SAFETY: `_exit` is always allowed.
     unsafe { libc::_exit(status) }
 }
 
-/// From here on kills the process on any system call but those that end it.
+/// From here on, any system call except exit kills the process.
 ///
 /// # Errors
-/// If there is no such filter.
+/// Fails if the filter can't be installed.
 pub fn only_exit() -> Result<()> {
     let ends = [libc::SYS_exit, libc::SYS_exit_group].map(|call| (call, Vec::new()));
     let Ok(arch) = std::env::consts::ARCH.try_into() else { bail!("no filters for this architecture") };
@@ -80,7 +80,7 @@ pub fn only_exit() -> Result<()> {
     Ok(seccompiler::apply_filter(&filter)?)
 }
 
-/// One of each.
+/// One handle of each kind.
 struct Handles {
     ring: Reader<Filled<14>>,
     now: Reader<Filled<14>>,
@@ -100,7 +100,7 @@ struct Rec {
 }
 mapring::record!(Rec { words });
 
-/// Global variables of each sort.
+/// Global variables of each kind.
 struct Variables {
     turns: Variable<u64>,
     cell: Global<Rec, Seqlock>,
@@ -122,7 +122,7 @@ impl Variables {
         })
     }
 
-    /// Whether all of it is right.
+    /// Whether all values are right.
     fn read(&self, changes: &mut [Changes; 3]) -> bool {
         let mut right = self.turns.get().is_ok_and(|turns| changes[0].to(turns)) && self.latch.read().is_ok();
         if let Ok(Snapshot { version, value }) = self.cell.snapshot() {
@@ -153,8 +153,8 @@ impl Handles {
         })
     }
 
-    /// Reads until there was enough of everything; whether all of it was right. A panic would be
-    /// a system call, and the end.
+    /// Reads until it has seen enough of everything. Returns whether all of it was right. A panic would make a system
+    /// call, and so end the process.
     fn read(&mut self) -> bool {
         let [mut cell, mut latch, mut counted] = [const { Changes { last: 0, count: 0 } }; 3];
         let mut variables = [const { Changes { last: 0, count: 0 } }; 3];
@@ -185,14 +185,14 @@ impl Handles {
     }
 }
 
-/// A number that only grows, and how often it did.
+/// A number that only grows, and the count of its changes.
 struct Changes {
     last: u64,
     count: u64,
 }
 
 impl Changes {
-    /// `false` if it went back.
+    /// Returns `false` if the number decreased.
     fn to(&mut self, now: u64) -> bool {
         let grew = now >= self.last;
         self.count += u64::from(now > self.last);
@@ -201,7 +201,7 @@ impl Changes {
     }
 }
 
-/// Takes some records, another way each turn.
+/// Takes some records, in a different way each turn.
 fn records<const N: usize>(reader: &mut Reader<Filled<N>>, turn: u64) -> bool
 where
     Filled<N>: AnyBitPattern,
@@ -221,18 +221,18 @@ where
         && reader.lost() < u64::MAX
 }
 
-/// Reads the second value of a table, another way each turn: version `v` must be `right(v)`.
+/// Reads the second value of a table, in a different way each turn: version `v` must be `right(v)`.
 fn values<P: Guard>(
     table: &Table<Filled<14>, P>,
     turn: u64,
     changes: &mut Changes,
     right: impl Fn(u64) -> Filled<14>,
 ) -> bool {
-    // A writer may be there for ever so long: its CPU is also somebody else's.
+    // A writer may stay unfinished for very long, since other tasks share its CPU.
     let found = match turn % 3 {
         0 => table.try_snapshot(1).unwrap_or(None),
         1 => {
-            let _ = table.read(1); // which value that is, nobody says
+            let _ = table.read(1); // the version of that value is unknown
             None
         }
         _ => table.snapshot(1).ok(),

@@ -1,4 +1,4 @@
-//! The kernel's own answers about maps, errno and all: system calls with no library in between.
+//! Direct system calls on maps, without the library, with the kernel's errno.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -11,10 +11,10 @@ use mapring::layout::{Geometry, Preamble};
 use memmap2::MmapOptions;
 use rustix::mm::{MapFlags, ProtFlags};
 
-/// What the kernel said: an errno, where it refused.
+/// The kernel's result: an errno if it refused.
 pub type Said<T = ()> = Result<T, i32>;
 
-/// A map to be made.
+/// A map to create.
 #[derive(Clone, Copy, Debug)]
 pub struct RawMap {
     /// Its type.
@@ -23,42 +23,42 @@ pub struct RawMap {
     pub key: u32,
     /// Bytes of a value.
     pub value: u32,
-    /// How many there are.
+    /// The number of elements.
     pub entries: u32,
     /// `BPF_F_…`
     pub flags: u32,
-    /// The node, where the flags have `BPF_F_NUMA_NODE`.
+    /// The NUMA node, if the flags contain `BPF_F_NUMA_NODE`.
     pub node: u32,
-    /// An object's BTF, and the types of key and value in it; or zeros.
+    /// An object's BTF, and its types for key and value; or zeros.
     pub btf: (i32, u32, u32),
 }
 
 impl RawMap {
-    /// An array of values of so many bytes, with these flags.
+    /// An array of values of this many bytes, with these flags.
     pub fn array(value: u32, entries: u32, flags: u32) -> Self {
         Self { ty: MapType::Array, key: 4, value, entries, flags, node: 0, btf: (0, 0, 0) }
     }
 
-    /// Makes it.
+    /// Creates the map.
     ///
     /// # Errors
-    /// The kernel's errno.
+    /// Returns the kernel's errno.
     pub fn make(self) -> Said<OwnedFd> {
         self.create(&[], 0)
     }
 
-    /// Makes it for one program alone: the one whose instructions have this SHA-256 (Linux 6.18).
+    /// Creates the map for one program only, whose instructions have this SHA-256 (Linux 6.18).
     ///
     /// # Errors
-    /// The kernel's errno; E2BIG before 6.18.
+    /// Returns the kernel's errno; E2BIG before 6.18.
     pub fn make_exclusive(self, program: &[u8; 32]) -> Said<OwnedFd> {
         self.create(program, 0)
     }
 
-    /// Makes a map of maps like `inner`.
+    /// Creates a map of maps like `inner`.
     ///
     /// # Errors
-    /// The kernel's errno.
+    /// Returns the kernel's errno.
     pub fn make_of(self, inner: BorrowedFd<'_>) -> Said<OwnedFd> {
         self.create(&[], inner.as_raw_fd())
     }
@@ -77,21 +77,21 @@ impl RawMap {
             ..Default::default()
         };
         let (ty, Self { key, value, entries, .. }) = (u32::from(self.ty), self);
-        // SAFETY: a C string, and options that say how long they are and how long the hash is.
+        // SAFETY: a C string, and options that contain their own size and the hash's.
         descriptor(unsafe {
             libbpf_sys::bpf_map_create(ty, c"raw".as_ptr(), key, value, entries, &raw const opts)
         })
     }
 }
 
-/// What the kernel tells of a map.
+/// The kernel's information about a map.
 ///
 /// # Panics
-/// If `fd` is none.
+/// Panics if `fd` is not a map.
 pub fn info(fd: impl AsFd) -> bpf_map_info {
     let mut info = bpf_map_info::default();
     let mut size = u32::try_from(size_of_val(&info)).unwrap();
-    // SAFETY: the information is as long as said.
+    // SAFETY: `info` has the stated size.
     let ret =
         unsafe { libbpf_sys::bpf_map_get_info_by_fd(fd.as_fd().as_raw_fd(), &raw mut info, &raw mut size) };
     assert_eq!(ret, 0, "map info");
@@ -101,30 +101,30 @@ pub fn info(fd: impl AsFd) -> bpf_map_info {
 /// The map with this id; `flags` may be `BPF_F_RDONLY` or `BPF_F_WRONLY`.
 ///
 /// # Errors
-/// The kernel's errno.
+/// Returns the kernel's errno.
 pub fn by_id(id: u32, flags: u32) -> Said<OwnedFd> {
     let opts = bpf_get_fd_by_id_opts {
         sz: size_of::<bpf_get_fd_by_id_opts>() as u64,
         open_flags: flags,
         ..Default::default()
     };
-    // SAFETY: options that say how long they are.
+    // SAFETY: the options contain their own size.
     descriptor(unsafe { libbpf_sys::bpf_map_get_fd_by_id_opts(id, &raw const opts) })
 }
 
 /// The BTF with this id.
 ///
 /// # Errors
-/// The kernel's errno.
+/// Returns the kernel's errno.
 pub fn btf_by_id(id: u32) -> Said<OwnedFd> {
-    // SAFETY: any id is fine.
+    // SAFETY: any id is valid.
     descriptor(unsafe { libbpf_sys::bpf_btf_get_fd_by_id(id) })
 }
 
 /// Maps `bytes` of it, shared, and unmaps them again.
 ///
 /// # Errors
-/// The kernel's errno.
+/// Returns the kernel's errno.
 pub fn map(fd: impl AsFd, bytes: usize, write: bool) -> Said {
     let (mut options, fd) = (MmapOptions::new(), fd.as_fd().as_raw_fd());
     options.len(bytes);
@@ -132,37 +132,37 @@ pub fn map(fd: impl AsFd, bytes: usize, write: bool) -> Said {
     done.map(drop).map_err(|e| e.raw_os_error().unwrap())
 }
 
-/// Maps a page of it in another way than shared, from the start.
+/// Maps a page of it at `offset`, with this protection and these flags.
 ///
 /// # Errors
-/// The kernel's errno.
+/// Returns the kernel's errno.
 pub fn map_as(fd: impl AsFd, offset: u64, protection: ProtFlags, flags: MapFlags) -> Said {
     const PAGE: usize = 4096;
-    // SAFETY: a new mapping, at an address that the kernel chooses, and nobody looks into it.
+    // SAFETY: a new mapping at an address that the kernel chooses, and nothing accesses it.
     let made = unsafe { rustix::mm::mmap(std::ptr::null_mut(), PAGE, protection, flags, fd, offset) };
     // SAFETY: made above.
     made.and_then(|at| unsafe { rustix::mm::munmap(at, PAGE) }).map_err(rustix::io::Errno::raw_os_error)
 }
 
-/// One element; `value` has room for all CPUs' copies, where there are such.
+/// Looks up one element; for per-CPU maps `value` has room for all CPUs' copies.
 ///
 /// # Errors
-/// The kernel's errno.
+/// Returns the kernel's errno.
 pub fn lookup(fd: impl AsFd, index: u32, value: &mut [u64]) -> Said {
     check(&fd, value.len(), 1);
     let to = value.as_mut_ptr().cast();
-    // SAFETY: the key has 4 bytes, the value is as long as was checked.
+    // SAFETY: the key has 4 bytes, and the length of the value was checked.
     said(unsafe { libbpf_sys::bpf_map_lookup_elem(fd.as_fd().as_raw_fd(), (&raw const index).cast(), to) })
 }
 
-/// `count` elements from the first on.
+/// Looks up `count` elements, from the first on.
 ///
 /// # Errors
-/// The kernel's errno.
+/// Returns the kernel's errno.
 pub fn lookup_batch(fd: impl AsFd, mut count: u32, values: &mut [u64]) -> Said {
     check(&fd, values.len(), count as usize);
     let (mut last, mut keys) = (0_u32, vec![0_u32; count as usize]);
-    // SAFETY: keys and values have room for as many as asked.
+    // SAFETY: keys and values have room for `count` elements.
     said(unsafe {
         libbpf_sys::bpf_map_lookup_batch(
             fd.as_fd().as_raw_fd(),
@@ -179,17 +179,17 @@ pub fn lookup_batch(fd: impl AsFd, mut count: u32, values: &mut [u64]) -> Said {
 /// Writes an element.
 ///
 /// # Errors
-/// The kernel's errno.
+/// Returns the kernel's errno.
 pub fn update(fd: impl AsFd, index: u32, value: &[u64]) -> Said {
     check(&fd, value.len(), 1);
     let from = value.as_ptr().cast();
-    // SAFETY: the key has 4 bytes, the value is as long as was checked.
+    // SAFETY: the key has 4 bytes, and the length of the value was checked.
     said(unsafe {
         libbpf_sys::bpf_map_update_elem(fd.as_fd().as_raw_fd(), (&raw const index).cast(), from, 0)
     })
 }
 
-/// An array with these flags that holds an empty region of `record`s: what a loader in any language would make.
+/// An array with these flags that contains an empty region of `record`s, as a loader in any language would create it.
 pub fn region(geometry: Geometry, record: &str, flags: u32) -> OwnedFd {
     let [value, entries] = [geometry.element(), geometry.entries()].map(|n| u32::try_from(n).unwrap());
     let map = RawMap::array(value, entries, flags).make().unwrap();
@@ -205,11 +205,11 @@ pub fn region(geometry: Geometry, record: &str, flags: u32) -> OwnedFd {
 /// Writes these elements.
 ///
 /// # Errors
-/// The kernel's errno.
+/// Returns the kernel's errno.
 pub fn update_batch(fd: impl AsFd, indices: &[u32], values: &[u64]) -> Said {
     check(&fd, values.len(), indices.len());
     let mut count = u32::try_from(indices.len()).unwrap();
-    // SAFETY: as many keys as said, and values for all of them.
+    // SAFETY: `count` keys, and values for all of them.
     said(unsafe {
         libbpf_sys::bpf_map_update_batch(
             fd.as_fd().as_raw_fd(),
@@ -224,7 +224,7 @@ pub fn update_batch(fd: impl AsFd, indices: &[u32], values: &[u64]) -> Said {
 /// Deletes an element.
 ///
 /// # Errors
-/// The kernel's errno.
+/// Returns the kernel's errno.
 pub fn delete(fd: impl AsFd, index: u32) -> Said {
     // SAFETY: the key has 4 bytes.
     said(unsafe { libbpf_sys::bpf_map_delete_elem(fd.as_fd().as_raw_fd(), (&raw const index).cast()) })
@@ -233,11 +233,11 @@ pub fn delete(fd: impl AsFd, index: u32) -> Said {
 /// The index after this one.
 ///
 /// # Errors
-/// The kernel's errno.
+/// Returns the kernel's errno.
 pub fn next_key(fd: impl AsFd, index: Option<u32>) -> Said<u32> {
     let mut next = 0_u32;
     let before = index.as_ref().map_or(std::ptr::null(), |index| &raw const *index);
-    // SAFETY: keys of 4 bytes.
+    // SAFETY: the keys have 4 bytes.
     said(unsafe {
         libbpf_sys::bpf_map_get_next_key(fd.as_fd().as_raw_fd(), before.cast(), (&raw mut next).cast())
     })
@@ -247,16 +247,16 @@ pub fn next_key(fd: impl AsFd, index: Option<u32>) -> Said<u32> {
 /// Freezes it.
 ///
 /// # Errors
-/// The kernel's errno.
+/// Returns the kernel's errno.
 pub fn freeze(fd: impl AsFd) -> Said {
-    // SAFETY: any descriptor is fine.
+    // SAFETY: any descriptor is valid.
     said(unsafe { libbpf_sys::bpf_map_freeze(fd.as_fd().as_raw_fd()) })
 }
 
-/// A program that reads the first word of the map's first element, or that writes it.
+/// Loads a program that reads the first word of the map's first element, or that writes it.
 ///
 /// # Errors
-/// The kernel's errno: the verifier's answer.
+/// Returns the kernel's errno: the verifier's answer.
 pub fn program(map: BorrowedFd<'_>, writes: bool) -> Said<OwnedFd> {
     load(&on_first_word(map, if writes { insn(0x7a, 0, 0, 0, 0) } else { insn(0x79, 1, 0, 0, 0) }))
 }
@@ -264,7 +264,7 @@ pub fn program(map: BorrowedFd<'_>, writes: bool) -> Said<OwnedFd> {
 /// The number of `bpf_map_lookup_elem`.
 const LOOKUP: i32 = 1;
 
-/// A program that looks up the map's first element, and has this instruction for it (in r0).
+/// A program that looks up the map's first element, and runs this instruction on it (in r0).
 fn on_first_word(map: BorrowedFd<'_>, access: bpf_insn) -> [bpf_insn; 10] {
     let fd = map.as_raw_fd();
     [
@@ -274,23 +274,23 @@ fn on_first_word(map: BorrowedFd<'_>, access: bpf_insn) -> [bpf_insn; 10] {
         insn(0xbf, 2, 10, 0, 0),
         insn(0x07, 2, 0, 0, -4),
         insn(0x85, 0, 0, 0, LOOKUP),
-        insn(0x15, 0, 0, 1, 0), // nothing found
+        insn(0x15, 0, 0, 1, 0), // not found
         access,
         insn(0xb7, 0, 0, 0, 0),
         insn(0x95, 0, 0, 0, 0),
     ]
 }
 
-/// A socket filter that writes `value` to the first word of the map's first element: of the types that
-/// [`program`] could have, the one that needs the least privilege.
+/// Loads a socket filter that writes `value` to the first word of the map's first element. Of all types that
+/// [`program`] could use, this one needs the least privilege.
 ///
 /// # Errors
-/// The kernel's errno: the verifier's answer, or EPERM.
+/// Returns the kernel's errno: the verifier's answer, or EPERM.
 pub fn overwriting(map: BorrowedFd<'_>, value: i32) -> Said<OwnedFd> {
     load_as(libbpf_sys::BPF_PROG_TYPE_SOCKET_FILTER, &on_first_word(map, insn(0x7a, 0, 0, 0, value)))
 }
 
-/// The same for the first element of the map that is in `maps` under key 0.
+/// The same for the first element of the map at key 0 of `maps`.
 ///
 /// # Errors
 /// As for [`overwriting`].
@@ -303,7 +303,7 @@ pub fn overwriting_inner(maps: BorrowedFd<'_>, value: i32) -> Said<OwnedFd> {
         insn(0xbf, 2, 10, 0, 0),
         insn(0x07, 2, 0, 0, -4),
         insn(0x85, 0, 0, 0, LOOKUP),
-        insn(0x15, 0, 0, 1, 0), // nothing found
+        insn(0x15, 0, 0, 1, 0), // not found
         insn(0x7a, 0, 0, 0, value),
         insn(0xb7, 0, 0, 0, 0),
         insn(0x95, 0, 0, 0, 0),
@@ -311,14 +311,14 @@ pub fn overwriting_inner(maps: BorrowedFd<'_>, value: i32) -> Said<OwnedFd> {
     load_as(libbpf_sys::BPF_PROG_TYPE_SOCKET_FILTER, &insns)
 }
 
-/// Runs a socket filter once: attaches it to a socket of our own, and sends a byte there.
+/// Runs a socket filter once: attaches it to our own socket, and sends it a byte.
 ///
 /// # Panics
-/// If that does not work.
+/// Panics if that fails.
 pub fn run_filter(program: impl AsFd) {
     let (from, to) = UnixDatagram::pair().unwrap();
     let fd = program.as_fd().as_raw_fd();
-    // SAFETY: the option's value is a descriptor, as long as said.
+    // SAFETY: the option's value is a descriptor of the stated length.
     let ret = unsafe {
         libc::setsockopt(
             to.as_raw_fd(),
@@ -332,10 +332,10 @@ pub fn run_filter(program: impl AsFd) {
     from.send(&[0]).unwrap();
 }
 
-/// A program that does nothing.
+/// Loads a program that does nothing.
 ///
 /// # Errors
-/// The kernel's errno.
+/// Returns the kernel's errno.
 pub fn nothing() -> Said<OwnedFd> {
     load(&[insn(0xb7, 0, 0, 0, 0), insn(0x95, 0, 0, 0, 0)])
 }
@@ -347,13 +347,13 @@ fn insn(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> bpf_insn {
     insn
 }
 
-/// Loads a classifier: programs that trace may not have to do with locks and timers.
+/// Loads a classifier, since tracing programs may not use maps with locks and timers.
 fn load(insns: &[bpf_insn]) -> Said<OwnedFd> {
     load_as(libbpf_sys::BPF_PROG_TYPE_SCHED_CLS, insns)
 }
 
 fn load_as(ty: u32, insns: &[bpf_insn]) -> Said<OwnedFd> {
-    // SAFETY: C strings, as many instructions as said, no options.
+    // SAFETY: C strings, as many instructions as stated, no options.
     descriptor(unsafe {
         libbpf_sys::bpf_prog_load(
             ty,
@@ -366,7 +366,7 @@ fn load_as(ty: u32, insns: &[bpf_insn]) -> Said<OwnedFd> {
     })
 }
 
-/// The kernel writes and reads as much as it finds fit.
+/// Checks that the buffer is as long as the kernel's access to `count` elements.
 fn check(fd: &impl AsFd, words: usize, count: usize) {
     let info = info(fd);
     let copies = match MapType::from(info.type_) {
@@ -378,7 +378,7 @@ fn check(fd: &impl AsFd, words: usize, count: usize) {
 
 fn descriptor(ret: i32) -> Said<OwnedFd> {
     said(ret)?;
-    // SAFETY: what libbpf returns is a new descriptor, and ours alone.
+    // SAFETY: libbpf returns a new descriptor that nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(ret) })
 }
 
@@ -386,7 +386,7 @@ fn said(ret: i32) -> Said {
     if ret < 0 { Err(-ret) } else { Ok(()) }
 }
 
-/// An errno as the kernel's sources call it.
+/// The name of an errno in the kernel's sources.
 pub fn errno(errno: i32) -> String {
     const NAMES: [(i32, &str); 11] = [
         (libc::EPERM, "EPERM"),

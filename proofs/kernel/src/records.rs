@@ -1,4 +1,4 @@
-//! What the tests' programs write, for readers that check it.
+//! The records of the tests' programs, for readers that check them.
 
 use bytemuck::{Pod, Zeroable};
 use mapring::Record;
@@ -6,7 +6,7 @@ use mapring::Record;
 /// A record of `N` 32-bit words.
 pub type Filled<const N: usize> = [u32; N];
 
-/// What record `n` holds: `WORD` in `bpf/basic.bpf.c`.
+/// The content of record `n`: `WORD` in `bpf/basic.bpf.c`.
 pub fn words_of<const N: usize>(n: u64) -> Filled<N> {
     std::array::from_fn(|i| {
         #[allow(clippy::cast_possible_truncation)] // as in the program
@@ -21,12 +21,12 @@ pub fn words_of<const N: usize>(n: u64) -> Filled<N> {
 pub struct Sample {
     /// The packet's number.
     pub number: u64,
-    /// Twice that.
+    /// Twice the number.
     pub twice: u32,
-    /// The CPU that saw it.
+    /// The CPU that processed the packet.
     pub cpu: u32,
 }
 
-// As libbpf-cargo made it from C: nobody wrote it down again.
+// The type that libbpf-cargo generated from C: no second definition is needed.
 mapring::skeleton_records!("globals.skel.rs": crate::skel::globals_types::{large, mode, pair});
 mapring::skeleton_records!("layouts.skel.rs": crate::skel::layouts_types::{mode, packed, padded, pair});

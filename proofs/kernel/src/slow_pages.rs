@@ -1,5 +1,5 @@
-//! Memory whose pages take their time to come (`userfaultfd`): a program that copies from there
-//! sleeps, in the midst of whatever it is doing, on every kernel, preemptible or not.
+//! Memory whose pages arrive late (`userfaultfd`): a program that copies from it sleeps in the middle of its work, on
+//! every kernel, preemptible or not.
 #![allow(unsafe_code)]
 
 use std::ffi::c_void;
@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
 use rustix::mm::{Advice, UserfaultfdFlags, madvise, userfaultfd};
 
-/// `struct uffdio_api`, asking for no more than the basics.
+/// `struct uffdio_api`, with only the basic features.
 #[repr(C)]
 struct Api {
     api: u64,
@@ -44,35 +44,35 @@ const REGISTER: Opcode = opcode::read_write::<Register>(GROUP, 0x00);
 const COPY: Opcode = opcode::read_write::<Copy>(GROUP, 0x03);
 const MODE_MISSING: u64 = 1;
 
-/// `struct uffd_msg`, in words: what happened in the first byte, where in the third word.
+/// `struct uffd_msg` as words: the event in the first byte, the address in the third word.
 type Message = [u64; 4];
 const PAGE_FAULT: u64 = 0x12;
 
-/// Some pages that are not there: whoever touches one sleeps until [`serve`](Self::serve) is done
-/// with it. When this is dropped nobody sleeps any more.
+/// Some missing pages: a task that touches one sleeps until [`serve`](Self::serve) has supplied it. Dropping this wakes
+/// all sleepers.
 #[derive(Debug)]
 pub struct SlowPages {
-    // Goes first: whoever sleeps wakes up.
+    // Dropped first: this wakes all sleepers.
     faults: OwnedFd,
     memory: MmapMut,
     page: usize,
 }
 
 impl SlowPages {
-    /// `count` of them.
+    /// Creates `count` such pages.
     ///
     /// # Panics
-    /// With the kernel's reason.
+    /// Panics with the kernel's error.
     pub fn new(count: usize) -> Self {
         let page = rustix::param::page_size();
         let memory = MmapOptions::new().len(count * page).map_anon().unwrap();
-        // SAFETY: it only ever gets the pages of `memory`, of which there are no references.
+        // SAFETY: it only gets the pages of `memory`, which have no references.
         let faults = unsafe { userfaultfd(UserfaultfdFlags::CLOEXEC | UserfaultfdFlags::NONBLOCK) };
         let faults = faults.unwrap_or_else(|e| panic!("userfaultfd: {e}"));
         let mut api = Api { api: u64::from(GROUP), features: 0, ioctls: 0 };
-        // SAFETY: the structure that belongs to this number.
+        // SAFETY: the structure that belongs to this ioctl number.
         let call = unsafe { Updater::<API, _>::new(&mut api) };
-        // SAFETY: it is valid, and the kernel keeps no pointer to it.
+        // SAFETY: the structure is valid, and the kernel keeps no pointer to it.
         unsafe { ioctl(&faults, call) }.unwrap_or_else(|e| panic!("UFFDIO_API: {e}"));
         let mut pages = Register {
             start: memory.as_ptr() as u64,
@@ -80,9 +80,9 @@ impl SlowPages {
             mode: MODE_MISSING,
             ioctls: 0,
         };
-        // SAFETY: the structure that belongs to this number.
+        // SAFETY: the structure that belongs to this ioctl number.
         let call = unsafe { Updater::<REGISTER, _>::new(&mut pages) };
-        // SAFETY: the pages are ours and have no content that anyone relies on.
+        // SAFETY: this value owns the pages, and nothing relies on their content.
         unsafe { ioctl(&faults, call) }.unwrap_or_else(|e| panic!("UFFDIO_REGISTER: {e}"));
         Self { faults, memory, page }
     }
@@ -90,38 +90,38 @@ impl SlowPages {
     /// The address of page `index`, for a program.
     ///
     /// # Panics
-    /// If there is no such page.
+    /// Panics if the page does not exist.
     pub fn address(&self, index: usize) -> u64 {
         self.memory[index * self.page..].as_ptr() as u64
     }
 
-    /// Whether somebody sleeps for a page, of which [`serve`](Self::serve) does not know yet.
+    /// Whether a task sleeps on a page that [`serve`](Self::serve) has not seen yet.
     ///
     /// # Panics
-    /// With the kernel's reason.
+    /// Panics with the kernel's error.
     pub fn is_touched(&self) -> bool {
         let mut faults = libc::pollfd { fd: self.faults.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        // SAFETY: one structure, which is ours alone.
+        // SAFETY: one structure, which is a local variable.
         let ready = unsafe { libc::poll(&raw mut faults, 1, 0) };
         assert!(ready >= 0, "poll: {}", std::io::Error::last_os_error());
         ready == 1
     }
 
-    /// Takes page `index` away: who touches it next sleeps.
+    /// Removes page `index`: the next task that touches it sleeps.
     ///
     /// # Panics
-    /// With the kernel's reason.
+    /// Panics with the kernel's error.
     pub fn take_away(&self, index: usize) {
         let page = self.address(index) as *mut c_void;
-        // SAFETY: a page of `memory`, to which there are no references, and whose content is nothing.
+        // SAFETY: a page of `memory`, which has no references and whose content is unused.
         unsafe { madvise(page, self.page, Advice::LinuxDontNeed) }.unwrap();
     }
 
-    /// Gives pages to those who sleep for them, some time after they began to: `goes_on` says how
-    /// long at least, and when it is over. Returns how many.
+    /// Supplies pages to the tasks that sleep on them, after a delay: `goes_on` returns the minimum delay, and `None`
+    /// at the end. Returns the number of pages supplied.
     ///
     /// # Panics
-    /// With the kernel's reason.
+    /// Panics with the kernel's error.
     pub fn serve(&self, mut goes_on: impl FnMut() -> Option<Duration>) -> u64 {
         let mut served = 0;
         while let Some(delay) = goes_on() {
@@ -131,10 +131,10 @@ impl SlowPages {
         served
     }
 
-    /// The pages for which someone began to sleep, since the last call. Does not wait.
+    /// The pages on which tasks began to sleep since the last call. Does not wait.
     ///
     /// # Panics
-    /// With the kernel's reason.
+    /// Panics with the kernel's error.
     pub fn asleep(&self) -> Vec<usize> {
         let mut messages = [Message::default(); 16];
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut messages);
@@ -151,20 +151,20 @@ impl SlowPages {
         messages[..some].iter().map(page).collect()
     }
 
-    /// Gives page `index` to whoever sleeps for it: whether it was not there yet.
+    /// Supplies page `index` to the task that sleeps on it. Returns whether the page was missing.
     ///
     /// # Panics
-    /// With the kernel's reason.
+    /// Panics with the kernel's error.
     pub fn give(&self, index: usize) -> bool {
         let content = vec![0x5a_u8; self.page];
         let from = content.as_ptr() as u64;
         let mut copy = Copy { to: self.address(index), from, len: self.page as u64, mode: 0, copied: 0 };
-        // SAFETY: the structure that belongs to this number.
+        // SAFETY: the structure that belongs to this ioctl number.
         let call = unsafe { Updater::<COPY, _>::new(&mut copy) };
-        // SAFETY: fills a page of `memory` that is not there, from as much of `content`.
+        // SAFETY: fills a missing page of `memory` from a part of `content` of the same size.
         match unsafe { ioctl(&self.faults, call) } {
             Ok(()) => true,
-            Err(Errno::EXIST) => false, // interrupted by a signal, it asked twice
+            Err(Errno::EXIST) => false, // after a signal the task faulted twice
             Err(e) => panic!("UFFDIO_COPY: {e}"),
         }
     }

@@ -1,12 +1,12 @@
-//! Settings of the kernel that a test changes for a moment.
+//! Kernel settings that a test changes temporarily.
 
 use std::fs;
 
 const UNPRIVILEGED_BPF: &str = "/proc/sys/kernel/unprivileged_bpf_disabled";
-/// Says that a test may change settings of this machine: virtual machines that run nothing else set it.
+/// If set, tests may change settings of this machine. Virtual machines that run nothing else set it.
 const ALLOWED: &str = "MAPRING_CHANGE_SYSCTLS";
 
-/// Everybody may load BPF programs while this lives: `kernel.unprivileged_bpf_disabled` is 0.
+/// While this lives, everybody may load BPF programs: `kernel.unprivileged_bpf_disabled` is 0.
 #[derive(Debug)]
 pub struct UnprivilegedBpf(Option<String>);
 
@@ -14,7 +14,7 @@ impl UnprivilegedBpf {
     /// Allows it.
     ///
     /// # Errors
-    /// Why it can't be changed here.
+    /// Returns why it can't be changed here.
     pub fn allow() -> Result<Self, String> {
         let before = fs::read_to_string(UNPRIVILEGED_BPF).map_err(|e| format!("{UNPRIVILEGED_BPF}: {e}"))?;
         match before.trim() {
@@ -24,7 +24,7 @@ impl UnprivilegedBpf {
                 "changes kernel.unprivileged_bpf_disabled for a moment: {ALLOWED}=1 allows that, and virtual machines do"
             )),
             _ => {
-                // Before the change: a panic between the two restores what is there.
+                // Created before the change, so that a panic in between restores the setting.
                 let restored = Self(Some(before));
                 fs::write(UNPRIVILEGED_BPF, "0").map_err(|e| format!("{UNPRIVILEGED_BPF}: {e}"))?;
                 Ok(restored)

@@ -1,5 +1,5 @@
-//! What is no region, or a spoilt one: a typed error that says what was found and what was
-//! expected, or a counted loss. Never a panic, never a hang.
+//! Maps that are no region, or a corrupt one: a typed error with the found and the expected value, or a counted loss.
+//! Never a panic, never a hang.
 #![allow(missing_docs)]
 
 use std::io::ErrorKind::NotFound;
@@ -23,7 +23,7 @@ fn fd_of(map: &impl MapCore) -> OwnedFd {
     map.as_fd().try_clone_to_owned().unwrap()
 }
 
-/// A map of one's own, with nobody's BTF.
+/// A map of its own, without BTF.
 fn raw_map(ty: MapType, value: usize, entries: usize, map_flags: u32) -> MapHandle {
     let opts =
         bpf_map_create_opts { sz: size_of::<bpf_map_create_opts>() as u64, map_flags, ..Default::default() };
@@ -53,7 +53,7 @@ fn ring_preamble() -> [u64; Preamble::WORDS] {
 /// Elements of the ring that `ring_preamble` describes.
 const ENTRIES: usize = 2 + 2 * 9;
 
-/// What opening says, mapped and by system call: the same.
+/// The error of opening a map: the same mapped and by system call.
 fn refused(map: impl Fn(u32) -> MapHandle) -> Error {
     let [mapped, looked_up] = [BPF_F_MMAPABLE, 0].map(|flags| Region::open(fd_of(&map(flags))).unwrap_err());
     // The descriptor's number differs.
@@ -135,7 +135,7 @@ fn the_wrong_rust_type_or_kind() {
         &fields,
         &["map ring_56_64 ([u32; 15])", "rec_56 is 14 times int", "15 times an integer of 4"],
     );
-    // Where there are no types, or nobody asked for them, sizes are compared.
+    // Without types, or if no type is requested, only sizes are compared.
     let opened = |map| Region::open(map).unwrap();
     let sizes = Ring::<Filled<15>>::from_region(opened(&skel.maps.ring_56_64)).unwrap_err();
     assert!(sizes.kind() == ErrorKind::Layout, "{sizes:?}");
@@ -143,7 +143,7 @@ fn the_wrong_rust_type_or_kind() {
     let sizes = Cells::<u8>::from_region(opened(&skel.maps.cells_4096)).unwrap_err();
     assert!(sizes.kind() == ErrorKind::Layout, "{sizes:?}");
     assert_says(&sizes, &["records of 4096 bytes (rec_4096), but u8 has 1"]);
-    // 60 bytes take the same slots as 64: the size is compared, not what it is rounded up to.
+    // 60 bytes take the same slots as 64: the exact size is compared, not the rounded one.
     let sizes = Ring::<Filled<15>>::from_region(opened(&skel.maps.ring_64_1)).unwrap_err();
     assert_says(&sizes, &["has records of 64 bytes", "has 60"]);
 
@@ -203,7 +203,7 @@ fn preambles_of_another_world() {
 #[test]
 fn preambles_that_contradict_the_kernel() {
     require_bpf!();
-    // True in itself, but of another map: more slots, more shards, larger records.
+    // Consistent, but of another map: more slots, more shards, larger records.
     let shapes = [
         (Kind::Ring, 56, 16, 2, "number of entries", 2 + 2 * 17, ENTRIES),
         (Kind::Ring, 56, 8, 1 << 16, "number of entries", 2 + (9 << 16), ENTRIES),
@@ -226,7 +226,7 @@ fn maps_that_say_nothing_of_themselves() {
     let error = refused(|flags| raw_map(MapType::Array, 64, ENTRIES, flags));
     assert!(error.preamble_error() == Some(&PreambleError::Magic { found: 0 }), "{error:?}");
     assert_says(&error, &["no preamble", "its loader writes one with mapring::loader::initialize"]);
-    // The loader's way can't guess either, and must not write over a foreign map.
+    // The loader's function can't guess either, and must not write over a foreign map.
     let raw = raw_map(MapType::Array, 64, ENTRIES, BPF_F_MMAPABLE);
     assert!(matches!(Ring::<Filled<14>>::open(&raw), Err(e) if e.kind() == ErrorKind::Preamble));
     assert_eq!(word_at(&raw, 0, 0), 0);
@@ -235,7 +235,7 @@ fn maps_that_say_nothing_of_themselves() {
         &small,
         &["has 24 bytes, expected at least 128", "holds no region: Array reads arrays of plain values"],
     );
-    // A map with BTF, of an object that is none of ours.
+    // A map with BTF, from an object without mapring.
     let mut storage = MaybeUninit::uninit();
     let skel = load::<BasicSkelBuilder>(&mut storage, unfitted);
     assert_says(
@@ -258,7 +258,7 @@ fn indices_beyond_the_end() {
     assert_eq!(counters.get(0, 10).unwrap_err().to_string(), "no counter 10: there are 10");
 }
 
-/// Numbers that are hard on sequences: small, huge, and those with the state bits set.
+/// Numbers that are difficult for sequences: small, huge, and with the state bits set.
 fn random(state: &mut u64) -> u64 {
     *state ^= *state << 13;
     *state ^= *state >> 7;
@@ -271,8 +271,8 @@ fn random(state: &mut u64) -> u64 {
     }
 }
 
-/// Scribbles over `head` and sequences through `map`, while a program writes and `ring` is read.
-/// Every record that is delivered was written, each pass is bounded, and the losses add up.
+/// Overwrites `head` and sequences through `map`, while a program writes and `ring` is read. Every delivered record was
+/// written, each pass is bounded, and the losses add up.
 fn scribbled(map: &impl MapCore, ring: &Ring<Filled<14>>, writer: &Runner, rounds: u32) {
     let (geometry, cpu) = (*ring.region().geometry(), cpus()[0]);
     let mut reader = ring.reader();
@@ -284,10 +284,10 @@ fn scribbled(map: &impl MapCore, ring: &Ring<Filled<14>>, writer: &Runner, round
         words[0] = random(&mut state);
         let slot = usize::try_from(state >> 32).unwrap() % geometry.capacity();
         let at = if round % 3 == 0 { geometry.shard(cpu) } else { geometry.slots(cpu) + slot };
-        // The payload of the slot says that nobody published it.
+        // The payload shows that this slot was never published.
         words[1..].fill(u64::MAX);
         if round % 3 == 0 {
-            words[1] = dropped; // the header's count is not scribbled over
+            words[1] = dropped; // keep the header's count
         }
         update(map, u32::try_from(at).unwrap(), &words);
         for _ in 0..4 {
@@ -307,14 +307,14 @@ fn scribbled(map: &impl MapCore, ring: &Ring<Filled<14>>, writer: &Runner, round
         assert!(count <= geometry.capacity() + 16, "{count} records of {} slots", geometry.capacity());
         let stats = reader.stats();
         assert_eq!(stats.delivered - before.delivered, records);
-        // Whatever the words say: each ticket passed is counted once.
+        // For any content: each ticket passed is counted once.
         let passed = stats.delivered.wrapping_add(stats.lost()).wrapping_add(stats.discarded);
         assert_eq!(reader.position(cpu).unwrap().wrapping_sub(start), passed);
-        // A reader that comes now gets along, too.
+        // A new reader works as well.
         assert!(ring.reader().drain().count() <= geometry.capacity() + 16);
         if round % 8 == 7 {
-            // A slot whose sequence became odd is lost to writers, and a reader that followed a
-            // sequence from the far end of the numbers waits there: start afresh.
+            // A slot whose sequence became odd is lost to writers, and a reader that followed a very high sequence
+            // waits there: reset the ring.
             let slots = (geometry.slots(cpu)..).take(geometry.capacity());
             for at in slots.chain([geometry.shard(cpu)]) {
                 let dropped = if at == geometry.shard(cpu) { dropped } else { 0 };
@@ -347,7 +347,7 @@ fn scribbled_heads_and_sequences_cost_records_and_nothing_else() {
             assert_eq!(ring.access() == Access::Mapped, flags != 0);
             scribbled(&map, &ring, &Runner::new(skel.object(), &format!("write_56_{slots}")), 600);
         }
-        // A cell's sequence: odd is busy, even is a value.
+        // A cell's sequence: odd means busy, even means a value.
         let cells = Cells::<Filled<14>>::open(&skel.maps.cells_56).unwrap();
         let mut state = 88_172_645_463_325_252;
         for _ in 0..200 {

@@ -1,4 +1,5 @@
-//! What programs write is read, whole and counted: each kind, each way in, many shapes.
+//! Records, values and counts that programs write are read whole and counted: each kind, each way to write, many
+//! shapes.
 #![allow(missing_docs)]
 
 use std::mem::MaybeUninit;
@@ -21,21 +22,21 @@ const DISCARD: u64 = 2;
 const ABANDON: u64 = 3;
 const UPDATE: u64 = 4;
 
-/// Runs a program of `bpf/basic.bpf.c`; what it says it has done.
+/// Runs a program of `bpf/basic.bpf.c`. Returns the program's result.
 fn step(program: &Runner, op: u64, index: u64, n: u64) -> u64 {
     let mut args = [op, index, n, 0];
     program.run(&mut args);
     args[3]
 }
 
-/// With the object as compiled for this machine, and for any.
+/// Tests the object compiled for this machine, and for any machine.
 fn both(test: impl Fn(&Object)) {
     let (mut storage, mut portable) = (MaybeUninit::uninit(), MaybeUninit::uninit());
     test(load::<BasicSkelBuilder>(&mut storage, fitted).object());
     test(load::<BasicPortableSkelBuilder>(&mut portable, fitted).object());
 }
 
-/// A ring of `slots` slots of records of `N` 32-bit words, and two laps and a bit of it.
+/// Writes a little more than two laps of a ring of `slots` slots, with records of `N` 32-bit words.
 fn one_shape<const N: usize>(object: &Object, slots: u64) {
     let size = N * 4;
     let ring = Ring::<Filled<N>>::open(&map(object, &format!("ring_{size}_{slots}"))).unwrap();
@@ -123,7 +124,7 @@ fn cells_of<const N: usize>(object: &Object) {
         assert_eq!(cells.snapshot(untouched).unwrap().version, 0, "{name}");
         assert_eq!(cells.read(untouched).unwrap(), [0; N], "{name}");
     }
-    // A writer that never ends: readers are told, other writers give up and are counted.
+    // A writer that never ends: readers get an error, and other writers give up and are counted.
     assert_eq!(step(&write, ABANDON, 2, 9), 1);
     assert!(matches!(cells.read(2), Err(ReadError::Busy { looks: 128 })));
     assert!(matches!(looked_up.read(2), Err(ReadError::Busy { looks: 128 })));
@@ -161,7 +162,7 @@ fn copies_of<const N: usize>(object: &Object) {
         assert_eq!(reader.poll().unwrap().record, words_of(n));
         assert_eq!(cells.snapshot(0).unwrap(), Snapshot { version: n + 1, value: words_of(n) });
     }
-    // Nowhere to put it: both return -1, and both count it.
+    // No free slot: both return -1, and both count it.
     let write = Runner::new(object, &format!("write_{size}_4"));
     assert_eq!((0..4).map(|n| step(&write, ABANDON, 0, n)).sum::<u64>(), 4);
     assert_eq!(step(&Runner::new(object, &format!("cell_{size}")), ABANDON, 0, 0), 1);
@@ -249,7 +250,7 @@ fn discarded_abandoned_and_stepped_over_tickets_are_told_apart() {
         let stats = reader.stats();
         assert_eq!((stats.delivered, stats.discarded, stats.skipped, stats.lapped), (2, 1, 1, 0));
 
-        // An interrupted writer, another that steps over its slot: the hole is counted as lost.
+        // An interrupted writer, and another that steps over its slot: the hole is counted as lost.
         let ring = Ring::<Filled<14>>::open(&map(object, "ring_56_2")).unwrap();
         let mut reader = ring.reader().with_patience(Duration::ZERO);
         assert_eq!(step(&Runner::new(object, "hole"), FILL, 0, 0), 2);
@@ -283,7 +284,7 @@ fn every_way_in_gives_the_same() {
     let pins = PinDir::new();
     let maps =
         [map(skel.object(), "ring_56_64"), map(skel.object(), "cells_56"), map(skel.object(), "counters_10")];
-    // The loader's own way writes the preambles.
+    // The loader's own function writes the preambles.
     let ring = Ring::<Filled<14>>::open(&skel.maps.ring_56_64).unwrap();
     let cells = Cells::<Filled<14>>::open(&skel.maps.cells_56).unwrap();
     let counters = Counters::open(&skel.maps.counters_10).unwrap();
@@ -333,7 +334,7 @@ fn every_way_in_gives_the_same() {
     second_process(&ring, &cells, &counters, &paths.map(|path| path.display().to_string()));
 }
 
-/// A process of its own reads the same through the pins.
+/// A second process reads the same through the pins.
 fn second_process(
     ring: &Ring<Filled<14>>,
     cells: &Cells<Filled<14>>,

@@ -1,6 +1,6 @@
-//! Claims in the midst of each other: programs sleep, or go round in a loop, between the look at a slot and
-//! the store that claims it, while other tasks of the same CPU claim. The claims that ship pass. Claims
-//! without a guard are forced on the same programs, and must be caught, or these tests show nothing.
+//! Claims inside other claims: programs sleep or loop between reading a slot's sequence and the store that claims the
+//! slot, while other tasks of the same CPU claim. The shipped claims pass. Unguarded claims are forced on the same
+//! programs, and must be detected; otherwise these tests prove nothing.
 #![allow(missing_docs)]
 
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ use mapring_kernel_tests::{
     Runner, SlowPages, cpus, fitted, kernel, load, map, on_cpu, require_bpf, word_at,
 };
 
-/// `struct item`: words that follow from the writer.
+/// `struct item`: words computed from the writer.
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable, Record)]
 #[repr(C)]
 struct Item {
@@ -30,24 +30,24 @@ struct Item {
     words: [u64; 6],
 }
 
-/// How long one waits for what should happen soon, at most.
+/// The longest wait for events that should happen soon.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Tasks that claim at once, on one CPU.
+/// Tasks that claim at the same time on one CPU.
 const TASKS: usize = 3;
-/// Claims in the midst of others until claims count as sound.
+/// The number of nested claims after which claims count as sound.
 const ENOUGH: u64 = 300;
-/// `INTERRUPTED`, among the counts.
+/// `INTERRUPTED`, one of the counts.
 const INTERRUPTED: u32 = 1;
 
-/// The programs, their ring, and what they wrote to it.
+/// The programs, their ring, and the records that they wrote.
 struct Claims {
     push: Runner,
     counts: MapHandle,
     reader: Mutex<Reader<Item>>,
     writer: AtomicU64,
-    /// Who got which ticket.
+    /// The writer of each ticket.
     tickets: Mutex<BTreeMap<u64, u64>>,
-    /// What no sound claim does.
+    /// Events that no sound claim causes.
     wrong: Mutex<Vec<String>>,
 }
 
@@ -64,7 +64,7 @@ impl Claims {
         }
     }
 
-    /// A record from a program that sleeps for this page in its claims, or does not.
+    /// Writes a record with a program that sleeps on this page during its claims, or does not.
     fn push(&self, page: Option<u64>) {
         let writer = self.writer.fetch_add(1, Ordering::Relaxed);
         let mut args = [writer, page.unwrap_or(0), 0];
@@ -85,7 +85,7 @@ impl Claims {
         !self.wrong.lock().unwrap().is_empty()
     }
 
-    /// When nobody writes: each record that is there is whole, and of the writer that got its ticket.
+    /// After all writers have ended: each record is whole, and from the writer that got its ticket.
     fn read(&self) {
         let tickets = self.tickets.lock().unwrap();
         for event in self.reader.lock().unwrap().drain() {
@@ -105,8 +105,7 @@ impl Claims {
     }
 }
 
-/// Two tasks sleep in their claims. The first one wakes up and ends, a third one claims, the second one
-/// wakes up.
+/// Two tasks sleep during their claims. The first one wakes and ends, a third one claims, the second one wakes.
 fn one_after_the_other(claims: &Claims) {
     let pages = SlowPages::new(2);
     let asleep = |index: usize| {
@@ -142,7 +141,7 @@ fn one_after_the_other(claims: &Claims) {
     claims.read();
 }
 
-/// Tasks that sleep in their claims, again and again, until `enough`.
+/// Tasks that sleep during their claims, again and again, until `enough`.
 fn again_and_again(claims: &Claims, enough: impl Fn() -> bool + Sync) {
     let pages = SlowPages::new(TASKS);
     let asleep = AtomicUsize::new(TASKS);
@@ -163,7 +162,8 @@ fn again_and_again(claims: &Claims, enough: impl Fn() -> bool + Sync) {
     claims.read();
 }
 
-/// Tasks that do not sleep in their claims, but take long, until `enough`: whether others came in their midst.
+/// Tasks that do not sleep during their claims, but take long, until `enough`. Returns whether others claimed
+/// meanwhile.
 fn preempted(claims: &Claims, enough: impl Fn() -> bool + Sync) -> bool {
     let start = Instant::now();
     let given_up = AtomicBool::new(false);
@@ -183,7 +183,7 @@ fn preempted(claims: &Claims, enough: impl Fn() -> bool + Sync) -> bool {
     claims.interrupted() > 0
 }
 
-/// Enough for claims that must be sound, and for those that must be caught.
+/// Enough for claims that must be sound, and for claims that must be detected as unsound.
 fn sound(claims: &Claims) -> impl Fn() -> bool + Sync {
     || claims.caught() || claims.interrupted() >= ENOUGH
 }
@@ -193,7 +193,7 @@ fn to_be_caught(claims: &Claims) -> impl Fn() -> bool + Sync {
     move || claims.caught() || Instant::now() > deadline
 }
 
-/// `syscall` programs, which may sleep, are of 5.14.
+/// `syscall` programs, which may sleep, exist since 5.14.
 fn may_sleep(test: &str) -> bool {
     let may = kernel() >= (5, 14);
     if !may {
@@ -203,7 +203,7 @@ fn may_sleep(test: &str) -> bool {
 }
 
 fn skipped(test: &str, why: &str) {
-    // Not by `eprintln!`, which the harness would keep to itself.
+    // Not by `eprintln!`, which the harness captures.
     std::io::stderr().write_all(format!("SKIPPED {test}: {why}\n").as_bytes()).unwrap();
 }
 
@@ -242,8 +242,7 @@ fn unguarded_claims_of_tasks_that_sleep_in_them_are_caught() {
     println!("after {} interrupted claims: {:?}", claims.interrupted(), claims.wrong.lock().unwrap()[0]);
 }
 
-/// Kernels with `preempt=full` preempt programs wherever they are; others do not, and then there is nothing
-/// to see.
+/// Kernels with `preempt=full` preempt programs anywhere; others do not, and then this test sees nothing.
 #[test]
 fn claims_of_tasks_that_are_preempted() {
     require_bpf!();
@@ -270,7 +269,7 @@ fn claims_of_tasks_that_are_preempted() {
     if kernel() < (6, 10) || !cfg!(target_arch = "x86_64") {
         return skipped(TEST, "no guard before 6.10, and on x86 alone: the claims above are those that ship");
     }
-    // In the guard, no other task comes in the midst.
+    // No other task runs inside the guard.
     let mut storage = MaybeUninit::uninit();
     let skel = load::<ClaimsLingerSkelBuilder>(&mut storage, fitted);
     let claims = Claims::new(skel.object());

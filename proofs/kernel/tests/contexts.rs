@@ -1,4 +1,4 @@
-//! The guard is for programs of every type: what loads without it loads with it.
+//! The guard works in programs of every type: each program that loads without it also loads with it.
 #![allow(missing_docs)]
 
 use std::mem::MaybeUninit;
@@ -8,7 +8,7 @@ use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use mapring_kernel_tests::skel::{ContextsNoGuardSkelBuilder, ContextsSkelBuilder};
 use mapring_kernel_tests::{fitted, require_bpf};
 
-/// Those that every kernel of the tests loads.
+/// Program types that every tested kernel loads.
 const EVERYWHERE: [&str; 4] = ["on_xdp", "on_tc", "on_perf_event", "on_raw_tp"];
 
 fn names<'o, B: SkelBuilder<'o> + Default>(storage: &'o mut MaybeUninit<OpenObject>) -> Vec<String> {
@@ -16,7 +16,7 @@ fn names<'o, B: SkelBuilder<'o> + Default>(storage: &'o mut MaybeUninit<OpenObje
     open.open_object_mut().progs().map(|program| program.name().to_str().unwrap().to_owned()).collect()
 }
 
-/// Whether this program of the object loads, by itself.
+/// Whether this program of the object loads alone.
 fn loads<'o, B: SkelBuilder<'o> + Default>(storage: &'o mut MaybeUninit<OpenObject>, name: &str) -> bool {
     let mut open = B::default().open(storage).unwrap();
     let object = open.open_object_mut();

@@ -1,4 +1,4 @@
-//! What a map says of itself against what the kernel knows of it: sizes, entries, types. And what becomes of lookups
+//! Contradictions between a map's preamble or BTF and the kernel's information: sizes, entries, types. Also: lookups
 //! that fail.
 #![allow(missing_docs)]
 
@@ -13,7 +13,7 @@ use mapring_kernel_tests::load_only;
 use mapring_kernel_tests::skel::BasicSkelBuilder;
 use mapring_kernel_tests::{Filled, PinDir, failing_commands, fitted, map, require_bpf, update, word_at};
 
-/// The flags of maps that are mapped, and of those that are read by system call.
+/// The flags of maps that are mapped, and of maps that are read by system call.
 const WAYS: [(u32, Access); 2] =
     [(BPF_F_MMAPABLE, Access::Mapped), (0, Access::Syscall(Refusal::NotMmapable))];
 
@@ -33,7 +33,7 @@ fn raw_map(ty: MapType, value: usize, entries: usize, map_flags: u32) -> MapHand
     MapHandle::create(ty, Some("raw"), 4, value, entries, &opts).unwrap()
 }
 
-/// Writes a preamble by system call, as far as the values of the map have room for their elements.
+/// Writes a preamble by system call, as much of it as fits into the map's values.
 fn forge(map: &MapHandle, geometry: Geometry) {
     let words = Preamble { geometry, generation: 1, name: "forged".into() }.encode();
     let value = map.value_size() as usize;
@@ -54,7 +54,7 @@ fn values_that_are_not_whole_words_hold_no_region() {
     require_bpf!();
     let maps = WAYS.map(|(flags, _)| (MapType::Array, flags, Kind::Cells));
     for (ty, flags, kind) in maps.into_iter().chain([(MapType::PercpuArray, 0, Kind::PerCpuCells)]) {
-        // Elements of 32 bytes, whose last word the kernel has half of.
+        // Elements of 32 bytes; the kernel has only half of the last word.
         let shape = geometry(kind, 24, 3);
         for value in [25, 28, 31] {
             let map = raw_map(ty, value, shape.entries(), flags);
@@ -76,7 +76,7 @@ fn values_that_are_not_whole_words_hold_no_region() {
     }
 }
 
-/// Arrays of values of type `T`, in each way that they are read.
+/// Arrays of values of type `T`, in each way to read them.
 fn read_back<T: mapring::Record + PartialEq + std::fmt::Debug + bytemuck::NoUninit>(values: [T; 3]) {
     let key = |index: usize| u32::try_from(index).unwrap().to_ne_bytes();
     for (flags, access) in WAYS {
@@ -92,7 +92,7 @@ fn read_back<T: mapring::Record + PartialEq + std::fmt::Debug + bytemuck::NoUnin
         }
     }
     let map = raw_map(MapType::PercpuArray, size_of::<T>(), values.len(), 0);
-    // Each CPU has another of the values first.
+    // Each CPU starts with a different value.
     let of = |index: usize, copy: usize| values[(index + copy) % values.len()];
     let copies = libbpf_rs::num_possible_cpus().unwrap();
     for index in 0..values.len() {
@@ -136,12 +136,12 @@ fn a_preamble_that_claims_less_or_more_than_the_kernel_knows_is_refused() {
         let shape = geometry(kind, 56, 8);
         let (value, entries) = (shape.element(), shape.entries());
         for other in [1, entries - 1, entries + 1, 16 * entries] {
-            // A map of one element has no place for a preamble, if that takes two.
+            // A map of one element has no room for a preamble that takes two.
             if other * value >= Preamble::BYTES && other > 1 {
                 says(shape, value, other);
             }
         }
-        // The first words are where they are in any case.
+        // The first words have the same position in both cases.
         for other in [value + 8, 2 * value] {
             if value >= Preamble::BYTES {
                 says(shape, other, entries);
@@ -153,7 +153,7 @@ fn a_preamble_that_claims_less_or_more_than_the_kernel_knows_is_refused() {
     says(counters, counters.element() + 64, counters.entries());
 }
 
-/// What it is opened as, and what BTF says instead: both in the message.
+/// The message contains both the type it was opened as and the type in BTF.
 fn assert_mismatch(refused: Error, claims: &str, declared: &str) {
     assert_eq!(refused.kind(), ErrorKind::Contradiction);
     let text = refused.to_string();
@@ -176,7 +176,7 @@ fn a_preamble_that_contradicts_btf_is_refused() {
         let pin = pins.path("ring");
         MapHandle::try_from(&map).unwrap().pin(&pin).unwrap();
 
-        // None yet, and whoever loads it says that it is something else: that is not written.
+        // No preamble yet, and a loader that claims another kind: it is not written.
         let entries = map.max_entries() as u64;
         let cells = geometry(Kind::Cells, 56, entries - 2);
         let described =
@@ -209,7 +209,7 @@ fn a_preamble_that_contradicts_btf_is_refused() {
             );
             assert_mismatch(Ring::<Filled<14>>::open(&map).unwrap_err(), &claims, declared);
         }
-        // As it was, it is a ring again.
+        // With its original content it is a ring again.
         let words = region.preamble().encode();
         update(&map, 0, &words[..8]);
         update(&map, 1, &words[8..]);
@@ -236,7 +236,7 @@ fn a_map_that_is_found_later_gets_no_preamble_from_who_finds_it() {
     assert_eq!(*found.geometry(), shape);
     assert_eq!(word_at(&new, 0, 0), 0, "that is for its loader to write");
     new.unpin(&pin).unwrap();
-    // Nor is what it finds in turn.
+    // The next map that it finds is not written either.
     let mut newer = raw_map(MapType::Array, shape.element(), shape.entries(), BPF_F_MMAPABLE);
     newer.pin(&pin).unwrap();
     assert!(found.replaced().unwrap().is_some());
@@ -263,7 +263,7 @@ fn lookups_that_fail_are_told() {
     assert!(reader.take_error().is_none());
     let failed = |error: &std::io::Error| error.raw_os_error() == Some(libc::EIO);
 
-    // The preamble comes by a batch, all else one by one: each of them fails alone, and both.
+    // The preamble is read by a batch, everything else one by one: each command fails alone, and both together.
     for commands in
         [&[BPF_MAP_LOOKUP_BATCH][..], &[BPF_MAP_LOOKUP_ELEM], &[BPF_MAP_LOOKUP_BATCH, BPF_MAP_LOOKUP_ELEM]]
     {

@@ -1,5 +1,5 @@
-//! Records of many sizes between programs and userspace, in every kind of map and in every way to read it,
-//! each byte checked: no tail is missing.
+//! Records of many sizes between programs and userspace, in every kind of map and every way to read it. Each byte is
+//! checked, including the tail.
 #![allow(missing_docs)]
 
 use std::mem::MaybeUninit;
@@ -17,7 +17,7 @@ use mapring_kernel_tests::raw::{self, RawMap};
 use mapring_kernel_tests::skel::CopiesSkelBuilder;
 use mapring_kernel_tests::{Runner, fitted, kernel, load, map, on_one_cpu, read_only, require_bpf, skipped};
 
-/// `BYTE` in `bpf/copies.bpf.c`: no byte is what it is in the next value.
+/// `BYTE` in `bpf/copies.bpf.c`: every byte differs in the next value.
 fn value<const N: usize>(n: u64) -> [u8; N] {
     std::array::from_fn(|i| (n * 89 + i as u64 * 7 + (i as u64 >> 5) + 1).to_le_bytes()[0])
 }
@@ -28,7 +28,7 @@ fn run(object: &Object, name: &str, cpu: u64, n: u64) -> u64 {
     args[3]
 }
 
-/// Whether the programs can be loaded. Says so if not.
+/// Whether the programs can be loaded. Prints a skip if not.
 fn can_be_loaded(test: &str) -> bool {
     let can = kernel() >= (6, 12);
     if !can {
@@ -40,7 +40,7 @@ fn can_be_loaded(test: &str) -> bool {
     can
 }
 
-/// A map as it is, for writing where it can be mapped, and one that is read by system call.
+/// A map, opened for writing if it can be mapped, and the same read by system call.
 fn opened<T>(object: &Object, name: &str, open: impl Fn(Region) -> T) -> [T; 2] {
     let map = map(object, name);
     Region::open(&map).unwrap();
@@ -51,7 +51,7 @@ fn opened<T>(object: &Object, name: &str, open: impl Fn(Region) -> T) -> [T; 2] 
     [open(writable), open(looked_up)]
 }
 
-/// What programs write is what every reader gets.
+/// Every reader gets the values that programs write.
 fn up<const N: usize>(object: &Object) {
     let rings = opened(object, &format!("ring_{N}"), |region| Ring::<[u8; N]>::from_region(region).unwrap());
     let cells =
@@ -93,7 +93,7 @@ fn up<const N: usize>(object: &Object) {
             assert_eq!(run(object, &format!("there_{N}"), cpu as u64, n), 1, "{N} bytes, by a program");
         }
     }
-    // Of a zeroed record only the last byte is written, over what the slot held.
+    // In a zeroed record only the last byte is written; the slot's old content is gone.
     let mut zeroed = [0; N];
     zeroed[N - 1] = 77;
     for _ in 0..8 {
@@ -103,7 +103,7 @@ fn up<const N: usize>(object: &Object) {
             assert_eq!((polled.drain().count(), each.drain().count()), (1, 1));
         }
     }
-    // And what Rust writes into the same maps.
+    // The same for values that Rust writes into the maps.
     let set = cells[0].writer().unwrap();
     let right = value::<N>(99);
     assert!(set.set(1, &right).unwrap() && globals[0].set(&right).unwrap());
@@ -126,13 +126,13 @@ fn globals(object: &Object) -> [Globals; 2] {
     all
 }
 
-/// What userspace writes is what programs read, and other readers.
+/// Programs and other readers get the values that userspace writes.
 fn down<const N: usize>(object: &Object) {
     let latches =
         opened(object, &format!("latches_{N}"), |region| Latches::<[u8; N]>::from_region(region).unwrap());
     let globals = globals(object).map(|globals| globals.latch::<[u8; N]>(&format!("latch_{N}")).unwrap());
     let writer = latches[0].writer().unwrap();
-    // A table that is written by system call, as it can't be mapped.
+    // A table that is written by system call, since it can't be mapped.
     let geometry = Geometry::new(Kind::Latches, N as u64, 3, 1).unwrap();
     let by_call =
         Latches::<[u8; N]>::open_with(raw::region(geometry, "value", 0), OpenOptions::new().write(true))
@@ -154,7 +154,7 @@ fn down<const N: usize>(object: &Object) {
     }
 }
 
-/// Plain values, with no protocol and no preamble, and no padding in the size that the kernel knows.
+/// Plain values, without protocol and preamble, and without padding in the kernel's value size.
 fn plain<const N: usize>(_: &Object) {
     let words = N.div_ceil(8);
     let copies = possible_cpus().unwrap().len();
@@ -163,7 +163,7 @@ fn plain<const N: usize>(_: &Object) {
         let map = shape.make().unwrap();
         let copies = if ty == MapType::Array { 1 } else { copies };
         for (n, index) in [(1, 0), (2, 1), (3, 2), (4, 1)] {
-            // A copy for each CPU, of which each starts with a word of its own.
+            // One copy per CPU, each with a different first word.
             let mut image = vec![0_u64; words * copies];
             for (cpu, copy) in (0..).zip(image.chunks_mut(words)) {
                 bytemuck::cast_slice_mut::<u64, u8>(copy)[..N].copy_from_slice(&value::<N>(n + 10 * cpu));

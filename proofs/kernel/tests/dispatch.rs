@@ -1,4 +1,4 @@
-//! Dispatch tables: programs put in, found, replaced while they run and taken out; misses counted.
+//! Dispatch tables: programs are inserted, found, replaced while they run and removed; misses are counted.
 #![allow(missing_docs)]
 
 use std::mem::MaybeUninit;
@@ -11,10 +11,10 @@ use mapring::{Counters, Error, ErrorKind, Region, Source, dispatch::Dispatch};
 use mapring_kernel_tests::skel::DispatchSkelBuilder;
 use mapring_kernel_tests::{PinDir, cpus, fitted, load, on_cpu, on_one_cpu, read_only, require_bpf, send};
 
-/// What the entry returns if nothing was jumped to.
+/// The return value of the entry after a miss.
 const MISSED: u32 = 100;
 
-/// Sends a packet for `slot` through the entry; what came of it.
+/// Sends a packet for `slot` through the entry. Returns the result.
 fn packet(entry: &Program<'_>, slot: u8) -> u32 {
     send(entry.as_fd(), &[slot; 64], 1)
 }
@@ -45,7 +45,7 @@ fn programs_come_and_go() {
     stages.insert(2, &second).unwrap();
     assert_eq!(packet(&entry, 2), 2);
 
-    // Read back, opened, and put elsewhere by somebody who knows nothing but the pin.
+    // Read back, opened, and inserted elsewhere by a process that has only the pin.
     let pins = PinDir::new();
     MapHandle::try_from(&*skel.maps.stages).unwrap().pin(pins.path("stages")).unwrap();
     let other = Dispatch::open(pins.path("stages")).unwrap();
@@ -60,7 +60,7 @@ fn programs_come_and_go() {
     assert!(!stages.remove(2).unwrap(), "it is empty");
     assert_eq!((packet(&entry, 2), misses.sum(2).unwrap()), (MISSED, 2));
 
-    // The kernel stops a chain of jumps: that is a miss as well.
+    // The kernel stops an endless chain of jumps: this counts as a miss.
     stages.insert(0, of("endless")).unwrap();
     assert_eq!((packet(&entry, 0), misses.sum(0).unwrap()), (3, 1));
     let by_id = Dispatch::open(Source::id(skel.maps.stages.info().unwrap().info.id)).unwrap();
@@ -113,8 +113,8 @@ fn what_does_not_fit_is_named() {
     );
 }
 
-/// Two programs take turns in a slot as fast as they can while every CPU jumps to it: each jump
-/// finds one of the two, none finds nothing.
+/// Two programs take turns in a slot as fast as possible while every CPU jumps to it: each jump finds one of the two,
+/// and none misses.
 #[test]
 fn replaced_while_they_run() {
     require_bpf!();

@@ -1,5 +1,5 @@
-//! Maps that others made: loaded by aya or by libbpf, found by descriptor or by pin, described by BTF or
-//! by who opens them.
+//! Maps from other loaders: loaded by aya or by libbpf, found by descriptor or by pin, described by BTF or by the
+//! process that opens them.
 #![allow(missing_docs)]
 
 use std::mem::MaybeUninit;
@@ -35,7 +35,7 @@ fn shards() -> usize {
     possible_cpus().unwrap().last().unwrap() + 1
 }
 
-/// What is in the maps of mapring's, as a loader without libbpf-rs has to know.
+/// The layouts of mapring's maps, which a loader without libbpf-rs must know.
 fn geometry(name: &str) -> Geometry {
     let (kind, record, capacity, shards) = match name {
         "ring" | "moving__first" => (Kind::Ring, size_of::<Sample>(), 64, shards()),
@@ -50,13 +50,13 @@ fn geometry(name: &str) -> Geometry {
 
 const REGIONS: [&str; 5] = ["ring", "cells", "counters", "percpu_cells", "percpu_counters"];
 
-/// An object that aya loaded; its program is there for as long as this.
+/// An object that aya loaded; its program stays loaded as long as this value.
 struct Aya(Ebpf);
 
 impl Aya {
     fn load(object: &[u8]) -> Self {
         let entries = |name| u32::try_from(geometry(name).entries()).unwrap();
-        // What `loader::prepare` does for libbpf-rs.
+        // Does the same as `loader::prepare` for libbpf-rs.
         let object = EbpfLoader::new()
             .map_max_entries("ring", entries("ring"))
             .map_max_entries("counters", entries("counters"))
@@ -82,7 +82,7 @@ impl Aya {
         map.fd().as_fd().try_clone_to_owned().unwrap()
     }
 
-    /// Puts the first map in it.
+    /// Inserts the first map.
     fn put_first(&mut self, name: &str) -> OwnedFd {
         type First = aya::maps::Array<MapData, [u8; 8 + size_of::<Sample>()]>;
         let first = First::try_from(self.0.take_map(&format!("{name}__first")).unwrap()).unwrap();
@@ -97,7 +97,7 @@ impl Aya {
     }
 }
 
-/// By whom the maps were loaded, and how they are found.
+/// The loader of the maps, and how they are found.
 enum From<'a> {
     AyaFd(&'a Aya),
     AyaPin(&'a Aya, &'a PinDir),
@@ -115,7 +115,7 @@ impl From<'_> {
         }
     }
 
-    /// Pins the map first, if nobody has yet.
+    /// Pins the map if it has no pin yet.
     fn pin(&self, name: &str) -> PathBuf {
         let (Self::AyaPin(_, pins) | Self::LibbpfPin(_, pins)) = self else { panic!("no pins") };
         let path = pins.path(name);
@@ -145,7 +145,7 @@ impl From<'_> {
     }
 }
 
-/// Everything in mapring's own maps after `number` packets, opened with `options`.
+/// Checks everything in mapring's own maps after `number` packets, opened with `options`.
 fn regions(from: &From<'_>, options: impl Fn(&str) -> OpenOptions, number: u32, compared: LayoutCheck) {
     let open = |name: &str| from.region(name, options(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
     let ring = Ring::<Sample>::from_region(open("ring")).unwrap();
@@ -167,7 +167,7 @@ fn regions(from: &From<'_>, options: impl Fn(&str) -> OpenOptions, number: u32, 
     }
 }
 
-/// The arrays that know nothing of mapring, after `number` packets.
+/// Checks the arrays without mapring, after `number` packets.
 fn plain(from: &From<'_>, number: u32) {
     let samples = from.array::<Sample>("samples").unwrap();
     assert_eq!(
@@ -193,7 +193,7 @@ fn plain(from: &From<'_>, number: u32) {
     }
     assert!(percpu.each(3).is_err());
 
-    // Its BTF describes values, too.
+    // Its BTF also describes values.
     let error = from.array::<[u64; 2]>("samples").unwrap_err();
     assert!(error.kind() == ErrorKind::Layout && error.to_string().contains(": sample is "), "{error}");
     assert!(error.to_string().contains("struct sample (16 bytes) in C, and 2 times"), "{error}");
@@ -210,11 +210,11 @@ fn loaded_by_aya() {
     let typed = |_: &str| OpenOptions::new().expect_record::<Sample>();
     let described = |name: &str| typed(name).assume_layout(geometry(name));
 
-    // aya passes the maps' types on: nothing else is needed to read them.
+    // aya passes on the maps' types: readers need nothing else.
     aya.packets(5);
     regions(&fds, typed, 5, LayoutCheck::Fields);
     regions(&by_pin, described, 5, LayoutCheck::Fields);
-    // Its loader may write the preambles, for who reads without the right to see the types.
+    // Its loader can write the preambles, for readers without the privilege to read types.
     for name in REGIONS {
         fds.region(name, described(name).write_preamble(true)).unwrap_or_else(|e| panic!("{name}: {e}"));
     }
@@ -239,7 +239,7 @@ fn loaded_by_libbpf() {
         regions(&from, |_| OpenOptions::new().expect_record::<Sample>(), 7, LayoutCheck::Fields);
         plain(&from, 7);
     }
-    // By id, and as libbpf-rs knows it.
+    // By id, and by libbpf-rs's map.
     let id = skel.maps.samples.info().unwrap().info.id;
     assert_eq!(Array::<Sample>::open(Source::id(id)).unwrap().get(1).unwrap(), sample(7));
     assert_eq!(
@@ -252,7 +252,7 @@ fn cpus_there() -> usize {
     possible_cpus().unwrap().len()
 }
 
-/// Maps of before BTF: only who opens them can say what they hold.
+/// Maps from before BTF: only the process that opens them can describe their content.
 #[test]
 fn loaded_by_aya_without_types() {
     require_bpf!();
@@ -282,7 +282,7 @@ fn loaded_by_aya_without_types() {
         let percpu = from.array::<Sample>("percpu_samples").unwrap();
         assert!(percpu.each(1).unwrap().contains(&sample(6)));
 
-        // A description that can't be true.
+        // An impossible description.
         let other = Geometry::new(Kind::Cells, 16, 5, 1).unwrap();
         let error =
             from.region("cells", OpenOptions::new().assume_layout(other).write_preamble(true)).unwrap_err();
@@ -308,11 +308,11 @@ fn loaded_by_aya_without_types() {
         .unwrap(),
         sample(6)
     );
-    // Now it says itself what it is.
+    // Now the preamble describes it.
     assert_eq!(Cells::<Sample>::open(pins.path("cells")).unwrap().read(2).unwrap(), sample(6));
 }
 
-/// aya makes maps of maps, and leaves it to its user to put the first one in.
+/// aya creates maps of maps, but its user must insert the first map.
 #[test]
 fn rings_of_several_maps_loaded_by_aya() {
     require_bpf!();

@@ -72,7 +72,7 @@ fn variables_of_every_section() {
     assert_eq!(data.variable::<f64>("unused").unwrap().get().unwrap(), 0.5);
     assert_eq!(data.variable::<Pair>("pair").unwrap().get().unwrap(), Pair { first: 3, second: 4 });
 
-    // What is written, programs see, and the neighbours stay.
+    // Programs see the written value, and neighbouring variables stay.
     bss.variable::<u32>("small").unwrap().set(0xdead_beef).unwrap();
     bss.variable::<u8>("byte").unwrap().set(0x7f).unwrap();
     assert_eq!(run(&program, 0)[..2], [0xdead_beef, 0x7f]);
@@ -86,7 +86,7 @@ fn variables_of_every_section() {
     says(&heat.set(1).unwrap_err(), &["OpenOptions::write"]);
     assert_eq!((limit.get().unwrap(), heat.get().unwrap()), (42, 89));
 
-    // A cell from there, a latch from here.
+    // A cell from the program, a latch from userspace.
     let cell = bss.cell::<Large>("cell").unwrap();
     assert_eq!(cell.snapshot().unwrap(), Snapshot { version: 2, value: Large { words: words_of(2) } });
     let latch = bss.latch::<Large>("latch").unwrap();
@@ -134,7 +134,7 @@ fn any_way_in() {
     assert!(refused.kind() == ErrorKind::NotWritable, "{refused}");
 }
 
-/// Each section by its pin and by its id, to be written where that is allowed.
+/// Each section by its pin and by its id, opened for writing if allowed.
 #[test]
 fn every_section_any_way_in() {
     require_bpf!();
@@ -206,8 +206,8 @@ fn what_does_not_fit_is_named() {
     );
 }
 
-/// A program that writes the cell and its own variables as fast as it can, and this process that
-/// writes theirs between them: no value is torn, no increment is lost.
+/// A program writes the cell and its own variables at full speed, and this process writes its variables between them:
+/// no value is torn, no increment is lost.
 #[test]
 fn nothing_is_torn_and_no_neighbour_is_lost() {
     require_bpf!();

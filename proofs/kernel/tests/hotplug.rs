@@ -1,8 +1,8 @@
-//! A CPU that goes offline while its ring, its cells and its counters are read: what it wrote stays, sums
-//! keep it, the rest goes on, and when it comes back it goes on where it was.
+//! A CPU goes offline while its ring, its cells and its counters are read: its data stays, sums include it, all other
+//! CPUs continue, and the CPU continues where it stopped when it is back.
 //!
-//! Other programs of the machine are pushed off that CPU for a moment, and those that are bound to it lose
-//! that. So this runs in the guests of `cargo xtask vm`, and elsewhere only with `MAPRING_HOTPLUG=1`.
+//! Other programs of the machine are moved off that CPU, and programs bound to it lose their affinity. So this runs in
+//! the guests of `cargo xtask vm`, and elsewhere only with `MAPRING_HOTPLUG=1`.
 #![allow(missing_docs)]
 
 use std::fs;
@@ -37,7 +37,7 @@ fn switch(cpu: usize) -> String {
     format!("/sys/devices/system/cpu/cpu{cpu}/online")
 }
 
-/// The CPU to take offline, by one test at a time, unless that can't or mustn't be done here.
+/// The CPU to take offline, for one test at a time, unless that is impossible or not allowed here.
 fn victim(test: &str) -> Option<(usize, MutexGuard<'static, ()>)> {
     static ALONE: Mutex<()> = Mutex::new(());
     let guest = fs::read_to_string("/proc/cmdline").is_ok_and(|line| line.trim_end().ends_with("vm-guest"));
@@ -50,9 +50,9 @@ fn victim(test: &str) -> Option<(usize, MutexGuard<'static, ()>)> {
     } else {
         return Some((cpu, ALONE.lock().unwrap_or_else(PoisonError::into_inner)));
     };
-    // Past the harness, which would keep it to itself.
+    // Past the harness, which would capture it.
     std::io::stderr().write_all(format!("SKIPPED {test}: {why_not}\n").as_bytes()).unwrap();
-    // Asked for, it must run.
+    // If requested, the test must run.
     assert!(!guest && !asked, "{why_not}");
     None
 }
@@ -85,20 +85,20 @@ fn cpus_that_go_offline() {
 
     on_cpu(stays);
     let offline = Offline::take(gone).unwrap();
-    // It is possible still, and has its copies; it no longer runs.
+    // It is still a possible CPU with its copies, but no longer online.
     assert!(!online_cpus().unwrap().contains(&gone));
     assert_eq!((possible_cpus().unwrap(), cells.cpus()), (possible.clone(), &*possible));
     assert_eq!((of(gone), sums()), (before, [7; 2]), "what it wrote stays");
     let at = possible.iter().position(|&cpu| cpu == gone).unwrap();
     assert_eq!(cells.snapshots(1).unwrap()[at], before);
     assert_eq!(plain.each(1).unwrap()[at], before.value);
-    // A reader from before it went has the rest of its shard, and what others write meanwhile.
+    // A reader from before gets the rest of its shard, and the new records of others.
     packets(stays, 3);
     let rest: Vec<_> = reader.drain().collect();
     assert_eq!(rest.len() as u64 + read_before, 10);
     assert_eq!(rest.iter().filter(|event| event.shard == gone).count() as u64, 5 - u64::from(gone < stays));
     assert_eq!((reader.lost(), reader.stats().dropped(), sums(), of(stays).version), (0, 0, [10; 2], 5));
-    // Whoever opens it now finds the same.
+    // A new handle finds the same.
     let late = PerCpuCells::<Sample>::open(&skel.maps.percpu_cells).unwrap();
     assert_eq!((late.cpus(), late.snapshot(gone, 1).unwrap()), (&*possible, before));
     assert_eq!(ring.reader().drain().count(), 10);
@@ -112,7 +112,7 @@ fn cpus_that_go_offline() {
     assert_eq!((of(gone).version, sums()), (6, [11; 2]));
 }
 
-/// Its shard is on any node, and read with those of the first.
+/// Its shard is on any node, and is read with the shards of the first node.
 #[test]
 fn a_cpu_that_is_offline_when_its_shard_is_made() {
     require_bpf!();

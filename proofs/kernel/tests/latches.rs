@@ -1,5 +1,5 @@
-//! Latches: what user space hands down is what programs read, and what programs write is what user
-//! space reads; in every size, and after a writer that died half-way.
+//! Latches: programs read userspace's values, and userspace reads the programs' values; in every size, and after a
+//! writer that died halfway.
 #![allow(missing_docs)]
 
 use std::mem::MaybeUninit;
@@ -11,7 +11,7 @@ use mapring::{Access, ErrorKind, Latches, OpenOptions, ReadError, Refusal, Snaps
 use mapring_kernel_tests::skel::{LatchesPortableSkelBuilder, LatchesSkelBuilder};
 use mapring_kernel_tests::{Filled, Runner, fitted, load, map, read_only, require_bpf, update, words_of};
 
-/// What a program says that read a latch: `done` in `bpf/latches.bpf.c`.
+/// The result of a program that read a latch: `done` in `bpf/latches.bpf.c`.
 const NO: u64 = 0;
 const OTHER: u64 = 1;
 const WHOLE: u64 = 2;
@@ -47,7 +47,7 @@ fn latches_of<const N: usize>(object: &Object) {
     assert_eq!(latches[0].snapshot(1).unwrap(), Snapshot { version: 0, value: [0; N] });
     assert_eq!(step(&read, 1, 7), OTHER, "never written: zeros");
 
-    // Down, and the program's own, in turn: each goes on where the other one was.
+    // Userspace's and the program's writes in turn: each continues from the other's version.
     for version in 1..=6 {
         let n = version * 10;
         if version % 3 == 0 {
@@ -65,14 +65,14 @@ fn latches_of<const N: usize>(object: &Object) {
         assert_eq!(latches[0].snapshot(untouched).unwrap(), Snapshot { version: 0, value: [0; N] });
     }
 
-    // Beyond the end there is nothing, wherever the sum of index and preamble ends up.
+    // No value beyond the end, for any wrap-around of the sum of index and preamble.
     for beyond in [3, 4, 1 << 31, u64::from(u32::MAX), u64::from(u32::MAX) - 1] {
         assert_eq!(step(&read, beyond, 0), NO, "index {beyond}");
     }
     assert!(matches!(latches[0].read(3), Err(ReadError::Index { .. })));
     assert!(matches!(writer.set(3, &words_of(0)), Err(e) if e.kind() == ErrorKind::OutOfRange));
 
-    // A writer that died half-way has spoilt the copy that nobody reads.
+    // A writer that died halfway has corrupted the copy that readers do not use.
     let words = latches[0].region().geometry().element_words();
     let first = latches[0].region().geometry().first();
     for seq in [4, 5_u64] {

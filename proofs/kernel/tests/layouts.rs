@@ -1,5 +1,5 @@
-//! Rust types against C's at open, field by field: what is the same is said, what is not is named with
-//! both sides, and so is what could not be compared.
+//! Compares Rust types with C types at open, field by field: equal types are reported as compared, differences with
+//! both sides, and so are types that could not be compared.
 #![allow(missing_docs)]
 
 use std::mem::MaybeUninit;
@@ -29,7 +29,7 @@ struct Pair {
     second: u32,
 }
 
-/// `struct nested`, with one of the names of its nameless union.
+/// `struct nested`, with one of the names of its anonymous union.
 #[derive(Clone, Copy, Pod, Zeroable, Record)]
 #[repr(C)]
 struct Nested {
@@ -83,7 +83,7 @@ struct Numbers {
     quick: u16,
 }
 
-/// A struct of its own, as a type that differs from C's.
+/// Declares a struct in its own scope, as a type that differs from C's.
 macro_rules! other {
     ($name:ident $([$repr:ident])? { $($field:ident: $ty:ty),* }) => {
         #[derive(Clone, Copy, Pod, Zeroable, Record)]
@@ -122,7 +122,7 @@ fn the_same_in_both_languages() {
     assert_eq!((kind, ns, pid), (1, 123, 8));
 }
 
-/// libbpf-cargo's own structs: nobody wrote a field of them down.
+/// libbpf-cargo's own structs, without any field written by hand.
 #[test]
 fn structs_of_the_skeleton() {
     require_bpf!();
@@ -139,7 +139,7 @@ fn structs_of_the_skeleton() {
     assert_eq!(((pair.first, pair.second), (kind, ns, pid)), ((3, 4), (1, 123, 8)));
 }
 
-/// What is refused, by any way in; the message has both sides.
+/// Types that every way to open refuses; the message contains both sides.
 fn differs<T: Record>(map: &MapMut<'_>, field: &str, c: &str, rust: &str) {
     let fd = || map.as_fd().try_clone_to_owned().unwrap();
     let id = map.info().unwrap().info.id;
@@ -170,7 +170,7 @@ fn names_and_places() {
     differs::<Swapped>(cells, "pair.second", &format!("{int} at byte 4"), &integer(0));
     other!(Renamed { first: u32, third: u32 });
     differs::<Renamed>(cells, "pair.third", "no such field", &integer(4));
-    // Half of it, and the rest not named.
+    // Half of it, and the rest unnamed.
     other!(Half { first: u32, _rest: u32 });
     differs::<Half>(cells, "pair.second", int, "no such field");
     other!(Narrow { first: u16, _first: u16, second: u32 });
@@ -190,17 +190,17 @@ fn padding_and_packing() {
     let skel = load::<LayoutsSkelBuilder>(&mut storage, fitted);
     let long = "int unsigned long long (8 bytes)";
 
-    // Packed here, padded there, and the other way round.
+    // Packed in one type, padded in the other, and the reverse.
     let (in_c, rust) = (format!("{long} at byte 8"), "an integer of 8 bytes at byte 1");
     differs::<Packed>(&skel.maps.padded, "padded.ns", &in_c, rust);
     let (in_c, rust) = (format!("{long} at byte 1"), "an integer of 8 bytes at byte 8");
     differs::<Padded>(&skel.maps.packed, "packed.ns", &in_c, rust);
-    // All fields where they are, but for padding at the end.
+    // All fields at their place, except padding at the end.
     other!(Cut[packed] { kind: u8, _hole: [u8; 7], ns: u64, pid: u32 });
     differs::<Cut>(&skel.maps.padded, "padded", "struct padded (24 bytes)", "a struct of 20 bytes");
     other!(Grown { kind: u8, _hole: [u8; 7], ns: u64, pid: u32, _end: [u8; 12] });
     differs::<Grown>(&skel.maps.padded, "padded", "struct padded (24 bytes)", "a struct of 32 bytes");
-    // A field where C has nothing.
+    // A field where C has padding.
     other!(Filled { kind: u8, hole: [u8; 7], ns: u64, pid: u32, _end: u32 });
     let hole = "7 times an integer of 1 bytes at byte 1";
     differs::<Filled>(&skel.maps.padded, "padded.hole", "no such field", hole);
@@ -255,7 +255,7 @@ fn kinds_of_numbers() {
     other!(Real { ratio: f64, r#where: u64, wide: u64, mode: f32, yes: u8, sign: i8, quick: u16 });
     differs::<Real>(numbers, "numbers.mode", "enum mode (4 bytes)", "a float of 4 bytes");
     other!(Wide { ratio: f64, r#where: u64, wide: [u32; 2], mode: u32, yes: u8, sign: i8, quick: u16 });
-    // Its kind depends on the compiler; kernels before 6.0 know none so wide, and libbpf gives them a union.
+    // Its kind depends on the compiler; kernels before 6.0 do not support such a wide one, and libbpf makes it a union.
     let wide = Cells::<Wide>::open(numbers).unwrap_err().to_string();
     let kind = if kernel() < (6, 0) && wide.contains("union") { "union" } else { "enum" };
     assert!(
@@ -264,7 +264,7 @@ fn kinds_of_numbers() {
     );
     assert!(wide.ends_with("and 2 times an integer of 4 bytes in Rust"), "{wide}");
 
-    // Rust has no bit fields: who wants them takes the integer that they are in, as padding.
+    // Rust has no bit fields: the Rust type declares the integer that contains them, as padding.
     other!(Bits { plain: u32, flag: u32, after: u64 });
     differs::<Bits>(
         &skel.maps.bits,
@@ -285,7 +285,7 @@ fn kinds_come_before_fields() {
     assert!(error.to_string().ends_with("holds cells, expected ring"), "{error:?}");
 }
 
-/// A region of pairs that no compiler said anything of.
+/// A region of pairs without BTF.
 fn without_btf() -> MapHandle {
     let geometry = Geometry::new(Kind::Cells, 8, 2, 1).unwrap();
     let size = size_of::<bpf_map_create_opts>() as u64;
@@ -310,7 +310,7 @@ fn what_was_not_compared_and_why() {
         assert!(compared.to_string().starts_with("by size alone (") && compared.to_string().contains(part));
     };
 
-    // Not asked: of a region, whatever the type; of one that was opened with another type.
+    // Not compared: a region, for any type; a region that was opened with another type.
     let region = Region::open(&skel.maps.cells).unwrap();
     let cells = Cells::<[u8; 8]>::from_region(region).unwrap();
     says(cells.layout_check(), UncheckedReason::NotAsked, "OpenOptions::expect_record");
@@ -336,7 +336,7 @@ fn what_was_not_compared_and_why() {
     let opened = Cells::<Pair>::open(fd(memfd.region())).unwrap();
     says(opened.layout_check(), UncheckedReason::Memfd, "memfd");
 
-    // A read-only descriptor tells its types as well.
+    // A read-only descriptor also gives access to its types.
     let cells = Cells::<Pair>::open(read_only(&skel.maps.cells)).unwrap();
     assert_eq!(cells.layout_check(), LayoutCheck::Fields);
     assert_eq!(cells.layout_check().to_string(), "field by field with the map's BTF");

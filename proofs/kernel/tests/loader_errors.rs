@@ -1,5 +1,5 @@
-//! What goes wrong between loaders and readers, and what they are told: maps that can't be given a
-//! preamble, fields that the kernel hides, pins that are replaced or gone, writers in one call.
+//! Errors between loaders and readers, and their messages: maps that can't have a preamble, fields that the kernel
+//! hides, pins that are replaced or removed, writers in one call.
 #![allow(missing_docs)]
 
 use std::mem::MaybeUninit;
@@ -34,7 +34,7 @@ fn loaders_of_maps_that_user_space_may_only_read() {
     let refused = initialize_map(&skel.maps.ring).unwrap_err();
     assert!(refused.io_error().is_some_and(|error| error.raw_os_error() == Some(1)), "{refused}");
     says(&refused, &["map ring has no preamble", "without BPF_F_RDONLY", "Region::open"]);
-    // As the message says.
+    // Follows the message's advice.
     let fd = skel.maps.ring.as_fd().try_clone_to_owned().unwrap();
     let ring = Ring::<Filled<14>>::open(fd).unwrap();
     on_one_cpu();
@@ -49,7 +49,8 @@ fn fields_that_the_kernel_hides() {
     let mut storage = MaybeUninit::uninit();
     let skel = load_only::<HiddenSkelBuilder>(&mut storage, fitted);
     if Region::open(&skel.maps.last_ring).unwrap().access() == Access::Mapped {
-        // Before 6.11 it looks for locks at the top of a value alone; what it does not know it shows.
+        // Before 6.11 the kernel searches for locks only at the top level of a value, and shows the ones it does not
+        // find.
         for name in ["first_ring", "first_cells", "count_cells"] {
             assert_eq!(Region::open(&map(skel.object(), name)).unwrap().access(), Access::Mapped);
         }
@@ -74,7 +75,7 @@ fn fields_that_the_kernel_hides() {
     assert_eq!(ring.region().dropped().unwrap(), 0);
 }
 
-/// A loader that starts anew: readers that were there before find out, and go on in one call.
+/// A loader restarts: existing readers detect it, and continue after one call.
 #[test]
 fn pins_that_are_replaced_or_gone() {
     require_bpf!();
@@ -96,7 +97,7 @@ fn pins_that_are_replaced_or_gone() {
     assert!(ring.replaced().unwrap().is_none());
     assert_eq!(reader.drain().count(), 5);
 
-    // Gone with its loader: what is mapped stays, and does not change.
+    // Its loader has ended: mapped data stays, and does not change.
     drop(first);
     assert!(ring.replaced().unwrap().is_none(), "the pin keeps it");
     let mut storage = MaybeUninit::uninit();
@@ -114,13 +115,13 @@ fn pins_that_are_replaced_or_gone() {
     let gone = now.replaced().unwrap_err();
     assert!(gone.io_error().is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound), "{gone}");
     assert_eq!(now.reader().drain().count(), 7);
-    // Something else under the same name.
+    // A different map under the same name.
     MapHandle::try_from(&*second.maps.cells).unwrap().pin(&pin).unwrap();
     Region::open(&second.maps.cells).unwrap();
     says(&now.replaced().unwrap_err(), &["holds cells, expected ring"]);
 }
 
-/// A pin that goes takes nothing away from who has the map open; nor does its loader.
+/// Removing a pin takes nothing away from processes that have the map open; nor does the end of its loader.
 #[test]
 fn unpinned_while_it_is_read() {
     require_bpf!();
@@ -154,12 +155,12 @@ fn unpinned_while_it_is_read() {
     assert!(gone.io_error().is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound));
     says(&gone, &["can't open", "/ring", "the loader running?"]);
 
-    // The same map is no other one, whatever became of its pin.
+    // The same map counts as unchanged, whether or not it was pinned again.
     pin();
     assert!(mapped.replaced().unwrap().is_none() && looked_up.replaced().unwrap().is_none());
     more(&mut readers);
 
-    // Without pin and loader there are the program, which this test has a descriptor of, and the readers.
+    // Without pin and loader, the program, which this test has a descriptor of, and the readers keep the map.
     std::fs::remove_file(pins.path("ring")).unwrap();
     drop(skel);
     more(&mut readers);
@@ -187,7 +188,7 @@ fn writers_in_one_call() {
     assert_eq!([cells.read(0).unwrap(), cells.read(1).unwrap()], [words_of(11), words_of(10)]);
 }
 
-/// What mapring's macros declared, with a number of entries that they would not have given it.
+/// A map that mapring's macros declared, with a number of entries that they would not give it.
 #[test]
 fn entries_that_are_no_whole_shards() {
     require_bpf!();

@@ -1,4 +1,4 @@
-//! Publishing by plain stores is for x86 alone: elsewhere objects that do it are refused.
+//! Publishing by plain stores is only for x86: elsewhere objects that do it are refused.
 #![allow(missing_docs)]
 
 use std::mem::MaybeUninit;

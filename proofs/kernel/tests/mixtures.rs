@@ -1,5 +1,5 @@
-//! Values of several cache lines, written by a program on one CPU while others read them: mapped, by system
-//! call, and by a program. Each word of a value is its number, so that a mixture shows wherever it is torn.
+//! Values of several cache lines, written by a program on one CPU while others read them: mapped, by system call, and
+//! by a program. Every word of a value is its number, so that a torn value is always detected.
 #![allow(missing_docs)]
 
 use std::mem::MaybeUninit;
@@ -14,7 +14,7 @@ use mapring_kernel_tests::{
     Runner, cpus, fitted, kernel, load, map, on_cpu, read_only, require_bpf, skipped,
 };
 
-/// Whether the programs can be loaded. Says so if not.
+/// Whether the programs can be loaded. Prints a skip if not.
 fn can_be_loaded(test: &str) -> bool {
     let can = kernel() >= (6, 12);
     if !can {
@@ -30,8 +30,8 @@ fn writers_cpu() -> usize {
     *cpus().last().unwrap()
 }
 
-/// Runs `program` on the last CPU in bursts of `many` values, until `read` returns `true`, on the first. Returns
-/// how many values there are.
+/// Runs `program` on the last CPU in bursts of `many` values, until `read`, on the first CPU, returns `true`. Returns
+/// the number of values written.
 fn beside(program: &Runner, many: u64, pause: Duration, mut read: impl FnMut() -> bool) -> u64 {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -65,7 +65,7 @@ impl Drop for StopAtEnd<'_> {
     }
 }
 
-/// Whether writers and readers can meet in the midst of a value. Says so if not.
+/// Whether writers and readers can run in the middle of each other's work. Prints a skip if not.
 fn can_meet(test: &str) -> bool {
     let why_not = if cpus().len() < 2 {
         "with one CPU readers hardly ever meet a writer"
@@ -97,7 +97,7 @@ fn rings_and_cells<const W: usize>(object: &Object) {
         .map(|region| Cells::<[u64; W]>::from_region(region).unwrap());
     let (mut reads, mut versions, mut changes, mut busy) = ([0_u64; 2], [0; 2], [0_u64; 2], 0_u64);
     let mut turn = 0_u32;
-    // Bursts of a few now and then, so that readers by system call get something whole.
+    // Small bursts with pauses, so that readers by system call get whole values.
     let total = beside(&program, 16, Duration::from_micros(20), || {
         turn += 1;
         for (reader, reads) in rings.iter_mut().zip(&mut reads) {
@@ -151,7 +151,7 @@ fn rings_and_cells_are_no_mixtures() {
     rings_and_cells::<125>(skel.object());
 }
 
-/// Three looks at the whole section, in which the cell is written and the latch.
+/// Reads the whole section three times while the cell and the latch are written.
 #[test]
 fn global_variables_by_system_call_are_no_mixtures() {
     require_bpf!();

@@ -1,4 +1,4 @@
-//! Claims under load, by programs that interrupt each other in the midst of one.
+//! Claims under load, by programs that interrupt each other in the middle of a claim.
 #![cfg(target_arch = "x86_64")]
 
 use std::collections::VecDeque;
@@ -17,7 +17,7 @@ use mapring_kernel_tests::{
     sample_clock, sample_switches,
 };
 
-/// `struct item`: words that follow from writer and number.
+/// `struct item`: words computed from writer and number.
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable, Record)]
 #[repr(C)]
 struct Item {
@@ -30,10 +30,10 @@ const SLOTS: [u64; 4] = [4, 8, 64, 4096];
 /// Packets, clock ticks, context switches.
 const WRITERS: usize = 3;
 const TICK: usize = 1;
-/// How long one waits for what should happen soon, at most.
+/// The longest wait for events that should happen soon.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// `struct count`, of one ring, writer and CPU.
+/// `struct count`, for one ring, writer and CPU.
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 struct Count {
@@ -45,7 +45,7 @@ struct Count {
     pending: u64,
 }
 
-/// `struct under_way`, of one ring and CPU.
+/// `struct under_way`, for one ring and CPU.
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 struct UnderWay {
@@ -55,18 +55,18 @@ struct UnderWay {
     longest: u64,
 }
 
-/// What a reader saw of one ring.
+/// The records that a reader got from one ring.
 #[derive(Debug)]
 struct Seen {
     ring: usize,
     access: Access,
     delivered: Vec<[u64; WRITERS]>,
-    /// On which CPUs a writer's numbers went back.
+    /// The CPUs on which a writer's numbers decreased.
     back: Vec<bool>,
     reader: Reader<Item>,
 }
 
-/// Whether programs claim with preemption off: since Linux 6.10.
+/// Whether programs claim with preemption disabled: since Linux 6.10.
 fn guarded() -> bool {
     kernel() >= (6, 10)
 }
@@ -80,7 +80,7 @@ fn programs_that_interrupt_each_other() {
     require_bpf!();
     everywhere();
     if real_time() {
-        // Interrupts are tasks here: what the stress test is for.
+        // Interrupts are tasks here; the stress test covers that.
         writeln!(std::io::stderr(), "SKIPPED programs_that_interrupt_each_other: PREEMPT_RT").unwrap();
         return;
     }
@@ -108,7 +108,7 @@ fn programs_that_interrupt_each_other() {
                 let readers: Vec<_> = rings.iter().map(Ring::reader).collect();
                 let access = rings[0].access();
                 scope.spawn(move || {
-                    // Lookups begin when they are late already, on machines of every speed.
+                    // Lookups start late on purpose, on machines of every speed.
                     let last = SLOTS.len() - 1;
                     while access != Access::Mapped && !done.load(Ordering::Relaxed) && !lapped(object, last) {
                         std::thread::sleep(Duration::from_millis(10));
@@ -132,7 +132,8 @@ fn programs_that_interrupt_each_other() {
             .collect();
         let start = Instant::now();
         std::thread::sleep(Duration::from_secs_f64(seconds));
-        // On a machine that is slow or emulated, until writers have met, and records are lost.
+        // Until writers have interrupted each other, and records are lost: this takes longer on a slow or emulated
+        // machine.
         while !(0..SLOTS.len()).all(|ring| met(object, ring) && lapped(object, ring))
             && start.elapsed() < PATIENCE
         {
@@ -151,7 +152,7 @@ fn programs_that_interrupt_each_other() {
     check_overlap(object, &seen);
 }
 
-/// Ends the threads when a test fails in their midst.
+/// Ends the threads if a test fails.
 struct AtEnd<'a>([&'a AtomicBool; 2]);
 
 impl Drop for AtEnd<'_> {
@@ -169,18 +170,18 @@ fn attach(object: &Object) -> Vec<Link> {
     clocks.chain(switches).collect()
 }
 
-/// The numbers of a writer's records that were seen.
+/// The numbers of a writer's records that were read.
 #[derive(Clone, Default)]
 struct Numbers {
     next: u64,
-    /// Which of the last ones, by bits.
+    /// A bit for each of the last numbers.
     last: VecDeque<bool>,
 }
 
 impl Numbers {
     const LAST: usize = 1 << 14;
 
-    /// Notes a number, which must be new: whether it is smaller than one before.
+    /// Adds a number, which must be new. Returns whether it is smaller than an earlier one.
     fn note(&mut self, n: u64) -> bool {
         let back = n < self.next;
         if !back {
@@ -196,7 +197,7 @@ impl Numbers {
     }
 }
 
-/// Reads until all is over and nothing is left: each record must be whole, and none come twice.
+/// Reads until all writers have ended and nothing is left: each record must be whole, and none comes twice.
 fn read(readers: Vec<Reader<Item>>, access: Access, done: &AtomicBool) -> Vec<Seen> {
     let cpus = libbpf_rs::num_possible_cpus().unwrap();
     let mut all: Vec<_> = readers
@@ -250,7 +251,7 @@ fn settle(object: &Object) {
     }
 }
 
-/// Of one ring, by CPU and writer.
+/// The counts of one ring, by CPU and writer.
 fn counts(object: &Object, ring: usize) -> Vec<[Count; WRITERS]> {
     let counts = map(object, "counts");
     let of = |writer: usize| {
@@ -262,20 +263,20 @@ fn counts(object: &Object, ring: usize) -> Vec<[Count; WRITERS]> {
     (0..writers[0].len()).map(|cpu| std::array::from_fn(|writer| count(&writers[writer][cpu]))).collect()
 }
 
-/// How many records began, at most, while a writer of this ring was at work that interrupted no other.
+/// The largest number of records that began while a writer of this ring that interrupted no other was active.
 fn longest(object: &Object, ring: usize, cpu: usize) -> u64 {
     let key = u32::try_from(ring).unwrap().to_ne_bytes();
     let values = map(object, "writing").lookup_percpu(&key, MapFlags::ANY).unwrap().unwrap();
     bytemuck::pod_read_unaligned::<UnderWay>(&values[cpu]).longest
 }
 
-/// Whether writers wrote more than twice as much as the ring holds, on some CPU.
+/// Whether writers wrote more than twice the ring's capacity, on some CPU.
 fn lapped(object: &Object, ring: usize) -> bool {
     let committed = |cpu: &[Count; WRITERS]| cpu.iter().map(|count| count.committed).sum::<u64>();
     counts(object, ring).iter().map(committed).any(|committed| committed > 2 * SLOTS[ring])
 }
 
-/// Whether all writers wrote, and the clock came in the midst of a record and of a claim.
+/// Whether all writers wrote, and the clock interrupted a record and a claim.
 fn met(object: &Object, ring: usize) -> bool {
     let by_cpu = counts(object, ring);
     let any = |writer: usize, what: fn(&Count) -> u64| by_cpu.iter().any(|cpu| what(&cpu[writer]) > 0);
@@ -284,7 +285,7 @@ fn met(object: &Object, ring: usize) -> bool {
         && (!guarded() || any(TICK, |c| c.pending))
 }
 
-/// Everything that was written is accounted for.
+/// Every written record is accounted for.
 fn check(object: &Object, seen: &mut Seen) {
     let slots = SLOTS[seen.ring];
     let by_cpu = counts(object, seen.ring);
@@ -299,15 +300,15 @@ fn check(object: &Object, seen: &mut Seen) {
             delivered.iter().zip(counts).all(|(seen, made)| *seen <= made.committed),
             "{delivered:?} {counts:?}"
         );
-        // Tickets that nobody took, because their slot was still held a lap behind.
+        // Unclaimed tickets, because their slot was still held from the lap before.
         let passed = seen.reader.position(cpu).unwrap();
         all_passed += passed;
         let holes = passed.checked_sub(committed + discarded).expect("each record has a ticket of its own");
         assert!(holes <= nested * 6, "CPU {cpu}, {slots} slots: {holes} holes, {nested} nested");
-        // A burst in the midst of a claim can take more tickets than that tries.
+        // A burst in the middle of a claim can take more tickets than the claim tries.
         let gave_up = counts.iter().map(|count| count.dropped).sum::<u64>();
         assert!(gave_up <= nested, "CPU {cpu}, {slots} slots: {gave_up} dropped, {nested} nested");
-        // A slot is stepped over, and had late, only by those who find it held for a lap.
+        // A slot is stepped over, or read late, only if it is held for a whole lap.
         let longest = longest(object, seen.ring, cpu);
         let none = longest < slots;
         assert!(
@@ -320,7 +321,7 @@ fn check(object: &Object, seen: &mut Seen) {
     assert_eq!(stats.delivered, seen.delivered.iter().flatten().sum::<u64>());
 }
 
-/// That all this was worth checking.
+/// Checks that the test covered these events.
 fn check_overlap(object: &Object, seen: &[Seen]) {
     let mut reads = 0;
     for (ring, slots) in SLOTS.iter().enumerate() {
@@ -350,7 +351,7 @@ fn check_overlap(object: &Object, seen: &[Seen]) {
     println!("explored {reads} reads");
 }
 
-/// Other writers could not know of claims that programs make with preemption off.
+/// Other writers could not detect claims that programs make with preemption disabled.
 #[test]
 fn only_programs_may_write() {
     require_bpf!();

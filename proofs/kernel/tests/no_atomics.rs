@@ -1,5 +1,5 @@
-//! Without fetching atomics, which kernels before 5.12 lack: the only writer of a cell writes it by plain stores,
-//! counters count, and what can't do without is refused with the remedy.
+//! Without fetching atomics, which kernels before 5.12 lack: the only writer of a cell uses plain stores, counters
+//! work, and everything else is refused with the fix.
 #![cfg(target_arch = "x86_64")]
 #![allow(missing_docs)]
 
@@ -42,7 +42,7 @@ fn plain_stores_of_a_single_writer() {
     first[0] = 7;
     latch.unwrap().writer().unwrap().set(0, &first).unwrap();
 
-    // Readers of both sorts, while it writes.
+    // Readers of both kinds, while the program writes.
     let by_call = Cells::<Record>::open(read_only(&skel.maps.cells)).unwrap();
     assert!(matches!(by_call.access(), Access::Syscall(_)));
     let stop = AtomicBool::new(false);
@@ -51,7 +51,7 @@ fn plain_stores_of_a_single_writer() {
         for cells in [&cells, &by_call] {
             let stop = &stop;
             scope.spawn(move || {
-                everywhere(); // not on the writer's CPU alone
+                everywhere(); // not only on the writer's CPU
                 let mut version = 0;
                 while !stop.load(Ordering::Relaxed) {
                     if let Some(now) = cells.try_snapshot(1).unwrap().filter(|now| now.version > 0) {
@@ -82,7 +82,8 @@ fn with(object: &mut OpenObject, program: &str) {
     object.progs_mut().find(|found| found.name() == program).unwrap().set_autoload(true);
 }
 
-/// What fits is what loads: where the kernel would refuse it, the library says what to do instead.
+/// `prepare` accepts exactly the objects that load: where the kernel would refuse one, the library reports the
+/// alternatives.
 #[test]
 fn programs_with_fetching_atomics_fit_where_they_load() {
     require_bpf!();

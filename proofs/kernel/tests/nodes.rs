@@ -1,4 +1,4 @@
-//! Memory nodes: a map is on the one that its loader asked for, each page of it.
+//! NUMA nodes: every page of a map is on the node that its loader requested.
 #![allow(missing_docs)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,7 +27,7 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// On which nodes the pages of each map are that this process has mapped, by address, where the kernel tells.
+/// The nodes of the pages of each map that this process has mapped, by address, if the kernel reports them.
 fn mapped() -> Option<BTreeMap<String, Vec<usize>>> {
     let maps = fs::read_to_string("/proc/self/numa_maps").ok()?;
     let node = |word: &str| word.strip_prefix('N')?.split_once('=')?.0.parse().ok();
@@ -38,7 +38,7 @@ fn mapped() -> Option<BTreeMap<String, Vec<usize>>> {
     Some(maps.lines().filter(|line| line.contains("anon_inode:bpf-map")).filter_map(mapping).collect())
 }
 
-/// The nodes of the pages that `map` maps, beside what was mapped before (libbpf maps global data).
+/// The nodes of the pages that `map` maps, without earlier mappings (libbpf maps global data).
 fn nodes_of_pages<T>(map: impl FnOnce() -> T) -> (T, Option<BTreeSet<usize>>) {
     let before = mapped();
     let held = map();
@@ -78,7 +78,7 @@ fn on_the_node_that_was_asked_for() {
         assert!(cells.writer().unwrap().set(3, &[node as u64, 1]).unwrap());
         assert_eq!(cells.read(3).unwrap(), [node as u64, 1]);
     }
-    // One map of an object, and no other.
+    // Only one map of an object.
     let last = *online_nodes().unwrap().last().unwrap();
     let mut storage = MaybeUninit::uninit();
     let skel = load::<FlagsSkelBuilder>(&mut storage, |object| {
@@ -107,7 +107,7 @@ fn a_node_that_is_not_there() {
     );
 }
 
-/// Each CPU's part is on its own node, and can't be elsewhere.
+/// Each CPU's shard is on its own node, and can't be moved.
 #[test]
 fn maps_of_each_cpu_have_no_node() {
     require_bpf!();
@@ -140,7 +140,7 @@ fn rings_that_are_replaced_stay_where_they_are() {
     assert_eq!(ring.slots(), 128);
 }
 
-/// Each shard's pages are on the node of its CPU, whatever node is asked for the rest.
+/// Each shard's pages are on the node of its CPU, whatever node the other maps request.
 #[test]
 fn shards_on_the_nodes_of_their_cpus() {
     require_bpf!();

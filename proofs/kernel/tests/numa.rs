@@ -1,5 +1,5 @@
-//! Rings with a map for each CPU: what is written on each is read, once, in order, and what is missing is
-//! counted. Where the memory is: `nodes.rs`.
+//! Rings with one map per CPU: each CPU's records are read once, in order, and missing ones are counted. `nodes.rs`
+//! tests where the memory is.
 #![allow(missing_docs)]
 
 use std::collections::BTreeSet;
@@ -87,7 +87,7 @@ fn each_cpu(object: &Object) {
     let mut all = [const { Vec::new() }; 3];
     all[0].extend(std::iter::from_fn(|| polls.poll()).map(found));
     all[1].extend(drains.drain().map(found));
-    // Some at a time.
+    // A few at a time.
     while calls.for_each(5, |Event { shard, ticket, record }| {
         all[2].push(found(Event { shard, ticket, record: *record }))
     }) > 0
@@ -107,7 +107,7 @@ fn each_cpu(object: &Object) {
         assert_eq!(reader.stats().delivered, expected.len() as u64);
         assert!(reader.poll().is_none() && reader.drain().next().is_none() && reader.take_error().is_none());
     }
-    // Those of the nodes have what all have, together.
+    // The readers of all nodes together get the same records as the reader of all CPUs.
     let nodes = online_nodes().unwrap();
     let of = |node: &usize| ring.reader_of_node(*node, Start::Oldest).unwrap();
     let mut of_nodes: Vec<_> = nodes.iter().map(of).collect();
@@ -130,7 +130,7 @@ fn busy_cpus_leave_the_others_their_turn() {
         on_cpu(cpu);
         (0..4).for_each(|run| assert_eq!(push(&program, cpu as u64, run * 16, 16), 0));
     }
-    // One CPU writes on; polling comes to the others all the same.
+    // One CPU keeps writing; polling still reaches the others.
     let (&busy, others) = cpus().split_first().unwrap();
     on_cpu(busy);
     let (mut next, mut from) = (64, BTreeSet::new());
@@ -143,7 +143,7 @@ fn busy_cpus_leave_the_others_their_turn() {
     assert!(others.iter().all(|cpu| from.contains(cpu)), "{from:?}");
 }
 
-/// Slots that are never given back are stepped over, in the slow path.
+/// Claims step over slots that are never given back, on the slow path.
 #[test]
 fn shards_with_slots_that_are_never_ended() {
     require_bpf!();
@@ -163,7 +163,7 @@ fn shards_with_slots_that_are_never_ended() {
     }
     everywhere();
     assert_eq!(found, (0..323).collect::<Vec<_>>());
-    // Two a lap: five laps and the first.
+    // Two per lap: five laps and the first.
     let stats = reader.stats();
     assert_eq!((stats.delivered, stats.skipped + stats.lapped), (323, 2 * 6), "{stats:?}");
 }
@@ -176,8 +176,8 @@ fn what_is_missing_from_each_cpu_is_counted() {
     under_load(load::<NumaPortableSkelBuilder>(&mut portable, watching_us).object_mut());
 }
 
-/// Tasks that may sleep, system calls and a clock's interrupts write as fast as they can; one reader is of
-/// all CPUs, one of each node.
+/// Tasks that may sleep, system calls and a clock's interrupts write at full speed; one reader reads all CPUs, and one
+/// each node.
 fn under_load(object: &mut Object) {
     let ring = open(object);
     let mut readers = vec![ring.reader()];
@@ -203,7 +203,7 @@ fn under_load(object: &mut Object) {
     });
 }
 
-/// Reads to the end: what there was.
+/// Reads to the end, and returns the records.
 fn read(mut reader: Reader<Numbered>, stopped: &AtomicBool) -> (Reader<Numbered>, Seen) {
     let (mut seen, mut empty) = (Seen::default(), 0);
     loop {
@@ -242,7 +242,7 @@ fn packets_of_every_cpu() {
     assert_eq!((reader.lost(), reader.stats().dropped()), (0, 0));
 }
 
-/// Starts nobody's reader, and has a task on each CPU write until it has had enough: how it reads.
+/// Starts an unprivileged reader, and a task on each CPU writes until the reader ends. Returns how it reads.
 fn nobody_reads(program: &Runner, args: &[&str]) -> String {
     let mut next = 0;
     let (access, _) = written_for(env!("CARGO_BIN_EXE_kernel-tests-numa"), args, || {
@@ -270,7 +270,7 @@ fn nobody_reads_what_was_sealed() {
         let denied =
             ring.freeze_and_pin(&dir, PinOptions::new(mode).allow_unprivileged_bpf(true)).unwrap_err();
         assert!(denied.to_string().contains("something is already pinned there"), "{denied}");
-        // Nobody writes them but programs.
+        // Only programs write them.
         let write = OpenOptions::new().write(true).open(dir.join("cpu0")).unwrap();
         assert_eq!(write.writable(), Err(Refusal::Frozen));
     }
@@ -292,7 +292,7 @@ fn a_loader_that_comes_later_finds_the_shards() {
     assert_eq!(ids(&first), ids(&later));
     assert_eq!(later.reader().drain().count(), 5);
     assert!(later.replaced().unwrap().is_none());
-    // What a reader by fallback finds is the same.
+    // A reader by system call finds the same.
     let by_calls = std::iter::zip(possible_cpus().unwrap(), later.regions()).map(|(cpu, of)| {
         let id = mapring_kernel_tests::raw::info(of.as_fd()).id;
         let handle = libbpf_rs::MapHandle::from_map_id(id).unwrap();
@@ -333,7 +333,7 @@ fn what_is_no_ring_for_nodes_is_named() {
         assert!(error.kind() == ErrorKind::NotFitted, "{error}");
         assert!(error.to_string().contains("call mapring::loader::prepare before"), "{error}");
     }
-    // Too many: what is expected is said.
+    // Too many: the message contains the expected number.
     let mut larger = MaybeUninit::uninit();
     let skel = load::<NumaSkelBuilder>(&mut larger, |object| {
         fitted(object);

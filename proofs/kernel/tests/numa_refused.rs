@@ -1,4 +1,4 @@
-//! Maps that can't be the ring of a CPU in a NUMA ring: each is refused, with its key and with what would do.
+//! Maps that can't be the ring of a CPU in a NUMA ring: each is refused, with its key and the requirement.
 #![allow(missing_docs)]
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -37,7 +37,7 @@ fn fd_number(map: &MapHandle) -> u32 {
     u32::try_from(map.as_fd().as_raw_fd()).unwrap()
 }
 
-/// A map of this shape, which says so.
+/// A map of this shape, with a matching preamble.
 fn made(geometry: Geometry) -> MapHandle {
     let number = |number| u32::try_from(number).unwrap();
     let (element, entries) = (number(geometry.element()), number(geometry.entries()));
@@ -51,7 +51,7 @@ fn fd(map: &MapHandle) -> OwnedFd {
     map.as_fd().try_clone_to_owned().unwrap()
 }
 
-/// A map of maps with these, under the keys from 0 on, and as many elements as there are CPUs, and `more`.
+/// A map of maps with these under the keys from 0 on. It has one element per CPU, plus `more`.
 fn outer(ty: MapType, maps: &[&MapHandle], more: usize) -> MapHandle {
     let entries = u32::try_from(possible_cpus().unwrap().last().unwrap() + 1 + more).unwrap();
     let outer = MapHandle::create(ty, Some("outer"), 4, 4, entries, &opts(0, Some(maps[0]))).unwrap();
@@ -61,7 +61,7 @@ fn outer(ty: MapType, maps: &[&MapHandle], more: usize) -> MapHandle {
     outer
 }
 
-/// Whether this is refused as the ring of CPU `cpu`, and each of `parts` is said of it.
+/// Checks that this is refused as the ring of CPU `cpu`, with each of `parts` in the message.
 fn refused<T>(result: mapring::Result<Ring<T>>, cpu: usize, parts: [&str; 2]) {
     let error = result.expect_err("it is refused");
     assert_eq!(error.kind(), ErrorKind::WrongType, "{error}");
@@ -80,7 +80,7 @@ fn refused_in_every_way(maps: [&MapHandle; 2], parts: [&str; 2]) {
         return;
     }
     refused(Numbers::open(&outer(MapType::ArrayOfMaps, &maps, 0)), 1, parts);
-    // The others as they should be.
+    // The other rings are correct.
     let others: Vec<_> = cpus[2..].iter().map(|_| made(of_cpu(64))).collect();
     let pins = PinDir::new();
     for (cpu, map) in cpus.iter().zip(maps.into_iter().chain(&others)) {
@@ -99,7 +99,7 @@ fn a_map_under_two_keys() {
     let ring = |map| Region::open(fd(map)).unwrap();
     let twice = Numbers::from_regions([(1, ring(&map)), (1, ring(&other))]);
     refused(twice, 1, ["the second one of this CPU", "a map of its own"]);
-    // What is opened by two descriptors, of which one can't be mapped.
+    // Opened through two descriptors, and one of them can't be mapped.
     let read_only = Region::open(mapring_kernel_tests::read_only(&map)).unwrap();
     assert_ne!(read_only.access(), mapring::Access::Mapped);
     let twice = Numbers::from_regions([(0, ring(&map)), (3, read_only)]);
@@ -144,7 +144,7 @@ fn maps_that_keep_keys_in_another_way() {
     assert!(error.to_string().contains("hash_of_maps, expected array"), "{error}");
 }
 
-/// A ring that is refused leaves the map of maps as it was.
+/// A refused ring leaves the map of maps unchanged.
 #[test]
 fn what_is_refused_changes_nothing() {
     require_bpf!();
@@ -152,7 +152,7 @@ fn what_is_refused_changes_nothing() {
     let Some(last) = cpus.last().filter(|_| cpus.len() > 2) else {
         return println!("not tried: this machine has no CPU between the first and the last");
     };
-    // One in the last place; those between are missing, and are not made.
+    // One in the last place; those between are missing, and are not created.
     let outer = outer(MapType::ArrayOfMaps, &[&maps[0]], 0);
     let key = u32::try_from(*last).unwrap().to_ne_bytes();
     outer.update(&key, &fd_number(&maps[1]).to_ne_bytes(), MapFlags::ANY).unwrap();

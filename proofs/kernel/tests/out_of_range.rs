@@ -1,4 +1,4 @@
-//! What has no place is counted and goes nowhere else; and what the preamble tells a second opener.
+//! Accesses out of range are counted and change nothing else; and a second process opens a region by its preamble.
 #![allow(missing_docs)]
 
 use std::mem::MaybeUninit;
@@ -14,7 +14,7 @@ use mapring_kernel_tests::one_shard;
 use mapring_kernel_tests::skel::{BasicPortableSkelBuilder, BasicSkelBuilder};
 use mapring_kernel_tests::{Filled, Runner, cpus, fitted, load, map, on_cpu, require_bpf, unfitted, word_at};
 
-/// The preamble's word that counts what has no place.
+/// The preamble's word that counts accesses out of range.
 const DROPPED: usize = 12;
 
 /// All bytes of a map.
@@ -23,7 +23,7 @@ fn dump(map: &impl MapCore) -> Vec<u8> {
     (0..map.max_entries()).flat_map(element).collect()
 }
 
-/// Runs `write` and returns what it added to the preamble's count, if it changed nothing else.
+/// Runs `write`, checks that it changes nothing but the preamble's count, and returns the increase.
 fn astray(object: &Object, name: &str, write: impl FnOnce()) -> u64 {
     let map = map(object, name);
     let before = dump(&map);
@@ -42,7 +42,7 @@ fn both(prepare: fn(&mut libbpf_rs::OpenObject), test: impl Fn(&Object)) {
     test(load_only::<BasicPortableSkelBuilder>(&mut portable, prepare).object());
 }
 
-/// Runs a program of `bpf/basic.bpf.c` to fill one record, and tells whether it did.
+/// Runs a program of `bpf/basic.bpf.c` to fill one record. Returns whether it did.
 fn fill(program: &Runner, index: u64, n: u64) -> bool {
     let mut args = [0, index, n, 0];
     program.run(&mut args);
@@ -68,7 +68,7 @@ fn cpus_beyond_the_shards_write_nowhere() {
                 assert_eq!(astray(object, &name, || assert!(!fill(&write, 0, n))), 1, "{name}");
                 assert_eq!(region.dropped().unwrap(), n);
             }
-            // CPU 0 has a shard, which is none the worse.
+            // CPU 0 has a shard, which stays intact.
             if cpus().contains(&0) {
                 on_cpu(0);
                 assert!(fill(&write, 0, 0));
@@ -164,7 +164,7 @@ fn the_preamble_describes_the_region() {
         ];
         for (name, kind, record, capacity, shards, record_name) in expected {
             let map = map(object, name);
-            // Root finds the shape by BTF, before the loader wrote it, and writes nothing.
+            // Before the loader wrote the preamble, root finds the shape by BTF, and writes nothing.
             let found = Region::open(std::os::fd::AsFd::as_fd(&map).try_clone_to_owned().unwrap()).unwrap();
             assert_eq!(word_at(&map, 0, 0), 0, "only the loader writes the preamble");
             initialize_map(&map).unwrap();
@@ -185,7 +185,7 @@ fn the_preamble_describes_the_region() {
             assert!((before..=boot()).contains(&loaders.preamble().generation));
         }
     });
-    // Each life of the same map has a number of its own.
+    // Each generation of the same map has its own number.
     for _ in 0..2 {
         let mut storage = MaybeUninit::uninit();
         let skel = load::<BasicSkelBuilder>(&mut storage, fitted);

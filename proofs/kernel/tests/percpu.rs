@@ -1,5 +1,5 @@
-//! Per-CPU maps: each CPU's values and counts, read by system call, by one and by many, from one
-//! CPU and from all; whole, whatever is written meanwhile.
+//! Per-CPU maps: each CPU's values and counts, read by system call, one and many at a time, of one CPU and of all;
+//! whole during concurrent writes.
 #![allow(missing_docs)]
 
 use std::mem::MaybeUninit;
@@ -18,7 +18,7 @@ use mapring_kernel_tests::{
     words_of,
 };
 
-/// Leaves out the program whose helper kernels before 5.19 lack.
+/// Removes the program whose helper kernels before 5.19 lack.
 fn without_other_cpus(object: &mut OpenObject) {
     object.progs_mut().find(|program| program.name() == "read_other").unwrap().set_autoload(false);
 }
@@ -63,7 +63,7 @@ fn shape<const N: usize>(object: &Object) {
     };
     all();
     without_batches(all);
-    // A writer that never ends is alone on its CPU, and those who come after it are counted.
+    // A writer that never ends blocks only its CPU, and later writers there are counted.
     let stuck = cpus()[0];
     on_cpu(stuck);
     assert_eq!(step(&write, 1, 2, 9)[3], 1);
@@ -98,7 +98,7 @@ fn cells_of_every_cpu() {
     assert_eq!(one.read(cpus()[0], 0).unwrap(), words_of(7));
     let online = online_cpus().unwrap();
     assert!(cpus().iter().all(|cpu| online.contains(cpu)), "what runs is online");
-    // What is found out by trying is what the kernel's version says.
+    // The result of probing matches the kernel's version.
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse::<u32>().unwrap_or(0));
     let version = (numbers.next().unwrap(), numbers.next().unwrap());
@@ -110,8 +110,8 @@ fn cells_of_every_cpu() {
     );
 }
 
-/// A writer as fast as it can, a reader by lookups: nothing torn, nothing going back, and the
-/// reader was really in the way of the writer.
+/// A writer at full speed, a reader by lookups: no value is torn, no version decreases, and the reader really met the
+/// writer in the middle of a write.
 #[test]
 fn nothing_is_torn_while_it_is_written() {
     require_bpf!();
@@ -206,7 +206,7 @@ fn counters_of_every_cpu() {
     assert!(refused.kind() == ErrorKind::NotWritable, "{refused}");
 }
 
-/// What `bpf_map_lookup_percpu_elem` finds of one CPU on another.
+/// The result of `bpf_map_lookup_percpu_elem` for one CPU on another.
 #[test]
 fn programs_read_other_cpus() {
     require_bpf!();
@@ -242,7 +242,7 @@ fn any_way_in_finds_the_same() {
     let skel = load::<PercpuSkelBuilder>(&mut storage, without_other_cpus);
     on_cpu(cpus()[0]);
     step(&Runner::new(skel.object(), "write_12"), 0, 0, 1);
-    // Root finds the shape by BTF until the loader has written it down, on every CPU.
+    // Root finds the shape by BTF until the loader has written the preamble, on every CPU.
     let early = Region::open(skel.maps.cells_12.as_fd().try_clone_to_owned().unwrap()).unwrap();
     let cells = PerCpuCells::<Filled<3>>::open(&skel.maps.cells_12).unwrap();
     assert_eq!(early.geometry(), cells.region().geometry());
@@ -278,14 +278,14 @@ fn the_wrong_type() {
     let kind = PerCpuCells::<Filled<3>>::open(&skel.maps.counters_1).unwrap_err();
     says(kind, &["holds counters for each CPU, expected cells for each CPU"]);
     says(Counters::open(&skel.maps.cells_56).unwrap_err(), &["holds cells for each CPU"]);
-    // Somebody else's, without a preamble or a word of ours in its BTF.
+    // A foreign map, without a preamble and without mapring's types in its BTF.
     let opts = libbpf_rs::libbpf_sys::bpf_map_create_opts {
         sz: size_of::<libbpf_rs::libbpf_sys::bpf_map_create_opts>() as u64,
         ..Default::default()
     };
     let plain = libbpf_rs::MapHandle::create(MapType::PercpuArray, Some("plain"), 4, 64, 8, &opts).unwrap();
     says(Region::open(&plain).unwrap_err(), &["no preamble"]);
-    // A preamble of a kind that such maps don't hold.
+    // A preamble of a kind that such maps can't have.
     let mut words = cells_preamble(&skel.maps.cells_56);
     words[2] = 2;
     words[5] = 1;

@@ -1,4 +1,4 @@
-//! Readers whose ring is not mapped, and those of several maps: what one call of theirs spends between two records.
+//! The cost of one call between two records, for readers whose ring is not mapped, and readers of several maps.
 #![allow(missing_docs)]
 
 use std::os::fd::OwnedFd;
@@ -11,7 +11,7 @@ use mapring::{Access, ReadStats, Reader, Ring};
 use mapring_kernel_tests::raw;
 use mapring_kernel_tests::require_bpf;
 
-/// A ring of one shard, of `slots` slots: the first tickets were discarded, and then come `records`.
+/// A ring of one shard with `slots` slots: the first `discarded` tickets were discarded, then follow `records`.
 fn ring(slots: u64, flags: u32, discarded: u64, records: u64) -> OwnedFd {
     let geometry = Geometry::new(Kind::Ring, 8, slots, 1).unwrap().of_cpu().unwrap();
     let map = raw::region(geometry, "u64", flags);
@@ -30,8 +30,8 @@ fn passed(stats: ReadStats) -> u64 {
     stats.delivered + stats.lost() + stats.discarded
 }
 
-/// Calls a reader until there is a record: how many calls it takes, none of which spends more than `steps` between
-/// two records.
+/// Calls a reader until it returns a record. Returns the number of calls, each of which takes at most `steps` steps
+/// between two records.
 fn calls(reader: &mut Reader<u64>, steps: u32, call: fn(&mut Reader<u64>) -> bool) -> u64 {
     for calls in 1..100 {
         let before = passed(reader.stats());
@@ -77,7 +77,7 @@ fn readers_of_several_maps_spend_as_much_as_readers_of_one() {
         |reader| reader.for_each(1, |_| ()) > 0,
         |reader| reader.for_each(usize::MAX, |_| ()) > 0,
     ];
-    // No shard has as many discarded tickets as end a call; three together have.
+    // No shard alone has enough discarded tickets to end a call; three together have.
     let steps = Reader::<u64>::STEPS;
     let of = |discarded, records| ring(1 << 14, BPF_F_MMAPABLE, discarded, records);
     let discarded = u64::from(steps / 4 * 3);

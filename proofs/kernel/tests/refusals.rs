@@ -1,5 +1,5 @@
-//! Where the kernel refuses a mapping: the refusal is named, and what is read by system call is
-//! what was written, whole and counted. What it does not refuse is read mapped.
+//! Where the kernel refuses a mapping: the reader reports the reason, and reads the records by system call, whole and
+//! counted. Everything else is read mapped.
 #![allow(missing_docs)]
 
 use std::mem::MaybeUninit;
@@ -26,7 +26,7 @@ use mapring_kernel_tests::{
 const MAPS: [&str; 3] = ["ring", "cells", "counters"];
 const ONLY_PROGRAMS_WRITE: &str = "only programs can write it";
 
-/// Fits the object, and sets its maps' flags (beside `MMAPABLE`, which `plain` takes away).
+/// Prepares the object, and sets its maps' flags (`MMAPABLE` and these; `plain` removes `MMAPABLE`).
 fn flagged(object: &mut OpenObject, flags: u32) {
     fitted(object);
     for mut map in object.maps_mut().filter(|map| MAPS.iter().any(|name| map.name() == *name)) {
@@ -38,9 +38,9 @@ fn fd_of(map: &impl MapCore) -> OwnedFd {
     map.as_fd().try_clone_to_owned().unwrap()
 }
 
-/// Checks a ring and cells that are read while a program writes them as fast as
-/// it can, from one CPU: the n-th record and the n-th value hold `right(n)`, nothing is torn or
-/// doubled, and what is lost is counted exactly. `writer` writes `count` records from `n` on.
+/// Checks a ring and cells that are read while a program writes them at full speed from one CPU: the n-th record and
+/// the n-th value are `right(n)`, nothing is torn or doubled, and losses are counted exactly. `writer` writes `count`
+/// records from `n` on.
 fn read_while_written<T: AnyBitPattern + PartialEq + std::fmt::Debug>(
     ring: &Ring<T>,
     cells: &Cells<T>,
@@ -51,7 +51,7 @@ fn read_while_written<T: AnyBitPattern + PartialEq + std::fmt::Debug>(
     let cpu = *cpus().last().unwrap();
     let mut reader = ring.reader();
     std::thread::scope(|scope| {
-        // A reader that fails must not leave the writer running.
+        // If the reader fails, the writer must stop.
         let stop_at_end = StopAtEnd(&stop);
         scope.spawn(|| {
             on_cpu(cpu);
@@ -61,7 +61,7 @@ fn read_while_written<T: AnyBitPattern + PartialEq + std::fmt::Debug>(
         });
         let (mut next, mut version, mut changes) = (0, 0, 0);
         while reader.stats().delivered < 1_000 || reader.stats().lapped == 0 || changes < 50 {
-            // Not for ever faster than the writer: it has to lap.
+            // Sometimes slower than the writer, so that the writer laps it.
             if reader.stats().lapped == 0 {
                 std::thread::sleep(std::time::Duration::from_millis(1));
             }
@@ -99,14 +99,14 @@ impl Drop for StopAtEnd<'_> {
     }
 }
 
-/// Writes `count` (64 at most) records from `n` on; how many it wrote.
+/// Writes `count` (64 at most) records from `n` on. Returns the number written.
 fn write(writer: &Runner, n: u64, count: u64) -> u64 {
     let mut args = [0, count, n, 0];
     writer.run(&mut args);
     args[3]
 }
 
-/// Sums as `refusals.bpf.c` counts them: 3 for each record whose number ends in that digit.
+/// The sums that `refusals.bpf.c` counts: 3 for each record whose number ends in that digit.
 fn counted(counters: &Counters, total: u64) {
     for index in 0..10 {
         let records = (total + 9 - index as u64) / 10;
@@ -131,13 +131,13 @@ fn fallback(fds: [OwnedFd; 3], writer: &Runner, refusal: Refusal) {
     counted(&counters, total);
     assert_eq!(counters.get(*cpus().last().unwrap(), 0).unwrap(), counters.sum(0).unwrap());
     assert!(matches!(ring.writer(0), Err(e) if e.kind() == ErrorKind::NotWritable));
-    // Where a kernel knows no batches: the same, one by one.
+    // The same one by one, as on a kernel without batches.
     let late: Vec<_> = ring.reader().drain().collect();
     assert_eq!(late.len(), 64);
     without_batches(|| {
         assert_eq!(ring.reader().drain().collect::<Vec<_>>(), late);
         counted(&counters, total);
-        // The handles above had batches, and learn that there are none; a new one never knew any.
+        // The handles above had batches, and detect that they are gone; a new one never had them.
         let again = Ring::<Filled<14>>::open(fd_of_region(&ring.region())).unwrap();
         assert_eq!(again.reader().drain().collect::<Vec<_>>(), late);
     });
@@ -179,7 +179,7 @@ fn maps_read_only_for_user_space() {
     let mut storage = MaybeUninit::uninit();
     let skel = load_only::<RefusalsSkelBuilder>(&mut storage, |o| flagged(o, BPF_F_MMAPABLE | BPF_F_RDONLY));
     let writer = Runner::new(skel.object(), "write");
-    // Nobody can write a preamble; root finds the shape by BTF.
+    // No process can write a preamble; root finds the shape by BTF.
     fallback(MAPS.map(|name| fd_of(&map(skel.object(), name))), &writer, Refusal::ReadOnlyFd);
 }
 
@@ -204,17 +204,17 @@ fn values_with_a_spin_lock() {
     let mut storage = MaybeUninit::uninit();
     let skel = load::<RefusalsSkelBuilder>(&mut storage, fitted);
     let writer = Runner::new(skel.object(), "write_locked");
-    // Words, where C has a struct with a lock.
+    // Plain words, where C has a struct with a lock.
     let ring = Ring::<Filled<14>>::from_region(Region::open(&skel.maps.locked_ring).unwrap()).unwrap();
     let cells = Cells::<Filled<14>>::from_region(Region::open(&skel.maps.locked_cells).unwrap()).unwrap();
     assert_eq!(ring.access(), cells.access());
-    // Before 6.11 it looks for locks at the top of a value alone, and maps one in a record.
+    // Before 6.11 the kernel searches for locks only at the top level of a value, and maps a lock in a record.
     if ring.access() != Access::Mapped {
         assert_eq!(ring.access(), Access::Syscall(Refusal::SpecialFields));
         let message = ring.access().to_string();
         assert!(message.contains("bpf_spin_lock") && message.contains("a map of their own"), "{message}");
     }
-    // The last word is the lock: nobody takes it, and where the kernel knows it, it shows it to nobody.
+    // The last word is the lock: it is never taken, and a kernel that finds it hides it.
     let right = |n| {
         let mut words = words_of::<14>(n);
         words[13] = 0;
@@ -223,7 +223,7 @@ fn values_with_a_spin_lock() {
     read_while_written(&ring, &cells, &writer, right);
 }
 
-/// Nothing is refused to readers of these; `refusal` is what writers are told.
+/// Readers can map these; `refusal` is the error for writers.
 fn mapped_for_reading(name: &str, map: &impl MapCore, refusal: Refusal, remedy: &str) {
     let region = OpenOptions::new().write(true).open(fd_of(map)).unwrap();
     assert_eq!((region.access(), region.writable()), (Access::Mapped, Err(refusal)), "{name}");
@@ -246,7 +246,7 @@ fn frozen_maps_are_read_mapped() {
     let ring = Ring::<Filled<14>>::open(&skel.maps.ring).unwrap();
     let (cells, counters) =
         (Cells::<Filled<14>>::open(&skel.maps.cells).unwrap(), Counters::open(&skel.maps.counters).unwrap());
-    // A writable mapping is what keeps a map from being frozen; readers never do.
+    // A writable mapping prevents freezing a map; readers never have one.
     let handle = MapHandle::try_from(&skel.maps.ring).unwrap();
     let writable = OpenOptions::new().write(true).open(&skel.maps.ring).unwrap();
     assert_eq!(writable.writable(), Ok(()));
@@ -258,7 +258,7 @@ fn frozen_maps_are_read_mapped() {
     }
     let refused = handle.update(&[0; 4], &[0; 64], MapFlags::ANY).unwrap_err();
     assert_eq!(refused.kind(), libbpf_rs::ErrorKind::PermissionDenied);
-    // Programs go on writing.
+    // Programs continue to write.
     on_one_cpu();
     assert_eq!(write(&writer, 0, 20), 20);
     let read: Vec<_> = ring.reader().drain().map(|e| e.record).collect();
@@ -276,13 +276,13 @@ fn maps_read_only_for_programs_are_read_mapped() {
         flagged(object, BPF_F_MMAPABLE | BPF_F_RDONLY_PROG);
     });
     for name in MAPS {
-        // The loader's preamble got there by system call.
+        // The loader wrote the preamble by system call.
         let region = Region::open(&map(skel.object(), name)).unwrap();
         assert_eq!(word_at(&map(skel.object(), name), 0, 7), region.preamble().generation);
         let remedy = "bpf_map_update_elem";
         mapped_for_reading(name, &map(skel.object(), name), Refusal::ReadOnlyForPrograms, remedy);
     }
-    // As the message says: written by system call, read mapped.
+    // As in the message: written by system call, read mapped.
     let ring = Ring::<Filled<14>>::open(&skel.maps.ring).unwrap();
     let mut slot = [0_u64; 8];
     slot[0] = 2;
@@ -296,7 +296,7 @@ fn maps_read_only_for_programs_are_read_mapped() {
 #[test]
 fn maps_write_only_for_programs_are_mapped() {
     require_bpf!();
-    // The headers' programs read what they write over, so nobody writes here.
+    // The headers' programs read the memory that they write, so no program writes here.
     let mut storage = MaybeUninit::uninit();
     let skel = load::<RefusalsSkelBuilder>(&mut storage, |object| {
         object.progs_mut().for_each(|mut program| program.set_autoload(false));
@@ -323,7 +323,8 @@ fn maps_write_only_for_user_space_are_no_regions() {
     }
 }
 
-/// The flag is of its maker's descriptor; whoever opens the map by its id or pin maps it, as the message says.
+/// The flag belongs to the creator's descriptor; a process that opens the map by its id or pin maps it, as in the
+/// message.
 #[test]
 fn what_only_its_maker_may_not() {
     require_bpf!();
@@ -385,13 +386,13 @@ fn maps_of_each_cpu_are_mapped_for_nobody() {
     assert!(said.to_string().contains("an ARRAY made with BPF_F_MMAPABLE"), "{said}");
 }
 
-/// An error that no table has a cause for: no room for the mapping in this process.
+/// An error that is in no table: no room for the mapping in this process.
 #[test]
 fn an_errno_that_is_passed_on_whole() {
     require_bpf!();
     const CHILD: &str = "MAPRING_TEST_NO_ROOM";
     const MUCH: u32 = 64 << 20;
-    // A limit of the whole process: in one of its own.
+    // The limit applies to the whole process, so this runs in its own.
     if std::env::var_os(CHILD).is_none() {
         let name = "an_errno_that_is_passed_on_whole";
         let mut again = std::process::Command::new(std::env::current_exe().unwrap());
@@ -428,7 +429,7 @@ fn an_errno_that_is_passed_on_whole() {
     assert!(said.contains("Cannot allocate memory (os error 12)"), "{said}");
 }
 
-/// What the loader of an object is told, one of whose maps was given other sizes.
+/// The loader's error for an object with one map's sizes changed.
 fn sized<'o, B: SkelBuilder<'o> + Default>(
     storage: &'o mut MaybeUninit<OpenObject>,
     map: &str,
@@ -484,7 +485,7 @@ fn sizes_that_the_kernel_makes_no_array_of() {
         assert!(said.contains(&format!(": a {part} of {found} bytes, ")), "{said}");
         let numbers = [allowed.start(), allowed.end(), &found].map(u32::to_string);
         assert!(numbers.iter().all(|number| said.contains(number)) && said.contains(remedy), "{said}");
-        // As the kernel says itself.
+        // The sizes that the kernel reports.
         let (ty, key) = match (part, found) {
             ("key", key) => (MapType::Array, key),
             (_, 32_776) => (MapType::PercpuArray, 4),

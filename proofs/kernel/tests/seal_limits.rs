@@ -1,5 +1,5 @@
-//! What a seal does not prevent: BPF programs of processes that opened the map, and its being pinned again;
-//! and what Linux has against that.
+//! Attacks that a seal does not prevent: BPF programs of processes that opened the map, and pinning it again; and
+//! Linux's protections against them.
 #![allow(missing_docs)]
 
 use std::fs::{self, Permissions};
@@ -30,7 +30,7 @@ fn alone() -> MutexGuard<'static, ()> {
     SYSCTL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A ring that no program writes, and that has its preamble.
+/// A ring without a writing program, with its preamble.
 fn ring() -> Region {
     let geometry = Geometry::new(Kind::Ring, 56, 8, 1).unwrap();
     let (bytes, entries) = (geometry.element(), geometry.entries());
@@ -43,7 +43,7 @@ fn nobody_may_load() -> bool {
     fs::read_to_string(UNPRIVILEGED_BPF).unwrap().trim() == "0"
 }
 
-/// What a child does to a sealed ring, and whether the ring's preamble outlives it.
+/// A child's attack on a sealed ring: its result, and whether the ring's preamble stays intact.
 fn sealed_and_overwritten(who: &str, mode: u32) -> (Result<String, String>, bool) {
     let (region, pins) = (ring(), PublicPins::new());
     let path = pins.path("ring");
@@ -125,8 +125,8 @@ fn a_seal_that_is_worth_nothing_is_refused() {
     }
 }
 
-/// A pin of mode 0444 gives a descriptor for reading only. Where a process may pin that, its own pin gives one
-/// for writing too; and removing the first pin does not remove the second.
+/// A pin of mode 0444 gives a read-only descriptor. If a process may pin that, its own pin also gives a writable one,
+/// and removing the first pin does not remove the second.
 #[test]
 fn a_pin_is_pinned_again() {
     require_bpf!();
@@ -143,14 +143,14 @@ fn a_pin_is_pinned_again() {
     let (region, again) = (ring(), open.path("unfrozen"));
     assert_eq!(nobody(&again, &region), "write: Err(\"EPERM\")\nwrite by another pin: Ok(())\n");
     assert!(matches!(Region::open(&again), Err(e) if e.kind() == ErrorKind::Preamble), "overwritten");
-    // Frozen: read only, but for as long as nobody likes, with no pin of its maker's left.
+    // Frozen: read-only, but the map stays as long as user nobody likes, after its creator's pin is gone.
     let (region, again) = (ring(), open.path("frozen"));
     raw::freeze(&region).unwrap();
     assert_eq!(nobody(&again, &region), "write: Err(\"EPERM\")\nwrite by another pin: Err(\"EPERM\")\n");
     assert_eq!(fs::metadata(&again).unwrap().uid(), NOBODY);
     drop(region);
     assert_eq!(Region::open(&again).unwrap().access(), Access::Mapped);
-    // Where nobody may write to a directory of a BPF file system, there is no such pin.
+    // If nobody may write to a directory of a BPF file system, no such pin is possible.
     let (region, pin) = (ring(), pins.path("ring"));
     region.freeze_and_pin(&pin, PinOptions::new(0o444).allow_unprivileged_bpf(true)).unwrap();
     let elsewhere = pins.path("again");
@@ -158,7 +158,7 @@ fn a_pin_is_pinned_again() {
     assert!(said.unwrap_err().contains("ermission denied"));
 }
 
-/// A descriptor that was handed over is opened and mapped by a process that may not call bpf(2).
+/// A process that may not call bpf(2) opens and maps a descriptor that it received.
 #[test]
 fn a_descriptor_needs_no_bpf_call() {
     require_bpf!();
@@ -171,7 +171,7 @@ fn a_descriptor_needs_no_bpf_call() {
         assert_eq!((opened.access(), opened.writable()), (Access::Mapped, Err(Refusal::Frozen)));
         assert_eq!(opened.geometry(), region.geometry());
         assert_eq!(opened.layout_check::<u64>(), LayoutCheck::Size(UncheckedReason::NotAsked));
-        // What Linux does not map needs bpf(2), and says so.
+        // Maps that Linux refuses to map need bpf(2), and the error contains that.
         let said = Region::open(read_only).unwrap_err().to_string();
         assert!(said.contains("Operation not permitted"), "{said}");
     });
@@ -184,13 +184,13 @@ const OWN_PROGRAM: [u8; 32] = [
 ];
 const OWN: i32 = 0x11;
 
-/// What Linux has since 6.18: a map for one program alone.
+/// Since Linux 6.18: a map for one program only.
 #[test]
 fn an_exclusive_map_keeps_other_programs_out() {
     require_bpf!();
     let array = RawMap::array(4096, 1, BPF_F_MMAPABLE);
     let map = match array.make_exclusive(&OWN_PROGRAM) {
-        // Older kernels know no such fields: the last ones before 6.18 have room for them.
+        // Older kernels do not have these fields; the last ones before 6.18 have room for them.
         Err(libc::E2BIG | libc::EINVAL) => {
             return skipped("an_exclusive_map_keeps_other_programs_out", "exclusive maps need Linux 6.18");
         }
@@ -206,7 +206,7 @@ fn an_exclusive_map_keeps_other_programs_out() {
     assert_eq!(raw::overwriting(map.as_fd(), OWN + 1).unwrap_err(), libc::EACCES);
     raw::run_filter(&own);
     assert_eq!(first(), OWN.cast_unsigned().into());
-    // Userspace maps, updates, freezes and pins it as any other.
+    // Userspace maps, updates, freezes and pins it like any other.
     raw::map(&map, 4096, true).unwrap();
     raw::update(&map, 0, &[0; 512]).unwrap();
     raw::freeze(&map).unwrap();
@@ -216,12 +216,12 @@ fn an_exclusive_map_keeps_other_programs_out() {
     let pins = PublicPins::new();
     let mut handle = MapHandle::from_map_id(raw::info(&map).id).unwrap();
     handle.pin(pins.path("map")).unwrap();
-    // Not through a map of maps either, in which other programs would find it.
+    // Not through a map of maps either, where other programs would find it.
     let maps = RawMap { ty: MapType::ArrayOfMaps, ..RawMap::array(4, 1, 0) };
     assert_eq!(maps.make_of(map.as_fd()).unwrap_err(), 524);
     let maps = maps.make_of(array.make().unwrap().as_fd()).unwrap();
     assert_eq!(raw::update(&maps, 0, &[u64::try_from(map.as_raw_fd()).unwrap()]), Err(524));
-    // But the same instructions are the same program, whoever loads them and of whatever type they are.
+    // But the same instructions are the same program, for any loader and any program type.
     fs::set_permissions(pins.path("map"), Permissions::from_mode(0o444)).unwrap();
     let read_only = MapHandle::from_pinned_path_with_file_flags(pins.path("map"), BPF_F_RDONLY).unwrap();
     raw::overwriting(read_only.as_fd(), OWN).unwrap();

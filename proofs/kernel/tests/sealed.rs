@@ -1,6 +1,5 @@
-//! Regions that others may read and nobody but programs may write: by a pin for all, for a group or
-//! read-only, and by handing the descriptor on; and what programs may only read, written by system
-//! call.
+//! Regions that others may read and only programs may write: through a pin for all, for a group or read-only, and
+//! through a descriptor passed on. Also: maps that programs may only read, written by system call.
 #![allow(missing_docs)]
 
 use std::fs;
@@ -26,15 +25,15 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 
 const READER: &str = env!("CARGO_BIN_EXE_kernel-tests-sealed");
 const CHILD: &str = env!("CARGO_BIN_EXE_kernel-tests-child");
-/// Records that the reader must get past, under its filter, while they are written.
+/// Records that the reader must read under its filter while they are written.
 const RECORDS: u64 = 5_000;
 
-/// A pin with this mode, whoever may load BPF programs here: `seal_limits.rs` has what that means.
+/// A pin with this mode, even where unprivileged processes may load BPF programs; `seal_limits.rs` shows the risk.
 fn pin(mode: u32) -> PinOptions {
     PinOptions::new(mode).allow_unprivileged_bpf(true)
 }
 
-/// Starts nobody's reader, and has programs write until it has had enough; what it said first.
+/// Starts an unprivileged reader, and programs write until it ends. Returns its first output line.
 fn nobody_reads(object: &Object, how: &str, path: &str) -> String {
     everywhere();
     let mut reader =
@@ -80,12 +79,12 @@ fn sealed_for_everybody() {
         "open: Err(Frozen)\nupdate: Err(PermissionDenied)\nmmap: Err(PermissionDenied)\n\
          mprotect: Err(Os { code: 13, kind: PermissionDenied, message: \"Permission denied\" })\n"
     );
-    // Neither can root any more; programs can.
+    // Not even root can write any more; programs can.
     let again = OpenOptions::new().write(true).open(&skel.maps.ring).unwrap();
     let refused = Ring::<Filled<14>>::from_region(again).unwrap().writer(0).unwrap_err();
     assert!((refused.kind(), refused.refusal()) == (ErrorKind::Sealed, Some(Refusal::Frozen)), "{refused}");
 
-    // Once more at another place: what is frozen is only pinned. At the same one: refused whole.
+    // Again at another place: a frozen map is only pinned. At the same place: refused completely.
     ring.region().freeze_and_pin(pins.path("other"), pin(0o600)).unwrap();
     let taken = ring.region().freeze_and_pin(&path, pin(0o600)).unwrap_err();
     assert!(taken.to_string().contains("remove it first"), "{taken}");
@@ -116,7 +115,7 @@ fn sealed_for_a_group_and_for_lookups() {
     }
 }
 
-/// The third way: no pin at all, the descriptor is handed on.
+/// The third way: no pin, the descriptor is passed on.
 #[test]
 fn handed_over_a_socket() {
     require_bpf!();
@@ -131,9 +130,9 @@ fn handed_over_a_socket() {
     for open in [&folder, &path] {
         fs::set_permissions(open, fs::Permissions::from_mode(0o777)).unwrap();
     }
-    // One that could write, but for the seal; and one that is read-only by itself.
+    // One that could write without the seal, and one that is read-only itself.
     let fds = [ring.region().as_fd().try_clone_to_owned().unwrap(), read_only(&skel.maps.ring)];
-    // Not waited for: a reader that fails before it connects leaves it waiting.
+    // Not joined: if a reader fails before it connects, this thread waits forever.
     std::thread::spawn(move || {
         for fd in &fds {
             let (stream, _) = listener.accept().unwrap();
@@ -146,7 +145,7 @@ fn handed_over_a_socket() {
     });
     let mapped = nobody_reads(skel.object(), "socket", path.to_str().unwrap());
     assert_eq!(mapped, "Mapped Err(Frozen)");
-    // Lookups are system calls, which the reader's filter kills it for.
+    // Lookups are system calls, so the reader's filter kills it.
     let mut reader = Command::new(READER)
         .args(["socket", path.to_str().unwrap(), "1000000"])
         .stdout(Stdio::piped())
@@ -190,7 +189,7 @@ fn what_can_not_be_sealed() {
     let reader = Region::open(read_only(&skel.maps.ring)).unwrap();
     match reader.freeze_and_pin(pins.path("by_reader"), pin(0o666)) {
         Err(refused) => says(refused, &["BPF_MAP_FREEZE", "read-only"]),
-        // Before 6.5 the kernel asks for a capability, whatever the descriptor.
+        // Before 6.5 the kernel requires a capability, whatever the descriptor.
         Ok(()) => assert!(pins.path("by_reader").exists()),
     }
     let elsewhere = std::env::temp_dir().join("mapring-no-pin");
@@ -207,8 +206,7 @@ fn what_can_not_be_sealed() {
     );
 }
 
-/// Programs may only read the map, so the kernel maps it for nobody's writes; values come whole all
-/// the same.
+/// Programs may only read the map, so the kernel allows no writable mapping; values are still whole.
 #[test]
 fn latches_are_written_by_system_call() {
     require_bpf!();
@@ -230,7 +228,7 @@ fn latches_are_written_by_system_call() {
         let stop = AtomicBool::new(false);
         let mut n = 0;
         std::thread::scope(|scope| {
-            // A writer that fails must not leave the reader running.
+            // If the writer fails, the reader must stop.
             let stop_at_end = StopAtEnd(&stop);
             scope.spawn(|| {
                 on_cpu(*cpus().last().unwrap());
@@ -254,7 +252,7 @@ fn latches_are_written_by_system_call() {
         assert_eq!(reads.sum(1).unwrap(), 0, "torn");
         eprintln!("{n} writes, {} reads, {} busy", reads.sum(0).unwrap(), reads.sum(2).unwrap());
         assert!(writer.set(3, &words_of(0)).unwrap_err().to_string().starts_with("no latch 3: "));
-        // Frozen meanwhile: said so, and the last value stays.
+        // Frozen in the meantime: the error reports it, and the last value stays.
         MapHandle::try_from(&*skel.maps.limits).unwrap().freeze().unwrap();
         let frozen = writer.set(1, &words_of(0)).unwrap_err();
         assert!((frozen.kind(), frozen.refusal()) == (ErrorKind::Sealed, Some(Refusal::Frozen)), "{frozen}");

@@ -1,5 +1,5 @@
-//! The system calls that stand in for a mapping, through the handles: many values at once, with and
-//! without batches; what there is no call for; and the helpers of programs on the same maps.
+//! The system calls that replace a mapping, through the handles: many values at once, with and without batches;
+//! operations without a system call; and the programs' helpers on the same maps.
 #![allow(missing_docs)]
 
 use std::mem::MaybeUninit;
@@ -54,12 +54,12 @@ fn many_latches_in_a_few_calls() {
         };
         wrote(1);
         wrote(2);
-        // No call for single elements is made: there is none in these threads.
+        // No system call for single elements is made: these threads have none.
         without_commands(&[BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM], || wrote(3));
-        // And none for many, where a kernel has no batches.
+        // And none for many, on a kernel without batches.
         without_batches(|| wrote(4));
         wrote(5);
-        // Only those that are named, and each of them once.
+        // Only the named ones, each once.
         writer.set_many(COUNT - 2, &[[7; 3], [8; 3]]).unwrap();
         writer.set(0, &[9; 3]).unwrap();
         writer.set_many(3, &[]).unwrap();
@@ -95,14 +95,14 @@ fn all_cells_in_a_few_calls() {
         let element = |seq, index: usize| [seq, 1, index as u64, 3];
         for index in 0..COUNT {
             let key = u32::try_from(first + index).unwrap();
-            // Every tenth is busy: its writer is half-way.
+            // Every tenth is busy: its writer is halfway.
             raw::update(&fd, key, &element(if index % 10 == 9 { 5 } else { 4 }, index)).unwrap();
         }
         let look = || {
             let mut seen = Vec::new();
             let busy = cells.for_each(|index, snapshot| {
                 assert_eq!(snapshot, Snapshot { version: 2, value: [1, index as u64, 3] });
-                // A handle can be read in there.
+                // The handle is usable inside the closure.
                 assert_eq!(cells.snapshot(index).unwrap(), snapshot);
                 seen.push(index);
             });
@@ -119,7 +119,7 @@ fn all_cells_in_a_few_calls() {
     }
 }
 
-/// Keys are the numbers from 0 on, so nothing asks for them; and elements are there for good.
+/// Keys are the numbers from 0 on, so no call lists them; and elements can't be deleted.
 #[test]
 fn what_arrays_have_no_use_for() {
     require_bpf!();
@@ -185,7 +185,7 @@ fn programs_write_and_can_not_delete() {
     let program = Runner::new(skel.object(), "put_and_delete");
     let [put, _, there, deleted] = step(&program, 0, first + 5, 77);
     assert_eq!((put, there), (0, 77));
-    // Helpers return an `int`; what is above it is zeros where an older kernel's compiler left them.
+    // Helpers return an `int`; an older kernel's JIT left the upper half zero.
     let deleted: [i32; 2] = bytemuck::cast(deleted);
     assert_eq!(deleted[0], -libc::EINVAL, "an array's elements are there for good");
     assert_eq!(cells.snapshot(5).unwrap(), Snapshot { version: 1, value: [77, 78] });

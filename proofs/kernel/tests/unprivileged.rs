@@ -1,5 +1,5 @@
-//! Readers without any capability: a sealed region is mapped, a read-only pin is read by system
-//! call, and nothing can be written.
+//! Readers without any capability: a sealed region is mapped, a read-only pin is read by system call, and nothing can
+//! be written.
 #![allow(missing_docs)]
 
 use std::fs::{Permissions, set_permissions};
@@ -19,7 +19,7 @@ use mapring_kernel_tests::{
 const CHILD: &str = env!("CARGO_BIN_EXE_kernel-tests-child");
 const MAPS: [&str; 3] = ["ring", "cells", "counters"];
 
-/// Pins a map for everybody whom `mode` lets in.
+/// Pins a map with the permissions `mode`.
 fn pin(object: &Object, name: &str, path: &Path, mode: u32) {
     MapHandle::try_from(&map(object, name)).unwrap().pin(path).unwrap();
     set_permissions(path, Permissions::from_mode(mode)).unwrap();
@@ -32,7 +32,7 @@ fn write(object: &Object, n: u64, count: u64) {
     assert_eq!(args[3], count);
 }
 
-/// What nobody reads through the pins, after `total` records: everything, `access` ways.
+/// Checks everything that user nobody reads through the pins, after `total` records, by `access`.
 fn nobody_reads(pins: &PublicPins, total: u64, access: &str) {
     for name in MAPS {
         let said = child(CHILD, &["nobody", name, pins.path(name).to_str().unwrap()]);
@@ -61,7 +61,7 @@ fn nobody_reads(pins: &PublicPins, total: u64, access: &str) {
     }
 }
 
-/// Loads, writes the preambles, and pins all with `mode`; sealed, if asked.
+/// Loads, writes the preambles, and pins all maps with `mode`; seals them if requested.
 fn published(test: impl FnOnce(&Object, &PublicPins), mode: u32, sealed: bool) {
     let mut storage = MaybeUninit::uninit();
     let skel = load::<RefusalsSkelBuilder>(&mut storage, fitted);
@@ -90,7 +90,7 @@ fn sealed_regions_are_mapped_by_nobody() {
                      mprotect: Err(Os { code: 13, kind: PermissionDenied, message: \"Permission denied\" })\n"
                 );
             }
-            // Programs go on, and nobody sees it.
+            // Programs continue, and user nobody reads the new records.
             write(object, 23, 17);
             nobody_reads(pins, 40, "Mapped ");
         },
@@ -106,7 +106,7 @@ fn read_only_pins_are_read_by_system_call() {
         |object, pins| {
             write(object, 0, 31);
             nobody_reads(pins, 31, "Syscall(ReadOnlyFd) ");
-            // Root reads the same pin mapped: its mode stops nobody who may override it.
+            // Root reads the same pin mapped: the mode does not restrict a process that may override it.
             let ring = Ring::<Filled<14>>::open(pins.path("ring")).unwrap();
             assert_eq!(ring.reader().drain().count(), 31);
             let cells = Cells::<Filled<14>>::open(pins.path("cells")).unwrap();
@@ -129,7 +129,7 @@ fn closed_pins_and_folders_say_what_to_ask_for() {
                 assert!(said.contains(&format!("can't open {}", pins.path(name).display())), "{said}");
                 assert!(said.contains("ermission") && said.contains("chmod 0666"), "{said}");
             }
-            // A pin for everybody behind a folder that is for root.
+            // A pin for everybody inside a folder for root only.
             let closed = PinDir::new();
             set_permissions(closed.path(""), Permissions::from_mode(0o700)).unwrap();
             pin(object, "ring", &closed.path("ring"), 0o666);

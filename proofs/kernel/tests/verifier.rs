@@ -1,5 +1,5 @@
-//! What the verifier makes of the headers: programs that write in a loop of 1024 (16 before 5.16) load, at a
-//! cost a record that leaves room for the rest of the program, and do what they say.
+//! The verifier and the headers: programs that write in a loop of 1024 (16 before 5.16) load, at a cost per record that
+//! leaves room for the rest of the program, and behave as documented.
 #![allow(missing_docs)]
 
 use std::mem::MaybeUninit;
@@ -16,11 +16,11 @@ use mapring_kernel_tests::{Runner, fitted, load, map, on_one_cpu, require_bpf, s
 
 type Item = [u64; 7];
 
-/// Turns of each loop in `bpf/loops.bpf.c`, and in `bpf/loops_short.bpf.c`: verifiers before 5.16
-/// come to a million instructions in longer ones.
+/// Iterations of each loop in `bpf/loops.bpf.c`, and in `bpf/loops_short.bpf.c`: verifiers before 5.16 reach a million
+/// instructions in longer ones.
 const TIMES: u64 = 1024;
 const FEW: u64 = 16;
-/// Instructions visited a record that are "well under 1,000".
+/// Instructions processed per record that are "well under 1,000".
 const ENOUGH: u64 = 500;
 
 #[test]
@@ -54,10 +54,10 @@ fn programs_for_any_machine() {
     }
 }
 
-/// By each clang of the machine that the tests were built on.
+/// One object by each clang of the build machine.
 static LONGEST: &[(u32, &[u8])] = include!(concat!(env!("OUT_DIR"), "/longest.rs"));
 
-/// What the verifier gives up on first when a claim leaves it one jump more to follow.
+/// The program that the verifier rejects first if a claim adds one more jump.
 fn check_longest() {
     for (clang, object) in LONGEST {
         let mut open = ObjectBuilder::default().open_memory(object).unwrap();
@@ -77,14 +77,14 @@ fn item(n: u64) -> Item {
     std::array::from_fn(|i| n + i as u64)
 }
 
-/// Whether the kernel told what its verifier did; all else is as it should be.
+/// Whether the kernel reported the verifier's count; checks everything else.
 fn check(object: &Object, times: u64) -> bool {
     each_loop_writes_what_it_says(object, times);
     object.progs().all(|program| {
         let name = program.name().to_str().unwrap();
         let Some(verified) = Runner::new(object, name).verified().map(u64::from) else { return false };
         println!("{name}: {} instructions a record", verified / times);
-        // It really walks through each turn, and so has seen the whole loop.
+        // The verifier walks through each iteration, so it has checked the whole loop.
         assert!(verified > times * 10, "{name}: {verified} instructions for {times} records");
         assert!(verified < times * ENOUGH, "{name}: {verified} instructions for {times} records");
         true

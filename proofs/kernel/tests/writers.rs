@@ -1,5 +1,5 @@
-//! Writers of one process that write one latch or one global variable at once: whichever handles they have,
-//! they take turns, so that no value is a mixture and each write counts.
+//! Writers of one process that write one latch or one global variable at the same time: with any handles, they take
+//! turns, so that no value is torn and each write counts.
 #![allow(missing_docs)]
 
 use std::mem::MaybeUninit;
@@ -22,7 +22,7 @@ use mapring_kernel_tests::raw;
 use mapring_kernel_tests::skel::GlobalsSkelBuilder;
 use mapring_kernel_tests::{PinDir, fitted, load, require_bpf};
 
-/// Large, so that its writers meet wherever they run.
+/// Large, so that its writers overlap on any machine.
 type Value = [u64; 512];
 
 fn value(n: u64) -> Value {
@@ -36,7 +36,7 @@ struct Wide {
     words: Value,
 }
 
-/// Whether `found` is all of one value.
+/// Whether all words of `found` are from one value.
 fn whole(found: &Value) -> bool {
     *found == value(found[0])
 }
@@ -46,8 +46,8 @@ fn latches(flags: u32) -> OwnedFd {
     raw::region(geometry, "value", flags)
 }
 
-/// Has each of `writers` write `count` times, at once, while this thread reads: how often it was written at
-/// last. `read` checks what it finds.
+/// Each of `writers` writes `count` times, at the same time, while this thread reads. Returns the final number of
+/// writes. `read` checks the values.
 fn at_once(
     count: u64,
     writers: [&(dyn Fn(u64) + Sync); 2],
@@ -139,7 +139,7 @@ fn global_variables_are_written_by_one_at_a_time() {
         });
         assert_eq!(version, round * 2 * count, "each write counts, pair {round}");
     }
-    // And a cell, in which two that met would give one update up.
+    // And a cell, where two concurrent writers would drop one update.
     let cell_of = |globals: &Globals| globals.cell::<Wide>("wide_cell").unwrap();
     let (cell, other) = (cell_of(&one), cell_of(&other));
     for (round, other) in (1..).zip([&cell, &other]) {

@@ -1,6 +1,5 @@
-//! Reading makes no system call, shown by readers that would not survive one; and the mappings
-//! that they read are read-only: a hidden write would kill them, too. Maps, global variables and
-//! memory files, every kind, every way to read.
+//! Reading makes no system call: a seccomp filter kills readers that make one. Their mappings are read-only, so a
+//! hidden write would also kill them. Maps, global variables and memfds, every kind, every way to read.
 #![allow(missing_docs)]
 
 use std::io::{BufRead, BufReader};
@@ -21,13 +20,13 @@ use mapring_kernel_tests::{
     Filled, PinDir, Runner, everywhere, fitted, load, map, on_one_cpu, require_bpf, words_of,
 };
 
-/// Nobody waits so long for the reader: it hangs. (How long it takes says nothing.)
+/// A reader that takes this long hangs. (Its actual duration proves nothing.)
 const HANG: Duration = Duration::from_secs(1800);
 
 const MAPS: [&str; 5] = ["ring", "large", "cells", "latches", "counters"];
 
-/// Starts a reader that goes about it as `how` says, and calls `write` with 0, 1, 2, … until it ends:
-/// how it ended, and its lines of `/proc/self/maps` that are regions.
+/// Starts a reader with the mode `how`, and calls `write` with 0, 1, 2, … until it ends. Returns its exit status, and
+/// its lines of `/proc/self/maps` that are regions.
 fn reader(how: &str, paths: &[PathBuf], mut write: impl FnMut(u64)) -> (ExitStatus, Vec<String>) {
     everywhere();
     let mut child = Guard(
@@ -53,7 +52,7 @@ fn reader(how: &str, paths: &[PathBuf], mut write: impl FnMut(u64)) -> (ExitStat
     unreachable!()
 }
 
-/// The same for pinned maps, into which programs write, and user space into the latches.
+/// The same for pinned maps; programs write them, and userspace writes the latches.
 fn reader_of_maps(object: &Object, how: &str) -> (ExitStatus, Vec<String>) {
     let pins = PinDir::new();
     for name in MAPS {
@@ -89,7 +88,7 @@ struct Rec {
 }
 mapring::record!(Rec { words });
 
-/// The same for memory files, which the reader opens for reading only.
+/// The same for memfds, which the reader opens read-only.
 fn reader_of_files(how: &str) -> (ExitStatus, Vec<String>) {
     let ring = Ring::<Filled<14>>::create_memfd(64, 2).unwrap();
     let large = Ring::<Filled<128>>::create_memfd(8, 1).unwrap();
@@ -120,7 +119,7 @@ fn reader_of_files(how: &str) -> (ExitStatus, Vec<String>) {
     })
 }
 
-/// A child that does not outlive a failure.
+/// A child that is killed if the test fails.
 struct Guard(Child);
 
 impl Drop for Guard {

@@ -1,16 +1,16 @@
-//! The clangs of this machine. Some build scripts include this file as it is, to depend on nothing else.
+//! The clangs of this machine. Some build scripts include this file directly, to avoid a dependency.
 
 use std::env;
 use std::process::Command;
 
-/// One of each major version, the oldest first: what to call it, and the version.
+/// One clang of each major version, the oldest first: its command and its version.
 ///
 /// # Panics
-/// If there is none.
+/// Panics if no clang is found.
 pub fn clangs() -> Vec<(String, u32)> {
     println!("cargo::rerun-if-env-changed=CLANG");
     println!("cargo::rerun-if-env-changed=PATH");
-    println!("cargo::rerun-if-env-changed=CLANGS"); // which there are: `cargo xtask` says so
+    println!("cargo::rerun-if-env-changed=CLANGS"); // `cargo xtask` sets it to the clangs that it found
     let names = env::var("CLANG").into_iter().chain(["clang".into()]);
     let mut found: Vec<(String, u32)> = Vec::new();
     for name in names.chain((14..40).map(|major| format!("clang-{major}"))) {

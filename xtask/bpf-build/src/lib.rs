@@ -1,4 +1,4 @@
-//! For build scripts in this workspace: compiles a folder's `.bpf.c` files to skeletons.
+//! For build scripts in this workspace: compiles the `.bpf.c` files of a folder to skeletons.
 
 mod clangs;
 
@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 pub use clangs::clangs;
 use libbpf_cargo::SkeletonBuilder;
 
-/// Compiles every `*.bpf.c` in `folder` to `$OUT_DIR/<name>.skel.rs` and `<name>.bpf.o`, with the clang that
-/// `CLANG` names (`clang` otherwise) and mapring's headers, warnings denied. The package must depend on
-/// `mapring`, whose build script says where the headers are.
+/// Compiles every `*.bpf.c` in `folder` to `$OUT_DIR/<name>.skel.rs` and `<name>.bpf.o`, with warnings denied. It uses
+/// the clang in `CLANG` (`clang` if unset) and mapring's headers. The package must depend on `mapring`, whose build
+/// script passes on the path of the headers.
 ///
 /// # Panics
-/// With a message for the one who builds: no clang, no headers, or what clang said.
+/// Panics with a message for the user: clang or the headers are missing, or clang's errors.
 pub fn skeletons(folder: impl AsRef<Path>) {
     println!("cargo::rerun-if-env-changed=CLANG");
     println!("cargo::rerun-if-changed={}", folder.as_ref().display());
@@ -26,7 +26,7 @@ pub fn skeletons(folder: impl AsRef<Path>) {
     }
 }
 
-/// Compiles one file to `$OUT_DIR/<name>.bpf.o`, and makes no skeleton of it.
+/// Compiles one file to `$OUT_DIR/<name>.bpf.o`, without a skeleton.
 ///
 /// # Panics
 /// As [`skeletons`].
@@ -34,8 +34,8 @@ pub fn object(source: impl AsRef<Path>, name: &str) {
     done(source.as_ref(), compiler(source.as_ref(), name).build().map(|_| ()));
 }
 
-/// Compiles one file with each of the [`clangs`], makes no skeleton of it, and lists the objects in
-/// `$OUT_DIR/<name>.rs`: the compiler's major version, and the object's bytes.
+/// Compiles one file with each of the [`clangs`], without a skeleton, and lists the objects in `$OUT_DIR/<name>.rs`:
+/// the compiler's major version, and the object's bytes.
 ///
 /// # Panics
 /// As [`skeletons`].

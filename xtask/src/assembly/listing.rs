@@ -1,12 +1,11 @@
-//! Listings: what a compiler wrote, without what changes from one build to the next.
+//! Listings: a compiler's output, without the parts that change between builds.
 
-/// An instruction of BPF that clang has no word for: `mapring__cmpxchg` and `mapring__xchg` in
+/// A BPF instruction that clang has no mnemonic for: `mapring__cmpxchg` and `mapring__xchg` in
 /// `ring/include/mapring/atomic.bpf.h`.
 const BPF_ATOMICS: [(u64, &str); 2] =
     [(0xf1_0000_21db, "r0 = cmpxchg_64(r1 + 0, r0, r2)"), (0xe1_0000_21db, "r2 = xchg_64(r1 + 0, r2)")];
 
-/// The lines of one function: instructions, labels that stand for themselves, and barriers that
-/// are none but to the compiler.
+/// The lines of one function: instructions, labels with stable names, and compiler-only barriers.
 pub(super) fn function(assembly: &str, name: &str) -> Option<Vec<String>> {
     let label = format!("{name}:");
     let is_start = |line: &&str| line.split_whitespace().next() == Some(&label);
@@ -15,19 +14,19 @@ pub(super) fn function(assembly: &str, name: &str) -> Option<Vec<String>> {
     Some(lines.take_while(|line| !line.starts_with(".Lfunc_end")).filter_map(plain).collect())
 }
 
-/// Every instruction of a compiler's output, whatever function it is in.
+/// Every instruction in a compiler's output, of any function.
 pub(super) fn instructions(assembly: &str) -> Vec<String> {
     assembly.lines().filter_map(plain).collect()
 }
 
-/// A line as listings have it, if it is one of theirs.
+/// A line in the form of the listings, or `None` if listings omit it.
 fn plain(line: &str) -> Option<String> {
     let text = line.trim();
     if matches!(text, "#MEMBARRIER" | "#APP" | "#NO_APP") {
         return Some(format!("\t{text}"));
     }
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    // Comments start with `#` or `//`, but immediates of aarch64 have a `#` too.
+    // Comments start with `#` or `//`, but aarch64 immediates also contain `#`.
     let text = text.split(" # ").next().unwrap_or_default();
     let text = text.split("//").next().unwrap_or_default().trim_end();
     if text.is_empty() || text.starts_with('#') {
@@ -43,7 +42,7 @@ fn plain(line: &str) -> Option<String> {
     (!text.starts_with('.')).then(|| format!("\t{}", without_numbers(&without_hashes(text))))
 }
 
-/// `.LBB4_2` is `L2`: functions are numbered by where they happen to stand.
+/// `.LBB4_2` becomes `L2`, since the function's number depends on its position.
 fn without_numbers(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
@@ -56,7 +55,7 @@ fn without_numbers(text: &str) -> String {
     out + rest
 }
 
-/// Symbols end with `17h`, 16 digits of a hash, and `E`.
+/// Symbols end with `17h`, the 16 digits of a hash, and `E`.
 fn without_hashes(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;

@@ -1,16 +1,16 @@
-//! What must be true of the BPF code of producers: the claim before the record, the publication
-//! behind it, by the instructions that the headers promise.
+//! Required properties of the producers' BPF code: the claim comes before the record, the publication after it, by the
+//! instructions that the headers document.
 
 use anyhow::{Result, ensure};
 
 /// How a record is made visible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Publish {
-    /// A plain store behind a barrier for the compiler: x86.
+    /// A plain store after a compiler barrier: x86.
     Store,
     /// `xchg`: any machine.
     Xchg,
-    /// The store-release instruction, of clangs that have it.
+    /// The store-release instruction, for clangs that support it.
     Release,
 }
 
@@ -22,11 +22,11 @@ const ADD: &str = "lock *(u64 *)(";
 /// The guard of claims by plain stores, for machines that keep stores in order.
 const GUARD: [&str; 2] = ["call bpf_preempt_disable", "call bpf_preempt_enable"];
 
-/// Words of the record that is written.
+/// The number of words of the record.
 const WORDS: usize = 7;
 
-/// What is asked of a function that publishes a record: one claim, the words, and then the
-/// publication, with no other atomic instruction but the count of what was dropped.
+/// Checks a function that publishes a record: one claim, then the words, then the publication, and no other atomic
+/// instruction except the count of dropped records.
 pub(super) fn check_record(publish: Publish, lines: &[String]) -> Result<()> {
     let at = |what: &str| find(lines, |line| line.contains(what));
     let claims = at(CMPXCHG);
@@ -37,7 +37,7 @@ pub(super) fn check_record(publish: Publish, lines: &[String]) -> Result<()> {
         Publish::Store => {
             ensure!(xchg.is_empty() && releases.is_empty(), "an atomic instruction where a store is enough");
             let stores = find(lines, |line| stored(line) == Some(0));
-            // The hint is a store to offset 0, too; it comes earlier.
+            // The hint is also a store to offset 0, but earlier.
             let store = stores.last().copied();
             let barrier = find(lines, |line| line.trim() == "#NO_APP").into_iter().next_back();
             store.filter(|&store| barrier.is_some_and(|barrier| barrier < store && store - barrier <= 3))
@@ -63,11 +63,11 @@ pub(super) fn check_record(publish: Publish, lines: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// What is asked of a function that claims a slot of a ring where plain stores may: a guard. `jit` follows each way through
-/// it, in what the kernel makes of this.
+/// Checks a function that claims a slot of a ring with plain stores: it must have a guard. `jit` follows each path
+/// through the guard, in the kernel's compiled code.
 pub(super) fn check_guard(lines: &[String]) -> Result<()> {
     let [begins, ends] = GUARD.map(|call| find(lines, |line| line.trim() == call));
-    // clang may end it once for each way out.
+    // clang may emit the end of the guard once for each exit.
     ensure!(
         begins.len() == 1 && !ends.is_empty(),
         "{} beginnings of a guard, {} ends",
@@ -78,13 +78,13 @@ pub(super) fn check_guard(lines: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// The same function without the beginning of its guard, and without its ends.
+/// The same function without the start of its guard, and without its ends.
 pub(super) fn weaker_guards(lines: &[String]) -> Vec<(String, Vec<String>)> {
     let without = |call: &str| lines.iter().filter(|line| line.trim() != call).cloned().collect();
     GUARD.map(|call| (format!("no {call}"), without(call))).into()
 }
 
-/// What is asked of a counter: a locked addition, and nothing that fetches.
+/// Checks a counter: a locked addition, and no fetch.
 pub(super) fn check_counter(lines: &[String]) -> Result<()> {
     let additions = find(lines, |line| line.contains(ADD)).len();
     ensure!(additions == 2, "{additions} locked additions, not two: the counter's, and what has none");
@@ -93,7 +93,7 @@ pub(super) fn check_counter(lines: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// What is asked of every function: only the two helpers, the guard, and the slow path.
+/// Checks every function: it calls only the two helpers, the guard and the slow path.
 pub(super) fn check_calls(lines: &[String]) -> Result<()> {
     let calls = lines.iter().filter_map(|line| line.trim().strip_prefix("call "));
     for callee in calls {
@@ -107,8 +107,8 @@ pub(super) fn check_calls(lines: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// The same function with what clang put behind its end, and left by a jump, where it jumps to: so
-/// that what comes first stands first.
+/// Moves code that clang placed after the function's end to the jump that reaches it, so that the order of lines is the
+/// order of execution.
 pub(super) fn in_order(mut lines: Vec<String>) -> Vec<String> {
     let Some(exit) = lines.iter().position(|line| line.trim() == "exit") else { return lines };
     let behind = lines.split_off(exit + 1);
@@ -119,7 +119,7 @@ pub(super) fn in_order(mut lines: Vec<String>) -> Vec<String> {
     lines
 }
 
-/// The offset at which a line stores a whole word, not to the stack.
+/// The offset of a line's whole-word store, except stores to the stack.
 fn stored(line: &str) -> Option<usize> {
     let (to, _) = line.trim().strip_prefix("*(u64 *)(")?.split_once(") =")?;
     let (register, offset) = to.split_once(" + ")?;
@@ -130,7 +130,7 @@ fn find(lines: &[String], what: impl Fn(&str) -> bool) -> Vec<usize> {
     (0..lines.len()).filter(|&at| what(&lines[at])).collect()
 }
 
-/// A producer of records with one thing wrong with it, each in its own way.
+/// Producers of records with one defect each.
 pub(super) fn weaker_records(publish: Publish, lines: &[String]) -> Vec<(String, Vec<String>)> {
     let replaced = |at: usize, by: &str| {
         let mut lines = lines.to_vec();

@@ -1,21 +1,21 @@
-//! What must be true of the machine code of readers: two barriers around the copy, the sequence
-//! looked at before and after, and nothing that writes, locks or calls on the way.
+//! Required properties of the readers' machine code: two barriers around the copy, a load of the sequence before and
+//! after it, and no write, lock or call in between.
 
 use anyhow::{Context, Result, bail, ensure};
 
 /// A machine that readers run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Machine {
-    /// Loads are ordered: an acquire fence holds the compiler back and is no instruction. LLVM
-    /// leaves a comment where it stands.
+    /// Loads are ordered: an acquire fence only stops the compiler from reordering, and emits no instruction. LLVM
+    /// leaves a comment in its place.
     X86,
     Aarch64,
 }
 
-/// Words of the record that is copied.
+/// The number of words of the record.
 const WORDS: usize = 7;
 
-/// The only functions that readers call: where the fast path ends.
+/// The only functions that readers call, all on cold paths.
 const COLD: [&str; 3] = ["7outside", "6Cursor4pass", "_Unwind_Resume"];
 
 impl Machine {
@@ -23,7 +23,7 @@ impl Machine {
         line.trim() == if self == Self::X86 { "#MEMBARRIER" } else { "dmb ishld" }
     }
 
-    /// Read-modify-writes and their halves, full barriers, system calls.
+    /// Read-modify-writes and exclusive loads and stores, full barriers, system calls.
     fn is_forbidden(self, line: &str) -> bool {
         let (name, operands) = split(line);
         let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
@@ -46,7 +46,7 @@ impl Machine {
         if self == Self::X86 { name.starts_with("call") } else { matches!(name, "bl" | "blr") }
     }
 
-    /// The address that this line loads from, and how many words, if it does so.
+    /// If this line is a load: its address, and the number of words.
     fn load(self, line: &str) -> Option<(&str, usize)> {
         let (name, operands) = split(line);
         match self {
@@ -73,13 +73,13 @@ fn split(line: &str) -> (&str, &str) {
     line.trim().split_once(' ').unwrap_or((line.trim(), ""))
 }
 
-/// What is asked of all that is compiled for readers, fast or slow.
+/// Checks all code compiled for readers, fast or slow.
 pub(super) fn check_all(machine: Machine, instructions: &[String]) -> Result<()> {
     let forbidden = instructions.iter().find(|line| machine.is_forbidden(line));
     forbidden.map_or(Ok(()), |line| bail!("readers must not need `{}`", line.trim()))
 }
 
-/// What is asked of any fast path.
+/// Checks any fast path.
 pub(super) fn check_path(machine: Machine, lines: &[String]) -> Result<()> {
     check_all(machine, lines)?;
     let strange =
@@ -87,7 +87,7 @@ pub(super) fn check_path(machine: Machine, lines: &[String]) -> Result<()> {
     strange.map_or(Ok(()), |line| bail!("a call on the fast path: `{}`", line.trim()))
 }
 
-/// What is asked of a look: sequence, barrier, the words, barrier, the same sequence.
+/// Checks a read of a slot: sequence, barrier, the words, barrier, the same sequence.
 pub(super) fn check_look(machine: Machine, lines: &[String]) -> Result<()> {
     check_path(machine, lines)?;
     let barriers: Vec<_> = (0..lines.len()).filter(|&at| machine.is_barrier(&lines[at])).collect();
@@ -111,7 +111,7 @@ pub(super) fn check_look(machine: Machine, lines: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// A look with one thing wrong with it, each in its own way: no check may pass any of these.
+/// Reads with one defect each: every check must reject them.
 pub(super) fn weaker_looks(machine: Machine, lines: &[String]) -> Vec<(String, Vec<String>)> {
     let barriers: Vec<_> = (0..lines.len()).filter(|&at| machine.is_barrier(&lines[at])).collect();
     let &[first, second] = &barriers[..] else { return Vec::new() };

@@ -1,9 +1,9 @@
-//! Two reports of `cargo xtask bench`: what moved beyond noise.
+//! Compares two reports of `cargo xtask bench`: lists changes beyond noise.
 //!
-//! A row has moved if the medians differ by a tenth or more, their 95 % confidence intervals do not
-//! overlap, and each median lies outside of where nine tenths of the other run's blocks were. Ratios
-//! are compared, where there are any: both sides of one were measured in the same run. Where a cache line
-//! took half as long again, or two thirds, nothing is said of what hangs on it.
+//! A row has changed if three things hold: the medians differ by a tenth or more, their 95 % confidence intervals do
+//! not overlap, and each median lies outside the range of nine tenths of the other run's blocks. Ratios are compared
+//! instead of times if present, since both sides of a ratio were measured in the same run. If the time to move a cache
+//! line grew by half or fell by a third, rows that depend on it are not compared.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,10 +14,10 @@ use std::{fs, io};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-/// Medians that differ by less are the same: other code in the same place, or the host's doing.
+/// Smaller differences between medians are noise: code moved in memory, or effects of the host.
 const LEAST: f64 = 0.10;
 
-/// A report, as far as it is compared.
+/// The part of a report that is compared.
 #[derive(Deserialize)]
 struct Report {
     targets: Vec<Row>,
@@ -39,7 +39,7 @@ struct Row {
     beside: BTreeMap<String, Beside>,
 }
 
-/// What explains a row.
+/// The context of a row.
 #[derive(Clone, Deserialize)]
 struct Beside {
     median: f64,
@@ -50,7 +50,7 @@ impl Row {
         self.ratio.or(self.ns).unwrap_or(f64::NAN)
     }
 
-    /// What it is found by in another report: its key, or what it says but for what share was lost.
+    /// The name that identifies the row in another report: its key, or its text without the share of lost records.
     fn name(&self) -> String {
         let Self { key, what, peer, .. } = self;
         let plain = |text: &str| {
@@ -61,7 +61,7 @@ impl Row {
         key.clone().unwrap_or_else(|| format!("{}{against}{}", plain(what), plain(peer)))
     }
 
-    /// Whether its CPUs were about as far apart as those of `other`.
+    /// Whether its CPUs were about as far apart as the CPUs of `other`.
     fn is_placed_like(&self, other: &Self) -> bool {
         self.beside.iter().all(|(name, here)| {
             other.beside.get(name).is_none_or(|there| {
@@ -72,7 +72,7 @@ impl Row {
     }
 }
 
-/// What became of a row.
+/// The change of a row.
 #[derive(Debug, PartialEq)]
 enum Change {
     Worse {
@@ -83,9 +83,9 @@ enum Change {
         old: f64,
         new: f64,
     },
-    /// A target that was there, and isn't any more.
+    /// A target that the new report no longer contains.
     Gone,
-    /// It moved, and so did the CPUs that it ran on: nobody can tell.
+    /// It changed, but its CPUs changed as well: no conclusion.
     Elsewhere {
         old: f64,
         new: f64,
@@ -130,7 +130,7 @@ fn digits(value: f64) -> String {
     format!("{value:.after$}")
 }
 
-/// Names what moved from `old` to `new`; fails if something got worse.
+/// Lists the changes from `old` to `new`; fails if a row got worse.
 pub(super) fn run(old: &Path, new: &Path) -> Result<ExitCode> {
     let (old, new) = (read(old)?, read(new)?);
     let changes = changes(&old, &new);
@@ -159,7 +159,7 @@ fn read(path: &Path) -> Result<Report> {
     Ok(report)
 }
 
-/// A report's rows by name. Where a name comes twice (two placements), they are numbered.
+/// A report's rows by name. If a name occurs twice (two placements), the rows are numbered.
 fn rows(report: &Report) -> BTreeMap<String, &Row> {
     let mut rows = BTreeMap::new();
     for row in report.targets.iter().chain(&report.others) {
@@ -219,7 +219,7 @@ mod tests {
         serde_json::from_value(json!({ "targets": targets, "others": others, "machine": {} })).unwrap()
     }
 
-    /// What becomes of a target at 0.20 ± 5 % that is then at `median`.
+    /// The change of a target at 0.20 ± 5 % that is then at `median`.
     fn moved(median: f64, noise: f64) -> Option<Change> {
         let met = |median: f64| Some(median <= 0.30);
         let old = report(vec![row(Some("stream"), "a", 0.20, 0.05, met(0.20))], vec![]);

@@ -1,4 +1,4 @@
-//! What a check is: its name, how `cargo xtask test` runs it, and what `cargo xtask prove` counts of it.
+//! The parts of a check: its name, how `cargo xtask test` runs it, and how `cargo xtask prove` counts it.
 
 use anyhow::{Context, Result};
 
@@ -11,30 +11,30 @@ use crate::setup::Tools;
 #[derive(Clone, Copy)]
 pub(crate) struct Check {
     pub(crate) name: &'static str,
-    /// One line.
+    /// One line of text.
     pub(crate) help: &'static str,
-    /// The step of `cargo xtask test`, if it is one.
+    /// The step of `cargo xtask test`, if any.
     pub(crate) test: Option<Test>,
-    /// The method of `cargo xtask prove`, if it is one.
+    /// The method of `cargo xtask prove`, if any.
     pub(crate) proof: Option<Proof>,
 }
 
 /// A step of `cargo xtask test`.
 #[derive(Clone, Copy)]
 pub(crate) struct Test {
-    /// What is run with `--all`, or where the step is named.
+    /// The part that runs with `--all`, or if the step is named.
     pub(crate) whole: Part,
     quick: Quick,
 }
 
-/// What a step does, or the quick part of one.
+/// The work of a step, or its quick part.
 #[derive(Clone, Copy)]
 pub(crate) struct Part {
     pub(crate) needs: &'static [Need],
     pub(crate) work: Work,
 }
 
-/// What of a step is run without `--all`.
+/// The part of a step that runs without `--all`.
 #[derive(Clone, Copy)]
 enum Quick {
     Whole,
@@ -42,34 +42,34 @@ enum Quick {
     Nothing,
 }
 
-/// How a step is done.
+/// How to run a step.
 #[derive(Clone, Copy)]
 pub(crate) enum Work {
     /// Commands, one after the other.
     Lines(&'static [&'static str]),
-    /// More than that; the tools are there if the step needs them.
+    /// A function; it gets the tools if the step needs them.
     Code { shown: &'static str, run: fn(Option<&Tools>) -> Result<()> },
 }
 
 /// A method of `cargo xtask prove`.
 #[derive(Clone, Copy)]
 pub(crate) struct Proof {
-    /// Methods run in the order of their turns: cheap ones first. Steps have another order, that of build profiles.
+    /// Methods run in this order, cheap ones first. Steps have another order, by build profile.
     pub(crate) turn: u8,
     pub(crate) needs: &'static [Need],
     count: Count,
 }
 
-/// Where a method's numbers are from.
+/// The source of a method's numbers.
 #[derive(Clone, Copy)]
 pub(crate) enum Count {
-    /// What the test programs of this command print.
+    /// The output of this command's test programs.
     Tests(&'static str),
-    /// More than that.
+    /// A function.
     Code(fn(&Given<'_>) -> Result<Counts>),
 }
 
-/// What a method may use.
+/// The inputs of a method.
 pub(crate) struct Given<'a> {
     find_tools: &'a dyn Fn() -> Option<&'a Tools>,
     pub(crate) seconds: u32,
@@ -80,12 +80,12 @@ impl<'a> Given<'a> {
         Self { find_tools, seconds }
     }
 
-    /// The tools of a BPF build, which are looked for now.
+    /// The tools of a BPF build; this call finds them.
     pub(crate) fn tools(&self) -> Option<&'a Tools> {
         (self.find_tools)()
     }
 
-    /// The same for a method that needs them.
+    /// The same, for a method that needs them.
     pub(crate) fn needed_tools(&self) -> Result<&'a Tools> {
         self.tools().context("no tools")
     }
@@ -96,13 +96,13 @@ pub(super) const fn check(name: &'static str, help: &'static str) -> Check {
     Check { name, help, test: None, proof: None }
 }
 
-/// Work that is more than a command line; `shown` stands for it in lists.
+/// Work by a function; `shown` is its text in lists.
 pub(super) const fn code(shown: &'static str, run: fn(Option<&Tools>) -> Result<()>) -> Work {
     Work::Code { shown, run }
 }
 
 impl Check {
-    /// Makes it a step, the whole of which is quick.
+    /// Makes it a step that is quick as a whole.
     pub(super) const fn test(self, needs: &'static [Need], work: Work) -> Self {
         Self { test: Some(Test { whole: Part { needs, work }, quick: Quick::Whole }), ..self }
     }
@@ -129,7 +129,7 @@ impl Check {
 }
 
 impl Test {
-    /// What is run without `--all`, if anything.
+    /// The part that runs without `--all`, if any.
     pub(crate) fn quick(&self) -> Option<&Part> {
         match &self.quick {
             Quick::Whole => Some(&self.whole),
@@ -138,7 +138,7 @@ impl Test {
         }
     }
 
-    /// Whether all of it is quick.
+    /// Whether the quick part is the whole.
     pub(crate) fn is_quick(&self) -> bool {
         matches!(self.quick, Quick::Whole)
     }
@@ -150,7 +150,7 @@ impl Part {
         self.needs.contains(&need)
     }
 
-    /// Does it.
+    /// Runs it.
     pub(crate) fn run(&self, tools: Option<&Tools>) -> Result<()> {
         match &self.work {
             Work::Code { run, .. } => run(tools),

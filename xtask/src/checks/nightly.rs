@@ -1,4 +1,4 @@
-//! Miri and the sanitizers: what only a nightly Rust has.
+//! Miri and the sanitizers, which need a nightly Rust.
 
 use std::process::Command;
 
@@ -7,18 +7,18 @@ use anyhow::{Context, Result, bail};
 use crate::cmd;
 use crate::counts::{self, Counts};
 
-/// Schedules that Miri tries, for each rate at which it preempts a thread after a step.
+/// The number of schedules that Miri tries for each preemption rate.
 const SEEDS: u64 = 16;
 const RATES: [&str; 2] = ["0.01", "0.2"];
 
-/// The protocols under Miri: every schedule with stale loads, data races, provenance.
+/// The protocols under Miri: random schedules with stale loads, data races, provenance.
 pub(super) fn miri() -> Result<Counts> {
     let strict = "-Zmiri-strict-provenance";
     let mut all = counts::of(miri_test("protocol").env("MIRIFLAGS", strict))?;
     all.explored = all.cases;
     for rate in RATES {
         let flags = format!("{strict} -Zmiri-many-seeds=0..{SEEDS} -Zmiri-preemption-rate={rate}");
-        // All seeds print at once, so that nothing but the end of it can be read.
+        // All seeds print at the same time, so only the end of the output is readable.
         let (_, status) = cmd::tee(miri_test("protocol").env("MIRIFLAGS", flags))?;
         all.explored += all.cases * SEEDS;
         all.failures += u64::from(!status.success());
@@ -35,8 +35,8 @@ fn miri_test(test: &str) -> Command {
     cargo
 }
 
-/// All tests of the library over memory files, under a sanitizer that the standard library is built
-/// with, too; for addresses also those of hostile memory.
+/// All memfd tests of the library, under a sanitizer that also instruments the standard library. The address sanitizer
+/// runs the hostile-memory tests as well.
 pub(super) fn sanitizer(name: &'static str, control: &str, says: &str) -> Result<Counts> {
     let about = cmd::output(&mut cmd::line("rustc -vV"))?;
     let host = about.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names no host")?;
@@ -52,13 +52,13 @@ pub(super) fn sanitizer(name: &'static str, control: &str, says: &str) -> Result
     let mut all = counts::of(
         cargo("mapring", &["--lib", "--tests", "--no-fail-fast", "--", "--nocapture", "--test-threads=1"])
             .env(
-                // A report is a failure of the test program, whatever the tests think.
+                // A report makes the test program fail, whatever the tests return.
                 "TSAN_OPTIONS",
                 "halt_on_error=1",
             ),
     )?;
     if name == "address" {
-        // Forged and scribbled memory is what it is for.
+        // Hostile memory is the purpose of the address sanitizer.
         let hostile = ["--test", "hostile", "--", "--nocapture", "--test-threads=1"];
         all += counts::of(&mut cargo("mapring-hostile-tests", &hostile))?;
     }
@@ -66,7 +66,7 @@ pub(super) fn sanitizer(name: &'static str, control: &str, says: &str) -> Result
     Ok(all)
 }
 
-/// Runs a mistake that the tool must notice.
+/// Runs a program with a bug that the tool must detect.
 fn noticed(command: &mut Command, control: &str, says: &str) -> Result<Counts> {
     command.args(["--", "--ignored", "--exact", "--nocapture", control]);
     cmd::announce(command);

@@ -1,4 +1,4 @@
-//! What some checks do that one command line does not say: first for the steps of the tests, then for methods of proof.
+//! The work of checks that need more than one command line: first the steps of the tests, then the methods of proof.
 
 use std::env;
 use std::process::{Command, Stdio};
@@ -11,7 +11,7 @@ use crate::loom::models;
 use crate::setup::Tools;
 use crate::{cmd, litmus};
 
-/// The demo, started as a user would: stdout must hold one JSON object and nothing else.
+/// Runs the demo as a user does: stdout must contain one JSON object and nothing else.
 pub(super) fn one_json_object(options: &[&str]) -> Result<()> {
     let mut demo = Command::new(env::current_exe()?);
     demo.args(["demo", "--json", "--seconds", "1"]).args(options).stderr(Stdio::inherit());
@@ -23,21 +23,21 @@ pub(super) fn one_json_object(options: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// All but the tests under the kernel's model, which is a large download.
+/// All litmus tests except those under the kernel's model, which is a large download.
 pub(super) fn small_litmus() -> Result<()> {
     let (_, status) = litmus::run(&["aarch64", "bpf", "x86"])?;
     ensure!(status.success(), "see above");
     Ok(())
 }
 
-/// The compiled code in all models; the method of this name has its mutants as well.
+/// The compiled code in all models; the method of this name also runs its mutants.
 pub(super) fn bpf_loom(tools: &Tools) -> Result<()> {
     cmd::run(tools.export(&mut cmd::line("cargo test --release -p mapring-bpf-loom")))?;
     let mut models = models::cargo_of("mapring-bpf-loom", "test");
     cmd::run(tools.export(models.args(["--test", "models"])))
 }
 
-/// Twice: what needs no loom, and under loom, mutants included.
+/// Runs twice: without loom, and under loom, including mutants.
 pub(super) fn count_bpf_loom(given: &Given<'_>) -> Result<Counts> {
     let tools = given.needed_tools()?;
     let clangs: Vec<_> = tools.clangs.iter().map(|clang| clang.version.as_str()).collect();
@@ -51,7 +51,7 @@ pub(super) fn count_bpf_loom(given: &Given<'_>) -> Result<Counts> {
     Ok(counts)
 }
 
-/// `proofs/litmus/run.sh`, whose last line has the numbers.
+/// Runs `proofs/litmus/run.sh`; its last line contains the numbers.
 pub(super) fn count_litmus() -> Result<Counts> {
     let (said, status) = litmus::run(&[])?;
     Ok(Counts::of_tests(said.lines().next_back().unwrap_or_default(), status.success()))
@@ -61,23 +61,23 @@ pub(super) fn count_loom() -> Result<Counts> {
     counts::of(models::cargo("test").args(["--no-fail-fast", "--", "--nocapture"]))
 }
 
-/// As `cargo xtask loom --mutants`, whose last line has the numbers.
+/// As `cargo xtask loom --mutants`; its last line contains the numbers.
 pub(super) fn count_mutants() -> Result<Counts> {
     let mut all = Command::new(env::current_exe()?);
     let mut counts = counts::of(all.args(["loom", "--mutants"]))?;
-    // The models that it runs first are the method `loom`.
+    // The method `loom` counts the models that this command runs first.
     counts.cases = counts.mutants;
     Ok(counts)
 }
 
-/// With maps among the memory where programs can be built.
+/// Includes BPF maps if BPF programs can be built.
 pub(super) fn count_hostile(given: &Given<'_>) -> Result<Counts> {
     let mut cargo = cmd::line("cargo test --release -p mapring-hostile-tests --no-fail-fast");
     if let Some(tools) = given.tools() {
         tools.export(cargo.args(["--features", "bpf"]));
     }
     cargo.env("MAPRING_HOSTILE_SECONDS", given.seconds.to_string());
-    // There are ten sorts; a thousand of one take a second or two.
+    // Ten kinds of images exist; a thousand images of one kind take a second or two.
     cargo.env("MAPRING_HOSTILE_IMAGES", given.seconds.saturating_mul(100).max(1000).to_string());
     let (said, status) = cmd::tee(cargo.args(["--", "--nocapture", "--test-threads=1"]))?;
     let mut counts = Counts::of_tests(&said, status.success());
@@ -87,7 +87,7 @@ pub(super) fn count_hostile(given: &Given<'_>) -> Result<Counts> {
     Ok(counts)
 }
 
-/// The tests of the kernel that are longer the more time they get.
+/// The kernel tests that run for as long as they are given.
 pub(super) fn count_stress(given: &Given<'_>) -> Result<Counts> {
     let line = "cargo test --release -p mapring-kernel-tests --no-fail-fast --test stress --test nested \
                 -- --nocapture --test-threads=1";

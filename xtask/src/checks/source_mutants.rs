@@ -1,7 +1,7 @@
 //! `cargo xtask prove source-mutants`: cargo-mutants changes each function of the library, and a test must fail.
 //!
-//! All of it takes days of CPU time, so it stops after a while, and goes on from there at the next run. A mutant that
-//! one set of tests misses is given to the next set.
+//! A full run takes days of CPU time, so it stops after a while, and the next run continues. A mutant that one set of
+//! tests misses goes to the next set.
 
 mod known;
 mod lab;
@@ -19,9 +19,9 @@ use crate::cmd;
 use crate::counts::Counts;
 use crate::setup::Tools;
 
-/// Only mutants of files whose names contain one of these, with commas between: for who works on them.
+/// Limits the mutants to files whose names contain one of these comma-separated strings, for work on those files.
 const ONLY: &str = "MAPRING_MUTANTS_OF";
-/// Goes on until mutants were tested for so long; prints the survivors that are known.
+/// Tests mutants for this long; prints the known survivors.
 pub(super) fn run(tools: &Tools, time: Duration) -> Result<Counts> {
     let lab = Lab::new(tools)?;
     let mut mutants = lab.mutants()?;
@@ -37,7 +37,7 @@ pub(super) fn run(tools: &Tools, time: Duration) -> Result<Counts> {
         if files.is_empty() || time.is_zero() {
             continue;
         }
-        // Tests that fail anyway would kill everything.
+        // Tests that already fail would kill every mutant.
         let mut baseline = lab.command("cargo test", tests);
         cmd::run(baseline.args(tests.args.split(' ')).arg("--").args(tests.less))?;
         let start = Instant::now();
@@ -49,7 +49,7 @@ pub(super) fn run(tools: &Tools, time: Duration) -> Result<Counts> {
     Ok(report(&mutants, &known))
 }
 
-/// Prints what came of each file's mutants.
+/// Prints the results for each file's mutants.
 fn report(mutants: &[String], known: &Known) -> Counts {
     let mut counts = Counts::default();
     for of_file in mutants.chunk_by(|a, b| file_of(a) == file_of(b)) {

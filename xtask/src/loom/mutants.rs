@@ -1,4 +1,4 @@
-//! Mutants: small changes that each weaken the algorithm, and the model that must fail because of it.
+//! Mutants: small changes that each weaken the algorithm, and the model that must fail for each.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::{self, File};
@@ -19,13 +19,13 @@ use crate::cmd;
 
 const LIST: &str = "loom-tests/mutants.toml";
 
-/// A model that has found nothing by then is too large for its mutant.
+/// A model that finds nothing in this time is too large for its mutant.
 const TIMEOUT: Duration = Duration::from_secs(600);
 
-/// A sample has one of so many mutants of a model.
+/// A sample takes one of this many mutants of each model.
 const SAMPLE: usize = 16;
 
-/// `[[mutant]]` of the list.
+/// A `[[mutant]]` entry of the list.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Mutant {
@@ -38,11 +38,11 @@ pub(crate) struct Mutant {
     replace: String,
     /// The test target of `loom-tests` that must fail.
     model: String,
-    /// Its one test to run; all, without.
+    /// Its one test to run; all tests if absent.
     test: Option<String>,
-    /// What goes wrong with this change.
+    /// The effect of this change.
     why: String,
-    /// Why this change is harmless after all: the model must pass.
+    /// Why this change is harmless: the model must pass.
     equivalent: Option<String>,
 }
 
@@ -54,11 +54,11 @@ struct List {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
-    /// The model failed, and how.
+    /// The model failed, with this message.
     Killed(String),
     Survived,
     Timeout,
-    /// It did not compile or did not run: says nothing about the model.
+    /// The mutant did not compile or did not run, so the model has no result.
     Error(String),
 }
 
@@ -74,7 +74,7 @@ impl fmt::Display for Outcome {
 }
 
 impl Mutant {
-    /// The file with the change in it.
+    /// The file with the change applied.
     fn apply(&self, source: &str) -> Result<String> {
         let found = source.matches(&self.find).count();
         ensure!(found == 1, "mutant {}: `find` occurs {found} times in {}, not once", self.name, self.file);
@@ -91,7 +91,7 @@ impl Mutant {
     }
 }
 
-/// The mutants of the list whose name contains `filter`, each known to apply.
+/// The mutants of the list whose name contains `filter`, after checking that each applies.
 pub(crate) fn selected(filter: &str) -> Result<Vec<Mutant>> {
     let text = fs::read_to_string(cmd::root().join(LIST)).context(LIST)?;
     let mut mutants = parse(&text).context(LIST)?;
@@ -103,7 +103,7 @@ pub(crate) fn selected(filter: &str) -> Result<Vec<Mutant>> {
     Ok(mutants)
 }
 
-/// Some of each model's mutants, the same ones each time: a minute's work instead of many.
+/// Some of each model's mutants, always the same ones: takes a minute instead of many.
 pub(crate) fn sample() -> Result<Vec<Mutant>> {
     let all = selected("")?;
     let mut seen = HashMap::<String, usize>::new();
@@ -125,17 +125,17 @@ fn parse(text: &str) -> Result<Vec<Mutant>> {
     Ok(mutants)
 }
 
-/// The models that these mutants must break.
+/// The models that must detect these mutants.
 pub(crate) fn models(mutants: &[Mutant]) -> BTreeSet<&str> {
     mutants.iter().map(|mutant| mutant.model.as_str()).collect()
 }
 
-/// Their tests, if each names one.
+/// Their tests, if each mutant names one.
 pub(crate) fn tests(mutants: &[Mutant]) -> Option<BTreeSet<&str>> {
     mutants.iter().map(|mutant| mutant.test.as_deref()).collect()
 }
 
-/// Runs each mutant in a copy of the sources, some at once, and fails if a model did not notice one.
+/// Runs each mutant in a copy of the sources, several in parallel. Fails if a model does not detect one.
 pub(crate) fn run(mutants: &[Mutant]) -> Result<()> {
     let work = cmd::target_dir().join("mutants");
     let width =
@@ -153,7 +153,7 @@ pub(crate) fn run(mutants: &[Mutant]) -> Result<()> {
             Outcome::Error(said) => said.clone(),
         };
         let result = outcome.to_string();
-        // In one go: others print, too.
+        // One write, since other threads print as well.
         let mut line =
             format!("{:name$}  {:model$}  {result:8}  {seconds:6.1}  {note}\n", mutant.name, mutant.model);
         if !mutant.as_it_should(outcome) {
@@ -163,8 +163,8 @@ pub(crate) fn run(mutants: &[Mutant]) -> Result<()> {
         print!("{line}");
     };
     let next = AtomicUsize::new(0);
-    // Mutants are built one after the other, in one place: cargo takes two copies of a workspace for the
-    // same. Models, which take most of the time, run beside that.
+    // Mutants are built one after the other in one folder, since cargo treats two copies of a workspace as the same.
+    // The models take most of the time, and run in parallel to the builds.
     let copy = Mutex::new(work.join("work"));
     copy_sources(&copy.lock().expect("new"))?;
     let worker = || -> Result<Vec<(&Mutant, Outcome)>> {
@@ -187,7 +187,7 @@ pub(crate) fn run(mutants: &[Mutant]) -> Result<()> {
     let killed = outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Killed(_))).count();
     let wrong = outcomes.iter().filter(|(mutant, outcome)| !mutant.as_it_should(outcome));
     let wrong: Vec<_> = wrong.map(|(mutant, _)| mutant.name.as_str()).collect();
-    // Not all can be: those that are listed as equivalent have nothing that could be noticed.
+    // Mutants listed as equivalent can't be detected.
     let equivalent = mutants.iter().filter(|mutant| mutant.equivalent.is_some()).count();
     println!("mutants {}, killed {killed}, and {equivalent} equivalent", mutants.len() - equivalent);
     ensure!(wrong.is_empty(), "not killed as they should be: {}", wrong.join(", "));
@@ -215,7 +215,7 @@ fn run_one(mutant: &Mutant, copy: &Mutex<PathBuf>, log: &Path) -> Result<Outcome
     Ok(judge(status, &String::from_utf8_lossy(&fs::read(log)?)))
 }
 
-/// Builds the model of a mutant, and puts it where the next one does not overwrite it.
+/// Builds the model of a mutant, and moves it so that the next build does not overwrite it.
 fn build_one(mutant: &Mutant, copy: &Path, program: &Path) -> Result<Result<()>> {
     let file = copy.join(&mutant.file);
     let original = fs::read_to_string(&file)?;
@@ -228,7 +228,7 @@ fn build_one(mutant: &Mutant, copy: &Path, program: &Path) -> Result<Result<()>>
     })
 }
 
-/// A test fails by a panic (101) or by a panic during a panic (SIGABRT); anything else is no verdict.
+/// A test fails by a panic (101) or by a panic during a panic (SIGABRT); any other status is no result.
 fn judge(status: ExitStatus, said: &str) -> Outcome {
     const SIGABRT: i32 = 6;
     if said.contains("running 0 tests") {
@@ -243,10 +243,10 @@ fn judge(status: ExitStatus, said: &str) -> Outcome {
     }
 }
 
-/// Builds one model of the copy: its test program.
+/// Builds one model of the copy, and returns its test program.
 fn build(model: &str, copy: &Path) -> Result<PathBuf> {
-    // Beside the sources as they are, for the sake of all other packages; what is built of a mutant has names of its own
-    // there, since the profile is another.
+    // In the same target folder as the unchanged sources, to reuse all other packages. The mutants' files have their
+    // own names there, since the profile differs.
     let mut cargo = models::cargo("test");
     cargo.current_dir(copy).env("CARGO_INCREMENTAL", "1");
     cargo.args(["--no-run", "--message-format=json-render-diagnostics", "--test", model]);
@@ -275,10 +275,10 @@ fn wait(command: &mut Command, timeout: Duration) -> Result<Option<ExitStatus>> 
     }
 }
 
-/// The library, what it is made with, and its models.
+/// The library, its macros, and its models.
 const PARTS: [&str; 3] = ["derive", "ring", "loom-tests"];
 
-/// Copies them, a workspace of their own, so that nothing else is built or touched.
+/// Copies them as their own workspace, so that nothing else is built or changed.
 fn copy_sources(copy: &Path) -> Result<()> {
     if copy.exists() {
         fs::remove_dir_all(copy)?;
@@ -303,8 +303,8 @@ fn reduced(manifest: &str) -> Result<String> {
     };
     workspace.insert("members".into(), PARTS.to_vec().into());
     workspace.remove("default-members");
-    // What is compiled once for each mutant, and run for a moment. The rest stays as it was built. A profile like the
-    // usual one would have cargo take a mutant for the sources as they are.
+    // These packages are compiled once per mutant and run briefly, so they are optimized less. All others stay as
+    // built. With the usual profile, cargo would mistake a mutant for the unchanged sources.
     let quick = ["mapring", "mapring-derive", "mapring-loom-tests"]
         .map(|name| format!("[profile.release.package.{name}]\nopt-level = 1\ndebug = false\n"));
     Ok(toml::to_string(&manifest)? + &quick.concat())

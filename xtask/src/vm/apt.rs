@@ -1,4 +1,4 @@
-//! Kernel images through apt, in roots of their own: the machine's sources, lists and packages stay as they are.
+//! Kernel images through apt, in separate roots: the machine's own sources, lists and packages stay unchanged.
 
 use std::fmt;
 use std::fs;
@@ -12,15 +12,15 @@ use super::kernels::{Arch, Kernel};
 use crate::archives::{Archive, DEBIAN, Mirror};
 use crate::cmd;
 
-/// A kernel that QEMU can boot, and what it was before.
+/// A kernel that QEMU can boot, and the package it came from.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Image {
     pub(crate) path: PathBuf,
     pub(crate) package: String,
 }
 
-/// The image of a kernel: as fetched earlier, unless there is none or a newer one is wanted. Kernels that differ in how
-/// they are booted share one.
+/// The image of a kernel: the one fetched earlier, unless none exists or a refresh is requested. Kernels that differ
+/// only in their boot options share an image.
 pub(crate) fn image(kernel: &Kernel, arch: Arch, refresh: bool) -> Result<Image> {
     let package = kernel.package(arch);
     let place = folder().join("kernels").join(arch.name()).join(kernel.suite).join(&package);
@@ -36,12 +36,12 @@ pub(crate) fn image(kernel: &Kernel, arch: Arch, refresh: bool) -> Result<Image>
         let image = largest(found)?.with_context(|| format!("no vmlinuz in {package}"))?;
         Ok(fs::rename(image, &path)?)
     })?;
-    // Last: with it, the image counts as fetched.
+    // Written last: this file marks the image as fetched.
     fs::write(&note, &package)?;
     Ok(Image { path, package })
 }
 
-/// The headers and archives of a development package for another processor, in a folder like `/usr`.
+/// The headers and archives of development packages for another processor, in a folder like `/usr`.
 pub(crate) fn development(packages: &[&str], arch: Arch) -> Result<PathBuf> {
     let place = folder().join("sysroot").join(arch.name());
     if !place.exists() {
@@ -60,12 +60,12 @@ pub(crate) fn development(packages: &[&str], arch: Arch) -> Result<PathBuf> {
     Ok(place)
 }
 
-/// Everything of the virtual machines.
+/// The folder of all virtual machine files.
 pub(crate) fn folder() -> PathBuf {
     cmd::target_dir().join("vm")
 }
 
-/// An archive that can't be reached: from a machine without a network, none can.
+/// An archive that can't be reached. Without a network, no archive can.
 #[derive(Debug)]
 pub(crate) struct Offline(String);
 
@@ -94,7 +94,7 @@ struct Root {
 }
 
 impl Root {
-    /// Prepares the root and gets the suite's list of packages, signed.
+    /// Prepares the root and fetches the suite's signed package list.
     fn new(archive: &Archive, suite: &str, arch: Arch) -> Result<Self> {
         let Some(mirror) = archive.mirror()? else { bail!(Offline(archive.remedy())) };
         let place = folder().join("apt").join(arch.debian()).join(suite);
@@ -116,7 +116,7 @@ impl Root {
         command
     }
 
-    /// The package that holds the image: the last in a row that depend on each other.
+    /// The package with the image: the last in a chain of dependencies.
     fn follow(&self, package: &str) -> Result<String> {
         let mut package = package.to_owned();
         for _ in 0..5 {
@@ -127,7 +127,7 @@ impl Root {
         bail!("the packages' dependencies lead nowhere; the last is {package}")
     }
 
-    /// Gets a package, unpacks what matches the patterns and hands over the folder; removes both.
+    /// Fetches a package, unpacks the files that match the patterns, and passes the folder on; removes both afterwards.
     fn extract<T>(
         &self,
         package: &str,
@@ -153,7 +153,7 @@ impl Root {
     }
 }
 
-/// The file of an archive's keys: this machine's, or out of Debian's package.
+/// The archive's keyring file: this machine's, or from Debian's package.
 fn keyring(archive: &Archive, arch: Arch) -> Result<PathBuf> {
     let here = Path::new(archive.keyring);
     if here.exists() || *archive == DEBIAN {
@@ -173,7 +173,8 @@ fn source(uri: &str, keyring: &Path, suite: &str) -> String {
     format!("deb [target=Packages signed-by={}] {uri} {suite} main\n", keyring.display())
 }
 
-/// Read after the machine's own configuration, which may name a proxy; its hooks would touch its own cache.
+/// apt reads this after the machine's own configuration, which may set a proxy. Hooks are cleared: they would change
+/// the machine's own cache.
 fn config(place: &Path, arch: Arch) -> String {
     let (place, arch) = (place.display(), arch.debian());
     format!(
@@ -193,7 +194,7 @@ fn config(place: &Path, arch: Arch) -> String {
     )
 }
 
-/// The kernel package that a package, as `apt-cache show` describes it, depends on.
+/// The kernel package that a package depends on, from the output of `apt-cache show`.
 fn next_package(shown: &str) -> Option<&str> {
     let depends = shown.lines().find_map(|line| line.strip_prefix("Depends: "))?;
     let names = depends.split([',', '|']).filter_map(|word| word.split_whitespace().next());

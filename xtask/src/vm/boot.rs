@@ -1,4 +1,4 @@
-//! One boot: QEMU without KVM, two processors and memory nodes, what the guest says on the console, and an end in time.
+//! One boot: QEMU without KVM, two processors and NUMA nodes, the guest's messages on the console, and a time limit.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -16,30 +16,30 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use super::kernels::{Arch, Kernel};
 use super::protocol::{self, Message};
 
-/// How often it is looked whether the user has had enough.
+/// How often to check whether the user interrupted the run.
 const TICK: Duration = Duration::from_millis(200);
 
-/// How many of the last lines on the console are shown.
+/// The number of last console lines to print.
 pub(crate) const LAST_WORDS: usize = 20;
 
-/// The CPUs of each memory node, as sysfs will list them; each is a socket with a part of the memory.
+/// The CPUs of each NUMA node, in sysfs's format; each node is a socket with a part of the memory.
 pub(crate) const NODES: [&str; 2] = ["0", "1"];
 
-/// What a machine said until it was gone.
+/// A machine's output until it ended.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Said {
     pub(crate) messages: Vec<Message>,
-    /// Everything else on the console: the kernel's last words, if it died.
+    /// Everything else on the console: the kernel's last messages, if it died.
     pub(crate) console: Vec<String>,
-    /// It was switched off by this program.
+    /// This program switched the machine off.
     pub(crate) late: bool,
-    /// It is the second boot: in the first the kernel panicked, in these words.
+    /// This is the second boot: in the first the kernel panicked, with this message.
     #[serde(default)]
     pub(crate) panicked_before: Option<String>,
 }
 
 impl Said {
-    /// Why the kernel panicked, if it did, in its own words.
+    /// The kernel's panic message, if it panicked.
     pub(crate) fn panic(&self) -> Option<&str> {
         self.console.iter().find_map(|line| Some(line[line.find("Kernel panic - not syncing")?..].trim()))
     }
@@ -55,7 +55,8 @@ impl Drop for Machine {
     }
 }
 
-/// Boots a kernel and listens until it switches itself off, or for `limit`; `each` message is shown as it comes.
+/// Boots a kernel and reads its messages until it switches itself off, or for `limit`; `each` shows a message as it
+/// arrives.
 pub(crate) fn run(
     arch: Arch,
     kernel: &Kernel,
@@ -85,7 +86,7 @@ pub(crate) fn run(
     let end = Instant::now() + limit;
     loop {
         let line = lines.recv_timeout(TICK);
-        // A signal from the terminal ends QEMU as well: look at this first.
+        // A signal from the terminal also ends QEMU: check this first.
         if stop.load(Ordering::Relaxed) {
             bail!("interrupted");
         }
@@ -95,7 +96,7 @@ pub(crate) fn run(
                     each(&message);
                     said.messages.push(message);
                 }
-                // What was garbled counts as missing in the end; the line tells why.
+                // A garbled message counts as missing in the end; the line explains why.
                 Some(Err(_)) | None => said.console.push(line),
             },
             Err(RecvTimeoutError::Disconnected) => return Ok(said),
@@ -108,8 +109,8 @@ pub(crate) fn run(
     }
 }
 
-/// Boots once more, and says so loudly, if the kernel panicked: emulation now and then makes one do so. Who panics twice
-/// has failed.
+/// Boots again after a kernel panic, with a visible message: emulation sometimes causes one. A second panic is a
+/// failure.
 pub(crate) fn again_after_panic(kernel: &str, mut boot: impl FnMut() -> Result<Said>) -> Result<Said> {
     let first = boot()?;
     let Some(panic) = first.panic() else { return Ok(first) };
@@ -122,19 +123,19 @@ pub(crate) fn again_after_panic(kernel: &str, mut boot: impl FnMut() -> Result<S
 
 fn qemu(arch: Arch, kernel: &Kernel, image: &Path, initramfs: &Path) -> Command {
     let (machine, usual, options) = match arch {
-        // No check whether timer interrupts come in time: on a busy host they don't, and the kernel gives up.
-        // Without cmpxchg16b: QEMU 7.2 now and then spoils the flags after it, and kernels that use it die.
+        // No check of timer interrupts: on a busy host they come late, and the kernel gives up. Without cmpxchg16b:
+        // QEMU 7.2 sometimes corrupts the flags after it, and kernels that use it die.
         Arch::X86 => ("pc", "qemu64,-cx16", "console=ttyS0 no_timer_check"),
-        // Pointers are signed by a cheap hash: the real one is most of what an emulated kernel does. No LPA2,
-        // which kernels before 5.12 take for something else and do not boot.
+        // Pointers are signed by a cheap hash: the real one takes most of an emulated kernel's time. No LPA2, since
+        // kernels before 5.12 misinterpret it and do not boot.
         Arch::Arm => ("virt", "max,pauth-impdef=on,lpa2=off", "console=ttyAMA0"),
     };
     let mut command = Command::new(format!("qemu-system-{}", arch.name()));
     command.args(["-machine", machine, "-cpu", kernel.cpu.unwrap_or(usual)]);
     command.args([
         "-accel",
-        // One thread for both CPUs: with a thread for each, QEMU 7.2 lets one run code that the other is patching, and
-        // kernels panic where tracepoints come and go.
+        // One thread for both CPUs: with one thread each, QEMU 7.2 lets one CPU run code that the other is patching,
+        // and kernels panic when tracepoints are attached and detached.
         "tcg,thread=single",
         "-smp",
         "2,sockets=2",
@@ -191,7 +192,7 @@ mod tests {
         Said { console: console.iter().map(|&line| line.to_owned()).collect(), ..Said::default() }
     }
 
-    /// As Linux 7.2 panicked under QEMU 7.2.
+    /// The panic message of Linux 7.2 under QEMU 7.2.
     const PANIC: [&str; 5] = [
         "[  415.118232] Oops: int3: 0000 [#1] SMP NOPTI",
         "[  415.118232] RIP: 0010:trace_syscall_enter+0x5/0xa0",

@@ -1,4 +1,4 @@
-//! The files of an initramfs: a cpio archive in the `newc` format, as the kernel unpacks it.
+//! The files of an initramfs: a cpio archive in the `newc` format, which the kernel unpacks.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -18,7 +18,7 @@ pub(crate) struct Archive {
 }
 
 impl Archive {
-    /// Adds an empty folder, and those that lead to it.
+    /// Adds an empty folder, and its parents.
     pub(crate) fn folder(&mut self, path: &Path) -> Result<()> {
         if let Some(parent) = path.parent() {
             self.folder(parent)?;
@@ -26,7 +26,7 @@ impl Archive {
         self.entry(path, FOLDER, &[])
     }
 
-    /// Adds a file that anyone may read and run, and the folders that lead to it. The first of a name wins.
+    /// Adds a file that anyone may read and execute, and its parents. The first file of a name wins.
     pub(crate) fn file(&mut self, path: &Path, content: &[u8]) -> Result<()> {
         if let Some(parent) = path.parent() {
             self.folder(parent)?;

@@ -1,4 +1,4 @@
-//! Building the tests for a processor that is not this machine's: aarch64 on x86-64.
+//! Builds the tests for a processor other than this machine's: aarch64 on x86-64.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,18 +13,18 @@ use crate::cmd;
 const TARGET: &str = "aarch64-unknown-linux-gnu";
 const COMPILER: &str = "aarch64-linux-gnu-gcc";
 
-/// Where the cross compiler's packages keep the C library, and the files of it that programs load.
+/// The folder of the C library in the cross compiler's packages, and its files that programs load.
 const LIBRARIES: &str = "/usr/aarch64-linux-gnu/lib";
 const LOADED: [&str; 4] = ["ld-linux-aarch64.so.1", "libc.so.6", "libm.so.6", "libgcc_s.so.1"];
 
-/// What is needed beside the compiler.
+/// The libraries needed in addition to the compiler.
 pub(crate) struct Cross {
-    /// libelf and zlib, to be linked into the programs.
+    /// libelf and zlib, to link into the programs.
     sysroot: PathBuf,
 }
 
 impl Cross {
-    /// Gets Rust's and C's libraries for this processor.
+    /// Installs Rust's and C's libraries for this processor.
     pub(crate) fn new(arch: Arch) -> Result<Self> {
         ensure!(arch == Arch::Arm, "on this machine tests can't be built for {}", arch.name());
         let line = format!("rustc --print target-libdir --target {TARGET}");
@@ -47,7 +47,7 @@ impl Cross {
         );
     }
 
-    /// What the programs load, where they look for it, and where it is here.
+    /// The libraries that the programs load: their path there, and their path here.
     pub(crate) fn libraries(&self) -> BTreeMap<PathBuf, PathBuf> {
         LOADED.map(|name| (Path::new("/lib").join(name), Path::new(LIBRARIES).join(name))).into()
     }

@@ -1,4 +1,4 @@
-//! `docs/kernels.md`: the part of it that comes from real runs.
+//! Writes the part of `docs/kernels.md` that comes from real runs.
 
 use std::fs;
 use std::ops::Range;
@@ -13,7 +13,7 @@ use crate::cmd;
 
 const PLACE: &str = "docs/kernels.md";
 
-/// Replaces what is between the marks of the processor; the rest of the file is others'.
+/// Replaces the text between the processor's marks; the rest of the file stays.
 pub(crate) fn write(rows: &[Row], arch: Arch) -> Result<()> {
     let path = cmd::root().join(PLACE);
     let before = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
@@ -25,7 +25,7 @@ pub(crate) fn write(rows: &[Row], arch: Arch) -> Result<()> {
     fs::write(&path, after).with_context(|| path.display().to_string())
 }
 
-/// The part of a document between `<!-- mark -->` and `<!-- /mark -->`: where it begins and ends.
+/// The range of a document between `<!-- mark -->` and `<!-- /mark -->`.
 fn part(text: &str, mark: &str) -> Result<Range<usize>> {
     let (begin, end) = (format!("<!-- {mark} -->\n"), format!("<!-- /{mark} -->"));
     let start = text.find(&begin).with_context(|| format!("{PLACE} has no {begin}"))? + begin.len();
@@ -91,7 +91,7 @@ fn text(rows: &[Row]) -> String {
     text
 }
 
-/// What a feature's rows say of every kernel.
+/// The result of a feature's rows for every kernel.
 fn since(Feature { name, since: (major, minor), .. }: &Feature) -> String {
     format!("| {name} | {major}.{minor} | ")
 }

@@ -1,18 +1,18 @@
-//! What kernels have learned one after the other, as far as mapring or its tests use it, and how a running one is asked.
+//! Kernel features that mapring or its tests use, in the order of their releases, and how to probe each.
 
 use super::probe::{self, ARRAY, Found, PERCPU_ARRAY, RAW_TRACEPOINT, insn};
 use super::protocol::{Answer, Probed};
 
-/// Something that not every kernel has.
+/// A feature that some kernels lack.
 pub(crate) struct Feature {
     pub(crate) name: &'static str,
-    /// The first release that has it.
+    /// The first release with the feature.
     pub(crate) since: Version,
-    /// What it is used for.
+    /// Its use.
     pub(crate) used: &'static str,
-    /// What is done where it is missing.
+    /// The behaviour without it.
     pub(crate) without: &'static str,
-    /// Whether these are the words, of the kernel or the loader, with which what needs it is refused.
+    /// Whether this message of the kernel or the loader is the refusal of something that needs the feature.
     refused: fn(&str) -> bool,
     probe: fn() -> Found,
 }
@@ -27,7 +27,7 @@ const ATOMIC: u8 = 0xdb;
 const CALL: u8 = 0x85;
 const EXIT: u8 = 0x95;
 
-/// All of them, the oldest first.
+/// All features, the oldest first.
 pub(crate) const FEATURES: [Feature; 14] = [
     Feature {
         name: "arrays that can be mapped (`BPF_F_MMAPABLE`)",
@@ -95,7 +95,7 @@ pub(crate) const FEATURES: [Feature; 14] = [
         since: (5, 14),
         used: "most tests on a real kernel",
         without: "such tests cannot run",
-        // The type is unknown, so the verifier never comes to say anything.
+        // The type is unknown, so the kernel fails before the verifier reports anything.
         refused: |said| said.contains("failed to load: -EINVAL") && !said.contains("PROG LOAD LOG"),
         probe: probe::run_by_hand,
     },
@@ -104,7 +104,8 @@ pub(crate) const FEATURES: [Feature; 14] = [
         since: (5, 17),
         used: "programs that publish in long loops",
         without: "a bounded loop",
-        // Before 5.13 functions can't be handed to helpers at all: that is noticed before the helper's number is.
+        // Before 5.13 a function can't be passed to a helper: the verifier rejects this before it checks the helper's
+        // number.
         refused: |said| said.contains("#181") || said.contains("number of funcs in func_info doesn't match"),
         probe: || helper(181),
     },
@@ -159,7 +160,7 @@ const COMPARE_EXCHANGE: i32 = 0xf1;
 const LOAD_ACQUIRE: i32 = 0x100;
 const STORE_RELEASE: i32 = 0x110;
 
-/// Whether a program with this instruction on a word of its stack is accepted.
+/// Whether the kernel accepts a program with this instruction on a word of its stack.
 fn atomic(to: u32, from: u32, operation: i32) -> Found {
     const WORD: i16 = -8;
     probe::load(
@@ -176,7 +177,7 @@ fn atomic(to: u32, from: u32, operation: i32) -> Found {
     .map(drop)
 }
 
-/// Whether programs may call this helper: called without arguments it is refused for them, not for its number.
+/// Whether programs may call this helper: a call without arguments is refused for its arguments, not for its number.
 fn helper(number: i32) -> Found {
     let program = [insn(CALL, 0, 0, 0, number), insn(MOV, 0, 0, 0, 0), insn(EXIT, 0, 0, 0, 0)];
     match probe::load(RAW_TRACEPOINT, &program) {
@@ -185,7 +186,7 @@ fn helper(number: i32) -> Found {
     }
 }
 
-/// Asks the kernel that runs here about each.
+/// Probes the running kernel for each feature.
 pub(crate) fn probe_all() -> Vec<Probed> {
     let ask = |feature: &Feature| Probed {
         feature: feature.name.to_owned(),
@@ -194,13 +195,13 @@ pub(crate) fn probe_all() -> Vec<Probed> {
     FEATURES.iter().map(ask).collect()
 }
 
-/// The version in what `uname -r` says.
+/// The version in the output of `uname -r`.
 pub(crate) fn version(release: &str) -> Option<Version> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
-/// The feature that a kernel says it lacks and whose refusal is in what a failed test said.
+/// The feature that a kernel lacks and whose refusal a failed test printed.
 pub(crate) fn lacking(probed: &[Probed], said: &str) -> Option<&'static Feature> {
     let lacks = |feature: &&Feature| {
         probed
@@ -210,7 +211,7 @@ pub(crate) fn lacking(probed: &[Probed], said: &str) -> Option<&'static Feature>
     FEATURES.iter().filter(lacks).find(|feature| (feature.refused)(said))
 }
 
-/// The features for which a kernel's answer is not the one that its release lets one expect.
+/// The features where the kernel's answer differs from the expectation for its release.
 pub(crate) fn surprises(release: &str, probed: &[Probed]) -> Vec<&'static str> {
     let Some(version) = version(release) else { return Vec::new() };
     let expected = |feature: &Feature, answer: &Answer| match answer {

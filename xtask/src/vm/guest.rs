@@ -1,4 +1,4 @@
-//! The first process of the virtual machine: mounts, probes, runs each test by itself, reports, switches off.
+//! The first process of the virtual machine: mounts, probes, runs each test in its own process, reports, switches off.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -20,7 +20,7 @@ use super::boot::NODES;
 use super::features;
 use super::protocol::{Ended, Machine, Message, Outcome, PLAN, Plan, TestBinary, line};
 
-/// File systems, in the order in which they are mounted: type, place, options, whether tests need it.
+/// File systems, in mount order: type, mount point, options, whether tests need it.
 const MOUNTS: [(&str, &str, &str, bool); 7] = [
     ("proc", "/proc", "", true),
     ("sysfs", "/sys", "", true),
@@ -31,15 +31,15 @@ const MOUNTS: [(&str, &str, &str, bool); 7] = [
     ("cgroup2", "/sys/fs/cgroup", "", false),
 ];
 
-/// How much of a failed test's output is told: a serial line is slow.
+/// How much of a failed test's output is sent: the serial line is slow.
 const OUTPUT: u64 = 12 << 10;
 
-/// Nothing takes a test so long but waiting for what does not come: stress waits for some minutes, and then
-/// says for what. How often it is looked whether it has ended.
+/// A test takes this long only if it waits for something that never comes: stress waits for some minutes, and then
+/// prints the reason. The second constant is how often to check whether the test has ended.
 const LIMIT: Duration = Duration::from_secs(600);
 const TICK: Duration = Duration::from_millis(10);
 
-/// What the kernel starts; switches the machine off in the end.
+/// The kernel starts this; it switches the machine off at the end.
 pub(crate) fn run() -> Result<()> {
     ensure!(std::process::id() == 1, "`vm-guest` is what a virtual machine starts, not a user");
     if let Err(error) = work() {
@@ -60,15 +60,15 @@ fn work() -> Result<()> {
         }
     }
     super::net::loopback_up().context("cannot bring up the loopback interface")?;
-    // Not a file system of its own: the tests themselves may lie in it.
+    // Not a separate file system: the tests' own files may be in it.
     fs::create_dir_all("/tmp")?;
     fs::set_permissions("/tmp", Permissions::from_mode(0o1777))?;
-    // From here on only this process writes to the console, unless the kernel dies.
+    // From now on only this process writes to the console, unless the kernel dies.
     fs::write("/proc/sys/kernel/printk", "1")?;
     let tell = |message: &Message| println!("{}", line(message));
     let machine = machine()?;
     tell(&Message::Booted(machine.clone()));
-    // With fewer, tests of placement would pass without a look at anything.
+    // With fewer nodes, placement tests would pass without testing anything.
     ensure!(machine.nodes == NODES, "the CPUs by memory node are {:?} instead of {NODES:?}", machine.nodes);
     check_preemption(&fs::read_to_string("/proc/cmdline")?, machine.preempt.as_deref())?;
     tell(&Message::Probed(features::probe_all()));
@@ -93,7 +93,7 @@ fn machine() -> Result<Machine> {
     let uname = rustix::system::uname();
     let text = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
     let cpus = std::thread::available_parallelism()?.get();
-    // Absent where the kernel has one mode only, and before 5.12.
+    // Absent if the kernel has only one mode, and before 5.12.
     let preempt = fs::read_to_string("/sys/kernel/debug/sched/preempt").ok();
     Ok(Machine {
         release: text(uname.release()),
@@ -104,12 +104,12 @@ fn machine() -> Result<Machine> {
     })
 }
 
-/// The mode in effect, which `/sys/kernel/debug/sched/preempt` has in brackets.
+/// The mode in effect, in brackets in `/sys/kernel/debug/sched/preempt`.
 fn mode(modes: &str) -> Option<&str> {
     modes.split_whitespace().find_map(|word| word.strip_prefix('(')?.strip_suffix(')'))
 }
 
-/// The preemption that the command line asks for must be in effect, or tests would show nothing about it.
+/// The preemption mode of the command line must be in effect; otherwise the tests would prove nothing about it.
 fn check_preemption(command_line: &str, in_effect: Option<&str>) -> Result<()> {
     let asked = command_line.split_whitespace().find_map(|word| word.strip_prefix("preempt="));
     ensure!(
@@ -121,14 +121,14 @@ fn check_preemption(command_line: &str, in_effect: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// The CPUs of each memory node.
+/// The CPUs of each NUMA node.
 fn nodes() -> Result<Vec<String>> {
     let place = |node: usize| format!("/sys/devices/system/node/node{node}/cpulist");
     let places = (0..).map(place).take_while(|place| Path::new(place).exists());
     places.map(|place| Ok(fs::read_to_string(place)?.trim().to_owned())).collect()
 }
 
-/// The tests of a binary that were asked for.
+/// The requested tests of a binary.
 fn names(binary: &TestBinary, plan: &Plan) -> Result<Vec<String>> {
     let (parts, options) = sorted(&plan.args);
     let mut list = Command::new(&binary.path);
@@ -137,8 +137,8 @@ fn names(binary: &TestBinary, plan: &Plan) -> Result<Vec<String>> {
     Ok(names.filter(|name| is_wanted(&parts, &format!("{}::{name}", binary.name))).collect())
 }
 
-/// Arguments that are parts of names, and the others. libtest knows nothing of the name of its binary, so the parts are
-/// looked for here.
+/// Splits the arguments into parts of names, and others. libtest does not match the name of its binary, so the parts
+/// are searched here.
 fn sorted(args: &[String]) -> (Vec<&str>, Vec<&str>) {
     let (mut parts, mut options) = (Vec::new(), Vec::new());
     let mut args = args.iter().map(String::as_str);
@@ -161,7 +161,7 @@ fn listed(said: &str) -> Vec<String> {
     said.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect()
 }
 
-/// Runs one test in a process of its own, so that whatever it does ends with it.
+/// Runs one test in its own process, so that its effects end with it.
 fn run_test(binary: &TestBinary, name: &str, plan: &Plan) -> Result<Outcome> {
     const PLACE: &str = "/tmp/output";
     let output = File::create(PLACE)?;
@@ -191,12 +191,12 @@ fn run_test(binary: &TestBinary, name: &str, plan: &Plan) -> Result<Outcome> {
     Ok(judge(status, &tail(Path::new(PLACE))?))
 }
 
-/// What of the arguments counts for one test as well: parts of names would select others beside it.
+/// The arguments that also apply to a single test: parts of names would select other tests as well.
 fn of_one(args: &[String]) -> impl Iterator<Item = &String> {
     args.iter().filter(|arg| ["--ignored", "--include-ignored", "--nocapture"].contains(&arg.as_str()))
 }
 
-/// A test has passed if the harness counted it, and no other, and it did not say that it was skipped.
+/// A test has passed if libtest counted exactly this one, and the test did not report a skip.
 fn judge(status: ExitStatus, said: &str) -> Outcome {
     let failed = |why: &dyn fmt::Display| Outcome::Failed(format!("{}\n({why})", said.trim()));
     if !status.success() {
@@ -224,7 +224,7 @@ fn tail(path: &Path) -> Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Everything the kernel has said so far, one record a line.
+/// The kernel log so far, one record per line.
 fn kernel_log() -> Result<String> {
     const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let mut log = fs::OpenOptions::new().read(true).custom_flags(NONBLOCK).open("/dev/kmsg")?;
@@ -233,14 +233,14 @@ fn kernel_log() -> Result<String> {
         match log.read(&mut record) {
             Ok(length) => text += &String::from_utf8_lossy(&record[..length]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(text),
-            // Overwritten meanwhile: go on with the oldest that is left.
+            // Overwritten in the meantime: continue with the oldest record left.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
             Err(error) => return Err(error.into()),
         }
     }
 }
 
-/// What the kernel complained about itself, each once.
+/// The kernel's warnings about itself, without repeats.
 fn warnings(log: &str) -> Vec<String> {
     const SIGNS: [&str; 6] =
         ["WARNING: ", "BUG: ", "Oops", "detected stall", "hung task", "possible recursive locking"];

@@ -1,11 +1,11 @@
-//! `cargo xtask features`: the features that other kernels are asked for, asked of this one.
+//! `cargo xtask features`: probes this kernel for the features that other kernels are probed for.
 
 use std::fmt::Write as _;
 
 use super::features::{FEATURES, Feature, probe_all};
 use super::protocol::{Answer, Probed};
 
-/// Asks the running kernel, and says what is done without what it lacks, or why it can't be told.
+/// Probes the running kernel, and prints the behaviour without each missing feature, or why a probe has no result.
 pub(crate) fn features() {
     let machine = rustix::system::uname();
     print!("Linux {}\n\n{}", machine.release().to_string_lossy(), table(&probe_all()));

@@ -1,4 +1,4 @@
-//! What the virtual machine holds: this program as its first process, the tests, and the libraries of both.
+//! The virtual machine's files: this program as its first process, the tests, and the libraries of both.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -17,7 +17,7 @@ use crate::setup::Tools;
 /// The package of the tests.
 const PACKAGE: &str = "mapring-kernel-tests";
 
-/// What cargo has built.
+/// The programs that cargo built.
 #[derive(Debug, Default)]
 pub(crate) struct Built {
     /// This program.
@@ -25,7 +25,7 @@ pub(crate) struct Built {
     tests: Vec<TestBinary>,
     /// Programs that tests start.
     programs: Vec<PathBuf>,
-    /// Libraries of them all: where the loader looks, and where they are here.
+    /// Their libraries: the path where the loader searches, and the path here.
     libraries: BTreeMap<PathBuf, PathBuf>,
 }
 
@@ -72,7 +72,7 @@ fn built(messages: &str) -> Result<Built> {
     Ok(built)
 }
 
-/// The archive for the kernel to unpack: programs lie where they lie here, since tests know paths of others.
+/// The archive for the kernel to unpack. Programs keep their paths, since tests contain paths of other programs.
 pub(crate) fn archive(built: &Built, args: &[String]) -> Result<Vec<u8>> {
     let plan = Plan {
         binaries: built.tests.clone(),
@@ -92,15 +92,15 @@ pub(crate) fn archive(built: &Built, args: &[String]) -> Result<Vec<u8>> {
     archive.finish()
 }
 
-/// The tests' environment. Emulation is slow: stress is short unless said otherwise.
+/// The tests' environment. Emulation is slow, so stress is short unless configured otherwise.
 fn variables(here: impl Iterator<Item = (String, String)>) -> Vec<(String, String)> {
     let fixed = [("MAPRING_STRESS_SECONDS", "2"), ("TMPDIR", "/tmp"), ("HOME", "/tmp"), ("PATH", "/bin")];
     let mut variables: Vec<_> = fixed.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     variables.extend(here.filter(|(name, _)| name.starts_with("MAPRING_") || name == "RUST_BACKTRACE"));
     variables.push(("MAPRING_REQUIRE_BPF".to_owned(), "1".to_owned()));
-    // Nobody else is there whom it could bother.
+    // No other program runs here that this could disturb.
     variables.push(("MAPRING_CHANGE_SYSCTLS".to_owned(), "1".to_owned()));
-    // `boot.rs` has both CPUs emulated by one thread.
+    // `boot.rs` emulates both CPUs by one thread.
     variables.push(("MAPRING_CPUS_TAKE_TURNS".to_owned(), "1".to_owned()));
     variables
 }

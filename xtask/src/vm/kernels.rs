@@ -1,4 +1,4 @@
-//! The kernels that can be booted: where each one comes from, and which packages hold its image.
+//! The kernels that can be booted: where each comes from, and which packages contain its image.
 
 use anyhow::{Result, bail};
 
@@ -25,7 +25,7 @@ impl Arch {
         }
     }
 
-    /// Everybody else's.
+    /// The usual name.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::X86 => "x86_64",
@@ -42,11 +42,11 @@ pub(crate) struct Kernel {
     pub(crate) suite: &'static str,
     /// The image's package or one that depends on it; `{}` stands for Debian's name of the processor.
     package: &'static str,
-    /// Where it is booted when none is named.
+    /// The processors on which it is booted by default.
     usual: &'static [Arch],
-    /// On aarch64 only, and on this processor instead of the most able one.
+    /// On aarch64 only: this processor instead of the most capable one.
     pub(crate) cpu: Option<&'static str>,
-    /// What `preempt=` on its command line says; the guest fails if the kernel does not obey.
+    /// The value of `preempt=` on the kernel's command line; the guest fails if the kernel does not apply it.
     pub(crate) preempt: Option<&'static str>,
 }
 
@@ -71,12 +71,12 @@ const fn on(cpu: &'static str, kernel: Kernel) -> Kernel {
     Kernel { cpu: Some(cpu), ..kernel }
 }
 
-/// The kernel preempts programs wherever it can, as with PREEMPT_RT, which it otherwise does not.
+/// The kernel preempts programs wherever it can, as with PREEMPT_RT; by default it does not.
 const fn preemptible(kernel: Kernel) -> Kernel {
     Kernel { preempt: Some("full"), ..kernel }
 }
 
-/// The oldest first. Ubuntu's up to 6.5 are no longer replaced, so their packages' names stay.
+/// The oldest first. Ubuntu no longer replaces its kernels up to 6.5, so their package names are stable.
 pub(crate) const KERNELS: [Kernel; 22] = [
     usual(kernel("5.10", &DEBIAN, "bullseye", "linux-image-cloud-{}")),
     kernel("5.10-rt", &DEBIAN, "bullseye", "linux-image-rt-{}"),
@@ -118,7 +118,7 @@ impl Kernel {
     }
 }
 
-/// The kernels of these names, or the usual ones if there is none.
+/// The kernels with these names, or the usual ones if no name is given.
 pub(crate) fn chosen(names: &[String], arch: Arch) -> Result<Vec<&'static Kernel>> {
     let there = || KERNELS.iter().filter(|kernel| kernel.exists_for(arch));
     if let Some(unknown) = names.iter().find(|name| !there().any(|kernel| kernel.name == **name)) {
@@ -135,7 +135,7 @@ pub(crate) fn chosen(names: &[String], arch: Arch) -> Result<Vec<&'static Kernel
     Ok(there().filter(wanted).collect())
 }
 
-/// What `--list` shows.
+/// The output of `--list`.
 pub(crate) fn list(arch: Arch) -> String {
     let mut text = String::new();
     for kernel in KERNELS.iter().filter(|kernel| kernel.exists_for(arch)) {

@@ -1,4 +1,4 @@
-//! System calls that show whether the running kernel has a feature. Where it has not, its own words are the answer.
+//! System calls that show whether the running kernel has a feature. If not, the kernel's message is the answer.
 #![allow(unsafe_code)]
 
 use std::ffi::c_char;
@@ -29,10 +29,10 @@ const OBJ_GET: i32 = 7;
 const PROG_TEST_RUN: i32 = 10;
 const MAP_LOOKUP_BATCH: i32 = 24;
 
-/// `Ok` if the kernel did it; else an answer that is not a yes.
+/// `Ok` if the kernel accepted it; otherwise an answer that is not a yes.
 pub(crate) type Found<T = ()> = Result<T, Answer>;
 
-/// The longest word list of CPUs' values that a lookup here can return.
+/// The largest number of per-CPU values that a lookup here can return.
 const CPUS: usize = 1024;
 
 #[repr(C)]
@@ -100,14 +100,14 @@ struct TestRun {
 /// bpf(2).
 ///
 /// # Safety
-/// `attr` is the command's own, and what it points to is as long as it says.
+/// `attr` is the command's own attribute type, and the memory that it points to is as long as it states.
 unsafe fn bpf<T>(command: i32, attr: &mut T) -> io::Result<i32> {
-    // SAFETY: as the caller promises; the kernel reads and writes no more than this size.
+    // SAFETY: the caller guarantees it; the kernel reads and writes no more than this size.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, ptr::from_mut(attr), size_of::<T>()) };
     i32::try_from(result).ok().filter(|result| *result >= 0).ok_or_else(io::Error::last_os_error)
 }
 
-/// A refusal with the privilege missing tells nothing about the kernel.
+/// A refusal for a missing privilege shows nothing about the kernel.
 fn answer(error: &io::Error, words: &str) -> Answer {
     let words = if words.is_empty() { error.to_string() } else { words.to_owned() };
     if error.raw_os_error() == Some(libc::EPERM) {
@@ -122,11 +122,11 @@ pub(crate) fn map(kind: u32, value_size: u32, flags: u32) -> Found<OwnedFd> {
     let mut attr = Create { kind, key_size: 4, value_size, max_entries: 2, flags };
     // SAFETY: the attributes of `MAP_CREATE` up to the flags; no pointers.
     let fd = unsafe { bpf(MAP_CREATE, &mut attr) }.map_err(|error| answer(&error, ""))?;
-    // SAFETY: a new descriptor, and ours alone.
+    // SAFETY: a new descriptor that nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Makes a map with no memory allowed to be locked.
+/// Makes a map while no memory may be locked.
 pub(crate) fn map_without_memlock() -> Found {
     let before = getrlimit(Resource::Memlock);
     setrlimit(Resource::Memlock, Rlimit { current: Some(0), ..before })
@@ -134,7 +134,7 @@ pub(crate) fn map_without_memlock() -> Found {
     let made = map(ARRAY, 4096, 0);
     let _ = setrlimit(Resource::Memlock, before);
     match made {
-        // With root's rights there is no other reason.
+        // As root, no other reason exists.
         Err(Answer::CouldNotTell(words)) if rustix::process::geteuid().is_root() => {
             Err(Answer::Unsupported(words))
         }
@@ -142,12 +142,12 @@ pub(crate) fn map_without_memlock() -> Found {
     }
 }
 
-/// Pins a map and opens the pin without any capability, where programs are for the privileged.
+/// Pins a map and opens the pin without any capability, while unprivileged BPF is disabled.
 pub(crate) fn open_pin_without_privilege() -> Found {
     const PIN: &std::ffi::CStr = c"/sys/fs/bpf/probe";
     const DISABLED: &str = "/proc/sys/kernel/unprivileged_bpf_disabled";
     if rustix::process::getpid().is_init() {
-        // A guest. Fails where it is set for good already.
+        // This machine is a guest. The write fails if the value is already permanent.
         let _ = fs::write(DISABLED, "2");
     } else if fs::read_to_string(DISABLED).is_ok_and(|it| it.trim() == "0") {
         let why = "kernel.unprivileged_bpf_disabled is 0, so that nobody needs privilege here";
@@ -164,7 +164,7 @@ pub(crate) fn open_pin_without_privilege() -> Found {
         let mut attr = Pin { path: PIN.as_ptr(), object: 0, flags: 0 };
         // SAFETY: the attributes of `OBJ_GET`; the path ends with a NUL.
         let fd = unsafe { bpf(OBJ_GET, &mut attr) }?;
-        // SAFETY: a new descriptor, and ours alone.
+        // SAFETY: a new descriptor that nothing else owns.
         let _closed = unsafe { OwnedFd::from_raw_fd(fd) };
         Ok(())
     });
@@ -176,10 +176,10 @@ pub(crate) fn open_pin_without_privilege() -> Found {
 /// Maps an array's first page for reading.
 pub(crate) fn can_be_mapped(map: &OwnedFd) -> Found {
     const PAGE: usize = 4096;
-    // SAFETY: a new mapping at a place of the kernel's choice.
+    // SAFETY: a new mapping at an address that the kernel chooses.
     let address = unsafe { mmap(ptr::null_mut(), PAGE, ProtFlags::READ, MapFlags::SHARED, map.as_fd(), 0) };
     let address = address.map_err(|error| answer(&error.into(), ""))?;
-    // SAFETY: what was mapped just now; nothing points into it.
+    // SAFETY: the mapping made above; nothing points into it.
     unsafe { munmap(address, PAGE) }.map_err(|error| Answer::CouldNotTell(error.to_string()))
 }
 
@@ -196,21 +196,21 @@ pub(crate) fn batch(map: &OwnedFd) -> Found {
         element_flags: 0,
         flags: 0,
     };
-    // SAFETY: the attributes of `MAP_LOOKUP_BATCH`; the pointers have room for two elements of 8 bytes a CPU.
+    // SAFETY: the attributes of `MAP_LOOKUP_BATCH`; the pointers have room for two elements of 8 bytes per CPU.
     unsafe { bpf(MAP_LOOKUP_BATCH, &mut attr) }.map(drop).map_err(|error| answer(&error, ""))
 }
 
-/// Reads the value of CPU 0 alone.
+/// Reads only the value of CPU 0.
 pub(crate) fn lookup_of_one_cpu(map: &OwnedFd) -> Found {
     const OF_CPU: u64 = 1 << 3;
     let (key, mut values) = (0, vec![0; CPUS]);
     let mut attr =
         Lookup { map: map.as_raw_fd(), key: &raw const key, value: values.as_mut_ptr(), flags: OF_CPU };
-    // SAFETY: the attributes of `MAP_LOOKUP_ELEM`; the pointers have room for 8 bytes a CPU.
+    // SAFETY: the attributes of `MAP_LOOKUP_ELEM`; the pointers have room for 8 bytes per CPU.
     unsafe { bpf(MAP_LOOKUP_ELEM, &mut attr) }.map(drop).map_err(|error| answer(&error, ""))
 }
 
-/// One instruction, as the kernel numbers its parts.
+/// One instruction, from its fields.
 pub(crate) const fn insn(code: u8, to: u32, from: u32, offset: i16, immediate: i32) -> u64 {
     let registers = (to | from << 4) as u64;
     code as u64
@@ -233,14 +233,14 @@ pub(crate) fn load(kind: u32, insns: &[u64]) -> Found<OwnedFd> {
         kernel_version: 0,
         flags: if kind == SYSCALL { SLEEPABLE } else { 0 },
     };
-    // SAFETY: the attributes of `PROG_LOAD` up to the flags; program and log are as long as said.
+    // SAFETY: the attributes of `PROG_LOAD` up to the flags; program and log are as long as stated.
     let fd = unsafe { bpf(PROG_LOAD, &mut attr) }
         .map_err(|error| answer(&error, verdict(&String::from_utf8_lossy(&log))))?;
-    // SAFETY: a new descriptor, and ours alone.
+    // SAFETY: a new descriptor that nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// What the verifier gives as its reason: the last line that is no statistics.
+/// The verifier's reason: its last line that is not statistics.
 fn verdict(log: &str) -> &str {
     let mut lines = log.trim_end_matches('\0').lines().map(str::trim);
     lines.rfind(|line| !line.is_empty() && !line.starts_with("processed ")).unwrap_or_default()

@@ -1,34 +1,34 @@
-//! What the host tells the guest, and what the guest tells it on the console: one line of JSON each, marked.
+//! Messages between host and guest on the console: one marked line of JSON each.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// Where the plan lies in the guest.
+/// The path of the plan in the guest.
 pub(crate) const PLAN: &str = "/plan.json";
 
-/// Starts a message's line: a character that no kernel message holds.
+/// Starts a message's line: a character that no kernel message contains.
 const MARK: char = '\u{1e}';
 
 /// What to run.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Plan {
     pub(crate) binaries: Vec<TestBinary>,
-    /// Arguments for libtest: filters and the like.
+    /// Arguments for libtest, such as filters.
     pub(crate) args: Vec<String>,
     pub(crate) env: Vec<(String, String)>,
-    /// Where cargo would start the tests.
+    /// The folder in which cargo would start the tests.
     pub(crate) dir: PathBuf,
 }
 
-/// A binary of tests, at the path it was built at.
+/// A test binary, at the path where it was built.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TestBinary {
     pub(crate) name: String,
     pub(crate) path: PathBuf,
 }
 
-/// What a guest says, in this order; `Started` and `Ended` once for each test.
+/// The guest's messages, in this order; `Started` and `Ended` once per test.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Message {
     Booted(Machine),
@@ -42,13 +42,13 @@ pub(crate) enum Message {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Machine {
     pub(crate) release: String,
-    /// What `uname -v` says: build number, preemption, date.
+    /// The output of `uname -v`: build number, preemption, date.
     pub(crate) version: String,
     pub(crate) cpus: usize,
-    /// The CPUs of each memory node; empty where the kernel knows of none.
+    /// The CPUs of each NUMA node; empty if the kernel has no NUMA support.
     pub(crate) nodes: Vec<String>,
-    /// Where programs are preempted, as the kernel says: `none`, `voluntary`, `full` or `lazy`; `None` where it was
-    /// chosen when the kernel was built.
+    /// Where programs are preempted, as the kernel reports it: `none`, `voluntary`, `full` or `lazy`; `None` if this
+    /// was chosen when the kernel was built.
     #[serde(default)]
     pub(crate) preempt: Option<String>,
 }
@@ -60,7 +60,7 @@ pub(crate) struct Probed {
     pub(crate) answer: Answer,
 }
 
-/// The kernel's own words where it is not a yes.
+/// The kernel's message, unless the answer is yes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Answer {
     Supported,
@@ -68,7 +68,7 @@ pub(crate) enum Answer {
     CouldNotTell(String),
 }
 
-/// One test's end.
+/// The end of one test.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Ended {
     pub(crate) test: String,
@@ -76,11 +76,11 @@ pub(crate) struct Ended {
     pub(crate) milliseconds: u64,
 }
 
-/// How a test ended, as the guest sees it.
+/// How a test ended, for the guest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Outcome {
     Passed,
-    /// It ran nothing, or not all, and says why.
+    /// It ran nothing, or not everything, for this reason.
     Skipped(String),
     /// The end of its output.
     Failed(String),
@@ -91,7 +91,7 @@ pub(crate) fn line(message: &Message) -> String {
     format!("{MARK}{}", serde_json::to_string(message).expect("messages have string keys only"))
 }
 
-/// The message in a line of the console; `None` for what the kernel or the firmware said.
+/// The message in a line of the console; `None` for output of the kernel or the firmware.
 pub(crate) fn parse(line: &str) -> Option<Result<Message, serde_json::Error>> {
     let (_, json) = line.split_once(MARK)?;
     Some(serde_json::from_str(json.trim_end()))

@@ -1,4 +1,4 @@
-//! What a boot came to: every test's end, a verdict, the table of all kernels, and the same as JSON.
+//! The result of a boot: every test's end, a verdict, the table of all kernels, and the same as JSON.
 
 use std::fmt;
 
@@ -8,16 +8,16 @@ use super::boot::{LAST_WORDS, Said};
 use super::features;
 use super::protocol::{Answer, Ended, Machine, Message, Outcome, Probed};
 
-/// How a test ended, as the host sees it.
+/// How a test ended, for the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum End {
     Passed,
     Failed(String),
-    /// The kernel lacks this feature, as its refusal and a probe say.
+    /// The kernel lacks this feature, according to its refusal and a probe.
     Lacking(&'static str),
     Skipped(String),
-    /// It was running when time was up or the machine died.
+    /// It was running when the time was over or the machine died.
     Unfinished,
 }
 
@@ -38,22 +38,22 @@ pub(crate) struct Row {
     pub(crate) release: String,
     pub(crate) version: String,
     pub(crate) cpus: usize,
-    /// The CPUs of each memory node.
+    /// The CPUs of each NUMA node.
     pub(crate) nodes: Vec<String>,
     /// Where programs are preempted, if that can be chosen.
     pub(crate) preempt: Option<String>,
     pub(crate) tests: Vec<Test>,
     pub(crate) features: Vec<Probed>,
-    /// The kernel's complaints about itself.
+    /// The kernel's warnings about itself.
     pub(crate) warnings: Vec<String>,
-    /// Why the kernel panicked in a first boot, if it did; the rest is of the second.
+    /// Why the kernel panicked in a first boot, if it did; all else is from the second boot.
     pub(crate) panicked: Option<String>,
-    /// Why the run as a whole is not to be trusted.
+    /// Why the run as a whole is unreliable.
     pub(crate) trouble: Option<String>,
     pub(crate) seconds: f32,
 }
 
-/// Numbers of tests.
+/// Counts of tests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) passed: usize,
@@ -63,7 +63,7 @@ pub(crate) struct Counts {
 }
 
 impl Row {
-    /// What a boot said, put in order.
+    /// Builds the row from the output of a boot.
     pub(crate) fn new(kernel: &str, arch: &'static str, package: &str, said: Said, seconds: f32) -> Self {
         let mut row =
             Self { kernel: kernel.into(), arch, package: package.into(), seconds, ..Self::default() };
@@ -135,12 +135,12 @@ impl Row {
         counts
     }
 
-    /// Whether everything passed that this kernel can do.
+    /// Whether every test passed that this kernel supports.
     pub(crate) fn is_good(&self) -> bool {
         self.trouble.is_none() && self.counts().failed == 0
     }
 
-    /// The features that tests found missing, each once.
+    /// The features that tests found missing, without repeats.
     pub(crate) fn lacking(&self) -> Vec<&'static str> {
         let mut names: Vec<_> = self
             .tests
@@ -157,13 +157,13 @@ impl Row {
         self.tests.iter().filter(|test| test.end == End::Lacking(feature)).count()
     }
 
-    /// What the kernel answered about a feature.
+    /// The kernel's answer about a feature.
     pub(crate) fn answer(&self, feature: &str) -> Option<&Answer> {
         self.features.iter().find(|probed| probed.feature == feature).map(|probed| &probed.answer)
     }
 }
 
-/// What did not pass, in the kernel's or the test's words.
+/// Prints the failures, with the messages of the kernel or the test.
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for test in &self.tests {

@@ -1,4 +1,4 @@
-//! The latest value of something, 56 bytes: read and written, one thread, nobody else at it.
+//! The latest value of 56 bytes, read and written by one thread without contention.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -11,10 +11,10 @@ use seqlock::SeqLock;
 
 use crate::programs::{Record, record};
 
-/// Reads, or writes, a block.
+/// Reads or writes per block.
 const COUNT: u64 = 5000;
 
-/// Nanoseconds for one of [`COUNT`] reads; `sum` is what the words of all have come to.
+/// Nanoseconds per read of [`COUNT`]; `sum` is the expected sum over the words of all reads.
 fn reads(mut read: impl FnMut() -> Result<u64>, each: u64) -> Result<f64> {
     let mut sum = 0_u64;
     let start = Instant::now();
@@ -26,7 +26,7 @@ fn reads(mut read: impl FnMut() -> Result<u64>, each: u64) -> Result<f64> {
     Ok(ns)
 }
 
-/// Nanoseconds for one of [`COUNT`] writes of values that all differ; `read` has to find the last.
+/// Nanoseconds per write of [`COUNT`] different values; `read` must return the last.
 fn writes(
     first: u64,
     mut write: impl FnMut(&Record) -> Result<()>,
@@ -42,7 +42,7 @@ fn writes(
     Ok(ns)
 }
 
-/// What a reader does with a value: uses its ends, after all of it was there.
+/// The reader's use of a value: both ends, after the whole value was copied.
 fn ends(value: Record) -> u64 {
     let value = black_box(&value);
     value[0].wrapping_add(value[6])
@@ -57,7 +57,7 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     let mut sync_reader = Synchronizer::new(folder.0.join("value").as_os_str());
     let grace = Duration::from_secs(1);
     let mut sync_read = || -> Result<Record> {
-        // SAFETY: the file is written by mmap-sync alone, with values of this type.
+        // SAFETY: only mmap-sync writes the file, with values of this type.
         let value = unsafe { sync_reader.read::<Record>(false) };
         Ok(*value?)
     };
@@ -114,7 +114,7 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// A folder in memory, for as long as this lives.
+/// A folder in memory, removed when dropped.
 struct Folder(std::path::PathBuf);
 
 impl Folder {

@@ -1,4 +1,4 @@
-//! Ways to get records from one thread to another, in the order in which they were sent.
+//! Ways to pass records from one thread to another in order.
 
 use std::fs::File;
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -16,23 +16,22 @@ use mapring::{Reader, Ring, Start};
 
 use crate::programs::Record;
 
-/// Records that each of them holds.
+/// The capacity of each channel, in records.
 const CAPACITY: usize = 4096;
 
-/// The end that gets records.
+/// The receiving end.
 pub(super) trait Receive {
-    /// Calls `f` with what is there.
+    /// Calls `f` with each available record.
     fn each(&mut self, f: impl FnMut(&Record)) -> Result<()>;
 }
 
-/// Sends a record; `false`: it is full, and the same has to be tried again.
+/// Sends a record; returns `false` if the channel is full and the caller must try again.
 pub(super) type Push = Box<dyn FnMut(&Record) -> Result<bool>>;
 
-/// Makes the end that sends, in the thread that is to send.
+/// Makes the sending end, in the sending thread.
 pub(super) type Make = Box<dyn FnOnce() -> Result<Push> + Send>;
 
-/// mapring over a memfd, as it is for those who want all records and not the latest ones: the receiver
-/// says how far it is, and the sender stays less than a lap ahead.
+/// mapring over a memfd without loss: the receiver publishes its position, and the sender stays less than a lap ahead.
 pub(super) struct Lossless {
     reader: Reader<Record>,
     taken: Arc<CachePadded<AtomicUsize>>,
@@ -47,7 +46,7 @@ pub(super) fn mapring() -> Result<(Make, Lossless)> {
         let (mut sent, mut room) = (0_usize, CAPACITY);
         Ok(Box::new(move |record| {
             if room == 0 {
-                // Acquire: what was taken was read before its slot is written again.
+                // Acquire: a taken record was read before its slot is written again.
                 room = CAPACITY - (sent - there.load(Ordering::Acquire));
             }
             let sent_it = room > 0 && writer.push(record).is_some();
@@ -62,7 +61,7 @@ pub(super) fn mapring() -> Result<(Make, Lossless)> {
 impl Receive for Lossless {
     #[inline]
     fn each(&mut self, mut f: impl FnMut(&Record)) -> Result<()> {
-        // In pieces, so that the sender has room again before all is taken.
+        // In parts, so that the sender gets room before all records are taken.
         let count = self.reader.for_each(CAPACITY / 8, |event| f(event.record));
         if count > 0 {
             self.taken.fetch_add(count, Ordering::Release);
@@ -108,7 +107,7 @@ impl Receive for Arc<ArrayQueue<Record>> {
     }
 }
 
-/// A ring over a memfd as it is: the reader, and where another process finds the memory.
+/// A plain ring over a memfd: the reader, and the path where another process finds the memory.
 pub(super) fn shared_ring() -> Result<(String, Reader<Record>)> {
     let ring = Ring::<Record>::create_memfd(CAPACITY, 1)?;
     let path = format!("/proc/{}/fd/{}", std::process::id(), ring.region().as_fd().as_raw_fd());
@@ -150,7 +149,7 @@ pub(super) fn subscriber(name: &str) -> Result<Subscriber<ipc::Service, Record, 
     create.map_err(|error| anyhow!("a subscriber: {error:?}"))
 }
 
-/// iceoryx2's sending end: samples are loaned and written in place, a full buffer is waited for.
+/// iceoryx2's sending end: samples are loaned and written in place; it waits while the buffer is full.
 pub(super) fn publisher(name: &str) -> Result<Push> {
     let publisher = service(name)?
         .publisher_builder()
@@ -166,7 +165,7 @@ pub(super) fn publisher(name: &str) -> Result<Push> {
     }))
 }
 
-/// Both in one process.
+/// Both ends in one process.
 pub(super) fn iceoryx2() -> Result<(Make, Subscriber<ipc::Service, Record, ()>)> {
     let name = format!("mapring/benches/{}/threads", std::process::id());
     let subscriber = subscriber(&name)?;

@@ -1,4 +1,4 @@
-//! Records of 56 bytes from one thread to another, each on a CPU of its own: how many, and how soon.
+//! Records of 56 bytes from one thread to another, each on its own CPU: throughput and latency.
 
 use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Write, stdin};
@@ -14,35 +14,35 @@ use super::pipes::{self, Make, Push, Receive};
 use crate::programs::{Record, now, record};
 use crate::threads;
 
-/// Records of a block that is sent as fast as can be.
+/// Records of a block sent at full speed.
 const MANY: u64 = 50_000;
-/// Records of a block that is paced.
+/// Records of a paced block.
 const FEW: usize = 1000;
-/// Nanoseconds between two of these.
+/// Nanoseconds between two paced records.
 const GAP: u64 = 1000;
-/// After so long, something is wrong.
+/// After this time, the test has failed.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// What the sending thread is told to send.
+/// Commands for the sending thread.
 enum Order {
-    /// Records from this number on, as fast as it can.
+    /// Records from this number on, as fast as possible.
     Many(u64),
-    /// The same, one each [`GAP`], with the time in its first word.
+    /// The same, one per [`GAP`], with the time in the first word.
     Paced(u64),
 }
 
-/// A thread that sends, and the end that receives.
+/// A sending thread, and the receiving end.
 struct Side<R> {
     receive: R,
     orders: Sender<Order>,
     done: Receiver<Result<()>>,
     next: u64,
-    /// Latencies, all blocks.
+    /// Latencies of all blocks.
     latencies: Vec<f64>,
 }
 
 impl<R: Receive> Side<R> {
-    /// `make` makes the sending end, in its thread on CPU `cpu`.
+    /// `make` creates the sending end, in its thread on CPU `cpu`.
     fn new((make, receive): (Make, R), cpu: usize) -> Result<Self> {
         let (orders, of_orders) = channel();
         let (say_done, done) = channel();
@@ -64,7 +64,7 @@ impl<R: Receive> Side<R> {
         Ok(Self { receive, orders, done, next: 1, latencies: Vec::new() })
     }
 
-    /// The same in a process of its own, which finds the other end by `name`.
+    /// The same with the sender in its own process, which finds the other end by `name`.
     fn process(kind: &str, name: &str, receive: R, cpu: usize) -> Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .args(["--send", kind, name, &cpu.to_string()])
@@ -83,7 +83,7 @@ impl<R: Receive> Side<R> {
                 };
                 let _ = say_done.send(result);
             }
-            // Its input ends, and so does it.
+            // The end of its input ends it.
             drop(to);
             let _ = child.wait();
         });
@@ -91,7 +91,7 @@ impl<R: Receive> Side<R> {
         Ok(side)
     }
 
-    /// Has the other thread send `count` records, and takes them: each has to arrive, whole and in order.
+    /// Makes the other thread send `count` records, and takes them: each must arrive whole and in order.
     fn take(&mut self, order: fn(u64) -> Order, count: u64, mut f: impl FnMut(&Record)) -> Result<()> {
         let start = Instant::now();
         let (mut next, mut wrong) = (self.next, 0_u64);
@@ -101,7 +101,7 @@ impl<R: Receive> Side<R> {
             let before = next;
             self.receive.each(|record| {
                 f(record);
-                // A record's words are numbers in a row, but for the first where it is a time.
+                // A record's words are consecutive numbers, except the first word if it is a time.
                 wrong += u64::from(record[1..].iter().zip(next + 1..).any(|(word, i)| *word != i));
                 next += 1;
             })?;
@@ -112,7 +112,7 @@ impl<R: Receive> Side<R> {
         Ok(())
     }
 
-    /// Nanoseconds a record, from the first to arrive to the last.
+    /// Nanoseconds per record, from the first arrival to the last.
     fn stream(&mut self) -> Result<f64> {
         let mut first = None;
         self.take(Order::Many, MANY, |_| {
@@ -143,7 +143,7 @@ impl<R: Receive> Side<R> {
     }
 }
 
-/// Has a child send a block, and waits until it has.
+/// Makes a child send a block, and waits until it has.
 fn ask(to: &mut impl Write, from: &mut impl BufRead, first: u64) -> Result<()> {
     writeln!(to, "{first}")?;
     let mut answer = String::new();
@@ -152,7 +152,7 @@ fn ask(to: &mut impl Write, from: &mut impl BufRead, first: u64) -> Result<()> {
     Ok(())
 }
 
-/// What the child does: `kind`, `name`, CPU.
+/// The child's work: `kind`, `name`, CPU.
 pub(crate) fn send(arguments: &[String]) -> Result<()> {
     let [kind, name, cpu] = arguments else { bail!("--send needs three arguments") };
     pin_to(cpu.parse()?)?;

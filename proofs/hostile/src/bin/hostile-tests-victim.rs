@@ -1,7 +1,7 @@
-//! A writer to be killed: `hostile-tests-victim traced|free WHAT [NUMBER…]` does one thing to the
-//! region on its stdin and says what came of it.
+//! A writer to be killed: `hostile-tests-victim traced|free WHAT [NUMBER…]` performs one operation on the region on its
+//! stdin and prints the result.
 //!
-//! Traced, it stops itself before and after, so that whoever steps it sees the one thing alone.
+//! With `traced`, it stops itself before and after, so that the tracer steps through only that operation.
 
 use std::os::fd::AsFd;
 
@@ -28,7 +28,7 @@ fn main() {
     println!("{said}");
 }
 
-/// What there is to do, prepared as far as it writes nothing.
+/// The operations, prepared up to their first write.
 fn deed(what: &str, numbers: Vec<u64>) -> Deed {
     let first = numbers.first().copied().unwrap_or_default();
     match what {
@@ -41,7 +41,7 @@ fn deed(what: &str, numbers: Vec<u64>) -> Deed {
                 tickets.map(|t| t.map_or("-".to_owned(), |t| t.to_string())).collect::<Vec<_>>().join(" ")
             })
         }
-        // Step by step, what `push` does in one call.
+        // The steps of `push`, one by one.
         "fill" => {
             let (writer, record) = (ring(), Record::new(first));
             Box::new(move || {

@@ -1,5 +1,5 @@
-//! Death at every store: a writer in a process of its own is killed after each single change of
-//! shared memory, once each, and readers and the next writer find what the guarantees promise.
+//! Death at every store: a writer in its own process is killed after each single change of shared memory. Readers and
+//! the next writer then find the state that the guarantees promise.
 #![allow(missing_docs)]
 
 mod preamble;
@@ -14,20 +14,20 @@ use mapring_hostile_tests::{Death, Memory, kill_after, run};
 
 const VICTIM: &str = env!("CARGO_BIN_EXE_hostile-tests-victim");
 
-/// A victim does `args` to `region`, and is killed after `stores` stores.
+/// Runs a victim that does `args` to `region`, and kills it after `stores` stores.
 fn kill(region: &Region, stores: usize, args: &[&str]) -> Death {
     let memory = Memory::of(region);
     kill_after(stores, VICTIM, args, Stdio::from(memory.fd()), |_| memory.words())
 }
 
-/// The next writer does `args` to `region`, in a process of its own.
+/// Runs the next writer, which does `args` to `region`, in its own process.
 fn next(region: &Region, args: &[&str]) -> String {
     let fd: OwnedFd = Memory::of(region).fd();
     run(VICTIM, args, fd)
 }
 
-/// Calls `scene` with 0, 1, 2, … stores until it says that its victim was not killed before it was
-/// done. There must have been `expected` states to die in.
+/// Calls `scene` with 0, 1, 2, … stores until it reports that its victim finished before it was killed. The victim must
+/// have had `expected` states to die in.
 fn at_every_store(name: &str, expected: usize, mut scene: impl FnMut(usize) -> Death) {
     for stores in 0.. {
         let death = scene(stores);

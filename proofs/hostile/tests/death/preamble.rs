@@ -1,4 +1,4 @@
-//! A region in the making.
+//! Death while a region is created.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -12,21 +12,21 @@ use rustix::fs::{SealFlags, fcntl_get_seals};
 
 use super::{VICTIM, at_every_store};
 
-/// The first descriptor that the victim has free.
+/// The victim's first free descriptor.
 const FD: u32 = 3;
 
 fn victims_file(pid: u32) -> Option<File> {
     File::options().read(true).write(true).open(format!("/proc/{pid}/fd/{FD}")).ok()
 }
 
-/// Whether there is a file, its length, its seals, and the words of the preamble.
+/// Whether the file exists, its length, its seals, and the words of the preamble.
 fn look(file: Option<&File>) -> Vec<u64> {
     let mut seen = vec![0; 3 + Preamble::WORDS];
     if let Some(file) = file {
         seen[0] = 1;
         seen[1] = file.metadata().unwrap().len();
         seen[2] = fcntl_get_seals(file).unwrap().bits().into();
-        // Nothing as long as the file has no length.
+        // Reads nothing while the file has no length.
         let _ = file.read_at(bytemuck::cast_slice_mut(&mut seen[3..]), 0).unwrap();
     }
     seen
@@ -34,7 +34,7 @@ fn look(file: Option<&File>) -> Vec<u64> {
 
 #[test]
 fn a_region_whose_maker_died_is_refused_or_whole() {
-    // The file, its length, its seals; eight words that are not zero, and the first one last.
+    // The file, its length, its seals; eight non-zero words, the first one last.
     const DONE: usize = 3 + 8 + 1;
     let whole = Ring::<[u64; 2]>::create_memfd(4, 1).unwrap();
     at_every_store("region made", DONE, |stores| {
@@ -78,7 +78,7 @@ fn is_whole(region: &Region, like: &Ring<[u64; 2]>) {
 
 #[test]
 fn victims_do_what_they_are_told() {
-    // What the other tests stand on: an untraced victim writes, and says so.
+    // A check of the test itself: an untraced victim writes and reports it.
     let ring = Ring::<mapring_hostile_tests::Record>::create_memfd(4, 1).unwrap();
     assert_eq!(run(VICTIM, &["push", "2", "7"], Memory::of(&ring.region()).fd()), "0 1");
     let read: Vec<_> = ring.reader().drain().map(|event| event.record.n).collect();

@@ -1,4 +1,4 @@
-//! Rings: every way through a claim, and every end of it.
+//! Rings: every path through a claim, and every end of a ticket.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,24 +9,24 @@ use mapring_hostile_tests::{Death, Memory, Record, slot_words};
 
 use super::{at_every_store, kill, next};
 
-/// So few that nothing is skipped but what was overwritten, and a lap is short.
+/// Few enough that only overwritten tickets are skipped, and that a lap is short.
 const SLOTS: usize = 4;
-/// What the victim writes, and the next writer from.
+/// The first values of the victim's records and of the next writer's.
 const VICTIMS: u64 = 500;
 const NEXT: u64 = 1000;
 
-/// A ring as the victim finds it, and what it does.
+/// The ring before the victim runs, and the victim's operation.
 struct Scene {
     name: &'static str,
     args: &'static [&'static str],
-    /// Changes that doing it takes.
+    /// The number of stores of the operation.
     stores: usize,
     prepare: fn(&Ring<Record>),
-    /// Tickets that died before, each in a slot of its own.
+    /// Tickets that died before, each in its own slot.
     stuck: usize,
 }
 
-/// Claim and hint, the record, the end.
+/// Claim and hint, the record, the commit.
 const PUSH: usize = 2 + Record::WORDS + 1;
 
 const SCENES: &[Scene] = &[
@@ -112,7 +112,7 @@ fn push(ring: &Ring<Record>, numbers: std::ops::Range<u64>) {
     numbers.for_each(|n| assert!(writer.push(&Record::new(n)).is_some()));
 }
 
-/// Leaves so many slots claimed, as writers do that die.
+/// Leaves this many slots claimed, as dead writers do.
 fn abandon(ring: &Ring<Record>, count: usize) {
     let writer = ring.writer(0).unwrap();
     (0..count).for_each(|_| std::mem::forget(writer.reserve().unwrap()));
@@ -124,18 +124,18 @@ fn set_head(ring: &Ring<Record>, head: u64) {
     Memory::of(&region).put(geometry.shard(0) * geometry.element_words(), head);
 }
 
-/// The sequences of the slots, as the memory has them.
+/// The sequences of the slots in memory.
 fn seqs(region: &Region) -> Vec<u64> {
     let words = Memory::of(region).words();
     (0..SLOTS as u64).map(|slot| slot_words(region.geometry(), &words, 0, slot)[0]).collect()
 }
 
-/// Slots that are being written.
+/// The number of claimed slots that have not ended.
 fn stuck(region: &Region) -> usize {
     seqs(region).iter().filter(|&seq| seq % 2 == 1).count()
 }
 
-/// A reader, and what it was given.
+/// A reader, and the records that it got.
 struct Witness {
     reader: Reader<Record>,
     begin: u64,
@@ -148,7 +148,7 @@ impl Witness {
         Self { begin: reader.position(0).unwrap(), reader, read: BTreeMap::new() }
     }
 
-    /// Reads on, as long as a reader may need for what is there.
+    /// Reads as long as any reader may need for the remaining records.
     fn read(&mut self) {
         for _ in 0..16 {
             for event in self.reader.drain() {
@@ -172,7 +172,7 @@ fn tickets(said: &str) -> Vec<Option<u64>> {
 fn play(scene: &Scene, stores: usize) -> Death {
     let ring = Ring::<Record>::create_memfd(SLOTS, 1).unwrap();
     (scene.prepare)(&ring);
-    // Had all of it, or nothing yet, before the victim came; or comes only later.
+    // Three readers: one has read everything before the victim ran, one has read nothing yet, one starts later.
     let mut early = Witness::new(&ring);
     early.read();
     let before = early.read.clone();
@@ -191,7 +191,7 @@ fn play(scene: &Scene, stores: usize) -> Death {
     let late = OpenOptions::new().open(Memory::of(&ring.region()).fd()).unwrap();
     let late = Witness::new(&Ring::from_region(late).unwrap());
 
-    // Everything that was published is still delivered, but for what the victim's claim took.
+    // Every published record is still delivered, except the one in the slot that the victim claimed.
     let mut witnesses = [early, behind, late];
     for (witness, who) in witnesses.iter_mut().zip(["early", "behind", "late"]) {
         witness.read();
@@ -204,7 +204,7 @@ fn play(scene: &Scene, stores: usize) -> Death {
         assert_eq!(read, expected, "{who}, {death:?}");
     }
 
-    // The next writer goes on, and its records reach everyone.
+    // The next writer continues, and its records reach every reader.
     let given = tickets(&next(&ring.region(), &["push", "2", "1000"]));
     let (written, refused): (Vec<_>, Vec<_>) = (NEXT..).zip(given).partition(|(_, ticket)| ticket.is_some());
     assert_eq!(refused.len(), if scene.stuck == SLOTS { 2 } else { 0 });
@@ -214,8 +214,8 @@ fn play(scene: &Scene, stores: usize) -> Death {
         for (n, ticket) in &written {
             assert_eq!(witness.read.get(&ticket.unwrap()), Some(n), "{death:?}");
         }
-        // The victim's ticket, if it took one and did not end it, and the one whose slot was stuck
-        // before: unless they were passed already, because of what the victim published.
+        // The unfinished tickets: the victim's, if it claimed one, and the one in the slot that was stuck before.
+        // Readers may have passed them already because of the victim's published records.
         let passed = written.is_empty() || scene.stores > 1 && death.stores == scene.stores;
         let lost_now = if passed { 0 } else { scene.stuck + abandoned };
         assert_eq!(witness.reader.lost() - lost, lost_now as u64, "{death:?}");
@@ -228,11 +228,11 @@ fn play(scene: &Scene, stores: usize) -> Death {
     death
 }
 
-/// A stuck slot costs a ticket a lap until it is recovered, and nothing then.
+/// A stuck slot costs one ticket per lap until it is recovered, and nothing afterwards.
 fn laps_and_recovery(ring: &Ring<Record>, witness: &mut Witness, stuck_slots: usize) {
     let writer = ring.writer(0).unwrap();
     let mut lap = |laps: usize| {
-        witness.read(); // what was recovered has ended, too
+        witness.read(); // a recovered ticket counts as ended
         let lost = witness.reader.lost();
         let tickets: Vec<_> = (0..laps * SLOTS)
             .map(|i| {
@@ -296,7 +296,7 @@ fn recovery_of_a_ring_can_be_killed_and_repeated() {
 
 #[test]
 fn a_claim_that_fails_past_a_row_of_stuck_slots_can_be_killed() {
-    // Where the next claim goes on from, and the count.
+    // The two stores: the position of the next claim, and the count of drops.
     const ROW: usize = 7;
     at_every_store("drop past a row of stuck slots", 2, |stores| {
         let ring = Ring::<Record>::create_memfd(16, 1).unwrap();
@@ -310,13 +310,13 @@ fn a_claim_that_fails_past_a_row_of_stuck_slots_can_be_killed() {
         early.read();
         assert!(early.read.values().all(|&n| n < VICTIMS), "nothing of the victim's is there");
 
-        // The next writer finds its way from where the victim was, or from where that had come to.
+        // The next writer finds its way from the victim's first position, or from the position that the victim reached.
         let given = tickets(&next(&ring.region(), &["push", "3", "1000"]));
         let refused = given.iter().take_while(|ticket| ticket.is_none()).count();
         assert_eq!(refused, usize::from(death.stores == 0), "{given:?}, {death:?}");
         assert!(given[refused..].is_sorted() && given[refused..].iter().all(Option::is_some), "{given:?}");
         for mut witness in [Witness::new(&ring), early] {
-            (0..ROW).for_each(|_| witness.read()); // it gives up one ticket of the row after the other
+            (0..ROW).for_each(|_| witness.read()); // each read gives up one ticket of the row
             for (n, ticket) in (NEXT..).zip(&given).filter_map(|(n, ticket)| Some((n, (*ticket)?))) {
                 assert_eq!(witness.read.get(&ticket), Some(&n), "{given:?}, {death:?}");
             }

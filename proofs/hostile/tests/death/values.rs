@@ -9,7 +9,7 @@ fn reopened<T>(region: &mapring::Region, from: impl FnOnce(mapring::Region) -> m
     from(OpenOptions::new().open(Memory::of(region).fd()).unwrap()).unwrap()
 }
 
-/// What one cell holds, to whoever had it open and to whoever opens it now: `None` if it is busy.
+/// The content of a cell, for a handle opened before and for a new one: `None` if it is busy.
 fn cell(cells: &Cells<Record>, index: usize) -> Option<Snapshot<Record>> {
     let late: Cells<Record> = reopened(cells.region(), Cells::from_region);
     let [seen, seen_late] = [cells, &late].map(|cells| match cells.snapshot(index) {
@@ -46,7 +46,7 @@ fn a_cell_holds_the_old_value_the_new_one_or_none() {
         let version = left.unwrap().version;
         assert_eq!(cell(&cells, 0), snapshot(version + 1, 4).filter(|_| !busy));
 
-        // Publishes only where something was abandoned.
+        // Publishes only if a write was abandoned.
         assert_eq!(next(cells.region(), &["recover-cell", "5"]), busy.to_string());
         assert_eq!(cell(&cells, 0), if busy { snapshot(2, 5) } else { snapshot(version + 1, 4) });
         assert_eq!(next(cells.region(), &["set", "6"]), "true");

@@ -1,5 +1,5 @@
-//! What one call of a reader spends: no more than a fixed number of steps between two records, however many slots and
-//! shards there are, and whatever they hold.
+//! The cost of one call of a reader: at most a fixed number of steps between two records, for any number of slots and
+//! shards, and any content.
 
 use mapring::layout::Geometry;
 use mapring::layout::seq::DISCARDED;
@@ -8,7 +8,7 @@ use mapring_hostile_tests::Memory;
 
 const STEPS: u64 = Reader::<u64>::STEPS as u64;
 
-/// One call of a reader: the record that it gives, if it gives one.
+/// One call of a reader: returns its record, if any.
 type Call = fn(&mut Reader<u64>) -> Option<u64>;
 
 const CALLS: [(&str, Call); 4] = [
@@ -24,7 +24,7 @@ fn one_of(reader: &mut Reader<u64>, limit: usize) -> Option<u64> {
     record
 }
 
-/// Shard `shard` of a ring: of its first lap, the first `discarded` tickets are discarded, and then come `records`.
+/// Fills shard `shard` of a ring: the first `discarded` tickets of its first lap are discarded, then follow `records`.
 fn fill(words: &mut [u64], geometry: &Geometry, shard: usize, discarded: usize, records: usize) {
     let stride = geometry.element_words();
     words[geometry.shard(shard) * stride] = (discarded + records) as u64;
@@ -45,7 +45,7 @@ fn ring(slots: usize, shards: usize, fill: impl FnOnce(&mut [u64], &Geometry)) -
     ring
 }
 
-/// Tickets that all shards of a reader have passed.
+/// The number of tickets that all shards of a reader have passed.
 fn passed(reader: &Reader<u64>) -> u64 {
     let stats = reader.stats();
     stats.delivered + stats.lost() + stats.discarded
@@ -72,14 +72,14 @@ fn a_lap_of_discarded_tickets_takes_many_calls() {
         assert_eq!(record, slots as u64 - 1, "{name}");
         assert!((0..=1).contains(&(calls - slots as u64 / STEPS)), "{name}: {calls} calls");
         assert_eq!((reader.stats().discarded, reader.lost()), (slots as u64 - 1, 0), "{name}");
-        // It has come to the end, and says so.
+        // It has reached the end, and reports that.
         assert_eq!((call(&mut reader), reader.stopped_early()), (None, false), "{name}");
     }
 }
 
 #[test]
 fn between_records_a_call_may_spend_as_much_each_time() {
-    // Most tickets are discarded, and few of them in a row.
+    // Most tickets are discarded, but few in a row.
     let slots = 1 << 16;
     let ring = ring(slots, 1, |words, geometry| {
         fill(words, geometry, 0, 0, slots);

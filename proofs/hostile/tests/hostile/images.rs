@@ -1,6 +1,5 @@
-//! Static images: regions of every kind with a spoilt preamble, spoilt contents, or no sense at
-//! all. `MAPRING_HOSTILE_IMAGES` of each sort (default 1000), other ones each time; what fails is
-//! made as small as possible and shown.
+//! Static images: regions of every kind with a corrupt preamble, corrupt content, or random bytes. Each run tests
+//! `MAPRING_HOSTILE_IMAGES` new images of each sort (default 1000); a failing image is shrunk and printed.
 
 use std::cell::Cell;
 
@@ -16,11 +15,11 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
-/// Runs `test` with as many images as asked for, and says how many.
+/// Runs `test` with the configured number of images, and prints that number.
 pub(crate) fn with_images<S: Strategy>(sort: &str, images: &S, test: impl Fn(S::Value)) {
     let cases = std::env::var("MAPRING_HOSTILE_IMAGES").map_or(1000, |n| n.parse().expect("a number"));
     let run = Cell::new(0_u32);
-    // Found by shrinking, so the smallest image is in the message; nothing is kept in a file.
+    // Shrinking finds the smallest image, which is in the message; nothing is kept in a file.
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 4000, ..Config::default() };
     let outcome = TestRunner::new(config).run(images, |image| {
         run.set(run.get() + 1);
@@ -31,7 +30,7 @@ pub(crate) fn with_images<S: Strategy>(sort: &str, images: &S, test: impl Fn(S::
     println!("{sort}: {} images", run.get());
 }
 
-/// Words that mean something, nearly mean something, or nothing.
+/// Words with a meaning, nearly with a meaning, or random.
 fn word() -> impl Strategy<Value = u64> {
     prop_oneof![
         4 => 0_u64..64,
@@ -42,7 +41,7 @@ fn word() -> impl Strategy<Value = u64> {
     ]
 }
 
-/// Tickets where arithmetic could go wrong.
+/// Tickets where arithmetic could overflow.
 fn ticket() -> impl Strategy<Value = u64> {
     let near = |around: u64| (0_u64..80).prop_map(move |n| around.wrapping_sub(40).wrapping_add(n));
     prop_oneof![4 => 0_u64..200, 1 => near(1 << 32), 1 => near(1 << 62), 1 => near(1 << 63), 1 => near(0)]
@@ -61,14 +60,14 @@ fn shape() -> impl Strategy<Value = Geometry> {
     })
 }
 
-/// A region as words, from the outside.
+/// A region as plain words.
 #[derive(Clone, Debug)]
 pub(crate) struct Image {
     pub(crate) geometry: Geometry,
     pub(crate) words: Vec<u64>,
 }
 
-/// Each shard of a ring as its producers leave it before ticket `end`.
+/// Fills each shard of a ring as its producers leave it before ticket `end`.
 fn fill_ring(geometry: &Geometry, words: &mut [u64], end: u64) {
     let slots = Slots::new(u32::try_from(geometry.capacity()).unwrap()).unwrap();
     for shard in 0..geometry.shards() {
@@ -81,8 +80,8 @@ fn fill_ring(geometry: &Geometry, words: &mut [u64], end: u64) {
     }
 }
 
-/// A valid preamble, and behind it anything at all; a ring may have been in good order before
-/// some words of it were spoilt. All but these comes from a seed, or is zero.
+/// A valid preamble, followed by any content; a ring may have been valid before some of its words were corrupted. All
+/// other words come from a seed, or are zero.
 pub(crate) fn contents() -> impl Strategy<Value = Image> {
     shape().prop_flat_map(|geometry| {
         let all = geometry.bytes() / WORD;
@@ -130,7 +129,7 @@ fn no_step_takes_more_than_a_few_dozen_looks() {
     let most = Cell::new(0);
     let rings = contents().prop_filter("rings", |image| image.geometry.kind() == Kind::Ring);
     with_images("rings, looks counted", &rings, |image| {
-        // Of exactly this size, so that a sanitizer would see a look beyond the last word.
+        // Of exactly this size, so that a sanitizer detects a read beyond the last word.
         let words = shared(&image.words);
         for shard in 0..image.geometry.shards() {
             let place = Place::new(&image.geometry, shard);
@@ -151,8 +150,8 @@ fn no_step_takes_more_than_a_few_dozen_looks() {
     assert!(most.get() > 2);
 }
 
-/// The looks that the worst step takes of those that lead through `shard` from `start`. All are
-/// within the limit, and none leads back.
+/// The number of reads in the most expensive step from `start` through `shard`. Every step is within the limit, and
+/// none moves backward.
 fn most_looks<T: AnyBitPattern>(shard: Shard<'_>, start: Start) -> u64 {
     let mut look = Counted::new(shard);
     let mut cursor = Cursor::new(&mut look, start, 3);
@@ -170,14 +169,14 @@ fn most_looks<T: AnyBitPattern>(shard: Shard<'_>, start: Start) -> u64 {
             Step::Moved => assert!(moved < 1 << 63, "from {before} back to {}", cursor.next()),
             Step::Empty => assert_eq!(moved, 0),
         }
-        // What calls count as spent, in units of 16 looks.
+        // The calls' own cost, in units of 16 reads.
         let (looks, cost) = (look.looks, u64::from(cursor.cost()));
         assert!(matches!(step, Step::Record(_)) || looks <= 16 * cost, "{looks} looks cost {cost}");
     }
     most
 }
 
-#[allow(clippy::disallowed_types)] // what `Words` is made of
+#[allow(clippy::disallowed_types)] // the types behind `Words`
 fn shared(words: &[u64]) -> Vec<std::sync::atomic::AtomicU64> {
     words.iter().map(|&word| word.into()).collect()
 }
@@ -237,7 +236,7 @@ fn writers_go_on_in_whatever_they_find() {
     assert!(refused > 0 && taken > 0, "{refused} refused, {taken} taken");
 }
 
-/// A valid region of which some words of the preamble are spoilt, or its end is missing.
+/// A valid region with some words of the preamble corrupted, or without its end.
 fn spoilt_preambles() -> impl Strategy<Value = (Image, i64, bool)> {
     let spoilt = vec((0..Preamble::WORDS, word(), any::<bool>()), 0..3);
     (contents(), spoilt, -200_i64..80, any::<bool>()).prop_map(|(mut image, spoilt, tail, sealed)| {
@@ -265,8 +264,8 @@ fn a_spoilt_preamble_is_a_typed_error_or_another_region() {
     assert!(outcomes[..4].iter().all(|&count| count > 0), "{outcomes:?}");
 }
 
-/// Each bit of what says how a region is written means something, or is an error: a newer version may have given it a
-/// meaning that readers have to know.
+/// Each bit of the field for the way a region is written has a meaning, or is an error: a newer version may give it a
+/// meaning that readers must know.
 #[test]
 fn what_this_version_does_not_know_is_a_typed_error() {
     let kinds = [Kind::Ring, Kind::Cells, Kind::Counters, Kind::Latches];
@@ -282,7 +281,7 @@ fn what_this_version_does_not_know_is_a_typed_error() {
             let mut words = words.clone();
             words[at] ^= 1 << bit;
             match open(bytemuck::cast_slice(&words), true, OpenOptions::new()) {
-                // Another kind of region, or the same one retired; what is left of a gate says nothing to readers.
+                // Another kind of region, or the same one retired; readers ignore the rest of a gate.
                 Ok(region) => {
                     opened += 1;
                     let mut known = region.preamble().encode();
@@ -312,7 +311,7 @@ fn bytes_that_are_no_region_are_a_typed_error() {
     });
 }
 
-/// What opening these bytes comes to; reads everything from what can be opened.
+/// The result of opening these bytes; reads everything in a region that opens.
 fn outcome(bytes: &[u8], sealed: bool) -> usize {
     match open(bytes, sealed, OpenOptions::new()) {
         Ok(region) => {
@@ -346,14 +345,14 @@ fn outcome(bytes: &[u8], sealed: bool) -> usize {
     }
 }
 
-/// Whether the preamble says that each CPU has the region for itself. No memory file is such, and it is refused.
+/// Whether the preamble marks the region as per-CPU. No memfd is per-CPU, so it is refused.
 fn is_per_cpu(bytes: &[u8]) -> bool {
     matches!(bytes[16], 5 | 6)
 }
 
 #[test]
 fn the_largest_shapes_do_not_overflow() {
-    // A preamble may claim anything; the file's length is what decides.
+    // A preamble may claim anything; the file's length decides.
     let numbers = [0, 1, 2, 3, 8, LINE as u64, 1 << 20, 1 << 29, 1 << 31, 1 << 32, 1 << 63, u64::MAX];
     let mut tried = 0;
     for kind in 0..8 {
@@ -362,7 +361,7 @@ fn the_largest_shapes_do_not_overflow() {
                 for shards in numbers {
                     let mut words = vec![0; 64];
                     words[..6].copy_from_slice(&[Preamble::MAGIC, 1, kind, record, capacity, shards]);
-                    // The element size that goes with it, where there is one.
+                    // The matching element size, if one exists.
                     let geometry = Kind::from_raw(kind)
                         .and_then(|kind| Geometry::new(kind, record, capacity, shards).ok());
                     words[6] = geometry.map_or(8, |geometry| geometry.element() as u64);

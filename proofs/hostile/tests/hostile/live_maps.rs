@@ -1,6 +1,6 @@
-//! A neighbour that scribbles over live BPF maps, preamble and sequences included, while programs
-//! write and read them on every CPU and readers read them, mapped and by system call, for
-//! `MAPRING_HOSTILE_SECONDS` (default 2).
+//! A process that overwrites live BPF maps with random words, including preamble and sequences. Meanwhile programs
+//! write and read them on every CPU, and readers read them, mapped and by system call, for `MAPRING_HOSTILE_SECONDS`
+//! (default 2).
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,7 +18,7 @@ use super::scribbled::{Done, busy, proves_something, read_ring, time, until};
 
 const MAPS: [&str; 4] = ["ring", "cells", "latches", "counters"];
 
-/// What `write` in `hostile.bpf.c` says that it could do.
+/// The result bits of `write` in `hostile.bpf.c`.
 const PUSHED: u64 = 1;
 const SET: u64 = 2;
 const READ: u64 = 4;
@@ -34,7 +34,7 @@ fn fd(object: &Object, name: &str) -> OwnedFd {
     map(object, name).as_fd().try_clone_to_owned().unwrap()
 }
 
-/// One handle of each kind, by one way to read.
+/// One handle of each kind, for one way to read.
 struct Handles {
     ring: Ring<Record>,
     cells: Cells<Record>,
@@ -71,7 +71,7 @@ fn survive(object: &Object) {
     let neighbours =
         [&mapped.ring.region(), mapped.cells.region(), mapped.latches.region(), mapped.counters.region()]
             .map(Neighbour::of);
-    // On a machine that is busy with other things not all of it happens each time.
+    // On a busy machine, some events do not happen every time.
     let happened = (0..10).any(|_| {
         let threads = play(object, &mapped, &looked_up, &neighbours);
         for (name, [rounds, a, b]) in &threads {
@@ -81,7 +81,7 @@ fn survive(object: &Object) {
     });
     assert!(happened, "nothing to survive");
 
-    // Put back to what it was, all of it goes on as if nothing had been.
+    // After the content is restored, everything works as before.
     neighbours.iter().for_each(Neighbour::restore);
     let writer = latch_writer(object);
     let program = Runner::new(object, "write");
@@ -92,7 +92,7 @@ fn survive(object: &Object) {
         writer.set(1, &Record::new(n)).unwrap();
         assert_eq!(write(&program, 1, n), ALL);
         for (handles, reader) in [&mapped, &looked_up].into_iter().zip(&mut readers) {
-            // A window that was fetched before it was written does not have it yet.
+            // A window fetched before the write does not contain the record yet.
             let event = (0..4).find_map(|_| reader.poll());
             assert_eq!(event.map(|event| event.record), (n % 7 != 0).then(|| Record::new(n)), "record {n}");
             assert_eq!(handles.cells.read(1).unwrap(), Record::new(n));
@@ -104,12 +104,12 @@ fn survive(object: &Object) {
 
 fn latch_writer(object: &Object) -> mapring::LatchesWriter<Record> {
     let region = OpenOptions::new().write(true).open(fd(object, "latches"));
-    // The preamble may be scribbled over just now.
+    // The preamble may be overwritten at this moment.
     let region = region.or_else(|_| OpenOptions::new().write(true).open(fd(object, "latches")));
     Latches::from_region(region.unwrap()).and_then(|latches| latches.writer()).unwrap()
 }
 
-/// All of it at once, for as long as asked for: what each thread came to.
+/// Runs everything at the same time for the configured duration. Returns each thread's counts.
 fn play(
     object: &Object,
     mapped: &Handles,
@@ -143,7 +143,7 @@ fn play(
             let (mut reader, mut rounds) = (renewed(), 0);
             threads.push(until(scope, name(["ring, mapped", "ring, by call"]), stop, move || {
                 rounds += 1;
-                // A word that says "2^60 laps ahead" takes a reader there, for good.
+                // A word that means "2^60 laps ahead" moves a reader there permanently.
                 if rounds % 16 == 0 {
                     reader = renewed();
                 }
@@ -191,7 +191,7 @@ fn play(
     })
 }
 
-/// A newcomer: opens what is there, and reads all of it. Opened, and refused.
+/// A new reader: opens the map, and reads everything. Counts opened, and refused.
 fn open_and_read(map: &OwnedFd) -> [u64; 2] {
     match Region::open(map.try_clone().unwrap()) {
         Ok(region) => {

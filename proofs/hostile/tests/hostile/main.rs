@@ -1,5 +1,5 @@
-//! Hostile memory: whatever bytes are there, and whoever changes them, readers come to an end
-//! without a panic, within their bounds, and count what they passed.
+//! Hostile memory: for any content and any concurrent change, readers finish without a panic, within their limits, and
+//! count the tickets that they passed.
 #![allow(missing_docs)]
 
 mod calls;

@@ -1,5 +1,5 @@
-//! BPF maps: hostile contents, mapped and by system call; the pin taken away, and another map put
-//! in its place, while readers have the old one mapped.
+//! BPF maps: hostile content, mapped and by system call; the pin removed, and replaced by another map, while readers
+//! have the old map mapped.
 
 use std::cell::Cell;
 use std::os::fd::AsFd;
@@ -20,7 +20,7 @@ fn geometry(slots: u64) -> Geometry {
     Geometry::new(Kind::Ring, size_of::<Record>() as u64, slots, 1).unwrap()
 }
 
-/// An array of the shape `geometry` that holds `words`, and zeros behind them.
+/// An array of the shape `geometry` that contains `words`, followed by zeros.
 fn array(geometry: Geometry, words: &[u64], map_flags: u32) -> MapHandle {
     let opts =
         bpf_map_create_opts { sz: size_of::<bpf_map_create_opts>() as u64, map_flags, ..Default::default() };
@@ -34,7 +34,7 @@ fn array(geometry: Geometry, words: &[u64], map_flags: u32) -> MapHandle {
     map
 }
 
-/// A ring in a BPF map, as any loader could have made it.
+/// A ring in a BPF map, as any loader could create it.
 fn map(geometry: Geometry, generation: u64) -> MapHandle {
     let preamble = Preamble { geometry, generation, name: "Record".into() };
     array(geometry, &preamble.encode(), BPF_F_MMAPABLE)
@@ -66,13 +66,13 @@ fn a_reader_stays_with_the_map_that_it_opened() {
     push(&old, geometry(8), 0, 10);
     assert_eq!(reader.poll().unwrap().record, Record::new(10));
 
-    // Unpinned: nothing there to open; the reader has not noticed.
+    // Unpinned: nothing to open; the reader is unaffected.
     old.unpin(&path).unwrap();
     assert!(matches!(Region::open(&path), Err(e) if e.kind() == ErrorKind::Open));
     push(&old, geometry(8), 1, 11);
     assert_eq!(reader.poll().unwrap().record, Record::new(11));
 
-    // Replaced by a map of another shape: newcomers get that one.
+    // Replaced by a map of another shape: new readers get that one.
     let mut new = map(geometry(16), 2);
     new.pin(&path).unwrap();
     push(&new, geometry(16), 0, 20);
@@ -82,7 +82,7 @@ fn a_reader_stays_with_the_map_that_it_opened() {
     assert!(reader.poll().is_none());
     assert_eq!((ring.slots(), ring.region().preamble().generation), (8, 1));
 
-    // Everyone but the reader lets go of the old map: its memory is still the reader's.
+    // Everyone except the reader closes the old map: its memory stays until the reader closes it.
     push(&old, geometry(8), 2, 12);
     drop(old);
     assert_eq!(reader.poll().unwrap().record, Record::new(12));
@@ -107,7 +107,7 @@ fn a_map_replaced_by_another_type_or_size_is_a_typed_error() {
     assert!(matches!(Region::open(&path), Err(e) if e.kind() == ErrorKind::WrongType));
     hash.unpin(&path).unwrap();
 
-    // The preamble of a larger ring in a smaller map: the kernel is believed.
+    // The preamble of a larger ring in a smaller map: the kernel's size counts.
     let larger = Preamble { geometry: geometry(64), generation: 3, name: "Record".into() };
     let mut small = array(geometry(4), &larger.encode(), BPF_F_MMAPABLE);
     small.pin(&path).unwrap();
@@ -160,17 +160,17 @@ fn whatever_is_put_in_place_of_a_pin_is_a_typed_error() {
     assert!(matches!(opened(&mut of(Kind::Ring, 32, 8)), Err(e) if e.kind() == ErrorKind::Layout));
     // The same kind and record, and fewer slots: another ring.
     assert_eq!(opened(&mut of(Kind::Ring, 24, 2)).unwrap().slots(), 2);
-    // Of the right shape, without a preamble: nobody's region.
+    // Of the right shape, without a preamble: not a region.
     let nobodys = opened(&mut array(geometry(8), &[], BPF_F_MMAPABLE)).unwrap_err();
     assert!(nobodys.kind() == ErrorKind::Preamble, "{nobodys:?}");
-    // Not even a map: a directory, and nothing.
+    // Not a map: a directory, and then nothing.
     std::fs::create_dir(&path).unwrap();
     let directory = Region::open(&path).unwrap_err();
     assert!(directory.kind() == ErrorKind::Open, "{directory:?}");
     std::fs::remove_dir(&path).unwrap();
     assert!(matches!(Region::open(&path), Err(e) if e.kind() == ErrorKind::Open));
 
-    // All the while the reader has had the old one.
+    // The reader has had the old one mapped all the time.
     push(&old, geometry(8), 0, 10);
     assert_eq!(reader.poll().unwrap().record, Record::new(10));
 }
@@ -220,7 +220,7 @@ fn a_pin_that_is_replaced_all_the_time_is_one_map_or_the_other() {
     assert!((0..3).all(|which| opened.iter().any(|opened| opened[which] > 0)), "{opened:?}");
 }
 
-/// Per-CPU cells or counters, and what each CPU's copy holds, from a seed.
+/// Per-CPU cells or counters, and the content of each CPU's copy, from a seed.
 fn per_cpu_images() -> impl Strategy<Value = (Geometry, u64)> {
     let kind = prop::sample::select(vec![Kind::PerCpuCells, Kind::PerCpuCounters]);
     (kind, 1_u64..10, any::<u64>()).prop_map(|(kind, count, seed)| {

@@ -1,10 +1,10 @@
-//! Names that others chose, on their way to a terminal: they are shown, and do nothing there.
+//! Names chosen by others and printed to a terminal: they are shown, and control nothing there.
 
 use mapring::layout::{Geometry, Kind, Preamble};
 use mapring::{Cells, ErrorKind, Region, Ring};
 use mapring_hostile_tests::forge;
 
-/// Clear the screen, a title, a new line, a device report; C1 controls; text turned around; no UTF-8 at all.
+/// Clears the screen, sets a title, a new line, a device report; C1 controls; reversed text; invalid UTF-8.
 const NAMES: [&[u8]; 8] = [
     b"\x1b[2J\x1b[Hroot@host:~#",
     b"\x1b]0;owned\x07\x1b]52;c;cm0=\x1b\\",
@@ -16,7 +16,7 @@ const NAMES: [&[u8]; 8] = [
     b"0123456789012345678901234567890\xc3",
 ];
 
-/// A ring of 24-byte records that is called `name` by its maker.
+/// A ring of 24-byte records whose creator named it `name`.
 fn called(name: &[u8]) -> Region {
     let geometry = Geometry::new(Kind::Ring, 24, 8, 1).unwrap();
     let mut words = vec![0; geometry.bytes() / 8];
@@ -27,7 +27,7 @@ fn called(name: &[u8]) -> Region {
     Region::open(forge(bytes, true)).unwrap()
 }
 
-/// Whether a terminal shows it as it is, in one line from left to right.
+/// Checks that a terminal shows the text as it is, in one line from left to right.
 fn assert_harmless(text: &str) {
     let harmless = |c: char| c == ' ' || c.is_ascii_graphic() || c == '\u{fffd}';
     assert!(text.chars().all(harmless), "{text:?}");
@@ -49,7 +49,7 @@ fn a_preambles_name_does_nothing_to_a_terminal() {
         assert_harmless(&format!("{:?}", region.preamble()));
         assert_harmless(&format!("{:?}", Ring::<[u64; 3]>::from_region(region).unwrap()));
     }
-    // What is shown tells what was there.
+    // The escaped text shows the original bytes.
     assert_eq!(called(NAMES[0]).preamble().name, r"\u{1b}[2J\u{1b}[Hroot@host:~#");
     assert_eq!(called(b"my::Type<'_, [u8; 4]>").preamble().name, "my::Type<'_, [u8; 4]>");
 }
@@ -73,7 +73,7 @@ fn a_pins_path_does_nothing_to_a_terminal() {
     let fd = map.as_fd().try_clone_to_owned().unwrap();
     let region = mapring::OpenOptions::new().assume_layout(cells).open(fd).unwrap();
     for name in NAMES {
-        // The BPF file system takes no dots.
+        // The BPF file system allows no dots.
         let name: Vec<u8> = name.iter().copied().filter(|byte| !b"./\0".contains(byte)).collect();
         let path = pins.path("").join(OsStr::from_bytes(&name));
         assert_harmless(&Region::open(&path).unwrap_err().to_string());
@@ -87,7 +87,7 @@ fn a_pins_path_does_nothing_to_a_terminal() {
             for error in [no_region, ring, globals, array, dispatch] {
                 assert_harmless(&error.to_string());
             }
-            // Somebody is there.
+            // The path is taken.
             assert_harmless(&region.freeze_and_pin(&path, 0o600).unwrap_err().to_string());
             std::fs::remove_file(&path).unwrap();
         }

@@ -1,5 +1,5 @@
-//! A neighbour that scribbles over live regions of every kind, for `MAPRING_HOSTILE_SECONDS`
-//! (default 2), while readers, writers and newcomers go on.
+//! A process that overwrites live regions of every kind with random words, for `MAPRING_HOSTILE_SECONDS` (default 2),
+//! while readers, writers and new readers continue.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Scope, ScopedJoinHandle};
@@ -18,7 +18,7 @@ pub(crate) fn time() -> Duration {
     Duration::from_secs_f64(seconds)
 }
 
-/// What one thread came to: how many rounds, and two counts of its own.
+/// The counts of one thread: its rounds, and two other counts.
 pub(crate) type Done<'scope> = (&'static str, ScopedJoinHandle<'scope, [u64; 3]>);
 
 /// Runs `round` until `stop`, and at least once.
@@ -41,7 +41,7 @@ pub(crate) fn until<'scope>(
     (name, thread)
 }
 
-/// Everything a reader can do, once: records delivered, and tickets lost or discarded.
+/// Every operation of a reader, once: counts records delivered, and tickets lost or discarded.
 pub(crate) fn read_ring(reader: &mut Reader<Record>) -> [u64; 2] {
     let shards = reader.region().geometry().shards();
     let begin: Vec<_> =
@@ -69,8 +69,7 @@ pub(crate) fn read_ring(reader: &mut Reader<Record>) -> [u64; 2] {
     [counted, passed.min(1)]
 }
 
-/// A reader whose every look is counted, from its start through some steps: records, and other
-/// steps.
+/// A reader that counts its reads, from its start through some steps: records, and other steps.
 fn count_looks(words: Words<'_>, places: &[Place]) -> [u64; 2] {
     let mut steps = [0; 2];
     for place in places {
@@ -87,7 +86,7 @@ fn count_looks(words: Words<'_>, places: &[Place]) -> [u64; 2] {
     steps
 }
 
-/// A newcomer: opens what is there, and reads all of it. Opened, and refused.
+/// A new reader: opens the region, and reads everything. Counts opened, and refused.
 fn open_and_read(region: &Region) -> [u64; 2] {
     match OpenOptions::new().open(Memory::of(region).fd()) {
         Ok(region) => {
@@ -107,14 +106,14 @@ pub(crate) fn busy<T>(result: Result<T, ReadError>) -> [u64; 2] {
     }
 }
 
-/// Whether it all happened: records and losses, values and busy cells, opened and refused.
+/// Whether every event happened: records and losses, values and busy cells, opened and refused.
 pub(crate) fn proves_something((name, [_, a, b]): &(&str, [u64; 3])) -> bool {
     *a > 0 && (*b > 0 || *name == "latches")
 }
 
 #[test]
 fn readers_survive_a_neighbour_that_scribbles_everywhere() {
-    // On a machine that is busy with other things not all of it happens each time.
+    // On a busy machine, some events do not happen every time.
     for _ in 0..10 {
         let threads = play();
         for (name, [rounds, a, b]) in &threads {
@@ -127,7 +126,7 @@ fn readers_survive_a_neighbour_that_scribbles_everywhere() {
     panic!("nothing to survive");
 }
 
-/// All of it at once, for as long as asked for: what each thread came to.
+/// Runs everything at the same time for the configured duration. Returns each thread's counts.
 fn play() -> Vec<(&'static str, [u64; 3])> {
     let ring = Ring::<Record>::create_memfd(SLOTS, SHARDS).unwrap();
     let cells = Cells::<Record>::create_memfd(2).unwrap();
@@ -155,7 +154,7 @@ fn play() -> Vec<(&'static str, [u64; 3])> {
             let (mut reader, mut rounds) = (renewed(), 0);
             threads.push(until(scope, name, stop, move || {
                 rounds += 1;
-                // A word that says "2^60 laps ahead" takes a reader there, for good.
+                // A word that means "2^60 laps ahead" moves a reader there permanently.
                 if rounds % 16 == 0 {
                     reader = renewed();
                 }

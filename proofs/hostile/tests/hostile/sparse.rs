@@ -1,5 +1,5 @@
-//! Memfds that cost their maker nothing: mostly holes, or of huge pages. Whoever opens one must not pay for it, nor
-//! die of it.
+//! Memfds that cost their creator nothing: mostly holes, or of huge pages. Opening one must neither cost much memory
+//! nor kill the process.
 
 use std::fs::read_to_string;
 use std::io::Write;
@@ -16,7 +16,7 @@ fn sparse(name: &str, words: &[u64], bytes: u64) -> OwnedFd {
     forge_sparse(name, MemfdFlags::empty(), words, bytes).unwrap()
 }
 
-/// The words of a preamble; not of a valid one, if that can't be.
+/// The words of a preamble; an invalid one, if no valid one exists.
 fn preamble(kind: Kind, record: u64, capacity: u64, shards: u64) -> [u64; Preamble::WORDS] {
     let geometry = Geometry::new(kind, record, capacity, 1).unwrap();
     let mut words = Preamble { geometry, generation: 1, name: "hostile".into() }.encode();
@@ -42,7 +42,7 @@ fn mapped(name: &str) -> u64 {
 
 #[test]
 fn a_small_region_in_a_huge_sparse_file_costs_a_page() {
-    // The small one first: what populates it shows there, and is not killed for it.
+    // The small one first: an open that populates it shows there, and is not killed.
     for (name, file) in [("sparse-small", 64 << 20), ("sparse-large", 64 * GIB)] {
         let ring = preamble(Kind::Ring, 24, 8, 1);
         let fd = sparse(name, &ring, file);
@@ -59,7 +59,7 @@ fn a_small_region_in_a_huge_sparse_file_costs_a_page() {
 
 #[test]
 fn a_sparse_region_is_refused_and_costs_nothing() {
-    // Records of 1 MiB, cells, latches, counters: 128 MiB and more, none of it there.
+    // Records of 1 MiB, cells, latches, counters: 128 MiB and more, all holes.
     let shapes = [
         (Kind::Ring, 1 << 20, 128, 1),
         (Kind::Ring, 24, 1 << 22, 1),
@@ -76,7 +76,7 @@ fn a_sparse_region_is_refused_and_costs_nothing() {
         let said =
             format!("is sparse: of the {bytes} bytes of its region {} are not allocated", bytes - 4096);
         assert!(refused.to_string().contains(&said), "{kind}: {refused}");
-        // Whoever trusts its maker opens it; that alone takes no memory either.
+        // A process that trusts its creator can open it; that alone allocates no memory either.
         let region = OpenOptions::new().allow_unsealed(true).open(fd.try_clone().unwrap()).unwrap();
         assert_eq!(region.geometry().bytes() as u64, bytes);
         assert_eq!(allocated(&fd), 4096, "{kind}");
@@ -85,7 +85,7 @@ fn a_sparse_region_is_refused_and_costs_nothing() {
 
 #[test]
 fn a_small_sparse_region_is_an_empty_one() {
-    // As by a maker that only calls `ftruncate`, and writes a preamble.
+    // As from a creator that only calls `ftruncate`, and writes a preamble.
     for (kind, record, capacity, shards) in
         [(Kind::Ring, 24, 1 << 16, 4), (Kind::Cells, 24, 1000, 1), (Kind::Counters, 8, 1000, 4)]
     {
@@ -101,7 +101,7 @@ fn a_small_sparse_region_is_an_empty_one() {
 fn more_shards_than_cpus_can_be_are_refused() {
     for kind in [Kind::Ring, Kind::Counters] {
         for shards in [Geometry::SHARDS_MAX + 1, 1 << 20, 1 << 26] {
-            // The file is long enough, and 64 MiB of it are not missed.
+            // The file is long enough, so only the number of shards is wrong.
             let fd = sparse("sparse-shards", &preamble(kind, 8, 1, shards), 256 * shards);
             let refused = OpenOptions::new().allow_unsealed(true).open(fd).unwrap_err();
             let said = PreambleError::Geometry(GeometryError::Shards(shards));
@@ -115,7 +115,7 @@ fn as_many_shards_as_there_can_be_are_read() {
     let shards = usize::try_from(Geometry::SHARDS_MAX).unwrap();
     let ring = Ring::<u64>::create_memfd(1, shards).unwrap();
     assert_eq!(ring.writer(shards - 1).unwrap().push(&7), Some(0));
-    // A call ends after a fixed number of steps; the next one goes on.
+    // A call ends after a fixed number of steps; the next one continues.
     let mut reader = ring.reader();
     let event = (0..shards).find_map(|_| reader.drain().next()).unwrap();
     assert_eq!((event.shard, event.record), (shards - 1, 7));
@@ -142,7 +142,7 @@ fn what_is_made_here_is_not_sparse_and_no_larger_than_memory() {
 #[test]
 fn huge_pages_are_refused_unless_asked_for() {
     let name = "huge-pages";
-    // There need not be any to ask for them.
+    // This works without any huge pages.
     let flags = MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB;
     let empty = match forge_sparse(name, flags, &[], HugePage::BYTES as u64) {
         Ok(empty) => empty,
@@ -166,7 +166,7 @@ fn huge_pages_are_refused_unless_asked_for() {
     assert_eq!(mapped(name), 0, "a mapping of huge pages is unmapped whole");
 }
 
-/// Says that `test` did not do all that it should, past the capture of the test harness.
+/// Prints that `test` did not run completely, past the test harness's capture.
 fn skip(test: &str, why: &str) {
     std::io::stderr().write_all(format!("SKIPPED {test}: needs a huge page ({why})\n").as_bytes()).unwrap();
 }

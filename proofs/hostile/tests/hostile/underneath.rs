@@ -1,4 +1,4 @@
-//! The memory under a reader's feet: shrunk, grown, punched.
+//! Memory that changes under its readers: shrunk, grown, punched.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -51,12 +51,12 @@ fn an_unsealed_one_is_refused_unless_asked_for() {
         }
         let risky = OpenOptions::new().allow_unsealed(true).open(forged.try_clone().unwrap()).unwrap();
         read_all(&risky, Some(&words));
-        // Somebody shrinks it: who opens it then is told.
+        // Another process shrinks it: opening it then is an error.
         drop(risky);
         ftruncate(&forged, 128).unwrap();
         let refused = OpenOptions::new().allow_unsealed(true).open(forged.try_clone().unwrap()).unwrap_err();
         assert!(refused.to_string().contains("has 128 bytes, expected at least"), "{refused}");
-        // Sealed by its maker, and no longer what its preamble says.
+        // Sealed by its creator, but no longer as long as its preamble claims.
         fcntl_add_seals(&forged, SealFlags::GROW | SealFlags::SHRINK).unwrap();
         let refused = Region::open(forged).unwrap_err();
         assert!(refused.to_string().contains("has 128 bytes, expected at least"), "{refused}");
@@ -65,7 +65,7 @@ fn an_unsealed_one_is_refused_unless_asked_for() {
 
 #[test]
 fn pages_punched_out_are_zeros_and_no_signal() {
-    // Seals against resizing do not forbid this; the reader's pages vanish from under it.
+    // Seals against resizing do not forbid this; the reader's pages vanish.
     let ring = Ring::<Record>::create_memfd(1024, 1).unwrap();
     let writer = ring.writer(0).unwrap();
     let mut reader = ring.reader().with_patience(Duration::ZERO);
@@ -82,7 +82,7 @@ fn pages_punched_out_are_zeros_and_no_signal() {
     read_all(&ring.region(), None);
     let gone = Region::open(Memory::of(&ring.region()).fd()).unwrap_err();
     assert!(gone.kind() == ErrorKind::Preamble, "{gone}");
-    // To writers it is an empty ring; the reader hears of them once they come to where it is.
+    // Writers see an empty ring; the reader sees their records once they reach its ticket.
     for n in 0..300 {
         assert_eq!(writer.push(&Record::new(n)), Some(n));
     }

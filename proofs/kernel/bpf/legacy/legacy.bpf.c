@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/*
- * Maps as they were declared before BTF, which libbpf no longer takes and aya does: nothing but the
- * caller says what is in them. The cells are written by hand, as docs/abi.md has it.
- */
+/* Maps declared as before BTF, which libbpf no longer accepts and aya does: only the caller can describe their content.
+ * The cells are written by hand, as docs/abi.md specifies. */
 #include <mapring/cell.bpf.h>
 
 char LICENSE[] SEC("license") = "GPL";

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/*
- * A loop of claims nearly as long as can be. The verifier keeps in mind each jump that it has yet to follow, 8192
- * of them, and has a few of each record. One or two more of a record, and users' loops are too long.
- */
+/* A loop of claims close to the maximum length. The verifier remembers up to 8192 jumps that it has yet to follow, and
+ * a few of them belong to each record. With one or two more per record, users' loops would be too long. */
 #include <mapring/ring.bpf.h>
 
 char LICENSE[] SEC("license") = "GPL";

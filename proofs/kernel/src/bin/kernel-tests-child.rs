@@ -1,9 +1,10 @@
-//! The other process of the tests: `kernel-tests-child [nobody] ring|cells|counters PIN` opens a
-//! region of 56-byte records, or of counters, and prints what it holds; `… write PIN` tries to
-//! write a region in every way there is, and prints what the kernel says; `… overwrite PIN` lets a BPF program do
-//! that; `… repin PIN PIN` pins a map a second time; `… compared PIN` says what a cell's
-//! type was compared with; `quiet HOW RING LARGE CELLS
-//! LATCHES COUNTERS [GLOBALS]` reads without system calls: see `src/quiet.rs`.
+//! The second process of the tests.
+//!
+//! `kernel-tests-child [nobody] ring|cells|counters PIN` opens a region of 56-byte records, or of counters, and prints
+//! its content. `… write PIN` tries every way to write a region, and prints the kernel's answers. `… overwrite PIN`
+//! writes it with a BPF program. `… repin PIN PIN` pins a map a second time. `… compared PIN` prints what a cell's type
+//! was compared with. `quiet HOW RING LARGE CELLS LATCHES COUNTERS [GLOBALS]` reads without system calls: see
+//! `src/quiet.rs`.
 #![allow(unsafe_code)]
 
 use std::os::fd::AsFd;
@@ -81,7 +82,7 @@ fn write(pin: &str) -> Result<()> {
     println!("update: {:?}", handle.update(&[0; 4], &value, MapFlags::ANY).map_err(|e| e.kind()));
     println!("mmap: {:?}", MmapOptions::new().len(4096).map_raw(&handle.as_fd()).map_err(|e| e.kind()));
     let mapping = MmapOptions::new().len(4096).map_raw_read_only(&handle.as_fd())?;
-    // SAFETY: the mapping is ours, and nothing relies on its pages staying read-only.
+    // SAFETY: this process owns the mapping, and nothing relies on its pages staying read-only.
     let made_writable = unsafe {
         rustix::mm::mprotect(mapping.as_mut_ptr().cast(), 4096, MprotectFlags::READ | MprotectFlags::WRITE)
     };
@@ -89,7 +90,7 @@ fn write(pin: &str) -> Result<()> {
     Ok(())
 }
 
-/// Has a BPF program of our own write to a map that we may open for reading only.
+/// Writes with our own BPF program to a map that we may open for reading only.
 fn overwrite(pin: &str) -> Result<()> {
     let handle = MapHandle::from_pinned_path_with_file_flags(pin, BPF_F_RDONLY)?;
     match raw::overwriting(handle.as_fd(), 0x666) {
@@ -102,7 +103,7 @@ fn overwrite(pin: &str) -> Result<()> {
     Ok(())
 }
 
-/// Pins a map a second time, by a descriptor for reading only, and opens that pin for writing.
+/// Pins a map a second time through a read-only descriptor, and opens that pin for writing.
 fn repin(pin: &str, path: &str) -> Result<()> {
     let mut handle = MapHandle::from_pinned_path_with_file_flags(pin, BPF_F_RDONLY)?;
     println!("write: {:?}", raw::update(&handle, 0, &vec![0; words(&handle)]).map_err(raw::errno));
@@ -115,7 +116,7 @@ fn repin(pin: &str, path: &str) -> Result<()> {
     Ok(())
 }
 
-/// The words of a value.
+/// The number of words of a value.
 fn words(map: &MapHandle) -> usize {
     (map.value_size() as usize).div_ceil(8)
 }

@@ -1,2 +1,2 @@
-//! The reader in plain C: `main` is that of `conformance/main.c`, which the build script compiles and has linked in.
+//! The reader in plain C: `main` is in `conformance/main.c`, which the build script compiles and links.
 #![no_main]

@@ -1,6 +1,6 @@
-//! A reader without any right that follows a resizable ring: `kernel-tests-follow PIN END [quiet]` becomes
-//! nobody, opens the ring by its pin, and reads until a number of END or more: each once, in order, none
-//! missing but for those that are said to be lost; `quiet`: without any system call.
+//! An unprivileged reader that follows a resizable ring: `kernel-tests-follow PIN END [quiet]` changes to user nobody,
+//! opens the ring by its pin, and reads until it gets a number of END or more. Each number must come once and in order,
+//! and every missing one must be counted as lost. With `quiet` it makes no system call.
 
 use std::io::Write;
 

@@ -1,6 +1,6 @@
-//! A reader without any right of a ring with a map for each CPU: `kernel-tests-numa DIR COUNT [quiet]` becomes
-//! nobody, opens the pins in DIR, and reads until there were COUNT records: each whole, those of a CPU in
-//! order; `quiet`: without any system call.
+//! An unprivileged reader of a ring with one map per CPU: `kernel-tests-numa DIR COUNT [quiet]` changes to user nobody,
+//! opens the pins in DIR, and reads COUNT records. Each must be whole, and the records of a CPU must be in order. With
+//! `quiet` it makes no system call.
 
 use std::io::Write;
 
@@ -25,7 +25,7 @@ fn main() -> Result<()> {
     if is_quiet {
         only_exit()?;
     }
-    // A task on each CPU writes, whose number is the writer.
+    // One task on each CPU writes, and the CPU's number is the writer.
     let (mut wrong, mut next) = (false, [0; 1024]);
     while !wrong && reader.stats().delivered < count {
         reader.for_each(usize::MAX, |event| {

@@ -1,6 +1,6 @@
-//! A process that resizes a ring while it is traced: `kernel-tests-resize MAPS PIN SLOTS` opens the ring in the map
-//! of maps pinned at MAPS, pins it at PIN in place of what is there, stops itself, resizes the ring, and stops
-//! itself again.
+//! Resizes a ring while another process traces it: `kernel-tests-resize MAPS PIN SLOTS` opens the ring in the map of
+//! maps pinned at MAPS, pins it at PIN in place of the existing pin, stops itself, resizes the ring, and stops itself
+//! again.
 
 use anyhow::{Result, bail};
 use mapring::Ring;

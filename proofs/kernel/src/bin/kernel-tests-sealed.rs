@@ -1,6 +1,6 @@
-//! A reader without any right: `kernel-tests-sealed pin|socket PATH TICKET` becomes nobody, gets a
-//! ring of 56-byte records (from a pin, or as a descriptor from a Unix socket), says how it reads
-//! it, forbids itself all system calls but the one that ends it, and reads on until `TICKET`.
+//! An unprivileged reader: `kernel-tests-sealed pin|socket PATH TICKET` changes to user nobody and gets a ring of
+//! 56-byte records, from a pin or as a descriptor from a Unix socket. It prints how it reads the ring, forbids itself
+//! all system calls except exit, and reads until `TICKET`.
 
 use std::io::{IoSliceMut, Write};
 use std::mem::MaybeUninit;
@@ -38,13 +38,13 @@ fn main() -> Result<()> {
         }
     }
     let stats = reader.stats();
-    // Not `next`: the last drain may have passed overwritten tickets after its last record.
+    // Not `next`: the last drain may have skipped overwritten tickets after its last record.
     let passed: u64 = reader.shards().filter_map(|shard| reader.position(shard)).sum();
     wrong |= stats.delivered + stats.lost() != passed || passed < next || stats.delivered == 0;
     end(i32::from(wrong))
 }
 
-/// The descriptor that comes over a Unix socket.
+/// The descriptor received over a Unix socket.
 fn received(path: &str) -> Result<OwnedFd> {
     let stream = UnixStream::connect(path)?;
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

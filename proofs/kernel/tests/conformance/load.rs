@@ -18,10 +18,10 @@ use super::reader::{Reader, Said};
 
 /// Both ways to read.
 pub(crate) const WAYS: [(&str, &[&str]); 2] = [("mapped", &[]), ("lookup", &["--lookup"])];
-/// How often each task writes.
+/// The number of runs of each task.
 const RUNS: u64 = 300;
 
-/// Starts a reader by each way.
+/// Starts one reader for each way.
 fn readers(args: &[&str]) -> [Reader; 2] {
     WAYS.map(|(access, way)| {
         let reader = Reader::start(&[way, args].concat());
@@ -30,14 +30,14 @@ fn readers(args: &[&str]) -> [Reader; 2] {
     })
 }
 
-/// What a reader was given, compared with what was published.
+/// Compares the reader's records with the published ones.
 pub(crate) fn check(said: &Said, published: [u64; 4]) {
     let mut seen = Seen::default();
     let mut next = HashMap::new();
     for (shard, ticket, bytes) in &said.records {
         seen.add(&bytemuck::pod_read_unaligned(bytes));
         let at = next.entry(shard).or_insert(0);
-        // Each ring that is followed starts anew.
+        // Tickets restart in each ring that a follower reads.
         assert!(said.rings > 1 || ticket >= at, "{ticket} after {at}");
         *at = ticket + 1;
     }
@@ -91,7 +91,7 @@ fn rings_that_are_replaced() {
     }
 }
 
-/// Has a task on each CPU write values, everywhere, while `reader` reads: what it said.
+/// A task on each CPU writes values of every kind while `reader` reads. Returns the reader's output.
 pub(crate) fn written_meanwhile(object: &Object, reader: Reader) -> Said {
     let program = Runner::new(object, "write_values");
     std::thread::scope(|scope| {
@@ -108,7 +108,7 @@ pub(crate) fn written_meanwhile(object: &Object, reader: Reader) -> Said {
     reader.stop()
 }
 
-/// Each value is later than the last one, and in the end it is what the library finds.
+/// Each value is later than the last one, and the final one is the library's.
 pub(crate) fn check_values<T: bytemuck::Pod>(
     said: &Said,
     is_whole: impl Fn(&T) -> bool,

@@ -13,17 +13,18 @@ use mapring_kernel_tests::{EMPTY, Filled, words_of};
 
 use super::reader::{Reader, Said};
 
-/// Lines that the reader says before the writers stop: so often it was really there while they wrote.
+/// Output lines of the reader before the writers stop: enough to show that it read while they wrote.
 const LINES: usize = 1_000;
-/// 32-bit words of a value: so many that copies are overwritten midway, and that the last word is half full.
+/// 32-bit words of a value: enough that copies are overwritten midway, and an odd number, so that the last 64-bit word
+/// is half full.
 const WORDS: usize = 1001;
 
-/// What the reader is told: this process's descriptor.
+/// The reader's argument: this process's descriptor.
 fn place(region: &Region) -> String {
     format!("memfd:/proc/{}/fd/{}", std::process::id(), region.as_fd().as_raw_fd())
 }
 
-/// Has two threads call `write` while `command` reads.
+/// Two threads call `write` while `command` reads.
 fn read_meanwhile(command: &str, region: &Region, write: impl Fn(usize) + Sync) -> Said {
     let reader = Reader::start(&[command, &place(region)]);
     assert_eq!(reader.access, "mapped");
@@ -34,7 +35,7 @@ fn read_meanwhile(command: &str, region: &Region, write: impl Fn(usize) + Sync) 
                 loop {
                     (0..64).for_each(|_| write(thread));
                     if reader.has_said(LINES) {
-                        break; // and not before each has written
+                        break; // but not before each thread has written
                     }
                     std::thread::yield_now();
                 }
@@ -44,7 +45,7 @@ fn read_meanwhile(command: &str, region: &Region, write: impl Fn(usize) + Sync) 
     reader.stop()
 }
 
-/// A record that says who wrote it, and is seen to be whole.
+/// A record that contains its writer, and shows whether it is whole.
 fn record(writer: u32, number: u32) -> Filled<WORDS> {
     let mut record = words_of(u64::from(number) << 1 | u64::from(writer));
     [record[0], record[1]] = [writer, number];
@@ -69,7 +70,7 @@ fn a_ring() {
             let written = writer.push(&record(u32::try_from(thread).unwrap(), number));
             published.fetch_add(u64::from(written.is_some()), Ordering::Relaxed);
         });
-        // It looks past a ticket that has not ended now and then only.
+        // A reader looks past an unfinished ticket only from time to time.
         (0..EMPTY).for_each(|_| while mine.for_each(usize::MAX, |_| ()) > 0 {});
         let published = published.into_inner();
         let mut seen = [const { BTreeSet::new() }; 2];
@@ -85,7 +86,7 @@ fn a_ring() {
         let stats = said.stats;
         assert!(stats.delivered > 0 && stats.delivered == said.records.len() as u64);
         assert!(published - stats.delivered <= stats.lost(), "{published} published: {stats:?}");
-        // Both passed the same tickets: all there are.
+        // Both passed the same tickets: all of them.
         let passed = |t: ReadStats| t.delivered + t.lost() + t.discarded;
         assert_eq!(
             (passed(stats), said.dropped),
@@ -95,7 +96,7 @@ fn a_ring() {
     }
 }
 
-/// Each value that was found is whole, a later one than before, and in the end the last one.
+/// Each value found is whole and later than the one before; the last one found is the last one written.
 fn check_values(said: &Said, count: usize, snapshot: impl Fn(usize) -> (u64, Filled<WORDS>)) {
     let mut versions = vec![0; count];
     for (_, index, version, bytes) in &said.values {
@@ -162,7 +163,7 @@ fn counters() {
     }
 }
 
-/// What contradicts the document is refused.
+/// Contradictions to the document are refused.
 #[test]
 fn forged_preambles_are_refused() {
     let ring = |preamble: &[(u64, u64)]| {
@@ -200,7 +201,7 @@ fn forged_preambles_are_refused() {
         refused(&[(14, gate)], "gate");
     }
     refused(&[(13, 1), (14, 1)], "contradicts itself");
-    // Nothing is wrong with the others.
+    // The other fields are correct.
     let geometry = Geometry::new(Kind::Ring, 20, 8, 2).unwrap();
     assert_eq!(ring(&[]).region().geometry(), &geometry);
     for word in [7, 8, 9, 10, 11, 12, 15] {

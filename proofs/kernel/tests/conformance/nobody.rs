@@ -1,5 +1,4 @@
-//! Readers without any right: what was frozen and pinned for everybody is mapped, and a pin for reading only is
-//! read by system call.
+//! Unprivileged readers: a frozen map with a pin for everybody is mapped, and a read-only pin is read by system call.
 
 use std::fs::{Permissions, create_dir, set_permissions};
 use std::mem::MaybeUninit;
@@ -21,7 +20,7 @@ use super::load::{check_values, written_meanwhile};
 use super::quiet::{Odd, bss, place};
 use super::reader::{Reader, Said};
 
-/// Modes of pins, and how what is pinned is read.
+/// Modes of pins, and how readers then read.
 const MODES: [(u32, &str); 2] = [(0o666, "mapped"), (0o444, "lookup")];
 
 fn nobody(command: &str, args: &[&str]) -> Reader {
@@ -41,7 +40,7 @@ fn publish(object: &Object, name: &str, path: &Path, mode: u32) {
     pin(raw::info(map.as_fd()).id, path, mode);
 }
 
-/// Has a task on each CPU write 160 records, while `reader` reads: what it said.
+/// A task on each CPU writes 160 records while `reader` reads. Returns the reader's output.
 fn pushed_meanwhile(object: &Object, reader: Reader, mut meanwhile: impl FnMut(u64)) -> Said {
     let program = Runner::new(object, "push_run");
     for run in 0..10 {
@@ -55,7 +54,7 @@ fn pushed_meanwhile(object: &Object, reader: Reader, mut meanwhile: impl FnMut(u
     reader.stop()
 }
 
-/// Each record once, and what is missing is counted.
+/// Each record came once, and missing ones are counted.
 fn check(said: &Said) {
     let records: Vec<Numbered> =
         said.records.iter().map(|(.., bytes)| bytemuck::pod_read_unaligned(bytes)).collect();
@@ -101,7 +100,7 @@ fn rings_for_nodes() {
     }
 }
 
-/// Not frozen, as the ring's gates are closed through a mapping.
+/// Not frozen, since resizing closes the ring's gates through a mapping.
 #[test]
 fn rings_that_are_replaced() {
     require_bpf!();
@@ -127,7 +126,7 @@ fn values() {
         let (mut storage, pins) = (MaybeUninit::uninit(), PublicPins::new());
         let skel = load::<ConformanceSkelBuilder>(&mut storage, fitted);
         let object = skel.object();
-        // What user space writes, before it is frozen.
+        // Userspace writes, before the map is frozen.
         let latches = OpenOptions::new().write(true).open(&map(object, "latches")).unwrap();
         let latches = Latches::<Numbered>::from_region(latches).unwrap();
         latches.writer().unwrap().set(2, &Numbered::new(9, 7)).unwrap();
@@ -162,7 +161,7 @@ fn values() {
     }
 }
 
-/// Types are not for everybody: it is told where the variable is.
+/// Unprivileged processes can't read types, so the variable's position is an argument.
 #[test]
 fn global_variables() {
     require_bpf!();

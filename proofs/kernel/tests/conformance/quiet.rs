@@ -1,4 +1,4 @@
-//! What was written by programs before anybody read: reader and library say exactly the same of it.
+//! Data that programs wrote before any reader started: the C reader and the library report exactly the same.
 
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
@@ -30,17 +30,17 @@ impl Odd {
     }
 }
 
-/// What the reader is told: the map's id.
+/// The reader's argument: the map's id.
 pub(crate) fn place(object: &Object, name: &str) -> String {
     format!("id:{}", raw::info(map(object, name).as_fd()).id)
 }
 
-/// The same of the map of maps `numbers`.
+/// The same for the map of maps `numbers`.
 pub(crate) fn maps(object: &Object) -> String {
     place(object, "numbers").replace("id:", "maps:")
 }
 
-/// What becomes of a ticket.
+/// The end of a ticket.
 #[derive(Clone, Copy)]
 enum End {
     Commit,
@@ -59,7 +59,7 @@ fn a_ring_is_read_as_the_library_reads_it() {
         &[(Commit, 8), (Discard, 3), (Commit, 100)],
         &[(Commit, 2), (Abandon, 1), (Commit, 3)],
         &[(Abandon, 1)],
-        // The slot is stepped over, which leaves holes; and two in a row.
+        // Claims step over the slot, which leaves holes, also two in a row.
         &[(Commit, 2), (Abandon, 1), (Commit, 5), (Discard, 1), (Commit, 7)],
         &[(Abandon, 1), (Commit, 7), (Abandon, 1), (Commit, 20), (Abandon, 2), (Commit, 4)],
     ];
@@ -76,7 +76,7 @@ fn a_ring_is_read_as_the_library_reads_it() {
 fn same_of(script: &[(End, usize)], lookup: bool, start: Start) {
     let mut storage = MaybeUninit::uninit();
     let skel = load::<ConformanceSkelBuilder>(&mut storage, fitted);
-    // Nobody has written a preamble yet: at first it goes by the types.
+    // No preamble is written yet: at first the reader relies on the types.
     let place = place(skel.object(), "odds");
     let mut args = vec!["--patience", "8"];
     args.extend(
@@ -119,7 +119,7 @@ fn resizable_rings_are_followed_over_those_that_were_missed() {
         let mut storage = MaybeUninit::uninit();
         let skel = load_only::<ResizableSkelBuilder>(&mut storage, fitted);
         let program = Runner::new(skel.object(), "push_run");
-        // Programs drop what they write before the loader has opened the gate.
+        // Programs drop their records until the loader has opened the gate.
         assert_eq!(push(&program, 2, 0, 3), 3);
         mapring::loader::initialize(&skel).unwrap();
         let ring = Ring::<Numbered>::open(&map(skel.object(), "numbers")).unwrap();
@@ -133,7 +133,7 @@ fn resizable_rings_are_followed_over_those_that_were_missed() {
             Reader::start(if lookup { &args } else { &args[1..] })
         });
         let mut mine = ring.reader();
-        // Wherever the others are meanwhile, in the end nothing is missing.
+        // Followers may be in any ring until here; in the end nothing is missing.
         let mut rings = 1;
         for round in 0..40 {
             for &cpu in cpus() {
@@ -169,7 +169,7 @@ fn resizable_rings_are_followed_over_those_that_were_missed() {
     }
 }
 
-/// What maps of maps are told apart by, and what is refused of them.
+/// How maps of maps are distinguished, and which are refused.
 #[test]
 fn maps_of_maps_are_told_apart() {
     require_bpf!();
@@ -177,7 +177,7 @@ fn maps_of_maps_are_told_apart() {
     let numa = load::<NumaSkelBuilder>(&mut storage, fitted);
     let resizable = load::<ResizableSkelBuilder>(&mut other, fitted);
     assert!(Reader::refuses(&["numa", &maps(resizable.object())]).contains("not a NUMA ring"));
-    // Before its loader has opened it, one CPU has a ring, which types describe.
+    // Before its loader has opened it, one CPU has a ring, which its types describe.
     let (_, said) = Reader::once(&["numa", &maps(numa.object())]);
     assert_eq!(said.stats, ReadStats::default());
     let ring = Ring::<Numbered>::open(&map(resizable.object(), "numbers")).unwrap();
@@ -222,7 +222,7 @@ fn latches_that_user_space_writes() {
     assert!(Region::open(&map(object, "latches")).is_ok());
 }
 
-/// What libbpf calls the map of the section.
+/// libbpf's name of the section's map.
 pub(crate) fn bss(object: &Object) -> String {
     let mut names = object.maps().map(|map| map.name().to_string_lossy().into_owned());
     names.find(|name| name.ends_with(".bss")).unwrap()

@@ -1,4 +1,4 @@
-//! The reader in plain C: started, stopped, and what it said.
+//! Runs the reader in plain C, and parses its output.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -13,7 +13,7 @@ use mapring::ReadStats;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_kernel-tests-conformance");
 
-/// It reads until it is told to stop.
+/// Reads until it is stopped.
 pub(crate) struct Reader {
     child: Child,
     /// How it reads: `mapped` or `lookup`.
@@ -22,25 +22,25 @@ pub(crate) struct Reader {
     said: Arc<AtomicUsize>,
 }
 
-/// What it said after it was ready.
+/// Its output after the line `ready`.
 #[derive(Debug, Default)]
 pub(crate) struct Said {
     /// Shard, ticket and bytes of each record, in the order in which they came.
     pub(crate) records: Vec<(u64, u64, Vec<u8>)>,
-    /// CPU, index, version and bytes of each value, each time that it was found changed.
+    /// CPU, index, version and bytes of each value, each time it changed.
     pub(crate) values: Vec<(u64, u64, u64, Vec<u8>)>,
-    /// The last value of each counter that was ever counted, by bank and index.
+    /// The last value of each counter that was ever incremented, by bank and index.
     pub(crate) counters: HashMap<(u64, u64), u64>,
-    /// Of a ring.
+    /// For a ring.
     pub(crate) stats: ReadStats,
-    /// What writers dropped.
+    /// Records that writers dropped.
     pub(crate) dropped: u64,
-    /// How many rings were read.
+    /// The number of rings read.
     pub(crate) rings: u64,
 }
 
 impl Reader {
-    /// Starts it with these arguments, and waits until it has opened what they name.
+    /// Starts it with these arguments, and waits until it has opened them.
     pub(crate) fn start(args: &[&str]) -> Self {
         let mut reader = Command::new(PROGRAM);
         reader.args(args).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -58,12 +58,12 @@ impl Reader {
         Self { child, access, lines: std::thread::spawn(move || lines.inspect(count).collect()), said }
     }
 
-    /// Whether it has said so many lines since it was ready; or ended, and will say no more.
+    /// Whether it has printed this many lines since `ready`, or has ended.
     pub(crate) fn has_said(&self, lines: usize) -> bool {
         self.lines.is_finished() || self.said.load(Ordering::Relaxed) >= lines
     }
 
-    /// Has it read what is left, and end.
+    /// Makes it read the rest, and end.
     pub(crate) fn stop(mut self) -> Said {
         drop(self.child.stdin.take());
         let lines = self.lines.join().unwrap();
@@ -74,13 +74,13 @@ impl Reader {
         said
     }
 
-    /// What it says of what is there now.
+    /// Its output for the current content.
     pub(crate) fn once(args: &[&str]) -> (String, Said) {
         let reader = Self::start(args);
         (reader.access.clone(), reader.stop())
     }
 
-    /// Why it refuses to open what the arguments name.
+    /// Its reason to refuse these arguments.
     pub(crate) fn refuses(args: &[&str]) -> String {
         let output = Command::new(PROGRAM).args(args).stdin(Stdio::null()).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
@@ -88,14 +88,14 @@ impl Reader {
         said
     }
 
-    /// The first line that it says of a global variable: where that is, for those who may not see types.
+    /// Its first line about a global variable: the variable's position, for processes that can't read types.
     pub(crate) fn place_of(args: &[&str]) -> String {
         let output = Command::new(PROGRAM).args(args).stdin(Stdio::null()).output().unwrap();
         assert!(output.status.success(), "{args:?}: {output:?}");
         String::from_utf8(output.stdout).unwrap().lines().next().unwrap().to_owned()
     }
 
-    /// What follows from these shapes of regions, a line for each.
+    /// The values computed from these shapes of regions, one line each.
     pub(crate) fn layouts(shapes: &str) -> Vec<String> {
         let mut reader = Command::new(PROGRAM);
         let mut child = reader.arg("layout").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();

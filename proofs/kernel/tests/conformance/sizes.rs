@@ -1,4 +1,4 @@
-//! The arithmetic: the examples of docs/abi.md, the reader's and the library's are the same.
+//! The layout arithmetic: the examples of docs/abi.md, the C reader and the library agree.
 
 use std::fmt::Write;
 
@@ -6,7 +6,7 @@ use mapring::layout::{Geometry, GeometryError, Kind};
 
 use super::reader::Reader;
 
-/// A region's shape as the reader is told it.
+/// A region's shape, as passed to the reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Shape {
     kind: u64,
@@ -36,7 +36,7 @@ impl Shape {
         Ok(geometry)
     }
 
-    /// What the library says follows from it: size, elements and bytes, and of a ring where the last shard is.
+    /// The library's results: size, elements and bytes, and for a ring the position of the last shard.
     fn sizes(self) -> Option<Vec<u64>> {
         let geometry = self.geometry().ok()?;
         let mut sizes = vec![geometry.element(), geometry.first(), geometry.entries(), geometry.bytes()];
@@ -48,7 +48,7 @@ impl Shape {
     }
 }
 
-/// What the reader says follows from each; nothing of those that it refuses.
+/// The reader's results for each shape; `None` for shapes that it refuses.
 fn computed(shapes: &[Shape]) -> Vec<Option<Vec<u64>>> {
     let mut lines = String::new();
     shapes.iter().for_each(|shape| lines.write_str(&shape.line()).unwrap());
@@ -58,7 +58,7 @@ fn computed(shapes: &[Shape]) -> Vec<Option<Vec<u64>>> {
     said.iter().map(numbers).collect()
 }
 
-/// Of what the reader says, what the library says as well: not `per_lines` and `header`.
+/// The reader's results that the library also has: all except `per_lines` and `header`.
 fn without_private(computed: &[u64]) -> Vec<u64> {
     let private = |at: &usize| ![1, 3].contains(at);
     (0..computed.len()).filter(private).map(|at| computed[at]).collect()

@@ -1,6 +1,6 @@
-//! Combinations that behave alike, told as few: each group says which values of each property it has.
+//! Merges combinations with the same outcome into few groups; each group lists the values of each property.
 
-/// A group: of each property the values that it has, as bits.
+/// A group: the values of each property, as bits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Group<T> {
     pub(crate) values: Vec<u32>,
@@ -13,11 +13,10 @@ impl<T> Group<T> {
     }
 }
 
-/// Joins groups of one outcome that differ in one property, as long as there are such; properties
-/// that come first are joined first. What is left is widened, to all values of a property or to all
-/// but one, where that takes in nothing of another outcome, and left out where others have taken it
-/// in: every combination that was in a group is in one or more of the same outcome, and in no other.
-/// `counts`: how many values each property has.
+/// Merges groups with the same outcome that differ in one property, repeatedly; earlier properties are merged first.
+/// Then it widens each group to all values of a property, or to all but one, if that includes no other outcome. Finally
+/// it removes groups that others cover. Every combination of the input is in one or more groups of its outcome, and in
+/// no other. `counts`: the number of values of each property.
 pub(crate) fn joined<T: PartialEq>(mut groups: Vec<Group<T>>, counts: &[usize]) -> Vec<Group<T>> {
     let all: Vec<_> = groups.iter().map(|group| group.values.clone()).collect();
     let properties = counts.len();
@@ -90,6 +89,6 @@ fn groups_cover_what_they_were_made_of() {
             "{one:?}: {groups:?}"
         );
     }
-    // What was nowhere is in one of them, and costs no words.
+    // A combination that was in no group is in one of them, which makes the text shorter.
     assert!(groups.contains(&Group { values: vec![3, 3, 3], outcome: false }), "{groups:?}");
 }

@@ -1,4 +1,4 @@
-//! What one combination of flags does: the kernel's words, and mapring's.
+//! The effect of one combination of flags: the kernel's results, and mapring's.
 
 use std::fmt::Debug;
 use std::mem::MaybeUninit;
@@ -21,19 +21,19 @@ use mapring_kernel_tests::{load, map};
 
 use crate::kernel::Kernel;
 
-/// The kernel's own "not supported", which no libc knows.
+/// The kernel's internal "not supported", which libc does not define.
 const ENOTSUPP: i32 = 524;
 
-/// Words of a value that a table of latches, or of cells, is made of here.
+/// The words of a latch's or a cell's value here.
 type Value = [u64; 7];
 const VALUE: Value = [7; 7];
 const OTHER: Value = [8; 7];
 
-/// What a map holds.
+/// The content of a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Holds {
     Values,
-    /// Of tables of cells alone.
+    /// Only tables of cells.
     Cells,
     Locks,
     Timers,
@@ -42,7 +42,7 @@ pub(crate) enum Holds {
 }
 
 impl Holds {
-    /// The tables that are made of it.
+    /// The tables with this content.
     fn kinds(self) -> &'static [Kind] {
         match self {
             Self::Values => &[Kind::Cells, Kind::Latches],
@@ -52,7 +52,7 @@ impl Holds {
         }
     }
 
-    /// A table of two.
+    /// A table of two elements.
     fn shape(self, kind: Kind) -> Geometry {
         let record = match self {
             Self::Locks => size_of::<[u64; 17]>(),
@@ -63,7 +63,7 @@ impl Holds {
     }
 }
 
-/// How a descriptor may be used.
+/// The permitted use of a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fd {
     ReadWrite,
@@ -73,7 +73,7 @@ pub(crate) enum Fd {
 
 impl Fd {
     pub(crate) const ALL: [Self; 3] = [Self::ReadWrite, Self::ReadOnly, Self::WriteOnly];
-    /// The flag of a map whose maker gets such a descriptor, and of opening such a one.
+    /// The flag that gives such a descriptor, for creating a map and for opening one.
     fn flag(self) -> u32 {
         [0, BPF_F_RDONLY, BPF_F_WRONLY][self as usize]
     }
@@ -83,13 +83,13 @@ impl Fd {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Case {
     pub(crate) holds: Holds,
-    /// `BPF_F_…`, but for those of descriptors.
+    /// `BPF_F_…`, except the flags of descriptors.
     pub(crate) flags: u32,
     pub(crate) fd: Fd,
     pub(crate) frozen: bool,
 }
 
-/// What it does.
+/// The result of a combination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     NotMade(i32),
@@ -105,12 +105,12 @@ pub(crate) struct Facts {
     pub(crate) lookup_batch: Said,
     pub(crate) update: Said,
     pub(crate) update_batch: Said,
-    /// What mapring does.
+    /// The results of mapring.
     pub(crate) reads: String,
     pub(crate) writes: String,
 }
 
-/// What maps are made with.
+/// The parts for creating maps.
 pub(crate) struct Workshop {
     program: OwnedFd,
     locked: Typed,
@@ -146,18 +146,18 @@ impl Workshop {
         }
     }
 
-    /// Makes it, and where that is asked for in every way that there is to such a descriptor: they
-    /// must be all the same.
+    /// Creates the map and tests it. With `every_way`, gets such a descriptor in every way; all results must be the
+    /// same.
     pub(crate) fn outcome(&self, case: Case, every_way: bool) -> Outcome {
         let outcome = self.one(case, case.fd, false);
-        // Whatever flag of a descriptor the map was made with: the one that was opened counts.
+        // The flag used to create the map does not matter: only the opened descriptor counts.
         for made in Fd::ALL.into_iter().filter(|_| every_way) {
             assert_eq!(outcome, self.one(case, made, true), "{case:?} made {made:?}");
         }
         outcome
     }
 
-    /// A map made with the flag of `made`, of which a descriptor is opened again.
+    /// A map created with the flag of `made`; with `again`, its descriptor is opened again.
     fn one(&self, case: Case, made: Fd, again: bool) -> Outcome {
         if case.holds == Holds::Programs {
             return self.programs(case, made, again).unwrap_or_else(|outcome| outcome);
@@ -173,7 +173,7 @@ impl Workshop {
             Outcome::Facts(Box::new(self.facts(&fd, &geometry, &value, reads, writes)))
         });
         let mut outcome = outcomes.next().unwrap();
-        // The kernel makes no difference between them; writers may.
+        // The kernel treats both kinds the same; mapring's writers may not.
         for other in outcomes {
             if let (Outcome::Facts(facts), Outcome::Facts(other)) = (&mut outcome, &other)
                 && facts.writes != other.writes
@@ -188,7 +188,7 @@ impl Workshop {
         outcome
     }
 
-    /// What the verifier says to programs that read and write, if there is such a map.
+    /// The verifier's result for a program that reads and one that writes, if such a map exists.
     pub(crate) fn programs_may(&self, case: Case) -> Option<[Said; 2]> {
         let fd = match case.holds {
             Holds::Programs => self.made_of_programs(case, case.fd, false),
@@ -202,7 +202,7 @@ impl Workshop {
         if holds == Holds::OfEachCpu { self.cpus } else { 1 }
     }
 
-    /// A region of this shape with a value, and a descriptor of it.
+    /// A region of this shape with a value, and its descriptor.
     fn made(&self, case: Case, made: Fd, again: bool, geometry: &Geometry) -> Result<OwnedFd, Outcome> {
         let (ty, btf) = match case.holds {
             Holds::Values | Holds::Cells => (MapType::Array, None),
@@ -222,7 +222,7 @@ impl Workshop {
             )
         };
         let fd = map.make().map_err(Outcome::NotMade)?;
-        // Another descriptor prepares it, which may do all.
+        // Another descriptor, with all permissions, prepares it.
         let all = raw::by_id(raw::info(&fd).id, 0).unwrap();
         let name = String::from("value");
         let words = Preamble { geometry: *geometry, generation: 1, name }.encode();
@@ -238,7 +238,7 @@ impl Workshop {
         self.ready(case, made, again, fd, &all)
     }
 
-    /// Frozen, where it is to be; the descriptor as it was made, or opened again.
+    /// Freezes the map if required. Returns the original descriptor, or one opened again.
     fn ready(
         &self,
         case: Case,
@@ -338,7 +338,7 @@ fn again_of(fd: &OwnedFd) -> OwnedFd {
     fd.try_clone().unwrap()
 }
 
-/// A typed refusal, by its names.
+/// A typed refusal, by its name.
 fn no(error: &Error) -> String {
     if let Some(refusal) = error.refusal() {
         return format!("no: `{:?}({refusal:?})`", error.kind());
@@ -350,7 +350,7 @@ fn no(error: &Error) -> String {
     format!("no: `System`, {} from {call}", raw::errno(errno))
 }
 
-/// What reading and writing a value does.
+/// The result of reading and writing a value.
 fn through_mapring(kind: Kind, holds: Holds, fd: &OwnedFd) -> (String, String) {
     match (kind, holds) {
         (Kind::Latches, _) => table(
@@ -372,7 +372,7 @@ fn through_mapring(kind: Kind, holds: Holds, fd: &OwnedFd) -> (String, String) {
     }
 }
 
-/// Cells whose records are longer.
+/// Cells with longer records.
 fn large<const N: usize>(fd: &OwnedFd) -> (String, String)
 where
     [u64; N]: bytemuck::Pod,
@@ -385,7 +385,7 @@ where
 
 fn cells<T: bytemuck::Pod + PartialEq + Debug>(fd: &OwnedFd, value: T, other: T) -> (String, String) {
     table(
-        // Words, whatever C has.
+        // Plain words, whatever the C type is.
         OpenOptions::new().write(true).open(again_of(fd)).and_then(Cells::<T>::from_region),
         |cells| cells.read(0).unwrap(),
         |cells| cells.writer()?.set(0, &other),
@@ -394,7 +394,7 @@ fn cells<T: bytemuck::Pod + PartialEq + Debug>(fd: &OwnedFd, value: T, other: T)
     )
 }
 
-/// The same for both kinds of tables: `get` must find `value` first, and `other` when `set` has put it there.
+/// The same for both kinds of tables: `get` must return `value` first, and `other` after `set` has stored it.
 fn table<T, P>(
     opened: mapring::Result<Table<T, P>>,
     get: impl Fn(&Table<T, P>) -> T,

@@ -1,4 +1,4 @@
-//! What the running kernel's release explains.
+//! Differences that the running kernel's release explains.
 
 /// The running kernel.
 pub(crate) struct Kernel(u32, u32);
@@ -15,7 +15,7 @@ impl Kernel {
         (self.0, self.1) < (major, minor)
     }
 
-    /// It looks for locks and timers at the top of a value alone, and those are in its record.
+    /// The kernel only searches the top level of a value for locks and timers; here they are inside its record.
     pub(crate) fn overlooks_locks(&self) -> bool {
         self.before(6, 11)
     }

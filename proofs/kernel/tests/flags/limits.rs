@@ -1,4 +1,4 @@
-//! What maps can't be made with, whatever their flags: keys, values, nodes; and how one can't be mapped.
+//! Properties that no map can have, with any flags: keys, values, nodes; and ways in which no map can be mapped.
 
 use std::fmt::Write;
 
@@ -12,11 +12,11 @@ use rustix::mm::{MapFlags, ProtFlags};
 
 use crate::kernel::Kernel;
 
-/// Bytes of the largest value before Linux 6.0: what one allocation of the kernel's can have.
+/// The largest value before Linux 6.0, in bytes: the size of one kernel allocation.
 const OLD_VALUE: u32 = 4 << 20;
-/// Since then.
+/// The largest value since then.
 const VALUE: u32 = i32::MAX as u32;
-/// A value of which each CPU has one: the smallest unit of its allocator.
+/// The largest per-CPU value: the smallest unit of the per-CPU allocator.
 const PER_CPU_VALUE: u32 = 32 << 10;
 
 pub(crate) fn text(kernel: &Kernel) -> String {
@@ -40,12 +40,12 @@ pub(crate) fn text(kernel: &Kernel) -> String {
     let per_cpu = |value| RawMap { ty: MapType::PercpuArray, ..RawMap::array(value, 1, 0) };
     assert_eq!(made(per_cpu(PER_CPU_VALUE)), Ok(()));
     let no_copies = made(per_cpu(PER_CPU_VALUE + 1)).unwrap_err();
-    // Some say so at once, others only when they run out of room for it.
+    // Some kernels return the error at once, others only when they run out of memory.
     assert!([libc::E2BIG, libc::ENOMEM].contains(&no_copies), "{no_copies}");
     let node = refused(&[7, 1000].map(|node| RawMap { flags: BPF_F_NUMA_NODE, node, ..array(8) }));
 
     let both = refused(&[RawMap { flags: BPF_F_RDONLY | BPF_F_WRONLY, ..array(8) }]);
-    // What `linux/bpf.h` had for other maps when arrays got the last of theirs.
+    // Flags in `linux/bpf.h` for other maps, at the time when arrays got their last one.
     let others = [BPF_F_NO_PREALLOC, BPF_F_NO_COMMON_LRU, BPF_F_STACK_BUILD_ID, BPF_F_ZERO_SEED, BPF_F_CLONE]
         .map(|flags| RawMap { flags, ..array(8) });
     let others = refused(&others);
@@ -55,7 +55,7 @@ pub(crate) fn text(kernel: &Kernel) -> String {
     let way = |offset, protection, flags| raw::map_as(&map, offset, protection, flags);
     let private = raw::errno(way(0, read, MapFlags::PRIVATE).expect_err("refused"));
     let beyond = raw::errno(way(4096, read, shared).expect_err("refused"));
-    // That is a property of all anonymous files, which stable kernels got later.
+    // A property of all anonymous files, which stable kernels got later.
     let executable = way(0, read | ProtFlags::EXEC, shared);
     assert!(executable == Err(libc::EPERM) || executable == Ok(()) && kernel.before(6, 16));
     let busy = {

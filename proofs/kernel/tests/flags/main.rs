@@ -1,6 +1,6 @@
-//! Every flag that an array takes, alone and with others: what the kernel says to user space and to
-//! programs, and what reading and writing through mapring does. The table in `docs/kernels.md` is made
-//! here, and compared; `MAPRING_BLESS=1` writes it anew.
+//! Every flag of an array, alone and combined: the kernel's results for userspace and for programs, and mapring's
+//! results for reading and writing. The test builds the table in `docs/kernels.md` and compares it; `MAPRING_BLESS=1`
+//! rewrites it.
 #![allow(missing_docs)]
 
 mod cover;
@@ -16,12 +16,12 @@ use kernel::Kernel;
 use mapring_kernel_tests::require_bpf;
 use text::{OVERLOOKED, SECTIONS, Section};
 
-/// As it was when this was compiled: where other kernels run it there is no repository.
+/// The text at compile time: other kernels run the test without the repository.
 const DOCS: &str = include_str!("../../../../docs/kernels.md");
 const BEGIN: &str = "<!-- flags -->\n";
 const END: &str = "<!-- /flags -->\n";
 
-/// What is before the table, the table, and what is behind.
+/// The text before the table, the table, and the text after it.
 fn parts(docs: &str) -> [&str; 3] {
     let (before, rest) = docs.split_once(BEGIN).expect("docs/kernels.md has a place for it");
     let (table, after) = rest.split_once(END).expect("the place ends");
@@ -56,7 +56,7 @@ fn the_table_of_flags_is_what_the_kernel_does() {
         std::fs::write(path, format!("{before}{BEGIN}{text}{END}{after}")).unwrap();
         return;
     }
-    // Nothing but the records' own kind is left to tell those maps from others by.
+    // Only the records' own kind distinguishes these maps from others.
     for overlooked in SECTIONS.iter().filter(|section| overlooked(section)) {
         Section::new(&workshop, OVERLOOKED);
         table.retain(|line| !line.starts_with(&format!("| {} |", overlooked.0)));

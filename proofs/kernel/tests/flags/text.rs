@@ -1,4 +1,4 @@
-//! The table as Markdown: all combinations, joined where they behave alike.
+//! The table as Markdown: all combinations, merged where they behave alike.
 
 use std::fmt::Write;
 
@@ -10,13 +10,13 @@ use mapring_kernel_tests::raw::{self, Said};
 use crate::cover::{Group, joined};
 use crate::facts::{Case, Facts, Fd, Holds, Outcome, Workshop};
 
-/// A property that maps differ in: its values, and what those are called.
+/// A property of maps: its values, and their names.
 struct Property {
     flags: &'static [u32],
     names: &'static [&'static str],
 }
 
-/// The last two are no flags: the descriptor, and whether the map is frozen.
+/// The last two are not flags: the descriptor, and whether the map is frozen.
 const PROPERTIES: [Property; 6] = [
     Property { flags: &[0, BPF_F_INNER_MAP], names: &["not `INNER_MAP`", "`INNER_MAP`"] },
     Property { flags: &[0, BPF_F_NUMA_NODE], names: &["not `NUMA_NODE`", "`NUMA_NODE`"] },
@@ -31,10 +31,10 @@ const PROPERTIES: [Property; 6] = [
 const FROZEN: usize = 3;
 const FD: usize = 4;
 
-/// Before Linux 6.11 those are maps like any other, as must be shown there.
+/// Before Linux 6.11 these are maps like any other, which the test must show there.
 pub(crate) const OVERLOOKED: (&str, &[Holds]) = ("", &[Holds::Cells, Holds::Locks, Holds::Timers]);
 
-/// What is told together, and its name.
+/// Sections of the table: name and content.
 pub(crate) const SECTIONS: [(&str, &[Holds]); 4] = [
     ("`ARRAY`", &[Holds::Values]),
     ("`ARRAY` of records with a lock or timer", &[Holds::Locks, Holds::Timers]),
@@ -42,7 +42,7 @@ pub(crate) const SECTIONS: [(&str, &[Holds]); 4] = [
     ("`PROG_ARRAY`", &[Holds::Programs]),
 ];
 
-/// All combinations of some maps, on the kernel that runs here.
+/// All combinations of some maps, on the running kernel.
 pub(crate) struct Section {
     name: &'static str,
     all: Vec<Group<Outcome>>,
@@ -63,7 +63,7 @@ impl Section {
         for values in all {
             let flags = PROPERTIES.iter().zip(&values).map(|(property, &value)| property.flags[value]).sum();
             let case = |holds| Case { holds, flags, fd: Fd::ALL[values[FD]], frozen: values[FROZEN] == 1 };
-            // What takes long is not tried with these two as well.
+            // Slow tests are skipped for these two flags.
             let alone = flags & (BPF_F_NUMA_NODE | BPF_F_INNER_MAP) == 0;
             let outcome = workshop.outcome(case(holds[0]), alone);
             let may = if alone { workshop.programs_may(case(holds[0])) } else { None };
@@ -79,7 +79,7 @@ impl Section {
         Self { name, all: groups, programs }
     }
 
-    /// Rows of those combinations for which there are columns, and not empty ones.
+    /// Rows of the combinations for which `columns` returns text.
     fn rows<T>(&self, all: &[Group<T>], columns: impl Fn(&T) -> Option<String>) -> String {
         let of = |group: &Group<T>| {
             columns(&group.outcome).map(|outcome| Group { values: group.values.clone(), outcome })
@@ -94,7 +94,7 @@ impl Section {
     }
 }
 
-/// What a group has, and others have not.
+/// The property values of a group.
 fn which(values: &[u32]) -> String {
     let properties = PROPERTIES.iter().zip(values).rev();
     let which: Vec<_> = properties.filter_map(|(property, &values)| property.name(values)).collect();
@@ -102,7 +102,7 @@ fn which(values: &[u32]) -> String {
 }
 
 impl Property {
-    /// How to call some of the values; nothing, if it is all.
+    /// The names of some of the values; `None` if these are all values.
     fn name(&self, values: u32) -> Option<String> {
         let has = |value: &usize| values >> value & 1 != 0;
         let (in_it, out): (Vec<_>, Vec<_>) = (0..self.names.len()).partition(has);

@@ -1,4 +1,4 @@
-//! What aarch64's instructions do, with LSE atomics and without.
+//! The effects of aarch64's instructions, with and without LSE atomics.
 
 use mapring_kernel_tests::Function;
 use yaxpeax_arch::{Arch, Decoder, U8Reader};
@@ -6,11 +6,12 @@ use yaxpeax_arm::armv8::a64::{ARMv8, Instruction, Opcode, Operand};
 
 use crate::step::{Does, Operation, Step};
 
-/// Register 31 of an address is the stack's pointer, 29 that of the frame; 25 is that of BPF's frame, 27 of its other end.
+/// As the base of an address: 31 is the stack pointer, 29 the frame pointer, 25 BPF's frame pointer, 27 the other end
+/// of BPF's frame.
 const STACK: [u16; 4] = [25, 27, 29, 31];
 /// `dmb ish`.
 const FULL_BARRIER: u32 = 0xd503_3bbf;
-/// The bits of an atomic that say acquire and release.
+/// The acquire and release bits of an atomic.
 const ORDERED: u8 = 0b11;
 
 /// The steps of a function.
@@ -40,7 +41,7 @@ pub(crate) fn steps(function: &Function) -> Vec<Step> {
     steps
 }
 
-/// Where an instruction goes on: a jump, and whether the next one may follow.
+/// The successors of an instruction: a jump target, and whether the next one may follow.
 fn flow(insn: &Instruction, address: u64) -> (Option<u64>, bool) {
     let to = target(insn, address);
     match insn.opcode {
@@ -51,7 +52,7 @@ fn flow(insn: &Instruction, address: u64) -> (Option<u64>, bool) {
     }
 }
 
-/// The address that an instruction names.
+/// The address in an instruction.
 fn target(insn: &Instruction, address: u64) -> Option<u64> {
     insn.operands.iter().find_map(|operand| match operand {
         Operand::PCOffset(offset) => Some(address.wrapping_add_signed(*offset)),
@@ -59,7 +60,7 @@ fn target(insn: &Instruction, address: u64) -> Option<u64> {
     })
 }
 
-/// What the last of these instructions does; it lies at `address`.
+/// The effect of the last of these instructions, which is at `address`.
 fn does(code: &[Instruction], address: u64) -> Does {
     let (insn, before) = code.split_last().expect("an instruction");
     let atomic = |operation, order: u8| Does::Atomic { operation, full: order == ORDERED };
@@ -93,7 +94,7 @@ fn does(code: &[Instruction], address: u64) -> Does {
     }
 }
 
-/// What is in a register behind these instructions, if they end with those that put it there.
+/// The constant in a register after these instructions, if they end by loading it.
 fn constant(code: &[Instruction], register: u16) -> Option<u64> {
     let sets = |insn: &&Instruction| matches!(insn.operands[0], Operand::Register(_, to) if to == register);
     let last = code.iter().rposition(|insn| !sets(&insn)).map_or(0, |at| at + 1);
@@ -112,7 +113,7 @@ fn constant(code: &[Instruction], register: u16) -> Option<u64> {
     })?
 }
 
-/// If here is a loop of exclusives: what it makes, where it ends, and whether the store releases.
+/// A loop of exclusives, if one starts here: its operation, its end, and whether the store is a release.
 fn exclusive(code: &[Instruction]) -> Option<(Operation, usize, bool)> {
     const LONGEST: usize = 6;
     if !matches!(code[0].opcode, Opcode::LDXR | Opcode::LDAXR) {
@@ -133,9 +134,9 @@ fn exclusive(code: &[Instruction]) -> Option<(Operation, usize, bool)> {
     Some((operation, store + 2, code[store].opcode == Opcode::STLXR))
 }
 
-/// The same function with one instruction weaker: what for, and the function.
+/// Copies of the function with one instruction weakened: the change, and the function.
 pub(crate) fn weaker(function: &Function) -> Vec<(String, Function)> {
-    // Of each: which bits are looked at, what they are, and what becomes of them.
+    // For each: the mask, the matching bits, and their replacement.
     const CHANGES: [(&str, u32, u32, u32); 8] = [
         ("casal without release", 0xffe0_fc00, 0xc8e0_fc00, 0xc8e0_7c00),
         ("casal without acquire", 0xffe0_fc00, 0xc8e0_fc00, 0xc8a0_fc00),

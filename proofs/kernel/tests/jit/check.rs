@@ -1,4 +1,4 @@
-//! What must be true of a producer's machine code.
+//! Required properties of a producer's machine code.
 
 use mapring_kernel_tests::Function;
 
@@ -21,15 +21,15 @@ pub(crate) enum Publish {
 pub(crate) enum Claim {
     /// By a full compare-and-swap.
     CompareExchange,
-    /// By plain stores, between calls of these two functions of the kernel.
+    /// By plain stores, between calls of these two kernel functions.
     Guard { begin: u64, end: u64 },
 }
 
-/// Where the words of the record lie, from its sequence on.
+/// The offsets of the record's words, relative to its sequence.
 const WORDS: std::ops::RangeInclusive<i64> = 8..=7 * 8;
 
-/// What is asked of a program that writes a record. On no way through it is there a store before the claim, an end
-/// between a word and the publication, or a word behind that; and the guard ends on each way, before the words.
+/// Checks a program that writes a record. On every path: no store before the claim, no return between a word and the
+/// publication, no word after that; and the guard ends on each path, before the words.
 pub(crate) fn record(functions: &[Function], publish: Publish, claim: Claim) -> Result<(), String> {
     let (program, others) = functions.split_first().expect("a program has a function");
     let steps = machine::steps(program);
@@ -57,7 +57,7 @@ pub(crate) fn record(functions: &[Function], publish: Publish, claim: Claim) -> 
         Publish::Exchange => matches!(does, Does::Atomic { operation: Operation::Exchange, .. }),
         Publish::Release => *does == Does::Release,
     });
-    // The hint is a store to the start of a line, too; it comes before the words.
+    // The hint is also a store to the start of a cache line, but it comes before the words.
     let publications: Vec<_> = publications.into_iter().filter(|at| behind_words.contains(at)).collect();
 
     let own: Vec<_> = others.iter().map(|function| Some(function.address)).collect();
@@ -82,7 +82,7 @@ pub(crate) fn record(functions: &[Function], publish: Publish, claim: Claim) -> 
     Ok(())
 }
 
-/// What is asked of a function with a guard: nothing but the claim is in it, and no fetching atomic anywhere.
+/// Checks a function with a guard: it contains only the claim, and no fetching atomic anywhere.
 fn guard(steps: &[Step], begin: u64, end: u64) -> Result<(), String> {
     let calls = |to: u64| find(steps, |does| *does == Does::Call(Some(to)));
     let (begins, ends) = (calls(begin), calls(end));
@@ -113,7 +113,7 @@ fn guard(steps: &[Step], begin: u64, end: u64) -> Result<(), String> {
     }
 }
 
-/// What is asked of a program that counts: additions alone, and no barrier where one can do without.
+/// Checks a program that counts: only additions, and no barrier where none is needed.
 pub(crate) fn counter(functions: &[Function]) -> Result<(), String> {
     let steps: Vec<_> = functions.iter().flat_map(machine::steps).collect();
     let additions = find(&steps, |does| matches!(does, Does::Atomic { operation: Operation::Other, .. }));

@@ -1,6 +1,6 @@
-//! What the kernel's compiler makes of producers: the claim, the words and the publication, in that
-//! order, by instructions that order them on this machine. What is proved of those instructions is
-//! in `proofs/litmus/`; that the kernel emits them is looked at here, in the kernel's own copy.
+//! The kernel's JIT code of producers: the claim, the words and the publication, in that order, by instructions that
+//! order them on this machine. `proofs/litmus/` proves the properties of those instructions; this test checks that the
+//! kernel emits them, in the kernel's own copy of the code.
 #![allow(missing_docs)]
 
 #[cfg(target_arch = "aarch64")]
@@ -25,7 +25,7 @@ use self::step::{Does, Operation};
 #[cfg(target_arch = "x86_64")]
 use self::x86 as machine;
 
-/// How programs that were compiled for this machine publish.
+/// The publication of programs compiled for this machine.
 const HERE: Publish = if cfg!(target_arch = "x86_64") { Publish::Store } else { Publish::Exchange };
 
 #[test]
@@ -44,9 +44,9 @@ fn code_for_any_machine() {
     check_all(skel.object(), Publish::Exchange, Claim::CompareExchange);
 }
 
-/// BPF's store-release of 8 bytes: an atomic's code, and which one it is.
+/// BPF's store-release of 8 bytes: the opcode of atomics, and the number of this one.
 const STORE_RELEASE: (u8, i32) = (0xdb, 0x110);
-/// What becomes of it.
+/// The JIT's translation of it.
 const RELEASE: Publish = if cfg!(target_arch = "x86_64") { Publish::Store } else { Publish::Release };
 
 #[test]
@@ -63,8 +63,8 @@ fn code_with_a_store_release() {
     missing_barriers_are_found_in(skel.object(), RELEASE, wrong);
 }
 
-/// Programs of the object that are wrong on purpose, and how one is told so; the first where a
-/// plain store, which it ends with, does not release.
+/// Deliberately wrong programs of the object, and a part of the expected message. The first applies if a plain store,
+/// which it ends with, is not a release.
 const WRONG: [(&str, &str); 4] = [
     ("wrong_store", "without publication"),
     ("wrong_addition", "without publication"),
@@ -72,14 +72,14 @@ const WRONG: [(&str, &str); 4] = [
     ("wrong_order", "behind the publication"),
 ];
 
-/// Code for x86 on another machine, or where barriers are missing, is told from the right one.
+/// The check distinguishes correct code from code for x86 on another machine, and from code without barriers.
 #[test]
 fn missing_barriers_are_found() {
     require_bpf!();
     let mut storage = MaybeUninit::uninit();
     let skel = loaded::<JitPortableSkelBuilder>(&mut storage);
     missing_barriers_are_found_in(skel.object(), Publish::Exchange, &WRONG);
-    // Nor is one way to publish taken for another.
+    // It also does not confuse the ways to publish.
     check::record(&functions(skel.object(), "ring_push"), RELEASE, Claim::CompareExchange).unwrap_err();
 }
 
@@ -130,7 +130,7 @@ fn guard() -> Claim {
     }
 }
 
-/// The same function with its claim weaker: what was done to it, and the function.
+/// Copies of the function with a weaker claim: the change, and the function.
 fn weaker(function: &Function, claim: Claim) -> Vec<(String, Function)> {
     match claim {
         #[cfg(target_arch = "x86_64")]

@@ -1,20 +1,20 @@
-//! Machine code as far as orderings go: what each instruction does to shared memory, and where it goes on.
+//! Machine code as far as ordering matters: each instruction's effect on shared memory, and its successors.
 
-/// One instruction, or several that are one atomic.
+/// One instruction, or several that form one atomic.
 #[derive(Clone, Debug)]
 pub(crate) struct Step {
-    /// Where it lies in the kernel.
+    /// Its address in the kernel.
     pub(crate) address: u64,
-    /// As people write it.
+    /// Its assembly text.
     pub(crate) text: String,
     pub(crate) does: Does,
-    /// Where it jumps to, always or not.
+    /// Its jump target, conditional or not.
     pub(crate) jump: Option<u64>,
     /// Whether the next instruction may follow.
     pub(crate) falls: bool,
 }
 
-/// What an instruction does to shared memory.
+/// The effect of an instruction on shared memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Does {
     Nothing,
@@ -22,15 +22,15 @@ pub(crate) enum Does {
     Store {
         offset: i64,
     },
-    /// A store of a word that comes after all before it, where plain ones need not.
+    /// A store of a word that comes after all earlier accesses, where plain stores may not.
     Release,
     /// An atomic read-modify-write.
     Atomic {
         operation: Operation,
-        /// Orders everything before it and everything behind it.
+        /// Orders everything before it and everything after it.
         full: bool,
     },
-    /// A call, of this address where that is known.
+    /// A call, with its address if known.
     Call(Option<u64>),
 }
 
@@ -38,11 +38,11 @@ pub(crate) enum Does {
 pub(crate) enum Operation {
     CompareExchange,
     Exchange,
-    /// An addition and the like; its result may be wanted or not.
+    /// An addition or similar, with or without using its result.
     Other,
 }
 
-/// The steps that can come after one of `from`, without passing one that is `closed`.
+/// The steps that can follow one of `from`, without passing one that is `closed`.
 pub(crate) fn reachable(
     steps: &[Step],
     from: impl IntoIterator<Item = usize>,
@@ -60,7 +60,7 @@ pub(crate) fn reachable(
     (0..steps.len()).filter(|&at| seen[at]).collect()
 }
 
-/// What can follow a step at once; nothing, if it leaves the function.
+/// The steps that can directly follow a step; none if it leaves the function.
 pub(crate) fn next(steps: &[Step], at: usize) -> impl Iterator<Item = usize> {
     let falls = steps[at].falls.then_some(at + 1).filter(|&next| next < steps.len());
     let jump = steps[at].jump.and_then(|to| {

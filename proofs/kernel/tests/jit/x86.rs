@@ -1,4 +1,4 @@
-//! What x86-64's instructions do. Stores are seen in order; what is locked is a full barrier.
+//! The effects of x86-64's instructions. Stores become visible in order; a locked instruction is a full barrier.
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
 use mapring_kernel_tests::Function;
@@ -37,7 +37,7 @@ fn does(insn: &Instruction) -> Does {
     let full = insn.has_lock_prefix();
     match insn.mnemonic() {
         Mnemonic::Cmpxchg => Does::Atomic { operation: Operation::CompareExchange, full },
-        // Locked by itself.
+        // Always locked.
         Mnemonic::Xchg => Does::Atomic { operation: Operation::Exchange, full: true },
         _ if full => Does::Atomic { operation: Operation::Other, full },
         Mnemonic::Mov => Does::Store { offset: insn.memory_displacement64().cast_signed() },
@@ -47,7 +47,7 @@ fn does(insn: &Instruction) -> Does {
 
 const NOP: u8 = 0x90;
 
-/// The same function without one of its calls of the function at `to`.
+/// Copies of the function without one of its calls of the function at `to`.
 pub(crate) fn without_call(function: &Function, to: u64) -> Vec<Function> {
     let code = Decoder::with_ip(64, &function.code, function.address, DecoderOptions::NONE);
     let calls = code.into_iter().filter(|insn| does(insn) == Does::Call(Some(to)));
@@ -60,7 +60,7 @@ pub(crate) fn without_call(function: &Function, to: u64) -> Vec<Function> {
     calls.map(without).collect()
 }
 
-/// The same function with one instruction weaker: what for, and the function.
+/// Copies of the function with one instruction weakened: the change, and the function.
 pub(crate) fn weaker(function: &Function) -> Vec<(String, Function)> {
     let code = Decoder::with_ip(64, &function.code, function.address, DecoderOptions::NONE);
     let locked =

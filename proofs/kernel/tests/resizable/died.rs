@@ -1,5 +1,5 @@
-//! A process that is killed while it resizes a ring, before and after each of its system calls: followers
-//! read every record once, from the rings that it left and from those of the next process.
+//! A process is killed while it resizes a ring, before and after each of its system calls. Followers read every record
+//! once, from the rings that it left and from the rings of the next process.
 
 use std::fs;
 use std::mem::MaybeUninit;
@@ -20,7 +20,7 @@ use nix::unistd::Pid;
 
 use crate::{all, open};
 
-/// Killed in any case.
+/// Killed when dropped.
 struct Traced(Child);
 
 impl Drop for Traced {
@@ -30,8 +30,8 @@ impl Drop for Traced {
     }
 }
 
-/// Has another process resize the ring in the map of maps pinned at `maps`, which it pins at `pin`. Kills it
-/// once it has come to a system call or back from one, `stops` times in all. Whether it was done before.
+/// Another process resizes the ring in the map of maps pinned at `maps`, and pins it at `pin`. Kills that process at
+/// its `stops`-th stop at the entry or exit of a system call. Returns whether it had finished.
 fn resize_and_die(maps: &str, pin: &str, slots: usize, stops: usize) -> bool {
     let program = env!("CARGO_BIN_EXE_kernel-tests-resize");
     let child = Command::new(program).args([maps, pin, &slots.to_string()]).spawn();
@@ -43,7 +43,7 @@ fn resize_and_die(maps: &str, pin: &str, slots: usize, stops: usize) -> bool {
         ptrace::syscall(pid, None).unwrap();
         match waitpid(pid, None).unwrap() {
             WaitStatus::Stopped(_, Signal::SIGTRAP) => {}
-            // It stops itself again when it is done.
+            // It stops itself again when it has finished.
             WaitStatus::Stopped(_, Signal::SIGSTOP) => return true,
             other => panic!("{other:?}"),
         }
@@ -78,7 +78,7 @@ fn followers_of_a_process_that_died_while_it_resized() {
         let slots = if stops % 2 == 0 { 64 } else { 32 };
         let done = resize_and_die(maps.to_str().unwrap(), pin.to_str().unwrap(), slots, stops);
         let written = write(3);
-        // Not yet finished by anyone: what is there is read, in order, and nobody goes on too early.
+        // The resize is still unfinished: records are read in order, and no follower moves on too early.
         for (follower, read) in followers.iter_mut().zip(&mut read) {
             for (writer, number) in all(follower) {
                 assert_eq!((writer, number), (2, *read), "after {stops} stops");
@@ -99,7 +99,7 @@ fn followers_of_a_process_that_died_while_it_resized() {
         } else if !done {
             before += 1;
         }
-        // The loader starts again.
+        // The loader restarts.
         initialize_object(skel.object()).unwrap();
         let ring = open(skel.object());
         fs::remove_file(&pin).unwrap();
@@ -125,8 +125,8 @@ fn followers_of_a_process_that_died_while_it_resized() {
     everywhere();
 }
 
-/// A follower that comes late to what another loader pinned in the same place reads that, and counts nothing
-/// for the rings that it can't know.
+/// A follower that comes late to a ring that another loader pinned in the same place reads that ring, and counts
+/// nothing for the rings that it can't see.
 #[test]
 fn a_loader_that_starts_anew_counts_nothing() {
     require_bpf!();

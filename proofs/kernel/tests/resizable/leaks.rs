@@ -1,4 +1,4 @@
-//! Descriptors and mappings: however often a ring is replaced, there are no more of them.
+//! Descriptors and mappings: replacing a ring any number of times leaks none.
 
 use std::fs;
 use std::mem::MaybeUninit;
@@ -11,7 +11,7 @@ use mapring_kernel_tests::{PinDir, Runner, everywhere, fitted, load, on_one_cpu,
 
 use crate::{all, open};
 
-/// The descriptors of this process that are BPF maps, and its mappings of those.
+/// The numbers of this process's BPF map descriptors, and of its mappings of them.
 fn held() -> [usize; 2] {
     let is_map = |entry: std::io::Result<fs::DirEntry>| {
         fs::read_link(entry.unwrap().path()).is_ok_and(|to| to.to_string_lossy().contains("bpf-map"))
@@ -21,7 +21,7 @@ fn held() -> [usize; 2] {
     [fds, maps.lines().filter(|line| line.contains("bpf-map")).count()]
 }
 
-/// Other tests have maps, too: this one runs in a process of its own.
+/// Other tests also have maps, so this one runs in its own process.
 #[test]
 fn two_hundred_resizes_leave_nothing_behind() {
     require_bpf!();

@@ -1,5 +1,5 @@
-//! Rings that are replaced by larger and smaller ones while programs write: what a follower is given is
-//! what was written, each record once, and what is missing is counted.
+//! Rings that are replaced by larger and smaller ones while programs write: a follower gets each written record once,
+//! and missing ones are counted.
 #![allow(missing_docs)]
 
 mod died;
@@ -42,7 +42,7 @@ fn open(object: &Object) -> Ring<Numbered> {
     Ring::open(&map(object, "numbers")).unwrap()
 }
 
-/// Everything that there is, whole or it fails.
+/// All available records; fails unless each is whole.
 fn all(follower: &mut Reader<Numbered>) -> Vec<(u64, u64)> {
     let mut found = Vec::new();
     while let Some(event) = follower.poll() {
@@ -86,7 +86,7 @@ fn in_order(object: &Object) {
     assert_eq!((follower.rings(), follower.lost(), follower.stats().dropped()), (7, 0, 5));
     assert_eq!(follower.stats().delivered, next - 5);
 
-    // As large as it says it is.
+    // As large as its preamble states.
     for run in 0..4096 / 16 {
         assert_eq!(push(&program, 2, next + run * 16, 16), 0);
     }
@@ -145,7 +145,7 @@ fn a_follower_that_was_away_counts_the_rings_that_it_missed() {
         ring.resize(32).unwrap();
     }
     assert_eq!(push(&program, 2, 40, 10), 0);
-    // The first ring is held by the follower itself, the last one is in use; those between are gone.
+    // The follower holds the first ring, the last one is in use, and those between are freed.
     let expected: Vec<_> = (0..10).chain(40..50).map(|number| (2, number)).collect();
     assert_eq!(all(&mut follower), expected);
     let stats = follower.stats();
@@ -169,7 +169,7 @@ fn a_record_that_is_being_written_meanwhile_is_waited_for() {
             assert_eq!(args[3], 0);
             done.store(true, Ordering::Release);
         });
-        // It has its slot, and sleeps.
+        // It has claimed its slot, and sleeps.
         while tickets(&ring) == 0 {
             std::thread::yield_now();
         }
@@ -182,7 +182,7 @@ fn a_record_that_is_being_written_meanwhile_is_waited_for() {
     assert_eq!((follower.rings(), follower.lost()), (2, 0));
 }
 
-/// How many tickets were given out, as a new reader finds them.
+/// The number of claimed tickets, as a new reader finds it.
 fn tickets(ring: &Ring<Numbered>) -> u64 {
     let reader = ring.reader_from(Start::Now);
     (0..ring.shards()).map(|shard| reader.position(shard).unwrap()).sum()
@@ -196,7 +196,7 @@ fn a_record_that_is_never_ended_is_skipped_at_the_end() {
     }
 }
 
-/// On any CPU, whatever there is on others.
+/// On any CPU, whatever other CPUs contain.
 fn never_ended(cpu: usize) {
     let mut storage = MaybeUninit::uninit();
     let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
@@ -230,14 +230,14 @@ fn forged_gates_cost_records_and_nothing_else() {
     assert_eq!(geometry.element_words(), 7, "words 14 and 15 start the third element");
     on_cpu(cpus()[0]);
 
-    // Retired, it says, and is not: the follower looks for another ring and finds none.
+    // The gate claims that the ring is retired, but it is not: the follower searches for another ring and finds none.
     let mut follower = ring.reader();
     for gate in [3, 3 | 63 << 8, u64::MAX, 0, 1] {
         for before in [0, 7, u64::MAX] {
             update(&first, 2, &[gate, before, 0, 0, 0, 0, 0]);
             assert_eq!(push(&program, 2, 0, 5), 0);
             assert_eq!(all(&mut follower).len(), 5, "gate {gate:#x}");
-            // A newcomer says that it does not know it.
+            // A new reader reports the gate as unknown.
             let newcomer = Ring::<Numbered>::open(first.as_fd().try_clone_to_owned().unwrap());
             let unknown = newcomer
                 .as_ref()
@@ -245,7 +245,7 @@ fn forged_gates_cost_records_and_nothing_else() {
             assert_eq!(unknown, ![0, 1, 3].contains(&(gate & 0xff)), "{newcomer:?}");
         }
     }
-    // What programs go by: they drop, or find slots elsewhere, and stay in the map.
+    // The gates that programs read: they drop records, or find slots elsewhere, and stay in the map.
     let header = u32::try_from(geometry.shard(cpus()[0])).unwrap();
     for gate in [0, 2, 3, u64::MAX, 1, 1 | 31 << 8, 1 | 63 << 8, 1 | 6 << 8 | 0xffff_ffff << 32, 1 | 6 << 8] {
         let head = word_at(&first, header, 0);
@@ -257,16 +257,16 @@ fn forged_gates_cost_records_and_nothing_else() {
     everywhere();
 }
 
-/// So many records at most as there can be, whatever they are.
+/// Counts the available records, up to the maximum possible, without checking them.
 fn all_found(follower: &mut Reader<Numbered>) -> usize {
     let found = (0..10_000).take_while(|_| follower.poll().is_some()).count();
     assert!(found < 10_000, "does not come to an end");
     found
 }
 
-/// How often rings are replaced.
+/// The number of replacements.
 const RESIZES: usize = 24;
-/// Sizes that they get, in turn.
+/// The sizes of the rings, in turn.
 const SIZES: [usize; 4] = [64, 8192, 16384, 1024];
 
 #[test]
@@ -315,7 +315,7 @@ fn paced(object: &Object) {
             while read.iter().map(|read| read.load(Ordering::Relaxed)).sum::<u64>() < before + 200 {
                 follow(&mut follower);
             }
-            // Readers are in the midst of the old ring.
+            // Readers are in the middle of the old ring.
             std::thread::scope(|scope| {
                 let resizer = scope.spawn(|| ring.resize(slots).unwrap());
                 while !resizer.is_finished() {
@@ -342,8 +342,8 @@ fn what_is_missing_under_load_is_counted() {
     under_load(load::<ResizablePortableSkelBuilder>(&mut portable, watching_us).object_mut());
 }
 
-/// Tasks that may sleep, system calls and a clock's interrupts write as fast as they can; rings come and
-/// go; one follower finds them in the map of maps, one by the pin.
+/// Tasks that may sleep, system calls and a clock's interrupts write at full speed while rings are replaced; one
+/// follower finds them in the map of maps, one by the pin.
 fn under_load(object: &mut Object) {
     let ring = open(object);
     let pins = PinDir::new();
@@ -369,14 +369,14 @@ fn under_load(object: &mut Object) {
     });
 }
 
-/// Reads to the end: what there was.
+/// Reads to the end, and returns the records.
 fn follow(mut follower: Reader<Numbered>, stopped: &AtomicBool) -> (Reader<Numbered>, Seen) {
     let (mut seen, mut empty) = (Seen::default(), 0);
     loop {
         let last = stopped.load(Ordering::Acquire);
         let count = follower.for_each(usize::MAX, |event| seen.add(event.record));
         match follower.take_error() {
-            // On a machine with much to do a resize takes more than a second, and goes on.
+            // On a busy machine a resize takes more than a second, and continues.
             Some(e) if e.kind() != ErrorKind::ResizeUnfinished => panic!("{e}"),
             _ => {}
         }

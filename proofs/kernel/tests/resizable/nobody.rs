@@ -1,4 +1,4 @@
-//! Readers without any right, which follow by the pin.
+//! Unprivileged readers, which follow by the pin.
 
 use std::fs;
 use std::mem::MaybeUninit;
@@ -13,8 +13,8 @@ use mapring_kernel_tests::{
 
 use crate::{SIZES, open};
 
-/// Starts nobody's follower, has a program write, and calls `meanwhile` now and then, until it has had
-/// enough: how it reads, and what it said in the end.
+/// Starts an unprivileged follower, makes a program write, and calls `meanwhile` from time to time until the follower
+/// ends. Returns how it reads, and its last output.
 fn nobody_follows(
     ring: &Ring<Numbered>,
     program: &Runner,
@@ -24,7 +24,7 @@ fn nobody_follows(
     let mut next = 0;
     let said = written_for(env!("CARGO_BIN_EXE_kernel-tests-follow"), args, || {
         if next == 0 {
-            // The follower runs already, wherever it likes; in order is what one CPU writes.
+            // The follower already runs, on any CPU. Records are in order only from one CPU.
             on_one_cpu();
         }
         assert_eq!(push(program, 2, next, 16), 0);
@@ -41,7 +41,7 @@ fn nobody_follows(
 fn nobody_follows_by_the_pin() {
     require_bpf!();
     for (mode, how) in [(0o666, "Mapped"), (0o444, "Syscall(ReadOnlyFd)")] {
-        // Each follower has a ring of its own: what another one was written for would be read first.
+        // Each follower has its own ring; otherwise it would first read records written for another.
         let mut storage = MaybeUninit::uninit();
         let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
         let program = Runner::new(skel.object(), "push_run");

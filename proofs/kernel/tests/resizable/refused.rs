@@ -1,4 +1,4 @@
-//! What can't be resized, or be put in a map of maps, and what is said of it.
+//! Maps that can't be resized or put in a map of maps, and the messages about them.
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd};
@@ -24,7 +24,7 @@ fn what_cannot_be_resized_is_named() {
     assert!(error.kind() == ErrorKind::Shape, "{error}");
     assert_eq!(ring.slots(), 64);
 
-    // Loaded as it is: its programs go on dropping.
+    // Loaded without preparation: its programs keep dropping.
     let mut unfit = MaybeUninit::uninit();
     let skel_unfit = load::<ResizableSkelBuilder>(&mut unfit, unfitted);
     let program = Runner::new(skel_unfit.object(), "push_run");
@@ -36,7 +36,7 @@ fn what_cannot_be_resized_is_named() {
         assert_eq!(push(&program, 2, 0, 16), 16);
     }
 
-    // A map, but not one of maps; a map of maps, but of no such ring; a key of another length.
+    // A map, but not a map of maps; a map of maps, but not of such rings; a key of another length.
     let first = map(skel.object(), "numbers__first");
     let error = Ring::<Numbered>::open(&first).unwrap().resize(64).unwrap_err();
     assert!(error.kind() == ErrorKind::NotResizable, "{error}");
@@ -86,7 +86,7 @@ fn regions_in_a_hash_of_maps() {
     maps.delete(&key).unwrap();
     assert!(matches!(found.replaced(), Err(e) if e.kind() == ErrorKind::Open), "there is none any more");
 
-    // Without that flag the kernel takes maps of one size only.
+    // Without that flag the kernel accepts maps of one size only.
     let refusals = load::<RefusalsSkelBuilder>(&mut other, fitted);
     let plain = refusals.object().maps().find(|map| map.name() == "ring").unwrap();
     let opts = bpf_map_create_opts { inner_map_fd: fd_number(&plain), ..opts };

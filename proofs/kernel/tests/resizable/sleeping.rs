@@ -1,5 +1,5 @@
-//! Programs that sleep in the midst of a claim while their ring is replaced, on each CPU: each record is read
-//! once, from the old ring or from the next.
+//! Programs sleep in the middle of a claim while their ring is replaced, on each CPU: each record is read once, from
+//! the old ring or from the next.
 
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,7 +48,7 @@ fn a_program_that_sleeps_anywhere_in_its_claim() {
             assert!(!done.load(Ordering::Acquire), "CPU {cpu}: it did not sleep");
             ring.resize(if number % 2 == 0 { 16 } else { 128 }).unwrap();
             assert_eq!(all(&mut follower), []);
-            // What it has claimed is waited for; what it has not claimed keeps nobody.
+            // The follower waits for a claimed ticket; without a claim it moves on.
             assert_eq!(follower.rings() - rings, u64::from(!has_claimed), "CPU {cpu}");
             pages.serve(|| (!done.load(Ordering::Acquire)).then_some(Duration::ZERO));
         });

@@ -1,4 +1,4 @@
-//! What must hold when all is over: that it adds up, and that it was worth checking.
+//! Checks at the end: the counts add up, and the test covered the required events.
 
 use std::time::Instant;
 
@@ -10,10 +10,10 @@ use crate::Results;
 use crate::counted::{self, CONTEXTS, Context, SLOTS, State, states};
 use crate::readers::{Item, PATIENCE, Pace, Tables};
 
-/// Slots that one claim looks at, at most: `MAPRING__TRIES`.
+/// Slots that one claim tries, at most: `MAPRING__TRIES`.
 const TRIES: u64 = 6;
 
-/// Who must have met whom in the midst of a record, so that this was a test of it: `(then, meanwhile)`.
+/// Contexts that must have interrupted a record of another, to make this a test of it: `(then, meanwhile)`.
 const MET: &[(Context, Context)] = {
     use Context::{Call, Clock, Probe, Sleeper, Softirq, Switch};
     &[
@@ -30,7 +30,7 @@ const MET: &[(Context, Context)] = {
     ]
 };
 
-/// One ring, each CPU, each reader: what was claimed, what was seen, and that it adds up.
+/// For one ring, each CPU, each reader: the claimed and the read tickets add up.
 pub(crate) fn check_ring(
     object: &Object,
     ring: usize,
@@ -44,7 +44,7 @@ pub(crate) fn check_ring(
     assert_eq!(total.doubled, 0, "tickets claimed twice, ring of {slots}");
     let mut last = handle.reader();
     let mut last_delivered = last.drain().count() as u64;
-    // It may have to wait for tickets that nobody took.
+    // It may have to wait for unclaimed tickets.
     let deadline = Instant::now() + PATIENCE;
     while (0..ends.len()).any(|cpu| last.position(cpu) < Some(ends[cpu])) {
         last_delivered += last.drain().count() as u64;
@@ -56,13 +56,13 @@ pub(crate) fn check_ring(
     );
     for (cpu, &end) in ends.iter().enumerate() {
         let count = counted::ring(object, number, cpu);
-        // Tickets that nobody claimed, because their slot was still being written a lap behind.
+        // Unclaimed tickets, because their slot was still being written from the lap before.
         let holes =
             end.checked_sub(count.committed + count.discarded).expect("each claim has a ticket of its own");
         let most = TRIES * (count.nested + count.dropped);
         assert!(holes <= most, "CPU {cpu}, {slots} slots: {holes} holes, {count:?}");
-        // A claim tries the only slot for one ticket after the other. It gets a later one only if whoever wrote
-        // the slot ended in the meantime, which takes a claim that was preempted.
+        // A claim tries the only slot for one ticket after the other. It gets a later ticket only if the slot's writer
+        // ended during the claim, and that requires a preempted claim.
         let one_slot = slots == 1 && preempts_nobody();
         assert!(!one_slot || holes == 0, "CPU {cpu}: {holes} holes in a ring without a next slot");
         for (pace, access, seen) in results.of(ring) {
@@ -83,7 +83,7 @@ pub(crate) fn check_ring(
     }
 }
 
-/// Cells, latches and counters: as often written as they say, and no program read nonsense.
+/// Cells, latches and counters: the number of writes matches their versions, and no program read a wrong value.
 pub(crate) fn check_latest(object: &Object, tables: &Tables, results: &Results) {
     let cells = [0, 1].map(|cell| counted::cell(object, cell));
     let latches = [results.written.latched, counted::latch(object)];
@@ -104,7 +104,7 @@ pub(crate) fn check_latest(object: &Object, tables: &Tables, results: &Results) 
     assert_eq!((sum(|s| s.torn), sum(|s| s.back)), (0, 0), "latches as programs read them");
 }
 
-/// What readers have counted, be it so far or in the end.
+/// The readers' counts, so far or at the end.
 pub(crate) struct Counted {
     /// By reader and ring.
     pub(crate) rings: Vec<(Pace, Access, Vec<ReadStats>)>,
@@ -113,8 +113,8 @@ pub(crate) struct Counted {
 }
 
 impl Counted {
-    /// Whether programs wrote a whole lap of the largest ring while one of them slept in its midst, and a reader
-    /// passed over the hole.
+    /// Whether programs wrote a whole lap of the largest ring while one of them slept during it, and a reader passed
+    /// over the hole.
     pub(crate) fn round_a_large_ring(&self) -> bool {
         let skipped =
             |tallies: &[ReadStats]| tallies.get(SLOTS.len() - 1).is_some_and(|stats| stats.skipped > 0);
@@ -122,8 +122,7 @@ impl Counted {
     }
 }
 
-/// What makes all this worth checking and has not happened yet: writers meet writers, and readers
-/// meet writers.
+/// The required events that have not happened yet: writers interrupt writers, and readers read during writes.
 pub(crate) fn missing(object: &Object, readers: &Counted) -> Vec<String> {
     let mut missing = not_met(object);
     let mut expect = |what: String, happened: bool| missing.extend((!happened).then_some(what));
@@ -132,7 +131,7 @@ pub(crate) fn missing(object: &Object, readers: &Counted) -> Vec<String> {
         let mut all = ReadStats::default();
         for (pace, access, tallies) in &readers.rings {
             if !tallies.is_empty() && ring >= tallies.len() {
-                continue; // reads the tiny rings alone
+                continue; // reads only the tiny rings
             }
             let stats = tallies.get(ring).copied().unwrap_or_default();
             expect(format!("a {pace:?} reader got nothing from the ring of {slots}"), stats.delivered > 0);
@@ -161,7 +160,7 @@ pub(crate) fn missing(object: &Object, readers: &Counted) -> Vec<String> {
     missing
 }
 
-/// That nothing is [`missing`], and what there was.
+/// Checks that nothing is [`missing`], and prints the events.
 pub(crate) fn check_overlap(object: &Object, results: &Results) {
     println!("{:?}", results.written);
     show_contexts(object);
@@ -192,23 +191,23 @@ pub(crate) fn check_overlap(object: &Object, results: &Results) {
     assert!(missing.is_empty(), "what this test is about did not happen: {missing:#?}");
 }
 
-/// What of [`MET`] has not happened yet, and who has not read a latch.
+/// The pairs of [`MET`] that have not met yet, and the contexts that have not read a latch.
 fn not_met(object: &Object) -> Vec<String> {
     let states = states(object);
     let sum = |of: &dyn Fn(&State) -> u64| states.iter().map(of).sum::<u64>();
     let met = |outer: Context, inner: Context| sum(&|s| s.midway[inner as usize][outer as usize]) > 0;
     let (threaded, exclusive) = (real_time(), kernel() < (6, 0));
     let can_meet = |outer, inner| match (outer, inner) {
-        // Under PREEMPT_RT what interrupts leave for later is done by tasks, which interrupt nobody:
-        // they come in the midst only of what the scheduler takes the CPU from.
+        // Under PREEMPT_RT, tasks process softirqs and interrupt nothing: they run in the middle of a record only if
+        // the scheduler can preempt it.
         (outer, Context::Softirq) => !threaded || met(outer, Context::Switch),
-        // Before 6.0 no program for a clock runs on a CPU that runs one for a probe (`bpf_prog_active`).
+        // Before 6.0 no clock program runs on a CPU that runs a probe program (`bpf_prog_active`).
         (Context::Probe, Context::Clock) => !exclusive,
         _ => true,
     };
     let unmet = MET.iter().filter(|(outer, inner)| !met(*outer, *inner) && can_meet(*outer, *inner));
     let unmet = unmet.map(|(outer, inner)| format!("no {inner:?} in the midst of a record of {outer:?}"));
-    // Claims that take long are there to be interrupted.
+    // Claims that take long exist to be interrupted.
     let whole = sum(&|state| state.slow) > 0 && sum(&|state| state.interrupted) == 0;
     let whole =
         whole.then(|| "no claim was interrupted between the look at the sequence and the store".into());
@@ -217,7 +216,7 @@ fn not_met(object: &Object) -> Vec<String> {
     unmet.chain(whole).chain(unread.map(|context| format!("no {context:?} read a latch"))).collect()
 }
 
-/// Who interrupted whom.
+/// Prints which contexts interrupted which.
 fn show_contexts(object: &Object) {
     let states = states(object);
     let sum = |of: &dyn Fn(&State) -> u64| states.iter().map(of).sum::<u64>();

@@ -1,15 +1,15 @@
-//! What the programs of `bpf/stress.bpf.c` counted themselves, without the library.
+//! The programs' own counts in `bpf/stress.bpf.c`, independent of the library.
 
 use libbpf_rs::{MapCore, MapFlags, Object, OpenObject};
 use mapring_kernel_tests::{fitted, map};
 
-/// The rings' slots, in the order in which the programs number the rings.
+/// The rings' slots, in the programs' numbering of the rings.
 pub(crate) const SLOTS: [u64; 4] = [1, 2, 4, 4096];
-/// Where the two cells start among the counts, the three counters, and the programs' own latch.
+/// The indices of the two cells' counts, of the three counters', and of the programs' own latch's.
 const CELLS: u32 = 4;
 const COUNTERS: u32 = 6;
 const LATCH: u32 = 9;
-/// Tickets that the programs keep note of, for each ring and CPU.
+/// Tickets that the programs keep track of, for each ring and CPU.
 const WINDOW: usize = 16384;
 
 /// `enum context`: where a program runs.
@@ -29,7 +29,7 @@ pub(crate) const CONTEXTS: [Context; 6] =
 /// One number for each context.
 type Each = [u64; CONTEXTS.len()];
 
-/// `struct count`, of one CPU.
+/// `struct count`, for one CPU.
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub(crate) struct Count {
@@ -40,7 +40,7 @@ pub(crate) struct Count {
     pub(crate) nested: u64,
 }
 
-/// `struct state`, of one CPU.
+/// `struct state`, for one CPU.
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub(crate) struct State {
@@ -59,7 +59,7 @@ pub(crate) struct State {
     pub(crate) interrupted: u64,
 }
 
-/// What happened to one ring, cell, counter or latch, all CPUs together.
+/// The counts of one ring, cell, counter or latch, summed over all CPUs.
 pub(crate) fn total(object: &Object, index: u32) -> Count {
     per_cpu::<Count>(object, "counts", index).into_iter().fold(Count::default(), |sum, count| Count {
         committed: sum.committed + count.committed,
@@ -82,7 +82,7 @@ pub(crate) fn counter(object: &Object, counter: u32) -> u64 {
     total(object, COUNTERS + counter).committed
 }
 
-/// How often programs wrote their latch.
+/// The number of the programs' writes to their latch.
 pub(crate) fn latch(object: &Object) -> u64 {
     total(object, LATCH).committed
 }
@@ -96,7 +96,7 @@ fn per_cpu<T: bytemuck::Pod>(object: &Object, name: &str, index: u32) -> Vec<T> 
     values.iter().map(|value| bytemuck::pod_read_unaligned(&value[..size_of::<T>()])).collect()
 }
 
-/// A shard for each CPU, and room for each CPU's notes.
+/// A shard for each CPU, and room for each CPU's data.
 pub(crate) fn prepare(object: &mut OpenObject) {
     fitted(object);
     let cpus = u32::try_from(libbpf_rs::num_possible_cpus().unwrap()).unwrap();
@@ -105,7 +105,7 @@ pub(crate) fn prepare(object: &mut OpenObject) {
     claimed.set_max_entries(each * cpus).unwrap();
 }
 
-/// One ticket beyond the last one that was claimed, for each ring and CPU: `ends[ring][cpu]`.
+/// The ticket after the last claimed one, for each ring and CPU: `ends[ring][cpu]`.
 pub(crate) fn ends(object: &Object) -> Vec<Vec<u64>> {
     let map = map(object, "claimed");
     let notes: Vec<u64> = map

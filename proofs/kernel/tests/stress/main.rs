@@ -1,8 +1,7 @@
-//! Writers nested in writers, on all CPUs, into tiny rings, cells, latches and counters, while
-//! readers of every sort read: nothing torn, nothing twice, nothing uncounted. Programs write in six
-//! contexts that interrupt, preempt and outsleep each other; the test fails, too, if that did not
-//! happen, and says what. `MAPRING_STRESS_SECONDS` (12) says how long each of the three tests
-//! takes; if some of that has not happened yet, they go on until it has, for some minutes at most.
+//! Writers nested in writers, on all CPUs, into tiny rings, cells, latches and counters, while readers of every kind
+//! read: nothing torn, nothing twice, nothing uncounted. Programs write in six contexts that interrupt, preempt and
+//! outsleep each other. The test also fails, with a message, if these events did not happen. `MAPRING_STRESS_SECONDS`
+//! (12) sets the duration of each of the three tests; if events are missing, they continue for some minutes at most.
 #![allow(missing_docs)]
 
 mod checks;
@@ -27,7 +26,7 @@ use counted::{SLOTS, ends, prepare};
 use readers::{Ends, Item, Latest, Pace, Seen, Tables, read_latest, read_rings};
 use writers::{NAP, Writers, Written, slow_pages};
 
-/// How long is waited until everyone has met, at most: the slowest emulated machine takes a part of it.
+/// The maximum wait for all events: even the slowest emulated machine needs only a part of it.
 const MEETINGS: Duration = Duration::from_secs(300);
 
 #[test]
@@ -71,23 +70,23 @@ impl Handles {
     }
 }
 
-/// Everything that the readers and writers brought home.
+/// The results of all readers and writers.
 struct Results {
     /// By reader and ring.
     rings: Vec<(Pace, Access, Vec<Seen>)>,
     latest: [Latest; 2],
     written: Written,
-    /// How long writers wrote.
+    /// The duration of the writes.
     time: Duration,
 }
 
 impl Results {
-    /// What each reader of a ring saw of it.
+    /// The results of each reader of a ring.
     fn of(&self, ring: usize) -> impl Iterator<Item = (Pace, Access, &Seen)> {
         self.rings.iter().filter_map(move |(pace, access, seen)| Some((*pace, *access, seen.get(ring)?)))
     }
 
-    /// What readers counted.
+    /// The readers' counts.
     fn counted(&self) -> Counted {
         let tallies = |seen: &Vec<Seen>| seen.iter().map(Seen::stats).collect();
         let rings = self.rings.iter().map(|(pace, access, seen)| (*pace, *access, tallies(seen))).collect();
@@ -114,7 +113,7 @@ fn stress(object: &Object) {
     check_overlap(object, &results);
 }
 
-/// Lets the programs and the readers loose, and ends them in order.
+/// Starts the programs and the readers, and ends them in order.
 fn run(object: &Object, mapped: &Handles, looked_up: &Handles, ends_seen: &Ends) -> Results {
     let seconds =
         std::env::var("MAPRING_STRESS_SECONDS").map_or(12.0, |s| s.parse().expect("a number of seconds"));
@@ -123,7 +122,7 @@ fn run(object: &Object, mapped: &Handles, looked_up: &Handles, ends_seen: &Ends)
     let latches = Latches::from_region(OpenOptions::new().write(true).open(latches).unwrap()).unwrap();
     let (pages, nap, stop) = (slow_pages(), Mutex::new(NAP), AtomicBool::new(false));
     let (all, tiny) = (SLOTS.len(), SLOTS.len() - 1);
-    // The last one comes later than the others.
+    // The last one starts later than the others.
     let readers = [
         (Pace::Poll, mapped, all),
         (Pace::Again, mapped, tiny),
@@ -139,7 +138,7 @@ fn run(object: &Object, mapped: &Handles, looked_up: &Handles, ends_seen: &Ends)
         Counted { rings: rings.collect(), busy: busy.each_ref().map(|(_, so_far)| *so_far.lock().unwrap()) }
     };
     std::thread::scope(|scope| {
-        // If anything fails, nobody may be left running.
+        // If anything fails, all threads must stop.
         let at_end = AtEnd { stop: &stop, ends: ends_seen };
         let read = |reader: usize, from| {
             let (pace, rings, so_far) = &readers[reader];
@@ -154,16 +153,15 @@ fn run(object: &Object, mapped: &Handles, looked_up: &Handles, ends_seen: &Ends)
         std::thread::sleep(time / 2);
         reading.push(read(readers.len() - 1, Start::Now));
         std::thread::sleep(time / 2);
-        // On a machine that is busy or emulated, or in a short time, not all of it happens: longer, if
-        // need be.
+        // On a busy or emulated machine, or in a short time, some events do not happen: continue longer if needed.
         let limit = MEETINGS.max(time * 10);
         loop {
             let counted = so_far();
             if missing(object, &counted).is_empty() || start.elapsed() > limit {
                 break;
             }
-            // Naps in which even slow programs get round a large ring, until they have: small ones are
-            // shut meanwhile, and nobody meets there.
+            // Sleep long enough that even slow programs write a lap of a large ring. Until then the small rings are
+            // blocked, and programs meet less there.
             let shut = !counted.round_a_large_ring();
             *nap.lock().unwrap() = if shut { start.elapsed() / 8 } else { NAP };
             std::thread::sleep(Duration::from_millis(100));
@@ -184,7 +182,7 @@ fn run(object: &Object, mapped: &Handles, looked_up: &Handles, ends_seen: &Ends)
     })
 }
 
-/// Ends the threads when a test fails in their midst.
+/// Ends the threads if a test fails.
 struct AtEnd<'a> {
     stop: &'a AtomicBool,
     ends: &'a Ends,

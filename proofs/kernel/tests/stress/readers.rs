@@ -1,11 +1,11 @@
-//! Readers that trust nothing: every word of every record is checked against its ticket.
+//! Readers that check every word of every record against its ticket.
 
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use mapring::{Cells, Counters, Latches, ReadStats, Reader, Record, Ring, Snapshot, Start};
 
-/// `struct item`: words that follow from ticket and writer.
+/// `struct item`: words computed from ticket and writer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable, Record)]
 #[repr(C)]
 pub(crate) struct Item {
@@ -14,53 +14,53 @@ pub(crate) struct Item {
     words: [u64; 5],
 }
 
-/// How long one waits for what should happen soon, at most.
+/// The longest wait for events that should happen soon.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Set once when the programs have ended: where each ring's shards end, `ends[ring][cpu]`.
+/// Set once when the programs have ended: the end of each ring's shards, `ends[ring][cpu]`.
 pub(crate) type Ends = OnceLock<Vec<Vec<u64>>>;
 
-/// What `writer` writes for `ticket`: `fill` in `bpf/stress.bpf.c`.
+/// The content that `writer` writes for `ticket`: `fill` in `bpf/stress.bpf.c`.
 pub(crate) fn item(ticket: u64, writer: u64) -> Item {
     let base =
         ticket.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(writer.wrapping_mul(0xc2b2_ae3d_27d4_eb4f));
     Item { ticket, writer, words: std::array::from_fn(|i| base.wrapping_add(i as u64)) }
 }
 
-/// Whether all words are those of `ticket`.
+/// Whether all words belong to `ticket`.
 fn whole(found: &Item, ticket: u64) -> bool {
     found.writer != 0 && *found == item(ticket, found.writer)
 }
 
-/// How a reader of rings goes about it.
+/// The reading strategy of a reader.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Pace {
     /// `poll`, without a break.
     Poll,
-    /// The same, and where there is nothing new it starts anew, with the oldest: it copies all the time,
-    /// while those that wait for news hardly ever copy when a slow machine's writers write.
+    /// The same, but it restarts at the oldest record when nothing is new. So it always copies, while readers that wait
+    /// for new records hardly ever copy during the writes of a slow machine.
     Again,
-    /// `for_each`, then a nap.
+    /// `for_each`, then a sleep.
     Slow,
     /// `drain`, without a break.
     Drain,
 }
 
-/// What one reader saw of one ring.
+/// The results of one reader of one ring.
 #[derive(Debug)]
 pub(crate) struct Seen {
-    /// Where it started, by shard.
+    /// Its first ticket, by shard.
     pub(crate) starts: Vec<u64>,
-    /// What it counted, by shard.
+    /// Its counts, by shard.
     pub(crate) tallies: Vec<ReadStats>,
-    /// What it counted before it started anew.
+    /// Its counts before it restarted.
     before: ReadStats,
-    /// What it says that producers dropped, in the end.
+    /// Its final count of records that producers dropped.
     pub(crate) dropped: u64,
 }
 
 impl Seen {
-    /// Of all shards.
+    /// The sum over all shards.
     pub(crate) fn stats(&self) -> ReadStats {
         let mut sum = self.before;
         self.tallies.iter().for_each(|shard| sum += *shard);
@@ -84,20 +84,20 @@ impl Watch {
         Self { reader, next: starts.clone(), delivered, starts, before: ReadStats::default() }
     }
 
-    /// Another reader, from the oldest on.
+    /// Another reader, from the oldest record on.
     fn anew(&mut self, ring: &Ring<Item>) {
         self.tallies();
         *self = Self { before: self.stats(), ..Self::new(ring, Start::Oldest) };
     }
 
-    /// What it counted, those before it included.
+    /// Its counts, including those before restarts.
     fn stats(&self) -> ReadStats {
         let mut sum = self.before;
         sum += self.reader.stats();
         sum
     }
 
-    /// By shard, without those before: what it has passed, and what it gave.
+    /// Its counts by shard, without those before restarts: tickets passed, and records delivered.
     fn tallies(&self) -> Vec<ReadStats> {
         let shards = 0..self.starts.len();
         let tallies: Vec<_> = shards.map(|shard| self.reader.shard_stats(shard).unwrap()).collect();
@@ -109,7 +109,7 @@ impl Watch {
         tallies
     }
 
-    /// Takes some records; each must be whole, its own, and later than the last.
+    /// Takes some records; each must be whole, have its own ticket, and come after the last one.
     fn take(&mut self, pace: Pace) {
         let (next, delivered) = (&mut self.next, &mut self.delivered);
         let mut check = |cpu: usize, ticket: u64, item: &Item| {
@@ -136,7 +136,7 @@ impl Watch {
         }
     }
 
-    /// Everything is written: reads on up to where the programs ended.
+    /// All writers have ended: reads up to the programs' ends.
     fn finish(mut self, pace: Pace, ends: &[u64]) -> Seen {
         let deadline = Instant::now() + PATIENCE;
         while (0..ends.len()).any(|cpu| self.reader.position(cpu).unwrap() < ends[cpu]) {
@@ -152,8 +152,7 @@ impl Watch {
     }
 }
 
-/// Reads all rings in turn until the programs have ended, and then to the end. What it counts is
-/// told as it goes on.
+/// Reads all rings in turn until the programs have ended, and then to the end. Publishes its counts as it runs.
 pub(crate) fn read_rings(
     rings: &[Ring<Item>],
     start: Start,
@@ -179,14 +178,14 @@ pub(crate) fn read_rings(
     watches.into_iter().zip(ends).map(|(watch, ends)| watch.finish(pace, ends)).collect()
 }
 
-/// What is not a ring, by one way to read.
+/// Everything except rings, for one way to read.
 pub(crate) struct Tables {
     pub(crate) cells: Cells<Item>,
     pub(crate) latches: Latches<Item>,
     pub(crate) counters: Counters,
 }
 
-/// What a reader saw of two cells, two latches and three counters.
+/// The results of a reader of two cells, two latches and three counters.
 #[derive(Debug, Default)]
 pub(crate) struct Latest {
     /// The cells' last versions.
@@ -195,11 +194,11 @@ pub(crate) struct Latest {
     pub(crate) latches: [u64; 2],
     /// Values read while the programs ran.
     pub(crate) reads: u64,
-    /// Looks that found a writer in a cell, and those that a whole write of a latch overtook.
+    /// Reads that found a writer in a cell, and reads of a latch that a whole write overtook.
     pub(crate) busy: [u64; 2],
 }
 
-/// Reads all of them until the programs have ended, and once more; tells [`Latest::busy`] meanwhile.
+/// Reads all of them until the programs have ended, and once more; publishes [`Latest::busy`] as it runs.
 pub(crate) fn read_latest(tables: &Tables, ends: &Ends, so_far: &Mutex<[u64; 2]>) -> Latest {
     let mut seen = Latest::default();
     let mut sums = [0; 3];
@@ -224,7 +223,7 @@ pub(crate) fn read_latest(tables: &Tables, ends: &Ends, so_far: &Mutex<[u64; 2]>
     }
 }
 
-/// A value must be whole, its version's own, and no older than the last one. Returns how many.
+/// A value must be whole, match its version, and be no older than the last one. Returns how many.
 fn take(found: Option<Snapshot<Item>>, last: &mut u64, busy: &mut u64, what: &str) -> u64 {
     let Some(Snapshot { version, value }) = found else {
         *busy += 1;

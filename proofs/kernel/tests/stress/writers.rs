@@ -1,4 +1,4 @@
-//! Everything that writes: programs in six contexts, what sets them off, and the writer of a latch.
+//! All writers: programs in six contexts, their triggers, and the writer of a latch.
 
 use std::hint::black_box;
 use std::net::UdpSocket;
@@ -15,35 +15,35 @@ use mapring_kernel_tests::{Runner, SlowPages, cpus, on_cpu, sample_clock};
 use crate::counted::states;
 use crate::readers::{Item, item};
 
-/// Nanoseconds between two ticks of the clock that interrupts everything, and of the one whose
-/// program writes a latch.
+/// Nanoseconds between two ticks of the clock that interrupts everything, and of the clock whose program writes a
+/// latch.
 const TICK: u64 = 50_000;
 const LATCH_TICK: u64 = 70_000;
-/// Tasks of each CPU that sleep in the midst of a record, and how long they do at first.
+/// Tasks of each CPU that sleep in the middle of a record, and their sleep time at first.
 const SLEEPERS: usize = 3;
 pub(crate) const NAP: Duration = Duration::from_micros(50);
-/// How long they do nothing, now and then.
+/// The length of their pauses from time to time.
 const REST: Duration = Duration::from_millis(10);
-/// Rings, and a cell: where sleepers write.
+/// Rings, and a cell: the targets of sleepers.
 const TARGETS: u64 = 5;
 
-/// What a program is attached to.
+/// The function that a program is attached to.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn mapring_stress_probe(turn: u64) {
     black_box(turn);
 }
 
-/// What the threads came to that write.
+/// The results of the writing threads.
 #[derive(Debug)]
 pub(crate) struct Written {
-    /// Pages for which somebody slept.
+    /// Pages on which a task slept.
     pub(crate) naps: u64,
-    /// Values that user space handed down.
+    /// Values that userspace wrote.
     pub(crate) latched: u64,
 }
 
-/// Attached programs, and the threads that set them off.
+/// Attached programs, and the threads that trigger them.
 pub(crate) struct Writers<'scope> {
     links: Vec<Link>,
     naps: ScopedJoinHandle<'scope, u64>,
@@ -51,7 +51,7 @@ pub(crate) struct Writers<'scope> {
 }
 
 impl<'scope> Writers<'scope> {
-    /// Attaches the programs and starts the threads, which go on until `stop`.
+    /// Attaches the programs and starts the threads, which run until `stop`.
     pub(crate) fn start(
         scope: &'scope Scope<'scope, '_>,
         object: &Object,
@@ -61,7 +61,7 @@ impl<'scope> Writers<'scope> {
         stop: &'scope AtomicBool,
     ) -> Self {
         let writer = latches.writer().unwrap();
-        writer.set(0, &item(1, 1)).unwrap(); // no program finds it empty
+        writer.set(0, &item(1, 1)).unwrap(); // so that no program finds it empty
         let latched = scope.spawn(move || latch(&writer, stop));
         let links = attach(object);
         let program = Runner::new(object, "on_sleep");
@@ -69,7 +69,7 @@ impl<'scope> Writers<'scope> {
             scope.spawn(move || call(cpu, stop));
         }
         let awake = scope.spawn(move || {
-            // Whoever sleeps has to wake up before this ends: the pages are given until all are done.
+            // Every sleeper must wake up before this ends: pages are supplied until all are done.
             let asleep = AtomicUsize::new(cpus().len() * SLEEPERS);
             std::thread::scope(|scope| {
                 for index in 0..cpus().len() * SLEEPERS {
@@ -89,7 +89,7 @@ impl<'scope> Writers<'scope> {
         Self { links, naps: awake, latched }
     }
 
-    /// After `stop`: waits until no program is in the middle of anything, and none will be.
+    /// After `stop`: waits until no program is active, and none will be.
     pub(crate) fn end(self, object: &Object) -> Written {
         let naps = self.naps.join().unwrap();
         drop(self.links);
@@ -103,7 +103,7 @@ pub(crate) fn slow_pages() -> SlowPages {
     SlowPages::new(cpus().len() * SLEEPERS)
 }
 
-/// One sleeper less, however it ends.
+/// One sleeper less, when dropped.
 struct Awake<'a>(&'a AtomicUsize);
 
 impl Drop for Awake<'_> {
@@ -126,7 +126,7 @@ fn attach(object: &Object) -> Vec<Link> {
     links
 }
 
-/// System calls, probes, and packets to itself, which are taken in by a softirq.
+/// System calls, probes, and packets to this machine, which a softirq receives.
 fn call(cpu: usize, stop: &AtomicBool) {
     on_cpu(cpu);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -147,21 +147,21 @@ fn call(cpu: usize, stop: &AtomicBool) {
     }
 }
 
-/// Runs a program again and again that copies from a page that is not there.
+/// Repeatedly runs a program that copies from a missing page.
 fn sleep(program: &Runner, pages: &SlowPages, index: usize, stop: &AtomicBool) {
     for turn in index as u64.. {
         if stop.load(Ordering::Relaxed) {
             return;
         }
         if turn % 4 == 0 {
-            std::thread::sleep(REST); // so that there are records without a sleeper behind them
+            std::thread::sleep(REST); // so that some records have no sleeper behind them
         }
         pages.take_away(index);
         program.run(&mut [turn % TARGETS, pages.address(index)]);
     }
 }
 
-/// Hands values down, one after the other: their number is their ticket.
+/// Writes values, one after the other: their number is their ticket.
 fn latch(writer: &LatchesWriter<Item>, stop: &AtomicBool) -> u64 {
     for number in 2.. {
         writer.set(0, &item(number, number)).unwrap();
@@ -172,7 +172,7 @@ fn latch(writer: &LatchesWriter<Item>, stop: &AtomicBool) -> u64 {
     unreachable!()
 }
 
-/// Waits until no program is in the middle of anything.
+/// Waits until no program is active.
 fn settle(object: &Object) {
     let deadline = Instant::now() + Duration::from_secs(60);
     let mut before = 0;

@@ -1,4 +1,4 @@
-//! What earlier runs found, kept as lists of mutants' names.
+//! Results of earlier runs, kept as lists of mutants' names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,37 +11,37 @@ use crate::cmd;
 
 const KILLED: &str = "killed";
 const UNVIABLE: &str = "unviable";
-/// cargo-mutants' lists.
+/// The names of cargo-mutants' lists.
 const OUTCOMES: [&str; 4] = ["caught", "timeout", "unviable", "missed"];
 
-/// What came of a mutant.
+/// The result for a mutant.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// A test failed, or did not end.
     Killed,
-    /// All tests that see it passed.
+    /// All tests that cover it passed.
     Survived,
     /// It does not compile.
     Unviable,
-    /// Not all tests that see it were run.
+    /// Not all tests that cover it have run.
     Left,
 }
 
-/// What is known, by list: `killed`, `unviable`, and for each set of tests the mutants that it missed.
+/// The known results, by list: `killed`, `unviable`, and for each set of tests the mutants that it missed.
 pub(super) struct Known {
     folder: PathBuf,
     lists: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Known {
-    /// What is still true of what `folder` has: of files whose text is the same in `tree`, and what tests missed that
-    /// are the same.
+    /// Loads the results in `folder` that are still valid: the source file is the same in `tree`, and for missed
+    /// mutants the tests are the same.
     pub(super) fn load(folder: &Path, tree: &Path, mutants: &[String]) -> Result<Self> {
         let mut known = Self { folder: folder.to_owned(), lists: BTreeMap::new() };
         for list in TESTS.iter().map(|tests| tests.name).chain([KILLED, UNVIABLE]) {
             known.lists.insert(list.to_owned(), lines(&known.list(list))?.collect());
         }
-        // Those of a run that was killed.
+        // Results of a run that was killed.
         for tests in &TESTS {
             known.collect(tests)?;
         }
@@ -99,18 +99,18 @@ impl Known {
         }
     }
 
-    /// Whether these tests must be run on the mutant.
+    /// Whether these tests must run on the mutant.
     pub(super) fn is_due(&self, mutant: &str, tests: &Tests) -> bool {
         let missed = self.has(tests.name, mutant) || !tests.see(file_of(mutant));
         self.verdict(mutant) == Verdict::Left && !missed
     }
 
-    /// Where cargo-mutants writes for these tests.
+    /// The output folder of cargo-mutants for these tests.
     pub(super) fn out(&self, tests: &Tests) -> PathBuf {
         self.folder.join(format!("out-{}", tests.name))
     }
 
-    /// Tells cargo-mutants which mutants need no more of these tests.
+    /// Writes for cargo-mutants which mutants it can skip for these tests.
     pub(super) fn hand_on(&self, tests: &Tests) -> Result<()> {
         let folder = self.out(tests).join("mutants.out");
         fs::create_dir_all(&folder)?;
@@ -119,20 +119,20 @@ impl Known {
         Ok(())
     }
 
-    /// How many mutants cargo-mutants is done with in this run of the tests.
+    /// The number of mutants that cargo-mutants has finished in this run of the tests.
     pub(super) fn done(&self, tests: &Tests) -> usize {
         let folder = self.out(tests).join("mutants.out");
         let size = |outcome| lines(&folder.join(format!("{outcome}.txt"))).map_or(0, Iterator::count);
         OUTCOMES.into_iter().map(size).sum()
     }
 
-    /// Takes over what cargo-mutants wrote for these tests.
+    /// Collects cargo-mutants' results for these tests.
     pub(super) fn collect(&mut self, tests: &Tests) -> Result<()> {
         let out = self.out(tests);
         for outcome in OUTCOMES {
             let list = match outcome {
                 "caught" | "timeout" => KILLED,
-                // What compiles in the first set may be compiled otherwise in another.
+                // A mutant that does not compile in another set may compile in the first.
                 "unviable" if tests.name == TESTS[0].name => UNVIABLE,
                 _ => tests.name,
             };
@@ -140,7 +140,7 @@ impl Known {
             self.lists.entry(list.to_owned()).or_default().extend(new);
         }
         self.save()?;
-        // Its logs stay, for one run.
+        // Keep its logs for one run.
         if out.join("mutants.out").exists() {
             let _ = fs::remove_dir_all(out.join("last"));
             fs::rename(out.join("mutants.out"), out.join("last"))?;
@@ -149,18 +149,18 @@ impl Known {
     }
 }
 
-/// The file that a mutant is of: its name starts with that.
+/// The file of a mutant: the first part of its name.
 pub(super) fn file_of(mutant: &str) -> &str {
     mutant.split(':').next().unwrap_or_default()
 }
 
-/// A source without the tests at its end: mutants are the same with others.
+/// A source without the tests at its end, which do not affect mutants.
 fn without_tests(source: &str) -> &str {
     let ends = ["\n#[cfg(test)]\nmod ", "\n#[cfg(all(test"].iter().filter_map(|start| source.find(start));
     &source[..ends.min().unwrap_or(source.len())]
 }
 
-/// The lines of a file; none, if there is no file.
+/// The lines of a file; none if the file does not exist.
 fn lines(path: &Path) -> Result<std::vec::IntoIter<String>> {
     let text = if path.exists() { fs::read_to_string(path)? } else { String::new() };
     Ok(text.lines().map(str::to_owned).collect::<Vec<_>>().into_iter())

@@ -1,4 +1,4 @@
-//! cargo-mutants, and the clone of the repository in which it works.
+//! Runs cargo-mutants in a clone of the repository.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,7 +17,7 @@ use crate::setup::Tools;
 
 const VERSION: &str = "27.1.0";
 
-/// Where mutants are tested, and with what.
+/// The clone and the tools for testing mutants.
 pub(super) struct Lab<'a> {
     tool: PathBuf,
     pub(super) tree: PathBuf,
@@ -26,13 +26,13 @@ pub(super) struct Lab<'a> {
 }
 
 impl<'a> Lab<'a> {
-    /// One whose sources are those of the commit.
+    /// A lab with the sources of the commit.
     pub(super) fn new(tools: &'a Tools) -> Result<Self> {
         let folder = cmd::target_dir().join("source-mutants");
         Ok(Self { tool: tool()?, tree: tree(&folder)?, folder, tools })
     }
 
-    /// All mutants, but for those that are listed as harmless.
+    /// All mutants, except those listed as harmless.
     pub(super) fn mutants(&self) -> Result<Vec<String>> {
         let mut list = Command::new(&self.tool);
         list.args(["mutants", "--package=mapring", "--list", "--colors=never"]);
@@ -47,22 +47,22 @@ impl<'a> Lab<'a> {
         command.env("CARGO_TARGET_DIR", self.folder.join(target));
         command.env("CARGO_INCREMENTAL", "1").env("CARGO_PROFILE_DEV_DEBUG", "0");
         command.env("CARGO_PROFILE_RELEASE_DEBUG", "0");
-        // Enough to notice a change, in a fraction of the time.
+        // Enough to detect a change, in a fraction of the time.
         command.env("MAPRING_STRESS_SECONDS", "2").env("MAPRING_HOSTILE_SECONDS", "1");
         command.env("MAPRING_HOSTILE_IMAGES", "100").env("MAPRING_FAULTS_ERRNOS", "ENOMEM");
         self.tools.export(&mut command);
         command
     }
 
-    /// Gives the mutants of these files to these tests, but for those that are done, and stops after the first that
-    /// ends when the `time` is over.
+    /// Runs these tests on the mutants of these files, except finished ones. Stops after the first mutant that ends
+    /// after `time`.
     pub(super) fn mutate(&self, files: &[&str], tests: &Tests, known: &Known, time: Duration) -> Result<()> {
         known.hand_on(tests)?;
         let mut command = self.command(&self.tool.to_string_lossy(), tests);
         command.args(["mutants", "--in-place", "--baseline=skip", "--iterate", "--colors=never", "--caught"]);
         command.args(["--package=mapring", "--output"]).arg(known.out(tests));
         command.arg(format!("--timeout={}", tests.timeout)).arg("--build-timeout=900");
-        // Its pipe would be a descriptor more in all tests, and some count them.
+        // Its pipe would be an extra descriptor in all tests, and some count descriptors.
         command.arg("--jobserver=false");
         let (packages, args): (Vec<_>, Vec<_>) =
             tests.args.split(' ').partition(|arg| arg.starts_with("--package"));
@@ -70,7 +70,7 @@ impl<'a> Lab<'a> {
         command.args(args.iter().map(|arg| format!("--cargo-arg={arg}")));
         command.args(files.iter().map(|file| format!("--file={file}")));
         command.args(["--", "--"]).args(tests.less);
-        // It has one for each interruption.
+        // A backtrace would be printed for each interruption.
         cmd::announce(command.env("RUST_BACKTRACE", "0"));
 
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
@@ -79,7 +79,7 @@ impl<'a> Lab<'a> {
         loop {
             match child.try_wait()?.map(|status| status.code()) {
                 None => {}
-                // 0: all were caught; 2: some were missed; 3: some ran out of time.
+                // 0: all were caught; 2: some were missed; 3: some timed out.
                 Some(Some(0 | 2 | 3)) => return Ok(()),
                 Some(code) => bail!("cargo-mutants ended with {code:?}: see {}", known.out(tests).display()),
             }
@@ -87,7 +87,7 @@ impl<'a> Lab<'a> {
             let over =
                 start.elapsed() > time && *done.get_or_insert_with(|| known.done(tests)) < known.done(tests);
             if interrupted || over {
-                // It puts the source back first.
+                // On SIGINT, cargo-mutants first restores the source.
                 kill_process(Pid::from_child(&child), Signal::INT)?;
                 child.wait()?;
                 ensure!(!interrupted, "interrupted");
@@ -111,7 +111,7 @@ fn tool() -> Result<PathBuf> {
     Ok(tool)
 }
 
-/// A clone of the commit, in which the sources are changed. What a run that was killed changed is undone.
+/// A clone of the commit, whose sources are mutated. Undoes the changes of a run that was killed.
 fn tree(folder: &Path) -> Result<PathBuf> {
     let tree = folder.join("tree");
     let git = |line: &str| cmd::run(cmd::line(line).current_dir(&tree));

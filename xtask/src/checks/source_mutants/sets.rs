@@ -1,19 +1,19 @@
-//! The sets of tests that mutants are given to.
+//! The sets of tests to run on mutants.
 
-/// What is compiled under loom.
+/// The sources that are compiled under loom.
 const UNDER_LOOM: [&str; 3] = ["ring/src/protocol/", "ring/src/layout/", "ring/src/text.rs"];
 
 /// A set of tests.
 pub(super) struct Tests {
     pub(super) name: &'static str,
-    /// Where they lie, as git names it: with other tests there, what they missed is given to them again.
+    /// The paths of their sources in git: if these change, the mutants that they missed run again.
     pub(super) sources: &'static [&'static str],
     /// Arguments of `cargo test`.
     pub(super) args: &'static str,
-    /// Arguments of the test programs: tests to leave out, which take most of the time and notice little more.
+    /// Arguments of the test programs that skip slow tests which detect little more.
     pub(super) less: &'static [&'static str],
     pub(super) flags: &'static str,
-    /// A mutant that runs for so many seconds never ends.
+    /// A mutant that runs for this many seconds counts as endless.
     pub(super) timeout: u32,
 }
 
@@ -63,7 +63,7 @@ pub(super) const TESTS: [Tests; 5] = [
 ];
 
 impl Tests {
-    /// Whether these tests see that file at all.
+    /// Whether these tests cover that file at all.
     pub(super) fn see(&self, file: &str) -> bool {
         self.name != "loom" || UNDER_LOOM.iter().any(|start| file.starts_with(start))
     }

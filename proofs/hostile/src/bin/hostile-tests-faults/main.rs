@@ -1,6 +1,6 @@
-//! `hostile-tests-faults SCENARIO` does one thing three times. The second time lies between two calls of
-//! getppid(2), so that a tracer can make one system call between them fail. Then there must be the same result
-//! or an error, nothing may be left open, and the third time must succeed. `--list` names the scenarios.
+//! `hostile-tests-faults SCENARIO` does the same thing three times. The second time runs between two calls of
+//! getppid(2), so that a tracer can make one system call between them fail. It must return the same result or an error,
+//! and leave nothing open; the third time must succeed. `--list` prints the names of the scenarios.
 
 mod maps;
 mod memfd;
@@ -13,13 +13,13 @@ use std::path::PathBuf;
 use mapring_kernel_tests::PinDir;
 use rustix::process::{Resource, Rlimit, getppid, getrlimit, setrlimit};
 
-/// One try: what it read, or why it could not.
+/// One try: its result, or its error.
 type Act = Box<dyn FnOnce() -> Result<String, Box<dyn Error>>>;
 
 /// A use of the library.
 struct Scenario {
     name: &'static str,
-    /// Makes what a try needs, by system calls that do not fail.
+    /// Prepares a try, by system calls that do not fail.
     prepare: fn() -> Act,
 }
 
@@ -28,11 +28,11 @@ const fn scenario(name: &'static str, prepare: fn() -> Act) -> Scenario {
 }
 
 thread_local! {
-    /// Where tries pin maps. They are removed between the tries, where no system call fails.
+    /// The pins of the tries. They are removed between the tries, where no system call fails.
     static PINS: RefCell<Vec<PinDir>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A place for a pin until the try has ended.
+/// A path for a pin, until the try has ended.
 fn pin_of_a_try() -> PathBuf {
     let dir = PinDir::new();
     let path = dir.path("pin");
@@ -50,7 +50,7 @@ fn main() {
         all().for_each(|scenario| println!("{}", scenario.name));
         return;
     }
-    // An endless loop ends here: CPU time does not depend on what else the machine does.
+    // This ends an endless loop: CPU time does not depend on the load of the machine.
     let limit = Rlimit { current: Some(60), ..getrlimit(Resource::Cpu) };
     setrlimit(Resource::Cpu, limit).expect("a lower limit is always allowed");
 
@@ -67,7 +67,7 @@ fn main() {
     println!("{}", faulted.map_or_else(|e| format!("error: {e}"), |_| "ok".to_owned()));
 }
 
-/// Tries it: what came of it, and how many more descriptors and mappings there are now.
+/// Runs one try. Returns its result, and how many more descriptors and mappings exist now.
 fn attempt(scenario: &Scenario, mark: impl Fn()) -> (Result<String, Box<dyn Error>>, [isize; 2]) {
     let before = open_now();
     let act = (scenario.prepare)();
@@ -79,7 +79,7 @@ fn attempt(scenario: &Scenario, mark: impl Fn()) -> (Result<String, Box<dyn Erro
     (came_of_it, std::array::from_fn(|i| now[i].cast_signed() - before[i].cast_signed()))
 }
 
-/// How many descriptors are open, and how many maps and memory files are mapped.
+/// The number of open descriptors, and the number of mapped maps and memfds.
 fn open_now() -> [usize; 2] {
     let shared = |line: &&str| line.contains("bpf-map") || line.contains("memfd:");
     let maps = fs::read_to_string("/proc/self/maps").expect("procfs is mounted");

@@ -1,4 +1,4 @@
-//! Scenarios over BPF maps, each of which may be mapped or read by system calls.
+//! Scenarios over BPF maps, each mapped or read by system calls.
 
 use std::error::Error;
 use std::mem::MaybeUninit;
@@ -117,7 +117,7 @@ fn cells_of(kind: Kind) -> Geometry {
     Geometry::new(kind, 24, 3, 1).expect("a shape")
 }
 
-/// What a loader does that writes the preamble, and another process after it.
+/// The loader, which writes the preamble, followed by another process.
 fn loads(flags: u32) -> Act {
     let geometry = cells_of(Kind::Cells);
     let map = new_map(&geometry, MapType::Array, flags);
@@ -141,7 +141,7 @@ fn latches(flags: u32) -> Act {
         writer.set(1, &Record::new(5))?;
         let whole = |index| latches.read(index).map(|value| value.n);
         let set = writer.set_many(0, &[Record::new(6), Record::new(7), Record::new(8)]);
-        // Each is one that was set, whatever failed.
+        // Each value was set, whichever call failed.
         assert!([5, 7].contains(&whole(1)?), "{:?} after {set:?}", whole(1)?);
         set?;
         Ok(format!("{} {} {}", whole(0)?, whole(1)?, whole(2)?))
@@ -212,7 +212,7 @@ fn freeze_and_pin() -> Act {
         .open(map)
         .expect("its preamble is written");
     Box::new(move || {
-        // What fails half-way succeeds when it is tried again.
+        // A call that failed halfway succeeds on a second try.
         let first = region.freeze_and_pin(&path, PinOptions::new(0o660).group(0));
         if first.is_err() {
             region.freeze_and_pin(&path, PinOptions::new(0o660).group(0))?;
@@ -253,7 +253,7 @@ fn numa() -> Act {
     let object = loaded::<NumaSkelBuilder>();
     let (outer, program) = (fd(object, "numbers"), Runner::new(object, "push_run"));
     Box::new(move || {
-        // What failed half-way is put right by the next call.
+        // The next call repairs one that failed halfway.
         let first = Ring::<Numbered>::open(&outer);
         let ring = match &first {
             Ok(_) => None,
@@ -276,7 +276,7 @@ fn numa() -> Act {
     })
 }
 
-/// Writes, resizes, and reads all, whatever fails: no record may be lost without being counted.
+/// Writes, resizes and reads everything, whichever call fails: every lost record must be counted.
 fn resize() -> Act {
     let object = loaded::<ResizableSkelBuilder>();
     let (outer, program, path) = (fd(object, "numbers"), Runner::new(object, "push_run"), pin_of_a_try());
@@ -294,7 +294,7 @@ fn resize() -> Act {
                     Err(e) => failed = failed.or(Some(e)),
                 }
             }
-            // A call that failed is tried again with the next poll.
+            // The next poll repeats a call that failed.
             for _ in 0..4 {
                 read.extend(std::iter::from_fn(|| follower.poll()).map(|event| event.record.number));
                 failed = failed.or(follower.take_error());

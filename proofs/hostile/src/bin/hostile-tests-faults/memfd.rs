@@ -1,4 +1,4 @@
-//! Scenarios over memory files.
+//! Scenarios over memfds.
 
 use std::os::fd::AsFd;
 
@@ -31,14 +31,14 @@ pub(super) const ALL: &[Scenario] = &[
         Box::new(move || {
             region.seal_future_writes()?;
             let other = OpenOptions::new().write(true).open(fd)?;
-            // A writable mapping that is refused for another reason is not the same.
+            // A writable mapping refused for another reason would be a different result.
             Ok(format!("{:?}", other.writable().is_err()))
         })
     }),
     scenario("memfd-kinds", values),
 ];
 
-/// A ring of two records, and what a reader finds in it.
+/// A ring of two records, and what a reader gets from it.
 fn create() -> mapring::Result<(Region, String)> {
     let ring = Ring::<[u64; 3]>::create_memfd(8, 1)?;
     let writer = ring.writer(0)?;
