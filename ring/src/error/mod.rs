@@ -94,10 +94,12 @@ impl Error {
         }
     }
 
+    #[cfg(feature = "bpf")]
     pub(crate) fn cause(&self) -> &Cause {
         &self.0
     }
 
+    #[cfg(any(test, feature = "bpf"))]
     pub(crate) fn into_cause(self) -> Cause {
         *self.0
     }
