@@ -11,7 +11,7 @@ use crate::region::Refusal;
 /// Why something failed. Each message contains what was found, what was expected, and the remedy where there is one. A
 /// `hint` is a remedy: empty, or it starts with a separator.
 #[derive(Debug, Error)]
-#[cfg_attr(not(feature = "bpf"), allow(dead_code))] // only maps have most of them
+#[cfg_attr(not(feature = "libbpf"), allow(dead_code))] // only maps and loaders have most of them
 pub(crate) enum Cause {
     /// The path or id does not exist, or this process may not open it.
     #[error("can't open {what}: {error}{hint}")]
