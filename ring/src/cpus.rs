@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::{fmt, io};
 
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 
 /// The possible CPUs: all that this machine can ever have, in ascending order, sometimes with gaps. Per-CPU maps have a
 /// copy of each value for each of them. Reads a file of sysfs.
 ///
 /// # Errors
-/// [`Error::System`] if sysfs is not mounted.
+/// [`ErrorKind::System`](crate::ErrorKind::System) if sysfs is not mounted.
 pub fn possible_cpus() -> Result<Vec<usize>> {
     read("/sys/devices/system/cpu/possible")
 }
@@ -37,11 +37,11 @@ pub fn online_nodes() -> Result<Vec<usize>> {
 /// support all CPUs belong to node 0. Reads a file of sysfs.
 ///
 /// # Errors
-/// [`Error::Node`] if the node does not exist; as for [`possible_cpus`].
+/// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if the node does not exist; as for [`possible_cpus`].
 pub fn cpus_of_node(node: usize) -> Result<Vec<usize>> {
     let there = online_nodes()?;
     if !there.contains(&node) {
-        return Err(Error::Node { node, there });
+        return Err(Error::from(Cause::Node { node, there }));
     }
     known(read(&format!("/sys/devices/system/node/node{node}/cpulist")), online_cpus)
 }
@@ -59,16 +59,18 @@ pub(crate) fn nodes_of_cpus() -> Result<BTreeMap<usize, usize>> {
 /// The result of a read from sysfs, or `otherwise` on a kernel without the file (no NUMA support).
 fn known(said: Result<Vec<usize>>, otherwise: impl FnOnce() -> Result<Vec<usize>>) -> Result<Vec<usize>> {
     match said {
-        Err(Error::System { error, .. }) if error.kind() == io::ErrorKind::NotFound => otherwise(),
+        Err(e) if e.io_error().is_some_and(|error| error.kind() == io::ErrorKind::NotFound) => otherwise(),
         said => said,
     }
 }
 
 fn read(path: &str) -> Result<Vec<usize>> {
-    let error = |kind, why: &dyn fmt::Display| Error::System {
-        call: "reading a list of numbers",
-        error: io::Error::new(kind, format!("{path}: {why}")),
-        hint: "; is sysfs mounted at /sys?",
+    let error = |kind, why: &dyn fmt::Display| {
+        Error::from(Cause::System {
+            call: "reading a list of numbers",
+            error: io::Error::new(kind, format!("{path}: {why}")),
+            hint: "; is sysfs mounted at /sys?",
+        })
     };
     let list = std::fs::read_to_string(path).map_err(|e| error(e.kind(), &e))?;
     parse(&list).ok_or_else(|| error(io::ErrorKind::InvalidData, &format_args!("{list:?}")))
@@ -113,6 +115,6 @@ mod tests {
         of_nodes.sort_unstable();
         assert_eq!(of_nodes, online);
         let beyond = nodes.last().unwrap() + 1;
-        assert!(matches!(cpus_of_node(beyond), Err(Error::Node { node, .. }) if node == beyond));
+        assert!(matches!(cpus_of_node(beyond), Err(e) if e.kind() == crate::ErrorKind::OutOfRange));
     }
 }

@@ -136,7 +136,7 @@ mod sync;
 mod text;
 
 #[cfg(not(loom))]
-pub use error::{Error, ReadError, Result};
+pub use error::{Error, ErrorKind, ReadError, Result};
 #[cfg(all(not(loom), feature = "bpf"))]
 pub use handle::{Array, PerCpuCells, dispatch, globals};
 #[cfg(not(loom))]

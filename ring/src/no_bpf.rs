@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::layout::Preamble;
 use crate::region::{OpenOptions, Region};
 
@@ -20,11 +20,11 @@ pub(crate) use Map as Place;
 pub(crate) struct Options;
 
 pub(crate) fn open_fd(fd: OwnedFd, _: OpenOptions) -> Result<Region> {
-    Err(Error::NotARegion {
+    Err(Error::from(Cause::NotARegion {
         what: format!("fd {}", fd.as_raw_fd()),
         expected: "a memfd",
         hint: " (BPF maps need mapring's cargo feature `bpf`)",
-    })
+    }))
 }
 
 impl Map {

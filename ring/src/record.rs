@@ -64,9 +64,9 @@ impl TypeLayout {
 /// How a handle's record type was compared with the C type when the region was opened.
 ///
 /// The `open` functions of the handles compare every field with the map's BTF if it is available: a different name,
-/// offset or size is an [`Error::Layout`](crate::Error::Layout). Otherwise this type contains the reason. Fields whose
-/// names start with `_` are padding and not compared. The signs of numbers are not compared either. A Rust type without
-/// fields is compared with the only field of a C struct.
+/// offset or size is an [`ErrorKind::Layout`](crate::ErrorKind::Layout). Otherwise this type contains the reason.
+/// Fields whose names start with `_` are padding and not compared. The signs of numbers are not compared either. A Rust
+/// type without fields is compared with the only field of a C struct.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LayoutCheck {
     /// Every field was compared with the C type in the map's BTF, and all are the same.

@@ -8,7 +8,8 @@ use std::time::Duration;
 use bytemuck::{Pod, Zeroable};
 use mapring::layout::{Geometry, Kind, Preamble};
 use mapring::{
-    Access, Cells, Counters, Error, Latches, OpenOptions, ReadError, Refusal, Region, Ring, Snapshot, Start,
+    Access, Cells, Counters, Error, ErrorKind, Latches, OpenOptions, ReadError, Refusal, Region, Ring,
+    Snapshot, Start,
 };
 use rustix::fs::{MemfdFlags, memfd_create};
 
@@ -24,6 +25,11 @@ impl Record {
     fn new(n: u64) -> Self {
         Self { n, words: [n.wrapping_mul(3); 6] }
     }
+}
+
+/// Whether there is no such cell or latch.
+fn is_beyond<T>(result: mapring::Result<T>) -> bool {
+    matches!(result, Err(e) if e.kind() == ErrorKind::OutOfRange)
 }
 
 fn fd_of(region: &Region) -> OwnedFd {
@@ -224,9 +230,12 @@ fn a_ticket_nobody_claims_is_passed_in_a_shard_that_looks_quiet() {
 
 #[test]
 fn nothing_is_recovered_beside_another_writer() {
-    let others = |e: &Error| match e {
-        Error::OtherWriters { thing, count, .. } => (*thing, *count),
-        e => panic!("{e}"),
+    let others = |e: &Error| {
+        assert_eq!(e.kind(), ErrorKind::OtherWriters);
+        let text = e.to_string();
+        let count =
+            text.split_once("this process has ").unwrap().1.split(' ').next().unwrap().parse::<usize>();
+        (if text.contains("of this shard,") { "shard" } else { "table" }, count.unwrap())
     };
     let ring = Ring::<Record>::create_memfd(4, 2).unwrap();
     let [mut writer, other] = [(); 2].map(|()| ring.writer(1).unwrap());
@@ -250,7 +259,7 @@ fn nothing_is_recovered_beside_another_writer() {
     assert_eq!(others(&writer.recover(0, &Record::new(1)).unwrap_err()), ("table", 1));
     drop(other);
     assert!(!writer.recover(0, &Record::new(1)).unwrap(), "no write was abandoned");
-    assert!(matches!(writer.recover(2, &Record::new(1)), Err(Error::Index { index: 2, .. })));
+    assert!(is_beyond(writer.recover(2, &Record::new(1))));
 }
 
 #[test]
@@ -265,7 +274,7 @@ fn cells_hold_the_latest_value() {
     assert_eq!((snapshot.version, snapshot.value), (4, Record::new(3)));
     assert_eq!(cells.read(2).unwrap(), Record::zeroed());
     assert!(matches!(cells.read(3), Err(ReadError::Index { thing: "cell", index: 3, count: 3 })));
-    assert!(matches!(writer.set(3, &Record::new(0)), Err(Error::Index { index: 3, .. })));
+    assert!(is_beyond(writer.set(3, &Record::new(0))));
 
     let one = Cells::<Record>::create_memfd(1).unwrap();
     one.writer().unwrap().set(0, &Record::new(9)).unwrap();
@@ -283,7 +292,7 @@ fn latches_hold_the_last_value_that_was_finished() {
     }
     assert_eq!(latches.read(0).unwrap(), Record::zeroed());
     assert!(matches!(latches.read(2), Err(ReadError::Index { thing: "latch", index: 2, count: 2 })));
-    assert!(matches!(writer.set(2, &Record::new(0)), Err(Error::Index { index: 2, .. })));
+    assert!(is_beyond(writer.set(2, &Record::new(0))));
     let wrong_kind = Cells::<Record>::from_region(latches.region().clone()).unwrap_err().to_string();
     assert!(wrong_kind.contains("holds latches, expected cells"), "{wrong_kind}");
 }
@@ -322,7 +331,10 @@ fn a_region_is_opened_by_its_descriptor_for_reading() {
     assert_eq!(other.reader().poll().unwrap().record, Record::new(0));
     assert_eq!(other.region().writable(), Err(Refusal::NotAsked));
     let refused = other.writer(0).unwrap_err();
-    assert!(matches!(refused, Error::NotWritable { refusal: Refusal::NotAsked, .. }), "{refused}");
+    assert!(
+        (refused.kind(), refused.refusal()) == (ErrorKind::NotWritable, Some(Refusal::NotAsked)),
+        "{refused}"
+    );
     let written = OpenOptions::new().write(true).open(fd_of(&ring.region())).unwrap();
     let written = Ring::<Record>::from_region(written).unwrap();
     assert_eq!(written.writer(0).unwrap().push(&Record::new(1)), Some(1));
@@ -338,7 +350,7 @@ fn sealed_against_writes() {
     assert_eq!(ring.writer(0).unwrap().push(&Record::new(0)), Some(0));
     let other = Ring::<Record>::from_region(other).unwrap();
     let sealed = other.writer(0).unwrap_err();
-    assert!(matches!(sealed, Error::Sealed { refusal: Refusal::Sealed, .. }), "{sealed}");
+    assert!((sealed.kind(), sealed.refusal()) == (ErrorKind::Sealed, Some(Refusal::Sealed)), "{sealed}");
     assert!(sealed.to_string().contains("ask its maker"), "{sealed}");
     assert_eq!(other.reader().drain().count(), 1, "nothing is lost");
 }
@@ -348,7 +360,9 @@ fn mistakes_get_errors_that_name_both_sides() {
     let message = |e: Error| e.to_string();
     let ring = Ring::<Record>::create_memfd(8, 1).unwrap();
     let wrong_size = Ring::<[u64; 3]>::from_region(ring.region().clone()).unwrap_err();
-    assert!(matches!(wrong_size, Error::RecordSize { found: 56, expected: 24, .. }));
+    assert!(
+        wrong_size.to_string().contains("records of 56 bytes") && wrong_size.to_string().ends_with("has 24")
+    );
     let wrong_size = message(wrong_size);
     assert!(wrong_size.contains("56") && wrong_size.contains("24"), "{wrong_size}");
     let wrong_kind = message(Cells::<Record>::from_region(ring.region().clone()).unwrap_err());
@@ -357,10 +371,10 @@ fn mistakes_get_errors_that_name_both_sides() {
         let error = message(Ring::<Record>::create_memfd(slots, 1).unwrap_err());
         assert!(error.contains("power of two") && error.contains(&slots.to_string()), "{error}");
     }
-    assert!(matches!(ring.writer(1), Err(Error::Index { thing: "shard", index: 1, count: 1 })));
+    assert_eq!(ring.writer(1).unwrap_err().to_string(), "no shard 1: there are 1");
     let file = std::fs::File::open("/proc/self/exe").unwrap();
     let error = Region::open(file).unwrap_err();
-    assert!(matches!(error, Error::NotARegion { .. }) && error.to_string().contains(" is not a"), "{error}");
+    assert!(error.kind() == ErrorKind::WrongType && error.to_string().contains(" is not a"), "{error}");
 
     let cells = Geometry::new(Kind::PerCpuCells, 56, 1, 1).unwrap();
     let error = message(Region::create_memfd(cells, "").unwrap_err());
@@ -377,7 +391,7 @@ fn files_that_can_not_be_sealed() {
     let file = std::fs::File::open(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
     let error = Region::open(file).unwrap_err();
-    assert!(matches!(error, Error::Unsealed { .. }), "{error}");
+    assert!(error.kind() == ErrorKind::Untrusted, "{error}");
     let said = error.to_string();
     assert!(said.contains("files of a tmpfs (/dev/shm)") && said.contains("use a memfd"), "{said}");
     let plain = memfd_create("plain", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
@@ -415,7 +429,7 @@ mod forged {
     #[test]
     fn unsealed_is_refused_by_default() {
         let refused = Region::open(memfd(&preamble(), 4096, false)).unwrap_err();
-        assert!(matches!(refused, Error::Unsealed { .. }), "{refused}");
+        assert!(refused.kind() == ErrorKind::Untrusted, "{refused}");
         let region = OpenOptions::new().allow_unsealed(true).open(memfd(&preamble(), 4096, false)).unwrap();
         assert_eq!(region.preamble().name, "forged");
     }
@@ -423,9 +437,9 @@ mod forged {
     #[test]
     fn truncated_says_how_much() {
         let refused = Region::open(memfd(&preamble()[..3], 24, true)).unwrap_err();
-        assert!(matches!(refused, Error::Truncated { found: 24, expected: 128, .. }), "{refused}");
+        assert!(refused.to_string().contains("has 24 bytes, expected at least 128"), "{refused}");
         let refused = Region::open(memfd(&preamble(), 200, true)).unwrap_err();
-        assert!(matches!(refused, Error::Truncated { found: 200, expected: 704, .. }), "{refused}");
+        assert!(refused.to_string().contains("has 200 bytes, expected at least 704"), "{refused}");
     }
 
     #[test]
@@ -433,10 +447,8 @@ mod forged {
         let open = |at: usize, word| {
             let mut words = preamble();
             words[at] = word;
-            match Region::open(memfd(&words, 4096, true)) {
-                Err(Error::Preamble { error, .. }) => error,
-                other => panic!("{other:?}"),
-            }
+            let error = Region::open(memfd(&words, 4096, true)).unwrap_err();
+            error.preamble_error().unwrap_or_else(|| panic!("{error}")).clone()
         };
         assert_eq!(open(0, 0), PreambleError::Magic { found: 0 });
         assert_eq!(open(1, 1), PreambleError::Version { found: 1 });

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use libbpf_rs::libbpf_sys::{self, bpf_get_fd_by_id_opts, bpf_prog_info, bpf_test_run_opts};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{Map, MapCore, MapFlags, Object, OpenObject};
-use mapring::Error;
+use mapring::ErrorKind;
 use mapring::layout::{Geometry, Kind};
 use mapring::loader::initialize;
 use seccompiler::{
@@ -29,8 +29,8 @@ pub fn load<'o, B: SkelBuilder<'o> + Default>(
 ) -> Loaded<'o, B> {
     let skel = load_only::<B>(storage, prepare);
     match initialize(&skel) {
-        Ok(()) | Err(Error::NotFitted { .. }) => skel,
-        Err(e) => panic!("initialize: {e}"),
+        Err(e) if e.kind() != ErrorKind::NotFitted => panic!("initialize: {e}"),
+        _ => skel,
     }
 }
 

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, BPF_MAP_LOOKUP_BATCH, BPF_MAP_LOOKUP_ELEM, bpf_map_create_opts};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 use mapring::layout::{Geometry, Kind, Preamble};
-use mapring::{Access, Array, Error, OpenOptions, ReadError, Refusal, Region, Ring, Source};
+use mapring::{Access, Array, Error, ErrorKind, OpenOptions, ReadError, Refusal, Region, Ring, Source};
 use mapring_kernel_tests::load_only;
 use mapring_kernel_tests::skel::BasicSkelBuilder;
 use mapring_kernel_tests::{Filled, PinDir, failing_commands, fitted, map, require_bpf, update, word_at};
@@ -62,7 +62,7 @@ fn values_that_are_not_whole_words_hold_no_region() {
             for options in [OpenOptions::new(), OpenOptions::new().assume_layout(shape).write_preamble(true)]
             {
                 let refused = options.open(fd_of(&map)).unwrap_err();
-                assert!(matches!(refused, Error::ValueSize { found, .. } if found == value), "{refused}");
+                assert!(refused.kind() == ErrorKind::Shape, "{refused}");
                 let says = refused.to_string();
                 assert!(
                     says.contains(&format!("values of {value} bytes")) && says.contains("as an Array"),
@@ -124,14 +124,12 @@ fn a_preamble_that_claims_less_or_more_than_the_kernel_knows_is_refused() {
             let map = raw_map(MapType::Array, value, entries, flags);
             forge(&map, shape);
             let refused = Region::open(fd_of(&map)).unwrap_err();
-            let Error::Contradiction { property, preamble, kernel, .. } = refused else {
-                panic!("{refused}")
+            let (property, claimed, known) = match shape.element() == value {
+                false => ("value size", shape.element(), value),
+                true => ("number of entries", shape.entries(), entries),
             };
-            let (claimed, known) = match property {
-                "value size" => (shape.element(), value),
-                _ => (shape.entries(), entries),
-            };
-            assert_eq!((preamble, kernel), (claimed as u64, known as u64), "{property}");
+            let says = format!("makes the {property} {claimed}, the kernel says {known}");
+            assert!(refused.to_string().contains(&says), "{refused}");
         }
     };
     for kind in [Kind::Ring, Kind::Cells, Kind::Latches] {
@@ -157,10 +155,9 @@ fn a_preamble_that_claims_less_or_more_than_the_kernel_knows_is_refused() {
 
 /// The message contains both the type it was opened as and the type in BTF.
 fn assert_mismatch(refused: Error, claims: &str, declared: &str) {
-    let Error::BtfMismatch { preamble, btf, .. } = &refused else { panic!("{refused}") };
-    assert_eq!((preamble.as_str(), btf.as_str()), (claims, declared));
+    assert_eq!(refused.kind(), ErrorKind::Contradiction);
     let text = refused.to_string();
-    assert!(text.contains(claims) && text.contains(declared), "{text}");
+    assert!(text.contains(&format!(" says {claims}, its BTF says {declared}: ")), "{text}");
 }
 
 #[test]
@@ -286,10 +283,7 @@ fn lookups_that_fail_are_told() {
             };
             assert_eq!(reader.stats().dropped(), expected);
             let error = reader.take_error();
-            assert!(
-                matches!(&error, Some(Error::System { error, .. }) if failed(error)),
-                "{commands:?}: {error:?}"
-            );
+            assert!(error.as_ref().and_then(Error::io_error).is_some_and(failed), "{commands:?}: {error:?}");
             assert!(reader.take_error().is_none());
             assert!(reader.poll().is_none());
             assert_eq!(reader.take_error().is_some(), commands.contains(&BPF_MAP_LOOKUP_ELEM));

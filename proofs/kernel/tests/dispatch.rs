@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapHandle, Program};
-use mapring::{Counters, Error, Region, Source, dispatch::Dispatch};
+use mapring::{Counters, Error, ErrorKind, Region, Source, dispatch::Dispatch};
 use mapring_kernel_tests::skel::DispatchSkelBuilder;
 use mapring_kernel_tests::{PinDir, cpus, fitted, load, on_cpu, on_one_cpu, read_only, require_bpf, send};
 
@@ -80,7 +80,7 @@ fn what_does_not_fit_is_named() {
     };
 
     let stranger = stages.insert(1, of("stranger")).unwrap_err();
-    assert!(matches!(&stranger, Error::Program { error, .. } if error.raw_os_error() == Some(22)));
+    assert_eq!(stranger.kind(), ErrorKind::Program);
     says(
         stranger,
         &[
@@ -93,10 +93,10 @@ fn what_does_not_fit_is_named() {
     let map = stages.insert(1, &*skel.maps.runs).unwrap_err();
     says(map, &["what is no loaded program", "load it first"]);
     let file = stages.insert(1, std::fs::File::open("/dev/null").unwrap()).unwrap_err();
-    assert!(matches!(file, Error::Program { .. }), "{file}");
+    assert!(file.kind() == ErrorKind::Program, "{file}");
     for slot in [4, usize::MAX] {
         let beyond = stages.insert(slot, of("first")).unwrap_err();
-        assert!(matches!(beyond, Error::Index { thing: "slot", count: 4, .. }), "{beyond}");
+        assert!(beyond.to_string() == format!("no slot {slot}: there are 4"), "{beyond}");
         assert!(stages.remove(slot).is_err() && stages.id(slot).is_err() && stages.get(slot).is_err());
     }
     let reader = Dispatch::open(read_only(&skel.maps.stages)).unwrap();

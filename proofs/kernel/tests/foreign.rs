@@ -15,7 +15,7 @@ use libbpf_rs::{MapCore, MapHandle, Object};
 use mapring::layout::{Geometry, Kind, PreambleError};
 use mapring::loader::initialize_map;
 use mapring::{
-    Access, Array, Cells, Counters, Error, OpenOptions, PerCpuCells, ReadError, Record, Refusal, Region,
+    Access, Array, Cells, Counters, ErrorKind, OpenOptions, PerCpuCells, ReadError, Record, Refusal, Region,
     Ring, Source,
     cpus::possible_cpus,
     record::{LayoutCheck, UncheckedReason},
@@ -195,10 +195,10 @@ fn plain(from: &From<'_>, number: u32) {
 
     // Its BTF also describes values.
     let error = from.array::<[u64; 2]>("samples").unwrap_err();
-    assert!(matches!(&error, Error::Layout { field, .. } if field == "sample"), "{error}");
+    assert!(error.kind() == ErrorKind::Layout && error.to_string().contains(": sample is "), "{error}");
     assert!(error.to_string().contains("struct sample (16 bytes) in C, and 2 times"), "{error}");
     let error = from.array::<u64>("numbers").unwrap_err();
-    assert!(matches!(error, Error::Layout { .. }), "{error}");
+    assert!(error.kind() == ErrorKind::Layout, "{error}");
 }
 
 #[test]
@@ -262,10 +262,7 @@ fn loaded_by_aya_without_types() {
     for from in [From::AyaFd(&aya), From::AyaPin(&aya, &pins)] {
         for name in ["cells", "percpu_cells", "percpu_counters"] {
             let error = from.region(name, OpenOptions::new()).unwrap_err();
-            assert!(
-                matches!(error, Error::Preamble { error: PreambleError::Magic { found: 0 }, .. }),
-                "{name}: {error}"
-            );
+            assert!(error.preamble_error() == Some(&PreambleError::Magic { found: 0 }), "{name}: {error}");
             assert!(error.to_string().contains("OpenOptions::assume_layout"), "{error}");
         }
         let described = |name| OpenOptions::new().expect_record::<Sample>().assume_layout(geometry(name));
@@ -289,11 +286,14 @@ fn loaded_by_aya_without_types() {
         let other = Geometry::new(Kind::Cells, 16, 5, 1).unwrap();
         let error =
             from.region("cells", OpenOptions::new().assume_layout(other).write_preamble(true)).unwrap_err();
-        assert!(matches!(error, Error::Contradiction { property: "number of entries", .. }), "{error}");
+        assert!(error.to_string().contains("makes the number of entries "), "{error}");
         let error = from.region("percpu_cells", described("cells")).unwrap_err();
-        assert!(matches!(error, Error::MapType { .. }), "{error}");
+        assert!(error.kind() == ErrorKind::WrongType, "{error}");
         let error = from.array::<u32>("samples").unwrap_err();
-        assert!(matches!(error, Error::RecordSize { found: 16, expected: 4, .. }), "{error}");
+        assert!(
+            error.kind() == ErrorKind::Layout && error.to_string().contains("records of 16 bytes"),
+            "{error}"
+        );
     }
     assert_eq!(
         Cells::<Sample>::from_region(
@@ -345,9 +345,9 @@ fn rings_of_several_maps_loaded_by_aya() {
 fn what_is_no_array() {
     require_bpf!();
     let error = Array::<u64>::open("/sys/fs/bpf/nobody_was_here").unwrap_err();
-    assert!(matches!(error, Error::Open { .. }), "{error}");
+    assert!(error.kind() == ErrorKind::Open, "{error}");
     let file = std::fs::File::open("/dev/null").unwrap();
-    assert!(matches!(Array::<u64>::open(file), Err(Error::NotARegion { .. })));
+    assert!(matches!(Array::<u64>::open(file), Err(e) if e.kind() == ErrorKind::WrongType));
     let opts = libbpf_rs::libbpf_sys::bpf_map_create_opts {
         sz: size_of::<libbpf_rs::libbpf_sys::bpf_map_create_opts>() as u64,
         ..Default::default()

@@ -14,7 +14,7 @@ use libbpf_rs::{MapCore, MapHandle, MapType};
 use mapring::layout::{Geometry, Kind, Preamble};
 use mapring::loader::PinOptions;
 use mapring::{
-    Cells, Error, Latches, OpenOptions, PerCpuCells, Record, Region, Ring, Source,
+    Cells, ErrorKind, Latches, OpenOptions, PerCpuCells, Record, Region, Ring, Source,
     record::{LayoutCheck, UncheckedReason},
 };
 use mapring_kernel_tests::skel::{LayoutsSkelBuilder, layouts_types as c};
@@ -151,12 +151,9 @@ fn differs<T: Record>(map: &MapMut<'_>, field: &str, c: &str, rust: &str) {
         OpenOptions::new().expect_record::<T>().open(fd()).unwrap_err(),
     ] {
         let said = error.to_string();
-        let Error::Layout { what, field: found_field, rust: found_rust, c: found_c } = error else {
-            panic!("{error:?}")
-        };
-        assert_eq!((&*found_field, &*found_c, &*found_rust), (field, c, rust), "{said}");
-        assert!(what.contains(std::any::type_name::<T>()), "{said}");
-        assert!(said.ends_with(&format!("{field} is {c} in C, and {rust} in Rust")), "{said}");
+        assert_eq!(error.kind(), ErrorKind::Layout, "{said}");
+        assert!(said.contains(std::any::type_name::<T>()), "{said}");
+        assert!(said.ends_with(&format!(": {field} is {c} in C, and {rust} in Rust")), "{said}");
     }
 }
 
@@ -285,7 +282,7 @@ fn kinds_come_before_fields() {
     let mut storage = MaybeUninit::uninit();
     let skel = load::<LayoutsSkelBuilder>(&mut storage, fitted);
     let error = Ring::<u16>::open(&skel.maps.cells).unwrap_err();
-    assert!(matches!(error, Error::Kind { found: Kind::Cells, expected: Kind::Ring, .. }), "{error:?}");
+    assert!(error.to_string().ends_with("holds cells, expected ring"), "{error:?}");
 }
 
 /// A region of pairs without BTF.
@@ -330,7 +327,10 @@ fn what_was_not_compared_and_why() {
     let cells = Cells::<Pair>::open(fd(&bare.as_fd())).unwrap();
     says(cells.layout_check(), UncheckedReason::NoBtf, "clang -g");
     let size = Cells::<Filled<3>>::open(&bare).unwrap_err();
-    assert!(matches!(size, Error::RecordSize { found: 8, expected: 12, .. }), "{size:?}");
+    assert!(
+        size.to_string().contains("records of 8 bytes") && size.to_string().ends_with("has 12"),
+        "{size:?}"
+    );
     let memfd = Cells::<Pair>::create_memfd(1).unwrap();
     says(memfd.layout_check(), UncheckedReason::Memfd, "memfd");
     let opened = Cells::<Pair>::open(fd(memfd.region())).unwrap();

@@ -13,7 +13,7 @@ use libbpf_rs::{Object, OpenObject};
 use mapring::Start;
 use mapring::loader::{Prepare, place_on_node};
 use mapring::{
-    Cells, Error, OpenOptions, Region, Ring, Source,
+    Cells, ErrorKind, OpenOptions, Region, Ring, Source,
     cpus::{online_nodes, possible_cpus},
 };
 use mapring_kernel_tests::skel::{
@@ -99,7 +99,7 @@ fn a_node_that_is_not_there() {
     let mut storage = MaybeUninit::uninit();
     let mut open = FlagsSkelBuilder::default().open(&mut storage).unwrap();
     let refused = Prepare::new().node(beyond).object(open.open_object_mut()).unwrap_err();
-    assert!(matches!(&refused, Error::Node { node, .. } if *node == beyond), "{refused}");
+    assert!(refused.to_string().starts_with(&format!("no memory node {beyond}: ")), "{refused}");
     let said = refused.to_string();
     assert!(
         said.contains(&format!("no memory node {beyond}")) && said.contains("choose one of them"),
@@ -117,7 +117,7 @@ fn maps_of_each_cpu_have_no_node() {
         no_programs(object);
         let refused = place_on_node(&mut object.maps_mut().find(|map| map.name() == "cells_56").unwrap(), 0)
             .unwrap_err();
-        assert!(matches!(refused, Error::MapType { .. }), "{refused}");
+        assert!(refused.kind() == ErrorKind::WrongType, "{refused}");
         assert!(refused.to_string().contains("map cells_56 is a map of type percpu_array"), "{refused}");
         Prepare::new().node(0).object(object).unwrap();
     });

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use libbpf_rs::libbpf_sys::{self, bpf_map_create_opts};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 use mapring::layout::{Geometry, Kind};
-use mapring::{Error, OpenOptions, Region, Ring, cpus::possible_cpus};
+use mapring::{ErrorKind, OpenOptions, Region, Ring, cpus::possible_cpus};
 use mapring_kernel_tests::{Numbered, PinDir, require_bpf};
 
 type Numbers = Ring<Numbered>;
@@ -64,7 +64,7 @@ fn outer(ty: MapType, maps: &[&MapHandle], more: usize) -> MapHandle {
 /// Checks that this is refused as the ring of CPU `cpu`, with each of `parts` in the message.
 fn refused<T>(result: mapring::Result<Ring<T>>, cpu: usize, parts: [&str; 2]) {
     let error = result.expect_err("it is refused");
-    assert!(matches!(error, Error::NotNuma { cpu: of, .. } if of == cpu), "{error}");
+    assert_eq!(error.kind(), ErrorKind::WrongType, "{error}");
     let said = error.to_string();
     let says = |part: &str| said.contains(part);
     assert!(says(&format!("the ring of CPU {cpu}")) && parts.into_iter().all(says), "{said}");
@@ -114,7 +114,7 @@ fn rings_of_all_cpus() {
     let parts = ["a ring for all CPUs", "MAPRING_NUMA_RING"];
     refused_in_every_way([&maps[0], &maps[1]], parts);
     let error = Numbers::open(&outer(MapType::ArrayOfMaps, &[&maps[1]], 0)).unwrap_err();
-    assert!(matches!(error, Error::MapType { .. }), "{error}");
+    assert!(error.kind() == ErrorKind::WrongType, "{error}");
     assert!(
         error.to_string().contains("holds an ordinary ring, expected a resizable ring or a NUMA ring"),
         "{error}"
@@ -140,7 +140,7 @@ fn maps_that_keep_keys_in_another_way() {
     require_bpf!();
     let map = made(of_cpu(64));
     let error = Numbers::open(&outer(MapType::HashOfMaps, &[&map], 0)).unwrap_err();
-    assert!(matches!(error, Error::MapType { .. }), "{error}");
+    assert!(error.kind() == ErrorKind::WrongType, "{error}");
     assert!(error.to_string().contains("hash_of_maps, expected array"), "{error}");
 }
 

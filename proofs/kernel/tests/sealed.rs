@@ -15,7 +15,7 @@ use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, BPF_F_RDONLY_PROG};
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapHandle, Object};
 use mapring::loader::PinOptions;
-use mapring::{Access, Counters, Error, Latches, OpenOptions, Refusal, Region, Ring};
+use mapring::{Access, Counters, Error, ErrorKind, Latches, OpenOptions, Refusal, Region, Ring};
 use mapring_kernel_tests::skel::{RefusalsSkelBuilder, SealedSkelBuilder};
 use mapring_kernel_tests::{
     Filled, NOBODY, PublicPins, Runner, child, cpus, everywhere, fitted, load, map, on_cpu, on_one_cpu,
@@ -82,7 +82,7 @@ fn sealed_for_everybody() {
     // Not even root can write any more; programs can.
     let again = OpenOptions::new().write(true).open(&skel.maps.ring).unwrap();
     let refused = Ring::<Filled<14>>::from_region(again).unwrap().writer(0).unwrap_err();
-    assert!(matches!(refused, Error::Sealed { refusal: Refusal::Frozen, .. }), "{refused}");
+    assert!((refused.kind(), refused.refusal()) == (ErrorKind::Sealed, Some(Refusal::Frozen)), "{refused}");
 
     // Again at another place: a frozen map is only pinned. At the same place: refused completely.
     ring.region().freeze_and_pin(pins.path("other"), pin(0o600)).unwrap();
@@ -174,7 +174,7 @@ fn what_can_not_be_sealed() {
     let skel = load::<RefusalsSkelBuilder>(&mut storage, fitted);
     let pins = PublicPins::new();
     let says = |error: Error, parts: &[&str]| {
-        assert!(matches!(error, Error::Seal { .. }));
+        assert!(error.kind() == ErrorKind::CannotSeal);
         let said = error.to_string();
         assert!(parts.iter().all(|part| said.contains(part)), "{said}");
     };
@@ -251,11 +251,11 @@ fn latches_are_written_by_system_call() {
         assert_eq!(args[3], u64::from(words_of::<1>(n)[0]));
         assert_eq!(reads.sum(1).unwrap(), 0, "torn");
         eprintln!("{n} writes, {} reads, {} busy", reads.sum(0).unwrap(), reads.sum(2).unwrap());
-        assert!(matches!(writer.set(3, &words_of(0)), Err(Error::Index { thing: "latch", .. })));
+        assert!(writer.set(3, &words_of(0)).unwrap_err().to_string().starts_with("no latch 3: "));
         // Frozen in the meantime: the error reports it, and the last value stays.
         MapHandle::try_from(&*skel.maps.limits).unwrap().freeze().unwrap();
         let frozen = writer.set(1, &words_of(0)).unwrap_err();
-        assert!(matches!(frozen, Error::Sealed { refusal: Refusal::Frozen, .. }), "{frozen}");
+        assert!((frozen.kind(), frozen.refusal()) == (ErrorKind::Sealed, Some(Refusal::Frozen)), "{frozen}");
         assert_eq!(latches.read(1).unwrap(), words_of(n));
     }
 }

@@ -9,7 +9,7 @@ use libbpf_rs::OpenObject;
 use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, BPF_F_RDONLY_PROG, BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM};
 use libbpf_rs::skel::Skel;
 use mapring::layout::{Geometry, Kind};
-use mapring::{Access, Cells, Counters, Error, Latches, OpenOptions, Region, Snapshot};
+use mapring::{Access, Cells, Counters, ErrorKind, Latches, OpenOptions, Region, Snapshot};
 use mapring_kernel_tests::raw;
 use mapring_kernel_tests::skel::FlagsSkelBuilder;
 use mapring_kernel_tests::{Runner, fitted, load, require_bpf, without_batches, without_commands};
@@ -72,13 +72,13 @@ fn many_latches_in_a_few_calls() {
         );
         for (first, many) in [(COUNT - 1, 2), (COUNT, 1), (COUNT + 1, 0), (usize::MAX, 2)] {
             let error = writer.set_many(first, &vec![[0; 3]; many]).unwrap_err();
-            assert!(matches!(error, Error::Index { thing: "latch", count: COUNT, .. }), "{error}");
+            assert!(error.to_string().ends_with(&format!(": there are {COUNT}")), "{error}");
         }
         assert_eq!(all(&latches), now, "nothing was written");
         if flags != BPF_F_MMAPABLE {
             raw::freeze(latches.region()).unwrap();
             for error in [writer.set_many(0, &values(1)).unwrap_err(), writer.set(0, &[0; 3]).unwrap_err()] {
-                assert!(matches!(error, Error::Sealed { .. }), "{error}");
+                assert!(error.kind() == ErrorKind::Sealed, "{error}");
             }
             assert_eq!(all(&latches), now, "nothing is lost");
         }

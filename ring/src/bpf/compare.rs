@@ -6,7 +6,7 @@ use rustix::io::Errno;
 
 use super::btf::{Btf, DEPTH, Field, Kind, Type};
 use super::describe::Types;
-use crate::error::Error;
+use crate::error::{Cause, Error};
 use crate::layout;
 use crate::record::{self, Expected, LayoutCheck, TypeLayout, UncheckedReason};
 use crate::text::printable;
@@ -130,7 +130,7 @@ pub(super) fn compare_record(
 ) -> Result<(Option<TypeId>, LayoutCheck), Error> {
     let Some(expected) = expected else { return Ok((None, LayoutCheck::Size(UncheckedReason::NotAsked))) };
     if let Some(kind) = expected.kind.filter(|&kind| kind != found) {
-        return Err(Error::Kind { what: what.to_owned(), found, expected: kind });
+        return Err(Error::from(Cause::Kind { what: what.to_owned(), found, expected: kind }));
     }
     let compared = compare_with(types, |btf| types.record(btf), what, expected)?;
     Ok((Some(expected.id), compared))
@@ -165,6 +165,11 @@ pub(super) fn compare_with<'t>(
 impl Difference {
     /// Converts it to an error about `what`.
     pub(super) fn error(self, what: String) -> Error {
-        Error::Layout { what, field: printable(&self.field), rust: self.rust, c: printable(&self.c) }
+        Error::from(Cause::Layout {
+            what,
+            field: printable(&self.field),
+            rust: self.rust,
+            c: printable(&self.c),
+        })
     }
 }

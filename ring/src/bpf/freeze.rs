@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::fdinfo::is_frozen;
 use super::sys;
 use super::uapi::ENOTSUPP;
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::text::printable;
 
 /// Controls whether processes without privilege may load BPF programs: 0 allows it, 1 forbids it until the next boot, 2
@@ -44,7 +44,7 @@ impl PinOptions {
 
     /// Allows a pin that other users can open even while `kernel.unprivileged_bpf_disabled` is 0. Each process that
     /// opens such a pin can load a BPF program that overwrites the map. Without this option the result is
-    /// [`Error::UnprivilegedBpf`].
+    /// [`ErrorKind::CannotSeal`](crate::ErrorKind::CannotSeal).
     pub fn allow_unprivileged_bpf(self, allow: bool) -> Self {
         Self { allow_unprivileged_bpf: allow, ..self }
     }
@@ -58,11 +58,12 @@ impl From<u32> for PinOptions {
 
 /// Freezes the map, and pins it at `path`.
 pub(super) fn freeze_and_pin(fd: BorrowedFd<'_>, what: &str, path: &Path, options: PinOptions) -> Result<()> {
-    let failed =
-        |step: String, error: io::Error, hint| Error::Seal { what: what.to_owned(), step, error, hint };
+    let failed = |step: String, error: io::Error, hint| {
+        Error::from(Cause::Seal { what: what.to_owned(), step, error, hint })
+    };
     let PinOptions { mode, group, allow_unprivileged_bpf } = options;
     if mode & OTHERS != 0 && !allow_unprivileged_bpf && is_unprivileged_bpf_allowed() {
-        return Err(Error::UnprivilegedBpf { what: what.to_owned(), mode });
+        return Err(Error::from(Cause::UnprivilegedBpf { what: what.to_owned(), mode }));
     }
     if is_frozen(fd) != Some(true) {
         sys::freeze(fd).map_err(|error| {

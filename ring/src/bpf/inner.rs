@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::preamble::initialise;
 use super::sys::{self, Elements, NewArray};
 use super::{MapFd, lookup};
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::layout::Preamble;
 use crate::region::Region;
 
@@ -60,7 +60,7 @@ impl MapOfMaps {
         }
         let expected = opened.info.key_size as usize;
         if expected != key.len() {
-            return Err(Error::InnerKey { what: opened.what, found: key.len(), expected });
+            return Err(Error::from(Cause::InnerKey { what: opened.what, found: key.len(), expected }));
         }
         let entries = opened.info.max_entries as usize;
         let maps = Arc::new(Elements::new(opened.fd, &opened.info, None));
@@ -69,12 +69,12 @@ impl MapOfMaps {
 
     /// The error for an array of maps that contains no such ring.
     pub(crate) fn holds_no_ring(&self) -> Error {
-        Error::MapType {
+        Error::from(Cause::MapType {
             what: self.what.to_string(),
             found: "an array of maps that holds an ordinary ring".to_owned(),
             expected: "a resizable ring or a NUMA ring",
             hint: "; open one of its entries with Source::inner",
-        }
+        })
     }
 
     /// The same map of maps with another key of the same length.
@@ -96,11 +96,11 @@ impl MapOfMaps {
     /// The id of the map under the key.
     fn id(&self) -> Result<u32> {
         let mut id = 0_u32;
-        self.maps.lookup(&self.key, bytes_of_mut(&mut id)).map_err(|error| Error::Open {
+        self.maps.lookup(&self.key, bytes_of_mut(&mut id)).map_err(|error| Error::from(Cause::Open {
             what: format!("the inner map under key {:?}", self.key),
             error,
             hint: "; nobody has put a map there: mapring::loader::initialize makes the maps of a NUMA ring",
-        })?;
+        }))?;
         Ok(id)
     }
 
@@ -127,7 +127,7 @@ impl MapOfMaps {
 
 /// Whether a map could not be opened because it does not exist.
 pub(crate) fn is_gone(e: &Error) -> bool {
-    matches!(e, Error::Open { error, .. } if error.kind() == ErrorKind::NotFound)
+    matches!(e.cause(), Cause::Open { error, .. } if error.kind() == ErrorKind::NotFound)
 }
 
 /// Creates a map with `preamble` and of its shape, otherwise like `like`: with its flags, its name, and its types if
@@ -146,14 +146,16 @@ pub(crate) fn make_like(like: BorrowedFd<'_>, preamble: &Preamble, node: Option<
         node: node.map_or(u32::MAX, fits),
         types: btf.as_ref().map(|btf| (btf.as_fd(), like.key_type, like.value_type)),
     });
-    let opened = MapFd::fd(made.map_err(|error| Error::System {
-        call: "bpf(BPF_MAP_CREATE)",
-        hint: match Errno::from_io_error(&error) {
-            Some(Errno::PERM) => "; making maps needs CAP_BPF: run as root",
-            Some(Errno::NOMEM | Errno::TOOBIG) => "; so much memory can't be had: ask for fewer slots",
-            _ => "",
-        },
-        error,
+    let opened = MapFd::fd(made.map_err(|error| {
+        Error::from(Cause::System {
+            call: "bpf(BPF_MAP_CREATE)",
+            hint: match Errno::from_io_error(&error) {
+                Some(Errno::PERM) => "; making maps needs CAP_BPF: run as root",
+                Some(Errno::NOMEM | Errno::TOOBIG) => "; so much memory can't be had: ask for fewer slots",
+                _ => "",
+            },
+            error,
+        })
     })?)?;
     initialise(opened.fd.as_fd(), &opened.info, &opened.what, None, preamble)?;
     Ok(opened)

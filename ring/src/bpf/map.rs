@@ -11,7 +11,7 @@ use super::fdinfo;
 use super::kinds::MapType;
 use super::sys;
 use super::uapi::{BPF_F_RDONLY, MapInfo};
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::text::printable;
 
 /// A descriptor of a map, with the kernel's information and the name for messages.
@@ -53,7 +53,7 @@ impl MapFd {
                 io::ErrorKind::InvalidInput => "; is it a pin in a BPF file system?",
                 _ => "",
             };
-            Error::Open { what: what.clone(), error, hint }
+            Error::from(Cause::Open { what: what.clone(), error, hint })
         })?;
         Self::new(fd, what)
     }
@@ -68,7 +68,7 @@ impl MapFd {
                 io::ErrorKind::NotFound => "; `bpftool map` lists the ids there are",
                 _ => "",
             };
-            Error::Open { what: what.clone(), error, hint }
+            Error::from(Cause::Open { what: what.clone(), error, hint })
         })?;
         Self::new(fd, what)
     }
@@ -100,7 +100,7 @@ impl MapFd {
 
     fn new(fd: OwnedFd, what: String) -> Result<Self> {
         if !is_map(fd.as_fd()) {
-            return Err(Error::NotARegion { what, expected: "a BPF map", hint: "" });
+            return Err(Error::from(Cause::NotARegion { what, expected: "a BPF map", hint: "" }));
         }
         let info = fdinfo::map_info(fd.as_fd())?;
         Ok(Self { fd, info, what })
@@ -129,12 +129,12 @@ impl MapFd {
 
     /// The error for a map of another type.
     pub(super) fn wrong_type(&self, expected: &'static str) -> Error {
-        Error::MapType {
+        Error::from(Cause::MapType {
             what: self.what.clone(),
             found: self.info.ty.to_string(),
             expected,
             hint: self.how_to_open(),
-        }
+        })
     }
 }
 

@@ -9,7 +9,7 @@ use super::preamble::{initialise, read_preamble};
 use super::uapi::MapInfo;
 use super::{MapFd, map_or_lookup};
 use crate::cpus::possible_cpus;
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::layout::{Geometry, Kind, Preamble, PreambleError, WORD};
 use crate::region::{Identity, Memory, OpenOptions, Refusal, Region, generation};
 
@@ -23,7 +23,7 @@ pub(super) fn open(opened: MapFd, options: OpenOptions) -> Result<Region> {
     let MapFd { fd, info, what } = opened;
     let element = info.value_size as usize;
     if !element.is_multiple_of(WORD) {
-        return Err(Error::ValueSize { what, found: element });
+        return Err(Error::from(Cause::ValueSize { what, found: element }));
     }
     let entries = info.max_entries as usize;
     let bytes = element * entries;
@@ -36,12 +36,13 @@ pub(super) fn open(opened: MapFd, options: OpenOptions) -> Result<Region> {
     let check = |preamble: &Preamble| {
         agrees(preamble, &info, &what)?;
         let contradicted = types.region().and_then(|described| described.contradicts(&preamble.geometry));
-        contradicted
-            .map_or(Ok(()), |(preamble, btf)| Err(Error::BtfMismatch { what: what.clone(), preamble, btf }))
+        contradicted.map_or(Ok(()), |(preamble, btf)| {
+            Err(Error::from(Cause::BtfMismatch { what: what.clone(), preamble, btf }))
+        })
     };
-    let preamble = read_preamble(&memory, bytes, &what).or_else(|e| match e {
+    let preamble = read_preamble(&memory, bytes, &what).or_else(|e| match e.cause() {
         // No preamble was written yet. The map's BTF may describe the region; the loader writes the preamble.
-        Error::Preamble { error: PreambleError::Magic { found: 0 }, .. } => {
+        Cause::Preamble { error: PreambleError::Magic { found: 0 }, .. } => {
             let described = options.map.layout.map(|geometry| {
                 let name = options.expected.as_ref().map_or("", |expected| expected.rust).to_owned();
                 Preamble { geometry, generation: generation(), name }
@@ -52,14 +53,14 @@ pub(super) fn open(opened: MapFd, options: OpenOptions) -> Result<Region> {
                 described.or_else(|| declared.as_ref().and_then(|d| d.preamble(entries, generation())));
             let Some(preamble) = described else {
                 let nearest = declared.and_then(|declared| declared.nearest(entries)).ok_or(e)?;
-                return Err(Error::Contradiction {
+                return Err(Error::from(Cause::Contradiction {
                     what: what.clone(),
                     source_of_shape: "its BTF",
                     property: "number of entries",
                     preamble: nearest.entries() as u64,
                     kernel: entries as u64,
                     hint: "; leave max_entries to mapring's macros and loader::prepare",
-                });
+                }));
             };
             if !assumed {
                 a_shard_for_each_cpu(&preamble.geometry, &what)?;
@@ -82,7 +83,7 @@ fn a_shard_for_each_cpu(geometry: &Geometry, what: &str) -> Result<()> {
     let sharded = matches!(geometry.kind(), Kind::Ring | Kind::Counters) && !geometry.is_of_cpu();
     let (shards, last) = (geometry.shards(), possible_cpus()?.last().copied().unwrap_or_default());
     if sharded && shards <= last {
-        return Err(Error::NotFitted { what: what.to_owned(), shards, last });
+        return Err(Error::from(Cause::NotFitted { what: what.to_owned(), shards, last }));
     }
     Ok(())
 }
@@ -91,20 +92,25 @@ fn a_shard_for_each_cpu(geometry: &Geometry, what: &str) -> Result<()> {
 fn agrees(preamble: &Preamble, info: &MapInfo, what: &str) -> Result<()> {
     let says = |property, preamble: usize, kernel: usize| match preamble == kernel {
         true => Ok(()),
-        false => Err(Error::Contradiction {
+        false => Err(Error::from(Cause::Contradiction {
             what: what.to_owned(),
             source_of_shape: "its preamble or description",
             property,
             preamble: preamble as u64,
             kernel: kernel as u64,
             hint: "",
-        }),
+        })),
     };
     let per_cpu = info.ty == MapType::PERCPU_ARRAY;
     if preamble.geometry.kind().is_per_cpu() != per_cpu {
         let expected = if per_cpu { "array" } else { "percpu_array" };
         let hint = "; its preamble or description says so";
-        return Err(Error::MapType { what: what.to_owned(), found: info.ty.to_string(), expected, hint });
+        return Err(Error::from(Cause::MapType {
+            what: what.to_owned(),
+            found: info.ty.to_string(),
+            expected,
+            hint,
+        }));
     }
     says("value size", preamble.geometry.element(), info.value_size as usize)?;
     says("number of entries", preamble.geometry.entries(), info.max_entries as usize)
@@ -128,7 +134,7 @@ fn nothing_hidden(types: &Types, element: usize, what: &str) -> Result<()> {
             Some(Kind::Ring) if hides(0..2) => "header of a shard",
             _ => continue,
         };
-        return Err(Error::Hidden { what: what.to_owned(), field, offset, hidden });
+        return Err(Error::from(Cause::Hidden { what: what.to_owned(), field, offset, hidden }));
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use super::describe::Types;
 use super::kinds::MapType;
 use super::{MapFd, map_or_lookup};
 use crate::cpus::possible_cpus;
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::layout::WORD;
 use crate::record::{Expected, LayoutCheck};
 use crate::region::{Access, Memory};
@@ -36,13 +36,13 @@ impl Plain {
         let value = |btf| types.value(btf);
         let compared = compare_with(&types, value, &what, expected)?;
         if size != expected.layout.bytes() {
-            return Err(Error::RecordSize {
+            return Err(Error::from(Cause::RecordSize {
                 what,
                 found: size,
                 record: "values of its own".to_owned(),
                 rust: expected.rust,
                 expected: expected.layout.bytes(),
-            });
+            }));
         }
         let (memory, _) = map_or_lookup(fd.as_fd(), &info, per_cpu.as_deref(), false)?;
         Ok(Self { what, memory, entries, stride, compared })

@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use super::lookup;
 use super::sys::Elements;
 use super::uapi::MapInfo;
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::layout::{Preamble, PreambleError, WORD};
 use crate::protocol::{Words, ring};
 use crate::region::{Mapping, Memory, Refusal, write_preamble};
@@ -22,29 +22,33 @@ const TOO_SMALL: &str = "; such a map holds no region: Array reads arrays of pla
 /// Reads the preamble.
 pub(super) fn read_preamble(memory: &Memory, bytes: usize, what: &str) -> Result<Preamble> {
     if bytes < Preamble::BYTES {
-        return Err(Error::Truncated {
+        return Err(Error::from(Cause::Truncated {
             what: what.to_owned(),
             found: bytes as u64,
             expected: Preamble::BYTES as u64,
             hint: TOO_SMALL,
-        });
+        }));
     }
     let words = match memory {
         Memory::Mapped(mapping) => preamble_words(mapping.words()),
         Memory::Lookup(lookup, refusal) => lookup.preamble().map_err(|e| match refusal {
-            Refusal::WriteOnlyFd => Error::NotReadable { what: what.to_owned(), refusal: *refusal },
+            Refusal::WriteOnlyFd => {
+                Error::from(Cause::NotReadable { what: what.to_owned(), refusal: *refusal })
+            }
             _ => Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e),
         })?,
     };
     fence(Ordering::Acquire);
-    Preamble::decode(&words).map_err(|error| Error::Preamble {
-        what: what.to_owned(),
-        hint: match error {
-            PreambleError::Magic { found: 0 } => NO_PREAMBLE,
-            PreambleError::Magic { .. } => NOT_OURS,
-            _ => "",
-        },
-        error,
+    Preamble::decode(&words).map_err(|error| {
+        Error::from(Cause::Preamble {
+            what: what.to_owned(),
+            hint: match error {
+                PreambleError::Magic { found: 0 } => NO_PREAMBLE,
+                PreambleError::Magic { .. } => NOT_OURS,
+                _ => "",
+            },
+            error,
+        })
     })
 }
 
@@ -78,7 +82,7 @@ pub(super) fn initialise(
         }
         // With a preamble and closed gates the ring would drop every record.
         Err(error) if preamble.geometry.is_resizable() => {
-            return Err(Error::NoPreamble { what: what.to_owned(), error });
+            return Err(Error::from(Cause::NoPreamble { what: what.to_owned(), error }));
         }
         Err(_) => {}
     }
@@ -88,7 +92,7 @@ pub(super) fn initialise(
     // The element with the magic number comes last.
     for (index, value) in image.chunks(element / WORD).enumerate().rev() {
         lookup::update(&map, index, &value.repeat(copies.unwrap_or(1)))
-            .map_err(|error| Error::NoPreamble { what: what.to_owned(), error })?;
+            .map_err(|error| Error::from(Cause::NoPreamble { what: what.to_owned(), error }))?;
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use super::lookup::update_run;
 use super::open::open;
 use super::sys::{self, Elements};
 use super::{MapFd, MapLocator, PinOptions};
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::layout::{Geometry, Preamble};
 use crate::region::{Memory, OpenOptions, Refusal, Region, generation};
 use crate::sync::Ordering;
@@ -45,11 +45,11 @@ impl Origin {
 
 /// Opens a file descriptor that is not a memfd.
 pub(crate) fn open_fd(fd: OwnedFd, options: OpenOptions) -> Result<Region> {
-    let opened = MapFd::fd(fd).map_err(|e| match e {
-        Error::NotARegion { what, hint, .. } => {
-            Error::NotARegion { what, expected: "a BPF map or a memfd", hint }
+    let opened = MapFd::fd(fd).map_err(|e| match e.into_cause() {
+        Cause::NotARegion { what, hint, .. } => {
+            Error::from(Cause::NotARegion { what, expected: "a BPF map or a memfd", hint })
         }
-        e => e,
+        cause => cause.into(),
     })?;
     open(opened, options)
 }
@@ -107,7 +107,7 @@ impl Region {
     /// `docs/guarantees.md` has all of this as a table, and other ways to let other processes read a region.
     ///
     /// # Errors
-    /// [`Error::UnprivilegedBpf`]; [`Error::Seal`] with the step that failed, and the remedy.
+    /// [`ErrorKind::CannotSeal`](crate::ErrorKind::CannotSeal) with the step that failed, and the remedy.
     pub fn freeze_and_pin(&self, path: impl AsRef<Path>, options: impl Into<PinOptions>) -> Result<()> {
         freeze_and_pin(self.as_fd(), self.what(), path.as_ref(), options.into())
     }
@@ -115,7 +115,7 @@ impl Region {
     /// Pins a BPF map at `path` with this mode. Makes system calls.
     ///
     /// # Errors
-    /// [`Error::System`] if `path` exists, or is not in a BPF file system.
+    /// [`ErrorKind::System`](crate::ErrorKind::System) if `path` exists, or is not in a BPF file system.
     pub fn pin(&self, path: impl AsRef<Path>, mode: u32) -> Result<()> {
         let path = path.as_ref();
         sys::pin(self.as_fd(), path).map_err(|e| Error::system("bpf(BPF_OBJ_PIN)", e))?;
@@ -186,6 +186,6 @@ impl ByCall {
             return Error::not_writable(self.region.what(), Refusal::Frozen);
         }
         let hint = if denied { "; the descriptor is read-only: its loader can write it" } else { "" };
-        Error::System { call, error, hint }
+        Error::from(Cause::System { call, error, hint })
     }
 }

@@ -7,7 +7,7 @@ use super::btf::{Btf, Kind, Type, Variable};
 use super::compare::{compare, name_of};
 use super::kinds::MapType;
 use super::{Lookup, MapFd, describe, map_or_lookup};
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::layout::WORD;
 use crate::record::TypeLayout;
 use crate::region::{Access, Identity, Memory, OpenOptions, Refusal};
@@ -40,16 +40,17 @@ impl Section {
         const EXPECTED: &str = "global data (.data, .bss, .rodata)";
         opened.expect(MapType::ARRAY, EXPECTED)?;
         let MapFd { fd, info, what } = opened;
-        let btf = describe::load(info.btf_id).map_err(|_| Error::NoTypes { what: what.clone() })?;
+        let btf =
+            describe::load(info.btf_id).map_err(|_| Error::from(Cause::NoTypes { what: what.clone() }))?;
         let bytes = info.value_size as usize;
         let Some((name, places)) = places(&btf, info.value_type, bytes) else {
             let found = "an array without variables in its BTF".to_owned();
-            return Err(Error::MapType {
+            return Err(Error::from(Cause::MapType {
                 what,
                 found,
                 expected: EXPECTED,
                 hint: "; Array reads plain values",
-            });
+            }));
         };
         let (memory, writable) = map_or_lookup(fd.as_fd(), &info, None, options.write)?;
         Ok(Self { what, identity: Identity::Map(info.id), name, bytes, memory, writable, places, btf })
@@ -69,7 +70,7 @@ impl Section {
         self.places.iter().find(|place| place.name == name).cloned().ok_or_else(|| {
             let there = self.places.iter().map(|place| place.name.as_str()).collect::<Vec<_>>().join(", ");
             let name = printable(&format!("{name} in {}", self.name));
-            Error::NoSuch { thing: "variable", name, there: printable(&there) }
+            Error::from(Cause::NoSuch { thing: "variable", name, there: printable(&there) })
         })
     }
 
@@ -88,11 +89,13 @@ impl Section {
         rust: &'static str,
     ) -> Result<()> {
         let value = self.type_of(place)?.resolved();
-        let differs = || Error::Layout {
-            what: self.what.clone(),
-            field: printable(&place.name),
-            rust: format!("a sequence and {copies} times {} bytes", layout.bytes()),
-            c: printable(&name_of(value)),
+        let differs = || {
+            Error::from(Cause::Layout {
+                what: self.what.clone(),
+                field: printable(&place.name),
+                rust: format!("a sequence and {copies} times {} bytes", layout.bytes()),
+                c: printable(&name_of(value)),
+            })
         };
         let record = describe::record_type(value).ok_or_else(differs)?;
         let wanted = (WORD + copies * layout.bytes().next_multiple_of(WORD)) as u64;
@@ -103,7 +106,7 @@ impl Section {
     }
 
     fn type_of(&self, place: &Place) -> Result<Type<'_>> {
-        self.btf.get(place.ty).ok_or_else(|| Error::NoTypes { what: self.what.clone() })
+        self.btf.get(place.ty).ok_or_else(|| Error::from(Cause::NoTypes { what: self.what.clone() }))
     }
 
     fn same(&self, ty: Type<'_>, layout: &TypeLayout, rust: &'static str, at: &str) -> Result<()> {
@@ -113,7 +116,8 @@ impl Section {
 
 /// The name of the section in a map; empty if the map contains none.
 pub(crate) fn section_name(map: &MapFd) -> Result<String> {
-    let btf = describe::load(map.info.btf_id).map_err(|_| Error::NoTypes { what: map.what.clone() })?;
+    let btf = describe::load(map.info.btf_id)
+        .map_err(|_| Error::from(Cause::NoTypes { what: map.what.clone() }))?;
     let section = places(&btf, map.info.value_type, 0);
     Ok(section.map(|(name, _)| name).unwrap_or_default())
 }

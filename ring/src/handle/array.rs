@@ -25,10 +25,9 @@ impl<T: Record> Array<T> {
     /// Opens an array of any loader: libbpf, aya or another. Makes system calls.
     ///
     /// # Errors
-    /// [`Error::Open`](crate::Error::Open); [`Error::NotARegion`](crate::Error::NotARegion) and
-    /// [`Error::MapType`](crate::Error::MapType) if it is not an array; [`Error::Layout`](crate::Error::Layout) if the
-    /// map's BTF describes other values; [`Error::RecordSize`](crate::Error::RecordSize) if there is no BTF and the
-    /// values have another size.
+    /// [`ErrorKind::Open`](crate::ErrorKind::Open); [`ErrorKind::WrongType`](crate::ErrorKind::WrongType) if it is not
+    /// an array; [`ErrorKind::Layout`](crate::ErrorKind::Layout) if the map's BTF describes other values, or if
+    /// there is no BTF and the values have another size.
     pub fn open(source: impl Into<Source>) -> Result<Self> {
         Self::new(source.into().map()?.0)
     }

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use bytemuck::NoUninit;
 
 use super::table::{Place, Seqlock, Table};
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::layout::Preamble;
 use crate::protocol::{WordsMut, cell};
 use crate::region::{Region, SharedMut, Writer};
@@ -23,7 +23,8 @@ impl<T: NoUninit> Cells<T> {
     /// [`OpenOptions::write`](crate::OpenOptions::write), or a BPF map opened with it.
     ///
     /// # Errors
-    /// [`Error::NotWritable`] with the reason, [`Error::Sealed`].
+    /// [`ErrorKind::NotWritable`](crate::ErrorKind::NotWritable) with the reason,
+    /// [`ErrorKind::Sealed`](crate::ErrorKind::Sealed).
     pub fn writer(&self) -> Result<CellsWriter<T>> {
         let shared = self.shared_mut()?;
         Ok(CellsWriter { shared, writer: self.region.count_writer(0), place: self.place, value: PhantomData })
@@ -43,7 +44,7 @@ impl<T: NoUninit> CellsWriter<T> {
     /// Makes no system call and never waits.
     ///
     /// # Errors
-    /// [`Error::Index`].
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange).
     #[inline]
     pub fn set(&self, index: usize, value: &T) -> Result<bool> {
         let done = cell::set(self.cell(index)?, value);
@@ -62,8 +63,9 @@ impl<T: NoUninit> CellsWriter<T> {
     /// once can publish a mixture. If the process dies in this call, the cell stays busy until the next call.
     ///
     /// # Errors
-    /// [`Error::Index`]; [`Error::OtherWriters`] if this process has other writers of this table, and then nothing is
-    /// done.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange);
+    /// [`ErrorKind::OtherWriters`](crate::ErrorKind::OtherWriters) if this process has other writers of this table, and
+    /// then nothing is done.
     pub fn recover(&mut self, index: usize, value: &T) -> Result<bool> {
         let cell = self.cell(index)?;
         let _alone = self.region().expect_alone(&self.writer, "table")?;
@@ -73,7 +75,7 @@ impl<T: NoUninit> CellsWriter<T> {
     #[inline]
     fn cell(&self, index: usize) -> Result<WordsMut<'_>> {
         if index >= self.place.count {
-            return Err(Error::Index { thing: "cell", index, count: self.place.count });
+            return Err(Error::from(Cause::Index { thing: "cell", index, count: self.place.count }));
         }
         let (at, len) = self.place.words(index);
         Ok(self.shared.words().slice(at, len))

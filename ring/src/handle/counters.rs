@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::fallback::{TripleRead, batch, lookup};
 use super::openers;
-use crate::error::{Error, ReadError, Result};
+use crate::error::{Cause, Error, ReadError, Result};
 use crate::layout::{Geometry, Kind, WORD};
 use crate::protocol::counters;
 use crate::region::{Region, Shared, SharedMut, View};
@@ -40,7 +40,7 @@ impl Counters {
     /// Counters over a region that is already open.
     ///
     /// # Errors
-    /// [`Error::Kind`].
+    /// [`ErrorKind::WrongType`](crate::ErrorKind::WrongType).
     pub fn from_region(region: Region) -> Result<Self> {
         let geometry = *region.geometry();
         let stride = geometry.element_words();
@@ -61,7 +61,8 @@ impl Counters {
     /// Creates `shards` banks of `count` counters between ordinary processes, in a memfd. See [`Region::create_memfd`].
     ///
     /// # Errors
-    /// [`Error::Geometry`] for numbers that can't be counters or shards, [`Error::System`].
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) for numbers that can't be counters or shards,
+    /// [`ErrorKind::System`](crate::ErrorKind::System).
     pub fn create_memfd(count: usize, shards: usize) -> Result<Self> {
         let geometry = Geometry::new(Kind::Counters, WORD as u64, count as u64, shards as u64)?;
         Self::from_region(Region::create_memfd(geometry, "u64")?)
@@ -148,10 +149,11 @@ impl Counters {
     /// [`OpenOptions::write`](crate::OpenOptions::write), or a BPF map opened with it.
     ///
     /// # Errors
-    /// [`Error::NotWritable`] with the reason, [`Error::Sealed`], [`Error::Index`].
+    /// [`ErrorKind::NotWritable`](crate::ErrorKind::NotWritable) with the reason,
+    /// [`ErrorKind::Sealed`](crate::ErrorKind::Sealed), [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange).
     pub fn writer(&self, shard: usize) -> Result<CountersWriter> {
         if shard >= self.shards {
-            return Err(Error::Index { thing: "shard", index: shard, count: self.shards });
+            return Err(Error::from(Cause::Index { thing: "shard", index: shard, count: self.shards }));
         }
         let geometry = self.region.geometry();
         let first = geometry.shard(shard) * geometry.element_words();
@@ -222,11 +224,11 @@ impl CountersWriter {
     /// Adds to a counter, atomically and relaxed. Makes no system call.
     ///
     /// # Errors
-    /// [`Error::Index`].
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange).
     #[inline]
     pub fn add(&self, index: usize, by: u64) -> Result<()> {
         if index >= self.count {
-            return Err(Error::Index { thing: "counter", index, count: self.count });
+            return Err(Error::from(Cause::Index { thing: "counter", index, count: self.count }));
         }
         counters::add(self.shared.words(), self.first + index, by);
         Ok(())

@@ -9,7 +9,7 @@ use bytemuck::{bytes_of, bytes_of_mut};
 use crate::bpf::kinds::{MapType, program_type_name};
 use crate::bpf::sys::{self, Elements};
 use crate::bpf::{MapFd, is_frozen, program_type};
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::record;
 use crate::region::{Refusal, Source};
 use crate::text::printable;
@@ -43,7 +43,7 @@ impl Dispatch {
     /// Opens a table of any loader.
     ///
     /// # Errors
-    /// [`Error::Open`], [`Error::NotARegion`]; [`Error::MapType`] for another type of map.
+    /// [`ErrorKind::Open`](crate::ErrorKind::Open), [`ErrorKind::WrongType`](crate::ErrorKind::WrongType).
     pub fn open(source: impl Into<Source>) -> Result<Self> {
         Self::new(source.into().map()?.0)
     }
@@ -66,10 +66,11 @@ impl Dispatch {
     /// Puts a loaded program into a slot, replacing the program that was there.
     ///
     /// # Errors
-    /// [`Error::Program`] with both types if the program is not of the table's type, or `program` is not a program (a
-    /// table accepts programs of one type, attach type and way of compiling: those of the first program that was loaded
-    /// with it or put into it); [`Error::Index`]; [`Error::Sealed`] for a frozen table; [`Error::System`] for a
-    /// read-only descriptor.
+    /// [`ErrorKind::Program`](crate::ErrorKind::Program) with both types if the program is not of the table's type, or
+    /// `program` is not a program (a table accepts programs of one type, attach type and way of compiling: those of the
+    /// first program that was loaded with it or put into it); [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange);
+    /// [`ErrorKind::Sealed`](crate::ErrorKind::Sealed) for a frozen table;
+    /// [`ErrorKind::System`](crate::ErrorKind::System) for a read-only descriptor.
     pub fn insert(&self, slot: usize, program: impl AsFd) -> Result<()> {
         let key = self.key(slot)?;
         let fd = program.as_fd();
@@ -82,7 +83,8 @@ impl Dispatch {
     /// Empties a slot. Returns `false` if it was empty.
     ///
     /// # Errors
-    /// [`Error::Index`]; [`Error::Sealed`]; [`Error::System`] for a read-only descriptor.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange); [`ErrorKind::Sealed`](crate::ErrorKind::Sealed);
+    /// [`ErrorKind::System`](crate::ErrorKind::System) for a read-only descriptor.
     pub fn remove(&self, slot: usize) -> Result<bool> {
         let removed = self.slots().delete(bytes_of(&self.key(slot)?));
         there(removed).map(|done| done.is_some()).map_err(|e| self.failed("bpf(BPF_MAP_DELETE_ELEM)", e))
@@ -91,7 +93,7 @@ impl Dispatch {
     /// The id of a slot's program; `None` if the slot is empty.
     ///
     /// # Errors
-    /// [`Error::Index`], [`Error::System`].
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange), [`ErrorKind::System`](crate::ErrorKind::System).
     pub fn id(&self, slot: usize) -> Result<Option<u32>> {
         let mut id = 0_u32;
         let found = self.slots().lookup(bytes_of(&self.key(slot)?), bytes_of_mut(&mut id));
@@ -101,19 +103,21 @@ impl Dispatch {
     /// A slot's program, opened by its id, which needs CAP_SYS_ADMIN; `None` if the slot is empty.
     ///
     /// # Errors
-    /// [`Error::Index`], [`Error::System`].
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange), [`ErrorKind::System`](crate::ErrorKind::System).
     pub fn get(&self, slot: usize) -> Result<Option<Program>> {
         /// The program can be replaced, and freed, between reading its id and opening it.
         const TRIES: u32 = 16;
         for _ in 0..TRIES {
             let Some(id) = self.id(slot)? else { return Ok(None) };
-            if let Some(program) = there(Program::by_id(id)).map_err(|e| Error::System {
-                call: "bpf(BPF_PROG_GET_FD_BY_ID)",
-                hint: match e.kind() {
-                    io::ErrorKind::PermissionDenied => "; needs CAP_SYS_ADMIN; Dispatch::id does not",
-                    _ => "",
-                },
-                error: e,
+            if let Some(program) = there(Program::by_id(id)).map_err(|e| {
+                Error::from(Cause::System {
+                    call: "bpf(BPF_PROG_GET_FD_BY_ID)",
+                    hint: match e.kind() {
+                        io::ErrorKind::PermissionDenied => "; needs CAP_SYS_ADMIN; Dispatch::id does not",
+                        _ => "",
+                    },
+                    error: e,
+                })
             })? {
                 return Ok(Some(program));
             }
@@ -125,7 +129,7 @@ impl Dispatch {
     /// The slots that hold a program, with the ids of the programs. Each slot is read at a different moment.
     ///
     /// # Errors
-    /// [`Error::System`], as an item, for a slot that can't be read.
+    /// [`ErrorKind::System`](crate::ErrorKind::System), as an item, for a slot that can't be read.
     pub fn iter(&self) -> impl Iterator<Item = Result<(usize, u32)>> + '_ {
         (0..self.len()).filter_map(|slot| self.id(slot).map(|id| id.map(|id| (slot, id))).transpose())
     }
@@ -136,7 +140,7 @@ impl Dispatch {
 
     fn key(&self, slot: usize) -> Result<u32> {
         let small = u32::try_from(slot).ok().filter(|_| slot < self.len());
-        small.ok_or(Error::Index { thing: "slot", index: slot, count: self.len() })
+        small.ok_or(Error::from(Cause::Index { thing: "slot", index: slot, count: self.len() }))
     }
 
     fn failed(&self, call: &'static str, error: io::Error) -> Error {
@@ -150,7 +154,7 @@ impl Dispatch {
             }
             _ => "",
         };
-        Error::System { call, error, hint }
+        Error::from(Cause::System { call, error, hint })
     }
 
     /// Why a program was refused, as far as this can be found out.
@@ -172,7 +176,7 @@ impl Dispatch {
             }
             Err(_) => ("what is no loaded program".to_owned(), "; load it first, and keep its object"),
         };
-        Error::Program { table, program, error, hint }
+        Error::from(Cause::Program { table, program, error, hint })
     }
 }
 

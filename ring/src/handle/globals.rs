@@ -10,7 +10,7 @@ use crossbeam_utils::Backoff;
 
 use super::table::{Guard, Seqlock, Snapshot, TwoCopies};
 use crate::bpf::{Section, look};
-use crate::error::{Error, ReadError, Result};
+use crate::error::{Cause, Error, ReadError, Result};
 use crate::layout::WORD;
 use crate::record::Record;
 use crate::region::{Access, Memory, OpenOptions, Refusal, Source, Writer};
@@ -34,7 +34,8 @@ impl Globals {
     /// loaded object by the section's name. Makes system calls.
     ///
     /// # Errors
-    /// [`Error::Open`]; [`Error::MapType`] for a map that does not hold global data; [`Error::NoTypes`].
+    /// [`ErrorKind::Open`](crate::ErrorKind::Open); [`ErrorKind::WrongType`](crate::ErrorKind::WrongType) for a map
+    /// that does not hold global data; [`ErrorKind::Layout`](crate::ErrorKind::Layout).
     pub fn open(source: impl Into<Source>) -> Result<Self> {
         Self::open_with(source, OpenOptions::new())
     }
@@ -74,21 +75,22 @@ impl Globals {
     /// A variable of 1, 2, 4 or 8 bytes, aligned to its size. Makes no system call.
     ///
     /// # Errors
-    /// [`Error::NoSuch`] with the variables that exist; [`Error::Layout`] with both sides for another type, or for a
-    /// variable that can't be read whole.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) with the variables that exist;
+    /// [`ErrorKind::Layout`](crate::ErrorKind::Layout) with both sides for another type, or for a variable that can't
+    /// be read whole.
     pub fn variable<T: Record>(&self, name: &str) -> Result<Variable<T>> {
         let place = self.0.place(name)?;
         self.0.check(&place, &T::LAYOUT, std::any::type_name::<T>())?;
         let bytes = size_of::<T>();
         if !matches!(bytes, 1 | 2 | 4 | 8) || !place.offset.is_multiple_of(bytes) {
-            return Err(Error::Layout {
+            return Err(Error::from(Cause::Layout {
                 what: self.0.what.clone(),
                 field: name.to_owned(),
                 rust: "read whole if it has 1, 2, 4 or 8 bytes and is aligned to as many (others are declared by \
                        MAPRING_GLOBAL_CELL or MAPRING_GLOBAL_LATCH)"
                     .to_owned(),
                 c: format!("of {bytes} bytes at offset {}", place.offset),
-            });
+            }));
         }
         Ok(Variable { section: self.0.clone(), offset: place.offset, value: PhantomData })
     }
@@ -185,7 +187,8 @@ impl<T: Record + NoUninit> Variable<T> {
     /// program that is adding to the variable at this moment may add to the old value.
     ///
     /// # Errors
-    /// [`Error::NotWritable`] with the reason, [`Error::Sealed`].
+    /// [`ErrorKind::NotWritable`](crate::ErrorKind::NotWritable) with the reason,
+    /// [`ErrorKind::Sealed`](crate::ErrorKind::Sealed).
     pub fn set(&self, value: T) -> Result<()> {
         let mut word = [0; WORD];
         word[..size_of::<T>()].copy_from_slice(bytemuck::bytes_of(&value));
@@ -267,7 +270,8 @@ impl<T: Record + NoUninit, P: Guard> Global<T, P> {
     /// written by one process at a time: two that write at once can publish a mixture.
     ///
     /// # Errors
-    /// [`Error::NotWritable`] with the reason, [`Error::Sealed`].
+    /// [`ErrorKind::NotWritable`](crate::ErrorKind::NotWritable) with the reason,
+    /// [`ErrorKind::Sealed`](crate::ErrorKind::Sealed).
     pub fn set(&self, value: &T) -> Result<bool> {
         let words = match &self.section.memory {
             Memory::Mapped(mapping) => mapping.words_mut(),

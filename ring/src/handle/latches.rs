@@ -7,7 +7,7 @@ use bytemuck::NoUninit;
 
 use super::table::{Place, Table, TwoCopies};
 use crate::bpf::ByCall;
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::protocol::latch;
 use crate::region::{SharedMut, Writer};
 
@@ -27,7 +27,8 @@ impl<T: NoUninit> Latches<T> {
     /// a mixture. A child of `fork` is another process: it must not write while its parent does.
     ///
     /// # Errors
-    /// [`Error::NotWritable`] with the reason, [`Error::Sealed`].
+    /// [`ErrorKind::NotWritable`](crate::ErrorKind::NotWritable) with the reason,
+    /// [`ErrorKind::Sealed`](crate::ErrorKind::Sealed).
     pub fn writer(&self) -> Result<LatchesWriter<T>> {
         let way = match ByCall::new(&self.region)? {
             Some(by_call) => Way::Call(by_call),
@@ -58,11 +59,12 @@ impl<T: NoUninit> LatchesWriter<T> {
     /// for writing](crate::Region::writable); otherwise two, or three if it is not mapped for reading either.
     ///
     /// # Errors
-    /// [`Error::Index`]; if it makes system calls, also [`Error::Sealed`] if the map was frozen meanwhile, and
-    /// [`Error::System`]. Values that were published before stay.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange); if it makes system calls, also
+    /// [`ErrorKind::Sealed`](crate::ErrorKind::Sealed) if the map was frozen meanwhile, and
+    /// [`ErrorKind::System`](crate::ErrorKind::System). Values that were published before stay.
     pub fn set(&self, index: usize, value: &T) -> Result<()> {
         if index >= self.place.count {
-            return Err(Error::Index { thing: "latch", index, count: self.place.count });
+            return Err(Error::from(Cause::Index { thing: "latch", index, count: self.place.count }));
         }
         self.set_all(index, std::slice::from_ref(value))
     }
@@ -71,11 +73,12 @@ impl<T: NoUninit> LatchesWriter<T> {
     /// [`set`](Self::set), but one system call writes many values.
     ///
     /// # Errors
-    /// [`Error::Index`], and then nothing is written; otherwise as for [`set`](Self::set).
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange), and then nothing is written; otherwise as for
+    /// [`set`](Self::set).
     pub fn set_many(&self, first: usize, values: &[T]) -> Result<()> {
         if first > self.place.count || values.len() > self.place.count - first {
             let index = first.saturating_add(values.len().max(1)) - 1;
-            return Err(Error::Index { thing: "latch", index, count: self.place.count });
+            return Err(Error::from(Cause::Index { thing: "latch", index, count: self.place.count }));
         }
         self.set_all(first, values)
     }

@@ -47,8 +47,7 @@ macro_rules! openers {
             ///
             /// # Errors
             /// See [`OpenOptions::open`](crate::OpenOptions::open); also
-            /// [`Error::Kind`](crate::Error::Kind), [`Error::Layout`](crate::Error::Layout) and
-            /// [`Error::RecordSize`](crate::Error::RecordSize).
+            /// [`ErrorKind::WrongType`](crate::ErrorKind::WrongType), [`ErrorKind::Layout`](crate::ErrorKind::Layout).
             pub fn open(source: impl Into<crate::Source>) -> crate::Result<Self> {
                 Self::open_with(source, crate::OpenOptions::new())
             }

@@ -38,7 +38,8 @@ impl<T: AnyBitPattern> PerCpuCells<T> {
     /// [`Ring::from_region`](crate::Ring::from_region).
     ///
     /// # Errors
-    /// [`Error::Kind`](crate::Error::Kind) and [`Error::RecordSize`](crate::Error::RecordSize), with both sides.
+    /// [`ErrorKind::WrongType`](crate::ErrorKind::WrongType) and [`ErrorKind::Layout`](crate::ErrorKind::Layout), with
+    /// both sides.
     pub fn from_region(region: Region) -> Result<Self> {
         region.expect_record::<T>(Kind::PerCpuCells)?;
         Ok(Self { region, value: PhantomData })

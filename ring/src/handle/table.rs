@@ -149,7 +149,8 @@ impl<T: AnyBitPattern, P: Guard> Table<T, P> {
     /// [`Ring::from_region`](crate::Ring::from_region).
     ///
     /// # Errors
-    /// [`Error::Kind`](crate::Error::Kind) and [`Error::RecordSize`](crate::Error::RecordSize), with both sides.
+    /// [`ErrorKind::WrongType`](crate::ErrorKind::WrongType) and [`ErrorKind::Layout`](crate::ErrorKind::Layout), with
+    /// both sides.
     pub fn from_region(region: Region) -> Result<Self> {
         region.expect_record::<T>(P::KIND)?;
         let geometry = region.geometry();
@@ -166,8 +167,8 @@ impl<T: AnyBitPattern, P: Guard> Table<T, P> {
     /// Creates a table of `count` values between ordinary processes, in a memfd. See [`Region::create_memfd`].
     ///
     /// # Errors
-    /// [`Error::Geometry`](crate::Error::Geometry) for a number that no table can have,
-    /// [`Error::System`](crate::Error::System).
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) for a number that no table can have,
+    /// [`ErrorKind::System`](crate::ErrorKind::System).
     pub fn create_memfd(count: usize) -> Result<Self> {
         let geometry = Geometry::new(P::KIND, size_of::<T>() as u64, count as u64, 1)?;
         Self::from_region(Region::create_memfd(geometry, std::any::type_name::<T>())?)

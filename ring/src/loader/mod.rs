@@ -37,8 +37,8 @@ use crate::ring::{initialize_nodes, initialize_resizable};
 ///   CAP_SYS_ADMIN to open them by id. Two processes must not do this at once.
 ///
 /// # Errors
-/// [`Error::NotFitted`] for an object that was not [prepared](prepare); [`Error::NoPreamble`]; as for
-/// [`OpenOptions::open`].
+/// [`ErrorKind::NotFitted`](crate::ErrorKind::NotFitted) for an object that was not [prepared](prepare);
+/// [`ErrorKind::Preamble`](crate::ErrorKind::Preamble); as for [`OpenOptions::open`].
 pub fn initialize_map(source: impl Into<Source>) -> Result<()> {
     let maps = match source.into().array_of_maps()? {
         Ok(maps) => maps,

@@ -7,7 +7,7 @@ use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 
 use super::{Identity, Mapping, Memory, OpenOptions, Refusal, Region, generation, write_preamble};
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::layout::{Geometry, Kind, Preamble, PreambleError};
 use crate::record::{LayoutCheck, UncheckedReason};
 
@@ -57,11 +57,11 @@ fn fits_in_memory(bytes: usize) -> Result<()> {
     if bytes as u128 <= memory {
         return Ok(());
     }
-    Err(Error::System {
+    Err(Error::from(Cause::System {
         call: "memfd_create",
         error: Errno::NOMEM.into(),
         hint: "; the region is larger than this machine's memory: ask for less",
-    })
+    }))
 }
 
 pub(super) fn open(fd: OwnedFd, options: OpenOptions) -> Result<Region> {
@@ -69,16 +69,17 @@ pub(super) fn open(fd: OwnedFd, options: OpenOptions) -> Result<Region> {
     // Read the seals first: with them, the size is final.
     let seals = rustix::fs::fcntl_get_seals(&fd).map_err(|e| Error::system("fcntl(F_GET_SEALS)", e))?;
     if !seals.contains(FIXED_SIZE) && !options.allow_unsealed {
-        return Err(Error::Unsealed { what, remedy: how_to_seal(seals) });
+        return Err(Error::from(Cause::Unsealed { what, remedy: how_to_seal(seals) }));
     }
     let huge_page = huge_page(&fd)?;
     if huge_page.is_some() && !options.allow_unsealed {
-        return Err(Error::HugePages { what });
+        return Err(Error::from(Cause::HugePages { what }));
     }
     let stat = rustix::fs::fstat(&fd).map_err(|e| Error::system("fstat", e))?;
     let found = stat.st_size.cast_unsigned();
-    let truncated =
-        |expected: usize| Error::Truncated { what: what.clone(), found, expected: expected as u64, hint: "" };
+    let truncated = |expected: usize| {
+        Error::from(Cause::Truncated { what: what.clone(), found, expected: expected as u64, hint: "" })
+    };
     // By `pread`, not by a mapping: the size to map is not known yet.
     let mut words = [0; Preamble::WORDS];
     let read = rustix::io::pread(&fd, bytemuck::cast_slice_mut::<u64, u8>(&mut words), 0);
@@ -87,7 +88,7 @@ pub(super) fn open(fd: OwnedFd, options: OpenOptions) -> Result<Region> {
     }
     let preamble = Preamble::decode(&words).map_err(|error| {
         let hint = if matches!(error, PreambleError::Magic { .. }) { NOT_OURS } else { "" };
-        Error::Preamble { what: what.clone(), error, hint }
+        Error::from(Cause::Preamble { what: what.clone(), error, hint })
     })?;
     only_shared(&what, preamble.geometry.kind())?;
     let bytes = preamble.geometry.bytes();
@@ -96,7 +97,7 @@ pub(super) fn open(fd: OwnedFd, options: OpenOptions) -> Result<Region> {
     }
     let missing = (bytes as u64).saturating_sub(stat.st_blocks.cast_unsigned().saturating_mul(BLOCK));
     if missing > MISSING_MAX && !options.allow_unsealed {
-        return Err(Error::Sparse { what, bytes: bytes as u64, missing });
+        return Err(Error::from(Cause::Sparse { what, bytes: bytes as u64, missing }));
     }
     // The kernel can't unmap a part of a huge page, so map a whole number of them.
     let (mapping, writable) = map(&fd, bytes.next_multiple_of(huge_page.unwrap_or(1)), options.write)?;
@@ -127,12 +128,12 @@ fn how_to_seal(seals: SealFlags) -> &'static str {
 /// Refuses the per-CPU kinds: they exist only in per-CPU maps.
 fn only_shared(what: &str, kind: Kind) -> Result<()> {
     if kind.is_per_cpu() {
-        return Err(Error::MapType {
+        return Err(Error::from(Cause::MapType {
             what: what.to_owned(),
             found: "not a BPF map".to_owned(),
             expected: "percpu_array",
             hint: "; cells and counters for each CPU exist in BPF maps only",
-        });
+        }));
     }
     Ok(())
 }

@@ -27,7 +27,7 @@ pub use source::Source;
 pub(crate) use writers::{Identity, Writer};
 
 use crate::bpf::{Lookup, Origin};
-use crate::error::{Error, ReadError, Result};
+use crate::error::{Cause, Error, ReadError, Result};
 use crate::layout::{Gate, Geometry, Kind, Preamble};
 use crate::protocol::WordsMut;
 use crate::protocol::ring::gate;
@@ -82,7 +82,7 @@ impl Region {
     /// processes that will open it. Makes system calls.
     ///
     /// # Errors
-    /// [`Error::System`].
+    /// [`ErrorKind::System`](crate::ErrorKind::System).
     pub fn create_memfd(geometry: Geometry, record: &str) -> Result<Self> {
         memfd::create(geometry, record)
     }
@@ -91,7 +91,7 @@ impl Region {
     /// process's own, can still write. Makes a system call.
     ///
     /// # Errors
-    /// [`Error::System`], also if the region is not a memfd.
+    /// [`ErrorKind::System`](crate::ErrorKind::System), also if the region is not a memfd.
     pub fn seal_future_writes(&self) -> Result<()> {
         memfd::seal_future_writes(self.as_fd())
     }
@@ -101,7 +101,8 @@ impl Region {
     /// `None` while it is the same map, and for a region that was opened in another way. Makes system calls.
     ///
     /// # Errors
-    /// [`Error::Open`] if nothing is there any more, and all errors of [`OpenOptions::open`].
+    /// [`ErrorKind::Open`](crate::ErrorKind::Open) if nothing is there any more, and all errors of
+    /// [`OpenOptions::open`].
     pub fn replaced(&self) -> Result<Option<Self>> {
         self.0.origin.as_ref().map_or(Ok(None), Origin::replaced)
     }
@@ -231,7 +232,7 @@ impl Region {
         thing: &'static str,
     ) -> Result<MutexGuard<'a, ()>> {
         let what = || self.0.what.clone();
-        writer.alone().map_err(|count| Error::OtherWriters { what: what(), thing, count })
+        writer.alone().map_err(|count| Error::from(Cause::OtherWriters { what: what(), thing, count }))
     }
 
     pub(crate) fn shared_mut(&self) -> Result<SharedMut> {
@@ -246,7 +247,7 @@ impl Region {
     pub(crate) fn expect(&self, kind: Kind) -> Result<()> {
         let found = self.geometry().kind();
         if found != kind {
-            return Err(Error::Kind { what: self.0.what.clone(), found, expected: kind });
+            return Err(Error::from(Cause::Kind { what: self.0.what.clone(), found, expected: kind }));
         }
         Ok(())
     }
@@ -255,13 +256,13 @@ impl Region {
         self.expect(kind)?;
         let found = self.geometry().record();
         if found != size_of::<T>() {
-            return Err(Error::RecordSize {
+            return Err(Error::from(Cause::RecordSize {
                 what: self.0.what.clone(),
                 found,
                 record: self.0.preamble.name.clone(),
                 rust: std::any::type_name::<T>(),
                 expected: size_of::<T>(),
-            });
+            }));
         }
         Ok(())
     }

@@ -66,10 +66,12 @@ impl OpenOptions {
     /// for at most [`Geometry::bytes`](crate::layout::Geometry::bytes).
     ///
     /// # Errors
-    /// [`Error::Open`], [`Error::NotARegion`], [`Error::MapType`], [`Error::Preamble`], [`Error::Contradiction`], each
-    /// with what was found; [`Error::Layout`] if the records are not the [expected ones](Self::expect_record);
-    /// [`Error::NotFitted`] for a map without preamble that has fewer shards than the machine has CPUs. For a memfd
-    /// [`Error::Unsealed`], [`Error::HugePages`], [`Error::Sparse`] and [`Error::Truncated`].
+    /// [`ErrorKind::Open`](crate::ErrorKind::Open), [`ErrorKind::WrongType`](crate::ErrorKind::WrongType),
+    /// [`ErrorKind::Preamble`](crate::ErrorKind::Preamble),
+    /// [`ErrorKind::Contradiction`](crate::ErrorKind::Contradiction), each with what was found;
+    /// [`ErrorKind::Layout`](crate::ErrorKind::Layout) if the records are not the [expected ones](Self::expect_record);
+    /// [`ErrorKind::NotFitted`](crate::ErrorKind::NotFitted) for a map without preamble that has fewer shards than the
+    /// machine has CPUs. For a memfd [`ErrorKind::Untrusted`](crate::ErrorKind::Untrusted).
     pub fn open(self, source: impl Into<Source>) -> Result<Region> {
         let fd = match source.into().0 {
             Place::Fd(fd) => fd.map_err(|e| Error::system("dup", e))?,

@@ -17,11 +17,11 @@ use crate::bpf;
 /// | [`Source::inner`] | an entry of a map of maps; needs CAP_SYS_ADMIN |
 ///
 /// ```
-/// use mapring::{Error, Ring};
+/// use mapring::{ErrorKind, Ring};
 ///
 /// # #[cfg(feature = "bpf")] {
 /// let refused = Ring::<[u64; 2]>::open("/sys/fs/bpf/missing").unwrap_err();
-/// assert!(matches!(refused, Error::Open { .. }));
+/// assert_eq!(refused.kind(), ErrorKind::Open);
 /// # }
 /// ```
 pub struct Source(pub(crate) Place);

@@ -27,7 +27,7 @@ use self::sweep::Sweep;
 pub(crate) use self::{nodes::initialize as initialize_nodes, resize::initialize as initialize_resizable};
 #[cfg(feature = "bpf")]
 use crate::bpf::{MapLocator, PinOptions};
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::layout::{Geometry, Kind};
 use crate::protocol::ring::{Place, Start};
 use crate::record::{LayoutCheck, Record};
@@ -70,8 +70,9 @@ impl<T: Record> Ring<T> {
     /// reading makes none if [`access`](Self::access) is mapped.
     ///
     /// # Errors
-    /// As for [`OpenOptions::open`]; also [`Error::Kind`], [`Error::Layout`] and [`Error::RecordSize`]. For a NUMA ring
-    /// [`Error::NotNuma`], and [`Error::Open`] if [`loader::initialize`](crate::loader::initialize) was not called yet.
+    /// As for [`OpenOptions::open`]; also [`ErrorKind::WrongType`](crate::ErrorKind::WrongType),
+    /// [`ErrorKind::Layout`](crate::ErrorKind::Layout). Of a NUMA ring [`ErrorKind::Open`](crate::ErrorKind::Open)
+    /// if [`loader::initialize`](crate::loader::initialize) was not called yet.
     pub fn open(source: impl Into<Source>) -> Result<Self> {
         Self::open_with(source, OpenOptions::new())
     }
@@ -124,7 +125,8 @@ impl<T: AnyBitPattern> Ring<T> {
     /// [`OpenOptions::expect_record`]. Use this function for types that are not a [`Record`].
     ///
     /// # Errors
-    /// [`Error::Kind`] and [`Error::RecordSize`], with both sides.
+    /// [`ErrorKind::WrongType`](crate::ErrorKind::WrongType) and [`ErrorKind::Layout`](crate::ErrorKind::Layout), with
+    /// both sides.
     pub fn from_region(region: Region) -> Result<Self> {
         Self::new(Flavour::Plain(region))
     }
@@ -133,8 +135,9 @@ impl<T: AnyBitPattern> Ring<T> {
     /// through a socket, or for types that are not a [`Record`]. Reads files of sysfs.
     ///
     /// # Errors
-    /// [`Error::NotNuma`] for a region that is not the ring of one CPU, differs from the first one, or comes twice;
-    /// [`Error::System`] without sysfs; [`Error::Kind`] and [`Error::RecordSize`].
+    /// [`ErrorKind::WrongType`](crate::ErrorKind::WrongType) for a region that is not the ring of one CPU, differs from
+    /// the first one, or comes twice; [`ErrorKind::System`](crate::ErrorKind::System) without sysfs;
+    /// [`ErrorKind::Layout`](crate::ErrorKind::Layout).
     #[cfg(feature = "bpf")]
     pub fn from_regions(regions: impl IntoIterator<Item = (usize, Region)>) -> Result<Self> {
         Self::new(Flavour::PerCpu(PerCpu::new(regions)?))
@@ -144,7 +147,8 @@ impl<T: AnyBitPattern> Ring<T> {
     /// See [`Region::create_memfd`].
     ///
     /// # Errors
-    /// [`Error::Geometry`] for numbers that no ring can have, [`Error::System`].
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) for numbers that no ring can have,
+    /// [`ErrorKind::System`](crate::ErrorKind::System).
     pub fn create_memfd(slots: usize, shards: usize) -> Result<Self> {
         let geometry = Geometry::new(Kind::Ring, size_of::<T>() as u64, slots as u64, shards as u64)?;
         Self::from_region(Region::create_memfd(geometry, std::any::type_name::<T>())?)
@@ -182,7 +186,8 @@ impl<T: AnyBitPattern> Ring<T> {
     /// that node. On machines with one node this reads all shards.
     ///
     /// # Errors
-    /// [`Error::Node`] for a node that does not exist, [`Error::NotNuma`] for a ring that is not a NUMA ring.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a node that does not exist,
+    /// [`ErrorKind::WrongType`](crate::ErrorKind::WrongType) for a ring that is not a NUMA ring.
     #[cfg(feature = "bpf")]
     pub fn reader_of_node(&self, node: usize, start: Start) -> Result<Reader<T>> {
         let Flavour::PerCpu(ring) = &self.flavour else { return Err(nodes::all_in_one(&self.region())) };
@@ -200,12 +205,14 @@ impl<T: AnyBitPattern> Ring<T> {
     /// [`loader::initialize`](crate::loader::initialize) or the next resize finishes it.
     ///
     /// # Errors
-    /// [`Error::NotResizable`] for other rings, [`Error::Geometry`], [`Error::NotWritable`], [`Error::System`].
+    /// [`ErrorKind::NotResizable`](crate::ErrorKind::NotResizable) for other rings,
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape), [`ErrorKind::NotWritable`](crate::ErrorKind::NotWritable),
+    /// [`ErrorKind::System`](crate::ErrorKind::System).
     #[cfg(feature = "bpf")]
     pub fn resize(&self, slots: usize) -> Result<()> {
         match &self.flavour {
             Flavour::Resizable(ring) => ring.resize(slots),
-            _ => Err(Error::NotResizable { what: self.region().what().to_owned() }),
+            _ => Err(Error::from(Cause::NotResizable { what: self.region().what().to_owned() })),
         }
     }
 
@@ -215,7 +222,7 @@ impl<T: AnyBitPattern> Ring<T> {
     /// without privilege. Makes system calls.
     ///
     /// # Errors
-    /// [`Error::System`] if `path` exists, or is not in a BPF file system.
+    /// [`ErrorKind::System`](crate::ErrorKind::System) if `path` exists, or is not in a BPF file system.
     #[cfg(feature = "bpf")]
     pub fn pin(&self, path: impl AsRef<Path>, mode: u32) -> Result<()> {
         let path = path.as_ref();
@@ -231,8 +238,8 @@ impl<T: AnyBitPattern> Ring<T> {
     /// longer be resized.
     ///
     /// # Errors
-    /// [`Error::UnprivilegedBpf`]; [`Error::Seal`] with the step that failed, and the remedy. Maps that were pinned
-    /// before stay pinned.
+    /// [`ErrorKind::CannotSeal`](crate::ErrorKind::CannotSeal) with the step that failed, and the remedy. Maps that were
+    /// pinned before stay pinned.
     #[cfg(feature = "bpf")]
     pub fn freeze_and_pin(&self, path: impl AsRef<Path>, options: impl Into<PinOptions>) -> Result<()> {
         let (path, options) = (path.as_ref(), options.into());
@@ -298,17 +305,18 @@ impl<T: NoUninit> Ring<T> {
     /// programs may write rings in BPF maps: all writers of a shard must run on one CPU.
     ///
     /// # Errors
-    /// [`Error::ProgramsOnly`], [`Error::NotWritable`] with the reason, [`Error::Sealed`], [`Error::Index`].
+    /// [`ErrorKind::NotWritable`](crate::ErrorKind::NotWritable) with the reason,
+    /// [`ErrorKind::Sealed`](crate::ErrorKind::Sealed), [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange).
     pub fn writer(&self, shard: usize) -> Result<Writer<T>> {
         let region = self.region();
         let count = region.geometry().shards();
         if shard >= count {
-            return Err(Error::Index { thing: "shard", index: shard, count });
+            return Err(Error::from(Cause::Index { thing: "shard", index: shard, count }));
         }
         let place = Place::new(region.geometry(), shard);
         let shared = region.shared_mut()?;
         if region.identity().is_map() {
-            return Err(Error::ProgramsOnly { what: region.what().to_owned() });
+            return Err(Error::from(Cause::ProgramsOnly { what: region.what().to_owned() }));
         }
         Ok(Writer { shared, writer: region.count_writer(shard), place, record: PhantomData })
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::bpf::{MapLocator, MapOfMaps, is_gone};
 use crate::cpus::{nodes_of_cpus, online_nodes, possible_cpus};
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::layout::Geometry;
 use crate::region::{OpenOptions, Region};
 use crate::text::printable;
@@ -51,11 +51,13 @@ impl PerCpu {
 
     /// Pins each map in the directory `dir` by calling `pin`.
     pub(super) fn pin_each(&self, dir: &Path, pin: impl Fn(&Region, &Path) -> Result<()>) -> Result<()> {
-        fs::create_dir_all(dir).map_err(|error| Error::Seal {
-            what: self.first().what().to_owned(),
-            step: format!("making {}", printable(&dir.to_string_lossy())),
-            error,
-            hint: "; pins need a BPF file system (mount -t bpf -o mode=0755 bpf /sys/fs/bpf)",
+        fs::create_dir_all(dir).map_err(|error| {
+            Error::from(Cause::Seal {
+                what: self.first().what().to_owned(),
+                step: format!("making {}", printable(&dir.to_string_lossy())),
+                error,
+                hint: "; pins need a BPF file system (mount -t bpf -o mode=0755 bpf /sys/fs/bpf)",
+            })
         })?;
         self.0.iter().try_for_each(|shard| pin(&shard.region, &dir.join(pin_of(shard.cpu))))
     }
@@ -87,7 +89,7 @@ impl PerCpu {
     pub(super) fn regions_of(&self, node: usize) -> Result<impl Iterator<Item = (usize, &Region)>> {
         let there = online_nodes()?;
         if !there.contains(&node) {
-            return Err(Error::Node { node, there });
+            return Err(Error::from(Cause::Node { node, there }));
         }
         let of_node = self.0.iter().filter(move |shard| shard.node == node);
         Ok(of_node.map(|shard| (shard.cpu, &shard.region)))
@@ -119,7 +121,11 @@ fn fitting_cpus(maps: &MapOfMaps) -> Result<Vec<usize>> {
     let cpus = possible_cpus()?;
     let last = cpus.last().copied().unwrap_or_default();
     if maps.entries() != last + 1 {
-        return Err(Error::NotFitted { what: maps.what().to_owned(), shards: maps.entries(), last });
+        return Err(Error::from(Cause::NotFitted {
+            what: maps.what().to_owned(),
+            shards: maps.entries(),
+            last,
+        }));
     }
     Ok(cpus)
 }
@@ -138,7 +144,7 @@ fn pin_of(cpu: usize) -> String {
 fn belong_together(regions: &[(usize, Region)]) -> Result<()> {
     let (mut cpus, mut maps) = (BTreeSet::new(), BTreeMap::new());
     let Some((first, shape)) = regions.first() else {
-        return Err(Error::Index { thing: "CPU", index: 0, count: 0 });
+        return Err(Error::from(Cause::Index { thing: "CPU", index: 0, count: 0 }));
     };
     for (cpu, region) in regions {
         of_one_cpu(*cpu, region)?;
@@ -180,5 +186,5 @@ fn of_all_cpus(cpu: usize, region: &Region) -> Error {
 }
 
 fn not_numa(cpu: usize, region: &Region, found: String, expected: String) -> Error {
-    Error::NotNuma { what: region.what().to_owned(), cpu, found, expected }
+    Error::from(Cause::NotNuma { what: region.what().to_owned(), cpu, found, expected })
 }

@@ -8,7 +8,7 @@ use bytemuck::AnyBitPattern;
 
 use super::Event;
 use super::sweep::{Pass, Sweep, nanoseconds};
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::layout::Gate;
 use crate::protocol::ring::{Follow, Leaving, ReadStats, Start};
 use crate::region::Region;
@@ -31,8 +31,8 @@ use crate::region::Region;
 /// by a file descriptor has no successors. [`stats`](Self::stats) counts every ticket of every ring once. Tickets of
 /// rings that were replaced before the reader could open them count as lapped. [`Event::ticket`] starts at 0 in each
 /// ring. If the process that resizes a ring dies before it has finished, the reader stays in the old ring and reports
-/// [`Error::ResizeUnfinished`]. It continues once the loader has finished the resize
-/// ([`loader::initialize`](crate::loader::initialize)).
+/// [`ErrorKind::ResizeUnfinished`](crate::ErrorKind::ResizeUnfinished). It continues once the loader has finished the
+/// resize ([`loader::initialize`](crate::loader::initialize)).
 pub struct Reader<T> {
     sweep: Sweep<T>,
     /// Whether another ring can replace this one.
@@ -208,7 +208,7 @@ impl<T: AnyBitPattern> Reader<T> {
     ///
     /// - A system call of the fallback path failed. Reads find no records while these calls fail.
     /// - The reader could not continue with the ring that replaced this one; it tries again in later calls.
-    /// - [`Error::ResizeUnfinished`] if the process that resizes the ring has not finished for a second. It is repeated
+    /// - [`ErrorKind::ResizeUnfinished`](crate::ErrorKind::ResizeUnfinished) if the process that resizes the ring has not finished for a second. It is repeated
     ///   every second.
     pub fn take_error(&mut self) -> Option<Error> {
         let by_call = |e: io::Error| Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e);
@@ -248,7 +248,9 @@ impl Next {
         }
         self.waits_since = None;
         match region.replaced() {
-            Ok(Some(next)) => self.error = Some(Error::ResizeUnfinished { what: next.what().to_owned() }),
+            Ok(Some(next)) => {
+                self.error = Some(Error::from(Cause::ResizeUnfinished { what: next.what().to_owned() }))
+            }
             // The resize failed before another ring replaced this one, so nothing has changed.
             Ok(None) => {}
             Err(e) => self.error = Some(e),

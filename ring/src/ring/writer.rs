@@ -58,8 +58,8 @@ impl<T: NoUninit> Writer<T> {
     /// remaining tickets.
     ///
     /// # Errors
-    /// [`Error::OtherWriters`](crate::Error::OtherWriters) if this process has other writers of this shard; then
-    /// nothing is done.
+    /// [`ErrorKind::OtherWriters`](crate::ErrorKind::OtherWriters) if this process has other writers of this shard;
+    /// then nothing is done.
     pub fn recover(&mut self) -> Result<usize> {
         let _alone = self.region().expect_alone(&self.writer, "shard")?;
         Ok(self.shard().recover())

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 
 use mapring::layout::{Geometry, GeometryError, Kind, Preamble, PreambleError};
-use mapring::{Counters, Error, OpenOptions, Region, Ring};
+use mapring::{Counters, ErrorKind, OpenOptions, Region, Ring};
 use mapring_hostile_tests::{HugePage, forge_sparse, read_all};
 use rustix::fs::{MemfdFlags, fstat};
 
@@ -71,12 +71,11 @@ fn a_sparse_region_is_refused_and_costs_nothing() {
     for (kind, record, capacity, shards) in shapes {
         let bytes = Geometry::new(kind, record, capacity, shards).unwrap().bytes() as u64;
         let fd = sparse("sparse-region", &preamble(kind, record, capacity, shards), bytes);
-        match Region::open(fd.try_clone().unwrap()).unwrap_err() {
-            Error::Sparse { bytes: said, missing, .. } => {
-                assert_eq!((said, missing), (bytes, bytes - 4096), "{kind}");
-            }
-            other => panic!("{kind}: {other}"),
-        }
+        let refused = Region::open(fd.try_clone().unwrap()).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Untrusted, "{kind}");
+        let said =
+            format!("is sparse: of the {bytes} bytes of its region {} are not allocated", bytes - 4096);
+        assert!(refused.to_string().contains(&said), "{kind}: {refused}");
         // A process that trusts its creator can open it; that alone allocates no memory either.
         let region = OpenOptions::new().allow_unsealed(true).open(fd.try_clone().unwrap()).unwrap();
         assert_eq!(region.geometry().bytes() as u64, bytes);
@@ -105,11 +104,8 @@ fn more_shards_than_cpus_can_be_are_refused() {
             // The file is long enough, so only the number of shards is wrong.
             let fd = sparse("sparse-shards", &preamble(kind, 8, 1, shards), 256 * shards);
             let refused = OpenOptions::new().allow_unsealed(true).open(fd).unwrap_err();
-            let Error::Preamble { error: PreambleError::Geometry(GeometryError::Shards(said)), .. } = refused
-            else {
-                panic!("{kind} with {shards} shards: {refused}");
-            };
-            assert_eq!(said, shards);
+            let said = PreambleError::Geometry(GeometryError::Shards(shards));
+            assert_eq!(refused.preamble_error(), Some(&said), "{kind} with {shards} shards: {refused}");
         }
     }
 }
@@ -139,7 +135,7 @@ fn what_is_made_here_is_not_sparse_and_no_larger_than_memory() {
     for (element, slots) in [(1 << 29, 1 << 31), (1 << 20, 1 << 30)] {
         let geometry = Geometry::new(Kind::Ring, element - 8, slots, 1).unwrap();
         let refused = Region::create_memfd(geometry, "hostile").unwrap_err();
-        assert!(matches!(refused, Error::System { call: "memfd_create", .. }), "{refused}");
+        assert!(refused.to_string().starts_with("memfd_create: "), "{refused}");
     }
 }
 
@@ -153,7 +149,7 @@ fn huge_pages_are_refused_unless_asked_for() {
         Err(e) => return skip("huge_pages_are_refused_unless_asked_for", &format!("memfd_create: {e}")),
     };
     let refused = Region::open(empty).unwrap_err();
-    assert!(matches!(refused, Error::HugePages { .. }), "{refused}");
+    assert!(refused.kind() == ErrorKind::Untrusted, "{refused}");
 
     let page = HugePage::borrow();
     let forged = page.and_then(|page| Ok((page.forge(name, &preamble(Kind::Ring, 24, 8, 1))?, page)));
@@ -162,7 +158,7 @@ fn huge_pages_are_refused_unless_asked_for() {
         Err(why) => return skip("huge_pages_are_refused_unless_asked_for", &why),
     };
     let refused = Region::open(fd.try_clone().unwrap()).unwrap_err();
-    assert!(matches!(refused, Error::HugePages { .. }), "{refused}");
+    assert!(refused.kind() == ErrorKind::Untrusted, "{refused}");
     let region = OpenOptions::new().allow_unsealed(true).open(fd.try_clone().unwrap()).unwrap();
     assert_eq!(mapped(name), HugePage::BYTES as u64);
     read_all(&region, None);

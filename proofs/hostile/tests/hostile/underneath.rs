@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use mapring::{Cells, Counters, Error, Latches, OpenOptions, Region, Ring};
+use mapring::{Cells, Counters, ErrorKind, Latches, OpenOptions, Region, Ring};
 use mapring_hostile_tests::{Memory, Record, forge, read_all};
 use rustix::fs::{FallocateFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, ftruncate};
 use rustix::io::Errno;
@@ -41,13 +41,13 @@ fn an_unsealed_one_is_refused_unless_asked_for() {
         let bytes: &[u8] = bytemuck::cast_slice(&words);
         let forged = forge(bytes, false);
         let refused = Region::open(forged.try_clone().unwrap()).unwrap_err();
-        assert!(matches!(refused, Error::Unsealed { .. }), "{refused}");
+        assert!(refused.kind() == ErrorKind::Untrusted, "{refused}");
         // One seal is not enough.
         for seal in [SealFlags::SHRINK, SealFlags::GROW] {
             let half = forge(bytes, false);
             fcntl_add_seals(&half, seal).unwrap();
             let refused = Region::open(half).unwrap_err();
-            assert!(matches!(refused, Error::Unsealed { .. }), "{refused}");
+            assert!(refused.kind() == ErrorKind::Untrusted, "{refused}");
         }
         let risky = OpenOptions::new().allow_unsealed(true).open(forged.try_clone().unwrap()).unwrap();
         read_all(&risky, Some(&words));
@@ -55,11 +55,11 @@ fn an_unsealed_one_is_refused_unless_asked_for() {
         drop(risky);
         ftruncate(&forged, 128).unwrap();
         let refused = OpenOptions::new().allow_unsealed(true).open(forged.try_clone().unwrap()).unwrap_err();
-        assert!(matches!(refused, Error::Truncated { found: 128, .. }), "{refused}");
+        assert!(refused.to_string().contains("has 128 bytes, expected at least"), "{refused}");
         // Sealed by its creator, but no longer as long as its preamble claims.
         fcntl_add_seals(&forged, SealFlags::GROW | SealFlags::SHRINK).unwrap();
         let refused = Region::open(forged).unwrap_err();
-        assert!(matches!(refused, Error::Truncated { found: 128, .. }), "{refused}");
+        assert!(refused.to_string().contains("has 128 bytes, expected at least"), "{refused}");
     }
 }
 
@@ -81,7 +81,7 @@ fn pages_punched_out_are_zeros_and_no_signal() {
     assert_eq!(reader.drain().count(), 0);
     read_all(&ring.region(), None);
     let gone = Region::open(Memory::of(&ring.region()).fd()).unwrap_err();
-    assert!(matches!(gone, Error::Preamble { .. }), "{gone}");
+    assert!(gone.kind() == ErrorKind::Preamble, "{gone}");
     // Writers see an empty ring; the reader sees their records once they reach its ticket.
     for n in 0..300 {
         assert_eq!(writer.push(&Record::new(n)), Some(n));

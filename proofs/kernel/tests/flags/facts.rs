@@ -10,7 +10,7 @@ use libbpf_rs::libbpf_sys::{BPF_F_RDONLY, BPF_F_WRONLY};
 use libbpf_rs::skel::Skel;
 use mapring::layout::{Geometry, Kind, Preamble};
 use mapring::{
-    Access, Cells, Error, Latches, OpenOptions, PerCpuCells, Region,
+    Access, Cells, Error, ErrorKind, Latches, OpenOptions, PerCpuCells, Region,
     cpus::possible_cpus,
     dispatch::Dispatch,
     table::{Guard, Table},
@@ -303,7 +303,7 @@ impl Workshop {
         let program = [u64::try_from(self.program.as_raw_fd()).unwrap()];
         let (reads, writes) = self.dispatch(&fd);
         let region = Region::open(again_of(&fd)).unwrap_err();
-        assert!(matches!(region, Error::MapType { .. }), "{region}");
+        assert!(region.kind() == ErrorKind::WrongType, "{region}");
         let mut two = [0; 2];
         Ok(Outcome::Facts(Box::new(Facts {
             map_writable: raw::map(&fd, 16, true),
@@ -340,15 +340,14 @@ fn again_of(fd: &OwnedFd) -> OwnedFd {
 
 /// A typed refusal, by its name.
 fn no(error: &Error) -> String {
-    match error {
-        Error::NotReadable { refusal, .. } => format!("no: `NotReadable({refusal:?})`"),
-        Error::NotWritable { refusal, .. } => format!("no: `NotWritable({refusal:?})`"),
-        Error::Sealed { refusal, .. } => format!("no: `Sealed({refusal:?})`"),
-        Error::System { call, error, .. } => {
-            format!("no: `System`, {} from {call}", raw::errno(error.raw_os_error().unwrap()))
-        }
-        other => panic!("{other:?}"),
+    if let Some(refusal) = error.refusal() {
+        return format!("no: `{:?}({refusal:?})`", error.kind());
     }
+    assert_eq!(error.kind(), ErrorKind::System, "{error}");
+    let errno = error.io_error().and_then(std::io::Error::raw_os_error).unwrap();
+    let text = error.to_string();
+    let (call, _) = text.split_once(": ").unwrap();
+    format!("no: `System`, {} from {call}", raw::errno(errno))
 }
 
 /// The result of reading and writing a value.

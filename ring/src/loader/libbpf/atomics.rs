@@ -4,7 +4,7 @@
 use rustix::io::Errno;
 
 use crate::bpf::sys;
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::text::printable;
 
 /// `BPF_STX | BPF_ATOMIC` for words of 8 and 4 bytes.
@@ -22,7 +22,11 @@ pub(super) fn check(program: &str) -> Result<()> {
         return Ok(());
     }
     let [major, minor] = SINCE;
-    Err(Error::NoFetchingAtomics { program: printable(program), since: format!("{major}.{minor}"), release })
+    Err(Error::from(Cause::NoFetchingAtomics {
+        program: printable(program),
+        since: format!("{major}.{minor}"),
+        release,
+    }))
 }
 
 /// Whether an instruction with this code and immediate is a fetching atomic. (The second half of a wide load has code

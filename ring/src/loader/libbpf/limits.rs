@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use rustix::io::Errno;
 
 use crate::bpf::sys::{NewArray, create_array};
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 
 /// Arrays are indexed by u32.
 const KEY: u32 = 4;
@@ -20,7 +20,7 @@ const PER_CPU_VALUE: u32 = 32 << 10;
 pub(super) fn check(map: &str, per_cpu: bool, key: u32, value: u32) -> Result<()> {
     let within = |part, found: u32, allowed: RangeInclusive<u32>, hint| match allowed.contains(&found) {
         true => Ok(()),
-        false => Err(Error::MapSize { map: map.to_owned(), part, found, allowed, hint }),
+        false => Err(Error::from(Cause::MapSize { map: map.to_owned(), part, found, allowed, hint })),
     };
     within("key", key, KEY..=KEY, "; arrays are indexed by u32: leave that to the headers' macros")?;
     let (largest, hint) = match value {

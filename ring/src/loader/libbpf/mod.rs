@@ -14,7 +14,7 @@ pub use self::prepare::{Prepare, place_on_node, prepare, prepare_object};
 
 use super::initialize_map;
 use crate::bpf::{MapFd, MapLocator, MapOfMaps, Place, section_name};
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::region::Source;
 use crate::text::printable;
 
@@ -59,7 +59,8 @@ fn is_declared(map: &impl MapCore) -> Result<bool> {
 /// [`Globals::open`](crate::globals::Globals::open). Makes system calls.
 ///
 /// # Errors
-/// [`Error::NoSuch`] with the maps that exist, [`Error::NoTypes`].
+/// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) with the maps that exist,
+/// [`ErrorKind::Layout`](crate::ErrorKind::Layout).
 pub fn section(object: &Object, name: &str) -> Result<Source> {
     let mut others = Vec::new();
     for map in object.maps().filter(|map| map.map_type() == MapType::Array) {
@@ -73,7 +74,11 @@ pub fn section(object: &Object, name: &str) -> Result<Source> {
         }
         others.push(map_name);
     }
-    Err(Error::NoSuch { thing: "section", name: printable(name), there: printable(&others.join(", ")) })
+    Err(Error::from(Cause::NoSuch {
+        thing: "section",
+        name: printable(name),
+        there: printable(&others.join(", ")),
+    }))
 }
 
 /// Duplicates the file descriptor: a system call.

@@ -11,7 +11,7 @@ use super::{atomics, guard, limits};
 use crate::bpf::btf::Btf;
 use crate::bpf::describe::{self, Inner};
 use crate::cpus::{nodes_of_cpus, online_nodes, possible_cpus};
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::layout::Kind;
 use crate::text::printable;
 
@@ -68,10 +68,11 @@ impl Prepare {
     /// atomics, it loads a program of five instructions to find out.
     ///
     /// # Errors
-    /// [`Error::System`] without sysfs; [`Error::Geometry`] if a map would have more elements than maps can have;
-    /// [`Error::MemoryOrder`] for an object compiled for x86 on another machine; [`Error::NoFetchingAtomics`] for
-    /// programs that this kernel does not load; [`Error::MapSize`] for a key or value size that this kernel does not
-    /// accept for arrays; [`Error::Node`] for a node that does not exist.
+    /// [`ErrorKind::System`](crate::ErrorKind::System) without sysfs; [`ErrorKind::Shape`](crate::ErrorKind::Shape) if
+    /// a map would have more elements than maps can have; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for
+    /// an object compiled for x86 on another machine, and for programs that this kernel does not load; `Shape`, too, for a key
+    /// or value size that this kernel does not accept for arrays; [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange)
+    /// for a node that does not exist.
     pub fn skeleton<'obj>(self, open: &mut impl OpenSkel<'obj>) -> Result<()> {
         self.object(open.open_object_mut())
     }
@@ -102,7 +103,7 @@ impl Prepare {
                 description.inner.and_then(|_| name.strip_suffix("__first")).unwrap_or(&name).to_owned();
             let tso = btf.get(value).and_then(|value| value.field(describe::TSO)).is_some();
             if tso && !cfg!(any(target_arch = "x86_64", target_arch = "x86")) {
-                return Err(Error::MemoryOrder { map: name });
+                return Err(Error::from(Cause::MemoryOrder { map: name }));
             }
             let geometry = description.geometry(shards as u64)?;
             limits::check(&name, geometry.kind().is_per_cpu(), map.key_size(), map.value_size())?;
@@ -189,17 +190,18 @@ fn choose_guard(object: &mut OpenObject, btf: &Btf, guarded: bool) {
 /// other nodes for the remaining pages.
 ///
 /// # Errors
-/// [`Error::Node`] for a node that does not exist; [`Error::MapType`] for a per-CPU map: each CPU's part of it is
-/// already on the node of that CPU.
+/// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a node that does not exist;
+/// [`ErrorKind::WrongType`](crate::ErrorKind::WrongType) for a per-CPU map: each CPU's part of it is already on the
+/// node of that CPU.
 pub fn place_on_node(map: &mut OpenMapMut<'_>, node: usize) -> Result<()> {
     let node = checked_node(node)?;
     if map.map_type() == MapType::PercpuArray {
-        return Err(Error::MapType {
+        return Err(Error::from(Cause::MapType {
             what: format!("map {}", printable(&map.name().to_string_lossy())),
             found: "a map of type percpu_array".to_owned(),
             expected: "array",
             hint: "; each CPU's values are on the node of that CPU already",
-        });
+        }));
     }
     map.set_numa_node(node)?;
     // Without the flag the kernel ignores the number.
@@ -211,5 +213,5 @@ pub fn place_on_node(map: &mut OpenMapMut<'_>, node: usize) -> Result<()> {
 fn checked_node(node: usize) -> Result<u32> {
     let there = online_nodes()?;
     let small = u32::try_from(node).ok().filter(|_| there.contains(&node));
-    small.ok_or(Error::Node { node, there })
+    small.ok_or(Error::from(Cause::Node { node, there }))
 }

@@ -1,0 +1,292 @@
+//! Every cause of an error, and its message.
+
+use std::io;
+
+use thiserror::Error;
+
+use super::ErrorKind;
+use crate::layout::{GeometryError, Kind, PreambleError};
+use crate::region::Refusal;
+
+/// Why something failed. Each message contains what was found, what was expected, and the remedy where there is one. A
+/// `hint` is a remedy: empty, or it starts with a separator.
+#[derive(Debug, Error)]
+#[cfg_attr(not(feature = "libbpf"), allow(dead_code))] // only maps and loaders have most of them
+pub(crate) enum Cause {
+    /// The path or id does not exist, or this process may not open it.
+    #[error("can't open {what}: {error}{hint}")]
+    Open { what: String, error: io::Error, hint: &'static str },
+    /// The file descriptor or pin is something else: a file, a pipe, a BPF program.
+    #[error("{what} is not {expected}{hint}")]
+    NotARegion { what: String, expected: &'static str, hint: &'static str },
+    /// The BPF map has a type that can't hold such a region.
+    #[error("{what} is {found}, expected {expected}{hint}")]
+    MapType { what: String, found: String, expected: &'static str, hint: &'static str },
+    /// The region's first bytes are not a preamble that this version of the library can read.
+    #[error("{what}: {error}{hint}")]
+    Preamble { what: String, error: PreambleError, hint: &'static str },
+    /// Sizes or numbers that no region can have.
+    #[error(transparent)]
+    Geometry(#[from] GeometryError),
+    /// The preamble contradicts the kernel. The kernel is right, and the region can't be used.
+    #[error("{what}: {source_of_shape} makes the {property} {preamble}, the kernel says {kernel}{hint}")]
+    Contradiction {
+        what: String,
+        source_of_shape: &'static str,
+        property: &'static str,
+        preamble: u64,
+        kernel: u64,
+        hint: &'static str,
+    },
+    /// The preamble contradicts the map's BTF.
+    #[error(
+        "{what}: its preamble (or who described it) says {preamble}, its BTF says {btf}: the preamble was spoilt, or \
+         written for another map; have its loader make the map anew"
+    )]
+    BtfMismatch { what: String, preamble: String, btf: String },
+    /// A BPF map whose values can't be the elements of a region.
+    #[error(
+        "{what} has values of {found} bytes, but a region's elements have a multiple of 8: make the map with the \
+         value_size that its macro or docs/abi.md gives it, or read plain values as an Array and global data as Globals"
+    )]
+    ValueSize { what: String, found: usize },
+    /// A map or a file that is smaller than its region.
+    #[error("{what} has {found} bytes, expected at least {expected}{hint}")]
+    Truncated { what: String, found: u64, expected: u64, hint: &'static str },
+    /// A memfd that another process can shrink. Its readers would then die by SIGBUS.
+    #[error(
+        "{what} is not sealed against resizing (F_SEAL_SHRINK and F_SEAL_GROW), so any process that \
+         holds it could kill its readers with SIGBUS: {remedy}, or open it with OpenOptions::allow_unsealed"
+    )]
+    Unsealed { what: String, remedy: &'static str },
+    /// A memfd of huge pages, which another process can punch out. Its readers would then die by SIGBUS.
+    #[error(
+        "{what} has huge pages (MFD_HUGETLB): despite its seals, whoever holds it can punch them out and kill its \
+         readers with SIGBUS: have its maker use ordinary pages, or open it with OpenOptions::allow_unsealed"
+    )]
+    HugePages { what: String },
+    /// A memfd that consists mostly of holes. Reading it would allocate them and charge this process for the memory.
+    #[error(
+        "{what} is sparse: of the {bytes} bytes of its region {missing} are not allocated, and reading them would \
+         take this process's memory: have its maker allocate them (fallocate), or open it with \
+         OpenOptions::allow_unsealed"
+    )]
+    Sparse { what: String, bytes: u64, missing: u64 },
+    /// The region is of another kind.
+    #[error("{what} holds {found}, expected {expected}")]
+    Kind { what: String, found: Kind, expected: Kind },
+    /// Another ring has replaced a resizable one, but the process that resizes has not finished. It was very slow, or
+    /// it died.
+    #[error(
+        "{what} took the place of the ring that is read, but the process that resizes has not finished: if it died, \
+         call mapring::loader::initialize in the loader, which finishes it; until then the reader waits"
+    )]
+    ResizeUnfinished { what: String },
+    /// The records have another size than the Rust type.
+    #[error("{what} has records of {found} bytes ({record}), but {rust} has {expected}")]
+    RecordSize { what: String, found: usize, record: String, rust: &'static str, expected: usize },
+    /// The index of a shard, cell, counter or latch is out of range.
+    #[error("no {thing} {index}: there are {count}")]
+    Index { thing: &'static str, index: usize, count: usize },
+    /// The region can't be read in any way.
+    #[error("{what} can't be read: {refusal}")]
+    NotReadable { what: String, refusal: Refusal },
+    /// Only BPF programs may write a ring in a BPF map: all writers of a shard must run on one CPU.
+    #[error(
+        "{what} is in a BPF map, which only BPF programs may write: make a ring of your own for this process \
+         (Ring::create_memfd), or write cells, counters or latches"
+    )]
+    ProgramsOnly { what: String },
+    /// This process can't write the region.
+    #[error("{what} can't be written: {refusal}")]
+    NotWritable { what: String, refusal: Refusal },
+    /// The region is sealed: userspace can never write it again. Its content stays. Readers still see writes by
+    /// programs and through earlier mappings.
+    #[error("{what} is sealed: {refusal}")]
+    Sealed { what: String, refusal: Refusal },
+    /// Another writer of this process could be in the middle of a write that would be recovered.
+    #[error(
+        "{what}: what a writer left behind can't be ended while this process has {count} other writers of \
+         this {thing}, which may be in the middle of a write: drop them first"
+    )]
+    OtherWriters { what: String, thing: &'static str, count: usize },
+    /// The object's writers publish with x86's memory order, but this machine is not x86.
+    #[error(
+        "map {map} was compiled with __TARGET_ARCH_x86, whose plain stores don't publish on this \
+             architecture: compile it for this machine, or without __TARGET_ARCH_x86"
+    )]
+    MemoryOrder { map: String },
+    /// This kernel refuses the program because it has no fetching atomics (before Linux 5.12; on aarch64 5.18).
+    #[error(
+        "program {program} claims by fetching atomics, which Linux has since {since}, and this is {release}: rings need \
+         a newer kernel; begin a cell that has one writer by mapring_cell_begin_single_writer; counters, latches and all \
+         readers work as they are"
+    )]
+    NoFetchingAtomics { program: String, since: String, release: String },
+    /// A map has no preamble, and its loader can't write one.
+    #[error(
+        "{what} has no preamble, and can't be given one: {error}; make the map without BPF_F_RDONLY, or read it as it \
+         is by Region::open, which finds the shape in the map's BTF"
+    )]
+    NoPreamble { what: String, error: io::Error },
+    /// The value has a field that the kernel hides, at a place where the region has data of its own.
+    #[error(
+        "{what}: the kernel hides the {field} at byte {offset} of each element, where the {hidden} is: move it to \
+         another place in the record, or to a map of its own"
+    )]
+    Hidden { what: String, field: String, offset: usize, hidden: &'static str },
+    /// The kernel does not create arrays with keys or values of this size.
+    #[error("map {map}: a {part} of {found} bytes, where this kernel takes {}{hint}", shown(allowed))]
+    MapSize {
+        map: String,
+        part: &'static str,
+        found: u32,
+        allowed: std::ops::RangeInclusive<u32>,
+        hint: &'static str,
+    },
+    /// The NUMA node does not exist.
+    #[error(
+        "no memory node {node}: there are {there:?} (mapring::cpus::online_nodes); choose one of them, or none, and the \
+         kernel takes the one where the object is loaded"
+    )]
+    Node { node: usize, there: Vec<usize> },
+    /// The region can't be sealed.
+    #[error("can't seal {what}: {step}: {error}{hint}")]
+    Seal { what: String, step: String, error: io::Error, hint: &'static str },
+    /// A pin that other users can open, while the kernel lets all users load BPF programs: one could overwrite the map.
+    #[error(
+        "{what} is not frozen and pinned with mode {mode:o}: kernel.unprivileged_bpf_disabled is 0, so each process \
+         that can open the pin could load a BPF program that overwrites the map; set it to 2 (sysctl -w \
+         kernel.unprivileged_bpf_disabled=2), use mode 600, or accept it with PinOptions::allow_unprivileged_bpf"
+    )]
+    UnprivilegedBpf { what: String, mode: u32 },
+    /// The section or variable does not exist.
+    #[error("no {thing} {name}: there are {there}")]
+    NoSuch { thing: &'static str, name: String, there: String },
+    /// The types of the map are not available.
+    #[error(
+        "{what} tells no types: either its object was compiled without BTF (clang -g), or this process may not \
+         read it, which takes CAP_SYS_ADMIN"
+    )]
+    NoTypes { what: String },
+    /// The layout of the Rust type differs from that of the C type.
+    #[error("{what}: {field} is {c} in C, and {rust} in Rust")]
+    Layout { what: String, field: String, rust: String, c: String },
+    /// The table of programs does not accept the program.
+    #[error("{table} does not take {program}: {error}{hint}")]
+    Program { table: String, program: String, error: io::Error, hint: &'static str },
+    /// The key has another length than the keys of the map of maps.
+    #[error("{what} has keys of {expected} bytes, not {found}")]
+    InnerKey { what: String, found: usize, expected: usize },
+    /// A resizable ring without a shard for each possible CPU (programs on the other CPUs would use its slots as
+    /// headers), or a NUMA ring without an element for each CPU's map.
+    #[error(
+        "{what} has {}, expected {}, one for each possible CPU (0 to {last}): call mapring::loader::prepare before the object is \
+         loaded",
+        counted(*shards, "shard"), last + 1
+    )]
+    NotFitted { what: String, shards: usize, last: usize },
+    /// The ring is not resizable.
+    #[error(
+        "{what} isn't a resizable ring: declare it with MAPRING_RESIZABLE_RING (resizable.bpf.h), or open a plain ring with \
+         Ring::open"
+    )]
+    NotResizable { what: String },
+    /// The map can't be the ring of a CPU in a NUMA ring.
+    #[error("{what} can't be the ring of CPU {cpu}: it is {found}, expected {expected}")]
+    NotNuma { what: String, cpu: usize, found: String, expected: String },
+    /// A system call failed.
+    #[error("{call}: {error}{hint}")]
+    System { call: &'static str, error: io::Error, hint: &'static str },
+    /// libbpf failed.
+    #[cfg(feature = "libbpf")]
+    #[error(transparent)]
+    Libbpf(#[from] libbpf_rs::Error),
+}
+
+impl Cause {
+    pub(super) fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Open { .. } => ErrorKind::Open,
+            Self::NotARegion { .. } | Self::MapType { .. } | Self::Kind { .. } => ErrorKind::WrongType,
+            Self::NotNuma { .. } | Self::InnerKey { .. } => ErrorKind::WrongType,
+            Self::Preamble { .. } | Self::NoPreamble { .. } => ErrorKind::Preamble,
+            Self::Contradiction { .. } | Self::BtfMismatch { .. } => ErrorKind::Contradiction,
+            Self::Truncated { .. } | Self::Hidden { .. } => ErrorKind::Contradiction,
+            Self::Layout { .. } | Self::RecordSize { .. } | Self::NoTypes { .. } => ErrorKind::Layout,
+            Self::Geometry(_) | Self::ValueSize { .. } | Self::MapSize { .. } => ErrorKind::Shape,
+            Self::NotFitted { .. } => ErrorKind::NotFitted,
+            Self::Unsealed { .. } | Self::HugePages { .. } | Self::Sparse { .. } => ErrorKind::Untrusted,
+            Self::ResizeUnfinished { .. } => ErrorKind::ResizeUnfinished,
+            Self::OtherWriters { .. } => ErrorKind::OtherWriters,
+            Self::Index { .. } | Self::Node { .. } | Self::NoSuch { .. } => ErrorKind::OutOfRange,
+            Self::NotReadable { .. } => ErrorKind::NotReadable,
+            Self::NotWritable { .. } | Self::ProgramsOnly { .. } => ErrorKind::NotWritable,
+            Self::Sealed { .. } => ErrorKind::Sealed,
+            Self::Seal { .. } | Self::UnprivilegedBpf { .. } => ErrorKind::CannotSeal,
+            Self::NotResizable { .. } => ErrorKind::NotResizable,
+            Self::MemoryOrder { .. } | Self::NoFetchingAtomics { .. } => ErrorKind::Unsupported,
+            Self::Program { .. } => ErrorKind::Program,
+            Self::System { .. } => ErrorKind::System,
+            #[cfg(feature = "libbpf")]
+            Self::Libbpf(_) => ErrorKind::Libbpf,
+        }
+    }
+
+    pub(super) fn io_error(&self) -> Option<&io::Error> {
+        match self {
+            Self::Open { error, .. }
+            | Self::NoPreamble { error, .. }
+            | Self::Seal { error, .. }
+            | Self::Program { error, .. }
+            | Self::System { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// `1 shard`, or `4 shards`.
+fn counted(count: usize, thing: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {thing}{plural}")
+}
+
+/// `4`, or `1 to 8`.
+fn shown(range: &std::ops::RangeInclusive<u32>) -> String {
+    match (range.start(), range.end()) {
+        (start, end) if start == end => start.to_string(),
+        (start, end) => format!("{start} to {end}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn numbers_are_written_as_one_says_them() {
+        let said = |shards| Cause::NotFitted { what: "map r".into(), shards, last: 3 }.to_string();
+        assert!(said(1).starts_with("map r has 1 shard, expected 4, one for"), "{}", said(1));
+        assert!(said(2).starts_with("map r has 2 shards, expected 4, one for"), "{}", said(2));
+        let said = |allowed| {
+            Cause::MapSize { map: "m".into(), part: "key", found: 8, allowed, hint: ": use 4" }.to_string()
+        };
+        assert_eq!(said(4..=4), "map m: a key of 8 bytes, where this kernel takes 4: use 4");
+        assert_eq!(said(1..=7), "map m: a key of 8 bytes, where this kernel takes 1 to 7: use 4");
+    }
+
+    #[test]
+    fn who_may_not_write_is_told_whether_that_is_for_good() {
+        for refusal in [Refusal::Frozen, Refusal::Sealed] {
+            assert!(
+                matches!(Error::not_writable("r", refusal).into_cause(), Cause::Sealed { .. }),
+                "{refusal:?}"
+            );
+        }
+        assert!(matches!(
+            Error::not_writable("r", Refusal::ReadOnlyFd).into_cause(),
+            Cause::NotWritable { .. }
+        ));
+    }
+}
