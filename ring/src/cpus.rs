@@ -115,6 +115,7 @@ mod tests {
         of_nodes.sort_unstable();
         assert_eq!(of_nodes, online);
         let beyond = nodes.last().unwrap() + 1;
-        assert!(matches!(cpus_of_node(beyond), Err(e) if e.kind() == crate::ErrorKind::OutOfRange));
+        let refused = cpus_of_node(beyond).unwrap_err();
+        assert!(matches!(refused.into_cause(), Cause::Node { node, .. } if node == beyond));
     }
 }

@@ -27,9 +27,11 @@ impl Record {
     }
 }
 
-/// Whether there is no such cell or latch.
-fn is_beyond<T>(result: mapring::Result<T>) -> bool {
-    matches!(result, Err(e) if e.kind() == ErrorKind::OutOfRange)
+/// The message of an error of this kind.
+fn said_of<T: std::fmt::Debug>(result: mapring::Result<T>, kind: ErrorKind) -> String {
+    let error = result.unwrap_err();
+    assert_eq!(error.kind(), kind, "{error}");
+    error.to_string()
 }
 
 fn fd_of(region: &Region) -> OwnedFd {
@@ -235,7 +237,9 @@ fn nothing_is_recovered_beside_another_writer() {
         let text = e.to_string();
         let count =
             text.split_once("this process has ").unwrap().1.split(' ').next().unwrap().parse::<usize>();
-        (if text.contains("of this shard,") { "shard" } else { "table" }, count.unwrap())
+        let thing =
+            text.split_once(" other writers of this ").unwrap().1.split_once(',').unwrap().0.to_owned();
+        (thing, count.unwrap())
     };
     let ring = Ring::<Record>::create_memfd(4, 2).unwrap();
     let [mut writer, other] = [(); 2].map(|()| ring.writer(1).unwrap());
@@ -244,10 +248,10 @@ fn nothing_is_recovered_beside_another_writer() {
     let region = OpenOptions::new().write(true).open(fd_of(&ring.region())).unwrap();
     let apart = Ring::<Record>::from_region(region).unwrap().writer(1).unwrap();
     let refused = writer.recover().unwrap_err();
-    assert_eq!(others(&refused), ("shard", 2));
+    assert_eq!(others(&refused), ("shard".to_owned(), 2));
     assert!(refused.to_string().contains("2 other writers of this shard"), "{refused}");
     drop(other);
-    assert_eq!(others(&writer.recover().unwrap_err()), ("shard", 1));
+    assert_eq!(others(&writer.recover().unwrap_err()), ("shard".to_owned(), 1));
     assert_eq!(ring.reader().with_patience(Duration::ZERO).stats().discarded, 0, "nothing was done");
     drop(apart);
     assert_eq!((writer.recover().unwrap(), writer.recover().unwrap()), (1, 0));
@@ -256,10 +260,10 @@ fn nothing_is_recovered_beside_another_writer() {
     let cells = Cells::<Record>::create_memfd(2).unwrap();
     let mut writer = cells.writer().unwrap();
     let other = cells.writer().unwrap();
-    assert_eq!(others(&writer.recover(0, &Record::new(1)).unwrap_err()), ("table", 1));
+    assert_eq!(others(&writer.recover(0, &Record::new(1)).unwrap_err()), ("table".to_owned(), 1));
     drop(other);
     assert!(!writer.recover(0, &Record::new(1)).unwrap(), "no write was abandoned");
-    assert!(is_beyond(writer.recover(2, &Record::new(1))));
+    assert_eq!(said_of(writer.recover(2, &Record::new(1)), ErrorKind::OutOfRange), "no cell 2: there are 2");
 }
 
 #[test]
@@ -274,7 +278,7 @@ fn cells_hold_the_latest_value() {
     assert_eq!((snapshot.version, snapshot.value), (4, Record::new(3)));
     assert_eq!(cells.read(2).unwrap(), Record::zeroed());
     assert!(matches!(cells.read(3), Err(ReadError::Index { thing: "cell", index: 3, count: 3 })));
-    assert!(is_beyond(writer.set(3, &Record::new(0))));
+    assert_eq!(said_of(writer.set(3, &Record::new(0)), ErrorKind::OutOfRange), "no cell 3: there are 3");
 
     let one = Cells::<Record>::create_memfd(1).unwrap();
     one.writer().unwrap().set(0, &Record::new(9)).unwrap();
@@ -292,7 +296,7 @@ fn latches_hold_the_last_value_that_was_finished() {
     }
     assert_eq!(latches.read(0).unwrap(), Record::zeroed());
     assert!(matches!(latches.read(2), Err(ReadError::Index { thing: "latch", index: 2, count: 2 })));
-    assert!(is_beyond(writer.set(2, &Record::new(0))));
+    assert_eq!(said_of(writer.set(2, &Record::new(0)), ErrorKind::OutOfRange), "no latch 2: there are 2");
     let wrong_kind = Cells::<Record>::from_region(latches.region().clone()).unwrap_err().to_string();
     assert!(wrong_kind.contains("holds latches, expected cells"), "{wrong_kind}");
 }
@@ -371,7 +375,7 @@ fn mistakes_get_errors_that_name_both_sides() {
         let error = message(Ring::<Record>::create_memfd(slots, 1).unwrap_err());
         assert!(error.contains("power of two") && error.contains(&slots.to_string()), "{error}");
     }
-    assert_eq!(ring.writer(1).unwrap_err().to_string(), "no shard 1: there are 1");
+    assert_eq!(said_of(ring.writer(1), ErrorKind::OutOfRange), "no shard 1: there are 1");
     let file = std::fs::File::open("/proc/self/exe").unwrap();
     let error = Region::open(file).unwrap_err();
     assert!(error.kind() == ErrorKind::WrongType && error.to_string().contains(" is not a"), "{error}");

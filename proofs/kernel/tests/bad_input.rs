@@ -77,6 +77,7 @@ fn paths_that_are_no_maps() {
     let pins = PinDir::new();
 
     let missing = Region::open(pins.path("missing")).unwrap_err();
+    assert_eq!(missing.kind(), ErrorKind::Open);
     assert!(missing.io_error().is_some_and(|error| error.kind() == NotFound), "{missing:?}");
     assert_says(
         &missing,
@@ -101,6 +102,7 @@ fn paths_that_are_no_maps() {
     assert!(file.kind() == ErrorKind::WrongType, "{file:?}");
 
     let id = Region::open(Source::id(u32::MAX)).unwrap_err();
+    assert_eq!(id.kind(), ErrorKind::Open);
     assert!(id.io_error().is_some_and(|error| error.kind() == NotFound), "{id:?}");
     assert_says(&id, &["can't open map id 4294967295", "bpftool map"]);
 }

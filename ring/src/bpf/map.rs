@@ -88,9 +88,11 @@ impl MapFd {
         Types::new(&self.info).region()
     }
 
-    /// Whether a file descriptor refers to a map.
+    /// Whether `fd` is a BPF map, not a program, a link or a file.
     pub(crate) fn is_one(fd: BorrowedFd<'_>) -> bool {
-        is_map(fd)
+        // By its name in procfs; without procfs, by a system call that only maps accept.
+        let name = rustix::fs::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new());
+        name.map_or_else(|_| has_keys(fd), |name| name.as_bytes() == b"anon_inode:bpf-map")
     }
 
     /// Whether it is a map of maps.
@@ -99,7 +101,7 @@ impl MapFd {
     }
 
     fn new(fd: OwnedFd, what: String) -> Result<Self> {
-        if !is_map(fd.as_fd()) {
+        if !Self::is_one(fd.as_fd()) {
             return Err(Error::from(Cause::NotARegion { what, expected: "a BPF map", hint: "" }));
         }
         let info = fdinfo::map_info(fd.as_fd())?;
@@ -136,13 +138,6 @@ impl MapFd {
             hint: self.how_to_open(),
         })
     }
-}
-
-/// Whether `fd` is a BPF map, not a program, a link or a file.
-fn is_map(fd: BorrowedFd<'_>) -> bool {
-    // By its name in procfs; without procfs, by a system call that only maps accept.
-    let name = rustix::fs::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new());
-    name.map_or_else(|_| has_keys(fd), |name| name.as_bytes() == b"anon_inode:bpf-map")
 }
 
 /// Whether `fd` accepts the call for a map's keys. All maps accept it, except queues and stacks.

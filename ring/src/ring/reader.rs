@@ -208,8 +208,8 @@ impl<T: AnyBitPattern> Reader<T> {
     ///
     /// - A system call of the fallback path failed. Reads find no records while these calls fail.
     /// - The reader could not continue with the ring that replaced this one; it tries again in later calls.
-    /// - [`ErrorKind::ResizeUnfinished`](crate::ErrorKind::ResizeUnfinished) if the process that resizes the ring has not finished for a second. It is repeated
-    ///   every second.
+    /// - [`ErrorKind::ResizeUnfinished`](crate::ErrorKind::ResizeUnfinished) if the process that resizes the ring has not
+    ///   finished for a second. It is repeated every second.
     pub fn take_error(&mut self) -> Option<Error> {
         let by_call = |e: io::Error| Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e);
         let earlier = self.next.error.take().or_else(|| self.next.follow.take_error());
