@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use mapring::layout::seq::state;
-use mapring::layout::{Geometry, Kind};
+use mapring::abi::seq::state;
+use mapring::abi::{Geometry, Kind};
 use mapring::protocol::ring::{Cursor, Look, Place, ReadStats, Shard, ShardMut, Slot, Start, Step};
 use mapring::protocol::{Words, WordsMut};
 

@@ -6,7 +6,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use mapring::layout::{Gate, Geometry, Kind};
+use mapring::abi::{Gate, Geometry, Kind};
 use mapring::protocol::ring::{
     Cursor, Follow, GATE, Leaving, ReadStats, Shard, Start, Step, Whole, gate, open, replace,
 };

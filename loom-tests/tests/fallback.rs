@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use mapring::layout::{Geometry, Kind};
+use mapring::abi::{Geometry, Kind};
 use mapring::protocol::ring::Window;
 use mapring::protocol::{Elements, TripleRead, WordsMut, cell, latch};
 use mapring_loom_tests::bpf::Bpf;

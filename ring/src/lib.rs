@@ -88,7 +88,7 @@
 //!
 //! # Architecture
 //!
-//! [`layout`] (pure functions: the place of everything in a region) → `protocol` (the algorithms, on any words of
+//! [`abi`] (pure functions: the place of everything in a region) → `protocol` (the algorithms, on any words of
 //! memory) → regions (a mapped BPF map, a BPF map read by system calls, a memfd) → the handles [`Ring`], [`Cells`],
 //! [`Counters`], [`Latches`], and for BPF only `PerCpuCells`, `Globals` and `Dispatch`. Each layer uses only those to
 //! its left.
@@ -109,6 +109,7 @@
 // The documentation links to items of all features, also in builds without them.
 #![cfg_attr(not(feature = "libbpf"), allow(rustdoc::broken_intra_doc_links))]
 
+pub mod abi;
 #[cfg(all(not(loom), feature = "bpf"))]
 mod bpf;
 #[cfg(all(not(loom), not(feature = "bpf")))]
@@ -120,7 +121,6 @@ pub mod cpus;
 mod error;
 #[cfg(not(loom))]
 mod handle;
-pub mod layout;
 #[cfg(all(not(loom), feature = "bpf"))]
 pub mod loader;
 // Not part of the API: public for the models and proofs of the repository.

@@ -3,8 +3,8 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
+use crate::abi::Preamble;
 use crate::error::{Cause, Error, Result};
-use crate::layout::Preamble;
 use crate::region::{OpenOptions, Region};
 
 /// Replaces every type of that module that the other modules use for maps.

@@ -6,7 +6,7 @@ use std::fmt;
 
 use bytemuck::{AnyBitPattern, NoUninit, Pod};
 
-use crate::layout::Kind;
+use crate::abi::Kind;
 
 /// Plain data whose layout is known field by field. When a BPF map is opened, this layout is compared with the map's
 /// BTF: see [`LayoutCheck`] and [`Globals::variable`](crate::globals::Globals::variable).

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use bytemuck::{Pod, Zeroable};
-use mapring::layout::{Geometry, Kind, Preamble};
+use mapring::abi::{Geometry, Kind, Preamble};
 use mapring::{
     Access, Cells, Counters, Error, ErrorKind, Latches, OpenOptions, ReadError, Refusal, Region, Ring,
     Snapshot, Start,
@@ -408,7 +408,7 @@ mod forged {
 
     use std::io::Write;
 
-    use mapring::layout::{Preamble, PreambleError};
+    use mapring::abi::{Preamble, PreambleError};
     use rustix::fs::{SealFlags, fcntl_add_seals, ftruncate};
 
     use super::*;

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use mapring::layout::seq::TRIES;
-use mapring::layout::{Geometry, Kind};
+use mapring::abi::seq::TRIES;
+use mapring::abi::{Geometry, Kind};
 use mapring::protocol::ring::{Cursor, Place, Shard, ShardMut, Step};
 use mapring::protocol::{Words, WordsMut, cell, counters, latch};
 

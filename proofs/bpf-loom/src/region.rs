@@ -1,6 +1,6 @@
 //! Tables of one cell or one latch, and a bank of counters: in a map, in a per-CPU map, or in a global variable.
 
-use mapring::layout::{Geometry, Kind, Preamble};
+use mapring::abi::{Geometry, Kind, Preamble};
 use mapring::protocol::{Words, cell};
 
 use crate::machine::{Inner, Machine, Map};

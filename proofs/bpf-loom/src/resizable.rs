@@ -5,8 +5,8 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use mapring::layout::seq::DISCARDED;
-use mapring::layout::{Gate, Geometry, Kind};
+use mapring::abi::seq::DISCARDED;
+use mapring::abi::{Gate, Geometry, Kind};
 use mapring::protocol::ring::{
     Cursor, Follow, GATE, Leaving, Look, Place, ReadStats, Shard, Start, Step, Whole, Window, gate, open,
     replace,

@@ -1,7 +1,7 @@
 //! A ring of one shard that programs write, and a production reader of it that checks the guarantees at each step.
 
-use mapring::layout::seq::{DISCARDED, PENDING, state};
-use mapring::layout::{Geometry, Kind};
+use mapring::abi::seq::{DISCARDED, PENDING, state};
+use mapring::abi::{Geometry, Kind};
 use mapring::protocol::Words;
 use mapring::protocol::ring::{Cursor, Look as _, Place, ReadStats, Shard, Step};
 

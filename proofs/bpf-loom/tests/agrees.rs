@@ -2,7 +2,7 @@
 #![cfg(not(loom))]
 
 use bytemuck::NoUninit;
-use mapring::layout::{Geometry, Kind, Preamble};
+use mapring::abi::{Geometry, Kind, Preamble};
 use mapring::protocol::ring::{ShardMut, Slot};
 use mapring::protocol::{WordsMut, cell, counters};
 use mapring_bpf_loom::decode::{FETCH, Insn};

@@ -2,8 +2,8 @@
 //! skipped records are counted.
 
 use bytemuck::{AnyBitPattern, NoUninit};
-use mapring::layout::seq::{Slots, TRIES};
-use mapring::layout::{Geometry, Kind};
+use mapring::abi::seq::{Slots, TRIES};
+use mapring::abi::{Geometry, Kind};
 use mapring::protocol::ring::{Look, Shard};
 use mapring::{Cells, Counters, Latches, ReadError, Reader, Region, Ring, Start};
 use std::time::Duration;

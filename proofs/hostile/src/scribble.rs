@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use fastrand::Rng;
 use mapring::Region;
-use mapring::layout::Preamble;
-use mapring::layout::seq::DISCARDED;
+use mapring::abi::Preamble;
+use mapring::abi::seq::DISCARDED;
 use mapring::protocol::WordsMut;
 use memmap2::{MmapOptions, MmapRaw};
 

@@ -3,7 +3,7 @@
  * page or, with LINGER, the program loops. Other tasks of the same CPU claim in the meantime.
  *
  * With UNGUARDED, claims use plain stores without the guard: here they must fail. */
-#include <mapring/abi.bpf.h>
+#include <mapring/detail/abi.bpf.h>
 
 static int in_claim(void);
 #define MAPRING__IN_CLAIM in_claim()

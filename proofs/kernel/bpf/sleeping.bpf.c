@@ -2,7 +2,7 @@
 /* A program that sleeps inside mapring_reserve of a resizable ring: before it claims a slot of the ring that it found,
  * and between the claim and the second read of the gate. The claim is the shipped one, with code before and after
  * it. */
-#include <mapring/claim.bpf.h>
+#include <mapring/detail/claim.bpf.h>
 
 /* Missing pages, or 0: before the claim, and after it. */
 __u64 page_before, page_after;

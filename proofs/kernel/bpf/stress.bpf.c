@@ -2,7 +2,7 @@
 /* Writers in six contexts that interrupt each other, and readers of a latch in each of them. They count their own
  * actions independently of the library, and which context interrupted which, for the test to compare. */
 #ifdef SLOW
-#include <mapring/abi.bpf.h>
+#include <mapring/detail/abi.bpf.h>
 static int in_claim(void);
 #define MAPRING__IN_CLAIM in_claim()
 #endif

@@ -9,7 +9,7 @@ use libbpf_rs::libbpf_sys::{self, bpf_get_fd_by_id_opts, bpf_prog_info, bpf_test
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{Map, MapCore, MapFlags, Object, OpenObject};
 use mapring::ErrorKind;
-use mapring::layout::{Geometry, Kind};
+use mapring::abi::{Geometry, Kind};
 use mapring::loader::initialize;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,

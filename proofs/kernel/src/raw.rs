@@ -7,7 +7,7 @@ use std::os::unix::net::UnixDatagram;
 
 use libbpf_rs::MapType;
 use libbpf_rs::libbpf_sys::{self, bpf_get_fd_by_id_opts, bpf_insn, bpf_map_create_opts, bpf_map_info};
-use mapring::layout::{Geometry, Preamble};
+use mapring::abi::{Geometry, Preamble};
 use memmap2::MmapOptions;
 use rustix::mm::{MapFlags, ProtFlags};
 

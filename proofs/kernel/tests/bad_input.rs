@@ -10,7 +10,7 @@ use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, bpf_map_create_opts};
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapHandle, MapType, ProgramMut};
 use mapring::OpenOptions;
-use mapring::layout::{Geometry, GeometryError, Kind, Preamble, PreambleError};
+use mapring::abi::{Geometry, GeometryError, Kind, Preamble, PreambleError};
 use mapring::{Access, Cells, Counters, Error, ErrorKind, ReadError, Refusal, Region, Ring, Source};
 use mapring_kernel_tests::one_shard;
 use mapring_kernel_tests::skel::{BasicSkelBuilder, RefusalsSkelBuilder};

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 
 use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, BPF_MAP_LOOKUP_BATCH, BPF_MAP_LOOKUP_ELEM, bpf_map_create_opts};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
-use mapring::layout::{Geometry, Kind, Preamble};
+use mapring::abi::{Geometry, Kind, Preamble};
 use mapring::{Access, Array, Error, ErrorKind, OpenOptions, ReadError, Refusal, Region, Ring, Source};
 use mapring_kernel_tests::load_only;
 use mapring_kernel_tests::skel::BasicSkelBuilder;

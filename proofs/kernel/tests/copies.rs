@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use libbpf_rs::libbpf_sys::BPF_F_MMAPABLE;
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapType, Object};
-use mapring::layout::{Geometry, Kind};
+use mapring::abi::{Geometry, Kind};
 use mapring::{
     Access, Array, Cells, Latches, OpenOptions, PerCpuCells, Region, Ring, cpus::possible_cpus,
     globals::Globals,

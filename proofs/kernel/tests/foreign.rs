@@ -12,7 +12,7 @@ use aya::{Ebpf, EbpfLoader};
 use bytemuck::Zeroable;
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapHandle, Object};
-use mapring::layout::{Geometry, Kind, PreambleError};
+use mapring::abi::{Geometry, Kind, PreambleError};
 use mapring::loader::initialize_map;
 use mapring::{
     Access, Array, Cells, Counters, ErrorKind, OpenOptions, PerCpuCells, ReadError, Record, Refusal, Region,

@@ -11,7 +11,7 @@ use libbpf_rs::MapMut;
 use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, bpf_map_create_opts};
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapHandle, MapType};
-use mapring::layout::{Geometry, Kind, Preamble};
+use mapring::abi::{Geometry, Kind, Preamble};
 use mapring::loader::PinOptions;
 use mapring::{
     Cells, ErrorKind, Latches, OpenOptions, PerCpuCells, Record, Region, Ring, Source,

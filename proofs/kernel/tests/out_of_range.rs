@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, Object};
 use mapring::OpenOptions;
-use mapring::layout::{Geometry, Kind};
+use mapring::abi::{Geometry, Kind};
 use mapring::loader::initialize_map;
 use mapring::{Cells, Counters, Region, Ring, Source};
 use mapring_kernel_tests::load_only;

@@ -5,8 +5,8 @@ use std::os::fd::OwnedFd;
 
 use libbpf_rs::libbpf_sys::BPF_F_MMAPABLE;
 use mapring::Region;
-use mapring::layout::seq::DISCARDED;
-use mapring::layout::{Geometry, Kind};
+use mapring::abi::seq::DISCARDED;
+use mapring::abi::{Geometry, Kind};
 use mapring::{Access, ReadStats, Reader, Ring};
 use mapring_kernel_tests::raw;
 use mapring_kernel_tests::require_bpf;

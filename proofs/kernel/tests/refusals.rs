@@ -12,7 +12,7 @@ use libbpf_rs::libbpf_sys::{
 };
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, OpenMapMut, OpenObject};
-use mapring::layout::{Geometry, Kind, Preamble};
+use mapring::abi::{Geometry, Kind, Preamble};
 use mapring::loader::prepare_object;
 use mapring::{Access, Cells, Counters, ErrorKind, OpenOptions, Refusal, Region, Ring, Source};
 use mapring_kernel_tests::load_only;

@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, BPF_F_RDONLY};
 use libbpf_rs::{MapHandle, MapType};
-use mapring::layout::{Geometry, Kind, PreambleError};
+use mapring::abi::{Geometry, Kind, PreambleError};
 use mapring::loader::PinOptions;
 use mapring::{
     Access, ErrorKind, OpenOptions, Refusal, Region,

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use libbpf_rs::OpenObject;
 use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, BPF_F_RDONLY_PROG, BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM};
 use libbpf_rs::skel::Skel;
-use mapring::layout::{Geometry, Kind};
+use mapring::abi::{Geometry, Kind};
 use mapring::{Access, Cells, Counters, ErrorKind, Latches, OpenOptions, Region, Snapshot};
 use mapring_kernel_tests::raw;
 use mapring_kernel_tests::skel::FlagsSkelBuilder;

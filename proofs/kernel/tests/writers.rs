@@ -11,7 +11,7 @@ use std::thread;
 use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, BPF_F_RDONLY_PROG};
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapInfo, Object};
-use mapring::layout::{Geometry, Kind};
+use mapring::abi::{Geometry, Kind};
 use mapring::loader::section;
 use mapring::{
     Access, Latches, LatchesWriter, OpenOptions, ReadError, Record, Snapshot, Source,

@@ -25,7 +25,7 @@
 #ifndef MAPRING_CELL_BPF_H
 #define MAPRING_CELL_BPF_H
 
-#include <mapring/atomic.bpf.h>
+#include <mapring/detail/atomic.bpf.h>
 
 #define MAPRING_CELL(name, value_type) MAPRING_CELLS(name, value_type, 1)
 

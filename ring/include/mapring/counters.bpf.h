@@ -13,7 +13,7 @@
 #ifndef MAPRING_COUNTERS_BPF_H
 #define MAPRING_COUNTERS_BPF_H
 
-#include <mapring/atomic.bpf.h>
+#include <mapring/detail/atomic.bpf.h>
 
 #define MAPRING_COUNTERS(name, count) \
 	MAPRING__COUNTERS(MAPRING__MAP, counters, name, count, bpf_get_smp_processor_id())

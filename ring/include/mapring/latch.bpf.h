@@ -16,7 +16,7 @@
 #ifndef MAPRING_LATCH_BPF_H
 #define MAPRING_LATCH_BPF_H
 
-#include <mapring/atomic.bpf.h>
+#include <mapring/detail/atomic.bpf.h>
 
 #define MAPRING_LATCH(name, value_type) MAPRING_LATCHES(name, value_type, 1)
 

@@ -14,7 +14,7 @@
 #ifndef MAPRING_NUMA_BPF_H
 #define MAPRING_NUMA_BPF_H
 
-#include <mapring/claim.bpf.h>
+#include <mapring/detail/claim.bpf.h>
 
 #define MAPRING__F_NUMA_NODE (1U << 2)
 

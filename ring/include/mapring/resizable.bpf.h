@@ -18,7 +18,7 @@
 #ifndef MAPRING_RESIZABLE_BPF_H
 #define MAPRING_RESIZABLE_BPF_H
 
-#include <mapring/claim.bpf.h>
+#include <mapring/detail/claim.bpf.h>
 
 #define MAPRING__F_INNER_MAP (1U << 12)
 

@@ -30,7 +30,7 @@
 #ifndef MAPRING_RING_BPF_H
 #define MAPRING_RING_BPF_H
 
-#include <mapring/claim.bpf.h>
+#include <mapring/detail/claim.bpf.h>
 
 #define MAPRING_RING(name, record_type, slots)                                         \
 	struct mapring_ring__##name {                                                  \

@@ -7,7 +7,6 @@ use rustix::io::Errno;
 use super::btf::{Btf, DEPTH, Field, Kind, Type};
 use super::describe::Types;
 use crate::error::{Cause, Error};
-use crate::layout;
 use crate::record::{self, Expected, LayoutCheck, TypeLayout, UncheckedReason};
 use crate::text::printable;
 
@@ -124,7 +123,7 @@ pub(super) fn name_of(c: Type<'_>) -> String {
 /// Compares the expected type with the records in a map's BTF, if it is available.
 pub(super) fn compare_record(
     types: &Types,
-    found: layout::Kind,
+    found: crate::abi::Kind,
     what: &str,
     expected: Option<&Expected>,
 ) -> Result<(Option<TypeId>, LayoutCheck), Error> {

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::btf::{Btf, Field, Kind as TypeKind, Type};
 use super::sys;
 use super::uapi::MapInfo;
-use crate::layout::{Geometry, GeometryError, Kind, Preamble};
+use crate::abi::{Geometry, GeometryError, Kind, Preamble};
 use crate::text::printable;
 
 /// The field of values whose writers publish by plain stores, which only x86 keeps in order.

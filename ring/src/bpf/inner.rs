@@ -11,8 +11,8 @@ use rustix::io::Errno;
 use super::preamble::initialise;
 use super::sys::{self, Elements, NewArray};
 use super::{MapFd, lookup};
+use crate::abi::Preamble;
 use crate::error::{Cause, Error, Result};
-use crate::layout::Preamble;
 use crate::region::Region;
 
 /// Where to find a map, now and after another map replaced it.

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::sys::Elements;
 use super::uapi::{ENOTSUPP, MapInfo};
-use crate::layout::{Preamble, WORD};
+use crate::abi::{Preamble, WORD};
 use crate::protocol::TripleRead;
 
 /// The most elements that one system call reads.

@@ -10,8 +10,8 @@ use super::fdinfo::is_frozen;
 use super::kinds::MapType;
 use super::lookup::Lookup;
 use super::uapi::{BPF_F_MMAPABLE, BPF_F_RDONLY_PROG, ENOTSUPP, MapInfo};
+use crate::abi::WORD;
 use crate::error::{Error, Result};
-use crate::layout::WORD;
 use crate::region::{Mapping, Memory, Refusal};
 
 /// Maps an array, also for writing if that is requested and allowed. Otherwise reads it by lookups.

@@ -8,9 +8,9 @@ use super::kinds::MapType;
 use super::preamble::{initialise, read_preamble};
 use super::uapi::MapInfo;
 use super::{MapFd, map_or_lookup};
+use crate::abi::{Geometry, Kind, Preamble, PreambleError, WORD};
 use crate::cpus::possible_cpus;
 use crate::error::{Cause, Error, Result};
-use crate::layout::{Geometry, Kind, Preamble, PreambleError, WORD};
 use crate::region::{Identity, Memory, OpenOptions, Refusal, Region, generation};
 
 /// Opens a map as a region.

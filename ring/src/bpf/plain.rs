@@ -6,9 +6,9 @@ use super::compare::compare_with;
 use super::describe::Types;
 use super::kinds::MapType;
 use super::{MapFd, map_or_lookup};
+use crate::abi::WORD;
 use crate::cpus::possible_cpus;
 use crate::error::{Cause, Error, Result};
-use crate::layout::WORD;
 use crate::record::{Expected, LayoutCheck};
 use crate::region::{Access, Memory};
 

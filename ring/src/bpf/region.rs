@@ -13,8 +13,8 @@ use super::lookup::update_run;
 use super::open::open;
 use super::sys::{self, Elements};
 use super::{MapFd, MapLocator, PinOptions};
+use crate::abi::{Geometry, Preamble};
 use crate::error::{Cause, Error, Result};
-use crate::layout::{Geometry, Preamble};
 use crate::region::{Memory, OpenOptions, Refusal, Region, generation};
 use crate::sync::Ordering;
 

@@ -14,7 +14,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::kinds::MapType;
 use super::uapi::*;
-use crate::layout::WORD;
+use crate::abi::WORD;
 
 /// The elements of a map. Calls check that keys and values have the sizes that the kernel reported for this map.
 pub(crate) struct Elements<F> {

@@ -5,7 +5,7 @@ use std::io;
 use thiserror::Error;
 
 use super::ErrorKind;
-use crate::layout::{GeometryError, Kind, PreambleError};
+use crate::abi::{GeometryError, Kind, PreambleError};
 use crate::region::Refusal;
 
 /// Why something failed. Each message contains what was found, what was expected, and the remedy where there is one. A

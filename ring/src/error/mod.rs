@@ -8,7 +8,7 @@ use std::io;
 use thiserror::Error as ThisError;
 
 pub(crate) use self::cause::Cause;
-use crate::layout::{GeometryError, PreambleError};
+use crate::abi::{GeometryError, PreambleError};
 use crate::region::Refusal;
 
 /// Why a region can't be opened, made or used.

@@ -6,8 +6,8 @@ use std::marker::PhantomData;
 use bytemuck::NoUninit;
 
 use super::table::{Place, Seqlock, Table};
+use crate::abi::Preamble;
 use crate::error::{Cause, Error, Result};
-use crate::layout::Preamble;
 use crate::protocol::{WordsMut, cell};
 use crate::region::{Region, SharedMut, Writer};
 

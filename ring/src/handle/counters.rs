@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use super::fallback::{TripleRead, batch, lookup};
 use super::openers;
+use crate::abi::{Geometry, Kind, WORD};
 use crate::error::{Cause, Error, ReadError, Result};
-use crate::layout::{Geometry, Kind, WORD};
 use crate::protocol::counters;
 use crate::region::{Region, Shared, SharedMut, View};
 

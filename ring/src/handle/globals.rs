@@ -9,9 +9,9 @@ use bytemuck::NoUninit;
 use crossbeam_utils::Backoff;
 
 use super::table::{Guard, Seqlock, Snapshot, TwoCopies};
+use crate::abi::WORD;
 use crate::bpf::{Section, look};
 use crate::error::{Cause, Error, ReadError, Result};
-use crate::layout::WORD;
 use crate::record::Record;
 use crate::region::{Access, Memory, OpenOptions, Refusal, Source, Writer};
 use crate::sync::{Ordering, fence};

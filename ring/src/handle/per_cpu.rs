@@ -9,9 +9,9 @@ use crossbeam_utils::Backoff;
 use super::fallback::{TripleRead, batch};
 use super::openers;
 use super::table::Snapshot;
+use crate::abi::Kind;
 use crate::bpf::Lookup;
 use crate::error::{ReadError, Result};
-use crate::layout::Kind;
 use crate::protocol::cell;
 use crate::region::Region;
 

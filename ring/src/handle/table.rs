@@ -8,8 +8,8 @@ use crossbeam_utils::Backoff;
 
 use super::fallback::{TripleRead, batch, lookup};
 use super::openers;
+use crate::abi::{Geometry, Kind, WORD};
 use crate::error::{ReadError, Result};
-use crate::layout::{Geometry, Kind, WORD};
 use crate::protocol::{Element, Words, WordsMut, cell, latch};
 use crate::region::{Region, SharedMut, SharedRows, View};
 

@@ -9,7 +9,7 @@
 use bytemuck::{AnyBitPattern, NoUninit};
 
 use super::{Words, WordsMut};
-use crate::layout::WORD;
+use crate::abi::WORD;
 use crate::sync::{Ordering, fence};
 
 /// One attempt to read a latch. Returns the sequence if the copy in `out` is whole. Makes no system call, never waits,

@@ -13,7 +13,7 @@
 
 use bytemuck::AnyBitPattern;
 
-use crate::layout::WORD;
+use crate::abi::WORD;
 use crate::sync::{Ordering, fence};
 
 /// The most elements that are copied at once: a window has a bit for each slot that it has returned.

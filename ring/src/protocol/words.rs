@@ -12,7 +12,7 @@ use core::ops::Deref;
 use bytemuck::{AnyBitPattern, NoUninit};
 
 use super::pairs;
-use crate::layout::{LINE, WORD};
+use crate::abi::{LINE, WORD};
 use crate::sync::{AtomicU64, Ordering};
 
 /// The size in bytes from which loads of two words are faster.

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use memmap2::{MmapOptions, MmapRaw};
 
 use super::Region;
-use crate::layout::WORD;
+use crate::abi::WORD;
 use crate::protocol::{Element, Rows, Words, WordsMut};
 
 /// Memory mapped until it is dropped.

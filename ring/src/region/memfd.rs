@@ -7,8 +7,8 @@ use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 
 use super::{Identity, Mapping, Memory, OpenOptions, Refusal, Region, generation, write_preamble};
+use crate::abi::{Geometry, Kind, Preamble, PreambleError};
 use crate::error::{Cause, Error, Result};
-use crate::layout::{Geometry, Kind, Preamble, PreambleError};
 use crate::record::{LayoutCheck, UncheckedReason};
 
 /// The seals that protect readers from SIGBUS.

@@ -26,9 +26,9 @@ pub(crate) use source::Place;
 pub use source::Source;
 pub(crate) use writers::{Identity, Writer};
 
+use crate::abi::{Gate, Geometry, Kind, Preamble};
 use crate::bpf::{Lookup, Origin};
 use crate::error::{Cause, Error, ReadError, Result};
-use crate::layout::{Gate, Geometry, Kind, Preamble};
 use crate::protocol::WordsMut;
 use crate::protocol::ring::gate;
 use crate::record::{LayoutCheck, UncheckedReason};

@@ -6,9 +6,9 @@ use super::source::{Place, Source};
 #[cfg(doc)]
 use super::{Access, Refusal};
 use super::{Region, memfd};
+use crate::abi::Kind;
 use crate::bpf;
 use crate::error::{Error, Result};
-use crate::layout::Kind;
 use crate::record::{Expected, Record};
 
 /// The options for opening a region.
@@ -63,7 +63,7 @@ impl OpenOptions {
     ///
     /// Of a memfd, only the bytes that its region needs by its preamble are mapped, and no page is touched yet. Its
     /// creator can still make readers pay for its memory by punching pages out (`F_SEAL_FUTURE_WRITE` forbids that):
-    /// for at most [`Geometry::bytes`](crate::layout::Geometry::bytes).
+    /// for at most [`Geometry::bytes`](crate::abi::Geometry::bytes).
     ///
     /// # Errors
     /// [`ErrorKind::Open`](crate::ErrorKind::Open), [`ErrorKind::WrongType`](crate::ErrorKind::WrongType),

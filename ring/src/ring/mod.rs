@@ -25,10 +25,10 @@ use self::resize::Resizable;
 use self::sweep::Sweep;
 #[cfg(feature = "bpf")]
 pub(crate) use self::{nodes::initialize as initialize_nodes, resize::initialize as initialize_resizable};
+use crate::abi::{Geometry, Kind};
 #[cfg(feature = "bpf")]
 use crate::bpf::{MapLocator, PinOptions};
 use crate::error::{Cause, Error, Result};
-use crate::layout::{Geometry, Kind};
 use crate::protocol::ring::{Place, Start};
 use crate::record::{LayoutCheck, Record};
 use crate::region::{Access, OpenOptions, Region, Source};

@@ -5,10 +5,10 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::abi::Geometry;
 use crate::bpf::{MapLocator, MapOfMaps, is_gone};
 use crate::cpus::{nodes_of_cpus, online_nodes, possible_cpus};
 use crate::error::{Cause, Error, Result};
-use crate::layout::Geometry;
 use crate::region::{OpenOptions, Region};
 use crate::text::printable;
 

@@ -8,8 +8,8 @@ use bytemuck::AnyBitPattern;
 
 use super::Event;
 use super::sweep::{Pass, Sweep, nanoseconds};
+use crate::abi::Gate;
 use crate::error::{Cause, Error, Result};
-use crate::layout::Gate;
 use crate::protocol::ring::{Follow, Leaving, ReadStats, Start};
 use crate::region::Region;
 
@@ -54,7 +54,7 @@ impl<T: AnyBitPattern> Leaving for Sweep<T> {
     type Error = Error;
 
     fn enter(ring: Region, start: Start, patience: u64) -> Result<Self> {
-        ring.expect_record::<T>(crate::layout::Kind::Ring)?;
+        ring.expect_record::<T>(crate::abi::Kind::Ring)?;
         let mut sweep = Self::of(&ring, start);
         sweep.set_patience(patience);
         Ok(sweep)

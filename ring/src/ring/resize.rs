@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::abi::{Geometry, Kind};
 use crate::bpf::{MapLocator, MapOfMaps, is_gone, pin};
 use crate::error::{Error, Result};
-use crate::layout::{Geometry, Kind};
 use crate::protocol::ring::{Whole, finish, give_up, is_replaced_by, replace, unfinished};
 use crate::region::{OpenOptions, Region, SharedMut, Source};
 

@@ -1,7 +1,7 @@
 //! Listings: a compiler's output, without the parts that change between builds.
 
 /// A BPF instruction that clang has no mnemonic for: `mapring__cmpxchg` and `mapring__xchg` in
-/// `ring/include/mapring/atomic.bpf.h`.
+/// `ring/include/mapring/detail/atomic.bpf.h`.
 const BPF_ATOMICS: [(u64, &str); 2] =
     [(0xf1_0000_21db, "r0 = cmpxchg_64(r1 + 0, r0, r2)"), (0xe1_0000_21db, "r2 = xchg_64(r1 + 0, r2)")];
 

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::process::Stdio;
 
-use mapring::layout::{Preamble, PreambleError};
+use mapring::abi::{Preamble, PreambleError};
 use mapring::{ErrorKind, OpenOptions, Region, Ring};
 use mapring_hostile_tests::{Memory, kill_after, run};
 use rustix::fs::{SealFlags, fcntl_get_seals};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mapring::layout::seq::DISCARDED;
+use mapring::abi::seq::DISCARDED;
 use mapring::{OpenOptions, Reader, Region, Ring};
 use mapring_hostile_tests::{Death, Memory, Record, slot_words};
 

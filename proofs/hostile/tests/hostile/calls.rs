@@ -1,8 +1,8 @@
 //! The cost of one call of a reader: at most a fixed number of steps between two records, for any number of slots and
 //! shards, and any content.
 
-use mapring::layout::Geometry;
-use mapring::layout::seq::DISCARDED;
+use mapring::abi::Geometry;
+use mapring::abi::seq::DISCARDED;
 use mapring::{Reader, Ring};
 use mapring_hostile_tests::Memory;
 

@@ -5,8 +5,8 @@ use std::cell::Cell;
 
 use bytemuck::AnyBitPattern;
 use fastrand::Rng;
-use mapring::layout::seq::{DISCARDED, Slots};
-use mapring::layout::{Geometry, Kind, LINE, Preamble, WORD};
+use mapring::abi::seq::{DISCARDED, Slots};
+use mapring::abi::{Geometry, Kind, LINE, Preamble, WORD};
 use mapring::protocol::Words;
 use mapring::protocol::ring::{Cursor, Look, Place, Shard, Start, Step};
 use mapring::{Cells, Counters, Error, ErrorKind, Latches, OpenOptions, Region, Ring};

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use fastrand::Rng;
 use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, bpf_map_create_opts};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
-use mapring::layout::{Geometry, Kind, Preamble};
+use mapring::abi::{Geometry, Kind, Preamble};
 use mapring::{Access, Counters, ErrorKind, PerCpuCells, ReadError, Refusal, Region, Ring};
 use mapring_hostile_tests::{Record, hostile_word, read_all};
 use mapring_kernel_tests::{PinDir, require_bpf};

@@ -1,6 +1,6 @@
 //! Names chosen by others and printed to a terminal: they are shown, and control nothing there.
 
-use mapring::layout::{Geometry, Kind, Preamble};
+use mapring::abi::{Geometry, Kind, Preamble};
 use mapring::{Cells, ErrorKind, Region, Ring};
 use mapring_hostile_tests::forge;
 

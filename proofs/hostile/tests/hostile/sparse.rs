@@ -5,7 +5,7 @@ use std::fs::read_to_string;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 
-use mapring::layout::{Geometry, GeometryError, Kind, Preamble, PreambleError};
+use mapring::abi::{Geometry, GeometryError, Kind, Preamble, PreambleError};
 use mapring::{Counters, ErrorKind, OpenOptions, Region, Ring};
 use mapring_hostile_tests::{HugePage, forge_sparse, read_all};
 use rustix::fs::{MemfdFlags, fstat};

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use mapring::layout::{Geometry, Kind};
+use mapring::abi::{Geometry, Kind};
 use mapring::{Cells, Counters, Latches, ReadStats, Region, Ring, Start};
 use mapring_kernel_tests::{EMPTY, Filled, words_of};
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use mapring::layout::{Geometry, GeometryError, Kind};
+use mapring::abi::{Geometry, GeometryError, Kind};
 
 use super::reader::Reader;
 

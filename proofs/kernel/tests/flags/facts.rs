@@ -8,7 +8,7 @@ use bytemuck::AnyBitPattern;
 use libbpf_rs::MapType;
 use libbpf_rs::libbpf_sys::{BPF_F_RDONLY, BPF_F_WRONLY};
 use libbpf_rs::skel::Skel;
-use mapring::layout::{Geometry, Kind, Preamble};
+use mapring::abi::{Geometry, Kind, Preamble};
 use mapring::{
     Access, Cells, Error, ErrorKind, Latches, OpenOptions, PerCpuCells, Region,
     cpus::possible_cpus,

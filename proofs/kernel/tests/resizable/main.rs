@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytemuck::{Pod, Zeroable};
 use libbpf_rs::Object;
 use libbpf_rs::skel::Skel;
-use mapring::layout::PreambleError;
+use mapring::abi::PreambleError;
 use mapring::loader::initialize_object;
 use mapring::{Access, ErrorKind, Reader, Ring, Start};
 use mapring_kernel_tests::skel::{ResizablePortableSkelBuilder, ResizableSkelBuilder};

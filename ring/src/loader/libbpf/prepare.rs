@@ -8,11 +8,11 @@ use libbpf_rs::skel::OpenSkel;
 use libbpf_rs::{AsRawLibbpf, MapType, OpenMapMut, OpenObject, OpenProgram, libbpf_sys};
 
 use super::{atomics, guard, limits};
+use crate::abi::Kind;
 use crate::bpf::btf::Btf;
 use crate::bpf::describe::{self, Inner};
 use crate::cpus::{nodes_of_cpus, online_nodes, possible_cpus};
 use crate::error::{Cause, Error, Result};
-use crate::layout::Kind;
 use crate::text::printable;
 
 /// [`Prepare::skeleton`] with default options. Call it between `open` and `load`, after all other changes to the object

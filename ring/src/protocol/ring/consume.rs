@@ -3,7 +3,7 @@
 use bytemuck::AnyBitPattern;
 
 use super::{ReadStats, Shard};
-use crate::layout::seq::{DISCARDED, PENDING, Slots, TRIES, WALK, after, state};
+use crate::abi::seq::{DISCARDED, PENDING, Slots, TRIES, WALK, after, state};
 use crate::protocol::words::words_of;
 use crate::sync::{Ordering, fence, now};
 

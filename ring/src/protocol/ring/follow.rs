@@ -1,7 +1,7 @@
 //! Continues reading when a ring was replaced by another: when a reader leaves the old ring, and what it counts.
 
 use super::{ReadStats, Start};
-use crate::layout::Gate;
+use crate::abi::Gate;
 
 /// A reader of all shards of a ring that can be replaced.
 pub trait Leaving: Sized {

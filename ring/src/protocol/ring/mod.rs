@@ -3,7 +3,7 @@
 //!
 //! A claim takes slot and ticket in one step: the producer that changes a slot's sequence from free to being written
 //! owns both. `head` is only a hint where to start. Correctness does not depend on it, so it may be stale or
-//! overwritten. See [`crate::layout::seq`] for the states, `produce` for writers (the same algorithm as in the BPF
+//! overwritten. See [`crate::abi::seq`] for the states, `produce` for writers (the same algorithm as in the BPF
 //! headers) and `consume` for readers.
 
 mod consume;
@@ -21,8 +21,8 @@ pub use stats::ReadStats;
 pub use window::{Window, WindowOf};
 
 use super::{Words, WordsMut};
-use crate::layout::seq::Slots;
-use crate::layout::{Geometry, Kind};
+use crate::abi::seq::Slots;
+use crate::abi::{Geometry, Kind};
 use crate::sync::Ordering;
 
 /// The header's word with a hint of the next ticket.
@@ -31,7 +31,7 @@ const HEAD: usize = 0;
 pub(crate) const DROPPED: usize = 1;
 /// The header's word with the number of tickets that were given out in this shard, once the ring is retired.
 pub(crate) const END: usize = 2;
-/// The header's word with the gate of a resizable ring: see [`Gate`](crate::layout::Gate).
+/// The header's word with the gate of a resizable ring: see [`Gate`](crate::abi::Gate).
 pub const GATE: usize = 3;
 
 /// The place of a shard in its region, in words.

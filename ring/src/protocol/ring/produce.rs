@@ -9,7 +9,7 @@ use bytemuck::NoUninit;
 use super::super::WordsMut;
 use super::super::words::words_of;
 use super::{DROPPED, HEAD, ShardMut};
-use crate::layout::seq::{DISCARDED, TRIES, WALK, state};
+use crate::abi::seq::{DISCARDED, TRIES, WALK, state};
 use crate::sync::{Ordering, fence};
 
 /// A slot of a ring that is claimed for one record. No other writer writes it until it is committed or discarded.
@@ -189,7 +189,7 @@ impl<'a> ShardMut<'a> {
 mod tests {
     use super::super::{Cursor, Place, ReadStats, Shard, Start, Step};
     use super::*;
-    use crate::layout::{Geometry, Kind};
+    use crate::abi::{Geometry, Kind};
     use crate::protocol::WordsMut;
     use crate::sync::AtomicU64;
 

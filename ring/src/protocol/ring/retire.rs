@@ -11,7 +11,7 @@
 
 use super::consume::last_taken;
 use super::{END, GATE, Place, Shard};
-use crate::layout::{Gate, Geometry};
+use crate::abi::{Gate, Geometry};
 use crate::protocol::{Words, WordsMut};
 use crate::sync::{Ordering, fence};
 
@@ -142,7 +142,7 @@ fn count(ring: Whole<'_>, before: u64) {
 mod tests {
     use super::super::ShardMut;
     use super::*;
-    use crate::layout::Kind;
+    use crate::abi::Kind;
     use crate::sync::AtomicU64;
 
     const BEFORE: usize = 15;

@@ -3,8 +3,8 @@
 use bytemuck::AnyBitPattern;
 
 use super::{HEAD, Look, Place};
-use crate::layout::Geometry;
-use crate::layout::seq::Slots;
+use crate::abi::Geometry;
+use crate::abi::seq::Slots;
 use crate::protocol::triple::{Elements, TripleRead, batch};
 
 /// A run of slots of one shard, each copied three times.

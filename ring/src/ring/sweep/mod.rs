@@ -18,8 +18,8 @@ use sources::{Slots, Sources};
 use watch::{Quiet, Watch};
 
 use super::Event;
+use crate::abi::{Gate, Preamble};
 use crate::error::Result;
-use crate::layout::{Gate, Preamble};
 use crate::protocol::ring::{Cursor, DROPPED, END, Place, ReadStats, Shard, Start, Step};
 use crate::region::Region;
 

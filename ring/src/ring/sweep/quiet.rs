@@ -5,7 +5,7 @@ use bytemuck::AnyBitPattern;
 use super::Sweep;
 use super::sources::Slots;
 use super::watch::Quiet;
-use crate::layout::seq::state;
+use crate::abi::seq::state;
 use crate::sync::{Ordering, now};
 
 /// The evidence that is enough to consider a shard quiet.

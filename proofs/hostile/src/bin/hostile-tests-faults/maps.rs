@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{MapCore, MapType, Object, libbpf_sys};
-use mapring::layout::{Geometry, Kind};
+use mapring::abi::{Geometry, Kind};
 use mapring::loader::PinOptions;
 use mapring::{
     Array, Cells, Counters, Latches, OpenOptions, PerCpuCells, Region, Ring, dispatch::Dispatch,

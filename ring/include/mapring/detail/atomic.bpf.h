@@ -7,7 +7,7 @@
 #ifndef MAPRING_ATOMIC_BPF_H
 #define MAPRING_ATOMIC_BPF_H
 
-#include <mapring/abi.bpf.h>
+#include <mapring/detail/abi.bpf.h>
 
 /* Empty. Tests insert a delay here: between the load of a sequence and the store that claims it. */
 #ifndef MAPRING__IN_CLAIM

@@ -82,7 +82,7 @@ impl Gate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::Kind;
+    use crate::abi::Kind;
 
     #[test]
     fn what_is_encoded_is_decoded() {

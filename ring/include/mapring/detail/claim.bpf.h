@@ -7,7 +7,7 @@
 #ifndef MAPRING_CLAIM_BPF_H
 #define MAPRING_CLAIM_BPF_H
 
-#include <mapring/atomic.bpf.h>
+#include <mapring/detail/atomic.bpf.h>
 
 /* Set in `seq` beside the published state: the ticket ended without a record. */
 #define MAPRING__DISCARDED (1ULL << 63)

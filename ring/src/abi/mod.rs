@@ -1,5 +1,5 @@
 //! The memory layout: pure functions that touch no memory. `docs/abi.md` specifies it byte by byte;
-//! `include/mapring/abi.bpf.h` is the same in C.
+//! `include/mapring/detail/abi.bpf.h` is the same in C.
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("mapring needs a 64-bit machine: shared words are u64, read and written whole");
