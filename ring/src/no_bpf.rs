@@ -1,7 +1,7 @@
 //! Replaces the module `bpf` in builds without that feature: there are no maps, so all of its types are empty.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use crate::abi::Preamble;
 use crate::error::{Cause, Error, Result};
@@ -11,6 +11,7 @@ use crate::region::{OpenOptions, Region};
 #[derive(Debug)]
 pub(crate) enum Map {}
 
+pub(crate) use Map as Bell;
 pub(crate) use Map as ByCall;
 pub(crate) use Map as Lookup;
 pub(crate) use Map as Origin;
@@ -27,9 +28,33 @@ pub(crate) fn open_fd(fd: OwnedFd, _: OpenOptions) -> Result<Region> {
     }))
 }
 
+impl AsFd for Map {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match *self {}
+    }
+}
+
 impl Map {
     pub(crate) fn new(_: &Region) -> Result<Option<Self>> {
         Ok(None)
+    }
+
+    /// The bell of a ring.
+    pub(crate) fn of(ring: &Region) -> Result<Self> {
+        let why = "without mapring's cargo feature `bpf` there are no programs";
+        Err(Error::from(Cause::NotWakeable { what: ring.what().to_owned(), why }))
+    }
+
+    pub(crate) fn sleeps_until(&self, _: usize, _: Option<u64>) {
+        match *self {}
+    }
+
+    pub(crate) fn asleep(&self) {
+        match *self {}
+    }
+
+    pub(crate) fn awake(&self) {
+        match *self {}
     }
 
     pub(crate) fn open(self, _: OpenOptions) -> Result<Region> {

@@ -106,6 +106,8 @@ pub mod skel {
         stress_portable
         stress_slow
         tso
+        wakeable
+        wakeable_portable
     );
 
     pub use alone::AloneSkelBuilder;
@@ -153,4 +155,6 @@ pub mod skel {
     pub use stress_portable::StressPortableSkelBuilder;
     pub use stress_slow::StressSlowSkelBuilder;
     pub use tso::TsoSkelBuilder;
+    pub use wakeable::WakeableSkelBuilder;
+    pub use wakeable_portable::WakeablePortableSkelBuilder;
 }

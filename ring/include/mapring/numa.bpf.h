@@ -42,6 +42,7 @@
 		__array(values, struct mapring_shard__##name);                                   \
 	} name SEC(".maps") = { .values = { &name##__first } };                                  \
 	MAPRING__NUMA_API(name, record_type, slots)                                              \
+	MAPRING__ENDS(name, record_type)                                                         \
 	MAPRING__OUTPUT(name, record_type)
 
 #define MAPRING__NUMA_API(name, record_type, slots)                                              \

@@ -49,6 +49,7 @@
 		__array(values, struct mapring_inner__##name);                                   \
 	} name SEC(".maps") = { .values = { &name##__first } };                                  \
 	MAPRING__RESIZABLE_API(name, record_type)                                                \
+	MAPRING__ENDS(name, record_type)                                                         \
 	MAPRING__OUTPUT(name, record_type)
 
 /* The ring that is in use, as a program found it. */

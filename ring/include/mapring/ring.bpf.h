@@ -32,7 +32,13 @@
 
 #include <mapring/detail/claim.bpf.h>
 
-#define MAPRING_RING(name, record_type, slots)                                         \
+#define MAPRING_RING(name, record_type, slots)         \
+	MAPRING__RING(name, record_type, slots)        \
+	MAPRING__ENDS(name, record_type)               \
+	MAPRING__OUTPUT(name, record_type)
+
+/* Its map, and mapring_reserve. */
+#define MAPRING__RING(name, record_type, slots)                                        \
 	struct mapring_ring__##name {                                                  \
 		__u64 seq;                                                             \
 		record_type record;                                                    \
@@ -42,8 +48,7 @@
 	MAPRING__MAP(ring, name,                                                       \
 		     MAPRING__FIRST(sizeof(struct mapring_ring__##name)) +             \
 			     MAPRING__SHARD(sizeof(struct mapring_ring__##name), slots)); \
-	MAPRING__RING_API(name, record_type, slots)                                    \
-	MAPRING__OUTPUT(name, record_type)
+	MAPRING__RING_API(name, record_type, slots)
 
 /* The slow path is a separate function: the verifier checks it once, and the fast path stays short. */
 #define MAPRING__RING_API(name, record_type, slots)                                                   \

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{Kind, LINE, Preamble, WORD};
+use super::{Kind, LINE, Preamble, WORD, waiters};
 
 /// The shape of a region. Constructors accept only shapes whose offsets all fit. So calculations with a shape can't
 /// overflow, and give no place outside of the region.
@@ -36,6 +36,9 @@ pub enum GeometryError {
     /// Records of 0 bytes, or of too many.
     #[error("records of {0} bytes: a record has 1 to {max} bytes", max = Geometry::RECORD_MAX)]
     Record(u64),
+    /// Waiters with another number of places than [`WAITERS`](super::waiters::PLACES).
+    #[error("waiters with {0} places, this library knows {max}", max = super::waiters::PLACES)]
+    Waiters(u64),
     /// Counters of a size other than 8 bytes.
     #[error("counters of {0} bytes: a counter has 8 bytes")]
     Counter(u64),
@@ -86,8 +89,11 @@ impl Geometry {
         };
         match kind {
             Kind::Ring if !small_capacity.is_power_of_two() => return Err(GeometryError::Slots(capacity)),
-            Kind::Counters | Kind::PerCpuCounters if record != WORD as u64 => {
+            Kind::Counters | Kind::PerCpuCounters | Kind::Waiters if record != WORD as u64 => {
                 return Err(GeometryError::Counter(record));
+            }
+            Kind::Waiters if capacity != waiters::PLACES as u64 => {
+                return Err(GeometryError::Waiters(capacity));
             }
             Kind::Cells | Kind::Latches | Kind::PerCpuCells | Kind::PerCpuCounters if shards > 1 => {
                 return Err(GeometryError::Sharded(shards));
@@ -177,7 +183,9 @@ impl Geometry {
         match self.kind {
             Kind::Ring | Kind::Cells | Kind::PerCpuCells => WORD + self.record().next_multiple_of(WORD),
             Kind::Latches => WORD + 2 * self.record().next_multiple_of(WORD),
-            Kind::Counters | Kind::PerCpuCounters => (self.capacity() * WORD).next_multiple_of(LINE),
+            Kind::Counters | Kind::PerCpuCounters | Kind::Waiters => {
+                (self.capacity() * WORD).next_multiple_of(LINE)
+            }
         }
     }
 
@@ -193,7 +201,8 @@ impl Geometry {
 
     /// The first element after the preamble.
     pub fn first(&self) -> usize {
-        self.whole_lines(Preamble::BYTES)
+        let preamble = self.whole_lines(Preamble::BYTES);
+        if self.kind == Kind::Waiters { waiters::FIRST } else { preamble }
     }
 
     /// The first element of a shard: a ring's header, a bank of counters, the first cell.
@@ -219,7 +228,7 @@ impl Geometry {
         match self.kind {
             Kind::Ring => self.whole_lines(LINE) + self.slot_elements(),
             Kind::Cells | Kind::Latches | Kind::PerCpuCells => self.capacity(),
-            Kind::Counters | Kind::PerCpuCounters => 1,
+            Kind::Counters | Kind::PerCpuCounters | Kind::Waiters => 1,
         }
     }
 

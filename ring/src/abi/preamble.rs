@@ -37,14 +37,16 @@ pub enum PreambleError {
     /// The kind is not supported.
     #[error(
         "a region of unknown kind {found}, this library knows 1 (ring), 2 (cells), 3 (counters), 4 (latches), \
-         5 (cells for each CPU) and 6 (counters for each CPU)"
+         5 (cells for each CPU), 6 (counters for each CPU) and 9 (waiters)"
     )]
     Kind {
         /// The third word.
         found: u64,
     },
     /// The sort of region is not supported.
-    #[error("a region of unknown sort {found}, this library knows 0 and 1 (the ring of one CPU)")]
+    #[error(
+        "a region of unknown sort {found}, this library knows 0, 1 (the ring of one CPU) and 2 (a ring that wakes readers)"
+    )]
     Sort {
         /// The word 13.
         found: u64,
@@ -74,9 +76,16 @@ impl Preamble {
     /// The number of words at the start that identify the region; the others are informative or change.
     pub const IDENTITY: usize = 7;
 
+    /// The word that links a ring and its [waiters](super::waiters), as [`waiters`](Self::waiters) and
+    /// [`links`](Self::links) read it.
+    pub const LINK: usize = Self::SORT;
+
     const NAME: core::ops::Range<usize> = 8..12;
-    /// The word that is 1 for the ring of one CPU in a NUMA ring, else 0.
-    const OF_CPU: usize = 13;
+    /// The word that says what sort of ring this is, in its lower half: 1 for the ring of one CPU in a NUMA ring, 2 for
+    /// a ring that wakes readers, else 0. The upper half is the id of the map with its waiters.
+    const SORT: usize = 13;
+    const OF_CPU: u64 = 1;
+    const WAKEABLE: u64 = 2;
 
     /// The preamble as words, with [`DROPPED`](Self::DROPPED) zero.
     pub fn encode(&self) -> [u64; Self::WORDS] {
@@ -89,7 +98,7 @@ impl Preamble {
         words[5] = self.geometry.shards() as u64;
         words[6] = self.geometry.element() as u64;
         words[7] = self.generation;
-        words[Self::OF_CPU] = self.geometry.is_of_cpu().into();
+        words[Self::SORT] = if self.geometry.is_of_cpu() { Self::OF_CPU } else { 0 };
         let gate = if self.geometry.is_resizable() { Gate::Open } else { Gate::None };
         words[Gate::WORD] = gate.encode(self.geometry.capacity());
         for (word, bytes) in words[Self::NAME].iter_mut().zip(self.name.as_bytes().chunks(WORD)) {
@@ -98,6 +107,21 @@ impl Preamble {
             *word = u64::from_ne_bytes(padded);
         }
         words
+    }
+
+    /// The word [`LINK`](Self::LINK) of a ring that wakes readers, whose waiters are in the map with this id.
+    pub fn wakeable(waiters: u32) -> u64 {
+        u64::from(waiters) << 32 | Self::WAKEABLE
+    }
+
+    /// The id of the map with the waiters, from that word, if the ring wakes readers.
+    pub fn waiters(word: u64) -> Option<u32> {
+        (word & u64::from(u32::MAX) == Self::WAKEABLE).then_some((word >> 32) as u32)
+    }
+
+    /// The word [`LINK`](Self::LINK) of waiters: the ids of their ring and of the map with their bells.
+    pub fn links(ring: u32, bells: u32) -> u64 {
+        u64::from(bells) << 32 | u64::from(ring)
     }
 
     /// Decodes `words`, which were read from shared memory.
@@ -119,9 +143,10 @@ impl Preamble {
             // Only headers contain this state.
             Gate::Closing | Gate::Unknown => return Err(PreambleError::Gate { found: words[Gate::WORD] }),
         }
-        match words[Self::OF_CPU] {
-            0 => {}
-            1 => geometry = geometry.of_cpu()?,
+        match words[Self::SORT] {
+            _ if kind == Kind::Waiters => {}
+            Self::OF_CPU => geometry = geometry.of_cpu()?,
+            word if word == 0 || kind == Kind::Ring && Self::waiters(word).is_some() => {}
             found => return Err(PreambleError::Sort { found }),
         }
         if words[6] != geometry.element() as u64 {
@@ -172,7 +197,7 @@ mod tests {
         assert_eq!(decode(0, 0), PreambleError::Magic { found: 0 });
         assert_eq!(decode(1, 9), PreambleError::Version { found: 9 });
         assert_eq!(decode(2, 77), PreambleError::Kind { found: 77 });
-        for found in [2, 1 << 8, u64::MAX] {
+        for found in [3, 1 << 8, 1 << 32 | 1, u64::MAX] {
             assert_eq!(decode(13, found), PreambleError::Sort { found });
         }
         assert_eq!(decode(13, 1), PreambleError::Geometry(GeometryError::OfCpu));

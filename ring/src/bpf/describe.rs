@@ -39,7 +39,8 @@ pub(crate) enum Inner {
 impl Description {
     /// The shape with `shards` shards, if the kind has shards.
     pub(crate) fn geometry(&self, shards: u64) -> Result<Geometry, GeometryError> {
-        let sharded = matches!(self.kind, Kind::Ring | Kind::Counters) && self.inner != Some(Inner::OfCpu);
+        let sharded = matches!(self.kind, Kind::Ring | Kind::Counters | Kind::Waiters)
+            && self.inner != Some(Inner::OfCpu);
         let geometry =
             Geometry::new(self.kind, self.record, self.capacity, if sharded { shards } else { 1 })?;
         match self.inner {
@@ -104,6 +105,7 @@ pub(crate) fn from_btf(btf: &Btf, value: u32) -> Option<Description> {
         ("counters__", Kind::Counters, None),
         ("percpu_cell__", Kind::PerCpuCells, None),
         ("percpu_counters__", Kind::PerCpuCounters, None),
+        ("waiters__", Kind::Waiters, None),
     ]
     .into_iter()
     .find_map(|(prefix, kind, inner)| name.starts_with(prefix).then_some((kind, inner)))?;
@@ -111,7 +113,7 @@ pub(crate) fn from_btf(btf: &Btf, value: u32) -> Option<Description> {
     let tag = value.field(TSO).or_else(|| value.field("mapring_any"))?;
     let capacity = tag.ty.array()?.0.array()?.1 as u64;
     let (record, name) = match kind {
-        Kind::Counters | Kind::PerCpuCounters => (8, "u64".to_owned()),
+        Kind::Counters | Kind::PerCpuCounters | Kind::Waiters => (8, "u64".to_owned()),
         _ => {
             let record = value.field("record")?.ty;
             (record.bytes()?, printable(&String::from_utf8_lossy(record.first_name().unwrap_or_default())))

@@ -104,6 +104,16 @@ impl MapOfMaps {
         Ok(id)
     }
 
+    /// Removes the map under the key. Waits as [`put`](Self::put) does.
+    pub(crate) fn remove(&self) -> std::io::Result<()> {
+        self.maps.delete(&self.key)
+    }
+
+    /// Its descriptor.
+    pub(crate) fn into_fd(self) -> Result<OwnedFd> {
+        self.maps.as_fd().try_clone_to_owned().map_err(|e| Error::system("dup", e))
+    }
+
     /// Puts maps under these keys, in one call if the kernel has batches: see [`put`](Self::put).
     pub(crate) fn put_all<const KEY: usize>(&self, maps: &[([u8; KEY], Region)]) -> Result<()> {
         assert_eq!(KEY, self.key.len());

@@ -78,6 +78,12 @@ impl MapFd {
         Self::new(fd, what)
     }
 
+    /// The same map by another descriptor.
+    pub(crate) fn try_clone(&self) -> Result<Self> {
+        let fd = self.fd.try_clone().map_err(|e| Error::system("dup", e))?;
+        Ok(Self { fd, info: self.info, what: self.what.clone() })
+    }
+
     /// The map of a loaded object.
     pub(crate) fn loaded(fd: OwnedFd, name: &str) -> Result<Self> {
         Self::new(fd, format!("map {}", printable(name)))

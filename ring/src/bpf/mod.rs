@@ -3,6 +3,7 @@
 // Some of it is used only by the loader for libbpf's objects.
 #![cfg_attr(not(feature = "libbpf"), allow(dead_code, unused_imports))]
 
+mod bell;
 pub(crate) mod btf;
 mod compare;
 pub(crate) mod describe;
@@ -22,6 +23,7 @@ mod source;
 pub(crate) mod sys;
 pub(crate) mod uapi;
 
+pub(crate) use bell::{BELLS, Bell, WAITERS, link, pin_companions};
 pub(crate) use fdinfo::{is_frozen, program_type};
 pub use freeze::PinOptions;
 pub(crate) use inner::{MapLocator, MapOfMaps, is_gone};

@@ -33,6 +33,14 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
+    /// The path of its pin, if it was found by one.
+    pub(super) fn pin(&self) -> Option<&Path> {
+        match &self.place {
+            MapLocator::Pin(path) => Some(path),
+            MapLocator::Inner(_) => None,
+        }
+    }
+
     /// See [`Region::replaced`].
     pub(crate) fn replaced(&self) -> Result<Option<Region>> {
         let now = self.place.open()?;

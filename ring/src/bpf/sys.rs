@@ -34,6 +34,11 @@ impl<F: AsFd> Elements<F> {
         Self { map, key: info.key_size as usize, value, copies: copies.unwrap_or(1) }
     }
 
+    /// The descriptor of the map.
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.map.as_fd()
+    }
+
     /// Reads the value under `key`; for a per-CPU map, all copies.
     pub(crate) fn lookup(&self, key: &[u8], value: &mut [u8]) -> io::Result<()> {
         assert!(value.len() >= self.value * self.copies);
@@ -142,6 +147,16 @@ pub(crate) fn create_array(new: &NewArray<'_>) -> io::Result<OwnedFd> {
         key_type,
         value_type,
     };
+    charged(|| {
+        // SAFETY: there are no addresses.
+        descriptor(unsafe { bpf(MAP_CREATE, &mut attributes) })
+    })
+}
+
+/// Creates a ringbuf of `bytes` bytes: a power of two of pages.
+pub(crate) fn create_ringbuf(bytes: usize) -> io::Result<OwnedFd> {
+    let mut attributes =
+        CreateMap { ty: MapType::RINGBUF, max_entries: u32_of(bytes), ..CreateMap::zeroed() };
     charged(|| {
         // SAFETY: there are no addresses.
         descriptor(unsafe { bpf(MAP_CREATE, &mut attributes) })

@@ -192,6 +192,12 @@ pub(crate) enum Cause {
          Ring::open"
     )]
     NotResizable { what: String },
+    /// A ring whose programs wake no reader.
+    #[error("{what} wakes no reader: {why}; Reader::wait polls it instead")]
+    NotWakeable { what: String, why: &'static str },
+    /// All places of waiting readers are taken.
+    #[error("{what} has no place left: {max} readers wait already", max = crate::abi::waiters::PLACES)]
+    NoPlace { what: String },
     /// The map can't be the ring of a CPU in a NUMA ring.
     #[error("{what} can't be the ring of CPU {cpu}: it is {found}, expected {expected}")]
     NotNuma { what: String, cpu: usize, found: String, expected: String },
@@ -225,6 +231,7 @@ impl Cause {
             Self::Sealed { .. } => ErrorKind::Sealed,
             Self::Seal { .. } | Self::UnprivilegedBpf { .. } => ErrorKind::CannotSeal,
             Self::NotResizable { .. } => ErrorKind::NotResizable,
+            Self::NotWakeable { .. } | Self::NoPlace { .. } => ErrorKind::NotWakeable,
             Self::MemoryOrder { .. } | Self::NoFetchingAtomics { .. } => ErrorKind::Unsupported,
             Self::Program { .. } => ErrorKind::Program,
             Self::System { .. } => ErrorKind::System,

@@ -55,6 +55,8 @@ pub enum ErrorKind {
     CannotSeal,
     /// The ring can't be resized: it was not declared so.
     NotResizable,
+    /// No program wakes this reader: the ring was not declared wakeable, or no place is left among its waiters.
+    NotWakeable,
     /// The kernel or the architecture lacks what the programs need.
     Unsupported,
     /// A table of programs does not take the program.

@@ -19,7 +19,7 @@ pub use crate::bpf::PinOptions;
 #[cfg(feature = "libbpf")]
 pub use libbpf::{Prepare, initialize, initialize_object, place_on_node, prepare, prepare_object, section};
 
-use crate::bpf::MapLocator;
+use crate::bpf::{MapLocator, link};
 #[cfg(doc)]
 use crate::error::Error;
 use crate::error::Result;
@@ -53,4 +53,19 @@ pub fn initialize_map(source: impl Into<Source>) -> Result<()> {
     } else {
         Err(maps.holds_no_ring())
     }
+}
+
+/// Links the maps of a ring that `MAPRING_WAKEABLE_RING` declared as `events`, so that readers of the ring find the
+/// others: `events`, `events__waiters` and `events__bells`, after [`initialize_map`] of the first two. [`initialize`]
+/// does this for a skeleton. Until then readers of the ring can't sleep, and look from time to time. Makes system
+/// calls.
+///
+/// # Errors
+/// As for [`OpenOptions::open`]; [`ErrorKind::NotWritable`](crate::ErrorKind::NotWritable).
+pub fn initialize_wakeable(
+    ring: impl Into<Source>,
+    waiters: impl Into<Source>,
+    bells: impl Into<Source>,
+) -> Result<()> {
+    link(ring.into(), waiters.into(), bells.into())
 }

@@ -16,6 +16,7 @@ pub mod latch;
 mod pairs;
 pub mod ring;
 mod triple;
+pub mod waiters;
 mod words;
 
 pub use triple::{Elements, TripleRead, batch};

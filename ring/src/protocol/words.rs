@@ -255,6 +255,18 @@ impl<'a> WordsMut<'a> {
         self.word(at).fetch_add(by, Ordering::Relaxed);
     }
 
+    /// Sets bits of a word, relaxed.
+    #[inline]
+    pub fn set(&self, at: usize, bits: u64) {
+        self.word(at).fetch_or(bits, Ordering::Relaxed);
+    }
+
+    /// Clears bits of a word, relaxed.
+    #[inline]
+    pub fn clear(&self, at: usize, bits: u64) {
+        self.word(at).fetch_and(!bits, Ordering::Relaxed);
+    }
+
     /// Changes `from` to `to`, if the word contains `from`, with `order` on success. Fails only if the word contained
     /// something else.
     #[inline]

@@ -32,6 +32,19 @@ impl Mapping {
         Ok(Self { map, write })
     }
 
+    /// Maps the page number `page` of `fd`.
+    pub(crate) fn page(fd: BorrowedFd<'_>, page: usize, write: bool) -> io::Result<Self> {
+        let bytes = rustix::param::page_size();
+        let mut options = MmapOptions::new();
+        options.offset((page * bytes) as u64).len(bytes);
+        let map = if write {
+            options.map_raw(fd.as_raw_fd())?
+        } else {
+            options.map_raw_read_only(fd.as_raw_fd())?
+        };
+        Ok(Self { map, write })
+    }
+
     /// Maps `bytes` of a memfd that this process created, for writing, and allocates all of its memory: so that writers
     /// take no page faults, and other processes accept the memfd.
     pub(super) fn populated(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<Self> {

@@ -227,7 +227,10 @@ impl<T: AnyBitPattern> Ring<T> {
     pub fn pin(&self, path: impl AsRef<Path>, mode: u32) -> Result<()> {
         let path = path.as_ref();
         match &self.flavour {
-            Flavour::Plain(region) => region.pin(path, mode),
+            Flavour::Plain(region) => {
+                region.pin(path, mode)?;
+                crate::bpf::pin_companions(region, path, mode)
+            }
             Flavour::Resizable(ring) => ring.pin(path, mode),
             Flavour::PerCpu(ring) => ring.pin_each(path, |region, path| region.pin(path, mode)),
         }

@@ -1,11 +1,14 @@
 //! Reads a ring, and the rings that replace it.
 
+mod wait;
+
 use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
 
 use bytemuck::AnyBitPattern;
 
+use self::wait::Waiting;
 use super::Event;
 use super::sweep::{Pass, Sweep, nanoseconds};
 use crate::abi::Gate;
@@ -38,6 +41,7 @@ pub struct Reader<T> {
     /// Whether another ring can replace this one.
     resizable: bool,
     next: Next,
+    waiting: Waiting,
 }
 
 /// The state of the move to the next ring.
@@ -107,7 +111,7 @@ impl<T: AnyBitPattern> Reader<T> {
 
     pub(super) fn new(sweep: Sweep<T>) -> Self {
         let resizable = sweep.region().geometry().is_resizable();
-        Self { sweep, resizable, next: Next::default() }
+        Self { sweep, resizable, next: Next::default(), waiting: Waiting::default() }
     }
 
     /// Sets how long the reader waits for a record whose writer was interrupted, preempted or killed before it
@@ -133,7 +137,7 @@ impl<T: AnyBitPattern> Reader<T> {
     /// [stopped early](Self::stopped_early).
     #[inline(always)] // so that the record need not go through memory
     pub fn poll(&mut self) -> Option<Event<T>> {
-        let Self { sweep, resizable, next } = self;
+        let Self { sweep, resizable, next, .. } = self;
         sweep.poll(|sweep| {
             if !*resizable {
                 return None;
@@ -279,7 +283,7 @@ impl<T: AnyBitPattern> Iterator for Drain<'_, T> {
 
     #[inline(always)] // as in `poll`
     fn next(&mut self) -> Option<Event<T>> {
-        let Reader { sweep, resizable, next } = &mut *self.reader;
+        let Reader { sweep, resizable, next, .. } = &mut *self.reader;
         sweep.next_of(&mut self.pass, |sweep| {
             if !*resizable {
                 return None;

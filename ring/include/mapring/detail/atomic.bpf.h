@@ -54,6 +54,22 @@ static __always_inline __u64 mapring__xchg(__u64 *word, __u64 value)
 	return r2;
 }
 
+/* Clears all bits but those of `mask`. Returns the old value. Also a full barrier. */
+static __always_inline __u64 mapring__and(__u64 *word, __u64 mask)
+{
+	register __u64 *r1 asm("r1") = word;
+	register __u64 r2 asm("r2") = mask;
+
+	asm volatile(".8byte %[and]" : "+r"(r2) : "r"(r1), [and] "i"(MAPRING__ATOMIC(0x51)) : "memory");
+	return r2;
+}
+
+/* Sets bits. Orders nothing. */
+static __always_inline void mapring__or(__u64 *word, __u64 bits)
+{
+	asm volatile("lock *(u64 *)(%[word] + 0) |= %[bits]" : : [word] "r"(word), [bits] "r"(bits) : "memory");
+}
+
 /* Adds atomically, even if a nested program adds to the same word. Orders nothing. */
 static __always_inline void mapring__count(__u64 *word, __u64 by)
 {

@@ -279,7 +279,7 @@ static __always_inline __u64 *mapring__try_fast(struct mapring__ring ring, __u64
 	} while (0)
 
 /* Publishes a reserved record: from now on readers see the whole record. */
-static __always_inline void mapring_commit(void *record)
+MAPRING__FN void mapring_commit(void *record)
 {
 	__u64 *seq = (__u64 *)record - 1;
 
@@ -287,7 +287,7 @@ static __always_inline void mapring_commit(void *record)
 }
 
 /* Ends a reserved record without publishing it: readers pass its ticket and do not count it as lost. */
-static __always_inline void mapring_discard(void *record)
+MAPRING__FN void mapring_discard(void *record)
 {
 	__u64 *seq = (__u64 *)record - 1;
 
@@ -304,7 +304,20 @@ static __always_inline void mapring__zero(void *record, __u32 size)
 		words[i] = 0;
 }
 
-/* mapring_reserve_zeroed and mapring_output of a map, built on its mapring_reserve. */
+/* The ends of a record that also name its ring, for code that is the same for rings that can wake their readers. */
+#define MAPRING__ENDS(name, record_type)                                                              \
+	MAPRING__FN void mapring_commit(struct mapring_map__##name *map __attribute__((unused)),   \
+					record_type *record)                                       \
+	{                                                                                          \
+		mapring_commit((void *)record);                                                    \
+	}                                                                                          \
+	MAPRING__FN void mapring_discard(struct mapring_map__##name *map __attribute__((unused)),  \
+					 record_type *record)                                      \
+	{                                                                                          \
+		mapring_discard((void *)record);                                                   \
+	}
+
+/* mapring_reserve_zeroed and mapring_output of a map, built on its mapring_reserve and mapring_commit. */
 #define MAPRING__OUTPUT(name, record_type)                                                         \
 	MAPRING__FN record_type *mapring_reserve_zeroed(struct mapring_map__##name *map)           \
 	{                                                                                          \
@@ -322,7 +335,7 @@ static __always_inline void mapring__zero(void *record, __u32 size)
 		if (!record)                                                                       \
 			return -1;                                                                 \
 		__builtin_memcpy(record, ready, sizeof(*record));                                  \
-		mapring_commit(record);                                                            \
+		mapring_commit(map, record);                                                       \
 		return 0;                                                                          \
 	}
 

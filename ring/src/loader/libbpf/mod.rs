@@ -12,8 +12,8 @@ use libbpf_rs::{MapCore, MapHandle, MapImpl, MapType, Object};
 
 pub use self::prepare::{Prepare, place_on_node, prepare, prepare_object};
 
-use super::initialize_map;
-use crate::bpf::{MapFd, MapLocator, MapOfMaps, Place, section_name};
+use super::{initialize_map, initialize_wakeable};
+use crate::bpf::{BELLS, MapFd, MapLocator, MapOfMaps, Place, WAITERS, section_name};
 use crate::error::{Cause, Error, Result};
 use crate::region::Source;
 use crate::text::printable;
@@ -35,6 +35,15 @@ pub fn initialize_object(object: &Object) -> Result<()> {
     for map in object.maps() {
         if is_declared(&map)? {
             initialize_map(&map)?;
+        }
+    }
+    let named = |name: &str| object.maps().find(|map| map.name().to_string_lossy() == name);
+    for waiters in object.maps() {
+        let name = waiters.name().to_string_lossy();
+        if let Some(name) = name.strip_suffix(WAITERS)
+            && let (Some(ring), Some(bells)) = (named(name), named(&format!("{name}{BELLS}")))
+        {
+            initialize_wakeable(&ring, &waiters, &bells)?;
         }
     }
     Ok(())

@@ -82,6 +82,19 @@ pub enum Step {
     Empty,
 }
 
+/// What a reader that waits would find in a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unread {
+    /// No ticket has ended.
+    Nothing,
+    /// Tickets have ended, behind one that is being written and for which the reader's patience lasts.
+    Held,
+    /// A ticket has ended, or some have, but fewer than were asked for.
+    Some,
+    /// As many tickets as were asked for have ended, or more, or the steps pass a ticket that nobody will end.
+    Many,
+}
+
 /// A reader's position in a shard, with its counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor {
@@ -180,6 +193,26 @@ impl Cursor {
             self.move_to(t.wrapping_add(1));
         }
         false
+    }
+
+    /// What the next steps would find, if they checked later tickets too; `many` is at least 1, and at most the number
+    /// of slots. Takes a few dozen loads at most.
+    pub fn unread(&mut self, look: &mut impl Look, many: u64) -> Unread {
+        let (slots, t) = (look.slots(), self.next);
+        let seen = look.peek(t);
+        if after(state(seen), slots.published(t)) {
+            return Unread::Many; // a whole lap
+        }
+        if state(seen) == slots.published(t) {
+            let last = t.wrapping_add(many - 1);
+            let ended = many == 1 || !after(slots.published(last), state(look.peek(last)));
+            return if ended { Unread::Many } else { Unread::Some };
+        }
+        let Some(gap) = later(look, t) else { return Unread::Nothing };
+        if state(seen) == slots.writing(t) && !self.has_waited(t.wrapping_add(gap)) {
+            return Unread::Held;
+        }
+        Unread::Many
     }
 
     /// One bounded step: loads the sequence of the next ticket's slot, and delivers the record, passes the ticket, or

@@ -20,7 +20,7 @@ use watch::{Quiet, Watch};
 use super::Event;
 use crate::abi::{Gate, Preamble};
 use crate::error::Result;
-use crate::protocol::ring::{Cursor, DROPPED, END, Place, ReadStats, Shard, Start, Step};
+use crate::protocol::ring::{Cursor, DROPPED, END, Place, ReadStats, Shard, Start, Step, Unread};
 use crate::region::Region;
 
 /// The largest record, in bytes, that is copied to the stack, where the compiler can keep it in registers. Larger ones
@@ -286,6 +286,30 @@ impl<T: AnyBitPattern> Sweep<T> {
                 .without_error(|window| shard.cursor.at_end(&mut window.of(number, &shard.place)))
                 .unwrap_or(false),
         })
+    }
+
+    /// What the next reads would find: the most of all shards. If it is something, they check later tickets too.
+    pub(super) fn unread(&mut self, many: u64) -> Unread {
+        let sources = &mut self.sources;
+        let shards = self.shards.iter_mut().enumerate();
+        let found = shards.map(|(at, shard)| match sources.of_mut(at) {
+            (Slots::Mapped(shared), _) => {
+                shard.cursor.unread(&mut Shard::new(shared.words(), &shard.place), many)
+            }
+            (Slots::Lookup(window), number) => window
+                .without_error(|window| shard.cursor.unread(&mut window.of(number, &shard.place), many))
+                .unwrap_or(Unread::Many), // so that the caller learns of the error
+        });
+        let found = found.max().unwrap_or(Unread::Nothing);
+        if found > Unread::Held {
+            self.looks.check();
+        }
+        found
+    }
+
+    /// The number of each shard, and the next ticket to be read in it.
+    pub(super) fn positions(&self) -> impl Iterator<Item = (usize, u64)> {
+        self.shards.iter().map(|shard| (shard.number, shard.cursor.next()))
     }
 
     /// The region that is read, or the first of several.

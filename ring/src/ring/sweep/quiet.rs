@@ -134,6 +134,11 @@ impl Looks {
         Self { now: false, sweeps: Self::SWEEPS, read: now, last: now }
     }
 
+    /// Checks later tickets in the next sweep.
+    pub(super) fn check(&mut self) {
+        (self.now, self.sweeps) = (true, 0);
+    }
+
     #[inline(always)]
     fn swept(&mut self) {
         if self.sweeps == 0 {

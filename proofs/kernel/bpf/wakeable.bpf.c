@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+/* Rings that wake their readers. Tests run the programs by hand. */
+#include <mapring/wakeable.bpf.h>
+
+char LICENSE[] SEC("license") = "GPL";
+
+struct rec {
+	__u64 n, twice;
+};
+
+MAPRING_WAKEABLE_RING(events, struct rec, 64);
+MAPRING_WAKEABLE_RING(small, struct rec, 1);
+
+struct args {
+	__u64 n;
+	__u32 count;
+	__u32 discard;
+};
+
+/* Publishes (or discards) `count` records. */
+SEC("syscall")
+int publish(struct args *args)
+{
+	for (__u32 i = 0; i < 64 && i < args->count; i++) {
+		struct rec *rec = mapring_reserve(&events);
+
+		if (!rec)
+			return 1;
+		rec->n = args->n + i;
+		rec->twice = 2 * rec->n;
+		if (args->discard)
+			mapring_discard(&events, rec);
+		else
+			mapring_commit(&events, rec);
+	}
+	return 0;
+}
+
+SEC("syscall")
+int publish_small(struct args *args)
+{
+	struct rec ready = { args->n, 2 * args->n };
+
+	return mapring_output(&small, &ready);
+}
+
+/* Reserves a record now, and commits it in a later call, as a program does that is preempted in between. */
+SEC("syscall")
+int leave_open(struct args *args)
+{
+	struct rec *rec = mapring_reserve(&events);
+
+	if (rec)
+		rec->n = args->n, rec->twice = 2 * args->n;
+	return !rec;
+}

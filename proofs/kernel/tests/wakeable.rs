@@ -1,0 +1,282 @@
+//! Rings that wake their readers: once for each sleep, never too late, and nobody who does not sleep.
+#![allow(missing_docs)]
+
+use std::mem::MaybeUninit;
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytemuck::{Pod, Zeroable};
+use libbpf_rs::Object;
+use libbpf_rs::skel::Skel;
+use mapring::{ErrorKind, Reader, Ring, Start};
+use mapring_kernel_tests::skel::WakeableSkelBuilder;
+use mapring_kernel_tests::{
+    PinDir, Runner, cpus, everywhere, fitted, load, load_only, map, on_cpu, require_bpf, word_at,
+};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, mapring::Record)]
+#[repr(C)]
+struct Rec {
+    n: u64,
+    twice: u64,
+}
+
+const PUBLISH: u64 = 0;
+const DISCARD: u64 = 1;
+const FOREVER: Duration = Duration::from_secs(60);
+
+fn open(object: &Object) -> Ring<Rec> {
+    Ring::open(&map(object, "events")).unwrap()
+}
+
+/// Publishes or discards `count` records, numbered from `n`.
+fn run(program: &Runner, n: u64, count: u64, how: u64) {
+    program.run(&mut [n, count | how << 32]);
+}
+
+fn has_rung(bell: BorrowedFd<'_>, within: Duration) -> bool {
+    let within = Timespec::try_from(within).unwrap();
+    poll(&mut [PollFd::new(&bell, PollFlags::IN)], Some(&within)).unwrap() == 1
+}
+
+/// Whether the bell has rung by now.
+fn rung(reader: &mut Reader<Rec>) -> bool {
+    has_rung(reader.bell().unwrap(), Duration::ZERO)
+}
+
+/// The readers that sleep, one bit for each.
+fn asleep(object: &Object) -> u64 {
+    word_at(&map(object, "events__waiters"), 0, mapring::abi::waiters::ASLEEP)
+}
+
+fn numbers(reader: &mut Reader<Rec>) -> Vec<u64> {
+    reader.drain().map(|event| event.record.n).collect()
+}
+
+#[test]
+fn a_reader_is_woken_once_for_each_sleep() {
+    require_bpf!();
+    on_cpu(cpus()[0]);
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
+    let object = skel.object();
+    let publish = Runner::new(object, "publish");
+    let mut reader = open(object).reader();
+    let mut other = open(object).reader();
+
+    run(&publish, 0, 3, PUBLISH);
+    assert_eq!(reader.arm(), None, "there are records");
+    assert_eq!(numbers(&mut reader), [0, 1, 2]);
+    assert!(!rung(&mut reader) && asleep(object) == 0, "nobody slept");
+
+    for round in 0..100 {
+        assert!(reader.arm().is_some());
+        assert_eq!((rung(&mut reader), asleep(object)), (false, 1));
+        run(&publish, round, 1, PUBLISH);
+        assert_eq!((rung(&mut reader), asleep(object)), (true, 0), "rung, and no more from now on");
+        run(&publish, round + 1, 63, PUBLISH);
+        assert!(reader.wait(Duration::ZERO).unwrap());
+        assert_eq!(numbers(&mut reader).len(), 64);
+        // The bell is not silenced before the next sleep.
+        assert!(rung(&mut reader));
+    }
+
+    // Each reader has a bell of its own; a discarded record wakes too, because others may be behind it.
+    numbers(&mut other);
+    assert!(reader.arm().is_some() && other.arm().is_some());
+    assert_eq!(asleep(object), 0b11);
+    run(&publish, 0, 1, DISCARD);
+    assert!(rung(&mut reader) && rung(&mut other));
+    assert_eq!(asleep(object), 0);
+
+    // One that is gone leaves its place, and its bell.
+    drop(reader);
+    assert!(other.arm().is_none(), "a discarded ticket is to be passed");
+    assert_eq!(numbers(&mut other), []);
+    assert!(other.arm().is_some());
+    assert_eq!(asleep(object), 0b10);
+    drop(other);
+    assert_eq!(asleep(object), 0);
+    run(&publish, 0, 1, PUBLISH);
+}
+
+#[test]
+fn a_watermark_wakes_for_many_or_for_old_ones() {
+    require_bpf!();
+    on_cpu(cpus()[0]);
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
+    let publish = Runner::new(skel.object(), "publish");
+    let mut reader = open(skel.object()).reader().with_watermark(8, FOREVER);
+
+    // The first record wakes, to count the age from it.
+    assert!(reader.arm().is_some());
+    run(&publish, 0, 1, PUBLISH);
+    assert!(rung(&mut reader));
+    let rest = reader.arm().unwrap();
+    assert!(rest <= FOREVER);
+    for n in 1..7 {
+        run(&publish, n, 1, PUBLISH);
+        assert!(!rung(&mut reader), "{n}");
+    }
+    run(&publish, 7, 1, PUBLISH);
+    assert!(rung(&mut reader));
+    assert!(reader.wait(Duration::ZERO).unwrap());
+    assert_eq!(numbers(&mut reader), [0, 1, 2, 3, 4, 5, 6, 7]);
+
+    let mut reader = reader.with_watermark(8, Duration::from_millis(1));
+    run(&publish, 8, 1, PUBLISH);
+    assert!(reader.wait(FOREVER).unwrap(), "the record is a millisecond old by now, or soon");
+    assert_eq!(numbers(&mut reader), [8]);
+    // More than half a lap is not possible.
+    let mut reader = reader.with_watermark(u64::MAX, FOREVER);
+    run(&publish, 0, 32, PUBLISH);
+    assert!(reader.wait(FOREVER).unwrap());
+}
+
+#[test]
+fn a_record_that_is_being_written_holds_a_reader_back_for_its_patience() {
+    require_bpf!();
+    on_cpu(cpus()[0]);
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
+    let (publish, leave_open) =
+        (Runner::new(skel.object(), "publish"), Runner::new(skel.object(), "leave_open"));
+    let mut reader = open(skel.object()).reader().with_patience(Duration::from_millis(50));
+    leave_open.run(&mut [0, 0]);
+    assert!(!reader.wait(Duration::ZERO).unwrap(), "no ticket has ended");
+    run(&publish, 1, 1, PUBLISH);
+    let started = Instant::now();
+    while numbers(&mut reader) != [1] {
+        assert!(reader.wait(FOREVER).unwrap());
+        assert!(started.elapsed() < FOREVER, "{:?}", reader.stats());
+    }
+    assert_eq!(reader.stats().skipped, 1);
+}
+
+#[test]
+fn readers_without_a_bell_look_from_time_to_time() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load_only::<WakeableSkelBuilder>(&mut storage, fitted);
+    let object = skel.object();
+    mapring::loader::initialize_map(&map(object, "events")).unwrap();
+    let publish = Runner::new(object, "publish");
+    let mut reader = open(object).reader();
+    let no_bell = reader.bell().unwrap_err();
+    assert_eq!(no_bell.kind(), ErrorKind::NotWakeable);
+    assert!(no_bell.to_string().contains("mapring::loader::initialize"), "{no_bell}");
+    assert!(!reader.wait(Duration::from_millis(2)).unwrap());
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            assert!(reader.wait(FOREVER).unwrap());
+            reader.drain().map(|event| event.record.n).collect::<Vec<_>>()
+        });
+        run(&publish, 7, 1, PUBLISH);
+        assert_eq!(reader.join().unwrap(), [7]);
+    });
+}
+
+#[test]
+fn other_processes_find_the_bells_next_to_the_pin() {
+    require_bpf!();
+    on_cpu(cpus()[0]);
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
+    let dir = PinDir::new();
+    let pin = dir.path("events");
+    open(skel.object()).pin(&pin, 0o600).unwrap();
+    let mut reader = Ring::<Rec>::open(&pin).unwrap().reader();
+    assert!(reader.arm().is_some());
+    run(&Runner::new(skel.object(), "publish"), 0, 1, PUBLISH);
+    assert!(rung(&mut reader));
+}
+
+#[test]
+fn no_more_readers_than_places_can_sleep() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
+    let ring = open(skel.object());
+    let mut readers: Vec<_> = (0..=mapring::abi::waiters::PLACES).map(|_| ring.reader()).collect();
+    let last = readers.pop();
+    for reader in &mut readers {
+        reader.bell().unwrap();
+    }
+    let mut last = last.unwrap();
+    assert!(last.bell().unwrap_err().to_string().contains("64 readers"));
+    assert!(!last.wait(Duration::ZERO).unwrap(), "it looks from time to time");
+    assert!(readers.iter_mut().all(|reader| reader.arm().is_some()));
+    on_cpu(cpus()[0]);
+    run(&Runner::new(skel.object(), "publish"), 0, 1, PUBLISH);
+    assert!(readers.iter_mut().all(rung), "one record wakes all");
+}
+
+fn stress_seconds() -> Duration {
+    let seconds =
+        std::env::var("MAPRING_STRESS_SECONDS").map_or(5.0, |s| s.parse().expect("a number of seconds"));
+    Duration::from_secs_f64(seconds)
+}
+
+/// A writer publishes at random times, so that many records end just when a reader says that it sleeps.
+#[test]
+fn no_wakeup_is_lost() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
+    let object = skel.object();
+    let (ended, read) = (AtomicBool::new(false), AtomicU64::new(0));
+    let publish = Runner::new(object, "publish");
+    let mut reader = Ring::<Rec>::open(&map(object, "events")).unwrap().reader_from(Start::First);
+    reader.bell().unwrap();
+    let (mut sleeps, mut next) = (0_u64, 0);
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            on_cpu(cpus()[0]);
+            let (end, mut seed, mut n) = (Instant::now() + stress_seconds(), 1_u64, 0);
+            while Instant::now() < end {
+                // The reader must be asleep, or about to be, for each record.
+                while n - read.load(Ordering::Relaxed) > 2 {
+                    std::hint::spin_loop();
+                }
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (0..seed >> 53).for_each(|_| std::hint::spin_loop());
+                run(&publish, n, 1, PUBLISH);
+                n += 1;
+            }
+            ended.store(true, Ordering::Release);
+            n
+        });
+        on_cpu(*cpus().last().unwrap());
+        loop {
+            if reader.arm().is_some() {
+                sleeps += 1;
+                let bell = reader.bell().unwrap();
+                if !has_rung(bell, Duration::from_secs(2)) {
+                    if ended.load(Ordering::Acquire) && numbers(&mut reader).is_empty() {
+                        break;
+                    }
+                    assert!(
+                        reader.arm().is_some() || rung(&mut reader),
+                        "record {next} is there, and nobody rang in 2 seconds"
+                    );
+                }
+            }
+            for n in numbers(&mut reader) {
+                assert_eq!(n, next);
+                next += 1;
+            }
+            read.store(next, Ordering::Relaxed);
+            if ended.load(Ordering::Acquire) && reader.arm().is_some() {
+                break;
+            }
+        }
+        assert_eq!(next, writer.join().unwrap());
+    });
+    everywhere();
+    eprintln!("{next} records, {sleeps} sleeps");
+    assert!(sleeps > 1000, "the test did not meet its subject: {sleeps} sleeps, {next} records");
+}
