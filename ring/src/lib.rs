@@ -22,7 +22,8 @@
 //!   that it lost, but can't identify them.
 //! - Records of different shards (CPUs) have no order, except by timestamps in the records.
 //! - Any process or program that can write a region can forge records. Readers stay safe, but can't detect this.
-//! - Readers poll. Nothing wakes them up.
+//! - Only rings that are declared with `MAPRING_WAKEABLE_RING` wake readers. Other readers look from time to time
+//!   ([`Reader::wait`]).
 //!
 //! `docs/guarantees.md` in the repository explains why each guarantee holds.
 //!
@@ -102,6 +103,7 @@
 //!   `mapring = { …, default-features = false, features = ["bpf", "derive"] }`.
 //! - `derive` (default): `#[derive(Record)]`, for types that are compared with C's. ([`record!`] does the same without
 //!   this feature.)
+//! - `tokio`: `Reader::into_stream`, a stream for async programs.
 //!
 //! The BPF headers are in this crate's `include` folder. The build script of a dependent crate finds them in
 //! `DEP_MAPRING_INCLUDE`.
@@ -178,6 +180,8 @@ pub use protocol::ring::{ReadStats, Slot, Start};
 pub use record::Record;
 #[cfg(not(loom))]
 pub use region::{Access, OpenOptions, Refusal, Region, Source};
+#[cfg(all(not(loom), feature = "tokio"))]
+pub use ring::Events;
 #[cfg(not(loom))]
 pub use ring::{Drain, Event, Reader, Ring, Writer};
 

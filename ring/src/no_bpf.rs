@@ -49,6 +49,10 @@ impl Map {
         match *self {}
     }
 
+    pub(crate) fn has_rung(&self) -> bool {
+        match *self {}
+    }
+
     pub(crate) fn asleep(&self) {
         match *self {}
     }

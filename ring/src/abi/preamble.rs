@@ -116,12 +116,19 @@ impl Preamble {
 
     /// The id of the map with the waiters, from that word, if the ring wakes readers.
     pub fn waiters(word: u64) -> Option<u32> {
-        (word & u64::from(u32::MAX) == Self::WAKEABLE).then_some((word >> 32) as u32)
+        let (sort, waiters) = Self::linked(word);
+        (u64::from(sort) == Self::WAKEABLE).then_some(waiters)
     }
 
     /// The word [`LINK`](Self::LINK) of waiters: the ids of their ring and of the map with their bells.
     pub fn links(ring: u32, bells: u32) -> u64 {
         u64::from(bells) << 32 | u64::from(ring)
+    }
+
+    /// The ids in that word: of the ring, and of the map with the bells.
+    #[allow(clippy::cast_possible_truncation)] // both halves
+    pub fn linked(word: u64) -> (u32, u32) {
+        (word as u32, (word >> 32) as u32)
     }
 
     /// Decodes `words`, which were read from shared memory.

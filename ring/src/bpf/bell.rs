@@ -72,6 +72,12 @@ impl Bell {
         self.place().asleep();
     }
 
+    /// Whether it has rung since it was silenced. Makes no system call.
+    pub(crate) fn has_rung(&self) -> bool {
+        let at = |page: &Mapping| page.words().load(0, Ordering::Acquire);
+        at(&self.producer) != at(&self.consumer)
+    }
+
     /// See [`Place::awake`].
     pub(crate) fn awake(&self) {
         self.place().awake();
@@ -115,7 +121,10 @@ pub(crate) fn link(ring: Source, waiters: Source, bells: Source) -> Result<()> {
 /// Pins the waiters and bells of a ring that is pinned at `path`, if it has some, with this mode.
 pub(crate) fn pin_companions(ring: &Region, path: &Path, mode: u32) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
-    let Ok((waiters, bells)) = companions(ring) else { return Ok(()) };
+    let (waiters, bells) = match companions(ring) {
+        Err(e) if matches!(e.cause(), Cause::NotWakeable { .. }) => return Ok(()),
+        companions => companions?,
+    };
     for (map, suffix) in [(waiters.fd, WAITERS), (bells.into_fd()?, BELLS)] {
         let path = with_suffix(path, suffix);
         sys::pin(map.as_fd(), &path).map_err(|e| Error::system("bpf(BPF_OBJ_PIN)", e))?;
@@ -138,10 +147,11 @@ fn companions(ring: &Region) -> Result<(MapFd, MapOfMaps)> {
     let links = open(waiters.try_clone()?, OpenOptions::new())?
         .live(Preamble::LINK)
         .map_err(|e| Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e))?;
-    if links as u32 != id {
+    let (of_ring, bells) = Preamble::linked(links);
+    if of_ring != id {
         return Err(no("its waiters belong to another ring"));
     }
-    let bells = MapOfMaps::new(companion(ring, BELLS, (links >> 32) as u32)?, &key(0))?;
+    let bells = MapOfMaps::new(companion(ring, BELLS, bells)?, &key(0))?;
     Ok((waiters, bells))
 }
 
@@ -165,12 +175,12 @@ fn key(place: usize) -> [u8; 4] {
 /// A number that no other process has had since the machine started: its pid, and its start time in clock ticks. `None`
 /// if procfs does not show it.
 fn process(pid: u32) -> Option<u64> {
-    stat(pid).ok().flatten()
+    stat(pid.into()).ok().flatten()
 }
 
 /// Whether the process with this number may be running.
 fn is_alive(process: u64) -> bool {
-    let pid = (process & PIDS) as u32;
+    let pid = process & PIDS;
     match stat(pid) {
         Ok(now) => now.is_none_or(|now| now == process),
         Err(e) => e.kind() != ErrorKind::NotFound,
@@ -180,10 +190,10 @@ fn is_alive(process: u64) -> bool {
 /// The kernel's limit of pids is 2^22.
 const PIDS: u64 = (1 << 22) - 1;
 
-fn stat(pid: u32) -> std::io::Result<Option<u64>> {
+fn stat(pid: u64) -> std::io::Result<Option<u64>> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name, in parentheses, may contain anything. The start time is field 22; 2 are before this.
     let start =
         stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(19)?.parse::<u64>().ok());
-    Ok(start.map(|start| start << 22 | u64::from(pid) & PIDS))
+    Ok(start.map(|start| start << 22 | pid))
 }

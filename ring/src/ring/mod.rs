@@ -15,6 +15,8 @@ use std::path::Path;
 
 use bytemuck::{AnyBitPattern, NoUninit};
 
+#[cfg(feature = "tokio")]
+pub use self::reader::Events;
 pub use self::reader::{Drain, Reader};
 pub use self::writer::Writer;
 

@@ -1,5 +1,7 @@
 //! Reads a ring, and the rings that replace it.
 
+#[cfg(feature = "tokio")]
+mod stream;
 mod wait;
 
 use std::fmt;
@@ -8,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use bytemuck::AnyBitPattern;
 
+#[cfg(feature = "tokio")]
+pub use self::stream::Events;
 use self::wait::Waiting;
 use super::Event;
 use super::sweep::{Pass, Sweep, nanoseconds};

@@ -27,11 +27,13 @@ pub(super) struct Waiting {
     found: Option<Instant>,
     /// The next nap of a reader without a bell.
     nap: Duration,
+    /// Whether programs may think that the reader sleeps.
+    asleep: bool,
 }
 
 impl Default for Waiting {
     fn default() -> Self {
-        Self { bell: None, records: 1, age: Duration::ZERO, found: None, nap: Self::SHORT }
+        Self { bell: None, records: 1, age: Duration::ZERO, found: None, nap: Self::SHORT, asleep: false }
     }
 }
 
@@ -45,7 +47,8 @@ impl Waiting {
     /// A reader with a bell checks for records this often, in case the kernel could not ring it.
     const LIMIT: Duration = Duration::from_secs(1);
 
-    fn bell(&self) -> Option<&Bell> {
+    /// The bell, if it has one.
+    pub(super) fn bell(&self) -> Option<&Bell> {
         self.bell.as_ref()?.as_ref().ok()
     }
 
@@ -105,7 +108,7 @@ impl<T: AnyBitPattern> Reader<T> {
         let rest = || end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
         if self.bell().is_err() {
             for _ in 0..Waiting::SPINS {
-                if self.check(1) == Unread::Many && self.waiting.records == 1 {
+                if self.check(self.waiting.records) == Unread::Many {
                     return Ok(true);
                 }
                 std::hint::spin_loop();
@@ -119,6 +122,7 @@ impl<T: AnyBitPattern> Reader<T> {
                 return Ok(false);
             }
             let woken = match self.waiting.bell() {
+                Some(bell) if bell.has_rung() => Ok(()),
                 Some(bell) => sleep_on(bell.as_fd(), limit.min(rest)),
                 None => {
                     thread::sleep(limit.min(rest));
@@ -141,7 +145,7 @@ impl<T: AnyBitPattern> Reader<T> {
     pub fn bell(&mut self) -> Result<BorrowedFd<'_>, &Error> {
         let region = self.region().clone();
         let bell = self.waiting.bell.get_or_insert_with(|| Bell::of(&region));
-        bell.as_ref().map(AsFd::as_fd).map_err(|e| &*e)
+        bell.as_ref().map(AsFd::as_fd)
     }
 
     /// Asks programs to ring the [`bell`](Self::bell), and then checks for records. `None` if there are some: read them
@@ -151,40 +155,34 @@ impl<T: AnyBitPattern> Reader<T> {
     pub fn arm(&mut self) -> Option<Duration> {
         let _ = self.bell();
         let records = self.waiting.records;
-        let mut found = self.check(records);
         let patience = Duration::from_nanos(self.sweep.patience());
-        if self.waiting.bell().is_none() {
-            let limit = self.waiting.limit(found, patience)?;
+        let found = self.check(records);
+        let limit = self.waiting.limit(found, patience)?;
+        let Some(bell) = self.waiting.bell() else {
             let nap = self.waiting.nap;
             self.waiting.nap = (2 * nap).min(Waiting::LONG);
             return Some(nap.min(limit));
+        };
+        // The first record wakes; from then on, the one that completes the watermark.
+        let until = (found == Unread::Some).then_some(records);
+        for (shard, next) in self.sweep.positions() {
+            bell.sleeps_until(shard, until.map(|records| next.wrapping_add(records - 1)));
         }
-        // Beyond this first check nothing is lost: it is repeated after `asleep`.
-        let mut limit = self.waiting.limit(found, patience)?;
-        loop {
-            // Without a record to count from, the first one wakes.
-            let until = (found == Unread::Some).then_some(records);
-            let positions: Vec<_> = self.sweep.positions().collect();
-            let bell = self.waiting.bell()?;
-            for (shard, next) in positions {
-                bell.sleeps_until(shard, until.map(|records| next.wrapping_add(records - 1)));
-            }
-            bell.asleep();
-            let now = self.check(records);
-            let Some(again) = self.waiting.limit(now, patience) else {
-                self.disarm();
-                return None;
-            };
-            if now <= found {
-                return Some(limit.min(again));
-            }
-            (found, limit) = (now, again);
+        bell.asleep();
+        self.waiting.asleep = true;
+        let found = self.check(records);
+        let limit = self.waiting.limit(found, patience);
+        if limit.is_none() {
+            self.disarm();
         }
+        limit
     }
 
     /// After a sleep: programs need not ring any more.
-    fn disarm(&mut self) {
-        if let Some(bell) = self.waiting.bell() {
+    pub(super) fn disarm(&mut self) {
+        if std::mem::take(&mut self.waiting.asleep)
+            && let Some(bell) = self.waiting.bell()
+        {
             bell.awake();
         }
     }

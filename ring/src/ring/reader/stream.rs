@@ -1,0 +1,99 @@
+//! A reader as a stream for tokio: it sleeps on its bell, or looks from time to time.
+
+use std::future::Future;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytemuck::AnyBitPattern;
+use futures_core::Stream;
+use tokio::io::unix::AsyncFd;
+use tokio::runtime::Handle;
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::Reader;
+use crate::error::{Error, Result};
+use crate::ring::Event;
+
+/// The stream of [`Reader::into_stream`]. It never ends.
+pub struct Events<T> {
+    reader: Reader<T>,
+    /// The reader's bell, if it has one.
+    bell: Option<AsyncFd<OwnedFd>>,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl<T: AnyBitPattern> Reader<T> {
+    /// The records as a stream, in a runtime of tokio with its I/O and time drivers. Between records its task sleeps as
+    /// [`wait`](Self::wait) does. A busy stream lets other tasks run after 1024 records.
+    ///
+    /// # Errors
+    /// [`ErrorKind::System`](crate::ErrorKind::System) without such a runtime, or if it can't watch the bell.
+    pub fn into_stream(mut self) -> Result<Events<T>> {
+        let failed = |e| Error::system("watching the bell in a tokio runtime", e);
+        Handle::try_current().map_err(|e| failed(io::Error::other(e)))?;
+        let bell = self.bell().ok().map(|bell| bell.try_clone_to_owned());
+        // Sound for an `OwnedFd`, which stays open. The function that replaces it is unsafe.
+        #[allow(deprecated)]
+        let bell = bell.transpose().map_err(failed)?.map(AsyncFd::new).transpose().map_err(failed)?;
+        Ok(Events { reader: self, bell, sleep: Box::pin(sleep(Duration::ZERO)) })
+    }
+}
+
+impl<T> Events<T> {
+    /// The reader, for its counts.
+    pub fn reader(&self) -> &Reader<T> {
+        &self.reader
+    }
+
+    /// The reader, for its errors.
+    pub fn reader_mut(&mut self) -> &mut Reader<T> {
+        &mut self.reader
+    }
+
+    /// Waits for the bell. Returns at once if it has rung since it was silenced.
+    fn poll_bell(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(bell) = &self.bell else { return Poll::Pending };
+        loop {
+            // A bell that can't be watched is replaced by the limit of the sleep.
+            let Ok(mut guard) = ready!(bell.poll_read_ready(cx)) else { return Poll::Pending };
+            if self.reader.waiting.bell().is_some_and(|bell| bell.has_rung()) {
+                guard.retain_ready();
+                return Poll::Ready(());
+            }
+            guard.clear_ready(); // from an earlier sleep
+        }
+    }
+}
+
+impl<T: AnyBitPattern + Unpin> Stream for Events<T> {
+    type Item = Event<T>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event<T>>> {
+        /// After so many turns without a record, other tasks run.
+        const TURNS: usize = 16;
+        let this = self.get_mut();
+        this.reader.disarm();
+        let coop = ready!(tokio::task::coop::poll_proceed(cx));
+        for _ in 0..TURNS {
+            let event = this.reader.poll().or_else(|| this.reader.drain().next());
+            if event.is_some() {
+                coop.made_progress();
+                return Poll::Ready(event);
+            }
+            let Some(limit) = this.reader.arm() else { continue };
+            if this.poll_bell(cx).is_ready() {
+                continue;
+            }
+            this.sleep.as_mut().reset(Instant::now() + limit);
+            if this.sleep.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+        coop.made_progress();
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
