@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /* One record at a time, with the time in it. */
+#include <mapring/wakeable.bpf.h>
+
 #include "stream.h"
 
 /* A run. Input: the first record's number, the number of records, the nanoseconds between two, and the start time.
@@ -41,6 +43,23 @@ static __always_inline int mapring_after(__u64 n, __u64 ns)
 		return 0;
 	stamp(r, n, bpf_ktime_get_ns());
 	mapring_commit(r);
+	return 1;
+}
+
+struct woken {
+	__u64 words[7];
+};
+
+MAPRING_WAKEABLE_RING(waking, struct woken, SLOTS);
+
+static __always_inline int wakeable_before(__u64 n, __u64 ns)
+{
+	struct woken *r = mapring_reserve(&waking);
+
+	if (!r)
+		return 0;
+	stamp((struct record *)r, n, ns);
+	mapring_commit(&waking, r);
 	return 1;
 }
 
@@ -94,6 +113,7 @@ static __always_inline int ringbuf_after(__u64 n, __u64 ns, __u64 flags)
 
 PACED(mapring_early, mapring_before(n, ns))
 PACED(mapring_late, mapring_after(n, ns))
+PACED(wakeable, wakeable_before(n, ns))
 PACED(ringbuf_early, ringbuf_before(n, ns, BPF_RB_NO_WAKEUP))
 PACED(ringbuf_late, ringbuf_after(n, ns, BPF_RB_NO_WAKEUP))
 PACED(ringbuf_wake, ringbuf_before(n, ns, 0))

@@ -54,10 +54,15 @@ pub(crate) fn run(tools: &Tools) -> Result<()> {
 
 /// Code that copies more than clang can, for a record of `LARGE`, and the fix that the error must name.
 const LARGE: usize = 7_700;
-const REFUSED: [(&str, &str, &str); 5] = [
+const REFUSED: [(&str, &str, &str); 6] = [
     (
         "ring",
         "MAPRING_RING(map, struct r, 64); long f(struct r *r) { return mapring_output(&map, r); }",
+        "reserve the record",
+    ),
+    (
+        "wakeable",
+        "MAPRING_WAKEABLE_RING(map, struct r, 64); long f(struct r *r) { return mapring_output(&map, r); }",
         "reserve the record",
     ),
     (
@@ -109,6 +114,10 @@ fn check_refused(clang_path: &Path, libbpf: &[PathBuf], host: &[String]) -> Resu
             ensure!(refused.is_none(), "{header}, {bytes} bytes: {}", refused.unwrap_or_default());
         }
     }
+    // A record whose end does not name its ring would wake nobody.
+    let nameless = "MAPRING_WAKEABLE_RING(map, struct r, 64); void f(struct r *r) { mapring_commit(r); }";
+    let refused = said("wakeable", nameless, 56)?.context("wakeable: compiled without its ring")?;
+    ensure!(refused.contains("use mapring_commit(&ring, record)"), "wakeable: {refused}");
     Ok(fs::remove_dir_all(&dir)?)
 }
 

@@ -26,6 +26,7 @@ mod sizes;
 mod sleeping;
 mod stream;
 mod threads;
+mod waking;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -70,6 +71,7 @@ const GROUPS: &[(&str, Group)] = &[
     ("loss", loss::run),
     ("latency", latency::run),
     ("sleeping", sleeping::run),
+    ("waking", waking::run),
     ("sizes", sizes::run),
     ("axes", axes::run),
     ("others", others::run),

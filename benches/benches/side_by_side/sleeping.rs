@@ -36,7 +36,8 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     let skel = load!(latency::LatencySkelBuilder);
     let ring = Ring::<Record>::open(&skel.maps.ours)?;
     ensure!(ring.access() == Access::Mapped, "{}", ring.access());
-    let sides = [Side::new()?, Side::new()?];
+    let wakeable = Ring::<Record>::open(&skel.maps.waking)?;
+    let sides = [Side::new()?, Side::new()?, Side::new()?];
 
     let pacer = Pacer(Program::new(&skel.progs.mapring_early));
     let mut first = 1;
@@ -63,15 +64,41 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
         sides[1].borrow_mut().note(block.arrived);
         Ok(block.produced)
     };
-    let [ours, theirs] = interleave(plan, [&mut ours, &mut theirs])?;
+    let pacer = Pacer(Program::new(&skel.progs.wakeable));
+    let mut first = 1;
+    let mut woken = || {
+        let mut reader = wakeable.reader_from(Start::Now);
+        reader.bell().map_err(|e| anyhow::anyhow!("{e}"))?;
+        let block = block(pacer, &mut first, COUNT, GAP, |arrived| {
+            reader.wait(Duration::from_millis(10))?;
+            reader.for_each(usize::MAX, |event| arrived.add(event.record, now()));
+            Ok(())
+        })?;
+        ensure!(reader.lost() == 0, "lost {}", reader.lost());
+        sides[2].borrow_mut().note(block.arrived);
+        Ok(block.produced)
+    };
+    let [ours, theirs, woken] = interleave(plan, [&mut ours, &mut theirs, &mut woken])?;
     let p50 = |side: usize| sides[side].borrow().each(50.0, ours.len());
     let peer = "ringbuf, default wakeups, reader in `ring_buffer__poll`";
     report.add([
         Row::new("produce 56 B while the reader sleeps, with a clock read", &ours, peer, &theirs)
             .target("produce_sleeping", 0.02),
+        Row::new("… into a ring that wakes it", &woken, peer, &theirs),
+        Row::new(
+            "one-way latency to a sleeping reader, which the program wakes, p50",
+            &p50(2),
+            peer,
+            &p50(1),
+        )
+        .target("asleep_latency", 1.05),
         Row::new("one-way latency, reader naps 10 µs between looks, p50", &p50(0), peer, &p50(1)),
     ]);
-    let names = ["mapring, reader naps 10 µs between looks", "BPF ringbuf, reader woken from epoll"];
+    let names = [
+        "mapring, reader naps 10 µs between looks",
+        "BPF ringbuf, reader woken from epoll",
+        "mapring, reader woken",
+    ];
     chart(report, "latency-sleeping", "One-way latency, sleeping reader", 99.0, names.iter().zip(&sides));
     Ok(())
 }

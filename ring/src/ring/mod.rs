@@ -47,6 +47,7 @@ use crate::region::{Access, OpenOptions, Region, Source};
 /// |---|---|
 /// | `MAPRING_RING` | one map |
 /// | `MAPRING_RESIZABLE_RING` | a map in a map of maps: [`resize`](Self::resize) replaces it by another one, and readers continue there |
+/// | `MAPRING_WAKEABLE_RING` | one map, and two more by which programs wake readers that [`wait`](Reader::wait) |
 /// | `MAPRING_NUMA_RING` | a map for each CPU, on the NUMA node of that CPU; [`reader_of_node`](Self::reader_of_node) reads the maps of one node |
 pub struct Ring<T> {
     flavour: Flavour,

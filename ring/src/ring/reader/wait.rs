@@ -19,12 +19,10 @@ use crate::protocol::ring::Unread;
 pub(super) struct Waiting {
     /// None until the reader first waits; then its bell, or why it has none.
     bell: Option<Result<Bell>>,
-    /// Return only with this number of records in a shard…
+    /// The unread records of a shard that end a sleep…
     records: u64,
-    /// …or once the first of them has waited for so long.
+    /// …which in any case takes no longer than this.
     age: Duration,
-    /// When a check first found a record.
-    found: Option<Instant>,
     /// The next nap of a reader without a bell.
     nap: Duration,
     /// Whether programs may think that the reader sleeps.
@@ -33,7 +31,7 @@ pub(super) struct Waiting {
 
 impl Default for Waiting {
     fn default() -> Self {
-        Self { bell: None, records: 1, age: Duration::ZERO, found: None, nap: Self::SHORT, asleep: false }
+        Self { bell: None, records: 1, age: Self::LIMIT, nap: Self::SHORT, asleep: false }
     }
 }
 
@@ -54,22 +52,14 @@ impl Waiting {
 
     /// How long the reader may sleep after a check that had this result; `None` if it shall read now.
     fn limit(&mut self, found: Unread, patience: Duration) -> Option<Duration> {
-        let limit = match found {
-            Unread::Many => None,
-            Unread::Nothing => {
-                self.found = None;
-                Some(Self::LIMIT)
+        match found {
+            Unread::Many => {
+                self.nap = Self::SHORT;
+                None
             }
-            Unread::Held => Some(patience.clamp(Self::SHORT, Self::LIMIT)),
-            Unread::Some => {
-                let since = *self.found.get_or_insert_with(Instant::now);
-                self.age.checked_sub(since.elapsed()).filter(|rest| !rest.is_zero())
-            }
-        };
-        if limit.is_none() {
-            (self.found, self.nap) = (None, Self::SHORT);
+            Unread::Held => Some(patience.clamp(Self::SHORT, self.age)),
+            Unread::Some | Unread::Nothing => Some(self.age),
         }
-        limit
     }
 }
 
@@ -78,13 +68,15 @@ impl<T: AnyBitPattern> Reader<T> {
     /// apart from the machine's scheduler.
     pub const NAP: Duration = Waiting::LONG;
 
-    /// Makes [`wait`](Self::wait) return only when one shard has this number of unread records, or when the first of
-    /// them has waited for `age`: fewer wakeups for readers that may be late. `records` counts up to half of the slots
-    /// of a shard.
+    /// Makes [`wait`](Self::wait) return only when one shard has this number of unread records, or after `age` (1 s at
+    /// most) if there are any: fewer wakeups, for readers that may be late. Programs that publish fewer records within
+    /// this time pay for no wakeup at all. `records` counts up to half of the slots of a shard.
+    /// A reader without a bell ignores both.
     #[must_use]
     pub fn with_watermark(mut self, records: u64, age: Duration) -> Self {
         let most = self.region().geometry().capacity() as u64 / 2;
-        (self.waiting.records, self.waiting.age) = (records.clamp(1, most.max(1)), age);
+        self.waiting.records = records.clamp(1, most.max(1));
+        self.waiting.age = age.clamp(Waiting::SHORT, Waiting::LIMIT);
         self
     }
 
@@ -131,6 +123,9 @@ impl<T: AnyBitPattern> Reader<T> {
             };
             self.disarm();
             woken?;
+            if self.waiting.records > 1 && self.check(1) == Unread::Many {
+                return Ok(true);
+            }
         }
     }
 
@@ -153,8 +148,7 @@ impl<T: AnyBitPattern> Reader<T> {
     /// call if the ring is mapped, apart from the first call, which is one of [`bell`](Self::bell).
     #[must_use = "with `None` there are records to read, and maybe nobody rings"]
     pub fn arm(&mut self) -> Option<Duration> {
-        let _ = self.bell();
-        let records = self.waiting.records;
+        let records = if self.bell().is_ok() { self.waiting.records } else { 1 };
         let patience = Duration::from_nanos(self.sweep.patience());
         let found = self.check(records);
         let limit = self.waiting.limit(found, patience)?;
@@ -163,10 +157,8 @@ impl<T: AnyBitPattern> Reader<T> {
             self.waiting.nap = (2 * nap).min(Waiting::LONG);
             return Some(nap.min(limit));
         };
-        // The first record wakes; from then on, the one that completes the watermark.
-        let until = (found == Unread::Some).then_some(records);
         for (shard, next) in self.sweep.positions() {
-            bell.sleeps_until(shard, until.map(|records| next.wrapping_add(records - 1)));
+            bell.sleeps_until(shard, (records > 1).then(|| next.wrapping_add(records - 1)));
         }
         bell.asleep();
         self.waiting.asleep = true;

@@ -1,0 +1,145 @@
+//! Rings that wake their reader: what a record costs while nobody sleeps, and in bursts while the reader sleeps.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use libbpf_rs::ProgramMut;
+use mapring::{Access, Reader, Ring, Start};
+use mapring_benches::{Plan, Report, Row, interleave};
+
+use crate::peers::{RawRingBuffer, Sink};
+use crate::programs::{Producer, Program, RECORDS, Record, Seen, load, now};
+use crate::threads;
+
+/// Records of a burst: `BURST` in `bpf/waking.bpf.c`.
+const BURST: u64 = 64;
+/// Bursts per block.
+const COUNT: u64 = 40;
+/// Slots of the ring: `SLOTS` in `bpf/producers.h`.
+const SLOTS: u64 = 4096;
+/// How late our reader may be.
+const AGE: Duration = Duration::from_millis(1);
+/// Nanoseconds before each burst: long enough for the reader to fall asleep again.
+const GAP: u64 = 200_000;
+
+pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
+    let skel = load!(waking::WakingSkelBuilder);
+    let ring = Ring::<Record>::open(&skel.maps.waking)?;
+    ensure!(ring.access() == Access::Mapped, "{}", ring.access());
+    let plain_ring = Ring::<Record>::open(&skel.maps.ours)?;
+    let (mut plain, mut wakeable) =
+        (produce(&plain_ring, &skel.progs.produce_plain), produce(&ring, &skel.progs.produce_wakeable));
+    let [wakeable, plain] = interleave(plan, [&mut wakeable, &mut plain])?;
+    let more: Vec<_> = wakeable.iter().zip(&plain).map(|(wakeable, plain)| wakeable - plain).collect();
+    report.add([Row::absolute("what a ring that can wake its readers costs more, for each record", &more)
+        .target("wake", 6.0)]);
+
+    let Some(cpu) = threads::other() else {
+        report.skip("asleep", "one CPU only");
+        return Ok(());
+    };
+    let read = AtomicU64::new(0);
+    let program = Program::new(&skel.progs.burst_wakeable);
+    let ours = |records| {
+        let (mut first, ring, read) = (1, &ring, &read);
+        move || {
+            let mut reader = ring.reader_from(Start::Now).with_watermark(records, AGE);
+            reader.bell().map_err(|e| anyhow::anyhow!("{e}"))?;
+            bursts(cpu, program, &mut first, read, || {
+                reader.wait(Duration::from_millis(10))?;
+                Ok(reader.for_each(usize::MAX, |_| {}) as u64)
+            })
+        }
+    };
+    let (mut at_once, mut ours) = (ours(1), ours(SLOTS / 4));
+    let peer = |program| -> Result<_> {
+        let (mut first, program, read) = (1, Program::new(program), &read);
+        let mut consumer = RawRingBuffer::<Seen>::new(&skel.maps.ringbuf)?;
+        Ok(move || {
+            bursts(cpu, program, &mut first, read, || {
+                consumer.poll(10)?;
+                consumer.consume()?; // those that nobody was woken for
+                Ok(consumer.take_seen().count)
+            })
+        })
+    };
+    let mut default = peer(&skel.progs.burst_default)?;
+    let mut watermark = peer(&skel.progs.burst_watermark)?;
+    let [at_once, ours, default, watermark] =
+        interleave(plan, [&mut at_once, &mut ours, &mut default, &mut watermark])?;
+    let what = |until| format!("produce 56 B in a burst of 64 while the reader sleeps {until}");
+    let late = what("until 1024 are unread or 1 ms is over");
+    let half = "ringbuf, woken from 32 unread records on (`bpf_ringbuf_query`)";
+    report.add([
+        Row::new(&late, &ours, "ringbuf, default wakeups", &default).target("asleep", 0.1),
+        Row::new(&late, &ours, half, &watermark).target("asleep_watermark", 0.5),
+        Row::new(&what("until the first"), &at_once, "ringbuf, default wakeups", &default),
+        Row::new(&what("until the first"), &at_once, half, &watermark),
+    ]);
+    Ok(())
+}
+
+/// Nanoseconds per record while nobody sleeps. A reader checks that it sees every record.
+fn produce<'p>(ring: &Ring<Record>, program: &'p ProgramMut<'p>) -> impl FnMut() -> Result<f64> + use<'p> {
+    let mut producer = Producer::new(program);
+    let mut reader: Reader<Record> = ring.reader_from(Start::Now);
+    move || {
+        reader.for_each(usize::MAX, |_| {});
+        let (ns, expected) = producer.run()?;
+        let mut seen = Seen::default();
+        reader.for_each(usize::MAX, |event| seen.add(event.record));
+        ensure!(seen == expected, "{seen:?}, not {expected:?}");
+        Ok(ns / RECORDS as f64)
+    }
+}
+
+/// Nanoseconds per record for the program, which runs on `cpu`, while this thread sleeps in `sleep`. It returns the
+/// number of records that it then read.
+fn bursts(
+    cpu: usize,
+    program: Program<'_>,
+    first: &mut u64,
+    read: &AtomicU64,
+    mut sleep: impl FnMut() -> Result<u64>,
+) -> Result<f64> {
+    let done = AtomicBool::new(false);
+    read.store(0, Ordering::Relaxed);
+    let produce = || {
+        let mut sum = 0;
+        let mut all = || {
+            for burst in 0..COUNT {
+                let at = now() + GAP;
+                while read.load(Ordering::Relaxed) < burst * BURST || now() < at {
+                    std::hint::spin_loop();
+                    ensure!(
+                        now() < at + 1_000_000_000,
+                        "the reader has {} records of {}",
+                        read.load(Ordering::Relaxed),
+                        burst * BURST
+                    );
+                }
+                let [_, ns] = program.run([*first, 0])?;
+                *first += BURST;
+                sum += ns;
+            }
+            Ok(())
+        };
+        let result = all();
+        done.store(true, Ordering::Release);
+        result.map(|()| sum as f64 / (COUNT * BURST) as f64)
+    };
+    let consume = || {
+        while !done.load(Ordering::Acquire) || read.load(Ordering::Relaxed) < COUNT * BURST {
+            let ended = done.load(Ordering::Acquire);
+            let count = sleep()?;
+            read.fetch_add(count, Ordering::Relaxed);
+            ensure!(
+                !ended || count > 0 || read.load(Ordering::Relaxed) == COUNT * BURST,
+                "records are missing"
+            );
+        }
+        Ok(())
+    };
+    threads::both(cpu, produce, consume).map(|(ns, ())| ns)
+}
