@@ -90,7 +90,7 @@
 //!
 //! [`abi`] (pure functions: the place of everything in a region) → `protocol` (the algorithms, on any words of
 //! memory) → regions (a mapped BPF map, a BPF map read by system calls, a memfd) → the handles [`Ring`], [`Cells`],
-//! [`Counters`], [`Latches`], and for BPF only `PerCpuCells`, `Globals` and `Dispatch`. Each layer uses only those to
+//! [`Counters`], [`Histograms`], [`Latches`], and for BPF only `PerCpuCells`, `Globals` and `Dispatch`. Each layer uses only those to
 //! its left.
 //!
 //! # Cargo features
@@ -102,6 +102,7 @@
 //!   `mapring = { …, default-features = false, features = ["bpf", "derive"] }`.
 //! - `derive` (default): `#[derive(Record)]`, for types that are compared with C's. ([`record!`] does the same without
 //!   this feature.)
+//! - `hdrhistogram`: [`Histogram::record_into`] copies a histogram into one of the crate `hdrhistogram`.
 //!
 //! The BPF headers are in this crate's `include` folder. The build script of a dependent crate finds them in
 //! `DEP_MAPRING_INCLUDE`.
@@ -121,6 +122,8 @@ pub mod cpus;
 mod error;
 #[cfg(not(loom))]
 mod handle;
+#[cfg(not(loom))]
+mod histogram;
 #[cfg(all(not(loom), feature = "bpf"))]
 pub mod loader;
 // Not part of the API: public for the models and proofs of the repository.
@@ -140,7 +143,12 @@ pub use error::{Error, ErrorKind, ReadError, Result};
 #[cfg(all(not(loom), feature = "bpf"))]
 pub use handle::{Array, PerCpuCells, dispatch, globals};
 #[cfg(not(loom))]
-pub use handle::{Cells, CellsWriter, Counters, CountersWriter, Latches, LatchesWriter, Snapshot, table};
+pub use handle::{
+    Cells, CellsWriter, Counters, CountersWriter, Histograms, HistogramsWriter, Latches, LatchesWriter,
+    Snapshot, table,
+};
+#[cfg(not(loom))]
+pub use histogram::Histogram;
 /// The version of libbpf-rs whose maps and objects this crate's functions take. Use it as `mapring::libbpf_rs`, or
 /// depend on the same version. Types of another version are different types: rustc then reports that `MapCore` or
 /// `OpenObject` do not match.

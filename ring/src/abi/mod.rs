@@ -6,6 +6,7 @@ compile_error!("mapring needs a 64-bit machine: shared words are u64, read and w
 
 mod gate;
 mod geometry;
+pub mod histogram;
 mod preamble;
 pub mod seq;
 
@@ -36,15 +37,29 @@ pub enum Kind {
     PerCpuCells = 5,
     /// A bank of counters for each CPU, in a `PERCPU_ARRAY`.
     PerCpuCounters = 6,
+    /// A bank of histograms for each shard.
+    Histograms = 7,
 }
 
 impl Kind {
-    const ALL: [Self; 6] =
-        [Self::Ring, Self::Cells, Self::Counters, Self::Latches, Self::PerCpuCells, Self::PerCpuCounters];
+    const ALL: [Self; 7] = [
+        Self::Ring,
+        Self::Cells,
+        Self::Counters,
+        Self::Latches,
+        Self::PerCpuCells,
+        Self::PerCpuCounters,
+        Self::Histograms,
+    ];
 
     /// The kind with the number `raw` in the preamble, if there is one.
     pub fn from_raw(raw: u64) -> Option<Self> {
         Self::ALL.into_iter().find(|&kind| kind as u64 == raw)
+    }
+
+    /// Whether such a region has a shard for each CPU that writes it.
+    pub(crate) fn is_sharded(self) -> bool {
+        matches!(self, Self::Ring | Self::Counters | Self::Histograms)
     }
 
     /// Whether each CPU has a copy of the whole region, preamble included. Such kinds are only in a `PERCPU_ARRAY`.
@@ -62,6 +77,7 @@ impl core::fmt::Display for Kind {
             Self::Latches => "latches",
             Self::PerCpuCells => "cells for each CPU",
             Self::PerCpuCounters => "counters for each CPU",
+            Self::Histograms => "histograms",
         })
     }
 }
@@ -75,17 +91,17 @@ mod tests {
         for (raw, kind) in (1..).zip(Kind::ALL) {
             assert_eq!(Kind::from_raw(raw), Some(kind));
         }
-        assert_eq!([0, 7, u64::MAX].map(Kind::from_raw), [None; 3]);
+        assert_eq!([0, 8, u64::MAX].map(Kind::from_raw), [None; 3]);
     }
 
     #[test]
     fn kinds_are_told_apart_in_words() {
         let kinds = Kind::ALL.map(|kind| kind.to_string());
         assert_eq!(kinds[..4], ["ring", "cells", "counters", "latches"]);
-        assert_eq!(kinds[4..], ["cells for each CPU", "counters for each CPU"]);
+        assert_eq!(kinds[4..], ["cells for each CPU", "counters for each CPU", "histograms"]);
         assert_eq!(
             Kind::ALL.map(Kind::is_per_cpu),
-            [false, false, false, false, true, true],
+            [false, false, false, false, true, true, false],
             "only in maps that each CPU has for itself"
         );
     }

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use super::btf::{Btf, Field, Kind as TypeKind, Type};
 use super::sys;
 use super::uapi::MapInfo;
+use crate::abi::histogram::HISTOGRAM;
 use crate::abi::{Geometry, GeometryError, Kind, Preamble};
 use crate::text::printable;
 
@@ -39,7 +40,7 @@ pub(crate) enum Inner {
 impl Description {
     /// The shape with `shards` shards, if the kind has shards.
     pub(crate) fn geometry(&self, shards: u64) -> Result<Geometry, GeometryError> {
-        let sharded = matches!(self.kind, Kind::Ring | Kind::Counters) && self.inner != Some(Inner::OfCpu);
+        let sharded = self.kind.is_sharded() && self.inner != Some(Inner::OfCpu);
         let geometry =
             Geometry::new(self.kind, self.record, self.capacity, if sharded { shards } else { 1 })?;
         match self.inner {
@@ -102,6 +103,7 @@ pub(crate) fn from_btf(btf: &Btf, value: u32) -> Option<Description> {
         ("cell__", Kind::Cells, None),
         ("latch__", Kind::Latches, None),
         ("counters__", Kind::Counters, None),
+        ("histograms__", Kind::Histograms, None),
         ("percpu_cell__", Kind::PerCpuCells, None),
         ("percpu_counters__", Kind::PerCpuCounters, None),
     ]
@@ -112,6 +114,7 @@ pub(crate) fn from_btf(btf: &Btf, value: u32) -> Option<Description> {
     let capacity = tag.ty.array()?.0.array()?.1 as u64;
     let (record, name) = match kind {
         Kind::Counters | Kind::PerCpuCounters => (8, "u64".to_owned()),
+        Kind::Histograms => (HISTOGRAM as u64, "u64".to_owned()),
         _ => {
             let record = value.field("record")?.ty;
             (record.bytes()?, printable(&String::from_utf8_lossy(record.first_name().unwrap_or_default())))

@@ -9,6 +9,7 @@ pub mod dispatch;
 pub(crate) mod fallback;
 #[cfg(feature = "bpf")]
 pub mod globals;
+mod histograms;
 mod latches;
 #[cfg(feature = "bpf")]
 mod per_cpu;
@@ -18,6 +19,7 @@ pub mod table;
 pub use array::Array;
 pub use cells::{Cells, CellsWriter};
 pub use counters::{Counters, CountersWriter};
+pub use histograms::{Histograms, HistogramsWriter};
 pub use latches::{Latches, LatchesWriter};
 #[cfg(feature = "bpf")]
 pub use per_cpu::PerCpuCells;

@@ -12,6 +12,7 @@
 
 pub mod cell;
 pub mod counters;
+pub mod histogram;
 pub mod latch;
 mod pairs;
 pub mod ring;

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * Histograms: 496 counters for each CPU, on their own cache lines. Values below 16 have a counter each. From there
+ * on, each power of two has 8 counters: a value is known within 12.5 %.
+ *
+ *	MAPRING_HISTOGRAMS(latencies, 16);		// 16 histograms
+ *
+ *	mapring_histogram_add(&latencies, index, ns);
+ *
+ * Each call is one locked, relaxed addition. It is exact even if a program interrupts or preempts this one on the
+ * same CPU, and orders nothing. The preamble counts calls with an index out of range, or on a CPU without a bank.
+ */
+#ifndef MAPRING_HISTOGRAM_BPF_H
+#define MAPRING_HISTOGRAM_BPF_H
+
+#include <mapring/counters.bpf.h>
+
+#define MAPRING__BUCKETS 496
+
+#define MAPRING_HISTOGRAM(name) MAPRING_HISTOGRAMS(name, 1)
+
+#define MAPRING_HISTOGRAMS(name, count)                                                            \
+	struct mapring_histograms__##name {                                                        \
+		__u64 words[(count) * MAPRING__BUCKETS];                                           \
+		MAPRING__TAG(count);                                                               \
+	};                                                                                         \
+	_Static_assert((count) > 0, "mapring: at least one histogram");                            \
+	MAPRING__MAP(histograms, name, MAPRING__FIRST(sizeof(struct mapring_histograms__##name)) + 1); \
+                                                                                                   \
+	MAPRING__FN void mapring_histogram_add(struct mapring_map__##name *map, __u32 index, __u64 value) \
+	{                                                                                          \
+		/* In range only if the index is: a bucket is less than MAPRING__BUCKETS. */       \
+		mapring__add(map, sizeof(struct mapring_histograms__##name), bpf_get_smp_processor_id(), \
+			     (count) * MAPRING__BUCKETS,                                           \
+			     (__u64)index * MAPRING__BUCKETS + mapring__bucket(value), 1);         \
+	}
+
+/*
+ * The number of the bucket that counts `value`. A bucket has 2^shift values, and shift is the number of bits of
+ * value >> 4. BPF has no instruction that finds the highest bit, and the verifier would follow both sides of every
+ * branch, so there are none here. Each step halves the bits that are left: `limit - bits` is negative, and so has
+ * its highest bit set, if there are more than half.
+ */
+static __always_inline __u64 mapring__bucket(__u64 value)
+{
+	/* The number of bits of 0 to 15. */
+	const __u64 bits_of = 0x4444444433332210ULL;
+	__u64 bits = value >> 4, shift = 0, step;
+
+#pragma unroll
+	for (int half = 32; half >= 4; half /= 2) {
+		step = ((1ULL << half) - 1 - bits) >> 63;
+		step *= half;
+		bits >>= step;
+		shift += step;
+	}
+	shift += bits_of >> (4 * bits) & 7;
+	return shift * 8 + (value >> shift);
+}
+
+#endif
