@@ -78,6 +78,8 @@ pub mod skel {
         foreign
         globals
         hidden
+        histogram
+        histogram_portable
         hostile
         hostile_portable
         jit
@@ -125,6 +127,8 @@ pub mod skel {
     pub use foreign::{ForeignSkelBuilder, types as foreign_types};
     pub use globals::{GlobalsSkelBuilder, types as globals_types};
     pub use hidden::HiddenSkelBuilder;
+    pub use histogram::HistogramSkelBuilder;
+    pub use histogram_portable::HistogramPortableSkelBuilder;
     pub use hostile::HostileSkelBuilder;
     pub use hostile_portable::HostilePortableSkelBuilder;
     pub use jit::JitSkelBuilder;

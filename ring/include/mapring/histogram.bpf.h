@@ -35,24 +35,32 @@
 			     (__u64)index * MAPRING__BUCKETS + mapring__bucket(value), 1);         \
 	}
 
+/* 1 if `bits` has more than `count` bits, else 0. Without a branch: the verifier would follow both sides. */
+static __always_inline __u64 mapring__has_more(__u64 bits, int count)
+{
+	__u64 less = ((1ULL << count) - 1) - bits; /* has its highest bit set if it is negative: bits < 2^60 */
+
+	asm volatile("" : "+r"(less)); /* clang would make a comparison of this */
+	return less >> 63;
+}
+
 /*
  * The number of the bucket that counts `value`. A bucket has 2^shift values, and shift is the number of bits of
- * value >> 4. BPF has no instruction that finds the highest bit, and the verifier would follow both sides of every
- * branch, so there are none here. Each step halves the bits that are left: `limit - bits` is negative, and so has
- * its highest bit set, if there are more than half.
+ * value >> 4. BPF has no instruction that finds the highest bit. So this takes 16 bits at a time, then 4, and looks
+ * up the rest in a constant.
  */
 static __always_inline __u64 mapring__bucket(__u64 value)
 {
-	/* The number of bits of 0 to 15. */
-	const __u64 bits_of = 0x4444444433332210ULL;
-	__u64 bits = value >> 4, shift = 0, step;
+	const __u64 bits_of = 0x4444444433332210ULL; /* of 0 to 15 */
+	__u64 bits = value >> 4, shift = 0, more;
 
 #pragma unroll
-	for (int half = 32; half >= 4; half /= 2) {
-		step = ((1ULL << half) - 1 - bits) >> 63;
-		step *= half;
-		bits >>= step;
-		shift += step;
+	for (int unit = 16; unit >= 4; unit /= 4) {
+		more = mapring__has_more(bits, unit) + mapring__has_more(bits, 2 * unit) +
+		       mapring__has_more(bits, 3 * unit);
+		more *= unit;
+		bits >>= more;
+		shift += more;
 	}
 	shift += bits_of >> (4 * bits) & 7;
 	return shift * 8 + (value >> shift);
