@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hint::black_box;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use libbpf_rs::ProgramMut;
 use mapring::abi::histogram::{BUCKETS, values};
 use mapring::{Access, Histogram, Histograms};
@@ -16,6 +16,8 @@ use crate::read::time;
 
 /// `VALUES` in `bpf/histogram.bpf.c`.
 const VALUES: u64 = 1024;
+/// Runs of a program in a block.
+const RUNS: u64 = 16;
 
 /// Value number `n`.
 fn value(n: u64) -> u64 {
@@ -34,36 +36,42 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     ensure!(histograms.access() == Access::Mapped, "{}", histograms.access());
     let cpus = histograms.shards();
 
-    let (first, expected) = (Cell::new(1), RefCell::new(Histogram::new()));
-    let costs = [const { RefCell::new(Vec::new()) }; 2];
-    // New values in both before each block; this also measures the cost of counting one.
-    let observe = || -> Result<()> {
-        let begin = first.replace(first.get() + VALUES);
-        let count = |program: &ProgramMut<'_>| -> Result<f64> {
+    // Each run counts the next values. Returns the nanoseconds for each.
+    let expected = [const { RefCell::new(None) }; 2];
+    let first = [const { Cell::new(1) }; 2];
+    let observe = |which: usize, program: &ProgramMut<'_>| -> Result<f64> {
+        let mut expected = expected[which].borrow_mut();
+        let expected = expected.get_or_insert_with(Histogram::new);
+        let mut sum = 0;
+        for _ in 0..RUNS {
+            let begin = first[which].replace(first[which].get() + VALUES);
             let [_, ns] = run_program(program, [begin, 0])?;
-            Ok(ns as f64 / VALUES as f64)
-        };
-        costs[0].borrow_mut().push(count(&skel.progs.observe_histogram)?);
-        costs[1].borrow_mut().push(count(&skel.progs.observe_percpu)?);
-        (begin..begin + VALUES).for_each(|n| expected.borrow_mut().add(value(n)));
-        Ok(())
+            (begin..begin + VALUES).for_each(|n| expected.add(value(n)));
+            sum += ns;
+        }
+        Ok(sum as f64 / (RUNS * VALUES) as f64)
     };
-    let check = |who: &str, sums: &[u64]| -> Result<()> {
-        ensure!(sums == counts(&expected.borrow()), "{who}: {sums:?}, not {:?}", expected.borrow());
+    let mut by_histogram = || observe(0, &skel.progs.observe_histogram);
+    let mut by_percpu = || observe(1, &skel.progs.observe_percpu);
+    let [add, add_percpu] = interleave(plan.within(0.3), [&mut by_histogram, &mut by_percpu])?;
+
+    let check = |who: &str, which: usize, sums: &[u64]| -> Result<()> {
+        let expected = counts(expected[which].borrow().as_ref().context("no values")?);
+        ensure!(sums == expected, "{who}: {sums:?}, not {expected:?}");
         Ok(())
     };
 
     let mut snapshot = Histogram::new();
     let mut ours = || {
-        observe()?;
+        observe(0, &skel.progs.observe_histogram)?; // new values before each block
         let ns = time(2000, || Ok(histograms.snapshot_into(0, black_box(&mut snapshot))?))?;
-        check("snapshot", &counts(&snapshot))?;
+        check("snapshot", 0, &counts(&snapshot))?;
         Ok(ns)
     };
     let mut batch = Batch::new(&skel.maps.percpu)?;
     let mut totals = [0; BUCKETS];
     let mut by_batch = || {
-        observe()?;
+        observe(1, &skel.progs.observe_percpu)?;
         let ns = time(20, || {
             batch.look()?;
             for (total, value) in totals.iter_mut().zip(batch.values().chunks(cpus)) {
@@ -71,13 +79,13 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
             }
             Ok(())
         })?;
-        check("LOOKUP_BATCH", &totals)?;
+        check("LOOKUP_BATCH", 1, &totals)?;
         Ok(ns)
     };
     let lookup = Lookup::new(&skel.maps.percpu)?;
     let (mut totals, mut value) = ([0; BUCKETS], vec![0; cpus]);
     let mut by_lookup = || {
-        observe()?;
+        observe(1, &skel.progs.observe_percpu)?;
         let ns = time(5, || {
             for (key, total) in (0..).zip(&mut totals) {
                 lookup.look(key, &mut value)?;
@@ -85,23 +93,22 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
             }
             Ok(())
         })?;
-        check("lookups", &totals)?;
+        check("lookups", 1, &totals)?;
         Ok(ns)
     };
     let [ours, by_batch, by_lookup] =
         interleave(plan.within(0.3), [&mut ours, &mut by_batch, &mut by_lookup])?;
 
     let what = "read a histogram of 496 buckets, counted on each CPU, `snapshot_into`";
-    let [count_ours, count_theirs] = costs.map(RefCell::into_inner);
     report.add([
         Row::new(what, &ours, "`LOOKUP_BATCH` of a PERCPU_ARRAY", &by_batch)
             .target("histogram_read", 1.0 / 200.0),
         Row::new(what, &ours, "496 lookups in a PERCPU_ARRAY", &by_lookup),
         Row::new(
             "a program counts a value in a histogram of 496 buckets, `mapring_histogram_add`",
-            &count_ours,
+            &add,
             "the same bucket, lookup in a PERCPU_ARRAY, the same atomic addition",
-            &count_theirs,
+            &add_percpu,
         )
         .target("histogram_add", 1.0),
     ]);

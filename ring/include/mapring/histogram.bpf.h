@@ -16,12 +16,13 @@
 #include <mapring/counters.bpf.h>
 
 #define MAPRING__BUCKETS 496
+#define MAPRING__HISTOGRAM 512UL /* words from one histogram to the next: multiplying by it is a shift */
 
 #define MAPRING_HISTOGRAM(name) MAPRING_HISTOGRAMS(name, 1)
 
 #define MAPRING_HISTOGRAMS(name, count)                                                            \
 	struct mapring_histograms__##name {                                                        \
-		__u64 words[(count) * MAPRING__BUCKETS];                                           \
+		__u64 words[(count) * MAPRING__HISTOGRAM];                                         \
 		MAPRING__TAG(count);                                                               \
 	};                                                                                         \
 	_Static_assert((count) > 0, "mapring: at least one histogram");                            \
@@ -29,10 +30,14 @@
                                                                                                    \
 	MAPRING__FN void mapring_histogram_add(struct mapring_map__##name *map, __u32 index, __u64 value) \
 	{                                                                                          \
+		__u32 bank = bpf_get_smp_processor_id();                                           \
+                                                                                                   \
+		/* The bucket after the call: in its middle, the call would cost saved registers. */ \
+		asm volatile("" : "+r"(value));                                                    \
 		/* In range only if the index is: a bucket is less than MAPRING__BUCKETS. */       \
-		mapring__add(map, sizeof(struct mapring_histograms__##name), bpf_get_smp_processor_id(), \
-			     (count) * MAPRING__BUCKETS,                                           \
-			     (__u64)index * MAPRING__BUCKETS + mapring__bucket(value), 1);         \
+		mapring__add(map, sizeof(struct mapring_histograms__##name), bank,                 \
+			     (count) * MAPRING__HISTOGRAM,                                         \
+			     index * MAPRING__HISTOGRAM + mapring__bucket(value), 1);              \
 	}
 
 /* 1 if `bits` has more than `count` bits, else 0. Without a branch: the verifier would follow both sides. */

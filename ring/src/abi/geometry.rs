@@ -76,7 +76,7 @@ impl Geometry {
     pub const SHARDS_MAX: u64 = 1 << 16;
 
     /// A region of `kind` with `capacity` slots per shard, cells, latches, or counters or histograms per shard, of
-    /// `record` bytes each (8 for counters, 3968 for histograms).
+    /// `record` bytes each (8 for counters, 4096 for histograms).
     ///
     /// # Errors
     /// [`GeometryError`], with the number that is not possible.
@@ -281,7 +281,7 @@ mod tests {
         let g = Geometry::new(Kind::Counters, 8, 9, 3).unwrap();
         assert_eq!((g.element(), g.first(), g.entries()), (128, 1, 4));
         let g = Geometry::new(Kind::Histograms, HISTOGRAM as u64, 3, 2).unwrap();
-        assert_eq!((g.element(), g.first(), g.entries()), (3 * 3968, 1, 3));
+        assert_eq!((g.element(), g.first(), g.entries()), (3 * 4096, 1, 3));
     }
 
     #[test]
@@ -294,8 +294,8 @@ mod tests {
         assert_eq!(counters(Geometry::SHARDS_MAX).unwrap().shards(), 1 << 16);
         assert_eq!(counters((1 << 16) + 1), Err(GeometryError::Shards((1 << 16) + 1)));
         let histograms = |count| Geometry::new(Kind::Histograms, HISTOGRAM as u64, count, 1);
-        assert_eq!(histograms(135_300).unwrap().element(), 135_300 * HISTOGRAM);
-        assert_eq!(histograms(135_301), Err(GeometryError::Entries(135_301)));
+        assert_eq!(histograms(131_071).unwrap().element(), 131_071 * HISTOGRAM);
+        assert_eq!(histograms(131_072), Err(GeometryError::Entries(131_072)));
         // The kernel does not create values larger than 2^29 bytes.
         let record = |bytes| Geometry::new(Kind::Cells, bytes, 1, 1);
         assert_eq!(record((1 << 29) - 8).unwrap().element(), 1 << 29);

@@ -7,8 +7,11 @@ use super::WORD;
 /// The number of buckets. Values below 16 have a bucket each; from there on, each power of two has 8 buckets of equal
 /// width, up to `u64::MAX`.
 pub const BUCKETS: usize = 496;
-/// Bytes of a histogram of one CPU: whole cache lines.
-pub const HISTOGRAM: usize = BUCKETS * WORD;
+/// Words from one histogram to the next: a power of two, so that programs find theirs by a shift. The words after the
+/// buckets are zero.
+pub const STRIDE: usize = 512;
+/// Bytes of a histogram of one CPU.
+pub const HISTOGRAM: usize = STRIDE * WORD;
 
 /// The bucket that counts `value`.
 #[inline]

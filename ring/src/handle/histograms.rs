@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::fallback::fetch_banks;
 use super::openers;
-use crate::abi::histogram::{BUCKETS, HISTOGRAM};
+use crate::abi::histogram::{BUCKETS, HISTOGRAM, STRIDE};
 use crate::abi::{Geometry, Kind};
 use crate::error::{Cause, Error, ReadError, Result};
 use crate::histogram::Histogram;
@@ -130,18 +130,16 @@ impl Histograms {
         if index >= self.len() {
             return Err(ReadError::Index { thing: "histogram", index, count: self.len() });
         }
-        let (geometry, at) = (self.region.geometry(), index * BUCKETS);
+        let (geometry, at) = (self.region.geometry(), index * STRIDE);
         let sums = out.counts_mut();
-        sums.fill(0);
         let Some(shared) = &self.shared else {
+            sums.fill(0);
             return fetch_banks(&self.region, cpus, |bank| {
                 sums.iter_mut().zip(at..).for_each(|(sum, word)| *sum = sum.wrapping_add(bank(word)));
             });
         };
-        for cpu in cpus {
-            let first = geometry.shard(cpu) * geometry.element_words() + at;
-            histogram::collect(shared.words().slice(first, BUCKETS), sums);
-        }
+        let first = |cpu| geometry.shard(cpu) * geometry.element_words() + at;
+        histogram::sum(cpus.map(|cpu| shared.words().slice(first(cpu), BUCKETS)), sums);
         Ok(())
     }
 }
@@ -169,7 +167,7 @@ impl HistogramsWriter {
         if index >= self.count {
             return Err(Error::from(Cause::Index { thing: "histogram", index, count: self.count }));
         }
-        histogram::add(self.shared.words().slice(self.first + index * BUCKETS, BUCKETS), value);
+        histogram::add(self.shared.words().slice(self.first + index * STRIDE, BUCKETS), value);
         Ok(())
     }
 

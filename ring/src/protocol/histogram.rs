@@ -10,13 +10,17 @@ pub fn add(buckets: WordsMut<'_>, value: u64) {
     counters::add(buckets, bucket(value), 1);
 }
 
-/// Adds the counts of one shard to `sums` (wrapping).
+/// The counts of a histogram, summed over some shards (wrapping).
 ///
 /// # Panics
-/// If the view has fewer words than buckets.
+/// If there is no shard, or one has fewer words than buckets.
 #[inline]
-pub fn collect(buckets: Words<'_>, sums: &mut [u64; BUCKETS]) {
+pub fn sum<'a>(mut shards: impl Iterator<Item = Words<'a>>, sums: &mut [u64; BUCKETS]) {
+    shards.next().expect("at least one shard").copy(0, sums);
     let mut counts = [0; BUCKETS];
-    buckets.copy(0, &mut counts);
-    sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum = sum.wrapping_add(count));
+    for shard in shards {
+        // A copy, because loads of two words at once are faster than additions of single words.
+        shard.copy(0, &mut counts);
+        sums.iter_mut().zip(&counts).for_each(|(sum, count)| *sum = sum.wrapping_add(*count));
+    }
 }
