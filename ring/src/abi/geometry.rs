@@ -94,9 +94,7 @@ impl Geometry {
                 return Err(GeometryError::Counter(record));
             }
             Kind::Histograms if record != HISTOGRAM as u64 => return Err(GeometryError::Histogram(record)),
-            Kind::Cells | Kind::Latches | Kind::PerCpuCells | Kind::PerCpuCounters if shards > 1 => {
-                return Err(GeometryError::Sharded(shards));
-            }
+            _ if shards > 1 && !kind.is_sharded() => return Err(GeometryError::Sharded(shards)),
             _ if shards > Self::SHARDS_MAX => return Err(GeometryError::Shards(shards)),
             _ if capacity == 0 || shards == 0 => return Err(GeometryError::Empty { kind, capacity, shards }),
             Kind::Counters | Kind::PerCpuCounters | Kind::Histograms
