@@ -90,7 +90,7 @@
 //!
 //! [`abi`] (pure functions: the place of everything in a region) → `protocol` (the algorithms, on any words of
 //! memory) → regions (a mapped BPF map, a BPF map read by system calls, a memfd) → the handles [`Ring`], [`Cells`],
-//! [`Counters`], [`Histograms`], [`Latches`], and for BPF only `PerCpuCells`, `Globals` and `Dispatch`. Each layer uses only those to
+//! [`Counters`], [`Histograms`], [`Gauges`], [`Latches`], and for BPF only `PerCpuCells`, `Globals` and `Dispatch`. Each layer uses only those to
 //! its left.
 //!
 //! # Cargo features
@@ -144,8 +144,8 @@ pub use error::{Error, ErrorKind, ReadError, Result};
 pub use handle::{Array, PerCpuCells, dispatch, globals};
 #[cfg(not(loom))]
 pub use handle::{
-    Cells, CellsWriter, Counters, CountersWriter, Histograms, HistogramsWriter, Latches, LatchesWriter,
-    Snapshot, table,
+    Cells, CellsWriter, Counters, CountersWriter, GaugeReader, GaugeWindow, Gauges, GaugesWriter, Histograms,
+    HistogramsWriter, Latches, LatchesWriter, SinceLastRead, Snapshot, table,
 };
 #[cfg(not(loom))]
 pub use histogram::Histogram;

@@ -76,6 +76,8 @@ pub mod skel {
         dispatch
         flags
         foreign
+        gauge
+        gauge_portable
         globals
         hidden
         histogram
@@ -125,6 +127,8 @@ pub mod skel {
     pub use dispatch::DispatchSkelBuilder;
     pub use flags::FlagsSkelBuilder;
     pub use foreign::{ForeignSkelBuilder, types as foreign_types};
+    pub use gauge::GaugeSkelBuilder;
+    pub use gauge_portable::GaugePortableSkelBuilder;
     pub use globals::{GlobalsSkelBuilder, types as globals_types};
     pub use hidden::HiddenSkelBuilder;
     pub use histogram::HistogramSkelBuilder;

@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::gauge::GAUGE;
 use super::histogram::HISTOGRAM;
 use super::{Kind, LINE, Preamble, WORD};
 
@@ -43,6 +44,9 @@ pub enum GeometryError {
     /// Histograms of another size.
     #[error("histograms of {0} bytes: a histogram has {HISTOGRAM} bytes")]
     Histogram(u64),
+    /// Gauges of another size.
+    #[error("gauges of {0} bytes: a gauge has {GAUGE} bytes")]
+    Gauge(u64),
     /// More elements than a map can have.
     #[error("{0} elements: a map has at most {max}", max = u32::MAX)]
     Entries(u64),
@@ -58,7 +62,9 @@ pub enum GeometryError {
         expected: usize,
     },
     /// Cells, latches and the per-CPU kinds have one shard.
-    #[error("only rings, counters and histograms have shards, and not in per-CPU maps: 1 shard, not {0}")]
+    #[error(
+        "only rings, counters, histograms and gauges have shards, and not in per-CPU maps: 1 shard, not {0}"
+    )]
     Sharded(u64),
     /// Only a ring can be resizable, and not the ring of one CPU.
     #[error("only rings can be replaced by others, and not the ring of one CPU")]
@@ -75,8 +81,8 @@ impl Geometry {
     /// bounds what they allocate.
     pub const SHARDS_MAX: u64 = 1 << 16;
 
-    /// A region of `kind` with `capacity` slots per shard, cells, latches, or counters or histograms per shard, of
-    /// `record` bytes each (8 for counters, 4096 for histograms).
+    /// A region of `kind` with `capacity` slots per shard, cells, latches, or counters, histograms or gauges per
+    /// shard, of `record` bytes each (8 for counters, 4096 for histograms, 16384 for gauges).
     ///
     /// # Errors
     /// [`GeometryError`], with the number that is not possible.
@@ -93,11 +99,12 @@ impl Geometry {
             Kind::Counters | Kind::PerCpuCounters if record != WORD as u64 => {
                 return Err(GeometryError::Counter(record));
             }
+            Kind::Gauges if record != GAUGE as u64 => return Err(GeometryError::Gauge(record)),
             Kind::Histograms if record != HISTOGRAM as u64 => return Err(GeometryError::Histogram(record)),
             _ if shards > 1 && !kind.is_sharded() => return Err(GeometryError::Sharded(shards)),
             _ if shards > Self::SHARDS_MAX => return Err(GeometryError::Shards(shards)),
             _ if capacity == 0 || shards == 0 => return Err(GeometryError::Empty { kind, capacity, shards }),
-            Kind::Counters | Kind::PerCpuCounters | Kind::Histograms
+            Kind::Counters | Kind::PerCpuCounters | Kind::Histograms | Kind::Gauges
                 if capacity > Self::RECORD_MAX / record =>
             {
                 return Err(GeometryError::Entries(capacity));
@@ -162,12 +169,12 @@ impl Geometry {
         self.kind
     }
 
-    /// Bytes of a record, a value, a counter, or a histogram of one shard.
+    /// Bytes of a record, a value, a counter, a histogram or a gauge of one shard.
     pub fn record(&self) -> usize {
         self.record as usize
     }
 
-    /// Slots per shard, cells, latches, or counters or histograms per shard.
+    /// Slots per shard, cells, latches, or counters, histograms or gauges per shard.
     pub fn capacity(&self) -> usize {
         self.capacity as usize
     }
@@ -182,7 +189,7 @@ impl Geometry {
         match self.kind {
             Kind::Ring | Kind::Cells | Kind::PerCpuCells => WORD + self.record().next_multiple_of(WORD),
             Kind::Latches => WORD + 2 * self.record().next_multiple_of(WORD),
-            Kind::Counters | Kind::PerCpuCounters | Kind::Histograms => {
+            Kind::Counters | Kind::PerCpuCounters | Kind::Histograms | Kind::Gauges => {
                 (self.capacity() * self.record()).next_multiple_of(LINE)
             }
         }
@@ -203,7 +210,7 @@ impl Geometry {
         self.whole_lines(Preamble::BYTES)
     }
 
-    /// The first element of a shard: a ring's header, a bank of counters or histograms, the first cell.
+    /// The first element of a shard: a ring's header, a bank of counters, histograms or gauges, the first cell.
     pub fn shard(&self, shard: usize) -> usize {
         let stride = if self.resizable { self.whole_lines(LINE) } else { self.shard_elements() };
         self.first() + shard * stride
@@ -226,7 +233,7 @@ impl Geometry {
         match self.kind {
             Kind::Ring => self.whole_lines(LINE) + self.slot_elements(),
             Kind::Cells | Kind::Latches | Kind::PerCpuCells => self.capacity(),
-            Kind::Counters | Kind::PerCpuCounters | Kind::Histograms => 1,
+            Kind::Counters | Kind::PerCpuCounters | Kind::Histograms | Kind::Gauges => 1,
         }
     }
 
@@ -280,6 +287,8 @@ mod tests {
         assert_eq!((g.element(), g.first(), g.entries()), (128, 1, 4));
         let g = Geometry::new(Kind::Histograms, HISTOGRAM as u64, 3, 2).unwrap();
         assert_eq!((g.element(), g.first(), g.entries()), (3 * 4096, 1, 3));
+        let g = Geometry::new(Kind::Gauges, GAUGE as u64, 3, 2).unwrap();
+        assert_eq!((g.element(), g.first(), g.entries()), (3 * 16384, 1, 3));
     }
 
     #[test]
@@ -345,5 +354,6 @@ mod tests {
         assert_eq!(Geometry::new(Kind::Cells, 8, 1, 2), Err(GeometryError::Sharded(2)));
         assert_eq!(Geometry::new(Kind::Counters, 4, 1, 2), Err(GeometryError::Counter(4)));
         assert_eq!(Geometry::new(Kind::Histograms, 8, 1, 2), Err(GeometryError::Histogram(8)));
+        assert_eq!(Geometry::new(Kind::Gauges, 4096, 1, 2), Err(GeometryError::Gauge(4096)));
     }
 }

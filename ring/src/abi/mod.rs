@@ -5,6 +5,7 @@
 compile_error!("mapring needs a 64-bit machine: shared words are u64, read and written whole");
 
 mod gate;
+pub mod gauge;
 mod geometry;
 pub mod histogram;
 mod preamble;
@@ -39,10 +40,12 @@ pub enum Kind {
     PerCpuCounters = 6,
     /// A bank of histograms for each shard.
     Histograms = 7,
+    /// A bank of gauges for each shard.
+    Gauges = 8,
 }
 
 impl Kind {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Ring,
         Self::Cells,
         Self::Counters,
@@ -50,6 +53,7 @@ impl Kind {
         Self::PerCpuCells,
         Self::PerCpuCounters,
         Self::Histograms,
+        Self::Gauges,
     ];
 
     /// The kind with the number `raw` in the preamble, if there is one.
@@ -59,7 +63,7 @@ impl Kind {
 
     /// Whether such a region has a shard for each CPU that writes it.
     pub(crate) fn is_sharded(self) -> bool {
-        matches!(self, Self::Ring | Self::Counters | Self::Histograms)
+        matches!(self, Self::Ring | Self::Counters | Self::Histograms | Self::Gauges)
     }
 
     /// Whether each CPU has a copy of the whole region, preamble included. Such kinds are only in a `PERCPU_ARRAY`.
@@ -78,6 +82,7 @@ impl core::fmt::Display for Kind {
             Self::PerCpuCells => "cells for each CPU",
             Self::PerCpuCounters => "counters for each CPU",
             Self::Histograms => "histograms",
+            Self::Gauges => "gauges",
         })
     }
 }
@@ -91,17 +96,17 @@ mod tests {
         for (raw, kind) in (1..).zip(Kind::ALL) {
             assert_eq!(Kind::from_raw(raw), Some(kind));
         }
-        assert_eq!([0, 8, u64::MAX].map(Kind::from_raw), [None; 3]);
+        assert_eq!([0, 9, u64::MAX].map(Kind::from_raw), [None; 3]);
     }
 
     #[test]
     fn kinds_are_told_apart_in_words() {
         let kinds = Kind::ALL.map(|kind| kind.to_string());
         assert_eq!(kinds[..4], ["ring", "cells", "counters", "latches"]);
-        assert_eq!(kinds[4..], ["cells for each CPU", "counters for each CPU", "histograms"]);
+        assert_eq!(kinds[4..], ["cells for each CPU", "counters for each CPU", "histograms", "gauges"]);
         assert_eq!(
             Kind::ALL.map(Kind::is_per_cpu),
-            [false, false, false, false, true, true, false],
+            [false, false, false, false, true, true, false, false],
             "only in maps that each CPU has for itself"
         );
     }

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use super::btf::{Btf, Field, Kind as TypeKind, Type};
 use super::sys;
 use super::uapi::MapInfo;
+use crate::abi::gauge::GAUGE;
 use crate::abi::histogram::HISTOGRAM;
 use crate::abi::{Geometry, GeometryError, Kind, Preamble};
 use crate::text::printable;
@@ -104,6 +105,7 @@ pub(crate) fn from_btf(btf: &Btf, value: u32) -> Option<Description> {
         ("latch__", Kind::Latches, None),
         ("counters__", Kind::Counters, None),
         ("histograms__", Kind::Histograms, None),
+        ("gauges__", Kind::Gauges, None),
         ("percpu_cell__", Kind::PerCpuCells, None),
         ("percpu_counters__", Kind::PerCpuCounters, None),
     ]
@@ -115,6 +117,7 @@ pub(crate) fn from_btf(btf: &Btf, value: u32) -> Option<Description> {
     let (record, name) = match kind {
         Kind::Counters | Kind::PerCpuCounters => (8, "u64".to_owned()),
         Kind::Histograms => (HISTOGRAM as u64, "u64".to_owned()),
+        Kind::Gauges => (GAUGE as u64, "u64".to_owned()),
         _ => {
             let record = value.field("record")?.ty;
             (record.bytes()?, printable(&String::from_utf8_lossy(record.first_name().unwrap_or_default())))

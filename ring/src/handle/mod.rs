@@ -7,6 +7,7 @@ mod counters;
 #[cfg(feature = "bpf")]
 pub mod dispatch;
 pub(crate) mod fallback;
+mod gauges;
 #[cfg(feature = "bpf")]
 pub mod globals;
 mod histograms;
@@ -19,6 +20,7 @@ pub mod table;
 pub use array::Array;
 pub use cells::{Cells, CellsWriter};
 pub use counters::{Counters, CountersWriter};
+pub use gauges::{GaugeReader, GaugeWindow, Gauges, GaugesWriter, SinceLastRead};
 pub use histograms::{Histograms, HistogramsWriter};
 pub use latches::{Latches, LatchesWriter};
 #[cfg(feature = "bpf")]

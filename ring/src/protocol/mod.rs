@@ -12,6 +12,7 @@
 
 pub mod cell;
 pub mod counters;
+pub mod gauge;
 pub mod histogram;
 pub mod latch;
 mod pairs;
