@@ -10,6 +10,8 @@ pub const KEYS: &[&str] = &[
     "cell_read_memcpy",
     "counters_batch",
     "counters_percpu",
+    "histogram_add",
+    "histogram_read",
     "produce_one",
     "produce_all",
     "produce_sleeping",

@@ -91,7 +91,7 @@
 //!
 //! [`abi`] (pure functions: the place of everything in a region) → `protocol` (the algorithms, on any words of
 //! memory) → regions (a mapped BPF map, a BPF map read by system calls, a memfd) → the handles [`Ring`], [`Cells`],
-//! [`Counters`], [`Latches`], and for BPF only `PerCpuCells`, `Globals` and `Dispatch`. Each layer uses only those to
+//! [`Counters`], [`Histograms`], [`Gauges`], [`Latches`], and for BPF only `PerCpuCells`, `Globals` and `Dispatch`. Each layer uses only those to
 //! its left.
 //!
 //! # Cargo features
@@ -104,6 +104,7 @@
 //! - `derive` (default): `#[derive(Record)]`, for types that are compared with C's. ([`record!`] does the same without
 //!   this feature.)
 //! - `tokio`: `Reader::into_stream`, a stream for async programs.
+//! - `hdrhistogram`: [`Histogram::record_into`] copies a histogram into one of the crate `hdrhistogram`.
 //!
 //! The BPF headers are in this crate's `include` folder. The build script of a dependent crate finds them in
 //! `DEP_MAPRING_INCLUDE`.
@@ -123,6 +124,8 @@ pub mod cpus;
 mod error;
 #[cfg(not(loom))]
 mod handle;
+#[cfg(not(loom))]
+mod histogram;
 #[cfg(all(not(loom), feature = "bpf"))]
 pub mod loader;
 // Not part of the API: public for the models and proofs of the repository.
@@ -142,7 +145,12 @@ pub use error::{Error, ErrorKind, ReadError, Result};
 #[cfg(all(not(loom), feature = "bpf"))]
 pub use handle::{Array, PerCpuCells, dispatch, globals};
 #[cfg(not(loom))]
-pub use handle::{Cells, CellsWriter, Counters, CountersWriter, Latches, LatchesWriter, Snapshot, table};
+pub use handle::{
+    Cells, CellsWriter, Counters, CountersWriter, GaugeReader, GaugeWindow, Gauges, GaugesWriter, Histograms,
+    HistogramsWriter, Latches, LatchesWriter, SinceLastRead, Snapshot, table,
+};
+#[cfg(not(loom))]
+pub use histogram::Histogram;
 /// The version of libbpf-rs whose maps and objects this crate's functions take. Use it as `mapring::libbpf_rs`, or
 /// depend on the same version. Types of another version are different types: rustc then reports that `MapCore` or
 /// `OpenObject` do not match.

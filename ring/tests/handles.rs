@@ -5,8 +5,9 @@ use std::fmt::Debug;
 use std::os::fd::AsFd;
 
 use mapring::{
-    Cells, CellsWriter, Counters, CountersWriter, Drain, Error, Event, Latches, LatchesWriter, OpenOptions,
-    ReadError, ReadStats, Reader, Region, Ring, Source, Writer,
+    Cells, CellsWriter, Counters, CountersWriter, Drain, Error, Event, Histogram, Histograms,
+    HistogramsWriter, Latches, LatchesWriter, OpenOptions, ReadError, ReadStats, Reader, Region, Ring,
+    Source, Writer,
 };
 
 fn shared<T: Send + Sync + Debug>() {}
@@ -20,6 +21,8 @@ fn handles_are_shared_cloned_and_printed() {
     handle::<Cells<u64>>();
     handle::<Latches<u64>>();
     handle::<Counters>();
+    handle::<Histograms>();
+    handle::<Histogram>();
     handle::<OpenOptions>();
     handle::<Event<u64>>();
     handle::<ReadStats>();
@@ -29,6 +32,7 @@ fn handles_are_shared_cloned_and_printed() {
     shared::<CellsWriter<u64>>();
     shared::<LatchesWriter<u64>>();
     shared::<CountersWriter>();
+    shared::<HistogramsWriter>();
     shared::<Source>();
     shared::<Error>();
     shared::<ReadError>();
@@ -36,6 +40,7 @@ fn handles_are_shared_cloned_and_printed() {
     descriptor::<Cells<u64>>();
     descriptor::<Latches<u64>>();
     descriptor::<Counters>();
+    descriptor::<Histograms>();
 }
 
 #[cfg(feature = "bpf")]

@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytemuck::{Pod, Zeroable};
 use mapring::abi::{Geometry, Kind, Preamble};
 use mapring::{
-    Access, Cells, Counters, Error, ErrorKind, Latches, OpenOptions, ReadError, Refusal, Region, Ring,
-    Snapshot, Start,
+    Access, Cells, Counters, Error, ErrorKind, Histogram, Histograms, Latches, OpenOptions, ReadError,
+    Refusal, Region, Ring, Snapshot, Start,
 };
 use rustix::fs::{MemfdFlags, memfd_create};
 
@@ -314,6 +314,31 @@ fn counters_are_read_apart_and_summed() {
     assert_eq!(sums[..10], [0, 0, 0, 0, 0, 0, 0, 33, 0, 0]);
     assert!(matches!(counters.get(3, 0), Err(ReadError::Index { thing: "shard", .. })));
     assert!(matches!(counters.sum(10), Err(ReadError::Index { thing: "counter", .. })));
+}
+
+#[test]
+fn histograms_are_read_apart_and_summed() {
+    let histograms = Histograms::create_memfd(2, 3).unwrap();
+    assert_eq!((histograms.len(), histograms.shards(), histograms.access()), (2, 3, Access::Mapped));
+    let mut expected = Histogram::new();
+    for cpu in 0..3 {
+        let value = 1000 << (8 * cpu);
+        histograms.writer(cpu).unwrap().add(1, value).unwrap();
+        let buckets: Vec<_> = histograms.snapshot_of(cpu, 1).unwrap().buckets().collect();
+        assert!(matches!(&buckets[..], [(values, 1)] if values.contains(&value)), "{buckets:?}");
+        expected.add(value);
+    }
+    let mut found = expected.clone();
+    histograms.snapshot_into(0, &mut found).unwrap();
+    assert_eq!(found, Histogram::new(), "the old content is gone");
+    assert_eq!(histograms.snapshot(1).unwrap(), expected);
+    assert!(matches!(histograms.snapshot(2), Err(ReadError::Index { thing: "histogram", .. })));
+    assert!(matches!(histograms.snapshot_of(3, 0), Err(ReadError::Index { thing: "shard", .. })));
+    let writer = histograms.writer(2).unwrap();
+    assert_eq!(said_of(writer.add(2, 0), ErrorKind::OutOfRange), "no histogram 2: there are 2");
+    assert_eq!(said_of(histograms.writer(3).map(drop), ErrorKind::OutOfRange), "no shard 3: there are 3");
+    let reopened = Histograms::open(histograms.region().as_fd().try_clone_to_owned().unwrap()).unwrap();
+    assert_eq!(reopened.snapshot(1).unwrap(), expected);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #include <mapring/cell.bpf.h>
 #include <mapring/counters.bpf.h>
 #include <mapring/global.bpf.h>
+#include <mapring/histogram.bpf.h>
 #include <mapring/latch.bpf.h>
 #include <mapring/numa.bpf.h>
 #include <mapring/percpu.bpf.h>
@@ -31,6 +32,7 @@ MAPRING_NUMA_RING(placed2, struct narrow, 2);
 MAPRING_NUMA_RING(placed4, struct narrow, 4);
 MAPRING_CELL(cell, struct wide);
 MAPRING_COUNTERS(counters, 2);
+MAPRING_HISTOGRAMS(histogram, 2);
 MAPRING_LATCH(latch, struct wide);
 MAPRING_PERCPU_CELL(percpu_cell, struct wide);
 MAPRING_PERCPU_COUNTERS(percpu_counters, 2);
@@ -137,6 +139,13 @@ SEC("syscall")
 int add_counters(__u64 *ctx)
 {
 	mapring_counter_add(&counters, ctx[1], ctx[0]);
+	return 0;
+}
+
+SEC("syscall")
+int add_histogram(__u64 *ctx)
+{
+	mapring_histogram_add(&histogram, ctx[1], ctx[0]);
 	return 0;
 }
 

@@ -1,9 +1,10 @@
-//! Models of cells and counters that programs write, and of latches that they read, in maps and in global
+//! Models of cells, counters and histograms that programs write, and of latches that they read, in maps and in global
 //! variables.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use mapring::abi::histogram::bucket;
 use mapring::protocol::{Words, WordsMut, cell, counters, latch};
 
 use crate::check;
@@ -126,6 +127,26 @@ pub(crate) fn count(name: &'static str, code: Code, seen: Seen) -> u64 {
         assert!(first <= second, "counts back from {first} to {second}");
         seen.note("meanwhile", first != second);
         assert_eq!(get(&region), 19, "lost a count");
+    })
+}
+
+/// Two programs that count values in a histogram, and a reader of differences.
+pub(crate) fn observe(name: &'static str, code: Code, seen: Seen) -> u64 {
+    check(None, move || {
+        let region = Arc::new(Region::new(name));
+        // Values of one bucket.
+        let get = |region: &Region| counters::get(Words::new(region.words()), bucket(1000));
+        let reader = spawn(&region, move |region| [get(region), get(region)]);
+        let writer = code.clone();
+        let other = spawn(&region, move |region| region.run(&writer, 960));
+        for value in [1023, 1000] {
+            region.run(&code, value);
+        }
+        other.join().unwrap();
+        let [first, second] = reader.join().unwrap();
+        assert!(first <= second, "counts back from {first} to {second}");
+        seen.note("meanwhile", first != second);
+        assert_eq!(get(&region), 3, "lost a value");
     })
 }
 

@@ -112,6 +112,7 @@ pub const MODELS: &[Model] = &[
     model("two writers, a reader", "update_cell", cell::update, &["meanwhile", "dropped"]),
     model("the only writer, a reader", "alone_cell", cell::alone, &["meanwhile"]),
     model("two writers, a reader", "add_counters", cell::count, &["meanwhile"]),
+    model("two writers, a reader", "add_histogram", cell::observe, &["meanwhile"]),
     model("a writer", "read_latch", cell::read_latch, &["meanwhile", "looked again"]),
     model("a writer", "read_global_latch", cell::read_latch, &["meanwhile", "looked again"]),
     model("two writers of a taken cell", "set_global_cell", cell::taken, &["dropped"]),

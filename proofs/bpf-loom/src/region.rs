@@ -1,5 +1,6 @@
-//! Tables of one cell or one latch, and a bank of counters: in a map, in a per-CPU map, or in a global variable.
+//! Tables of one cell or one latch, a bank of counters, and histograms: in a map, in a per-CPU map, or in a global variable.
 
+use mapring::abi::histogram::HISTOGRAM;
 use mapring::abi::{Geometry, Kind, Preamble};
 use mapring::protocol::{Words, cell};
 
@@ -18,7 +19,7 @@ pub const WRITE: u64 = 1 << 63;
 /// Words of a value.
 const VALUE: usize = 2;
 
-/// A cell, a latch or counters.
+/// A cell, a latch, counters or histograms.
 pub struct Region {
     /// Its map, or its variable.
     pub map: Map,
@@ -40,6 +41,7 @@ impl Region {
             "global_cell" => return variable(1 + VALUE + 1, Some(1 + VALUE)),
             "global_latch" => return variable(1 + 2 * VALUE, None),
             "cell" | "percpu_cell" => Geometry::new(Kind::Cells, 8 * VALUE as u64, 1, 1),
+            "histogram" => Geometry::new(Kind::Histograms, HISTOGRAM as u64, 2, 1),
             "latch" => Geometry::new(Kind::Latches, 8 * VALUE as u64, 1, 1),
             _ => Geometry::new(Kind::Counters, 8, 2, 1),
         };
@@ -85,7 +87,8 @@ impl Region {
         let word = word % self.copy();
         match word {
             _ if Some(word) == self.dropped => Word::Dropped,
-            _ if word == self.at && !self.map.name.ends_with("counters") => Word::Seq(0),
+            _ if self.map.name.ends_with("counters") || self.map.name == "histogram" => Word::Record,
+            _ if word == self.at => Word::Seq(0),
             _ => Word::Record,
         }
     }

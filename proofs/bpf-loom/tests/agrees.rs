@@ -2,9 +2,10 @@
 #![cfg(not(loom))]
 
 use bytemuck::NoUninit;
+use mapring::abi::histogram::{BUCKETS, HISTOGRAM, STRIDE, values};
 use mapring::abi::{Geometry, Kind, Preamble};
 use mapring::protocol::ring::{ShardMut, Slot};
-use mapring::protocol::{WordsMut, cell, counters};
+use mapring::protocol::{WordsMut, cell, counters, histogram};
 use mapring_bpf_loom::decode::{FETCH, Insn};
 use mapring_bpf_loom::machine::{Machine, Map};
 use mapring_bpf_loom::object::{Object, variants};
@@ -173,6 +174,37 @@ fn counters_are_written_alike() {
             Machine::new(&add, &bpf, object.order, cpu, [1, index]).run();
             assert_eq!(words(&bpf)[Preamble::DROPPED], dropped, "{}", object.name);
         }
+    }
+}
+
+/// Every bucket's first and last value: the programs have no instruction that finds the highest bit.
+#[test]
+fn histograms_are_written_alike() {
+    let geometry = Geometry::new(Kind::Histograms, HISTOGRAM as u64, 2, 2).unwrap();
+    for object in Object::all() {
+        let (bpf, rust) = (Map::new("histogram", &geometry), Map::new("histogram", &geometry));
+        let add = object.program("add_histogram");
+        let mut steps = 0;
+        for value in (0..BUCKETS).map(values).flat_map(|values| [*values.start(), *values.end()]) {
+            let (cpu, index) = (value >> 1 & 1, value & 1);
+            let mut machine = Machine::new(&add, &bpf, object.order, cpu, [value, index]);
+            machine.run();
+            steps = steps.max(machine.steps());
+            let bank = geometry.shard(usize::try_from(cpu).unwrap()) * geometry.element_words();
+            let first = bank + usize::try_from(index).unwrap() * STRIDE;
+            histogram::add(WordsMut::new(&rust.words).slice(first, BUCKETS), value);
+            let place = rust.words.iter().zip(&bpf.words);
+            let same = place.map(|(a, b)| (a.load(Ordering::Relaxed), b.load(Ordering::Relaxed)));
+            assert!(same.into_iter().all(|(rust, bpf)| rust == bpf), "{}: {value}", object.name);
+        }
+        // No such histogram, no such CPU's bank.
+        let before = words(&bpf);
+        for (dropped, cpu, index) in [(1, 0, 2), (2, 0, u64::from(u32::MAX)), (3, 2, 0)] {
+            Machine::new(&add, &bpf, object.order, cpu, [u64::MAX, index]).run();
+            assert_eq!(words(&bpf)[Preamble::DROPPED], dropped, "{}", object.name);
+        }
+        assert_eq!(words(&bpf)[Preamble::DROPPED + 1..], before[Preamble::DROPPED + 1..]);
+        println!("{}: {steps} instructions at most", object.name);
     }
 }
 

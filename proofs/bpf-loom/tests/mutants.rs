@@ -13,7 +13,7 @@ use mapring_bpf_loom::{check, region, resizable};
 /// The child's environment variable with the name of the mutant.
 const VARIABLE: &str = "MAPRING_MUTANT";
 
-const PROGRAMS: [&str; 17] = [
+const PROGRAMS: [&str; 18] = [
     "push_narrow2",
     "push_wide1",
     "guarded push_narrow2",
@@ -24,6 +24,7 @@ const PROGRAMS: [&str; 17] = [
     "update_cell",
     ALONE,
     "add_counters",
+    "add_histogram",
     "read_latch",
     "read_global_latch",
     "set_global_cell",

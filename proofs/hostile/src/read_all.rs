@@ -2,10 +2,11 @@
 //! skipped records are counted.
 
 use bytemuck::{AnyBitPattern, NoUninit};
+use mapring::abi::histogram::{BUCKETS, STRIDE, values};
 use mapring::abi::seq::{Slots, TRIES};
 use mapring::abi::{Geometry, Kind};
 use mapring::protocol::ring::{Look, Shard};
-use mapring::{Cells, Counters, Latches, ReadError, Reader, Region, Ring, Start};
+use mapring::{Cells, Counters, Histogram, Histograms, Latches, ReadError, Reader, Region, Ring, Start};
 use std::time::Duration;
 
 /// The result of reading a region.
@@ -90,6 +91,9 @@ pub fn read_all(region: &Region, image: Option<&[u64]>) -> Reads {
         13 => typed::<[u8; 13]>(region, image),
         24 => typed::<[u64; 3]>(region, image),
         264 => typed::<[[u64; 11]; 3]>(region, image), // more words than readers keep in registers
+        _ if region.geometry().kind() == Kind::Histograms => {
+            histograms(&Histograms::from_region(region.clone()).expect("histograms"), image)
+        }
         _ => Reads::default(),
     };
     // None of these types has the size of the record, and each must return an error.
@@ -254,4 +258,39 @@ fn counters(counters: &Counters, image: Option<&[u64]>) -> Reads {
     assert!(matches!(counters.sum(counters.len()), Err(ReadError::Index { .. })));
     assert!(matches!(counters.get(counters.shards(), 0), Err(ReadError::Index { .. })));
     reads
+}
+
+fn histograms(histograms: &Histograms, image: Option<&[u64]>) -> Reads {
+    let mut reads = Reads::default();
+    let mut before = Histogram::new();
+    for index in 0..histograms.len() {
+        let all = histograms.snapshot(index).expect("a histogram");
+        let each: Vec<_> = (0..histograms.shards())
+            .map(|cpu| histograms.snapshot_of(cpu, index).expect("a histogram"))
+            .collect();
+        reads.values += 1 + each.len() as u64;
+        assert_eq!(all.count() == 0, all.percentile(50.0).is_none());
+        assert!(all.mean().is_none_or(f64::is_finite) && all.to_string().lines().count() <= 65);
+        assert!(all.buckets().all(|(values, count)| values.start() <= values.end() && count > 0));
+        let _ = all.since(&before);
+        before.merge(&all);
+        let Some(image) = image else { continue };
+        let geometry = histograms.region().geometry();
+        let mut sums = [0_u64; BUCKETS];
+        for (cpu, histogram) in each.iter().enumerate() {
+            let words = &image[geometry.shard(cpu) * geometry.element_words() + index * STRIDE..][..BUCKETS];
+            assert_eq!(counts(words), histogram.buckets().collect::<Vec<_>>());
+            sums.iter_mut().zip(words).for_each(|(sum, word)| *sum = sum.wrapping_add(*word));
+        }
+        assert_eq!(counts(&sums), all.buckets().collect::<Vec<_>>());
+    }
+    assert!(matches!(histograms.snapshot(histograms.len()), Err(ReadError::Index { .. })));
+    assert!(matches!(histograms.snapshot_of(histograms.shards(), 0), Err(ReadError::Index { .. })));
+    reads
+}
+
+/// The non-empty buckets.
+fn counts(words: &[u64]) -> Vec<(std::ops::RangeInclusive<u64>, u64)> {
+    let filled = words.iter().enumerate().filter(|(_, count)| **count != 0);
+    filled.map(|(bucket, count)| (values(bucket), *count)).collect()
 }

@@ -76,8 +76,12 @@ pub mod skel {
         dispatch
         flags
         foreign
+        gauge
+        gauge_portable
         globals
         hidden
+        histogram
+        histogram_portable
         hostile
         hostile_portable
         jit
@@ -125,8 +129,12 @@ pub mod skel {
     pub use dispatch::DispatchSkelBuilder;
     pub use flags::FlagsSkelBuilder;
     pub use foreign::{ForeignSkelBuilder, types as foreign_types};
+    pub use gauge::GaugeSkelBuilder;
+    pub use gauge_portable::GaugePortableSkelBuilder;
     pub use globals::{GlobalsSkelBuilder, types as globals_types};
     pub use hidden::HiddenSkelBuilder;
+    pub use histogram::HistogramSkelBuilder;
+    pub use histogram_portable::HistogramPortableSkelBuilder;
     pub use hostile::HostileSkelBuilder;
     pub use hostile_portable::HostilePortableSkelBuilder;
     pub use jit::JitSkelBuilder;

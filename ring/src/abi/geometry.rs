@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use super::gauge::GAUGE;
+use super::histogram::HISTOGRAM;
 use super::{Kind, LINE, Preamble, WORD, waiters};
 
 /// The shape of a region. Constructors accept only shapes whose offsets all fit. So calculations with a shape can't
@@ -42,6 +44,12 @@ pub enum GeometryError {
     /// Counters of a size other than 8 bytes.
     #[error("counters of {0} bytes: a counter has 8 bytes")]
     Counter(u64),
+    /// Histograms of another size.
+    #[error("histograms of {0} bytes: a histogram has {HISTOGRAM} bytes")]
+    Histogram(u64),
+    /// Gauges of another size.
+    #[error("gauges of {0} bytes: a gauge has {GAUGE} bytes")]
+    Gauge(u64),
     /// More elements than a map can have.
     #[error("{0} elements: a map has at most {max}", max = u32::MAX)]
     Entries(u64),
@@ -57,7 +65,9 @@ pub enum GeometryError {
         expected: usize,
     },
     /// Cells, latches and the per-CPU kinds have one shard.
-    #[error("only rings and counters have shards, and not in per-CPU maps: 1 shard, not {0}")]
+    #[error(
+        "only rings, counters, histograms and gauges have shards, and not in per-CPU maps: 1 shard, not {0}"
+    )]
     Sharded(u64),
     /// Only a ring can be resizable, and not the ring of one CPU.
     #[error("only rings can be replaced by others, and not the ring of one CPU")]
@@ -74,8 +84,8 @@ impl Geometry {
     /// bounds what they allocate.
     pub const SHARDS_MAX: u64 = 1 << 16;
 
-    /// A region of `kind` with `capacity` slots per shard, cells, latches, or counters per shard, of `record` bytes
-    /// each (8 for counters).
+    /// A region of `kind` with `capacity` slots per shard, cells, latches, or counters, histograms or gauges per
+    /// shard, of `record` bytes each (8 for counters, 4096 for histograms, 16384 for gauges).
     ///
     /// # Errors
     /// [`GeometryError`], with the number that is not possible.
@@ -95,12 +105,14 @@ impl Geometry {
             Kind::Waiters if capacity != waiters::PLACES as u64 => {
                 return Err(GeometryError::Waiters(capacity));
             }
-            Kind::Cells | Kind::Latches | Kind::PerCpuCells | Kind::PerCpuCounters if shards > 1 => {
-                return Err(GeometryError::Sharded(shards));
-            }
+            Kind::Gauges if record != GAUGE as u64 => return Err(GeometryError::Gauge(record)),
+            Kind::Histograms if record != HISTOGRAM as u64 => return Err(GeometryError::Histogram(record)),
+            _ if shards > 1 && !kind.is_sharded() => return Err(GeometryError::Sharded(shards)),
             _ if shards > Self::SHARDS_MAX => return Err(GeometryError::Shards(shards)),
             _ if capacity == 0 || shards == 0 => return Err(GeometryError::Empty { kind, capacity, shards }),
-            Kind::Counters | Kind::PerCpuCounters if capacity > Self::RECORD_MAX / WORD as u64 => {
+            Kind::Counters | Kind::PerCpuCounters | Kind::Histograms | Kind::Gauges
+                if capacity > Self::RECORD_MAX / record =>
+            {
                 return Err(GeometryError::Entries(capacity));
             }
             _ => {}
@@ -163,12 +175,12 @@ impl Geometry {
         self.kind
     }
 
-    /// Bytes of a record, a value, or a counter.
+    /// Bytes of a record, a value, a counter, a histogram or a gauge of one shard.
     pub fn record(&self) -> usize {
         self.record as usize
     }
 
-    /// Slots per shard, cells, latches, or counters per shard.
+    /// Slots per shard, cells, latches, or counters, histograms or gauges per shard.
     pub fn capacity(&self) -> usize {
         self.capacity as usize
     }
@@ -183,8 +195,8 @@ impl Geometry {
         match self.kind {
             Kind::Ring | Kind::Cells | Kind::PerCpuCells => WORD + self.record().next_multiple_of(WORD),
             Kind::Latches => WORD + 2 * self.record().next_multiple_of(WORD),
-            Kind::Counters | Kind::PerCpuCounters | Kind::Waiters => {
-                (self.capacity() * WORD).next_multiple_of(LINE)
+            Kind::Counters | Kind::PerCpuCounters | Kind::Histograms | Kind::Gauges | Kind::Waiters => {
+                (self.capacity() * self.record()).next_multiple_of(LINE)
             }
         }
     }
@@ -205,7 +217,7 @@ impl Geometry {
         if self.kind == Kind::Waiters { waiters::FIRST } else { preamble }
     }
 
-    /// The first element of a shard: a ring's header, a bank of counters, the first cell.
+    /// The first element of a shard: a ring's header, a bank of counters, histograms or gauges, the first cell.
     pub fn shard(&self, shard: usize) -> usize {
         let stride = if self.resizable { self.whole_lines(LINE) } else { self.shard_elements() };
         self.first() + shard * stride
@@ -228,7 +240,7 @@ impl Geometry {
         match self.kind {
             Kind::Ring => self.whole_lines(LINE) + self.slot_elements(),
             Kind::Cells | Kind::Latches | Kind::PerCpuCells => self.capacity(),
-            Kind::Counters | Kind::PerCpuCounters | Kind::Waiters => 1,
+            Kind::Counters | Kind::PerCpuCounters | Kind::Histograms | Kind::Gauges | Kind::Waiters => 1,
         }
     }
 
@@ -280,6 +292,10 @@ mod tests {
     fn banks_start_on_a_line() {
         let g = Geometry::new(Kind::Counters, 8, 9, 3).unwrap();
         assert_eq!((g.element(), g.first(), g.entries()), (128, 1, 4));
+        let g = Geometry::new(Kind::Histograms, HISTOGRAM as u64, 3, 2).unwrap();
+        assert_eq!((g.element(), g.first(), g.entries()), (3 * 4096, 1, 3));
+        let g = Geometry::new(Kind::Gauges, GAUGE as u64, 3, 2).unwrap();
+        assert_eq!((g.element(), g.first(), g.entries()), (3 * 16384, 1, 3));
     }
 
     #[test]
@@ -291,6 +307,9 @@ mod tests {
         let counters = |shards| Geometry::new(Kind::Counters, 8, 1, shards);
         assert_eq!(counters(Geometry::SHARDS_MAX).unwrap().shards(), 1 << 16);
         assert_eq!(counters((1 << 16) + 1), Err(GeometryError::Shards((1 << 16) + 1)));
+        let histograms = |count| Geometry::new(Kind::Histograms, HISTOGRAM as u64, count, 1);
+        assert_eq!(histograms(131_071).unwrap().element(), 131_071 * HISTOGRAM);
+        assert_eq!(histograms(131_072), Err(GeometryError::Entries(131_072)));
         // The kernel does not create values larger than 2^29 bytes.
         let record = |bytes| Geometry::new(Kind::Cells, bytes, 1, 1);
         assert_eq!(record((1 << 29) - 8).unwrap().element(), 1 << 29);
@@ -341,5 +360,7 @@ mod tests {
         assert_eq!(ring(8, 1 << 40, 2), GeometryError::Entries(1 << 40));
         assert_eq!(Geometry::new(Kind::Cells, 8, 1, 2), Err(GeometryError::Sharded(2)));
         assert_eq!(Geometry::new(Kind::Counters, 4, 1, 2), Err(GeometryError::Counter(4)));
+        assert_eq!(Geometry::new(Kind::Histograms, 8, 1, 2), Err(GeometryError::Histogram(8)));
+        assert_eq!(Geometry::new(Kind::Gauges, 4096, 1, 2), Err(GeometryError::Gauge(4096)));
     }
 }

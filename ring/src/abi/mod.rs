@@ -5,7 +5,9 @@
 compile_error!("mapring needs a 64-bit machine: shared words are u64, read and written whole");
 
 mod gate;
+pub mod gauge;
 mod geometry;
+pub mod histogram;
 mod preamble;
 pub mod seq;
 pub mod waiters;
@@ -37,24 +39,35 @@ pub enum Kind {
     PerCpuCells = 5,
     /// A bank of counters for each CPU, in a `PERCPU_ARRAY`.
     PerCpuCounters = 6,
+    /// A bank of histograms for each shard.
+    Histograms = 7,
+    /// A bank of gauges for each shard.
+    Gauges = 8,
     /// The readers of a ring that sleep, and the tickets until which they do.
     Waiters = 9,
 }
 
 impl Kind {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::Ring,
         Self::Cells,
         Self::Counters,
         Self::Latches,
         Self::PerCpuCells,
         Self::PerCpuCounters,
+        Self::Histograms,
+        Self::Gauges,
         Self::Waiters,
     ];
 
     /// The kind with the number `raw` in the preamble, if there is one.
     pub fn from_raw(raw: u64) -> Option<Self> {
         Self::ALL.into_iter().find(|&kind| kind as u64 == raw)
+    }
+
+    /// Whether such a region has a shard for each CPU that writes it.
+    pub(crate) fn is_sharded(self) -> bool {
+        matches!(self, Self::Ring | Self::Counters | Self::Histograms | Self::Gauges | Self::Waiters)
     }
 
     /// Whether each CPU has a copy of the whole region, preamble included. Such kinds are only in a `PERCPU_ARRAY`.
@@ -72,6 +85,8 @@ impl core::fmt::Display for Kind {
             Self::Latches => "latches",
             Self::PerCpuCells => "cells for each CPU",
             Self::PerCpuCounters => "counters for each CPU",
+            Self::Histograms => "histograms",
+            Self::Gauges => "gauges",
             Self::Waiters => "waiters",
         })
     }
@@ -83,21 +98,23 @@ mod tests {
 
     #[test]
     fn kinds_are_known_by_their_numbers() {
-        assert_eq!(Kind::ALL.map(|kind| kind as u64), [1, 2, 3, 4, 5, 6, 9]);
-        for kind in Kind::ALL {
-            assert_eq!(Kind::from_raw(kind as u64), Some(kind));
+        for (raw, kind) in (1..).zip(Kind::ALL) {
+            assert_eq!(Kind::from_raw(raw), Some(kind));
         }
-        assert_eq!([0, 7, 10, u64::MAX].map(Kind::from_raw), [None; 4]);
+        assert_eq!([0, 10, u64::MAX].map(Kind::from_raw), [None; 3]);
     }
 
     #[test]
     fn kinds_are_told_apart_in_words() {
         let kinds = Kind::ALL.map(|kind| kind.to_string());
         assert_eq!(kinds[..4], ["ring", "cells", "counters", "latches"]);
-        assert_eq!(kinds[4..], ["cells for each CPU", "counters for each CPU", "waiters"]);
+        assert_eq!(
+            kinds[4..],
+            ["cells for each CPU", "counters for each CPU", "histograms", "gauges", "waiters"]
+        );
         assert_eq!(
             Kind::ALL.map(Kind::is_per_cpu),
-            [false, false, false, false, true, true, false],
+            [false, false, false, false, true, true, false, false, false],
             "only in maps that each CPU has for itself"
         );
     }

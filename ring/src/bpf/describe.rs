@@ -10,6 +10,8 @@ use rustix::io::Errno;
 use super::btf::{Btf, Field, Kind as TypeKind, Type};
 use super::sys;
 use super::uapi::MapInfo;
+use crate::abi::gauge::GAUGE;
+use crate::abi::histogram::HISTOGRAM;
 use crate::abi::{Geometry, GeometryError, Kind, Preamble};
 use crate::text::printable;
 
@@ -39,8 +41,7 @@ pub(crate) enum Inner {
 impl Description {
     /// The shape with `shards` shards, if the kind has shards.
     pub(crate) fn geometry(&self, shards: u64) -> Result<Geometry, GeometryError> {
-        let sharded = matches!(self.kind, Kind::Ring | Kind::Counters | Kind::Waiters)
-            && self.inner != Some(Inner::OfCpu);
+        let sharded = self.kind.is_sharded() && self.inner != Some(Inner::OfCpu);
         let geometry =
             Geometry::new(self.kind, self.record, self.capacity, if sharded { shards } else { 1 })?;
         match self.inner {
@@ -103,6 +104,8 @@ pub(crate) fn from_btf(btf: &Btf, value: u32) -> Option<Description> {
         ("cell__", Kind::Cells, None),
         ("latch__", Kind::Latches, None),
         ("counters__", Kind::Counters, None),
+        ("histograms__", Kind::Histograms, None),
+        ("gauges__", Kind::Gauges, None),
         ("percpu_cell__", Kind::PerCpuCells, None),
         ("percpu_counters__", Kind::PerCpuCounters, None),
         ("waiters__", Kind::Waiters, None),
@@ -114,6 +117,8 @@ pub(crate) fn from_btf(btf: &Btf, value: u32) -> Option<Description> {
     let capacity = tag.ty.array()?.0.array()?.1 as u64;
     let (record, name) = match kind {
         Kind::Counters | Kind::PerCpuCounters | Kind::Waiters => (8, "u64".to_owned()),
+        Kind::Histograms => (HISTOGRAM as u64, "u64".to_owned()),
+        Kind::Gauges => (GAUGE as u64, "u64".to_owned()),
         _ => {
             let record = value.field("record")?.ty;
             (record.bytes()?, printable(&String::from_utf8_lossy(record.first_name().unwrap_or_default())))

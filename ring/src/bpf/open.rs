@@ -80,8 +80,7 @@ pub(super) fn open(opened: MapFd, options: OpenOptions) -> Result<Region> {
 
 /// Checks that every CPU has a shard. A loader that does not prepare its object creates only one shard.
 fn a_shard_for_each_cpu(geometry: &Geometry, what: &str) -> Result<()> {
-    let sharded =
-        matches!(geometry.kind(), Kind::Ring | Kind::Counters | Kind::Waiters) && !geometry.is_of_cpu();
+    let sharded = geometry.kind().is_sharded() && !geometry.is_of_cpu();
     let (shards, last) = (geometry.shards(), possible_cpus()?.last().copied().unwrap_or_default());
     if sharded && shards <= last {
         return Err(Error::from(Cause::NotFitted { what: what.to_owned(), shards, last }));

@@ -1,9 +1,8 @@
 //! Counters: a bank for each CPU, read apart or summed, in one array or in a per-CPU array.
 
 use std::fmt;
-use std::ops::Range;
 
-use super::fallback::{TripleRead, batch, lookup};
+use super::fallback::fetch_banks;
 use super::openers;
 use crate::abi::{Geometry, Kind, WORD};
 use crate::error::{Cause, Error, ReadError, Result};
@@ -97,7 +96,7 @@ impl Counters {
             }
             Banks::Lookup => {
                 let mut value = 0;
-                self.fetch(cpu..cpu + 1, |bank| value = bank(index))?;
+                fetch_banks(&self.region, cpu..cpu + 1, |bank| value = bank(index))?;
                 Ok(value)
             }
         }
@@ -119,7 +118,7 @@ impl Counters {
             }
             Banks::Lookup => {
                 let mut sum = 0_u64;
-                self.fetch(0..self.shards, |bank| sum = sum.wrapping_add(bank(index)))?;
+                fetch_banks(&self.region, 0..self.shards, |bank| sum = sum.wrapping_add(bank(index)))?;
                 Ok(sum)
             }
         }
@@ -140,7 +139,7 @@ impl Counters {
                     add(sums, |index| counters::get(bank, index));
                 }
             }
-            Banks::Lookup => self.fetch(0..self.shards, |bank| add(sums, bank))?,
+            Banks::Lookup => fetch_banks(&self.region, 0..self.shards, |bank| add(sums, bank))?,
         }
         Ok(())
     }
@@ -158,37 +157,6 @@ impl Counters {
         let geometry = self.region.geometry();
         let first = geometry.shard(shard) * geometry.element_words();
         Ok(CountersWriter { shared: self.region.shared_mut()?, first, count: self.count })
-    }
-
-    /// Calls `f` for the bank of each of these CPUs, with a function that returns the counter at an index. A CPU
-    /// without a copy has no bank.
-    fn fetch(&self, cpus: Range<usize>, mut f: impl FnMut(&dyn Fn(usize) -> u64)) -> Result<(), ReadError> {
-        let (lookup, geometry) = (lookup(&self.region), self.region.geometry());
-        let words = geometry.element_words();
-        if let Some(copies) = lookup.cpus() {
-            let mut banks = 0..copies.len();
-            if cpus.len() == 1 {
-                let Ok(at) = copies.binary_search(&cpus.start) else { return Ok(()) };
-                banks = at..at + 1;
-            }
-            let mut looks = TripleRead::new(copies.len(), words);
-            if banks.len() == 1 && lookup.one_cpu() {
-                looks.fetch_by(1, |out| lookup.copy(geometry.first(), cpus.start, out))?;
-                banks = 0..1;
-            } else {
-                looks.fetch_by(copies.len(), |out| lookup.run(geometry.first(), 1, out))?;
-            }
-            banks.for_each(|at| f(&|index| looks.word(at, index)));
-            return Ok(());
-        }
-        let most = batch(words).min(cpus.len());
-        let mut looks = TripleRead::new(most, words);
-        for first in cpus.clone().step_by(most) {
-            let count = most.min(cpus.end - first);
-            looks.fetch(lookup, geometry.shard(first), count)?;
-            (0..count).for_each(|at| f(&|index| looks.word(at, index)));
-        }
-        Ok(())
     }
 
     #[inline]

@@ -7,8 +7,10 @@ mod counters;
 #[cfg(feature = "bpf")]
 pub mod dispatch;
 pub(crate) mod fallback;
+mod gauges;
 #[cfg(feature = "bpf")]
 pub mod globals;
+mod histograms;
 mod latches;
 #[cfg(feature = "bpf")]
 mod per_cpu;
@@ -18,6 +20,8 @@ pub mod table;
 pub use array::Array;
 pub use cells::{Cells, CellsWriter};
 pub use counters::{Counters, CountersWriter};
+pub use gauges::{GaugeReader, GaugeWindow, Gauges, GaugesWriter, SinceLastRead};
+pub use histograms::{Histograms, HistogramsWriter};
 pub use latches::{Latches, LatchesWriter};
 #[cfg(feature = "bpf")]
 pub use per_cpu::PerCpuCells;

@@ -12,6 +12,8 @@
 
 pub mod cell;
 pub mod counters;
+pub mod gauge;
+pub mod histogram;
 pub mod latch;
 mod pairs;
 pub mod ring;

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use mapring::protocol::Words;
 use mapring::protocol::ring::{Cursor, Place, Shard, Step};
-use mapring::{Cells, Counters, ErrorKind, Latches, OpenOptions, ReadError, Reader, Region, Ring, Start};
+use mapring::{
+    Cells, Counters, ErrorKind, Histograms, Latches, OpenOptions, ReadError, Reader, Region, Ring, Start,
+};
 use mapring_hostile_tests::{Counted, Memory, Neighbour, Record, read_all};
 
 const SLOTS: usize = 16;
@@ -132,7 +134,8 @@ fn play() -> Vec<(&'static str, [u64; 3])> {
     let cells = Cells::<Record>::create_memfd(2).unwrap();
     let latches = Latches::<Record>::create_memfd(2).unwrap();
     let counters = Counters::create_memfd(3, 2).unwrap();
-    let regions = [&ring.region(), cells.region(), latches.region(), counters.region()];
+    let histograms = Histograms::create_memfd(2, 2).unwrap();
+    let regions = [&ring.region(), cells.region(), latches.region(), counters.region(), histograms.region()];
     let (set, latch, add) = (cells.writer().unwrap(), latches.writer().unwrap(), counters.writer(1).unwrap());
     let neighbours = regions.map(Neighbour::of);
     let places = [0, 1].map(|shard| Place::new(ring.region().geometry(), shard));
@@ -189,6 +192,12 @@ fn play() -> Vec<(&'static str, [u64; 3])> {
             counters.sums(&mut sums).unwrap();
             assert_eq!(sums[3], 0, "there are three");
             [counters.get(1, 2).map(|_| 1).unwrap(), counters.sum(0).map(|_| 1).unwrap()]
+        }));
+        threads.push(until(scope, "histograms", stop, || {
+            histograms.writer(1).unwrap().add(1, 1 << 40).unwrap();
+            let all = histograms.snapshot(1).unwrap();
+            assert_eq!(all.count() == 0, all.percentile(99.0).is_none());
+            [1, u64::from(all.since(&histograms.snapshot(0).unwrap()).is_some())]
         }));
         threads.push(until(scope, "newcomers", stop, || {
             regions.iter().map(|region| open_and_read(region)).fold([0, 0], |a, b| [a[0] + b[0], a[1] + b[1]])
