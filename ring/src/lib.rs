@@ -90,7 +90,7 @@
 //!
 //! [`abi`] (pure functions: the place of everything in a region) → `protocol` (the algorithms, on any words of
 //! memory) → regions (a mapped BPF map, a BPF map read by system calls, a memfd) → the handles [`Ring`], [`Cells`],
-//! [`Counters`], [`Latches`], and for BPF only `PerCpuCells`, `Globals` and `Dispatch`. Each layer uses only those to
+//! [`Counters`], [`Latches`], [`Commands`], and for BPF only `PerCpuCells`, `Globals` and `Dispatch`. Each layer uses only those to
 //! its left.
 //!
 //! # Cargo features
@@ -140,7 +140,10 @@ pub use error::{Error, ErrorKind, ReadError, Result};
 #[cfg(all(not(loom), feature = "bpf"))]
 pub use handle::{Array, PerCpuCells, dispatch, globals};
 #[cfg(not(loom))]
-pub use handle::{Cells, CellsWriter, Counters, CountersWriter, Latches, LatchesWriter, Snapshot, table};
+pub use handle::{
+    Cells, CellsWriter, Commands, CommandsWriter, Counters, CountersWriter, Full, Latches, LatchesWriter,
+    Snapshot, table,
+};
 /// The version of libbpf-rs whose maps and objects this crate's functions take. Use it as `mapring::libbpf_rs`, or
 /// depend on the same version. Types of another version are different types: rustc then reports that `MapCore` or
 /// `OpenObject` do not match.

@@ -4,6 +4,7 @@
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("mapring needs a 64-bit machine: shared words are u64, read and written whole");
 
+pub mod commands;
 mod gate;
 mod geometry;
 mod preamble;
@@ -36,11 +37,20 @@ pub enum Kind {
     PerCpuCells = 5,
     /// A bank of counters for each CPU, in a `PERCPU_ARRAY`.
     PerCpuCounters = 6,
+    /// A ring of commands, which userspace writes and programs carry out.
+    Commands = 8,
 }
 
 impl Kind {
-    const ALL: [Self; 6] =
-        [Self::Ring, Self::Cells, Self::Counters, Self::Latches, Self::PerCpuCells, Self::PerCpuCounters];
+    const ALL: [Self; 7] = [
+        Self::Ring,
+        Self::Cells,
+        Self::Counters,
+        Self::Latches,
+        Self::PerCpuCells,
+        Self::PerCpuCounters,
+        Self::Commands,
+    ];
 
     /// The kind with the number `raw` in the preamble, if there is one.
     pub fn from_raw(raw: u64) -> Option<Self> {
@@ -62,6 +72,7 @@ impl core::fmt::Display for Kind {
             Self::Latches => "latches",
             Self::PerCpuCells => "cells for each CPU",
             Self::PerCpuCounters => "counters for each CPU",
+            Self::Commands => "commands",
         })
     }
 }
@@ -72,20 +83,20 @@ mod tests {
 
     #[test]
     fn kinds_are_known_by_their_numbers() {
-        for (raw, kind) in (1..).zip(Kind::ALL) {
+        for (raw, kind) in [1, 2, 3, 4, 5, 6, 8].into_iter().zip(Kind::ALL) {
             assert_eq!(Kind::from_raw(raw), Some(kind));
         }
-        assert_eq!([0, 7, u64::MAX].map(Kind::from_raw), [None; 3]);
+        assert_eq!([0, 9, u64::MAX].map(Kind::from_raw), [None; 3]);
     }
 
     #[test]
     fn kinds_are_told_apart_in_words() {
         let kinds = Kind::ALL.map(|kind| kind.to_string());
         assert_eq!(kinds[..4], ["ring", "cells", "counters", "latches"]);
-        assert_eq!(kinds[4..], ["cells for each CPU", "counters for each CPU"]);
+        assert_eq!(kinds[4..], ["cells for each CPU", "counters for each CPU", "commands"]);
         assert_eq!(
             Kind::ALL.map(Kind::is_per_cpu),
-            [false, false, false, false, true, true],
+            [false, false, false, false, true, true, false],
             "only in maps that each CPU has for itself"
         );
     }
