@@ -59,7 +59,7 @@ pub fn own(
     mut alive: impl FnMut(u64) -> bool,
 ) -> Result<(), u64> {
     let at = places.header() + OWNER;
-    let mut owner = words.load(at, Ordering::Acquire);
+    let mut owner = words.load(at, Ordering::Relaxed);
     for _ in 0..TRIES {
         if owner == me {
             return Ok(());
@@ -71,7 +71,7 @@ pub fn own(
         if words.swap_if(at, owner, me, Ordering::Acquire) {
             return Ok(());
         }
-        owner = words.load(at, Ordering::Acquire);
+        owner = words.load(at, Ordering::Relaxed);
     }
     Err(owner)
 }
