@@ -125,12 +125,19 @@ fn what_is_acknowledged_is_seen() {
     let seen = Seen::default();
     for bpf in WAYS {
         let noted = seen.clone();
-        beside_a_program(bpf, move |commands| {
-            let acknowledged = commands.acknowledged() == 1;
-            if acknowledged {
-                assert_eq!(commands.event(), Some((1, 1)), "an event after the acknowledgement");
-            }
-            noted.note("acknowledged", acknowledged);
+        check(None, move || {
+            let commands = Commands::new(2);
+            commands.push(1).unwrap();
+            let (there, noted) = (commands.clone(), noted.clone());
+            let userspace = thread::spawn(move || {
+                let acknowledged = there.acknowledged() == 1;
+                if acknowledged {
+                    assert_eq!(there.event(), Some((1, 1)), "an event after the acknowledgement");
+                }
+                noted.note("acknowledged", acknowledged);
+            });
+            assert_eq!(commands.drain(bpf), Drained::Done);
+            userspace.join().unwrap();
         });
     }
     seen.expect(&["acknowledged"]);
