@@ -29,6 +29,8 @@ struct Commands {
 struct Event {
     /// The numbers and values of the commands that it carried out.
     applied: Vec<(u64, u64)>,
+    /// Whether it looked at the lock.
+    tried: bool,
     /// Whether it had the lock.
     locked: bool,
     /// What it saw afterwards.
@@ -62,9 +64,28 @@ impl Commands {
 
     /// Runs the program; checks that it carries out whole commands, and only while it has the lock.
     fn event(&self, code: &Code) -> Event {
+        self.event_that_waits(code, usize::MAX)
+    }
+
+    /// The same, but it waits before this access, so that others run there: loom remembers only the last access to a
+    /// word, so it does not find all of these places by itself.
+    fn event_that_waits(&self, code: &Code, at: usize) -> Event {
         let mut machine = self.machine(code);
-        assert_eq!(machine.run() & 0xffff_ffff, 0);
-        let mut event = Event { seen: machine.context(), ..Event::default() };
+        let (mut accesses, mut tried) = (0, false);
+        let returned = loop {
+            if let Some(word) = machine.shares_next() {
+                if accesses == at {
+                    thread::yield_now();
+                }
+                accesses += 1;
+                tried |= word == self.places.header() + LOCK;
+            }
+            if let Some(returned) = machine.step() {
+                break returned;
+            }
+        };
+        assert_eq!(returned & 0xffff_ffff, 0);
+        let mut event = Event { seen: machine.context(), tried, ..Event::default() };
         let (mut has_lock, mut words) = (false, Vec::new());
         for change in machine.changes() {
             match change.word.wrapping_sub(self.places.header()) {
@@ -97,16 +118,16 @@ impl Commands {
 
     /// Carries out the rest, and checks that each command was carried out once: `pushed`, in order.
     fn check(&self, code: &Code, events: impl IntoIterator<Item = Event>, pushed: &[u64]) {
-        let rest = self.event(code);
-        let mut applied: Vec<_> = events.into_iter().flat_map(|event| event.applied).collect();
-        applied.extend(rest.applied);
+        let rest = [(); 2].map(|()| self.event(code));
+        let last = rest[1].seen;
+        let mut applied: Vec<_> = events.into_iter().chain(rest).flat_map(|event| event.applied).collect();
         applied.sort_unstable();
         let expected: Vec<_> = (1..).zip(pushed.iter().copied()).collect();
         assert_eq!(applied, expected);
         assert_eq!(self.acknowledged(), pushed.len() as u64);
         let [skipped, lock] = [SKIPPED, LOCK].map(|word| self.header(word).load(Ordering::Relaxed));
         assert_eq!((skipped, lock), (0, 0));
-        assert_eq!(rest.seen, [*pushed.last().unwrap(); 2], "the last command");
+        assert_eq!(last, [*pushed.last().unwrap(); 2], "the last command");
     }
 }
 
@@ -116,63 +137,55 @@ fn drains(commands: &Arc<Commands>, code: &Code, times: usize) -> thread::JoinHa
     thread::spawn(move || (0..times).map(|_| commands.event(&code)).collect())
 }
 
-/// Userspace pushes a command and calls `then`, with and without a pause in between, while a program drains twice.
+/// The accesses of a program that carries out one command.
+const ACCESSES: usize = 18;
+
+/// A program carries out a command that was pushed, and waits before any of its accesses, while another thread does
+/// `other`.
 fn beside(
     name: &'static str,
     code: &Code,
-    seen: &Seen,
-    then: fn(&Commands, &Code, &Seen) -> Option<Event>,
+    other: impl Fn(&Commands) -> Option<Event> + Clone + Send + Sync + 'static,
 ) -> u64 {
-    let model = |waits| {
-        let (code, seen) = (code.clone(), seen.clone());
+    let model = |at| {
+        let (code, other) = (code.clone(), other.clone());
         check(Some(3), move || {
             let commands = Arc::new(Commands::new(name));
-            let program = drains(&commands, &code, 2);
             assert_eq!(commands.push(1), Some(1));
-            if waits {
-                thread::yield_now();
-            }
-            let mine = then(&commands, &code, &seen);
-            commands.check(&code, program.join().unwrap().into_iter().chain(mine), &[1]);
+            let (there, other) = (Arc::clone(&commands), other.clone());
+            let other = thread::spawn(move || other(&there));
+            let mine = commands.event_that_waits(&code, at);
+            commands.check(&code, other.join().unwrap().into_iter().chain([mine]), &[1]);
         })
     };
-    [false, true].map(model).into_iter().sum()
+    (0..ACCESSES).map(model).sum()
 }
 
 /// An event after `push` sees the command, unless another program is at it.
 pub(crate) fn next_event(name: &'static str, code: Code, seen: Seen) -> u64 {
-    beside(name, &code, &seen, |commands, code, seen| {
-        let event = commands.event(code);
-        let is_idle = !event.locked && commands.acknowledged() == 1;
-        // It either was carried out before it looked, or it found the lock taken.
-        assert!(event.seen[0] == event.seen[1] || !event.locked, "a mixture");
-        if event.locked {
-            assert_eq!(event.seen, [1; 2]);
-        }
-        seen.note("busy", !event.locked && event.seen != [1; 2]);
-        seen.note("carried out by another", is_idle && event.seen == [1; 2]);
+    let of = code.clone();
+    beside(name, &of, move |commands| {
+        let event = commands.event(&code);
+        let is_busy = event.tried && !event.locked;
+        assert!(is_busy || event.seen == [1; 2], "{event:?}");
+        seen.note("busy", is_busy);
+        seen.note("carried out by another", !event.tried);
         Some(event)
     })
 }
 
 /// An event after the acknowledgement sees the command.
 pub(crate) fn acknowledged(name: &'static str, code: Code, seen: Seen) -> u64 {
-    check(None, move || {
-        let commands = Arc::new(Commands::new(name));
-        commands.push(1).unwrap();
-        let (there, of, seen) = (Arc::clone(&commands), code.clone(), seen.clone());
-        let userspace = thread::spawn(move || {
-            let acknowledged = there.acknowledged() == 1;
-            seen.note("acknowledged", acknowledged);
-            acknowledged.then(|| there.event(&of))
-        });
-        let mine = commands.event(&code);
-        let after = userspace.join().unwrap();
+    let of = code.clone();
+    beside(name, &of, move |commands| {
+        let acknowledged = commands.acknowledged() == 1;
+        seen.note("acknowledged", acknowledged);
+        let event = acknowledged.then(|| commands.event(&code));
         assert!(
-            after.as_ref().is_none_or(|event| event.seen == [1; 2]),
-            "acknowledged, and not seen: {after:?}"
+            event.as_ref().is_none_or(|event| event.seen == [1; 2]),
+            "acknowledged, and not seen: {event:?}"
         );
-        commands.check(&code, after.into_iter().chain([mine]), &[1]);
+        event
     })
 }
 
@@ -193,6 +206,26 @@ pub(crate) fn again(name: &'static str, code: Code, seen: Seen) -> u64 {
         seen.note("again", pushed.len() == 3);
         commands.check(&code, program.join().unwrap(), &pushed);
     })
+}
+
+/// A program carries out as many commands as it may, and waits before any of the accesses at its end, while another one
+/// takes over.
+pub(crate) fn handed_over(name: &'static str, code: Code, seen: Seen) -> u64 {
+    let model = |at| {
+        let (code, seen) = (code.clone(), seen.clone());
+        check(Some(2), move || {
+            let commands = Arc::new(Commands::new(name));
+            (1..=2).for_each(|value| assert_eq!(commands.push(value), Some(value)));
+            let other = drains(&commands, &code, 1);
+            let mine = commands.event_that_waits(&code, at);
+            let other = other.join().unwrap();
+            seen.note("one carried out both", mine.applied.len() == 2 || other[0].applied.len() == 2);
+            seen.note("after the other", other[0].locked && mine.locked);
+            assert_eq!(commands.push(3), Some(3), "both have ended");
+            commands.check(&code, other.into_iter().chain([mine]), &[1, 2, 3]);
+        })
+    };
+    (0..2 * ACCESSES).map(model).sum()
 }
 
 /// Two programs drain while userspace pushes.

@@ -130,6 +130,12 @@ pub const MODELS: &[Model] = &[
     model("an event after the acknowledgement", "drain_commands", commands::acknowledged, &["acknowledged"]),
     model("slots that are used again", "drain_commands", commands::again, &["full", "again"]),
     model("two programs that drain", "drain_commands", commands::two_programs, &["shared", "busy", "idle"]),
+    model(
+        "a program that takes over",
+        "drain_commands",
+        commands::handed_over,
+        &["one carried out both", "after the other"],
+    ),
     model("forged words", "drain_commands", commands::forged, &["skipped", "locked"]),
     model("two writers of a taken cell", "use_percpu_cell", percpu::taken, &["dropped"]),
     model("a program that looks again", "use_percpu_cell", percpu::later, &["meanwhile", "busy"]),

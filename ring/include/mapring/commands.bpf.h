@@ -95,7 +95,11 @@ static __always_inline __u64 *mapring__commands_word(void *map, __u32 size, __u3
 {
 	__u64 *words = mapring__word(map, MAPRING__FIRST((unsigned long)size) + word * 8 / size);
 
-	return words ? words + word * 8 % size / 8 : 0;
+	if (!words)
+		return 0;
+	/* Opaque: otherwise clang adds before it checks, which the verifier refuses. */
+	asm volatile("" : "+r"(words));
+	return words + word * 8 % size / 8;
 }
 
 /* Returns the lock, which is now this program's; NULL if there is nothing to do, or another program is doing it. */
