@@ -28,6 +28,7 @@ pub const KEYS: &[&str] = &[
     "latency_limit",
     "fallback_batch",
     "idle_shard",
+    "command",
 ];
 
 /// The unit of a target.

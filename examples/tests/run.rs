@@ -158,6 +158,24 @@ mod bpf {
     }
 
     #[test]
+    fn tune() {
+        if !allowed() {
+            return;
+        }
+        let text = run(env!("CARGO_BIN_EXE_tune"), &["20"]);
+        let lines: Vec<_> = text.lines().collect();
+        let [changes @ .., events, last] = &lines[..] else { panic!("{text}") };
+        assert_eq!(changes.len(), 20);
+        for (n, change) in changes.iter().enumerate() {
+            assert!(change.starts_with(&format!("change {}: 1 in ", n + 1)), "{change}");
+            assert!(change.contains(" of ") && change.contains(", acknowledged after "), "{change}");
+            assert!(!change.contains("; 0 events"), "{change}");
+        }
+        assert!(events.ends_with(" after the acknowledgement: all as their commands say"), "{events}");
+        assert!(last.starts_with("20 commands carried out, 0 skipped; "), "{last}");
+    }
+
+    #[test]
     fn foreign() {
         if !allowed() {
             return;

@@ -6,6 +6,7 @@
 
 pub mod bpf;
 mod check;
+pub mod commands;
 pub mod history;
 pub mod ring;
 pub mod rings;
@@ -17,14 +18,20 @@ pub mod sync {
     #[cfg(loom)]
     #[allow(clippy::disallowed_types)]
     pub use loom::{
-        sync::atomic::{AtomicU64, Ordering, fence},
+        sync::{
+            Mutex,
+            atomic::{AtomicU64, Ordering, fence},
+        },
         thread,
     };
 
     #[cfg(not(loom))]
     #[allow(clippy::disallowed_types)]
     pub use std::{
-        sync::atomic::{AtomicU64, Ordering, fence},
+        sync::{
+            Mutex,
+            atomic::{AtomicU64, Ordering, fence},
+        },
         thread,
     };
 

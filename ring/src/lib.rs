@@ -91,7 +91,8 @@
 //!
 //! [`abi`] (pure functions: the place of everything in a region) → `protocol` (the algorithms, on any words of
 //! memory) → regions (a mapped BPF map, a BPF map read by system calls, a memfd) → the handles [`Ring`], [`Cells`],
-//! [`Counters`], [`Histograms`], [`Gauges`], [`Latches`], and for BPF only `PerCpuCells`, `Globals` and `Dispatch`. Each layer uses only those to
+//! [`Counters`], [`Histograms`], [`Gauges`], [`Latches`], [`Commands`], and for BPF only `PerCpuCells`, `Globals` and
+//! `Dispatch`. Each layer uses only those to
 //! its left.
 //!
 //! # Cargo features
@@ -146,8 +147,9 @@ pub use error::{Error, ErrorKind, ReadError, Result};
 pub use handle::{Array, PerCpuCells, dispatch, globals};
 #[cfg(not(loom))]
 pub use handle::{
-    Cells, CellsWriter, Counters, CountersWriter, GaugeReader, GaugeWindow, Gauges, GaugesWriter, Histograms,
-    HistogramsWriter, Latches, LatchesWriter, SinceLastRead, Snapshot, table,
+    Cells, CellsWriter, Commands, CommandsWriter, Counters, CountersWriter, Full, GaugeReader, GaugeWindow,
+    Gauges, GaugesWriter, Histograms, HistogramsWriter, Latches, LatchesWriter, SinceLastRead, Snapshot,
+    table,
 };
 #[cfg(not(loom))]
 pub use histogram::Histogram;

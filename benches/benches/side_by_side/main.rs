@@ -8,6 +8,7 @@ mod all;
 #[cfg(has_arena)]
 mod arena;
 mod axes;
+mod commands;
 mod consume;
 mod fallback;
 mod histogram;
@@ -75,6 +76,7 @@ const GROUPS: &[(&str, Group)] = &[
     ("sizes", sizes::run),
     ("axes", axes::run),
     ("others", others::run),
+    ("commands", commands::run),
     ("arena", arena),
     ("memory", memory::run),
     ("latest", process::latest),

@@ -40,6 +40,9 @@ pub(crate) mod skel {
     pub(crate) mod others {
         include!(concat!(env!("OUT_DIR"), "/others.skel.rs"));
     }
+    pub(crate) mod commands {
+        include!(concat!(env!("OUT_DIR"), "/commands.skel.rs"));
+    }
     pub(crate) mod numa {
         include!(concat!(env!("OUT_DIR"), "/numa.skel.rs"));
     }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /* The headers' functions for the models: tiny maps, values from the context. */
+#define MAPRING_COMMANDS_AT_ONCE 2 /* so that models end a drain in both ways */
 #include <mapring/cell.bpf.h>
+#include <mapring/commands.bpf.h>
 #include <mapring/counters.bpf.h>
 #include <mapring/global.bpf.h>
 #include <mapring/histogram.bpf.h>
@@ -33,6 +35,7 @@ MAPRING_NUMA_RING(placed4, struct narrow, 4);
 MAPRING_CELL(cell, struct wide);
 MAPRING_COUNTERS(counters, 2);
 MAPRING_HISTOGRAMS(histogram, 2);
+MAPRING_COMMANDS(commands, struct wide, 2);
 MAPRING_LATCH(latch, struct wide);
 MAPRING_PERCPU_CELL(percpu_cell, struct wide);
 MAPRING_PERCPU_COUNTERS(percpu_counters, 2);
@@ -221,5 +224,35 @@ int use_percpu_counters(__u64 *ctx)
 		mapring_counter_add(&percpu_counters, 0, ctx[0]);
 	else
 		ctx[0] = mapring_counter_read(&percpu_counters, ctx[0], ctx[1]);
+	return 0;
+}
+
+/* Words of the header that nothing uses: what the commands change. */
+static __always_inline __u64 *spare(void)
+{
+	return mapring__word(&commands, MAPRING__FIRST(sizeof(struct mapring_commands__commands)) + 3);
+}
+
+static void apply(const struct wide *command)
+{
+	__u64 *words = spare();
+
+	if (words) {
+		mapring__store(words, command->a);
+		mapring__store(words + 1, command->b);
+	}
+}
+
+/* An event: what it then sees is in the context. */
+SEC("syscall")
+int drain_commands(__u64 *ctx)
+{
+	__u64 *words = spare();
+
+	mapring_commands_drain(&commands, apply);
+	if (!words)
+		return -1;
+	ctx[0] = mapring__load(words);
+	ctx[1] = mapring__load(words + 1);
 	return 0;
 }

@@ -14,6 +14,7 @@
 pub mod alu;
 pub mod cell;
 mod check;
+pub mod commands;
 pub mod decode;
 pub mod history;
 pub mod looks;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::cell;
 use crate::check;
+use crate::commands;
 use crate::history::{End, History};
 use crate::nest::{Choices, INTERRUPTS, Nest};
 use crate::object::{Program, Variant, variants};
@@ -121,6 +122,22 @@ pub const MODELS: &[Model] = &[
     model("two writers, a reader", "update_global_cell", cell::update, &["meanwhile", "dropped"]),
     model("the production writer beside it", "set_cell", cell::beside_rust, BESIDE_RUST),
     model("the production writer beside it", "set_global_cell", cell::beside_rust, BESIDE_RUST),
+    model(
+        "an event after a push",
+        "drain_commands",
+        commands::next_event,
+        &["busy", "carried out by another"],
+    ),
+    model("an event after the acknowledgement", "drain_commands", commands::acknowledged, &["acknowledged"]),
+    model("slots that are used again", "drain_commands", commands::again, &["full", "again"]),
+    model("two programs that drain", "drain_commands", commands::two_programs, &["shared", "busy", "idle"]),
+    model(
+        "a program that takes over",
+        "drain_commands",
+        commands::handed_over,
+        &["one carried out both", "after the other"],
+    ),
+    model("forged words", "drain_commands", commands::forged, &["skipped", "locked"]),
     model("two writers of a taken cell", "use_percpu_cell", percpu::taken, &["dropped"]),
     model("a program that looks again", "use_percpu_cell", percpu::later, &["meanwhile", "busy"]),
     model("a program that reads", "use_percpu_cell", percpu::cell, &["meanwhile", "looked again", "busy"]),

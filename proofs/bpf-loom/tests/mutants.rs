@@ -8,7 +8,7 @@ use std::time::Instant;
 use mapring_bpf_loom::models::{Code, MODELS};
 use mapring_bpf_loom::mutate::{Mutant, mutants, of_mark, ring_sites, ring_writes};
 use mapring_bpf_loom::object::{Variant, variants};
-use mapring_bpf_loom::{check, region, resizable};
+use mapring_bpf_loom::{check, commands, region, resizable};
 
 /// The child's environment variable with the name of the mutant.
 const VARIABLE: &str = "MAPRING_MUTANT";
@@ -32,11 +32,14 @@ const PROGRAMS: [&str; 18] = [
     "use_percpu_cell",
     "use_percpu_counters",
     MOVING,
+    DRAIN,
 ];
 /// The model whose writer always finds its cell free, and so never counts.
 const ALONE: &str = "alone_cell";
 /// The model with its own mutants.
 const MOVING: &str = "push_moving";
+/// The same.
+const DRAIN: &str = "drain_commands";
 
 fn mutants_of(program: &'static str, variant: &Variant) -> Vec<Mutant> {
     let map = program.split_once('_').unwrap().1;
@@ -47,6 +50,10 @@ fn mutants_of(program: &'static str, variant: &Variant) -> Vec<Mutant> {
     check(None, move || {
         if program == MOVING {
             *found_here.lock().unwrap() = resizable::mutants(map, &code);
+            return;
+        }
+        if program == DRAIN {
+            *found_here.lock().unwrap() = commands::mutants(map, &code);
             return;
         }
         let sites = if program.contains("push") { ring_sites(map, &code) } else { region::sites(map, &code) };

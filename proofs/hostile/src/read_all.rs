@@ -6,7 +6,9 @@ use mapring::abi::histogram::{BUCKETS, STRIDE, values};
 use mapring::abi::seq::{Slots, TRIES};
 use mapring::abi::{Geometry, Kind};
 use mapring::protocol::ring::{Look, Shard};
-use mapring::{Cells, Counters, Histogram, Histograms, Latches, ReadError, Reader, Region, Ring, Start};
+use mapring::{
+    Cells, Commands, Counters, Histogram, Histograms, Latches, ReadError, Reader, Region, Ring, Start,
+};
 use std::time::Duration;
 
 /// The result of reading a region.
@@ -100,6 +102,7 @@ pub fn read_all(region: &Region, image: Option<&[u64]>) -> Reads {
     assert!(Ring::<[u8; 7]>::from_region(region.clone()).is_err() || record == 7);
     assert!(Cells::<[u8; 7]>::from_region(region.clone()).is_err() || record == 7);
     assert!(Latches::<[u8; 7]>::from_region(region.clone()).is_err() || record == 7);
+    assert!(Commands::<[u8; 7]>::from_region(region.clone()).is_err() || record == 7);
     reads
 }
 
@@ -109,6 +112,7 @@ fn typed<T: AnyBitPattern + NoUninit>(region: &Region, image: Option<&[u64]>) ->
         Kind::Cells => cells::<T>(&Cells::from_region(region.clone()).expect("of this size"), image),
         Kind::Latches => latches::<T>(&Latches::from_region(region.clone()).expect("of this size"), image),
         Kind::Counters => counters(&Counters::from_region(region.clone()).expect("counters"), image),
+        Kind::Commands => commands::<T>(&Commands::from_region(region.clone()).expect("of this size"), image),
         other => panic!("a new kind: {other}"),
     }
 }
@@ -293,4 +297,16 @@ fn histograms(histograms: &Histograms, image: Option<&[u64]>) -> Reads {
 fn counts(words: &[u64]) -> Vec<(std::ops::RangeInclusive<u64>, u64)> {
     let filled = words.iter().enumerate().filter(|(_, count)| **count != 0);
     filled.map(|(bucket, count)| (values(bucket), *count)).collect()
+}
+
+fn commands<T: AnyBitPattern>(commands: &Commands<T>, image: Option<&[u64]>) -> Reads {
+    let read = [commands.pushed(), commands.acknowledged(), commands.skipped()].map(|n| n.expect("mapped"));
+    let owner = commands.owner().expect("mapped");
+    if let Some(image) = image {
+        let geometry = commands.region().geometry();
+        let header = &image[geometry.first() * geometry.element_words()..][..8];
+        assert_eq!(read, [header[0], header[1], header[3]]);
+        assert_eq!(owner.map_or(0, u64::from), header[4] % (1 << 22));
+    }
+    Reads { values: read.len() as u64, ..Reads::default() }
 }

@@ -30,7 +30,7 @@ pub use pins::{PinDir, PublicPins};
 pub use privilege::{may_use_bpf, skipped};
 pub use process::{NOBODY, become_nobody, become_nobody_with, child, try_child, written_for};
 pub use quiet::{end, only_exit, quiet};
-pub use records::{Filled, Sample, words_of};
+pub use records::{Filled, Order, Sample, words_of};
 pub use slow_pages::SlowPages;
 pub use sysctl::UnprivilegedBpf;
 
@@ -69,6 +69,8 @@ pub mod skel {
         claims_linger_no_guard
         claims_linger_unguarded
         claims_unguarded
+        commands
+        commands_portable
         conformance
         contexts
         contexts_no_guard
@@ -122,6 +124,8 @@ pub mod skel {
     pub use claims_linger_no_guard::ClaimsLingerNoGuardSkelBuilder;
     pub use claims_linger_unguarded::ClaimsLingerUnguardedSkelBuilder;
     pub use claims_unguarded::ClaimsUnguardedSkelBuilder;
+    pub use commands::CommandsSkelBuilder;
+    pub use commands_portable::CommandsPortableSkelBuilder;
     pub use conformance::ConformanceSkelBuilder;
     pub use contexts::ContextsSkelBuilder;
     pub use contexts_no_guard::ContextsNoGuardSkelBuilder;

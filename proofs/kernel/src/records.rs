@@ -27,6 +27,22 @@ pub struct Sample {
     pub cpu: u32,
 }
 
+/// A command, as in `bpf/commands.bpf.c`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, Record)]
+#[repr(C)]
+pub struct Order {
+    thread: u64,
+    number: u64,
+    words: [u64; 5],
+}
+
+impl Order {
+    /// Command `number` of thread `thread`.
+    pub fn new(thread: u64, number: u64) -> Self {
+        Self { thread, number, words: [number; 5] }
+    }
+}
+
 // The type that libbpf-cargo generated from C: no second definition is needed.
 mapring::skeleton_records!("globals.skel.rs": crate::skel::globals_types::{large, mode, pair});
 mapring::skeleton_records!("layouts.skel.rs": crate::skel::layouts_types::{mode, packed, padded, pair});

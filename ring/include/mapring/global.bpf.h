@@ -5,7 +5,7 @@
  *
  *	struct load { __u64 ns, tasks; };
  *	MAPRING_GLOBAL_CELL(load, struct load);			// programs write, userspace reads
- *	MAPRING_GLOBAL_LATCH(limits, struct limits);		// userspace writes, programs read
+ *	MAPRING_GLOBAL_LATCH(limits, struct limits);		// one writer at a time, programs read
  *
  *	struct load *l = mapring_cell_begin(&load);		// NULL: counted in load.dropped
  *	if (l) {
@@ -68,6 +68,13 @@
 					    value_type *out)                                   \
 	{                                                                                      \
 		return mapring__latch_read(&latch->seq, out, sizeof(*out));                    \
+	}                                                                                      \
+	/* For its only writer: see latch.bpf.h. */                                            \
+	MAPRING__COPIES(value_type, "make several latches of it")                              \
+	MAPRING__FN void mapring_latch_set(struct mapring_global_latch__##name *latch,         \
+					   const value_type *value)                            \
+	{                                                                                      \
+		mapring__latch_set(&latch->seq, value, sizeof(*value));                        \
 	}
 
 #endif

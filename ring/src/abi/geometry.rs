@@ -22,7 +22,7 @@ pub struct Geometry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum GeometryError {
-    /// A ring's slots are not a power of two.
+    /// The slots of a ring, of records or of commands, are not a power of two.
     #[error("a ring needs a power of two of slots (1, 2, 4, …), not {0}")]
     Slots(u64),
     /// No cells, no counters, or no shards.
@@ -64,7 +64,7 @@ pub enum GeometryError {
         /// The value that follows from the kind and the record size.
         expected: usize,
     },
-    /// Cells, latches and the per-CPU kinds have one shard.
+    /// Cells, latches, commands and the per-CPU kinds have one shard.
     #[error(
         "only rings, counters, histograms and gauges have shards, and not in per-CPU maps: 1 shard, not {0}"
     )]
@@ -98,7 +98,9 @@ impl Geometry {
             _ => return Err(GeometryError::Record(record)),
         };
         match kind {
-            Kind::Ring if !small_capacity.is_power_of_two() => return Err(GeometryError::Slots(capacity)),
+            Kind::Ring | Kind::Commands if !small_capacity.is_power_of_two() => {
+                return Err(GeometryError::Slots(capacity));
+            }
             Kind::Counters | Kind::PerCpuCounters | Kind::Waiters if record != WORD as u64 => {
                 return Err(GeometryError::Counter(record));
             }
@@ -193,7 +195,9 @@ impl Geometry {
     /// Bytes of an element: the map's `value_size`.
     pub fn element(&self) -> usize {
         match self.kind {
-            Kind::Ring | Kind::Cells | Kind::PerCpuCells => WORD + self.record().next_multiple_of(WORD),
+            Kind::Ring | Kind::Cells | Kind::PerCpuCells | Kind::Commands => {
+                WORD + self.record().next_multiple_of(WORD)
+            }
             Kind::Latches => WORD + 2 * self.record().next_multiple_of(WORD),
             Kind::Counters | Kind::PerCpuCounters | Kind::Histograms | Kind::Gauges | Kind::Waiters => {
                 (self.capacity() * self.record()).next_multiple_of(LINE)
@@ -223,7 +227,7 @@ impl Geometry {
         self.first() + shard * stride
     }
 
-    /// The element of slot 0 of a ring's shard.
+    /// The element of slot 0 of a ring's shard, or of commands.
     pub fn slots(&self, shard: usize) -> usize {
         if self.resizable {
             return self.shard(self.shards()) + shard * self.slot_elements();
@@ -238,7 +242,7 @@ impl Geometry {
 
     fn shard_elements(&self) -> usize {
         match self.kind {
-            Kind::Ring => self.whole_lines(LINE) + self.slot_elements(),
+            Kind::Ring | Kind::Commands => self.whole_lines(LINE) + self.slot_elements(),
             Kind::Cells | Kind::Latches | Kind::PerCpuCells => self.capacity(),
             Kind::Counters | Kind::PerCpuCounters | Kind::Histograms | Kind::Gauges | Kind::Waiters => 1,
         }
@@ -346,6 +350,20 @@ mod tests {
         for other in [two.unwrap(), cells.unwrap(), one.resizable().unwrap()] {
             assert_eq!(other.of_cpu(), Err(GeometryError::OfCpu));
         }
+    }
+
+    #[test]
+    fn commands_are_laid_out_like_a_ring_of_one_shard() {
+        for record in 1..200 {
+            let g = Geometry::new(Kind::Commands, record, 8, 1).unwrap();
+            let ring = Geometry::new(Kind::Ring, record, 8, 1).unwrap();
+            assert_eq!(
+                (g.element(), g.entries(), g.slots(0)),
+                (ring.element(), ring.entries(), ring.slots(0))
+            );
+        }
+        assert_eq!(Geometry::new(Kind::Commands, 8, 12, 1), Err(GeometryError::Slots(12)));
+        assert_eq!(Geometry::new(Kind::Commands, 8, 8, 2), Err(GeometryError::Sharded(2)));
     }
 
     #[test]

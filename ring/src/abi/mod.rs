@@ -4,6 +4,7 @@
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("mapring needs a 64-bit machine: shared words are u64, read and written whole");
 
+pub mod commands;
 mod gate;
 pub mod gauge;
 mod geometry;
@@ -45,10 +46,12 @@ pub enum Kind {
     Gauges = 8,
     /// The readers of a ring that sleep, and the tickets until which they do.
     Waiters = 9,
+    /// A ring of commands, which userspace writes and programs carry out.
+    Commands = 10,
 }
 
 impl Kind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Ring,
         Self::Cells,
         Self::Counters,
@@ -58,6 +61,7 @@ impl Kind {
         Self::Histograms,
         Self::Gauges,
         Self::Waiters,
+        Self::Commands,
     ];
 
     /// The kind with the number `raw` in the preamble, if there is one.
@@ -88,6 +92,7 @@ impl core::fmt::Display for Kind {
             Self::Histograms => "histograms",
             Self::Gauges => "gauges",
             Self::Waiters => "waiters",
+            Self::Commands => "commands",
         })
     }
 }
@@ -101,7 +106,7 @@ mod tests {
         for (raw, kind) in (1..).zip(Kind::ALL) {
             assert_eq!(Kind::from_raw(raw), Some(kind));
         }
-        assert_eq!([0, 10, u64::MAX].map(Kind::from_raw), [None; 3]);
+        assert_eq!([0, 11, u64::MAX].map(Kind::from_raw), [None; 3]);
     }
 
     #[test]
@@ -110,11 +115,11 @@ mod tests {
         assert_eq!(kinds[..4], ["ring", "cells", "counters", "latches"]);
         assert_eq!(
             kinds[4..],
-            ["cells for each CPU", "counters for each CPU", "histograms", "gauges", "waiters"]
+            ["cells for each CPU", "counters for each CPU", "histograms", "gauges", "waiters", "commands"]
         );
         assert_eq!(
             Kind::ALL.map(Kind::is_per_cpu),
-            [false, false, false, false, true, true, false, false, false],
+            [false, false, false, false, true, true, false, false, false, false],
             "only in maps that each CPU has for itself"
         );
     }

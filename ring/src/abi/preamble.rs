@@ -37,7 +37,7 @@ pub enum PreambleError {
     /// The kind is not supported.
     #[error(
         "a region of unknown kind {found}, this library knows 1 (ring), 2 (cells), 3 (counters), 4 (latches), \
-         5 (cells for each CPU), 6 (counters for each CPU), 7 (histograms), 8 (gauges) and 9 (waiters)"
+         5 (cells for each CPU), 6 (counters for each CPU), 7 (histograms), 8 (gauges), 9 (waiters) and 10 (commands)"
     )]
     Kind {
         /// The third word.

@@ -109,6 +109,7 @@ pub(crate) fn from_btf(btf: &Btf, value: u32) -> Option<Description> {
         ("percpu_cell__", Kind::PerCpuCells, None),
         ("percpu_counters__", Kind::PerCpuCounters, None),
         ("waiters__", Kind::Waiters, None),
+        ("commands__", Kind::Commands, None),
     ]
     .into_iter()
     .find_map(|(prefix, kind, inner)| name.starts_with(prefix).then_some((kind, inner)))?;

@@ -110,6 +110,12 @@ pub(crate) enum Cause {
          this {thing}, which may be in the middle of a write: drop them first"
     )]
     OtherWriters { what: String, thing: &'static str, count: usize },
+    /// Another process writes the commands, and lives.
+    #[error(
+        "{what}: process {pid} writes these commands, and one process does so at a time: end it or its CommandsWriters, \
+         or send the commands through it"
+    )]
+    Owned { what: String, pid: u32 },
     /// The object's writers publish with x86's memory order, but this machine is not x86.
     #[error(
         "map {map} was compiled with __TARGET_ARCH_x86, whose plain stores don't publish on this \
@@ -224,7 +230,7 @@ impl Cause {
             Self::NotFitted { .. } => ErrorKind::NotFitted,
             Self::Unsealed { .. } | Self::HugePages { .. } | Self::Sparse { .. } => ErrorKind::Untrusted,
             Self::ResizeUnfinished { .. } => ErrorKind::ResizeUnfinished,
-            Self::OtherWriters { .. } => ErrorKind::OtherWriters,
+            Self::OtherWriters { .. } | Self::Owned { .. } => ErrorKind::OtherWriters,
             Self::Index { .. } | Self::Node { .. } | Self::NoSuch { .. } => ErrorKind::OutOfRange,
             Self::NotReadable { .. } => ErrorKind::NotReadable,
             Self::NotWritable { .. } | Self::ProgramsOnly { .. } => ErrorKind::NotWritable,

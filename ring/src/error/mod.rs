@@ -41,7 +41,7 @@ pub enum ErrorKind {
     Untrusted,
     /// Another process has not finished a resize.
     ResizeUnfinished,
-    /// Other writers of this process are in the way.
+    /// Other writers are in the way: of this process, or for commands of another one, which the message names.
     OtherWriters,
     /// A shard, cell, counter, latch, variable or NUMA node that does not exist.
     OutOfRange,

@@ -3,6 +3,7 @@
 #[cfg(feature = "bpf")]
 mod array;
 mod cells;
+mod commands;
 mod counters;
 #[cfg(feature = "bpf")]
 pub mod dispatch;
@@ -19,6 +20,7 @@ pub mod table;
 #[cfg(feature = "bpf")]
 pub use array::Array;
 pub use cells::{Cells, CellsWriter};
+pub use commands::{Commands, CommandsWriter, Full};
 pub use counters::{Counters, CountersWriter};
 pub use gauges::{GaugeReader, GaugeWindow, Gauges, GaugesWriter, SinceLastRead};
 pub use histograms::{Histograms, HistogramsWriter};

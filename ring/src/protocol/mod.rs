@@ -11,6 +11,7 @@
 //!   were claimed.
 
 pub mod cell;
+pub mod commands;
 pub mod counters;
 pub mod gauge;
 pub mod histogram;

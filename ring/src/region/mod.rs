@@ -7,6 +7,7 @@ mod access;
 mod mapping;
 mod memfd;
 mod options;
+mod process;
 mod scalar;
 mod source;
 mod writers;
@@ -22,6 +23,7 @@ pub(crate) use mapping::Mapping;
 pub(crate) use mapping::{Shared, SharedMut, SharedRows};
 pub use options::OpenOptions;
 use parking_lot::MutexGuard;
+pub(crate) use process::{is_alive, this_process};
 pub(crate) use source::Place;
 pub use source::Source;
 pub(crate) use writers::{Identity, Writer};
@@ -34,7 +36,7 @@ use crate::protocol::ring::gate;
 use crate::record::{LayoutCheck, UncheckedReason};
 use crate::sync::{Ordering, fence};
 
-/// Shared memory that contains a ring, cells, counters or latches. Clones are handles to the same mapping.
+/// Shared memory that contains a ring, cells, counters, latches or commands. Clones are handles to the same mapping.
 ///
 /// A region is read-only unless it was opened with [`OpenOptions::write`]. Dropping the last handle unmaps it. The
 /// memory stays while the map is pinned, or another process has the map or memfd open.

@@ -49,6 +49,7 @@ static ALL: Mutex<BTreeMap<Key, (usize, Turn)>> = Mutex::new(BTreeMap::new());
 pub(crate) struct Writer {
     key: Key,
     turn: Turn,
+    last: Option<Box<dyn FnOnce() + Send + Sync>>,
 }
 
 impl Writer {
@@ -62,7 +63,13 @@ impl Writer {
             Arc::clone(turn)
         };
         drop(turn.lock());
-        Self { key, turn }
+        Self { key, turn, last: None }
+    }
+
+    /// Calls `f` when this writer is dropped, if it is then the last one of its part. No other becomes a writer before
+    /// `f` returns. `f` must not use writers.
+    pub(crate) fn on_last(&mut self, f: impl FnOnce() + Send + Sync + 'static) {
+        self.last = Some(Box::new(f));
     }
 
     /// Waits until no other writer holds the lock, and takes it.
@@ -87,6 +94,9 @@ impl Drop for Writer {
         if let Entry::Occupied(mut entry) = ALL.lock().entry(self.key) {
             entry.get_mut().0 -= 1;
             if entry.get().0 == 0 {
+                if let Some(last) = self.last.take() {
+                    last();
+                }
                 entry.remove();
             }
         }
@@ -94,7 +104,10 @@ impl Drop for Writer {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_types)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     fn file(inode: u64) -> Identity {
@@ -123,6 +136,16 @@ mod tests {
             drop(late.join().unwrap());
         });
         drop((one, other, elsewhere));
+        let ended = Arc::new(AtomicUsize::new(0));
+        let [one, same] = [(); 2].map(|()| {
+            let (mut writer, ended) = (Writer::new(file(1), 0), Arc::clone(&ended));
+            writer.on_last(move || _ = ended.fetch_add(1, Ordering::Relaxed));
+            writer
+        });
+        drop(one);
+        assert_eq!(ended.load(Ordering::Relaxed), 0, "there is another");
+        drop(same);
+        assert_eq!(ended.load(Ordering::Relaxed), 1);
         assert!(!ALL.lock().keys().any(|(identity, _)| [file(1), file(2)].contains(identity)));
     }
 }

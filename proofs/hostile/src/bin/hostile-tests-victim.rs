@@ -5,7 +5,7 @@
 
 use std::os::fd::AsFd;
 
-use mapring::{Cells, CellsWriter, Counters, Latches, OpenOptions, Region, Ring, Writer};
+use mapring::{Cells, CellsWriter, Commands, Counters, Latches, OpenOptions, Region, Ring, Writer};
 use mapring_hostile_tests::Record;
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, raise};
@@ -75,6 +75,25 @@ fn deed(what: &str, numbers: Vec<u64>) -> Deed {
             let latches = Latches::<Record>::from_region(region()).expect("latches");
             let (writer, value) = (latches.writer().expect("writable"), Record::new(first));
             Box::new(move || writer.set(0, &value).map(|()| "true".to_owned()).expect("latch 0"))
+        }
+        // `command COUNT N`: commands N, N + 1, …
+        "command" => {
+            let commands = Commands::<Record>::from_region(region()).expect("commands");
+            let writer = commands.writer().expect("no other process");
+            let orders: Vec<_> = (0..first).map(|i| Record::new(numbers[1] + i)).collect();
+            Box::new(move || {
+                let pushed = orders.iter().map(|order| writer.push(order));
+                pushed.map(|n| n.map_or("-".to_owned(), |n| n.to_string())).collect::<Vec<_>>().join(" ")
+            })
+        }
+        // Becomes the owner.
+        "own" => {
+            let commands = Commands::<Record>::from_region(region()).expect("commands");
+            Box::new(move || {
+                // Stays the owner until this process ends.
+                std::mem::forget(commands.writer().expect("no other process"));
+                "true".to_owned()
+            })
         }
         "add" => {
             let writer = Counters::from_region(region()).and_then(|counters| counters.writer(0));

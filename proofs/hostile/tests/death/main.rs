@@ -2,6 +2,7 @@
 //! the next writer then find the state that the guarantees promise.
 #![allow(missing_docs)]
 
+mod commands;
 mod preamble;
 mod ring;
 mod values;

@@ -10,7 +10,7 @@ use mapring::abi::seq::{DISCARDED, Slots};
 use mapring::abi::{Geometry, Kind, LINE, Preamble, WORD};
 use mapring::protocol::Words;
 use mapring::protocol::ring::{Cursor, Look, Place, Shard, Start, Step};
-use mapring::{Cells, Counters, Error, ErrorKind, Histograms, Latches, OpenOptions, Region, Ring};
+use mapring::{Cells, Commands, Counters, Error, ErrorKind, Histograms, Latches, OpenOptions, Region, Ring};
 use mapring_hostile_tests::{Counted, Memory, Reads, forge, hostile_word, read_all};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -50,13 +50,22 @@ fn ticket() -> impl Strategy<Value = u64> {
 
 fn shape() -> impl Strategy<Value = Geometry> {
     let record = prop::sample::select(vec![1_u64, 8, 13, 24, 264]);
-    let kinds = vec![Kind::Ring, Kind::Ring, Kind::Cells, Kind::Counters, Kind::Latches, Kind::Histograms];
+    let kinds = vec![
+        Kind::Ring,
+        Kind::Ring,
+        Kind::Cells,
+        Kind::Counters,
+        Kind::Latches,
+        Kind::Histograms,
+        Kind::Commands,
+    ];
     let kind = prop::sample::select(kinds);
     (kind, record, 0_u32..6, 1_u64..10, 1_u64..4).prop_map(|(kind, record, bits, count, shards)| {
         let geometry = match kind {
             Kind::Ring => Geometry::new(kind, record, 1 << bits, shards),
             Kind::Counters => Geometry::new(kind, WORD as u64, count, shards),
             Kind::Histograms => Geometry::new(kind, HISTOGRAM as u64, count.min(2), shards),
+            Kind::Commands => Geometry::new(kind, record, 1 << bits, 1),
             _ => Geometry::new(kind, record, count, 1),
         };
         geometry.unwrap()
@@ -219,6 +228,20 @@ fn writers_go_on_in_whatever_they_find() {
                     assert_eq!(latches.read(index).unwrap(), [7; 3]);
                 }
             }
+            (Kind::Commands, 24) => {
+                let commands = Commands::<[u64; 3]>::from_region(region.clone()).unwrap();
+                match commands.writer() {
+                    Ok(writer) => {
+                        let [pushed, applied] =
+                            [commands.pushed(), commands.acknowledged()].map(Result::unwrap);
+                        let free = (commands.slots() as u64).saturating_sub(pushed.wrapping_sub(applied));
+                        let taken = (0..40).filter(|&n| writer.push(&[n; 3]).is_ok()).count() as u64;
+                        assert_eq!(taken, free, "{pushed} pushed, {applied} carried out");
+                        assert_eq!(commands.pushed().unwrap(), pushed.wrapping_add(taken));
+                    }
+                    Err(e) => assert_eq!(e.kind(), ErrorKind::OtherWriters, "a forged owner that lives: {e}"),
+                }
+            }
             (Kind::Counters, _) => {
                 let counters = Counters::from_region(region.clone()).unwrap();
                 let before = counters.get(0, 0).unwrap();
@@ -279,7 +302,7 @@ fn a_spoilt_preamble_is_a_typed_error_or_another_region() {
 /// meaning that readers must know.
 #[test]
 fn what_this_version_does_not_know_is_a_typed_error() {
-    let kinds = [Kind::Ring, Kind::Cells, Kind::Counters, Kind::Latches];
+    let kinds = [Kind::Ring, Kind::Cells, Kind::Counters, Kind::Latches, Kind::Commands];
     let shapes = kinds.map(|kind| Geometry::new(kind, 8, 16, 1).unwrap());
     let ring = shapes[0];
     let known = [ring.of_cpu().unwrap(), ring.resizable().unwrap()];
@@ -366,7 +389,7 @@ fn the_largest_shapes_do_not_overflow() {
     // A preamble may claim anything; the file's length decides.
     let numbers = [0, 1, 2, 3, 8, LINE as u64, 1 << 20, 1 << 29, 1 << 31, 1 << 32, 1 << 63, u64::MAX];
     let mut tried = 0;
-    for kind in 0..8 {
+    for kind in 0..10 {
         for record in numbers {
             for capacity in numbers {
                 for shards in numbers {

@@ -3,7 +3,8 @@
 //! `kernel-tests-child [nobody] ring|cells|counters PIN` opens a region of 56-byte records, or of counters, and prints
 //! its content. `… write PIN` tries every way to write a region, and prints the kernel's answers. `… overwrite PIN`
 //! writes it with a BPF program. `… repin PIN PIN` pins a map a second time. `… compared PIN` prints what a cell's type
-//! was compared with. `quiet HOW RING LARGE CELLS LATCHES COUNTERS [GLOBALS]` reads without system calls: see
+//! was compared with. `commands PIN COUNT` pushes commands, prints the number of the last one, and waits for the end of
+//! its stdin. `quiet HOW RING LARGE CELLS LATCHES COUNTERS [GLOBALS]` reads without system calls: see
 //! `src/quiet.rs`.
 #![allow(unsafe_code)]
 
@@ -12,9 +13,9 @@ use std::os::fd::AsFd;
 use anyhow::{Result, bail};
 use libbpf_rs::libbpf_sys::BPF_F_RDONLY;
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
-use mapring::{Cells, Counters, OpenOptions, Region, Ring};
+use mapring::{Cells, Commands, Counters, OpenOptions, Region, Ring};
 use mapring_kernel_tests::skel::layouts_types;
-use mapring_kernel_tests::{Filled, become_nobody_with, quiet, raw};
+use mapring_kernel_tests::{Filled, Order, become_nobody_with, quiet, raw};
 use memmap2::MmapOptions;
 use rustix::mm::MprotectFlags;
 use rustix::thread::CapabilitySet;
@@ -60,6 +61,14 @@ fn main() -> Result<()> {
             let cells = Cells::<layouts_types::pair>::open(pin)?;
             println!("{:?} {}", cells.access(), cells.layout_check());
         }
+        ["commands", pin, count] => {
+            let commands = Commands::<Order>::open_with(pin, OpenOptions::new().write(true))?;
+            let writer = commands.writer()?;
+            let numbers = 1..=count.parse()?;
+            let last = numbers.map(|n| writer.push(&Order::new(1, n))).last().transpose()?;
+            println!("{}", last.unwrap_or_default());
+            std::io::stdin().read_line(&mut String::new())?;
+        }
         ["write", pin] => write(pin)?,
         ["overwrite", pin] => overwrite(pin)?,
         ["repin", pin, path] => repin(pin, path)?,
@@ -67,7 +76,7 @@ fn main() -> Result<()> {
             quiet(how, [ring, large, cells, latches, counters], globals.first().copied())?;
         }
         _ => bail!(
-            "kernel-tests-child [nobody|cap_bpf] ring|cells|counters|compared|write|overwrite PIN; \
+            "kernel-tests-child [nobody|cap_bpf] ring|cells|counters|compared|write|overwrite PIN; commands PIN COUNT; \
              or [nobody|cap_bpf] repin PIN PIN; or quiet HOW RING LARGE CELLS LATCHES COUNTERS [GLOBALS]"
         ),
     }
