@@ -182,6 +182,21 @@ impl Cursor {
         false
     }
 
+    /// Whether no ticket from the next one on was claimed when this call began. So a program that claims one later reads
+    /// a later clock than the caller did, if the caller read it before this call ([`clock_fence`](super::clock_fence)).
+    ///
+    /// One exception, where a later ticket can already be claimed: a slot that was stepped over because its writer was
+    /// interrupted for a lap (`docs/guarantees.md`, *Non-guarantees*).
+    #[inline]
+    pub fn nothing_claimed(&self, look: &mut impl Look) -> bool {
+        let (slots, t) = (look.slots(), self.next);
+        if after(state(look.peek(t)), slots.free(t)) {
+            return false;
+        }
+        // A guarded claim that was interrupted between `head` and the slot leaves a free slot before later tickets.
+        !after(look.head() & !PENDING, t) || last_taken(look, t).is_none_or(|last| after(t, last))
+    }
+
     /// One bounded step: loads the sequence of the next ticket's slot, and delivers the record, passes the ticket, or
     /// finds the slot empty. Takes a few dozen loads at most, whatever the memory contains.
     #[inline(always)] // so that the copy need not go through memory
