@@ -15,6 +15,7 @@ mod large;
 mod latency;
 mod loss;
 mod memory;
+mod merge;
 mod others;
 mod peers;
 mod process;
@@ -63,6 +64,7 @@ const GROUPS: &[(&str, Group)] = &[
     ("histogram", histogram::run),
     ("produce", produce::run),
     ("consume", consume::run),
+    ("merge", merge::run),
     ("all", all::run),
     ("large", large::run),
     ("fallback", fallback::run),

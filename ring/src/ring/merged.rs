@@ -42,7 +42,7 @@ use crate::time::Clock;
 /// delivered as well, and counts as [`late`](MergedStats::late).
 ///
 /// **Cost.** Calls read the clock through the vDSO, and make no system call on a mapped ring. After its creation the
-/// reader allocates nothing, unless a ring with more shards replaces this one. It holds up to 64 records of each shard.
+/// reader allocates nothing, unless a ring with more shards replaces this one. It holds up to 128 records of each shard.
 /// Those that it still holds when it is dropped are not delivered. Another reader of the ring is not affected.
 pub struct Merged<T, F> {
     reader: Reader<T>,
@@ -183,14 +183,14 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Merged<T, F> {
     /// The most records of a pass: what the ring and the reader hold.
     fn most(&self) -> usize {
         let slots = self.reader.region().geometry().capacity();
-        self.reader.sweep.count().saturating_mul(slots + 64)
+        self.reader.sweep.count().saturating_mul(slots + 128)
     }
 
     #[inline(always)]
     fn next(&mut self) -> Option<Event<T>> {
         let Self { reader, merge, stamp, .. } = self;
-        let (at, place) = merge.next(&mut Here(reader), stamp)?;
-        let (ticket, &record) = merge.record(place);
+        let place = merge.next(&mut Here(reader), stamp)?;
+        let (at, ticket, &record) = merge.record(place);
         Some(Event { shard: reader.sweep.number(at), ticket, record })
     }
 
@@ -199,8 +199,8 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Merged<T, F> {
     fn take(&mut self, limit: usize, f: &mut impl FnMut(Event<&T>)) -> usize {
         let Self { reader, merge, stamp, .. } = self;
         for count in 0..limit {
-            let Some((at, place)) = merge.next(&mut Here(reader), stamp) else { return count };
-            let (ticket, record) = merge.record(place);
+            let Some(place) = merge.next(&mut Here(reader), stamp) else { return count };
+            let (at, ticket, record) = merge.record(place);
             f(Event { shard: reader.sweep.number(at), ticket, record });
         }
         limit
@@ -213,8 +213,7 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Merged<T, F> {
         for _ in 0..Self::RINGS {
             let now = clock.now();
             clock_fence();
-            merge.round(&mut Here(reader), now, stamp);
-            if merge.is_ready() || !reader.follow() {
+            if merge.round(&mut Here(reader), now, stamp) || !reader.follow() {
                 return;
             }
         }
