@@ -47,6 +47,8 @@ use crate::time::Clock;
 pub struct Merged<T, F> {
     reader: Reader<T>,
     merge: Merge<T>,
+    /// The numbers of the shards, for [`Event::shard`]. Only resizable rings change, and theirs are in order.
+    numbers: Box<[usize]>,
     stamp: F,
     clock: Clock,
 }
@@ -89,8 +91,8 @@ impl<T: AnyBitPattern> Shards<T> for Here<'_, T> {
     }
 
     #[inline]
-    fn read(&mut self, at: usize, limit: usize, f: impl FnMut(u64, &T)) -> Found {
-        self.0.sweep.read_one(at, limit, f)
+    fn read(&mut self, at: usize, room: &mut [T], f: impl FnMut(u64, &[T])) -> Found {
+        self.0.sweep.read_one(at, room, f)
     }
 }
 
@@ -113,7 +115,8 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Merged<T, F> {
     pub(super) fn new(reader: Reader<T>, stamp: F) -> Self {
         let [delay, settle] = [Self::DELAY, Self::SETTLE].map(nanoseconds);
         let merge = Merge::new(reader.sweep.count(), delay, settle);
-        Self { reader, merge, stamp, clock: Clock::default() }
+        let numbers = reader.shards().collect();
+        Self { reader, merge, numbers, stamp, clock: Clock::default() }
     }
 
     /// Sets how long a record that is still being written holds back records with later stamps: until the clock is
@@ -188,28 +191,25 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Merged<T, F> {
 
     #[inline(always)]
     fn next(&mut self) -> Option<Event<T>> {
-        let Self { reader, merge, stamp, .. } = self;
-        let place = merge.next(&mut Here(reader), stamp)?;
-        let (at, ticket, &record) = merge.record(place);
-        Some(Event { shard: reader.sweep.number(at), ticket, record })
+        let Self { reader, merge, stamp, numbers, .. } = self;
+        let (at, ticket, &record) = merge.next(&mut Here(reader), stamp)?;
+        Some(Event { shard: numbers.get(at).copied().unwrap_or(at), ticket, record })
     }
 
     /// Delivers up to `limit` records of this round.
     #[inline(always)]
     fn take(&mut self, limit: usize, f: &mut impl FnMut(Event<&T>)) -> usize {
-        let Self { reader, merge, stamp, .. } = self;
-        for count in 0..limit {
-            let Some(place) = merge.next(&mut Here(reader), stamp) else { return count };
-            let (at, ticket, record) = merge.record(place);
-            f(Event { shard: reader.sweep.number(at), ticket, record });
-        }
-        limit
+        let Self { reader, merge, stamp, numbers, .. } = self;
+        let number = |at| numbers.get(at).copied().unwrap_or(at);
+        merge.for_each(&mut Here(reader), stamp, limit, |at, ticket, record| {
+            f(Event { shard: number(at), ticket, record })
+        })
     }
 
     /// Begins a round, in the next ring if this one was replaced and nothing of it is left to deliver.
     #[inline(never)]
     fn round(&mut self) {
-        let Self { reader, merge, stamp, clock } = self;
+        let Self { reader, merge, stamp, clock, .. } = self;
         for _ in 0..Self::RINGS {
             let now = clock.now();
             clock_fence();

@@ -209,10 +209,10 @@ impl Cursor {
     /// Steps until a step gives no record, at most `limit` times, and calls `f` for each record. Returns the number of
     /// records, and the result of the last step if it gave none.
     #[inline(always)]
-    pub fn run<T: AnyBitPattern>(
+    pub fn run<T: AnyBitPattern, R: Room<T> + ?Sized>(
         &mut self,
         look: &mut impl Look,
-        out: &mut T,
+        room: &mut R,
         limit: usize,
         mut f: impl FnMut(u64, &T),
     ) -> (usize, Step) {
@@ -229,6 +229,7 @@ impl Cursor {
             if seen != published {
                 break (seen, published);
             }
+            let out = room.place(count);
             if !look.take(t, published, out) {
                 run.cursor.stats.torn += 1;
                 return (count, Step::Moved);
@@ -302,6 +303,28 @@ impl Cursor {
     fn move_to(&mut self, next: u64) {
         self.next = next;
         self.waits = 0;
+    }
+}
+
+/// Where a run of records is copied to.
+pub trait Room<T> {
+    /// The place of the record after `count` others.
+    fn place(&mut self, count: usize) -> &mut T;
+}
+
+/// Each record replaces the one before.
+impl<T> Room<T> for T {
+    #[inline(always)]
+    fn place(&mut self, _count: usize) -> &mut T {
+        self
+    }
+}
+
+/// A place for each.
+impl<T> Room<T> for [T] {
+    #[inline(always)]
+    fn place(&mut self, count: usize) -> &mut T {
+        &mut self[count]
     }
 }
 

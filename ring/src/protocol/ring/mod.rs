@@ -14,7 +14,7 @@ mod retire;
 mod stats;
 mod window;
 
-pub use consume::{Cursor, Look, Start, Step};
+pub use consume::{Cursor, Look, Room, Start, Step};
 pub use follow::{Follow, Leaving};
 pub use merge::{Found, Merge, OPEN, Shards, read};
 pub use produce::Slot;

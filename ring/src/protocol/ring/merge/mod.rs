@@ -11,16 +11,21 @@
 //! stamp that was not read yet. The reader therefore sorts the records that it holds of each shard, and while there are
 //! more records to read, it holds more than `OPEN`.
 
+mod order;
 mod tree;
 
 use bytemuck::AnyBitPattern;
 
 use super::{Cursor, Look, Step};
+use order::{Order, Run};
 use tree::{NONE, Tree};
 
 /// The most programs of one CPU that can be between claim and stamp at the same time, without late records: tasks,
 /// softirqs, interrupts and NMIs interrupt each other, and tasks can also preempt each other.
 pub const OPEN: usize = 8;
+
+/// Set in a place of the order if its record is late.
+const LATE: usize = 1 << (usize::BITS - 1);
 
 /// What ended the reading of a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,29 +46,30 @@ pub trait Shards<T> {
     /// Whether records are written to this ring only: false once it is being replaced by another.
     fn in_use(&mut self) -> bool;
 
-    /// Reads at most `limit` records of shard `at` with [`read`].
-    fn read(&mut self, at: usize, limit: usize, f: impl FnMut(u64, &T)) -> Found;
+    /// Reads records of shard `at` into `room`, with [`read`].
+    fn read(&mut self, at: usize, room: &mut [T], f: impl FnMut(u64, &[T])) -> Found;
 }
 
-/// Reads at most `limit` records of a shard and calls `f` with their tickets. Ends after `steps` tickets in a row that
-/// gave no record.
+/// Reads records of a shard into `room`. Calls `f` with each run of records, whose tickets follow each other, and the
+/// first one's ticket. Ends after `steps` tickets in a row that gave no record.
 #[inline]
 pub fn read<T: AnyBitPattern>(
     cursor: &mut Cursor,
     look: &mut impl Look,
-    record: &mut T,
-    limit: usize,
+    room: &mut [T],
     steps: u32,
-    mut f: impl FnMut(u64, &T),
+    mut f: impl FnMut(u64, &[T]),
 ) -> Found {
     let (mut count, mut left, mut looked_past) = (0, steps, false);
     loop {
         if cursor.nothing_claimed(look) {
             return Found::End;
         }
-        let (run, step) = cursor.run(look, record, limit - count, &mut f);
+        let (room, first) = (&mut room[count..], cursor.next());
+        let (run, step) = cursor.run(look, room, room.len(), |_, _| {});
+        f(first, &room[..run]);
         count += run;
-        if count >= limit {
+        if run == room.len() {
             return Found::More;
         }
         if step == Step::Empty {
@@ -83,38 +89,6 @@ pub fn read<T: AnyBitPattern>(
     }
 }
 
-/// The records of a shard that were read and have no place in the order yet, sorted by stamp.
-#[derive(Clone, Copy, Debug, Default)]
-struct Run {
-    /// The place of the first one, and of the one after the last.
-    first: usize,
-    end: usize,
-    /// No record that was not read yet has an earlier stamp.
-    floor: u64,
-    /// Whether there is nothing more to read in this round.
-    done: bool,
-}
-
-impl Run {
-    /// Whether more must be read before another record of any shard can be put in order.
-    fn must_fill(&self) -> bool {
-        !self.done && self.end - self.first <= OPEN + 1
-    }
-
-    /// How many records can be put in order before more must be read, as far as this shard is concerned.
-    fn ready(&self) -> usize {
-        let len = self.end - self.first;
-        if self.done { len } else { len.saturating_sub(OPEN + 1) }
-    }
-
-    /// All but [`OPEN`] of the records that were read have earlier stamps than those that were not read yet.
-    fn raise_floor(&mut self, stamps: &[u64]) {
-        if self.end - self.first > OPEN {
-            self.floor = self.floor.max(stamps[self.end - OPEN - 1]);
-        }
-    }
-}
-
 /// Records of all shards in the order of their stamps.
 #[derive(Debug)]
 pub struct Merge<T> {
@@ -130,9 +104,7 @@ pub struct Merge<T> {
     order: Box<[usize]>,
     ordered: usize,
     next: usize,
-    /// How many of these are late: the first ones.
-    ordered_late: usize,
-    /// The latest stamp in the order so far.
+    /// The latest stamp that has a place in the order.
     last: u64,
     /// How long a claim may take to become visible after its program read the clock.
     settle: u64,
@@ -143,7 +115,6 @@ pub struct Merge<T> {
     limit: u64,
     /// Whether no later record can be in another ring.
     in_use: bool,
-    held: usize,
     late: u64,
     ahead: u64,
 }
@@ -169,14 +140,12 @@ impl<T: AnyBitPattern> Merge<T> {
             order: vec![0; 2 * Self::MOST].into(),
             ordered: 0,
             next: 0,
-            ordered_late: 0,
             last: 0,
             settle,
             delay,
             now: 0,
             limit: 0,
             in_use: true,
-            held: 0,
             late: 0,
             ahead: 0,
         };
@@ -206,12 +175,13 @@ impl<T: AnyBitPattern> Merge<T> {
 
     /// The records that were read and not delivered yet.
     pub fn held(&self) -> u64 {
-        (self.held + self.ordered - self.next) as u64
+        let held = self.runs.iter().map(|run| run.end - run.first).sum::<usize>();
+        (held + self.ordered - self.next) as u64
     }
 
     /// The records that were delivered after one with a later stamp.
     pub fn late(&self) -> u64 {
-        self.late + self.ordered_late.min(self.next) as u64
+        self.late
     }
 
     /// The records whose stamp was later than the clock.
@@ -241,136 +211,122 @@ impl<T: AnyBitPattern> Merge<T> {
             }
         }
         let Self { tree, runs, stamps, .. } = self;
-        tree.build(|at| first(&runs[at], stamps));
+        tree.build(|at| runs[at].stamp(stamps));
         self.put_in_order(shards, stamp)
     }
 
-    /// The place of the next record that can be delivered in this round, to be given to [`record`](Self::record) before
-    /// the next call.
+    /// The shard, ticket and record of the next record that can be delivered in this round.
     #[inline(always)]
-    pub fn next(&mut self, shards: &mut impl Shards<T>, stamp: &mut impl FnMut(&T) -> u64) -> Option<usize> {
+    pub fn next(
+        &mut self,
+        shards: &mut impl Shards<T>,
+        stamp: &mut impl FnMut(&T) -> u64,
+    ) -> Option<(usize, u64, &T)> {
         if self.next == self.ordered && !self.put_in_order(shards, stamp) {
             return None;
         }
+        let place = self.order[self.next] & !LATE;
+        self.late += u64::from(self.order[self.next] != place);
         self.next += 1;
-        Some(self.order[self.next - 1])
+        Some((place >> self.size, self.tickets[place], &self.records[place]))
     }
 
-    /// The shard, ticket and record at a place.
+    /// Calls `f` with the shard, ticket and record of up to `limit` records that can be delivered in this round. Returns
+    /// how many.
     #[inline(always)]
-    pub fn record(&self, place: usize) -> (usize, u64, &T) {
-        (place >> self.size, self.tickets[place], &self.records[place])
+    pub fn for_each(
+        &mut self,
+        shards: &mut impl Shards<T>,
+        stamp: &mut impl FnMut(&T) -> u64,
+        limit: usize,
+        mut f: impl FnMut(usize, u64, &T),
+    ) -> usize {
+        let mut count = 0;
+        while count < limit && self.next < self.ordered {
+            let Some((shard, ticket, record)) = self.next(shards, stamp) else { break };
+            f(shard, ticket, record);
+            count += 1;
+        }
+        while count < limit {
+            self.fill_all(shards, stamp);
+            let Self { runs, stamps, tickets, records, tree, late, last, .. } = self;
+            let order = Order { runs, stamps, tree, limit: self.limit, last };
+            let taken = order.take(limit - count, |place, is_late| {
+                *late += u64::from(is_late);
+                f(place >> self.size, tickets[place], &records[place]);
+            });
+            if taken == 0 {
+                break;
+            }
+            count += taken;
+        }
+        count
     }
 
     /// Puts the next records in order, after all earlier ones were delivered. Returns whether there are any.
     #[inline(never)]
     fn put_in_order(&mut self, shards: &mut impl Shards<T>, stamp: &mut impl FnMut(&T) -> u64) -> bool {
-        self.late = self.late();
-        (self.next, self.ordered) = (0, 0);
-        if let [_, _] = self.runs[..] {
-            self.merge_two(shards, stamp);
-        } else {
-            self.merge_many(shards, stamp);
-        }
-        self.held -= self.ordered;
-        let order = &self.order[..self.ordered];
-        self.ordered_late = order.iter().take_while(|&&place| self.stamps[place] < self.last).count();
-        if let Some(&place) = order.last() {
-            self.last = self.last.max(self.stamps[place]);
-        }
-        self.ordered > 0
-    }
-
-    /// The same for two shards, without a tree.
-    fn merge_two(&mut self, shards: &mut impl Shards<T>, stamp: &mut impl FnMut(&T) -> u64) {
-        for at in 0..2 {
-            if self.runs[at].must_fill() {
-                self.fill(shards, at, stamp);
-            }
-        }
-        let Self { runs, stamps, order, limit, .. } = self;
-        // Up to the first place whose stamp is too late, or before which more must be read.
-        let [(mut a, a_end, a_more), (mut b, b_end, b_more)] = [0, 1].map(|at| {
-            let Run { first, done, .. } = runs[at];
-            let ready = &stamps[first..first + runs[at].ready()];
-            match ready.last() {
-                Some(last) if last >= limit => {
-                    (first, first + ready.partition_point(|stamp| stamp < limit), false)
-                }
-                _ => (first, first + ready.len(), !done),
+        self.fill_all(shards, stamp);
+        let Self { runs, stamps, tree, last, order, .. } = self;
+        let mut places = order.iter_mut();
+        let most = places.len();
+        let taken = Order { runs, stamps, tree, limit: self.limit, last }.take(most, |place, late| {
+            if let Some(to) = places.next() {
+                *to = if late { place | LATE } else { place };
             }
         });
-        let mut count = 0;
-        while a < a_end && b < b_end {
-            // Selected without a branch, which the CPU could not predict.
-            let second = usize::from(stamps[b] < stamps[a]);
-            order[count] = std::hint::select_unpredictable(second == 1, b, a);
-            (a, b, count) = (a + 1 - second, b + second, count + 1);
-        }
-        let mut rest = |from: &mut usize, end| {
-            for place in *from..end {
-                order[count] = place;
-                count += 1;
-            }
-            *from = end;
-        };
-        if a == a_end && !a_more {
-            rest(&mut b, b_end);
-        } else if b == b_end && !b_more {
-            rest(&mut a, a_end);
-        }
-        (runs[0].first, runs[1].first, self.ordered) = (a, b, count);
+        (self.next, self.ordered) = (0, taken);
+        taken > 0
     }
 
-    /// The same for any number of shards.
-    fn merge_many(&mut self, shards: &mut impl Shards<T>, stamp: &mut impl FnMut(&T) -> u64) {
-        let mut count = 0;
-        while count < self.order.len() {
-            let (stamped, at) = self.tree.winner();
-            if stamped >= self.limit {
-                break;
-            }
-            if self.runs[at].must_fill() {
-                if count > 0 {
-                    break; // filling moves records that are in the order
+    /// Reads on where this is necessary to take the next record.
+    #[inline(always)]
+    fn fill_all(&mut self, shards: &mut impl Shards<T>, stamp: &mut impl FnMut(&T) -> u64) {
+        if self.runs.len() == 2 {
+            for at in 0..2 {
+                if self.runs[at].must_fill() {
+                    self.fill(shards, at, stamp);
                 }
-                // May find an earlier stamp, which is then the earliest of all.
-                self.fill(shards, at, stamp);
-                self.tree.replace_winner(first(&self.runs[at], &self.stamps));
-                continue;
             }
-            let run = &mut self.runs[at];
-            self.order[count] = run.first;
-            (run.first, count) = (run.first + 1, count + 1);
-            self.tree.replace_winner(first(run, &self.stamps));
+            return;
         }
-        self.ordered = count;
+        // A shard whose record comes later is filled when it is its turn, or it holds more than `OPEN` later ones.
+        loop {
+            let (stamped, at) = self.tree.winner();
+            if stamped >= self.limit || !self.runs[at].must_fill() {
+                return;
+            }
+            self.fill(shards, at, stamp);
+            // Maybe an earlier stamp, which is then the earliest of all.
+            self.tree.replace_winner(self.runs[at].stamp(&self.stamps));
+        }
     }
 
     /// Reads on in a shard of which few records are held.
     #[inline(never)]
     fn fill(&mut self, shards: &mut impl Shards<T>, at: usize, stamp: &mut impl FnMut(&T) -> u64) {
-        let Self { runs, stamps, tickets, records, size, held, .. } = self;
+        let Self { runs, stamps, tickets, records, size, .. } = self;
         let (run, base) = (&mut runs[at], at << *size);
         run.raise_floor(stamps);
         stamps.copy_within(run.first..run.end, base);
         tickets.copy_within(run.first..run.end, base);
         records.copy_within(run.first..run.end, base);
         (run.first, run.end) = (base, base + run.end - run.first);
-        let before = run.end;
-        let found = shards.read(at, (base + (1 << *size)) - run.end, |ticket, record| {
-            let stamped = stamp(record).min(NONE - 1);
-            let mut place = run.end;
-            run.end += 1;
-            // Before later stamps, which are rare.
-            while place > base && stamps[place - 1] > stamped {
-                (stamps[place], tickets[place], records[place]) =
-                    (stamps[place - 1], tickets[place - 1], records[place - 1]);
-                place -= 1;
+        let (before, room) = (run.end, run.end..base + (1 << *size));
+        let found = shards.read(at, &mut records[room], |first, records| {
+            for (ticket, record) in (first..).zip(records) {
+                (stamps[run.end], tickets[run.end]) = (stamp(record).min(NONE - 1), ticket);
+                run.end += 1;
             }
-            (stamps[place], tickets[place], records[place]) = (stamped, ticket, *record);
         });
-        *held += run.end - before;
+        for place in before.max(base + 1)..run.end {
+            if stamps[place - 1] > stamps[place] {
+                let to = base + stamps[base..place].partition_point(|earlier| *earlier <= stamps[place]);
+                stamps[to..=place].rotate_right(1);
+                tickets[to..=place].rotate_right(1);
+                records[to..=place].rotate_right(1);
+            }
+        }
         if found == Found::End && self.in_use {
             run.floor = run.floor.max(self.now.saturating_sub(self.settle));
             run.done = true;
@@ -394,10 +350,4 @@ impl<T: AnyBitPattern> Merge<T> {
             self.ahead += 1;
         }
     }
-}
-
-/// The earliest stamp of a shard's records.
-#[inline(always)]
-fn first(run: &Run, stamps: &[u64]) -> u64 {
-    if run.first == run.end { NONE } else { stamps[run.first] }
 }
