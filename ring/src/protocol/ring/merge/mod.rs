@@ -252,7 +252,9 @@ impl<T: AnyBitPattern> Merge<T> {
             let Self { runs, stamps, tickets, records, tree, late, last, .. } = self;
             let order = Order { runs, stamps, tree, limit: self.limit, last };
             let taken = order.take(limit - count, |place, is_late| {
-                *late += u64::from(is_late);
+                if is_late {
+                    *late += 1;
+                }
                 f(place >> self.size, tickets[place], &records[place]);
             });
             if taken == 0 {
@@ -314,13 +316,15 @@ impl<T: AnyBitPattern> Merge<T> {
         (run.first, run.end) = (base, base + run.end - run.first);
         let (before, room) = (run.end, run.end..base + (1 << *size));
         let found = shards.read(at, &mut records[room], |first, records| {
-            for (ticket, record) in (first..).zip(records) {
-                (stamps[run.end], tickets[run.end]) = (stamp(record).min(NONE - 1), ticket);
-                run.end += 1;
+            let here = run.end..run.end + records.len();
+            let places = stamps[here.clone()].iter_mut().zip(&mut tickets[here]);
+            for ((to_stamp, to_ticket), (ticket, record)) in places.zip((first..).zip(records)) {
+                (*to_stamp, *to_ticket) = (stamp(record).min(NONE - 1), ticket);
             }
+            run.end += records.len();
         });
-        for place in before.max(base + 1)..run.end {
-            if stamps[place - 1] > stamps[place] {
+        if !stamps[before.saturating_sub(1).max(base)..run.end].is_sorted() {
+            for place in before.max(base + 1)..run.end {
                 let to = base + stamps[base..place].partition_point(|earlier| *earlier <= stamps[place]);
                 stamps[to..=place].rotate_right(1);
                 tickets[to..=place].rotate_right(1);

@@ -59,7 +59,7 @@ impl Order<'_> {
     pub(super) fn take(self, most: usize, take: impl FnMut(usize, bool)) -> usize {
         match self.runs {
             [a, b] => two(
-                Two { next: [a.first, b.first], runs: [a, b], last: self.last },
+                Two { next: [a.first, b.first], runs: [a, b], latest: *self.last, last: self.last },
                 self.stamps,
                 self.limit,
                 most,
@@ -93,12 +93,14 @@ impl Order<'_> {
 struct Two<'m> {
     runs: [&'m mut Run; 2],
     next: [usize; 2],
+    latest: u64,
     last: &'m mut u64,
 }
 
 impl Drop for Two<'_> {
+    #[inline(always)]
     fn drop(&mut self) {
-        (self.runs[0].first, self.runs[1].first) = (self.next[0], self.next[1]);
+        (self.runs[0].first, self.runs[1].first, *self.last) = (self.next[0], self.next[1], self.latest);
     }
 }
 
@@ -111,38 +113,36 @@ fn two(
     mut take: impl FnMut(usize, bool),
 ) -> usize {
     // Up to the first stamp that is not earlier than the limit, or to where more must be read.
-    let [(a_end, a_more), (b_end, b_more)] = two.runs.each_ref().map(|run| {
+    let [(a_stamps, a_more), (b_stamps, b_more)] = two.runs.each_ref().map(|run| {
         let ready = &stamps[run.first..run.first + run.ready()];
         match ready.last() {
-            Some(last) if *last >= limit => {
-                (run.first + ready.partition_point(|stamp| *stamp < limit), false)
-            }
-            _ => (run.first + ready.len(), !run.done),
+            Some(last) if *last >= limit => (&ready[..ready.partition_point(|stamp| *stamp < limit)], false),
+            _ => (ready, !run.done),
         }
     });
-    let mut left = most;
-    let mut go = |two: &mut Two<'_>, place: usize, stamp: u64| {
-        left -= 1;
-        let late = stamp < *two.last;
-        *two.last = stamp.max(*two.last);
-        take(place, late);
-        left > 0
-    };
-    let mut more = most > 0;
-    while more && two.next[0] < a_end && two.next[1] < b_end {
-        let [a, b] = two.next;
-        let (of_a, of_b) = (stamps[a], stamps[b]);
+    let [a_first, b_first] = two.next;
+    let (mut a, mut b, mut left) = (0, 0, most);
+    while left > 0 && a < a_stamps.len() && b < b_stamps.len() {
+        let (of_a, of_b) = (a_stamps[a], b_stamps[b]);
         // Without a branch, which the CPU could not predict.
         let second = of_b < of_a;
-        two.next = [a + usize::from(!second), b + usize::from(second)];
-        more = go(&mut two, std::hint::select_unpredictable(second, b, a), of_a.min(of_b));
+        let place = std::hint::select_unpredictable(second, b_first + b, a_first + a);
+        (a, b, left) = (a + usize::from(!second), b + usize::from(second), left - 1);
+        let stamp = of_a.min(of_b);
+        let late = stamp < two.latest;
+        two.latest = stamp.max(two.latest);
+        two.next = [a_first + a, b_first + b];
+        take(place, late);
     }
-    for (at, end, other_may_go_first) in [(0, a_end, b_more), (1, b_end, a_more)] {
-        let other = two.next[1 - at] == [a_end, b_end][1 - at];
-        while more && other && !other_may_go_first && two.next[at] < end {
+    let rest_of_a = b == b_stamps.len() && !b_more;
+    let rest_of_b = a == a_stamps.len() && !a_more;
+    for (at, rest, stamps) in [(0, rest_of_a, &a_stamps[a..]), (1, rest_of_b, &b_stamps[b..])] {
+        for &stamp in stamps.iter().take(if rest { left } else { 0 }) {
             let place = two.next[at];
-            two.next[at] += 1;
-            more = go(&mut two, place, stamps[place]);
+            let late = stamp < two.latest;
+            two.latest = stamp.max(two.latest);
+            (two.next[at], left) = (place + 1, left - 1);
+            take(place, late);
         }
     }
     most - left
