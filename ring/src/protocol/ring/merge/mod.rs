@@ -60,7 +60,7 @@ pub fn read<T: AnyBitPattern>(
     steps: u32,
     mut f: impl FnMut(u64, &[T]),
 ) -> Found {
-    let (mut count, mut left, mut looked_past) = (0, steps, false);
+    let (mut count, mut left) = (0, steps);
     loop {
         if cursor.nothing_claimed(look) {
             return Found::End;
@@ -73,14 +73,7 @@ pub fn read<T: AnyBitPattern>(
             return Found::More;
         }
         if step == Step::Empty {
-            if cursor.nothing_claimed(look) {
-                return Found::End;
-            }
-            if std::mem::replace(&mut looked_past, true) {
-                return Found::Blocked;
-            }
-            cursor.look_past();
-            continue;
+            return if cursor.nothing_claimed(look) { Found::End } else { Found::Blocked };
         }
         left = if run > 0 { steps } else { left.saturating_sub(cursor.cost()) };
         if left == 0 {
