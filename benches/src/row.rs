@@ -22,6 +22,7 @@ pub const KEYS: &[&str] = &[
     "stream",
     "consume_small",
     "consume_large",
+    "merge_2",
     "latency_p50",
     "latency_p99",
     "latency_commit_p50",

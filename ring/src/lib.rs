@@ -140,6 +140,8 @@ mod region;
 mod ring;
 mod sync;
 mod text;
+#[cfg(not(loom))]
+pub mod time;
 
 #[cfg(not(loom))]
 pub use error::{Error, ErrorKind, ReadError, Result};
@@ -193,7 +195,7 @@ pub use region::{Access, OpenOptions, Refusal, Region, Source};
 #[cfg(all(not(loom), feature = "tokio"))]
 pub use ring::Events;
 #[cfg(not(loom))]
-pub use ring::{Drain, Event, Reader, Ring, Writer};
+pub use ring::{Drain, DrainMerged, Event, Merged, MergedStats, Reader, Ring, Writer};
 
 /// Used by the code that this crate's macros generate.
 #[cfg(not(loom))]

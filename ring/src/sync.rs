@@ -9,6 +9,19 @@ pub(crate) use loom::sync::atomic::{AtomicU64, Ordering, fence};
 #[allow(clippy::disallowed_types)]
 pub(crate) use core::sync::atomic::{AtomicU64, Ordering, fence};
 
+/// Orders a clock that was read before with all loads that come after. On x86-64, `rdtsc` may read the clock after later
+/// loads, and only `lfence` prevents this. (On aarch64 the vDSO orders the clock with later loads.)
+#[inline]
+pub fn clock_fence() {
+    #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
+    #[allow(unsafe_code)]
+    // SAFETY: this instruction only waits for earlier ones. All x86-64 machines have it.
+    unsafe {
+        core::arch::asm!("lfence", options(nostack, preserves_flags));
+    }
+    fence(Ordering::SeqCst); // SYNC clock: pairs with the full barrier of a claim, before its program reads the clock
+}
+
 /// Nanoseconds of a clock that never goes back. It is the coarse clock: it advances every few milliseconds, and the
 /// vDSO reads it in some nanoseconds. Not read by rustix, which does not find the functions of some vDSOs (Debian's
 /// Linux 6.1) and makes system calls instead.

@@ -16,6 +16,7 @@ mod large;
 mod latency;
 mod loss;
 mod memory;
+mod merge;
 mod others;
 mod peers;
 mod process;
@@ -65,6 +66,7 @@ const GROUPS: &[(&str, Group)] = &[
     ("histogram", histogram::run),
     ("produce", produce::run),
     ("consume", consume::run),
+    ("merge", merge::run),
     ("all", all::run),
     ("large", large::run),
     ("fallback", fallback::run),

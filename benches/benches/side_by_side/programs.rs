@@ -15,6 +15,9 @@ pub(crate) mod skel {
     pub(crate) mod read {
         include!(concat!(env!("OUT_DIR"), "/read.skel.rs"));
     }
+    pub(crate) mod merge {
+        include!(concat!(env!("OUT_DIR"), "/merge.skel.rs"));
+    }
     pub(crate) mod produce {
         include!(concat!(env!("OUT_DIR"), "/produce.skel.rs"));
     }

@@ -1,5 +1,6 @@
 //! Rings: every record in order, for any number of readers, with exact counts of the records lost.
 
+mod merged;
 #[cfg(feature = "bpf")]
 mod nodes;
 mod reader;
@@ -15,6 +16,7 @@ use std::path::Path;
 
 use bytemuck::{AnyBitPattern, NoUninit};
 
+pub use self::merged::{DrainMerged, Merged, MergedStats};
 #[cfg(feature = "tokio")]
 pub use self::reader::Events;
 pub use self::reader::{Drain, Reader};

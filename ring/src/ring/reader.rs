@@ -13,8 +13,8 @@ use bytemuck::AnyBitPattern;
 #[cfg(feature = "tokio")]
 pub use self::stream::Events;
 use self::wait::Waiting;
-use super::Event;
 use super::sweep::{Pass, Sweep, nanoseconds};
+use super::{Event, Merged};
 use crate::abi::Gate;
 use crate::error::{Cause, Error, Result};
 use crate::protocol::ring::{Follow, Leaving, ReadStats, Start};
@@ -41,7 +41,7 @@ use crate::region::Region;
 /// [`ErrorKind::ResizeUnfinished`](crate::ErrorKind::ResizeUnfinished). It continues once the loader has finished the
 /// resize ([`loader::initialize`](crate::loader::initialize)).
 pub struct Reader<T> {
-    sweep: Sweep<T>,
+    pub(super) sweep: Sweep<T>,
     /// Whether another ring can replace this one.
     resizable: bool,
     next: Next,
@@ -130,6 +130,23 @@ impl<T: AnyBitPattern> Reader<T> {
     pub fn with_patience(mut self, patience: Duration) -> Self {
         self.sweep.set_patience(nanoseconds(patience));
         self
+    }
+
+    /// Delivers the records of all shards in the order of their timestamps, which `stamp` returns. See [`Merged`].
+    /// Allocates.
+    pub fn merged<F: FnMut(&T) -> u64>(self, stamp: F) -> Merged<T, F> {
+        Merged::new(self, stamp)
+    }
+
+    /// After nothing was found: continues with the ring that replaced this one, if there is one and this one is read to
+    /// its end.
+    pub(super) fn follow(&mut self) -> bool {
+        self.resizable && self.next.poll(&mut self.sweep, |_| Some(())).is_some()
+    }
+
+    /// Whether no record is written to a later ring yet.
+    pub(super) fn in_use(&mut self) -> bool {
+        !self.resizable || matches!(self.sweep.gate(), Gate::Open)
     }
 
     /// Returns the next record, if there is one: up to 64 in a row from one shard, then from the next.

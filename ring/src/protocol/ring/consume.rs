@@ -215,6 +215,21 @@ impl Cursor {
         Unread::Many
     }
 
+    /// Whether no ticket from the next one on was claimed when this call began. So a program that claims one later reads
+    /// a later clock than the caller did, if the caller read it before this call ([`clock_fence`](super::clock_fence)).
+    ///
+    /// One exception, where a later ticket can already be claimed: a slot that was stepped over because its writer was
+    /// interrupted for a lap (`docs/guarantees.md`, *Non-guarantees*).
+    #[inline]
+    pub fn nothing_claimed(&self, look: &mut impl Look) -> bool {
+        let (slots, t) = (look.slots(), self.next);
+        if after(state(look.peek(t)), slots.free(t)) {
+            return false;
+        }
+        // A guarded claim that was interrupted between `head` and the slot leaves a free slot before later tickets.
+        !after(look.head() & !PENDING, t) || last_taken(look, t).is_none_or(|last| after(t, last))
+    }
+
     /// One bounded step: loads the sequence of the next ticket's slot, and delivers the record, passes the ticket, or
     /// finds the slot empty. Takes a few dozen loads at most, whatever the memory contains.
     #[inline(always)] // so that the copy need not go through memory
@@ -227,10 +242,10 @@ impl Cursor {
     /// Steps until a step gives no record, at most `limit` times, and calls `f` for each record. Returns the number of
     /// records, and the result of the last step if it gave none.
     #[inline(always)]
-    pub fn run<T: AnyBitPattern>(
+    pub fn run<T: AnyBitPattern, R: Room<T> + ?Sized>(
         &mut self,
         look: &mut impl Look,
-        out: &mut T,
+        room: &mut R,
         limit: usize,
         mut f: impl FnMut(u64, &T),
     ) -> (usize, Step) {
@@ -247,6 +262,7 @@ impl Cursor {
             if seen != published {
                 break (seen, published);
             }
+            let out = room.place(count);
             if !look.take(t, published, out) {
                 run.cursor.stats.torn += 1;
                 return (count, Step::Moved);
@@ -320,6 +336,28 @@ impl Cursor {
     fn move_to(&mut self, next: u64) {
         self.next = next;
         self.waits = 0;
+    }
+}
+
+/// Where a run of records is copied to.
+pub trait Room<T> {
+    /// The place of the record after `count` others.
+    fn place(&mut self, count: usize) -> &mut T;
+}
+
+/// Each record replaces the one before.
+impl<T> Room<T> for T {
+    #[inline(always)]
+    fn place(&mut self, _count: usize) -> &mut T {
+        self
+    }
+}
+
+/// A place for each.
+impl<T> Room<T> for [T] {
+    #[inline(always)]
+    fn place(&mut self, count: usize) -> &mut T {
+        &mut self[count]
     }
 }
 

@@ -8,13 +8,15 @@
 
 mod consume;
 mod follow;
+mod merge;
 mod produce;
 mod retire;
 mod stats;
 mod window;
 
-pub use consume::{Cursor, Look, Start, Step, Unread};
+pub use consume::{Cursor, Look, Room, Start, Step, Unread};
 pub use follow::{Follow, Leaving};
+pub use merge::{Found, Merge, OPEN, Shards, read};
 pub use produce::Slot;
 pub use retire::{Whole, close, finish, gate, give_up, is_replaced_by, open, replace, retire, unfinished};
 pub use stats::ReadStats;
@@ -24,6 +26,7 @@ use super::{Words, WordsMut};
 use crate::abi::seq::Slots;
 use crate::abi::{Geometry, Kind};
 use crate::sync::Ordering;
+pub use crate::sync::clock_fence;
 
 /// The header's word with a hint of the next ticket.
 const HEAD: usize = 0;

@@ -1,5 +1,6 @@
 //! Reads one ring, from each shard in turn. Its shards are in one region, or each in its own region.
 
+mod one;
 mod pass;
 mod quiet;
 mod sources;

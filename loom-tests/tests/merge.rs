@@ -1,0 +1,163 @@
+//! Models of the merged reader: programs stamp their records with a clock after the claim, the production reader reads
+//! the clock, then the end of each shard. The first argument of `check` is the preemption bound.
+
+use std::sync::Arc;
+
+use mapring::abi::seq::PENDING;
+use mapring::abi::{Geometry, Kind};
+use mapring::protocol::ring::{Cursor, Found, Merge, Shards, clock_fence, read};
+use mapring_loom_tests::bpf::Bpf;
+use mapring_loom_tests::ring::{Claimed, PATIENT, Producer, Ring, Rust};
+use mapring_loom_tests::sync::{AtomicU64, Ordering, fence, thread};
+use mapring_loom_tests::{Seen, check};
+
+/// A ring of two shards, and the clock.
+struct Machine {
+    shards: [Ring; 2],
+    clock: AtomicU64,
+}
+
+impl Machine {
+    fn new(slots: u64) -> Arc<Self> {
+        let shards = Ring::shards(Geometry::new(Kind::Ring, 8, slots, 2).unwrap());
+        Arc::new(Self { shards, clock: AtomicU64::new(1) })
+    }
+
+    /// The time. All readings have an order, and order nothing else: as for a clock of the machine.
+    fn now(&self) -> u64 {
+        self.clock.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A program that stamps its record after the claim. A claim is a full barrier in BPF and on x86-64.
+    fn push(&self, shard: usize, producer: impl Producer) {
+        let mut slot = producer.claim(&self.shards[shard]).expect("there is room");
+        fence(Ordering::SeqCst); // SYNC clock: pairs with `clock_fence`
+        slot.fill(self.now());
+        slot.publish();
+    }
+
+    /// The same for a program that is interrupted by another one in the middle of a guarded claim of ticket 0: after it
+    /// advanced `head`, and before it claims the slot.
+    fn push_interrupted(&self) {
+        let ring = &self.shards[0];
+        let publish = |t: u64| {
+            ring.slot(t)[0].store(1, Ordering::Release);
+            fence(Ordering::SeqCst);
+            ring.slot(t)[1].store(self.now(), Ordering::Relaxed);
+            ring.slot(t)[0].store(2, Ordering::Release);
+        };
+        ring.header()[0].store(1 | PENDING, Ordering::Release);
+        publish(1);
+        ring.header()[0].store(2 | PENDING, Ordering::Release);
+        publish(0);
+        ring.header()[0].store(1, Ordering::Release);
+    }
+}
+
+/// The production merge over the machine's shards, and the stamps that it delivered.
+struct Reader {
+    machine: Arc<Machine>,
+    cursors: [Cursor; 2],
+    merge: Merge<u64>,
+    stamps: Vec<u64>,
+}
+
+struct Here<'r>(&'r Machine, &'r mut [Cursor; 2]);
+
+impl Shards<u64> for Here<'_> {
+    fn count(&self) -> usize {
+        2
+    }
+
+    fn in_use(&mut self) -> bool {
+        true
+    }
+
+    fn read(&mut self, at: usize, room: &mut [u64], f: impl FnMut(u64, &[u64])) -> Found {
+        read(&mut self.1[at], &mut self.0.shards[at].shard(), room, 100, f)
+    }
+}
+
+impl Reader {
+    fn new(machine: &Arc<Machine>) -> Self {
+        let cursors = [Cursor::at(0, PATIENT); 2];
+        let merge = Merge::new(2, u64::MAX, 0);
+        Self { machine: Arc::clone(machine), cursors, merge, stamps: Vec::new() }
+    }
+
+    /// One round.
+    fn round(mut self) -> Self {
+        let now = self.machine.now();
+        clock_fence();
+        let mut here = Here(&self.machine, &mut self.cursors);
+        if self.merge.round(&mut here, now, &mut |stamp| *stamp) {
+            while let Some((_, _, &stamp)) = self.merge.next(&mut here, &mut |stamp| *stamp) {
+                self.stamps.push(stamp);
+            }
+        }
+        self
+    }
+
+    /// After all threads have ended: all `count` records were delivered in the order of their stamps.
+    fn check(self, count: usize) -> Self {
+        let reader = self.round();
+        assert!(reader.stamps.is_sorted(), "{:?}", reader.stamps);
+        assert_eq!((reader.stamps.len(), reader.merge.late(), reader.merge.held()), (count, 0, 0));
+        reader
+    }
+}
+
+macro_rules! models {
+    ($($model:ident)*) => {
+        mod rust { $(#[test] fn $model() { super::$model(super::Rust); })* }
+        mod bpf_xchg { $(#[test] fn $model() { super::$model(super::Bpf::Xchg); })* }
+        mod bpf_release { $(#[test] fn $model() { super::$model(super::Bpf::StoreRelease); })* }
+    };
+}
+
+models! {
+    two_shards
+    nested_in_a_guarded_claim
+}
+
+/// A program on each CPU, while the reader merges.
+fn two_shards(producer: impl Producer) {
+    let seen = Seen::default();
+    let noted = seen.clone();
+    check(Some(3), move || {
+        let machine = Machine::new(2);
+        let reader = Reader::new(&machine);
+        let there = Arc::clone(&machine);
+        let program = thread::spawn(move || there.push(0, producer));
+        let reading = thread::spawn(move || reader.round().round());
+        machine.push(1, producer);
+        program.join().unwrap();
+        let reader = reading.join().unwrap();
+        noted.note("one delivered, one later", reader.stamps.len() == 1);
+        noted.note("held back", reader.merge.held() > 0);
+        noted.note("both delivered", reader.stamps.len() == 2);
+        reader.check(2);
+    });
+    seen.expect(&["one delivered, one later", "held back", "both delivered"]);
+}
+
+/// A program is interrupted in the middle of its claim: its slot seems free, and a later ticket has ended.
+fn nested_in_a_guarded_claim(producer: impl Producer) {
+    let seen = Seen::default();
+    let noted = seen.clone();
+    check(Some(3), move || {
+        let machine = Machine::new(4);
+        let reader = Reader::new(&machine);
+        let there = Arc::clone(&machine);
+        let programs = thread::spawn(move || there.push_interrupted());
+        let reading = thread::spawn(move || reader.round());
+        machine.push(1, producer);
+        programs.join().unwrap();
+        let reader = reading.join().unwrap();
+        noted.note("the other shard's first", reader.stamps.len() == 1);
+        noted.note("held back", reader.merge.held() > 0);
+        let reader = reader.check(3);
+        noted.note("the later ticket first", reader.stamps.is_sorted());
+    });
+    seen.expect(&["the other shard's first", "held back", "the later ticket first"]);
+}

@@ -1,0 +1,256 @@
+//! Reads all shards of a ring in the order of their records' timestamps.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytemuck::AnyBitPattern;
+
+use super::sweep::nanoseconds;
+use super::{Event, Reader};
+use crate::error::Error;
+use crate::protocol::ring::{Found, Merge, OPEN, ReadStats, Shards, clock_fence};
+use crate::time::Clock;
+
+/// The records of all shards in the order of their timestamps: made by [`Reader::merged`].
+///
+/// ```
+/// # use mapring::{Ring, time::Clock};
+/// let ring = Ring::<[u64; 2]>::create_memfd(1024, 2)?;
+/// for (shard, value) in [(1, 10), (0, 20), (1, 30)] {
+///     let mut slot = ring.writer(shard)?.reserve().unwrap();
+///     slot.write(&[Clock::Monotonic.now(), value]);       // programs: bpf_ktime_get_ns(), after the reserve
+///     slot.commit();
+/// }
+/// let mut reader = ring.reader().merged(|record| record[0]);
+/// # std::thread::sleep(mapring::Merged::<(), fn(&()) -> u64>::SETTLE);
+/// let values: Vec<_> = reader.drain().map(|event| event.record[1]).collect();
+/// assert_eq!(values, [10, 20, 30]);
+/// # Ok::<(), mapring::Error>(())
+/// ```
+///
+/// **Order.** Records are delivered in the order of their stamps, whatever the order in which programs committed them.
+/// This is exact if each program reads the clock *after* it reserved the record, and ends the record within the
+/// [delay](Self::with_delay). `docs/guarantees.md` has the details, *Order across CPUs*. Records with equal stamps come
+/// in the order of their shards. Within a shard, records also come in the order of their stamps, not of their tickets:
+/// a program that interrupts another one between reserve and stamp has the later ticket, and the earlier stamp.
+///
+/// **Delay.** A record is delivered by the first call that reads the clock [`SETTLE`](Self::SETTLE) after its stamp.
+/// Shards without records hold nothing back. Records that are still being written hold back records with later stamps,
+/// until the clock is a [delay](Self::with_delay) after those: no record waits longer than that.
+///
+/// **Late records.** A record whose stamp is earlier than the stamp of a record that was delivered before it is
+/// delivered as well, and counts as [`late`](MergedStats::late).
+///
+/// **Cost.** Calls read the clock through the vDSO, and make no system call on a mapped ring. After its creation the
+/// reader allocates nothing, unless a ring with more shards replaces this one. It holds up to 128 records of each shard.
+/// Those that it still holds when it is dropped are not delivered. Another reader of the ring is not affected.
+pub struct Merged<T, F> {
+    reader: Reader<T>,
+    merge: Merge<T>,
+    /// The numbers of the shards, for [`Event::shard`]. Only resizable rings change, and theirs are in order.
+    numbers: Box<[usize]>,
+    stamp: F,
+    clock: Clock,
+}
+
+/// The counts of a [`Merged`] reader.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MergedStats {
+    /// The counts of the tickets. Records that the reader holds are not counted: it has not passed them yet.
+    pub read: ReadStats,
+    /// Delivered records with an earlier stamp than a record that was delivered before.
+    pub late: u64,
+    /// Records whose stamp was later than the clock: their programs use another [clock](Merged::with_clock). Each is
+    /// delivered as if it had been stamped when the reader noticed this.
+    pub ahead: u64,
+    /// Records that the reader holds, to deliver them later.
+    pub held: u64,
+}
+
+/// As [`ReadStats`], then `, 2 late, 1 ahead of the clock, 3 held`, without zeros.
+impl fmt::Display for MergedStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.read)?;
+        let counts = [(self.late, "late"), (self.ahead, "ahead of the clock"), (self.held, "held")];
+        let mut counts = counts.into_iter().filter(|(count, _)| *count != 0);
+        counts.try_for_each(|(count, what)| write!(f, ", {count} {what}"))
+    }
+}
+
+/// The shards of the ring that is being read.
+struct Here<'r, T>(&'r mut Reader<T>);
+
+impl<T: AnyBitPattern> Shards<T> for Here<'_, T> {
+    fn count(&self) -> usize {
+        self.0.sweep.count()
+    }
+
+    fn in_use(&mut self) -> bool {
+        self.0.in_use()
+    }
+
+    #[inline]
+    fn read(&mut self, at: usize, room: &mut [T], f: impl FnMut(u64, &[T])) -> Found {
+        self.0.sweep.read_one(at, room, f)
+    }
+}
+
+impl<T, F> Merged<T, F> {
+    /// How long a record that is still being written holds back others. See [`with_delay`](Self::with_delay).
+    pub const DELAY: Duration = Duration::from_millis(10);
+
+    /// How old a stamp must be before its record is delivered. A program may read the clock before its claim of the
+    /// slot is visible to other CPUs: stores wait in the CPU's store buffer, for less than a microsecond as a rule.
+    pub const SETTLE: Duration = Duration::from_micros(10);
+
+    /// How many programs of one CPU can be between reserve and stamp at the same time, without late records.
+    pub const OPEN: usize = OPEN;
+
+    /// The most rings that one call continues with.
+    const RINGS: usize = 16;
+}
+
+impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Merged<T, F> {
+    pub(super) fn new(reader: Reader<T>, stamp: F) -> Self {
+        let [delay, settle] = [Self::DELAY, Self::SETTLE].map(nanoseconds);
+        let merge = Merge::new(reader.sweep.count(), delay, settle);
+        let numbers = reader.shards().collect();
+        Self { reader, merge, numbers, stamp, clock: Clock::default() }
+    }
+
+    /// Sets how long a record that is still being written holds back records with later stamps: until the clock is
+    /// `delay` after their stamps. The default is [`DELAY`](Self::DELAY). If the record is committed after that, it is
+    /// delivered late. If it takes longer than the reader's [patience](Reader::with_patience), and later records of its
+    /// shard are present, it is lost.
+    #[must_use]
+    pub fn with_delay(mut self, delay: Duration) -> Self {
+        self.merge.set_delay(nanoseconds(delay));
+        self
+    }
+
+    /// Sets the clock that programs stamp records with. The default is [`Clock::Monotonic`], which
+    /// `bpf_ktime_get_ns()` reads.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Returns the record with the earliest stamp, if there is one whose turn is certain.
+    #[inline]
+    pub fn poll(&mut self) -> Option<Event<T>> {
+        if let Some(event) = self.next() {
+            return Some(event);
+        }
+        self.round();
+        self.next()
+    }
+
+    /// Returns all records up to the present, in order. Ends even if writers are faster than the reader.
+    pub fn drain(&mut self) -> DrainMerged<'_, T, F> {
+        let left = self.most();
+        DrainMerged { merged: self, left, begun: false }
+    }
+
+    /// Calls `f` with up to `limit` records in order, and returns how many: the fastest way.
+    #[inline]
+    pub fn for_each(&mut self, limit: usize, mut f: impl FnMut(Event<&T>)) -> usize {
+        let limit = limit.min(self.most());
+        let mut count = self.take(limit, &mut f);
+        if count < limit {
+            self.round();
+            count += self.take(limit - count, &mut f);
+        }
+        count
+    }
+
+    /// The counts of all shards together. Makes system calls as [`Reader::stats`] does.
+    pub fn stats(&self) -> MergedStats {
+        let (mut read, held) = (self.reader.stats(), self.merge.held());
+        read.delivered = read.delivered.wrapping_sub(held);
+        MergedStats { read, late: self.merge.late(), ahead: self.merge.ahead(), held }
+    }
+
+    /// The reader that this one reads with: for its region, its shards and rings. Its counts and positions include the
+    /// records that are held.
+    pub fn reader(&self) -> &Reader<T> {
+        &self.reader
+    }
+
+    /// As [`Reader::take_error`].
+    pub fn take_error(&mut self) -> Option<Error> {
+        self.reader.take_error()
+    }
+
+    /// The most records of a pass: what the ring and the reader hold.
+    fn most(&self) -> usize {
+        let slots = self.reader.region().geometry().capacity();
+        self.reader.sweep.count().saturating_mul(slots + 128)
+    }
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Event<T>> {
+        let Self { reader, merge, stamp, numbers, .. } = self;
+        let (at, ticket, &record) = merge.next(&mut Here(reader), stamp)?;
+        Some(Event { shard: numbers.get(at).copied().unwrap_or(at), ticket, record })
+    }
+
+    /// Delivers up to `limit` records of this round.
+    #[inline(always)]
+    fn take(&mut self, limit: usize, f: &mut impl FnMut(Event<&T>)) -> usize {
+        let Self { reader, merge, stamp, numbers, .. } = self;
+        let number = |at| numbers.get(at).copied().unwrap_or(at);
+        merge.for_each(&mut Here(reader), stamp, limit, |at, ticket, record| {
+            f(Event { shard: number(at), ticket, record })
+        })
+    }
+
+    /// Begins a round, in the next ring if this one was replaced and nothing of it is left to deliver.
+    #[inline(never)]
+    fn round(&mut self) {
+        let Self { reader, merge, stamp, clock, .. } = self;
+        for _ in 0..Self::RINGS {
+            let now = clock.now();
+            clock_fence();
+            if merge.round(&mut Here(reader), now, stamp) || !reader.follow() {
+                return;
+            }
+        }
+    }
+}
+
+impl<T, F> fmt::Debug for Merged<T, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Merged")
+            .field("reader", &self.reader)
+            .field("clock", &self.clock)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The iterator of [`Merged::drain`].
+#[derive(Debug)]
+pub struct DrainMerged<'r, T, F> {
+    merged: &'r mut Merged<T, F>,
+    left: usize,
+    begun: bool,
+}
+
+impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Iterator for DrainMerged<'_, T, F> {
+    type Item = Event<T>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Event<T>> {
+        self.left = self.left.checked_sub(1)?;
+        if let Some(event) = self.merged.next() {
+            return Some(event);
+        }
+        if std::mem::replace(&mut self.begun, true) {
+            self.left = 0;
+            return None;
+        }
+        self.merged.round();
+        self.merged.next()
+    }
+}

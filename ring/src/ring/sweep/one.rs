@@ -1,0 +1,31 @@
+//! Reads one shard at a time, for readers that choose the order of the shards.
+
+use bytemuck::AnyBitPattern;
+
+use super::sources::Slots;
+use super::{Part, Sweep};
+use crate::protocol::ring::{Found, Shard, read};
+
+impl<T: AnyBitPattern> Sweep<T> {
+    /// The number of shards.
+    pub(in crate::ring) fn count(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Reads records of the shard at `at` into `room`.
+    #[inline]
+    pub(in crate::ring) fn read_one(&mut self, at: usize, room: &mut [T], f: impl FnMut(u64, &[T])) -> Found {
+        // All shards together take no more steps than a call may.
+        let steps = self.steps.div_ceil(u32::try_from(self.shards.len()).unwrap_or(u32::MAX)).max(1);
+        let Part { place, cursor, .. } = &mut self.shards[at];
+        match self.sources.of_mut(at) {
+            (Slots::Mapped(shared), _) => {
+                read(cursor, &mut Shard::new(shared.words(), place), room, steps, f)
+            }
+            // After a failed call a slot only seems empty.
+            (Slots::Lookup(window), shard) => window
+                .without_error(|window| read(cursor, &mut window.of(shard, place), room, steps, f))
+                .unwrap_or(Found::Blocked),
+        }
+    }
+}
