@@ -100,6 +100,7 @@ fn paths_that_are_no_maps() {
     assert_says(&folder, &["it is a directory: name a pin in it", "Ring::open"]);
     let file = Region::open(std::fs::File::open("/proc/self/status").unwrap()).unwrap_err();
     assert!(file.kind() == ErrorKind::WrongType, "{file:?}");
+    assert_says(&file, &[" is not a BPF map or a memfd"]);
 
     let id = Region::open(Source::id(u32::MAX)).unwrap_err();
     assert_eq!(id.kind(), ErrorKind::Open);
@@ -122,7 +123,9 @@ fn maps_of_other_types() {
         let error = Region::open(fd_of(&map)).unwrap_err();
         assert!(error.kind() == ErrorKind::WrongType, "{error:?}");
         assert_says(&error, &[&format!("a map of type {name}, expected array or percpu_array")]);
-        assert!(matches!(Ring::<Filled<14>>::open(&map), Err(e) if e.kind() == ErrorKind::WrongType));
+        let ring = Ring::<Filled<14>>::open(&map).unwrap_err();
+        assert!(ring.kind() == ErrorKind::WrongType, "{ring:?}");
+        assert_says(&ring, &[&format!("a map of type {name}")]);
     }
 }
 

@@ -118,7 +118,10 @@ fn maps_of_each_cpu_have_no_node() {
         let refused = place_on_node(&mut object.maps_mut().find(|map| map.name() == "cells_56").unwrap(), 0)
             .unwrap_err();
         assert!(refused.kind() == ErrorKind::WrongType, "{refused}");
-        assert!(refused.to_string().contains("map cells_56 is a map of type percpu_array"), "{refused}");
+        assert!(
+            refused.to_string().contains("map cells_56 is a map of type percpu_array, expected "),
+            "{refused}"
+        );
         Prepare::new().node(0).object(object).unwrap();
     });
     assert!(!asked(skel.object(), "cells_56"));

@@ -203,7 +203,10 @@ fn counters_of_every_cpu() {
     assert!(matches!(counters.get(0, 512), Err(ReadError::Index { thing: "counter", .. })));
     assert!(matches!(counters.get(counters.shards(), 0), Err(ReadError::Index { thing: "shard", .. })));
     let refused = counters.writer(0).unwrap_err();
-    assert!(refused.kind() == ErrorKind::NotWritable, "{refused}");
+    assert!(
+        (refused.kind(), refused.refusal()) == (ErrorKind::NotWritable, Some(Refusal::NotAsked)),
+        "{refused}"
+    );
 }
 
 /// The result of `bpf_map_lookup_percpu_elem` for one CPU on another.
