@@ -148,7 +148,7 @@ impl<T: Record> Variable<T> {
     /// How many times a variable is read by system call until two reads agree.
     const LOOKS: u32 = 128;
 
-    /// The current value: all bytes are of one write. If mapped: one load, followed by an acquire fence. Otherwise
+    /// The current value: all bytes are of one write. If mapped: one load of its size, followed by an acquire fence. Otherwise
     /// lookups of the section, until two agree.
     ///
     /// # Errors
@@ -157,33 +157,27 @@ impl<T: Record> Variable<T> {
     pub fn get(&self) -> Result<T, ReadError> {
         match &self.section.memory {
             Memory::Mapped(mapping) => {
-                let word = mapping.words().load(self.offset / WORD, Ordering::Relaxed);
+                let bytes = mapping.load(self.offset, size_of::<T>());
                 fence(Ordering::Acquire);
-                Ok(self.in_word(word))
+                Ok(bytemuck::pod_read_unaligned(&bytes[..size_of::<T>()]))
             }
             Memory::Lookup(lookup, _) => {
                 for _ in 0..Self::LOOKS {
                     let looks = look(lookup, self.section.bytes)?;
                     let [first, _, last] = looks.map(|look| look[self.offset / WORD].to_ne_bytes());
                     let place = self.offset % WORD..self.offset % WORD + size_of::<T>();
-                    if first[place.clone()] == last[place] {
-                        return Ok(self.in_word(u64::from_ne_bytes(last)));
+                    if first[place.clone()] == last[place.clone()] {
+                        return Ok(bytemuck::pod_read_unaligned(&last[place]));
                     }
                 }
                 Err(ReadError::Busy { looks: Self::LOOKS })
             }
         }
     }
-
-    /// Extracts the value from the word that contains it.
-    #[inline]
-    fn in_word(&self, word: u64) -> T {
-        bytemuck::pod_read_unaligned(&word.to_ne_bytes()[self.offset % WORD..][..size_of::<T>()])
-    }
 }
 
 impl<T: Record + NoUninit> Variable<T> {
-    /// Writes the variable whole, without touching its neighbours: one store, a release. The old value is lost: a
+    /// Writes the variable whole, without touching its neighbours: one store of its size, a release. The old value is lost: a
     /// program that is adding to the variable at this moment may add to the old value.
     ///
     /// # Errors
