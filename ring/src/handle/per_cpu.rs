@@ -18,8 +18,10 @@ use crate::region::Region;
 /// A table of cells of type `T` for each CPU: `MAPRING_PERCPU_CELLS` of `percpu.bpf.h`.
 ///
 /// CPUs never meet in a cell. Programs drop an update only if one interrupts or preempts another on the same CPU. Each
-/// value is still read whole. In return, the kernel does not map a `PERCPU_ARRAY`: every read makes three system calls,
-/// for all CPUs together. For values that are read very often, use [`Cells`](super::Cells) indexed by CPU.
+/// value is still read whole. In return, the kernel does not map a `PERCPU_ARRAY`: every read makes three system calls.
+/// They return the values of all CPUs. Only on Linux 7.0 and later, [`read`](Self::read) and
+/// [`snapshot`](Self::snapshot) get the value of one CPU. For values that are read very often, use
+/// [`Cells`](super::Cells) indexed by CPU.
 ///
 /// There are values for all [possible CPUs](Self::cpus). The values of a CPU that went
 /// [offline](crate::cpus::online_cpus) stay.
