@@ -361,7 +361,7 @@ fn scribbled_heads_and_sequences_cost_records_and_nothing_else() {
             match cells.snapshot(0) {
                 Ok(snapshot) => assert_eq!((snapshot.version, snapshot.value[0]), (seq / 2, 7)),
                 Err(error) => {
-                    assert!(matches!(error, ReadError::Busy { looks: 128 }) && seq % 2 == 1, "{error}")
+                    assert!(matches!(error, ReadError::Busy { tries: 128 }) && seq % 2 == 1, "{error}")
                 }
             }
         }

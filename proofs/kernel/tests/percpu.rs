@@ -68,7 +68,7 @@ fn shape<const N: usize>(object: &Object) {
     on_cpu(stuck);
     assert_eq!(step(&write, 1, 2, 9)[3], 1);
     assert_eq!((step(&write, 0, 2, 9)[3], step(&write, 0, u64::from(u32::MAX), 9)[3]), (0, 0));
-    assert!(matches!(cells.read(stuck, 2), Err(ReadError::Busy { looks: 128 })));
+    assert!(matches!(cells.read(stuck, 2), Err(ReadError::Busy { tries: 128 })));
     assert!(matches!(cells.snapshots(2), Err(ReadError::Busy { .. })));
     assert_eq!(cells.for_each(|_, _, _| ()).unwrap(), 1);
     assert_eq!(cells.region().dropped().unwrap(), 2, "counted on one CPU, in its own preamble");

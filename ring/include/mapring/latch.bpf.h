@@ -11,7 +11,7 @@
  *
  * A latch has two copies, and the writer fills the one that is not in use. So a program reads a whole value even
  * if it interrupts the writer, or the writer died. A read retries only if a whole write happened during it. It gives up
- * after MAPRING__LOOKS attempts, which happens only if the writer never pauses.
+ * after MAPRING__MAX_TRIES attempts, which happens only if the writer never pauses.
  */
 #ifndef MAPRING_LATCH_BPF_H
 #define MAPRING_LATCH_BPF_H
@@ -44,7 +44,7 @@
 
 static __always_inline long mapring__latch_read(__u64 *seq, void *out, unsigned long size)
 {
-	for (int i = 0; i < MAPRING__LOOKS; i++) {
+	for (int i = 0; i < MAPRING__MAX_TRIES; i++) {
 		__u64 seen = mapring__load(seq);
 		__u64 odd = seen & 1;
 

@@ -10,7 +10,7 @@ use crossbeam_utils::Backoff;
 
 use super::table::{Guard, Seqlock, Snapshot, TwoCopies};
 use crate::abi::WORD;
-use crate::bpf::{Section, look};
+use crate::bpf::{Section, three_lookups};
 use crate::error::{Cause, Error, ReadError, Result};
 use crate::record::Record;
 use crate::region::{Access, Memory, OpenOptions, Refusal, Source, Writer};
@@ -146,7 +146,7 @@ pub struct Variable<T> {
 
 impl<T: Record> Variable<T> {
     /// How many times a variable is read by system call until two reads agree.
-    const LOOKS: u32 = 128;
+    const MAX_TRIES: u32 = 128;
 
     /// The current value: all bytes are of one write. If mapped: one load of its size, followed by an acquire fence. Otherwise
     /// lookups of the section, until two agree.
@@ -162,15 +162,15 @@ impl<T: Record> Variable<T> {
                 Ok(bytemuck::pod_read_unaligned(&bytes[..size_of::<T>()]))
             }
             Memory::Lookup(lookup, _) => {
-                for _ in 0..Self::LOOKS {
-                    let looks = look(lookup, self.section.bytes)?;
-                    let [first, _, last] = looks.map(|look| look[self.offset / WORD].to_ne_bytes());
+                for _ in 0..Self::MAX_TRIES {
+                    let copies = three_lookups(lookup, self.section.bytes)?;
+                    let [first, _, last] = copies.map(|copy| copy[self.offset / WORD].to_ne_bytes());
                     let place = self.offset % WORD..self.offset % WORD + size_of::<T>();
                     if first[place.clone()] == last[place.clone()] {
                         return Ok(bytemuck::pod_read_unaligned(&last[place]));
                     }
                 }
-                Err(ReadError::Busy { looks: Self::LOOKS })
+                Err(ReadError::Busy { tries: Self::MAX_TRIES })
             }
         }
     }
@@ -212,10 +212,10 @@ pub struct Global<T, P> {
 
 impl<T: Record, P: Guard> Global<T, P> {
     /// How many times a read tries before it returns [`ReadError::Busy`].
-    pub const LOOKS: u32 = 128;
+    pub const MAX_TRIES: u32 = 128;
 
     /// The latest value, all zeros if it was never written. If mapped: no system call, no lock, one attempt unless a
-    /// writer interferes, and at most [`LOOKS`](Self::LOOKS). Otherwise three lookups of the section per attempt.
+    /// writer interferes, and at most [`MAX_TRIES`](Self::MAX_TRIES). Otherwise three lookups of the section per attempt.
     ///
     /// # Errors
     /// [`ReadError::Busy`] if a writer interfered with each attempt, [`ReadError::Lookup`].
@@ -229,21 +229,21 @@ impl<T: Record, P: Guard> Global<T, P> {
     /// As for [`read`](Self::read).
     pub fn snapshot(&self) -> Result<Snapshot<T>, ReadError> {
         let backoff = Backoff::new();
-        for _ in 0..Self::LOOKS {
-            if let Some(snapshot) = self.look()? {
+        for _ in 0..Self::MAX_TRIES {
+            if let Some(snapshot) = self.try_read()? {
                 return Ok(snapshot);
             }
             backoff.spin();
         }
-        Err(ReadError::Busy { looks: Self::LOOKS })
+        Err(ReadError::Busy { tries: Self::MAX_TRIES })
     }
 
-    fn look(&self) -> io::Result<Option<Snapshot<T>>> {
+    fn try_read(&self) -> io::Result<Option<Snapshot<T>>> {
         let mut value = T::zeroed();
         let seq = match &self.section.memory {
-            Memory::Mapped(mapping) => P::look(mapping.words().slice(self.at, self.words), &mut value),
+            Memory::Mapped(mapping) => P::try_read(mapping.words().slice(self.at, self.words), &mut value),
             Memory::Lookup(lookup, _) => {
-                let [first, middle, last] = look(lookup, self.section.bytes)?;
+                let [first, middle, last] = three_lookups(lookup, self.section.bytes)?;
                 let seq = last[self.at];
                 P::at::<T>(seq).filter(|_| first[self.at] == seq).map(|at| {
                     let bytes: &[u8] = bytemuck::cast_slice(&middle[self.at + at..]);

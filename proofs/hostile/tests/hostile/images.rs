@@ -8,7 +8,7 @@ use fastrand::Rng;
 use mapring::abi::seq::{DISCARDED, Slots};
 use mapring::abi::{Geometry, Kind, LINE, Preamble, WORD};
 use mapring::protocol::Words;
-use mapring::protocol::ring::{Cursor, Look, Place, Shard, Start, Step};
+use mapring::protocol::ring::{Cursor, Place, Shard, SlotSource, Start, Step};
 use mapring::{Cells, Counters, Error, ErrorKind, Latches, OpenOptions, Region, Ring};
 use mapring_hostile_tests::{Counted, Memory, Reads, forge, hostile_word, read_all};
 use proptest::collection::vec;

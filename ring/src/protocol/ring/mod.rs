@@ -13,7 +13,7 @@ mod retire;
 mod stats;
 mod window;
 
-pub use consume::{Cursor, Look, Start, Step};
+pub use consume::{Cursor, SlotSource, Start, Step};
 pub use follow::{Follow, Leaving};
 pub use produce::Slot;
 pub use retire::{Whole, close, finish, gate, give_up, is_replaced_by, open, replace, retire, unfinished};
