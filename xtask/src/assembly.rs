@@ -20,7 +20,7 @@ use readers::Machine;
 /// What to do about listings that differ.
 #[derive(Default, clap::Args)]
 pub(crate) struct Args {
-    /// Write the listings anew
+    /// Write the listings again
     #[arg(long)]
     bless: bool,
 }

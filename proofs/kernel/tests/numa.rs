@@ -117,7 +117,7 @@ fn each_cpu(object: &Object) {
     assert_eq!(read, possible_cpus().unwrap().len());
     let beyond = nodes.last().unwrap() + 1;
     let refused = ring.reader_of_node(beyond, Start::Now).unwrap_err();
-    assert!(refused.to_string().starts_with(&format!("no memory node {beyond}: ")), "{refused}");
+    assert!(refused.to_string().starts_with(&format!("no NUMA node {beyond}: ")), "{refused}");
 }
 
 #[test]
