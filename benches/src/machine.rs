@@ -48,7 +48,7 @@ impl Machine {
         let Self { load, cpus, .. } = self;
         // Building the benchmarks causes half of this load, for a minute.
         (*load > *cpus as f64).then(|| {
-            format!("**The machine was busy**: a load of {load} on {cpus} CPUs before the run. What takes two CPUs at once is off.")
+            format!("**The machine was busy**: a load of {load} on {cpus} CPUs before the run. Measurements that need two CPUs at once are not reliable.")
         })
     }
 

@@ -143,11 +143,10 @@ pub(crate) fn overview(rows: &[Row]) -> Result<String, Box<dyn Error>> {
         root.draw(&Text::new((*key).to_owned(), (left - 12, y), font(14, INK).pos(end)))?;
         root.draw(&PathElement::new([(at(*low), y), (at(*high), y)], colour.mix(0.35).stroke_width(5)))?;
         root.draw(&(EmptyElement::at((at(*median), y)) + mark(number, colour)))?;
-        let ratio = !matches!(row.measure, Measure::Ns);
-        let show = |value: f64| match value {
-            0.0..0.05 if ratio => format!("1/{:.0}", 1.0 / value),
-            _ if ratio => format!("{value:.2}"),
-            _ => format!("{value:.2} ns"),
+        let show = |value: f64| match row.measure {
+            Measure::Ratio { .. } if row.value().median < 0.05 => format!("{:.0}×", 1.0 / value),
+            Measure::Ratio { .. } => format!("{value:.2}"),
+            Measure::Ns => format!("{value:.2} ns"),
         };
         let reached = format!(
             "{} of {}{}",
@@ -250,7 +249,7 @@ mod tests {
             Row::new("other", &[2.0], "peer", &[800.0]),
         ]);
         let svg = svg.unwrap();
-        for text in ["cell_read_lookup", "1/400 of 1/300", "idle_shard", "2.50 ns of 2.00 ns: not met"] {
+        for text in ["cell_read_lookup", "400× of 300×", "idle_shard", "2.50 ns of 2.00 ns: not met"] {
             assert!(svg.contains(text), "no {text:?} in {svg}");
         }
         assert!(!svg.contains("other"));

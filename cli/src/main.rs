@@ -46,13 +46,13 @@ struct Args {
     /// How long to run
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
-    /// Print one JSON object on stdout, and nothing else there
+    /// Print only one JSON object on stdout
     #[arg(long)]
     json: bool,
-    /// Share memory files with another process, even where BPF could be had
+    /// Share memory files with another process, even if BPF is available
     #[arg(long)]
     memfd: bool,
-    /// Be that process
+    /// Act as that other process
     #[arg(long, hide = true, value_name = "FD,FD,FD", value_delimiter = ',')]
     produce: Vec<u32>,
 }

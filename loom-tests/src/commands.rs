@@ -133,7 +133,7 @@ impl Commands {
     /// What an event sees: the value of the last command, and how many were carried out; `None` if some were meanwhile.
     pub fn event(&self) -> Option<(u64, u64)> {
         let mut value = Command::default();
-        let version = latch::look(Words::new(&self.0.latch), &mut value)?;
+        let version = latch::try_read(Words::new(&self.0.latch), &mut value)?;
         assert_eq!(value[0], value[1], "a mixture");
         Some((value[0], version))
     }

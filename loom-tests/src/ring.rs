@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mapring::abi::seq::state;
 use mapring::abi::{Geometry, Kind};
-use mapring::protocol::ring::{Cursor, Look, Place, ReadStats, Shard, ShardMut, Slot, Start, Step};
+use mapring::protocol::ring::{Cursor, Place, ReadStats, Shard, ShardMut, Slot, SlotSource, Start, Step};
 use mapring::protocol::{Words, WordsMut};
 
 use crate::history::{End, History};
@@ -238,7 +238,7 @@ impl<const W: usize> Reader<W> {
     }
 
     /// The same with another source of slots.
-    pub fn step_by(&mut self, look: &mut impl Look) -> Step {
+    pub fn step_by(&mut self, look: &mut impl SlotSource) -> Step {
         let (mut out, before) = ([0; W], self.cursor);
         let step = self.cursor.step(look, &mut out);
         if let Step::Record(t) = step {
@@ -299,7 +299,7 @@ impl<const W: usize> Reader<W> {
     }
 
     /// The same with another source of slots.
-    pub fn drain_by(&mut self, look: &mut impl Look) {
+    pub fn drain_by(&mut self, look: &mut impl SlotSource) {
         self.cursor.set_patience(0);
         let limit = 100;
         let steps = (0..limit).take_while(|_| self.step_by(look) != Step::Empty).count();

@@ -65,7 +65,7 @@ fn looks(cell: &Words3, count: usize) -> Vec<(u64, u64)> {
     let mut found: Vec<(u64, u64)> = Vec::new();
     for _ in 0..count {
         let mut out = Value::default();
-        if let Some(seq) = cell::look(Words::new(cell), &mut out) {
+        if let Some(seq) = cell::try_read(Words::new(cell), &mut out) {
             assert_eq!(out[0], out[1], "torn at {seq}");
             assert!(found.last().is_none_or(|&(last, _)| last <= seq), "{seq} after {found:?}");
             found.push((seq, out[0]));

@@ -9,7 +9,7 @@ use mapring_loom_tests::sync::{AtomicU64, Ordering, thread, words};
 
 /// The window that has place 0: its number, minimum and maximum.
 fn look(gauge: &[AtomicU64]) -> Option<(u64, u64, u64)> {
-    let found = gauge::look(|at| gauge[at].load(Ordering::Relaxed), 0);
+    let found = gauge::try_read(|at| gauge[at].load(Ordering::Relaxed), 0);
     found.map(|found| (found.window, found.min, found.max))
 }
 

@@ -23,7 +23,7 @@ fn looks(latch: &Words5, count: usize) -> Vec<u64> {
     let mut found: Vec<u64> = Vec::new();
     for _ in 0..count {
         let mut out = Value::default();
-        if let Some(seq) = latch::look(Words::new(latch), &mut out) {
+        if let Some(seq) = latch::try_read(Words::new(latch), &mut out) {
             assert_eq!(out, [seq; 2]);
             assert!(found.last().is_none_or(|&last| last <= seq), "{seq} after {found:?}");
             found.push(seq);

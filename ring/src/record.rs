@@ -150,13 +150,11 @@ pub fn string<C: NoUninit>(chars: &[C]) -> Cow<'_, str> {
 
 /// The layout of a field, for [`record!`](macro@crate::record). The function is never called; it only gives the type.
 #[doc(hidden)]
-#[doc(hidden)]
 pub const fn layout_of<T, F: Record>(_: fn(T) -> F) -> TypeLayout {
     F::LAYOUT
 }
 
 /// A field's name in C, which has no `r#type`.
-#[doc(hidden)]
 #[doc(hidden)]
 pub const fn name_of(name: &'static str) -> &'static str {
     match name.as_bytes() {
@@ -169,7 +167,6 @@ pub const fn name_of(name: &'static str) -> &'static str {
 }
 
 /// The size of a field of plain data, for [`plain_record!`](crate::plain_record).
-#[doc(hidden)]
 #[doc(hidden)]
 pub const fn plain_size<T, F: Pod>(_: fn(T) -> F) -> usize {
     size_of::<F>()

@@ -203,7 +203,7 @@ fn two_writers_share_a_cell() {
         let reader = scope.spawn(|| {
             watch(&done, || {
                 let mut out = value(0);
-                let seq = cell::look(memory.words(), &mut out)?;
+                let seq = cell::try_read(memory.words(), &mut out)?;
                 assert!(if seq == 0 { out == [0; 3] } else { whole(&out) }, "torn at {seq}: {out:x?}");
                 Some(seq)
             })
@@ -226,7 +226,7 @@ fn a_latch_is_always_whole() {
         let reader = scope.spawn(|| {
             watch(&done, || {
                 let mut out = value(0);
-                let seq = latch::look(memory.words(), &mut out)?;
+                let seq = latch::try_read(memory.words(), &mut out)?;
                 assert_eq!(out, if seq == 0 { [0; 3] } else { value(seq) }, "torn");
                 Some(seq)
             })

@@ -20,13 +20,13 @@ use readers::Machine;
 /// What to do about listings that differ.
 #[derive(Default, clap::Args)]
 pub(crate) struct Args {
-    /// Write the listings anew
+    /// Write the listings again
     #[arg(long)]
     bless: bool,
 }
 
 /// Functions of `proofs/assembly/src/lib.rs`: those that check the sequence twice, and those that only add up.
-const LOOKS: [&str; 4] = ["cell_look", "latch_look", "ring_step", "ring_run"];
+const READERS: [&str; 4] = ["cell_try_read", "latch_try_read", "ring_step", "ring_run"];
 const SUMS: [&str; 1] = ["counters_sum"];
 
 /// The readers' machines: rustc's target, and the folder of its listings.
@@ -92,11 +92,11 @@ impl Check {
         if let Err(error) = readers::check_all(machine, &all) {
             self.wrong.push(format!("{folder}: {error:#}"));
         }
-        for name in LOOKS.into_iter().chain(SUMS) {
+        for name in READERS.into_iter().chain(SUMS) {
             let lines = listing::function(&assembly, name).with_context(|| format!("{target}: no {name}"))?;
-            let look = LOOKS.contains(&name);
+            let look = READERS.contains(&name);
             let check = |lines: &[String]| match look {
-                true => readers::check_look(machine, lines),
+                true => readers::check_reader(machine, lines),
                 false => readers::check_path(machine, lines),
             };
             let weaker = if look { readers::weaker_looks(machine, &lines) } else { Vec::new() };
@@ -242,13 +242,13 @@ mod tests {
             text.lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
         };
         for (machine, _, folder) in MACHINES {
-            for name in LOOKS {
+            for name in READERS {
                 let lines = lines(folder, name);
-                readers::check_look(machine, &lines).unwrap();
+                readers::check_reader(machine, &lines).unwrap();
                 let weaker = readers::weaker_looks(machine, &lines);
                 assert_eq!(weaker.len(), 7, "{folder}/{name}");
                 for (change, lines) in weaker {
-                    assert!(readers::check_look(machine, &lines).is_err(), "{folder}/{name}: {change}");
+                    assert!(readers::check_reader(machine, &lines).is_err(), "{folder}/{name}: {change}");
                 }
             }
             readers::check_path(machine, &lines(folder, SUMS[0])).unwrap();

@@ -14,7 +14,7 @@ use crate::{cmd, setup};
 /// What to measure, or which reports to compare.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Fewer blocks: two minutes, instead of fifteen
+    /// Measure fewer blocks: two minutes instead of fifteen
     #[arg(long)]
     quick: bool,
     /// Only these groups of the side-by-side benchmarks (an unknown one lists them)
@@ -23,11 +23,11 @@ pub(crate) struct Args {
     /// Only the library's own hot paths, by criterion
     #[arg(long, conflicts_with = "only")]
     criterion: bool,
-    /// Write docs/benchmarks.md and its charts, too
+    /// Also write docs/benchmarks.md and its charts
     #[arg(long, conflicts_with_all = ["only", "criterion", "quick"])]
     docs: bool,
-    /// Measure nothing: name what moved beyond noise from one report to another (the last run's, if
-    /// one is given); fails if something got worse
+    /// Measure nothing, and list what changed from one report to another by more than noise. The second one is by
+    /// default that of the last run. Fails if something got worse
     #[arg(long, value_names = ["OLD", "NEW"], num_args = 1..=2, conflicts_with_all = ["only", "criterion", "docs", "quick"])]
     compare: Vec<PathBuf>,
 }

@@ -16,10 +16,10 @@ pub(crate) struct Args {
     /// How long to run
     #[arg(long, value_name = "N")]
     seconds: Option<u32>,
-    /// Print one JSON object on stdout, and nothing else there
+    /// Print only one JSON object on stdout
     #[arg(long)]
     json: bool,
-    /// Share a memfd between processes, even where BPF could be had
+    /// Share a memfd between processes, even if BPF is available
     #[arg(long)]
     memfd: bool,
 }

@@ -8,7 +8,7 @@ use anyhow::Result;
 /// Which models or mutants to run.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Only the models (with --mutants: the mutants) whose name contains this
+    /// Run only the models (with --mutants: the mutants) whose name contains this
     filter: Option<String>,
     /// Weaken the algorithms one fence at a time (loom-tests/mutants.toml): each time, a model must fail
     #[arg(long)]

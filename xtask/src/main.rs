@@ -40,23 +40,23 @@ struct Cli {
 enum Command {
     /// Find the tools that BPF builds need (clang, libelf, zlib, …), install what is missing, mount bpffs
     Setup,
-    /// See it work: a BPF program and a reader, or two processes and a memfd where BPF can't be had
+    /// Run the demo: a BPF program and a reader, or two processes and a memfd if BPF is not available
     Demo(demo::Args),
     /// Record the demo as docs/demo.svg, the animation in README.md
     Record,
-    /// Run every check, or the steps named
+    /// Run all checks, or the named steps
     Test(test::Args),
     /// Run the loom models, or prove that they notice a weakened algorithm
     Loom(loom::Args),
-    /// Run every method of proof, or those named, and say in one table what each looked at
+    /// Run all methods of proof, or the named ones, and print a table of what each covered
     Prove(prove::Args),
     /// Check the machine code of the hot paths
     Assembly(assembly::Args),
-    /// Run the benchmarks, peers beside them, or compare two reports
+    /// Run the benchmarks of mapring and its peers, or compare two reports
     Bench(bench::Args),
     /// Boot other kernels under QEMU and run the tests of real kernels in each
     Vm(vm::Args),
-    /// Ask the running kernel for each feature that mapring uses, and say what is done without it
+    /// Probe the running kernel for each feature that mapring uses, and print what replaces a missing one
     Features,
     #[command(hide = true)]
     VmGuest,

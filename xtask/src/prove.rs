@@ -16,12 +16,12 @@ use crate::{privilege, setup};
 #[derive(clap::Args)]
 #[command(after_help = checks::help("Methods", checks::proofs().into_iter().map(|(check, _)| check)))]
 pub(crate) struct Args {
-    /// The methods to run; all, if none is named
+    /// The methods to run. Default: all
     methods: Vec<String>,
     /// Show the methods and what each one does
     #[arg(long)]
     list: bool,
-    /// Print one JSON object on stdout, and all the rest on stderr
+    /// Print one JSON object on stdout, and everything else on stderr
     #[arg(long)]
     json: bool,
     /// How long the stress runs on each of its rings' sets, and for how long `source-mutants` tests mutants

@@ -15,15 +15,15 @@ use crate::skip::{Skip, banner};
 #[derive(clap::Args)]
 #[command(after_help = checks::help("Steps", checks::tests().map(|(check, _)| check)))]
 pub(crate) struct Args {
-    /// The steps to run, each of them whole; the quick part of all, if none is named
+    /// The steps to run completely. Default: the quick part of all steps
     steps: Vec<String>,
-    /// Run every step, and the whole of each
+    /// Run all steps completely
     #[arg(long, conflicts_with = "steps")]
     all: bool,
-    /// Run the steps N times, and stop at the first failure: a test must not fail by chance
+    /// Run the steps N times, and stop at the first failure, to find tests that sometimes fail
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
-    /// Show the steps, what they need, and the command that each one is
+    /// List the steps, their needs and their commands
     #[arg(long)]
     list: bool,
     /// Stop at the first failure

@@ -44,7 +44,7 @@ pub(crate) use self::kernels::Arch;
 /// Which kernels to boot, and what to run in them.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The kernels (see --list); the usual ones, if none is named
+    /// The kernels (see --list). Default: the usual ones
     kernels: Vec<String>,
     /// Show the kernels that can be booted
     #[arg(long)]
@@ -55,14 +55,14 @@ pub(crate) struct Args {
     /// Switch a machine off after this many seconds
     #[arg(long, default_value_t = 1200)]
     timeout: u64,
-    /// Fetch the newest build of a kernel, also where one was fetched before
+    /// Fetch the newest build of a kernel, even if an older one was fetched before
     #[arg(long)]
     refresh: bool,
     /// Print all results as JSON instead of a table
     #[arg(long)]
     json: bool,
-    /// Write what the usual kernels showed to docs/kernels.md, if nothing failed; where kernels are named, those that
-    /// are not are taken from their last whole run
+    /// Write the results of the usual kernels to docs/kernels.md, if nothing failed. If you name kernels, the results of
+    /// the others are those of their last complete run
     #[arg(long, conflicts_with = "test_args")]
     write_docs: bool,
     /// Arguments for the tests, after `--`: a part of their names, …
@@ -259,7 +259,7 @@ fn show(kernel: &str, message: &Message, probed: &mut Vec<Probed>) {
         Message::Booted(machine) => {
             let Machine { release, version, cpus, nodes, preempt } = machine;
             let preempt = preempt.as_ref().map(|mode| format!(", preempt={mode}")).unwrap_or_default();
-            eprintln!("{kernel:12} {release} {version}, {cpus} CPUs, by memory node: {nodes:?}{preempt}");
+            eprintln!("{kernel:12} {release} {version}, {cpus} CPUs, by NUMA node: {nodes:?}{preempt}");
         }
         Message::Ended(ended) => {
             let end = match &ended.outcome {

@@ -261,12 +261,12 @@ fn missing(report: &mut Report) {
     };
     match make(MapType::RingBuf, 0, 1 << 16, OVERWRITE) {
         Err(error) => {
-            let why = format!("the kernel has no such flag (6.19 and later have): {error:#}");
+            let why = format!("this kernel doesn't have the flag, Linux 6.19 and later do: {error:#}");
             report.skip("BPF ringbuf with `BPF_F_RB_OVERWRITE`", why);
         }
         Ok(_) => report.skip(
             "BPF ringbuf with `BPF_F_RB_OVERWRITE`",
-            "the kernel has it, but neither libbpf nor libbpf-rs reads such a buffer yet",
+            "this kernel has the flag, but libbpf and libbpf-rs don't read such a buffer yet",
         ),
     }
 }

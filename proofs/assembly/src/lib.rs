@@ -10,14 +10,14 @@ pub type Record = [u64; 7];
 
 /// One look at a cell.
 #[unsafe(no_mangle)]
-pub fn cell_look(cell: Words<'_>, out: &mut Record) -> Option<u64> {
-    cell::look(cell, out)
+pub fn cell_try_read(cell: Words<'_>, out: &mut Record) -> Option<u64> {
+    cell::try_read(cell, out)
 }
 
 /// One look at a latch.
 #[unsafe(no_mangle)]
-pub fn latch_look(latch: Words<'_>, out: &mut Record) -> Option<u64> {
-    latch::look(latch, out)
+pub fn latch_try_read(latch: Words<'_>, out: &mut Record) -> Option<u64> {
+    latch::try_read(latch, out)
 }
 
 /// The sum of a counter over its banks, `stride` words from one to the next.

@@ -10,7 +10,7 @@ use mapring::protocol::{Words, WordsMut, cell, counters, latch};
 use crate::check;
 use crate::machine::Machine;
 use crate::models::{Code, Seen};
-use crate::region::{LOOKS, Region};
+use crate::region::{Region, TRIES};
 use crate::sync::Ordering;
 use crate::sync::thread::{self, JoinHandle};
 
@@ -168,13 +168,13 @@ pub(crate) fn read_latch(name: &'static str, code: Code, seen: Seen) -> u64 {
             assert_eq!(last, Some([2; 2]), "the last value");
             match found {
                 Some([a, b]) => assert!(a == b && a <= 2, "{a} and {b}"),
-                None => assert!(looks > LOOKS - 3, "two writes can't spoil more than two looks"),
+                None => assert!(looks > TRIES - 3, "two writes can't spoil more than two looks"),
             }
             seen.note("meanwhile", found == Some([1; 2]));
             seen.note("looked again", looks == 0 && steps > undisturbed);
         })
     };
-    (0..LOOKS).map(after).sum()
+    (0..TRIES).map(after).sum()
 }
 
 /// The program's result of a read, and its number of instructions.

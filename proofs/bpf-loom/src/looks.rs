@@ -9,7 +9,7 @@ use crate::decode::Insn;
 use crate::models::Code;
 use crate::mutate::Mutant;
 use crate::nest::Choices;
-use crate::region::{CPUS, LOOKS, Region, WRITE};
+use crate::region::{CPUS, Region, TRIES, WRITE};
 use crate::ring::Word;
 use crate::sync::Ordering;
 
@@ -159,8 +159,8 @@ impl Found {
             // One read for each busy writer, and at most four.
             let looks = writer.looks(&loads);
             let spoilt = looks.iter().take_while(|whole| !**whole).count();
-            assert_eq!(looks.len(), LOOKS.min(spoilt + 1), "{looks:?} of {loads:?}");
-            assert_eq!(value.is_some(), spoilt < LOOKS, "{looks:?} of {loads:?}");
+            assert_eq!(looks.len(), TRIES.min(spoilt + 1), "{looks:?} of {loads:?}");
+            assert_eq!(value.is_some(), spoilt < TRIES, "{looks:?} of {loads:?}");
             self.busy += u64::from(value.is_none());
             self.again += u64::from(value.is_some() && spoilt > 0);
         });

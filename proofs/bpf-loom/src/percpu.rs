@@ -7,7 +7,7 @@ use crate::cell::{run_to_end, spawn};
 use crate::check;
 use crate::models::{Code, Seen};
 use crate::order::Order;
-use crate::region::{LOOKS, Region, WRITE};
+use crate::region::{Region, TRIES, WRITE};
 use crate::sync::Ordering;
 
 /// The CPU whose programs write.
@@ -72,7 +72,7 @@ pub(crate) fn later(name: &'static str, code: Code, seen: Seen) -> u64 {
             seen.note("busy", found.is_none());
         })
     };
-    (1..LOOKS).map(after).sum()
+    (1..TRIES).map(after).sum()
 }
 
 /// A writer on the other CPU.

@@ -160,12 +160,12 @@ impl Region {
     #[must_use]
     pub fn look(&self) -> Option<(u64, [u64; 2])> {
         let mut value = [0; 2];
-        cell::look(Words::new(&self.words()[..1 + VALUE]), &mut value).map(|seq| (seq, value))
+        cell::try_read(Words::new(&self.words()[..1 + VALUE]), &mut value).map(|seq| (seq, value))
     }
 }
 
-/// The maximum number of reads by a program: `MAPRING__LOOKS`.
-pub const LOOKS: usize = 4;
+/// The maximum number of reads by a program: `MAPRING__MAX_TRIES`.
+pub const TRIES: usize = 4;
 
 /// The accesses of a program's instructions: undisturbed, with another writer in the cell, and with all reads spoilt.
 pub fn sites(name: &'static str, code: &Code) -> Sites {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use mapring::abi::seq::DISCARDED;
 use mapring::abi::{Gate, Geometry, Kind};
 use mapring::protocol::ring::{
-    Cursor, Follow, GATE, Leaving, Look, Place, ReadStats, Shard, Start, Step, Whole, Window, gate, open,
-    replace,
+    Cursor, Follow, GATE, Leaving, Place, ReadStats, Shard, SlotSource, Start, Step, Whole, Window, gate,
+    open, replace,
 };
 use mapring::protocol::{Elements, Words, WordsMut};
 
@@ -183,7 +183,7 @@ impl Current {
 }
 
 /// Steps until it finds a record, or nothing is left.
-fn record(cursor: &mut Cursor, look: &mut impl Look, value: &mut u64) -> bool {
+fn record(cursor: &mut Cursor, look: &mut impl SlotSource, value: &mut u64) -> bool {
     loop {
         match cursor.step(look, value) {
             Step::Record(_) => return true,

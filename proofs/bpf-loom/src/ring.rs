@@ -3,7 +3,7 @@
 use mapring::abi::seq::{DISCARDED, PENDING, state};
 use mapring::abi::{Geometry, Kind};
 use mapring::protocol::Words;
-use mapring::protocol::ring::{Cursor, Look as _, Place, ReadStats, Shard, Step};
+use mapring::protocol::ring::{Cursor, Place, ReadStats, Shard, SlotSource as _, Step};
 
 use crate::history::{End, History};
 use crate::machine::{Change, Inner, Machine, Map};

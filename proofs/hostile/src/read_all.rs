@@ -5,7 +5,7 @@ use bytemuck::{AnyBitPattern, NoUninit};
 use mapring::abi::histogram::{BUCKETS, STRIDE, values};
 use mapring::abi::seq::{Slots, TRIES};
 use mapring::abi::{Geometry, Kind};
-use mapring::protocol::ring::{Look, Shard};
+use mapring::protocol::ring::{Shard, SlotSource};
 use mapring::{
     Cells, Commands, Counters, Histogram, Histograms, Latches, ReadError, Reader, Region, Ring, Start,
 };
@@ -52,7 +52,7 @@ impl<'a> Counted<'a> {
     }
 }
 
-impl Look for Counted<'_> {
+impl SlotSource for Counted<'_> {
     fn slots(&self) -> Slots {
         self.shard.slots()
     }
@@ -208,8 +208,8 @@ fn cells<T: AnyBitPattern + NoUninit>(cells: &Cells<T>, image: Option<&[u64]>) -
                 reads.values += 1;
             }
             (Ok(_), None) => reads.values += 1,
-            (Err(ReadError::Busy { looks }), words) => {
-                assert_eq!(looks, Cells::<T>::LOOKS);
+            (Err(ReadError::Busy { tries }), words) => {
+                assert_eq!(tries, Cells::<T>::MAX_TRIES);
                 assert!(words.is_none_or(|words| words[0] % 2 == 1 && once.is_none()));
                 reads.busy += 1;
             }
@@ -233,8 +233,8 @@ fn latches<T: AnyBitPattern + NoUninit>(latches: &Latches<T>, image: Option<&[u6
                     if words[0].is_multiple_of(2) { &words[1..] } else { &words[1 + words.len() / 2..] };
                 assert_value(&snapshot.value, copy);
             }
-            Err(ReadError::Busy { looks }) => {
-                assert!(image.is_none() && looks == Latches::<T>::LOOKS);
+            Err(ReadError::Busy { tries }) => {
+                assert!(image.is_none() && tries == Latches::<T>::MAX_TRIES);
                 reads.busy += 1;
             }
             Err(other) => panic!("{other}"),

@@ -5,6 +5,7 @@
 #![deny(unsafe_code)]
 
 mod cpu;
+mod errors;
 mod image;
 mod load;
 mod numbered;
@@ -19,6 +20,7 @@ mod slow_pages;
 mod sysctl;
 
 pub use cpu::{cpus, everywhere, kernel, on_cpu, on_one_cpu, preempts_nobody, real_time};
+pub use errors::assert_error;
 pub use image::{Function, image};
 pub use load::{
     Loaded, Runner, failing_commands, fitted, load, load_only, map, one_shard, read_only, send, unfitted,

@@ -100,6 +100,7 @@ fn paths_that_are_no_maps() {
     assert_says(&folder, &["it is a directory: name a pin in it", "Ring::open"]);
     let file = Region::open(std::fs::File::open("/proc/self/status").unwrap()).unwrap_err();
     assert!(file.kind() == ErrorKind::WrongType, "{file:?}");
+    assert_says(&file, &[" is not a BPF map or a memfd"]);
 
     let id = Region::open(Source::id(u32::MAX)).unwrap_err();
     assert_eq!(id.kind(), ErrorKind::Open);
@@ -122,7 +123,9 @@ fn maps_of_other_types() {
         let error = Region::open(fd_of(&map)).unwrap_err();
         assert!(error.kind() == ErrorKind::WrongType, "{error:?}");
         assert_says(&error, &[&format!("a map of type {name}, expected array or percpu_array")]);
-        assert!(matches!(Ring::<Filled<14>>::open(&map), Err(e) if e.kind() == ErrorKind::WrongType));
+        let ring = Ring::<Filled<14>>::open(&map).unwrap_err();
+        assert!(ring.kind() == ErrorKind::WrongType, "{ring:?}");
+        assert_says(&ring, &[&format!("a map of type {name}")]);
     }
 }
 
@@ -358,7 +361,7 @@ fn scribbled_heads_and_sequences_cost_records_and_nothing_else() {
             match cells.snapshot(0) {
                 Ok(snapshot) => assert_eq!((snapshot.version, snapshot.value[0]), (seq / 2, 7)),
                 Err(error) => {
-                    assert!(matches!(error, ReadError::Busy { looks: 128 }) && seq % 2 == 1, "{error}")
+                    assert!(matches!(error, ReadError::Busy { tries: 128 }) && seq % 2 == 1, "{error}")
                 }
             }
         }

@@ -126,8 +126,8 @@ fn cells_of<const N: usize>(object: &Object) {
     }
     // A writer that never ends: readers get an error, and other writers give up and are counted.
     assert_eq!(step(&write, ABANDON, 2, 9), 1);
-    assert!(matches!(cells.read(2), Err(ReadError::Busy { looks: 128 })));
-    assert!(matches!(looked_up.read(2), Err(ReadError::Busy { looks: 128 })));
+    assert!(matches!(cells.read(2), Err(ReadError::Busy { tries: 128 })));
+    assert!(matches!(looked_up.read(2), Err(ReadError::Busy { tries: 128 })));
     assert_eq!(cells.try_snapshot(2).unwrap(), None);
     assert_eq!(step(&write, FILL, 2, 10), 0);
     assert_eq!((cells.region().dropped().unwrap(), looked_up.region().dropped().unwrap()), (1, 1));

@@ -94,6 +94,7 @@ fn what_does_not_fit_is_named() {
     says(map, &["what is no loaded program", "load it first"]);
     let file = stages.insert(1, std::fs::File::open("/dev/null").unwrap()).unwrap_err();
     assert!(file.kind() == ErrorKind::Program, "{file}");
+    says(file, &["does not accept "]);
     for slot in [4, usize::MAX] {
         let beyond = stages.insert(slot, of("first")).unwrap_err();
         assert!(beyond.to_string() == format!("no slot {slot}: there are 4"), "{beyond}");

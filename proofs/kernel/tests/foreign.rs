@@ -21,7 +21,9 @@ use mapring::{
     record::{LayoutCheck, UncheckedReason},
 };
 use mapring_kernel_tests::skel::ForeignSkelBuilder;
-use mapring_kernel_tests::{PinDir, Sample, cpus, fitted, load, map, on_one_cpu, require_bpf, send};
+use mapring_kernel_tests::{
+    PinDir, Sample, assert_error, cpus, fitted, load, map, on_one_cpu, require_bpf, send,
+};
 
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/foreign.bpf.o"));
 static LEGACY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/legacy.bpf.o"));
@@ -197,8 +199,8 @@ fn plain(from: &From<'_>, number: u32) {
     let error = from.array::<[u64; 2]>("samples").unwrap_err();
     assert!(error.kind() == ErrorKind::Layout && error.to_string().contains(": sample is "), "{error}");
     assert!(error.to_string().contains("struct sample (16 bytes) in C, and 2 times"), "{error}");
-    let error = from.array::<u64>("numbers").unwrap_err();
-    assert!(error.kind() == ErrorKind::Layout, "{error}");
+    let said = " in C, and ";
+    assert_error(from.array::<u64>("numbers"), ErrorKind::Layout, said);
 }
 
 #[test]
@@ -287,13 +289,10 @@ fn loaded_by_aya_without_types() {
         let error =
             from.region("cells", OpenOptions::new().assume_layout(other).write_preamble(true)).unwrap_err();
         assert!(error.to_string().contains("makes the number of entries "), "{error}");
-        let error = from.region("percpu_cells", described("cells")).unwrap_err();
-        assert!(error.kind() == ErrorKind::WrongType, "{error}");
-        let error = from.array::<u32>("samples").unwrap_err();
-        assert!(
-            error.kind() == ErrorKind::Layout && error.to_string().contains("records of 16 bytes"),
-            "{error}"
-        );
+        let said = "is a map of type percpu_array, expected array; its preamble or description says so";
+        assert_error(from.region("percpu_cells", described("cells")), ErrorKind::WrongType, said);
+        assert_error(from.array::<u32>("samples"), ErrorKind::Layout, "has records of 16 bytes (");
+        assert_error(from.array::<u32>("samples"), ErrorKind::Layout, "but u32 has 4");
     }
     assert_eq!(
         Cells::<Sample>::from_region(
@@ -344,10 +343,10 @@ fn rings_of_several_maps_loaded_by_aya() {
 #[test]
 fn what_is_no_array() {
     require_bpf!();
-    let error = Array::<u64>::open("/sys/fs/bpf/nobody_was_here").unwrap_err();
-    assert!(error.kind() == ErrorKind::Open, "{error}");
+    let nobody = "/sys/fs/bpf/nobody_was_here";
+    assert_error(Array::<u64>::open(nobody), ErrorKind::Open, &format!("can't open {nobody}: "));
     let file = std::fs::File::open("/dev/null").unwrap();
-    assert!(matches!(Array::<u64>::open(file), Err(e) if e.kind() == ErrorKind::WrongType));
+    assert_error(Array::<u64>::open(file), ErrorKind::WrongType, " is not a BPF map");
     let opts = libbpf_rs::libbpf_sys::bpf_map_create_opts {
         sz: size_of::<libbpf_rs::libbpf_sys::bpf_map_create_opts>() as u64,
         ..Default::default()

@@ -131,7 +131,10 @@ fn any_way_in() {
         assert_eq!(globals.cell::<Large>("cell").unwrap().snapshot().unwrap(), right);
     }
     let refused = looked_up.variable::<u64>("counted").unwrap().set(1).unwrap_err();
-    assert!(refused.kind() == ErrorKind::NotWritable, "{refused}");
+    assert!(
+        (refused.kind(), refused.refusal()) == (ErrorKind::NotWritable, Some(Refusal::NotAsked)),
+        "{refused}"
+    );
 }
 
 /// Each section by its pin and by its id, opened for writing if allowed.

@@ -99,10 +99,10 @@ fn a_node_that_is_not_there() {
     let mut storage = MaybeUninit::uninit();
     let mut open = FlagsSkelBuilder::default().open(&mut storage).unwrap();
     let refused = Prepare::new().node(beyond).object(open.open_object_mut()).unwrap_err();
-    assert!(refused.to_string().starts_with(&format!("no memory node {beyond}: ")), "{refused}");
+    assert!(refused.to_string().starts_with(&format!("no NUMA node {beyond}: ")), "{refused}");
     let said = refused.to_string();
     assert!(
-        said.contains(&format!("no memory node {beyond}")) && said.contains("choose one of them"),
+        said.contains(&format!("no NUMA node {beyond}")) && said.contains("choose one of them"),
         "{said}"
     );
 }
@@ -118,7 +118,10 @@ fn maps_of_each_cpu_have_no_node() {
         let refused = place_on_node(&mut object.maps_mut().find(|map| map.name() == "cells_56").unwrap(), 0)
             .unwrap_err();
         assert!(refused.kind() == ErrorKind::WrongType, "{refused}");
-        assert!(refused.to_string().contains("map cells_56 is a map of type percpu_array"), "{refused}");
+        assert!(
+            refused.to_string().contains("map cells_56 is a map of type percpu_array, expected "),
+            "{refused}"
+        );
         Prepare::new().node(0).object(object).unwrap();
     });
     assert!(!asked(skel.object(), "cells_56"));

@@ -117,7 +117,7 @@ fn each_cpu(object: &Object) {
     assert_eq!(read, possible_cpus().unwrap().len());
     let beyond = nodes.last().unwrap() + 1;
     let refused = ring.reader_of_node(beyond, Start::Now).unwrap_err();
-    assert!(refused.to_string().starts_with(&format!("no memory node {beyond}: ")), "{refused}");
+    assert!(refused.to_string().starts_with(&format!("no NUMA node {beyond}: ")), "{refused}");
 }
 
 #[test]
@@ -352,7 +352,7 @@ fn what_is_no_ring_for_nodes_is_named() {
                 Ring::open, and an entry with Source::inner";
     assert!(error.kind() == ErrorKind::WrongType && error.to_string().ends_with(said), "{error}");
     let error = Ring::<[u32; 3]>::open(&map(skel.object(), "numbers")).unwrap_err();
-    assert!(error.kind() == ErrorKind::Layout, "{error}");
+    assert!(error.kind() == ErrorKind::Layout && error.to_string().contains(" in C, and "), "{error}");
     let error = open(skel.object()).resize(64).unwrap_err();
     assert!(error.kind() == ErrorKind::NotResizable, "{error}");
     let resizable = load::<ResizableSkelBuilder>(&mut other, fitted);
@@ -361,6 +361,10 @@ fn what_is_no_ring_for_nodes_is_named() {
     let error =
         Ring::<u64>::from_regions([(0, Ring::<u64>::create_memfd(8, 2).unwrap().region())]).unwrap_err();
     assert!(error.kind() == ErrorKind::WrongType, "{error}");
+    assert!(
+        error.to_string().contains(" can't be the ring of CPU 0: it is a ring for all CPUs, "),
+        "{error}"
+    );
     let error = open(skel.object()).freeze_and_pin("/proc/numbers", 0o600).unwrap_err();
     assert!(
         error.kind() == ErrorKind::CannotSeal && error.to_string().contains("BPF file system"),

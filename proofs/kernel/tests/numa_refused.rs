@@ -67,7 +67,10 @@ fn refused<T>(result: mapring::Result<Ring<T>>, cpu: usize, parts: [&str; 2]) {
     assert_eq!(error.kind(), ErrorKind::WrongType, "{error}");
     let said = error.to_string();
     let says = |part: &str| said.contains(part);
-    assert!(says(&format!("the ring of CPU {cpu}")) && parts.into_iter().all(says), "{said}");
+    assert!(
+        says(&format!(" can't be the ring of CPU {cpu}: it is ")) && parts.into_iter().all(says),
+        "{said}"
+    );
 }
 
 /// All ways to open rings for the CPUs 0 and 1: the map of maps, descriptors, pins.

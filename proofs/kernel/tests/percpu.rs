@@ -68,7 +68,7 @@ fn shape<const N: usize>(object: &Object) {
     on_cpu(stuck);
     assert_eq!(step(&write, 1, 2, 9)[3], 1);
     assert_eq!((step(&write, 0, 2, 9)[3], step(&write, 0, u64::from(u32::MAX), 9)[3]), (0, 0));
-    assert!(matches!(cells.read(stuck, 2), Err(ReadError::Busy { looks: 128 })));
+    assert!(matches!(cells.read(stuck, 2), Err(ReadError::Busy { tries: 128 })));
     assert!(matches!(cells.snapshots(2), Err(ReadError::Busy { .. })));
     assert_eq!(cells.for_each(|_, _, _| ()).unwrap(), 1);
     assert_eq!(cells.region().dropped().unwrap(), 2, "counted on one CPU, in its own preamble");
@@ -203,7 +203,10 @@ fn counters_of_every_cpu() {
     assert!(matches!(counters.get(0, 512), Err(ReadError::Index { thing: "counter", .. })));
     assert!(matches!(counters.get(counters.shards(), 0), Err(ReadError::Index { thing: "shard", .. })));
     let refused = counters.writer(0).unwrap_err();
-    assert!(refused.kind() == ErrorKind::NotWritable, "{refused}");
+    assert!(
+        (refused.kind(), refused.refusal()) == (ErrorKind::NotWritable, Some(Refusal::NotAsked)),
+        "{refused}"
+    );
 }
 
 /// The result of `bpf_map_lookup_percpu_elem` for one CPU on another.

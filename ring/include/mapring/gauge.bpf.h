@@ -49,7 +49,7 @@ static __always_inline int mapring__raise(__u64 *word, __u64 value)
 	__u64 seen = mapring__load(word), found;
 
 #pragma unroll
-	for (int i = 0; i < MAPRING__LOOKS; i++) {
+	for (int i = 0; i < MAPRING__MAX_TRIES; i++) {
 		if (seen >= value)
 			return (seen ^ value) >> MAPRING__GAUGE_BITS == 0;
 		found = mapring__cmpxchg(word, seen, value);

@@ -12,7 +12,7 @@
  *
  * A latch has two copies, and the writer fills the one that is not in use. So a program reads a whole value even
  * if it interrupts the writer, or the writer died. A read retries only if a whole write happened during it. It gives up
- * after MAPRING__LOOKS attempts, which happens only if the writer never pauses.
+ * after MAPRING__MAX_TRIES attempts, which happens only if the writer never pauses.
  *
  * `mapring_latch_set` is only for a latch that never has another writer at the same time: neither userspace nor another
  * program. What a drain of commands applies (commands.bpf.h) is such a writer.
@@ -61,7 +61,7 @@
 
 static __always_inline long mapring__latch_read(__u64 *seq, void *out, unsigned long size)
 {
-	for (int i = 0; i < MAPRING__LOOKS; i++) {
+	for (int i = 0; i < MAPRING__MAX_TRIES; i++) {
 		__u64 seen = mapring__load(seq);
 		__u64 odd = seen & 1;
 

@@ -54,7 +54,7 @@
                                                                                                     \
 		if (!seq)                                                                           \
 			return -1;                                                                  \
-		for (int i = 0; i < MAPRING__LOOKS; i++) {                                          \
+		for (int i = 0; i < MAPRING__MAX_TRIES; i++) {                                      \
 			__u64 seen = mapring__load(seq);                                            \
                                                                                                     \
 			mapring__barrier(); /* SYNC publish: pairs with the store that ends a write */ \

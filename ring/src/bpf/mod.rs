@@ -32,6 +32,6 @@ pub(crate) use map::MapFd;
 use memory::map_or_lookup;
 pub(crate) use plain::Plain;
 pub(crate) use region::{ByCall, Options, Origin, open_fd};
-pub(crate) use section::{Section, look, section_name};
+pub(crate) use section::{Section, section_name, three_lookups};
 pub(crate) use source::Place;
 pub(crate) use sys::pin;

@@ -132,8 +132,8 @@ fn places(btf: &Btf, section: u32, bytes: usize) -> Option<(String, Vec<Place>)>
 }
 
 /// Three copies of a section, by three lookups in a row.
-pub(crate) fn look(lookup: &Lookup, bytes: usize) -> io::Result<[Vec<u64>; 3]> {
-    let mut looks: [Vec<u64>; 3] = std::array::from_fn(|_| vec![0; bytes.div_ceil(WORD)]);
-    looks.iter_mut().try_for_each(|look| lookup.run(0, 1, look))?;
-    Ok(looks)
+pub(crate) fn three_lookups(lookup: &Lookup, bytes: usize) -> io::Result<[Vec<u64>; 3]> {
+    let mut copies: [Vec<u64>; 3] = std::array::from_fn(|_| vec![0; bytes.div_ceil(WORD)]);
+    copies.iter_mut().try_for_each(|copy| lookup.run(0, 1, copy))?;
+    Ok(copies)
 }

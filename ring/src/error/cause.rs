@@ -40,8 +40,8 @@ pub(crate) enum Cause {
     },
     /// The preamble contradicts the map's BTF.
     #[error(
-        "{what}: its preamble (or who described it) says {preamble}, its BTF says {btf}: the preamble was spoilt, or \
-         written for another map; have its loader make the map anew"
+        "{what}: its preamble or description says {preamble}, its BTF says {btf}: the preamble was overwritten, or \
+         written for another map; have its loader create the map again"
     )]
     BtfMismatch { what: String, preamble: String, btf: String },
     /// A BPF map whose values can't be the elements of a region.
@@ -56,19 +56,19 @@ pub(crate) enum Cause {
     /// A memfd that another process can shrink. Its readers would then die by SIGBUS.
     #[error(
         "{what} is not sealed against resizing (F_SEAL_SHRINK and F_SEAL_GROW), so any process that \
-         holds it could kill its readers with SIGBUS: {remedy}, or open it with OpenOptions::allow_unsealed"
+         has it open could kill its readers with SIGBUS: {remedy}, or open it with OpenOptions::allow_unsealed"
     )]
     Unsealed { what: String, remedy: &'static str },
     /// A memfd of huge pages, which another process can punch out. Its readers would then die by SIGBUS.
     #[error(
-        "{what} has huge pages (MFD_HUGETLB): despite its seals, whoever holds it can punch them out and kill its \
-         readers with SIGBUS: have its maker use ordinary pages, or open it with OpenOptions::allow_unsealed"
+        "{what} has huge pages (MFD_HUGETLB): although it is sealed against resizing, any process that has it open \
+         can punch them out and kill its readers with SIGBUS: have its creator use ordinary pages, or open it with OpenOptions::allow_unsealed"
     )]
     HugePages { what: String },
     /// A memfd that consists mostly of holes. Reading it would allocate them and charge this process for the memory.
     #[error(
         "{what} is sparse: of the {bytes} bytes of its region {missing} are not allocated, and reading them would \
-         take this process's memory: have its maker allocate them (fallocate), or open it with \
+         charge this process for the memory: have its creator allocate them (fallocate), or open it with \
          OpenOptions::allow_unsealed"
     )]
     Sparse { what: String, bytes: u64, missing: u64 },
@@ -78,8 +78,8 @@ pub(crate) enum Cause {
     /// Another ring has replaced a resizable one, but the process that resizes has not finished. It was very slow, or
     /// it died.
     #[error(
-        "{what} took the place of the ring that is read, but the process that resizes has not finished: if it died, \
-         call mapring::loader::initialize in the loader, which finishes it; until then the reader waits"
+        "{what} replaced the ring that is read, but the process that resizes has not finished: if it died, \
+         call mapring::loader::initialize in the loader, which finishes the resize; until then the reader waits"
     )]
     ResizeUnfinished { what: String },
     /// The records have another size than the Rust type.
@@ -93,7 +93,7 @@ pub(crate) enum Cause {
     NotReadable { what: String, refusal: Refusal },
     /// Only BPF programs may write a ring in a BPF map: all writers of a shard must run on one CPU.
     #[error(
-        "{what} is in a BPF map, which only BPF programs may write: make a ring of your own for this process \
+        "{what} is in a BPF map, which only BPF programs may write: create a ring for this process \
          (Ring::create_memfd), or write cells, counters or latches"
     )]
     ProgramsOnly { what: String },
@@ -106,7 +106,7 @@ pub(crate) enum Cause {
     Sealed { what: String, refusal: Refusal },
     /// Another writer of this process could be in the middle of a write that would be recovered.
     #[error(
-        "{what}: what a writer left behind can't be ended while this process has {count} other writers of \
+        "{what}: an unfinished write can't be recovered while this process has {count} other writers of \
          this {thing}, which may be in the middle of a write: drop them first"
     )]
     OtherWriters { what: String, thing: &'static str, count: usize },
@@ -124,15 +124,15 @@ pub(crate) enum Cause {
     MemoryOrder { map: String },
     /// This kernel refuses the program because it has no fetching atomics (before Linux 5.12; on aarch64 5.18).
     #[error(
-        "program {program} claims by fetching atomics, which Linux has since {since}, and this is {release}: rings need \
+        "program {program} claims by fetching atomics, which need Linux {since}, and this is {release}: rings need \
          a newer kernel; begin a cell that has one writer by mapring_cell_begin_single_writer; counters, latches and all \
-         readers work as they are"
+         readers work on this kernel"
     )]
     NoFetchingAtomics { program: String, since: String, release: String },
     /// A map has no preamble, and its loader can't write one.
     #[error(
-        "{what} has no preamble, and can't be given one: {error}; make the map without BPF_F_RDONLY, or read it as it \
-         is by Region::open, which finds the shape in the map's BTF"
+        "{what} has no preamble, and writing one failed: {error}; create the map without BPF_F_RDONLY, or read it \
+         without a preamble by Region::open, which finds the shape in the map's BTF"
     )]
     NoPreamble { what: String, error: io::Error },
     /// The value has a field that the kernel hides, at a place where the region has data of its own.
@@ -142,7 +142,7 @@ pub(crate) enum Cause {
     )]
     Hidden { what: String, field: String, offset: usize, hidden: &'static str },
     /// The kernel does not create arrays with keys or values of this size.
-    #[error("map {map}: a {part} of {found} bytes, where this kernel takes {}{hint}", shown(allowed))]
+    #[error("map {map}: a {part} of {found} bytes, where this kernel accepts {}{hint}", shown(allowed))]
     MapSize {
         map: String,
         part: &'static str,
@@ -152,8 +152,8 @@ pub(crate) enum Cause {
     },
     /// The NUMA node does not exist.
     #[error(
-        "no memory node {node}: there are {there:?} (mapring::cpus::online_nodes); choose one of them, or none, and the \
-         kernel takes the one where the object is loaded"
+        "no NUMA node {node}: there are {there:?} (mapring::cpus::online_nodes); choose one of them, or none: then the \
+         kernel chooses the node where the object is loaded"
     )]
     Node { node: usize, there: Vec<usize> },
     /// The region can't be sealed.
@@ -171,15 +171,15 @@ pub(crate) enum Cause {
     NoSuch { thing: &'static str, name: String, there: String },
     /// The types of the map are not available.
     #[error(
-        "{what} tells no types: either its object was compiled without BTF (clang -g), or this process may not \
-         read it, which takes CAP_SYS_ADMIN"
+        "{what} has no types: either its object was compiled without BTF (clang -g), or this process may not \
+         read them, which needs CAP_SYS_ADMIN"
     )]
     NoTypes { what: String },
     /// The layout of the Rust type differs from that of the C type.
     #[error("{what}: {field} is {c} in C, and {rust} in Rust")]
     Layout { what: String, field: String, rust: String, c: String },
     /// The table of programs does not accept the program.
-    #[error("{table} does not take {program}: {error}{hint}")]
+    #[error("{table} does not accept {program}: {error}{hint}")]
     Program { table: String, program: String, error: io::Error, hint: &'static str },
     /// The key has another length than the keys of the map of maps.
     #[error("{what} has keys of {expected} bytes, not {found}")]
@@ -285,8 +285,8 @@ mod tests {
         let said = |allowed| {
             Cause::MapSize { map: "m".into(), part: "key", found: 8, allowed, hint: ": use 4" }.to_string()
         };
-        assert_eq!(said(4..=4), "map m: a key of 8 bytes, where this kernel takes 4: use 4");
-        assert_eq!(said(1..=7), "map m: a key of 8 bytes, where this kernel takes 1 to 7: use 4");
+        assert_eq!(said(4..=4), "map m: a key of 8 bytes, where this kernel accepts 4: use 4");
+        assert_eq!(said(1..=7), "map m: a key of 8 bytes, where this kernel accepts 1 to 7: use 4");
     }
 
     #[test]

@@ -161,10 +161,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum ReadError {
     /// A writer was in the cell at each attempt to read it. It may be slow, or it died before it finished. Reading
     /// again may succeed.
-    #[error("a writer was in the cell at each of {looks} looks")]
+    #[error("a writer was in the cell at each of {tries} tries")]
     Busy {
         /// How many attempts were made.
-        looks: u32,
+        tries: u32,
     },
     /// The index of a shard, cell or counter is out of range.
     #[error("no {thing} {index}: there are {count}")]

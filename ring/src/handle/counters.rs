@@ -14,7 +14,8 @@ use crate::region::{Region, Shared, SharedMut, View};
 /// Each counter is exact. Two counters that are read one after the other show different moments.
 ///
 /// Counters in a `PERCPU_ARRAY` (`MAPRING_PERCPU_COUNTERS` of `percpu.bpf.h`) are read in the same way, but always by
-/// system call, for the banks of all CPUs.
+/// system call. On Linux 7.0 and later, [`get`](Self::get) reads the bank of one CPU; other reads, and earlier kernels,
+/// get the banks of all CPUs.
 ///
 /// Each read by system call makes three lookups, because the kernel may copy one part of a number before it changes and
 /// the rest after.

@@ -141,14 +141,14 @@ impl Gauges {
         let Some(shared) = &self.shared else {
             let mut cpu = 0;
             return fetch_banks(&self.region, cpus, |bank| {
-                let found = |place| gauge::look(|at| bank(first + at), place);
+                let found = |place| gauge::try_read(|at| bank(first + at), place);
                 (0..WINDOWS).filter_map(found).for_each(|extremes| f(cpu, extremes));
                 cpu += 1;
             });
         };
         for cpu in cpus {
             let words = shared.words().slice(self.bank(cpu) + first, STRIDE);
-            let found = |place| gauge::look(|at| words.load(at, Ordering::Relaxed), place);
+            let found = |place| gauge::try_read(|at| words.load(at, Ordering::Relaxed), place);
             (0..WINDOWS).filter_map(found).for_each(|extremes| f(cpu, extremes));
         }
         Ok(())

@@ -10,7 +10,7 @@ use crossbeam_utils::Backoff;
 
 use super::table::{Guard, Seqlock, Snapshot, TwoCopies};
 use crate::abi::WORD;
-use crate::bpf::{Section, look};
+use crate::bpf::{Section, three_lookups};
 use crate::error::{Cause, Error, ReadError, Result};
 use crate::record::Record;
 use crate::region::{Access, Memory, OpenOptions, Refusal, Source, Writer};
@@ -146,9 +146,9 @@ pub struct Variable<T> {
 
 impl<T: Record> Variable<T> {
     /// How many times a variable is read by system call until two reads agree.
-    const LOOKS: u32 = 128;
+    const MAX_TRIES: u32 = 128;
 
-    /// The current value: all bytes are of one write. If mapped: one load, followed by an acquire fence. Otherwise
+    /// The current value: all bytes are of one write. If mapped: one load of its size, followed by an acquire fence. Otherwise
     /// lookups of the section, until two agree.
     ///
     /// # Errors
@@ -157,33 +157,27 @@ impl<T: Record> Variable<T> {
     pub fn get(&self) -> Result<T, ReadError> {
         match &self.section.memory {
             Memory::Mapped(mapping) => {
-                let word = mapping.words().load(self.offset / WORD, Ordering::Relaxed);
+                let bytes = mapping.load(self.offset, size_of::<T>());
                 fence(Ordering::Acquire);
-                Ok(self.in_word(word))
+                Ok(bytemuck::pod_read_unaligned(&bytes[..size_of::<T>()]))
             }
             Memory::Lookup(lookup, _) => {
-                for _ in 0..Self::LOOKS {
-                    let looks = look(lookup, self.section.bytes)?;
-                    let [first, _, last] = looks.map(|look| look[self.offset / WORD].to_ne_bytes());
+                for _ in 0..Self::MAX_TRIES {
+                    let copies = three_lookups(lookup, self.section.bytes)?;
+                    let [first, _, last] = copies.map(|copy| copy[self.offset / WORD].to_ne_bytes());
                     let place = self.offset % WORD..self.offset % WORD + size_of::<T>();
-                    if first[place.clone()] == last[place] {
-                        return Ok(self.in_word(u64::from_ne_bytes(last)));
+                    if first[place.clone()] == last[place.clone()] {
+                        return Ok(bytemuck::pod_read_unaligned(&last[place]));
                     }
                 }
-                Err(ReadError::Busy { looks: Self::LOOKS })
+                Err(ReadError::Busy { tries: Self::MAX_TRIES })
             }
         }
-    }
-
-    /// Extracts the value from the word that contains it.
-    #[inline]
-    fn in_word(&self, word: u64) -> T {
-        bytemuck::pod_read_unaligned(&word.to_ne_bytes()[self.offset % WORD..][..size_of::<T>()])
     }
 }
 
 impl<T: Record + NoUninit> Variable<T> {
-    /// Writes the variable whole, without touching its neighbours: one store, a release. The old value is lost: a
+    /// Writes the variable whole, without touching its neighbours: one store of its size, a release. The old value is lost: a
     /// program that is adding to the variable at this moment may add to the old value.
     ///
     /// # Errors
@@ -218,10 +212,10 @@ pub struct Global<T, P> {
 
 impl<T: Record, P: Guard> Global<T, P> {
     /// How many times a read tries before it returns [`ReadError::Busy`].
-    pub const LOOKS: u32 = 128;
+    pub const MAX_TRIES: u32 = 128;
 
     /// The latest value, all zeros if it was never written. If mapped: no system call, no lock, one attempt unless a
-    /// writer interferes, and at most [`LOOKS`](Self::LOOKS). Otherwise three lookups of the section per attempt.
+    /// writer interferes, and at most [`MAX_TRIES`](Self::MAX_TRIES). Otherwise three lookups of the section per attempt.
     ///
     /// # Errors
     /// [`ReadError::Busy`] if a writer interfered with each attempt, [`ReadError::Lookup`].
@@ -235,21 +229,21 @@ impl<T: Record, P: Guard> Global<T, P> {
     /// As for [`read`](Self::read).
     pub fn snapshot(&self) -> Result<Snapshot<T>, ReadError> {
         let backoff = Backoff::new();
-        for _ in 0..Self::LOOKS {
-            if let Some(snapshot) = self.look()? {
+        for _ in 0..Self::MAX_TRIES {
+            if let Some(snapshot) = self.try_read()? {
                 return Ok(snapshot);
             }
             backoff.spin();
         }
-        Err(ReadError::Busy { looks: Self::LOOKS })
+        Err(ReadError::Busy { tries: Self::MAX_TRIES })
     }
 
-    fn look(&self) -> io::Result<Option<Snapshot<T>>> {
+    fn try_read(&self) -> io::Result<Option<Snapshot<T>>> {
         let mut value = T::zeroed();
         let seq = match &self.section.memory {
-            Memory::Mapped(mapping) => P::look(mapping.words().slice(self.at, self.words), &mut value),
+            Memory::Mapped(mapping) => P::try_read(mapping.words().slice(self.at, self.words), &mut value),
             Memory::Lookup(lookup, _) => {
-                let [first, middle, last] = look(lookup, self.section.bytes)?;
+                let [first, middle, last] = three_lookups(lookup, self.section.bytes)?;
                 let seq = last[self.at];
                 P::at::<T>(seq).filter(|_| first[self.at] == seq).map(|at| {
                     let bytes: &[u8] = bytemuck::cast_slice(&middle[self.at + at..]);

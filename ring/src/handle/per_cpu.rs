@@ -18,8 +18,10 @@ use crate::region::Region;
 /// A table of cells of type `T` for each CPU: `MAPRING_PERCPU_CELLS` of `percpu.bpf.h`.
 ///
 /// CPUs never meet in a cell. Programs drop an update only if one interrupts or preempts another on the same CPU. Each
-/// value is still read whole. In return, the kernel does not map a `PERCPU_ARRAY`: every read makes three system calls,
-/// for all CPUs together. For values that are read very often, use [`Cells`](super::Cells) indexed by CPU.
+/// value is still read whole. In return, the kernel does not map a `PERCPU_ARRAY`: every read makes three system calls.
+/// They return the values of all CPUs. Only on Linux 7.0 and later, [`read`](Self::read) and
+/// [`snapshot`](Self::snapshot) get the value of one CPU. For values that are read very often, use
+/// [`Cells`](super::Cells) indexed by CPU.
 ///
 /// There are values for all [possible CPUs](Self::cpus). The values of a CPU that went
 /// [offline](crate::cpus::online_cpus) stay.
@@ -32,7 +34,7 @@ openers!([] PerCpuCells<T>, T, Kind::PerCpuCells);
 
 impl<T: AnyBitPattern> PerCpuCells<T> {
     /// How many times a read tries before it returns [`ReadError::Busy`].
-    pub const LOOKS: u32 = 128;
+    pub const MAX_TRIES: u32 = 128;
 
     /// Cells over a region that is already open. Whether the values are compared: see
     /// [`Ring::from_region`](crate::Ring::from_region).
@@ -67,7 +69,7 @@ impl<T: AnyBitPattern> PerCpuCells<T> {
     }
 
     /// One CPU's latest value, all zeros if it was never written. Three system calls per attempt, at most
-    /// [`LOOKS`](Self::LOOKS) attempts.
+    /// [`MAX_TRIES`](Self::MAX_TRIES) attempts.
     ///
     /// # Errors
     /// [`ReadError::Busy`] if a writer interfered with each attempt, [`ReadError::Index`] for a cell or CPU that does
@@ -86,14 +88,14 @@ impl<T: AnyBitPattern> PerCpuCells<T> {
         let at = cpus.iter().position(|&c| c == cpu).ok_or(no_such)?;
         let element = self.element(index)?;
         let (lookup, one) = (lookup(&self.region), self.one_cpu_lookups());
-        let mut looks = self.looks(1);
-        insist(|| {
+        let mut triple = self.buffers(1);
+        read_retry(|| {
             if one {
-                looks.fetch_by(1, |words| lookup.copy(element, cpu, words))?;
-                return Ok(whole(&looks, 0));
+                triple.fetch_by(1, |words| lookup.copy(element, cpu, words))?;
+                return Ok(whole(&triple, 0));
             }
-            looks.fetch_by(cpus.len(), |words| lookup.run(element, 1, words))?;
-            Ok(whole(&looks, at))
+            triple.fetch_by(cpus.len(), |words| lookup.run(element, 1, words))?;
+            Ok(whole(&triple, at))
         })
     }
 
@@ -106,11 +108,11 @@ impl<T: AnyBitPattern> PerCpuCells<T> {
         let element = self.element(index)?;
         let lookup = lookup(&self.region);
         let mut found = vec![None; self.cpus().len()];
-        let mut looks = self.looks(1);
-        insist(|| {
-            looks.fetch_by(found.len(), |words| lookup.run(element, 1, words))?;
+        let mut triple = self.buffers(1);
+        read_retry(|| {
+            triple.fetch_by(found.len(), |words| lookup.run(element, 1, words))?;
             for (at, found) in found.iter_mut().enumerate().filter(|(_, found)| found.is_none()) {
-                *found = whole(&looks, at);
+                *found = whole(&triple, at);
             }
             Ok(found.iter().copied().collect())
         })
@@ -125,13 +127,14 @@ impl<T: AnyBitPattern> PerCpuCells<T> {
         let (cpus, lookup, geometry) = (self.cpus(), lookup(&self.region), self.region.geometry());
         let most = batch(geometry.element_words() * cpus.len());
         let mut busy = 0;
-        let mut looks = self.looks(most);
+        let mut triple = self.buffers(most);
         for first in (0..self.len()).step_by(most) {
             let count = most.min(self.len() - first);
-            looks.fetch_by(count * cpus.len(), |words| lookup.run(geometry.first() + first, count, words))?;
+            triple
+                .fetch_by(count * cpus.len(), |words| lookup.run(geometry.first() + first, count, words))?;
             for (index, at) in (first..first + count).zip((0..).step_by(cpus.len())) {
                 for (at, &cpu) in (at..).zip(cpus) {
-                    match whole(&looks, at) {
+                    match whole(&triple, at) {
                         Some(snapshot) => f(index, cpu, snapshot),
                         None => busy += 1,
                     }
@@ -142,7 +145,7 @@ impl<T: AnyBitPattern> PerCpuCells<T> {
     }
 
     /// Buffers for the copies of this many elements.
-    fn looks(&self, elements: usize) -> TripleRead {
+    fn buffers(&self, elements: usize) -> TripleRead {
         TripleRead::new(elements * self.cpus().len(), self.region.geometry().element_words())
     }
 
@@ -155,23 +158,23 @@ impl<T: AnyBitPattern> PerCpuCells<T> {
 }
 
 /// The value at `at`, if no writer interfered.
-fn whole<T: AnyBitPattern>(looks: &TripleRead, at: usize) -> Option<Snapshot<T>> {
+fn whole<T: AnyBitPattern>(triple: &TripleRead, at: usize) -> Option<Snapshot<T>> {
     let mut value = T::zeroed();
-    let seq = looks.value(at, cell::value_at, &mut value)?;
+    let seq = triple.value(at, cell::value_at, &mut value)?;
     Some(Snapshot { version: seq / 2, value })
 }
 
 /// Tries until there is a result, with growing pauses.
-fn insist<R>(mut look: impl FnMut() -> Result<Option<R>, ReadError>) -> Result<R, ReadError> {
-    let looks = PerCpuCells::<u64>::LOOKS;
+fn read_retry<R>(mut try_read: impl FnMut() -> Result<Option<R>, ReadError>) -> Result<R, ReadError> {
+    let tries = PerCpuCells::<u64>::MAX_TRIES;
     let backoff = Backoff::new();
-    for _ in 0..looks {
-        if let Some(found) = look()? {
+    for _ in 0..tries {
+        if let Some(found) = try_read()? {
             return Ok(found);
         }
         backoff.spin();
     }
-    Err(ReadError::Busy { looks })
+    Err(ReadError::Busy { tries })
 }
 
 fn lookup(region: &Region) -> &Lookup {

@@ -58,7 +58,7 @@ pub(super) mod sealed {
         const COPIES: usize;
 
         /// One attempt to read a mapped element. Returns the sequence if `out` is whole.
-        fn look<T: AnyBitPattern>(words: Words<'_>, out: &mut T) -> Option<u64>;
+        fn try_read<T: AnyBitPattern>(words: Words<'_>, out: &mut T) -> Option<u64>;
         /// The first word of the value that is whole while the sequence is `seq`.
         fn at<T>(seq: u64) -> Option<usize>;
         /// Writes a mapped element. Returns `false` if another writer is in it.
@@ -81,8 +81,8 @@ impl sealed::Guard for Seqlock {
     const COPIES: usize = 1;
 
     #[inline]
-    fn look<T: AnyBitPattern>(words: Words<'_>, out: &mut T) -> Option<u64> {
-        cell::look(words, out)
+    fn try_read<T: AnyBitPattern>(words: Words<'_>, out: &mut T) -> Option<u64> {
+        cell::try_read(words, out)
     }
 
     fn at<T>(seq: u64) -> Option<usize> {
@@ -111,8 +111,8 @@ impl sealed::Guard for TwoCopies {
     const COPIES: usize = 2;
 
     #[inline]
-    fn look<T: AnyBitPattern>(words: Words<'_>, out: &mut T) -> Option<u64> {
-        latch::look(words, out)
+    fn try_read<T: AnyBitPattern>(words: Words<'_>, out: &mut T) -> Option<u64> {
+        latch::try_read(words, out)
     }
 
     fn at<T>(seq: u64) -> Option<usize> {
@@ -143,7 +143,7 @@ openers!([P: Guard] Table<T, P>, T, P::KIND);
 
 impl<T: AnyBitPattern, P: Guard> Table<T, P> {
     /// How many times a read tries before it returns [`ReadError::Busy`].
-    pub const LOOKS: u32 = 128;
+    pub const MAX_TRIES: u32 = 128;
 
     /// A table over a region that is already open. Whether the values are compared: see
     /// [`Ring::from_region`](crate::Ring::from_region).
@@ -185,16 +185,16 @@ impl<T: AnyBitPattern, P: Guard> Table<T, P> {
     }
 
     /// The latest value, all zeros if it was never written. If mapped: no system call, no lock, one attempt unless a
-    /// writer interferes, and at most [`LOOKS`](Self::LOOKS) with growing pauses (some microseconds in all). Otherwise
+    /// writer interferes, and at most [`MAX_TRIES`](Self::MAX_TRIES) with growing pauses (some microseconds in all). Otherwise
     /// three system calls per attempt.
     ///
     /// # Errors
     /// [`ReadError::Busy`] if a writer interfered with each attempt, [`ReadError::Index`], [`ReadError::Lookup`].
     #[inline(always)] // so that the value need not go through memory
     pub fn read(&self, index: usize) -> Result<T, ReadError> {
-        match self.look(index) {
+        match self.try_read(index) {
             Some(snapshot) => Ok(snapshot.value),
-            None => self.insist(index).map(|snapshot| snapshot.value),
+            None => self.read_retry(index).map(|snapshot| snapshot.value),
         }
     }
 
@@ -204,9 +204,9 @@ impl<T: AnyBitPattern, P: Guard> Table<T, P> {
     /// As for [`read`](Self::read).
     #[inline(always)]
     pub fn snapshot(&self, index: usize) -> Result<Snapshot<T>, ReadError> {
-        match self.look(index) {
+        match self.try_read(index) {
             Some(snapshot) => Ok(snapshot),
-            None => self.insist(index),
+            None => self.read_retry(index),
         }
     }
 
@@ -216,7 +216,7 @@ impl<T: AnyBitPattern, P: Guard> Table<T, P> {
     /// [`ReadError::Index`], [`ReadError::Lookup`].
     #[inline]
     pub fn try_snapshot(&self, index: usize) -> Result<Option<Snapshot<T>>, ReadError> {
-        self.look(index).map_or_else(|| self.look_by_call(index), |snapshot| Ok(Some(snapshot)))
+        self.try_read(index).map_or_else(|| self.try_read_by_call(index), |snapshot| Ok(Some(snapshot)))
     }
 
     /// Reads each value once, and calls `f` with the index and the value of each that was whole. Returns how many were
@@ -232,58 +232,58 @@ impl<T: AnyBitPattern, P: Guard> Table<T, P> {
             None => busy += 1,
         };
         if self.region.lookup().is_none() {
-            (0..self.len()).for_each(|index| found(index, self.look(index)));
+            (0..self.len()).for_each(|index| found(index, self.try_read(index)));
             return Ok(busy);
         }
         let most = batch(self.place.stride).min(self.len());
-        let mut looks = TripleRead::new(most, self.place.stride);
+        let mut triple = TripleRead::new(most, self.place.stride);
         for first in (0..self.len()).step_by(most) {
             let count = most.min(self.len() - first);
-            looks.fetch(lookup(&self.region), self.place.first + first, count)?;
-            (0..count).for_each(|at| found(first + at, Self::taken(&looks, at)));
+            triple.fetch(lookup(&self.region), self.place.first + first, count)?;
+            (0..count).for_each(|at| found(first + at, Self::taken(&triple, at)));
         }
         Ok(busy)
     }
 
     /// One attempt to read a mapped value.
     #[inline(always)]
-    fn look(&self, index: usize) -> Option<Snapshot<T>> {
+    fn try_read(&self, index: usize) -> Option<Snapshot<T>> {
         let element = self.mapped.get(index)?;
         let mut value = T::zeroed();
-        let seq = P::look(element, &mut value)?;
+        let seq = P::try_read(element, &mut value)?;
         Some(Snapshot { version: P::version(seq), value })
     }
 
-    /// Handles the cases in which [`look`](Self::look) returns `None`: no such value, a writer that interferes, or no
+    /// Handles the cases in which [`try_read`](Self::try_read) returns `None`: no such value, a writer that interferes, or no
     /// mapping.
     #[cold]
-    fn look_by_call(&self, index: usize) -> Result<Option<Snapshot<T>>, ReadError> {
+    fn try_read_by_call(&self, index: usize) -> Result<Option<Snapshot<T>>, ReadError> {
         if index >= self.place.count {
             return Err(ReadError::Index { thing: P::THING, index, count: self.place.count });
         }
         let Some(lookup) = self.region.lookup() else { return Ok(None) };
-        let mut looks = TripleRead::new(1, self.place.stride);
-        looks.fetch(lookup, self.place.first + index, 1)?;
-        Ok(Self::taken(&looks, 0))
+        let mut triple = TripleRead::new(1, self.place.stride);
+        triple.fetch(lookup, self.place.first + index, 1)?;
+        Ok(Self::taken(&triple, 0))
     }
 
     /// The value of element `at`, if the lookups found it whole.
-    fn taken(looks: &TripleRead, at: usize) -> Option<Snapshot<T>> {
+    fn taken(triple: &TripleRead, at: usize) -> Option<Snapshot<T>> {
         let mut value = T::zeroed();
-        let seq = looks.value(at, P::at::<T>, &mut value)?;
+        let seq = triple.value(at, P::at::<T>, &mut value)?;
         Some(Snapshot { version: P::version(seq), value })
     }
 
     #[cold]
-    fn insist(&self, index: usize) -> Result<Snapshot<T>, ReadError> {
+    fn read_retry(&self, index: usize) -> Result<Snapshot<T>, ReadError> {
         let backoff = Backoff::new();
-        for _ in 1..Self::LOOKS {
+        for _ in 1..Self::MAX_TRIES {
             if let Some(snapshot) = self.try_snapshot(index)? {
                 return Ok(snapshot);
             }
             backoff.spin();
         }
-        Err(ReadError::Busy { looks: Self::LOOKS })
+        Err(ReadError::Busy { tries: Self::MAX_TRIES })
     }
 }
 

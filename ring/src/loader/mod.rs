@@ -19,12 +19,11 @@ pub use crate::bpf::PinOptions;
 #[cfg(feature = "libbpf")]
 pub use libbpf::{Prepare, initialize, initialize_object, place_on_node, prepare, prepare_object, section};
 
-use crate::bpf::{MapLocator, link};
+use crate::bpf::link;
 #[cfg(doc)]
 use crate::error::Error;
 use crate::error::Result;
 use crate::region::{OpenOptions, Source};
-use crate::ring::{initialize_nodes, initialize_resizable};
 
 /// Prepares a loaded map for readers: writes its preamble, if it has none. For a resizable ring or a NUMA ring, pass
 /// the map of maps from which programs reserve records. For all maps of a skeleton see [`initialize`]. Makes system
@@ -40,18 +39,9 @@ use crate::ring::{initialize_nodes, initialize_resizable};
 /// [`ErrorKind::NotFitted`](crate::ErrorKind::NotFitted) for an object that was not [prepared](prepare);
 /// [`ErrorKind::Preamble`](crate::ErrorKind::Preamble); as for [`OpenOptions::open`].
 pub fn initialize_map(source: impl Into<Source>) -> Result<()> {
-    let maps = match source.into().array_of_maps()? {
-        Ok(maps) => maps,
-        Err(source) => return OpenOptions::new().write_preamble(true).open(source).map(drop),
-    };
-    let first = OpenOptions::new().find(MapLocator::Inner(maps.clone()))?;
-    let geometry = first.geometry();
-    if geometry.is_of_cpu() {
-        initialize_nodes(&maps)
-    } else if geometry.is_resizable() {
-        initialize_resizable(&maps)
-    } else {
-        Err(maps.holds_no_ring())
+    match source.into().array_of_maps()? {
+        Ok(maps) => crate::ring::initialize(&maps),
+        Err(source) => OpenOptions::new().write_preamble(true).open(source).map(drop),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::sync::{Ordering, fence};
 /// One attempt to read a cell. Returns the sequence if the copy in `out` is whole. Makes no system call, never waits,
 /// writes nothing to the cell. `cell` is the sequence word and the value's words.
 #[inline]
-pub fn look<T: AnyBitPattern>(cell: Words<'_>, out: &mut T) -> Option<u64> {
+pub fn try_read<T: AnyBitPattern>(cell: Words<'_>, out: &mut T) -> Option<u64> {
     let cell = cell.slice(0, 1 + words_of::<T>()); // one check for all that follows
     let before = cell.load(0, Ordering::Relaxed);
     if before & 1 != 0 {
@@ -40,7 +40,7 @@ pub fn begin(cell: WordsMut<'_>) -> Option<u64> {
     if seen & 1 != 0 || !cell.swap_if(0, seen, seen.wrapping_add(1), Ordering::Acquire) {
         return None;
     }
-    fence(Ordering::Release); // SYNC claim: pairs with the second fence in `look`
+    fence(Ordering::Release); // SYNC claim: pairs with the second fence in `try_read`
     Some(seen.wrapping_add(1))
 }
 
@@ -86,7 +86,7 @@ mod tests {
         let cell = WordsMut::new(&words);
         let read = || {
             let mut value = [0_u64; 2];
-            look(*cell, &mut value).map(|seq| (seq, value))
+            try_read(*cell, &mut value).map(|seq| (seq, value))
         };
         assert!(set(cell, &[1_u64, 1]));
         assert!(!recover(cell, &[2_u64, 2]), "nothing is abandoned");

@@ -43,7 +43,7 @@ pub struct Extremes {
 
 /// The window that has this place now, if any has; `load` loads a word of the gauge.
 #[inline]
-pub fn look(load: impl Fn(usize) -> u64, place: usize) -> Option<Extremes> {
+pub fn try_read(load: impl Fn(usize) -> u64, place: usize) -> Option<Extremes> {
     let max = unpack(load(2 * place), place);
     let min = unpack(load(2 * place + 1), place).map(|(window, value)| (window, VALUE_MAX - value));
     // A writer has only changed one of the words yet: its value is both, until it has changed the other.

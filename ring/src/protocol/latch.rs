@@ -15,7 +15,7 @@ use crate::sync::{Ordering, fence};
 /// One attempt to read a latch. Returns the sequence if the copy in `out` is whole. Makes no system call, never waits,
 /// writes nothing to the latch. `latch` is the sequence word and the two copies.
 #[inline]
-pub fn look<T: AnyBitPattern>(latch: Words<'_>, out: &mut T) -> Option<u64> {
+pub fn try_read<T: AnyBitPattern>(latch: Words<'_>, out: &mut T) -> Option<u64> {
     let before = latch.load(0, Ordering::Relaxed);
     fence(Ordering::Acquire); // SYNC publish: pairs with the store that ends `set`
     latch.read(copy_at::<T>(before), out);
@@ -28,7 +28,7 @@ pub fn look<T: AnyBitPattern>(latch: Words<'_>, out: &mut T) -> Option<u64> {
 #[inline]
 pub fn set<T: NoUninit>(latch: WordsMut<'_>, value: &T) {
     let seq = latch.load(0, Ordering::Relaxed).wrapping_add(1);
-    // SYNC claim: pairs with the second fence in `look`: a reader that sees a word of this write sees that the previous
+    // SYNC claim: pairs with the second fence in `try_read`: a reader that sees a word of this write sees that the previous
     // write had ended, and so that its copy is the one in use.
     fence(Ordering::Release);
     latch.write(copy_at::<T>(seq), value);
@@ -59,7 +59,7 @@ mod tests {
         assert_eq!(after([9, 0, 6]), [2, 9, 6, 7, 8]);
         assert_eq!(after([5, 0, 4]), [3, 9, 6, 5, 4]);
         let mut value = [0_u32; 3];
-        assert_eq!(look(*WordsMut::new(&words), &mut value), Some(3));
+        assert_eq!(try_read(*WordsMut::new(&words), &mut value), Some(3));
         assert_eq!(value, [5, 0, 4]);
     }
 }

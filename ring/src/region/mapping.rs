@@ -55,7 +55,7 @@ impl Mapping {
     pub(crate) fn words(&self) -> Words<'_> {
         // SAFETY: a mapping starts on a page and stays until `self` is dropped. It can't shrink: BPF maps never do, and
         // memfds are sealed (or the caller accepted the risk of SIGBUS). Rust code of this process writes it only
-        // through `WordsMut` and atomic stores (`scalar`).
+        // through `WordsMut`, and variables of sections by atomics of their own size (`scalar`).
         unsafe { Words::from_raw(self.map.as_ptr().cast(), self.map.len() / WORD) }
     }
 
@@ -65,21 +65,37 @@ impl Mapping {
         self.write.then(|| unsafe { WordsMut::from_raw(self.map.as_ptr().cast(), self.map.len() / WORD) })
     }
 
-    /// Stores the first `size` (1, 2, 4 or 8) bytes of `value` at `at`, a multiple of `size`, by one store. Returns
-    /// `false` if this is not mapped for writing.
+    /// Loads the variable of `size` (1, 2, 4 or 8) bytes at `at`, a multiple of `size`, by one relaxed load. It must not
+    /// overlap any other variable or words that are accessed.
+    ///
+    /// # Panics
+    /// If the place is outside of the mapping.
+    #[inline]
+    pub(crate) fn load(&self, at: usize, size: usize) -> [u8; WORD] {
+        let from = self.scalar(at, size);
+        // SAFETY: aligned, since the mapping starts on a page; and this process accesses a variable only so.
+        unsafe { super::scalar::load(from, size) }
+    }
+
+    /// Stores the first `size` bytes of `value` in such a variable, by one release store. Returns `false` if this is
+    /// not mapped for writing.
     ///
     /// # Panics
     /// If the place is outside of the mapping.
     pub(crate) fn store(&self, at: usize, size: usize, value: [u8; WORD]) -> bool {
-        assert!(matches!(size, 1 | 2 | 4 | 8) && at.is_multiple_of(size) && at + size <= self.map.len());
+        let to = self.scalar(at, size);
         if self.write {
-            // SAFETY: in the mapping, as was checked.
-            let to = unsafe { self.map.as_mut_ptr().add(at) };
-            // SAFETY: aligned, since the mapping starts on a page; mapped for writing; and this process accesses the
-            // memory only atomically.
+            // SAFETY: as for `load`, and mapped for writing.
             unsafe { super::scalar::store(to, size, value) };
         }
         self.write
+    }
+
+    #[inline]
+    fn scalar(&self, at: usize, size: usize) -> *mut u8 {
+        assert!(matches!(size, 1 | 2 | 4 | 8) && at.is_multiple_of(size) && at + size <= self.map.len());
+        // SAFETY: in the mapping, as was checked.
+        unsafe { self.map.as_mut_ptr().add(at) }
     }
 
     /// A view that keeps `region`, which owns this mapping, alive.

@@ -89,8 +89,9 @@ impl Region {
         memfd::create(geometry, record)
     }
 
-    /// Seals a memfd region, so that no process can map it for writing any more. Existing mappings, such as this
-    /// process's own, can still write. Makes a system call.
+    /// Seals a memfd region (`F_SEAL_FUTURE_WRITE`), so that no process can map it for writing, write it by a system
+    /// call or punch pages out of it any more. Existing mappings, such as this process's own, can still write, but not
+    /// punch. Makes a system call.
     ///
     /// # Errors
     /// [`ErrorKind::System`](crate::ErrorKind::System), also if the region is not a memfd.

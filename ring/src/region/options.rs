@@ -62,8 +62,8 @@ impl OpenOptions {
     /// with [`Refusal::ReadOnlyFd`].
     ///
     /// Of a memfd, only the bytes that its region needs by its preamble are mapped, and no page is touched yet. Its
-    /// creator can still make readers pay for its memory by punching pages out (`F_SEAL_FUTURE_WRITE` forbids that):
-    /// for at most [`Geometry::bytes`](crate::abi::Geometry::bytes).
+    /// writers can still make readers pay for its memory, by punching pages out: for at most
+    /// [`Geometry::bytes`](crate::abi::Geometry::bytes). [`Region::seal_future_writes`] prevents that.
     ///
     /// # Errors
     /// [`ErrorKind::Open`](crate::ErrorKind::Open), [`ErrorKind::WrongType`](crate::ErrorKind::WrongType),

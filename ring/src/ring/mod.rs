@@ -1,18 +1,14 @@
 //! Rings: every record in order, for any number of readers, with exact counts of the records lost.
 
+#[cfg_attr(not(feature = "bpf"), path = "no_maps.rs")]
+mod maps;
 mod merged;
-#[cfg(feature = "bpf")]
-mod nodes;
 mod reader;
-#[cfg(feature = "bpf")]
-mod resize;
 mod sweep;
 mod writer;
 
 use std::fmt;
 use std::marker::PhantomData;
-#[cfg(feature = "bpf")]
-use std::path::Path;
 
 use bytemuck::{AnyBitPattern, NoUninit};
 
@@ -22,16 +18,11 @@ pub use self::reader::Events;
 pub use self::reader::{Drain, Reader};
 pub use self::writer::Writer;
 
+use self::maps::Maps;
 #[cfg(feature = "bpf")]
-use self::nodes::PerCpu;
-#[cfg(feature = "bpf")]
-use self::resize::Resizable;
+pub(crate) use self::maps::initialize;
 use self::sweep::Sweep;
-#[cfg(feature = "bpf")]
-pub(crate) use self::{nodes::initialize as initialize_nodes, resize::initialize as initialize_resizable};
 use crate::abi::{Geometry, Kind};
-#[cfg(feature = "bpf")]
-use crate::bpf::{MapLocator, PinOptions};
 use crate::error::{Cause, Error, Result};
 use crate::protocol::ring::{Place, Start};
 use crate::record::{LayoutCheck, Record};
@@ -60,12 +51,8 @@ pub struct Ring<T> {
 enum Flavour {
     /// In one map or memfd.
     Plain(Region),
-    /// In a map of maps, where another one can replace it.
-    #[cfg(feature = "bpf")]
-    Resizable(Resizable),
-    /// In a map for each CPU.
-    #[cfg(feature = "bpf")]
-    PerCpu(PerCpu),
+    /// In a map of maps, or in a map for each CPU.
+    Maps(Maps),
 }
 
 impl<T: Record> Ring<T> {
@@ -88,35 +75,11 @@ impl<T: Record> Ring<T> {
     /// As for [`open`](Self::open).
     pub fn open_with(source: impl Into<Source>, options: OpenOptions) -> Result<Self> {
         let options = options.record_of::<T>(Kind::Ring);
-        let source = source.into();
-        #[cfg(feature = "bpf")]
-        let source = match flavour(source, options)? {
-            Ok(flavour) => return Self::new(flavour),
-            Err(source) => source,
-        };
-        Self::from_region(options.open(source)?)
+        match Maps::open(source.into(), options)? {
+            Ok(maps) => Self::new(Flavour::Maps(maps)),
+            Err(source) => Self::from_region(options.open(source)?),
+        }
     }
-}
-
-/// The flavour of a ring in several maps, or the source if the ring is in one map.
-#[cfg(feature = "bpf")]
-fn flavour(source: Source, options: OpenOptions) -> Result<Result<Flavour, Source>> {
-    if let Some(dir) = source.directory() {
-        return PerCpu::pinned(dir, options).map(|ring| Ok(Flavour::PerCpu(ring)));
-    }
-    let maps = match source.array_of_maps()? {
-        Ok(maps) => maps,
-        Err(source) => return Ok(Err(source)),
-    };
-    let first = options.find(MapLocator::Inner(maps.clone()))?;
-    let geometry = first.geometry();
-    if geometry.is_of_cpu() {
-        return PerCpu::open(&maps, options).map(|ring| Ok(Flavour::PerCpu(ring)));
-    }
-    if geometry.is_resizable() {
-        return Ok(Ok(Flavour::Resizable(Resizable::new(maps, first, options))));
-    }
-    Err(maps.holds_no_ring())
 }
 
 impl<T: AnyBitPattern> Ring<T> {
@@ -136,18 +99,6 @@ impl<T: AnyBitPattern> Ring<T> {
         Self::new(Flavour::Plain(region))
     }
 
-    /// A NUMA ring over regions that are already open, each with the CPU that writes it: from file descriptors received
-    /// through a socket, or for types that are not a [`Record`]. Reads files of sysfs.
-    ///
-    /// # Errors
-    /// [`ErrorKind::WrongType`](crate::ErrorKind::WrongType) for a region that is not the ring of one CPU, differs from
-    /// the first one, or comes twice; [`ErrorKind::System`](crate::ErrorKind::System) without sysfs;
-    /// [`ErrorKind::Layout`](crate::ErrorKind::Layout).
-    #[cfg(feature = "bpf")]
-    pub fn from_regions(regions: impl IntoIterator<Item = (usize, Region)>) -> Result<Self> {
-        Self::new(Flavour::PerCpu(PerCpu::new(regions)?))
-    }
-
     /// Creates a ring between ordinary processes in a memfd: `shards` shards with `slots` slots (a power of two) each.
     /// See [`Region::create_memfd`].
     ///
@@ -161,11 +112,7 @@ impl<T: AnyBitPattern> Ring<T> {
 
     /// The number of shards: the possible CPUs, if BPF programs write the ring.
     pub fn shards(&self) -> usize {
-        match &self.flavour {
-            #[cfg(feature = "bpf")]
-            Flavour::PerCpu(ring) => ring.regions().count(),
-            _ => self.region().geometry().shards(),
-        }
+        self.numbered().iter().map(|(_, region)| region.geometry().shards()).sum()
     }
 
     /// The number of slots per shard: how many records it holds before writers overwrite the oldest.
@@ -180,97 +127,8 @@ impl<T: AnyBitPattern> Ring<T> {
 
     /// A reader that starts at `start` in each shard. Allocates; loads a few slots.
     pub fn reader_from(&self, start: Start) -> Reader<T> {
-        Reader::new(match &self.flavour {
-            #[cfg(feature = "bpf")]
-            Flavour::PerCpu(ring) => Sweep::new(ring.first(), ring.regions(), start),
-            _ => Sweep::of(&self.region(), start),
-        })
-    }
-
-    /// A reader of the records that the CPUs of one NUMA node write, starting at `start`: for a thread that runs on
-    /// that node. On machines with one node this reads all shards.
-    ///
-    /// # Errors
-    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a node that does not exist,
-    /// [`ErrorKind::WrongType`](crate::ErrorKind::WrongType) for a ring that is not a NUMA ring.
-    #[cfg(feature = "bpf")]
-    pub fn reader_of_node(&self, node: usize, start: Start) -> Result<Reader<T>> {
-        let Flavour::PerCpu(ring) = &self.flavour else { return Err(nodes::all_in_one(&self.region())) };
-        Ok(Reader::new(Sweep::new(ring.first(), ring.regions_of(node)?, start)))
-    }
-
-    /// Replaces this ring by one with `slots` slots (a power of two) for each CPU. Programs and readers continue
-    /// meanwhile, and every record goes to one of the two rings. Makes system calls, and waits for an RCU grace period:
-    /// milliseconds. Needs CAP_BPF to create the map and CAP_SYS_ADMIN to open maps by id. Only one process at a time
-    /// may do this; within a process, calls wait for each other.
-    ///
-    /// The kernel frees the old ring when its last reader closes it. If this fails before the new ring is in use,
-    /// nothing has changed. If only the pin can't be replaced, the new ring is in use, and readers that opened the pin
-    /// wait for the next resize. If the process dies in this call, readers wait in the old ring until
-    /// [`loader::initialize`](crate::loader::initialize) or the next resize finishes it.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotResizable`](crate::ErrorKind::NotResizable) for other rings,
-    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape), [`ErrorKind::NotWritable`](crate::ErrorKind::NotWritable),
-    /// [`ErrorKind::System`](crate::ErrorKind::System).
-    #[cfg(feature = "bpf")]
-    pub fn resize(&self, slots: usize) -> Result<()> {
-        match &self.flavour {
-            Flavour::Resizable(ring) => ring.resize(slots),
-            _ => Err(Error::from(Cause::NotResizable { what: self.region().what().to_owned() })),
-        }
-    }
-
-    /// Pins the ring at `path` with this mode. A NUMA ring is pinned in a directory, which is created if it does not
-    /// exist. Of a resizable ring this pins the map in use. After each [`resize`](Self::resize) of this handle and its
-    /// clones, the new map replaces the old one at the pin. See [`freeze_and_pin`](Self::freeze_and_pin) for readers
-    /// without privilege. Makes system calls.
-    ///
-    /// # Errors
-    /// [`ErrorKind::System`](crate::ErrorKind::System) if `path` exists, or is not in a BPF file system.
-    #[cfg(feature = "bpf")]
-    pub fn pin(&self, path: impl AsRef<Path>, mode: u32) -> Result<()> {
-        let path = path.as_ref();
-        match &self.flavour {
-            Flavour::Plain(region) => {
-                region.pin(path, mode)?;
-                crate::bpf::pin_companions(region, path, mode)
-            }
-            Flavour::Resizable(ring) => ring.pin(path, mode),
-            Flavour::PerCpu(ring) => ring.pin_each(path, |region, path| region.pin(path, mode)),
-        }
-    }
-
-    /// [`Region::freeze_and_pin`] for all maps of the ring. The maps of a NUMA ring are pinned in a directory, which is
-    /// created if it does not exist. Other users need search permission on it. After that, a resizable ring can no
-    /// longer be resized.
-    ///
-    /// # Errors
-    /// [`ErrorKind::CannotSeal`](crate::ErrorKind::CannotSeal) with the step that failed, and the remedy. Maps that were
-    /// pinned before stay pinned.
-    #[cfg(feature = "bpf")]
-    pub fn freeze_and_pin(&self, path: impl AsRef<Path>, options: impl Into<PinOptions>) -> Result<()> {
-        let (path, options) = (path.as_ref(), options.into());
-        match &self.flavour {
-            Flavour::PerCpu(ring) => ring.pin_each(path, |region, path| region.freeze_and_pin(path, options)),
-            _ => self.region().freeze_and_pin(path, options),
-        }
-    }
-
-    /// The ring that is now pinned where this one was opened, or is now in its map of maps, if it is another one: see
-    /// [`Region::replaced`]. For processes that live longer than loaders. A resize does not count: readers continue in
-    /// the new ring, and so does a resizable ring that was opened by its map of maps. Makes system calls.
-    ///
-    /// # Errors
-    /// As for [`Region::replaced`] and [`open`](Self::open).
-    #[cfg(feature = "bpf")]
-    pub fn replaced(&self) -> Result<Option<Self>> {
-        match &self.flavour {
-            Flavour::PerCpu(ring) => {
-                ring.replaced()?.map(|ring| Self::new(Flavour::PerCpu(ring))).transpose()
-            }
-            _ => self.region().replaced()?.map(Self::from_region).transpose(),
-        }
+        let regions = self.numbered();
+        Reader::new(Sweep::new(&regions[0].1, regions.iter().map(|(shard, region)| (*shard, region)), start))
     }
 
     /// How the ring is read: mapped, or by system calls and why, even if only one shard needs them.
@@ -291,19 +149,20 @@ impl<T> Ring<T> {
     pub fn region(&self) -> Region {
         match &self.flavour {
             Flavour::Plain(region) => region.clone(),
-            #[cfg(feature = "bpf")]
-            Flavour::Resizable(ring) => ring.region(),
-            #[cfg(feature = "bpf")]
-            Flavour::PerCpu(ring) => ring.first().clone(),
+            Flavour::Maps(maps) => maps.first(),
         }
     }
 
     /// The regions that hold the ring now: one, or one for each possible CPU of a NUMA ring, in the order of CPUs.
     pub fn regions(&self) -> Vec<Region> {
+        self.numbered().into_iter().map(|(_, region)| region).collect()
+    }
+
+    /// The same, each with the number of its first shard.
+    fn numbered(&self) -> Vec<(usize, Region)> {
         match &self.flavour {
-            #[cfg(feature = "bpf")]
-            Flavour::PerCpu(ring) => ring.regions().map(|(_, region)| region.clone()).collect(),
-            _ => vec![self.region()],
+            Flavour::Plain(region) => vec![(0, region.clone())],
+            Flavour::Maps(maps) => maps.regions(),
         }
     }
 }

@@ -159,12 +159,7 @@ impl<T: AnyBitPattern> Reader<T> {
     #[inline(always)] // so that the record need not go through memory
     pub fn poll(&mut self) -> Option<Event<T>> {
         let Self { sweep, resizable, next, .. } = self;
-        sweep.poll(|sweep| {
-            if !*resizable {
-                return None;
-            }
-            next.poll(sweep, |sweep| sweep.poll(|_| None).map(|event| sweep.apart(event)))
-        })
+        sweep.poll(|sweep| next.event(*resizable, sweep))
     }
 
     /// Returns all records that are present: each shard in turn, at most one lap of it. Ends even if a writer is faster
@@ -247,6 +242,16 @@ impl Next {
     /// waits for programs: milliseconds, or more on a busy machine.
     const UNFINISHED: Duration = Duration::from_secs(1);
 
+    /// The shard and ticket of the next record in the rings that replaced this one, if it is `resizable`; the record is
+    /// in `sweep`.
+    #[inline(always)] // as in `Reader::poll`
+    fn event<T: AnyBitPattern>(&mut self, resizable: bool, sweep: &mut Sweep<T>) -> Option<(usize, u64)> {
+        if !resizable {
+            return None;
+        }
+        self.poll(sweep, |sweep| sweep.poll(|_| None).map(|event| sweep.apart(event)))
+    }
+
     /// The result of `read` in the rings that replaced this one, after `read` found nothing in this one.
     #[cold]
     fn poll<T: AnyBitPattern, X>(
@@ -305,11 +310,6 @@ impl<T: AnyBitPattern> Iterator for Drain<'_, T> {
     #[inline(always)] // as in `poll`
     fn next(&mut self) -> Option<Event<T>> {
         let Reader { sweep, resizable, next, .. } = &mut *self.reader;
-        sweep.next_of(&mut self.pass, |sweep| {
-            if !*resizable {
-                return None;
-            }
-            next.poll(sweep, |sweep| sweep.poll(|_| None).map(|event| sweep.apart(event)))
-        })
+        sweep.next_of(&mut self.pass, |sweep| next.event(*resizable, sweep))
     }
 }

@@ -88,7 +88,7 @@ pub(super) fn check_path(machine: Machine, lines: &[String]) -> Result<()> {
 }
 
 /// Checks a read of a slot: sequence, barrier, the words, barrier, the same sequence.
-pub(super) fn check_look(machine: Machine, lines: &[String]) -> Result<()> {
+pub(super) fn check_reader(machine: Machine, lines: &[String]) -> Result<()> {
     check_path(machine, lines)?;
     let barriers: Vec<_> = (0..lines.len()).filter(|&at| machine.is_barrier(&lines[at])).collect();
     let &[first, second] = &barriers[..] else { bail!("{} barriers, not two", barriers.len()) };

@@ -14,24 +14,26 @@ const RATES: [&str; 2] = ["0.01", "0.2"];
 /// The protocols under Miri: random schedules with stale loads, data races, provenance.
 pub(super) fn miri() -> Result<Counts> {
     let strict = "-Zmiri-strict-provenance";
-    let mut all = counts::of(miri_test("protocol").env("MIRIFLAGS", strict))?;
+    let mut all = counts::of(miri_test(&["--test", "protocol"]).env("MIRIFLAGS", strict))?;
     all.explored = all.cases;
     for rate in RATES {
         let flags = format!("{strict} -Zmiri-many-seeds=0..{SEEDS} -Zmiri-preemption-rate={rate}");
         // All seeds print at the same time, so only the end of the output is readable.
-        let (_, status) = cmd::tee(miri_test("protocol").env("MIRIFLAGS", flags))?;
+        let (_, status) = cmd::tee(miri_test(&["--test", "protocol"]).env("MIRIFLAGS", flags))?;
         all.explored += all.cases * SEEDS;
         all.failures += u64::from(!status.success());
     }
+    // Atomics of different sizes, side by side.
+    all += counts::of(miri_test(&["--lib", "scalar"]).env("MIRIFLAGS", strict))?;
     for (control, says) in [("a_data_race", "Data race"), ("a_load_out_of_bounds", "Undefined Behavior")] {
-        all += noticed(miri_test("controls").env("MIRIFLAGS", strict), control, says)?;
+        all += noticed(miri_test(&["--test", "controls"]).env("MIRIFLAGS", strict), control, says)?;
     }
     Ok(all)
 }
 
-fn miri_test(test: &str) -> Command {
+fn miri_test(tests: &[&str]) -> Command {
     let mut cargo = cmd::line("cargo +nightly miri test -p mapring --no-default-features --target-dir");
-    cargo.arg(cmd::target_dir().join("miri")).args(["--test", test]).env_remove("RUSTFLAGS");
+    cargo.arg(cmd::target_dir().join("miri")).args(tests).env_remove("RUSTFLAGS");
     cargo
 }
 

@@ -69,7 +69,7 @@ fn work() -> Result<()> {
     let machine = machine()?;
     tell(&Message::Booted(machine.clone()));
     // With fewer nodes, placement tests would pass without testing anything.
-    ensure!(machine.nodes == NODES, "the CPUs by memory node are {:?} instead of {NODES:?}", machine.nodes);
+    ensure!(machine.nodes == NODES, "the CPUs by NUMA node are {:?} instead of {NODES:?}", machine.nodes);
     check_preemption(&fs::read_to_string("/proc/cmdline")?, machine.preempt.as_deref())?;
     tell(&Message::Probed(features::probe_all()));
     let plan: Plan = serde_json::from_slice(&fs::read(PLAN)?)?;

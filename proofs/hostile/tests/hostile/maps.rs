@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use fastrand::Rng;
 use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, bpf_map_create_opts};
@@ -11,7 +11,7 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 use mapring::abi::{Geometry, Kind, Preamble};
 use mapring::{Access, Counters, ErrorKind, PerCpuCells, ReadError, Refusal, Region, Ring};
 use mapring_hostile_tests::{Record, hostile_word, read_all};
-use mapring_kernel_tests::{PinDir, require_bpf};
+use mapring_kernel_tests::{PinDir, assert_error, require_bpf};
 use proptest::prelude::*;
 
 use super::images::{contents, with_images};
@@ -68,7 +68,7 @@ fn a_reader_stays_with_the_map_that_it_opened() {
 
     // Unpinned: nothing to open; the reader is unaffected.
     old.unpin(&path).unwrap();
-    assert!(matches!(Region::open(&path), Err(e) if e.kind() == ErrorKind::Open));
+    assert_error(Region::open(&path), ErrorKind::Open, "can't open ");
     push(&old, geometry(8), 1, 11);
     assert_eq!(reader.poll().unwrap().record, Record::new(11));
 
@@ -104,14 +104,17 @@ fn a_map_replaced_by_another_type_or_size_is_a_typed_error() {
     let opts = bpf_map_create_opts { sz: size_of::<bpf_map_create_opts>() as u64, ..Default::default() };
     let mut hash = MapHandle::create(MapType::Hash, Some("replaced"), 4, 32, 8, &opts).unwrap();
     hash.pin(&path).unwrap();
-    assert!(matches!(Region::open(&path), Err(e) if e.kind() == ErrorKind::WrongType));
+    let said = "is a map of type hash, expected array or percpu_array";
+    assert_error(Region::open(&path), ErrorKind::WrongType, said);
     hash.unpin(&path).unwrap();
 
     // The preamble of a larger ring in a smaller map: the kernel's size counts.
     let larger = Preamble { geometry: geometry(64), generation: 3, name: "Record".into() };
     let mut small = array(geometry(4), &larger.encode(), BPF_F_MMAPABLE);
     small.pin(&path).unwrap();
-    assert!(matches!(Region::open(&path), Err(e) if e.kind() == ErrorKind::Contradiction));
+    let [claimed, known] = [64, 4].map(|slots| geometry(slots).entries());
+    let said = format!("makes the number of entries {claimed}, the kernel says {known}");
+    assert_error(Region::open(&path), ErrorKind::Contradiction, &said);
 
     push(&old, geometry(8), 0, 10);
     assert_eq!(reader.poll().unwrap().record, Record::new(10));
@@ -154,21 +157,25 @@ fn whatever_is_put_in_place_of_a_pin_is_a_typed_error() {
         let geometry = Geometry::new(kind, record, capacity, 1).unwrap();
         map(geometry, 2)
     };
-    assert!(matches!(opened(&mut of(Kind::Cells, 24, 8)), Err(e) if e.kind() == ErrorKind::WrongType));
-    assert!(matches!(opened(&mut of(Kind::Latches, 24, 8)), Err(e) if e.kind() == ErrorKind::WrongType));
-    assert!(matches!(opened(&mut of(Kind::Counters, 8, 8)), Err(e) if e.kind() == ErrorKind::WrongType));
-    assert!(matches!(opened(&mut of(Kind::Ring, 32, 8)), Err(e) if e.kind() == ErrorKind::Layout));
+    for (kind, record) in [(Kind::Cells, 24), (Kind::Latches, 24), (Kind::Counters, 8)] {
+        let said = format!("holds {kind}, expected {}", Kind::Ring);
+        assert_error(opened(&mut of(kind, record, 8)), ErrorKind::WrongType, &said);
+    }
+    assert_error(
+        opened(&mut of(Kind::Ring, 32, 8)),
+        ErrorKind::Layout,
+        "has records of 32 bytes (Record), but ",
+    );
     // The same kind and record, and fewer slots: another ring.
     assert_eq!(opened(&mut of(Kind::Ring, 24, 2)).unwrap().slots(), 2);
     // Of the right shape, without a preamble: not a region.
-    let nobodys = opened(&mut array(geometry(8), &[], BPF_F_MMAPABLE)).unwrap_err();
-    assert!(nobodys.kind() == ErrorKind::Preamble, "{nobodys:?}");
+    let nobodys = opened(&mut array(geometry(8), &[], BPF_F_MMAPABLE));
+    assert_error(nobodys, ErrorKind::Preamble, "no preamble");
     // Not a map: a directory, and then nothing.
     std::fs::create_dir(&path).unwrap();
-    let directory = Region::open(&path).unwrap_err();
-    assert!(directory.kind() == ErrorKind::Open, "{directory:?}");
+    assert_error(Region::open(&path), ErrorKind::Open, "it is a directory");
     std::fs::remove_dir(&path).unwrap();
-    assert!(matches!(Region::open(&path), Err(e) if e.kind() == ErrorKind::Open));
+    assert_error(Region::open(&path), ErrorKind::Open, "the loader running?");
 
     // The reader has had the old one mapped all the time.
     push(&old, geometry(8), 0, 10);
@@ -186,38 +193,49 @@ fn a_pin_that_is_replaced_all_the_time_is_one_map_or_the_other() {
         map
     });
     let stop = AtomicBool::new(false);
-    let opened = std::thread::scope(|scope| {
-        let openers = [(); 2].map(|()| {
+    // How many times an opener found one ring, the other, and none.
+    let opened = [const { AtomicU64::new(0) }; 3];
+    let count = |which: usize| opened[which].fetch_add(1, Ordering::Relaxed);
+    let all = || opened.iter().all(|opened| opened.load(Ordering::Relaxed) > 0);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
             scope.spawn(|| {
-                let mut opened = [0_u64; 3];
                 while !stop.load(Ordering::Relaxed) {
                     match Ring::<Record>::open(&path) {
                         Ok(ring) => {
                             assert_eq!(ring.slots() as u64, ring.region().preamble().generation);
                             let event = ring.reader().poll().unwrap();
                             assert_eq!(event.record.n, ring.region().geometry().entries() as u64);
-                            opened[usize::from(ring.slots() == 64)] += 1;
+                            count(usize::from(ring.slots() == 64));
                         }
-                        Err(e) if e.kind() == ErrorKind::Open => opened[2] += 1,
-                        Err(other) => panic!("{other:?}"),
+                        Err(e) if e.kind() == ErrorKind::Open => _ = count(2),
+                        Err(other) => {
+                            stop.store(true, Ordering::Relaxed);
+                            panic!("{other:?}")
+                        }
                     }
                 }
-                opened
-            })
-        });
-        for turn in 0..2000 {
+            });
+        }
+        // Longer if something did not happen yet: another process may take the openers' CPU.
+        for turn in (0..1_000_000).take_while(|turn| *turn < 2000 || !all()) {
+            if stop.load(Ordering::Relaxed) {
+                return;
+            }
             let mut ring = MapHandle::from_map_id(rings[turn % 2].info().unwrap().info.id).unwrap();
             ring.pin(&path).unwrap();
             if turn % 4 < 2 {
                 std::thread::yield_now();
             }
             ring.unpin(&path).unwrap();
+            if turn % 8 == 0 {
+                std::thread::yield_now();
+            }
         }
         stop.store(true, Ordering::Relaxed);
-        openers.map(|opener| opener.join().unwrap())
     });
     println!("one, the other, none: {opened:?}");
-    assert!((0..3).all(|which| opened.iter().any(|opened| opened[which] > 0)), "{opened:?}");
+    assert!(all(), "{opened:?}");
 }
 
 /// Per-CPU cells or counters, and the content of each CPU's copy, from a seed.

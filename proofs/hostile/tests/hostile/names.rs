@@ -39,7 +39,8 @@ fn a_preambles_name_does_nothing_to_a_terminal() {
         let region = called(name);
         assert_harmless(&region.preamble().name);
         let other_size = Ring::<[u8; 7]>::from_region(region.clone()).unwrap_err();
-        assert!(other_size.kind() == ErrorKind::Layout);
+        assert_eq!(other_size.kind(), ErrorKind::Layout);
+        assert!(other_size.to_string().contains(" has records of 24 bytes ("), "{other_size}");
         let other_kind = Cells::<[u64; 3]>::from_region(region.clone()).unwrap_err();
         for error in [other_size, other_kind] {
             assert_harmless(&error.to_string());

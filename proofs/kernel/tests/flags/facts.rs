@@ -17,7 +17,7 @@ use mapring::{
 };
 use mapring_kernel_tests::raw::{self, RawMap, Said};
 use mapring_kernel_tests::skel::FlagsSkelBuilder;
-use mapring_kernel_tests::{load, map};
+use mapring_kernel_tests::{assert_error, load, map};
 
 use crate::kernel::Kernel;
 
@@ -302,8 +302,8 @@ impl Workshop {
         let fd = self.made_of_programs(case, made, again)?;
         let program = [u64::try_from(self.program.as_raw_fd()).unwrap()];
         let (reads, writes) = self.dispatch(&fd);
-        let region = Region::open(again_of(&fd)).unwrap_err();
-        assert!(region.kind() == ErrorKind::WrongType, "{region}");
+        let said = "is a map of type prog_array, expected array or percpu_array; open it with Dispatch::open";
+        assert_error(Region::open(again_of(&fd)), ErrorKind::WrongType, said);
         let mut two = [0; 2];
         Ok(Outcome::Facts(Box::new(Facts {
             map_writable: raw::map(&fd, 16, true),

@@ -8,7 +8,9 @@ use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 use mapring::{ErrorKind, Region, Ring, Source};
 use mapring_kernel_tests::skel::{RefusalsSkelBuilder, ResizableSkelBuilder};
-use mapring_kernel_tests::{Numbered, Runner, cpus, fitted, load, map, push, require_bpf, unfitted};
+use mapring_kernel_tests::{
+    Numbered, Runner, assert_error, cpus, fitted, load, map, push, require_bpf, unfitted,
+};
 
 use crate::open;
 
@@ -20,8 +22,7 @@ fn what_cannot_be_resized_is_named() {
     let ring = open(skel.object());
     let error = ring.resize(12).unwrap_err();
     assert!(error.to_string().contains("power of two"), "{error}");
-    let error = ring.resize(1 << 31).unwrap_err();
-    assert!(error.kind() == ErrorKind::Shape, "{error}");
+    assert_error(ring.resize(1 << 31), ErrorKind::Shape, " elements: a map has at most ");
     assert_eq!(ring.slots(), 64);
 
     // Loaded without preparation: its programs keep dropping.
@@ -32,14 +33,14 @@ fn what_cannot_be_resized_is_named() {
     if cpus().last() > Some(&0) {
         let error = Ring::<Numbered>::open(&map(skel_unfit.object(), "numbers")).unwrap_err();
         assert!(error.to_string().contains("has 1 shard, expected "), "{error}");
-        assert!(matches!(Region::open(&first), Err(e) if e.kind() == ErrorKind::NotFitted));
+        assert_error(Region::open(&first), ErrorKind::NotFitted, "has 1 shard, expected ");
         assert_eq!(push(&program, 2, 0, 16), 16);
     }
 
     // A map, but not a map of maps; a map of maps, but not of such rings; a key of another length.
     let first = map(skel.object(), "numbers__first");
-    let error = Ring::<Numbered>::open(&first).unwrap().resize(64).unwrap_err();
-    assert!(error.kind() == ErrorKind::NotResizable, "{error}");
+    let error = Ring::<Numbered>::open(&first).unwrap().resize(64);
+    assert_error(error, ErrorKind::NotResizable, "isn't a resizable ring");
     let error = Region::open(&map(skel.object(), "numbers")).unwrap_err();
     assert!(error.to_string().contains("open a resizable ring or a NUMA ring with Ring::open"), "{error}");
     let refusals = load::<RefusalsSkelBuilder>(&mut other, fitted);
@@ -71,10 +72,8 @@ fn regions_in_a_hash_of_maps() {
     };
     let maps = MapHandle::create(MapType::HashOfMaps, Some("hash"), 8, 4, 4, &opts).unwrap();
     let key = 77_u64.to_ne_bytes();
-    assert!(
-        matches!(Region::open(Source::inner(&maps, &key)), Err(e) if e.kind() == ErrorKind::Open),
-        "there is none yet"
-    );
+    let none = "nobody has put a map there";
+    assert_error(Region::open(Source::inner(&maps, &key)), ErrorKind::Open, none);
     put(&maps, &key, ring.region()).unwrap();
     let found = Ring::<Numbered>::from_region(Region::open(Source::inner(&maps, &key)).unwrap()).unwrap();
     assert_eq!((found.slots(), found.replaced().unwrap().is_none()), (64, true));
@@ -84,7 +83,7 @@ fn regions_in_a_hash_of_maps() {
     assert_eq!(found.replaced().unwrap().expect("another one").slots(), 512);
     assert!(found.region().retired().unwrap());
     maps.delete(&key).unwrap();
-    assert!(matches!(found.replaced(), Err(e) if e.kind() == ErrorKind::Open), "there is none any more");
+    assert_error(found.replaced(), ErrorKind::Open, none);
 
     // Without that flag the kernel accepts maps of one size only.
     let refusals = load::<RefusalsSkelBuilder>(&mut other, fitted);

@@ -109,7 +109,7 @@ static __always_inline void mapring__barrier(void)
 }
 
 /* How often a reader tries to read a value before it gives up. */
-#define MAPRING__LOOKS 4
+#define MAPRING__MAX_TRIES 4
 
 /* The element `index` of a map, as words. NULL if it is out of range. */
 static __always_inline __u64 *mapring__word(void *map, __u32 index)

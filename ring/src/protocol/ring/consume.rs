@@ -8,7 +8,7 @@ use crate::protocol::words::words_of;
 use crate::sync::{Ordering, fence, now};
 
 /// How a reader loads slots: from a mapping, or by system calls.
-pub trait Look {
+pub trait SlotSource {
     /// The shard's slots.
     fn slots(&self) -> Slots;
     /// The hint of the next ticket. May have any value.
@@ -28,7 +28,7 @@ pub trait Look {
     }
 }
 
-impl Look for Shard<'_> {
+impl SlotSource for Shard<'_> {
     #[inline]
     fn slots(&self) -> Slots {
         self.place.slots
@@ -118,12 +118,12 @@ struct Wait {
 }
 
 /// A cursor without a record checks later tickets once in this number of steps.
-const LOOK_EVERY: u32 = 16;
+const CHECK_EVERY: u32 = 16;
 /// The most loads for each unit of [`Cursor::cost`].
-const LOOKS: u32 = 16;
+const LOADS: u32 = 16;
 /// The cost of a step that searches for the end of the ring: `WALK` times a bisection and `TRIES` loads, and a few
 /// more.
-const SEARCH: u32 = (WALK * (31 + TRIES)).div_ceil(LOOKS) + 1;
+const SEARCH: u32 = (WALK * (31 + TRIES)).div_ceil(LOADS) + 1;
 
 impl Cursor {
     /// A cursor at ticket `next`. It skips a ticket that has not ended, `patience` nanoseconds after it saw that a
@@ -133,7 +133,7 @@ impl Cursor {
     }
 
     /// A cursor at `start`. Takes a few dozen loads at most.
-    pub fn new(look: &mut impl Look, start: Start, patience: u64) -> Self {
+    pub fn new(look: &mut impl SlotSource, start: Start, patience: u64) -> Self {
         if start == Start::First {
             return Self::at(0, patience);
         }
@@ -160,7 +160,7 @@ impl Cursor {
     /// Makes the next step without a record check later tickets: for callers that loaded the slot many times, or long
     /// ago.
     pub fn look_past(&mut self) {
-        self.waits = LOOK_EVERY - 1;
+        self.waits = CHECK_EVERY - 1;
     }
 
     /// An upper bound of the cost of the last step that gave no record, in units of 16 loads. For callers that bound
@@ -177,7 +177,7 @@ impl Cursor {
 
     /// Whether this is the end of a ring in which no slot is claimed any more. Skips a ticket that is being written, or
     /// that was stepped over, after it has waited for it.
-    pub fn at_end(&mut self, look: &mut impl Look) -> bool {
+    pub fn at_end(&mut self, look: &mut impl SlotSource) -> bool {
         let (slots, t) = (look.slots(), self.next);
         let seen = look.peek(t);
         if !after(slots.published(t), state(seen)) {
@@ -197,7 +197,7 @@ impl Cursor {
 
     /// What the next steps would find, if they checked later tickets too; `many` is at least 1, and at most the number
     /// of slots. Takes a few dozen loads at most.
-    pub fn unread(&mut self, look: &mut impl Look, many: u64) -> Unread {
+    pub fn unread(&mut self, look: &mut impl SlotSource, many: u64) -> Unread {
         let (slots, t) = (look.slots(), self.next);
         let seen = look.peek(t);
         if after(state(seen), slots.published(t)) {
@@ -221,7 +221,7 @@ impl Cursor {
     /// One exception, where a later ticket can already be claimed: a slot that was stepped over because its writer was
     /// interrupted for a lap (`docs/guarantees.md`, *Non-guarantees*).
     #[inline]
-    pub fn nothing_claimed(&self, look: &mut impl Look) -> bool {
+    pub fn nothing_claimed(&self, look: &mut impl SlotSource) -> bool {
         let (slots, t) = (look.slots(), self.next);
         if after(state(look.peek(t)), slots.free(t)) {
             return false;
@@ -233,7 +233,7 @@ impl Cursor {
     /// One bounded step: loads the sequence of the next ticket's slot, and delivers the record, passes the ticket, or
     /// finds the slot empty. Takes a few dozen loads at most, whatever the memory contains.
     #[inline(always)] // so that the copy need not go through memory
-    pub fn step<T: AnyBitPattern>(&mut self, look: &mut impl Look, out: &mut T) -> Step {
+    pub fn step<T: AnyBitPattern>(&mut self, look: &mut impl SlotSource, out: &mut T) -> Step {
         let mut ticket = None;
         let (_, step) = self.run(look, out, 1, |t, _| ticket = Some(t));
         ticket.map_or(step, Step::Record)
@@ -244,7 +244,7 @@ impl Cursor {
     #[inline(always)]
     pub fn run<T: AnyBitPattern, R: Room<T> + ?Sized>(
         &mut self,
-        look: &mut impl Look,
+        look: &mut impl SlotSource,
         room: &mut R,
         limit: usize,
         mut f: impl FnMut(u64, &T),
@@ -286,7 +286,7 @@ impl Cursor {
             return false;
         }
         self.waits = self.waits.wrapping_add(1);
-        self.patience != 0 && !self.waits.is_multiple_of(LOOK_EVERY)
+        self.patience != 0 && !self.waits.is_multiple_of(CHECK_EVERY)
     }
 
     /// Whether the wait for this ticket is over. It began with the first call for this ticket, or for an earlier ticket
@@ -300,7 +300,7 @@ impl Cursor {
     }
 
     /// Handles a next ticket that is not readable, when the cursor can't only wait.
-    fn pass(&mut self, look: &mut impl Look, seen: u64, published: u64) -> Step {
+    fn pass(&mut self, look: &mut impl SlotSource, seen: u64, published: u64) -> Step {
         self.cost = 1;
         if seen == published | DISCARDED {
             self.stats.discarded += 1;
@@ -383,7 +383,7 @@ impl Drop for Run<'_> {
 /// Where to continue after the slot of `t` was found with the `state` of a later lap: the oldest ticket that is not
 /// about to be overwritten, and in any case one after `t`.
 #[cold]
-fn oldest(look: &mut impl Look, t: u64, state: u64) -> u64 {
+fn oldest(look: &mut impl SlotSource, t: u64, state: u64) -> u64 {
     let slots = look.slots();
     let last = last_taken(look, slots.taken(state, t)).unwrap_or(t);
     // A few tickets later, or the writer would overwrite the slot before the first copy is done.
@@ -399,7 +399,7 @@ fn newest(head: u64) -> u64 {
 
 /// The last taken ticket, if there is one. The search starts from `head` if the slot of its ticket confirms it, else
 /// from the slot of `t`.
-pub(super) fn last_taken(look: &mut impl Look, t: u64) -> Option<u64> {
+pub(super) fn last_taken(look: &mut impl SlotSource, t: u64) -> Option<u64> {
     let slots = look.slots();
     let hint = newest(look.head());
     let seen = state(look.peek(hint));
@@ -429,7 +429,7 @@ pub(super) fn last_taken(look: &mut impl Look, t: u64) -> Option<u64> {
 /// How far after `t` a ticket has ended, if one has. Checks the ticket of `head`, and the tickets to which producers
 /// step.
 #[cold]
-fn later(look: &mut impl Look, t: u64) -> Option<u64> {
+fn later(look: &mut impl SlotSource, t: u64) -> Option<u64> {
     let slots = look.slots();
     let hint = newest(look.head());
     let near = (1..=u64::from(TRIES).min(slots.count() - 1)).map(|gap| t.wrapping_add(gap));

@@ -14,7 +14,7 @@ mod retire;
 mod stats;
 mod window;
 
-pub use consume::{Cursor, Look, Room, Start, Step, Unread};
+pub use consume::{Cursor, Room, SlotSource, Start, Step, Unread};
 pub use follow::{Follow, Leaving};
 pub use merge::{Found, Merge, OPEN, Shards, read};
 pub use produce::Slot;

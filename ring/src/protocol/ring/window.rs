@@ -2,7 +2,7 @@
 
 use bytemuck::AnyBitPattern;
 
-use super::{HEAD, Look, Place};
+use super::{HEAD, Place, SlotSource};
 use crate::abi::Geometry;
 use crate::abi::seq::Slots;
 use crate::protocol::triple::{Elements, TripleRead, batch};
@@ -119,7 +119,7 @@ impl<S: Elements> WindowOf<'_, S> {
     }
 }
 
-impl<S: Elements> Look for WindowOf<'_, S> {
+impl<S: Elements> SlotSource for WindowOf<'_, S> {
     fn slots(&self) -> Slots {
         self.place.slots()
     }

@@ -5,7 +5,7 @@ use bytemuck::AnyBitPattern;
 use super::quiet::Trust;
 use super::sources::Slots;
 use super::{Event, Part, SMALL, Sweep};
-use crate::protocol::ring::{Cursor, Look, Shard, Step};
+use crate::protocol::ring::{Cursor, Shard, SlotSource, Step};
 
 /// The rest of a pass over all shards, each in turn and at most one lap of it.
 #[derive(Clone, Copy, Debug)]
@@ -143,7 +143,7 @@ struct Limits {
 #[inline(always)]
 fn pass<T: AnyBitPattern>(
     cursor: &mut Cursor,
-    look: &mut impl Look,
+    look: &mut impl SlotSource,
     record: &mut T,
     Limits { records, mut lap, whole }: Limits,
     left: &mut u32,

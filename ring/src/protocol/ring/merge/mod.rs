@@ -16,7 +16,7 @@ mod tree;
 
 use bytemuck::AnyBitPattern;
 
-use super::{Cursor, Look, Step};
+use super::{Cursor, SlotSource, Step};
 use order::{Order, Run};
 use tree::{NONE, Tree};
 
@@ -55,7 +55,7 @@ pub trait Shards<T> {
 #[inline]
 pub fn read<T: AnyBitPattern>(
     cursor: &mut Cursor,
-    look: &mut impl Look,
+    look: &mut impl SlotSource,
     room: &mut [T],
     steps: u32,
     mut f: impl FnMut(u64, &[T]),

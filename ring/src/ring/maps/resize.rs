@@ -17,7 +17,7 @@ use crate::region::{OpenOptions, Region, SharedMut, Source};
 
 /// A ring in an `ARRAY_OF_MAPS` with one entry, so that another ring can replace it while programs write.
 #[derive(Clone)]
-pub(super) struct Resizable(Arc<Mutex<State>>);
+pub(in crate::ring) struct Resizable(Arc<Mutex<State>>);
 
 struct State {
     maps: MapOfMaps,
@@ -42,7 +42,7 @@ impl Resizable {
         state.region.clone()
     }
 
-    /// See [`Ring::pin`](super::Ring::pin).
+    /// See [`Ring::pin`](crate::Ring::pin).
     pub(super) fn pin(&self, path: &Path, mode: u32) -> Result<()> {
         let mut state = self.0.lock();
         state.region.pin(path, mode)?;
@@ -50,7 +50,7 @@ impl Resizable {
         Ok(())
     }
 
-    /// See [`Ring::resize`](super::Ring::resize).
+    /// See [`Ring::resize`](crate::Ring::resize).
     pub(super) fn resize(&self, slots: usize) -> Result<()> {
         let mut state = self.0.lock();
         let place = MapLocator::Inner(state.maps.clone());

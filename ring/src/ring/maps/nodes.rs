@@ -18,7 +18,7 @@ use crate::text::printable;
 /// other nodes. A CPU that is offline when the ring is initialized has its shard on any node. A CPU that is offline
 /// when the ring is opened counts as one of the first node.
 #[derive(Clone)]
-pub(super) struct PerCpu(Arc<[Shard]>);
+pub(in crate::ring) struct PerCpu(Arc<[Shard]>);
 
 struct Shard {
     cpu: usize,

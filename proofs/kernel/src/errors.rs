@@ -1,0 +1,10 @@
+//! Errors, told apart: several of them share a kind, and differ in their message.
+
+use mapring::{ErrorKind, Result};
+
+/// Checks that this failed with an error of `kind`, whose message contains `part`.
+#[track_caller]
+pub fn assert_error<T>(result: Result<T>, kind: ErrorKind, part: &str) {
+    let Err(error) = result else { panic!("no error, expected {part:?}") };
+    assert!(error.kind() == kind && error.to_string().contains(part), "{error}, expected {part:?}");
+}

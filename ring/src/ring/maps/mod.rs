@@ -1,0 +1,188 @@
+//! Rings in several maps: resizable rings and NUMA rings. `no_maps.rs` replaces this module in builds without the
+//! feature `bpf`.
+
+mod nodes;
+mod resize;
+
+use std::path::Path;
+
+use bytemuck::AnyBitPattern;
+
+use self::nodes::PerCpu;
+use self::resize::Resizable;
+use super::sweep::Sweep;
+use super::{Flavour, Reader, Ring};
+use crate::bpf::{MapLocator, MapOfMaps, PinOptions, pin_companions};
+use crate::error::{Cause, Error, Result};
+use crate::protocol::ring::Start;
+use crate::region::{OpenOptions, Region, Source};
+
+/// The maps of a ring.
+#[derive(Clone)]
+pub(super) enum Maps {
+    /// In a map of maps, where another one can replace it.
+    Resizable(Resizable),
+    /// In a map for each CPU.
+    PerCpu(PerCpu),
+}
+
+impl Maps {
+    /// The ring in several maps, or the source if the ring is in one map.
+    pub(super) fn open(source: Source, options: OpenOptions) -> Result<Result<Self, Source>> {
+        if let Some(dir) = source.directory() {
+            return PerCpu::pinned(dir, options).map(Self::PerCpu).map(Ok);
+        }
+        let maps = match source.array_of_maps()? {
+            Ok(maps) => maps,
+            Err(source) => return Ok(Err(source)),
+        };
+        Ok(Ok(match Held::find(&maps, options)? {
+            Held::Resizable(ring) => Self::Resizable(Resizable::new(maps, ring, options)),
+            Held::PerCpu => Self::PerCpu(PerCpu::open(&maps, options)?),
+        }))
+    }
+
+    /// The region that holds the ring now; for a NUMA ring, the first CPU's region.
+    pub(super) fn first(&self) -> Region {
+        match self {
+            Self::Resizable(ring) => ring.region(),
+            Self::PerCpu(ring) => ring.first().clone(),
+        }
+    }
+
+    /// The regions that hold the ring now, each with the number of its first shard.
+    pub(super) fn regions(&self) -> Vec<(usize, Region)> {
+        match self {
+            Self::Resizable(ring) => vec![(0, ring.region())],
+            Self::PerCpu(ring) => ring.regions().map(|(cpu, region)| (cpu, region.clone())).collect(),
+        }
+    }
+}
+
+/// The ring that an array of maps holds.
+enum Held {
+    /// A resizable ring, now in this region.
+    Resizable(Region),
+    /// A NUMA ring.
+    PerCpu,
+}
+
+impl Held {
+    fn find(maps: &MapOfMaps, options: OpenOptions) -> Result<Self> {
+        let first = options.find(MapLocator::Inner(maps.clone()))?;
+        if first.geometry().is_of_cpu() {
+            Ok(Self::PerCpu)
+        } else if first.geometry().is_resizable() {
+            Ok(Self::Resizable(first))
+        } else {
+            Err(maps.holds_no_ring())
+        }
+    }
+}
+
+/// Lets programs write to all of the ring in `maps`: see [`loader::initialize_map`](crate::loader::initialize_map).
+pub(crate) fn initialize(maps: &MapOfMaps) -> Result<()> {
+    match Held::find(maps, OpenOptions::new())? {
+        Held::Resizable(_) => resize::initialize(maps),
+        Held::PerCpu => nodes::initialize(maps),
+    }
+}
+
+impl<T: AnyBitPattern> Ring<T> {
+    /// A NUMA ring over regions that are already open, each with the CPU that writes it: from file descriptors received
+    /// through a socket, or for types that are not a [`Record`]. Reads files of sysfs.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongType`](crate::ErrorKind::WrongType) for a region that is not the ring of one CPU, differs from
+    /// the first one, or comes twice; [`ErrorKind::System`](crate::ErrorKind::System) without sysfs;
+    /// [`ErrorKind::Layout`](crate::ErrorKind::Layout).
+    pub fn from_regions(regions: impl IntoIterator<Item = (usize, Region)>) -> Result<Self> {
+        Self::new(Flavour::Maps(Maps::PerCpu(PerCpu::new(regions)?)))
+    }
+
+    /// A reader of the records that the CPUs of one NUMA node write, starting at `start`: for a thread that runs on
+    /// that node. On machines with one node this reads all shards.
+    ///
+    /// # Errors
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a node that does not exist,
+    /// [`ErrorKind::WrongType`](crate::ErrorKind::WrongType) for a ring that is not a NUMA ring.
+    pub fn reader_of_node(&self, node: usize, start: Start) -> Result<Reader<T>> {
+        let Flavour::Maps(Maps::PerCpu(ring)) = &self.flavour else {
+            return Err(nodes::all_in_one(&self.region()));
+        };
+        Ok(Reader::new(Sweep::new(ring.first(), ring.regions_of(node)?, start)))
+    }
+
+    /// Replaces this ring by one with `slots` slots (a power of two) for each CPU. Programs and readers continue
+    /// meanwhile, and every record goes to one of the two rings. Makes system calls, and waits for an RCU grace period:
+    /// milliseconds. Needs CAP_BPF to create the map and CAP_SYS_ADMIN to open maps by id. Only one process at a time
+    /// may do this; within a process, calls wait for each other.
+    ///
+    /// The kernel frees the old ring when its last reader closes it. If this fails before the new ring is in use,
+    /// nothing has changed. If only the pin can't be replaced, the new ring is in use, and readers that opened the pin
+    /// wait for the next resize. If the process dies in this call, readers wait in the old ring until
+    /// [`loader::initialize`](crate::loader::initialize) or the next resize finishes it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotResizable`](crate::ErrorKind::NotResizable) for other rings,
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape), [`ErrorKind::NotWritable`](crate::ErrorKind::NotWritable),
+    /// [`ErrorKind::System`](crate::ErrorKind::System).
+    pub fn resize(&self, slots: usize) -> Result<()> {
+        match &self.flavour {
+            Flavour::Maps(Maps::Resizable(ring)) => ring.resize(slots),
+            _ => Err(Error::from(Cause::NotResizable { what: self.region().what().to_owned() })),
+        }
+    }
+
+    /// Pins the ring at `path` with this mode. A NUMA ring is pinned in a directory, which is created if it does not
+    /// exist. Of a resizable ring this pins the map in use. After each [`resize`](Self::resize) of this handle and its
+    /// clones, the new map replaces the old one at the pin. Of a wakeable ring this also pins the waiters and bells, as
+    /// `PATH__waiters` and `PATH__bells`. See [`freeze_and_pin`](Self::freeze_and_pin) for readers
+    /// without privilege. Makes system calls.
+    ///
+    /// # Errors
+    /// [`ErrorKind::System`](crate::ErrorKind::System) if `path` exists, or is not in a BPF file system.
+    pub fn pin(&self, path: impl AsRef<Path>, mode: u32) -> Result<()> {
+        let path = path.as_ref();
+        match &self.flavour {
+            Flavour::Plain(region) => {
+                region.pin(path, mode)?;
+                pin_companions(region, path, mode)
+            }
+            Flavour::Maps(Maps::Resizable(ring)) => ring.pin(path, mode),
+            Flavour::Maps(Maps::PerCpu(ring)) => ring.pin_each(path, |region, path| region.pin(path, mode)),
+        }
+    }
+
+    /// [`Region::freeze_and_pin`] for all maps of the ring. The maps of a NUMA ring are pinned in a directory, which is
+    /// created if it does not exist. Other users need search permission on it. After that, a resizable ring can no
+    /// longer be resized.
+    ///
+    /// # Errors
+    /// [`ErrorKind::CannotSeal`](crate::ErrorKind::CannotSeal) with the step that failed, and the remedy. Maps that were
+    /// pinned before stay pinned.
+    pub fn freeze_and_pin(&self, path: impl AsRef<Path>, options: impl Into<PinOptions>) -> Result<()> {
+        let (path, options) = (path.as_ref(), options.into());
+        match &self.flavour {
+            Flavour::Maps(Maps::PerCpu(ring)) => {
+                ring.pin_each(path, |region, path| region.freeze_and_pin(path, options))
+            }
+            _ => self.region().freeze_and_pin(path, options),
+        }
+    }
+
+    /// The ring that is now pinned where this one was opened, or is now in its map of maps, if it is another one: see
+    /// [`Region::replaced`]. For processes that live longer than loaders. A resize does not count: readers continue in
+    /// the new ring, and so does a resizable ring that was opened by its map of maps. Makes system calls.
+    ///
+    /// # Errors
+    /// As for [`Region::replaced`] and [`open`](Self::open).
+    pub fn replaced(&self) -> Result<Option<Self>> {
+        match &self.flavour {
+            Flavour::Maps(Maps::PerCpu(ring)) => {
+                ring.replaced()?.map(|ring| Self::new(Flavour::Maps(Maps::PerCpu(ring)))).transpose()
+            }
+            _ => self.region().replaced()?.map(Self::from_region).transpose(),
+        }
+    }
+}
