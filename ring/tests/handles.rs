@@ -5,9 +5,9 @@ use std::fmt::Debug;
 use std::os::fd::AsFd;
 
 use mapring::{
-    Cells, CellsWriter, Counters, CountersWriter, Drain, Error, Event, Histogram, Histograms,
-    HistogramsWriter, Latches, LatchesWriter, OpenOptions, ReadError, ReadStats, Reader, Region, Ring,
-    Source, Writer,
+    Cells, CellsWriter, Counters, CountersWriter, Drain, Error, Event, GaugeReader, Gauges, GaugesWriter,
+    Histogram, Histograms, HistogramsWriter, Latches, LatchesWriter, OpenOptions, ReadError, ReadStats,
+    Reader, Region, Ring, Source, Writer,
 };
 
 fn shared<T: Send + Sync + Debug>() {}
@@ -21,6 +21,8 @@ fn handles_are_shared_cloned_and_printed() {
     handle::<Cells<u64>>();
     handle::<Latches<u64>>();
     handle::<Counters>();
+    handle::<Gauges>();
+    handle::<GaugeReader>();
     handle::<Histograms>();
     handle::<Histogram>();
     handle::<OpenOptions>();
@@ -32,6 +34,7 @@ fn handles_are_shared_cloned_and_printed() {
     shared::<CellsWriter<u64>>();
     shared::<LatchesWriter<u64>>();
     shared::<CountersWriter>();
+    shared::<GaugesWriter>();
     shared::<HistogramsWriter>();
     shared::<Source>();
     shared::<Error>();
@@ -40,6 +43,7 @@ fn handles_are_shared_cloned_and_printed() {
     descriptor::<Cells<u64>>();
     descriptor::<Latches<u64>>();
     descriptor::<Counters>();
+    descriptor::<Gauges>();
     descriptor::<Histograms>();
 }
 

@@ -4,6 +4,7 @@
 #include <mapring/cell.bpf.h>
 #include <mapring/commands.bpf.h>
 #include <mapring/counters.bpf.h>
+#include <mapring/gauge.bpf.h>
 #include <mapring/global.bpf.h>
 #include <mapring/histogram.bpf.h>
 #include <mapring/latch.bpf.h>
@@ -36,6 +37,7 @@ MAPRING_CELL(cell, struct wide);
 MAPRING_COUNTERS(counters, 2);
 MAPRING_HISTOGRAMS(histogram, 2);
 MAPRING_COMMANDS(commands, struct wide, 2);
+MAPRING_GAUGES(gauge, 2);
 MAPRING_LATCH(latch, struct wide);
 MAPRING_PERCPU_CELL(percpu_cell, struct wide);
 MAPRING_PERCPU_COUNTERS(percpu_counters, 2);
@@ -149,6 +151,14 @@ SEC("syscall")
 int add_histogram(__u64 *ctx)
 {
 	mapring_histogram_add(&histogram, ctx[1], ctx[0]);
+	return 0;
+}
+
+/* ctx[0] is the time as well: a value of 20 bits in a window. */
+SEC("syscall")
+int set_gauge(__u64 *ctx)
+{
+	mapring_gauge_set_at(&gauge, ctx[1], ctx[0] & 0xfffff, ctx[0]);
 	return 0;
 }
 

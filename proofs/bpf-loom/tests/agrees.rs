@@ -2,10 +2,11 @@
 #![cfg(not(loom))]
 
 use bytemuck::NoUninit;
+use mapring::abi::gauge::{self as gauges, GAUGE};
 use mapring::abi::histogram::{BUCKETS, HISTOGRAM, STRIDE, values};
 use mapring::abi::{Geometry, Kind, Preamble};
 use mapring::protocol::ring::{ShardMut, Slot};
-use mapring::protocol::{WordsMut, cell, counters, histogram};
+use mapring::protocol::{WordsMut, cell, counters, gauge, histogram};
 use mapring_bpf_loom::decode::{FETCH, Insn};
 use mapring_bpf_loom::machine::{Machine, Map};
 use mapring_bpf_loom::object::{Object, variants};
@@ -204,6 +205,40 @@ fn histograms_are_written_alike() {
             assert_eq!(words(&bpf)[Preamble::DROPPED], dropped, "{}", object.name);
         }
         assert_eq!(words(&bpf)[Preamble::DROPPED + 1..], before[Preamble::DROPPED + 1..]);
+        println!("{}: {steps} instructions at most", object.name);
+    }
+}
+
+#[test]
+fn gauges_are_written_alike() {
+    let geometry = Geometry::new(Kind::Gauges, GAUGE as u64, 2, 2).unwrap();
+    for object in Object::all() {
+        let (bpf, rust) = (Map::new("gauge", &geometry), Map::new("gauge", &geometry));
+        let set = object.program("set_gauge");
+        let (mut random, mut late, mut steps) = (Random(1), 0, 0);
+        for n in 0..3000_u64 {
+            // Some windows, of several turns; the first and the last place are among them.
+            let window = [0, 1, 1023][usize::try_from(n % 3).unwrap()] + 1024 * (n / 500 + random.below(2));
+            let (cpu, index, value) = (random.below(2), random.below(2), random.below(1 << 20));
+            let mut machine = Machine::new(&set, &bpf, object.order, cpu, [window << 20 | value, index]);
+            machine.run();
+            steps = steps.max(machine.steps());
+            let bank = geometry.shard(usize::try_from(cpu).unwrap()) * geometry.element_words();
+            let first = bank + usize::try_from(index).unwrap() * gauges::STRIDE;
+            late += u64::from(!gauge::set(
+                WordsMut::new(&rust.words).slice(first, gauges::STRIDE),
+                window,
+                value,
+            ));
+            assert_eq!(words(&bpf)[Preamble::DROPPED], late, "{}: {n}", object.name);
+        }
+        assert!(late > 0, "none was late");
+        assert_eq!(words(&bpf)[Preamble::WORDS..], words(&rust)[Preamble::WORDS..], "{}", object.name);
+        // No such gauge, no such CPU's bank.
+        for (dropped, cpu, index) in [(1, 0, 2), (2, 0, u64::from(u32::MAX)), (3, 2, 0)] {
+            Machine::new(&set, &bpf, object.order, cpu, [u64::MAX, index]).run();
+            assert_eq!(words(&bpf)[Preamble::DROPPED], late + dropped, "{}", object.name);
+        }
         println!("{}: {steps} instructions at most", object.name);
     }
 }

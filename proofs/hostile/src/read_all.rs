@@ -2,12 +2,13 @@
 //! skipped records are counted.
 
 use bytemuck::{AnyBitPattern, NoUninit};
+use mapring::abi::gauge::WINDOWS;
 use mapring::abi::histogram::{BUCKETS, STRIDE, values};
 use mapring::abi::seq::{Slots, TRIES};
 use mapring::abi::{Geometry, Kind};
 use mapring::protocol::ring::{Shard, SlotSource};
 use mapring::{
-    Cells, Commands, Counters, Histogram, Histograms, Latches, ReadError, Reader, Region, Ring, Start,
+    Cells, Commands, Counters, Gauges, Histogram, Histograms, Latches, ReadError, Reader, Region, Ring, Start,
 };
 use std::time::Duration;
 
@@ -95,6 +96,9 @@ pub fn read_all(region: &Region, image: Option<&[u64]>) -> Reads {
         264 => typed::<[[u64; 11]; 3]>(region, image), // more words than readers keep in registers
         _ if region.geometry().kind() == Kind::Histograms => {
             histograms(&Histograms::from_region(region.clone()).expect("histograms"), image)
+        }
+        _ if region.geometry().kind() == Kind::Gauges => {
+            gauges(&Gauges::from_region(region.clone()).expect("gauges"))
         }
         _ => Reads::default(),
     };
@@ -290,6 +294,25 @@ fn histograms(histograms: &Histograms, image: Option<&[u64]>) -> Reads {
     }
     assert!(matches!(histograms.snapshot(histograms.len()), Err(ReadError::Index { .. })));
     assert!(matches!(histograms.snapshot_of(histograms.shards(), 0), Err(ReadError::Index { .. })));
+    reads
+}
+
+fn gauges(gauges: &Gauges) -> Reads {
+    let mut reads = Reads::default();
+    for index in 0..gauges.len() {
+        let windows = gauges.windows(index).expect("a gauge");
+        assert!(windows.len() <= WINDOWS * gauges.shards());
+        assert!(
+            windows.is_sorted_by(|a, b| a.ns < b.ns) && windows.iter().all(|window| window.min <= window.max)
+        );
+        let mut reader = gauges.reader(index).expect("a gauge");
+        for _ in 0..2 {
+            let since = reader.read().expect("mapped");
+            assert!(since.windows.len() <= WINDOWS * gauges.shards() && since.min() <= since.max());
+        }
+        reads.values += 3;
+    }
+    assert!(matches!(gauges.windows(gauges.len()), Err(ReadError::Index { .. })));
     reads
 }
 

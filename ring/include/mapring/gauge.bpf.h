@@ -77,6 +77,7 @@ static __always_inline void mapring__gauge_set(void *map, __u32 size, __u32 coun
 		words = mapring__word(map, MAPRING__FIRST((unsigned long)size) + bpf_get_smp_processor_id());
 	if (words) {
 		words += at;
+		/* In this order: a reader that sees the minimum sees a maximum that is at least as large. */
 		max = mapring__raise(words, turn | value);
 		min = mapring__raise(words + 1, turn | (MAPRING__GAUGE_MAX - value));
 		if (max && min)

@@ -25,7 +25,9 @@ use crate::sync::Ordering;
 /// let depth = Gauges::create_memfd(1, 1)?; // gauges, shards
 /// let (writer, mut reader) = (depth.writer(0)?, depth.reader(0)?);
 /// let ns = 5_000_000_000; // CLOCK_MONOTONIC
-/// [7, 3, 9].map(|value| writer.set_at(0, value, ns).unwrap());
+/// for value in [7, 3, 9] {
+///     writer.set_at(0, value, ns)?;
+/// }
 /// writer.set_at(0, 80, ns + 2_000_000)?; // two windows later
 /// let since = reader.read()?;
 /// assert_eq!((since.min(), since.max(), since.windows.len()), (Some(3), Some(80), 2));

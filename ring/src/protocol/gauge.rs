@@ -1,8 +1,9 @@
-//! Gauges: words that only grow. All accesses are relaxed: each word holds its own time, and no two are ordered.
+//! Gauges: words that only grow. Each holds its own time, so nothing is ever reset. A writer raises the maximum of a
+//! window before its minimum, and a reader loads them in the other order: it never sees a minimum above the maximum.
 
 use super::WordsMut;
 use crate::abi::gauge::{VALUE_MAX, WINDOWS, same_window, unpack, words};
-use crate::sync::Ordering;
+use crate::sync::{Ordering, fence};
 
 /// How often a writer tries to raise a word that others raise at the same time.
 pub const TRIES: usize = 4;
@@ -23,7 +24,8 @@ fn raise(gauge: WordsMut<'_>, at: usize, word: u64) -> bool {
         if seen >= word {
             return same_window(seen, word);
         }
-        if gauge.swap_if(at, seen, word, Ordering::Relaxed) {
+        // SYNC extremes: a reader that sees this minimum sees a maximum that is at least as large
+        if gauge.swap_if(at, seen, word, Ordering::Release) {
             return true;
         }
     }
@@ -41,15 +43,17 @@ pub struct Extremes {
     pub max: u64,
 }
 
-/// The window that has this place now, if any has; `load` loads a word of the gauge.
+/// The window that has this place now, unless none has, or its first value is just being set; `load` loads a word of the gauge.
 #[inline]
 pub fn try_read(load: impl Fn(usize) -> u64, place: usize) -> Option<Extremes> {
+    let min = unpack(load(2 * place + 1), place);
+    fence(Ordering::Acquire); // SYNC extremes: pairs with the swap in `raise`
     let max = unpack(load(2 * place), place);
-    let min = unpack(load(2 * place + 1), place).map(|(window, value)| (window, VALUE_MAX - value));
-    // A writer has only changed one of the words yet: its value is both, until it has changed the other.
-    let (newer, older) = if max.map(|max| max.0) >= min.map(|min| min.0) { (max?, min) } else { (min?, max) };
-    let other = older.filter(|older| older.0 == newer.0).unwrap_or(newer).1;
-    Some(Extremes { window: newer.0, min: newer.1.min(other), max: newer.1.max(other) })
+    // If the windows differ, a writer has changed only one of the words yet.
+    let ((window, min), (_, max)) = min.zip(max).filter(|(min, max)| min.0 == max.0)?;
+    let min = VALUE_MAX - min;
+    // Copies by system call have no order.
+    Some(Extremes { window, min: min.min(max), max: max.max(min) })
 }
 
 fn place(window: u64) -> usize {

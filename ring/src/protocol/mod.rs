@@ -7,6 +7,7 @@
 //! - *claim*: a reader that sees a word of a write and then loads the sequence again sees the sequence that began the
 //!   write.
 //! - *follow*: a writer's words are written after the words of the slot's previous writer.
+//! - *extremes*: a reader that sees the minimum of a gauge's window sees a maximum that is at least as large.
 //! - *order*: a thread that sees that a ticket has ended and then loads earlier sequences sees that the earlier tickets
 //!   were claimed.
 

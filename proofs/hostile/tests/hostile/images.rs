@@ -5,12 +5,15 @@ use std::cell::Cell;
 
 use bytemuck::AnyBitPattern;
 use fastrand::Rng;
+use mapring::abi::gauge::GAUGE;
 use mapring::abi::histogram::HISTOGRAM;
 use mapring::abi::seq::{DISCARDED, Slots};
 use mapring::abi::{Geometry, Kind, LINE, Preamble, WORD};
 use mapring::protocol::Words;
 use mapring::protocol::ring::{Cursor, Place, Shard, SlotSource, Start, Step};
-use mapring::{Cells, Commands, Counters, Error, ErrorKind, Histograms, Latches, OpenOptions, Region, Ring};
+use mapring::{
+    Cells, Commands, Counters, Error, ErrorKind, Gauges, Histograms, Latches, OpenOptions, Region, Ring,
+};
 use mapring_hostile_tests::{Counted, Memory, Reads, forge, hostile_word, read_all};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -58,6 +61,7 @@ fn shape() -> impl Strategy<Value = Geometry> {
         Kind::Latches,
         Kind::Histograms,
         Kind::Commands,
+        Kind::Gauges,
     ];
     let kind = prop::sample::select(kinds);
     (kind, record, 0_u32..6, 1_u64..10, 1_u64..4).prop_map(|(kind, record, bits, count, shards)| {
@@ -66,6 +70,7 @@ fn shape() -> impl Strategy<Value = Geometry> {
             Kind::Counters => Geometry::new(kind, WORD as u64, count, shards),
             Kind::Histograms => Geometry::new(kind, HISTOGRAM as u64, count.min(2), shards),
             Kind::Commands => Geometry::new(kind, record, 1 << bits, 1),
+            Kind::Gauges => Geometry::new(kind, GAUGE as u64, 1, shards.min(2)),
             _ => Geometry::new(kind, record, count, 1),
         };
         geometry.unwrap()
@@ -255,6 +260,13 @@ fn writers_go_on_in_whatever_they_find() {
                     .step_by(1 << 59)
                     .for_each(|value| histograms.writer(0).unwrap().add(0, value).unwrap());
                 assert_ne!(histograms.snapshot_of(0, 0).unwrap(), before);
+            }
+            (Kind::Gauges, _) => {
+                let writer = Gauges::from_region(region.clone()).unwrap().writer(0).unwrap();
+                // Hostile words can be of the end of all time: then later values are not recorded.
+                for ns in [0, 1 << 40, u64::MAX] {
+                    writer.set_at(0, u64::MAX, ns).unwrap();
+                }
             }
             _ => {}
         }

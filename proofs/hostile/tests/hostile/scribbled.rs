@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use mapring::protocol::Words;
 use mapring::protocol::ring::{Cursor, Place, Shard, Step};
 use mapring::{
-    Cells, Counters, ErrorKind, Histograms, Latches, OpenOptions, ReadError, Reader, Region, Ring, Start,
+    Cells, Counters, ErrorKind, Gauges, Histograms, Latches, OpenOptions, ReadError, Reader, Region, Ring,
+    Start,
 };
 use mapring_hostile_tests::{Counted, Memory, Neighbour, Record, read_all};
 
@@ -137,7 +138,15 @@ fn play() -> Vec<(&'static str, [u64; 3])> {
     let latches = Latches::<Record>::create_memfd(2).unwrap();
     let counters = Counters::create_memfd(3, 2).unwrap();
     let histograms = Histograms::create_memfd(2, 2).unwrap();
-    let regions = [&ring.region(), cells.region(), latches.region(), counters.region(), histograms.region()];
+    let gauges = Gauges::create_memfd(1, 2).unwrap();
+    let regions = [
+        &ring.region(),
+        cells.region(),
+        latches.region(),
+        counters.region(),
+        histograms.region(),
+        gauges.region(),
+    ];
     let (set, latch, add) = (cells.writer().unwrap(), latches.writer().unwrap(), counters.writer(1).unwrap());
     let neighbours = regions.map(Neighbour::of);
     let places = [0, 1].map(|shard| Place::new(ring.region().geometry(), shard));
@@ -200,6 +209,11 @@ fn play() -> Vec<(&'static str, [u64; 3])> {
             let all = histograms.snapshot(1).unwrap();
             assert_eq!(all.count() == 0, all.percentile(99.0).is_none());
             [1, u64::from(all.since(&histograms.snapshot(0).unwrap()).is_some())]
+        }));
+        let mut gauge = gauges.reader(0).unwrap();
+        threads.push(until(scope, "gauges", stop, move || {
+            let since = gauge.read().unwrap();
+            [1, since.windows.len() as u64]
         }));
         threads.push(until(scope, "newcomers", stop, || {
             regions.iter().map(|region| open_and_read(region)).fold([0, 0], |a, b| [a[0] + b[0], a[1] + b[1]])
