@@ -137,13 +137,14 @@ fn drains(commands: &Arc<Commands>, code: &Code, times: usize) -> thread::JoinHa
     thread::spawn(move || (0..times).map(|_| commands.event(&code)).collect())
 }
 
-/// The accesses of a program that carries out one command.
+/// At least as many accesses as a program makes that carries out one command.
 const ACCESSES: usize = 18;
 
-/// A program carries out a command that was pushed, and waits before any of its accesses, while another thread does
-/// `other`.
+/// A program carries out `count` commands that were pushed, and waits before any of its accesses, while another thread
+/// does `other`.
 fn beside(
     name: &'static str,
+    count: u64,
     code: &Code,
     other: impl Fn(&Commands) -> Option<Event> + Clone + Send + Sync + 'static,
 ) -> u64 {
@@ -151,20 +152,21 @@ fn beside(
         let (code, other) = (code.clone(), other.clone());
         check(Some(3), move || {
             let commands = Arc::new(Commands::new(name));
-            assert_eq!(commands.push(1), Some(1));
+            let pushed: Vec<_> = (1..=count).collect();
+            pushed.iter().for_each(|&value| assert_eq!(commands.push(value), Some(value)));
             let (there, other) = (Arc::clone(&commands), other.clone());
             let other = thread::spawn(move || other(&there));
             let mine = commands.event_that_waits(&code, at);
-            commands.check(&code, other.join().unwrap().into_iter().chain([mine]), &[1]);
+            commands.check(&code, other.join().unwrap().into_iter().chain([mine]), &pushed);
         })
     };
-    (0..ACCESSES).map(model).sum()
+    (0..usize::try_from(count).unwrap() * ACCESSES).map(model).sum()
 }
 
 /// An event after `push` sees the command, unless another program is at it.
 pub(crate) fn next_event(name: &'static str, code: Code, seen: Seen) -> u64 {
     let of = code.clone();
-    beside(name, &of, move |commands| {
+    beside(name, 1, &of, move |commands| {
         let event = commands.event(&code);
         let is_busy = event.tried && !event.locked;
         assert!(is_busy || event.seen == [1; 2], "{event:?}");
@@ -174,19 +176,20 @@ pub(crate) fn next_event(name: &'static str, code: Code, seen: Seen) -> u64 {
     })
 }
 
-/// An event after the acknowledgement sees the command.
+/// An event after the acknowledgement sees the command: the first of a drain, and the last.
 pub(crate) fn acknowledged(name: &'static str, code: Code, seen: Seen) -> u64 {
-    let of = code.clone();
-    beside(name, &of, move |commands| {
-        let acknowledged = commands.acknowledged() == 1;
-        seen.note("acknowledged", acknowledged);
-        let event = acknowledged.then(|| commands.event(&code));
-        assert!(
-            event.as_ref().is_none_or(|event| event.seen == [1; 2]),
-            "acknowledged, and not seen: {event:?}"
-        );
-        event
-    })
+    let model = |count| {
+        let (of, code, seen) = (code.clone(), code.clone(), seen.clone());
+        beside(name, count, &of, move |commands| {
+            let acknowledged = commands.acknowledged() == count;
+            seen.note("acknowledged", acknowledged);
+            let event = acknowledged.then(|| commands.event(&code));
+            let saw = event.as_ref().is_none_or(|event| event.seen == [count; 2]);
+            assert!(saw, "acknowledged, and not seen: {event:?}");
+            event
+        })
+    };
+    (1..=SLOTS).map(model).sum()
 }
 
 /// A slot is written again after a program copied the command before.
@@ -316,11 +319,14 @@ pub fn mutants(name: &'static str, code: &Code) -> Vec<Mutant> {
             }
             Insn::Atomic { op: XCHG, base, off, src, .. } => {
                 let plain = [store(base, off, src)];
+                let barrier = "right before it is a full barrier: the exchange of `applied`, or the one after which \
+                               there was nothing more to do";
+                let equivalent = (word == Some(LOCK)).then_some(barrier);
                 mutant(
                     format!("{at}: exchange of {of} made plain"),
                     program.patched(at, &plain),
                     order,
-                    None,
+                    equivalent,
                 );
             }
             Insn::Atomic { op: CMPXCHG, base, off, src, .. } => {

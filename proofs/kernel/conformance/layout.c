@@ -30,9 +30,15 @@ static bool is_counters(const struct layout *l)
 	return l->kind == COUNTERS || l->kind == PERCPU_COUNTERS;
 }
 
+/* Whether it has a header and slots. */
+static bool has_slots(const struct layout *l)
+{
+	return l->kind == RING || l->kind == COMMANDS;
+}
+
 static bool within_limits(const struct layout *l)
 {
-	if (l->kind < RING || l->kind > PERCPU_COUNTERS)
+	if (l->kind < RING || (l->kind > PERCPU_COUNTERS && l->kind != COMMANDS))
 		return false;
 	if (l->record < 1 || l->record > RECORD_MAX || (is_counters(l) && l->record != 8))
 		return false;
@@ -40,10 +46,10 @@ static bool within_limits(const struct layout *l)
 		return false;
 	if (l->shards < 1 || l->shards > SHARDS_MAX)
 		return false;
+	if (has_slots(l) && (l->capacity > SLOTS_MAX || (l->capacity & (l->capacity - 1)) != 0))
+		return false;
 	if (l->kind != RING)
 		return (l->kind == COUNTERS || l->shards == 1) && !l->resizable && !l->one_cpu;
-	if (l->capacity > SLOTS_MAX || (l->capacity & (l->capacity - 1)) != 0)
-		return false;
 	if (l->resizable && l->one_cpu)
 		return false;
 	return !l->one_cpu || l->shards == 1;
@@ -72,9 +78,9 @@ bool layout_complete(struct layout *l)
 	in_line = l->size & -l->size; /* the largest power of two that divides it */
 	l->per_lines = LINE / (in_line < LINE ? in_line : LINE);
 	l->first = round_up(round_up(8 * PREAMBLE_WORDS, l->size) / l->size, l->per_lines);
-	l->header = l->kind == RING ? round_up(round_up(LINE, l->size) / l->size, l->per_lines) : 0;
+	l->header = has_slots(l) ? round_up(round_up(LINE, l->size) / l->size, l->per_lines) : 0;
 
-	if (l->kind == RING)
+	if (has_slots(l))
 		l->elements = l->first + l->shards * (l->header + slot_elements(l));
 	else
 		l->elements = l->first + (is_counters(l) ? l->shards : l->capacity);

@@ -126,6 +126,7 @@ static const char *layout_of_btf(struct layout *l, const struct btf *btf, uint32
 		{ "mapring_counters__", COUNTERS, false, false },
 		{ "mapring_percpu_cell__", PERCPU_CELLS, false, false },
 		{ "mapring_percpu_counters__", PERCPU_COUNTERS, false, false },
+		{ "mapring_commands__", COMMANDS, false, false },
 	};
 	const struct btf_type *type = btf_type(btf, type_id), *tag;
 	const struct btf_array *outer;

@@ -64,9 +64,11 @@ fn main() -> Result<()> {
         ["commands", pin, count] => {
             let commands = Commands::<Order>::open_with(pin, OpenOptions::new().write(true))?;
             let writer = commands.writer()?;
-            let numbers = 1..=count.parse()?;
-            let last = numbers.map(|n| writer.push(&Order::new(1, n))).last().transpose()?;
-            println!("{}", last.unwrap_or_default());
+            let mut last = 0;
+            for n in 1..=count.parse()? {
+                last = writer.push(&Order::new(1, n))?;
+            }
+            println!("{last}");
             std::io::stdin().read_line(&mut String::new())?;
         }
         ["write", pin] => write(pin)?,
