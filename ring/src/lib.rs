@@ -20,7 +20,7 @@
 //!
 //! - Rings lose records when readers are slower than writers: writers overwrite the oldest. A reader counts the records
 //!   that it lost, but can't identify them.
-//! - Records of different shards (CPUs) have no order, except by timestamps in the records.
+//! - Records of different shards (CPUs) have no order, except by timestamps in the records: [`Reader::merged`].
 //! - Any process or program that can write a region can forge records. Readers stay safe, but can't detect this.
 //! - Only rings that are declared with `MAPRING_WAKEABLE_RING` wake readers. Other readers look from time to time
 //!   ([`Reader::wait`]).

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum kind { RING = 1, CELLS, COUNTERS, LATCHES, PERCPU_CELLS, PERCPU_COUNTERS, COMMANDS = 8 };
+enum kind { RING = 1, CELLS, COUNTERS, LATCHES, PERCPU_CELLS, PERCPU_COUNTERS, COMMANDS = 10 };
 
 enum { PREAMBLE_WORDS = 16 };
 

@@ -100,6 +100,7 @@ pub mod skel {
         loops_short
         loops_short_no_guard
         loops_short_portable
+        merged
         nested
         numa
         numa_portable
@@ -155,6 +156,7 @@ pub mod skel {
     pub use loops_short::LoopsShortSkelBuilder;
     pub use loops_short_no_guard::LoopsShortNoGuardSkelBuilder;
     pub use loops_short_portable::LoopsShortPortableSkelBuilder;
+    pub use merged::MergedSkelBuilder;
     pub use nested::NestedSkelBuilder;
     pub use numa::NumaSkelBuilder;
     pub use numa_portable::NumaPortableSkelBuilder;

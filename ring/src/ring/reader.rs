@@ -24,7 +24,7 @@ use crate::region::Region;
 ///
 /// Reading a mapped ring makes no system call, allocates nothing, writes nothing to the ring and never blocks. The
 /// reader visits the shards in turn, so that a busy one does not starve the others. Records of different shards have no
-/// order.
+/// order, unless the reader is [merged](Self::merged).
 ///
 /// **Bounded calls.** No call runs for long without a record, whatever the number of slots and shards and whatever they
 /// contain. A call ends after [`STEPS`](Self::STEPS) tickets and shards in a row that give no record

@@ -100,7 +100,7 @@ mod tests {
                     let (key, player) = tree.winner();
                     assert_eq!(lists[player].pop(), Some(key));
                     merged.push((key, player));
-                    if number() % 16 == 0 {
+                    if number().is_multiple_of(16) {
                         tree.build(|player| lists[player].last().copied().unwrap_or(NONE));
                     } else {
                         tree.replace_winner(lists[player].last().copied().unwrap_or(NONE));

@@ -1,0 +1,176 @@
+//! Merged reading of programs on all CPUs that interrupt each other between reserve and stamp: the order is exact, and
+//! every ticket is passed once.
+#![allow(missing_docs)]
+
+use std::collections::HashSet;
+use std::mem::MaybeUninit;
+use std::os::fd::IntoRawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use libbpf_rs::skel::Skel;
+use libbpf_rs::{Link, Object};
+use mapring::{Access, Merged, Ring};
+use mapring_kernel_tests::skel::{MergedSkelBuilder, ResizableSkelBuilder};
+use mapring_kernel_tests::{
+    Numbered, Runner, cpus, everywhere, fitted, load, map, on_cpu, push, read_only, require_bpf, sample_clock,
+};
+
+/// `struct stamped`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable, mapring::Record)]
+#[repr(C)]
+struct Stamped {
+    ns: u64,
+    writer: u64,
+}
+
+/// The longest time to wait for programs that interrupt each other.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Records to read, at least.
+const RECORDS: usize = 200_000;
+
+fn attach(object: &Object) -> Vec<Link> {
+    let program = object.progs_mut().find(|program| program.name() == "on_tick").unwrap();
+    let clock = |&cpu: &usize| sample_clock(cpu, 50_000).into_raw_fd();
+    cpus().iter().map(|cpu| program.attach_perf_event(clock(cpu)).unwrap()).collect()
+}
+
+#[test]
+fn programs_on_all_cpus() {
+    require_bpf!();
+    everywhere();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<MergedSkelBuilder>(&mut storage, fitted);
+    let object = skel.object();
+    let ring = Ring::<Stamped>::open(&map(object, "stamped")).unwrap();
+    assert_eq!(ring.access(), Access::Mapped);
+    let mut merged =
+        ring.reader().with_patience(Duration::MAX).merged(|record| record.ns).with_delay(Duration::MAX);
+
+    let stop = AtomicBool::new(false);
+    let mut seen = Seen::default();
+    std::thread::scope(|scope| {
+        let at_end = AtEnd(&stop);
+        let links = attach(object);
+        for &cpu in cpus() {
+            let (stop, packets) = (&stop, Runner::new(object, "on_packet"));
+            scope.spawn(move || {
+                on_cpu(cpu);
+                while !stop.load(Ordering::Relaxed) {
+                    packets.packets(5);
+                    std::thread::yield_now();
+                }
+            });
+        }
+        let start = Instant::now();
+        while (seen.records.len() < RECORDS || seen.back == 0) && start.elapsed() < PATIENCE {
+            merged.for_each(4096, |event| seen.note(event.shard, event.ticket, *event.record));
+        }
+        drop(links);
+        drop(at_end);
+    });
+    // All programs have ended.
+    let tickets = |merged: &Merged<Stamped, _>| {
+        (0..ring.shards()).map(|shard| merged.reader().position(shard).unwrap()).sum::<u64>()
+    };
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let before = tickets(&merged);
+        std::thread::sleep(Merged::<Stamped, fn(&Stamped) -> u64>::SETTLE);
+        let found = merged.for_each(usize::MAX, |event| seen.note(event.shard, event.ticket, *event.record));
+        if found == 0 && merged.stats().held == 0 && before == tickets(&merged) {
+            break;
+        }
+        assert!(Instant::now() < end, "{}", merged.stats());
+    }
+    let stats = merged.stats();
+    println!(
+        "{stats}; {} by nested programs before those that they interrupted, {} met",
+        seen.back, seen.met
+    );
+    assert_eq!((seen.unordered, stats.late, stats.ahead), (0, 0, 0), "{stats}");
+    assert_eq!(stats.read.delivered, seen.records.len() as u64);
+    let passed = stats.read.delivered + stats.read.lost() + stats.read.discarded;
+    assert_eq!(passed, tickets(&merged), "{stats}");
+    assert!(seen.back > 0, "no program interrupted another between reserve and stamp");
+    assert!(seen.met > 0 || cpus().len() == 1, "the CPUs did not write at the same time");
+
+    // By system call the order is the same.
+    let [mut mapped, mut looked_up] = [
+        Ring::<Stamped>::open(&map(object, "stamped")).unwrap(),
+        Ring::open(read_only(&map(object, "stamped"))).unwrap(),
+    ]
+    .map(|ring| ring.reader().with_patience(Duration::ZERO).merged(|record: &Stamped| record.ns));
+    assert_ne!(looked_up.reader().region().access(), Access::Mapped);
+    let by_call: Vec<_> = looked_up.drain().map(|event| (event.shard, event.ticket, event.record)).collect();
+    let by_map: Vec<_> = mapped.drain().map(|event| (event.shard, event.ticket, event.record)).collect();
+    assert!(!by_map.is_empty());
+    assert_eq!(by_call, by_map);
+    if let Some(error) = looked_up.take_error() {
+        panic!("{error}");
+    }
+}
+
+/// Ends the threads, also if a test fails.
+struct AtEnd<'a>(&'a AtomicBool);
+
+impl Drop for AtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What a reader got.
+#[derive(Default)]
+struct Seen {
+    records: HashSet<(usize, u64)>,
+    last: Option<(usize, u64, Stamped)>,
+    /// Records whose stamp is earlier than the one before.
+    unordered: usize,
+    /// Records with an earlier ticket than the one before, of the same shard.
+    back: usize,
+    /// Changes from one shard to another.
+    met: usize,
+}
+
+impl Seen {
+    fn note(&mut self, shard: usize, ticket: u64, record: Stamped) {
+        assert!(self.records.insert((shard, ticket)), "ticket {ticket} of shard {shard} twice");
+        if let Some((last_shard, last_ticket, last)) = self.last {
+            self.unordered += usize::from(record.ns < last.ns);
+            self.back += usize::from(shard == last_shard && ticket < last_ticket);
+            self.met += usize::from(shard != last_shard);
+        }
+        self.last = Some((shard, ticket, record));
+    }
+}
+
+/// The reader continues in the next ring, in order.
+#[test]
+fn a_ring_that_is_replaced() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<ResizableSkelBuilder>(&mut storage, fitted);
+    let ring = Ring::<Numbered>::open(&map(skel.object(), "numbers")).unwrap();
+    let mut merged = ring.reader().merged(|record| record.number).with_delay(Duration::MAX);
+    let program = Runner::new(skel.object(), "push_run");
+    let mut next = 1;
+    for (round, slots) in [128, 32, 64].into_iter().enumerate() {
+        let first = next;
+        for cpu in cpus().iter().cycle().take(4) {
+            on_cpu(*cpu);
+            assert_eq!(push(&program, 2, next, 5), 0);
+            next += 5;
+        }
+        ring.resize(slots).unwrap();
+        on_cpu(cpus()[round % cpus().len()]);
+        assert_eq!(push(&program, 2, next, 1), 0);
+        next += 1;
+        let numbers: Vec<_> = std::iter::from_fn(|| merged.poll()).map(|event| event.record.number).collect();
+        assert_eq!(numbers, (first..next).collect::<Vec<_>>());
+    }
+    let stats = merged.stats();
+    assert_eq!((stats.late, stats.held, stats.read.lost()), (0, 0, 0), "{stats}");
+    assert_eq!((stats.read.delivered, merged.reader().rings()), (next - 1, 4));
+    everywhere();
+}
