@@ -141,7 +141,7 @@ impl<T: AnyBitPattern> Reader<T> {
     pub fn bell(&mut self) -> Result<BorrowedFd<'_>, &Error> {
         let region = self.region().clone();
         let bell = self.waiting.bell.get_or_insert_with(|| Bell::of(&region));
-        bell.as_ref().map(AsFd::as_fd).map_err(|e| &*e)
+        bell.as_ref().map(AsFd::as_fd)
     }
 
     /// Asks programs to ring the [`bell`](Self::bell), and then checks for records. `None` if there are some: read them
