@@ -19,6 +19,7 @@ pub mod decode;
 pub mod history;
 pub mod looks;
 pub mod machine;
+pub mod map;
 pub mod models;
 pub mod mutate;
 pub mod nest;
@@ -30,5 +31,6 @@ pub mod resizable;
 pub mod ring;
 pub mod stuck;
 pub mod sync;
+pub mod waking;
 
 pub use check::{alone, check};
