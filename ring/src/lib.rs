@@ -179,7 +179,7 @@ pub use record::Record;
 #[cfg(not(loom))]
 pub use region::{Access, OpenOptions, Refusal, Region, Source};
 #[cfg(not(loom))]
-pub use ring::{Drain, Event, Reader, Ring, Writer};
+pub use ring::{Drain, Event, Reader, Ring, Tailed, Writer};
 
 /// Used by the code that this crate's macros generate.
 #[cfg(not(loom))]

@@ -105,6 +105,8 @@ pub mod skel {
         stress
         stress_portable
         stress_slow
+        tails
+        tails_portable
         tso
     );
 
@@ -152,5 +154,7 @@ pub mod skel {
     pub use stress::StressSkelBuilder;
     pub use stress_portable::StressPortableSkelBuilder;
     pub use stress_slow::StressSlowSkelBuilder;
+    pub use tails::TailsSkelBuilder;
+    pub use tails_portable::TailsPortableSkelBuilder;
     pub use tso::TsoSkelBuilder;
 }

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{Gate, Geometry, GeometryError, Kind, VERSION, WORD};
+use super::{Gate, Geometry, GeometryError, Kind, Tails, VERSION, WORD};
 use crate::text::printable;
 
 /// The content of the preamble. It is written once, before the region is given to others; afterwards only words 12, 14
@@ -44,7 +44,7 @@ pub enum PreambleError {
         found: u64,
     },
     /// The sort of region is not supported.
-    #[error("a region of unknown sort {found}, this library knows 0 and 1 (the ring of one CPU)")]
+    #[error("a region of unknown sort {found}, this library knows 0, 1 (the ring of one CPU) and 2 (a ring with tails)")]
     Sort {
         /// The word 13.
         found: u64,
@@ -75,8 +75,8 @@ impl Preamble {
     pub const IDENTITY: usize = 7;
 
     const NAME: core::ops::Range<usize> = 8..12;
-    /// The word that is 1 for the ring of one CPU in a NUMA ring, else 0.
-    const OF_CPU: usize = 13;
+    /// The word that is 1 for the ring of one CPU in a NUMA ring, the numbers of [`Tails`] for a ring with tails, else 0.
+    const SORT: usize = 13;
 
     /// The preamble as words, with [`DROPPED`](Self::DROPPED) zero.
     pub fn encode(&self) -> [u64; Self::WORDS] {
@@ -89,7 +89,7 @@ impl Preamble {
         words[5] = self.geometry.shards() as u64;
         words[6] = self.geometry.element() as u64;
         words[7] = self.generation;
-        words[Self::OF_CPU] = self.geometry.is_of_cpu().into();
+        words[Self::SORT] = self.geometry.tails().map_or(self.geometry.is_of_cpu().into(), |tails| tails.encode());
         let gate = if self.geometry.is_resizable() { Gate::Open } else { Gate::None };
         words[Gate::WORD] = gate.encode(self.geometry.capacity());
         for (word, bytes) in words[Self::NAME].iter_mut().zip(self.name.as_bytes().chunks(WORD)) {
@@ -119,10 +119,13 @@ impl Preamble {
             // Only headers contain this state.
             Gate::Closing | Gate::Unknown => return Err(PreambleError::Gate { found: words[Gate::WORD] }),
         }
-        match words[Self::OF_CPU] {
+        match words[Self::SORT] {
             0 => {}
             1 => geometry = geometry.of_cpu()?,
-            found => return Err(PreambleError::Sort { found }),
+            found => {
+                let tails = Tails::decode(found).ok_or(PreambleError::Sort { found })??;
+                geometry = geometry.with_tails(tails)?;
+            }
         }
         if words[6] != geometry.element() as u64 {
             return Err(GeometryError::Element { found: words[6], expected: geometry.element() }.into());
@@ -154,6 +157,9 @@ mod tests {
         let one = Geometry::new(Kind::Ring, 56, 4096, 1).unwrap().of_cpu().unwrap();
         let of_cpu = Preamble { geometry: one, ..preamble() };
         assert_eq!(Preamble::decode(&of_cpu.encode()), Ok(of_cpu));
+        let tails = Tails::new(4096, 1 << 20).unwrap();
+        let tailed = Preamble { geometry: preamble().geometry.with_tails(tails).unwrap(), ..preamble() };
+        assert_eq!(Preamble::decode(&tailed.encode()), Ok(tailed));
         // Its gate is closed later.
         let mut retired = resizable.encode();
         retired[Gate::WORD] = Gate::Retired.encode(4096);
@@ -172,10 +178,11 @@ mod tests {
         assert_eq!(decode(0, 0), PreambleError::Magic { found: 0 });
         assert_eq!(decode(1, 9), PreambleError::Version { found: 9 });
         assert_eq!(decode(2, 77), PreambleError::Kind { found: 77 });
-        for found in [2, 1 << 8, u64::MAX] {
+        for found in [3, 1 << 8, 2 | 64 << 40, u64::MAX] {
             assert_eq!(decode(13, found), PreambleError::Sort { found });
         }
         assert_eq!(decode(13, 1), PreambleError::Geometry(GeometryError::OfCpu));
+        assert_eq!(decode(13, 2), PreambleError::Geometry(GeometryError::Tails { longest: 0, bytes: 1 }));
         for found in [2, 4, 0xff, 0xc02, 0xc04, u64::MAX] {
             assert_eq!(decode(14, found), PreambleError::Gate { found });
         }

@@ -143,6 +143,28 @@ impl<'a> Words<'a> {
         }
     }
 
+    /// Copies bytes that start with word `at`, by relaxed loads of whole words. On x86-64 it loads two words at once.
+    ///
+    /// # Panics
+    /// If they reach beyond this view.
+    #[inline]
+    pub fn copy_bytes(&self, at: usize, out: &mut [u8]) {
+        self.check(at, out.len().div_ceil(WORD));
+        let lines = if pairs::ARE_FASTER { out.len() / LINE } else { 0 };
+        let (whole, rest) = out.split_at_mut(lines * LINE);
+        if lines != 0 {
+            // SAFETY: `at` and all words of `out` from there are in this view, as was checked.
+            let from = unsafe { self.base.add(at) };
+            // SAFETY: `from_raw` guarantees that the words can be read; `whole` has `lines * LINE` bytes, which only
+            // this function accesses; and `lines` isn't 0.
+            unsafe { pairs::copy_lines(from, whole.as_mut_ptr(), lines) };
+        }
+        for (i, bytes) in rest.chunks_mut(WORD).enumerate() {
+            let word = self.word(at + lines * (LINE / WORD) + i).load(Ordering::Relaxed).to_ne_bytes();
+            bytes.copy_from_slice(&word[..bytes.len()]);
+        }
+    }
+
     #[inline]
     fn check(&self, at: usize, len: usize) {
         if at > self.len || len > self.len - at {
@@ -255,6 +277,12 @@ impl<'a> WordsMut<'a> {
         self.word(at).fetch_add(by, Ordering::Relaxed);
     }
 
+    /// Adds to a word with `order`, and returns its old value.
+    #[inline]
+    pub fn fetch_add(&self, at: usize, by: u64, order: Ordering) -> u64 {
+        self.word(at).fetch_add(by, order)
+    }
+
     /// Changes `from` to `to`, if the word contains `from`, with `order` on success. Fails only if the word contained
     /// something else.
     #[inline]
@@ -269,8 +297,17 @@ impl<'a> WordsMut<'a> {
     /// If the value reaches beyond this view.
     #[inline]
     pub fn write<T: NoUninit>(&self, at: usize, value: &T) {
-        self.check(at, words_of::<T>());
-        for (i, bytes) in bytemuck::bytes_of(value).chunks(WORD).enumerate() {
+        self.write_bytes(at, bytemuck::bytes_of(value));
+    }
+
+    /// The same for bytes.
+    ///
+    /// # Panics
+    /// If they reach beyond this view.
+    #[inline]
+    pub fn write_bytes(&self, at: usize, bytes: &[u8]) {
+        self.check(at, bytes.len().div_ceil(WORD));
+        for (i, bytes) in bytes.chunks(WORD).enumerate() {
             let mut word = [0; WORD];
             word[..bytes.len()].copy_from_slice(bytes);
             self.store(at + i, u64::from_ne_bytes(word), Ordering::Relaxed);

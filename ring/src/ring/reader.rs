@@ -8,6 +8,7 @@ use bytemuck::AnyBitPattern;
 
 use super::Event;
 use super::sweep::{Pass, Sweep, nanoseconds};
+use super::tails::TailReader;
 use crate::abi::Gate;
 use crate::error::{Cause, Error, Result};
 use crate::protocol::ring::{Follow, Leaving, ReadStats, Start};
@@ -38,6 +39,8 @@ pub struct Reader<T> {
     /// Whether another ring can replace this one.
     resizable: bool,
     next: Next,
+    /// Only of a ring with tails.
+    pub(super) tails: Option<Box<TailReader>>,
 }
 
 /// The state of the move to the next ring.
@@ -107,7 +110,8 @@ impl<T: AnyBitPattern> Reader<T> {
 
     pub(super) fn new(sweep: Sweep<T>) -> Self {
         let resizable = sweep.region().geometry().is_resizable();
-        Self { sweep, resizable, next: Next::default() }
+        let tails = TailReader::new(sweep.region());
+        Self { sweep, resizable, next: Next::default(), tails }
     }
 
     /// Sets how long the reader waits for a record whose writer was interrupted, preempted or killed before it
@@ -133,7 +137,7 @@ impl<T: AnyBitPattern> Reader<T> {
     /// [stopped early](Self::stopped_early).
     #[inline(always)] // so that the record need not go through memory
     pub fn poll(&mut self) -> Option<Event<T>> {
-        let Self { sweep, resizable, next } = self;
+        let Self { sweep, resizable, next, .. } = self;
         sweep.poll(|sweep| {
             if !*resizable {
                 return None;
@@ -168,20 +172,35 @@ impl<T: AnyBitPattern> Reader<T> {
 
     /// Records that this reader lost, summed over all shards: [`ReadStats::lost`]. Makes no system call.
     pub fn lost(&self) -> u64 {
-        self.next.follow.past().lost().wrapping_add(self.sweep.passed().lost())
+        let mut stats = self.next.follow.past();
+        stats += self.sweep.passed();
+        self.with_tails(stats, self.shards()).lost()
     }
 
     /// The counts of all shards together: the records that this reader delivered and lost, and those that programs
     /// dropped. Makes a system call for each shard if the ring is not mapped. A failed call counts as 0, and
     /// [`take_error`](Self::take_error) returns the error.
     pub fn stats(&self) -> ReadStats {
-        self.next.follow.stats(&self.sweep)
+        self.with_tails(self.next.follow.stats(&self.sweep), self.shards())
     }
 
     /// The same for one shard of the current ring, or `None` if this reader does not read it. Records without a shard
     /// are in none.
     pub fn shard_stats(&self, shard: usize) -> Option<ReadStats> {
-        self.sweep.shard_stats(shard)
+        self.sweep.shard_stats(shard).map(|stats| self.with_tails(stats, std::iter::once(shard)))
+    }
+
+    /// Adds the counts of tails, if the ring has tails.
+    fn with_tails(&self, mut stats: ReadStats, shards: impl Iterator<Item = usize>) -> ReadStats {
+        if let Some(tails) = &self.tails {
+            tails.add_to(&mut stats, shards);
+        }
+        stats
+    }
+
+    /// Makes [`stopped_early`](Self::stopped_early) true.
+    pub(super) fn stop_early(&mut self) {
+        self.sweep.stop_early();
     }
 
     /// The next ticket to be read in one shard, or `None` if this reader does not read it.
@@ -279,7 +298,7 @@ impl<T: AnyBitPattern> Iterator for Drain<'_, T> {
 
     #[inline(always)] // as in `poll`
     fn next(&mut self) -> Option<Event<T>> {
-        let Reader { sweep, resizable, next } = &mut *self.reader;
+        let Reader { sweep, resizable, next, .. } = &mut *self.reader;
         sweep.next_of(&mut self.pass, |sweep| {
             if !*resizable {
                 return None;

@@ -18,12 +18,14 @@
 /* The number of these that it tries before it may bisect to find the end of the ring. */
 #define MAPRING__WALK 2
 
-/* A ring: its map, the bytes of an element, log2 of the slots per shard. All of these are constants for the
- * compiler, except for those that a resizable or NUMA ring looks up. */
+/* A ring: its map, the bytes of a slot, log2 of the slots per shard. All of these are constants for the
+ * compiler, except for those that a resizable or NUMA ring looks up. In a ring with tails also the shard's slots, which
+ * are not elements there; otherwise NULL. */
 struct mapring__ring {
 	void *map;
 	__u32 size;
 	__u32 shift;
+	__u64 *slots;
 };
 
 #define MAPRING__LOG2(n) ((__u32)(63 - __builtin_clzll(n)))
@@ -46,6 +48,8 @@ static __always_inline __u64 *mapring__slot(struct mapring__ring ring, __u32 bas
 {
 	__u32 slot = (__u32)t & ((1ULL << ring.shift) - 1);
 
+	if (ring.slots)
+		return ring.slots + slot * (ring.size / 8);
 	return mapring__word(ring.map, base + (__u32)MAPRING__HEADER(ring.size) + slot);
 }
 

@@ -38,6 +38,15 @@ impl<T: NoUninit> Slot<'_, T> {
         self.written = true;
     }
 
+    /// Writes what follows a `T` in the slot.
+    ///
+    /// # Panics
+    /// If it does not fit.
+    #[inline]
+    pub(super) fn write_behind<U: NoUninit>(&mut self, record: &U) {
+        self.element.write(1 + words_of::<T>(), record);
+    }
+
     /// Publishes the record: from here on readers see it, whole. A release. Returns its ticket, or `None` if no record
     /// was written; the slot is then discarded.
     #[inline]
