@@ -20,6 +20,10 @@ pub const KEYS: &[&str] = &[
     "latency_p99",
     "latency_commit_p50",
     "latency_limit",
+    "tail_16",
+    "tail_256",
+    "tail_4096",
+    "tail_consume",
     "fallback_batch",
     "idle_shard",
 ];

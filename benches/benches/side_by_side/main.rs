@@ -25,6 +25,7 @@ mod scaling;
 mod sizes;
 mod sleeping;
 mod stream;
+mod tails;
 mod threads;
 
 use std::path::{Path, PathBuf};
@@ -70,6 +71,7 @@ const GROUPS: &[(&str, Group)] = &[
     ("loss", loss::run),
     ("latency", latency::run),
     ("sleeping", sleeping::run),
+    ("tails", tails::run),
     ("sizes", sizes::run),
     ("axes", axes::run),
     ("others", others::run),

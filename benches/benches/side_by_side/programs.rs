@@ -49,6 +49,9 @@ pub(crate) mod skel {
     pub(crate) mod sizes {
         include!(concat!(env!("OUT_DIR"), "/sizes.skel.rs"));
     }
+    pub(crate) mod tails {
+        include!(concat!(env!("OUT_DIR"), "/tails.skel.rs"));
+    }
     pub(crate) mod portable {
         include!(concat!(env!("OUT_DIR"), "/portable.skel.rs"));
     }

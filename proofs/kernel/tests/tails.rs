@@ -418,7 +418,7 @@ fn a_ring_with_tails_is_pinned_sealed_and_never_read_by_system_call() {
     let refused = Ring::<Tailed<Item>>::open(read_only(&map(skel.object(), "deep"))).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::NotReadable, "{refused}");
     assert!(refused.to_string().contains("has tails"), "{refused}");
-    assert_eq!(ring.writer_with_tails(0).unwrap_err().kind(), ErrorKind::Sealed);
+    assert_eq!(ring.writer_with_tails(0).unwrap_err().kind(), ErrorKind::NotWritable);
     // A record of another type is told by the fields.
     let wrong = Ring::<Tailed<[u64; 3]>>::open(&map(skel.object(), "deep")).unwrap_err();
     assert_eq!(wrong.kind(), ErrorKind::Layout, "{wrong}");

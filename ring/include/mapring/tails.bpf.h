@@ -72,7 +72,8 @@ struct mapring__tails {
 		__u8 area[(bytes) + MAPRING__ROUND_UP(longest, MAPRING__LINE)]                         \
 			__attribute__((aligned(MAPRING__LINE)));                                       \
 		MAPRING__TAG(slots);                                                                   \
-		__u8 mapring_tails[0][longest][bytes];                                                 \
+		__u8 mapring_longest[0][longest];                                                      \
+		__u8 mapring_tails[0][bytes];                                                          \
 	};                                                                                             \
 	MAPRING__RING_CHECKS(name, record_type, slots)                                                 \
 	_Static_assert((bytes) >= 128 && ((bytes) & ((bytes) - 1)) == 0,                               \
@@ -242,6 +243,18 @@ static __always_inline int mapring__tail_raise(__u64 *word, __u64 to)
 	return 0;
 }
 
+/* Whether a program between reserve and commit is more than the capacity behind `to`. */
+static __always_inline int mapring__tail_in_the_way(struct mapring__tails tails, __u64 to)
+{
+	for (__u32 i = 0; i < MAPRING__TAIL_WRITERS; i++) {
+		__u64 other = mapring__load(tails.header + MAPRING__TAIL_ACTIVE + i);
+
+		if (other && mapring__after(to, other - 1 + tails.capacity))
+			return 1;
+	}
+	return 0;
+}
+
 /* The slow path, after mapring__tail_fast: returns the entry, or -1 after it gave the bytes back and counted the drop. */
 static __always_inline __s64 mapring__tail_search(struct mapring__tails tails, __u64 at)
 {
@@ -260,18 +273,13 @@ static __always_inline __s64 mapring__tail_search(struct mapring__tails tails, _
 		goto end;
 	if (!mapring__after(at + tails.space, mapring__load(header + MAPRING__TAIL_GRANTED)))
 		return entry;
-	/* Advances HIGH, and then checks that no program is still in the bytes that will be overwritten. */
+	/* Advances HIGH, and then checks that no program is still in the bytes that will be overwritten. Checks it first
+	 * without advancing HIGH: otherwise readers would take that program's tail for overwritten. */
 	to = (at + tails.space + step - 1) & -step;
-	if (!mapring__tail_raise(header + MAPRING__TAIL_HIGH, to))
+	if (mapring__tail_in_the_way(tails, to) || !mapring__tail_raise(header + MAPRING__TAIL_HIGH, to))
 		goto end;
 	mapring__barrier(); /* SYNC grant: pairs with the barrier between entry and load of HIGH */
-	for (__u32 i = 0; i < MAPRING__TAIL_WRITERS; i++) {
-		__u64 other = mapring__load(active + i);
-
-		if (other && mapring__after(to, other - 1 + tails.capacity))
-			goto end;
-	}
-	if (mapring__tail_raise(header + MAPRING__TAIL_GRANTED, to))
+	if (!mapring__tail_in_the_way(tails, to) && mapring__tail_raise(header + MAPRING__TAIL_GRANTED, to))
 		return entry;
 end:
 	mapring__tail_end(tails, at, entry, 0);

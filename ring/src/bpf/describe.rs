@@ -116,21 +116,16 @@ pub(crate) fn from_btf(btf: &Btf, value: u32) -> Option<Description> {
     .into_iter()
     .find_map(|(prefix, kind, inner)| name.starts_with(prefix).then_some((kind, inner)))?;
 
-    let tag = value.field(TSO).or_else(|| value.field("mapring_any"))?;
-    let capacity = tag.ty.array()?.0.array()?.1 as u64;
+    // The inner length of a member without bytes.
+    let length = |name| Some(value.field(name)?.ty.array()?.0.array()?.1 as u64);
+    let capacity = length(TSO).or_else(|| length("mapring_any"))?;
+    let tails = length("mapring_longest").zip(length("mapring_tails"));
     let (record, name) = match kind {
         Kind::Counters | Kind::PerCpuCounters => (8, "u64".to_owned()),
         _ => {
             let record = record_type(value)?;
             (record.bytes()?, printable(&String::from_utf8_lossy(record.first_name().unwrap_or_default())))
         }
-    };
-    let tails = match value.field("mapring_tails") {
-        Some(tails) => {
-            let (area, longest) = tails.ty.array()?.0.array()?;
-            Some((longest as u64, area.array()?.1 as u64))
-        }
-        None => None,
     };
     Some(Description { kind, record, capacity, inner, tails, name })
 }

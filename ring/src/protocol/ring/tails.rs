@@ -171,16 +171,21 @@ impl<'a> TailsMut<'a> {
     #[cold]
     fn grant(&self, end: u64) -> bool {
         let to = end.wrapping_add(self.area.step() - 1) & !(self.area.step() - 1);
-        if !self.raise(HIGH, to, Ordering::Relaxed) {
+        // First without moving `HIGH`: otherwise readers would take the writer's tail for overwritten.
+        if self.in_the_way(to) || !self.raise(HIGH, to, Ordering::Relaxed) {
             return false;
         }
         fence(Ordering::SeqCst); // SYNC grant: pairs with the fence in `claim`
-        let in_the_way = |entry| {
+        !self.in_the_way(to) && self.raise(GRANTED, to, Ordering::Release)
+    }
+
+    /// Whether a writer is more than the capacity behind `to`.
+    fn in_the_way(&self, to: u64) -> bool {
+        (0..Tails::WRITERS).any(|entry| {
             // Acquire. SYNC give back: the writer whose bytes these were has ended.
             let active = self.header.load(ACTIVE + entry, Ordering::Acquire);
             active != 0 && after(to, active.wrapping_sub(1).wrapping_add(self.area.capacity))
-        };
-        !(0..Tails::WRITERS).any(in_the_way) && self.raise(GRANTED, to, Ordering::Release)
+        })
     }
 
     /// Moves a word to `to`, unless it is there or beyond.
@@ -203,7 +208,7 @@ impl<'a> TailsMut<'a> {
     /// Ends a claim whose tail has `len` bytes, and gives the rest back. From now on the tail may be overwritten.
     #[inline]
     pub fn end(&self, claim: &Claim, len: u64) {
-        self.header.store(ACTIVE + claim.entry, 0, Ordering::Release); // SYNC give back: pairs with the load in `grant`
+        self.header.store(ACTIVE + claim.entry, 0, Ordering::Release); // SYNC give back: pairs with the load in `in_the_way`
         self.give_back(claim.at, len);
     }
 
