@@ -79,25 +79,32 @@ static __always_inline void with_reserve(__u64 n, const void *from)
 	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
 }
 
-static __always_inline struct whole *in_scratch(__u64 n, const void *from)
+/* The record in scratch memory, and its bytes. */
+static __always_inline struct whole *in_scratch(__u64 n, const void *from, __u64 *bytes)
 {
 	__u32 zero = 0;
 	struct whole *r = bpf_map_lookup_elem(&scratch, &zero);
+	__u64 len;
 
-	if (r) {
-		r->fixed.n = n;
-		r->fixed.len = bpf_probe_read_kernel_str(r->tail, LONGEST, from);
-	}
-	return r && r->fixed.len <= LONGEST ? r : 0;
+	if (!r)
+		return 0;
+	len = bpf_probe_read_kernel_str(r->tail, LONGEST, from);
+	r->fixed.n = n;
+	r->fixed.len = len;
+	asm volatile("" : "+r"(len)); /* one register for the check and the use */
+	if (len > LONGEST)
+		return 0;
+	*bytes = sizeof(r->fixed) + len;
+	return r;
 }
 
 static __always_inline void with_output(__u64 n, const void *from)
 {
-	struct whole *r = in_scratch(n, from);
+	__u64 bytes;
+	struct whole *r = in_scratch(n, from, &bytes);
 
 	if (r)
-		bpf_ringbuf_output(&ringbuf, r, sizeof(r->fixed) + (r->fixed.len & (2 * LONGEST - 1)) % (LONGEST + 1),
-				   BPF_RB_NO_WAKEUP);
+		bpf_ringbuf_output(&ringbuf, r, bytes, BPF_RB_NO_WAKEUP);
 }
 
 struct bpf_dynptr {
@@ -106,13 +113,12 @@ struct bpf_dynptr {
 
 static __always_inline void with_dynptr(__u64 n, const void *from)
 {
-	struct whole *r = in_scratch(n, from);
-	struct bpf_dynptr to;
 	__u64 bytes;
+	struct whole *r = in_scratch(n, from, &bytes);
+	struct bpf_dynptr to;
 
 	if (!r)
 		return;
-	bytes = sizeof(r->fixed) + (r->fixed.len & (2 * LONGEST - 1)) % (LONGEST + 1);
 	if (!bpf_ringbuf_reserve_dynptr(&ringbuf, bytes, 0, &to))
 		bpf_dynptr_write(&to, 0, r, bytes, 0);
 	bpf_ringbuf_submit_dynptr(&to, BPF_RB_NO_WAKEUP);

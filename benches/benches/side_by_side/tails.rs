@@ -12,7 +12,13 @@ use crate::peers::RawRingBuffer;
 use crate::programs::{Program, load};
 
 /// `struct fixed` in `bpf/tails.bpf.c`.
-type Fixed = [u64; 2];
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct Fixed {
+    n: u64,
+    len: u64,
+}
+mapring::record!(Fixed { n, len });
 const LONGEST: usize = 4096;
 /// Records per run: `TAILS` there.
 const RECORDS: u64 = 64;
@@ -45,8 +51,8 @@ unsafe extern "C" fn on_string(context: *mut c_void, data: *mut c_void, size: c_
     // SAFETY: still in the record.
     let tail = unsafe { data.cast::<u8>().add(size_of::<Fixed>()) };
     // SAFETY: the record has this many bytes after the fixed part.
-    let tail = unsafe { std::slice::from_raw_parts(tail, space.min(fixed[1]) as usize) };
-    sink.add(fixed[0], fixed[1], tail);
+    let tail = unsafe { std::slice::from_raw_parts(tail, space.min(fixed.len) as usize) };
+    sink.add(fixed.n, fixed.len, tail);
     0
 }
 
@@ -115,7 +121,7 @@ impl<'t> Side<'t> {
             let lost = reader.lost();
             let ns = self.block(program, cost, |seen| {
                 reader.for_each_with_tail(usize::MAX, |event, tail| {
-                    seen.add(event.record[0], event.record[1], tail);
+                    seen.add(event.record.n, event.record.len, tail);
                 });
                 Ok(())
             })?;

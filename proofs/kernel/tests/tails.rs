@@ -342,7 +342,11 @@ fn programs_that_interrupt_each_other_in_their_tails() {
                         loop {
                             let ends = stop.load(Ordering::Relaxed);
                             let check = |event: mapring::Event<&Item>, tail: &[u8]| {
-                                assert!(tail == expected(pattern, event.record), "{}: {event:?}", RINGS[ring]);
+                                assert!(
+                                    tail == expected(pattern, event.record),
+                                    "{}: {event:?}",
+                                    RINGS[ring]
+                                );
                             };
                             let count = reader.for_each_with_tail(usize::MAX, check);
                             if ends && count == 0 && !reader.stopped_early() {
@@ -378,7 +382,9 @@ fn programs_that_interrupt_each_other_in_their_tails() {
         let counts = Counts::of(object);
         for (ring, mut reader) in readers.into_iter().enumerate() {
             // The last programs may have ended after the reader.
-            reader.for_each_with_tail(usize::MAX, |event, tail| assert_eq!(tail, expected(&pattern, event.record)));
+            reader.for_each_with_tail(usize::MAX, |event, tail| {
+                assert_eq!(tail, expected(&pattern, event.record))
+            });
             let stats = reader.stats();
             println!("{}: {stats}; {} nested", RINGS[ring], counts.nested(ring));
             assert_eq!(counts.published(ring) + counts.dropped(ring), counts.begun(ring), "{}", RINGS[ring]);

@@ -64,7 +64,9 @@ pub enum GeometryError {
     #[error("only a ring of one shard, and none that can be resized, is that of one CPU")]
     OfCpu,
     /// Tails that don't fit into their area, or an area of a size that can't be.
-    #[error("tails of up to {longest} bytes in {bytes} bytes: the area is a power of two from 128 to 2^28, and at least twice the longest tail")]
+    #[error(
+        "tails of up to {longest} bytes in {bytes} bytes: the area is a power of two from 128 to 2^28, and at least twice the longest tail"
+    )]
     Tails {
         /// Bytes of the longest tail.
         longest: u64,
@@ -171,7 +173,11 @@ impl Geometry {
             return Err(GeometryError::Tailed(self.record.into()));
         }
         let tailed = Self { tails: Some(tails), ..self };
-        if tailed.element() > 1 << 29 { Err(GeometryError::Shard(tailed.element() as u64)) } else { Ok(tailed) }
+        if tailed.element() > 1 << 29 {
+            Err(GeometryError::Shard(tailed.element() as u64))
+        } else {
+            Ok(tailed)
+        }
     }
 
     /// The tails of the ring's records, if they have any.
@@ -397,7 +403,10 @@ mod tests {
             for shard in 0..5 {
                 let (header, slots) = g.shard_words(shard);
                 assert_eq!((header * WORD % LINE, slots * WORD % LINE, g.area() * WORD % LINE), (0, 0, 0));
-                assert!(header * WORD >= shard * g.element() + Preamble::BYTES && slots * WORD >= header * WORD + 4 * LINE);
+                assert!(
+                    header * WORD >= shard * g.element() + Preamble::BYTES
+                        && slots * WORD >= header * WORD + 4 * LINE
+                );
                 assert!(slots + 64 * g.slot_words() <= shard * g.element_words() + g.area());
             }
             assert_eq!(g.area() * WORD + (1 << 20) + 4096, g.element());

@@ -44,7 +44,9 @@ pub enum PreambleError {
         found: u64,
     },
     /// The sort of region is not supported.
-    #[error("a region of unknown sort {found}, this library knows 0, 1 (the ring of one CPU) and 2 (a ring with tails)")]
+    #[error(
+        "a region of unknown sort {found}, this library knows 0, 1 (the ring of one CPU) and 2 (a ring with tails)"
+    )]
     Sort {
         /// The word 13.
         found: u64,
@@ -89,7 +91,8 @@ impl Preamble {
         words[5] = self.geometry.shards() as u64;
         words[6] = self.geometry.element() as u64;
         words[7] = self.generation;
-        words[Self::SORT] = self.geometry.tails().map_or(self.geometry.is_of_cpu().into(), |tails| tails.encode());
+        words[Self::SORT] =
+            self.geometry.tails().map_or(self.geometry.is_of_cpu().into(), |tails| tails.encode());
         let gate = if self.geometry.is_resizable() { Gate::Open } else { Gate::None };
         words[Gate::WORD] = gate.encode(self.geometry.capacity());
         for (word, bytes) in words[Self::NAME].iter_mut().zip(self.name.as_bytes().chunks(WORD)) {

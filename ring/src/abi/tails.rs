@@ -26,7 +26,9 @@ impl Tails {
     /// [`GeometryError::Tails`] for other numbers.
     pub fn new(longest: u64, bytes: u64) -> Result<Self, GeometryError> {
         let refused = GeometryError::Tails { longest, bytes };
-        let (Ok(small), Ok(area)) = (u32::try_from(longest), u32::try_from(bytes)) else { return Err(refused) };
+        let (Ok(small), Ok(area)) = (u32::try_from(longest), u32::try_from(bytes)) else {
+            return Err(refused);
+        };
         let fits = small != 0 && area.is_power_of_two() && (1 << 7..=1 << 28).contains(&area);
         // All tails together take whole multiples of `ALIGN`, and so does half of the area.
         if fits && small <= area / 2 { Ok(Self { longest: small, bytes: area }) } else { Err(refused) }
@@ -81,7 +83,9 @@ mod tests {
     #[test]
     fn tails_fit_twice_into_their_area() {
         assert_eq!(Tails::new(1 << 16, 1 << 20).map(|t| (t.longest(), t.bytes())), Ok((1 << 16, 1 << 20)));
-        for (longest, bytes) in [(0, 128), (65, 128), (8, 64), (8, 192), (8, 1 << 29), (1 << 40, 1 << 20), (8, 1 << 40)] {
+        for (longest, bytes) in
+            [(0, 128), (65, 128), (8, 64), (8, 192), (8, 1 << 29), (1 << 40, 1 << 20), (8, 1 << 40)]
+        {
             assert_eq!(Tails::new(longest, bytes), Err(GeometryError::Tails { longest, bytes }));
         }
         assert!(Tails::new(64, 128).is_ok());
