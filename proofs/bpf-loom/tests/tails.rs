@@ -11,7 +11,9 @@ use mapring_bpf_loom::check;
 use mapring_bpf_loom::machine::{Machine, Map};
 use mapring_bpf_loom::models::Code;
 use mapring_bpf_loom::object::variants;
-use mapring_bpf_loom::sync::{Ordering, thread};
+#[cfg(not(loom))]
+use mapring_bpf_loom::sync::Ordering;
+use mapring_bpf_loom::sync::thread;
 
 /// `tails4` in `bpf/programs.bpf.c`: two of the longest tails fill the area.
 const LONGEST: u64 = 64;
@@ -43,6 +45,7 @@ impl Ring {
     }
 
     /// Records that were dropped because there was no space for a tail.
+    #[cfg(not(loom))]
     fn no_space(&self) -> u64 {
         self.map.words[24 + 3].load(Ordering::Relaxed)
     }
@@ -116,6 +119,7 @@ fn codes() -> Vec<Code> {
 }
 
 /// The number of accesses of a program to its shard after `before` records.
+#[cfg(not(loom))]
 fn accesses(code: &Code, before: u64) -> usize {
     let ring = Ring::new();
     (0..before).for_each(|n| assert_eq!(ring.push(code, n, LONGEST), 1));
@@ -129,6 +133,7 @@ fn accesses(code: &Code, before: u64) -> usize {
 }
 
 /// Runs a program up to its access number `at`. Returns its result if it ended before.
+#[cfg(not(loom))]
 fn run_to(machine: &mut Machine<'_>, mut at: usize) -> Option<u64> {
     loop {
         if machine.shares_next().is_some() {
@@ -144,14 +149,17 @@ fn run_to(machine: &mut Machine<'_>, mut at: usize) -> Option<u64> {
 }
 
 /// Programs with tails of these lengths run one after the other.
+#[cfg(not(loom))]
 fn push_all(ring: &Ring, code: &Code, lens: &[u64]) -> u64 {
     (100..).zip(lens).map(|(value, &len)| ring.push(code, value, len)).sum()
 }
 
+#[cfg(not(loom))]
 const INNER: [&[u64]; 4] = [&[SHORT], &[LONGEST], &[SHORT, LONGEST], &[LONGEST, LONGEST]];
 
-/// Before each access of a program, others run to their end.
+/// Before each access of a program, others run to their end. Without weak memory: they run on one CPU.
 #[test]
+#[cfg(not(loom))]
 fn programs_interrupt_each_other_at_every_access() {
     let (mut cases, mut dropped) = (0, 0);
     for code in codes() {
@@ -180,6 +188,7 @@ fn programs_interrupt_each_other_at_every_access() {
 /// Two tasks preempt each other: one stops before each access, the other runs up to each access of its own; the first
 /// ends, others follow, and the second ends last.
 #[test]
+#[cfg(not(loom))]
 fn tasks_preempt_each_other_at_every_access() {
     let (mut cases, mut dropped) = (0, 0);
     for code in codes() {

@@ -50,7 +50,7 @@
 	{                                                                                        \
 		return (struct mapring__ring){ mapring__word(&name, cpu),                        \
 					       sizeof(struct mapring_numa_ring__##name),         \
-					       MAPRING__LOG2(slots), 0 };                        \
+					       MAPRING__LOG2(slots) };                           \
 	}                                                                                        \
 	__attribute__((noinline)) __s64 mapring__claim__##name(__u32 cpu)                        \
 	{                                                                                        \

@@ -51,7 +51,7 @@
 	{                                                                                             \
 		/* No local name here may also be a map's name. */                                    \
 		return (struct mapring__ring){ &name, sizeof(struct mapring_ring__##name),            \
-					       MAPRING__LOG2(slots), 0 };                             \
+					       MAPRING__LOG2(slots) };                                \
 	}                                                                                             \
 	__attribute__((noinline)) __s64 mapring__claim__##name(__u32 base)                            \
 	{                                                                                             \

@@ -92,8 +92,9 @@ struct mapring__tails {
 	static __always_inline struct mapring__ring mapring__ring__##name(                             \
 		struct mapring_tail_ring__##name *shard)                                               \
 	{                                                                                              \
-		return (struct mapring__ring){ &name, sizeof(struct mapring_slot__##name),             \
-					       MAPRING__LOG2(slots), (__u64 *)shard->slot };           \
+		return (struct mapring__ring){ shard->slot,                                            \
+					       sizeof(shard->slot[0]) | MAPRING__IN_SHARD,             \
+					       MAPRING__LOG2(slots) };                                 \
 	}                                                                                              \
 	static __always_inline struct mapring__tails mapring__tails__##name(                           \
 		struct mapring_tail_ring__##name *shard)                                               \

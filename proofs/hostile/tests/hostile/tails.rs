@@ -42,7 +42,7 @@ fn read(reader: &mut Reader<Tailed<Record>>) -> [u64; 2] {
 fn forged_places_of_tails() {
     let images = std::env::var("MAPRING_HOSTILE_IMAGES").map_or(1000, |n| n.parse().expect("a number"));
     let ring = ring();
-    let neighbour = Neighbour::of(ring.region());
+    let neighbour = Neighbour::of(&ring.region());
     let writer = ring.writer_with_tails(0).unwrap();
     let element = ring.region().geometry().element() / 8;
     // The header for tails is three lines after the shard's; a slot has its sequence, position, length and record.
@@ -101,7 +101,7 @@ fn scribbled_tails() {
     let ring = ring();
     let stop = AtomicBool::new(false);
     let [delivered, lost] = std::thread::scope(|scope| {
-        let neighbour = Neighbour::of(ring.region());
+        let neighbour = Neighbour::of(&ring.region());
         let (stop, ring) = (&stop, &ring);
         scope.spawn(move || neighbour.scribble(1, stop));
         scope.spawn(move || {

@@ -18,15 +18,16 @@
 /* The number of these that it tries before it may bisect to find the end of the ring. */
 #define MAPRING__WALK 2
 
-/* A ring: its map, the bytes of a slot, log2 of the slots per shard. All of these are constants for the
- * compiler, except for those that a resizable or NUMA ring looks up. In a ring with tails also the shard's slots, which
- * are not elements there; otherwise NULL. */
+/* A ring: its map, the bytes of an element, log2 of the slots per shard. All of these are constants for the
+ * compiler, except for those that a resizable or NUMA ring looks up. In a ring with tails slots are not elements:
+ * `map` is the shard's first slot, and `size` the bytes of a slot with MAPRING__IN_SHARD. */
 struct mapring__ring {
 	void *map;
 	__u32 size;
 	__u32 shift;
-	__u64 *slots;
 };
+
+#define MAPRING__IN_SHARD (1U << 31)
 
 #define MAPRING__LOG2(n) ((__u32)(63 - __builtin_clzll(n)))
 
@@ -48,8 +49,8 @@ static __always_inline __u64 *mapring__slot(struct mapring__ring ring, __u32 bas
 {
 	__u32 slot = (__u32)t & ((1ULL << ring.shift) - 1);
 
-	if (ring.slots)
-		return ring.slots + slot * (ring.size / 8);
+	if (ring.size & MAPRING__IN_SHARD)
+		return (__u64 *)ring.map + slot * (ring.size % MAPRING__IN_SHARD / 8);
 	return mapring__word(ring.map, base + (__u32)MAPRING__HEADER(ring.size) + slot);
 }
 

@@ -63,7 +63,7 @@ impl Area {
     }
 
     /// A word of the header: [`NO_SPACE`] or [`TOO_LONG`].
-    pub(crate) fn count(&self, words: Words<'_>, word: usize) -> u64 {
+    pub fn count(&self, words: Words<'_>, word: usize) -> u64 {
         words.load(self.header + word, Ordering::Relaxed)
     }
 
