@@ -132,17 +132,20 @@ fn a_slow_writer_keeps_its_bytes() {
     check(Some(2), move || {
         let ring = Ring::new(8);
         let there = Arc::clone(&ring);
-        let slow = thread::spawn(move || {
-            let (shard, tails) = there.writer();
+        let others = thread::spawn(move || {
+            (2..5).filter(|&number| there.push(number, LONGEST).is_some()).collect::<Vec<_>>()
+        });
+        let slow = || {
+            let (shard, tails) = ring.writer();
             let mut tailed = shard.reserve_with_tail(&tails)?;
             thread::yield_now(); // does not count as a preemption
             tailed.write(&1_u64, &bytes(1, 2));
             tailed.commit(16)
-        });
-        let fast: Vec<_> = (2..5).filter(|&number| ring.push(number, LONGEST).is_some()).collect();
+        };
+        let written = slow().is_some();
+        let fast = others.join().unwrap();
         noted.note("dropped", fast.len() < 3);
         noted.note("all", fast.len() == 3);
-        let written = slow.join().unwrap().is_some();
         noted.note("overtaken", !written);
         let mut reader = ring.reader();
         ring.finish(&mut reader);

@@ -159,9 +159,15 @@ impl<'a> Words<'a> {
             // this function accesses; and `lines` isn't 0.
             unsafe { pairs::copy_lines(from, whole.as_mut_ptr(), lines) };
         }
-        for (i, bytes) in rest.chunks_mut(WORD).enumerate() {
-            let word = self.word(at + lines * (LINE / WORD) + i).load(Ordering::Relaxed).to_ne_bytes();
-            bytes.copy_from_slice(&word[..bytes.len()]);
+        let mut at = at + lines * (LINE / WORD);
+        let mut words = rest.chunks_exact_mut(WORD);
+        for word in &mut words {
+            word.copy_from_slice(&self.word(at).load(Ordering::Relaxed).to_ne_bytes());
+            at += 1;
+        }
+        let rest = words.into_remainder();
+        if !rest.is_empty() {
+            rest.copy_from_slice(&self.word(at).load(Ordering::Relaxed).to_ne_bytes()[..rest.len()]);
         }
     }
 
@@ -356,6 +362,9 @@ mod tests {
                 assert_eq!(written, value, "{N} bytes at word {at}");
                 assert!(padding.iter().all(|&byte| byte == 0), "{N} bytes at word {at}: {padding:?}");
                 assert!([before, after].concat().iter().all(|&byte| byte == 0xff), "{N} bytes at word {at}");
+                let mut out = [vec![GUARD; N], vec![GUARD; 9]].concat();
+                all.copy_bytes(at, &mut out[..N]);
+                assert_eq!((&out[..N], &out[N..]), (&value[..], &[GUARD; 9][..]), "{N} bytes at word {at}");
                 let reads: [fn(&Words<'_>, usize, &mut [u8; N]); 2] =
                     [|words, at, out| words.read(at, out), |words, at, out| words.copy(at, out)];
                 for (way, read) in reads.iter().enumerate() {

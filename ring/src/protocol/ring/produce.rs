@@ -110,7 +110,7 @@ impl<'a> ShardMut<'a> {
     fn claim(&self) -> Option<u64> {
         let t = self.header.load(HEAD, Ordering::Acquire); // SYNC order: pairs with the store in `take`
         let claimed = if self.take(t, self.place.slots.free(t)) { Some(t) } else { self.claim_slow() };
-        // SYNC claim: pairs with the second fence in `Shard::take`.
+        // SYNC claim: pairs with the second fence in `Shard::take`. SYNC overwrite: pairs with the fence in `Area::copy`.
         fence(Ordering::Release);
         claimed
     }

@@ -74,7 +74,7 @@ impl Area {
         let len = usize::try_from(len).ok().filter(|_| len <= self.longest)?;
         let out = out.get_mut(..len)?;
         words.copy_bytes(self.first + self.word(at), out);
-        fence(Ordering::Acquire); // SYNC overwrite: pairs with the fence in `claim`
+        fence(Ordering::Acquire); // SYNC overwrite: pairs with the fence in `ShardMut::claim`
         let high = words.load(self.header + HIGH, Ordering::Relaxed);
         (high.wrapping_sub(at) <= self.capacity).then_some(out)
     }
@@ -153,7 +153,6 @@ impl<'a> TailsMut<'a> {
             self.header.add(NO_SPACE, 1);
             return None;
         }
-        fence(Ordering::Release); // SYNC overwrite: pairs with the fence in `copy`
         Some(claim)
     }
 
@@ -249,7 +248,8 @@ pub struct Tailed<'a> {
 }
 
 impl<'a> ShardMut<'a> {
-    /// Claims the bytes of a tail, and then a slot. If there is no slot, the bytes are given back.
+    /// Claims the bytes of a tail, and then a slot. SYNC overwrite: the claim of the slot ends with a release fence, which
+    /// also comes between moving `HIGH` and the first byte of the tail. If there is no slot, the bytes are given back.
     #[inline]
     pub fn reserve_with_tail(&self, tails: &TailsMut<'a>) -> Option<Tailed<'a>> {
         let claim = tails.claim()?;
