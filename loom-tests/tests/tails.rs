@@ -48,6 +48,17 @@ impl Ring {
         }
     }
 
+    /// Publishes two records whose tails fill the area: the next overwrites the first. The first is short, but can't give
+    /// back the rest of its claim.
+    fn fill(&self) {
+        let (shard, tails) = self.writer();
+        let mut first = shard.reserve_with_tail(&tails).unwrap();
+        let mut second = shard.reserve_with_tail(&tails).unwrap();
+        first.write(&1_u64, &bytes(1, 2));
+        second.write(&2_u64, &bytes(2, LONGEST));
+        assert_eq!((first.commit(16), second.commit(8 * LONGEST)), (Some(0), Some(1)));
+    }
+
     /// Reads until nothing is there. Each tail is whole.
     fn read(&self, reader: &mut Reader) {
         let mut shard = Shard::new(Words::new(&self.words), &self.place);
@@ -99,13 +110,7 @@ fn a_tail_is_overwritten_while_it_is_copied() {
     let noted = seen.clone();
     check(Some(2), move || {
         let ring = Ring::new(8);
-        // The first can't give back the rest of its claim, so the next tail overwrites its few words.
-        let (shard, tails) = ring.writer();
-        let mut first = shard.reserve_with_tail(&tails).unwrap();
-        let mut second = shard.reserve_with_tail(&tails).unwrap();
-        first.write(&1_u64, &bytes(1, 2));
-        second.write(&2_u64, &bytes(2, LONGEST));
-        assert_eq!((first.commit(16), second.commit(8 * LONGEST)), (Some(0), Some(1)));
+        ring.fill();
         let there = Arc::clone(&ring);
         let reader = thread::spawn(move || {
             let mut reader = there.reader();
@@ -121,6 +126,29 @@ fn a_tail_is_overwritten_while_it_is_copied() {
         assert_eq!(reader.whole.last(), Some(&3));
     });
     seen.expect(&["lost", "whole"]);
+}
+
+/// The same, but another writer moved `HIGH`, and gave its claim back.
+#[test]
+fn another_writer_moves_high() {
+    let seen = Seen::default();
+    let noted = seen.clone();
+    check(Some(1), move || {
+        let ring = Ring::new(8);
+        ring.fill();
+        let (there, elsewhere) = (Arc::clone(&ring), Arc::clone(&ring));
+        let other = thread::spawn(move || {
+            let (shard, tails) = there.writer();
+            drop(shard.reserve_with_tail(&tails));
+        });
+        let writer = thread::spawn(move || elsewhere.push(3, 2).is_some());
+        let mut reader = ring.reader();
+        ring.read(&mut reader);
+        other.join().unwrap();
+        noted.note("written", writer.join().unwrap());
+        noted.note("lost", !reader.whole.contains(&1));
+    });
+    seen.expect(&["written", "lost"]);
 }
 
 /// A writer is between claim and commit, for a time or for good, while others go around the area: they drop their

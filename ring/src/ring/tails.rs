@@ -5,7 +5,7 @@ use bytemuck::{AnyBitPattern, NoUninit};
 use super::{Event, Reader, Ring, Writer};
 use crate::abi::{Geometry, Kind, Tails};
 use crate::error::{Cause, Error, Result};
-use crate::protocol::ring::tails::{Area, NO_SPACE, Refused, TOO_LONG, TailsMut};
+use crate::protocol::ring::tails::{Area, NO_SPACE, TOO_LONG, TailsMut};
 use crate::protocol::ring::{Place, ReadStats, ShardMut};
 use crate::record::{Field, Record, TypeLayout};
 use crate::region::{Region, Shared, View};
@@ -151,10 +151,7 @@ impl<T: NoUninit> Writer<Tailed<T>> {
         let area = self.area.as_ref()?;
         let tails = TailsMut::new(self.shared.words(), area);
         let shard = ShardMut::new(self.shared.words(), &self.place);
-        match shard.push_with_tail(&tails, record, tail) {
-            Ok(ticket) => Some(ticket),
-            Err(Refused::Dropped | Refused::TooLong) => None,
-        }
+        shard.push_with_tail(&tails, record, tail).ok()
     }
 }
 
