@@ -27,6 +27,7 @@ mod scaling;
 mod sizes;
 mod sleeping;
 mod stream;
+mod tails;
 mod threads;
 mod waking;
 
@@ -75,6 +76,7 @@ const GROUPS: &[(&str, Group)] = &[
     ("latency", latency::run),
     ("sleeping", sleeping::run),
     ("waking", waking::run),
+    ("tails", tails::run),
     ("sizes", sizes::run),
     ("axes", axes::run),
     ("others", others::run),

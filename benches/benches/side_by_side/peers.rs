@@ -210,10 +210,20 @@ pub(crate) struct RawRingBuffer<S = Seen> {
 
 impl<S: Sink> RawRingBuffer<S> {
     pub(crate) fn new(map: &impl MapCore) -> Result<Self> {
+        Self::with(map, on_record::<S>)
+    }
+}
+
+/// Takes one record: its sink, its bytes, their number.
+pub(crate) type Callback = unsafe extern "C" fn(*mut c_void, *mut c_void, c_ulong) -> c_int;
+
+impl<S: Default> RawRingBuffer<S> {
+    /// With a callback for records of another size, which gets the sink.
+    pub(crate) fn with(map: &impl MapCore, callback: Callback) -> Result<Self> {
         let sink = Box::into_raw(Box::<S>::default());
         // SAFETY: the callback gets `sink`, which lives as long as the consumer does.
         let manager = unsafe {
-            libbpf_sys::ring_buffer__new(map.as_fd().as_raw_fd(), Some(on_record::<S>), sink.cast(), null())
+            libbpf_sys::ring_buffer__new(map.as_fd().as_raw_fd(), Some(callback), sink.cast(), null())
         };
         let this = Self { manager, sink };
         ensure!(!manager.is_null(), "ring_buffer__new: {}", io::Error::last_os_error());

@@ -58,6 +58,9 @@ pub(crate) mod skel {
     pub(crate) mod waking {
         include!(concat!(env!("OUT_DIR"), "/waking.skel.rs"));
     }
+    pub(crate) mod tails {
+        include!(concat!(env!("OUT_DIR"), "/tails.skel.rs"));
+    }
     pub(crate) mod portable {
         include!(concat!(env!("OUT_DIR"), "/portable.skel.rs"));
     }

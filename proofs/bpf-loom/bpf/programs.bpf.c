@@ -12,6 +12,7 @@
 #include <mapring/percpu.bpf.h>
 #include <mapring/resizable.bpf.h>
 #include <mapring/ring.bpf.h>
+#include <mapring/tails.bpf.h>
 #include <mapring/wakeable.bpf.h>
 
 char LICENSE[] SEC("license") = "GPL";
@@ -35,6 +36,7 @@ MAPRING_WAKEABLE_RING(waking4, struct narrow, 4);
 MAPRING_RESIZABLE_RING(moving, struct narrow, 2);
 MAPRING_NUMA_RING(placed2, struct narrow, 2);
 MAPRING_NUMA_RING(placed4, struct narrow, 4);
+MAPRING_RING_WITH_TAILS(tails4, struct narrow, 4, 64, 128);
 MAPRING_CELL(cell, struct wide);
 MAPRING_COUNTERS(counters, 2);
 MAPRING_HISTOGRAMS(histogram, 2);
@@ -105,6 +107,22 @@ PROGRAMS(narrow, waking4)
 PROGRAMS(narrow, moving)
 PROGRAMS(narrow, placed2)
 PROGRAMS(narrow, placed4)
+
+/* A tail of ctx[1] bytes. Writes both ends of its space, as a helper may that fails. */
+SEC("syscall")
+int push_tails4(__u64 *ctx)
+{
+	void *tail;
+	struct narrow *record = mapring_reserve_with_tail(&tails4, &tail);
+
+	if (!record)
+		return -1;
+	fill_narrow(record, ctx);
+	((volatile __u64 *)tail)[0] = ctx[0];
+	((volatile __u64 *)tail)[7] = ctx[0];
+	mapring_commit_with_tail(&tails4, record, ctx[1]);
+	return 0;
+}
 
 /* ctx[1] is the index. */
 SEC("syscall")

@@ -265,6 +265,11 @@ impl<'a> Machine<'a> {
                 }
                 old & value
             }
+            ADD_AND_FETCH => {
+                let old = word.fetch_add(value, order);
+                self.regs[usize::from(src)] = old;
+                old.wrapping_add(value)
+            }
             XCHG => {
                 let old = word.swap(value, order);
                 self.regs[usize::from(src)] = old;
@@ -374,6 +379,9 @@ impl<'a> Machine<'a> {
         self.regs[usize::from(reg)] = value;
     }
 }
+
+/// An addition that returns the old value.
+const ADD_AND_FETCH: u32 = ADD | FETCH;
 
 /// An address without its tag.
 fn offset(at: u64) -> usize {

@@ -114,6 +114,8 @@ pub mod skel {
         stress
         stress_portable
         stress_slow
+        tails
+        tails_portable
         tso
         wakeable
         wakeable_portable
@@ -170,6 +172,8 @@ pub mod skel {
     pub use stress::StressSkelBuilder;
     pub use stress_portable::StressPortableSkelBuilder;
     pub use stress_slow::StressSlowSkelBuilder;
+    pub use tails::TailsSkelBuilder;
+    pub use tails_portable::TailsPortableSkelBuilder;
     pub use tso::TsoSkelBuilder;
     pub use wakeable::WakeableSkelBuilder;
     pub use wakeable_portable::WakeablePortableSkelBuilder;

@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use super::gauge::GAUGE;
 use super::histogram::HISTOGRAM;
-use super::{Kind, LINE, Preamble, WORD, waiters};
+use super::{Kind, LINE, Preamble, Tails, WORD, waiters};
 
 /// The shape of a region. Constructors accept only shapes whose offsets all fit. So calculations with a shape can't
 /// overflow, and give no place outside of the region.
@@ -16,6 +16,7 @@ pub struct Geometry {
     shards: u32,
     resizable: bool,
     of_cpu: bool,
+    tails: Option<Tails>,
 }
 
 /// Why a shape is refused.
@@ -75,6 +76,22 @@ pub enum GeometryError {
     /// Only a ring of one shard that is not resizable can be the ring of one CPU.
     #[error("only a ring of one shard, and none that can be resized, is that of one CPU")]
     OfCpu,
+    /// Tails that don't fit into their area, or an area of a size that can't be.
+    #[error(
+        "tails of up to {longest} bytes in {bytes} bytes: the area is a power of two from 128 to 2^28, and at least twice the longest tail"
+    )]
+    Tails {
+        /// Bytes of the longest tail.
+        longest: u64,
+        /// Bytes of the area.
+        bytes: u64,
+    },
+    /// Only an ordinary ring can have tails, and its records start with the two words of a tail.
+    #[error("only ordinary rings have tails, and their records have more than {min} bytes, not {0}", min = Tails::PREFIX)]
+    Tailed(u64),
+    /// A shard with its slots and tails is larger than a value of a map.
+    #[error("a shard of {0} bytes, with its tails: the kernel takes at most {max}", max = 1 << 29)]
+    Shard(u64),
 }
 
 impl Geometry {
@@ -126,6 +143,7 @@ impl Geometry {
             shards: small_shards,
             resizable: false,
             of_cpu: false,
+            tails: None,
         }
         .that_fits()
     }
@@ -136,7 +154,7 @@ impl Geometry {
     /// # Errors
     /// [`GeometryError::Resizable`] if this is not a ring, or is the ring of one CPU.
     pub fn resizable(self) -> Result<Self, GeometryError> {
-        if self.kind != Kind::Ring || self.of_cpu {
+        if self.kind != Kind::Ring || self.of_cpu || self.tails.is_some() {
             return Err(GeometryError::Resizable);
         }
         Ok(Self { resizable: true, ..self })
@@ -152,7 +170,7 @@ impl Geometry {
     /// # Errors
     /// [`GeometryError::OfCpu`] if this is not a ring of one shard, or is resizable.
     pub fn of_cpu(self) -> Result<Self, GeometryError> {
-        if self.kind != Kind::Ring || self.shards != 1 || self.resizable {
+        if self.kind != Kind::Ring || self.shards != 1 || self.resizable || self.tails.is_some() {
             return Err(GeometryError::OfCpu);
         }
         Ok(Self { of_cpu: true, ..self })
@@ -161,6 +179,30 @@ impl Geometry {
     /// Whether this is the ring of one CPU in a NUMA ring.
     pub fn is_of_cpu(&self) -> bool {
         self.of_cpu
+    }
+
+    /// The same ring with tails. Its records start with [`Tails::PREFIX`] bytes that say where the tail is. Each shard is
+    /// one element, because a helper of BPF can't write across elements. The preamble is at the start of the first.
+    ///
+    /// # Errors
+    /// [`GeometryError::Tailed`] if this is not an ordinary ring or its records are too small, [`GeometryError::Shard`]
+    /// if a shard is too large.
+    pub fn with_tails(self, tails: Tails) -> Result<Self, GeometryError> {
+        let ordinary = self.kind == Kind::Ring && !self.resizable && !self.of_cpu && self.tails.is_none();
+        if !ordinary || self.record() <= Tails::PREFIX {
+            return Err(GeometryError::Tailed(self.record.into()));
+        }
+        let tailed = Self { tails: Some(tails), ..self };
+        if tailed.element() > 1 << 29 {
+            Err(GeometryError::Shard(tailed.element() as u64))
+        } else {
+            Ok(tailed)
+        }
+    }
+
+    /// The tails of the ring's records, if they have any.
+    pub fn tails(&self) -> Option<&Tails> {
+        self.tails.as_ref()
     }
 
     fn that_fits(self) -> Result<Self, GeometryError> {
@@ -194,6 +236,9 @@ impl Geometry {
 
     /// Bytes of an element: the map's `value_size`.
     pub fn element(&self) -> usize {
+        if let Some(tails) = &self.tails {
+            return self.area() * WORD + tails.memory();
+        }
         match self.kind {
             Kind::Ring | Kind::Cells | Kind::PerCpuCells | Kind::Commands => {
                 WORD + self.record().next_multiple_of(WORD)
@@ -207,6 +252,9 @@ impl Geometry {
 
     /// The number of elements: the map's `max_entries`.
     pub fn entries(&self) -> usize {
+        if self.tails.is_some() {
+            return self.shards();
+        }
         self.first() + self.shard_elements() * self.shards()
     }
 
@@ -215,19 +263,25 @@ impl Geometry {
         self.entries() * self.element()
     }
 
-    /// The first element after the preamble.
+    /// The first element after the preamble; 0 in a ring with tails, where the first shard follows in the same element.
     pub fn first(&self) -> usize {
-        let preamble = self.whole_lines(Preamble::BYTES);
-        if self.kind == Kind::Waiters { waiters::FIRST } else { preamble }
+        match (self.kind, self.tails) {
+            (Kind::Waiters, _) => waiters::FIRST,
+            (_, Some(_)) => 0,
+            _ => self.whole_lines(Preamble::BYTES),
+        }
     }
 
     /// The first element of a shard: a ring's header, a bank of counters, histograms or gauges, the first cell.
     pub fn shard(&self, shard: usize) -> usize {
+        if self.tails.is_some() {
+            return shard;
+        }
         let stride = if self.resizable { self.whole_lines(LINE) } else { self.shard_elements() };
         self.first() + shard * stride
     }
 
-    /// The element of slot 0 of a ring's shard, or of commands.
+    /// The element of slot 0 of a ring's shard, in a ring without tails; or of commands.
     pub fn slots(&self, shard: usize) -> usize {
         if self.resizable {
             return self.shard(self.shards()) + shard * self.slot_elements();
@@ -238,6 +292,25 @@ impl Geometry {
     /// Words of an element.
     pub fn element_words(&self) -> usize {
         self.element() / WORD
+    }
+
+    /// Words between two slots of a ring.
+    pub(crate) fn slot_words(&self) -> usize {
+        1 + self.record().div_ceil(WORD)
+    }
+
+    /// The first word of a ring's header, and of its slot 0, in the region.
+    pub(crate) fn shard_words(&self, shard: usize) -> (usize, usize) {
+        if self.tails.is_some() {
+            let element = shard * self.element_words();
+            return (element + Tails::SHARD, element + Tails::SLOTS);
+        }
+        (self.shard(shard) * self.element_words(), self.slots(shard) * self.element_words())
+    }
+
+    /// The first word of the area for tails, in an element.
+    pub(crate) fn area(&self) -> usize {
+        Tails::area(self.capacity() * self.slot_words() * WORD)
     }
 
     fn shard_elements(&self) -> usize {
@@ -364,6 +437,34 @@ mod tests {
         }
         assert_eq!(Geometry::new(Kind::Commands, 8, 12, 1), Err(GeometryError::Slots(12)));
         assert_eq!(Geometry::new(Kind::Commands, 8, 8, 2), Err(GeometryError::Sharded(2)));
+    }
+
+    #[test]
+    fn a_shard_with_tails_is_one_element() {
+        let tails = Tails::new(4096, 1 << 20).unwrap();
+        for record in 17..200 {
+            let plain = Geometry::new(Kind::Ring, record, 64, 5).unwrap();
+            let g = plain.with_tails(tails).unwrap();
+            assert_eq!((g.entries(), g.first(), g.tails()), (5, 0, Some(&tails)));
+            for shard in 0..5 {
+                let (header, slots) = g.shard_words(shard);
+                assert_eq!((header * WORD % LINE, slots * WORD % LINE, g.area() * WORD % LINE), (0, 0, 0));
+                assert!(
+                    header * WORD >= shard * g.element() + Preamble::BYTES
+                        && slots * WORD >= header * WORD + 4 * LINE
+                );
+                assert!(slots + 64 * g.slot_words() <= shard * g.element_words() + g.area());
+            }
+            assert_eq!(g.area() * WORD + (1 << 20) + 4096, g.element());
+            assert_eq!(g.resizable(), Err(GeometryError::Resizable));
+            assert_eq!(g.with_tails(tails), Err(GeometryError::Tailed(record)));
+        }
+        let small = Geometry::new(Kind::Ring, 16, 64, 5).unwrap();
+        assert_eq!(small.with_tails(tails), Err(GeometryError::Tailed(16)));
+        let large = Geometry::new(Kind::Ring, 1 << 20, 1 << 10, 1).unwrap();
+        assert!(matches!(large.with_tails(tails), Err(GeometryError::Shard(_))));
+        let cells = Geometry::new(Kind::Cells, 56, 4, 1).unwrap();
+        assert_eq!(cells.with_tails(tails), Err(GeometryError::Tailed(56)));
     }
 
     #[test]

@@ -11,11 +11,13 @@ mod geometry;
 pub mod histogram;
 mod preamble;
 pub mod seq;
+mod tails;
 pub mod waiters;
 
 pub use gate::Gate;
 pub use geometry::{Geometry, GeometryError};
 pub use preamble::{Preamble, PreambleError};
+pub use tails::Tails;
 
 /// Bytes in a word. All shared memory consists of naturally aligned, native-endian `u64` words.
 pub const WORD: usize = 8;

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{Gate, Geometry, GeometryError, Kind, VERSION, WORD};
+use super::{Gate, Geometry, GeometryError, Kind, Tails, VERSION, WORD};
 use crate::text::printable;
 
 /// The content of the preamble. It is written once, before the region is given to others; afterwards only words 12, 14
@@ -45,7 +45,8 @@ pub enum PreambleError {
     },
     /// The sort of region is not supported.
     #[error(
-        "a region of unknown sort {found}, this library knows 0, 1 (the ring of one CPU) and 2 (a ring that wakes readers)"
+        "a region of unknown sort {found}, this library knows 0, 1 (the ring of one CPU), 2 (a ring with tails) and 3 (a \
+         ring that wakes readers)"
     )]
     Sort {
         /// The word 13.
@@ -81,11 +82,12 @@ impl Preamble {
     pub const LINK: usize = Self::SORT;
 
     const NAME: core::ops::Range<usize> = 8..12;
-    /// The word that says what sort of ring this is, in its lower half: 1 for the ring of one CPU in a NUMA ring, 2 for
-    /// a ring that wakes readers, else 0. The upper half is the id of the map with its waiters.
+    /// The word that says in its low byte what sort of ring this is: 1 for the ring of one CPU in a NUMA ring, 2 for a
+    /// ring with [`Tails`], 3 for a ring that wakes readers, with the id of the map of its waiters in the upper half;
+    /// else 0.
     const SORT: usize = 13;
     const OF_CPU: u64 = 1;
-    const WAKEABLE: u64 = 2;
+    const WAKEABLE: u64 = 3;
 
     /// The preamble as words, with [`DROPPED`](Self::DROPPED) zero.
     pub fn encode(&self) -> [u64; Self::WORDS] {
@@ -98,7 +100,8 @@ impl Preamble {
         words[5] = self.geometry.shards() as u64;
         words[6] = self.geometry.element() as u64;
         words[7] = self.generation;
-        words[Self::SORT] = if self.geometry.is_of_cpu() { Self::OF_CPU } else { 0 };
+        words[Self::SORT] =
+            self.geometry.tails().map_or(self.geometry.is_of_cpu().into(), |tails| tails.encode());
         let gate = if self.geometry.is_resizable() { Gate::Open } else { Gate::None };
         words[Gate::WORD] = gate.encode(self.geometry.capacity());
         for (word, bytes) in words[Self::NAME].iter_mut().zip(self.name.as_bytes().chunks(WORD)) {
@@ -152,9 +155,13 @@ impl Preamble {
         }
         match words[Self::SORT] {
             _ if kind == Kind::Waiters => {}
+            0 => {}
             Self::OF_CPU => geometry = geometry.of_cpu()?,
-            word if word == 0 || kind == Kind::Ring && Self::waiters(word).is_some() => {}
-            found => return Err(PreambleError::Sort { found }),
+            word if kind == Kind::Ring && Self::waiters(word).is_some() => {}
+            found => {
+                let tails = Tails::decode(found).ok_or(PreambleError::Sort { found })??;
+                geometry = geometry.with_tails(tails)?;
+            }
         }
         if words[6] != geometry.element() as u64 {
             return Err(GeometryError::Element { found: words[6], expected: geometry.element() }.into());
@@ -186,6 +193,9 @@ mod tests {
         let one = Geometry::new(Kind::Ring, 56, 4096, 1).unwrap().of_cpu().unwrap();
         let of_cpu = Preamble { geometry: one, ..preamble() };
         assert_eq!(Preamble::decode(&of_cpu.encode()), Ok(of_cpu));
+        let tails = Tails::new(4096, 1 << 20).unwrap();
+        let tailed = Preamble { geometry: preamble().geometry.with_tails(tails).unwrap(), ..preamble() };
+        assert_eq!(Preamble::decode(&tailed.encode()), Ok(tailed));
         // Its gate is closed later.
         let mut retired = resizable.encode();
         retired[Gate::WORD] = Gate::Retired.encode(4096);
@@ -204,10 +214,11 @@ mod tests {
         assert_eq!(decode(0, 0), PreambleError::Magic { found: 0 });
         assert_eq!(decode(1, 9), PreambleError::Version { found: 9 });
         assert_eq!(decode(2, 77), PreambleError::Kind { found: 77 });
-        for found in [3, 1 << 8, 1 << 32 | 1, u64::MAX] {
+        for found in [4, 1 << 8, 1 << 32 | 1, 2 | 64 << 40, u64::MAX] {
             assert_eq!(decode(13, found), PreambleError::Sort { found });
         }
         assert_eq!(decode(13, 1), PreambleError::Geometry(GeometryError::OfCpu));
+        assert_eq!(decode(13, 2), PreambleError::Geometry(GeometryError::Tails { longest: 0, bytes: 1 }));
         for found in [2, 4, 0xff, 0xc02, 0xc04, u64::MAX] {
             assert_eq!(decode(14, found), PreambleError::Gate { found });
         }

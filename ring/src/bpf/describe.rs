@@ -12,7 +12,7 @@ use super::sys;
 use super::uapi::MapInfo;
 use crate::abi::gauge::GAUGE;
 use crate::abi::histogram::HISTOGRAM;
-use crate::abi::{Geometry, GeometryError, Kind, Preamble};
+use crate::abi::{Geometry, GeometryError, Kind, Preamble, Tails};
 use crate::text::printable;
 
 /// The field of values whose writers publish by plain stores, which only x86 keeps in order.
@@ -26,6 +26,8 @@ pub(crate) struct Description {
     capacity: u64,
     /// Set for a ring in a map of maps.
     pub(crate) inner: Option<Inner>,
+    /// The longest tail and the bytes of the area, for a ring with tails.
+    tails: Option<(u64, u64)>,
     name: String,
 }
 
@@ -45,7 +47,9 @@ impl Description {
         let geometry =
             Geometry::new(self.kind, self.record, self.capacity, if sharded { shards } else { 1 })?;
         match self.inner {
-            None => Ok(geometry),
+            None => self
+                .tails
+                .map_or(Ok(geometry), |(longest, bytes)| geometry.with_tails(Tails::new(longest, bytes)?)),
             Some(Inner::Resizable) => geometry.resizable(),
             Some(Inner::OfCpu) => geometry.of_cpu(),
         }
@@ -70,15 +74,18 @@ impl Description {
         };
         let resized = inner == Some(Inner::Resizable) && self.inner == inner;
         let capacity = if resized { self.capacity } else { geometry.capacity() as u64 };
-        let preamble = (geometry.kind(), inner, geometry.record() as u64, capacity);
-        let described = (self.kind, self.inner, self.record, self.capacity);
-        let shown = |(kind, inner, record, capacity): (Kind, Option<Inner>, u64, u64)| {
+        let tails = geometry.tails().map(|tails| (tails.longest() as u64, tails.bytes() as u64));
+        let preamble = (geometry.kind(), inner, geometry.record() as u64, capacity, tails);
+        let described = (self.kind, self.inner, self.record, self.capacity, self.tails);
+        type Shape = (Kind, Option<Inner>, u64, u64, Option<(u64, u64)>);
+        let shown = |(kind, inner, record, capacity, tails): Shape| {
             let sort = match inner {
                 None => "",
                 Some(Inner::Resizable) => "resizable ",
                 Some(Inner::OfCpu) => "NUMA ",
             };
-            format!("{sort}{kind}: {capacity} of {record} bytes")
+            let tails = tails.map(|(longest, bytes)| format!(", tails of {longest} in {bytes} bytes"));
+            format!("{sort}{kind}: {capacity} of {record} bytes{}", tails.unwrap_or_default())
         };
         (preamble != described).then(|| (shown(preamble), shown(described)))
     }
@@ -99,6 +106,7 @@ pub(crate) fn from_btf(btf: &Btf, value: u32) -> Option<Description> {
     let name = str::from_utf8(value.name()).ok()?.strip_prefix("mapring_")?;
     let (kind, inner) = [
         ("ring__", Kind::Ring, None),
+        ("tail_ring__", Kind::Ring, None),
         ("inner_ring__", Kind::Ring, Some(Inner::Resizable)),
         ("numa_ring__", Kind::Ring, Some(Inner::OfCpu)),
         ("cell__", Kind::Cells, None),
@@ -114,18 +122,20 @@ pub(crate) fn from_btf(btf: &Btf, value: u32) -> Option<Description> {
     .into_iter()
     .find_map(|(prefix, kind, inner)| name.starts_with(prefix).then_some((kind, inner)))?;
 
-    let tag = value.field(TSO).or_else(|| value.field("mapring_any"))?;
-    let capacity = tag.ty.array()?.0.array()?.1 as u64;
+    // The inner length of a member without bytes.
+    let length = |name| Some(value.field(name)?.ty.array()?.0.array()?.1 as u64);
+    let capacity = length(TSO).or_else(|| length("mapring_any"))?;
+    let tails = length("mapring_longest").zip(length("mapring_tails"));
     let (record, name) = match kind {
         Kind::Counters | Kind::PerCpuCounters | Kind::Waiters => (8, "u64".to_owned()),
         Kind::Histograms => (HISTOGRAM as u64, "u64".to_owned()),
         Kind::Gauges => (GAUGE as u64, "u64".to_owned()),
         _ => {
-            let record = value.field("record")?.ty;
+            let record = record_type(value)?;
             (record.bytes()?, printable(&String::from_utf8_lossy(record.first_name().unwrap_or_default())))
         }
     };
-    Some(Description { kind, record, capacity, inner, name })
+    Some(Description { kind, record, capacity, inner, tails, name })
 }
 
 /// The types of an object, from the kernel. ENOENT if there are none. Needs CAP_SYS_ADMIN.
@@ -198,5 +208,10 @@ impl Types {
 
 /// The type of the records in a value of a region, or in a guarded variable.
 pub(crate) fn record_type(value: Type<'_>) -> Option<Type<'_>> {
-    Some(value.field("record").filter(|_| value.kind() == TypeKind::Struct)?.ty)
+    if value.kind() != TypeKind::Struct {
+        return None;
+    }
+    // In a ring with tails, a value is a whole shard.
+    let slot = value.field("slot").and_then(|slots| slots.ty.array()).map(|(slot, _)| slot);
+    Some(slot.filter(|slot| slot.kind() == TypeKind::Struct).unwrap_or(value).field("record")?.ty)
 }

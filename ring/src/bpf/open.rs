@@ -74,6 +74,9 @@ pub(super) fn open(opened: MapFd, options: OpenOptions) -> Result<Region> {
         _ => Err(e),
     })?;
     check(&preamble)?;
+    if let (Memory::Lookup(_, refusal), Some(_)) = (&memory, preamble.geometry.tails()) {
+        return Err(Error::from(Cause::TailsByCall { what, refusal: *refusal }));
+    }
     let compared = compare_record(&types, preamble.geometry.kind(), &what, options.expected.as_ref())?;
     Ok(Region::new(what, preamble, memory, writable, compared, Identity::Map(info.id), fd))
 }

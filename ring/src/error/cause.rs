@@ -204,6 +204,15 @@ pub(crate) enum Cause {
     /// All places of waiting readers are taken.
     #[error("{what} has no place left: {max} readers wait already", max = crate::abi::waiters::PLACES)]
     NoPlace { what: String },
+    /// The ring has no tails.
+    #[error(
+        "{what} has no tails: declare it with MAPRING_RING_WITH_TAILS (tails.bpf.h), or create it with \
+         Ring::create_memfd_with_tails"
+    )]
+    NoTails { what: String },
+    /// A ring with tails that can't be mapped. A lookup would copy a whole shard.
+    #[error("{what} has tails, so it can be read only through a mapping: {refusal}")]
+    TailsByCall { what: String, refusal: Refusal },
     /// The map can't be the ring of a CPU in a NUMA ring.
     #[error("{what} can't be the ring of CPU {cpu}: it is {found}, expected {expected}")]
     NotNuma { what: String, cpu: usize, found: String, expected: String },
@@ -221,7 +230,7 @@ impl Cause {
         match self {
             Self::Open { .. } => ErrorKind::Open,
             Self::NotARegion { .. } | Self::MapType { .. } | Self::Kind { .. } => ErrorKind::WrongType,
-            Self::NotNuma { .. } | Self::InnerKey { .. } => ErrorKind::WrongType,
+            Self::NotNuma { .. } | Self::InnerKey { .. } | Self::NoTails { .. } => ErrorKind::WrongType,
             Self::Preamble { .. } | Self::NoPreamble { .. } => ErrorKind::Preamble,
             Self::Contradiction { .. } | Self::BtfMismatch { .. } => ErrorKind::Contradiction,
             Self::Truncated { .. } | Self::Hidden { .. } => ErrorKind::Contradiction,
@@ -232,7 +241,7 @@ impl Cause {
             Self::ResizeUnfinished { .. } => ErrorKind::ResizeUnfinished,
             Self::OtherWriters { .. } | Self::Owned { .. } => ErrorKind::OtherWriters,
             Self::Index { .. } | Self::Node { .. } | Self::NoSuch { .. } => ErrorKind::OutOfRange,
-            Self::NotReadable { .. } => ErrorKind::NotReadable,
+            Self::NotReadable { .. } | Self::TailsByCall { .. } => ErrorKind::NotReadable,
             Self::NotWritable { .. } | Self::ProgramsOnly { .. } => ErrorKind::NotWritable,
             Self::Sealed { .. } => ErrorKind::Sealed,
             Self::Seal { .. } | Self::UnprivilegedBpf { .. } => ErrorKind::CannotSeal,

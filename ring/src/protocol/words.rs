@@ -143,6 +143,34 @@ impl<'a> Words<'a> {
         }
     }
 
+    /// Copies bytes that start with word `at`, by relaxed loads of whole words. On x86-64 it loads two words at once.
+    ///
+    /// # Panics
+    /// If they reach beyond this view.
+    #[inline]
+    pub fn copy_bytes(&self, at: usize, out: &mut [u8]) {
+        self.check(at, out.len().div_ceil(WORD));
+        let lines = if pairs::ARE_FASTER { out.len() / LINE } else { 0 };
+        let (whole, rest) = out.split_at_mut(lines * LINE);
+        if lines != 0 {
+            // SAFETY: `at` and all words of `out` from there are in this view, as was checked.
+            let from = unsafe { self.base.add(at) };
+            // SAFETY: `from_raw` guarantees that the words can be read; `whole` has `lines * LINE` bytes, which only
+            // this function accesses; and `lines` isn't 0.
+            unsafe { pairs::copy_lines(from, whole.as_mut_ptr(), lines) };
+        }
+        let mut at = at + lines * (LINE / WORD);
+        let mut words = rest.chunks_exact_mut(WORD);
+        for word in &mut words {
+            word.copy_from_slice(&self.word(at).load(Ordering::Relaxed).to_ne_bytes());
+            at += 1;
+        }
+        let rest = words.into_remainder();
+        if !rest.is_empty() {
+            rest.copy_from_slice(&self.word(at).load(Ordering::Relaxed).to_ne_bytes()[..rest.len()]);
+        }
+    }
+
     #[inline]
     fn check(&self, at: usize, len: usize) {
         if at > self.len || len > self.len - at {
@@ -267,6 +295,12 @@ impl<'a> WordsMut<'a> {
         self.word(at).fetch_and(!bits, Ordering::Relaxed);
     }
 
+    /// Adds to a word with `order`, and returns its old value.
+    #[inline]
+    pub fn fetch_add(&self, at: usize, by: u64, order: Ordering) -> u64 {
+        self.word(at).fetch_add(by, order)
+    }
+
     /// Changes `from` to `to`, if the word contains `from`, with `order` on success. Fails only if the word contained
     /// something else.
     #[inline]
@@ -281,8 +315,17 @@ impl<'a> WordsMut<'a> {
     /// If the value reaches beyond this view.
     #[inline]
     pub fn write<T: NoUninit>(&self, at: usize, value: &T) {
-        self.check(at, words_of::<T>());
-        for (i, bytes) in bytemuck::bytes_of(value).chunks(WORD).enumerate() {
+        self.write_bytes(at, bytemuck::bytes_of(value));
+    }
+
+    /// The same for bytes.
+    ///
+    /// # Panics
+    /// If they reach beyond this view.
+    #[inline]
+    pub fn write_bytes(&self, at: usize, bytes: &[u8]) {
+        self.check(at, bytes.len().div_ceil(WORD));
+        for (i, bytes) in bytes.chunks(WORD).enumerate() {
             let mut word = [0; WORD];
             word[..bytes.len()].copy_from_slice(bytes);
             self.store(at + i, u64::from_ne_bytes(word), Ordering::Relaxed);
@@ -331,6 +374,9 @@ mod tests {
                 assert_eq!(written, value, "{N} bytes at word {at}");
                 assert!(padding.iter().all(|&byte| byte == 0), "{N} bytes at word {at}: {padding:?}");
                 assert!([before, after].concat().iter().all(|&byte| byte == 0xff), "{N} bytes at word {at}");
+                let mut out = [vec![GUARD; N], vec![GUARD; 9]].concat();
+                all.copy_bytes(at, &mut out[..N]);
+                assert_eq!((&out[..N], &out[N..]), (&value[..], &[GUARD; 9][..]), "{N} bytes at word {at}");
                 let reads: [fn(&Words<'_>, usize, &mut [u8; N]); 2] =
                     [|words, at, out| words.read(at, out), |words, at, out| words.copy(at, out)];
                 for (way, read) in reads.iter().enumerate() {

@@ -5,6 +5,7 @@ mod maps;
 mod merged;
 mod reader;
 mod sweep;
+mod tails;
 mod writer;
 
 use std::fmt;
@@ -16,6 +17,7 @@ pub use self::merged::{DrainMerged, Merged, MergedStats};
 #[cfg(feature = "tokio")]
 pub use self::reader::Events;
 pub use self::reader::{Drain, Reader};
+pub use self::tails::Tailed;
 pub use self::writer::Writer;
 
 use self::maps::Maps;
@@ -24,7 +26,7 @@ pub(crate) use self::maps::initialize;
 use self::sweep::Sweep;
 use crate::abi::{Geometry, Kind};
 use crate::error::{Cause, Error, Result};
-use crate::protocol::ring::{Place, Start};
+use crate::protocol::ring::Start;
 use crate::record::{LayoutCheck, Record};
 use crate::region::{Access, OpenOptions, Region, Source};
 
@@ -41,6 +43,7 @@ use crate::region::{Access, OpenOptions, Region, Source};
 /// | `MAPRING_RING` | one map |
 /// | `MAPRING_RESIZABLE_RING` | a map in a map of maps: [`resize`](Self::resize) replaces it by another one, and readers continue there |
 /// | `MAPRING_WAKEABLE_RING` | one map, and two more by which programs wake readers that [`wait`](Reader::wait) |
+/// | `MAPRING_RING_WITH_TAILS` | one map, for records with bytes of any length: [`Tailed`] |
 /// | `MAPRING_NUMA_RING` | a map for each CPU, on the NUMA node of that CPU; [`reader_of_node`](Self::reader_of_node) reads the maps of one node |
 pub struct Ring<T> {
     flavour: Flavour,
@@ -175,17 +178,23 @@ impl<T: NoUninit> Ring<T> {
     /// [`ErrorKind::NotWritable`](crate::ErrorKind::NotWritable) with the reason,
     /// [`ErrorKind::Sealed`](crate::ErrorKind::Sealed), [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange).
     pub fn writer(&self, shard: usize) -> Result<Writer<T>> {
+        self.any_writer(shard)
+    }
+}
+
+impl<T> Ring<T> {
+    fn any_writer(&self, shard: usize) -> Result<Writer<T>> {
         let region = self.region();
         let count = region.geometry().shards();
         if shard >= count {
             return Err(Error::from(Cause::Index { thing: "shard", index: shard, count }));
         }
-        let place = Place::new(region.geometry(), shard);
+        let (place, area) = tails::places(&region, shard);
         let shared = region.shared_mut()?;
         if region.identity().is_map() {
             return Err(Error::from(Cause::ProgramsOnly { what: region.what().to_owned() }));
         }
-        Ok(Writer { shared, writer: region.count_writer(shard), place, record: PhantomData })
+        Ok(Writer { shared, writer: region.count_writer(shard), place, area, record: PhantomData })
     }
 }
 

@@ -14,6 +14,7 @@ use bytemuck::AnyBitPattern;
 pub use self::stream::Events;
 use self::wait::Waiting;
 use super::sweep::{Pass, Sweep, nanoseconds};
+use super::tails::TailReader;
 use super::{Event, Merged};
 use crate::abi::Gate;
 use crate::error::{Cause, Error, Result};
@@ -46,6 +47,8 @@ pub struct Reader<T> {
     resizable: bool,
     next: Next,
     waiting: Waiting,
+    /// Only of a ring with tails.
+    pub(super) tails: Option<Box<TailReader>>,
 }
 
 /// The state of the move to the next ring.
@@ -115,7 +118,8 @@ impl<T: AnyBitPattern> Reader<T> {
 
     pub(super) fn new(sweep: Sweep<T>) -> Self {
         let resizable = sweep.region().geometry().is_resizable();
-        Self { sweep, resizable, next: Next::default(), waiting: Waiting::default() }
+        let tails = TailReader::new(sweep.region());
+        Self { sweep, resizable, next: Next::default(), waiting: Waiting::default(), tails }
     }
 
     /// Sets how long the reader waits for a record whose writer was interrupted, preempted or killed before it
@@ -188,20 +192,35 @@ impl<T: AnyBitPattern> Reader<T> {
 
     /// Records that this reader lost, summed over all shards: [`ReadStats::lost`]. Makes no system call.
     pub fn lost(&self) -> u64 {
-        self.next.follow.past().lost().wrapping_add(self.sweep.passed().lost())
+        let mut stats = self.next.follow.past();
+        stats += self.sweep.passed();
+        self.with_tails(stats, self.shards()).lost()
     }
 
     /// The counts of all shards together: the records that this reader delivered and lost, and those that programs
     /// dropped. Makes a system call for each shard if the ring is not mapped. A failed call counts as 0, and
     /// [`take_error`](Self::take_error) returns the error.
     pub fn stats(&self) -> ReadStats {
-        self.next.follow.stats(&self.sweep)
+        self.with_tails(self.next.follow.stats(&self.sweep), self.shards())
     }
 
     /// The same for one shard of the current ring, or `None` if this reader does not read it. Records without a shard
     /// are in none.
     pub fn shard_stats(&self, shard: usize) -> Option<ReadStats> {
-        self.sweep.shard_stats(shard)
+        self.sweep.shard_stats(shard).map(|stats| self.with_tails(stats, std::iter::once(shard)))
+    }
+
+    /// Adds the counts of tails, if the ring has tails.
+    fn with_tails(&self, mut stats: ReadStats, shards: impl Iterator<Item = usize>) -> ReadStats {
+        if let Some(tails) = &self.tails {
+            tails.add_to(&mut stats, shards);
+        }
+        stats
+    }
+
+    /// Makes [`stopped_early`](Self::stopped_early) true.
+    pub(super) fn stop_early(&mut self) {
+        self.sweep.stop_early();
     }
 
     /// The next ticket to be read in one shard, or `None` if this reader does not read it.

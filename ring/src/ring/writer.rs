@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use bytemuck::NoUninit;
 
 use crate::error::Result;
+use crate::protocol::ring::tails::{Area, TailsMut};
 use crate::protocol::ring::{Place, ShardMut, Slot};
 use crate::region::{Region, SharedMut, Writer as Counted};
 
@@ -17,6 +18,8 @@ pub struct Writer<T> {
     pub(super) shared: SharedMut,
     pub(super) writer: Counted,
     pub(super) place: Place,
+    /// Where the tails are, in a ring with tails.
+    pub(super) area: Option<Area>,
     pub(super) record: PhantomData<fn(T)>,
 }
 
@@ -46,7 +49,9 @@ impl<T: NoUninit> Writer<T> {
     pub fn reserve(&self) -> Option<Slot<'_, T>> {
         self.shard().reserve()
     }
+}
 
+impl<T> Writer<T> {
     /// Ends all tickets of this shard that writers claimed but never ended because they died. It ends them as
     /// discarded, so readers pass over them. Returns the number of these tickets. Without this call, each of them makes
     /// its slot unusable for good, and costs readers a lost ticket per lap. Loads every slot; makes no system call.
@@ -62,6 +67,9 @@ impl<T: NoUninit> Writer<T> {
     /// then nothing is done.
     pub fn recover(&mut self) -> Result<usize> {
         let _alone = self.region().expect_alone(&self.writer, "shard")?;
+        if let Some(area) = &self.area {
+            TailsMut::new(self.shared.words(), area).recover();
+        }
         Ok(self.shard().recover())
     }
 

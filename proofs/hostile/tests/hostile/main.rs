@@ -11,4 +11,5 @@ mod maps;
 mod names;
 mod scribbled;
 mod sparse;
+mod tails;
 mod underneath;

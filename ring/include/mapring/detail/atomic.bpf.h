@@ -70,6 +70,16 @@ static __always_inline void mapring__or(__u64 *word, __u64 bits)
 	asm volatile("lock *(u64 *)(%[word] + 0) |= %[bits]" : : [word] "r"(word), [bits] "r"(bits) : "memory");
 }
 
+/* Adds, and returns the old value. Also a full barrier. */
+static __always_inline __u64 mapring__fetch_add(__u64 *word, __u64 by)
+{
+	register __u64 *r1 asm("r1") = word;
+	register __u64 r2 asm("r2") = by;
+
+	asm volatile(".8byte %[add]" : "+r"(r2) : "r"(r1), [add] "i"(MAPRING__ATOMIC(0x01)) : "memory");
+	return r2;
+}
+
 /* Adds atomically, even if a nested program adds to the same word. Orders nothing. */
 static __always_inline void mapring__count(__u64 *word, __u64 by)
 {

@@ -19,12 +19,15 @@
 #define MAPRING__WALK 2
 
 /* A ring: its map, the bytes of an element, log2 of the slots per shard. All of these are constants for the
- * compiler, except for those that a resizable or NUMA ring looks up. */
+ * compiler, except for those that a resizable or NUMA ring looks up. In a ring with tails slots are not elements:
+ * `map` is the shard's first slot, and `size` the bytes of a slot with MAPRING__IN_SHARD. */
 struct mapring__ring {
 	void *map;
 	__u32 size;
 	__u32 shift;
 };
+
+#define MAPRING__IN_SHARD (1U << 31)
 
 #define MAPRING__LOG2(n) ((__u32)(63 - __builtin_clzll(n)))
 
@@ -46,6 +49,8 @@ static __always_inline __u64 *mapring__slot(struct mapring__ring ring, __u32 bas
 {
 	__u32 slot = (__u32)t & ((1ULL << ring.shift) - 1);
 
+	if (ring.size & MAPRING__IN_SHARD)
+		return (__u64 *)ring.map + slot * (ring.size % MAPRING__IN_SHARD / 8);
 	return mapring__word(ring.map, base + (__u32)MAPRING__HEADER(ring.size) + slot);
 }
 

@@ -12,6 +12,7 @@ mod merge;
 mod produce;
 mod retire;
 mod stats;
+pub mod tails;
 mod window;
 
 pub use consume::{Cursor, Room, SlotSource, Start, Step, Unread};
@@ -54,11 +55,12 @@ impl Place {
     /// If `geometry` is not of a ring, or has no such shard.
     pub fn new(geometry: &Geometry, shard: usize) -> Self {
         assert!(geometry.kind() == Kind::Ring && shard < geometry.shards());
-        let stride = geometry.element_words();
+        let stride = geometry.slot_words();
+        let (header, elements) = geometry.shard_words(shard);
         let slots = u32::try_from(geometry.capacity()).ok().and_then(Slots::new);
         Self {
-            header: geometry.shard(shard) * stride,
-            elements: geometry.slots(shard) * stride,
+            header,
+            elements,
             len: geometry.capacity() * stride,
             stride,
             slots: slots.expect("a ring's slots are a power of two"),

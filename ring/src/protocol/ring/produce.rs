@@ -38,6 +38,15 @@ impl<T: NoUninit> Slot<'_, T> {
         self.written = true;
     }
 
+    /// Writes what follows a `T` in the slot.
+    ///
+    /// # Panics
+    /// If it does not fit.
+    #[inline]
+    pub(super) fn write_behind<U: NoUninit>(&mut self, record: &U) {
+        self.element.write(1 + words_of::<T>(), record);
+    }
+
     /// Publishes the record: from here on readers see it, whole. A release. Returns its ticket, or `None` if no record
     /// was written; the slot is then discarded.
     #[inline]
@@ -101,7 +110,7 @@ impl<'a> ShardMut<'a> {
     fn claim(&self) -> Option<u64> {
         let t = self.header.load(HEAD, Ordering::Acquire); // SYNC order: pairs with the store in `take`
         let claimed = if self.take(t, self.place.slots.free(t)) { Some(t) } else { self.claim_slow() };
-        // SYNC claim: pairs with the second fence in `Shard::take`.
+        // SYNC claim: pairs with the second fence in `Shard::take`. SYNC overwrite: pairs with the fence in `Area::copy`.
         fence(Ordering::Release);
         claimed
     }

@@ -21,21 +21,29 @@ pub struct ReadStats {
     pub discarded: u64,
     /// Copies discarded because the record was overwritten during the copy. (The ticket is then counted as lapped.)
     pub torn: u64,
+    /// Records whose tail was overwritten before it was read.
+    pub tail_lost: u64,
     /// Records that programs dropped because no slot that they tried was free.
     pub no_slot: u64,
     /// Records that programs dropped because their CPU has no shard, or the ring was not initialized.
     pub no_shard: u64,
+    /// Records that programs dropped because there was no space for a tail: a writer had not ended since a whole area
+    /// ago, or too many were inside a tail at once.
+    pub no_tail: u64,
+    /// Records that were refused because their tail was longer than the longest. In BPF programs their tickets are
+    /// discarded.
+    pub too_long: u64,
 }
 
 impl ReadStats {
     /// Records lost to this reader.
     pub fn lost(&self) -> u64 {
-        self.lapped.wrapping_add(self.skipped)
+        self.lapped.wrapping_add(self.skipped).wrapping_add(self.tail_lost)
     }
 
     /// Records that programs dropped. No reader gets them.
     pub fn dropped(&self) -> u64 {
-        self.no_slot.wrapping_add(self.no_shard)
+        [self.no_shard, self.no_tail, self.too_long].into_iter().fold(self.no_slot, u64::wrapping_add)
     }
 }
 
@@ -43,11 +51,19 @@ impl ReadStats {
 impl fmt::Display for ReadStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} delivered", self.delivered)?;
-        let lost = [(self.lapped, "overwritten"), (self.skipped, "skipped")];
-        let dropped = [(self.no_slot, "no free slot"), (self.no_shard, "no shard for the CPU")];
-        for (sum, word, causes) in [(self.lost(), "lost", lost), (self.dropped(), "dropped", dropped)] {
+        let lost =
+            [(self.lapped, "overwritten"), (self.skipped, "skipped"), (self.tail_lost, "tail overwritten")];
+        let dropped = [
+            (self.no_slot, "no free slot"),
+            (self.no_shard, "no shard for the CPU"),
+            (self.no_tail, "no space for the tail"),
+            (self.too_long, "tail too long"),
+        ];
+        for (sum, word, causes) in
+            [(self.lost(), "lost", &lost[..]), (self.dropped(), "dropped", &dropped[..])]
+        {
             write!(f, ", {sum} {word}")?;
-            let causes = causes.into_iter().filter(|(count, _)| *count != 0);
+            let causes = causes.iter().filter(|(count, _)| *count != 0);
             for (at, (count, cause)) in causes.enumerate() {
                 write!(f, "{}{count} {cause}", if at == 0 { " (" } else { ", " })?;
             }
@@ -67,6 +83,9 @@ impl core::ops::AddAssign for ReadStats {
             (&mut self.torn, other.torn),
             (&mut self.no_slot, other.no_slot),
             (&mut self.no_shard, other.no_shard),
+            (&mut self.tail_lost, other.tail_lost),
+            (&mut self.no_tail, other.no_tail),
+            (&mut self.too_long, other.too_long),
         ] {
             *sum = sum.wrapping_add(more);
         }

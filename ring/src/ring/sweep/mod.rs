@@ -183,6 +183,11 @@ impl<T: AnyBitPattern> Sweep<T> {
         (event.shard, event.ticket)
     }
 
+    /// Makes [`stopped_early`](Self::stopped_early) true.
+    pub(super) fn stop_early(&mut self) {
+        self.stopped_early = true;
+    }
+
     /// Whether a call ended early since the last call of this method.
     pub(super) fn stopped_early(&mut self) -> bool {
         core::mem::take(&mut self.stopped_early)

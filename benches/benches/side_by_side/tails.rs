@@ -1,0 +1,170 @@
+//! Strings of any length up to 4096 bytes: the cost of one for the program and for the reader.
+
+use std::ffi::{c_int, c_ulong, c_void};
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use libbpf_rs::{MapCore, MapFlags, ProgramMut};
+use mapring::{Access, Ring, Start, Tailed};
+use mapring_benches::{Plan, Report, Row, Spread, interleave};
+
+use crate::peers::RawRingBuffer;
+use crate::programs::{Program, load};
+
+/// `struct fixed` in `bpf/tails.bpf.c`.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct Fixed {
+    n: u64,
+    len: u64,
+}
+mapring::record!(Fixed { n, len });
+const LONGEST: usize = 4096;
+/// Records per run: `TAILS` there.
+const RECORDS: u64 = 64;
+/// Runs per block.
+const RUNS: u64 = 4;
+
+/// The strings that a consumer has seen: their number, and the sum of their bytes as words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Strings {
+    count: u64,
+    sum: u64,
+}
+
+impl Strings {
+    #[inline]
+    fn add(&mut self, n: u64, len: u64, tail: &[u8]) {
+        self.count += 1;
+        let words = tail.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().expect("8 bytes")));
+        self.sum = self.sum.wrapping_add(words.fold(n ^ len, u64::wrapping_add));
+    }
+}
+
+/// Adds a record of the ring buffer, whose tail may be longer than its string.
+unsafe extern "C" fn on_string(context: *mut c_void, data: *mut c_void, size: c_ulong) -> c_int {
+    // SAFETY: libbpf passes the pointer given to `with`, and nothing else uses it during the call.
+    let sink = unsafe { &mut *context.cast::<Strings>() };
+    let Some(space) = size.checked_sub(size_of::<Fixed>() as c_ulong) else { return -libc::EINVAL };
+    // SAFETY: the size was checked; records are aligned to 8, and no program writes this one until it is consumed.
+    let fixed = unsafe { data.cast::<Fixed>().read() };
+    // SAFETY: still in the record.
+    let tail = unsafe { data.cast::<u8>().add(size_of::<Fixed>()) };
+    // SAFETY: the record has this many bytes after the fixed part.
+    let tail = unsafe { std::slice::from_raw_parts(tail, space.min(fixed.len) as usize) };
+    sink.add(fixed.n, fixed.len, tail);
+    0
+}
+
+pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
+    let skel = load!(tails::TailsSkelBuilder);
+    let text: Vec<_> = (1..LONGEST).map(|i| (i % 251 + 1) as u8).chain([0]).collect();
+    skel.maps.data_text.update(&0_u32.to_ne_bytes(), &text, MapFlags::ANY)?;
+    let ring = Ring::<Tailed<Fixed>>::open(&skel.maps.ours)?;
+    ensure!(ring.access() == Access::Mapped, "{}", ring.access());
+    let (ringbuf, progs) = (&skel.maps.ringbuf, &skel.progs);
+    for (key, len, target) in [("tail_16", 16, 0.5), ("tail_256", 256, 1.0), ("tail_4096", LONGEST, 1.0)] {
+        let side = Side { text: &text[LONGEST - len..] };
+        let [produced, consumed] = [Cost::Produce, Cost::Consume];
+        let mut ours = side.mapring(&ring, &progs.tails_mapring, produced);
+        let mut reserve = side.ringbuf(ringbuf, &progs.tails_reserve, produced)?;
+        let mut output = side.ringbuf(ringbuf, &progs.tails_output, produced)?;
+        let mut dynptr = side.ringbuf(ringbuf, &progs.tails_dynptr, produced)?;
+        let [ours, reserve, output, dynptr] =
+            interleave(plan, [&mut ours, &mut reserve, &mut output, &mut dynptr])?;
+        let what = format!("produce a string of {len} B, at most 4096");
+        let peers = [
+            ("ringbuf reserve of 4112 B", reserve),
+            ("scratch + `bpf_ringbuf_output`", output),
+            ("scratch + `bpf_ringbuf_reserve_dynptr`", dynptr),
+        ];
+        let median = |samples: &[f64]| Spread::of(samples.iter().copied()).median;
+        let best = peers.iter().min_by(|a, b| median(&a.1).total_cmp(&median(&b.1))).expect("three");
+        report.add([Row::new(&what, &ours, best.0, &best.1).target(key, target)]);
+        for (name, theirs) in peers.iter().filter(|peer| peer.0 != best.0) {
+            report.add([Row::new(&what, &ours, name, theirs)]);
+        }
+
+        let mut ours = side.mapring(&ring, &progs.tails_mapring, consumed);
+        let mut theirs = side.ringbuf(ringbuf, &progs.tails_output, consumed)?;
+        let [ours, theirs] = interleave(plan.within(0.5), [&mut ours, &mut theirs])?;
+        let what = format!("consume a string of {len} B, `for_each_with_tail`");
+        let row = Row::new(&what, &ours, "libbpf `ring_buffer__consume`", &theirs);
+        report.add([if len == 256 { row.target("tail_consume", 1.0) } else { row }]);
+    }
+    Ok(())
+}
+
+/// The side that is timed.
+#[derive(Clone, Copy, PartialEq)]
+enum Cost {
+    Produce,
+    Consume,
+}
+
+/// Strings of one length.
+#[derive(Clone, Copy)]
+struct Side<'t> {
+    text: &'t [u8],
+}
+
+impl<'t> Side<'t> {
+    fn mapring<'p>(
+        self,
+        ring: &Ring<Tailed<Fixed>>,
+        program: &'p ProgramMut<'p>,
+        cost: Cost,
+    ) -> impl FnMut() -> Result<f64> + use<'t, 'p> {
+        let (mut reader, program) = (ring.reader_from(Start::Now), Program::new(program));
+        move || {
+            reader.for_each_with_tail(usize::MAX, |_, _| {}); // of others
+            let lost = reader.lost();
+            let ns = self.block(program, cost, |seen| {
+                reader.for_each_with_tail(usize::MAX, |event, tail| {
+                    seen.add(event.record.n, event.record.len, tail);
+                });
+                Ok(())
+            })?;
+            ensure!(reader.lost() == lost, "lost {}", reader.lost() - lost);
+            Ok(ns)
+        }
+    }
+
+    fn ringbuf<'p, M: MapCore>(
+        self,
+        map: &M,
+        program: &'p ProgramMut<'p>,
+        cost: Cost,
+    ) -> Result<impl FnMut() -> Result<f64> + use<'t, 'p, M>> {
+        let (mut consumer, program) = (RawRingBuffer::with(map, on_string)?, Program::new(program));
+        Ok(move || {
+            self.block(program, cost, |seen| {
+                consumer.consume()?;
+                *seen = consumer.take_seen();
+                Ok(())
+            })
+        })
+    }
+
+    /// Nanoseconds for each record; `read` must see each.
+    fn block(
+        self,
+        program: Program<'_>,
+        cost: Cost,
+        mut read: impl FnMut(&mut Strings) -> Result<()>,
+    ) -> Result<f64> {
+        let mut sum = 0.0;
+        for run in 0..RUNS {
+            let first = run * RECORDS;
+            let [.., ns] = program.run([first, self.text.len() as u64, 0])?;
+            let (mut seen, mut expected) = (Strings::default(), Strings::default());
+            let start = Instant::now();
+            read(&mut seen)?;
+            let read_ns = start.elapsed().as_nanos() as f64;
+            (first..first + RECORDS).for_each(|n| expected.add(n, self.text.len() as u64, self.text));
+            ensure!(seen == expected, "{seen:?}, not {expected:?}");
+            sum += if cost == Cost::Produce { ns as f64 } else { read_ns };
+        }
+        Ok(sum / (RUNS * RECORDS) as f64)
+    }
+}

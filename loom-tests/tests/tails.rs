@@ -1,0 +1,246 @@
+//! Models of tails: writers that share an area of a few words, and a reader. No tail is torn, no writer's bytes are
+//! overwritten before it has ended, and each record is delivered or counted.
+
+use std::sync::Arc;
+
+use mapring::abi::{Geometry, Kind, Tails};
+use mapring::protocol::ring::tails::{Area, Refused, TailsMut};
+use mapring::protocol::ring::{Cursor, Place, Shard, ShardMut, Start, Step};
+use mapring::protocol::{Words, WordsMut};
+use mapring_loom_tests::ring::PATIENT;
+use mapring_loom_tests::sync::{AtomicU64, thread, words};
+use mapring_loom_tests::{Seen, check};
+
+/// Words of the longest tail; two such tails fill the area.
+const LONGEST: usize = 8;
+
+/// A record with its tail as words: where the tail is, its bytes, its number. All words of a tail are its number.
+type Slot = [u64; 3];
+
+struct Ring {
+    words: Box<[AtomicU64]>,
+    place: Place,
+    area: Area,
+}
+
+impl Ring {
+    fn new(slots: u64) -> Arc<Self> {
+        let tails = Tails::new(8 * LONGEST as u64, 16 * LONGEST as u64).unwrap();
+        let geometry = Geometry::new(Kind::Ring, 24, slots, 1).unwrap().with_tails(tails).unwrap();
+        let area = Area::new(&geometry, 0).unwrap();
+        Arc::new(Self { words: words(geometry.bytes() / 8), place: Place::new(&geometry, 0), area })
+    }
+
+    fn writer(&self) -> (ShardMut<'_>, TailsMut<'_>) {
+        let words = WordsMut::new(&self.words);
+        (ShardMut::new(words, &self.place), TailsMut::new(words, &self.area))
+    }
+
+    /// Publishes a record with a tail of `len` words. Returns its ticket.
+    fn push(&self, number: u64, len: usize) -> Option<u64> {
+        let (shard, tails) = self.writer();
+        match shard.push_with_tail(&tails, &number, &bytes(number, len)) {
+            Ok(ticket) => Some(ticket),
+            Err(refused) => {
+                assert_eq!(refused, Refused::Dropped);
+                None
+            }
+        }
+    }
+
+    /// Publishes two records whose tails fill the area: the next overwrites the first. The first is short, but can't give
+    /// back the rest of its claim.
+    fn fill(&self) {
+        let (shard, tails) = self.writer();
+        let mut first = shard.reserve_with_tail(&tails).unwrap();
+        let mut second = shard.reserve_with_tail(&tails).unwrap();
+        first.write(&1_u64, &bytes(1, 2));
+        second.write(&2_u64, &bytes(2, LONGEST));
+        assert_eq!((first.commit(16), second.commit(8 * LONGEST)), (Some(0), Some(1)));
+    }
+
+    /// Reads until nothing is there. Each tail is whole.
+    fn read(&self, reader: &mut Reader) {
+        let mut shard = Shard::new(Words::new(&self.words), &self.place);
+        let (mut out, mut tail) = (Slot::default(), [0; 8 * LONGEST]);
+        for _ in 0..24 {
+            match reader.cursor.step(&mut shard, &mut out) {
+                Step::Record(_) => {
+                    let [at, len, number] = out;
+                    match self.area.copy(Words::new(&self.words), at, len, &mut tail) {
+                        Some(tail) => {
+                            assert_eq!(tail, bytes(number, tail.len() / 8), "the tail of {number}");
+                            reader.whole.push(number);
+                        }
+                        None => reader.lost += 1,
+                    }
+                }
+                Step::Moved => {}
+                Step::Empty => return,
+            }
+        }
+    }
+
+    /// Reads what is left, after all writers have ended.
+    fn finish(&self, reader: &mut Reader) {
+        reader.cursor.set_patience(0);
+        self.read(reader);
+    }
+
+    fn reader(&self) -> Reader {
+        let mut shard = Shard::new(Words::new(&self.words), &self.place);
+        Reader { cursor: Cursor::new(&mut shard, Start::First, PATIENT), whole: Vec::new(), lost: 0 }
+    }
+}
+
+struct Reader {
+    cursor: Cursor,
+    whole: Vec<u64>,
+    lost: u64,
+}
+
+fn bytes(number: u64, len: usize) -> Vec<u8> {
+    (0..len).flat_map(|_| number.to_ne_bytes()).collect()
+}
+
+/// A reader copies a tail while the writer goes on, around the area.
+#[test]
+fn a_tail_is_overwritten_while_it_is_copied() {
+    let seen = Seen::default();
+    let noted = seen.clone();
+    check(Some(2), move || {
+        let ring = Ring::new(8);
+        ring.fill();
+        let there = Arc::clone(&ring);
+        let reader = thread::spawn(move || {
+            let mut reader = there.reader();
+            there.read(&mut reader);
+            reader
+        });
+        assert_eq!(ring.push(3, 2), Some(2));
+        let mut reader = reader.join().unwrap();
+        noted.note("lost", !reader.whole.contains(&1));
+        noted.note("whole", reader.whole.first() == Some(&1));
+        ring.finish(&mut reader);
+        assert_eq!(reader.whole.len() as u64 + reader.lost, 3);
+        assert_eq!(reader.whole.last(), Some(&3));
+    });
+    seen.expect(&["lost", "whole"]);
+}
+
+/// The same, but another writer moved `HIGH`, and gave its claim back.
+#[test]
+fn another_writer_moves_high() {
+    let seen = Seen::default();
+    let noted = seen.clone();
+    check(Some(1), move || {
+        let ring = Ring::new(8);
+        ring.fill();
+        let (there, elsewhere) = (Arc::clone(&ring), Arc::clone(&ring));
+        let other = thread::spawn(move || {
+            let (shard, tails) = there.writer();
+            drop(shard.reserve_with_tail(&tails));
+        });
+        let writer = thread::spawn(move || elsewhere.push(3, 2).is_some());
+        let mut reader = ring.reader();
+        ring.read(&mut reader);
+        other.join().unwrap();
+        noted.note("written", writer.join().unwrap());
+        noted.note("lost", !reader.whole.contains(&1));
+    });
+    seen.expect(&["written", "lost"]);
+}
+
+/// A writer is between claim and commit, for a time or for good, while others go around the area: they drop their
+/// records, and never write its bytes.
+#[test]
+fn a_slow_writer_keeps_its_bytes() {
+    let seen = Seen::default();
+    let noted = seen.clone();
+    check(Some(2), move || {
+        let ring = Ring::new(8);
+        let there = Arc::clone(&ring);
+        let others = thread::spawn(move || {
+            (2..5).filter(|&number| there.push(number, LONGEST).is_some()).collect::<Vec<_>>()
+        });
+        let slow = || {
+            let (shard, tails) = ring.writer();
+            let mut tailed = shard.reserve_with_tail(&tails)?;
+            thread::yield_now(); // does not count as a preemption
+            tailed.write(&1_u64, &bytes(1, 2));
+            tailed.commit(16)
+        };
+        let written = slow().is_some();
+        let fast = others.join().unwrap();
+        noted.note("dropped", fast.len() < 3);
+        noted.note("all", fast.len() == 3);
+        noted.note("overtaken", !written);
+        let mut reader = ring.reader();
+        ring.finish(&mut reader);
+        let records = fast.len() as u64 + u64::from(written);
+        assert_eq!(reader.whole.len() as u64 + reader.lost, records, "each is delivered or counted");
+    });
+    seen.expect(&["dropped", "all", "overtaken"]);
+}
+
+/// The bytes that a tail did not need belong to the next.
+#[test]
+fn short_tails_share_a_claim() {
+    let seen = Seen::default();
+    let noted = seen.clone();
+    check(Some(2), move || {
+        let ring = Ring::new(8);
+        let there = Arc::clone(&ring);
+        let other = thread::spawn(move || (1..3).filter(|&number| there.push(number, 2).is_some()).count());
+        let mine = (3..5).filter(|&number| ring.push(number, 2).is_some()).count();
+        let written = mine + other.join().unwrap();
+        let mut reader = ring.reader();
+        ring.finish(&mut reader);
+        noted.note("all", reader.whole.len() == 4);
+        assert_eq!(reader.whole.len() as u64 + reader.lost, written as u64);
+    });
+    seen.expect(&["all"]);
+}
+
+/// Two writers and a reader at once.
+#[test]
+fn two_writers_and_a_reader() {
+    let seen = Seen::default();
+    let noted = seen.clone();
+    check(Some(1), move || {
+        let ring = Ring::new(8);
+        assert_eq!(ring.push(1, LONGEST), Some(0));
+        let (there, elsewhere) = (Arc::clone(&ring), Arc::clone(&ring));
+        let reader = thread::spawn(move || {
+            let mut reader = there.reader();
+            there.read(&mut reader);
+            reader
+        });
+        let other = thread::spawn(move || elsewhere.push(2, 4).is_some());
+        let mine = ring.push(3, LONGEST).is_some();
+        let written = 1 + u64::from(mine) + u64::from(other.join().unwrap());
+        let mut reader = reader.join().unwrap();
+        noted.note("lost", reader.lost > 0);
+        ring.finish(&mut reader);
+        assert_eq!(reader.whole.len() as u64 + reader.lost, written);
+    });
+    seen.expect(&["lost"]);
+}
+
+/// A writer dies in a tail: after a round of the area, records are dropped until its shard is recovered.
+#[test]
+fn a_dead_writer_is_recovered() {
+    check(None, || {
+        let ring = Ring::new(8);
+        let (shard, tails) = ring.writer();
+        std::mem::forget(shard.reserve_with_tail(&tails).unwrap());
+        let pushed: Vec<_> = (1..5).map(|number| ring.push(number, 2).is_some()).collect();
+        assert!(pushed[0] && !pushed[3], "{pushed:?}");
+        tails.recover();
+        assert_eq!(shard.recover(), 1);
+        assert!((5..9).all(|number| ring.push(number, 2).is_some()));
+        let mut reader = ring.reader();
+        ring.finish(&mut reader);
+        assert!(reader.whole.ends_with(&[7, 8]), "{:?}", reader.whole);
+    });
+}

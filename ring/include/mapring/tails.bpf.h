@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * A ring whose records have tails: bytes of any length up to a maximum, which helpers write in place.
+ *
+ *	struct exec { __u64 ns; __u32 pid, pad; };
+ *	MAPRING_RING_WITH_TAILS(execs, struct exec, 4096, 1024, 1 << 20);	// slots, longest tail, bytes of tails per CPU
+ *
+ *	void *tail;
+ *	struct exec *e = mapring_reserve_with_tail(&execs, &tail);		// NULL: counted as dropped
+ *	if (e) {
+ *		e->ns = bpf_ktime_get_ns();
+ *		mapring_commit_with_tail(&execs, e, bpf_probe_read_user_str(tail, 1024, filename));
+ *	}
+ *	mapring_commit_with_tail_cut(&execs, e, len);				// a longer tail is cut to the longest
+ *	mapring_discard_with_tail(&execs, e);
+ *
+ * The verifier lets helpers write up to the longest tail at `tail`. A commit gives the rest back, so short tails take
+ * their own length, in steps of 16 bytes. A negative length (a helper's error) is an empty tail. A length above the
+ * maximum is refused: the record is discarded and counted, and the commit returns -1.
+ *
+ * New tails overwrite the oldest ones; a record whose tail was overwritten is lost, and counted by readers. A program
+ * may be interrupted, be preempted, and sleep between reserve and commit: no other program overwrites its tail. Up to 16
+ * programs of a CPU may be there at once. While a program stays there, others can write as many bytes of tails
+ * as the area has; then they drop their records, and count them. Every reserve needs a commit or discard. The verifier
+ * does not check this. A missing one keeps its place for good, so that after one round of the area all records of its
+ * CPU are dropped.
+ *
+ * It needs no kernel function: any license, any loader, Linux 5.12.
+ *
+ * docs/guarantees.md says why the protocol is correct. ring/src/protocol/ring/tails.rs is the same in Rust.
+ */
+#ifndef MAPRING_TAILS_BPF_H
+#define MAPRING_TAILS_BPF_H
+
+#include <mapring/detail/claim.bpf.h>
+
+#define MAPRING__TAIL_ALIGN 16ULL
+#define MAPRING__TAIL_WRITERS 16
+
+/* The words of the header for tails. */
+#define MAPRING__TAIL_NEXT 0    /* the next position to claim, in bytes */
+#define MAPRING__TAIL_HIGH 1    /* no byte at or beyond this position was ever written */
+#define MAPRING__TAIL_GRANTED 2 /* no program may write at or beyond this position yet */
+#define MAPRING__TAIL_NO_SPACE 3
+#define MAPRING__TAIL_TOO_LONG 4
+#define MAPRING__TAIL_ACTIVE 8  /* the positions of programs between reserve and commit, plus 1 */
+/* How often a program tries to move a word that others move. */
+#define MAPRING__TAIL_TRIES 4
+
+/* The tails of one shard. */
+struct mapring__tails {
+	__u64 *header;
+	__u32 space;    /* the bytes that a claim takes */
+	__u64 capacity; /* the bytes of the area */
+};
+
+#define MAPRING_RING_WITH_TAILS(name, record_type, slots, longest, bytes)                              \
+	struct mapring_tailed__##name {                                                                \
+		__u64 tail_at;                                                                         \
+		__u64 tail_len;                                                                        \
+		record_type record;                                                                    \
+	};                                                                                             \
+	struct mapring_slot__##name {                                                                  \
+		__u64 seq;                                                                             \
+		struct mapring_tailed__##name record;                                                  \
+	};                                                                                             \
+	struct mapring_tail_ring__##name {                                                             \
+		__u64 preamble[MAPRING__PREAMBLE / 8]; /* in the first shard */                        \
+		__u64 header[MAPRING__LINE / 8];                                                       \
+		__u64 tails[MAPRING__TAIL_ACTIVE + MAPRING__TAIL_WRITERS];                             \
+		struct mapring_slot__##name slot[slots];                                               \
+		__u8 area[(bytes) + MAPRING__ROUND_UP(longest, MAPRING__LINE)]                         \
+			__attribute__((aligned(MAPRING__LINE)));                                       \
+		MAPRING__TAG(slots);                                                                   \
+		__u8 mapring_longest[0][longest];                                                      \
+		__u8 mapring_tails[0][bytes];                                                          \
+	};                                                                                             \
+	MAPRING__RING_CHECKS(name, record_type, slots)                                                 \
+	_Static_assert((bytes) >= 128 && ((bytes) & ((bytes) - 1)) == 0,                               \
+		       "mapring: the bytes of tails of " #name " must be a power of two, at least 128"); \
+	_Static_assert((longest) > 0 && (longest) <= (bytes) / 2,                                      \
+		       "mapring: the longest tail of " #name " must fit twice into its bytes");        \
+	MAPRING__MAP(tail_ring, name, 1);                                                              \
+	MAPRING__TAILS_API(name, record_type, slots, longest, bytes)
+
+#define MAPRING__TAILS_API(name, record_type, slots, longest, bytes)                                   \
+	/* This CPU's shard. */                                                                        \
+	static __always_inline struct mapring_tail_ring__##name *mapring__shard__##name(void)          \
+	{                                                                                              \
+		return (void *)mapring__word(&name, bpf_get_smp_processor_id());                       \
+	}                                                                                              \
+	static __always_inline struct mapring__ring mapring__ring__##name(                             \
+		struct mapring_tail_ring__##name *shard)                                               \
+	{                                                                                              \
+		return (struct mapring__ring){ shard->slot,                                            \
+					       sizeof(shard->slot[0]) | MAPRING__IN_SHARD,             \
+					       MAPRING__LOG2(slots) };                                 \
+	}                                                                                              \
+	static __always_inline struct mapring__tails mapring__tails__##name(                           \
+		struct mapring_tail_ring__##name *shard)                                               \
+	{                                                                                              \
+		return (struct mapring__tails){ shard->tails,                                          \
+						MAPRING__ROUND_UP((__u32)(longest), 16), bytes };      \
+	}                                                                                              \
+	__attribute__((noinline)) __s64 mapring__claim__##name(void)                                   \
+	{                                                                                              \
+		struct mapring_tail_ring__##name *shard = mapring__shard__##name();                    \
+                                                                                                       \
+		return shard ? mapring__claim(mapring__ring__##name(shard), shard->header, 0) : -1;    \
+	}                                                                                              \
+	__attribute__((noinline)) __s64 mapring__tail__##name(__u64 at)                                \
+	{                                                                                              \
+		struct mapring_tail_ring__##name *shard = mapring__shard__##name();                    \
+                                                                                                       \
+		return shard ? mapring__tail_search(mapring__tails__##name(shard), at) : -1;           \
+	}                                                                                              \
+	MAPRING__FN record_type *mapring_reserve_with_tail(                                            \
+		struct mapring_map__##name *map __attribute__((unused)), void **tail)                  \
+	{                                                                                              \
+		struct mapring_tail_ring__##name *shard = mapring__shard__##name();                    \
+		struct mapring__ring ring;                                                             \
+		struct mapring__tails tails;                                                           \
+		__s64 entry = 0;                                                                       \
+		__u64 *seq, at;                                                                        \
+                                                                                                       \
+		if (!shard) {                                                                          \
+			mapring__count_out_of_range(&name, sizeof(*shard));                            \
+			return 0;                                                                      \
+		}                                                                                      \
+		ring = mapring__ring__##name(shard);                                                   \
+		tails = mapring__tails__##name(shard);                                                 \
+		at = mapring__fetch_add(&shard->tails[MAPRING__TAIL_NEXT], tails.space);               \
+		if (!mapring__tail_fast(tails, at)) {                                                  \
+			entry = mapring__tail__##name(at);                                             \
+			if (entry < 0)                                                                 \
+				return 0;                                                              \
+			entry &= MAPRING__TAIL_WRITERS - 1;                                            \
+		}                                                                                      \
+		seq = mapring__try_fast(ring, shard->header, 0, MAPRING__MARK(slots));                 \
+		if (!seq) {                                                                            \
+			__s64 claimed = mapring__claim__##name();                                      \
+			if (claimed < 0) {                                                             \
+				mapring__tail_end(tails, at, entry, 0);                                \
+				return 0;                                                              \
+			}                                                                              \
+			seq = mapring__slot(ring, 0, claimed);                                         \
+		}                                                                                      \
+		*tail = shard->area + mapring__tail_place(at, bytes);                                  \
+		/* The verifier needs the additions to stay behind the checks. */                      \
+		asm volatile("" : "+r"(seq));                                                          \
+		mapring__store(seq + 1, at);                                                           \
+		mapring__store(seq + 2, entry); /* until the commit */                                 \
+		return (record_type *)(seq + 3);                                                       \
+	}                                                                                              \
+	MAPRING__FN long mapring__end_with_tail(struct mapring_map__##name *map __attribute__((unused)), \
+						record_type *record, __s64 len, __u64 discarded)       \
+	{                                                                                              \
+		struct mapring_tail_ring__##name *shard = mapring__shard__##name();                    \
+		__u64 *words = (__u64 *)record - 3, at, entry;                                         \
+                                                                                                       \
+		if (!shard)                                                                            \
+			return -1;                                                                     \
+		if (len < 0)                                                                           \
+			len = 0;                                                                       \
+		if (len > (longest)) {                                                                 \
+			mapring__count(&shard->tails[MAPRING__TAIL_TOO_LONG], 1);                      \
+			discarded = MAPRING__DISCARDED;                                                \
+			len = 0;                                                                       \
+		}                                                                                      \
+		at = mapring__load(words + 1);                                                         \
+		entry = mapring__load(words + 2);                                                      \
+		mapring__store(words + 2, len);                                                        \
+		mapring__publish(words, (mapring__load(words) + 1) | discarded);                       \
+		mapring__tail_end(mapring__tails__##name(shard), at, entry, len);                      \
+		return discarded ? -1 : 0;                                                             \
+	}                                                                                              \
+	/* Publishes a record whose tail has `len` bytes. Returns 0, or -1 if the tail is too long. */ \
+	MAPRING__FN long mapring_commit_with_tail(struct mapring_map__##name *map, record_type *record, \
+						  __s64 len)                                           \
+	{                                                                                              \
+		return mapring__end_with_tail(map, record, len, 0);                                    \
+	}                                                                                              \
+	/* The same, but cuts a tail that is too long. */                                              \
+	MAPRING__FN long mapring_commit_with_tail_cut(struct mapring_map__##name *map,                 \
+						      record_type *record, __s64 len)                  \
+	{                                                                                              \
+		return mapring__end_with_tail(map, record, len > (longest) ? (longest) : len, 0);      \
+	}                                                                                              \
+	/* Ends a record without publishing it: readers pass its ticket. */                            \
+	MAPRING__FN void mapring_discard_with_tail(struct mapring_map__##name *map, record_type *record) \
+	{                                                                                              \
+		mapring__end_with_tail(map, record, 0, MAPRING__DISCARDED);                            \
+	}
+
+/* The place of a position in the area: from there, the longest tail is still in the area. */
+static __always_inline __u64 mapring__tail_place(__u64 at, __u64 capacity)
+{
+	asm volatile("" : "+r"(at)); /* the mask must be right before the use */
+	return at & (capacity - MAPRING__TAIL_ALIGN);
+}
+
+/* Whether position `a` comes after position `b`. */
+static __always_inline int mapring__after(__u64 a, __u64 b)
+{
+	return (__s64)(a - b) > 0;
+}
+
+/* Gives back what a tail of `len` bytes does not need, unless other programs have claimed since. */
+static __always_inline void mapring__tail_give_back(struct mapring__tails tails, __u64 at, __u64 len)
+{
+	__u64 used = (len + MAPRING__TAIL_ALIGN - 1) & -MAPRING__TAIL_ALIGN;
+
+	mapring__cmpxchg(&tails.header[MAPRING__TAIL_NEXT], at + tails.space, at + used);
+}
+
+/* Ends a claim. From now on other programs may overwrite the tail. */
+static __always_inline void mapring__tail_end(struct mapring__tails tails, __u64 at, __u64 entry, __u64 len)
+{
+	__u64 *active = tails.header + MAPRING__TAIL_ACTIVE;
+
+	/* SYNC give back: the record and its tail come before this; a program that then overwrites them comes after. */
+	mapring__publish(active + (entry & (MAPRING__TAIL_WRITERS - 1)), 0);
+	mapring__tail_give_back(tails, at, len);
+}
+
+/* Claims the bytes from `at` on, which this program took from NEXT, if nothing is in the way. Uses entry 0. */
+static __always_inline int mapring__tail_fast(struct mapring__tails tails, __u64 at)
+{
+	/* SYNC grant: a full barrier between the entry and the load of HIGH; pairs with the one in tail_search. */
+	return mapring__cmpxchg(&tails.header[MAPRING__TAIL_ACTIVE], 0, at + 1) == 0 &&
+	       !mapring__after(mapring__load(&tails.header[MAPRING__TAIL_HIGH]), at + tails.capacity) &&
+	       !mapring__after(at + tails.space, mapring__load(&tails.header[MAPRING__TAIL_GRANTED]));
+}
+
+/* Moves a word to `to`, unless it is there or beyond. A full barrier if it moves the word. */
+static __always_inline int mapring__tail_raise(__u64 *word, __u64 to)
+{
+	for (__u32 i = 0; i < MAPRING__TAIL_TRIES; i++) {
+		__u64 seen = mapring__load(word);
+
+		if (!mapring__after(to, seen) || mapring__cmpxchg(word, seen, to) == seen)
+			return 1;
+	}
+	return 0;
+}
+
+/* Whether a program between reserve and commit is more than the capacity behind `to`. */
+static __always_inline int mapring__tail_in_the_way(struct mapring__tails tails, __u64 to)
+{
+	for (__u32 i = 0; i < MAPRING__TAIL_WRITERS; i++) {
+		__u64 other = mapring__load(tails.header + MAPRING__TAIL_ACTIVE + i);
+
+		if (other && mapring__after(to, other - 1 + tails.capacity))
+			return 1;
+	}
+	return 0;
+}
+
+/* The slow path, after mapring__tail_fast: returns the entry, or -1 after it gave the bytes back and counted the drop. */
+static __always_inline __s64 mapring__tail_search(struct mapring__tails tails, __u64 at)
+{
+	__u64 *header = tails.header, *active = header + MAPRING__TAIL_ACTIVE, to;
+	__u64 step = tails.capacity / 8;
+	__s64 entry = mapring__load(active) == at + 1 ? 0 : -1; /* no other program is at this position */
+
+	for (__u32 i = 0; i < MAPRING__TAIL_WRITERS && entry < 0; i++)
+		if (!mapring__load(active + i) && mapring__cmpxchg(active + i, 0, at + 1) == 0)
+			entry = i;
+	if (entry < 0) {
+		mapring__tail_give_back(tails, at, 0);
+		goto dropped;
+	}
+	if (mapring__after(mapring__load(header + MAPRING__TAIL_HIGH), at + tails.capacity))
+		goto end;
+	if (!mapring__after(at + tails.space, mapring__load(header + MAPRING__TAIL_GRANTED)))
+		return entry;
+	/* Advances HIGH, and then checks that no program is still in the bytes that will be overwritten. Checks it first
+	 * without advancing HIGH: otherwise readers would take that program's tail for overwritten. */
+	to = (at + tails.space + step - 1) & -step;
+	if (mapring__tail_in_the_way(tails, to) || !mapring__tail_raise(header + MAPRING__TAIL_HIGH, to))
+		goto end;
+	mapring__barrier(); /* SYNC grant: pairs with the barrier between entry and load of HIGH */
+	if (!mapring__tail_in_the_way(tails, to) && mapring__tail_raise(header + MAPRING__TAIL_GRANTED, to))
+		return entry;
+end:
+	mapring__tail_end(tails, at, entry, 0);
+dropped:
+	mapring__count(header + MAPRING__TAIL_NO_SPACE, 1);
+	return -1;
+}
+
+#endif

@@ -1,0 +1,103 @@
+//! The tails of a ring: how long they are, and where a shard has them.
+
+use super::{GeometryError, LINE, Preamble, WORD};
+
+/// The tails of a ring's records: bytes of any length up to a maximum, in an area of each shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tails {
+    longest: u32,
+    bytes: u32,
+}
+
+impl Tails {
+    /// Writers of a shard that can be inside a tail at once.
+    pub const WRITERS: usize = 16;
+    /// Bytes before a record that say where its tail is, and how long it is.
+    pub const PREFIX: usize = 2 * WORD;
+    /// Every tail starts at a multiple of this.
+    pub(crate) const ALIGN: u64 = 16;
+    /// Words of a shard's header for tails, which follows the shard's header.
+    pub(crate) const HEADER: usize = 24;
+
+    /// Tails of at most `longest` bytes, in an area of `bytes` bytes for each shard. `bytes` is a power of two from 128
+    /// on, and at least twice `longest`.
+    ///
+    /// # Errors
+    /// [`GeometryError::Tails`] for other numbers.
+    pub fn new(longest: u64, bytes: u64) -> Result<Self, GeometryError> {
+        let refused = GeometryError::Tails { longest, bytes };
+        let (Ok(small), Ok(area)) = (u32::try_from(longest), u32::try_from(bytes)) else {
+            return Err(refused);
+        };
+        let fits = small != 0 && area.is_power_of_two() && (1 << 7..=1 << 28).contains(&area);
+        // All tails together take whole multiples of `ALIGN`, and so does half of the area.
+        if fits && small <= area / 2 { Ok(Self { longest: small, bytes: area }) } else { Err(refused) }
+    }
+
+    /// Bytes of the longest tail.
+    pub fn longest(&self) -> usize {
+        self.longest as usize
+    }
+
+    /// Bytes of a shard's area: a power of two. The longest tail can start at its end, so the area's memory is longer by
+    /// one tail.
+    pub fn bytes(&self) -> usize {
+        self.bytes as usize
+    }
+
+    /// The first word of a shard's header, in its element. The preamble comes before it, in the first element.
+    pub(crate) const SHARD: usize = Preamble::WORDS;
+    /// The first word of a shard's slots, in its element.
+    pub(crate) const SLOTS: usize = Self::SHARD + LINE / WORD + Self::HEADER;
+
+    /// The first word of the area, in an element with `slots` bytes of slots.
+    pub(crate) fn area(slots: usize) -> usize {
+        Self::SLOTS + slots.next_multiple_of(LINE) / WORD
+    }
+
+    /// Bytes of the area's memory.
+    pub(crate) fn memory(&self) -> usize {
+        self.bytes() + self.longest().next_multiple_of(LINE)
+    }
+
+    /// The word of the preamble that has the numbers.
+    pub(crate) fn encode(self) -> u64 {
+        Self::SORT | u64::from(self.longest) << 8 | u64::from(self.bytes.trailing_zeros()) << 40
+    }
+
+    /// The number in the low byte of that word.
+    pub(crate) const SORT: u64 = 2;
+
+    /// The reverse of [`encode`](Self::encode), for any word.
+    pub(crate) fn decode(word: u64) -> Option<Result<Self, GeometryError>> {
+        let shift = word >> 40;
+        (word & 0xff == Self::SORT && shift < 64)
+            .then(|| Self::new(word >> 8 & u64::from(u32::MAX), 1_u64 << shift))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tails_fit_twice_into_their_area() {
+        assert_eq!(Tails::new(1 << 16, 1 << 20).map(|t| (t.longest(), t.bytes())), Ok((1 << 16, 1 << 20)));
+        for (longest, bytes) in
+            [(0, 128), (65, 128), (8, 64), (8, 192), (8, 1 << 29), (1 << 40, 1 << 20), (8, 1 << 40)]
+        {
+            assert_eq!(Tails::new(longest, bytes), Err(GeometryError::Tails { longest, bytes }));
+        }
+        assert!(Tails::new(64, 128).is_ok());
+    }
+
+    #[test]
+    fn any_word_is_decoded_or_refused() {
+        let tails = Tails::new(4095, 1 << 20).unwrap();
+        assert_eq!(Tails::decode(tails.encode()), Some(Ok(tails)));
+        for word in [0, 1, 3, 2 | 64 << 40, u64::MAX] {
+            assert_eq!(Tails::decode(word), None, "{word:#x}");
+        }
+        assert!(matches!(Tails::decode(2), Some(Err(GeometryError::Tails { longest: 0, bytes: 1 }))));
+    }
+}

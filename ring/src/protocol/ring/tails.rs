@@ -1,0 +1,315 @@
+//! Tails: bytes of any length beside a ring's records, in an area of the shard that its writers share.
+//!
+//! Positions in the area count bytes and wrap at nothing: position `p` is at byte `p mod capacity`. A writer claims as
+//! many bytes as the longest tail has, by an addition to `NEXT`, and gives back what it did not use. Writers may
+//! interrupt and preempt each other anywhere, sleep between claim and end, and run in parallel:
+//!
+//! - **No writer's bytes are overwritten before its end.** A writer enters its position in `ACTIVE`, and then checks
+//!   that `HIGH` is no more than the capacity ahead of it. The writer that moves `GRANTED` to a position first moves
+//!   `HIGH` there, and then checks that no position in `ACTIVE` is more than the capacity behind it. One of the two
+//!   sees the other, and gives up. No writer writes at or beyond `GRANTED`.
+//! - **A reader never returns bytes that were overwritten.** `HIGH` never decreases, and is moved before a byte is
+//!   written. A reader copies the bytes, and then checks that `HIGH` is no more than the capacity ahead of them.
+//!
+//! Both are moved in steps of an eighth of the area, so most claims only load them.
+
+use bytemuck::NoUninit;
+
+use super::ShardMut;
+use crate::abi::seq::after;
+use crate::abi::{Geometry, Tails, WORD};
+use crate::protocol::{Words, WordsMut};
+use crate::sync::{Ordering, fence};
+
+/// Words of the header for tails: the next position to claim.
+const NEXT: usize = 0;
+/// No byte at or beyond this position was ever written. Never decreases.
+const HIGH: usize = 1;
+/// No writer may write at or beyond this position yet.
+const GRANTED: usize = 2;
+/// Records that were dropped because no bytes could be claimed for their tail.
+pub(crate) const NO_SPACE: usize = 3;
+/// Tails that were refused because they were longer than the longest.
+pub(crate) const TOO_LONG: usize = 4;
+/// The first word with the position of a writer, plus 1. 0 if it is unused.
+const ACTIVE: usize = Tails::HEADER - Tails::WRITERS;
+/// How often a claim tries to move a word that others move.
+const TRIES: usize = 4;
+
+/// The place of a shard's tails in its region.
+#[derive(Clone, Copy, Debug)]
+pub struct Area {
+    header: usize,
+    first: usize,
+    capacity: u64,
+    longest: u64,
+}
+
+impl Area {
+    /// The tails of shard `shard` in a ring of the shape `geometry`, if it has tails.
+    ///
+    /// # Panics
+    /// If the ring has no such shard.
+    pub fn new(geometry: &Geometry, shard: usize) -> Option<Self> {
+        let tails = geometry.tails()?;
+        assert!(shard < geometry.shards());
+        let element = shard * geometry.element_words();
+        Some(Self {
+            header: element + Tails::SLOTS - Tails::HEADER,
+            first: element + geometry.area(),
+            capacity: tails.bytes() as u64,
+            longest: tails.longest() as u64,
+        })
+    }
+
+    /// A word of the header: [`NO_SPACE`] or [`TOO_LONG`].
+    pub fn count(&self, words: Words<'_>, word: usize) -> u64 {
+        words.load(self.header + word, Ordering::Relaxed)
+    }
+
+    /// Copies the tail at position `at` to the start of `out`, which has room for the longest. Returns the bytes, or
+    /// `None` if they were overwritten meanwhile, or if no tail can be there. All positions and lengths are safe.
+    #[inline]
+    pub fn copy<'o>(&self, words: Words<'_>, at: u64, len: u64, out: &'o mut [u8]) -> Option<&'o [u8]> {
+        let len = usize::try_from(len).ok().filter(|_| len <= self.longest)?;
+        let out = out.get_mut(..len)?;
+        words.copy_bytes(self.first + self.word(at), out);
+        fence(Ordering::Acquire); // SYNC overwrite: pairs with the fence in `ShardMut::claim`
+        let high = words.load(self.header + HIGH, Ordering::Relaxed);
+        (high.wrapping_sub(at) <= self.capacity).then_some(out)
+    }
+
+    /// The word of the area with the byte at position `at`. It and the longest tail after it are in the area.
+    #[inline]
+    fn word(&self, at: u64) -> usize {
+        // Less than 2^28.
+        #[allow(clippy::cast_possible_truncation)]
+        let byte = (at & (self.capacity - Tails::ALIGN)) as usize;
+        byte / WORD
+    }
+
+    /// The bytes that a claim takes.
+    fn space(&self) -> u64 {
+        self.longest.next_multiple_of(Tails::ALIGN)
+    }
+
+    /// The step in which `HIGH` and `GRANTED` are moved.
+    fn step(&self) -> u64 {
+        self.capacity / 8
+    }
+}
+
+/// The Rust writers' view of a shard's tails.
+#[derive(Clone, Copy, Debug)]
+pub struct TailsMut<'a> {
+    header: WordsMut<'a>,
+    bytes: WordsMut<'a>,
+    area: Area,
+}
+
+/// Bytes that a writer has claimed for a tail.
+#[derive(Debug)]
+#[must_use = "a claim that is not ended keeps its bytes for good"]
+pub struct Claim {
+    at: u64,
+    entry: usize,
+}
+
+impl<'a> TailsMut<'a> {
+    /// The tails at `area` of the region `words`.
+    ///
+    /// # Panics
+    /// If the region ends before they do.
+    pub fn new(words: WordsMut<'a>, area: &Area) -> Self {
+        // Less than 2^29.
+        #[allow(clippy::cast_possible_truncation)]
+        let len = (area.capacity + area.space()) as usize / WORD;
+        Self {
+            header: words.slice(area.header, Tails::HEADER),
+            bytes: words.slice(area.first, len),
+            area: *area,
+        }
+    }
+
+    /// Claims bytes for the longest tail, in a bounded number of steps. `None` if a writer has not ended since a whole
+    /// area ago, or [`Tails::WRITERS`] are inside a tail; the record is then counted as dropped.
+    #[inline]
+    pub fn claim(&self) -> Option<Claim> {
+        let (space, capacity) = (self.area.space(), self.area.capacity);
+        // SYNC give back: the bytes may be what another writer gave back.
+        let at = self.header.fetch_add(NEXT, space, Ordering::AcqRel);
+        let Some(entry) = self.enter(at) else {
+            self.give_back(at, 0);
+            self.header.add(NO_SPACE, 1);
+            return None;
+        };
+        let claim = Claim { at, entry };
+        fence(Ordering::SeqCst); // SYNC grant: pairs with the fence in `grant`
+        let overtaken = after(self.header.load(HIGH, Ordering::Relaxed), at.wrapping_add(capacity));
+        let end = at.wrapping_add(space);
+        // Acquire. SYNC grant: its other writers have seen that no writer is in the way.
+        if overtaken || (after(end, self.header.load(GRANTED, Ordering::Acquire)) && !self.grant(end)) {
+            self.end(&claim, 0);
+            self.header.add(NO_SPACE, 1);
+            return None;
+        }
+        Some(claim)
+    }
+
+    /// Enters a writer at position `at`, and returns its entry.
+    #[inline]
+    fn enter(&self, at: u64) -> Option<usize> {
+        (0..Tails::WRITERS).find(|entry| {
+            let word = ACTIVE + entry;
+            self.header.load(word, Ordering::Relaxed) == 0
+                && self.header.swap_if(word, 0, at.wrapping_add(1), Ordering::Relaxed)
+        })
+    }
+
+    /// Moves `GRANTED` to `end` or beyond, unless a writer is still in those bytes, one area before.
+    #[cold]
+    fn grant(&self, end: u64) -> bool {
+        let to = end.wrapping_add(self.area.step() - 1) & !(self.area.step() - 1);
+        // First without moving `HIGH`: otherwise readers would take the writer's tail for overwritten.
+        if self.in_the_way(to) || !self.raise(HIGH, to, Ordering::Relaxed) {
+            return false;
+        }
+        fence(Ordering::SeqCst); // SYNC grant: pairs with the fence in `claim`
+        !self.in_the_way(to) && self.raise(GRANTED, to, Ordering::Release)
+    }
+
+    /// Whether a writer is more than the capacity behind `to`.
+    fn in_the_way(&self, to: u64) -> bool {
+        (0..Tails::WRITERS).any(|entry| {
+            // Acquire. SYNC give back: the writer whose bytes these were has ended.
+            let active = self.header.load(ACTIVE + entry, Ordering::Acquire);
+            active != 0 && after(to, active.wrapping_sub(1).wrapping_add(self.area.capacity))
+        })
+    }
+
+    /// Moves a word to `to`, unless it is there or beyond.
+    fn raise(&self, word: usize, to: u64, order: Ordering) -> bool {
+        (0..TRIES).any(|_| {
+            let seen = self.header.load(word, Ordering::Acquire);
+            !after(to, seen) || self.header.swap_if(word, seen, to, order)
+        })
+    }
+
+    /// Writes the tail, at most the longest.
+    ///
+    /// # Panics
+    /// If it is longer than the area.
+    #[inline]
+    pub fn write(&self, claim: &Claim, bytes: &[u8]) {
+        self.bytes.write_bytes(self.area.word(claim.at), bytes);
+    }
+
+    /// Ends a claim whose tail has `len` bytes, and gives the rest back. From now on the tail may be overwritten.
+    #[inline]
+    pub fn end(&self, claim: &Claim, len: u64) {
+        self.header.store(ACTIVE + claim.entry, 0, Ordering::Release); // SYNC give back: pairs with the load in `in_the_way`
+        self.give_back(claim.at, len);
+    }
+
+    /// Gives back what a tail of `len` bytes does not need, unless others have claimed since.
+    #[inline]
+    fn give_back(&self, at: u64, len: u64) {
+        let (all, used) = (self.area.space(), len.next_multiple_of(Tails::ALIGN));
+        // SYNC give back: the next writer of these bytes comes after this one.
+        self.header.swap_if(NEXT, at.wrapping_add(all), at.wrapping_add(used), Ordering::Release);
+    }
+
+    /// Removes the writers that died. No writer of this shard may be alive.
+    pub fn recover(&self) {
+        for entry in 0..Tails::WRITERS {
+            self.header.store(ACTIVE + entry, 0, Ordering::Release); // SYNC give back
+        }
+    }
+}
+
+/// Why a record was not published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// No slot, or no bytes for the tail. Counted as dropped.
+    Dropped,
+    /// The tail is longer than the longest. Counted.
+    TooLong,
+}
+
+/// A record with a tail that was claimed and is not ended yet. Dropping it discards it.
+#[derive(Debug)]
+pub struct Tailed<'a> {
+    tails: TailsMut<'a>,
+    claim: Claim,
+    /// `None` once the record has ended.
+    slot: Option<super::Slot<'a, [u64; 2]>>,
+    /// Bytes of the tail that readers need.
+    used: u64,
+}
+
+impl<'a> ShardMut<'a> {
+    /// Claims the bytes of a tail, and then a slot. SYNC overwrite: the claim of the slot ends with a release fence, which
+    /// also comes between moving `HIGH` and the first byte of the tail. If there is no slot, the bytes are given back.
+    #[inline]
+    pub fn reserve_with_tail(&self, tails: &TailsMut<'a>) -> Option<Tailed<'a>> {
+        let claim = tails.claim()?;
+        match self.reserve::<[u64; 2]>() {
+            Some(slot) => Some(Tailed { tails: *tails, claim, slot: Some(slot), used: 0 }),
+            None => {
+                tails.end(&claim, 0);
+                None
+            }
+        }
+    }
+
+    /// Publishes a record with a tail, and returns its ticket.
+    ///
+    /// # Errors
+    /// [`Refused`], with the reason.
+    #[inline]
+    pub fn push_with_tail<T: NoUninit>(
+        &self,
+        tails: &TailsMut<'a>,
+        record: &T,
+        tail: &[u8],
+    ) -> Result<u64, Refused> {
+        if tail.len() as u64 > tails.area.longest {
+            tails.header.add(TOO_LONG, 1);
+            return Err(Refused::TooLong);
+        }
+        let mut tailed = self.reserve_with_tail(tails).ok_or(Refused::Dropped)?;
+        tailed.write(record, tail);
+        tailed.commit(tail.len()).ok_or(Refused::Dropped)
+    }
+}
+
+impl Tailed<'_> {
+    /// Writes the record and its tail.
+    ///
+    /// # Panics
+    /// If the record does not fit into a slot, or the tail into the area.
+    #[inline]
+    pub fn write<T: NoUninit>(&mut self, record: &T, tail: &[u8]) {
+        if let Some(slot) = &mut self.slot {
+            slot.write_behind(record);
+        }
+        self.tails.write(&self.claim, tail);
+    }
+
+    /// Publishes the record with a tail of `len` bytes, and gives the rest back. Returns the ticket.
+    #[inline]
+    pub fn commit(mut self, len: usize) -> Option<u64> {
+        self.used = len as u64;
+        let mut slot = self.slot.take()?;
+        slot.write(&[self.claim.at, self.used]);
+        slot.commit()
+    }
+}
+
+impl Drop for Tailed<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        drop(self.slot.take());
+        self.tails.end(&self.claim, self.used);
+    }
+}

@@ -1,0 +1,161 @@
+//! Records with tails: bytes of any length that programs write beside a record.
+
+use bytemuck::{AnyBitPattern, NoUninit};
+
+use super::{Event, Reader, Ring, Writer};
+use crate::abi::{Geometry, Kind, Tails};
+use crate::error::{Cause, Error, Result};
+use crate::protocol::ring::tails::{Area, NO_SPACE, TOO_LONG, TailsMut};
+use crate::protocol::ring::{Place, ReadStats, ShardMut};
+use crate::record::{Field, Record, TypeLayout};
+use crate::region::{Region, Shared, View};
+
+/// A record `T` with a tail, as it is in the slots of a ring that `MAPRING_RING_WITH_TAILS` declares.
+///
+/// `Ring<Tailed<T>>` is such a ring. [`Reader::poll_with_tail`] and [`Reader::for_each_with_tail`] return records
+/// together with the bytes of their tails; the other functions of readers return records alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, AnyBitPattern)]
+#[repr(C)]
+pub struct Tailed<T> {
+    tail_at: u64,
+    tail_len: u64,
+    /// The record.
+    pub record: T,
+}
+
+impl<T: Record> Record for Tailed<T> {
+    const LAYOUT: TypeLayout = TypeLayout::Struct(
+        size_of::<Self>(),
+        &[
+            Field { name: "tail_at", offset: 0, layout: TypeLayout::Integer(8) },
+            Field { name: "tail_len", offset: 8, layout: TypeLayout::Integer(8) },
+            Field { name: "record", offset: Tails::PREFIX, layout: T::LAYOUT },
+        ],
+    );
+}
+
+/// What a reader of tails needs beside the ring's reader.
+pub(super) struct TailReader {
+    shared: Shared,
+    /// One for each shard.
+    areas: Box<[Area]>,
+    /// Records whose tails were overwritten, for each shard.
+    lost: Box<[u64]>,
+    tail: Box<[u8]>,
+}
+
+impl TailReader {
+    /// For a ring with tails, which is mapped.
+    pub(super) fn new(region: &Region) -> Option<Box<Self>> {
+        let geometry = region.geometry();
+        let tails = geometry.tails()?;
+        let View::Mapped(shared) = region.view() else { return None };
+        let areas: Box<[_]> = (0..geometry.shards()).filter_map(|shard| Area::new(geometry, shard)).collect();
+        let lost = vec![0; areas.len()].into();
+        Some(Box::new(Self { shared, areas, lost, tail: vec![0; tails.longest()].into() }))
+    }
+
+    /// The tail of a record that was just read, or `None` if it was overwritten; counts that.
+    #[inline]
+    fn read<T>(&mut self, shard: usize, record: &Tailed<T>) -> Option<&[u8]> {
+        let area = self.areas.get(shard)?;
+        let tail = area.copy(self.shared.words(), record.tail_at, record.tail_len, &mut self.tail);
+        if tail.is_none() {
+            self.lost[shard] = self.lost[shard].wrapping_add(1);
+        }
+        tail
+    }
+
+    /// Adds the counts of tails in these shards to those of the records.
+    pub(super) fn add_to(&self, stats: &mut ReadStats, shards: impl Iterator<Item = usize>) {
+        for shard in shards {
+            let (Some(area), Some(lost)) = (self.areas.get(shard), self.lost.get(shard)) else { continue };
+            stats.delivered = stats.delivered.wrapping_sub(*lost);
+            stats.tail_lost = stats.tail_lost.wrapping_add(*lost);
+            stats.no_tail = stats.no_tail.wrapping_add(area.count(self.shared.words(), NO_SPACE));
+            stats.too_long = stats.too_long.wrapping_add(area.count(self.shared.words(), TOO_LONG));
+        }
+    }
+}
+
+impl<T: AnyBitPattern> Ring<Tailed<T>> {
+    /// Creates a ring with tails between ordinary processes in a memfd. See
+    /// [`create_memfd`](Self::create_memfd).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) for numbers that no ring can have,
+    /// [`ErrorKind::System`](crate::ErrorKind::System).
+    pub fn create_memfd_with_tails(slots: usize, shards: usize, tails: Tails) -> Result<Self> {
+        let record = size_of::<Tailed<T>>() as u64;
+        let geometry = Geometry::new(Kind::Ring, record, slots as u64, shards as u64)?.with_tails(tails)?;
+        Self::from_region(Region::create_memfd(geometry, std::any::type_name::<T>())?)
+    }
+
+    /// [`writer`](Self::writer) for records with tails.
+    ///
+    /// # Errors
+    /// As for [`writer`](Self::writer); [`ErrorKind::WrongType`](crate::ErrorKind::WrongType) if the ring has no tails.
+    pub fn writer_with_tails(&self, shard: usize) -> Result<Writer<Tailed<T>>> {
+        self.expect_tails()?;
+        self.any_writer(shard)
+    }
+
+    fn expect_tails(&self) -> Result<()> {
+        let region = self.region();
+        let error = || Error::from(Cause::NoTails { what: region.what().to_owned() });
+        region.geometry().tails().map(|_| ()).ok_or_else(error)
+    }
+}
+
+impl<T: AnyBitPattern> Reader<Tailed<T>> {
+    /// Returns the next record with its tail, if there is one, like [`poll`](Self::poll). Copies the tail to a buffer of
+    /// this reader: no system call, no allocation.
+    ///
+    /// A record whose tail was overwritten is lost: [`ReadStats::tail_lost`]. In a ring without tails all records are.
+    #[inline]
+    pub fn poll_with_tail(&mut self) -> Option<(Event<T>, &[u8])> {
+        for _ in 0..Self::STEPS {
+            let Event { shard, ticket, record } = self.poll()?;
+            let tails = self.tails.as_mut()?;
+            // Not the slice itself: the loop goes on without it.
+            let Some(len) = tails.read(shard, &record).map(<[u8]>::len) else { continue };
+            return Some((Event { shard, ticket, record: record.record }, &self.tails.as_ref()?.tail[..len]));
+        }
+        self.stop_early();
+        None
+    }
+
+    /// Calls `f` with up to `limit` records and their tails, like [`for_each`](Self::for_each). Returns the number of
+    /// calls. Records whose tails were overwritten count for the limit, too.
+    #[inline]
+    pub fn for_each_with_tail(&mut self, limit: usize, mut f: impl FnMut(Event<&T>, &[u8])) -> usize {
+        let Some(mut tails) = self.tails.take() else { return 0 };
+        let mut whole = 0;
+        self.for_each(limit, |Event { shard, ticket, record }| {
+            if let Some(tail) = tails.read(shard, record) {
+                whole += 1;
+                f(Event { shard, ticket, record: &record.record }, tail);
+            }
+        });
+        self.tails = Some(tails);
+        whole
+    }
+}
+
+impl<T: NoUninit> Writer<Tailed<T>> {
+    /// Publishes a record with a tail and returns its ticket, or `None` if the record was dropped and counted: there was
+    /// no free slot, no space for the tail, or the tail is longer than the ring's longest. Makes no system call, never
+    /// waits, takes a bounded number of steps.
+    #[inline]
+    pub fn push_with_tail(&self, record: &T, tail: &[u8]) -> Option<u64> {
+        let area = self.area.as_ref()?;
+        let tails = TailsMut::new(self.shared.words(), area);
+        let shard = ShardMut::new(self.shared.words(), &self.place);
+        shard.push_with_tail(&tails, record, tail).ok()
+    }
+}
+
+/// The places of a shard and its tails, for writers.
+pub(super) fn places(region: &Region, shard: usize) -> (Place, Option<Area>) {
+    (Place::new(region.geometry(), shard), Area::new(region.geometry(), shard))
+}
