@@ -8,7 +8,8 @@ use mapring::protocol::{Words, WordsMut, commands};
 
 use crate::check;
 use crate::decode::{CMPXCHG, From, Insn, XCHG};
-use crate::machine::{Machine, Map};
+use crate::machine::Machine;
+use crate::map::Map;
 use crate::models::{Code, Seen};
 use crate::mutate::{AX, Mutant, set, store};
 use crate::order::{Fetch, Order};

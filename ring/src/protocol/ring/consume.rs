@@ -402,6 +402,7 @@ fn newest(head: u64) -> u64 {
 pub(super) fn last_taken(look: &mut impl SlotSource, t: u64) -> Option<u64> {
     let slots = look.slots();
     let hint = newest(look.head());
+    fence(Ordering::Acquire); // SYNC order: a guarded claim that stored this `head` has claimed its slot before
     let seen = state(look.peek(hint));
     let mut from = if seen == slots.writing(hint) || seen == slots.published(hint) {
         hint
