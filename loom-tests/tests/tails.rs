@@ -128,7 +128,7 @@ fn a_tail_is_overwritten_while_it_is_copied() {
     seen.expect(&["lost", "whole"]);
 }
 
-/// The same, but another writer moved `HIGH`, and gave its claim back.
+/// The same, but another writer, which claimed later, has moved `HIGH`.
 #[test]
 fn another_writer_moves_high() {
     let seen = Seen::default();
@@ -136,17 +136,20 @@ fn another_writer_moves_high() {
     check(Some(1), move || {
         let ring = Ring::new(8);
         ring.fill();
-        let (there, elsewhere) = (Arc::clone(&ring), Arc::clone(&ring));
+        let [there, elsewhere, nearby] = [(); 3].map(|()| Arc::clone(&ring));
+        let writer = thread::spawn(move || there.push(3, 2).is_some());
         let other = thread::spawn(move || {
-            let (shard, tails) = there.writer();
+            let (shard, tails) = elsewhere.writer();
             drop(shard.reserve_with_tail(&tails));
         });
-        let writer = thread::spawn(move || elsewhere.push(3, 2).is_some());
-        let mut reader = ring.reader();
-        ring.read(&mut reader);
-        other.join().unwrap();
+        let reader = thread::spawn(move || {
+            let mut reader = nearby.reader();
+            nearby.read(&mut reader);
+            reader
+        });
         noted.note("written", writer.join().unwrap());
-        noted.note("lost", !reader.whole.contains(&1));
+        other.join().unwrap();
+        noted.note("lost", !reader.join().unwrap().whole.contains(&1));
     });
     seen.expect(&["written", "lost"]);
 }

@@ -11,11 +11,11 @@ use crate::scribbled::time;
 
 type Record = [u64; 2];
 const SLOTS: usize = 16;
-const LONGEST: u64 = 100;
+const LONGEST: usize = 100;
 const AREA: u64 = 1024;
 
 fn ring() -> Ring<Tailed<Record>> {
-    Ring::create_memfd_with_tails(SLOTS, 2, Tails::new(LONGEST, AREA).unwrap()).unwrap()
+    Ring::create_memfd_with_tails(SLOTS, 2, Tails::new(LONGEST as u64, AREA).unwrap()).unwrap()
 }
 
 /// Reads in both ways. Returns the number of records and of those lost.
@@ -23,13 +23,13 @@ fn read(reader: &mut Reader<Tailed<Record>>) -> [u64; 2] {
     let before = reader.stats();
     let mut delivered = 0;
     let calls = reader.for_each_with_tail(usize::MAX, |_, tail| {
-        assert!(tail.len() as u64 <= LONGEST);
+        assert!(tail.len() <= LONGEST);
         delivered += 1;
     });
     assert_eq!(calls as u64, delivered);
     for _ in 0..2 * (SLOTS + 16) {
         let Some((_, tail)) = reader.poll_with_tail() else { break };
-        assert!(tail.len() as u64 <= LONGEST);
+        assert!(tail.len() <= LONGEST);
         delivered += 1;
     }
     let now = reader.stats();
@@ -86,7 +86,7 @@ fn forged_places_of_tails() {
         let [some, gone] = read(&mut ring.reader());
         (delivered, lost) = (delivered + some, lost + gone);
         for n in 0..20 {
-            let done = writer.push_with_tail(&[n, n], &[9; LONGEST as usize]).is_some();
+            let done = writer.push_with_tail(&[n, n], &[9; LONGEST]).is_some();
             (pushed, refused) = (pushed + u64::from(done), refused + u64::from(!done));
         }
         read(&mut ring.reader());
@@ -109,7 +109,7 @@ fn scribbled_tails() {
             let mut n = 0;
             while !stop.load(Ordering::Relaxed) {
                 n += 1;
-                writer.push_with_tail(&[n, n], &[5; LONGEST as usize][..usize::try_from(n % 101).unwrap()]);
+                writer.push_with_tail(&[n, n], &[5; LONGEST][..usize::try_from(n % 101).unwrap()]);
             }
         });
         let reading = scope.spawn(move || {
