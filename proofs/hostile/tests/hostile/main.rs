@@ -13,3 +13,5 @@ mod scribbled;
 mod sparse;
 mod tails;
 mod underneath;
+#[cfg(feature = "bpf")]
+mod waiter_maps;
