@@ -8,7 +8,8 @@ use mapring::protocol::Words;
 use mapring::protocol::ring::tails::Area;
 use mapring::protocol::ring::{Cursor, Place, Shard, Step};
 use mapring_bpf_loom::check;
-use mapring_bpf_loom::machine::{Machine, Map};
+use mapring_bpf_loom::machine::Machine;
+use mapring_bpf_loom::map::Map;
 use mapring_bpf_loom::models::Code;
 use mapring_bpf_loom::object::variants;
 #[cfg(not(loom))]
