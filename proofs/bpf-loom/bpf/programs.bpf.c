@@ -8,6 +8,7 @@
 #include <mapring/percpu.bpf.h>
 #include <mapring/resizable.bpf.h>
 #include <mapring/ring.bpf.h>
+#include <mapring/wakeable.bpf.h>
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -26,6 +27,7 @@ MAPRING_RING(narrow8, struct narrow, 8); /* more slots than a claim tries */
 MAPRING_RING(narrow16, struct narrow, 16);
 MAPRING_RING(wide1, struct wide, 1);
 MAPRING_RING(wide2, struct wide, 2);
+MAPRING_WAKEABLE_RING(waking4, struct narrow, 4);
 MAPRING_RESIZABLE_RING(moving, struct narrow, 2);
 MAPRING_NUMA_RING(placed2, struct narrow, 2);
 MAPRING_NUMA_RING(placed4, struct narrow, 4);
@@ -62,7 +64,7 @@ static __always_inline void fill_wide(struct wide *record, __u64 *ctx)
 		if (!record)                                      \
 			return -1;                                \
 		fill_##type(record, ctx);                         \
-		mapring_commit(record);                           \
+		mapring_commit(&ring, record);                    \
 		return 0;                                         \
 	}                                                         \
 	SEC("syscall")                                            \
@@ -73,7 +75,7 @@ static __always_inline void fill_wide(struct wide *record, __u64 *ctx)
 		if (!record)                                      \
 			return -1;                                \
 		fill_##type(record, ctx);                         \
-		mapring_discard(record);                          \
+		mapring_discard(&ring, record);                   \
 		return 0;                                         \
 	}                                                         \
 	SEC("syscall")                                            \
@@ -92,6 +94,7 @@ PROGRAMS(narrow, narrow8)
 PROGRAMS(narrow, narrow16)
 PROGRAMS(wide, wide1)
 PROGRAMS(wide, wide2)
+PROGRAMS(narrow, waking4)
 PROGRAMS(narrow, moving)
 PROGRAMS(narrow, placed2)
 PROGRAMS(narrow, placed4)

@@ -87,6 +87,10 @@ pub const FETCH: u32 = 0x01;
 /// An atomic's `op`.
 pub const ADD: u32 = 0x00;
 /// An atomic's `op`.
+pub const OR: u32 = 0x40;
+/// An atomic's `op`.
+pub const AND: u32 = 0x50;
+/// An atomic's `op`.
 pub const XCHG: u32 = 0xe1;
 /// An atomic's `op`.
 pub const CMPXCHG: u32 = 0xf1;

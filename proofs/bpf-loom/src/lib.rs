@@ -18,6 +18,7 @@ pub mod decode;
 pub mod history;
 pub mod looks;
 pub mod machine;
+pub mod map;
 pub mod models;
 pub mod mutate;
 pub mod nest;
@@ -29,5 +30,6 @@ pub mod resizable;
 pub mod ring;
 pub mod stuck;
 pub mod sync;
+pub mod waking;
 
 pub use check::{alone, check};

@@ -3,42 +3,14 @@
 //!
 //! A step is one instruction, so a model can stop the machine, abandon it, or run another program at any instruction.
 
+use mapring::abi::waiters::PLACES;
+
 use crate::alu;
-use crate::decode::{ADD, CMPXCHG, FETCH, From, Insn, XCHG};
+use crate::decode::{ADD, AND, CMPXCHG, FETCH, From, Insn, OR, XCHG};
+use crate::map::{Change, Inner, Map};
 use crate::object::{GLOBAL_HANDLE, LOADER_CONSTANT, MAP_HANDLE, Program};
 use crate::order::{Fetch, Order};
-use crate::sync::{AtomicU64, Ordering, fence};
-
-/// The map of a program, or the global variable: one element.
-pub struct Map {
-    /// The program's name for it.
-    pub name: &'static str,
-    /// Its elements, one after the other.
-    pub words: Box<[AtomicU64]>,
-    /// Words of an element.
-    pub stride: usize,
-    /// For a map of maps, or a per-CPU map: its parts, one after the other in `words`.
-    pub inner: Option<Inner>,
-}
-
-/// The parts of a map.
-pub enum Inner {
-    /// This many; programs find only the one with this number, under key 0.
-    InUse(usize, AtomicU64),
-    /// This many, each under its number.
-    All(usize),
-    /// Not a map of maps, but a copy for each of this many CPUs.
-    Copies(usize),
-}
-
-/// A word of the map that a program wrote.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Change {
-    /// The index of the word in the map.
-    pub word: usize,
-    /// The written value.
-    pub value: u64,
-}
+use crate::sync::{Ordering, fence};
 
 /// Bytes of a function's stack.
 const FRAME: u64 = 512;
@@ -51,9 +23,14 @@ const STEPS: usize = 2000;
 const TAG: u64 = 0xff << 56;
 const STACK: u64 = 0x53 << 56;
 const CONTEXT: u64 = 0x43 << 56;
-const VALUE: u64 = 0x56 << 56;
+/// A word of the map.
+pub(crate) const VALUE: u64 = 0x56 << 56;
 /// An inner map, by its number.
 const INNER: u64 = 0x49 << 56;
+
+/// The helper `bpf_ringbuf_output`, and its flag `BPF_RB_FORCE_WAKEUP`.
+pub(crate) const RING_A_BELL: u32 = 130;
+const FORCE_WAKEUP: u64 = 2;
 
 /// The value of scratch registers after a call.
 const SCRATCHED: u64 = 0xdead_dead_dead_dead;
@@ -280,6 +257,14 @@ impl<'a> Machine<'a> {
         barrier();
         let now = match op {
             ADD => word.fetch_add(value, order).wrapping_add(value),
+            OR => word.fetch_or(value, order) | value,
+            _ if op & !FETCH == AND => {
+                let old = word.fetch_and(value, order);
+                if op & FETCH != 0 {
+                    self.regs[usize::from(src)] = old;
+                }
+                old & value
+            }
             XCHG => {
                 let old = word.swap(value, order);
                 self.regs[usize::from(src)] = old;
@@ -307,6 +292,12 @@ impl<'a> Machine<'a> {
                 self.lookup(self.reg(3) & 0xffff_ffff)
             }
             8 => self.cpu,
+            RING_A_BELL => {
+                let (bell, bytes, flags) = (self.reg(1), self.reg(3), self.reg(4));
+                assert_eq!((bell & TAG, bytes, flags), (INNER, 0, FORCE_WAKEUP), "no ring of a bell");
+                let Some(Inner::Waiters(_, bells)) = &self.map.inner else { panic!("a map without bells") };
+                bells.ring(offset(bell))
+            }
             _ => panic!("helper {id} is not one of these headers'"),
         };
         self.regs[1..6].fill(SCRATCHED);
@@ -324,25 +315,37 @@ impl<'a> Machine<'a> {
     fn lookup(&self, cpu: u64) -> u64 {
         let map = self.reg(1);
         let index = offset(self.load(self.reg(2), 4, false));
-        let (part, parts) = match (map & TAG, &self.map.inner) {
-            (INNER, Some(Inner::InUse(parts, _) | Inner::All(parts))) => (offset(map), *parts),
+        let part = |part: usize, parts: usize| {
+            let words = self.map.words.len() / parts;
+            (part * words..(part + 1) * words, self.map.stride)
+        };
+        let (words, stride) = match (map & TAG, &self.map.inner) {
+            (INNER, Some(Inner::InUse(parts, _) | Inner::All(parts))) => part(offset(map), *parts),
+            (MAP_HANDLE, Some(Inner::Waiters(first, _))) => {
+                match self.program.maps[offset(map)].strip_prefix(self.map.name) {
+                    Some("") => (0..*first, self.map.stride),
+                    Some("__waiters") => (*first..self.map.words.len(), PLACES),
+                    Some("__bells") if index < PLACES => return INNER | index as u64,
+                    other => panic!("another map, or another bell: {other:?} {index}"),
+                }
+            }
             (MAP_HANDLE, inner) => {
                 assert_eq!(self.program.maps[offset(map)], self.map.name, "another map");
                 match inner {
-                    None => (0, 1),
+                    None => part(0, 1),
                     // Accesses through a pointer come after its load, on every machine.
                     Some(Inner::InUse(_, in_use)) if index == 0 => {
                         return INNER | in_use.load(Ordering::Acquire);
                     }
                     Some(Inner::All(parts)) if index < *parts => return INNER | index as u64,
-                    Some(Inner::Copies(cpus)) if cpu < *cpus as u64 => (offset(cpu), *cpus),
+                    Some(Inner::Copies(cpus)) if cpu < *cpus as u64 => part(offset(cpu), *cpus),
                     Some(_) => return 0,
                 }
             }
             _ => panic!("no map"),
         };
-        let count = self.map.words.len() / self.map.stride / parts;
-        if index < count { VALUE | ((part * count + index) * self.map.stride * 8) as u64 } else { 0 }
+        let at = words.start + index * stride;
+        if at + stride <= words.end { VALUE | (at * 8) as u64 } else { 0 }
     }
 
     /// The word of the map at `at`. The headers only access whole words.

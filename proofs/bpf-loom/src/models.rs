@@ -15,6 +15,7 @@ use crate::resizable;
 use crate::ring::{Reader, Ring};
 use crate::stuck;
 use crate::sync::thread::{self, JoinHandle};
+use crate::waking;
 
 /// Patience that lasts longer than any model.
 pub(crate) const PATIENT: u64 = 1 << 20;
@@ -105,6 +106,32 @@ pub const MODELS: &[Model] = &[
         "push_moving",
         resizable::two_programs,
         &["one in each", "both given back"],
+    ),
+    model("a reader falls asleep", "push_waking4", waking::publish, &["found", "woken", "both"]),
+    model("a reader falls asleep", "guarded push_waking4", waking::publish, &["found", "woken", "both"]),
+    model("a reader falls asleep", "discard_waking4", waking::discard, &["found", "woken", "both"]),
+    model("a reader falls asleep", "output_waking4", waking::publish, &["found", "woken", "both"]),
+    model("a reader that waits for two", "push_waking4", waking::watermark, &["found one", "woken"]),
+    model("a reader that sleeps again", "push_waking4", waking::again, &["rung before", "woken"]),
+    model("two CPUs wake a reader", "push_waking4", waking::one_rings, &["both wanted to"]),
+    model(
+        "two CPUs wake a reader, one is refused",
+        "push_waking4",
+        waking::one_is_refused,
+        &["both wanted to", "the other one rang", "left for the next"],
+    ),
+    model(
+        "a bell that is refused",
+        "push_waking4",
+        waking::refused,
+        &["the other one is woken", "the other one sleeps"],
+    ),
+    model("programs that wake, nested in each other", "push_waking4", waking::nested, &["too few", "woken"]),
+    model(
+        "a program that is interrupted as it wakes",
+        "push_waking4",
+        waking::interrupted,
+        &["interrupted as it wakes", "found", "held", "woken"],
     ),
     model("two writers of a taken cell", "set_cell", cell::taken, &["dropped"]),
     model("two writers of a taken cell", "update_cell", cell::taken, &["dropped"]),

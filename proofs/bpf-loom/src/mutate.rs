@@ -204,7 +204,7 @@ fn guards(code: &Code, sites: &Sites) -> Vec<Mutant> {
     mutants
 }
 
-fn mutant(code: &Code, name: String, program: Program) -> Mutant {
+pub(crate) fn mutant(code: &Code, name: String, program: Program) -> Mutant {
     Mutant { name, program, order: code.order, equivalent: None, of_write: None }
 }
 
@@ -217,7 +217,7 @@ fn publish_after(program: &Program, sites: &Sites, at: usize) -> Option<usize> {
         .map(|(site, _)| site)
 }
 
-fn load(dst: u8, base: u8, off: i16) -> Insn {
+pub(crate) fn load(dst: u8, base: u8, off: i16) -> Insn {
     Insn::Load { bytes: 8, signed: false, acquire: false, dst, base, off }
 }
 

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex};
 
 use crate::alone;
 use crate::history::{End, History};
-use crate::machine::{Change, Machine};
+use crate::machine::Machine;
+use crate::map::Change;
 use crate::object::Program;
 use crate::order::Order;
 use crate::ring::Ring;

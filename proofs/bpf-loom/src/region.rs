@@ -3,7 +3,8 @@
 use mapring::abi::{Geometry, Kind, Preamble};
 use mapring::protocol::{Words, cell};
 
-use crate::machine::{Inner, Machine, Map};
+use crate::machine::Machine;
+use crate::map::{Change, Inner, Map};
 use crate::models::Code;
 use crate::mutate::Sites;
 use crate::ring::Word;
@@ -138,7 +139,7 @@ impl Region {
     /// Runs a program that writes to its end: as [`run`](Self::run).
     pub fn write(&self, mut machine: Machine<'_>) -> Option<u64> {
         let returned = machine.run() & 0xffff_ffff;
-        let wrote = |change: &&crate::machine::Change| self.kind(change.word) == Word::Seq(0);
+        let wrote = |change: &&Change| self.kind(change.word) == Word::Seq(0);
         let seqs: Vec<_> = machine.changes().iter().filter(wrote).map(|change| change.value).collect();
         match seqs[..] {
             [] if self.map.name.ends_with("cell") => {

@@ -15,7 +15,8 @@ use mapring::protocol::{Elements, Words, WordsMut};
 
 use crate::check;
 use crate::decode::Insn;
-use crate::machine::{Change, Inner, Machine, Map};
+use crate::machine::Machine;
+use crate::map::{Change, Inner, Map};
 use crate::models::{Code, PATIENT, Seen};
 use crate::mutate::{Mutant, store};
 use crate::order::{Fetch, Order};

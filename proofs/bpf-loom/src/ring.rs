@@ -1,12 +1,14 @@
 //! A ring of one shard that programs write, and a production reader of it that checks the guarantees at each step.
 
 use mapring::abi::seq::{DISCARDED, PENDING, state};
+use mapring::abi::waiters::{FIRST, PLACES};
 use mapring::abi::{Geometry, Kind};
 use mapring::protocol::Words;
 use mapring::protocol::ring::{Cursor, Look as _, Place, ReadStats, Shard, Step};
 
 use crate::history::{End, History};
-use crate::machine::{Change, Inner, Machine, Map};
+use crate::machine::Machine;
+use crate::map::{Bells, Change, Inner, Map};
 use crate::object::Program;
 use crate::order::Order;
 use crate::sync::{AtomicU64, Ordering};
@@ -22,6 +24,8 @@ pub enum Word {
     Seq(usize),
     /// A word of a record.
     Record,
+    /// A word of the waiters.
+    Waiters,
 }
 
 impl Word {
@@ -46,17 +50,30 @@ impl Map {
         let words = (0..geometry.bytes() / 8).map(|_| AtomicU64::new(0)).collect();
         Self { name, words, stride: geometry.element_words(), inner: None }
     }
+
+    /// Adds waiters for this many shards, and bells.
+    fn add_waiters(&mut self, shards: usize) {
+        let first = self.words.len();
+        let count = first + (FIRST + shards) * PLACES;
+        self.words = (0..count).map(|_| AtomicU64::new(0)).collect();
+        self.inner = Some(Inner::Waiters(first, Bells::default()));
+    }
 }
 
 impl Ring {
     /// The ring with the programs' name `name`: `narrow` or `wide` (records of one word or two), or `placed` (of one
-    /// word, with one map per CPU, here only one), and the number of slots.
+    /// word, with one map per CPU, here only one), `waking` (of one word, with a second shard), and the number of slots.
     pub fn new(name: &'static str) -> Self {
         let (kind, slots) = name.split_at(name.find(|c: char| c.is_ascii_digit()).unwrap());
         let record = if kind == "wide" { 16 } else { 8 };
-        let geometry = Geometry::new(Kind::Ring, record, slots.parse().unwrap(), 1).unwrap();
-        let inner = (kind == "placed").then_some(Inner::All(1));
-        let map = Map { inner, ..Map::new(name, &geometry) };
+        let shards = if kind == "waking" { 2 } else { 1 };
+        let geometry = Geometry::new(Kind::Ring, record, slots.parse().unwrap(), shards).unwrap();
+        let mut map = Map::new(name, &geometry);
+        match kind {
+            "placed" => map.inner = Some(Inner::All(1)),
+            "waking" => map.add_waiters(geometry.shards()),
+            _ => {}
+        }
         Self { map, geometry, place: Place::new(&geometry, 0) }
     }
 
@@ -85,6 +102,7 @@ impl Ring {
         let stride = self.geometry.element_words();
         let (header, slots) = (self.geometry.shard(0) * stride, self.geometry.slots(0) * stride);
         match word {
+            _ if matches!(self.map.inner, Some(Inner::Waiters(first, _)) if word >= first) => Word::Waiters,
             _ if word == header => Word::Head,
             _ if word < slots => Word::Dropped,
             _ if (word - slots).is_multiple_of(stride) => Word::Seq((word - slots) / stride),

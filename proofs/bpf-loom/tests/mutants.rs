@@ -8,12 +8,12 @@ use std::time::Instant;
 use mapring_bpf_loom::models::{Code, MODELS};
 use mapring_bpf_loom::mutate::{Mutant, mutants, of_mark, ring_sites, ring_writes};
 use mapring_bpf_loom::object::{Variant, variants};
-use mapring_bpf_loom::{check, region, resizable};
+use mapring_bpf_loom::{check, region, resizable, waking};
 
 /// The child's environment variable with the name of the mutant.
 const VARIABLE: &str = "MAPRING_MUTANT";
 
-const PROGRAMS: [&str; 17] = [
+const PROGRAMS: [&str; 18] = [
     "push_narrow2",
     "push_wide1",
     "guarded push_narrow2",
@@ -31,11 +31,13 @@ const PROGRAMS: [&str; 17] = [
     "use_percpu_cell",
     "use_percpu_counters",
     MOVING,
+    WAKING,
 ];
 /// The model whose writer always finds its cell free, and so never counts.
 const ALONE: &str = "alone_cell";
-/// The model with its own mutants.
+/// The programs with their own mutants.
 const MOVING: &str = "push_moving";
+const WAKING: &str = "push_waking4";
 
 fn mutants_of(program: &'static str, variant: &Variant) -> Vec<Mutant> {
     let map = program.split_once('_').unwrap().1;
@@ -44,8 +46,9 @@ fn mutants_of(program: &'static str, variant: &Variant) -> Vec<Mutant> {
     let code = Code { program: Arc::new(variant.programs[0].clone()), order: variant.order };
     // loom's memory exists only in a model.
     check(None, move || {
-        if program == MOVING {
-            *found_here.lock().unwrap() = resizable::mutants(map, &code);
+        if [MOVING, WAKING].contains(&program) {
+            let mutants = if program == MOVING { resizable::mutants } else { waking::mutants };
+            *found_here.lock().unwrap() = mutants(map, &code);
             return;
         }
         let sites = if program.contains("push") { ring_sites(map, &code) } else { region::sites(map, &code) };
@@ -88,7 +91,7 @@ fn every_mutant_fails_a_model() {
                 continue;
             }
             let code = Code { program: Arc::new(variant.programs[0].clone()), order: variant.order };
-            let of_ring = program.contains("push") && program != MOVING;
+            let of_ring = program.contains("push") && ![MOVING, WAKING].contains(&program);
             let writes = of_ring.then(|| ring_writes(program.split_once('_').unwrap().1, &code));
             for (m, mut mutant) in mutants_of(program, variant).into_iter().enumerate() {
                 let never = |at| writes.as_ref().is_some_and(|writes| !writes.contains(&at));

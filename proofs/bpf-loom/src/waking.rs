@@ -1,0 +1,357 @@
+//! Models of wakeable rings: a compiled program ends a ticket while the production reader says that it sleeps, and
+//! checks once more. Either it finds the record, or the program rings its bell.
+
+use std::sync::Arc;
+
+use mapring::abi::waiters::{ASLEEP, wake_at};
+use mapring::protocol::WordsMut;
+use mapring::protocol::ring::{Cursor, Unread};
+use mapring::protocol::waiters::Place;
+
+use crate::check;
+use crate::decode::{AND, FETCH, From, Insn, OR, XCHG};
+use crate::history::{End, History};
+use crate::machine::{Machine, RING_A_BELL, VALUE};
+use crate::map::{Bells, Inner};
+use crate::models::{Code, PATIENT, Seen};
+use crate::mutate::{AX, Mutant, load, mutant, set, store};
+use crate::nest::{Choices, INTERRUPTS, Nest};
+use crate::order::{Fetch, Order};
+use crate::ring::{Ring, Word};
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{AtomicU64, Ordering};
+
+/// The ring of a model, with a reader in the first places.
+struct Waking(Ring);
+
+impl Waking {
+    fn new(name: &'static str, readers: u64) -> Arc<Self> {
+        let waking = Self(Ring::new(name));
+        for me in 1..=readers {
+            let place = Place::take(WordsMut::new(waking.words()), me, |_| true).unwrap();
+            assert_eq!(place.number() as u64, me - 1);
+        }
+        Arc::new(waking)
+    }
+
+    fn parts(&self) -> (usize, &Bells) {
+        let Some(Inner::Waiters(first, bells)) = &self.0.map.inner else { panic!("not wakeable") };
+        (*first, bells)
+    }
+
+    fn words(&self) -> &[AtomicU64] {
+        &self.0.map.words[self.parts().0..]
+    }
+
+    fn place(&self, number: usize) -> Place<'_> {
+        Place::at(WordsMut::new(self.words()), number)
+    }
+
+    /// The readers that sleep, as programs see them.
+    fn asleep(&self) -> u64 {
+        self.words()[ASLEEP].load(Ordering::Relaxed)
+    }
+
+    fn rung(&self, place: usize) -> usize {
+        self.parts().1.rung(place)
+    }
+
+    /// A program of a CPU: it ends one ticket. Returns whether it saw that a reader's bell is to be rung.
+    fn run(&self, code: &Code, cpu: u64, value: u64) -> bool {
+        let mut machine = Machine::new(&code.program, &self.0.map, code.order, cpu, [value, 0]);
+        assert_eq!(machine.run() & 0xffff_ffff, 0, "there is place");
+        machine.changes().iter().any(|change| self.0.word(change.word) == Word::Waiters)
+    }
+
+    /// What a reader of the first shard does before it sleeps until `many` tickets have ended.
+    fn sleeps(self: &Arc<Self>, many: u64) -> JoinHandle<Unread> {
+        let waking = Arc::clone(self);
+        thread::spawn(move || {
+            let place = waking.place(0);
+            if many > 1 {
+                place.sleeps_until(0, Some(many - 1));
+            }
+            place.asleep();
+            Cursor::at(0, PATIENT).unread(&mut waking.0.shard(), many)
+        })
+    }
+
+    /// The end of a model in which the tickets that the reader sleeps for have ended.
+    fn expect_no_sleeper(&self, found: Unread) {
+        let woken = self.rung(0);
+        assert!(found == Unread::Many || woken == 1, "{found:?}, {woken} woken: it sleeps for ever");
+        assert_eq!(woken as u64 + self.asleep(), 1, "rung once for each sleep, or still to be rung");
+    }
+}
+
+fn one_ticket(name: &'static str, code: &Code, seen: &Seen, end: End) -> u64 {
+    let (code, seen) = (code.clone(), seen.clone());
+    check(None, move || {
+        let waking = Waking::new(name, 1);
+        let reader = waking.sleeps(1);
+        let mut machine = waking.0.machine(&code.program, code.order, 7);
+        let returned = machine.run();
+        let found = reader.join().unwrap();
+        let woken = waking.rung(0) == 1;
+        seen.note("found", found == Unread::Many && !woken);
+        seen.note("woken", found == Unread::Nothing);
+        seen.note("both", found == Unread::Many && woken);
+        waking.expect_no_sleeper(found);
+        let mut history = History::default();
+        waking.0.account(&mut history, machine.changes(), Some(returned), end);
+        waking.0.check(&history);
+    })
+}
+
+/// A program publishes a record.
+pub(crate) fn publish(name: &'static str, code: Code, seen: Seen) -> u64 {
+    one_ticket(name, &code, &seen, End::Published(7))
+}
+
+/// A program discards its record. To readers, its ticket has ended.
+pub(crate) fn discard(name: &'static str, code: Code, seen: Seen) -> u64 {
+    one_ticket(name, &code, &seen, End::Discarded)
+}
+
+/// The reader waits for two records.
+pub(crate) fn watermark(name: &'static str, code: Code, seen: Seen) -> u64 {
+    check(None, move || {
+        let waking = Waking::new(name, 1);
+        // An earlier sleep ended by its age. Its ticket is further on.
+        waking.place(0).sleeps_until(0, Some(3));
+        let reader = waking.sleeps(2);
+        waking.run(&code, 0, 1);
+        assert_eq!(waking.rung(0), 0, "one is too few");
+        waking.run(&code, 0, 2);
+        let found = reader.join().unwrap();
+        seen.note("found one", found == Unread::Some);
+        seen.note("woken", waking.rung(0) == 1);
+        waking.expect_no_sleeper(found);
+    })
+}
+
+/// Programs on two CPUs end tickets at once; the kernel may refuse to ring the first bell.
+fn two_cpus(name: &'static str, code: &Code, seen: &Seen, refuses: bool) -> u64 {
+    let (code, seen) = (code.clone(), seen.clone());
+    check(None, move || {
+        let waking = Waking::new(name, 1);
+        if refuses {
+            waking.parts().1.refuse();
+        }
+        waking.place(0).asleep();
+        let other = thread::spawn({
+            let (waking, code) = (Arc::clone(&waking), code.clone());
+            move || waking.run(&code, 1, 11)
+        });
+        let both = waking.run(&code, 0, 1) & other.join().unwrap();
+        seen.note("both wanted to", both);
+        let woken = waking.rung(0) as u64;
+        assert_eq!(woken + waking.asleep(), 1, "woken by one, or to be woken by the next");
+        assert!(refuses || woken == 1, "nobody woke it");
+        seen.note("the other one rang", refuses && woken == 1);
+        seen.note("left for the next", woken == 0);
+    })
+}
+
+/// One of them wakes the reader.
+pub(crate) fn one_rings(name: &'static str, code: Code, seen: Seen) -> u64 {
+    two_cpus(name, &code, &seen, false)
+}
+
+/// The other one rings the bell, or a later one will.
+pub(crate) fn one_is_refused(name: &'static str, code: Code, seen: Seen) -> u64 {
+    two_cpus(name, &code, &seen, true)
+}
+
+/// The kernel refuses to ring the bell of a reader while another one says that it sleeps: the next program wakes them.
+pub(crate) fn refused(name: &'static str, code: Code, seen: Seen) -> u64 {
+    check(None, move || {
+        let waking = Waking::new(name, 2);
+        waking.place(0).asleep();
+        waking.parts().1.refuse();
+        let other = thread::spawn({
+            let waking = Arc::clone(&waking);
+            move || waking.place(1).asleep()
+        });
+        waking.run(&code, 0, 1);
+        other.join().unwrap();
+        let woken = waking.rung(1);
+        assert_eq!((waking.rung(0), waking.asleep() & 1), (0, 1), "its bit is set again");
+        assert_eq!(woken as u64 + (waking.asleep() >> 1), 1, "nor is the other one forgotten");
+        seen.note("the other one is woken", woken == 1);
+        seen.note("the other one sleeps", woken == 0);
+        waking.run(&code, 0, 2);
+        assert_eq!((waking.rung(0), waking.rung(1), waking.asleep()), (1, 1, 0), "the next one wakes them");
+    })
+}
+
+/// The reader's sleep ends by its time limit, and it sleeps again. It does not hear what rang before.
+pub(crate) fn again(name: &'static str, code: Code, seen: Seen) -> u64 {
+    check(None, move || {
+        let waking = Waking::new(name, 1);
+        let also = Arc::clone(&waking);
+        let reader = thread::spawn(move || {
+            let place = also.place(0);
+            place.asleep();
+            place.awake();
+            let before = also.rung(0);
+            place.asleep();
+            (Cursor::at(0, PATIENT).unread(&mut also.0.shard(), 1), before)
+        });
+        waking.run(&code, 0, 1);
+        let (found, before) = reader.join().unwrap();
+        let woken = waking.rung(0) > before;
+        assert!(found == Unread::Many || woken, "{found:?}, {before} rung before: it sleeps for ever");
+        seen.note("rung before", before == 1);
+        seen.note("woken", woken);
+    })
+}
+
+/// A program interrupts the one that ends a ticket, before any of its accesses.
+pub(crate) fn interrupted(name: &'static str, code: Code, seen: Seen) -> u64 {
+    let at = |(access, many): (usize, u64)| {
+        let (code, seen) = (code.clone(), seen.clone());
+        check(Some(2), move || {
+            let waking = Waking::new(name, 1);
+            let reader = waking.sleeps(many);
+            let mut machine = waking.0.machine(&code.program, code.order, 1);
+            let mut accesses = 0;
+            loop {
+                if let Some(word) = machine.shares_next() {
+                    if accesses == access {
+                        waking.run(&code, 0, 2);
+                        seen.note("interrupted as it wakes", waking.0.word(word) == Word::Waiters);
+                    }
+                    accesses += 1;
+                }
+                if machine.step().is_some() {
+                    break;
+                }
+            }
+            if accesses <= access {
+                waking.run(&code, 0, 2);
+            }
+            let found = reader.join().unwrap();
+            seen.note("found", found == Unread::Many);
+            seen.note("held", found == Unread::Held);
+            seen.note("woken", waking.rung(0) == 1);
+            waking.expect_no_sleeper(found);
+        })
+    };
+    (0..14).flat_map(|access| [(access, 1), (access, 2)]).map(at).sum()
+}
+
+/// Programs interrupt each other in every way while the reader sleeps, for any ticket or for the second.
+pub(crate) fn nested(name: &'static str, code: Code, seen: Seen) -> u64 {
+    let until = |until: Option<u64>| {
+        let (code, seen) = (code.clone(), seen.clone());
+        Choices::explore_alone(move |choices| {
+            let waking = Waking::new(name, 1);
+            waking.place(0).sleeps_until(0, until);
+            waking.place(0).asleep();
+            let (program, order, mut history) = (&*code.program, code.order, History::default());
+            let mut nest =
+                Nest { ring: &waking.0, programs: &[program], discards: false, order, seen: &mut |_| () };
+            nest.run(choices, &mut { INTERRUPTS }, &mut history);
+            let due = history.ended() > until.unwrap_or(0);
+            assert_eq!((waking.rung(0) == 1, waking.asleep() == 0), (due, due), "{history:?}");
+            seen.note("too few", !due);
+            seen.note("woken", due);
+            waking.0.check(&history);
+        })
+    };
+    [None, Some(1)].map(until).into_iter().sum()
+}
+
+/// A program that ends its ticket without a barrier, or looks for sleepers before it; that rings twice, or never; that
+/// forgets whom the kernel refused to wake. Or a machine whose atomic operations are no full barrier.
+pub fn mutants(name: &'static str, code: &Code) -> Vec<Mutant> {
+    let (program, order) = (&*code.program, code.order);
+    let waking = Waking::new(name, 1);
+    waking.place(0).asleep();
+    waking.parts().1.refuse();
+    let (bits, until) = (waking.parts().0 + ASLEEP, waking.parts().0 + wake_at(0, 0));
+    let mut mutants = Vec::new();
+    let mut add =
+        |at: usize, what: &str, program| mutants.push(mutant(code, format!("{at}: {what}"), program));
+    let decided_after = |at: usize| {
+        let decides = |at: &usize| matches!(program.code[*at], Insn::If { .. });
+        let at = (at + 1..at + 20).find(decides).expect("something is decided by it");
+        let Insn::If { to, .. } = program.code[at] else { unreachable!("as was found") };
+        (at, [program.patched(at, &[]), program.patched(at, &[Insn::Goto { to }])])
+    };
+    let (mut exchange, mut looks) = (None, 0);
+    let mut machine = waking.0.machine(program, order, 1);
+    let mut calls = 0;
+    loop {
+        let (at, shares) = (machine.pc(), machine.shares_next());
+        match (program.code[at], shares) {
+            (Insn::Atomic { op: XCHG, bytes, base, off, src }, Some(_)) => {
+                let ends = Insn::Store { bytes, release: true, base, off, from: From::Reg(src) };
+                add(at, "the ticket ends without a full barrier", program.patched(at, &[ends]));
+                exchange = Some(at);
+            }
+            (Insn::Load { dst, .. }, Some(word)) if word == bits => {
+                looks += 1;
+                let exchange = exchange.expect("the ticket has ended");
+                if looks == 1 {
+                    assert!(exchange < at, "the text has the order of the program");
+                    let early = [
+                        Insn::Const { dst: AX, value: VALUE | (bits * 8) as u64 },
+                        Insn::Half,
+                        load(AX, AX, 0),
+                        program.code[exchange],
+                    ];
+                    let early = program.patched(at, &[set(dst, From::Reg(AX))]).patched(exchange, &early);
+                    add(at, "looks for sleepers before the ticket ends", early);
+                }
+            }
+            (Insn::Load { dst, .. }, Some(word)) if word == until => {
+                let any = program.patched(at, &[program.code[at], set(dst, From::Imm(0))]);
+                add(at, "wakes at any ticket", any);
+                let never = program.patched(at, &[program.code[at], set(dst, From::Imm(u64::MAX))]);
+                add(at, "waits for a ticket that nobody asked for", never);
+            }
+            (Insn::Atomic { op, bytes, base, off, src }, Some(word)) if word == bits && op == AND | FETCH => {
+                let unfetched = Insn::Atomic { op: AND, bytes, base, off, src };
+                add(at, "the bit's old value is not fetched", program.patched(at, &[unfetched]));
+                let apart = [load(AX, base, off), unfetched, set(src, From::Reg(AX))];
+                add(at, "the bit's old value is loaded before", program.patched(at, &apart));
+                let and = Insn::Alu { op: 0x50, wide: true, dst: src, from: From::Reg(AX), off: 0 };
+                let split = [load(AX, base, off), and, store(base, off, src), set(src, From::Reg(AX))];
+                add(at, "the bit is cleared by a plain store", program.patched(at, &split));
+                let left = [load(src, base, off)];
+                add(at, "the bit is not cleared", program.patched(at, &left));
+                let (at, [never, always]) = decided_after(at);
+                add(at, "two programs ring, or none", never);
+                add(at, "the other way: two programs ring, or none", always);
+            }
+            (Insn::Helper { id: RING_A_BELL }, _) => {
+                calls += 1;
+                let (at, [never, always]) = decided_after(at);
+                add(at, "the bit is always set again, or never", never);
+                add(at, "the other way: the bit is always set again, or never", always);
+            }
+            (Insn::Atomic { op: OR, base, off, src, .. }, Some(word)) if word == bits => {
+                add(at, "the bit is not set again", program.patched(at, &[]));
+                let or = Insn::Alu { op: 0x40, wide: true, dst: AX, from: From::Reg(src), off: 0 };
+                let split = [load(AX, base, off), or, store(base, off, AX)];
+                add(at, "the bit is set again by a plain store", program.patched(at, &split));
+            }
+            _ => {}
+        }
+        if machine.step().is_some() {
+            break;
+        }
+    }
+    assert_eq!((looks, calls, waking.asleep()), (2, 1, 1), "it looked, again, rang, and was refused");
+    let weaker = [Fetch::AcqRel, Fetch::Relaxed].map(|fetch| Order { fetch, ..order });
+    mutants.extend(weaker.map(|order| Mutant {
+        name: format!("on a machine with {:?} atomics", order.fetch),
+        program: program.clone(),
+        order,
+        equivalent: None,
+        of_write: None,
+    }));
+    mutants
+}
