@@ -12,3 +12,5 @@ mod names;
 mod scribbled;
 mod sparse;
 mod underneath;
+#[cfg(feature = "bpf")]
+mod waiter_maps;
