@@ -177,6 +177,7 @@ fn two_cpus(plan: Plan, report: &mut Report, cpus: [usize; 2]) -> Result<()> {
 const TOTAL: u64 = 8192;
 
 /// From 2 to 1024 shards, in a memfd. Of each record the stamp is the number, times a few.
+#[allow(clippy::cast_possible_truncation)] // small numbers, and any bits will do for a shard
 fn growth(plan: Plan, report: &mut Report) -> Result<()> {
     for shards in [2, 8, 64, 1024] {
         let slots = TOTAL as usize / shards * 2;

@@ -50,15 +50,17 @@ unsafe extern "C" fn on_string(context: *mut c_void, data: *mut c_void, size: c_
     let fixed = unsafe { data.cast::<Fixed>().read() };
     // SAFETY: still in the record.
     let tail = unsafe { data.cast::<u8>().add(size_of::<Fixed>()) };
+    #[allow(clippy::cast_possible_truncation)] // the size of a record
+    let len = space.min(fixed.len) as usize;
     // SAFETY: the record has this many bytes after the fixed part.
-    let tail = unsafe { std::slice::from_raw_parts(tail, space.min(fixed.len) as usize) };
+    let tail = unsafe { std::slice::from_raw_parts(tail, len) };
     sink.add(fixed.n, fixed.len, tail);
     0
 }
 
 pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     let skel = load!(tails::TailsSkelBuilder);
-    let text: Vec<_> = (1..LONGEST).map(|i| (i % 251 + 1) as u8).chain([0]).collect();
+    let text: Vec<_> = (1..=251).cycle().take(LONGEST - 1).chain([0]).collect();
     skel.maps.data_text.update(&0_u32.to_ne_bytes(), &text, MapFlags::ANY)?;
     let ring = Ring::<Tailed<Fixed>>::open(&skel.maps.ours)?;
     ensure!(ring.access() == Access::Mapped, "{}", ring.access());
