@@ -75,7 +75,7 @@ L10:
 	cbz x20, L12
 	ldr x9, [x19, #40]
 	str x21, [x19, #24]
-	str wzr, [x19, #96]
+	str wzr, [x19, #120]
 	sub x9, x9, x20
 	str x9, [x19, #40]
 L12:
@@ -108,7 +108,7 @@ L14:
 L15:
 	ldr x8, [x19, #40]
 	str x21, [x19, #24]
-	str wzr, [x19, #96]
+	str wzr, [x19, #120]
 	add x8, x9, x8
 	str x8, [x19, #40]
 	ldp x20, x19, [sp, #48]
@@ -117,10 +117,10 @@ L15:
 	ldp x29, x30, [sp], #64
 	ret
 L16:
-	ldr w9, [x19, #96]
+	ldr w9, [x19, #120]
 	ldr x10, [x19, #32]
 	add w9, w9, #1
-	str w9, [x19, #96]
+	str w9, [x19, #120]
 	cbz x10, L13
 	and w9, w9, #0xf
 	cbz w9, L13
@@ -142,7 +142,7 @@ L22:
 	cbz x20, L24
 	ldr x8, [x19, #40]
 	str x21, [x19, #24]
-	str wzr, [x19, #96]
+	str wzr, [x19, #120]
 	sub x8, x8, x20
 	str x8, [x19, #40]
 L24:

@@ -41,7 +41,7 @@
 	b.ne L10
 	ldr x9, [x0, #40]
 	add x10, x19, #1
-	str wzr, [x0, #96]
+	str wzr, [x0, #120]
 	str x10, [x0, #24]
 	add x9, x9, #1
 	str x9, [x0, #40]
@@ -63,10 +63,10 @@ L6:
 	ldp x29, x30, [sp], #32
 	ret
 L7:
-	ldr w8, [x0, #96]
+	ldr w8, [x0, #120]
 	ldr x9, [x0, #32]
 	add w8, w8, #1
-	str w8, [x0, #96]
+	str w8, [x0, #120]
 	cbz x9, L6
 	and w8, w8, #0xf
 	cbz w8, L6

@@ -16,19 +16,19 @@
 	r1 = numa ll
 	call 1
 	r8 = 4294967295 ll
-	if r0 == 0 goto L19
+	if r0 == 0 goto L18
 	r6 = 1
 	*(u32 *)(r10 - 4) = r6
 	r2 = r10
 	r2 += -4
 	r1 = r0
 	call 1
-	if r0 == 0 goto L19
+	if r0 == 0 goto L18
 	r0 += 32
 	#APP
 	lock *(u64 *)(r0 + 0) += r6
 	#NO_APP
-	goto L19
+	goto L18
 L4:
 	r1 = 2
 	*(u32 *)(r10 - 4) = r1
@@ -43,7 +43,7 @@ L4:
 	r1 = *(u32 *)(r1 + 0)
 	if r1 == 0 goto L10
 L6:
-	if r0 == 0 goto L16
+	if r0 == 0 goto L15
 	r6 = *(u64 *)(r0 + 0)
 	r1 = r6
 	r1 &= 4095
@@ -56,7 +56,7 @@ L6:
 	call 1
 	r4 = r9
 	r9 = r0
-	if r9 == 0 goto L16
+	if r9 == 0 goto L15
 	r2 = r6
 	r2 >>= 11
 	r1 = 9007199254740990 ll
@@ -68,17 +68,17 @@ L6:
 	#APP
 	r0 = cmpxchg_64(r1 + 0, r0, r2)
 	#NO_APP
-	if r0 != r3 goto L16
+	if r0 != r3 goto L15
 	r6 += 1
 	*(u64 *)(r4 + 0) = r6
-	if r9 != 0 goto L18
-	goto L16
+	goto L17
 L10:
-	if r0 == 0 goto L16
+	if r0 == 0 goto L15
 	r6 = r0
 	call bpf_preempt_disable
-	r1 = *(u64 *)(r6 + 0)
-	*(u64 *)(r10 - 24) = r1
+	*(u64 *)(r10 - 24) = r6
+	r6 = *(u64 *)(r6 + 0)
+	r1 = r6
 	r1 &= 4095
 	r1 += 3
 	*(u32 *)(r10 - 4) = r1
@@ -86,38 +86,31 @@ L10:
 	r2 += -4
 	r1 = r7
 	call 1
-	r9 = 0
-	if r0 == 0 goto L15
-	r5 = *(u64 *)(r10 - 24)
-	r1 = r5
+	r9 = r0
+	if r9 == 0 goto L14
+	r1 = r6
 	r1 >>= 11
-	r2 = r5
+	r2 = r6
 	r2 += 1
 	r3 = -9223372036854775808 ll
 	r4 = r2
 	r4 |= r3
-	*(u64 *)(r6 + 0) = r4
+	r5 = *(u64 *)(r10 - 24)
+	*(u64 *)(r5 + 0) = r4
 	r3 = 9007199254740990 ll
 	r4 = r1
 	r4 &= r3
-	r9 = 0
-	r3 = *(u64 *)(r0 + 0)
-	if r3 != r4 goto L14
-	r1 |= 1
-	*(u64 *)(r0 + 0) = r1
-	r5 = r2
-	r9 = r0
+	r3 = *(u64 *)(r9 + 0)
+	if r3 == r4 goto L19
+	*(u64 *)(r5 + 0) = r6
 L14:
-	*(u64 *)(r6 + 0) = r5
-L15:
 	call bpf_preempt_enable
-	if r9 != 0 goto L18
-L16:
+L15:
 	r1 = r8
 	call mapring__claim__numa
 	r8 = 4294967295 ll
 	r1 = 0
-	if r1 s> r0 goto L19
+	if r1 s> r0 goto L18
 	r0 &= 4095
 	r0 += 3
 	*(u32 *)(r10 - 4) = r0
@@ -126,8 +119,14 @@ L16:
 	r1 = r7
 	call 1
 	r9 = r0
-	if r9 == 0 goto L19
-L18:
+	if r9 == 0 goto L18
+L19:
+	r1 |= 1
+	*(u64 *)(r9 + 0) = r1
+	*(u64 *)(r5 + 0) = r2
+	call bpf_preempt_enable
+	goto L17
+L17:
 	#APP
 	#NO_APP
 	r2 = *(u64 *)(r10 - 16)
@@ -151,6 +150,6 @@ L18:
 	r1 += 1
 	*(u64 *)(r9 + 0) = r1
 	r8 = 0
-L19:
+L18:
 	r0 = r8
 	exit

@@ -17,7 +17,7 @@
 	r1 = *(u32 *)(r1 + 0)
 	if r1 == 0 goto L6
 L2:
-	if r0 == 0 goto L12
+	if r0 == 0 goto L11
 	r9 = *(u64 *)(r0 + 0)
 	r1 = r9
 	r1 &= 4095
@@ -32,7 +32,7 @@ L2:
 	call 1
 	r4 = r6
 	r6 = r0
-	if r6 == 0 goto L12
+	if r6 == 0 goto L11
 	r2 = r9
 	r2 >>= 11
 	r1 = 9007199254740990 ll
@@ -44,17 +44,17 @@ L2:
 	#APP
 	r0 = cmpxchg_64(r1 + 0, r0, r2)
 	#NO_APP
-	if r0 != r3 goto L12
+	if r0 != r3 goto L11
 	r9 += 1
 	*(u64 *)(r4 + 0) = r9
-	if r6 != 0 goto L14
-	goto L12
+	goto L13
 L6:
-	if r0 == 0 goto L12
-	r9 = r0
+	if r0 == 0 goto L11
+	r6 = r0
 	call bpf_preempt_disable
-	r1 = *(u64 *)(r9 + 0)
-	*(u64 *)(r10 - 24) = r1
+	*(u64 *)(r10 - 24) = r6
+	r9 = *(u64 *)(r6 + 0)
+	r1 = r9
 	r1 &= 4095
 	r2 = r7
 	r2 += r1
@@ -64,38 +64,31 @@ L6:
 	r2 += -4
 	r1 = ring ll
 	call 1
-	r6 = 0
-	if r0 == 0 goto L11
-	r5 = *(u64 *)(r10 - 24)
-	r1 = r5
+	r6 = r0
+	if r6 == 0 goto L10
+	r1 = r9
 	r1 >>= 11
-	r2 = r5
+	r2 = r9
 	r2 += 1
 	r3 = -9223372036854775808 ll
 	r4 = r2
 	r4 |= r3
-	*(u64 *)(r9 + 0) = r4
+	r5 = *(u64 *)(r10 - 24)
+	*(u64 *)(r5 + 0) = r4
 	r3 = 9007199254740990 ll
 	r4 = r1
 	r4 &= r3
-	r6 = 0
-	r3 = *(u64 *)(r0 + 0)
-	if r3 != r4 goto L10
-	r1 |= 1
-	*(u64 *)(r0 + 0) = r1
-	r5 = r2
-	r6 = r0
+	r3 = *(u64 *)(r6 + 0)
+	if r3 == r4 goto L15
+	*(u64 *)(r5 + 0) = r9
 L10:
-	*(u64 *)(r9 + 0) = r5
-L11:
 	call bpf_preempt_enable
-	if r6 != 0 goto L14
-L12:
+L11:
 	r1 = r8
 	call mapring__claim__ring
 	r8 = 4294967295 ll
 	r1 = 0
-	if r1 s> r0 goto L15
+	if r1 s> r0 goto L14
 	r0 &= 4095
 	r7 += r0
 	r7 += 3
@@ -105,8 +98,14 @@ L12:
 	r1 = ring ll
 	call 1
 	r6 = r0
-	if r6 == 0 goto L15
-L14:
+	if r6 == 0 goto L14
+L15:
+	r1 |= 1
+	*(u64 *)(r6 + 0) = r1
+	*(u64 *)(r5 + 0) = r2
+	call bpf_preempt_enable
+	goto L13
+L13:
 	#APP
 	#NO_APP
 	r2 = *(u64 *)(r10 - 16)
@@ -130,6 +129,6 @@ L14:
 	r1 += 1
 	*(u64 *)(r6 + 0) = r1
 	r8 = 0
-L15:
+L14:
 	r0 = r8
 	exit

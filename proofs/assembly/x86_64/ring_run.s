@@ -80,7 +80,7 @@ L10:
 	je L12
 	subq %r15, 40(%rdi)
 	movq %r12, 24(%rdi)
-	movl $0, 96(%rdi)
+	movl $0, 120(%rdi)
 L12:
 	negq %r15
 	movabsq $9223372036854775807, %rax
@@ -89,9 +89,9 @@ L12:
 	je L16
 	testq %rax, %rax
 	jg L16
-	movl 96(%rdi), %eax
+	movl 120(%rdi), %eax
 	incl %eax
-	movl %eax, 96(%rdi)
+	movl %eax, 120(%rdi)
 	cmpq $0, 32(%rdi)
 	je L16
 	andl $15, %eax
@@ -117,7 +117,7 @@ L20:
 	je L25
 	addq %rax, 40(%rsi)
 	movq %r12, 24(%rsi)
-	movl $0, 96(%rsi)
+	movl $0, 120(%rsi)
 	jmp L25
 L16:
 	movq 48(%rsp), %rsi
@@ -153,7 +153,7 @@ L26:
 	je L28
 	subq %r15, 40(%rbx)
 	movq %r12, 24(%rbx)
-	movl $0, 96(%rbx)
+	movl $0, 120(%rbx)
 L28:
 	movq %rax, %rdi
 	callq _Unwind_Resume@PLT

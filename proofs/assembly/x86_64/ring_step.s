@@ -43,7 +43,7 @@
 	incq 40(%rdi)
 	leaq 1(%rbx), %rax
 	movq %rax, 24(%rdi)
-	movl $0, 96(%rdi)
+	movl $0, 120(%rdi)
 	xorl %eax, %eax
 L14:
 	movq %rbx, %rdx
@@ -56,9 +56,9 @@ L8:
 	je L12
 	testq %rax, %rax
 	jg L12
-	movl 96(%rdi), %edx
+	movl 120(%rdi), %edx
 	incl %edx
-	movl %edx, 96(%rdi)
+	movl %edx, 120(%rdi)
 	cmpq $0, 32(%rdi)
 	je L12
 	movl $2, %eax
