@@ -2,16 +2,16 @@
 //! whether it sleeps.
 
 use std::fs;
-use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use super::open::open;
 use super::{MapFd, MapOfMaps, sys};
+use crate::abi::commands::Owner;
 use crate::abi::{Kind, Preamble};
 use crate::error::{Cause, Error, Result};
 use crate::protocol::waiters::Place;
-use crate::region::{Identity, Mapping, OpenOptions, Region, SharedMut, Source};
+use crate::region::{Identity, Mapping, OpenOptions, Region, SharedMut, Source, is_alive, this_process};
 use crate::sync::Ordering;
 
 /// What follows the name, or the pin, of a ring in those of its other maps.
@@ -48,8 +48,9 @@ impl Bell {
             Mapping::page(ringbuf.as_fd(), page, write).map_err(|e| Error::system("mmap of a ringbuf", e))
         };
         let (consumer, producer) = (page(0, true)?, page(1, false)?);
-        let me = process(std::process::id()).unwrap_or(std::process::id().into());
-        let Some(place) = Place::take(waiters.words(), me, is_alive).map(|place| place.number()) else {
+        let me = this_process()?.encode();
+        let alive = |owner| Owner::decode(owner).is_some_and(is_alive);
+        let Some(place) = Place::take(waiters.words(), me, alive).map(|place| place.number()) else {
             return Err(Error::from(Cause::NoPlace { what }));
         };
         let bell = Self { ringbuf, consumer, producer, waiters, place, me, bells: bells.at(&key(place)) };
@@ -170,30 +171,4 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 
 fn key(place: usize) -> [u8; 4] {
     u32::try_from(place).expect("there are few places").to_ne_bytes()
-}
-
-/// A number that no other process has had since the machine started: its pid, and its start time in clock ticks. `None`
-/// if procfs does not show it.
-fn process(pid: u32) -> Option<u64> {
-    stat(pid.into()).ok().flatten()
-}
-
-/// Whether the process with this number may be running.
-fn is_alive(process: u64) -> bool {
-    let pid = process & PIDS;
-    match stat(pid) {
-        Ok(now) => now.is_none_or(|now| now == process),
-        Err(e) => e.kind() != ErrorKind::NotFound,
-    }
-}
-
-/// The kernel's limit of pids is 2^22.
-const PIDS: u64 = (1 << 22) - 1;
-
-fn stat(pid: u64) -> std::io::Result<Option<u64>> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name, in parentheses, may contain anything. The start time is field 22; 2 are before this.
-    let start =
-        stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(19)?.parse::<u64>().ok());
-    Ok(start.map(|start| start << 22 | pid))
 }

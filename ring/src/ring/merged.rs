@@ -17,7 +17,8 @@ use crate::time::Clock;
 /// # use mapring::{Ring, time::Clock};
 /// let ring = Ring::<[u64; 2]>::create_memfd(1024, 2)?;
 /// for (shard, value) in [(1, 10), (0, 20), (1, 30)] {
-///     let mut slot = ring.writer(shard)?.reserve().unwrap();
+///     let writer = ring.writer(shard)?;
+///     let mut slot = writer.reserve().unwrap();
 ///     slot.write(&[Clock::Monotonic.now(), value]);       // programs: bpf_ktime_get_ns(), after the reserve
 ///     slot.commit();
 /// }

@@ -90,7 +90,7 @@ pub(crate) fn initialize(maps: &MapOfMaps) -> Result<()> {
 
 impl<T: AnyBitPattern> Ring<T> {
     /// A NUMA ring over regions that are already open, each with the CPU that writes it: from file descriptors received
-    /// through a socket, or for types that are not a [`Record`]. Reads files of sysfs.
+    /// through a socket, or for types that are not a [`Record`](crate::Record). Reads files of sysfs.
     ///
     /// # Errors
     /// [`ErrorKind::WrongType`](crate::ErrorKind::WrongType) for a region that is not the ring of one CPU, differs from
