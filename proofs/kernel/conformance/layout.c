@@ -8,6 +8,9 @@
 #define LINE 64
 #define RECORD_MAX ((1ULL << 29) - 8)
 #define COUNTERS_MAX ((1ULL << 26) - 1)
+#define HISTOGRAM 4096
+#define GAUGE 16384
+#define PLACES 64
 #define SLOTS_MAX (1ULL << 31)
 #define SHARDS_MAX 65536
 #define ELEMENTS_MAX 0xffffffffULL
@@ -30,6 +33,16 @@ static bool is_counters(const struct layout *l)
 	return l->kind == COUNTERS || l->kind == PERCPU_COUNTERS;
 }
 
+/* The bytes of each of the values in a shard's bank; 0 if it has no bank. */
+static uint64_t of_bank(const struct layout *l)
+{
+	if (l->kind == HISTOGRAMS)
+		return HISTOGRAM;
+	if (l->kind == GAUGES)
+		return GAUGE;
+	return is_counters(l) || l->kind == WAITERS ? 8 : 0;
+}
+
 /* Whether it has a header and slots. */
 static bool has_slots(const struct layout *l)
 {
@@ -38,18 +51,20 @@ static bool has_slots(const struct layout *l)
 
 static bool within_limits(const struct layout *l)
 {
-	if (l->kind < RING || (l->kind > PERCPU_COUNTERS && l->kind != COMMANDS))
+	if (l->kind < RING || l->kind > COMMANDS)
 		return false;
-	if (l->record < 1 || l->record > RECORD_MAX || (is_counters(l) && l->record != 8))
+	if (l->record < 1 || l->record > RECORD_MAX || (of_bank(l) && l->record != of_bank(l)))
 		return false;
-	if (l->capacity < 1 || l->capacity > ELEMENTS_MAX || (is_counters(l) && l->capacity > COUNTERS_MAX))
+	if (l->capacity < 1 || l->capacity > ELEMENTS_MAX ||
+	    (of_bank(l) && l->capacity > COUNTERS_MAX * 8 / of_bank(l)) ||
+	    (l->kind == WAITERS && l->capacity != PLACES))
 		return false;
 	if (l->shards < 1 || l->shards > SHARDS_MAX)
 		return false;
 	if (has_slots(l) && (l->capacity > SLOTS_MAX || (l->capacity & (l->capacity - 1)) != 0))
 		return false;
 	if (l->kind != RING)
-		return (l->kind == COUNTERS || l->shards == 1) && !l->resizable && !l->one_cpu;
+		return ((of_bank(l) && l->kind != PERCPU_COUNTERS) || l->shards == 1) && !l->resizable && !l->one_cpu;
 	if (l->resizable && l->one_cpu)
 		return false;
 	return !l->one_cpu || l->shards == 1;
@@ -57,8 +72,8 @@ static bool within_limits(const struct layout *l)
 
 static uint64_t size_of(const struct layout *l)
 {
-	if (is_counters(l))
-		return round_up(8 * l->capacity, LINE);
+	if (of_bank(l))
+		return round_up(of_bank(l) * l->capacity, LINE);
 	return 8 + round_up(l->record, 8) * (l->kind == LATCHES ? 2 : 1);
 }
 
@@ -78,12 +93,14 @@ bool layout_complete(struct layout *l)
 	in_line = l->size & -l->size; /* the largest power of two that divides it */
 	l->per_lines = LINE / (in_line < LINE ? in_line : LINE);
 	l->first = round_up(round_up(8 * PREAMBLE_WORDS, l->size) / l->size, l->per_lines);
+	if (l->kind == WAITERS)
+		l->first = 2; /* the second has the owners of the places */
 	l->header = has_slots(l) ? round_up(round_up(LINE, l->size) / l->size, l->per_lines) : 0;
 
 	if (has_slots(l))
 		l->elements = l->first + l->shards * (l->header + slot_elements(l));
 	else
-		l->elements = l->first + (is_counters(l) ? l->shards : l->capacity);
+		l->elements = l->first + (of_bank(l) ? l->shards : l->capacity);
 	return l->elements <= ELEMENTS_MAX;
 }
 
@@ -107,7 +124,8 @@ const char *layout_of_preamble(struct layout *l, const uint64_t words[PREAMBLE_W
 		return "not a region: the first word is not \"mapring\"";
 	if (words[1] != 2)
 		return "a layout version other than 2";
-	if (words[13] > 1)
+	/* Word 13 of waiters names other maps; so does its upper half in a ring that wakes readers. */
+	if (words[2] != WAITERS && words[13] > 1 && (words[13] & 0xffffffff) != 3)
 		return "an unknown sort of region";
 	if (gate == 2 || gate > 3)
 		return "an unknown state of the gate";
@@ -117,7 +135,7 @@ const char *layout_of_preamble(struct layout *l, const uint64_t words[PREAMBLE_W
 		.capacity = words[4],
 		.shards = words[5],
 		.resizable = gate != 0,
-		.one_cpu = words[13] == 1,
+		.one_cpu = words[2] != WAITERS && words[13] == 1,
 	};
 	if (!layout_complete(l))
 		return "a preamble that contradicts itself, or is beyond a limit";

@@ -6,7 +6,18 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum kind { RING = 1, CELLS, COUNTERS, LATCHES, PERCPU_CELLS, PERCPU_COUNTERS, COMMANDS = 10 };
+enum kind {
+	RING = 1,
+	CELLS,
+	COUNTERS,
+	LATCHES,
+	PERCPU_CELLS,
+	PERCPU_COUNTERS,
+	HISTOGRAMS,
+	GAUGES,
+	WAITERS,
+	COMMANDS
+};
 
 enum { PREAMBLE_WORDS = 16 };
 

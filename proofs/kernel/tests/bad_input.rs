@@ -188,9 +188,9 @@ fn preambles_of_another_world() {
     let (source, error) = with(1, 1);
     assert_eq!(source, PreambleError::Version { found: 1 });
     assert_says(&error, &["version 1", "knows 2"]);
-    let (source, error) = with(2, 9);
-    assert_eq!(source, PreambleError::Kind { found: 9 });
-    assert_says(&error, &["kind 9", "1 (ring), 2 (cells)", "3 (counters)"]);
+    let (source, error) = with(2, 77);
+    assert_eq!(source, PreambleError::Kind { found: 77 });
+    assert_says(&error, &["kind 77", "1 (ring), 2 (cells)", "3 (counters)"]);
     for slots in [0, 7, 1 << 40] {
         let (source, error) = with(4, slots);
         assert!(matches!(source, PreambleError::Geometry(_)), "{source:?}");
