@@ -333,7 +333,9 @@ fn what_this_version_does_not_know_is_a_typed_error() {
                     let mut known = region.preamble().encode();
                     known[14] = if region.retired().unwrap() { 3 } else { known[14] & 0xff };
                     let says = if at == 14 { words[14] & 0xff } else { words[at] };
-                    assert_eq!(known[at], says, "{geometry:?}, word {at}, bit {bit}");
+                    // A ring that wakes readers is an ordinary one to those that do not wait.
+                    let wakes = at == Preamble::LINK && Preamble::waiters(says).is_some();
+                    assert!(wakes || known[at] == says, "{geometry:?}, word {at}, bit {bit}");
                 }
                 Err(e) if e.kind() == ErrorKind::Preamble => refused += 1,
                 Err(e) if needs_a_map(&e) => assert!(words[2] == 5 || words[2] == 6),
