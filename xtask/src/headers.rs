@@ -114,10 +114,19 @@ fn check_refused(clang_path: &Path, libbpf: &[PathBuf], host: &[String]) -> Resu
             ensure!(refused.is_none(), "{header}, {bytes} bytes: {}", refused.unwrap_or_default());
         }
     }
-    // A record whose end does not name its ring would wake nobody.
-    let nameless = "MAPRING_WAKEABLE_RING(map, struct r, 64); void f(struct r *r) { mapring_commit(r); }";
-    let refused = said("wakeable", nameless, 56)?.context("wakeable: compiled without its ring")?;
-    ensure!(refused.contains("use mapring_commit(&ring, record)"), "wakeable: {refused}");
+    // Records whose end does only half of it.
+    for (header, declared, remedy) in [
+        ("wakeable", "MAPRING_WAKEABLE_RING(map, struct r, 64);", "use mapring_commit(&ring, record)"),
+        (
+            "tails",
+            "MAPRING_RING_WITH_TAILS(map, struct r, 64, 64, 128);",
+            "use mapring_commit_with_tail(&ring",
+        ),
+    ] {
+        let text = format!("{declared} void f(struct r *r) {{ mapring_commit(r); }}");
+        let refused = said(header, &text, 56)?.with_context(|| format!("{header}: half an end compiled"))?;
+        ensure!(refused.contains(remedy), "{header}: {refused}");
+    }
     Ok(fs::remove_dir_all(&dir)?)
 }
 

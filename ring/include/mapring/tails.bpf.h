@@ -187,6 +187,9 @@ struct mapring__tails {
 		return mapring__end_with_tail(map, record, len > (longest) ? (longest) : len, 0);      \
 	}                                                                                              \
 	/* Ends a record without publishing it: readers pass its ticket. */                            \
+	MAPRING__INSTEAD_OF(mapring_commit, record_type,                                               \
+			    "mapring_commit_with_tail(&ring, record, bytes)");                         \
+	MAPRING__INSTEAD_OF(mapring_discard, record_type, "mapring_discard_with_tail(&ring, record)"); \
 	MAPRING__FN void mapring_discard_with_tail(struct mapring_map__##name *map, record_type *record) \
 	{                                                                                              \
 		mapring__end_with_tail(map, record, 0, MAPRING__DISCARDED);                            \

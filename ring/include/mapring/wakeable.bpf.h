@@ -82,15 +82,9 @@ struct mapring__bell {
 	{                                                                                          \
 		mapring__end__##name(record, MAPRING__DISCARDED);                                  \
 	}                                                                                          \
-	MAPRING__NAME_THE_RING(mapring_commit, record_type);                                       \
-	MAPRING__NAME_THE_RING(mapring_discard, record_type);                                      \
+	MAPRING__INSTEAD_OF(mapring_commit, record_type, "mapring_commit(&ring, record)");         \
+	MAPRING__INSTEAD_OF(mapring_discard, record_type, "mapring_discard(&ring, record)");       \
 	MAPRING__OUTPUT(name, record_type)
-
-/* A commit that does not name the ring would wake nobody. */
-#define MAPRING__NAME_THE_RING(end, record_type)                                                   \
-	MAPRING__FN void end(record_type *record)                                                  \
-		__attribute__((unavailable("mapring: a wakeable ring has such records: use " #end  \
-					   "(&ring, record)")))
 
 /*
  * Whether ticket t has ended, or is far behind: t may be one that no program can claim, because its slot is stuck.

@@ -309,6 +309,11 @@ static __always_inline void mapring__zero(void *record, __u32 size)
 		words[i] = 0;
 }
 
+/* For rings whose records do not end by `mapring_commit(record)`, which would do half of it. */
+#define MAPRING__INSTEAD_OF(end, record_type, use)                                                    \
+	MAPRING__FN void end(record_type *record)                                                  \
+		__attribute__((unavailable("mapring: a ring of this program has such records: use " use)))
+
 /* The ends of a record that also name its ring, for code that is the same for rings that can wake their readers. */
 #define MAPRING__ENDS(name, record_type)                                                              \
 	MAPRING__FN void mapring_commit(struct mapring_map__##name *map __attribute__((unused)),   \
