@@ -134,7 +134,6 @@ struct mapring__tails {
 			entry = mapring__tail__##name(at);                                             \
 			if (entry < 0)                                                                 \
 				return 0;                                                              \
-			entry &= MAPRING__TAIL_WRITERS - 1;                                            \
 		}                                                                                      \
 		seq = mapring__try_fast(ring, shard->header, 0, MAPRING__MARK(slots));                 \
 		if (!seq) {                                                                            \
@@ -222,6 +221,8 @@ static __always_inline void mapring__tail_end(struct mapring__tails tails, __u64
 	__u64 *active = tails.header + MAPRING__TAIL_ACTIVE;
 
 	/* SYNC give back: the record and its tail come before this; a program that then overwrites them comes after. */
+	/* Opaque: clang knows which entries there are, and would leave out the mask, which the verifier needs. */
+	asm volatile("" : "+r"(entry));
 	mapring__publish(active + (entry & (MAPRING__TAIL_WRITERS - 1)), 0);
 	mapring__tail_give_back(tails, at, len);
 }
