@@ -1,0 +1,54 @@
+//! What lies ahead of a cursor: for readers that wait, and for those that order the records of several shards.
+
+use super::{Cursor, SlotSource, last_taken, later};
+use crate::abi::seq::{PENDING, after, state};
+
+/// What a reader that waits would find in a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unread {
+    /// No ticket has ended.
+    Nothing,
+    /// Tickets have ended, behind one that is being written and for which the reader's patience lasts.
+    Held,
+    /// A ticket has ended, or some have, but fewer than were asked for.
+    Some,
+    /// As many tickets as were asked for have ended, or more, or the steps pass a ticket that nobody will end.
+    Many,
+}
+
+impl Cursor {
+    /// What the next steps would find, if they checked later tickets too; `many` is at least 1, and at most the number
+    /// of slots. Takes a few dozen loads at most.
+    pub fn unread(&mut self, look: &mut impl SlotSource, many: u64) -> Unread {
+        let (slots, t) = (look.slots(), self.next);
+        let seen = look.peek(t);
+        if after(state(seen), slots.published(t)) {
+            return Unread::Many; // a whole lap
+        }
+        if state(seen) == slots.published(t) {
+            let last = t.wrapping_add(many - 1);
+            let ended = many == 1 || !after(slots.published(last), state(look.peek(last)));
+            return if ended { Unread::Many } else { Unread::Some };
+        }
+        let Some(gap) = later(look, t) else { return Unread::Nothing };
+        if state(seen) == slots.writing(t) && !self.has_waited(t.wrapping_add(gap)) {
+            return Unread::Held;
+        }
+        Unread::Many
+    }
+
+    /// Whether no ticket from the next one on was claimed when this call began. So a program that claims one later reads
+    /// a later clock than the caller did, if the caller read it before this call ([`clock_fence`](super::clock_fence)).
+    ///
+    /// One exception, where a later ticket can already be claimed: a slot that was stepped over because its writer was
+    /// interrupted for a lap (`docs/guarantees.md`, *Non-guarantees*).
+    #[inline]
+    pub fn nothing_claimed(&self, look: &mut impl SlotSource) -> bool {
+        let (slots, t) = (look.slots(), self.next);
+        if after(state(look.peek(t)), slots.free(t)) {
+            return false;
+        }
+        // A guarded claim that was interrupted between `head` and the slot leaves a free slot before later tickets.
+        !after(look.head() & !PENDING, t) || last_taken(look, t).is_none_or(|last| after(t, last))
+    }
+}
