@@ -27,7 +27,7 @@ pub struct Events<T> {
 
 impl<T: AnyBitPattern> Reader<T> {
     /// The records as a stream, in a runtime of tokio with its I/O and time drivers. Between records its task sleeps as
-    /// [`wait`](Self::wait) does. A busy stream lets other tasks run after 1024 records.
+    /// [`wait`](Self::wait) does. A busy stream lets other tasks run when its task has used up tokio's budget.
     ///
     /// # Errors
     /// [`ErrorKind::System`](crate::ErrorKind::System) without such a runtime, or if it can't watch the bell.
