@@ -139,6 +139,8 @@ mod region;
 #[cfg(not(loom))]
 mod ring;
 mod sync;
+#[cfg(not(loom))]
+pub mod tagged;
 mod text;
 #[cfg(not(loom))]
 pub mod time;
@@ -172,6 +174,43 @@ pub use libbpf_rs;
 /// ```
 #[cfg(all(not(loom), feature = "derive"))]
 pub use mapring_derive::Record;
+/// Implements [`tagged::Variants`] for an enum whose variants refer to records: see [`Tagged`](type@Tagged). Each
+/// variant has the tag that `MAPRING_VARIANT` gives it in C, and its name.
+///
+/// ```
+/// #[derive(mapring::Tagged)]
+/// enum Event<'r> {
+///     #[tag(1)]
+///     Opened(&'r u64),
+///     #[tag(2)]
+///     Closed(&'r [u32; 2]),
+/// }
+/// assert_eq!(size_of::<mapring::Tagged<Event<'_>>>(), 16);
+/// ```
+///
+/// A tag that two variants have, or none, does not compile:
+///
+/// ```compile_fail
+/// #[derive(mapring::Tagged)]
+/// enum Event<'r> {
+///     #[tag(1)]
+///     Opened(&'r u64),
+///     #[tag(1)]
+///     Closed(&'r u64),
+/// }
+/// ```
+///
+/// A variant that is not a reference to a record does not compile either:
+///
+/// ```compile_fail
+/// #[derive(mapring::Tagged)]
+/// enum Event<'r> {
+///     #[tag(1)]
+///     Opened(&'r bool),
+/// }
+/// ```
+#[cfg(all(not(loom), feature = "derive"))]
+pub use mapring_derive::Tagged;
 /// Implements [`Record`](trait@Record) for structs and enums that libbpf-cargo generated from C. It applies
 /// [`plain_record!`] to each, with the fields found in the skeleton's file. It looks for this file in `OUT_DIR`, then
 /// next to `Cargo.toml`. A type that is not plain data in all its parts (a `_Bool`, a pointer, a union, padding that
@@ -196,6 +235,8 @@ pub use region::{Access, OpenOptions, Refusal, Region, Source};
 pub use ring::Events;
 #[cfg(not(loom))]
 pub use ring::{Drain, DrainMerged, Event, Merged, MergedStats, Reader, Ring, Tailed, Writer};
+#[cfg(not(loom))]
+pub use tagged::Tagged;
 
 /// Used by the code that this crate's macros generate.
 #[cfg(not(loom))]
@@ -204,4 +245,5 @@ pub mod __private {
     pub use bytemuck::{Pod, Zeroable};
 
     pub use crate::record::{layout_of, name_of, plain_size};
+    pub use crate::tagged::{payload_words, record_in};
 }

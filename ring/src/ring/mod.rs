@@ -5,6 +5,7 @@ mod maps;
 mod merged;
 mod reader;
 mod sweep;
+mod tagged;
 mod tails;
 mod writer;
 

@@ -35,6 +35,15 @@ struct Part {
     number: usize,
     place: Place,
     cursor: Cursor,
+    /// Records that were delivered with a tag that their type does not know.
+    unknown: u64,
+}
+
+impl Part {
+    /// The counts of the tickets that were passed.
+    fn stats(&self) -> ReadStats {
+        ReadStats { unknown: self.unknown, ..self.cursor.stats() }
+    }
 }
 
 /// A position in each shard of a ring.
@@ -105,7 +114,7 @@ impl<T: AnyBitPattern> Sweep<T> {
                     }
                     Slots::Lookup(window) => Cursor::new(&mut window.of(shard, &place), start, patience),
                 };
-                Part { number: number + shard, place, cursor }
+                Part { number: number + shard, place, cursor, unknown: 0 }
             }));
             sources.push(source);
         }
@@ -196,7 +205,7 @@ impl<T: AnyBitPattern> Sweep<T> {
     /// The counts of the tickets that were passed, summed over all shards.
     pub(super) fn passed(&self) -> ReadStats {
         let mut sum = ReadStats::default();
-        self.shards.iter().for_each(|shard| sum += shard.cursor.stats());
+        self.shards.iter().for_each(|shard| sum += shard.stats());
         sum
     }
 
@@ -211,7 +220,7 @@ impl<T: AnyBitPattern> Sweep<T> {
     /// The counts of the records of the shard with this number.
     pub(super) fn shard_stats(&self, number: usize) -> Option<ReadStats> {
         let at = self.shards.iter().position(|shard| shard.number == number)?;
-        Some(ReadStats { no_slot: self.dropped(at), ..self.shards[at].cursor.stats() })
+        Some(ReadStats { no_slot: self.dropped(at), ..self.shards[at].stats() })
     }
 
     /// Records that programs dropped in the shard at `at`.
@@ -326,7 +335,7 @@ impl<T: AnyBitPattern> Sweep<T> {
     /// One step in a shard: a record, or another result.
     #[inline(always)]
     fn step(&mut self, at: usize) -> Result<Event<T>, Step> {
-        let Part { number, place, cursor } = &mut self.shards[at];
+        let Part { number, place, cursor, .. } = &mut self.shards[at];
         let number = *number;
         let Slots::Mapped(shared) = self.sources.of(at) else {
             let step = self.step_by_call(at);
