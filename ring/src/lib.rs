@@ -103,7 +103,7 @@
 //!   libbpf, you need a C compiler, libelf and zlib. Readers, and loaders that use aya, leave it out:
 //!   `mapring = { …, default-features = false, features = ["bpf", "derive"] }`.
 //! - `derive` (default): `#[derive(Record)]`, for types that are compared with C's. ([`record!`] does the same without
-//!   this feature.)
+//!   this feature.) `#[derive(Tagged)]`, for [several types of records](type@Tagged) in one ring.
 //! - `tokio`: `Reader::into_stream`, a stream for async programs.
 //! - `hdrhistogram`: [`Histogram::record_into`] copies a histogram into one of the crate `hdrhistogram`.
 //!
