@@ -11,6 +11,7 @@ mod maps;
 mod names;
 mod scribbled;
 mod sparse;
+mod tagged;
 mod tails;
 mod underneath;
 #[cfg(feature = "bpf")]
