@@ -16,8 +16,7 @@ impl<E: Variants> Reader<TaggedRecord<E::Payload, PhantomData<E>>> {
         mut f: impl FnMut(Event<Result<E::With<'_>, Unknown<'_>>>),
     ) -> usize {
         self.for_each_counted(limit, |Event { shard, ticket, record }, unknown| {
-            let record = record.variant();
-            *unknown = unknown.wrapping_add(u64::from(record.is_err()));
+            let record = counted(record.variant(), unknown);
             f(Event { shard, ticket, record });
         })
     }
@@ -32,9 +31,22 @@ impl<E: Variants> Reader<Tailed<TaggedRecord<E::Payload, PhantomData<E>>>> {
         mut f: impl FnMut(Event<Result<E::With<'_>, Unknown<'_>>>, &[u8]),
     ) -> usize {
         self.for_each_with_tail_counted(limit, |Event { shard, ticket, record }, tail, unknown| {
-            let record = record.variant();
-            *unknown = unknown.wrapping_add(u64::from(record.is_err()));
+            let record = counted(record.variant(), unknown);
             f(Event { shard, ticket, record }, tail);
         })
     }
+}
+
+/// The result of a match, after counting it if it is unknown.
+#[inline(always)] // so that the match is decided once
+fn counted<'r, V>(variant: Result<V, Unknown<'r>>, unknown: &mut u64) -> Result<V, Unknown<'r>> {
+    // A branch, not an addition to memory for each record.
+    #[cold]
+    fn count(unknown: &mut u64) {
+        *unknown = unknown.wrapping_add(1);
+    }
+    if variant.is_err() {
+        count(unknown);
+    }
+    variant
 }
