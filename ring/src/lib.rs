@@ -234,7 +234,9 @@ pub use region::{Access, OpenOptions, Refusal, Region, Source};
 #[cfg(all(not(loom), feature = "tokio"))]
 pub use ring::Events;
 #[cfg(not(loom))]
-pub use ring::{Drain, DrainMerged, Event, Merged, MergedStats, Reader, Ring, Tailed, Writer};
+pub use ring::{
+    Behind, Drain, DrainMerged, Event, Merged, MergedStats, Reader, Ring, RingReader, Tailed, Writer,
+};
 #[cfg(not(loom))]
 pub use tagged::Tagged;
 

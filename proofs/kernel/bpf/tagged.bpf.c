@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /* Tagged records in every kind of ring: three variants, by programs that interrupt each other. */
+#include <mapring/keep_oldest.bpf.h>
 #include <mapring/numa.bpf.h>
 #include <mapring/resizable.bpf.h>
 #include <mapring/ring.bpf.h>
@@ -37,6 +38,7 @@ struct event {
 
 MAPRING_RING(plain, struct event, 16384);
 MAPRING_WAKEABLE_RING(wakeable, struct event, 256);
+MAPRING_KEEP_OLDEST_RING(keeping, struct event, 256);
 MAPRING_RESIZABLE_RING(resizable, struct event, 256);
 MAPRING_NUMA_RING(numa, struct event, 256);
 MAPRING_RING_WITH_TAILS(tailed, struct event, 16384, 64, 1 << 20);
@@ -179,6 +181,7 @@ int on_packet(void *ctx __attribute__((unused)))
 
 EACH(plain)
 EACH(wakeable)
+EACH(keeping)
 EACH(resizable)
 EACH(numa)
 

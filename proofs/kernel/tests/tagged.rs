@@ -49,7 +49,7 @@ type Events = Tagged<Event<'static>>;
 /// The tag of `struct newer`.
 const NEWER: u64 = 0x8000_0001;
 /// The rings without tails.
-const RINGS: [&str; 4] = ["plain", "wakeable", "resizable", "numa"];
+const RINGS: [&str; 5] = ["plain", "wakeable", "keeping", "resizable", "numa"];
 /// The longest time to wait for programs that interrupt each other.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Records of each variant to read, at least.
