@@ -45,17 +45,7 @@ struct task_struct {
 	struct mm_struct *mm;
 };
 
-#if defined(__TARGET_ARCH_x86)
-struct pt_regs {
-	unsigned long di, si, dx, orig_ax;
-};
-#define CALL(regs) ((regs)->orig_ax)
-#define ARGUMENT_0(regs) ((regs)->di)
-#define ARGUMENT_1(regs) ((regs)->si)
-#define ARGUMENT_2(regs) ((regs)->dx)
-#define EXECVE 59
-#define EXECVEAT 322
-#elif defined(__TARGET_ARCH_arm64)
+#ifdef __TARGET_ARCH_arm64
 struct pt_regs {
 	__u64 regs[31];
 	__u64 orig_x0;
@@ -67,6 +57,16 @@ struct pt_regs {
 #define ARGUMENT_2(regs) ((regs)->regs[2])
 #define EXECVE 221
 #define EXECVEAT 281
+#else /* x86-64: on any other machine the load fails, because these fields are missing */
+struct pt_regs {
+	unsigned long di, si, dx, orig_ax;
+};
+#define CALL(regs) ((regs)->orig_ax)
+#define ARGUMENT_0(regs) ((regs)->di)
+#define ARGUMENT_1(regs) ((regs)->si)
+#define ARGUMENT_2(regs) ((regs)->dx)
+#define EXECVE 59
+#define EXECVEAT 322
 #endif
 #pragma clang attribute pop
 

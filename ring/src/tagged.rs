@@ -15,7 +15,7 @@ use crate::record::{Record, TypeLayout, Variant};
 /// references into the private copy of the record that the reader made, without another copy.
 #[cfg_attr(feature = "derive", doc = "```")]
 #[cfg_attr(not(feature = "derive"), doc = "```ignore")]
-/// use mapring::{OpenOptions, Record, Region, Ring, Tagged};
+/// use mapring::{Record, Ring, Tagged};
 ///
 /// #[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable, Record)]
 /// #[repr(C)]
@@ -49,6 +49,8 @@ use crate::record::{Record, TypeLayout, Variant};
 /// assert_eq!((reader.stats().delivered, reader.stats().unknown), (3, 1));
 /// # Ok::<(), mapring::Error>(())
 /// ```
+///
+/// A process that writes such records to a memfd declares the tag and the variant as a struct of the same size.
 ///
 /// **Programs of another version.** A program may have more variants than `E`, and larger ones: the ring's records may
 /// be larger than `Tagged<E>`. All others are refused when the ring is opened. If the map has BTF that this process may
