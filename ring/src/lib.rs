@@ -187,7 +187,7 @@ pub use mapring_derive::Record;
 /// ```
 #[cfg(all(not(loom), feature = "derive"))]
 pub use mapring_derive::skeleton_records;
-pub use protocol::ring::{ReadStats, Slot, Start};
+pub use protocol::ring::{Loss, LossCause, ReadStats, Slot, Start};
 #[cfg(not(loom))]
 pub use record::Record;
 #[cfg(not(loom))]

@@ -32,6 +32,9 @@ const INNER: u64 = 0x49 << 56;
 pub(crate) const RING_A_BELL: u32 = 130;
 const FORCE_WAKEUP: u64 = 2;
 
+/// The time, in nanoseconds: more than a spell of drops after boot.
+const LATE: u64 = 1 << 40;
+
 /// The value of scratch registers after a call.
 const SCRATCHED: u64 = 0xdead_dead_dead_dead;
 
@@ -296,6 +299,8 @@ impl<'a> Machine<'a> {
                 assert!(matches!(self.map.inner, Some(Inner::Copies(_))), "not a map that each CPU has");
                 self.lookup(self.reg(3) & 0xffff_ffff)
             }
+            // `bpf_ktime_get_ns`
+            5 => LATE,
             8 => self.cpu,
             RING_A_BELL => {
                 let (bell, bytes, flags) = (self.reg(1), self.reg(3), self.reg(4));

@@ -18,6 +18,12 @@
 /* The number of these that it tries before it may bisect to find the end of the ring. */
 #define MAPRING__WALK 2
 
+/* The words of a shard's header with the times when the latest spell of drops began, and of its last drop so far. */
+#define MAPRING__DROPS_SINCE 6
+#define MAPRING__DROPS_UNTIL 7
+/* Nanoseconds without a drop after which the next drop begins a new spell. */
+#define MAPRING__SPELL 1000000000LL
+
 /* A ring: its map, the bytes of an element, log2 of the slots per shard. All of these are constants for the
  * compiler, except for those that a resizable or NUMA ring looks up. In a ring with tails slots are not elements:
  * `map` is the shard's first slot, and `size` the bytes of a slot with MAPRING__IN_SHARD. */
@@ -52,6 +58,30 @@ static __always_inline __u64 *mapring__slot(struct mapring__ring ring, __u32 bas
 	if (ring.size & MAPRING__IN_SHARD)
 		return (__u64 *)ring.map + slot * (ring.size % MAPRING__IN_SHARD / 8);
 	return mapring__word(ring.map, base + (__u32)MAPRING__HEADER(ring.size) + slot);
+}
+
+/* A word of a shard's header, which starts with element `header`, at `head`. NULL if it is outside of the map. */
+static __always_inline __u64 *mapring__header_word(struct mapring__ring ring, __u64 *head, __u32 header, __u32 word)
+{
+	__u64 *element;
+
+	if (ring.size >= MAPRING__LINE) /* else a header takes several elements */
+		return head + word;
+	element = mapring__word(ring.map, header + word * 8 / ring.size);
+	return element ? element + word * 8 % ring.size / 8 : 0;
+}
+
+/* Stores the time of a drop, before it is counted. If programs interrupt each other here, it is the time of one of
+ * them. */
+static __always_inline void mapring__time_drop(__u64 *since, __u64 *until)
+{
+	__u64 now = bpf_ktime_get_ns();
+
+	if (!since || !until)
+		return;
+	if ((__s64)(now - mapring__load(until)) > MAPRING__SPELL)
+		mapring__store(since, now);
+	mapring__store(until, now);
 }
 
 /*
@@ -123,10 +153,11 @@ static __always_inline __u64 mapring__take_guarded(__u64 *head, __u64 t, __u64 *
 	((guarded) ? mapring__take_guarded(head, t, seq, lap, pending) : mapring__take(seq, lap, pending))
 
 /*
- * The slow path: `head` was not the next free ticket. Returns the ticket that it claimed, or -1 after it
- * counted the drop. Its loops follow each other, because the verifier multiplies nested ones.
+ * The slow path: `head`, in element `header`, was not the next free ticket. Returns the ticket that it claimed, or -1
+ * after it counted the drop. Its loops follow each other, because the verifier multiplies nested ones.
  */
-static __always_inline __s64 mapring__search(struct mapring__ring ring, __u64 *head, __u32 base, const int guarded)
+static __always_inline __s64 mapring__search(struct mapring__ring ring, __u64 *head, __u32 header, __u32 base,
+					     const int guarded)
 {
 	__u64 *seq, start = mapring__load(head), pending = start & MAPRING__PENDING, t = start ^ pending;
 	__u64 lap, state;
@@ -181,6 +212,8 @@ dropped:
 		mapring__store(head, t | pending);
 	else if (guarded)
 		mapring__store(head, start);
+	mapring__time_drop(mapring__header_word(ring, head, header, MAPRING__DROPS_SINCE),
+			   mapring__header_word(ring, head, header, MAPRING__DROPS_UNTIL));
 	mapring__count(head + 1, 1);
 	return -1;
 claimed:
@@ -197,9 +230,9 @@ static __always_inline __s64 mapring__claim(struct mapring__ring ring, __u64 *he
 		return -1;
 	}
 	if (!MAPRING__HAS_GUARD)
-		return mapring__search(ring, head, base, 0);
+		return mapring__search(ring, head, base, base, 0);
 	MAPRING__GUARD;
-	claimed = mapring__search(ring, head, base, 1);
+	claimed = mapring__search(ring, head, base, base, 1);
 	MAPRING__UNGUARD;
 	return claimed;
 }

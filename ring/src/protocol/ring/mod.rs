@@ -8,6 +8,7 @@
 
 mod consume;
 mod follow;
+mod loss;
 mod merge;
 mod produce;
 mod retire;
@@ -17,6 +18,7 @@ mod window;
 
 pub use consume::{Cursor, Room, SlotSource, Start, Step, Unread};
 pub use follow::{Follow, Leaving};
+pub use loss::{Loss, LossCause, Losses};
 pub use merge::{Found, Merge, OPEN, Shards, read};
 pub use produce::Slot;
 pub use retire::{Whole, close, finish, gate, give_up, is_replaced_by, open, replace, retire, unfinished};
@@ -25,7 +27,7 @@ pub use window::{Window, WindowOf};
 
 use super::{Words, WordsMut};
 use crate::abi::seq::Slots;
-use crate::abi::{Geometry, Kind};
+use crate::abi::{Geometry, Kind, LINE, WORD};
 use crate::sync::Ordering;
 pub use crate::sync::clock_fence;
 
@@ -35,8 +37,15 @@ const HEAD: usize = 0;
 pub(crate) const DROPPED: usize = 1;
 /// The header's word with the number of tickets that were given out in this shard, once the ring is retired.
 pub(crate) const END: usize = 2;
+/// The header's words with the times when the latest spell of drops began, and when it ended so far: see
+/// `ShardMut::time_drop`.
+pub(crate) const DROPS_SINCE: usize = 6;
+pub(crate) const DROPS_UNTIL: usize = 7;
 /// The header's word with the gate of a resizable ring: see [`Gate`](crate::abi::Gate).
 pub const GATE: usize = 3;
+
+/// Words of a header.
+const HEADER: usize = LINE / WORD;
 
 /// The place of a shard in its region, in words.
 #[derive(Clone, Copy, Debug)]
@@ -110,6 +119,12 @@ impl<'a> Shard<'a> {
         self.words.load(self.place.header + END, Ordering::Relaxed)
     }
 
+    /// When the latest spell of drops began, and its last drop so far. Nanoseconds of `CLOCK_MONOTONIC`; 0 if there was
+    /// none.
+    pub fn spell(&self) -> [u64; 2] {
+        [DROPS_SINCE, DROPS_UNTIL].map(|word| self.words.load(self.place.header + word, Ordering::Relaxed))
+    }
+
     /// Records for which producers found no free slot. They have no ticket, and no reader counts them.
     pub fn dropped(&self) -> u64 {
         self.words.load(self.place.header + DROPPED, Ordering::Relaxed)
@@ -132,7 +147,7 @@ impl<'a> ShardMut<'a> {
     #[inline]
     pub fn new(words: WordsMut<'a>, place: &Place) -> Self {
         Self {
-            header: words.slice(place.header, GATE + 1),
+            header: words.slice(place.header, HEADER),
             elements: words.slice(place.elements, place.len),
             place: *place,
         }

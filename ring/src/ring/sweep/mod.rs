@@ -1,5 +1,6 @@
 //! Reads one ring, from each shard in turn. Its shards are in one region, or each in its own region.
 
+mod losses;
 mod one;
 mod pass;
 mod quiet;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use bytemuck::AnyBitPattern;
 use parking_lot::Mutex;
 
+pub(super) use losses::Drops;
 pub(super) use pass::Pass;
 use quiet::Looks;
 use sources::{Slots, Sources};
@@ -35,6 +37,8 @@ struct Part {
     number: usize,
     place: Place,
     cursor: Cursor,
+    /// The drops that were reported as losses.
+    drops: Drops,
 }
 
 /// A position in each shard of a ring.
@@ -56,6 +60,8 @@ pub(super) struct Sweep<T> {
     /// The most steps of a call between two records: see [`Sweep::STEPS`].
     steps: u32,
     stopped_early: bool,
+    /// The drops without a shard that were reported as losses.
+    no_shard: Drops,
     /// The last failed system call of those that no window makes.
     error: Mutex<Option<io::Error>>,
     record: T,
@@ -105,7 +111,7 @@ impl<T: AnyBitPattern> Sweep<T> {
                     }
                     Slots::Lookup(window) => Cursor::new(&mut window.of(shard, &place), start, patience),
                 };
-                Part { number: number + shard, place, cursor }
+                Part { number: number + shard, place, cursor, drops: Drops::default() }
             }));
             sources.push(source);
         }
@@ -127,6 +133,7 @@ impl<T: AnyBitPattern> Sweep<T> {
             burst: 0,
             steps: if by_call { Self::STEPS_BY_CALL } else { Self::STEPS },
             stopped_early: false,
+            no_shard: Drops::default(),
             error: Mutex::new(None),
             record: T::zeroed(),
         }
@@ -160,7 +167,7 @@ impl<T: AnyBitPattern> Sweep<T> {
                     }
                     Err(Step::Empty) => {
                         empty += 1;
-                        self.came_to_the_end(self.turn);
+                        self.came_to_the_end(self.turn, true);
                     }
                     Err(_) => {
                         left = left.saturating_sub(self.shards[self.turn].cursor.cost() - 1);
@@ -203,15 +210,23 @@ impl<T: AnyBitPattern> Sweep<T> {
     /// The same, with the records that programs dropped.
     pub(super) fn stats(&self) -> ReadStats {
         let dropped = (0..self.shards.len()).map(|at| self.dropped(at));
-        let no_shard = self.sources.iter().map(|of| self.or_zero(of.region().live(Preamble::DROPPED)));
-        let sum = |a: u64, b| a.wrapping_add(b);
-        ReadStats { no_slot: dropped.fold(0, sum), no_shard: no_shard.fold(0, sum), ..self.passed() }
+        ReadStats {
+            no_slot: dropped.fold(0, u64::wrapping_add),
+            no_shard: self.without_shard(),
+            ..self.passed()
+        }
     }
 
     /// The counts of the records of the shard with this number.
     pub(super) fn shard_stats(&self, number: usize) -> Option<ReadStats> {
         let at = self.shards.iter().position(|shard| shard.number == number)?;
         Some(ReadStats { no_slot: self.dropped(at), ..self.shards[at].cursor.stats() })
+    }
+
+    /// Records that programs dropped because their CPU has no shard.
+    fn without_shard(&self) -> u64 {
+        let counts = self.sources.iter().map(|of| self.or_zero(of.region().live(Preamble::DROPPED)));
+        counts.fold(0, u64::wrapping_add)
     }
 
     /// Records that programs dropped in the shard at `at`.
@@ -326,7 +341,7 @@ impl<T: AnyBitPattern> Sweep<T> {
     /// One step in a shard: a record, or another result.
     #[inline(always)]
     fn step(&mut self, at: usize) -> Result<Event<T>, Step> {
-        let Part { number, place, cursor } = &mut self.shards[at];
+        let Part { number, place, cursor, .. } = &mut self.shards[at];
         let number = *number;
         let Slots::Mapped(shared) = self.sources.of(at) else {
             let step = self.step_by_call(at);

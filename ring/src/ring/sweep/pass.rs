@@ -36,10 +36,10 @@ impl<T: AnyBitPattern> Sweep<T> {
             }
             let lap = self.step_limit(at);
             let record = &mut self.record;
-            let Part { number, place, cursor } = &mut self.shards[at];
+            let Part { number, place, cursor, .. } = &mut self.shards[at];
             let mut f = |ticket, record: &T| f(Event { shard: *number, ticket, record });
             let limits = Limits { records: limit - count, lap, whole };
-            count += match self.sources.of_mut(at) {
+            let (run, empty) = match self.sources.of_mut(at) {
                 (Slots::Mapped(shared), _) => {
                     let mut small = T::zeroed();
                     let record = if size_of::<T>() <= SMALL { &mut small } else { record };
@@ -49,7 +49,8 @@ impl<T: AnyBitPattern> Sweep<T> {
                     pass(cursor, &mut window.of(shard, place), record, limits, &mut left, &mut f)
                 }
             };
-            self.came_to_the_end(at);
+            count += run;
+            self.came_to_the_end(at, empty);
             self.next_shard();
             if count >= limit {
                 return count;
@@ -94,7 +95,7 @@ impl<T: AnyBitPattern> Sweep<T> {
     #[inline(never)]
     fn begin(&mut self, pass: &mut Pass, left: &mut u32) -> bool {
         if pass.begun {
-            self.end_shard(pass);
+            self.end_shard(pass, false);
         }
         while pass.left > 0 && *left > 0 {
             *left -= 1;
@@ -102,7 +103,7 @@ impl<T: AnyBitPattern> Sweep<T> {
                 (pass.begun, pass.steps) = (true, self.step_limit(self.turn));
                 return true;
             }
-            self.end_shard(pass);
+            self.end_shard(pass, false);
         }
         if *left == 0 {
             (self.stopped_early, pass.left) = (true, 0);
@@ -117,12 +118,12 @@ impl<T: AnyBitPattern> Sweep<T> {
             *left = left.saturating_sub(self.shards[self.turn].cursor.cost());
         }
         if step == Step::Empty || *left == 0 {
-            self.end_shard(pass);
+            self.end_shard(pass, step == Step::Empty);
         }
     }
 
-    fn end_shard(&mut self, pass: &mut Pass) {
-        self.came_to_the_end(self.turn);
+    fn end_shard(&mut self, pass: &mut Pass, empty: bool) {
+        self.came_to_the_end(self.turn, empty);
         self.next_shard();
         *pass = Pass { left: pass.left - 1, begun: false, steps: 0 };
     }
@@ -139,7 +140,8 @@ struct Limits {
     whole: u32,
 }
 
-/// One pass over a shard, which takes at most `left` steps between two records. Returns the number of records.
+/// One pass over a shard, which takes at most `left` steps between two records. Returns the number of records, and
+/// whether there are no more.
 #[inline(always)]
 fn pass<T: AnyBitPattern>(
     cursor: &mut Cursor,
@@ -148,7 +150,7 @@ fn pass<T: AnyBitPattern>(
     Limits { records, mut lap, whole }: Limits,
     left: &mut u32,
     f: &mut impl FnMut(u64, &T),
-) -> usize {
+) -> (usize, bool) {
     let mut count = 0;
     while lap > 0 && count < records {
         let (run, step) = cursor.run(look, record, lap.min(records - count), &mut *f);
@@ -158,12 +160,12 @@ fn pass<T: AnyBitPattern>(
             *left = whole;
         }
         if step == Step::Empty {
-            break;
+            return (count, true);
         }
         *left = left.saturating_sub(cursor.cost());
         if *left == 0 {
             break;
         }
     }
-    count
+    (count, false)
 }

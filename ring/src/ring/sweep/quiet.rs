@@ -85,11 +85,15 @@ impl<T: AnyBitPattern> Sweep<T> {
         passed
     }
 
-    /// Stores the next ticket of a shard, whose slot shows whether the shard is quiet.
+    /// Stores the next ticket of a shard, whose slot shows whether the shard is quiet. `empty` says whether the shard
+    /// has no more records. Then nothing was lost before the clock was last read.
     #[inline(always)]
-    pub(super) fn came_to_the_end(&mut self, at: usize) {
-        let (shard, watch) = (&self.shards[at], &mut self.watches[at]);
+    pub(super) fn came_to_the_end(&mut self, at: usize, empty: bool) {
+        let (shard, watch) = (&mut self.shards[at], &mut self.watches[at]);
         watch.waits_for(shard.cursor.next());
+        if empty && !self.sources.of(at).failed() {
+            shard.cursor.caught_up(self.looks.read);
+        }
         self.quiet[at] = Quiet::new(&shard.place, watch);
     }
 
@@ -132,6 +136,16 @@ impl Looks {
     pub(super) fn new() -> Self {
         let now = now();
         Self { now: false, sweeps: Self::SWEEPS, read: now, last: now }
+    }
+
+    /// A time that has passed: when the clock was last read.
+    pub(super) fn time(&self) -> u64 {
+        self.read
+    }
+
+    /// Stores the time: for readers that read the clock themselves.
+    pub(super) fn set(&mut self, time: u64) {
+        self.read = time;
     }
 
     /// Checks later tickets in the next sweep.
