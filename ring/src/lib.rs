@@ -143,6 +143,9 @@ mod text;
 #[cfg(not(loom))]
 pub mod time;
 
+pub use abi::Process;
+#[cfg(not(loom))]
+pub use bpf::MapUser;
 #[cfg(not(loom))]
 pub use error::{Error, ErrorKind, ReadError, Result};
 #[cfg(all(not(loom), feature = "bpf"))]
@@ -195,7 +198,7 @@ pub use region::{Access, OpenOptions, Refusal, Region, Source};
 #[cfg(all(not(loom), feature = "tokio"))]
 pub use ring::Events;
 #[cfg(not(loom))]
-pub use ring::{Drain, DrainMerged, Event, Merged, MergedStats, Reader, Ring, Tailed, Writer};
+pub use ring::{Drain, DrainMerged, Event, Liveness, Merged, MergedStats, Reader, Ring, Tailed, Writer};
 
 /// Used by the code that this crate's macros generate.
 #[cfg(not(loom))]

@@ -60,7 +60,7 @@ pub(super) fn a_guarded_claim_that_was_interrupted_is_waited_for() {
         ring.header()[0].store(1 | PENDING, Ordering::Release);
         push(1, 2 | PENDING);
         push(0, 1);
-        [0, 1].map(|t| history.note(Some(t), End::Published(t)));
+        (0..2).for_each(|t| history.note(Some(t), End::Published(t)));
         let reader = reader.join().unwrap();
         assert_eq!(reader.stats().skipped, 0, "{reader:?}");
         noted.note("waited", reader.log().is_empty());

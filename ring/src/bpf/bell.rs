@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use super::open::open;
 use super::{MapFd, MapOfMaps, sys};
-use crate::abi::commands::Owner;
+use crate::abi::Process;
 use crate::abi::{Kind, Preamble};
 use crate::error::{Cause, Error, Result};
 use crate::protocol::waiters::Place;
-use crate::region::{Identity, Mapping, OpenOptions, Region, SharedMut, Source, is_alive, this_process};
+use crate::region::{Identity, Mapping, OpenOptions, Region, SharedMut, Source, this_process};
 use crate::sync::Ordering;
 
 /// What follows the name, or the pin, of a ring in those of its other maps.
@@ -49,7 +49,7 @@ impl Bell {
         };
         let (consumer, producer) = (page(0, true)?, page(1, false)?);
         let me = this_process()?.encode();
-        let alive = |owner| Owner::decode(owner).is_some_and(is_alive);
+        let alive = |owner| Process::decode(owner).is_some_and(Process::is_alive);
         let Some(place) = Place::take(waiters.words(), me, alive).map(|place| place.number()) else {
             return Err(Error::from(Cause::NoPlace { what }));
         };

@@ -1,5 +1,6 @@
 //! Reads a ring, and the rings that replace it.
 
+mod liveness;
 #[cfg(feature = "tokio")]
 mod stream;
 mod wait;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytemuck::AnyBitPattern;
 
+pub use self::liveness::Liveness;
 #[cfg(feature = "tokio")]
 pub use self::stream::Events;
 use self::wait::Waiting;

@@ -1,6 +1,7 @@
 //! The losses of a sweep: what its cursors found, and what programs dropped since the last look.
 
 use std::io;
+use std::time::Duration;
 
 use bytemuck::AnyBitPattern;
 
@@ -68,6 +69,11 @@ impl<T: AnyBitPattern> Sweep<T> {
             counts.try_fold(0, |sum: u64, count| Ok(sum.wrapping_add(count?)))
         };
         report(no_shard.new_ones(None, LossCause::NoShard, count, || Ok([0; 2])));
+    }
+
+    /// How long it has found no new tickets.
+    pub(in crate::ring) fn idle(&self) -> Duration {
+        self.looks.idle()
     }
 
     /// The counts that the losses reported so far add up to.

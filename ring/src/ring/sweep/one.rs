@@ -19,6 +19,7 @@ impl<T: AnyBitPattern> Sweep<T> {
         // All shards together take no more steps than a call may.
         let steps = self.steps.div_ceil(u32::try_from(self.shards.len()).unwrap_or(u32::MAX)).max(1);
         let Part { place, cursor, .. } = &mut self.shards[at];
+        let next = cursor.next();
         let found = match self.sources.of_mut(at) {
             (Slots::Mapped(shared), _) => {
                 read(cursor, &mut Shard::new(shared.words(), place), room, steps, f)
@@ -28,6 +29,9 @@ impl<T: AnyBitPattern> Sweep<T> {
                 .without_error(|window| read(cursor, &mut window.of(shard, place), room, steps, f))
                 .unwrap_or(Found::Blocked),
         };
+        if cursor.next() != next {
+            self.looks.found();
+        }
         if found == Found::End {
             cursor.read_all(self.looks.time());
         }
