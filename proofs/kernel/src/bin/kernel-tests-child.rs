@@ -72,7 +72,9 @@ fn main() -> Result<()> {
             println!("{last}");
             std::io::stdin().read_line(&mut String::new())?;
         }
-        ["alive", pin] => println!("{}", Ring::<[u64; 1]>::from_region(Region::open(pin)?)?.reader().liveness()),
+        ["alive", pin] => {
+            println!("{}", Ring::<[u64; 1]>::from_region(Region::open(pin)?)?.reader().liveness())
+        }
         ["flight", dir] => flight(dir)?,
         ["write", pin] => write(pin)?,
         ["overwrite", pin] => overwrite(pin)?,
