@@ -26,7 +26,7 @@ MAPRING_RING(narrow, struct rec, 8); /* a header is four elements */
 MAPRING_RING(wide, struct wide, 8);
 MAPRING_NUMA_RING(nodes, struct rec, 8);
 MAPRING_RESIZABLE_RING(grows, struct rec, 8);
-MAPRING_RING_WITH_TAILS(tails, struct tailed, 8, 32, 1024);
+MAPRING_RING_WITH_TAILS(paths, struct tailed, 8, 32, 1024);
 MAPRING_RING_WITH_TAILS(spaces, struct tailed, 64, 64, 128);
 
 SEC("raw_tp/sys_enter")
@@ -79,5 +79,5 @@ WRITE(grows, rec)
 		return 0;                                                \
 	}
 
-WRITE_TAIL(tails)
+WRITE_TAIL(paths)
 WRITE_TAIL(spaces)

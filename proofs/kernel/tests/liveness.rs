@@ -105,7 +105,7 @@ fn drops_are_reported_with_their_interval_for_each_sort_of_ring() {
     drops_have_an_interval(vec![open("nodes")], &program("nodes"), 8, no_slot);
     drops_have_an_interval(vec![open("grows")], &program("grows"), 8, no_slot);
     let tails = |name: &str| Ring::<Tailed<Rec>>::open(&map(object, name)).unwrap().reader();
-    drops_have_an_interval(vec![tails("tails")], &program("tails"), 8, no_slot);
+    drops_have_an_interval(vec![tails("paths")], &program("paths"), 8, no_slot);
     drops_have_an_interval(vec![tails("spaces")], &program("spaces"), 2, no_tail);
 }
 
@@ -115,8 +115,8 @@ fn a_tail_that_is_too_long_is_reported_with_its_time() {
     on_cpu(cpus()[0]);
     let mut storage = MaybeUninit::uninit();
     let skel = load::<LivenessSkelBuilder>(&mut storage, fitted);
-    let mut reader = Ring::<Tailed<Rec>>::open(&map(skel.object(), "tails")).unwrap().reader();
-    let program = Runner::new(skel.object(), "write_tails");
+    let mut reader = Ring::<Tailed<Rec>>::open(&map(skel.object(), "paths")).unwrap().reader();
+    let program = Runner::new(skel.object(), "write_paths");
     let before = now();
     assert!(!run(&program, false, 33) && run(&program, false, 32));
     let loss = only_loss(&mut reader, &mut 0);

@@ -13,6 +13,7 @@ use std::os::fd::AsFd;
 
 use anyhow::{Context, Result, bail};
 use libbpf_rs::libbpf_sys::BPF_F_RDONLY;
+use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use mapring::{Cells, Commands, Counters, OpenOptions, Region, Ring};
 use mapring_kernel_tests::skel::{LivenessSkelBuilder, layouts_types};
@@ -93,8 +94,8 @@ fn main() -> Result<()> {
 /// A loader that attaches a program, pins its ring and its link, and waits for the end of its stdin.
 fn flight(dir: &str) -> Result<()> {
     let mut storage = MaybeUninit::uninit();
-    let skel = load::<LivenessSkelBuilder>(&mut storage, fitted);
-    let program = skel.object().progs_mut().find(|program| program.name() == "on_call");
+    let mut skel = load::<LivenessSkelBuilder>(&mut storage, fitted);
+    let program = skel.object_mut().progs_mut().find(|program| program.name() == "on_call");
     let mut link = program.context("no program on_call")?.attach()?;
     link.pin(format!("{dir}/link"))?;
     Region::open(&map(skel.object(), "calls"))?.pin(format!("{dir}/calls"), 0o600)?;
