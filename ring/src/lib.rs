@@ -198,7 +198,10 @@ pub use region::{Access, OpenOptions, Refusal, Region, Source};
 #[cfg(all(not(loom), feature = "tokio"))]
 pub use ring::Events;
 #[cfg(not(loom))]
-pub use ring::{Drain, DrainMerged, Event, Liveness, Merged, MergedStats, Reader, Ring, Tailed, Writer};
+pub use ring::{
+    Behind, Drain, DrainMerged, Event, Liveness, Merged, MergedStats, Reader, Ring, RingReader, Tailed,
+    Writer,
+};
 
 /// Used by the code that this crate's macros generate.
 #[cfg(not(loom))]

@@ -33,6 +33,7 @@ fn counts(stats: ReadStats) -> BTreeMap<&'static str, u64> {
         (LossCause::Skipped, stats.skipped),
         (LossCause::TailLost, stats.tail_lost),
         (LossCause::NoSlot, stats.no_slot),
+        (LossCause::Full, stats.full),
         (LossCause::NoShard, stats.no_shard),
         (LossCause::NoTail, stats.no_tail),
         (LossCause::TooLong, stats.too_long),

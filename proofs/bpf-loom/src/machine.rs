@@ -3,7 +3,7 @@
 //!
 //! A step is one instruction, so a model can stop the machine, abandon it, or run another program at any instruction.
 
-use mapring::abi::waiters::PLACES;
+use mapring::abi::readers::PLACES;
 
 use crate::alu;
 use crate::decode::{ADD, AND, CMPXCHG, FETCH, From, Insn, OR, XCHG};
@@ -31,9 +31,6 @@ const INNER: u64 = 0x49 << 56;
 /// The helper `bpf_ringbuf_output`, and its flag `BPF_RB_FORCE_WAKEUP`.
 pub(crate) const RING_A_BELL: u32 = 130;
 const FORCE_WAKEUP: u64 = 2;
-
-/// The time, in nanoseconds: more than a spell of drops after boot.
-const LATE: u64 = 1 << 40;
 
 /// The value of scratch registers after a call.
 const SCRATCHED: u64 = 0xdead_dead_dead_dead;
@@ -299,13 +296,13 @@ impl<'a> Machine<'a> {
                 assert!(matches!(self.map.inner, Some(Inner::Copies(_))), "not a map that each CPU has");
                 self.lookup(self.reg(3) & 0xffff_ffff)
             }
-            // `bpf_ktime_get_ns`
-            5 => LATE,
+            // `bpf_ktime_get_ns`: no model is longer than a lease.
+            5 => 1,
             8 => self.cpu,
             RING_A_BELL => {
                 let (bell, bytes, flags) = (self.reg(1), self.reg(3), self.reg(4));
                 assert_eq!((bell & TAG, bytes, flags), (INNER, 0, FORCE_WAKEUP), "no ring of a bell");
-                let Some(Inner::Waiters(_, bells)) = &self.map.inner else { panic!("a map without bells") };
+                let Some(Inner::Readers(_, bells)) = &self.map.inner else { panic!("a map without bells") };
                 bells.ring(offset(bell))
             }
             _ => panic!("helper {id} is not one of these headers'"),
@@ -331,10 +328,10 @@ impl<'a> Machine<'a> {
         };
         let (words, stride) = match (map & TAG, &self.map.inner) {
             (INNER, Some(Inner::InUse(parts, _) | Inner::All(parts))) => part(offset(map), *parts),
-            (MAP_HANDLE, Some(Inner::Waiters(first, _))) => {
+            (MAP_HANDLE, Some(Inner::Readers(first, _))) => {
                 match self.program.maps[offset(map)].strip_prefix(self.map.name) {
                     Some("") => (0..*first, self.map.stride),
-                    Some("__waiters") => (*first..self.map.words.len(), PLACES),
+                    Some("__readers") => (*first..self.map.words.len(), PLACES),
                     Some("__bells") if index < PLACES => return INNER | index as u64,
                     other => panic!("another map, or another bell: {other:?} {index}"),
                 }

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use mapring::abi::waiters::{ASLEEP, wake_at};
+use mapring::abi::readers::{ASLEEP, wake_at};
 use mapring::protocol::WordsMut;
+use mapring::protocol::readers::Place;
 use mapring::protocol::ring::{Cursor, Unread};
-use mapring::protocol::waiters::Place;
 
 use crate::check;
 use crate::decode::{AND, FETCH, From, Insn, OR, XCHG};
@@ -22,10 +22,10 @@ use crate::sync::thread::{self, JoinHandle};
 use crate::sync::{AtomicU64, Ordering};
 
 /// The ring of a model, with a reader in the first places.
-struct Waking(Ring);
+pub(crate) struct Waking(pub(crate) Ring);
 
 impl Waking {
-    fn new(name: &'static str, readers: u64) -> Arc<Self> {
+    pub(crate) fn new(name: &'static str, readers: u64) -> Arc<Self> {
         let waking = Self(Ring::new(name));
         for me in 1..=readers {
             let place = Place::take(WordsMut::new(waking.words()), me, |_| true).unwrap();
@@ -34,8 +34,8 @@ impl Waking {
         Arc::new(waking)
     }
 
-    fn parts(&self) -> (usize, &Bells) {
-        let Some(Inner::Waiters(first, bells)) = &self.0.map.inner else { panic!("not wakeable") };
+    pub(crate) fn parts(&self) -> (usize, &Bells) {
+        let Some(Inner::Readers(first, bells)) = &self.0.map.inner else { panic!("not wakeable") };
         (*first, bells)
     }
 
@@ -43,7 +43,7 @@ impl Waking {
         &self.0.map.words[self.parts().0..]
     }
 
-    fn place(&self, number: usize) -> Place<'_> {
+    pub(crate) fn place(&self, number: usize) -> Place<'_> {
         Place::at(WordsMut::new(self.words()), number)
     }
 
@@ -60,7 +60,7 @@ impl Waking {
     fn run(&self, code: &Code, cpu: u64, value: u64) -> bool {
         let mut machine = Machine::new(&code.program, &self.0.map, code.order, cpu, [value, 0]);
         assert_eq!(machine.run() & 0xffff_ffff, 0, "there is place");
-        machine.changes().iter().any(|change| self.0.word(change.word) == Word::Waiters)
+        machine.changes().iter().any(|change| self.0.word(change.word) == Word::Readers)
     }
 
     /// What a reader of the first shard does before it sleeps until `many` tickets have ended.
@@ -220,7 +220,7 @@ pub(crate) fn interrupted(name: &'static str, code: Code, seen: Seen) -> u64 {
                 if let Some(word) = machine.shares_next() {
                     if accesses == access {
                         waking.run(&code, 0, 2);
-                        seen.note("interrupted as it wakes", waking.0.word(word) == Word::Waiters);
+                        seen.note("interrupted as it wakes", waking.0.word(word) == Word::Readers);
                     }
                     accesses += 1;
                 }

@@ -33,10 +33,10 @@ fn words(map: &Map) -> Vec<u64> {
     map.words.iter().map(|word| word.load(Ordering::Relaxed)).collect()
 }
 
-/// The words of a ring. Of the times of drops only whether there are any: the two writers drop at different times.
+/// The words of a ring. Of the times of drops only whether there was one: the two writers drop at different times.
 fn words_of(ring: &Ring) -> Vec<u64> {
     let (mut words, header) = (words(&ring.map), ring.place().head());
-    words[header + 6..header + 8].iter_mut().for_each(|time| *time = u64::from(*time != 0));
+    (words[header + 6], words[header + 7]) = (0, u64::from(words[header + 7] != 0));
     words
 }
 

@@ -94,7 +94,7 @@ struct mapring__tails {
 	{                                                                                              \
 		return (struct mapring__ring){ shard->slot,                                            \
 					       sizeof(shard->slot[0]) | MAPRING__IN_SHARD,             \
-					       MAPRING__LOG2(slots) };                                 \
+					       MAPRING__LOG2(slots), 0 };                              \
 	}                                                                                              \
 	static __always_inline struct mapring__tails mapring__tails__##name(                           \
 		struct mapring_tail_ring__##name *shard)                                               \
@@ -210,9 +210,7 @@ static __always_inline int mapring__after(__u64 a, __u64 b)
 /* Counts a drop in word `word` of the header for tails. */
 static __always_inline void mapring__tail_drop(struct mapring__tails tails, __u32 word)
 {
-	__u64 *shard = tails.header - MAPRING__LINE / 8;
-
-	mapring__time_drop(shard + MAPRING__DROPS_SINCE, shard + MAPRING__DROPS_UNTIL);
+	mapring__time_drop(0, MAPRING__LINE, tails.header - MAPRING__LINE / 8, 0);
 	mapring__count(tails.header + word, 1);
 }
 

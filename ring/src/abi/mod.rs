@@ -11,9 +11,9 @@ mod geometry;
 pub mod histogram;
 mod preamble;
 mod process;
+pub mod readers;
 pub mod seq;
 mod tails;
-pub mod waiters;
 
 pub use gate::Gate;
 pub use geometry::{Geometry, GeometryError};
@@ -49,7 +49,7 @@ pub enum Kind {
     /// A bank of gauges for each shard.
     Gauges = 8,
     /// The readers of a ring that sleep, and the tickets until which they do.
-    Waiters = 9,
+    Readers = 9,
     /// A ring of commands, which userspace writes and programs carry out.
     Commands = 10,
 }
@@ -64,7 +64,7 @@ impl Kind {
         Self::PerCpuCounters,
         Self::Histograms,
         Self::Gauges,
-        Self::Waiters,
+        Self::Readers,
         Self::Commands,
     ];
 
@@ -75,7 +75,7 @@ impl Kind {
 
     /// Whether such a region has a shard for each CPU that writes it.
     pub(crate) fn is_sharded(self) -> bool {
-        matches!(self, Self::Ring | Self::Counters | Self::Histograms | Self::Gauges | Self::Waiters)
+        matches!(self, Self::Ring | Self::Counters | Self::Histograms | Self::Gauges | Self::Readers)
     }
 
     /// Whether each CPU has a copy of the whole region, preamble included. Such kinds are only in a `PERCPU_ARRAY`.
@@ -95,7 +95,7 @@ impl core::fmt::Display for Kind {
             Self::PerCpuCounters => "counters for each CPU",
             Self::Histograms => "histograms",
             Self::Gauges => "gauges",
-            Self::Waiters => "waiters",
+            Self::Readers => "readers",
             Self::Commands => "commands",
         })
     }
@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(kinds[..4], ["ring", "cells", "counters", "latches"]);
         assert_eq!(
             kinds[4..],
-            ["cells for each CPU", "counters for each CPU", "histograms", "gauges", "waiters", "commands"]
+            ["cells for each CPU", "counters for each CPU", "histograms", "gauges", "readers", "commands"]
         );
         assert_eq!(
             Kind::ALL.map(Kind::is_per_cpu),

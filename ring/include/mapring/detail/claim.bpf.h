@@ -7,7 +7,8 @@
 #ifndef MAPRING_CLAIM_BPF_H
 #define MAPRING_CLAIM_BPF_H
 
-#include <mapring/detail/atomic.bpf.h>
+#include <mapring/detail/drops.bpf.h>
+#include <mapring/detail/keep.bpf.h>
 
 /* Set in `seq` beside the published state: the ticket ended without a record. */
 #define MAPRING__DISCARDED (1ULL << 63)
@@ -18,19 +19,15 @@
 /* The number of these that it tries before it may bisect to find the end of the ring. */
 #define MAPRING__WALK 2
 
-/* The words of a shard's header with the times when the latest spell of drops began, and of its last drop so far. */
-#define MAPRING__DROPS_SINCE 6
-#define MAPRING__DROPS_UNTIL 7
-/* Nanoseconds without a drop after which the next drop begins a new spell. */
-#define MAPRING__SPELL 1000000000LL
-
 /* A ring: its map, the bytes of an element, log2 of the slots per shard. All of these are constants for the
  * compiler, except for those that a resizable or NUMA ring looks up. In a ring with tails slots are not elements:
- * `map` is the shard's first slot, and `size` the bytes of a slot with MAPRING__IN_SHARD. */
+ * `map` is the shard's first slot, and `size` the bytes of a slot with MAPRING__IN_SHARD. A ring that keeps its oldest
+ * records has the map of its readers. */
 struct mapring__ring {
 	void *map;
 	__u32 size;
 	__u32 shift;
+	void *readers;
 };
 
 #define MAPRING__IN_SHARD (1U << 31)
@@ -60,28 +57,21 @@ static __always_inline __u64 *mapring__slot(struct mapring__ring ring, __u32 bas
 	return mapring__word(ring.map, base + (__u32)MAPRING__HEADER(ring.size) + slot);
 }
 
-/* A word of a shard's header, which starts with element `header`, at `head`. NULL if it is outside of the map. */
-static __always_inline __u64 *mapring__header_word(struct mapring__ring ring, __u64 *head, __u32 header, __u32 word)
+/* The word of the header with the limit, of a ring that keeps its oldest records. */
+static __always_inline __u64 *mapring__limit_word(struct mapring__ring ring, __u64 *head, __u32 base)
 {
-	__u64 *element;
-
-	if (ring.size >= MAPRING__LINE) /* else a header takes several elements */
-		return head + word;
-	element = mapring__word(ring.map, header + word * 8 / ring.size);
-	return element ? element + word * 8 % ring.size / 8 : 0;
+	return mapring__header_word(ring.map, ring.size, head, base, MAPRING__LIMIT);
 }
 
-/* Stores the time of a drop, before it is counted. If programs interrupt each other here, it is the time of one of
- * them. */
-static __always_inline void mapring__time_drop(__u64 *since, __u64 *until)
+/* Whether ticket t is beyond the limit, as far as known: then only the slow path may claim it. */
+static __always_inline int mapring__is_beyond(struct mapring__ring ring, __u64 *head, __u32 base, __u64 t)
 {
-	__u64 now = bpf_ktime_get_ns();
+	__u64 *limit;
 
-	if (!since || !until)
-		return;
-	if ((__s64)(now - mapring__load(until)) > MAPRING__SPELL)
-		mapring__store(since, now);
-	mapring__store(until, now);
+	if (!ring.readers)
+		return 0;
+	limit = mapring__limit_word(ring, head, base);
+	return !limit || (__s64)(t - mapring__load(limit)) >= 0;
 }
 
 /*
@@ -160,10 +150,12 @@ static __always_inline __s64 mapring__search(struct mapring__ring ring, __u64 *h
 					     const int guarded)
 {
 	__u64 *seq, start = mapring__load(head), pending = start & MAPRING__PENDING, t = start ^ pending;
-	__u64 lap, state;
+	__u64 lap, state, limit = 0, *word;
 
 	/* A nested program took the slot, or it is still being written one lap behind: try the next. */
 	for (__u32 i = 0; i < MAPRING__WALK; i++, t++) {
+		if (mapring__is_beyond(ring, head, base, t))
+			break;
 		seq = mapring__slot(ring, base, t);
 		if (!seq)
 			goto dropped;
@@ -197,7 +189,11 @@ static __always_inline __s64 mapring__search(struct mapring__ring ring, __u64 *h
 		}
 		t++;
 	}
+	if (ring.readers)
+		limit = mapring__limit(ring.readers, mapring__limit_word(ring, head, base), t, 1ULL << ring.shift);
 	for (__u32 i = MAPRING__WALK; i < MAPRING__TRIES; i++, t++) {
+		if (ring.readers && (__s64)(t - limit) >= 0)
+			goto full;
 		seq = mapring__slot(ring, base, t);
 		if (!seq)
 			goto dropped;
@@ -212,9 +208,15 @@ dropped:
 		mapring__store(head, t | pending);
 	else if (guarded)
 		mapring__store(head, start);
-	mapring__time_drop(mapring__header_word(ring, head, header, MAPRING__DROPS_SINCE),
-			   mapring__header_word(ring, head, header, MAPRING__DROPS_UNTIL));
+	mapring__time_drop(ring.map, ring.size, head, header);
 	mapring__count(head + 1, 1);
+	return -1;
+full:
+	mapring__store(head, t | pending);
+	word = mapring__header_word(ring.map, ring.size, head, base, MAPRING__FULL);
+	mapring__time_drop(ring.map, ring.size, head, header);
+	if (word)
+		mapring__count(word, 1);
 	return -1;
 claimed:
 	mapring__store(head, (t + 1) | pending);
@@ -255,7 +257,8 @@ static __always_inline __u64 *mapring__fast(struct mapring__ring ring, __u64 *he
 	lap = mapring__lap(ring, t);
 	seq = mapring__slot(ring, base, t);
 	MAPRING__IN_CLAIM;
-	if (!seq || (t & mark) || mapring__cmpxchg(seq, lap, lap + 1) != lap)
+	if (!seq || (t & mark) || mapring__is_beyond(ring, head, base, t) ||
+	    mapring__cmpxchg(seq, lap, lap + 1) != lap)
 		return 0;
 	mapring__store(head, t + 1);
 	return seq;
@@ -269,7 +272,7 @@ static __always_inline __u64 *mapring__fast_guarded(struct mapring__ring ring, _
 	t = mapring__load(head);
 	lap = mapring__lap(ring, t);
 	seq = mapring__slot(ring, base, t);
-	if (!seq || (t & mark))
+	if (!seq || (t & mark) || mapring__is_beyond(ring, head, base, t))
 		return 0;
 	mapring__store(head, (t + 1) | MAPRING__PENDING);
 	if (mapring__load(seq) != lap) {

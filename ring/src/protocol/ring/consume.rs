@@ -1,6 +1,7 @@
 //! Reads a shard with a private cursor, without any effect on writers or other readers.
 
 mod ahead;
+mod lost;
 mod search;
 
 use bytemuck::AnyBitPattern;
@@ -9,11 +10,11 @@ pub use self::ahead::Unread;
 pub(super) use self::search::last_taken;
 
 use self::search::{later, oldest};
-use super::loss::{Loss, LossCause, Losses};
+use super::loss::{LossCause, Losses};
 use super::{ReadStats, Shard};
 use crate::abi::seq::{DISCARDED, PENDING, Slots, TRIES, WALK, after, state};
 use crate::protocol::words::words_of;
-use crate::sync::{Ordering, exact_now, fence, now};
+use crate::sync::{Ordering, fence, now};
 
 /// How a reader loads slots: from a mapping, or by system calls.
 pub trait SlotSource {
@@ -186,43 +187,6 @@ impl Cursor {
     /// The counts of the tickets that it passed.
     pub fn stats(&self) -> ReadStats {
         self.stats
-    }
-
-    /// After a step that found nothing. At this time, or later, the cursor had read everything, unless the next ticket is
-    /// being written: later ones may be lost then.
-    #[inline]
-    pub fn caught_up(&mut self, time: u64) {
-        if self.unclaimed {
-            self.read_all(time);
-        }
-    }
-
-    /// At this time, or later, the cursor had read everything: losses that it finds from now on happened after it.
-    #[inline]
-    pub fn read_all(&mut self, time: u64) {
-        self.whole = [self.whole[1], Some(time)];
-    }
-
-    /// A time at which nothing was lost yet of the tickets that it has read since the last call but one of
-    /// [`read_all`](Self::read_all). `None` if it is not known.
-    pub fn whole_before(&self) -> Option<u64> {
-        self.whole[0]
-    }
-
-    /// The losses that it has found since the last call of this method, in the order of their tickets, without a shard.
-    pub fn take_losses(&mut self) -> impl Iterator<Item = Loss> {
-        self.losses.take()
-    }
-
-    /// Counts the tickets up to `to`, which is not among them, as lost, and continues there.
-    #[cold]
-    fn lose(&mut self, cause: LossCause, to: u64) {
-        let count = to.wrapping_sub(self.next);
-        *self.stats.of(cause) = self.stats.of(cause).wrapping_add(count);
-        let until = exact_now();
-        let tickets = Some(self.next..to);
-        self.losses.push(Loss { shard: None, cause, tickets, count, since: self.whole[1], until });
-        self.move_to(to);
     }
 
     /// Whether this is the end of a ring in which no slot is claimed any more. Skips a ticket that is being written, or

@@ -15,6 +15,8 @@ pub enum LossCause {
     TailLost,
     /// Dropped by a program: no slot that it tried was free.
     NoSlot,
+    /// Dropped by a program: a required reader had not read the oldest records.
+    Full,
     /// Dropped by a program: its CPU has no shard, or the ring was not initialized.
     NoShard,
     /// Dropped by a program: there was no space for the tail.
@@ -25,7 +27,7 @@ pub enum LossCause {
 
 impl LossCause {
     /// The number of causes.
-    const COUNT: usize = 7;
+    const COUNT: usize = 8;
 
     /// A few words, as in the text of [`ReadStats`](super::ReadStats).
     pub fn as_str(self) -> &'static str {
@@ -34,6 +36,7 @@ impl LossCause {
             Self::Skipped => "skipped",
             Self::TailLost => "tail overwritten",
             Self::NoSlot => "no free slot",
+            Self::Full => "not read by a required reader",
             Self::NoShard => "no shard for the CPU",
             Self::NoTail => "no space for the tail",
             Self::TooLong => "tail too long",
@@ -122,7 +125,7 @@ pub struct Losses {
 
 impl Losses {
     /// The room of a cursor's list.
-    pub const OF_CURSOR: usize = 8;
+    pub const OF_CURSOR: usize = 9;
     /// The room of a list of losses of several shards.
     pub const OF_READER: usize = 32;
 
@@ -220,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_full_list_keeps_the_sums() {
-        let mut losses = Losses::new(8);
+        let mut losses = Losses::new(9);
         let mut sums = [0; 2];
         for n in 0..1000_u64 {
             let cause = [LossCause::Lapped, LossCause::Skipped][n as usize % 2];
@@ -228,7 +231,7 @@ mod tests {
             sums[n as usize % 2] += 1 + n % 5;
         }
         let list: Vec<_> = losses.take().collect();
-        assert_eq!(list.len(), 8);
+        assert_eq!(list.len(), 9);
         for (cause, sum) in [LossCause::Lapped, LossCause::Skipped].into_iter().zip(sums) {
             let of = list.iter().filter(|loss| loss.cause == cause);
             assert_eq!(of.map(|loss| loss.count).sum::<u64>(), sum);
@@ -237,16 +240,16 @@ mod tests {
         assert_eq!((first.shard, first.cause, first.since), (Some(0), LossCause::Lapped, Some(0)));
         assert!(list.iter().all(|loss| loss.since < Some(loss.until) && loss.shard.is_some()), "{list:?}");
         // The last one is as it was.
-        assert_eq!(list[7], loss(0, LossCause::Skipped, 9990..9995));
+        assert_eq!(list[8], loss(0, LossCause::Skipped, 9990..9995));
     }
 
     #[test]
     fn losses_of_many_shards_are_merged_by_cause() {
-        let mut losses = Losses::new(8);
-        (0..9).for_each(|shard| losses.push(loss(shard, LossCause::Lapped, 1..2)));
+        let mut losses = Losses::new(9);
+        (0..10).for_each(|shard| losses.push(loss(shard, LossCause::Lapped, 1..2)));
         let list: Vec<_> = losses.take().collect();
         let merged = Loss { shard: None, tickets: None, count: 2, ..list[1].clone() };
-        assert_eq!((list.len(), &list[0]), (8, &merged));
+        assert_eq!((list.len(), &list[0]), (9, &merged));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The losses of a sweep: what its cursors found, and what programs dropped since the last look.
+//! The counts and the losses of a sweep: what its cursors found, and what programs dropped.
 
 use std::io;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use bytemuck::AnyBitPattern;
 use super::Sweep;
 use super::sources::Slots;
 use crate::abi::Preamble;
-use crate::protocol::ring::{DROPPED, DROPS_SINCE, DROPS_UNTIL, Loss, LossCause, ReadStats};
+use crate::protocol::ring::{DROPPED, DROPS_SINCE, DROPS_UNTIL, FULL, Loss, LossCause, ReadStats};
 use crate::sync::exact_now;
 
 /// A count of drops in the ring, as far as it was reported as losses.
@@ -46,8 +46,53 @@ impl Drops {
 }
 
 impl<T: AnyBitPattern> Sweep<T> {
+    /// The counts of the tickets that were passed, summed over all shards.
+    pub(in crate::ring) fn passed(&self) -> ReadStats {
+        let mut sum = ReadStats::default();
+        self.shards.iter().for_each(|shard| sum += shard.cursor.stats());
+        sum
+    }
+
+    /// The same, with the records that programs dropped.
+    pub(in crate::ring) fn stats(&self) -> ReadStats {
+        let dropped = (0..self.shards.len()).map(|at| self.dropped(at));
+        let full = (0..self.shards.len()).map(|at| self.full(at));
+        ReadStats {
+            no_slot: dropped.fold(0, u64::wrapping_add),
+            full: full.fold(0, u64::wrapping_add),
+            no_shard: self.without_shard(),
+            ..self.passed()
+        }
+    }
+
+    /// The counts of the records of the shard with this number.
+    pub(in crate::ring) fn shard_stats(&self, number: usize) -> Option<ReadStats> {
+        let at = self.shards.iter().position(|shard| shard.number == number)?;
+        Some(ReadStats { no_slot: self.dropped(at), full: self.full(at), ..self.shards[at].cursor.stats() })
+    }
+
+    /// Records that programs dropped because their CPU has no shard.
+    fn without_shard(&self) -> u64 {
+        let counts = self.sources.iter().map(|of| self.or_zero(of.region().live(Preamble::DROPPED)));
+        counts.fold(0, u64::wrapping_add)
+    }
+
+    /// Records that programs dropped in the shard at `at`.
+    fn dropped(&self, at: usize) -> u64 {
+        self.or_zero(self.header(at, |shard| shard.dropped(), DROPPED))
+    }
+
+    /// Records that programs dropped in the shard at `at` because of a required reader.
+    fn full(&self, at: usize) -> u64 {
+        if !self.region.geometry().keeps_oldest() {
+            return 0;
+        }
+        self.or_zero(self.header(at, |shard| shard.full(), FULL))
+    }
+
     /// Calls `f` with each loss that was not reported yet, for each shard in the order of its tickets.
     pub(in crate::ring) fn take_losses(&mut self, mut f: impl FnMut(Loss)) {
+        let keeps_oldest = self.region.geometry().keeps_oldest();
         let Self { sources, shards, no_shard, error, .. } = self;
         let mut report = |loss: io::Result<Option<Loss>>| match loss {
             Ok(loss) => loss.into_iter().for_each(&mut f),
@@ -57,12 +102,13 @@ impl<T: AnyBitPattern> Sweep<T> {
             let shard = Some(part.number);
             part.cursor.take_losses().for_each(|loss| report(Ok(Some(Loss { shard, ..loss }))));
             let (source, index, place) = (sources.of(at), sources.shard_of(at), &part.place);
-            report(part.drops.new_ones(
-                shard,
-                LossCause::NoSlot,
-                || source.header(index, place, |shard| shard.dropped(), DROPPED),
-                || spell(source, index, place),
-            ));
+            let [no_slot, full] = &mut part.drops;
+            let count = || source.header(index, place, |shard| shard.dropped(), DROPPED);
+            report(no_slot.new_ones(shard, LossCause::NoSlot, count, || spell(source, index, place)));
+            if keeps_oldest {
+                let count = || source.header(index, place, |shard| shard.full(), FULL);
+                report(full.new_ones(shard, LossCause::Full, count, || spell(source, index, place)));
+            }
         }
         let count = || {
             let mut counts = sources.iter().map(|of| of.region().live(Preamble::DROPPED));
@@ -78,8 +124,8 @@ impl<T: AnyBitPattern> Sweep<T> {
 
     /// The counts that the losses reported so far add up to.
     pub(in crate::ring) fn reported(&self) -> ReadStats {
-        let no_slot = self.shards.iter().map(|part| part.drops.known).fold(0, u64::wrapping_add);
-        ReadStats { no_slot, no_shard: self.no_shard.known, ..self.passed() }
+        let sum = |at: usize| self.shards.iter().map(|part| part.drops[at].known).fold(0, u64::wrapping_add);
+        ReadStats { no_slot: sum(0), full: sum(1), no_shard: self.no_shard.known, ..self.passed() }
     }
 
     /// When the shard with this number had been read to its end at the last visit but one, or earlier.

@@ -99,6 +99,7 @@ impl<T: AnyBitPattern> Sweep<T> {
             shard.cursor.caught_up(self.looks.read);
         }
         self.quiet[at] = Quiet::new(&shard.place, watch);
+        self.has_read(at);
     }
 
     /// Advances to the next shard.
