@@ -225,10 +225,10 @@ mod tests {
     fn a_full_list_keeps_the_sums() {
         let mut losses = Losses::new(9);
         let mut sums = [0; 2];
-        for n in 0..1000_u64 {
-            let cause = [LossCause::Lapped, LossCause::Skipped][n as usize % 2];
-            losses.push(loss(n as usize % 3, cause, 10 * n..10 * n + 1 + n % 5));
-            sums[n as usize % 2] += 1 + n % 5;
+        for (n, at) in (0..1000_u64).zip(0_usize..) {
+            let cause = [LossCause::Lapped, LossCause::Skipped][at % 2];
+            losses.push(loss(at % 3, cause, 10 * n..10 * n + 1 + n % 5));
+            sums[at % 2] += 1 + n % 5;
         }
         let list: Vec<_> = losses.take().collect();
         assert_eq!(list.len(), 9);

@@ -1,4 +1,4 @@
-//! The counts and the losses of a sweep: what its cursors found, and what programs dropped.
+//! The losses of a sweep: what its cursors found, and what programs dropped since the last look.
 
 use std::io;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use bytemuck::AnyBitPattern;
 use super::Sweep;
 use super::sources::Slots;
 use crate::abi::Preamble;
-use crate::protocol::ring::{DROPPED, DROPS_SINCE, DROPS_UNTIL, FULL, Loss, LossCause, ReadStats};
+use crate::protocol::ring::{DROPPED, DROPS_SINCE, DROPS_UNTIL, FULL, Loss, LossCause, Place, ReadStats};
 use crate::sync::exact_now;
 
 /// A count of drops in the ring, as far as it was reported as losses.
@@ -46,50 +46,6 @@ impl Drops {
 }
 
 impl<T: AnyBitPattern> Sweep<T> {
-    /// The counts of the tickets that were passed, summed over all shards.
-    pub(in crate::ring) fn passed(&self) -> ReadStats {
-        let mut sum = ReadStats::default();
-        self.shards.iter().for_each(|shard| sum += shard.cursor.stats());
-        sum
-    }
-
-    /// The same, with the records that programs dropped.
-    pub(in crate::ring) fn stats(&self) -> ReadStats {
-        let dropped = (0..self.shards.len()).map(|at| self.dropped(at));
-        let full = (0..self.shards.len()).map(|at| self.full(at));
-        ReadStats {
-            no_slot: dropped.fold(0, u64::wrapping_add),
-            full: full.fold(0, u64::wrapping_add),
-            no_shard: self.without_shard(),
-            ..self.passed()
-        }
-    }
-
-    /// The counts of the records of the shard with this number.
-    pub(in crate::ring) fn shard_stats(&self, number: usize) -> Option<ReadStats> {
-        let at = self.shards.iter().position(|shard| shard.number == number)?;
-        Some(ReadStats { no_slot: self.dropped(at), full: self.full(at), ..self.shards[at].cursor.stats() })
-    }
-
-    /// Records that programs dropped because their CPU has no shard.
-    fn without_shard(&self) -> u64 {
-        let counts = self.sources.iter().map(|of| self.or_zero(of.region().live(Preamble::DROPPED)));
-        counts.fold(0, u64::wrapping_add)
-    }
-
-    /// Records that programs dropped in the shard at `at`.
-    fn dropped(&self, at: usize) -> u64 {
-        self.or_zero(self.header(at, |shard| shard.dropped(), DROPPED))
-    }
-
-    /// Records that programs dropped in the shard at `at` because of a required reader.
-    fn full(&self, at: usize) -> u64 {
-        if !self.region.geometry().keeps_oldest() {
-            return 0;
-        }
-        self.or_zero(self.header(at, |shard| shard.full(), FULL))
-    }
-
     /// Calls `f` with each loss that was not reported yet, for each shard in the order of its tickets.
     pub(in crate::ring) fn take_losses(&mut self, mut f: impl FnMut(Loss)) {
         let keeps_oldest = self.region.geometry().keeps_oldest();
@@ -143,7 +99,7 @@ impl<T: AnyBitPattern> Sweep<T> {
 }
 
 /// When the latest spell of drops in a shard began and ended.
-fn spell(source: &Slots, shard: usize, place: &crate::protocol::ring::Place) -> io::Result<[u64; 2]> {
+fn spell(source: &Slots, shard: usize, place: &Place) -> io::Result<[u64; 2]> {
     Ok([
         source.header(shard, place, |shard| shard.spell()[0], DROPS_SINCE)?,
         source.header(shard, place, |shard| shard.spell()[1], DROPS_UNTIL)?,

@@ -1,5 +1,6 @@
 //! Reads one ring, from each shard in turn. Its shards are in one region, or each in its own region.
 
+mod counts;
 mod losses;
 mod one;
 mod pass;
@@ -43,6 +44,8 @@ struct Part {
     cursor: Cursor,
     /// The drops that were reported as losses: no slot, a required reader.
     drops: [Drops; 2],
+    /// Records that were delivered with a tag that their type does not know.
+    unknown: u64,
 }
 
 /// A position in each shard of a ring.
@@ -119,7 +122,7 @@ impl<T: AnyBitPattern> Sweep<T> {
                     }
                     Slots::Lookup(window) => Cursor::new(&mut window.of(shard, &place), start, patience),
                 };
-                Part { number: number + shard, place, cursor, drops: Default::default() }
+                Part { number: number + shard, place, cursor, drops: Default::default(), unknown: 0 }
             }));
             sources.push(source);
         }
