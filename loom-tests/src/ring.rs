@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use mapring::abi::seq::state;
 use mapring::abi::{Geometry, Kind};
-use mapring::protocol::ring::{Cursor, Place, ReadStats, Shard, ShardMut, Slot, SlotSource, Start, Step};
+use mapring::protocol::ring::{
+    Cursor, LossCause, Place, ReadStats, Shard, ShardMut, Slot, SlotSource, Start, Step,
+};
 use mapring::protocol::{Words, WordsMut};
 
 use crate::history::{End, History};
@@ -239,7 +241,7 @@ impl<const W: usize> Reader<W> {
 
     /// The same with another source of slots.
     pub fn step_by(&mut self, look: &mut impl SlotSource) -> Step {
-        let (mut out, before) = ([0; W], self.cursor);
+        let (mut out, before) = ([0; W], self.cursor.clone());
         let step = self.cursor.step(look, &mut out);
         if let Step::Record(t) = step {
             self.note(t, out);
@@ -252,7 +254,7 @@ impl<const W: usize> Reader<W> {
     #[must_use]
     pub fn run(mut self, ring: &Ring<W>, limit: usize) -> Self {
         let before = self.log.len();
-        let mut cursor = self.cursor;
+        let mut cursor = self.cursor.clone();
         let (count, _) = cursor.run(&mut ring.shard(), &mut [0; W], limit, |t, out| self.note(t, *out));
         let started = std::mem::replace(&mut self.cursor, cursor);
         assert_eq!(count, self.log.len() - before);
@@ -283,10 +285,21 @@ impl<const W: usize> Reader<W> {
             (Cause::Discarded, now.discarded - was.discarded),
         ];
         let more: Vec<_> = more.into_iter().filter(|&(_, count)| count > 0).collect();
+        let losses: Vec<_> = self.cursor.take_losses().collect();
         match more[..] {
-            [] => assert!(passed.is_empty(), "uncounted: {passed:?} {self:?}"),
+            [] => assert!(passed.is_empty() && losses.is_empty(), "uncounted: {passed:?} {self:?}"),
             [(cause, count)] => {
                 assert_eq!(passed.end - passed.start, count, "{cause:?}: {passed:?} {self:?}");
+                match (&losses[..], cause) {
+                    ([], Cause::Discarded) => {}
+                    ([loss], Cause::Lapped | Cause::Skipped) => {
+                        let skipped = cause == Cause::Skipped;
+                        assert_eq!(loss.cause == LossCause::Skipped, skipped);
+                        assert_eq!((&loss.tickets, loss.count), (&Some(passed.clone()), count));
+                        assert!(loss.since <= Some(loss.until));
+                    }
+                    _ => panic!("{cause:?}, but {losses:?}"),
+                }
                 self.passed.extend(passed.map(|t| (t, cause)));
             }
             _ => panic!("one step, {more:?}: {self:?}"),

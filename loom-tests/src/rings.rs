@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use mapring::abi::{Gate, Geometry, Kind};
 use mapring::protocol::ring::{
-    Cursor, Follow, GATE, Leaving, ReadStats, Shard, Start, Step, Whole, gate, open, replace,
+    Cursor, Follow, GATE, Leaving, Losses, ReadStats, Shard, Start, Step, Whole, gate, open, replace,
 };
 use mapring::protocol::{Words, WordsMut};
 
@@ -229,6 +229,11 @@ impl Leaving for Current {
         self.cursors.iter().for_each(|cursor| sum += cursor.stats());
         sum
     }
+
+    fn leave(&mut self, losses: &mut Losses) -> ReadStats {
+        self.cursors.iter_mut().flat_map(Cursor::take_losses).for_each(|loss| losses.push(loss));
+        self.stats()
+    }
 }
 
 /// A production follower, and the records that it got.
@@ -290,6 +295,12 @@ impl Reader {
     /// The counts of the tickets of all rings.
     pub fn stats(&self) -> ReadStats {
         self.follow.stats(&self.current)
+    }
+
+    /// The tickets of all rings that are lost according to the lists of losses, which it empties.
+    pub fn take_lost(&mut self) -> u64 {
+        let current = self.current.cursors.iter_mut().flat_map(Cursor::take_losses);
+        self.follow.take_losses().chain(current).map(|loss| loss.count).sum()
     }
 
     /// Reads until nothing is left in the current ring.

@@ -80,7 +80,7 @@ impl Shards<u64> for Here<'_> {
 
 impl Reader {
     fn new(machine: &Arc<Machine>) -> Self {
-        let cursors = [Cursor::at(0, PATIENT); 2];
+        let cursors = [0; 2].map(|next| Cursor::at(next, PATIENT));
         let merge = Merge::new(2, u64::MAX, 0);
         Self { machine: Arc::clone(machine), cursors, merge, stamps: Vec::new() }
     }

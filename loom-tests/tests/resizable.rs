@@ -27,6 +27,7 @@ fn conserved(rings: &Rings, mut follower: Reader, pushed: &[Pushed]) -> Reader {
     let stats = follower.stats();
     assert!(given.iter().all(|given| there.contains(given)), "{given:?} of {there:?}");
     assert_eq!(missing.len() as u64, stats.lost(), "missing {missing:?}: {stats:?}");
+    assert_eq!(follower.take_lost(), stats.lost(), "each is in the lists of losses");
     for ring in (0..).take_while(|&ring| rings.gate(ring) == Gate::Retired) {
         assert_eq!(rings.before(ring + 1), rings.before(ring) + rings.ends(ring), "after ring {ring}");
         for g in follower.log().iter().filter(|g| g.ring == ring) {

@@ -145,6 +145,9 @@ mod text;
 #[cfg(not(loom))]
 pub mod time;
 
+pub use abi::Process;
+#[cfg(not(loom))]
+pub use bpf::MapUser;
 #[cfg(not(loom))]
 pub use error::{Error, ErrorKind, ReadError, Result};
 #[cfg(all(not(loom), feature = "bpf"))]
@@ -226,7 +229,7 @@ pub use mapring_derive::Tagged;
 /// ```
 #[cfg(all(not(loom), feature = "derive"))]
 pub use mapring_derive::skeleton_records;
-pub use protocol::ring::{ReadStats, Slot, Start};
+pub use protocol::ring::{Loss, LossCause, ReadStats, Slot, Start};
 #[cfg(not(loom))]
 pub use record::Record;
 #[cfg(not(loom))]
@@ -235,7 +238,8 @@ pub use region::{Access, OpenOptions, Refusal, Region, Source};
 pub use ring::Events;
 #[cfg(not(loom))]
 pub use ring::{
-    Behind, Drain, DrainMerged, Event, Merged, MergedStats, Reader, Ring, RingReader, Tailed, Writer,
+    Behind, Drain, DrainMerged, Event, Liveness, Merged, MergedStats, Reader, Ring, RingReader, Tailed,
+    Writer,
 };
 #[cfg(not(loom))]
 pub use tagged::Tagged;

@@ -18,6 +18,28 @@ pub(crate) use Map as Origin;
 pub(crate) use Map as Place;
 pub(crate) use Map as ReaderPlace;
 
+/// A loaded program that uses a region's map: there is none without the cargo feature `bpf`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MapUser {
+    /// Its id.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// The number of links by which it is attached.
+    pub links: usize,
+}
+
+impl Region {
+    /// The loaded programs that use this region's map: none, as it is a memfd.
+    ///
+    /// # Errors
+    /// None.
+    pub fn programs(&self) -> Result<Vec<MapUser>> {
+        Ok(Vec::new())
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Options;
 

@@ -31,10 +31,25 @@ pub(crate) fn now() -> u64 {
     now.map_or(0, |now| now.tv_sec().cast_unsigned() * 1_000_000_000 + now.tv_nsec().cast_unsigned())
 }
 
+/// Nanoseconds of `CLOCK_MONOTONIC`, which programs read with `bpf_ktime_get_ns()`. Never behind [`now`].
+#[cfg(not(loom))]
+pub(crate) fn exact_now() -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
+    now.map_or(0, |now| now.tv_sec().cast_unsigned() * 1_000_000_000 + now.tv_nsec().cast_unsigned())
+}
+
 /// Advances by one with each call, so that models count the waits. All threads of a model run on one thread of the
 /// machine.
 #[cfg(loom)]
 pub(crate) fn now() -> u64 {
-    std::thread_local!(static NOW: core::cell::Cell<u64> = const { core::cell::Cell::new(0) });
-    NOW.replace(NOW.get() + 1)
+    NOW.with(|now| now.replace(now.get() + 1))
 }
+
+/// The time of the next call of [`now`].
+#[cfg(loom)]
+pub(crate) fn exact_now() -> u64 {
+    NOW.with(core::cell::Cell::get)
+}
+
+#[cfg(loom)]
+std::thread_local!(static NOW: core::cell::Cell<u64> = const { core::cell::Cell::new(0) });

@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
+use mapring::abi::seq::PENDING;
 use mapring::protocol::ring::Start;
-use mapring_loom_tests::check;
 use mapring_loom_tests::history::{End, History};
 use mapring_loom_tests::ring::{PATIENT, Producer, Reader, Ring};
-use mapring_loom_tests::sync::thread;
+use mapring_loom_tests::sync::{Ordering, thread};
+use mapring_loom_tests::{Seen, check};
 
 use super::{pushes, reads};
 
@@ -41,7 +42,36 @@ pub(super) fn a_reader_that_looks_past_a_ticket_skips_none_that_has_ended(produc
     });
 }
 
-/// The same, if a producer learns from `head` of a ticket that it never read itself.
+/// A program is interrupted in the middle of a guarded claim of ticket 0, after it advanced `head`, by another program
+/// whose ticket ends: slot 0 seems free, behind a ticket that has ended. The first program still ends ticket 0.
+pub(super) fn a_guarded_claim_that_was_interrupted_is_waited_for() {
+    let seen = Seen::default();
+    let noted = seen.clone();
+    check(Some(3), move || {
+        let ring = <Ring>::new(4);
+        let reader = reads(&ring, Reader::at(0, PATIENT).steps(&ring, 15), 2);
+        let mut history = History::default();
+        let push = |t: u64, head: u64| {
+            ring.slot(t)[0].store(1, Ordering::Release);
+            ring.header()[0].store(head, Ordering::Release);
+            ring.slot(t)[1].store(t, Ordering::Relaxed);
+            ring.slot(t)[0].store(2, Ordering::Release);
+        };
+        ring.header()[0].store(1 | PENDING, Ordering::Release);
+        push(1, 2 | PENDING);
+        push(0, 1);
+        (0..2).for_each(|t| history.note(Some(t), End::Published(t)));
+        let reader = reader.join().unwrap();
+        assert_eq!(reader.stats().skipped, 0, "{reader:?}");
+        noted.note("waited", reader.log().is_empty());
+        let reader = reader.finish(&ring, &history);
+        assert_eq!(reader.stats().delivered, 2);
+    });
+    seen.expect(&["waited"]);
+}
+
+/// As [`a_reader_that_looks_past_a_ticket_skips_none_that_has_ended`], if a producer learns from `head` of a ticket that
+/// it never read itself.
 pub(super) fn no_ticket_is_skipped_by_who_believed_head(producer: impl Producer) {
     check(Some(1), move || {
         let ring = <Ring>::new(4);

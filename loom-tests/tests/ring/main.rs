@@ -70,6 +70,11 @@ models! {
     recovery_ends_what_was_abandoned_and_nothing_else
 }
 
+#[test]
+fn a_guarded_claim_that_was_interrupted() {
+    a_guarded_claim_that_was_interrupted_is_waited_for();
+}
+
 fn one_writer_laps_the_reader(producer: impl Producer) {
     let seen = Seen::default();
     let noted = seen.clone();

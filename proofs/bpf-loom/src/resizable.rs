@@ -8,8 +8,8 @@ use std::sync::Arc;
 use mapring::abi::seq::DISCARDED;
 use mapring::abi::{Gate, Geometry, Kind};
 use mapring::protocol::ring::{
-    Cursor, Follow, GATE, Leaving, Place, ReadStats, Shard, SlotSource, Start, Step, Whole, Window, gate,
-    open, replace,
+    Cursor, Follow, GATE, Leaving, Losses, Place, ReadStats, Shard, SlotSource, Start, Step, Whole, Window,
+    gate, open, replace,
 };
 use mapring::protocol::{Elements, Words, WordsMut};
 
@@ -239,6 +239,11 @@ impl Leaving for Current {
         let mut sum = ReadStats::default();
         self.cursors.iter().for_each(|cursor| sum += cursor.stats());
         sum
+    }
+
+    fn leave(&mut self, losses: &mut Losses) -> ReadStats {
+        self.cursors.iter_mut().flat_map(Cursor::take_losses).for_each(|loss| losses.push(loss));
+        self.stats()
     }
 }
 

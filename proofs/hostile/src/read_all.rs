@@ -163,6 +163,11 @@ fn ring<T: AnyBitPattern + NoUninit>(ring: &Ring<T>, image: Option<&[u64]>) -> R
                 assert!(delivered <= (ring.shards() + turns) * ring.slots(), "{delivered} records");
                 assert_eq!(stats.torn, 0);
             }
+            let listed = reader.take_losses();
+            if image.is_some() {
+                let listed = listed.iter().fold(0, |sum: u64, loss| sum.wrapping_add(loss.count));
+                assert_eq!(listed, stats.lost().wrapping_add(stats.dropped()));
+            }
             assert!(reader.take_error().is_none());
             let _ = reader.stats().dropped();
             reads += Reads {

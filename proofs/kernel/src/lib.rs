@@ -96,6 +96,7 @@ pub mod skel {
         latches
         latches_portable
         layouts
+        liveness
         loops
         loops_no_guard
         loops_portable
@@ -158,6 +159,7 @@ pub mod skel {
     pub use latches::LatchesSkelBuilder;
     pub use latches_portable::LatchesPortableSkelBuilder;
     pub use layouts::{LayoutsSkelBuilder, types as layouts_types};
+    pub use liveness::LivenessSkelBuilder;
     pub use loops::LoopsSkelBuilder;
     pub use loops_no_guard::LoopsNoGuardSkelBuilder;
     pub use loops_portable::LoopsPortableSkelBuilder;

@@ -126,7 +126,7 @@ static __always_inline __u64 *mapring__claim_anew(void *rings, __u32 size)
                                                                                                  \
 		__u64 *head = mapring__word(map, header);                                        \
                                                                                                  \
-		return head ? mapring__search(ring, head, base, 0) : -1;                         \
+		return head ? mapring__search(ring, head, header, base, 0) : -1;                         \
 	}                                                                                        \
 	MAPRING__FN record_type *mapring_reserve(struct mapring_map__##name *map)                \
 	{                                                                                        \

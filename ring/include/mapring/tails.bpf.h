@@ -47,7 +47,7 @@
 /* How often a program tries to move a word that others move. */
 #define MAPRING__TAIL_TRIES 4
 
-/* The tails of one shard. */
+/* The tails of one shard. The header of the shard is right before the one for tails. */
 struct mapring__tails {
 	__u64 *header;
 	__u32 space;    /* the bytes that a claim takes */
@@ -162,7 +162,7 @@ struct mapring__tails {
 		if (len < 0)                                                                           \
 			len = 0;                                                                       \
 		if (len > (longest)) {                                                                 \
-			mapring__count(&shard->tails[MAPRING__TAIL_TOO_LONG], 1);                      \
+			mapring__tail_drop(mapring__tails__##name(shard), MAPRING__TAIL_TOO_LONG);     \
 			discarded = MAPRING__DISCARDED;                                                \
 			len = 0;                                                                       \
 		}                                                                                      \
@@ -205,6 +205,13 @@ static __always_inline __u64 mapring__tail_place(__u64 at, __u64 capacity)
 static __always_inline int mapring__after(__u64 a, __u64 b)
 {
 	return (__s64)(a - b) > 0;
+}
+
+/* Counts a drop in word `word` of the header for tails. */
+static __always_inline void mapring__tail_drop(struct mapring__tails tails, __u32 word)
+{
+	mapring__time_drop(0, MAPRING__LINE, tails.header - MAPRING__LINE / 8, 0);
+	mapring__count(tails.header + word, 1);
 }
 
 /* Gives back what a tail of `len` bytes does not need, unless other programs have claimed since. */
@@ -289,7 +296,7 @@ static __always_inline __s64 mapring__tail_search(struct mapring__tails tails, _
 end:
 	mapring__tail_end(tails, at, entry, 0);
 dropped:
-	mapring__count(header + MAPRING__TAIL_NO_SPACE, 1);
+	mapring__tail_drop(tails, MAPRING__TAIL_NO_SPACE);
 	return -1;
 }
 

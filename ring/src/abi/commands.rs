@@ -1,4 +1,4 @@
-//! The header of a ring of commands, and the word that names its owner: the one process that writes it.
+//! The header and the slots of a ring of commands.
 
 use super::{Geometry, LINE, WORD};
 
@@ -12,7 +12,7 @@ pub const APPLIED: usize = 1;
 pub const LOCK: usize = 2;
 /// The word with the number of times that programs found, instead of a command, words that no owner writes.
 pub const SKIPPED: usize = 3;
-/// The word with the [`Owner`], or 0.
+/// The word with the owner, the one [`Process`](super::Process) that writes the commands, or 0.
 pub const OWNER: usize = 4;
 
 /// The words of a ring of commands, from the start of its region.
@@ -54,33 +54,6 @@ impl Places {
     }
 }
 
-/// A process, as the header names it: the pid in the lowest 22 bits, and above it the lowest 42 bits of the time when
-/// it started, in clock ticks since boot. No two processes since boot have the same pid and start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Owner {
-    /// Its pid, less than 2^22: Linux has no higher ones.
-    pub pid: u32,
-    /// When it started: field 22 of `/proc/PID/stat`.
-    pub start: u64,
-}
-
-impl Owner {
-    const PID_BITS: u32 = 22;
-
-    /// The word that names it; never 0 for a process, whose pid is at least 1.
-    pub fn encode(self) -> u64 {
-        self.start << Self::PID_BITS | u64::from(self.pid)
-    }
-
-    /// The process that a word names, if it names one.
-    pub fn decode(word: u64) -> Option<Self> {
-        // At most 22 bits remain.
-        #[allow(clippy::cast_possible_truncation)]
-        let pid = (word & ((1 << Self::PID_BITS) - 1)) as u32;
-        (pid != 0).then_some(Self { pid, start: word >> Self::PID_BITS })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,13 +72,5 @@ mod tests {
                 assert_ne!(places.slot(number.wrapping_add(1)), (at, len), "command {number}");
             }
         }
-    }
-
-    #[test]
-    fn an_owner_is_what_it_was() {
-        for owner in [Owner { pid: 1, start: 0 }, Owner { pid: (1 << 22) - 1, start: (1 << 42) - 1 }] {
-            assert_eq!(Owner::decode(owner.encode()), Some(owner));
-        }
-        assert_eq!([0, 1 << 22, u64::MAX << 22].map(Owner::decode), [None; 3]);
     }
 }

@@ -10,6 +10,7 @@ pub mod gauge;
 mod geometry;
 pub mod histogram;
 mod preamble;
+mod process;
 pub mod readers;
 pub mod seq;
 mod tails;
@@ -17,6 +18,7 @@ mod tails;
 pub use gate::Gate;
 pub use geometry::{Geometry, GeometryError};
 pub use preamble::{Preamble, PreambleError};
+pub use process::Process;
 pub use tails::Tails;
 
 /// Bytes in a word. All shared memory consists of naturally aligned, native-endian `u64` words.

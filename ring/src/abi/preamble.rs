@@ -2,18 +2,18 @@
 
 use thiserror::Error;
 
-use super::{Gate, Geometry, GeometryError, Kind, Tails, VERSION, WORD};
+use super::{Gate, Geometry, GeometryError, Kind, Process, Tails, VERSION, WORD};
 use crate::text::printable;
 
-/// The content of the preamble. It is written once, before the region is given to others; afterwards only words 12, 14
-/// and 15 change.
+/// The content of the preamble. It is written once, before the region is given to others; afterwards only words 11 to 15
+/// change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Preamble {
     /// The region's shape.
     pub geometry: Geometry,
     /// Distinguishes the region from earlier ones at the same place: nanoseconds since boot when it was created.
     pub generation: u64,
-    /// The record type's name, set by the creator; for people only, cut after 32 bytes. A decoded name can be printed:
+    /// The record type's name, set by the creator; for people only, cut after 23 bytes. A decoded name can be printed:
     /// control characters and similar are escaped.
     pub name: String,
 }
@@ -81,7 +81,13 @@ impl Preamble {
     /// [`links`](Self::links) read it.
     pub const LINK: usize = Self::SORT;
 
-    const NAME: core::ops::Range<usize> = 8..12;
+    /// The word with the [`Process`] that initialized the region, or 0: see [`loader`](Self::loader).
+    pub const LOADER: usize = 11;
+
+    /// The name ends with a zero byte before the word [`LOADER`](Self::LOADER). Regions of mapring 0.6 and before, which
+    /// name no loader, can have a longer name that goes on in that word.
+    const NAME: core::ops::Range<usize> = 8..11;
+    const LONG_NAME: core::ops::Range<usize> = 8..12;
     /// The word that says in its low byte what sort of ring this is: 1 for the ring of one CPU in a NUMA ring, 2 for a
     /// ring with [`Tails`], 3 for a ring that wakes readers, 4 for one that also keeps its oldest records, both with the
     /// id of the map of its readers in the upper half; else 0.
@@ -108,7 +114,8 @@ impl Preamble {
         };
         let gate = if self.geometry.is_resizable() { Gate::Open } else { Gate::None };
         words[Gate::WORD] = gate.encode(self.geometry.capacity());
-        for (word, bytes) in words[Self::NAME].iter_mut().zip(self.name.as_bytes().chunks(WORD)) {
+        let name = &self.name.as_bytes()[..self.name.len().min(Self::NAME.len() * WORD - 1)];
+        for (word, bytes) in words[Self::NAME].iter_mut().zip(name.chunks(WORD)) {
             let mut padded = [0; WORD];
             padded[..bytes.len()].copy_from_slice(bytes);
             *word = u64::from_ne_bytes(padded);
@@ -138,6 +145,16 @@ impl Preamble {
     #[allow(clippy::cast_possible_truncation)] // both halves
     pub fn linked(word: u64) -> (u32, u32) {
         (word as u32, (word >> 32) as u32)
+    }
+
+    /// Whether the name ends before the word [`LOADER`](Self::LOADER), according to the word before that one.
+    pub fn names_loader(before: u64) -> bool {
+        before.to_ne_bytes().ends_with(&[0])
+    }
+
+    /// The process that initialized the region, from the word before [`LOADER`](Self::LOADER) and that word.
+    pub fn loader(before: u64, loader: u64) -> Option<Process> {
+        Process::decode(loader).filter(|_| Self::names_loader(before))
     }
 
     /// Decodes `words`, which were read from shared memory.
@@ -176,7 +193,8 @@ impl Preamble {
         if words[6] != geometry.element() as u64 {
             return Err(GeometryError::Element { found: words[6], expected: geometry.element() }.into());
         }
-        let name: Vec<u8> = words[Self::NAME]
+        let is_short = Self::names_loader(words[Self::LOADER - 1]);
+        let name: Vec<u8> = words[if is_short { Self::NAME } else { Self::LONG_NAME }]
             .iter()
             .flat_map(|word| word.to_ne_bytes())
             .take_while(|&byte| byte != 0)
@@ -216,7 +234,21 @@ mod tests {
         retired[Gate::WORD] = Gate::Retired.encode(4096);
         assert_eq!(Preamble::decode(&retired), Ok(resizable));
         let long = Preamble { name: "x".repeat(100), ..preamble() };
-        assert_eq!(Preamble::decode(&long.encode()).unwrap().name, "x".repeat(32));
+        assert_eq!(Preamble::decode(&long.encode()).unwrap().name, "x".repeat(23));
+    }
+
+    #[test]
+    fn a_loader_is_told_from_the_end_of_a_long_name() {
+        let loader = |words: &[u64]| Preamble::loader(words[10], words[11]);
+        let process = Process { pid: 7, start: 9 };
+        let mut words = Preamble { name: "x".repeat(100), ..preamble() }.encode();
+        assert_eq!(loader(&words), None);
+        words[11] = process.encode();
+        assert_eq!(loader(&words), Some(process));
+        assert_eq!(Preamble::decode(&words).unwrap().name, "x".repeat(23));
+        // A region of an earlier version.
+        words[8..12].fill(u64::from_ne_bytes(*b"yyyyyyyy"));
+        assert_eq!((loader(&words), Preamble::decode(&words).unwrap().name), (None, "y".repeat(32)));
     }
 
     #[test]

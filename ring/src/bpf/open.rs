@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use super::compare::compare_record;
 use super::describe::Types;
 use super::kinds::MapType;
-use super::preamble::{initialise, read_preamble};
+use super::preamble::{adopt, initialise, read_preamble};
 use super::uapi::MapInfo;
 use super::{MapFd, map_or_lookup};
 use crate::abi::{Geometry, Kind, Preamble, PreambleError, WORD};
@@ -40,7 +40,11 @@ pub(super) fn open(opened: MapFd, options: OpenOptions) -> Result<Region> {
             Err(Error::from(Cause::BtfMismatch { what: what.clone(), preamble, btf }))
         })
     };
-    let preamble = read_preamble(&memory, bytes, &what).or_else(|e| match e.cause() {
+    let found = read_preamble(&memory, bytes, &what);
+    if found.is_ok() && options.map.write_preamble {
+        adopt(fd.as_fd(), bytes);
+    }
+    let preamble = found.or_else(|e| match e.cause() {
         // No preamble was written yet. The map's BTF may describe the region; the loader writes the preamble.
         Cause::Preamble { error: PreambleError::Magic { found: 0 }, .. } => {
             let described = options.map.layout.map(|geometry| {

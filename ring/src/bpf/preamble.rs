@@ -5,10 +5,10 @@ use std::os::fd::BorrowedFd;
 use super::lookup;
 use super::sys::Elements;
 use super::uapi::MapInfo;
-use crate::abi::{Preamble, PreambleError, WORD};
+use crate::abi::{Preamble, PreambleError, Process, WORD};
 use crate::error::{Cause, Error, Result};
 use crate::protocol::{Words, ring};
-use crate::region::{Mapping, Memory, Refusal, write_preamble};
+use crate::region::{Mapping, Memory, Refusal, this_process, with_loader, write_preamble};
 use crate::sync::{Ordering, fence};
 
 const NO_PREAMBLE: &str = "; its loader writes one with mapring::loader::initialize once the map is loaded; open a map of \
@@ -59,6 +59,17 @@ fn preamble_words(words: Words<'_>) -> [u64; Preamble::WORDS] {
     std::array::from_fn(|at| if at == 0 { first } else { words.load(at, Ordering::Relaxed) })
 }
 
+/// Makes this process the loader of a region that has a preamble, if the region can be mapped for writing and its name
+/// leaves room.
+pub(super) fn adopt(fd: BorrowedFd<'_>, bytes: usize) {
+    let Ok(mapping) = Mapping::new(fd, bytes, true) else { return };
+    let (Some(words), Ok(me)) = (mapping.words_mut(), this_process()) else { return };
+    let name_ends = Preamble::names_loader(mapping.words().load(Preamble::LOADER - 1, Ordering::Relaxed));
+    if name_ends {
+        words.store(Preamble::LOADER, Process::encode(me), Ordering::Relaxed);
+    }
+}
+
 /// Writes the preamble of a region that has none, through a mapping if possible, to each of the `copies` of a per-CPU
 /// map.
 pub(super) fn initialise(
@@ -87,7 +98,7 @@ pub(super) fn initialise(
         Err(_) => {}
     }
     let mut image = vec![0; preamble.geometry.first() * element / WORD];
-    image[..Preamble::WORDS].copy_from_slice(&preamble.encode());
+    image[..Preamble::WORDS].copy_from_slice(&with_loader(preamble));
     let map = Elements::new(fd, info, copies);
     // The element with the magic number comes last.
     for (index, value) in image.chunks(element / WORD).enumerate().rev() {

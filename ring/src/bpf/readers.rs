@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use super::open::open;
 use super::{MapFd, MapOfMaps, sys};
-use crate::abi::commands::Owner;
+use crate::abi::Process;
 use crate::abi::{Kind, Preamble};
 use crate::error::{Cause, Error, Result};
 use crate::protocol::readers::Place;
-use crate::region::{Identity, OpenOptions, Region, SharedMut, Source, is_alive, this_process};
+use crate::region::{Identity, OpenOptions, Region, SharedMut, Source, this_process};
 use crate::sync::Ordering;
 
 /// What follows the name, or the pin, of a ring in those of its other maps.
@@ -34,7 +34,7 @@ impl ReaderPlace {
         let what = readers.what().to_owned();
         let readers = readers.shared_mut()?;
         let me = this_process()?.encode();
-        let alive = |owner| Owner::decode(owner).is_some_and(is_alive);
+        let alive = |owner| Process::decode(owner).is_some_and(Process::is_alive);
         let place = Place::take(readers.words(), me, alive).map(|place| place.number());
         let place = place.ok_or_else(|| Error::from(Cause::NoPlace { what }))?;
         Ok(Self { readers, place, me, bells })

@@ -230,6 +230,32 @@ pub(crate) fn program_by_id(mut id: u32) -> io::Result<OwnedFd> {
     descriptor(unsafe { bpf(PROG_GET_FD_BY_ID, &mut id) })
 }
 
+/// Opens the link with this id.
+pub(crate) fn link_by_id(mut id: u32) -> io::Result<OwnedFd> {
+    // SAFETY: there are no addresses.
+    descriptor(unsafe { bpf(LINK_GET_FD_BY_ID, &mut id) })
+}
+
+/// The sorts of objects with ids.
+#[derive(Clone, Copy)]
+pub(crate) enum Object {
+    Program,
+    Link,
+}
+
+/// The id of the first object of a sort after the one with the id `last`. ENOENT if there is none; EPERM without
+/// CAP_SYS_ADMIN.
+pub(crate) fn next_id(sort: Object, last: u32) -> io::Result<u32> {
+    let command = match sort {
+        Object::Program => PROG_GET_NEXT_ID,
+        Object::Link => LINK_GET_NEXT_ID,
+    };
+    let mut ids = NextId { last, next: 0 };
+    // SAFETY: there are no addresses.
+    unsafe { bpf(command, &mut ids) }?;
+    Ok(ids.next)
+}
+
 /// Opens the BTF with this id.
 pub(crate) fn btf_by_id(mut id: u32) -> io::Result<OwnedFd> {
     // SAFETY: there are no addresses.
@@ -246,6 +272,34 @@ pub(crate) fn map_info(map: BorrowedFd<'_>) -> io::Result<MapInfo> {
 pub(crate) fn program_info(program: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
     // SAFETY: all addresses in it are null, with lengths of 0.
     unsafe { info(program, ProgramInfo::zeroed()) }
+}
+
+/// The same, and the ids of the maps that the program uses.
+pub(crate) fn program_maps(program: BorrowedFd<'_>) -> io::Result<(ProgramInfo, Vec<u32>)> {
+    // As many as a program can use; if not, the kernel returns the number.
+    let mut ids = vec![0_u32; 64];
+    for _ in 0..2 {
+        let asked = ProgramInfo {
+            map_count: u32_of(ids.len()),
+            maps: address_mut(&mut ids),
+            ..ProgramInfo::zeroed()
+        };
+        // SAFETY: the buffer has `map_count` ids, and the other addresses are null, with lengths of 0.
+        let info = unsafe { info(program, asked) }?;
+        let count = info.map_count as usize;
+        let is_all = count <= ids.len();
+        ids.resize(count, 0);
+        if is_all {
+            return Ok((info, ids));
+        }
+    }
+    Err(Errno::TOOBIG.into())
+}
+
+/// The kernel's information about a link. For another object the kernel writes other information.
+pub(crate) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
+    // SAFETY: there are no addresses in it.
+    unsafe { info(link, LinkInfo::zeroed()) }
 }
 
 /// The bytes of BTF.

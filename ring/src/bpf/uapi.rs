@@ -16,6 +16,7 @@ pub(crate) const MAP_GET_NEXT_KEY: c_int = 4;
 pub(crate) const PROG_LOAD: c_int = 5;
 pub(crate) const OBJ_PIN: c_int = 6;
 pub(crate) const OBJ_GET: c_int = 7;
+pub(crate) const PROG_GET_NEXT_ID: c_int = 11;
 pub(crate) const PROG_GET_FD_BY_ID: c_int = 13;
 pub(crate) const MAP_GET_FD_BY_ID: c_int = 14;
 pub(crate) const OBJ_GET_INFO_BY_FD: c_int = 15;
@@ -23,6 +24,8 @@ pub(crate) const BTF_GET_FD_BY_ID: c_int = 19;
 pub(crate) const MAP_FREEZE: c_int = 22;
 pub(crate) const MAP_LOOKUP_BATCH: c_int = 24;
 pub(crate) const MAP_UPDATE_BATCH: c_int = 26;
+pub(crate) const LINK_GET_FD_BY_ID: c_int = 30;
+pub(crate) const LINK_GET_NEXT_ID: c_int = 31;
 
 /// A map that programs read and userspace writes.
 pub(crate) const BPF_F_RDONLY_PROG: u32 = 1 << 7;
@@ -59,15 +62,36 @@ pub(crate) struct MapInfo {
     pub(crate) vmlinux_id: u32,
 }
 
-/// The kernel's information about a program: the start of `struct bpf_prog_info`. The fields that point to buffers stay
-/// zero, so the kernel fills none.
+/// The kernel's information about a program: the start of `struct bpf_prog_info`. The kernel fills the buffer `maps`, if
+/// it is given, and no other.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct ProgramInfo {
     pub(crate) ty: u32,
     pub(crate) id: u32,
-    pub(crate) unasked: [u64; 7],
+    pub(crate) unasked: [u64; 5],
+    pub(crate) uid: u32,
+    pub(crate) map_count: u32,
+    /// The address of this number of ids.
+    pub(crate) maps: u64,
     pub(crate) name: [u8; NAME],
+}
+
+/// The kernel's information about a link: the start of `struct bpf_link_info`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct LinkInfo {
+    pub(crate) ty: u32,
+    pub(crate) id: u32,
+    pub(crate) program: u32,
+}
+
+/// Attributes of calls that find the next object of a sort.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct NextId {
+    pub(crate) last: u32,
+    pub(crate) next: u32,
 }
 
 /// Attributes of calls on one element.

@@ -10,10 +10,11 @@ use thiserror::Error as ThisError;
 use super::fallback::{TripleRead, lookup};
 use super::openers;
 use crate::abi::Kind;
-use crate::abi::commands::{APPLIED, OWNER, Owner, PUSHED, Places, SKIPPED};
+use crate::abi::Process;
+use crate::abi::commands::{APPLIED, OWNER, PUSHED, Places, SKIPPED};
 use crate::error::{Cause, Error, ReadError, Result};
 use crate::protocol::commands;
-use crate::region::{Region, Shared, SharedMut, View, Writer, is_alive, this_process};
+use crate::region::{Region, Shared, SharedMut, View, Writer, this_process};
 
 /// A ring of commands of type `T`, from userspace to programs: `MAPRING_COMMANDS` of `commands.bpf.h`.
 ///
@@ -110,7 +111,7 @@ impl<T> Commands<T> {
     /// # Errors
     /// [`ReadError::Lookup`], never on a mapped region.
     pub fn owner(&self) -> Result<Option<u32>, ReadError> {
-        Ok(Owner::decode(self.word(OWNER)?).map(|owner| owner.pid))
+        Ok(Process::decode(self.word(OWNER)?).map(|owner| owner.pid))
     }
 
     fn word(&self, word: usize) -> Result<u64, ReadError> {
@@ -153,9 +154,9 @@ impl<T: NoUninit> Commands<T> {
         let mut writer = self.region.count_writer(0);
         {
             let _turn = writer.turn();
-            let alive = |owner| Owner::decode(owner).is_some_and(is_alive);
+            let alive = |owner| Process::decode(owner).is_some_and(Process::is_alive);
             commands::own(shared.words(), &self.places, me.encode(), alive).map_err(|owner| {
-                let pid = Owner::decode(owner).map_or(0, |owner| owner.pid);
+                let pid = Process::decode(owner).map_or(0, |owner| owner.pid);
                 Error::from(Cause::Owned { what: self.region.what().to_owned(), pid })
             })?;
         }

@@ -48,7 +48,7 @@ pub fn acknowledged(words: Words<'_>, places: &Places) -> u64 {
     words.load(places.header() + APPLIED, Ordering::Acquire)
 }
 
-/// Makes the process `me` (an encoded [`Owner`](crate::abi::commands::Owner)) the owner, unless another one is `alive`.
+/// Makes the process `me` (an encoded [`Process`](crate::abi::Process)) the owner, unless another one is `alive`.
 ///
 /// # Errors
 /// The owner, if another process is.

@@ -23,12 +23,12 @@ pub(crate) use mapping::Mapping;
 pub(crate) use mapping::{Shared, SharedMut, SharedRows};
 pub use options::OpenOptions;
 use parking_lot::MutexGuard;
-pub(crate) use process::{is_alive, this_process};
+pub(crate) use process::this_process;
 pub(crate) use source::Place;
 pub use source::Source;
 pub(crate) use writers::{Identity, Writer};
 
-use crate::abi::{Gate, Geometry, Kind, Preamble};
+use crate::abi::{Gate, Geometry, Kind, Preamble, Process};
 use crate::bpf::{Lookup, Origin};
 use crate::error::{Cause, Error, ReadError, Result};
 use crate::protocol::WordsMut;
@@ -149,6 +149,17 @@ impl Region {
     /// [`ReadError::Lookup`], never on a mapped region.
     pub fn dropped(&self) -> Result<u64, ReadError> {
         Ok(self.live(Preamble::DROPPED)?)
+    }
+
+    /// The process that initialized the region: the one that created the memfd or, for a map, the last one that called
+    /// [`loader::initialize`](crate::loader::initialize) while the map could be mapped for writing; for a ring that
+    /// replaced another one, the process that resized it. `None` if the region does not say which. If mapped: two loads.
+    /// Otherwise system calls.
+    ///
+    /// # Errors
+    /// [`ReadError::Lookup`], never on a mapped region.
+    pub fn loader(&self) -> Result<Option<Process>, ReadError> {
+        Ok(Preamble::loader(self.live(Preamble::LOADER - 1)?, self.live(Preamble::LOADER)?))
     }
 
     /// Whether another ring has replaced this [resizable](Geometry::resizable) one. If so, it contains the records that
@@ -312,12 +323,19 @@ impl fmt::Debug for Region {
 
 /// Writes a preamble, its first word last: a reader that sees this word sees the rest.
 pub(crate) fn write_preamble(words: WordsMut<'_>, preamble: &Preamble) {
-    let encoded = preamble.encode();
+    let encoded = with_loader(preamble);
     for (at, &word) in encoded.iter().enumerate().skip(1).filter(|&(at, _)| at != Preamble::DROPPED) {
         words.store(at, word, Ordering::Relaxed);
     }
     fence(Ordering::Release); // SYNC preamble: pairs with the fence in `preamble_words`
     words.store(0, encoded[0], Ordering::Relaxed);
+}
+
+/// The preamble as words, with this process as the loader, unless procfs is missing.
+pub(crate) fn with_loader(preamble: &Preamble) -> [u64; Preamble::WORDS] {
+    let mut words = preamble.encode();
+    words[Preamble::LOADER] = this_process().map_or(0, Process::encode);
+    words
 }
 
 /// Nanoseconds since boot, to distinguish a region from earlier ones at the same place.

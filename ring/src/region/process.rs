@@ -5,29 +5,32 @@ use std::fs;
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
-use crate::abi::commands::Owner;
+use crate::abi::Process;
 use crate::error::{Error, Result};
 
 /// This process. Makes system calls: a child of `fork` is another process.
-pub(crate) fn this_process() -> Result<Owner> {
+pub(crate) fn this_process() -> Result<Process> {
     let pid = std::process::id();
     let stat = fs::read("/proc/self/stat").map_err(|e| Error::system("open(/proc/self/stat)", e))?;
     match Stat::parse(&stat) {
-        Some(stat) => Ok(Owner { pid, start: stat.start }),
+        Some(stat) => Ok(Process { pid, start: stat.start }),
         None => Err(Error::system("read(/proc/self/stat)", Errno::INVAL)),
     }
 }
 
-/// Whether the process lives. True if this can't be known, because procfs hides it. Makes system calls.
-pub(crate) fn is_alive(owner: Owner) -> bool {
-    let Some(pid) = i32::try_from(owner.pid).ok().and_then(Pid::from_raw) else { return false };
-    // EPERM: it exists.
-    if test_kill_process(pid) == Err(Errno::SRCH) {
-        return false;
-    }
-    match fs::read(format!("/proc/{}/stat", owner.pid)).ok().as_deref().and_then(Stat::parse) {
-        Some(stat) => stat.start == owner.start && !stat.ended,
-        None => test_kill_process(pid) != Err(Errno::SRCH),
+impl Process {
+    /// Whether the process lives. True if this can't be known, because procfs hides it. A process of another PID namespace
+    /// seems to have ended. Makes system calls.
+    pub fn is_alive(self) -> bool {
+        let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) else { return false };
+        // EPERM: it exists.
+        if test_kill_process(pid) == Err(Errno::SRCH) {
+            return false;
+        }
+        match fs::read(format!("/proc/{}/stat", self.pid)).ok().as_deref().and_then(Stat::parse) {
+            Some(stat) => stat.start == self.start && !stat.ended,
+            None => test_kill_process(pid) != Err(Errno::SRCH),
+        }
     }
 }
 
@@ -62,10 +65,10 @@ mod tests {
     #[test]
     fn processes_are_told_apart_by_their_start() {
         let me = this_process().unwrap();
-        assert!(me.pid == std::process::id() && me.start > 0 && is_alive(me));
-        assert!(!is_alive(Owner { start: me.start - 1, ..me }), "an earlier process with this pid");
-        assert!(!is_alive(Owner { pid: (1 << 22) - 1, ..me }) && !is_alive(Owner { pid: 0, ..me }));
-        assert_eq!(Owner::decode(me.encode()), Some(me));
+        assert!(me.pid == std::process::id() && me.start > 0 && me.is_alive());
+        assert!(!Process { start: me.start - 1, ..me }.is_alive(), "an earlier process with this pid");
+        assert!(!Process { pid: (1 << 22) - 1, ..me }.is_alive() && !Process { pid: 0, ..me }.is_alive());
+        assert_eq!(Process::decode(me.encode()), Some(me));
     }
 
     #[test]
@@ -73,15 +76,15 @@ mod tests {
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
         let pid = child.id();
         let stat = || Stat::parse(&fs::read(format!("/proc/{pid}/stat")).unwrap()).unwrap();
-        let owner = Owner { pid, start: stat().start };
-        assert!(is_alive(owner));
+        let owner = Process { pid, start: stat().start };
+        assert!(owner.is_alive());
         child.kill().unwrap();
         while !stat().ended {
             std::thread::yield_now();
         }
-        assert!(!is_alive(owner), "a zombie");
+        assert!(!owner.is_alive(), "a zombie");
         child.wait().unwrap();
-        assert!(!is_alive(owner));
+        assert!(!owner.is_alive());
     }
 
     #[test]

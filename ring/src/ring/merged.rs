@@ -8,7 +8,7 @@ use bytemuck::AnyBitPattern;
 use super::sweep::nanoseconds;
 use super::{Event, Reader};
 use crate::error::Error;
-use crate::protocol::ring::{Found, Merge, OPEN, ReadStats, Shards, clock_fence};
+use crate::protocol::ring::{Found, Loss, Merge, OPEN, ReadStats, Shards, clock_fence};
 use crate::time::Clock;
 
 /// The records of all shards in the order of their timestamps: made by [`Reader::merged`].
@@ -173,6 +173,11 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Merged<T, F> {
         MergedStats { read, late: self.merge.late(), ahead: self.merge.ahead(), held }
     }
 
+    /// As [`Reader::take_losses`].
+    pub fn take_losses(&mut self) -> Vec<Loss> {
+        self.reader.take_losses()
+    }
+
     /// The reader that this one reads with: for its region, its shards and rings. Its counts and positions include the
     /// records that are held.
     pub fn reader(&self) -> &Reader<T> {
@@ -214,6 +219,7 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Merged<T, F> {
         for _ in 0..Self::RINGS {
             let now = clock.now();
             clock_fence();
+            reader.sweep.begin_round(now, *clock);
             if merge.round(&mut Here(reader), now, stamp) || !reader.follow() {
                 return;
             }

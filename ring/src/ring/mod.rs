@@ -18,7 +18,7 @@ use bytemuck::{AnyBitPattern, NoUninit};
 pub use self::merged::{DrainMerged, Merged, MergedStats};
 #[cfg(feature = "tokio")]
 pub use self::reader::Events;
-pub use self::reader::{Drain, Reader};
+pub use self::reader::{Drain, Liveness, Reader};
 pub use self::readers::{Behind, RingReader};
 pub use self::tails::Tailed;
 pub use self::writer::Writer;

@@ -1,5 +1,6 @@
 //! Reads a ring, and the rings that replace it.
 
+mod liveness;
 mod required;
 #[cfg(feature = "tokio")]
 mod stream;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use bytemuck::AnyBitPattern;
 
+pub use self::liveness::Liveness;
 #[cfg(feature = "tokio")]
 pub use self::stream::Events;
 use self::wait::Waiting;
@@ -21,7 +23,7 @@ use super::{Event, Merged};
 use crate::abi::Gate;
 use crate::bpf::ReaderPlace;
 use crate::error::{Cause, Error, Result};
-use crate::protocol::ring::{Follow, Leaving, ReadStats, Start};
+use crate::protocol::ring::{Follow, Leaving, Loss, Losses, ReadStats, Start};
 use crate::region::Region;
 
 /// The reading side of a ring: a position in each shard, and counts.
@@ -105,6 +107,11 @@ impl<T: AnyBitPattern> Leaving for Sweep<T> {
 
     fn stats(&self) -> ReadStats {
         Self::stats(self)
+    }
+
+    fn leave(&mut self, losses: &mut Losses) -> ReadStats {
+        self.take_losses(|loss| losses.push(loss));
+        self.reported()
     }
 }
 
@@ -219,6 +226,36 @@ impl<T: AnyBitPattern> Reader<T> {
     /// are in none.
     pub fn shard_stats(&self, shard: usize) -> Option<ReadStats> {
         self.sweep.shard_stats(shard).map(|stats| self.with_tails(stats, std::iter::once(shard)))
+    }
+
+    /// What this reader lost, and what programs dropped, since the last call of this method: how many records, for which
+    /// cause, between which tickets, and when. The sums of their counts are those of [`stats`](Self::stats), if programs
+    /// drop nothing meanwhile; the first call includes all drops since the ring's start. In the order of
+    /// [`until`](Loss::until).
+    ///
+    /// The reader keeps a few losses for each shard. If there are more between two calls, it merges the oldest ones of a
+    /// shard and cause, so counts stay exact, and intervals become longer. It reads the clock when it finds a loss: the
+    /// vDSO, no system call. Allocates. Makes system calls for each shard if the ring is not mapped. If a call fails,
+    /// [`take_error`](Self::take_error) returns the error, and a later call of this method includes the drops.
+    ///
+    /// ```
+    /// # use mapring::{LossCause, Ring};
+    /// let ring = Ring::<u64>::create_memfd(4, 1)?;
+    /// let (writer, mut reader) = (ring.writer(0)?, ring.reader());
+    /// (0..10).for_each(|n| { writer.push(&n); });
+    /// let read: Vec<_> = reader.drain().map(|event| event.ticket).collect();
+    /// let losses = reader.take_losses();
+    /// assert_eq!((losses[0].cause, losses[0].tickets.clone()), (LossCause::Lapped, Some(0..read[0])));
+    /// # Ok::<(), mapring::Error>(())
+    /// ```
+    pub fn take_losses(&mut self) -> Vec<Loss> {
+        let mut losses: Vec<_> = self.next.follow.take_losses().collect();
+        self.sweep.take_losses(|loss| losses.push(loss));
+        if let Some(tails) = &mut self.tails {
+            tails.take_losses(&self.sweep, |loss| losses.push(loss));
+        }
+        losses.sort_by_key(|loss| loss.until);
+        losses
     }
 
     /// Adds the counts of tails, if the ring has tails.

@@ -5,12 +5,12 @@ use std::time::Duration;
 use bytemuck::AnyBitPattern;
 
 use super::Ring;
-use crate::abi::commands::Owner;
+use crate::abi::Process;
 use crate::abi::readers::{ASLEEP, PLACES, REQUIRED, held, lease, owner, position};
 use crate::bpf::readers_of;
 use crate::error::{Error, Result};
 use crate::protocol::ring::Start;
-use crate::region::{Region, View, is_alive};
+use crate::region::{Region, View};
 use crate::sync::Ordering;
 use crate::time::Clock;
 
@@ -56,7 +56,7 @@ impl<T: AnyBitPattern> Ring<T> {
         let ends: Vec<_> = (0..shards).map(|shard| ends.position(shard).unwrap_or_default()).collect();
         let now = Clock::Monotonic.now();
         let known = |at: usize| {
-            let Owner { pid, .. } = Owner::decode(words[owner(at)])?;
+            let Process { pid, .. } = Process::decode(words[owner(at)])?;
             let has = |bits: usize| words[bits] & 1 << at != 0;
             let behind = || {
                 let unread = |shard: usize| ends[shard].saturating_sub(words[position(shard, at)]);
@@ -67,7 +67,7 @@ impl<T: AnyBitPattern> Ring<T> {
                     holds: since.map(|since| Duration::from_nanos(now.saturating_sub(since))),
                 }
             };
-            let alive = Owner::decode(words[owner(at)]).is_some_and(is_alive);
+            let alive = Process::decode(words[owner(at)]).is_some_and(Process::is_alive);
             Some(RingReader { pid, alive, asleep: has(ASLEEP), required: has(REQUIRED).then(behind) })
         };
         Ok((0..PLACES).filter_map(known).collect())

@@ -2,13 +2,15 @@
 
 use bytemuck::{AnyBitPattern, NoUninit};
 
+use super::sweep::{Drops, Sweep};
 use super::{Event, Reader, Ring, Writer};
 use crate::abi::{Geometry, Kind, Tails};
 use crate::error::{Cause, Error, Result};
 use crate::protocol::ring::tails::{Area, NO_SPACE, TOO_LONG, TailsMut};
-use crate::protocol::ring::{Place, ReadStats, ShardMut};
+use crate::protocol::ring::{Loss, LossCause, Losses, Place, ReadStats, ShardMut};
 use crate::record::{Field, Record, TypeLayout};
 use crate::region::{Region, Shared, View};
+use crate::sync::exact_now;
 
 /// A record `T` with a tail, as it is in the slots of a ring that `MAPRING_RING_WITH_TAILS` declares.
 ///
@@ -41,6 +43,11 @@ pub(super) struct TailReader {
     areas: Box<[Area]>,
     /// Records whose tails were overwritten, for each shard.
     lost: Box<[u64]>,
+    /// The same as losses, and those whose interval is not known yet.
+    losses: Losses,
+    found: Losses,
+    /// The drops that were reported as losses, for each shard: no space, too long.
+    drops: Box<[[Drops; 2]]>,
     tail: Box<[u8]>,
 }
 
@@ -51,19 +58,52 @@ impl TailReader {
         let tails = geometry.tails()?;
         let View::Mapped(shared) = region.view() else { return None };
         let areas: Box<[_]> = (0..geometry.shards()).filter_map(|shard| Area::new(geometry, shard)).collect();
-        let lost = vec![0; areas.len()].into();
-        Some(Box::new(Self { shared, areas, lost, tail: vec![0; tails.longest()].into() }))
+        let (lost, drops) = (vec![0; areas.len()].into(), vec![[Drops::default(); 2]; areas.len()].into());
+        let (losses, found) = (Losses::new(Losses::OF_READER), Losses::new(Losses::OF_READER));
+        let tail = vec![0; tails.longest()].into();
+        Some(Box::new(Self { shared, areas, lost, losses, found, drops, tail }))
     }
 
     /// The tail of a record that was just read, or `None` if it was overwritten; counts that.
     #[inline]
-    fn read<T>(&mut self, shard: usize, record: &Tailed<T>) -> Option<&[u8]> {
+    fn read<T>(&mut self, shard: usize, ticket: u64, record: &Tailed<T>) -> Option<&[u8]> {
         let area = self.areas.get(shard)?;
         let tail = area.copy(self.shared.words(), record.tail_at, record.tail_len, &mut self.tail);
         if tail.is_none() {
-            self.lost[shard] = self.lost[shard].wrapping_add(1);
+            lose(&mut self.lost[shard], &mut self.found, shard, ticket);
         }
         tail
+    }
+
+    /// Adds the intervals of the losses that the last read found in `sweep`.
+    #[inline]
+    fn locate<T: AnyBitPattern>(&mut self, sweep: &Sweep<T>) {
+        if !self.found.is_empty() {
+            self.locate_found(sweep);
+        }
+    }
+
+    #[cold]
+    fn locate_found<T: AnyBitPattern>(&mut self, sweep: &Sweep<T>) {
+        for loss in self.found.take() {
+            let since = loss.shard.and_then(|shard| sweep.whole_before(shard));
+            self.losses.push(Loss { since, ..loss });
+        }
+    }
+
+    /// Calls `f` with each loss that was not reported yet.
+    pub(super) fn take_losses<T: AnyBitPattern>(&mut self, sweep: &Sweep<T>, mut f: impl FnMut(Loss)) {
+        self.losses.take().for_each(&mut f);
+        let words = self.shared.words();
+        for (shard, (area, drops)) in self.areas.iter().zip(&mut self.drops).enumerate() {
+            let causes = [(LossCause::NoTail, NO_SPACE), (LossCause::TooLong, TOO_LONG)];
+            for (drops, (cause, word)) in drops.iter_mut().zip(causes) {
+                let count = || Ok(area.count(words, word));
+                // Rings with tails are mapped: no call fails.
+                let loss = drops.new_ones(Some(shard), cause, count, || sweep.spell(shard));
+                loss.ok().flatten().into_iter().for_each(&mut f);
+            }
+        }
     }
 
     /// Adds the counts of tails in these shards to those of the records.
@@ -118,7 +158,10 @@ impl<T: AnyBitPattern> Reader<Tailed<T>> {
             let Event { shard, ticket, record } = self.poll()?;
             let tails = self.tails.as_mut()?;
             // Not the slice itself: the loop goes on without it.
-            let Some(len) = tails.read(shard, &record).map(<[u8]>::len) else { continue };
+            let Some(len) = tails.read(shard, ticket, &record).map(<[u8]>::len) else {
+                tails.locate(&self.sweep);
+                continue;
+            };
             return Some((Event { shard, ticket, record: record.record }, &self.tails.as_ref()?.tail[..len]));
         }
         self.stop_early();
@@ -142,11 +185,12 @@ impl<T: AnyBitPattern> Reader<Tailed<T>> {
         let Some(mut tails) = self.tails.take() else { return 0 };
         let mut whole = 0;
         self.for_each_counted(limit, |Event { shard, ticket, record }, unknown| {
-            if let Some(tail) = tails.read(shard, record) {
+            if let Some(tail) = tails.read(shard, ticket, record) {
                 whole += 1;
                 f(Event { shard, ticket, record: &record.record }, tail, unknown);
             }
         });
+        tails.locate(&self.sweep);
         self.tails = Some(tails);
         whole
     }
@@ -163,6 +207,14 @@ impl<T: NoUninit> Writer<Tailed<T>> {
         let shard = ShardMut::new(self.shared.words(), &self.place);
         shard.push_with_tail(&tails, record, tail).ok()
     }
+}
+
+/// Counts a record whose tail was overwritten.
+#[cold]
+fn lose(count: &mut u64, found: &mut Losses, shard: usize, ticket: u64) {
+    *count = count.wrapping_add(1);
+    let (cause, tickets) = (LossCause::TailLost, Some(ticket..ticket.wrapping_add(1)));
+    found.push(Loss { shard: Some(shard), cause, tickets, count: 1, since: None, until: exact_now() });
 }
 
 /// The places of a shard and its tails, for writers.

@@ -3,19 +3,21 @@
 //! `kernel-tests-child [nobody] ring|cells|counters PIN` opens a region of 56-byte records, or of counters, and prints
 //! its content. `… write PIN` tries every way to write a region, and prints the kernel's answers. `… overwrite PIN`
 //! writes it with a BPF program. `… repin PIN PIN` pins a map a second time. `… compared PIN` prints what a cell's type
-//! was compared with. `commands PIN COUNT` pushes commands, prints the number of the last one, and waits for the end of
+//! was compared with. `… alive PIN` prints who writes a ring. `flight DIR` loads programs, attaches one, and pins it. `commands PIN COUNT` pushes commands, prints the number of the last one, and waits for the end of
 //! its stdin. `quiet HOW RING LARGE CELLS LATCHES COUNTERS [GLOBALS]` reads without system calls: see
 //! `src/quiet.rs`.
 #![allow(unsafe_code)]
 
+use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use libbpf_rs::libbpf_sys::BPF_F_RDONLY;
+use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use mapring::{Cells, Commands, Counters, OpenOptions, Region, Ring};
-use mapring_kernel_tests::skel::layouts_types;
-use mapring_kernel_tests::{Filled, Order, become_nobody_with, quiet, raw};
+use mapring_kernel_tests::skel::{LivenessSkelBuilder, layouts_types};
+use mapring_kernel_tests::{Filled, Order, become_nobody_with, fitted, load, map, quiet, raw};
 use memmap2::MmapOptions;
 use rustix::mm::MprotectFlags;
 use rustix::thread::CapabilitySet;
@@ -71,6 +73,10 @@ fn main() -> Result<()> {
             println!("{last}");
             std::io::stdin().read_line(&mut String::new())?;
         }
+        ["alive", pin] => {
+            println!("{}", Ring::<[u64; 1]>::from_region(Region::open(pin)?)?.reader().liveness())
+        }
+        ["flight", dir] => flight(dir)?,
         ["write", pin] => write(pin)?,
         ["overwrite", pin] => overwrite(pin)?,
         ["repin", pin, path] => repin(pin, path)?,
@@ -82,6 +88,19 @@ fn main() -> Result<()> {
              or [nobody|cap_bpf] repin PIN PIN; or quiet HOW RING LARGE CELLS LATCHES COUNTERS [GLOBALS]"
         ),
     }
+    Ok(())
+}
+
+/// A loader that attaches a program, pins its ring and its link, and waits for the end of its stdin.
+fn flight(dir: &str) -> Result<()> {
+    let mut storage = MaybeUninit::uninit();
+    let mut skel = load::<LivenessSkelBuilder>(&mut storage, fitted);
+    let program = skel.object_mut().progs_mut().find(|program| program.name() == "on_call");
+    let mut link = program.context("no program on_call")?.attach()?;
+    link.pin(format!("{dir}/link"))?;
+    Region::open(&map(skel.object(), "calls"))?.pin(format!("{dir}/calls"), 0o600)?;
+    println!("ready");
+    std::io::stdin().read_line(&mut String::new())?;
     Ok(())
 }
 

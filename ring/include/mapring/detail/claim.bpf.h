@@ -7,6 +7,7 @@
 #ifndef MAPRING_CLAIM_BPF_H
 #define MAPRING_CLAIM_BPF_H
 
+#include <mapring/detail/drops.bpf.h>
 #include <mapring/detail/keep.bpf.h>
 
 /* Set in `seq` beside the published state: the ticket ended without a record. */
@@ -142,10 +143,11 @@ static __always_inline __u64 mapring__take_guarded(__u64 *head, __u64 t, __u64 *
 	((guarded) ? mapring__take_guarded(head, t, seq, lap, pending) : mapring__take(seq, lap, pending))
 
 /*
- * The slow path: `head` was not the next free ticket. Returns the ticket that it claimed, or -1 after it
- * counted the drop. Its loops follow each other, because the verifier multiplies nested ones.
+ * The slow path: `head`, in element `header`, was not the next free ticket. Returns the ticket that it claimed, or -1
+ * after it counted the drop. Its loops follow each other, because the verifier multiplies nested ones.
  */
-static __always_inline __s64 mapring__search(struct mapring__ring ring, __u64 *head, __u32 base, const int guarded)
+static __always_inline __s64 mapring__search(struct mapring__ring ring, __u64 *head, __u32 header, __u32 base,
+					     const int guarded)
 {
 	__u64 *seq, start = mapring__load(head), pending = start & MAPRING__PENDING, t = start ^ pending;
 	__u64 lap, state, limit = 0, *word;
@@ -206,11 +208,13 @@ dropped:
 		mapring__store(head, t | pending);
 	else if (guarded)
 		mapring__store(head, start);
+	mapring__time_drop(ring.map, ring.size, head, header);
 	mapring__count(head + 1, 1);
 	return -1;
 full:
 	mapring__store(head, t | pending);
 	word = mapring__header_word(ring.map, ring.size, head, base, MAPRING__FULL);
+	mapring__time_drop(ring.map, ring.size, head, header);
 	if (word)
 		mapring__count(word, 1);
 	return -1;
@@ -228,9 +232,9 @@ static __always_inline __s64 mapring__claim(struct mapring__ring ring, __u64 *he
 		return -1;
 	}
 	if (!MAPRING__HAS_GUARD)
-		return mapring__search(ring, head, base, 0);
+		return mapring__search(ring, head, base, base, 0);
 	MAPRING__GUARD;
-	claimed = mapring__search(ring, head, base, 1);
+	claimed = mapring__search(ring, head, base, base, 1);
 	MAPRING__UNGUARD;
 	return claimed;
 }

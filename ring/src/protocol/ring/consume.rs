@@ -1,11 +1,16 @@
 //! Reads a shard with a private cursor, without any effect on writers or other readers.
 
 mod ahead;
+mod lost;
+mod search;
 
 use bytemuck::AnyBitPattern;
 
 pub use self::ahead::Unread;
+pub(super) use self::search::last_taken;
 
+use self::search::{later, oldest};
+use super::loss::{LossCause, Losses};
 use super::{ReadStats, Shard};
 use crate::abi::seq::{DISCARDED, PENDING, Slots, TRIES, WALK, after, state};
 use crate::protocol::words::words_of;
@@ -87,7 +92,7 @@ pub enum Step {
 }
 
 /// A reader's position in a shard, with its counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor {
     next: u64,
     /// Steps without a record at this ticket.
@@ -98,6 +103,12 @@ pub struct Cursor {
     /// See [`Cursor::cost`].
     cost: u32,
     stats: ReadStats,
+    /// A time at which nothing was lost yet of the tickets from `next` on, and one before it: see
+    /// [`Cursor::caught_up`].
+    whole: [Option<u64>; 2],
+    /// Whether the last step found that no writer had claimed the ticket.
+    unclaimed: bool,
+    losses: Losses,
 }
 
 /// A wait for tickets that were claimed and have not ended, up to a later one that has.
@@ -120,7 +131,18 @@ impl Cursor {
     /// A cursor at ticket `next`. It skips a ticket that has not ended, `patience` nanoseconds after it saw that a
     /// later one had ended.
     pub fn at(next: u64, patience: u64) -> Self {
-        Self { next, waits: 0, patience, wait: None, cost: 1, stats: ReadStats::default() }
+        let (stats, losses) = (ReadStats::default(), Losses::new(Losses::OF_CURSOR));
+        Self {
+            next,
+            waits: 0,
+            patience,
+            wait: None,
+            cost: 1,
+            stats,
+            whole: [None; 2],
+            unclaimed: false,
+            losses,
+        }
     }
 
     /// A cursor at `start`. Takes a few dozen loads at most.
@@ -128,9 +150,10 @@ impl Cursor {
         if start == Start::First {
             return Self::at(0, patience);
         }
+        let whole = [Some(now()); 2];
         let next = last_taken(look, 0).map_or(0, |last| last.wrapping_add(1));
         let next = if start == Start::Now { next } else { next.saturating_sub(look.slots().count()) };
-        Self::at(next, patience)
+        Self { whole, ..Self::at(next, patience) }
     }
 
     /// The next ticket to be read.
@@ -180,8 +203,7 @@ impl Cursor {
         }
         fence(Ordering::Acquire); // SYNC order: as in `pass`
         if self.has_waited(last.unwrap_or(t)) && look.peek(t) == seen {
-            self.stats.skipped += 1;
-            self.move_to(t.wrapping_add(1));
+            self.lose(LossCause::Skipped, t.wrapping_add(1));
         }
         false
     }
@@ -241,6 +263,7 @@ impl Cursor {
         if state(seen) == published || after(state(seen), published) {
             return false;
         }
+        self.unclaimed = state(seen) != published.wrapping_sub(1);
         self.waits = self.waits.wrapping_add(1);
         self.patience != 0 && !self.waits.is_multiple_of(CHECK_EVERY)
     }
@@ -266,24 +289,22 @@ impl Cursor {
         if after(state(seen), published) {
             self.cost = SEARCH;
             let oldest = oldest(look, self.next, state(seen));
-            self.stats.lapped = self.stats.lapped.wrapping_add(oldest.wrapping_sub(self.next));
-            self.move_to(oldest);
+            self.lose(LossCause::Lapped, oldest);
             return Step::Moved;
         }
         // Being written, or not begun: has a later ticket ended?
         let Some(gap) = later(look, self.next) else { return Step::Empty };
         // It may have ended between the two loads.
         fence(Ordering::Acquire); // SYNC order: pairs with the store that ended it
+        let may_end = may_end(look, seen, published);
         if look.peek(self.next) != seen {
             return Step::Moved;
         }
-        let being_written = state(seen) == published.wrapping_sub(1);
         let crowded = gap >= look.slots().count() - look.slots().count() / 4;
-        if being_written && !crowded && !self.has_waited(self.next.wrapping_add(gap)) {
+        if may_end && !crowded && !self.has_waited(self.next.wrapping_add(gap)) {
             return Step::Empty;
         }
-        self.stats.skipped += 1;
-        self.move_to(self.next.wrapping_add(1));
+        self.lose(LossCause::Skipped, self.next.wrapping_add(1));
         self.look_past(); // there may be more that it has waited for
         Step::Moved
     }
@@ -293,6 +314,16 @@ impl Cursor {
         self.next = next;
         self.waits = 0;
     }
+}
+
+/// Whether a writer may still end a ticket that has not ended, whose slot has the sequence `seen`: it is being written, or
+/// the slot is free and a guarded claim is under way. A program that is interrupted in the middle of such a claim leaves
+/// its slot free before later tickets. Only if the slot is still the same after this call, `false` is certain.
+fn may_end(look: &mut impl SlotSource, seen: u64, published: u64) -> bool {
+    let may =
+        if seen & 1 == 0 { look.head() & PENDING != 0 } else { state(seen) == published.wrapping_sub(1) };
+    fence(Ordering::Acquire); // SYNC order: a guarded claim that has ended has claimed its slot before
+    may
 }
 
 /// Where a run of records is copied to.
@@ -334,64 +365,4 @@ impl Drop for Run<'_> {
             self.cursor.move_to(self.next);
         }
     }
-}
-
-/// Where to continue after the slot of `t` was found with the `state` of a later lap: the oldest ticket that is not
-/// about to be overwritten, and in any case one after `t`.
-#[cold]
-fn oldest(look: &mut impl SlotSource, t: u64, state: u64) -> u64 {
-    let slots = look.slots();
-    let last = last_taken(look, slots.taken(state, t)).unwrap_or(t);
-    // A few tickets later, or the writer would overwrite the slot before the first copy is done.
-    let margin = slots.count() / 8;
-    let oldest = last.wrapping_add(1).wrapping_sub(slots.count() - margin);
-    if after(oldest, t) { oldest } else { t.wrapping_add(1) }
-}
-
-/// The last claimed ticket according to `head`.
-fn newest(head: u64) -> u64 {
-    (head & !PENDING).wrapping_sub(1)
-}
-
-/// The last taken ticket, if there is one. The search starts from `head` if the slot of its ticket confirms it, else
-/// from the slot of `t`.
-pub(super) fn last_taken(look: &mut impl SlotSource, t: u64) -> Option<u64> {
-    let slots = look.slots();
-    let hint = newest(look.head());
-    fence(Ordering::Acquire); // SYNC order: a guarded claim that stored this `head` has claimed its slot before
-    let seen = state(look.peek(hint));
-    let mut from = if seen == slots.writing(hint) || seen == slots.published(hint) {
-        hint
-    } else {
-        match state(look.peek(t)) {
-            0 => return None,
-            seen => slots.taken(seen, t),
-        }
-    };
-    // A stuck writer's slot can confirm a `head` that is laps old, and stop the bisection: check the slots after it.
-    for _ in 0..WALK {
-        from = slots.last_taken(from, |t| look.peek(t));
-        let gaps = 1..=u64::from(TRIES).min(slots.count());
-        let Some(later) = gaps.map(|gap| from.wrapping_add(gap)).find_map(|t| {
-            let seen = state(look.peek(t));
-            (seen > slots.free(t)).then(|| slots.taken(seen, t))
-        }) else {
-            break;
-        };
-        from = later;
-    }
-    Some(from)
-}
-
-/// How far after `t` a ticket has ended, if one has. Checks the ticket of `head`, and the tickets to which producers
-/// step.
-#[cold]
-fn later(look: &mut impl SlotSource, t: u64) -> Option<u64> {
-    let slots = look.slots();
-    let hint = newest(look.head());
-    let near = (1..=u64::from(TRIES).min(slots.count() - 1)).map(|gap| t.wrapping_add(gap));
-    [hint].into_iter().filter(|&hint| after(hint, t)).chain(near).find_map(|later| {
-        let seen = state(look.peek(later));
-        (!after(slots.published(later), seen)).then(|| slots.taken(seen, later).wrapping_sub(t))
-    })
 }

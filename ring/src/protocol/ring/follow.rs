@@ -1,7 +1,8 @@
 //! Continues reading when a ring was replaced by another: when a reader leaves the old ring, and what it counts.
 
-use super::{ReadStats, Start};
+use super::{Loss, LossCause, Losses, ReadStats, Start};
 use crate::abi::Gate;
+use crate::sync::exact_now;
 
 /// A reader of all shards of a ring that can be replaced.
 pub trait Leaving: Sized {
@@ -42,6 +43,10 @@ pub trait Leaving: Sized {
 
     /// The counts of its ring's records.
     fn stats(&self) -> ReadStats;
+
+    /// The same for the last time, before it leaves the ring. Appends the losses of the ring that it has not reported
+    /// yet to `losses`: with those reported before, their sums are these counts.
+    fn leave(&mut self, losses: &mut Losses) -> ReadStats;
 }
 
 /// The state that a reader needs to continue with the rings that replace its ring, each read to its end before the
@@ -49,6 +54,8 @@ pub trait Leaving: Sized {
 #[derive(Debug)]
 pub struct Follow<E> {
     past: ReadStats,
+    /// The losses in the rings before this one.
+    losses: Losses,
     rings: u64,
     /// How many times the search for the next ring failed.
     tries: u64,
@@ -58,7 +65,8 @@ pub struct Follow<E> {
 
 impl<E> Default for Follow<E> {
     fn default() -> Self {
-        Self { past: ReadStats::default(), rings: 1, tries: 0, unfinished: false, error: None }
+        let losses = Losses::new(Losses::OF_READER);
+        Self { past: ReadStats::default(), losses, rings: 1, tries: 0, unfinished: false, error: None }
     }
 }
 
@@ -115,6 +123,11 @@ impl<E> Follow<E> {
         self.past
     }
 
+    /// The losses in the rings before this one, since the last call of this method.
+    pub fn take_losses(&mut self) -> impl Iterator<Item = Loss> {
+        self.losses.take()
+    }
+
     /// Called after nothing was found: returns whether there may be something now.
     #[inline]
     fn go_on(&mut self, reader: &mut impl Leaving<Error = E>) -> bool {
@@ -159,8 +172,10 @@ impl<E> Follow<E> {
         let Some(ends) = reader.ends() else { return Ok(false) };
         let missed = before.saturating_sub(mine.wrapping_add(ends));
         let next = R::enter(next, Start::First, reader.patience())?;
-        self.past = self.stats(reader);
+        self.past += reader.leave(&mut self.losses);
         self.past.lapped = self.past.lapped.wrapping_add(missed);
+        let (cause, until) = (LossCause::Lapped, exact_now());
+        self.losses.push(Loss { shard: None, cause, tickets: None, count: missed, since: None, until });
         *reader = next;
         (self.rings, self.tries) = (self.rings + 1, 0);
         Ok(true)

@@ -8,6 +8,7 @@
 
 mod consume;
 mod follow;
+mod loss;
 mod merge;
 mod produce;
 mod retire;
@@ -17,6 +18,7 @@ mod window;
 
 pub use consume::{Cursor, Room, SlotSource, Start, Step, Unread};
 pub use follow::{Follow, Leaving};
+pub use loss::{Loss, LossCause, Losses};
 pub use merge::{Found, Merge, OPEN, Shards, read};
 pub use produce::Slot;
 pub use retire::{Whole, close, finish, gate, give_up, is_replaced_by, open, replace, retire, unfinished};
@@ -25,7 +27,7 @@ pub use window::{Window, WindowOf};
 
 use super::{Words, WordsMut};
 use crate::abi::seq::Slots;
-use crate::abi::{Geometry, Kind};
+use crate::abi::{Geometry, Kind, LINE, WORD};
 use crate::sync::Ordering;
 pub use crate::sync::clock_fence;
 
@@ -38,8 +40,15 @@ pub(crate) const END: usize = 2;
 /// The header's word that counts records that were dropped because of a required reader, in a ring that keeps its oldest
 /// records.
 pub(crate) const FULL: usize = 3;
+/// The header's words with the times when the latest spell of drops began, and when it ended so far: see
+/// `ShardMut::time_drop`.
+pub(crate) const DROPS_SINCE: usize = 6;
+pub(crate) const DROPS_UNTIL: usize = 7;
 /// The header's word with the gate of a resizable ring: see [`Gate`](crate::abi::Gate).
 pub const GATE: usize = 3;
+
+/// Words of a header.
+const HEADER: usize = LINE / WORD;
 
 /// The place of a shard in its region, in words.
 #[derive(Clone, Copy, Debug)]
@@ -113,6 +122,12 @@ impl<'a> Shard<'a> {
         self.words.load(self.place.header + END, Ordering::Relaxed)
     }
 
+    /// When the latest spell of drops began, and its last drop so far. Nanoseconds of `CLOCK_MONOTONIC`; 0 if there was
+    /// none.
+    pub fn spell(&self) -> [u64; 2] {
+        [DROPS_SINCE, DROPS_UNTIL].map(|word| self.words.load(self.place.header + word, Ordering::Relaxed))
+    }
+
     /// Records that programs dropped because of a required reader, if the ring keeps its oldest records.
     pub fn full(&self) -> u64 {
         self.words.load(self.place.header + FULL, Ordering::Relaxed)
@@ -140,7 +155,7 @@ impl<'a> ShardMut<'a> {
     #[inline]
     pub fn new(words: WordsMut<'a>, place: &Place) -> Self {
         Self {
-            header: words.slice(place.header, GATE + 1),
+            header: words.slice(place.header, HEADER),
             elements: words.slice(place.elements, place.len),
             place: *place,
         }

@@ -8,9 +8,12 @@ use bytemuck::NoUninit;
 
 use super::super::WordsMut;
 use super::super::words::words_of;
-use super::{DROPPED, HEAD, ShardMut};
+use super::{DROPPED, DROPS_SINCE, DROPS_UNTIL, HEAD, ShardMut};
 use crate::abi::seq::{DISCARDED, TRIES, WALK, state};
-use crate::sync::{Ordering, fence};
+use crate::sync::{Ordering, exact_now, fence};
+
+/// Nanoseconds without a drop after which the next one begins a new spell.
+const SPELL: u64 = 1_000_000_000;
 
 /// A slot of a ring that is claimed for one record. No other writer writes it until it is committed or discarded.
 /// Dropping it discards it. If it is forgotten, its ticket never ends, as if its writer had died: readers skip it and
@@ -166,8 +169,20 @@ impl<'a> ShardMut<'a> {
             // The next claim continues from here. In a smaller ring, all slots were tried.
             self.header.store(HEAD, t, Ordering::Release); // SYNC order
         }
+        self.time_drop();
         self.header.add(DROPPED, 1);
         None
+    }
+
+    /// Notes the time of a drop, before it is counted. Drops of less than a second after each other are one spell. If
+    /// producers interrupt each other here, the times are of one of them.
+    #[cold]
+    pub(super) fn time_drop(&self) {
+        let now = exact_now();
+        if now.saturating_sub(self.header.load(DROPS_UNTIL, Ordering::Relaxed)) > SPELL {
+            self.header.store(DROPS_SINCE, now, Ordering::Relaxed);
+        }
+        self.header.store(DROPS_UNTIL, now, Ordering::Relaxed);
     }
 
     /// Takes the slot of `t`, if `seen`, its sequence, is free for `t`.

@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use super::LossCause;
+
 /// The counts of a ring's records, by outcome.
 ///
 /// Each reserved record has a ticket. A reader counts the outcome of every ticket that it has passed. The number of
@@ -42,6 +44,20 @@ pub struct ReadStats {
 }
 
 impl ReadStats {
+    /// The count of a cause.
+    pub(crate) fn of(&mut self, cause: LossCause) -> &mut u64 {
+        match cause {
+            LossCause::Lapped => &mut self.lapped,
+            LossCause::Skipped => &mut self.skipped,
+            LossCause::TailLost => &mut self.tail_lost,
+            LossCause::NoSlot => &mut self.no_slot,
+            LossCause::Full => &mut self.full,
+            LossCause::NoShard => &mut self.no_shard,
+            LossCause::NoTail => &mut self.no_tail,
+            LossCause::TooLong => &mut self.too_long,
+        }
+    }
+
     /// Records lost to this reader.
     pub fn lost(&self) -> u64 {
         self.lapped.wrapping_add(self.skipped).wrapping_add(self.tail_lost)

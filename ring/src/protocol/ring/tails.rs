@@ -132,14 +132,15 @@ impl<'a> TailsMut<'a> {
     }
 
     /// Claims bytes for the longest tail, in a bounded number of steps. `None` if a writer has not ended since a whole
-    /// area ago, or [`Tails::WRITERS`] are inside a tail; the record is then counted as dropped.
+    /// area ago, or [`Tails::WRITERS`] are inside a tail; the record is then counted as dropped, after `on_drop`.
     #[inline]
-    pub fn claim(&self) -> Option<Claim> {
+    pub fn claim(&self, on_drop: impl FnOnce()) -> Option<Claim> {
         let (space, capacity) = (self.area.space(), self.area.capacity);
         // SYNC give back: the bytes may be what another writer gave back.
         let at = self.header.fetch_add(NEXT, space, Ordering::AcqRel);
         let Some(entry) = self.enter(at) else {
             self.give_back(at, 0);
+            on_drop();
             self.header.add(NO_SPACE, 1);
             return None;
         };
@@ -150,6 +151,7 @@ impl<'a> TailsMut<'a> {
         // Acquire. SYNC grant: its other writers have seen that no writer is in the way.
         if overtaken || (after(end, self.header.load(GRANTED, Ordering::Acquire)) && !self.grant(end)) {
             self.end(&claim, 0);
+            on_drop();
             self.header.add(NO_SPACE, 1);
             return None;
         }
@@ -252,7 +254,7 @@ impl<'a> ShardMut<'a> {
     /// also comes between moving `HIGH` and the first byte of the tail. If there is no slot, the bytes are given back.
     #[inline]
     pub fn reserve_with_tail(&self, tails: &TailsMut<'a>) -> Option<Tailed<'a>> {
-        let claim = tails.claim()?;
+        let claim = tails.claim(|| self.time_drop())?;
         match self.reserve::<[u64; 2]>() {
             Some(slot) => Some(Tailed { tails: *tails, claim, slot: Some(slot), used: 0 }),
             None => {
@@ -274,6 +276,7 @@ impl<'a> ShardMut<'a> {
         tail: &[u8],
     ) -> Result<u64, Refused> {
         if tail.len() as u64 > tails.area.longest {
+            self.time_drop();
             tails.header.add(TOO_LONG, 1);
             return Err(Refused::TooLong);
         }

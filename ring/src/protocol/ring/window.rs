@@ -57,6 +57,11 @@ impl<S: Elements> Window<S> {
         self.error.take()
     }
 
+    /// Whether a copy has failed since the last call of [`take_error`](Self::take_error).
+    pub fn failed(&self) -> bool {
+        self.error.is_some()
+    }
+
     /// The result of `f`, or `None` if a copy failed in it.
     pub fn without_error<R>(&mut self, f: impl FnOnce(&mut Self) -> R) -> Option<R> {
         let earlier = self.error.take();

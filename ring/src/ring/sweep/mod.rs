@@ -1,6 +1,7 @@
 //! Reads one ring, from each shard in turn. Its shards are in one region, or each in its own region.
 
 mod counts;
+mod losses;
 mod one;
 mod pass;
 mod quiet;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use bytemuck::AnyBitPattern;
 use parking_lot::Mutex;
 
+pub(super) use losses::Drops;
 pub(super) use pass::Pass;
 use quiet::Looks;
 use required::Required;
@@ -40,6 +42,8 @@ struct Part {
     number: usize,
     place: Place,
     cursor: Cursor,
+    /// The drops that were reported as losses: no slot, a required reader.
+    drops: [Drops; 2],
     /// Records that were delivered with a tag that their type does not know.
     unknown: u64,
 }
@@ -65,6 +69,8 @@ pub(super) struct Sweep<T> {
     /// The most steps of a call between two records: see [`Sweep::STEPS`].
     steps: u32,
     stopped_early: bool,
+    /// The drops without a shard that were reported as losses.
+    no_shard: Drops,
     /// Set if programs must not overwrite what this reader has not read.
     required: Option<Box<Required>>,
     /// The last failed system call of those that no window makes.
@@ -116,7 +122,7 @@ impl<T: AnyBitPattern> Sweep<T> {
                     }
                     Slots::Lookup(window) => Cursor::new(&mut window.of(shard, &place), start, patience),
                 };
-                Part { number: number + shard, place, cursor, unknown: 0 }
+                Part { number: number + shard, place, cursor, drops: Default::default(), unknown: 0 }
             }));
             sources.push(source);
         }
@@ -139,6 +145,7 @@ impl<T: AnyBitPattern> Sweep<T> {
             most: Self::BURST,
             steps: if by_call { Self::STEPS_BY_CALL } else { Self::STEPS },
             stopped_early: false,
+            no_shard: Drops::default(),
             required: None,
             error: Mutex::new(None),
             record: T::zeroed(),
@@ -173,7 +180,7 @@ impl<T: AnyBitPattern> Sweep<T> {
                     }
                     Err(Step::Empty) => {
                         empty += 1;
-                        self.came_to_the_end(self.turn);
+                        self.came_to_the_end(self.turn, true);
                     }
                     Err(_) => {
                         left = left.saturating_sub(self.shards[self.turn].cursor.cost() - 1);

@@ -5,6 +5,7 @@ use bytemuck::AnyBitPattern;
 use super::sources::Slots;
 use super::{Part, Sweep};
 use crate::protocol::ring::{Found, Shard, read};
+use crate::time::Clock;
 
 impl<T: AnyBitPattern> Sweep<T> {
     /// The number of shards.
@@ -18,7 +19,8 @@ impl<T: AnyBitPattern> Sweep<T> {
         // All shards together take no more steps than a call may.
         let steps = self.steps.div_ceil(u32::try_from(self.shards.len()).unwrap_or(u32::MAX)).max(1);
         let Part { place, cursor, .. } = &mut self.shards[at];
-        match self.sources.of_mut(at) {
+        let next = cursor.next();
+        let found = match self.sources.of_mut(at) {
             (Slots::Mapped(shared), _) => {
                 read(cursor, &mut Shard::new(shared.words(), place), room, steps, f)
             }
@@ -26,6 +28,20 @@ impl<T: AnyBitPattern> Sweep<T> {
             (Slots::Lookup(window), shard) => window
                 .without_error(|window| read(cursor, &mut window.of(shard, place), room, steps, f))
                 .unwrap_or(Found::Blocked),
+        };
+        if cursor.next() != next {
+            self.looks.found();
+        }
+        if found == Found::End {
+            cursor.read_all(self.looks.time());
+        }
+        found
+    }
+
+    /// Stores the time, before a round of reads. Of another clock than `CLOCK_MONOTONIC` it is not stored.
+    pub(in crate::ring) fn begin_round(&mut self, now: u64, clock: Clock) {
+        if clock == Clock::Monotonic {
+            self.looks.set(now);
         }
     }
 }

@@ -43,7 +43,7 @@ impl<T: AnyBitPattern> Sweep<T> {
             let lap = self.step_limit(at);
             let (portion, _) = self.portion(lap);
             let (record, required) = (&mut self.record, &mut self.required);
-            let Part { number, place, cursor, unknown } = &mut self.shards[at];
+            let Part { number, place, cursor, unknown, .. } = &mut self.shards[at];
             let mut f = |ticket, record: &T| f(Event { shard: *number, ticket, record }, unknown);
             let limits = Limits { records: limit - count, lap, portion, whole };
             let mut has_read = |next| {
@@ -51,7 +51,7 @@ impl<T: AnyBitPattern> Sweep<T> {
                     required.has_read(at, next);
                 }
             };
-            count += match self.sources.of_mut(at) {
+            let (run, empty) = match self.sources.of_mut(at) {
                 (Slots::Mapped(shared), _) => {
                     let mut small = T::zeroed();
                     let record = if size_of::<T>() <= SMALL { &mut small } else { record };
@@ -63,7 +63,8 @@ impl<T: AnyBitPattern> Sweep<T> {
                     pass(cursor, &mut shard, record, limits, &mut left, &mut f, &mut has_read)
                 }
             };
-            self.came_to_the_end(at);
+            count += run;
+            self.came_to_the_end(at, empty);
             self.next_shard();
             if count >= limit {
                 return count;
@@ -121,7 +122,7 @@ impl<T: AnyBitPattern> Sweep<T> {
             return true;
         }
         if pass.begun {
-            self.end_shard(pass);
+            self.end_shard(pass, false);
         }
         while pass.left > 0 && *left > 0 {
             *left -= 1;
@@ -130,7 +131,7 @@ impl<T: AnyBitPattern> Sweep<T> {
                 (pass.steps, pass.more) = self.portion(self.step_limit(self.turn));
                 return true;
             }
-            self.end_shard(pass);
+            self.end_shard(pass, false);
         }
         if *left == 0 {
             (self.stopped_early, pass.left) = (true, 0);
@@ -145,12 +146,12 @@ impl<T: AnyBitPattern> Sweep<T> {
             *left = left.saturating_sub(self.shards[self.turn].cursor.cost());
         }
         if step == Step::Empty || *left == 0 {
-            self.end_shard(pass);
+            self.end_shard(pass, step == Step::Empty);
         }
     }
 
-    fn end_shard(&mut self, pass: &mut Pass) {
-        self.came_to_the_end(self.turn);
+    fn end_shard(&mut self, pass: &mut Pass, empty: bool) {
+        self.came_to_the_end(self.turn, empty);
         self.next_shard();
         *pass = Pass { left: pass.left - 1, begun: false, steps: 0, more: 0 };
     }
@@ -170,7 +171,7 @@ struct Limits {
 }
 
 /// One pass over a shard, which takes at most `left` steps between two records. Calls `has_read` with the next ticket
-/// from time to time. Returns the number of records.
+/// from time to time. Returns the number of records, and whether there are no more.
 #[inline(always)]
 fn pass<T: AnyBitPattern>(
     cursor: &mut Cursor,
@@ -180,7 +181,7 @@ fn pass<T: AnyBitPattern>(
     left: &mut u32,
     f: &mut impl FnMut(u64, &T),
     has_read: &mut impl FnMut(u64),
-) -> usize {
+) -> (usize, bool) {
     let mut count = 0;
     while lap > 0 && count < records {
         let (run, step) = cursor.run(look, record, portion.min(lap).min(records - count), &mut *f);
@@ -191,12 +192,12 @@ fn pass<T: AnyBitPattern>(
             *left = whole;
         }
         if step == Step::Empty {
-            break;
+            return (count, true);
         }
         *left = left.saturating_sub(cursor.cost());
         if *left == 0 {
             break;
         }
     }
-    count
+    (count, false)
 }

@@ -1,12 +1,14 @@
 //! Quiet shards, into which a sweep need not step: one load shows that they have no record.
 
+use std::time::Duration;
+
 use bytemuck::AnyBitPattern;
 
 use super::Sweep;
 use super::sources::Slots;
 use super::watch::Quiet;
 use crate::abi::seq::state;
-use crate::sync::{Ordering, now};
+use crate::sync::{Ordering, exact_now, now};
 
 /// The evidence that is enough to consider a shard quiet.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -85,11 +87,17 @@ impl<T: AnyBitPattern> Sweep<T> {
         passed
     }
 
-    /// Stores the next ticket of a shard, whose slot shows whether the shard is quiet.
+    /// Stores the next ticket of a shard, whose slot shows whether the shard is quiet. `empty` says whether the shard
+    /// has no more records. Then nothing was lost before the clock was last read.
     #[inline(always)]
-    pub(super) fn came_to_the_end(&mut self, at: usize) {
-        let (shard, watch) = (&self.shards[at], &mut self.watches[at]);
-        watch.waits_for(shard.cursor.next());
+    pub(super) fn came_to_the_end(&mut self, at: usize, empty: bool) {
+        let (shard, watch) = (&mut self.shards[at], &mut self.watches[at]);
+        if watch.waits_for(shard.cursor.next()) {
+            self.looks.found();
+        }
+        if empty && !self.sources.of(at).failed() {
+            shard.cursor.caught_up(self.looks.read);
+        }
         self.quiet[at] = Quiet::new(&shard.place, watch);
         self.has_read(at);
     }
@@ -123,6 +131,9 @@ pub(super) struct Looks {
     /// When the clock was read, and when the last such sweep began, in nanoseconds.
     read: u64,
     last: u64,
+    /// When a sweep last found new tickets; and whether one did since the clock was read.
+    found: u64,
+    fresh: bool,
 }
 
 impl Looks {
@@ -132,7 +143,37 @@ impl Looks {
 
     pub(super) fn new() -> Self {
         let now = now();
-        Self { now: false, sweeps: Self::SWEEPS, read: now, last: now }
+        Self { now: false, sweeps: Self::SWEEPS, read: now, last: now, found: now, fresh: false }
+    }
+
+    /// A time that has passed: when the clock was last read.
+    pub(super) fn time(&self) -> u64 {
+        self.read
+    }
+
+    /// Stores the time: for readers that read the clock themselves.
+    pub(super) fn set(&mut self, time: u64) {
+        self.read = time;
+        self.dated(time);
+    }
+
+    /// Notes that new tickets were found.
+    #[inline(always)]
+    pub(super) fn found(&mut self) {
+        self.fresh = true;
+    }
+
+    /// How long no new tickets were found.
+    pub(super) fn idle(&self) -> Duration {
+        let since = if self.fresh { u64::MAX } else { self.found };
+        Duration::from_nanos(exact_now().saturating_sub(since))
+    }
+
+    /// After the clock was read: dates the tickets that were found before.
+    fn dated(&mut self, now: u64) {
+        if core::mem::take(&mut self.fresh) {
+            self.found = now;
+        }
     }
 
     /// Checks later tickets in the next sweep.
@@ -152,6 +193,7 @@ impl Looks {
     #[cold]
     fn read_clock(&mut self) {
         let now = now();
+        self.dated(now);
         let seldom = now.saturating_sub(self.read) >= Self::EVERY;
         (self.now, self.read) = (now.saturating_sub(self.last) >= Self::EVERY, now);
         if self.now {

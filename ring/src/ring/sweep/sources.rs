@@ -42,6 +42,16 @@ impl Slots {
         }
     }
 
+    /// Whether a system call has failed since the last call of [`take_error`](Self::take_error): a slot may only seem
+    /// empty.
+    #[inline]
+    pub(super) fn failed(&self) -> bool {
+        match self {
+            Self::Mapped(_) => false,
+            Self::Lookup(window) => window.failed(),
+        }
+    }
+
     /// The last system call that failed since the last call of this method.
     pub(super) fn take_error(&mut self) -> Option<io::Error> {
         match self {

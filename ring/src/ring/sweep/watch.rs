@@ -50,11 +50,12 @@ impl Watch {
         self.seen_half_way = true;
     }
 
-    /// Notes that the reader waits for `next`, a later ticket than last time if it found records meanwhile.
+    /// Notes that the reader waits for `next`. Returns whether this is another ticket than last time: then it found
+    /// records meanwhile.
     #[inline]
-    pub(super) fn waits_for(&mut self, next: u64) {
+    pub(super) fn waits_for(&mut self, next: u64) -> bool {
         if self.next == next {
-            return;
+            return false;
         }
         self.next = next;
         let half_way = core::mem::take(&mut self.seen_half_way);
@@ -67,6 +68,7 @@ impl Watch {
         } else {
             self.half_way = self.half_way.saturating_sub(WHOLE);
         }
+        true
     }
 }
 

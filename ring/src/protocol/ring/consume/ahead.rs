@@ -1,6 +1,6 @@
 //! What lies ahead of a cursor: for readers that wait, and for those that order the records of several shards.
 
-use super::{Cursor, SlotSource, last_taken, later};
+use super::{Cursor, SlotSource, last_taken, later, may_end};
 use crate::abi::seq::{PENDING, after, state};
 
 /// What a reader that waits would find in a shard.
@@ -8,7 +8,7 @@ use crate::abi::seq::{PENDING, after, state};
 pub enum Unread {
     /// No ticket has ended.
     Nothing,
-    /// Tickets have ended, behind one that is being written and for which the reader's patience lasts.
+    /// Tickets have ended, behind one that has not, and for which the reader's patience lasts.
     Held,
     /// A ticket has ended, or some have, but fewer than were asked for.
     Some,
@@ -31,7 +31,7 @@ impl Cursor {
             return if ended { Unread::Many } else { Unread::Some };
         }
         let Some(gap) = later(look, t) else { return Unread::Nothing };
-        if state(seen) == slots.writing(t) && !self.has_waited(t.wrapping_add(gap)) {
+        if may_end(look, seen, slots.published(t)) && !self.has_waited(t.wrapping_add(gap)) {
             return Unread::Held;
         }
         Unread::Many

@@ -1,0 +1,219 @@
+//! Losses with their intervals, and who still writes a ring: after its loader was killed, while pinned links keep its
+//! programs attached, and for processes that the kernel does not tell.
+#![allow(missing_docs)]
+
+use std::fs::{Permissions, remove_file, set_permissions};
+use std::io::{BufRead, BufReader};
+use std::mem::MaybeUninit;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use bytemuck::{AnyBitPattern, Pod, Zeroable};
+use libbpf_rs::Object;
+use libbpf_rs::skel::Skel;
+use mapring::time::Clock;
+use mapring::{Liveness, Loss, LossCause, Process, Reader, Ring, Tailed};
+use mapring_kernel_tests::skel::LivenessSkelBuilder;
+use mapring_kernel_tests::{
+    PinDir, PublicPins, Runner, child, cpus, fitted, load, map, on_cpu, read_only, require_bpf,
+};
+
+const CHILD: &str = env!("CARGO_BIN_EXE_kernel-tests-child");
+
+#[derive(Clone, Copy, Debug, Pod, Zeroable, mapring::Record)]
+#[repr(C)]
+struct Rec {
+    n: u64,
+}
+
+#[derive(Clone, Copy, Debug, Pod, Zeroable, mapring::Record)]
+#[repr(C)]
+struct Wide {
+    n: u64,
+    words: [u64; 5],
+}
+
+/// Runs a program that writes a record, or begins one that nobody ends. Returns whether it got a slot.
+fn run(program: &Runner, forever: bool, tail: u64) -> bool {
+    let mut args = [u64::from(forever), tail, 1, 0];
+    program.run(&mut args);
+    args[3] == 1
+}
+
+/// The loss that a reader reports, checked against its stats.
+fn only_loss<T: AnyBitPattern>(reader: &mut Reader<T>, sum: &mut u64) -> Loss {
+    let losses = reader.take_losses();
+    let [loss] = &losses[..] else { panic!("{losses:?}") };
+    *sum += loss.count;
+    assert_eq!(*sum, reader.stats().lost() + reader.stats().dropped(), "{}", reader.stats());
+    loss.clone()
+}
+
+fn now() -> u64 {
+    Clock::Monotonic.now()
+}
+
+/// Fills `slots` slots for good, and checks the intervals of the drops after that.
+fn drops_have_an_interval<T: AnyBitPattern>(
+    mut readers: Vec<Reader<T>>,
+    program: &Runner,
+    slots: usize,
+    cause: LossCause,
+) {
+    let mut sums = vec![0; readers.len()];
+    (0..slots).for_each(|at| assert!(run(program, true, 0), "slot {at}"));
+    for reader in &mut readers {
+        assert_eq!(reader.take_losses(), []);
+    }
+    let mut spells = Vec::new();
+    for _ in 0..2 {
+        let before = now();
+        (0..3).for_each(|_| assert!(!run(program, false, 0)));
+        let after = now();
+        for (reader, sum) in readers.iter_mut().zip(&mut sums) {
+            let loss = only_loss(reader, sum);
+            assert_eq!((loss.cause, loss.count, &loss.tickets), (cause, 3, &None), "{loss:?}");
+            assert_eq!(loss.shard, Some(cpus()[0]));
+            let since = loss.since.unwrap();
+            assert!(before <= since && since <= loss.until && loss.until <= after, "{loss:?}");
+        }
+        spells.push(after);
+        // The next drop begins another spell.
+        thread::sleep(Duration::from_millis(1100));
+    }
+    // A reader that comes later gets all drops, with the interval of the latest spell.
+    assert!(spells[0] < spells[1]);
+}
+
+#[test]
+fn drops_are_reported_with_their_interval_for_each_sort_of_ring() {
+    require_bpf!();
+    on_cpu(cpus()[0]);
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<LivenessSkelBuilder>(&mut storage, fitted);
+    let object = skel.object();
+    let open = |name: &str| Ring::<Rec>::open(&map(object, name)).unwrap().reader();
+    let by_call = |name: &str| Ring::<Rec>::open(read_only(&map(object, name))).unwrap().reader();
+    let program = |name: &str| Runner::new(object, &format!("write_{name}"));
+    let (no_slot, no_tail) = (LossCause::NoSlot, LossCause::NoTail);
+    drops_have_an_interval(vec![open("narrow"), by_call("narrow")], &program("narrow"), 8, no_slot);
+    let wide = Ring::<Wide>::open(&map(object, "wide")).unwrap().reader();
+    let wide_by_call = Ring::<Wide>::open(read_only(&map(object, "wide"))).unwrap().reader();
+    drops_have_an_interval(vec![wide, wide_by_call], &program("wide"), 8, no_slot);
+    drops_have_an_interval(vec![open("nodes")], &program("nodes"), 8, no_slot);
+    drops_have_an_interval(vec![open("grows")], &program("grows"), 8, no_slot);
+    let tails = |name: &str| Ring::<Tailed<Rec>>::open(&map(object, name)).unwrap().reader();
+    drops_have_an_interval(vec![tails("paths")], &program("paths"), 8, no_slot);
+    drops_have_an_interval(vec![tails("spaces")], &program("spaces"), 2, no_tail);
+}
+
+#[test]
+fn a_tail_that_is_too_long_is_reported_with_its_time() {
+    require_bpf!();
+    on_cpu(cpus()[0]);
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<LivenessSkelBuilder>(&mut storage, fitted);
+    let mut reader = Ring::<Tailed<Rec>>::open(&map(skel.object(), "paths")).unwrap().reader();
+    let program = Runner::new(skel.object(), "write_paths");
+    let before = now();
+    assert!(!run(&program, false, 33) && run(&program, false, 32));
+    let loss = only_loss(&mut reader, &mut 0);
+    assert_eq!((loss.cause, loss.count, loss.shard), (LossCause::TooLong, 1, Some(cpus()[0])));
+    assert!(loss.since >= Some(before) && loss.until <= now(), "{loss:?}");
+}
+
+/// Waits until what is known of the ring is as expected: the kernel frees programs a bit later.
+fn until(reader: &Reader<Rec>, expected: impl Fn(&Liveness) -> bool) {
+    while !expected(&reader.liveness()) {
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_killed_loader_is_gone_and_its_pinned_links_stay_attached() {
+    require_bpf!();
+    let pins = PinDir::new();
+    let [dir, ring, link] = ["", "calls", "link"].map(|name| pins.path(name));
+    let mut loader = Command::new(CHILD)
+        .args(["flight", dir.to_str().unwrap()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(loader.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    let mut reader = Ring::<Rec>::open(&ring).unwrap().reader();
+    let names = |live: &Liveness| -> Vec<_> {
+        live.programs.as_ref().unwrap().iter().map(|program| (program.name.clone(), program.links)).collect()
+    };
+    let live = reader.liveness();
+    let Process { pid, start } = live.loader.unwrap();
+    assert_eq!((pid, live.loader_lives, live.attached()), (loader.id(), true, Some(true)), "{live}");
+    assert!(start > 0);
+    assert_eq!(names(&live), [("on_call".to_owned(), 1)], "{live}");
+
+    loader.kill().unwrap();
+    loader.wait().unwrap();
+    let live = reader.liveness();
+    assert_eq!((live.loader_lives, live.attached()), (false, Some(true)), "{live}");
+    assert_eq!(names(&live), [("on_call".to_owned(), 1)], "{live}");
+    assert!(live.to_string().contains(&format!("loader {pid} is gone; attached: on_call (id ")), "{live}");
+    // Its records still come.
+    reader.drain().for_each(drop);
+    let before = now();
+    while !reader.drain().any(|event| event.record.n > before) {}
+
+    remove_file(&link).unwrap();
+    until(&reader, |live| live.attached() == Some(false) && names(live).is_empty());
+    let live = reader.liveness();
+    assert!(live.to_string().ends_with("is gone; no program is loaded"), "{live}");
+    // What was recorded is still there, and then nothing comes any more.
+    while reader.drain().count() > 0 {}
+    let idle = reader.liveness().idle;
+    assert_eq!(reader.drain().count(), 0);
+    assert!(reader.liveness().idle >= idle);
+}
+
+/// The programs of a ring, without those that are not loaded any more.
+fn programs(object: &Object, name: &str) -> Vec<(String, usize)> {
+    let live = Ring::<Rec>::open(&map(object, name)).unwrap().reader().liveness();
+    assert_eq!(live.loader.map(|loader| loader.pid), Some(std::process::id()));
+    assert!(live.loader_lives);
+    assert_eq!(live.attached(), None, "loaded, but how they are attached is not seen: {live}");
+    live.programs.unwrap().into_iter().map(|program| (program.name, program.links)).collect()
+}
+
+#[test]
+fn programs_of_maps_in_maps_are_found_and_have_no_links() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<LivenessSkelBuilder>(&mut storage, fitted);
+    for name in ["narrow", "nodes", "grows"] {
+        assert_eq!(programs(skel.object(), name), [(format!("write_{name}"), 0)]);
+    }
+    // Each CPU's own map of a NUMA ring, and the next map of a resizable ring.
+    for region in Ring::<Rec>::open(&map(skel.object(), "nodes")).unwrap().regions() {
+        let programs = region.programs().unwrap();
+        assert_eq!((programs.len(), &programs[0].name[..]), (1, "write_nodes"), "{region:?}");
+    }
+    Ring::<Rec>::open(&map(skel.object(), "grows")).unwrap().resize(16).unwrap();
+    assert_eq!(programs(skel.object(), "grows"), [("write_grows".to_owned(), 0)]);
+}
+
+#[test]
+fn without_privilege_the_loader_is_known_and_the_programs_are_not() {
+    require_bpf!();
+    let pins = PublicPins::new();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<LivenessSkelBuilder>(&mut storage, fitted);
+    let path = pins.path("calls");
+    Ring::<Rec>::open(&map(skel.object(), "calls")).unwrap().region().pin(&path, 0o666).unwrap();
+    set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
+    let said = child(CHILD, &["nobody", "alive", path.to_str().unwrap()]);
+    let me = std::process::id();
+    assert!(said.contains(&format!("loader {me} lives; programs unknown: ")), "{said}");
+    assert!(said.contains("CAP_SYS_ADMIN: run as root"), "{said}");
+}

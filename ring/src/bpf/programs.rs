@@ -1,0 +1,116 @@
+//! The programs that use a map, and whether they are attached.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::AsFd;
+
+use bytemuck::{bytes_of, bytes_of_mut};
+
+use super::kinds::MapType;
+use super::sys::{self, Elements, Object};
+use crate::error::{Cause, Error, Result};
+use crate::record;
+use crate::region::{Identity, Region};
+use crate::text::printable;
+
+/// A loaded program that uses a region's map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MapUser {
+    /// Its id, as `bpftool prog` shows it.
+    pub id: u32,
+    /// Its name, at most 15 bytes.
+    pub name: String,
+    /// The number of links by which it is attached. A pinned link stays when its loader has ended.
+    ///
+    /// Programs that are attached without a link seem to have none: by a perf event's ioctl (libbpf on kernels before
+    /// 5.15), XDP and tc by netlink, cgroups and sockets by `BPF_PROG_ATTACH` or `setsockopt`. So do programs that others
+    /// call by a tail call.
+    pub links: usize,
+}
+
+impl Region {
+    /// The loaded programs that use this region's map, or a map of maps that contains it, in the order of their ids.
+    /// Empty for a memfd. Makes several system calls for each program and link of the machine.
+    ///
+    /// # Errors
+    /// [`ErrorKind::System`](crate::ErrorKind::System): it needs CAP_SYS_ADMIN, and Linux 5.8.
+    pub fn programs(&self) -> Result<Vec<MapUser>> {
+        match self.identity() {
+            Identity::Map(id) => users_of(id).map_err(|error| {
+                let hint = match error.kind() {
+                    io::ErrorKind::PermissionDenied => {
+                        "; which programs use a map is known to processes with CAP_SYS_ADMIN: run as root"
+                    }
+                    _ => "",
+                };
+                Error::from(Cause::System { call: "bpf(BPF_PROG_GET_NEXT_ID)", error, hint })
+            }),
+            Identity::File(..) => Ok(Vec::new()),
+        }
+    }
+}
+
+/// The programs that use the map `id`, with their links.
+fn users_of(map: u32) -> io::Result<Vec<MapUser>> {
+    let mut known = HashMap::from([(map, true)]);
+    let mut users = Vec::new();
+    each(Object::Program, |id| {
+        let (info, maps) = sys::program_maps(sys::program_by_id(id)?.as_fd())?;
+        for other in maps {
+            let uses = match known.get(&other) {
+                Some(uses) => *uses,
+                None => *known.entry(other).or_insert(contains(other, map)?),
+            };
+            if uses {
+                users.push(MapUser { id, name: printable(&record::string(&info.name)), links: 0 });
+                break;
+            }
+        }
+        Ok(())
+    })?;
+    if !users.is_empty() {
+        each(Object::Link, |id| {
+            let program = sys::link_info(sys::link_by_id(id)?.as_fd())?.program;
+            users.iter_mut().filter(|user| user.id == program).for_each(|user| user.links += 1);
+            Ok(())
+        })?;
+    }
+    Ok(users)
+}
+
+/// Whether the map `outer` is an array of maps that contains the map `inner`.
+fn contains(outer: u32, inner: u32) -> io::Result<bool> {
+    let fd = gone(sys::map_by_id(outer))?;
+    let Some(fd) = fd else { return Ok(false) };
+    let info = sys::map_info(fd.as_fd())?;
+    if info.ty != MapType::ARRAY_OF_MAPS {
+        return Ok(false);
+    }
+    let entries = Elements::new(fd, &info, None);
+    for key in 0..info.max_entries {
+        let mut id = 0_u32;
+        if gone(entries.lookup(bytes_of(&key), bytes_of_mut(&mut id)))?.is_some() && id == inner {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Calls `f` with the id of each object of this sort. Objects that are freed meanwhile are left out.
+fn each(sort: Object, mut f: impl FnMut(u32) -> io::Result<()>) -> io::Result<()> {
+    let mut last = 0;
+    while let Some(id) = gone(sys::next_id(sort, last))? {
+        gone(f(id))?;
+        last = id;
+    }
+    Ok(())
+}
+
+/// `None` if the object does not exist, or not any more.
+fn gone<X>(result: io::Result<X>) -> io::Result<Option<X>> {
+    match result {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        result => result.map(Some),
+    }
+}

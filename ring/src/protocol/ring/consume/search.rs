@@ -1,0 +1,65 @@
+//! Searches for the ends of what a shard contains: its oldest record, its last ticket, and a later one that has ended.
+
+use super::SlotSource;
+use crate::abi::seq::{PENDING, TRIES, WALK, after, state};
+use crate::sync::{Ordering, fence};
+
+/// Where to continue after the slot of `t` was found with the `state` of a later lap: the oldest ticket that is not
+/// about to be overwritten, and in any case one after `t`.
+#[cold]
+pub(super) fn oldest(look: &mut impl SlotSource, t: u64, state: u64) -> u64 {
+    let slots = look.slots();
+    let last = last_taken(look, slots.taken(state, t)).unwrap_or(t);
+    // A few tickets later, or the writer would overwrite the slot before the first copy is done.
+    let margin = slots.count() / 8;
+    let oldest = last.wrapping_add(1).wrapping_sub(slots.count() - margin);
+    if after(oldest, t) { oldest } else { t.wrapping_add(1) }
+}
+
+/// The last claimed ticket according to `head`.
+fn newest(head: u64) -> u64 {
+    (head & !PENDING).wrapping_sub(1)
+}
+
+/// The last taken ticket, if there is one. The search starts from `head` if the slot of its ticket confirms it, else
+/// from the slot of `t`.
+pub(in super::super) fn last_taken(look: &mut impl SlotSource, t: u64) -> Option<u64> {
+    let slots = look.slots();
+    let hint = newest(look.head());
+    fence(Ordering::Acquire); // SYNC order: a guarded claim that stored this `head` has claimed its slot before
+    let seen = state(look.peek(hint));
+    let mut from = if seen == slots.writing(hint) || seen == slots.published(hint) {
+        hint
+    } else {
+        match state(look.peek(t)) {
+            0 => return None,
+            seen => slots.taken(seen, t),
+        }
+    };
+    // A stuck writer's slot can confirm a `head` that is laps old, and stop the bisection: check the slots after it.
+    for _ in 0..WALK {
+        from = slots.last_taken(from, |t| look.peek(t));
+        let gaps = 1..=u64::from(TRIES).min(slots.count());
+        let Some(later) = gaps.map(|gap| from.wrapping_add(gap)).find_map(|t| {
+            let seen = state(look.peek(t));
+            (seen > slots.free(t)).then(|| slots.taken(seen, t))
+        }) else {
+            break;
+        };
+        from = later;
+    }
+    Some(from)
+}
+
+/// How far after `t` a ticket has ended, if one has. Checks the ticket of `head`, and the tickets to which producers
+/// step.
+#[cold]
+pub(super) fn later(look: &mut impl SlotSource, t: u64) -> Option<u64> {
+    let slots = look.slots();
+    let hint = newest(look.head());
+    let near = (1..=u64::from(TRIES).min(slots.count() - 1)).map(|gap| t.wrapping_add(gap));
+    [hint].into_iter().filter(|&hint| after(hint, t)).chain(near).find_map(|later| {
+        let seen = state(look.peek(later));
+        (!after(slots.published(later), seen)).then(|| slots.taken(seen, later).wrapping_sub(t))
+    })
+}

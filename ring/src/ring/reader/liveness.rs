@@ -1,0 +1,101 @@
+//! Whether anybody still writes a ring: its loader, its programs, and how long a reader has found nothing.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytemuck::AnyBitPattern;
+
+use super::Reader;
+use crate::abi::Process;
+use crate::bpf::MapUser;
+use crate::error::Result;
+
+/// What is known of the writers of a ring: [`Reader::liveness`].
+///
+/// A flight recorder has programs that are attached by pinned links, and a loader that has ended.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Liveness {
+    /// How long the reader has found no new record. Exact to the time between two sweeps of the reader; a millisecond or
+    /// two if it polls all the time.
+    pub idle: Duration,
+    /// The process that initialized the ring; `None` if the ring does not say which.
+    pub loader: Option<Process>,
+    /// Whether that process lives. True if procfs hides this. Pids of another PID namespace are not found.
+    pub loader_lives: bool,
+    /// The loaded programs that can write the ring; empty for a memfd. The error says why they are not known: without
+    /// CAP_SYS_ADMIN the kernel does not tell.
+    pub programs: Result<Vec<MapUser>>,
+}
+
+impl Liveness {
+    /// Whether a program that can write the ring is attached by a link; `None` if that is not known: see
+    /// [`MapUser::links`] for programs that seem to have none.
+    pub fn attached(&self) -> Option<bool> {
+        let programs = self.programs.as_ref().ok()?;
+        let linked = programs.iter().any(|program| program.links > 0);
+        (linked || programs.is_empty()).then_some(linked)
+    }
+}
+
+/// `idle for 3.0s; loader 4711 is gone; attached: on_switch (id 7, 1 link)`
+impl fmt::Display for Liveness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "idle for {:.1?}; ", self.idle)?;
+        match self.loader {
+            Some(Process { pid, .. }) if self.loader_lives => write!(f, "loader {pid} lives; ")?,
+            Some(Process { pid, .. }) => write!(f, "loader {pid} is gone; ")?,
+            None => f.write_str("loader unknown; ")?,
+        }
+        let programs = match &self.programs {
+            Ok(programs) if programs.is_empty() => return f.write_str("no program is loaded"),
+            Ok(programs) => programs,
+            Err(e) => return write!(f, "programs unknown: {e}"),
+        };
+        f.write_str(if self.attached() == Some(true) { "attached: " } else { "loaded, no link found: " })?;
+        for (at, program) in programs.iter().enumerate() {
+            let (comma, plural) =
+                (if at == 0 { "" } else { ", " }, if program.links == 1 { "" } else { "s" });
+            write!(f, "{comma}{} (id {}, {} link{plural})", program.name, program.id, program.links)?;
+        }
+        Ok(())
+    }
+}
+
+impl<T: AnyBitPattern> Reader<T> {
+    /// Whether anybody still writes the ring, for a reader that finds no records: how long this has been so, whether the
+    /// loader lives, and which programs that use the ring's maps are loaded and attached. Of a NUMA ring or a resizable
+    /// one, the programs use the map of maps. Makes many system calls; none of them waits.
+    pub fn liveness(&self) -> Liveness {
+        let region = self.region();
+        let loader = region.loader().ok().flatten();
+        Liveness {
+            idle: self.sweep.idle(),
+            loader,
+            loader_lives: loader.is_some_and(Process::is_alive),
+            programs: region.programs(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Cause, Error};
+
+    #[test]
+    fn it_says_who_writes() {
+        let loader = Some(Process { pid: 4711, start: 1 });
+        let idle = Duration::from_secs(3);
+        let mut live = Liveness { idle, loader, loader_lives: false, programs: Ok(Vec::new()) };
+        assert_eq!(live.to_string(), "idle for 3.0s; loader 4711 is gone; no program is loaded");
+        assert_eq!(live.attached(), Some(false));
+        (live.loader_lives, live.idle) = (true, Duration::from_millis(1));
+        live.programs = Err(Error::from(Cause::ResizeUnfinished { what: "x".to_owned() }));
+        assert!(
+            live.to_string().starts_with("idle for 1.0ms; loader 4711 lives; programs unknown: "),
+            "{live}"
+        );
+        assert_eq!(live.attached(), None);
+    }
+}

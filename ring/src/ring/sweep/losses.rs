@@ -1,0 +1,154 @@
+//! The losses of a sweep: what its cursors found, and what programs dropped since the last look.
+
+use std::io;
+use std::time::Duration;
+
+use bytemuck::AnyBitPattern;
+
+use super::Sweep;
+use super::sources::Slots;
+use crate::abi::Preamble;
+use crate::protocol::ring::{DROPPED, DROPS_SINCE, DROPS_UNTIL, FULL, Loss, LossCause, Place, ReadStats};
+use crate::sync::exact_now;
+
+/// A count of drops in the ring, as far as it was reported as losses.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::ring) struct Drops {
+    known: u64,
+    /// When the count was last read.
+    looked: Option<u64>,
+}
+
+impl Drops {
+    /// The drops that were not reported yet. `count` reads how many there are. `spell` reads when the latest spell of
+    /// drops began and when it ended, or 0; it may return anything.
+    pub(in crate::ring) fn new_ones(
+        &mut self,
+        shard: Option<usize>,
+        cause: LossCause,
+        count: impl FnOnce() -> io::Result<u64>,
+        spell: impl FnOnce() -> io::Result<[u64; 2]>,
+    ) -> io::Result<Option<Loss>> {
+        let before = exact_now();
+        let known = count()?;
+        let more = known.wrapping_sub(self.known);
+        if more == 0 {
+            self.looked = Some(before);
+            return Ok(None);
+        }
+        let ([begun, last], now) = (spell()?, exact_now());
+        let begun = (1..=now).contains(&begun).then_some(begun);
+        let since = begun.max(self.looked);
+        let until = if (since.unwrap_or(1)..=now).contains(&last) { last } else { now };
+        *self = Self { known, looked: Some(before) };
+        Ok(Some(Loss { shard, cause, tickets: None, count: more, since, until }))
+    }
+}
+
+impl<T: AnyBitPattern> Sweep<T> {
+    /// Calls `f` with each loss that was not reported yet, for each shard in the order of its tickets.
+    pub(in crate::ring) fn take_losses(&mut self, mut f: impl FnMut(Loss)) {
+        let keeps_oldest = self.region.geometry().keeps_oldest();
+        let Self { sources, shards, no_shard, error, .. } = self;
+        let mut report = |loss: io::Result<Option<Loss>>| match loss {
+            Ok(loss) => loss.into_iter().for_each(&mut f),
+            Err(e) => *error.get_mut() = Some(e),
+        };
+        for (at, part) in shards.iter_mut().enumerate() {
+            let shard = Some(part.number);
+            part.cursor.take_losses().for_each(|loss| report(Ok(Some(Loss { shard, ..loss }))));
+            let (source, index, place) = (sources.of(at), sources.shard_of(at), &part.place);
+            let [no_slot, full] = &mut part.drops;
+            let count = || source.header(index, place, |shard| shard.dropped(), DROPPED);
+            report(no_slot.new_ones(shard, LossCause::NoSlot, count, || spell(source, index, place)));
+            if keeps_oldest {
+                let count = || source.header(index, place, |shard| shard.full(), FULL);
+                report(full.new_ones(shard, LossCause::Full, count, || spell(source, index, place)));
+            }
+        }
+        let count = || {
+            let mut counts = sources.iter().map(|of| of.region().live(Preamble::DROPPED));
+            counts.try_fold(0, |sum: u64, count| Ok(sum.wrapping_add(count?)))
+        };
+        report(no_shard.new_ones(None, LossCause::NoShard, count, || Ok([0; 2])));
+    }
+
+    /// How long it has found no new tickets.
+    pub(in crate::ring) fn idle(&self) -> Duration {
+        self.looks.idle()
+    }
+
+    /// The counts that the losses reported so far add up to.
+    pub(in crate::ring) fn reported(&self) -> ReadStats {
+        let sum = |at: usize| self.shards.iter().map(|part| part.drops[at].known).fold(0, u64::wrapping_add);
+        ReadStats { no_slot: sum(0), full: sum(1), no_shard: self.no_shard.known, ..self.passed() }
+    }
+
+    /// When the shard with this number had been read to its end at the last visit but one, or earlier.
+    pub(in crate::ring) fn whole_before(&self, number: usize) -> Option<u64> {
+        self.shard(number).and_then(|part| part.cursor.whole_before())
+    }
+
+    /// When the latest spell of drops in the shard with this number began and ended.
+    pub(in crate::ring) fn spell(&self, number: usize) -> io::Result<[u64; 2]> {
+        let at = self.shards.iter().position(|part| part.number == number);
+        at.map_or(Ok([0; 2]), |at| {
+            spell(self.sources.of(at), self.sources.shard_of(at), &self.shards[at].place)
+        })
+    }
+}
+
+/// When the latest spell of drops in a shard began and ended.
+fn spell(source: &Slots, shard: usize, place: &Place) -> io::Result<[u64; 2]> {
+    Ok([
+        source.header(shard, place, |shard| shard.spell()[0], DROPS_SINCE)?,
+        source.header(shard, place, |shard| shard.spell()[1], DROPS_UNTIL)?,
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The loss of `count` drops in all, with these words of the region.
+    fn drops(drops: &mut Drops, count: u64, spell: [u64; 2]) -> Option<Loss> {
+        drops.new_ones(Some(1), LossCause::NoSlot, || Ok(count), || Ok(spell)).unwrap()
+    }
+
+    #[test]
+    fn new_drops_are_reported_once_with_the_spell_in_the_ring() {
+        let mut known = Drops::default();
+        let start = exact_now();
+        let first = drops(&mut known, 5, [start - 20, start - 10]).unwrap();
+        assert_eq!((first.shard, first.count, first.tickets), (Some(1), 5, None));
+        assert_eq!((first.since, first.until), (Some(start - 20), start - 10));
+        assert_eq!(drops(&mut known, 5, [start - 20, start - 10]), None);
+        // Two more in the same spell: not before the last look.
+        let looked = known.looked.unwrap();
+        let last = exact_now();
+        let more = drops(&mut known, 7, [start - 20, last]).unwrap();
+        assert_eq!((more.count, more.since, more.until), (2, Some(looked), last));
+    }
+
+    #[test]
+    fn any_words_give_an_interval_that_ends_now_at_the_latest() {
+        for [begun, last] in [[0, 0], [u64::MAX, 0], [0, u64::MAX], [5, 3], [u64::MAX; 2], [1, 1]] {
+            for looked in [None, Some(exact_now())] {
+                let mut known = Drops { known: 9, looked };
+                let before = exact_now();
+                let loss = drops(&mut known, 3, [begun, last]).unwrap();
+                assert_eq!(loss.count, 3_u64.wrapping_sub(9));
+                assert!(loss.since <= Some(loss.until) && loss.until <= exact_now(), "{loss:?}");
+                assert!(looked.is_none() || loss.since == looked && loss.until >= before, "{loss:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_count_that_can_t_be_read_changes_nothing() {
+        let mut known = Drops { known: 9, looked: Some(1) };
+        let failed = || Err(io::Error::from(io::ErrorKind::PermissionDenied));
+        assert!(known.new_ones(None, LossCause::NoShard, failed, || Ok([0; 2])).is_err());
+        assert_eq!((known.known, known.looked), (9, Some(1)));
+    }
+}
