@@ -71,6 +71,7 @@ pub mod skel {
         claims_linger_no_guard
         claims_linger_unguarded
         claims_unguarded
+        clocks
         commands
         commands_portable
         conformance
@@ -129,6 +130,7 @@ pub mod skel {
     pub use claims_linger_no_guard::ClaimsLingerNoGuardSkelBuilder;
     pub use claims_linger_unguarded::ClaimsLingerUnguardedSkelBuilder;
     pub use claims_unguarded::ClaimsUnguardedSkelBuilder;
+    pub use clocks::ClocksSkelBuilder;
     pub use commands::CommandsSkelBuilder;
     pub use commands_portable::CommandsPortableSkelBuilder;
     pub use conformance::ConformanceSkelBuilder;
