@@ -178,6 +178,25 @@ mod bpf {
         assert!(last.starts_with("20 commands carried out, 0 skipped; "), "{last}");
     }
 
+    #[test]
+    fn runqlat() {
+        if !allowed() {
+            return;
+        }
+        let text = run(env!("CARGO_BIN_EXE_runqlat"), &["0.5", "2"]);
+        let intervals: Vec<_> = text.split("\n\n").collect();
+        let [first, second, "read mapped\n"] = intervals[..] else { panic!("{text}") };
+        for interval in [first, second] {
+            let lines: Vec<_> = interval.lines().collect();
+            let [head, bars @ .., percentiles] = &lines[..] else { panic!("{text}") };
+            let count = head.strip_suffix(" waits, in µs:").unwrap().parse::<u64>().unwrap();
+            let bar = |line: &&str| line.split_whitespace().nth(3).unwrap().parse::<u64>().unwrap();
+            // The example itself sleeps and wakes up in each interval.
+            assert!(count > 0 && bars.iter().map(bar).sum::<u64>() == count, "{interval}");
+            assert!(percentiles.starts_with("50 %: ") && percentiles.contains(", 99.9 %: "), "{interval}");
+        }
+    }
+
     #[cfg(feature = "tokio")]
     #[test]
     fn r#async() {

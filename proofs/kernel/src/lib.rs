@@ -110,6 +110,7 @@ pub mod skel {
         refusals
         resizable
         resizable_portable
+        runqlat
         sealed
         sleeping
         stress
@@ -169,6 +170,7 @@ pub mod skel {
     pub use refusals::RefusalsSkelBuilder;
     pub use resizable::ResizableSkelBuilder;
     pub use resizable_portable::ResizablePortableSkelBuilder;
+    pub use runqlat::RunqlatSkelBuilder;
     pub use sealed::SealedSkelBuilder;
     pub use sleeping::SleepingSkelBuilder;
     pub use stress::StressSkelBuilder;
