@@ -3,31 +3,31 @@
 
 use std::sync::Arc;
 
-use mapring::abi::waiters::{ASLEEP, FIRST, PLACES, wake_at};
+use mapring::abi::readers::{ASLEEP, FIRST, OF_SHARD, PLACES, wake_at};
 use mapring::protocol::WordsMut;
+use mapring::protocol::readers::Place;
 use mapring::protocol::ring::{Cursor, Start, Unread};
-use mapring::protocol::waiters::Place;
 use mapring_loom_tests::history::History;
 use mapring_loom_tests::ring::{PATIENT, Producer, Ring, Rust};
 use mapring_loom_tests::sync::{AtomicU64, Ordering, fence, thread, words};
 use mapring_loom_tests::{Seen, check};
 
-type Waiters = Arc<[AtomicU64]>;
+type Readers = Arc<[AtomicU64]>;
 
-fn waiters() -> Waiters {
-    words((FIRST + 1) * PLACES).into()
+fn readers() -> Readers {
+    words((FIRST + OF_SHARD) * PLACES).into()
 }
 
 /// What a program does after it ended a ticket (`wakeable.bpf.h`): returns how many readers it wakes.
-fn wake(ring: &Ring, waiters: &Waiters) -> usize {
+fn wake(ring: &Ring, readers: &Readers) -> usize {
     fence(Ordering::SeqCst); // the exchange that ends the ticket
-    let asleep = waiters[ASLEEP].load(Ordering::Relaxed);
+    let asleep = readers[ASLEEP].load(Ordering::Relaxed);
     if asleep == 0 {
         return 0;
     }
     let due = |reader: usize| {
         let bit = 1 << reader;
-        let until = waiters[wake_at(0, reader)].load(Ordering::Relaxed);
+        let until = readers[wake_at(0, reader)].load(Ordering::Relaxed);
         let slots = ring.place().slots();
         let reached = || {
             let last = until - 1;
@@ -35,19 +35,19 @@ fn wake(ring: &Ring, waiters: &Waiters) -> usize {
         };
         asleep & bit != 0
             && (until == 0 || reached())
-            && waiters[ASLEEP].fetch_and(!bit, Ordering::Relaxed) & bit != 0
+            && readers[ASLEEP].fetch_and(!bit, Ordering::Relaxed) & bit != 0
     };
     (0..2).filter(|&reader| due(reader)).count()
 }
 
 /// Publishes a record, and returns how many readers it woke.
-fn publish(ring: &Ring, waiters: &Waiters, value: u64) -> (History, usize) {
+fn publish(ring: &Ring, readers: &Readers, value: u64) -> (History, usize) {
     let history = Rust.push_all(ring, [value]);
-    (history, wake(ring, waiters))
+    (history, wake(ring, readers))
 }
 
-fn place(waiters: &Waiters, me: u64) -> Place<'_> {
-    Place::take(WordsMut::new(waiters), me, |_| true).unwrap()
+fn place(readers: &Readers, me: u64) -> Place<'_> {
+    Place::take(WordsMut::new(readers), me, |_| true).unwrap()
 }
 
 #[test]
@@ -55,13 +55,13 @@ fn a_record_is_found_or_it_wakes() {
     let seen = Seen::default();
     let noted = seen.clone();
     check(None, move || {
-        let (ring, waiters) = (Ring::<1>::new(4), waiters());
+        let (ring, readers) = (Ring::<1>::new(4), readers());
         let writer = thread::spawn({
-            let (ring, waiters) = (Arc::clone(&ring), Arc::clone(&waiters));
-            move || publish(&ring, &waiters, 7).1
+            let (ring, readers) = (Arc::clone(&ring), Arc::clone(&readers));
+            move || publish(&ring, &readers, 7).1
         });
         let mut cursor = Cursor::new(&mut ring.shard(), Start::First, PATIENT);
-        let place = place(&waiters, 1);
+        let place = place(&readers, 1);
         place.asleep();
         let found = cursor.unread(&mut ring.shard(), 1);
         let woken = writer.join().unwrap();
@@ -81,16 +81,16 @@ fn a_record_is_found_or_it_wakes() {
 fn a_reader_is_woken_once() {
     check(Some(3), || {
         let rings = [Ring::<1>::new(1), Ring::new(1)];
-        let waiters = waiters();
-        let place = place(&waiters, 1);
+        let readers = readers();
+        let place = place(&readers, 1);
         place.asleep();
         let writers = rings.each_ref().map(|ring| {
-            let (ring, waiters) = (Arc::clone(ring), Arc::clone(&waiters));
-            thread::spawn(move || publish(&ring, &waiters, 7).1)
+            let (ring, readers) = (Arc::clone(ring), Arc::clone(&readers));
+            thread::spawn(move || publish(&ring, &readers, 7).1)
         });
         let woken: usize = writers.map(|writer| writer.join().unwrap()).into_iter().sum();
         assert_eq!(woken, 1);
-        assert_eq!(waiters[ASLEEP].load(Ordering::Relaxed), 0);
+        assert_eq!(readers[ASLEEP].load(Ordering::Relaxed), 0);
     });
 }
 
@@ -100,14 +100,14 @@ fn the_ticket_of_a_watermark_wakes() {
     let seen = Seen::default();
     let noted = seen.clone();
     check(Some(3), move || {
-        let (ring, waiters) = (Ring::<1>::new(4), waiters());
+        let (ring, readers) = (Ring::<1>::new(4), readers());
         let mut cursor = Cursor::new(&mut ring.shard(), Start::First, PATIENT);
-        let place = place(&waiters, 1);
+        let place = place(&readers, 1);
         // An earlier sleep ended by its age. Its ticket is further on, and must not be used again.
         place.sleeps_until(0, Some(3));
         let writer = thread::spawn({
-            let (ring, waiters) = (Arc::clone(&ring), Arc::clone(&waiters));
-            move || (1..=2).map(|value| publish(&ring, &waiters, value).1).collect::<Vec<_>>()
+            let (ring, readers) = (Arc::clone(&ring), Arc::clone(&readers));
+            move || (1..=2).map(|value| publish(&ring, &readers, value).1).collect::<Vec<_>>()
         });
         place.sleeps_until(0, Some(1));
         place.asleep();
@@ -125,18 +125,18 @@ fn the_ticket_of_a_watermark_wakes() {
 #[test]
 fn places_are_taken_once() {
     check(Some(3), || {
-        let waiters = waiters();
-        assert_eq!(place(&waiters, 9).number(), 0);
+        let readers = readers();
+        assert_eq!(place(&readers, 9).number(), 0);
         let takers = [1, 2].map(|me| {
-            let waiters = Arc::clone(&waiters);
+            let readers = Arc::clone(&readers);
             thread::spawn(move || {
-                Place::take(WordsMut::new(&waiters), me, |owner| owner != 9).unwrap().number()
+                Place::take(WordsMut::new(&readers), me, |owner| owner != 9).unwrap().number()
             })
         });
         let mut places = takers.map(|taker| taker.join().unwrap());
         places.sort_unstable();
         assert_eq!(places, [0, 1]);
-        Place::at(WordsMut::new(&waiters), 1).leave(77);
-        assert_eq!(place(&waiters, 3).number(), 2, "the place of another is not freed");
+        Place::at(WordsMut::new(&readers), 1).leave(77);
+        assert_eq!(place(&readers, 3).number(), 2, "the place of another is not freed");
     });
 }

@@ -195,7 +195,9 @@ pub use region::{Access, OpenOptions, Refusal, Region, Source};
 #[cfg(all(not(loom), feature = "tokio"))]
 pub use ring::Events;
 #[cfg(not(loom))]
-pub use ring::{Drain, DrainMerged, Event, Merged, MergedStats, Reader, Ring, Tailed, Writer};
+pub use ring::{
+    Behind, Drain, DrainMerged, Event, Merged, MergedStats, Reader, Ring, RingReader, Tailed, Writer,
+};
 
 /// Used by the code that this crate's macros generate.
 #[cfg(not(loom))]

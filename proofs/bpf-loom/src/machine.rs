@@ -3,7 +3,7 @@
 //!
 //! A step is one instruction, so a model can stop the machine, abandon it, or run another program at any instruction.
 
-use mapring::abi::waiters::PLACES;
+use mapring::abi::readers::PLACES;
 
 use crate::alu;
 use crate::decode::{ADD, AND, CMPXCHG, FETCH, From, Insn, OR, XCHG};
@@ -300,7 +300,7 @@ impl<'a> Machine<'a> {
             RING_A_BELL => {
                 let (bell, bytes, flags) = (self.reg(1), self.reg(3), self.reg(4));
                 assert_eq!((bell & TAG, bytes, flags), (INNER, 0, FORCE_WAKEUP), "no ring of a bell");
-                let Some(Inner::Waiters(_, bells)) = &self.map.inner else { panic!("a map without bells") };
+                let Some(Inner::Readers(_, bells)) = &self.map.inner else { panic!("a map without bells") };
                 bells.ring(offset(bell))
             }
             _ => panic!("helper {id} is not one of these headers'"),
@@ -326,10 +326,10 @@ impl<'a> Machine<'a> {
         };
         let (words, stride) = match (map & TAG, &self.map.inner) {
             (INNER, Some(Inner::InUse(parts, _) | Inner::All(parts))) => part(offset(map), *parts),
-            (MAP_HANDLE, Some(Inner::Waiters(first, _))) => {
+            (MAP_HANDLE, Some(Inner::Readers(first, _))) => {
                 match self.program.maps[offset(map)].strip_prefix(self.map.name) {
                     Some("") => (0..*first, self.map.stride),
-                    Some("__waiters") => (*first..self.map.words.len(), PLACES),
+                    Some("__readers") => (*first..self.map.words.len(), PLACES),
                     Some("__bells") if index < PLACES => return INNER | index as u64,
                     other => panic!("another map, or another bell: {other:?} {index}"),
                 }

@@ -25,8 +25,8 @@ pub enum Inner {
     All(usize),
     /// Not a map of maps, but a copy for each of this many CPUs.
     Copies(usize),
-    /// Not a map of maps, but its waiters are the words from this one on, and it has bells.
-    Waiters(usize, Bells),
+    /// Not a map of maps, but its readers are the words from this one on, and it has bells.
+    Readers(usize, Bells),
 }
 
 /// `-EAGAIN`

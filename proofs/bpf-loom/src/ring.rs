@@ -1,7 +1,7 @@
 //! A ring of one shard that programs write, and a production reader of it that checks the guarantees at each step.
 
+use mapring::abi::readers::{FIRST, PLACES};
 use mapring::abi::seq::{DISCARDED, PENDING, state};
-use mapring::abi::waiters::{FIRST, PLACES};
 use mapring::abi::{Geometry, Kind};
 use mapring::protocol::Words;
 use mapring::protocol::ring::{Cursor, Place, ReadStats, Shard, SlotSource as _, Step};
@@ -24,8 +24,8 @@ pub enum Word {
     Seq(usize),
     /// A word of a record.
     Record,
-    /// A word of the waiters.
-    Waiters,
+    /// A word of the readers.
+    Readers,
 }
 
 impl Word {
@@ -51,12 +51,12 @@ impl Map {
         Self { name, words, stride: geometry.element_words(), inner: None }
     }
 
-    /// Adds waiters for this many shards, and bells.
-    fn add_waiters(&mut self, shards: usize) {
+    /// Adds readers for this many shards, and bells.
+    fn add_readers(&mut self, shards: usize) {
         let first = self.words.len();
         let count = first + (FIRST + shards) * PLACES;
         self.words = (0..count).map(|_| AtomicU64::new(0)).collect();
-        self.inner = Some(Inner::Waiters(first, Bells::default()));
+        self.inner = Some(Inner::Readers(first, Bells::default()));
     }
 }
 
@@ -71,7 +71,7 @@ impl Ring {
         let mut map = Map::new(name, &geometry);
         match kind {
             "placed" => map.inner = Some(Inner::All(1)),
-            "waking" => map.add_waiters(geometry.shards()),
+            "waking" => map.add_readers(geometry.shards()),
             _ => {}
         }
         Self { map, geometry, place: Place::new(&geometry, 0) }
@@ -102,7 +102,7 @@ impl Ring {
         let stride = self.geometry.element_words();
         let (header, slots) = (self.geometry.shard(0) * stride, self.geometry.slots(0) * stride);
         match word {
-            _ if matches!(self.map.inner, Some(Inner::Waiters(first, _)) if word >= first) => Word::Waiters,
+            _ if matches!(self.map.inner, Some(Inner::Readers(first, _)) if word >= first) => Word::Readers,
             _ if word == header => Word::Head,
             _ if word < slots => Word::Dropped,
             _ if (word - slots).is_multiple_of(stride) => Word::Seq((word - slots) / stride),

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use mapring::abi::waiters::{ASLEEP, wake_at};
+use mapring::abi::readers::{ASLEEP, wake_at};
 use mapring::protocol::WordsMut;
+use mapring::protocol::readers::Place;
 use mapring::protocol::ring::{Cursor, Unread};
-use mapring::protocol::waiters::Place;
 
 use crate::check;
 use crate::decode::{AND, FETCH, From, Insn, OR, XCHG};
@@ -35,7 +35,7 @@ impl Waking {
     }
 
     fn parts(&self) -> (usize, &Bells) {
-        let Some(Inner::Waiters(first, bells)) = &self.0.map.inner else { panic!("not wakeable") };
+        let Some(Inner::Readers(first, bells)) = &self.0.map.inner else { panic!("not wakeable") };
         (*first, bells)
     }
 
@@ -60,7 +60,7 @@ impl Waking {
     fn run(&self, code: &Code, cpu: u64, value: u64) -> bool {
         let mut machine = Machine::new(&code.program, &self.0.map, code.order, cpu, [value, 0]);
         assert_eq!(machine.run() & 0xffff_ffff, 0, "there is place");
-        machine.changes().iter().any(|change| self.0.word(change.word) == Word::Waiters)
+        machine.changes().iter().any(|change| self.0.word(change.word) == Word::Readers)
     }
 
     /// What a reader of the first shard does before it sleeps until `many` tickets have ended.
@@ -220,7 +220,7 @@ pub(crate) fn interrupted(name: &'static str, code: Code, seen: Seen) -> u64 {
                 if let Some(word) = machine.shares_next() {
                     if accesses == access {
                         waking.run(&code, 0, 2);
-                        seen.note("interrupted as it wakes", waking.0.word(word) == Word::Waiters);
+                        seen.note("interrupted as it wakes", waking.0.word(word) == Word::Readers);
                     }
                     accesses += 1;
                 }

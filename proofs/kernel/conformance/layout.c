@@ -40,7 +40,7 @@ static uint64_t of_bank(const struct layout *l)
 		return HISTOGRAM;
 	if (l->kind == GAUGES)
 		return GAUGE;
-	return is_counters(l) || l->kind == WAITERS ? 8 : 0;
+	return is_counters(l) || l->kind == READERS ? 8 : 0;
 }
 
 /* Whether it has a header and slots. */
@@ -57,7 +57,7 @@ static bool within_limits(const struct layout *l)
 		return false;
 	if (l->capacity < 1 || l->capacity > ELEMENTS_MAX ||
 	    (of_bank(l) && l->capacity > COUNTERS_MAX * 8 / of_bank(l)) ||
-	    (l->kind == WAITERS && l->capacity != PLACES))
+	    (l->kind == READERS && l->capacity != PLACES))
 		return false;
 	if (l->shards < 1 || l->shards > SHARDS_MAX)
 		return false;
@@ -93,7 +93,7 @@ bool layout_complete(struct layout *l)
 	in_line = l->size & -l->size; /* the largest power of two that divides it */
 	l->per_lines = LINE / (in_line < LINE ? in_line : LINE);
 	l->first = round_up(round_up(8 * PREAMBLE_WORDS, l->size) / l->size, l->per_lines);
-	if (l->kind == WAITERS)
+	if (l->kind == READERS)
 		l->first = 2; /* the second has the owners of the places */
 	l->header = has_slots(l) ? round_up(round_up(LINE, l->size) / l->size, l->per_lines) : 0;
 
@@ -124,8 +124,8 @@ const char *layout_of_preamble(struct layout *l, const uint64_t words[PREAMBLE_W
 		return "not a region: the first word is not \"mapring\"";
 	if (words[1] != 2)
 		return "a layout version other than 2";
-	/* Word 13 of waiters names other maps; so does its upper half in a ring that wakes readers. */
-	if (words[2] != WAITERS && words[13] > 1 && (words[13] & 0xffffffff) != 3)
+	/* Word 13 of readers names other maps; so does its upper half in a ring that wakes readers. */
+	if (words[2] != READERS && words[13] > 1 && (words[13] & 0xffffffff) != 3)
 		return "an unknown sort of region";
 	if (gate == 2 || gate > 3)
 		return "an unknown state of the gate";
@@ -135,7 +135,7 @@ const char *layout_of_preamble(struct layout *l, const uint64_t words[PREAMBLE_W
 		.capacity = words[4],
 		.shards = words[5],
 		.resizable = gate != 0,
-		.one_cpu = words[2] != WAITERS && words[13] == 1,
+		.one_cpu = words[2] != READERS && words[13] == 1,
 	};
 	if (!layout_complete(l))
 		return "a preamble that contradicts itself, or is beyond a limit";

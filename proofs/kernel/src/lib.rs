@@ -92,6 +92,8 @@ pub mod skel {
         jit
         jit_portable
         jit_release
+        keep
+        keep_portable
         latches
         latches_portable
         layouts
@@ -152,6 +154,8 @@ pub mod skel {
     pub use jit::JitSkelBuilder;
     pub use jit_portable::JitPortableSkelBuilder;
     pub use jit_release::JitReleaseSkelBuilder;
+    pub use keep::KeepSkelBuilder;
+    pub use keep_portable::KeepPortableSkelBuilder;
     pub use latches::LatchesSkelBuilder;
     pub use latches_portable::LatchesPortableSkelBuilder;
     pub use layouts::{LayoutsSkelBuilder, types as layouts_types};

@@ -40,7 +40,7 @@ fn events(object: &Object) -> Ring<Rec> {
 
 /// The readers that sleep, one bit for each.
 fn asleep(object: &Object) -> u64 {
-    word_at(&map(object, "events__waiters"), 0, mapring::abi::waiters::ASLEEP)
+    word_at(&map(object, "events__readers"), 0, mapring::abi::readers::ASLEEP)
 }
 
 async fn next(events: &mut Events<Rec>) -> u64 {
@@ -56,7 +56,7 @@ fn a_stream_is_woken_by_its_bell_and_loses_nothing() {
     let object = skel.object();
     let publish = Runner::new(object, "publish");
     let ring = events(object);
-    let waiters = MapHandle::try_from(&map(object, "events__waiters")).unwrap();
+    let waiters = MapHandle::try_from(&map(object, "events__readers")).unwrap();
     runtime().block_on(async {
         let mut stream = ring.reader_from(Start::First).into_stream().unwrap();
         // It publishes only while the stream sleeps: 1, 2, … 5 records for each sleep.
@@ -65,7 +65,7 @@ fn a_stream_is_woken_by_its_bell_and_loses_nothing() {
             let mut written = 0;
             for round in 0..ROUNDS {
                 let start = Instant::now();
-                while word_at(&waiters, 0, mapring::abi::waiters::ASLEEP) == 0 {
+                while word_at(&waiters, 0, mapring::abi::readers::ASLEEP) == 0 {
                     assert!(
                         start.elapsed() < FOREVER,
                         "round {round}: the stream was not woken, or does not sleep"

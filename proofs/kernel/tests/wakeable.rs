@@ -49,7 +49,7 @@ fn rung(reader: &mut Reader<Rec>) -> bool {
 
 /// The readers that sleep, one bit for each.
 fn asleep(object: &Object) -> u64 {
-    word_at(&map(object, "events__waiters"), 0, mapring::abi::waiters::ASLEEP)
+    word_at(&map(object, "events__readers"), 0, mapring::abi::readers::ASLEEP)
 }
 
 fn numbers(reader: &mut Reader<Rec>) -> Vec<u64> {
@@ -205,7 +205,7 @@ fn no_more_readers_than_places_can_sleep() {
     let mut storage = MaybeUninit::uninit();
     let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
     let ring = open(skel.object());
-    let mut readers: Vec<_> = (0..=mapring::abi::waiters::PLACES).map(|_| ring.reader()).collect();
+    let mut readers: Vec<_> = (0..=mapring::abi::readers::PLACES).map(|_| ring.reader()).collect();
     let last = readers.pop();
     for reader in &mut readers {
         reader.bell().unwrap();

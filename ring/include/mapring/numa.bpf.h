@@ -51,7 +51,7 @@
 	{                                                                                        \
 		return (struct mapring__ring){ mapring__word(&name, cpu),                        \
 					       sizeof(struct mapring_numa_ring__##name),         \
-					       MAPRING__LOG2(slots) };                           \
+					       MAPRING__LOG2(slots), 0 };                        \
 	}                                                                                        \
 	__attribute__((noinline)) __s64 mapring__claim__##name(__u32 cpu)                        \
 	{                                                                                        \

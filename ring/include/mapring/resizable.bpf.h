@@ -122,7 +122,7 @@ static __always_inline __u64 *mapring__claim_anew(void *rings, __u32 size)
 								      __u32 base, __u32 shift)   \
 	{                                                                                        \
 		const __u32 size = sizeof(struct mapring_inner_ring__##name);                    \
-		struct mapring__ring ring = { map, size, shift };                                \
+		struct mapring__ring ring = { map, size, shift, 0 };                                \
                                                                                                  \
 		__u64 *head = mapring__word(map, header);                                        \
                                                                                                  \

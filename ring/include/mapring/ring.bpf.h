@@ -38,25 +38,28 @@
 	MAPRING__OUTPUT(name, record_type)
 
 /* Its map, and mapring_reserve. */
-#define MAPRING__RING(name, record_type, slots)                                        \
-	struct mapring_ring__##name {                                                  \
+#define MAPRING__RING(name, record_type, slots)                \
+	MAPRING__RING_MAP(ring, name, record_type, slots)      \
+	MAPRING__RING_API(name, record_type, slots, 0)
+
+#define MAPRING__RING_MAP(kind, name, record_type, slots)                              \
+	struct mapring_##kind##__##name {                                              \
 		__u64 seq;                                                             \
 		record_type record;                                                    \
 		MAPRING__TAG(slots);                                                   \
 	};                                                                             \
 	MAPRING__RING_CHECKS(name, record_type, slots)                                 \
-	MAPRING__MAP(ring, name,                                                       \
-		     MAPRING__FIRST(sizeof(struct mapring_ring__##name)) +             \
-			     MAPRING__SHARD(sizeof(struct mapring_ring__##name), slots)); \
-	MAPRING__RING_API(name, record_type, slots)
+	MAPRING__MAP(kind, name,                                                       \
+		     MAPRING__FIRST(sizeof(struct mapring_##kind##__##name)) +         \
+			     MAPRING__SHARD(sizeof(struct mapring_##kind##__##name), slots));
 
 /* The slow path is a separate function: the verifier checks it once, and the fast path stays short. */
-#define MAPRING__RING_API(name, record_type, slots)                                                   \
+#define MAPRING__RING_API(name, record_type, slots, readers)                                          \
 	static __always_inline struct mapring__ring mapring__ring__##name(void)                       \
 	{                                                                                             \
 		/* No local name here may also be a map's name. */                                    \
-		return (struct mapring__ring){ &name, sizeof(struct mapring_ring__##name),            \
-					       MAPRING__LOG2(slots) };                                \
+		return (struct mapring__ring){ &name, sizeof(*((struct mapring_map__##name *)0)->value), \
+					       MAPRING__LOG2(slots), readers };                       \
 	}                                                                                             \
 	__attribute__((noinline)) __s64 mapring__claim__##name(__u32 base)                            \
 	{                                                                                             \

@@ -94,7 +94,7 @@ struct mapring__tails {
 	{                                                                                              \
 		return (struct mapring__ring){ shard->slot,                                            \
 					       sizeof(shard->slot[0]) | MAPRING__IN_SHARD,             \
-					       MAPRING__LOG2(slots) };                                 \
+					       MAPRING__LOG2(slots), 0 };                              \
 	}                                                                                              \
 	static __always_inline struct mapring__tails mapring__tails__##name(                           \
 		struct mapring_tail_ring__##name *shard)                                               \

@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use super::gauge::GAUGE;
 use super::histogram::HISTOGRAM;
-use super::{Kind, LINE, Preamble, Tails, WORD, waiters};
+use super::{Kind, LINE, Preamble, Tails, WORD, readers};
 
 /// The shape of a region. Constructors accept only shapes whose offsets all fit. So calculations with a shape can't
 /// overflow, and give no place outside of the region.
@@ -16,6 +16,7 @@ pub struct Geometry {
     shards: u32,
     resizable: bool,
     of_cpu: bool,
+    keeps_oldest: bool,
     tails: Option<Tails>,
 }
 
@@ -39,9 +40,9 @@ pub enum GeometryError {
     /// Records of 0 bytes, or of too many.
     #[error("records of {0} bytes: a record has 1 to {max} bytes", max = Geometry::RECORD_MAX)]
     Record(u64),
-    /// Waiters with another number of places than [`WAITERS`](super::waiters::PLACES).
-    #[error("waiters with {0} places, this library knows {max}", max = super::waiters::PLACES)]
-    Waiters(u64),
+    /// Readers with another number of places than [`PLACES`](super::readers::PLACES).
+    #[error("readers with {0} places, this library knows {max}", max = super::readers::PLACES)]
+    Readers(u64),
     /// Counters of a size other than 8 bytes.
     #[error("counters of {0} bytes: a counter has 8 bytes")]
     Counter(u64),
@@ -89,6 +90,9 @@ pub enum GeometryError {
     /// Only an ordinary ring can have tails, and its records start with the two words of a tail.
     #[error("only ordinary rings have tails, and their records have more than {min} bytes, not {0}", min = Tails::PREFIX)]
     Tailed(u64),
+    /// Only an ordinary ring can keep its oldest records.
+    #[error("only ordinary rings, without tails, keep their oldest records")]
+    KeepsOldest,
     /// A shard with its slots and tails is larger than a value of a map.
     #[error("a shard of {0} bytes, with its tails: the kernel takes at most {max}", max = 1 << 29)]
     Shard(u64),
@@ -118,11 +122,11 @@ impl Geometry {
             Kind::Ring | Kind::Commands if !small_capacity.is_power_of_two() => {
                 return Err(GeometryError::Slots(capacity));
             }
-            Kind::Counters | Kind::PerCpuCounters | Kind::Waiters if record != WORD as u64 => {
+            Kind::Counters | Kind::PerCpuCounters | Kind::Readers if record != WORD as u64 => {
                 return Err(GeometryError::Counter(record));
             }
-            Kind::Waiters if capacity != waiters::PLACES as u64 => {
-                return Err(GeometryError::Waiters(capacity));
+            Kind::Readers if capacity != readers::PLACES as u64 => {
+                return Err(GeometryError::Readers(capacity));
             }
             Kind::Gauges if record != GAUGE as u64 => return Err(GeometryError::Gauge(record)),
             Kind::Histograms if record != HISTOGRAM as u64 => return Err(GeometryError::Histogram(record)),
@@ -143,6 +147,7 @@ impl Geometry {
             shards: small_shards,
             resizable: false,
             of_cpu: false,
+            keeps_oldest: false,
             tails: None,
         }
         .that_fits()
@@ -154,7 +159,7 @@ impl Geometry {
     /// # Errors
     /// [`GeometryError::Resizable`] if this is not a ring, or is the ring of one CPU.
     pub fn resizable(self) -> Result<Self, GeometryError> {
-        if self.kind != Kind::Ring || self.of_cpu || self.tails.is_some() {
+        if !self.is_ordinary_ring() {
             return Err(GeometryError::Resizable);
         }
         Ok(Self { resizable: true, ..self })
@@ -170,7 +175,7 @@ impl Geometry {
     /// # Errors
     /// [`GeometryError::OfCpu`] if this is not a ring of one shard, or is resizable.
     pub fn of_cpu(self) -> Result<Self, GeometryError> {
-        if self.kind != Kind::Ring || self.shards != 1 || self.resizable || self.tails.is_some() {
+        if !self.is_ordinary_ring() || self.shards != 1 {
             return Err(GeometryError::OfCpu);
         }
         Ok(Self { of_cpu: true, ..self })
@@ -181,6 +186,27 @@ impl Geometry {
         self.of_cpu
     }
 
+    /// The same ring, but while a reader is required, programs drop new records rather than overwrite unread ones.
+    ///
+    /// # Errors
+    /// [`GeometryError::KeepsOldest`] if this is not an ordinary ring.
+    pub fn keep_oldest(self) -> Result<Self, GeometryError> {
+        if !self.is_ordinary_ring() {
+            return Err(GeometryError::KeepsOldest);
+        }
+        Ok(Self { keeps_oldest: true, ..self })
+    }
+
+    /// Whether this is a ring that keeps its oldest records.
+    pub fn keeps_oldest(&self) -> bool {
+        self.keeps_oldest
+    }
+
+    fn is_ordinary_ring(&self) -> bool {
+        self.kind == Kind::Ring
+            && !(self.resizable || self.of_cpu || self.keeps_oldest || self.tails.is_some())
+    }
+
     /// The same ring with tails. Its records start with [`Tails::PREFIX`] bytes that say where the tail is. Each shard is
     /// one element, because a helper of BPF can't write across elements. The preamble is at the start of the first.
     ///
@@ -188,8 +214,7 @@ impl Geometry {
     /// [`GeometryError::Tailed`] if this is not an ordinary ring or its records are too small, [`GeometryError::Shard`]
     /// if a shard is too large.
     pub fn with_tails(self, tails: Tails) -> Result<Self, GeometryError> {
-        let ordinary = self.kind == Kind::Ring && !self.resizable && !self.of_cpu && self.tails.is_none();
-        if !ordinary || self.record() <= Tails::PREFIX {
+        if !self.is_ordinary_ring() || self.record() <= Tails::PREFIX {
             return Err(GeometryError::Tailed(self.record.into()));
         }
         let tailed = Self { tails: Some(tails), ..self };
@@ -244,7 +269,7 @@ impl Geometry {
                 WORD + self.record().next_multiple_of(WORD)
             }
             Kind::Latches => WORD + 2 * self.record().next_multiple_of(WORD),
-            Kind::Counters | Kind::PerCpuCounters | Kind::Histograms | Kind::Gauges | Kind::Waiters => {
+            Kind::Counters | Kind::PerCpuCounters | Kind::Histograms | Kind::Gauges | Kind::Readers => {
                 (self.capacity() * self.record()).next_multiple_of(LINE)
             }
         }
@@ -266,7 +291,7 @@ impl Geometry {
     /// The first element after the preamble; 0 in a ring with tails, where the first shard follows in the same element.
     pub fn first(&self) -> usize {
         match (self.kind, self.tails) {
-            (Kind::Waiters, _) => waiters::FIRST,
+            (Kind::Readers, _) => readers::FIRST,
             (_, Some(_)) => 0,
             _ => self.whole_lines(Preamble::BYTES),
         }
@@ -317,7 +342,8 @@ impl Geometry {
         match self.kind {
             Kind::Ring | Kind::Commands => self.whole_lines(LINE) + self.slot_elements(),
             Kind::Cells | Kind::Latches | Kind::PerCpuCells => self.capacity(),
-            Kind::Counters | Kind::PerCpuCounters | Kind::Histograms | Kind::Gauges | Kind::Waiters => 1,
+            Kind::Counters | Kind::PerCpuCounters | Kind::Histograms | Kind::Gauges => 1,
+            Kind::Readers => readers::OF_SHARD,
         }
     }
 

@@ -10,9 +10,9 @@ pub mod gauge;
 mod geometry;
 pub mod histogram;
 mod preamble;
+pub mod readers;
 pub mod seq;
 mod tails;
-pub mod waiters;
 
 pub use gate::Gate;
 pub use geometry::{Geometry, GeometryError};
@@ -47,7 +47,7 @@ pub enum Kind {
     /// A bank of gauges for each shard.
     Gauges = 8,
     /// The readers of a ring that sleep, and the tickets until which they do.
-    Waiters = 9,
+    Readers = 9,
     /// A ring of commands, which userspace writes and programs carry out.
     Commands = 10,
 }
@@ -62,7 +62,7 @@ impl Kind {
         Self::PerCpuCounters,
         Self::Histograms,
         Self::Gauges,
-        Self::Waiters,
+        Self::Readers,
         Self::Commands,
     ];
 
@@ -73,7 +73,7 @@ impl Kind {
 
     /// Whether such a region has a shard for each CPU that writes it.
     pub(crate) fn is_sharded(self) -> bool {
-        matches!(self, Self::Ring | Self::Counters | Self::Histograms | Self::Gauges | Self::Waiters)
+        matches!(self, Self::Ring | Self::Counters | Self::Histograms | Self::Gauges | Self::Readers)
     }
 
     /// Whether each CPU has a copy of the whole region, preamble included. Such kinds are only in a `PERCPU_ARRAY`.
@@ -93,7 +93,7 @@ impl core::fmt::Display for Kind {
             Self::PerCpuCounters => "counters for each CPU",
             Self::Histograms => "histograms",
             Self::Gauges => "gauges",
-            Self::Waiters => "waiters",
+            Self::Readers => "readers",
             Self::Commands => "commands",
         })
     }
@@ -117,7 +117,7 @@ mod tests {
         assert_eq!(kinds[..4], ["ring", "cells", "counters", "latches"]);
         assert_eq!(
             kinds[4..],
-            ["cells for each CPU", "counters for each CPU", "histograms", "gauges", "waiters", "commands"]
+            ["cells for each CPU", "counters for each CPU", "histograms", "gauges", "readers", "commands"]
         );
         assert_eq!(
             Kind::ALL.map(Kind::is_per_cpu),

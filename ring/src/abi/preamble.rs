@@ -37,7 +37,7 @@ pub enum PreambleError {
     /// The kind is not supported.
     #[error(
         "a region of unknown kind {found}, this library knows 1 (ring), 2 (cells), 3 (counters), 4 (latches), \
-         5 (cells for each CPU), 6 (counters for each CPU), 7 (histograms), 8 (gauges), 9 (waiters) and 10 (commands)"
+         5 (cells for each CPU), 6 (counters for each CPU), 7 (histograms), 8 (gauges), 9 (readers) and 10 (commands)"
     )]
     Kind {
         /// The third word.
@@ -45,8 +45,8 @@ pub enum PreambleError {
     },
     /// The sort of region is not supported.
     #[error(
-        "a region of unknown sort {found}, this library knows 0, 1 (the ring of one CPU), 2 (a ring with tails) and 3 (a \
-         ring that wakes readers)"
+        "a region of unknown sort {found}, this library knows 0, 1 (the ring of one CPU), 2 (a ring with tails), 3 (a \
+         ring that wakes readers) and 4 (one that also keeps its oldest records)"
     )]
     Sort {
         /// The word 13.
@@ -77,17 +77,18 @@ impl Preamble {
     /// The number of words at the start that identify the region; the others are informative or change.
     pub const IDENTITY: usize = 7;
 
-    /// The word that links a ring and its [waiters](super::waiters), as [`waiters`](Self::waiters) and
+    /// The word that links a ring and its [readers](super::readers), as [`readers`](Self::readers) and
     /// [`links`](Self::links) read it.
     pub const LINK: usize = Self::SORT;
 
     const NAME: core::ops::Range<usize> = 8..12;
     /// The word that says in its low byte what sort of ring this is: 1 for the ring of one CPU in a NUMA ring, 2 for a
-    /// ring with [`Tails`], 3 for a ring that wakes readers, with the id of the map of its waiters in the upper half;
-    /// else 0.
+    /// ring with [`Tails`], 3 for a ring that wakes readers, 4 for one that also keeps its oldest records, both with the
+    /// id of the map of its readers in the upper half; else 0.
     const SORT: usize = 13;
     const OF_CPU: u64 = 1;
     const WAKEABLE: u64 = 3;
+    const KEEPS_OLDEST: u64 = 4;
 
     /// The preamble as words, with [`DROPPED`](Self::DROPPED) zero.
     pub fn encode(&self) -> [u64; Self::WORDS] {
@@ -100,8 +101,11 @@ impl Preamble {
         words[5] = self.geometry.shards() as u64;
         words[6] = self.geometry.element() as u64;
         words[7] = self.generation;
-        words[Self::SORT] =
-            self.geometry.tails().map_or(self.geometry.is_of_cpu().into(), |tails| tails.encode());
+        words[Self::SORT] = match &self.geometry {
+            of_cpu if of_cpu.is_of_cpu() => Self::OF_CPU,
+            keeps if keeps.keeps_oldest() => Self::KEEPS_OLDEST,
+            other => other.tails().map_or(0, |tails| tails.encode()),
+        };
         let gate = if self.geometry.is_resizable() { Gate::Open } else { Gate::None };
         words[Gate::WORD] = gate.encode(self.geometry.capacity());
         for (word, bytes) in words[Self::NAME].iter_mut().zip(self.name.as_bytes().chunks(WORD)) {
@@ -112,18 +116,20 @@ impl Preamble {
         words
     }
 
-    /// The word [`LINK`](Self::LINK) of a ring that wakes readers, whose waiters are in the map with this id.
-    pub fn wakeable(waiters: u32) -> u64 {
-        u64::from(waiters) << 32 | Self::WAKEABLE
+    /// The word [`LINK`](Self::LINK) of a ring of this shape that wakes readers, whose readers are in the map with this
+    /// id.
+    pub fn wakeable(ring: &Geometry, readers: u32) -> u64 {
+        let sort = if ring.keeps_oldest() { Self::KEEPS_OLDEST } else { Self::WAKEABLE };
+        u64::from(readers) << 32 | sort
     }
 
-    /// The id of the map with the waiters, from that word, if the ring wakes readers.
-    pub fn waiters(word: u64) -> Option<u32> {
-        let (sort, waiters) = Self::linked(word);
-        (u64::from(sort) == Self::WAKEABLE).then_some(waiters)
+    /// The id of the map with the readers, from that word, if the ring wakes readers.
+    pub fn readers(word: u64) -> Option<u32> {
+        let (sort, readers) = Self::linked(word);
+        [Self::WAKEABLE, Self::KEEPS_OLDEST].contains(&sort.into()).then_some(readers)
     }
 
-    /// The word [`LINK`](Self::LINK) of waiters: the ids of their ring and of the map with their bells.
+    /// The word [`LINK`](Self::LINK) of readers: the ids of their ring and of the map with their bells.
     pub fn links(ring: u32, bells: u32) -> u64 {
         u64::from(bells) << 32 | u64::from(ring)
     }
@@ -154,10 +160,14 @@ impl Preamble {
             Gate::Closing | Gate::Unknown => return Err(PreambleError::Gate { found: words[Gate::WORD] }),
         }
         match words[Self::SORT] {
-            _ if kind == Kind::Waiters => {}
+            _ if kind == Kind::Readers => {}
             0 => {}
             Self::OF_CPU => geometry = geometry.of_cpu()?,
-            word if kind == Kind::Ring && Self::waiters(word).is_some() => {}
+            word if kind == Kind::Ring && Self::readers(word).is_some() => {
+                if word & 0xff == Self::KEEPS_OLDEST {
+                    geometry = geometry.keep_oldest()?;
+                }
+            }
             found => {
                 let tails = Tails::decode(found).ok_or(PreambleError::Sort { found })??;
                 geometry = geometry.with_tails(tails)?;
@@ -196,6 +206,11 @@ mod tests {
         let tails = Tails::new(4096, 1 << 20).unwrap();
         let tailed = Preamble { geometry: preamble().geometry.with_tails(tails).unwrap(), ..preamble() };
         assert_eq!(Preamble::decode(&tailed.encode()), Ok(tailed));
+        let keeps = Preamble { geometry: preamble().geometry.keep_oldest().unwrap(), ..preamble() };
+        assert_eq!(Preamble::decode(&keeps.encode()), Ok(keeps.clone()));
+        let mut linked = keeps.encode();
+        linked[Preamble::LINK] = Preamble::wakeable(&keeps.geometry, 7);
+        assert_eq!(Preamble::decode(&linked), Ok(keeps));
         // Its gate is closed later.
         let mut retired = resizable.encode();
         retired[Gate::WORD] = Gate::Retired.encode(4096);
@@ -214,7 +229,7 @@ mod tests {
         assert_eq!(decode(0, 0), PreambleError::Magic { found: 0 });
         assert_eq!(decode(1, 9), PreambleError::Version { found: 9 });
         assert_eq!(decode(2, 77), PreambleError::Kind { found: 77 });
-        for found in [4, 1 << 8, 1 << 32 | 1, 2 | 64 << 40, u64::MAX] {
+        for found in [5, 1 << 8, 1 << 32 | 1, 2 | 64 << 40, u64::MAX] {
             assert_eq!(decode(13, found), PreambleError::Sort { found });
         }
         assert_eq!(decode(13, 1), PreambleError::Geometry(GeometryError::OfCpu));

@@ -18,6 +18,9 @@ use crate::text::printable;
 /// The field of values whose writers publish by plain stores, which only x86 keeps in order.
 pub(crate) const TSO: &str = "mapring_tso";
 
+/// How the name of the value starts, after `mapring_`, in a ring that keeps its oldest records.
+const KEEPS_OLDEST: &str = "keep_ring__";
+
 /// A region as its BPF program declared it.
 #[derive(Debug)]
 pub(crate) struct Description {
@@ -26,6 +29,8 @@ pub(crate) struct Description {
     capacity: u64,
     /// Set for a ring in a map of maps.
     pub(crate) inner: Option<Inner>,
+    /// Set for a ring that keeps its oldest records.
+    keeps_oldest: bool,
     /// The longest tail and the bytes of the area, for a ring with tails.
     tails: Option<(u64, u64)>,
     name: String,
@@ -47,6 +52,7 @@ impl Description {
         let geometry =
             Geometry::new(self.kind, self.record, self.capacity, if sharded { shards } else { 1 })?;
         match self.inner {
+            None if self.keeps_oldest => geometry.keep_oldest(),
             None => self
                 .tails
                 .map_or(Ok(geometry), |(longest, bytes)| geometry.with_tails(Tails::new(longest, bytes)?)),
@@ -75,11 +81,13 @@ impl Description {
         let resized = inner == Some(Inner::Resizable) && self.inner == inner;
         let capacity = if resized { self.capacity } else { geometry.capacity() as u64 };
         let tails = geometry.tails().map(|tails| (tails.longest() as u64, tails.bytes() as u64));
-        let preamble = (geometry.kind(), inner, geometry.record() as u64, capacity, tails);
-        let described = (self.kind, self.inner, self.record, self.capacity, self.tails);
-        type Shape = (Kind, Option<Inner>, u64, u64, Option<(u64, u64)>);
-        let shown = |(kind, inner, record, capacity, tails): Shape| {
+        let keeps = geometry.keeps_oldest();
+        let preamble = (geometry.kind(), inner, keeps, geometry.record() as u64, capacity, tails);
+        let described = (self.kind, self.inner, self.keeps_oldest, self.record, self.capacity, self.tails);
+        type Shape = (Kind, Option<Inner>, bool, u64, u64, Option<(u64, u64)>);
+        let shown = |(kind, inner, keeps, record, capacity, tails): Shape| {
             let sort = match inner {
+                None if keeps => "keep-oldest ",
                 None => "",
                 Some(Inner::Resizable) => "resizable ",
                 Some(Inner::OfCpu) => "NUMA ",
@@ -107,6 +115,7 @@ pub(crate) fn from_btf(btf: &Btf, value: u32) -> Option<Description> {
     let (kind, inner) = [
         ("ring__", Kind::Ring, None),
         ("tail_ring__", Kind::Ring, None),
+        (KEEPS_OLDEST, Kind::Ring, None),
         ("inner_ring__", Kind::Ring, Some(Inner::Resizable)),
         ("numa_ring__", Kind::Ring, Some(Inner::OfCpu)),
         ("cell__", Kind::Cells, None),
@@ -116,7 +125,7 @@ pub(crate) fn from_btf(btf: &Btf, value: u32) -> Option<Description> {
         ("gauges__", Kind::Gauges, None),
         ("percpu_cell__", Kind::PerCpuCells, None),
         ("percpu_counters__", Kind::PerCpuCounters, None),
-        ("waiters__", Kind::Waiters, None),
+        ("readers__", Kind::Readers, None),
         ("commands__", Kind::Commands, None),
     ]
     .into_iter()
@@ -126,8 +135,9 @@ pub(crate) fn from_btf(btf: &Btf, value: u32) -> Option<Description> {
     let length = |name| Some(value.field(name)?.ty.array()?.0.array()?.1 as u64);
     let capacity = length(TSO).or_else(|| length("mapring_any"))?;
     let tails = length("mapring_longest").zip(length("mapring_tails"));
-    let (record, name) = match kind {
-        Kind::Counters | Kind::PerCpuCounters | Kind::Waiters => (8, "u64".to_owned()),
+    let keeps_oldest = name.starts_with(KEEPS_OLDEST);
+    let (record, record_name) = match kind {
+        Kind::Counters | Kind::PerCpuCounters | Kind::Readers => (8, "u64".to_owned()),
         Kind::Histograms => (HISTOGRAM as u64, "u64".to_owned()),
         Kind::Gauges => (GAUGE as u64, "u64".to_owned()),
         _ => {
@@ -135,7 +145,7 @@ pub(crate) fn from_btf(btf: &Btf, value: u32) -> Option<Description> {
             (record.bytes()?, printable(&String::from_utf8_lossy(record.first_name().unwrap_or_default())))
         }
     };
-    Some(Description { kind, record, capacity, inner, tails, name })
+    Some(Description { kind, record, capacity, inner, keeps_oldest, tails, name: record_name })
 }
 
 /// The types of an object, from the kernel. ENOENT if there are none. Needs CAP_SYS_ADMIN.

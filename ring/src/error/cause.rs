@@ -201,9 +201,20 @@ pub(crate) enum Cause {
     /// A ring whose programs wake no reader.
     #[error("{what} wakes no reader: {why}; Reader::wait polls it instead")]
     NotWakeable { what: String, why: &'static str },
-    /// All places of waiting readers are taken.
-    #[error("{what} has no place left: {max} readers wait already", max = crate::abi::waiters::PLACES)]
+    /// All places of readers are taken.
+    #[error("{what} has no place left: {max} readers wait or are required already", max = crate::abi::readers::PLACES)]
     NoPlace { what: String },
+    /// A ring whose programs wait for no reader.
+    #[error(
+        "{what} does not keep its oldest records: declare it with MAPRING_KEEP_OLDEST_RING (keep_oldest.bpf.h)"
+    )]
+    NotKeeping { what: String },
+    /// Programs took a required reader's place.
+    #[error(
+        "this reader of {what} is no longer required: it held programs back for longer than its lease. Programs overwrite \
+         what it has not read, until it calls Reader::require again"
+    )]
+    LeaseEnded { what: String },
     /// The ring has no tails.
     #[error(
         "{what} has no tails: declare it with MAPRING_RING_WITH_TAILS (tails.bpf.h), or create it with \
@@ -246,7 +257,10 @@ impl Cause {
             Self::Sealed { .. } => ErrorKind::Sealed,
             Self::Seal { .. } | Self::UnprivilegedBpf { .. } => ErrorKind::CannotSeal,
             Self::NotResizable { .. } => ErrorKind::NotResizable,
-            Self::NotWakeable { .. } | Self::NoPlace { .. } => ErrorKind::NotWakeable,
+            Self::NotWakeable { .. } => ErrorKind::NotWakeable,
+            Self::NoPlace { .. } => ErrorKind::NoPlace,
+            Self::NotKeeping { .. } => ErrorKind::NotKeepOldest,
+            Self::LeaseEnded { .. } => ErrorKind::LeaseEnded,
             Self::MemoryOrder { .. } | Self::NoFetchingAtomics { .. } => ErrorKind::Unsupported,
             Self::Program { .. } => ErrorKind::Program,
             Self::System { .. } => ErrorKind::System,

@@ -55,8 +55,14 @@ pub enum ErrorKind {
     CannotSeal,
     /// The ring can't be resized: it was not declared so.
     NotResizable,
-    /// No program wakes this reader: the ring was not declared wakeable, or no place is left among its waiters.
+    /// No program wakes this reader: the ring was not declared wakeable.
     NotWakeable,
+    /// As many readers as possible have a place in the ring already: 64.
+    NoPlace,
+    /// The ring does not keep its oldest records: it was not declared so.
+    NotKeepOldest,
+    /// Programs no longer wait for this reader: it held them back for longer than its lease.
+    LeaseEnded,
     /// The kernel or the architecture lacks what the programs need.
     Unsupported,
     /// A table of programs does not take the program.

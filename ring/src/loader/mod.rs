@@ -46,7 +46,7 @@ pub fn initialize_map(source: impl Into<Source>) -> Result<()> {
 }
 
 /// Links the maps of a ring that `MAPRING_WAKEABLE_RING` declared as `events`, so that readers of the ring find the
-/// others: `events`, `events__waiters` and `events__bells`, after [`initialize_map`] of the first two. [`initialize`]
+/// others: `events`, `events__readers` and `events__bells`, after [`initialize_map`] of the first two. [`initialize`]
 /// does this for a skeleton. Until then readers of the ring can't sleep, and look from time to time. Makes system
 /// calls.
 ///
@@ -54,8 +54,8 @@ pub fn initialize_map(source: impl Into<Source>) -> Result<()> {
 /// As for [`OpenOptions::open`]; [`ErrorKind::NotWritable`](crate::ErrorKind::NotWritable).
 pub fn initialize_wakeable(
     ring: impl Into<Source>,
-    waiters: impl Into<Source>,
+    readers: impl Into<Source>,
     bells: impl Into<Source>,
 ) -> Result<()> {
-    link(ring.into(), waiters.into(), bells.into())
+    link(ring.into(), readers.into(), bells.into())
 }

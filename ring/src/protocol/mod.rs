@@ -18,9 +18,9 @@ pub mod gauge;
 pub mod histogram;
 pub mod latch;
 mod pairs;
+pub mod readers;
 pub mod ring;
 mod triple;
-pub mod waiters;
 mod words;
 
 pub use triple::{Elements, TripleRead, batch};

@@ -4,6 +4,7 @@
 mod maps;
 mod merged;
 mod reader;
+mod readers;
 mod sweep;
 mod tails;
 mod writer;
@@ -17,6 +18,7 @@ pub use self::merged::{DrainMerged, Merged, MergedStats};
 #[cfg(feature = "tokio")]
 pub use self::reader::Events;
 pub use self::reader::{Drain, Reader};
+pub use self::readers::{Behind, RingReader};
 pub use self::tails::Tailed;
 pub use self::writer::Writer;
 
@@ -43,6 +45,7 @@ use crate::region::{Access, OpenOptions, Region, Source};
 /// | `MAPRING_RING` | one map |
 /// | `MAPRING_RESIZABLE_RING` | a map in a map of maps: [`resize`](Self::resize) replaces it by another one, and readers continue there |
 /// | `MAPRING_WAKEABLE_RING` | one map, and two more by which programs wake readers that [`wait`](Reader::wait) |
+/// | `MAPRING_KEEP_OLDEST_RING` | the same three; programs drop new records rather than overwrite what a reader has not read, if it is [required](Reader::require) |
 /// | `MAPRING_RING_WITH_TAILS` | one map, for records with bytes of any length: [`Tailed`] |
 /// | `MAPRING_NUMA_RING` | a map for each CPU, on the NUMA node of that CPU; [`reader_of_node`](Self::reader_of_node) reads the maps of one node |
 pub struct Ring<T> {

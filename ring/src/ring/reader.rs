@@ -1,11 +1,13 @@
 //! Reads a ring, and the rings that replace it.
 
+mod required;
 #[cfg(feature = "tokio")]
 mod stream;
 mod wait;
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytemuck::AnyBitPattern;
@@ -17,6 +19,7 @@ use super::sweep::{Pass, Sweep, nanoseconds};
 use super::tails::TailReader;
 use super::{Event, Merged};
 use crate::abi::Gate;
+use crate::bpf::ReaderPlace;
 use crate::error::{Cause, Error, Result};
 use crate::protocol::ring::{Follow, Leaving, ReadStats, Start};
 use crate::region::Region;
@@ -47,6 +50,8 @@ pub struct Reader<T> {
     resizable: bool,
     next: Next,
     waiting: Waiting,
+    /// Its place among the readers that programs know, once it has one.
+    place: Option<Arc<ReaderPlace>>,
     /// Only of a ring with tails.
     pub(super) tails: Option<Box<TailReader>>,
 }
@@ -119,7 +124,7 @@ impl<T: AnyBitPattern> Reader<T> {
     pub(super) fn new(sweep: Sweep<T>) -> Self {
         let resizable = sweep.region().geometry().is_resizable();
         let tails = TailReader::new(sweep.region());
-        Self { sweep, resizable, next: Next::default(), waiting: Waiting::default(), tails }
+        Self { sweep, resizable, next: Next::default(), waiting: Waiting::default(), place: None, tails }
     }
 
     /// Sets how long the reader waits for a record whose writer was interrupted, preempted or killed before it
@@ -249,9 +254,11 @@ impl<T: AnyBitPattern> Reader<T> {
     /// - The reader could not continue with the ring that replaced this one; it tries again in later calls.
     /// - [`ErrorKind::ResizeUnfinished`](crate::ErrorKind::ResizeUnfinished) if the process that resizes the ring has not
     ///   finished for a second. It is repeated every second.
+    /// - [`ErrorKind::LeaseEnded`](crate::ErrorKind::LeaseEnded) if programs no longer wait for this reader.
     pub fn take_error(&mut self) -> Option<Error> {
         let by_call = |e: io::Error| Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e);
         let earlier = self.next.error.take().or_else(|| self.next.follow.take_error());
+        let earlier = earlier.or_else(|| self.lease_error());
         earlier.or_else(|| self.sweep.take_error().map(by_call))
     }
 }

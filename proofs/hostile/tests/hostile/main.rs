@@ -9,9 +9,9 @@ mod live_maps;
 #[cfg(feature = "bpf")]
 mod maps;
 mod names;
+#[cfg(feature = "bpf")]
+mod reader_maps;
 mod scribbled;
 mod sparse;
 mod tails;
 mod underneath;
-#[cfg(feature = "bpf")]
-mod waiter_maps;

@@ -83,7 +83,7 @@ fn the_examples_of_the_document_are_right() {
             "per-CPU counters",
             "histograms",
             "gauges",
-            "waiters",
+            "readers",
             "commands",
         ]
         .iter()

@@ -103,18 +103,21 @@ static __always_inline void mapring__publish(__u64 *word, __u64 value)
 #endif
 }
 
-/*
- * A full barrier, for readers. BPF does not have an instruction for it, but a fetching atomic on any word is
- * a full barrier. This one uses a word on the stack. x86 keeps loads in order without it.
- */
+/* A full barrier. BPF does not have an instruction for it, but a fetching atomic on any word, here on the stack, is one. */
+static __always_inline void mapring__full_barrier(void)
+{
+	__u64 word = 0;
+
+	mapring__xchg(&word, 1);
+}
+
+/* A barrier for all but a store and a later load, which x86 keeps in order without it. */
 static __always_inline void mapring__barrier(void)
 {
 #if defined(__TARGET_ARCH_x86)
 	asm volatile("" : : : "memory");
 #else
-	__u64 word = 0;
-
-	mapring__xchg(&word, 1);
+	mapring__full_barrier();
 #endif
 }
 

@@ -7,7 +7,7 @@
 #ifndef MAPRING_CLAIM_BPF_H
 #define MAPRING_CLAIM_BPF_H
 
-#include <mapring/detail/atomic.bpf.h>
+#include <mapring/detail/keep.bpf.h>
 
 /* Set in `seq` beside the published state: the ticket ended without a record. */
 #define MAPRING__DISCARDED (1ULL << 63)
@@ -20,11 +20,13 @@
 
 /* A ring: its map, the bytes of an element, log2 of the slots per shard. All of these are constants for the
  * compiler, except for those that a resizable or NUMA ring looks up. In a ring with tails slots are not elements:
- * `map` is the shard's first slot, and `size` the bytes of a slot with MAPRING__IN_SHARD. */
+ * `map` is the shard's first slot, and `size` the bytes of a slot with MAPRING__IN_SHARD. A ring that keeps its oldest
+ * records has the map of its readers. */
 struct mapring__ring {
 	void *map;
 	__u32 size;
 	__u32 shift;
+	void *readers;
 };
 
 #define MAPRING__IN_SHARD (1U << 31)
@@ -52,6 +54,23 @@ static __always_inline __u64 *mapring__slot(struct mapring__ring ring, __u32 bas
 	if (ring.size & MAPRING__IN_SHARD)
 		return (__u64 *)ring.map + slot * (ring.size % MAPRING__IN_SHARD / 8);
 	return mapring__word(ring.map, base + (__u32)MAPRING__HEADER(ring.size) + slot);
+}
+
+/* The word of the header with the limit, of a ring that keeps its oldest records. */
+static __always_inline __u64 *mapring__limit_word(struct mapring__ring ring, __u64 *head, __u32 base)
+{
+	return mapring__header_word(ring.map, ring.size, head, base, MAPRING__LIMIT);
+}
+
+/* Whether ticket t is beyond the limit, as far as known: then only the slow path may claim it. */
+static __always_inline int mapring__is_beyond(struct mapring__ring ring, __u64 *head, __u32 base, __u64 t)
+{
+	__u64 *limit;
+
+	if (!ring.readers)
+		return 0;
+	limit = mapring__limit_word(ring, head, base);
+	return !limit || (__s64)(t - mapring__load(limit)) >= 0;
 }
 
 /*
@@ -129,10 +148,12 @@ static __always_inline __u64 mapring__take_guarded(__u64 *head, __u64 t, __u64 *
 static __always_inline __s64 mapring__search(struct mapring__ring ring, __u64 *head, __u32 base, const int guarded)
 {
 	__u64 *seq, start = mapring__load(head), pending = start & MAPRING__PENDING, t = start ^ pending;
-	__u64 lap, state;
+	__u64 lap, state, limit = 0, *word;
 
 	/* A nested program took the slot, or it is still being written one lap behind: try the next. */
 	for (__u32 i = 0; i < MAPRING__WALK; i++, t++) {
+		if (mapring__is_beyond(ring, head, base, t))
+			break;
 		seq = mapring__slot(ring, base, t);
 		if (!seq)
 			goto dropped;
@@ -166,7 +187,11 @@ static __always_inline __s64 mapring__search(struct mapring__ring ring, __u64 *h
 		}
 		t++;
 	}
+	if (ring.readers)
+		limit = mapring__limit(ring.readers, mapring__limit_word(ring, head, base), t, 1ULL << ring.shift);
 	for (__u32 i = MAPRING__WALK; i < MAPRING__TRIES; i++, t++) {
+		if (ring.readers && (__s64)(t - limit) >= 0)
+			goto full;
 		seq = mapring__slot(ring, base, t);
 		if (!seq)
 			goto dropped;
@@ -182,6 +207,12 @@ dropped:
 	else if (guarded)
 		mapring__store(head, start);
 	mapring__count(head + 1, 1);
+	return -1;
+full:
+	mapring__store(head, t | pending);
+	word = mapring__header_word(ring.map, ring.size, head, base, MAPRING__FULL);
+	if (word)
+		mapring__count(word, 1);
 	return -1;
 claimed:
 	mapring__store(head, (t + 1) | pending);
@@ -222,7 +253,8 @@ static __always_inline __u64 *mapring__fast(struct mapring__ring ring, __u64 *he
 	lap = mapring__lap(ring, t);
 	seq = mapring__slot(ring, base, t);
 	MAPRING__IN_CLAIM;
-	if (!seq || (t & mark) || mapring__cmpxchg(seq, lap, lap + 1) != lap)
+	if (!seq || (t & mark) || mapring__is_beyond(ring, head, base, t) ||
+	    mapring__cmpxchg(seq, lap, lap + 1) != lap)
 		return 0;
 	mapring__store(head, t + 1);
 	return seq;
@@ -236,7 +268,7 @@ static __always_inline __u64 *mapring__fast_guarded(struct mapring__ring ring, _
 	t = mapring__load(head);
 	lap = mapring__lap(ring, t);
 	seq = mapring__slot(ring, base, t);
-	if (!seq || (t & mark))
+	if (!seq || (t & mark) || mapring__is_beyond(ring, head, base, t))
 		return 0;
 	mapring__store(head, (t + 1) | MAPRING__PENDING);
 	if (mapring__load(seq) != lap) {

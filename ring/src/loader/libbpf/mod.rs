@@ -13,7 +13,7 @@ use libbpf_rs::{MapCore, MapHandle, MapImpl, MapType, Object};
 pub use self::prepare::{Prepare, place_on_node, prepare, prepare_object};
 
 use super::{initialize_map, initialize_wakeable};
-use crate::bpf::{BELLS, MapFd, MapLocator, MapOfMaps, Place, WAITERS, section_name};
+use crate::bpf::{BELLS, MapFd, MapLocator, MapOfMaps, Place, READERS, section_name};
 use crate::error::{Cause, Error, Result};
 use crate::region::Source;
 use crate::text::printable;
@@ -38,12 +38,12 @@ pub fn initialize_object(object: &Object) -> Result<()> {
         }
     }
     let named = |name: &str| object.maps().find(|map| map.name().to_string_lossy() == name);
-    for waiters in object.maps() {
-        let name = waiters.name().to_string_lossy();
-        if let Some(name) = name.strip_suffix(WAITERS)
+    for readers in object.maps() {
+        let name = readers.name().to_string_lossy();
+        if let Some(name) = name.strip_suffix(READERS)
             && let (Some(ring), Some(bells)) = (named(name), named(&format!("{name}{BELLS}")))
         {
-            initialize_wakeable(&ring, &waiters, &bells)?;
+            initialize_wakeable(&ring, &readers, &bells)?;
         }
     }
     Ok(())

@@ -35,6 +35,9 @@ const HEAD: usize = 0;
 pub(crate) const DROPPED: usize = 1;
 /// The header's word with the number of tickets that were given out in this shard, once the ring is retired.
 pub(crate) const END: usize = 2;
+/// The header's word that counts records that were dropped because of a required reader, in a ring that keeps its oldest
+/// records.
+pub(crate) const FULL: usize = 3;
 /// The header's word with the gate of a resizable ring: see [`Gate`](crate::abi::Gate).
 pub const GATE: usize = 3;
 
@@ -108,6 +111,11 @@ impl<'a> Shard<'a> {
     /// The number of tickets that were given out in this shard, once the ring is retired.
     pub fn end(&self) -> u64 {
         self.words.load(self.place.header + END, Ordering::Relaxed)
+    }
+
+    /// Records that programs dropped because of a required reader, if the ring keeps its oldest records.
+    pub fn full(&self) -> u64 {
+        self.words.load(self.place.header + FULL, Ordering::Relaxed)
     }
 
     /// Records for which producers found no free slot. They have no ticket, and no reader counts them.

@@ -25,6 +25,8 @@ pub struct ReadStats {
     pub tail_lost: u64,
     /// Records that programs dropped because no slot that they tried was free.
     pub no_slot: u64,
+    /// Records that programs dropped because a [required](crate::Reader::require) reader had not read the oldest ones.
+    pub full: u64,
     /// Records that programs dropped because their CPU has no shard, or the ring was not initialized.
     pub no_shard: u64,
     /// Records that programs dropped because there was no space for a tail: a writer had not ended since a whole area
@@ -43,7 +45,9 @@ impl ReadStats {
 
     /// Records that programs dropped. No reader gets them.
     pub fn dropped(&self) -> u64 {
-        [self.no_shard, self.no_tail, self.too_long].into_iter().fold(self.no_slot, u64::wrapping_add)
+        [self.full, self.no_shard, self.no_tail, self.too_long]
+            .into_iter()
+            .fold(self.no_slot, u64::wrapping_add)
     }
 }
 
@@ -55,6 +59,7 @@ impl fmt::Display for ReadStats {
             [(self.lapped, "overwritten"), (self.skipped, "skipped"), (self.tail_lost, "tail overwritten")];
         let dropped = [
             (self.no_slot, "no free slot"),
+            (self.full, "held back by a reader"),
             (self.no_shard, "no shard for the CPU"),
             (self.no_tail, "no space for the tail"),
             (self.too_long, "tail too long"),
@@ -82,6 +87,7 @@ impl core::ops::AddAssign for ReadStats {
             (&mut self.discarded, other.discarded),
             (&mut self.torn, other.torn),
             (&mut self.no_slot, other.no_slot),
+            (&mut self.full, other.full),
             (&mut self.no_shard, other.no_shard),
             (&mut self.tail_lost, other.tail_lost),
             (&mut self.no_tail, other.no_tail),

@@ -136,8 +136,8 @@ impl<T: AnyBitPattern> Ring<T> {
 
     /// Pins the ring at `path` with this mode. A NUMA ring is pinned in a directory, which is created if it does not
     /// exist. Of a resizable ring this pins the map in use. After each [`resize`](Self::resize) of this handle and its
-    /// clones, the new map replaces the old one at the pin. Of a wakeable ring this also pins the waiters and bells, as
-    /// `PATH__waiters` and `PATH__bells`. See [`freeze_and_pin`](Self::freeze_and_pin) for readers
+    /// clones, the new map replaces the old one at the pin. Of a wakeable ring this also pins the readers and bells, as
+    /// `PATH__readers` and `PATH__bells`. See [`freeze_and_pin`](Self::freeze_and_pin) for readers
     /// without privilege. Makes system calls.
     ///
     /// # Errors

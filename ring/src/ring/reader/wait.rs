@@ -131,16 +131,18 @@ impl<T: AnyBitPattern> Reader<T> {
 
     /// The descriptor that is readable (`EPOLLIN`) once a program has rung for this reader: for `poll`, `epoll` and
     /// event loops. Call [`arm`](Self::arm) before each sleep. The first call makes system calls and waits for an RCU
-    /// grace period; needs CAP_BPF, and write access to the maps of the ring's waiters and bells.
+    /// grace period; needs CAP_BPF, and write access to the maps of the ring's readers and bells.
     ///
     /// # Errors
-    /// [`ErrorKind::NotWakeable`](crate::ErrorKind::NotWakeable) for a ring that was not declared wakeable, and if 64
-    /// readers have a bell already; else why this process has no access. [`wait`](Self::wait) then looks from time to
+    /// [`ErrorKind::NotWakeable`](crate::ErrorKind::NotWakeable) for a ring that was not declared wakeable,
+    /// [`ErrorKind::NoPlace`](crate::ErrorKind::NoPlace) if 64 readers have a place already; else why this process has no
+    /// access. [`wait`](Self::wait) then looks from time to
     /// time instead.
     pub fn bell(&mut self) -> Result<BorrowedFd<'_>, &Error> {
-        let region = self.region().clone();
-        let bell = self.waiting.bell.get_or_insert_with(|| Bell::of(&region));
-        bell.as_ref().map(AsFd::as_fd)
+        if self.waiting.bell.is_none() {
+            self.waiting.bell = Some(self.place().and_then(Bell::at));
+        }
+        self.waiting.bell.as_ref().expect("it was just stored").as_ref().map(AsFd::as_fd)
     }
 
     /// Asks programs to ring the [`bell`](Self::bell), and then checks for records. `None` if there are some: read them

@@ -3,11 +3,13 @@
 mod one;
 mod pass;
 mod quiet;
+mod required;
 mod sources;
 mod watch;
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytemuck::AnyBitPattern;
@@ -15,13 +17,15 @@ use parking_lot::Mutex;
 
 pub(super) use pass::Pass;
 use quiet::Looks;
+use required::Required;
 use sources::{Slots, Sources};
 use watch::{Quiet, Watch};
 
 use super::Event;
 use crate::abi::{Gate, Preamble};
+use crate::bpf::ReaderPlace;
 use crate::error::Result;
-use crate::protocol::ring::{Cursor, DROPPED, END, Place, ReadStats, Shard, Start, Step, Unread};
+use crate::protocol::ring::{Cursor, DROPPED, END, FULL, Place, ReadStats, Shard, Start, Step, Unread};
 use crate::region::Region;
 
 /// The largest record, in bytes, that is copied to the stack, where the compiler can keep it in registers. Larger ones
@@ -53,9 +57,13 @@ pub(super) struct Sweep<T> {
     looks: Looks,
     turn: usize,
     burst: u32,
+    /// The most records in a row from one shard: [`Sweep::BURST`], or less if programs wait for this reader.
+    most: u32,
     /// The most steps of a call between two records: see [`Sweep::STEPS`].
     steps: u32,
     stopped_early: bool,
+    /// Set if programs must not overwrite what this reader has not read.
+    required: Option<Box<Required>>,
     /// The last failed system call of those that no window makes.
     error: Mutex<Option<io::Error>>,
     record: T,
@@ -125,8 +133,10 @@ impl<T: AnyBitPattern> Sweep<T> {
             looks: Looks::new(),
             turn: 0,
             burst: 0,
+            most: Self::BURST,
             steps: if by_call { Self::STEPS_BY_CALL } else { Self::STEPS },
             stopped_early: false,
+            required: None,
             error: Mutex::new(None),
             record: T::zeroed(),
         }
@@ -152,7 +162,7 @@ impl<T: AnyBitPattern> Sweep<T> {
                 }
             }
             left -= 1;
-            if self.burst < Self::BURST {
+            if self.burst < self.most {
                 match self.step(self.turn) {
                     Ok(event) => {
                         self.burst += 1;
@@ -169,6 +179,8 @@ impl<T: AnyBitPattern> Sweep<T> {
                         }
                     }
                 }
+            } else {
+                self.has_read(self.turn);
             }
             self.next_shard();
         }
@@ -205,18 +217,53 @@ impl<T: AnyBitPattern> Sweep<T> {
         let dropped = (0..self.shards.len()).map(|at| self.dropped(at));
         let no_shard = self.sources.iter().map(|of| self.or_zero(of.region().live(Preamble::DROPPED)));
         let sum = |a: u64, b| a.wrapping_add(b);
-        ReadStats { no_slot: dropped.fold(0, sum), no_shard: no_shard.fold(0, sum), ..self.passed() }
+        let full = (0..self.shards.len()).map(|at| self.full(at)).fold(0, sum);
+        ReadStats { no_slot: dropped.fold(0, sum), full, no_shard: no_shard.fold(0, sum), ..self.passed() }
     }
 
     /// The counts of the records of the shard with this number.
     pub(super) fn shard_stats(&self, number: usize) -> Option<ReadStats> {
         let at = self.shards.iter().position(|shard| shard.number == number)?;
-        Some(ReadStats { no_slot: self.dropped(at), ..self.shards[at].cursor.stats() })
+        Some(ReadStats { no_slot: self.dropped(at), full: self.full(at), ..self.shards[at].cursor.stats() })
     }
 
     /// Records that programs dropped in the shard at `at`.
     fn dropped(&self, at: usize) -> u64 {
         self.or_zero(self.header(at, |shard| shard.dropped(), DROPPED))
+    }
+
+    /// Records that programs dropped in the shard at `at` because of a required reader.
+    fn full(&self, at: usize) -> u64 {
+        if !self.region.geometry().keeps_oldest() {
+            return 0;
+        }
+        self.or_zero(self.header(at, |shard| shard.full(), FULL))
+    }
+
+    /// See [`Reader::required`](super::Reader::require).
+    pub(super) fn require(&mut self, place: Arc<ReaderPlace>, lease: Duration) {
+        let positions = self.shards.iter().map(|shard| shard.cursor.next());
+        self.required = Some(Box::new(Required::new(place, nanoseconds(lease), positions)));
+        let eighth = u32::try_from(self.region.geometry().capacity() / 8).unwrap_or(u32::MAX);
+        self.most = eighth.clamp(1, Self::BURST);
+    }
+
+    /// Whether programs wait for this reader.
+    pub(super) fn is_required(&self) -> bool {
+        self.required.as_ref().is_some_and(|required| required.is_required())
+    }
+
+    /// Whether programs have ceased to wait for this reader since the last call of this method.
+    pub(super) fn lease_ended(&mut self) -> bool {
+        self.required.as_mut().is_some_and(|required| required.lease_ended())
+    }
+
+    /// Tells programs how far a shard was read, if they wait for this reader.
+    #[inline]
+    fn has_read(&mut self, at: usize) {
+        if let Some(required) = &mut self.required {
+            required.has_read(at, self.shards[at].cursor.next());
+        }
     }
 
     /// The next ticket to be read in the shard with this number.

@@ -14,8 +14,10 @@ pub(in crate::ring) struct Pass {
     left: usize,
     /// Whether the pass has begun to read the current shard.
     begun: bool,
-    /// The steps that remain in it.
+    /// The steps that remain in it until its turn ends, or until programs that wait for this reader are told…
     steps: usize,
+    /// …and those after that.
+    more: usize,
 }
 
 impl<T: AnyBitPattern> Sweep<T> {
@@ -35,18 +37,26 @@ impl<T: AnyBitPattern> Sweep<T> {
                 continue;
             }
             let lap = self.step_limit(at);
-            let record = &mut self.record;
+            let (portion, _) = self.portion(lap);
+            let (record, required) = (&mut self.record, &mut self.required);
             let Part { number, place, cursor } = &mut self.shards[at];
             let mut f = |ticket, record: &T| f(Event { shard: *number, ticket, record });
-            let limits = Limits { records: limit - count, lap, whole };
+            let limits = Limits { records: limit - count, lap, portion, whole };
+            let mut has_read = |next| {
+                if let Some(required) = required {
+                    required.has_read(at, next);
+                }
+            };
             count += match self.sources.of_mut(at) {
                 (Slots::Mapped(shared), _) => {
                     let mut small = T::zeroed();
                     let record = if size_of::<T>() <= SMALL { &mut small } else { record };
-                    pass(cursor, &mut Shard::new(shared.words(), place), record, limits, &mut left, &mut f)
+                    let mut shard = Shard::new(shared.words(), place);
+                    pass(cursor, &mut shard, record, limits, &mut left, &mut f, &mut has_read)
                 }
                 (Slots::Lookup(window), shard) => {
-                    pass(cursor, &mut window.of(shard, place), record, limits, &mut left, &mut f)
+                    let mut shard = window.of(shard, place);
+                    pass(cursor, &mut shard, record, limits, &mut left, &mut f, &mut has_read)
                 }
             };
             self.came_to_the_end(at);
@@ -65,9 +75,17 @@ impl<T: AnyBitPattern> Sweep<T> {
         self.sources.of(at).region().geometry().capacity() + 16
     }
 
+    /// The first of these steps, and the rest of them: after an eighth of a lap, programs that wait for this reader are
+    /// told.
+    #[inline]
+    fn portion(&self, steps: usize) -> (usize, usize) {
+        let first = if self.required.is_some() { steps.min(self.step_limit(self.turn) / 8) } else { steps };
+        (first, steps - first)
+    }
+
     /// A pass over all shards that has not begun.
     pub(in crate::ring) fn pass(&self) -> Pass {
-        Pass { left: self.shards.len(), begun: false, steps: 0 }
+        Pass { left: self.shards.len(), begun: false, steps: 0, more: 0 }
     }
 
     /// The next record of a pass, or the result of `end`, as in [`poll`](Self::poll); then a new pass begins.
@@ -93,13 +111,19 @@ impl<T: AnyBitPattern> Sweep<T> {
     /// Advances a pass to the next shard that may have a record. Returns whether there is one.
     #[inline(never)]
     fn begin(&mut self, pass: &mut Pass, left: &mut u32) -> bool {
+        if pass.more > 0 {
+            self.has_read(self.turn);
+            (pass.steps, pass.more) = self.portion(pass.more);
+            return true;
+        }
         if pass.begun {
             self.end_shard(pass);
         }
         while pass.left > 0 && *left > 0 {
             *left -= 1;
             if !self.is_quiet(self.turn, Trust::Slots) {
-                (pass.begun, pass.steps) = (true, self.step_limit(self.turn));
+                pass.begun = true;
+                (pass.steps, pass.more) = self.portion(self.step_limit(self.turn));
                 return true;
             }
             self.end_shard(pass);
@@ -124,7 +148,7 @@ impl<T: AnyBitPattern> Sweep<T> {
     fn end_shard(&mut self, pass: &mut Pass) {
         self.came_to_the_end(self.turn);
         self.next_shard();
-        *pass = Pass { left: pass.left - 1, begun: false, steps: 0 };
+        *pass = Pass { left: pass.left - 1, begun: false, steps: 0, more: 0 };
     }
 }
 
@@ -135,23 +159,28 @@ struct Limits {
     records: usize,
     /// The most steps and records.
     lap: usize,
+    /// The most of these before `has_read` is called.
+    portion: usize,
     /// The steps that remain after a record.
     whole: u32,
 }
 
-/// One pass over a shard, which takes at most `left` steps between two records. Returns the number of records.
+/// One pass over a shard, which takes at most `left` steps between two records. Calls `has_read` with the next ticket
+/// from time to time. Returns the number of records.
 #[inline(always)]
 fn pass<T: AnyBitPattern>(
     cursor: &mut Cursor,
     look: &mut impl SlotSource,
     record: &mut T,
-    Limits { records, mut lap, whole }: Limits,
+    Limits { records, mut lap, portion, whole }: Limits,
     left: &mut u32,
     f: &mut impl FnMut(u64, &T),
+    has_read: &mut impl FnMut(u64),
 ) -> usize {
     let mut count = 0;
     while lap > 0 && count < records {
-        let (run, step) = cursor.run(look, record, lap.min(records - count), &mut *f);
+        let (run, step) = cursor.run(look, record, portion.min(lap).min(records - count), &mut *f);
+        has_read(cursor.next());
         count += run;
         lap = lap.saturating_sub(run + 1);
         if run > 0 {

@@ -91,6 +91,7 @@ impl<T: AnyBitPattern> Sweep<T> {
         let (shard, watch) = (&self.shards[at], &mut self.watches[at]);
         watch.waits_for(shard.cursor.next());
         self.quiet[at] = Quiet::new(&shard.place, watch);
+        self.has_read(at);
     }
 
     /// Advances to the next shard.

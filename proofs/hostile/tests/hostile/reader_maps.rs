@@ -1,4 +1,4 @@
-//! Wakeable rings whose links to their other maps are forged, and live ones that a neighbour overwrites, waiters
+//! Wakeable rings whose links to their other maps are forged, and live ones that a neighbour overwrites, readers
 //! included, while programs publish and readers wait.
 
 use std::mem::MaybeUninit;
@@ -63,14 +63,14 @@ fn a_link_to_the_maps_of_others_is_refused() {
     let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
     let object = skel.object();
     let publish = Runner::new(object, "publish");
-    let [ring, waiters] = ["events", "events__waiters"].map(|name| neighbour(object, name));
+    let [ring, readers] = ["events", "events__readers"].map(|name| neighbour(object, name));
     let link = |map: &Neighbour, word| map.words().store(Preamble::LINK, word, Ordering::Relaxed);
     wakes(object, &publish);
     let id = |name: &str| id(object, name);
 
-    let foreign = "its waiters belong to another ring";
-    // The waiters of another ring; the ring itself, another one.
-    for name in ["small__waiters", "events", "small"] {
+    let foreign = "its readers belong to another ring";
+    // The readers of another ring; the ring itself, another one.
+    for name in ["small__readers", "events", "small"] {
         link(&ring, Preamble::wakeable(id(name)));
         let (kind, why) = refused(object);
         assert!(kind == ErrorKind::NotWakeable && why.contains(foreign), "{name}: {kind:?} {why}");
@@ -86,31 +86,31 @@ fn a_link_to_the_maps_of_others_is_refused() {
     assert_eq!(refused(object).0, ErrorKind::NotWakeable);
     ring.restore();
 
-    // The waiters name another ring, or bells that are none.
-    link(&waiters, Preamble::links(id("small"), id("small__bells")));
+    // The readers name another ring, or bells that are none.
+    link(&readers, Preamble::links(id("small"), id("small__bells")));
     let (kind, why) = refused(object);
     assert!(kind == ErrorKind::NotWakeable && why.contains(foreign), "{kind:?} {why}");
-    for forged in [0, u32::MAX, id("events"), id("events__waiters")] {
-        link(&waiters, Preamble::links(id("events"), forged));
+    for forged in [0, u32::MAX, id("events"), id("events__readers")] {
+        link(&readers, Preamble::links(id("events"), forged));
         let (kind, why) = refused(object);
         println!("bells {forged}: {kind:?}: {why}");
         assert!([ErrorKind::Open, ErrorKind::WrongType, ErrorKind::System].contains(&kind), "{kind:?} {why}");
     }
-    waiters.restore();
+    readers.restore();
 
-    // The waiters are of another kind.
+    // The readers are of another kind.
     for kind in [Kind::Ring, Kind::Cells, Kind::Counters] {
-        waiters.words().store(2, kind as u64, Ordering::Relaxed);
+        readers.words().store(2, kind as u64, Ordering::Relaxed);
         let (kind, why) = refused(object);
         println!("{kind:?}: {why}");
         assert!([ErrorKind::Preamble, ErrorKind::WrongType].contains(&kind), "{kind:?} {why}");
     }
-    waiters.restore();
+    readers.restore();
     wakes(object, &publish);
 }
 
 #[test]
-fn readers_wait_on_while_a_neighbour_scribbles_over_their_waiters() {
+fn readers_wait_on_while_a_neighbour_scribbles_over_their_readers() {
     require_bpf!();
     let mut storage = MaybeUninit::uninit();
     let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
@@ -119,7 +119,7 @@ fn readers_wait_on_while_a_neighbour_scribbles_over_their_waiters() {
     let publish = Runner::new(object, "publish");
     let (ring, stop) = (open(object), AtomicBool::new(false));
     let (ring, stop, program) = (&ring, &stop, &publish);
-    let neighbours = ["events", "events__waiters"].map(|name| neighbour(object, name));
+    let neighbours = ["events", "events__readers"].map(|name| neighbour(object, name));
     // On a busy machine, some events do not happen every time.
     let happened = (0..10).any(|_| {
         stop.store(false, Ordering::Relaxed);

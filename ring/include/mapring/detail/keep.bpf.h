@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * The readers of a ring, as programs see them, and the limit that they set: programs do not overwrite what a
+ * required reader has not read yet. docs/guarantees.md says why this is correct. ring/src/protocol/readers.rs is
+ * the readers' side.
+ */
+#ifndef MAPRING_KEEP_BPF_H
+#define MAPRING_KEEP_BPF_H
+
+#include <mapring/detail/atomic.bpf.h>
+
+/* The places for readers. */
+#define MAPRING__READERS 64
+/* The words of the readers' map with a bit for each reader that sleeps, and that is required. */
+#define MAPRING__ASLEEP 16
+#define MAPRING__REQUIRED 17
+/* The element with each reader's lease: how long it may hold programs back, in nanoseconds. */
+#define MAPRING__LEASES 2
+/* The elements of shard 0; each has a word for each reader, and so do those of the next shards. */
+#define MAPRING__WAKE_AT 3   /* 1 + the ticket until which it sleeps, or 0 for any */
+#define MAPRING__POSITIONS 4 /* the next ticket that it reads */
+#define MAPRING__HELD 5      /* since when it has held programs back, or 0 */
+#define MAPRING__OF_SHARD 3  /* elements of each shard */
+
+/* The words of the header of a ring that keeps its oldest records. */
+#define MAPRING__LIMIT 2 /* programs claim tickets before this one without a look at the readers */
+#define MAPRING__FULL 3  /* counts records that were dropped because of a required reader */
+
+/* A word of a shard's header, which may be longer than one element. `head` is its first word. */
+static __always_inline __u64 *mapring__header_word(void *map, __u32 size, __u64 *head, __u32 base, __u32 word)
+{
+	__u64 *words = word < size / 8 ? head : mapring__word(map, base + word / (size / 8));
+
+	return words ? words + word % (size / 8) : 0;
+}
+
+/*
+ * Whether a reader has held programs back for longer than its lease. Notes since when it does. The clock starts anew
+ * when programs find that it no longer does: after it has read something, the next claim is also one that looks here.
+ */
+static __always_inline int mapring__lease_ended(__u64 *held, __u64 lease)
+{
+	__u64 since = mapring__load(held), now = bpf_ktime_get_ns();
+
+	if (since)
+		return now - since > lease;
+	mapring__store(held, now);
+	return 0;
+}
+
+/*
+ * The limit: no ticket from this one on may be claimed, because its slot holds a record that a required reader has not
+ * read. Stores it in `word`. `t` is the next ticket to be claimed.
+ *
+ * It is never more than a lap after t. So a reader that becomes required, and does not find ticket t claimed after its
+ * fence, is not overrun by programs that have not seen it: they claim tickets before `t + slots`.
+ */
+static __always_inline __u64 mapring__limit(void *readers, __u64 *word, __u64 t, __u64 slots)
+{
+	__u32 shard = bpf_get_smp_processor_id() * MAPRING__OF_SHARD;
+	__u64 *words, *leases, *positions, *held, required, most = 0;
+
+	/* SYNC keep: the claims of the tickets before t come before the load of who is required; pairs with the fence
+	 * of a reader that becomes required, after which it loads slots. */
+	mapring__full_barrier();
+	words = mapring__word(readers, 0);
+	leases = mapring__word(readers, MAPRING__LEASES);
+	positions = mapring__word(readers, MAPRING__POSITIONS + shard);
+	held = mapring__word(readers, MAPRING__HELD + shard);
+	if (!word || !words || !leases || !positions || !held)
+		return t;
+	required = mapring__load(words + MAPRING__REQUIRED);
+	mapring__barrier(); /* SYNC keep: pairs with the release that sets the bit after the positions */
+	for (__u32 reader = 0; reader < MAPRING__READERS; reader++) {
+		__u64 bit = 1ULL << reader, behind;
+
+		if (!(required & bit))
+			continue;
+		behind = t - mapring__load(positions + reader);
+		if ((__s64)behind < 0)
+			continue; /* no reader is there: forged */
+		if (behind < slots)
+			mapring__store(held + reader, 0);
+		else if (mapring__lease_ended(held + reader, mapring__load(leases + reader))) {
+			mapring__and(words + MAPRING__REQUIRED, ~bit);
+			continue;
+		}
+		if (behind > most)
+			most = behind;
+	}
+	/* SYNC read: the loads of positions come before the stores of claims within the limit, which depend on them. */
+	mapring__store(word, t - most + slots);
+	return t - most + slots;
+}
+
+#endif

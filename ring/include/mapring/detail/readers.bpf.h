@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * The maps by which programs and the readers of a ring know of each other, and the ends of records that wake readers.
+ * wakeable.bpf.h and keep_oldest.bpf.h use it.
+ */
+#ifndef MAPRING_READERS_BPF_H
+#define MAPRING_READERS_BPF_H
+
+#include <mapring/ring.bpf.h>
+
+#define MAPRING__MAP_TYPE_RINGBUF 27
+#define MAPRING__RB_FORCE_WAKEUP 2
+
+struct mapring__bell {
+	__uint(type, MAPRING__MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096);
+};
+
+#define MAPRING__READERS_MAPS(name)                                                                \
+	struct mapring_readers__##name {                                                           \
+		__u64 words[MAPRING__READERS];                                                     \
+		MAPRING__TAG(MAPRING__READERS);                                                    \
+	};                                                                                         \
+	struct mapring_map__##name##__readers {                                                    \
+		__uint(type, MAPRING__MAP_TYPE_ARRAY);                                             \
+		__uint(map_flags, MAPRING__F_MMAPABLE);                                            \
+		__uint(max_entries, MAPRING__WAKE_AT + MAPRING__OF_SHARD);                         \
+		__type(key, __u32);                                                                \
+		__type(value, struct mapring_readers__##name);                                     \
+	} name##__readers SEC(".maps");                                                            \
+	struct {                                                                                   \
+		__uint(type, MAPRING__MAP_TYPE_ARRAY_OF_MAPS);                                     \
+		__uint(max_entries, MAPRING__READERS);                                             \
+		__type(key, __u32);                                                                \
+		__array(values, struct mapring__bell);                                             \
+	} name##__bells SEC(".maps");
+
+/* The ends of a record, and mapring_output. */
+#define MAPRING__WAKING_ENDS(name, record_type)                                                    \
+	__attribute__((noinline)) int mapring__wake__##name(__u32 base)                            \
+	{                                                                                          \
+		mapring__wake(&name##__readers, &name##__bells, mapring__ring__##name(), base);    \
+		return 0;                                                                          \
+	}                                                                                          \
+	static __always_inline void mapring__end__##name(void *record, __u64 discarded)            \
+	{                                                                                          \
+		__u64 *seq = (__u64 *)record - 1, *words;                                          \
+                                                                                                   \
+		/* SYNC asleep: a full barrier between the end of the ticket and the loads of what \
+		 * readers said; pairs with their fence before they check for records. */          \
+		mapring__xchg(seq, (mapring__load(seq) + 1) | discarded);                          \
+		words = mapring__word(&name##__readers, 0);                                        \
+		if (words && mapring__load(words + MAPRING__ASLEEP))                               \
+			mapring__wake__##name(mapring__base(mapring__ring__##name()));             \
+	}                                                                                          \
+	MAPRING__FN void mapring_commit(struct mapring_map__##name *map __attribute__((unused)),   \
+					record_type *record)                                       \
+	{                                                                                          \
+		mapring__end__##name(record, 0);                                                   \
+	}                                                                                          \
+	MAPRING__FN void mapring_discard(struct mapring_map__##name *map __attribute__((unused)),  \
+					 record_type *record)                                      \
+	{                                                                                          \
+		mapring__end__##name(record, MAPRING__DISCARDED);                                  \
+	}                                                                                          \
+	MAPRING__INSTEAD_OF(mapring_commit, record_type, "mapring_commit(&ring, record)");         \
+	MAPRING__INSTEAD_OF(mapring_discard, record_type, "mapring_discard(&ring, record)");       \
+	MAPRING__OUTPUT(name, record_type)
+
+/*
+ * Whether ticket t has ended, or is far behind: t may be one that no program can claim, because its slot is stuck.
+ * Called by programs that ended a ticket, so the one that ends t finds that it has.
+ */
+static __always_inline int mapring__reached(struct mapring__ring ring, __u32 base, __u64 t)
+{
+	__u64 *seq = mapring__slot(ring, base, t), *head = mapring__word(ring.map, base);
+
+	if (!seq || !head)
+		return 1;
+	return (__s64)((mapring__load(seq) & ~MAPRING__DISCARDED) - (mapring__lap(ring, t) + 2)) >= 0 ||
+	       (__s64)((mapring__load(head) & ~MAPRING__PENDING) - t) > MAPRING__TRIES;
+}
+
+/*
+ * Wakes the readers that sleep until now. A reader's bit is cleared before its bell is rung, so it is rung once. If
+ * the kernel can't ring it (an NMI inside the kernel's own lock), the bit is set again for the next program.
+ */
+static __always_inline void mapring__wake(void *readers, void *bells, struct mapring__ring ring, __u32 base)
+{
+	__u64 *words = mapring__word(readers, 0);
+	__u64 *wake_at = mapring__word(readers, MAPRING__WAKE_AT + bpf_get_smp_processor_id() * MAPRING__OF_SHARD);
+	__u64 asleep, nothing = 0;
+
+	if (!words || !wake_at)
+		return;
+	words += MAPRING__ASLEEP;
+	asleep = mapring__load(words);
+	for (__u32 reader = 0; reader < MAPRING__READERS; reader++) {
+		__u64 bit = 1ULL << reader, until;
+		void *bell;
+
+		if (!(asleep & bit))
+			continue;
+		until = mapring__load(wake_at + reader);
+		if (until && !mapring__reached(ring, base, until - 1))
+			continue;
+		if (!(mapring__and(words, ~bit) & bit))
+			continue; /* another program wakes it */
+		bell = mapring__word(bells, reader);
+		if (bell && bpf_ringbuf_output(bell, &nothing, 0, MAPRING__RB_FORCE_WAKEUP))
+			mapring__or(words, bit);
+	}
+}
+
+#endif

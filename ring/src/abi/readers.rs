@@ -1,0 +1,44 @@
+//! Where the words of a ring's readers are: which of them sleep, and until when; which are required, and how far they
+//! have read.
+
+/// The readers that can have a place at once.
+pub const PLACES: usize = 64;
+/// The word with a bit for each reader that sleeps. It follows the preamble.
+pub const ASLEEP: usize = 16;
+/// The word with a bit for each reader that is required.
+pub const REQUIRED: usize = 17;
+/// The first element with words for a shard. The elements before it have the owner of each place, and its lease.
+pub const FIRST: usize = 3;
+/// Elements for each shard.
+pub const OF_SHARD: usize = 3;
+
+/// The word with the owner of a place: the process that reads, or 0.
+pub fn owner(place: usize) -> usize {
+    PLACES + place
+}
+
+/// The word with the lease of a required reader: how long it may hold programs back, in nanoseconds.
+pub fn lease(place: usize) -> usize {
+    2 * PLACES + place
+}
+
+/// The word of a shard for a place: 1 + the ticket until which its reader sleeps, or 0 for any.
+pub fn wake_at(shard: usize, place: usize) -> usize {
+    (FIRST + OF_SHARD * shard) * PLACES + place
+}
+
+/// The word of a shard for a place: the next ticket that its reader reads, if it is required.
+pub fn position(shard: usize, place: usize) -> usize {
+    wake_at(shard, place) + PLACES
+}
+
+/// The word of a shard for a place: since when its reader has held programs back, in nanoseconds of CLOCK_MONOTONIC, or
+/// 0. Only programs write it.
+pub fn held(shard: usize, place: usize) -> usize {
+    wake_at(shard, place) + 2 * PLACES
+}
+
+/// The value of the word [`wake_at`]: wake when the ticket `until` has ended, or any.
+pub fn until(ticket: Option<u64>) -> u64 {
+    ticket.map_or(0, |ticket| ticket.wrapping_add(1))
+}

@@ -1,0 +1,140 @@
+//! The map in which programs and the readers of a ring find each other: places in it, and how it is found.
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use super::open::open;
+use super::{MapFd, MapOfMaps, sys};
+use crate::abi::commands::Owner;
+use crate::abi::{Kind, Preamble};
+use crate::error::{Cause, Error, Result};
+use crate::protocol::readers::Place;
+use crate::region::{Identity, OpenOptions, Region, SharedMut, Source, is_alive, this_process};
+use crate::sync::Ordering;
+
+/// What follows the name, or the pin, of a ring in those of its other maps.
+pub(crate) const READERS: &str = "__readers";
+pub(crate) const BELLS: &str = "__bells";
+
+/// The place of a reader of this process. It is free again when this is dropped.
+pub(crate) struct ReaderPlace {
+    readers: SharedMut,
+    place: usize,
+    me: u64,
+    bells: MapOfMaps,
+}
+
+impl ReaderPlace {
+    /// A place among the readers of `ring`. Makes system calls; needs write access to the map of the ring's readers.
+    pub(crate) fn of(ring: &Region) -> Result<Self> {
+        let (readers, bells) = companions(ring)?;
+        let readers = open(readers, OpenOptions::new().write(true))?;
+        readers.expect(Kind::Readers)?;
+        let what = readers.what().to_owned();
+        let readers = readers.shared_mut()?;
+        let me = this_process()?.encode();
+        let alive = |owner| Owner::decode(owner).is_some_and(is_alive);
+        let place = Place::take(readers.words(), me, alive).map(|place| place.number());
+        let place = place.ok_or_else(|| Error::from(Cause::NoPlace { what }))?;
+        Ok(Self { readers, place, me, bells })
+    }
+
+    /// The shards that have words for readers.
+    pub(crate) fn shards(&self) -> usize {
+        self.readers.region().geometry().shards()
+    }
+
+    /// The words of the place.
+    pub(crate) fn get(&self) -> Place<'_> {
+        Place::at(self.readers.words(), self.place)
+    }
+
+    /// The entry of the reader's bell in the map of bells.
+    pub(super) fn bell(&self) -> MapOfMaps {
+        self.bells.at(&key(self.place))
+    }
+}
+
+impl Drop for ReaderPlace {
+    fn drop(&mut self) {
+        self.get().leave(self.me);
+    }
+}
+
+/// The readers of `ring`, to be looked at only. Makes system calls.
+pub(crate) fn readers_of(ring: &Region) -> Result<Region> {
+    let readers = open(companions(ring)?.0, OpenOptions::new())?;
+    readers.expect(Kind::Readers)?;
+    Ok(readers)
+}
+
+/// Links a ring, its readers and its bells, so that processes which find the ring find the others.
+pub(crate) fn link(ring: Source, readers: Source, bells: Source) -> Result<()> {
+    let writable = OpenOptions::new().write(true);
+    let (ring, readers, bells) = (writable.open(ring)?, writable.open(readers)?, bells.map()?.0);
+    let id = |region: &Region| match region.identity() {
+        Identity::Map(id) => id,
+        Identity::File(..) => 0,
+    };
+    let links = Preamble::links(id(&ring), bells.info.id);
+    let wakeable = Preamble::wakeable(ring.geometry(), id(&readers));
+    readers.shared_mut()?.words().store(Preamble::LINK, links, Ordering::Relaxed);
+    ring.shared_mut()?.words().store(Preamble::LINK, wakeable, Ordering::Release);
+    Ok(())
+}
+
+/// Pins the readers and bells of a ring that is pinned at `path`, if it has some, with this mode.
+pub(crate) fn pin_companions(ring: &Region, path: &Path, mode: u32) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let (readers, bells) = match companions(ring) {
+        Err(e) if matches!(e.cause(), Cause::NotWakeable { .. }) => return Ok(()),
+        companions => companions?,
+    };
+    for (map, suffix) in [(readers.fd, READERS), (bells.into_fd()?, BELLS)] {
+        let path = with_suffix(path, suffix);
+        sys::pin(map.as_fd(), &path).map_err(|e| Error::system("bpf(BPF_OBJ_PIN)", e))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode))
+            .map_err(|e| Error::system("chmod", e))?;
+    }
+    Ok(())
+}
+
+/// The maps of a ring's readers and bells. The ring names its readers, and these must name the ring: anyone who can
+/// write a ring can name the maps of another.
+fn companions(ring: &Region) -> Result<(MapFd, MapOfMaps)> {
+    let no = |why| Error::from(Cause::NotWakeable { what: ring.what().to_owned(), why });
+    let Identity::Map(id) = ring.identity() else { return Err(no("a memfd has no bell")) };
+    let link = ring.live(Preamble::LINK).map_err(|e| Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e))?;
+    let readers = Preamble::readers(link).filter(|_| ring.geometry().kind() == Kind::Ring).ok_or(no(
+        "neither MAPRING_WAKEABLE_RING nor MAPRING_KEEP_OLDEST_RING declared it, or its loader did not call \
+         mapring::loader::initialize",
+    ))?;
+    let readers = companion(ring, READERS, readers)?;
+    let links = open(readers.try_clone()?, OpenOptions::new())?
+        .live(Preamble::LINK)
+        .map_err(|e| Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e))?;
+    let (of_ring, bells) = Preamble::linked(links);
+    if of_ring != id {
+        return Err(no("its readers belong to another ring"));
+    }
+    let bells = MapOfMaps::new(companion(ring, BELLS, bells)?, &key(0))?;
+    Ok((readers, bells))
+}
+
+/// The map with this id, from its pin next to that of the ring, or else by its id.
+fn companion(ring: &Region, suffix: &str, id: u32) -> Result<MapFd> {
+    let pinned = ring.origin().and_then(|origin| origin.pin()).map(|pin| with_suffix(pin, suffix));
+    let pinned = pinned.and_then(|path| MapFd::pinned(&path).ok());
+    pinned.filter(|map| map.info.id == id).map_or_else(|| MapFd::id(id), Ok)
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = path.to_owned().into_os_string();
+    path.push(suffix);
+    path.into()
+}
+
+fn key(place: usize) -> [u8; 4] {
+    u32::try_from(place).expect("there are few places").to_ne_bytes()
+}

@@ -1,0 +1,97 @@
+//! The readers' side of what programs know of them: that a reader sleeps, or is required.
+//!
+//! Both are store buffering ("Dekker"). A reader sets its bit, then loads slots; a program ends or claims a ticket, then
+//! loads the bits. A full barrier between the two on both sides ensures that at least one of them sees the other.
+//!
+//! - *Asleep*: either the reader finds the record, or the program wakes the reader (`readers.bpf.h`).
+//! - *Required*: either the reader finds that a ticket was claimed, or the program finds the reader, and claims no ticket
+//!   that would overwrite an unread one (`keep.bpf.h`).
+
+use super::WordsMut;
+use crate::abi::readers::{ASLEEP, PLACES, REQUIRED, lease, owner, position, until, wake_at};
+use crate::sync::{Ordering, fence};
+
+/// The place of one reader among the readers of a ring.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'m> {
+    words: WordsMut<'m>,
+    at: usize,
+}
+
+impl<'m> Place<'m> {
+    /// Takes a free place for the owner `me` (not 0). First it frees the places of owners that are no longer `alive`.
+    /// `None` if there is none. `words` has the words of [`abi::readers`](crate::abi::readers).
+    pub fn take(words: WordsMut<'m>, me: u64, alive: impl Fn(u64) -> bool) -> Option<Self> {
+        let places = || (0..PLACES).map(|at| Self { words, at });
+        for place in places() {
+            let found = place.owner();
+            if found != 0 && !alive(found) && words.swap_if(owner(place.at), found, me, Ordering::Relaxed) {
+                place.leave(me);
+            }
+        }
+        places().find(|place| place.owner() == 0 && words.swap_if(owner(place.at), 0, me, Ordering::Relaxed))
+    }
+
+    /// The place with this number, which this process has taken.
+    pub fn at(words: WordsMut<'m>, at: usize) -> Self {
+        Self { words, at }
+    }
+
+    /// Its number.
+    pub fn number(&self) -> usize {
+        self.at
+    }
+
+    /// Its owner, or 0.
+    pub fn owner(&self) -> u64 {
+        self.words.load(owner(self.at), Ordering::Relaxed)
+    }
+
+    /// Frees the place.
+    pub fn leave(self, me: u64) {
+        self.awake();
+        self.words.clear(REQUIRED, 1 << self.at);
+        self.words.swap_if(owner(self.at), me, 0, Ordering::Relaxed);
+    }
+
+    /// Says until when the reader sleeps: the ticket of a shard, or any.
+    pub fn sleeps_until(&self, shard: usize, ticket: Option<u64>) {
+        self.words.store(wake_at(shard, self.at), until(ticket), Ordering::Relaxed);
+    }
+
+    /// Says that the reader sleeps. Afterwards it must check once more whether there are records: programs that end a
+    /// ticket from now on wake it, and it finds all tickets that ended before.
+    pub fn asleep(&self) {
+        self.words.set(ASLEEP, 1 << self.at);
+        // SYNC asleep: pairs with the program's barrier between the end of a ticket and the bits. A program whose
+        // barrier comes later sees the bit, and the tickets of `sleeps_until`.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Says that the reader no longer sleeps, so that programs do not wake it.
+    pub fn awake(&self) {
+        self.words.clear(ASLEEP, 1 << self.at);
+    }
+
+    /// Says that the reader has read all tickets of a shard before `next`: programs may overwrite them.
+    pub fn has_read(&self, shard: usize, next: u64) {
+        // SYNC read: the reader's loads come before this; a program that sees it may overwrite what they loaded.
+        self.words.store(position(shard, self.at), next, Ordering::Release);
+    }
+
+    /// Says that the reader is required, after [`has_read`](Self::has_read) for every shard. Programs do not overwrite
+    /// any ticket from there on that was not claimed before this returns, until it is read. They stop to do so if the
+    /// reader holds them back for more than `nanoseconds`.
+    pub fn require(&self, nanoseconds: u64) {
+        self.words.store(lease(self.at), nanoseconds, Ordering::Relaxed);
+        fence(Ordering::Release); // SYNC keep: a program that sees the bit sees the positions and the lease
+        self.words.set(REQUIRED, 1 << self.at);
+        // SYNC keep: pairs with the program's barrier between its claims and the bits.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Whether the reader is still required: programs did not find that its lease has ended.
+    pub fn is_required(&self) -> bool {
+        self.words.load(REQUIRED, Ordering::Relaxed) & 1 << self.at != 0
+    }
+}

@@ -1,0 +1,60 @@
+//! Readers for which programs wait: they drop new records rather than overwrite what such a reader has not read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytemuck::AnyBitPattern;
+
+use super::Reader;
+use crate::bpf::ReaderPlace;
+use crate::error::{Cause, Error, Result};
+
+impl<T: AnyBitPattern> Reader<T> {
+    /// Makes this a *required* reader: from now on programs do not overwrite records that it has not read. They drop new records
+    /// instead, and count them ([`ReadStats::full`](crate::ReadStats::full)). This holds for every record that is reserved
+    /// after this function has returned. A second call sets another lease. Up to 64 readers of a ring can be required or [wait](Self::wait); the slowest
+    /// required one sets the pace. Other readers hold no program back.
+    ///
+    /// Once it holds programs back for longer than `lease`, because its process died or is slow, programs go on without
+    /// it. [`take_error`](Self::take_error) then reports [`ErrorKind::LeaseEnded`](crate::ErrorKind::LeaseEnded), and
+    /// overwritten records count as lost, until this function is called again. A reader that finds no records for long
+    /// loses nothing: the lease runs only while the ring is full.
+    ///
+    /// The reader tells programs how far it has read after each eighth of a lap, and when it moves to the next shard:
+    /// by one store, no system call. Records that a call has delivered count as read, whatever the caller does with
+    /// them. This function makes system calls.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotKeepOldest`](crate::ErrorKind::NotKeepOldest) if the ring was not declared with
+    /// `MAPRING_KEEP_OLDEST_RING`, [`ErrorKind::NoPlace`](crate::ErrorKind::NoPlace) for the 65th reader; else why this
+    /// process can't write the map of the ring's readers.
+    pub fn require(&mut self, lease: Duration) -> Result<()> {
+        let region = self.region();
+        if !region.geometry().keeps_oldest() {
+            return Err(Error::from(Cause::NotKeeping { what: region.what().to_owned() }));
+        }
+        let place = self.place()?;
+        self.sweep.require(place, lease);
+        Ok(())
+    }
+
+    /// Whether programs wait for this reader. Loads one word of the map of the ring's readers: no system call.
+    pub fn is_required(&self) -> bool {
+        self.sweep.is_required()
+    }
+
+    /// The reader's place among those that programs know. The first call takes one.
+    pub(super) fn place(&mut self) -> Result<Arc<ReaderPlace>> {
+        if let Some(place) = &self.place {
+            return Ok(Arc::clone(place));
+        }
+        let place = Arc::new(ReaderPlace::of(self.region())?);
+        self.place = Some(Arc::clone(&place));
+        Ok(place)
+    }
+
+    pub(super) fn lease_error(&mut self) -> Option<Error> {
+        let ended = self.sweep.lease_ended();
+        ended.then(|| Error::from(Cause::LeaseEnded { what: self.region().what().to_owned() }))
+    }
+}

@@ -1,0 +1,93 @@
+//! The readers of a ring that programs know: who they are, and how far behind.
+
+use std::time::Duration;
+
+use bytemuck::AnyBitPattern;
+
+use super::Ring;
+use crate::abi::commands::Owner;
+use crate::abi::readers::{ASLEEP, PLACES, REQUIRED, held, lease, owner, position};
+use crate::bpf::readers_of;
+use crate::error::{Error, Result};
+use crate::protocol::ring::Start;
+use crate::region::{Region, View, is_alive};
+use crate::sync::Ordering;
+use crate::time::Clock;
+
+/// A reader that has a place in a ring: it waits for records, or is required.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RingReader {
+    /// Its process.
+    pub pid: u32,
+    /// Whether that process lives. True if this can't be known, because procfs hides it.
+    pub alive: bool,
+    /// Whether it sleeps now.
+    pub asleep: bool,
+    /// If programs wait for it: its lease, and how far it is behind.
+    pub required: Option<Behind>,
+}
+
+/// How far a required reader is behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Behind {
+    /// How long it may hold programs back.
+    pub lease: Duration,
+    /// The tickets that it has not read, in the shard where it is furthest behind.
+    pub unread: u64,
+    /// How long it has held programs back, if it does.
+    pub holds: Option<Duration>,
+}
+
+impl<T: AnyBitPattern> Ring<T> {
+    /// The readers that have a place in the ring, those of dead processes included: any that sleep, or are
+    /// [required](super::Reader::require). Readers without a place are not known. Makes system calls.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotWakeable`](crate::ErrorKind::NotWakeable) if the ring has no places; else why this process can't
+    /// read the map of the ring's readers.
+    pub fn readers(&self) -> Result<Vec<RingReader>> {
+        let ring = self.region();
+        let readers = readers_of(&ring)?;
+        let words = words(&readers)?;
+        let shards = ring.geometry().shards().min(readers.geometry().shards());
+        let ends = self.reader_from(Start::Now);
+        let ends: Vec<_> = (0..shards).map(|shard| ends.position(shard).unwrap_or_default()).collect();
+        let now = Clock::Monotonic.now();
+        let known = |at: usize| {
+            let Owner { pid, .. } = Owner::decode(words[owner(at)])?;
+            let has = |bits: usize| words[bits] & 1 << at != 0;
+            let behind = || {
+                let unread = |shard: usize| ends[shard].saturating_sub(words[position(shard, at)]);
+                let since = (0..shards).map(|shard| words[held(shard, at)]).filter(|&since| since != 0).min();
+                Behind {
+                    lease: Duration::from_nanos(words[lease(at)]),
+                    unread: (0..shards).map(unread).max().unwrap_or_default(),
+                    holds: since.map(|since| Duration::from_nanos(now.saturating_sub(since))),
+                }
+            };
+            let alive = Owner::decode(words[owner(at)]).is_some_and(is_alive);
+            Some(RingReader { pid, alive, asleep: has(ASLEEP), required: has(REQUIRED).then(behind) })
+        };
+        Ok((0..PLACES).filter_map(known).collect())
+    }
+}
+
+/// All words of a region.
+fn words(region: &Region) -> Result<Vec<u64>> {
+    let geometry = region.geometry();
+    let count = geometry.entries() * geometry.element_words();
+    match region.view() {
+        View::Mapped(shared) => {
+            Ok((0..count).map(|word| shared.words().load(word, Ordering::Relaxed)).collect())
+        }
+        View::Lookup(region) => {
+            let mut words = vec![0; count];
+            let lookup =
+                region.lookup().map_or(Ok(()), |lookup| lookup.run(0, geometry.entries(), &mut words));
+            lookup.map_err(|e| Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e))?;
+            Ok(words)
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! What a required reader tells programs: how far it has read.
+
+use std::sync::Arc;
+
+use crate::bpf::ReaderPlace;
+
+/// The place of a required reader, with the positions that programs know.
+pub(in crate::ring) struct Required {
+    place: Arc<ReaderPlace>,
+    told: Box<[u64]>,
+    /// Whether programs still wait for this reader, as far as known.
+    holds: bool,
+    lost: bool,
+}
+
+impl Required {
+    /// Tells programs that the reader at these positions is required, and for how long it may hold them back.
+    pub(super) fn new(place: Arc<ReaderPlace>, lease: u64, positions: impl Iterator<Item = u64>) -> Self {
+        let told: Box<[_]> = positions.collect();
+        for (shard, &next) in told.iter().enumerate().take(place.shards()) {
+            place.get().has_read(shard, next);
+        }
+        place.get().require(lease);
+        Self { place, told, holds: true, lost: false }
+    }
+
+    /// Tells programs that the tickets of a shard before `next` were read.
+    #[inline]
+    pub(super) fn has_read(&mut self, shard: usize, next: u64) {
+        if self.told[shard] == next || shard >= self.place.shards() {
+            return;
+        }
+        self.told[shard] = next;
+        self.place.get().has_read(shard, next);
+        if self.holds && !self.is_required() {
+            (self.holds, self.lost) = (false, true);
+        }
+    }
+
+    /// Whether programs wait for this reader.
+    pub(super) fn is_required(&self) -> bool {
+        self.place.get().is_required()
+    }
+
+    /// Whether programs have ceased to wait for it since the last call of this method.
+    pub(super) fn lease_ended(&mut self) -> bool {
+        std::mem::take(&mut self.lost)
+    }
+}
