@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::mem::MaybeUninit;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -61,11 +62,15 @@ fn word(bytes: &[u8], at: usize) -> u32 {
     u32::from_ne_bytes(bytes[4 * at..][..4].try_into().unwrap())
 }
 
+/// Held by each test: both count the processes that this process starts.
+static ALONE: Mutex<()> = Mutex::new(());
+
 #[test]
 fn the_same_events_as_execsnoop() {
     if !common::allowed() {
         return;
     }
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut storage = MaybeUninit::uninit();
     let mut open = skel::ExecsBothSkelBuilder::default().open(&mut storage).unwrap();
     open.progs.on_sys_exit.set_autoload(false);
@@ -180,6 +185,7 @@ fn execs() {
     if !common::allowed() {
         return;
     }
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let execs = thread::spawn(|| Command::new(env!("CARGO_BIN_EXE_execs")).arg("2").output().unwrap());
     // An argument may contain anything: this one clears the screen.
     while !execs.is_finished() {

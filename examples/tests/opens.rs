@@ -79,7 +79,11 @@ fn the_same_events_as_opensnoop() {
             scope.spawn(move || {
                 for n in 0..EACH {
                     // Some exist; names of every length, the longest are cut.
-                    let name = if n % 3 == 0 { "there".into() } else { format!("{thread}-{n}-{}", "x".repeat(n % 240)) };
+                    let name = if n % 3 == 0 {
+                        "there".into()
+                    } else {
+                        format!("{thread}-{n}-{}", "x".repeat(n % 240))
+                    };
                     let opened = File::open(folder.join(name));
                     assert_eq!(opened.is_ok(), n % 3 == 0);
                 }
@@ -90,8 +94,8 @@ fn the_same_events_as_opensnoop() {
             let last = ended.load(Ordering::Acquire) == THREADS;
             ours.extend(reader.drain().map(|event| {
                 let open_event = event.record;
-                let [name, comm] = [&open_event.name[..], &open_event.comm[..]]
-                    .map(|text| string(bytemuck::cast_slice(text)).into_owned());
+                let [name, comm] =
+                    [&open_event.name[..], &open_event.comm[..]].map(|text| string(text).into_owned());
                 let skel::types::open_event { ret, flags, pid, uid, .. } = open_event;
                 Said { name, ret, flags, pid, uid, comm }
             }));
@@ -101,13 +105,14 @@ fn the_same_events_as_opensnoop() {
             }
         }
     });
+    let peer_dropped = skel.maps.bss_data.as_ref().unwrap().peer_dropped;
     drop(peer);
     fs::remove_dir_all(&folder).unwrap();
 
     let stats = reader.stats();
     println!("{stats}");
     assert_eq!((stats.lost(), reader.take_error().is_some()), (0, false), "{stats}");
-    assert_eq!((skel.maps.bss_data.as_ref().unwrap().peer_dropped, *lost.borrow()), (0, 0));
+    assert_eq!((peer_dropped, *lost.borrow()), (0, 0));
     let folder = folder.to_str().unwrap();
     let mine = |all: Vec<Said>| {
         let mut all: Vec<_> = all.into_iter().filter(|said| said.name.starts_with(folder)).collect();
