@@ -128,29 +128,19 @@ fn a_reader_that_has_learnt_to_watch_head_misses_nothing() {
 }
 
 #[test]
-fn a_record_behind_a_stale_head_is_drained_at_once_and_polled_soon() {
+fn a_record_behind_a_stale_head_is_read_at_once() {
     let all: [fn(&mut mapring::Reader<Record>) -> usize; 3] = [
         |reader| reader.drain().count(),
         |reader| reader.for_each(usize::MAX, |_| {}),
-        |reader| (0..=256).filter_map(|_| reader.poll()).count(),
+        |reader| reader.poll().into_iter().count(),
     ];
     for read in all {
         let ring = Ring::<Record>::create_memfd(64, 2).unwrap();
         let writer = ring.writer(0).unwrap();
         let mut reader = ring.reader();
-        // Twelve that are found half-way, and `head` is what it looks at.
-        for n in 0..12 {
-            assert!(reader.poll().is_none());
-            let mut slow = writer.reserve().unwrap();
-            assert!(reader.poll().is_none());
-            slow.write(&Record::new(n));
-            slow.commit().unwrap();
-            assert!(reader.poll().is_some() && reader.poll().is_none());
-        }
         // As if by a program whose newer `head` the one that it interrupted has overwritten.
         writer.push(&Record::new(12)).unwrap();
-        put(&ring.region(), ring.region().geometry().shard(0), 0, &[12]);
-        assert!(reader.poll().is_none(), "it does look at `head`");
+        put(&ring.region(), ring.region().geometry().shard(0), 0, &[0]);
         assert_eq!(read(&mut reader), 1);
     }
 }

@@ -23,12 +23,10 @@ const GAP: u64 = 1000;
 const FAR: f64 = 100.0;
 
 /// Attempts to lower the latency of programs that work between claim and commit.
-const COMMIT_TRIED: &str = "By the slot alone: 80 to 100 ns on near CPUs, 120 on far ones, where it is the best. By `head` \
-    first, in a bare loop over one shard: 60 near, as the ring buffer; 250 far. Readers find out which it is \
-    (`ring/sweep/watch.rs`), which gives 70 to 90 near and 120 far: a turn of the loop over all shards is longer than the bare \
-    one. Slower: one or two pauses in the reader after a slot that is being written, or looking at it again and again \
-    until it has ended (90 to 110 near). A pause in the \
-    caller's loop takes 10 ns off this row and adds 10 where the clock is read before reserve.";
+const COMMIT_TRIED: &str = "Readers poll the slot alone: 80 to 100 ns on near CPUs, 120 on far ones, where it is the best. \
+    By `head` first, in a bare loop over one shard: 60 near, as the ring buffer; 250 far. Slower: one or two pauses in \
+    the reader after a slot that is being written, or looking at it again and again until it has ended (90 to 110 near). \
+    A pause in the caller's loop takes 10 ns off this row and adds 10 where the clock is read before reserve.";
 
 /// The records of a block that arrived: each must be whole and in order.
 pub(crate) struct Arrived {

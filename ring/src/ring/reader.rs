@@ -167,11 +167,7 @@ impl<T: AnyBitPattern> Reader<T> {
 
     /// Returns the next record, if there is one: up to 64 in a row from one shard, then from the next.
     ///
-    /// Meant to be called again at once. After it has met programs between claim and end, the reader does not load
-    /// their slots until `head` shows that there is a record. If a nested program left `head` stale, the reader finds
-    /// the record together with the next one, or 256 calls later. [`drain`](Self::drain) and
-    /// [`for_each`](Self::for_each) always load the slots. `None` means that there is no record, or that this call
-    /// [stopped early](Self::stopped_early).
+    /// `None` means that there is no record, or that this call [stopped early](Self::stopped_early).
     #[inline(always)] // so that the record need not go through memory
     pub fn poll(&mut self) -> Option<Event<T>> {
         let Self { sweep, resizable, next, .. } = self;

@@ -7,7 +7,6 @@ mod pass;
 mod quiet;
 mod required;
 mod sources;
-mod watch;
 
 use std::fmt;
 use std::io;
@@ -19,10 +18,9 @@ use parking_lot::Mutex;
 
 pub(super) use losses::Drops;
 pub(super) use pass::Pass;
-use quiet::Looks;
+use quiet::{Looks, Quiet};
 use required::Required;
 use sources::{Slots, Sources};
-use watch::{Quiet, Watch};
 
 use super::Event;
 use crate::abi::Gate;
@@ -54,7 +52,6 @@ pub(super) struct Sweep<T> {
     region: Region,
     sources: Sources,
     shards: Box<[Part]>,
-    watches: Box<[Watch]>,
     quiet: Box<[Quiet]>,
     /// How many times all shards had their turn.
     sweep: u32,
@@ -94,8 +91,6 @@ impl<T: AnyBitPattern> Sweep<T> {
     /// was preempted for a lap, or one that overwrites the region, leaves such a slot behind; and the check takes the
     /// line with `head` away from the next writer.
     const LOOK_EVERY: u32 = 1 << 16;
-    /// The same for shards where `head` is polled, which may be stale.
-    const HEAD_EVERY: u32 = 256;
 
     /// All shards of a region, starting at `start` in each.
     pub(super) fn of(region: &Region, start: Start) -> Self {
@@ -127,15 +122,12 @@ impl<T: AnyBitPattern> Sweep<T> {
             sources.push(source);
         }
         assert!(sources.len() == 1 || sources.len() == shards.len(), "one for all, or one for each");
-        let watches: Box<[_]> = shards.iter().map(|shard| Watch::new(shard.cursor.next())).collect();
-        let quiet =
-            shards.iter().zip(&watches).map(|(shard, watch)| Quiet::new(&shard.place, watch)).collect();
+        let quiet = shards.iter().map(|shard: &Part| Quiet::new(&shard.place, shard.cursor.next())).collect();
         let by_call = sources.iter().any(|source| matches!(source, Slots::Lookup(_)));
         Self {
             region: first.clone(),
             sources: Sources::new(sources.remove(0), sources),
             shards: shards.into(),
-            watches,
             quiet,
             sweep: 0,
             mask: Self::LOOK_EVERY - 1,

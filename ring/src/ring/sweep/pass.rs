@@ -2,7 +2,6 @@
 
 use bytemuck::AnyBitPattern;
 
-use super::quiet::Trust;
 use super::sources::Slots;
 use super::{Event, Part, SMALL, Sweep};
 use crate::protocol::ring::{Cursor, Shard, SlotSource, Step};
@@ -36,7 +35,7 @@ impl<T: AnyBitPattern> Sweep<T> {
             }
             left -= 1;
             let at = self.turn;
-            if self.is_quiet(at, Trust::Slots) {
+            if self.is_quiet(at) {
                 self.next_shard();
                 continue;
             }
@@ -126,7 +125,7 @@ impl<T: AnyBitPattern> Sweep<T> {
         }
         while pass.left > 0 && *left > 0 {
             *left -= 1;
-            if !self.is_quiet(self.turn, Trust::Slots) {
+            if !self.is_quiet(self.turn) {
                 pass.begun = true;
                 (pass.steps, pass.more) = self.portion(self.step_limit(self.turn));
                 return true;
