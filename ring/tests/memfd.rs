@@ -106,7 +106,7 @@ fn discarded_and_abandoned_tickets_are_told_apart() {
 }
 
 #[test]
-fn a_reader_that_has_learnt_to_watch_head_misses_nothing() {
+fn a_reader_that_polls_in_the_midst_of_records_misses_nothing() {
     let ring = Ring::<Record>::create_memfd(64, 2).unwrap();
     let writer = ring.writer(0).unwrap();
     let mut reader = ring.reader();
