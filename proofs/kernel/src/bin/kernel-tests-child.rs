@@ -3,8 +3,9 @@
 //! `kernel-tests-child [nobody] ring|cells|counters PIN` opens a region of 56-byte records, or of counters, and prints
 //! its content. `… write PIN` tries every way to write a region, and prints the kernel's answers. `… overwrite PIN`
 //! writes it with a BPF program. `… repin PIN PIN` pins a map a second time. `… compared PIN` prints what a cell's type
-//! was compared with. `… alive PIN` prints who writes a ring. `flight DIR` loads programs, attaches one, and pins it. `commands PIN COUNT` pushes commands, prints the number of the last one, and waits for the end of
-//! its stdin. `quiet HOW RING LARGE CELLS LATCHES COUNTERS [GLOBALS]` reads without system calls: see
+//! was compared with. `… alive PIN` prints who writes a ring. `flight DIR` loads programs, attaches and pins one,
+//! and waits for the end of its stdin. `commands PIN COUNT` pushes commands, prints the number of the last one, and waits
+//! for the end of its stdin. `quiet HOW RING LARGE CELLS LATCHES COUNTERS [GLOBALS]` reads without system calls: see
 //! `src/quiet.rs`.
 #![allow(unsafe_code)]
 
