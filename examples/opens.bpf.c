@@ -13,7 +13,7 @@ struct open_event {
 	char name[256];
 };
 
-MAPRING_KEEP_OLDEST_RING(opens, struct open_event, 1024); /* slots per CPU */
+MAPRING_KEEP_OLDEST_RING(opens, struct open_event, 8192); /* slots per CPU */
 
 /* The only fields that are read. libbpf finds their offsets when it loads the program. */
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)

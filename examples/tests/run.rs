@@ -21,6 +21,7 @@ fn memfd() {
 #[cfg(feature = "bpf")]
 mod bpf {
     use std::fs;
+    use std::io::{BufRead, BufReader};
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::process::CommandExt;
     use std::path::PathBuf;
@@ -28,6 +29,8 @@ mod bpf {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
     use std::time::{Duration, Instant};
+
+    use rustix::process::{Pid, Signal, kill_process};
 
     use super::common::{allowed, skip};
     use super::*;
@@ -147,6 +150,55 @@ mod bpf {
         }
         assert!(events.ends_with(" after the acknowledgement: all as their commands say"), "{events}");
         assert!(last.starts_with("20 commands carried out, 0 skipped; "), "{last}");
+    }
+
+    #[test]
+    fn runqlat() {
+        if !allowed() {
+            return;
+        }
+        let text = run(env!("CARGO_BIN_EXE_runqlat"), &["0.5", "2"]);
+        let intervals: Vec<_> = text.split("\n\n").collect();
+        let [first, second, "read mapped\n"] = intervals[..] else { panic!("{text}") };
+        for interval in [first, second] {
+            let lines: Vec<_> = interval.lines().collect();
+            let [head, bars @ .., percentiles] = &lines[..] else { panic!("{text}") };
+            let count = head.strip_suffix(" waits, in µs:").unwrap().parse::<u64>().unwrap();
+            let bar = |line: &&str| line.split_whitespace().nth(3).unwrap().parse::<u64>().unwrap();
+            // The example itself sleeps and wakes up in each interval.
+            assert!(count > 0 && bars.iter().map(bar).sum::<u64>() == count, "{interval}");
+            assert!(percentiles.starts_with("50 %: ") && percentiles.contains(", 99.9 %: "), "{interval}");
+        }
+    }
+
+    #[cfg(feature = "tokio")]
+    #[test]
+    fn r#async() {
+        if !allowed() {
+            return;
+        }
+        let mut program = Command::new(env!("CARGO_BIN_EXE_async"));
+        let mut child = Running(program.stdout(Stdio::piped()).spawn().unwrap());
+        let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines().map(Result::unwrap);
+        assert_eq!(lines.next().as_deref(), Some("attached"));
+        // Other processes of this machine end too.
+        let mut line_of = |pid: u32| lines.find(|line| line.contains(&format!("[{pid}] ended "))).unwrap();
+
+        let mut shell = Command::new("sh").args(["-c", "exit 3"]).spawn().unwrap();
+        shell.wait().unwrap();
+        let line = line_of(shell.id());
+        assert!(line.starts_with("sh[") && line.contains(" ended with status 3 after "), "{line}");
+        // A process can choose any name: this one reverses the text direction.
+        let script = "printf '\\342\\200\\256' > /proc/$$/comm; kill -9 $$";
+        let mut shell = Command::new("sh").args(["-c", script]).spawn().unwrap();
+        shell.wait().unwrap();
+        let line = line_of(shell.id());
+        assert!(line.starts_with("\\u{202e}[") && line.contains(" ended by signal 9 after "), "{line}");
+
+        kill_process(Pid::from_child(&child.0), Signal::INT).unwrap();
+        assert!(child.0.wait().unwrap().success());
+        let last = lines.last().unwrap();
+        assert!(last.contains(" delivered, 0 lost") && last.ends_with(", 0 dropped; read mapped"), "{last}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 fn main() {
+    println!("cargo::rerun-if-changed=../../examples/runqlat.bpf.c"); // bpf/runqlat.bpf.c includes it
     mapring_bpf_build::skeletons("bpf");
     // libbpf no longer loads it, so libbpf-cargo makes no skeleton of it.
     mapring_bpf_build::object("bpf/legacy/legacy.bpf.c", "legacy");

@@ -71,6 +71,7 @@ pub mod skel {
         claims_linger_no_guard
         claims_linger_unguarded
         claims_unguarded
+        clocks
         commands
         commands_portable
         conformance
@@ -112,6 +113,7 @@ pub mod skel {
         refusals
         resizable
         resizable_portable
+        runqlat
         sealed
         sleeping
         stress
@@ -134,6 +136,7 @@ pub mod skel {
     pub use claims_linger_no_guard::ClaimsLingerNoGuardSkelBuilder;
     pub use claims_linger_unguarded::ClaimsLingerUnguardedSkelBuilder;
     pub use claims_unguarded::ClaimsUnguardedSkelBuilder;
+    pub use clocks::ClocksSkelBuilder;
     pub use commands::CommandsSkelBuilder;
     pub use commands_portable::CommandsPortableSkelBuilder;
     pub use conformance::ConformanceSkelBuilder;
@@ -175,6 +178,7 @@ pub mod skel {
     pub use refusals::RefusalsSkelBuilder;
     pub use resizable::ResizableSkelBuilder;
     pub use resizable_portable::ResizablePortableSkelBuilder;
+    pub use runqlat::RunqlatSkelBuilder;
     pub use sealed::SealedSkelBuilder;
     pub use sleeping::SleepingSkelBuilder;
     pub use stress::StressSkelBuilder;

@@ -14,6 +14,7 @@ use mapring::{
     Cells, Counters, Latches, Reader, Region, Ring, Snapshot, Start,
     globals::{Global, Globals, Variable},
     table::{Guard, Seqlock, Table, TwoCopies},
+    time::{Basis, Clock, WallClock},
 };
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
@@ -89,6 +90,8 @@ struct Handles {
     latches: Latches<Filled<14>>,
     counters: Counters,
     variables: Option<Variables>,
+    /// If the vDSO reads this machine's clock.
+    wall: Option<WallClock>,
     turn: u64,
 }
 
@@ -149,6 +152,7 @@ impl Handles {
             latches: Latches::from_region(open(latches)?)?,
             counters: Counters::from_region(open(counters)?)?,
             variables: None,
+            wall: vdso().then(|| WallClock::new(Clock::Monotonic)).transpose()?,
             turn: 0,
         })
     }
@@ -167,6 +171,7 @@ impl Handles {
             right &= values(&self.latches, self.turn, &mut latch, words_of);
             right &= self.sums(&mut counted);
             right &= self.variables.as_ref().is_none_or(|all| all.read(&mut variables));
+            right &= self.wall.as_mut().is_none_or(times);
             let read = [&self.ring, &self.now].iter().all(|reader| reader.stats().delivered > RECORDS);
             let mut changed = [&cell, &latch, &counted].iter().all(|changes| changes.count > CHANGES);
             changed &= self.variables.is_none() || variables.iter().all(|changes| changes.count > CHANGES);
@@ -183,6 +188,24 @@ impl Handles {
         let now = sums.iter().sum::<u64>();
         each && now.is_multiple_of(3) && counted.to(now)
     }
+}
+
+/// Whether the vDSO surely reads the clocks without a system call.
+fn vdso() -> bool {
+    const SOURCE: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
+    let source = std::fs::read_to_string(SOURCE).unwrap_or_default();
+    ["tsc", "arch_sys_counter"].contains(&source.trim())
+}
+
+/// Converts the present to wall time and back.
+fn times(wall: &mut WallClock) -> bool {
+    let stamp = wall.clock().now();
+    if wall.update().is_some() {
+        return true; // the wall clock was set
+    }
+    let time = wall.to_wall(stamp);
+    let back = wall.to_clock(time.value);
+    time.basis == Basis::Compared && Duration::from_nanos(back.value.abs_diff(stamp)) <= back.error
 }
 
 /// A number that only grows, and the count of its changes.

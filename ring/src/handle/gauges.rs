@@ -12,6 +12,7 @@ use crate::error::{Cause, Error, ReadError, Result};
 use crate::protocol::gauge::{self, Extremes};
 use crate::region::{Region, Shared, SharedMut, View};
 use crate::sync::Ordering;
+use crate::time::Clock;
 
 /// Gauges that programs set on each CPU (`MAPRING_GAUGES` of `gauge.bpf.h`).
 ///
@@ -110,10 +111,8 @@ impl Gauges {
     pub fn reader(&self, index: usize) -> Result<GaugeReader, ReadError> {
         let mut newest = vec![0; self.shards()];
         self.each(index, |cpu, extremes| newest[cpu] = extremes.window.max(newest[cpu]))?;
-        let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).map_or(0, |now| {
-            window(now.tv_sec().cast_unsigned() * 1_000_000_000 + now.tv_nsec().cast_unsigned())
-        });
-        Ok(GaugeReader { gauges: self.clone(), index, newest, began: now })
+        let began = window(Clock::Monotonic.now());
+        Ok(GaugeReader { gauges: self.clone(), index, newest, began })
     }
 
     /// A writer into one bank. The region must be mapped for writing: a memfd that this process created or opened with

@@ -3,25 +3,32 @@
 //! `kernel-tests-child [nobody] ring|cells|counters PIN` opens a region of 56-byte records, or of counters, and prints
 //! its content. `… write PIN` tries every way to write a region, and prints the kernel's answers. `… overwrite PIN`
 //! writes it with a BPF program. `… repin PIN PIN` pins a map a second time. `… compared PIN` prints what a cell's type
-//! was compared with. `… alive PIN` prints who writes a ring. `flight DIR` loads programs, attaches and pins one,
-//! and waits for the end of its stdin. `commands PIN COUNT` pushes commands, prints the number of the last one, and waits
-//! for the end of its stdin. `quiet HOW RING LARGE CELLS LATCHES COUNTERS [GLOBALS]` reads without system calls: see
+//! was compared with. `… alive PIN` prints who writes a ring. `flight DIR` loads programs, attaches one, and pins it.
+//! `commands PIN COUNT` pushes commands, prints the number of the last one, and waits for the end of its stdin. `clocks`
+//! prints for each clock how far it is ahead of programs, and the clock before, in and after a program; `unshared OFFSETS
+//! [COMMAND]` runs a command in a new time namespace with these offsets, or without one prints what its parent knows of
+//! its clocks. `quiet HOW RING LARGE CELLS LATCHES COUNTERS [GLOBALS]` reads without system calls: see
 //! `src/quiet.rs`.
 #![allow(unsafe_code)]
 
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use libbpf_rs::libbpf_sys::BPF_F_RDONLY;
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use mapring::time::{Clock, WallClock};
 use mapring::{Cells, Commands, Counters, OpenOptions, Region, Ring};
-use mapring_kernel_tests::skel::{LivenessSkelBuilder, layouts_types};
-use mapring_kernel_tests::{Filled, Order, become_nobody_with, fitted, load, map, quiet, raw};
+use mapring_kernel_tests::skel::{ClocksSkelBuilder, LivenessSkelBuilder, layouts_types};
+use mapring_kernel_tests::{
+    Filled, Order, Runner, become_nobody_with, fitted, load, load_only, map, quiet, raw, unfitted,
+};
 use memmap2::MmapOptions;
 use rustix::mm::MprotectFlags;
-use rustix::thread::CapabilitySet;
+use rustix::thread::{CapabilitySet, UnshareFlags};
 
 type Record = Filled<14>;
 
@@ -78,6 +85,8 @@ fn main() -> Result<()> {
             println!("{}", Ring::<[u64; 1]>::from_region(Region::open(pin)?)?.reader().liveness())
         }
         ["flight", dir] => flight(dir)?,
+        ["clocks"] => clocks()?,
+        ["unshared", offsets, ref command @ ..] => unshared(offsets, command)?,
         ["write", pin] => write(pin)?,
         ["overwrite", pin] => overwrite(pin)?,
         ["repin", pin, path] => repin(pin, path)?,
@@ -85,7 +94,8 @@ fn main() -> Result<()> {
             quiet(how, [ring, large, cells, latches, counters], globals.first().copied())?;
         }
         _ => bail!(
-            "kernel-tests-child [nobody|cap_bpf] ring|cells|counters|compared|write|overwrite PIN; commands PIN COUNT; \
+            "kernel-tests-child [nobody|cap_bpf] ring|cells|counters|compared|write|overwrite PIN; commands PIN COUNT; clocks; \
+             unshared OFFSETS [COMMAND]; \
              or [nobody|cap_bpf] repin PIN PIN; or quiet HOW RING LARGE CELLS LATCHES COUNTERS [GLOBALS]"
         ),
     }
@@ -102,6 +112,32 @@ fn flight(dir: &str) -> Result<()> {
     Region::open(&map(skel.object(), "calls"))?.pin(format!("{dir}/calls"), 0o600)?;
     println!("ready");
     std::io::stdin().read_line(&mut String::new())?;
+    Ok(())
+}
+
+fn clocks() -> Result<()> {
+    let mut storage = MaybeUninit::uninit();
+    let skel = load_only::<ClocksSkelBuilder>(&mut storage, unfitted);
+    let stamp = Runner::new(skel.object(), "stamp");
+    for (clock, at) in [(Clock::Monotonic, 0), (Clock::Boottime, 1)] {
+        let (before, mut stamps) = (clock.now(), [0; 2]);
+        stamp.run(&mut stamps);
+        println!("{} {before} {} {}", clock.ahead()?, stamps[at], clock.now());
+    }
+    Ok(())
+}
+
+fn unshared(offsets: &str, command: &[&str]) -> Result<()> {
+    // SAFETY: this flag does not affect file descriptors.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWTIME) }?;
+    std::fs::write("/proc/self/timens_offsets", offsets)?;
+    if command.is_empty() {
+        println!("{:?}", WallClock::new(Clock::Monotonic).map(|_| ()).map_err(|e| (e.kind(), e.to_string())));
+        return Ok(());
+    }
+    // With a group it forks. A child that shares its parent's memory stays in the old namespace.
+    let status = Command::new(std::env::current_exe()?).args(command).gid(0).status()?;
+    ensure!(status.success(), "{status}");
     Ok(())
 }
 

@@ -30,7 +30,10 @@ impl<T: AnyBitPattern> Reader<T> {
     /// [`wait`](Self::wait) does. A busy stream lets other tasks run when its task has used up tokio's budget.
     ///
     /// # Errors
-    /// [`ErrorKind::System`](crate::ErrorKind::System) without such a runtime, or if it can't watch the bell.
+    /// [`ErrorKind::System`](crate::ErrorKind::System) outside of a runtime, or if it can't watch the bell.
+    ///
+    /// # Panics
+    /// tokio panics in a runtime without one of these drivers.
     pub fn into_stream(mut self) -> Result<Events<T>> {
         let failed = |e| Error::system("watching the bell in a tokio runtime", e);
         Handle::try_current().map_err(|e| failed(io::Error::other(e)))?;

@@ -1,0 +1,79 @@
+//! The clocks of programs: their stamps become wall time and back within the stated error, also in a time namespace.
+#![allow(missing_docs)]
+
+use std::mem::MaybeUninit;
+use std::path::Path;
+use std::time::SystemTime;
+
+use libbpf_rs::skel::Skel;
+use mapring::ErrorKind;
+use mapring::time::{Basis, Clock, WallClock};
+use mapring_kernel_tests::skel::ClocksSkelBuilder;
+use mapring_kernel_tests::{Runner, child, load_only, require_bpf, skipped, unfitted};
+
+const CLOCKS: [(Clock, usize); 2] = [(Clock::Monotonic, 0), (Clock::Boottime, 1)];
+
+#[test]
+fn stamps_become_wall_time_and_back() {
+    require_bpf!();
+    const ROUNDS: usize = 2000;
+    let mut storage = MaybeUninit::uninit();
+    let skel = load_only::<ClocksSkelBuilder>(&mut storage, unfitted);
+    let stamp = Runner::new(skel.object(), "stamp");
+    let mut rounds = 0;
+    for (clock, at) in CLOCKS {
+        let mut wall = WallClock::new(clock).unwrap();
+        for _ in 0..ROUNDS {
+            let (mut stamps, before) = ([0; 2], SystemTime::now());
+            stamp.run(&mut stamps);
+            let after = SystemTime::now();
+            let ahead = wall.to_wall(stamps[at]);
+            if wall.update().is_some() {
+                continue; // somebody set the wall clock: then nothing is known about `before` and `after`
+            }
+            rounds += 1;
+            let time = wall.to_wall(stamps[at]);
+            // Before the update nothing is known about times after the last one.
+            assert_eq!((ahead.basis, time.basis), (Basis::After, Basis::Compared));
+            let (value, error) = (time.value, time.error);
+            assert!(value + error >= before && value - error <= after, "{before:?} {time:?} {after:?}");
+
+            let (from, to) = (wall.to_clock(before), wall.to_clock(after));
+            let [low, high] = [from, to].map(|at| u64::try_from(at.error.as_nanos()).unwrap());
+            assert!((from.value - low..=to.value + high).contains(&stamps[at]), "{from:?} {stamps:?} {to:?}");
+        }
+        println!("{clock:?}: {:?}", wall.to_wall(clock.now()).error);
+    }
+    assert!(rounds > ROUNDS, "the wall clock was set all the time");
+    println!("explored {rounds} stamps");
+}
+
+/// The offset of each clock, and the clock before, in and after a program.
+fn parsed(said: &str) -> Vec<[i64; 4]> {
+    let number = |word: &str| word.parse::<i64>().unwrap();
+    said.lines().map(|line| line.split(' ').map(number).collect::<Vec<_>>().try_into().unwrap()).collect()
+}
+
+#[test]
+fn programs_do_not_know_time_namespaces() {
+    require_bpf!();
+    if !Path::new("/proc/self/ns/time").exists() {
+        return skipped("programs_do_not_know_time_namespaces", "this kernel has no time namespaces");
+    }
+    let program = env!("CARGO_BIN_EXE_kernel-tests-child");
+    let offsets = "monotonic 86400 7\nboottime 172800 999999999\n";
+    let outside = parsed(&child(program, &["clocks"]));
+    let inside = parsed(&child(program, &["unshared", offsets, "clocks"]));
+    assert_eq!(
+        inside.iter().map(|line| line[0]).collect::<Vec<_>>(),
+        [86_400_000_000_007, 172_800_999_999_999]
+    );
+    for line in outside.iter().chain(&inside) {
+        let [_, before, stamp, after] = *line;
+        assert!((before..=after).contains(&stamp), "{outside:?} {inside:?}");
+    }
+    // A process that is not in the namespace of its children can't find out how far its clocks are ahead.
+    let said = child(program, &["unshared", offsets]);
+    assert!(said.starts_with(&format!("Err(({:?}, ", ErrorKind::System)), "{said}");
+    assert!(said.contains("/proc/self: this process is not in the time namespace of its children"), "{said}");
+}
