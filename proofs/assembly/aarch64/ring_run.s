@@ -4,7 +4,7 @@
 	stp x22, x21, [sp, #32]
 	stp x20, x19, [sp, #48]
 	mov x29, sp
-	ldr x13, [x0, #24]
+	ldr x13, [x0, #88]
 	mov x19, x0
 	cbz x2, L7
 	ldr w9, [x1, #48]
@@ -21,30 +21,30 @@
 L2:
 	and x11, x21, x18
 	madd x0, x16, x11, x15
-	subs x5, x9, x0
+	subs x6, x9, x0
 	b.ls L20
 	lsr x11, x21, x14
-	add x4, x17, x0, lsl #3
-	lsl x11, x11, #1
-	ldr x12, [x4]
-	add x11, x11, #2
+	add x5, x17, x0, lsl #3
+	lsl x4, x11, #1
+	ldr x12, [x5]
+	add x11, x4, #2
 	cmp x12, x11
 	b.ne L10
-	cmp x5, #8
+	cmp x6, #8
 	b.lo L19
 	dmb ishld
-	ldr x12, [x4, #8]
-	ldr x5, [x4, #16]
-	ldr x6, [x4, #24]
-	ldr x22, [x4, #32]
-	ldr x7, [x4, #40]
-	ldr x23, [x4, #48]
-	ldr x0, [x4, #56]
+	ldr x12, [x5, #8]
+	ldr x4, [x5, #16]
+	ldr x6, [x5, #24]
+	ldr x22, [x5, #32]
+	ldr x7, [x5, #40]
+	ldr x23, [x5, #48]
+	ldr x0, [x5, #56]
 	dmb ishld
-	ldr x4, [x4]
-	cmp x4, x11
+	ldr x5, [x5]
+	cmp x5, x11
 	b.ne L14
-	add x11, x5, x12
+	add x11, x4, x12
 	add x12, x6, x22
 	add x4, x7, x23
 	ldr x5, [x3]
@@ -73,16 +73,16 @@ L9:
 	ret
 L10:
 	cbz x20, L12
-	ldr x9, [x19, #40]
-	str x21, [x19, #24]
-	str wzr, [x19, #120]
+	ldr x9, [x19, #104]
+	str x21, [x19, #88]
+	str wzr, [x19, #200]
 	sub x9, x9, x20
-	str x9, [x19, #40]
+	str x9, [x19, #104]
 L12:
 	and x9, x12, #0x7fffffffffffffff
 	neg x20, x20
-	subs x9, x9, x11
-	ccmp x9, #0, #0, ne
+	subs x10, x9, x11
+	ccmp x10, #0, #0, ne
 	b.le L16
 L13:
 	mov x0, x19
@@ -97,30 +97,34 @@ L13:
 	ldp x29, x30, [sp], #64
 	ret
 L14:
-	ldr x9, [x19, #72]
+	ldr x9, [x19, #144]
 	neg x2, x20
 	add x9, x9, #1
-	str x9, [x19, #72]
+	str x9, [x19, #144]
 	mov w10, #1
 	subs x9, x21, x13
 	stp x2, x10, [x8]
 	b.eq L9
 L15:
-	ldr x8, [x19, #40]
-	str x21, [x19, #24]
-	str wzr, [x19, #120]
+	ldr x8, [x19, #104]
+	str x21, [x19, #88]
+	str wzr, [x19, #200]
 	add x8, x9, x8
-	str x8, [x19, #40]
+	str x8, [x19, #104]
 	ldp x20, x19, [sp, #48]
 	ldr x23, [sp, #16]
 	ldp x22, x21, [sp, #32]
 	ldp x29, x30, [sp], #64
 	ret
 L16:
-	ldr w9, [x19, #120]
-	ldr x10, [x19, #32]
-	add w9, w9, #1
-	str w9, [x19, #120]
+	orr x10, x4, #0x1
+	ldr w13, [x19, #200]
+	cmp x9, x10
+	ldr x10, [x19, #96]
+	cset w14, ne
+	add w9, w13, #1
+	strb w14, [x19, #208]
+	str w9, [x19, #200]
 	cbz x10, L13
 	and w9, w9, #0xf
 	cbz w9, L13
@@ -140,10 +144,10 @@ L20:
 	brk #0x1
 L22:
 	cbz x20, L24
-	ldr x8, [x19, #40]
-	str x21, [x19, #24]
-	str wzr, [x19, #120]
+	ldr x8, [x19, #104]
+	str x21, [x19, #88]
+	str wzr, [x19, #200]
 	sub x8, x8, x20
-	str x8, [x19, #40]
+	str x8, [x19, #104]
 L24:
 	bl _Unwind_Resume

@@ -8,7 +8,7 @@
 	subq $72, %rsp
 	movq %r8, 56(%rsp)
 	movq %rdi, 16(%rsp)
-	movq 24(%rsi), %rdi
+	movq 88(%rsi), %rdi
 	movq %rcx, 24(%rsp)
 	testq %rcx, %rcx
 	je L1
@@ -27,30 +27,30 @@
 	movq %rax, 40(%rsp)
 	xorl %r15d, %r15d
 	movq %rdi, 32(%rsp)
-	movq %rdi, %r12
+	movq %rdi, %rbp
 L3:
-	movq %r12, %rax
-	shrq %cl, %rax
-	movq %r12, %r14
+	movq %rbp, %r12
+	shrq %cl, %r12
+	movq %rbp, %r14
 	andq %r13, %r14
 	imulq %rbx, %r14
 	addq 64(%rsp), %r14
-	movq 40(%rsp), %rdx
-	subq %r14, %rdx
+	movq 40(%rsp), %rax
+	subq %r14, %rax
 	jbe L4
-	leaq 2(,%rax,2), %r10
+	leaq 2(,%r12,2), %r10
 	movq (%rsi,%r14,8), %r11
 	cmpq %r10, %r11
 	jne L10
-	cmpq $8, %rdx
+	cmpq $8, %rax
 	jb L9
 	#MEMBARRIER
 	movq 8(%rsi,%r14,8), %rdi
 	movq 16(%rsi,%r14,8), %rax
 	movq 24(%rsi,%r14,8), %r11
 	movq 32(%rsi,%r14,8), %rdx
-	movq 40(%rsi,%r14,8), %r9
-	movq 48(%rsi,%r14,8), %rbp
+	movq 40(%rsi,%r14,8), %r12
+	movq 48(%rsi,%r14,8), %r9
 	movq 56(%rsi,%r14,8), %r8
 	#MEMBARRIER
 	movq (%rsi,%r14,8), %r14
@@ -59,12 +59,12 @@ L3:
 	addq %rdi, %rax
 	addq %rdx, %r11
 	addq %rax, %r11
-	addq %rbp, %r9
-	addq %r8, %r9
-	addq %r11, %r9
+	addq %r9, %r12
+	addq %r8, %r12
+	addq %r11, %r12
 	movq 56(%rsp), %rax
-	addq %r9, (%rax)
-	incq %r12
+	addq %r12, (%rax)
+	incq %rbp
 	decq %r15
 	movq 24(%rsp), %rax
 	addq %r15, %rax
@@ -72,27 +72,32 @@ L3:
 	movq 8(%rsp), %rsi
 	jmp L19
 L1:
-	movq %rdi, %r12
+	movq %rdi, %rbp
 	jmp L20
 L10:
 	testq %r15, %r15
 	movq 8(%rsp), %rdi
 	je L12
-	subq %r15, 40(%rdi)
-	movq %r12, 24(%rdi)
-	movl $0, 120(%rdi)
+	subq %r15, 104(%rdi)
+	movq %rbp, 88(%rdi)
+	movl $0, 200(%rdi)
 L12:
 	negq %r15
 	movabsq $9223372036854775807, %rax
 	andq %r11, %rax
-	subq %r10, %rax
+	movq %rax, %rcx
+	subq %r10, %rcx
 	je L16
-	testq %rax, %rax
+	testq %rcx, %rcx
 	jg L16
-	movl 120(%rdi), %eax
+	addq %r12, %r12
+	orq $1, %r12
+	cmpq %r12, %rax
+	setne 208(%rdi)
+	movl 200(%rdi), %eax
 	incl %eax
-	movl %eax, 120(%rdi)
-	cmpq $0, 32(%rdi)
+	movl %eax, 200(%rdi)
+	cmpq $0, 96(%rdi)
 	je L16
 	andl $15, %eax
 	je L16
@@ -102,7 +107,7 @@ L12:
 	jmp L25
 L18:
 	movq 8(%rsp), %rsi
-	incq 72(%rsi)
+	incq 144(%rsi)
 	negq %r15
 	movq %r15, 24(%rsp)
 L19:
@@ -112,12 +117,12 @@ L20:
 	movq 24(%rsp), %rcx
 	movq %rcx, (%rax)
 	movq $1, 8(%rax)
-	movq %r12, %rax
+	movq %rbp, %rax
 	subq %rdi, %rax
 	je L25
-	addq %rax, 40(%rsi)
-	movq %r12, 24(%rsi)
-	movl $0, 120(%rsi)
+	addq %rax, 104(%rsi)
+	movq %rbp, 88(%rsi)
+	movl $0, 200(%rsi)
 	jmp L25
 L16:
 	movq 48(%rsp), %rsi
@@ -151,9 +156,9 @@ L5:
 L26:
 	testq %r15, %r15
 	je L28
-	subq %r15, 40(%rbx)
-	movq %r12, 24(%rbx)
-	movl $0, 120(%rbx)
+	subq %r15, 104(%rbx)
+	movq %rbp, 88(%rbx)
+	movl $0, 200(%rbx)
 L28:
 	movq %rax, %rdi
 	callq _Unwind_Resume@PLT

@@ -24,8 +24,8 @@ pub struct MapUser {
     /// The number of links by which it is attached. A pinned link stays when its loader has ended.
     ///
     /// Programs that are attached without a link seem to have none: by a perf event's ioctl (libbpf on kernels before
-    /// 5.15), XDP and tc by netlink, cgroups and sockets by `BPF_PROG_ATTACH` or `setsockopt`. So do programs that others
-    /// call by a tail call.
+    /// 5.15), XDP and tc by netlink, cgroups and sockets by `BPF_PROG_ATTACH` or `setsockopt`. So do programs that
+    /// others call by a tail call.
     pub links: usize,
 }
 

@@ -153,8 +153,8 @@ impl Region {
 
     /// The process that initialized the region: the one that created the memfd or, for a map, the last one that called
     /// [`loader::initialize`](crate::loader::initialize) while the map could be mapped for writing; for a ring that
-    /// replaced another one, the process that resized it. `None` if the region does not say which. If mapped: two loads.
-    /// Otherwise system calls.
+    /// replaced another one, the process that resized it. `None` if the region does not say which. If mapped: two
+    /// loads. Otherwise system calls.
     ///
     /// # Errors
     /// [`ReadError::Lookup`], never on a mapped region.

@@ -16,8 +16,8 @@ use crate::error::Result;
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Liveness {
-    /// How long the reader has found no new record. Exact to the time between two sweeps of the reader; a millisecond or
-    /// two if it polls all the time.
+    /// How long the reader has found no new record. Exact to the time between two sweeps of the reader: to a
+    /// millisecond or two if it polls all the time.
     pub idle: Duration,
     /// The process that initialized the ring; `None` if the ring does not say which.
     pub loader: Option<Process>,
@@ -63,8 +63,8 @@ impl fmt::Display for Liveness {
 }
 
 impl<T: AnyBitPattern> Reader<T> {
-    /// Whether anybody still writes the ring, for a reader that finds no records: how long this has been so, whether the
-    /// loader lives, and which programs that use the ring's maps are loaded and attached. Of a NUMA ring or a resizable
+    /// Whether anybody still writes the ring, for a reader that finds no records: how long this has been so, whether
+    /// the loader lives, and which programs that use the ring's maps are loaded and attached. Of a NUMA ring or a resizable
     /// one, the programs use the map of maps. Makes many system calls; none of them waits.
     pub fn liveness(&self) -> Liveness {
         let region = self.region();
