@@ -124,7 +124,7 @@ struct mapring__tails {
 		__u64 *seq, at;                                                                        \
                                                                                                        \
 		if (!shard) {                                                                          \
-			mapring__count_out_of_range(&name, sizeof(*shard));                            \
+			mapring__count_out_of_range(map, sizeof(*shard));                              \
 			return 0;                                                                      \
 		}                                                                                      \
 		ring = mapring__ring__##name(shard);                                                   \
