@@ -29,6 +29,7 @@ mod sleeping;
 mod stream;
 mod tails;
 mod threads;
+mod top;
 mod waking;
 
 use std::path::{Path, PathBuf};
@@ -65,6 +66,7 @@ const GROUPS: &[(&str, Group)] = &[
     ("read", read::cells),
     ("counters", read::counters),
     ("histogram", histogram::run),
+    ("top", top::run),
     ("produce", produce::run),
     ("consume", consume::run),
     ("merge", merge::run),

@@ -120,6 +120,8 @@ pub mod skel {
         stress_slow
         tails
         tails_portable
+        top
+        top_portable
         tso
         wakeable
         wakeable_portable
@@ -182,6 +184,8 @@ pub mod skel {
     pub use stress_slow::StressSlowSkelBuilder;
     pub use tails::TailsSkelBuilder;
     pub use tails_portable::TailsPortableSkelBuilder;
+    pub use top::TopSkelBuilder;
+    pub use top_portable::TopPortableSkelBuilder;
     pub use tso::TsoSkelBuilder;
     pub use wakeable::WakeableSkelBuilder;
     pub use wakeable_portable::WakeablePortableSkelBuilder;
