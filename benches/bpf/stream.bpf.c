@@ -1,6 +1,27 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /* Produces for many laps of a ring, and any program may preempt another. */
+#include <mapring/keep_oldest.bpf.h>
 #include "stream.h"
+
+/* As `struct record`. */
+struct kept_record {
+	__u64 words[7];
+};
+
+MAPRING_KEEP_OLDEST_RING(kept, struct kept_record, SLOTS);
+
+static __always_inline int kept_one(__u64 n)
+{
+	struct kept_record *r = mapring_reserve(&kept);
+
+	if (!r)
+		return 0;
+	fill((struct record *)r, n);
+	mapring_commit(&kept, r);
+	return 1;
+}
+
+CHUNKS(kept_chunk, kept_one)
 
 #define STREAM(name, chunk)                     \
 	SEC("syscall") int name(struct stream *run) \
@@ -11,6 +32,7 @@
 
 STREAM(stream_mapring, mapring_chunk)
 STREAM(stream_ringbuf, ringbuf_chunk)
+STREAM(stream_kept, kept_chunk)
 
 /* Records of 4 KiB. */
 struct large {

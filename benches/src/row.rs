@@ -20,6 +20,7 @@ pub const KEYS: &[&str] = &[
     "asleep_watermark",
     "asleep_latency",
     "stream",
+    "keep_stream",
     "consume_small",
     "consume_large",
     "merge_2",

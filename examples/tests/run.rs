@@ -1,19 +1,14 @@
 //! Runs each example, and checks what it prints.
 
-use std::process::{Command, Output};
+use std::process::Command;
+
+mod common;
+
+use common::text;
 
 fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().unwrap();
     text(&output)
-}
-
-/// The output of a program that succeeded.
-fn text(output: &Output) -> String {
-    let text = String::from_utf8(output.stdout.clone()).unwrap();
-    print!("{text}");
-    eprint!("{}", String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{}", output.status);
-    text
 }
 
 #[test]
@@ -29,7 +24,7 @@ mod bpf {
     use std::io::{BufRead, BufReader};
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::process::CommandExt;
-    use std::path::{Path, PathBuf};
+    use std::path::PathBuf;
     use std::process::{Child, Stdio};
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
@@ -37,32 +32,11 @@ mod bpf {
 
     use rustix::process::{Pid, Signal, kill_process};
 
+    use super::common::{allowed, skip};
     use super::*;
 
     const SWITCHES: &str = env!("CARGO_BIN_EXE_switches");
     const FOREIGN: &str = env!("CARGO_BIN_EXE_foreign");
-
-    /// Whether BPF programs can be loaded here. If not, the test is skipped, and the skip is printed.
-    fn allowed() -> bool {
-        let status = fs::read_to_string("/proc/self/status").unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
-        let effective = u64::from_str_radix(line.trim(), 16).unwrap();
-        let has = |bit: u32| effective & (1 << bit) != 0;
-        // CAP_SYS_ADMIN, or CAP_BPF and CAP_PERFMON.
-        let missing = match (has(21) || has(39) && has(38), Path::new("/sys/kernel/btf/vmlinux").exists()) {
-            (true, true) => return true,
-            (false, _) => "no CAP_BPF and CAP_PERFMON",
-            (_, false) => "no /sys/kernel/btf/vmlinux",
-        };
-        skip(missing);
-        false
-    }
-
-    fn skip(why: &str) {
-        let required = std::env::var("MAPRING_REQUIRE_BPF").is_ok_and(|value| value == "1");
-        assert!(!required, "MAPRING_REQUIRE_BPF=1, but: {why}");
-        eprintln!("\n!!!! SKIPPED: {why} !!!!\n");
-    }
 
     #[test]
     fn switches() {

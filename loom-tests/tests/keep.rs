@@ -34,10 +34,10 @@ impl Program {
     fn look<const W: usize>(&mut self, ring: &Ring<W>, readers: &Readers) {
         fence(Ordering::SeqCst);
         let required = readers[REQUIRED].load(Ordering::Relaxed);
-        fence(Ordering::Acquire);
         let at = readers[position(0, 0)].load(Ordering::Relaxed);
         fence(Ordering::Acquire); // what it stores to a slot depends on the position
-        let behind = if required == 0 { 0 } else { self.next - at };
+        let is_behind = required != 0 && at <= self.next;
+        let behind = if is_behind { self.next - at } else { 0 };
         self.limit = self.next - behind + ring.slots();
     }
 
@@ -65,6 +65,8 @@ fn records_from_then_on_are_kept() {
         let (ring, readers) = (Ring::<1>::new(2), readers());
         let mut program = Program::default();
         program.push(&ring, &readers, 0);
+        // An earlier reader in this place had read more.
+        readers[position(0, 0)].store(9, Ordering::Relaxed);
         let place = place(&readers);
         let writer = thread::spawn({
             let (ring, readers) = (Arc::clone(&ring), Arc::clone(&readers));

@@ -103,7 +103,7 @@
 //!   libbpf, you need a C compiler, libelf and zlib. Readers, and loaders that use aya, leave it out:
 //!   `mapring = { …, default-features = false, features = ["bpf", "derive"] }`.
 //! - `derive` (default): `#[derive(Record)]`, for types that are compared with C's. ([`record!`] does the same without
-//!   this feature.)
+//!   this feature.) `#[derive(Tagged)]`, for [several types of records](type@Tagged) in one ring.
 //! - `tokio`: `Reader::into_stream`, a stream for async programs.
 //! - `hdrhistogram`: [`Histogram::record_into`] copies a histogram into one of the crate `hdrhistogram`.
 //!
@@ -139,6 +139,8 @@ mod region;
 #[cfg(not(loom))]
 mod ring;
 mod sync;
+#[cfg(not(loom))]
+pub mod tagged;
 mod text;
 #[cfg(not(loom))]
 pub mod time;
@@ -172,6 +174,43 @@ pub use libbpf_rs;
 /// ```
 #[cfg(all(not(loom), feature = "derive"))]
 pub use mapring_derive::Record;
+/// Implements [`tagged::Variants`] for an enum whose variants refer to records: see [`Tagged`](type@Tagged). Each
+/// variant has the tag that `MAPRING_VARIANT` gives it in C, and its name.
+///
+/// ```
+/// #[derive(mapring::Tagged)]
+/// enum Event<'r> {
+///     #[tag(1)]
+///     Opened(&'r u64),
+///     #[tag(2)]
+///     Closed(&'r [u32; 2]),
+/// }
+/// assert_eq!(size_of::<mapring::Tagged<Event<'_>>>(), 16);
+/// ```
+///
+/// A tag that two variants have, or none, does not compile:
+///
+/// ```compile_fail
+/// #[derive(mapring::Tagged)]
+/// enum Event<'r> {
+///     #[tag(1)]
+///     Opened(&'r u64),
+///     #[tag(1)]
+///     Closed(&'r u64),
+/// }
+/// ```
+///
+/// A variant that is not a reference to a record does not compile either:
+///
+/// ```compile_fail
+/// #[derive(mapring::Tagged)]
+/// enum Event<'r> {
+///     #[tag(1)]
+///     Opened(&'r bool),
+/// }
+/// ```
+#[cfg(all(not(loom), feature = "derive"))]
+pub use mapring_derive::Tagged;
 /// Implements [`Record`](trait@Record) for structs and enums that libbpf-cargo generated from C. It applies
 /// [`plain_record!`] to each, with the fields found in the skeleton's file. It looks for this file in `OUT_DIR`, then
 /// next to `Cargo.toml`. A type that is not plain data in all its parts (a `_Bool`, a pointer, a union, padding that
@@ -198,6 +237,8 @@ pub use ring::Events;
 pub use ring::{
     Behind, Drain, DrainMerged, Event, Merged, MergedStats, Reader, Ring, RingReader, Tailed, Writer,
 };
+#[cfg(not(loom))]
+pub use tagged::Tagged;
 
 /// Used by the code that this crate's macros generate.
 #[cfg(not(loom))]
@@ -206,4 +247,5 @@ pub mod __private {
     pub use bytemuck::{Pod, Zeroable};
 
     pub use crate::record::{layout_of, name_of, plain_size};
+    pub use crate::tagged::{payload_words, record_in};
 }

@@ -38,6 +38,8 @@ pub enum TypeLayout {
     Array(&'static TypeLayout, usize),
     /// A struct of this many bytes, with its fields.
     Struct(usize, &'static [Field]),
+    /// A [tagged record](crate::tagged::Tagged) of this many bytes, with its variants. In C it may have more bytes.
+    Tagged(usize, &'static [Variant]),
 }
 
 /// A field of a struct.
@@ -51,13 +53,42 @@ pub struct Field {
     pub layout: TypeLayout,
 }
 
+/// A variant of a tagged record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Variant {
+    /// Its tag.
+    pub tag: u64,
+    /// Its name. Underscores and capitals are not compared: `TaskExit` is `task_exit` in C.
+    pub name: &'static str,
+    /// The layout of its record.
+    pub layout: TypeLayout,
+}
+
 impl TypeLayout {
     /// The size in bytes.
     pub const fn bytes(&self) -> usize {
         match self {
-            Self::Integer(bytes) | Self::Float(bytes) | Self::Struct(bytes, _) => *bytes,
+            Self::Integer(bytes) | Self::Float(bytes) | Self::Struct(bytes, _) | Self::Tagged(bytes, _) => {
+                *bytes
+            }
             Self::Array(of, count) => of.bytes() * *count,
         }
+    }
+
+    /// Whether the C type may have more bytes at its end: those of variants that Rust does not know.
+    pub(crate) const fn is_open(&self) -> bool {
+        match self {
+            Self::Tagged(..) => true,
+            Self::Struct(_, [.., last]) => last.layout.is_open(),
+            _ => false,
+        }
+    }
+
+    /// Whether a C type of this many bytes can have this layout.
+    #[cfg_attr(not(feature = "bpf"), allow(dead_code))]
+    pub(crate) fn fits(&self, c: u64) -> bool {
+        let bytes = self.bytes() as u64;
+        c == bytes || c > bytes && self.is_open()
     }
 }
 
@@ -66,7 +97,8 @@ impl TypeLayout {
 /// The `open` functions of the handles compare every field with the map's BTF if it is available: a different name,
 /// offset or size is an [`ErrorKind::Layout`](crate::ErrorKind::Layout). Otherwise this type contains the reason.
 /// Fields whose names start with `_` are padding and not compared. The signs of numbers are not compared either. A Rust
-/// type without fields is compared with the only field of a C struct.
+/// type without fields is compared with the only field of a C struct. Of a [tagged record](crate::tagged::Tagged) each
+/// variant of the Rust type is compared with the C type that has its tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LayoutCheck {
     /// Every field was compared with the C type in the map's BTF, and all are the same.
@@ -132,6 +164,23 @@ pub(crate) struct Expected {
 impl Expected {
     pub(crate) fn of<T: Record>(kind: Option<Kind>) -> Self {
         Self { id: TypeId::of::<T>(), layout: T::LAYOUT, rust: std::any::type_name::<T>(), kind }
+    }
+}
+
+/// How the records of a region were compared when it was opened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Compared {
+    /// The type with which they were compared.
+    pub(crate) with: Option<TypeId>,
+    pub(crate) check: LayoutCheck,
+    /// The expected type, if the region's records may be larger.
+    pub(crate) open: Option<TypeId>,
+}
+
+impl Compared {
+    pub(crate) fn new(expected: Option<&Expected>, with: Option<TypeId>, check: LayoutCheck) -> Self {
+        let open = expected.filter(|expected| expected.layout.is_open()).map(|expected| expected.id);
+        Self { with, check, open }
     }
 }
 
@@ -289,8 +338,26 @@ mod tests {
         assert_eq!(<[[u32; 3]; 5]>::LAYOUT.bytes(), size_of::<[[u32; 3]; 5]>());
         assert_eq!(f64::LAYOUT.bytes(), 8);
         assert_eq!(TypeLayout::Struct(24, &[]).bytes(), 24);
+        assert_eq!(TypeLayout::Tagged(16, &[]).bytes(), 16);
         assert_eq!(plain_size(|value: [u32; 3]| value), 12);
         assert_eq!(layout_of(|value: [u32; 3]| value), TypeLayout::Array(&TypeLayout::Integer(4), 3));
+    }
+
+    #[test]
+    fn only_the_last_part_of_a_record_may_be_larger_in_c() {
+        const TAGGED: TypeLayout = TypeLayout::Tagged(16, &[]);
+        const FIRST: &[Field] = &[
+            Field { name: "tagged", offset: 0, layout: TAGGED },
+            Field { name: "ns", offset: 16, layout: TypeLayout::Integer(8) },
+        ];
+        const LAST: &[Field] = &[
+            Field { name: "ns", offset: 0, layout: TypeLayout::Integer(8) },
+            Field { name: "tagged", offset: 8, layout: TAGGED },
+        ];
+        assert!(TAGGED.fits(16) && TAGGED.fits(24) && !TAGGED.fits(8));
+        assert!(TypeLayout::Struct(24, LAST).fits(24) && TypeLayout::Struct(24, LAST).fits(25));
+        assert!(TypeLayout::Struct(24, FIRST).fits(24) && !TypeLayout::Struct(24, FIRST).fits(25));
+        assert!(!TypeLayout::Array(&TAGGED, 2).fits(40) && !TypeLayout::Struct(0, &[]).fits(8));
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod scaling;
 mod sizes;
 mod sleeping;
 mod stream;
+mod tagged;
 mod tails;
 mod threads;
 mod top;
@@ -79,6 +80,7 @@ const GROUPS: &[(&str, Group)] = &[
     ("sleeping", sleeping::run),
     ("waking", waking::run),
     ("tails", tails::run),
+    ("tagged", tagged::run),
     ("sizes", sizes::run),
     ("axes", axes::run),
     ("others", others::run),

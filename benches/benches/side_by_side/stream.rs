@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use libbpf_rs::{MapCore, ProgramMut, RingBufferBuilder};
@@ -100,7 +101,9 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     let skel = load!(stream::StreamSkelBuilder);
     let programs = [&skel.progs.stream_mapring, &skel.progs.stream_ringbuf];
     sides(plan, report, ("stream", 0.27), "any program", &skel.maps.ours, &skel.maps.ringbuf, programs)?;
-    Ok(())
+    let programs = [&skel.progs.stream_kept, &skel.progs.stream_ringbuf];
+    let who = "a program that keeps the oldest for its reader";
+    sides(plan, report, ("keep_stream", 0.35), who, &skel.maps.kept, &skel.maps.ringbuf, programs)
 }
 
 /// Printed beside the target if it is not met.
@@ -128,6 +131,9 @@ fn sides(
     let mut first = 1;
     let mut ours = || {
         let reader = RefCell::new(ring.reader_from(Start::Now));
+        if key == "keep_stream" {
+            reader.borrow_mut().require(Duration::from_secs(60))?;
+        }
         let read = |seen: &mut Stream| {
             Ok(reader.borrow_mut().for_each(usize::MAX, |event| seen.add(event.record)) > 0)
         };

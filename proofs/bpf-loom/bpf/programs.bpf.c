@@ -7,6 +7,7 @@
 #include <mapring/gauge.bpf.h>
 #include <mapring/global.bpf.h>
 #include <mapring/histogram.bpf.h>
+#include <mapring/keep_oldest.bpf.h>
 #include <mapring/latch.bpf.h>
 #include <mapring/numa.bpf.h>
 #include <mapring/percpu.bpf.h>
@@ -34,6 +35,7 @@ MAPRING_RING(narrow16, struct narrow, 16);
 MAPRING_RING(wide1, struct wide, 1);
 MAPRING_RING(wide2, struct wide, 2);
 MAPRING_WAKEABLE_RING(waking4, struct narrow, 4);
+MAPRING_KEEP_OLDEST_RING(keeping2, struct narrow, 2);
 MAPRING_RESIZABLE_RING(moving, struct narrow, 2);
 MAPRING_NUMA_RING(placed2, struct narrow, 2);
 MAPRING_NUMA_RING(placed4, struct narrow, 4);
@@ -106,6 +108,7 @@ PROGRAMS(narrow, narrow16)
 PROGRAMS(wide, wide1)
 PROGRAMS(wide, wide2)
 PROGRAMS(narrow, waking4)
+PROGRAMS(narrow, keeping2)
 PROGRAMS(narrow, moving)
 PROGRAMS(narrow, placed2)
 PROGRAMS(narrow, placed4)

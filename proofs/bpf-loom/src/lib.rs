@@ -17,6 +17,7 @@ mod check;
 pub mod commands;
 pub mod decode;
 pub mod history;
+pub mod keeping;
 pub mod looks;
 pub mod machine;
 pub mod map;

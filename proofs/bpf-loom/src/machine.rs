@@ -296,6 +296,8 @@ impl<'a> Machine<'a> {
                 assert!(matches!(self.map.inner, Some(Inner::Copies(_))), "not a map that each CPU has");
                 self.lookup(self.reg(3) & 0xffff_ffff)
             }
+            // `bpf_ktime_get_ns`: no model is longer than a lease.
+            5 => 1,
             8 => self.cpu,
             RING_A_BELL => {
                 let (bell, bytes, flags) = (self.reg(1), self.reg(3), self.reg(4));

@@ -8,6 +8,7 @@ use crate::cell;
 use crate::check;
 use crate::commands;
 use crate::history::{End, History};
+use crate::keeping;
 use crate::nest::{Choices, INTERRUPTS, Nest};
 use crate::object::{Program, Variant, variants};
 use crate::order::Order;
@@ -133,6 +134,17 @@ pub const MODELS: &[Model] = &[
         "push_waking4",
         waking::interrupted,
         &["interrupted as it wakes", "found", "held", "woken"],
+    ),
+    model("a reader becomes required", "push_keeping2", keeping::becomes_required, keeping::BECOMES),
+    model("a reader becomes required", "guarded push_keeping2", keeping::becomes_required, keeping::BECOMES),
+    model("a required reader reads", "push_keeping2", keeping::reads, &["dropped", "kept up"]),
+    model("a required reader reads", "guarded push_keeping2", keeping::reads, &["dropped", "kept up"]),
+    model("programs that are held back, nested", "push_keeping2", keeping::nested, &["dropped", "room"]),
+    model(
+        "programs that are held back, nested",
+        "guarded push_keeping2",
+        keeping::nested,
+        &["dropped", "room"],
     ),
     model("two writers of a taken cell", "set_cell", cell::taken, &["dropped"]),
     model("two writers of a taken cell", "update_cell", cell::taken, &["dropped"]),

@@ -1,6 +1,6 @@
 //! A ring of one shard that programs write, and a production reader of it that checks the guarantees at each step.
 
-use mapring::abi::readers::{FIRST, PLACES};
+use mapring::abi::readers::{FIRST, OF_SHARD, PLACES};
 use mapring::abi::seq::{DISCARDED, PENDING, state};
 use mapring::abi::{Geometry, Kind};
 use mapring::protocol::Words;
@@ -54,7 +54,7 @@ impl Map {
     /// Adds readers for this many shards, and bells.
     fn add_readers(&mut self, shards: usize) {
         let first = self.words.len();
-        let count = first + (FIRST + shards) * PLACES;
+        let count = first + (FIRST + OF_SHARD * shards) * PLACES;
         self.words = (0..count).map(|_| AtomicU64::new(0)).collect();
         self.inner = Some(Inner::Readers(first, Bells::default()));
     }
@@ -62,7 +62,8 @@ impl Map {
 
 impl Ring {
     /// The ring with the programs' name `name`: `narrow` or `wide` (records of one word or two), or `placed` (of one
-    /// word, with one map per CPU, here only one), `waking` (of one word, with a second shard), and the number of slots.
+    /// word, with one map per CPU, here only one), `waking` (of one word, with a second shard) or `keeping` (of one word,
+    /// keeps its oldest records), and the number of slots.
     pub fn new(name: &'static str) -> Self {
         let (kind, slots) = name.split_at(name.find(|c: char| c.is_ascii_digit()).unwrap());
         let record = if kind == "wide" { 16 } else { 8 };
@@ -71,7 +72,7 @@ impl Ring {
         let mut map = Map::new(name, &geometry);
         match kind {
             "placed" => map.inner = Some(Inner::All(1)),
-            "waking" => map.add_readers(geometry.shards()),
+            "waking" | "keeping" => map.add_readers(geometry.shards()),
             _ => {}
         }
         Self { map, geometry, place: Place::new(&geometry, 0) }
@@ -120,7 +121,8 @@ impl Ring {
         self.map.words[self.head_word()].store(head, Ordering::Relaxed);
     }
 
-    fn head_word(&self) -> usize {
+    /// The first word of the header.
+    pub(crate) fn head_word(&self) -> usize {
         self.geometry.shard(0) * self.geometry.element_words()
     }
 
@@ -206,7 +208,8 @@ impl Ring {
     /// After all programs have ended: memory matches the producers' actions, and a new reader finds every record that
     /// was not overwritten.
     pub fn check(&self, history: &History) {
-        assert_eq!(self.shard().dropped(), history.dropped(), "every dropped record is counted");
+        let dropped = self.shard().dropped() + self.shard().full();
+        assert_eq!(dropped, history.dropped(), "every dropped record is counted");
         assert_eq!(self.shard().head() & PENDING, 0, "nobody is in the midst of a claim");
         let slots = self.place.slots();
         for slot in 0..self.slots() {

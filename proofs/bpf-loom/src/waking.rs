@@ -22,10 +22,10 @@ use crate::sync::thread::{self, JoinHandle};
 use crate::sync::{AtomicU64, Ordering};
 
 /// The ring of a model, with a reader in the first places.
-struct Waking(Ring);
+pub(crate) struct Waking(pub(crate) Ring);
 
 impl Waking {
-    fn new(name: &'static str, readers: u64) -> Arc<Self> {
+    pub(crate) fn new(name: &'static str, readers: u64) -> Arc<Self> {
         let waking = Self(Ring::new(name));
         for me in 1..=readers {
             let place = Place::take(WordsMut::new(waking.words()), me, |_| true).unwrap();
@@ -34,7 +34,7 @@ impl Waking {
         Arc::new(waking)
     }
 
-    fn parts(&self) -> (usize, &Bells) {
+    pub(crate) fn parts(&self) -> (usize, &Bells) {
         let Some(Inner::Readers(first, bells)) = &self.0.map.inner else { panic!("not wakeable") };
         (*first, bells)
     }
@@ -43,7 +43,7 @@ impl Waking {
         &self.0.map.words[self.parts().0..]
     }
 
-    fn place(&self, number: usize) -> Place<'_> {
+    pub(crate) fn place(&self, number: usize) -> Place<'_> {
         Place::at(WordsMut::new(self.words()), number)
     }
 

@@ -1,5 +1,6 @@
 //! The compiled programs against the production readers, for every distinct code of this machine's newest clang; with
-//! `MAPRING_EVERY_CLANG=1`, as `cargo xtask prove` sets it, of all its clangs.
+//! `MAPRING_EVERY_CLANG=1`, as `cargo xtask prove` sets it, of all its clangs. `MAPRING_PROGRAMS=keeping` runs only the
+//! models of programs whose names contain this.
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -19,7 +20,9 @@ fn every_model_holds_for_every_object() {
         variants.retain(|variant| every || variant.names.iter().any(|name| major(name) == newest));
         variants
     };
-    let all = MODELS.iter().flat_map(|model| chosen(model.program).into_iter().map(move |v| (model, v)));
+    let only = std::env::var("MAPRING_PROGRAMS").unwrap_or_default();
+    let models = MODELS.iter().filter(|model| model.program.contains(&only));
+    let all = models.flat_map(|model| chosen(model.program).into_iter().map(move |v| (model, v)));
     let queue = Mutex::new(all);
     let (cases, executions) = (Mutex::new(0), Mutex::new(0));
     let work = || {

@@ -97,13 +97,14 @@ bool layout_complete(struct layout *l)
 	l->per_lines = LINE / (in_line < LINE ? in_line : LINE);
 	l->first = round_up(round_up(8 * PREAMBLE_WORDS, l->size) / l->size, l->per_lines);
 	if (l->kind == READERS)
-		l->first = 2; /* the second has the owners of the places */
+		l->first = 3; /* with the owners of the places, and their leases */
 	l->header = has_slots(l) ? round_up(round_up(LINE, l->size) / l->size, l->per_lines) : 0;
 
 	if (has_slots(l))
 		l->elements = l->first + l->shards * (l->header + slot_elements(l));
 	else
-		l->elements = l->first + (of_bank(l) ? l->shards : l->kind == TOP_KEYS ? l->shards * l->capacity : l->capacity);
+		l->elements = l->first + (of_bank(l) ? l->shards * (l->kind == READERS ? 3 : 1) :
+					  l->kind == TOP_KEYS ? l->shards * l->capacity : l->capacity);
 	return l->elements <= ELEMENTS_MAX;
 }
 
@@ -128,7 +129,8 @@ const char *layout_of_preamble(struct layout *l, const uint64_t words[PREAMBLE_W
 	if (words[1] != 2)
 		return "a layout version other than 2";
 	/* Word 13 of readers names other maps; so does its upper half in a ring that wakes readers. */
-	if (words[2] != READERS && words[13] > 1 && (words[13] & 0xffffffff) != 3)
+	if (words[2] != READERS && words[13] > 1 && (words[13] & 0xffffffff) != 3 &&
+	    (words[13] & 0xffffffff) != 4)
 		return "an unknown sort of region";
 	if (gate == 2 || gate > 3)
 		return "an unknown state of the gate";

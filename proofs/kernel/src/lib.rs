@@ -118,6 +118,8 @@ pub mod skel {
         stress
         stress_portable
         stress_slow
+        tagged
+        tagged_portable
         tails
         tails_portable
         top
@@ -182,6 +184,8 @@ pub mod skel {
     pub use stress::StressSkelBuilder;
     pub use stress_portable::StressPortableSkelBuilder;
     pub use stress_slow::StressSlowSkelBuilder;
+    pub use tagged::TaggedSkelBuilder;
+    pub use tagged_portable::TaggedPortableSkelBuilder;
     pub use tails::TailsSkelBuilder;
     pub use tails_portable::TailsPortableSkelBuilder;
     pub use top::TopSkelBuilder;

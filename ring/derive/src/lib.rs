@@ -1,8 +1,9 @@
-//! `#[derive(Record)]` and `skeleton_records!`: the memory layout of structs, for mapring to compare with C's. The
-//! crate `mapring` exports both with its cargo feature `derive`.
+//! `#[derive(Record)]` and `skeleton_records!`: the memory layout of structs, for mapring to compare with C's.
+//! `#[derive(Tagged)]`: the variants of tagged records. The crate `mapring` exports all with its cargo feature `derive`.
 #![forbid(unsafe_code)]
 
 mod skeleton;
+mod tagged;
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -16,6 +17,13 @@ use syn::{Attribute, Data, DeriveInput, Error, Fields, parse_macro_input};
 pub fn record(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
     expand(&input).unwrap_or_else(Error::into_compile_error).into()
+}
+
+/// Implements `mapring::tagged::Variants` for an enum of references to records, each with its tag.
+#[proc_macro_derive(Tagged, attributes(tag))]
+pub fn tagged(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    tagged::expand(&input).unwrap_or_else(Error::into_compile_error).into()
 }
 
 /// Implements `Record` for a skeleton's structs: see `mapring::skeleton_records`.

@@ -1,13 +1,11 @@
 //! Compares a Rust type with a C type, field by field, as BTF describes it.
 
-use std::any::TypeId;
-
 use rustix::io::Errno;
 
 use super::btf::{Btf, DEPTH, Field, Kind, Type};
 use super::describe::Types;
 use crate::error::{Cause, Error};
-use crate::record::{self, Expected, LayoutCheck, TypeLayout, UncheckedReason};
+use crate::record::{self, Compared, Expected, LayoutCheck, TypeLayout, UncheckedReason, Variant};
 use crate::text::printable;
 
 /// A difference: the field, and its type on both sides.
@@ -21,7 +19,7 @@ pub(super) struct Difference {
 /// The first difference between `layout` and the type `c`. `at` is the name of the compared value.
 pub(super) fn compare(layout: &TypeLayout, c: Type<'_>, at: &str) -> Result<(), Difference> {
     let mut c = c.resolved();
-    if !matches!(layout, TypeLayout::Struct(..)) {
+    if !matches!(layout, TypeLayout::Struct(..) | TypeLayout::Tagged(..)) {
         // A Rust type without fields has no field names either.
         c = std::iter::successors(Some(c), |c| only_field(*c)).take(DEPTH).last().unwrap_or(c);
     }
@@ -33,12 +31,19 @@ pub(super) fn compare(layout: &TypeLayout, c: Type<'_>, at: &str) -> Result<(), 
         TypeLayout::Integer(bytes) if has(bytes) && (is_integer(c) || is_enum64(c)) => Ok(()),
         TypeLayout::Float(bytes) if has(bytes) && (c.kind() == Kind::Float || is_placeholder(c)) => Ok(()),
         TypeLayout::Array(of, count) => match c.array() {
-            Some((theirs, found)) if found == count => compare(of, theirs, &format!("{at}[]")),
+            Some((theirs, found)) if found == count => {
+                compare(of, theirs, &format!("{at}[]"))?;
+                if has(layout.bytes()) { Ok(()) } else { different(name_of(c)) }
+            }
             _ => different(name_of(c)),
         },
         TypeLayout::Struct(_, fields) if matches!(c.kind(), Kind::Struct | Kind::Union) => {
             compare_fields(fields, c, at)?;
-            if has(layout.bytes()) { Ok(()) } else { different(name_of(c)) }
+            if c.bytes().is_some_and(|c| layout.fits(c)) { Ok(()) } else { different(name_of(c)) }
+        }
+        TypeLayout::Tagged(_, variants) if c.kind() == Kind::Struct => {
+            compare_variants(variants, c, at)?;
+            if c.bytes().is_some_and(|c| layout.fits(c)) { Ok(()) } else { different(name_of(c)) }
         }
         _ => different(name_of(c)),
     }
@@ -74,6 +79,62 @@ fn compare_fields(fields: &[record::Field], c: Type<'_>, at: &str) -> Result<(),
     }
 }
 
+/// The field of this many 0-byte arrays that carries the tag of the variant after its name: `MAPRING_VARIANT`.
+const TAG: &[u8] = b"mapring_tag__";
+
+/// The first difference between these variants and those of the tagged record `c`, which may have more.
+fn compare_variants(variants: &[Variant], c: Type<'_>, at: &str) -> Result<(), Difference> {
+    let differs = |field: &str, rust: &str, c: String| {
+        Err(Difference { field: format!("{at}.{field}"), rust: rust.to_owned(), c })
+    };
+    let theirs = c.fields_within(|field| field.name.is_empty());
+    let tag = "an integer of 8 bytes at byte 0, before a union of the variants";
+    match c.field("tag") {
+        Some(field) if (field.from, field.bits, field.ty.bytes()) == (0, 0, Some(8)) => {}
+        Some(field) => {
+            return differs("tag", tag, format!("{} at byte {}", name_of(field.ty), field.from / 8));
+        }
+        None => return differs("tag", tag, "no such field".to_owned()),
+    }
+    for variant in variants {
+        let rust = format!("{} (tag {})", variant.name, variant.tag);
+        let tagged = theirs.iter().find_map(|field| {
+            let name = field.name.strip_prefix(TAG)?;
+            let (_, tag) = field.ty.array()?.0.array()?;
+            (tag as u64 == variant.tag).then_some(name)
+        });
+        let Some(name) = tagged else {
+            return differs(&format!("tag {}", variant.tag), variant.name, "no such variant".to_owned());
+        };
+        let shown = String::from_utf8_lossy(name);
+        if !same_name(variant.name.as_bytes(), name) {
+            return differs(&format!("tag {}", variant.tag), variant.name, format!("variant {shown}"));
+        }
+        let Some(their) = theirs.iter().find(|field| field.name == name && field.choice && field.bits == 0)
+        else {
+            return differs(&shown, &rust, "no such field".to_owned());
+        };
+        if their.from != 64 {
+            return differs(&shown, &format!("{rust} at byte 8"), format!("at byte {}", their.from / 8));
+        }
+        compare(&variant.layout, their.ty, &format!("{at}.{shown}"))?;
+    }
+    let known = |field: &&Field<'_>| field.choice || field.name.is_empty() || field.name == b"tag";
+    match theirs.iter().find(|field| !known(field)) {
+        None => Ok(()),
+        Some(field) => {
+            differs(&String::from_utf8_lossy(field.name), "no such field", name_of(field.ty.resolved()))
+        }
+    }
+}
+
+/// Whether the names are equal without underscores and capitals: `TaskExit` and `task_exit`.
+fn same_name(rust: &[u8], c: &[u8]) -> bool {
+    let letters =
+        |name: &[u8]| name.iter().filter(|&&c| c != b'_').map(u8::to_ascii_lowercase).collect::<Vec<_>>();
+    letters(rust) == letters(c)
+}
+
 /// The only field of a struct, if it has the same size as the struct.
 fn only_field(c: Type<'_>) -> Option<Type<'_>> {
     let mut fields = c.fields();
@@ -104,6 +165,7 @@ fn describe(layout: &TypeLayout) -> String {
         TypeLayout::Float(bytes) => format!("a float of {bytes} bytes"),
         TypeLayout::Array(of, count) => format!("{count} times {}", describe(of)),
         TypeLayout::Struct(bytes, _) => format!("a struct of {bytes} bytes"),
+        TypeLayout::Tagged(bytes, _) => format!("a tagged record of {bytes} bytes"),
     }
 }
 
@@ -126,13 +188,15 @@ pub(super) fn compare_record(
     found: crate::abi::Kind,
     what: &str,
     expected: Option<&Expected>,
-) -> Result<(Option<TypeId>, LayoutCheck), Error> {
-    let Some(expected) = expected else { return Ok((None, LayoutCheck::Size(UncheckedReason::NotAsked))) };
+) -> Result<Compared, Error> {
+    let Some(expected) = expected else {
+        return Ok(Compared::new(None, None, LayoutCheck::Size(UncheckedReason::NotAsked)));
+    };
     if let Some(kind) = expected.kind.filter(|&kind| kind != found) {
         return Err(Error::from(Cause::Kind { what: what.to_owned(), found, expected: kind }));
     }
-    let compared = compare_with(types, |btf| types.record(btf), what, expected)?;
-    Ok((Some(expected.id), compared))
+    let check = compare_with(types, |btf| types.record(btf), what, expected)?;
+    Ok(Compared::new(Some(expected), Some(expected.id), check))
 }
 
 /// Compares the expected type with the C type that `find` returns, if there is one.

@@ -84,9 +84,9 @@ impl<'m> Place<'m> {
     /// reader holds them back for more than `nanoseconds`.
     pub fn require(&self, nanoseconds: u64) {
         self.words.store(lease(self.at), nanoseconds, Ordering::Relaxed);
-        fence(Ordering::Release); // SYNC keep: a program that sees the bit sees the positions and the lease
         self.words.set(REQUIRED, 1 << self.at);
-        // SYNC keep: pairs with the program's barrier between its claims and the bits.
+        // SYNC keep: pairs with the program's barrier between its claims and the bits. A program whose barrier comes later
+        // sees the bit, the positions and the lease; for any other it does not matter what it sees.
         fence(Ordering::SeqCst);
     }
 

@@ -1,6 +1,5 @@
 //! Regions between ordinary processes: memfds, sealed against resizing.
 
-use std::any::TypeId;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{MemfdFlags, SealFlags};
@@ -9,7 +8,7 @@ use rustix::io::Errno;
 use super::{Identity, Mapping, Memory, OpenOptions, Refusal, Region, generation, write_preamble};
 use crate::abi::{Geometry, Kind, Preamble, PreambleError};
 use crate::error::{Cause, Error, Result};
-use crate::record::{LayoutCheck, UncheckedReason};
+use crate::record::{Compared, Expected, LayoutCheck, UncheckedReason};
 
 /// The seals that protect readers from SIGBUS.
 const FIXED_SIZE: SealFlags = SealFlags::GROW.union(SealFlags::SHRINK);
@@ -26,7 +25,9 @@ const MISSING_MAX: u64 = 64 << 20;
 const NOT_OURS: &str = "; this file is not a region: Region::create_memfd makes one";
 
 /// The comparison for every memfd: by size only.
-const NO_BTF: (Option<TypeId>, LayoutCheck) = (None, LayoutCheck::Size(UncheckedReason::Memfd));
+fn compared(expected: Option<&Expected>) -> Compared {
+    Compared::new(expected, None, LayoutCheck::Size(UncheckedReason::Memfd))
+}
 
 /// Whether `fd` is a memfd or tmpfs file: no other file has seals.
 pub(super) fn is_one(fd: BorrowedFd<'_>) -> bool {
@@ -46,7 +47,15 @@ pub(super) fn create(geometry: Geometry, record: &str) -> Result<Region> {
         write_preamble(words, &preamble);
     }
     let identity = Identity::file(fd.as_fd())?;
-    Ok(Region::new("memfd".to_owned(), preamble, Memory::Mapped(mapping), Ok(()), NO_BTF, identity, fd))
+    Ok(Region::new(
+        "memfd".to_owned(),
+        preamble,
+        Memory::Mapped(mapping),
+        Ok(()),
+        compared(None),
+        identity,
+        fd,
+    ))
 }
 
 /// Refuses a region that is larger than the machine's memory. Otherwise the kernel would kill processes to make room
@@ -102,7 +111,8 @@ pub(super) fn open(fd: OwnedFd, options: OpenOptions) -> Result<Region> {
     // The kernel can't unmap a part of a huge page, so map a whole number of them.
     let (mapping, writable) = map(&fd, bytes.next_multiple_of(huge_page.unwrap_or(1)), options.write)?;
     let identity = Identity::file(fd.as_fd())?;
-    Ok(Region::new(what, preamble, Memory::Mapped(mapping), writable, NO_BTF, identity, fd))
+    let compared = compared(options.expected.as_ref());
+    Ok(Region::new(what, preamble, Memory::Mapped(mapping), writable, compared, identity, fd))
 }
 
 /// The page size of the file, if it is in hugetlbfs. Any process that has such a file open can punch its pages out for

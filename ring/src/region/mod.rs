@@ -33,7 +33,7 @@ use crate::bpf::{Lookup, Origin};
 use crate::error::{Cause, Error, ReadError, Result};
 use crate::protocol::WordsMut;
 use crate::protocol::ring::gate;
-use crate::record::{LayoutCheck, UncheckedReason};
+use crate::record::{Compared, LayoutCheck, UncheckedReason};
 use crate::sync::{Ordering, fence};
 
 /// Shared memory that contains a ring, cells, counters, latches or commands. Clones are handles to the same mapping.
@@ -48,8 +48,7 @@ struct Inner {
     preamble: Preamble,
     memory: Memory,
     writable: Result<(), Refusal>,
-    /// How the records were compared, and with which type.
-    compared: (Option<TypeId>, LayoutCheck),
+    compared: Compared,
     identity: Identity,
     fd: OwnedFd,
     /// The pin or the map of maps from which it was opened.
@@ -123,8 +122,10 @@ impl Region {
     /// How the records were compared with `T` when the region was opened.
     pub fn layout_check<T: 'static>(&self) -> LayoutCheck {
         match self.0.compared {
-            (Some(id), _) if id != TypeId::of::<T>() => LayoutCheck::Size(UncheckedReason::NotAsked),
-            (_, compared) => compared,
+            Compared { with: Some(id), .. } if id != TypeId::of::<T>() => {
+                LayoutCheck::Size(UncheckedReason::NotAsked)
+            }
+            Compared { check, .. } => check,
         }
     }
 
@@ -255,10 +256,13 @@ impl Region {
         Ok(())
     }
 
-    pub(crate) fn expect_record<T>(&self, kind: Kind) -> Result<()> {
+    /// Refuses a region of another kind, or with records of another size than `T`. The records of a ring may be larger
+    /// if it was opened with this type, and the type's layout allows it.
+    pub(crate) fn expect_record<T: 'static>(&self, kind: Kind) -> Result<()> {
         self.expect(kind)?;
         let found = self.geometry().record();
-        if found != size_of::<T>() {
+        let open = kind == Kind::Ring && self.0.compared.open == Some(TypeId::of::<T>());
+        if found != size_of::<T>() && !(open && found > size_of::<T>()) {
             return Err(Error::from(Cause::RecordSize {
                 what: self.0.what.clone(),
                 found,
@@ -275,7 +279,7 @@ impl Region {
         preamble: Preamble,
         memory: Memory,
         writable: Result<(), Refusal>,
-        compared: (Option<TypeId>, LayoutCheck),
+        compared: Compared,
         identity: Identity,
         fd: OwnedFd,
     ) -> Self {

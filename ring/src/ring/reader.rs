@@ -181,6 +181,12 @@ impl<T: AnyBitPattern> Reader<T> {
     /// once: the fastest way. Returns the number of records. May [stop early](Self::stopped_early).
     #[inline]
     pub fn for_each(&mut self, limit: usize, mut f: impl FnMut(Event<&T>)) -> usize {
+        self.for_each_counted(limit, |event, _| f(event))
+    }
+
+    /// The same. `f` also gets the count of unknown tags.
+    #[inline(always)] // as if it were in its callers
+    pub(super) fn for_each_counted(&mut self, limit: usize, mut f: impl FnMut(Event<&T>, &mut u64)) -> usize {
         let count = self.sweep.for_each(limit, &mut f);
         if count != 0 || limit == 0 || !self.resizable {
             return count;

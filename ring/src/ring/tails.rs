@@ -129,12 +129,22 @@ impl<T: AnyBitPattern> Reader<Tailed<T>> {
     /// calls. Records whose tails were overwritten count for the limit, too.
     #[inline]
     pub fn for_each_with_tail(&mut self, limit: usize, mut f: impl FnMut(Event<&T>, &[u8])) -> usize {
+        self.for_each_with_tail_counted(limit, |event, tail, _| f(event, tail))
+    }
+
+    /// The same. `f` also gets the count of unknown tags.
+    #[inline(always)] // as if it were in its callers
+    pub(super) fn for_each_with_tail_counted(
+        &mut self,
+        limit: usize,
+        mut f: impl FnMut(Event<&T>, &[u8], &mut u64),
+    ) -> usize {
         let Some(mut tails) = self.tails.take() else { return 0 };
         let mut whole = 0;
-        self.for_each(limit, |Event { shard, ticket, record }| {
+        self.for_each_counted(limit, |Event { shard, ticket, record }, unknown| {
             if let Some(tail) = tails.read(shard, record) {
                 whole += 1;
-                f(Event { shard, ticket, record: &record.record }, tail);
+                f(Event { shard, ticket, record: &record.record }, tail, unknown);
             }
         });
         self.tails = Some(tails);

@@ -13,5 +13,6 @@ mod names;
 mod reader_maps;
 mod scribbled;
 mod sparse;
+mod tagged;
 mod tails;
 mod underneath;

@@ -1,5 +1,5 @@
 //! Wakeable rings whose links to their other maps are forged, and live ones that a neighbour overwrites, readers
-//! included, while programs publish and readers wait.
+//! included, while programs publish, and readers wait and are required.
 
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use libbpf_rs::{MapCore, Object};
 use mapring::abi::{Kind, Preamble};
 use mapring::{ErrorKind, Region, Ring, Start};
 use mapring_hostile_tests::Neighbour;
-use mapring_kernel_tests::skel::WakeableSkelBuilder;
+use mapring_kernel_tests::skel::{KeepSkelBuilder, WakeableSkelBuilder};
 use mapring_kernel_tests::{Runner, cpus, everywhere, fitted, load, map, on_cpu, require_bpf};
 
 use super::scribbled::{proves_something, time, until};
@@ -64,6 +64,7 @@ fn a_link_to_the_maps_of_others_is_refused() {
     let object = skel.object();
     let publish = Runner::new(object, "publish");
     let [ring, readers] = ["events", "events__readers"].map(|name| neighbour(object, name));
+    let shape = *open(object).region().geometry();
     let link = |map: &Neighbour, word| map.words().store(Preamble::LINK, word, Ordering::Relaxed);
     wakes(object, &publish);
     let id = |name: &str| id(object, name);
@@ -71,13 +72,13 @@ fn a_link_to_the_maps_of_others_is_refused() {
     let foreign = "its readers belong to another ring";
     // The readers of another ring; the ring itself, another one.
     for name in ["small__readers", "events", "small"] {
-        link(&ring, Preamble::wakeable(id(name)));
+        link(&ring, Preamble::wakeable(&shape, id(name)));
         let (kind, why) = refused(object);
         assert!(kind == ErrorKind::NotWakeable && why.contains(foreign), "{name}: {kind:?} {why}");
     }
     // No map has these ids; maps without a preamble; no link.
     for forged in [0, u32::MAX, id("events__bells"), id("small__bells")] {
-        link(&ring, Preamble::wakeable(forged));
+        link(&ring, Preamble::wakeable(&shape, forged));
         let (kind, why) = refused(object);
         println!("{forged}: {kind:?}: {why}");
         assert!([ErrorKind::Open, ErrorKind::WrongType, ErrorKind::System].contains(&kind), "{kind:?} {why}");
@@ -113,7 +114,7 @@ fn a_link_to_the_maps_of_others_is_refused() {
 fn readers_wait_on_while_a_neighbour_scribbles_over_their_readers() {
     require_bpf!();
     let mut storage = MaybeUninit::uninit();
-    let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
+    let skel = load::<KeepSkelBuilder>(&mut storage, fitted);
     let object = skel.object();
     everywhere();
     let publish = Runner::new(object, "publish");
@@ -142,18 +143,25 @@ fn readers_wait_on_while_a_neighbour_scribbles_over_their_readers() {
                 rounds += 1;
                 if rounds % 64 == 0 {
                     reader = if rounds % 128 == 0 { renewed().with_watermark(8, SHORT) } else { renewed() };
+                    if rounds % 192 == 0 {
+                        _ = reader.require(SHORT);
+                    }
                 }
                 let found = reader.wait(SHORT).unwrap();
                 let limit = cpus().len() * (64 + 16);
                 let read = reader.drain().count();
                 assert!(read <= limit, "{read} records");
+                _ = (reader.take_error(), reader.is_required());
                 if let Some(sleep) = reader.arm() {
                     assert!(sleep <= Duration::from_secs(1), "{sleep:?}");
                 }
                 [u64::from(found), u64::from(!found)]
             }));
             threads.push(until(scope, "bells, and refusals", stop, move || match renewed().bell() {
-                Ok(_) => [1, 0],
+                Ok(_) => {
+                    assert!(ring.readers().map_or(true, |known| known.len() <= 64));
+                    [1, 0]
+                }
                 Err(e) => {
                     let typed = [
                         ErrorKind::NotWakeable,

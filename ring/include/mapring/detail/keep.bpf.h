@@ -70,7 +70,6 @@ static __always_inline __u64 mapring__limit(void *readers, __u64 *word, __u64 t,
 	if (!word || !words || !leases || !positions || !held)
 		return t;
 	required = mapring__load(words + MAPRING__REQUIRED);
-	mapring__barrier(); /* SYNC keep: pairs with the release that sets the bit after the positions */
 	for (__u32 reader = 0; reader < MAPRING__READERS; reader++) {
 		__u64 bit = 1ULL << reader, behind;
 

@@ -12,6 +12,10 @@ use core::fmt;
 pub struct ReadStats {
     /// Records delivered.
     pub delivered: u64,
+    /// Delivered records with a tag that the reader's type does not know, from a newer program. Counted by
+    /// [`Reader::for_each_variant`](crate::Reader::for_each_variant) and `for_each_variant_with_tail`, which deliver them
+    /// as bytes.
+    pub unknown: u64,
     /// Tickets overwritten before they were read.
     pub lapped: u64,
     /// Tickets that had not ended while later ones had: their writer was slow, died, or never ended the record; or
@@ -51,10 +55,13 @@ impl ReadStats {
     }
 }
 
-/// `5 delivered, 2 lost (1 overwritten, 1 skipped), 1 dropped (1 no free slot)`
+/// `5 delivered (1 with an unknown tag), 2 lost (1 overwritten, 1 skipped), 1 dropped (1 no free slot)`
 impl fmt::Display for ReadStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} delivered", self.delivered)?;
+        if self.unknown != 0 {
+            write!(f, " ({} with an unknown tag)", self.unknown)?;
+        }
         let lost =
             [(self.lapped, "overwritten"), (self.skipped, "skipped"), (self.tail_lost, "tail overwritten")];
         let dropped = [
@@ -82,6 +89,7 @@ impl core::ops::AddAssign for ReadStats {
     fn add_assign(&mut self, other: Self) {
         for (sum, more) in [
             (&mut self.delivered, other.delivered),
+            (&mut self.unknown, other.unknown),
             (&mut self.lapped, other.lapped),
             (&mut self.skipped, other.skipped),
             (&mut self.discarded, other.discarded),

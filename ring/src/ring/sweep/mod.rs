@@ -1,5 +1,6 @@
 //! Reads one ring, from each shard in turn. Its shards are in one region, or each in its own region.
 
+mod counts;
 mod one;
 mod pass;
 mod quiet;
@@ -22,10 +23,10 @@ use sources::{Slots, Sources};
 use watch::{Quiet, Watch};
 
 use super::Event;
-use crate::abi::{Gate, Preamble};
+use crate::abi::Gate;
 use crate::bpf::ReaderPlace;
 use crate::error::Result;
-use crate::protocol::ring::{Cursor, DROPPED, END, FULL, Place, ReadStats, Shard, Start, Step, Unread};
+use crate::protocol::ring::{Cursor, END, Place, Shard, Start, Step, Unread};
 use crate::region::Region;
 
 /// The largest record, in bytes, that is copied to the stack, where the compiler can keep it in registers. Larger ones
@@ -39,6 +40,8 @@ struct Part {
     number: usize,
     place: Place,
     cursor: Cursor,
+    /// Records that were delivered with a tag that their type does not know.
+    unknown: u64,
 }
 
 /// A position in each shard of a ring.
@@ -113,7 +116,7 @@ impl<T: AnyBitPattern> Sweep<T> {
                     }
                     Slots::Lookup(window) => Cursor::new(&mut window.of(shard, &place), start, patience),
                 };
-                Part { number: number + shard, place, cursor }
+                Part { number: number + shard, place, cursor, unknown: 0 }
             }));
             sources.push(source);
         }
@@ -203,41 +206,6 @@ impl<T: AnyBitPattern> Sweep<T> {
     /// Whether a call ended early since the last call of this method.
     pub(super) fn stopped_early(&mut self) -> bool {
         core::mem::take(&mut self.stopped_early)
-    }
-
-    /// The counts of the tickets that were passed, summed over all shards.
-    pub(super) fn passed(&self) -> ReadStats {
-        let mut sum = ReadStats::default();
-        self.shards.iter().for_each(|shard| sum += shard.cursor.stats());
-        sum
-    }
-
-    /// The same, with the records that programs dropped.
-    pub(super) fn stats(&self) -> ReadStats {
-        let dropped = (0..self.shards.len()).map(|at| self.dropped(at));
-        let no_shard = self.sources.iter().map(|of| self.or_zero(of.region().live(Preamble::DROPPED)));
-        let sum = |a: u64, b| a.wrapping_add(b);
-        let full = (0..self.shards.len()).map(|at| self.full(at)).fold(0, sum);
-        ReadStats { no_slot: dropped.fold(0, sum), full, no_shard: no_shard.fold(0, sum), ..self.passed() }
-    }
-
-    /// The counts of the records of the shard with this number.
-    pub(super) fn shard_stats(&self, number: usize) -> Option<ReadStats> {
-        let at = self.shards.iter().position(|shard| shard.number == number)?;
-        Some(ReadStats { no_slot: self.dropped(at), full: self.full(at), ..self.shards[at].cursor.stats() })
-    }
-
-    /// Records that programs dropped in the shard at `at`.
-    fn dropped(&self, at: usize) -> u64 {
-        self.or_zero(self.header(at, |shard| shard.dropped(), DROPPED))
-    }
-
-    /// Records that programs dropped in the shard at `at` because of a required reader.
-    fn full(&self, at: usize) -> u64 {
-        if !self.region.geometry().keeps_oldest() {
-            return 0;
-        }
-        self.or_zero(self.header(at, |shard| shard.full(), FULL))
     }
 
     /// See [`Reader::required`](super::Reader::require).
@@ -373,7 +341,7 @@ impl<T: AnyBitPattern> Sweep<T> {
     /// One step in a shard: a record, or another result.
     #[inline(always)]
     fn step(&mut self, at: usize) -> Result<Event<T>, Step> {
-        let Part { number, place, cursor } = &mut self.shards[at];
+        let Part { number, place, cursor, .. } = &mut self.shards[at];
         let number = *number;
         let Slots::Mapped(shared) = self.sources.of(at) else {
             let step = self.step_by_call(at);

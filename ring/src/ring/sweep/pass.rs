@@ -21,9 +21,13 @@ pub(in crate::ring) struct Pass {
 }
 
 impl<T: AnyBitPattern> Sweep<T> {
-    /// See [`Reader::for_each`](crate::Reader::for_each).
+    /// See [`Reader::for_each`](crate::Reader::for_each). `f` also gets the shard's count of unknown tags.
     #[inline]
-    pub(in crate::ring) fn for_each(&mut self, limit: usize, f: &mut impl FnMut(Event<&T>)) -> usize {
+    pub(in crate::ring) fn for_each(
+        &mut self,
+        limit: usize,
+        f: &mut impl FnMut(Event<&T>, &mut u64),
+    ) -> usize {
         let mut left = self.steps;
         let (mut count, whole) = (0, self.steps);
         for _ in 0..self.shards.len() {
@@ -39,8 +43,8 @@ impl<T: AnyBitPattern> Sweep<T> {
             let lap = self.step_limit(at);
             let (portion, _) = self.portion(lap);
             let (record, required) = (&mut self.record, &mut self.required);
-            let Part { number, place, cursor } = &mut self.shards[at];
-            let mut f = |ticket, record: &T| f(Event { shard: *number, ticket, record });
+            let Part { number, place, cursor, unknown } = &mut self.shards[at];
+            let mut f = |ticket, record: &T| f(Event { shard: *number, ticket, record }, unknown);
             let limits = Limits { records: limit - count, lap, portion, whole };
             let mut has_read = |next| {
                 if let Some(required) = required {

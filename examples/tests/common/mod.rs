@@ -1,0 +1,37 @@
+//! Shared by the tests of examples.
+
+use std::process::Output;
+
+/// The output of a program that succeeded.
+pub(crate) fn text(output: &Output) -> String {
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    print!("{text}");
+    eprint!("{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}", output.status);
+    text
+}
+
+/// Whether BPF programs can be loaded here. If not, the test is skipped, and the skip is printed.
+#[cfg(feature = "bpf")]
+pub(crate) fn allowed() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
+    let effective = u64::from_str_radix(line.trim(), 16).unwrap();
+    let has = |bit: u32| effective & (1 << bit) != 0;
+    // CAP_SYS_ADMIN, or CAP_BPF and CAP_PERFMON.
+    let types = std::path::Path::new("/sys/kernel/btf/vmlinux").exists();
+    let missing = match (has(21) || has(39) && has(38), types) {
+        (true, true) => return true,
+        (false, _) => "no CAP_BPF and CAP_PERFMON",
+        (_, false) => "no /sys/kernel/btf/vmlinux",
+    };
+    skip(missing);
+    false
+}
+
+#[cfg(feature = "bpf")]
+pub(crate) fn skip(why: &str) {
+    let required = std::env::var("MAPRING_REQUIRE_BPF").is_ok_and(|value| value == "1");
+    assert!(!required, "MAPRING_REQUIRE_BPF=1, but: {why}");
+    eprintln!("\n!!!! SKIPPED: {why} !!!!\n");
+}

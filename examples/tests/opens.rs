@@ -1,0 +1,154 @@
+//! Runs `opens`, and compares its records with those of bcc's opensnoop: both in the same BPF programs, under load.
+#![cfg(feature = "bpf")]
+
+use std::cell::RefCell;
+use std::fs::{self, File};
+use std::mem::MaybeUninit;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use libbpf_rs::PerfBufferBuilder;
+use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
+use mapring::Ring;
+use mapring::record::string;
+
+mod common;
+
+#[allow(warnings, clippy::all, clippy::pedantic, clippy::restriction)]
+mod skel {
+    include!(concat!(env!("OUT_DIR"), "/opens_both.skel.rs"));
+}
+mapring::skeleton_records!("opens_both.skel.rs": skel::types::{open_event});
+
+/// What both mechanisms say about a call.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Said {
+    name: String,
+    ret: i32,
+    flags: u64,
+    pid: u32,
+    uid: u32,
+    comm: String,
+}
+
+/// Threads that open files, and the calls of each.
+const THREADS: usize = 4;
+const EACH: usize = 5000;
+const ENOENT: i32 = -2;
+
+#[test]
+fn the_same_events_as_opensnoop() {
+    if !common::allowed() {
+        return;
+    }
+    let mut storage = MaybeUninit::uninit();
+    let mut open = skel::OpensBothSkelBuilder::default().open(&mut storage).unwrap();
+    open.progs.on_sys_exit.set_autoload(false);
+    mapring::loader::prepare(&mut open).unwrap();
+    let mut skel = open.load().unwrap();
+    mapring::loader::initialize(&skel).unwrap();
+    let mut reader = Ring::<skel::types::open_event>::open(&skel.maps.opens).unwrap().reader();
+    reader.require(Duration::from_secs(600)).unwrap();
+    let me = std::process::id();
+    let (theirs, lost) = (RefCell::new(Vec::new()), RefCell::new(0));
+    let peer = PerfBufferBuilder::new(&skel.maps.peer)
+        .pages(1024)
+        .sample_cb(|_, bytes: &[u8]| {
+            let word = |at: usize| u32::from_ne_bytes(bytes[at..at + 4].try_into().unwrap());
+            let flags = u64::from_ne_bytes(bytes[..8].try_into().unwrap());
+            let text = |at: usize, len: usize| string(&bytes[at..at + len]).into_owned();
+            let [pid, uid, ret] = [8, 12, 16].map(word);
+            let ret = ret.cast_signed();
+            theirs.borrow_mut().push(Said { name: text(40, 256), ret, flags, pid, uid, comm: text(24, 16) });
+        })
+        .lost_cb(|_, count| *lost.borrow_mut() += count)
+        .build()
+        .unwrap();
+    skel.attach().unwrap();
+
+    let folder = std::env::temp_dir().join(format!("mapring-opens-{me}"));
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("there"), "").unwrap();
+    let mut ours = Vec::new();
+    let ended = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (folder, ended) = (&folder, &ended);
+            scope.spawn(move || {
+                for n in 0..EACH {
+                    // Some exist; names of every length, the longest are cut.
+                    let name = if n % 3 == 0 {
+                        "there".into()
+                    } else {
+                        format!("{thread}-{n}-{}", "x".repeat(n % 240))
+                    };
+                    let opened = File::open(folder.join(name));
+                    assert_eq!(opened.is_ok(), n % 3 == 0);
+                }
+                ended.fetch_add(1, Ordering::Release);
+            });
+        }
+        loop {
+            let last = ended.load(Ordering::Acquire) == THREADS;
+            ours.extend(reader.drain().map(|event| {
+                let open_event = event.record;
+                let [name, comm] =
+                    [&open_event.name[..], &open_event.comm[..]].map(|text| string(text).into_owned());
+                let skel::types::open_event { ret, flags, pid, uid, .. } = open_event;
+                Said { name, ret, flags, pid, uid, comm }
+            }));
+            peer.consume().unwrap();
+            if last {
+                break;
+            }
+        }
+    });
+    let peer_dropped = skel.maps.bss_data.as_ref().unwrap().peer_dropped;
+    drop(peer);
+    fs::remove_dir_all(&folder).unwrap();
+
+    let stats = reader.stats();
+    println!("{stats}");
+    assert_eq!((stats.lost(), reader.take_error().is_some()), (0, false), "{stats}");
+    assert_eq!((peer_dropped, *lost.borrow()), (0, 0));
+    let folder = folder.to_str().unwrap();
+    let mine = |all: Vec<Said>| {
+        let mut all: Vec<_> = all.into_iter().filter(|said| said.name.starts_with(folder)).collect();
+        all.sort();
+        all
+    };
+    let (mut ours, theirs) = (mine(ours), mine(theirs.into_inner()));
+    println!("{} of theirs, {} of ours, {} held back", theirs.len(), ours.len(), stats.full);
+    assert_eq!(theirs.iter().filter(|said| said.pid == me).count(), THREADS * EACH + 1);
+    // What ours lacks was dropped because this reader was too slow, and is counted.
+    let missing = theirs.len() - ours.len();
+    assert!(missing as u64 <= stats.dropped(), "{missing} are missing: {stats}");
+    let mut at = ours.drain(..).peekable();
+    let found = theirs.iter().filter(|said| at.next_if_eq(said).is_some()).count();
+    assert_eq!((found, at.next()), (theirs.len() - missing, None), "the same events, field by field");
+    assert!(theirs.iter().any(|said| said.ret == ENOENT && said.name.len() == 255));
+}
+
+#[test]
+fn opens() {
+    if !common::allowed() {
+        return;
+    }
+    let opens = thread::spawn(|| Command::new(env!("CARGO_BIN_EXE_opens")).arg("2").output().unwrap());
+    // A name may contain anything: this one clears the screen.
+    while !opens.is_finished() {
+        File::open("/nowhere/\x1b[2J to be found").unwrap_err();
+        File::open("/proc/self/status").unwrap();
+        thread::sleep(Duration::from_millis(20));
+    }
+    let text = common::text(&opens.join().unwrap());
+    let me = format!("{:>7} ", std::process::id());
+    let has = |what: &str| text.lines().any(|line| line.starts_with(&me) && line.contains(what));
+    assert!(has("/proc/self/status") && has("     -2 "), "{text}");
+    assert!(has("/nowhere/"), "{text}");
+    assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
+    let last = text.lines().last().unwrap();
+    assert!(last.contains(" delivered, 0 lost, ") && last.ends_with("; read mapped"), "{last}");
+}
