@@ -91,7 +91,7 @@
 //!
 //! [`abi`] (pure functions: the place of everything in a region) → `protocol` (the algorithms, on any words of
 //! memory) → regions (a mapped BPF map, a BPF map read by system calls, a memfd) → the handles [`Ring`], [`Cells`],
-//! [`Counters`], [`Histograms`], [`Gauges`], [`Latches`], [`Commands`], and for BPF only `PerCpuCells`, `Globals` and
+//! [`Counters`], [`Histograms`], [`Gauges`], [`TopKeys`], [`Latches`], [`Commands`], and for BPF only `PerCpuCells`, `Globals` and
 //! `Dispatch`. Each layer uses only those to
 //! its left.
 //!
@@ -155,8 +155,8 @@ pub use handle::{Array, PerCpuCells, dispatch, globals};
 #[cfg(not(loom))]
 pub use handle::{
     Cells, CellsWriter, Commands, CommandsWriter, Counters, CountersWriter, Full, GaugeReader, GaugeWindow,
-    Gauges, GaugesWriter, Histograms, HistogramsWriter, Latches, LatchesWriter, SinceLastRead, Snapshot,
-    table,
+    Gauges, GaugesWriter, Histograms, HistogramsWriter, Latches, LatchesWriter, Ranking, SinceLastRead,
+    Snapshot, TopKey, TopKeys, TopKeysWriter, table,
 };
 #[cfg(not(loom))]
 pub use histogram::Histogram;

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use mapring::{
     Cells, CellsWriter, Counters, CountersWriter, Drain, Error, Event, GaugeReader, Gauges, GaugesWriter,
     Histogram, Histograms, HistogramsWriter, Latches, LatchesWriter, OpenOptions, ReadError, ReadStats,
-    Reader, Region, Ring, Source, Writer,
+    Reader, Region, Ring, Source, TopKeys, TopKeysWriter, Writer,
 };
 
 fn shared<T: Send + Sync + Debug>() {}
@@ -24,6 +24,7 @@ fn handles_are_shared_cloned_and_printed() {
     handle::<Gauges>();
     handle::<GaugeReader>();
     handle::<Histograms>();
+    handle::<TopKeys>();
     handle::<Histogram>();
     handle::<OpenOptions>();
     handle::<Event<u64>>();
@@ -36,6 +37,7 @@ fn handles_are_shared_cloned_and_printed() {
     shared::<CountersWriter>();
     shared::<GaugesWriter>();
     shared::<HistogramsWriter>();
+    shared::<TopKeysWriter>();
     shared::<Source>();
     shared::<Error>();
     shared::<ReadError>();
@@ -44,6 +46,7 @@ fn handles_are_shared_cloned_and_printed() {
     descriptor::<Latches<u64>>();
     descriptor::<Counters>();
     descriptor::<Gauges>();
+    descriptor::<TopKeys>();
     descriptor::<Histograms>();
 }
 

@@ -30,6 +30,7 @@ mod stream;
 mod tagged;
 mod tails;
 mod threads;
+mod top;
 mod waking;
 
 use std::path::{Path, PathBuf};
@@ -66,6 +67,7 @@ const GROUPS: &[(&str, Group)] = &[
     ("read", read::cells),
     ("counters", read::counters),
     ("histogram", histogram::run),
+    ("top", top::run),
     ("produce", produce::run),
     ("consume", consume::run),
     ("merge", merge::run),

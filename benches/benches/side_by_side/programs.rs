@@ -33,6 +33,9 @@ pub(crate) mod skel {
     pub(crate) mod histogram {
         include!(concat!(env!("OUT_DIR"), "/histogram.skel.rs"));
     }
+    pub(crate) mod top {
+        include!(concat!(env!("OUT_DIR"), "/top.skel.rs"));
+    }
     #[cfg(has_arena)]
     pub(crate) mod arena {
         include!(concat!(env!("OUT_DIR"), "/arena.skel.rs"));

@@ -14,6 +14,7 @@
 #include <mapring/resizable.bpf.h>
 #include <mapring/ring.bpf.h>
 #include <mapring/tails.bpf.h>
+#include <mapring/top.bpf.h>
 #include <mapring/wakeable.bpf.h>
 
 char LICENSE[] SEC("license") = "GPL";
@@ -44,6 +45,7 @@ MAPRING_COUNTERS(counters, 2);
 MAPRING_HISTOGRAMS(histogram, 2);
 MAPRING_COMMANDS(commands, struct wide, 2);
 MAPRING_GAUGES(gauge, 2);
+MAPRING_TOP_KEYS(top, 2);
 MAPRING_LATCH(latch, struct wide);
 MAPRING_PERCPU_CELL(percpu_cell, struct wide);
 MAPRING_PERCPU_COUNTERS(percpu_counters, 2);
@@ -183,6 +185,13 @@ SEC("syscall")
 int set_gauge(__u64 *ctx)
 {
 	mapring_gauge_set_at(&gauge, ctx[1], ctx[0] & 0xfffff, ctx[0]);
+	return 0;
+}
+
+SEC("syscall")
+int add_top(__u64 *ctx)
+{
+	mapring_top_add(&top, ctx[0], ctx[1]);
 	return 0;
 }
 

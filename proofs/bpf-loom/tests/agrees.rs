@@ -4,9 +4,10 @@
 use bytemuck::NoUninit;
 use mapring::abi::gauge::{self as gauges, GAUGE};
 use mapring::abi::histogram::{BUCKETS, HISTOGRAM, STRIDE, values};
+use mapring::abi::top as tops;
 use mapring::abi::{Geometry, Kind, Preamble};
 use mapring::protocol::ring::{ShardMut, Slot};
-use mapring::protocol::{WordsMut, cell, counters, gauge, histogram};
+use mapring::protocol::{WordsMut, cell, counters, gauge, histogram, top};
 use mapring_bpf_loom::decode::{FETCH, Insn};
 use mapring_bpf_loom::machine::Machine;
 use mapring_bpf_loom::map::Map;
@@ -248,6 +249,47 @@ fn gauges_are_written_alike() {
             Machine::new(&set, &bpf, object.order, cpu, [u64::MAX, index]).run();
             assert_eq!(words(&bpf)[Preamble::DROPPED], late + dropped, "{}", object.name);
         }
+        println!("{}: {steps} instructions at most", object.name);
+    }
+}
+
+#[test]
+fn top_keys_are_counted_alike() {
+    let geometry = Geometry::new(Kind::TopKeys, tops::BUCKET as u64, 2, 2).unwrap();
+    for object in Object::all() {
+        let (bpf, rust) = (Map::new("top", &geometry), Map::new("top", &geometry));
+        let add = object.program("add_top");
+        let (mut random, mut replaced, mut steps) = (Random(1), 0, 0);
+        for n in 0..3000_u64 {
+            // Keys that come again, and others; also 0, and those that differ only in the high half.
+            let key = match n % 4 {
+                0 => n,
+                1 => random.below(12) << 60,
+                _ => random.below(8),
+            };
+            let (cpu, amount) = (random.below(2), random.below(100));
+            let mut machine = Machine::new(&add, &bpf, object.order, cpu, [key, amount]);
+            machine.run();
+            steps = steps.max(machine.steps());
+            let bucket = geometry.shard(usize::try_from(cpu).unwrap()) + tops::bucket(key, 2);
+            let bucket = WordsMut::new(&rust.words).slice(bucket * tops::STRIDE, tops::STRIDE);
+            assert!(top::add(bucket, key, amount));
+            replaced += u64::from(n % 4 == 0);
+            assert_eq!(words(&bpf), words(&rust), "{}: addition {n} of {amount} to {key:x}", object.name);
+        }
+        assert!(replaced > 100);
+        // Another program is in the bucket: only the sum changes.
+        let first = (geometry.shard(0) + tops::bucket(5, 2)) * tops::STRIDE;
+        for map in [&bpf, &rust] {
+            map.words[first].store(map.words[first].load(Ordering::Relaxed) | 1, Ordering::Relaxed);
+        }
+        Machine::new(&add, &bpf, object.order, 0, [5, 7]).run();
+        assert!(!top::add(WordsMut::new(&rust.words).slice(first, tops::STRIDE), 5, 7));
+        assert_eq!(words(&bpf), words(&rust), "{}", object.name);
+        assert_eq!(words(&bpf)[first + tops::OTHER], 7);
+        // No such CPU's table.
+        Machine::new(&add, &bpf, object.order, 2, [5, 7]).run();
+        assert_eq!(words(&bpf)[Preamble::DROPPED], 1, "{}", object.name);
         println!("{}: {steps} instructions at most", object.name);
     }
 }

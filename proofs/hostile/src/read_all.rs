@@ -5,10 +5,12 @@ use bytemuck::{AnyBitPattern, NoUninit};
 use mapring::abi::gauge::WINDOWS;
 use mapring::abi::histogram::{BUCKETS, STRIDE, values};
 use mapring::abi::seq::{Slots, TRIES};
+use mapring::abi::top::WAYS;
 use mapring::abi::{Geometry, Kind};
 use mapring::protocol::ring::{Shard, SlotSource};
 use mapring::{
-    Cells, Commands, Counters, Gauges, Histogram, Histograms, Latches, ReadError, Reader, Region, Ring, Start,
+    Cells, Commands, Counters, Gauges, Histogram, Histograms, Latches, ReadError, Reader, Region, Ring,
+    Start, TopKeys,
 };
 use std::time::Duration;
 
@@ -99,6 +101,9 @@ pub fn read_all(region: &Region, image: Option<&[u64]>) -> Reads {
         }
         _ if region.geometry().kind() == Kind::Gauges => {
             gauges(&Gauges::from_region(region.clone()).expect("gauges"))
+        }
+        _ if region.geometry().kind() == Kind::TopKeys => {
+            top_keys(&TopKeys::from_region(region.clone()).expect("top keys"))
         }
         _ => Reads::default(),
     };
@@ -319,6 +324,25 @@ fn gauges(gauges: &Gauges) -> Reads {
     }
     assert!(matches!(gauges.windows(gauges.len()), Err(ReadError::Index { .. })));
     reads
+}
+
+fn top_keys(top: &TopKeys) -> Reads {
+    for k in [0, 3, usize::MAX] {
+        match top.largest(k) {
+            Ok(ranking) => {
+                assert!(ranking.keys.len() <= k.min(WAYS * top.buckets() * top.shards()));
+                assert!(
+                    ranking.keys.is_sorted_by(|a, b| a.count >= b.count) && ranking.other <= ranking.total
+                );
+                assert!(ranking.keys.iter().all(|top| top.error <= top.count));
+            }
+            Err(e) => {
+                assert!(matches!(e, ReadError::Busy { .. }), "{e}");
+                return Reads { busy: 1, ..Reads::default() };
+            }
+        }
+    }
+    Reads { values: 3, ..Reads::default() }
 }
 
 /// The non-empty buckets.

@@ -10,6 +10,7 @@
 #define COUNTERS_MAX ((1ULL << 26) - 1)
 #define HISTOGRAM 4096
 #define GAUGE 16384
+#define BUCKET 248
 #define PLACES 64
 #define SLOTS_MAX (1ULL << 31)
 #define SHARDS_MAX 65536
@@ -51,9 +52,11 @@ static bool has_slots(const struct layout *l)
 
 static bool within_limits(const struct layout *l)
 {
-	if (l->kind < RING || l->kind > COMMANDS)
+	if (l->kind < RING || l->kind > TOP_KEYS)
 		return false;
 	if (l->record < 1 || l->record > RECORD_MAX || (of_bank(l) && l->record != of_bank(l)))
+		return false;
+	if (l->kind == TOP_KEYS && (l->record != BUCKET || (l->capacity & (l->capacity - 1)) != 0))
 		return false;
 	if (l->capacity < 1 || l->capacity > ELEMENTS_MAX ||
 	    (of_bank(l) && l->capacity > COUNTERS_MAX * 8 / of_bank(l)) ||
@@ -64,7 +67,7 @@ static bool within_limits(const struct layout *l)
 	if (has_slots(l) && (l->capacity > SLOTS_MAX || (l->capacity & (l->capacity - 1)) != 0))
 		return false;
 	if (l->kind != RING)
-		return ((of_bank(l) && l->kind != PERCPU_COUNTERS) || l->shards == 1) && !l->resizable && !l->one_cpu;
+		return ((of_bank(l) && l->kind != PERCPU_COUNTERS) || l->kind == TOP_KEYS || l->shards == 1) && !l->resizable && !l->one_cpu;
 	if (l->resizable && l->one_cpu)
 		return false;
 	return !l->one_cpu || l->shards == 1;
@@ -100,7 +103,8 @@ bool layout_complete(struct layout *l)
 	if (has_slots(l))
 		l->elements = l->first + l->shards * (l->header + slot_elements(l));
 	else
-		l->elements = l->first + (of_bank(l) ? l->shards * (l->kind == READERS ? 3 : 1) : l->capacity);
+		l->elements = l->first + (of_bank(l) ? l->shards * (l->kind == READERS ? 3 : 1) :
+					  l->kind == TOP_KEYS ? l->shards * l->capacity : l->capacity);
 	return l->elements <= ELEMENTS_MAX;
 }
 

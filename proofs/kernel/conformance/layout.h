@@ -16,7 +16,8 @@ enum kind {
 	HISTOGRAMS,
 	GAUGES,
 	READERS,
-	COMMANDS
+	COMMANDS,
+	TOP_KEYS
 };
 
 enum { PREAMBLE_WORDS = 16 };

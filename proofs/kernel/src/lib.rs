@@ -123,6 +123,8 @@ pub mod skel {
         tagged_portable
         tails
         tails_portable
+        top
+        top_portable
         tso
         wakeable
         wakeable_portable
@@ -188,6 +190,8 @@ pub mod skel {
     pub use tagged_portable::TaggedPortableSkelBuilder;
     pub use tails::TailsSkelBuilder;
     pub use tails_portable::TailsPortableSkelBuilder;
+    pub use top::TopSkelBuilder;
+    pub use top_portable::TopPortableSkelBuilder;
     pub use tso::TsoSkelBuilder;
     pub use wakeable::WakeableSkelBuilder;
     pub use wakeable_portable::WakeablePortableSkelBuilder;

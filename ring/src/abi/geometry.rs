@@ -4,6 +4,7 @@ use thiserror::Error;
 
 use super::gauge::GAUGE;
 use super::histogram::HISTOGRAM;
+use super::top::BUCKET;
 use super::{Kind, LINE, Preamble, Tails, WORD, readers};
 
 /// The shape of a region. Constructors accept only shapes whose offsets all fit. So calculations with a shape can't
@@ -24,8 +25,8 @@ pub struct Geometry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum GeometryError {
-    /// The slots of a ring, of records or of commands, are not a power of two.
-    #[error("a ring needs a power of two of slots (1, 2, 4, …), not {0}")]
+    /// The slots of a ring, of records or of commands, or the buckets of top keys, are not a power of two.
+    #[error("a ring needs a power of two of slots, and top keys of buckets (1, 2, 4, …), not {0}")]
     Slots(u64),
     /// No cells, no counters, or no shards.
     #[error("{kind} with {capacity} entries in {shards} shards: both must be at least 1")]
@@ -52,6 +53,9 @@ pub enum GeometryError {
     /// Gauges of another size.
     #[error("gauges of {0} bytes: a gauge has {GAUGE} bytes")]
     Gauge(u64),
+    /// Buckets of top keys of another size.
+    #[error("buckets of {0} bytes: a bucket of top keys has {BUCKET} bytes")]
+    Bucket(u64),
     /// More elements than a map can have.
     #[error("{0} elements: a map has at most {max}", max = u32::MAX)]
     Entries(u64),
@@ -68,7 +72,7 @@ pub enum GeometryError {
     },
     /// Cells, latches, commands and the per-CPU kinds have one shard.
     #[error(
-        "only rings, counters, histograms and gauges have shards, and not in per-CPU maps: 1 shard, not {0}"
+        "only rings, counters, histograms, gauges and top keys have shards, and not in per-CPU maps: 1 shard, not {0}"
     )]
     Sharded(u64),
     /// Only a ring can be resizable, and not the ring of one CPU.
@@ -119,7 +123,7 @@ impl Geometry {
             _ => return Err(GeometryError::Record(record)),
         };
         match kind {
-            Kind::Ring | Kind::Commands if !small_capacity.is_power_of_two() => {
+            Kind::Ring | Kind::Commands | Kind::TopKeys if !small_capacity.is_power_of_two() => {
                 return Err(GeometryError::Slots(capacity));
             }
             Kind::Counters | Kind::PerCpuCounters | Kind::Readers if record != WORD as u64 => {
@@ -128,6 +132,7 @@ impl Geometry {
             Kind::Readers if capacity != readers::PLACES as u64 => {
                 return Err(GeometryError::Readers(capacity));
             }
+            Kind::TopKeys if record != BUCKET as u64 => return Err(GeometryError::Bucket(record)),
             Kind::Gauges if record != GAUGE as u64 => return Err(GeometryError::Gauge(record)),
             Kind::Histograms if record != HISTOGRAM as u64 => return Err(GeometryError::Histogram(record)),
             _ if shards > 1 && !kind.is_sharded() => return Err(GeometryError::Sharded(shards)),
@@ -265,7 +270,7 @@ impl Geometry {
             return self.area() * WORD + tails.memory();
         }
         match self.kind {
-            Kind::Ring | Kind::Cells | Kind::PerCpuCells | Kind::Commands => {
+            Kind::Ring | Kind::Cells | Kind::PerCpuCells | Kind::Commands | Kind::TopKeys => {
                 WORD + self.record().next_multiple_of(WORD)
             }
             Kind::Latches => WORD + 2 * self.record().next_multiple_of(WORD),
@@ -341,7 +346,7 @@ impl Geometry {
     fn shard_elements(&self) -> usize {
         match self.kind {
             Kind::Ring | Kind::Commands => self.whole_lines(LINE) + self.slot_elements(),
-            Kind::Cells | Kind::Latches | Kind::PerCpuCells => self.capacity(),
+            Kind::Cells | Kind::Latches | Kind::PerCpuCells | Kind::TopKeys => self.capacity(),
             Kind::Counters | Kind::PerCpuCounters | Kind::Histograms | Kind::Gauges => 1,
             Kind::Readers => readers::OF_SHARD,
         }

@@ -14,6 +14,7 @@ mod process;
 pub mod readers;
 pub mod seq;
 mod tails;
+pub mod top;
 
 pub use gate::Gate;
 pub use geometry::{Geometry, GeometryError};
@@ -52,10 +53,12 @@ pub enum Kind {
     Readers = 9,
     /// A ring of commands, which userspace writes and programs carry out.
     Commands = 10,
+    /// A table of counts for each shard, of the keys that have most.
+    TopKeys = 11,
 }
 
 impl Kind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Ring,
         Self::Cells,
         Self::Counters,
@@ -66,6 +69,7 @@ impl Kind {
         Self::Gauges,
         Self::Readers,
         Self::Commands,
+        Self::TopKeys,
     ];
 
     /// The kind with the number `raw` in the preamble, if there is one.
@@ -75,7 +79,10 @@ impl Kind {
 
     /// Whether such a region has a shard for each CPU that writes it.
     pub(crate) fn is_sharded(self) -> bool {
-        matches!(self, Self::Ring | Self::Counters | Self::Histograms | Self::Gauges | Self::Readers)
+        matches!(
+            self,
+            Self::Ring | Self::Counters | Self::Histograms | Self::Gauges | Self::Readers | Self::TopKeys
+        )
     }
 
     /// Whether each CPU has a copy of the whole region, preamble included. Such kinds are only in a `PERCPU_ARRAY`.
@@ -97,6 +104,7 @@ impl core::fmt::Display for Kind {
             Self::Gauges => "gauges",
             Self::Readers => "readers",
             Self::Commands => "commands",
+            Self::TopKeys => "top keys",
         })
     }
 }
@@ -110,7 +118,7 @@ mod tests {
         for (raw, kind) in (1..).zip(Kind::ALL) {
             assert_eq!(Kind::from_raw(raw), Some(kind));
         }
-        assert_eq!([0, 11, u64::MAX].map(Kind::from_raw), [None; 3]);
+        assert_eq!([0, 12, u64::MAX].map(Kind::from_raw), [None; 3]);
     }
 
     #[test]
@@ -119,11 +127,19 @@ mod tests {
         assert_eq!(kinds[..4], ["ring", "cells", "counters", "latches"]);
         assert_eq!(
             kinds[4..],
-            ["cells for each CPU", "counters for each CPU", "histograms", "gauges", "readers", "commands"]
+            [
+                "cells for each CPU",
+                "counters for each CPU",
+                "histograms",
+                "gauges",
+                "readers",
+                "commands",
+                "top keys"
+            ]
         );
         assert_eq!(
             Kind::ALL.map(Kind::is_per_cpu),
-            [false, false, false, false, true, true, false, false, false, false],
+            [false, false, false, false, true, true, false, false, false, false, false],
             "only in maps that each CPU has for itself"
         );
     }

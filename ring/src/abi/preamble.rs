@@ -37,7 +37,8 @@ pub enum PreambleError {
     /// The kind is not supported.
     #[error(
         "a region of unknown kind {found}, this library knows 1 (ring), 2 (cells), 3 (counters), 4 (latches), \
-         5 (cells for each CPU), 6 (counters for each CPU), 7 (histograms), 8 (gauges), 9 (readers) and 10 (commands)"
+         5 (cells for each CPU), 6 (counters for each CPU), 7 (histograms), 8 (gauges), 9 (readers), \
+         10 (commands) and 11 (top keys)"
     )]
     Kind {
         /// The third word.

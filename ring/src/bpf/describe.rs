@@ -12,6 +12,7 @@ use super::sys;
 use super::uapi::MapInfo;
 use crate::abi::gauge::GAUGE;
 use crate::abi::histogram::HISTOGRAM;
+use crate::abi::top::BUCKET;
 use crate::abi::{Geometry, GeometryError, Kind, Preamble, Tails};
 use crate::text::printable;
 
@@ -123,6 +124,7 @@ pub(crate) fn from_btf(btf: &Btf, value: u32) -> Option<Description> {
         ("counters__", Kind::Counters, None),
         ("histograms__", Kind::Histograms, None),
         ("gauges__", Kind::Gauges, None),
+        ("top__", Kind::TopKeys, None),
         ("percpu_cell__", Kind::PerCpuCells, None),
         ("percpu_counters__", Kind::PerCpuCounters, None),
         ("readers__", Kind::Readers, None),
@@ -140,6 +142,7 @@ pub(crate) fn from_btf(btf: &Btf, value: u32) -> Option<Description> {
         Kind::Counters | Kind::PerCpuCounters | Kind::Readers => (8, "u64".to_owned()),
         Kind::Histograms => (HISTOGRAM as u64, "u64".to_owned()),
         Kind::Gauges => (GAUGE as u64, "u64".to_owned()),
+        Kind::TopKeys => (BUCKET as u64, "u64".to_owned()),
         _ => {
             let record = record_type(value)?;
             (record.bytes()?, printable(&String::from_utf8_lossy(record.first_name().unwrap_or_default())))

@@ -34,7 +34,7 @@ pub enum ErrorKind {
     Layout,
     /// A size or number for which there is no region, or no map on this kernel.
     Shape,
-    /// A ring, counters, histograms or gauges without a shard for each possible CPU: the loader did not call `loader::prepare`.
+    /// A ring, counters, histograms, gauges or top keys without a shard for each possible CPU: the loader did not call `loader::prepare`.
     NotFitted,
     /// A memfd that another process can use to kill its readers, or to take their memory.
     /// [`OpenOptions::allow_unsealed`](crate::OpenOptions::allow_unsealed) accepts it.

@@ -16,6 +16,7 @@ mod latches;
 #[cfg(feature = "bpf")]
 mod per_cpu;
 pub mod table;
+mod top;
 
 #[cfg(feature = "bpf")]
 pub use array::Array;
@@ -28,6 +29,7 @@ pub use latches::{Latches, LatchesWriter};
 #[cfg(feature = "bpf")]
 pub use per_cpu::PerCpuCells;
 pub use table::Snapshot;
+pub use top::{Ranking, TopKey, TopKeys, TopKeysWriter};
 
 /// The functions that open a handle, the same for each. For typed handles they compare the record with the map's BTF.
 macro_rules! openers {

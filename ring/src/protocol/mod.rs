@@ -20,6 +20,7 @@ pub mod latch;
 mod pairs;
 pub mod readers;
 pub mod ring;
+pub mod top;
 mod triple;
 mod words;
 

@@ -8,11 +8,13 @@ use fastrand::Rng;
 use mapring::abi::gauge::GAUGE;
 use mapring::abi::histogram::HISTOGRAM;
 use mapring::abi::seq::{DISCARDED, Slots};
+use mapring::abi::top::BUCKET;
 use mapring::abi::{Geometry, Kind, LINE, Preamble, WORD};
 use mapring::protocol::Words;
 use mapring::protocol::ring::{Cursor, Place, Shard, SlotSource, Start, Step};
 use mapring::{
     Cells, Commands, Counters, Error, ErrorKind, Gauges, Histograms, Latches, OpenOptions, Region, Ring,
+    TopKeys,
 };
 use mapring_hostile_tests::{Counted, Memory, Reads, forge, hostile_word, read_all};
 use proptest::collection::vec;
@@ -62,6 +64,7 @@ fn shape() -> impl Strategy<Value = Geometry> {
         Kind::Histograms,
         Kind::Commands,
         Kind::Gauges,
+        Kind::TopKeys,
     ];
     let kind = prop::sample::select(kinds);
     (kind, record, 0_u32..6, 1_u64..10, 1_u64..4).prop_map(|(kind, record, bits, count, shards)| {
@@ -71,6 +74,7 @@ fn shape() -> impl Strategy<Value = Geometry> {
             Kind::Histograms => Geometry::new(kind, HISTOGRAM as u64, count.min(2), shards),
             Kind::Commands => Geometry::new(kind, record, 1 << bits, 1),
             Kind::Gauges => Geometry::new(kind, GAUGE as u64, 1, shards.min(2)),
+            Kind::TopKeys => Geometry::new(kind, BUCKET as u64, 1 << bits, shards),
             _ => Geometry::new(kind, record, count, 1),
         };
         geometry.unwrap()
@@ -267,6 +271,11 @@ fn writers_go_on_in_whatever_they_find() {
                 for ns in [0, 1 << 40, u64::MAX] {
                     writer.set_at(0, u64::MAX, ns).unwrap();
                 }
+            }
+            (Kind::TopKeys, _) => {
+                let top = TopKeys::from_region(region.clone()).unwrap();
+                let writer = top.writer(0).unwrap();
+                (0..100).for_each(|key| _ = writer.add(key << (key % 64), u64::MAX / 3));
             }
             _ => {}
         }

@@ -9,7 +9,7 @@ use mapring::protocol::Words;
 use mapring::protocol::ring::{Cursor, Place, Shard, Step};
 use mapring::{
     Cells, Counters, ErrorKind, Gauges, Histograms, Latches, OpenOptions, ReadError, Reader, Region, Ring,
-    Start,
+    Start, TopKeys,
 };
 use mapring_hostile_tests::{Counted, Memory, Neighbour, Record, read_all};
 
@@ -139,6 +139,7 @@ fn play() -> Vec<(&'static str, [u64; 3])> {
     let counters = Counters::create_memfd(3, 2).unwrap();
     let histograms = Histograms::create_memfd(2, 2).unwrap();
     let gauges = Gauges::create_memfd(1, 2).unwrap();
+    let top = TopKeys::create_memfd(1, 2).unwrap();
     let regions = [
         &ring.region(),
         cells.region(),
@@ -146,6 +147,7 @@ fn play() -> Vec<(&'static str, [u64; 3])> {
         counters.region(),
         histograms.region(),
         gauges.region(),
+        top.region(),
     ];
     let (set, latch, add) = (cells.writer().unwrap(), latches.writer().unwrap(), counters.writer(1).unwrap());
     let neighbours = regions.map(Neighbour::of);
@@ -214,6 +216,14 @@ fn play() -> Vec<(&'static str, [u64; 3])> {
         threads.push(until(scope, "gauges", stop, move || {
             let since = gauge.read().unwrap();
             [1, since.windows.len() as u64]
+        }));
+        threads.push(until(scope, "top keys", stop, || {
+            let counted = top.writer(1).unwrap().add(7, 1);
+            match top.largest(5) {
+                Ok(ranking) => assert!(ranking.keys.len() <= 5 && ranking.other <= ranking.total),
+                Err(e) => assert!(matches!(e, ReadError::Busy { .. }), "{e}"),
+            }
+            [1, u64::from(counted)]
         }));
         threads.push(until(scope, "newcomers", stop, || {
             regions.iter().map(|region| open_and_read(region)).fold([0, 0], |a, b| [a[0] + b[0], a[1] + b[1]])

@@ -25,7 +25,7 @@ impl Shape {
     }
 
     fn geometry(self) -> Result<Geometry, GeometryError> {
-        let kind = Kind::from_raw(self.kind).expect("kinds are 1 to 10");
+        let kind = Kind::from_raw(self.kind).expect("kinds are 1 to 11");
         let mut geometry = Geometry::new(kind, self.record, self.capacity, self.shards)?;
         if self.resizable {
             geometry = geometry.resizable()?;
@@ -85,6 +85,7 @@ fn the_examples_of_the_document_are_right() {
             "gauges",
             "readers",
             "commands",
+            "top keys",
         ]
         .iter()
         .position(|name| *name == kind);
@@ -108,7 +109,7 @@ fn the_library_lays_out_regions_as_the_document_says() {
         [0, 1, 2, 3, 4, 7, 8, 64, 4096, (1 << 26) - 1, 1 << 26, 1 << 31, u64::from(u32::MAX), 1 << 32];
     let mut records: Vec<u64> = (0..260).collect();
     records.extend([4095, 4096, 16_384, (1 << 29) - 9, (1 << 29) - 8, (1 << 29) - 7, 1 << 32, u64::MAX]);
-    for kind in 1..=10 {
+    for kind in 1..=11 {
         for &record in records.iter().filter(|&&record| ![3, 6].contains(&kind) || record < 16) {
             for capacity in capacities {
                 for shards in [0, 1, 2, 1 << 16, (1 << 16) + 1] {
