@@ -44,8 +44,9 @@ struct bpf_spin_lock {
 	__u32 val;
 };
 
+/* Behind the words that programs and readers use of the preamble and of a shard's header. */
 struct locked {
-	__u32 words[13];
+	__u32 words[35];
 	struct bpf_spin_lock lock;
 };
 
@@ -60,13 +61,13 @@ int write_locked(struct args *args)
 		struct locked *r = mapring_reserve(&locked_ring);
 
 		if (r) {
-			FILL_WORDS(r, n, 13);
+			FILL_WORDS(r, n, 35);
 			mapring_commit(r);
 			args->done++;
 		}
 		r = mapring_cell_begin(&locked_cells, 1);
 		if (r) {
-			FILL_WORDS(r, n, 13);
+			FILL_WORDS(r, n, 35);
 			mapring_cell_end(r);
 		}
 	}

@@ -205,8 +205,8 @@ fn values_with_a_spin_lock() {
     let skel = load::<RefusalsSkelBuilder>(&mut storage, fitted);
     let writer = Runner::new(skel.object(), "write_locked");
     // Plain words, where C has a struct with a lock.
-    let ring = Ring::<Filled<14>>::from_region(Region::open(&skel.maps.locked_ring).unwrap()).unwrap();
-    let cells = Cells::<Filled<14>>::from_region(Region::open(&skel.maps.locked_cells).unwrap()).unwrap();
+    let ring = Ring::<Filled<36>>::from_region(Region::open(&skel.maps.locked_ring).unwrap()).unwrap();
+    let cells = Cells::<Filled<36>>::from_region(Region::open(&skel.maps.locked_cells).unwrap()).unwrap();
     assert_eq!(ring.access(), cells.access());
     // Before 6.11 the kernel searches for locks only at the top level of a value, and maps a lock in a record.
     if ring.access() != Access::Mapped {
@@ -216,8 +216,8 @@ fn values_with_a_spin_lock() {
     }
     // The last word is the lock: it is never taken, and a kernel that finds it hides it.
     let right = |n| {
-        let mut words = words_of::<14>(n);
-        words[13] = 0;
+        let mut words = words_of::<36>(n);
+        words[35] = 0;
         words
     };
     read_while_written(&ring, &cells, &writer, right);

@@ -122,11 +122,15 @@ static __always_inline __u64 *mapring__claim_anew(void *rings, __u32 size)
 								      __u32 base, __u32 shift)   \
 	{                                                                                        \
 		const __u32 size = sizeof(struct mapring_inner_ring__##name);                    \
-		struct mapring__ring ring = { map, size, shift, 0 };                                \
-                                                                                                 \
+		struct mapring__ring ring = { map, size, shift, 0 };                             \
 		__u64 *head = mapring__word(map, header);                                        \
+		__s64 claimed;                                                                   \
                                                                                                  \
-		return head ? mapring__search(ring, head, header, base, 0) : -1;                         \
+		if (!head)                                                                       \
+			return -1;                                                               \
+		claimed = mapring__search(ring, head, base, 0);                                  \
+		mapring__count_drop(ring, head, header, claimed);                                \
+		return claimed;                                                                  \
 	}                                                                                        \
 	MAPRING__FN record_type *mapring_reserve(struct mapring_map__##name *map)                \
 	{                                                                                        \

@@ -138,7 +138,7 @@ fn nothing_hidden(types: &Types, element: usize, what: &str) -> Result<()> {
         let identity = hides(0..Preamble::IDENTITY) || hides(Preamble::DROPPED..Preamble::DROPPED + 2);
         let hidden = match types.region().map(|described| described.kind) {
             _ if identity => "preamble",
-            Some(Kind::Ring) if hides(0..2) => "header of a shard",
+            Some(Kind::Ring) if hides(0..4) || hides(6..8) => "header of a shard",
             _ => continue,
         };
         return Err(Error::from(Cause::Hidden { what: what.to_owned(), field, offset, hidden }));

@@ -142,15 +142,18 @@ static __always_inline __u64 mapring__take_guarded(__u64 *head, __u64 t, __u64 *
 #define MAPRING__TAKE(guarded) \
 	((guarded) ? mapring__take_guarded(head, t, seq, lap, pending) : mapring__take(seq, lap, pending))
 
+/* What the slow path returns if it claims nothing: no slot that it tried was free, or a required reader is in the way. */
+#define MAPRING__NO_SLOT -1
+#define MAPRING__IS_FULL -2
+
 /*
- * The slow path: `head`, in element `header`, was not the next free ticket. Returns the ticket that it claimed, or -1
- * after it counted the drop. Its loops follow each other, because the verifier multiplies nested ones.
+ * The slow path: `head` was not the next free ticket. Returns the ticket that it claimed, or why it claimed none. Its
+ * loops follow each other, because the verifier multiplies nested ones.
  */
-static __always_inline __s64 mapring__search(struct mapring__ring ring, __u64 *head, __u32 header, __u32 base,
-					     const int guarded)
+static __always_inline __s64 mapring__search(struct mapring__ring ring, __u64 *head, __u32 base, const int guarded)
 {
 	__u64 *seq, start = mapring__load(head), pending = start & MAPRING__PENDING, t = start ^ pending;
-	__u64 lap, state, limit = 0, *word;
+	__u64 lap, state, limit = 0;
 
 	/* A nested program took the slot, or it is still being written one lap behind: try the next. */
 	for (__u32 i = 0; i < MAPRING__WALK; i++, t++) {
@@ -208,19 +211,27 @@ dropped:
 		mapring__store(head, t | pending);
 	else if (guarded)
 		mapring__store(head, start);
-	mapring__time_drop(ring.map, ring.size, head, header);
-	mapring__count(head + 1, 1);
-	return -1;
+	return MAPRING__NO_SLOT;
 full:
 	mapring__store(head, t | pending);
-	word = mapring__header_word(ring.map, ring.size, head, base, MAPRING__FULL);
-	mapring__time_drop(ring.map, ring.size, head, header);
-	if (word)
-		mapring__count(word, 1);
-	return -1;
+	return MAPRING__IS_FULL;
 claimed:
 	mapring__store(head, (t + 1) | pending);
 	return (__s64)t;
+}
+
+/* After the slow path, outside of the guard: counts a drop in the shard whose header starts with element `header`. */
+static __always_inline void mapring__count_drop(struct mapring__ring ring, __u64 *head, __u32 header, __s64 claimed)
+{
+	__u64 *count = head + 1;
+
+	if (claimed >= 0)
+		return;
+	if (ring.readers && claimed == MAPRING__IS_FULL)
+		count = mapring__header_word(ring.map, ring.size, head, header, MAPRING__FULL);
+	mapring__time_drop(ring.map, ring.size, head, header);
+	if (count)
+		mapring__count(count, 1);
 }
 
 static __always_inline __s64 mapring__claim(struct mapring__ring ring, __u64 *head, __u32 base)
@@ -231,11 +242,14 @@ static __always_inline __s64 mapring__claim(struct mapring__ring ring, __u64 *he
 		mapring__count_out_of_range(ring.map, ring.size);
 		return -1;
 	}
-	if (!MAPRING__HAS_GUARD)
-		return mapring__search(ring, head, base, base, 0);
-	MAPRING__GUARD;
-	claimed = mapring__search(ring, head, base, base, 1);
-	MAPRING__UNGUARD;
+	if (!MAPRING__HAS_GUARD) {
+		claimed = mapring__search(ring, head, base, 0);
+	} else {
+		MAPRING__GUARD;
+		claimed = mapring__search(ring, head, base, 1);
+		MAPRING__UNGUARD;
+	}
+	mapring__count_drop(ring, head, base, claimed);
 	return claimed;
 }
 
