@@ -153,6 +153,12 @@ static CHECKS: &[Check] = &[
             &[Tools, Machines(vm::STEP_QUICK)],
             code(vm::STEP_QUICK, |tools| vm::step(vm::STEP_QUICK, tools.context("no tools")?)),
         ),
+    check("vm-more", "what old verifiers and preemption could break, on two more kernels")
+        .test(
+            &[Tools, Machines(vm::STEP_MORE)],
+            code(vm::STEP_MORE, |tools| vm::step(vm::STEP_MORE, tools.context("no tools")?)),
+        )
+        .only_in_all(),
     check("assembly", "machine code of the hot paths: barriers there, locks and calls not")
         .test(
             &[Tools],
@@ -218,8 +224,8 @@ static CHECKS: &[Check] = &[
         )
         .prove(5, &[Path("proofs/bpf-loom"), Tools], Code(runs::count_bpf_loom)),
     check("loom", "every interleaving of the production sources, bounded where it says so")
-        .test(&[], code("cargo xtask loom", |_| models::run(|command| command)))
-        .quick(
+        .test(
+            // The models `bpf_xchg::…` have a copy of the BPF code in Rust; `bpf-loom` runs the compiled code itself.
             &[],
             code("cargo xtask loom, without its models `bpf_xchg::…`", |_| {
                 models::run(|command| command.args(["--", "--skip", "bpf_xchg"]))
