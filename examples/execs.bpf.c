@@ -2,6 +2,7 @@
 /* A record for each execve, with its arguments as a tail, and one for each process that ends. */
 #include <mapring/tagged.bpf.h>
 #include <mapring/tails.bpf.h>
+#include "calls.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -44,31 +45,15 @@ struct task_struct {
 	struct task_struct *real_parent;
 	struct mm_struct *mm;
 };
+#pragma clang attribute pop
 
 #ifdef __TARGET_ARCH_arm64
-struct pt_regs {
-	__u64 regs[31];
-	__u64 orig_x0;
-	int syscallno;
-};
-#define CALL(regs) ((regs)->syscallno)
-#define ARGUMENT_0(regs) ((regs)->orig_x0)
-#define ARGUMENT_1(regs) ((regs)->regs[1])
-#define ARGUMENT_2(regs) ((regs)->regs[2])
 #define EXECVE 221
 #define EXECVEAT 281
-#else /* x86-64: on any other machine the load fails, because these fields are missing */
-struct pt_regs {
-	unsigned long di, si, dx, orig_ax;
-};
-#define CALL(regs) ((regs)->orig_ax)
-#define ARGUMENT_0(regs) ((regs)->di)
-#define ARGUMENT_1(regs) ((regs)->si)
-#define ARGUMENT_2(regs) ((regs)->dx)
+#else
 #define EXECVE 59
 #define EXECVEAT 322
 #endif
-#pragma clang attribute pop
 
 /* The arguments of the new program, each with its NUL: one copy. */
 static __always_inline long new_arguments(struct task_struct *task, void *tail)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /* A record for each file that is opened. Programs drop new records rather than overwrite what the reader has not read. */
 #include <mapring/keep_oldest.bpf.h>
+#include "calls.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -15,35 +16,16 @@ struct open_event {
 
 MAPRING_KEEP_OLDEST_RING(opens, struct open_event, 8192); /* slots per CPU */
 
-/* The only fields that are read. libbpf finds their offsets when it loads the program. */
-#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 #ifdef __TARGET_ARCH_arm64
-struct pt_regs {
-	__u64 regs[31];
-	__u64 orig_x0;
-	int syscallno;
-};
-#define CALL(regs) ((regs)->syscallno)
-#define ARGUMENT_0(regs) ((regs)->orig_x0)
-#define ARGUMENT_1(regs) ((regs)->regs[1])
-#define ARGUMENT_2(regs) ((regs)->regs[2])
 #define OPEN -1 /* there is only openat */
 #define OPENAT 56
-#else /* x86-64: on any other machine the load fails, because these fields are missing */
-struct pt_regs {
-	unsigned long di, si, dx, orig_ax;
-};
-#define CALL(regs) ((int)(regs)->orig_ax)
-#define ARGUMENT_0(regs) ((regs)->di)
-#define ARGUMENT_1(regs) ((regs)->si)
-#define ARGUMENT_2(regs) ((regs)->dx)
+#else
 #define OPEN 2
 #define OPENAT 257
 #endif
 #define OPENAT2 437
-#pragma clang attribute pop
 
-/* The arguments of the calls that open files. The kernel leaves them in the registers until the call ends. */
+/* The arguments of the calls that open files. */
 static __always_inline int arguments(struct pt_regs *regs, const char **name, __u64 *flags)
 {
 	int call = CALL(regs);

@@ -127,8 +127,8 @@ pub(crate) fn nested(name: &'static str, code: Code, seen: Seen) -> u64 {
     [0, 1].map(at).into_iter().sum()
 }
 
-/// A program that does not look who is required, or how far it has read; that knows no limit, or a wrong one; that does
-/// not count. Or a machine with weaker atomics.
+/// A program that ignores which readers are required, or how far they have read; that has no limit, or one that is too high;
+/// that does not count its drops. Or a machine with weaker atomics.
 pub fn mutants(name: &'static str, code: &Code) -> Vec<Mutant> {
     let (program, order) = (&*code.program, code.order);
     let keeping = Waking::new(name, 1);
