@@ -42,8 +42,8 @@ use crate::time::Clock;
 /// **Late records.** A record whose stamp is earlier than the stamp of a record that was delivered before it is
 /// delivered as well, and counts as [`late`](MergedStats::late).
 ///
-/// **Cost.** Calls read the clock through the vDSO, and make no system call on a mapped ring. After its creation the
-/// reader allocates nothing, unless a ring with more shards replaces this one. It holds up to 128 records of each shard.
+/// **Cost.** Calls read the clock through the vDSO, and make no system call on a mapped ring. (Where the vDSO can't
+/// read it, they make one: [`Clock::now`].) After its creation the reader allocates nothing, unless a ring with more shards replaces this one. It holds up to 128 records of each shard.
 /// Those that it still holds when it is dropped are not delivered. Another reader of the ring is not affected.
 pub struct Merged<T, F> {
     reader: Reader<T>,

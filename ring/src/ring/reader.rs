@@ -9,7 +9,7 @@ mod wait;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytemuck::AnyBitPattern;
 
@@ -25,6 +25,7 @@ use crate::bpf::ReaderPlace;
 use crate::error::{Cause, Error, Result};
 use crate::protocol::ring::{Follow, Leaving, Loss, Losses, ReadStats, Start};
 use crate::region::Region;
+use crate::sync::now;
 
 /// The reading side of a ring: a position in each shard, and counts.
 ///
@@ -63,7 +64,7 @@ pub struct Reader<T> {
 struct Next {
     follow: Follow<Error>,
     /// When it began to wait for the process that resizes the ring.
-    waits_since: Option<Instant>,
+    waits_since: Option<u64>,
     error: Option<Error>,
 }
 
@@ -230,8 +231,8 @@ impl<T: AnyBitPattern> Reader<T> {
     /// [`until`](Loss::until).
     ///
     /// The reader keeps a few losses for each shard. If there are more between two calls, it merges the oldest ones of a
-    /// shard and cause, so counts stay exact, and intervals become longer. It reads the clock when it finds a loss: the
-    /// vDSO, no system call. Allocates. Makes system calls for each shard if the ring is not mapped. If a call fails,
+    /// shard and cause, so counts stay exact, and intervals become longer. It reads the coarse clock when it finds a
+    /// loss: no system call. Allocates. Makes system calls for each shard if the ring is not mapped. If a call fails,
     /// [`take_error`](Self::take_error) returns the error, and a later call of this method includes the drops.
     ///
     /// ```
@@ -304,8 +305,8 @@ impl<T: AnyBitPattern> Reader<T> {
 
 impl Next {
     /// How long the process that resizes a ring may take before a reader reports that it has not finished. The process
-    /// waits for programs: milliseconds, or more on a busy machine.
-    const UNFINISHED: Duration = Duration::from_secs(1);
+    /// waits for programs: milliseconds, or more on a busy machine. Nanoseconds.
+    const UNFINISHED: u64 = 1_000_000_000;
 
     /// The shard and ticket of the next record in the rings that replaced this one, if it is `resizable`; the record is
     /// in `sweep`.
@@ -337,8 +338,8 @@ impl Next {
             self.waits_since = None;
             return;
         }
-        let since = *self.waits_since.get_or_insert_with(Instant::now);
-        if since.elapsed() < Self::UNFINISHED {
+        let since = *self.waits_since.get_or_insert_with(now);
+        if now().saturating_sub(since) < Self::UNFINISHED {
             return;
         }
         self.waits_since = None;

@@ -10,7 +10,7 @@ use crate::protocol::ring::tails::{Area, NO_SPACE, TOO_LONG, TailsMut};
 use crate::protocol::ring::{Loss, LossCause, Losses, Place, ReadStats, ShardMut};
 use crate::record::{Field, Record, TypeLayout};
 use crate::region::{Region, Shared, View};
-use crate::sync::exact_now;
+use crate::sync::latest;
 
 /// A record `T` with a tail, as it is in the slots of a ring that `MAPRING_RING_WITH_TAILS` declares.
 ///
@@ -214,7 +214,7 @@ impl<T: NoUninit> Writer<Tailed<T>> {
 fn lose(count: &mut u64, found: &mut Losses, shard: usize, ticket: u64) {
     *count = count.wrapping_add(1);
     let (cause, tickets) = (LossCause::TailLost, Some(ticket..ticket.wrapping_add(1)));
-    found.push(Loss { shard: Some(shard), cause, tickets, count: 1, since: None, until: exact_now() });
+    found.push(Loss { shard: Some(shard), cause, tickets, count: 1, since: None, until: latest() });
 }
 
 /// The places of a shard and its tails, for writers.

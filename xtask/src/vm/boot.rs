@@ -123,9 +123,10 @@ pub(crate) fn again_after_panic(kernel: &str, mut boot: impl FnMut() -> Result<S
 
 fn qemu(arch: Arch, kernel: &Kernel, image: &Path, initramfs: &Path) -> Command {
     let (machine, usual, options) = match arch {
-        // No check of timer interrupts: on a busy host they come late, and the kernel gives up. Without cmpxchg16b:
-        // QEMU 7.2 sometimes corrupts the flags after it, and kernels that use it die.
-        Arch::X86 => ("pc", "qemu64,-cx16", "console=ttyS0 no_timer_check"),
+        // No check of timer interrupts: on a busy host they come late, and the kernel gives up. A clock that the vDSO
+        // can't read: readers must do without it; and on a busy host the kernel would give up the TSC half-way. Without
+        // cmpxchg16b: QEMU 7.2 sometimes corrupts the flags after it, and kernels that use it die.
+        Arch::X86 => ("pc", "qemu64,-cx16", "console=ttyS0 no_timer_check clocksource=acpi_pm"),
         // Pointers are signed by a cheap hash: the real one takes most of an emulated kernel's time. No LPA2, since
         // kernels before 5.12 misinterpret it and do not boot.
         Arch::Arm => ("virt", "max,pauth-impdef=on,lpa2=off", "console=ttyAMA0"),

@@ -2,7 +2,7 @@
 
 use super::{Loss, LossCause, Losses, ReadStats, Start};
 use crate::abi::Gate;
-use crate::sync::exact_now;
+use crate::sync::latest;
 
 /// A reader of all shards of a ring that can be replaced.
 pub trait Leaving: Sized {
@@ -174,7 +174,7 @@ impl<E> Follow<E> {
         let next = R::enter(next, Start::First, reader.patience())?;
         self.past += reader.leave(&mut self.losses);
         self.past.lapped = self.past.lapped.wrapping_add(missed);
-        let (cause, until) = (LossCause::Lapped, exact_now());
+        let (cause, until) = (LossCause::Lapped, latest());
         self.losses.push(Loss { shard: None, cause, tickets: None, count: missed, since: None, until });
         *reader = next;
         (self.rings, self.tries) = (self.rings + 1, 0);

@@ -66,7 +66,8 @@ pub struct Loss {
     pub count: u64,
     /// None was lost before this time. `None` if that is not known.
     pub since: Option<u64>,
-    /// None was lost after this time.
+    /// None was lost after this time. If programs don't store it, it is when the reader noticed, by the coarse clock: two
+    /// ticks of the kernel later, 2 to 20 ms.
     pub until: u64,
 }
 

@@ -10,7 +10,7 @@ use super::super::WordsMut;
 use super::super::words::words_of;
 use super::{DROPPED, DROPS_SINCE, DROPS_UNTIL, HEAD, ShardMut};
 use crate::abi::seq::{DISCARDED, TRIES, WALK, state};
-use crate::sync::{Ordering, exact_now, fence};
+use crate::sync::{Ordering, fence, latest, now};
 
 /// Nanoseconds without a drop after which the next one begins a new spell.
 const SPELL: u64 = 1_000_000_000;
@@ -178,11 +178,11 @@ impl<'a> ShardMut<'a> {
     /// producers interrupt each other here, the times are of one of them.
     #[cold]
     pub(super) fn time_drop(&self) {
-        let now = exact_now();
+        let now = now();
         if now.saturating_sub(self.header.load(DROPS_UNTIL, Ordering::Relaxed)) > SPELL {
             self.header.store(DROPS_SINCE, now, Ordering::Relaxed);
         }
-        self.header.store(DROPS_UNTIL, now, Ordering::Relaxed);
+        self.header.store(DROPS_UNTIL, latest(), Ordering::Relaxed);
     }
 
     /// Takes the slot of `t`, if `seen`, its sequence, is free for `t`.

@@ -9,7 +9,7 @@ use super::Sweep;
 use super::sources::Slots;
 use crate::abi::Preamble;
 use crate::protocol::ring::{DROPPED, DROPS_SINCE, DROPS_UNTIL, FULL, Loss, LossCause, Place, ReadStats};
-use crate::sync::exact_now;
+use crate::sync::{latest, now};
 
 /// A count of drops in the ring, as far as it was reported as losses.
 #[derive(Clone, Copy, Debug, Default)]
@@ -20,6 +20,10 @@ pub(in crate::ring) struct Drops {
 }
 
 impl Drops {
+    /// How far the times of programs may be ahead of the coarse clock: its ticks may be late. Words of a hostile writer
+    /// may be ahead by as much.
+    const AHEAD: u64 = 1_000_000_000;
+
     /// The drops that were not reported yet. `count` reads how many there are. `spell` reads when the latest spell of
     /// drops began and when it ended, or 0; it may return anything.
     pub(in crate::ring) fn new_ones(
@@ -29,17 +33,18 @@ impl Drops {
         count: impl FnOnce() -> io::Result<u64>,
         spell: impl FnOnce() -> io::Result<[u64; 2]>,
     ) -> io::Result<Option<Loss>> {
-        let before = exact_now();
+        let before = now();
         let known = count()?;
         let more = known.wrapping_sub(self.known);
         if more == 0 {
             self.looked = Some(before);
             return Ok(None);
         }
-        let ([begun, last], now) = (spell()?, exact_now());
-        let begun = (1..=now).contains(&begun).then_some(begun);
+        let ([begun, last], end) = (spell()?, latest() + Self::AHEAD);
+        let begun = (1..=end).contains(&begun).then_some(begun);
         let since = begun.max(self.looked);
-        let until = if (since.unwrap_or(1)..=now).contains(&last) { last } else { now };
+        let earliest = since.unwrap_or(1);
+        let until = if (earliest..=end).contains(&last) { last } else { latest().max(earliest) };
         *self = Self { known, looked: Some(before) };
         Ok(Some(Loss { shard, cause, tickets: None, count: more, since, until }))
     }
@@ -118,27 +123,27 @@ mod tests {
     #[test]
     fn new_drops_are_reported_once_with_the_spell_in_the_ring() {
         let mut known = Drops::default();
-        let start = exact_now();
+        let start = now();
         let first = drops(&mut known, 5, [start - 20, start - 10]).unwrap();
         assert_eq!((first.shard, first.count, first.tickets), (Some(1), 5, None));
         assert_eq!((first.since, first.until), (Some(start - 20), start - 10));
         assert_eq!(drops(&mut known, 5, [start - 20, start - 10]), None);
         // Two more in the same spell: not before the last look.
         let looked = known.looked.unwrap();
-        let last = exact_now();
+        let last = latest();
         let more = drops(&mut known, 7, [start - 20, last]).unwrap();
         assert_eq!((more.count, more.since, more.until), (2, Some(looked), last));
     }
 
     #[test]
-    fn any_words_give_an_interval_that_ends_now_at_the_latest() {
+    fn any_words_give_an_interval_that_ends_soon() {
         for [begun, last] in [[0, 0], [u64::MAX, 0], [0, u64::MAX], [5, 3], [u64::MAX; 2], [1, 1]] {
-            for looked in [None, Some(exact_now())] {
+            for looked in [None, Some(now())] {
                 let mut known = Drops { known: 9, looked };
-                let before = exact_now();
+                let before = now();
                 let loss = drops(&mut known, 3, [begun, last]).unwrap();
                 assert_eq!(loss.count, 3_u64.wrapping_sub(9));
-                assert!(loss.since <= Some(loss.until) && loss.until <= exact_now(), "{loss:?}");
+                assert!(loss.since <= Some(loss.until) && loss.until <= latest() + Drops::AHEAD, "{loss:?}");
                 assert!(looked.is_none() || loss.since == looked && loss.until >= before, "{loss:?}");
             }
         }

@@ -8,7 +8,7 @@ use super::Sweep;
 use super::sources::Slots;
 use crate::abi::seq::state;
 use crate::protocol::ring::Place;
-use crate::sync::{Ordering, exact_now, now};
+use crate::sync::{Ordering, latest, now};
 
 /// The slot of a shard's next ticket, with its state while that ticket is not claimed. On a large machine most shards
 /// are in this state most of the time: a sweep over them loads only this, 16 bytes per shard, and the word.
@@ -141,6 +141,7 @@ impl Looks {
     const SWEEPS: u32 = 64;
 
     pub(super) fn new() -> Self {
+        latest(); // asks for the length of a tick, so that no later call does
         let now = now();
         Self { now: false, sweeps: Self::SWEEPS, read: now, last: now, found: now, fresh: false }
     }
@@ -165,7 +166,7 @@ impl Looks {
     /// How long no new tickets were found.
     pub(super) fn idle(&self) -> Duration {
         let since = if self.fresh { u64::MAX } else { self.found };
-        Duration::from_nanos(exact_now().saturating_sub(since))
+        Duration::from_nanos(now().saturating_sub(since))
     }
 
     /// After the clock was read: dates the tickets that were found before.

@@ -2,7 +2,7 @@
 
 use super::Cursor;
 use crate::protocol::ring::loss::{Loss, LossCause};
-use crate::sync::exact_now;
+use crate::sync::latest;
 
 impl Cursor {
     /// After a step that found nothing. At this time, or later, the cursor had read everything, unless the next ticket is
@@ -36,9 +36,10 @@ impl Cursor {
     pub(super) fn lose(&mut self, cause: LossCause, to: u64) {
         let count = to.wrapping_sub(self.next);
         *self.stats.of(cause) = self.stats.of(cause).wrapping_add(count);
-        let until = exact_now();
+        let since = self.whole[1];
+        let until = latest().max(since.unwrap_or(0)); // a merged reader knows the exact clock
         let tickets = Some(self.next..to);
-        self.losses.push(Loss { shard: None, cause, tickets, count, since: self.whole[1], until });
+        self.losses.push(Loss { shard: None, cause, tickets, count, since, until });
         self.move_to(to);
     }
 }
