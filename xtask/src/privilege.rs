@@ -50,7 +50,7 @@ fn explain(facts: &Facts) -> Vec<String> {
             "missing {missing}\n\
              run as root:   sudo env \"PATH=$PATH\" cargo xtask demo\n\
              or allow only the demo:   cargo build --release -p mapring-cli --features bpf && \
-             sudo setcap cap_bpf,cap_perfmon=ep target/release/mapring-demo && target/release/mapring-demo\n\
+             sudo setcap cap_bpf,cap_perfmon=ep target/release/mapring && target/release/mapring demo\n\
              (kernel.unprivileged_bpf_disabled makes no difference: programs that trace always need these)"
         ));
     } else if !missing.is_empty() {

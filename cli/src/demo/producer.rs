@@ -15,9 +15,9 @@ use rustix::io::Errno;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use syscalls::Sysno;
 
-use crate::board::now;
-use crate::proc;
-use crate::record::{Cpu, Event};
+use super::board::now;
+use super::proc;
+use super::record::{Cpu, Event};
 
 /// The pause between two passes, which leaves CPU time for the rest of the machine.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -162,7 +162,7 @@ impl Producer {
             cpu,
             value,
             pid: self.pid,
-            comm: *b"mapring-demo\0\0\0\0",
+            comm: *b"mapring\0\0\0\0\0\0\0\0\0",
             ..Event::zeroed()
         };
         self.events.push(&event);

@@ -10,9 +10,9 @@ use anyhow::{Context, Result, anyhow};
 use bytemuck::Zeroable;
 use mapring::{Access, ReadStats};
 
-use crate::board::Board;
-use crate::record::{CALLS, Event, Feed};
-use crate::sandbox::Sandbox;
+use super::board::Board;
+use super::record::{CALLS, Event, Feed};
+use super::sandbox::Sandbox;
 
 /// Rounds between two updates of the board: about a millisecond.
 const ROUNDS: u32 = 512;
@@ -161,8 +161,8 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::record::Cpu;
-    use crate::record::tests::feed;
+    use crate::demo::record::Cpu;
+    use crate::demo::record::tests::feed;
 
     /// The reader's filter kills the whole test process if the reader makes a system call.
     #[test]

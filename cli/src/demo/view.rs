@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::board::{Board, Sample};
-use crate::record::{Cpu, Event, Feed, call_name, task_name};
+use super::board::{Board, Sample};
+use super::record::{Cpu, Event, Feed, call_name, task_name};
 
 /// The period of the rates.
 const WINDOW: u64 = 1_000_000_000;

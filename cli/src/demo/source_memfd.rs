@@ -9,8 +9,8 @@ use std::{env, fs};
 use anyhow::{Context, Result, bail};
 use mapring::{Cells, Counters, Region, Ring};
 
-use crate::record::{CALLS, Cpu, Event, Feed};
-use crate::{Producer, proc};
+use super::record::{CALLS, Cpu, Event, Feed};
+use super::{Producer, proc};
 
 /// The publishing process. Dropping it ends the process.
 pub(crate) struct Process(Child);
@@ -26,7 +26,7 @@ pub(crate) fn start() -> Result<(Process, Feed)> {
     let inherited = made.iter().map(inheritable).collect::<Result<Vec<_>>>()?;
     let numbers: Vec<_> = inherited.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
     let child = Command::new(env::current_exe().context("this program's own path")?)
-        .args(["--produce", &numbers.join(",")])
+        .args(["demo", "--produce", &numbers.join(",")])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         // Ctrl-C is for the reader only, which then ends the producer.

@@ -11,7 +11,7 @@ use ratatui::widgets::{Paragraph, Row, Table, Widget};
 use ratatui::{Terminal, TerminalOptions, Viewport};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
-use crate::view::{View, grouped, rounded};
+use super::view::{View, grouped, rounded};
 
 /// Lines of the table, if enough rows are available.
 const HEIGHT: u16 = 21;
@@ -213,9 +213,9 @@ mod tests {
     use bytemuck::Zeroable;
 
     use super::*;
-    use crate::board::{Board, now};
-    use crate::record::tests::feed;
-    use crate::record::{CALLS, Cpu, Event};
+    use crate::demo::board::{Board, now};
+    use crate::demo::record::tests::feed;
+    use crate::demo::record::{CALLS, Cpu, Event};
 
     const CPUS: usize = 300;
 

@@ -7,9 +7,9 @@ use anyhow::Result;
 use mapring::Cells;
 use serde_json::json;
 
-use crate::reader::Outcome;
-use crate::record::Cpu;
-use crate::view::{grouped, rounded};
+use super::reader::Outcome;
+use super::record::Cpu;
+use super::view::{grouped, rounded};
 
 /// Blocks of each kind. They alternate, so that a slow phase of the machine affects both.
 const BLOCKS: usize = 61;
@@ -74,7 +74,7 @@ mod lookup {
     use libbpf_rs::libbpf_sys;
     use mapring::Cells;
 
-    use crate::record::Cpu;
+    use crate::demo::record::Cpu;
 
     const WORDS: usize = 1 + size_of::<Cpu>() / 8;
 

@@ -8,7 +8,8 @@ use serde_json::Value;
 const MEMFD: &[&str] = &["--memfd", "--seconds", "1"];
 
 fn demo(options: &[&str]) -> Output {
-    let output = Command::new(env!("CARGO_BIN_EXE_mapring-demo")).args(options).stdin(Stdio::null()).output();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_mapring")).arg("demo").args(options).stdin(Stdio::null()).output();
     let output = output.unwrap();
     eprint!("{}", String::from_utf8_lossy(&output.stderr));
     output
@@ -48,23 +49,17 @@ fn lines_over_memfds() {
     let text = String::from_utf8(output.stdout).unwrap();
     println!("{text}");
     assert!(!text.contains('\x1b'), "a pipe is no terminal");
-    for expected in [
-        " records, ",
-        " lost; read mapped\n",
-        "calls/s: ",
-        "openat ",
-        "cpu all ",
-        "mapring-demo[",
-        "records read",
-    ] {
+    for expected in
+        [" records, ", " lost; read mapped\n", "calls/s: ", "openat ", "cpu all ", "mapring[", "records read"]
+    {
         assert!(text.contains(expected), "no {expected:?}");
     }
 }
 
 #[test]
 fn a_dead_producer_is_reported() {
-    let mut demo = Command::new(env!("CARGO_BIN_EXE_mapring-demo"));
-    demo.args(["--memfd", "--seconds", "60"]).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_mapring"));
+    demo.args(["demo", "--memfd", "--seconds", "60"]).stdout(Stdio::null()).stderr(Stdio::piped());
     let demo = demo.spawn().unwrap();
     // The main thread starts the producer; the reader starts nothing.
     let children = format!("/proc/{0}/task/{0}/children", demo.id());
@@ -91,7 +86,7 @@ fn bad_options_are_refused() {
     assert_eq!(demo(&["--seconds", "0"]).status.code(), Some(2));
     let output = demo(&["--produce", "0,1,99"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).starts_with("mapring-demo: producer: "));
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with("mapring: producer: "));
 }
 
 #[cfg(feature = "bpf")]

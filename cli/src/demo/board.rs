@@ -8,7 +8,7 @@ use bytemuck::Zeroable;
 use crossbeam_utils::atomic::AtomicCell;
 use mapring::{Cells, CellsWriter, Ring, Writer};
 
-use crate::record::{CALLS, Cpu, Event};
+use super::record::{CALLS, Cpu, Event};
 
 pub(crate) struct Board {
     pub(crate) stop: AtomicBool,

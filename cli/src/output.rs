@@ -1,0 +1,79 @@
+//! What all commands print alike: colours, notes, sizes and times on the command line.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anstream::ColorChoice;
+use clap::ValueEnum;
+
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// When to use colours.
+#[derive(Clone, Copy, Default, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless `NO_COLOR` is set
+    #[default]
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// Applies the options `--color` and `--quiet` to this process. `anstream::println!` then prints colours or removes them.
+pub(crate) fn set(color: Color, quiet: bool) {
+    let choice = match color {
+        Color::Auto => return QUIET.store(quiet, Ordering::Relaxed),
+        Color::Always => ColorChoice::Always,
+        Color::Never => ColorChoice::Never,
+    };
+    choice.write_global();
+    QUIET.store(quiet, Ordering::Relaxed);
+}
+
+/// Prints a line on stderr that says how it goes, unless `--quiet`. Errors and losses are printed always, by other means.
+pub(crate) fn note(text: impl std::fmt::Display) {
+    if !QUIET.load(Ordering::Relaxed) {
+        anstream::eprintln!("{text}");
+    }
+}
+
+/// A number of bytes: `4096`, `512K`, `64M`, `2G`. Units are powers of 1024.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    let config = parse_size::Config::new().with_binary();
+    config.parse_size(text).map_err(|e| format!("{e}: write it as 4096, 512K, 64M or 2G"))
+}
+
+/// A time span: `500ms`, `10s`, `5m`, `2h`.
+pub(crate) fn span(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|e| format!("{e}: write it as 500ms, 10s, 5m or 2h"))
+}
+
+/// `1536` as `1.5K`, for people.
+pub(crate) fn bytes(count: u64) -> String {
+    let mut units = ["", "K", "M", "G", "T", "P", "E"].into_iter();
+    #[allow(clippy::cast_precision_loss)] // one digit after the point is shown
+    let mut value = count as f64;
+    let mut unit = units.next().unwrap_or_default();
+    for next in units {
+        if value < 1024.0 {
+            break;
+        }
+        (value, unit) = (value / 1024.0, next);
+    }
+    if value.fract() == 0.0 { format!("{value}{unit}") } else { format!("{value:.1}{unit}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_spans() {
+        assert_eq!((size("64M"), size("512K"), size("7")), (Ok(64 << 20), Ok(512 << 10), Ok(7)));
+        assert!(size("many").unwrap_err().ends_with("write it as 4096, 512K, 64M or 2G"));
+        assert_eq!(span("10s"), Ok(Duration::from_secs(10)));
+        assert!(span("10").unwrap_err().ends_with("write it as 500ms, 10s, 5m or 2h"));
+        assert_eq!([bytes(0), bytes(1536), bytes(64 << 20)], ["0", "1.5K", "64M"]);
+    }
+}
