@@ -62,7 +62,7 @@ mod tests {
     /// Runs the test below in its own process.
     fn child(role: &str) -> ExitStatus {
         let mut test = Command::new(env::current_exe().unwrap());
-        test.args(["--exact", "sandbox::tests::sandboxed_thread", "--nocapture"]).env(ROLE, role);
+        test.args(["--exact", "demo::sandbox::tests::sandboxed_thread", "--nocapture"]).env(ROLE, role);
         test.status().unwrap()
     }
 
