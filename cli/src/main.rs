@@ -2,18 +2,21 @@
 #![deny(unsafe_code)]
 
 mod demo;
+mod doctor;
 mod exit;
 mod output;
+mod shell;
 
 use std::io;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Shared-memory channels between BPF programs and userspace.
 #[derive(Parser)]
 #[command(
+    name = "mapring",
     version,
     after_help = "Exit codes: 0 done, 1 failed, 2 wrong command line, 77 this kernel or user can't."
 )]
@@ -30,8 +33,14 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Shows this machine's system calls and context switches as they happen, read without a system call
+    /// Show this machine's system calls and context switches as they happen, read without a system call
     Demo(demo::Args),
+    /// Report what this kernel, user and machine can do, and how to get what is missing
+    Doctor(doctor::Args),
+    /// Print the script that completes this command's options in a shell
+    Completions(shell::Completions),
+    /// Write the manual pages into a directory
+    Man(shell::Man),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +58,9 @@ fn run(args: &Args) -> Result<ExitCode> {
     output::set(args.color, args.quiet);
     match &args.command {
         Command::Demo(args) => demo::run(args),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Completions(args) => shell::completions(args, &mut Args::command()),
+        Command::Man(args) => shell::man(args, Args::command()),
     }
 }
 

@@ -1,0 +1,134 @@
+//! What this user may do: capabilities, the user namespace, and where maps can be pinned.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, access};
+use rustix::thread::{CapabilitySet, capabilities};
+
+use super::Finding;
+
+const AREA: &str = "user";
+
+/// A capability, its name, and what it is for.
+const CAPABILITIES: [(CapabilitySet, &str, &str); 3] = [
+    (CapabilitySet::BPF, "CAP_BPF", "This user can't load programs or create maps."),
+    (
+        CapabilitySet::PERFMON,
+        "CAP_PERFMON",
+        "This user can't load programs that trace: `mapring flight start`.",
+    ),
+    (
+        CapabilitySet::SYS_ADMIN,
+        "CAP_SYS_ADMIN",
+        "This user can't list maps by id, see types of maps (BTF), or see which programs use a map.",
+    ),
+];
+
+pub(super) fn findings() -> Vec<Finding> {
+    let effective = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
+    let mut all: Vec<_> =
+        CAPABILITIES.into_iter().map(|(set, name, lost)| capability(effective, set, name, lost)).collect();
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    all.extend(namespace(&map));
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    all.push(bpffs(&bpf_mounts(&mounts), |path| access(path, Access::WRITE_OK).is_ok()));
+    all
+}
+
+fn capability(
+    effective: CapabilitySet,
+    set: CapabilitySet,
+    name: &'static str,
+    lost: &'static str,
+) -> Finding {
+    if effective.contains(set) {
+        return Finding::ok(AREA, name, "effective");
+    }
+    // The kernel accepts CAP_SYS_ADMIN in place of the two younger ones.
+    if effective.contains(CapabilitySet::SYS_ADMIN) {
+        return Finding::ok(AREA, name, "not effective, and CAP_SYS_ADMIN is enough");
+    }
+    let fix = format!(
+        "run as root: sudo mapring …\nor allow the command: sudo setcap {}=ep \"$(command -v mapring)\"",
+        name.to_lowercase()
+    );
+    Finding::missing(AREA, name, "not effective", lost).fixed_by(fix)
+}
+
+/// The kernel asks for capabilities outside of all user namespaces.
+fn namespace(uid_map: &str) -> Option<Finding> {
+    let feature = "user namespace";
+    let words: Vec<_> = uid_map.split_whitespace().collect();
+    match words[..] {
+        [] => None,
+        ["0", "0", "4294967295"] => Some(Finding::ok(AREA, feature, "the first one")),
+        _ => {
+            let lost = "Capabilities count only inside of it. The kernel takes no programs from it.";
+            let fix =
+                "start the container as root and with --cap-add=BPF --cap-add=PERFMON, or run on the host";
+            Some(Finding::missing(AREA, feature, "another one (a rootless container?)", lost).fixed_by(fix))
+        }
+    }
+}
+
+/// Where bpffs is mounted.
+fn bpf_mounts(mounts: &str) -> Vec<PathBuf> {
+    let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let paths = fields.filter_map(|fields| match fields[..] {
+        [_, path, "bpf", ..] => Some(PathBuf::from(path)),
+        _ => None,
+    });
+    paths.collect()
+}
+
+fn bpffs(mounts: &[PathBuf], writable: impl Fn(&Path) -> bool) -> Finding {
+    let Some(first) = mounts.first() else {
+        let lost = "Regions and links can't be pinned, so they end with their loader.";
+        return Finding::missing(AREA, "bpffs", "not mounted", lost)
+            .fixed_by("sudo mount -t bpf bpf /sys/fs/bpf");
+    };
+    match mounts.iter().find(|path| writable(path)) {
+        Some(path) => Finding::ok(AREA, "bpffs", format!("{} is writable", path.display())),
+        None => {
+            let lost = "This user can't pin regions. It can open the pins that it may read.";
+            Finding::missing(AREA, "bpffs", format!("{} is not writable", first.display()), lost)
+                .fixed_by("run as root: sudo mapring …")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::State::{Missing, Ok as Good};
+    use super::*;
+
+    #[test]
+    fn capabilities_and_their_substitute() {
+        let of =
+            |effective| CAPABILITIES.map(|(set, name, lost)| capability(effective, set, name, lost).state);
+        assert_eq!(of(CapabilitySet::empty()), [Missing; 3]);
+        assert_eq!(of(CapabilitySet::BPF | CapabilitySet::PERFMON), [Good, Good, Missing]);
+        assert_eq!(of(CapabilitySet::SYS_ADMIN), [Good; 3]);
+        let (set, name, lost) = CAPABILITIES[0];
+        let fix = capability(CapabilitySet::empty(), set, name, lost).fix.unwrap();
+        assert!(fix.contains("setcap cap_bpf=ep"), "{fix}");
+    }
+
+    #[test]
+    fn mounts_and_who_can_write_them() {
+        let mounts = "sysfs /sys sysfs rw 0 0\nbpf /sys/fs/bpf bpf rw,mode=700 0 0\nbpf /run/b bpf rw 0 0\n";
+        let found = bpf_mounts(mounts);
+        assert_eq!(found, ["/sys/fs/bpf", "/run/b"].map(PathBuf::from));
+        assert_eq!(bpffs(&found, |path| path.starts_with("/run")).seen, "/run/b is writable");
+        assert_eq!(bpffs(&found, |_| false).state, Missing);
+        assert_eq!(bpffs(&[], |_| true).fix.unwrap(), "sudo mount -t bpf bpf /sys/fs/bpf");
+    }
+
+    #[test]
+    fn namespaces() {
+        assert_eq!(namespace("         0          0 4294967295\n").unwrap().state, Good);
+        assert_eq!(namespace("0 100000 65536\n").unwrap().state, Missing);
+        assert_eq!(namespace(""), None);
+    }
+}

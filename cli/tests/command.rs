@@ -1,0 +1,99 @@
+//! What all commands have in common, and those without a test of their own: doctor, completions, man.
+
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn mapring(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mapring"));
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+fn text(output: &Output) -> String {
+    eprint!("{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// Each line is an object with an area, a feature, a state and what was seen; what is missing has a fix.
+fn findings(command: &mut Command) -> Vec<Value> {
+    let output = command.output().unwrap();
+    assert!(output.status.success());
+    let all: Vec<Value> = text(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for finding in &all {
+        assert!(["area", "feature", "seen"].iter().all(|field| finding[field].is_string()), "{finding}");
+        match finding["state"].as_str().unwrap() {
+            "ok" => assert!(finding["lost"].is_null() && finding["fix"].is_null(), "{finding}"),
+            "missing" => assert!(finding["lost"].is_string() && finding["fix"].is_string(), "{finding}"),
+            state => assert_eq!(state, "unknown"),
+        }
+    }
+    all
+}
+
+fn state<'a>(findings: &'a [Value], feature: &str) -> &'a str {
+    let of = findings.iter().find(|finding| finding["feature"] == feature);
+    of.unwrap_or_else(|| panic!("nothing about {feature}"))["state"].as_str().unwrap()
+}
+
+#[test]
+fn doctor_says_what_is_missing() {
+    let all = findings(&mut mapring(&["doctor", "--json"]));
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    assert!(all.iter().any(|finding| finding["seen"].as_str().unwrap().starts_with(release.trim())));
+    assert_eq!(state(&all, "programs") == "ok", cfg!(feature = "bpf"));
+    let shown = text(&mapring(&["doctor"]).output().unwrap());
+    for finding in &all {
+        let line = format!("{}: {}", finding["feature"].as_str().unwrap(), finding["seen"].as_str().unwrap());
+        assert!(shown.contains(&line), "no {line:?}");
+    }
+    assert!(!shown.contains('\x1b'), "a pipe has no colours");
+    assert!(text(&mapring(&["doctor", "--color", "always"]).output().unwrap()).contains('\x1b'));
+}
+
+#[test]
+fn doctor_works_without_privilege() {
+    if !rustix::process::geteuid().is_root() {
+        return doctor_says_what_is_missing();
+    }
+    let all = findings(mapring(&["doctor", "--json"]).uid(65534).gid(65534));
+    for feature in ["CAP_BPF", "CAP_PERFMON", "CAP_SYS_ADMIN"] {
+        assert_eq!(state(&all, feature), "missing");
+    }
+    assert_eq!(state(&all, "maps"), "unknown");
+}
+
+#[test]
+fn completions_and_manual_pages_know_each_command() {
+    let help = text(&mapring(&["--help"]).output().unwrap());
+    let names =
+        help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let names: Vec<_> = names.filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(names.contains(&"doctor") && names.contains(&"demo"));
+    let script = text(&mapring(&["completions", "bash"]).output().unwrap());
+    let pages = std::env::temp_dir().join(format!("mapring-man-{}", std::process::id()));
+    std::fs::create_dir(&pages).unwrap();
+    let output = mapring(&["man", pages.to_str().unwrap()]).output().unwrap();
+    assert!(output.status.success());
+    for name in names.iter().filter(|name| **name != "help") {
+        assert!(script.contains(&format!("mapring,{name})")), "{name}");
+        let page = std::fs::read_to_string(pages.join(format!("mapring-{name}.1"))).unwrap();
+        assert!(page.contains(".SH SYNOPSIS"), "{name}");
+    }
+    std::fs::remove_dir_all(&pages).unwrap();
+    let output = mapring(&["man", pages.to_str().unwrap()]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().starts_with("mapring: can't write "));
+}
+
+#[test]
+fn exit_codes_and_closed_pipes() {
+    assert_eq!(mapring(&["no-such-command"]).output().unwrap().status.code(), Some(2));
+    // A reader that is gone before the first line.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let child = mapring(&["completions", "bash"]).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
+}
