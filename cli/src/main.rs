@@ -4,6 +4,7 @@
 mod demo;
 mod doctor;
 mod exit;
+mod new;
 mod output;
 mod shell;
 
@@ -37,6 +38,8 @@ enum Command {
     Demo(demo::Args),
     /// Report what this kernel, user and machine can do, and how to get what is missing
     Doctor(doctor::Args),
+    /// Create a small project: a BPF program and its reader, ready to build
+    New(new::Args),
     /// Print the script that completes this command's options in a shell
     Completions(shell::Completions),
     /// Write the manual pages into a directory
@@ -59,6 +62,7 @@ fn run(args: &Args) -> Result<ExitCode> {
     match &args.command {
         Command::Demo(args) => demo::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::New(args) => new::run(args),
         Command::Completions(args) => shell::completions(args, &mut Args::command()),
         Command::Man(args) => shell::man(args, Args::command()),
     }

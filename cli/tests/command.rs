@@ -97,3 +97,22 @@ fn exit_codes_and_closed_pipes() {
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
 }
+
+#[test]
+fn a_new_project_is_not_written_over_another() {
+    let path = std::env::temp_dir().join(format!("mapring-new-{}", std::process::id()));
+    let new = |path: &str| mapring(&["new", path]).output().unwrap();
+    let output = new(path.to_str().unwrap());
+    assert!(output.status.success());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("cargo build && sudo target/debug/mapring-new-"), "{said}");
+    let files = ["Cargo.toml", "build.rs", "src/main.rs", "src/switches.bpf.c"];
+    assert!(files.iter().all(|file| path.join(file).exists()));
+    std::fs::write(path.join("src/main.rs"), "mine").unwrap();
+    let again = new(path.to_str().unwrap());
+    assert_eq!(again.status.code(), Some(1));
+    assert!(String::from_utf8(again.stderr).unwrap().contains("File exists"));
+    assert_eq!(std::fs::read_to_string(path.join("src/main.rs")).unwrap(), "mine");
+    std::fs::remove_dir_all(&path).unwrap();
+    assert_eq!(new("/tmp/a name").status.code(), Some(1));
+}

@@ -92,7 +92,7 @@ static CHECKS: &[Check] = &[
     check("guide", "the project of docs/guide.md with the program of README.md, built elsewhere and run")
         .test(
             BPF,
-            code("cargo build; target/debug/switches, in target/guide", |tools| {
+            code("mapring new target/guide/switches; cargo build; target/debug/switches", |tools| {
                 guide::run(tools.context("no tools")?)
             }),
         )

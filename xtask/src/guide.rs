@@ -1,5 +1,5 @@
-//! Builds and runs the project of docs/guide.md and the program of README.md as a newcomer would: in their own folder,
-//! outside this workspace.
+//! Builds and runs the project of `mapring new`, which docs/guide.md and README.md show, as a newcomer would: in its own
+//! folder, outside this workspace.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -14,28 +14,33 @@ use crate::setup::Tools;
 /// How long the program runs.
 const TIME: Duration = Duration::from_secs(2);
 
-/// Builds and runs the project of the guide.
+/// Checks that the documents show the files of `mapring new`; then creates such a project, builds it and runs it.
 pub(crate) fn run(tools: &Tools) -> Result<()> {
-    let project = cmd::target_dir().join("guide");
     let read = |path: &str| fs::read_to_string(cmd::root().join(path)).with_context(|| path.to_owned());
     let (guide, readme) = (read("docs/guide.md")?, read("README.md")?);
-    let mapring = format!("path = {:?}", cmd::root().join("ring"));
-    let manifest = block(&guide, "# Cargo.toml")?.replace("git = \"…\"", &mapring);
-    let head = "[workspace]\n[package]\nname = \"switches\"\nedition = \"2024\"\n";
-    fs::create_dir_all(project.join("src"))?;
-    for (path, text) in [
-        ("Cargo.toml", format!("{head}{manifest}")),
-        ("build.rs", block(&guide, "// build.rs")?.to_owned()),
-        ("src/main.rs", block(&guide, "// src/main.rs")?.to_owned()),
-        ("src/switches.bpf.c", block(&readme, "#include <mapring/ring.bpf.h>")?.to_owned()),
+    for (document, file) in [
+        (&guide, "cli/new/manifest.toml"),
+        (&guide, "cli/new/build.rs"),
+        (&guide, "cli/new/main.rs"),
+        (&readme, "cli/new/switches.bpf.c"),
     ] {
-        fs::write(project.join(path), text)?;
+        let text = read(file)?;
+        let first = text.lines().next().unwrap_or_default();
+        ensure!(block(document, first)? == text.trim_end(), "the document's block {first:?} is not {file}");
     }
+    let target = cmd::target_dir().join("guide");
+    let project = target.join("switches");
+    if project.exists() {
+        fs::remove_dir_all(&project)?;
+    }
+    fs::create_dir_all(&target)?;
+    let mut new = cmd::line("cargo run --release -p mapring-cli --all-features -- new");
+    cmd::run(tools.export(new.arg(&project)))?;
     let mut build = Command::new("cargo");
-    build.arg("build").current_dir(&project).env("CARGO_TARGET_DIR", project.join("target"));
+    build.arg("build").current_dir(&project).env("CARGO_TARGET_DIR", target.join("target"));
     cmd::run(tools.export(&mut build))?;
 
-    let mut program = Command::new(project.join("target/debug/switches"));
+    let mut program = Command::new(target.join("target/debug/switches"));
     cmd::announce(&program);
     let mut program = program.stdout(Stdio::piped()).spawn()?;
     let mut said = program.stdout.take().context("piped")?;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{Link, MapCore, MapFlags, Object, ProgramMut};
-use mapring::{Access, ErrorKind, OpenOptions, Reader, Record, Ring};
+use mapring::{Access, ErrorKind, Event, OpenOptions, Reader, Record, Ring};
 use mapring_kernel_tests::skel::NestedSkelBuilder;
 use mapring_kernel_tests::{
     Runner, cpus, everywhere, fitted, kernel, load, map, on_cpu, read_only, real_time, require_bpf,
@@ -61,8 +61,8 @@ struct Seen {
     ring: usize,
     access: Access,
     delivered: Vec<[u64; WRITERS]>,
-    /// The CPUs on which a writer's numbers decreased.
-    back: Vec<bool>,
+    /// Where a writer's numbers first decreased on each CPU: its record, and the one before.
+    back: Vec<Option<[Event<Item>; 2]>>,
     reader: Reader<Item>,
 }
 
@@ -174,6 +174,8 @@ fn attach(object: &Object) -> Vec<Link> {
 #[derive(Clone, Default)]
 struct Numbers {
     next: u64,
+    /// The record with the largest number.
+    largest: Option<Event<Item>>,
     /// A bit for each of the last numbers.
     last: VecDeque<bool>,
 }
@@ -181,10 +183,12 @@ struct Numbers {
 impl Numbers {
     const LAST: usize = 1 << 14;
 
-    /// Adds a number, which must be new. Returns whether it is smaller than an earlier one.
-    fn note(&mut self, n: u64) -> bool {
-        let back = n < self.next;
-        if !back {
+    /// Adds a record, whose number must be new. If the number is smaller than an earlier one, returns both.
+    fn note(&mut self, event: Event<Item>) -> Option<[Event<Item>; 2]> {
+        let n = event.record.n;
+        let back = self.largest.filter(|_| n < self.next).map(|largest| [event, largest]);
+        if back.is_none() {
+            self.largest = Some(event);
             let gap = usize::try_from(n - self.next).unwrap().min(Self::LAST);
             self.last.extend(std::iter::repeat_n(false, gap + 1));
             self.last.drain(..self.last.len().saturating_sub(Self::LAST));
@@ -207,7 +211,7 @@ fn read(readers: Vec<Reader<Item>>, access: Access, done: &AtomicBool) -> Vec<Se
             ring,
             access,
             delivered: vec![[0; WRITERS]; cpus],
-            back: vec![false; cpus],
+            back: vec![None; cpus],
             reader,
         })
         .collect();
@@ -227,7 +231,9 @@ fn read(readers: Vec<Reader<Item>>, access: Access, done: &AtomicBool) -> Vec<Se
                             .wrapping_add(i as u64);
                         assert_eq!(*word, expected, "torn, or never published: {event:?}");
                     }
-                    seen.back[event.shard] |= numbers[seen.ring][event.shard][writer_here].note(*n);
+                    let whole = Event { shard: event.shard, ticket: event.ticket, record: *event.record };
+                    let back = numbers[seen.ring][event.shard][writer_here].note(whole);
+                    seen.back[event.shard] = seen.back[event.shard].or(back);
                     seen.delivered[event.shard][writer_here] += 1;
                 });
             }
@@ -312,7 +318,7 @@ fn check(object: &Object, seen: &mut Seen) {
         let longest = longest(object, seen.ring, cpu);
         let none = longest < slots;
         assert!(
-            !none || (holes == 0 && !seen.back[cpu]),
+            !none || (holes == 0 && seen.back[cpu].is_none()),
             "CPU {cpu}, {slots} slots: {holes} holes, {seen:?}"
         );
     }
