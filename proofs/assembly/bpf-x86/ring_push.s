@@ -50,11 +50,10 @@ L2:
 	goto L13
 L6:
 	if r0 == 0 goto L11
-	r6 = r0
+	r9 = r0
 	call bpf_preempt_disable
-	*(u64 *)(r10 - 24) = r6
-	r9 = *(u64 *)(r6 + 0)
-	r1 = r9
+	r1 = *(u64 *)(r9 + 0)
+	*(u64 *)(r10 - 24) = r1
 	r1 &= 4095
 	r2 = r7
 	r2 += r1
@@ -66,21 +65,23 @@ L6:
 	call 1
 	r6 = r0
 	if r6 == 0 goto L10
-	r1 = r9
+	r0 = *(u64 *)(r10 - 24)
+	r1 = r0
 	r1 >>= 11
-	r2 = r9
+	r2 = r0
 	r2 += 1
 	r3 = -9223372036854775808 ll
 	r4 = r2
 	r4 |= r3
-	r5 = *(u64 *)(r10 - 24)
-	*(u64 *)(r5 + 0) = r4
+	*(u64 *)(r9 + 0) = r4
 	r3 = 9007199254740990 ll
 	r4 = r1
 	r4 &= r3
 	r3 = *(u64 *)(r6 + 0)
+	r5 = 9223372036854775807 ll
+	r3 &= r5
 	if r3 == r4 goto L15
-	*(u64 *)(r5 + 0) = r9
+	*(u64 *)(r9 + 0) = r0
 L10:
 	call bpf_preempt_enable
 L11:
@@ -102,7 +103,7 @@ L11:
 L15:
 	r1 |= 1
 	*(u64 *)(r6 + 0) = r1
-	*(u64 *)(r5 + 0) = r2
+	*(u64 *)(r9 + 0) = r2
 	call bpf_preempt_enable
 	goto L13
 L13:

@@ -18,6 +18,9 @@ pub enum End {
 pub struct History {
     tickets: BTreeMap<u64, End>,
     dropped: u64,
+    /// For the values of programs that interrupt each other: the ticket after the last one claimed by programs that had
+    /// ended when this one began.
+    begun: BTreeMap<u64, u64>,
 }
 
 impl History {
@@ -29,6 +32,20 @@ impl History {
     /// Adds a record that found no slot.
     pub fn note_dropped(&mut self) {
         self.dropped += 1;
+    }
+
+    /// Notes that a program begins, which will write this value.
+    pub fn note_begun(&mut self, value: u64) {
+        self.begun.insert(value, self.taken());
+    }
+
+    /// Checks that each program got a later ticket than those that had ended when it began.
+    pub fn check_order(&self) {
+        for (t, end) in self.tickets() {
+            let End::Published(value) = end else { continue };
+            let first = self.begun.get(&value).copied().unwrap_or_default();
+            assert!(t >= first, "the program of {value} began after ticket {first}, and got {t}: {self:?}");
+        }
     }
 
     /// Merges both.

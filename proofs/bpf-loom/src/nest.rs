@@ -97,6 +97,7 @@ impl<'a> Nest<'a> {
     pub fn run(&mut self, choices: &mut Choices, interrupts: &mut u64, history: &mut History) {
         let which = self.programs.len() > 1 && choices.choose();
         let mut task = self.task(usize::from(which), 100 + *interrupts);
+        history.note_begun(task.value);
         while !self.step(&mut task, choices, interrupts, history) {}
     }
 

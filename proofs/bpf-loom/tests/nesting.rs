@@ -52,6 +52,35 @@ fn programs_with_guarded_claims_lose_nothing() {
     nest("guarded ");
 }
 
+/// Also if the lap before was discarded, so that no slot's sequence is the one that a claim tries first.
+#[test]
+fn programs_get_tickets_in_the_order_in_which_they_begin() {
+    for prefix in ["", "guarded "] {
+        for variant in variants(&[format!("{prefix}push_narrow8")]) {
+            for end in [End::Published(1), End::Discarded] {
+                let runs = Choices::explore(|choices| {
+                    let ring = Ring::new("narrow8");
+                    let mut history = History::default();
+                    (0..ring.slots() + 1).for_each(|t| history.note(t, end));
+                    ring.restore(&history);
+                    let programs = &[&variant.programs[0]];
+                    let mut nest = Nest {
+                        ring: &ring,
+                        programs,
+                        discards: false,
+                        order: variant.order,
+                        seen: &mut |_| (),
+                    };
+                    nest.run(choices, &mut 2, &mut history);
+                    history.check_order();
+                    ring.check(&history);
+                });
+                println!("{prefix}{end:?}: {runs} ways");
+            }
+        }
+    }
+}
+
 /// Two tasks of one CPU preempt each other, and others interrupt them; each claims in either way.
 #[test]
 fn tasks_that_preempt_each_other_lose_nothing() {

@@ -289,7 +289,8 @@ static __always_inline __u64 *mapring__fast_guarded(struct mapring__ring ring, _
 	if (!seq || (t & mark) || mapring__is_beyond(ring, head, base, t))
 		return 0;
 	mapring__store(head, (t + 1) | MAPRING__PENDING);
-	if (mapring__load(seq) != lap) {
+	/* Programs may have claimed later tickets since. So t may be given back only if no claim takes it now. */
+	if ((mapring__load(seq) & ~MAPRING__DISCARDED) != lap) {
 		mapring__store(head, t);
 		return 0;
 	}
