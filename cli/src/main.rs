@@ -4,6 +4,7 @@
 mod demo;
 mod exit;
 mod output;
+mod regions;
 
 use std::io;
 use std::process::ExitCode;
@@ -32,6 +33,10 @@ struct Args {
 enum Command {
     /// Shows this machine's system calls and context switches as they happen, read without a system call
     Demo(demo::Args),
+    Ls(regions::ls::Args),
+    Show(regions::show::Args),
+    Stat(regions::stat::Args),
+    Tail(regions::tail::Args),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +54,10 @@ fn run(args: &Args) -> Result<ExitCode> {
     output::set(args.color, args.quiet);
     match &args.command {
         Command::Demo(args) => demo::run(args),
+        Command::Ls(args) => regions::ls::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Show(args) => regions::show::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Stat(args) => regions::stat::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Tail(args) => regions::tail::run(args).map(|()| ExitCode::SUCCESS),
     }
 }
 

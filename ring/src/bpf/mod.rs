@@ -26,12 +26,12 @@ pub(crate) mod sys;
 pub(crate) mod uapi;
 
 pub(crate) use bell::Bell;
+pub(crate) use compare::no_types;
 pub(crate) use fdinfo::{is_frozen, program_type};
 pub use freeze::PinOptions;
 pub(crate) use inner::{MapLocator, MapOfMaps, is_gone};
 pub(crate) use lookup::Lookup;
 pub(crate) use map::MapFd;
-pub(crate) use compare::no_types;
 pub(crate) use memory::map_or_lookup;
 pub(crate) use plain::Plain;
 pub use programs::MapUser;
