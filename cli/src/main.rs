@@ -7,6 +7,7 @@ mod exit;
 mod new;
 mod output;
 mod shell;
+mod regions;
 
 use std::io;
 use std::process::ExitCode;
@@ -44,6 +45,10 @@ enum Command {
     Completions(shell::Completions),
     /// Write the manual pages into a directory
     Man(shell::Man),
+    Ls(regions::ls::Args),
+    Show(regions::show::Args),
+    Stat(regions::stat::Args),
+    Tail(regions::tail::Args),
 }
 
 fn main() -> ExitCode {
@@ -65,6 +70,10 @@ fn run(args: &Args) -> Result<ExitCode> {
         Command::New(args) => new::run(args),
         Command::Completions(args) => shell::completions(args, &mut Args::command()),
         Command::Man(args) => shell::man(args, Args::command()),
+        Command::Ls(args) => regions::ls::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Show(args) => regions::show::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Stat(args) => regions::stat::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Tail(args) => regions::tail::run(args).map(|()| ExitCode::SUCCESS),
     }
 }
 

@@ -148,10 +148,14 @@ pub mod time;
 pub use abi::Process;
 #[cfg(not(loom))]
 pub use bpf::MapUser;
+/// For the `mapring` command; not part of the API.
+#[cfg(all(not(loom), feature = "bpf"))]
+#[doc(hidden)]
+pub use bpf::btf;
 #[cfg(not(loom))]
 pub use error::{Error, ErrorKind, ReadError, Result};
 #[cfg(all(not(loom), feature = "bpf"))]
-pub use handle::{Array, PerCpuCells, dispatch, globals};
+pub use handle::{AnyMap, Array, MapFacts, PerCpuCells, dispatch, globals};
 #[cfg(not(loom))]
 pub use handle::{
     Cells, CellsWriter, Commands, CommandsWriter, Counters, CountersWriter, Full, GaugeReader, GaugeWindow,

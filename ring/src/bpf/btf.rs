@@ -2,12 +2,15 @@
 //!
 //! Missing types, and types of another kind, are `None` or void. Only a limited number of references is followed, as
 //! types may refer to each other in circles.
+//!
+//! The module is public for the `mapring` command, which shows values. It is not part of the API.
+#![allow(missing_docs, reason = "not part of the API")]
 
 #[cfg(test)]
 mod tests;
 
 /// The most steps from one type to another: the kernel's limit.
-pub(crate) const DEPTH: usize = 32;
+pub const DEPTH: usize = 32;
 /// The most fields of a struct, including those of nested structs: further fields are ignored.
 const FIELDS: usize = 1 << 16;
 
@@ -27,7 +30,7 @@ const KINDS: [Kind; 20] = {
 
 /// The kind of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     Void,
     Int,
     Ptr,
@@ -69,7 +72,7 @@ impl Kind {
 
 /// All types of an object.
 #[derive(Debug)]
-pub(crate) struct Btf {
+pub struct Btf {
     bytes: Vec<u8>,
     /// The start and the end of the strings.
     strings: [usize; 2],
@@ -80,7 +83,7 @@ pub(crate) struct Btf {
 impl Btf {
     /// Parses BTF in this machine's byte order. Returns `None` if it is invalid, or has kinds of types that are not
     /// supported.
-    pub(crate) fn new(bytes: Vec<u8>) -> Option<Self> {
+    pub fn new(bytes: Vec<u8>) -> Option<Self> {
         let magic = bytes.first_chunk().copied().map(u16::from_ne_bytes)?;
         let at = |offset: usize| Some(word(&bytes, offset)? as usize);
         let header = at(4)?;
@@ -99,7 +102,7 @@ impl Btf {
     }
 
     /// The type with this id; 0 is void.
-    pub(crate) fn get(&self, id: u32) -> Option<Type<'_>> {
+    pub fn get(&self, id: u32) -> Option<Type<'_>> {
         let Some(index) = (id as usize).checked_sub(1) else {
             return Some(Type { btf: self, id, name: 0, info: 0, size: 0, rest: &[] });
         };
@@ -109,7 +112,7 @@ impl Btf {
     }
 
     /// All types but void.
-    pub(crate) fn types(&self) -> impl Iterator<Item = Type<'_>> {
+    pub fn types(&self) -> impl Iterator<Item = Type<'_>> {
         (1..).map_while(|id| self.get(id))
     }
 
@@ -124,9 +127,9 @@ impl Btf {
 
 /// A type.
 #[derive(Clone, Copy)]
-pub(crate) struct Type<'btf> {
+pub struct Type<'btf> {
     btf: &'btf Btf,
-    pub(crate) id: u32,
+    pub id: u32,
     name: u32,
     info: u32,
     /// Its size in bytes, or the type to which it refers.
@@ -137,44 +140,44 @@ pub(crate) struct Type<'btf> {
 
 /// A field of a struct or union.
 #[derive(Clone, Copy)]
-pub(crate) struct Field<'btf> {
-    pub(crate) name: &'btf [u8],
-    pub(crate) ty: Type<'btf>,
+pub struct Field<'btf> {
+    pub name: &'btf [u8],
+    pub ty: Type<'btf>,
     /// Its offset in bits.
-    pub(crate) from: usize,
+    pub from: usize,
     /// The number of its bits if it is a bit field, else 0.
-    pub(crate) bits: u32,
+    pub bits: u32,
     /// Whether it is in a union, so that other fields can have the same place.
-    pub(crate) choice: bool,
+    pub choice: bool,
 }
 
 /// A variable of a section.
 #[derive(Clone, Copy)]
-pub(crate) struct Variable<'btf> {
-    pub(crate) name: &'btf [u8],
-    pub(crate) ty: Type<'btf>,
-    pub(crate) offset: usize,
-    pub(crate) size: usize,
+pub struct Variable<'btf> {
+    pub name: &'btf [u8],
+    pub ty: Type<'btf>,
+    pub offset: usize,
+    pub size: usize,
 }
 
 impl<'btf> Type<'btf> {
-    pub(crate) fn kind(self) -> Kind {
+    pub fn kind(self) -> Kind {
         Kind::of(self.info).unwrap_or(Kind::Void)
     }
 
     /// Its name, which can have any bytes; empty if it has none.
-    pub(crate) fn name(self) -> &'btf [u8] {
+    pub fn name(self) -> &'btf [u8] {
         self.btf.string(self.name)
     }
 
     /// The first name among this type and the types to which it refers.
-    pub(crate) fn first_name(self) -> Option<&'btf [u8]> {
+    pub fn first_name(self) -> Option<&'btf [u8]> {
         let types = std::iter::successors(Some(self), |ty| ty.target());
         types.take(DEPTH).map(Self::name).find(|name| !name.is_empty())
     }
 
     /// The type to which it refers.
-    pub(crate) fn target(self) -> Option<Self> {
+    pub fn target(self) -> Option<Self> {
         use Kind::*;
         match self.kind() {
             Ptr | Typedef | Volatile | Const | Restrict | Func | FuncProto | Var | DeclTag | TypeTag => {
@@ -185,7 +188,7 @@ impl<'btf> Type<'btf> {
     }
 
     /// The type without qualifiers and typedefs.
-    pub(crate) fn resolved(self) -> Self {
+    pub fn resolved(self) -> Self {
         use Kind::*;
         let mut ty = self;
         for _ in 0..DEPTH {
@@ -200,7 +203,7 @@ impl<'btf> Type<'btf> {
     }
 
     /// Its size in bytes, without qualifiers and typedefs.
-    pub(crate) fn bytes(self) -> Option<u64> {
+    pub fn bytes(self) -> Option<u64> {
         use Kind::*;
         let (mut ty, mut count) = (self.resolved(), 1_u64);
         for _ in 0..DEPTH {
@@ -214,14 +217,37 @@ impl<'btf> Type<'btf> {
         })
     }
 
+    /// How an integer is encoded: bit 0 signed, bit 1 a character, bit 2 a boolean. 0 for other types.
+    pub fn encoding(self) -> u32 {
+        let int = self.rest.first_chunk().filter(|_| self.kind() == Kind::Int);
+        int.map_or(0, |word| u32::from_ne_bytes(*word) >> 24 & 0xf)
+    }
+
+    /// The name of an enum's constant with this value, of which only the bytes of the enum count.
+    pub fn constant(self, value: u64) -> Option<&'btf [u8]> {
+        let count = self.info as usize & 0xffff;
+        let name = match self.kind() {
+            Kind::Enum => {
+                let mut all = self.rest.as_chunks::<8>().0.iter().take(count);
+                let is_it = |pair: &&[u8; 8]| word(*pair, 4) == Some(value as u32);
+                all.find(is_it).and_then(|pair| word(pair, 0))
+            }
+            _ => {
+                let is_it = |[_, low, high]: &[u32; 3]| u64::from(*low) | u64::from(*high) << 32 == value;
+                self.members(&[Kind::Enum64]).find(is_it).map(|[name, ..]| name)
+            }
+        };
+        name.map(|name| self.btf.string(name))
+    }
+
     /// The type of an array's elements, and their number.
-    pub(crate) fn array(self) -> Option<(Self, usize)> {
+    pub fn array(self) -> Option<(Self, usize)> {
         let [of, _, count] = words(self.rest.first_chunk::<12>().filter(|_| self.kind() == Kind::Array)?);
         Some((self.btf.get(of)?, count as usize))
     }
 
     /// The fields of a struct or union, in order.
-    pub(crate) fn fields(self) -> impl Iterator<Item = Field<'btf>> {
+    pub fn fields(self) -> impl Iterator<Item = Field<'btf>> {
         let (is_union, has_bits) = (self.kind() == Kind::Union, self.info >> 31 == 1);
         self.members(&[Kind::Struct, Kind::Union]).filter_map(move |[name, ty, at]| {
             let (from, bits) = if has_bits { (at & 0xff_ffff, at >> 24) } else { (at, 0) };
@@ -231,13 +257,13 @@ impl<'btf> Type<'btf> {
     }
 
     /// Its field with this name.
-    pub(crate) fn field(self, name: &str) -> Option<Field<'btf>> {
+    pub fn field(self, name: &str) -> Option<Field<'btf>> {
         self.fields().find(|field| field.name == name.as_bytes())
     }
 
     /// Its fields. After each field for which `enter` is true come the fields of its type. All offsets are relative to
     /// this type.
-    pub(crate) fn fields_within(self, enter: impl Fn(&Field<'btf>) -> bool) -> Vec<Field<'btf>> {
+    pub fn fields_within(self, enter: impl Fn(&Field<'btf>) -> bool) -> Vec<Field<'btf>> {
         let mut found = Vec::new();
         self.resolved().find_fields((0, false), DEPTH, &enter, &mut found);
         found
@@ -264,7 +290,7 @@ impl<'btf> Type<'btf> {
     }
 
     /// The variables of a section.
-    pub(crate) fn variables(self) -> impl Iterator<Item = Variable<'btf>> {
+    pub fn variables(self) -> impl Iterator<Item = Variable<'btf>> {
         self.members(&[Kind::DataSec]).filter_map(move |[var, offset, size]| {
             let var = self.btf.get(var).filter(|var| var.kind() == Kind::Var)?;
             Some(Variable {

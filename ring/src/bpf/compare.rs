@@ -199,6 +199,16 @@ pub(super) fn compare_record(
     Ok(Compared::new(Some(expected), Some(expected.id), check))
 }
 
+/// Why this process has no types of a map.
+pub(crate) fn no_types(e: &std::io::Error) -> UncheckedReason {
+    match e.raw_os_error().map(Errno::from_raw_os_error) {
+        // The kernel keeps the types of a map as long as the map.
+        Some(Errno::NOENT) => UncheckedReason::NoBtf,
+        Some(Errno::PERM) => UncheckedReason::NotAllowed,
+        errno => UncheckedReason::Errno(errno.map_or(0, Errno::raw_os_error)),
+    }
+}
+
 /// Compares the expected type with the C type that `find` returns, if there is one.
 pub(super) fn compare_with<'t>(
     types: &'t Types,
@@ -209,14 +219,7 @@ pub(super) fn compare_with<'t>(
     let not = |why| Ok(LayoutCheck::Size(why));
     let btf = match types.btf() {
         Ok(btf) => btf,
-        Err(e) => {
-            return not(match e.raw_os_error().map(Errno::from_raw_os_error) {
-                // The kernel keeps the types of a map as long as the map.
-                Some(Errno::NOENT) => UncheckedReason::NoBtf,
-                Some(Errno::PERM) => UncheckedReason::NotAllowed,
-                errno => UncheckedReason::Errno(errno.map_or(0, Errno::raw_os_error)),
-            });
-        }
+        Err(e) => return not(no_types(e)),
     };
     let Some(record) = find(btf) else { return not(UncheckedReason::NotDescribed) };
     let name = String::from_utf8_lossy(record.first_name().unwrap_or(b"record"));

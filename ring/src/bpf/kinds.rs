@@ -40,6 +40,13 @@ fn name(names: &[&'static str], number: u32) -> Option<&'static str> {
     names.get(usize::try_from(number).ok()?).copied()
 }
 
+impl MapType {
+    /// Its name, or its number if it is newer than this crate.
+    pub(crate) fn name(self) -> String {
+        name(&MAPS, self.0).map_or_else(|| self.0.to_string(), str::to_owned)
+    }
+}
+
 impl fmt::Display for MapType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match name(&MAPS, self.0) {

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::region::{Mapping, Memory, Refusal};
 
 /// Maps an array, also for writing if that is requested and allowed. Otherwise reads it by lookups.
-pub(super) fn map_or_lookup(
+pub(crate) fn map_or_lookup(
     fd: BorrowedFd<'_>,
     info: &MapInfo,
     per_cpu: Option<&[usize]>,

@@ -4,7 +4,7 @@
 #![cfg_attr(not(feature = "libbpf"), allow(dead_code, unused_imports))]
 
 mod bell;
-pub(crate) mod btf;
+pub mod btf;
 mod compare;
 pub(crate) mod describe;
 mod fdinfo;
@@ -26,12 +26,13 @@ pub(crate) mod sys;
 pub(crate) mod uapi;
 
 pub(crate) use bell::Bell;
+pub(crate) use compare::no_types;
 pub(crate) use fdinfo::{is_frozen, program_type};
 pub use freeze::PinOptions;
 pub(crate) use inner::{MapLocator, MapOfMaps, is_gone};
 pub(crate) use lookup::Lookup;
 pub(crate) use map::MapFd;
-use memory::map_or_lookup;
+pub(crate) use memory::map_or_lookup;
 pub(crate) use plain::Plain;
 pub use programs::MapUser;
 pub(crate) use readers::{BELLS, READERS, ReaderPlace, link, pin_companions, readers_of};

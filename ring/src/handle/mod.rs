@@ -1,6 +1,8 @@
 //! The public handles: typed by the record, over a region that is mapped or read by system call.
 
 #[cfg(feature = "bpf")]
+mod any;
+#[cfg(feature = "bpf")]
 mod array;
 mod cells;
 mod commands;
@@ -18,6 +20,8 @@ mod per_cpu;
 pub mod table;
 mod top;
 
+#[cfg(feature = "bpf")]
+pub use any::{AnyMap, MapFacts};
 #[cfg(feature = "bpf")]
 pub use array::Array;
 pub use cells::{Cells, CellsWriter};

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+/* For the tests of `mapring ls`, `show`, `stat`, `tail` and `top`: a map of each kind, filled by one program that the
+ * tests run. */
+#include <mapring/cell.bpf.h>
+#include <mapring/counters.bpf.h>
+#include <mapring/dispatch.bpf.h>
+#include <mapring/gauge.bpf.h>
+#include <mapring/histogram.bpf.h>
+#include <mapring/ring.bpf.h>
+#include <mapring/tails.bpf.h>
+#include <mapring/top.bpf.h>
+
+/* As in linux/bpf.h, which a machine may lack. */
+enum { ARRAY = 2, PERCPU_ARRAY = 6, MMAPABLE = 1 << 10 };
+
+char LICENSE[] SEC("license") = "GPL";
+
+enum state { IDLE, RUNNING = 7, STOPPED = -1 };
+
+struct point {
+	__s32 x, y;
+};
+
+struct event {
+	__u64 ns;
+	__u32 pid;
+	enum state state;
+	struct point at[2];
+	__u32 low : 4, high : 12;
+	union {
+		__u32 whole;
+		__u8 parts[4];
+	};
+	char comm[16];
+	_Bool ok;
+};
+
+struct load {
+	__u64 number;
+	struct point at;
+};
+
+struct name {
+	__u64 ns, number;
+};
+
+struct setting {
+	__u32 number;
+	char text[12];
+};
+
+MAPRING_RING(t_events, struct event, 64);
+MAPRING_RING_WITH_TAILS(t_names, struct name, 16, 64, 4096);
+MAPRING_CELLS(t_loads, struct load, 8);
+MAPRING_COUNTERS(t_calls, 1000);
+MAPRING_HISTOGRAM(t_waits);
+MAPRING_GAUGES(t_depths, 2);
+MAPRING_TOP_KEYS(t_keys, 64);
+
+struct {
+	__uint(type, ARRAY);
+	__uint(map_flags, MMAPABLE);
+	__uint(max_entries, 4);
+	__type(key, __u32);
+	__type(value, struct setting);
+} t_settings SEC(".maps");
+
+struct {
+	__uint(type, PERCPU_ARRAY);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__type(value, struct point);
+} t_each SEC(".maps");
+
+__u64 t_total;
+struct point t_place = { 3, -4 };
+
+struct input {
+	__u64 count;
+};
+
+SEC("syscall")
+int fill(struct input *in)
+{
+	struct setting setting = { .number = 5, .text = "five" };
+	struct point here = { 1, -2 };
+	__u32 key = 1;
+	__u64 i;
+
+	bpf_map_update_elem(&t_settings, &key, &setting, 0);
+	bpf_map_update_elem(&t_each, &key, &here, 0);
+	for (i = 0; i < 100 && i < in->count; i++) {
+		struct event *e = mapring_reserve(&t_events);
+
+		t_total++;
+		if (!e)
+			continue;
+		__builtin_memset(e, 0, sizeof(*e));
+		e->ns = bpf_ktime_get_ns();
+		e->pid = t_total;
+		e->state = t_total % 2 ? RUNNING : STOPPED;
+		e->at[1].y = -5;
+		e->low = 9;
+		e->high = 300;
+		e->whole = 0x01020304;
+		__builtin_memcpy(e->comm, t_total % 2 ? "bash" : "x\033[2Jy", 8);
+		e->ok = 1;
+		mapring_commit(e);
+	}
+	return 0;
+}
+
+SEC("syscall")
+int fill_others(struct input *in)
+{
+	struct load load = { .number = 42, .at = { -1, 2 } };
+	struct name *name;
+	void *tail;
+	__u64 i;
+
+	mapring_cell_set(&t_loads, 3, &load);
+	mapring_gauge_set(&t_depths, 1, 17);
+	name = mapring_reserve_with_tail(&t_names, &tail);
+	if (name) {
+		name->ns = bpf_ktime_get_ns();
+		name->number = 8;
+		__builtin_memcpy(tail, "a tail", 6);
+		mapring_commit_with_tail(&t_names, name, 6);
+	}
+	for (i = 0; i < 100 && i < in->count; i++) {
+		mapring_counter_add(&t_calls, i, i + 1);
+		mapring_histogram_add(&t_waits, 0, i * i);
+		mapring_top_add(&t_keys, i % 3, 10);
+	}
+	return 0;
+}

@@ -1,0 +1,268 @@
+//! Finds maps and memory files: by path, id or name, or all of them.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use mapring::{AnyMap, ErrorKind, Source};
+
+use super::text::printable;
+
+/// The deepest directory below a mount in which pins are found.
+const DEPTH: usize = 32;
+/// The magic number of a BPF file system.
+const BPF_FS: u64 = 0xcafe_4a11;
+
+/// Where a map or memory file is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Pin(PathBuf),
+    Id(u32),
+    /// A memory file: `/proc/PID/fd/N`.
+    File(PathBuf),
+}
+
+impl Place {
+    /// The source for the library.
+    pub(crate) fn source(&self) -> Result<Source> {
+        Ok(match self {
+            Self::Pin(path) => path.as_path().into(),
+            Self::Id(id) => Source::id(*id),
+            Self::File(path) => open_file(path)?.into(),
+        })
+    }
+}
+
+/// As the user names it, escaped.
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Pin(path) | Self::File(path) => f.write_str(&printable(&path.to_string_lossy())),
+            Self::Id(id) => write!(f, "id:{id}"),
+        }
+    }
+}
+
+/// Opens a file that may be a region. Not what is no regular file: that could wait, or do something.
+fn open_file(path: &Path) -> Result<File> {
+    let name = || printable(&path.to_string_lossy()).into_owned();
+    let metadata = fs::metadata(path).with_context(name)?;
+    ensure!(metadata.is_file(), "{}: not a pin in a BPF file system, nor a memory file", name());
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    OpenOptions::new().read(true).custom_flags(flags).open(path).with_context(name)
+}
+
+/// Whether `path` is in a BPF file system.
+fn is_pinned(path: &Path) -> bool {
+    rustix::fs::statfs(path).is_ok_and(|fs| u64::try_from(fs.f_type).is_ok_and(|magic| magic == BPF_FS))
+}
+
+/// All maps, each once, with its pins.
+#[derive(Default)]
+pub(crate) struct All {
+    /// By id: the pins, in order. Empty for a map that was found by its id alone.
+    pub(crate) maps: BTreeMap<u32, Vec<PathBuf>>,
+    /// What could not be looked at, in words.
+    pub(crate) hidden: Vec<String>,
+}
+
+impl All {
+    /// All pins that this process can open and, with CAP_SYS_ADMIN, all maps.
+    pub(crate) fn find() -> Self {
+        let mut all = Self::default();
+        let mounts = mounts();
+        match &mounts {
+            Ok(mounts) if mounts.is_empty() => all.hidden.push(
+                "no BPF file system is mounted, so there are no pins: mount -t bpf -o mode=0755 bpf /sys/fs/bpf"
+                    .to_owned(),
+            ),
+            Ok(mounts) => mounts.iter().for_each(|mount| all.add_dir(mount)),
+            Err(e) => all.hidden.push(format!("/proc/self/mounts: {e}")),
+        }
+        for map in aya::maps::loaded_maps() {
+            match map {
+                Ok(map) => drop(all.maps.entry(map.id()).or_default()),
+                Err(e) if is_gone(&e) => {}
+                Err(e) if is_denied(&e) => {
+                    all.hidden.push(
+                        "only pins: CAP_SYS_ADMIN is needed to list maps by id (run as root)".to_owned(),
+                    );
+                    break;
+                }
+                Err(e) => {
+                    all.hidden.push(format!("maps by id: {}", printable(&chain(&e))));
+                    break;
+                }
+            }
+        }
+        all
+    }
+
+    /// Adds the pins in a directory.
+    pub(crate) fn add_dir(&mut self, dir: &Path) {
+        let mut unread = Vec::new();
+        let mut dirs = vec![(dir.to_owned(), 0)];
+        while let Some((dir, depth)) = dirs.pop() {
+            let entries = match fs::read_dir(&dir) {
+                Ok(entries) => entries,
+                Err(e) => {
+                    unread.push((dir, e));
+                    continue;
+                }
+            };
+            for entry in entries.flatten() {
+                match entry.file_type() {
+                    Ok(ty) if ty.is_dir() && depth < DEPTH => dirs.push((entry.path(), depth + 1)),
+                    Ok(ty) if ty.is_file() => self.add_pin(entry.path(), &mut unread),
+                    _ => {}
+                }
+            }
+        }
+        if let Some((path, e)) = unread.first() {
+            let more = match unread.len() - 1 {
+                0 => String::new(),
+                more => format!(", and {more} more"),
+            };
+            self.hidden.push(format!("not opened: {} ({e}){more}", printable(&path.to_string_lossy())));
+        }
+    }
+
+    /// Adds a pin, unless it is one of a program or a link.
+    pub(crate) fn add_pin(&mut self, path: PathBuf, unread: &mut Vec<(PathBuf, io::Error)>) {
+        match AnyMap::open(path.as_path()) {
+            Ok(map) => {
+                let pins = self.maps.entry(map.facts().id).or_default();
+                if !pins.contains(&path) {
+                    pins.push(path);
+                    pins.sort();
+                }
+            }
+            Err(e) if e.kind() == ErrorKind::WrongType => {}
+            // Removed meanwhile; also the files for people that the kernel puts there.
+            Err(e) if e.io_error().is_some_and(|e| e.kind() == io::ErrorKind::NotFound) => {}
+            Err(e) => {
+                let errno = e.io_error().and_then(io::Error::raw_os_error);
+                unread.push((path, errno.map_or_else(|| io::Error::other(e), io::Error::from_raw_os_error)));
+            }
+        }
+    }
+}
+
+/// The directories on which BPF file systems are mounted.
+fn mounts() -> io::Result<Vec<PathBuf>> {
+    let text = fs::read("/proc/self/mounts")?;
+    let mut found = Vec::new();
+    for line in text.split(|&byte| byte == b'\n') {
+        let mut words = line.split(|&byte| byte == b' ');
+        let (dir, ty) = (words.nth(1), words.next());
+        if let (Some(dir), Some(b"bpf")) = (dir, ty) {
+            found.push(PathBuf::from(OsString::from_vec(unescaped(dir))));
+        }
+    }
+    found.dedup();
+    Ok(found)
+}
+
+/// The kernel writes a space in a path as `\040`.
+fn unescaped(text: &[u8]) -> Vec<u8> {
+    let (mut rest, mut found) = (text, Vec::new());
+    while let Some((&first, after)) = rest.split_first() {
+        let octal = after
+            .get(..3)
+            .filter(|_| first == b'\\')
+            .and_then(|digits| u8::from_str_radix(str::from_utf8(digits).ok()?, 8).ok());
+        found.push(octal.unwrap_or(first));
+        rest = if octal.is_some() { &after[3..] } else { after };
+    }
+    found
+}
+
+/// The place that `name` means: a path, `id:42`, an id, or the name of a map.
+pub(crate) fn find(name: &str) -> Result<Place> {
+    if let Some(id) = name.strip_prefix("id:") {
+        let id = id.parse().with_context(|| format!("{}: the id is no number", printable(name)))?;
+        return Ok(Place::Id(id));
+    }
+    let path = Path::new(name);
+    if name.contains('/') || path.exists() {
+        ensure!(
+            !path.is_dir(),
+            "{}: a directory; `mapring ls` lists the maps that are pinned in it",
+            printable(name)
+        );
+        let in_bpf_fs = is_pinned(path) || !path.exists() && path.parent().is_some_and(is_pinned);
+        return Ok(if in_bpf_fs { Place::Pin(path.to_owned()) } else { Place::File(path.to_owned()) });
+    }
+    by_name(name)
+}
+
+/// The one map with this name: of a map, or of a pin's file.
+fn by_name(name: &str) -> Result<Place> {
+    let all = All::find();
+    let mut found = Vec::new();
+    for (id, pins) in all.maps {
+        let named = pins.iter().find(|pin| pin.file_name().is_some_and(|file| file == name));
+        let place = named.or(pins.first()).map_or(Place::Id(id), |pin| Place::Pin(pin.clone()));
+        let called = || place.source().ok().and_then(|source| AnyMap::open(source).ok());
+        if named.is_some() || called().is_some_and(|map| map.facts().name == name) {
+            found.push(place);
+        }
+    }
+    let name = printable(name);
+    match &found[..] {
+        [place] => Ok(place.clone()),
+        [] => {
+            let hidden = all.hidden.iter().map(|why| format!("; {why}")).collect::<String>();
+            bail!("{name}: no such map; `mapring ls` lists the maps there are{hidden}")
+        }
+        _ => {
+            let places = found.iter().map(Place::to_string).collect::<Vec<_>>().join(", ");
+            bail!("{name}: the name of {} maps: {places}; name one of these", found.len())
+        }
+    }
+}
+
+fn chain(e: &dyn std::error::Error) -> String {
+    let more = e.source().map(|source| format!(": {}", chain(source)));
+    format!("{e}{}", more.unwrap_or_default())
+}
+
+fn errno(e: &(dyn std::error::Error + 'static)) -> Option<i32> {
+    let own = e.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+    own.or_else(|| e.source().and_then(errno))
+}
+
+fn is_denied(e: &(dyn std::error::Error + 'static)) -> bool {
+    [libc::EPERM, libc::EACCES].map(Some).contains(&errno(e))
+}
+
+/// Whether a map ended after its id was listed.
+fn is_gone(e: &(dyn std::error::Error + 'static)) -> bool {
+    errno(e) == Some(libc::ENOENT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_mounts_are_unescaped() {
+        for (text, path) in [("/a\\040b", "/a b"), ("/a", "/a"), ("\\", "\\"), ("/\\9zz\\134", "/\\9zz\\")] {
+            assert_eq!(unescaped(text.as_bytes()), path.as_bytes(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_region_is_not_opened() {
+        for path in ["/dev/tty", "/dev/null", "/proc/self/fd", "/does/not/exist"] {
+            assert!(find(path).and_then(|place| place.source()).is_err(), "{path}");
+        }
+        assert_eq!(find("id:7").unwrap(), Place::Id(7));
+        assert!(find("id:x").is_err());
+    }
+}

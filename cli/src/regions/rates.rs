@@ -1,0 +1,218 @@
+//! How fast regions change: records, counts and updates in a time. For `stat` and `top`.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use mapring::abi::Kind;
+use mapring::time::Clock;
+use mapring::{Counters, Histograms, ReadStats, Start, TopKeys};
+
+use super::target::Target;
+use super::untyped::{self, Records, Table};
+use super::value;
+
+/// Reads how often a region was written.
+pub(crate) struct Meter {
+    pub(crate) target: Target,
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
+    counts: Counts,
+    /// The newest timestamp of each shard's records.
+    newest: HashMap<usize, u64>,
+}
+
+enum Counts {
+    Ring { records: Box<dyn Records>, stamp: Option<usize>, limit: usize },
+    Counters(Counters),
+    Histograms(Histograms),
+    TopKeys(TopKeys),
+    Table(Box<dyn Table>, usize),
+}
+
+/// What a meter showed at one moment. All counts only grow.
+pub(crate) struct Reading {
+    pub(crate) at: Instant,
+    /// The number of each part, and its count: of shards records, of counters their values, of cells updates.
+    pub(crate) counts: Vec<(usize, u64)>,
+    /// Records or updates that programs dropped or did not end, by cause.
+    pub(crate) losses: Vec<(&'static str, u64)>,
+}
+
+impl Meter {
+    /// Tables of more cells are not metered: each is read for its version.
+    const CELLS: usize = 4096;
+
+    /// `None` if it is nothing that has a rate.
+    pub(crate) fn new(target: Target) -> Result<Option<Self>> {
+        let (Some(kind), Some(region)) = (target.kind(), target.region()) else { return Ok(None) };
+        let geometry = *region.geometry();
+        let counts = match kind {
+            Kind::Ring => {
+                let stamp = target.ty().ok().and_then(|ty| value::stamp(ty, None)).map(|(_, at)| at);
+                let records = target.records(Start::Now, None)?;
+                let limit = geometry.capacity().saturating_mul(records.positions().len());
+                Counts::Ring { records, stamp, limit }
+            }
+            Kind::Counters | Kind::PerCpuCounters => Counts::Counters(Counters::from_region(region.clone())?),
+            Kind::Histograms => Counts::Histograms(Histograms::from_region(region.clone())?),
+            Kind::TopKeys => Counts::TopKeys(TopKeys::from_region(region.clone())?),
+            Kind::Cells | Kind::Latches | Kind::PerCpuCells if geometry.capacity() <= Self::CELLS => {
+                Counts::Table(untyped::table(region)?, geometry.capacity())
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(Self { name: target.name(), kind, counts, newest: HashMap::new(), target }))
+    }
+
+    /// A word for what is counted.
+    pub(crate) fn unit(&self) -> &'static str {
+        match &self.counts {
+            Counts::Ring { .. } => "records",
+            Counts::Counters(_) => "counts",
+            Counts::Histograms(_) => "values",
+            Counts::TopKeys(_) => "added",
+            Counts::Table(..) => "updates",
+        }
+    }
+
+    /// A word for its parts.
+    pub(crate) fn part(&self) -> &'static str {
+        match &self.counts {
+            Counts::Ring { .. } => "shard",
+            Counts::Counters(_) => "counter",
+            Counts::Histograms(_) => "histogram",
+            Counts::TopKeys(_) => "table",
+            Counts::Table(..) => "cell",
+        }
+    }
+
+    /// Reads all counts into `reading`. Of a mapped region it makes no system call.
+    pub(crate) fn read(&mut self, reading: &mut Reading) -> Result<()> {
+        let Reading { at, counts, losses } = reading;
+        counts.clear();
+        losses.clear();
+        match &mut self.counts {
+            Counts::Ring { records, stamp, limit } => {
+                let newest = &mut self.newest;
+                records.each(*limit, &mut |item| {
+                    let bytes = stamp.and_then(|at| item.bytes.get(at..)?.first_chunk());
+                    if let Some(bytes) = bytes {
+                        newest.insert(item.shard, u64::from_ne_bytes(*bytes));
+                    }
+                });
+                counts.extend(records.positions());
+                losses.extend(causes(&records.stats()));
+                drop(records.take_losses());
+            }
+            Counts::Counters(counters) => {
+                let mut sums = vec![0; counters.len()];
+                counters.sums(&mut sums)?;
+                counts.extend(sums.into_iter().enumerate());
+            }
+            Counts::Histograms(histograms) => {
+                for index in 0..histograms.len() {
+                    counts.push((index, histograms.snapshot(index)?.count()));
+                }
+            }
+            Counts::TopKeys(keys) => counts.push((0, keys.largest(0)?.total)),
+            Counts::Table(table, len) => {
+                for index in 0..*len {
+                    let versions =
+                        table.read(index).map_or(0, |copies| copies.iter().map(|c| c.version).sum());
+                    counts.push((index, versions));
+                }
+            }
+        }
+        if losses.is_empty()
+            && let Some(region) = self.target.region()
+        {
+            losses.push(("dropped", region.dropped()?));
+        }
+        *at = Instant::now();
+        Ok(())
+    }
+
+    /// How old the newest record of a shard is, if records have a time and there was one since this meter exists.
+    pub(crate) fn age(&self, shard: usize) -> Option<Duration> {
+        let newest = self.newest.get(&shard)?;
+        Some(Duration::from_nanos(Clock::Monotonic.now().saturating_sub(*newest)))
+    }
+}
+
+/// What programs dropped, and records that they did not end. What overtook this reader is not lost to others.
+fn causes(stats: &ReadStats) -> [(&'static str, u64); 6] {
+    [
+        ("no free slot", stats.no_slot),
+        ("held back by a reader", stats.full),
+        ("no shard for the CPU", stats.no_shard),
+        ("no space for the tail", stats.no_tail),
+        ("tail too long", stats.too_long),
+        ("not ended", stats.skipped),
+    ]
+}
+
+impl Reading {
+    pub(crate) fn new() -> Self {
+        Self { at: Instant::now(), counts: Vec::new(), losses: Vec::new() }
+    }
+
+    /// The sum of all counts.
+    pub(crate) fn total(&self) -> u64 {
+        self.counts.iter().fold(0, |sum: u64, (_, count)| sum.wrapping_add(*count))
+    }
+
+    /// How many were lost, by any cause.
+    pub(crate) fn lost(&self) -> u64 {
+        self.losses.iter().fold(0, |sum: u64, (_, count)| sum.wrapping_add(*count))
+    }
+
+    /// The seconds between two readings.
+    pub(crate) fn seconds_since(&self, earlier: &Self) -> f64 {
+        self.at.saturating_duration_since(earlier.at).as_secs_f64().max(1e-9)
+    }
+
+    /// By how much each part grew since an earlier reading, in order.
+    pub(crate) fn growth(&self, earlier: &Self) -> Vec<(usize, u64)> {
+        let before = earlier.counts.iter().map(|(_, count)| *count).chain(std::iter::repeat(0));
+        self.counts.iter().zip(before).map(|((part, now), before)| (*part, grown(*now, before))).collect()
+    }
+
+    /// By how much each cause of losses grew, without those that did not.
+    pub(crate) fn new_losses(&self, earlier: &Self) -> Vec<(&'static str, u64)> {
+        let before = earlier.losses.iter().map(|(_, count)| *count).chain(std::iter::repeat(0));
+        let pairs = self.losses.iter().zip(before);
+        pairs.map(|((cause, now), before)| (*cause, grown(*now, before))).filter(|(_, n)| *n > 0).collect()
+    }
+}
+
+/// A count that is smaller than before started again, with a new ring.
+fn grown(now: u64, before: u64) -> u64 {
+    now.checked_sub(before).unwrap_or(now)
+}
+
+/// `n` in `seconds`, as a rate.
+#[allow(clippy::cast_precision_loss)] // for people
+pub(crate) fn per_second(n: u64, seconds: f64) -> f64 {
+    n as f64 / seconds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn growth_is_exact_and_survives_a_new_ring() {
+        let at = Instant::now();
+        let earlier = Reading { at, counts: vec![(0, 5), (2, 100)], losses: vec![("full", 1), ("late", 2)] };
+        let later = Reading {
+            at: at + Duration::from_secs(2),
+            counts: vec![(0, 9), (2, 7), (3, 1)],
+            losses: vec![("full", 4), ("late", 2)],
+        };
+        assert_eq!(later.growth(&earlier), [(0, 4), (2, 7), (3, 1)]);
+        assert_eq!(later.new_losses(&earlier), [("full", 3)]);
+        assert_eq!((later.total(), later.lost()), (17, 6));
+        assert!((per_second(later.total(), later.seconds_since(&earlier)) - 8.5).abs() < 1e-9);
+    }
+}

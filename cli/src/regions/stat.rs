@@ -1,0 +1,172 @@
+//! `mapring stat`: how fast regions are written, once in each interval.
+
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+use super::find::{self, All, Place};
+use super::rates::{Meter, Reading, per_second};
+use super::target::Target;
+use super::text::{cut, grouped, json_line, rate};
+use super::{Interrupted, text};
+use crate::output;
+
+/// Shows how fast regions are written: records of each shard, counters, updates, and what programs dropped
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Pins, id:42, names of maps, or memory files. Without any: all that this user can open
+    region: Vec<String>,
+    /// The time between two reports
+    #[arg(long, short, value_name = "TIME", default_value = "1s", value_parser = output::span)]
+    interval: Duration,
+    /// Stop after this number of reports
+    #[arg(long, short = 'n', value_name = "N")]
+    count: Option<u64>,
+    /// Print one JSON object for each region and report, in a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// The most parts of a region that are listed for people: those that change most.
+const PARTS: usize = 10;
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    ensure!(args.interval >= Duration::from_millis(1), "--interval: at least 1ms");
+    let interrupted = Interrupted::new()?;
+    let mut meters = meters(&args.region)?;
+    ensure!(!meters.is_empty(), "no region that could be written: `mapring ls` lists what there is");
+    let mut before = Vec::new();
+    for meter in &mut meters {
+        let mut reading = Reading::new();
+        meter.read(&mut reading).with_context(|| meter.target.place.to_string())?;
+        before.push(reading);
+    }
+    let mut out = io::stdout().lock();
+    let mut next = Instant::now();
+    let mut reports = 0;
+    while args.count.is_none_or(|count| reports < count) {
+        next += args.interval;
+        if interrupted.sleep(next.saturating_duration_since(Instant::now())) {
+            break;
+        }
+        if !args.json {
+            writeln!(
+                out,
+                "{:<20} {:<16} {:>10} {:>10} {:>10} {:>9}",
+                "NAME", "PART", "PER SECOND", "TOTAL", "LAST", "HISTORY"
+            )?;
+        }
+        for (meter, before) in meters.iter_mut().zip(&mut before) {
+            let mut now = Reading::new();
+            meter.read(&mut now).with_context(|| meter.target.place.to_string())?;
+            match args.json {
+                true => writeln!(out, "{}", json_line(&json_of(meter, &now, before)))?,
+                false => lines(&mut out, meter, &now, before)?,
+            }
+            *before = now;
+        }
+        out.flush()?;
+        reports += 1;
+    }
+    Ok(())
+}
+
+/// Meters of the regions with these names; without names, of all.
+pub(crate) fn meters(names: &[String]) -> Result<Vec<Meter>> {
+    let mut meters = Vec::new();
+    for name in names {
+        let target = Target::open(find::find(name)?)?;
+        let place = target.place.to_string();
+        let meter = Meter::new(target).with_context(|| place.clone())?;
+        meters.push(
+            meter.with_context(|| format!("{place}: it has no rate: `mapring show` shows its content"))?,
+        );
+    }
+    if names.is_empty() {
+        let all = All::find();
+        for why in &all.hidden {
+            output::note(format_args!("mapring: {}", text::printable(why)));
+        }
+        for (id, pins) in all.maps {
+            let place = pins.into_iter().next().map_or(Place::Id(id), Place::Pin);
+            // What ends meanwhile, and what this command can't read, is not in the report.
+            let meter = Target::open(place).and_then(Meter::new);
+            meters.extend(meter.ok().flatten());
+        }
+    }
+    Ok(meters)
+}
+
+/// How long a ring's shard remembers at this rate.
+#[allow(clippy::cast_precision_loss)] // for people
+fn history(meter: &Meter, rate: f64) -> Option<f64> {
+    let slots = meter.target.region()?.geometry().capacity();
+    (meter.part() == "shard" && rate > 0.0).then(|| slots as f64 / rate)
+}
+
+fn lines(out: &mut impl Write, meter: &Meter, now: &Reading, before: &Reading) -> io::Result<()> {
+    let seconds = now.seconds_since(before);
+    let mut growth = now.growth(before);
+    let sum: u64 = growth.iter().map(|(_, n)| *n).sum();
+    writeln!(
+        out,
+        "{:<20} {:<16} {:>10} {:>10}",
+        cut(&meter.name, 20),
+        meter.unit(),
+        rate(per_second(sum, seconds)),
+        cut(&grouped(now.total()), 10)
+    )?;
+    if meter.part() != "shard" {
+        growth.retain(|(_, n)| *n > 0);
+        growth.sort_by_key(|(part, n)| (std::cmp::Reverse(*n), *part));
+    }
+    let shown = if meter.part() == "shard" { usize::MAX } else { PARTS };
+    for (part, n) in growth.iter().take(shown).filter(|_| now.counts.len() > 1 || meter.part() == "shard") {
+        let per_second = per_second(*n, seconds);
+        let total = now.counts.iter().find(|(other, _)| other == part).map_or(0, |(_, count)| *count);
+        let last = meter.age(*part).map_or(String::new(), |age| format!("{age:.1?}"));
+        let history = history(meter, per_second).map_or(String::new(), |s| format!("{s:.1}s"));
+        writeln!(
+            out,
+            "{:<20} {:<16} {:>10} {:>10} {last:>10} {history:>9}",
+            "",
+            format!("  {} {part}", meter.part()),
+            rate(per_second),
+            cut(&grouped(total), 10),
+        )?;
+    }
+    if growth.len() > shown {
+        writeln!(out, "{:<20} ({} more)", "", growth.len() - shown)?;
+    }
+    for (cause, n) in now.new_losses(before) {
+        writeln!(out, "{:<20} {:<16} {:>10} lost: {cause}", "", "  dropped", rate(per_second(n, seconds)))?;
+    }
+    Ok(())
+}
+
+fn json_of(meter: &Meter, now: &Reading, before: &Reading) -> serde_json::Value {
+    let seconds = now.seconds_since(before);
+    let growth = now.growth(before);
+    let sum: u64 = growth.iter().map(|(_, n)| *n).sum();
+    let is_ring = meter.part() == "shard";
+    let parts: Vec<_> = growth
+        .iter()
+        .filter(|(_, n)| is_ring || *n > 0)
+        .map(|(part, n)| {
+            let age = meter.age(*part).map(|age| age.as_secs_f64());
+            let rate = per_second(*n, seconds);
+            json!({ meter.part(): part, "per_second": rate, "last_seconds_ago": age,
+                "history_seconds": history(meter, rate) })
+        })
+        .collect();
+    let losses = |of: &[(&'static str, u64)]| -> serde_json::Map<_, _> {
+        of.iter().map(|(cause, n)| ((*cause).to_owned(), json!(n))).collect()
+    };
+    json!({
+        "region": meter.target.place.to_string(), "name": meter.name, "kind": meter.kind.to_string(),
+        "seconds": seconds, "unit": meter.unit(), "per_second": per_second(sum, seconds), "total": now.total(),
+        "parts": parts, "lost": losses(&now.new_losses(before)), "lost_total": losses(&now.losses),
+    })
+}

@@ -1,0 +1,140 @@
+//! Maps of any type with values of any type, as bytes: for tools that show every map.
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use crate::bpf::btf::Btf;
+use crate::bpf::describe;
+use crate::bpf::kinds::MapType;
+use crate::bpf::{MapFd, map_or_lookup, no_types};
+use crate::cpus::possible_cpus;
+use crate::error::{ReadError, Result};
+use crate::record::UncheckedReason;
+use crate::region::{Access, Memory, Source};
+use crate::sync::{Ordering, fence};
+
+/// A BPF map of any type, of any loader, for tools that do not know its values: what the kernel says of it, its types,
+/// and the bytes of an array's values. Opened for reading; an array is mapped if the kernel allows it.
+///
+/// Values are read without a protocol: see [`Array`](super::Array). Opening needs the privileges of its [`Source`].
+pub struct AnyMap {
+    map: MapFd,
+    /// `None` for a map that is no array.
+    memory: Option<Memory>,
+}
+
+/// What the kernel says of a map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MapFacts {
+    /// Its id.
+    pub id: u32,
+    /// Its type as libbpf names it, such as `array`.
+    pub kind: String,
+    /// Its name: at most 15 bytes, escaped for terminals. Empty if the kernel does not tell it.
+    pub name: String,
+    /// The bytes of a key.
+    pub key_size: usize,
+    /// The bytes of a value; of a per-CPU map, on each CPU.
+    pub value_size: usize,
+    /// The largest number of entries.
+    pub max_entries: usize,
+    /// The flags (`BPF_F_…`) with which it was made.
+    pub flags: u32,
+}
+
+impl AnyMap {
+    /// Opens a map. Makes system calls.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Open`](crate::ErrorKind::Open); [`ErrorKind::WrongType`](crate::ErrorKind::WrongType) for a program
+    /// or a link.
+    pub fn open(source: impl Into<Source>) -> Result<Self> {
+        let map = source.into().map()?.0;
+        let per_cpu = match map.info.ty {
+            MapType::ARRAY => None,
+            MapType::PERCPU_ARRAY => Some(possible_cpus()?),
+            _ => return Ok(Self { map, memory: None }),
+        };
+        let (memory, _) = map_or_lookup(map.fd.as_fd(), &map.info, per_cpu.as_deref(), false)?;
+        Ok(Self { map, memory: Some(memory) })
+    }
+
+    /// What the kernel says of it.
+    pub fn facts(&self) -> MapFacts {
+        let info = &self.map.info;
+        MapFacts {
+            id: info.id,
+            kind: info.ty.name(),
+            name: crate::text::printable(&crate::record::string(&info.name)),
+            key_size: info.key_size as usize,
+            value_size: info.value_size as usize,
+            max_entries: info.max_entries as usize,
+            flags: info.flags,
+        }
+    }
+
+    /// Its BTF, and the id of its values' type there; 0 if they have none. Makes system calls. The kernel gives the
+    /// types only to processes with CAP_SYS_ADMIN.
+    ///
+    /// # Errors
+    /// Why this process has no types.
+    #[doc(hidden)] // `Btf` is not part of the API
+    pub fn types(&self) -> Result<(Btf, u32), UncheckedReason> {
+        let btf = describe::load(self.map.info.btf_id).map_err(|e| no_types(&e))?;
+        Ok((btf, self.map.info.value_type))
+    }
+
+    /// How its values are read; `None` if it is no array.
+    pub fn access(&self) -> Option<Access> {
+        self.memory.as_ref().map(Memory::access)
+    }
+
+    /// The CPUs that have their own values, in ascending order; `None` for a map that all CPUs share.
+    pub fn cpus(&self) -> Option<&[usize]> {
+        match self.memory.as_ref()? {
+            Memory::Mapped(_) => None,
+            Memory::Lookup(lookup, _) => lookup.cpus(),
+        }
+    }
+
+    /// The words of the value at `index`, the last one filled up with any bytes; of a per-CPU array, the words of each
+    /// [CPU](Self::cpus) in turn. If mapped: loads, and no system call. Otherwise one system call. A map that is no array
+    /// has no values here.
+    ///
+    /// # Errors
+    /// [`ReadError::Index`], [`ReadError::Lookup`].
+    pub fn read(&self, index: usize, words: &mut Vec<u64>) -> Result<(), ReadError> {
+        words.clear();
+        let info = &self.map.info;
+        let (stride, count) = ((info.value_size as usize).div_ceil(8), info.max_entries as usize);
+        let Some(memory) = self.memory.as_ref().filter(|_| index < count) else {
+            let count = if self.memory.is_some() { count } else { 0 };
+            return Err(ReadError::Index { thing: "value", index, count });
+        };
+        match memory {
+            Memory::Mapped(mapping) => {
+                let value = mapping.words().slice(index * stride, stride);
+                words.extend((0..stride).map(|at| value.load(at, Ordering::Relaxed)));
+                fence(Ordering::Acquire);
+            }
+            Memory::Lookup(lookup, _) => {
+                words.resize(stride * lookup.cpus().map_or(1, <[_]>::len), 0);
+                lookup.run(index, 1, words)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl AsFd for AnyMap {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.map.fd.as_fd()
+    }
+}
+
+impl fmt::Debug for AnyMap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AnyMap").field("facts", &self.facts()).field("access", &self.access()).finish()
+    }
+}
