@@ -7,9 +7,11 @@ mod load;
 mod pins;
 #[cfg(feature = "bpf")]
 mod plan;
+mod programs;
 mod record;
 mod rings;
 mod start;
+mod status;
 mod stop;
 
 use std::process::ExitCode;
@@ -30,6 +32,8 @@ pub(crate) struct Args {
 enum Command {
     /// Makes the kernel record events, and ends. Recording goes on until `stop` or the next boot
     Start(start::Args),
+    /// Shows what is recorded, what it costs, and how much history there is. Exit code 1: nothing is recorded
+    Status(status::Args),
     /// Ends the recording and frees its memory
     Stop,
 }
@@ -39,6 +43,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let dir = &args.place.pins;
     match &args.command {
         Command::Start(args) => start::run(dir, args)?,
+        Command::Status(args) => return status::run(dir, args),
         Command::Stop => stop::run(dir)?,
     }
     Ok(ExitCode::SUCCESS)
