@@ -36,7 +36,7 @@ pub(crate) static GROUPS: [Group; 7] = [
     Group::of::<Exec>("exec", 1),
     Group::of::<Block>("block", 1),
     Group::of::<Net>("net", 2),
-    Group::of::<Faults>("faults", 2),
+    Group::of::<Faults>("faults", 4),
 ];
 
 /// The rings in the pins' directory, one for each group that is recorded. Empty if nothing is recorded.

@@ -168,6 +168,14 @@ fn per_second(count: u64, time: Duration) -> f64 {
     count as f64 / time.as_secs_f64()
 }
 
+/// A time span for people: with a digit after the point, if it is short.
+fn span(seconds: f64) -> String {
+    if seconds < 60.0 {
+        return format!("{seconds:.1}s");
+    }
+    humantime::format_duration(Duration::from_secs(Duration::from_secs_f64(seconds).as_secs())).to_string()
+}
+
 impl Recording {
     fn text(&self) -> String {
         let mut table = Table::new();
@@ -182,30 +190,23 @@ impl Recording {
                 group.ns_per_event.map_or("-".to_owned(), |ns| format!("{ns:.0}")),
                 output::bytes(group.memory),
                 group.records.to_string(),
-                format!("{:.1}s{all}", group.history_seconds),
+                format!("{}{all}", span(group.history_seconds)),
                 lost.to_string(),
             ]);
         }
         for column in table.column_iter_mut().skip(1) {
             column.set_cell_alignment(CellAlignment::Right);
         }
-        let ago =
-            humantime::format_duration(Duration::from_secs(Duration::from_secs_f64(self.seconds).as_secs()));
-        let by = self.loader.as_ref().map_or(String::new(), |loader| {
-            let lives = if loader.alive { "" } else { ", which has ended" };
-            format!(" by process {}{lives}", loader.pid)
-        });
-        let mut text = format!("Recording since {} ({ago}), started{by}\n", self.since);
-        text += &match (self.cpu_percent, &self.costs_unknown) {
-            (Some(percent), _) => {
-                format!("{} of memory, {percent:.2} % of a CPU\n", output::bytes(self.memory))
-            }
-            (None, why) => format!(
-                "{} of memory; costs unknown: {}\n",
-                output::bytes(self.memory),
-                why.as_deref().unwrap_or("")
-            ),
-        };
+        let ago = span(self.seconds);
+        let mut text = format!("Recording since {} ({ago})", self.since);
+        if let Some(Loader { pid, alive }) = self.loader {
+            text += &format!(", by process {pid}{}", if alive { "" } else { " (ended)" });
+        }
+        text += &format!("\n{} of memory", output::bytes(self.memory));
+        match (self.cpu_percent, &self.costs_unknown) {
+            (Some(percent), _) => text += &format!(", {percent:.2} % of a CPU\n"),
+            (None, why) => text += &format!("; costs unknown: {}\n", why.as_deref().unwrap_or_default()),
+        }
         text += table.trim_fmt().as_str();
         for group in &self.groups {
             for (cause, count) in &group.lost {
