@@ -5,6 +5,7 @@ mod demo;
 mod doctor;
 mod exit;
 mod new;
+mod flight;
 mod output;
 mod shell;
 mod regions;
@@ -49,6 +50,8 @@ enum Command {
     Show(regions::show::Args),
     Stat(regions::stat::Args),
     Tail(regions::tail::Args),
+    /// Records the kernel's events with no process running, to be read after an incident
+    Flight(flight::Args),
 }
 
 fn main() -> ExitCode {
@@ -74,6 +77,7 @@ fn run(args: &Args) -> Result<ExitCode> {
         Command::Show(args) => regions::show::run(args).map(|()| ExitCode::SUCCESS),
         Command::Stat(args) => regions::stat::run(args).map(|()| ExitCode::SUCCESS),
         Command::Tail(args) => regions::tail::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Flight(args) => flight::run(args),
     }
 }
 
