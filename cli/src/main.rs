@@ -4,11 +4,12 @@
 mod demo;
 mod doctor;
 mod exit;
-mod new;
 mod flight;
+mod new;
 mod output;
-mod shell;
+mod pins;
 mod regions;
+mod shell;
 
 use std::io;
 use std::process::ExitCode;
@@ -40,6 +41,9 @@ enum Command {
     Demo(demo::Args),
     /// Report what this kernel, user and machine can do, and how to get what is missing
     Doctor(doctor::Args),
+    Pin(pins::Pin),
+    Freeze(pins::Freeze),
+    Clean(pins::Clean),
     /// Create a small project: a BPF program and its reader, ready to build
     New(new::Args),
     /// Print the script that completes this command's options in a shell
@@ -70,6 +74,9 @@ fn run(args: &Args) -> Result<ExitCode> {
     match &args.command {
         Command::Demo(args) => demo::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Pin(args) => pins::pin(args),
+        Command::Freeze(args) => pins::freeze(args),
+        Command::Clean(args) => pins::clean(args),
         Command::New(args) => new::run(args),
         Command::Completions(args) => shell::completions(args, &mut Args::command()),
         Command::Man(args) => shell::man(args, Args::command()),

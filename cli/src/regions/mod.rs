@@ -1,14 +1,14 @@
 //! `mapring ls`, `show`, `stat`, `tail` and `top`: every region and mmapable array of this machine, made visible.
 
 mod filter;
-mod find;
+pub(crate) mod find;
 pub(crate) mod ls;
 mod rates;
 pub(crate) mod show;
 pub(crate) mod stat;
 pub(crate) mod tail;
-mod target;
-mod text;
+pub(crate) mod target;
+pub(crate) mod text;
 mod untyped;
 mod value;
 

@@ -1,0 +1,190 @@
+//! `mapring pin`, `freeze` and `clean`: the pins of regions.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use mapring::abi::Kind;
+use mapring::loader::PinOptions;
+use mapring::{ErrorKind, Region};
+use serde_json::json;
+
+use crate::exit::Refused;
+use crate::output::{bytes, note};
+use crate::regions::find::{All, Place, find};
+use crate::regions::target::Target;
+use crate::regions::text::printable;
+
+/// Pin a region, so that it stays when its loader ends
+#[derive(clap::Args)]
+pub(crate) struct Pin {
+    /// The region: a pin, id:NUMBER, or a map's name
+    region: String,
+    /// The new pin, in a BPF file system
+    path: PathBuf,
+    /// The permissions of the pin, in octal
+    #[arg(long, value_parser = mode, default_value = "600")]
+    mode: u32,
+}
+
+/// Make a region readable without privilege, for good: no process can write it any more, BPF programs still can
+#[derive(clap::Args)]
+#[command(after_help = "Without --yes it only explains what it would do.")]
+pub(crate) struct Freeze {
+    /// The region: a pin, id:NUMBER, or a map's name
+    region: String,
+    /// The new pin, in a BPF file system
+    path: PathBuf,
+    /// Let only the members of this group read it
+    #[arg(long, value_name = "NAME")]
+    group: Option<String>,
+    /// Do it
+    #[arg(long)]
+    yes: bool,
+}
+
+/// List pins of regions that nobody writes any more, and remove them with --yes
+#[derive(clap::Args)]
+pub(crate) struct Clean {
+    /// Remove them
+    #[arg(long)]
+    yes: bool,
+    /// Print one JSON object in each line, for each pin
+    #[arg(long)]
+    json: bool,
+    /// Look only below these directories [default: all BPF file systems]
+    directories: Vec<PathBuf>,
+}
+
+fn mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+    mode.ok_or_else(|| "write it as 600, 640 or 666".to_owned())
+}
+
+pub(crate) fn pin(args: &Pin) -> Result<ExitCode> {
+    let place = find(&args.region)?;
+    let region = Region::open(place.source()?).with_context(|| place.to_string())?;
+    region.pin(&args.path, args.mode).map_err(|e| denied(e, &args.path))?;
+    note(format_args!("{place} is pinned at {}", shown(&args.path)));
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn freeze(args: &Freeze) -> Result<ExitCode> {
+    let place = find(&args.region)?;
+    let region = Region::open(place.source()?).with_context(|| place.to_string())?;
+    if matches!(region.geometry().kind(), Kind::Latches | Kind::Commands | Kind::Readers) {
+        bail!("{place}: userspace writes {} too, which it could not any more", region.geometry().kind());
+    }
+    let (options, readers) = match &args.group {
+        None => (PinOptions::new(0o666), "every user".to_owned()),
+        Some(name) => {
+            (PinOptions::new(0o660).group(group(name)?), format!("each member of {}", printable(name)))
+        }
+    };
+    if !args.yes {
+        anstream::eprintln!(
+            "{place} would be frozen. This can't be undone.\n\
+             - No process can write it any more, not even as root. BPF programs still write it.\n\
+             - {readers} can map it through the new pin {}, and read it without a system call.\n\
+             - Each user that can open the pin and load BPF programs (CAP_BPF) can still overwrite it by a program.\n\
+             - Removing the pin takes nothing back: a process that opened it keeps it, and can pin it again.",
+            shown(&args.path)
+        );
+        bail!("nothing was changed: add --yes to do it");
+    }
+    region.freeze_and_pin(&args.path, options).map_err(|e| denied(e, &args.path))?;
+    note(format_args!("{place} is frozen. {readers} can read it at {}", shown(&args.path)));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The number of a group of users.
+pub(crate) fn group(name: &str) -> Result<u32> {
+    let group = nix::unistd::Group::from_name(name).with_context(|| format!("group {}", printable(name)))?;
+    let group = group.with_context(|| format!("there is no group {0}: groupadd {0}", printable(name)))?;
+    Ok(group.gid.as_raw())
+}
+
+fn shown(path: &Path) -> String {
+    printable(&path.to_string_lossy()).into_owned()
+}
+
+/// The library's error, with what may be missing.
+fn denied(error: mapring::Error, path: &Path) -> anyhow::Error {
+    let at = shown(path);
+    if error.io_error().is_some_and(|e| e.kind() == io::ErrorKind::PermissionDenied) {
+        return Refused(format!("{at}: {error}: run as root")).into();
+    }
+    match error.kind() {
+        ErrorKind::CannotSeal => Refused(format!("{at}: {error}")).into(),
+        _ => anyhow::Error::from(error).context(at),
+    }
+}
+
+/// A pin of a region that nobody writes any more.
+struct Stale {
+    pin: PathBuf,
+    bytes: usize,
+    what: String,
+    why: String,
+}
+
+pub(crate) fn clean(args: &Clean) -> Result<ExitCode> {
+    let mut all = All::default();
+    match &args.directories[..] {
+        [] => all = All::find(),
+        some => some.iter().for_each(|dir| all.add_dir(dir)),
+    }
+    let mut found = Vec::new();
+    for pins in all.maps.values() {
+        for pin in pins {
+            found.extend(stale(pin)?);
+        }
+    }
+    all.hidden.iter().for_each(|why| anstream::eprintln!("mapring: {why}"));
+    let mut out = io::stdout().lock();
+    let mut removed = 0;
+    for Stale { pin, bytes: size, what, why } in &found {
+        // It may have come to life since.
+        let remove = args.yes && stale(pin)?.is_some();
+        if remove {
+            fs::remove_file(pin).with_context(|| shown(pin))?;
+            removed += 1;
+        }
+        if args.json {
+            let line =
+                json!({ "pin": shown(pin), "region": what, "bytes": size, "why": why, "removed": remove });
+            writeln!(out, "{line}")?;
+        } else {
+            let size = bytes(*size as u64);
+            writeln!(out, "{}{}: {what}, {size}; {why}", if remove { "removed " } else { "" }, shown(pin))?;
+        }
+    }
+    match (found.len(), removed) {
+        (0, _) => note("No pin is stale."),
+        (_, 0) => note("To remove these: mapring clean --yes"),
+        (all, removed) => note(format_args!("Removed {removed} of {all} pins.")),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The region that is pinned there, if nothing writes it any more: its loader has ended, and no program uses it. Latches
+/// and commands never are: their writer may be any process.
+fn stale(pin: &Path) -> Result<Option<Stale>> {
+    let Ok(target) = Target::open(Place::Pin(pin.to_owned())) else { return Ok(None) };
+    let Some(region) = target.region() else { return Ok(None) };
+    if matches!(region.geometry().kind(), Kind::Latches | Kind::Commands) {
+        return Ok(None);
+    }
+    // Without a word of the loader, nothing is known of it.
+    let Some(loader) = region.loader()?.filter(|loader| !loader.is_alive()) else { return Ok(None) };
+    let programs = region.programs().map_err(|e| Refused(format!("{}: {e}", shown(pin))))?;
+    let facts = target.facts(&[], false);
+    Ok(programs.is_empty().then(|| Stale {
+        pin: pin.to_owned(),
+        bytes: facts.bytes,
+        what: format!("{} of {}", facts.kind, facts.ty),
+        why: format!("its loader (process {}) has ended, and no program uses it", loader.pid),
+    }))
+}

@@ -1,0 +1,146 @@
+//! `mapring pin`, `freeze` and `clean`, on regions of running and ended loaders.
+#![cfg(feature = "bpf")]
+
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+fn mapring(args: &[&str]) -> Output {
+    let output = Command::new(env!("CARGO_BIN_EXE_mapring")).args(args).stdin(Stdio::null()).output().unwrap();
+    eprint!("{}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+fn objects(output: &Output) -> Vec<Value> {
+    assert!(output.status.success());
+    let text = str::from_utf8(&output.stdout).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Whether BPF can be used; says so if not.
+fn may_use_bpf() -> bool {
+    let all = objects(&mapring(&["doctor", "--json"]));
+    let missing = all.iter().find(|finding| {
+        let of_programs = ["programs that trace", "CAP_SYS_ADMIN", "bpffs"].map(Value::from);
+        of_programs.contains(&finding["feature"]) && finding["state"] != "ok"
+    });
+    let Some(missing) = missing else { return true };
+    let required = std::env::var("MAPRING_REQUIRE_BPF").is_ok_and(|value| value == "1");
+    assert!(!required, "MAPRING_REQUIRE_BPF=1, but {missing}");
+    eprintln!("\n!!!! SKIPPED: {missing} !!!!\n");
+    false
+}
+
+/// A directory of pins, which is removed with all that is in it.
+struct Pins(PathBuf);
+
+impl Pins {
+    fn new(name: &str) -> Self {
+        let path = Path::new("/sys/fs/bpf").join(format!("mapring-{name}-{}", std::process::id()));
+        DirBuilder::new().mode(0o755).create(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        Self(path)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn clean_removes_what_nothing_writes_any_more_and_nothing_else() {
+    if !may_use_bpf() {
+        return;
+    }
+    let pins = Pins::new("clean");
+    let (dir, flight) = (pins.path(""), pins.path("flight"));
+    let start = ["flight", "--pins", &flight, "start", "--events", "exec,block", "--size", "4M"];
+    assert!(mapring(&start).status.success());
+    let maps = pins.path("flight/recording/maps");
+    assert_eq!(objects(&mapring(&["clean", "--json", "--yes", &dir])), [] as [Value; 0], "programs use them");
+
+    let copy = pins.path("copy");
+    assert!(mapring(&["pin", &format!("{maps}/exec"), &copy, "--mode", "640"]).status.success());
+    assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o640);
+    assert_eq!(mapring(&["pin", &format!("{maps}/exec"), &copy]).status.code(), Some(1), "it exists");
+
+    // The programs end with their links, a bit later.
+    fs::remove_dir_all(pins.path("flight/recording/links")).unwrap();
+    let mut stale = Vec::new();
+    while stale.len() < 3 {
+        stale = objects(&mapring(&["clean", "--json", &dir]));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(stale.iter().all(|pin| pin["removed"] == false && Path::new(pin["pin"].as_str().unwrap()).exists()));
+    let shown = String::from_utf8(mapring(&["clean", &dir]).stdout).unwrap();
+    assert!(shown.contains("copy: ring of struct exec, ") && shown.contains("no program uses it"), "{shown}");
+    let removed = objects(&mapring(&["clean", "--json", "--yes", &dir]));
+    assert_eq!(removed.len(), 3);
+    assert!(removed.iter().all(|pin| pin["removed"] == true && !Path::new(pin["pin"].as_str().unwrap()).exists()));
+    assert_eq!(objects(&mapring(&["clean", "--json", &dir])), [] as [Value; 0]);
+}
+
+/// A demo, which loads programs; it is killed at the end.
+struct Demo(Child);
+
+impl Demo {
+    fn start() -> Self {
+        let mut demo = Command::new(env!("CARGO_BIN_EXE_mapring"));
+        demo.args(["demo", "--seconds", "600", "--json"]);
+        Self(demo.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap())
+    }
+
+    /// The id of one of its maps, once it is there.
+    fn map(&mut self, name: &str) -> String {
+        loop {
+            assert_eq!(self.0.try_wait().unwrap(), None, "the demo has ended");
+            let all = objects(&mapring(&["ls", "--json"]));
+            let mine = all.iter().find(|map| map["loader"]["pid"] == self.0.id() && map["name"] == name);
+            if let Some(map) = mine {
+                return format!("id:{}", map["id"]);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn freeze_explains_and_then_lets_everybody_read() {
+    if !may_use_bpf() {
+        return;
+    }
+    let pins = Pins::new("freeze");
+    let mut demo = Demo::start();
+    let (id, pin) = (demo.map("cpus"), pins.path("cpus"));
+    let explained = mapring(&["freeze", &id, &pin]);
+    assert_eq!(explained.status.code(), Some(1));
+    let said = String::from_utf8(explained.stderr).unwrap();
+    assert!(said.contains("can't be undone") && said.contains("add --yes") && !Path::new(&pin).exists(), "{said}");
+    assert!(mapring(&["freeze", &id, &pin, "--yes"]).status.success());
+
+    let mut nobody = Command::new(env!("CARGO_BIN_EXE_mapring"));
+    nobody.args(["ls", "--json", &pin]).uid(65534).gid(65534);
+    let seen = objects(&nobody.output().unwrap());
+    assert_eq!((seen.len(), &seen[0]["access"]), (1, &Value::from("mapped")), "{seen:?}");
+    let wrong = mapring(&["freeze", &id, &pins.path("other"), "--yes", "--group", "no such group"]);
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(String::from_utf8(wrong.stderr).unwrap().contains("there is no group"));
+}
