@@ -45,7 +45,7 @@ pub(crate) struct Freeze {
     yes: bool,
 }
 
-/// List pins of regions that nobody writes any more, and remove them with --yes
+/// List pins of regions without writers, and remove them with --yes
 #[derive(clap::Args)]
 pub(crate) struct Clean {
     /// Remove them
@@ -122,12 +122,12 @@ fn denied(error: mapring::Error, path: &Path) -> anyhow::Error {
     }
 }
 
-/// A pin of a region that nobody writes any more.
-struct Stale {
+/// A pin of a region without writers.
+pub(crate) struct Stale {
     pin: PathBuf,
-    bytes: usize,
+    pub(crate) bytes: usize,
     what: String,
-    why: String,
+    pub(crate) why: String,
 }
 
 pub(crate) fn clean(args: &Clean) -> Result<ExitCode> {
@@ -171,7 +171,7 @@ pub(crate) fn clean(args: &Clean) -> Result<ExitCode> {
 
 /// The region that is pinned there, if nothing writes it any more: its loader has ended, and no program uses it. Latches
 /// and commands never are: their writer may be any process.
-fn stale(pin: &Path) -> Result<Option<Stale>> {
+pub(crate) fn stale(pin: &Path) -> Result<Option<Stale>> {
     let Ok(target) = Target::open(Place::Pin(pin.to_owned())) else { return Ok(None) };
     let Some(region) = target.region() else { return Ok(None) };
     if matches!(region.geometry().kind(), Kind::Latches | Kind::Commands) {

@@ -44,7 +44,8 @@ fn doctor_says_what_is_missing() {
     assert!(all.iter().any(|finding| finding["seen"].as_str().unwrap().starts_with(release.trim())));
     assert_eq!(state(&all, "programs") == "ok", cfg!(feature = "bpf"));
     let shown = text(&mapring(&["doctor"]).output().unwrap());
-    for finding in &all {
+    // Pins come and go.
+    for finding in all.iter().filter(|finding| finding["area"] != "pins") {
         let line = format!("{}: {}", finding["feature"].as_str().unwrap(), finding["seen"].as_str().unwrap());
         assert!(shown.contains(&line), "no {line:?}");
     }

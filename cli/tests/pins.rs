@@ -11,7 +11,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 fn mapring(args: &[&str]) -> Output {
-    let output = Command::new(env!("CARGO_BIN_EXE_mapring")).args(args).stdin(Stdio::null()).output().unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_mapring")).args(args).stdin(Stdio::null()).output().unwrap();
     eprint!("{}", String::from_utf8_lossy(&output.stderr));
     output
 }
@@ -82,12 +83,20 @@ fn clean_removes_what_nothing_writes_any_more_and_nothing_else() {
         stale = objects(&mapring(&["clean", "--json", &dir]));
         std::thread::sleep(Duration::from_millis(20));
     }
-    assert!(stale.iter().all(|pin| pin["removed"] == false && Path::new(pin["pin"].as_str().unwrap()).exists()));
+    assert!(
+        stale.iter().all(|pin| pin["removed"] == false && Path::new(pin["pin"].as_str().unwrap()).exists())
+    );
     let shown = String::from_utf8(mapring(&["clean", &dir]).stdout).unwrap();
     assert!(shown.contains("copy: ring of struct exec, ") && shown.contains("no program uses it"), "{shown}");
+    let doctor = objects(&mapring(&["doctor", "--json"]));
+    let told = doctor.iter().filter(|finding| finding["seen"].as_str().unwrap().contains(&dir));
+    assert!(told.clone().count() == 3 && told.clone().all(|finding| finding["state"] == "missing"));
+
     let removed = objects(&mapring(&["clean", "--json", "--yes", &dir]));
     assert_eq!(removed.len(), 3);
-    assert!(removed.iter().all(|pin| pin["removed"] == true && !Path::new(pin["pin"].as_str().unwrap()).exists()));
+    assert!(
+        removed.iter().all(|pin| pin["removed"] == true && !Path::new(pin["pin"].as_str().unwrap()).exists())
+    );
     assert_eq!(objects(&mapring(&["clean", "--json", &dir])), [] as [Value; 0]);
 }
 
@@ -133,7 +142,10 @@ fn freeze_explains_and_then_lets_everybody_read() {
     let explained = mapring(&["freeze", &id, &pin]);
     assert_eq!(explained.status.code(), Some(1));
     let said = String::from_utf8(explained.stderr).unwrap();
-    assert!(said.contains("can't be undone") && said.contains("add --yes") && !Path::new(&pin).exists(), "{said}");
+    assert!(
+        said.contains("can't be undone") && said.contains("add --yes") && !Path::new(&pin).exists(),
+        "{said}"
+    );
     assert!(mapring(&["freeze", &id, &pin, "--yes"]).status.success());
 
     let mut nobody = Command::new(env!("CARGO_BIN_EXE_mapring"));

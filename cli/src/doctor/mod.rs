@@ -2,6 +2,7 @@
 
 mod kernel;
 mod machine;
+mod pins;
 mod user;
 
 use std::fmt;
@@ -32,7 +33,7 @@ enum State {
 /// What was found out about one feature.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct Finding {
-    /// `kernel`, `user`, `machine` or `build`.
+    /// `kernel`, `user`, `machine`, `build` or `pins`.
     area: &'static str,
     feature: &'static str,
     state: State,
@@ -77,7 +78,7 @@ impl Finding {
 
 /// Reports. The exit code is 0 whatever is missing: the report was made.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let findings = [kernel::findings(), user::findings(), machine::findings()].concat();
+    let findings = [kernel::findings(), user::findings(), machine::findings(), pins::findings()].concat();
     if args.json {
         let mut out = io::stdout().lock();
         for finding in &findings {
