@@ -152,7 +152,7 @@ fn calls_and_switches_of_a_thread_are_recorded() {
     }
     let work = || {
         (0..CALLS).for_each(|_| assert!(rustix::process::getppid().is_some()));
-        rustix::process::getpgid(Some(rustix::process::getpid())).unwrap();
+        rustix::process::test_kill_process(rustix::process::getpid()).unwrap();
         thread::sleep(Duration::from_millis(1));
         tid()
     };
@@ -164,9 +164,10 @@ fn calls_and_switches_of_a_thread_are_recorded() {
     let getppid = u32::try_from(libc::SYS_getppid).unwrap();
     assert_eq!(of.count(|what| matches!(what, What::SyscallEnter { nr, .. } if *nr == getppid)), CALLS);
     assert_eq!(of.count(|what| *what == What::SyscallExit { nr: getppid, ret: parent }), CALLS);
-    let getpgid = u32::try_from(libc::SYS_getpgid).unwrap();
+    let kill = u32::try_from(libc::SYS_kill).unwrap();
     let me = u64::from(std::process::id());
-    let is = |what: &What| matches!(what, What::SyscallEnter { nr, args } if *nr == getpgid && args[0] == me);
+    let is =
+        |what: &What| matches!(what, What::SyscallEnter { nr, args } if *nr == kill && args[..2] == [me, 0]);
     assert_eq!(of.count(is), 1);
 
     let slept = events.iter().position(|e| e.tid == tid && matches!(e.what, What::Switch { state: 1, .. }));
@@ -330,6 +331,12 @@ fn a_second_start_is_refused() {
     assert!(stopped.status.success());
     assert!(said(&stopped).starts_with("Stopped. Recorded events: "));
     recorder.expect_nothing_left(&programs);
+    let two =
+        [(); 2].map(|()| recorder.command(&["start", "--size", "8M", "--events", "exec"]).spawn().unwrap());
+    let mut codes = two.map(|mut start| start.wait().unwrap().code());
+    codes.sort_unstable();
+    assert_eq!(codes, [Some(0), Some(1)]);
+    assert!(recorder.run(&["stop"]).status.success());
     let again = recorder.run(&["stop"]);
     assert_eq!(again.status.code(), Some(1));
     assert!(said(&again).contains("nothing is recorded at"));
@@ -342,10 +349,11 @@ fn what_a_killed_start_left_is_removed() {
         return;
     }
     // The state right before a start is finished.
-    let unfinished = || fs::rename(pins::recording(&recorder.dir), recorder.dir.join("new")).unwrap();
+    let unfinished = || fs::rename(pins::recording(&recorder.dir), pins::unfinished(&recorder.dir)).unwrap();
     let programs = recorder.programs();
     unfinished();
-    assert_eq!(recorder.status()["running"], false);
+    let status = recorder.status();
+    assert_eq!((&status["running"], &status["unfinished"]), (&false.into(), &true.into()));
     assert!(recorder.start(&["--size", "8M", "--events", "exec"]));
     let others = recorder.programs();
     assert!(programs.is_disjoint(&others));

@@ -22,7 +22,6 @@ use crate::exit::Refused;
 /// What statfs says of a BPF file system.
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
-const NEW: &str = "new";
 pub(crate) const MAPS: &str = "maps";
 pub(crate) const LINKS: &str = "links";
 
@@ -38,6 +37,11 @@ const DEFAULT: &str = "/sys/fs/bpf/mapring/flight";
 
 pub(crate) fn recording(dir: &Path) -> PathBuf {
     dir.join("recording")
+}
+
+/// What a start has not finished.
+pub(crate) fn unfinished(dir: &Path) -> PathBuf {
+    dir.join("new")
 }
 
 /// The rings, a pin for each group of events.
@@ -96,7 +100,7 @@ impl Lock {
 
     /// Starts the directory of a recording anew. Removes what a start left that was killed.
     pub(crate) fn begin(&self) -> Result<PathBuf> {
-        let new = self.dir.join(NEW);
+        let new = unfinished(&self.dir);
         remove(&new)?;
         for dir in [&new, &new.join(MAPS), &new.join(LINKS)] {
             DirBuilder::new().mode(0o700).create(dir).with_context(|| dir.display().to_string())?;
@@ -111,7 +115,7 @@ impl Lock {
 
     /// Removes all pins, and the directory. Returns whether there were any.
     pub(crate) fn clear(self) -> Result<bool> {
-        let removed = [remove(&self.dir.join(NEW))?, remove(&recording(&self.dir))?];
+        let removed = [remove(&unfinished(&self.dir))?, remove(&recording(&self.dir))?];
         fs::remove_dir(&self.dir).with_context(|| self.dir.display().to_string())?;
         Ok(removed.contains(&true))
     }
