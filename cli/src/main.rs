@@ -3,6 +3,7 @@
 
 mod demo;
 mod exit;
+mod flight;
 mod output;
 
 use std::io;
@@ -32,6 +33,8 @@ struct Args {
 enum Command {
     /// Shows this machine's system calls and context switches as they happen, read without a system call
     Demo(demo::Args),
+    /// Records the kernel's events with no process running, to be read after an incident
+    Flight(flight::Args),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +52,7 @@ fn run(args: &Args) -> Result<ExitCode> {
     output::set(args.color, args.quiet);
     match &args.command {
         Command::Demo(args) => demo::run(args),
+        Command::Flight(args) => flight::run(args),
     }
 }
 

@@ -20,27 +20,79 @@ pub(crate) type Comm = [u8; 16];
 pub(crate) enum What {
     /// `tid` of the event stopped running in `state` (bits of `prev_state` as ftrace shows them: 0 is runnable), and
     /// `next` runs.
-    Switch { state: u16, prio: u16, next: u32, next_prio: u16, next_comm: Comm },
+    Switch {
+        state: u16,
+        prio: u16,
+        next: u32,
+        next_prio: u16,
+        next_comm: Comm,
+    },
     /// The task may run again. `target` is the CPU it was put on.
-    Wakeup { task: u32, prio: u16, target: u16, comm: Comm },
-    IrqEnter { irq: u32 },
-    IrqExit { irq: u32 },
-    SoftirqEnter { vec: u32 },
-    SoftirqExit { vec: u32 },
+    Wakeup {
+        task: u32,
+        prio: u16,
+        target: u16,
+        comm: Comm,
+    },
+    IrqEnter {
+        irq: u32,
+    },
+    IrqExit {
+        irq: u32,
+    },
+    SoftirqEnter {
+        vec: u32,
+    },
+    SoftirqExit {
+        vec: u32,
+    },
     /// A system call by its number on this machine, with its first three arguments.
-    SyscallEnter { nr: u32, args: [u64; 3] },
-    SyscallExit { nr: u32, ret: i64 },
+    SyscallEnter {
+        nr: u32,
+        args: [u64; 3],
+    },
+    SyscallExit {
+        nr: u32,
+        ret: i64,
+    },
     /// The process executes another program. The name may be cut.
-    Exec { file: String },
-    Fork { child_pid: u32, child_tid: u32, comm: Comm },
-    Exit { code: i32 },
+    Exec {
+        file: String,
+    },
+    Fork {
+        child_pid: u32,
+        child_tid: u32,
+        comm: Comm,
+    },
+    Exit {
+        code: i32,
+    },
     /// A request to a block device; `dev` as the kernel's dev_t, `op` such as `R`, `W`, `WS`, `F`.
-    BlockIssue { dev: u32, sector: u64, bytes: u32, op: [u8; 8] },
-    BlockComplete { dev: u32, sector: u64, bytes: u32, error: i32 },
-    NetSend { ifindex: u32, bytes: u32 },
-    NetReceive { ifindex: u32, bytes: u32 },
+    BlockIssue {
+        dev: u32,
+        sector: u64,
+        bytes: u32,
+        op: [u8; 8],
+    },
+    BlockComplete {
+        dev: u32,
+        sector: u64,
+        bytes: u32,
+        error: i32,
+    },
+    NetSend {
+        ifindex: u32,
+        bytes: u32,
+    },
+    NetReceive {
+        ifindex: u32,
+        bytes: u32,
+    },
     /// A page fault of userspace.
-    Fault { address: u64, ip: u64 },
+    Fault {
+        address: u64,
+        ip: u64,
+    },
 }
 
 /// Records that are missing in a dump.

@@ -1,0 +1,402 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+/* The flight recorder: a ring and a few programs for each group of events. The name of a program is the group, then the
+ * event. build.rs compiles this file for each number of slots, and the loader takes each group from the object that
+ * fits. cli/src/flight/record.rs has the same records in Rust. */
+#include <mapring/ring.bpf.h>
+#include <bpf/bpf_core_read.h>
+
+#ifndef SLOTS
+#define SLOTS 4096
+#endif
+
+char LICENSE[] SEC("license") = "GPL";
+
+/* The upper bits of a word that also holds a smaller number. */
+#define WAKEUP 0x8000	    /* in sched.state: it is a wakeup, and the rest is a CPU */
+#define PREEMPTED 0x4000    /* in sched.state: the task was preempted, and can run */
+#define STATES 0x3fff
+#define EXIT (1U << 31)	    /* in irq.value, syscalls.nr */
+#define SOFTIRQ (1U << 30)  /* in irq.value */
+#define RECEIVED (1U << 31) /* in net.ifindex */
+
+struct sched {
+	__u64 ns;
+	__u32 pid, tid, other;
+	__u16 state;
+	__u8 prio, other_prio;
+	__u64 comm[2];
+};
+
+struct irq {
+	__u64 ns;
+	__u32 pid, tid, value, unused;
+};
+
+struct syscalls {
+	__u64 ns;
+	__u32 pid, tid, nr, unused;
+	__u64 args[3]; /* the first is the result of an EXIT */
+};
+
+enum { EXEC, FORK, END };
+
+struct exec {
+	__u64 ns;
+	__u32 pid, tid, kind, child_pid, child_tid;
+	__s32 code;
+	char text[96];
+};
+
+enum { ISSUE, COMPLETE };
+
+struct block {
+	__u64 ns;
+	__u32 pid, tid;
+	__u64 sector;
+	__u32 dev, bytes, kind;
+	__u32 value; /* the flags of an ISSUE, the status of a COMPLETE */
+};
+
+struct net {
+	__u64 ns;
+	__u32 pid, tid, ifindex, bytes;
+};
+
+struct faults {
+	__u64 ns;
+	__u32 pid, tid;
+	__u64 address, ip;
+};
+
+MAPRING_RING(sched, struct sched, SLOTS);
+MAPRING_RING(irq, struct irq, SLOTS);
+MAPRING_RING(syscalls, struct syscalls, SLOTS);
+MAPRING_RING(exec, struct exec, SLOTS);
+MAPRING_RING(block, struct block, SLOTS);
+MAPRING_RING(net, struct net, SLOTS);
+MAPRING_RING(faults, struct faults, SLOTS);
+
+/* The fields of the kernel that are read. libbpf finds their offsets when it loads the programs. */
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct thread_info {
+	unsigned int cpu;
+};
+struct task_struct {
+	struct thread_info thread_info;
+	unsigned int __state;
+	int exit_state, exit_code, prio, pid, tgid;
+	char comm[16];
+};
+/* Before 5.14. */
+struct task_struct___state {
+	long state;
+};
+/* Before 5.16. */
+struct task_struct___cpu {
+	unsigned int cpu;
+};
+struct linux_binprm {
+	const char *filename;
+};
+struct gendisk {
+	int major, first_minor;
+};
+struct request_queue {
+	struct gendisk *disk;
+};
+struct request {
+	struct request_queue *q;
+	unsigned int cmd_flags, __data_len;
+	__u64 __sector;
+};
+struct net_device {
+	int ifindex;
+};
+struct sk_buff {
+	struct net_device *dev;
+	unsigned int len;
+};
+#if defined(__TARGET_ARCH_x86)
+struct pt_regs {
+	unsigned long di, si, dx, orig_ax, ip;
+};
+#define ARG0 di
+#define ARG1 si
+#define ARG2 dx
+#define CALL orig_ax
+#define IP ip
+#elif defined(__TARGET_ARCH_arm64)
+struct pt_regs {
+	__u64 regs[31], pc;
+	int syscallno;
+};
+#define ARG0 regs[0]
+#define ARG1 regs[1]
+#define ARG2 regs[2]
+#define CALL syscallno
+#define IP pc
+#endif
+
+#pragma clang attribute pop
+
+/* Reserves a record of this ring with time and task, or ends the program. */
+#define RESERVE(ring)                                          \
+	struct ring *e = mapring_reserve(&ring);               \
+	if (!e)                                                \
+		return 0;                                      \
+	e->ns = bpf_ktime_get_ns();                            \
+	{                                                      \
+		__u64 task = bpf_get_current_pid_tgid();       \
+		e->pid = task >> 32;                           \
+		e->tid = task;                                 \
+	}
+
+/* Two loads instead of a call. */
+static __always_inline void copy_comm(__u64 to[2], struct task_struct *task)
+{
+	__u64 *from = (__u64 *)task->comm;
+
+	to[0] = from[0];
+	to[1] = from[1];
+}
+
+static __always_inline int switched(__u64 *ctx, const int has_state)
+{
+	struct task_struct *prev = (void *)ctx[1], *next = (void *)ctx[2];
+	struct sched *e = mapring_reserve(&sched);
+	__u32 state;
+
+	if (!e)
+		return 0;
+	e->ns = bpf_ktime_get_ns();
+	e->pid = prev->tgid;
+	e->tid = prev->pid;
+	e->other = next->pid;
+	if (has_state)
+		state = ctx[3];
+	else if (bpf_core_field_exists(prev->__state))
+		state = prev->__state;
+	else
+		state = ((struct task_struct___state *)prev)->state;
+	e->state = ctx[0] & 1 ? PREEMPTED : (state | prev->exit_state) & STATES;
+	e->prio = prev->prio;
+	e->other_prio = next->prio;
+	copy_comm(e->comm, next);
+	mapring_commit(e);
+	return 0;
+}
+
+SEC("tp_btf/sched_switch")
+int sched_switch(__u64 *ctx)
+{
+	return switched(ctx, 1);
+}
+
+/* The same before 5.18, which passes no state. It may have changed since: a task that is woken at once seems to be
+ * preempted. The loader loads one of the two. */
+SEC("tp_btf/sched_switch")
+int sched_old_switch(__u64 *ctx)
+{
+	return switched(ctx, 0);
+}
+
+static __always_inline int wakeup(struct task_struct *task)
+{
+	__u32 cpu;
+
+	if (bpf_core_field_exists(struct task_struct___cpu, cpu))
+		cpu = ((struct task_struct___cpu *)task)->cpu;
+	else
+		cpu = task->thread_info.cpu;
+	RESERVE(sched)
+	e->other = task->pid;
+	e->state = WAKEUP | (cpu & ~WAKEUP);
+	e->prio = task->prio;
+	e->other_prio = 0;
+	copy_comm(e->comm, task);
+	mapring_commit(e);
+	return 0;
+}
+
+SEC("tp_btf/sched_wakeup")
+int sched_wakeup(__u64 *ctx)
+{
+	return wakeup((void *)ctx[0]);
+}
+
+SEC("tp_btf/sched_wakeup_new")
+int sched_new(__u64 *ctx)
+{
+	return wakeup((void *)ctx[0]);
+}
+
+static __always_inline int interrupt(__u32 value)
+{
+	RESERVE(irq)
+	e->value = value;
+	e->unused = 0;
+	mapring_commit(e);
+	return 0;
+}
+
+SEC("tp_btf/irq_handler_entry")
+int irq_enter(__u64 *ctx)
+{
+	return interrupt(ctx[0] & ~(EXIT | SOFTIRQ));
+}
+
+SEC("tp_btf/irq_handler_exit")
+int irq_exit(__u64 *ctx)
+{
+	return interrupt((ctx[0] & ~SOFTIRQ) | EXIT);
+}
+
+SEC("tp_btf/softirq_entry")
+int irq_soft_enter(__u64 *ctx)
+{
+	return interrupt((ctx[0] & ~EXIT) | SOFTIRQ);
+}
+
+SEC("tp_btf/softirq_exit")
+int irq_soft_exit(__u64 *ctx)
+{
+	return interrupt(ctx[0] | SOFTIRQ | EXIT);
+}
+
+SEC("tp_btf/sys_enter")
+int syscalls_enter(__u64 *ctx)
+{
+	struct pt_regs *regs = (void *)ctx[0];
+
+	RESERVE(syscalls)
+	e->nr = ctx[1] & ~EXIT;
+	e->unused = 0;
+	e->args[0] = regs->ARG0;
+	e->args[1] = regs->ARG1;
+	e->args[2] = regs->ARG2;
+	mapring_commit(e);
+	return 0;
+}
+
+SEC("tp_btf/sys_exit")
+int syscalls_exit(__u64 *ctx)
+{
+	struct pt_regs *regs = (void *)ctx[0];
+
+	RESERVE(syscalls)
+	e->nr = regs->CALL | EXIT;
+	e->unused = 0;
+	e->args[0] = ctx[1];
+	e->args[1] = e->args[2] = 0;
+	mapring_commit(e);
+	return 0;
+}
+
+/* The rest of the record after `text` keeps what it held: readers stop at its end. */
+SEC("tp_btf/sched_process_exec")
+int exec_exec(__u64 *ctx)
+{
+	struct linux_binprm *program = (void *)ctx[2];
+
+	RESERVE(exec)
+	e->kind = EXEC;
+	e->child_pid = e->child_tid = e->code = 0;
+	if (bpf_probe_read_kernel_str(e->text, sizeof(e->text), program->filename) < 0)
+		e->text[0] = 0;
+	mapring_commit(e);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_fork")
+int exec_fork(__u64 *ctx)
+{
+	struct task_struct *child = (void *)ctx[1];
+
+	RESERVE(exec)
+	e->kind = FORK;
+	e->child_pid = child->tgid;
+	e->child_tid = child->pid;
+	e->code = 0;
+	copy_comm((__u64 *)e->text, child);
+	mapring_commit(e);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int exec_exit(__u64 *ctx)
+{
+	struct task_struct *task = (void *)ctx[0];
+
+	RESERVE(exec)
+	e->kind = END;
+	e->child_pid = e->child_tid = 0;
+	e->code = task->exit_code;
+	e->text[0] = 0;
+	mapring_commit(e);
+	return 0;
+}
+
+static __always_inline int request(struct request *request, __u32 kind, __u32 bytes, __u32 value)
+{
+	struct gendisk *disk = request->q->disk;
+
+	RESERVE(block)
+	e->sector = request->__sector;
+	/* A request without a disk is a command to a device. Loads through NULL give 0. */
+	e->dev = disk->major << 20 | disk->first_minor;
+	e->bytes = bytes;
+	e->kind = kind;
+	e->value = value;
+	mapring_commit(e);
+	return 0;
+}
+
+SEC("tp_btf/block_rq_issue")
+int block_issue(__u64 *ctx)
+{
+	struct request *rq = (void *)ctx[0];
+
+	return request(rq, ISSUE, rq->__data_len, rq->cmd_flags);
+}
+
+SEC("tp_btf/block_rq_complete")
+int block_complete(__u64 *ctx)
+{
+	return request((void *)ctx[0], COMPLETE, ctx[2], ctx[1]);
+}
+
+static __always_inline int packet(struct sk_buff *skb, __u32 direction)
+{
+	__u32 ifindex = skb->dev->ifindex;
+
+	RESERVE(net)
+	e->ifindex = ifindex | direction;
+	e->bytes = skb->len;
+	mapring_commit(e);
+	return 0;
+}
+
+SEC("tp_btf/net_dev_queue")
+int net_send(__u64 *ctx)
+{
+	return packet((void *)ctx[0], 0);
+}
+
+SEC("tp_btf/netif_receive_skb")
+int net_receive(__u64 *ctx)
+{
+	return packet((void *)ctx[0], RECEIVED);
+}
+
+SEC("tp_btf/page_fault_user")
+int faults_user(__u64 *ctx)
+{
+	struct pt_regs *regs = (void *)ctx[1];
+
+	RESERVE(faults)
+	e->address = ctx[0];
+	e->ip = regs->IP;
+	mapring_commit(e);
+	return 0;
+}

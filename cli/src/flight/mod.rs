@@ -1,0 +1,45 @@
+//! The flight recorder: the kernel records events into rings, with no process running, and a dump reads them after an
+//! incident.
+
+mod event;
+#[cfg(feature = "bpf")]
+mod load;
+mod pins;
+#[cfg(feature = "bpf")]
+mod plan;
+mod record;
+mod rings;
+mod start;
+mod stop;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+/// Options of `mapring flight`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    place: pins::Place,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Makes the kernel record events, and ends. Recording goes on until `stop` or the next boot
+    Start(start::Args),
+    /// Ends the recording and frees its memory
+    Stop,
+}
+
+/// Runs one of the commands.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let dir = &args.place.pins;
+    match &args.command {
+        Command::Start(args) => start::run(dir, args)?,
+        Command::Stop => stop::run(dir)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,158 @@
+//! Where the pins of the recorder are, and the lock that its commands take.
+//!
+//! ```text
+//! flight/             may be entered by anybody, and is the lock
+//!   new/              what a start has not finished
+//!   recording/        a finished start renames new/ to this
+//!     maps/sched …    readable by the group
+//!     links/sched_switch …
+//! ```
+
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+
+use crate::exit::Refused;
+
+/// What statfs says of a BPF file system.
+const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+
+const NEW: &str = "new";
+pub(crate) const MAPS: &str = "maps";
+pub(crate) const LINKS: &str = "links";
+
+/// Options that all commands of the recorder have.
+#[derive(clap::Args)]
+pub(crate) struct Place {
+    /// Where the recorder's pins are, in a BPF file system
+    #[arg(long, value_name = "DIR", global = true, env = "MAPRING_FLIGHT_PINS", default_value = DEFAULT)]
+    pub(crate) pins: PathBuf,
+}
+
+const DEFAULT: &str = "/sys/fs/bpf/mapring/flight";
+
+pub(crate) fn recording(dir: &Path) -> PathBuf {
+    dir.join("recording")
+}
+
+/// The rings, a pin for each group of events.
+pub(crate) fn maps(dir: &Path) -> PathBuf {
+    recording(dir).join(MAPS)
+}
+
+/// The links, a pin for each program.
+pub(crate) fn links(dir: &Path) -> PathBuf {
+    recording(dir).join(LINKS)
+}
+
+/// An error for a directory that can't be read.
+pub(crate) fn denied(error: io::Error, dir: &Path) -> anyhow::Error {
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        return Refused(format!(
+            "{}: {error}: run this as root, or as a member of the group that `mapring flight start --group` named",
+            dir.display()
+        ))
+        .into();
+    }
+    anyhow::Error::from(error).context(dir.display().to_string())
+}
+
+/// The lock of the commands that change pins, and the directory that they are in. While one of them has it, the others are
+/// refused. It ends with the process.
+pub(crate) struct Lock {
+    dir: PathBuf,
+    _held: File,
+}
+
+impl Lock {
+    /// Creates the directory if it does not exist.
+    pub(crate) fn take(dir: &Path) -> Result<Self> {
+        loop {
+            create(dir)?;
+            let held = File::open(dir).map_err(|error| denied(error, dir))?;
+            match rustix::fs::flock(&held, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK) => {
+                    bail!("{}: another `mapring flight start` or `stop` is at work there", dir.display())
+                }
+                locked => locked.with_context(|| dir.display().to_string())?,
+            }
+            // It may have been removed before it was locked.
+            let is_there =
+                dir.metadata().is_ok_and(|now| held.metadata().is_ok_and(|it| it.ino() == now.ino()));
+            if is_there {
+                return Ok(Self { dir: dir.to_owned(), _held: held });
+            }
+        }
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Starts the directory of a recording anew. Removes what a start left that was killed.
+    pub(crate) fn begin(&self) -> Result<PathBuf> {
+        let new = self.dir.join(NEW);
+        remove(&new)?;
+        for dir in [&new, &new.join(MAPS), &new.join(LINKS)] {
+            DirBuilder::new().mode(0o700).create(dir).with_context(|| dir.display().to_string())?;
+        }
+        Ok(new)
+    }
+
+    /// Makes it the recording.
+    pub(crate) fn finish(&self, new: &Path) -> Result<()> {
+        fs::rename(new, recording(&self.dir)).with_context(|| new.display().to_string())
+    }
+
+    /// Removes all pins, and the directory. Returns whether there were any.
+    pub(crate) fn clear(self) -> Result<bool> {
+        let removed = [remove(&self.dir.join(NEW))?, remove(&recording(&self.dir))?];
+        fs::remove_dir(&self.dir).with_context(|| self.dir.display().to_string())?;
+        Ok(removed.contains(&true))
+    }
+}
+
+/// Creates the directory and those above it, which anybody may pass through.
+fn create(dir: &Path) -> Result<()> {
+    let missing: Vec<_> = dir.ancestors().take_while(|above| !above.exists()).collect();
+    let there = dir.ancestors().find(|above| above.exists()).unwrap_or(Path::new("/"));
+    let kind = rustix::fs::statfs(there).with_context(|| there.display().to_string())?.f_type;
+    if kind != BPF_FS_MAGIC {
+        return Err(Refused(format!(
+            "{}: there is no BPF file system: mount -t bpf -o mode=0755 bpf /sys/fs/bpf",
+            there.display()
+        ))
+        .into());
+    }
+    for new in missing.into_iter().rev() {
+        match DirBuilder::new().mode(0o711).create(new) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(denied(error, new)),
+            // The mode does not depend on the umask.
+            _ => {
+                fs::set_permissions(new, Permissions::from_mode(0o711)).map_err(|error| denied(error, new))?
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Removes a directory of pins: links first, so that programs stop before their maps go. Returns whether it was there.
+fn remove(dir: &Path) -> Result<bool> {
+    for part in [dir.join(LINKS), dir.join(MAPS)] {
+        let Ok(pins) = fs::read_dir(&part) else { continue };
+        for pin in pins {
+            let pin = pin?.path();
+            fs::remove_file(&pin).map_err(|error| denied(error, &pin))?;
+        }
+        fs::remove_dir(&part).map_err(|error| denied(error, &part))?;
+    }
+    match fs::remove_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        removed => removed.map(|()| true).map_err(|error| denied(error, dir)),
+    }
+}

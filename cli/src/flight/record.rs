@@ -1,0 +1,267 @@
+//! The records of `bpf/flight.bpf.c`, and the events that they mean.
+
+use mapring::Record;
+
+use super::event::{Event, What};
+
+/// A record that has a time and an event.
+pub(crate) trait Recorded: Record {
+    /// CLOCK_MONOTONIC, nanoseconds.
+    fn ns(&self) -> u64;
+
+    /// The running process and thread.
+    fn task(&self) -> (u32, u32);
+
+    /// What happened. `None` for a record that this version does not know.
+    fn what(&self) -> Option<What>;
+
+    /// The event, recorded on this CPU.
+    fn event(&self, cpu: u16) -> Option<Event> {
+        let (pid, tid) = self.task();
+        Some(Event { ns: self.ns(), cpu, pid, tid, what: self.what()? })
+    }
+}
+
+/// A record with the fields `ns`, `pid` and `tid`.
+macro_rules! recorded {
+    ($record:ident, $self:ident => $what:expr) => {
+        impl Recorded for $record {
+            fn ns(&self) -> u64 {
+                self.ns
+            }
+
+            fn task(&self) -> (u32, u32) {
+                (self.pid, self.tid)
+            }
+
+            fn what(&$self) -> Option<What> {
+                $what
+            }
+        }
+    };
+}
+
+/// The upper bit of a word that also holds a smaller number.
+const HIGH: u32 = 1 << 31;
+const SOFTIRQ: u32 = 1 << 30;
+const WAKEUP: u16 = 0x8000;
+const PREEMPTED: u16 = 0x4000;
+
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, Record)]
+#[repr(C)]
+pub(crate) struct Sched {
+    ns: u64,
+    pid: u32,
+    tid: u32,
+    other: u32,
+    state: u16,
+    prio: u8,
+    other_prio: u8,
+    comm: [u64; 2],
+}
+
+recorded!(Sched, self => {
+    let comm = bytemuck::cast(self.comm);
+    Some(if self.state & WAKEUP != 0 {
+        What::Wakeup { task: self.other, prio: self.prio.into(), target: self.state & !WAKEUP, comm }
+    } else {
+        What::Switch {
+            state: shown_state(self.state),
+            prio: self.prio.into(),
+            next: self.other,
+            next_prio: self.other_prio.into(),
+            next_comm: comm,
+        }
+    })
+});
+
+/// The state as ftrace shows it (`__trace_sched_switch_state`): the highest of the bits that are reported.
+fn shown_state(state: u16) -> u16 {
+    const REPORTED: u16 = 0x7f;
+    const UNINTERRUPTIBLE: u16 = 0x2;
+    const IDLE: u16 = 0x402; // TASK_UNINTERRUPTIBLE | TASK_NOLOAD
+    const RTLOCK_WAIT: u16 = 0x1000;
+    match state {
+        _ if state & PREEMPTED != 0 => 0x100,
+        _ if state & IDLE == IDLE => 0x80,
+        RTLOCK_WAIT => UNINTERRUPTIBLE,
+        _ => (state & REPORTED).checked_ilog2().map_or(0, |bit| 1 << bit),
+    }
+}
+
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, Record)]
+#[repr(C)]
+pub(crate) struct Irq {
+    ns: u64,
+    pid: u32,
+    tid: u32,
+    value: u32,
+    unused: u32,
+}
+
+recorded!(Irq, self => {
+    let number = self.value & !(HIGH | SOFTIRQ);
+    Some(match (self.value & SOFTIRQ != 0, self.value & HIGH != 0) {
+        (false, false) => What::IrqEnter { irq: number },
+        (false, true) => What::IrqExit { irq: number },
+        (true, false) => What::SoftirqEnter { vec: number },
+        (true, true) => What::SoftirqExit { vec: number },
+    })
+});
+
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, Record)]
+#[repr(C)]
+pub(crate) struct Syscalls {
+    ns: u64,
+    pid: u32,
+    tid: u32,
+    nr: u32,
+    unused: u32,
+    args: [u64; 3],
+}
+
+recorded!(Syscalls, self => {
+    let nr = self.nr & !HIGH;
+    Some(if self.nr & HIGH == 0 {
+        What::SyscallEnter { nr, args: self.args }
+    } else {
+        What::SyscallExit { nr, ret: self.args[0].cast_signed() }
+    })
+});
+
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, Record)]
+#[repr(C)]
+pub(crate) struct Exec {
+    ns: u64,
+    pid: u32,
+    tid: u32,
+    kind: u32,
+    child_pid: u32,
+    child_tid: u32,
+    code: i32,
+    text: [u8; 96],
+}
+
+recorded!(Exec, self => match self.kind {
+    0 => Some(What::Exec { file: mapring::record::string(&self.text).into_owned() }),
+    1 => {
+        let comm = std::array::from_fn(|at| self.text[at]);
+        Some(What::Fork { child_pid: self.child_pid, child_tid: self.child_tid, comm })
+    }
+    2 => Some(What::Exit { code: self.code }),
+    _ => None,
+});
+
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, Record)]
+#[repr(C)]
+pub(crate) struct Block {
+    ns: u64,
+    pid: u32,
+    tid: u32,
+    sector: u64,
+    dev: u32,
+    bytes: u32,
+    kind: u32,
+    value: u32,
+}
+
+recorded!(Block, self => {
+    let Self { dev, sector, bytes, value, .. } = *self;
+    match self.kind {
+        0 => Some(What::BlockIssue { dev, sector, bytes, op: letters(value) }),
+        1 => Some(What::BlockComplete { dev, sector, bytes, error: -errno(value) }),
+        _ => None,
+    }
+});
+
+/// The operation in letters, as ftrace shows it (`blk_fill_rwbs`).
+fn letters(flags: u32) -> [u8; 8] {
+    let operation: &[u8] = match flags & 0xff {
+        0 => b"R",
+        1 => b"W",
+        2 => b"F",
+        3 => b"D",
+        5 => b"DE",
+        9 => b"WZ",
+        _ => b"N",
+    };
+    let (sync, meta, fua, preflush, ahead) = (1 << 11, 1 << 12, 1 << 17, 1 << 18, 1 << 19);
+    let flag = |bit: u32, letter| (flags & bit != 0).then_some(letter);
+    let before = flag(preflush, b'F');
+    let after = [flag(fua, b'F'), flag(ahead, b'A'), flag(sync, b'S'), flag(meta, b'M')];
+    let mut text = before.into_iter().chain(operation.iter().copied()).chain(after.into_iter().flatten());
+    std::array::from_fn(|_| text.next().unwrap_or(0))
+}
+
+/// The error of a status: kernels since 5.16 pass a blk_status_t, older ones a negative error number.
+fn errno(status: u32) -> i32 {
+    let status = status.cast_signed();
+    if status <= 0 {
+        return status.saturating_neg();
+    }
+    match status & 0xff {
+        0 => 0,
+        1 => libc::EOPNOTSUPP,
+        2 => libc::ETIMEDOUT,
+        3 => libc::ENOSPC,
+        4 => libc::ENOLINK,
+        5 => libc::EREMOTEIO,
+        6 => libc::EBADE,
+        7 => libc::ENODATA,
+        8 => libc::EILSEQ,
+        9 => libc::ENOMEM,
+        12 => libc::EAGAIN,
+        _ => libc::EIO,
+    }
+}
+
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, Record)]
+#[repr(C)]
+pub(crate) struct Net {
+    ns: u64,
+    pid: u32,
+    tid: u32,
+    ifindex: u32,
+    bytes: u32,
+}
+
+recorded!(Net, self => {
+    let (ifindex, bytes) = (self.ifindex & !HIGH, self.bytes);
+    Some(if self.ifindex & HIGH == 0 {
+        What::NetSend { ifindex, bytes }
+    } else {
+        What::NetReceive { ifindex, bytes }
+    })
+});
+
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, Record)]
+#[repr(C)]
+pub(crate) struct Faults {
+    ns: u64,
+    pid: u32,
+    tid: u32,
+    address: u64,
+    ip: u64,
+}
+
+recorded!(Faults, self => Some(What::Fault { address: self.address, ip: self.ip }));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_are_those_of_ftrace() {
+        let shown = [0, 1, 2, 0x402, 0x80 | 0x20, 0x10 | 0x80, PREEMPTED, 0x1000, 0x2001].map(shown_state);
+        assert_eq!(shown, [0, 1, 2, 0x80, 0x20, 0x10, 0x100, 2, 1]);
+    }
+
+    #[test]
+    fn requests_are_those_of_ftrace() {
+        let text = |flags| mapring::record::string(&letters(flags)).into_owned();
+        let requests = [0, 1 | 1 << 11, 1 | 1 << 17 | 1 << 18 | 1 << 11, 2, 1 << 19, 34];
+        assert_eq!(requests.map(text), ["R", "WS", "FWFS", "F", "RA", "N"]);
+        assert_eq!([0, 10, (-5_i32).cast_unsigned()].map(errno), [0, libc::EIO, 5]);
+        assert!(errno(1 << 31) > 0);
+    }
+}

@@ -1,0 +1,217 @@
+//! The rings that are recorded, as found by their pins. Reading them takes no privilege but to open the pins.
+
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use mapring::{Process, Reader, Region, Ring, Start};
+
+use super::event::{Event, Gap};
+use super::pins;
+use super::record::{Block, Exec, Faults, Irq, Net, Recorded, Sched, Syscalls};
+
+/// A group of events: they have a ring of their own, so that a flood of one group does not overwrite another.
+pub(crate) struct Group {
+    pub(crate) name: &'static str,
+    /// The bytes of a record.
+    pub(crate) record: usize,
+    /// Its part of the memory, next to the others.
+    pub(crate) weight: u64,
+    open: fn(&Path) -> Result<Box<dyn Records>>,
+}
+
+impl Group {
+    const fn of<T: Recorded>(name: &'static str, weight: u64) -> Self {
+        Self { name, record: size_of::<T>(), weight, open: |pin| Ok(Box::new(Typed::<T>::open(pin)?)) }
+    }
+}
+
+/// All groups that there are.
+pub(crate) static GROUPS: [Group; 7] = [
+    Group::of::<Sched>("sched", 8),
+    Group::of::<Irq>("irq", 4),
+    Group::of::<Syscalls>("syscalls", 8),
+    Group::of::<Exec>("exec", 1),
+    Group::of::<Block>("block", 1),
+    Group::of::<Net>("net", 2),
+    Group::of::<Faults>("faults", 2),
+];
+
+/// The rings in the pins' directory, one for each group that is recorded. Empty if nothing is recorded.
+///
+/// # Errors
+/// A pin that this process may not open, or that is not such a ring.
+pub(crate) fn open(dir: &Path) -> Result<Vec<GroupRings>> {
+    let maps = pins::maps(dir);
+    if let Err(error) = std::fs::read_dir(&maps) {
+        return match error.kind() {
+            io::ErrorKind::NotFound => Ok(Vec::new()),
+            _ => Err(pins::denied(error, &maps)),
+        };
+    }
+    let mut rings = Vec::new();
+    for group in &GROUPS {
+        let pin = maps.join(group.name);
+        if pin.symlink_metadata().is_ok() {
+            let records = (group.open)(&pin).with_context(|| format!("group {}", group.name))?;
+            rings.push(GroupRings { group, records });
+        }
+    }
+    Ok(rings)
+}
+
+/// The ring of a group, with a reader.
+pub(crate) struct GroupRings {
+    group: &'static Group,
+    records: Box<dyn Records>,
+}
+
+/// What a ring holds at a time. Times are CLOCK_MONOTONIC, nanoseconds.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Held {
+    pub(crate) records: u64,
+    /// The oldest and the newest record of any CPU.
+    pub(crate) span: Option<Range<u64>>,
+    /// From here on, no CPU has overwritten a record. `None` if none ever did.
+    pub(crate) complete: Option<u64>,
+}
+
+impl GroupRings {
+    pub(crate) fn name(&self) -> &'static str {
+        self.group.name
+    }
+
+    /// Calls `f` with each event that is present and was not read yet, each CPU from its oldest: there is no order between
+    /// CPUs. Ends even if events come faster than it reads.
+    pub(crate) fn read(&mut self, f: &mut dyn FnMut(Event)) {
+        self.records.read(f);
+    }
+
+    /// The records that were lost since the last call: overwritten before `read` came to them, or dropped.
+    pub(crate) fn gaps(&mut self) -> Vec<Gap> {
+        let name = self.name();
+        self.records.gaps(name)
+    }
+
+    /// How many records programs wrote in each CPU since the start.
+    pub(crate) fn written(&self) -> Vec<u64> {
+        self.records.written()
+    }
+
+    /// What the ring holds now. Looks at every record, with a reader of its own.
+    pub(crate) fn held(&self) -> Held {
+        self.records.held()
+    }
+
+    /// The number of CPUs that can write it.
+    pub(crate) fn shards(&self) -> usize {
+        self.region().geometry().shards()
+    }
+
+    /// Slots for each CPU.
+    pub(crate) fn slots(&self) -> usize {
+        self.region().geometry().capacity()
+    }
+
+    /// The memory that it takes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.region().geometry().bytes() as u64
+    }
+
+    /// The process that made the ring, if it is known.
+    pub(crate) fn loader(&self) -> Option<Process> {
+        self.region().loader().ok().flatten()
+    }
+
+    pub(crate) fn region(&self) -> Region {
+        self.records.region()
+    }
+}
+
+/// A ring of any record.
+trait Records {
+    fn read(&mut self, f: &mut dyn FnMut(Event));
+    fn gaps(&mut self, group: &'static str) -> Vec<Gap>;
+    fn written(&self) -> Vec<u64>;
+    fn held(&self) -> Held;
+    fn region(&self) -> Region;
+}
+
+struct Typed<T> {
+    ring: Ring<T>,
+    reader: Reader<T>,
+}
+
+impl<T: Recorded> Typed<T> {
+    fn open(pin: &Path) -> Result<Self> {
+        let ring = Ring::<T>::open(pin)?;
+        let reader = ring.reader();
+        Ok(Self { ring, reader })
+    }
+
+    /// Calls `f` with all that is present, at most one lap of each CPU.
+    fn each(&self, reader: &mut Reader<T>, mut f: impl FnMut(mapring::Event<&T>)) {
+        // A call stops early after many tickets without a record. No ring has more such stops than steps.
+        let stops = self.ring.shards() * (self.ring.slots() / Reader::<T>::STEPS_BY_CALL as usize + 1);
+        for _ in 0..=stops {
+            reader.for_each(usize::MAX, &mut f);
+            if !reader.stopped_early() {
+                break;
+            }
+        }
+    }
+}
+
+/// No machine has as many.
+fn cpu(shard: usize) -> u16 {
+    u16::try_from(shard).unwrap_or(u16::MAX)
+}
+
+impl<T: Recorded> Records for Typed<T> {
+    fn read(&mut self, f: &mut dyn FnMut(Event)) {
+        let mut reader = std::mem::replace(&mut self.reader, self.ring.reader_from(Start::Now));
+        self.each(&mut reader, |event| {
+            if let Some(event) = event.record.event(cpu(event.shard)) {
+                f(event);
+            }
+        });
+        self.reader = reader;
+    }
+
+    fn gaps(&mut self, group: &'static str) -> Vec<Gap> {
+        let gap = |loss: mapring::Loss| Gap {
+            group,
+            cpu: cpu(loss.shard.unwrap_or(0)),
+            count: loss.count,
+            cause: loss.cause.to_string(),
+            since: loss.since,
+            until: loss.until,
+        };
+        self.reader.take_losses().into_iter().map(gap).collect()
+    }
+
+    fn written(&self) -> Vec<u64> {
+        let now = self.ring.reader_from(Start::Now);
+        (0..self.ring.shards()).map(|shard| now.position(shard).unwrap_or(0)).collect()
+    }
+
+    fn held(&self) -> Held {
+        let mut held = Held::default();
+        let mut seen = vec![false; self.ring.shards()];
+        self.each(&mut self.ring.reader(), |event| {
+            let ns = event.record.ns();
+            held.records += 1;
+            let span = held.span.get_or_insert(ns..ns);
+            *span = span.start.min(ns)..span.end.max(ns);
+            if !std::mem::replace(&mut seen[event.shard], true) && event.ticket > 0 {
+                held.complete = held.complete.max(Some(ns));
+            }
+        });
+        held
+    }
+
+    fn region(&self) -> Region {
+        self.ring.region()
+    }
+}

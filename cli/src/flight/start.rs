@@ -1,0 +1,205 @@
+//! Starts the recording: chooses sizes, loads, pins and attaches the programs.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::rings::{GROUPS, Group};
+use crate::output;
+
+/// Options of `mapring flight start`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The groups of events to record: sched, irq, syscalls, exec, block, net, faults
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = group, default_value = ALL)]
+    events: Vec<&'static str>,
+    /// The memory of all rings together, split over groups and CPUs
+    #[arg(long, value_parser = output::size, default_value = "64M")]
+    size: u64,
+    /// Let the members of this group read the recording. Nobody can write it
+    #[arg(long, value_name = "NAME")]
+    group: Option<String>,
+}
+
+/// The groups that are recorded by default.
+const ALL: &str = "sched,irq,syscalls,exec,block,net,faults";
+
+fn group(name: &str) -> Result<&'static str, String> {
+    let found = GROUPS.iter().find(|group| group.name == name);
+    found.map(|group| group.name).ok_or_else(|| format!("the groups are {ALL}"))
+}
+
+impl Args {
+    /// The groups that are asked for, each once.
+    fn groups(&self) -> Vec<&'static Group> {
+        GROUPS.iter().filter(|group| self.events.contains(&group.name)).collect()
+    }
+}
+
+/// Starts the recording.
+///
+/// # Errors
+/// If something is recorded already; if the kernel, the user or the memory do not allow it.
+#[cfg(not(feature = "bpf"))]
+pub(crate) fn run(_: &Path, args: &Args) -> Result<()> {
+    let _ = (args.groups(), args.size, &args.group);
+    anyhow::bail!(crate::exit::Refused(
+        "this mapring was built without BPF programs: sudo apt-get install clang libelf-dev zlib1g-dev pkg-config && \
+         cargo install --path cli --features bpf"
+            .to_owned()
+    ))
+}
+
+#[cfg(feature = "bpf")]
+pub(crate) use with_programs::run;
+
+#[cfg(feature = "bpf")]
+mod with_programs {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+    use std::path::Path;
+
+    use anyhow::{Context, Result, bail};
+    use mapring::loader::PinOptions;
+
+    use super::Args;
+    use crate::exit::Refused;
+    use crate::flight::load::{self, Kernel, Loaded};
+    use crate::flight::pins::{self, Lock};
+    use crate::flight::plan::{self, Planned};
+    use crate::flight::rings;
+    use crate::output::{bytes, note};
+
+    /// The part of the free memory that a recording may take.
+    const OF_FREE: u64 = 2;
+
+    /// Starts the recording.
+    ///
+    /// # Errors
+    /// If something is recorded already; if the kernel, the user or the memory do not allow it.
+    pub(crate) fn run(dir: &Path, args: &Args) -> Result<()> {
+        let readers = args.group.as_deref().map(group_id).transpose()?;
+        let cpus = mapring::cpus::possible_cpus()?.last().map_or(1, |last| last + 1);
+        let planned = plan::split(args.size, &args.groups(), cpus, load::log2_slots())?;
+        let total = planned.iter().map(|ring| ring.bytes).sum();
+        check_memory(total)?;
+        let kernel = Kernel::new()?;
+
+        let lock = Lock::take(dir)?;
+        if let Some(running) = running(dir) {
+            bail!("{running} is recording already: end it first, with mapring flight stop");
+        }
+        match record(&lock, &kernel, &planned, readers) {
+            Ok(text) => note(text),
+            Err(error) => {
+                let _ = lock.clear(); // the first error is the one that matters
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns a text for the user.
+    fn record(
+        lock: &Lock,
+        kernel: &Kernel,
+        planned: &[Planned],
+        readers: Option<(u32, &str)>,
+    ) -> Result<String> {
+        if let Some((group, name)) = readers {
+            check_way(lock.dir(), group, name)?;
+        }
+        let mut loaded = Vec::new();
+        for ring in planned {
+            let (group, name) = (kernel.load(ring.group, ring.log2)?, ring.group.name);
+            for tracepoint in &group.lacking {
+                eprintln!("mapring: this kernel has no event {tracepoint}: group {name} is without it");
+            }
+            if group.programs() == 0 {
+                eprintln!("mapring: group {name} is not recorded: this kernel has none of its events");
+            } else {
+                loaded.push((group, ring));
+            }
+        }
+        if loaded.is_empty() {
+            bail!(Refused("this kernel has none of these events".to_owned()));
+        }
+        let new = lock.begin()?;
+        fill(&new, &loaded, readers.map(|(group, _)| group))?;
+        lock.finish(&new)?;
+        let memory = loaded.iter().map(|(_, ring)| ring.bytes).sum();
+        let names: Vec<_> = loaded.iter().map(|(_, ring)| ring.group.name).collect();
+        Ok(format!(
+            "Recording {} in {} of memory. `mapring flight status` shows it, `mapring flight stop` ends it.",
+            names.join(", "),
+            bytes(memory)
+        ))
+    }
+
+    /// Pins and attaches everything below `new`.
+    fn fill(new: &Path, loaded: &[(Loaded, &Planned)], readers: Option<u32>) -> Result<()> {
+        let (maps, links) = (new.join(pins::MAPS), new.join(pins::LINKS));
+        let options = readers.map_or(PinOptions::new(0o600), |group| PinOptions::new(0o660).group(group));
+        for (group, _) in loaded {
+            group.pin_ring(&maps, options)?;
+        }
+        for (group, _) in loaded {
+            group.attach(&links)?;
+        }
+        for dir in [new, &maps] {
+            if readers.is_some() {
+                chown(dir, None, readers)
+                    .and_then(|()| fs::set_permissions(dir, Permissions::from_mode(0o750)))
+                    .with_context(|| dir.display().to_string())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The running recorder, in words.
+    fn running(dir: &Path) -> Option<String> {
+        let recording = pins::recording(dir);
+        recording.symlink_metadata().ok()?;
+        let loader =
+            rings::open(dir).ok().and_then(|rings| rings.first().and_then(rings::GroupRings::loader));
+        let by = loader.map_or(String::new(), |loader| format!(", which process {} started,", loader.pid));
+        Some(format!("the recorder at {}{by}", dir.display()))
+    }
+
+    fn group_id(name: &str) -> Result<(u32, &str)> {
+        let group = nix::unistd::Group::from_name(name).with_context(|| format!("group {name}"))?;
+        let group = group.with_context(|| format!("there is no group {name}: groupadd {name}"))?;
+        Ok((group.gid.as_raw(), name))
+    }
+
+    /// Refuses memory that would leave too little for others.
+    fn check_memory(total: u64) -> Result<()> {
+        let text = fs::read_to_string("/proc/meminfo").context("/proc/meminfo")?;
+        let free = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+        let free = free.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+        let free = free.context("/proc/meminfo has no MemAvailable")? << 10;
+        if total > free / OF_FREE {
+            bail!(
+                "--size: the rings take {}, and this machine has {} available: a recording may take half of that",
+                bytes(total),
+                bytes(free)
+            );
+        }
+        Ok(())
+    }
+
+    /// Checks that members of the group can pass through the directories above the pins.
+    fn check_way(dir: &Path, group: u32, name: &str) -> Result<()> {
+        for above in dir.ancestors() {
+            let found = above.metadata().with_context(|| above.display().to_string())?;
+            let passes = found.mode() & 0o001 != 0 || (found.gid() == group && found.mode() & 0o010 != 0);
+            if !passes {
+                bail!(Refused(format!(
+                    "members of {name} can't pass through {0}: chmod o+x {0}",
+                    above.display()
+                )));
+            }
+        }
+        Ok(())
+    }
+}

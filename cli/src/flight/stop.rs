@@ -1,0 +1,32 @@
+//! Ends the recording.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+use super::pins::{self, Lock};
+use super::rings;
+use crate::output::note;
+
+/// Removes links and maps, and says what was recorded.
+///
+/// # Errors
+/// If nothing is recorded, or this process may not end it.
+pub(crate) fn run(dir: &Path) -> Result<()> {
+    if !dir.exists() {
+        bail!("nothing is recorded at {}", dir.display());
+    }
+    let lock = Lock::take(dir)?;
+    let running = pins::recording(dir).exists();
+    let written: Vec<_> = rings::open(dir)
+        .unwrap_or_default() // what can't be read can still be removed
+        .iter()
+        .map(|ring| format!("{} {}", ring.written().iter().sum::<u64>(), ring.name()))
+        .collect();
+    match (lock.clear()?, running) {
+        (true, true) => note(format_args!("Stopped. Recorded events: {}.", written.join(", "))),
+        (true, false) => note("Removed what a start had left that was killed."),
+        (false, _) => bail!("nothing is recorded at {}", dir.display()),
+    }
+    Ok(())
+}
