@@ -1,16 +1,20 @@
 //! The flight recorder: the kernel records events into rings, with no process running, and a dump reads them after an
 //! incident.
 
+mod dump;
 mod event;
 #[cfg(feature = "bpf")]
 mod load;
+mod names;
 mod pins;
 #[cfg(feature = "bpf")]
 mod plan;
+mod procfs;
 mod record;
 mod rings;
 mod start;
 mod stop;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -30,6 +34,8 @@ pub(crate) struct Args {
 enum Command {
     /// Makes the kernel record events, and ends. Recording goes on until `stop` or the next boot
     Start(start::Args),
+    /// Writes what was recorded to a file, or shows it as it happens. Disturbs nothing
+    Dump(dump::Args),
     /// Ends the recording and frees its memory
     Stop,
 }
@@ -39,6 +45,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let dir = &args.place.pins;
     match &args.command {
         Command::Start(args) => start::run(dir, args)?,
+        Command::Dump(args) => dump::run(dir, args)?,
         Command::Stop => stop::run(dir)?,
     }
     Ok(ExitCode::SUCCESS)

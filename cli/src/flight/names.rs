@@ -136,6 +136,12 @@ impl Names {
         self.comms.get(&tid).map(|name| name.text.clone()).unwrap_or_default()
     }
 
+    /// The name that an event shows for a thread, escaped. It holds from here on.
+    pub(crate) fn seen(&mut self, tid: u32, cpu: u16, raw: &Comm) -> Bytes {
+        self.set(tid, raw);
+        self.comm(tid, cpu, 0)
+    }
+
     /// The process, or the thread, that had this number at this time, if it is still present.
     pub(crate) fn process(&mut self, pid: u32, ns: u64) -> Option<&Process> {
         let ticks = self.ticks.as_ref()?;
