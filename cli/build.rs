@@ -16,7 +16,7 @@ mod flight {
     use std::path::Path;
     use std::{env, fs, thread};
 
-    const LOG2_SLOTS: std::ops::RangeInclusive<u32> = 8..=20;
+    const LOG2_SLOTS: std::ops::RangeInclusive<u32> = 8..=22;
 
     pub(crate) fn objects() {
         let source = Path::new(&env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("bpf/flight/flight.bpf.c");

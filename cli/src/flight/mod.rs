@@ -10,9 +10,11 @@ mod pins;
 #[cfg(feature = "bpf")]
 mod plan;
 mod procfs;
+mod programs;
 mod record;
 mod rings;
 mod start;
+mod status;
 mod stop;
 mod trace;
 
@@ -34,6 +36,8 @@ pub(crate) struct Args {
 enum Command {
     /// Makes the kernel record events, and ends. Recording goes on until `stop` or the next boot
     Start(start::Args),
+    /// Shows what is recorded, what it costs, and how much history there is. Exit code 1: nothing is recorded
+    Status(status::Args),
     /// Writes what was recorded to a file, or shows it as it happens. Disturbs nothing
     Dump(dump::Args),
     /// Ends the recording and frees its memory
@@ -45,6 +49,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let dir = &args.place.pins;
     match &args.command {
         Command::Start(args) => start::run(dir, args)?,
+        Command::Status(args) => return status::run(dir, args),
         Command::Dump(args) => dump::run(dir, args)?,
         Command::Stop => stop::run(dir)?,
     }

@@ -54,7 +54,7 @@ pub(crate) fn links(dir: &Path) -> PathBuf {
 pub(crate) fn denied(error: io::Error, dir: &Path) -> anyhow::Error {
     if error.kind() == io::ErrorKind::PermissionDenied {
         return Refused(format!(
-            "{}: {error}: run this as root, or as a member of the group that `mapring flight start --group` named",
+            "{}: {error}: run this as root (to look, a member of the group that `start --group` named will do)",
             dir.display()
         ))
         .into();

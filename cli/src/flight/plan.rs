@@ -70,10 +70,10 @@ mod tests {
         let all: Vec<_> = GROUPS.iter().collect();
         for cpus in [1, 2, 24, 512] {
             for budget in [64 << 20, 100 << 20, 1 << 30] {
-                let rings = split(budget, &all, cpus, 8..=20).unwrap();
+                let rings = split(budget, &all, cpus, 8..=22).unwrap();
                 let total: u64 = rings.iter().map(|ring| ring.bytes).sum();
                 assert!(total <= budget && rings.len() == all.len());
-                let full = rings.iter().all(|ring| ring.log2 == 20);
+                let full = rings.iter().all(|ring| ring.log2 == 22);
                 assert!(full || total > budget / 2, "{total} of {budget} on {cpus} CPUs");
             }
         }
@@ -81,14 +81,14 @@ mod tests {
 
     #[test]
     fn one_group_gets_all() {
-        let rings = split(64 << 20, &[&GROUPS[0]], 2, 8..=20).unwrap();
+        let rings = split(64 << 20, &[&GROUPS[0]], 2, 8..=22).unwrap();
         assert_eq!((rings.len(), rings[0].log2), (1, 19)); // 2 × 2^19 × 48 bytes = 48 MiB
     }
 
     #[test]
     fn too_little_is_refused_with_the_numbers() {
         let all: Vec<_> = GROUPS.iter().collect();
-        let refused = split(64 << 10, &all, 2, 8..=20).map(|_| ()).unwrap_err().to_string();
+        let refused = split(64 << 10, &all, 2, 8..=22).map(|_| ()).unwrap_err().to_string();
         assert!(refused.starts_with("--size 64K is too small: 7 groups of events on 2 CPUs"), "{refused}");
     }
 }

@@ -1,11 +1,12 @@
 //! The rings that are recorded, as found by their pins. Reading them takes no privilege but to open the pins.
 
 use std::io;
+use std::mem;
 use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use mapring::{Process, Reader, Region, Ring, Start};
+use mapring::{LossCause, Process, Reader, Region, Ring, Start};
 
 use super::event::{Event, Gap};
 use super::pins;
@@ -35,7 +36,7 @@ pub(crate) static GROUPS: [Group; 7] = [
     Group::of::<Exec>("exec", 1),
     Group::of::<Block>("block", 1),
     Group::of::<Net>("net", 2),
-    Group::of::<Faults>("faults", 2),
+    Group::of::<Faults>("faults", 4),
 ];
 
 /// The rings in the pins' directory, one for each group that is recorded. Empty if nothing is recorded.
@@ -75,6 +76,8 @@ pub(crate) struct Held {
     pub(crate) span: Option<Range<u64>>,
     /// From here on, no CPU has overwritten a record. `None` if none ever did.
     pub(crate) complete: Option<u64>,
+    /// Records that are in no ring, by cause in words.
+    pub(crate) lost: Vec<(String, u64)>,
 }
 
 impl GroupRings {
@@ -141,24 +144,27 @@ trait Records {
 struct Typed<T> {
     ring: Ring<T>,
     reader: Reader<T>,
+    /// Records that this version does not know.
+    unknown: u64,
 }
 
 impl<T: Recorded> Typed<T> {
     fn open(pin: &Path) -> Result<Self> {
         let ring = Ring::<T>::open(pin)?;
         let reader = ring.reader();
-        Ok(Self { ring, reader })
+        Ok(Self { ring, reader, unknown: 0 })
     }
+}
 
-    /// Calls `f` with all that is present, at most one lap of each CPU.
-    fn each(&self, reader: &mut Reader<T>, mut f: impl FnMut(mapring::Event<&T>)) {
-        // A call stops early after many tickets without a record. No ring has more such stops than steps.
-        let stops = self.ring.shards() * (self.ring.slots() / Reader::<T>::STEPS_BY_CALL as usize + 1);
-        for _ in 0..=stops {
-            reader.for_each(usize::MAX, &mut f);
-            if !reader.stopped_early() {
-                break;
-            }
+/// Calls `f` with all that is present, at most one lap of each CPU.
+fn each<T: Recorded>(reader: &mut Reader<T>, mut f: impl FnMut(mapring::Event<&T>)) {
+    let geometry = reader.region().geometry();
+    // A call stops early after many tickets in a row without a record. A ring has no more of these than slots.
+    let stops = geometry.shards() * (geometry.capacity() / Reader::<T>::STEPS_BY_CALL as usize + 1);
+    for _ in 0..=stops {
+        reader.for_each(usize::MAX, &mut f);
+        if !reader.stopped_early() {
+            break;
         }
     }
 }
@@ -170,13 +176,10 @@ fn cpu(shard: usize) -> u16 {
 
 impl<T: Recorded> Records for Typed<T> {
     fn read(&mut self, f: &mut dyn FnMut(Event)) {
-        let mut reader = std::mem::replace(&mut self.reader, self.ring.reader_from(Start::Now));
-        self.each(&mut reader, |event| {
-            if let Some(event) = event.record.event(cpu(event.shard)) {
-                f(event);
-            }
+        each(&mut self.reader, |event| match event.record.event(cpu(event.shard)) {
+            Some(event) => f(event),
+            None => self.unknown += 1,
         });
-        self.reader = reader;
     }
 
     fn gaps(&mut self, group: &'static str) -> Vec<Gap> {
@@ -188,7 +191,16 @@ impl<T: Recorded> Records for Typed<T> {
             since: loss.since,
             until: loss.until,
         };
-        self.reader.take_losses().into_iter().map(gap).collect()
+        let unknown = mem::take(&mut self.unknown);
+        let unknown = (unknown > 0).then(|| Gap {
+            group,
+            cpu: 0,
+            count: unknown,
+            cause: "of a newer version of mapring".to_owned(),
+            since: None,
+            until: 0,
+        });
+        self.reader.take_losses().into_iter().map(gap).chain(unknown).collect()
     }
 
     fn written(&self) -> Vec<u64> {
@@ -199,15 +211,20 @@ impl<T: Recorded> Records for Typed<T> {
     fn held(&self) -> Held {
         let mut held = Held::default();
         let mut seen = vec![false; self.ring.shards()];
-        self.each(&mut self.ring.reader(), |event| {
+        let mut reader = self.ring.reader();
+        each(&mut reader, |event| {
             let ns = event.record.ns();
             held.records += 1;
             let span = held.span.get_or_insert(ns..ns);
             *span = span.start.min(ns)..span.end.max(ns);
-            if !std::mem::replace(&mut seen[event.shard], true) && event.ticket > 0 {
+            if !mem::replace(&mut seen[event.shard], true) && event.ticket > 0 {
                 held.complete = held.complete.max(Some(ns));
             }
         });
+        // Overwritten while this reader looked: history moved on, as always.
+        for loss in reader.take_losses().into_iter().filter(|loss| loss.cause != LossCause::Lapped) {
+            held.lost.push((loss.cause.to_string(), loss.count));
+        }
         held
     }
 

@@ -1,7 +1,5 @@
 //! Starts the recording: chooses sizes, loads, pins and attaches the programs.
 
-use std::path::Path;
-
 use anyhow::Result;
 
 use super::rings::{GROUPS, Group};
@@ -41,7 +39,7 @@ impl Args {
 /// # Errors
 /// If something is recorded already; if the kernel, the user or the memory do not allow it.
 #[cfg(not(feature = "bpf"))]
-pub(crate) fn run(_: &Path, args: &Args) -> Result<()> {
+pub(crate) fn run(_: &std::path::Path, args: &Args) -> Result<()> {
     let _ = (args.groups(), args.size, &args.group);
     anyhow::bail!(crate::exit::Refused(
         "this mapring was built without BPF programs: sudo apt-get install clang libelf-dev zlib1g-dev pkg-config && \
@@ -70,9 +68,6 @@ mod with_programs {
     use crate::flight::rings;
     use crate::output::{bytes, note};
 
-    /// The part of the free memory that a recording may take.
-    const OF_FREE: u64 = 2;
-
     /// Starts the recording.
     ///
     /// # Errors
@@ -81,8 +76,7 @@ mod with_programs {
         let readers = args.group.as_deref().map(group_id).transpose()?;
         let cpus = mapring::cpus::possible_cpus()?.last().map_or(1, |last| last + 1);
         let planned = plan::split(args.size, &args.groups(), cpus, load::log2_slots())?;
-        let total = planned.iter().map(|ring| ring.bytes).sum();
-        check_memory(total)?;
+        check_memory(args.size)?;
         let kernel = Kernel::new()?;
 
         let lock = Lock::take(dir)?;
@@ -173,15 +167,15 @@ mod with_programs {
     }
 
     /// Refuses memory that would leave too little for others.
-    fn check_memory(total: u64) -> Result<()> {
+    fn check_memory(size: u64) -> Result<()> {
         let text = fs::read_to_string("/proc/meminfo").context("/proc/meminfo")?;
         let free = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
         let free = free.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
         let free = free.context("/proc/meminfo has no MemAvailable")? << 10;
-        if total > free / OF_FREE {
+        if size > free / 2 {
             bail!(
-                "--size: the rings take {}, and this machine has {} available: a recording may take half of that",
-                bytes(total),
+                "--size {} is too large: this machine has {} of memory available, and a recording may take half of it",
+                bytes(size),
                 bytes(free)
             );
         }
@@ -190,6 +184,7 @@ mod with_programs {
 
     /// Checks that members of the group can pass through the directories above the pins.
     fn check_way(dir: &Path, group: u32, name: &str) -> Result<()> {
+        let dir = dir.canonicalize().with_context(|| dir.display().to_string())?;
         for above in dir.ancestors() {
             let found = above.metadata().with_context(|| above.display().to_string())?;
             let passes = found.mode() & 0o001 != 0 || (found.gid() == group && found.mode() & 0o010 != 0);

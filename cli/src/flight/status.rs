@@ -1,0 +1,221 @@
+//! Shows what is recorded, what it costs, and how much history the rings hold.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant, SystemTime};
+use std::{fs, thread};
+
+use anyhow::{Context, Result};
+use comfy_table::{CellAlignment, Table, presets};
+use serde::Serialize;
+
+use super::programs::{Cost, Programs};
+use super::rings::{self, GroupRings};
+use super::{pins, programs};
+use crate::{exit, output};
+
+/// Options of `mapring flight status`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Print a JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// How long events are counted.
+const SAMPLE: Duration = Duration::from_secs(1);
+
+#[derive(Serialize)]
+struct Status {
+    running: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recording: Option<Recording>,
+}
+
+#[derive(Serialize)]
+struct Recording {
+    /// RFC 3339, UTC.
+    since: String,
+    seconds: f64,
+    loader: Option<Loader>,
+    memory: u64,
+    /// Of one CPU, as the kernel measured. `None` without privilege.
+    cpu_percent: Option<f64>,
+    groups: Vec<Group>,
+    /// Why the costs are not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    costs_unknown: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Loader {
+    pid: u32,
+    alive: bool,
+}
+
+#[derive(Serialize)]
+struct Group {
+    group: &'static str,
+    events: u64,
+    events_per_second: f64,
+    /// By the kernel's statistics, programs and records together. `None` if there was no event.
+    ns_per_event: Option<f64>,
+    memory: u64,
+    slots_per_cpu: usize,
+    records: u64,
+    /// From where on all records of all CPUs are there, to the newest.
+    history_seconds: f64,
+    /// Nothing was overwritten yet.
+    since_start: bool,
+    oldest_ns: Option<u64>,
+    newest_ns: Option<u64>,
+    lost: BTreeMap<String, u64>,
+    /// The attached programs. `None` without privilege.
+    programs: Option<Vec<String>>,
+}
+
+/// Shows the state of the recorder. The exit code says whether it runs.
+///
+/// # Errors
+/// Pins that this process may not read.
+pub(crate) fn run(dir: &Path, args: &Args) -> Result<ExitCode> {
+    let rings = rings::open(dir)?;
+    let recording = if rings.is_empty() { None } else { Some(look(dir, &rings)?) };
+    let code = if recording.is_some() { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) };
+    let status = Status { running: recording.is_some(), recording };
+    let text = match &status.recording {
+        _ if args.json => serde_json::to_string(&status)?,
+        Some(recording) => recording.text(),
+        None => format!("Nothing is recorded at {}.", dir.display()),
+    };
+    writeln!(io::stdout(), "{text}").context("stdout")?;
+    Ok(code)
+}
+
+fn look(dir: &Path, rings: &[GroupRings]) -> Result<Recording> {
+    let place = pins::recording(dir);
+    let since = fs::metadata(&place).and_then(|found| found.modified());
+    let since = since.with_context(|| place.display().to_string())?;
+
+    let programs = Programs::attached(&pins::links(dir));
+    let statistics =
+        programs.as_ref().map_err(ToString::to_string).and_then(|_| programs::enable_statistics());
+    let costs = || programs.as_ref().map(Programs::costs).unwrap_or_default();
+    let (written, before, start) = (written(rings), costs(), Instant::now());
+    thread::sleep(SAMPLE);
+    let (now, after, sampled) = (self::written(rings), costs(), start.elapsed());
+
+    let mut groups = Vec::new();
+    for (at, ring) in rings.iter().enumerate() {
+        let [before, after] =
+            [&before, &after].map(|costs| costs.get(ring.name()).copied().unwrap_or_default());
+        let names = programs.as_ref().ok().map(|programs| programs.names(ring.name()));
+        let rate = per_second(now[at].wrapping_sub(written[at]), sampled);
+        groups.push(group(ring, now[at], rate, after - before, names));
+    }
+    let busy = after.values().map(|cost| cost.time).sum::<Duration>();
+    let busy = busy.saturating_sub(before.values().map(|cost| cost.time).sum());
+    Ok(Recording {
+        since: humantime::format_rfc3339_seconds(since).to_string(),
+        seconds: SystemTime::now().duration_since(since).unwrap_or_default().as_secs_f64(),
+        loader: rings[0].loader().map(|loader| Loader { pid: loader.pid, alive: loader.is_alive() }),
+        memory: rings.iter().map(GroupRings::bytes).sum(),
+        cpu_percent: statistics.is_ok().then(|| 100.0 * busy.as_secs_f64() / sampled.as_secs_f64()),
+        groups,
+        costs_unknown: statistics.err(),
+    })
+}
+
+fn group(
+    ring: &GroupRings,
+    events: u64,
+    events_per_second: f64,
+    cost: Cost,
+    programs: Option<Vec<String>>,
+) -> Group {
+    let held = ring.held();
+    let [oldest_ns, newest_ns] = [held.span.as_ref().map(|s| s.start), held.span.as_ref().map(|s| s.end)];
+    let complete = newest_ns.unwrap_or(0).saturating_sub(held.complete.max(oldest_ns).unwrap_or(0));
+    let mut lost: BTreeMap<_, _> = held.lost.into_iter().collect();
+    if cost.missed > 0 {
+        lost.insert("the program was interrupted by its own event".to_owned(), cost.missed);
+    }
+    Group {
+        group: ring.name(),
+        events,
+        events_per_second,
+        ns_per_event: cost.ns_per_run(),
+        memory: ring.bytes(),
+        slots_per_cpu: ring.slots(),
+        records: held.records,
+        history_seconds: Duration::from_nanos(complete).as_secs_f64(),
+        since_start: held.complete.is_none(),
+        oldest_ns,
+        newest_ns,
+        lost,
+        programs,
+    }
+}
+
+fn written(rings: &[GroupRings]) -> Vec<u64> {
+    rings.iter().map(|ring| ring.written().iter().sum()).collect()
+}
+
+#[allow(clippy::cast_precision_loss)] // a rate is shown with a few digits
+fn per_second(count: u64, time: Duration) -> f64 {
+    count as f64 / time.as_secs_f64()
+}
+
+/// A time span for people: with a digit after the point, if it is short.
+fn span(seconds: f64) -> String {
+    if seconds < 60.0 {
+        return format!("{seconds:.1}s");
+    }
+    humantime::format_duration(Duration::from_secs(Duration::from_secs_f64(seconds).as_secs())).to_string()
+}
+
+impl Recording {
+    fn text(&self) -> String {
+        let mut table = Table::new();
+        table.load_preset(presets::NOTHING);
+        table.set_header(["group", "events/s", "ns/event", "memory", "records", "history", "lost"]);
+        for group in &self.groups {
+            let lost: u64 = group.lost.values().sum();
+            let all = if group.since_start { " (all)" } else { "" };
+            table.add_row([
+                group.group.to_owned(),
+                format!("{:.0}", group.events_per_second),
+                group.ns_per_event.map_or("-".to_owned(), |ns| format!("{ns:.0}")),
+                output::bytes(group.memory),
+                group.records.to_string(),
+                format!("{}{all}", span(group.history_seconds)),
+                lost.to_string(),
+            ]);
+        }
+        for column in table.column_iter_mut().skip(1) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        let ago = span(self.seconds);
+        let mut text = format!("Recording since {} ({ago})", self.since);
+        if let Some(Loader { pid, alive }) = self.loader {
+            text += &format!(", by process {pid}{}", if alive { "" } else { " (ended)" });
+        }
+        text += &format!("\n{} of memory", output::bytes(self.memory));
+        match (self.cpu_percent, &self.costs_unknown) {
+            (Some(percent), _) => text += &format!(", {percent:.2} % of a CPU\n"),
+            (None, why) => text += &format!("; costs unknown: {}\n", why.as_deref().unwrap_or_default()),
+        }
+        text += table.trim_fmt().as_str();
+        for group in &self.groups {
+            for (cause, count) in &group.lost {
+                text += &format!("\n{}: {count} lost: {cause}", group.group);
+            }
+            if group.programs.as_ref().is_some_and(Vec::is_empty) {
+                text += &format!("\n{}: no program is attached any more: stop, and start again", group.group);
+            }
+        }
+        text
+    }
+}
