@@ -31,9 +31,14 @@ pub(crate) fn set(color: Color, quiet: bool) {
     QUIET.store(quiet, Ordering::Relaxed);
 }
 
+/// Whether `--quiet` was given.
+pub(crate) fn is_quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
+}
+
 /// Prints a line on stderr that says how it goes, unless `--quiet`. Errors and losses are printed always, by other means.
 pub(crate) fn note(text: impl std::fmt::Display) {
-    if !QUIET.load(Ordering::Relaxed) {
+    if !is_quiet() {
         anstream::eprintln!("{text}");
     }
 }

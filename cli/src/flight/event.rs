@@ -108,3 +108,19 @@ pub(crate) struct Gap {
     pub(crate) since: Option<u64>,
     pub(crate) until: u64,
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// An event of the process with this only thread, on CPU 0.
+    pub(crate) fn event(ns: u64, tid: u32, what: What) -> Event {
+        Event { ns, cpu: 0, pid: tid, tid, what }
+    }
+
+    pub(crate) fn comm(name: &str) -> Comm {
+        let mut comm = Comm::default();
+        comm[..name.len()].copy_from_slice(name.as_bytes());
+        comm
+    }
+}

@@ -1,18 +1,22 @@
 //! The flight recorder: the kernel records events into rings, with no process running, and a dump reads them after an
 //! incident.
 
+mod dump;
 mod event;
 #[cfg(feature = "bpf")]
 mod load;
+mod names;
 mod pins;
 #[cfg(feature = "bpf")]
 mod plan;
+mod procfs;
 mod programs;
 mod record;
 mod rings;
 mod start;
 mod status;
 mod stop;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -34,6 +38,8 @@ enum Command {
     Start(start::Args),
     /// Shows what is recorded, what it costs, and how much history there is. Exit code 1: nothing is recorded
     Status(status::Args),
+    /// Writes what was recorded to a file, or shows it as it happens. Disturbs nothing
+    Dump(dump::Args),
     /// Ends the recording and frees its memory
     Stop,
 }
@@ -44,6 +50,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     match &args.command {
         Command::Start(args) => start::run(dir, args)?,
         Command::Status(args) => return status::run(dir, args),
+        Command::Dump(args) => dump::run(dir, args)?,
         Command::Stop => stop::run(dir)?,
     }
     Ok(ExitCode::SUCCESS)

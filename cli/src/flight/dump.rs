@@ -1,0 +1,283 @@
+//! Writes what was recorded to a file, or follows it. Reading disturbs neither the recording nor other readers.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, bail};
+use clap::CommandFactory;
+use clap::error::ErrorKind;
+use mapring::time::Clock;
+
+use super::event::{Event, Gap};
+use super::names::Names;
+use super::pins;
+use super::rings::{self, GroupRings};
+use super::trace::{self, Format, Sink};
+use crate::output;
+
+/// Options of `mapring flight dump`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Only the events of this time until now: 500ms, 10s, 5m
+    #[arg(long, value_name = "TIME", value_parser = output::span)]
+    last: Option<Duration>,
+    /// The file to write, `-` for stdout. Without it, a trace gets a new file in this directory, and texts go to stdout
+    #[arg(long, short, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// The format. Without it, the end of the file's name tells: .pftrace, .ndjson, .csv, .parquet
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// Go on with new events as they happen, until Ctrl-C: as NDJSON or CSV, from now on or from --last on
+    #[arg(long, short)]
+    follow: bool,
+}
+
+/// Writes the events.
+///
+/// # Errors
+/// If nothing is recorded, or this user may not read it; if the file can't be written.
+pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
+    let format = args.format().unwrap_or_else(|wrong| {
+        crate::Args::command().error(ErrorKind::ArgumentConflict, wrong).exit() // exit code 2
+    });
+    let mut rings = rings::open(pins)?;
+    if rings.is_empty() {
+        bail!("{}: nothing is recorded: `mapring flight start` begins", pins.display());
+    }
+    let now = Clock::Monotonic.now();
+    let ago = args.last.map(|last| now.saturating_sub(u64::try_from(last.as_nanos()).unwrap_or(u64::MAX)));
+    if args.follow {
+        let from = ago.unwrap_or(now);
+        return follow(pins, &mut rings, from, |names| trace::sink(format, args.open(format)?.1, names, &[]));
+    }
+    let Recording { events, gaps } = Recording::read(&mut rings, ago.unwrap_or(0));
+    drop(rings);
+    let (file, out) = args.open(format)?;
+    let mut names = Names::new();
+    let older = names.learn(&events);
+    if !names.has_proc() {
+        output::note("mapring: /proc is that of a container: only names from the events themselves are known");
+    }
+    let from = ago.unwrap_or(0);
+    let written = trace::sink(format, out, &mut names, &older)
+        .and_then(|mut sink| write(sink.as_mut(), &mut names, &events, &gaps, from));
+    let count = written.with_context(|| file.as_deref().unwrap_or(Path::new("stdout")).display().to_string())?;
+    let mut losses = Losses::default();
+    losses.add(&gaps);
+    losses.report();
+    if let Some(file) = file.filter(|_| args.out.is_none()) {
+        writeln!(io::stdout(), "{}", file.display()).context("stdout")?;
+    }
+    let spans = events.first().zip(events.last()).map(|(first, last)| last.ns.saturating_sub(first.ns.max(from)));
+    let seconds = Duration::from_nanos(spans.unwrap_or(0)).as_secs_f64();
+    output::note(format_args!("{count} events of {seconds:.3} s"));
+    if format == Format::Perfetto {
+        output::note("open the trace at https://ui.perfetto.dev (it stays in the browser)");
+    }
+    Ok(())
+}
+
+impl Args {
+    /// The format that is asked for, or what is wrong with the options.
+    fn format(&self) -> Result<Format, &'static str> {
+        let file = self.out.as_deref().filter(|file| *file != Path::new("-"));
+        let format = match (self.format, file) {
+            (Some(format), _) => format,
+            (None, Some(file)) => {
+                Format::of(file).ok_or("the name of --out does not tell the format: add --format")?
+            }
+            (None, None) if self.follow => Format::Ndjson,
+            (None, None) => Format::Perfetto,
+        };
+        if self.follow && !format.is_stream() {
+            return Err("--follow writes --format ndjson or csv only");
+        }
+        Ok(format)
+    }
+
+    /// Opens the output, and returns its path unless it is stdout.
+    fn open(&self, format: Format) -> Result<(Option<PathBuf>, Box<dyn Write + Send>)> {
+        let end = match format {
+            Format::Perfetto => "pftrace",
+            Format::Parquet => "parquet",
+            Format::Ndjson | Format::Csv => "",
+        };
+        let (path, new) = match &self.out {
+            Some(path) if path == Path::new("-") => return Ok((None, Box::new(io::stdout()))),
+            None if end.is_empty() => return Ok((None, Box::new(io::stdout()))),
+            Some(path) => (path.clone(), false),
+            None => {
+                let now = humantime::format_rfc3339_millis(SystemTime::now()).to_string().replace(':', "");
+                (format!("flight-{now}.{end}").into(), true)
+            }
+        };
+        let file = if new { File::create_new(&path) } else { File::create(&path) };
+        let file = file.with_context(|| path.display().to_string())?;
+        Ok((Some(path), Box::new(file)))
+    }
+}
+
+/// A copy of what the rings held.
+struct Recording {
+    /// In order of their stamps; equal stamps in order of their rings.
+    events: Vec<Event>,
+    gaps: Vec<Gap>,
+}
+
+impl Recording {
+    /// Reads all events: also those before `from` show names. Gaps before it are left out.
+    fn read(rings: &mut [GroupRings], from: u64) -> Self {
+        let mut events = Vec::new();
+        let mut gaps = Vec::new();
+        for ring in rings {
+            ring.read(&mut |event| events.push(event));
+            gaps.extend(ring.gaps());
+        }
+        gaps.retain(|gap| gap.until >= from);
+        sort(&mut events, &mut gaps);
+        Self { events, gaps }
+    }
+}
+
+fn sort(events: &mut [Event], gaps: &mut [Gap]) {
+    events.sort_by_key(|event| event.ns);
+    gaps.sort_by_key(|gap| gap.until);
+}
+
+/// Writes the events since `from`, and returns how many. Earlier ones show names only.
+fn write(sink: &mut dyn Sink, names: &mut Names, events: &[Event], gaps: &[Gap], from: u64) -> Result<usize> {
+    let mut progress = Progress::new(events.len());
+    let mut gaps = gaps.iter().peekable();
+    let mut count = 0;
+    for (at, event) in events.iter().enumerate() {
+        while let Some(gap) = gaps.next_if(|gap| gap.until <= event.ns) {
+            sink.gap(gap)?;
+        }
+        if event.ns >= from {
+            sink.event(event, names)?;
+            count += 1;
+        }
+        names.update(event);
+        progress.show(at);
+    }
+    gaps.try_for_each(|gap| sink.gap(gap))?;
+    sink.finish(names)?;
+    Ok(count)
+}
+
+/// Says on a terminal how far a dump is that takes more than two seconds.
+struct Progress {
+    start: Instant,
+    all: usize,
+    shown: Option<usize>,
+    wanted: bool,
+}
+
+impl Progress {
+    fn new(all: usize) -> Self {
+        Self { start: Instant::now(), all, shown: None, wanted: io::stderr().is_terminal() && !output::is_quiet() }
+    }
+
+    fn show(&mut self, at: usize) {
+        if !self.wanted || at & 0xffff != 0 || self.start.elapsed() < Duration::from_secs(2) {
+            return;
+        }
+        let percent = at * 100 / self.all.max(1);
+        if self.shown.replace(percent) != Some(percent) {
+            eprint!("\r{percent} % written");
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.shown.is_some() {
+            eprint!("\r\x1b[K");
+        }
+    }
+}
+
+/// The number of lost records, by group and cause.
+#[derive(Default)]
+struct Losses(BTreeMap<(&'static str, String), u64>);
+
+impl Losses {
+    fn add(&mut self, gaps: &[Gap]) {
+        for gap in gaps {
+            let total = self.0.entry((gap.group, gap.cause.clone())).or_default();
+            *total = total.saturating_add(gap.count);
+        }
+    }
+
+    fn report(&self) {
+        for ((group, cause), count) in &self.0 {
+            eprintln!("mapring: {count} records of {group} are lost: {}", cause.escape_debug());
+        }
+    }
+}
+
+/// What tells a recording from another one at the same place.
+fn identity(pins: &Path) -> Option<(u64, u64)> {
+    let metadata = std::fs::metadata(pins::recording(pins)).ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+/// The time between two rounds of reading.
+const ROUND: Duration = Duration::from_millis(50);
+
+/// How long a record may take to be written until it comes too late for its place in the order.
+const DELAY: u64 = 10_000_000;
+
+/// Writes events as they happen, in order, until Ctrl-C.
+fn follow(
+    pins: &Path,
+    rings: &mut [GroupRings],
+    from: u64,
+    sink: impl FnOnce(&mut Names) -> Result<Box<dyn Sink>>,
+) -> Result<()> {
+    let over = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
+        signal_hook::flag::register(signal, over.clone())?;
+    }
+    let mut names = Names::new();
+    let mut sink = sink(&mut names)?;
+    let (mut held, mut losses) = (Vec::new(), Losses::default());
+    let recording = identity(pins);
+    loop {
+        let last = over.load(Ordering::Relaxed) || recording != identity(pins);
+        // The rings then hold all records that were reserved before this, also those of idle CPUs.
+        let now = Clock::Monotonic.now();
+        let mut gaps = Vec::new();
+        for ring in rings.iter_mut() {
+            ring.read(&mut |event| held.extend((event.ns >= from).then_some(event)));
+            gaps.extend(ring.gaps().into_iter().filter(|gap| gap.until >= from));
+        }
+        sort(&mut held, &mut gaps);
+        let until = if last { u64::MAX } else { now.saturating_sub(DELAY) };
+        for gap in &gaps {
+            sink.gap(gap)?;
+        }
+        losses.add(&gaps);
+        let ready = held.partition_point(|event| event.ns < until);
+        for event in held.drain(..ready) {
+            sink.event(&event, &mut names)?;
+            names.update(&event);
+        }
+        if last {
+            sink.finish(&mut names)?;
+            losses.report();
+            if recording != identity(pins) {
+                output::note("mapring: the recording has ended");
+            }
+            return Ok(());
+        }
+        sink.flush()?;
+        std::thread::sleep(ROUND);
+    }
+}

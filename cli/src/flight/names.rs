@@ -1,0 +1,279 @@
+//! The names of processes and threads, and where they run: from the events themselves, and from /proc for those that
+//! are still present.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fmt::Write as _;
+
+use prost::bytes::Bytes;
+
+use super::event::{Comm, Event, What};
+use super::procfs::{self, Process, Ticks};
+
+/// The names as they are at an event. [`update`](Self::update) goes on to the next one.
+pub(crate) struct Names {
+    comms: HashMap<u32, Name>,
+    idle: Vec<Bytes>,
+    processes: HashMap<u32, Option<Process>>,
+    /// `None` where /proc numbers processes in another way than the records.
+    ticks: Option<Ticks>,
+}
+
+struct Name {
+    raw: Comm,
+    text: Bytes,
+}
+
+/// A thread that was present before its first event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Older {
+    pub(crate) tid: u32,
+    /// 0 if no event names it.
+    pub(crate) pid: u32,
+    /// The time of the first event that names it.
+    pub(crate) ns: u64,
+}
+
+impl Names {
+    pub(crate) fn new() -> Self {
+        Self::with_ticks(procfs::is_initial_namespace().then(Ticks::new))
+    }
+
+    fn with_ticks(ticks: Option<Ticks>) -> Self {
+        Self { comms: HashMap::new(), idle: Vec::new(), processes: HashMap::new(), ticks }
+    }
+
+    /// Without /proc: the tests' processes must not be those of the machine.
+    #[cfg(test)]
+    pub(crate) fn of_events() -> Self {
+        Self::with_ticks(None)
+    }
+
+    /// Whether processes can be found in /proc.
+    pub(crate) fn has_proc(&self) -> bool {
+        self.ticks.is_some()
+    }
+
+    /// Learns the names before the first of these events, which are in order. A name is known from the first event that
+    /// shows it, unless a fork made another thread of that number before. Returns the threads that are not made by one
+    /// of the events, in order of their numbers.
+    pub(crate) fn learn(&mut self, events: &[Event]) -> Vec<Older> {
+        struct First {
+            pid: u32,
+            ns: u64,
+            comm: Option<Comm>,
+            /// A later fork made another thread of the same number, or the first event is a fork.
+            over: bool,
+            born: bool,
+        }
+        let mut first = HashMap::<u32, First>::new();
+        for event in events {
+            let ns = event.ns;
+            let mut see = |tid, pid, comm: Option<Comm>| {
+                let seen = first.entry(tid).or_insert(First { pid, ns, comm, over: false, born: false });
+                if !seen.over {
+                    seen.comm = seen.comm.or(comm);
+                    seen.pid = if seen.pid == 0 { pid } else { seen.pid };
+                }
+            };
+            see(event.tid, event.pid, None);
+            match event.what {
+                What::Switch { next, next_comm, .. } => see(next, 0, Some(next_comm)),
+                What::Wakeup { task, comm, .. } => see(task, 0, Some(comm)),
+                What::Fork { child_pid: pid, child_tid, .. } => match first.entry(child_tid) {
+                    Entry::Occupied(mut seen) => seen.get_mut().over = true,
+                    Entry::Vacant(new) => {
+                        new.insert(First { pid, ns, comm: None, over: true, born: true });
+                    }
+                },
+                _ => {}
+            }
+        }
+        let mut older = Vec::new();
+        for (tid, seen) in first {
+            if seen.born || tid == 0 {
+                continue;
+            }
+            if let Some(comm) = seen.comm {
+                self.set(tid, &comm);
+            }
+            older.push(Older { tid, pid: seen.pid, ns: seen.ns });
+        }
+        older.sort_by_key(|thread| thread.tid);
+        older
+    }
+
+    /// Goes on to the state after the event.
+    pub(crate) fn update(&mut self, event: &Event) {
+        match &event.what {
+            What::Switch { next, next_comm, .. } => self.set(*next, next_comm),
+            What::Wakeup { task, comm, .. } => self.set(*task, comm),
+            What::Fork { child_pid, child_tid, comm, .. } => {
+                self.set(*child_tid, comm);
+                self.processes.remove(child_pid); // it may have been looked for before it was there
+            }
+            What::Exec { file } => {
+                self.set(event.tid, &comm_of(file));
+                self.processes.remove(&event.pid); // the command line is another one
+            }
+            _ => {}
+        }
+    }
+
+    /// The name of a thread on a CPU at a time, escaped. Empty if it is not known.
+    pub(crate) fn comm(&mut self, tid: u32, cpu: u16, ns: u64) -> Bytes {
+        if tid == 0 {
+            return self.idle(cpu);
+        }
+        if let Some(name) = self.comms.get(&tid) {
+            return name.text.clone();
+        }
+        let mut raw = Comm::default();
+        if let Some(process) = self.process(tid, ns) {
+            raw.iter_mut().zip(&process.comm).for_each(|(to, from)| *to = *from);
+        }
+        self.set(tid, &raw);
+        self.comms.get(&tid).map(|name| name.text.clone()).unwrap_or_default()
+    }
+
+    /// The name that an event shows for a thread, escaped. It holds from here on.
+    pub(crate) fn seen(&mut self, tid: u32, cpu: u16, raw: &Comm) -> Bytes {
+        self.set(tid, raw);
+        self.comm(tid, cpu, 0)
+    }
+
+    /// The process, or the thread, that had this number at this time, if it is still present.
+    pub(crate) fn process(&mut self, pid: u32, ns: u64) -> Option<&Process> {
+        let ticks = self.ticks.as_ref()?;
+        let found = self.processes.entry(pid).or_insert_with(|| procfs::process(pid, ticks));
+        // Later than the event: another process has the number now.
+        found.as_ref().filter(|process| process.start <= ns)
+    }
+
+    fn set(&mut self, tid: u32, raw: &Comm) {
+        if tid == 0 {
+            return;
+        }
+        let text = |raw: &Comm| {
+            let end = raw.iter().position(|&byte| byte == 0).unwrap_or(raw.len());
+            Bytes::from(escape(&raw[..end]))
+        };
+        match self.comms.entry(tid) {
+            Entry::Occupied(name) if name.get().raw == *raw => {}
+            Entry::Occupied(mut name) => *name.get_mut() = Name { raw: *raw, text: text(raw) },
+            Entry::Vacant(new) => {
+                new.insert(Name { raw: *raw, text: text(raw) });
+            }
+        }
+    }
+
+    /// Each CPU has an idle task. They share the number 0.
+    fn idle(&mut self, cpu: u16) -> Bytes {
+        while self.idle.len() <= cpu.into() {
+            self.idle.push(Bytes::from(format!("swapper/{}", self.idle.len())));
+        }
+        self.idle[usize::from(cpu)].clone()
+    }
+}
+
+/// The name that the kernel gives a thread that executes this file.
+pub(crate) fn comm_of(file: &str) -> Comm {
+    let name = file.rsplit('/').next().unwrap_or(file);
+    let mut comm = Comm::default();
+    comm[..15].iter_mut().zip(name.as_bytes()).for_each(|(to, from)| *to = *from);
+    comm
+}
+
+/// A text from the kernel, for people and for files of text. Control characters, other characters that can't be seen,
+/// backslashes and bytes that are not UTF-8 are escaped as in Rust.
+pub(crate) fn escape(text: &[u8]) -> String {
+    if text.iter().all(|&byte| matches!(byte, b' '..=b'~') && byte != b'\\') {
+        return String::from_utf8_lossy(text).into_owned();
+    }
+    let mut escaped = String::new();
+    for chunk in text.utf8_chunks() {
+        for letter in chunk.valid().chars() {
+            match letter {
+                '"' | '\'' => escaped.push(letter),
+                _ => escaped.extend(letter.escape_debug()),
+            }
+        }
+        for byte in chunk.invalid() {
+            let _ = write!(escaped, "\\x{byte:02x}"); // can't fail
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::event::tests::{comm, event};
+    use super::*;
+
+    fn switch(ns: u64, tid: u32, next: u32, name: &str) -> Event {
+        let what = What::Switch { state: 0, prio: 120, next, next_prio: 120, next_comm: comm(name) };
+        event(ns, tid, what)
+    }
+
+    #[test]
+    fn texts_are_escaped() {
+        assert_eq!(escape(b"a b\"c'd"), "a b\"c'd");
+        assert_eq!(escape(b"\x1b[31m\n\\\x7f"), "\\u{1b}[31m\\n\\\\\\u{7f}");
+        assert_eq!(escape("\u{9b}é\u{202e}".as_bytes()), "\\u{9b}é\\u{202e}");
+        assert_eq!(escape(b"a\xff\xc3"), "a\\xff\\xc3");
+    }
+
+    #[test]
+    fn a_name_is_known_before_the_event_that_shows_it() {
+        let events = [event(1, 7, What::IrqEnter { irq: 1 }), switch(2, 7, 8, "next"), switch(3, 8, 7, "seven")];
+        let mut names = Names::of_events();
+        let older = names.learn(&events);
+        assert_eq!(older.iter().map(|thread| thread.tid).collect::<Vec<_>>(), [7, 8]);
+        assert_eq!([names.comm(7, 0, 1), names.comm(8, 0, 1), names.comm(9, 0, 1)], ["seven", "next", ""]);
+        assert_eq!(names.comm(0, 2, 1), "swapper/2");
+    }
+
+    #[test]
+    fn a_reused_number_has_another_name() {
+        let fork = |ns, name| {
+            event(ns, 1, What::Fork { child_pid: 7, child_tid: 7, comm: comm(name) })
+        };
+        let events = [event(1, 7, What::Exit { code: 0 }), fork(2, "second"), switch(3, 1, 7, "second"), fork(4, "third")];
+        let mut names = Names::of_events();
+        assert_eq!(names.learn(&events).len(), 2);
+        let seen: Vec<_> = events
+            .iter()
+            .map(|event| {
+                let before = names.comm(7, 0, event.ns);
+                names.update(event);
+                before
+            })
+            .collect();
+        assert_eq!(seen, ["", "", "second", "second"]);
+        assert_eq!(names.comm(7, 0, 5), "third");
+        // Born in the events: not one of the older threads.
+        assert!(Names::of_events().learn(&events[1..]).iter().all(|thread| thread.tid != 7));
+    }
+
+    #[test]
+    fn an_exec_renames() {
+        let mut names = Names::of_events();
+        let exec = |file: &str| event(1, 7, What::Exec { file: file.into() });
+        for (file, name) in [("/bin/true", "true"), ("a-name-of-more-than-15", "a-name-of-more-"), ("/", "")] {
+            names.update(&exec(file));
+            assert_eq!(names.comm(7, 0, 1), name);
+        }
+    }
+
+    #[test]
+    fn a_process_of_proc_is_only_that_of_the_time() {
+        let mut names = Names::new();
+        if !names.has_proc() {
+            return assert!(!procfs::is_initial_namespace());
+        }
+        let pid = std::process::id();
+        let start = names.process(pid, u64::MAX).unwrap().start;
+        assert!(names.process(pid, start).is_some() && names.process(pid, start - 1).is_none());
+        assert_eq!(names.comm(pid, 0, start - 1), "");
+    }
+}

@@ -1,0 +1,194 @@
+//! The formats that events are written in.
+
+mod csv;
+mod ndjson;
+#[cfg(feature = "parquet")]
+mod parquet;
+mod perfetto;
+mod proto;
+mod rows;
+
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::Result;
+use clap::ValueEnum;
+
+use super::event::{Event, Gap};
+use super::names::{Names, Older};
+
+/// The format of a dump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// A trace for <https://ui.perfetto.dev>: threads, CPUs and system calls over time
+    Perfetto,
+    /// A line of JSON for each event
+    Ndjson,
+    /// A line of values for each event, after a line of names
+    Csv,
+    /// A table in columns, for databases. The command must be built with the feature `parquet`
+    Parquet,
+}
+
+impl Format {
+    /// The format that the end of a file's name stands for.
+    pub(crate) fn of(file: &Path) -> Option<Self> {
+        match file.extension()?.to_str()? {
+            "pftrace" | "perfetto" | "perfetto-trace" => Some(Self::Perfetto),
+            "ndjson" | "jsonl" | "json" => Some(Self::Ndjson),
+            "csv" => Some(Self::Csv),
+            "parquet" => Some(Self::Parquet),
+            _ => None,
+        }
+    }
+
+    /// Whether a file without an end makes sense.
+    pub(crate) fn is_stream(self) -> bool {
+        matches!(self, Self::Ndjson | Self::Csv)
+    }
+}
+
+/// A file that is being written.
+pub(crate) trait Sink {
+    /// Writes an event. They come in the order of their stamps, except for late ones.
+    fn event(&mut self, event: &Event, names: &mut Names) -> Result<()>;
+
+    /// Writes that records are missing.
+    fn gap(&mut self, gap: &Gap) -> Result<()>;
+
+    /// Passes on what is buffered.
+    fn flush(&mut self) -> Result<()>;
+
+    /// Writes what belongs to the end.
+    fn finish(&mut self, _: &mut Names) -> Result<()> {
+        self.flush()
+    }
+}
+
+/// Begins a file. `older` are the threads from before the first event.
+pub(crate) fn sink(
+    format: Format,
+    out: Box<dyn Write + Send>,
+    names: &mut Names,
+    older: &[Older],
+) -> Result<Box<dyn Sink>> {
+    Ok(match format {
+        Format::Perfetto => Box::new(perfetto::Perfetto::new(out, names, older)?),
+        Format::Ndjson => Box::new(ndjson::Ndjson::new(out)?),
+        Format::Csv => Box::new(csv::Csv::new(out)?),
+        #[cfg(feature = "parquet")]
+        Format::Parquet => Box::new(parquet::Parquet::new(out)?),
+        #[cfg(not(feature = "parquet"))]
+        Format::Parquet => anyhow::bail!(crate::exit::Refused(
+            "this mapring was built without Parquet: cargo install --path cli --features parquet (and bpf, to record)"
+                .to_owned()
+        )),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use super::super::event::What;
+    use super::super::event::tests::{comm, event};
+    use super::*;
+
+    /// A file whose bytes the test keeps.
+    #[derive(Clone, Default)]
+    pub(super) struct Shared(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Shared {
+        pub(super) fn bytes(&self) -> Vec<u8> {
+            self.0.lock().unwrap().clone()
+        }
+    }
+
+    pub(super) const HOSTILE: &str = "\x1b[31m\"a,\n\u{9b}";
+
+    /// An event of each kind, with large values and a hostile name.
+    pub(super) fn events() -> Vec<Event> {
+        let name = comm(HOSTILE);
+        let mut broken = comm("ab");
+        broken[1] = 0xff;
+        let switch = |next, next_comm| What::Switch { state: 1, prio: 120, next, next_prio: 65535, next_comm };
+        let all = [
+            What::Fork { child_pid: 8, child_tid: 8, comm: comm("child") },
+            What::Fork { child_pid: 7, child_tid: 9, comm: comm("thread") },
+            What::Wakeup { task: 8, prio: 120, target: 1, comm: comm("child") },
+            What::SyscallEnter { nr: u32::MAX, args: [u64::MAX; 3] },
+            What::SyscallExit { nr: u32::MAX, ret: i64::MIN },
+            What::SyscallEnter { nr: syscalls::Sysno::openat as u32, args: [1, 2, 3] },
+            What::SyscallExit { nr: syscalls::Sysno::openat as u32, ret: -2 },
+            What::IrqEnter { irq: u32::MAX },
+            What::IrqExit { irq: u32::MAX },
+            What::SoftirqEnter { vec: 3 },
+            What::SoftirqExit { vec: 3 },
+            What::SoftirqEnter { vec: u32::MAX },
+            What::Exec { file: format!("/bin/{HOSTILE}") },
+            What::BlockIssue { dev: 8 << 20 | 1, sector: u64::MAX, bytes: 4096, op: *b"WS\0\0\0\0\0\0" },
+            What::BlockComplete { dev: u32::MAX, sector: 0, bytes: u32::MAX, error: -5 },
+            What::NetSend { ifindex: 1, bytes: 60 },
+            What::NetReceive { ifindex: 2, bytes: u32::MAX },
+            What::Fault { address: u64::MAX, ip: 0 },
+            What::Exit { code: 0x100 },
+            switch(8, name),
+        ];
+        let mut events: Vec<_> = (1000..).zip(all).map(|(ns, what)| event(ns, 7, what)).collect();
+        events.push(event(2000, 8, switch(0, comm("swapper/0"))));
+        events.push(event(2000, 0, switch(8, broken))); // at the same time
+        events.push(Event { ns: u64::MAX, cpu: u16::MAX, pid: u32::MAX, tid: u32::MAX, what: switch(u32::MAX, name) });
+        events
+    }
+
+    pub(super) fn gap(since: Option<u64>, until: u64) -> Gap {
+        Gap { group: "sched", cpu: 3, count: u64::MAX, cause: "overwritten".into(), since, until }
+    }
+
+    /// Writes these events and gaps, and returns the file.
+    pub(super) fn written(format: Format, events: &[Event], gaps: &[Gap]) -> Vec<u8> {
+        let out = Shared::default();
+        let mut names = Names::of_events();
+        let older = names.learn(events);
+        let mut sink = sink(format, Box::new(out.clone()), &mut names, &older).unwrap();
+        for event in events {
+            sink.event(event, &mut names).unwrap();
+            names.update(event);
+        }
+        gaps.iter().for_each(|gap| sink.gap(gap).unwrap());
+        sink.finish(&mut names).unwrap();
+        out.bytes()
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error_in_each_format() {
+        for format in Format::value_variants() {
+            let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+            let mut names = Names::of_events();
+            let Ok(mut sink) = sink(*format, Box::new(full), &mut names, &[]) else { continue };
+            let event = &events()[0];
+            let outcome = (0..1 << 16).try_for_each(|_| sink.event(event, &mut names));
+            assert!(outcome.and_then(|()| sink.finish(&mut names)).is_err(), "{format:?}");
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_file_says_its_format() {
+        for (file, format) in [("a.pftrace", Format::Perfetto), ("b.c/d.jsonl", Format::Ndjson), ("x.csv", Format::Csv)] {
+            assert_eq!(Format::of(Path::new(file)), Some(format));
+        }
+        assert_eq!([Format::of(Path::new("csv")), Format::of(Path::new("a.txt"))], [None, None]);
+    }
+}

@@ -1,0 +1,452 @@
+//! A trace for Perfetto. Its trace processor computes the states of threads, the slices of CPUs and of system calls from
+//! the same events that it gets from ftrace, so this writes those. Times are CLOCK_BOOTTIME, Perfetto's own clock.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::io::{BufWriter, Write};
+use std::mem::take;
+
+use anyhow::Result;
+use mapring::time::Clock;
+use prost::Message;
+use prost::bytes::Bytes;
+
+use super::super::event::{Event, Gap, What};
+use super::super::names::{Names, Older, escape};
+use super::super::procfs;
+use super::proto::{
+    self, BlockRqComplete, BlockRqIssue, ClockSnapshot, Data, Ftrace, FtraceEvent, FtraceEventBundle, Generic,
+    GenericField, IrqHandlerEntry, IrqHandlerExit, NetPacket, ProcessDescriptor, ProcessTree, SchedProcessExec,
+    SchedProcessExit, SchedSwitch, SchedWaking, Softirq, SysEnter, SysExit, SystemInfo, TaskNewtask, TaskRename, Trace,
+    TracePacket, TrackDescriptor, TrackEvent, Utsname,
+};
+use super::{Sink, rows};
+
+/// Events in a packet.
+const BUNDLE: usize = 1000;
+
+/// Perfetto's trace processor refuses a trace with a larger number of a CPU.
+const CPUS: u16 = 1024;
+
+/// The only sequence of packets.
+const SEQUENCE: u32 = 1;
+
+pub(super) struct Perfetto {
+    out: BufWriter<Box<dyn Write + Send>>,
+    buffer: Vec<u8>,
+    /// CLOCK_BOOTTIME minus CLOCK_MONOTONIC.
+    ahead: u64,
+    /// The events of each CPU that are not written yet.
+    cpus: Vec<FtraceEventBundle>,
+    /// The tracks of losses: their numbers, and the ends of their last slices.
+    lost: HashMap<(&'static str, u16, String), (u64, u64)>,
+    /// Processes that a fork made in the trace. Their details follow at its end.
+    born: Vec<u32>,
+    last: u64,
+}
+
+impl Perfetto {
+    pub(super) fn new(out: Box<dyn Write + Send>, names: &mut Names, older: &[Older]) -> Result<Self> {
+        let mut perfetto = Self {
+            out: BufWriter::with_capacity(1 << 18, out),
+            buffer: Vec::new(),
+            ahead: Clock::Boottime.now().wrapping_sub(Clock::Monotonic.now()),
+            cpus: Vec::new(),
+            lost: HashMap::new(),
+            born: Vec::new(),
+            last: 0,
+        };
+        perfetto.machine()?;
+        perfetto.present(names, older)?;
+        Ok(perfetto)
+    }
+
+    /// The clocks and the kernel. The kernel's machine tells the names of system calls, its version the bits of states.
+    fn machine(&mut self) -> Result<()> {
+        const SEQ_INCREMENTAL_STATE_CLEARED: u32 = 1;
+        const REALTIME: u32 = 1;
+        const MONOTONIC: u32 = 3;
+        const BOOTTIME: u32 = 6;
+        let monotonic = Clock::Monotonic.now();
+        let realtime = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+        let realtime =
+            realtime.tv_sec.cast_unsigned().wrapping_mul(1_000_000_000).wrapping_add(realtime.tv_nsec.cast_unsigned());
+        let times = [(BOOTTIME, self.time(monotonic)), (MONOTONIC, monotonic), (REALTIME, realtime)];
+        let clock = |(id, ns)| proto::Clock { clock_id: Some(id), timestamp: Some(ns) };
+        let clocks = ClockSnapshot { clocks: times.map(clock).into(), primary_trace_clock: Some(BOOTTIME) };
+        self.packet(TracePacket {
+            timestamp: Some(self.time(monotonic)),
+            sequence_flags: Some(SEQ_INCREMENTAL_STATE_CLEARED),
+            data: Some(Data::ClockSnapshot(clocks)),
+            ..TracePacket::default()
+        })?;
+        let uname = rustix::system::uname();
+        let text = |text: &std::ffi::CStr| Some(escape(text.to_bytes()));
+        let utsname = Utsname {
+            sysname: text(uname.sysname()),
+            version: text(uname.version()),
+            release: text(uname.release()),
+            machine: text(uname.machine()),
+        };
+        self.packet(of(Data::SystemInfo(SystemInfo { utsname: Some(utsname) })))
+    }
+
+    /// The threads from before the first event, with the processes that they belong to.
+    fn present(&mut self, names: &mut Names, older: &[Older]) -> Result<()> {
+        let mut tree = ProcessTree::default();
+        let mut seen = std::collections::HashSet::new();
+        let mut descriptors = Vec::new();
+        for &Older { tid, pid, ns } in older {
+            let found = names.process(tid, ns);
+            let pid = if pid == 0 { found.map_or(0, |found| found.pid) } else { pid };
+            if pid == 0 {
+                continue;
+            }
+            tree.threads.push(thread(tid, pid, names.comm(tid, 0, ns)));
+            if !seen.insert(pid) {
+                continue;
+            }
+            let name = names.comm(pid, 0, ns);
+            let mut labels = Vec::new();
+            if let Some(process) = names.process(pid, ns) {
+                labels = self::labels(process);
+                tree.processes.push(self::process(pid, process));
+            }
+            descriptors.push(ProcessDescriptor {
+                pid: Some(pid.cast_signed()),
+                process_name: Some(name),
+                process_labels: labels,
+            });
+        }
+        let first = older.iter().map(|thread| thread.ns).min().unwrap_or(0);
+        for process in descriptors {
+            let uuid = Some(1 << 32 | u64::from(process.pid.unwrap_or(0).cast_unsigned()));
+            self.packet(of(Data::TrackDescriptor(TrackDescriptor { uuid, process: Some(process), name: None })))?;
+        }
+        let timestamp = Some(self.time(first));
+        self.packet(TracePacket { timestamp, ..of(Data::ProcessTree(tree)) })
+    }
+
+    fn time(&self, ns: u64) -> u64 {
+        // Perfetto's times are signed.
+        ns.saturating_add(self.ahead).min(i64::MAX.cast_unsigned())
+    }
+
+    fn packet(&mut self, packet: TracePacket) -> Result<()> {
+        self.buffer.clear();
+        let packet = TracePacket { trusted_packet_sequence_id: Some(SEQUENCE), ..packet };
+        Trace { packet: vec![packet] }.encode(&mut self.buffer)?;
+        Ok(self.out.write_all(&self.buffer)?)
+    }
+
+    /// Writes the events of a CPU.
+    fn bundle(&mut self, cpu: usize) -> Result<()> {
+        let Some(bundle) = self.cpus.get_mut(cpu).filter(|bundle| !bundle.event.is_empty()) else { return Ok(()) };
+        let bundle = FtraceEventBundle { cpu: Some(u32::try_from(cpu)?), ..take(bundle) };
+        self.packet(of(Data::FtraceEvents(bundle)))
+    }
+
+    fn cpu(&mut self, cpu: u16) -> (usize, &mut FtraceEventBundle) {
+        let cpu = usize::from(cpu.min(CPUS - 1));
+        if self.cpus.len() <= cpu {
+            self.cpus.resize_with(cpu + 1, FtraceEventBundle::default);
+        }
+        (cpu, &mut self.cpus[cpu])
+    }
+
+    fn push(&mut self, event: &Event, ftrace: Ftrace) -> Result<()> {
+        let timestamp = Some(self.time(event.ns));
+        let (cpu, bundle) = self.cpu(event.cpu);
+        if bundle.event.capacity() == 0 {
+            bundle.event.reserve_exact(BUNDLE);
+        }
+        bundle.event.push(FtraceEvent { timestamp, pid: Some(event.tid), event: Some(ftrace) });
+        if bundle.event.len() >= BUNDLE { self.bundle(cpu) } else { Ok(()) }
+    }
+}
+
+fn of(data: Data) -> TracePacket {
+    TracePacket { data: Some(data), ..TracePacket::default() }
+}
+
+fn thread(tid: u32, pid: u32, name: Bytes) -> proto::Thread {
+    proto::Thread { tid: Some(tid.cast_signed()), tgid: Some(pid.cast_signed()), name: Some(name) }
+}
+
+fn process(pid: u32, process: &procfs::Process) -> proto::Process {
+    let mut cmdline = process.cmdline.clone();
+    if cmdline.is_empty() {
+        cmdline.push(escape(&process.comm)); // kernel threads; Perfetto ignores a process without one
+    }
+    proto::Process {
+        pid: Some(pid.cast_signed()),
+        ppid: Some(process.parent.cast_signed()),
+        cmdline,
+        uid: process.uid.map(u32::cast_signed),
+        // The first one is the pid.
+        nspid: process.nspids.iter().skip(1).map(|pid| pid.cast_signed()).collect(),
+    }
+}
+
+/// What Perfetto has no field for.
+fn labels(process: &procfs::Process) -> Vec<String> {
+    let cgroup = (!process.cgroup.is_empty()).then(|| format!("cgroup {}", process.cgroup));
+    let namespace = process.pid_ns.map(|inode| match process.nspids.last() {
+        Some(pid) if process.nspids.len() > 1 => format!("pid {pid} in pid namespace {inode}"),
+        _ => format!("pid namespace {inode}"),
+    });
+    cgroup.into_iter().chain(namespace).collect()
+}
+
+fn text(name: &[u8]) -> String {
+    let end = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
+    escape(&name[..end])
+}
+
+/// The name of an interface is only known in its network namespace, which the records do not have.
+fn interface(ifindex: u32) -> String {
+    if ifindex == 1 { "lo".to_owned() } else { format!("if{ifindex}") }
+}
+
+impl Sink for Perfetto {
+    fn event(&mut self, event: &Event, names: &mut Names) -> Result<()> {
+        const CLONE_THREAD: u64 = 0x1_0000;
+        let &Event { ns, cpu, pid, tid, .. } = event;
+        self.last = self.last.max(ns);
+        let [me, my_pid] = [tid, pid].map(|id| Some(id.cast_signed()));
+        let ftrace = match &event.what {
+            What::Switch { state, prio, next, next_prio, next_comm } => {
+                let next_comm = names.seen(*next, cpu, next_comm);
+                Ftrace::SchedSwitch(SchedSwitch {
+                    prev_comm: Some(names.comm(tid, cpu, ns)),
+                    prev_pid: me,
+                    prev_prio: Some((*prio).into()),
+                    prev_state: Some((*state).into()),
+                    next_comm: Some(next_comm),
+                    next_pid: Some(next.cast_signed()),
+                    next_prio: Some((*next_prio).into()),
+                })
+            }
+            // Perfetto counts a thread as runnable from sched_waking on, and ignores sched_wakeup.
+            What::Wakeup { task, prio, target, comm } => Ftrace::SchedWaking(SchedWaking {
+                comm: Some(names.seen(*task, cpu, comm)),
+                pid: Some(task.cast_signed()),
+                prio: Some((*prio).into()),
+                target_cpu: Some((*target).into()),
+            }),
+            What::IrqEnter { irq } => Ftrace::IrqHandlerEntry(IrqHandlerEntry {
+                irq: Some(irq.cast_signed()),
+                name: Some(format!("irq {irq}")),
+            }),
+            What::IrqExit { irq } => {
+                Ftrace::IrqHandlerExit(IrqHandlerExit { irq: Some(irq.cast_signed()), ret: Some(1) })
+            }
+            // Perfetto knows the names of these only.
+            What::SoftirqEnter { vec } | What::SoftirqExit { vec } if rows::softirq_name(*vec).is_none() => return Ok(()),
+            What::SoftirqEnter { vec } => Ftrace::SoftirqEntry(Softirq { vec: Some(*vec) }),
+            What::SoftirqExit { vec } => Ftrace::SoftirqExit(Softirq { vec: Some(*vec) }),
+            What::SyscallEnter { nr, args } => {
+                Ftrace::SysEnter(SysEnter { id: Some((*nr).into()), args: args.to_vec() })
+            }
+            What::SyscallExit { nr, ret } => Ftrace::SysExit(SysExit { id: Some((*nr).into()), ret: Some(*ret) }),
+            What::Exec { file } => {
+                let filename = Some(escape(file.as_bytes()));
+                self.push(event, Ftrace::SchedProcessExec(SchedProcessExec { filename, pid: me }))?;
+                // The kernel renames the thread here. Perfetto names the process after it.
+                let oldcomm = Some(names.comm(tid, cpu, ns));
+                names.update(event);
+                let newcomm = Some(names.comm(tid, cpu, ns));
+                Ftrace::TaskRename(TaskRename { pid: me, oldcomm, newcomm })
+            }
+            What::Fork { child_pid, child_tid, comm } => {
+                let clone_flags = if child_pid == child_tid { 0 } else { CLONE_THREAD };
+                if clone_flags == 0 {
+                    self.born.push(*child_pid);
+                }
+                let comm = names.seen(*child_tid, cpu, comm);
+                let pid = Some(child_tid.cast_signed());
+                Ftrace::TaskNewtask(TaskNewtask { pid, comm: Some(comm), clone_flags: Some(clone_flags) })
+            }
+            What::Exit { .. } => {
+                let comm = Some(names.comm(tid, cpu, ns));
+                Ftrace::SchedProcessExit(SchedProcessExit { comm, pid: me, tgid: my_pid })
+            }
+            What::BlockIssue { dev, sector, bytes, op } => Ftrace::BlockRqIssue(BlockRqIssue {
+                dev: Some((*dev).into()),
+                sector: Some(*sector),
+                nr_sector: Some(bytes / 512),
+                bytes: Some(*bytes),
+                rwbs: Some(text(op)),
+            }),
+            What::BlockComplete { dev, sector, bytes, error } => Ftrace::BlockRqComplete(BlockRqComplete {
+                dev: Some((*dev).into()),
+                sector: Some(*sector),
+                nr_sector: Some(bytes / 512),
+                error: Some(*error),
+            }),
+            What::NetSend { ifindex, bytes } => {
+                Ftrace::NetDevXmit(NetPacket { len: Some(*bytes), name: Some(interface(*ifindex)) })
+            }
+            What::NetReceive { ifindex, bytes } => {
+                Ftrace::NetifReceiveSkb(NetPacket { len: Some(*bytes), name: Some(interface(*ifindex)) })
+            }
+            What::Fault { address, ip } => {
+                let field = |name: &str, value| GenericField { name: Some(name.into()), uint_value: Some(value) };
+                let field = vec![field("address", *address), field("ip", *ip)];
+                Ftrace::Generic(Generic { event_name: Some("page_fault_user".into()), field })
+            }
+        };
+        self.push(event, ftrace)
+    }
+
+    /// A slice on a track of its own shows when records are missing, and how many.
+    fn gap(&mut self, gap: &Gap) -> Result<()> {
+        const BEGIN: i32 = 1;
+        const END: i32 = 2;
+        let &Gap { group, cpu, count, ref cause, since, until } = gap;
+        let cause = escape(cause.as_bytes());
+        let until = self.time(until);
+        let next = (2 << 32) + self.lost.len() as u64;
+        let (uuid, end, new) = match self.lost.entry((group, cpu, cause.clone())) {
+            Entry::Occupied(track) => (track.get().0, track.get().1, false),
+            Entry::Vacant(track) => {
+                track.insert((next, 0));
+                (next, 0, true)
+            }
+        };
+        if new {
+            let name = Some(format!("Lost: {group}, CPU {cpu}: {cause}"));
+            self.packet(of(Data::TrackDescriptor(TrackDescriptor { uuid: Some(uuid), name, process: None })))?;
+        }
+        let begin = since.map_or(until, |since| self.time(since)).clamp(end.min(until), until);
+        self.lost.insert((group, cpu, cause.clone()), (uuid, until));
+        let slice = |kind, time, name| TracePacket {
+            timestamp: Some(time),
+            ..of(Data::TrackEvent(TrackEvent {
+                r#type: Some(kind),
+                track_uuid: Some(uuid),
+                categories: vec!["lost".to_owned()],
+                name,
+            }))
+        };
+        let name = format!("{count} records lost: {cause}");
+        self.packet(slice(BEGIN, begin, Some(name)))?;
+        self.packet(slice(END, until, None))?;
+        let (cpu, _) = self.cpu(cpu);
+        self.bundle(cpu)?;
+        self.cpus[cpu].lost_events = Some(true);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        Ok(self.out.flush()?)
+    }
+
+    fn finish(&mut self, names: &mut Names) -> Result<()> {
+        for cpu in 0..self.cpus.len() {
+            self.bundle(cpu)?;
+        }
+        let mut tree = ProcessTree::default();
+        for pid in take(&mut self.born) {
+            if let Some(found) = names.process(pid, self.last) {
+                tree.processes.push(process(pid, found));
+            }
+        }
+        let timestamp = Some(self.time(self.last));
+        self.packet(TracePacket { timestamp, ..of(Data::ProcessTree(tree)) })?;
+        self.flush()
+    }
+}
+
+#[cfg(test)]
+#[path = "../../../tests/perfetto/mod.rs"]
+mod schema;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::super::event::tests::{comm, event};
+    use super::super::Format;
+    use super::super::tests::{events, gap, written};
+    use super::*;
+
+    #[test]
+    fn each_event_is_one_of_the_schema() {
+        let packets = schema::packets(&written(Format::Perfetto, &events(), &[]));
+        let found = schema::events(&packets);
+        let names: Vec<_> = found
+            .iter()
+            .flat_map(|(_, event)| event.as_object().unwrap().keys())
+            .filter(|key| !["timestamp", "pid"].contains(&key.as_str()))
+            .collect();
+        println!("{names:?}");
+        // One softirq is unknown. An exec is also a rename.
+        assert_eq!(names.len(), events().len());
+        let all = |name: &'static str| found.iter().map(move |(_, event)| &event[name]).filter(|event| !event.is_null());
+        let first = |name: &'static str| all(name).next().unwrap().clone();
+        assert_eq!(first("sys_enter"), json!({"id": u32::MAX, "args": [u64::MAX, u64::MAX, u64::MAX]}));
+        assert_eq!(first("sys_exit"), json!({"id": u32::MAX, "ret": i64::MIN}));
+        assert_eq!(first("sched_waking"), json!({"comm": "child", "pid": 8, "prio": 120, "target_cpu": 1}));
+        let flags: Vec<_> = all("task_newtask").map(|event| &event["clone_flags"]).collect();
+        assert_eq!(flags, [&json!(0), &json!(0x1_0000)]);
+        assert_eq!(first("task_rename")["newcomm"], "\\u{1b}[31m\"a,\\n\\u{9b}");
+        assert_eq!(first("block_rq_issue")["rwbs"], "WS");
+        assert_eq!(first("block_rq_complete")["error"], -5);
+        assert_eq!(first("generic")["field"][0], json!({"name": "address", "uint_value": u64::MAX}));
+        let switches: Vec<_> = all("sched_switch").collect();
+        assert_eq!(switches[0]["next_comm"], "\\u{1b}[31m\"a,\\n\\u{9b}");
+        assert_eq!((&switches[1]["prev_comm"], &switches[1]["next_comm"]), (&switches[0]["next_comm"], &json!("swapper/0")));
+        assert_eq!(switches[2]["next_comm"], "a\\xff");
+        // A time that Perfetto's signed times can't have, on a CPU that its trace processor refuses.
+        let last = found.last().unwrap();
+        assert_eq!((last.0, &last.1["timestamp"]), (1023, &json!(i64::MAX)));
+    }
+
+    #[test]
+    fn the_machine_and_the_threads_come_first() {
+        let switch = What::Switch { state: 0, prio: 1, next: 8, next_prio: 1, next_comm: comm("eight") };
+        let trace = written(Format::Perfetto, &[Event { pid: 5, ..event(9, 7, switch) }], &[]);
+        let packets = schema::packets(&trace);
+        assert_eq!(packets[0]["clock_snapshot"]["primary_trace_clock"], "BUILTIN_CLOCK_BOOTTIME");
+        let uname = rustix::system::uname();
+        assert_eq!(packets[1]["system_info"]["utsname"]["machine"], uname.machine().to_str().unwrap());
+        let tree = packets.iter().find(|packet| !packet["process_tree"].is_null()).unwrap();
+        // Nobody knows the process of thread 8.
+        assert_eq!(tree["process_tree"]["threads"], json!([{"tid": 7, "tgid": 5, "name": ""}]));
+        let all = schema::events(&packets);
+        assert_eq!(all[0].1["timestamp"], tree["timestamp"]);
+        assert!(packets.iter().all(|packet| packet["trusted_packet_sequence_id"] == 1));
+    }
+
+    #[test]
+    fn losses_are_slices_that_do_not_overlap() {
+        let gaps = [gap(Some(5), 9), gap(Some(7), 20), gap(None, 30), gap(Some(u64::MAX), 40)];
+        let packets = schema::packets(&written(Format::Perfetto, &[], &gaps));
+        let slices: Vec<&Value> = packets.iter().filter(|packet| !packet["track_event"].is_null()).collect();
+        let start = slices[0]["timestamp"].as_u64().unwrap() - 5;
+        let times: Vec<_> = slices.iter().map(|slice| slice["timestamp"].as_u64().unwrap() - start).collect();
+        assert_eq!(times, [5, 9, 9, 20, 30, 30, 40, 40]);
+        let kinds: Vec<_> = slices.iter().map(|slice| slice["track_event"]["type"].as_str().unwrap()).collect();
+        assert_eq!(kinds, ["TYPE_SLICE_BEGIN", "TYPE_SLICE_END"].repeat(4));
+        assert_eq!(slices[0]["track_event"]["name"], format!("{} records lost: overwritten", u64::MAX));
+        let tracks: Vec<_> = packets.iter().filter(|packet| !packet["track_descriptor"].is_null()).collect();
+        assert_eq!(tracks.len(), 1);
+        assert_eq!(tracks[0]["track_descriptor"]["name"], "Lost: sched, CPU 3: overwritten");
+    }
+
+    #[test]
+    fn a_bundle_after_a_loss_says_so() {
+        let mut names = Names::of_events();
+        let out = super::super::tests::Shared::default();
+        let mut sink = Perfetto::new(Box::new(out.clone()), &mut names, &[]).unwrap();
+        let irq = |ns| Event { cpu: 3, ..event(ns, 7, What::IrqEnter { irq: 1 }) };
+        sink.event(&irq(1), &mut names).unwrap();
+        sink.gap(&gap(None, 2)).unwrap();
+        sink.event(&irq(3), &mut names).unwrap();
+        sink.finish(&mut names).unwrap();
+        let packets = schema::packets(&out.bytes());
+        let bundles = packets.iter().map(|packet| &packet["ftrace_events"]).filter(|bundle| !bundle.is_null());
+        assert_eq!(bundles.map(|bundle| bundle["lost_events"] == true).collect::<Vec<_>>(), [false, true]);
+    }
+}

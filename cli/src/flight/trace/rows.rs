@@ -1,0 +1,310 @@
+//! Events as rows of one table, for the formats that are tables: a column for each argument of any event.
+
+use mapring::time::{Clock, WallClock};
+
+use super::super::event::{Event, Gap, What};
+use super::super::names::{Names, escape};
+
+/// How the values of a column are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Text,
+    Unsigned,
+    Signed,
+    /// Addresses and arguments of system calls: hexadecimal in texts.
+    Hex,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Value {
+    Absent,
+    Text(String),
+    Unsigned(u64),
+    Signed(i64),
+    Hex(u64),
+}
+
+macro_rules! columns {
+    ($($name:ident: $kind:ident,)*) => {
+        /// The number of a column.
+        #[allow(non_camel_case_types)] // the names that users see
+        #[derive(Clone, Copy)]
+        enum Column { $($name),* }
+
+        /// All columns: their names and kinds, in order.
+        pub(super) const COLUMNS: &[(&str, Kind)] = &[$((stringify!($name), Kind::$kind)),*];
+    };
+}
+
+columns! {
+    time: Text,
+    ns: Unsigned,
+    cpu: Unsigned,
+    pid: Unsigned,
+    tid: Unsigned,
+    process: Text,
+    thread: Text,
+    ns_pid: Unsigned,
+    pid_ns: Unsigned,
+    cgroup: Text,
+    event: Text,
+    state: Text,
+    prio: Unsigned,
+    next_tid: Unsigned,
+    next_thread: Text,
+    next_prio: Unsigned,
+    woken_tid: Unsigned,
+    woken_thread: Text,
+    woken_prio: Unsigned,
+    woken_cpu: Unsigned,
+    irq: Unsigned,
+    vector: Unsigned,
+    softirq: Text,
+    nr: Unsigned,
+    syscall: Text,
+    arg0: Hex,
+    arg1: Hex,
+    arg2: Hex,
+    ret: Signed,
+    error: Text,
+    file: Text,
+    child_pid: Unsigned,
+    child_tid: Unsigned,
+    child_thread: Text,
+    exit_status: Unsigned,
+    exit_signal: Unsigned,
+    device: Text,
+    sector: Unsigned,
+    bytes: Unsigned,
+    op: Text,
+    interface: Unsigned,
+    address: Hex,
+    ip: Hex,
+    group: Text,
+    lost: Unsigned,
+    cause: Text,
+    since: Unsigned,
+}
+
+/// One event or gap: a value for each column.
+pub(super) type Row = [Value; COLUMNS.len()];
+
+/// Makes rows.
+pub(super) struct Rows {
+    /// `None` if it is not known what the clock of the records is in this time namespace.
+    wall: Option<WallClock>,
+    row: Row,
+}
+
+impl Rows {
+    pub(super) fn new() -> Self {
+        Self { wall: WallClock::new(Clock::Monotonic).ok(), row: [const { Value::Absent }; COLUMNS.len()] }
+    }
+
+    /// Compares the clocks again.
+    pub(super) fn update(&mut self) {
+        if let Some(wall) = &mut self.wall {
+            wall.update();
+        }
+    }
+
+    pub(super) fn event(&mut self, event: &Event, names: &mut Names) -> &Row {
+        let &Event { ns, cpu, pid, tid, .. } = event;
+        self.begin(ns, cpu);
+        self.set(Column::pid, pid.into());
+        self.set(Column::tid, tid.into());
+        self.text(Column::process, &names.comm(pid, cpu, ns));
+        self.text(Column::thread, &names.comm(tid, cpu, ns));
+        if let Some(process) = names.process(pid, ns) {
+            self.row[Column::cgroup as usize] = Value::Text(process.cgroup.clone());
+            if let Some(inside) = process.nspids.last() {
+                self.set(Column::ns_pid, (*inside).into());
+            }
+            if let Some(namespace) = process.pid_ns {
+                self.set(Column::pid_ns, namespace);
+            }
+        }
+        self.what(&event.what);
+        &self.row
+    }
+
+    pub(super) fn gap(&mut self, gap: &Gap) -> &Row {
+        self.begin(gap.until, gap.cpu);
+        self.text(Column::event, b"lost");
+        self.text(Column::group, gap.group.as_bytes());
+        self.set(Column::lost, gap.count);
+        self.row[Column::cause as usize] = Value::Text(escape(gap.cause.as_bytes()));
+        if let Some(since) = gap.since {
+            self.set(Column::since, since);
+        }
+        &self.row
+    }
+
+    fn begin(&mut self, ns: u64, cpu: u16) {
+        self.row.fill(Value::Absent);
+        if let Some(wall) = &self.wall {
+            let time = humantime::format_rfc3339_nanos(wall.to_wall(ns).value);
+            // A time that no calendar has is hostile: it stays empty.
+            let mut text = String::new();
+            if std::fmt::Write::write_fmt(&mut text, format_args!("{time}")).is_ok() {
+                self.row[Column::time as usize] = Value::Text(text);
+            }
+        }
+        self.set(Column::ns, ns);
+        self.set(Column::cpu, cpu.into());
+    }
+
+    fn what(&mut self, what: &What) {
+        let with = self;
+        match what {
+            What::Switch { state, prio, next, next_prio, next_comm } => {
+                with.text(Column::event, b"sched_switch");
+                with.text(Column::state, state_letters(*state).as_bytes());
+                with.set(Column::prio, (*prio).into());
+                with.set(Column::next_tid, (*next).into());
+                with.name(Column::next_thread, next_comm);
+                with.set(Column::next_prio, (*next_prio).into());
+            }
+            What::Wakeup { task, prio, target, comm } => {
+                with.text(Column::event, b"sched_wakeup");
+                with.set(Column::woken_tid, (*task).into());
+                with.name(Column::woken_thread, comm);
+                with.set(Column::woken_prio, (*prio).into());
+                with.set(Column::woken_cpu, (*target).into());
+            }
+            What::IrqEnter { irq } => with.number(b"irq_handler_entry", Column::irq, *irq),
+            What::IrqExit { irq } => with.number(b"irq_handler_exit", Column::irq, *irq),
+            What::SoftirqEnter { vec } => with.softirq(b"softirq_entry", *vec),
+            What::SoftirqExit { vec } => with.softirq(b"softirq_exit", *vec),
+            What::SyscallEnter { nr, args } => {
+                with.syscall(b"sys_enter", *nr);
+                for (column, arg) in [Column::arg0, Column::arg1, Column::arg2].into_iter().zip(args) {
+                    with.row[column as usize] = Value::Hex(*arg);
+                }
+            }
+            What::SyscallExit { nr, ret } => {
+                with.syscall(b"sys_exit", *nr);
+                with.row[Column::ret as usize] = Value::Signed(*ret);
+                with.error(*ret);
+            }
+            What::Exec { file } => {
+                with.text(Column::event, b"sched_process_exec");
+                with.row[Column::file as usize] = Value::Text(escape(file.as_bytes()));
+            }
+            What::Fork { child_pid, child_tid, comm } => {
+                with.number(b"sched_process_fork", Column::child_pid, *child_pid);
+                with.set(Column::child_tid, (*child_tid).into());
+                with.name(Column::child_thread, comm);
+            }
+            What::Exit { code } => {
+                // As wait(2) returns it.
+                let code = code.cast_unsigned();
+                with.number(b"sched_process_exit", Column::exit_status, code >> 8 & 0xff);
+                if code & 0x7f != 0 {
+                    with.set(Column::exit_signal, (code & 0x7f).into());
+                }
+            }
+            What::BlockIssue { dev, sector, bytes, op } => {
+                with.block(b"block_rq_issue", *dev, *sector, *bytes);
+                with.name(Column::op, op);
+            }
+            What::BlockComplete { dev, sector, bytes, error } => {
+                with.block(b"block_rq_complete", *dev, *sector, *bytes);
+                with.error((*error).into());
+            }
+            What::NetSend { ifindex, bytes } => with.packet(b"net_dev_queue", *ifindex, *bytes),
+            What::NetReceive { ifindex, bytes } => with.packet(b"netif_receive_skb", *ifindex, *bytes),
+            What::Fault { address, ip } => {
+                with.text(Column::event, b"page_fault_user");
+                with.row[Column::address as usize] = Value::Hex(*address);
+                with.row[Column::ip as usize] = Value::Hex(*ip);
+            }
+        }
+    }
+
+    fn number(&mut self, event: &[u8], column: Column, number: u32) {
+        self.text(Column::event, event);
+        self.set(column, number.into());
+    }
+
+    fn softirq(&mut self, event: &[u8], vec: u32) {
+        self.number(event, Column::vector, vec);
+        if let Some(name) = softirq_name(vec) {
+            self.text(Column::softirq, name.as_bytes());
+        }
+    }
+
+    fn syscall(&mut self, event: &[u8], nr: u32) {
+        self.number(event, Column::nr, nr);
+        if let Some(call) = syscalls::Sysno::new(nr as usize) {
+            self.text(Column::syscall, call.name().as_bytes());
+        }
+    }
+
+    /// The name of an error number, as system calls return it.
+    fn error(&mut self, ret: i64) {
+        let errno = ret.checked_neg().filter(|errno| (1..4096).contains(errno));
+        let errno = errno.and_then(|errno| i32::try_from(errno).ok());
+        if let Some(name) = errno.and_then(|errno| syscalls::Errno::new(errno).name()) {
+            self.text(Column::error, name.as_bytes());
+        }
+    }
+
+    fn block(&mut self, event: &[u8], dev: u32, sector: u64, bytes: u32) {
+        self.text(Column::event, event);
+        self.row[Column::device as usize] = Value::Text(format!("{}:{}", dev >> 20, dev & 0xf_ffff));
+        self.set(Column::sector, sector);
+        self.set(Column::bytes, bytes.into());
+    }
+
+    fn packet(&mut self, event: &[u8], ifindex: u32, bytes: u32) {
+        self.number(event, Column::interface, ifindex);
+        self.set(Column::bytes, bytes.into());
+    }
+
+    fn set(&mut self, column: Column, value: u64) {
+        self.row[column as usize] = Value::Unsigned(value);
+    }
+
+    /// A text that is known to be one, or was escaped.
+    fn text(&mut self, column: Column, text: &[u8]) {
+        if !text.is_empty() {
+            self.row[column as usize] = Value::Text(String::from_utf8_lossy(text).into_owned());
+        }
+    }
+
+    /// A text from the kernel that zeros end.
+    fn name(&mut self, column: Column, name: &[u8]) {
+        let end = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
+        self.text(column, escape(&name[..end]).as_bytes());
+    }
+}
+
+/// As ftrace shows `prev_state`.
+fn state_letters(state: u16) -> String {
+    const LETTERS: [char; 9] = ['S', 'D', 'T', 't', 'X', 'Z', 'P', 'I', '+'];
+    let letters = LETTERS.iter().enumerate().filter(|(bit, _)| state & 1 << bit != 0);
+    let text: String = letters.map(|(_, letter)| letter).collect();
+    match text.as_str() {
+        "" => "R".to_owned(),
+        "+" => "R+".to_owned(),
+        _ => text,
+    }
+}
+
+pub(super) fn softirq_name(vec: u32) -> Option<&'static str> {
+    const NAMES: [&str; 10] =
+        ["HI", "TIMER", "NET_TX", "NET_RX", "BLOCK", "IRQ_POLL", "TASKLET", "SCHED", "HRTIMER", "RCU"];
+    NAMES.get(usize::try_from(vec).ok()?).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_and_names() {
+        assert_eq!([0, 1, 2, 0x80, 0x100, 3].map(state_letters), ["R", "S", "D", "I", "R+", "SD"]);
+        assert_eq!([softirq_name(3), softirq_name(10), softirq_name(u32::MAX)], [Some("NET_RX"), None, None]);
+    }
+}

@@ -1,0 +1,271 @@
+//! Records the real kernel, and reads the dumps of a known piece of work.
+#![cfg(feature = "bpf")]
+
+#[allow(dead_code)]
+mod perfetto;
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::thread;
+
+use serde_json::{Value, json};
+
+/// The command, with pins of its own. Dropping it ends the recording.
+struct Recorder {
+    pins: PathBuf,
+    /// For the files that it writes.
+    dir: PathBuf,
+}
+
+impl Recorder {
+    /// Starts a recording. `None` if that is refused here.
+    fn start(test: &str, events: &str) -> Option<Self> {
+        let name = format!("mapring-dump-{}-{test}", std::process::id());
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&name);
+        fs::create_dir_all(&dir).unwrap();
+        let recorder = Self { pins: Path::new("/sys/fs/bpf").join(name), dir };
+        // Enough memory that a busy machine does not overwrite what a test did before it reads.
+        let output = recorder.run("start", &["--size", "192M", "--events", events]);
+        if output.status.code() == Some(77) {
+            let required = std::env::var("MAPRING_REQUIRE_BPF").is_ok_and(|value| value == "1");
+            assert!(!required, "MAPRING_REQUIRE_BPF=1, but this is refused here, as said above");
+            eprintln!("\n!!!! SKIPPED: this is refused here, as said above !!!!\n");
+            return None;
+        }
+        assert!(output.status.success());
+        Some(recorder)
+    }
+
+    fn command(&self, name: &str, options: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mapring"));
+        command.args(["flight", name, "--pins"]).arg(&self.pins).args(options);
+        command.current_dir(&self.dir).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, name: &str, options: &[&str]) -> Output {
+        let output = self.command(name, options).output().unwrap();
+        eprint!("{}", String::from_utf8_lossy(&output.stderr));
+        output
+    }
+
+    fn dump(&self, options: &[&str]) -> Vec<u8> {
+        let output = self.run("dump", options);
+        assert!(output.status.success());
+        output.stdout
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.run("stop", &[]);
+        fs::remove_dir_all(&self.dir).unwrap();
+    }
+}
+
+const THREAD: &str = "dump \"\u{7}é,\\";
+/// [`THREAD`] as it is shown.
+const SHOWN: &str = "dump \"\\u{7}é,\\\\";
+
+/// A thread with this name makes some system calls, sleeps, and runs a program. Returns its number, and the program's.
+fn work() -> (u32, u32) {
+    let work = || {
+        rustix::process::getpgid(Some(rustix::process::getpid())).unwrap();
+        assert!(fs::File::open("/no/such/file").is_err());
+        thread::sleep(std::time::Duration::from_millis(1));
+        let mut child = Command::new("/bin/sh").args(["-c", "exit 3"]).spawn().unwrap();
+        let pid = child.id();
+        child.wait().unwrap();
+        (rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned(), pid)
+    };
+    thread::Builder::new().name(THREAD.to_owned()).spawn(work).unwrap().join().unwrap()
+}
+
+/// The work as lines of NDJSON or CSV show it.
+fn expect_work(lines: &[Value], (tid, child): (u32, u32)) {
+    let me = std::process::id();
+    let of = |tid: u32, event: &str| -> Vec<&Value> {
+        lines.iter().filter(|line| line["tid"] == tid && line["event"] == event).collect()
+    };
+    let calls = of(tid, "sys_enter");
+    let hex = format!("{me:#x}");
+    let getpgid = calls.iter().find(|line| line["syscall"] == "getpgid" && line["arg0"] == hex.as_str()).unwrap();
+    assert_eq!((&getpgid["pid"], &getpgid["thread"]), (&json!(me), &json!(SHOWN)));
+    let exits = of(tid, "sys_exit");
+    assert!(exits.iter().any(|line| line["syscall"] == "openat" && line["error"] == "ENOENT" && line["ret"] == -2));
+    assert!(of(tid, "sched_switch").iter().any(|line| line["state"] == "S" && line["thread"] == SHOWN));
+    assert!(lines.iter().any(|line| line["event"] == "sched_wakeup" && line["woken_tid"] == tid));
+    assert!(of(tid, "sched_process_fork").iter().any(|line| line["child_pid"] == child));
+    let execs = of(child, "sched_process_exec");
+    assert_eq!(execs.iter().filter(|line| line["file"] == "/bin/sh").count(), 1);
+    let exits = of(child, "sched_process_exit");
+    assert_eq!((exits.len(), &exits[0]["exit_status"], &exits[0]["thread"]), (1, &json!(3), &json!("sh")));
+    // This process is still present.
+    let cgroup = fs::read_to_string("/proc/self/cgroup").unwrap();
+    let cgroup = cgroup.lines().find_map(|line| line.strip_prefix("0::"));
+    assert!(cgroup.is_none_or(|cgroup| getpgid["cgroup"] == cgroup));
+    let name = fs::read_to_string(format!("/proc/{me}/comm")).unwrap();
+    assert_eq!(getpgid["process"], name.trim_end());
+    // In order.
+    let times: Vec<_> = lines.iter().map(|line| line["ns"].as_u64().unwrap()).collect();
+    assert!(times.is_sorted());
+}
+
+fn ndjson(bytes: &[u8]) -> Vec<Value> {
+    str::from_utf8(bytes).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The rows as [`ndjson`] has them.
+fn csv(bytes: &[u8]) -> Vec<Value> {
+    let mut reader = csv::Reader::from_reader(bytes);
+    let header = reader.headers().unwrap().clone();
+    let texts: HashSet<_> = ["arg0", "arg1", "arg2", "address", "ip", "thread", "process"].into();
+    let value = |name: &str, text: &str| match text.parse::<i64>() {
+        Ok(number) if !texts.contains(name) => json!(number),
+        _ => json!(text),
+    };
+    let row = |row: csv::StringRecord| {
+        header.iter().zip(&row).filter(|(_, text)| !text.is_empty()).map(|(k, v)| (k.to_owned(), value(k, v))).collect()
+    };
+    reader.records().map(|record| row(record.unwrap())).collect()
+}
+
+#[test]
+fn each_format_has_the_work() {
+    let Some(recorder) = Recorder::start("formats", "sched,syscalls,exec") else { return };
+    let work = work();
+    // The process that ran `start` has ended long ago. Two at the same time:
+    let [a, b] = [("a.pftrace", Stdio::null()), ("b.ndjson", Stdio::null())].map(|(file, stdout)| {
+        recorder.command("dump", &["--out", file]).stdout(stdout).spawn().unwrap()
+    });
+    for mut dump in [a, b] {
+        assert!(dump.wait().unwrap().success());
+    }
+    expect_work(&ndjson(&fs::read(recorder.dir.join("b.ndjson")).unwrap()), work);
+    expect_work(&csv(&recorder.dump(&["--format", "csv"])), work);
+
+    let packets = perfetto::packets(&fs::read(recorder.dir.join("a.pftrace")).unwrap());
+    let (tid, child) = work;
+    let events = perfetto::events(&packets);
+    let of = |tid: u32, name: &'static str| {
+        events.iter().filter(move |(_, event)| event["pid"] == tid).map(move |(_, event)| &event[name])
+    };
+    let getpgid = json!(libc::SYS_getpgid);
+    let me = json!(std::process::id());
+    assert!(of(tid, "sys_enter").any(|call| call["id"] == getpgid && call["args"][0] == me));
+    assert!(of(tid, "sched_switch").any(|switch| switch["prev_state"] == 1 && switch["prev_comm"] == SHOWN));
+    assert!(of(tid, "task_newtask").any(|fork| fork["pid"] == child && fork["clone_flags"] == 0));
+    assert!(of(child, "task_rename").any(|rename| rename["newcomm"] == "sh"));
+    let mut processes = packets.iter().flat_map(|packet| packet["process_tree"]["processes"].as_array()).flatten();
+    let process = processes.find(|process| process["pid"] == me).unwrap();
+    assert_eq!(process["cmdline"][0], std::env::args().next().unwrap());
+
+    // Without --out, a trace has a name of its own, which is printed.
+    let name = String::from_utf8(recorder.dump(&["--last", "1ms"])).unwrap();
+    let packets = perfetto::packets(&fs::read(recorder.dir.join(name.trim_end())).unwrap());
+    let times: Vec<_> = perfetto::events(&packets).iter().map(|(_, e)| e["timestamp"].as_u64().unwrap()).collect();
+    // Up to the time of the reading, which may take longer than it wants to.
+    assert!(times.len() < events.len() && times.iter().all(|time| times[0] <= *time || time + 1_000_000 > times[0]));
+}
+
+#[cfg(feature = "parquet")]
+#[test]
+fn parquet_has_the_calls() {
+    use parquet::file::reader::{FileReader, SerializedFileReader};
+    use parquet::record::Field;
+
+    let Some(recorder) = Recorder::start("parquet", "syscalls") else { return };
+    let (tid, _) = work();
+    recorder.dump(&["--out", "a.parquet"]);
+    let file = fs::File::open(recorder.dir.join("a.parquet")).unwrap();
+    let rows = SerializedFileReader::new(file).unwrap();
+    let is = |row: &parquet::record::Row, name: &str, is: Field| row.get_column_iter().any(|(n, v)| n == name && *v == is);
+    let mut rows = rows.get_row_iter(None).unwrap().map(Result::unwrap);
+    let arg = Field::ULong(std::process::id().into());
+    assert!(rows.any(|row| {
+        is(&row, "tid", Field::ULong(tid.into()))
+            && is(&row, "syscall", Field::Str("getpgid".into()))
+            && is(&row, "arg0", arg.clone())
+            && is(&row, "thread", Field::Str(SHOWN.into()))
+    }));
+}
+
+#[cfg(not(feature = "parquet"))]
+#[test]
+fn without_parquet_it_says_how_to_get_it() {
+    let Some(recorder) = Recorder::start("refused", "exec") else { return };
+    let output = recorder.run("dump", &["--out", "a.parquet"]);
+    assert_eq!(output.status.code(), Some(77));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("--features parquet"));
+}
+
+#[test]
+fn following_shows_new_events_in_order_until_a_signal() {
+    let Some(recorder) = Recorder::start("follow", "sched,syscalls,exec") else { return };
+    let mut follow = recorder.command("dump", &["--follow"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut out = BufReader::new(follow.stdout.take().unwrap());
+    let mut text = String::new();
+    out.read_line(&mut text).unwrap(); // it has begun
+    let reading = thread::spawn(move || {
+        let mut rest = Vec::new();
+        out.read_to_end(&mut rest).unwrap();
+        rest
+    });
+    let work = work();
+    let pid = rustix::process::Pid::from_raw(i32::try_from(follow.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert!(follow.wait().unwrap().success());
+    text.push_str(str::from_utf8(&reading.join().unwrap()).unwrap());
+    let mut lines = ndjson(text.as_bytes());
+    // A busy machine may write a record after its turn.
+    lines.sort_by_key(|line| line["ns"].as_u64());
+    expect_work(&lines, work);
+}
+
+#[test]
+fn following_ends_with_the_recording() {
+    let Some(recorder) = Recorder::start("end", "exec") else { return };
+    let mut follow = recorder.command("dump", &["--follow", "--format", "csv"]);
+    let mut follow = follow.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut out = BufReader::new(follow.stdout.take().unwrap());
+    let mut header = String::new();
+    out.read_line(&mut header).unwrap();
+    assert!(header.starts_with("time,ns,cpu,pid,tid,process,thread,"));
+    assert!(recorder.run("stop", &[]).status.success());
+    let output = follow.wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert!(String::from_utf8(output.stderr).unwrap().contains("the recording has ended"));
+}
+
+#[test]
+fn what_goes_wrong_is_said() {
+    let Some(recorder) = Recorder::start("wrong", "sched,syscalls") else { return };
+    work();
+    for format in ["perfetto", "ndjson", "csv"] {
+        let output = recorder.run("dump", &["--format", format, "--out", "/dev/full"]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(String::from_utf8(output.stderr).unwrap().contains("/dev/full: No space left on device"));
+    }
+    let output = recorder.run("dump", &["--out", "no/such/directory.csv"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("no/such/directory.csv: No such file"));
+    for options in [&["--out", "a.txt"][..], &["--follow", "--format", "perfetto"], &["--last", "10"]] {
+        assert_eq!(recorder.run("dump", options).status.code(), Some(2), "{options:?}");
+    }
+    for options in [&["--format", "ndjson"][..], &["--follow"]] {
+        let mut dump = recorder.command("dump", options).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut start = [0; 10];
+        dump.stdout.take().unwrap().read_exact(&mut start).unwrap(); // and closes the pipe
+        let output = dump.wait_with_output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    }
+    let nowhere = Command::new(env!("CARGO_BIN_EXE_mapring"))
+        .args(["flight", "dump", "--pins", "/sys/fs/bpf/mapring-no-such-recording"])
+        .output()
+        .unwrap();
+    assert_eq!(nowhere.status.code(), Some(1));
+    assert!(String::from_utf8(nowhere.stderr).unwrap().contains("nothing is recorded"));
+}
