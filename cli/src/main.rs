@@ -37,6 +37,7 @@ enum Command {
     Show(regions::show::Args),
     Stat(regions::stat::Args),
     Tail(regions::tail::Args),
+    Top(regions::top::Args),
 }
 
 fn main() -> ExitCode {
@@ -58,6 +59,7 @@ fn run(args: &Args) -> Result<ExitCode> {
         Command::Show(args) => regions::show::run(args).map(|()| ExitCode::SUCCESS),
         Command::Stat(args) => regions::stat::run(args).map(|()| ExitCode::SUCCESS),
         Command::Tail(args) => regions::tail::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Top(args) => regions::top::run(args).map(|()| ExitCode::SUCCESS),
     }
 }
 

@@ -4,11 +4,13 @@ mod filter;
 mod find;
 pub(crate) mod ls;
 mod rates;
+mod screen;
 pub(crate) mod show;
 pub(crate) mod stat;
 pub(crate) mod tail;
 mod target;
 mod text;
+pub(crate) mod top;
 mod untyped;
 mod value;
 
