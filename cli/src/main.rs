@@ -55,11 +55,11 @@ fn run(args: &Args) -> Result<ExitCode> {
     output::set(args.color, args.quiet);
     match &args.command {
         Command::Demo(args) => demo::run(args),
-        Command::Ls(args) => regions::ls::run(args).map(|()| ExitCode::SUCCESS),
-        Command::Show(args) => regions::show::run(args).map(|()| ExitCode::SUCCESS),
-        Command::Stat(args) => regions::stat::run(args).map(|()| ExitCode::SUCCESS),
-        Command::Tail(args) => regions::tail::run(args).map(|()| ExitCode::SUCCESS),
-        Command::Top(args) => regions::top::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Ls(args) => regions::run(&regions::Command::Ls(args)),
+        Command::Show(args) => regions::run(&regions::Command::Show(args)),
+        Command::Stat(args) => regions::run(&regions::Command::Stat(args)),
+        Command::Tail(args) => regions::run(&regions::Command::Tail(args)),
+        Command::Top(args) => regions::run(&regions::Command::Top(args)),
     }
 }
 
