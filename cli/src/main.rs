@@ -56,6 +56,7 @@ enum Command {
     Tail(regions::tail::Args),
     /// Records the kernel's events with no process running, to be read after an incident
     Flight(flight::Args),
+    Top(regions::top::Args),
 }
 
 fn main() -> ExitCode {
@@ -85,6 +86,11 @@ fn run(args: &Args) -> Result<ExitCode> {
         Command::Stat(args) => regions::stat::run(args).map(|()| ExitCode::SUCCESS),
         Command::Tail(args) => regions::tail::run(args).map(|()| ExitCode::SUCCESS),
         Command::Flight(args) => flight::run(args),
+        Command::Ls(args) => regions::run(&regions::Command::Ls(args)),
+        Command::Show(args) => regions::run(&regions::Command::Show(args)),
+        Command::Stat(args) => regions::run(&regions::Command::Stat(args)),
+        Command::Tail(args) => regions::run(&regions::Command::Tail(args)),
+        Command::Top(args) => regions::run(&regions::Command::Top(args)),
     }
 }
 

@@ -4,20 +4,61 @@ mod filter;
 pub(crate) mod find;
 pub(crate) mod ls;
 mod rates;
+mod screen;
 pub(crate) mod show;
 pub(crate) mod stat;
 pub(crate) mod tail;
+<<<<<<< HEAD
 pub(crate) mod target;
 pub(crate) mod text;
+=======
+mod target;
+mod text;
+pub(crate) mod top;
+>>>>>>> eyes
 mod untyped;
 mod value;
 
 use std::io;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use anyhow::Result;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::exit::Refused;
+
+/// `mapring ls`, `show`, `stat`, `tail` or `top`.
+pub(crate) enum Command<'a> {
+    Ls(&'a ls::Args),
+    Show(&'a show::Args),
+    Stat(&'a stat::Args),
+    Tail(&'a tail::Args),
+    Top(&'a top::Args),
+}
+
+/// Runs a command. What only a privilege is missing for is refused.
+pub(crate) fn run(command: &Command<'_>) -> Result<ExitCode> {
+    let done = match command {
+        Command::Ls(args) => ls::run(args),
+        Command::Show(args) => show::run(args),
+        Command::Stat(args) => stat::run(args),
+        Command::Tail(args) => tail::run(args),
+        Command::Top(args) => top::run(args),
+    };
+    done.map(|()| ExitCode::SUCCESS).map_err(|e| if is_denied(&e) { Refused(format!("{e:#}")).into() } else { e })
+}
+
+/// Whether the kernel denied something to this user.
+fn is_denied(error: &anyhow::Error) -> bool {
+    error.chain().any(|e| {
+        let of_library = e.downcast_ref::<mapring::Error>().and_then(mapring::Error::io_error);
+        let e = of_library.or_else(|| e.downcast_ref());
+        e.is_some_and(|e| e.kind() == io::ErrorKind::PermissionDenied)
+    })
+}
 
 /// Whether the user wants the command to end: Ctrl-C, or a signal.
 struct Interrupted(Arc<AtomicBool>);

@@ -1,6 +1,6 @@
 //! How fast regions change: records, counts and updates in a time. For `stat` and `top`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -20,17 +20,22 @@ pub(crate) struct Meter {
     counts: Counts,
     /// The newest timestamp of each shard's records.
     newest: HashMap<usize, u64>,
+    /// How many of a ring's latest records are kept.
+    pub(crate) keep: usize,
+    /// These records, each with its shard.
+    pub(crate) latest: VecDeque<(usize, Vec<u8>)>,
 }
 
 enum Counts {
     Ring { records: Box<dyn Records>, stamp: Option<usize>, limit: usize },
-    Counters(Counters),
+    Counters(Counters, Vec<u64>),
     Histograms(Histograms),
     TopKeys(TopKeys),
     Table(Box<dyn Table>, usize),
 }
 
 /// What a meter showed at one moment. All counts only grow.
+#[derive(Clone)]
 pub(crate) struct Reading {
     pub(crate) at: Instant,
     /// The number of each part, and its count: of shards records, of counters their values, of cells updates.
@@ -54,7 +59,11 @@ impl Meter {
                 let limit = geometry.capacity().saturating_mul(records.positions().len());
                 Counts::Ring { records, stamp, limit }
             }
-            Kind::Counters | Kind::PerCpuCounters => Counts::Counters(Counters::from_region(region.clone())?),
+            Kind::Counters | Kind::PerCpuCounters => {
+                let counters = Counters::from_region(region.clone())?;
+                let sums = vec![0; counters.len()];
+                Counts::Counters(counters, sums)
+            }
             Kind::Histograms => Counts::Histograms(Histograms::from_region(region.clone())?),
             Kind::TopKeys => Counts::TopKeys(TopKeys::from_region(region.clone())?),
             Kind::Cells | Kind::Latches | Kind::PerCpuCells if geometry.capacity() <= Self::CELLS => {
@@ -62,14 +71,22 @@ impl Meter {
             }
             _ => return Ok(None),
         };
-        Ok(Some(Self { name: target.name(), kind, counts, newest: HashMap::new(), target }))
+        Ok(Some(Self {
+            name: target.name(),
+            kind,
+            counts,
+            newest: HashMap::new(),
+            keep: 0,
+            latest: VecDeque::new(),
+            target,
+        }))
     }
 
     /// A word for what is counted.
     pub(crate) fn unit(&self) -> &'static str {
         match &self.counts {
             Counts::Ring { .. } => "records",
-            Counts::Counters(_) => "counts",
+            Counts::Counters(..) => "counts",
             Counts::Histograms(_) => "values",
             Counts::TopKeys(_) => "added",
             Counts::Table(..) => "updates",
@@ -80,7 +97,7 @@ impl Meter {
     pub(crate) fn part(&self) -> &'static str {
         match &self.counts {
             Counts::Ring { .. } => "shard",
-            Counts::Counters(_) => "counter",
+            Counts::Counters(..) => "counter",
             Counts::Histograms(_) => "histogram",
             Counts::TopKeys(_) => "table",
             Counts::Table(..) => "cell",
@@ -94,21 +111,30 @@ impl Meter {
         losses.clear();
         match &mut self.counts {
             Counts::Ring { records, stamp, limit } => {
-                let newest = &mut self.newest;
+                let (newest, latest, keep) = (&mut self.newest, &mut self.latest, self.keep);
                 records.each(*limit, &mut |item| {
                     let bytes = stamp.and_then(|at| item.bytes.get(at..)?.first_chunk());
                     if let Some(bytes) = bytes {
                         newest.insert(item.shard, u64::from_ne_bytes(*bytes));
+                    }
+                    while latest.len() > keep {
+                        latest.pop_front();
+                    }
+                    if keep > 0 {
+                        let oldest = if latest.len() == keep { latest.pop_front() } else { None };
+                        let mut copy = oldest.map_or_else(Vec::new, |(_, copy)| copy);
+                        copy.clear();
+                        copy.extend_from_slice(item.bytes);
+                        latest.push_back((item.shard, copy));
                     }
                 });
                 counts.extend(records.positions());
                 losses.extend(causes(&records.stats()));
                 drop(records.take_losses());
             }
-            Counts::Counters(counters) => {
-                let mut sums = vec![0; counters.len()];
-                counters.sums(&mut sums)?;
-                counts.extend(sums.into_iter().enumerate());
+            Counts::Counters(counters, sums) => {
+                counters.sums(sums)?;
+                counts.extend(sums.iter().copied().enumerate());
             }
             Counts::Histograms(histograms) => {
                 for index in 0..histograms.len() {

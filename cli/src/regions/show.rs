@@ -32,6 +32,14 @@ pub(crate) struct Args {
     json: bool,
 }
 
+/// The present content in at most about `rows` lines, for people.
+pub(crate) fn lines(target: &Target, rows: usize) -> Result<Vec<String>> {
+    let mut text = Vec::new();
+    let mut printer = Printer { out: &mut text, json: false, left: rows, further: 0, zeros: Some(0) };
+    content(target, &mut printer)?;
+    Ok(String::from_utf8_lossy(&text).lines().map(str::to_owned).collect())
+}
+
 /// Prints values until there are too many.
 struct Printer<'a, W> {
     out: &'a mut W,

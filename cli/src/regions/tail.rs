@@ -54,7 +54,7 @@ enum From {
 
 /// The longest wait before the pin, the signals and the losses are looked at again.
 const STEP: Duration = Duration::from_millis(100);
-/// The time between two looks at the pin.
+/// The time between two looks at the pin, and between two reports of losses.
 const LOOK: Duration = Duration::from_millis(500);
 /// By now a merged reader has delivered all records that it held.
 const HELD: Duration = Duration::from_millis(25);
@@ -68,6 +68,8 @@ struct Tail<'a> {
     clock: WallClock,
     out: BufWriter<io::StdoutLock<'static>>,
     printed: u64,
+    /// When losses were last reported.
+    reported: Instant,
     lost: BTreeMap<&'static str, u64>,
 }
 
@@ -114,7 +116,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     let clock = WallClock::new(Clock::Monotonic)?;
-    let mut tail = Tail { args, filter, clock, out, printed: 0, lost: BTreeMap::new() };
+    let mut tail =
+        Tail { args, filter, clock, out, printed: 0, reported: Instant::now(), lost: BTreeMap::new() };
     let done = match args.no_follow {
         true => tail.present(&mut source, &interrupted),
         false => tail.follow(&mut source, &interrupted),
@@ -171,7 +174,9 @@ impl Tail<'_> {
                 failed = self.print(target, *stamp, item).err();
             }
         });
-        self.report(source);
+        if self.reported.elapsed() > LOOK {
+            self.report(source);
+        }
         failed.map_or(Ok(count > 0), Err)
     }
 
@@ -203,10 +208,17 @@ impl Tail<'_> {
 
     /// Says what was lost since the last time.
     fn report(&mut self, source: &mut Source) {
+        self.reported = Instant::now();
+        let mut found = BTreeMap::<_, u64>::new();
         for loss in source.records.take_losses() {
-            eprintln!("mapring: lost: {loss}");
-            let count = self.lost.entry(loss.cause.as_str()).or_default();
+            let count = found.entry((loss.shard, loss.cause.as_str())).or_default();
             *count = count.saturating_add(loss.count);
+        }
+        for ((shard, cause), new) in found {
+            let shard = shard.map_or(String::new(), |shard| format!("shard {shard}: "));
+            eprintln!("mapring: lost: {shard}{new} {cause}");
+            let count = self.lost.entry(cause).or_default();
+            *count = count.saturating_add(new);
         }
         if let Some(e) = source.records.take_error() {
             eprintln!("mapring: {e}");

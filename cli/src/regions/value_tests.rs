@@ -1,1 +1,169 @@
+//! Decodes values of types that a compiler made, and of types that none would make.
 
+use mapring::btf::Btf;
+
+use super::*;
+
+const STRINGS: &str = "\0int\0u64\0char\0u8\0bool\0float\0node\0next\0state\0IDLE\0STOPPED\0rec\0pid\0comm\0args\0\
+    low\0high\0ok\0tag\0mapring_tag__open\0open\0close\0mapring_tag__close\0list\0\x1b[2J\0";
+
+fn string(name: &str) -> u32 {
+    let at = STRINGS.find(&format!("\0{name}\0")).map_or(0, |at| at + 1);
+    u32::try_from(at).unwrap()
+}
+
+/// A type: its name, kind, number of members, size or reference, and the words after that.
+fn ty(name: &str, kind: u32, members: u32, size: u32, rest: &[u32]) -> Vec<u32> {
+    [&[string(name), kind << 24 | members, size], rest].concat()
+}
+
+fn btf(types: &[Vec<u32>]) -> Btf {
+    let types = types.concat();
+    let len = u32::try_from(4 * types.len()).unwrap();
+    let words = [&[24, 0, len, len, u32::try_from(STRINGS.len()).unwrap()], &types[..]].concat();
+    let mut bytes = [&0xeb9f_u16.to_ne_bytes()[..], &[1, 0]].concat();
+    bytes.extend(words.into_iter().flat_map(u32::to_ne_bytes));
+    bytes.extend(STRINGS.as_bytes());
+    Btf::new(bytes).unwrap()
+}
+
+const [INT, PTR, ARRAY, STRUCT, UNION, ENUM, TYPEDEF, FLOAT, ENUM64]: [u32; 9] = [1, 2, 3, 4, 5, 6, 8, 16, 19];
+/// Marks a struct with bit fields.
+const BITS: u32 = 1 << 31;
+
+fn field(name: &str, ty: u32, at: u32) -> Vec<u32> {
+    vec![string(name), ty, at]
+}
+
+/// `int`, `u64`, `char`, `u8`, `bool`: types 1 to 5.
+fn base() -> Vec<Vec<u32>> {
+    vec![
+        ty("int", INT, 0, 4, &[1 << 24 | 32]),
+        ty("u64", INT, 0, 8, &[64]),
+        ty("char", INT, 0, 1, &[1 << 24 | 8]),
+        ty("u8", INT, 0, 1, &[8]),
+        ty("bool", INT, 0, 1, &[4 << 24 | 8]),
+    ]
+}
+
+fn decoded(types: &[Vec<u32>], id: u32, bytes: &[u8]) -> Value {
+    let btf = btf(types);
+    decode(btf.get(id).unwrap(), bytes)
+}
+
+#[test]
+fn a_record_is_decoded_field_by_field() {
+    let mut types = base();
+    types.extend([
+        ty("", ARRAY, 0, 0, &[3, 1, 8]),                                                  // 6: char[8]
+        ty("", ARRAY, 0, 0, &[1, 1, 2]),                                                  // 7: int[2]
+        ty("state", ENUM, 2, 4, &[string("IDLE"), 0, string("STOPPED"), u32::MAX]),        // 8
+        ty("", PTR, 0, 2, &[]),                                                           // 9
+        ty("float", FLOAT, 0, 8, &[]),                                                    // 10
+        ty("state", TYPEDEF, 0, 8, &[]),                                                  // 11
+    ]);
+    let fields = [
+        field("pid", 1, 0),
+        field("state", 11, 32),
+        field("comm", 6, 64),
+        field("args", 7, 128),
+        field("low", 1, 4 << 24 | 192),
+        field("high", 2, 12 << 24 | 196),
+        field("ok", 5, 224),
+        field("next", 9, 256),
+        field("float", 10, 320),
+    ];
+    types.push(ty("rec", STRUCT, fields.len() as u32 | BITS, 48, &fields.concat())); // 12
+    let mut bytes = Vec::new();
+    bytes.extend((-12_i32).to_ne_bytes());
+    bytes.extend((-1_i32).to_ne_bytes());
+    bytes.extend(b"ba\x1bsh\0xx");
+    bytes.extend([7_i32, -8].iter().flat_map(|n| n.to_ne_bytes()));
+    bytes.extend((0x12c_u32 << 4 | 0xe).to_ne_bytes());
+    bytes.extend([1, 0, 0, 0]);
+    bytes.extend(0xffff_8000_1234_5678_u64.to_ne_bytes());
+    bytes.extend(1.5_f64.to_ne_bytes());
+    let value = decoded(&types, 12, &bytes);
+    #[cfg(target_endian = "little")]
+    assert_eq!(
+        value.to_string(),
+        "pid=-12 state=STOPPED comm=\"ba\\u{1b}sh\" args=[7, -8] low=-2 high=300 ok=true \
+         next=0xffff800012345678 float=1.5"
+    );
+    assert_eq!(value.json()["comm"], "ba\x1bsh");
+    assert_eq!((value.at("args[1]"), value.at("args[2]")), (Some(&Value::Signed(-8)), None));
+    assert_eq!((value.at("pid.x"), value.at("nothing"), value.at("args[x]")), (None, None, None));
+    // Bytes that end early: what is there is shown.
+    for len in 0..bytes.len() {
+        assert_eq!(decoded(&types, 12, &bytes[..len]), Value::Cut);
+    }
+    let btf = btf(&types);
+    assert_eq!(type_name(btf.get(12).unwrap()), "struct rec");
+    assert_eq!(stamp(btf.get(12).unwrap(), None), None);
+}
+
+#[test]
+fn a_tagged_record_shows_its_variant() {
+    let mut types = base();
+    let tags = |number| ty("", ARRAY, 0, 0, &[4, 1, number]);
+    let none = |of| ty("", ARRAY, 0, 0, &[of, 1, 0]);
+    types.extend([tags(1), none(6), tags(2), none(8)]); // 6 to 9
+    let variants =
+        [field("open", 1, 0), field("mapring_tag__open", 7, 0), field("close", 2, 0), field("mapring_tag__close", 9, 0)];
+    types.push(ty("", UNION, 4, 8, &variants.concat())); // 10
+    types.push(ty("rec", STRUCT, 2, 16, &[field("tag", 2, 0), field("", 10, 64)].concat())); // 11
+    let bytes = |tag: u64| [tag.to_ne_bytes(), 5_u64.to_ne_bytes()].concat();
+    #[cfg(target_endian = "little")]
+    assert_eq!(decoded(&types, 11, &bytes(1)).to_string(), "tag=1 open=5");
+    assert_eq!(decoded(&types, 11, &bytes(2)).to_string(), "tag=2 close=5");
+    assert!(decoded(&types, 11, &bytes(3)).to_string().starts_with("tag=3 (unknown tag)=0x"));
+}
+
+#[test]
+fn enums_of_8_bytes_and_unknown_constants() {
+    let mut types = base();
+    types.push(ty("state", ENUM64, 1, 8, &[string("STOPPED"), 1, 2]));
+    assert_eq!(decoded(&types, 6, &(2_u64 << 32 | 1).to_ne_bytes()), Value::Name("STOPPED".to_owned()));
+    assert_eq!(decoded(&types, 6, &7_u64.to_ne_bytes()), Value::Unsigned(7));
+}
+
+#[test]
+fn hostile_types_end_soon_and_touch_nothing_else() {
+    let bytes = vec![0xff; 1 << 16];
+    let mut types = base();
+    types.extend([
+        ty("node", STRUCT, 2, 16, &[field("next", 6, 0), field("next", 6, 64)].concat()), // 6: itself, twice
+        ty("", ARRAY, 0, 0, &[7, 1, 2]),                                                  // 7: of itself
+        ty("", ARRAY, 0, 0, &[1, 1, u32::MAX]),                                           // 8: 16 GiB
+        ty("list", STRUCT, 0, 0, &[]),                                                    // 9: no bytes
+        ty("", ARRAY, 0, 0, &[9, 1, u32::MAX]),                                           // 10: 4 billion of these
+        ty("state", TYPEDEF, 0, 11, &[]),                                                 // 11: itself
+        ty("rec", STRUCT, 3, 64, &[field("pid", 1, u32::MAX), field("args", 99, 0), field("", 6, 0)].concat()),
+        ty("rec", STRUCT, 1 | BITS, 8, &field("low", 1, 0xff_ffff_ff)),                   // 13
+        ty("\x1b[2J", STRUCT, 1, 8, &field("\x1b[2J", 2, 0)),                             // 14
+        ty("", UNION, 1, 8, &field("", 15, 0)),                                           // 15: itself, without a name
+        ty("", ARRAY, 0, 0, &[16, 1, 4]),                                                 // 16
+    ]);
+    for id in 0..=17 {
+        let btf = btf(&types);
+        let Some(ty) = btf.get(id) else { continue };
+        for len in [0, 1, 7, 8, 64, bytes.len()] {
+            let value = decode(ty, &bytes[..len]);
+            assert!(value.to_string().len() < 1 << 21, "type {id}");
+            let _ = (value.json(), value.is_zero(), type_name(ty), stamp(ty, None), stamp(ty, Some("pid")));
+            assert!(!value.to_string().contains('\x1b') && !type_name(ty).contains('\x1b'));
+        }
+        let _ = record_type(&btf, id).map(type_name);
+    }
+}
+
+#[test]
+fn the_stamp_of_a_record_is_found() {
+    let mut types = base();
+    let fields = [field("low", 1, 0), field("high", 2, 64)].concat();
+    types.push(ty("rec", STRUCT, 2, 16, &fields));
+    let btf = btf(&types);
+    let rec = btf.get(6).unwrap();
+    assert_eq!(stamp(rec, Some("high")), Some(("high".to_owned(), 8)));
+    assert_eq!((stamp(rec, Some("low")), stamp(rec, Some("none")), stamp(rec, None)), (None, None, None));
+}

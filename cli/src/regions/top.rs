@@ -1,0 +1,235 @@
+//! `mapring top`: a full-screen view of regions, read at a chosen rate.
+
+use std::io::{self, IsTerminal};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::Interrupted;
+use super::rates::{Meter, Reading, per_second};
+use super::screen::{Line, Sort, View};
+use super::{show, stat};
+
+/// Shows regions on the full screen: how fast they are written, and the values of the selected one
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Pins, id:42, names of maps, or memory files. Without any: all that this user can open
+    region: Vec<String>,
+    /// How often to read the regions in a second; the screen shows the largest rate between two readings as PEAK
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    hz: u32,
+    /// Stop after this number of drawings, four a second
+    #[arg(long, short = 'n', value_name = "N")]
+    count: Option<u64>,
+}
+
+/// The time between two drawings.
+const FRAME: Duration = Duration::from_millis(250);
+/// The most lines of values of a region that the view keeps.
+const ROWS: usize = 200;
+/// Regions with more values are not shown here.
+const VALUES: usize = 4096;
+
+/// A region with its readings.
+struct Row {
+    meter: Meter,
+    /// At the last drawing, at the reading before the last one, and at the last one.
+    drawn: Reading,
+    before: Reading,
+    now: Reading,
+    /// The largest rate between two readings since the last drawing.
+    peak: f64,
+    error: Option<String>,
+}
+
+impl Row {
+    fn new(meter: Meter) -> Self {
+        let [drawn, before, now] = std::array::from_fn(|_| Reading::new());
+        let mut row = Self { meter, drawn, before, now, peak: 0.0, error: None };
+        row.read();
+        row.meter.read(&mut row.drawn).unwrap_or_default();
+        row.peak = 0.0;
+        row
+    }
+
+    /// Reads all counts. Of a mapped region it makes no system call.
+    fn read(&mut self) {
+        std::mem::swap(&mut self.before, &mut self.now);
+        self.error = self.meter.read(&mut self.now).err().map(|e| format!("{e:#}"));
+        if self.before.counts.len() == self.now.counts.len() {
+            let grown = self.now.total().wrapping_sub(self.before.total());
+            // A ring that was replaced started again.
+            let grown = if grown > u64::MAX / 2 { 0 } else { grown };
+            self.peak = self.peak.max(per_second(grown, self.now.seconds_since(&self.before)));
+        }
+    }
+
+    /// Its line on the screen.
+    fn line(&self) -> Line {
+        let seconds = self.now.seconds_since(&self.drawn);
+        let grown = self.now.growth(&self.drawn).iter().map(|(_, n)| n).sum();
+        let lost: u64 = self.now.new_losses(&self.drawn).iter().map(|(_, n)| n).sum();
+        let ages = self.now.counts.iter().filter_map(|(part, _)| self.meter.age(*part));
+        Line {
+            name: self.meter.name.clone(),
+            kind: self.meter.kind.to_string(),
+            rate: per_second(grown, seconds),
+            peak: self.peak,
+            lost: per_second(lost, seconds),
+            total: self.now.total(),
+            age: ages.min(),
+            error: self.error.clone(),
+        }
+    }
+
+    /// The parts that changed most, then the values.
+    fn details(&self) -> Vec<String> {
+        let seconds = self.now.seconds_since(&self.drawn);
+        let mut lines: Vec<_> = (self.now.new_losses(&self.drawn).into_iter())
+            .map(|(cause, n)| {
+                format!("lost: {} a second, {cause}", super::text::rate(per_second(n, seconds)))
+            })
+            .collect();
+        let mut growth: Vec<_> = self.now.growth(&self.drawn).into_iter().zip(&self.now.counts).collect();
+        growth.retain(|((_, n), _)| *n > 0 || self.meter.part() == "shard");
+        if self.meter.part() != "shard" {
+            growth.sort_by_key(|((part, n), _)| (std::cmp::Reverse(*n), *part));
+        }
+        let parts = if self.meter.part() == "cell" { 0 } else { ROWS };
+        lines.extend(growth.iter().take(parts).map(|((part, n), (_, total))| {
+            let rate = super::text::rate(per_second(*n, seconds));
+            let (part, total) = (format!("{} {part}", self.meter.part()), super::text::grouped(*total));
+            format!("{part:<16} {rate:>9}/s {total:>20}")
+        }));
+        if self.meter.part() == "shard" {
+            let latest = self.meter.latest.iter().rev();
+            lines.extend(
+                latest.map(|(shard, bytes)| format!("[{shard}] {}", self.meter.target.decode(bytes))),
+            );
+            return lines;
+        }
+        let values = self.meter.target.region().map_or(0, |region| region.geometry().capacity());
+        if self.meter.part() == "counter" || values > VALUES {
+            return lines;
+        }
+        match show::lines(&self.meter.target, ROWS) {
+            Ok(values) => lines.extend(values),
+            Err(e) => lines.push(format!("{e:#}")),
+        }
+        lines
+    }
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    ensure!(
+        io::stdout().is_terminal() && io::stdin().is_terminal(),
+        "top needs a terminal: `mapring stat` writes to a pipe or file"
+    );
+    let interrupted = Interrupted::new()?;
+    let mut rows: Vec<_> = stat::meters(&args.region)?.into_iter().map(Row::new).collect();
+    ensure!(!rows.is_empty(), "no region that could be written: `mapring ls` lists what there is");
+    let color = anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never;
+    let mut view = View::new(args.hz, color);
+    let mut terminal = ratatui::try_init().context("the terminal")?;
+    let done = watch(args, &interrupted, &mut rows, &mut view, &mut terminal);
+    ratatui::try_restore().context("the terminal")?;
+    done
+}
+
+fn watch(
+    args: &Args,
+    interrupted: &Interrupted,
+    rows: &mut [Row],
+    view: &mut View,
+    terminal: &mut ratatui::DefaultTerminal,
+) -> Result<()> {
+    let tick = Duration::from_secs(1) / args.hz;
+    let mut next = Instant::now();
+    let (mut draw_at, mut used, mut drawn) = (next, cpu_time(), next);
+    let mut frames = 0;
+    while !interrupted.is_set() {
+        rows.iter_mut().for_each(Row::read);
+        let now = Instant::now();
+        if now >= draw_at {
+            if keys(view)? {
+                break;
+            }
+            let cpu = cpu_time();
+            let elapsed = now.saturating_duration_since(drawn);
+            view.load = (cpu.saturating_sub(used)).as_secs_f64() / elapsed.as_secs_f64().max(1e-9);
+            (used, drawn, draw_at) = (cpu, now, now + FRAME);
+            draw(rows, view, terminal)?;
+            frames += 1;
+            if args.count.is_some_and(|count| frames >= count) {
+                break;
+            }
+        }
+        next += tick;
+        let now = Instant::now();
+        if next < now {
+            next = now; // Reading takes longer than a tick.
+        }
+        let rest = next - now;
+        // A key is answered soon; but at a high rate it is looked for only with each drawing.
+        if rest > Duration::from_millis(20) {
+            if event::poll(rest.min(draw_at.saturating_duration_since(now)))? {
+                draw_at = now;
+            }
+        } else {
+            thread::sleep(rest);
+        }
+    }
+    Ok(())
+}
+
+fn draw(rows: &mut [Row], view: &mut View, terminal: &mut ratatui::DefaultTerminal) -> Result<()> {
+    let lines: Vec<_> = rows.iter().map(Row::line).collect();
+    view.update(lines);
+    let selected = view.selected();
+    for (at, row) in rows.iter_mut().enumerate() {
+        row.meter.keep = if Some(at) == selected { ROWS.min(64) } else { 0 };
+        if Some(at) == selected && !view.paused {
+            view.details = row.details();
+        }
+        if !view.paused {
+            row.drawn.clone_from(&row.now);
+            row.peak = 0.0;
+        }
+    }
+    terminal.draw(|frame| frame.render_widget(&*view, frame.area())).context("the terminal")?;
+    Ok(())
+}
+
+/// Handles all keys that were pressed; returns whether one of them ends the command.
+fn keys(view: &mut View) -> Result<bool> {
+    while event::poll(Duration::ZERO)? {
+        let Event::Key(key) = event::read()? else { continue };
+        if key.kind == KeyEventKind::Release {
+            continue;
+        }
+        match key.code {
+            KeyCode::Char('q') | KeyCode::Esc if !view.help => return Ok(true),
+            KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => return Ok(true),
+            _ if view.help => view.help = false,
+            KeyCode::Down | KeyCode::Char('j') => view.select(1),
+            KeyCode::Up | KeyCode::Char('k') => view.select(-1),
+            KeyCode::PageDown => view.scroll = view.scroll.saturating_add(10),
+            KeyCode::PageUp => view.scroll = view.scroll.saturating_sub(10),
+            KeyCode::Char('s') => view.sort = view.sort.next(),
+            KeyCode::Char('n') => view.sort = Sort::Name,
+            KeyCode::Char('p' | ' ') => view.paused = !view.paused,
+            KeyCode::Char('h' | '?') => view.help = true,
+            _ => {}
+        }
+    }
+    Ok(false)
+}
+
+/// The CPU time of this process.
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}

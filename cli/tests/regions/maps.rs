@@ -1,0 +1,338 @@
+//! Maps of a real program, of each kind: read as root and as nobody, and while a loader restarts.
+
+use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader, Read};
+use std::mem::MaybeUninit;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use libbpf_rs::{MapCore, ProgramInput};
+use mapring::Region;
+use serde_json::{Value, json};
+
+use super::{lines, mapring, output, said, text};
+
+#[allow(clippy::all, missing_docs, unreachable_pub, dead_code, unsafe_op_in_unsafe_fn)]
+#[allow(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block, unsafe_code)]
+mod skel {
+    include!(concat!(env!("OUT_DIR"), "/regions.skel.rs"));
+}
+
+const NOBODY: u32 = 65534;
+
+/// The loaded program, with pins in a directory of its own.
+struct Loaded {
+    skel: skel::RegionsSkel<'static>,
+    dir: PathBuf,
+}
+
+impl Loaded {
+    /// `None`, after a loud message, if BPF is refused here.
+    fn new() -> Option<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let dir = PathBuf::from(format!("/sys/fs/bpf/mapring-cli-{}-{number}", std::process::id()));
+        let made = fs::create_dir(&dir).map_err(|e| format!("{}: {e}", dir.display()));
+        match made.and_then(|()| Self::load(&dir).map_err(|e| format!("{e:#}"))) {
+            Ok(skel) => Some(Self { skel, dir }),
+            Err(why) => {
+                let required = std::env::var("MAPRING_REQUIRE_BPF").is_ok_and(|value| value == "1");
+                assert!(!required, "MAPRING_REQUIRE_BPF=1, but {why}");
+                eprintln!("\n!!!! SKIPPED: {why} !!!!\n");
+                let _ = fs::remove_dir_all(&dir);
+                None
+            }
+        }
+    }
+
+    fn load(dir: &Path) -> anyhow::Result<skel::RegionsSkel<'static>> {
+        let storage = Box::leak(Box::new(MaybeUninit::uninit()));
+        let mut open = skel::RegionsSkelBuilder::default().open(storage)?;
+        mapring::loader::prepare(&mut open)?;
+        let mut skel = open.load()?;
+        mapring::loader::initialize(&skel)?;
+        Self::pin(&mut skel, dir)?;
+        Ok(skel)
+    }
+
+    fn pin(skel: &mut skel::RegionsSkel<'static>, dir: &Path) -> anyhow::Result<()> {
+        let maps = &mut skel.maps;
+        for map in [
+            &mut maps.t_events,
+            &mut maps.t_names,
+            &mut maps.t_loads,
+            &mut maps.t_calls,
+            &mut maps.t_waits,
+            &mut maps.t_depths,
+            &mut maps.t_keys,
+            &mut maps.t_settings,
+            &mut maps.t_each,
+            &mut maps.data,
+        ] {
+            let name = map.name().to_string_lossy().replace('.', "_");
+            map.pin(dir.join(name))?;
+        }
+        Ok(())
+    }
+
+    /// The program publishes this number of records, and sets the values.
+    fn fill(&self, count: u64) {
+        for program in [&self.skel.progs.fill, &self.skel.progs.fill_others] {
+            let mut input = count.to_ne_bytes();
+            let input = ProgramInput { context_in: Some(&mut input), ..ProgramInput::default() };
+            program.test_run(input).unwrap();
+        }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.dir.join(name).to_str().unwrap().to_owned()
+    }
+
+    fn show(&self, name: &str, options: &[&str]) -> String {
+        text(&mapring(&[&["show", &self.path(name)], options].concat()))
+    }
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// The command as a user without any privilege, who need not reach this folder.
+fn as_nobody(args: &[&str]) -> std::process::Output {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let copy = std::env::temp_dir().join(format!("mapring-nobody-{}-{number}", std::process::id()));
+    fs::copy(env!("CARGO_BIN_EXE_mapring"), &copy).unwrap();
+    fs::set_permissions(&copy, Permissions::from_mode(0o755)).unwrap();
+    let done = output(Command::new(&copy).args(args).uid(NOBODY).gid(NOBODY).current_dir("/"));
+    fs::remove_file(&copy).unwrap();
+    done
+}
+
+#[test]
+fn ls_lists_every_kind_in_80_columns() {
+    let Some(loaded) = Loaded::new() else { return };
+    loaded.fill(10);
+    let dir = loaded.path("");
+    let shown = text(&mapring(&["ls", &dir]));
+    assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
+    let found = lines(&mapring(&["ls", &dir, "--json"]));
+    let of =
+        |name: &str| found.iter().find(|map| map["name"].as_str().is_some_and(|n| n.contains(name))).unwrap();
+    for (name, kind, ty, size, entries, access) in [
+        ("t_events", "ring", "struct event", 80, 64, "mapped"),
+        ("t_names", "ring with tails", "struct name", 32, 16, "mapped"),
+        ("t_loads", "cells", "struct load", 16, 8, "mapped"),
+        ("t_calls", "counters", "u64", 8, 1000, "mapped"),
+        ("t_waits", "histograms", "", 4096, 1, "mapped"),
+        ("t_keys", "top keys", "", 72, 64, "mapped"),
+        ("t_settings", "array", "struct setting", 16, 4, "mapped"),
+        ("t_each", "per-CPU array", "struct point", 8, 2, "syscall"),
+        (".data", "global data", "", 16, 1, "mapped"),
+    ] {
+        let map = of(name);
+        println!("{name}: {map}");
+        assert_eq!(
+            (&map["kind"], &map["entries"], &map["access"]),
+            (&json!(kind), &json!(entries), &json!(access))
+        );
+        assert!(ty.is_empty() || map["type"] == ty, "{map}");
+        assert!(ty.is_empty() || map["size"] == size, "{map}");
+        assert!(map["pins"][0].as_str().unwrap().starts_with(&dir));
+    }
+    let events = of("t_events");
+    assert_eq!(
+        (&events["loader"]["pid"], &events["loader"]["lives"]),
+        (&json!(std::process::id()), &json!(true))
+    );
+    assert_eq!(
+        (&events["programs"][0]["name"], &events["programs"][0]["links"]),
+        (&json!("fill"), &json!(0))
+    );
+    assert!(of("t_each")["refusal"].as_str().unwrap().contains("never mapped"));
+    // All maps of the machine, and this one among them, once.
+    let id = &events["id"];
+    let all = lines(&mapring(&["ls", "--json"]));
+    assert_eq!(all.iter().filter(|map| map["id"] == *id).count(), 1);
+    let by_id = lines(&mapring(&["show", &format!("id:{id}"), "--json", "-n", "0"]));
+    assert_eq!(by_id[0]["name"], "t_events");
+}
+
+#[test]
+fn show_decodes_every_kind() {
+    let Some(loaded) = Loaded::new() else { return };
+    loaded.fill(100);
+    let events = loaded.show("t_events", &["-n", "2"]);
+    assert!(events.contains("100 records were written; 64 are still there; programs dropped 0"));
+    assert!(events.contains(
+        "pid=99 state=RUNNING at=[{x=0 y=0}, {x=0 y=-5}] low=9 high=300 whole=16909060 parts=0x04030201 comm=\"bash\" ok=true"
+    ) || cfg!(target_endian = "big"));
+    assert!(events.contains("pid=100 state=STOPPED") && events.contains("comm=\"x\\u{1b}[2Jy\""));
+    let names = loaded.show("t_names", &[]);
+    assert!(names.contains("number=8  tail \"a tail\""));
+    assert!(loaded.show("t_loads", &[]).contains("index 3: number=42 at={x=-1 y=2}"));
+    let calls = loaded.show("t_calls", &["-n", "100"]);
+    assert!(calls.contains("index 99: 100") && calls.contains("(900 are zero"));
+    let waits = loaded.show("t_waits", &[]);
+    assert!(waits.contains("index 0: 100 values") && waits.contains("p99 ≤ ") && waits.contains("###"));
+    assert!(waits.lines().all(|line| line.chars().count() <= 80));
+    assert!(loaded.show("t_depths", &[]).contains("index 1: min=17 max=17 last_min=17"));
+    let keys = loaded.show("t_keys", &[]);
+    assert!(keys.contains("1,000 in all") && keys.contains("key 0: 340  error 0"));
+    assert!(loaded.show("t_settings", &[]).contains("index 1: number=5 text=\"five\""));
+    let each = loaded.show("t_each", &["--json"]);
+    let values: Vec<Value> = each.lines().skip(1).map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(values.len(), 1, "one CPU ran the program");
+    assert_eq!((&values[0]["index"], &values[0]["value"]), (&json!(1), &json!({ "x": 1, "y": -2 })));
+    let data =
+        fs::read_dir(&loaded.dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let data = data.into_iter().find(|name| name.ends_with("_data")).unwrap();
+    assert!(loaded.show(&data, &[]).contains("t_place = {x=3 y=-4}"));
+}
+
+#[test]
+fn tail_filters_and_shows_losses() {
+    let Some(loaded) = Loaded::new() else { return };
+    loaded.fill(100);
+    let path = loaded.path("t_events");
+    let tail = |options: &[&str]| mapring(&[&["tail", &path, "--no-follow", "--json"], options].concat());
+    let pids = |output: &std::process::Output| -> Vec<u64> {
+        lines(output).iter().map(|line| line["record"]["pid"].as_u64().unwrap()).collect()
+    };
+    let all = tail(&[]);
+    assert_eq!(pids(&all), (37..=100).collect::<Vec<_>>());
+    assert!(lines(&all).iter().all(|line| line["time"].as_str().unwrap().ends_with('Z')));
+    let filter = "comm ~ \"ba.*\" && pid > 90 && !(pid == 95 || state == STOPPED) && at[1].y == -5";
+    assert_eq!(pids(&tail(&["--where", filter])), [91, 93, 97, 99]);
+    assert_eq!(pids(&tail(&["--where", filter, "-n", "2", "--stamp", "ns"])), [91, 93]);
+    let unknown = tail(&["--where", "pdi == 3"]);
+    assert!(
+        unknown.status.code() == Some(1) && said(&unknown).contains("no field pdi; there are ns, pid, state")
+    );
+    assert!(said(&tail(&["--stamp", "comm"])).contains("no field of 8 bytes"));
+    let people = text(&mapring(&["tail", &path, "--no-follow", "-n", "1"]));
+    assert!(people.contains("] ns=") && people.contains(" pid=37 "), "{people}");
+    let names = lines(&mapring(&["tail", &loaded.path("t_names"), "--no-follow", "--json"]));
+    assert_eq!((&names[0]["tail"], &names[0]["record"]["number"]), (&json!("a tail"), &json!(8)));
+}
+
+/// A running `tail` that is killed if the test fails.
+struct Running(std::process::Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn tail_follows_a_restarted_loader() {
+    let Some(old) = Loaded::new() else { return };
+    let Some(new) = Loaded::new() else { return };
+    let path = old.path("t_events");
+    let mut tail = Command::new(env!("CARGO_BIN_EXE_mapring"));
+    tail.args(["tail", &path, "--json", "--from", "first", "-n", "150"]);
+    let mut tail = Running(tail.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+    let mut stdout = BufReader::new(tail.0.stdout.take().unwrap());
+    let mut line = String::new();
+    old.fill(50);
+    stdout.read_line(&mut line).unwrap();
+    // The rest of the first ring, and then all of the second, of which 36 are overwritten.
+    fs::remove_file(&path).unwrap();
+    fs::rename(new.path("t_events"), &path).unwrap();
+    new.fill(100);
+    let mut rest = String::new();
+    let read = std::thread::spawn(move || {
+        stdout.read_to_string(&mut rest).unwrap();
+        rest
+    });
+    // Until it has seen all of the new ring, and 36 more records for those that were overwritten.
+    while !read.is_finished() {
+        new.fill(1);
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let rest = read.join().unwrap();
+    let mut said = String::new();
+    tail.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    println!("{said}");
+    assert!(tail.0.wait().unwrap().success());
+    let records: Vec<Value> =
+        (line + &rest).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(records.len(), 150);
+    let pids: Vec<_> = records.iter().map(|line| line["record"]["pid"].as_u64().unwrap()).collect();
+    assert_eq!(pids[..50], (1..=50).collect::<Vec<_>>());
+    assert!(pids[50..].is_sorted() && pids[50] < 200, "{pids:?}");
+    assert!(said.contains("another ring is pinned there now") && said.contains("150 records"));
+    let lost = pids[50] - 1;
+    assert!(lost == 0 || said.contains(&format!("{lost} overwritten")), "{said}");
+}
+
+#[test]
+fn stat_counts_what_programs_write() {
+    let Some(loaded) = Loaded::new() else { return };
+    let (events, calls) = (loaded.path("t_events"), loaded.path("t_calls"));
+    let mut stat = Command::new(env!("CARGO_BIN_EXE_mapring"));
+    stat.args(["stat", &events, &calls, "-n", "2", "-i", "500ms", "--json"]);
+    let mut stat = stat.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+    while stat.try_wait().unwrap().is_none() {
+        loaded.fill(10);
+    }
+    let output = stat.wait_with_output().unwrap();
+    let reports = lines(&output);
+    assert_eq!(reports.len(), 4);
+    for report in &reports {
+        assert!(report["per_second"].as_f64().unwrap() > 0.0 && report["total"].as_u64().unwrap() > 0);
+    }
+    assert!(reports[2]["total"].as_u64() > reports[0]["total"].as_u64());
+    assert!(reports[0]["parts"].as_array().unwrap().iter().any(|shard| shard["last_seconds_ago"].is_f64()));
+    assert_eq!((&reports[1]["unit"], &reports[0]["lost"]), (&json!("counts"), &json!({})));
+    let people = text(&mapring(&["stat", &events, &calls, "-n", "1", "-i", "1ms"]));
+    assert!(people.contains("shard 0") && people.lines().all(|line| line.chars().count() <= 80));
+}
+
+#[test]
+fn nobody_reads_what_is_frozen_for_all_and_is_told_what_else_is_needed() {
+    let Some(loaded) = Loaded::new() else { return };
+    loaded.fill(100);
+    fs::set_permissions(&loaded.dir, Permissions::from_mode(0o755)).unwrap();
+    if fs::metadata("/sys/fs/bpf").unwrap().permissions().mode() & 0o001 == 0 {
+        eprintln!("\n!!!! SKIPPED: only root may search /sys/fs/bpf here !!!!\n");
+        return;
+    }
+    // The loader has these maps mapped for writing no more.
+    let frozen = loaded.path("public");
+    let options = mapring::OpenOptions::new();
+    let region: Region = options.open(loaded.path("t_events")).unwrap();
+    let pin = mapring::PinOptions::new(0o666).allow_unprivileged_bpf(true);
+    region.freeze_and_pin(&frozen, pin).unwrap();
+
+    let shown = as_nobody(&["show", &frozen, "--json", "-n", "1"]);
+    let shown = lines(&shown);
+    assert_eq!((&shown[0]["access"], &shown[0]["kind"]), (&json!("mapped"), &json!("ring")));
+    // The preamble has the name of the type; the fields take a privilege.
+    assert_eq!(shown[0]["type"], "event");
+    assert!(shown[0]["no_types"].as_str().unwrap().contains("CAP_SYS_ADMIN"));
+    assert!(shown[0]["no_programs"].as_str().unwrap().contains("CAP_SYS_ADMIN"));
+    assert!(shown[1]["value"].as_str().unwrap().starts_with("0x"));
+    let tail = as_nobody(&["tail", &frozen, "--no-follow", "--json"]);
+    assert_eq!(lines(&tail).len(), 64);
+    assert!(said(&tail).contains("CAP_SYS_ADMIN") && said(&tail).contains("64 records, none lost"));
+    let filtered = as_nobody(&["tail", &frozen, "--no-follow", "--where", "pid == 3"]);
+    assert!(!filtered.status.success() && said(&filtered).contains("CAP_SYS_ADMIN"));
+
+    let denied = as_nobody(&["show", &loaded.path("t_calls")]);
+    assert_eq!(denied.status.code(), Some(77));
+    assert!(said(&denied).contains("t_calls") && said(&denied).contains("permission"));
+    let by_id = as_nobody(&["show", &format!("id:{}", shown[0]["id"])]);
+    assert!(by_id.status.code() == Some(77) && said(&by_id).contains("CAP_SYS_ADMIN"));
+    let ls = as_nobody(&["ls", "--json"]);
+    assert!(said(&ls).contains("CAP_SYS_ADMIN is needed to list maps by id"));
+    assert!(lines(&ls).iter().any(|map| map["pins"].as_array().unwrap().contains(&json!(frozen))));
+}
