@@ -37,8 +37,13 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Show this machine's system calls and context switches as they happen, read without a system call
-    Demo(demo::Args),
+    /// Record the kernel's events with no process running, to be read after an incident
+    Flight(flight::Args),
+    Ls(regions::ls::Args),
+    Show(regions::show::Args),
+    Top(regions::top::Args),
+    Tail(regions::tail::Args),
+    Stat(regions::stat::Args),
     /// Report what this kernel, user and machine can do, and how to get what is missing
     Doctor(doctor::Args),
     Pin(pins::Pin),
@@ -46,17 +51,12 @@ enum Command {
     Clean(pins::Clean),
     /// Create a small project: a BPF program and its reader, ready to build
     New(new::Args),
+    /// Show this machine's system calls and context switches as they happen, read without a system call
+    Demo(demo::Args),
     /// Print the script that completes this command's options in a shell
     Completions(shell::Completions),
     /// Write the manual pages into a directory
     Man(shell::Man),
-    Ls(regions::ls::Args),
-    Show(regions::show::Args),
-    Stat(regions::stat::Args),
-    Tail(regions::tail::Args),
-    /// Records the kernel's events with no process running, to be read after an incident
-    Flight(flight::Args),
-    Top(regions::top::Args),
 }
 
 fn main() -> ExitCode {
@@ -73,24 +73,20 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<ExitCode> {
     output::set(args.color, args.quiet);
     match &args.command {
-        Command::Demo(args) => demo::run(args),
+        Command::Flight(args) => flight::run(args),
+        Command::Ls(args) => regions::run(&regions::Command::Ls(args)),
+        Command::Show(args) => regions::run(&regions::Command::Show(args)),
+        Command::Top(args) => regions::run(&regions::Command::Top(args)),
+        Command::Tail(args) => regions::run(&regions::Command::Tail(args)),
+        Command::Stat(args) => regions::run(&regions::Command::Stat(args)),
         Command::Doctor(args) => doctor::run(args),
         Command::Pin(args) => pins::pin(args),
         Command::Freeze(args) => pins::freeze(args),
         Command::Clean(args) => pins::clean(args),
         Command::New(args) => new::run(args),
+        Command::Demo(args) => demo::run(args),
         Command::Completions(args) => shell::completions(args, &mut Args::command()),
         Command::Man(args) => shell::man(args, Args::command()),
-        Command::Ls(args) => regions::ls::run(args).map(|()| ExitCode::SUCCESS),
-        Command::Show(args) => regions::show::run(args).map(|()| ExitCode::SUCCESS),
-        Command::Stat(args) => regions::stat::run(args).map(|()| ExitCode::SUCCESS),
-        Command::Tail(args) => regions::tail::run(args).map(|()| ExitCode::SUCCESS),
-        Command::Flight(args) => flight::run(args),
-        Command::Ls(args) => regions::run(&regions::Command::Ls(args)),
-        Command::Show(args) => regions::run(&regions::Command::Show(args)),
-        Command::Stat(args) => regions::run(&regions::Command::Stat(args)),
-        Command::Tail(args) => regions::run(&regions::Command::Tail(args)),
-        Command::Top(args) => regions::run(&regions::Command::Top(args)),
     }
 }
 

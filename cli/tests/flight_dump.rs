@@ -92,10 +92,15 @@ fn expect_work(lines: &[Value], (tid, child): (u32, u32)) {
     };
     let calls = of(tid, "sys_enter");
     let hex = format!("{me:#x}");
-    let getpgid = calls.iter().find(|line| line["syscall"] == "getpgid" && line["arg0"] == hex.as_str()).unwrap();
+    let getpgid =
+        calls.iter().find(|line| line["syscall"] == "getpgid" && line["arg0"] == hex.as_str()).unwrap();
     assert_eq!((&getpgid["pid"], &getpgid["thread"]), (&json!(me), &json!(SHOWN)));
     let exits = of(tid, "sys_exit");
-    assert!(exits.iter().any(|line| line["syscall"] == "openat" && line["error"] == "ENOENT" && line["ret"] == -2));
+    assert!(
+        exits
+            .iter()
+            .any(|line| line["syscall"] == "openat" && line["error"] == "ENOENT" && line["ret"] == -2)
+    );
     assert!(of(tid, "sched_switch").iter().any(|line| line["state"] == "S" && line["thread"] == SHOWN));
     assert!(lines.iter().any(|line| line["event"] == "sched_wakeup" && line["woken_tid"] == tid));
     assert!(of(tid, "sched_process_fork").iter().any(|line| line["child_pid"] == child));
@@ -128,7 +133,12 @@ fn csv(bytes: &[u8]) -> Vec<Value> {
         _ => json!(text),
     };
     let row = |row: csv::StringRecord| {
-        header.iter().zip(&row).filter(|(_, text)| !text.is_empty()).map(|(k, v)| (k.to_owned(), value(k, v))).collect()
+        header
+            .iter()
+            .zip(&row)
+            .filter(|(_, text)| !text.is_empty())
+            .map(|(k, v)| (k.to_owned(), value(k, v)))
+            .collect()
     };
     reader.records().map(|record| row(record.unwrap())).collect()
 }
@@ -138,9 +148,8 @@ fn each_format_has_the_work() {
     let Some(recorder) = Recorder::start("formats", "sched,syscalls,exec") else { return };
     let work = work();
     // The process that ran `start` has ended long ago. Two at the same time:
-    let [a, b] = [("a.pftrace", Stdio::null()), ("b.ndjson", Stdio::null())].map(|(file, stdout)| {
-        recorder.command("dump", &["--out", file]).stdout(stdout).spawn().unwrap()
-    });
+    let [a, b] = [("a.pftrace", Stdio::null()), ("b.ndjson", Stdio::null())]
+        .map(|(file, stdout)| recorder.command("dump", &["--out", file]).stdout(stdout).spawn().unwrap());
     for mut dump in [a, b] {
         assert!(dump.wait().unwrap().success());
     }
@@ -159,16 +168,21 @@ fn each_format_has_the_work() {
     assert!(of(tid, "sched_switch").any(|switch| switch["prev_state"] == 1 && switch["prev_comm"] == SHOWN));
     assert!(of(tid, "task_newtask").any(|fork| fork["pid"] == child && fork["clone_flags"] == 0));
     assert!(of(child, "task_rename").any(|rename| rename["newcomm"] == "sh"));
-    let mut processes = packets.iter().flat_map(|packet| packet["process_tree"]["processes"].as_array()).flatten();
+    let mut processes =
+        packets.iter().flat_map(|packet| packet["process_tree"]["processes"].as_array()).flatten();
     let process = processes.find(|process| process["pid"] == me).unwrap();
     assert_eq!(process["cmdline"][0], std::env::args().next().unwrap());
 
     // Without --out, a trace has a name of its own, which is printed.
     let name = String::from_utf8(recorder.dump(&["--last", "1ms"])).unwrap();
     let packets = perfetto::packets(&fs::read(recorder.dir.join(name.trim_end())).unwrap());
-    let times: Vec<_> = perfetto::events(&packets).iter().map(|(_, e)| e["timestamp"].as_u64().unwrap()).collect();
+    let times: Vec<_> =
+        perfetto::events(&packets).iter().map(|(_, e)| e["timestamp"].as_u64().unwrap()).collect();
     // Up to the time of the reading, which may take longer than it wants to.
-    assert!(times.len() < events.len() && times.iter().all(|time| times[0] <= *time || time + 1_000_000 > times[0]));
+    assert!(
+        times.len() < events.len()
+            && times.iter().all(|time| times[0] <= *time || time + 1_000_000 > times[0])
+    );
 }
 
 #[cfg(feature = "parquet")]
@@ -182,7 +196,9 @@ fn parquet_has_the_calls() {
     recorder.dump(&["--out", "a.parquet"]);
     let file = fs::File::open(recorder.dir.join("a.parquet")).unwrap();
     let rows = SerializedFileReader::new(file).unwrap();
-    let is = |row: &parquet::record::Row, name: &str, is: Field| row.get_column_iter().any(|(n, v)| n == name && *v == is);
+    let is = |row: &parquet::record::Row, name: &str, is: Field| {
+        row.get_column_iter().any(|(n, v)| n == name && *v == is)
+    };
     let mut rows = rows.get_row_iter(None).unwrap().map(Result::unwrap);
     let arg = Field::ULong(std::process::id().into());
     assert!(rows.any(|row| {
@@ -256,7 +272,8 @@ fn what_goes_wrong_is_said() {
         assert_eq!(recorder.run("dump", options).status.code(), Some(2), "{options:?}");
     }
     for options in [&["--format", "ndjson"][..], &["--follow"]] {
-        let mut dump = recorder.command("dump", options).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut dump =
+            recorder.command("dump", options).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut start = [0; 10];
         dump.stdout.take().unwrap().read_exact(&mut start).unwrap(); // and closes the pipe
         let output = dump.wait_with_output().unwrap();

@@ -8,14 +8,9 @@ mod screen;
 pub(crate) mod show;
 pub(crate) mod stat;
 pub(crate) mod tail;
-<<<<<<< HEAD
 pub(crate) mod target;
 pub(crate) mod text;
-=======
-mod target;
-mod text;
 pub(crate) mod top;
->>>>>>> eyes
 mod untyped;
 mod value;
 
