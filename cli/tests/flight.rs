@@ -153,7 +153,8 @@ fn calls_and_switches_of_a_thread_are_recorded() {
     let work = || {
         (0..CALLS).for_each(|_| assert!(rustix::process::getppid().is_some()));
         rustix::process::test_kill_process(rustix::process::getpid()).unwrap();
-        thread::sleep(Duration::from_millis(1));
+        // More than once: on a busy machine the time may be over before the thread has gone to sleep.
+        (0..5).for_each(|_| thread::sleep(Duration::from_millis(50)));
         tid()
     };
     let tid = thread::Builder::new().name("mapring-flight".to_owned()).spawn(work).unwrap().join().unwrap();

@@ -66,8 +66,8 @@ impl Kernel {
                 || error.chain().filter_map(|e| e.downcast_ref::<libbpf_rs::Error>()).map(|e| e.kind());
             if kinds().any(|kind| kind == ErrorKind::PermissionDenied) {
                 return Refused(format!(
-                    "{error:#}: loading BPF programs that trace takes root, or CAP_BPF, CAP_PERFMON and \
-                     CAP_SYS_RESOURCE: sudo mapring flight start"
+                    "{error:#}: loading BPF programs that trace takes root, or CAP_BPF and CAP_PERFMON: \
+                     sudo mapring flight start"
                 ))
                 .into();
             }

@@ -16,8 +16,10 @@ use super::record::{Block, Exec, Faults, Irq, Net, Recorded, Sched, Syscalls};
 pub(crate) struct Group {
     pub(crate) name: &'static str,
     /// The bytes of a record.
+    #[cfg_attr(not(feature = "bpf"), expect(dead_code, reason = "only the loader chooses sizes"))]
     pub(crate) record: usize,
     /// Its part of the memory, next to the others.
+    #[cfg_attr(not(feature = "bpf"), expect(dead_code, reason = "only the loader chooses sizes"))]
     pub(crate) weight: u64,
     open: fn(&Path) -> Result<Box<dyn Records>>,
 }
@@ -107,11 +109,6 @@ impl GroupRings {
         self.records.held()
     }
 
-    /// The number of CPUs that can write it.
-    pub(crate) fn shards(&self) -> usize {
-        self.region().geometry().shards()
-    }
-
     /// Slots for each CPU.
     pub(crate) fn slots(&self) -> usize {
         self.region().geometry().capacity()
@@ -169,6 +166,12 @@ fn each<T: Recorded>(reader: &mut Reader<T>, mut f: impl FnMut(mapring::Event<&T
     }
 }
 
+/// CLOCK_MONOTONIC, nanoseconds.
+fn now() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
+}
+
 /// No machine has as many.
 fn cpu(shard: usize) -> u16 {
     u16::try_from(shard).unwrap_or(u16::MAX)
@@ -198,7 +201,7 @@ impl<T: Recorded> Records for Typed<T> {
             count: unknown,
             cause: "of a newer version of mapring".to_owned(),
             since: None,
-            until: 0,
+            until: now(),
         });
         self.reader.take_losses().into_iter().map(gap).chain(unknown).collect()
     }

@@ -14,7 +14,7 @@ pub(crate) struct Args {
     /// The memory of all rings together, split over groups and CPUs
     #[arg(long, value_parser = output::size, default_value = "64M")]
     size: u64,
-    /// Let the members of this group read the recording. Nobody can write it
+    /// Let the members of this group of users read the recording. Only the kernel's programs can write it
     #[arg(long, value_name = "NAME")]
     group: Option<String>,
 }
