@@ -457,6 +457,13 @@ fn members_of_the_group_look_without_privilege() {
     let [other, stop, start] = [run(65534, &["status"]), run(gid, &["stop"]), run(gid, &["start"])];
     fs::remove_file(&binary).unwrap();
 
+    if !member.status.success() && said(&member).contains("before Linux 5.19") {
+        assert_eq!(member.status.code(), Some(77));
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        assert!(release.starts_with("5.1"), "{release}");
+        eprintln!("\n!!!! SKIPPED: this kernel lets no process without privilege open a pin !!!!\n");
+        return;
+    }
     assert!(member.status.success());
     let status: Value = serde_json::from_slice(&member.stdout).unwrap();
     let calls = &status["recording"]["groups"][0];

@@ -71,6 +71,14 @@ impl Kernel {
                 ))
                 .into();
             }
+            let unsupported = |e: &mapring::Error| e.kind() == RingError::Unsupported;
+            if error.chain().filter_map(|e| e.downcast_ref()).any(unsupported) {
+                let release = rustix::system::uname().release().to_string_lossy().into_owned();
+                return Refused(format!(
+                    "the flight recorder needs Linux 5.15 or newer, and this is {release}"
+                ))
+                .into();
+            }
             eprint!("{}", SAID.lock().unwrap_or_else(PoisonError::into_inner));
             error.context(format!("group {}", group.name))
         })

@@ -5,12 +5,13 @@ use std::mem;
 use std::ops::Range;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use mapring::{LossCause, Process, Reader, Region, Ring, Start};
 
 use super::event::{Event, Gap};
 use super::pins;
 use super::record::{Block, Exec, Faults, Irq, Net, Recorded, Sched, Syscalls};
+use crate::exit::Refused;
 
 /// A group of events: they have a ring of their own, so that a flood of one group does not overwrite another.
 pub(crate) struct Group {
@@ -21,7 +22,7 @@ pub(crate) struct Group {
     /// Its part of the memory, next to the others.
     #[cfg_attr(not(feature = "bpf"), expect(dead_code, reason = "only the loader chooses sizes"))]
     pub(crate) weight: u64,
-    open: fn(&Path) -> Result<Box<dyn Records>>,
+    open: fn(&Path) -> mapring::Result<Box<dyn Records>>,
 }
 
 impl Group {
@@ -57,11 +58,21 @@ pub(crate) fn open(dir: &Path) -> Result<Vec<GroupRings>> {
     for group in &GROUPS {
         let pin = maps.join(group.name);
         if pin.symlink_metadata().is_ok() {
-            let records = (group.open)(&pin).with_context(|| format!("group {}", group.name))?;
+            let records = (group.open)(&pin).map_err(|error| refused_or(error, group.name))?;
             rings.push(GroupRings { group, records });
         }
     }
     Ok(rings)
+}
+
+/// The error for a pin that can't be opened.
+fn refused_or(error: mapring::Error, group: &str) -> anyhow::Error {
+    match error.io_error() {
+        Some(io) if io.kind() == io::ErrorKind::PermissionDenied => {
+            Refused(format!("group {group}: {error}")).into()
+        }
+        _ => anyhow::Error::from(error).context(format!("group {group}")),
+    }
 }
 
 /// The ring of a group, with a reader.
@@ -146,7 +157,7 @@ struct Typed<T> {
 }
 
 impl<T: Recorded> Typed<T> {
-    fn open(pin: &Path) -> Result<Self> {
+    fn open(pin: &Path) -> mapring::Result<Self> {
         let ring = Ring::<T>::open(pin)?;
         let reader = ring.reader();
         Ok(Self { ring, reader, unknown: 0 })
