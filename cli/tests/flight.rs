@@ -153,7 +153,8 @@ fn calls_and_switches_of_a_thread_are_recorded() {
     let work = || {
         (0..CALLS).for_each(|_| assert!(rustix::process::getppid().is_some()));
         rustix::process::test_kill_process(rustix::process::getpid()).unwrap();
-        thread::sleep(Duration::from_millis(1));
+        // More than once: on a busy machine the time may be over before the thread has gone to sleep.
+        (0..5).for_each(|_| thread::sleep(Duration::from_millis(50)));
         tid()
     };
     let tid = thread::Builder::new().name("mapring-flight".to_owned()).spawn(work).unwrap().join().unwrap();
@@ -456,6 +457,13 @@ fn members_of_the_group_look_without_privilege() {
     let [other, stop, start] = [run(65534, &["status"]), run(gid, &["stop"]), run(gid, &["start"])];
     fs::remove_file(&binary).unwrap();
 
+    if !member.status.success() && said(&member).contains("before Linux 5.19") {
+        assert_eq!(member.status.code(), Some(77));
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        assert!(release.starts_with("5.1"), "{release}");
+        eprintln!("\n!!!! SKIPPED: this kernel lets no process without privilege open a pin !!!!\n");
+        return;
+    }
     assert!(member.status.success());
     let status: Value = serde_json::from_slice(&member.stdout).unwrap();
     let calls = &status["recording"]["groups"][0];

@@ -94,6 +94,16 @@ impl Lock {
         }
     }
 
+    /// Removes all pins, and the directory. Returns whether there were any.
+    pub(crate) fn clear(self) -> Result<bool> {
+        let removed = [remove(&unfinished(&self.dir))?, remove(&recording(&self.dir))?];
+        fs::remove_dir(&self.dir).with_context(|| self.dir.display().to_string())?;
+        Ok(removed.contains(&true))
+    }
+}
+
+#[cfg(feature = "bpf")]
+impl Lock {
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
@@ -112,19 +122,16 @@ impl Lock {
     pub(crate) fn finish(&self, new: &Path) -> Result<()> {
         fs::rename(new, recording(&self.dir)).with_context(|| new.display().to_string())
     }
-
-    /// Removes all pins, and the directory. Returns whether there were any.
-    pub(crate) fn clear(self) -> Result<bool> {
-        let removed = [remove(&unfinished(&self.dir))?, remove(&recording(&self.dir))?];
-        fs::remove_dir(&self.dir).with_context(|| self.dir.display().to_string())?;
-        Ok(removed.contains(&true))
-    }
 }
 
 /// Creates the directory and those above it, which anybody may pass through.
 fn create(dir: &Path) -> Result<()> {
-    let missing: Vec<_> = dir.ancestors().take_while(|above| !above.exists()).collect();
-    let there = dir.ancestors().find(|above| above.exists()).unwrap_or(Path::new("/"));
+    let mut missing = Vec::new();
+    let mut there = dir;
+    while !there.try_exists().map_err(|error| denied(error, there))? {
+        missing.push(there);
+        there = there.parent().unwrap_or(Path::new("/"));
+    }
     let kind = rustix::fs::statfs(there).with_context(|| there.display().to_string())?.f_type;
     if kind != BPF_FS_MAGIC {
         return Err(Refused(format!(
