@@ -34,7 +34,7 @@ const SEQUENCE: u32 = 1;
 pub(super) struct Perfetto {
     out: BufWriter<Box<dyn Write + Send>>,
     buffer: Vec<u8>,
-    /// CLOCK_BOOTTIME minus CLOCK_MONOTONIC.
+    /// CLOCK_BOOTTIME minus CLOCK_MONOTONIC: the time that the machine was suspended.
     ahead: u64,
     /// The events of each CPU that are not written yet.
     cpus: Vec<FtraceEventBundle>,
@@ -50,7 +50,7 @@ impl Perfetto {
         let mut perfetto = Self {
             out: BufWriter::with_capacity(1 << 18, out),
             buffer: Vec::new(),
-            ahead: Clock::Boottime.now().wrapping_sub(Clock::Monotonic.now()),
+            ahead: ahead(),
             cpus: Vec::new(),
             lost: HashMap::new(),
             born: Vec::new(),
@@ -163,6 +163,18 @@ impl Perfetto {
         bundle.event.push(FtraceEvent { timestamp, pid: Some(event.tid), event: Some(ftrace) });
         if bundle.event.len() >= BUNDLE { self.bundle(cpu) } else { Ok(()) }
     }
+}
+
+/// By how much CLOCK_BOOTTIME is ahead of CLOCK_MONOTONIC, at most a reading of a clock too little.
+fn ahead() -> u64 {
+    let reading = || {
+        let before = Clock::Monotonic.now();
+        let boot = Clock::Boottime.now();
+        let after = Clock::Monotonic.now();
+        (after.saturating_sub(before), boot.saturating_sub(after))
+    };
+    let readings = std::iter::repeat_with(reading).take(16);
+    readings.min().map_or(0, |(_, ahead)| ahead)
 }
 
 fn of(data: Data) -> TracePacket {
