@@ -81,7 +81,7 @@ fn a_record_is_decoded_field_by_field() {
         field("next", 9, 256),
         field("float", 10, 320),
     ];
-    types.push(ty("rec", STRUCT, fields.len() as u32 | BITS, 48, &fields.concat())); // 12
+    types.push(ty("rec", STRUCT, 9 | BITS, 48, &fields.concat())); // 12
     let mut bytes = Vec::new();
     bytes.extend((-12_i32).to_ne_bytes());
     bytes.extend((-1_i32).to_ne_bytes());
@@ -157,10 +157,10 @@ fn hostile_types_end_soon_and_touch_nothing_else() {
             64,
             &[field("pid", 1, u32::MAX), field("args", 99, 0), field("", 6, 0)].concat(),
         ),
-        ty("rec", STRUCT, 1 | BITS, 8, &field("low", 1, 0xff_ffff_ff)), // 13
-        ty("\x1b[2J", STRUCT, 1, 8, &field("\x1b[2J", 2, 0)),           // 14
-        ty("", UNION, 1, 8, &field("", 15, 0)),                         // 15: itself, without a name
-        ty("", ARRAY, 0, 0, &[16, 1, 4]),                               // 16
+        ty("rec", STRUCT, 1 | BITS, 8, &field("low", 1, 0xffff_ffff)), // 13
+        ty("\x1b[2J", STRUCT, 1, 8, &field("\x1b[2J", 2, 0)),          // 14
+        ty("", UNION, 1, 8, &field("", 15, 0)),                        // 15: itself, without a name
+        ty("", ARRAY, 0, 0, &[16, 1, 4]),                              // 16
     ]);
     for id in 0..=17 {
         let btf = btf(&types);
