@@ -131,6 +131,9 @@ impl Meter {
                 counts.extend(records.positions());
                 losses.extend(causes(&records.stats()));
                 drop(records.take_losses());
+                if let Some(e) = records.take_error() {
+                    return Err(e.into());
+                }
             }
             Counts::Counters(counters, sums) => {
                 counters.sums(sums)?;
