@@ -3,9 +3,10 @@
  * tests run. */
 #include <mapring/cell.bpf.h>
 #include <mapring/counters.bpf.h>
-#include <mapring/dispatch.bpf.h>
 #include <mapring/gauge.bpf.h>
 #include <mapring/histogram.bpf.h>
+#include <mapring/numa.bpf.h>
+#include <mapring/resizable.bpf.h>
 #include <mapring/ring.bpf.h>
 #include <mapring/tails.bpf.h>
 #include <mapring/top.bpf.h>
@@ -44,6 +45,14 @@ struct name {
 	__u64 ns, number;
 };
 
+struct sized {
+	__u64 ns, number;
+};
+
+struct on_node {
+	__u64 ns, number;
+};
+
 struct setting {
 	__u32 number;
 	char text[12];
@@ -51,6 +60,8 @@ struct setting {
 
 MAPRING_RING(t_events, struct event, 64);
 MAPRING_RING_WITH_TAILS(t_names, struct name, 16, 64, 4096);
+MAPRING_RESIZABLE_RING(t_sized, struct sized, 16);
+MAPRING_NUMA_RING(t_nodes, struct on_node, 32);
 MAPRING_CELLS(t_loads, struct load, 8);
 MAPRING_COUNTERS(t_calls, 1000);
 MAPRING_HISTOGRAM(t_waits);
@@ -114,6 +125,8 @@ SEC("syscall")
 int fill_others(struct input *in)
 {
 	struct load load = { .number = 42, .at = { -1, 2 } };
+	struct on_node *on_node;
+	struct sized *sized;
 	struct name *name;
 	void *tail;
 	__u64 i;
@@ -126,6 +139,18 @@ int fill_others(struct input *in)
 		name->number = 8;
 		__builtin_memcpy(tail, "a tail", 6);
 		mapring_commit_with_tail(&t_names, name, 6);
+	}
+	sized = mapring_reserve(&t_sized);
+	if (sized) {
+		sized->ns = bpf_ktime_get_ns();
+		sized->number = 9;
+		mapring_commit(sized);
+	}
+	on_node = mapring_reserve(&t_nodes);
+	if (on_node) {
+		on_node->ns = bpf_ktime_get_ns();
+		on_node->number = 10;
+		mapring_commit(on_node);
 	}
 	for (i = 0; i < 100 && i < in->count; i++) {
 		mapring_counter_add(&t_calls, i, i + 1);

@@ -102,7 +102,7 @@ fn table(out: &mut impl Write, list: &[Facts]) -> io::Result<()> {
     let mut refusals: Vec<&str> = Vec::new();
     writeln!(
         out,
-        "{:>5} {:<15} {:<20} {:>6} {:>14} {:>7} ACCESS",
+        "{:>7} {:<15} {:<18} {:>6} {:>14} {:>7} ACCESS",
         "ID", "NAME", "KIND", "RECORD", "ENTRIES×SHARDS", "BYTES"
     )?;
     for facts in list {
@@ -126,9 +126,9 @@ fn table(out: &mut impl Write, list: &[Facts]) -> io::Result<()> {
             Path::new(&facts.name).file_name().map_or(facts.name.as_str().into(), |n| n.to_string_lossy());
         writeln!(
             out,
-            "{id:>5} {:<15} {:<20} {:>6} {shape:>14} {:>7} {access}",
+            "{id:>7} {:<15} {:<18} {:>6} {shape:>14} {:>7} {access}",
             cut(&name, 15),
-            cut(&facts.kind, 20),
+            cut(&facts.kind, 18),
             output::bytes(facts.size as u64),
             output::bytes(facts.bytes as u64),
         )?;
@@ -144,8 +144,8 @@ fn table(out: &mut impl Write, list: &[Facts]) -> io::Result<()> {
             dropped,
             facts.error.as_ref().map(|e| format!("error: {e}")),
         ];
-        for line in details.iter().flatten().flat_map(|text| wrapped(text, 74)) {
-            writeln!(out, "      {line}")?;
+        for line in details.iter().flatten().flat_map(|text| wrapped(text, 72)) {
+            writeln!(out, "        {line}")?;
         }
     }
     for (at, refusal) in refusals.iter().enumerate() {

@@ -43,7 +43,8 @@ pub(crate) fn run(command: &Command<'_>) -> Result<ExitCode> {
         Command::Tail(args) => tail::run(args),
         Command::Top(args) => top::run(args),
     };
-    done.map(|()| ExitCode::SUCCESS).map_err(|e| if is_denied(&e) { Refused(format!("{e:#}")).into() } else { e })
+    done.map(|()| ExitCode::SUCCESS)
+        .map_err(|e| if is_denied(&e) { Refused(format!("{e:#}")).into() } else { e })
 }
 
 /// Whether the kernel denied something to this user.

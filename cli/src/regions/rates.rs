@@ -131,6 +131,9 @@ impl Meter {
                 counts.extend(records.positions());
                 losses.extend(causes(&records.stats()));
                 drop(records.take_losses());
+                if let Some(e) = records.take_error() {
+                    return Err(e.into());
+                }
             }
             Counts::Counters(counters, sums) => {
                 counters.sums(sums)?;
@@ -188,11 +191,6 @@ impl Reading {
         self.counts.iter().fold(0, |sum: u64, (_, count)| sum.wrapping_add(*count))
     }
 
-    /// How many were lost, by any cause.
-    pub(crate) fn lost(&self) -> u64 {
-        self.losses.iter().fold(0, |sum: u64, (_, count)| sum.wrapping_add(*count))
-    }
-
     /// The seconds between two readings.
     pub(crate) fn seconds_since(&self, earlier: &Self) -> f64 {
         self.at.saturating_duration_since(earlier.at).as_secs_f64().max(1e-9)
@@ -238,7 +236,7 @@ mod tests {
         };
         assert_eq!(later.growth(&earlier), [(0, 4), (2, 7), (3, 1)]);
         assert_eq!(later.new_losses(&earlier), [("full", 3)]);
-        assert_eq!((later.total(), later.lost()), (17, 6));
+        assert_eq!(later.total(), 17);
         assert!((per_second(later.total(), later.seconds_since(&earlier)) - 8.5).abs() < 1e-9);
     }
 }

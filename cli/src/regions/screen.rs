@@ -6,7 +6,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::Line as Text;
-use ratatui::widgets::{Clear, Paragraph, Widget};
+use ratatui::widgets::{Block, Clear, Paragraph, Widget};
 
 use super::text::{cut, grouped, rate};
 
@@ -230,9 +230,12 @@ impl Widget for &View {
         let text = format!("q quit  ↑↓ select  s sort: {}  space pause  h help", self.sort.name());
         Paragraph::new(Text::styled(text, Style::new().add_modifier(Modifier::DIM))).render(keys, buffer);
         if self.help {
-            let [width, height] = [38, HELP.len() as u16].map(|n: u16| n + 1);
-            let inside = Rect::new(2, 1, width.min(area.width - 2), height.min(area.height - 1));
-            Clear.render(inside, buffer);
+            let height = u16::try_from(HELP.len()).unwrap_or(u16::MAX).saturating_add(2);
+            let outside = Rect::new(1, 0, 42.min(area.width - 1), height.min(area.height));
+            Clear.render(outside, buffer);
+            let block = Block::bordered().title("Help");
+            let inside = block.inner(outside);
+            block.render(outside, buffer);
             Paragraph::new(HELP.map(Text::raw).to_vec()).render(inside, buffer);
         }
     }
@@ -255,7 +258,7 @@ mod tests {
             error: None,
         };
         view.update((0..regions).map(line).collect());
-        view.details = (0..300).map(|at| format!("value {at}: {}", "x".repeat(200))).collect();
+        view.details = (0..100).map(|at| format!("value {at}: {}", "x".repeat(100))).collect();
         view
     }
 
@@ -286,7 +289,9 @@ mod tests {
         let mut view = view(50);
         for help in [false, true] {
             view.help = help;
-            for (width, height) in (0..120).flat_map(|width| (0..30).map(move |height| (width, height))) {
+            for (width, height) in
+                (0..100).step_by(7).flat_map(|width| (0..30).step_by(2).map(move |height| (width, height)))
+            {
                 assert_eq!(rendered(&view, width, height).len(), usize::from(height));
             }
         }
@@ -297,7 +302,7 @@ mod tests {
         }
         assert_eq!(view.selected(), Some(49));
         view.scroll = usize::MAX;
-        assert!(rendered(&view, 80, 24).iter().any(|line| line.starts_with("value 299")));
+        assert!(rendered(&view, 80, 24).iter().any(|line| line.starts_with("value 99")));
     }
 
     #[test]

@@ -60,7 +60,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
         for (meter, before) in meters.iter_mut().zip(&mut before) {
             let mut now = Reading::new();
-            meter.read(&mut now).with_context(|| meter.target.place.to_string())?;
+            if let Err(e) = meter.read(&mut now) {
+                eprintln!("mapring: {}: {e:#}", meter.target.place);
+                continue;
+            }
             match args.json {
                 true => writeln!(out, "{}", json_line(&json_of(meter, &now, before)))?,
                 false => lines(&mut out, meter, &now, before)?,

@@ -141,7 +141,7 @@ impl Target {
     pub(crate) fn ty(&self) -> Result<btf::Type<'_>, &str> {
         let (btf, value) = self.types.as_ref().map_err(String::as_str)?;
         let ty = match self.kind() {
-            Some(Kind::Ring | Kind::Cells | Kind::Latches | Kind::PerCpuCells | Kind::Commands) => {
+            Some(kind) if has_records(kind) => {
                 let record = value::record_type(btf, *value);
                 // A record with a tail is in a struct with the place of the tail.
                 let tailed = self.region().is_some_and(|region| region.geometry().tails().is_some());
@@ -246,7 +246,7 @@ impl Facts {
         if geometry.tails().is_some() {
             self.kind.push_str(" with tails");
         }
-        if self.ty.is_empty() || matches!(geometry.kind(), Kind::Counters | Kind::PerCpuCounters) {
+        if self.ty.is_empty() || !has_records(geometry.kind()) {
             self.ty = printable(&region.preamble().name).into_owned();
         }
         (self.size, self.entries) = (geometry.record(), geometry.capacity());
@@ -297,6 +297,11 @@ impl Facts {
         }
         (!parts.is_empty()).then(|| parts.join("; "))
     }
+}
+
+/// Whether the loader chose the type of its records; in others they are the library's.
+fn has_records(kind: Kind) -> bool {
+    matches!(kind, Kind::Ring | Kind::Cells | Kind::Latches | Kind::PerCpuCells | Kind::Commands)
 }
 
 fn types_of(map: &AnyMap) -> Result<(Rc<Btf>, u32), String> {

@@ -47,7 +47,6 @@ pub(crate) trait Records {
     /// Waits for records, at most for `timeout`.
     fn wait(&mut self, timeout: Duration) -> Result<()>;
     fn stats(&self) -> ReadStats;
-    fn shard_stats(&self, shard: usize) -> ReadStats;
     /// The shards, each with the next ticket.
     fn positions(&self) -> Vec<(usize, u64)>;
     fn take_losses(&mut self) -> Vec<Loss>;
@@ -142,10 +141,6 @@ impl<T: Pod> Records for Reader<T> {
         Self::stats(self)
     }
 
-    fn shard_stats(&self, shard: usize) -> ReadStats {
-        Self::shard_stats(self, shard).unwrap_or_default()
-    }
-
     fn positions(&self) -> Vec<(usize, u64)> {
         self.shards().filter_map(|shard| Some((shard, self.position(shard)?))).collect()
     }
@@ -177,10 +172,6 @@ impl<T: Pod> Records for WithTails<T> {
 
     fn stats(&self) -> ReadStats {
         self.0.stats()
-    }
-
-    fn shard_stats(&self, shard: usize) -> ReadStats {
-        self.0.shard_stats(shard).unwrap_or_default()
     }
 
     fn positions(&self) -> Vec<(usize, u64)> {
@@ -228,10 +219,6 @@ impl<T: Pod, F: FnMut(&T) -> u64> Records for Ordered<T, F> {
 
     fn stats(&self) -> ReadStats {
         self.merged.stats().read
-    }
-
-    fn shard_stats(&self, shard: usize) -> ReadStats {
-        self.merged.reader().shard_stats(shard).unwrap_or_default()
     }
 
     fn positions(&self) -> Vec<(usize, u64)> {

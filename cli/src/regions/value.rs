@@ -70,7 +70,10 @@ pub(crate) fn stamp(ty: Type<'_>, wanted: Option<&str>) -> Option<(String, usize
     let fields = ty.fields_within(|field| field.name.is_empty());
     let is_stamp = |field: &&Field<'_>| {
         let resolved = field.ty.resolved();
-        resolved.kind() == Kind::Int && resolved.bytes() == Some(8) && field.bits == 0 && field.from % 8 == 0
+        resolved.kind() == Kind::Int
+            && resolved.bytes() == Some(8)
+            && field.bits == 0
+            && field.from.is_multiple_of(8)
     };
     let named = |name: &str| fields.iter().filter(is_stamp).find(|field| field.name == name.as_bytes());
     let found = match wanted {

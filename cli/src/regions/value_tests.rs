@@ -27,7 +27,15 @@ fn btf(types: &[Vec<u32>]) -> Btf {
     Btf::new(bytes).unwrap()
 }
 
-const [INT, PTR, ARRAY, STRUCT, UNION, ENUM, TYPEDEF, FLOAT, ENUM64]: [u32; 9] = [1, 2, 3, 4, 5, 6, 8, 16, 19];
+const INT: u32 = 1;
+const PTR: u32 = 2;
+const ARRAY: u32 = 3;
+const STRUCT: u32 = 4;
+const UNION: u32 = 5;
+const ENUM: u32 = 6;
+const TYPEDEF: u32 = 8;
+const FLOAT: u32 = 16;
+const ENUM64: u32 = 19;
 /// Marks a struct with bit fields.
 const BITS: u32 = 1 << 31;
 
@@ -55,12 +63,12 @@ fn decoded(types: &[Vec<u32>], id: u32, bytes: &[u8]) -> Value {
 fn a_record_is_decoded_field_by_field() {
     let mut types = base();
     types.extend([
-        ty("", ARRAY, 0, 0, &[3, 1, 8]),                                                  // 6: char[8]
-        ty("", ARRAY, 0, 0, &[1, 1, 2]),                                                  // 7: int[2]
-        ty("state", ENUM, 2, 4, &[string("IDLE"), 0, string("STOPPED"), u32::MAX]),        // 8
-        ty("", PTR, 0, 2, &[]),                                                           // 9
-        ty("float", FLOAT, 0, 8, &[]),                                                    // 10
-        ty("state", TYPEDEF, 0, 8, &[]),                                                  // 11
+        ty("", ARRAY, 0, 0, &[3, 1, 8]), // 6: char[8]
+        ty("", ARRAY, 0, 0, &[1, 1, 2]), // 7: int[2]
+        ty("state", ENUM, 2, 4, &[string("IDLE"), 0, string("STOPPED"), u32::MAX]), // 8
+        ty("", PTR, 0, 2, &[]),          // 9
+        ty("float", FLOAT, 0, 8, &[]),   // 10
+        ty("state", TYPEDEF, 0, 8, &[]), // 11
     ]);
     let fields = [
         field("pid", 1, 0),
@@ -73,7 +81,7 @@ fn a_record_is_decoded_field_by_field() {
         field("next", 9, 256),
         field("float", 10, 320),
     ];
-    types.push(ty("rec", STRUCT, fields.len() as u32 | BITS, 48, &fields.concat())); // 12
+    types.push(ty("rec", STRUCT, 9 | BITS, 48, &fields.concat())); // 12
     let mut bytes = Vec::new();
     bytes.extend((-12_i32).to_ne_bytes());
     bytes.extend((-1_i32).to_ne_bytes());
@@ -108,8 +116,12 @@ fn a_tagged_record_shows_its_variant() {
     let tags = |number| ty("", ARRAY, 0, 0, &[4, 1, number]);
     let none = |of| ty("", ARRAY, 0, 0, &[of, 1, 0]);
     types.extend([tags(1), none(6), tags(2), none(8)]); // 6 to 9
-    let variants =
-        [field("open", 1, 0), field("mapring_tag__open", 7, 0), field("close", 2, 0), field("mapring_tag__close", 9, 0)];
+    let variants = [
+        field("open", 1, 0),
+        field("mapring_tag__open", 7, 0),
+        field("close", 2, 0),
+        field("mapring_tag__close", 9, 0),
+    ];
     types.push(ty("", UNION, 4, 8, &variants.concat())); // 10
     types.push(ty("rec", STRUCT, 2, 16, &[field("tag", 2, 0), field("", 10, 64)].concat())); // 11
     let bytes = |tag: u64| [tag.to_ne_bytes(), 5_u64.to_ne_bytes()].concat();
@@ -136,13 +148,19 @@ fn hostile_types_end_soon_and_touch_nothing_else() {
         ty("", ARRAY, 0, 0, &[7, 1, 2]),                                                  // 7: of itself
         ty("", ARRAY, 0, 0, &[1, 1, u32::MAX]),                                           // 8: 16 GiB
         ty("list", STRUCT, 0, 0, &[]),                                                    // 9: no bytes
-        ty("", ARRAY, 0, 0, &[9, 1, u32::MAX]),                                           // 10: 4 billion of these
-        ty("state", TYPEDEF, 0, 11, &[]),                                                 // 11: itself
-        ty("rec", STRUCT, 3, 64, &[field("pid", 1, u32::MAX), field("args", 99, 0), field("", 6, 0)].concat()),
-        ty("rec", STRUCT, 1 | BITS, 8, &field("low", 1, 0xff_ffff_ff)),                   // 13
-        ty("\x1b[2J", STRUCT, 1, 8, &field("\x1b[2J", 2, 0)),                             // 14
-        ty("", UNION, 1, 8, &field("", 15, 0)),                                           // 15: itself, without a name
-        ty("", ARRAY, 0, 0, &[16, 1, 4]),                                                 // 16
+        ty("", ARRAY, 0, 0, &[9, 1, u32::MAX]), // 10: 4 billion of these
+        ty("state", TYPEDEF, 0, 11, &[]),       // 11: itself
+        ty(
+            "rec",
+            STRUCT,
+            3,
+            64,
+            &[field("pid", 1, u32::MAX), field("args", 99, 0), field("", 6, 0)].concat(),
+        ),
+        ty("rec", STRUCT, 1 | BITS, 8, &field("low", 1, 0xffff_ffff)), // 13
+        ty("\x1b[2J", STRUCT, 1, 8, &field("\x1b[2J", 2, 0)),          // 14
+        ty("", UNION, 1, 8, &field("", 15, 0)),                        // 15: itself, without a name
+        ty("", ARRAY, 0, 0, &[16, 1, 4]),                              // 16
     ]);
     for id in 0..=17 {
         let btf = btf(&types);

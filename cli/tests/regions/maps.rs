@@ -64,6 +64,8 @@ impl Loaded {
         for map in [
             &mut maps.t_events,
             &mut maps.t_names,
+            &mut maps.t_sized,
+            &mut maps.t_nodes,
             &mut maps.t_loads,
             &mut maps.t_calls,
             &mut maps.t_waits,
@@ -126,15 +128,17 @@ fn ls_lists_every_kind_in_80_columns() {
     let of =
         |name: &str| found.iter().find(|map| map["name"].as_str().is_some_and(|n| n.contains(name))).unwrap();
     for (name, kind, ty, size, entries, access) in [
-        ("t_events", "ring", "struct event", 80, 64, "mapped"),
+        ("t_events", "ring", "struct event", 64, 64, "mapped"),
         ("t_names", "ring with tails", "struct name", 32, 16, "mapped"),
+        ("t_sized", "resizable ring", "struct sized", 16, 16, "mapped"),
+        ("t_nodes", "NUMA ring", "struct on_node", 16, 32, "mapped"),
         ("t_loads", "cells", "struct load", 16, 8, "mapped"),
         ("t_calls", "counters", "u64", 8, 1000, "mapped"),
-        ("t_waits", "histograms", "", 4096, 1, "mapped"),
-        ("t_keys", "top keys", "", 72, 64, "mapped"),
+        ("t_waits", "histograms", "u64", 4096, 1, "mapped"),
+        ("t_keys", "top keys", "u64", 248, 64, "mapped"),
         ("t_settings", "array", "struct setting", 16, 4, "mapped"),
         ("t_each", "per-CPU array", "struct point", 8, 2, "syscall"),
-        (".data", "global data", "", 16, 1, "mapped"),
+        (".data", "global data", ".data", 8, 1, "mapped"),
     ] {
         let map = of(name);
         println!("{name}: {map}");
@@ -142,8 +146,7 @@ fn ls_lists_every_kind_in_80_columns() {
             (&map["kind"], &map["entries"], &map["access"]),
             (&json!(kind), &json!(entries), &json!(access))
         );
-        assert!(ty.is_empty() || map["type"] == ty, "{map}");
-        assert!(ty.is_empty() || map["size"] == size, "{map}");
+        assert_eq!((&map["type"], &map["size"]), (&json!(ty), &json!(size)));
         assert!(map["pins"][0].as_str().unwrap().starts_with(&dir));
     }
     let events = of("t_events");
@@ -156,6 +159,13 @@ fn ls_lists_every_kind_in_80_columns() {
         (&json!("fill"), &json!(0))
     );
     assert!(of("t_each")["refusal"].as_str().unwrap().contains("never mapped"));
+    // A pin with a name that would change a terminal.
+    let hostile = loaded.dir.join("\x1b[2J\u{9b}1m\u{202e}x");
+    Region::open(loaded.path("t_events")).unwrap().pin(&hostile, 0o600).unwrap();
+    for options in [&[][..], &["--json"]] {
+        assert!(text(&mapring(&[&["ls", &dir], options].concat())).contains("u{1b}[2J"));
+    }
+    assert!(mapring(&["show", hostile.to_str().unwrap()]).status.success());
     // All maps of the machine, and this one among them, once.
     let id = &events["id"];
     let all = lines(&mapring(&["ls", "--json"]));
@@ -176,6 +186,10 @@ fn show_decodes_every_kind() {
     assert!(events.contains("pid=100 state=STOPPED") && events.contains("comm=\"x\\u{1b}[2Jy\""));
     let names = loaded.show("t_names", &[]);
     assert!(names.contains("number=8  tail \"a tail\""));
+    for (name, number) in [("t_sized", 9), ("t_nodes", 10)] {
+        let shown = loaded.show(name, &[]);
+        assert!(shown.contains("1 records were written") && shown.contains(&format!("number={number}")));
+    }
     assert!(loaded.show("t_loads", &[]).contains("index 3: number=42 at={x=-1 y=2}"));
     let calls = loaded.show("t_calls", &["-n", "100"]);
     assert!(calls.contains("index 99: 100") && calls.contains("(900 are zero"));
@@ -310,7 +324,7 @@ fn nobody_reads_what_is_frozen_for_all_and_is_told_what_else_is_needed() {
     let frozen = loaded.path("public");
     let options = mapring::OpenOptions::new();
     let region: Region = options.open(loaded.path("t_events")).unwrap();
-    let pin = mapring::PinOptions::new(0o666).allow_unprivileged_bpf(true);
+    let pin = mapring::loader::PinOptions::new(0o666).allow_unprivileged_bpf(true);
     region.freeze_and_pin(&frozen, pin).unwrap();
 
     let shown = as_nobody(&["show", &frozen, "--json", "-n", "1"]);

@@ -35,7 +35,7 @@ fn ring(records: u64) -> Ring<[u64; 2]> {
 #[test]
 fn a_ring_of_another_process_is_shown() {
     let ring = ring(40);
-    let path = path(ring.region());
+    let path = path(&ring.region());
     let shown = lines(&mapring(&["show", &path, "--json", "--rows", "3"]));
     assert_eq!(
         (&shown[0]["kind"], &shown[0]["access"], &shown[0]["shards"]),
@@ -54,7 +54,7 @@ fn a_ring_of_another_process_is_shown() {
 #[test]
 fn tail_prints_each_record_once_and_takes_none() {
     let ring = ring(20);
-    let path = path(ring.region());
+    let path = path(&ring.region());
     for _ in 0..2 {
         let output = mapring(&["tail", &path, "--no-follow", "--json"]);
         let found = lines(&output);
@@ -160,7 +160,8 @@ fn what_is_no_region_is_refused_with_its_name() {
     let output = mapring(&["show", dir.to_str().unwrap()]);
     std::fs::remove_file(&dir).unwrap();
     assert!(output.status.code() == Some(1) && said(&output).contains("nor a memory file"));
-    let no_terminal = mapring(&["top", &path(ring(1).region())]);
+    let ring = ring(1);
+    let no_terminal = mapring(&["top", &path(&ring.region())]);
     assert!(no_terminal.status.code() == Some(1) && said(&no_terminal).contains("needs a terminal"));
     assert_eq!(mapring(&["tail"]).status.code(), Some(2));
 }
@@ -170,7 +171,7 @@ fn a_closed_pipe_ends_quietly() {
     use std::process::{Command, Stdio};
     let ring = ring(30);
     let mut tail = Command::new(env!("CARGO_BIN_EXE_mapring"));
-    tail.args(["tail", "--no-follow", "--quiet", &path(ring.region())]);
+    tail.args(["tail", "--no-follow", "--quiet", &path(&ring.region())]);
     let mut tail = tail.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(tail.stdout.take());
     let output = tail.wait_with_output().unwrap();

@@ -229,7 +229,10 @@ impl<'btf> Type<'btf> {
         let name = match self.kind() {
             Kind::Enum => {
                 let mut all = self.rest.as_chunks::<8>().0.iter().take(count);
-                let is_it = |pair: &&[u8; 8]| word(*pair, 4) == Some(value as u32);
+                // The constants are of 4 bytes, whatever the size of the enum.
+                let used = u64::MAX >> (64 - 8 * self.size.clamp(1, 4));
+                let is_it =
+                    |pair: &&[u8; 8]| word(*pair, 4).is_some_and(|it| u64::from(it) & used == value & used);
                 all.find(is_it).and_then(|pair| word(pair, 0))
             }
             _ => {
