@@ -42,7 +42,7 @@ enum Command {
     Setup,
     /// Run the demo: a BPF program and a reader, or two processes and a memfd if BPF is not available
     Demo(demo::Args),
-    /// Record the demo as docs/demo.svg, the animation in README.md
+    /// Record the animations of README.md and docs/command.md
     Record,
     /// Run all checks, or the named steps
     Test(test::Args),

@@ -1,27 +1,50 @@
-//! `cargo xtask record`: runs the demo in a terminal and writes `docs/demo.svg`, the animation in README.md.
+//! `cargo xtask record`: runs the command in a terminal and writes the animations of README.md and docs/command.md.
 
 use std::fs;
 
 use anyhow::{Result, bail, ensure};
 
-use crate::cmd;
+use crate::{cmd, setup};
 
-/// tmux is the terminal: it has a size without a window, and answers the demo's query of the cursor position. asciinema
+/// tmux is the terminal: it has a size without a window, and answers queries of the cursor position. asciinema
 /// records in it, and svg-term, which npx fetches, draws the recording.
 const PROGRAMS: [&str; 3] = ["tmux", "asciinema", "npx"];
 /// Debian's and Ubuntu's packages of these.
 const INSTALL: &str = "apt-get install -y --no-install-recommends tmux asciinema npm";
 /// A private tmux server, which ends with the recording and does not read the user's configuration.
 const TMUX: &str = "tmux -L mapring-record -f /dev/null";
-/// The recorded command: the demo without cargo's output. The last picture stays for 5 seconds.
-const SHOWN: &str =
-    r#"echo "$ cargo xtask demo"; cargo xtask demo --seconds 7 2>/dev/null; sleep 5; printf " ""#;
-const RECORDING: &str = "target/demo.cast";
-const PICTURE: &str = "docs/demo.svg";
+/// A recording: its script, in bash, and the lines of the terminal. The last picture stays for 5 seconds.
+struct Recording {
+    name: &'static str,
+    script: &'static str,
+    lines: &'static str,
+}
+
+/// The first one opens README.md, the other is in docs/command.md.
+const RECORDINGS: [Recording; 2] = [
+    Recording {
+        name: "flight",
+        // The trace is written where nothing else is, and read by what everybody has.
+        script: r#"cd "$(mktemp -d)"; PATH=$ROOT/target/release:$PATH
+say() { printf '\e[1m$ %s\e[0m\n' "$*"; sleep 1; eval "$*"; sleep "$PAUSE"; }
+PAUSE=3 say 'mapring flight start         # loads, pins, and exits: the kernel records'
+(for _ in 1 2 3 4 5; do grep -rqs mapring /usr/share/doc; done) &
+PAUSE=3 say 'mapring flight status'
+PAUSE=2 say 'mapring flight dump --last 10s --out crash.pftrace'
+PAUSE=3 say 'mapring flight dump --last 1s --format csv 2>/dev/null | cut -d, -f1,3,6,11 | tail -n 5'
+PAUSE=1 say 'mapring flight stop'"#,
+        lines: "28",
+    },
+    Recording {
+        name: "demo",
+        script: r#"echo "$ mapring demo"; "$ROOT/target/release/mapring" demo --seconds 7 2>/dev/null"#,
+        lines: "31",
+    },
+];
 /// A larger file loads too slowly in a README.
 const LIMIT: u64 = 300_000;
 
-/// Records the demo.
+/// Records all.
 pub(crate) fn run() -> Result<()> {
     let missing: Vec<_> = PROGRAMS.into_iter().filter(|program| !cmd::exists(program)).collect();
     if !missing.is_empty() {
@@ -30,21 +53,32 @@ pub(crate) fn run() -> Result<()> {
     let version = cmd::output(&mut cmd::line("asciinema --version"))?;
     ensure!(version.starts_with("asciinema 2"), "svg-term reads recordings of asciinema 2, found {version}");
 
-    cmd::run(&mut cmd::line("cargo xtask demo --seconds 1 --json"))?; // builds it before the recording begins
-    let record = format!(
-        "asciinema rec --quiet --overwrite --command '{SHOWN}' {RECORDING}; {TMUX} wait-for -S recorded"
+    let mut build = cmd::line("cargo build --release -p mapring-cli --features bpf");
+    cmd::run(setup::ensure()?.export(&mut build))?;
+    RECORDINGS.iter().try_for_each(record)
+}
+
+fn record(Recording { name, script, lines }: &Recording) -> Result<()> {
+    let (root, target) = (cmd::root(), cmd::target_dir());
+    let [written, cast] = ["sh", "cast"].map(|end| target.join(format!("{name}.{end}")));
+    let end = "sleep 5; printf ' '";
+    fs::write(&written, format!("ROOT={}\n{script}\n{end}\n", root.display()))?;
+    let command = format!(
+        "asciinema rec --quiet --overwrite --command 'bash {}' {}; {TMUX} wait-for -S recorded",
+        written.display(),
+        cast.display()
     );
-    fs::create_dir_all(cmd::root().join("target"))?;
     cmd::run(
         cmd::line(TMUX)
-            .args(["new-session", "-d", "-x", "84", "-y", "31"])
-            .arg(record)
+            .args(["new-session", "-d", "-x", "84", "-y", lines])
+            .arg(command)
             .args([";", "wait-for", "recorded"]),
     )?;
-    let svg_term = "npx --yes svg-term-cli@2.1.1 --window --no-cursor";
-    cmd::run(&mut cmd::line(&format!("{svg_term} --in {RECORDING} --out {PICTURE}")))?;
-    let size = fs::metadata(cmd::root().join(PICTURE))?.len();
-    ensure!(size < LIMIT, "{PICTURE} has {size} bytes, which is too much for a README: record it again");
-    println!("{PICTURE} ({} KB): look at it in a browser before you commit it", size / 1000);
+    let picture = root.join("docs").join(format!("{name}.svg"));
+    let mut draw = cmd::line("npx --yes svg-term-cli@2.1.1 --window --no-cursor --in");
+    cmd::run(draw.arg(&cast).arg("--out").arg(&picture))?;
+    let (size, picture) = (fs::metadata(&picture)?.len(), picture.display());
+    ensure!(size < LIMIT, "{picture} has {size} bytes, which is too much for a README: record it again");
+    println!("{picture} ({} KB): look at it in a browser before you commit it", size / 1000);
     Ok(())
 }
