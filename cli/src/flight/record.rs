@@ -166,7 +166,9 @@ pub(crate) struct Block {
 }
 
 recorded!(Block, self => {
-    let Self { dev, sector, bytes, value, .. } = *self;
+    let Self { dev, bytes, value, .. } = *self;
+    // -1: a request without a place on the disk, such as a flush. ftrace shows it as 0.
+    let sector = if self.sector == u64::MAX { 0 } else { self.sector };
     match self.kind {
         0 => Some(What::BlockIssue { dev, sector, bytes, op: letters(value) }),
         1 => Some(What::BlockComplete { dev, sector, bytes, error: -errno(value) }),
