@@ -152,8 +152,9 @@ fn calls_and_switches_of_a_thread_are_recorded() {
     }
     let work = || {
         (0..CALLS).for_each(|_| assert!(rustix::process::getppid().is_some()));
-        rustix::process::getpgid(Some(rustix::process::getpid())).unwrap();
-        thread::sleep(Duration::from_millis(1));
+        rustix::process::test_kill_process(rustix::process::getpid()).unwrap();
+        // More than once: on a busy machine the time may be over before the thread has gone to sleep.
+        (0..5).for_each(|_| thread::sleep(Duration::from_millis(50)));
         tid()
     };
     let tid = thread::Builder::new().name("mapring-flight".to_owned()).spawn(work).unwrap().join().unwrap();
@@ -164,9 +165,10 @@ fn calls_and_switches_of_a_thread_are_recorded() {
     let getppid = u32::try_from(libc::SYS_getppid).unwrap();
     assert_eq!(of.count(|what| matches!(what, What::SyscallEnter { nr, .. } if *nr == getppid)), CALLS);
     assert_eq!(of.count(|what| *what == What::SyscallExit { nr: getppid, ret: parent }), CALLS);
-    let getpgid = u32::try_from(libc::SYS_getpgid).unwrap();
+    let kill = u32::try_from(libc::SYS_kill).unwrap();
     let me = u64::from(std::process::id());
-    let is = |what: &What| matches!(what, What::SyscallEnter { nr, args } if *nr == getpgid && args[0] == me);
+    let is =
+        |what: &What| matches!(what, What::SyscallEnter { nr, args } if *nr == kill && args[..2] == [me, 0]);
     assert_eq!(of.count(is), 1);
 
     let slept = events.iter().position(|e| e.tid == tid && matches!(e.what, What::Switch { state: 1, .. }));
@@ -330,6 +332,12 @@ fn a_second_start_is_refused() {
     assert!(stopped.status.success());
     assert!(said(&stopped).starts_with("Stopped. Recorded events: "));
     recorder.expect_nothing_left(&programs);
+    let two =
+        [(); 2].map(|()| recorder.command(&["start", "--size", "8M", "--events", "exec"]).spawn().unwrap());
+    let mut codes = two.map(|mut start| start.wait().unwrap().code());
+    codes.sort_unstable();
+    assert_eq!(codes, [Some(0), Some(1)]);
+    assert!(recorder.run(&["stop"]).status.success());
     let again = recorder.run(&["stop"]);
     assert_eq!(again.status.code(), Some(1));
     assert!(said(&again).contains("nothing is recorded at"));
@@ -342,10 +350,11 @@ fn what_a_killed_start_left_is_removed() {
         return;
     }
     // The state right before a start is finished.
-    let unfinished = || fs::rename(pins::recording(&recorder.dir), recorder.dir.join("new")).unwrap();
+    let unfinished = || fs::rename(pins::recording(&recorder.dir), pins::unfinished(&recorder.dir)).unwrap();
     let programs = recorder.programs();
     unfinished();
-    assert_eq!(recorder.status()["running"], false);
+    let status = recorder.status();
+    assert_eq!((&status["running"], &status["unfinished"]), (&false.into(), &true.into()));
     assert!(recorder.start(&["--size", "8M", "--events", "exec"]));
     let others = recorder.programs();
     assert!(programs.is_disjoint(&others));
@@ -448,6 +457,13 @@ fn members_of_the_group_look_without_privilege() {
     let [other, stop, start] = [run(65534, &["status"]), run(gid, &["stop"]), run(gid, &["start"])];
     fs::remove_file(&binary).unwrap();
 
+    if !member.status.success() && said(&member).contains("before Linux 5.19") {
+        assert_eq!(member.status.code(), Some(77));
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        assert!(release.starts_with("5.1"), "{release}");
+        eprintln!("\n!!!! SKIPPED: this kernel lets no process without privilege open a pin !!!!\n");
+        return;
+    }
     assert!(member.status.success());
     let status: Value = serde_json::from_slice(&member.stdout).unwrap();
     let calls = &status["recording"]["groups"][0];

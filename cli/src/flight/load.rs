@@ -66,8 +66,16 @@ impl Kernel {
                 || error.chain().filter_map(|e| e.downcast_ref::<libbpf_rs::Error>()).map(|e| e.kind());
             if kinds().any(|kind| kind == ErrorKind::PermissionDenied) {
                 return Refused(format!(
-                    "{error:#}: loading BPF programs that trace takes root, or CAP_BPF, CAP_PERFMON and \
-                     CAP_SYS_RESOURCE: sudo mapring flight start"
+                    "{error:#}: loading BPF programs that trace takes root, or CAP_BPF and CAP_PERFMON: \
+                     sudo mapring flight start"
+                ))
+                .into();
+            }
+            let unsupported = |e: &mapring::Error| e.kind() == RingError::Unsupported;
+            if error.chain().filter_map(|e| e.downcast_ref()).any(unsupported) {
+                let release = rustix::system::uname().release().to_string_lossy().into_owned();
+                return Refused(format!(
+                    "the flight recorder needs Linux 5.15 or newer, and this is {release}"
                 ))
                 .into();
             }

@@ -46,7 +46,7 @@ enum Command {
 
 /// Runs one of the commands.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let dir = &args.place.pins;
+    let dir = &std::path::absolute(&args.place.pins)?;
     match &args.command {
         Command::Start(args) => start::run(dir, args)?,
         Command::Status(args) => return status::run(dir, args),

@@ -22,7 +22,6 @@ use crate::exit::Refused;
 /// What statfs says of a BPF file system.
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
-const NEW: &str = "new";
 pub(crate) const MAPS: &str = "maps";
 pub(crate) const LINKS: &str = "links";
 
@@ -38,6 +37,11 @@ const DEFAULT: &str = "/sys/fs/bpf/mapring/flight";
 
 pub(crate) fn recording(dir: &Path) -> PathBuf {
     dir.join("recording")
+}
+
+/// What a start has not finished.
+pub(crate) fn unfinished(dir: &Path) -> PathBuf {
+    dir.join("new")
 }
 
 /// The rings, a pin for each group of events.
@@ -90,13 +94,23 @@ impl Lock {
         }
     }
 
+    /// Removes all pins, and the directory. Returns whether there were any.
+    pub(crate) fn clear(self) -> Result<bool> {
+        let removed = [remove(&unfinished(&self.dir))?, remove(&recording(&self.dir))?];
+        fs::remove_dir(&self.dir).with_context(|| self.dir.display().to_string())?;
+        Ok(removed.contains(&true))
+    }
+}
+
+#[cfg(feature = "bpf")]
+impl Lock {
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 
     /// Starts the directory of a recording anew. Removes what a start left that was killed.
     pub(crate) fn begin(&self) -> Result<PathBuf> {
-        let new = self.dir.join(NEW);
+        let new = unfinished(&self.dir);
         remove(&new)?;
         for dir in [&new, &new.join(MAPS), &new.join(LINKS)] {
             DirBuilder::new().mode(0o700).create(dir).with_context(|| dir.display().to_string())?;
@@ -108,19 +122,16 @@ impl Lock {
     pub(crate) fn finish(&self, new: &Path) -> Result<()> {
         fs::rename(new, recording(&self.dir)).with_context(|| new.display().to_string())
     }
-
-    /// Removes all pins, and the directory. Returns whether there were any.
-    pub(crate) fn clear(self) -> Result<bool> {
-        let removed = [remove(&self.dir.join(NEW))?, remove(&recording(&self.dir))?];
-        fs::remove_dir(&self.dir).with_context(|| self.dir.display().to_string())?;
-        Ok(removed.contains(&true))
-    }
 }
 
 /// Creates the directory and those above it, which anybody may pass through.
 fn create(dir: &Path) -> Result<()> {
-    let missing: Vec<_> = dir.ancestors().take_while(|above| !above.exists()).collect();
-    let there = dir.ancestors().find(|above| above.exists()).unwrap_or(Path::new("/"));
+    let mut missing = Vec::new();
+    let mut there = dir;
+    while !there.try_exists().map_err(|error| denied(error, there))? {
+        missing.push(there);
+        there = there.parent().unwrap_or(Path::new("/"));
+    }
     let kind = rustix::fs::statfs(there).with_context(|| there.display().to_string())?.f_type;
     if kind != BPF_FS_MAGIC {
         return Err(Refused(format!(

@@ -5,21 +5,24 @@ use std::mem;
 use std::ops::Range;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use mapring::{LossCause, Process, Reader, Region, Ring, Start};
 
 use super::event::{Event, Gap};
 use super::pins;
 use super::record::{Block, Exec, Faults, Irq, Net, Recorded, Sched, Syscalls};
+use crate::exit::Refused;
 
 /// A group of events: they have a ring of their own, so that a flood of one group does not overwrite another.
 pub(crate) struct Group {
     pub(crate) name: &'static str,
     /// The bytes of a record.
+    #[cfg_attr(not(feature = "bpf"), expect(dead_code, reason = "only the loader chooses sizes"))]
     pub(crate) record: usize,
     /// Its part of the memory, next to the others.
+    #[cfg_attr(not(feature = "bpf"), expect(dead_code, reason = "only the loader chooses sizes"))]
     pub(crate) weight: u64,
-    open: fn(&Path) -> Result<Box<dyn Records>>,
+    open: fn(&Path) -> mapring::Result<Box<dyn Records>>,
 }
 
 impl Group {
@@ -55,11 +58,21 @@ pub(crate) fn open(dir: &Path) -> Result<Vec<GroupRings>> {
     for group in &GROUPS {
         let pin = maps.join(group.name);
         if pin.symlink_metadata().is_ok() {
-            let records = (group.open)(&pin).with_context(|| format!("group {}", group.name))?;
+            let records = (group.open)(&pin).map_err(|error| refused_or(error, group.name))?;
             rings.push(GroupRings { group, records });
         }
     }
     Ok(rings)
+}
+
+/// The error for a pin that can't be opened.
+fn refused_or(error: mapring::Error, group: &str) -> anyhow::Error {
+    match error.io_error() {
+        Some(io) if io.kind() == io::ErrorKind::PermissionDenied => {
+            Refused(format!("group {group}: {error}")).into()
+        }
+        _ => anyhow::Error::from(error).context(format!("group {group}")),
+    }
 }
 
 /// The ring of a group, with a reader.
@@ -107,11 +120,6 @@ impl GroupRings {
         self.records.held()
     }
 
-    /// The number of CPUs that can write it.
-    pub(crate) fn shards(&self) -> usize {
-        self.region().geometry().shards()
-    }
-
     /// Slots for each CPU.
     pub(crate) fn slots(&self) -> usize {
         self.region().geometry().capacity()
@@ -149,7 +157,7 @@ struct Typed<T> {
 }
 
 impl<T: Recorded> Typed<T> {
-    fn open(pin: &Path) -> Result<Self> {
+    fn open(pin: &Path) -> mapring::Result<Self> {
         let ring = Ring::<T>::open(pin)?;
         let reader = ring.reader();
         Ok(Self { ring, reader, unknown: 0 })
@@ -167,6 +175,12 @@ fn each<T: Recorded>(reader: &mut Reader<T>, mut f: impl FnMut(mapring::Event<&T
             break;
         }
     }
+}
+
+/// CLOCK_MONOTONIC, nanoseconds.
+fn now() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
 }
 
 /// No machine has as many.
@@ -198,7 +212,7 @@ impl<T: Recorded> Records for Typed<T> {
             count: unknown,
             cause: "of a newer version of mapring".to_owned(),
             since: None,
-            until: 0,
+            until: now(),
         });
         self.reader.take_losses().into_iter().map(gap).chain(unknown).collect()
     }

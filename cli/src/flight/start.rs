@@ -14,7 +14,7 @@ pub(crate) struct Args {
     /// The memory of all rings together, split over groups and CPUs
     #[arg(long, value_parser = output::size, default_value = "64M")]
     size: u64,
-    /// Let the members of this group read the recording. Nobody can write it
+    /// Let the members of this group of users read the recording. Only the kernel's programs can write it
     #[arg(long, value_name = "NAME")]
     group: Option<String>,
 }
@@ -68,6 +68,9 @@ mod with_programs {
     use crate::flight::rings;
     use crate::output::{bytes, note};
 
+    /// The first Linux that lets processes without privilege open pins, while they may not load programs.
+    const OPENS_PINS: (u32, u32) = (5, 19);
+
     /// Starts the recording.
     ///
     /// # Errors
@@ -102,6 +105,11 @@ mod with_programs {
     ) -> Result<String> {
         if let Some((group, name)) = readers {
             check_way(lock.dir(), group, name)?;
+            if release() < OPENS_PINS {
+                eprintln!(
+                    "mapring: before Linux 5.19 members of {name} also need CAP_BPF to read the recording"
+                );
+            }
         }
         let mut loaded = Vec::new();
         for ring in planned {
@@ -158,6 +166,14 @@ mod with_programs {
             rings::open(dir).ok().and_then(|rings| rings.first().and_then(rings::GroupRings::loader));
         let by = loader.map_or(String::new(), |loader| format!(", which process {} started,", loader.pid));
         Some(format!("the recorder at {}{by}", dir.display()))
+    }
+
+    /// The numbers of the running Linux.
+    fn release() -> (u32, u32) {
+        let name = rustix::system::uname();
+        let text = name.release().to_string_lossy();
+        let mut numbers = text.split(['.', '-']).map(|number| number.parse().unwrap_or(0));
+        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
     }
 
     fn group_id(name: &str) -> Result<(u32, &str)> {

@@ -30,6 +30,8 @@ const SAMPLE: Duration = Duration::from_secs(1);
 #[derive(Serialize)]
 struct Status {
     running: bool,
+    /// A start is at work, or was killed and left something.
+    unfinished: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     recording: Option<Recording>,
 }
@@ -84,10 +86,15 @@ pub(crate) fn run(dir: &Path, args: &Args) -> Result<ExitCode> {
     let rings = rings::open(dir)?;
     let recording = if rings.is_empty() { None } else { Some(look(dir, &rings)?) };
     let code = if recording.is_some() { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) };
-    let status = Status { running: recording.is_some(), recording };
+    let unfinished = pins::unfinished(dir).exists();
+    let status = Status { running: recording.is_some(), unfinished, recording };
     let text = match &status.recording {
         _ if args.json => serde_json::to_string(&status)?,
         Some(recording) => recording.text(),
+        None if unfinished => format!(
+            "A start is at work at {0}, or was killed: then `mapring flight stop` removes what it left.",
+            dir.display()
+        ),
         None => format!("Nothing is recorded at {}.", dir.display()),
     };
     writeln!(io::stdout(), "{text}").context("stdout")?;

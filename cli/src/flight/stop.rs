@@ -13,7 +13,7 @@ use crate::output::note;
 /// # Errors
 /// If nothing is recorded, or this process may not end it.
 pub(crate) fn run(dir: &Path) -> Result<()> {
-    if !dir.exists() {
+    if !dir.try_exists().map_err(|error| pins::denied(error, dir))? {
         bail!("nothing is recorded at {}", dir.display());
     }
     let lock = Lock::take(dir)?;
