@@ -62,19 +62,23 @@ pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
     let mut names = Names::new();
     let older = names.learn(&events);
     if !names.has_proc() {
-        output::note("mapring: /proc is that of a container: only names from the events themselves are known");
+        output::note(
+            "mapring: /proc is that of a container: only names from the events themselves are known",
+        );
     }
     let from = ago.unwrap_or(0);
     let written = trace::sink(format, out, &mut names, &older)
         .and_then(|mut sink| write(sink.as_mut(), &mut names, &events, &gaps, from));
-    let count = written.with_context(|| file.as_deref().unwrap_or(Path::new("stdout")).display().to_string())?;
+    let count =
+        written.with_context(|| file.as_deref().unwrap_or(Path::new("stdout")).display().to_string())?;
     let mut losses = Losses::default();
     losses.add(&gaps);
     losses.report();
     if let Some(file) = file.filter(|_| args.out.is_none()) {
         writeln!(io::stdout(), "{}", file.display()).context("stdout")?;
     }
-    let spans = events.first().zip(events.last()).map(|(first, last)| last.ns.saturating_sub(first.ns.max(from)));
+    let spans =
+        events.first().zip(events.last()).map(|(first, last)| last.ns.saturating_sub(first.ns.max(from)));
     let seconds = Duration::from_nanos(spans.unwrap_or(0)).as_secs_f64();
     output::note(format_args!("{count} events of {seconds:.3} s"));
     if format == Format::Perfetto {
@@ -181,7 +185,12 @@ struct Progress {
 
 impl Progress {
     fn new(all: usize) -> Self {
-        Self { start: Instant::now(), all, shown: None, wanted: io::stderr().is_terminal() && !output::is_quiet() }
+        Self {
+            start: Instant::now(),
+            all,
+            shown: None,
+            wanted: io::stderr().is_terminal() && !output::is_quiet(),
+        }
     }
 
     fn show(&mut self, at: usize) {

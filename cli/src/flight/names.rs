@@ -225,7 +225,8 @@ mod tests {
 
     #[test]
     fn a_name_is_known_before_the_event_that_shows_it() {
-        let events = [event(1, 7, What::IrqEnter { irq: 1 }), switch(2, 7, 8, "next"), switch(3, 8, 7, "seven")];
+        let events =
+            [event(1, 7, What::IrqEnter { irq: 1 }), switch(2, 7, 8, "next"), switch(3, 8, 7, "seven")];
         let mut names = Names::of_events();
         let older = names.learn(&events);
         assert_eq!(older.iter().map(|thread| thread.tid).collect::<Vec<_>>(), [7, 8]);
@@ -235,10 +236,13 @@ mod tests {
 
     #[test]
     fn a_reused_number_has_another_name() {
-        let fork = |ns, name| {
-            event(ns, 1, What::Fork { child_pid: 7, child_tid: 7, comm: comm(name) })
-        };
-        let events = [event(1, 7, What::Exit { code: 0 }), fork(2, "second"), switch(3, 1, 7, "second"), fork(4, "third")];
+        let fork = |ns, name| event(ns, 1, What::Fork { child_pid: 7, child_tid: 7, comm: comm(name) });
+        let events = [
+            event(1, 7, What::Exit { code: 0 }),
+            fork(2, "second"),
+            switch(3, 1, 7, "second"),
+            fork(4, "third"),
+        ];
         let mut names = Names::of_events();
         assert_eq!(names.learn(&events).len(), 2);
         let seen: Vec<_> = events
@@ -259,7 +263,8 @@ mod tests {
     fn an_exec_renames() {
         let mut names = Names::of_events();
         let exec = |file: &str| event(1, 7, What::Exec { file: file.into() });
-        for (file, name) in [("/bin/true", "true"), ("a-name-of-more-than-15", "a-name-of-more-"), ("/", "")] {
+        for (file, name) in [("/bin/true", "true"), ("a-name-of-more-than-15", "a-name-of-more-"), ("/", "")]
+        {
             names.update(&exec(file));
             assert_eq!(names.comm(7, 0, 1), name);
         }

@@ -44,7 +44,7 @@ impl Ticks {
     }
 
     fn ns(&self, ticks: u64) -> u64 {
-        ticks.saturating_mul(self.tick).saturating_sub_signed(self.ahead)
+        ticks.saturating_mul(self.tick).saturating_add_signed(self.ahead.saturating_neg())
     }
 }
 
@@ -125,7 +125,8 @@ mod tests {
 
     #[test]
     fn hostile_files() {
-        for text in [&b""[..], b"1", b"1 (", b"1 )(", b"1 (a", b"1 (a) R", b"1 (a) R x", b"\xff (\xff) \xff"] {
+        for text in [&b""[..], b"1", b"1 (", b"1 )(", b"1 (a", b"1 (a) R", b"1 (a) R x", b"\xff (\xff) \xff"]
+        {
             assert_eq!(parse_stat(text, &TICKS), None, "{text:?}");
         }
         let text = format!("1 (a) ) \n(b)) R 7 {} 99999999999999999999", "0 ".repeat(17));

@@ -58,7 +58,10 @@ mod tests {
         assert_eq!(rows.len(), events().len() + 1);
         let at = |name| header.iter().position(|column| column == name).unwrap();
         let value = |row: usize, name| &rows[row][at(name)];
-        assert_eq!([value(0, "event"), value(0, "child_pid"), value(0, "ret")], ["sched_process_fork", "8", ""]);
+        assert_eq!(
+            [value(0, "event"), value(0, "child_pid"), value(0, "ret")],
+            ["sched_process_fork", "8", ""]
+        );
         assert_eq!([value(3, "arg2"), value(4, "ret")], ["0xffffffffffffffff", "-9223372036854775808"]);
         assert_eq!(value(12, "file"), "/bin/\\u{1b}[31m\"a,\\n\\u{9b}");
         let last = rows.len() - 1;

@@ -123,7 +123,8 @@ mod tests {
         let name = comm(HOSTILE);
         let mut broken = comm("ab");
         broken[1] = 0xff;
-        let switch = |next, next_comm| What::Switch { state: 1, prio: 120, next, next_prio: 65535, next_comm };
+        let switch =
+            |next, next_comm| What::Switch { state: 1, prio: 120, next, next_prio: 65535, next_comm };
         let all = [
             What::Fork { child_pid: 8, child_tid: 8, comm: comm("child") },
             What::Fork { child_pid: 7, child_tid: 9, comm: comm("thread") },
@@ -149,7 +150,13 @@ mod tests {
         let mut events: Vec<_> = (1000..).zip(all).map(|(ns, what)| event(ns, 7, what)).collect();
         events.push(event(2000, 8, switch(0, comm("swapper/0"))));
         events.push(event(2000, 0, switch(8, broken))); // at the same time
-        events.push(Event { ns: u64::MAX, cpu: u16::MAX, pid: u32::MAX, tid: u32::MAX, what: switch(u32::MAX, name) });
+        events.push(Event {
+            ns: u64::MAX,
+            cpu: u16::MAX,
+            pid: u32::MAX,
+            tid: u32::MAX,
+            what: switch(u32::MAX, name),
+        });
         events
     }
 
@@ -186,7 +193,9 @@ mod tests {
 
     #[test]
     fn the_name_of_a_file_says_its_format() {
-        for (file, format) in [("a.pftrace", Format::Perfetto), ("b.c/d.jsonl", Format::Ndjson), ("x.csv", Format::Csv)] {
+        for (file, format) in
+            [("a.pftrace", Format::Perfetto), ("b.c/d.jsonl", Format::Ndjson), ("x.csv", Format::Csv)]
+        {
             assert_eq!(Format::of(Path::new(file)), Some(format));
         }
         assert_eq!([Format::of(Path::new("csv")), Format::of(Path::new("a.txt"))], [None, None]);

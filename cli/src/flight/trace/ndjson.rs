@@ -71,7 +71,8 @@ mod tests {
 
     #[test]
     fn each_event_is_a_line() {
-        let text = String::from_utf8(written(Format::Ndjson, &events(), &[gap(Some(5), 9), gap(None, 9)])).unwrap();
+        let text =
+            String::from_utf8(written(Format::Ndjson, &events(), &[gap(Some(5), 9), gap(None, 9)])).unwrap();
         println!("{text}");
         assert!(text.chars().all(|letter| letter == '\n' || !letter.is_control()));
         let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -84,7 +85,10 @@ mod tests {
         assert_eq!(find("sys_exit")["ret"], i64::MIN);
         assert_eq!(find("sched_process_exec")["file"], "/bin/\\u{1b}[31m\"a,\\n\\u{9b}");
         assert_eq!(find("block_rq_issue")["device"], "8:1");
-        assert_eq!((&find("block_rq_complete")["error"], &find("block_rq_issue")["op"]), (&"EIO".into(), &"WS".into()));
+        assert_eq!(
+            (&find("block_rq_complete")["error"], &find("block_rq_issue")["op"]),
+            (&"EIO".into(), &"WS".into())
+        );
         assert_eq!(find("sched_process_exit")["exit_status"], 1);
         let switched = lines.iter().filter(|line| line["event"] == "sched_switch");
         let names: Vec<_> = switched.map(|line| line["next_thread"].as_str().unwrap()).collect();

@@ -15,10 +15,10 @@ use super::super::event::{Event, Gap, What};
 use super::super::names::{Names, Older, escape};
 use super::super::procfs;
 use super::proto::{
-    self, BlockRqComplete, BlockRqIssue, ClockSnapshot, Data, Ftrace, FtraceEvent, FtraceEventBundle, Generic,
-    GenericField, IrqHandlerEntry, IrqHandlerExit, NetPacket, ProcessDescriptor, ProcessTree, SchedProcessExec,
-    SchedProcessExit, SchedSwitch, SchedWaking, Softirq, SysEnter, SysExit, SystemInfo, TaskNewtask, TaskRename, Trace,
-    TracePacket, TrackDescriptor, TrackEvent, Utsname,
+    self, BlockRqComplete, BlockRqIssue, ClockSnapshot, Data, Ftrace, FtraceEvent, FtraceEventBundle,
+    Generic, GenericField, IrqHandlerEntry, IrqHandlerExit, NetPacket, ProcessDescriptor, ProcessTree,
+    SchedProcessExec, SchedProcessExit, SchedSwitch, SchedWaking, Softirq, SysEnter, SysExit, SystemInfo,
+    TaskNewtask, TaskRename, Trace, TracePacket, TrackDescriptor, TrackEvent, Utsname,
 };
 use super::{Sink, rows};
 
@@ -69,8 +69,11 @@ impl Perfetto {
         const BOOTTIME: u32 = 6;
         let monotonic = Clock::Monotonic.now();
         let realtime = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-        let realtime =
-            realtime.tv_sec.cast_unsigned().wrapping_mul(1_000_000_000).wrapping_add(realtime.tv_nsec.cast_unsigned());
+        let realtime = realtime
+            .tv_sec
+            .cast_unsigned()
+            .wrapping_mul(1_000_000_000)
+            .wrapping_add(realtime.tv_nsec.cast_unsigned());
         let times = [(BOOTTIME, self.time(monotonic)), (MONOTONIC, monotonic), (REALTIME, realtime)];
         let clock = |(id, ns)| proto::Clock { clock_id: Some(id), timestamp: Some(ns) };
         let clocks = ClockSnapshot { clocks: times.map(clock).into(), primary_trace_clock: Some(BOOTTIME) };
@@ -121,7 +124,11 @@ impl Perfetto {
         let first = older.iter().map(|thread| thread.ns).min().unwrap_or(0);
         for process in descriptors {
             let uuid = Some(1 << 32 | u64::from(process.pid.unwrap_or(0).cast_unsigned()));
-            self.packet(of(Data::TrackDescriptor(TrackDescriptor { uuid, process: Some(process), name: None })))?;
+            self.packet(of(Data::TrackDescriptor(TrackDescriptor {
+                uuid,
+                process: Some(process),
+                name: None,
+            })))?;
         }
         let timestamp = Some(self.time(first));
         self.packet(TracePacket { timestamp, ..of(Data::ProcessTree(tree)) })
@@ -141,7 +148,9 @@ impl Perfetto {
 
     /// Writes the events of a CPU.
     fn bundle(&mut self, cpu: usize) -> Result<()> {
-        let Some(bundle) = self.cpus.get_mut(cpu).filter(|bundle| !bundle.event.is_empty()) else { return Ok(()) };
+        let Some(bundle) = self.cpus.get_mut(cpu).filter(|bundle| !bundle.event.is_empty()) else {
+            return Ok(());
+        };
         let bundle = FtraceEventBundle { cpu: Some(u32::try_from(cpu)?), ..take(bundle) };
         self.packet(of(Data::FtraceEvents(bundle)))
     }
@@ -254,13 +263,17 @@ impl Sink for Perfetto {
                 Ftrace::IrqHandlerExit(IrqHandlerExit { irq: Some(irq.cast_signed()), ret: Some(1) })
             }
             // Perfetto knows the names of these only.
-            What::SoftirqEnter { vec } | What::SoftirqExit { vec } if rows::softirq_name(*vec).is_none() => return Ok(()),
+            What::SoftirqEnter { vec } | What::SoftirqExit { vec } if rows::softirq_name(*vec).is_none() => {
+                return Ok(());
+            }
             What::SoftirqEnter { vec } => Ftrace::SoftirqEntry(Softirq { vec: Some(*vec) }),
             What::SoftirqExit { vec } => Ftrace::SoftirqExit(Softirq { vec: Some(*vec) }),
             What::SyscallEnter { nr, args } => {
                 Ftrace::SysEnter(SysEnter { id: Some((*nr).into()), args: args.to_vec() })
             }
-            What::SyscallExit { nr, ret } => Ftrace::SysExit(SysExit { id: Some((*nr).into()), ret: Some(*ret) }),
+            What::SyscallExit { nr, ret } => {
+                Ftrace::SysExit(SysExit { id: Some((*nr).into()), ret: Some(*ret) })
+            }
             What::Exec { file } => {
                 let filename = Some(escape(file.as_bytes()));
                 self.push(event, Ftrace::SchedProcessExec(SchedProcessExec { filename, pid: me }))?;
@@ -303,7 +316,8 @@ impl Sink for Perfetto {
                 Ftrace::NetifReceiveSkb(NetPacket { len: Some(*bytes), name: Some(interface(*ifindex)) })
             }
             What::Fault { address, ip } => {
-                let field = |name: &str, value| GenericField { name: Some(name.into()), uint_value: Some(value) };
+                let field =
+                    |name: &str, value| GenericField { name: Some(name.into()), uint_value: Some(value) };
                 let field = vec![field("address", *address), field("ip", *ip)];
                 Ftrace::Generic(Generic { event_name: Some("page_fault_user".into()), field })
             }
@@ -328,7 +342,11 @@ impl Sink for Perfetto {
         };
         if new {
             let name = Some(format!("Lost: {group}, CPU {cpu}: {cause}"));
-            self.packet(of(Data::TrackDescriptor(TrackDescriptor { uuid: Some(uuid), name, process: None })))?;
+            self.packet(of(Data::TrackDescriptor(TrackDescriptor {
+                uuid: Some(uuid),
+                name,
+                process: None,
+            })))?;
         }
         let begin = since.map_or(until, |since| self.time(since)).clamp(end.min(until), until);
         self.lost.insert((group, cpu, cause.clone()), (uuid, until));
@@ -395,7 +413,9 @@ mod tests {
         println!("{names:?}");
         // One softirq is unknown. An exec is also a rename.
         assert_eq!(names.len(), events().len());
-        let all = |name: &'static str| found.iter().map(move |(_, event)| &event[name]).filter(|event| !event.is_null());
+        let all = |name: &'static str| {
+            found.iter().map(move |(_, event)| &event[name]).filter(|event| !event.is_null())
+        };
         let first = |name: &'static str| all(name).next().unwrap().clone();
         assert_eq!(first("sys_enter"), json!({"id": u32::MAX, "args": [u64::MAX, u64::MAX, u64::MAX]}));
         assert_eq!(first("sys_exit"), json!({"id": u32::MAX, "ret": i64::MIN}));
@@ -408,7 +428,10 @@ mod tests {
         assert_eq!(first("generic")["field"][0], json!({"name": "address", "uint_value": u64::MAX}));
         let switches: Vec<_> = all("sched_switch").collect();
         assert_eq!(switches[0]["next_comm"], "\\u{1b}[31m\"a,\\n\\u{9b}");
-        assert_eq!((&switches[1]["prev_comm"], &switches[1]["next_comm"]), (&switches[0]["next_comm"], &json!("swapper/0")));
+        assert_eq!(
+            (&switches[1]["prev_comm"], &switches[1]["next_comm"]),
+            (&switches[0]["next_comm"], &json!("swapper/0"))
+        );
         assert_eq!(switches[2]["next_comm"], "a\\xff");
         // A time that Perfetto's signed times can't have, on a CPU that its trace processor refuses.
         let last = found.last().unwrap();
@@ -439,7 +462,8 @@ mod tests {
         let start = slices[0]["timestamp"].as_u64().unwrap() - 5;
         let times: Vec<_> = slices.iter().map(|slice| slice["timestamp"].as_u64().unwrap() - start).collect();
         assert_eq!(times, [5, 9, 9, 20, 30, 30, 40, 40]);
-        let kinds: Vec<_> = slices.iter().map(|slice| slice["track_event"]["type"].as_str().unwrap()).collect();
+        let kinds: Vec<_> =
+            slices.iter().map(|slice| slice["track_event"]["type"].as_str().unwrap()).collect();
         assert_eq!(kinds, ["TYPE_SLICE_BEGIN", "TYPE_SLICE_END"].repeat(4));
         assert_eq!(slices[0]["track_event"]["name"], format!("{} records lost: overwritten", u64::MAX));
         let tracks: Vec<_> = packets.iter().filter(|packet| !packet["track_descriptor"].is_null()).collect();
@@ -458,7 +482,8 @@ mod tests {
         sink.event(&irq(3), &mut names).unwrap();
         sink.finish(&mut names).unwrap();
         let packets = schema::packets(&out.bytes());
-        let bundles = packets.iter().map(|packet| &packet["ftrace_events"]).filter(|bundle| !bundle.is_null());
+        let bundles =
+            packets.iter().map(|packet| &packet["ftrace_events"]).filter(|bundle| !bundle.is_null());
         assert_eq!(bundles.map(|bundle| bundle["lost_events"] == true).collect::<Vec<_>>(), [false, true]);
     }
 }
