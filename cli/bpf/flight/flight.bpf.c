@@ -368,10 +368,8 @@ int block_complete(__u64 *ctx)
 
 static __always_inline int packet(struct sk_buff *skb, __u32 direction)
 {
-	__u32 ifindex = skb->dev->ifindex;
-
 	RESERVE(net)
-	e->ifindex = ifindex | direction;
+	e->ifindex = skb->dev->ifindex | direction;
 	e->bytes = skb->len;
 	mapring_commit(e);
 	return 0;

@@ -1,0 +1,121 @@
+//! What start, status and stop say and do.
+
+use std::collections::HashSet;
+use std::process::Stdio;
+use std::time::Duration;
+use std::{fs, thread};
+
+use crate::pins;
+use crate::recorder::{Recorder, said};
+
+#[test]
+fn status_says_what_is_recorded() {
+    let recorder = Recorder::new("status");
+    let none = recorder.run(&["status"]);
+    assert_eq!(none.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&none.stdout).starts_with("Nothing is recorded at "));
+    assert_eq!(recorder.status()["running"], false);
+    if !recorder.start(&["--size", "8M", "--events", "syscalls,exec"]) {
+        return;
+    }
+    let status = recorder.status();
+    assert_eq!(status["running"], true);
+    let recording = &status["recording"];
+    assert_eq!(recording["loader"]["alive"], false);
+    assert!(recording["memory"].as_u64().unwrap() <= 8 << 20);
+    assert!(recording["cpu_percent"].as_f64().unwrap() > 0.0);
+    assert_eq!(recorder.groups(), ["syscalls", "exec"]);
+    let calls = &recording["groups"][0];
+    // The command's own calls alone give some.
+    assert!(calls["events"].as_u64().unwrap() > 0 && calls["events_per_second"].as_f64().unwrap() > 0.0);
+    assert!(calls["ns_per_event"].as_f64().unwrap() > 0.0 && calls["records"].as_u64().unwrap() > 0);
+    assert_eq!(calls["programs"], serde_json::json!(["syscalls_enter", "syscalls_exit"]));
+    assert!(calls["newest_ns"].as_u64() > calls["oldest_ns"].as_u64());
+
+    let text = recorder.run(&["status"]);
+    let text = String::from_utf8(text.stdout).unwrap();
+    println!("{text}");
+    assert!(text.starts_with("Recording since 20") && text.lines().all(|line| line.chars().count() <= 80));
+}
+
+#[test]
+fn a_second_start_is_refused() {
+    let recorder = Recorder::new("second");
+    if !recorder.start(&["--size", "8M", "--events", "exec"]) {
+        return;
+    }
+    let (programs, second) = (recorder.programs(), recorder.run(&["start"]));
+    assert_eq!(second.status.code(), Some(1));
+    assert!(said(&second).contains("is recording already"));
+    assert_eq!((recorder.programs(), programs.len()), (programs.clone(), 3));
+
+    let stopped = recorder.run(&["stop"]);
+    assert!(stopped.status.success());
+    assert!(said(&stopped).starts_with("Stopped. Recorded events: "));
+    recorder.expect_nothing_left(&programs);
+    let two =
+        [(); 2].map(|()| recorder.command(&["start", "--size", "8M", "--events", "exec"]).spawn().unwrap());
+    let mut codes = two.map(|mut start| start.wait().unwrap().code());
+    codes.sort_unstable();
+    assert_eq!(codes, [Some(0), Some(1)]);
+    assert!(recorder.run(&["stop"]).status.success());
+    let again = recorder.run(&["stop"]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(said(&again).contains("nothing is recorded at"));
+}
+
+#[test]
+fn what_a_killed_start_left_is_removed() {
+    let recorder = Recorder::new("killed");
+    if !recorder.start(&["--size", "8M", "--events", "exec"]) {
+        return;
+    }
+    // The state right before a start is finished.
+    let unfinished = || fs::rename(pins::recording(&recorder.dir), pins::unfinished(&recorder.dir)).unwrap();
+    let programs = recorder.programs();
+    unfinished();
+    let status = recorder.status();
+    assert_eq!((&status["running"], &status["unfinished"]), (&false.into(), &true.into()));
+    assert!(recorder.start(&["--size", "8M", "--events", "exec"]));
+    let others = recorder.programs();
+    assert!(programs.is_disjoint(&others));
+    unfinished();
+    let stopped = recorder.run(&["stop"]);
+    assert!(stopped.status.success() && said(&stopped).contains("a start had left"));
+    recorder.expect_nothing_left(&(&programs | &others));
+
+    // At any other moment.
+    for ms in (0..400).step_by(40) {
+        let mut start = recorder.command(&["start", "--size", "8M"]).stderr(Stdio::null()).spawn().unwrap();
+        thread::sleep(Duration::from_millis(ms));
+        start.kill().unwrap();
+        start.wait().unwrap();
+        let running = recorder.status()["running"].as_bool().unwrap();
+        let programs = if running { recorder.programs() } else { HashSet::new() };
+        let there = recorder.dir.exists();
+        let stopped = recorder.run(&["stop"]);
+        assert!(stopped.status.success() || !running);
+        assert!(there || !stopped.status.success());
+        recorder.expect_nothing_left(&programs);
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let recorder = Recorder::new("refused");
+    let expect = |options: &[&str], code, text: &str| {
+        let output = recorder.run(&[&["start"], options].concat());
+        assert_eq!(output.status.code(), Some(code), "{options:?}");
+        assert!(said(&output).contains(text), "{options:?}");
+        assert!(!recorder.dir.exists());
+    };
+    expect(&["--size", "4K"], 1, "--size 4K is too small: 7 groups");
+    expect(&["--size", "1000T"], 1, "--size 1000T is too large: this machine has ");
+    expect(&["--size", "many"], 2, "64M");
+    expect(&["--events", "sched,dreams"], 2, "the groups are sched,");
+    expect(&["--group", "no-such-group"], 1, "there is no group no-such-group");
+    let elsewhere = Recorder { dir: std::env::temp_dir().join("mapring-no-bpffs") };
+    let output = elsewhere.run(&["start"]);
+    assert_eq!(output.status.code(), Some(77));
+    assert!(said(&output).contains("mount -t bpf") && !elsewhere.dir.exists());
+}

@@ -1,0 +1,23 @@
+//! Records the real kernel with the real command, and compares the records with what the test did.
+#![cfg(feature = "bpf")]
+
+#[allow(dead_code)]
+#[path = "../../src/flight/event.rs"]
+mod event;
+#[allow(dead_code)]
+#[path = "../../src/exit.rs"]
+mod exit;
+#[allow(dead_code)]
+#[path = "../../src/flight/pins.rs"]
+mod pins;
+#[allow(dead_code)]
+#[path = "../../src/flight/record.rs"]
+mod record;
+#[allow(dead_code)]
+#[path = "../../src/flight/rings.rs"]
+mod rings;
+
+mod commands;
+mod group;
+mod recorder;
+mod records;

@@ -1,0 +1,109 @@
+//! Runs the command, and reads what it recorded.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+use aya::programs::links::{FdLink, PinnedLink};
+use serde_json::Value;
+
+use crate::event::Event;
+use crate::{pins, rings};
+
+/// The command, with pins of its own. Dropping it ends the recording.
+pub(crate) struct Recorder {
+    pub(crate) dir: PathBuf,
+}
+
+impl Recorder {
+    pub(crate) fn new(test: &str) -> Self {
+        Self { dir: format!("/sys/fs/bpf/mapring-test-{}-{test}", std::process::id()).into() }
+    }
+
+    pub(crate) fn command(&self, options: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mapring"));
+        command.arg("flight").arg("--pins").arg(&self.dir).args(options).stdin(Stdio::null());
+        command
+    }
+
+    pub(crate) fn run(&self, options: &[&str]) -> Output {
+        output(&mut self.command(options))
+    }
+
+    /// Starts a recording. False if that is refused here.
+    #[must_use]
+    pub(crate) fn start(&self, options: &[&str]) -> bool {
+        let output = self.run(&[&["start"], options].concat());
+        if output.status.code() == Some(77) {
+            let required = std::env::var("MAPRING_REQUIRE_BPF").is_ok_and(|value| value == "1");
+            assert!(!required, "MAPRING_REQUIRE_BPF=1, but this is refused here, as said above");
+            eprintln!("\n!!!! SKIPPED: this is refused here, as said above !!!!\n");
+            return false;
+        }
+        assert!(output.status.success());
+        true
+    }
+
+    pub(crate) fn status(&self) -> Value {
+        let output = self.run(&["status", "--json"]);
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    pub(crate) fn groups(&self) -> Vec<String> {
+        let status = self.status();
+        let groups = status["recording"]["groups"].as_array().unwrap().iter();
+        groups.map(|group| group["group"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// All events that are present.
+    pub(crate) fn events(&self) -> Vec<Event> {
+        let mut events = Vec::new();
+        for mut ring in rings::open(&self.dir).unwrap() {
+            ring.read(&mut |event| events.push(event));
+            for gap in ring.gaps() {
+                println!("{gap:?}");
+            }
+        }
+        events.sort_by_key(|event| event.ns);
+        events
+    }
+
+    /// The ids of the attached programs.
+    pub(crate) fn programs(&self) -> HashSet<u32> {
+        let pins = fs::read_dir(pins::links(&self.dir)).unwrap().map(|pin| pin.unwrap().path());
+        let id = |pin| FdLink::from(PinnedLink::from_pin(pin).unwrap()).info().unwrap().program_id();
+        pins.map(id).collect()
+    }
+
+    pub(crate) fn expect_nothing_left(&self, programs: &HashSet<u32>) {
+        assert!(!self.dir.exists());
+        // The kernel frees programs a little later.
+        let end = Instant::now() + Duration::from_secs(60);
+        let loaded =
+            || aya::programs::loaded_programs().flatten().any(|program| programs.contains(&program.id()));
+        while loaded() {
+            assert!(Instant::now() < end, "programs are still there");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        if self.dir.exists() {
+            self.run(&["stop"]);
+        }
+    }
+}
+
+pub(crate) fn output(command: &mut Command) -> Output {
+    let output = command.output().unwrap();
+    eprint!("{}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+pub(crate) fn said(output: &Output) -> &str {
+    str::from_utf8(&output.stderr).unwrap()
+}
