@@ -217,22 +217,25 @@ fn parquet_has_the_calls() {
     use parquet::file::reader::{FileReader, SerializedFileReader};
     use parquet::record::Field;
 
-    let Some(recorder) = Recorder::start("parquet", "syscalls") else { return };
-    let (tid, _) = work();
-    recorder.dump(&["--out", "a.parquet"]);
-    let file = fs::File::open(recorder.dir.join("a.parquet")).unwrap();
-    let rows = SerializedFileReader::new(file).unwrap();
+    let Some(recorder) = Recorder::start("parquet", "sched,syscalls") else { return };
     let is = |row: &parquet::record::Row, name: &str, is: Field| {
         row.get_column_iter().any(|(n, v)| n == name && *v == is)
     };
-    let mut rows = rows.get_row_iter(None).unwrap().map(Result::unwrap);
-    let arg = Field::ULong(std::process::id().into());
-    assert!(rows.any(|row| {
-        is(&row, "tid", Field::ULong(tid.into()))
-            && is(&row, "syscall", Field::Str("getpgid".into()))
-            && is(&row, "arg0", arg.clone())
-            && is(&row, "thread", Field::Str(SHOWN.into()))
-    }));
+    let me = std::process::id();
+    let dumped = |_| {
+        let (tid, _) = work();
+        recorder.dump(&["--out", "a.parquet"]);
+        let file = fs::File::open(recorder.dir.join("a.parquet")).unwrap();
+        let file = SerializedFileReader::new(file).unwrap();
+        file.get_row_iter(None).unwrap().map(Result::unwrap).any(|row| {
+            is(&row, "tid", Field::ULong(tid.into()))
+                && is(&row, "syscall", Field::Str("getpgid".into()))
+                && is(&row, "arg0", Field::ULong(me.into()))
+                && is(&row, "thread", Field::Str(SHOWN.into()))
+        })
+    };
+    // A very busy machine overwrites the work before the dump.
+    assert!((0..20).any(dumped));
 }
 
 #[cfg(not(feature = "parquet"))]
