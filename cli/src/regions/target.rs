@@ -246,6 +246,9 @@ impl Facts {
         if geometry.tails().is_some() {
             self.kind.push_str(" with tails");
         }
+        if !has_records(geometry.kind()) {
+            self.no_types = None; // none are needed
+        }
         if self.ty.is_empty() || !has_records(geometry.kind()) {
             self.ty = printable(&region.preamble().name).into_owned();
         }

@@ -10,15 +10,13 @@ use mapring::{
     Cells, Latches, Loss, Merged, PerCpuCells, ReadError, ReadStats, Reader, Region, Ring, Start, Tailed,
 };
 
-/// Evaluates an expression with `T` as the array of this many bytes; otherwise `None`. Multiples of 4 up to 256 bytes,
-/// of 16 up to 512, of 64 up to 1024, then powers of two: each size takes time to compile.
+/// Evaluates an expression with `T` as the array of this many bytes; otherwise `None`. Multiples of 4 up to 64 bytes, of 8
+/// up to 256, of 64 up to 512, then powers of two: each size takes time to compile.
 macro_rules! with_type {
     ($bytes:expr, $T:ident => $do:expr) => {
         with_type!(@ $bytes, $T, $do,
-            1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32
-            33 34 35 36 37 38 39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59 60 61 62 63 64
-            68 72 76 80 84 88 92 96 100 104 108 112 116 120 124 128
-            144 160 176 192 208 224 240 256 512 1024)
+            1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 18 20 22 24 26 28 30 32 34 36 38 40 42 44 46 48 50 52 54 56 58 60
+            62 64 80 96 112 128 256 512 1024)
     };
     (@ $bytes:expr, $T:ident, $do:expr, $($words:literal)*) => {
         match $bytes {
@@ -98,7 +96,7 @@ pub(crate) fn table(region: &Region) -> Result<Box<dyn Table>> {
 
 fn unreadable(bytes: usize) -> String {
     format!(
-        "records of {bytes} bytes: this command reads multiples of 4 up to 256, of 16 up to 512, of 64 up to 1024, \
+        "records of {bytes} bytes: this command reads multiples of 4 up to 64, of 8 up to 256, of 64 up to 512, and 1024, \
          2048 and 4096; a program with the record's type reads any"
     )
 }
