@@ -147,7 +147,7 @@ fn group(
     let complete = newest_ns.unwrap_or(0).saturating_sub(held.complete.max(oldest_ns).unwrap_or(0));
     let mut lost: BTreeMap<_, _> = held.lost.into_iter().collect();
     if cost.missed > 0 {
-        lost.insert("the program was interrupted by its own event".to_owned(), cost.missed);
+        lost.insert("its program was running already (preempted or interrupted)".to_owned(), cost.missed);
     }
     Group {
         group: ring.name(),

@@ -57,6 +57,15 @@ impl Recorder {
         groups.map(|group| group["group"].as_str().unwrap().to_owned()).collect()
     }
 
+    /// How many events were lost, of all groups and by all causes.
+    pub(crate) fn lost(&self) -> usize {
+        let status = self.status();
+        println!("{status}");
+        let groups = status["recording"]["groups"].as_array().unwrap().iter();
+        let lost = groups.flat_map(|group| group["lost"].as_object().unwrap().values());
+        lost.map(|count| usize::try_from(count.as_u64().unwrap()).unwrap()).sum()
+    }
+
     /// All events that are present.
     pub(crate) fn events(&self) -> Vec<Event> {
         let mut events = Vec::new();

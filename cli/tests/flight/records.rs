@@ -44,11 +44,17 @@ fn calls_and_switches_of_a_thread_are_recorded() {
     let tid = thread::Builder::new().name("mapring-flight".to_owned()).spawn(work).unwrap().join().unwrap();
     let events = recorder.events();
     let of = Of(&events, tid);
+    // A program that was preempted misses the events of this CPU until it goes on. The kernel counts them.
+    let lost = recorder.lost();
 
     let parent = i64::from(rustix::process::getppid().unwrap().as_raw_nonzero().get());
     let getppid = u32::try_from(libc::SYS_getppid).unwrap();
-    assert_eq!(of.count(|what| matches!(what, What::SyscallEnter { nr, .. } if *nr == getppid)), CALLS);
-    assert_eq!(of.count(|what| *what == What::SyscallExit { nr: getppid, ret: parent }), CALLS);
+    let entered = of.count(|what| matches!(what, What::SyscallEnter { nr, .. } if *nr == getppid));
+    let left = of.count(|what| *what == What::SyscallExit { nr: getppid, ret: parent });
+    assert!(
+        entered <= CALLS && left <= CALLS && entered + left + lost >= 2 * CALLS,
+        "{entered} {left} {lost}"
+    );
     let kill = u32::try_from(libc::SYS_kill).unwrap();
     let me = u64::from(std::process::id());
     let is =
