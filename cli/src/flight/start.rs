@@ -76,7 +76,10 @@ mod with_programs {
     /// # Errors
     /// If something is recorded already; if the kernel, the user or the memory do not allow it.
     pub(crate) fn run(dir: &Path, args: &Args) -> Result<()> {
-        let readers = args.group.as_deref().map(group_id).transpose()?;
+        let readers = match args.group.as_deref() {
+            Some(name) => Some((crate::pins::group(name)?, name)),
+            None => None,
+        };
         let cpus = mapring::cpus::possible_cpus()?.last().map_or(1, |last| last + 1);
         let planned = plan::split(args.size, &args.groups(), cpus, load::log2_slots())?;
         check_memory(args.size)?;
@@ -174,12 +177,6 @@ mod with_programs {
         let text = name.release().to_string_lossy();
         let mut numbers = text.split(['.', '-']).map(|number| number.parse().unwrap_or(0));
         (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
-    }
-
-    fn group_id(name: &str) -> Result<(u32, &str)> {
-        let group = nix::unistd::Group::from_name(name).with_context(|| format!("group {name}"))?;
-        let group = group.with_context(|| format!("there is no group {name}: groupadd {name}"))?;
-        Ok((group.gid.as_raw(), name))
     }
 
     /// Refuses memory that would leave too little for others.

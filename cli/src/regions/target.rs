@@ -8,11 +8,11 @@ use anyhow::{Context, Result};
 use mapring::abi::{Kind, Preamble};
 use mapring::btf::{self, Btf};
 use mapring::{Access, AnyMap, Error, Refusal, Region, Source};
+use mapring_untyped::{self as untyped, Records};
 use serde::Serialize;
 
 use super::find::Place;
 use super::text::printable;
-use super::untyped::{self, Records};
 use super::value::{self, Value};
 
 /// A map or memory file.

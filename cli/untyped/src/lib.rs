@@ -1,5 +1,6 @@
-//! Reads records and cells as bytes. The library reads typed records: this module picks, by their size, an array of words
-//! as the type. Only here are sizes types.
+//! Reads records and cells as bytes, for the command. The library reads typed records: this crate picks, by their size, an
+//! array of words as the type. Only here are sizes types. It is a crate of its own so that these many types are compiled
+//! with few optimizations, and beside the rest of the command.
 
 use std::time::Duration;
 
@@ -31,47 +32,61 @@ macro_rules! with_type {
 
 /// A record as bytes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Item<'a> {
-    pub(crate) shard: usize,
-    pub(crate) ticket: u64,
-    pub(crate) bytes: &'a [u8],
-    pub(crate) tail: Option<&'a [u8]>,
+pub struct Item<'a> {
+    /// The shard.
+    pub shard: usize,
+    /// Its ticket.
+    pub ticket: u64,
+    /// Its bytes.
+    pub bytes: &'a [u8],
+    /// Its tail, if the ring has tails.
+    pub tail: Option<&'a [u8]>,
 }
 
 /// A reader of a ring's records as bytes.
-pub(crate) trait Records {
+pub trait Records {
     /// Calls `f` with up to `limit` records; returns how many.
     fn each(&mut self, limit: usize, f: &mut dyn FnMut(Item<'_>)) -> usize;
     /// Waits for records, at most for `timeout`.
+    ///
+    /// # Errors
+    /// The library's.
     fn wait(&mut self, timeout: Duration) -> Result<()>;
+    /// What it read and lost.
     fn stats(&self) -> ReadStats;
     /// The shards, each with the next ticket.
     fn positions(&self) -> Vec<(usize, u64)>;
+    /// What it lost since the last call.
     fn take_losses(&mut self) -> Vec<Loss>;
+    /// The last failed system call.
     fn take_error(&mut self) -> Option<mapring::Error>;
 }
 
 /// A value of a table of cells or latches.
-pub(crate) struct Copied {
+pub struct Copied {
     /// Its CPU, if each CPU has its own.
-    pub(crate) cpu: Option<usize>,
+    pub cpu: Option<usize>,
     /// How often it was written; 0 if never.
-    pub(crate) version: u64,
-    pub(crate) bytes: Vec<u8>,
+    pub version: u64,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
 }
 
 /// A table of cells or latches.
-pub(crate) trait Table {
+pub trait Table {
+    /// Reads a value, or that of each CPU.
+    ///
+    /// # Errors
+    /// The library's.
     fn read(&self, index: usize) -> Result<Vec<Copied>, ReadError>;
 }
 
 /// A reader of the ring in these regions, each with the number of its first shard. With `stamp`, the offset of a number of
 /// nanoseconds in each record, it merges the shards by it.
-pub(crate) fn records(
-    regions: &[(usize, Region)],
-    start: Start,
-    stamp: Option<usize>,
-) -> Result<Box<dyn Records>> {
+///
+/// # Errors
+/// For records of other sizes, and the library's.
+pub fn records(regions: &[(usize, Region)], start: Start, stamp: Option<usize>) -> Result<Box<dyn Records>> {
     let Some((_, first)) = regions.first() else { bail!("the ring has no region") };
     let geometry = first.geometry();
     let (bytes, tails) = (geometry.record(), geometry.tails().is_some());
@@ -84,7 +99,10 @@ pub(crate) fn records(
 }
 
 /// The cells or latches of a region.
-pub(crate) fn table(region: &Region) -> Result<Box<dyn Table>> {
+///
+/// # Errors
+/// For values of other sizes, and the library's.
+pub fn table(region: &Region) -> Result<Box<dyn Table>> {
     let (bytes, kind) = (region.geometry().record(), region.geometry().kind());
     let table = with_type!(bytes, T => match kind {
         Kind::Cells => Cells::<T>::from_region(region.clone()).map(|table| Box::new(table) as Box<dyn Table>),
