@@ -1,6 +1,7 @@
 //! What all commands have in common, and those without a test of their own: doctor, completions, man.
 
-use std::os::unix::process::CommandExt;
+mod nobody;
+
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
@@ -17,10 +18,9 @@ fn text(output: &Output) -> String {
 }
 
 /// Each line is an object with an area, a feature, a state and what was seen; what is missing has a fix.
-fn findings(command: &mut Command) -> Vec<Value> {
-    let output = command.output().unwrap();
+fn findings(output: &Output) -> Vec<Value> {
     assert!(output.status.success());
-    let all: Vec<Value> = text(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let all: Vec<Value> = text(output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     for finding in &all {
         assert!(["area", "feature", "seen"].iter().all(|field| finding[field].is_string()), "{finding}");
         match finding["state"].as_str().unwrap() {
@@ -39,7 +39,7 @@ fn state<'a>(findings: &'a [Value], feature: &str) -> &'a str {
 
 #[test]
 fn doctor_says_what_is_missing() {
-    let all = findings(&mut mapring(&["doctor", "--json"]));
+    let all = findings(&mapring(&["doctor", "--json"]).output().unwrap());
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     assert!(all.iter().any(|finding| finding["seen"].as_str().unwrap().starts_with(release.trim())));
     assert_eq!(state(&all, "programs") == "ok", cfg!(feature = "bpf"));
@@ -58,7 +58,7 @@ fn doctor_works_without_privilege() {
     if !rustix::process::geteuid().is_root() {
         return doctor_says_what_is_missing();
     }
-    let all = findings(mapring(&["doctor", "--json"]).uid(65534).gid(65534));
+    let all = findings(&nobody::as_nobody(&["doctor", "--json"]));
     for feature in ["CAP_BPF", "CAP_PERFMON", "CAP_SYS_ADMIN"] {
         assert_eq!(state(&all, feature), "missing");
     }

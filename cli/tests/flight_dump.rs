@@ -9,12 +9,17 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use serde_json::{Value, json};
 
+/// One recording at a time: each records what the other tests do.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// The command, with pins of its own. Dropping it ends the recording.
 struct Recorder {
+    _alone: MutexGuard<'static, ()>,
     pins: PathBuf,
     /// For the files that it writes.
     dir: PathBuf,
@@ -26,7 +31,8 @@ impl Recorder {
         let name = format!("mapring-dump-{}-{test}", std::process::id());
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&name);
         fs::create_dir_all(&dir).unwrap();
-        let recorder = Self { pins: Path::new("/sys/fs/bpf").join(name), dir };
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let recorder = Self { _alone: alone, pins: Path::new("/sys/fs/bpf").join(name), dir };
         // Enough memory that a busy machine does not overwrite what a test did before it reads.
         let output = recorder.run("start", &["--size", "192M", "--events", events]);
         if output.status.code() == Some(77) {

@@ -1,9 +1,10 @@
 //! `mapring pin`, `freeze` and `clean`, on regions of running and ended loaders.
 #![cfg(feature = "bpf")]
 
+mod nobody;
+
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -148,9 +149,7 @@ fn freeze_explains_and_then_lets_everybody_read() {
     );
     assert!(mapring(&["freeze", &id, &pin, "--yes"]).status.success());
 
-    let mut nobody = Command::new(env!("CARGO_BIN_EXE_mapring"));
-    nobody.args(["ls", "--json", &pin]).uid(65534).gid(65534);
-    let seen = objects(&nobody.output().unwrap());
+    let seen = objects(&nobody::as_nobody(&["ls", "--json", &pin]));
     assert_eq!((seen.len(), &seen[0]["access"]), (1, &Value::from("mapped")), "{seen:?}");
     let wrong = mapring(&["freeze", &id, &pins.path("other"), "--yes", "--group", "no such group"]);
     assert_eq!(wrong.status.code(), Some(1));

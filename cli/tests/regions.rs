@@ -5,6 +5,8 @@
 mod maps;
 #[path = "regions/memory.rs"]
 mod memory;
+#[cfg(feature = "bpf")]
+mod nobody;
 
 use std::process::{Command, Output, Stdio};
 

@@ -130,7 +130,7 @@ static CHECKS: &[Check] = &[
         )
         .prove(10, &[Path("proofs/hostile")], Code(runs::count_hostile)),
     check("faults", "each system call of the library fails once, at each place")
-        .test(FAULTS, Lines(&["cargo test -p mapring-hostile-tests --features bpf --test faults"]))
+        .test(FAULTS, Lines(&["cargo test --release -p mapring-hostile-tests --features bpf --test faults"]))
         .quick(
             FAULTS,
             Lines(&[

@@ -154,13 +154,18 @@ struct Typed<T> {
     reader: Reader<T>,
     /// Records that this version does not know.
     unknown: u64,
+    /// For each CPU, the ticket and time of its last record that was read.
+    last: Vec<Option<(u64, u64)>>,
+    /// Tickets that are missing between two records of a CPU, and the times of these two.
+    jumps: Vec<(usize, Range<u64>, Range<u64>)>,
 }
 
 impl<T: Recorded> Typed<T> {
     fn open(pin: &Path) -> mapring::Result<Self> {
         let ring = Ring::<T>::open(pin)?;
         let reader = ring.reader();
-        Ok(Self { ring, reader, unknown: 0 })
+        let last = vec![None; ring.shards()];
+        Ok(Self { ring, reader, unknown: 0, last, jumps: Vec::new() })
     }
 }
 
@@ -190,21 +195,48 @@ fn cpu(shard: usize) -> u16 {
 
 impl<T: Recorded> Records for Typed<T> {
     fn read(&mut self, f: &mut dyn FnMut(Event)) {
-        each(&mut self.reader, |event| match event.record.event(cpu(event.shard)) {
-            Some(event) => f(event),
-            None => self.unknown += 1,
+        let Self { reader, unknown, last, jumps, .. } = self;
+        each(reader, |event| {
+            let now = (event.ticket, event.record.ns());
+            if let Some(last) = last.get_mut(event.shard) {
+                if let Some((ticket, ns)) = last.replace(now).filter(|(ticket, _)| ticket + 1 < now.0) {
+                    jumps.push((event.shard, ticket + 1..now.0, ns..now.1));
+                }
+            }
+            match event.record.event(cpu(event.shard)) {
+                Some(event) => f(event),
+                None => *unknown += 1,
+            }
         });
     }
 
+    /// Records that were overwritten before the first one that was read are no gap: the history is shorter. Later ones are
+    /// missing between two records. Those that programs dropped have no place among the tickets.
     fn gaps(&mut self, group: &'static str) -> Vec<Gap> {
-        let gap = |loss: mapring::Loss| Gap {
+        let losses = self.reader.take_losses();
+        let cause = |shard, tickets: &Range<u64>| {
+            let is_here = |loss: &&mapring::Loss| {
+                loss.shard == Some(shard) && loss.tickets.as_ref().is_some_and(|t| t.contains(&tickets.start))
+            };
+            losses.iter().find(is_here).map_or(LossCause::Lapped, |loss| loss.cause).to_string()
+        };
+        let jumps = self.jumps.iter().map(|(shard, tickets, times)| Gap {
+            group,
+            cpu: cpu(*shard),
+            count: tickets.end - tickets.start,
+            cause: cause(*shard, tickets),
+            since: Some(times.start),
+            until: times.end,
+        });
+        let is_drop = |loss: &&mapring::Loss| !matches!(loss.cause, LossCause::Lapped | LossCause::Skipped);
+        let drops = losses.iter().filter(is_drop).map(|loss| Gap {
             group,
             cpu: cpu(loss.shard.unwrap_or(0)),
             count: loss.count,
             cause: loss.cause.to_string(),
             since: loss.since,
             until: loss.until,
-        };
+        });
         let unknown = mem::take(&mut self.unknown);
         let unknown = (unknown > 0).then(|| Gap {
             group,
@@ -214,7 +246,9 @@ impl<T: Recorded> Records for Typed<T> {
             since: None,
             until: now(),
         });
-        self.reader.take_losses().into_iter().map(gap).chain(unknown).collect()
+        let gaps = jumps.chain(drops).chain(unknown).collect();
+        self.jumps.clear();
+        gaps
     }
 
     fn written(&self) -> Vec<u64> {

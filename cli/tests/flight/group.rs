@@ -57,9 +57,11 @@ fn members_of_the_group_look_without_privilege() {
     let recorder = Recorder { dir: fs.0.join("above/flight") };
     let (name, gid) = some_group();
     assert!(recorder.start(&["--size", "8M", "--events", "syscalls", "--group", &name]));
-    // Other users may not be able to reach the binary where cargo puts it.
+    // Other users may not be able to reach the binary where cargo puts it. Copied by another process: a child that another
+    // thread forks meanwhile would keep a file of this process open for writing, and such a file can't be executed.
     let binary = std::env::temp_dir().join(format!("mapring-{}", std::process::id()));
-    fs::copy(env!("CARGO_BIN_EXE_mapring"), &binary).unwrap();
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_mapring")).arg(&binary).status().unwrap();
+    assert!(copied.success());
     let run = |gid, options: &[&str]| {
         let mut command = Command::new(&binary);
         command.arg("flight").arg("--pins").arg(&recorder.dir).args(options).uid(65534).gid(gid);

@@ -4,7 +4,6 @@ use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read};
 use std::mem::MaybeUninit;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,15 +13,13 @@ use libbpf_rs::{MapCore, ProgramInput};
 use mapring::Region;
 use serde_json::{Value, json};
 
-use super::{lines, mapring, output, said, text};
+use super::{lines, mapring, said, text};
 
 #[allow(clippy::all, missing_docs, unreachable_pub, dead_code, unsafe_op_in_unsafe_fn)]
 #[allow(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block, unsafe_code)]
 mod skel {
     include!(concat!(env!("OUT_DIR"), "/regions.skel.rs"));
 }
-
-const NOBODY: u32 = 65534;
 
 /// The loaded program, with pins in a directory of its own.
 struct Loaded {
@@ -105,16 +102,12 @@ impl Drop for Loaded {
     }
 }
 
-/// The command as a user without any privilege, who need not reach this folder.
+/// As [`mapring`](crate::mapring), by nobody.
 fn as_nobody(args: &[&str]) -> std::process::Output {
-    static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let copy = std::env::temp_dir().join(format!("mapring-nobody-{}-{number}", std::process::id()));
-    fs::copy(env!("CARGO_BIN_EXE_mapring"), &copy).unwrap();
-    fs::set_permissions(&copy, Permissions::from_mode(0o755)).unwrap();
-    let done = output(Command::new(&copy).args(args).uid(NOBODY).gid(NOBODY).current_dir("/"));
-    fs::remove_file(&copy).unwrap();
-    done
+    let output = crate::nobody::as_nobody(args);
+    crate::assert_harmless(&output.stdout);
+    crate::assert_harmless(&output.stderr);
+    output
 }
 
 #[test]
