@@ -198,10 +198,11 @@ impl<T: Recorded> Records for Typed<T> {
         let Self { reader, unknown, last, jumps, .. } = self;
         each(reader, |event| {
             let now = (event.ticket, event.record.ns());
-            if let Some(last) = last.get_mut(event.shard) {
-                if let Some((ticket, ns)) = last.replace(now).filter(|(ticket, _)| ticket + 1 < now.0) {
-                    jumps.push((event.shard, ticket + 1..now.0, ns..now.1));
-                }
+            if let Some(last) = last.get_mut(event.shard)
+                && let Some((ticket, ns)) = last.replace(now)
+                && ticket.saturating_add(1) < event.ticket
+            {
+                jumps.push((event.shard, ticket.saturating_add(1)..event.ticket, ns..now.1));
             }
             match event.record.event(cpu(event.shard)) {
                 Some(event) => f(event),
