@@ -10,8 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::cmd;
 use crate::setup::Tools;
 
-/// The folders with BPF programs.
-const FOLDERS: [&str; 4] = ["cli", "examples", "proofs/assembly", "proofs/kernel"];
+/// The folders with BPF programs. That of `cli/new` is built as its reader would build it: by `cargo xtask test guide`.
+const FOLDERS: [&str; 4] = ["cli/bpf", "examples", "proofs/assembly", "proofs/kernel"];
 
 /// As loaders for this machine compile; without an architecture; with the newest instructions that the headers use.
 const WAYS: [&[&str]; 3] = [&["-D__TARGET_ARCH_x86"], &[], &["-mcpu=v4"]];

@@ -117,16 +117,7 @@ struct sk_buff {
 	struct net_device *dev;
 	unsigned int len;
 };
-#if defined(__TARGET_ARCH_x86)
-struct pt_regs {
-	unsigned long di, si, dx, orig_ax, ip;
-};
-#define ARG0 di
-#define ARG1 si
-#define ARG2 dx
-#define CALL orig_ax
-#define IP ip
-#elif defined(__TARGET_ARCH_arm64)
+#ifdef __TARGET_ARCH_arm64
 struct pt_regs {
 	__u64 regs[31], pc;
 	int syscallno;
@@ -136,6 +127,15 @@ struct pt_regs {
 #define ARG2 regs[2]
 #define CALL syscallno
 #define IP pc
+#else
+struct pt_regs {
+	unsigned long di, si, dx, orig_ax, ip;
+};
+#define ARG0 di
+#define ARG1 si
+#define ARG2 dx
+#define CALL orig_ax
+#define IP ip
 #endif
 
 #pragma clang attribute pop

@@ -186,7 +186,10 @@ mod tests {
     fn preemption_is_asked_for_on_the_command_line() {
         let qemu = qemu(Arch::X86, kernel("6.12-preempt"), Path::new("/k"), Path::new("/i"));
         let shown = crate::cmd::shown(&qemu);
-        assert!(shown.contains("no_timer_check preempt=full panic=-1 quiet -- vm-guest'"), "{shown}");
+        assert!(
+            shown.contains("no_timer_check clocksource=acpi_pm preempt=full panic=-1 quiet -- vm-guest'"),
+            "{shown}"
+        );
     }
 
     fn said(console: &[&str]) -> Said {
