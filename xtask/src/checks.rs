@@ -78,10 +78,22 @@ static CHECKS: &[Check] = &[
             headers::run(tools.context("no tools")?)
         }),
     ),
-    check("examples", "the examples and the demo's tests")
-        .test(BPF, Lines(&["cargo test --release -p mapring-examples -p mapring-cli --all-features"])),
+    check("examples", "the examples, and the tests of the command").test(
+        BPF,
+        Lines(&[
+            "cargo test --release -p mapring-examples --all-features",
+            // Apart from the examples, whose features of the library would make another build of it.
+            "cargo test --release -p mapring-cli --all-features",
+        ]),
+    ),
     check("examples-memfd", "the same without BPF")
-        .test(&[], Lines(&["cargo test --release -p mapring-examples -p mapring-cli --no-default-features"]))
+        .test(
+            &[],
+            Lines(&[
+                "cargo test --release -p mapring-examples --no-default-features",
+                "cargo test -p mapring-cli --no-default-features",
+            ]),
+        )
         .only_in_all(),
     check("demo", "the demo, run for a second")
         .test(BPF, code("cargo xtask demo --json --seconds 1", |_| runs::one_json_object(&[]))),

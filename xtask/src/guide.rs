@@ -34,7 +34,7 @@ pub(crate) fn run(tools: &Tools) -> Result<()> {
         fs::remove_dir_all(&project)?;
     }
     fs::create_dir_all(&target)?;
-    let mut new = cmd::line("cargo run --release -p mapring-cli --all-features -- new");
+    let mut new = cmd::line("cargo run --release -p mapring-cli --features bpf -- new");
     cmd::run(tools.export(new.arg(&project)))?;
     let mut build = Command::new("cargo");
     build.arg("build").current_dir(&project).env("CARGO_TARGET_DIR", target.join("target"));
