@@ -271,7 +271,7 @@ fn a_latch_is_always_whole() {
     let seen = Seen::default();
     let noted = seen.clone();
     check(Some(2), move || {
-        let word = |seq| Some(latch::copy_at::<[u64; 2]>(seq));
+        let word = |seq| Some(latch::copy_at::<[u64; 2]>(seq, 5).0);
         let latch: Arc<[_]> = words(5).into();
         latch::set(WordsMut::new(&latch), &[1_u64; 2]);
         let there = Arc::clone(&latch);

@@ -57,7 +57,7 @@ fn readers_never_wait_for_a_writer() {
         set(&latch, 1);
         let there = Arc::clone(&latch);
         let reader = thread::spawn(move || looks(&there, 2));
-        let second = latch::copy_at::<Value>(2);
+        let second = latch::copy_at::<Value>(2, latch.len()).0;
         latch[second].store(2, Ordering::Relaxed);
         assert_eq!(reader.join().unwrap(), [1, 1]);
     });
@@ -69,7 +69,7 @@ fn the_next_writer_goes_on() {
     check(None, || {
         let latch = new();
         set(&latch, 1);
-        latch[latch::copy_at::<Value>(2)].store(77, Ordering::Relaxed);
+        latch[latch::copy_at::<Value>(2, latch.len()).0].store(77, Ordering::Relaxed);
         let there = Arc::clone(&latch);
         let reader = thread::spawn(move || looks(&there, 2));
         set(&latch, 2);

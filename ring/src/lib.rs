@@ -114,6 +114,8 @@
 #![cfg_attr(not(feature = "libbpf"), allow(rustdoc::broken_intra_doc_links))]
 
 pub mod abi;
+#[cfg(not(loom))]
+mod any_record;
 #[cfg(all(not(loom), feature = "bpf"))]
 mod bpf;
 #[cfg(all(not(loom), not(feature = "bpf")))]
@@ -146,6 +148,8 @@ mod text;
 pub mod time;
 
 pub use abi::Process;
+#[cfg(not(loom))]
+pub use any_record::AnyRecord;
 #[cfg(not(loom))]
 pub use bpf::MapUser;
 /// For the `mapring` command; not part of the API.

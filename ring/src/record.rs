@@ -175,12 +175,14 @@ pub(crate) struct Compared {
     pub(crate) check: LayoutCheck,
     /// The expected type, if the region's records may be larger.
     pub(crate) open: Option<TypeId>,
+    /// Whether an [`AnyRecord`](crate::AnyRecord) may be larger than the region's records.
+    pub(crate) any: bool,
 }
 
 impl Compared {
     pub(crate) fn new(expected: Option<&Expected>, with: Option<TypeId>, check: LayoutCheck) -> Self {
         let open = expected.filter(|expected| expected.layout.is_open()).map(|expected| expected.id);
-        Self { with, check, open }
+        Self { with, check, open, any: false }
     }
 }
 

@@ -11,6 +11,7 @@ pub(crate) mod tail;
 pub(crate) mod target;
 pub(crate) mod text;
 pub(crate) mod top;
+mod untyped;
 mod value;
 
 use std::io;

@@ -7,9 +7,9 @@ use anyhow::Result;
 use mapring::abi::Kind;
 use mapring::time::Clock;
 use mapring::{Counters, Histograms, ReadStats, Start, TopKeys};
-use mapring_untyped::{self as untyped, Records, Table};
 
 use super::target::Target;
+use super::untyped::{self, Records, Table};
 use super::value;
 
 /// Reads how often a region was written.

@@ -7,12 +7,12 @@ use anyhow::{Context, Result};
 use mapring::abi::Kind;
 use mapring::time::Clock;
 use mapring::{Counters, Gauges, Histogram, Histograms, Start, TopKeys};
-use mapring_untyped::{self as untyped, Item};
 use serde_json::{Value as Json, json};
 
 use super::find;
 use super::target::{Facts, Sort, Target};
 use super::text::{grouped, json_line, wrapped};
+use super::untyped::{self, Item};
 use super::value::{self, Value};
 use crate::output;
 

@@ -8,7 +8,6 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use mapring::time::{Clock, WallClock};
 use mapring::{AnyMap, Start, record};
-use mapring_untyped::{Item, Records};
 use serde_json::json;
 
 use super::Interrupted;
@@ -16,6 +15,7 @@ use super::filter::Expr;
 use super::find::{self, Place};
 use super::target::Target;
 use super::text::{json_line, printable};
+use super::untyped::{Item, Records};
 use super::value::{self, Value};
 use crate::output;
 

@@ -7,12 +7,12 @@ use std::rc::Rc;
 use anyhow::{Context, Result};
 use mapring::abi::{Kind, Preamble};
 use mapring::btf::{self, Btf};
-use mapring::{Access, AnyMap, Error, Refusal, Region, Source};
-use mapring_untyped::{self as untyped, Records};
+use mapring::{Access, AnyMap, Error, OpenOptions, Refusal, Region, Source};
 use serde::Serialize;
 
 use super::find::Place;
 use super::text::printable;
+use super::untyped::{self, Records};
 use super::value::{self, Value};
 
 /// A map or memory file.
@@ -90,7 +90,7 @@ impl Target {
     /// Opens what is at a place.
     pub(crate) fn open(place: Place) -> Result<Self> {
         if let Place::File(_) = place {
-            let region = Region::open(place.source()?).with_context(|| place.to_string())?;
+            let region = open(place.source()?).with_context(|| place.to_string())?;
             let types = Err("a memory file has no BTF".to_owned());
             return Ok(Self { place, map: None, sort: Sort::Region(region), types });
         }
@@ -98,7 +98,7 @@ impl Target {
         let mut types = types_of(&map);
         let kind = map.facts().kind;
         let sort = match kind.as_str() {
-            "array" | "percpu_array" => match Region::open(place.source()?) {
+            "array" | "percpu_array" => match open(place.source()?) {
                 Ok(region) => Sort::Region(region),
                 Err(e) => sort_of(e, &map, types.as_ref().ok()),
             },
@@ -325,18 +325,23 @@ fn sort_of(e: Error, map: &AnyMap, types: Option<&(Rc<Btf>, u32)>) -> Sort {
     if marked || declared || is_read.is_err() { Sort::Damaged(e) } else { Sort::Array }
 }
 
+/// Opens a region whose records are read as bytes.
+fn open(source: impl Into<Source>) -> mapring::Result<Region> {
+    OpenOptions::new().any_record().open(source)
+}
+
 /// The ring in an array of maps, if it holds one.
 fn ring_in_maps(map: &AnyMap, place: &Place) -> Result<Option<Vec<(usize, Region)>>> {
     let inner = |key: u32| Ok::<_, anyhow::Error>(Source::inner(place.source()?, &key.to_ne_bytes()));
     // Another kind of map, no map, or no privilege to open maps by id: then only the map of maps is shown.
-    let Ok(first) = Region::open(inner(0)?) else { return Ok(None) };
+    let Ok(first) = open(inner(0)?) else { return Ok(None) };
     if !first.geometry().is_of_cpu() {
         return Ok(first.geometry().is_resizable().then(|| vec![(0, first)]));
     }
     let mut regions = vec![(0, first)];
     for cpu in 1..map.facts().max_entries {
         // CPUs that do not exist have no map.
-        if let Ok(region) = Region::open(inner(u32::try_from(cpu)?)?) {
+        if let Ok(region) = open(inner(u32::try_from(cpu)?)?) {
             regions.push((cpu, region));
         }
     }

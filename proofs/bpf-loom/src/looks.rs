@@ -45,7 +45,9 @@ impl Writer {
             (Self::Cell, 3) => cell::end(words, 2 * number - 1),
             (Self::Cell, word) => words.write(word, &number),
             (Self::Latch, 2) => words.store(0, number, Ordering::Release),
-            (Self::Latch, word) => words.write(latch::copy_at::<[u64; 2]>(number) + word, &number),
+            (Self::Latch, word) => {
+                words.write(latch::copy_at::<[u64; 2]>(number, words.len()).0 + word, &number)
+            }
         }
     }
 

@@ -11,6 +11,7 @@ use super::{MapFd, map_or_lookup};
 use crate::abi::{Geometry, Kind, Preamble, PreambleError, WORD};
 use crate::cpus::possible_cpus;
 use crate::error::{Cause, Error, Result};
+use crate::record::Compared;
 use crate::region::{Identity, Memory, OpenOptions, Refusal, Region, generation};
 
 /// Opens a map as a region.
@@ -82,6 +83,7 @@ pub(super) fn open(opened: MapFd, options: OpenOptions) -> Result<Region> {
         return Err(Error::from(Cause::TailsByCall { what, refusal: *refusal }));
     }
     let compared = compare_record(&types, preamble.geometry.kind(), &what, options.expected.as_ref())?;
+    let compared = Compared { any: options.any_record, ..compared };
     Ok(Region::new(what, preamble, memory, writable, compared, Identity::Map(info.id), fd))
 }
 

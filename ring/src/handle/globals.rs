@@ -245,7 +245,7 @@ impl<T: Record, P: Guard> Global<T, P> {
             Memory::Lookup(lookup, _) => {
                 let [first, middle, last] = three_lookups(lookup, self.section.bytes)?;
                 let seq = last[self.at];
-                P::at::<T>(seq).filter(|_| first[self.at] == seq).map(|at| {
+                P::at::<T>(seq, self.words).filter(|_| first[self.at] == seq).map(|at| {
                     let bytes: &[u8] = bytemuck::cast_slice(&middle[self.at + at..]);
                     value = bytemuck::pod_read_unaligned(&bytes[..size_of::<T>()]);
                     seq

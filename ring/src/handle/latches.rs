@@ -103,9 +103,11 @@ impl<T: NoUninit> LatchesWriter<T> {
                     region.elements(first, &mut elements)?;
                     for (element, value) in elements.chunks_mut(len).zip(values) {
                         let seq = element[0].wrapping_add(1);
-                        let copy: &mut [u8] =
-                            bytemuck::cast_slice_mut(&mut element[latch::copy_at::<T>(seq)..]);
-                        copy[..size_of::<T>()].copy_from_slice(bytemuck::bytes_of(value));
+                        let (at, len) = latch::copy_at::<T>(seq, len);
+                        let copy: &mut [u8] = bytemuck::cast_slice_mut(&mut element[at..at + len]);
+                        let value = bytemuck::bytes_of(value);
+                        let len = value.len().min(copy.len());
+                        copy[..len].copy_from_slice(&value[..len]);
                     }
                     region.update(first, &elements)?;
                     elements.chunks_mut(len).for_each(|element| element[0] = element[0].wrapping_add(1));

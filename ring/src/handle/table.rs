@@ -10,7 +10,7 @@ use super::fallback::{TripleRead, batch, lookup};
 use super::openers;
 use crate::abi::{Geometry, Kind, WORD};
 use crate::error::{ReadError, Result};
-use crate::protocol::{Element, Words, WordsMut, cell, latch};
+use crate::protocol::{Element, Words, WordsMut, cell, is_any, latch};
 use crate::region::{Region, SharedMut, SharedRows, View};
 
 /// A table of values of type `T`, each with a sequence word: [`Cells`](super::Cells) or [`Latches`](super::Latches).
@@ -25,7 +25,8 @@ pub struct Table<T, P> {
 struct Guarded<T, P>(PhantomData<(T, P)>);
 
 impl<T, P: Guard> Element for Guarded<T, P> {
-    const WORDS: usize = 1 + P::COPIES * size_of::<T>().div_ceil(WORD);
+    const WORDS: Option<usize> =
+        if is_any::<T>() { None } else { Some(1 + P::COPIES * size_of::<T>().div_ceil(WORD)) };
 }
 
 /// The place of a table's elements.
@@ -59,8 +60,8 @@ pub(super) mod sealed {
 
         /// One attempt to read a mapped element. Returns the sequence if `out` is whole.
         fn try_read<T: AnyBitPattern>(words: Words<'_>, out: &mut T) -> Option<u64>;
-        /// The first word of the value that is whole while the sequence is `seq`.
-        fn at<T>(seq: u64) -> Option<usize>;
+        /// The first word of the value that is whole while the sequence is `seq`, in an element of `words` words.
+        fn at<T>(seq: u64, words: usize) -> Option<usize>;
         /// Writes a mapped element. Returns `false` if another writer is in it.
         #[cfg_attr(not(feature = "bpf"), allow(dead_code))]
         fn set<T: NoUninit>(words: WordsMut<'_>, value: &T) -> bool;
@@ -85,7 +86,7 @@ impl sealed::Guard for Seqlock {
         cell::try_read(words, out)
     }
 
-    fn at<T>(seq: u64) -> Option<usize> {
+    fn at<T>(seq: u64, _words: usize) -> Option<usize> {
         cell::value_at(seq)
     }
 
@@ -115,8 +116,8 @@ impl sealed::Guard for TwoCopies {
         latch::try_read(words, out)
     }
 
-    fn at<T>(seq: u64) -> Option<usize> {
-        Some(latch::copy_at::<T>(seq))
+    fn at<T>(seq: u64, words: usize) -> Option<usize> {
+        Some(latch::copy_at::<T>(seq, words).0)
     }
 
     fn set<T: NoUninit>(words: WordsMut<'_>, value: &T) -> bool {
@@ -156,9 +157,8 @@ impl<T: AnyBitPattern, P: Guard> Table<T, P> {
         let geometry = region.geometry();
         let stride = geometry.element_words();
         let place = Place { first: geometry.first(), stride, count: geometry.capacity() };
-        assert_eq!(stride, Guarded::<T, P>::WORDS, "an element's size follows from its record's");
         let mapped = match region.view() {
-            View::Mapped(shared) => shared.rows(place.first * stride, place.count),
+            View::Mapped(shared) => shared.rows(place.first * stride, place.count, stride),
             View::Lookup(region) => SharedRows::none(region),
         };
         Ok(Self { region, mapped, place })
@@ -240,7 +240,7 @@ impl<T: AnyBitPattern, P: Guard> Table<T, P> {
         for first in (0..self.len()).step_by(most) {
             let count = most.min(self.len() - first);
             triple.fetch(lookup(&self.region), self.place.first + first, count)?;
-            (0..count).for_each(|at| found(first + at, Self::taken(&triple, at)));
+            (0..count).for_each(|at| found(first + at, self.taken(&triple, at)));
         }
         Ok(busy)
     }
@@ -264,13 +264,13 @@ impl<T: AnyBitPattern, P: Guard> Table<T, P> {
         let Some(lookup) = self.region.lookup() else { return Ok(None) };
         let mut triple = TripleRead::new(1, self.place.stride);
         triple.fetch(lookup, self.place.first + index, 1)?;
-        Ok(Self::taken(&triple, 0))
+        Ok(self.taken(&triple, 0))
     }
 
     /// The value of element `at`, if the lookups found it whole.
-    fn taken(triple: &TripleRead, at: usize) -> Option<Snapshot<T>> {
+    fn taken(&self, triple: &TripleRead, at: usize) -> Option<Snapshot<T>> {
         let mut value = T::zeroed();
-        let seq = triple.value(at, P::at::<T>, &mut value)?;
+        let seq = triple.value(at, |seq| P::at::<T>(seq, self.place.stride), &mut value)?;
         Some(Snapshot { version: P::version(seq), value })
     }
 

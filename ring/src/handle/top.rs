@@ -44,7 +44,7 @@ pub struct TopKeys {
 struct Bucket;
 
 impl Element for Bucket {
-    const WORDS: usize = STRIDE;
+    const WORDS: Option<usize> = Some(STRIDE);
 }
 
 openers!(TopKeys);
@@ -88,7 +88,7 @@ impl TopKeys {
         let geometry = region.geometry();
         let (first, count) = (geometry.first() * STRIDE, geometry.capacity() * geometry.shards());
         let mapped = match region.view() {
-            View::Mapped(shared) => shared.rows(first, count),
+            View::Mapped(shared) => shared.rows(first, count, STRIDE),
             View::Lookup(region) => SharedRows::none(region),
         };
         Ok(Self { region, mapped })

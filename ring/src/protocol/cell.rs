@@ -7,7 +7,7 @@
 
 use bytemuck::{AnyBitPattern, NoUninit};
 
-use super::words::words_of;
+use super::words::used;
 use super::{Words, WordsMut};
 use crate::sync::{Ordering, fence};
 
@@ -15,7 +15,7 @@ use crate::sync::{Ordering, fence};
 /// writes nothing to the cell. `cell` is the sequence word and the value's words.
 #[inline]
 pub fn try_read<T: AnyBitPattern>(cell: Words<'_>, out: &mut T) -> Option<u64> {
-    let cell = cell.slice(0, 1 + words_of::<T>()); // one check for all that follows
+    let cell = cell.slice(0, used::<T>(cell.len(), 1)); // one check for all that follows
     let before = cell.load(0, Ordering::Relaxed);
     if before & 1 != 0 {
         return None;

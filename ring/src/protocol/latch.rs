@@ -8,8 +8,8 @@
 
 use bytemuck::{AnyBitPattern, NoUninit};
 
+use super::words::used;
 use super::{Words, WordsMut};
-use crate::abi::WORD;
 use crate::sync::{Ordering, fence};
 
 /// One attempt to read a latch. Returns the sequence if the copy in `out` is whole. Makes no system call, never waits,
@@ -18,7 +18,8 @@ use crate::sync::{Ordering, fence};
 pub fn try_read<T: AnyBitPattern>(latch: Words<'_>, out: &mut T) -> Option<u64> {
     let before = latch.load(0, Ordering::Relaxed);
     fence(Ordering::Acquire); // SYNC publish: pairs with the store that ends `set`
-    latch.read(copy_at::<T>(before), out);
+    let (at, len) = copy_at::<T>(before, latch.len());
+    latch.slice(at, len).read(0, out);
     fence(Ordering::Acquire); // SYNC claim: pairs with the fence that begins `set`
     (latch.load(0, Ordering::Relaxed) == before).then_some(before)
 }
@@ -31,14 +32,17 @@ pub fn set<T: NoUninit>(latch: WordsMut<'_>, value: &T) {
     // SYNC claim: pairs with the second fence in `try_read`: a reader that sees a word of this write sees that the previous
     // write had ended, and so that its copy is the one in use.
     fence(Ordering::Release);
-    latch.write(copy_at::<T>(seq), value);
+    let (at, len) = copy_at::<T>(seq, latch.len());
+    latch.slice(at, len).write(0, value);
     latch.store(0, seq, Ordering::Release); // SYNC publish
 }
 
-/// The first word of the copy that is in use when the sequence is `seq`.
+/// The first word of the copy that is in use when the sequence is `seq`, and its number of words, in a latch of `words`
+/// words.
 #[inline]
-pub fn copy_at<T>(seq: u64) -> usize {
-    if seq & 1 == 0 { 1 } else { 1 + size_of::<T>().div_ceil(WORD) }
+pub fn copy_at<T>(seq: u64, words: usize) -> (usize, usize) {
+    let len = (used::<T>(words, 2) - 1) / 2;
+    (if seq & 1 == 0 { 1 } else { 1 + len }, len)
 }
 
 #[cfg(all(test, not(loom)))]

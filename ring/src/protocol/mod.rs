@@ -25,4 +25,4 @@ mod triple;
 mod words;
 
 pub use triple::{Elements, TripleRead, batch};
-pub use words::{Element, Rows, Words, WordsMut};
+pub use words::{Element, Rows, Words, WordsMut, is_any};

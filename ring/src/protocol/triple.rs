@@ -13,6 +13,7 @@
 
 use bytemuck::AnyBitPattern;
 
+use super::words::is_any;
 use crate::abi::WORD;
 use crate::sync::{Ordering, fence};
 
@@ -118,8 +119,8 @@ impl TripleRead {
         first.wrapping_add_signed(0.clamp(middle.min(last), middle.max(last)))
     }
 
-    /// Copies the value that starts with word `word` of element `at` to `out`. Returns whether it is whole: whether the
-    /// first and the last copy have the same sequence.
+    /// Copies the value that starts with word `word` of element `at` to `out`, of [any record](crate::AnyRecord) as much
+    /// as the element has. Returns whether it is whole: whether the first and the last copy have the same sequence.
     pub fn take<T: AnyBitPattern>(&self, at: usize, word: usize, out: &mut T) -> bool {
         let element = at * self.words..(at + 1) * self.words;
         let [first, middle, last] = self.copies.each_ref().map(|copy| &copy[element.clone()]);
@@ -127,7 +128,13 @@ impl TripleRead {
             return false;
         }
         let bytes: &[u8] = bytemuck::cast_slice(&middle[word..]);
-        *out = bytemuck::pod_read_unaligned(&bytes[..size_of::<T>()]);
+        *out = if is_any::<T>() && bytes.len() < size_of::<T>() {
+            let mut all = vec![0; size_of::<T>()];
+            all[..bytes.len()].copy_from_slice(bytes);
+            bytemuck::pod_read_unaligned(&all)
+        } else {
+            bytemuck::pod_read_unaligned(&bytes[..size_of::<T>()])
+        };
         true
     }
 

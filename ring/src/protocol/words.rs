@@ -6,10 +6,14 @@
 //! instructions on machines that have them: [`pairs`].
 #![allow(unsafe_code, clippy::disallowed_types)]
 
+mod rows;
+
 use core::marker::PhantomData;
 use core::ops::Deref;
 
 use bytemuck::{AnyBitPattern, NoUninit};
+
+pub use self::rows::{Element, Rows};
 
 use super::pairs;
 use crate::abi::{LINE, WORD};
@@ -101,24 +105,25 @@ impl<'a> Words<'a> {
 
     #[inline(always)]
     fn fetch<T: AnyBitPattern, const BY_PAIRS: bool>(&self, at: usize, out: &mut T) {
-        self.check(at, words_of::<T>());
+        let size = self.size_at::<T>(at);
+        self.check(at, size.div_ceil(WORD));
         let to = core::ptr::from_mut(out).cast::<u8>();
-        let whole = size_of::<T>() / WORD;
+        let whole = size / WORD;
         let mut done = 0;
-        if pairs::ARE_FASTER && size_of::<T>() >= LARGE {
-            let lines = size_of::<T>() / LINE;
-            // SAFETY: `at` and all words of a `T` from there are in this view, as was checked.
+        if pairs::ARE_FASTER && size >= LARGE {
+            let lines = size / LINE;
+            // SAFETY: `at` and all words of `size` bytes from there are in this view, as was checked.
             let from = unsafe { self.base.add(at) };
-            // SAFETY: `from_raw` guarantees that the words can be read; `lines * LINE <= size_of::<T>()`, so that many
-            // bytes are in the view, and in `out`, which only this function accesses; and `lines` isn't 0.
+            // SAFETY: `from_raw` guarantees that the words can be read; `lines * LINE <= size`, so that many bytes are in
+            // the view, and in `out`, which only this function accesses; and `lines` isn't 0.
             unsafe { pairs::copy_lines(from, to, lines) };
             done = lines * (LINE / WORD);
         } else if pairs::ARE_FASTER && BY_PAIRS {
             while done + 2 <= whole {
-                // SAFETY: `done + 1 < words_of::<T>()`, and that many words from `at` on are in this view, as was
+                // SAFETY: `done + 1 < size.div_ceil(WORD)`, and that many words from `at` on are in this view, as was
                 // checked.
                 let from = unsafe { self.base.add(at + done) };
-                // SAFETY: `(done + 2) * WORD <= size_of::<T>()`, so this is in `out`.
+                // SAFETY: `(done + 2) * WORD <= size <= size_of::<T>()`, so this is in `out`.
                 let to = unsafe { to.add(done * WORD) };
                 // SAFETY: `from_raw` guarantees that both words are aligned and can be read; both words of `to` are in
                 // `out`, which only this function accesses, and any bytes are a valid `T`.
@@ -128,15 +133,15 @@ impl<'a> Words<'a> {
         }
         for i in done..whole {
             let word = self.word(at + i).load(Ordering::Relaxed);
-            // SAFETY: `i * WORD + WORD <= size_of::<T>()`, so this is in `out`.
+            // SAFETY: `i * WORD + WORD <= size <= size_of::<T>()`, so this is in `out`.
             let to = unsafe { to.add(i * WORD) };
             // SAFETY: `to` is in `out`, which only this function accesses, and any bytes are a valid `T`.
             unsafe { to.cast::<u64>().write_unaligned(word) };
         }
-        let rest = size_of::<T>() % WORD;
+        let rest = size % WORD;
         if rest != 0 {
             let bytes = self.word(at + whole).load(Ordering::Relaxed).to_ne_bytes();
-            // SAFETY: `whole * WORD + rest == size_of::<T>()`, so this is in `out`.
+            // SAFETY: `whole * WORD + rest == size <= size_of::<T>()`, so this is in `out`.
             let to = unsafe { to.add(whole * WORD) };
             // SAFETY: `rest < WORD` bytes, from the stack into `out`; any bytes are a valid `T`.
             unsafe { to.copy_from_nonoverlapping(bytes.as_ptr(), rest) };
@@ -171,6 +176,13 @@ impl<'a> Words<'a> {
         }
     }
 
+    /// The bytes that are copied of a `T` at `at`: all of them, or of [any record](is_any) what this view has.
+    #[inline(always)]
+    fn size_at<T>(&self, at: usize) -> usize {
+        let size = size_of::<T>();
+        if is_any::<T>() { size.min(self.len.saturating_sub(at) * WORD) } else { size }
+    }
+
     #[inline]
     fn check(&self, at: usize, len: usize) {
         if at > self.len || len > self.len - at {
@@ -189,51 +201,25 @@ impl<'a> Words<'a> {
     }
 }
 
-/// A type of element with a fixed number of words.
-pub trait Element {
-    /// The number of words.
-    const WORDS: usize;
-}
-
-/// Consecutive elements. Access to an element checks only its index.
-pub struct Rows<'a, E> {
-    words: Words<'a>,
-    count: usize,
-    of: PhantomData<fn() -> E>,
-}
-
-impl<E> Clone for Rows<'_, E> {
-    fn clone(&self) -> Self {
-        Self { of: PhantomData, ..*self }
-    }
-}
-
-impl<'a, E: Element> Rows<'a, E> {
-    /// `count` elements from word `first` of `words` on.
-    ///
-    /// # Panics
-    /// If they are not all in `words`.
-    pub fn new(words: Words<'a>, first: usize, count: usize) -> Self {
-        let len = E::WORDS.checked_mul(count).expect("a region's words can be counted");
-        Self { words: words.slice(first, len), count, of: PhantomData }
-    }
-
-    /// The words of the element with this index, if it exists.
-    #[inline]
-    pub fn get(&self, index: usize) -> Option<Words<'a>> {
-        if index >= self.count {
-            return None;
-        }
-        // SAFETY: `index < count`, and `words` has `count * E::WORDS` words, so the whole element is in it.
-        let base = unsafe { self.words.base.add(index * E::WORDS) };
-        Some(Words { base, len: E::WORDS, of: PhantomData })
-    }
-}
-
 /// The number of words of a value.
 #[inline]
 pub(super) const fn words_of<T>() -> usize {
     size_of::<T>().div_ceil(WORD)
+}
+
+/// Whether a `T` is an [`AnyRecord`](crate::AnyRecord), or such a record with a tail: only its first bytes are copied, as
+/// many as the view of the memory has. For the compiler to decide, it is so for all types that are aligned to more than
+/// a word.
+#[inline]
+pub const fn is_any<T>() -> bool {
+    align_of::<T>() > WORD
+}
+
+/// The number of words of an element that are used for a `T`, if the element has `stride`, and `copies` values after its
+/// sequence.
+#[inline]
+pub(super) const fn used<T>(stride: usize, copies: usize) -> usize {
+    if is_any::<T>() { stride } else { 1 + copies * words_of::<T>() }
 }
 
 /// Not an `assert!` at the check: its message would keep the checked numbers in memory, in every loop.
@@ -309,13 +295,13 @@ impl<'a> WordsMut<'a> {
     }
 
     /// Writes a value that starts with word `at`, by relaxed stores of whole words. Fills the rest of its last word
-    /// with zeros.
+    /// with zeros. Of [any record](crate::AnyRecord) it writes what this view has.
     ///
     /// # Panics
     /// If the value reaches beyond this view.
     #[inline]
     pub fn write<T: NoUninit>(&self, at: usize, value: &T) {
-        self.write_bytes(at, bytemuck::bytes_of(value));
+        self.write_bytes(at, &bytemuck::bytes_of(value)[..self.size_at::<T>(at)]);
     }
 
     /// The same for bytes.
@@ -342,69 +328,4 @@ impl<'a> Deref for WordsMut<'a> {
 }
 
 #[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-
-    const GUARD: u8 = 0xa5;
-
-    /// No two adjacent bytes are equal and none is zero, so that a missing tail is detected.
-    fn pattern<const N: usize>(n: usize) -> [u8; N] {
-        std::array::from_fn(|i| u8::try_from((n * 89 + i * 7 + i / 31) % 255 + 1).unwrap())
-    }
-
-    /// A value between neighbours that must not change.
-    #[derive(Clone, Copy)]
-    #[repr(C)]
-    struct Guarded<const N: usize>([u8; 16], [u8; N], [u8; 16]);
-
-    /// Writes a value of `N` bytes over another one, and reads it in both ways.
-    fn copied<const N: usize>() {
-        let len = words_of::<[u8; N]>();
-        for at in [0, 1, 2] {
-            let words: Vec<_> = (0..at + len + 2).map(|_| AtomicU64::new(u64::MAX)).collect();
-            let all = WordsMut::new(&words);
-            for n in 0..2 {
-                let value = pattern::<N>(n);
-                all.write(at, &value);
-                let bytes: Vec<_> =
-                    words.iter().flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes()).collect();
-                let (before, rest) = bytes.split_at(at * WORD);
-                let (written, rest) = rest.split_at(N);
-                let (padding, after) = rest.split_at(len * WORD - N);
-                assert_eq!(written, value, "{N} bytes at word {at}");
-                assert!(padding.iter().all(|&byte| byte == 0), "{N} bytes at word {at}: {padding:?}");
-                assert!([before, after].concat().iter().all(|&byte| byte == 0xff), "{N} bytes at word {at}");
-                let mut out = [vec![GUARD; N], vec![GUARD; 9]].concat();
-                all.copy_bytes(at, &mut out[..N]);
-                assert_eq!((&out[..N], &out[N..]), (&value[..], &[GUARD; 9][..]), "{N} bytes at word {at}");
-                let reads: [fn(&Words<'_>, usize, &mut [u8; N]); 2] =
-                    [|words, at, out| words.read(at, out), |words, at, out| words.copy(at, out)];
-                for (way, read) in reads.iter().enumerate() {
-                    // Bytes that are not copied would still be those of the other value.
-                    let mut out = Guarded([GUARD; 16], pattern::<N>(n + 2), [GUARD; 16]);
-                    read(&all, at, &mut out.1);
-                    assert_eq!(out.1, value, "{N} bytes at word {at}, way {way}");
-                    assert_eq!((out.0, out.2), ([GUARD; 16], [GUARD; 16]), "{N} bytes, way {way}");
-                }
-            }
-        }
-    }
-
-    macro_rules! copied {
-        ($($bytes:literal)*) => { $(copied::<$bytes>();)* };
-    }
-
-    #[test]
-    fn every_byte_of_small_values_is_copied() {
-        copied!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34);
-        copied!(35 36 37 38 39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59 60 61 62 63 64);
-        copied!(65 66 67 68 69 70 71 72 73 74 75 76 77 78 79 80);
-    }
-
-    /// Sizes around [`LARGE`] and around whole lines.
-    #[test]
-    fn every_byte_of_large_values_is_copied() {
-        copied!(127 128 129 191 192 193 247 248 249 255 256 257 263 264 265 271 272 273 311 319 320 321 328);
-        copied!(1000 1001 1023 1024 1025 4087 4088 4095 4096 4097);
-    }
-}
+mod tests;

@@ -125,12 +125,12 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// `count` elements from word `first` on.
+    /// `count` elements of `stride` words from word `first` on.
     ///
     /// # Panics
-    /// If the mapping does not contain all of them.
-    pub(crate) fn rows<E: Element>(self, first: usize, count: usize) -> SharedRows<E> {
-        SharedRows { rows: Rows::new(self.words, first, count), _region: self.region }
+    /// If the mapping does not contain all of them, or an element has another number of words.
+    pub(crate) fn rows<E: Element>(self, first: usize, count: usize, stride: usize) -> SharedRows<E> {
+        SharedRows { rows: Rows::new(self.words, first, count, stride), _region: self.region }
     }
 
     #[inline]
@@ -158,7 +158,7 @@ impl<E> Clone for SharedRows<E> {
 impl<E: Element> SharedRows<E> {
     /// No elements.
     pub(crate) fn none(region: Region) -> Self {
-        Self { rows: Rows::new(Words::new(&[]), 0, 0), _region: region }
+        Self { rows: Rows::none(), _region: region }
     }
 
     #[inline]

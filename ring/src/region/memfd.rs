@@ -111,7 +111,7 @@ pub(super) fn open(fd: OwnedFd, options: OpenOptions) -> Result<Region> {
     // The kernel can't unmap a part of a huge page, so map a whole number of them.
     let (mapping, writable) = map(&fd, bytes.next_multiple_of(huge_page.unwrap_or(1)), options.write)?;
     let identity = Identity::file(fd.as_fd())?;
-    let compared = compared(options.expected.as_ref());
+    let compared = Compared { any: options.any_record, ..compared(options.expected.as_ref()) };
     Ok(Region::new(what, preamble, Memory::Mapped(mapping), writable, compared, identity, fd))
 }
 

@@ -13,6 +13,7 @@ mod source;
 mod writers;
 
 use std::any::TypeId;
+use std::cmp;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -31,8 +32,8 @@ pub(crate) use writers::{Identity, Writer};
 use crate::abi::{Gate, Geometry, Kind, Preamble, Process};
 use crate::bpf::{Lookup, Origin};
 use crate::error::{Cause, Error, ReadError, Result};
-use crate::protocol::WordsMut;
 use crate::protocol::ring::gate;
+use crate::protocol::{WordsMut, is_any};
 use crate::record::{Compared, LayoutCheck, UncheckedReason};
 use crate::sync::{Ordering, fence};
 
@@ -272,8 +273,13 @@ impl Region {
     pub(crate) fn expect_record<T: 'static>(&self, kind: Kind) -> Result<()> {
         self.expect(kind)?;
         let found = self.geometry().record();
-        let open = kind == Kind::Ring && self.0.compared.open == Some(TypeId::of::<T>());
-        if found != size_of::<T>() && !(open && found > size_of::<T>()) {
+        let Compared { open, any, .. } = self.0.compared;
+        let fits = match found.cmp(&size_of::<T>()) {
+            cmp::Ordering::Equal => true,
+            cmp::Ordering::Greater => kind == Kind::Ring && open == Some(TypeId::of::<T>()),
+            cmp::Ordering::Less => any && is_any::<T>(),
+        };
+        if !fits {
             return Err(Error::from(Cause::RecordSize {
                 what: self.0.what.clone(),
                 found,

@@ -18,6 +18,7 @@ pub struct OpenOptions {
     pub(crate) write: bool,
     pub(crate) allow_unsealed: bool,
     pub(crate) expected: Option<Expected>,
+    pub(crate) any_record: bool,
     /// Options for BPF maps only.
     pub(crate) map: bpf::Options,
 }
@@ -49,6 +50,12 @@ impl OpenOptions {
     /// option for handles that are made by `from_region`.
     pub fn expect_record<T: Record>(self) -> Self {
         Self { expected: Some(Expected::of::<T>(None)), ..self }
+    }
+
+    /// Accepts [`AnyRecord`](crate::AnyRecord) as the type of handles that are made by `from_region`, whatever the type
+    /// and size of the records.
+    pub fn any_record(self) -> Self {
+        Self { any_record: true, ..self }
     }
 
     /// The same for records in a region of this `kind`.

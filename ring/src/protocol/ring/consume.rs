@@ -13,7 +13,7 @@ use self::search::{later, oldest};
 use super::loss::{LossCause, Losses};
 use super::{ReadStats, Shard};
 use crate::abi::seq::{DISCARDED, PENDING, Slots, TRIES, WALK, after, state};
-use crate::protocol::words::words_of;
+use crate::protocol::words::used;
 use crate::sync::{Ordering, fence, now};
 
 /// How a reader loads slots: from a mapping, or by system calls.
@@ -55,7 +55,7 @@ impl SlotSource for Shard<'_> {
 
     #[inline]
     fn take<T: AnyBitPattern>(&mut self, t: u64, published: u64, out: &mut T) -> bool {
-        let slot = self.words.slice(self.place.seq(t), 1 + words_of::<T>()); // one check for all that follows
+        let slot = self.words.slice(self.place.seq(t), used::<T>(self.place.stride, 1)); // one check for all that follows
         fence(Ordering::Acquire); // SYNC publish: pairs with the store that ends the ticket
         slot.read(1, out);
         fence(Ordering::Acquire); // SYNC claim: pairs with the fence in `claim`

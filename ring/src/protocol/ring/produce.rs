@@ -7,7 +7,7 @@ use core::mem::ManuallyDrop;
 use bytemuck::NoUninit;
 
 use super::super::WordsMut;
-use super::super::words::words_of;
+use super::super::words::{used, words_of};
 use super::{DROPPED, DROPS_SINCE, DROPS_UNTIL, HEAD, ShardMut};
 use crate::abi::seq::{DISCARDED, TRIES, WALK, state};
 use crate::sync::{Ordering, fence, latest, now};
@@ -90,7 +90,7 @@ impl<'a> ShardMut<'a> {
     /// If a `T` does not fit into a slot; then nothing is claimed.
     #[inline]
     pub fn reserve<T: NoUninit>(&self) -> Option<Slot<'a, T>> {
-        assert!(words_of::<T>() < self.place.stride, "records are larger than slots");
+        assert!(used::<T>(self.place.stride, 1) <= self.place.stride, "records are larger than slots");
         let ticket = self.claim()?;
         let element = self.elements.slice(self.place.slot(ticket), self.place.stride);
         let published = self.place.slots.published(ticket);

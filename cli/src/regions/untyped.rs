@@ -1,0 +1,248 @@
+//! Reads records and cells as bytes, of any size.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use bytemuck::AnyBitPattern;
+use mapring::abi::{Kind, Tails};
+use mapring::{
+    AnyRecord, Cells, Event, Latches, Loss, Merged, PerCpuCells, ReadError, ReadStats, Reader, Region, Ring,
+    Snapshot, Start, Tailed,
+};
+
+/// Evaluates an expression with `N` of the smallest [`AnyRecord`] that holds this many bytes; otherwise it is an error.
+/// Small ones are faster to copy, and each takes seconds to compile.
+macro_rules! with_size {
+    ($bytes:expr, $N:ident => $do:expr) => {
+        with_size!(@ $bytes, $N, $do, 4 32 1024)
+    };
+    (@ $bytes:expr, $N:ident, $do:expr, $($n:literal)*) => {
+        match $bytes {
+            $(0..=AnyRecord::<$n>::MAX => {
+                const $N: usize = $n;
+                $do
+            })*
+            bytes => bail!("records of {bytes} bytes: this command reads up to {}", AnyRecord::<1024>::MAX),
+        }
+    };
+}
+
+/// A record as bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Item<'a> {
+    /// The shard.
+    pub(crate) shard: usize,
+    /// Its ticket.
+    pub(crate) ticket: u64,
+    /// Its bytes.
+    pub(crate) bytes: &'a [u8],
+    /// Its tail, if the ring has tails.
+    pub(crate) tail: Option<&'a [u8]>,
+}
+
+/// A reader of a ring's records as bytes.
+pub(crate) trait Records {
+    /// Calls `f` with up to `limit` records; returns how many.
+    fn each(&mut self, limit: usize, f: &mut dyn FnMut(Item<'_>)) -> usize;
+    /// Waits for records, at most for `timeout`.
+    fn wait(&mut self, timeout: Duration) -> Result<()>;
+    /// What it read and lost.
+    fn stats(&self) -> ReadStats;
+    /// The shards, each with the next ticket.
+    fn positions(&self) -> Vec<(usize, u64)>;
+    /// What it lost since the last call.
+    fn take_losses(&mut self) -> Vec<Loss>;
+    /// The last failed system call.
+    fn take_error(&mut self) -> Option<mapring::Error>;
+}
+
+/// A value of a table of cells or latches.
+pub(crate) struct Copied {
+    /// Its CPU, if each CPU has its own.
+    pub(crate) cpu: Option<usize>,
+    /// How often it was written; 0 if never.
+    pub(crate) version: u64,
+    /// Its bytes.
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// A table of cells or latches.
+pub(crate) trait Table {
+    /// Reads a value, or that of each CPU.
+    fn read(&self, index: usize) -> Result<Vec<Copied>, ReadError>;
+}
+
+/// A reader of the ring in these regions, each with the number of its first shard. With `stamp`, the offset of a number of
+/// nanoseconds in each record, it merges the shards by it.
+pub(crate) fn records(
+    regions: &[(usize, Region)],
+    start: Start,
+    stamp: Option<usize>,
+) -> Result<Box<dyn Records>> {
+    let Some((_, first)) = regions.first() else { bail!("the ring has no region") };
+    let bytes = first.geometry().record();
+    if first.geometry().tails().is_some() {
+        let bytes = bytes.saturating_sub(Tails::PREFIX);
+        return with_size!(bytes, N => {
+            let ring = Ring::<Tailed<AnyRecord<N>>>::from_region(first.clone())?;
+            Ok(Box::new(WithTails { reader: ring.reader_from(start), bytes }))
+        });
+    }
+    let stamp = stamp.filter(|at| at.checked_add(8).is_some_and(|end| end <= bytes));
+    with_size!(bytes, N => {
+        let ring = match regions {
+            [(0, region)] if !region.geometry().is_of_cpu() => Ring::from_region(region.clone())?,
+            _ => Ring::from_regions(regions.iter().cloned())?,
+        };
+        let reader: Reader<AnyRecord<N>> = ring.reader_from(start);
+        let Some(at) = stamp else { return Ok(Box::new(Plain { reader, bytes })) };
+        let stamp = move |record: &AnyRecord<N>| {
+            record.bytes(bytes)[at..].first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes))
+        };
+        Ok(Box::new(Ordered { merged: reader.merged(stamp), bytes, nap: SHORT }))
+    })
+}
+
+/// The cells or latches of a region.
+pub(crate) fn table(region: &Region) -> Result<Box<dyn Table>> {
+    let (region, bytes, kind) = (region.clone(), region.geometry().record(), region.geometry().kind());
+    with_size!(bytes, N => Ok(match kind {
+        Kind::Cells => Box::new(Cells::<AnyRecord<N>>::from_region(region)?) as Box<dyn Table>,
+        Kind::Latches => Box::new(Latches::<AnyRecord<N>>::from_region(region)?),
+        _ => Box::new(PerCpuCells::<AnyRecord<N>>::from_region(region)?),
+    }))
+}
+
+/// Records in the order of each shard.
+struct Plain<const N: usize> {
+    reader: Reader<AnyRecord<N>>,
+    bytes: usize,
+}
+
+/// Records with tails.
+struct WithTails<const N: usize> {
+    reader: Reader<Tailed<AnyRecord<N>>>,
+    bytes: usize,
+}
+
+/// Records of all shards in the order of their stamps.
+struct Ordered<const N: usize, F> {
+    merged: Merged<AnyRecord<N>, F>,
+    bytes: usize,
+    nap: Duration,
+}
+
+/// The naps between two looks, as the library's readers take them.
+const SHORT: Duration = Duration::from_micros(50);
+const LONG: Duration = Duration::from_millis(1);
+
+/// The methods that readers have in common.
+macro_rules! common {
+    () => {
+        fn wait(&mut self, timeout: Duration) -> Result<()> {
+            self.reader.wait(timeout)?;
+            Ok(())
+        }
+
+        fn stats(&self) -> ReadStats {
+            self.reader.stats()
+        }
+
+        fn positions(&self) -> Vec<(usize, u64)> {
+            positions(&self.reader)
+        }
+
+        fn take_losses(&mut self) -> Vec<Loss> {
+            self.reader.take_losses()
+        }
+
+        fn take_error(&mut self) -> Option<mapring::Error> {
+            self.reader.take_error()
+        }
+    };
+}
+
+impl<const N: usize> Records for Plain<N> {
+    fn each(&mut self, limit: usize, f: &mut dyn FnMut(Item<'_>)) -> usize {
+        let bytes = self.bytes;
+        self.reader.for_each(limit, |event| f(item(event, bytes, None)))
+    }
+
+    common!();
+}
+
+impl<const N: usize> Records for WithTails<N> {
+    fn each(&mut self, limit: usize, f: &mut dyn FnMut(Item<'_>)) -> usize {
+        let bytes = self.bytes;
+        self.reader.for_each_with_tail(limit, |event, tail| f(item(event, bytes, Some(tail))))
+    }
+
+    common!();
+}
+
+impl<const N: usize, F: FnMut(&AnyRecord<N>) -> u64> Records for Ordered<N, F> {
+    fn each(&mut self, limit: usize, f: &mut dyn FnMut(Item<'_>)) -> usize {
+        let bytes = self.bytes;
+        let count = self.merged.for_each(limit, |event| f(item(event, bytes, None)));
+        if count > 0 {
+            self.nap = SHORT;
+        }
+        count
+    }
+
+    fn wait(&mut self, timeout: Duration) -> Result<()> {
+        std::thread::sleep(self.nap.min(timeout));
+        self.nap = (2 * self.nap).min(LONG);
+        Ok(())
+    }
+
+    fn stats(&self) -> ReadStats {
+        self.merged.stats().read
+    }
+
+    fn positions(&self) -> Vec<(usize, u64)> {
+        positions(self.merged.reader())
+    }
+
+    fn take_losses(&mut self) -> Vec<Loss> {
+        self.merged.take_losses()
+    }
+
+    fn take_error(&mut self) -> Option<mapring::Error> {
+        self.merged.take_error()
+    }
+}
+
+fn item<'a, const N: usize>(
+    event: Event<&'a AnyRecord<N>>,
+    bytes: usize,
+    tail: Option<&'a [u8]>,
+) -> Item<'a> {
+    Item { shard: event.shard, ticket: event.ticket, bytes: event.record.bytes(bytes), tail }
+}
+
+fn positions<T: AnyBitPattern>(reader: &Reader<T>) -> Vec<(usize, u64)> {
+    reader.shards().filter_map(|shard| Some((shard, reader.position(shard)?))).collect()
+}
+
+fn copied<const N: usize>(cpu: Option<usize>, snapshot: &Snapshot<AnyRecord<N>>, bytes: usize) -> Copied {
+    Copied { cpu, version: snapshot.version, bytes: snapshot.value.bytes(bytes).to_vec() }
+}
+
+macro_rules! tables {
+    ($($table:ident)*) => {
+        $(impl<const N: usize> Table for $table<AnyRecord<N>> {
+            fn read(&self, index: usize) -> Result<Vec<Copied>, ReadError> {
+                Ok(vec![copied(None, &self.snapshot(index)?, self.region().geometry().record())])
+            }
+        })*
+    };
+}
+tables!(Cells Latches);
+
+impl<const N: usize> Table for PerCpuCells<AnyRecord<N>> {
+    fn read(&self, index: usize) -> Result<Vec<Copied>, ReadError> {
+        let (bytes, copies) = (self.region().geometry().record(), self.snapshots(index)?);
+        Ok(self.cpus().iter().zip(&copies).map(|(cpu, one)| copied(Some(*cpu), one, bytes)).collect())
+    }
+}

@@ -1,0 +1,66 @@
+//! Every byte of a value is copied, and none beside it.
+
+use super::*;
+
+const GUARD: u8 = 0xa5;
+
+/// No two adjacent bytes are equal and none is zero, so that a missing tail is detected.
+fn pattern<const N: usize>(n: usize) -> [u8; N] {
+    std::array::from_fn(|i| u8::try_from((n * 89 + i * 7 + i / 31) % 255 + 1).unwrap())
+}
+
+/// A value between neighbours that must not change.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Guarded<const N: usize>([u8; 16], [u8; N], [u8; 16]);
+
+/// Writes a value of `N` bytes over another one, and reads it in both ways.
+fn copied<const N: usize>() {
+    let len = words_of::<[u8; N]>();
+    for at in [0, 1, 2] {
+        let words: Vec<_> = (0..at + len + 2).map(|_| AtomicU64::new(u64::MAX)).collect();
+        let all = WordsMut::new(&words);
+        for n in 0..2 {
+            let value = pattern::<N>(n);
+            all.write(at, &value);
+            let bytes: Vec<_> =
+                words.iter().flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes()).collect();
+            let (before, rest) = bytes.split_at(at * WORD);
+            let (written, rest) = rest.split_at(N);
+            let (padding, after) = rest.split_at(len * WORD - N);
+            assert_eq!(written, value, "{N} bytes at word {at}");
+            assert!(padding.iter().all(|&byte| byte == 0), "{N} bytes at word {at}: {padding:?}");
+            assert!([before, after].concat().iter().all(|&byte| byte == 0xff), "{N} bytes at word {at}");
+            let mut out = [vec![GUARD; N], vec![GUARD; 9]].concat();
+            all.copy_bytes(at, &mut out[..N]);
+            assert_eq!((&out[..N], &out[N..]), (&value[..], &[GUARD; 9][..]), "{N} bytes at word {at}");
+            let reads: [fn(&Words<'_>, usize, &mut [u8; N]); 2] =
+                [|words, at, out| words.read(at, out), |words, at, out| words.copy(at, out)];
+            for (way, read) in reads.iter().enumerate() {
+                // Bytes that are not copied would still be those of the other value.
+                let mut out = Guarded([GUARD; 16], pattern::<N>(n + 2), [GUARD; 16]);
+                read(&all, at, &mut out.1);
+                assert_eq!(out.1, value, "{N} bytes at word {at}, way {way}");
+                assert_eq!((out.0, out.2), ([GUARD; 16], [GUARD; 16]), "{N} bytes, way {way}");
+            }
+        }
+    }
+}
+
+macro_rules! copied {
+    ($($bytes:literal)*) => { $(copied::<$bytes>();)* };
+}
+
+#[test]
+fn every_byte_of_small_values_is_copied() {
+    copied!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34);
+    copied!(35 36 37 38 39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59 60 61 62 63 64);
+    copied!(65 66 67 68 69 70 71 72 73 74 75 76 77 78 79 80);
+}
+
+/// Sizes around [`LARGE`] and around whole lines.
+#[test]
+fn every_byte_of_large_values_is_copied() {
+    copied!(127 128 129 191 192 193 247 248 249 255 256 257 263 264 265 271 272 273 311 319 320 321 328);
+    copied!(1000 1001 1023 1024 1025 4087 4088 4095 4096 4097);
+}
