@@ -9,9 +9,10 @@ use mapring::abi::top::WAYS;
 use mapring::abi::{Geometry, Kind};
 use mapring::protocol::ring::{Shard, SlotSource};
 use mapring::{
-    Cells, Commands, Counters, Gauges, Histogram, Histograms, Latches, ReadError, Reader, Region, Ring,
-    Start, TopKeys,
+    AnyRecord, Cells, Commands, Counters, Gauges, Histogram, Histograms, Latches, OpenOptions, ReadError,
+    Reader, Region, Ring, Start, TopKeys,
 };
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 /// The result of reading a region.
@@ -25,11 +26,21 @@ pub struct Reads {
     pub busy: u64,
 }
 
+impl std::ops::Add for Reads {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            values: self.values + other.values,
+            passed: self.passed.wrapping_add(other.passed),
+            busy: self.busy + other.busy,
+        }
+    }
+}
+
 impl std::ops::AddAssign for Reads {
     fn add_assign(&mut self, other: Self) {
-        self.values += other.values;
-        self.passed = self.passed.wrapping_add(other.passed);
-        self.busy += other.busy;
+        *self = *self + other;
     }
 }
 
@@ -93,9 +104,10 @@ pub fn read_all(region: &Region, image: Option<&[u64]>) -> Reads {
     let reads = match record {
         1 => typed::<u8>(region, image),
         8 => typed::<u64>(region, image),
-        13 => typed::<[u8; 13]>(region, image),
+        13 => typed::<[u8; 13]>(region, image) + any::<1>(region, image),
         24 => typed::<[u64; 3]>(region, image),
-        264 => typed::<[[u64; 11]; 3]>(region, image), // more words than readers keep in registers
+        // More words than readers keep in registers.
+        264 => typed::<[[u64; 11]; 3]>(region, image) + any::<32>(region, image),
         _ if region.geometry().kind() == Kind::Histograms => {
             histograms(&Histograms::from_region(region.clone()).expect("histograms"), image)
         }
@@ -113,6 +125,16 @@ pub fn read_all(region: &Region, image: Option<&[u64]>) -> Reads {
     assert!(Latches::<[u8; 7]>::from_region(region.clone()).is_err() || record == 7);
     assert!(Commands::<[u8; 7]>::from_region(region.clone()).is_err() || record == 7);
     reads
+}
+
+/// The same as [`typed`], with records that may be larger than the region's.
+fn any<const N: usize>(region: &Region, image: Option<&[u64]>) -> Reads {
+    if !matches!(region.geometry().kind(), Kind::Ring | Kind::Cells | Kind::Latches) {
+        return Reads::default();
+    }
+    let fd = region.as_fd().try_clone_to_owned().expect("a descriptor");
+    let region = OpenOptions::new().allow_unsealed(true).any_record().open(fd).expect("opened before");
+    typed::<AnyRecord<N>>(&region, image)
 }
 
 fn typed<T: AnyBitPattern + NoUninit>(region: &Region, image: Option<&[u64]>) -> Reads {
@@ -139,8 +161,7 @@ fn ring<T: AnyBitPattern + NoUninit>(ring: &Ring<T>, image: Option<&[u64]>) -> R
             let mut check = |cpu: usize, ticket, record: &T| {
                 let Some(image) = image else { return };
                 let slot = slot_words(ring.region().geometry(), image, cpu, ticket);
-                let bytes: &[u8] = bytemuck::cast_slice(&slot[1..]);
-                assert_eq!(bytemuck::bytes_of(record), &bytes[..size_of::<T>()], "ticket {ticket}");
+                assert_value(record, &slot[1..], &ring.region(), ticket);
                 let before = last[cpu].replace(ticket);
                 // Sequences near both ends of the number range can make a reader wrap around.
                 turns += usize::from(before >= Some(ticket));
@@ -204,9 +225,10 @@ fn element<'w>(geometry: &Geometry, words: &'w [u64], index: usize) -> &'w [u64]
     &words[at..at + geometry.element_words()]
 }
 
-fn assert_value<T: NoUninit>(value: &T, words: &[u64]) {
-    let bytes: &[u8] = bytemuck::cast_slice(words);
-    assert_eq!(bytemuck::bytes_of(value), &bytes[..size_of::<T>()]);
+/// What follows the region's record in an [`AnyRecord`] can have any value.
+fn assert_value<T: NoUninit>(value: &T, words: &[u64], of: &Region, version: u64) {
+    let (bytes, len): (&[u8], _) = (bytemuck::cast_slice(words), of.geometry().record());
+    assert_eq!(bytemuck::bytes_of(value)[..len], bytes[..len], "ticket or version {version}");
 }
 
 fn cells<T: AnyBitPattern + NoUninit>(cells: &Cells<T>, image: Option<&[u64]>) -> Reads {
@@ -217,7 +239,7 @@ fn cells<T: AnyBitPattern + NoUninit>(cells: &Cells<T>, image: Option<&[u64]>) -
         match (cells.snapshot(index), words) {
             (Ok(snapshot), Some(words)) => {
                 assert_eq!((words[0] % 2, snapshot.version), (0, words[0] / 2));
-                assert_value(&snapshot.value, &words[1..]);
+                assert_value(&snapshot.value, &words[1..], cells.region(), words[0]);
                 assert_eq!(once.map(|s| s.version), Some(snapshot.version));
                 reads.values += 1;
             }
@@ -245,7 +267,7 @@ fn latches<T: AnyBitPattern + NoUninit>(latches: &Latches<T>, image: Option<&[u6
                 assert_eq!(snapshot.version, words[0]);
                 let copy =
                     if words[0].is_multiple_of(2) { &words[1..] } else { &words[1 + words.len() / 2..] };
-                assert_value(&snapshot.value, copy);
+                assert_value(&snapshot.value, copy, latches.region(), words[0]);
             }
             Err(ReadError::Busy { tries }) => {
                 assert!(image.is_none() && tries == Latches::<T>::MAX_TRIES);
