@@ -4,11 +4,14 @@
 mod nobody;
 
 use std::fs::{self, DirBuilder};
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use serde_json::Value;
 
 fn mapring(args: &[&str]) -> Output {
@@ -154,4 +157,47 @@ fn freeze_explains_and_then_lets_everybody_read() {
     let wrong = mapring(&["freeze", &id, &pins.path("other"), "--yes", "--group", "no such group"]);
     assert_eq!(wrong.status.code(), Some(1));
     assert!(String::from_utf8(wrong.stderr).unwrap().contains("there is no group"));
+}
+
+/// The old and the new version of a program.
+#[allow(clippy::all, missing_docs, unreachable_pub, dead_code, unsafe_op_in_unsafe_fn)]
+#[allow(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block, unsafe_code)]
+mod skel {
+    pub(super) mod old {
+        include!(concat!(env!("OUT_DIR"), "/old_version.skel.rs"));
+    }
+    pub(super) mod new {
+        include!(concat!(env!("OUT_DIR"), "/new_version.skel.rs"));
+    }
+}
+
+#[test]
+fn doctor_finds_programs_with_other_types_than_a_pinned_map() {
+    if !may_use_bpf() {
+        return;
+    }
+    let pins = Pins::new("versions");
+    let pin = pins.path("versions");
+    let told = || {
+        let all = objects(&mapring(&["doctor", "--json"]));
+        let of_pin = all.into_iter().find(|finding| {
+            finding["feature"] == "types" && finding["seen"].as_str().unwrap().starts_with(&pin)
+        });
+        of_pin.map(|finding| finding["seen"].as_str().unwrap().to_owned())
+    };
+    let mut storage = MaybeUninit::uninit();
+    let mut old = skel::old::OldVersionSkelBuilder::default().open(&mut storage).unwrap();
+    mapring::loader::prepare(&mut old).unwrap();
+    let mut old = old.load().unwrap();
+    mapring::loader::initialize(&old).unwrap();
+    old.maps.versions.pin(&pin).unwrap();
+    assert_eq!(told(), None, "the same types");
+
+    let mut storage = MaybeUninit::uninit();
+    let mut new = skel::new::NewVersionSkelBuilder::default().open(&mut storage).unwrap();
+    mapring::loader::prepare(&mut new).unwrap();
+    new.maps.versions.reuse_fd(old.maps.versions.as_fd()).unwrap();
+    let _new = new.load().unwrap();
+    let told = told().unwrap();
+    assert!(told.contains("(publish) has another `version_event` than the map"), "{told}");
 }

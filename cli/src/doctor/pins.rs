@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+use aya::programs::loaded_programs;
+use mapring::btf;
+
 use super::{Finding, State};
 use crate::output::bytes;
 use crate::pins::stale;
@@ -42,6 +45,13 @@ fn finding(all: &All, id: u32, pin: &Path) -> Option<Finding> {
                 .fixed_by("start its loader again, or use the version of mapring that made it"),
         );
     }
+    if let Some(differs) = other_types(&target) {
+        let lost = "Its readers decode the records by the types of the map, and get wrong values.";
+        return Some(
+            Finding::missing(AREA, "types", format!("{shown}: {differs}"), lost)
+                .fixed_by(format!("end both versions of the program, rm {shown}, and start the new one")),
+        );
+    }
     let stale = match stale(pin) {
         Ok(stale) => stale?,
         Err(error) => return Some(Finding::unknown(AREA, "writers", error.to_string(), "It may be stale.")),
@@ -64,6 +74,30 @@ fn finding(all: &All, id: u32, pin: &Path) -> Option<Finding> {
         Finding::missing(AREA, "region", seen, lost)
             .fixed_by(format!("mapring clean --yes {}", directory(pin))),
     )
+}
+
+/// The program that has another type of the same name than the records, if there is one: libbpf lets the programs of a
+/// new version use a pinned map if the sizes are the same.
+fn other_types(target: &Target) -> Option<String> {
+    let record = target.ty().ok()?;
+    let users = target.region()?.programs().ok()?;
+    loaded_programs().flatten().find_map(|program| {
+        let user = users.iter().find(|user| user.id == program.id())?;
+        let types = btf::load(program.btf_id()?).ok()?;
+        let of_name = types.types().filter(|ty| ty.kind() == record.kind() && ty.name() == record.name());
+        let (same, other): (Vec<_>, Vec<_>) = of_name.partition(|ty| fields(*ty) == fields(record));
+        (same.is_empty() && !other.is_empty()).then(|| {
+            let name = String::from_utf8_lossy(record.name()).into_owned();
+            let (name, program) = (printable(&name), printable(&user.name));
+            format!("program {} ({program}) has another `{name}` than the map", user.id)
+        })
+    })
+}
+
+/// The name, place and size of all fields of a type, nested ones included.
+fn fields(ty: btf::Type<'_>) -> Vec<(&[u8], usize, u32, Option<u64>)> {
+    let all = ty.fields_within(|_| true).into_iter();
+    all.map(|field| (field.name, field.from, field.bits, field.ty.bytes())).collect()
 }
 
 /// A map of the same name that programs use.

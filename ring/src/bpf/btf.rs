@@ -9,6 +9,8 @@
 #[cfg(test)]
 mod tests;
 
+pub use super::describe::load;
+
 /// The most steps from one type to another: the kernel's limit.
 pub const DEPTH: usize = 32;
 /// The most fields of a struct, including those of nested structs: further fields are ignored.

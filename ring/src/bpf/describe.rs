@@ -152,7 +152,7 @@ pub(crate) fn from_btf(btf: &Btf, value: u32) -> Option<Description> {
 }
 
 /// The types of an object, from the kernel. ENOENT if there are none. Needs CAP_SYS_ADMIN.
-pub(crate) fn load(btf_id: u32) -> io::Result<Btf> {
+pub fn load(btf_id: u32) -> io::Result<Btf> {
     if btf_id == 0 {
         return Err(Errno::NOENT.into());
     }
