@@ -30,7 +30,7 @@ static CHECKS: &[Check] = &[
     check("setup", "the tools of a BPF build can be had")
         .test(&[Tools], code("cargo xtask setup", |_| Ok(()))),
     check("fmt", "the format of all sources").test(&[], Lines(&["cargo fmt --all --check"])),
-    check("clippy", "lints of all crates")
+    check("clippy", "lints of all crates, benchmarks included")
         .test(&[Tools], Lines(&["cargo clippy --workspace --all-targets --all-features -- -D warnings"]))
         .quick(
             // Without the peers of the benchmarks, which are most of the packages. Build scripts and macros are the
@@ -177,11 +177,11 @@ static CHECKS: &[Check] = &[
             code("cargo xtask assembly", |tools| assembly::step(&assembly::Args::default(), tools)),
         )
         .prove(1, &[], Code(|given| assembly::run(&assembly::Args::default(), given.tools()))),
-    check("clippy-aarch64", "lints of all crates for aarch64")
+    check("clippy-aarch64", "lints of all crates but the benchmarks for aarch64")
         .test(
             ARM,
             code(
-                "cargo clippy --workspace --all-targets --all-features --target aarch64-unknown-linux-gnu …",
+                "cargo clippy --workspace --exclude mapring-benches --all-targets --all-features --target aarch64-unknown-linux-gnu …",
                 |tools| aarch64::lint(tools.context("no tools")?),
             ),
         )
@@ -200,9 +200,6 @@ static CHECKS: &[Check] = &[
             &[Tools, Aarch64, Machines(vm::STEP_ARM)],
             code(vm::STEP_ARM, |tools| vm::step(vm::STEP_ARM, tools.context("no tools")?)),
         )
-        .only_in_all(),
-    check("benches", "the benchmarks compile")
-        .test(&[Tools], Lines(&["cargo bench -p mapring-benches --no-run"]))
         .only_in_all(),
     check("clippy-loom", "lints of the loom models")
         .test(
