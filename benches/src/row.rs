@@ -35,6 +35,12 @@ pub const KEYS: &[&str] = &[
     "fallback_batch",
     "idle_shard",
     "command",
+    "flight_event",
+    "flight_event_perf",
+    "flight_slowdown",
+    "flight_dump",
+    "flight_dump_trace_cmd",
+    "top_refresh",
 ];
 
 /// The unit of a target.

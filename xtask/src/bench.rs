@@ -58,6 +58,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if args.criterion {
         return Ok(ExitCode::SUCCESS);
     }
+    // The group `flight` runs it.
+    cmd::run(tools.export(&mut cmd::line("cargo build --release -p mapring-cli --features bpf")))?;
     let mut bench = cmd::line("cargo bench -p mapring-benches --bench side_by_side --");
     if args.quick {
         bench.arg("--quick");

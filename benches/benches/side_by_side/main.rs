@@ -11,6 +11,7 @@ mod axes;
 mod commands;
 mod consume;
 mod fallback;
+mod flight;
 mod histogram;
 mod large;
 mod latency;
@@ -90,6 +91,7 @@ const GROUPS: &[(&str, Group)] = &[
     ("latest", process::latest),
     ("threads", process::records),
     ("scaling", scaling::run),
+    ("flight", flight::run),
 ];
 
 /// A BPF arena, which needs a newer compiler and kernel than the rest.

@@ -1,0 +1,282 @@
+//! Recorders of scheduling events: the flight recorder, ftrace, `perf record` and `trace-cmd record`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::time::TimeValLike;
+use nix::unistd::Pid;
+
+use super::switches::pipes;
+
+/// The pins of the flight recorder that is measured.
+const PINS: &str = "/sys/fs/bpf/mapring-bench";
+/// The ftrace instance, which has its own buffer.
+const INSTANCE: &str = "/sys/kernel/tracing/instances/mapring-bench";
+/// Bytes of a recording that is dumped.
+const SIZE: u64 = 64 << 20;
+
+/// The command `mapring`, built by `cargo xtask bench`.
+pub(super) fn command() -> Result<&'static Path> {
+    static FOUND: OnceLock<PathBuf> = OnceLock::new();
+    let path = FOUND.get_or_init(|| Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("release/mapring"));
+    ensure!(path.exists(), "no {}: cargo build --release -p mapring-cli --features bpf", path.display());
+    Ok(path)
+}
+
+/// A folder in memory, removed in the end.
+pub(super) struct Scratch(PathBuf);
+
+impl Scratch {
+    pub(super) fn new() -> Result<Self> {
+        let path = PathBuf::from(format!("/dev/shm/mapring-bench-{}", std::process::id()));
+        fs::create_dir(&path).with_context(|| path.display().to_string())?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Records switches and wakeups.
+pub(super) trait Recorder {
+    fn start(&self) -> Result<Running>;
+}
+
+/// A recorder that runs. When it is stopped, it returns how many events it recorded.
+pub(super) struct Running(Box<dyn FnOnce() -> Result<u64>>);
+
+impl Running {
+    pub(super) fn stop(self) -> Result<u64> {
+        (self.0)()
+    }
+}
+
+/// What can be made a trace or text, again and again.
+pub(super) struct Recording {
+    program: PathBuf,
+    args: Vec<String>,
+    events: u64,
+}
+
+impl Recording {
+    /// Returns the CPU time for each event, in nanoseconds.
+    pub(super) fn dump(&self) -> Result<f64> {
+        let used = cpu_time(Command::new(&self.program).args(&self.args))?;
+        Ok(used.as_nanos() as f64 / self.events as f64)
+    }
+}
+
+/// The CPU time of a command and its children.
+pub(super) fn cpu_time(command: &mut Command) -> Result<Duration> {
+    let used = || -> Result<i64> {
+        let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+        Ok((usage.user_time() + usage.system_time()).num_microseconds())
+    };
+    let before = used()?;
+    output(command)?;
+    Ok(Duration::from_micros(u64::try_from(used()? - before)?))
+}
+
+/// Runs a command and returns what it printed, on both streams.
+fn output(command: &mut Command) -> Result<String> {
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("{command:?}"))?;
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    ensure!(output.status.success(), "{command:?}: {}: {text}", output.status);
+    Ok(text)
+}
+
+/// `mapring flight`, the events of its group `sched`.
+pub(super) struct Flight;
+
+impl Flight {
+    fn run(args: &[&str]) -> Result<String> {
+        output(Command::new(command()?).args(["flight", "--pins", PINS]).args(args))
+    }
+
+    /// The number before a word.
+    fn number_before(text: &str, word: &str) -> Result<u64> {
+        let words: Vec<_> = text.split_whitespace().collect();
+        let at = words.iter().position(|found| found.trim_matches([',', '.']) == word);
+        let number = at.and_then(|at| words.get(at.checked_sub(1)?)?.parse().ok());
+        number.with_context(|| format!("no number of {word}: {text}"))
+    }
+
+    /// Fills the rings. They stay until the recorder is stopped.
+    pub(super) fn record(&self, scratch: &Scratch) -> Result<(Running, Recording)> {
+        let running = self.start_with(&format!("{SIZE}"))?;
+        let trace = scratch.0.join("trace.pftrace").display().to_string();
+        let dump = ["flight", "--pins", PINS, "dump", "--out", &trace].map(str::to_owned);
+        let mut events = 0;
+        // Until older events are overwritten.
+        loop {
+            pipes()?;
+            let now = Self::number_before(&Self::run(&["dump", "--out", &trace])?, "events")?;
+            if now < events + events / 100 {
+                break;
+            }
+            events = now;
+        }
+        Ok((running, Recording { program: command()?.to_owned(), args: dump.into(), events }))
+    }
+
+    fn start_with(&self, size: &str) -> Result<Running> {
+        let _ = Self::run(&["stop"]);
+        Self::run(&["start", "--events", "sched", "--size", size])?;
+        Ok(Running(Box::new(|| Self::number_before(&Self::run(&["stop"])?, "sched"))))
+    }
+}
+
+impl Recorder for Flight {
+    fn start(&self) -> Result<Running> {
+        self.start_with("16M")
+    }
+}
+
+/// ftrace, with these events of `sched`.
+pub(super) struct Ftrace(pub(super) &'static [&'static str]);
+
+impl Recorder for Ftrace {
+    fn start(&self) -> Result<Running> {
+        let instance = Path::new(INSTANCE);
+        if !instance.exists() {
+            fs::create_dir(instance).context("an ftrace instance")?;
+            fs::write(instance.join("buffer_size_kb"), "8192")?;
+        }
+        fs::write(instance.join("trace"), "")?;
+        let set = |events: &[&str], to: &str| -> Result<()> {
+            let enable =
+                |event: &&str| fs::write(instance.join("events/sched").join(event).join("enable"), to);
+            Ok(events.iter().try_for_each(enable)?)
+        };
+        set(self.0, "1")?;
+        let events = self.0;
+        Ok(Running(Box::new(move || {
+            set(events, "0")?;
+            let recorded = recorded(instance)?;
+            fs::remove_dir(instance)?;
+            Ok(recorded)
+        })))
+    }
+}
+
+/// Events that an ftrace instance has recorded: those that are there, and those that were overwritten.
+fn recorded(instance: &Path) -> Result<u64> {
+    let mut sum = 0;
+    for cpu in fs::read_dir(instance.join("per_cpu"))? {
+        let stats = fs::read_to_string(cpu?.path().join("stats"))?;
+        let of =
+            |name: &str| stats.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+        sum += of("entries:").context("entries")? + of("overrun:").context("overrun")?;
+    }
+    Ok(sum)
+}
+
+/// `perf record` of all CPUs.
+pub(super) struct Perf;
+
+impl Perf {
+    pub(super) fn find() -> Result<Self> {
+        output(Command::new("perf").arg("--version")).context("apt-get install linux-perf")?;
+        Ok(Self)
+    }
+
+    fn spawn(events: &str, to: &Path) -> Result<Child> {
+        let mut perf = Command::new("perf");
+        perf.args(["record", "--quiet", "--all-cpus", "--event", events, "--output"]).arg(to);
+        spawn(&mut perf, to)
+    }
+
+    pub(super) fn record(&self, scratch: &Scratch) -> Result<Recording> {
+        let data = scratch.0.join("perf.data");
+        let perf = Self::spawn("sched:sched_switch,sched:sched_wakeup", &data)?;
+        while fs::metadata(&data)?.len() < SIZE {
+            pipes()?;
+        }
+        end(perf)?;
+        let args = ["script".to_owned(), "--input".to_owned(), data.display().to_string()];
+        Ok(Recording { events: lines("perf", &args)?, program: "perf".into(), args: args.into() })
+    }
+}
+
+impl Recorder for Perf {
+    fn start(&self) -> Result<Running> {
+        let scratch = Scratch::new()?;
+        let perf = Self::spawn("sched:sched_switch", &scratch.0.join("perf.data"))?;
+        Ok(Running(Box::new(move || {
+            end(perf)?;
+            let data = scratch.0.join("perf.data").display().to_string();
+            lines("perf", &["script", "--fields", "event", "--input", &data].map(str::to_owned))
+        })))
+    }
+}
+
+/// `trace-cmd record` of all CPUs.
+pub(super) struct TraceCmd;
+
+impl TraceCmd {
+    pub(super) fn record(scratch: &Scratch) -> Result<Recording> {
+        output(Command::new("trace-cmd").arg("--version")).context("apt-get install trace-cmd")?;
+        let data = scratch.0.join("trace.dat");
+        let mut record = Command::new("trace-cmd");
+        record.args([
+            "record",
+            "-q",
+            "-b",
+            "32768",
+            "-e",
+            "sched:sched_switch",
+            "-e",
+            "sched:sched_wakeup",
+            "-o",
+        ]);
+        let recorder = spawn(record.arg(&data).current_dir(&scratch.0), &scratch.0)?;
+        // It writes a file for each CPU until it ends.
+        let size = || -> Result<u64> {
+            let files: Vec<_> = fs::read_dir(&scratch.0)?.collect::<Result<_, _>>()?;
+            let of_cpus =
+                files.iter().filter(|file| file.file_name().to_string_lossy().starts_with("trace.dat.cpu"));
+            of_cpus.map(|file| Ok(file.metadata()?.len())).sum()
+        };
+        while size()? < SIZE {
+            pipes()?;
+        }
+        end(recorder)?;
+        let args = ["report".to_owned(), "-i".to_owned(), data.display().to_string()];
+        Ok(Recording { events: lines("trace-cmd", &args)?, program: "trace-cmd".into(), args: args.into() })
+    }
+}
+
+/// Starts a recorder, and gives it time to begin once its file is there. What it misses until then is noticed.
+fn spawn(command: &mut Command, file: &Path) -> Result<Child> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    while !file.exists() {
+        ensure!(child.try_wait()?.is_none(), "{command:?} has ended");
+        thread::sleep(Duration::from_millis(10));
+    }
+    thread::sleep(Duration::from_millis(400));
+    Ok(child)
+}
+
+/// Ends a recorder as Ctrl-C does.
+fn end(mut recorder: Child) -> Result<()> {
+    kill(Pid::from_raw(i32::try_from(recorder.id())?), Signal::SIGINT)?;
+    recorder.wait()?;
+    Ok(())
+}
+
+/// The number of lines that a command prints.
+fn lines(program: &str, args: &[String]) -> Result<u64> {
+    let output = Command::new(program).args(args).stdin(Stdio::null()).output()?;
+    ensure!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(output.stdout.iter().filter(|byte| **byte == b'\n').count() as u64)
+}
