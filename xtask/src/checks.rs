@@ -156,21 +156,17 @@ static CHECKS: &[Check] = &[
                 "MAPRING_FAULTS_ERRNOS=EPERM,ENOMEM,EINTR,EAGAIN,EINVAL cargo test -p mapring-hostile-tests --features bpf --test faults -- --nocapture",
             ),
         ),
-    check("vm", "the tests of the real kernel on other kernels, under QEMU")
+    check("vm", "the tests of the real kernel on other kernels, under QEMU; some of them on three more kernels")
         .test(
-            &[Tools, Machines(vm::STEP)],
-            code(vm::STEP, |tools| vm::step(vm::STEP, tools.context("no tools")?)),
+            &[Tools, Machines(vm::STEP), Machines(vm::STEP_MORE)],
+            code("cargo xtask vm 6.12-preempt 5.10; cargo xtask vm sid 6.12-rt 6.1 -- claim preempt …", |tools| {
+                vm::step(&[vm::STEP, vm::STEP_MORE], tools.context("no tools")?)
+            }),
         )
         .quick(
             &[Tools, Machines(vm::STEP_QUICK)],
-            code(vm::STEP_QUICK, |tools| vm::step(vm::STEP_QUICK, tools.context("no tools")?)),
+            code(vm::STEP_QUICK, |tools| vm::step(&[vm::STEP_QUICK], tools.context("no tools")?)),
         ),
-    check("vm-more", "what old verifiers and preemption could break, on two more kernels")
-        .test(
-            &[Tools, Machines(vm::STEP_MORE)],
-            code(vm::STEP_MORE, |tools| vm::step(vm::STEP_MORE, tools.context("no tools")?)),
-        )
-        .only_in_all(),
     check("assembly", "machine code of the hot paths: barriers there, locks and calls not")
         .test(
             &[Tools],
@@ -198,7 +194,7 @@ static CHECKS: &[Check] = &[
     check("vm-aarch64", "some tests of the real kernel on aarch64 kernels")
         .test(
             &[Tools, Aarch64, Machines(vm::STEP_ARM)],
-            code(vm::STEP_ARM, |tools| vm::step(vm::STEP_ARM, tools.context("no tools")?)),
+            code(vm::STEP_ARM, |tools| vm::step(&[vm::STEP_ARM], tools.context("no tools")?)),
         )
         .only_in_all(),
     check("clippy-loom", "lints of the loom models")

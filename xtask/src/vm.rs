@@ -77,15 +77,14 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     ensure_tools(args.arch)?;
-    let good = boot_all(args, &setup::ensure()?)?;
+    let good = boot_all(&[args], &setup::ensure()?)?;
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The kernels of `cargo xtask test --all` that run all tests: the oldest, one that preempts programs wherever it can, the
-/// newest.
-pub(crate) const STEP: &str = "cargo xtask vm 5.10 6.12-preempt sid";
-/// One in the middle and one real-time: what old verifiers and preemption could break.
-pub(crate) const STEP_MORE: &str = "cargo xtask vm 6.1 6.12-rt -- \
+/// The kernels of `cargo xtask test --all` that run all tests: one that preempts programs wherever it can, and the oldest.
+pub(crate) const STEP: &str = "cargo xtask vm 6.12-preempt 5.10";
+/// The newest, a real-time one and one in the middle: what verifiers and preemption could break.
+pub(crate) const STEP_MORE: &str = "cargo xtask vm sid 6.12-rt 6.1 -- \
                                     claim preempt nested:: stress:: resizable:: basic:: verifier:: wakeable:: tails:: keep_oldest:: tagged::";
 /// Without `--all`: the tests that preemption could break.
 pub(crate) const STEP_QUICK: &str =
@@ -118,35 +117,49 @@ pub(crate) fn obstacle(line: &str) -> Option<String> {
     kernels.iter().find_map(offline).map(|error| format!("{error:#}"))
 }
 
-/// The step of `cargo xtask test`.
-pub(crate) fn step(line: &str, tools: &Tools) -> Result<()> {
-    ensure!(boot_all(&StepArgs::new(line).args, tools)?, "see above");
+/// A step of `cargo xtask test`: all of these commands, whose machines run beside each other.
+pub(crate) fn step(lines: &[&str], tools: &Tools) -> Result<()> {
+    let steps: Vec<_> = lines.iter().map(|line| StepArgs::new(line)).collect();
+    ensure!(boot_all(&steps.iter().map(|step| &step.args).collect::<Vec<_>>(), tools)?, "see above");
     Ok(())
 }
 
-/// Returns whether all kernels passed.
-fn boot_all(args: &Args, tools: &Tools) -> Result<bool> {
-    let kernels = kernels::chosen(&args.kernels, args.arch)?;
-    let cross = if args.arch == Arch::HOST { None } else { Some(Cross::new(args.arch)?) };
-    let built = initramfs::build(tools, cross.as_ref())?;
-    let archive = initramfs::archive(&built, &args.test_args)?;
-    let initramfs = apt::folder().join(format!("initramfs-{}", args.arch.name()));
-    fs::create_dir_all(apt::folder())?;
-    fs::write(&initramfs, archive).with_context(|| format!("{}", initramfs.display()))?;
+/// The machines of some arguments.
+struct Machines<'a> {
+    args: &'a Args,
+    initramfs: PathBuf,
+}
 
-    // One after the other, since kernels share images, and apt its folders.
-    let images = kernels.iter().map(|kernel| apt::image(kernel, args.arch, args.refresh));
-    let machines: Vec<_> = kernels.iter().zip(images.collect::<Result<Vec<_>>>()?).collect();
-    let rows = at_once(&machines, |(kernel, image)| {
-        let row = boot(kernel, image, args, &initramfs)?;
+/// Boots the machines of all these arguments, in their order. Returns whether all kernels passed.
+fn boot_all(all: &[&Args], tools: &Tools) -> Result<bool> {
+    let [first, ..] = all else { return Ok(true) };
+    let cross = if first.arch == Arch::HOST { None } else { Some(Cross::new(first.arch)?) };
+    let built = initramfs::build(tools, cross.as_ref())?;
+    fs::create_dir_all(apt::folder())?;
+    let mut of_args = Vec::new();
+    for (number, args) in all.iter().enumerate() {
+        let initramfs = apt::folder().join(format!("initramfs-{}-{number}", args.arch.name()));
+        fs::write(&initramfs, initramfs::archive(&built, &args.test_args)?)
+            .with_context(|| format!("{}", initramfs.display()))?;
+        of_args.push(Machines { args, initramfs });
+    }
+    let mut machines = Vec::new();
+    for of in &of_args {
+        // One after the other, since kernels share images, and apt its folders.
+        for kernel in kernels::chosen(&of.args.kernels, of.args.arch)? {
+            machines.push((kernel, apt::image(kernel, of.args.arch, of.args.refresh)?, of));
+        }
+    }
+    let rows = at_once(&machines, |(kernel, image, Machines { args, initramfs })| {
+        let row = boot(kernel, image, args, initramfs)?;
         eprint!("{row}");
         Ok(row)
     })?;
     let good = rows.iter().all(Row::is_good);
-    if args.write_docs && good {
-        docs::write(&usual_rows(args.arch)?, args.arch)?;
+    if first.write_docs && good {
+        docs::write(&usual_rows(first.arch)?, first.arch)?;
     }
-    if args.json {
+    if first.json {
         println!("{}", serde_json::to_string_pretty(&rows)?);
     } else {
         print!("\n{}", report::table(&rows));
@@ -291,7 +304,7 @@ mod tests {
     fn the_steps_boot_kernels_that_there_are() {
         for arch in [Arch::X86, Arch::Arm] {
             let kernels = |line| kernels::chosen(&StepArgs::new(line).args.kernels, arch).unwrap();
-            assert_eq!((kernels(STEP).len(), kernels(STEP_MORE).len()), (3, 2));
+            assert_eq!((kernels(STEP).len(), kernels(STEP_MORE).len()), (2, 3));
             assert_eq!(kernels(STEP_QUICK)[0].preempt, Some("full"));
         }
         let StepArgs { args } = StepArgs::new(STEP_ARM);
