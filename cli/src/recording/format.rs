@@ -148,12 +148,13 @@ impl Recorded {
 
     /// Decodes a record or value: by its type, or else as bytes.
     pub(super) fn decode(&self, bytes: &[u8]) -> Value {
+        if self.source.kind == Kind::Counters {
+            let number = bytes.first_chunk().filter(|_| self.source.byte_order == BYTE_ORDER);
+            return number.map_or_else(|| Value::bytes(bytes), |n| Value::Unsigned(u64::from_ne_bytes(*n)));
+        }
         match self.ty() {
             Ok(ty) if ty.kind() == TypeKind::DataSec => Value::Struct(value::variables(ty, bytes)),
             Ok(ty) => value::decode(ty, bytes),
-            Err(_) if self.source.kind == Kind::Counters => {
-                bytes.first_chunk().map_or(Value::Cut, |bytes| Value::Unsigned(u64::from_ne_bytes(*bytes)))
-            }
             Err(_) => Value::bytes(bytes),
         }
     }

@@ -18,7 +18,7 @@ use crate::regions::text::{grouped, printable, rate};
 
 /// Options of `record` for its files.
 #[derive(clap::Args)]
-pub(super) struct Args {
+pub(super) struct Files {
     /// The file to write, or - for stdout
     #[arg(long, short, value_name = "FILE")]
     out: PathBuf,
@@ -36,7 +36,7 @@ pub(super) struct Args {
     keep: u32,
 }
 
-impl Args {
+impl Files {
     fn rotates(&self) -> bool {
         self.rotate_size.is_some() || self.rotate_age.is_some()
     }
@@ -99,7 +99,7 @@ impl Args {
 
 /// Where records and samples go.
 pub(super) struct Output<'a> {
-    args: &'a Args,
+    args: &'a Files,
     writer: Writer,
     since: Instant,
     /// The source and its BTF, for the next file.
@@ -115,7 +115,7 @@ pub(super) struct Output<'a> {
 }
 
 impl<'a> Output<'a> {
-    pub(super) fn new(args: &'a Args) -> Result<Self> {
+    pub(super) fn new(args: &'a Files) -> Result<Self> {
         if args.rotates() && fs::metadata(&args.out).is_ok_and(|file| file.is_file() && file.len() > 0) {
             let file = OpenOptions::new().write(true).open(&args.out).with_context(|| args.name())?;
             args.lock(&file)?;

@@ -21,7 +21,7 @@ pub(crate) struct Args {
     /// A pin, id:42, the name of a map, or a memory file (/proc/PID/fd/N)
     region: String,
     #[command(flatten)]
-    files: super::output::Args,
+    files: super::output::Files,
     /// Stop after this time: 500ms, 10s, 5m
     #[arg(long, value_name = "TIME", value_parser = output::span)]
     r#for: Option<Duration>,
