@@ -75,7 +75,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         return sample::run(target, description, args.every, args.no_follow, &stop, &mut out);
     }
     let from = args.from.unwrap_or(if args.no_follow { From::First } else { From::Now });
-    let mut ring = Source::open(place, args.stamp.as_deref(), from)?;
+    let mut ring = Source::open(place, args.stamp.as_deref(), from.start())?;
     let (description, btf) = source::of(&ring.target, ring.stamp, None)?;
     let mut recorder =
         Recorder { out: Output::new(&args.files)?, lost: BTreeMap::new(), reported: Instant::now() };

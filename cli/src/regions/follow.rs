@@ -22,6 +22,12 @@ pub(crate) enum From {
     Now,
 }
 
+impl From {
+    pub(crate) fn start(self) -> Start {
+        if self == Self::Now { Start::Now } else { Start::Oldest }
+    }
+}
+
 /// The time between two looks at the pin, and between two reports of losses.
 pub(crate) const LOOK: Duration = Duration::from_millis(500);
 /// By now a merged reader has delivered all records that it held.
@@ -53,7 +59,7 @@ pub(crate) enum Pinned {
 
 impl Source {
     /// Opens the ring at a place. Its shards are merged by the field `wanted`, or else by one that is obviously the time.
-    pub(crate) fn open(place: Place, wanted: Option<&str>, from: From) -> Result<Self> {
+    pub(crate) fn open(place: Place, wanted: Option<&str>, start: Start) -> Result<Self> {
         let target = Target::open(place)?;
         let stamp = match (target.ty(), wanted) {
             (Ok(ty), wanted) => {
@@ -65,7 +71,6 @@ impl Source {
             (Err(why), Some(_)) => bail!("--stamp: the fields are not known: {why}"),
             (Err(_), None) => None,
         };
-        let start = if from == From::Now { Start::Now } else { Start::Oldest };
         let records = target.records(start, stamp)?;
         Ok(Self { target, records, stamp, wanted: wanted.map(str::to_owned), gone: false })
     }
@@ -111,7 +116,7 @@ impl Source {
             Ok(now) if now == id => self.gone = false,
             Ok(_) => {
                 // Another loader may still be initializing it.
-                let next = Self::open(self.target.place.clone(), self.wanted.as_deref(), From::First);
+                let next = Self::open(self.target.place.clone(), self.wanted.as_deref(), Start::First);
                 return Ok(next.map_or(Pinned::Same, Pinned::Other));
             }
             Err(e) if !self.gone => {

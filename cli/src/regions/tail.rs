@@ -64,7 +64,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let filter = args.r#where.as_deref().map(Expr::parse).transpose().context("--where")?;
     let from = args.from.unwrap_or(if args.no_follow { From::First } else { From::Now });
     let interrupted = Interrupted::new()?;
-    let mut source = Source::open(find::find(&args.region)?, args.stamp.as_deref(), from)?;
+    let mut source = Source::open(find::find(&args.region)?, args.stamp.as_deref(), from.start())?;
     check_fields(&source.target, filter.as_ref())?;
     if let Err(why) = source.target.ty() {
         output::note(format_args!("mapring: records are shown as bytes: {why}"));
