@@ -1,5 +1,6 @@
 //! The records and samples of a recording as NDJSON or CSV.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
 
@@ -19,7 +20,7 @@ use crate::regions::value::Value;
 pub(super) struct Convert {
     out: Out,
     filter: Option<Expr>,
-    /// The columns of the values, once they are known.
+    /// The columns of the values, once they are known. Records of several types have one column, with JSON.
     columns: Option<Vec<String>>,
     lost: BTreeMap<&'static str, u64>,
 }
@@ -63,7 +64,7 @@ impl Convert {
     }
 
     fn is_wanted(&self, value: &Value) -> bool {
-        self.filter.as_ref().is_none_or(|filter| filter.holds(value))
+        self.filter.as_ref().is_none_or(|filter| filter.holds(&named(value)))
     }
 
     /// Writes a line of CSV, after a line of names before the first one.
@@ -75,8 +76,11 @@ impl Convert {
             row.place.iter().map(|(_, number)| number.map_or(String::new(), |n| n.to_string())).collect();
         cells.push(row.time.clone().unwrap_or_default());
         let mut found = Vec::new();
-        flat(row.value, String::new(), &mut found);
-        cells.extend(columns.iter().map(|column| {
+        match &columns[..] {
+            [one] if one == WHOLE => cells.push(json_line(&row.value.json())),
+            _ => flat(row.value, String::new(), &mut found),
+        }
+        cells.extend(columns.iter().filter(|column| *column != WHOLE).map(|column| {
             let cell = found.iter_mut().find(|(name, _)| name == column);
             cell.map(|(_, cell)| std::mem::take(cell)).unwrap_or_default()
         }));
@@ -93,6 +97,19 @@ fn csv_line(out: &mut csv::Writer<Box<dyn Write>>, cells: &[String]) -> Result<(
         error => anyhow::anyhow!("{error:?}"),
     })
 }
+
+/// A number without fields gets the name `value`, so that a filter can name it.
+fn named(value: &Value) -> Cow<'_, Value> {
+    match value {
+        Value::Unsigned(_) | Value::Signed(_) | Value::Float(_) => {
+            Cow::Owned(Value::Struct(vec![("value".to_owned(), value.clone())]))
+        }
+        value => Cow::Borrowed(value),
+    }
+}
+
+/// The column of records that have several types.
+const WHOLE: &str = "record (JSON)";
 
 /// The cells of a value, by the paths of its fields. Lists are JSON.
 fn flat(value: &Value, path: String, to: &mut Vec<(String, String)>) {
@@ -120,15 +137,19 @@ impl Visit for Convert {
     fn source(&mut self, of: &Recorded) -> Result<()> {
         let empty = of.decode(&vec![0; of.source.record]);
         if let Some(filter) = &self.filter {
-            if let Err(why) = of.ty() {
+            let is_number = of.source.kind == Kind::Counters;
+            if let (Err(why), false) = (of.ty(), is_number) {
                 bail!("--where: the fields are not known: {}", printable(&why));
             }
-            filter.check(&empty)?;
+            filter.check(&named(&empty))?;
         }
         let Out::Csv(out) = &mut self.out else { return Ok(()) };
         let mut fields = Vec::new();
         flat(&empty, String::new(), &mut fields);
-        let fields: Vec<_> = fields.into_iter().map(|(name, _)| name).collect();
+        let mut fields: Vec<_> = fields.into_iter().map(|(name, _)| name).collect();
+        if fields.iter().any(|name| name.contains('(')) {
+            fields = vec![WHOLE.to_owned()]; // the fields of a record depend on its tag
+        }
         if let Some(before) = &self.columns {
             if *before != fields {
                 bail!("from here on the records have another type, and CSV has one: use --format ndjson");

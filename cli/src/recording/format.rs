@@ -54,6 +54,20 @@ pub(super) enum Kind {
     Globals,
 }
 
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Ring => "ring",
+            Self::Cells => "cells",
+            Self::Latches => "latches",
+            Self::PerCpuCells => "per-CPU cells",
+            Self::Counters => "counters",
+            Self::Array => "array",
+            Self::Globals => "global data",
+        })
+    }
+}
+
 /// Where records or samples come from: the JSON in a source block.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Source {

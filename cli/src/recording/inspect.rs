@@ -1,12 +1,12 @@
 //! `mapring inspect`: what is in a recording, and its records in other formats.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use mapring::btf::Kind as TypeKind;
 use mapring_untyped::Item;
@@ -71,6 +71,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if let Some(format) = args.format {
         let out: Box<dyn Write> = match &args.out {
             Some(path) => {
+                let same =
+                    |one: &Path, other: &Path| fs::canonicalize(one).ok() == fs::canonicalize(other).ok();
+                ensure!(!path.exists() || !same(path, &args.file), "{name}: --out is the recording itself");
                 Box::new(File::create(path).with_context(|| printable(&path.to_string_lossy()).into_owned())?)
             }
             None => Box::new(io::stdout().lock()),
@@ -205,15 +208,21 @@ impl Part {
     /// Lines for people: a name and a text each.
     fn lines(&self) -> Vec<(&'static str, String)> {
         let source = &self.source;
-        let kind = format!("{:?}", source.kind).to_lowercase();
-        let (shards, bytes) = (source.shards, source.record);
+        let shape = match (source.kind, source.shards) {
+            (super::format::Kind::Ring, 1) => "slots",
+            (super::format::Kind::Ring, shards) => &format!("slots in each of {shards} shards"),
+            (_, 1) => "values",
+            (_, shards) => &format!("values in each of {shards} shards"),
+        };
         let tails = source.tails.map(|[longest, _]| format!(", tails of up to {longest} bytes"));
         let mut lines = vec![
             (
                 "source",
                 format!(
-                    "{}: {kind}, {} × {bytes} bytes × {shards}{}",
+                    "{}: {} of {} bytes, {} {shape}{}",
                     printable(&source.name),
+                    source.kind,
+                    source.record,
                     grouped(source.entries as u64),
                     tails.unwrap_or_default()
                 ),

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use mapring::abi::Kind;
 
 use super::output::Output;
-use super::sample;
+use super::sample::{self, Sampling};
 use super::source;
 use crate::output;
 use crate::regions::Interrupted;
@@ -70,10 +70,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let target = Target::open(place.clone())?;
     let is_ring = target.kind() == Some(Kind::Ring) || matches!(target.sort, Sort::RingInMaps(_));
     if !is_ring {
-        let description = source::of(&target, None, u64::try_from(args.every.as_nanos()).ok())?;
-        let mut out = Output::new(&args.files)?;
-        return sample::run(target, description, args.every, args.no_follow, &stop, &mut out);
+        let sampling = Sampling { every: args.every, once: args.no_follow, stop: &stop };
+        return sample::run(target, &sampling, &args.files);
     }
+    drop(target);
     let from = args.from.unwrap_or(if args.no_follow { From::First } else { From::Now });
     let mut ring = Source::open(place, args.stamp.as_deref(), from.start())?;
     let (description, btf) = source::of(&ring.target, ring.stamp, None)?;

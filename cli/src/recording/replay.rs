@@ -38,6 +38,9 @@ pub(crate) struct Args {
     exit: bool,
 }
 
+/// The largest ring whose size is only that of the recording.
+const RING_MAX: usize = 1 << 30;
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Speed {
     Times(f64),
@@ -142,7 +145,9 @@ impl Visit for Replay<'_> {
             return Ok(());
         }
         let slots = self.args.slots.unwrap_or(source.entries);
-        let (region, push) = write_ring::create(source.record, slots, source.shards, source.tails()?)?;
+        // The size in a file may be forged; --slots is the user's own.
+        let most = if self.args.slots.is_some() { usize::MAX } else { RING_MAX };
+        let (region, push) = write_ring::create(most, source.record, slots, source.shards, source.tails()?)?;
         let mut out = io::stdout().lock();
         writeln!(out, "/proc/{}/fd/{}", std::process::id(), region.as_fd().as_raw_fd())?;
         out.flush()?;

@@ -1,7 +1,7 @@
 //! Writes records of many sizes into a ring in a memory file. The library writes typed records: this picks, by their size,
 //! an array of bytes as the type.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use mapring::abi::{Geometry, Kind, Tails};
 use mapring::{Region, Ring, Tailed, Writer};
 use mapring_untyped::Item;
@@ -29,8 +29,9 @@ pub(super) trait Push {
     fn push(&self, item: &Item<'_>) -> bool;
 }
 
-/// Creates a ring in a memory file.
+/// Creates a ring in a memory file. Refuses one of more than `most` bytes.
 pub(super) fn create(
+    most: usize,
     record: usize,
     slots: usize,
     shards: usize,
@@ -41,6 +42,11 @@ pub(super) fn create(
     if let Some(tails) = tails {
         geometry = geometry.with_tails(tails)?;
     }
+    ensure!(
+        geometry.bytes() <= most,
+        "the ring takes {} of memory: --slots makes a smaller one",
+        crate::output::bytes(geometry.bytes() as u64)
+    );
     let region = Region::create_memfd(geometry, "replayed")?;
     let writers = match tails {
         None => with_size!(record, N => plain::<N>(&region)),

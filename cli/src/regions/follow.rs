@@ -47,14 +47,36 @@ pub(crate) struct Source {
     gone: bool,
 }
 
-/// What is pinned in the place of a ring.
-pub(crate) enum Pinned {
-    /// The same ring, or nothing that can be read yet.
+/// What is pinned in the place of a map.
+pub(crate) enum Pinned<T> {
+    /// The same map, or nothing that can be read yet.
     Same,
-    /// Another ring.
-    Other(Source),
+    /// Another map.
+    Other(T),
     /// Nothing any more, for this reason.
     Gone(mapring::Error),
+}
+
+/// Looks whether another map is now pinned in the place of this one, and opens it. Returns `Gone` once: `gone` is whether
+/// nothing was pinned at the last look.
+pub(crate) fn look_at_pin<T>(
+    target: &Target,
+    gone: &mut bool,
+    open: impl FnOnce(Place) -> Result<T>,
+) -> Result<Pinned<T>> {
+    let Place::Pin(_) = target.place else { return Ok(Pinned::Same) }; // only a pin can be replaced
+    let Some(id) = target.map.as_ref().map(|map| map.facts().id) else { return Ok(Pinned::Same) };
+    let now = AnyMap::open(target.place.source()?).map(|map| map.facts().id);
+    Ok(match now {
+        Ok(now) if now == id => {
+            *gone = false;
+            Pinned::Same
+        }
+        // Another loader may still be initializing it.
+        Ok(_) => open(target.place.clone()).map_or(Pinned::Same, Pinned::Other),
+        Err(e) if !std::mem::replace(gone, true) => Pinned::Gone(e),
+        Err(_) => Pinned::Same,
+    })
 }
 
 impl Source {
@@ -108,24 +130,9 @@ impl Source {
     }
 
     /// Looks whether another ring is now pinned in the place of this one. Returns `Gone` once.
-    pub(crate) fn look_at_pin(&mut self) -> Result<Pinned> {
-        let Place::Pin(_) = self.target.place else { return Ok(Pinned::Same) }; // only a pin can be replaced
-        let Some(id) = self.target.map.as_ref().map(|map| map.facts().id) else { return Ok(Pinned::Same) };
-        let now = AnyMap::open(self.target.place.source()?).map(|map| map.facts().id);
-        match now {
-            Ok(now) if now == id => self.gone = false,
-            Ok(_) => {
-                // Another loader may still be initializing it.
-                let next = Self::open(self.target.place.clone(), self.wanted.as_deref(), Start::First);
-                return Ok(next.map_or(Pinned::Same, Pinned::Other));
-            }
-            Err(e) if !self.gone => {
-                self.gone = true;
-                return Ok(Pinned::Gone(e));
-            }
-            Err(_) => {}
-        }
-        Ok(Pinned::Same)
+    pub(crate) fn look_at_pin(&mut self) -> Result<Pinned<Self>> {
+        let open = |place| Self::open(place, self.wanted.as_deref(), Start::First);
+        look_at_pin(&self.target, &mut self.gone, open)
     }
 
     /// Calls `batch` until this ring, which another one replaced, has no more records. For `batch`, see

@@ -123,3 +123,25 @@ fn record_follows_a_restarted_loader() {
     let summary = inspect(&file);
     assert_eq!((summary["parts"].as_array().unwrap().len(), &summary["whole"]), (2, &json!(true)));
 }
+
+#[test]
+fn samples_follow_a_restarted_loader() {
+    let Some(old) = Loaded::new() else { return };
+    let Some(new) = Loaded::new() else { return };
+    let (path, dir) = (old.path("t_loads"), Dir::new());
+    let file = dir.path("restarted");
+    old.fill(1);
+    let mut recorder = Running::new(&["record", &path, "--every", "10ms", "-o", &file]);
+    let samples = || lines(&mapring(&["inspect", &file, "--format", "ndjson"]).stdout).len();
+    until("the first map", || samples() == 1);
+    fs::remove_file(&path).unwrap();
+    new.fill(1);
+    fs::rename(new.path("t_loads"), &path).unwrap();
+    until("the second map", || samples() == 2);
+    recorder.signal(Signal::INT);
+    let (ended, said) = recorder.end();
+    assert!(ended && said.contains("another map is pinned there now"), "{said}");
+    let filtered = mapring(&["inspect", &file, "--format", "csv", "--where", "number == 42 && at.x < 0"]);
+    assert_eq!(text(&filtered).lines().count(), 3);
+    assert!(text(&filtered).starts_with("index,cpu,version,time,number,at.x,at.y\n3,,1,"));
+}
