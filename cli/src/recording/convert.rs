@@ -27,13 +27,15 @@ pub(super) struct Convert {
 
 enum Out {
     Ndjson(BufWriter<Box<dyn Write>>),
-    Csv(csv::Writer<Box<dyn Write>>),
+    Csv(Box<csv::Writer<Box<dyn Write>>>),
 }
 
 /// A record or sample that is to be written.
 struct Row<'a> {
     time: Option<String>,
     value: &'a Value,
+    /// The column of a value without fields.
+    name: &'static str,
     place: Vec<(&'static str, Option<u64>)>,
     tail: Option<&'a [u8]>,
 }
@@ -42,9 +44,9 @@ impl Convert {
     pub(super) fn new(format: Format, filter: Option<&str>, out: Box<dyn Write>) -> Result<Self> {
         let out = match format {
             Format::Ndjson => Out::Ndjson(BufWriter::with_capacity(1 << 18, out)),
-            Format::Csv => Out::Csv(
+            Format::Csv => Out::Csv(Box::new(
                 csv::WriterBuilder::new().has_headers(false).buffer_capacity(1 << 18).from_writer(out),
-            ),
+            )),
         };
         let filter = filter.map(Expr::parse).transpose().context("--where")?;
         Ok(Self { out, filter, columns: None, lost: BTreeMap::new() })
@@ -72,22 +74,22 @@ impl Convert {
         let Out::Csv(out) = &mut self.out else { return Ok(()) };
         let has_tail = row.tail.is_some();
         let columns = self.columns.get_or_insert_default();
-        let mut cells: Vec<String> =
+        let mut line: Vec<String> =
             row.place.iter().map(|(_, number)| number.map_or(String::new(), |n| n.to_string())).collect();
-        cells.push(row.time.clone().unwrap_or_default());
-        let mut found = Vec::new();
-        match &columns[..] {
-            [one] if one == WHOLE => cells.push(json_line(&row.value.json())),
-            _ => flat(row.value, String::new(), &mut found),
+        line.push(row.time.clone().unwrap_or_default());
+        if columns[..] == [WHOLE] {
+            line.push(json_line(&row.value.json()));
+        } else {
+            let mut found = cells(row.value, row.name);
+            line.extend(columns.iter().map(|column| {
+                let cell = found.iter_mut().find(|(name, _)| name == column);
+                cell.map(|(_, cell)| std::mem::take(cell)).unwrap_or_default()
+            }));
         }
-        cells.extend(columns.iter().filter(|column| *column != WHOLE).map(|column| {
-            let cell = found.iter_mut().find(|(name, _)| name == column);
-            cell.map(|(_, cell)| std::mem::take(cell)).unwrap_or_default()
-        }));
         if has_tail {
-            cells.push(printable(&record::string(row.tail.unwrap_or_default())).into_owned());
+            line.push(printable(&record::string(row.tail.unwrap_or_default())).into_owned());
         }
-        csv_line(out, &cells)
+        csv_line(out, &line)
     }
 }
 
@@ -102,35 +104,41 @@ fn csv_line(out: &mut csv::Writer<Box<dyn Write>>, cells: &[String]) -> Result<(
 fn named(value: &Value) -> Cow<'_, Value> {
     match value {
         Value::Unsigned(_) | Value::Signed(_) | Value::Float(_) => {
-            Cow::Owned(Value::Struct(vec![("value".to_owned(), value.clone())]))
+            Cow::Owned(Value::Struct(vec![(VALUE.to_owned(), value.clone())]))
         }
         value => Cow::Borrowed(value),
     }
 }
 
+/// The column of records without fields.
+const RECORD: &str = "record";
+/// The column of values without fields.
+const VALUE: &str = "value";
 /// The column of records that have several types.
 const WHOLE: &str = "record (JSON)";
 
-/// The cells of a value, by the paths of its fields. Lists are JSON.
-fn flat(value: &Value, path: String, to: &mut Vec<(String, String)>) {
+/// The cells of a value, by the paths of its fields; `name` is that of a value without fields. Lists are JSON.
+fn cells(value: &Value, name: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
     match value {
-        Value::Struct(fields) => {
-            for (name, value) in fields {
-                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                flat(value, path, to);
-            }
-        }
-        value => {
-            let path = if path.is_empty() { "value".to_owned() } else { path };
-            let cell = match value {
-                Value::Text(text) | Value::Name(text) => printable(text).into_owned(),
-                Value::List(_) => json_line(&value.json()),
-                Value::Cut => String::new(),
-                value => value.to_string(),
-            };
-            to.push((path, cell));
-        }
+        Value::Struct(fields) => fields.iter().for_each(|(name, value)| add_cells(value, name, &mut found)),
+        value => add_cells(value, name, &mut found),
     }
+    found
+}
+
+fn add_cells(value: &Value, path: &str, to: &mut Vec<(String, String)>) {
+    let cell = match value {
+        Value::Struct(fields) => {
+            fields.iter().for_each(|(name, value)| add_cells(value, &format!("{path}.{name}"), to));
+            return;
+        }
+        Value::Text(text) | Value::Name(text) => printable(text).into_owned(),
+        Value::List(_) => json_line(&value.json()),
+        Value::Cut => String::new(),
+        value => value.to_string(),
+    };
+    to.push((path.to_owned(), cell));
 }
 
 impl Visit for Convert {
@@ -144,9 +152,8 @@ impl Visit for Convert {
             filter.check(&named(&empty))?;
         }
         let Out::Csv(out) = &mut self.out else { return Ok(()) };
-        let mut fields = Vec::new();
-        flat(&empty, String::new(), &mut fields);
-        let mut fields: Vec<_> = fields.into_iter().map(|(name, _)| name).collect();
+        let name = if of.source.kind == Kind::Ring { RECORD } else { VALUE };
+        let mut fields: Vec<_> = cells(&empty, name).into_iter().map(|(name, _)| name).collect();
         if fields.iter().any(|name| name.contains('(')) {
             fields = vec![WHOLE.to_owned()]; // the fields of a record depend on its tag
         }
@@ -176,7 +183,7 @@ impl Visit for Convert {
             return Ok(());
         }
         let place = vec![("shard", Some(item.shard as u64)), ("ticket", Some(item.ticket))];
-        self.csv(&Row { time, value: &value, place, tail: item.tail })
+        self.csv(&Row { time, value: &value, name: RECORD, place, tail: item.tail })
     }
 
     fn sample(&mut self, of: &Recorded, sample: Sample<'_>) -> Result<()> {
@@ -194,7 +201,7 @@ impl Visit for Convert {
         }
         let place =
             vec![("index", Some(index.into())), ("cpu", cpu.map(u64::from)), ("version", Some(version))];
-        self.csv(&Row { time: Some(time), value: &value, place, tail: None })
+        self.csv(&Row { time: Some(time), value: &value, name: VALUE, place, tail: None })
     }
 
     fn lost(&mut self, lost: Lost) -> Result<()> {

@@ -119,7 +119,7 @@ impl Source {
     pub(super) fn check(&self) -> Result<()> {
         let max = PAYLOAD_MAX - RECORD_HEAD - SAMPLE_HEAD;
         ensure!((1..=max).contains(&self.record), "records of {} bytes", self.record);
-        ensure!((1..=Geometry::SHARDS_MAX as usize).contains(&self.shards), "{} shards", self.shards);
+        ensure!((1..=Geometry::SHARDS_MAX).contains(&(self.shards as u64)), "{} shards", self.shards);
         ensure!(self.entries <= u32::MAX as usize, "{} entries", self.entries);
         self.tails()?;
         Ok(())

@@ -88,7 +88,7 @@ impl Files {
             _ => Ok(()),
         };
         if self.keep == 0 {
-            return Ok(fs::remove_file(&self.out).with_context(|| self.name())?);
+            return fs::remove_file(&self.out).with_context(|| self.name());
         }
         for number in (1..self.keep).rev() {
             moved(&self.full(number), &self.full(number + 1))?;

@@ -54,7 +54,7 @@ fn what_is_recorded_is_what_tail_prints() {
     let csv = dir.path("ring.csv");
     assert_eq!(text(&mapring(&["inspect", &file, "--format", "csv", "--out", &csv])), "");
     let mut rows = csv::Reader::from_path(&csv).unwrap();
-    assert_eq!(rows.headers().unwrap(), &csv::StringRecord::from(vec!["shard", "ticket", "time", "value"]));
+    assert_eq!(rows.headers().unwrap(), &csv::StringRecord::from(vec!["shard", "ticket", "time", "record"]));
     assert_eq!(rows.records().map(Result::unwrap).filter(|row| &row[0] == "1").count(), 50);
     let filtered = mapring(&["inspect", &file, "--format", "csv", "--where", "pid == 1"]);
     assert!(filtered.status.code() == Some(1) && said(&filtered).contains("a memory file has no BTF"));
@@ -115,9 +115,8 @@ fn tails_are_recorded_and_replayed() {
     let tails = Tails::new(64, 4096).unwrap();
     let ring = Ring::<Tailed<[u64; 2]>>::create_memfd_with_tails(64, 1, tails).unwrap();
     let writer = ring.writer_with_tails(0).unwrap();
-    for number in 0..50_u64 {
-        let tail = "x".repeat(number as usize);
-        writer.push_with_tail(&[number, 7], tail.as_bytes()).unwrap();
+    for (number, len) in (0_u64..).zip(0..50) {
+        writer.push_with_tail(&[number, 7], "x".repeat(len).as_bytes()).unwrap();
     }
     let (ring_path, file) = (path(&ring.region()), dir.path("tails.rec"));
     assert!(mapring(&["record", &ring_path, "--no-follow", "-o", &file]).status.success());
