@@ -53,6 +53,12 @@ fn inspect(file: &str) -> Value {
     lines(&mapring(&["inspect", file, "--json"]).stdout).remove(0)
 }
 
+/// The tickets of the records that can be read.
+fn tickets(file: &str) -> Vec<u64> {
+    let output = mapring(&["inspect", file, "--format", "ndjson"]);
+    lines(&output.stdout).iter().map(|line| line["ticket"].as_u64().unwrap()).collect()
+}
+
 /// The path by which another process opens a file of this one.
 fn path(fd: &impl AsFd) -> String {
     format!("/proc/{}/fd/{}", std::process::id(), fd.as_fd().as_raw_fd())
@@ -101,6 +107,13 @@ impl Running {
     fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.0.id()).unwrap()).unwrap();
         kill_process(pid, signal).unwrap();
+    }
+
+    /// Stops it, so that it does not run until it is continued.
+    fn stop(&self) {
+        self.signal(Signal::STOP);
+        let status = format!("/proc/{}/status", self.0.id());
+        until("the stop", || fs::read_to_string(&status).unwrap().contains("State:\tT"));
     }
 
     /// Waits for its end; returns whether it succeeded, and what it said on stderr.

@@ -13,7 +13,7 @@ use mapring_untyped::Item;
 use serde_json::{Value as Json, json};
 
 use super::convert::Convert;
-use super::format::{Lost, Recorded, Sample, Source};
+use super::format::{Kind, Lost, Recorded, Sample, Source};
 use super::reader::{End, Visit, read};
 use crate::output;
 use crate::regions::line;
@@ -121,7 +121,8 @@ const LISTED: usize = 10_000;
 
 impl Visit for Summary {
     fn source(&mut self, of: &Recorded) -> Result<()> {
-        let ty = of.ty().ok();
+        // The type of counters is one of the library's headers.
+        let ty = of.ty().ok().filter(|_| of.source.kind != Kind::Counters);
         let fields = ty.map_or_else(Vec::new, |ty| match ty.kind() {
             TypeKind::DataSec => {
                 ty.variables().map(|variable| (variable.name, value::type_name(variable.ty))).collect()
@@ -209,9 +210,10 @@ impl Part {
     fn lines(&self) -> Vec<(&'static str, String)> {
         let source = &self.source;
         let shape = match (source.kind, source.shards) {
-            (super::format::Kind::Ring, 1) => "slots",
-            (super::format::Kind::Ring, shards) => &format!("slots in each of {shards} shards"),
+            (Kind::Ring, 1) => "slots",
+            (Kind::Ring, shards) => &format!("slots in each of {shards} shards"),
             (_, 1) => "values",
+            (Kind::Array, cpus) => &format!("values on each of {cpus} CPUs"),
             (_, shards) => &format!("values in each of {shards} shards"),
         };
         let tails = source.tails.map(|[longest, _]| format!(", tails of up to {longest} bytes"));
@@ -234,6 +236,7 @@ impl Part {
                 lines.push(("type", format!("{ty}, with BTF of {} bytes", grouped(self.btf as u64))));
                 lines.extend(self.fields.iter().take(1).map(|_| ("fields", self.fields.join(", "))));
             }
+            (None, _) if source.kind == Kind::Counters => lines.push(("type", "u64".to_owned())),
             (None, why) => {
                 let why = why.as_deref().unwrap_or("its types can't be read");
                 lines.push(("type", format!("not known: {}", printable(why))));
@@ -246,7 +249,7 @@ impl Part {
         let tails =
             if self.tails > 0 { format!(", tails of {}", output::bytes(self.tails)) } else { String::new() };
         match source.kind {
-            super::format::Kind::Ring => {
+            Kind::Ring => {
                 lines.push(("records", format!("{}{tails}", grouped(self.records()))));
             }
             _ => lines.push(("samples", format!("{} changed values", grouped(self.samples)))),
@@ -259,8 +262,11 @@ impl Part {
             ));
         }
         let more = self.losses.len().saturating_sub(20);
-        let name = |at| if at == 0 { "lost" } else { "" };
-        lines.extend(self.losses.iter().take(20).enumerate().map(|(at, lost)| (name(at), lost.to_string())));
+        if !self.losses.is_empty() {
+            let sum = self.losses.iter().fold(0, |sum: u64, lost| sum.saturating_add(lost.count));
+            lines.push(("lost", grouped(sum)));
+        }
+        lines.extend(self.losses.iter().take(20).map(|lost| ("", lost.to_string())));
         if more > 0 {
             lines.push(("", format!("and {more} more losses: --json lists them")));
         }

@@ -41,6 +41,8 @@ pub(crate) struct Args {
 
 /// The longest wait before the pin, the signals and the losses are looked at again.
 const STEP: Duration = Duration::from_millis(50);
+/// The time between two entries of losses in the file: the shorter, the more exact is their place.
+const LOSSES: Duration = Duration::from_millis(10);
 /// The most records between two looks at anything else.
 const BATCH: usize = 4096;
 
@@ -77,8 +79,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let from = args.from.unwrap_or(if args.no_follow { From::First } else { From::Now });
     let mut ring = Source::open(place, args.stamp.as_deref(), from.start())?;
     let (description, btf) = source::of(&ring.target, ring.stamp, None)?;
-    let mut recorder =
-        Recorder { out: Output::new(&args.files)?, lost: BTreeMap::new(), reported: Instant::now() };
+    let mut recorder = Recorder {
+        out: Output::new(&args.files)?,
+        lost: BTreeMap::new(),
+        unreported: BTreeMap::new(),
+        taken: Instant::now(),
+        reported: Instant::now(),
+    };
     if let Some(why) = &description.no_types {
         output::note(format_args!("mapring: records are written without types: {why}"));
     }
@@ -109,7 +116,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 struct Recorder<'a> {
     out: Output<'a>,
     lost: BTreeMap<&'static str, u64>,
-    /// When losses were last reported.
+    /// Losses that are in the file, but were not printed yet.
+    unreported: BTreeMap<(Option<usize>, &'static str), u64>,
+    /// When losses were last recorded.
+    taken: Instant,
+    /// When losses were last printed.
     reported: Instant,
 }
 
@@ -125,6 +136,9 @@ impl Recorder<'_> {
             }
         });
         failed.map_or(Ok(()), Err)?;
+        if self.taken.elapsed() > LOSSES {
+            self.take_losses(ring)?;
+        }
         if self.reported.elapsed() > LOOK {
             self.report(ring)?;
         }
@@ -168,16 +182,22 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    /// Records what was lost since the last time, and says it.
-    fn report(&mut self, ring: &mut Source) -> Result<()> {
-        self.reported = Instant::now();
-        let mut found = BTreeMap::<_, u64>::new();
+    /// Records what was lost since the last time.
+    fn take_losses(&mut self, ring: &mut Source) -> Result<()> {
+        self.taken = Instant::now();
         for loss in ring.records.take_losses() {
             self.out.loss(&loss)?;
-            let count = found.entry((loss.shard, loss.cause.as_str())).or_default();
+            let count = self.unreported.entry((loss.shard, loss.cause.as_str())).or_default();
             *count = count.saturating_add(loss.count);
         }
-        for ((shard, cause), new) in found {
+        Ok(())
+    }
+
+    /// Says what was lost since the last time.
+    fn report(&mut self, ring: &mut Source) -> Result<()> {
+        self.take_losses(ring)?;
+        self.reported = Instant::now();
+        for ((shard, cause), new) in std::mem::take(&mut self.unreported) {
             let shard = shard.map_or(String::new(), |shard| format!("shard {shard}: "));
             self.out.say(format_args!("mapring: lost: {shard}{new} {cause}"));
             let count = self.lost.entry(cause).or_default();

@@ -5,7 +5,7 @@ use mapring::{Cells, Counters, Latches, Ring, Tailed};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::{Dir, Running, inspect, lines, mapring, path, said, text, until};
+use super::{Dir, Running, inspect, lines, mapring, path, said, text, tickets, until};
 
 /// A ring whose records tell their shard and number.
 fn ring(slots: usize, records: u64) -> Ring<[u64; 2]> {
@@ -65,9 +65,9 @@ fn losses_are_in_the_file_with_their_place() {
     let (ring, dir) = (ring(16, 10), Dir::new());
     let file = dir.path("ring.rec");
     let mut recorder = Running::new(&["record", &path(&ring.region()), "--from", "first", "--out", &file]);
-    until("the first records", || std::fs::read(&file).is_ok_and(|bytes| bytes.len() > 600));
+    until("the first records", || tickets(&file).len() == 10);
     // More than the ring holds while the recorder is stopped.
-    recorder.signal(Signal::STOP);
+    recorder.stop();
     fill(&ring, 10..200);
     recorder.signal(Signal::CONT);
     recorder.signal(Signal::INT);
