@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -32,7 +33,7 @@ pub(super) struct Files {
     #[arg(long, value_name = "TIME", value_parser = crate::output::span)]
     rotate_age: Option<Duration>,
     /// How many full files to keep beside FILE; older ones are removed
-    #[arg(long, value_name = "N", default_value_t = 9)]
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(..=9999))]
     keep: u32,
 }
 
@@ -59,7 +60,8 @@ impl Files {
             ensure!(!io::stdout().is_terminal(), "a recording is not text: name a file, or redirect stdout");
             return Ok(io::stdout().as_fd().try_clone_to_owned()?.into());
         }
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&self.out);
+        // Only the user can read it: kernel events can contain secrets.
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&self.out);
         let file = file.with_context(|| self.name())?;
         let metadata = file.metadata()?;
         ensure!(metadata.is_file() || !self.rotates(), "{}: only a regular file can be rotated", self.name());
@@ -83,7 +85,8 @@ impl Files {
     fn shift(&self) -> Result<()> {
         let moved = |from: &Path, to: &Path| match fs::rename(from, to) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                Err(e).with_context(|| format!("{} to {}", from.display(), to.display()))
+                let name = |path: &Path| printable(&path.to_string_lossy()).into_owned();
+                Err(e).with_context(|| format!("{} to {}", name(from), name(to)))
             }
             _ => Ok(()),
         };
@@ -116,6 +119,8 @@ pub(super) struct Output<'a> {
 
 impl<'a> Output<'a> {
     pub(super) fn new(args: &'a Files) -> Result<Self> {
+        ensure!(args.rotate_size.is_none_or(|size| size >= 64 << 10), "--rotate-size: at least 64K");
+        ensure!(args.rotate_age.is_none_or(|age| age >= Duration::from_secs(1)), "--rotate-age: at least 1s");
         if args.rotates() && fs::metadata(&args.out).is_ok_and(|file| file.is_file() && file.len() > 0) {
             let file = OpenOptions::new().write(true).open(&args.out).with_context(|| args.name())?;
             args.lock(&file)?;

@@ -1,6 +1,7 @@
 //! The files of a recording: rotated, on a full disk, and after the recorder was killed.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use mapring::Ring;
@@ -98,7 +99,14 @@ fn an_existing_file_is_not_overwritten() {
     assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
     assert!(mapring(&["record", &ring_path, "--no-follow", "-o", &file, "--force"]).status.success());
     assert_eq!(inspect(&file)["whole"], true);
-    // Nor by a second recorder.
+    let new = dir.path("new");
+    assert!(mapring(&["record", &ring_path, "--no-follow", "-o", &new]).status.success());
+    assert_eq!(fs::metadata(&new).unwrap().permissions().mode() & 0o077, 0, "only its owner reads it");
+    // A conversion does not replace its own input.
+    let output = mapring(&["inspect", &new, "--format", "csv", "--out", &new]);
+    assert!(output.status.code() == Some(1) && said(&output).contains("is the recording itself"));
+    assert_eq!(inspect(&new)["whole"], true);
+    // A second recorder does not overwrite a file that is being written.
     let other = dir.path("other");
     let recorder = Running::new(&["record", &ring_path, "-o", &other]);
     until("the file", || fs::metadata(&other).is_ok_and(|file| file.len() > 100));
@@ -141,6 +149,8 @@ fn recordings_go_through_pipes() {
     let output = inspect.output().unwrap();
     assert!(record.wait().unwrap().success() && output.status.success());
     assert_eq!(lines(&output.stdout).len(), 50);
-    let full = mapring(&["record", &ring_path, "--out", "-", "--rotate-size", "1M"]);
-    assert!(full.status.code() == Some(1) && said(&full).contains("need a file"));
+    for (size, why) in [("1M", "need a file"), ("1K", "at least 64K")] {
+        let refused = mapring(&["record", &ring_path, "--out", "-", "--rotate-size", size]);
+        assert!(refused.status.code() == Some(1) && said(&refused).contains(why));
+    }
 }
