@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
 
+use super::untyped::Item;
 use anyhow::{Context, Result, bail};
 use mapring::record;
-use mapring_untyped::Item;
 use serde_json::json;
 
 use super::format::{Kind, Lost, Recorded, Sample};

@@ -9,12 +9,12 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use mapring::btf::Kind as TypeKind;
-use mapring_untyped::Item;
 use serde_json::{Value as Json, json};
 
 use super::convert::Convert;
 use super::format::{Kind, Lost, Recorded, Sample, Source};
 use super::reader::{End, Visit, read};
+use super::untyped::Item;
 use crate::output;
 use crate::regions::line;
 use crate::regions::text::{grouped, json_line, printable, wrapped};

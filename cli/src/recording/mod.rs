@@ -12,3 +12,6 @@ mod source;
 mod types;
 mod write_ring;
 mod writer;
+
+/// Reads records and cells as bytes.
+use mapring_untyped as untyped;

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use mapring::Loss;
 use mapring::time::{Clock as BpfClock, WallClock};
-use mapring_untyped::Item;
 use rustix::fs::FlockOperation;
 
 use super::format::{Clock, Sample, Source, kind};
+use super::untyped::Item;
 use super::writer::Writer;
 use crate::regions::text::{grouped, printable, rate};
 

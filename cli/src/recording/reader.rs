@@ -4,9 +4,9 @@ use std::io::{self, Read};
 
 use anyhow::{Context, Result, bail, ensure};
 use mapring::btf::Btf;
-use mapring_untyped::Item;
 
 use super::format::*;
+use super::untyped::Item;
 
 /// What reads a recording: each function is called in the order of the file.
 pub(super) trait Visit {

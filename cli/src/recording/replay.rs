@@ -6,9 +6,9 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use super::untyped::Item;
 use anyhow::{Context, Result, bail, ensure};
 use mapring::Region;
-use mapring_untyped::Item;
 
 use super::format::{Kind, Lost, Recorded, Sample, Source};
 use super::inspect::{check, open};

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use super::untyped::{self, Table};
 use anyhow::{Context, Result};
 use mapring::abi::Kind as RegionKind;
 use mapring::time::Clock;
 use mapring::{AnyMap, Counters, ReadError};
-use mapring_untyped::{self as untyped, Table};
 
 use super::format::{Kind, Sample};
 use super::output::{Files, Output};

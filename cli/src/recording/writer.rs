@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
+use super::untyped::Item;
 use mapring::Loss;
 use mapring::time::Clock;
-use mapring_untyped::Item;
 
 use super::format::{BLOCK, HEADER, Lost, MAGIC, NONE, Sample, VERSION, kind};
 
