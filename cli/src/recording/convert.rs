@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
 
-use super::untyped::Item;
 use anyhow::{Context, Result, bail};
 use mapring::record;
 use serde_json::json;
@@ -12,6 +11,7 @@ use serde_json::json;
 use super::format::{Kind, Lost, Recorded, Sample};
 use super::inspect::Format;
 use super::reader::Visit;
+use super::untyped::Item;
 use crate::regions::filter::Expr;
 use crate::regions::line;
 use crate::regions::text::{json_line, printable};

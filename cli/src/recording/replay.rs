@@ -6,13 +6,13 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::untyped::Item;
 use anyhow::{Context, Result, bail, ensure};
 use mapring::Region;
 
 use super::format::{Kind, Lost, Recorded, Sample, Source};
 use super::inspect::{check, open};
 use super::reader::{Visit, read};
+use super::untyped::Item;
 use super::write_ring::{self, Push};
 use crate::output;
 use crate::regions::Interrupted;

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::untyped::{self, Table};
 use anyhow::{Context, Result};
 use mapring::abi::Kind as RegionKind;
 use mapring::time::Clock;
@@ -13,6 +12,7 @@ use super::format::{Kind, Sample};
 use super::output::{Files, Output};
 use super::record::Stop;
 use super::source;
+use super::untyped::{self, Table};
 use crate::output;
 use crate::regions::follow::{LOOK, Pinned, look_at_pin};
 use crate::regions::target::{Sort, Target};

@@ -1,10 +1,11 @@
 //! Writes records of many sizes into a ring in a memory file. The library writes typed records: this picks, by their size,
 //! an array of bytes as the type.
 
-use super::untyped::Item;
 use anyhow::{Result, bail, ensure};
 use mapring::abi::{Geometry, Kind, Tails};
 use mapring::{Region, Ring, Tailed, Writer};
+
+use super::untyped::Item;
 
 /// Evaluates an expression with `N` as this number of bytes; otherwise `None`.
 macro_rules! with_size {

@@ -4,11 +4,11 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use super::untyped::Item;
 use mapring::Loss;
 use mapring::time::Clock;
 
 use super::format::{BLOCK, HEADER, Lost, MAGIC, NONE, Sample, VERSION, kind};
+use super::untyped::Item;
 
 /// A block of this size is written.
 const FULL: usize = 256 << 10;
