@@ -8,6 +8,7 @@ mod flight;
 mod new;
 mod output;
 mod pins;
+mod recording;
 mod regions;
 mod shell;
 
@@ -44,6 +45,9 @@ enum Command {
     Top(regions::top::Args),
     Tail(regions::tail::Args),
     Stat(regions::stat::Args),
+    Record(recording::record::Args),
+    Replay(recording::replay::Args),
+    Inspect(recording::inspect::Args),
     /// Report what this kernel, user and machine can do, and how to get what is missing
     Doctor(doctor::Args),
     Pin(pins::Pin),
@@ -79,6 +83,9 @@ fn run(args: &Args) -> Result<ExitCode> {
         Command::Top(args) => regions::run(&regions::Command::Top(args)),
         Command::Tail(args) => regions::run(&regions::Command::Tail(args)),
         Command::Stat(args) => regions::run(&regions::Command::Stat(args)),
+        Command::Record(args) => regions::outcome(recording::record::run(args)),
+        Command::Replay(args) => regions::outcome(recording::replay::run(args)),
+        Command::Inspect(args) => regions::outcome(recording::inspect::run(args)),
         Command::Doctor(args) => doctor::run(args),
         Command::Pin(args) => pins::pin(args),
         Command::Freeze(args) => pins::freeze(args),

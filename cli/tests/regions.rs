@@ -1,6 +1,8 @@
 //! `mapring ls`, `show`, `stat`, `tail` and `top` as a user runs them: on memory files, and on maps of real programs.
 
 #[cfg(feature = "bpf")]
+mod loaded;
+#[cfg(feature = "bpf")]
 #[path = "regions/maps.rs"]
 mod maps;
 #[path = "regions/memory.rs"]

@@ -17,7 +17,7 @@ use crate::protocol::is_any;
 ///
 /// # let ring = Ring::<[u32; 3]>::create_memfd(8, 1)?;
 /// # ring.writer(0)?.push(&[1, 2, 3]);
-/// # let fd = std::os::fd::AsFd::as_fd(ring.region()).try_clone_to_owned().unwrap();
+/// # let fd = std::os::fd::AsFd::as_fd(&ring.region()).try_clone_to_owned().unwrap();
 /// let region = OpenOptions::new().any_record().open(fd)?;
 /// let bytes = region.geometry().record();
 /// let mut reader = Ring::<AnyRecord<4>>::from_region(region)?.reader();

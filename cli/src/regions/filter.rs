@@ -45,6 +45,17 @@ impl Expr {
         Ok(expr)
     }
 
+    /// Refuses a field that no record has. `empty` is a decoded record of zeros.
+    pub(crate) fn check(&self, empty: &Value) -> Result<()> {
+        let Value::Struct(fields) = empty else { return Ok(()) };
+        if fields.iter().any(|(name, _)| name.starts_with('(')) {
+            return Ok(()); // Records of several types: their fields depend on the tag.
+        }
+        let Some(field) = self.unknown(&|path| empty.at(path).is_some()) else { return Ok(()) };
+        let names: Vec<_> = fields.iter().map(|(name, _)| name.as_str()).collect();
+        bail!("--where: no field {field}; there are {}", names.join(", "))
+    }
+
     /// Whether it is true of this record. A comparison with a field that the record lacks is false.
     pub(crate) fn holds(&self, record: &Value) -> bool {
         match self {

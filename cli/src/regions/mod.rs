@@ -1,7 +1,9 @@
 //! `mapring ls`, `show`, `stat`, `tail` and `top`: every region and mmapable array of this machine, made visible.
 
-mod filter;
+pub(crate) mod filter;
 pub(crate) mod find;
+pub(crate) mod follow;
+pub(crate) mod line;
 pub(crate) mod ls;
 mod rates;
 mod screen;
@@ -11,8 +13,8 @@ pub(crate) mod tail;
 pub(crate) mod target;
 pub(crate) mod text;
 pub(crate) mod top;
-mod untyped;
-mod value;
+pub(crate) mod untyped;
+pub(crate) mod value;
 
 use std::io;
 use std::process::ExitCode;
@@ -34,7 +36,7 @@ pub(crate) enum Command<'a> {
     Top(&'a top::Args),
 }
 
-/// Runs a command. What only a privilege is missing for is refused.
+/// Runs a command.
 pub(crate) fn run(command: &Command<'_>) -> Result<ExitCode> {
     let done = match command {
         Command::Ls(args) => ls::run(args),
@@ -43,6 +45,11 @@ pub(crate) fn run(command: &Command<'_>) -> Result<ExitCode> {
         Command::Tail(args) => tail::run(args),
         Command::Top(args) => top::run(args),
     };
+    outcome(done)
+}
+
+/// The end of a command. What only a privilege is missing for is refused.
+pub(crate) fn outcome(done: Result<()>) -> Result<ExitCode> {
     done.map(|()| ExitCode::SUCCESS)
         .map_err(|e| if is_denied(&e) { Refused(format!("{e:#}")).into() } else { e })
 }
@@ -57,10 +64,10 @@ fn is_denied(error: &anyhow::Error) -> bool {
 }
 
 /// Whether the user wants the command to end: Ctrl-C, or a signal.
-struct Interrupted(Arc<AtomicBool>);
+pub(crate) struct Interrupted(Arc<AtomicBool>);
 
 impl Interrupted {
-    fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let set = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             signal_hook::flag::register_conditional_shutdown(signal, 1, set.clone())?; // the second time at once
@@ -69,12 +76,12 @@ impl Interrupted {
         Ok(Self(set))
     }
 
-    fn is_set(&self) -> bool {
+    pub(crate) fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
     /// Sleeps; returns whether the user wants to end.
-    fn sleep(&self, time: Duration) -> bool {
+    pub(crate) fn sleep(&self, time: Duration) -> bool {
         let end = Instant::now() + time;
         while !self.is_set() {
             let rest = end.saturating_duration_since(Instant::now());

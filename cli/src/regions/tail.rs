@@ -4,19 +4,18 @@ use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-use clap::ValueEnum;
+use anyhow::{Context, Result, bail};
+use mapring::record;
 use mapring::time::{Clock, WallClock};
-use mapring::{AnyMap, Start, record};
-use serde_json::json;
 
 use super::Interrupted;
 use super::filter::Expr;
-use super::find::{self, Place};
+use super::find;
+use super::follow::{Ends, From, LOOK, Pinned, Source};
+use super::line;
 use super::target::Target;
-use super::text::{json_line, printable};
-use super::untyped::{Item, Records};
-use super::value::{self, Value};
+use super::text::printable;
+use super::untyped::Item;
 use crate::output;
 
 /// Prints the records of a ring as they are written, decoded, merged by time and filtered. Other readers still get them
@@ -44,20 +43,8 @@ pub(crate) struct Args {
     json: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum From {
-    /// With the oldest record that is still there
-    First,
-    /// With the next record
-    Now,
-}
-
 /// The longest wait before the pin, the signals and the losses are looked at again.
 const STEP: Duration = Duration::from_millis(100);
-/// The time between two looks at the pin, and between two reports of losses.
-const LOOK: Duration = Duration::from_millis(500);
-/// By now a merged reader has delivered all records that it held.
-const HELD: Duration = Duration::from_millis(25);
 /// The most records between two looks at anything else.
 const BATCH: usize = 4096;
 
@@ -73,43 +60,11 @@ struct Tail<'a> {
     lost: BTreeMap<&'static str, u64>,
 }
 
-/// The ring that is read now.
-struct Source {
-    target: Target,
-    records: Box<dyn Records>,
-    stamp: Option<usize>,
-}
-
-impl Source {
-    fn open(place: Place, args: &Args, start: Start) -> Result<Self> {
-        let target = Target::open(place)?;
-        let stamp = match (target.ty(), &args.stamp) {
-            (Ok(ty), wanted) => {
-                let found = value::stamp(ty, wanted.as_deref());
-                let known = found.is_some() || wanted.is_none();
-                ensure!(known, "--stamp: {} has no field of 8 bytes with this name", value::type_name(ty));
-                found.map(|(_, at)| at)
-            }
-            (Err(why), Some(_)) => bail!("--stamp: the fields are not known: {why}"),
-            (Err(_), None) => None,
-        };
-        let records = target.records(start, stamp)?;
-        Ok(Self { target, records, stamp })
-    }
-
-    /// The id of its map, if it was found by a pin, which can be replaced.
-    fn pinned(&self) -> Option<u32> {
-        matches!(self.target.place, Place::Pin(_))
-            .then(|| self.target.map.as_ref().map(|map| map.facts().id))?
-    }
-}
-
 pub(crate) fn run(args: &Args) -> Result<()> {
     let filter = args.r#where.as_deref().map(Expr::parse).transpose().context("--where")?;
     let from = args.from.unwrap_or(if args.no_follow { From::First } else { From::Now });
-    let start = if from == From::Now { Start::Now } else { Start::Oldest };
     let interrupted = Interrupted::new()?;
-    let mut source = Source::open(find::find(&args.region)?, args, start)?;
+    let mut source = Source::open(find::find(&args.region)?, args.stamp.as_deref(), from.start())?;
     check_fields(&source.target, filter.as_ref())?;
     if let Err(why) = source.target.ty() {
         output::note(format_args!("mapring: records are shown as bytes: {why}"));
@@ -141,18 +96,7 @@ fn check_fields(target: &Target, filter: Option<&Expr>) -> Result<()> {
     if let Err(why) = target.ty() {
         bail!("--where: the fields are not known: {why}");
     }
-    let empty = target.decode(&vec![0; region.geometry().record()]);
-    let Value::Struct(fields) = &empty else { return Ok(()) };
-    if fields.iter().any(|(name, _)| name.starts_with('(')) {
-        return Ok(()); // Records of several types: their fields depend on the tag.
-    }
-    match filter.unknown(&|path| empty.at(path).is_some()) {
-        None => Ok(()),
-        Some(field) => {
-            let names: Vec<_> = fields.iter().map(|(name, _)| name.as_str()).collect();
-            bail!("--where: no field {field}; there are {}", names.join(", "))
-        }
-    }
+    filter.check(&target.decode(&vec![0; region.geometry().record()]))
 }
 
 impl Tail<'_> {
@@ -161,8 +105,8 @@ impl Tail<'_> {
     }
 
     /// Prints records until there are none; returns whether there was one.
-    fn batch(&mut self, source: &mut Source, ends: Option<&BTreeMap<usize, u64>>) -> Result<bool> {
-        let Source { target, records, stamp } = source;
+    fn batch(&mut self, source: &mut Source, ends: Option<&Ends>) -> Result<bool> {
+        let Source { target, records, stamp, .. } = source;
         let mut failed = None;
         let limit = self.args.count.map_or(BATCH as u64, |count| count.saturating_sub(self.printed));
         // A filter may need many records to find one.
@@ -186,20 +130,17 @@ impl Tail<'_> {
             return Ok(());
         }
         self.printed += 1;
-        let ns = stamp.and_then(|at| item.bytes.get(at..)?.first_chunk()).map(|b| u64::from_ne_bytes(*b));
-        let time = ns.map(|ns| humantime::format_rfc3339_micros(self.clock.to_wall(ns).value).to_string());
-        let tail = item.tail.map(record::string);
+        let ns = line::stamp(&item, stamp);
+        let time = ns.map(|ns| line::time(self.clock.to_wall(ns).value));
         if self.args.json {
-            let object = json!({ "shard": item.shard, "ticket": item.ticket, "time": time,
-                "record": value.json(), "tail": tail });
-            writeln!(self.out, "{}", json_line(&object))?;
+            writeln!(self.out, "{}", line::json(&item, time.as_deref(), &value))?;
             return Ok(());
         }
         // The time of day, in UTC.
         let time = time.as_deref().and_then(|time| time.get(11..26)).unwrap_or("");
         let space = if time.is_empty() { "" } else { " " };
         write!(self.out, "{time}{space}[{}] {value}", item.shard)?;
-        match tail {
+        match item.tail.map(record::string) {
             Some(tail) => writeln!(self.out, " \"{}\"", printable(&tail))?,
             None => writeln!(self.out)?,
         }
@@ -227,40 +168,22 @@ impl Tail<'_> {
 
     /// Prints what is there, and ends.
     fn present(&mut self, source: &mut Source, interrupted: &Interrupted) -> Result<()> {
-        let ends: BTreeMap<_, _> = source.target.records(Start::Now, None)?.positions().into_iter().collect();
-        let is_read = |source: &Source| {
-            source
-                .records
-                .positions()
-                .iter()
-                .all(|(shard, next)| ends.get(shard).is_none_or(|end| next >= end))
-        };
-        let mut since: Option<Instant> = None;
-        while !interrupted.is_set() && !self.is_over() {
-            let some = self.batch(source, Some(&ends))?;
-            // The merged reader may still hold records, or wait for one that is being written.
-            let is_done = is_read(source) || !some;
-            since = if is_done { since.or(Some(Instant::now())) } else { None };
-            if since.is_some_and(|since| since.elapsed() > HELD) {
-                self.batch(source, Some(&ends))?;
-                break;
-            }
-            if !some {
-                source.records.wait(STEP.min(HELD))?;
-            }
-        }
-        Ok(())
+        let ends = source.ends()?;
+        source.present(&ends, |source| match interrupted.is_set() || self.is_over() {
+            true => Ok(None),
+            false => self.batch(source, Some(&ends)).map(Some),
+        })
     }
 
     /// Prints records until it is interrupted or there were enough. Continues with the ring of a restarted loader.
     fn follow(&mut self, source: &mut Source, interrupted: &Interrupted) -> Result<()> {
-        let (mut looked, mut gone) = (Instant::now(), false);
+        let mut looked = Instant::now();
         while !interrupted.is_set() && !self.is_over() {
             let some = self.batch(source, None)?;
             if looked.elapsed() > LOOK {
                 looked = Instant::now();
                 self.clock.update();
-                self.look_at_pin(source, &mut gone)?;
+                self.look_at_pin(source)?;
             }
             if !some && !self.is_over() {
                 self.out.flush()?;
@@ -271,36 +194,23 @@ impl Tail<'_> {
     }
 
     /// Continues with the ring that is now pinned in the place of this one, if it is another one.
-    fn look_at_pin(&mut self, source: &mut Source, gone: &mut bool) -> Result<()> {
-        let Some(id) = source.pinned() else { return Ok(()) };
-        let now = AnyMap::open(source.target.place.source()?).map(|map| map.facts().id);
-        match now {
-            Ok(now) if now == id => *gone = false,
-            Ok(_) => {
-                // Another loader may still be initializing it.
-                let Ok(next) = Source::open(source.target.place.clone(), self.args, Start::First) else {
-                    return Ok(());
-                };
-                let end = Instant::now() + HELD;
-                while (self.batch(source, None)? || Instant::now() < end) && !self.is_over() {
-                    source.records.wait(Duration::from_millis(1))?;
-                    if Instant::now() > end + LOOK {
-                        break; // Its programs still write it.
-                    }
-                }
+    fn look_at_pin(&mut self, source: &mut Source) -> Result<()> {
+        match source.look_at_pin()? {
+            Pinned::Same => {}
+            Pinned::Other(next) => {
+                source.rest(|source| match self.is_over() {
+                    true => Ok(None),
+                    false => self.batch(source, None).map(Some),
+                })?;
                 self.out.flush()?;
-                eprintln!(
-                    "mapring: {}: another ring is pinned there now; continuing with it",
-                    source.target.place
-                );
-                (*source, *gone) = (next, false);
+                let place = &source.target.place;
+                eprintln!("mapring: {place}: another ring is pinned there now; continuing with it");
+                *source = next;
             }
-            Err(e) if !*gone => {
-                *gone = true;
+            Pinned::Gone(e) => {
                 self.out.flush()?;
                 eprintln!("mapring: {e}; waiting for another ring there");
             }
-            Err(_) => {}
         }
         Ok(())
     }

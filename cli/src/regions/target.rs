@@ -137,18 +137,17 @@ impl Target {
         .with_context(|| self.place.to_string())
     }
 
+    /// Its BTF, and the id of its values' type there, or why they are not known.
+    pub(crate) fn types(&self) -> Result<(&Btf, u32), &str> {
+        self.types.as_ref().map(|(btf, value)| (&**btf, *value)).map_err(String::as_str)
+    }
+
     /// The type of its records or values, or why it is not known.
     pub(crate) fn ty(&self) -> Result<btf::Type<'_>, &str> {
         let (btf, value) = self.types.as_ref().map_err(String::as_str)?;
-        let ty = match self.kind() {
-            Some(kind) if has_records(kind) => {
-                let record = value::record_type(btf, *value);
-                // A record with a tail is in a struct with the place of the tail.
-                let tailed = self.region().is_some_and(|region| region.geometry().tails().is_some());
-                if tailed { record.and_then(|record| Some(record.field("record")?.ty)) } else { record }
-            }
-            _ => btf.get(*value).filter(|ty| ty.id != 0),
-        };
+        let has_records = self.kind().is_some_and(has_records);
+        let has_tails = self.region().is_some_and(|region| region.geometry().tails().is_some());
+        let ty = value::described(btf, *value, has_records, has_tails);
         ty.ok_or("its BTF does not describe its values")
     }
 

@@ -27,6 +27,8 @@ macro_rules! with_size {
     };
 }
 
+pub(crate) use with_size;
+
 /// A record as bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Item<'a> {

@@ -47,6 +47,27 @@ pub(crate) fn record_type(btf: &Btf, value: u32) -> Option<Type<'_>> {
     Some(slot.filter(|slot| slot.kind() == Kind::Struct).unwrap_or(value).field("record")?.ty)
 }
 
+/// The type of the records or values of a map whose values have the type `value`.
+pub(crate) fn described(btf: &Btf, value: u32, has_records: bool, has_tails: bool) -> Option<Type<'_>> {
+    if !has_records {
+        return btf.get(value).filter(|ty| ty.id != 0);
+    }
+    let record = record_type(btf, value);
+    // A record with a tail is in a struct with the place of the tail.
+    if has_tails { record.and_then(|record| Some(record.field("record")?.ty)) } else { record }
+}
+
+/// The variables of global data, each with its name.
+pub(crate) fn variables(section: Type<'_>, bytes: &[u8]) -> Vec<(String, Value)> {
+    let mut decoder = Decoder { left: PARTS };
+    let variable = |variable: mapring::btf::Variable<'_>| {
+        let end = variable.offset.saturating_add(variable.size).min(bytes.len());
+        let value = decoder.value(variable.ty, bytes.get(variable.offset..end).unwrap_or_default(), DEPTH);
+        (text(variable.name), value)
+    };
+    section.variables().map(variable).collect()
+}
+
 /// A type's name as in C, escaped.
 pub(crate) fn type_name(ty: Type<'_>) -> String {
     let prefix = match ty.kind() {

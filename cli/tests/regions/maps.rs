@@ -2,103 +2,18 @@
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read};
-use std::mem::MaybeUninit;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 
-use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{MapCore, ProgramInput};
 use mapring::Region;
 use serde_json::{Value, json};
 
+use super::loaded::Loaded;
 use super::{lines, mapring, said, text};
 
-#[allow(clippy::all, missing_docs, unreachable_pub, dead_code, unsafe_op_in_unsafe_fn)]
-#[allow(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block, unsafe_code)]
-mod skel {
-    include!(concat!(env!("OUT_DIR"), "/regions.skel.rs"));
-}
-
-/// The loaded program, with pins in a directory of its own.
-struct Loaded {
-    skel: skel::RegionsSkel<'static>,
-    dir: PathBuf,
-}
-
 impl Loaded {
-    /// `None`, after a loud message, if BPF is refused here.
-    fn new() -> Option<Self> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let dir = PathBuf::from(format!("/sys/fs/bpf/mapring-cli-{}-{number}", std::process::id()));
-        let made = fs::create_dir(&dir).map_err(|e| format!("{}: {e}", dir.display()));
-        match made.and_then(|()| Self::load(&dir).map_err(|e| format!("{e:#}"))) {
-            Ok(skel) => Some(Self { skel, dir }),
-            Err(why) => {
-                let required = std::env::var("MAPRING_REQUIRE_BPF").is_ok_and(|value| value == "1");
-                assert!(!required, "MAPRING_REQUIRE_BPF=1, but {why}");
-                eprintln!("\n!!!! SKIPPED: {why} !!!!\n");
-                let _ = fs::remove_dir_all(&dir);
-                None
-            }
-        }
-    }
-
-    fn load(dir: &Path) -> anyhow::Result<skel::RegionsSkel<'static>> {
-        let storage = Box::leak(Box::new(MaybeUninit::uninit()));
-        let mut open = skel::RegionsSkelBuilder::default().open(storage)?;
-        mapring::loader::prepare(&mut open)?;
-        let mut skel = open.load()?;
-        mapring::loader::initialize(&skel)?;
-        Self::pin(&mut skel, dir)?;
-        Ok(skel)
-    }
-
-    fn pin(skel: &mut skel::RegionsSkel<'static>, dir: &Path) -> anyhow::Result<()> {
-        let maps = &mut skel.maps;
-        for map in [
-            &mut maps.t_events,
-            &mut maps.t_names,
-            &mut maps.t_sized,
-            &mut maps.t_nodes,
-            &mut maps.t_loads,
-            &mut maps.t_calls,
-            &mut maps.t_waits,
-            &mut maps.t_depths,
-            &mut maps.t_keys,
-            &mut maps.t_settings,
-            &mut maps.t_each,
-            &mut maps.data,
-        ] {
-            let name = map.name().to_string_lossy().replace('.', "_");
-            map.pin(dir.join(name))?;
-        }
-        Ok(())
-    }
-
-    /// The program publishes this number of records, and sets the values.
-    fn fill(&self, count: u64) {
-        for program in [&self.skel.progs.fill, &self.skel.progs.fill_others] {
-            let mut input = count.to_ne_bytes();
-            let input = ProgramInput { context_in: Some(&mut input), ..ProgramInput::default() };
-            program.test_run(input).unwrap();
-        }
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.dir.join(name).to_str().unwrap().to_owned()
-    }
-
     fn show(&self, name: &str, options: &[&str]) -> String {
         text(&mapring(&[&["show", &self.path(name)], options].concat()))
-    }
-}
-
-impl Drop for Loaded {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.dir);
     }
 }
 

@@ -103,6 +103,11 @@ impl Btf {
         (next == end).then_some(Self { bytes, strings, types })
     }
 
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// The type with this id; 0 is void.
     pub fn get(&self, id: u32) -> Option<Type<'_>> {
         let Some(index) = (id as usize).checked_sub(1) else {

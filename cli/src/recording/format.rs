@@ -1,0 +1,252 @@
+//! The format of recordings: docs/recording.md describes it for other programs.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Result, ensure};
+use mapring::abi::{Geometry, Tails};
+use mapring::btf::{Btf, Kind as TypeKind, Type};
+use mapring::{Loss, LossCause};
+use serde::{Deserialize, Serialize};
+
+use crate::regions::text::printable;
+use crate::regions::value::{self, Value};
+
+/// The first bytes of a recording.
+pub(super) const MAGIC: [u8; 8] = *b"MAPRINGR";
+pub(super) const VERSION: u32 = 1;
+/// Bytes before the first block.
+pub(super) const START: usize = 16;
+/// The first word of a block.
+pub(super) const BLOCK: u32 = u32::from_le_bytes(*b"MBLK");
+/// Bytes of a block before its payload.
+pub(super) const HEADER: usize = 32;
+/// The largest payload.
+pub(super) const PAYLOAD_MAX: usize = 64 << 20;
+/// Bytes of a record's entry before the record.
+pub(super) const RECORD_HEAD: usize = 16;
+/// Bytes of a sample's entry before the value.
+pub(super) const SAMPLE_HEAD: usize = 24;
+/// Bytes of a loss.
+pub(super) const LOSS: usize = 48;
+/// No shard, CPU or tail.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// The kinds of blocks.
+pub(super) mod kind {
+    pub(in super::super) const SOURCE: u32 = 1;
+    pub(in super::super) const RECORDS: u32 = 2;
+    pub(in super::super) const SAMPLES: u32 = 3;
+    pub(in super::super) const LOSSES: u32 = 4;
+    pub(in super::super) const CLOCK: u32 = 5;
+    pub(in super::super) const END: u32 = 6;
+}
+
+/// The sort of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Kind {
+    Ring,
+    Cells,
+    Latches,
+    PerCpuCells,
+    Counters,
+    Array,
+    Globals,
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Ring => "ring",
+            Self::Cells => "cells",
+            Self::Latches => "latches",
+            Self::PerCpuCells => "per-CPU cells",
+            Self::Counters => "counters",
+            Self::Array => "array",
+            Self::Globals => "global data",
+        })
+    }
+}
+
+/// Where records or samples come from: the JSON in a source block.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Source {
+    pub(super) name: String,
+    pub(super) kind: Kind,
+    /// The bytes of a record without its tail, or of a value.
+    pub(super) record: usize,
+    /// The slots of each shard, or the values.
+    pub(super) entries: usize,
+    pub(super) shards: usize,
+    /// The longest tail and the bytes of a shard's tails.
+    pub(super) tails: Option<[u64; 2]>,
+    /// The offset of the field with the time, in nanoseconds of CLOCK_MONOTONIC.
+    pub(super) stamp: Option<usize>,
+    /// The id of the type of the map's values in the BTF, or why there is no BTF.
+    pub(super) value_type: Option<u32>,
+    pub(super) no_types: Option<String>,
+    /// `little` or `big`: the byte order of records, values and BTF.
+    pub(super) byte_order: String,
+    /// The time between two samples, in nanoseconds.
+    pub(super) every: Option<u64>,
+    pub(super) clock: Clock,
+    pub(super) host: String,
+    pub(super) kernel: String,
+    pub(super) boot_id: String,
+}
+
+/// The same moment by CLOCK_MONOTONIC and as wall time since 1970, in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Clock {
+    pub(super) monotonic: u64,
+    pub(super) wall: u64,
+}
+
+impl Clock {
+    /// The wall time when CLOCK_MONOTONIC was `ns`.
+    pub(super) fn to_wall(self, ns: u64) -> SystemTime {
+        let wall = u128::from(self.wall) + u128::from(ns);
+        let wall = wall.saturating_sub(self.monotonic.into());
+        UNIX_EPOCH + Duration::from_nanos(u64::try_from(wall).unwrap_or(u64::MAX))
+    }
+}
+
+/// The byte order of this machine.
+pub(super) const BYTE_ORDER: &str = if cfg!(target_endian = "big") { "big" } else { "little" };
+
+impl Source {
+    /// Refuses numbers that no region has, so that what follows can trust them.
+    pub(super) fn check(&self) -> Result<()> {
+        let max = PAYLOAD_MAX - RECORD_HEAD - SAMPLE_HEAD;
+        ensure!((1..=max).contains(&self.record), "records of {} bytes", self.record);
+        ensure!((1..=Geometry::SHARDS_MAX).contains(&(self.shards as u64)), "{} shards", self.shards);
+        ensure!(self.entries <= u32::MAX as usize, "{} entries", self.entries);
+        self.tails()?;
+        Ok(())
+    }
+
+    pub(super) fn tails(&self) -> Result<Option<Tails>> {
+        let tails = self.tails.map(|[longest, bytes]| Tails::new(longest, bytes)).transpose()?;
+        let longest = tails.map_or(0, |tails| tails.longest());
+        ensure!(longest < PAYLOAD_MAX - RECORD_HEAD - self.record, "tails of {longest} bytes");
+        Ok(tails)
+    }
+
+    fn has_records(&self) -> bool {
+        !matches!(self.kind, Kind::Array | Kind::Globals | Kind::Counters)
+    }
+}
+
+/// A source as it was read from a file.
+pub(super) struct Recorded {
+    pub(super) source: Source,
+    pub(super) btf: Option<Btf>,
+    /// The bytes of the BTF.
+    pub(super) btf_bytes: usize,
+    /// The last comparison of the clocks.
+    pub(super) clock: Clock,
+}
+
+impl Recorded {
+    /// The type of its records or values, or why it is not known.
+    pub(super) fn ty(&self) -> Result<Type<'_>, String> {
+        let why = || self.source.no_types.clone().unwrap_or_else(|| "the BTF is damaged".to_owned());
+        if self.source.byte_order != BYTE_ORDER {
+            return Err(format!("recorded on a {}-endian machine", printable(&self.source.byte_order)));
+        }
+        let btf = self.btf.as_ref().ok_or_else(why)?;
+        let value = self.source.value_type.unwrap_or_default();
+        value::described(btf, value, self.source.has_records(), self.source.tails.is_some())
+            .ok_or_else(|| "its BTF does not describe its values".to_owned())
+    }
+
+    /// Decodes a record or value: by its type, or else as bytes.
+    pub(super) fn decode(&self, bytes: &[u8]) -> Value {
+        if self.source.kind == Kind::Counters {
+            let number = bytes.first_chunk().filter(|_| self.source.byte_order == BYTE_ORDER);
+            return number.map_or_else(|| Value::bytes(bytes), |n| Value::Unsigned(u64::from_ne_bytes(*n)));
+        }
+        match self.ty() {
+            Ok(ty) if ty.kind() == TypeKind::DataSec => Value::Struct(value::variables(ty, bytes)),
+            Ok(ty) => value::decode(ty, bytes),
+            Err(_) => Value::bytes(bytes),
+        }
+    }
+}
+
+/// A value at a time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sample<'a> {
+    /// CLOCK_MONOTONIC, in nanoseconds.
+    pub(super) time: u64,
+    pub(super) index: u32,
+    pub(super) cpu: Option<u32>,
+    pub(super) version: u64,
+    pub(super) bytes: &'a [u8],
+}
+
+/// Records that are missing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Lost {
+    pub(super) shard: Option<u32>,
+    pub(super) cause: &'static str,
+    pub(super) count: u64,
+    /// The tickets among which they are missing: the first, and the one after the last.
+    pub(super) tickets: Option<[u64; 2]>,
+    /// Nanoseconds of CLOCK_MONOTONIC.
+    pub(super) since: Option<u64>,
+    pub(super) until: u64,
+}
+
+const CAUSES: [LossCause; 8] = [
+    LossCause::Lapped,
+    LossCause::Skipped,
+    LossCause::TailLost,
+    LossCause::NoSlot,
+    LossCause::Full,
+    LossCause::NoShard,
+    LossCause::NoTail,
+    LossCause::TooLong,
+];
+
+impl Lost {
+    /// Appends the entry of a loss.
+    pub(super) fn encode(loss: &Loss, to: &mut Vec<u8>) {
+        let cause = CAUSES.iter().position(|cause| *cause == loss.cause).map_or(0, |at| at + 1);
+        let shard = loss.shard.and_then(|shard| u32::try_from(shard).ok()).unwrap_or(NONE);
+        let tickets = loss.tickets.clone().unwrap_or(u64::MAX..u64::MAX);
+        to.extend(shard.to_le_bytes());
+        to.extend(u32::try_from(cause).unwrap_or_default().to_le_bytes());
+        for word in [loss.count, tickets.start, tickets.end, loss.since.unwrap_or(u64::MAX), loss.until] {
+            to.extend(word.to_le_bytes());
+        }
+    }
+
+    pub(super) fn decode(bytes: &[u8; LOSS]) -> Self {
+        let word = |at: usize| bytes[at..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
+        let half = |at: usize| bytes[at..].first_chunk().map_or(0, |word| u32::from_le_bytes(*word));
+        let cause = (half(4) as usize).checked_sub(1).and_then(|at| CAUSES.get(at));
+        Self {
+            shard: Some(half(0)).filter(|shard| *shard != NONE),
+            cause: cause.map_or("unknown cause", |cause| cause.as_str()),
+            count: word(8),
+            tickets: Some([word(16), word(24)]).filter(|tickets| *tickets != [u64::MAX; 2]),
+            since: Some(word(32)).filter(|since| *since != u64::MAX),
+            until: word(40),
+        }
+    }
+}
+
+/// `shard 1: 12 overwritten, tickets 100 to 111`
+impl std::fmt::Display for Lost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(shard) = self.shard {
+            write!(f, "shard {shard}: ")?;
+        }
+        write!(f, "{} {}", self.count, self.cause)?;
+        match self.tickets {
+            Some([first, end]) => write!(f, ", tickets {first} to {}", end.wrapping_sub(1)),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! The files of a recording: written, rotated, and with the progress shown.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use mapring::Loss;
+use mapring::time::{Clock as BpfClock, WallClock};
+use rustix::fs::FlockOperation;
+
+use super::format::{Clock, Sample, Source, kind};
+use super::writer::Writer;
+use crate::regions::text::{grouped, printable, rate};
+use crate::regions::untyped::Item;
+
+/// Options of `record` for its files.
+#[derive(clap::Args)]
+pub(super) struct Files {
+    /// The file to write, or - for stdout
+    #[arg(long, short, value_name = "FILE")]
+    out: PathBuf,
+    /// Replace an existing file
+    #[arg(long)]
+    force: bool,
+    /// Begin a new file at about this size: 64M, 1G. The full file becomes FILE.1, the one before FILE.2
+    #[arg(long, value_name = "SIZE", value_parser = crate::output::size)]
+    rotate_size: Option<u64>,
+    /// Begin a new file after this time: 10m, 1h
+    #[arg(long, value_name = "TIME", value_parser = crate::output::span)]
+    rotate_age: Option<Duration>,
+    /// How many full files to keep beside FILE; older ones are removed
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(..=9999))]
+    keep: u32,
+}
+
+impl Files {
+    fn rotates(&self) -> bool {
+        self.rotate_size.is_some() || self.rotate_age.is_some()
+    }
+
+    fn name(&self) -> String {
+        printable(&self.out.to_string_lossy()).into_owned()
+    }
+
+    /// The path of a full file.
+    fn full(&self, number: u32) -> PathBuf {
+        let mut name = self.out.clone().into_os_string();
+        name.push(format!(".{number}"));
+        name.into()
+    }
+
+    /// Opens the file; nobody else writes it.
+    fn open(&self) -> Result<File> {
+        if self.out == Path::new("-") {
+            ensure!(!self.rotates(), "--rotate-size and --rotate-age need a file, not stdout");
+            ensure!(!io::stdout().is_terminal(), "a recording is not text: name a file, or redirect stdout");
+            return Ok(io::stdout().as_fd().try_clone_to_owned()?.into());
+        }
+        // Only the user can read it: kernel events can contain secrets.
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&self.out);
+        let file = file.with_context(|| self.name())?;
+        let metadata = file.metadata()?;
+        ensure!(metadata.is_file() || !self.rotates(), "{}: only a regular file can be rotated", self.name());
+        if metadata.is_file() {
+            self.lock(&file)?;
+            let is_new = metadata.len() == 0 || self.force;
+            ensure!(is_new, "{}: there is such a file; --force replaces it", self.name());
+            file.set_len(0).with_context(|| self.name())?;
+        }
+        Ok(file)
+    }
+
+    fn lock(&self, file: &File) -> Result<()> {
+        if rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            bail!("{}: another `mapring record` writes it", self.name());
+        }
+        Ok(())
+    }
+
+    /// Moves the full files by one place; the oldest is removed.
+    fn shift(&self) -> Result<()> {
+        let moved = |from: &Path, to: &Path| match fs::rename(from, to) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                let name = |path: &Path| printable(&path.to_string_lossy()).into_owned();
+                Err(e).with_context(|| format!("{} to {}", name(from), name(to)))
+            }
+            _ => Ok(()),
+        };
+        if self.keep == 0 {
+            return fs::remove_file(&self.out).with_context(|| self.name());
+        }
+        for number in (1..self.keep).rev() {
+            moved(&self.full(number), &self.full(number + 1))?;
+        }
+        moved(&self.out, &self.full(1))
+    }
+}
+
+/// Where records and samples go.
+pub(super) struct Output<'a> {
+    args: &'a Files,
+    writer: Writer,
+    since: Instant,
+    /// The source and its BTF, for the next file.
+    source: Option<(Source, Vec<u8>)>,
+    clock: WallClock,
+    /// Whether the output began anew: cells are then recorded whole.
+    pub(super) is_new: bool,
+    /// Records or samples.
+    pub(super) count: u64,
+    /// Bytes of the files before this one.
+    full: u64,
+    progress: Progress,
+}
+
+impl<'a> Output<'a> {
+    pub(super) fn new(args: &'a Files) -> Result<Self> {
+        ensure!(args.rotate_size.is_none_or(|size| size >= 64 << 10), "--rotate-size: at least 64K");
+        ensure!(args.rotate_age.is_none_or(|age| age >= Duration::from_secs(1)), "--rotate-age: at least 1s");
+        if args.rotates() && fs::metadata(&args.out).is_ok_and(|file| file.is_file() && file.len() > 0) {
+            let file = OpenOptions::new().write(true).open(&args.out).with_context(|| args.name())?;
+            args.lock(&file)?;
+            args.shift()?;
+        }
+        let writer = Writer::new(args.open()?).with_context(|| args.name())?;
+        Ok(Self {
+            args,
+            writer,
+            since: Instant::now(),
+            source: None,
+            clock: WallClock::new(BpfClock::Monotonic)?,
+            is_new: true,
+            count: 0,
+            full: 0,
+            progress: Progress::new(),
+        })
+    }
+
+    /// What follows comes from this source.
+    pub(super) fn source(&mut self, source: Source, btf: Vec<u8>) -> Result<()> {
+        self.source = Some((source, btf));
+        self.write_source()
+    }
+
+    fn write_source(&mut self) -> Result<()> {
+        self.clock.update();
+        let clock = compared(&self.clock);
+        let Some((source, btf)) = &mut self.source else { return Ok(()) };
+        source.clock = clock;
+        let json = serde_json::to_vec(source)?;
+        let len = u32::try_from(json.len())?.to_le_bytes();
+        let written = self.writer.block(kind::SOURCE, &[&len, &json, btf]);
+        self.is_new = true;
+        self.checked(written)
+    }
+
+    pub(super) fn record(&mut self, item: &Item<'_>) -> Result<()> {
+        let written = self.writer.record(item);
+        self.count += 1;
+        self.checked(written)
+    }
+
+    pub(super) fn sample(&mut self, sample: &Sample<'_>) -> Result<()> {
+        let written = self.writer.sample(sample);
+        self.count += 1;
+        self.checked(written)
+    }
+
+    pub(super) fn loss(&mut self, loss: &Loss) -> Result<()> {
+        let written = self.writer.loss(loss);
+        self.checked(written)
+    }
+
+    #[inline]
+    fn checked(&self, written: io::Result<()>) -> Result<()> {
+        written.map_err(|e| self.failed(e))
+    }
+
+    #[cold]
+    fn failed(&self, e: io::Error) -> anyhow::Error {
+        let readable = crate::output::bytes(self.writer.bytes);
+        anyhow::Error::from(e).context(format!(
+            "{}: {readable} were written and can be read; the rest is not",
+            self.args.name()
+        ))
+    }
+
+    /// Between batches: writes what is old, begins a new file if this one is full, and shows the progress.
+    pub(super) fn tick(&mut self) -> Result<()> {
+        let written = self.writer.flush_if_old();
+        self.checked(written)?;
+        let is_full = self.args.rotate_size.is_some_and(|size| self.writer.bytes >= size)
+            || self.args.rotate_age.is_some_and(|age| self.since.elapsed() >= age);
+        if is_full {
+            self.rotate()?;
+        }
+        self.progress.show(self.count, self.full + self.writer.bytes);
+        Ok(())
+    }
+
+    fn rotate(&mut self) -> Result<()> {
+        let written = self.writer.finish();
+        self.checked(written)?;
+        self.full += self.writer.bytes;
+        self.args.shift()?;
+        self.writer = Writer::new(self.args.open()?).with_context(|| self.args.name())?;
+        self.since = Instant::now();
+        self.write_source()
+    }
+
+    /// Compares the clocks again; records the comparison if one of them was set or the machine was suspended.
+    pub(super) fn update_clock(&mut self) -> Result<()> {
+        if self.clock.update().is_none() {
+            return Ok(());
+        }
+        let Clock { monotonic, wall } = compared(&self.clock);
+        let written = self.writer.block(kind::CLOCK, &[&monotonic.to_le_bytes(), &wall.to_le_bytes()]);
+        self.checked(written)
+    }
+
+    /// Writes the end; returns the bytes of all files.
+    pub(super) fn finish(&mut self) -> Result<u64> {
+        self.progress.clear();
+        let written = self.writer.finish();
+        self.checked(written)?;
+        Ok(self.full + self.writer.bytes)
+    }
+
+    /// Prints a line on stderr, always.
+    pub(super) fn say(&mut self, text: impl std::fmt::Display) {
+        self.progress.clear();
+        eprintln!("{text}");
+    }
+}
+
+fn compared(clock: &WallClock) -> Clock {
+    let monotonic = BpfClock::Monotonic.now();
+    let wall = clock.to_wall(monotonic).value.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Clock { monotonic, wall: u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX) }
+}
+
+/// A line on the terminal that says how it goes, after some seconds.
+struct Progress {
+    is_shown: bool,
+    next: Instant,
+    last: (Instant, u64),
+    line: bool,
+}
+
+impl Progress {
+    const FIRST: Duration = Duration::from_secs(2);
+    const STEP: Duration = Duration::from_millis(500);
+
+    fn new() -> Self {
+        let now = Instant::now();
+        let is_shown = io::stderr().is_terminal() && !crate::output::is_quiet();
+        Self { is_shown, next: now + Self::FIRST, last: (now, 0), line: false }
+    }
+
+    fn show(&mut self, count: u64, bytes: u64) {
+        let now = Instant::now();
+        if !self.is_shown || now < self.next {
+            return;
+        }
+        let (since, before) = self.last;
+        #[allow(clippy::cast_precision_loss)] // it is rounded for people
+        let per_second = (count - before) as f64 / (now - since).as_secs_f64();
+        (self.last, self.next, self.line) = ((now, count), now + Self::STEP, true);
+        let (count, rate, bytes) = (grouped(count), rate(per_second), crate::output::bytes(bytes));
+        let _ = write!(io::stderr(), "\r\x1b[K{count} recorded, {rate}/s, {bytes}");
+    }
+
+    fn clear(&mut self) {
+        if std::mem::take(&mut self.line) {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! `mapring record`: a ring at full rate, or values at a rate of samples, into a file.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use mapring::abi::Kind;
+
+use super::output::Output;
+use super::sample::{self, Sampling};
+use super::source;
+use crate::output;
+use crate::regions::Interrupted;
+use crate::regions::find;
+use crate::regions::follow::{Ends, From, LOOK, Pinned, Source};
+use crate::regions::target::{Sort, Target};
+
+/// Writes the records of a ring, or samples of cells, counters and arrays, into a file with their types
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// A pin, id:42, the name of a map, or a memory file (/proc/PID/fd/N)
+    region: String,
+    #[command(flatten)]
+    files: super::output::Files,
+    /// Stop after this time: 500ms, 10s, 5m
+    #[arg(long, value_name = "TIME", value_parser = output::span)]
+    r#for: Option<Duration>,
+    /// Where to start in a ring [default: now; with --no-follow: first]
+    #[arg(long, value_enum)]
+    from: Option<From>,
+    /// Stop at the last record that is there now; of values, after one sample
+    #[arg(long)]
+    no_follow: bool,
+    /// The time between two samples; a value is recorded if it changed
+    #[arg(long, value_name = "TIME", value_parser = output::span, default_value = "100ms")]
+    every: Duration,
+    /// The field with the time in nanoseconds, by which CPUs are merged [default: ns, ts, time or similar]
+    #[arg(long, value_name = "FIELD")]
+    stamp: Option<String>,
+}
+
+/// The longest wait before the pin, the signals and the losses are looked at again.
+const STEP: Duration = Duration::from_millis(50);
+/// The time between two entries of losses in the file: the shorter, the more exact is their place.
+const LOSSES: Duration = Duration::from_millis(10);
+/// The most records between two looks at anything else.
+const BATCH: usize = 4096;
+
+/// When to stop.
+pub(super) struct Stop {
+    interrupted: Interrupted,
+    at: Option<Instant>,
+}
+
+impl Stop {
+    pub(super) fn is_due(&self) -> bool {
+        self.interrupted.is_set() || self.at.is_some_and(|at| Instant::now() >= at)
+    }
+
+    /// Sleeps, until it is due.
+    pub(super) fn sleep(&self, time: Duration) {
+        let rest = self.at.map_or(time, |at| time.min(at.saturating_duration_since(Instant::now())));
+        self.interrupted.sleep(rest);
+    }
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    ensure!(!args.every.is_zero(), "--every: more than 0");
+    let at = args.r#for.and_then(|time| Instant::now().checked_add(time));
+    let stop = Stop { interrupted: Interrupted::new()?, at };
+    let place = find::find(&args.region)?;
+    let target = Target::open(place.clone())?;
+    let is_ring = target.kind() == Some(Kind::Ring) || matches!(target.sort, Sort::RingInMaps(_));
+    if !is_ring {
+        let sampling = Sampling { every: args.every, once: args.no_follow, stop: &stop };
+        return sample::run(target, &sampling, &args.files);
+    }
+    drop(target);
+    let from = args.from.unwrap_or(if args.no_follow { From::First } else { From::Now });
+    let mut ring = Source::open(place, args.stamp.as_deref(), from.start())?;
+    let (description, btf) = source::of(&ring.target, ring.stamp, None)?;
+    let mut recorder = Recorder {
+        out: Output::new(&args.files)?,
+        lost: BTreeMap::new(),
+        unreported: BTreeMap::new(),
+        taken: Instant::now(),
+        reported: Instant::now(),
+    };
+    if let Some(why) = &description.no_types {
+        output::note(format_args!("mapring: records are written without types: {why}"));
+    }
+    recorder.out.source(description, btf)?;
+    if !args.no_follow {
+        recorder.follow(&mut ring, &stop)?;
+    }
+    // What is there now is recorded in any case.
+    let ends = ring.ends()?;
+    ring.present(&ends, |ring| match stop.interrupted.is_set() && args.no_follow {
+        true => Ok(None),
+        false => recorder.batch(ring, Some(&ends)).map(Some),
+    })?;
+    recorder.report(&mut ring)?;
+    let bytes = output::bytes(recorder.out.finish()?);
+    let count = recorder.out.count;
+    match recorder.lost.is_empty() {
+        true => output::note(format_args!("mapring: {count} records, none lost, {bytes}")),
+        false => {
+            let lost: Vec<_> =
+                recorder.lost.iter().map(|(cause, count)| format!("{count} {cause}")).collect();
+            eprintln!("mapring: {count} records, {bytes}; lost: {}", lost.join(", "));
+        }
+    }
+    Ok(())
+}
+
+struct Recorder<'a> {
+    out: Output<'a>,
+    lost: BTreeMap<&'static str, u64>,
+    /// Losses that are in the file, but were not printed yet.
+    unreported: BTreeMap<(Option<usize>, &'static str), u64>,
+    /// When losses were last recorded.
+    taken: Instant,
+    /// When losses were last printed.
+    reported: Instant,
+}
+
+impl Recorder<'_> {
+    /// Records until there are no more for now; returns whether there was one.
+    fn batch(&mut self, ring: &mut Source, ends: Option<&Ends>) -> Result<bool> {
+        let mut failed = None;
+        let out = &mut self.out;
+        let count = ring.records.each(BATCH, &mut |item| {
+            let is_new = ends.is_some_and(|ends| ends.get(&item.shard).is_none_or(|end| item.ticket >= *end));
+            if failed.is_none() && !is_new {
+                failed = out.record(&item).err();
+            }
+        });
+        failed.map_or(Ok(()), Err)?;
+        if self.taken.elapsed() > LOSSES {
+            self.take_losses(ring)?;
+        }
+        if self.reported.elapsed() > LOOK {
+            self.report(ring)?;
+        }
+        self.out.tick()?;
+        Ok(count > 0)
+    }
+
+    /// Records until it is time to stop. Continues with the ring of a restarted loader.
+    fn follow(&mut self, ring: &mut Source, stop: &Stop) -> Result<()> {
+        let mut looked = Instant::now();
+        while !stop.is_due() {
+            let some = self.batch(ring, None)?;
+            if looked.elapsed() > LOOK {
+                looked = Instant::now();
+                self.out.update_clock()?;
+                self.look_at_pin(ring)?;
+            }
+            if !some && !stop.is_due() {
+                ring.records.wait(STEP)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn look_at_pin(&mut self, ring: &mut Source) -> Result<()> {
+        match ring.look_at_pin()? {
+            Pinned::Same => {}
+            Pinned::Other(next) => {
+                ring.rest(|ring| self.batch(ring, None).map(Some))?;
+                self.report(ring)?;
+                let place = &ring.target.place;
+                self.out.say(format_args!(
+                    "mapring: {place}: another ring is pinned there now; continuing with it"
+                ));
+                let (description, btf) = source::of(&next.target, next.stamp, None)?;
+                self.out.source(description, btf)?;
+                *ring = next;
+            }
+            Pinned::Gone(e) => self.out.say(format_args!("mapring: {e}; waiting for another ring there")),
+        }
+        Ok(())
+    }
+
+    /// Records what was lost since the last time.
+    fn take_losses(&mut self, ring: &mut Source) -> Result<()> {
+        self.taken = Instant::now();
+        for loss in ring.records.take_losses() {
+            self.out.loss(&loss)?;
+            let count = self.unreported.entry((loss.shard, loss.cause.as_str())).or_default();
+            *count = count.saturating_add(loss.count);
+        }
+        Ok(())
+    }
+
+    /// Says what was lost since the last time.
+    fn report(&mut self, ring: &mut Source) -> Result<()> {
+        self.take_losses(ring)?;
+        self.reported = Instant::now();
+        for ((shard, cause), new) in std::mem::take(&mut self.unreported) {
+            let shard = shard.map_or(String::new(), |shard| format!("shard {shard}: "));
+            self.out.say(format_args!("mapring: lost: {shard}{new} {cause}"));
+            let count = self.lost.entry(cause).or_default();
+            *count = count.saturating_add(new);
+        }
+        if let Some(e) = ring.records.take_error() {
+            self.out.say(format_args!("mapring: {e}"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,151 @@
+//! Reads a ring to its present end, or follows it when its loader starts again: for `tail` and `record`.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+use clap::ValueEnum;
+use mapring::{AnyMap, Start};
+
+use super::find::Place;
+use super::target::Target;
+use super::untyped::Records;
+use super::value;
+
+/// Where to start.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum From {
+    /// With the oldest record that is still there
+    #[value(alias = "oldest")]
+    First,
+    /// With the next record
+    Now,
+}
+
+impl From {
+    pub(crate) fn start(self) -> Start {
+        if self == Self::Now { Start::Now } else { Start::Oldest }
+    }
+}
+
+/// The time between two looks at the pin, and between two reports of losses.
+pub(crate) const LOOK: Duration = Duration::from_millis(500);
+/// By now a merged reader has delivered all records that it held.
+pub(crate) const HELD: Duration = Duration::from_millis(25);
+
+/// The next ticket of each shard at some moment.
+pub(crate) type Ends = BTreeMap<usize, u64>;
+
+/// The ring that is read now.
+pub(crate) struct Source {
+    pub(crate) target: Target,
+    pub(crate) records: Box<dyn Records>,
+    /// The offset of the time stamp in each record.
+    pub(crate) stamp: Option<usize>,
+    wanted: Option<String>,
+    /// Whether nothing was pinned at the last look.
+    gone: bool,
+}
+
+/// What is pinned in the place of a map.
+pub(crate) enum Pinned<T> {
+    /// The same map, or nothing that can be read yet.
+    Same,
+    /// Another map.
+    Other(T),
+    /// Nothing any more, for this reason.
+    Gone(mapring::Error),
+}
+
+/// Looks whether another map is now pinned in the place of this one, and opens it. Returns `Gone` once: `gone` is whether
+/// nothing was pinned at the last look.
+pub(crate) fn look_at_pin<T>(
+    target: &Target,
+    gone: &mut bool,
+    open: impl FnOnce(Place) -> Result<T>,
+) -> Result<Pinned<T>> {
+    let Place::Pin(_) = target.place else { return Ok(Pinned::Same) }; // only a pin can be replaced
+    let Some(id) = target.map.as_ref().map(|map| map.facts().id) else { return Ok(Pinned::Same) };
+    let now = AnyMap::open(target.place.source()?).map(|map| map.facts().id);
+    Ok(match now {
+        Ok(now) if now == id => {
+            *gone = false;
+            Pinned::Same
+        }
+        // Another loader may still be initializing it.
+        Ok(_) => open(target.place.clone()).map_or(Pinned::Same, Pinned::Other),
+        Err(e) if !std::mem::replace(gone, true) => Pinned::Gone(e),
+        Err(_) => Pinned::Same,
+    })
+}
+
+impl Source {
+    /// Opens the ring at a place. Its shards are merged by the field `wanted`, or else by one that is obviously the time.
+    pub(crate) fn open(place: Place, wanted: Option<&str>, start: Start) -> Result<Self> {
+        let target = Target::open(place)?;
+        let stamp = match (target.ty(), wanted) {
+            (Ok(ty), wanted) => {
+                let found = value::stamp(ty, wanted);
+                let known = found.is_some() || wanted.is_none();
+                ensure!(known, "--stamp: {} has no field of 8 bytes with this name", value::type_name(ty));
+                found.map(|(_, at)| at)
+            }
+            (Err(why), Some(_)) => bail!("--stamp: the fields are not known: {why}"),
+            (Err(_), None) => None,
+        };
+        let records = target.records(start, stamp)?;
+        Ok(Self { target, records, stamp, wanted: wanted.map(str::to_owned), gone: false })
+    }
+
+    /// The present end of each shard.
+    pub(crate) fn ends(&self) -> Result<Ends> {
+        Ok(self.target.records(Start::Now, None)?.positions().into_iter().collect())
+    }
+
+    /// Calls `batch` until all records before `ends` were read. `batch` returns whether there was a record, or `None` to
+    /// stop.
+    pub(crate) fn present(
+        &mut self,
+        ends: &Ends,
+        mut batch: impl FnMut(&mut Self) -> Result<Option<bool>>,
+    ) -> Result<()> {
+        let is_read = |source: &Self| {
+            let positions = source.records.positions();
+            positions.iter().all(|(shard, next)| ends.get(shard).is_none_or(|end| next >= end))
+        };
+        let mut since: Option<Instant> = None;
+        while let Some(some) = batch(self)? {
+            // The merged reader may still hold records, or wait for one that is being written.
+            let is_done = is_read(self) || !some;
+            since = if is_done { since.or(Some(Instant::now())) } else { None };
+            if since.is_some_and(|since| since.elapsed() > HELD) {
+                batch(self)?;
+                break;
+            }
+            if !some {
+                self.records.wait(HELD)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks whether another ring is now pinned in the place of this one. Returns `Gone` once.
+    pub(crate) fn look_at_pin(&mut self) -> Result<Pinned<Self>> {
+        let open = |place| Self::open(place, self.wanted.as_deref(), Start::First);
+        look_at_pin(&self.target, &mut self.gone, open)
+    }
+
+    /// Calls `batch` until this ring, which another one replaced, has no more records. For `batch`, see
+    /// [`present`](Self::present).
+    pub(crate) fn rest(&mut self, mut batch: impl FnMut(&mut Self) -> Result<Option<bool>>) -> Result<()> {
+        let end = Instant::now() + HELD;
+        while let Some(some) = batch(self)? {
+            let now = Instant::now();
+            if !some && now > end || now > end + LOOK {
+                break; // Its programs may still write it.
+            }
+            self.records.wait(Duration::from_millis(1))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,147 @@
+//! Maps of a real program: recorded with their types, and decoded from the file.
+
+use std::fs;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::loaded::Loaded;
+use super::{Dir, Running, inspect, lines, mapring, said, text, until};
+
+fn converted(file: &str, options: &[&str]) -> Vec<Value> {
+    let output = mapring(&[&["inspect", file, "--format", "ndjson"], options].concat());
+    lines(text(&output).as_bytes())
+}
+
+#[test]
+fn a_ring_is_decoded_from_the_file() {
+    let Some(loaded) = Loaded::new() else { return };
+    loaded.fill(50);
+    let (ring, dir) = (loaded.path("t_events"), Dir::new());
+    let file = dir.path("events.rec");
+    let recorded = mapring(&["record", &ring, "--no-follow", "-o", &file]);
+    assert!(recorded.status.success() && said(&recorded).contains("50 records, none lost"));
+    let mut tail = lines(&mapring(&["tail", &ring, "--no-follow", "--json"]).stdout);
+    drop(loaded); // The file describes itself.
+    let mut found = converted(&file, &[]);
+    // Two comparisons of the clocks differ by less than a microsecond, which is a digit of the time.
+    for line in tail.iter_mut().chain(&mut found) {
+        assert!(line["time"].take().as_str().unwrap().ends_with('Z'));
+    }
+    assert_eq!(found, tail);
+    let filtered = converted(&file, &["--where", "comm ~ \"ba.*\" && pid > 40 && at[1].y == -5"]);
+    let pids: Vec<_> = filtered.iter().map(|line| line["record"]["pid"].as_u64().unwrap()).collect();
+    assert_eq!(pids, [41, 43, 45, 47, 49]);
+    let unknown = mapring(&["inspect", &file, "--format", "csv", "--where", "pdi == 1"]);
+    assert!(said(&unknown).contains("no field pdi; there are ns, pid, state"));
+
+    let part = &inspect(&file)["parts"][0];
+    assert_eq!((&part["type"], &part["records"]), (&json!("struct event"), &json!(50)));
+    assert!(part["fields"].as_array().unwrap().iter().any(|field| field == "char[16] comm"), "{part}");
+    let people = text(&mapring(&["inspect", &file]));
+    assert!(people.contains("struct event, with BTF of ") && people.contains("enum state state"), "{people}");
+    assert!(people.lines().all(|line| line.chars().count() <= 80), "{people}");
+
+    let csv = text(&mapring(&["inspect", &file, "--format", "csv"]));
+    let mut rows = csv::Reader::from_reader(csv.as_bytes());
+    let names: Vec<_> = rows.headers().unwrap().iter().map(str::to_owned).collect();
+    assert_eq!(names[..6], ["shard", "ticket", "time", "ns", "pid", "state"]);
+    let at = |name: &str| names.iter().position(|column| column == name).unwrap();
+    let row = rows.records().map(Result::unwrap).nth(1).unwrap();
+    assert_eq!([&row[at("pid")], &row[at("state")], &row[at("comm")]], ["2", "STOPPED", "x\\u{1b}[2Jy"]);
+
+    let replayed = mapring(&["replay", &file, "--exit", "--speed", "100"]);
+    assert!(replayed.status.success() && said(&replayed).contains("50 records were written"));
+}
+
+#[test]
+fn rings_of_each_flavour_are_recorded() {
+    let Some(loaded) = Loaded::new() else { return };
+    loaded.fill(10);
+    let dir = Dir::new();
+    for (name, number) in [("t_names", 8), ("t_sized", 9), ("t_nodes", 10)] {
+        let file = dir.path(name);
+        assert!(mapring(&["record", &loaded.path(name), "--no-follow", "-o", &file]).status.success());
+        let found = converted(&file, &[]);
+        assert_eq!((found.len(), &found[0]["record"]["number"]), (1, &json!(number)), "{name}");
+        assert_eq!(found[0]["tail"], if name == "t_names" { json!("a tail") } else { Value::Null });
+        let replayed = mapring(&["replay", &file, "--exit"]);
+        assert!(said(&replayed).contains("1 records were written"), "{name}");
+    }
+}
+
+#[test]
+fn values_are_decoded_from_the_file() {
+    let Some(loaded) = Loaded::new() else { return };
+    loaded.fill(10);
+    let dir = Dir::new();
+    let names =
+        fs::read_dir(&loaded.dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let data = names.into_iter().find(|name| name.ends_with("_data")).unwrap();
+    for (name, index, value) in [
+        ("t_loads", 3, json!({ "number": 42, "at": { "x": -1, "y": 2 } })),
+        ("t_calls", 9, json!(10)),
+        ("t_settings", 1, json!({ "number": 5, "text": "five" })),
+        ("t_each", 1, json!({ "x": 1, "y": -2 })),
+        (&data, 0, json!({ "t_place": { "x": 3, "y": -4 } })),
+    ] {
+        let file = dir.path(name);
+        assert!(mapring(&["record", &loaded.path(name), "--no-follow", "-o", &file]).status.success());
+        let found = converted(&file, &[]);
+        let sample = found.iter().find(|sample| sample["index"] == index).unwrap();
+        assert_eq!(sample["value"], value, "{name}: {sample}");
+        assert!(mapring(&["inspect", &file, "--format", "csv"]).status.success());
+    }
+    for name in ["t_waits", "t_keys"] {
+        let output = mapring(&["record", &loaded.path(name), "--no-follow", "-o", &dir.path(name)]);
+        assert!(output.status.code() == Some(1) && said(&output).contains("can't be recorded"));
+        assert!(!fs::exists(dir.path(name)).unwrap());
+    }
+}
+
+#[test]
+fn record_follows_a_restarted_loader() {
+    let Some(old) = Loaded::new() else { return };
+    let Some(new) = Loaded::new() else { return };
+    let (path, dir) = (old.path("t_events"), Dir::new());
+    let file = dir.path("restarted");
+    old.fill(50);
+    let mut recorder = Running::new(&["record", &path, "--from", "oldest", "-o", &file]);
+    let pids = || -> Vec<u64> {
+        let output = mapring(&["inspect", &file, "--format", "ndjson"]);
+        lines(&output.stdout).iter().map(|line| line["record"]["pid"].as_u64().unwrap()).collect()
+    };
+    until("the first ring", || pids().len() == 50);
+    fs::remove_file(&path).unwrap();
+    new.fill(60);
+    fs::rename(new.path("t_events"), &path).unwrap();
+    until("the second ring", || pids().len() == 110);
+    recorder.signal(Signal::INT);
+    let (ended, said) = recorder.end();
+    assert!(ended && said.contains("another ring is pinned there now"), "{said}");
+    assert!(pids().into_iter().eq((1..=50).chain(1..=60)));
+    let summary = inspect(&file);
+    assert_eq!((summary["parts"].as_array().unwrap().len(), &summary["whole"]), (2, &json!(true)));
+}
+
+#[test]
+fn samples_follow_a_restarted_loader() {
+    let Some(old) = Loaded::new() else { return };
+    let Some(new) = Loaded::new() else { return };
+    let (path, dir) = (old.path("t_loads"), Dir::new());
+    let file = dir.path("restarted");
+    old.fill(1);
+    let mut recorder = Running::new(&["record", &path, "--every", "10ms", "-o", &file]);
+    let samples = || lines(&mapring(&["inspect", &file, "--format", "ndjson"]).stdout).len();
+    until("the first map", || samples() == 1);
+    fs::remove_file(&path).unwrap();
+    new.fill(1);
+    fs::rename(new.path("t_loads"), &path).unwrap();
+    until("the second map", || samples() == 2);
+    recorder.signal(Signal::INT);
+    let (ended, said) = recorder.end();
+    assert!(ended && said.contains("another map is pinned there now"), "{said}");
+    let filtered = mapring(&["inspect", &file, "--format", "csv", "--where", "number == 42 && at.x < 0"]);
+    assert_eq!(text(&filtered).lines().count(), 3);
+    assert!(text(&filtered).starts_with("index,cpu,version,time,number,at.x,at.y\n3,,1,"));
+}
