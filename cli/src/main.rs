@@ -4,6 +4,7 @@
 mod demo;
 mod doctor;
 mod exit;
+mod export;
 mod flight;
 mod new;
 mod output;
@@ -44,6 +45,8 @@ enum Command {
     Top(regions::top::Args),
     Tail(regions::tail::Args),
     Stat(regions::stat::Args),
+    /// Send values and records of regions to Prometheus, OpenTelemetry or NATS
+    Export(export::Args),
     /// Report what this kernel, user and machine can do, and how to get what is missing
     Doctor(doctor::Args),
     Pin(pins::Pin),
@@ -79,6 +82,7 @@ fn run(args: &Args) -> Result<ExitCode> {
         Command::Top(args) => regions::run(&regions::Command::Top(args)),
         Command::Tail(args) => regions::run(&regions::Command::Tail(args)),
         Command::Stat(args) => regions::run(&regions::Command::Stat(args)),
+        Command::Export(args) => export::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Pin(args) => pins::pin(args),
         Command::Freeze(args) => pins::freeze(args),

@@ -11,7 +11,7 @@ pub(crate) mod tail;
 pub(crate) mod target;
 pub(crate) mod text;
 pub(crate) mod top;
-mod value;
+pub(crate) mod value;
 
 use std::io;
 use std::process::ExitCode;
@@ -47,7 +47,7 @@ pub(crate) fn run(command: &Command<'_>) -> Result<ExitCode> {
 }
 
 /// Whether the kernel denied something to this user.
-fn is_denied(error: &anyhow::Error) -> bool {
+pub(crate) fn is_denied(error: &anyhow::Error) -> bool {
     error.chain().any(|e| {
         let of_library = e.downcast_ref::<mapring::Error>().and_then(mapring::Error::io_error);
         let e = of_library.or_else(|| e.downcast_ref());
@@ -56,10 +56,10 @@ fn is_denied(error: &anyhow::Error) -> bool {
 }
 
 /// Whether the user wants the command to end: Ctrl-C, or a signal.
-struct Interrupted(Arc<AtomicBool>);
+pub(crate) struct Interrupted(Arc<AtomicBool>);
 
 impl Interrupted {
-    fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let set = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             signal_hook::flag::register_conditional_shutdown(signal, 1, set.clone())?; // the second time at once
@@ -68,12 +68,12 @@ impl Interrupted {
         Ok(Self(set))
     }
 
-    fn is_set(&self) -> bool {
+    pub(crate) fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
     /// Sleeps; returns whether the user wants to end.
-    fn sleep(&self, time: Duration) -> bool {
+    pub(crate) fn sleep(&self, time: Duration) -> bool {
         let end = Instant::now() + time;
         while !self.is_set() {
             let rest = end.saturating_duration_since(Instant::now());
