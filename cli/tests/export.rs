@@ -2,6 +2,8 @@
 
 #[path = "export/http.rs"]
 mod http;
+#[path = "export/otlp.rs"]
+mod otlp;
 #[path = "export/prometheus.rs"]
 mod prometheus;
 #[path = "export/servers.rs"]

@@ -3,6 +3,8 @@
 mod config;
 mod families;
 mod http;
+mod otlp;
+mod otlp_proto;
 mod prom_proto;
 mod prometheus;
 mod sample;
@@ -31,6 +33,7 @@ pub(crate) struct Args {
 #[derive(clap::Subcommand)]
 enum Command {
     Prometheus(prometheus::Args),
+    Otlp(otlp::Args),
 }
 
 /// What is exported of which regions.
@@ -57,6 +60,7 @@ impl What {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let done = match &args.command {
         Command::Prometheus(args) => prometheus::run(args),
+        Command::Otlp(args) => otlp::run(args),
     };
     done.map(|()| ExitCode::SUCCESS)
         .map_err(|e| if regions::is_denied(&e) { Refused(format!("{e:#}")).into() } else { e })

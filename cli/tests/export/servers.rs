@@ -11,13 +11,16 @@ pub(crate) fn installed(server: &str, package: &str) -> Option<Command> {
     let found = Command::new(server).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     match found {
         Ok(_) => Some(Command::new(server)),
-        Err(e) => {
-            let required = std::env::var("MAPRING_REQUIRE_BPF").is_ok_and(|value| value == "1");
-            assert!(!required, "MAPRING_REQUIRE_BPF=1, but {server}: {e}: sudo apt-get install {package}");
-            eprintln!("\n!!!! SKIPPED: {server}: {e}: sudo apt-get install {package} !!!!\n");
-            None
-        }
+        Err(e) => skipped(&format!("{server}: {e}: sudo apt-get install {package}")),
     }
+}
+
+/// Says loudly that a test does not run, or fails if all must run.
+fn skipped<T>(why: &str) -> Option<T> {
+    let required = std::env::var("MAPRING_REQUIRE_BPF").is_ok_and(|value| value == "1");
+    assert!(!required, "MAPRING_REQUIRE_BPF=1, but {why}");
+    eprintln!("\n!!!! SKIPPED: {why} !!!!\n");
+    None
 }
 
 /// Prometheus with this configuration.
@@ -30,7 +33,29 @@ pub(crate) struct Prometheus {
 impl Prometheus {
     /// `None` if it is not installed.
     pub(crate) fn start(config: &str, options: &[&str]) -> Option<Self> {
-        let mut command = installed("prometheus", "prometheus")?;
+        Some(Self::run(installed("prometheus", "prometheus")?, config, options))
+    }
+
+    /// One that takes OTLP: that in MAPRING_OTLP_PROMETHEUS, or the installed one if it is new enough. `None` if there is
+    /// none.
+    pub(crate) fn with_otlp() -> Option<Self> {
+        const FLAG: &str = "--enable-feature=otlp-write-receiver,native-histograms";
+        let name = std::env::var("MAPRING_OTLP_PROMETHEUS").unwrap_or_else(|_| "prometheus".to_owned());
+        let mut command = installed(&name, "prometheus")?;
+        let version = command.arg("--version").output().unwrap();
+        let version = String::from_utf8_lossy(&[version.stdout, version.stderr].concat()).into_owned();
+        let mut parts = version.split("version ").nth(1).unwrap_or_default().split(['.', '+', ' ', '-', '~']);
+        let mut number = || parts.next().and_then(|part| part.parse::<u32>().ok()).unwrap_or(0);
+        if (number(), number()) < (2, 47) {
+            return skipped(&format!(
+                "{name} is older than 2.47, which takes OTLP: Debian 13 has one: apt-get download prometheus, dpkg -x \
+                 prometheus_*.deb DIR, MAPRING_OTLP_PROMETHEUS=DIR/usr/bin/prometheus; found {version}"
+            ));
+        }
+        Some(Self::run(Command::new(name), "global: {}\n", &[FLAG]))
+    }
+
+    fn run(mut command: Command, config: &str, options: &[&str]) -> Self {
         let dir = Dir::new();
         let config = dir.file("prometheus.yml", config);
         command
@@ -40,7 +65,7 @@ impl Prometheus {
         let mut running = Running::new(&mut command);
         let line = running.wait_for("msg=\"Listening on\"");
         let address = line.split("address=").nth(1).unwrap().split(' ').next().unwrap().to_owned();
-        Some(Self { address, _running: running, _dir: dir })
+        Self { address, _running: running, _dir: dir }
     }
 
     /// The values that a query finds, each with its labels.
