@@ -1,4 +1,4 @@
-//! `mapring export otlp`, received by Prometheus 2.47 or later, and by servers that refuse, fail and go away.
+//! `mapring export otlp`, received by VictoriaMetrics, and by servers that refuse, fail and go away.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,19 +10,19 @@ use super::{DEADLINE, Running, mapring, path, until};
 
 #[test]
 fn a_real_receiver_stores_what_was_written() {
-    let Some(server) = Prometheus::with_otlp() else { return };
+    let Some(server) = Prometheus::victoria() else { return };
     let counters = Counters::create_memfd(2, 2).unwrap();
     let histograms = Histograms::create_memfd(1, 1).unwrap();
     counters.writer(1).unwrap().add(1, 42).unwrap();
     let writer = histograms.writer(0).unwrap();
     (0..1000).for_each(|value| writer.add(0, value).unwrap());
-    let to = format!("http://{}/api/v1/otlp/v1/metrics", server.address);
+    let to = format!("http://{}/opentelemetry/v1/metrics", server.address);
     let (first, second) = (path(counters.region()), path(histograms.region()));
     let exporter = Running::mapring(&["export", "otlp", "--to", &to, "--every", "200ms", &first, &second]);
     let labels = server.wait_for("mapring_counters_total{index='1'}", |count| count == 42.0);
-    assert_eq!((&labels["region"], &labels["job"]), (&first.as_str().into(), &"mapring".into()));
-    server.wait_for("histogram_count(mapring_histograms)", |count| count == 1000.0);
-    server.wait_for("histogram_quantile(0.5, mapring_histograms)", |q| (q - 500.0).abs() < 80.0);
+    assert_eq!((&labels["region"], &labels["service.name"]), (&first.as_str().into(), &"mapring".into()));
+    server.wait_for("mapring_histograms_count", |count| count == 1000.0);
+    server.wait_for("histogram_quantile(0.5, mapring_histograms_bucket)", |q| (q - 500.0).abs() < 80.0);
     server.wait_for(&format!("mapring_up{{region='{first}'}}"), |up| up == 1.0);
     counters.writer(0).unwrap().add(1, 58).unwrap();
     server.wait_for("mapring_counters_total{index='1'}", |count| count == 100.0);

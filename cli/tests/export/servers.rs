@@ -23,7 +23,7 @@ fn skipped<T>(why: &str) -> Option<T> {
     None
 }
 
-/// Prometheus with this configuration.
+/// A server that answers queries in PromQL.
 pub(crate) struct Prometheus {
     pub(crate) address: String,
     _running: Running,
@@ -31,41 +31,39 @@ pub(crate) struct Prometheus {
 }
 
 impl Prometheus {
-    /// `None` if it is not installed.
+    /// Prometheus with this configuration. `None` if it is not installed.
     pub(crate) fn start(config: &str, options: &[&str]) -> Option<Self> {
-        Some(Self::run(installed("prometheus", "prometheus")?, config, options))
-    }
-
-    /// One that takes OTLP: that in MAPRING_OTLP_PROMETHEUS, or the installed one if it is new enough. `None` if there is
-    /// none.
-    pub(crate) fn with_otlp() -> Option<Self> {
-        const FLAG: &str = "--enable-feature=otlp-write-receiver,native-histograms";
-        let name = std::env::var("MAPRING_OTLP_PROMETHEUS").unwrap_or_else(|_| "prometheus".to_owned());
-        let mut command = installed(&name, "prometheus")?;
-        let version = command.arg("--version").output().unwrap();
-        let version = String::from_utf8_lossy(&[version.stdout, version.stderr].concat()).into_owned();
-        let mut parts = version.split("version ").nth(1).unwrap_or_default().split(['.', '+', ' ', '-', '~']);
-        let mut number = || parts.next().and_then(|part| part.parse::<u32>().ok()).unwrap_or(0);
-        if (number(), number()) < (2, 47) {
-            return skipped(&format!(
-                "{name} is older than 2.47, which takes OTLP: Debian 13 has one: apt-get download prometheus, dpkg -x \
-                 prometheus_*.deb DIR, MAPRING_OTLP_PROMETHEUS=DIR/usr/bin/prometheus; found {version}"
-            ));
-        }
-        Some(Self::run(Command::new(name), "global: {}\n", &[FLAG]))
-    }
-
-    fn run(mut command: Command, config: &str, options: &[&str]) -> Self {
+        let mut command = installed("prometheus", "prometheus")?;
         let dir = Dir::new();
         let config = dir.file("prometheus.yml", config);
-        command
-            .arg(format!("--config.file={config}"))
-            .arg(format!("--storage.tsdb.path={}/data", dir.0.display()));
+        command.arg(format!("--config.file={config}"));
+        command.arg(format!("--storage.tsdb.path={}/data", dir.0.display()));
         command.args(["--web.listen-address=127.0.0.1:0", "--log.level=info"]).args(options);
         let mut running = Running::new(&mut command);
         let line = running.wait_for("msg=\"Listening on\"");
         let address = line.split("address=").nth(1).unwrap().split(' ').next().unwrap().to_owned();
-        Self { address, _running: running, _dir: dir }
+        Some(Self { address, _running: running, _dir: dir })
+    }
+
+    /// VictoriaMetrics, which takes OTLP. (Debian's Prometheus is built without.) `None` if it is not installed, or older
+    /// than 1.92.
+    pub(crate) fn victoria() -> Option<Self> {
+        const PACKAGE: &str = "victoria-metrics # of Debian 13 or later";
+        let name =
+            std::env::var("MAPRING_VICTORIA_METRICS").unwrap_or_else(|_| "victoria-metrics".to_owned());
+        let mut command = installed(&name, PACKAGE)?;
+        let dir = Dir::new();
+        command.arg(format!("-storageDataPath={}/data", dir.0.display()));
+        command.args(["-httpListenAddr=127.0.0.1:0", "-search.latencyOffset=0s", "-search.disableCache"]);
+        let mut running = Running::new(&mut command);
+        let address = running.address();
+        let known = get(&address, "/opentelemetry/v1/metrics", "");
+        if known
+            .is_none_or(|(status, _, body)| status >= 400 && body.windows(11).any(|w| w == b"unsupported"))
+        {
+            return skipped(&format!("{name} does not take OTLP: sudo apt-get install {PACKAGE}"));
+        }
+        Some(Self { address, _running: running, _dir: dir })
     }
 
     /// The values that a query finds, each with its labels.
