@@ -2,6 +2,8 @@
 
 #[path = "export/http.rs"]
 mod http;
+#[path = "export/nats.rs"]
+mod nats;
 #[path = "export/otlp.rs"]
 mod otlp;
 #[path = "export/prometheus.rs"]

@@ -3,6 +3,8 @@
 mod config;
 mod families;
 mod http;
+mod jetstream;
+mod nats;
 mod otlp;
 mod otlp_proto;
 mod prom_proto;
@@ -14,6 +16,7 @@ mod text;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use anyhow::Result;
 use mapring_untyped as untyped;
@@ -34,6 +37,7 @@ pub(crate) struct Args {
 enum Command {
     Prometheus(prometheus::Args),
     Otlp(otlp::Args),
+    Nats(nats::Args),
 }
 
 /// What is exported of which regions.
@@ -61,7 +65,14 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let done = match &args.command {
         Command::Prometheus(args) => prometheus::run(args),
         Command::Otlp(args) => otlp::run(args),
+        Command::Nats(args) => nats::run(args),
     };
     done.map(|()| ExitCode::SUCCESS)
         .map_err(|e| if regions::is_denied(&e) { Refused(format!("{e:#}")).into() } else { e })
+}
+
+/// The time since 1970 in nanoseconds.
+fn nanoseconds() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or_default()
 }

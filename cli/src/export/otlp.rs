@@ -1,6 +1,6 @@
 //! `mapring export otlp`: pushes values to a collector of OpenTelemetry, as protobuf over HTTP.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use prost::Message;
@@ -103,8 +103,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
 fn push(agent: &ureq::Agent, args: &Args, sampler: &mut Sampler, host: &str) -> Result<(), Failed> {
     let failed = |why: String, for_now| Failed { why: printable(&why).into_owned(), after: None, for_now };
     sampler.read();
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let mut otlp = Otlp::new(u64::try_from(now.as_nanos()).unwrap_or_default());
+    let mut otlp = Otlp::new(super::nanoseconds());
     sampler.emit(&mut otlp);
     let request = otlp.finish(host.to_owned()).encode_to_vec();
     let limit = sampler.config.limits.response;
@@ -139,7 +138,8 @@ fn push(agent: &ureq::Agent, args: &Args, sampler: &mut Sampler, host: &str) -> 
         _ => {
             let text: String =
                 String::from_utf8_lossy(&answer.unwrap_or_default()).chars().take(200).collect();
-            Err(failed(format!("HTTP status {status}: {}", text.trim()), false))
+            let colon = if text.trim().is_empty() { "" } else { ": " };
+            Err(failed(format!("HTTP status {status}{colon}{}", text.trim()), false))
         }
     }
 }

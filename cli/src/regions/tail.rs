@@ -155,6 +155,27 @@ fn check_fields(target: &Target, filter: Option<&Expr>) -> Result<()> {
     }
 }
 
+/// A record as `--json` prints it.
+pub(crate) fn json_of(
+    target: &Target,
+    clock: &WallClock,
+    stamp: Option<usize>,
+    item: Item<'_>,
+) -> serde_json::Value {
+    object(&target.decode(item.bytes), clock, stamp, item)
+}
+
+fn object(value: &Value, clock: &WallClock, stamp: Option<usize>, item: Item<'_>) -> serde_json::Value {
+    json!({ "shard": item.shard, "ticket": item.ticket, "time": time(clock, stamp, item),
+        "record": value.json(), "tail": item.tail.map(record::string) })
+}
+
+/// When a record was made, if it says so.
+fn time(clock: &WallClock, stamp: Option<usize>, item: Item<'_>) -> Option<String> {
+    let ns = u64::from_ne_bytes(*item.bytes.get(stamp?..)?.first_chunk()?);
+    Some(humantime::format_rfc3339_micros(clock.to_wall(ns).value).to_string())
+}
+
 impl Tail<'_> {
     fn is_over(&self) -> bool {
         self.args.count.is_some_and(|count| self.printed >= count)
@@ -186,15 +207,12 @@ impl Tail<'_> {
             return Ok(());
         }
         self.printed += 1;
-        let ns = stamp.and_then(|at| item.bytes.get(at..)?.first_chunk()).map(|b| u64::from_ne_bytes(*b));
-        let time = ns.map(|ns| humantime::format_rfc3339_micros(self.clock.to_wall(ns).value).to_string());
-        let tail = item.tail.map(record::string);
         if self.args.json {
-            let object = json!({ "shard": item.shard, "ticket": item.ticket, "time": time,
-                "record": value.json(), "tail": tail });
-            writeln!(self.out, "{}", json_line(&object))?;
+            writeln!(self.out, "{}", json_line(&object(&value, &self.clock, stamp, item)))?;
             return Ok(());
         }
+        let time = time(&self.clock, stamp, item);
+        let tail = item.tail.map(record::string);
         // The time of day, in UTC.
         let time = time.as_deref().and_then(|time| time.get(11..26)).unwrap_or("");
         let space = if time.is_empty() { "" } else { " " };
