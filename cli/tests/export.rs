@@ -2,6 +2,9 @@
 
 #[path = "export/http.rs"]
 mod http;
+#[cfg(feature = "bpf")]
+#[path = "export/maps.rs"]
+mod maps;
 #[path = "export/nats.rs"]
 mod nats;
 #[path = "export/otlp.rs"]

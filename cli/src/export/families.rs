@@ -7,7 +7,6 @@ use anyhow::{Context, Result, bail, ensure};
 use super::config::Metric;
 use super::series::{Family, Kind, Labels, Number, name_of};
 use super::source::{Source, Values, number};
-use crate::output;
 use crate::regions::text::printable;
 
 /// All families, in order.
@@ -48,8 +47,14 @@ impl Families {
         self.list.iter()
     }
 
-    /// Adds all values of a source, under names made of its map's.
-    pub(super) fn defaults(&mut self, index: usize, source: &Source, labels: &Labels) {
+    /// Adds all values of a source, under names made of its map's. Adds to `notes` what is left out.
+    pub(super) fn defaults(
+        &mut self,
+        index: usize,
+        source: &Source,
+        labels: &Labels,
+        notes: &mut Vec<String>,
+    ) {
         let map = source.target.map.as_ref().map(|map| map.facts().name).filter(|name| !name.is_empty());
         let kind = source.target.kind().map(|kind| kind.to_string());
         let name = format!("mapring_{}", name_of(&map.or(kind).unwrap_or_else(|| "array".to_owned())));
@@ -62,7 +67,7 @@ impl Families {
         let mut add = |name: String, help: &str, kind, what, series| {
             let family = Family { name, help: help.to_owned(), kind, unit: String::new() };
             if let Err(e) = self.add(family, Part { source: index, what, scale: None, series }) {
-                output::note(format_args!("mapring: {}: left out: {e:#}", source.target.place));
+                notes.push(format!("{}: left out: {e:#}", source.target.place));
             }
         };
         match &source.values {

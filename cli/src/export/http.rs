@@ -89,8 +89,8 @@ impl Client {
         }
     }
 
-    /// Reads a request: its method and its header `Accept`, or the status that refuses it.
-    fn request(&mut self, most: usize) -> io::Result<Result<(String, String), (u16, &'static str)>> {
+    /// Reads a request.
+    fn request(&mut self, most: usize) -> io::Result<Wanted> {
         let mut bytes = Vec::new();
         loop {
             let from = bytes.len();
@@ -151,8 +151,10 @@ impl Client {
     }
 }
 
-/// What a request wants: its method and its header `Accept`, or the status that refuses it.
-fn wanted(request: &httparse::Request<'_, '_>) -> Result<(String, String), (u16, &'static str)> {
+/// The method of a request and its header `Accept`, or the status that refuses it and why.
+type Wanted = Result<(String, String), (u16, &'static str)>;
+
+fn wanted(request: &httparse::Request<'_, '_>) -> Wanted {
     let (method, path) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
     if !["GET", "HEAD"].contains(&method) {
         return Err((405, "only GET and HEAD"));

@@ -32,6 +32,8 @@ struct Open {
     families: Families,
     /// Regions that were named, but could not be opened, and why.
     down: Vec<(String, String)>,
+    /// What is left out, in words.
+    notes: Vec<String>,
     /// All maps there were, if all regions are exported.
     maps: BTreeMap<u32, Vec<PathBuf>>,
     /// The tickets of each ring at the last reading, and when they last changed.
@@ -45,6 +47,7 @@ impl Sampler {
     pub(super) fn new(names: Vec<String>, config: Config, by_cpu: bool) -> Result<Self> {
         let mut new = Self { names, config, by_cpu, open: Open::default() };
         new.open = new.opened()?;
+        new.open.notes.iter().for_each(|note| output::note(format_args!("mapring: {note}")));
         if let Some((name, why)) = new.open.down.first() {
             anyhow::bail!("{name}: {why}");
         }
@@ -91,11 +94,18 @@ impl Sampler {
     pub(super) fn look(&mut self) {
         if !self.is_current() {
             match self.opened() {
-                Ok(open) => {
+                Ok(mut open) => {
                     for (name, why) in &open.down {
                         if !self.open.down.iter().any(|(known, _)| known == name) {
                             eprintln!("mapring: {name}: no longer exported: {why}");
                         }
+                    }
+                    for note in open.notes.iter().filter(|note| !self.open.notes.contains(note)) {
+                        output::note(format_args!("mapring: {note}"));
+                    }
+                    for ((_, place, _), last) in open.sources.iter().zip(&mut open.last) {
+                        let before = self.open.sources.iter().position(|(_, before, _)| before == place);
+                        *last = before.and_then(|at| self.open.last.get(at)).copied().unwrap_or(*last);
                     }
                     self.open = open;
                 }
@@ -186,7 +196,7 @@ impl Sampler {
         let help = "1 if the process that initialized the region lives. Attached programs write without it.";
         sink.family(&own("mapring_loader_alive", help, Kind::Gauge));
         for ((_, _, labels), lives) in sources.iter().zip(loaders) {
-            lives.into_iter().for_each(|lives| sink.number(labels, Number::Unsigned((*lives).into())));
+            lives.iter().for_each(|lives| sink.number(labels, Number::Unsigned((*lives).into())));
         }
         let help = "How long no scrape has found a new record in the ring.";
         sink.family(&own("mapring_idle_seconds", help, Kind::Gauge));
@@ -222,10 +232,9 @@ impl Open {
         }
         let Some(source) = Source::open(target, by_cpu, most)? else { return Ok(None) };
         if source.count() < source.len() {
-            output::note(format_args!(
-                "mapring: {place}: {} of its {} values are exported: raise `series` in [limits]",
-                source.count(),
-                source.len()
+            let (count, all) = (source.count(), source.len());
+            self.notes.push(format!(
+                "{place}: {count} of its {all} values are exported: raise `series` in [limits]"
             ));
         }
         let labels = Labels::of([("region", place.to_string())]);
@@ -234,9 +243,9 @@ impl Open {
     }
 
     fn add_defaults(&mut self, index: usize) {
-        let Self { sources, families, .. } = self;
+        let Self { sources, families, notes, .. } = self;
         if let Some((source, _, labels)) = sources.get(index) {
-            families.defaults(index, source, labels);
+            families.defaults(index, source, labels, notes);
         }
     }
 

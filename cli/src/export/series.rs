@@ -1,7 +1,5 @@
 //! What is exported: families of series with their labels, and the sinks that take their values.
 
-use std::fmt::Write;
-
 use mapring::Histogram;
 
 /// The kind of a family.
@@ -150,11 +148,16 @@ pub(super) fn classic(histogram: &Histogram, mut f: impl FnMut(u64, u64)) {
     }
 }
 
-/// A name that Prometheus takes, from any text.
+/// A name that Prometheus takes, from any text. Other characters become `_`, unless they follow one.
 pub(super) fn name_of(text: &str) -> String {
     let mut name = String::new();
     for c in text.trim_start_matches('.').chars() {
-        let _ = name.write_char(if c.is_ascii_alphanumeric() { c } else { '_' });
+        match c {
+            '_' => name.push(c),
+            c if c.is_ascii_alphanumeric() => name.push(c),
+            _ if name.ends_with('_') => {}
+            _ => name.push('_'),
+        }
     }
     name
 }
@@ -172,7 +175,7 @@ mod tests {
 
     #[test]
     fn names_and_labels_are_valid() {
-        assert_eq!((name_of(".data.x-y"), name_of("é\n")), ("data_x_y".into(), "__".into()));
+        assert_eq!((name_of(".data.x-y"), name_of("é\n_[0].x")), ("data_x_y".into(), "__0_x".into()));
         assert!(is_name("a:b_1", false) && is_name("le_2", true));
         for (text, label) in [("", false), ("1a", false), ("a-b", false), ("a:b", true), ("__name__", true)] {
             assert!(!is_name(text, label), "{text}");

@@ -16,7 +16,7 @@ pub(crate) fn installed(server: &str, package: &str) -> Option<Command> {
 }
 
 /// Says loudly that a test does not run, or fails if all must run.
-fn skipped<T>(why: &str) -> Option<T> {
+pub(crate) fn skipped<T>(why: &str) -> Option<T> {
     let required = std::env::var("MAPRING_REQUIRE_BPF").is_ok_and(|value| value == "1");
     assert!(!required, "MAPRING_REQUIRE_BPF=1, but {why}");
     eprintln!("\n!!!! SKIPPED: {why} !!!!\n");
