@@ -9,6 +9,7 @@ mod otlp;
 mod otlp_proto;
 mod prom_proto;
 mod prometheus;
+mod published;
 mod sample;
 mod series;
 mod source;

@@ -12,17 +12,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
+use mapring::Start;
 use mapring::time::{Clock, WallClock};
-use mapring::{AnyMap, Loss, Start};
 use serde_json::json;
 
 use super::jetstream::{ANSWER, Address, Client};
-use super::untyped::Records;
+use super::published::{Message, Ring};
 use crate::output;
-use crate::regions::find::{self, Place};
-use crate::regions::target::Target;
-use crate::regions::text::{json_line, printable};
-use crate::regions::{Interrupted, tail, value};
+use crate::regions::Interrupted;
+use crate::regions::find;
+use crate::regions::text::printable;
 
 /// Publishes the records of a ring to NATS JetStream, each once, and goes on after a restart where it stopped
 #[derive(clap::Args)]
@@ -92,35 +91,11 @@ fn takes(pattern: &str, subject: &str) -> bool {
     words.next().is_none()
 }
 
-/// A ring that is read.
-struct Ring {
-    target: Target,
-    records: Box<dyn Records>,
-    stamp: Option<usize>,
-    /// One in the world.
-    identity: String,
-    /// The ticket at which reading began, of each shard.
-    began: BTreeMap<usize, u64>,
-    /// The next ticket to publish, of each shard.
-    next: BTreeMap<usize, u64>,
-    losses: Vec<Loss>,
-    discarded: u64,
-}
-
-/// A message for tickets of a shard.
-struct Pending {
-    shard: usize,
-    tickets: std::ops::Range<u64>,
-    payload: Vec<u8>,
-    /// Its number on this connection, if it was sent.
-    sent: Option<u64>,
-}
-
 struct Export<'a> {
     args: &'a Args,
     clock: WallClock,
     ring: Ring,
-    pending: VecDeque<Pending>,
+    pending: VecDeque<Message>,
     bytes: usize,
     /// The sequence in the stream of the last message of each shard.
     last: BTreeMap<usize, u64>,
@@ -136,42 +111,9 @@ struct Export<'a> {
     lost: u64,
 }
 
-impl Ring {
-    fn open(place: Place, from: From) -> Result<Self> {
-        let target = Target::open(place)?;
-        let stamp = target.ty().ok().and_then(|ty| value::stamp(ty, None)).map(|(_, at)| at);
-        let records = target.records(if from == From::Now { Start::Now } else { Start::Oldest }, None)?;
-        let region = target.region().context("not a ring")?;
-        ensure!(
-            !region.geometry().is_resizable(),
-            "{}: a resizable ring: its tickets begin again when it is resized, so this export can't tell records apart",
-            target.place
-        );
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").context("boot_id")?;
-        let id = target.map.as_ref().map_or(0, |map| map.facts().id);
-        let identity = format!("{}-{id}-{:x}", boot.trim(), region.preamble().generation);
-        let began: BTreeMap<_, _> = records.positions().into_iter().collect();
-        let next = began.clone();
-        Ok(Self { target, records, stamp, identity, began, next, losses: Vec::new(), discarded: 0 })
-    }
-
-    /// Whether another ring is now pinned in its place.
-    fn is_replaced(&self) -> bool {
-        let Place::Pin(pin) = &self.target.place else { return false };
-        let id = self.target.map.as_ref().map(|map| map.facts().id);
-        AnyMap::open(pin.as_path()).is_ok_and(|map| Some(map.facts().id) != id)
-    }
-
-    /// The tickets after those that a message with this id stands for, if it is of this ring.
-    fn position(&self, id: &str, shard: usize) -> Option<u64> {
-        let rest = id.strip_prefix(&self.identity)?.strip_prefix(&format!("-{shard}-"))?;
-        rest.split_once('-')?.1.parse().ok()
-    }
-}
-
 pub(super) fn run(args: &Args) -> Result<()> {
     let interrupted = Interrupted::new()?;
-    let ring = Ring::open(find::find(&args.target)?, args.from)?;
+    let ring = Ring::open(find::find(&args.target)?, args.from == From::Now)?;
     if let Err(why) = ring.target.ty() {
         output::note(format_args!("mapring: records are published as bytes: {why}"));
     }
@@ -280,7 +222,7 @@ impl Export<'_> {
                 self.clock.update();
                 if !some && ends.is_none() && self.pending.is_empty() && self.ring.is_replaced() {
                     // Another loader may still be initializing it.
-                    if let Ok(ring) = Ring::open(self.ring.target.place.clone(), From::First) {
+                    if let Ok(ring) = Ring::open(self.ring.target.place.clone(), false) {
                         eprintln!(
                             "mapring: {}: another ring is pinned there now; continuing with it",
                             self.args.target
@@ -338,85 +280,12 @@ impl Export<'_> {
             return Ok(false);
         }
         // A record may come with a loss before it.
-        let limit = room
-            .div_ceil(2)
-            .min(BYTES / self.ring.target.region().map_or(1, |r| r.geometry().record()).max(1));
-        let Ring { target, records, stamp, losses, .. } = &mut self.ring;
-        let mut found = Vec::new();
-        let count = records.each(limit.max(1), &mut |item| {
-            if ends.is_none_or(|ends| ends.get(&item.shard).is_some_and(|end| item.ticket < *end)) {
-                let object = tail::json_of(target, &self.clock, *stamp, item);
-                found.push((item.shard, item.ticket, json_line(&object).into_bytes()));
-            }
-        });
-        losses.extend(records.take_losses());
-        if let Some(e) = records.take_error() {
-            return Err(e.into());
-        }
-        self.report_drops();
-        let discarded = self.ring.records.stats().discarded;
-        let only_losses = std::mem::replace(&mut self.ring.discarded, discarded) == discarded;
-        for (shard, ticket, payload) in found {
-            let next = self.ring.next.get(&shard).copied().unwrap_or_default();
-            if ticket < next {
-                continue; // It is in the stream.
-            }
-            let lost = self.lost_in(shard, next..ticket, only_losses);
-            if lost > 0 {
-                self.push_loss(shard, next..ticket, lost);
-            }
-            if payload.len() + 512 > most {
-                eprintln!(
-                    "mapring: lost: shard {shard}: 1 larger than the {most} bytes that the server takes"
-                );
-                self.push_loss(shard, ticket..ticket + 1, 1);
-            } else {
-                self.push(Pending { shard, tickets: ticket..ticket + 1, payload, sent: None });
-            }
-        }
+        let limit = room.div_ceil(2).min(BYTES / self.ring.largest.max(1)).max(1);
+        let (count, messages) = self.ring.read(limit, most, &self.clock, ends)?;
+        self.bytes += messages.iter().map(|message| message.payload.len()).sum::<usize>();
+        self.lost += messages.iter().map(|message| message.lost).sum::<u64>();
+        self.pending.extend(messages);
         Ok(count > 0)
-    }
-
-    /// How many of these tickets were lost. The others were discarded by programs.
-    fn lost_in(&mut self, shard: usize, tickets: std::ops::Range<u64>, all: bool) -> u64 {
-        let began = self.ring.began.get(&shard).copied().unwrap_or_default();
-        let before = began.clamp(tickets.start, tickets.end) - tickets.start;
-        let mut known = 0_u64;
-        self.ring.losses.retain(|loss| {
-            let here = loss.shard == Some(shard)
-                && loss.tickets.as_ref().is_some_and(|lost| lost.start < tickets.end);
-            known = known.saturating_add(if here { loss.count } else { 0 });
-            !here
-        });
-        let count = tickets.end - tickets.start;
-        if all { count } else { before.saturating_add(known).min(count) }
-    }
-
-    /// Programs dropped these: they have no tickets, so they are not in the stream.
-    fn report_drops(&mut self) {
-        self.ring.losses.retain(|loss| {
-            if loss.tickets.is_none() {
-                eprintln!("mapring: lost: {loss}");
-            }
-            loss.tickets.is_some()
-        });
-    }
-
-    fn push_loss(&mut self, shard: usize, tickets: std::ops::Range<u64>, lost: u64) {
-        eprintln!(
-            "mapring: lost: shard {shard}: {lost} overwritten or not ended, tickets {} to {}",
-            tickets.start,
-            tickets.end - 1
-        );
-        self.lost += lost;
-        let object = json!({ "shard": shard, "ticket": tickets.start, "until": tickets.end, "lost": lost });
-        self.push(Pending { shard, tickets, payload: json_line(&object).into_bytes(), sent: None });
-    }
-
-    fn push(&mut self, message: Pending) {
-        self.ring.next.insert(message.shard, message.tickets.end);
-        self.bytes += message.payload.len();
-        self.pending.push_back(message);
     }
 
     /// Sends what fits into the window.
@@ -430,7 +299,7 @@ impl Export<'_> {
         let mut under_way = BTreeSet::new();
         for message in self.pending.iter_mut().take(self.window) {
             let (shard, tickets) = (message.shard, &message.tickets);
-            let id = format!("{}-{shard}-{}-{}", self.ring.identity, tickets.start, tickets.end);
+            let id = self.ring.id(shard, tickets);
             let is_first = under_way.insert(shard);
             if message.sent.is_none() {
                 let mut headers = format!("Nats-Msg-Id: {id}\r\nNats-Expected-Stream: {stream}\r\n");

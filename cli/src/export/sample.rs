@@ -34,6 +34,8 @@ struct Open {
     down: Vec<(String, String)>,
     /// What is left out, in words.
     notes: Vec<String>,
+    /// One source of each region: a region can be open twice, by CPU and in sums.
+    regions: Vec<usize>,
     /// All maps there were, if all regions are exported.
     maps: BTreeMap<u32, Vec<PathBuf>>,
     /// The tickets of each ring at the last reading, and when they last changed.
@@ -85,6 +87,13 @@ impl Sampler {
         }
         if self.wants_all() {
             open.add_all(self.by_cpu, most);
+        }
+        let mut known = Vec::new();
+        for (index, (_, place, _)) in open.sources.iter().enumerate() {
+            if !known.contains(&place) {
+                known.push(place);
+                open.regions.push(index);
+            }
         }
         open.last = vec![(0, Instant::now()); open.sources.len()];
         Ok(open)
@@ -178,9 +187,10 @@ impl Sampler {
 
     /// What mapring knows of the regions themselves.
     fn emit_own(&self, sink: &mut dyn Sink) {
-        let Open { sources, down, last, loaders, .. } = &self.open;
+        let Open { sources, down, last, loaders, regions, .. } = &self.open;
+        let each = || regions.iter().filter_map(|index| Some((*index, sources.get(*index)?)));
         sink.family(&own("mapring_up", "1 if the region is there and could be read.", Kind::Gauge));
-        for (source, _, labels) in sources {
+        for (_, (source, _, labels)) in each() {
             sink.number(labels, Number::Unsigned(source.error.is_none().into()));
         }
         for (name, _) in down {
@@ -188,20 +198,22 @@ impl Sampler {
         }
         let help = "Records and updates that programs dropped.";
         sink.family(&own("mapring_dropped_total", help, Kind::Counter));
-        for (source, _, labels) in sources {
+        for (_, (source, _, labels)) in each() {
             for (cause, count) in &source.dropped {
                 sink.number(&labels.with("cause", (*cause).to_owned()), Number::Unsigned(*count));
             }
         }
         let help = "1 if the process that initialized the region lives. Attached programs write without it.";
         sink.family(&own("mapring_loader_alive", help, Kind::Gauge));
-        for ((_, _, labels), lives) in sources.iter().zip(loaders) {
-            lives.iter().for_each(|lives| sink.number(labels, Number::Unsigned((*lives).into())));
+        for (index, (_, _, labels)) in each() {
+            if let Some(lives) = loaders.get(index).copied().flatten() {
+                sink.number(labels, Number::Unsigned(lives.into()));
+            }
         }
         let help = "How long no scrape has found a new record in the ring.";
         sink.family(&own("mapring_idle_seconds", help, Kind::Gauge));
-        for ((source, _, labels), (_, changed)) in sources.iter().zip(last) {
-            if let Values::Ring { .. } = source.values {
+        for (index, (source, _, labels)) in each() {
+            if let (Values::Ring { .. }, Some((_, changed))) = (&source.values, last.get(index)) {
                 sink.number(labels, Number::Float(changed.elapsed().as_secs_f64()));
             }
         }
@@ -209,7 +221,7 @@ impl Sampler {
 
     /// The number of regions that are exported.
     pub(super) fn regions(&self) -> usize {
-        self.open.sources.len()
+        self.open.regions.len()
     }
 }
 
