@@ -7,6 +7,8 @@ mod http;
 mod maps;
 #[path = "export/nats.rs"]
 mod nats;
+#[cfg(feature = "bpf")]
+mod nobody;
 #[path = "export/otlp.rs"]
 mod otlp;
 #[path = "export/prometheus.rs"]

@@ -1,7 +1,8 @@
 //! The configuration file: which metrics there are, and the limits of the server.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
@@ -80,12 +81,10 @@ const LARGEST: u64 = 1 << 20;
 impl Config {
     pub(super) fn read(path: &Path) -> Result<Self> {
         let name = printable(&path.to_string_lossy()).into_owned();
-        let length = fs::metadata(path).with_context(|| name.clone())?.len();
-        ensure!(
-            length <= LARGEST,
-            "{name}: a configuration has at most {LARGEST} bytes, and this has {length}"
-        );
-        let text = fs::read_to_string(path).with_context(|| name.clone())?;
+        let file = File::open(path).with_context(|| name.clone())?;
+        let mut text = String::new();
+        file.take(LARGEST + 1).read_to_string(&mut text).with_context(|| name.clone())?;
+        ensure!(text.len() as u64 <= LARGEST, "{name}: a configuration has at most {LARGEST} bytes");
         Self::parse(&text).with_context(|| name)
     }
 

@@ -31,7 +31,7 @@ struct Open {
     sources: Vec<(Source, Place, Labels)>,
     families: Families,
     /// Regions that were named, but could not be opened, and why.
-    down: Vec<(String, String)>,
+    down: Vec<(String, anyhow::Error)>,
     /// What is left out, in words.
     notes: Vec<String>,
     /// One source of each region: a region can be open twice, by CPU and in sums.
@@ -50,8 +50,8 @@ impl Sampler {
         let mut new = Self { names, config, by_cpu, open: Open::default() };
         new.open = new.opened()?;
         new.open.notes.iter().for_each(|note| output::note(format_args!("mapring: {note}")));
-        if let Some((name, why)) = new.open.down.first() {
-            anyhow::bail!("{name}: {why}");
+        if let Some((_, why)) = new.open.down.pop() {
+            return Err(why);
         }
         ensure!(
             !new.open.sources.is_empty() || new.wants_all(),
@@ -106,7 +106,8 @@ impl Sampler {
                 Ok(mut open) => {
                     for (name, why) in &open.down {
                         if !self.open.down.iter().any(|(known, _)| known == name) {
-                            eprintln!("mapring: {name}: no longer exported: {why}");
+                            let name = printable(name);
+                            eprintln!("mapring: {name}: no longer exported: {why:#}");
                         }
                     }
                     for note in open.notes.iter().filter(|note| !self.open.notes.contains(note)) {
@@ -231,8 +232,11 @@ impl Open {
         let added = find::find(name).and_then(|place| self.add_place(place, by_cpu, most));
         match added {
             Ok(Some(index)) => return Some(index),
-            Ok(None) => self.down.push((name.to_owned(), "it has no values to export".to_owned())),
-            Err(e) => self.down.push((name.to_owned(), format!("{e:#}"))),
+            Ok(None) => {
+                let why = anyhow::anyhow!("{}: it has no values to export", printable(name));
+                self.down.push((name.to_owned(), why));
+            }
+            Err(e) => self.down.push((name.to_owned(), e)),
         }
         None
     }
@@ -279,6 +283,7 @@ impl Open {
                 self.add_defaults(index);
             }
         }
+        self.notes.extend(all.hidden.iter().map(|why| printable(why).into_owned()));
         self.maps = all.maps;
     }
 }

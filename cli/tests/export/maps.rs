@@ -11,6 +11,7 @@ use libbpf_rs::{MapCore, MapHandle, MapType, ProgramInput};
 use mapring::Counters;
 use rustix::time::{ClockId, clock_gettime};
 
+use super::nobody::as_nobody;
 use super::{Dir, Running, get, mapring, scrape, until, value};
 
 #[allow(clippy::all, missing_docs, unreachable_pub, dead_code, unsafe_op_in_unsafe_fn)]
@@ -189,6 +190,20 @@ fn all_regions_are_exported_and_a_new_loader_is_followed() {
     until("the new counters", || (value(&scrape(&address), &series) == Some(10.0)).then_some(()));
     drop(old);
     assert_eq!(exporter.interrupt(), Some(0));
+}
+
+#[test]
+fn nobody_exports_what_is_readable_and_is_told_what_is_not() {
+    let Some(loaded) = Loaded::new("nobody") else { return };
+    loaded.fill(5);
+    let denied = as_nobody(&["export", "prometheus", "--once", &loaded.path("t_calls")]);
+    let said = String::from_utf8(denied.stderr).unwrap();
+    assert!(denied.status.code() == Some(77) && said.contains(&loaded.path("t_calls")), "{said}");
+    let denied = as_nobody(&["export", "nats", "--stream", "s", "--subject", "r", &loaded.path("t_events")]);
+    assert_eq!(denied.status.code(), Some(77));
+    let all = as_nobody(&["export", "prometheus", "--once"]);
+    let said = String::from_utf8(all.stderr).unwrap();
+    assert!(all.status.success() && !said.is_empty(), "it says what is hidden");
 }
 
 /// The CPU time of a call by this thread, in nanoseconds: the smallest of several means.
