@@ -361,11 +361,11 @@ impl Export<'_> {
         Ok(())
     }
 
-    /// Takes the answers under way, and asks for the positions again.
+    /// After the refusal of the oldest message: takes the other answers under way, and asks for the positions again.
     fn again(&mut self, client: &mut Client) -> Result<()> {
         let under_way = self.pending.iter().filter(|message| message.sent.is_some()).count();
         let end = Instant::now() + ANSWER;
-        for _ in 0..under_way {
+        for _ in 1..under_way {
             let left = end.saturating_duration_since(Instant::now());
             ensure!(client.next(left)?.is_some(), "no acknowledgement in {ANSWER:?}");
         }

@@ -218,10 +218,12 @@ fn other_publishers_in_the_stream_do_no_harm() {
     let (region, to) = (path(&ring.region()), server.address());
     let exporters = [0, 1].map(|_| Running::mapring(&server.export(&region, &to, &["--pending", "16"])));
     let mut other = Client::new(&server);
-    for _ in 0..100 {
-        push(&ring, 0, 10);
-        push(&ring, 1, 10);
-        assert!(other.ask("other", &json!({}))["seq"].as_u64() > Some(0));
+    for _ in 0..50 {
+        push(&ring, 0, 20);
+        push(&ring, 1, 20);
+        for _ in 0..20 {
+            assert!(other.ask("other", &json!({}))["seq"].as_u64() > Some(0));
+        }
     }
     until("all records", || {
         let found = server.messages();
