@@ -178,8 +178,9 @@ fn nothing_is_missing_or_twice_when_the_server_and_the_exporter_are_killed() {
         }
         match round {
             1 | 4 => {
-                server.running = None; // killed
-                push(&ring, 1, 100);
+                push(&ring, 1, 60);
+                server.running = None; // killed, in the middle of these
+                push(&ring, 1, 40);
                 exporter.wait_for("trying again");
                 server.run();
             }
