@@ -2,12 +2,13 @@
 //!
 //! Each shard has a subject of its own. The `Nats-Msg-Id` of a message says which tickets it stands for, so the last
 //! message of a subject is also the position of this export: nothing else is stored. Each message says which message must be
-//! before it: the first of a shard under way names the sequence of the last one in its subject
-//! (`Nats-Expected-Last-Subject-Sequence`), and each one that follows another under way names that
-//! (`Nats-Expected-Last-Msg-Id`). So the server takes none twice and none after a gap. After any error, positions are asked
-//! for again. If others publish to the stream, fewer messages are under way at once.
+//! before it. Those under way are of one shard: the first names the sequence of the last message in its subject
+//! (`Nats-Expected-Last-Subject-Sequence`), each other one the message before it (`Nats-Expected-Last-Msg-Id`). So the server
+//! takes none twice and none after a gap, even from two exporters. (Under way with those of another shard, a message could
+//! follow one that was a duplicate, and skip one that was refused.) After any error, positions are asked for again. If others
+//! publish to the stream, fewer messages are under way at once.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -105,7 +106,7 @@ struct Export<'a> {
     token: u64,
     /// The most messages under way: fewer if others publish to this stream.
     window: usize,
-    /// When the oldest message was sent, or the last answer came.
+    /// When messages were sent, or the last answer came.
     heard: Instant,
     published: u64,
     lost: u64,
@@ -288,38 +289,29 @@ impl Export<'_> {
         Ok(count > 0)
     }
 
-    /// Sends what fits into the window.
+    /// Sends the messages of the shard that waits longest, if none are under way.
     fn send(&mut self, client: &mut Client) -> Result<()> {
+        let Some(shard) = self.pending.front().map(|oldest| oldest.shard) else { return Ok(()) };
+        if self.pending.iter().any(|message| message.sent.is_some()) {
+            return Ok(());
+        }
+        self.heard = Instant::now();
         let mut out = Vec::new();
         let Args { stream, subject, .. } = self.args;
-        if self.pending.front().is_none_or(|oldest| oldest.sent.is_none()) {
-            self.heard = Instant::now();
-        }
         let mut before: Option<String> = None;
-        let mut under_way = BTreeSet::new();
-        for message in self.pending.iter_mut().take(self.window) {
-            let (shard, tickets) = (message.shard, &message.tickets);
-            let id = self.ring.id(shard, tickets);
-            let is_first = under_way.insert(shard);
-            if message.sent.is_none() {
-                let mut headers = format!("Nats-Msg-Id: {id}\r\nNats-Expected-Stream: {stream}\r\n");
-                if let Some(before) = &before {
-                    headers.push_str(&format!("Nats-Expected-Last-Msg-Id: {before}\r\n"));
-                }
-                if is_first {
-                    let last = self.last.get(&shard).copied().unwrap_or_default();
-                    headers.push_str(&format!("Nats-Expected-Last-Subject-Sequence: {last}\r\n"));
-                }
-                self.token += 1;
-                client.encode(
-                    &mut out,
-                    &format!("{subject}.{shard}"),
-                    self.token,
-                    &headers,
-                    &message.payload,
-                );
-                message.sent = Some(self.token);
-            }
+        let of_shard = self.pending.iter_mut().filter(|message| message.shard == shard);
+        for message in of_shard.take(self.window) {
+            let id = self.ring.id(shard, &message.tickets);
+            let expected = match before {
+                Some(before) => format!("Msg-Id: {before}"),
+                None => format!("Subject-Sequence: {}", self.last.get(&shard).copied().unwrap_or_default()),
+            };
+            let headers = format!(
+                "Nats-Msg-Id: {id}\r\nNats-Expected-Stream: {stream}\r\nNats-Expected-Last-{expected}\r\n"
+            );
+            self.token += 1;
+            client.encode(&mut out, &format!("{subject}.{shard}"), self.token, &headers, &message.payload);
+            message.sent = Some(self.token);
             before = Some(id);
         }
         client.send(&out)
@@ -332,17 +324,15 @@ impl Export<'_> {
             timeout = Duration::ZERO;
             self.heard = Instant::now();
             let token = message.token.parse::<u64>().ok();
-            let Some(oldest) = self.pending.front().filter(|oldest| oldest.sent.is_some()) else { continue };
-            if oldest.sent != token {
-                continue; // an answer on something that was resumed
-            }
+            let of_token = |one: &Message| one.sent.is_some() && one.sent == token;
+            let Some(at) = self.pending.iter().position(of_token) else { continue };
             match message.answer() {
                 Ok(answer) => {
                     let seq = answer["seq"].as_u64().context("an answer without a sequence")?;
-                    let Some(oldest) = self.pending.pop_front() else { continue };
-                    self.bytes -= oldest.payload.len();
+                    let Some(taken) = self.pending.remove(at) else { continue };
+                    self.bytes -= taken.payload.len();
                     self.published += 1;
-                    self.last.insert(oldest.shard, seq);
+                    self.last.insert(taken.shard, seq);
                     let is_alone = seq == self.newest.wrapping_add(1);
                     self.window =
                         if is_alone { (self.window + 1).min(self.args.pending as usize) } else { 1 };
@@ -356,12 +346,12 @@ impl Export<'_> {
                 Err(why) => bail!("{why}"),
             }
         }
-        let waits = self.pending.front().is_some_and(|oldest| oldest.sent.is_some());
+        let waits = self.pending.iter().any(|message| message.sent.is_some());
         ensure!(!waits || self.heard.elapsed() < ANSWER, "no acknowledgement in {ANSWER:?}");
         Ok(())
     }
 
-    /// After the refusal of the oldest message: takes the other answers under way, and asks for the positions again.
+    /// After a refusal: takes the other answers under way, and asks for the positions again.
     fn again(&mut self, client: &mut Client) -> Result<()> {
         let under_way = self.pending.iter().filter(|message| message.sent.is_some()).count();
         let end = Instant::now() + ANSWER;

@@ -178,9 +178,17 @@ fn nothing_is_missing_or_twice_when_the_server_and_the_exporter_are_killed() {
         }
         match round {
             1 | 4 => {
-                push(&ring, 1, 60);
-                server.running = None; // killed, in the middle of these
-                push(&ring, 1, 40);
+                // It is killed in the middle of these.
+                std::thread::scope(|scope| {
+                    scope.spawn(|| {
+                        for _ in 0..100 {
+                            push(&ring, 1, 6);
+                            std::thread::sleep(std::time::Duration::from_micros(200));
+                        }
+                    });
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                    server.running = None;
+                });
                 exporter.wait_for("trying again");
                 server.run();
             }
@@ -194,7 +202,7 @@ fn nothing_is_missing_or_twice_when_the_server_and_the_exporter_are_killed() {
         }
     }
     // The last record of each shard makes what was lost before it known.
-    let (ends, mut found) = ([6 * 250 + 2 * 500, 6 * 150 + 2 * 100], BTreeMap::new());
+    let (ends, mut found) = ([6 * 250 + 2 * 500, 6 * 150 + 2 * 600], BTreeMap::new());
     until("all records", || {
         found = server.messages();
         let is_there =
