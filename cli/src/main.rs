@@ -4,6 +4,7 @@
 mod demo;
 mod doctor;
 mod exit;
+mod export;
 mod flight;
 mod new;
 mod output;
@@ -48,6 +49,8 @@ enum Command {
     Record(recording::record::Args),
     Replay(recording::replay::Args),
     Inspect(recording::inspect::Args),
+    /// Send values and records of regions to Prometheus, OpenTelemetry or NATS
+    Export(export::Args),
     /// Report what this kernel, user and machine can do, and how to get what is missing
     Doctor(doctor::Args),
     Pin(pins::Pin),
@@ -86,6 +89,7 @@ fn run(args: &Args) -> Result<ExitCode> {
         Command::Record(args) => regions::outcome(recording::record::run(args)),
         Command::Replay(args) => regions::outcome(recording::replay::run(args)),
         Command::Inspect(args) => regions::outcome(recording::inspect::run(args)),
+        Command::Export(args) => export::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Pin(args) => pins::pin(args),
         Command::Freeze(args) => pins::freeze(args),

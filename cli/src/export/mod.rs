@@ -1,0 +1,78 @@
+//! `mapring export`: values and records of regions, for the engines that watch fleets.
+
+mod config;
+mod families;
+mod http;
+mod jetstream;
+mod nats;
+mod otlp;
+mod otlp_proto;
+mod prom_proto;
+mod prometheus;
+mod published;
+mod sample;
+mod series;
+mod source;
+mod text;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use anyhow::Result;
+
+use self::config::Config;
+use self::sample::Sampler;
+use crate::exit::Refused;
+use crate::regions;
+
+/// Send values and records of regions to Prometheus, OpenTelemetry or NATS
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    Prometheus(prometheus::Args),
+    Otlp(otlp::Args),
+    Nats(nats::Args),
+}
+
+/// What is exported of which regions.
+#[derive(clap::Args)]
+struct What {
+    /// Pins, id:42, names of maps, or memory files (/proc/PID/fd/N). Without any, and without metrics in the
+    /// configuration: all regions that this user can read
+    target: Vec<String>,
+    /// Read metrics and limits from this TOML file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Export counters for each CPU, with the label `cpu`, instead of their sums
+    #[arg(long)]
+    by_cpu: bool,
+}
+
+impl What {
+    fn sampler(&self) -> Result<Sampler> {
+        let config = self.config.as_deref().map(Config::read).transpose()?.unwrap_or_default();
+        Sampler::new(self.target.clone(), config, self.by_cpu)
+    }
+}
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let done = match &args.command {
+        Command::Prometheus(args) => prometheus::run(args),
+        Command::Otlp(args) => otlp::run(args),
+        Command::Nats(args) => nats::run(args),
+    };
+    done.map(|()| ExitCode::SUCCESS)
+        .map_err(|e| if regions::is_denied(&e) { Refused(format!("{e:#}")).into() } else { e })
+}
+
+/// The time since 1970 in nanoseconds.
+fn nanoseconds() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or_default()
+}

@@ -1,0 +1,145 @@
+//! `mapring export otlp`: pushes values to a collector of OpenTelemetry, as protobuf over HTTP.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail, ensure};
+use prost::Message;
+
+use super::What;
+use super::otlp_proto::{ExportMetricsServiceResponse, Otlp};
+use super::sample::Sampler;
+use crate::output;
+use crate::regions::Interrupted;
+use crate::regions::text::printable;
+
+/// Pushes values of regions to an OpenTelemetry collector, or another server that takes OTLP over HTTP
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    what: What,
+    /// Where to push: http://HOST:PORT/PATH. For TLS, push to a collector on this machine
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:4318/v1/metrics", value_parser = url)]
+    to: String,
+    /// The time between two pushes
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = output::span)]
+    every: Duration,
+    /// Push once, and end
+    #[arg(long)]
+    once: bool,
+}
+
+/// The longest time for a push.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// The first pause after a failed push, and the longest.
+const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
+/// The largest answer that is read.
+const ANSWER: u64 = 64 << 10;
+
+fn url(text: &str) -> Result<String, String> {
+    let host = text.strip_prefix("http://").filter(|rest| !rest.is_empty() && !rest.starts_with('/'));
+    host.map(|_| text.to_owned()).ok_or_else(|| "write it as http://HOST:PORT/v1/metrics".to_owned())
+}
+
+/// What the server did not take, and whether it may take it later.
+struct Failed {
+    why: String,
+    /// How long the server wants to be left alone.
+    after: Option<Duration>,
+    /// It may take the next push.
+    for_now: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<()> {
+    ensure!(args.every >= Duration::from_millis(10), "--every: at least 10ms");
+    let mut sampler = args.what.sampler()?;
+    let interrupted = Interrupted::new()?;
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .proxy(None)
+        .timeout_global(Some(TIMEOUT))
+        .user_agent(concat!("mapring/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .into();
+    if !args.once {
+        output::note(format_args!("mapring: {} regions to {}", sampler.regions(), printable(&args.to)));
+    }
+    let (mut failures, mut said, mut pause) = (0_u64, String::new(), PAUSES[0]);
+    loop {
+        // Values are sums: a push replaces those that failed before, so none is kept.
+        let wait = match push(&agent, args, &mut sampler, &host) {
+            Ok(()) => {
+                if failures > 0 {
+                    eprintln!(
+                        "mapring: {}: takes values again, after {failures} failed pushes",
+                        printable(&args.to)
+                    );
+                }
+                (failures, pause) = (0, PAUSES[0]);
+                said.clear();
+                args.every
+            }
+            Err(Failed { why, .. }) if args.once => bail!("{}: {why}", printable(&args.to)),
+            Err(Failed { why, after, for_now }) => {
+                failures += 1;
+                let wait =
+                    if for_now { after.unwrap_or(pause).min(PAUSES[1]) } else { args.every.max(pause) };
+                pause = (2 * pause).min(PAUSES[1]);
+                if said != why {
+                    eprintln!("mapring: {}: {why}; next push in {wait:.0?}", printable(&args.to));
+                    said = why;
+                }
+                wait
+            }
+        };
+        if args.once || interrupted.sleep(wait) {
+            return Ok(());
+        }
+        sampler.look();
+    }
+}
+
+fn push(agent: &ureq::Agent, args: &Args, sampler: &mut Sampler, host: &str) -> Result<(), Failed> {
+    let failed = |why: String, for_now| Failed { why: printable(&why).into_owned(), after: None, for_now };
+    sampler.read();
+    let mut otlp = Otlp::new(super::nanoseconds());
+    sampler.emit(&mut otlp);
+    let request = otlp.finish(host.to_owned()).encode_to_vec();
+    let limit = sampler.config.limits.response;
+    if request.len() > limit {
+        return Err(failed(
+            format!("the values have more than {limit} bytes: raise `response` in [limits]"),
+            false,
+        ));
+    }
+    let sent = agent.post(&args.to).content_type("application/x-protobuf").send(&request[..]);
+    let mut response = sent.map_err(|e| failed(e.to_string(), true))?;
+    let status = response.status().as_u16();
+    let after = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
+    let answer = response.body_mut().with_config().limit(ANSWER).read_to_vec();
+    match status {
+        200..300 => {
+            let answer =
+                ExportMetricsServiceResponse::decode(&*answer.unwrap_or_default()).unwrap_or_default();
+            match answer.partial_success {
+                Some(partial) if partial.rejected_data_points > 0 => {
+                    let (count, why) = (partial.rejected_data_points, partial.error_message);
+                    Err(failed(format!("{count} values were rejected: {why}"), false))
+                }
+                _ => Ok(()),
+            }
+        }
+        // These may take it later, says the specification of OTLP.
+        429 | 502 | 503 | 504 => {
+            let after = after.map(Duration::from_secs);
+            Err(Failed { after, ..failed(format!("HTTP status {status}"), true) })
+        }
+        _ => {
+            let text: String =
+                String::from_utf8_lossy(&answer.unwrap_or_default()).chars().take(200).collect();
+            let colon = if text.trim().is_empty() { "" } else { ": " };
+            Err(failed(format!("HTTP status {status}{colon}{}", text.trim()), false))
+        }
+    }
+}

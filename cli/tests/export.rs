@@ -1,0 +1,166 @@
+//! `mapring export` as a user runs it: read by real servers that the test starts, and by hostile clients.
+
+#[path = "export/http.rs"]
+mod http;
+#[cfg(feature = "bpf")]
+#[path = "export/maps.rs"]
+mod maps;
+#[path = "export/nats.rs"]
+mod nats;
+#[cfg(feature = "bpf")]
+mod nobody;
+#[path = "export/otlp.rs"]
+mod otlp;
+#[path = "export/prometheus.rs"]
+mod prometheus;
+#[path = "export/servers.rs"]
+mod servers;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The longest time for anything that must happen.
+const DEADLINE: Duration = Duration::from_secs(90);
+
+fn mapring(args: &[&str]) -> Output {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_mapring")).args(args).stdin(Stdio::null()).output().unwrap();
+    eprint!("{}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+/// The path by which another process opens a file of this one.
+fn path(fd: &impl AsFd) -> String {
+    format!("/proc/{}/fd/{}", std::process::id(), fd.as_fd().as_raw_fd())
+}
+
+/// A process that ends with the test, and the lines that it printed on stderr.
+struct Running {
+    child: Child,
+    said: Arc<Mutex<Vec<String>>>,
+}
+
+impl Running {
+    fn new(command: &mut Command) -> Self {
+        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let (from, said) = (BufReader::new(child.stderr.take().unwrap()), Arc::new(Mutex::new(Vec::new())));
+        let to = said.clone();
+        thread::spawn(move || {
+            for line in from.lines().map_while(Result::ok) {
+                println!("  {line}");
+                to.lock().unwrap().push(line);
+            }
+        });
+        Self { child, said }
+    }
+
+    fn mapring(args: &[&str]) -> Self {
+        Self::new(Command::new(env!("CARGO_BIN_EXE_mapring")).args(args))
+    }
+
+    fn said(&self) -> Vec<String> {
+        self.said.lock().unwrap().clone()
+    }
+
+    /// Waits for a line with this text.
+    fn wait_for(&mut self, text: &str) -> String {
+        until(&format!("a line with {text:?}"), || {
+            let found = self.said().into_iter().find(|line| line.contains(text));
+            let ended = self.child.try_wait().unwrap().filter(|_| found.is_none());
+            assert!(ended.is_none(), "it has ended ({ended:?}): {:?}", self.said());
+            found
+        })
+    }
+
+    /// The address of an exporter.
+    fn address(&mut self) -> String {
+        let line = self.wait_for("http://");
+        line.split("http://").nth(1).unwrap().split('/').next().unwrap().to_owned()
+    }
+
+    /// Sends Ctrl-C; returns the exit code.
+    fn interrupt(mut self) -> Option<i32> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        until("its end", || self.child.try_wait().unwrap()).code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits until there is something; fails after [`DEADLINE`].
+fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "waited in vain for {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The status and the body of a page, or `None` if the server does not answer.
+fn get(address: &str, page: &str, headers: &str) -> Option<(u16, String, Vec<u8>)> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    write!(stream, "GET {page} HTTP/1.0\r\nHost: {address}\r\n{headers}\r\n").ok()?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).ok()?;
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n")?;
+    let head = String::from_utf8(answer[..end].to_vec()).ok()?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some((status, head, answer[end + 4..].to_vec()))
+}
+
+/// The values of a text scrape: each line's name with labels, and its number.
+fn value(text: &str, series: &str) -> Option<f64> {
+    let line =
+        text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')))?;
+    line.rsplit(' ').next()?.parse().ok()
+}
+
+/// The page of an exporter as text.
+fn scrape(address: &str) -> String {
+    let (status, _, body) = get(address, "/metrics", "").unwrap();
+    let text = String::from_utf8(body).unwrap();
+    assert_eq!(status, 200, "{text}");
+    text
+}
+
+/// A directory that ends with the test.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("mapring-export-{}-{number}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        Self(dir)
+    }
+
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

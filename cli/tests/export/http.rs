@@ -1,0 +1,118 @@
+//! Clients that send nonsense, send or read without end, or come in crowds.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use mapring::Counters;
+
+use super::{DEADLINE, Dir, Running, get, path, scrape, until};
+
+/// An exporter with these limits.
+fn exporter(limits: &str) -> (Running, String, Counters) {
+    exporter_of(4096, limits)
+}
+
+fn exporter_of(counters: usize, limits: &str) -> (Running, String, Counters) {
+    let counters = Counters::create_memfd(counters, 1).unwrap();
+    let config = Dir::new();
+    let file = config.file("c.toml", &format!("[limits]\n{limits}"));
+    let region = path(counters.region());
+    let mut running =
+        Running::mapring(&["export", "prometheus", "--listen", "127.0.0.1:0", "--config", &file, &region]);
+    let address = running.address();
+    (running, address, counters)
+}
+
+/// Sends bytes, and returns all that comes back until the server ends the connection.
+fn exchange(address: &str, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    let _ = stream.write_all(bytes);
+    let mut answer = Vec::new();
+    match stream.read_to_end(&mut answer) {
+        Ok(_) => {}
+        Err(e) => assert_eq!(e.kind(), std::io::ErrorKind::ConnectionReset, "{e}"),
+    }
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[test]
+fn nonsense_is_refused() {
+    let (running, address, _counters) = exporter("request = \"4K\"");
+    for (request, status) in [
+        (&b"GET / HTTP/1.1\r\n\r\n"[..], " 404 "),
+        (b"POST /metrics HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", " 405 "),
+        (b"\x00\x01\x02\x03\r\n\r\n", " 400 "),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", " 400 "),
+        (&[&b"GET /metrics HTTP/1.1\r\n"[..], &b"a: b\r\n".repeat(100), b"\r\n"].concat(), " 431 "),
+        (&[&b"GET /metrics HTTP/1.1\r\na: "[..], &[b'x'; 4096]].concat(), " 431 "),
+        (b"HEAD /metrics?x=y HTTP/1.1\r\nAccept: \xff\xfe\r\n\r\n", " 200 "),
+    ] {
+        let answer = exchange(&address, request);
+        assert!(answer.lines().next().is_some_and(|line| line.contains(status)), "{request:?}: {answer:?}");
+    }
+    let head = exchange(&address, b"HEAD /metrics HTTP/1.1\r\n\r\n");
+    assert!(head.ends_with("\r\n\r\n"), "{head:?}");
+    scrape(&address);
+    assert_eq!(running.interrupt(), Some(0));
+}
+
+#[test]
+fn an_endless_request_and_a_slow_reader_are_cut_off() {
+    let (running, address, _counters) = exporter("clients = 2\ntime = \"1s\"");
+    // One that sends a byte now and then, and one that sends nothing and reads nothing.
+    let mut endless = TcpStream::connect(&address).unwrap();
+    let mut silent = TcpStream::connect(&address).unwrap();
+    silent.write_all(b"GET /metrics HTTP/1.1\r\n").unwrap();
+    until("the end of the endless request", || endless.write_all(b"G").err());
+    // Both were cut off: there is room for others.
+    until("room for others", || get(&address, "/metrics", "").filter(|(status, ..)| *status == 200));
+    silent.set_read_timeout(Some(DEADLINE)).unwrap();
+    let _ = silent.read_to_end(&mut Vec::new());
+    assert_eq!(running.interrupt(), Some(0));
+}
+
+#[test]
+fn one_that_never_reads_is_cut_off() {
+    // The page is larger than the buffers of a connection.
+    let (running, address, _counters) = exporter_of(200_000, "clients = 1\ntime = \"2s\"\nseries = 200_000");
+    let mut lazy = TcpStream::connect(&address).unwrap();
+    lazy.set_read_timeout(Some(DEADLINE)).unwrap();
+    lazy.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
+    until("room for one that asks for less", || {
+        let answer = exchange(&address, b"HEAD /metrics HTTP/1.1\r\n\r\n");
+        answer.starts_with("HTTP/1.1 200 ").then_some(())
+    });
+    let mut page = Vec::new();
+    let _ = lazy.read_to_end(&mut page);
+    let head = String::from_utf8_lossy(&page[..page.len().min(400)]);
+    let length = head.split("Content-Length: ").nth(1).unwrap().split('\r').next().unwrap();
+    let length: usize = length.parse().unwrap();
+    assert!(head.contains(" 200 ") && page.len() < length, "{} of {length} bytes", page.len());
+    assert_eq!(running.interrupt(), Some(0));
+}
+
+#[test]
+fn a_crowd_is_limited() {
+    let (running, address, _counters) = exporter("clients = 2\ntime = \"60s\"");
+    let waiting: Vec<_> = (0..2).map(|_| TcpStream::connect(&address).unwrap()).collect();
+    let refused = exchange(&address, b"");
+    assert!(refused.starts_with("HTTP/1.1 503 "), "{refused:?}");
+    drop(waiting);
+    until("room", || get(&address, "/metrics", "").filter(|(status, ..)| *status == 200));
+    assert_eq!(running.interrupt(), Some(0));
+}
+
+#[test]
+fn a_page_has_a_largest_size() {
+    let (mut running, address, _counters) = exporter("response = \"4K\"");
+    for accept in [
+        "text/plain",
+        "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited",
+    ] {
+        let (status, _, body) = get(&address, "/metrics", &format!("Accept: {accept}\r\n")).unwrap();
+        assert_eq!((status, &body[..]), (500, &b"the values have more than 4096 bytes\n"[..]));
+    }
+    running.wait_for("raise `response`");
+    assert_eq!(running.interrupt(), Some(0));
+}
