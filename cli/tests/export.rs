@@ -3,6 +3,8 @@
 #[path = "export/http.rs"]
 mod http;
 #[cfg(feature = "bpf")]
+mod loaded;
+#[cfg(feature = "bpf")]
 #[path = "export/maps.rs"]
 mod maps;
 #[path = "export/nats.rs"]

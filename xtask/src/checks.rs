@@ -12,12 +12,12 @@ use anyhow::Context;
 use self::kinds::{Count, check, code};
 use crate::loom::{models, mutants};
 use crate::need::Need;
-use crate::{aarch64, assembly, guide, headers, vm};
+use crate::{aarch64, assembly, guide, headers, servers, vm};
 
 pub(crate) use self::kinds::{Check, Given, Part, Proof, Test, Work};
 
 use Count::{Code, Tests};
-use Need::{Aarch64, Bpf, Machines, Nightly, OldestRust, Path, Strace, Tools};
+use Need::{Aarch64, Bpf, Machines, Nightly, OldestRust, Path, Servers, Strace, Tools};
 use Work::Lines;
 
 const BPF: &[Need] = &[Tools, Bpf];
@@ -93,6 +93,14 @@ static CHECKS: &[Check] = &[
                 "cargo test --release -p mapring-examples --no-default-features",
                 "cargo test -p mapring-cli --no-default-features",
             ]),
+        )
+        .only_in_all(),
+    check("export", "the command's export, read by Prometheus, VictoriaMetrics and NATS")
+        .test(
+            &[Tools, Bpf, Servers],
+            code("cargo test --release -p mapring-cli --all-features --test export, with Debian's servers", |tools| {
+                servers::test(tools.context("no tools")?)
+            }),
         )
         .only_in_all(),
     check("demo", "the demo, run for a second")

@@ -17,6 +17,7 @@ mod packages;
 mod privilege;
 mod prove;
 mod record;
+mod servers;
 mod setup;
 mod skip;
 mod test;

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::fmt;
 
 use crate::setup::{self, Cannot, Tools};
-use crate::{aarch64, cmd, privilege, toolchains, vm};
+use crate::{aarch64, cmd, privilege, servers, toolchains, vm};
 
 /// A requirement of a check; without it the check is skipped, with a visible message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub(crate) enum Need {
     Machines(&'static str),
     /// A compiler and an emulator for aarch64.
     Aarch64,
+    /// Prometheus and others, fetched for the tests of the export.
+    Servers,
     /// A tracer that makes system calls fail.
     Strace,
     /// A part of the repository.
@@ -37,6 +39,7 @@ impl fmt::Display for Need {
             Self::Nightly(_) => "nightly",
             Self::Machines(_) => "QEMU, kernels",
             Self::Aarch64 => "aarch64",
+            Self::Servers => "servers",
             Self::Strace => "strace",
             Self::Path(path) => path,
         })
@@ -75,6 +78,7 @@ impl Machine {
             Need::Nightly(components) => said(toolchains::nightly(components)).err(),
             Need::Machines(line) => vm::obstacle(line),
             Need::Aarch64 => aarch64::obstacle(),
+            Need::Servers => servers::obstacle(),
             Need::Strace => setup::no_strace(),
             Need::Path(path) => (!cmd::root().join(path).exists()).then(|| format!("there is no {path}")),
         }

@@ -36,6 +36,7 @@ use crate::cmd;
 use crate::packages::Tool;
 use crate::setup::{self, Tools};
 
+pub(crate) use self::apt::program;
 pub(crate) use self::cross::Cross;
 pub(crate) use self::guest::run as guest;
 pub(crate) use self::here::features;

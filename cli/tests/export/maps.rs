@@ -1,102 +1,15 @@
-//! Maps of a real program, exported by their types; and what a scrape costs.
+//! Maps of a real program, exported by their types.
 
 use std::fs;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd};
-use std::path::PathBuf;
-use std::time::Duration;
 
-use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{MapCore, MapHandle, MapType, ProgramInput};
-use mapring::Counters;
-use rustix::time::{ClockId, clock_gettime};
-
+use super::loaded::Loaded;
 use super::nobody::as_nobody;
-use super::{Dir, Running, get, mapring, scrape, until, value};
-
-#[allow(clippy::all, missing_docs, unreachable_pub, dead_code, unsafe_op_in_unsafe_fn)]
-#[allow(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block, unsafe_code)]
-mod skel {
-    include!(concat!(env!("OUT_DIR"), "/regions.skel.rs"));
-}
-
-/// The loaded program, with pins in a directory of its own.
-struct Loaded {
-    skel: skel::RegionsSkel<'static>,
-    dir: PathBuf,
-}
-
-impl Loaded {
-    /// `None`, after a loud message, if BPF is refused here.
-    fn new(name: &str) -> Option<Self> {
-        let dir = PathBuf::from(format!("/sys/fs/bpf/mapring-export-{}-{name}", std::process::id()));
-        let made = fs::create_dir(&dir).map_err(|e| format!("{}: {e}", dir.display()));
-        match made.and_then(|()| Self::load().map_err(|e| format!("{e:#}"))) {
-            Ok(skel) => {
-                let mut new = Self { skel, dir };
-                new.pin().unwrap();
-                Some(new)
-            }
-            Err(why) => {
-                let _ = fs::remove_dir_all(&dir);
-                super::servers::skipped(&why)
-            }
-        }
-    }
-
-    fn load() -> anyhow::Result<skel::RegionsSkel<'static>> {
-        let storage = Box::leak(Box::new(MaybeUninit::uninit()));
-        let mut open = skel::RegionsSkelBuilder::default().open(storage)?;
-        mapring::loader::prepare(&mut open)?;
-        let skel = open.load()?;
-        mapring::loader::initialize(&skel)?;
-        Ok(skel)
-    }
-
-    fn pin(&mut self) -> anyhow::Result<()> {
-        let maps = &mut self.skel.maps;
-        for map in [
-            &mut maps.t_events,
-            &mut maps.t_sized,
-            &mut maps.t_nodes,
-            &mut maps.t_loads,
-            &mut maps.t_calls,
-            &mut maps.t_waits,
-            &mut maps.t_depths,
-            &mut maps.t_keys,
-            &mut maps.t_settings,
-            &mut maps.t_each,
-            &mut maps.data,
-            &mut maps.bss,
-        ] {
-            let name = map.name().to_string_lossy().replace('.', "_");
-            map.pin(self.dir.join(name))?;
-        }
-        Ok(())
-    }
-
-    fn fill(&self, count: u64) {
-        for program in [&self.skel.progs.fill, &self.skel.progs.fill_others] {
-            let mut input = count.to_ne_bytes();
-            let input = ProgramInput { context_in: Some(&mut input), ..ProgramInput::default() };
-            program.test_run(input).unwrap();
-        }
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.dir.join(name).to_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Loaded {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.dir);
-    }
-}
+use super::{Dir, Running, mapring, scrape, until, value};
 
 #[test]
 fn every_kind_is_exported_by_its_types() {
-    let Some(loaded) = Loaded::new("kinds") else { return };
+    let Some(mut loaded) = Loaded::new() else { return };
+    loaded.skel.maps.bss.pin(loaded.path("bss")).unwrap();
     loaded.fill(10);
     let names = [
         "t_events",
@@ -170,7 +83,7 @@ fn every_kind_is_exported_by_its_types() {
 
 #[test]
 fn all_regions_are_exported_and_a_new_loader_is_followed() {
-    let Some(mut loaded) = Loaded::new("all") else { return };
+    let Some(mut loaded) = Loaded::new() else { return };
     loaded.fill(5);
     let mut exporter = Running::mapring(&["export", "prometheus", "--listen", "127.0.0.1:0"]);
     let address = exporter.address();
@@ -194,7 +107,7 @@ fn all_regions_are_exported_and_a_new_loader_is_followed() {
 
 #[test]
 fn nobody_exports_what_is_readable_and_is_told_what_is_not() {
-    let Some(loaded) = Loaded::new("nobody") else { return };
+    let Some(loaded) = Loaded::new() else { return };
     loaded.fill(5);
     let denied = as_nobody(&["export", "prometheus", "--once", &loaded.path("t_calls")]);
     let said = String::from_utf8(denied.stderr).unwrap();
@@ -204,91 +117,4 @@ fn nobody_exports_what_is_readable_and_is_told_what_is_not() {
     let all = as_nobody(&["export", "prometheus", "--once"]);
     let said = String::from_utf8(all.stderr).unwrap();
     assert!(all.status.success() && !said.is_empty(), "it says what is hidden");
-}
-
-/// The CPU time of a call by this thread, in nanoseconds: the smallest of several means.
-fn cost(mut f: impl FnMut()) -> u64 {
-    let now = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap();
-    let mean = |f: &mut dyn FnMut()| {
-        let before = now();
-        (0..500).for_each(|_| f());
-        u64::try_from((now() - before).as_nanos()).unwrap() / 500
-    };
-    (0..20).map(|_| mean(&mut f)).min().unwrap()
-}
-
-/// Prints what a scrape of 1,000 counters of each CPU costs. Run it in release:
-/// `cargo test --release -p mapring-cli --features bpf --test export -- --ignored --nocapture cost`
-#[test]
-#[ignore = "a measurement, not a test"]
-fn cost_of_a_scrape() {
-    const COUNTERS: u32 = 1000;
-    let loaded = Loaded::new("cost").expect("BPF");
-    loaded.fill(100);
-    let counters = Counters::open(loaded.path("t_calls").as_str()).unwrap();
-    assert!(counters.access() == mapring::Access::Mapped && counters.len() == COUNTERS as usize);
-    let mut sums = vec![0; COUNTERS as usize];
-    let mapped = cost(|| counters.sums(&mut sums).unwrap());
-    let expected = sums.clone();
-
-    // The same numbers in a per-CPU array, as exporters usually read them.
-    let options = libbpf_rs::libbpf_sys::bpf_map_create_opts {
-        sz: size_of::<libbpf_rs::libbpf_sys::bpf_map_create_opts>() as u64,
-        ..Default::default()
-    };
-    let map = MapHandle::create(MapType::PercpuArray, Some("peer"), 4, 8, COUNTERS, &options).unwrap();
-    let cpus = libbpf_rs::num_possible_cpus().unwrap();
-    for (index, sum) in (0..COUNTERS).zip(&expected) {
-        let mut values = vec![vec![0; 8]; cpus];
-        values[0] = sum.to_ne_bytes().to_vec();
-        map.update_percpu(&index.to_ne_bytes(), &values, libbpf_rs::MapFlags::ANY).unwrap();
-    }
-    let (mut keys, mut values) = (vec![0_u32; COUNTERS as usize], vec![0_u64; COUNTERS as usize * cpus]);
-    let by_batch = cost(|| {
-        let (mut next, mut count) = (0_u64, COUNTERS);
-        #[allow(unsafe_code)]
-        // SAFETY: the buffers have room for `count` keys of 4 bytes, and for as many values of 8 bytes for each CPU.
-        let done = unsafe {
-            libbpf_rs::libbpf_sys::bpf_map_lookup_batch(
-                map.as_fd().as_raw_fd(),
-                std::ptr::null_mut(),
-                (&raw mut next).cast(),
-                keys.as_mut_ptr().cast(),
-                values.as_mut_ptr().cast(),
-                &raw mut count,
-                std::ptr::null(),
-            )
-        };
-        assert!(
-            (done == 0 || done == -rustix::io::Errno::NOENT.raw_os_error()) && count == COUNTERS,
-            "{done} {count}"
-        );
-        for (sum, of_cpus) in sums.iter_mut().zip(values.chunks(cpus)) {
-            *sum = of_cpus.iter().fold(0, |sum: u64, value| sum.wrapping_add(*value));
-        }
-    });
-    assert_eq!(sums, expected);
-
-    let mut exporter =
-        Running::mapring(&["export", "prometheus", "--listen", "127.0.0.1:0", &loaded.path("t_calls")]);
-    let address = exporter.address();
-    let pid = exporter.child.id();
-    let used = || {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-        let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().map(str::to_owned).collect();
-        // Ticks of 10 ms, in user and in kernel mode.
-        [11, 12].map(|at| fields[at].parse::<u64>().unwrap() * 10_000_000)
-    };
-    let scrapes = 5000;
-    let before = used();
-    let mut size = 0;
-    for _ in 0..scrapes {
-        size = get(&address, "/metrics", "").unwrap().2.len();
-    }
-    let [user, kernel] = [0, 1].map(|at| (used()[at] - before[at]) / scrapes);
-    println!("{COUNTERS} counters of {cpus} CPUs, CPU time:");
-    println!("  mapped, read and summed:           {mapped:>8} ns");
-    println!("  BPF_MAP_LOOKUP_BATCH, and summed:  {by_batch:>8} ns: {} times", by_batch / mapped.max(1));
-    println!("  a whole scrape of {size} bytes over HTTP: {user} ns in user, {kernel} ns in kernel mode");
-    assert_eq!(exporter.interrupt(), Some(0));
 }

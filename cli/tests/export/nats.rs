@@ -20,7 +20,7 @@ struct Server {
 
 impl Server {
     fn start() -> Option<Self> {
-        installed("nats-server", "nats-server")?;
+        installed("nats-server")?;
         let mut new = Self { port: "-1".to_owned(), running: None, dir: Dir::new() };
         new.run();
         let port_in = |line: String| line.rsplit(':').next().map(str::to_owned);
@@ -30,7 +30,7 @@ impl Server {
     }
 
     fn run(&mut self) {
-        let mut command = installed("nats-server", "nats-server").unwrap();
+        let mut command = installed("nats-server").unwrap();
         command.args(["-js", "-a", "127.0.0.1", "-p", &self.port, "-sd"]).arg(self.dir.0.join("store"));
         let mut running = Running::new(&mut command);
         running.wait_for("Server is ready");

@@ -1,25 +1,28 @@
 //! Servers that a test starts, if they are installed.
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
 use super::{Dir, Running, get, until};
 
-/// A command to start a server. `None`, after a loud message, if it is not installed.
-pub(crate) fn installed(server: &str, package: &str) -> Option<Command> {
-    let found = Command::new(server).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+/// A command to start a server, from the folder `MAPRING_SERVERS` that `cargo xtask test export` fills, or without it
+/// an installed one. `None`, after a loud message, if there is none.
+pub(crate) fn installed(server: &str) -> Option<Command> {
+    let folder = std::env::var_os("MAPRING_SERVERS").map(PathBuf::from);
+    let program = folder.map_or_else(|| server.into(), |folder| folder.join(server));
+    let found = Command::new(&program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     match found {
-        Ok(_) => Some(Command::new(server)),
-        Err(e) => skipped(&format!("{server}: {e}: sudo apt-get install {package}")),
+        Ok(_) => Some(Command::new(program)),
+        Err(e) => skipped(&format!("{}: {e}", program.display())),
     }
 }
 
-/// Says loudly that a test does not run, or fails if all must run.
+/// Says loudly that a test does not run, or fails where all servers are expected.
 pub(crate) fn skipped<T>(why: &str) -> Option<T> {
-    let required = std::env::var("MAPRING_REQUIRE_BPF").is_ok_and(|value| value == "1");
-    assert!(!required, "MAPRING_REQUIRE_BPF=1, but {why}");
-    eprintln!("\n!!!! SKIPPED: {why} !!!!\n");
+    assert!(std::env::var_os("MAPRING_SERVERS").is_none(), "{why}");
+    eprintln!("\n!!!! SKIPPED: {why}: `cargo xtask test export` fetches the servers, and runs all !!!!\n");
     None
 }
 
@@ -33,7 +36,7 @@ pub(crate) struct Prometheus {
 impl Prometheus {
     /// Prometheus with this configuration. `None` if it is not installed.
     pub(crate) fn start(config: &str, options: &[&str]) -> Option<Self> {
-        let mut command = installed("prometheus", "prometheus")?;
+        let mut command = installed("prometheus")?;
         let dir = Dir::new();
         let config = dir.file("prometheus.yml", config);
         command.arg(format!("--config.file={config}"));
@@ -48,10 +51,7 @@ impl Prometheus {
     /// VictoriaMetrics, which takes OTLP. (Debian's Prometheus is built without.) `None` if it is not installed, or older
     /// than 1.92.
     pub(crate) fn victoria() -> Option<Self> {
-        const PACKAGE: &str = "victoria-metrics # of Debian 13 or later";
-        let name =
-            std::env::var("MAPRING_VICTORIA_METRICS").unwrap_or_else(|_| "victoria-metrics".to_owned());
-        let mut command = installed(&name, PACKAGE)?;
+        let mut command = installed("victoria-metrics")?;
         let dir = Dir::new();
         command.arg(format!("-storageDataPath={}/data", dir.0.display()));
         command.args(["-httpListenAddr=127.0.0.1:0", "-search.latencyOffset=0s", "-search.disableCache"]);
@@ -61,7 +61,7 @@ impl Prometheus {
         if known
             .is_none_or(|(status, _, body)| status >= 400 && body.windows(11).any(|w| w == b"unsupported"))
         {
-            return skipped(&format!("{name} does not take OTLP: sudo apt-get install {PACKAGE}"));
+            return skipped("this victoria-metrics does not take OTLP");
         }
         Some(Self { address, _running: running, _dir: dir })
     }

@@ -27,7 +27,11 @@ impl Loaded {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let dir = PathBuf::from(format!("/sys/fs/bpf/mapring-cli-{}-{number}", std::process::id()));
         let made = fs::create_dir(&dir).map_err(|e| format!("{}: {e}", dir.display()));
-        match made.and_then(|()| Self::load(&dir).map_err(|e| format!("{e:#}"))) {
+        let pinned = || {
+            let mut skel = Self::load()?;
+            Self::pin(&mut skel, &dir).map(|()| skel)
+        };
+        match made.and_then(|()| pinned().map_err(|e| format!("{e:#}"))) {
             Ok(skel) => Some(Self { skel, dir }),
             Err(why) => {
                 let required = std::env::var("MAPRING_REQUIRE_BPF").is_ok_and(|value| value == "1");
@@ -39,13 +43,13 @@ impl Loaded {
         }
     }
 
-    fn load(dir: &Path) -> anyhow::Result<skel::RegionsSkel<'static>> {
+    /// Loads the program once more, without pins.
+    pub(crate) fn load() -> anyhow::Result<skel::RegionsSkel<'static>> {
         let storage = Box::leak(Box::new(MaybeUninit::uninit()));
         let mut open = skel::RegionsSkelBuilder::default().open(storage)?;
         mapring::loader::prepare(&mut open)?;
-        let mut skel = open.load()?;
+        let skel = open.load()?;
         mapring::loader::initialize(&skel)?;
-        Self::pin(&mut skel, dir)?;
         Ok(skel)
     }
 

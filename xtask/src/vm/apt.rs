@@ -60,6 +60,20 @@ pub(crate) fn development(packages: &[&str], arch: Arch) -> Result<PathBuf> {
     Ok(place)
 }
 
+/// Puts a program of a Debian package into a folder, unless it is there.
+pub(crate) fn program(package: &str, suite: &str, folder: &Path) -> Result<()> {
+    let place = folder.join(package);
+    if place.exists() {
+        return Ok(());
+    }
+    eprintln!("Fetching {package} from debian's {suite}");
+    fs::create_dir_all(folder)?;
+    let in_package = format!("usr/bin/{package}");
+    Root::new(&DEBIAN, suite, Arch::HOST)?.extract(package, &[&format!("./{in_package}")], |found| {
+        Ok(fs::rename(found.join(&in_package), &place)?)
+    })
+}
+
 /// The folder of all virtual machine files.
 pub(crate) fn folder() -> PathBuf {
     cmd::target_dir().join("vm")

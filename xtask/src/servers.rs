@@ -1,0 +1,35 @@
+//! The servers that receive what the command exports: Debian's packages, unpacked beside the build. None is installed.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::cmd;
+use crate::setup::Tools;
+use crate::vm;
+
+/// Packages with a program of the same name, and the first suite whose version has what the tests need.
+const PACKAGES: [(&str, &str); 3] =
+    [("prometheus", "bookworm"), ("nats-server", "bookworm"), ("victoria-metrics", "trixie")];
+
+const TEST: &str = "cargo test --release -p mapring-cli --all-features --test export";
+
+fn folder() -> PathBuf {
+    cmd::target_dir().join("servers")
+}
+
+fn fetch() -> Result<()> {
+    PACKAGES.into_iter().try_for_each(|(package, suite)| vm::program(package, suite, &folder()))
+}
+
+/// Why there are no servers here: no network to fetch them, or no Debian tools.
+pub(crate) fn obstacle() -> Option<String> {
+    fetch().err().map(|error| format!("{error:#}"))
+}
+
+/// Runs the tests that need them.
+pub(crate) fn test(tools: &Tools) -> Result<()> {
+    fetch()?;
+    let mut cargo = cmd::line(TEST);
+    cmd::run(tools.export(cargo.env("MAPRING_SERVERS", folder())))
+}
