@@ -68,9 +68,9 @@ pub(crate) fn program(package: &str, suite: &str, folder: &Path) -> Result<()> {
     }
     eprintln!("Fetching {package} from debian's {suite}");
     fs::create_dir_all(folder)?;
-    let in_package = format!("usr/bin/{package}");
-    Root::new(&DEBIAN, suite, Arch::HOST)?.extract(package, &[&format!("./{in_package}")], |found| {
-        Ok(fs::rename(found.join(&in_package), &place)?)
+    Root::new(&DEBIAN, suite, Arch::HOST)?.extract(package, &[&format!("./usr/*bin/{package}")], |found| {
+        let program = largest(found)?.with_context(|| format!("no program in {package}"))?;
+        Ok(fs::rename(program, &place)?)
     })
 }
 
