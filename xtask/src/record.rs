@@ -31,7 +31,7 @@ PAUSE=3 say 'mapring flight start         # loads, pins, and exits: the kernel r
 (for _ in 1 2 3 4 5; do grep -rqs mapring /usr/share/doc; done) &
 PAUSE=3 say 'mapring flight status'
 PAUSE=2 say 'mapring flight dump --last 10s --out crash.pftrace'
-PAUSE=3 say 'mapring flight dump --format csv 2>/dev/null | grep exec | cut -d, -f1,3,6,31 | tail -n 4'
+PAUSE=3 say 'mapring flight dump --format csv 2>/dev/null | cut -d, -f1,3,6,31 | grep /usr/bin | tail -n 4'
 PAUSE=1 say 'mapring flight stop'"#,
         lines: "28",
     },
