@@ -77,6 +77,11 @@ mod tests {
         assert!(text.chars().all(|letter| letter == '\n' || !letter.is_control()));
         let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines.len(), events().len() + 2);
+        let schema = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/ndjson.schema.json"));
+        let mut schema: Value = serde_json::from_str(schema).unwrap();
+        schema["$ref"] = "#/$defs/flight_dump".into();
+        let schema = jsonschema::validator_for(&schema).unwrap();
+        lines.iter().for_each(|line| schema.validate(line).unwrap());
         let find = |event: &str| lines.iter().find(|line| line["event"] == event).unwrap();
         let unknown = find("sys_enter");
         assert_eq!((&unknown["arg0"], &unknown["syscall"]), (&"0xffffffffffffffff".into(), &Value::Null));
