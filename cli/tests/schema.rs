@@ -13,7 +13,8 @@ fn checked(definition: &str, args: &[&str]) -> usize {
     assert!(schema["$defs"][definition].is_object());
     schema["$ref"] = format!("#/$defs/{definition}").into();
     let schema = jsonschema::validator_for(&schema).unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_mapring")).args(args).stdin(Stdio::null()).output().unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_mapring")).args(args).stdin(Stdio::null()).output().unwrap();
     assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
     for line in text.lines() {
@@ -41,7 +42,10 @@ fn lines_are_as_the_schema_says() {
     let (region, table, values) = (path(&ring.region()), path(&counters.region()), path(&cells.region()));
 
     assert_eq!(checked("ls", &["ls", "--json", &region, &table, &values]), 3);
-    assert_eq!(checked("stat", &["stat", "--json", "--count", "1", "--interval", "50ms", &region, &table]), 2);
+    assert_eq!(
+        checked("stat", &["stat", "--json", "--count", "1", "--interval", "50ms", &region, &table]),
+        2
+    );
     assert_eq!(checked("tail", &["tail", "--json", "--no-follow", &region]), 10);
     assert!(checked("doctor", &["doctor", "--json"]) > 10);
 

@@ -153,9 +153,11 @@ pub(crate) fn missing(object: &Object, readers: &Counted) -> Vec<String> {
         let count = counted::cell(object, cell);
         expect(format!("no writer found another in cell {cell}"), count.dropped > 0 && count.committed > 0);
     }
-    for [cells, latches] in readers.busy {
-        expect("no reader found a writer in a cell".into(), cells > 0);
-        expect("no latch changed under a reader".into(), latches > 0);
+    for (reader, [cells, latches]) in ["maps", "looks up"].iter().zip(readers.busy) {
+        expect(format!("no reader that {reader} found a writer in a cell"), cells > 0);
+        // A mapped latch is read by a few instructions without a branch, and an emulator switches CPUs only at branches.
+        let leaves_it = *reader != "maps" || std::env::var_os("MAPRING_CPUS_TAKE_TURNS").is_none();
+        expect(format!("no latch changed under a reader that {reader}"), latches > 0 || !leaves_it);
     }
     missing
 }
