@@ -82,8 +82,8 @@ static CHECKS: &[Check] = &[
         BPF,
         Lines(&[
             "cargo test --release -p mapring-examples --all-features",
-            // Apart from the examples, whose features of the library would make another build of it.
-            "cargo test --release -p mapring-cli --all-features",
+            // Apart from the examples, whose features of the library would make another build of it. As in `demo`.
+            "cargo test --release -p mapring-cli --features bpf",
         ]),
     ),
     check("examples-memfd", "the same without BPF")
@@ -91,14 +91,14 @@ static CHECKS: &[Check] = &[
             &[],
             Lines(&[
                 "cargo test --release -p mapring-examples --no-default-features",
-                "cargo test -p mapring-cli --no-default-features",
+                "cargo test -p mapring-cli --no-default-features --features parquet",
             ]),
         )
         .only_in_all(),
     check("export", "the command's export, read by Prometheus, VictoriaMetrics and NATS")
         .test(
             &[Tools, Bpf, Servers],
-            code("cargo test --release -p mapring-cli --all-features --test export, with Debian's servers", |tools| {
+            code("cargo test --release -p mapring-cli --features bpf --test export, with Debian's servers", |tools| {
                 servers::test(tools.context("no tools")?)
             }),
         )
