@@ -84,6 +84,7 @@ static CHECKS: &[Check] = &[
             "cargo test --release -p mapring-examples --all-features",
             // Apart from the examples, whose features of the library would make another build of it. As in `demo`.
             "cargo test --release -p mapring-cli --features bpf",
+            "cargo test -p mapring-cli --all-features --test flight_dump parquet",
         ]),
     ),
     check("examples-memfd", "the same without BPF")
