@@ -5,8 +5,13 @@
 char LICENSE[] SEC("license") = "GPL";
 
 struct version_event {
+#ifdef NEW_VERSION
+	__u32 cpu, pid;
+	__u64 ns;
+#else
 	__u64 ns;
 	__u32 pid, cpu;
+#endif
 };
 
 MAPRING_RING(versions, struct version_event, 64);

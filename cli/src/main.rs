@@ -49,7 +49,6 @@ enum Command {
     Record(recording::record::Args),
     Replay(recording::replay::Args),
     Inspect(recording::inspect::Args),
-    /// Send values and records of regions to Prometheus, OpenTelemetry or NATS
     Export(export::Args),
     /// Report what this kernel, user and machine can do, and how to get what is missing
     Doctor(doctor::Args),

@@ -23,10 +23,9 @@ use anyhow::Result;
 
 use self::config::Config;
 use self::sample::Sampler;
-use crate::exit::Refused;
 use crate::regions;
 
-/// Send values and records of regions to Prometheus, OpenTelemetry or NATS
+/// Sends values and records of regions to Prometheus, OpenTelemetry or NATS
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -62,13 +61,11 @@ impl What {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let done = match &args.command {
+    regions::outcome(match &args.command {
         Command::Prometheus(args) => prometheus::run(args),
         Command::Otlp(args) => otlp::run(args),
         Command::Nats(args) => nats::run(args),
-    };
-    done.map(|()| ExitCode::SUCCESS)
-        .map_err(|e| if regions::is_denied(&e) { Refused(format!("{e:#}")).into() } else { e })
+    })
 }
 
 /// The time since 1970 in nanoseconds.

@@ -22,6 +22,7 @@ use super::published::{Message, Ring};
 use crate::output;
 use crate::regions::Interrupted;
 use crate::regions::find;
+use crate::regions::follow::{Ends, has_passed};
 use crate::regions::text::printable;
 
 /// Publishes the records of a ring to NATS JetStream, each once, and goes on after a restart where it stopped
@@ -118,7 +119,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     if let Err(why) = ring.target.ty() {
         output::note(format_args!("mapring: records are published as bytes: {why}"));
     }
-    let ends: Option<BTreeMap<usize, u64>> = match args.once {
+    let ends: Option<Ends> = match args.once {
         true => Some(ring.target.records(Start::Now, None)?.positions().into_iter().collect()),
         false => None,
     };
@@ -150,7 +151,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
 
 impl Export<'_> {
     /// Publishes over one connection after the other. Only the first one must succeed at once.
-    fn connections(&mut self, interrupted: &Interrupted, ends: Option<&BTreeMap<usize, u64>>) -> Result<()> {
+    fn connections(&mut self, interrupted: &Interrupted, ends: Option<&Ends>) -> Result<()> {
         let (host, mut pause, mut said) =
             (printable(&self.args.to.host).into_owned(), PAUSES[0], String::new());
         let mut was_connected = false;
@@ -179,7 +180,7 @@ impl Export<'_> {
     fn connection(
         &mut self,
         interrupted: &Interrupted,
-        ends: Option<&BTreeMap<usize, u64>>,
+        ends: Option<&Ends>,
         was_connected: &mut bool,
         said: &mut String,
     ) -> Result<()> {
@@ -201,10 +202,7 @@ impl Export<'_> {
             let is_over = interrupted.is_set();
             let some = !is_over && self.read(client.max_payload, ends)?;
             self.send(&mut client)?;
-            let is_read = ends.is_some_and(|ends| {
-                let positions = self.ring.records.positions();
-                positions.iter().all(|(shard, next)| ends.get(shard).is_none_or(|end| next >= end))
-            });
+            let is_read = ends.is_some_and(|ends| has_passed(&*self.ring.records, ends));
             // What is under way may still be acknowledged.
             if (is_over || is_read) && self.pending.is_empty() {
                 return Ok(());
@@ -236,7 +234,7 @@ impl Export<'_> {
         }
     }
 
-    /// Asks for the position of each shard in the stream. What is stored is no longer pending.
+    /// Asks the stream up to which ticket it has each shard. Messages that it has are no longer pending.
     fn resume(&mut self, client: &mut Client) -> Result<()> {
         let stream = &self.args.stream;
         let info = client.request(&format!("STREAM.INFO.{stream}"), &json!({}))?;
@@ -275,7 +273,7 @@ impl Export<'_> {
     }
 
     /// Reads records as long as there is room for messages; returns whether there was one.
-    fn read(&mut self, most: usize, ends: Option<&BTreeMap<usize, u64>>) -> Result<bool> {
+    fn read(&mut self, most: usize, ends: Option<&Ends>) -> Result<bool> {
         let room = (self.args.pending as usize).saturating_sub(self.pending.len());
         if room == 0 || self.bytes >= BYTES {
             return Ok(false);

@@ -9,6 +9,7 @@ use mapring::{AnyMap, Loss, Start};
 use serde_json::json;
 
 use crate::regions::find::Place;
+use crate::regions::follow::Ends;
 use crate::regions::target::Target;
 use crate::regions::text::json_line;
 use crate::regions::untyped::Records;
@@ -94,7 +95,7 @@ impl Ring {
         limit: usize,
         most: usize,
         clock: &WallClock,
-        ends: Option<&BTreeMap<usize, u64>>,
+        ends: Option<&Ends>,
     ) -> Result<(usize, Vec<Message>)> {
         let Self { target, records, stamp, losses, .. } = self;
         let mut found = Vec::new();

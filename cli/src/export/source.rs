@@ -7,7 +7,7 @@ use mapring::{Counters, Gauges, Histogram, Histograms, Start, TopKey, TopKeys};
 use super::series::Number;
 use crate::regions::target::{Sort, Target};
 use crate::regions::untyped::{self, Copied, Table};
-use crate::regions::value::{self, Value};
+use crate::regions::value::Value;
 
 pub(super) struct Source {
     pub(super) target: Target,
@@ -210,7 +210,7 @@ impl Source {
         };
         let mut fields = Vec::new();
         if self.target.ty().is_ok() {
-            numbers(&decode(&self.target, &vec![0; size]), &mut String::new(), &mut fields);
+            numbers(&self.target.decode(&vec![0; size]), &mut String::new(), &mut fields);
         }
         fields
     }
@@ -256,19 +256,6 @@ pub(super) fn number(value: &Value) -> Option<Number> {
     }
 }
 
-/// Global data is decoded as a struct of its variables.
-fn decode(target: &Target, bytes: &[u8]) -> Value {
-    if !matches!(target.sort, Sort::Globals) {
-        return target.decode(bytes);
-    }
-    let of = |variable: mapring::btf::Variable<'_>| {
-        let end = variable.offset.saturating_add(variable.size).min(bytes.len());
-        let value = value::decode(variable.ty, bytes.get(variable.offset..end).unwrap_or_default());
-        (String::from_utf8_lossy(variable.name).into_owned(), value)
-    };
-    Value::Struct(target.variables().into_iter().map(of).collect())
-}
-
 /// Adds the copies of a cell. One that was never written has no value.
 fn push_cell(target: &Target, cell: Option<Vec<Copied>>, copies: usize, read: &mut Vec<Option<Value>>) {
     let end = read.len() + copies;
@@ -286,7 +273,7 @@ fn push_value(target: &Target, index: usize, copies: usize, read: &mut Vec<Optio
         map.read(index, &mut words)?;
         for copy in words.chunks(size.div_ceil(8).max(1)) {
             let bytes: &[u8] = bytemuck::cast_slice(copy);
-            read.push(Some(decode(target, bytes.get(..size).unwrap_or(bytes))));
+            read.push(Some(target.decode(bytes.get(..size).unwrap_or(bytes))));
         }
     }
     read.resize(end, None);

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, ensure};
 use mapring::abi::{Geometry, Tails};
-use mapring::btf::{Btf, Kind as TypeKind, Type};
+use mapring::btf::{Btf, Type};
 use mapring::{Loss, LossCause};
 use serde::{Deserialize, Serialize};
 
@@ -167,7 +167,6 @@ impl Recorded {
             return number.map_or_else(|| Value::bytes(bytes), |n| Value::Unsigned(u64::from_ne_bytes(*n)));
         }
         match self.ty() {
-            Ok(ty) if ty.kind() == TypeKind::DataSec => Value::Struct(value::variables(ty, bytes)),
             Ok(ty) => value::decode(ty, bytes),
             Err(_) => Value::bytes(bytes),
         }

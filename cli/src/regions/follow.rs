@@ -36,6 +36,11 @@ pub(crate) const HELD: Duration = Duration::from_millis(25);
 /// The next ticket of each shard at some moment.
 pub(crate) type Ends = BTreeMap<usize, u64>;
 
+/// Whether a reader has passed these ends.
+pub(crate) fn has_passed(records: &dyn Records, ends: &Ends) -> bool {
+    records.positions().iter().all(|(shard, next)| ends.get(shard).is_none_or(|end| next >= end))
+}
+
 /// The ring that is read now.
 pub(crate) struct Source {
     pub(crate) target: Target,
@@ -109,14 +114,10 @@ impl Source {
         ends: &Ends,
         mut batch: impl FnMut(&mut Self) -> Result<Option<bool>>,
     ) -> Result<()> {
-        let is_read = |source: &Self| {
-            let positions = source.records.positions();
-            positions.iter().all(|(shard, next)| ends.get(shard).is_none_or(|end| next >= end))
-        };
         let mut since: Option<Instant> = None;
         while let Some(some) = batch(self)? {
             // The merged reader may still hold records, or wait for one that is being written.
-            let is_done = is_read(self) || !some;
+            let is_done = has_passed(&*self.records, ends) || !some;
             since = if is_done { since.or(Some(Instant::now())) } else { None };
             if since.is_some_and(|since| since.elapsed() > HELD) {
                 batch(self)?;

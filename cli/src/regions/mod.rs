@@ -55,7 +55,7 @@ pub(crate) fn outcome(done: Result<()>) -> Result<ExitCode> {
 }
 
 /// Whether the kernel denied something to this user.
-pub(crate) fn is_denied(error: &anyhow::Error) -> bool {
+fn is_denied(error: &anyhow::Error) -> bool {
     error.chain().any(|e| {
         let of_library = e.downcast_ref::<mapring::Error>().and_then(mapring::Error::io_error);
         let e = of_library.or_else(|| e.downcast_ref());

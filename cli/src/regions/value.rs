@@ -34,8 +34,11 @@ pub(crate) enum Value {
     Cut,
 }
 
-/// Decodes the bytes of a value of this type.
+/// Decodes the bytes of a value of this type. Global data becomes a struct of its variables.
 pub(crate) fn decode(ty: Type<'_>, bytes: &[u8]) -> Value {
+    if ty.kind() == Kind::DataSec {
+        return Value::Struct(variables(ty, bytes));
+    }
     Decoder { left: PARTS }.value(ty, bytes, DEPTH)
 }
 
@@ -58,7 +61,7 @@ pub(crate) fn described(btf: &Btf, value: u32, has_records: bool, has_tails: boo
 }
 
 /// The variables of global data, each with its name.
-pub(crate) fn variables(section: Type<'_>, bytes: &[u8]) -> Vec<(String, Value)> {
+fn variables(section: Type<'_>, bytes: &[u8]) -> Vec<(String, Value)> {
     let mut decoder = Decoder { left: PARTS };
     let variable = |variable: mapring::btf::Variable<'_>| {
         let end = variable.offset.saturating_add(variable.size).min(bytes.len());
