@@ -1,7 +1,10 @@
 //! Latency from a clock read in a BPF program on one CPU to a clock read by a reader on another.
 
+mod budget;
+
 use std::cell::RefCell;
 use std::hint::black_box;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, ensure};
@@ -11,6 +14,7 @@ use mapring_benches::{Chart, Plan, Report, Row, Scale, Spread, interleave, ping_
 
 use serde_json::json;
 
+use self::budget::{Bare, Parts};
 use crate::peers::MappedRingBuffer;
 use crate::programs::{Paced, Pacer, Program, Record, load, now};
 use crate::threads;
@@ -19,6 +23,8 @@ use crate::threads;
 const COUNT: u64 = 2000;
 /// Nanoseconds between two records; up to 511 more are added.
 const GAP: u64 = 1000;
+/// Runs of what is measured alone.
+const ALONE: u32 = 1000;
 /// CPUs are far apart if a cache line takes at least this many nanoseconds one way.
 const FAR: f64 = 100.0;
 
@@ -143,7 +149,7 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     let progs = &skel.progs;
     let ring = Ring::<Record>::open(&skel.maps.ours)?;
     ensure!(ring.access() == Access::Mapped, "{}", ring.access());
-    let sides = [Side::new()?, Side::new()?, Side::new()?, Side::new()?];
+    let sides = [Side::new()?, Side::new()?, Side::new()?, Side::new()?, Side::new()?];
     let ours = |side: usize, program| {
         let (pacer, sides, mut first) = (Pacer(Program::new(program)), &sides, 1);
         let mut reader = ring.reader_from(Start::Now);
@@ -174,23 +180,52 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     };
     let (mut early, mut late) = (ours(0, &progs.mapring_early), ours(1, &progs.mapring_late));
     let (mut peer_early, mut peer_late) = (theirs(2, &progs.ringbuf_early)?, theirs(3, &progs.ringbuf_late)?);
+    let (pacer, mut first) = (Pacer(Program::new(&progs.mapring_early)), 1);
+    let mut bare = Bare::new(&ring, &skel.maps.ours.as_fd(), cpu)?;
+    let mut bare = || {
+        bare.skip();
+        let block = block(pacer, &mut first, COUNT, GAP, |arrived| {
+            if let Some(record) = bare.poll() {
+                arrived.add(&record, now());
+            }
+            Ok(())
+        })?;
+        Ok(sides[4].borrow_mut().note(block.arrived))
+    };
+    // Programs alone, on this CPU: a clock read, and a record with two.
+    let alone = |program| {
+        let pacer = Pacer(Program::new(program));
+        move || Ok(pacer.run(1, ALONE.into(), 0, 0)?.ns as f64 / f64::from(ALONE))
+    };
     let here = *threads::all().last().expect("this one");
     // The minimum of several: the others were interrupted.
     let mut ping = || (0..3).try_fold(f64::INFINITY, |best, _| Ok(best.min(ping_pong(cpu, here)?)));
-    // One clock read in the program, and one here.
-    let clock = Pacer(Program::new(&progs.clock_alone));
-    let mut clocks = || {
-        const READS: u32 = 1000;
-        let there = clock.run(0, READS.into(), 0, 0)?.ns as f64;
+    let (mut clock_there, mut produce) = (alone(&progs.clock_alone), alone(&progs.mapring_early));
+    let mut clock_here = || {
         let start = now();
-        let last = (0..READS).fold(0, |_, _| black_box(now()));
-        Ok((there + last.saturating_sub(start) as f64) / f64::from(READS))
+        let last = (0..ALONE).fold(0, |_, _| black_box(now()));
+        Ok(last.saturating_sub(start) as f64 / f64::from(ALONE))
     };
-    let [early, late, peer_early, peer_late, ping, clocks] =
-        interleave(plan, [&mut early, &mut late, &mut peer_early, &mut peer_late, &mut ping, &mut clocks])?;
+    let [early, late, peer_early, peer_late, ping, there, here, produced, bare] = interleave(
+        plan,
+        [
+            &mut early,
+            &mut late,
+            &mut peer_early,
+            &mut peer_late,
+            &mut ping,
+            &mut clock_there,
+            &mut clock_here,
+            &mut produce,
+            &mut bare,
+        ],
+    )?;
 
     let p99 = |side: usize| sides[side].borrow().each(99.0, early.len());
-    let limit: Vec<_> = ping.iter().zip(&clocks).map(|(ping, clocks)| ping + clocks).collect();
+    let limit: Vec<_> = (0..ping.len()).map(|round| ping[round] + there[round] + here[round]).collect();
+    let produce: Vec<_> = produced.iter().zip(&there).map(|(record, clock)| record - clock).collect();
+    let parts = Parts { line: &ping, clocks: [&there, &here], produce: &produce, bare: &bare, ours: &early };
+    parts.report(report);
     let peer = "ringbuf NO_WAKEUP, busy-polled over the mapping";
     let row = |what: &str, ours: &[f64], peer: &str, theirs: &[f64]| {
         Row::new(&format!("one-way latency, {what}"), ours, peer, theirs).beside("ping-pong", &ping)
@@ -204,6 +239,7 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
         row("busy-poll, clock read after reserve, p99", &p99(1), peer, &p99(3)),
         row("busy-poll, p50", &early, "ping-pong one way + two clock reads", &limit)
             .target("latency_limit", 1.3),
+        row("busy-poll, p50", &early, "the same ring, a bare loop over the slot, without the library", &bare),
     ]);
     // The host moves virtual CPUs, so CPUs that are near now may be far apart later. (Above the last range, all
     // ping-pongs were interrupted, and show nothing.)

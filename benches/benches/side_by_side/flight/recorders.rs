@@ -225,7 +225,8 @@ pub(super) struct TraceCmd;
 
 impl TraceCmd {
     pub(super) fn record(scratch: &Scratch) -> Result<Recording> {
-        output(Command::new("trace-cmd").arg("--version")).context("apt-get install trace-cmd")?;
+        // It has no option that only shows its version.
+        output(Command::new("trace-cmd").args(["list", "-o"])).context("apt-get install trace-cmd")?;
         let data = scratch.0.join("trace.dat");
         let mut record = Command::new("trace-cmd");
         record.args([
