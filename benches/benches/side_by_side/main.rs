@@ -40,7 +40,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use clap::Parser;
-use mapring_benches::{Machine, Plan, Report, bpf_is_missing, hurry, pin};
+use mapring_benches::{Machine, Plan, Report, bpf_is_missing, hurry, pin, pin_to};
 
 /// mapring beside its peers, in one run.
 #[derive(Parser)]
@@ -126,13 +126,16 @@ fn main() -> Result<ExitCode> {
     }
     threads::remember()?;
     hurry();
-    let mut report = Report::new(Machine::here(pin()?), plan);
+    let cpu = pin()?;
+    let mut report = Report::new(Machine::here(cpu), plan);
     let (mut without_bpf, mut failed) = (false, Vec::new());
     for (name, group) in GROUPS {
         if !args.only.is_empty() && !args.only.iter().any(|only| only == name) {
             continue;
         }
         eprintln!("side by side: {name} …");
+        // The group before may have gone to another CPU.
+        pin_to(cpu)?;
         let start = Instant::now();
         match group(plan, &mut report) {
             Err(error) if bpf_is_missing(&error) => {
