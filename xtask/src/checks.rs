@@ -243,10 +243,10 @@ static CHECKS: &[Check] = &[
             // `litmus` has its orderings. `prove` runs them, too.
             &[],
             code("cargo xtask loom, without its models `bpf_…::…`", |_| {
-                models::run(|command| command.args(["--", "--skip", "bpf_"]))
+                models::run(|model| !model.test.starts_with("bpf_")).map(drop)
             }),
         )
-        .prove(3, &[], Code(|_| runs::count_loom())),
+        .prove(3, &[], Code(|_| models::run(|_| true))),
     check("mutants", "the same with one fence, ordering or check less: a model must fail")
         .test(&[], code("cargo xtask loom --mutants", |_| mutants::run(&mutants::selected("")?)))
         .quick(&[], code("some of cargo xtask loom --mutants", |_| mutants::run(&mutants::sample()?)))

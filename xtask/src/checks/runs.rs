@@ -57,10 +57,6 @@ pub(super) fn count_litmus() -> Result<Counts> {
     Ok(Counts::of_tests(said.lines().next_back().unwrap_or_default(), status.success()))
 }
 
-pub(super) fn count_loom() -> Result<Counts> {
-    counts::of(models::cargo("test").args(["--no-fail-fast", "--", "--nocapture"]))
-}
-
 /// As `cargo xtask loom --mutants`; its last line contains the numbers.
 pub(super) fn count_mutants() -> Result<Counts> {
     let mut all = Command::new(env::current_exe()?);

@@ -1,6 +1,6 @@
 //! Mutants: small changes that each weaken the algorithm, and the model that must fail for each.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::num::NonZero;
 use std::os::unix::process::ExitStatusExt;
@@ -14,7 +14,7 @@ use std::{fmt, thread};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
-use super::models;
+use super::models::{self, Model};
 use crate::cmd;
 
 const LIST: &str = "loom-tests/mutants.toml";
@@ -82,6 +82,11 @@ impl Mutant {
         Ok(source.replacen(&self.find, &self.replace, 1))
     }
 
+    /// Whether this model must detect it.
+    pub(crate) fn needs(&self, model: &Model) -> bool {
+        self.model == model.program() && self.test.as_ref().is_none_or(|test| *test == model.test)
+    }
+
     fn as_it_should(&self, outcome: &Outcome) -> bool {
         match outcome {
             Outcome::Killed(_) => self.equivalent.is_none(),
@@ -123,16 +128,6 @@ fn parse(text: &str) -> Result<Vec<Mutant>> {
         ensure!(mutant.file.starts_with("ring/src/"), "mutant {}: not a production source", mutant.name);
     }
     Ok(mutants)
-}
-
-/// The models that must detect these mutants.
-pub(crate) fn models(mutants: &[Mutant]) -> BTreeSet<&str> {
-    mutants.iter().map(|mutant| mutant.model.as_str()).collect()
-}
-
-/// Their tests, if each mutant names one.
-pub(crate) fn tests(mutants: &[Mutant]) -> Option<BTreeSet<&str>> {
-    mutants.iter().map(|mutant| mutant.test.as_deref()).collect()
 }
 
 /// Runs each mutant in a copy of the sources, several in parallel. Fails if a model does not detect one.
@@ -249,14 +244,9 @@ fn build(model: &str, copy: &Path) -> Result<PathBuf> {
     // own names there, since the profile differs.
     let mut cargo = models::cargo("test");
     cargo.current_dir(copy).env("CARGO_INCREMENTAL", "1");
-    cargo.args(["--no-run", "--message-format=json-render-diagnostics", "--test", model]);
-    let messages = cmd::output(&mut cargo)?;
-    let mut executables = messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|message| message["target"]["name"] == model)
-        .filter_map(|message| message["executable"].as_str().map(PathBuf::from));
-    executables.next_back().context("cargo built no test program")
+    let programs = models::build(cargo.args(["--test", model]))?;
+    let program = programs.into_iter().rfind(|program| program.name == model);
+    Ok(program.context("cargo built no test program")?.path)
 }
 
 fn wait(command: &mut Command, timeout: Duration) -> Result<Option<ExitStatus>> {
@@ -340,7 +330,7 @@ mod tests {
     #[test]
     fn a_list_is_read_and_applied() {
         let mutants = parse(ONE).unwrap();
-        assert_eq!(models(&mutants), BTreeSet::from(["ring"]));
+        assert_eq!(mutants[0].model, "ring");
         assert_eq!(mutants[0].apply("a; fence(Acquire); b;").unwrap(), "a;  b;");
     }
 
@@ -361,6 +351,8 @@ mod tests {
     #[test]
     fn a_sample_has_mutants_of_each_model() {
         let (sample, all) = (sample().unwrap(), selected("").unwrap());
+        let models =
+            |mutants: &[Mutant]| mutants.iter().map(|mutant| mutant.model.clone()).collect::<HashSet<_>>();
         assert_eq!(models(&sample), models(&all));
         assert!(sample.len() * 5 < all.len(), "{} of {}", sample.len(), all.len());
     }
