@@ -1,123 +1,132 @@
 // rustc rustc 1.95.0 (59807616e 2026-04-14)
-	stp x29, x30, [sp, #-64]!
-	str x23, [sp, #16]
-	stp x22, x21, [sp, #32]
-	stp x20, x19, [sp, #48]
-	mov x29, sp
-	ldr x13, [x0, #88]
+	sub sp, sp, #128
+	stp x29, x30, [sp, #32]
+	stp x28, x27, [sp, #48]
+	stp x26, x25, [sp, #64]
+	stp x24, x23, [sp, #80]
+	stp x22, x21, [sp, #96]
+	stp x20, x19, [sp, #112]
+	add x29, sp, #32
+	ldr x20, [x0, #88]
 	mov x19, x0
-	cbz x2, L7
+	stur x8, [x29, #-8]
+	cbz x2, L13
 	ldr w9, [x1, #48]
 	mov x10, #-1
-	ldr x15, [x1, #24]
-	ldr x16, [x1, #40]
-	mov x20, xzr
-	mov x21, x13
-	and x14, x9, #0x3f
-	lsl x10, x10, x9
-	ldp x17, x9, [x1]
-	mvn x18, x10
-	mov w10, #1
+	mov w12, #1
+	ldr x15, [x1, #40]
+	ldr x14, [x1, #24]
+	mov x13, xzr
+	lsl x11, x10, x9
+	lsl x16, x12, x9
+	and x17, x9, #0x3f
+	ldp x12, x10, [x1]
+	lsl x18, x15, #3
+	mvn x8, x11
+	sub x0, x16, #1
+	mov x21, x20
+	stp x14, x8, [sp, #8]
+	add x12, x12, #32
+	b L3
 L2:
-	and x11, x21, x18
-	madd x0, x16, x11, x15
-	subs x6, x9, x0
-	b.ls L20
-	lsr x11, x21, x14
-	add x5, x17, x0, lsl #3
-	lsl x4, x11, #1
-	ldr x12, [x5]
-	add x11, x4, #2
-	cmp x12, x11
-	b.ne L10
-	cmp x6, #8
-	b.lo L19
-	dmb ishld
-	ldr x12, [x5, #8]
-	ldr x4, [x5, #16]
-	ldr x6, [x5, #24]
-	ldr x22, [x5, #32]
-	ldr x7, [x5, #40]
-	ldr x23, [x5, #48]
-	ldr x0, [x5, #56]
-	dmb ishld
-	ldr x5, [x5]
-	cmp x5, x11
-	b.ne L14
-	add x11, x4, x12
-	add x12, x6, x22
-	add x4, x7, x23
-	ldr x5, [x3]
-	add x11, x11, x12
-	add x12, x4, x0
-	add x11, x11, x12
-	sub x20, x20, #1
-	add x21, x21, #1
-	add x11, x11, x5
-	cmn x2, x20
-	str x11, [x3]
-	b.ne L2
-	b L8
+	cmp x13, x2
+	b.eq L14
+L3:
+	sub x9, x2, x13
+	mov x24, x2
+	cmp x9, #1
+	b.eq L5
+	and x11, x21, x0
+	sub x11, x16, x11
+	cmp x9, x11
+	csel x9, x9, x11, lo
+	add x24, x9, x13
+L5:
+	subs x25, x13, x24
+	b.hs L2
+	and x9, x21, x8
+	mov x22, xzr
+	mov x8, x17
+	madd x0, x15, x9, x14
+	lsr x9, x21, x17
+	mov x7, x12
+	lsl x23, x9, #1
+	add x9, x21, x24
+	sub x27, x9, x13
+	add x9, x10, x15
+	add x11, x23, #2
+	add x26, x12, x0, lsl #3
+	sub x28, x9, x0
 L7:
-	mov x21, x13
-L8:
-	mov w10, #1
-	subs x9, x21, x13
-	stp x2, x10, [x8]
+	cmp x10, x0
+	b.ls L26
+	ldur x12, [x26, #-32]
+	cmp x12, x11
 	b.ne L15
-L9:
-	ldp x20, x19, [sp, #48]
-	ldr x23, [sp, #16]
-	ldp x22, x21, [sp, #32]
-	ldp x29, x30, [sp], #64
-	ret
-L10:
-	cbz x20, L12
-	ldr x9, [x19, #104]
-	str x21, [x19, #88]
-	str wzr, [x19, #200]
-	sub x9, x9, x20
-	str x9, [x19, #104]
-L12:
-	and x9, x12, #0x7fffffffffffffff
-	neg x20, x20
-	subs x10, x9, x11
-	ccmp x10, #0, #0, ne
-	b.le L16
+	sub x28, x28, x15
+	cmp x28, #8
+	b.lo L27
+	dmb ishld
+	ldur x12, [x26, #-24]
+	ldur x5, [x26, #-16]
+	ldur x6, [x26, #-8]
+	ldr x14, [x26]
+	ldr x9, [x26, #8]
+	ldr x17, [x26, #16]
+	ldr x30, [x26, #24]
+	dmb ishld
+	ldur x4, [x26, #-32]
+	cmp x4, x11
+	b.ne L22
+	add x12, x5, x12
+	add x14, x6, x14
+	add x9, x9, x17
+	ldr x17, [x3]
+	add x12, x12, x14
+	add x9, x9, x30
+	add x22, x22, #1
+	add x9, x12, x9
+	add x26, x26, x18
+	cmn x25, x22
+	add x9, x9, x17
+	add x0, x0, x15
+	str x9, [x3]
+	b.ne L7
+	mov x17, x8
+	ldp x14, x8, [sp, #8]
+	mov x21, x27
+	mov x13, x24
+	sub x0, x16, #1
+	mov x12, x7
+	b L2
 L13:
-	mov x0, x19
-	mov x2, x12
-	mov x3, x11
-	mov x19, x8
-	bl _ZN7mapring8protocol4ring7consume6Cursor4passE
-	stp x20, x0, [x19]
-	ldp x20, x19, [sp, #48]
-	ldr x23, [sp, #16]
-	ldp x22, x21, [sp, #32]
-	ldp x29, x30, [sp], #64
-	ret
+	mov x21, x20
 L14:
-	ldr x9, [x19, #144]
-	neg x2, x20
-	add x9, x9, #1
-	str x9, [x19, #144]
+	ldur x8, [x29, #-8]
 	mov w10, #1
-	subs x9, x21, x13
+	subs x9, x21, x20
 	stp x2, x10, [x8]
-	b.eq L9
+	b.ne L23
+	b L25
 L15:
-	ldr x8, [x19, #104]
-	str x21, [x19, #88]
+	add x9, x21, x22
+	cmp x9, x20
+	b.eq L17
+	ldr x10, [x19, #104]
+	sub x14, x21, x20
+	str x9, [x19, #88]
+	add x14, x14, x22
 	str wzr, [x19, #200]
-	add x8, x9, x8
-	str x8, [x19, #104]
-	ldp x20, x19, [sp, #48]
-	ldr x23, [sp, #16]
-	ldp x22, x21, [sp, #32]
-	ldp x29, x30, [sp], #64
-	ret
-L16:
-	orr x10, x4, #0x1
+	add x9, x10, x14
+	str x9, [x19, #104]
+L17:
+	and x9, x12, #0x7fffffffffffffff
+	add x20, x13, x22
+	subs x10, x9, x11
+	b.eq L24
+	cmp x10, #0
+	b.gt L24
+	orr x10, x23, #0x1
 	ldr w13, [x19, #200]
 	cmp x9, x10
 	ldr x10, [x19, #96]
@@ -125,29 +134,66 @@ L16:
 	add w9, w13, #1
 	strb w14, [x19, #208]
 	str w9, [x19, #200]
-	cbz x10, L13
+	cbz x10, L24
 	and w9, w9, #0xf
-	cbz w9, L13
+	cbz w9, L24
+	ldur x8, [x29, #-8]
 	mov w9, #2
 	stp x20, x9, [x8]
-	ldp x20, x19, [sp, #48]
-	ldr x23, [sp, #16]
-	ldp x22, x21, [sp, #32]
-	ldp x29, x30, [sp], #64
-	ret
-L19:
-	mov w10, #8
-L20:
-	mov x1, x10
-	mov x2, x9
-	bl _ZN7mapring8protocol5words7outsideE
-	brk #0x1
+	b L25
 L22:
-	cbz x20, L24
+	ldr x9, [x19, #144]
+	add x2, x13, x22
+	add x21, x21, x22
+	add x9, x9, #1
+	str x9, [x19, #144]
+	ldur x8, [x29, #-8]
+	mov w10, #1
+	subs x9, x21, x20
+	stp x2, x10, [x8]
+	b.eq L25
+L23:
 	ldr x8, [x19, #104]
 	str x21, [x19, #88]
 	str wzr, [x19, #200]
-	sub x8, x8, x20
+	add x8, x9, x8
 	str x8, [x19, #104]
+	b L25
 L24:
+	mov x0, x19
+	mov x2, x12
+	mov x3, x11
+	ldur x19, [x29, #-8]
+	bl _ZN7mapring8protocol4ring7consume6Cursor4passE
+	stp x20, x0, [x19]
+L25:
+	ldp x20, x19, [sp, #112]
+	ldp x22, x21, [sp, #96]
+	ldp x24, x23, [sp, #80]
+	ldp x26, x25, [sp, #64]
+	ldp x28, x27, [sp, #48]
+	ldp x29, x30, [sp, #32]
+	add sp, sp, #128
+	ret
+L26:
+	mov w1, #1
+	b L28
+L27:
+	mov w1, #8
+L28:
+	add x23, x21, x22
+	sub x24, x23, x20
+	mov x2, x10
+	bl _ZN7mapring8protocol5words7outsideE
+	brk #0x1
+L30:
+	cbz x24, L32
+	ldr x8, [x19, #104]
+	sub x9, x21, x20
+	str x23, [x19, #88]
+	add x9, x9, x22
+	str wzr, [x19, #200]
+	add x8, x8, x9
+	str x8, [x19, #104]
+L32:
 	bl _Unwind_Resume

@@ -16,8 +16,8 @@
 	movq %r9, %r14
 	subq %rax, %r14
 	jbe L1
-	movq (%rsi), %r11
 	leaq 2(,%r10,2), %rcx
+	movq (%rsi), %r11
 	movq (%r11,%rax,8), %r8
 	cmpq %rcx, %r8
 	jne L8

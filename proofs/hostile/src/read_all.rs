@@ -66,7 +66,9 @@ impl<'a> Counted<'a> {
     }
 }
 
-impl SlotSource for Counted<'_> {
+impl<'a> SlotSource for Counted<'a> {
+    type Slot = <Shard<'a> as SlotSource>::Slot;
+
     fn slots(&self) -> Slots {
         self.shard.slots()
     }
@@ -76,14 +78,27 @@ impl SlotSource for Counted<'_> {
         self.shard.head()
     }
 
-    fn seq(&mut self, t: u64) -> u64 {
+    fn peek(&mut self, t: u64) -> u64 {
         self.looks += 1;
-        self.shard.seq(t)
+        self.shard.peek(t)
     }
 
-    fn take<T: AnyBitPattern>(&mut self, t: u64, published: u64, out: &mut T) -> bool {
+    fn slot(&self, t: u64) -> Self::Slot {
+        self.shard.slot(t)
+    }
+
+    fn next_slot(&self, slot: Self::Slot) -> Self::Slot {
+        self.shard.next_slot(slot)
+    }
+
+    fn seq(&mut self, slot: Self::Slot) -> u64 {
+        self.looks += 1;
+        self.shard.seq(slot)
+    }
+
+    fn take<T: AnyBitPattern>(&mut self, slot: Self::Slot, published: u64, out: &mut T) -> bool {
         self.looks += 2;
-        self.shard.take(t, published, out)
+        self.shard.take(slot, published, out)
     }
 }
 

@@ -50,6 +50,15 @@ impl Slots {
         slot
     }
 
+    /// The number of tickets from `t` to the end of its lap, `t` included: at least 1.
+    #[inline]
+    pub fn rest_of_lap(self, t: u64) -> usize {
+        // At most 2^31.
+        #[allow(clippy::cast_possible_truncation)]
+        let rest = (self.count() - self.of(t) as u64) as usize;
+        rest
+    }
+
     /// The highest state for which the slot of `t` is free for it: `2L`.
     #[inline]
     pub fn free(self, t: u64) -> u64 {

@@ -107,9 +107,6 @@ impl<T, F> Merged<T, F> {
 
     /// How many programs of one CPU can be between reserve and stamp at the same time, without late records.
     pub const OPEN: usize = OPEN;
-
-    /// The most rings that one call continues with.
-    const RINGS: usize = 16;
 }
 
 impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Merged<T, F> {
@@ -159,12 +156,16 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Merged<T, F> {
     #[inline]
     pub fn for_each(&mut self, limit: usize, mut f: impl FnMut(Event<&T>)) -> usize {
         let limit = limit.min(self.most());
-        let mut count = self.take(limit, &mut f);
-        if count < limit {
-            self.round();
+        // A loop, not two calls: with these, all that `f` captures would be in memory.
+        let (mut count, mut rounds) = (0, 0);
+        loop {
             count += self.take(limit - count, &mut f);
+            if count == limit || rounds == 1 {
+                return count;
+            }
+            self.round();
+            rounds += 1;
         }
-        count
     }
 
     /// The counts of all shards together. Makes system calls as [`Reader::stats`] does.
@@ -217,7 +218,7 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Merged<T, F> {
     #[inline(never)]
     fn round(&mut self) {
         let Self { reader, merge, stamp, clock, .. } = self;
-        for _ in 0..Self::RINGS {
+        for _ in 0..Reader::<T>::RINGS {
             let now = clock.now();
             clock_fence();
             reader.sweep.begin_round(now, *clock);

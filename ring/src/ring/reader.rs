@@ -129,6 +129,9 @@ impl<T: AnyBitPattern> Reader<T> {
     /// calls, or 193 if the kernel has no batches (before 5.6).
     pub const STEPS_BY_CALL: u32 = Sweep::<T>::STEPS_BY_CALL;
 
+    /// The most rings that one call continues with: a process that replaces rings all the time must not keep it running.
+    pub(super) const RINGS: usize = Follow::<Error>::RINGS;
+
     pub(super) fn new(sweep: Sweep<T>) -> Self {
         let resizable = sweep.region().geometry().is_resizable();
         let tails = TailReader::new(sweep.region());
@@ -191,12 +194,14 @@ impl<T: AnyBitPattern> Reader<T> {
     /// The same. `f` also gets the count of unknown tags.
     #[inline(always)] // as if it were in its callers
     pub(super) fn for_each_counted(&mut self, limit: usize, mut f: impl FnMut(Event<&T>, &mut u64)) -> usize {
-        let count = self.sweep.for_each(limit, &mut f);
-        if count != 0 || limit == 0 || !self.resizable {
-            return count;
+        // A loop, not another call in the next ring: with that, all that `f` captures would be in memory.
+        for _ in 0..=Self::RINGS {
+            let count = self.sweep.for_each(limit, &mut f);
+            if count != 0 || limit == 0 || !self.follow() {
+                return count;
+            }
         }
-        let some = |sweep: &mut Sweep<T>| Some(sweep.for_each(limit, &mut f)).filter(|&count| count != 0);
-        self.next.poll(&mut self.sweep, some).unwrap_or(0)
+        0
     }
 
     /// Whether a call ended [early](Self::STEPS) since the last call of this method. If so, there may be a record

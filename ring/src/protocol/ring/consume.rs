@@ -18,19 +18,23 @@ use crate::sync::{Ordering, fence, now};
 
 /// How a reader loads slots: from a mapping, or by system calls.
 pub trait SlotSource {
+    /// A slot whose record may be copied.
+    type Slot: Copy;
     /// The shard's slots.
     fn slots(&self) -> Slots;
     /// The hint of the next ticket. May have any value.
     fn head(&mut self) -> u64;
-    /// The sequence of the slot of `t`, whose record may be copied next.
-    fn seq(&mut self, t: u64) -> u64;
     /// The sequence of the slot of `t`, whose record will not be copied.
-    fn peek(&mut self, t: u64) -> u64 {
-        self.seq(t)
-    }
-    /// Copies the record of `t` to `out`. Returns `true` if the slot's sequence was `published` during the whole copy:
-    /// then the copy is whole, and the record is of ticket `t`.
-    fn take<T: AnyBitPattern>(&mut self, t: u64, published: u64, out: &mut T) -> bool;
+    fn peek(&mut self, t: u64) -> u64;
+    /// The slot of `t`.
+    fn slot(&self, t: u64) -> Self::Slot;
+    /// The slot of the next ticket, which is in the same lap: cheaper than [`slot`](Self::slot).
+    fn next_slot(&self, slot: Self::Slot) -> Self::Slot;
+    /// The slot's sequence.
+    fn seq(&mut self, slot: Self::Slot) -> u64;
+    /// Copies the slot's record to `out`. Returns `true` if its sequence was `published` during the whole copy: then the
+    /// copy is whole, and the record is of that ticket.
+    fn take<T: AnyBitPattern>(&mut self, slot: Self::Slot, published: u64, out: &mut T) -> bool;
     /// Calls `f` with this or a copy of it, if that lets the compiler keep the original in registers.
     fn apart<R>(&mut self, f: impl FnOnce(&mut Self) -> R) -> R {
         f(self)
@@ -38,6 +42,9 @@ pub trait SlotSource {
 }
 
 impl SlotSource for Shard<'_> {
+    /// Its first word.
+    type Slot = usize;
+
     #[inline]
     fn slots(&self) -> Slots {
         self.place.slots
@@ -49,13 +56,28 @@ impl SlotSource for Shard<'_> {
     }
 
     #[inline]
-    fn seq(&mut self, t: u64) -> u64 {
+    fn peek(&mut self, t: u64) -> u64 {
         self.words.load(self.place.seq(t), Ordering::Relaxed)
     }
 
     #[inline]
-    fn take<T: AnyBitPattern>(&mut self, t: u64, published: u64, out: &mut T) -> bool {
-        let slot = self.words.slice(self.place.seq(t), used::<T>(self.place.stride, 1)); // one check for all that follows
+    fn slot(&self, t: u64) -> usize {
+        self.place.seq(t)
+    }
+
+    #[inline]
+    fn next_slot(&self, slot: usize) -> usize {
+        slot + self.place.stride
+    }
+
+    #[inline]
+    fn seq(&mut self, slot: usize) -> u64 {
+        self.words.load(slot, Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn take<T: AnyBitPattern>(&mut self, slot: usize, published: u64, out: &mut T) -> bool {
+        let slot = self.words.slice(slot, used::<T>(self.place.stride, 1)); // one check for all that follows
         fence(Ordering::Acquire); // SYNC publish: pairs with the store that ends the ticket
         slot.read(1, out);
         fence(Ordering::Acquire); // SYNC claim: pairs with the fence in `claim`
@@ -230,24 +252,30 @@ impl Cursor {
         let slots = look.slots();
         let mut run = Run { start: self.next, next: self.next, cursor: self };
         let mut count = 0;
-        let (seen, published) = loop {
+        let (seen, published) = 'run: loop {
             if count == limit {
                 return (count, Step::Moved);
             }
-            let t = run.next;
-            let published = slots.published(t);
-            let seen = look.seq(t);
-            if seen != published {
-                break (seen, published);
+            // To the end of the lap, states are the same and slots follow each other.
+            let (published, mut slot) = (slots.published(run.next), look.slot(run.next));
+            let left = limit - count;
+            // The first case is for the compiler: `step` needs no loop.
+            let end = if left == 1 { limit } else { count + slots.rest_of_lap(run.next).min(left) };
+            while count < end {
+                let seen = look.seq(slot);
+                if seen != published {
+                    break 'run (seen, published);
+                }
+                let out = room.place(count);
+                if !look.take(slot, published, out) {
+                    run.cursor.stats.torn += 1;
+                    return (count, Step::Moved);
+                }
+                let t = run.next;
+                run.next = t.wrapping_add(1);
+                (count, slot) = (count + 1, look.next_slot(slot));
+                f(t, out);
             }
-            let out = room.place(count);
-            if !look.take(t, published, out) {
-                run.cursor.stats.torn += 1;
-                return (count, Step::Moved);
-            }
-            run.next = t.wrapping_add(1);
-            count += 1;
-            f(t, out);
         };
         drop(run);
         if self.must_wait(seen, published) {

@@ -73,7 +73,7 @@ impl<E> Default for Follow<E> {
 impl<E> Follow<E> {
     /// The most rings that one call continues with: a process that replaces rings all the time must not keep it
     /// running.
-    const RINGS: usize = 16;
+    pub const RINGS: usize = 16;
     /// After a few failed searches for the next ring, only one of this number of polls searches again.
     const RETRY: u64 = 1 << 10;
 

@@ -112,7 +112,7 @@ impl<S: Elements> WindowOf<'_, S> {
     }
 
     /// The sequence of the slot of `t`, from a single copy if `goes_on` is false for it.
-    fn slot(&mut self, t: u64, goes_on: impl Fn(u64) -> bool) -> u64 {
+    fn copy_seq(&mut self, t: u64, goes_on: impl Fn(u64) -> bool) -> u64 {
         let element = self.window.geometry.slots(self.shard) + self.place.slots().of(t);
         self.window.first_word(element, goes_on)
     }
@@ -125,6 +125,9 @@ impl<S: Elements> WindowOf<'_, S> {
 }
 
 impl<S: Elements> SlotSource for WindowOf<'_, S> {
+    /// Its ticket.
+    type Slot = u64;
+
     fn slots(&self) -> Slots {
         self.place.slots()
     }
@@ -132,6 +135,14 @@ impl<S: Elements> SlotSource for WindowOf<'_, S> {
     fn head(&mut self) -> u64 {
         const { assert!(HEAD == 0) };
         self.window.first_word(self.window.geometry.shard(self.shard), |_| true)
+    }
+
+    fn slot(&self, t: u64) -> u64 {
+        t
+    }
+
+    fn next_slot(&self, t: u64) -> u64 {
+        t.wrapping_add(1)
     }
 
     fn seq(&mut self, t: u64) -> u64 {
@@ -144,7 +155,7 @@ impl<S: Elements> SlotSource for WindowOf<'_, S> {
         // costs less than three copies of many slots.
         let free = self.place.slots().free(t);
         if !self.follows(first) {
-            let seen = self.slot(t, |seen| seen != free);
+            let seen = self.copy_seq(t, |seen| seen != free);
             if seen != published {
                 return seen;
             }
@@ -169,7 +180,7 @@ impl<S: Elements> SlotSource for WindowOf<'_, S> {
     }
 
     fn peek(&mut self, t: u64) -> u64 {
-        self.slot(t, |_| true)
+        self.copy_seq(t, |_| true)
     }
 
     fn take<T: AnyBitPattern>(&mut self, t: u64, published: u64, out: &mut T) -> bool {
