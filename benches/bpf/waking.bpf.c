@@ -57,5 +57,6 @@ static __always_inline int ringbuf_default(__u64 n)
 	}
 
 BURSTS(burst_wakeable, wakeable_one)
+BURSTS(burst_plain, mapring_one)
 BURSTS(burst_default, ringbuf_default)
 BURSTS(burst_watermark, ringbuf_watermark)
