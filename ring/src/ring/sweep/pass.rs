@@ -28,17 +28,14 @@ impl<T: AnyBitPattern> Sweep<T> {
         f: &mut impl FnMut(Event<&T>, &mut u64),
     ) -> usize {
         let mut left = self.steps;
-        let (mut count, whole) = (0, self.steps);
-        for _ in 0..self.shards.len() {
-            if left == 0 {
+        let (mut count, mut shards, whole) = (0, self.shards.len(), self.steps);
+        loop {
+            shards -= self.pass_quiet(&mut left, shards);
+            if shards == 0 || left == 0 {
                 break;
             }
-            left -= 1;
+            (shards, left) = (shards - 1, left - 1);
             let at = self.turn;
-            if self.is_quiet(at) {
-                self.next_shard();
-                continue;
-            }
             let lap = self.step_limit(at);
             let (portion, _) = self.portion(lap);
             let (record, required) = (&mut self.record, &mut self.required);
@@ -123,14 +120,12 @@ impl<T: AnyBitPattern> Sweep<T> {
         if pass.begun {
             self.end_shard(pass, false);
         }
-        while pass.left > 0 && *left > 0 {
+        pass.left -= self.pass_quiet(left, pass.left);
+        if pass.left > 0 && *left > 0 {
             *left -= 1;
-            if !self.is_quiet(self.turn) {
-                pass.begun = true;
-                (pass.steps, pass.more) = self.portion(self.step_limit(self.turn));
-                return true;
-            }
-            self.end_shard(pass, false);
+            pass.begun = true;
+            (pass.steps, pass.more) = self.portion(self.step_limit(self.turn));
+            return true;
         }
         if *left == 0 {
             (self.stopped_early, pass.left) = (true, 0);

@@ -81,7 +81,9 @@ impl<T: AnyBitPattern> Sweep<T> {
             (passed, *left) = (passed + 1, *left - 1);
             turn = self.after(turn);
         }
-        self.turn = turn;
+        if passed > 0 {
+            (self.turn, self.burst) = (turn, 0);
+        }
         passed
     }
 
