@@ -225,9 +225,11 @@ pub(super) struct TraceCmd;
 
 impl TraceCmd {
     pub(super) fn record(scratch: &Scratch) -> Result<Recording> {
-        // It has no option that only shows its version.
-        output(Command::new("trace-cmd").args(["list", "-o"])).context("apt-get install trace-cmd")?;
         let data = scratch.0.join("trace.dat");
+        // A trial, whose error says what is missing.
+        let mut trial = Command::new("trace-cmd");
+        trial.args(["record", "-q", "-e", "sched:sched_switch", "-o"]).arg(&data).arg("true");
+        output(trial.current_dir(&scratch.0)).context("trace-cmd (apt-get install trace-cmd)")?;
         let mut record = Command::new("trace-cmd");
         record.args([
             "record",
@@ -240,7 +242,7 @@ impl TraceCmd {
             "sched:sched_wakeup",
             "-o",
         ]);
-        let recorder = spawn(record.arg(&data).current_dir(&scratch.0), &scratch.0)?;
+        let mut recorder = spawn(record.arg(&data).current_dir(&scratch.0), &scratch.0)?;
         // It writes a file for each CPU until it ends.
         let size = || -> Result<u64> {
             let files: Vec<_> = fs::read_dir(&scratch.0)?.collect::<Result<_, _>>()?;
@@ -249,6 +251,7 @@ impl TraceCmd {
             of_cpus.map(|file| Ok(file.metadata()?.len())).sum()
         };
         while size()? < SIZE {
+            ensure!(recorder.try_wait()?.is_none(), "trace-cmd has ended");
             pipes()?;
         }
         end(recorder)?;
