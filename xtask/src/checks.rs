@@ -7,16 +7,19 @@ mod source_mutants;
 
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, Result};
 
 use self::kinds::{Count, check, code};
-use crate::loom::{models, mutants};
+use crate::loom::models::{self, Model};
+use crate::loom::mutants;
 use crate::need::Need;
+use crate::programs::Tests;
+use crate::setup;
 use crate::{aarch64, assembly, guide, headers, servers, vm};
 
 pub(crate) use self::kinds::{Check, Given, Part, Proof, Test, Work};
 
-use Count::{Code, Tests};
+use Count::{Code, Line};
 use Need::{Aarch64, Bpf, Machines, Nightly, OldestRust, Path, Servers, Strace, Tools};
 use Work::Lines;
 
@@ -25,6 +28,14 @@ const FAULTS: &[Need] = &[Tools, Bpf, Strace];
 const ARM: &[Need] = &[Tools, Aarch64];
 const BUILD_STD: &[Need] = &[Nightly(&["rust-src"])];
 
+/// The models that take more than ten seconds.
+const LONGEST_MODELS: [&str; 4] = [
+    "rust::a_record_is_never_torn",
+    "rust::a_nested_writer",
+    "rust::a_stuck_writer_is_stepped_over",
+    "a_program_while_its_ring_is_replaced",
+];
+
 /// All checks. Cheap steps come first; steps with the same build profile are adjacent.
 static CHECKS: &[Check] = &[
     check("setup", "the tools of a BPF build can be had")
@@ -32,61 +43,45 @@ static CHECKS: &[Check] = &[
     check("fmt", "the format of all sources").test(&[], Lines(&["cargo fmt --all --check"])),
     check("clippy", "lints of all crates, benchmarks included")
         .test(&[Tools], Lines(&["cargo clippy --workspace --all-targets --all-features -- -D warnings"]))
-        .quick(
-            // Without the peers of the benchmarks, which are most of the packages. Build scripts and macros are the
-            // same as in the steps below.
-            &[Tools],
-            Lines(&[
-                "cargo clippy --release --workspace --exclude mapring-benches --all-targets --all-features -- -D warnings",
-            ]),
-        ),
-    check("clippy-memfd", "lints of what builds without BPF, and of the library without libbpf").test(
-        &[],
-        Lines(&[
-            "cargo clippy -p mapring -p mapring-cli -p mapring-hostile-tests -p xtask --no-default-features --all-targets -- -D warnings",
-            "cargo clippy -p mapring --no-default-features --features bpf,derive --all-targets -- -D warnings",
-        ]),
-    ),
+        .only_in_all(),
+    check("clippy-memfd", "lints of what builds without BPF, and of the library without libbpf")
+        .test(&[], Lines(&["cargo clippy -p mapring -p mapring-cli -p mapring-hostile-tests -p xtask --no-default-features --all-targets -- -D warnings", "cargo clippy -p mapring --no-default-features --features bpf,derive --all-targets -- -D warnings"]))
+        .only_in_all(),
     check("docs", "the library's documentation, its links included")
-        .test(
+        .test(&[Tools], Lines(&["RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps -p mapring -p mapring-derive --all-features", "RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps -p mapring --no-default-features", "RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps -p mapring --no-default-features --features bpf,derive"]))
+        .only_in_all(),
+    check("package", "the crates as cargo would publish them, but for the upload")
+        .test(&[Tools], Lines(&["cargo publish --dry-run --allow-dirty -p mapring-derive -p mapring"]))
+        .only_in_all(),
+    check("unit", "the library's own tests")
+        .test(&[Tools], Lines(&["cargo test -p mapring --all-targets"]))
+        .quick(
             &[Tools],
-            Lines(&[
-                "RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps -p mapring -p mapring-derive --all-features",
-                "RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps -p mapring --no-default-features",
-                "RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps -p mapring --no-default-features --features bpf,derive",
-            ]),
+            code("the same, and the tests of xtask", |tools| {
+                quick_tests(tools, &["ring", "ring/derive", "xtask"])
+            }),
         ),
-    check("package", "the crates as cargo would publish them, but for the upload").test(
-        &[Tools],
-        Lines(&["cargo publish --dry-run --allow-dirty -p mapring-derive -p mapring"]),
-    ),
-    check("unit", "the library's own tests").test(&[Tools], Lines(&["cargo test -p mapring --all-targets"])),
-    check("unit-memfd", "the same without BPF and without libbpf, and the tests of xtask").test(
-        &[],
-        Lines(&[
-            "cargo test -p mapring -p xtask --no-default-features --all-targets",
-            "cargo test -p mapring --no-default-features --features bpf,derive --lib",
-        ]),
-    ),
+    check("unit-memfd", "the same without BPF and without libbpf, and the tests of xtask")
+        .test(&[], Lines(&["cargo test -p mapring -p xtask --no-default-features --all-targets", "cargo test -p mapring --no-default-features --features bpf,derive --lib"]))
+        .only_in_all(),
     check("doctest", "the examples in the documentation")
         .test(&[Tools], Lines(&["cargo test -p mapring --doc"])),
     check("doctest-memfd", "the same without BPF")
-        .test(&[], Lines(&["cargo test -p mapring --doc --no-default-features"])),
-    check("headers", "the BPF headers, compiled by every clang here").test(
-        &[Tools],
-        code("clang -target bpf -Wall -Wextra -Werror … on every *.bpf.c, with every clang here", |tools| {
-            headers::run(tools.context("no tools")?)
-        }),
-    ),
-    check("examples", "the examples, and the tests of the command").test(
-        BPF,
-        Lines(&[
-            "cargo test --release -p mapring-examples --all-features",
-            // Apart from the examples, whose features of the library would make another build of it. As in `demo`.
-            "cargo test --release -p mapring-cli --features bpf",
-            "cargo test -p mapring-cli --all-features --test flight_dump parquet",
-        ]),
-    ),
+        .test(&[], Lines(&["cargo test -p mapring --doc --no-default-features"]))
+        .only_in_all(),
+    check("headers", "the BPF headers, compiled by every clang here")
+        .test(&[Tools], code("clang -target bpf -Wall -Wextra -Werror … on every *.bpf.c, with every clang here", |tools| headers::run(tools.context("no tools")?))),
+    check("examples", "the examples, and the tests of the command")
+        .test(
+            BPF,
+            Lines(&[
+                "cargo test --release -p mapring-examples --all-features",
+                // Apart from the examples, whose features of the library would make another build of it. As in `demo`.
+                "cargo test --release -p mapring-cli --features bpf",
+                "cargo test -p mapring-cli --all-features --test flight_dump parquet",
+            ]),
+        )
+        .quick(&[Tools], code("the same, without Parquet", |tools| quick_tests(tools, &["examples", "cli"]))),
     check("examples-memfd", "the same without BPF")
         .test(
             &[],
@@ -97,19 +92,17 @@ static CHECKS: &[Check] = &[
         )
         .only_in_all(),
     check("export", "the command's export, read by Prometheus, VictoriaMetrics and NATS")
-        .test(
-            &[Tools, Bpf, Servers],
-            code("cargo test --release -p mapring-cli --features bpf --test export, with Debian's servers", |tools| {
-                servers::test(tools.context("no tools")?)
-            }),
-        )
+        .test(&[Tools, Bpf, Servers], code("cargo test --release -p mapring-cli --features bpf --test export, with Debian's servers", |tools| servers::test(tools.context("no tools")?)))
         .only_in_all(),
     check("demo", "the demo, run for a second")
-        .test(BPF, code("cargo xtask demo --json --seconds 1", |_| runs::one_json_object(&[]))),
-    check("demo-memfd", "the same without BPF").test(
-        &[],
-        code("cargo xtask demo --json --seconds 1 --memfd", |_| runs::one_json_object(&["--memfd"])),
-    ),
+        .test(BPF, code("cargo xtask demo --json --seconds 1", |_| runs::one_json_object(&[])))
+        .only_in_all(),
+    check("demo-memfd", "the same without BPF")
+        .test(
+            &[],
+            code("cargo xtask demo --json --seconds 1 --memfd", |_| runs::one_json_object(&["--memfd"])),
+        )
+        .only_in_all(),
     check("guide", "the project of docs/guide.md with the program of README.md, built elsewhere and run")
         .test(
             BPF,
@@ -122,60 +115,57 @@ static CHECKS: &[Check] = &[
         .test(BPF, Lines(&["cargo test --release -p mapring-kernel-tests -- --test-threads=1"]))
         .quick(
             BPF,
-            Lines(&["MAPRING_STRESS_SECONDS=2 cargo test --release -p mapring-kernel-tests -- --test-threads=1"]),
+            code("the same, a second for each stress test", |tools| {
+                let vars = &[("MAPRING_STRESS_SECONDS", "1")];
+                let kernel = Tests {
+                    args: &["--nocapture", "--test-threads=1"],
+                    vars,
+                    at_once: false,
+                    ..Tests::of("proofs/kernel")
+                };
+                kernel.run(tools.context("no tools")?)
+            }),
         )
-        .prove(
-            13,
-            BPF,
-            Tests("cargo test --release -p mapring-kernel-tests --no-fail-fast -- --nocapture --test-threads=1"),
-        ),
+        .prove(13, BPF, Line("cargo test --release -p mapring-kernel-tests --no-fail-fast -- --nocapture --test-threads=1")),
     check("zero-syscalls", "readers that no system call survives, on read-only pages").prove(
         12,
         BPF,
-        Tests(
-            "cargo test --release -p mapring-kernel-tests --no-fail-fast --test zero_syscalls -- --nocapture --test-threads=1",
-        ),
+        Line("cargo test --release -p mapring-kernel-tests --no-fail-fast --test zero_syscalls -- --nocapture --test-threads=1"),
     ),
     check("stress", "writers nested in writers on all CPUs, each word and ticket checked").prove(
         14,
         BPF,
         Code(runs::count_stress),
     ),
-    check("hostile-memfd", "hostile memory files").test(&[], Lines(&["cargo test -p mapring-hostile-tests"])),
+    check("hostile-memfd", "hostile memory files")
+        .test(&[], Lines(&["cargo test -p mapring-hostile-tests"]))
+        .only_in_all(),
     check("hostile", "memory that anyone scribbles on, writers that die")
         .test(BPF, Lines(&["cargo test -p mapring-hostile-tests --features bpf --test hostile maps::"]))
         .quick(
-            // Built like the kernel tests.
-            BPF,
-            Lines(&["cargo test --release -p mapring-hostile-tests --features bpf --test hostile maps::"]),
+            &[Tools],
+            code("the same, and memory files", |tools| {
+                Tests { without: &["faults"], ..Tests::of("proofs/hostile") }.run(tools.context("no tools")?)
+            }),
         )
         .prove(10, &[Path("proofs/hostile")], Code(runs::count_hostile)),
     check("faults", "each system call of the library fails once, at each place")
         .test(FAULTS, Lines(&["cargo test --release -p mapring-hostile-tests --features bpf --test faults"]))
         .quick(
             FAULTS,
-            Lines(&[
-                "MAPRING_FAULTS_ERRNOS=ENOMEM cargo test --release -p mapring-hostile-tests --features bpf --test faults",
-            ]),
+            code("one of four calls, with ENOMEM only", |tools| {
+                let vars = &[("MAPRING_FAULTS_ERRNOS", "ENOMEM"), ("MAPRING_FAULTS_EVERY", "4")];
+                Tests { only: &["faults"], vars, ..Tests::of("proofs/hostile") }
+                    .run(tools.context("no tools")?)
+            }),
         )
-        .prove(
-            11,
-            FAULTS,
-            Tests(
-                "MAPRING_FAULTS_ERRNOS=EPERM,ENOMEM,EINTR,EAGAIN,EINVAL cargo test -p mapring-hostile-tests --features bpf --test faults -- --nocapture",
-            ),
-        ),
+        .prove(11, FAULTS, Line("MAPRING_FAULTS_ERRNOS=EPERM,ENOMEM,EINTR,EAGAIN,EINVAL cargo test -p mapring-hostile-tests --features bpf --test faults -- --nocapture")),
     check("vm", "the tests of the real kernel on other kernels, under QEMU; some of them on three more kernels")
         .test(
             &[Tools, Machines(vm::STEP), Machines(vm::STEP_MORE)],
-            code("cargo xtask vm 6.12-preempt 5.10; cargo xtask vm sid 6.12-rt 6.1 -- claim preempt …", |tools| {
-                vm::step(&[vm::STEP, vm::STEP_MORE], tools.context("no tools")?)
-            }),
+            code("cargo xtask vm 6.12-preempt 5.10; cargo xtask vm sid 6.12-rt 6.1 -- claim preempt …", |tools| vm::step(&[vm::STEP, vm::STEP_MORE], tools.context("no tools")?)),
         )
-        .quick(
-            &[Tools, Machines(vm::STEP_QUICK)],
-            code(vm::STEP_QUICK, |tools| vm::step(&[vm::STEP_QUICK], tools.context("no tools")?)),
-        ),
+        .only_in_all(),
     check("assembly", "machine code of the hot paths: barriers there, locks and calls not")
         .test(
             &[Tools],
@@ -183,22 +173,10 @@ static CHECKS: &[Check] = &[
         )
         .prove(1, &[], Code(|given| assembly::run(&assembly::Args::default(), given.tools()))),
     check("clippy-aarch64", "lints of all crates but the benchmarks for aarch64")
-        .test(
-            ARM,
-            code(
-                "cargo clippy --workspace --exclude mapring-benches --all-targets --all-features --target aarch64-unknown-linux-gnu …",
-                |tools| aarch64::lint(tools.context("no tools")?),
-            ),
-        )
+        .test(ARM, code("cargo clippy --workspace --exclude mapring-benches --all-targets --all-features --target aarch64-unknown-linux-gnu …", |tools| aarch64::lint(tools.context("no tools")?)))
         .only_in_all(),
     check("aarch64", "the library's own tests on an emulated aarch64")
-        .test(
-            ARM,
-            code(
-                "cargo test -p mapring --all-features --all-targets --target aarch64-unknown-linux-gnu, under qemu-user",
-                |tools| aarch64::test(tools.context("no tools")?),
-            ),
-        )
+        .test(ARM, code("cargo test -p mapring --all-features --all-targets --target aarch64-unknown-linux-gnu, under qemu-user", |tools| aarch64::test(tools.context("no tools")?)))
         .only_in_all(),
     check("vm-aarch64", "some tests of the real kernel on aarch64 kernels")
         .test(
@@ -207,34 +185,18 @@ static CHECKS: &[Check] = &[
         )
         .only_in_all(),
     check("clippy-loom", "lints of the loom models")
-        .test(
-            &[],
-            code(
-                "RUSTFLAGS='--cfg loom' cargo clippy --release -p mapring-loom-tests --target-dir target/loom …",
-                |_| models::clippy(),
-            ),
-        )
+        .test(&[], code("RUSTFLAGS='--cfg loom' cargo clippy --release -p mapring-loom-tests --target-dir target/loom …", |_| models::clippy()))
         .only_in_all(),
     check("litmus", "the protocols under the kernel's, Arm's and x86's memory models")
-        .test(
-            &[],
-            code("proofs/litmus/run.sh aarch64/* bpf/* x86/* (those of lkmm/ fetch the kernel's source, too)", |_| {
-                runs::small_litmus()
-            }),
-        )
+        .test(&[], code("proofs/litmus/run.sh aarch64/* bpf/* x86/* (those of lkmm/ fetch the kernel's source, too)", |_| runs::small_litmus()))
         .prove(2, &[Path("proofs/litmus")], Code(|_| runs::count_litmus())),
     check("bpf-loom", "the compiled BPF code under loom, against the production readers")
-        .test(
-            &[Tools],
-            code(
-                "cargo test --release -p mapring-bpf-loom; the same with RUSTFLAGS='--cfg loom', --test models",
-                |tools| runs::bpf_loom(tools.context("no tools")?),
-            ),
-        )
+        .test(&[Tools], code("cargo test --release -p mapring-bpf-loom; the same with RUSTFLAGS='--cfg loom', --test models", |tools| runs::bpf_loom(tools.context("no tools")?)))
         .quick(
-            // Compiled code against the reference, one thread at a time; `loom` has the models of several threads.
             &[Tools],
-            Lines(&["cargo test --release -p mapring-bpf-loom"]),
+            code("compiled code against the reference, one thread at a time", |tools| {
+                quick_tests(tools, &["proofs/bpf-loom"])
+            }),
         )
         .prove(5, &[Path("proofs/bpf-loom"), Tools], Code(runs::count_bpf_loom)),
     check("loom", "every interleaving of the production sources, bounded where it says so")
@@ -246,21 +208,22 @@ static CHECKS: &[Check] = &[
                 models::run(|model| !model.test.starts_with("bpf_")).map(drop)
             }),
         )
+        .quick(
+            &[],
+            code("the same, without the four that take longest", |_| {
+                let is_long = |model: &Model| LONGEST_MODELS.contains(&model.test.as_str());
+                models::run(|model| !model.test.starts_with("bpf_") && !is_long(model)).map(drop)
+            }),
+        )
         .prove(3, &[], Code(|_| models::run(|_| true))),
     check("mutants", "the same with one fence, ordering or check less: a model must fail")
         .test(&[], code("cargo xtask loom --mutants", |_| mutants::run(&mutants::selected("")?)))
         .quick(&[], code("some of cargo xtask loom --mutants", |_| mutants::run(&mutants::sample()?)))
         .prove(4, &[Path("loom-tests/mutants.toml")], Code(|_| runs::count_mutants())),
-    check(
-        "source-mutants",
-        "each function of the library changed by cargo-mutants: a test must fail; goes on where it stopped",
-    )
-    .prove(
+    check("source-mutants", "each function of the library changed by cargo-mutants: a test must fail; goes on where it stopped").prove(
         6,
         FAULTS,
-        Code(|given| {
-            source_mutants::run(given.needed_tools()?, Duration::from_secs(given.seconds.into()))
-        }),
+        Code(|given| source_mutants::run(given.needed_tools()?, Duration::from_secs(given.seconds.into()))),
     ),
     check("miri", "undefined behaviour and stale loads, under many schedules").prove(
         7,
@@ -281,15 +244,15 @@ static CHECKS: &[Check] = &[
         .test(&[Tools, OldestRust], Lines(&["rustup run 1.88.0 cargo check -p mapring"]))
         .only_in_all(),
     check("msrv-memfd", "so does all that needs no libbpf")
-        .test(
-            &[OldestRust],
-            Lines(&[
-                "rustup run 1.88.0 cargo check -p mapring -p mapring-cli -p xtask --no-default-features",
-                "rustup run 1.88.0 cargo check -p mapring --no-default-features --features bpf,derive",
-            ]),
-        )
+        .test(&[OldestRust], Lines(&["rustup run 1.88.0 cargo check -p mapring -p mapring-cli -p xtask --no-default-features", "rustup run 1.88.0 cargo check -p mapring --no-default-features --features bpf,derive"]))
         .only_in_all(),
 ];
+
+/// All tests of these packages, as the quick part builds them.
+fn quick_tests(tools: Option<&setup::Tools>, packages: &[&'static str]) -> Result<()> {
+    let tools = tools.context("no tools")?;
+    packages.iter().try_for_each(|package| Tests::of(package).run(tools))
+}
 
 /// The steps of `cargo xtask test`, in the order of execution.
 pub(crate) fn tests() -> impl Iterator<Item = (&'static Check, &'static Test)> {

@@ -15,6 +15,7 @@ mod loom;
 mod need;
 mod packages;
 mod privilege;
+mod programs;
 mod prove;
 mod record;
 mod servers;

@@ -87,10 +87,7 @@ pub(crate) const STEP: &str = "cargo xtask vm 6.12-preempt 5.10";
 /// The newest, a real-time one and one in the middle: what verifiers and preemption could break.
 pub(crate) const STEP_MORE: &str = "cargo xtask vm sid 6.12-rt 6.1 -- \
                                     claim preempt nested:: stress:: resizable:: basic:: verifier:: wakeable:: tails:: keep_oldest:: tagged::";
-/// Without `--all`: the tests that preemption could break.
-pub(crate) const STEP_QUICK: &str =
-    "cargo xtask vm 6.12-preempt -- claim preempt nested:: stress:: resizable:: basic::";
-/// The same for aarch64, with and without LSE atomics: the tests that differ there, and a working ring.
+/// On aarch64, with and without LSE atomics: the tests that differ there, and a working ring.
 pub(crate) const STEP_ARM: &str = "cargo xtask vm --arch aarch64 6.1 6.12-a53 -- \
                                    code_for_ missing_barriers _for_x86 x86_are_refused every_way_in_gives";
 
@@ -306,7 +303,7 @@ mod tests {
         for arch in [Arch::X86, Arch::Arm] {
             let kernels = |line| kernels::chosen(&StepArgs::new(line).args.kernels, arch).unwrap();
             assert_eq!((kernels(STEP).len(), kernels(STEP_MORE).len()), (2, 3));
-            assert_eq!(kernels(STEP_QUICK)[0].preempt, Some("full"));
+            assert_eq!(kernels(STEP)[0].preempt, Some("full"));
         }
         let StepArgs { args } = StepArgs::new(STEP_ARM);
         assert_eq!(kernels::chosen(&args.kernels, args.arch).unwrap().len(), 2);

@@ -1,7 +1,8 @@
 //! System calls that fail: each call of the library fails once, at each place. The result must be the same, by another
 //! way, or a typed error. Nothing stays open, and the next try succeeds.
 //!
-//! strace(1) makes the calls fail. `MAPRING_FAULTS_ERRNOS` lists the errors (default `EPERM,ENOMEM`).
+//! strace(1) makes the calls fail. `MAPRING_FAULTS_ERRNOS` lists the errors (default `EPERM,ENOMEM`). With
+//! `MAPRING_FAULTS_EVERY=4` only one of four calls fails.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -106,7 +107,7 @@ fn is_ours(call: &Call) -> bool {
 }
 
 /// Makes each call of a scenario fail once. Returns how many failed, and how many of these tries had the same result.
-fn each_call_fails_once(scenario: &str, errnos: &[String]) -> Result<[usize; 2], String> {
+fn each_call_fails_once(scenario: &str, errnos: &[String], every: usize) -> Result<[usize; 2], String> {
     let said = |output: &Output| {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
         format!("{} {}{}", output.status, text(&output.stdout), text(&output.stderr))
@@ -116,7 +117,7 @@ fn each_call_fails_once(scenario: &str, errnos: &[String]) -> Result<[usize; 2],
         return Err(format!("{scenario}, where nothing fails: {}", said(&all_well.output)));
     }
     let (mut failed, mut survived, mut wrong) = (0, 0, Vec::new());
-    for call in all_well.calls.iter().filter(|call| is_ours(call)) {
+    for call in all_well.calls.iter().filter(|call| is_ours(call)).step_by(every) {
         for errno in errnos {
             let ran = run(scenario, Some((call, errno)));
             if !ran.output.status.success() {
@@ -143,12 +144,13 @@ fn each_system_call_fails_once_and_nothing_is_lost() {
     }
     let errnos = std::env::var("MAPRING_FAULTS_ERRNOS").unwrap_or("EPERM,ENOMEM".to_owned());
     let errnos: Vec<_> = errnos.split(',').map(str::to_owned).collect();
+    let every = std::env::var("MAPRING_FAULTS_EVERY").map_or(1, |every| every.parse().expect("a number"));
     let list = Command::new(PROGRAM).arg("--list").output().unwrap();
     let list = String::from_utf8(list.stdout).unwrap();
     let (scenarios, sum, wrong) = (Mutex::new(list.lines()), Mutex::new([0; 2]), Mutex::new(Vec::new()));
     let work = || {
         while let Some(scenario) = { scenarios.lock().unwrap().next() } {
-            match each_call_fails_once(scenario, &errnos) {
+            match each_call_fails_once(scenario, &errnos, every) {
                 Ok([failed, survived]) => {
                     println!(
                         "{scenario:20} {failed:5} calls failed, {survived} tries came to the same result"

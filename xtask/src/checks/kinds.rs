@@ -64,7 +64,7 @@ pub(crate) struct Proof {
 #[derive(Clone, Copy)]
 pub(crate) enum Count {
     /// The output of this command's test programs.
-    Tests(&'static str),
+    Line(&'static str),
     /// A function.
     Code(fn(&Given<'_>) -> Result<Counts>),
 }
@@ -170,7 +170,7 @@ impl Proof {
     pub(crate) fn run(&self, given: &Given<'_>) -> Result<Counts> {
         match self.count {
             Count::Code(run) => run(given),
-            Count::Tests(line) => {
+            Count::Line(line) => {
                 let mut command = cmd::line(line);
                 if self.needs.contains(&Need::Tools) {
                     given.needed_tools()?.export(&mut command);

@@ -16,6 +16,7 @@ use serde::Deserialize;
 
 use super::models::{self, Model};
 use crate::cmd;
+use crate::programs;
 
 const LIST: &str = "loom-tests/mutants.toml";
 
@@ -244,7 +245,7 @@ fn build(model: &str, copy: &Path) -> Result<PathBuf> {
     // own names there, since the profile differs.
     let mut cargo = models::cargo("test");
     cargo.current_dir(copy).env("CARGO_INCREMENTAL", "1");
-    let programs = models::build(cargo.args(["--test", model]))?;
+    let programs = programs::build(cargo.args(["--test", model]))?;
     let program = programs.into_iter().rfind(|program| program.name == model);
     Ok(program.context("cargo built no test program")?.path)
 }

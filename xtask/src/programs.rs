@@ -1,0 +1,141 @@
+//! Test programs: built by cargo, and run several at a time, which cargo does not do.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::cmd;
+use crate::counts::Counts;
+use crate::setup::Tools;
+
+/// A test program.
+#[derive(Clone)]
+pub(crate) struct Program {
+    /// The name of its target.
+    pub(crate) name: String,
+    pub(crate) path: PathBuf,
+    /// The folder of its package, where cargo runs it.
+    pub(crate) package: PathBuf,
+}
+
+impl Program {
+    /// The program, as cargo would run it.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(&self.path);
+        command.current_dir(&self.package).env("CARGO_MANIFEST_DIR", &self.package);
+        command
+    }
+}
+
+/// A program with its arguments.
+pub(crate) struct Job {
+    pub(crate) name: String,
+    pub(crate) command: Command,
+}
+
+/// Builds the test programs of a `cargo test`.
+pub(crate) fn build(cargo: &mut Command) -> Result<Vec<Program>> {
+    cargo.args(["--no-run", "--message-format=json-render-diagnostics"]).stderr(Stdio::inherit());
+    let messages = cmd::output(cargo)?;
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let programs = messages.filter(|message| message["profile"]["test"] == true).filter_map(|message| {
+        let text = |value: &serde_json::Value| Some(value.as_str()?.to_owned());
+        Some(Program {
+            name: text(&message["target"]["name"])?,
+            path: text(&message["executable"])?.into(),
+            package: PathBuf::from(text(&message["manifest_path"])?).parent()?.to_owned(),
+        })
+    });
+    Ok(programs.collect())
+}
+
+/// Runs jobs, `at_once` of them at a time. Prints a line for each, and the output of those that fail. Fails if one does.
+pub(crate) fn run(jobs: Vec<Job>, at_once: usize) -> Result<Counts> {
+    ensure!(!jobs.is_empty(), "no tests have this name");
+    let (queue, counts) = (Mutex::new(jobs.into_iter()), Mutex::new(Counts::default()));
+    let next = || queue.lock().expect("workers do not panic").next();
+    let worker = || -> Result<()> {
+        while let Some(job) = next() {
+            let counted = run_one(job)?;
+            *counts.lock().expect("workers do not panic") += counted;
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..at_once).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().expect("it does not panic"))
+    })?;
+    let counts = counts.into_inner()?;
+    ensure!(counts.failures == 0, "{} of {} tests failed", counts.failures, counts.cases);
+    Ok(counts)
+}
+
+fn run_one(Job { name, mut command }: Job) -> Result<Counts> {
+    let start = Instant::now();
+    let out = command.stdin(Stdio::null()).output().with_context(|| cmd::shown(&command))?;
+    let said = String::from_utf8_lossy(&out.stdout);
+    let result = if out.status.success() { "ok" } else { "FAILED" };
+    // One write, since other threads print as well.
+    let mut text = format!("{result:6} {:6.1} s  {name}\n", start.elapsed().as_secs_f32());
+    let errors = String::from_utf8_lossy(&out.stderr);
+    if !out.status.success() {
+        text += &format!("{said}{errors}\n");
+    } else {
+        // What a test could not show, it says.
+        let loud = |line: &&str| line.contains("SKIPPED") || line.contains("NOT SHOWN");
+        text.extend(said.lines().chain(errors.lines()).filter(loud).map(|line| format!("       {line}\n")));
+    }
+    print!("{text}");
+    Ok(Counts::of_tests(&said, out.status.success()))
+}
+
+/// The packages whose tests are built together: one build, since all features are the same in each of their steps.
+const TOGETHER: &str = "cargo test --workspace --exclude mapring-benches --exclude mapring-loom-tests \
+                        --exclude mapring-assembly --features mapring-cli/bpf,mapring-hostile-tests/bpf";
+
+/// Tests of one package, out of a build of all packages without optimization.
+pub(crate) struct Tests {
+    /// Its folder.
+    pub(crate) package: &'static str,
+    /// The test programs to run, or to leave out.
+    pub(crate) only: &'static [&'static str],
+    pub(crate) without: &'static [&'static str],
+    pub(crate) args: &'static [&'static str],
+    pub(crate) vars: &'static [(&'static str, &'static str)],
+    /// Whether two of the programs can run at the same time.
+    pub(crate) at_once: bool,
+}
+
+impl Tests {
+    /// All tests of a package, several programs at a time.
+    pub(crate) const fn of(package: &'static str) -> Self {
+        // What is skipped must be heard.
+        Self { package, only: &[], without: &[], args: &["--nocapture"], vars: &[], at_once: true }
+    }
+
+    /// Builds and runs them.
+    pub(crate) fn run(&self, tools: &Tools) -> Result<()> {
+        let folder = cmd::root().join(self.package);
+        let mut programs = build(tools.export(&mut cmd::line(TOGETHER)))?;
+        programs.retain(|program| {
+            let name = program.name.as_str();
+            let wanted = self.only.is_empty() || self.only.contains(&name);
+            program.package == folder && wanted && !self.without.contains(&name)
+        });
+        let jobs = programs.iter().map(|program| {
+            let mut command = program.command();
+            tools.export(command.args(self.args).envs(self.vars.iter().copied()));
+            Job { name: program.name.clone(), command }
+        });
+        run(jobs.collect(), if self.at_once { cpus() } else { 1 }).map(drop)
+    }
+}
+
+/// The CPUs that this process can use.
+pub(crate) fn cpus() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
