@@ -13,9 +13,9 @@ use self::kinds::{Count, check, code};
 use crate::loom::models::{self, Model};
 use crate::loom::mutants;
 use crate::need::Need;
-use crate::programs::Tests;
+use crate::programs::{self, Tests};
 use crate::setup;
-use crate::{aarch64, assembly, guide, headers, servers, vm};
+use crate::{aarch64, assembly, cmd, guide, headers, servers, vm};
 
 pub(crate) use self::kinds::{Check, Given, Part, Proof, Test, Work};
 
@@ -54,18 +54,24 @@ static CHECKS: &[Check] = &[
         .test(&[Tools], Lines(&["cargo publish --dry-run --allow-dirty -p mapring-derive -p mapring"]))
         .only_in_all(),
     check("unit", "the library's own tests")
-        .test(&[Tools], Lines(&["cargo test -p mapring --all-targets"]))
+        .test(&[Tools], Lines(&["cargo test -p mapring -p mapring-derive --all-targets"]))
         .quick(
             &[Tools],
             code("the same, and the tests of xtask", |tools| {
-                quick_tests(tools, &["ring", "ring/derive", "xtask"])
+                quick_tests(tools, &["ring", "xtask"])
             }),
         ),
     check("unit-memfd", "the same without BPF and without libbpf, and the tests of xtask")
         .test(&[], Lines(&["cargo test -p mapring -p xtask --no-default-features --all-targets", "cargo test -p mapring --no-default-features --features bpf,derive --lib"]))
         .only_in_all(),
     check("doctest", "the examples in the documentation")
-        .test(&[Tools], Lines(&["cargo test -p mapring --doc"])),
+        .test(&[Tools], Lines(&["cargo test -p mapring --doc"]))
+        .quick(
+            &[Tools],
+            code("the same, with the features of the other quick tests", |tools| {
+                cmd::run(tools.context("no tools")?.export(cmd::line(programs::TOGETHER).arg("--doc")))
+            }),
+        ),
     check("doctest-memfd", "the same without BPF")
         .test(&[], Lines(&["cargo test -p mapring --doc --no-default-features"]))
         .only_in_all(),
@@ -189,6 +195,7 @@ static CHECKS: &[Check] = &[
         .only_in_all(),
     check("litmus", "the protocols under the kernel's, Arm's and x86's memory models")
         .test(&[], code("proofs/litmus/run.sh aarch64/* bpf/* x86/* (those of lkmm/ fetch the kernel's source, too)", |_| runs::small_litmus()))
+        .only_in_all()
         .prove(2, &[Path("proofs/litmus")], Code(|_| runs::count_litmus())),
     check("bpf-loom", "the compiled BPF code under loom, against the production readers")
         .test(&[Tools], code("cargo test --release -p mapring-bpf-loom; the same with RUSTFLAGS='--cfg loom', --test models", |tools| runs::bpf_loom(tools.context("no tools")?)))
@@ -275,7 +282,6 @@ pub(crate) fn help(title: &str, checks: impl Iterator<Item = &'static Check>) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cmd;
     use crate::toolchains::OLDEST;
 
     #[test]
