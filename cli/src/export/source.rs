@@ -248,7 +248,7 @@ fn numbers(value: &Value, path: &mut String, found: &mut Vec<String>) {
 
 pub(super) fn number(value: &Value) -> Option<Number> {
     match value {
-        Value::Unsigned(number) => Some(Number::Unsigned(*number)),
+        Value::Unsigned(number) | Value::Code(number) => Some(Number::Unsigned(*number)),
         Value::Signed(number) => Some(Number::Signed(*number)),
         Value::Float(number) => Some(Number::Float(*number)),
         Value::Bool(value) => Some(Number::Unsigned((*value).into())),

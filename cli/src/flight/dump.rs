@@ -10,8 +10,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
-use clap::CommandFactory;
-use clap::error::ErrorKind;
 use mapring::time::Clock;
 
 use super::event::{Event, Gap};
@@ -20,6 +18,7 @@ use super::pins;
 use super::rings::{self, GroupRings};
 use super::trace::{self, Format, Sink};
 use crate::output;
+use crate::table::{Format as Tables, Out, format_of};
 
 /// Options of `mapring flight dump`.
 #[derive(clap::Args)]
@@ -43,9 +42,8 @@ pub(crate) struct Args {
 /// # Errors
 /// If nothing is recorded, or this user may not read it; if the file can't be written.
 pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
-    let format = args.format().unwrap_or_else(|wrong| {
-        crate::Args::command().error(ErrorKind::ArgumentConflict, wrong).exit() // exit code 2
-    });
+    let format = args.format().unwrap_or_else(|wrong| crate::wrong_usage(wrong));
+    format.table().map_or(Ok(()), Tables::check)?;
     let mut rings = rings::open(pins)?;
     if rings.is_empty() {
         bail!("{}: nothing is recorded: `mapring flight start` begins", pins.display());
@@ -93,9 +91,7 @@ impl Args {
         let file = self.out.as_deref().filter(|file| *file != Path::new("-"));
         let format = match (self.format, file) {
             (Some(format), _) => format,
-            (None, Some(file)) => {
-                Format::of(file).ok_or("the name of --out does not tell the format: add --format")?
-            }
+            (None, Some(file)) => format_of(file)?,
             (None, None) if self.follow => Format::Ndjson,
             (None, None) => Format::Perfetto,
         };
@@ -106,7 +102,7 @@ impl Args {
     }
 
     /// Opens the output, and returns its path unless it is stdout.
-    fn open(&self, format: Format) -> Result<(Option<PathBuf>, Box<dyn Write + Send>)> {
+    fn open(&self, format: Format) -> Result<(Option<PathBuf>, Out)> {
         let end = match format {
             Format::Perfetto => "pftrace",
             Format::Parquet => "parquet",

@@ -125,7 +125,11 @@ impl<W: Write> Printer<'_, W> {
         }
         let place: Vec<_> = place.iter().map(|(name, number)| format!("{name} {number}")).collect();
         let more: String = more.iter().map(|(name, json)| format!("  {name} {}", json_line(json))).collect();
-        let value = if let Value::Unsigned(number) = value { grouped(*number) } else { value.to_string() };
+        let value = if let Value::Unsigned(number) | Value::Code(number) = value {
+            grouped(*number)
+        } else {
+            value.to_string()
+        };
         writeln!(self.out, "{}: {value}{more}", place.join(" "))?;
         Ok(())
     }

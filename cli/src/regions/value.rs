@@ -26,6 +26,8 @@ pub(crate) enum Value {
     Text(String),
     /// A constant of an enum.
     Name(String),
+    /// A number of an enum without a constant.
+    Code(u64),
     Struct(Vec<(String, Value)>),
     List(Vec<Value>),
     /// Bytes without a type, or of a type that has no other form.
@@ -133,7 +135,7 @@ impl Decoder {
             Kind::Ptr => Value::Bytes(reversed(bytes)),
             Kind::Enum | Kind::Enum64 => {
                 let Some(number) = number(bytes) else { return Value::Bytes(bytes.to_vec()) };
-                resolved.constant(number).map_or(Value::Unsigned(number), |name| Value::Name(text(name)))
+                resolved.constant(number).map_or(Value::Code(number), |name| Value::Name(text(name)))
             }
             Kind::Float => match bytes {
                 &[a, b, c, d] => Value::Float(f32::from_ne_bytes([a, b, c, d]).into()),
@@ -279,7 +281,7 @@ fn bit_field(ty: Type<'_>, bytes: &[u8], from: usize, bits: u32) -> Value {
         value |= u64::from(bit) << to;
     }
     if matches!(ty.kind(), Kind::Enum | Kind::Enum64) {
-        return ty.constant(value).map_or(Value::Unsigned(value), |name| Value::Name(text(name)));
+        return ty.constant(value).map_or(Value::Code(value), |name| Value::Name(text(name)));
     }
     match ty.encoding() {
         encoding if encoding & 4 != 0 && value < 2 => Value::Bool(value == 1),
@@ -316,7 +318,7 @@ impl Value {
     pub(crate) fn json(&self) -> serde_json::Value {
         use serde_json::Value as Json;
         match self {
-            Self::Unsigned(number) => (*number).into(),
+            Self::Unsigned(number) | Self::Code(number) => (*number).into(),
             Self::Signed(number) => (*number).into(),
             Self::Float(number) => (*number).into(),
             Self::Bool(value) => (*value).into(),
@@ -333,7 +335,7 @@ impl Value {
     /// Whether all of it is zero.
     pub(crate) fn is_zero(&self) -> bool {
         match self {
-            Self::Unsigned(number) => *number == 0,
+            Self::Unsigned(number) | Self::Code(number) => *number == 0,
             Self::Signed(number) => *number == 0,
             Self::Float(number) => *number == 0.0,
             Self::Bool(value) => !value,
@@ -388,7 +390,7 @@ impl fmt::Display for Value {
                 }
                 f.write_str("]")
             }
-            Self::Unsigned(number) => write!(f, "{number}"),
+            Self::Unsigned(number) | Self::Code(number) => write!(f, "{number}"),
             Self::Signed(number) => write!(f, "{number}"),
             Self::Float(number) => write!(f, "{number}"),
             Self::Bool(value) => write!(f, "{value}"),
