@@ -11,6 +11,9 @@ mod loaded;
 mod maps;
 #[path = "recording/memory.rs"]
 mod memory;
+#[cfg(feature = "parquet")]
+#[path = "recording/parquet.rs"]
+mod parquet;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};

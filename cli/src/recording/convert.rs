@@ -233,3 +233,7 @@ impl Visit for Convert {
         Ok(())
     }
 }
+
+#[cfg(all(test, feature = "parquet"))]
+#[path = "convert_tests.rs"]
+mod tests;

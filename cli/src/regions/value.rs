@@ -404,4 +404,4 @@ impl fmt::Display for Value {
 
 #[cfg(test)]
 #[path = "value_tests.rs"]
-mod tests;
+pub(crate) mod tests;

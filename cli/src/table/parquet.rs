@@ -156,3 +156,52 @@ fn field(name: &str, kind: Kind) -> Result<Arc<Type>> {
     let builder = Type::primitive_type_builder(name, physical).with_repetition(Repetition::OPTIONAL);
     Ok(Arc::new(builder.with_logical_type(logical).build()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use parquet::file::reader::{FileReader, SerializedFileReader};
+    use parquet::record::RowAccessor;
+    use rustix::fs::{MemfdFlags, memfd_create};
+
+    use super::*;
+
+    /// Writes rows with this number and text; returns the reader of the file.
+    fn written(rows: u64, text: &str) -> SerializedFileReader<File> {
+        let file = File::from(memfd_create("parquet", MemfdFlags::empty()).unwrap());
+        let columns = [("number", Kind::Unsigned), ("text", Kind::Text), ("ok", Kind::Bool)];
+        let mut table = Parquet::new(&columns, Box::new(file.try_clone().unwrap())).unwrap();
+        for number in 0..rows {
+            let text = if number % 2 == 0 { Cell::Absent } else { Cell::Text(text.to_owned()) };
+            // A cell of another type and one that is missing are absent.
+            let number = if number == 7 { Cell::Float(0.5) } else { Cell::Unsigned(u64::MAX - number) };
+            table.row(&[number, text]).unwrap();
+        }
+        table.finish().unwrap();
+        SerializedFileReader::new(file).unwrap()
+    }
+
+    #[test]
+    fn many_rows_are_several_groups() {
+        let rows = 2 * ROWS as u64 + 3;
+        let file = written(rows, "x");
+        let sizes: Vec<_> = file.metadata().row_groups().iter().map(|group| group.num_rows()).collect();
+        assert_eq!(sizes, [ROWS as i64, ROWS as i64, 3]);
+        let all: Vec<_> = file.get_row_iter(None).unwrap().map(Result::unwrap).collect();
+        assert_eq!(all.len() as u64, rows);
+        for (number, row) in (0..).zip(&all) {
+            assert_eq!(row.get_ulong(0).ok(), (number != 7).then_some(u64::MAX - number));
+            assert_eq!(row.get_string(1).ok().map(String::as_str), (number % 2 == 1).then_some("x"));
+            assert!(row.get_bool(2).is_err());
+        }
+        assert_eq!(written(0, "").metadata().num_row_groups(), 0);
+    }
+
+    #[test]
+    fn large_texts_make_small_groups() {
+        let file = written(200, &"x".repeat(1 << 20));
+        assert!((2..=3).contains(&file.metadata().num_row_groups()), "100 MiB of text");
+        assert_eq!(file.metadata().file_metadata().num_rows(), 200);
+    }
+}

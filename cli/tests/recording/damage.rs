@@ -118,7 +118,9 @@ fn forged_blocks_do_no_harm() {
     files.push(large);
     for (number, bytes) in files.iter().enumerate() {
         fs::write(&file, bytes).unwrap();
-        for options in [&[][..], &["--json"], &["--format", "ndjson"], &["--format", "csv"]] {
+        let table = dir.path("table.parquet");
+        let parquet = if cfg!(feature = "parquet") { &["--out", &table][..] } else { &[] };
+        for options in [&[][..], &["--json"], &["--format", "ndjson"], &["--format", "csv"], parquet] {
             let output = mapring(&[&["inspect", &file], options].concat());
             assert!(matches!(output.status.code(), Some(0 | 1)), "file {number}, {output:?}");
             for bytes in [&output.stdout, &output.stderr] {
