@@ -270,11 +270,8 @@ fn push_value(target: &Target, index: usize, copies: usize, read: &mut Vec<Optio
     let end = read.len() + copies;
     if let Some(map) = &target.map {
         let (mut words, size) = (Vec::new(), map.facts().value_size);
-        map.read(index, &mut words)?;
-        for copy in words.chunks(size.div_ceil(8).max(1)) {
-            let bytes: &[u8] = bytemuck::cast_slice(copy);
-            read.push(Some(target.decode(bytes.get(..size).unwrap_or(bytes))));
-        }
+        let copies = untyped::copies(map, size, index, &mut words)?;
+        read.extend(copies.map(|(_, bytes)| Some(target.decode(bytes))));
     }
     read.resize(end, None);
     Ok(())

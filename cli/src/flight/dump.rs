@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use mapring::time::Clock;
@@ -152,7 +152,7 @@ fn sort(events: &mut [Event], gaps: &mut [Gap]) {
 
 /// Writes the events since `from`, and returns how many. Earlier ones show names only.
 fn write(sink: &mut dyn Sink, names: &mut Names, events: &[Event], gaps: &[Gap], from: u64) -> Result<usize> {
-    let mut progress = Progress::new(events.len());
+    let mut progress = output::Progress::new();
     let mut gaps = gaps.iter().peekable();
     let mut count = 0;
     for (at, event) in events.iter().enumerate() {
@@ -164,48 +164,13 @@ fn write(sink: &mut dyn Sink, names: &mut Names, events: &[Event], gaps: &[Gap],
             count += 1;
         }
         names.update(event);
-        progress.show(at);
+        if at % 0x10000 == 0 {
+            progress.show(|| format!("{} % written", at * 100 / events.len()));
+        }
     }
     gaps.try_for_each(|gap| sink.gap(gap))?;
     sink.finish(names)?;
     Ok(count)
-}
-
-/// Says on a terminal how far a dump is that takes more than two seconds.
-struct Progress {
-    start: Instant,
-    all: usize,
-    shown: Option<usize>,
-    wanted: bool,
-}
-
-impl Progress {
-    fn new(all: usize) -> Self {
-        Self {
-            start: Instant::now(),
-            all,
-            shown: None,
-            wanted: io::stderr().is_terminal() && !output::is_quiet(),
-        }
-    }
-
-    fn show(&mut self, at: usize) {
-        if !self.wanted || at & 0xffff != 0 || self.start.elapsed() < Duration::from_secs(2) {
-            return;
-        }
-        let percent = at * 100 / self.all.max(1);
-        if self.shown.replace(percent) != Some(percent) {
-            eprint!("\r{percent} % written");
-        }
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if self.shown.is_some() {
-            eprint!("\r\x1b[K");
-        }
-    }
 }
 
 /// The number of lost records, by group and cause.

@@ -1,7 +1,7 @@
 //! The records and samples of a recording as NDJSON or as a table.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::io::{BufWriter, Write};
 use std::mem::take;
 
@@ -13,6 +13,7 @@ use super::format::{Kind as Sort, Lost, Recorded, Sample};
 use super::reader::Visit;
 use crate::regions::filter::Expr;
 use crate::regions::line;
+use crate::regions::losses::Losses;
 use crate::regions::text::{json_line, printable};
 use crate::regions::untyped::Item;
 use crate::regions::value::Value;
@@ -26,7 +27,7 @@ pub(super) struct Convert {
     /// Whether a value is one column of JSON, because its fields depend on its tag.
     is_whole: bool,
     row: Vec<Cell>,
-    lost: BTreeMap<&'static str, u64>,
+    losses: Losses,
 }
 
 enum To {
@@ -43,7 +44,14 @@ impl Convert {
             format => To::New(format, Some(out)),
         };
         let filter = filter.map(Expr::parse).transpose().context("--where")?;
-        Ok(Self { to, filter, columns: Vec::new(), is_whole: false, row: Vec::new(), lost: BTreeMap::new() })
+        Ok(Self {
+            to,
+            filter,
+            columns: Vec::new(),
+            is_whole: false,
+            row: Vec::new(),
+            losses: Losses::default(),
+        })
     }
 
     /// Writes what is buffered, and prints the losses.
@@ -53,9 +61,8 @@ impl Convert {
             To::New(..) => {}
             To::Table(table) => table.finish()?,
         }
-        if !self.lost.is_empty() {
-            let lost: Vec<_> = self.lost.iter().map(|(cause, count)| format!("{count} {cause}")).collect();
-            eprintln!("mapring: lost while it was recorded: {}", lost.join(", "));
+        if !self.losses.is_empty() {
+            eprintln!("mapring: lost while it was recorded: {}", self.losses);
         }
         Ok(())
     }
@@ -228,8 +235,7 @@ impl Visit for Convert {
     }
 
     fn lost(&mut self, lost: Lost) -> Result<()> {
-        let count = self.lost.entry(lost.cause).or_default();
-        *count = count.saturating_add(lost.count);
+        self.losses.add(None, lost.cause, lost.count);
         Ok(())
     }
 }

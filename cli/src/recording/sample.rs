@@ -170,11 +170,8 @@ impl<'a> Values<'a> {
             Self::Array(map) => {
                 let (size, mut words) = (map.facts().value_size, Vec::new());
                 for index in 0..map.facts().max_entries {
-                    map.read(index, &mut words)?;
-                    for (at, copy) in words.chunks(size.div_ceil(8).max(1)).enumerate() {
-                        let bytes: &[u8] = bytemuck::cast_slice(copy);
-                        let cpu = map.cpus().and_then(|cpus| cpus.get(at)).copied();
-                        record(index, cpu, 0, bytes.get(..size).unwrap_or(bytes))?;
+                    for (cpu, bytes) in untyped::copies(map, size, index, &mut words)? {
+                        record(index, cpu, 0, bytes)?;
                     }
                 }
             }

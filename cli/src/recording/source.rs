@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use mapring::abi::{Kind as RegionKind, Tails};
 
 use super::format::{BYTE_ORDER, Clock, Kind, Source};
-use crate::regions::target::{Sort, Target};
+use crate::regions::target::{Sort, Target, of_kernel};
 
 /// The description of a target, and the BTF of its map; empty if there is none.
 pub(super) fn of(target: &Target, stamp: Option<usize>, every: Option<u64>) -> Result<(Source, Vec<u8>)> {
@@ -39,9 +39,9 @@ pub(super) fn of(target: &Target, stamp: Option<usize>, every: Option<u64>) -> R
         byte_order: BYTE_ORDER.to_owned(),
         every,
         clock: Clock { monotonic: 0, wall: 0 },
-        host: of_proc("/proc/sys/kernel/hostname"),
-        kernel: of_proc("/proc/sys/kernel/osrelease"),
-        boot_id: of_proc("/proc/sys/kernel/random/boot_id"),
+        host: of_kernel("hostname").unwrap_or_default(),
+        kernel: of_kernel("osrelease").unwrap_or_default(),
+        boot_id: of_kernel("random/boot_id").unwrap_or_default(),
     };
     if let Some(region) = target.region() {
         let geometry = region.geometry();
@@ -66,8 +66,4 @@ fn types_of(target: &Target) -> (Vec<u8>, Option<u32>, Option<String>) {
         Ok((btf, value)) => (btf.as_bytes().to_vec(), Some(value), None),
         Err(why) => (Vec::new(), None, Some(why.to_owned())),
     }
-}
-
-fn of_proc(path: &str) -> String {
-    std::fs::read_to_string(path).map(|text| text.trim_end().to_owned()).unwrap_or_default()
 }

@@ -10,6 +10,7 @@ use mapring::{Counters, Gauges, Histogram, Histograms, Start, TopKeys};
 use serde_json::{Value as Json, json};
 
 use super::find;
+use super::follow::{Ends, has_passed};
 use super::target::{Facts, Sort, Target};
 use super::text::{grouped, json_line, wrapped};
 use super::untyped::{self, Item};
@@ -185,8 +186,7 @@ fn ring<W: Write>(target: &Target, out: &mut Printer<'_, W>) -> Result<()> {
     out.zeros = None;
     let stamp = target.ty().ok().and_then(|ty| value::stamp(ty, None)).map(|(_, at)| at);
     let mut records = target.records(Start::Oldest, None)?;
-    let ends: std::collections::HashMap<_, _> =
-        target.records(Start::Now, None)?.positions().into_iter().collect();
+    let ends: Ends = target.records(Start::Now, None)?.positions().into_iter().collect();
     let mut latest = VecDeque::new();
     let (most, mut present) = (out.left.max(1) as u64, 0);
     let mut keep = |item: Item<'_>| {
@@ -202,13 +202,10 @@ fn ring<W: Write>(target: &Target, out: &mut Printer<'_, W>) -> Result<()> {
         let tail = item.tail.map(<[u8]>::to_vec);
         latest.push_back((time.unwrap_or(item.ticket), item.shard, item.ticket, item.bytes.to_vec(), tail));
     };
-    let at_end = |records: &dyn untyped::Records| {
-        records.positions().iter().all(|(shard, next)| ends.get(shard).is_none_or(|end| next >= end))
-    };
     // A record that is being written holds others back for the reader's patience.
     for _ in 0..1000 {
-        while records.each(1 << 16, &mut keep) > 0 && !at_end(&*records) {}
-        if at_end(&*records) {
+        while records.each(1 << 16, &mut keep) > 0 && !has_passed(&*records, &ends) {}
+        if has_passed(&*records, &ends) {
             break;
         }
         records.wait(std::time::Duration::from_millis(1))?;
@@ -386,15 +383,11 @@ fn array<W: Write>(target: &Target, out: &mut Printer<'_, W>) -> Result<()> {
     let Some(map) = &target.map else { return Ok(()) };
     let facts = map.facts();
     let mut words = Vec::new();
-    let stride = facts.value_size.div_ceil(8);
     for index in 0..facts.max_entries {
-        map.read(index, &mut words)?;
-        for (at, copy) in words.chunks(stride.max(1)).enumerate() {
-            let bytes: &[u8] = bytemuck::cast_slice(copy);
-            let value = target.decode(bytes.get(..facts.value_size).unwrap_or(bytes));
-            let cpu = map.cpus().and_then(|cpus| cpus.get(at)).map(|cpu| ("cpu", *cpu as u64));
+        for (cpu, bytes) in untyped::copies(map, facts.value_size, index, &mut words)? {
+            let cpu = cpu.map(|cpu| ("cpu", cpu as u64));
             let place: Vec<_> = [("index", index as u64)].into_iter().chain(cpu).collect();
-            out.value(&place, &value, &[])?;
+            out.value(&place, &target.decode(bytes), &[])?;
         }
     }
     Ok(())

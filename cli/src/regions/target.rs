@@ -324,6 +324,12 @@ fn sort_of(e: Error, map: &AnyMap, types: Option<&(Rc<Btf>, u32)>) -> Sort {
     if marked || declared || is_read.is_err() { Sort::Damaged(e) } else { Sort::Array }
 }
 
+/// A text that the kernel tells of itself, such as `osrelease`.
+pub(crate) fn of_kernel(name: &str) -> std::io::Result<String> {
+    let text = std::fs::read_to_string(std::path::Path::new("/proc/sys/kernel").join(name))?;
+    Ok(text.trim_end().to_owned())
+}
+
 /// Opens a region whose records are read as bytes.
 fn open(source: impl Into<Source>) -> mapring::Result<Region> {
     OpenOptions::new().any_record().open(source)
