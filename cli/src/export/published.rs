@@ -10,10 +10,10 @@ use serde_json::json;
 
 use crate::regions::find::Place;
 use crate::regions::follow::Ends;
+use crate::regions::line;
 use crate::regions::target::{Target, of_kernel};
 use crate::regions::text::json_line;
 use crate::regions::untyped::Records;
-use crate::regions::{line, value};
 
 /// A ring that is read.
 pub(super) struct Ring {
@@ -49,7 +49,7 @@ impl Ring {
     /// Publishing begins with the oldest record, or with the next one.
     pub(super) fn open(place: Place, now: bool) -> Result<Self> {
         let target = Target::open(place)?;
-        let stamp = target.ty().ok().and_then(|ty| value::stamp(ty, None)).map(|(_, at)| at);
+        let stamp = target.stamp();
         let records = target.records(Start::Oldest, None)?;
         let region = target.region().context("not a ring")?;
         ensure!(

@@ -156,6 +156,11 @@ impl Target {
         self.ty().map_or_else(|_| Value::bytes(bytes), |ty| value::decode(ty, bytes))
     }
 
+    /// The offset of the field of its records that is obviously the time, if there is one.
+    pub(crate) fn stamp(&self) -> Option<usize> {
+        self.ty().ok().and_then(|ty| value::stamp(ty, None)).map(|(_, at)| at)
+    }
+
     /// The variables of global data.
     pub(crate) fn variables(&self) -> Vec<btf::Variable<'_>> {
         let Ok((btf, value)) = &self.types else { return Vec::new() };
