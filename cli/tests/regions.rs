@@ -10,6 +10,8 @@ mod maps;
 mod memory;
 #[cfg(feature = "bpf")]
 mod nobody;
+#[path = "regions/top.rs"]
+mod top;
 
 use std::process::Output;
 
