@@ -23,16 +23,16 @@ use crate::table::{Format as Tables, Out, format_of};
 /// Options of `mapring flight dump`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Only the events of this time until now: 500ms, 10s, 5m
+    /// Only the latest events, of this time: 500ms, 10s, 5m
     #[arg(long, value_name = "TIME", value_parser = output::span)]
     last: Option<Duration>,
     /// The file to write, `-` for stdout. Without it, a trace gets a new file in this directory, and texts go to stdout
     #[arg(long, short, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// The format. Without it, the end of the file's name tells: .pftrace, .ndjson, .csv, .parquet
+    /// The format [default: by the extension of --out: .pftrace, .ndjson, .csv, .parquet]
     #[arg(long, value_enum)]
     format: Option<Format>,
-    /// Go on with new events as they happen, until Ctrl-C: as NDJSON or CSV, from now on or from --last on
+    /// Follow new events until Ctrl-C, as NDJSON or CSV. With --last, begin with older ones
     #[arg(long, short)]
     follow: bool,
 }
@@ -46,7 +46,7 @@ pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
     format.table().map_or(Ok(()), Tables::check)?;
     let mut rings = rings::open(pins)?;
     if rings.is_empty() {
-        bail!("{}: nothing is recorded: `mapring flight start` begins", pins.display());
+        bail!("{}: nothing is recorded: `mapring flight start` starts a recording", pins.display());
     }
     let now = Clock::Monotonic.now();
     let ago = args.last.map(|last| now.saturating_sub(u64::try_from(last.as_nanos()).unwrap_or(u64::MAX)));
@@ -60,9 +60,7 @@ pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
     let mut names = Names::new();
     let older = names.learn(&events);
     if !names.has_proc() {
-        output::note(
-            "mapring: /proc is that of a container: only names from the events themselves are known",
-        );
+        output::note("mapring: /proc belongs to a container: names come only from the events");
     }
     let from = ago.unwrap_or(0);
     let written = trace::sink(format, out, &mut names, &older)

@@ -30,7 +30,7 @@ pub(crate) struct Args {
     /// Print what is in it as a JSON object
     #[arg(long)]
     json: bool,
-    /// The format for its records or samples. Without it, the end of the file's name tells: .ndjson, .csv, .parquet
+    /// The format for its records or samples [default: by the extension of --out: .ndjson, .csv, .parquet]
     #[arg(long, value_enum)]
     format: Option<Format>,
     /// Only records for which this is true: pid == 12 && (comm ~ "ba.*" || !ok)
@@ -79,7 +79,7 @@ pub(super) fn check(end: &End) -> Result<()> {
     match end {
         End::Whole => Ok(()),
         End::Open => bail!("the recording has no end: its recorder was killed, or still writes"),
-        End::Damaged(at, why) => bail!("damaged at byte {at}: {why}; what is before it was read"),
+        End::Damaged(at, why) => bail!("damaged at byte {at}: {why}; everything before it was read"),
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) struct Files {
     /// Begin a new file after this time: 10m, 1h
     #[arg(long, value_name = "TIME", value_parser = crate::output::span)]
     rotate_age: Option<Duration>,
-    /// How many full files to keep beside FILE; older ones are removed
+    /// Keep this number of full files beside FILE; remove older ones
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(..=9999))]
     keep: u32,
 }
@@ -55,7 +55,7 @@ impl Files {
         name.into()
     }
 
-    /// Opens the file; nobody else writes it.
+    /// Opens the file and locks it, so that no other `record` writes it.
     fn open(&self) -> Result<File> {
         if self.out == Path::new("-") {
             ensure!(!self.rotates(), "--rotate-size and --rotate-age need a file, not stdout");
@@ -70,7 +70,7 @@ impl Files {
         if metadata.is_file() {
             self.lock(&file)?;
             let is_new = metadata.len() == 0 || self.force;
-            ensure!(is_new, "{}: there is such a file; --force replaces it", self.name());
+            ensure!(is_new, "{}: the file exists; --force replaces it", self.name());
             file.set_len(0).with_context(|| self.name())?;
         }
         Ok(file)

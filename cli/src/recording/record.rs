@@ -28,7 +28,7 @@ pub(crate) struct Args {
     /// Where to start in a ring [default: now; with --no-follow: first]
     #[arg(long, value_enum)]
     from: Option<From>,
-    /// Stop at the last record that is there now; of values, after one sample
+    /// Stop at the last record that the ring holds now, or after one sample of values
     #[arg(long)]
     no_follow: bool,
     /// The time between two samples; a value is recorded if it changed

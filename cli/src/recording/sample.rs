@@ -58,7 +58,10 @@ pub(super) fn run(mut target: Target, sampling: &Sampling<'_>, files: &Files) ->
     }
     let bytes = output::bytes(out.finish()?);
     if counts.busy > 0 {
-        eprintln!("mapring: a value was not read {} times: a writer was in the middle of it", counts.busy);
+        eprintln!(
+            "mapring: {} reads of values failed, because a writer was in the middle of them",
+            counts.busy
+        );
     }
     output::note(format_args!("mapring: {} changed values in {} samples, {bytes}", out.count, counts.rounds));
     Ok(())

@@ -1,4 +1,4 @@
-//! `mapring tail`: the records of a ring as programs write them, without taking them from anyone.
+//! `mapring tail`: the records of a ring as programs write them. Other readers still get them.
 
 use std::io::{self, BufWriter, Write};
 use std::time::{Duration, Instant};
@@ -35,7 +35,7 @@ pub(crate) struct Args {
     /// The field with the time in nanoseconds, by which CPUs are merged [default: ns, ts, time or similar]
     #[arg(long, value_name = "FIELD")]
     stamp: Option<String>,
-    /// Stop at the last record that is there now
+    /// Stop at the last record that the ring holds now
     #[arg(long)]
     no_follow: bool,
     /// Print one JSON object for each record, in a line

@@ -144,7 +144,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     );
     let interrupted = Interrupted::new()?;
     let mut rows: Vec<_> = stat::meters(&args.region)?.into_iter().map(Row::new).collect();
-    ensure!(!rows.is_empty(), "no region that could be written: `mapring ls` lists what there is");
+    ensure!(!rows.is_empty(), "no region with a rate: `mapring ls` lists all regions");
     let color = anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never;
     let mut view = View::new(args.hz, color);
     let mut terminal = ratatui::try_init().context("the terminal")?;

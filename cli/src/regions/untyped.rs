@@ -70,7 +70,7 @@ pub(crate) struct Copied {
 
 /// A table of cells or latches.
 pub(crate) trait Table {
-    /// Reads a value, or that of each CPU.
+    /// Reads a value, or the values of all CPUs.
     fn read(&self, index: usize) -> Result<Vec<Copied>, ReadError>;
 }
 

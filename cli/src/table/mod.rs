@@ -35,7 +35,7 @@ pub(crate) fn format_of<F: ValueEnum>(file: &Path) -> Result<F, &'static str> {
         "jsonl" | "json" => "ndjson",
         name => name,
     };
-    F::from_str(name, false).map_err(|_| "the name of --out does not tell the format: add --format")
+    F::from_str(name, false).map_err(|_| "the extension of --out names no format: add --format")
 }
 
 impl Format {
