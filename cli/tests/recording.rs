@@ -15,6 +15,8 @@ mod memory;
 #[cfg(feature = "parquet")]
 #[path = "recording/parquet.rs"]
 mod parquet;
+#[path = "recording/summaries.rs"]
+mod summaries;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};

@@ -185,8 +185,8 @@ impl Visit for Convert {
     fn source(&mut self, of: &Recorded) -> Result<()> {
         let empty = of.decode(&vec![0; of.source.record]);
         if let Some(filter) = &self.filter {
-            let is_number = of.source.kind == Sort::Counters;
-            if let (Err(why), false) = (of.ty(), is_number) {
+            let is_known = of.source.kind.layout().is_some();
+            if let (Err(why), false) = (of.ty(), is_known) {
                 bail!("--where: the fields are not known: {}", printable(&why));
             }
             filter.check(&named(&empty))?;

@@ -131,8 +131,7 @@ const LISTED: usize = 10_000;
 
 impl Visit for Summary {
     fn source(&mut self, of: &Recorded) -> Result<()> {
-        // The type of counters is one of the library's headers.
-        let ty = of.ty().ok().filter(|_| of.source.kind != Kind::Counters);
+        let ty = of.ty().ok();
         let fields = ty.map_or_else(Vec::new, |ty| match ty.kind() {
             TypeKind::DataSec => {
                 ty.variables().map(|variable| (variable.name, value::type_name(variable.ty))).collect()
@@ -242,11 +241,13 @@ impl Part {
             ("from", format!("{}, Linux {}", printable(&source.host), printable(&source.kernel))),
         ];
         match (&self.ty, &source.no_types) {
+            _ if source.kind.layout().is_some() => {
+                lines.extend(source.kind.layout().map(|layout| ("values", layout.to_owned())));
+            }
             (Some(ty), _) => {
                 lines.push(("type", format!("{ty}, with BTF of {} bytes", grouped(self.btf as u64))));
                 lines.extend(self.fields.iter().take(1).map(|_| ("fields", self.fields.join(", "))));
             }
-            (None, _) if source.kind == Kind::Counters => lines.push(("type", "u64".to_owned())),
             (None, why) => {
                 let why = why.as_deref().unwrap_or("its types can't be read");
                 lines.push(("type", format!("not known: {}", printable(why))));

@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use mapring::abi::{Kind as RegionKind, Tails};
 
 use super::format::{BYTE_ORDER, Clock, Kind, Source};
+use super::summaries;
 use crate::regions::target::{Sort, Target, of_kernel};
 
 /// The description of a target, and the BTF of its map; empty if there is none.
@@ -17,6 +18,9 @@ pub(super) fn of(target: &Target, stamp: Option<usize>, every: Option<u64>) -> R
             RegionKind::Latches => Kind::Latches,
             RegionKind::PerCpuCells => Kind::PerCpuCells,
             RegionKind::Counters | RegionKind::PerCpuCounters => Kind::Counters,
+            RegionKind::Histograms => Kind::Histograms,
+            RegionKind::Gauges => Kind::Gauges,
+            RegionKind::TopKeys => Kind::TopKeys,
             kind => bail!("{place}: {kind} can't be recorded; `mapring show --json` prints their content"),
         },
         Sort::Array => Kind::Array,
@@ -24,7 +28,10 @@ pub(super) fn of(target: &Target, stamp: Option<usize>, every: Option<u64>) -> R
         Sort::Other => bail!("{place}: not a ring, table, array or global data"),
         Sort::Damaged(e) => bail!("{e}"),
     };
-    let (btf, value_type, no_types) = types_of(target);
+    let (btf, value_type, no_types) = match kind.layout() {
+        Some(_) => (Vec::new(), None, None),
+        None => types_of(target),
+    };
     let facts = target.map.as_ref().map(mapring::AnyMap::facts);
     let mut source = Source {
         name: target.name(),
@@ -49,6 +56,11 @@ pub(super) fn of(target: &Target, stamp: Option<usize>, every: Option<u64>) -> R
         source.record = geometry.record().saturating_sub(tails.map_or(0, |_| Tails::PREFIX));
         source.tails = tails.map(|tails| [tails.longest() as u64, tails.bytes() as u64]);
         (source.entries, source.shards) = (geometry.capacity(), geometry.shards());
+    }
+    if let Some(words) = summaries::words(kind) {
+        // A sample has the values of all CPUs.
+        (source.record, source.shards) = (8 * words, 1);
+        source.entries = if kind == Kind::TopKeys { 1 } else { source.entries };
     }
     if let Sort::RingInMaps(regions) = &target.sort {
         let ends = regions.iter().map(|(first, region)| first + region.geometry().shards());
