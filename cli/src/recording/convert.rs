@@ -167,13 +167,16 @@ fn columns(of: &Recorded, empty: &Value) -> (Vec<(String, Kind)>, bool) {
     let mut known: HashSet<_> = columns.iter().map(|(name, _)| name.clone()).collect();
     let tail = of.source.tails.map(|_| ("tail".to_owned(), Kind::Text));
     known.extend(tail.iter().map(|(name, _)| name.clone()));
-    for (mut name, kind) in fields {
+    for (at, (mut name, kind)) in fields.into_iter().enumerate() {
         if name.is_empty() {
             name.push_str(whole);
         }
-        // A field may have the name of another column.
-        while !known.insert(name.clone()) {
-            name.insert_str(0, &format!("{whole}."));
+        // A field may have the name of another column. In a forged file all may have the same.
+        if !known.insert(name.clone()) {
+            name = format!("{whole}.{name}");
+            while !known.insert(name.clone()) {
+                name.push_str(&format!("~{at}"));
+            }
         }
         columns.push((name, kind));
     }
