@@ -12,11 +12,13 @@ mod pins;
 mod recording;
 mod regions;
 mod shell;
+mod table;
 
 use std::io;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
 /// Shared-memory channels between BPF programs and userspace.
@@ -98,6 +100,11 @@ fn run(args: &Args) -> Result<ExitCode> {
         Command::Completions(args) => shell::completions(args, &mut Args::command()),
         Command::Man(args) => shell::man(args, Args::command()),
     }
+}
+
+/// Ends the process with exit code 2: the command line makes no sense, for this reason.
+fn wrong_usage(why: &str) -> ! {
+    Args::command().error(ErrorKind::ArgumentConflict, why).exit()
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {

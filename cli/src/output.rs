@@ -1,7 +1,8 @@
 //! What all commands print alike: colours, notes, sizes and times on the command line.
 
+use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anstream::ColorChoice;
 use clap::ValueEnum;
@@ -40,6 +41,41 @@ pub(crate) fn is_quiet() -> bool {
 pub(crate) fn note(text: impl std::fmt::Display) {
     if !is_quiet() {
         anstream::eprintln!("{text}");
+    }
+}
+
+/// A line on the terminal that says how far a command is, after two seconds.
+pub(crate) struct Progress {
+    /// When it is drawn next; `None` if never.
+    next: Option<Instant>,
+    is_drawn: bool,
+}
+
+impl Progress {
+    pub(crate) fn new() -> Self {
+        let is_shown = io::stderr().is_terminal() && !is_quiet();
+        Self { next: is_shown.then(|| Instant::now() + Duration::from_secs(2)), is_drawn: false }
+    }
+
+    /// Draws the line if it is time.
+    pub(crate) fn show(&mut self, text: impl FnOnce() -> String) {
+        let now = Instant::now();
+        if self.next.is_some_and(|next| now >= next) {
+            (self.next, self.is_drawn) = (Some(now + Duration::from_millis(500)), true);
+            let _ = write!(io::stderr(), "\r\x1b[K{}", text());
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        if std::mem::take(&mut self.is_drawn) {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.clear();
     }
 }
 

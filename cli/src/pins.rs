@@ -29,7 +29,7 @@ pub(crate) struct Pin {
     mode: u32,
 }
 
-/// Make a region readable without privilege, for good: no process can write it any more, BPF programs still can
+/// Make a region readable without privilege. Then only BPF programs can write it, which can't be undone
 #[derive(clap::Args)]
 #[command(after_help = "Without --yes it only explains what it would do.")]
 pub(crate) struct Freeze {
@@ -75,7 +75,7 @@ pub(crate) fn freeze(args: &Freeze) -> Result<ExitCode> {
     let place = find(&args.region)?;
     let region = Region::open(place.source()?).with_context(|| place.to_string())?;
     if matches!(region.geometry().kind(), Kind::Latches | Kind::Commands | Kind::Readers) {
-        bail!("{place}: userspace writes {} too, which it could not any more", region.geometry().kind());
+        bail!("{place}: userspace writes {}, and freezing would stop that", region.geometry().kind());
     }
     let (options, readers) = match &args.group {
         None => (PinOptions::new(0o666), "every user".to_owned()),
@@ -177,7 +177,7 @@ pub(crate) fn stale(pin: &Path) -> Result<Option<Stale>> {
     if matches!(region.geometry().kind(), Kind::Latches | Kind::Commands) {
         return Ok(None);
     }
-    // Without a word of the loader, nothing is known of it.
+    // A region that names no loader may still have one.
     let Some(loader) = region.loader()?.filter(|loader| !loader.is_alive()) else { return Ok(None) };
     let programs = region.programs().map_err(|e| Refused(format!("{}: {e}", shown(pin))))?;
     let facts = target.facts(&[], false);

@@ -1,26 +1,17 @@
 //! What all commands have in common, and those without a test of their own: doctor, completions, man.
 
+mod common;
 mod nobody;
 
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
 use serde_json::Value;
 
-fn mapring(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_mapring"));
-    command.args(args).stdin(Stdio::null());
-    command
-}
-
-fn text(output: &Output) -> String {
-    eprint!("{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
+use self::common::{Dir, command, lines, mapring, said, text};
 
 /// Each line is an object with an area, a feature, a state and what was seen; what is missing has a fix.
 fn findings(output: &Output) -> Vec<Value> {
-    assert!(output.status.success());
-    let all: Vec<Value> = text(output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let all = lines(text(output).as_bytes());
     for finding in &all {
         assert!(["area", "feature", "seen"].iter().all(|field| finding[field].is_string()), "{finding}");
         match finding["state"].as_str().unwrap() {
@@ -39,18 +30,18 @@ fn state<'a>(findings: &'a [Value], feature: &str) -> &'a str {
 
 #[test]
 fn doctor_says_what_is_missing() {
-    let all = findings(&mapring(&["doctor", "--json"]).output().unwrap());
+    let all = findings(&mapring(&["doctor", "--json"]));
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     assert!(all.iter().any(|finding| finding["seen"].as_str().unwrap().starts_with(release.trim())));
     assert_eq!(state(&all, "programs") == "ok", cfg!(feature = "bpf"));
-    let shown = text(&mapring(&["doctor"]).output().unwrap());
+    let shown = text(&mapring(&["doctor"]));
     // Pins come and go.
     for finding in all.iter().filter(|finding| finding["area"] != "pins") {
         let line = format!("{}: {}", finding["feature"].as_str().unwrap(), finding["seen"].as_str().unwrap());
         assert!(shown.contains(&line), "no {line:?}");
     }
     assert!(!shown.contains('\x1b'), "a pipe has no colours");
-    assert!(text(&mapring(&["doctor", "--color", "always"]).output().unwrap()).contains('\x1b'));
+    assert!(text(&mapring(&["doctor", "--color", "always"])).contains('\x1b'));
 }
 
 #[test]
@@ -67,53 +58,49 @@ fn doctor_works_without_privilege() {
 
 #[test]
 fn completions_and_manual_pages_know_each_command() {
-    let help = text(&mapring(&["--help"]).output().unwrap());
+    let help = text(&mapring(&["--help"]));
     let names =
         help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
     let names: Vec<_> = names.filter_map(|line| line.split_whitespace().next()).collect();
     assert!(names.contains(&"doctor") && names.contains(&"demo"));
-    let script = text(&mapring(&["completions", "bash"]).output().unwrap());
-    let pages = std::env::temp_dir().join(format!("mapring-man-{}", std::process::id()));
-    std::fs::create_dir(&pages).unwrap();
-    let output = mapring(&["man", pages.to_str().unwrap()]).output().unwrap();
-    assert!(output.status.success());
+    let script = text(&mapring(&["completions", "bash"]));
+    let pages = Dir::new();
+    assert!(mapring(&["man", &pages.path("")]).status.success());
     for name in names.iter().filter(|name| **name != "help") {
         assert!(script.contains(&format!("mapring,{name})")), "{name}");
-        let page = std::fs::read_to_string(pages.join(format!("mapring-{name}.1"))).unwrap();
+        let page = std::fs::read_to_string(pages.path(&format!("mapring-{name}.1"))).unwrap();
         assert!(page.contains(".SH SYNOPSIS"), "{name}");
     }
-    std::fs::remove_dir_all(&pages).unwrap();
-    let output = mapring(&["man", pages.to_str().unwrap()]).output().unwrap();
+    let output = mapring(&["man", &pages.path("none")]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8(output.stderr).unwrap().starts_with("mapring: can't write "));
+    assert!(said(&output).starts_with("mapring: can't write "));
 }
 
 #[test]
 fn exit_codes_and_closed_pipes() {
-    assert_eq!(mapring(&["no-such-command"]).output().unwrap().status.code(), Some(2));
+    assert_eq!(mapring(&["no-such-command"]).status.code(), Some(2));
     // A reader that is gone before the first line.
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    let child = mapring(&["completions", "bash"]).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+    let child = command(&["completions", "bash"]).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
 }
 
 #[test]
 fn a_new_project_is_not_written_over_another() {
-    let path = std::env::temp_dir().join(format!("mapring-new-{}", std::process::id()));
-    let new = |path: &str| mapring(&["new", path]).output().unwrap();
-    let output = new(path.to_str().unwrap());
+    let dir = Dir::new();
+    let new = |path: &str| mapring(&["new", path]);
+    let path = dir.path("mapring-test-new");
+    let output = new(&path);
     assert!(output.status.success());
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("cargo build && sudo target/debug/mapring-new-"), "{said}");
+    assert!(said(&output).contains("cargo build && sudo target/debug/mapring-test-"));
     let files = ["Cargo.toml", "build.rs", "src/main.rs", "src/switches.bpf.c"];
-    assert!(files.iter().all(|file| path.join(file).exists()));
-    std::fs::write(path.join("src/main.rs"), "mine").unwrap();
-    let again = new(path.to_str().unwrap());
+    assert!(files.iter().all(|file| std::fs::exists(format!("{path}/{file}")).unwrap()));
+    std::fs::write(format!("{path}/src/main.rs"), "mine").unwrap();
+    let again = new(&path);
     assert_eq!(again.status.code(), Some(1));
-    assert!(String::from_utf8(again.stderr).unwrap().contains("File exists"));
-    assert_eq!(std::fs::read_to_string(path.join("src/main.rs")).unwrap(), "mine");
-    std::fs::remove_dir_all(&path).unwrap();
+    assert!(said(&again).contains("File exists"));
+    assert_eq!(std::fs::read_to_string(format!("{path}/src/main.rs")).unwrap(), "mine");
     assert_eq!(new("/tmp/a name").status.code(), Some(1));
 }

@@ -1,5 +1,6 @@
 //! `mapring export` as a user runs it: read by real servers that the test starts, and by hostile clients.
 
+mod common;
 #[path = "export/http.rs"]
 mod http;
 #[cfg(feature = "bpf")]
@@ -20,32 +21,15 @@ mod servers;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::os::fd::{AsFd, AsRawFd};
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
 
-/// The longest time for anything that must happen.
-const DEADLINE: Duration = Duration::from_secs(90);
-
-fn mapring(args: &[&str]) -> Output {
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_mapring")).args(args).stdin(Stdio::null()).output().unwrap();
-    eprint!("{}", String::from_utf8_lossy(&output.stderr));
-    output
-}
-
-/// The path by which another process opens a file of this one.
-fn path(fd: &impl AsFd) -> String {
-    format!("/proc/{}/fd/{}", std::process::id(), fd.as_fd().as_raw_fd())
-}
+use self::common::{DEADLINE, Dir, mapring, path, until_some};
 
 /// A process that ends with the test, and the lines that it printed on stderr.
 struct Running {
-    child: Child,
+    child: common::Running,
     said: Arc<Mutex<Vec<String>>>,
 }
 
@@ -60,11 +44,11 @@ impl Running {
                 to.lock().unwrap().push(line);
             }
         });
-        Self { child, said }
+        Self { child: common::Running(child), said }
     }
 
     fn mapring(args: &[&str]) -> Self {
-        Self::new(Command::new(env!("CARGO_BIN_EXE_mapring")).args(args))
+        Self::new(&mut common::command(args))
     }
 
     fn said(&self) -> Vec<String> {
@@ -73,9 +57,9 @@ impl Running {
 
     /// Waits for a line with this text.
     fn wait_for(&mut self, text: &str) -> String {
-        until(&format!("a line with {text:?}"), || {
+        until_some(&format!("a line with {text:?}"), || {
             let found = self.said().into_iter().find(|line| line.contains(text));
-            let ended = self.child.try_wait().unwrap().filter(|_| found.is_none());
+            let ended = self.child.0.try_wait().unwrap().filter(|_| found.is_none());
             assert!(ended.is_none(), "it has ended ({ended:?}): {:?}", self.said());
             found
         })
@@ -89,28 +73,9 @@ impl Running {
 
     /// Sends Ctrl-C; returns the exit code.
     fn interrupt(mut self) -> Option<i32> {
-        let pid = rustix::process::Pid::from_child(&self.child);
+        let pid = rustix::process::Pid::from_child(&self.child.0);
         rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-        until("its end", || self.child.try_wait().unwrap()).code()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Waits until there is something; fails after [`DEADLINE`].
-fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + DEADLINE;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < end, "waited in vain for {what}");
-        thread::sleep(Duration::from_millis(20));
+        until_some("its end", || self.child.0.try_wait().unwrap()).code()
     }
 }
 
@@ -140,29 +105,4 @@ fn scrape(address: &str) -> String {
     let text = String::from_utf8(body).unwrap();
     assert_eq!(status, 200, "{text}");
     text
-}
-
-/// A directory that ends with the test.
-struct Dir(PathBuf);
-
-impl Dir {
-    fn new() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("mapring-export-{}-{number}", std::process::id()));
-        std::fs::create_dir(&dir).unwrap();
-        Self(dir)
-    }
-
-    fn file(&self, name: &str, text: &str) -> String {
-        let path = self.0.join(name);
-        std::fs::write(&path, text).unwrap();
-        path.to_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }

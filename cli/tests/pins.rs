@@ -1,6 +1,7 @@
 //! `mapring pin`, `freeze` and `clean`, on regions of running and ended loaders.
 #![cfg(feature = "bpf")]
 
+mod common;
 mod nobody;
 
 use std::fs::{self, DirBuilder};
@@ -14,17 +15,10 @@ use std::time::Duration;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use serde_json::Value;
 
-fn mapring(args: &[&str]) -> Output {
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_mapring")).args(args).stdin(Stdio::null()).output().unwrap();
-    eprint!("{}", String::from_utf8_lossy(&output.stderr));
-    output
-}
+use self::common::{lines, mapring, text};
 
 fn objects(output: &Output) -> Vec<Value> {
-    assert!(output.status.success());
-    let text = str::from_utf8(&output.stdout).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    lines(text(output).as_bytes())
 }
 
 /// Whether BPF can be used; says so if not.

@@ -1,5 +1,6 @@
 //! `mapring record`, `inspect` and `replay` as a user runs them: on memory files, and on maps of a real program.
 
+mod common;
 #[path = "recording/damage.rs"]
 mod damage;
 #[path = "recording/files.rs"]
@@ -11,42 +12,20 @@ mod loaded;
 mod maps;
 #[path = "recording/memory.rs"]
 mod memory;
+#[cfg(feature = "parquet")]
+#[path = "recording/parquet.rs"]
+mod parquet;
+#[path = "recording/summaries.rs"]
+mod summaries;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::os::fd::{AsFd, AsRawFd};
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-/// Waits of the tests end after this time, with a failure.
-const LONG: Duration = Duration::from_secs(60);
-
-fn mapring(args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_mapring"));
-    let output = command.args(args).stdin(Stdio::null()).output().unwrap();
-    eprint!("{args:?}\n{}", String::from_utf8_lossy(&output.stderr));
-    output
-}
-
-fn text(output: &Output) -> String {
-    assert!(output.status.success(), "{}", said(output));
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
-/// The objects in the lines of the output.
-fn lines(output: &[u8]) -> Vec<Value> {
-    let text = str::from_utf8(output).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
+use self::common::{Dir, Running, lines, mapring, path, said, text, until};
 
 /// What `inspect --json` says of a recording, whole or not.
 fn inspect(file: &str) -> Value {
@@ -59,42 +38,9 @@ fn tickets(file: &str) -> Vec<u64> {
     lines(&output.stdout).iter().map(|line| line["ticket"].as_u64().unwrap()).collect()
 }
 
-/// The path by which another process opens a file of this one.
-fn path(fd: &impl AsFd) -> String {
-    format!("/proc/{}/fd/{}", std::process::id(), fd.as_fd().as_raw_fd())
-}
-
-/// A directory that is removed at the end.
-struct Dir(PathBuf);
-
-impl Dir {
-    fn new() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("mapring-recording-{}-{number}", std::process::id()));
-        fs::create_dir(&dir).unwrap();
-        Self(dir)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).to_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// A running command that is killed if the test fails.
-struct Running(Child);
-
 impl Running {
     fn new(args: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mapring"));
-        command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        Self(command.spawn().unwrap())
+        Self(common::command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
     }
 
     /// The first line that it prints.
@@ -123,21 +69,5 @@ impl Running {
         self.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
         eprint!("{said}");
         (self.0.wait().unwrap().success(), said)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Waits until this is true.
-fn until(what: &str, mut is_true: impl FnMut() -> bool) {
-    let end = Instant::now() + LONG;
-    while !is_true() {
-        assert!(Instant::now() < end, "{what}: not after {LONG:?}");
-        std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -1,5 +1,6 @@
 //! `mapring ls`, `show`, `stat`, `tail` and `top` as a user runs them: on memory files, and on maps of real programs.
 
+mod common;
 #[cfg(feature = "bpf")]
 mod loaded;
 #[cfg(feature = "bpf")]
@@ -9,18 +10,17 @@ mod maps;
 mod memory;
 #[cfg(feature = "bpf")]
 mod nobody;
+#[path = "regions/top.rs"]
+mod top;
 
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
 use serde_json::Value;
 
-fn mapring(args: &[&str]) -> Output {
-    output(Command::new(env!("CARGO_BIN_EXE_mapring")).args(args))
-}
+use self::common::{path, said};
 
-fn output(command: &mut Command) -> Output {
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    eprint!("{}", String::from_utf8_lossy(&output.stderr));
+fn mapring(args: &[&str]) -> Output {
+    let output = common::mapring(args);
     assert_harmless(&output.stdout);
     assert_harmless(&output.stderr);
     output
@@ -36,17 +36,12 @@ fn assert_harmless(text: &[u8]) {
 }
 
 fn text(output: &Output) -> String {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    let text = common::text(output);
     println!("{text}");
     text
 }
 
-fn said(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
 /// The objects in the lines of the output.
 fn lines(output: &Output) -> Vec<Value> {
-    text(output).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    common::lines(text(output).as_bytes())
 }

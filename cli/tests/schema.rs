@@ -1,10 +1,11 @@
 //! What the commands print as lines of JSON is what docs/ndjson.schema.json says.
 
-use std::os::fd::{AsFd, AsRawFd};
-use std::process::{Command, Stdio};
+mod common;
 
 use mapring::{Cells, Counters, Ring};
 use serde_json::Value;
+
+use self::common::{Dir, lines, mapring, path, text};
 
 /// Runs a command that prints lines of JSON, and checks each against a definition. Returns how many there are.
 fn checked(definition: &str, args: &[&str]) -> usize {
@@ -13,22 +14,13 @@ fn checked(definition: &str, args: &[&str]) -> usize {
     assert!(schema["$defs"][definition].is_object());
     schema["$ref"] = format!("#/$defs/{definition}").into();
     let schema = jsonschema::validator_for(&schema).unwrap();
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_mapring")).args(args).stdin(Stdio::null()).output().unwrap();
-    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout).unwrap();
-    for line in text.lines() {
-        let line: Value = serde_json::from_str(line).unwrap();
-        if let Err(e) = schema.validate(&line) {
+    let lines = lines(text(&mapring(args)).as_bytes());
+    for line in &lines {
+        if let Err(e) = schema.validate(line) {
             panic!("{args:?}: {e} at {}: {line}", e.instance_path());
         }
     }
-    text.lines().count()
-}
-
-/// The path by which another process opens a file of this one.
-fn path(fd: &impl AsFd) -> String {
-    format!("/proc/{}/fd/{}", std::process::id(), fd.as_fd().as_raw_fd())
+    lines.len()
 }
 
 #[test]
@@ -49,14 +41,12 @@ fn lines_are_as_the_schema_says() {
     assert_eq!(checked("tail", &["tail", "--json", "--no-follow", &region]), 10);
     assert!(checked("doctor", &["doctor", "--json"]) > 10);
 
-    let dir = std::env::temp_dir().join(format!("mapring-schema-{}", std::process::id()));
-    std::fs::create_dir(&dir).unwrap();
+    let dir = Dir::new();
     for (from, lines, definition) in [(&region, 10, "tail"), (&values, 1, "inspect_samples")] {
-        let file = dir.join(definition).to_str().unwrap().to_owned();
+        let file = dir.path(definition);
         checked("tail", &["record", from, "--no-follow", "--out", &file]); // prints nothing
         assert_eq!(checked(definition, &["inspect", "--format", "ndjson", &file]), lines);
     }
-    std::fs::remove_dir_all(dir).unwrap();
 }
 
 #[test]

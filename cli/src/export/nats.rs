@@ -22,7 +22,7 @@ use super::published::{Message, Ring};
 use crate::output;
 use crate::regions::Interrupted;
 use crate::regions::find;
-use crate::regions::follow::{Ends, has_passed};
+use crate::regions::follow::{Ends, LOOK, Pinned, has_passed, look_at_pin};
 use crate::regions::text::printable;
 
 /// Publishes the records of a ring to NATS JetStream, each once, and goes on after a restart where it stopped
@@ -62,8 +62,6 @@ enum From {
 
 /// The longest wait before signals and the pin are looked at again.
 const STEP: Duration = Duration::from_millis(50);
-/// The time between two looks at the pin.
-const LOOK: Duration = Duration::from_millis(500);
 /// The first pause before another connection, and the longest.
 const PAUSES: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(10)];
 /// The most bytes that wait for an acknowledgement, beside one message.
@@ -219,16 +217,15 @@ impl Export<'_> {
             if looked.elapsed() > LOOK {
                 looked = Instant::now();
                 self.clock.update();
-                if !some && ends.is_none() && self.pending.is_empty() && self.ring.is_replaced() {
-                    // Another loader may still be initializing it.
-                    if let Ok(ring) = Ring::open(self.ring.target.place.clone(), false) {
-                        eprintln!(
-                            "mapring: {}: another ring is pinned there now; continuing with it",
-                            self.args.target
-                        );
-                        self.ring = ring;
-                        self.resume(&mut client)?;
-                    }
+                let is_idle = !some && ends.is_none() && self.pending.is_empty();
+                let open = |place| Ring::open(place, false);
+                if is_idle && let Pinned::Other(ring) = look_at_pin(&self.ring.target, &mut true, open)? {
+                    eprintln!(
+                        "mapring: {}: another ring is pinned there now; continuing with it",
+                        self.args.target
+                    );
+                    self.ring = ring;
+                    self.resume(&mut client)?;
                 }
             }
         }

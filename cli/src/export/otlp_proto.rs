@@ -254,7 +254,7 @@ impl Sink for Otlp {
             sum: Some(exponential.sum),
             scale: Exponential::SCHEMA,
             zero_count: exponential.zeros,
-            // Bucket 0 of OTLP begins at 1, that of Prometheus ends there.
+            // Bucket 0 begins at 1 in OTLP, and ends at 1 in Prometheus.
             positive: Some(Buckets { offset: first - 1, bucket_counts }),
             zero_threshold: 0.5 * scale,
         };

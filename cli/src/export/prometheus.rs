@@ -57,7 +57,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
         http::serve(args.listen, limits, ask).with_context(|| format!("--listen {}", args.listen))?;
     output::note(format_args!("mapring: {} regions at http://{address}/metrics", sampler.regions()));
     if !address.ip().is_loopback() {
-        output::note("mapring: all that reach this address can read the values: there is no password");
+        output::note(
+            "mapring: every host that reaches this address can read the values: there is no password",
+        );
     }
     let (mut looked, mut size) = (Instant::now(), 0);
     while !interrupted.is_set() {

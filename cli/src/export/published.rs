@@ -5,15 +5,15 @@ use std::ops::Range;
 
 use anyhow::{Context, Result, ensure};
 use mapring::time::WallClock;
-use mapring::{AnyMap, Loss, Start};
+use mapring::{Loss, Start};
 use serde_json::json;
 
 use crate::regions::find::Place;
 use crate::regions::follow::Ends;
-use crate::regions::target::Target;
+use crate::regions::line;
+use crate::regions::target::{Target, of_kernel};
 use crate::regions::text::json_line;
 use crate::regions::untyped::Records;
-use crate::regions::{line, value};
 
 /// A ring that is read.
 pub(super) struct Ring {
@@ -49,7 +49,7 @@ impl Ring {
     /// Publishing begins with the oldest record, or with the next one.
     pub(super) fn open(place: Place, now: bool) -> Result<Self> {
         let target = Target::open(place)?;
-        let stamp = target.ty().ok().and_then(|ty| value::stamp(ty, None)).map(|(_, at)| at);
+        let stamp = target.stamp();
         let records = target.records(Start::Oldest, None)?;
         let region = target.region().context("not a ring")?;
         ensure!(
@@ -57,9 +57,9 @@ impl Ring {
             "{}: a resizable ring: its tickets begin again when it is resized, so this export can't tell records apart",
             target.place
         );
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").context("boot_id")?;
+        let boot = of_kernel("random/boot_id").context("boot_id")?;
         let id = target.map.as_ref().map_or(0, |map| map.facts().id);
-        let identity = format!("{}-{id}-{:x}", boot.trim(), region.preamble().generation);
+        let identity = format!("{boot}-{id}-{:x}", region.preamble().generation);
         let (record, tails) = (region.geometry().record(), region.geometry().tails());
         let largest = record + tails.map_or(0, |tails| tails.longest());
         let began: BTreeMap<_, _> = records.positions().into_iter().collect();
@@ -68,13 +68,6 @@ impl Ring {
             false => began.clone(),
         };
         Ok(Self { target, records, stamp, identity, began, next, losses: Vec::new(), discarded: 0, largest })
-    }
-
-    /// Whether another ring is now pinned in its place.
-    pub(super) fn is_replaced(&self) -> bool {
-        let Place::Pin(pin) = &self.target.place else { return false };
-        let id = self.target.map.as_ref().map(|map| map.facts().id);
-        AnyMap::open(pin.as_path()).is_ok_and(|map| Some(map.facts().id) != id)
     }
 
     /// The id of a message with these tickets.

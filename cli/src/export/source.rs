@@ -248,7 +248,7 @@ fn numbers(value: &Value, path: &mut String, found: &mut Vec<String>) {
 
 pub(super) fn number(value: &Value) -> Option<Number> {
     match value {
-        Value::Unsigned(number) => Some(Number::Unsigned(*number)),
+        Value::Unsigned(number) | Value::Code(number) => Some(Number::Unsigned(*number)),
         Value::Signed(number) => Some(Number::Signed(*number)),
         Value::Float(number) => Some(Number::Float(*number)),
         Value::Bool(value) => Some(Number::Unsigned((*value).into())),
@@ -270,11 +270,8 @@ fn push_value(target: &Target, index: usize, copies: usize, read: &mut Vec<Optio
     let end = read.len() + copies;
     if let Some(map) = &target.map {
         let (mut words, size) = (Vec::new(), map.facts().value_size);
-        map.read(index, &mut words)?;
-        for copy in words.chunks(size.div_ceil(8).max(1)) {
-            let bytes: &[u8] = bytemuck::cast_slice(copy);
-            read.push(Some(target.decode(bytes.get(..size).unwrap_or(bytes))));
-        }
+        let copies = untyped::copies(map, size, index, &mut words)?;
+        read.extend(copies.map(|(_, bytes)| Some(target.decode(bytes))));
     }
     read.resize(end, None);
     Ok(())

@@ -1,4 +1,4 @@
-//! The text formats: that of Prometheus, and OpenMetrics.
+//! The text formats: Prometheus and OpenMetrics.
 
 use std::io::Write;
 

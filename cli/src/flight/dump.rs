@@ -2,16 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
-use clap::CommandFactory;
-use clap::error::ErrorKind;
 use mapring::time::Clock;
 
 use super::event::{Event, Gap};
@@ -20,20 +18,21 @@ use super::pins;
 use super::rings::{self, GroupRings};
 use super::trace::{self, Format, Sink};
 use crate::output;
+use crate::table::{Format as Tables, Out, format_of};
 
 /// Options of `mapring flight dump`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Only the events of this time until now: 500ms, 10s, 5m
+    /// Only the latest events, of this time: 500ms, 10s, 5m
     #[arg(long, value_name = "TIME", value_parser = output::span)]
     last: Option<Duration>,
     /// The file to write, `-` for stdout. Without it, a trace gets a new file in this directory, and texts go to stdout
     #[arg(long, short, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// The format. Without it, the end of the file's name tells: .pftrace, .ndjson, .csv, .parquet
+    /// The format [default: by the extension of --out: .pftrace, .ndjson, .csv, .parquet]
     #[arg(long, value_enum)]
     format: Option<Format>,
-    /// Go on with new events as they happen, until Ctrl-C: as NDJSON or CSV, from now on or from --last on
+    /// Follow new events until Ctrl-C, as NDJSON or CSV. With --last, begin with older ones
     #[arg(long, short)]
     follow: bool,
 }
@@ -43,12 +42,11 @@ pub(crate) struct Args {
 /// # Errors
 /// If nothing is recorded, or this user may not read it; if the file can't be written.
 pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
-    let format = args.format().unwrap_or_else(|wrong| {
-        crate::Args::command().error(ErrorKind::ArgumentConflict, wrong).exit() // exit code 2
-    });
+    let format = args.format().unwrap_or_else(|wrong| crate::wrong_usage(wrong));
+    format.table().map_or(Ok(()), Tables::check)?;
     let mut rings = rings::open(pins)?;
     if rings.is_empty() {
-        bail!("{}: nothing is recorded: `mapring flight start` begins", pins.display());
+        bail!("{}: nothing is recorded: `mapring flight start` starts a recording", pins.display());
     }
     let now = Clock::Monotonic.now();
     let ago = args.last.map(|last| now.saturating_sub(u64::try_from(last.as_nanos()).unwrap_or(u64::MAX)));
@@ -62,9 +60,7 @@ pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
     let mut names = Names::new();
     let older = names.learn(&events);
     if !names.has_proc() {
-        output::note(
-            "mapring: /proc is that of a container: only names from the events themselves are known",
-        );
+        output::note("mapring: /proc belongs to a container: names come only from the events");
     }
     let from = ago.unwrap_or(0);
     let written = trace::sink(format, out, &mut names, &older)
@@ -93,9 +89,7 @@ impl Args {
         let file = self.out.as_deref().filter(|file| *file != Path::new("-"));
         let format = match (self.format, file) {
             (Some(format), _) => format,
-            (None, Some(file)) => {
-                Format::of(file).ok_or("the name of --out does not tell the format: add --format")?
-            }
+            (None, Some(file)) => format_of(file)?,
             (None, None) if self.follow => Format::Ndjson,
             (None, None) => Format::Perfetto,
         };
@@ -106,7 +100,7 @@ impl Args {
     }
 
     /// Opens the output, and returns its path unless it is stdout.
-    fn open(&self, format: Format) -> Result<(Option<PathBuf>, Box<dyn Write + Send>)> {
+    fn open(&self, format: Format) -> Result<(Option<PathBuf>, Out)> {
         let end = match format {
             Format::Perfetto => "pftrace",
             Format::Parquet => "parquet",
@@ -156,7 +150,7 @@ fn sort(events: &mut [Event], gaps: &mut [Gap]) {
 
 /// Writes the events since `from`, and returns how many. Earlier ones show names only.
 fn write(sink: &mut dyn Sink, names: &mut Names, events: &[Event], gaps: &[Gap], from: u64) -> Result<usize> {
-    let mut progress = Progress::new(events.len());
+    let mut progress = output::Progress::new();
     let mut gaps = gaps.iter().peekable();
     let mut count = 0;
     for (at, event) in events.iter().enumerate() {
@@ -168,48 +162,13 @@ fn write(sink: &mut dyn Sink, names: &mut Names, events: &[Event], gaps: &[Gap],
             count += 1;
         }
         names.update(event);
-        progress.show(at);
+        if at % 0x10000 == 0 {
+            progress.show(|| format!("{} % written", at * 100 / events.len()));
+        }
     }
     gaps.try_for_each(|gap| sink.gap(gap))?;
     sink.finish(names)?;
     Ok(count)
-}
-
-/// Says on a terminal how far a dump is that takes more than two seconds.
-struct Progress {
-    start: Instant,
-    all: usize,
-    shown: Option<usize>,
-    wanted: bool,
-}
-
-impl Progress {
-    fn new(all: usize) -> Self {
-        Self {
-            start: Instant::now(),
-            all,
-            shown: None,
-            wanted: io::stderr().is_terminal() && !output::is_quiet(),
-        }
-    }
-
-    fn show(&mut self, at: usize) {
-        if !self.wanted || at & 0xffff != 0 || self.start.elapsed() < Duration::from_secs(2) {
-            return;
-        }
-        let percent = at * 100 / self.all.max(1);
-        if self.shown.replace(percent) != Some(percent) {
-            eprint!("\r{percent} % written");
-        }
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if self.shown.is_some() {
-            eprint!("\r\x1b[K");
-        }
-    }
 }
 
 /// The number of lost records, by group and cause.

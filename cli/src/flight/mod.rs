@@ -34,11 +34,11 @@ pub(crate) struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Makes the kernel record events, and ends. Recording goes on until `stop` or the next boot
+    /// Starts recording in the kernel, and exits. Recording goes on until `stop` or the next boot
     Start(start::Args),
-    /// Shows what is recorded, what it costs, and how much history there is. Exit code 1: nothing is recorded
+    /// Shows the recorded groups, their cost, and how far back they go. Exit code 1: nothing is recorded
     Status(status::Args),
-    /// Writes what was recorded to a file, or shows it as it happens. Disturbs nothing
+    /// Writes the recorded events to a file, or follows new ones. This disturbs nothing
     Dump(dump::Args),
     /// Ends the recording and frees its memory
     Stop,

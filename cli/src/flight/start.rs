@@ -87,7 +87,7 @@ mod with_programs {
 
         let lock = Lock::take(dir)?;
         if let Some(running) = running(dir) {
-            bail!("{running} is recording already: end it first, with mapring flight stop");
+            bail!("{running} is recording already: end it first with `mapring flight stop`");
         }
         match record(&lock, &kernel, &planned, readers) {
             Ok(text) => note(text),
@@ -118,7 +118,7 @@ mod with_programs {
         for ring in planned {
             let (group, name) = (kernel.load(ring.group, ring.log2)?, ring.group.name);
             for tracepoint in &group.lacking {
-                eprintln!("mapring: this kernel has no event {tracepoint}: group {name} is without it");
+                eprintln!("mapring: this kernel has no event {tracepoint}; group {name} lacks it");
             }
             if group.programs() == 0 {
                 eprintln!("mapring: group {name} is not recorded: this kernel has none of its events");
@@ -135,7 +135,8 @@ mod with_programs {
         let memory = loaded.iter().map(|(_, ring)| ring.bytes).sum();
         let names: Vec<_> = loaded.iter().map(|(_, ring)| ring.group.name).collect();
         Ok(format!(
-            "Recording {} in {} of memory. `mapring flight status` shows it, `mapring flight stop` ends it.",
+            "Recording {} in {} of memory.\n\
+             `mapring flight status` shows the recording. `mapring flight stop` ends it.",
             names.join(", "),
             bytes(memory)
         ))

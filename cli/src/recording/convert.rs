@@ -1,66 +1,68 @@
-//! The records and samples of a recording as NDJSON or CSV.
+//! The records and samples of a recording as NDJSON or as a table.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::io::{BufWriter, Write};
+use std::mem::take;
 
 use anyhow::{Context, Result, bail};
 use mapring::record;
 use serde_json::json;
 
-use super::format::{Kind, Lost, Recorded, Sample};
-use super::inspect::Format;
+use super::format::{Kind as Sort, Lost, Recorded, Sample};
 use super::reader::Visit;
 use crate::regions::filter::Expr;
 use crate::regions::line;
+use crate::regions::losses::Losses;
 use crate::regions::text::{json_line, printable};
 use crate::regions::untyped::Item;
 use crate::regions::value::Value;
+use crate::table::{Cell, Format, Kind, Out, Table};
 
 pub(super) struct Convert {
-    out: Out,
+    to: To,
     filter: Option<Expr>,
-    /// The columns of the values, once they are known. Records of several types have one column, with JSON.
-    columns: Option<Vec<String>>,
-    lost: BTreeMap<&'static str, u64>,
+    /// The columns of a table, once they are known.
+    columns: Vec<(String, Kind)>,
+    /// Whether a value is one column of JSON, because its fields depend on its tag.
+    is_whole: bool,
+    row: Vec<Cell>,
+    losses: Losses,
 }
 
-enum Out {
-    Ndjson(BufWriter<Box<dyn Write>>),
-    Csv(Box<csv::Writer<Box<dyn Write>>>),
-}
-
-/// A record or sample that is to be written.
-struct Row<'a> {
-    time: Option<String>,
-    value: &'a Value,
-    /// The column of a value without fields.
-    name: &'static str,
-    place: Vec<(&'static str, Option<u64>)>,
-    tail: Option<&'a [u8]>,
+enum To {
+    Ndjson(BufWriter<Out>),
+    /// A table that begins with the first source: its types are the columns.
+    New(Format, Option<Out>),
+    Table(Table),
 }
 
 impl Convert {
-    pub(super) fn new(format: Format, filter: Option<&str>, out: Box<dyn Write>) -> Result<Self> {
-        let out = match format {
-            Format::Ndjson => Out::Ndjson(BufWriter::with_capacity(1 << 18, out)),
-            Format::Csv => Out::Csv(Box::new(
-                csv::WriterBuilder::new().has_headers(false).buffer_capacity(1 << 18).from_writer(out),
-            )),
+    pub(super) fn new(format: Format, filter: Option<&str>, out: Out) -> Result<Self> {
+        let to = match format {
+            Format::Ndjson => To::Ndjson(BufWriter::with_capacity(1 << 18, out)),
+            format => To::New(format, Some(out)),
         };
         let filter = filter.map(Expr::parse).transpose().context("--where")?;
-        Ok(Self { out, filter, columns: None, lost: BTreeMap::new() })
+        Ok(Self {
+            to,
+            filter,
+            columns: Vec::new(),
+            is_whole: false,
+            row: Vec::new(),
+            losses: Losses::default(),
+        })
     }
 
     /// Writes what is buffered, and prints the losses.
     pub(super) fn finish(&mut self) -> Result<()> {
-        match &mut self.out {
-            Out::Ndjson(out) => out.flush()?,
-            Out::Csv(out) => out.flush()?,
+        match &mut self.to {
+            To::Ndjson(out) => out.flush()?,
+            To::New(..) => {}
+            To::Table(table) => table.finish()?,
         }
-        if !self.lost.is_empty() {
-            let lost: Vec<_> = self.lost.iter().map(|(cause, count)| format!("{count} {cause}")).collect();
-            eprintln!("mapring: lost while it was recorded: {}", lost.join(", "));
+        if !self.losses.is_empty() {
+            eprintln!("mapring: lost while it was recorded: {}", self.losses);
         }
         Ok(())
     }
@@ -69,35 +71,28 @@ impl Convert {
         self.filter.as_ref().is_none_or(|filter| filter.holds(&named(value)))
     }
 
-    /// Writes a line of CSV, after a line of names before the first one.
-    fn csv(&mut self, row: &Row<'_>) -> Result<()> {
-        let Out::Csv(out) = &mut self.out else { return Ok(()) };
-        let has_tail = row.tail.is_some();
-        let columns = self.columns.get_or_insert_default();
-        let mut line: Vec<String> =
-            row.place.iter().map(|(_, number)| number.map_or(String::new(), |n| n.to_string())).collect();
-        line.push(row.time.clone().unwrap_or_default());
-        if columns[..] == [WHOLE] {
-            line.push(json_line(&row.value.json()));
-        } else {
-            let mut found = cells(row.value, row.name);
-            line.extend(columns.iter().map(|column| {
-                let cell = found.iter_mut().find(|(name, _)| name == column);
-                cell.map(|(_, cell)| std::mem::take(cell)).unwrap_or_default()
-            }));
+    /// Writes a row of a table: the numbers of its place, the time, the fields, and the tail of a ring with tails.
+    fn row(
+        &mut self,
+        place: &[Option<u64>],
+        time: Option<String>,
+        value: &Value,
+        tail: Option<&[u8]>,
+    ) -> Result<()> {
+        let To::Table(table) = &mut self.to else { return Ok(()) };
+        let mut row = take(&mut self.row);
+        row.clear();
+        row.extend(place.iter().map(|number| number.map_or(Cell::Absent, Cell::Unsigned)));
+        row.push(time.map_or(Cell::Absent, Cell::Text));
+        match self.is_whole {
+            true => row.push(Cell::Text(json_line(&value.json()))),
+            false => each_field(value, &mut String::new(), &mut |_, value| row.push(cell(value))),
         }
-        if has_tail {
-            line.push(printable(&record::string(row.tail.unwrap_or_default())).into_owned());
-        }
-        csv_line(out, &line)
+        row.extend(tail.map(|tail| Cell::Text(printable(&record::string(tail)).into_owned())));
+        table.row(&row)?;
+        self.row = row;
+        Ok(())
     }
-}
-
-fn csv_line(out: &mut csv::Writer<Box<dyn Write>>, cells: &[String]) -> Result<()> {
-    out.write_record(cells).map_err(|error| match error.into_kind() {
-        csv::ErrorKind::Io(error) => error.into(), // so that a closed pipe is found
-        error => anyhow::anyhow!("{error:?}"),
-    })
 }
 
 /// A number without fields gets the name `value`, so that a filter can name it.
@@ -110,66 +105,107 @@ fn named(value: &Value) -> Cow<'_, Value> {
     }
 }
 
-/// The column of records without fields.
-const RECORD: &str = "record";
-/// The column of values without fields.
+/// The column of a number without fields.
 const VALUE: &str = "value";
-/// The column of records that have several types.
+/// The column of records whose fields depend on their tag.
 const WHOLE: &str = "record (JSON)";
 
-/// The cells of a value, by the paths of its fields; `name` is that of a value without fields. Lists are JSON.
-fn cells(value: &Value, name: &str) -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    match value {
-        Value::Struct(fields) => fields.iter().for_each(|(name, value)| add_cells(value, name, &mut found)),
-        value => add_cells(value, name, &mut found),
+/// Calls `visit` with the path and the value of each field, in order; of a value without fields once. The values of a type
+/// always have the same fields, unless they depend on a tag.
+fn each_field(value: &Value, path: &mut String, visit: &mut impl FnMut(&str, &Value)) {
+    let Value::Struct(fields) = value else { return visit(path, value) };
+    let length = path.len();
+    for (name, value) in fields {
+        if length > 0 {
+            path.push('.');
+        }
+        path.push_str(name);
+        each_field(value, path, visit);
+        path.truncate(length);
     }
-    found
 }
 
-fn add_cells(value: &Value, path: &str, to: &mut Vec<(String, String)>) {
-    let cell = match value {
-        Value::Struct(fields) => {
-            fields.iter().for_each(|(name, value)| add_cells(value, &format!("{path}.{name}"), to));
-            return;
-        }
-        Value::Text(text) | Value::Name(text) => printable(text).into_owned(),
-        Value::List(_) => json_line(&value.json()),
-        Value::Cut => String::new(),
-        value => value.to_string(),
+/// Lists are JSON.
+fn cell(value: &Value) -> Cell {
+    match value {
+        Value::Unsigned(number) => Cell::Unsigned(*number),
+        Value::Signed(number) => Cell::Signed(*number),
+        Value::Float(number) => Cell::Float(*number),
+        Value::Bool(value) => Cell::Bool(*value),
+        Value::Text(text) | Value::Name(text) => Cell::Text(printable(text).into_owned()),
+        Value::List(_) | Value::Struct(_) => Cell::Text(json_line(&value.json())),
+        Value::Code(_) | Value::Bytes(_) => Cell::Text(value.to_string()),
+        Value::Cut => Cell::Absent,
+    }
+}
+
+/// What the column of a field holds. Enums are texts: of each value the name, or the number if it has no name.
+fn kind(value: &Value) -> Kind {
+    match value {
+        Value::Unsigned(_) => Kind::Unsigned,
+        Value::Signed(_) => Kind::Signed,
+        Value::Float(_) => Kind::Float,
+        Value::Bool(_) => Kind::Bool,
+        _ => Kind::Text,
+    }
+}
+
+/// The columns of a source, and whether its values are one column of JSON.
+fn columns(of: &Recorded, empty: &Value) -> (Vec<(String, Kind)>, bool) {
+    let (place, whole): (&[_], _) = match of.source.kind {
+        Sort::Ring => (&["shard", "ticket"], "record"),
+        _ => (&["index", "cpu", "version"], VALUE),
     };
-    to.push((path.to_owned(), cell));
+    let mut fields = Vec::new();
+    each_field(empty, &mut String::new(), &mut |path, value| fields.push((path.to_owned(), kind(value))));
+    let is_whole = fields.iter().any(|(name, _)| name.contains('(')); // `(unknown tag)`
+    if is_whole {
+        fields = vec![(WHOLE.to_owned(), Kind::Text)];
+    }
+    let mut columns: Vec<_> = place.iter().map(|name| ((*name).to_owned(), Kind::Unsigned)).collect();
+    columns.push(("time".to_owned(), Kind::Text));
+    let mut known: HashSet<_> = columns.iter().map(|(name, _)| name.clone()).collect();
+    let tail = of.source.tails.map(|_| ("tail".to_owned(), Kind::Text));
+    known.extend(tail.iter().map(|(name, _)| name.clone()));
+    for (at, (mut name, kind)) in fields.into_iter().enumerate() {
+        if name.is_empty() {
+            name.push_str(whole);
+        }
+        // A field may have the name of another column. In a forged file all may have the same.
+        if !known.insert(name.clone()) {
+            name = format!("{whole}.{name}");
+            while !known.insert(name.clone()) {
+                name.push_str(&format!("~{at}"));
+            }
+        }
+        columns.push((name, kind));
+    }
+    columns.extend(tail);
+    (columns, is_whole)
 }
 
 impl Visit for Convert {
     fn source(&mut self, of: &Recorded) -> Result<()> {
         let empty = of.decode(&vec![0; of.source.record]);
         if let Some(filter) = &self.filter {
-            let is_number = of.source.kind == Kind::Counters;
-            if let (Err(why), false) = (of.ty(), is_number) {
+            let is_known = of.source.kind.layout().is_some();
+            if let (Err(why), false) = (of.ty(), is_known) {
                 bail!("--where: the fields are not known: {}", printable(&why));
             }
             filter.check(&named(&empty))?;
         }
-        let Out::Csv(out) = &mut self.out else { return Ok(()) };
-        let name = if of.source.kind == Kind::Ring { RECORD } else { VALUE };
-        let mut fields: Vec<_> = cells(&empty, name).into_iter().map(|(name, _)| name).collect();
-        if fields.iter().any(|name| name.contains('(')) {
-            fields = vec![WHOLE.to_owned()]; // the fields of a record depend on its tag
-        }
-        if let Some(before) = &self.columns {
-            if *before != fields {
-                bail!("from here on the records have another type, and CSV has one: use --format ndjson");
-            }
+        if let To::Ndjson(_) = self.to {
             return Ok(());
         }
-        let place: &[_] =
-            if of.source.kind == Kind::Ring { &["shard", "ticket"] } else { &["index", "cpu", "version"] };
-        let tail = of.source.tails.map(|_| "tail".to_owned());
-        let names = place.iter().chain(&["time"]).map(|name| (*name).to_owned());
-        let names: Vec<_> = names.chain(fields.iter().cloned()).chain(tail).collect();
-        self.columns = Some(fields);
-        csv_line(out, &names)
+        let (columns, is_whole) = columns(of, &empty);
+        if let To::New(format, out) = &mut self.to {
+            let Some(out) = out.take() else { return Ok(()) };
+            self.to = To::Table(Table::new(*format, &columns, out)?);
+            (self.columns, self.is_whole) = (columns, is_whole);
+        } else if self.columns != columns {
+            bail!("from here on the records have another type, and a table has one: use --format ndjson");
+        }
+        Ok(())
     }
 
     fn record(&mut self, of: &Recorded, item: Item<'_>, _: u64) -> Result<()> {
@@ -178,12 +214,11 @@ impl Visit for Convert {
             return Ok(());
         }
         let time = line::stamp(&item, of.source.stamp).map(|ns| line::time(of.clock.to_wall(ns)));
-        if let Out::Ndjson(out) = &mut self.out {
+        if let To::Ndjson(out) = &mut self.to {
             writeln!(out, "{}", line::json(&item, time.as_deref(), &value))?;
             return Ok(());
         }
-        let place = vec![("shard", Some(item.shard as u64)), ("ticket", Some(item.ticket))];
-        self.csv(&Row { time, value: &value, name: RECORD, place, tail: item.tail })
+        self.row(&[Some(item.shard as u64), Some(item.ticket)], time, &value, item.tail)
     }
 
     fn sample(&mut self, of: &Recorded, sample: Sample<'_>) -> Result<()> {
@@ -193,20 +228,21 @@ impl Visit for Convert {
         }
         let time = line::time(of.clock.to_wall(sample.time));
         let Sample { index, cpu, version, .. } = sample;
-        if let Out::Ndjson(out) = &mut self.out {
+        if let To::Ndjson(out) = &mut self.to {
             let object = json!({ "index": index, "cpu": cpu, "version": version, "time": time,
                 "value": value.json() });
             writeln!(out, "{}", json_line(&object))?;
             return Ok(());
         }
-        let place =
-            vec![("index", Some(index.into())), ("cpu", cpu.map(u64::from)), ("version", Some(version))];
-        self.csv(&Row { time: Some(time), value: &value, name: VALUE, place, tail: None })
+        self.row(&[Some(index.into()), cpu.map(u64::from), Some(version)], Some(time), &value, None)
     }
 
     fn lost(&mut self, lost: Lost) -> Result<()> {
-        let count = self.lost.entry(lost.cause).or_default();
-        *count = count.saturating_add(lost.count);
+        self.losses.add(None, lost.cause, lost.count);
         Ok(())
     }
 }
+
+#[cfg(all(test, feature = "parquet"))]
+#[path = "convert_tests.rs"]
+mod tests;

@@ -8,6 +8,7 @@ use mapring::btf::{Btf, Type};
 use mapring::{Loss, LossCause};
 use serde::{Deserialize, Serialize};
 
+use super::summaries;
 use crate::regions::text::printable;
 use crate::regions::value::{self, Value};
 
@@ -50,8 +51,24 @@ pub(super) enum Kind {
     Latches,
     PerCpuCells,
     Counters,
+    Histograms,
+    Gauges,
+    TopKeys,
     Array,
     Globals,
+}
+
+impl Kind {
+    /// What a value is, if the library's headers and not the map's types say so.
+    pub(super) fn layout(self) -> Option<&'static str> {
+        match self {
+            Self::Counters => Some("u64"),
+            Self::Histograms => Some("count, buckets"),
+            Self::Gauges => Some("ns, min, max, missed"),
+            Self::TopKeys => Some("total, other, unlisted, keys"),
+            _ => None,
+        }
+    }
 }
 
 impl std::fmt::Display for Kind {
@@ -62,6 +79,9 @@ impl std::fmt::Display for Kind {
             Self::Latches => "latches",
             Self::PerCpuCells => "per-CPU cells",
             Self::Counters => "counters",
+            Self::Histograms => "histograms",
+            Self::Gauges => "gauges",
+            Self::TopKeys => "top keys",
             Self::Array => "array",
             Self::Globals => "global data",
         })
@@ -133,7 +153,7 @@ impl Source {
     }
 
     fn has_records(&self) -> bool {
-        !matches!(self.kind, Kind::Array | Kind::Globals | Kind::Counters)
+        !matches!(self.kind, Kind::Array | Kind::Globals)
     }
 }
 
@@ -162,13 +182,16 @@ impl Recorded {
 
     /// Decodes a record or value: by its type, or else as bytes.
     pub(super) fn decode(&self, bytes: &[u8]) -> Value {
-        if self.source.kind == Kind::Counters {
-            let number = bytes.first_chunk().filter(|_| self.source.byte_order == BYTE_ORDER);
-            return number.map_or_else(|| Value::bytes(bytes), |n| Value::Unsigned(u64::from_ne_bytes(*n)));
+        let kind = self.source.kind;
+        if kind.layout().is_none() || self.source.byte_order != BYTE_ORDER {
+            return self.ty().map_or_else(|_| Value::bytes(bytes), |ty| value::decode(ty, bytes));
         }
-        match self.ty() {
-            Ok(ty) => value::decode(ty, bytes),
-            Err(_) => Value::bytes(bytes),
+        let words =
+            bytes.chunks(8).map(|word| word.first_chunk().map_or(0, |word| u64::from_ne_bytes(*word)));
+        let words: Vec<_> = words.collect();
+        match kind {
+            Kind::Counters => Value::Unsigned(words.first().copied().unwrap_or_default()),
+            kind => summaries::decode(kind, &words),
         }
     }
 }

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufReader, Write};
+use std::io::{self, BufReader, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::ValueEnum;
+use clap::ArgGroup;
 use mapring::btf::Kind as TypeKind;
 use serde_json::{Value as Json, json};
 
@@ -19,32 +19,50 @@ use crate::regions::line;
 use crate::regions::text::{grouped, json_line, printable, wrapped};
 use crate::regions::untyped::Item;
 use crate::regions::value;
+use crate::table::{Format, Out, format_of};
 
-/// Shows what is in a recording, or prints its records as NDJSON or CSV
+/// Shows what is in a recording, or converts its records to NDJSON, CSV or Parquet
 #[derive(clap::Args)]
+#[command(group(ArgGroup::new("conversion").args(["format", "out"]).multiple(true).conflicts_with("json")))]
 pub(crate) struct Args {
     /// The recording, or - for stdin
     file: PathBuf,
     /// Print what is in it as a JSON object
-    #[arg(long, conflicts_with = "format")]
+    #[arg(long)]
     json: bool,
-    /// Print its records or samples in this format
+    /// The format for its records or samples [default: by the extension of --out: .ndjson, .csv, .parquet]
     #[arg(long, value_enum)]
     format: Option<Format>,
     /// Only records for which this is true: pid == 12 && (comm ~ "ba.*" || !ok)
-    #[arg(long, value_name = "EXPR", requires = "format")]
+    #[arg(long, value_name = "EXPR", requires = "conversion")]
     r#where: Option<String>,
-    /// The file to write [default: stdout]
-    #[arg(long, short, value_name = "FILE", requires = "format")]
+    /// The file to write, - for stdout [default: stdout]
+    #[arg(long, short, value_name = "FILE")]
     out: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Format {
-    /// A line of JSON for each record, as `tail --json` prints it
-    Ndjson,
-    /// A line of values for each record, after a line of names
-    Csv,
+impl Args {
+    /// The format that is asked for, if there is one.
+    fn format(&self) -> Result<Option<Format>> {
+        let of_name =
+            || self.out.as_deref().map(|file| format_of(file).unwrap_or_else(|e| crate::wrong_usage(e)));
+        let format = self.format.or_else(of_name);
+        format.map_or(Ok(()), Format::check)?;
+        Ok(format)
+    }
+
+    /// Opens the output.
+    fn open(&self, format: Format) -> Result<Out> {
+        let Some(path) = self.out.as_ref().filter(|path| *path != Path::new("-")) else {
+            let is_text = format != Format::Parquet || !io::stdout().is_terminal();
+            ensure!(is_text, "a Parquet file is not text: name a file with --out, or redirect stdout");
+            return Ok(Box::new(io::stdout()));
+        };
+        let same = |one: &Path, other: &Path| fs::canonicalize(one).ok() == fs::canonicalize(other).ok();
+        let name = || printable(&path.to_string_lossy()).into_owned();
+        ensure!(!path.exists() || !same(path, &self.file), "{}: --out is the recording itself", name());
+        Ok(Box::new(File::create(path).with_context(name)?))
+    }
 }
 
 /// Opens a recording.
@@ -61,24 +79,16 @@ pub(super) fn check(end: &End) -> Result<()> {
     match end {
         End::Whole => Ok(()),
         End::Open => bail!("the recording has no end: its recorder was killed, or still writes"),
-        End::Damaged(at, why) => bail!("damaged at byte {at}: {why}; what is before it was read"),
+        End::Damaged(at, why) => bail!("damaged at byte {at}: {why}; everything before it was read"),
     }
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let name = printable(&args.file.to_string_lossy()).into_owned();
+    let format = args.format()?;
     let input = open(&args.file)?;
-    if let Some(format) = args.format {
-        let out: Box<dyn Write> = match &args.out {
-            Some(path) => {
-                let same =
-                    |one: &Path, other: &Path| fs::canonicalize(one).ok() == fs::canonicalize(other).ok();
-                ensure!(!path.exists() || !same(path, &args.file), "{name}: --out is the recording itself");
-                Box::new(File::create(path).with_context(|| printable(&path.to_string_lossy()).into_owned())?)
-            }
-            None => Box::new(io::stdout().lock()),
-        };
-        let mut convert = Convert::new(format, args.r#where.as_deref(), out)?;
+    if let Some(format) = format {
+        let mut convert = Convert::new(format, args.r#where.as_deref(), args.open(format)?)?;
         let end = read(input, &mut convert).map(|(end, _)| end);
         convert.finish()?;
         return end.and_then(|end| check(&end)).context(name);
@@ -121,8 +131,7 @@ const LISTED: usize = 10_000;
 
 impl Visit for Summary {
     fn source(&mut self, of: &Recorded) -> Result<()> {
-        // The type of counters is one of the library's headers.
-        let ty = of.ty().ok().filter(|_| of.source.kind != Kind::Counters);
+        let ty = of.ty().ok();
         let fields = ty.map_or_else(Vec::new, |ty| match ty.kind() {
             TypeKind::DataSec => {
                 ty.variables().map(|variable| (variable.name, value::type_name(variable.ty))).collect()
@@ -232,11 +241,13 @@ impl Part {
             ("from", format!("{}, Linux {}", printable(&source.host), printable(&source.kernel))),
         ];
         match (&self.ty, &source.no_types) {
+            _ if source.kind.layout().is_some() => {
+                lines.extend(source.kind.layout().map(|layout| ("values", layout.to_owned())));
+            }
             (Some(ty), _) => {
                 lines.push(("type", format!("{ty}, with BTF of {} bytes", grouped(self.btf as u64))));
                 lines.extend(self.fields.iter().take(1).map(|_| ("fields", self.fields.join(", "))));
             }
-            (None, _) if source.kind == Kind::Counters => lines.push(("type", "u64".to_owned())),
             (None, why) => {
                 let why = why.as_deref().unwrap_or("its types can't be read");
                 lines.push(("type", format!("not known: {}", printable(why))));

@@ -9,5 +9,6 @@ pub(crate) mod record;
 pub(crate) mod replay;
 mod sample;
 mod source;
+mod summaries;
 mod write_ring;
 mod writer;

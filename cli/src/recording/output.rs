@@ -1,7 +1,7 @@
 //! The files of a recording: written, rotated, and with the progress shown.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,8 @@ use rustix::fs::FlockOperation;
 
 use super::format::{Clock, Sample, Source, kind};
 use super::writer::Writer;
+use crate::output::Progress;
+use crate::regions::rates::per_second;
 use crate::regions::text::{grouped, printable, rate};
 use crate::regions::untyped::Item;
 
@@ -32,7 +34,7 @@ pub(super) struct Files {
     /// Begin a new file after this time: 10m, 1h
     #[arg(long, value_name = "TIME", value_parser = crate::output::span)]
     rotate_age: Option<Duration>,
-    /// How many full files to keep beside FILE; older ones are removed
+    /// Keep this number of full files beside FILE; remove older ones
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(..=9999))]
     keep: u32,
 }
@@ -53,7 +55,7 @@ impl Files {
         name.into()
     }
 
-    /// Opens the file; nobody else writes it.
+    /// Opens the file and locks it, so that no other `record` writes it.
     fn open(&self) -> Result<File> {
         if self.out == Path::new("-") {
             ensure!(!self.rotates(), "--rotate-size and --rotate-age need a file, not stdout");
@@ -68,7 +70,7 @@ impl Files {
         if metadata.is_file() {
             self.lock(&file)?;
             let is_new = metadata.len() == 0 || self.force;
-            ensure!(is_new, "{}: there is such a file; --force replaces it", self.name());
+            ensure!(is_new, "{}: the file exists; --force replaces it", self.name());
             file.set_len(0).with_context(|| self.name())?;
         }
         Ok(file)
@@ -115,6 +117,8 @@ pub(super) struct Output<'a> {
     /// Bytes of the files before this one.
     full: u64,
     progress: Progress,
+    /// When the progress was last shown, and the count then.
+    shown: (Instant, u64),
 }
 
 impl<'a> Output<'a> {
@@ -137,6 +141,7 @@ impl<'a> Output<'a> {
             count: 0,
             full: 0,
             progress: Progress::new(),
+            shown: (Instant::now(), 0),
         })
     }
 
@@ -198,7 +203,12 @@ impl<'a> Output<'a> {
         if is_full {
             self.rotate()?;
         }
-        self.progress.show(self.count, self.full + self.writer.bytes);
+        let (count, bytes, shown) = (self.count, self.full + self.writer.bytes, &mut self.shown);
+        self.progress.show(|| {
+            let (since, before) = std::mem::replace(shown, (Instant::now(), count));
+            let rate = rate(per_second(count - before, since.elapsed().as_secs_f64()));
+            format!("{} recorded, {rate}/s, {}", grouped(count), crate::output::bytes(bytes))
+        });
         Ok(())
     }
 
@@ -241,42 +251,4 @@ fn compared(clock: &WallClock) -> Clock {
     let monotonic = BpfClock::Monotonic.now();
     let wall = clock.to_wall(monotonic).value.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Clock { monotonic, wall: u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX) }
-}
-
-/// A line on the terminal that says how it goes, after some seconds.
-struct Progress {
-    is_shown: bool,
-    next: Instant,
-    last: (Instant, u64),
-    line: bool,
-}
-
-impl Progress {
-    const FIRST: Duration = Duration::from_secs(2);
-    const STEP: Duration = Duration::from_millis(500);
-
-    fn new() -> Self {
-        let now = Instant::now();
-        let is_shown = io::stderr().is_terminal() && !crate::output::is_quiet();
-        Self { is_shown, next: now + Self::FIRST, last: (now, 0), line: false }
-    }
-
-    fn show(&mut self, count: u64, bytes: u64) {
-        let now = Instant::now();
-        if !self.is_shown || now < self.next {
-            return;
-        }
-        let (since, before) = self.last;
-        #[allow(clippy::cast_precision_loss)] // it is rounded for people
-        let per_second = (count - before) as f64 / (now - since).as_secs_f64();
-        (self.last, self.next, self.line) = ((now, count), now + Self::STEP, true);
-        let (count, rate, bytes) = (grouped(count), rate(per_second), crate::output::bytes(bytes));
-        let _ = write!(io::stderr(), "\r\x1b[K{count} recorded, {rate}/s, {bytes}");
-    }
-
-    fn clear(&mut self) {
-        if std::mem::take(&mut self.line) {
-            let _ = write!(io::stderr(), "\r\x1b[K");
-        }
-    }
 }

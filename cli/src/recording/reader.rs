@@ -8,7 +8,7 @@ use mapring::btf::Btf;
 use super::format::*;
 use crate::regions::untyped::Item;
 
-/// What reads a recording: each function is called in the order of the file.
+/// The reader of a recording calls these functions in the order of the file.
 pub(super) trait Visit {
     /// What follows comes from this source.
     fn source(&mut self, of: &Recorded) -> Result<()>;
@@ -143,7 +143,7 @@ impl<R: Read> Reader<R> {
         if header.kind == kind::SOURCE {
             let of = match recorded(rest) {
                 Ok(of) => of,
-                Err(why) => return Ok(Err(format!("a source that can't be: {why:#}"))),
+                Err(why) => return Ok(Err(format!("an impossible source: {why:#}"))),
             };
             visit.source(&of)?;
             self.of = Some(of);

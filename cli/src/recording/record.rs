@@ -1,6 +1,5 @@
 //! `mapring record`: a ring at full rate, or values at a rate of samples, into a file.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -13,9 +12,10 @@ use crate::output;
 use crate::regions::Interrupted;
 use crate::regions::find;
 use crate::regions::follow::{Ends, From, LOOK, Pinned, Source};
+use crate::regions::losses::Losses;
 use crate::regions::target::{Sort, Target};
 
-/// Writes the records of a ring, or samples of cells, counters and arrays, into a file with their types
+/// Writes the records of a ring, or samples of other regions and arrays, into a file with their types
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// A pin, id:42, the name of a map, or a memory file (/proc/PID/fd/N)
@@ -28,7 +28,7 @@ pub(crate) struct Args {
     /// Where to start in a ring [default: now; with --no-follow: first]
     #[arg(long, value_enum)]
     from: Option<From>,
-    /// Stop at the last record that is there now; of values, after one sample
+    /// Stop at the last record that the ring holds now, or after one sample of values
     #[arg(long)]
     no_follow: bool,
     /// The time between two samples; a value is recorded if it changed
@@ -81,8 +81,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let (description, btf) = source::of(&ring.target, ring.stamp, None)?;
     let mut recorder = Recorder {
         out: Output::new(&args.files)?,
-        lost: BTreeMap::new(),
-        unreported: BTreeMap::new(),
+        losses: Losses::default(),
         taken: Instant::now(),
         reported: Instant::now(),
     };
@@ -101,23 +100,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     })?;
     recorder.report(&mut ring)?;
     let bytes = output::bytes(recorder.out.finish()?);
-    let count = recorder.out.count;
-    match recorder.lost.is_empty() {
-        true => output::note(format_args!("mapring: {count} records, none lost, {bytes}")),
-        false => {
-            let lost: Vec<_> =
-                recorder.lost.iter().map(|(cause, count)| format!("{count} {cause}")).collect();
-            eprintln!("mapring: {count} records, {bytes}; lost: {}", lost.join(", "));
-        }
-    }
+    recorder.losses.conclude(recorder.out.count, &format!(", {bytes}"));
     Ok(())
 }
 
 struct Recorder<'a> {
     out: Output<'a>,
-    lost: BTreeMap<&'static str, u64>,
-    /// Losses that are in the file, but were not printed yet.
-    unreported: BTreeMap<(Option<usize>, &'static str), u64>,
+    losses: Losses,
     /// When losses were last recorded.
     taken: Instant,
     /// When losses were last printed.
@@ -187,8 +176,7 @@ impl Recorder<'_> {
         self.taken = Instant::now();
         for loss in ring.records.take_losses() {
             self.out.loss(&loss)?;
-            let count = self.unreported.entry((loss.shard, loss.cause.as_str())).or_default();
-            *count = count.saturating_add(loss.count);
+            self.losses.add(loss.shard, loss.cause.as_str(), loss.count);
         }
         Ok(())
     }
@@ -197,12 +185,8 @@ impl Recorder<'_> {
     fn report(&mut self, ring: &mut Source) -> Result<()> {
         self.take_losses(ring)?;
         self.reported = Instant::now();
-        for ((shard, cause), new) in std::mem::take(&mut self.unreported) {
-            let shard = shard.map_or(String::new(), |shard| format!("shard {shard}: "));
-            self.out.say(format_args!("mapring: lost: {shard}{new} {cause}"));
-            let count = self.lost.entry(cause).or_default();
-            *count = count.saturating_add(new);
-        }
+        let out = &mut self.out;
+        self.losses.report(|line| out.say(line));
         if let Some(e) = ring.records.take_error() {
             self.out.say(format_args!("mapring: {e}"));
         }

@@ -33,12 +33,12 @@ pub(crate) struct Args {
     /// Wait before the first record, so that readers can start
     #[arg(long, value_name = "TIME", value_parser = output::span, default_value = "0s")]
     delay: Duration,
-    /// End after the last record; the ring ends then
+    /// Exit after the last record, and remove the ring
     #[arg(long)]
     exit: bool,
 }
 
-/// The largest ring whose size is only that of the recording.
+/// The largest ring that `replay` creates without `--slots`.
 const RING_MAX: usize = 1 << 30;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -121,7 +121,9 @@ impl Replay<'_> {
         if let Speed::Times(speed) = self.args.speed {
             let since = Duration::from_nanos(time.saturating_sub(first)).as_secs_f64() / speed;
             let due = Duration::try_from_secs_f64(since).ok().and_then(|since| began.checked_add(since));
-            let Some(due) = due else { bail!("a record is due only in thousands of years: --speed max") };
+            let Some(due) = due else {
+                bail!("the next record is due in thousands of years: use --speed max")
+            };
             let rest = due.saturating_duration_since(Instant::now());
             if !rest.is_zero() {
                 self.interrupted.sleep(rest);

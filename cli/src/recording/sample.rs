@@ -1,4 +1,4 @@
-//! Samples of values: cells, latches, counters, arrays and global data, recorded when they changed.
+//! Samples of values, recorded when they changed: of all kinds of regions but rings, of arrays and global data.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use mapring::abi::Kind as RegionKind;
 use mapring::time::Clock;
-use mapring::{AnyMap, Counters, ReadError};
+use mapring::{AnyMap, Counters, Gauges, Histogram, Histograms, ReadError, TopKeys};
 
-use super::format::{Kind, Sample};
+use super::format::Sample;
 use super::output::{Files, Output};
 use super::record::Stop;
 use super::source;
+use super::summaries::{self, Gauge};
 use crate::output;
 use crate::regions::follow::{LOOK, Pinned, look_at_pin};
 use crate::regions::target::{Sort, Target};
@@ -21,6 +22,9 @@ use crate::regions::untyped::{self, Table};
 enum Values<'a> {
     Table(Box<dyn Table>, usize),
     Counters(Counters),
+    Histograms(Histograms),
+    Gauges(Vec<Gauge>),
+    TopKeys(TopKeys),
     Array(&'a AnyMap),
 }
 
@@ -43,7 +47,7 @@ struct Counts {
 pub(super) fn run(mut target: Target, sampling: &Sampling<'_>, files: &Files) -> Result<()> {
     let every = u64::try_from(sampling.every.as_nanos()).ok();
     let (mut source, mut btf) = source::of(&target, None, every)?;
-    if let Some(why) = source.no_types.as_ref().filter(|_| source.kind != Kind::Counters) {
+    if let Some(why) = source.no_types.as_ref().filter(|_| source.kind.layout().is_none()) {
         output::note(format_args!("mapring: values are written without types: {why}"));
     }
     let (mut out, mut counts) = (Output::new(files)?, Counts::default());
@@ -58,7 +62,10 @@ pub(super) fn run(mut target: Target, sampling: &Sampling<'_>, files: &Files) ->
     }
     let bytes = output::bytes(out.finish()?);
     if counts.busy > 0 {
-        eprintln!("mapring: a value was not read {} times: a writer was in the middle of it", counts.busy);
+        eprintln!(
+            "mapring: {} reads of values failed, because a writer was in the middle of them",
+            counts.busy
+        );
     }
     output::note(format_args!("mapring: {} changed values in {} samples, {bytes}", out.count, counts.rounds));
     Ok(())
@@ -72,7 +79,7 @@ fn until_replaced(
     counts: &mut Counts,
 ) -> Result<Option<Target>> {
     let Sampling { every, once, stop } = sampling;
-    let values = Values::of(target)?;
+    let mut values = Values::of(target)?;
     let (mut last, mut gone) = (HashMap::new(), false);
     let (mut next, mut looked) = (Instant::now(), Instant::now());
     loop {
@@ -119,12 +126,19 @@ impl<'a> Values<'a> {
             RegionKind::Counters | RegionKind::PerCpuCounters => {
                 Self::Counters(Counters::from_region(region.clone())?)
             }
+            RegionKind::Histograms => Self::Histograms(Histograms::from_region(region.clone())?),
+            RegionKind::Gauges => {
+                let gauges = Gauges::from_region(region.clone())?;
+                let gauge = |index| Ok::<_, ReadError>(Gauge { reader: gauges.reader(index)?, seen: None });
+                Self::Gauges((0..gauges.len()).map(gauge).collect::<Result<_, _>>()?)
+            }
+            RegionKind::TopKeys => Self::TopKeys(TopKeys::from_region(region.clone())?),
             _ => Self::Table(untyped::table(region)?, region.geometry().capacity()),
         })
     }
 
     /// Records each value that changed; returns how many could not be read.
-    fn round(&self, last: &mut Last, out: &mut Output<'_>) -> Result<u64> {
+    fn round(&mut self, last: &mut Last, out: &mut Output<'_>) -> Result<u64> {
         let time = Clock::Monotonic.now();
         let mut busy = 0;
         let mut record = |index: usize, cpu: Option<usize>, version: u64, bytes: &[u8]| {
@@ -167,14 +181,32 @@ impl<'a> Values<'a> {
                     }
                 }
             }
+            Self::Histograms(histograms) => {
+                let mut histogram = Histogram::new();
+                for index in 0..histograms.len() {
+                    histograms.snapshot_into(index, &mut histogram)?;
+                    record(index, None, 0, bytemuck::cast_slice(&summaries::of_histogram(&histogram)))?;
+                }
+            }
+            Self::Gauges(gauges) => {
+                for (index, gauge) in gauges.iter_mut().enumerate() {
+                    if let Some(words) = gauge.read()? {
+                        record(index, None, 0, bytemuck::cast_slice(&words))?;
+                    }
+                }
+            }
+            Self::TopKeys(keys) => match keys.largest(summaries::KEYS) {
+                Ok(ranking) => {
+                    record(0, None, 0, bytemuck::cast_slice(&summaries::of_ranking(&ranking)))?;
+                }
+                Err(ReadError::Busy { .. }) => busy += 1,
+                Err(e) => return Err(e.into()),
+            },
             Self::Array(map) => {
                 let (size, mut words) = (map.facts().value_size, Vec::new());
                 for index in 0..map.facts().max_entries {
-                    map.read(index, &mut words)?;
-                    for (at, copy) in words.chunks(size.div_ceil(8).max(1)).enumerate() {
-                        let bytes: &[u8] = bytemuck::cast_slice(copy);
-                        let cpu = map.cpus().and_then(|cpus| cpus.get(at)).copied();
-                        record(index, cpu, 0, bytes.get(..size).unwrap_or(bytes))?;
+                    for (cpu, bytes) in untyped::copies(map, size, index, &mut words)? {
+                        record(index, cpu, 0, bytes)?;
                     }
                 }
             }

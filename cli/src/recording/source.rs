@@ -4,7 +4,8 @@ use anyhow::{Result, bail};
 use mapring::abi::{Kind as RegionKind, Tails};
 
 use super::format::{BYTE_ORDER, Clock, Kind, Source};
-use crate::regions::target::{Sort, Target};
+use super::summaries;
+use crate::regions::target::{Sort, Target, of_kernel};
 
 /// The description of a target, and the BTF of its map; empty if there is none.
 pub(super) fn of(target: &Target, stamp: Option<usize>, every: Option<u64>) -> Result<(Source, Vec<u8>)> {
@@ -17,6 +18,9 @@ pub(super) fn of(target: &Target, stamp: Option<usize>, every: Option<u64>) -> R
             RegionKind::Latches => Kind::Latches,
             RegionKind::PerCpuCells => Kind::PerCpuCells,
             RegionKind::Counters | RegionKind::PerCpuCounters => Kind::Counters,
+            RegionKind::Histograms => Kind::Histograms,
+            RegionKind::Gauges => Kind::Gauges,
+            RegionKind::TopKeys => Kind::TopKeys,
             kind => bail!("{place}: {kind} can't be recorded; `mapring show --json` prints their content"),
         },
         Sort::Array => Kind::Array,
@@ -24,7 +28,10 @@ pub(super) fn of(target: &Target, stamp: Option<usize>, every: Option<u64>) -> R
         Sort::Other => bail!("{place}: not a ring, table, array or global data"),
         Sort::Damaged(e) => bail!("{e}"),
     };
-    let (btf, value_type, no_types) = types_of(target);
+    let (btf, value_type, no_types) = match kind.layout() {
+        Some(_) => (Vec::new(), None, None),
+        None => types_of(target),
+    };
     let facts = target.map.as_ref().map(mapring::AnyMap::facts);
     let mut source = Source {
         name: target.name(),
@@ -39,9 +46,9 @@ pub(super) fn of(target: &Target, stamp: Option<usize>, every: Option<u64>) -> R
         byte_order: BYTE_ORDER.to_owned(),
         every,
         clock: Clock { monotonic: 0, wall: 0 },
-        host: of_proc("/proc/sys/kernel/hostname"),
-        kernel: of_proc("/proc/sys/kernel/osrelease"),
-        boot_id: of_proc("/proc/sys/kernel/random/boot_id"),
+        host: of_kernel("hostname").unwrap_or_default(),
+        kernel: of_kernel("osrelease").unwrap_or_default(),
+        boot_id: of_kernel("random/boot_id").unwrap_or_default(),
     };
     if let Some(region) = target.region() {
         let geometry = region.geometry();
@@ -49,6 +56,11 @@ pub(super) fn of(target: &Target, stamp: Option<usize>, every: Option<u64>) -> R
         source.record = geometry.record().saturating_sub(tails.map_or(0, |_| Tails::PREFIX));
         source.tails = tails.map(|tails| [tails.longest() as u64, tails.bytes() as u64]);
         (source.entries, source.shards) = (geometry.capacity(), geometry.shards());
+    }
+    if let Some(words) = summaries::words(kind) {
+        // A sample has the values of all CPUs.
+        (source.record, source.shards) = (8 * words, 1);
+        source.entries = if kind == Kind::TopKeys { 1 } else { source.entries };
     }
     if let Sort::RingInMaps(regions) = &target.sort {
         let ends = regions.iter().map(|(first, region)| first + region.geometry().shards());
@@ -66,8 +78,4 @@ fn types_of(target: &Target) -> (Vec<u8>, Option<u32>, Option<String>) {
         Ok((btf, value)) => (btf.as_bytes().to_vec(), Some(value), None),
         Err(why) => (Vec::new(), None, Some(why.to_owned())),
     }
-}
-
-fn of_proc(path: &str) -> String {
-    std::fs::read_to_string(path).map(|text| text.trim_end().to_owned()).unwrap_or_default()
 }

@@ -87,7 +87,7 @@ impl Compare {
     fn holds(self, value: &Value, with: &Literal) -> bool {
         let order = match (value, with) {
             (Value::Text(a) | Value::Name(a), Literal::Text(b)) => Some(a.as_str().cmp(b)),
-            (Value::Unsigned(a), Literal::Number(b)) => Some(i128::from(*a).cmp(b)),
+            (Value::Unsigned(a) | Value::Code(a), Literal::Number(b)) => Some(i128::from(*a).cmp(b)),
             (Value::Signed(a), Literal::Number(b)) => Some(i128::from(*a).cmp(b)),
             (Value::Bool(a), Literal::Number(b)) => Some(i128::from(*a).cmp(b)),
             (Value::Bool(a), Literal::Text(b)) => Some(a.to_string().as_str().cmp(b)),
@@ -95,7 +95,7 @@ impl Compare {
             (value, with) => match (value, with) {
                 (Value::Float(a), Literal::Float(b)) => a.partial_cmp(b),
                 (Value::Float(a), Literal::Number(b)) => a.partial_cmp(&(*b as f64)),
-                (Value::Unsigned(a), Literal::Float(b)) => (*a as f64).partial_cmp(b),
+                (Value::Unsigned(a) | Value::Code(a), Literal::Float(b)) => (*a as f64).partial_cmp(b),
                 (Value::Signed(a), Literal::Float(b)) => (*a as f64).partial_cmp(b),
                 _ => None,
             },

@@ -10,7 +10,6 @@ use mapring::{Counters, Histograms, ReadStats, Start, TopKeys};
 
 use super::target::Target;
 use super::untyped::{self, Records, Table};
-use super::value;
 
 /// Reads how often a region was written.
 pub(crate) struct Meter {
@@ -54,7 +53,7 @@ impl Meter {
         let geometry = *region.geometry();
         let counts = match kind {
             Kind::Ring => {
-                let stamp = target.ty().ok().and_then(|ty| value::stamp(ty, None)).map(|(_, at)| at);
+                let stamp = target.stamp();
                 let records = target.records(Start::Now, None)?;
                 let limit = geometry.capacity().saturating_mul(records.positions().len());
                 Counts::Ring { records, stamp, limit }

@@ -36,7 +36,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     ensure!(args.interval >= Duration::from_millis(1), "--interval: at least 1ms");
     let interrupted = Interrupted::new()?;
     let mut meters = meters(&args.region)?;
-    ensure!(!meters.is_empty(), "no region that could be written: `mapring ls` lists what there is");
+    ensure!(!meters.is_empty(), "no region with a rate: `mapring ls` lists all regions");
     let mut before = Vec::new();
     for meter in &mut meters {
         let mut reading = Reading::new();

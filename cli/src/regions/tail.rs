@@ -1,6 +1,5 @@
-//! `mapring tail`: the records of a ring as programs write them, without taking them from anyone.
+//! `mapring tail`: the records of a ring as programs write them. Other readers still get them.
 
-use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 use std::time::{Duration, Instant};
 
@@ -13,6 +12,7 @@ use super::filter::Expr;
 use super::find;
 use super::follow::{Ends, From, LOOK, Pinned, Source};
 use super::line;
+use super::losses::Losses;
 use super::target::Target;
 use super::text::printable;
 use super::untyped::Item;
@@ -35,7 +35,7 @@ pub(crate) struct Args {
     /// The field with the time in nanoseconds, by which CPUs are merged [default: ns, ts, time or similar]
     #[arg(long, value_name = "FIELD")]
     stamp: Option<String>,
-    /// Stop at the last record that is there now
+    /// Stop at the last record that the ring holds now
     #[arg(long)]
     no_follow: bool,
     /// Print one JSON object for each record, in a line
@@ -57,7 +57,7 @@ struct Tail<'a> {
     printed: u64,
     /// When losses were last reported.
     reported: Instant,
-    lost: BTreeMap<&'static str, u64>,
+    losses: Losses,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -71,20 +71,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     let clock = WallClock::new(Clock::Monotonic)?;
-    let mut tail =
-        Tail { args, filter, clock, out, printed: 0, reported: Instant::now(), lost: BTreeMap::new() };
+    let (reported, losses) = (Instant::now(), Losses::default());
+    let mut tail = Tail { args, filter, clock, out, printed: 0, reported, losses };
     let done = match args.no_follow {
         true => tail.present(&mut source, &interrupted),
         false => tail.follow(&mut source, &interrupted),
     };
     tail.report(&mut source);
     let flushed = tail.out.flush();
-    if tail.lost.is_empty() {
-        output::note(format_args!("mapring: {} records, none lost", tail.printed));
-    } else {
-        let lost: Vec<_> = tail.lost.iter().map(|(cause, count)| format!("{count} {cause}")).collect();
-        eprintln!("mapring: {} records; lost: {}", tail.printed, lost.join(", "));
-    }
+    tail.losses.conclude(tail.printed, "");
     done?;
     flushed?;
     Ok(())
@@ -150,17 +145,10 @@ impl Tail<'_> {
     /// Says what was lost since the last time.
     fn report(&mut self, source: &mut Source) {
         self.reported = Instant::now();
-        let mut found = BTreeMap::<_, u64>::new();
         for loss in source.records.take_losses() {
-            let count = found.entry((loss.shard, loss.cause.as_str())).or_default();
-            *count = count.saturating_add(loss.count);
+            self.losses.add(loss.shard, loss.cause.as_str(), loss.count);
         }
-        for ((shard, cause), new) in found {
-            let shard = shard.map_or(String::new(), |shard| format!("shard {shard}: "));
-            eprintln!("mapring: lost: {shard}{new} {cause}");
-            let count = self.lost.entry(cause).or_default();
-            *count = count.saturating_add(new);
-        }
+        self.losses.report(|line| eprintln!("{line}"));
         if let Some(e) = source.records.take_error() {
             eprintln!("mapring: {e}");
         }

@@ -156,6 +156,11 @@ impl Target {
         self.ty().map_or_else(|_| Value::bytes(bytes), |ty| value::decode(ty, bytes))
     }
 
+    /// The offset of the field of its records that is obviously the time, if there is one.
+    pub(crate) fn stamp(&self) -> Option<usize> {
+        self.ty().ok().and_then(|ty| value::stamp(ty, None)).map(|(_, at)| at)
+    }
+
     /// The variables of global data.
     pub(crate) fn variables(&self) -> Vec<btf::Variable<'_>> {
         let Ok((btf, value)) = &self.types else { return Vec::new() };
@@ -322,6 +327,12 @@ fn sort_of(e: Error, map: &AnyMap, types: Option<&(Rc<Btf>, u32)>) -> Sort {
     let marked = words.first() == Some(&Preamble::MAGIC);
     let declared = value.is_some_and(|value| value.name().starts_with(b"mapring_"));
     if marked || declared || is_read.is_err() { Sort::Damaged(e) } else { Sort::Array }
+}
+
+/// A text that the kernel tells of itself, such as `osrelease`.
+pub(crate) fn of_kernel(name: &str) -> std::io::Result<String> {
+    let text = std::fs::read_to_string(std::path::Path::new("/proc/sys/kernel").join(name))?;
+    Ok(text.trim_end().to_owned())
 }
 
 /// Opens a region whose records are read as bytes.

@@ -9,8 +9,10 @@ use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers
 use rustix::time::{ClockId, clock_gettime};
 
 use super::Interrupted;
+use super::follow::{LOOK, Pinned, look_at_pin};
 use super::rates::{Meter, Reading, per_second};
 use super::screen::{Line, Sort, View};
+use super::target::Target;
 use super::{show, stat};
 
 /// Shows regions on the full screen: how fast they are written, and the values of the selected one
@@ -30,6 +32,8 @@ pub(crate) struct Args {
 const FRAME: Duration = Duration::from_millis(250);
 /// The most lines of values of a region that the view keeps.
 const ROWS: usize = 200;
+/// Shown instead of rates.
+const GONE: &str = "no longer pinned; waiting for another region there";
 /// Regions with more values are not shown here.
 const VALUES: usize = 4096;
 
@@ -43,12 +47,14 @@ struct Row {
     /// The largest rate between two readings since the last drawing.
     peak: f64,
     error: Option<String>,
+    /// Whether nothing was pinned in its place at the last look.
+    gone: bool,
 }
 
 impl Row {
     fn new(meter: Meter) -> Self {
         let [drawn, before, now] = std::array::from_fn(|_| Reading::new());
-        let mut row = Self { meter, drawn, before, now, peak: 0.0, error: None };
+        let mut row = Self { meter, drawn, before, now, peak: 0.0, error: None, gone: false };
         row.read();
         row.meter.read(&mut row.drawn).unwrap_or_default();
         row.peak = 0.0;
@@ -67,6 +73,14 @@ impl Row {
         }
     }
 
+    /// Continues with the region that is now pinned in the place of this one, if it is another one.
+    fn look_at_pin(&mut self) {
+        let open = |place| Meter::new(Target::open(place)?)?.context("it has no rate");
+        if let Ok(Pinned::Other(meter)) = look_at_pin(&self.meter.target, &mut self.gone, open) {
+            *self = Self::new(meter);
+        }
+    }
+
     /// Its line on the screen.
     fn line(&self) -> Line {
         let seconds = self.now.seconds_since(&self.drawn);
@@ -81,7 +95,7 @@ impl Row {
             lost: per_second(lost, seconds),
             total: self.now.total(),
             age: ages.min(),
-            error: self.error.clone(),
+            error: self.error.clone().or_else(|| self.gone.then(|| GONE.to_owned())),
         }
     }
 
@@ -130,7 +144,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     );
     let interrupted = Interrupted::new()?;
     let mut rows: Vec<_> = stat::meters(&args.region)?.into_iter().map(Row::new).collect();
-    ensure!(!rows.is_empty(), "no region that could be written: `mapring ls` lists what there is");
+    ensure!(!rows.is_empty(), "no region with a rate: `mapring ls` lists all regions");
     let color = anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never;
     let mut view = View::new(args.hz, color);
     let mut terminal = ratatui::try_init().context("the terminal")?;
@@ -149,10 +163,14 @@ fn watch(
     let tick = Duration::from_secs(1) / args.hz;
     let mut next = Instant::now();
     let (mut draw_at, mut used, mut drawn) = (next, cpu_time(), next);
-    let mut frames = 0;
+    let (mut frames, mut looked) = (0, next);
     while !interrupted.is_set() {
         rows.iter_mut().for_each(Row::read);
         let now = Instant::now();
+        if now - looked > LOOK {
+            looked = now;
+            rows.iter_mut().for_each(Row::look_at_pin);
+        }
         if now >= draw_at {
             if keys(view)? {
                 break;

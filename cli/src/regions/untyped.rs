@@ -6,8 +6,8 @@ use anyhow::{Result, bail};
 use bytemuck::AnyBitPattern;
 use mapring::abi::{Kind, Tails};
 use mapring::{
-    AnyRecord, Cells, Event, Latches, Loss, Merged, PerCpuCells, ReadError, ReadStats, Reader, Region, Ring,
-    Snapshot, Start, Tailed,
+    AnyMap, AnyRecord, Cells, Event, Latches, Loss, Merged, PerCpuCells, ReadError, ReadStats, Reader,
+    Region, Ring, Snapshot, Start, Tailed,
 };
 
 /// Evaluates an expression with `N` of the smallest [`AnyRecord`] that holds this many bytes; otherwise it is an error.
@@ -70,8 +70,23 @@ pub(crate) struct Copied {
 
 /// A table of cells or latches.
 pub(crate) trait Table {
-    /// Reads a value, or that of each CPU.
+    /// Reads a value, or the values of all CPUs.
     fn read(&self, index: usize) -> Result<Vec<Copied>, ReadError>;
+}
+
+/// The copies of the value at `index` of an array, which has `size` bytes: one for each CPU, or one for all.
+pub(crate) fn copies<'a>(
+    map: &'a AnyMap,
+    size: usize,
+    index: usize,
+    words: &'a mut Vec<u64>,
+) -> Result<impl Iterator<Item = (Option<usize>, &'a [u8])>, ReadError> {
+    map.read(index, words)?;
+    let cpus = map.cpus().unwrap_or_default();
+    Ok(words.chunks(size.div_ceil(8).max(1)).enumerate().map(move |(at, copy)| {
+        let bytes: &[u8] = bytemuck::cast_slice(copy);
+        (cpus.get(at).copied(), bytes.get(..size).unwrap_or(bytes))
+    }))
 }
 
 /// A reader of the ring in these regions, each with the number of its first shard. With `stamp`, the offset of a number of

@@ -5,19 +5,19 @@ use mapring::btf::Btf;
 use super::*;
 
 const STRINGS: &str = "\0int\0u64\0char\0u8\0bool\0float\0node\0next\0state\0IDLE\0STOPPED\0rec\0pid\0comm\0args\0\
-    low\0high\0ok\0tag\0mapring_tag__open\0open\0close\0mapring_tag__close\0list\0\x1b[2J\0";
+    low\0high\0ok\0tag\0mapring_tag__open\0open\0close\0mapring_tag__close\0list\0record\0time\0\x1b[2J\0";
 
-fn string(name: &str) -> u32 {
+pub(crate) fn string(name: &str) -> u32 {
     let at = STRINGS.find(&format!("\0{name}\0")).map_or(0, |at| at + 1);
     u32::try_from(at).unwrap()
 }
 
 /// A type: its name, kind, number of members, size or reference, and the words after that.
-fn ty(name: &str, kind: u32, members: u32, size: u32, rest: &[u32]) -> Vec<u32> {
+pub(crate) fn ty(name: &str, kind: u32, members: u32, size: u32, rest: &[u32]) -> Vec<u32> {
     [&[string(name), kind << 24 | members, size], rest].concat()
 }
 
-fn btf(types: &[Vec<u32>]) -> Btf {
+pub(crate) fn btf(types: &[Vec<u32>]) -> Btf {
     let types = types.concat();
     let len = u32::try_from(4 * types.len()).unwrap();
     let words = [&[24, 0, len, len, u32::try_from(STRINGS.len()).unwrap()], &types[..]].concat();
@@ -29,22 +29,22 @@ fn btf(types: &[Vec<u32>]) -> Btf {
 
 const INT: u32 = 1;
 const PTR: u32 = 2;
-const ARRAY: u32 = 3;
-const STRUCT: u32 = 4;
+pub(crate) const ARRAY: u32 = 3;
+pub(crate) const STRUCT: u32 = 4;
 const UNION: u32 = 5;
-const ENUM: u32 = 6;
+pub(crate) const ENUM: u32 = 6;
 const TYPEDEF: u32 = 8;
-const FLOAT: u32 = 16;
+pub(crate) const FLOAT: u32 = 16;
 const ENUM64: u32 = 19;
 /// Marks a struct with bit fields.
 const BITS: u32 = 1 << 31;
 
-fn field(name: &str, ty: u32, at: u32) -> Vec<u32> {
+pub(crate) fn field(name: &str, ty: u32, at: u32) -> Vec<u32> {
     vec![string(name), ty, at]
 }
 
 /// `int`, `u64`, `char`, `u8`, `bool`: types 1 to 5.
-fn base() -> Vec<Vec<u32>> {
+pub(crate) fn base() -> Vec<Vec<u32>> {
     vec![
         ty("int", INT, 0, 4, &[1 << 24 | 32]),
         ty("u64", INT, 0, 8, &[64]),
@@ -136,7 +136,7 @@ fn enums_of_8_bytes_and_unknown_constants() {
     let mut types = base();
     types.push(ty("state", ENUM64, 1, 8, &[string("STOPPED"), 1, 2]));
     assert_eq!(decoded(&types, 6, &(2_u64 << 32 | 1).to_ne_bytes()), Value::Name("STOPPED".to_owned()));
-    assert_eq!(decoded(&types, 6, &7_u64.to_ne_bytes()), Value::Unsigned(7));
+    assert_eq!(decoded(&types, 6, &7_u64.to_ne_bytes()), Value::Code(7));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use mapring::Counters;
 
-use super::{DEADLINE, Dir, Running, get, path, scrape, until};
+use super::{DEADLINE, Dir, Running, get, path, scrape, until_some};
 
 /// An exporter with these limits.
 fn exporter(limits: &str) -> (Running, String, Counters) {
@@ -64,9 +64,9 @@ fn an_endless_request_and_a_slow_reader_are_cut_off() {
     let mut endless = TcpStream::connect(&address).unwrap();
     let mut silent = TcpStream::connect(&address).unwrap();
     silent.write_all(b"GET /metrics HTTP/1.1\r\n").unwrap();
-    until("the end of the endless request", || endless.write_all(b"G").err());
+    until_some("the end of the endless request", || endless.write_all(b"G").err());
     // Both were cut off: there is room for others.
-    until("room for others", || get(&address, "/metrics", "").filter(|(status, ..)| *status == 200));
+    until_some("room for others", || get(&address, "/metrics", "").filter(|(status, ..)| *status == 200));
     silent.set_read_timeout(Some(DEADLINE)).unwrap();
     let _ = silent.read_to_end(&mut Vec::new());
     assert_eq!(running.interrupt(), Some(0));
@@ -79,7 +79,7 @@ fn one_that_never_reads_is_cut_off() {
     let mut lazy = TcpStream::connect(&address).unwrap();
     lazy.set_read_timeout(Some(DEADLINE)).unwrap();
     lazy.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
-    until("room for one that asks for less", || {
+    until_some("room for one that asks for less", || {
         let answer = exchange(&address, b"HEAD /metrics HTTP/1.1\r\n\r\n");
         answer.starts_with("HTTP/1.1 200 ").then_some(())
     });
@@ -99,7 +99,7 @@ fn a_crowd_is_limited() {
     let refused = exchange(&address, b"");
     assert!(refused.starts_with("HTTP/1.1 503 "), "{refused:?}");
     drop(waiting);
-    until("room", || get(&address, "/metrics", "").filter(|(status, ..)| *status == 200));
+    until_some("room", || get(&address, "/metrics", "").filter(|(status, ..)| *status == 200));
     assert_eq!(running.interrupt(), Some(0));
 }
 

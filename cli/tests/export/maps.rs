@@ -4,7 +4,7 @@ use std::fs;
 
 use super::loaded::Loaded;
 use super::nobody::as_nobody;
-use super::{Dir, Running, mapring, scrape, until, value};
+use super::{Dir, Running, mapring, scrape, until_some, value};
 
 #[test]
 fn every_kind_is_exported_by_its_types() {
@@ -100,7 +100,7 @@ fn all_regions_are_exported_and_a_new_loader_is_followed() {
     loaded.skel.maps.t_calls.pin(&calls).unwrap();
     loaded.fill(10);
     loaded.fill(10);
-    until("the new counters", || (value(&scrape(&address), &series) == Some(10.0)).then_some(()));
+    until_some("the new counters", || (value(&scrape(&address), &series) == Some(10.0)).then_some(()));
     drop(old);
     assert_eq!(exporter.interrupt(), Some(0));
 }

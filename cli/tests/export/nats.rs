@@ -9,7 +9,7 @@ use mapring::Ring;
 use serde_json::{Value, json};
 
 use super::servers::installed;
-use super::{DEADLINE, Dir, Running, mapring, path, until};
+use super::{DEADLINE, Dir, Running, mapring, path, until_some};
 
 /// nats-server with JetStream, which can be killed and started again.
 struct Server {
@@ -80,7 +80,8 @@ struct Client(BufReader<TcpStream>);
 
 impl Client {
     fn new(server: &Server) -> Self {
-        let stream = until("a connection", || TcpStream::connect(format!("127.0.0.1:{}", server.port)).ok());
+        let stream =
+            until_some("a connection", || TcpStream::connect(format!("127.0.0.1:{}", server.port)).ok());
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         let mut new = Self(BufReader::new(stream));
         new.0.get_mut().write_all(b"CONNECT {\"verbose\":false}\r\nSUB test.inbox 1\r\n").unwrap();
@@ -203,7 +204,7 @@ fn nothing_is_missing_or_twice_when_the_server_and_the_exporter_are_killed() {
     }
     // The last record of each shard makes what was lost before it known.
     let (ends, mut found) = ([6 * 250 + 2 * 500, 6 * 150 + 2 * 600], BTreeMap::new());
-    until("all records", || {
+    until_some("all records", || {
         found = server.messages();
         let is_there =
             |shard: usize| found.get(&format!("r.{shard}")).map_or(0, |all| tickets(all).0) == ends[shard];
@@ -234,7 +235,7 @@ fn other_publishers_in_the_stream_do_no_harm() {
             assert!(other.ask("other", &json!({}))["seq"].as_u64() > Some(0));
         }
     }
-    until("all records", || {
+    until_some("all records", || {
         let found = server.messages();
         let all = |subject| found.get(subject).map_or((0, 0), |all| tickets(all)) == (1000, 0);
         (all("r.0") && all("r.1")).then_some(())

@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use mapring::{Counters, Histograms};
 
 use super::servers::Prometheus;
-use super::{DEADLINE, Running, mapring, path, until};
+use super::{DEADLINE, Running, mapring, path, until_some};
 
 #[test]
 fn a_real_receiver_stores_what_was_written() {
@@ -32,7 +32,7 @@ fn a_real_receiver_stores_what_was_written() {
 /// Answers one push on this listener; returns its head and the length of its body.
 fn answer(listener: &TcpListener, status: &str) -> (String, usize) {
     listener.set_nonblocking(true).unwrap();
-    let (mut stream, _) = until("a push", || listener.accept().ok());
+    let (mut stream, _) = until_some("a push", || listener.accept().ok());
     stream.set_nonblocking(false).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     let (head, length) = read_request(&mut stream);

@@ -3,7 +3,7 @@
 use mapring::{Counters, Gauges, Histograms, Ring, TopKeys};
 
 use super::servers::Prometheus;
-use super::{Dir, Running, get, mapring, path, scrape, until, value};
+use super::{Dir, Running, get, mapring, path, scrape, until_some, value};
 
 fn config(address: &str) -> String {
     format!(
@@ -145,7 +145,7 @@ fn a_region_that_disappears_is_down_and_one_that_returns_is_up() {
     let up = format!("mapring_up{{region=\"{link}\"}}");
     assert_eq!(value(&scrape(&address), &up), Some(1.0));
     std::fs::remove_file(&link).unwrap();
-    until("the region to be down", || (value(&scrape(&address), &up) == Some(0.0)).then_some(()));
+    until_some("the region to be down", || (value(&scrape(&address), &up) == Some(0.0)).then_some(()));
     let text = scrape(&address);
     assert!(!text.contains(&format!("mapring_counters_total{{region=\"{link}\"}}")), "{text}");
     assert!(
@@ -154,6 +154,6 @@ fn a_region_that_disappears_is_down_and_one_that_returns_is_up() {
     );
     exporter.wait_for("no longer exported");
     std::os::unix::fs::symlink(path(counters.region()), &link).unwrap();
-    until("the region to be up", || (value(&scrape(&address), &up) == Some(1.0)).then_some(()));
+    until_some("the region to be up", || (value(&scrape(&address), &up) == Some(1.0)).then_some(()));
     assert_eq!(exporter.interrupt(), Some(0));
 }

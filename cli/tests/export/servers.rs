@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use super::{Dir, Running, get, until};
+use super::{Dir, Running, get, until_some};
 
 /// A command to start a server, from the folder `MAPRING_SERVERS` that `cargo xtask test export` fills, or without it
 /// an installed one. `None`, after a loud message, if there is none.
@@ -81,7 +81,7 @@ impl Prometheus {
     pub(crate) fn wait_for(&self, query: &str, holds: impl Fn(f64) -> bool) -> Value {
         let mut last = Vec::new();
         let end = std::time::Instant::now() + super::DEADLINE;
-        until(query, || {
+        until_some(query, || {
             last = self.query(query);
             assert!(std::time::Instant::now() < end, "{query}: {last:?}");
             match &last[..] {

@@ -43,6 +43,8 @@ impl Recorder {
             return false;
         }
         assert!(output.status.success());
+        let mut notes = said(&output).lines().filter(|line| !line.starts_with("mapring: "));
+        assert!(notes.all(|line| line.chars().count() <= 80));
         true
     }
 

@@ -109,6 +109,12 @@ fn forged_blocks_do_no_harm() {
     files.push(forge(&same, &[], &[block(2, 1, u32::MAX, &[0; 33])]));
     files.push(forge(&same, &[], &[block(4, 1, 1, &[0xff; 48]), block(6, 2, 1, &[])]));
     files.push(forge(&same, &[], &[block(5, 1, 1, &[0xff; 16]), block(3, 2, 1, &[0xff; 40])]));
+    for kind in ["counters", "histograms", "gauges", "top_keys"] {
+        for size in [1_usize, 7, 24, 5000] {
+            let change = |source: &mut Value| (source["kind"], source["record"]) = (json!(kind), json!(size));
+            files.push(forge(&change, &[], &[block(3, 1, 1, &vec![0xff; 24 + size]), block(6, 2, 1, &[])]));
+        }
+    }
     files.push(forge(&same, &[], &[block(77, 1, 1, &[0; 8])]));
     files.push([start, &block(2, 0, 1, &[0; 32])].concat());
     files.push([start, &block(1, 0, 1, &u32::MAX.to_le_bytes())].concat());
@@ -118,7 +124,9 @@ fn forged_blocks_do_no_harm() {
     files.push(large);
     for (number, bytes) in files.iter().enumerate() {
         fs::write(&file, bytes).unwrap();
-        for options in [&[][..], &["--json"], &["--format", "ndjson"], &["--format", "csv"]] {
+        let table = dir.path("table.parquet");
+        let parquet = if cfg!(feature = "parquet") { &["--out", &table][..] } else { &[] };
+        for options in [&[][..], &["--json"], &["--format", "ndjson"], &["--format", "csv"], parquet] {
             let output = mapring(&[&["inspect", &file], options].concat());
             assert!(matches!(output.status.code(), Some(0 | 1)), "file {number}, {output:?}");
             for bytes in [&output.stdout, &output.stderr] {

@@ -78,11 +78,13 @@ fn values_are_decoded_from_the_file() {
     let names =
         fs::read_dir(&loaded.dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let data = names.into_iter().find(|name| name.ends_with("_data")).unwrap();
+    let keys = [(0, 40), (1, 30), (2, 30)].map(|(key, n)| json!({ "key": key, "count": n, "error": 0 }));
     for (name, index, value) in [
         ("t_loads", 3, json!({ "number": 42, "at": { "x": -1, "y": 2 } })),
         ("t_calls", 9, json!(10)),
         ("t_settings", 1, json!({ "number": 5, "text": "five" })),
         ("t_each", 1, json!({ "x": 1, "y": -2 })),
+        ("t_keys", 0, json!({ "total": 100, "other": 0, "unlisted": 0, "keys": keys })),
         (&data, 0, json!({ "t_place": { "x": 3, "y": -4 } })),
     ] {
         let file = dir.path(name);
@@ -92,10 +94,10 @@ fn values_are_decoded_from_the_file() {
         assert_eq!(sample["value"], value, "{name}: {sample}");
         assert!(mapring(&["inspect", &file, "--format", "csv"]).status.success());
     }
-    for name in ["t_waits", "t_keys"] {
-        let output = mapring(&["record", &loaded.path(name), "--no-follow", "-o", &dir.path(name)]);
-        assert!(output.status.code() == Some(1) && said(&output).contains("can't be recorded"));
-        assert!(!fs::exists(dir.path(name)).unwrap());
+    for (name, field, value) in [("t_waits", "count", 10), ("t_depths", "max", 17)] {
+        let file = dir.path(name);
+        assert!(mapring(&["record", &loaded.path(name), "--no-follow", "-o", &file]).status.success());
+        assert_eq!(converted(&file, &[])[0]["value"][field], value, "{name}");
     }
 }
 

@@ -169,3 +169,16 @@ fn values_are_recorded_when_they_change() {
         assert!(said(&mapring(&["replay", &file, "--exit"])).contains("only rings can be replayed"));
     }
 }
+
+#[cfg(not(feature = "parquet"))]
+#[test]
+fn without_parquet_it_says_how_to_get_it() {
+    let (ring, dir) = (ring(16, 3), Dir::new());
+    let (file, table) = (dir.path("ring.rec"), dir.path("ring.parquet"));
+    assert!(mapring(&["record", &path(&ring.region()), "--no-follow", "-o", &file]).status.success());
+    for options in [&["--out", &table][..], &["--format", "parquet"]] {
+        let refused = mapring(&[&["inspect", &file], options].concat());
+        assert!(refused.status.code() == Some(77) && said(&refused).contains("--features parquet"));
+    }
+    assert!(!std::fs::exists(table).unwrap());
+}

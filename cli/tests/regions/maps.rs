@@ -3,11 +3,12 @@
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use mapring::Region;
 use serde_json::{Value, json};
 
+use super::common::{Running, command};
 use super::loaded::Loaded;
 use super::{lines, mapring, said, text};
 
@@ -144,23 +145,12 @@ fn tail_filters_and_shows_losses() {
     assert_eq!((&names[0]["tail"], &names[0]["record"]["number"]), (&json!("a tail"), &json!(8)));
 }
 
-/// A running `tail` that is killed if the test fails.
-struct Running(std::process::Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn tail_follows_a_restarted_loader() {
     let Some(old) = Loaded::new() else { return };
     let Some(new) = Loaded::new() else { return };
     let path = old.path("t_events");
-    let mut tail = Command::new(env!("CARGO_BIN_EXE_mapring"));
-    tail.args(["tail", &path, "--json", "--from", "first", "-n", "150"]);
+    let mut tail = command(&["tail", &path, "--json", "--from", "first", "-n", "150"]);
     let mut tail = Running(tail.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
     let mut stdout = BufReader::new(tail.0.stdout.take().unwrap());
     let mut line = String::new();
@@ -200,8 +190,7 @@ fn tail_follows_a_restarted_loader() {
 fn stat_counts_what_programs_write() {
     let Some(loaded) = Loaded::new() else { return };
     let (events, calls) = (loaded.path("t_events"), loaded.path("t_calls"));
-    let mut stat = Command::new(env!("CARGO_BIN_EXE_mapring"));
-    stat.args(["stat", &events, &calls, "-n", "2", "-i", "500ms", "--json"]);
+    let mut stat = command(&["stat", &events, &calls, "-n", "2", "-i", "500ms", "--json"]);
     let mut stat = stat.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
     while stat.try_wait().unwrap().is_none() {
         loaded.fill(10);

@@ -2,18 +2,13 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use mapring::abi::{Geometry, Kind, Preamble};
 use mapring::{Counters, Histograms, Ring};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
-use super::{lines, mapring, said, text};
-
-/// The path by which another process opens a file of this one.
-fn path(fd: &impl AsFd) -> String {
-    format!("/proc/{}/fd/{}", std::process::id(), fd.as_fd().as_raw_fd())
-}
+use super::{lines, mapring, path, said, text};
 
 /// A sealed memory file with these bytes.
 fn file(bytes: &[u8]) -> OwnedFd {

@@ -1,21 +1,16 @@
 //! The formats that events are written in.
 
-mod csv;
-mod ndjson;
-#[cfg(feature = "parquet")]
-mod parquet;
 mod perfetto;
 mod proto;
 mod rows;
-
-use std::io::Write;
-use std::path::Path;
+mod table;
 
 use anyhow::Result;
 use clap::ValueEnum;
 
 use super::event::{Event, Gap};
 use super::names::{Names, Older};
+use crate::table::{Format as Tables, Out};
 
 /// The format of a dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -31,14 +26,13 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// The format that the end of a file's name stands for.
-    pub(crate) fn of(file: &Path) -> Option<Self> {
-        match file.extension()?.to_str()? {
-            "pftrace" | "perfetto" | "perfetto-trace" => Some(Self::Perfetto),
-            "ndjson" | "jsonl" | "json" => Some(Self::Ndjson),
-            "csv" => Some(Self::Csv),
-            "parquet" => Some(Self::Parquet),
-            _ => None,
+    /// The format of the table, unless it is a trace.
+    pub(crate) fn table(self) -> Option<Tables> {
+        match self {
+            Self::Perfetto => None,
+            Self::Ndjson => Some(Tables::Ndjson),
+            Self::Csv => Some(Tables::Csv),
+            Self::Parquet => Some(Tables::Parquet),
         }
     }
 
@@ -66,34 +60,23 @@ pub(crate) trait Sink {
 }
 
 /// Begins a file. `older` are the threads from before the first event.
-pub(crate) fn sink(
-    format: Format,
-    out: Box<dyn Write + Send>,
-    names: &mut Names,
-    older: &[Older],
-) -> Result<Box<dyn Sink>> {
-    Ok(match format {
-        Format::Perfetto => Box::new(perfetto::Perfetto::new(out, names, older)?),
-        Format::Ndjson => Box::new(ndjson::Ndjson::new(out)?),
-        Format::Csv => Box::new(csv::Csv::new(out)?),
-        #[cfg(feature = "parquet")]
-        Format::Parquet => Box::new(parquet::Parquet::new(out)?),
-        #[cfg(not(feature = "parquet"))]
-        Format::Parquet => anyhow::bail!(crate::exit::Refused(
-            "this mapring was built without Parquet: cargo install --path cli --features parquet (and bpf, to record)"
-                .to_owned()
-        )),
+pub(crate) fn sink(format: Format, out: Out, names: &mut Names, older: &[Older]) -> Result<Box<dyn Sink>> {
+    Ok(match format.table() {
+        None => Box::new(perfetto::Perfetto::new(out, names, older)?),
+        Some(format) => Box::new(table::Events::new(format, out)?),
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io;
+    use std::io::{self, Write};
+    use std::path::Path;
     use std::sync::{Arc, Mutex};
 
     use super::super::event::What;
     use super::super::event::tests::{comm, event};
     use super::*;
+    use crate::table::format_of;
 
     /// A file whose bytes the test keeps.
     #[derive(Clone, Default)]
@@ -192,12 +175,12 @@ mod tests {
     }
 
     #[test]
-    fn the_name_of_a_file_says_its_format() {
+    fn the_name_of_a_trace_says_its_format() {
         for (file, format) in
             [("a.pftrace", Format::Perfetto), ("b.c/d.jsonl", Format::Ndjson), ("x.csv", Format::Csv)]
         {
-            assert_eq!(Format::of(Path::new(file)), Some(format));
+            assert_eq!(format_of(Path::new(file)), Ok(format));
         }
-        assert_eq!([Format::of(Path::new("csv")), Format::of(Path::new("a.txt"))], [None, None]);
+        assert!(format_of::<Format>(Path::new("a.txt")).is_err());
     }
 }

@@ -4,25 +4,7 @@ use mapring::time::{Clock, WallClock};
 
 use super::super::event::{Event, Gap, What};
 use super::super::names::{Names, escape};
-
-/// How the values of a column are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Text,
-    Unsigned,
-    Signed,
-    /// Addresses and arguments of system calls: hexadecimal in texts.
-    Hex,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Value {
-    Absent,
-    Text(String),
-    Unsigned(u64),
-    Signed(i64),
-    Hex(u64),
-}
+use crate::table::{Cell, Kind};
 
 macro_rules! columns {
     ($($name:ident: $kind:ident,)*) => {
@@ -87,7 +69,7 @@ columns! {
 }
 
 /// One event or gap: a value for each column.
-pub(super) type Row = [Value; COLUMNS.len()];
+pub(super) type Row = [Cell; COLUMNS.len()];
 
 /// Makes rows.
 pub(super) struct Rows {
@@ -98,7 +80,7 @@ pub(super) struct Rows {
 
 impl Rows {
     pub(super) fn new() -> Self {
-        Self { wall: WallClock::new(Clock::Monotonic).ok(), row: [const { Value::Absent }; COLUMNS.len()] }
+        Self { wall: WallClock::new(Clock::Monotonic).ok(), row: [const { Cell::Absent }; COLUMNS.len()] }
     }
 
     /// Compares the clocks again.
@@ -116,7 +98,7 @@ impl Rows {
         self.text(Column::process, &names.comm(pid, cpu, ns));
         self.text(Column::thread, &names.comm(tid, cpu, ns));
         if let Some(process) = names.process(pid, ns) {
-            self.row[Column::cgroup as usize] = Value::Text(process.cgroup.clone());
+            self.row[Column::cgroup as usize] = Cell::Text(process.cgroup.clone());
             if let Some(inside) = process.nspids.last() {
                 self.set(Column::ns_pid, (*inside).into());
             }
@@ -133,7 +115,7 @@ impl Rows {
         self.text(Column::event, b"lost");
         self.text(Column::group, gap.group.as_bytes());
         self.set(Column::lost, gap.count);
-        self.row[Column::cause as usize] = Value::Text(escape(gap.cause.as_bytes()));
+        self.row[Column::cause as usize] = Cell::Text(escape(gap.cause.as_bytes()));
         if let Some(since) = gap.since {
             self.set(Column::since, since);
         }
@@ -141,13 +123,13 @@ impl Rows {
     }
 
     fn begin(&mut self, ns: u64, cpu: u16) {
-        self.row.fill(Value::Absent);
+        self.row.fill(Cell::Absent);
         if let Some(wall) = &self.wall {
             let time = humantime::format_rfc3339_nanos(wall.to_wall(ns).value);
             // A time that no calendar has is hostile: it stays empty.
             let mut text = String::new();
             if std::fmt::Write::write_fmt(&mut text, format_args!("{time}")).is_ok() {
-                self.row[Column::time as usize] = Value::Text(text);
+                self.row[Column::time as usize] = Cell::Text(text);
             }
         }
         self.set(Column::ns, ns);
@@ -179,17 +161,17 @@ impl Rows {
             What::SyscallEnter { nr, args } => {
                 with.syscall(b"sys_enter", *nr);
                 for (column, arg) in [Column::arg0, Column::arg1, Column::arg2].into_iter().zip(args) {
-                    with.row[column as usize] = Value::Hex(*arg);
+                    with.row[column as usize] = Cell::Hex(*arg);
                 }
             }
             What::SyscallExit { nr, ret } => {
                 with.syscall(b"sys_exit", *nr);
-                with.row[Column::ret as usize] = Value::Signed(*ret);
+                with.row[Column::ret as usize] = Cell::Signed(*ret);
                 with.error(*ret);
             }
             What::Exec { file } => {
                 with.text(Column::event, b"sched_process_exec");
-                with.row[Column::file as usize] = Value::Text(escape(file.as_bytes()));
+                with.row[Column::file as usize] = Cell::Text(escape(file.as_bytes()));
             }
             What::Fork { child_pid, child_tid, comm } => {
                 with.number(b"sched_process_fork", Column::child_pid, *child_pid);
@@ -216,8 +198,8 @@ impl Rows {
             What::NetReceive { ifindex, bytes } => with.packet(b"netif_receive_skb", *ifindex, *bytes),
             What::Fault { address, ip } => {
                 with.text(Column::event, b"page_fault_user");
-                with.row[Column::address as usize] = Value::Hex(*address);
-                with.row[Column::ip as usize] = Value::Hex(*ip);
+                with.row[Column::address as usize] = Cell::Hex(*address);
+                with.row[Column::ip as usize] = Cell::Hex(*ip);
             }
         }
     }
@@ -252,7 +234,7 @@ impl Rows {
 
     fn block(&mut self, event: &[u8], dev: u32, sector: u64, bytes: u32) {
         self.text(Column::event, event);
-        self.row[Column::device as usize] = Value::Text(format!("{}:{}", dev >> 20, dev & 0xf_ffff));
+        self.row[Column::device as usize] = Cell::Text(format!("{}:{}", dev >> 20, dev & 0xf_ffff));
         self.set(Column::sector, sector);
         self.set(Column::bytes, bytes.into());
     }
@@ -263,13 +245,13 @@ impl Rows {
     }
 
     fn set(&mut self, column: Column, value: u64) {
-        self.row[column as usize] = Value::Unsigned(value);
+        self.row[column as usize] = Cell::Unsigned(value);
     }
 
     /// A text that is known to be one, or was escaped.
     fn text(&mut self, column: Column, text: &[u8]) {
         if !text.is_empty() {
-            self.row[column as usize] = Value::Text(String::from_utf8_lossy(text).into_owned());
+            self.row[column as usize] = Cell::Text(String::from_utf8_lossy(text).into_owned());
         }
     }
 
