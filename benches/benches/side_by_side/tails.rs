@@ -64,7 +64,7 @@ const PRODUCE_TRIED: &str = "The tail's place is claimed by an atomic addition, 
     takes the time of the copy, for all ways alike.";
 
 /// What limits the reader.
-const CONSUME_TRIED: &str = "The reader copies the tail, and then checks that nobody has overwritten it. libbpf copies nothing: it \
+const CONSUME_TRIED: &str = "The reader copies the tail, and then checks that no program has overwritten it. libbpf copies nothing: it \
     passes a pointer into the buffer, and programs wait for the consumer or lose the newest records.";
 
 pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {

@@ -25,7 +25,7 @@ const GAP: u64 = 200_000;
 
 /// Why a record costs more in a burst than one after the other.
 const ASLEEP_TRIED: &str = "The bell costs nothing here: it rings once for 1024 records. Each record is in a line that the \
-    reader's CPU has read, and the exchange that publishes the record waits for that line. In a ring that wakes nobody \
+    reader's CPU has read, and the exchange that publishes the record waits for that line. In a ring that cannot wake its reader \
     (see below) the stores of many records wait for their lines at the same time. Without this barrier a wakeup could \
     be lost.";
 
@@ -92,7 +92,7 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
         Row::new(
             &what("until 1024 are unread or 1 ms is over"),
             &ours,
-            "a ring that wakes nobody, its reader naps",
+            "a ring that cannot wake its reader, which naps",
             &napping,
         ),
     ]);

@@ -66,8 +66,9 @@ fn check(object: &Object) {
             assert_eq!(handle.snapshot_of(cpu, 1).unwrap(), here, "CPU {cpu}");
         }
         expected[0].merge(&here);
-        many.run(&mut [2, 1 << 20]);
-        (0..256).for_each(|n| expected[1].add((1 << 20) + n)); // `MANY`
+        // `MANY` values for each call.
+        (0..4).for_each(|call| many.run(&mut [2, (1 << 20) + 256 * call]));
+        (0..1024).for_each(|n| expected[1].add((1 << 20) + n));
     }
     for handle in [&mapped, &by_call] {
         let found = [0, 1, 2].map(|index| handle.snapshot(index).unwrap());

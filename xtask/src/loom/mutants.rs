@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
-use std::num::NonZero;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -173,7 +172,7 @@ pub(crate) fn run(mutants: &[Mutant]) -> Result<()> {
         }
         Ok(outcomes)
     };
-    let workers = thread::available_parallelism().map_or(1, NonZero::get).min(mutants.len());
+    let workers = programs::cpus().min(mutants.len());
     let outcomes = thread::scope(|scope| {
         let threads: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
         let joined = threads.into_iter().map(|thread| thread.join().expect("a worker does not panic"));

@@ -62,7 +62,7 @@ impl Bare {
         Some(record)
     }
 
-    /// Goes on at the end of the ring, while nobody writes: only then is the hint exact.
+    /// Continues at the end of the ring. The hint is exact only while no program writes.
     pub(super) fn skip(&mut self) {
         self.ticket = self.word(self.head).load(Ordering::Acquire);
     }
@@ -74,7 +74,7 @@ pub(super) struct Parts<'s> {
     pub(super) line: &'s [f64],
     /// A clock read in a program, and one in a reader.
     pub(super) clocks: [&'s [f64]; 2],
-    /// A program claims, writes and publishes a record, with nobody reading.
+    /// A program claims, writes and publishes a record, without a reader.
     pub(super) produce: &'s [f64],
     /// The whole way to the bare reader, and to the library's.
     pub(super) bare: &'s [f64],
@@ -96,7 +96,7 @@ impl Parts<'_> {
         );
         let rows: [(&str, &[f64], &str); 7] = [
             ("the clock of the program", there, "a program that only reads it"),
-            ("claim, write and publish", produce, "the same program while nobody reads, less its clock"),
+            ("claim, write and publish", produce, "the same program without a reader, less its clock"),
             ("a cache line from CPU to CPU", line, "ping-pong"),
             ("the clock of the reader", here, "a loop that only reads it"),
             (

@@ -53,7 +53,7 @@ fn the_machine_and_the_threads_come_first() {
     let uname = rustix::system::uname();
     assert_eq!(packets[1]["system_info"]["utsname"]["machine"], uname.machine().to_str().unwrap());
     let tree = packets.iter().find(|packet| !packet["process_tree"].is_null()).unwrap();
-    // Nobody knows the process of thread 8.
+    // The process of thread 8 is not known.
     assert_eq!(tree["process_tree"]["threads"], json!([{"tid": 7, "tgid": 5, "name": ""}]));
     let all = schema::events(&packets);
     assert_eq!(all[0].1["timestamp"], tree["timestamp"]);
