@@ -250,7 +250,7 @@ impl<const W: usize> Reader<W> {
         step
     }
 
-    /// Takes at most this many records in one pass.
+    /// Takes at most this many records in a run, which ends with the lap.
     #[must_use]
     pub fn run(mut self, ring: &Ring<W>, limit: usize) -> Self {
         let before = self.log.len();

@@ -8,10 +8,10 @@
 	dmb ishld
 	tst x1, #0x1
 	csinc x9, x9, xzr, ne
-	subs x10, x8, x9
+	subs x10, x8, #7
 	b.lo L5
-	cmp x10, #6
-	b.ls L5
+	cmp x9, x10
+	b.hi L5
 	add x8, x0, x9, lsl #3
 	ldr x10, [x8]
 	ldr x9, [x8, #8]

@@ -1,23 +1,19 @@
 # rustc rustc 1.95.0 (59807616e 2026-04-14)
 	pushq %rax
 	testq %rsi, %rsi
-	je L5
+	je L4
 	movq %rdx, %rax
 	movq (%rdi), %rdx
+	#MEMBARRIER
 	testb $1, %dl
 	movl $1, %r8d
 	movl $8, %ecx
 	cmoveq %r8, %rcx
 	movq %rsi, %r8
-	subq %rcx, %r8
-	cmpq $7, %r8
-	setb %r8b
-	#MEMBARRIER
-	cmpq %rcx, %rsi
-	jb L2
-	testb %r8b, %r8b
-	jne L6
-L4:
+	subq $7, %r8
+	jb L5
+	cmpq %r8, %rcx
+	ja L5
 	movq (%rdi,%rcx,8), %rsi
 	movq %rsi, (%rax)
 	movq 8(%rdi,%rcx,8), %rsi
@@ -39,16 +35,12 @@ L4:
 	sete %al
 	popq %rcx
 	retq
-L5:
+L4:
 	movl $1, %esi
 	xorl %edi, %edi
 	xorl %edx, %edx
 	callq *_ZN7mapring8protocol5words7outsideE@GOTPCREL(%rip)
-L2:
-	movb $1, %r8b
-	testb %r8b, %r8b
-	je L4
-L6:
+L5:
 	movq %rsi, %rdx
 	movl $7, %esi
 	movq %rcx, %rdi

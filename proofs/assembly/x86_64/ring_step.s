@@ -1,93 +1,128 @@
 # rustc rustc 1.95.0 (59807616e 2026-04-14)
+	pushq %r15
 	pushq %r14
 	pushq %rbx
-	pushq %rax
-	movzbl 48(%rsi), %ecx
+	movq 88(%rdi), %r9
+	movl 48(%rsi), %ecx
+	andl $63, %ecx
 	movq $-1, %rax
 	shlq %cl, %rax
-	movq 88(%rdi), %rbx
-	notq %rax
-	movq %rbx, %r10
+	movq %r9, %r10
 	shrq %cl, %r10
-	movq 8(%rsi), %r9
-	andq %rbx, %rax
+	notq %rax
+	andq %r9, %rax
 	imulq 40(%rsi), %rax
 	addq 24(%rsi), %rax
-	movq %r9, %r14
-	subq %rax, %r14
-	jbe L1
-	leaq 2(,%r10,2), %rcx
-	movq (%rsi), %r11
-	movq (%r11,%rax,8), %r8
-	cmpq %rcx, %r8
-	jne L8
-	cmpq $7, %r14
-	jbe L4
+	movq 8(%rsi), %r8
+	movq %r8, %r11
+	subq $8, %r11
+	jb L18
+	cmpq %r11, %rax
+	ja L18
+	leaq 1(%r9), %r11
+	leaq 2(,%r10,2), %r8
+	movq (%rsi), %r14
+	movq (%r14,%rax,8), %r10
+	movq $-1, %rbx
+	cmpq %r8, %r10
+	jne L3
 	#MEMBARRIER
-	movq 8(%r11,%rax,8), %rsi
-	movq %rsi, (%rdx)
-	movq 16(%r11,%rax,8), %rsi
-	movq %rsi, 8(%rdx)
-	movq 24(%r11,%rax,8), %rsi
-	movq %rsi, 16(%rdx)
-	movq 32(%r11,%rax,8), %rsi
-	movq %rsi, 24(%rdx)
-	movq 40(%r11,%rax,8), %rsi
-	movq %rsi, 32(%rdx)
-	movq 48(%r11,%rax,8), %rsi
-	movq %rsi, 40(%rdx)
-	movq 56(%r11,%rax,8), %rsi
-	movq %rsi, 48(%rdx)
+	movq 8(%r14,%rax,8), %r15
+	movq %r15, (%rdx)
+	movq 16(%r14,%rax,8), %r15
+	movq %r15, 8(%rdx)
+	movq 24(%r14,%rax,8), %r15
+	movq %r15, 16(%rdx)
+	movq 32(%r14,%rax,8), %r15
+	movq %r15, 24(%rdx)
+	movq 40(%r14,%rax,8), %r15
+	movq %r15, 32(%rdx)
+	movq 48(%r14,%rax,8), %r15
+	movq %r15, 40(%rdx)
+	movq 56(%r14,%rax,8), %r15
+	movq %r15, 48(%rdx)
 	#MEMBARRIER
-	movq (%r11,%rax,8), %rax
-	cmpq %rcx, %rax
-	jne L7
-	incq 104(%rdi)
-	leaq 1(%rbx), %rax
-	movq %rax, 88(%rdi)
-	movl $0, 200(%rdi)
+	movq (%r14,%rax,8), %rax
+	cmpq %r8, %rax
+	jne L5
+	movb $1, %al
+	xorl %ebx, %ebx
+	movq %r9, %rdx
+	addq %rbx, %r11
+	cmpq %r9, %r11
+	jne L10
+	jmp L8
+L3:
 	xorl %eax, %eax
-	jmp L14
+	movq %r10, %rdx
+	addq %rbx, %r11
+	cmpq %r9, %r11
+	je L8
+L10:
+	movq 104(%rdi), %r9
+	addq %rbx, %r9
+	incq %r9
+	movq %r9, 104(%rdi)
+	movq %r11, 88(%rdi)
+	movl $0, 200(%rdi)
 L8:
-	movabsq $9223372036854775807, %rax
-	andq %r8, %rax
-	movq %rax, %rdx
-	subq %rcx, %rdx
-	je L12
-	testq %rdx, %rdx
-	jg L12
-	addq %r10, %r10
-	orq $1, %r10
-	cmpq %r10, %rax
-	setne 208(%rdi)
-	movl 200(%rdi), %edx
-	incl %edx
-	movl %edx, 200(%rdi)
-	cmpq $0, 96(%rdi)
-	je L12
-	movl $2, %eax
-	andl $15, %edx
-	jne L14
-L12:
-	movq %r8, %rdx
-	callq _ZN7mapring8protocol4ring7consume6Cursor4passE
-	jmp L14
-L7:
-	incq 144(%rdi)
-	movl $1, %eax
-L14:
-	movq %rbx, %rdx
-	addq $8, %rsp
+	testb %al, %al
+	je L11
+	xorl %eax, %eax
+L17:
 	popq %rbx
 	popq %r14
+	popq %r15
 	retq
-L1:
-	movl $1, %esi
-	movq %rax, %rdi
-	movq %r9, %rdx
-	callq *_ZN7mapring8protocol5words7outsideE@GOTPCREL(%rip)
-L4:
+L11:
+	cmpq %r8, %r10
+	jne L12
+	incq 144(%rdi)
+	movl $1, %eax
+	popq %rbx
+	popq %r14
+	popq %r15
+	retq
+L5:
+	xorl %eax, %eax
+	movq %r8, %rdx
+	addq %rbx, %r11
+	cmpq %r9, %r11
+	jne L10
+	jmp L8
+L12:
+	movq 88(%rdi), %rax
+	shrq %cl, %rax
+	leaq 2(,%rax,2), %rcx
+	movabsq $9223372036854775807, %r8
+	andq %rdx, %r8
+	movq %r8, %r9
+	subq %rcx, %r9
+	je L16
+	testq %r9, %r9
+	jg L16
+	addq %rax, %rax
+	orq $1, %rax
+	cmpq %rax, %r8
+	setne 208(%rdi)
+	movl 200(%rdi), %r8d
+	incl %r8d
+	movl %r8d, 200(%rdi)
+	cmpq $0, 96(%rdi)
+	je L16
+	movl $2, %eax
+	andl $15, %r8d
+	jne L17
+L16:
+	movq %rdx, %rbx
+	callq *_ZN7mapring8protocol4ring7consume6Cursor4passE@GOTPCREL(%rip)
+	movq %rbx, %rdx
+	popq %rbx
+	popq %r14
+	popq %r15
+	retq
+L18:
 	movl $8, %esi
 	movq %rax, %rdi
-	movq %r9, %rdx
+	movq %r8, %rdx
 	callq *_ZN7mapring8protocol5words7outsideE@GOTPCREL(%rip)

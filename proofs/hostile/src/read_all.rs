@@ -7,7 +7,7 @@ use mapring::abi::histogram::{BUCKETS, STRIDE, values};
 use mapring::abi::seq::{Slots, TRIES};
 use mapring::abi::top::WAYS;
 use mapring::abi::{Geometry, Kind};
-use mapring::protocol::ring::{Shard, SlotSource};
+use mapring::protocol::ring::{NoRecord, Shard, SlotSource};
 use mapring::{
     AnyRecord, Cells, Commands, Counters, Gauges, Histogram, Histograms, Latches, OpenOptions, ReadError,
     Reader, Region, Ring, Start, TopKeys,
@@ -67,8 +67,6 @@ impl<'a> Counted<'a> {
 }
 
 impl<'a> SlotSource for Counted<'a> {
-    type Slot = <Shard<'a> as SlotSource>::Slot;
-
     fn slots(&self) -> Slots {
         self.shard.slots()
     }
@@ -83,22 +81,22 @@ impl<'a> SlotSource for Counted<'a> {
         self.shard.peek(t)
     }
 
-    fn slot(&self, t: u64) -> Self::Slot {
+    fn slot(&self, t: u64) -> usize {
         self.shard.slot(t)
     }
 
-    fn next_slot(&self, slot: Self::Slot) -> Self::Slot {
-        self.shard.next_slot(slot)
+    fn stride(&self) -> usize {
+        self.shard.stride()
     }
 
-    fn seq(&mut self, slot: Self::Slot) -> u64 {
-        self.looks += 1;
-        self.shard.seq(slot)
-    }
-
-    fn take<T: AnyBitPattern>(&mut self, slot: Self::Slot, published: u64, out: &mut T) -> bool {
+    fn take<T: AnyBitPattern, const TO_MEMORY: bool>(
+        &mut self,
+        slot: usize,
+        published: u64,
+        out: &mut T,
+    ) -> Result<(), NoRecord> {
         self.looks += 2;
-        self.shard.take(slot, published, out)
+        self.shard.take::<T, TO_MEMORY>(slot, published, out)
     }
 }
 

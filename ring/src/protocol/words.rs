@@ -185,7 +185,8 @@ impl<'a> Words<'a> {
 
     #[inline]
     fn check(&self, at: usize, len: usize) {
-        if at > self.len || len > self.len - at {
+        // In a loop, only the second comparison remains.
+        if len > self.len || at > self.len - len {
             outside(at, len, self.len);
         }
     }

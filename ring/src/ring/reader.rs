@@ -1,5 +1,6 @@
 //! Reads a ring, and the rings that replace it.
 
+mod drain;
 mod liveness;
 mod required;
 #[cfg(feature = "tokio")]
@@ -13,17 +14,18 @@ use std::time::Duration;
 
 use bytemuck::AnyBitPattern;
 
+pub use self::drain::Drain;
 pub use self::liveness::Liveness;
 #[cfg(feature = "tokio")]
 pub use self::stream::Events;
 use self::wait::Waiting;
-use super::sweep::{Pass, Sweep, nanoseconds};
+use super::sweep::{Search, Sweep, nanoseconds};
 use super::tails::TailReader;
 use super::{Event, Merged};
 use crate::abi::Gate;
 use crate::bpf::ReaderPlace;
 use crate::error::{Cause, Error, Result};
-use crate::protocol::ring::{Follow, Leaving, Loss, Losses, ReadStats, Start};
+use crate::protocol::ring::{Follow, Leaving, Loss, Losses, NoRecord, ReadStats, Start};
 use crate::region::Region;
 use crate::sync::now;
 
@@ -154,14 +156,15 @@ impl<T: AnyBitPattern> Reader<T> {
 
     /// Delivers the records of all shards in the order of their timestamps, which `stamp` returns. See [`Merged`].
     /// Allocates.
-    pub fn merged<F: FnMut(&T) -> u64>(self, stamp: F) -> Merged<T, F> {
+    pub fn merged<F: FnMut(&T) -> u64>(mut self, stamp: F) -> Merged<T, F> {
+        self.sweep.settle();
         Merged::new(self, stamp)
     }
 
     /// After nothing was found: continues with the ring that replaced this one, if there is one and this one is read to
     /// its end.
     pub(super) fn follow(&mut self) -> bool {
-        self.resizable && self.next.poll(&mut self.sweep, |_| Some(())).is_some()
+        self.resizable && self.next.follow(&mut self.sweep)
     }
 
     /// Whether no record is written to a later ring yet.
@@ -174,14 +177,26 @@ impl<T: AnyBitPattern> Reader<T> {
     /// `None` means that there is no record, or that this call [stopped early](Self::stopped_early).
     #[inline(always)] // so that the record need not go through memory
     pub fn poll(&mut self) -> Option<Event<T>> {
-        let Self { sweep, resizable, next, .. } = self;
-        sweep.poll(|sweep| next.event(*resizable, sweep))
+        let mut search = Search::new(&self.sweep);
+        loop {
+            match self.sweep.take() {
+                Ok(event) => return Some(event),
+                Err(no) if self.find(no, &mut search) => {}
+                Err(_) => return None,
+            }
+        }
+    }
+
+    /// Whether there may be a record, in this ring or in one that replaced it.
+    #[inline(always)]
+    fn find(&mut self, no: NoRecord, search: &mut Search) -> bool {
+        self.sweep.find(no, search) || self.follow() && search.go_on(&self.sweep)
     }
 
     /// Returns all records that are present: each shard in turn, at most one lap of it. Ends even if a writer is faster
     /// than the reader. May [stop early](Self::stopped_early).
     pub fn drain(&mut self) -> Drain<'_, T> {
-        Drain { pass: self.sweep.pass(), reader: self }
+        Drain::new(self)
     }
 
     /// Calls `f` with up to `limit` records, each shard in turn and at most one lap of it. Copies each record only
@@ -313,25 +328,11 @@ impl Next {
     /// waits for programs: milliseconds, or more on a busy machine. Nanoseconds.
     const UNFINISHED: u64 = 1_000_000_000;
 
-    /// The shard and ticket of the next record in the rings that replaced this one, if it is `resizable`; the record is
-    /// in `sweep`.
-    #[inline(always)] // as in `Reader::poll`
-    fn event<T: AnyBitPattern>(&mut self, resizable: bool, sweep: &mut Sweep<T>) -> Option<(usize, u64)> {
-        if !resizable {
-            return None;
-        }
-        self.poll(sweep, |sweep| sweep.poll(|_| None).map(|event| sweep.apart(event)))
-    }
-
-    /// The result of `read` in the rings that replaced this one, after `read` found nothing in this one.
+    /// After a read found nothing: continues with the next ring, if there is one.
     #[cold]
-    fn poll<T: AnyBitPattern, X>(
-        &mut self,
-        sweep: &mut Sweep<T>,
-        read: impl FnMut(&mut Sweep<T>) -> Option<X>,
-    ) -> Option<X> {
-        let found = self.follow.poll_on(sweep, read);
-        if found.is_none() {
+    fn follow<T: AnyBitPattern>(&mut self, sweep: &mut Sweep<T>) -> bool {
+        let found = self.follow.poll_on(sweep, |_| Some(())).is_some();
+        if !found {
             self.found_nothing(sweep.region());
         }
         found
@@ -365,22 +366,5 @@ impl<T> fmt::Debug for Reader<T> {
             .field("ring", &self.sweep)
             .field("rings", &self.next.follow.rings())
             .finish_non_exhaustive()
-    }
-}
-
-/// The iterator of [`Reader::drain`].
-#[derive(Debug)]
-pub struct Drain<'r, T> {
-    reader: &'r mut Reader<T>,
-    pass: Pass,
-}
-
-impl<T: AnyBitPattern> Iterator for Drain<'_, T> {
-    type Item = Event<T>;
-
-    #[inline(always)] // as in `poll`
-    fn next(&mut self) -> Option<Event<T>> {
-        let Reader { sweep, resizable, next, .. } = &mut *self.reader;
-        sweep.next_of(&mut self.pass, |sweep| next.event(*resizable, sweep))
     }
 }

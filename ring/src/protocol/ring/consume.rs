@@ -2,11 +2,13 @@
 
 mod ahead;
 mod lost;
+mod run;
 mod search;
 
 use bytemuck::AnyBitPattern;
 
 pub use self::ahead::Unread;
+pub use self::run::{NoRecord, Room, Run};
 pub(super) use self::search::last_taken;
 
 use self::search::{later, oldest};
@@ -18,23 +20,25 @@ use crate::sync::{Ordering, fence, now};
 
 /// How a reader loads slots: from a mapping, or by system calls.
 pub trait SlotSource {
-    /// A slot whose record may be copied.
-    type Slot: Copy;
     /// The shard's slots.
     fn slots(&self) -> Slots;
     /// The hint of the next ticket. May have any value.
     fn head(&mut self) -> u64;
     /// The sequence of the slot of `t`, whose record will not be copied.
     fn peek(&mut self, t: u64) -> u64;
-    /// The slot of `t`.
-    fn slot(&self, t: u64) -> Self::Slot;
-    /// The slot of the next ticket, which is in the same lap: cheaper than [`slot`](Self::slot).
-    fn next_slot(&self, slot: Self::Slot) -> Self::Slot;
-    /// The slot's sequence.
-    fn seq(&mut self, slot: Self::Slot) -> u64;
-    /// Copies the slot's record to `out`. Returns `true` if its sequence was `published` during the whole copy: then the
-    /// copy is whole, and the record is of that ticket.
-    fn take<T: AnyBitPattern>(&mut self, slot: Self::Slot, published: u64, out: &mut T) -> bool;
+    /// The place of the slot of `t`.
+    fn slot(&self, t: u64) -> usize;
+    /// The distance between the places of two slots.
+    fn stride(&self) -> usize;
+    /// Copies the record of the slot at `slot` to `out`, if the slot's sequence is `published` during the whole copy: then
+    /// the copy is whole, and the record is of that ticket. Loads the sequence twice at most. `TO_MEMORY` says that the
+    /// compiler need not keep the record in registers.
+    fn take<T: AnyBitPattern, const TO_MEMORY: bool>(
+        &mut self,
+        slot: usize,
+        published: u64,
+        out: &mut T,
+    ) -> Result<(), NoRecord>;
     /// Calls `f` with this or a copy of it, if that lets the compiler keep the original in registers.
     fn apart<R>(&mut self, f: impl FnOnce(&mut Self) -> R) -> R {
         f(self)
@@ -42,9 +46,6 @@ pub trait SlotSource {
 }
 
 impl SlotSource for Shard<'_> {
-    /// Its first word.
-    type Slot = usize;
-
     #[inline]
     fn slots(&self) -> Slots {
         self.place.slots
@@ -66,22 +67,30 @@ impl SlotSource for Shard<'_> {
     }
 
     #[inline]
-    fn next_slot(&self, slot: usize) -> usize {
-        slot + self.place.stride
+    fn stride(&self) -> usize {
+        self.place.stride
     }
 
     #[inline]
-    fn seq(&mut self, slot: usize) -> u64 {
-        self.words.load(slot, Ordering::Relaxed)
-    }
-
-    #[inline]
-    fn take<T: AnyBitPattern>(&mut self, slot: usize, published: u64, out: &mut T) -> bool {
+    fn take<T: AnyBitPattern, const TO_MEMORY: bool>(
+        &mut self,
+        slot: usize,
+        published: u64,
+        out: &mut T,
+    ) -> Result<(), NoRecord> {
         let slot = self.words.slice(slot, used::<T>(self.place.stride, 1)); // one check for all that follows
+        let seen = slot.load(0, Ordering::Relaxed);
+        if seen != published {
+            return Err(NoRecord::Not(seen));
+        }
         fence(Ordering::Acquire); // SYNC publish: pairs with the store that ends the ticket
-        slot.read(1, out);
+        if TO_MEMORY {
+            slot.copy(1, out)
+        } else {
+            slot.read(1, out)
+        }
         fence(Ordering::Acquire); // SYNC claim: pairs with the fence in `claim`
-        slot.load(0, Ordering::Relaxed) == published
+        if slot.load(0, Ordering::Relaxed) == published { Ok(()) } else { Err(NoRecord::Torn) }
     }
 
     #[inline(always)]
@@ -230,58 +239,18 @@ impl Cursor {
         false
     }
 
-    /// One bounded step: loads the sequence of the next ticket's slot, and delivers the record, passes the ticket, or
-    /// finds the slot empty. Takes a few dozen loads at most, whatever the memory contains.
-    #[inline(always)] // so that the copy need not go through memory
-    pub fn step<T: AnyBitPattern>(&mut self, look: &mut impl SlotSource, out: &mut T) -> Step {
-        let mut ticket = None;
-        let (_, step) = self.run(look, out, 1, |t, _| ticket = Some(t));
-        ticket.map_or(step, Step::Record)
-    }
-
-    /// Steps until a step gives no record, at most `limit` times, and calls `f` for each record. Returns the number of
-    /// records, and the result of the last step if it gave none.
+    /// The step after a run that gave no record.
     #[inline(always)]
-    pub fn run<T: AnyBitPattern, R: Room<T> + ?Sized>(
-        &mut self,
-        look: &mut impl SlotSource,
-        room: &mut R,
-        limit: usize,
-        mut f: impl FnMut(u64, &T),
-    ) -> (usize, Step) {
-        let slots = look.slots();
-        let mut run = Run { start: self.next, next: self.next, cursor: self };
-        let mut count = 0;
-        let (seen, published) = 'run: loop {
-            if count == limit {
-                return (count, Step::Moved);
-            }
-            // To the end of the lap, states are the same and slots follow each other.
-            let (published, mut slot) = (slots.published(run.next), look.slot(run.next));
-            let left = limit - count;
-            // The first case is for the compiler: `step` needs no loop.
-            let end = if left == 1 { limit } else { count + slots.rest_of_lap(run.next).min(left) };
-            while count < end {
-                let seen = look.seq(slot);
-                if seen != published {
-                    break 'run (seen, published);
-                }
-                let out = room.place(count);
-                if !look.take(slot, published, out) {
-                    run.cursor.stats.torn += 1;
-                    return (count, Step::Moved);
-                }
-                let t = run.next;
-                run.next = t.wrapping_add(1);
-                (count, slot) = (count + 1, look.next_slot(slot));
-                f(t, out);
-            }
+    pub fn without(&mut self, look: &mut impl SlotSource, no: NoRecord) -> Step {
+        let NoRecord::Not(seen) = no else {
+            self.stats.torn += u64::from(no == NoRecord::Torn);
+            return Step::Moved;
         };
-        drop(run);
+        let published = look.slots().published(self.next);
         if self.must_wait(seen, published) {
-            return (count, Step::Empty);
+            return Step::Empty;
         }
-        (count, look.apart(|look| self.pass(look, seen, published)))
+        look.apart(|look| self.pass(look, seen, published))
     }
 
     /// Whether the cursor can only wait for the next ticket: the ticket has not ended, and it is not time to check
@@ -307,6 +276,7 @@ impl Cursor {
     }
 
     /// Handles a next ticket that is not readable, when the cursor can't only wait.
+    #[inline(never)]
     fn pass(&mut self, look: &mut impl SlotSource, seen: u64, published: u64) -> Step {
         self.cost = 1;
         if seen == published | DISCARDED {
@@ -352,45 +322,4 @@ fn may_end(look: &mut impl SlotSource, seen: u64, published: u64) -> bool {
         if seen & 1 == 0 { look.head() & PENDING != 0 } else { state(seen) == published.wrapping_sub(1) };
     fence(Ordering::Acquire); // SYNC order: a guarded claim that has ended has claimed its slot before
     may
-}
-
-/// Where a run of records is copied to.
-pub trait Room<T> {
-    /// The place of the record after `count` others.
-    fn place(&mut self, count: usize) -> &mut T;
-}
-
-/// Each record replaces the one before.
-impl<T> Room<T> for T {
-    #[inline(always)]
-    fn place(&mut self, _count: usize) -> &mut T {
-        self
-    }
-}
-
-/// A place for each.
-impl<T> Room<T> for [T] {
-    #[inline(always)]
-    fn place(&mut self, count: usize) -> &mut T {
-        &mut self[count]
-    }
-}
-
-/// Keeps a cursor's position in registers while it delivers records. Dropping it stores the position in the cursor,
-/// also after a panic: no record is delivered twice.
-struct Run<'c> {
-    cursor: &'c mut Cursor,
-    start: u64,
-    next: u64,
-}
-
-impl Drop for Run<'_> {
-    #[inline(always)]
-    fn drop(&mut self) {
-        let count = self.next.wrapping_sub(self.start);
-        if count != 0 {
-            self.cursor.stats.delivered = self.cursor.stats.delivered.wrapping_add(count);
-            self.cursor.move_to(self.next);
-        }
-    }
 }

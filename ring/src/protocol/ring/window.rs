@@ -2,7 +2,7 @@
 
 use bytemuck::AnyBitPattern;
 
-use super::{HEAD, Place, SlotSource};
+use super::{HEAD, NoRecord, Place, SlotSource};
 use crate::abi::Geometry;
 use crate::abi::seq::Slots;
 use crate::protocol::triple::{Elements, TripleRead, batch};
@@ -105,16 +105,50 @@ pub struct WindowOf<'a, S: Elements> {
 }
 
 impl<S: Elements> WindowOf<'_, S> {
-    /// The index of the slot of `t` in the window, if the window contains it.
-    fn find(&self, t: u64) -> Option<usize> {
-        let at = self.place.slots().of(t).wrapping_sub(self.window.first);
+    /// The index in the window of a slot, if the window contains it.
+    fn find(&self, slot: usize) -> Option<usize> {
+        let at = slot.wrapping_sub(self.window.first);
         (self.window.shard == self.shard && at < self.window.count).then_some(at)
     }
 
-    /// The sequence of the slot of `t`, from a single copy if `goes_on` is false for it.
-    fn copy_seq(&mut self, t: u64, goes_on: impl Fn(u64) -> bool) -> u64 {
-        let element = self.window.geometry.slots(self.shard) + self.place.slots().of(t);
+    /// The sequence of a slot, from a single copy if `goes_on` is false for it.
+    fn copy_seq(&mut self, slot: usize, goes_on: impl Fn(u64) -> bool) -> u64 {
+        let element = self.window.geometry.slots(self.shard) + slot;
         self.window.first_word(element, goes_on)
+    }
+
+    /// The sequence of a slot, which shall be `published`: from the window, which moves to the slot if that pays.
+    fn seq(&mut self, slot: usize, published: u64) -> u64 {
+        if let Some(at) = self.find(slot).filter(|at| self.window.served & 1 << at == 0) {
+            self.window.served |= 1 << at;
+            return self.window.copies.seq(at);
+        }
+        // After the end of a window there are often more records. Elsewhere there are usually none, and one small copy
+        // costs less than three copies of many slots.
+        let free = published.wrapping_sub(2);
+        if !self.follows(slot) {
+            let seen = self.copy_seq(slot, |seen| seen != free);
+            if seen != published {
+                return seen;
+            }
+        }
+        let window = &mut *self.window;
+        let geometry = &window.geometry;
+        let count = batch(geometry.element_words()).min(geometry.capacity() - slot);
+        let element = geometry.slots(self.shard) + slot;
+        (window.shard, window.first, window.count, window.served) = (self.shard, slot, 0, 1);
+        match window.copies.fetch_while(&window.source, element, count, |seen| seen == published) {
+            Ok(seen) if seen == published => {
+                window.count = count;
+                seen
+            }
+            // It changed in the meantime, or was torn.
+            Ok(_) => self.copy_seq(slot, |_| true),
+            Err(e) => {
+                window.error = Some(e);
+                0
+            }
+        }
     }
 
     /// Whether slot `first` is the next one after the window.
@@ -125,9 +159,6 @@ impl<S: Elements> WindowOf<'_, S> {
 }
 
 impl<S: Elements> SlotSource for WindowOf<'_, S> {
-    /// Its ticket.
-    type Slot = u64;
-
     fn slots(&self) -> Slots {
         self.place.slots()
     }
@@ -137,54 +168,30 @@ impl<S: Elements> SlotSource for WindowOf<'_, S> {
         self.window.first_word(self.window.geometry.shard(self.shard), |_| true)
     }
 
-    fn slot(&self, t: u64) -> u64 {
-        t
+    fn slot(&self, t: u64) -> usize {
+        self.place.slots().of(t)
     }
 
-    fn next_slot(&self, t: u64) -> u64 {
-        t.wrapping_add(1)
-    }
-
-    fn seq(&mut self, t: u64) -> u64 {
-        if let Some(at) = self.find(t).filter(|at| self.window.served & 1 << at == 0) {
-            self.window.served |= 1 << at;
-            return self.window.copies.seq(at);
-        }
-        let (first, published) = (self.place.slots().of(t), self.place.slots().published(t));
-        // After the end of a window there are often more records. Elsewhere there are usually none, and one small copy
-        // costs less than three copies of many slots.
-        let free = self.place.slots().free(t);
-        if !self.follows(first) {
-            let seen = self.copy_seq(t, |seen| seen != free);
-            if seen != published {
-                return seen;
-            }
-        }
-        let window = &mut *self.window;
-        let geometry = &window.geometry;
-        let count = batch(geometry.element_words()).min(geometry.capacity() - first);
-        let element = geometry.slots(self.shard) + first;
-        (window.shard, window.first, window.count, window.served) = (self.shard, first, 0, 1);
-        match window.copies.fetch_while(&window.source, element, count, |seen| seen == published) {
-            Ok(seen) if seen == published => {
-                window.count = count;
-                seen
-            }
-            // It changed in the meantime, or was torn.
-            Ok(_) => self.peek(t),
-            Err(e) => {
-                window.error = Some(e);
-                0
-            }
-        }
+    fn stride(&self) -> usize {
+        1
     }
 
     fn peek(&mut self, t: u64) -> u64 {
-        self.copy_seq(t, |_| true)
+        self.copy_seq(self.place.slots().of(t), |_| true)
     }
 
-    fn take<T: AnyBitPattern>(&mut self, t: u64, published: u64, out: &mut T) -> bool {
-        self.find(t)
-            .is_some_and(|at| self.window.copies.seq(at) == published && self.window.copies.take(at, 1, out))
+    fn take<T: AnyBitPattern, const TO_MEMORY: bool>(
+        &mut self,
+        slot: usize,
+        published: u64,
+        out: &mut T,
+    ) -> Result<(), NoRecord> {
+        let seen = self.seq(slot, published);
+        if seen != published {
+            return Err(NoRecord::Not(seen));
+        }
+        let copies = &self.window.copies;
+        let whole = self.find(slot).is_some_and(|at| copies.seq(at) == published && copies.take(at, 1, out));
+        if whole { Ok(()) } else { Err(NoRecord::Torn) }
     }
 }

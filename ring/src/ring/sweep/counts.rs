@@ -2,23 +2,24 @@
 
 use bytemuck::AnyBitPattern;
 
-use super::{Part, Sweep};
+use super::Sweep;
 use crate::abi::Preamble;
 use crate::protocol::ring::{DROPPED, FULL, ReadStats};
-
-impl Part {
-    /// The counts of the tickets that were passed.
-    fn stats(&self) -> ReadStats {
-        ReadStats { unknown: self.unknown, ..self.cursor.stats() }
-    }
-}
 
 impl<T: AnyBitPattern> Sweep<T> {
     /// The counts of the tickets that were passed, summed over all shards.
     pub(in crate::ring) fn passed(&self) -> ReadStats {
         let mut sum = ReadStats::default();
-        self.shards.iter().for_each(|shard| sum += shard.stats());
+        (0..self.shards.len()).for_each(|at| sum += self.passed_of(at));
         sum
+    }
+
+    /// The same for the shard at `at`.
+    fn passed_of(&self, at: usize) -> ReadStats {
+        let shard = &self.shards[at];
+        let stats = shard.cursor.stats();
+        let delivered = stats.delivered.wrapping_add(self.taken(at));
+        ReadStats { delivered, unknown: shard.unknown, ..stats }
     }
 
     /// The same, with the records that programs dropped.
@@ -33,7 +34,7 @@ impl<T: AnyBitPattern> Sweep<T> {
     /// The counts of the records of the shard with this number.
     pub(in crate::ring) fn shard_stats(&self, number: usize) -> Option<ReadStats> {
         let at = self.shards.iter().position(|shard| shard.number == number)?;
-        Some(ReadStats { no_slot: self.dropped(at), full: self.full(at), ..self.shards[at].stats() })
+        Some(ReadStats { no_slot: self.dropped(at), full: self.full(at), ..self.passed_of(at) })
     }
 
     /// Records that programs dropped in the shard at `at`.

@@ -1,5 +1,6 @@
 //! Reads one ring, from each shard in turn. Its shards are in one region, or each in its own region.
 
+mod ahead;
 mod counts;
 mod losses;
 mod one;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use bytemuck::AnyBitPattern;
 use parking_lot::Mutex;
 
+use ahead::Ahead;
 pub(super) use losses::Drops;
 pub(super) use pass::Pass;
 use quiet::{Looks, Quiet};
@@ -25,8 +27,8 @@ use sources::{Slots, Sources};
 use super::Event;
 use crate::abi::Gate;
 use crate::bpf::ReaderPlace;
-use crate::error::Result;
-use crate::protocol::ring::{Cursor, END, Place, Shard, Start, Step, Unread};
+use crate::error::Error;
+use crate::protocol::ring::{Cursor, END, Follow, NoRecord, Place, Shard, Start, Step, Unread};
 use crate::region::Region;
 
 /// The largest record, in bytes, that is copied to the stack, where the compiler can keep it in registers. Larger ones
@@ -60,7 +62,9 @@ pub(super) struct Sweep<T> {
     /// When quiet shards are stepped into, by the clock.
     looks: Looks,
     turn: usize,
+    /// Records in a row from the shard whose turn it is, apart from those of the run.
     burst: u32,
+    ahead: Ahead,
     /// The most records in a row from one shard: [`Sweep::BURST`], or less if programs wait for this reader.
     most: u32,
     /// The most steps of a call between two records: see [`Sweep::STEPS`].
@@ -127,6 +131,7 @@ impl<T: AnyBitPattern> Sweep<T> {
         Self {
             region: first.clone(),
             sources: Sources::new(sources.remove(0), sources),
+            ahead: Ahead::new(&shards[0].place),
             shards: shards.into(),
             quiet,
             sweep: 0,
@@ -150,51 +155,57 @@ impl<T: AnyBitPattern> Sweep<T> {
         self.mask = if patience == 0 { 0 } else { Self::LOOK_EVERY - 1 };
     }
 
-    /// See [`Reader::poll`](super::Reader::poll). If there is no record, returns the result of `end`: its shard and
-    /// ticket, with the record stored [apart](Self::apart).
-    #[inline(always)] // so that the record need not go through memory
-    pub(super) fn poll(&mut self, end: impl FnOnce(&mut Self) -> Option<(usize, u64)>) -> Option<Event<T>> {
-        let mut left = self.steps;
-        let mut empty = 0;
-        while empty < self.shards.len() && left > 0 {
+    /// Begins a run in the next shard that may have a record, for [`Reader::poll`](super::Reader::poll). `no` is why the
+    /// run before has no record. Returns whether there is such a shard.
+    #[inline(always)]
+    pub(super) fn find(&mut self, no: NoRecord, search: &mut Search) -> bool {
+        // Most calls of a reader that only polls end here.
+        if self.burst == 0 && !self.ahead.has_begun() && self.all_quiet(&mut search.left) {
+            return false;
+        }
+        self.find_after(no, search)
+    }
+
+    /// Whether all shards are quiet. Passes over those that are.
+    #[inline(never)]
+    fn all_quiet(&mut self, left: &mut u32) -> bool {
+        self.pass_quiet(left, self.shards.len()) == self.shards.len() && *left > 0
+    }
+
+    #[inline(never)]
+    fn find_after(&mut self, no: NoRecord, Search { left, empty, .. }: &mut Search) -> bool {
+        self.settle();
+        match self.after_run(no) {
+            Some(Step::Empty) => {
+                *empty += 1;
+                self.came_to_the_end(self.turn, true);
+                self.next_shard();
+            }
+            Some(_) => {
+                *left = left.saturating_sub(self.shards[self.turn].cursor.cost() - 1);
+                if *left == 0 {
+                    self.next_shard();
+                }
+            }
+            None => {}
+        }
+        while *empty < self.shards.len() && *left > 0 {
             if self.burst == 0 {
-                empty += self.pass_quiet(&mut left, self.shards.len() - empty);
-                if empty >= self.shards.len() || left == 0 {
+                *empty += self.pass_quiet(left, self.shards.len() - *empty);
+                if *empty >= self.shards.len() || *left == 0 {
                     break;
                 }
             }
-            left -= 1;
+            *left -= 1;
             if self.burst < self.most {
-                match self.step(self.turn) {
-                    Ok(event) => {
-                        self.burst += 1;
-                        return Some(event);
-                    }
-                    Err(Step::Empty) => {
-                        empty += 1;
-                        self.came_to_the_end(self.turn, true);
-                    }
-                    Err(_) => {
-                        left = left.saturating_sub(self.shards[self.turn].cursor.cost() - 1);
-                        if left > 0 {
-                            continue;
-                        }
-                    }
-                }
-            } else {
-                self.has_read(self.turn);
+                self.begin_run(self.most - self.burst);
+                return true;
             }
+            self.has_read(self.turn);
             self.next_shard();
         }
-        self.stopped_early |= left == 0;
-        end(self).map(|(shard, ticket)| Event { shard, ticket, record: self.record })
-    }
-
-    /// Stores an event's record in this reader. If a function returned the event instead, the compiler would also keep
-    /// the events of the other paths in memory.
-    pub(super) fn apart(&mut self, event: Event<T>) -> (usize, u64) {
-        self.record = event.record;
-        (event.shard, event.ticket)
+        self.stopped_early |= *left == 0;
+        false
     }
 
     /// Makes [`stopped_early`](Self::stopped_early) true.
@@ -209,6 +220,7 @@ impl<T: AnyBitPattern> Sweep<T> {
 
     /// See [`Reader::required`](super::Reader::require).
     pub(super) fn require(&mut self, place: Arc<ReaderPlace>, lease: Duration) {
+        self.settle();
         let positions = self.shards.iter().map(|shard| shard.cursor.next());
         self.required = Some(Box::new(Required::new(place, nanoseconds(lease), positions)));
         let eighth = u32::try_from(self.region.geometry().capacity() / 8).unwrap_or(u32::MAX);
@@ -235,7 +247,7 @@ impl<T: AnyBitPattern> Sweep<T> {
 
     /// The next ticket to be read in the shard with this number.
     pub(super) fn position(&self, number: usize) -> Option<u64> {
-        self.shard(number).map(|shard| shard.cursor.next())
+        self.positions().find(|&(shard, _)| shard == number).map(|(_, next)| next)
     }
 
     /// The numbers of the shards, in the order in which they are visited.
@@ -310,6 +322,7 @@ impl<T: AnyBitPattern> Sweep<T> {
 
     /// What the next reads would find: the most of all shards. If it is something, they check later tickets too.
     pub(super) fn unread(&mut self, many: u64) -> Unread {
+        self.settle();
         let sources = &mut self.sources;
         let shards = self.shards.iter_mut().enumerate();
         let found = shards.map(|(at, shard)| match sources.of_mut(at) {
@@ -329,40 +342,13 @@ impl<T: AnyBitPattern> Sweep<T> {
 
     /// The number of each shard, and the next ticket to be read in it.
     pub(super) fn positions(&self) -> impl Iterator<Item = (usize, u64)> {
-        self.shards.iter().map(|shard| (shard.number, shard.cursor.next()))
+        let shards = self.shards.iter().enumerate();
+        shards.map(|(at, shard)| (shard.number, shard.cursor.next().wrapping_add(self.taken(at))))
     }
 
     /// The region that is read, or the first of several.
     pub(super) fn region(&self) -> &Region {
         &self.region
-    }
-
-    /// One step in a shard: a record, or another result.
-    #[inline(always)]
-    fn step(&mut self, at: usize) -> Result<Event<T>, Step> {
-        let Part { number, place, cursor, .. } = &mut self.shards[at];
-        let number = *number;
-        let Slots::Mapped(shared) = self.sources.of(at) else {
-            let step = self.step_by_call(at);
-            return event(number, step, &self.record);
-        };
-        let mut shard = Shard::new(shared.words(), place);
-        if size_of::<T>() <= SMALL {
-            let mut record = T::zeroed();
-            let step = cursor.step(&mut shard, &mut record);
-            event(number, step, &record)
-        } else {
-            let step = cursor.step(&mut shard, &mut self.record);
-            event(number, step, &self.record)
-        }
-    }
-
-    /// The same for a ring that is not mapped; stores the record in `self.record`.
-    #[inline(never)]
-    fn step_by_call(&mut self, at: usize) -> Step {
-        let Part { place, cursor, .. } = &mut self.shards[at];
-        let (Slots::Lookup(window), shard) = self.sources.of_mut(at) else { return Step::Empty };
-        cursor.step(&mut window.of(shard, place), &mut self.record)
     }
 }
 
@@ -371,12 +357,28 @@ pub(super) fn nanoseconds(duration: Duration) -> u64 {
     duration.as_nanos().try_into().unwrap_or(u64::MAX)
 }
 
-/// A step's record, or the step if it gave none.
-#[inline(always)]
-fn event<T: Copy>(shard: usize, step: Step, record: &T) -> Result<Event<T>, Step> {
-    match step {
-        Step::Record(ticket) => Ok(Event { shard, ticket, record: *record }),
-        other => Err(other),
+/// What a call may still do before it ends without a record.
+#[derive(Debug)]
+pub(super) struct Search {
+    /// The steps that remain.
+    left: u32,
+    /// Shards in a row without a record.
+    empty: usize,
+    /// How many times the call continued with another ring.
+    rings: usize,
+}
+
+impl Search {
+    /// The search of a call that begins.
+    #[inline(always)]
+    pub(super) fn new<T>(sweep: &Sweep<T>) -> Self {
+        Self { left: sweep.steps, empty: 0, rings: 0 }
+    }
+
+    /// Begins again in another ring. Returns whether the call may do so.
+    pub(super) fn go_on<T>(&mut self, sweep: &Sweep<T>) -> bool {
+        *self = Self { rings: self.rings + 1, ..Self::new(sweep) };
+        self.rings <= Follow::<Error>::RINGS
     }
 }
 

@@ -3,8 +3,8 @@
 use bytemuck::AnyBitPattern;
 
 use super::sources::Slots;
-use super::{Event, Part, SMALL, Sweep};
-use crate::protocol::ring::{Cursor, Shard, SlotSource, Step};
+use super::{Event, Part, SMALL, Search, Sweep};
+use crate::protocol::ring::{Cursor, NoRecord, Shard, SlotSource, Step};
 
 /// The rest of a pass over all shards, each in turn and at most one lap of it.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +27,7 @@ impl<T: AnyBitPattern> Sweep<T> {
         limit: usize,
         f: &mut impl FnMut(Event<&T>, &mut u64),
     ) -> usize {
+        self.settle();
         let mut left = self.steps;
         let (mut count, mut shards, whole) = (0, self.shards.len(), self.steps);
         loop {
@@ -85,32 +86,32 @@ impl<T: AnyBitPattern> Sweep<T> {
     }
 
     /// A pass over all shards that has not begun.
-    pub(in crate::ring) fn pass(&self) -> Pass {
+    pub(in crate::ring) fn pass(&mut self) -> Pass {
+        self.settle();
         Pass { left: self.shards.len(), begun: false, steps: 0, more: 0 }
     }
 
-    /// The next record of a pass, or the result of `end`, as in [`poll`](Self::poll); then a new pass begins.
-    #[inline(always)] // as in `poll`
-    pub(in crate::ring) fn next_of(
-        &mut self,
-        pass: &mut Pass,
-        end: impl FnOnce(&mut Self) -> Option<(usize, u64)>,
-    ) -> Option<Event<T>> {
-        let mut left = self.steps;
-        while pass.steps > 0 || self.begin(pass, &mut left) {
-            pass.steps -= 1;
-            match self.step(self.turn) {
-                Ok(event) => return Some(event),
-                Err(step) => self.came_to(step, pass, &mut left),
-            }
+    /// Begins a run in the next shard of a pass that may have a record. `no` is why the run before has no record.
+    /// Returns whether there is such a shard.
+    pub(in crate::ring) fn find_in(&mut self, pass: &mut Pass, no: NoRecord, search: &mut Search) -> bool {
+        let taken = self.settle();
+        if taken > 0 {
+            *search = Search::new(self);
         }
-        let (shard, ticket) = end(self)?;
-        *pass = self.pass();
-        Some(Event { shard, ticket, record: self.record })
+        let left = &mut search.left;
+        pass.steps = pass.steps.saturating_sub(taken as usize);
+        if let Some(step) = self.after_run(no) {
+            pass.steps = pass.steps.saturating_sub(1);
+            self.came_to(step, pass, left);
+        }
+        let found = pass.steps > 0 || self.begin(pass, left);
+        if found {
+            self.begin_run(u32::try_from(pass.steps).unwrap_or(u32::MAX).min(self.most));
+        }
+        found
     }
 
     /// Advances a pass to the next shard that may have a record. Returns whether there is one.
-    #[inline(never)]
     fn begin(&mut self, pass: &mut Pass, left: &mut u32) -> bool {
         if pass.more > 0 {
             self.has_read(self.turn);
@@ -134,7 +135,6 @@ impl<T: AnyBitPattern> Sweep<T> {
     }
 
     /// After a step of a pass that gave no record.
-    #[inline(never)]
     fn came_to(&mut self, step: Step, pass: &mut Pass, left: &mut u32) {
         if step != Step::Empty {
             *left = left.saturating_sub(self.shards[self.turn].cursor.cost());

@@ -1,0 +1,73 @@
+//! `poll` and `drain` read runs of records: what the reader knows in the midst of one, and who reads on from there.
+
+use std::collections::BTreeSet;
+
+use mapring::{Event, Ring};
+
+const SHARDS: usize = 3;
+
+#[test]
+fn all_ways_of_reading_can_be_mixed() {
+    let ring = Ring::<u64>::create_memfd(8, SHARDS).unwrap();
+    let writers: Vec<_> = (0..SHARDS).map(|shard| ring.writer(shard).unwrap()).collect();
+    let mut reader = ring.reader();
+    let (mut pushed, mut delivered) = ([0; SHARDS], BTreeSet::new());
+    let mut random = 1_u64;
+    let mut below = |limit: u64| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) % limit
+    };
+    for _ in 0..2000 {
+        let shard = usize::try_from(below(SHARDS as u64)).unwrap();
+        for _ in 0..below(6) {
+            assert_eq!(writers[shard].push(&pushed[shard]), Some(pushed[shard]));
+            pushed[shard] += 1;
+        }
+        let mut note = |Event { shard, ticket, record }: Event<u64>| {
+            assert_eq!(record, ticket);
+            assert!(delivered.insert((shard, ticket)), "{ticket} of {shard} was delivered twice");
+        };
+        let some = usize::try_from(below(5)).unwrap();
+        match below(5) {
+            0 => (0..some).filter_map(|_| reader.poll()).for_each(&mut note),
+            1 => reader.drain().take(some).for_each(&mut note),
+            2 => reader.drain().for_each(&mut note),
+            3 => {
+                reader.for_each(some, |event| {
+                    note(Event { record: *event.record, shard: event.shard, ticket: event.ticket })
+                });
+            }
+            _ => drop(reader.wait(std::time::Duration::ZERO).unwrap()),
+        }
+        // In the midst of a run, too, the counts and positions are those of the records that were returned.
+        assert_eq!(reader.stats().delivered, delivered.len() as u64);
+        let positions: Vec<_> = (0..SHARDS).map(|shard| reader.position(shard).unwrap()).collect();
+        let passed = |shard: usize| {
+            let stats = reader.shard_stats(shard).unwrap();
+            stats.delivered + stats.lost() + stats.discarded
+        };
+        assert!((0..SHARDS).all(|shard| positions[shard] == passed(shard)), "{positions:?} {reader:?}");
+        let last =
+            |shard: usize| delivered.range((shard, 0)..(shard + 1, 0)).next_back().map_or(0, |&(_, t)| t + 1);
+        assert!((0..SHARDS).all(|shard| positions[shard] >= last(shard)), "{positions:?}");
+    }
+    reader.drain().for_each(|event| assert!(delivered.insert((event.shard, event.ticket))));
+    let stats = reader.stats();
+    assert_eq!(stats.delivered + stats.lost() + stats.discarded, pushed.iter().sum::<u64>());
+    assert!(stats.delivered > 1000 && stats.lapped > 100, "{stats}");
+}
+
+#[test]
+fn a_merged_reader_begins_where_a_run_was_left() {
+    let ring = Ring::<[u64; 2]>::create_memfd(64, 2).unwrap();
+    for shard in [0, 1] {
+        let writer = ring.writer(shard).unwrap();
+        (1..=10).for_each(|n| assert!(writer.push(&[n, n]).is_some()));
+    }
+    let mut reader = ring.reader();
+    let first: Vec<_> = reader.drain().take(3).map(|event| event.record[0]).collect();
+    assert_eq!(first, [1, 2, 3]);
+    let mut merged = reader.merged(|record| record[0]);
+    let stamps: Vec<_> = merged.drain().map(|event| event.record[0]).collect();
+    assert_eq!(stamps, [1, 2, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8, 9, 9, 10, 10]);
+}
