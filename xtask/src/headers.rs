@@ -8,6 +8,7 @@ use std::{fs, io};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::cmd;
+use crate::programs::{cpus, in_parallel};
 use crate::setup::Tools;
 
 /// The folders with BPF programs. That of `cli/new` is built as its reader would build it: by `cargo xtask test guide`.
@@ -33,14 +34,14 @@ pub(crate) fn run(tools: &Tools) -> Result<()> {
     for clang in &tools.clangs {
         let host = host_includes(&clang.path)?;
         let ways = if clang.major < CLANG_V4 { 2 } else { WAYS.len() };
-        for program in &programs {
-            for way in &WAYS[..ways] {
-                let mut compile = compile(&clang.path, program, &libbpf, &host, way);
-                if let Err(error) = cmd::output(&mut compile) {
-                    eprintln!("{error:#}");
-                    failed.push(format!("{} with clang {}", relative(program).display(), clang.version));
-                }
-            }
+        let compiles = programs.iter().flat_map(|program| WAYS[..ways].iter().map(move |way| (program, way)));
+        let refusals = in_parallel(compiles, cpus(), |(program, way)| {
+            let error = cmd::output(&mut compile(&clang.path, program, &libbpf, &host, way)).err();
+            Ok(error.map(|error| (program, error)))
+        })?;
+        for (program, error) in refusals.into_iter().flatten() {
+            eprintln!("{error:#}");
+            failed.push(format!("{} with clang {}", relative(program).display(), clang.version));
         }
         if let Err(error) = check_refused(&clang.path, &libbpf, &host) {
             eprintln!("{error:#}");

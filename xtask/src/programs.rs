@@ -56,22 +56,26 @@ pub(crate) fn build(cargo: &mut Command) -> Result<Vec<Program>> {
 /// Runs jobs, `at_once` of them at a time. Prints a line for each, and the output of those that fail. Fails if one does.
 pub(crate) fn run(jobs: Vec<Job>, at_once: usize) -> Result<Counts> {
     ensure!(!jobs.is_empty(), "no tests have this name");
-    let (queue, counts) = (Mutex::new(jobs.into_iter()), Mutex::new(Counts::default()));
-    let next = || queue.lock().expect("workers do not panic").next();
-    let worker = || -> Result<()> {
-        while let Some(job) = next() {
-            let counted = run_one(job)?;
-            *counts.lock().expect("workers do not panic") += counted;
-        }
-        Ok(())
-    };
-    thread::scope(|scope| {
-        let workers: Vec<_> = (0..at_once).map(|_| scope.spawn(worker)).collect();
-        workers.into_iter().try_for_each(|worker| worker.join().expect("it does not panic"))
-    })?;
-    let counts = counts.into_inner()?;
+    let mut counts = Counts::default();
+    in_parallel(jobs, at_once, run_one)?.into_iter().for_each(|counted| counts += counted);
     ensure!(counts.failures == 0, "{} of {} tests failed", counts.failures, counts.cases);
     Ok(counts)
+}
+
+/// The results of `f` for all items, in any order; `at_once` calls at a time. Ends early if a call fails.
+pub(crate) fn in_parallel<T: Send, R: Send>(
+    items: impl IntoIterator<IntoIter: Send, Item = T>,
+    at_once: usize,
+    f: impl Fn(T) -> Result<R> + Sync,
+) -> Result<Vec<R>> {
+    let queue = Mutex::new(items.into_iter());
+    let next = || queue.lock().expect("workers do not panic").next();
+    let worker = || std::iter::from_fn(next).map(&f).collect::<Result<Vec<_>>>();
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..at_once).map(|_| scope.spawn(worker)).collect();
+        let results = workers.into_iter().map(|worker| worker.join().expect("it does not panic"));
+        Ok(results.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+    })
 }
 
 fn run_one(Job { name, mut command }: Job) -> Result<Counts> {

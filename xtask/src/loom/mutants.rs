@@ -6,7 +6,6 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use std::{fmt, thread};
 
@@ -157,28 +156,16 @@ pub(crate) fn run(mutants: &[Mutant]) -> Result<()> {
         }
         print!("{line}");
     };
-    let next = AtomicUsize::new(0);
     // Mutants are built one after the other in one folder, since cargo treats two copies of a workspace as the same.
     // The models take most of the time, and run in parallel to the builds.
     let copy = Mutex::new(work.join("work"));
     copy_sources(&copy.lock().expect("new"))?;
-    let worker = || -> Result<Vec<(&Mutant, Outcome)>> {
-        let mut outcomes = Vec::new();
-        while let Some(mutant) = mutants.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let start = Instant::now();
-            let outcome = run_one(mutant, &copy, &work.join(format!("{}.log", mutant.name)))?;
-            show(mutant, &outcome, start.elapsed().as_secs_f32());
-            outcomes.push((mutant, outcome));
-        }
-        Ok(outcomes)
-    };
-    let workers = programs::cpus().min(mutants.len());
-    let outcomes = thread::scope(|scope| {
-        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
-        let joined = threads.into_iter().map(|thread| thread.join().expect("a worker does not panic"));
-        joined.collect::<Result<Vec<_>>>()
+    let outcomes = programs::in_parallel(mutants, programs::cpus(), |mutant| {
+        let start = Instant::now();
+        let outcome = run_one(mutant, &copy, &work.join(format!("{}.log", mutant.name)))?;
+        show(mutant, &outcome, start.elapsed().as_secs_f32());
+        Ok((mutant, outcome))
     })?;
-    let outcomes: Vec<_> = outcomes.into_iter().flatten().collect();
     let killed = outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Killed(_))).count();
     let wrong = outcomes.iter().filter(|(mutant, outcome)| !mutant.as_it_should(outcome));
     let wrong: Vec<_> = wrong.map(|(mutant, _)| mutant.name.as_str()).collect();
