@@ -124,7 +124,7 @@ pub(crate) const FEATURES: [Feature; 14] = [
         without: "bpf(2) is refused to them as a whole: hand the file descriptor over (SCM_RIGHTS or inheritance), \
                   which they map without bpf(2)",
         refused: |said| {
-            let places = ["can't open", "Error: Operation not permitted"];
+            let places = ["can't open", "Error: Operation not permitted", "Error: bpf("];
             said.contains("Operation not permitted") && places.iter().any(|place| said.contains(place))
         },
         probe: probe::open_pin_without_privilege,
