@@ -14,7 +14,6 @@ use crate::loom::models::{self, Model};
 use crate::loom::mutants;
 use crate::need::Need;
 use crate::programs::{self, Tests};
-use crate::setup;
 use crate::{aarch64, assembly, cmd, guide, headers, servers, vm};
 
 pub(crate) use self::kinds::{Check, Given, Part, Proof, Test, Work};
@@ -58,7 +57,9 @@ static CHECKS: &[Check] = &[
         .quick(
             &[Tools],
             code("the same, and the tests of xtask", |tools| {
-                quick_tests(tools, &["ring", "xtask"])
+                let tools = tools.context("no tools")?;
+                Tests::of("ring").run(tools)?;
+                Tests::of("xtask").run(tools)
             }),
         ),
     check("unit-memfd", "the same without BPF and without libbpf, and the tests of xtask")
@@ -76,7 +77,13 @@ static CHECKS: &[Check] = &[
         .test(&[], Lines(&["cargo test -p mapring --doc --no-default-features"]))
         .only_in_all(),
     check("headers", "the BPF headers, compiled by every clang here")
-        .test(&[Tools], code("clang -target bpf -Wall -Wextra -Werror … on every *.bpf.c, with every clang here", |tools| headers::run(tools.context("no tools")?))),
+        .test(&[Tools], code("clang -target bpf -Wall -Wextra -Werror … on every *.bpf.c, with every clang here", |tools| headers::run(tools.context("no tools")?, true)))
+        .quick(
+            &[Tools],
+            code("the same for any machine; builds compile them for this one", |tools| {
+                headers::run(tools.context("no tools")?, false)
+            }),
+        ),
     check("examples", "the examples, and the tests of the command")
         .test(
             BPF,
@@ -87,7 +94,17 @@ static CHECKS: &[Check] = &[
                 "cargo test -p mapring-cli --all-features --test flight_dump parquet",
             ]),
         )
-        .quick(&[Tools], code("the same, without Parquet", |tools| quick_tests(tools, &["examples", "cli"]))),
+        .quick(
+            &[Tools],
+            code("the same, without Parquet", |tools| {
+                // These record all that happens, so nothing else may: they run by themselves.
+                let alone = &["flight", "flight_dump"];
+                let tools = tools.context("no tools")?;
+                Tests::of("examples").run(tools)?;
+                Tests { only: alone, at_once: false, ..Tests::of("cli") }.run(tools)?;
+                Tests { without: alone, ..Tests::of("cli") }.run(tools)
+            }),
+        ),
     check("examples-memfd", "the same without BPF")
         .test(
             &[],
@@ -255,12 +272,6 @@ static CHECKS: &[Check] = &[
         .test(&[OldestRust], Lines(&["rustup run 1.88.0 cargo check -p mapring -p mapring-cli -p xtask --no-default-features", "rustup run 1.88.0 cargo check -p mapring --no-default-features --features bpf,derive"]))
         .only_in_all(),
 ];
-
-/// All tests of these packages, as the quick part builds them.
-fn quick_tests(tools: Option<&setup::Tools>, packages: &[&'static str]) -> Result<()> {
-    let tools = tools.context("no tools")?;
-    packages.iter().try_for_each(|package| Tests::of(package).run(tools))
-}
 
 /// The steps of `cargo xtask test`, in the order of execution.
 pub(crate) fn tests() -> impl Iterator<Item = (&'static Check, &'static Test)> {

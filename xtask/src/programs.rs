@@ -98,7 +98,7 @@ fn run_one(Job { name, mut command }: Job) -> Result<Counts> {
 }
 
 /// The packages whose tests are built together: one build, since all features are the same in each of their steps.
-pub(crate) const TOGETHER: &str = "cargo test --workspace --exclude mapring-benches --exclude mapring-loom-tests \
+pub(crate) const TOGETHER: &str = "cargo test --profile quick --workspace --exclude mapring-benches --exclude mapring-loom-tests \
                         --exclude mapring-assembly --features mapring-cli/bpf,mapring-hostile-tests/bpf";
 
 /// Tests of one package, out of a build of all packages without optimization.

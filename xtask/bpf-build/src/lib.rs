@@ -62,6 +62,8 @@ fn compiler(source: &Path, name: &str) -> SkeletonBuilder {
         .source(source)
         .obj(out().join(format!("{name}.bpf.o")))
         .clang(std::env::var_os("CLANG").unwrap_or_else(|| "clang".into()))
+        // Not there, so that no time is spent on the format of files that nobody reads.
+        .rustfmt("no-rustfmt")
         .clang_args([
             "-I".as_ref(),
             include.as_os_str(),
