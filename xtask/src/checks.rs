@@ -7,7 +7,7 @@ mod source_mutants;
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Context;
 
 use self::kinds::{Count, check, code};
 use crate::loom::models::{self, Model};
@@ -176,8 +176,8 @@ static CHECKS: &[Check] = &[
         .test(FAULTS, Lines(&["cargo test --release -p mapring-hostile-tests --features bpf --test faults"]))
         .quick(
             FAULTS,
-            code("one of four calls, with ENOMEM only", |tools| {
-                let vars = &[("MAPRING_FAULTS_ERRNOS", "ENOMEM"), ("MAPRING_FAULTS_EVERY", "4")];
+            code("one of eight calls, with ENOMEM only", |tools| {
+                let vars = &[("MAPRING_FAULTS_ERRNOS", "ENOMEM"), ("MAPRING_FAULTS_EVERY", "8")];
                 Tests { only: &["faults"], vars, ..Tests::of("proofs/hostile") }
                     .run(tools.context("no tools")?)
             }),
