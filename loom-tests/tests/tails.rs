@@ -8,7 +8,7 @@ use mapring::protocol::ring::tails::{Area, Refused, TailsMut};
 use mapring::protocol::ring::{Cursor, Place, Shard, ShardMut, Start, Step};
 use mapring::protocol::{Words, WordsMut};
 use mapring_loom_tests::ring::PATIENT;
-use mapring_loom_tests::sync::{AtomicU64, thread, words};
+use mapring_loom_tests::sync::{AtomicU64, Ordering, fence, thread, words};
 use mapring_loom_tests::{Seen, check};
 
 /// Words of the longest tail; two such tails fill the area.
@@ -148,6 +148,35 @@ fn another_writer_moves_high() {
             reader
         });
         noted.note("written", writer.join().unwrap());
+        other.join().unwrap();
+        noted.note("lost", !reader.join().unwrap().whole.contains(&1));
+    });
+    seen.expect(&["written", "lost"]);
+}
+
+/// The same, but the other writer moves `HIGH` and `GRANTED` by the steps of `grant` without their loads: loom leaves out
+/// executions of a thread that stores to a word after it loaded it. So the writer can be between its fence and its look
+/// at `GRANTED` meanwhile.
+#[test]
+fn bytes_within_what_another_granted() {
+    let seen = Seen::default();
+    let noted = seen.clone();
+    check(Some(1), move || {
+        let ring = Ring::new(8);
+        ring.fill();
+        let [there, nearby] = [(); 2].map(|()| Arc::clone(&ring));
+        let other = thread::spawn(move || {
+            let [high, granted] = [25, 26].map(|word| &there.words[word]); // as in docs/abi.md
+            high.store(256, Ordering::Relaxed);
+            fence(Ordering::SeqCst);
+            granted.store(256, Ordering::Release);
+        });
+        let reader = thread::spawn(move || {
+            let mut reader = nearby.reader();
+            nearby.read(&mut reader);
+            reader
+        });
+        noted.note("written", ring.push(3, 2).is_some());
         other.join().unwrap();
         noted.note("lost", !reader.join().unwrap().whole.contains(&1));
     });

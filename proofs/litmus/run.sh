@@ -110,7 +110,7 @@ report() {
 	local verdict states note=
 	read -r verdict states < <(judge "$1" "$4")
 	[ "$3" = "$verdict" ] || { note="  WRONG: must be $3" wrong=$((wrong + 1)); }
-	printf '%-24s %-44s %-9s %6s%s\n' "$1" "$2" "$verdict" "$states" "$note"
+	printf '%-30s %-56s %-9s %6s%s\n' "$1" "$2" "$verdict" "$states" "$note"
 	[ "$verdict" = error ] || all_states=$((all_states + states))
 	if [ "$3" = allowed ]; then
 		mutants=$((mutants + 1))
@@ -130,7 +130,7 @@ for which; do
 done
 [[ " ${files[*]}" != *' lkmm/'* ]] || find_lkmm
 start=$SECONDS
-printf '%-24s %-44s %-9s %6s\n' test change outcome states
+printf '%-30s %-56s %-9s %6s\n' test change outcome states
 for file in "${files[@]}"; do
 	test=${file%.litmus}
 	head='^(\* \(also\|mutant\) \(.*\): \(.*\) \*)$'

@@ -135,6 +135,7 @@ struct mapring__tails {
 			if (entry < 0)                                                                 \
 				return 0;                                                              \
 		}                                                                                      \
+		/* SYNC overwrite: the claim is also a barrier between moving HIGH and the tail. */    \
 		seq = mapring__try_fast(ring, shard->header, 0, MAPRING__MARK(slots));                 \
 		if (!seq) {                                                                            \
 			__s64 claimed = mapring__claim__##name();                                      \

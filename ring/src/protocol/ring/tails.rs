@@ -251,7 +251,8 @@ pub struct Tailed<'a> {
 
 impl<'a> ShardMut<'a> {
     /// Claims the bytes of a tail, and then a slot. SYNC overwrite: the claim of the slot ends with a release fence, which
-    /// also comes between moving `HIGH` and the first byte of the tail. If there is no slot, the bytes are given back.
+    /// also comes between moving `HIGH` and the first byte of the tail. A writer within what another has granted has no
+    /// other fence there. If there is no slot, the bytes are given back.
     #[inline]
     pub fn reserve_with_tail(&self, tails: &TailsMut<'a>) -> Option<Tailed<'a>> {
         let claim = tails.claim(|| self.time_drop())?;
