@@ -140,6 +140,7 @@ static CHECKS: &[Check] = &[
             BPF,
             code("the same, a second for each stress test", |tools| {
                 let vars = &[("MAPRING_STRESS_SECONDS", "1")];
+                runs::build_ahead();
                 let kernel = Tests {
                     args: &["--nocapture", "--test-threads=1"],
                     vars,

@@ -43,6 +43,11 @@ pub(crate) fn run(chosen: impl Fn(&Model) -> bool) -> Result<Counts> {
     Ok(counts)
 }
 
+/// Builds the models.
+pub(crate) fn build() -> Result<()> {
+    cmd::run(cargo("test").args(["--no-run", "--quiet"]))
+}
+
 /// Lints the models' sources, which no other build compiles.
 pub(crate) fn clippy() -> Result<()> {
     cmd::run(cargo("clippy").args(["--all-targets", "--", "-D", "warnings"]))
