@@ -19,19 +19,13 @@ mod flight {
     const LOG2_SLOTS: std::ops::RangeInclusive<u32> = 8..=22;
 
     pub(crate) fn objects() {
-        let source = Path::new(&env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("bpf/flight/flight.bpf.c");
         let out = env::var_os("OUT_DIR").unwrap();
         let out = Path::new(&out);
         let list: String = thread::scope(|scope| {
             let compile = |log2| {
                 let name = format!("flight_{log2}");
-                let text = format!("#define SLOTS (1 << {log2})\n#include {source:?}\n");
-                let sized = out.join(format!("{name}.bpf.c"));
-                // cargo would see a new file as a change.
-                if fs::read_to_string(&sized).ok().as_deref() != Some(&text) {
-                    fs::write(&sized, text).unwrap();
-                }
-                mapring_bpf_build::object(&sized, &name);
+                let slots = format!("-DSLOTS={}", 1 << log2);
+                mapring_bpf_build::object("bpf/flight/flight.bpf.c", &name, Some(&slots));
                 format!("({log2}, include_bytes!({:?})), ", out.join(format!("{name}.bpf.o")))
             };
             let jobs: Vec<_> = LOG2_SLOTS.map(|log2| scope.spawn(move || compile(log2))).collect();

@@ -6,7 +6,7 @@ fn main() {
     println!("cargo::rerun-if-changed=../../examples/runqlat.bpf.c"); // bpf/runqlat.bpf.c includes it
     mapring_bpf_build::skeletons("bpf");
     // libbpf no longer loads it, so libbpf-cargo makes no skeleton of it.
-    mapring_bpf_build::object("bpf/legacy/legacy.bpf.c", "legacy");
+    mapring_bpf_build::object("bpf/legacy/legacy.bpf.c", "legacy", None);
     // Compiled with every clang, since the verifier may accept the code of one clang and reject the code of another as
     // too complex.
     mapring_bpf_build::objects("bpf/loops/longest.bpf.c", "longest");
