@@ -86,9 +86,12 @@ impl Case {
         let ring = Ring::<Record>::create_memfd(SLOTS, shards)?;
         ensure!(ring.access() == Access::Mapped, "{}", ring.access());
         let writers = (0..shards).map(|shard| ring.writer(shard)).collect::<Result<Vec<_>, _>>()?;
-        // Memory that was never written has no pages of its own.
-        let pushed = writers.iter().flat_map(|writer| (0..SLOTS).filter_map(|_| writer.push(&[0; 7])));
-        ensure!(pushed.count() == shards * SLOTS, "a record was dropped");
+        // Memory that was never written has no pages of its own. Shards in use are at different slots: at the same one,
+        // all of them would share a few sets of the caches.
+        for (shard, writer) in writers.iter().enumerate() {
+            let pushed = (0..SLOTS + shard * 619 % SLOTS).filter_map(|_| writer.push(&[0; 7]));
+            ensure!(pushed.count() >= SLOTS, "a record was dropped");
+        }
         let mut reader = ring.reader_from(mapring::Start::Now);
         ensure!(reader.for_each(usize::MAX, |_| {}) == 0, "records of nobody");
         Ok(Self { reader, writers, counts: load.counts(shards), next: 1, from })
