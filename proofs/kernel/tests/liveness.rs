@@ -68,7 +68,10 @@ fn drops_have_an_interval<T: AnyBitPattern>(
         assert_eq!(reader.take_losses(), []);
     }
     let mut spells = Vec::new();
-    for _ in 0..2 {
+    for round in 0..2 {
+        if round > 0 {
+            thread::sleep(Duration::from_millis(1100)); // the next drop begins another spell
+        }
         let before = now();
         (0..3).for_each(|_| assert!(!run(program, false, 0)));
         let after = now();
@@ -80,8 +83,6 @@ fn drops_have_an_interval<T: AnyBitPattern>(
             assert!(before <= since && since <= loss.until && loss.until <= after, "{loss:?}");
         }
         spells.push(after);
-        // The next drop begins another spell.
-        thread::sleep(Duration::from_millis(1100));
     }
     // A reader that comes later gets all drops, with the interval of the latest spell.
     assert!(spells[0] < spells[1]);
