@@ -15,12 +15,12 @@ use crate::nest::Choices;
 use crate::sync::Ordering;
 use crate::trace::Trace;
 
-/// A window with a place in the midst, and the next one at this place.
-const WINDOW: u64 = 7;
+/// A place in the midst, a window with this place, and the next such window.
+const WINDOW: u64 = PLACE as u64;
 const LATER: u64 = WINDOW + WINDOWS as u64;
-const PLACE: usize = WINDOW as usize;
+const PLACE: usize = 7;
 
-/// A value, and its window.
+/// A window, and a value in it.
 type Set = (u64, u64);
 
 /// The values that were set before, and those that two programs set.

@@ -154,15 +154,15 @@ impl Found {
     pub fn changes(&mut self, code: &Code) {
         let words = COUNTS.into_iter().chain(NEXT..=GRANTED).chain([ACTIVE, ACTIVE + 1, FIRST_SLOT - 1]);
         for (state, word) in STATES.iter().flat_map(|state| words.clone().map(move |word| (state, word))) {
-            let undisturbed = self.change(code, state, word, 0..0, 0);
+            let undisturbed = self.change(code, state, word, 0..0, false);
             let moves = [HIGH, GRANTED].contains(&word);
             if moves && !undisturbed.published {
                 continue; // others find the same in their way
             }
             for from in 0..undisturbed.accesses {
                 for times in 1..=9 {
-                    for by in [1, CAPACITY] {
-                        let changed = self.change(code, state, word, from..from + times, by);
+                    for far in [false, true] {
+                        let changed = self.change(code, state, word, from..from + times, far);
                         let spare = changed.accesses.saturating_sub(undisturbed.accesses);
                         assert!(
                             !moves || spare <= 2 * changed.failed,
@@ -183,8 +183,8 @@ impl Found {
         }
     }
 
-    /// Runs a program while others change `word` before these of its accesses; the last time, by `by`.
-    fn change(&mut self, code: &Code, state: &State, word: usize, at: Range<usize>, by: u64) -> Changed {
+    /// Runs a program while others change `word` before these of its accesses; the last time by much, if `far`.
+    fn change(&mut self, code: &Code, state: &State, word: usize, at: Range<usize>, far: bool) -> Changed {
         let ring = Ring::default();
         [NEXT, HIGH, GRANTED].into_iter().for_each(|word| ring.put(word, BEGIN));
         (state.prepare)(&ring);
@@ -194,8 +194,8 @@ impl Found {
         let published = loop {
             if machine.shares_next() == Some(word) {
                 if at.contains(&changed.accesses)
-                    && let by = if changed.accesses + 1 == at.end { by } else { 1 }
-                    && let Some(value) = elsewhere(word, ring.get(word), by)
+                    && let is_last = changed.accesses + 1 == at.end
+                    && let Some(value) = elsewhere(word, ring.get(word), far && is_last)
                 {
                     ring.put(word, value);
                     if word == GRANTED {
@@ -246,12 +246,13 @@ const TRIES: usize = 4;
 /// The first word of the area.
 const AREA: usize = FIRST_SLOT + SLOTS * SLOT;
 
-/// A word as others may change it at any time.
-fn elsewhere(word: usize, now: u64, by: u64) -> Option<u64> {
+/// A word as others may change it at any time: HIGH and GRANTED by a little, or beyond where this program moves them.
+fn elsewhere(word: usize, now: u64, far: bool) -> Option<u64> {
     match word {
         NEXT => Some(now + LONGEST),
-        // Not so far that the program is overtaken.
-        HIGH | GRANTED => Some(now + by).filter(|to| *to <= BEGIN + CAPACITY),
+        // As far as possible, unless the program is overtaken.
+        HIGH | GRANTED if far => Some(BEGIN + CAPACITY).filter(|to| *to > now),
+        HIGH | GRANTED => Some(now + 1),
         // Another one enters, or ends.
         ACTIVE.. if now == 0 => Some(NEAR),
         ACTIVE.. => (now == NEAR).then_some(0),
