@@ -90,9 +90,12 @@ impl Found {
         let mut mutants = self.trace.mutants(code);
         for mutant in &mut mutants {
             let (at, what) = mutant.name.split_once(": ").expect("as the trace names it");
-            let same = match code.program.code[at.parse::<usize>().expect("an instruction")] {
-                Insn::If { from: From::Imm(9), .. } => "never jumps",
-                Insn::If { from: From::Imm(10), .. } => "always jumps",
+            let at = at.parse::<usize>().expect("an instruction");
+            let same = match code.program.code[at - 1..=at] {
+                [_, Insn::If { from: From::Imm(9), .. }] => "never jumps",
+                [Insn::Alu { from: From::Imm(10), dst, .. }, Insn::If { dst: with, .. }] if dst == with => {
+                    "always jumps"
+                }
                 _ => continue,
             };
             if what == same {
@@ -137,7 +140,7 @@ impl Found {
             counts(&reference.read().unwrap())
         };
         let [a, b] = adds;
-        let possible: Vec<(&[usize], _)> = vec![
+        let possible: [(&[usize], _); 5] = [
             (&[], after(&[])),
             (&[0], after(&[a])),
             (&[1], after(&[b])),

@@ -82,16 +82,17 @@ impl Trace {
             mutants.push(mutant(code, format!("{at}: {what}"), program.patched(at, instead)));
         };
         match program.code[at] {
-            // Of a constant of the loader: whether the kernel has the guard.
-            Insn::If { dst, .. } if is_constant(&program.code[at.saturating_sub(4)..at], dst) => {}
-            Insn::If { to, .. } => {
+            // Whether the kernel has the guard.
+            Insn::If { dst, .. } if is_missing(&program.code[at.saturating_sub(4)..at], dst) => {}
+            Insn::If { op, from, to, .. } => {
                 add("always jumps", &[Insn::Goto { to }]);
                 add("never jumps", &[]);
                 let last = mutants.last_mut().expect("it was added");
                 // The program asked for this CPU's shard before, and the first shard always exists.
                 let looked_up = program.code[..at].iter().rposition(|insn| *insn == LOOKUP);
                 let is_first = looked_up == program.code.iter().position(|insn| *insn == LOOKUP);
-                if !is_first && looked_up.is_some_and(|looked_up| at - looked_up <= 5) {
+                let is_null = (op, from) == (0x10, From::Imm(0));
+                if is_null && !is_first && looked_up.is_some_and(|looked_up| at - looked_up <= 5) {
                     last.equivalent = Some("the element exists");
                 }
             }
@@ -119,7 +120,7 @@ impl Trace {
     }
 }
 
-/// Whether these instructions set a register to a constant of 64 bits.
-fn is_constant(code: &[Insn], reg: u8) -> bool {
-    code.iter().any(|insn| matches!(insn, Insn::Const { dst, .. } if *dst == reg))
+/// Whether these instructions set a register to the address of a function that the kernel does not have.
+fn is_missing(code: &[Insn], reg: u8) -> bool {
+    code.iter().any(|insn| matches!(insn, Insn::Const { dst, value: 0 } if *dst == reg))
 }
