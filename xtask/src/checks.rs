@@ -220,8 +220,8 @@ static CHECKS: &[Check] = &[
         .quick(
             &[Tools],
             code("compiled code against the reference, one thread at a time", |tools| {
-                // `stuck` takes a minute without optimization.
-                Tests { without: &["stuck"], ..Tests::of("proofs/bpf-loom") }.run(tools.context("no tools")?)
+                // These take a minute or more without optimization.
+                Tests { without: &["stuck", "weakened"], ..Tests::of("proofs/bpf-loom") }.run(tools.context("no tools")?)
             }),
         )
         .prove(5, &[Path("proofs/bpf-loom"), Tools], Code(runs::count_bpf_loom)),

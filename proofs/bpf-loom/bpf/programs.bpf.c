@@ -125,8 +125,7 @@ int push_tails4(__u64 *ctx)
 	fill_narrow(record, ctx);
 	((volatile __u64 *)tail)[0] = ctx[0];
 	((volatile __u64 *)tail)[7] = ctx[0];
-	mapring_commit_with_tail(&tails4, record, ctx[1]);
-	return 0;
+	return mapring_commit_with_tail(&tails4, record, ctx[1]);
 }
 
 /* ctx[1] is the index. */

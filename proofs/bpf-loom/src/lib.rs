@@ -16,6 +16,7 @@ pub mod cell;
 mod check;
 pub mod commands;
 pub mod decode;
+pub mod gauge;
 pub mod history;
 pub mod keeping;
 pub mod looks;
@@ -32,6 +33,9 @@ pub mod resizable;
 pub mod ring;
 pub mod stuck;
 pub mod sync;
+pub mod tails;
+pub mod top;
+pub mod trace;
 pub mod waking;
 
 pub use check::{alone, check};

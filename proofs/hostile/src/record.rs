@@ -25,4 +25,12 @@ impl Record {
     pub fn is_whole(&self) -> bool {
         *self == Self::new(self.n)
     }
+
+    /// The tail of a record, of whole words. Two tails differ in each word, and none is 0.
+    pub fn tail(&self, bytes: usize) -> Vec<u8> {
+        (1..)
+            .take(bytes / 8)
+            .flat_map(|i| (self.product.rotate_left(7 * i) | 1 << 63).to_ne_bytes())
+            .collect()
+    }
 }

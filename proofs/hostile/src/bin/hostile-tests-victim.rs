@@ -5,7 +5,10 @@
 
 use std::os::fd::AsFd;
 
-use mapring::{Cells, CellsWriter, Commands, Counters, Latches, OpenOptions, Region, Ring, Writer};
+use mapring::{
+    Cells, CellsWriter, Commands, Counters, Gauges, Latches, OpenOptions, Region, Ring, Tailed, TopKeys,
+    Writer,
+};
 use mapring_hostile_tests::Record;
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, raise};
@@ -59,6 +62,20 @@ fn deed(what: &str, numbers: Vec<u64>) -> Deed {
                 ticket.to_string()
             })
         }
+        // `tails COUNT N BYTES`: records N, N + 1, … with tails of this length.
+        "tails" => {
+            let writer = tails();
+            let records = (0..first).map(|i| Record::new(numbers[1] + i));
+            let records: Vec<_> = records.map(|record| (record, record.tail(bytes(numbers[2])))).collect();
+            Box::new(move || {
+                let tickets = records.iter().map(|(record, tail)| writer.push_with_tail(record, tail));
+                tickets.map(|t| t.map_or("-".to_owned(), |t| t.to_string())).collect::<Vec<_>>().join(" ")
+            })
+        }
+        "recover-tails" => {
+            let mut writer = tails();
+            Box::new(move || writer.recover().expect("no other writer").to_string())
+        }
         "recover" => {
             let mut writer = ring();
             Box::new(move || writer.recover().expect("no other writer").to_string())
@@ -95,6 +112,18 @@ fn deed(what: &str, numbers: Vec<u64>) -> Deed {
                 "true".to_owned()
             })
         }
+        // `top KEY AMOUNT`
+        "top" => {
+            let writer = TopKeys::from_region(region()).and_then(|top| top.writer(0));
+            let (writer, amount) = (writer.expect("writable buckets"), numbers[1]);
+            Box::new(move || writer.add(first, amount).to_string())
+        }
+        // `gauge VALUE NS`
+        "gauge" => {
+            let writer = Gauges::from_region(region()).and_then(|gauges| gauges.writer(0));
+            let (writer, ns) = (writer.expect("writable gauges"), numbers[1]);
+            Box::new(move || writer.set_at(0, first, ns).expect("gauge 0").to_string())
+        }
         "add" => {
             let writer = Counters::from_region(region()).and_then(|counters| counters.writer(0));
             let writer = writer.expect("writable counters");
@@ -116,6 +145,16 @@ fn region() -> Region {
 
 fn ring() -> Writer<Record> {
     Ring::from_region(region()).and_then(|ring| ring.writer(0)).expect("a writable ring")
+}
+
+fn tails() -> Writer<Tailed<Record>> {
+    Ring::from_region(region())
+        .and_then(|ring| ring.writer_with_tails(0))
+        .expect("a writable ring with tails")
+}
+
+fn bytes(number: u64) -> usize {
+    usize::try_from(number).expect("few")
 }
 
 fn cells() -> CellsWriter<Record> {

@@ -5,6 +5,7 @@
 mod commands;
 mod preamble;
 mod ring;
+mod tails;
 mod values;
 
 use std::os::fd::OwnedFd;

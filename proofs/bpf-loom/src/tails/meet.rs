@@ -1,0 +1,322 @@
+//! Programs that meet in a shard: they interrupt and preempt each other at every access, or find a word changed there.
+
+use std::fmt;
+use std::ops::Range;
+
+use super::{
+    ACTIVE, CAPACITY, Code, FIRST_SLOT, Found, GRANTED, HIGH, LONGEST, Machine, NEXT, NO_SPACE, Preamble,
+    Reader, Ring, SHORT, SLOT, SLOTS, TOO_LONG, Tails,
+};
+use crate::decode::{CMPXCHG, Insn};
+
+/// The lengths of the tails of programs that run one after the other.
+const INNER: [&[u64]; 4] = [&[SHORT], &[LONGEST], &[SHORT, LONGEST], &[LONGEST, LONGEST]];
+
+impl Found {
+    /// Runs a program up to its access number `at`, or to its end.
+    fn run_to(&mut self, machine: &mut Machine<'_>, mut at: usize) -> Option<u64> {
+        loop {
+            if machine.shares_next().is_some() {
+                if at == 0 && !machine.is_guarded() {
+                    return None;
+                }
+                at = at.saturating_sub(1);
+            }
+            if let Some(published) = self.step(machine) {
+                return Some(published);
+            }
+        }
+    }
+
+    /// Runs a program until it is in a tail, or to its end.
+    fn run_into(&mut self, machine: &mut Machine<'_>) -> Option<u64> {
+        while position(machine).is_none() || machine.is_guarded() {
+            if let Some(published) = self.step(machine) {
+                return Some(published);
+            }
+        }
+        None
+    }
+
+    /// The number of accesses of a program to its shard after `before` records.
+    fn accesses(&mut self, code: &Code, before: usize) -> usize {
+        let ring = Ring::default();
+        self.push_all(&ring, code, 0, &[LONGEST; 2][..before]);
+        let (mut machine, mut count) = (ring.machine(code, 1, SHORT), 0);
+        loop {
+            count += usize::from(machine.shares_next().is_some());
+            if self.step(&mut machine).is_some() {
+                return count;
+            }
+        }
+    }
+
+    /// All programs have ended, and `published` of them published their records; the others counted their drops.
+    fn finish(&mut self, ring: &Ring, code: &Code, programs: u64, published: u64) {
+        assert_eq!(programs - published, ring.dropped(), "dropped, and not counted");
+        assert!((0..Tails::WRITERS).all(|entry| ring.get(ACTIVE + entry) == 0), "nobody is in a tail");
+        assert!(ring.get(HIGH) >= ring.get(GRANTED), "written beyond what readers take for overwritten");
+        // In any resulting state, there is a slot and space for the next tails, and readers find the last one.
+        let next = self.push_all(ring, code, 200, &[LONGEST, SHORT]);
+        assert_eq!(next, 2, "nobody is in the way");
+        let reader = Reader::default().finish(ring, published + next);
+        assert_eq!(reader.whole.last(), Some(&201), "{reader:?}");
+        self.dropped += programs - published;
+        self.cases += 1;
+    }
+
+    /// Before each access of a program, others run to their end.
+    pub fn interrupts(&mut self, code: &Code) {
+        for before in 0..3 {
+            for lens in INNER {
+                for at in 0..self.accesses(code, before) {
+                    let ring = Ring::default();
+                    let mut published = self.push_all(&ring, code, 0, &[LONGEST; 2][..before]);
+                    let mut machine = ring.machine(code, 50, SHORT);
+                    let ends = self.run_to(&mut machine, at);
+                    published += self.push_all(&ring, code, 100, lens);
+                    expect_hold(&ring, &[&machine]);
+                    published += ends.unwrap_or_else(|| self.run(&mut machine));
+                    self.finish(&ring, code, (before + 1 + lens.len()) as u64, published);
+                }
+            }
+        }
+    }
+
+    /// Two tasks preempt each other: one stops before each access, the other runs up to each access of its own; the
+    /// first ends, others follow, and the second ends last.
+    pub fn preemptions(&mut self, code: &Code) {
+        for before in 0..3 {
+            let all = self.accesses(code, before);
+            for first in 0..all {
+                for second in 0..all + 8 {
+                    for lens in [INNER[0], INNER[3]] {
+                        let ring = Ring::default();
+                        let mut published = self.push_all(&ring, code, 0, &[LONGEST; 2][..before]);
+                        let (mut a, mut b) = (ring.machine(code, 50, SHORT), ring.machine(code, 60, LONGEST));
+                        let ends = self.run_to(&mut a, first);
+                        let other = self.run_to(&mut b, second);
+                        expect_hold(&ring, &[&a, &b]);
+                        published += ends.unwrap_or_else(|| self.run(&mut a));
+                        published += self.push_all(&ring, code, 100, lens);
+                        expect_hold(&ring, &[&b]);
+                        published += other.unwrap_or_else(|| self.run(&mut b));
+                        self.finish(&ring, code, (before + 2 + lens.len()) as u64, published);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Two tasks whose tails are the same bytes, or are not; each enters any entry. One has claimed its position. The
+    /// other, `distance` behind it, stops before each access; then the first goes into its tail, and ends last. Those
+    /// in the entries before may end in between.
+    pub fn entries(&mut self, code: &Code) {
+        let ways = [(LONGEST, false), (CAPACITY, false), (CAPACITY, true)];
+        for (entries, (distance, end)) in
+            (0..=Tails::WRITERS).flat_map(|entries| ways.map(|way| (entries, way)))
+        {
+            for at in 0.. {
+                let ring = Ring::default();
+                let (mut first, mut second) =
+                    (ring.machine(code, 50, LONGEST), ring.machine(code, 60, LONGEST));
+                assert_eq!(self.run_to(&mut first, 1), None, "it claims a position");
+                ring.put(NEXT, distance);
+                (0..entries).for_each(|entry| ring.put(ACTIVE + entry, distance - 16 + 1));
+                let second_ends = self.run_to(&mut second, at);
+                let is_last = second_ends.is_some();
+                if end {
+                    (0..entries).for_each(|entry| ring.put(ACTIVE + entry, 0));
+                }
+                let first_ends = self.run_into(&mut first);
+                expect_hold(&ring, &[&first, &second]);
+                let second_ends = second_ends.or_else(|| self.run_into(&mut second));
+                expect_hold(&ring, &[&first, &second]);
+                let second_ends = second_ends.unwrap_or_else(|| self.run(&mut second));
+                let published = second_ends + first_ends.unwrap_or_else(|| self.run(&mut first));
+                if distance == CAPACITY {
+                    assert!(published < 2, "both are in the same bytes");
+                } else {
+                    let room = (Tails::WRITERS - entries).min(2) as u64;
+                    assert!(published >= room, "nobody is in the way");
+                }
+                (0..entries).for_each(|entry| ring.put(ACTIVE + entry, 0));
+                self.finish(&ring, code, 2, published);
+                if is_last {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Before some accesses of a program to a word, others change this word as they may. A change that makes a
+    /// compare-and-swap fail costs a try, and nothing else.
+    pub fn changes(&mut self, code: &Code) {
+        let words = COUNTS.into_iter().chain(NEXT..=GRANTED).chain([ACTIVE, ACTIVE + 1, FIRST_SLOT - 1]);
+        for (state, word) in STATES.iter().flat_map(|state| words.clone().map(move |word| (state, word))) {
+            let undisturbed = self.change(code, state, word, 0..0, false);
+            let moves = [HIGH, GRANTED].contains(&word);
+            if moves && !undisturbed.published {
+                continue; // others find the same in their way
+            }
+            for from in 0..undisturbed.accesses {
+                for times in 1..=9 {
+                    for far in [false, true] {
+                        let changed = self.change(code, state, word, from..from + times, far);
+                        let spare = changed.accesses.saturating_sub(undisturbed.accesses);
+                        assert!(
+                            !moves || spare <= 2 * changed.failed,
+                            "word {word} of {state:?}: {changed:?}"
+                        );
+                        let expected = undisturbed.published && (!moves || changed.failed < TRIES);
+                        assert!(
+                            // Further on, others may be in the way.
+                            (word, from) == (NEXT, 0)
+                                || changed.published == expected
+                                || state.is_full && changed.published,
+                            "word {word} of {state:?}, from access {from} on: {changed:?}"
+                        );
+                        self.cases += 1;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Runs a program while others change `word` before these of its accesses; the last time by much, if `far`.
+    fn change(&mut self, code: &Code, state: &State, word: usize, at: Range<usize>, far: bool) -> Changed {
+        let ring = Ring::default();
+        [NEXT, HIGH, GRANTED].into_iter().for_each(|word| ring.put(word, BEGIN));
+        (state.prepare)(&ring);
+        let mut machine = Machine::new(&code.program, &ring.map, code.order, state.cpu, [50, state.len]);
+        let (mut changed, mut last) = (Changed::default(), None);
+        let mut changes = 0;
+        let published = loop {
+            if machine.shares_next() == Some(word) {
+                if at.contains(&changed.accesses)
+                    && let is_last = changed.accesses + 1 == at.end
+                    && let Some(value) = elsewhere(word, ring.get(word), far && is_last)
+                {
+                    ring.put(word, value);
+                    if word == GRANTED {
+                        ring.put(HIGH, ring.get(HIGH).max(value)); // moved first
+                    }
+                    (changes, last) = (changes + 1, Some(value));
+                    let swaps = matches!(code.program.code[machine.pc()], Insn::Atomic { op: CMPXCHG, .. });
+                    changed.failed += usize::from(swaps);
+                }
+                changed.accesses += 1;
+            }
+            if machine.shares_next().is_some_and(|word| word >= AREA) {
+                expect_hold(&ring, &[&machine]);
+            }
+            if let Some(published) = self.step(&mut machine) {
+                break published;
+            }
+        };
+        let (now, is_count) = (ring.get(word), COUNTS.contains(&word));
+        if let Some(last) = last.filter(|_| !is_count) {
+            let kept = if word >= ACTIVE { now == last } else { now >= last };
+            assert!(kept, "word {word} is {now} after another made it {last}: {state:?}");
+        }
+        let counts: u64 = COUNTS.iter().map(|word| ring.get(*word)).sum();
+        let own = counts + ring.shard().dropped() - if is_count { changes } else { 0 };
+        assert_eq!(own, 1 - published, "the counts of {state:?}");
+        self.dropped += own;
+        Changed { published: published == 1, ..changed }
+    }
+}
+
+/// What became of a program.
+#[derive(Debug, Default)]
+struct Changed {
+    published: bool,
+    /// How often it accessed the word.
+    accesses: usize,
+    /// How many compare-and-swaps failed.
+    failed: usize,
+}
+
+/// The words that count drops.
+const COUNTS: [usize; 3] = [Preamble::DROPPED, NO_SPACE, TOO_LONG];
+
+/// How often a program tries to move a word: `MAPRING__TAIL_TRIES`.
+const TRIES: usize = 4;
+
+/// The first word of the area.
+const AREA: usize = FIRST_SLOT + SLOTS * SLOT;
+
+/// A word as others may change it at any time: HIGH and GRANTED by a little, or beyond where this program moves them.
+fn elsewhere(word: usize, now: u64, far: bool) -> Option<u64> {
+    match word {
+        NEXT => Some(now + LONGEST),
+        // As far as possible, unless the program is overtaken.
+        HIGH | GRANTED if far => Some(BEGIN + CAPACITY).filter(|to| *to > now),
+        HIGH | GRANTED => Some(now + 1),
+        // Another one enters, or ends.
+        ACTIVE.. if now == 0 => Some(NEAR),
+        ACTIVE.. => (now == NEAR).then_some(0),
+        _ => Some(now + 1),
+    }
+}
+
+/// A position in the midst of all.
+const BEGIN: u64 = 8 * CAPACITY;
+
+/// A program that is not in the way.
+const NEAR: u64 = BEGIN - 16 + 1;
+
+/// The state that a program finds, its CPU, and the length of its tail.
+struct State {
+    name: &'static str,
+    prepare: fn(&Ring),
+    cpu: u64,
+    len: u64,
+    /// Whether it finds an entry only if another one ends.
+    is_full: bool,
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+const fn state(name: &'static str, prepare: fn(&Ring), cpu: u64, len: u64) -> State {
+    State { name, prepare, cpu, len, is_full: false }
+}
+
+const STATES: [State; 7] = [
+    state("undisturbed", |_| (), 0, SHORT),
+    state("too long", |_| (), 0, LONGEST + 1),
+    state("no such CPU", |_| (), 1, SHORT),
+    state("one is near", |ring| ring.put(ACTIVE, NEAR), 0, SHORT),
+    state("one is in the way", |ring| ring.put(FIRST_SLOT - 1, BEGIN - CAPACITY + 1), 0, SHORT),
+    state("no slot", |ring| (0..SLOTS).for_each(|slot| ring.put(FIRST_SLOT + SLOT * slot, 1)), 0, SHORT),
+    State {
+        is_full: true,
+        ..state("no entry", |ring| (ACTIVE..FIRST_SLOT).for_each(|entry| ring.put(entry, NEAR)), 0, SHORT)
+    },
+];
+
+/// The position of a program that is in a tail, by what it wrote.
+fn position(machine: &Machine<'_>) -> Option<u64> {
+    let is_position = |word: usize| word >= FIRST_SLOT && (word - FIRST_SLOT) % SLOT == 1;
+    let began = machine.changes().iter().find(|change| is_position(change.word))?;
+    let mut left = machine.changes().iter().filter(|change| (ACTIVE..FIRST_SLOT).contains(&change.word));
+    left.all(|change| change.value != 0).then_some(began.value)
+}
+
+/// Each program in a tail has entered its position. Its bytes were granted to it, and to nobody else.
+fn expect_hold(ring: &Ring, programs: &[&Machine<'_>]) {
+    for at in programs.iter().filter_map(|program| position(program)) {
+        assert!((ACTIVE..FIRST_SLOT).any(|entry| ring.get(entry) == at + 1), "{at} is not entered");
+        let [high, granted] = [HIGH, GRANTED].map(|word| ring.get(word));
+        assert!(high >= at + LONGEST, "readers take bytes at {at} for written before");
+        assert!(
+            (at + LONGEST..=at + CAPACITY).contains(&granted),
+            "granted up to {granted}, in a tail at {at}"
+        );
+        assert!(ring.get(NEXT) >= at + LONGEST, "the bytes at {at} are claimed again");
+    }
+}

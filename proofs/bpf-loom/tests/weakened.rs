@@ -1,0 +1,72 @@
+//! Mutants of programs that write tails, set gauges and count top keys: each must fail the tests of one machine that
+//! keeps the order of accesses (`tails.rs`, `preempted.rs`), except for those that change nothing.
+#![cfg(not(loom))]
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use mapring_bpf_loom::models::Code;
+use mapring_bpf_loom::mutate::Mutant;
+use mapring_bpf_loom::object::variants;
+use mapring_bpf_loom::{gauge, tails, top};
+
+/// Runs a program's tests, which return its mutants, on each distinct code of it, and then on each of the mutants.
+fn expect_killed(program: &'static str, explore: impl Fn(&Code) -> Vec<Mutant>) {
+    let (mut killed, mut equivalent, mut wrong) = (0, 0, Vec::new());
+    for variant in variants(&[program]) {
+        let code = Code { program: Arc::new(variant.programs[0].clone()), order: variant.order };
+        for mutant in explore(&code) {
+            let code = Code { program: Arc::new(mutant.program), order: mutant.order };
+            let fails = catch_unwind(AssertUnwindSafe(|| drop(explore(&code)))).is_err();
+            let verdict = match (fails, mutant.equivalent) {
+                (true, None) => "killed".into(),
+                (false, Some(why)) => format!("equivalent: {why}"),
+                (true, Some(_)) => "KILLED, though listed as equivalent".into(),
+                (false, None) => "SURVIVED".to_owned(),
+            };
+            let line = format!("{program} of {}: {}: {verdict}", variant.names.join(" "), mutant.name);
+            println!("{line}");
+            killed += u64::from(fails);
+            equivalent += u64::from(mutant.equivalent.is_some());
+            if fails == mutant.equivalent.is_some() {
+                wrong.push(line);
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(killed > 0);
+    println!("mutants {killed}, killed {killed}, and {equivalent} equivalent");
+}
+
+#[test]
+fn a_program_that_writes_tails_otherwise_fails() {
+    expect_killed("push_tails4", |code| {
+        let mut found = tails::Found::default();
+        found.fast(code);
+        found.refused(code);
+        found.in_the_way(code);
+        found.alike(code);
+        found.interrupts(code);
+        found.changes(code);
+        found.entries(code);
+        found.mutants(code)
+    });
+}
+
+#[test]
+fn a_program_that_sets_gauges_otherwise_fails() {
+    expect_killed("set_gauge", |code| {
+        let mut found = gauge::Found::default();
+        found.explore(code);
+        found.mutants(code)
+    });
+}
+
+#[test]
+fn a_program_that_counts_top_keys_otherwise_fails() {
+    expect_killed("add_top", |code| {
+        let mut found = top::Found::default();
+        found.explore(code);
+        found.mutants(code)
+    });
+}
