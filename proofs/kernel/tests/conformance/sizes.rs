@@ -117,6 +117,20 @@ fn the_examples_of_the_document_are_right() {
     }
 }
 
+/// The example in the section *Rings with tails*.
+#[test]
+fn the_example_with_tails_is_right() {
+    let page = include_str!("../../../../docs/abi.md");
+    let sort = with_tails(100, 10);
+    let shape = Shape { kind: 1, record: 24, capacity: 16, shards: 2, resizable: false, sort };
+    let computed = computed(&[shape])[0].clone().unwrap();
+    assert_eq!(without_private(&computed), [2048, 0, 2, 4096, 2176, 2432]);
+    assert_eq!(shape.sizes().unwrap(), without_private(&computed));
+    for text in ["= 2048", "2 elements, 4096 bytes", "starts at byte 2176", "at byte 2432"] {
+        assert!(page.contains(text), "{text}");
+    }
+}
+
 #[test]
 fn the_library_lays_out_regions_as_the_document_says() {
     let mut shapes = Vec::new();
