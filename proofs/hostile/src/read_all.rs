@@ -26,6 +26,8 @@ pub struct Reads {
     pub passed: u64,
     /// Cells that were being written.
     pub busy: u64,
+    /// Merged readers that got what another reader got.
+    pub compared: u64,
 }
 
 impl std::ops::Add for Reads {
@@ -36,6 +38,7 @@ impl std::ops::Add for Reads {
             values: self.values + other.values,
             passed: self.passed.wrapping_add(other.passed),
             busy: self.busy + other.busy,
+            compared: self.compared + other.compared,
         }
     }
 }
@@ -214,7 +217,7 @@ fn ring<T: AnyBitPattern + NoUninit>(ring: &Ring<T>, image: Option<&[u64]>) -> R
             reads += Reads {
                 values: stats.delivered,
                 passed: stats.lost().wrapping_add(stats.discarded),
-                busy: 0,
+                ..Reads::default()
             };
         }
     }

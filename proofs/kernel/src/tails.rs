@@ -81,7 +81,9 @@ where
 ///
 /// # Panics
 /// Panics if this fails.
-pub fn loaded_only<'o, B: SkelBuilder<'o> + Default>(storage: &'o mut MaybeUninit<OpenObject>) -> Loaded<'o, B>
+pub fn loaded_only<'o, B: SkelBuilder<'o> + Default>(
+    storage: &'o mut MaybeUninit<OpenObject>,
+) -> Loaded<'o, B>
 where
     Loaded<'o, B>: Skel<'o>,
 {

@@ -12,8 +12,8 @@ use mapring::record::LayoutCheck;
 use mapring::{Access, ErrorKind, Reader, Ring, Tailed};
 use mapring_kernel_tests::skel::TailsSkelBuilder;
 use mapring_kernel_tests::tails::{
-    ABANDON, AREA, CUT, Counts, DISCARD, FAILED, Item, LONGEST, PATTERN, RINGS, SLEEPER, STRING, TOO_LONG, TRACE,
-    both, expected, loaded, pattern, run, write_one, written_by_all,
+    ABANDON, AREA, CUT, Counts, DISCARD, FAILED, Item, LONGEST, PATTERN, RINGS, SLEEPER, STRING, TOO_LONG,
+    TRACE, both, expected, loaded, pattern, run, write_one, written_by_all,
 };
 use mapring_kernel_tests::{
     PinDir, Runner, SlowPages, everywhere, kernel, map, on_one_cpu, read_only, require_bpf,

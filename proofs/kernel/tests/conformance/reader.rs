@@ -184,7 +184,8 @@ impl Said {
             }
             ["tally", ref counts @ ..] => {
                 let counts: Vec<u64> = counts.iter().map(|count| number(count)).collect();
-                let &[delivered, lapped, skipped, tail_lost, discarded, torn, dropped, rings] = &counts[..] else {
+                let &[delivered, lapped, skipped, tail_lost, discarded, torn, dropped, rings] = &counts[..]
+                else {
                     panic!("{line:?}")
                 };
                 let mut stats = ReadStats::default();

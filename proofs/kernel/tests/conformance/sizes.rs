@@ -154,7 +154,9 @@ fn the_library_lays_out_regions_as_the_document_says() {
     for record in [1, 16, 17, 20, 24, 40, 4096, 1 << 20, (1 << 29) - 8] {
         for capacity in [0, 1, 2, 3, 8, 64, 1 << 15, 1 << 22, 1 << 24, 1 << 31, 1 << 32] {
             for shards in [0, 1, 2, 1 << 16, (1 << 16) + 1] {
-                for longest in [0, 1, 63, 64, 65, 100, 512, 1 << 20, 1 << 27, (1 << 27) + 1, u64::from(u32::MAX)] {
+                for longest in
+                    [0, 1, 63, 64, 65, 100, 512, 1 << 20, 1 << 27, (1 << 27) + 1, u64::from(u32::MAX)]
+                {
                     for log2_of_bytes in [0, 6, 7, 10, 27, 28, 29, 63, 64] {
                         for resizable in [false, true] {
                             let sort = with_tails(longest, log2_of_bytes);

@@ -34,7 +34,8 @@ fn bounds(top: &TopKeys) -> (BTreeMap<u64, (u64, u64)>, u64) {
 fn check_buckets(said: &Said) -> u64 {
     let mut last = BTreeMap::new();
     for (shard, bucket, version, bytes) in &said.values {
-        let words: Vec<_> = bytes.chunks(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap())).collect();
+        let words: Vec<_> =
+            bytes.chunks(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap())).collect();
         let (other, counts) = (words[0], words[11..21].iter().sum::<u64>());
         let now = (*version, other, counts);
         let before = last.insert((*shard, *bucket), now).unwrap_or_default();

@@ -83,7 +83,12 @@ fn tails_are_read_as_the_library_reads_them() {
             assert_eq!((found_by_c(&by_types), found_by_c(&by_preamble)), (found.clone(), found));
             let stats = reader.stats();
             assert_eq!([by_types.stats, by_preamble.stats], [read_counts(stats); 2], "{}", RINGS[ring]);
-            assert_eq!([by_types.dropped, by_preamble.dropped], [stats.dropped(); 2], "{}: {stats}", RINGS[ring]);
+            assert_eq!(
+                [by_types.dropped, by_preamble.dropped],
+                [stats.dropped(); 2],
+                "{}: {stats}",
+                RINGS[ring]
+            );
             sum.lapped += stats.lapped;
             sum.tail_lost += stats.tail_lost;
             sum.skipped += stats.skipped;
