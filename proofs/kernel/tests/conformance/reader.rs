@@ -36,6 +36,9 @@ pub(crate) struct Progress {
     pub(crate) busy: bool,
 }
 
+/// A required reader's lease, and its next ticket of each shard.
+pub(crate) type Required = (u64, Vec<u64>);
+
 /// Its output after the line `ready`.
 #[derive(Debug, Default)]
 pub(crate) struct Said {
@@ -67,8 +70,8 @@ pub(crate) struct Said {
     pub(crate) buckets: BTreeMap<(u64, u64, u64), u64>,
     /// The smallest and the largest value of the windows of gauges, by shard, gauge and window.
     pub(crate) windows: BTreeMap<(u64, u64, u64), (u64, u64)>,
-    /// The pid of each reader that has a place, and if it is required its lease and its next ticket of each shard.
-    pub(crate) readers: Vec<(u64, Option<(u64, Vec<u64>)>)>,
+    /// The pid of each reader that has a place, and how it is required.
+    pub(crate) readers: Vec<(u64, Option<Required>)>,
 }
 
 impl Reader {

@@ -63,13 +63,13 @@ fn tails_are_read_as_the_library_reads_them() {
     require_bpf!();
     on_one_cpu();
     let mut sum = ReadStats::default();
-    for ring in 0..RINGS.len() {
+    for (ring, name) in RINGS.into_iter().enumerate() {
         for start in [Start::First, Start::Oldest] {
             let mut storage = MaybeUninit::uninit();
             let skel = loaded_only::<TailsSkelBuilder>(&mut storage);
             let object = skel.object();
             write(object, ring);
-            let place = place(object, RINGS[ring]);
+            let place = place(object, name);
             let args = ["--first", "--patience", "8", "ring", &place];
             let args = if start == Start::First { &args[..] } else { &args[1..] };
             // No preamble is written yet: at first the reader relies on the types.
@@ -77,18 +77,13 @@ fn tails_are_read_as_the_library_reads_them() {
             initialize(&skel).unwrap();
             let (access, by_preamble) = Reader::once(args);
             assert_eq!(access, "mapped");
-            let ours = Ring::<Tailed<Item>>::open(&map(object, RINGS[ring])).unwrap();
+            let ours = Ring::<Tailed<Item>>::open(&map(object, name)).unwrap();
             let mut reader = ours.reader_from(start).with_patience(Duration::ZERO);
             let found = found_by_library(&mut reader);
             assert_eq!((found_by_c(&by_types), found_by_c(&by_preamble)), (found.clone(), found));
             let stats = reader.stats();
-            assert_eq!([by_types.stats, by_preamble.stats], [read_counts(stats); 2], "{}", RINGS[ring]);
-            assert_eq!(
-                [by_types.dropped, by_preamble.dropped],
-                [stats.dropped(); 2],
-                "{}: {stats}",
-                RINGS[ring]
-            );
+            assert_eq!([by_types.stats, by_preamble.stats], [read_counts(stats); 2], "{}", name);
+            assert_eq!([by_types.dropped, by_preamble.dropped], [stats.dropped(); 2], "{}: {stats}", name);
             sum.lapped += stats.lapped;
             sum.tail_lost += stats.tail_lost;
             sum.skipped += stats.skipped;
@@ -126,13 +121,13 @@ fn has_lost(now: Progress) -> bool {
 fn tails_of_programs_that_interrupt_each_other() {
     require_bpf!();
     everywhere();
-    for ring in 0..2 {
+    for (ring, name) in RINGS.into_iter().enumerate().take(2) {
         let mut storage = MaybeUninit::uninit();
         let skel = loaded::<TailsSkelBuilder>(&mut storage);
         let object = skel.object();
-        let ours = Ring::<Tailed<Item>>::open(&map(object, RINGS[ring])).unwrap();
+        let ours = Ring::<Tailed<Item>>::open(&map(object, name)).unwrap();
         let mut library = ours.reader_from(Start::First);
-        let reader = Reader::start(&["ring", &place(object, RINGS[ring])]);
+        let reader = Reader::start(&["ring", &place(object, name)]);
         written_by_all(object, || reader.wait_until(has_lost));
         check(&reader.stop(), &mut library, Counts::of(object).published(ring));
     }
