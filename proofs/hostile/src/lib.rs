@@ -3,12 +3,14 @@
 //! - `victim`: a writer in its own process, single-stepped, and killed after its n-th store.
 //! - `huge`: a huge page borrowed from the kernel during a test.
 //! - `memory`: direct access to a region's words, without the library.
+//! - `merged`: reads a ring of unknown content in the order of its records' stamps.
 //! - `read_all`: reads everything in a region of unknown content, and checks the limits.
 //! - `scribble`: a writer that stores random words everywhere.
 #![deny(unsafe_code)]
 
 mod huge;
 mod memory;
+mod merged;
 mod read_all;
 mod record;
 mod scribble;
@@ -16,6 +18,7 @@ mod victim;
 
 pub use huge::HugePage;
 pub use memory::{Memory, forge, forge_sparse};
+pub use merged::read_merged;
 pub use read_all::{Counted, Reads, read_all, slot_words};
 pub use record::Record;
 pub use scribble::{Neighbour, hostile_word};

@@ -15,6 +15,8 @@ use mapring::{
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use crate::merged::merged;
+
 /// The result of reading a region.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reads {
@@ -24,6 +26,8 @@ pub struct Reads {
     pub passed: u64,
     /// Cells that were being written.
     pub busy: u64,
+    /// Merged readers that got what another reader got.
+    pub compared: u64,
 }
 
 impl std::ops::Add for Reads {
@@ -34,6 +38,7 @@ impl std::ops::Add for Reads {
             values: self.values + other.values,
             passed: self.passed.wrapping_add(other.passed),
             busy: self.busy + other.busy,
+            compared: self.compared + other.compared,
         }
     }
 }
@@ -212,19 +217,19 @@ fn ring<T: AnyBitPattern + NoUninit>(ring: &Ring<T>, image: Option<&[u64]>) -> R
             reads += Reads {
                 values: stats.delivered,
                 passed: stats.lost().wrapping_add(stats.discarded),
-                busy: 0,
+                ..Reads::default()
             };
         }
     }
-    reads
+    reads + merged(ring, image)
 }
 
-fn positions<T: AnyBitPattern>(reader: &Reader<T>) -> Vec<u64> {
+pub(crate) fn positions<T: AnyBitPattern>(reader: &Reader<T>) -> Vec<u64> {
     (0..).map_while(|shard| reader.position(shard)).collect()
 }
 
 /// Whether each shard's counts add up to its progress from `begin`.
-fn conserved<T: AnyBitPattern>(reader: &Reader<T>, begin: &[u64]) {
+pub(crate) fn conserved<T: AnyBitPattern>(reader: &Reader<T>, begin: &[u64]) {
     for (shard, (begin, now)) in begin.iter().zip(positions(reader)).enumerate() {
         let stats = reader.shard_stats(shard).expect("a shard");
         let passed = stats.delivered.wrapping_add(stats.lost()).wrapping_add(stats.discarded);
@@ -239,7 +244,7 @@ fn element<'w>(geometry: &Geometry, words: &'w [u64], index: usize) -> &'w [u64]
 }
 
 /// What follows the region's record in an [`AnyRecord`] can have any value.
-fn assert_value<T: NoUninit>(value: &T, words: &[u64], of: &Region, version: u64) {
+pub(crate) fn assert_value<T: NoUninit>(value: &T, words: &[u64], of: &Region, version: u64) {
     let (bytes, len): (&[u8], _) = (bytemuck::cast_slice(words), of.geometry().record());
     assert_eq!(bytemuck::bytes_of(value)[..len], bytes[..len], "ticket or version {version}");
 }

@@ -19,15 +19,6 @@ const char *follower_open(struct follower *f, const struct place *place, enum st
 	return why ? why : reader_open(&f->reader, &region, start, patience);
 }
 
-static void add(struct tally *sum, const struct tally *more)
-{
-	sum->delivered += more->delivered;
-	sum->lapped += more->lapped;
-	sum->skipped += more->skipped;
-	sum->discarded += more->discarded;
-	sum->torn += more->torn;
-}
-
 const char *follower_go_on(struct follower *f)
 {
 	struct reader *old = &f->reader, next;
@@ -67,8 +58,7 @@ const char *follower_go_on(struct follower *f)
 	if (why)
 		return why;
 
-	for (uint64_t i = 0; i < shards; i++)
-		add(&f->past, &old->cursors[i].tally);
+	tally_add_all(&f->past, old);
 	if (before > up_to)
 		f->past.lapped += before - up_to; /* rings replaced before they were read */
 	f->dropped_past += reader_dropped(old);
@@ -81,7 +71,7 @@ const char *follower_go_on(struct follower *f)
 
 static bool is_alike(const struct region *region, const struct region *first)
 {
-	return region->layout.one_cpu && region->layout.record == first->layout.record &&
+	return region->layout.sort == ONE_CPU && region->layout.record == first->layout.record &&
 	       region->layout.capacity == first->layout.capacity;
 }
 

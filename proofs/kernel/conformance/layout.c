@@ -16,6 +16,12 @@
 #define SHARDS_MAX 65536
 #define ELEMENTS_MAX 0xffffffffULL
 
+/* A shard with tails: bytes to its parts, and the words that its records begin with. */
+enum { TAIL_SHARD = 128, TAIL_HEADER = 192, TAIL_SLOTS = 384, TAIL_WORDS = 2 };
+#define TAIL_SHARD_MAX (1ULL << 29)
+#define AREA_MIN 128
+#define AREA_MAX (1ULL << 28)
+
 uint64_t layout_magic(void)
 {
 	uint64_t magic;
@@ -50,6 +56,20 @@ static bool has_slots(const struct layout *l)
 	return l->kind == RING || l->kind == COMMANDS;
 }
 
+bool layout_is_sharded(const struct layout *l)
+{
+	if (l->kind == RING)
+		return l->sort != ONE_CPU;
+	return (of_bank(l) && l->kind != PERCPU_COUNTERS) || l->kind == TOP_KEYS;
+}
+
+/* Whether a ring's tails are within their limits. */
+static bool tails_fit(const struct layout *l)
+{
+	return l->area >= AREA_MIN && l->area <= AREA_MAX && (l->area & (l->area - 1)) == 0 &&
+	       l->longest >= 1 && l->longest <= l->area / 2 && l->record > 8 * TAIL_WORDS;
+}
+
 static bool within_limits(const struct layout *l)
 {
 	if (l->kind < RING || l->kind > TOP_KEYS)
@@ -62,15 +82,15 @@ static bool within_limits(const struct layout *l)
 	    (of_bank(l) && l->capacity > COUNTERS_MAX * 8 / of_bank(l)) ||
 	    (l->kind == READERS && l->capacity != PLACES))
 		return false;
-	if (l->shards < 1 || l->shards > SHARDS_MAX)
+	if (l->shards < 1 || l->shards > (layout_is_sharded(l) ? SHARDS_MAX : 1))
 		return false;
 	if (has_slots(l) && (l->capacity > SLOTS_MAX || (l->capacity & (l->capacity - 1)) != 0))
 		return false;
-	if (l->kind != RING)
-		return ((of_bank(l) && l->kind != PERCPU_COUNTERS) || l->kind == TOP_KEYS || l->shards == 1) && !l->resizable && !l->one_cpu;
-	if (l->resizable && l->one_cpu)
+	if (l->kind != RING && (l->resizable || l->sort != PLAIN))
 		return false;
-	return !l->one_cpu || l->shards == 1;
+	if (l->resizable && l->sort != PLAIN)
+		return false;
+	return l->sort != WITH_TAILS || tails_fit(l);
 }
 
 static uint64_t size_of(const struct layout *l)
@@ -86,13 +106,29 @@ static uint64_t slot_elements(const struct layout *l)
 	return round_up(l->capacity, l->per_lines);
 }
 
+/* The bytes of the slots of a shard with tails. */
+static uint64_t tail_slots(const struct layout *l)
+{
+	return round_up(l->capacity * l->slot, LINE);
+}
+
+/* Each shard of a ring with tails is one element. As an ordinary ring it was within the limits. */
+static bool complete_with_tails(struct layout *l)
+{
+	l->size = TAIL_SLOTS + tail_slots(l) + l->area + round_up(l->longest, LINE);
+	l->per_lines = 1;
+	l->first = l->header = 0;
+	l->elements = l->shards;
+	return l->size <= TAIL_SHARD_MAX;
+}
+
 bool layout_complete(struct layout *l)
 {
 	uint64_t in_line;
 
 	if (!within_limits(l))
 		return false;
-	l->size = size_of(l);
+	l->size = l->slot = size_of(l);
 	in_line = l->size & -l->size; /* the largest power of two that divides it */
 	l->per_lines = LINE / (in_line < LINE ? in_line : LINE);
 	l->first = round_up(round_up(8 * PREAMBLE_WORDS, l->size) / l->size, l->per_lines);
@@ -103,21 +139,60 @@ bool layout_complete(struct layout *l)
 	if (has_slots(l))
 		l->elements = l->first + l->shards * (l->header + slot_elements(l));
 	else
-		l->elements = l->first + (of_bank(l) ? l->shards * (l->kind == READERS ? 3 : 1) :
-					  l->kind == TOP_KEYS ? l->shards * l->capacity : l->capacity);
-	return l->elements <= ELEMENTS_MAX;
+		l->elements = layout_is_sharded(l) ? layout_bank(l, l->shards) :
+						     l->first + (of_bank(l) ? 1 : l->capacity);
+	return l->elements <= ELEMENTS_MAX && (l->sort != WITH_TAILS || complete_with_tails(l));
 }
 
 uint64_t layout_header(const struct layout *l, uint64_t shard)
 {
-	return l->first + shard * (l->header + (l->resizable ? 0 : slot_elements(l)));
+	if (l->sort == WITH_TAILS)
+		return (shard * l->size + TAIL_SHARD) / 8;
+	return (l->first + shard * (l->header + (l->resizable ? 0 : slot_elements(l)))) * l->size / 8;
 }
 
 uint64_t layout_slots(const struct layout *l, uint64_t shard)
 {
+	if (l->sort == WITH_TAILS)
+		return (shard * l->size + TAIL_SLOTS) / 8;
 	if (l->resizable)
-		return layout_header(l, l->shards) + shard * slot_elements(l);
-	return layout_header(l, shard) + l->header;
+		return layout_header(l, l->shards) + shard * slot_elements(l) * l->size / 8;
+	return layout_header(l, shard) + l->header * l->size / 8;
+}
+
+uint64_t layout_tails(const struct layout *l, uint64_t shard)
+{
+	return (shard * l->size + TAIL_HEADER) / 8;
+}
+
+uint64_t layout_area(const struct layout *l, uint64_t shard)
+{
+	return layout_slots(l, shard) + tail_slots(l) / 8;
+}
+
+uint64_t layout_bank(const struct layout *l, uint64_t shard)
+{
+	return l->first + shard * (l->kind == READERS ? 3 : l->kind == TOP_KEYS ? l->capacity : 1);
+}
+
+/* All bits must have a meaning. */
+bool layout_read_sort(struct layout *l, uint64_t word)
+{
+	l->sort = word & 0xff;
+	switch (l->sort) {
+	case PLAIN:
+	case ONE_CPU:
+		return word >> 8 == 0;
+	case WITH_TAILS:
+		l->longest = word >> 8 & 0xffffffff;
+		l->area = word >> 40 < 64 ? 1ULL << (word >> 40) : 0;
+		return true;
+	case WAKEABLE:
+	case KEEPS_OLDEST: /* the upper half is the id of the map of readers */
+		return (word >> 8 & 0xffffff) == 0;
+	default:
+		return false;
+	}
 }
 
 const char *layout_of_preamble(struct layout *l, const uint64_t words[PREAMBLE_WORDS])
@@ -128,10 +203,6 @@ const char *layout_of_preamble(struct layout *l, const uint64_t words[PREAMBLE_W
 		return "not a region: the first word is not \"mapring\"";
 	if (words[1] != 2)
 		return "a layout version other than 2";
-	/* Word 13 of readers names other maps; so does its upper half in a ring that wakes readers. */
-	if (words[2] != READERS && words[13] > 1 && (words[13] & 0xffffffff) != 3 &&
-	    (words[13] & 0xffffffff) != 4)
-		return "an unknown sort of region";
 	if (gate == 2 || gate > 3)
 		return "an unknown state of the gate";
 	*l = (struct layout){
@@ -140,8 +211,10 @@ const char *layout_of_preamble(struct layout *l, const uint64_t words[PREAMBLE_W
 		.capacity = words[4],
 		.shards = words[5],
 		.resizable = gate != 0,
-		.one_cpu = words[2] != READERS && words[13] == 1,
 	};
+	/* Word 13 of readers names other maps. */
+	if (l->kind != READERS && !layout_read_sort(l, words[13]))
+		return "an unknown sort of region";
 	if (!layout_complete(l))
 		return "a preamble that contradicts itself, or is beyond a limit";
 	return words[6] == l->size ? NULL : "a preamble with the wrong size of elements";

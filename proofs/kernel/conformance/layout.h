@@ -22,26 +22,41 @@ enum kind {
 
 enum { PREAMBLE_WORDS = 16 };
 
+/* What word 13 of the preamble says of a ring. */
+enum sort { PLAIN, ONE_CPU, WITH_TAILS, WAKEABLE, KEEPS_OLDEST };
+
 struct layout {
 	/* The region's own description. */
 	uint64_t kind, record, capacity, shards;
-	bool resizable, one_cpu;
-	/* The values computed from it: bytes of an element, and numbers of elements. */
-	uint64_t size, per_lines, first, header, elements;
+	bool resizable;
+	enum sort sort;
+	uint64_t longest, area; /* of tails: bytes of the longest one, and of the area that they are in */
+	/* The values computed from it: bytes of an element and of a slot, and numbers of elements. */
+	uint64_t size, slot, per_lines, first, header, elements;
 };
 
 /* Computes these. Returns false if the description exceeds a limit, or contradicts itself. */
 bool layout_complete(struct layout *layout);
+
+/* Reads word 13 of a preamble, except that of readers. Returns false if it is refused. */
+bool layout_read_sort(struct layout *layout, uint64_t word);
 
 /* Reads a preamble. Returns NULL, or the reason why it is refused. */
 const char *layout_of_preamble(struct layout *layout, const uint64_t words[PREAMBLE_WORDS]);
 
 /* Whether each possible CPU has its own copy of the region. */
 bool layout_is_per_cpu(const struct layout *layout);
+/* Whether it can have several shards. */
+bool layout_is_sharded(const struct layout *layout);
 
-/* The first elements of a ring's shard and of its slots; a bank of counters is an element. */
+/* Words from the start of a ring to a shard's header, its slots, its header for tails, and its area for tails. */
 uint64_t layout_header(const struct layout *layout, uint64_t shard);
 uint64_t layout_slots(const struct layout *layout, uint64_t shard);
+uint64_t layout_tails(const struct layout *layout, uint64_t shard);
+uint64_t layout_area(const struct layout *layout, uint64_t shard);
+
+/* The first element of a shard, of a region that has banks, buckets or places of readers. */
+uint64_t layout_bank(const struct layout *layout, uint64_t shard);
 
 /* The first word of a preamble. */
 uint64_t layout_magic(void);

@@ -11,6 +11,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "describe.h"
 #include "kernel.h"
 
 #define MAP_ARRAY 2
@@ -110,63 +111,6 @@ static const char *prepare_lookups(struct region *r)
 	return NULL;
 }
 
-/* Reads the layout from the BTF of a map's value type. */
-static const char *layout_of_btf(struct layout *l, const struct btf *btf, uint32_t type_id, uint64_t elements)
-{
-	static const struct {
-		const char *prefix;
-		enum kind kind;
-		bool resizable, one_cpu;
-	} KINDS[] = {
-		{ "mapring_ring__", RING, false, false },
-		{ "mapring_inner_ring__", RING, true, false },
-		{ "mapring_numa_ring__", RING, false, true },
-		{ "mapring_cell__", CELLS, false, false },
-		{ "mapring_latch__", LATCHES, false, false },
-		{ "mapring_counters__", COUNTERS, false, false },
-		{ "mapring_percpu_cell__", PERCPU_CELLS, false, false },
-		{ "mapring_percpu_counters__", PERCPU_COUNTERS, false, false },
-		{ "mapring_commands__", COMMANDS, false, false },
-	};
-	const struct btf_type *type = btf_type(btf, type_id), *tag;
-	const struct btf_array *outer;
-	uint32_t capacity;
-	uint64_t shard, rest;
-
-	*l = (struct layout){ .shards = 1 };
-	for (size_t i = 0; type && i < sizeof(KINDS) / sizeof(KINDS[0]); i++) {
-		if (strncmp(btf_name(btf, type), KINDS[i].prefix, strlen(KINDS[i].prefix)) == 0) {
-			l->kind = KINDS[i].kind;
-			l->resizable = KINDS[i].resizable;
-			l->one_cpu = KINDS[i].one_cpu;
-		}
-	}
-	if (l->kind == 0)
-		return refused("no preamble, and its types are not mapring's");
-
-	capacity = btf_member(btf, type, "mapring_any");
-	if (!capacity)
-		capacity = btf_member(btf, type, "mapring_tso");
-	tag = btf_resolve(btf, capacity);
-	if (!tag || BTF_INFO_KIND(tag->info) != BTF_KIND_ARRAY)
-		return refused("a type without a capacity");
-	outer = (const void *)(tag + 1);
-	l->capacity = btf_size(btf, outer->type);
-	l->record = l->kind == COUNTERS || l->kind == PERCPU_COUNTERS ? 8 : btf_size(btf, btf_member(btf, type, "record"));
-
-	/* The number of shards is computed from the number of elements. */
-	if (!layout_complete(l) || elements < l->first)
-		return refused("types that contradict the map");
-	if ((l->kind == RING || l->kind == COUNTERS) && !l->one_cpu) {
-		shard = l->elements - l->first;
-		rest = (elements - l->first) % shard;
-		l->shards = (elements - l->first) / shard;
-		if (rest != 0)
-			return refused("types that contradict the map");
-	}
-	return layout_complete(l) ? NULL : refused("types that contradict the map");
-}
-
 /* Word 0 first, and the others once it is set. */
 static void read_preamble(struct region *r, uint64_t words[PREAMBLE_WORDS])
 {
@@ -219,6 +163,8 @@ static const char *open_map(struct region *r)
 		return refused("a kind that is in maps of the other type");
 	if (info.value_size != r->layout.size || info.max_entries != r->layout.elements)
 		return refused("the kernel and the preamble contradict each other");
+	if (r->layout.sort == WITH_TAILS && !r->words)
+		return refused("a ring with tails, which is read only through a mapping");
 	return NULL;
 }
 

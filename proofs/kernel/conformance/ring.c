@@ -8,7 +8,10 @@
 #define COUNTING (1ULL << 63)  /* in word 15 of the preamble */
 #define NONE (~0ULL)
 
-enum header { HEAD, DROPPED, END };
+enum header { HEAD, DROPPED, END, FULL, DROP_TIMES = 6 };
+enum tail_header { HIGH = 1, NO_TAIL = 3, TOO_LONG };
+/* The words that a record with a tail begins with. */
+enum { TAIL_AT, TAIL_LENGTH };
 enum { PREAMBLE_DROPPED = 12, PREAMBLE_GATE = 14, PREAMBLE_BEFORE = 15 };
 enum { GATE_RETIRED = 3 };
 /* The maximum number of slots that writers step over. */
@@ -19,6 +22,7 @@ struct shard {
 	struct region *region;
 	struct cursor *cursor;
 	unsigned bits;
+	uint64_t tails, area; /* words from the region's start, if it has tails */
 };
 
 static uint64_t slots(const struct shard *s)
@@ -60,13 +64,13 @@ static uint64_t taken(const struct shard *s, uint64_t state, uint64_t t)
 
 static uint64_t seq(const struct shard *s, uint64_t t)
 {
-	return region_word(s->region, s->cursor->slots + slot(s, t), 0);
+	return region_word(s->region, 0, s->cursor->slots + slot(s, t) * (s->region->layout.slot / 8));
 }
 
 /* The last ticket according to the hint in `head`, which may be wrong. */
 static uint64_t hint(const struct shard *s)
 {
-	return (region_word(s->region, s->cursor->header, HEAD) & ~DISCARDED) - 1;
+	return (region_word(s->region, 0, s->cursor->header + HEAD) & ~DISCARDED) - 1;
 }
 
 static uint64_t least(uint64_t a, uint64_t b)
@@ -146,22 +150,36 @@ static enum step pass(struct cursor *c, uint64_t *count, uint64_t tickets, enum 
 static bool copy_record(const struct shard *s, uint64_t t, uint64_t *record)
 {
 	struct region *r = s->region;
-	uint64_t element = s->cursor->slots + slot(s, t), published = ended(s, t);
+	uint64_t first = s->cursor->slots + slot(s, t) * (r->layout.slot / 8), published = ended(s, t);
 	uint64_t words = words_of(r->layout.record);
 
 	if (r->words) {
-		word *at = r->words + element * r->size;
+		word *at = r->words + first;
 
 		fence_acquire();
 		copy(record, at + 1, words);
 		fence_acquire();
 		return load(at) == published;
 	}
-	if (!region_look(r, element) || r->looks[0][0] != published || r->looks[2][0] != published)
+	if (!region_look(r, first / r->size) || r->looks[0][0] != published || r->looks[2][0] != published)
 		return false;
 	for (uint64_t i = 0; i < words; i++)
 		record[i] = r->looks[1][1 + i];
 	return true;
+}
+
+/* Copies the tail of a copied record behind it. Returns whether it was there until then. */
+static bool copy_tail(const struct shard *s, uint64_t *record)
+{
+	const struct layout *l = &s->region->layout;
+	uint64_t at = record[TAIL_AT], length = record[TAIL_LENGTH];
+	word *tails = s->region->words + s->tails, *area = s->region->words + s->area;
+
+	if (length > l->longest)
+		return false;
+	copy(record + words_of(l->record), area + ((at & (l->area - 1)) & ~15ULL) / 8, words_of(length));
+	fence_acquire();
+	return load(tails + HIGH) - at <= l->area;
 }
 
 static enum step step(const struct shard *s, uint64_t patience, uint64_t *record, uint64_t *ticket)
@@ -176,6 +194,8 @@ static enum step step(const struct shard *s, uint64_t patience, uint64_t *record
 			c->tally.torn += !s->region->failed;
 			return s->region->failed ? EMPTY : MOVED;
 		}
+		if (s->region->layout.sort == WITH_TAILS && !copy_tail(s, record))
+			return pass(c, &c->tally.tail_lost, 1, MOVED);
 		*ticket = t;
 		return pass(c, &c->tally.delivered, 1, RECORD);
 	}
@@ -205,9 +225,31 @@ static enum step step(const struct shard *s, uint64_t patience, uint64_t *record
 	return pass(c, &c->tally.skipped, 1, MOVED);
 }
 
+void tally_add(struct tally *sum, const struct tally *more)
+{
+	sum->delivered += more->delivered;
+	sum->lapped += more->lapped;
+	sum->skipped += more->skipped;
+	sum->tail_lost += more->tail_lost;
+	sum->discarded += more->discarded;
+	sum->torn += more->torn;
+}
+
+void tally_add_all(struct tally *sum, const struct reader *r)
+{
+	for (uint64_t i = 0; i < r->region.layout.shards; i++)
+		tally_add(sum, &r->cursors[i].tally);
+}
+
 static struct shard shard_of(struct reader *r, uint64_t shard)
 {
-	return (struct shard){ .region = &r->region, .cursor = &r->cursors[shard], .bits = r->bits };
+	return (struct shard){
+		.region = &r->region,
+		.cursor = &r->cursors[shard],
+		.bits = r->bits,
+		.tails = layout_tails(&r->region.layout, shard),
+		.area = layout_area(&r->region.layout, shard),
+	};
 }
 
 const char *reader_open(struct reader *r, struct region *region, enum start start, uint64_t patience)
@@ -241,6 +283,11 @@ void reader_close(struct reader *r)
 	free(r->cursors);
 	r->cursors = NULL;
 	region_close(&r->region);
+}
+
+uint64_t reader_room(const struct reader *r)
+{
+	return words_of(r->region.layout.record) + words_of(r->region.layout.longest);
 }
 
 enum step reader_step(struct reader *r, uint64_t shard, uint64_t *record, uint64_t *ticket)
@@ -287,15 +334,29 @@ uint64_t reader_tickets(struct reader *r)
 	uint64_t sum = region_word(&r->region, 0, PREAMBLE_BEFORE) & ~COUNTING;
 
 	for (uint64_t i = 0; i < r->region.layout.shards; i++)
-		sum += region_word(&r->region, r->cursors[i].header, END);
+		sum += region_word(&r->region, 0, r->cursors[i].header + END);
 	return sum;
 }
 
 uint64_t reader_dropped(struct reader *r)
 {
+	const struct layout *layout = &r->region.layout;
 	uint64_t sum = region_word(&r->region, 0, PREAMBLE_DROPPED);
 
-	for (uint64_t i = 0; i < r->region.layout.shards; i++)
-		sum += region_word(&r->region, r->cursors[i].header, DROPPED);
+	for (uint64_t i = 0; i < layout->shards; i++) {
+		uint64_t header = r->cursors[i].header, tails = layout_tails(layout, i);
+
+		sum += region_word(&r->region, 0, header + DROPPED);
+		if (layout->sort == KEEPS_OLDEST)
+			sum += region_word(&r->region, 0, header + FULL);
+		if (layout->sort == WITH_TAILS)
+			sum += region_word(&r->region, 0, tails + NO_TAIL) + region_word(&r->region, 0, tails + TOO_LONG);
+	}
 	return sum;
+}
+
+void reader_drop_times(struct reader *r, uint64_t shard, uint64_t times[2])
+{
+	for (int i = 0; i < 2; i++)
+		times[i] = region_word(&r->region, 0, r->cursors[shard].header + DROP_TIMES + (uint64_t)i);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* A reader of a ring, mapped or by system call: docs/abi-reading.md, "Ring" and "Resizable rings". */
+/* A reader of a ring, mapped or by system call: docs/abi-reading.md, "Ring", "Tails" and "Resizable rings". */
 #ifndef RING_H
 #define RING_H
 
@@ -7,12 +7,14 @@
 
 /* The counts of the passed tickets; `torn` counts copies and not tickets. */
 struct tally {
-	uint64_t delivered, lapped, skipped, discarded, torn;
+	uint64_t delivered, lapped, skipped, tail_lost, discarded, torn;
 };
+
+void tally_add(struct tally *sum, const struct tally *more);
 
 /* A reader's position in a shard. */
 struct cursor {
-	uint64_t header, slots; /* elements */
+	uint64_t header, slots; /* words from the region's start */
 	uint64_t next, waits;
 	struct tally tally;
 };
@@ -31,8 +33,14 @@ enum step { EMPTY, MOVED, RECORD };
 const char *reader_open(struct reader *reader, struct region *region, enum start start, uint64_t patience);
 void reader_close(struct reader *reader);
 
-/* One step in a shard. `record` has room for the words of a record; with RECORD it contains the record of `*ticket`. */
+/* The words of a record, and of the longest tail, which is behind it. */
+uint64_t reader_room(const struct reader *reader);
+
+/* One step in a shard. `record` has this room; with RECORD it contains the record of `*ticket`. */
 enum step reader_step(struct reader *reader, uint64_t shard, uint64_t *record, uint64_t *ticket);
+
+/* Adds the counts of all shards. */
+void tally_add_all(struct tally *sum, const struct reader *reader);
 
 /* Whether a resizable ring was replaced. */
 bool reader_is_retired(struct reader *reader);
@@ -43,5 +51,8 @@ uint64_t reader_tickets(struct reader *reader);
 
 /* Records that writers dropped. */
 uint64_t reader_dropped(struct reader *reader);
+
+/* When the latest spell of drops in a shard began, and when its last drop was: both 0 if there was none. */
+void reader_drop_times(struct reader *reader, uint64_t shard, uint64_t times[2]);
 
 #endif

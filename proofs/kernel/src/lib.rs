@@ -18,6 +18,7 @@ pub mod raw;
 mod records;
 mod slow_pages;
 mod sysctl;
+pub mod tails;
 
 pub use cpu::{cpus, everywhere, kernel, on_cpu, on_one_cpu, preempts_nobody, real_time};
 pub use errors::assert_error;

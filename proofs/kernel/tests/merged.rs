@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{Link, Object};
-use mapring::{Access, Merged, Ring};
-use mapring_kernel_tests::skel::{MergedSkelBuilder, ResizableSkelBuilder};
+use mapring::{Access, Merged, MergedStats, Ring};
+use mapring_kernel_tests::skel::{MergedSkelBuilder, NumaSkelBuilder, ResizableSkelBuilder};
 use mapring_kernel_tests::{
-    Numbered, Runner, cpus, everywhere, fitted, load, map, on_cpu, push, read_only, require_bpf, sample_clock,
+    Numbered, Runner, Stop, cpus, everywhere, fitted, load, map, on_cpu, push, read_only, require_bpf,
+    sample_clock, watching_us, written_by_all,
 };
 
 /// `struct stamped`
@@ -172,5 +173,89 @@ fn a_ring_that_is_replaced() {
     let stats = merged.stats();
     assert_eq!((stats.late, stats.held, stats.read.lost()), (0, 0, 0), "{stats}");
     assert_eq!((stats.read.delivered, merged.reader().rings()), (next - 1, 4));
+    everywhere();
+}
+
+/// Rings are replaced while all programs write: each record comes once, or is counted. Their numbers are the stamps, so
+/// many are late.
+#[test]
+fn rings_that_are_replaced_under_load() {
+    require_bpf!();
+    everywhere();
+    let mut storage = MaybeUninit::uninit();
+    let mut skel = load::<ResizableSkelBuilder>(&mut storage, watching_us);
+    let ring = Ring::<Numbered>::open(&map(skel.object(), "numbers")).unwrap();
+    let mut merged = ring.reader().merged(|record: &Numbered| record.number);
+    let (stop, mut seen) = (AtomicBool::new(false), mapring_kernel_tests::Seen::default());
+    let passed = |stats: MergedStats| stats.read.delivered + stats.read.lost();
+    let published = std::thread::scope(|scope| {
+        let stopping = Stop(&stop);
+        let reading = scope.spawn(|| {
+            while !stop.load(Ordering::Acquire) {
+                merged.for_each(usize::MAX, |event| seen.add(event.record));
+            }
+        });
+        let published = written_by_all(skel.object_mut(), || {
+            for slots in [64, 8192, 16384, 1024].into_iter().cycle().take(12) {
+                ring.resize(slots).unwrap();
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        });
+        drop(stopping);
+        reading.join().unwrap();
+        published
+    });
+    let all: u64 = published.iter().sum();
+    let end = Instant::now() + PATIENCE;
+    while passed(merged.stats()) < all || merged.stats().held > 0 {
+        assert!(Instant::now() < end, "{all} published: {}", merged.stats());
+        merged.for_each(usize::MAX, |event| seen.add(event.record));
+    }
+    let stats = merged.stats();
+    println!("{stats}; {} rings", merged.reader().rings());
+    assert!(merged.reader().rings() > 1 && stats.late > 0, "{stats}");
+    seen.check(published, stats.read);
+    if let Some(error) = merged.take_error() {
+        panic!("{error}");
+    }
+}
+
+/// Each CPU writes a ring of its own.
+#[test]
+fn the_rings_of_all_cpus() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<NumaSkelBuilder>(&mut storage, fitted);
+    let ring = Ring::<Numbered>::open(&map(skel.object(), "numbers")).unwrap();
+    let mut merged = ring.reader().merged(|record| record.number).with_delay(Duration::MAX);
+    let program = Runner::new(skel.object(), "push_run");
+    let (mut next, mut expected) = (1, Vec::new());
+    for _ in 0..4 {
+        for &cpu in cpus() {
+            on_cpu(cpu);
+            assert_eq!(push(&program, 2, next, 5), 0);
+            expected.extend((next..next + 5).map(|number| (cpu, number)));
+            next += 5;
+        }
+        let found = std::iter::from_fn(|| merged.poll()).map(|event| (event.shard, event.record.number));
+        assert_eq!(found.collect::<Vec<_>>(), std::mem::take(&mut expected));
+    }
+    // More than a lap on each CPU, one after the other: each loses its first records.
+    for &cpu in cpus() {
+        on_cpu(cpu);
+        for _ in 0..10 {
+            assert_eq!(push(&program, 2, next, 16), 0);
+            next += 16;
+        }
+    }
+    let mut last = (0, 0);
+    while let Some(event) = merged.poll() {
+        assert!((event.shard, event.record.number) > last, "{event:?} after {last:?}");
+        last = (event.shard, event.record.number);
+    }
+    let stats = merged.stats();
+    assert_eq!((stats.late, stats.held, last.1), (0, 0, next - 1), "{stats}");
+    assert!(stats.read.lapped >= 96 * cpus().len() as u64, "{stats}");
+    assert_eq!(stats.read.delivered + stats.read.lost(), next - 1, "{stats}");
     everywhere();
 }

@@ -3,125 +3,29 @@
 #![allow(missing_docs)]
 
 use std::mem::MaybeUninit;
-use std::os::fd::IntoRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use libbpf_rs::skel::{Skel, SkelBuilder};
-use libbpf_rs::{Link, Map, MapCore, MapFlags, Object, OpenObject, ProgramInput, ProgramMut};
+use libbpf_rs::Object;
+use libbpf_rs::skel::Skel;
 use mapring::record::LayoutCheck;
-use mapring::{Access, ErrorKind, Reader, Record, Ring, Tailed};
-use mapring_kernel_tests::skel::{TailsPortableSkelBuilder, TailsSkelBuilder};
+use mapring::{Access, ErrorKind, Reader, Ring, Tailed};
+use mapring_kernel_tests::skel::TailsSkelBuilder;
+use mapring_kernel_tests::tails::{
+    ABANDON, AREA, CUT, Counts, DISCARD, FAILED, Item, LONGEST, PATTERN, RINGS, SLEEPER, STRING, TOO_LONG,
+    TRACE, both, expected, loaded, pattern, run, write_one, written_by_all,
+};
 use mapring_kernel_tests::{
-    Loaded, PinDir, Runner, SlowPages, cpus, everywhere, fitted, kernel, load, map, on_cpu, on_one_cpu,
-    read_only, require_bpf, sample_clock,
+    PinDir, Runner, SlowPages, everywhere, kernel, map, on_one_cpu, read_only, require_bpf,
 };
 
-/// `struct item`
-#[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable, Record)]
-#[repr(C)]
-struct Item {
-    writer: u64,
-    n: u64,
-    len: u64,
-}
-
-const PATTERN: usize = 65536 + 4096;
-const RINGS: [&str; 4] = ["tiny", "small", "deep", "long_"];
-/// The longest tail of each ring.
-const LONGEST: [u64; 4] = [64, 256, 4000, 65536];
-/// The bytes of each ring's area.
-const AREA: [u64; 4] = [128, 4096, 1 << 20, 1 << 19];
-const WRITERS: usize = 5;
-const SLEEPER: u64 = 4;
 /// The longest wait for events that should happen soon.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// The bytes that the programs copy: none is zero.
-fn pattern() -> Vec<u8> {
-    let byte = |i: usize| u8::try_from((i * 89 + i / 251 * 31 + i / 7919) % 255 + 1).unwrap();
-    (0..PATTERN).map(byte).chain([0]).collect()
-}
-
-/// The tail of a writer's record with this number.
-fn expected<'p>(pattern: &'p [u8], item: &Item) -> &'p [u8] {
-    let from = usize::try_from((item.n * 7 + item.writer * 1031) % 4096).unwrap();
-    &pattern[from..][..usize::try_from(item.len).unwrap()]
-}
-
-fn without_old_helpers(open: &mut OpenObject) {
-    if kernel() < (5, 19) {
-        open.progs_mut().find(|p| p.name() == "write_dynptr").unwrap().set_autoload(false);
-    }
-    fitted(open);
-}
-
-/// A map of global data, whose name starts with the object's.
-fn section<'o>(object: &'o Object, name: &str) -> Map<'o> {
-    object.maps().find(|map| map.name().to_string_lossy().ends_with(name)).unwrap()
-}
-
-fn loaded<'o, B: SkelBuilder<'o> + Default>(storage: &'o mut MaybeUninit<OpenObject>) -> Loaded<'o, B>
-where
-    Loaded<'o, B>: Skel<'o>,
-{
-    let skel = load::<B>(storage, without_old_helpers);
-    let map = section(skel.object(), ".data.pattern");
-    map.update(&0_u32.to_ne_bytes(), &pattern(), MapFlags::ANY).unwrap();
-    skel
-}
-
-/// Tests the object compiled for this machine, and for any machine.
-fn both(test: impl Fn(&Object)) {
-    let (mut storage, mut portable) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-    test(loaded::<TailsSkelBuilder>(&mut storage).object());
-    test(loaded::<TailsPortableSkelBuilder>(&mut portable).object());
-}
-
-/// What the writers did, on all CPUs: published, dropped, begun, each by ring and writer; nested, by ring.
-#[derive(Debug)]
-struct Counts(Vec<u64>);
-
-impl Counts {
-    fn of(object: &Object) -> Self {
-        let map = section(object, ".data.counts");
-        let bytes = map.lookup(&0_u32.to_ne_bytes(), MapFlags::ANY).unwrap().unwrap();
-        Self(bytes.chunks(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap())).collect())
-    }
-
-    fn sum(&self, part: usize, ring: usize) -> u64 {
-        let all = RINGS.len() * WRITERS;
-        self.0[part * all + ring * WRITERS..][..WRITERS].iter().sum()
-    }
-
-    fn published(&self, ring: usize) -> u64 {
-        self.sum(0, ring)
-    }
-
-    fn dropped(&self, ring: usize) -> u64 {
-        self.sum(1, ring)
-    }
-
-    fn begun(&self, ring: usize) -> u64 {
-        self.sum(2, ring)
-    }
-
-    fn nested(&self, ring: usize) -> u64 {
-        self.0[3 * RINGS.len() * WRITERS + ring]
-    }
-}
 
 fn open(object: &Object, ring: usize) -> Ring<Tailed<Item>> {
     let ring = Ring::open(&map(object, RINGS[ring])).unwrap();
     assert_eq!(ring.access(), Access::Mapped);
     ring
-}
-
-/// Writes a record with `len` bytes to a ring. Returns whether it was published.
-fn write_one(write: &Runner, ring: usize, len: u64) -> bool {
-    let mut args = [ring as u64, len, 0];
-    write.run(&mut args);
-    args[2] == 1
 }
 
 #[test]
@@ -160,23 +64,6 @@ fn tails_of_every_length() {
         }
     });
 }
-
-/// Runs the program of `raw_tp` with this argument.
-fn run(object: &Object, program: &str, how: u64) -> i32 {
-    let program = object.progs_mut().find(|p| p.name() == program).unwrap();
-    let mut how = how.to_ne_bytes();
-    let input = ProgramInput { context_in: Some(&mut how), ..ProgramInput::default() };
-    program.test_run(input).unwrap().return_value.cast_signed()
-}
-
-/// `enum how`
-const STRING: u64 = 0;
-const TRACE: u64 = 1;
-const TOO_LONG: u64 = 2;
-const CUT: u64 = 3;
-const DISCARD: u64 = 4;
-const FAILED: u64 = 5;
-const ABANDON: u64 = 6;
 
 #[test]
 fn helpers_write_in_place_and_the_commit_takes_their_length() {
@@ -356,27 +243,14 @@ fn programs_that_interrupt_each_other_in_their_tails() {
                     })
                 })
                 .collect();
-            let links = attach(object);
-            let writers: Vec<_> = cpus()
-                .iter()
-                .map(|&cpu| {
-                    let (stop, packets) = (&stop, Runner::new(object, "on_packet"));
-                    scope.spawn(move || {
-                        on_cpu(cpu);
-                        while !stop.load(Ordering::Relaxed) {
-                            packets.packets(50);
-                        }
-                    })
-                })
-                .collect();
             let start = Instant::now();
             let met = || (0..3).all(|ring| Counts::of(object).nested(ring) > 100);
-            while start.elapsed() < Duration::from_secs(3) || !met() && start.elapsed() < PATIENCE {
-                std::thread::sleep(Duration::from_millis(50));
-            }
-            drop(links);
+            written_by_all(object, || {
+                while start.elapsed() < Duration::from_secs(3) || !met() && start.elapsed() < PATIENCE {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+            });
             stop.store(true, Ordering::Relaxed);
-            writers.into_iter().for_each(|writer| writer.join().unwrap());
             readers.into_iter().map(|reader| reader.join().unwrap()).collect()
         });
         let counts = Counts::of(object);
@@ -396,13 +270,6 @@ fn programs_that_interrupt_each_other_in_their_tails() {
             assert!(stats.delivered > 0 && counts.nested(ring) > 0, "{}: {stats}, {counts:?}", RINGS[ring]);
         }
     });
-}
-
-fn attach(object: &Object) -> Vec<Link> {
-    let program = |name: &str| -> ProgramMut<'_> { object.progs_mut().find(|p| p.name() == name).unwrap() };
-    let clock = |&cpu: &usize| sample_clock(cpu, 50_000).into_raw_fd();
-    let clocks = cpus().iter().map(clock).map(|fd| program("on_tick").attach_perf_event(fd).unwrap());
-    clocks.chain([program("on_enter").attach_raw_tracepoint("sys_enter").unwrap()]).collect()
 }
 
 #[test]

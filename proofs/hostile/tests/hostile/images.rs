@@ -142,7 +142,7 @@ fn contents_of_any_kind_are_read_to_the_end() {
     });
     let reads = reads.get();
     println!("{reads:?}");
-    assert!(reads.values > 0 && reads.passed > 0 && reads.busy > 0, "{reads:?}");
+    assert!(reads.values > 0 && reads.passed > 0 && reads.busy > 0 && reads.compared > 0, "{reads:?}");
 }
 
 #[test]

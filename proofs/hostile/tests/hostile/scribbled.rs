@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use mapring::protocol::Words;
 use mapring::protocol::ring::{Cursor, Place, Shard, Step};
 use mapring::{
-    Cells, Counters, ErrorKind, Gauges, Histograms, Latches, OpenOptions, ReadError, Reader, Region, Ring,
-    Start, TopKeys,
+    Cells, Counters, ErrorKind, Gauges, Histograms, Latches, OpenOptions, ReadError, ReadStats, Reader,
+    Region, Ring, Start, TopKeys,
 };
-use mapring_hostile_tests::{Counted, Memory, Neighbour, Record, read_all};
+use mapring_hostile_tests::{Counted, Memory, Neighbour, Record, read_all, read_merged};
 
 use super::images::is_truncated;
 
@@ -177,6 +177,19 @@ fn play() -> Vec<(&'static str, [u64; 3])> {
                 read_ring(&mut reader)
             }));
         }
+        let merged = || ring.reader().merged(|record: &Record| record.n).with_delay(Duration::ZERO);
+        let (mut reader, mut rounds) = (merged(), 0);
+        threads.push(until(scope, "ring, merged", stop, move || {
+            rounds += 1;
+            if rounds % 16 == 0 {
+                reader = merged();
+            }
+            let before = reader.stats().read;
+            let delivered = read_merged(&mut reader, |_, _, _| {});
+            let now = reader.stats().read;
+            let passed = |stats: ReadStats| stats.lost().wrapping_add(stats.discarded);
+            [delivered, u64::from(passed(before) != passed(now))]
+        }));
         threads.push(until(scope, "ring, looks", stop, || count_looks(*neighbours[0].words(), &places)));
         threads.push(until(scope, "ring, new readers", stop, || read_ring(&mut ring.reader())));
         let mut writers = [0, 1].map(|shard| ring.writer(shard).unwrap());

@@ -8,3 +8,6 @@ mod nobody;
 mod quiet;
 mod reader;
 mod sizes;
+mod tables;
+mod tails;
+mod wakeable;

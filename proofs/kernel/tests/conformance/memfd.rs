@@ -5,13 +5,13 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use mapring::abi::{Geometry, Kind};
 use mapring::{Cells, Counters, Latches, ReadStats, Region, Ring, Start};
-use mapring_kernel_tests::{EMPTY, Filled, words_of};
+use mapring_kernel_tests::{EMPTY, Filled, Stop, words_of};
 
-use super::reader::{Reader, Said};
+use super::reader::{Progress, Reader, Said};
 
 /// Output lines of the reader before the writers stop: enough to show that it read while they wrote.
 const LINES: usize = 1_000;
@@ -20,29 +20,42 @@ const LINES: usize = 1_000;
 const WORDS: usize = 1001;
 
 /// The reader's argument: this process's descriptor.
-fn place(region: &Region) -> String {
+pub(crate) fn place(region: &Region) -> String {
     format!("memfd:/proc/{}/fd/{}", std::process::id(), region.as_fd().as_raw_fd())
 }
 
-/// Two threads call `write` while `command` reads.
-fn read_meanwhile(command: &str, region: &Region, write: impl Fn(usize) + Sync) -> Said {
+/// Two threads call `write` while `command` reads, until it has printed enough.
+pub(crate) fn read_until(
+    command: &str,
+    region: &Region,
+    write: impl Fn(usize) + Sync,
+    enough: impl Fn(Progress) -> bool,
+) -> Said {
     let reader = Reader::start(&[command, &place(region)]);
     assert_eq!(reader.access, "mapped");
+    let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let stopping = Stop(&stop);
         for thread in 0..2 {
-            let (reader, write) = (&reader, &write);
+            let (stop, write) = (&stop, &write);
             scope.spawn(move || {
                 loop {
                     (0..64).for_each(|_| write(thread));
-                    if reader.has_said(LINES) {
+                    if stop.load(Ordering::Relaxed) {
                         break; // but not before each thread has written
                     }
                     std::thread::yield_now();
                 }
             });
         }
+        reader.wait_until(enough);
+        drop(stopping);
     });
     reader.stop()
+}
+
+fn read_meanwhile(command: &str, region: &Region, write: impl Fn(usize) + Sync) -> Said {
+    read_until(command, region, write, |now| now.lines >= LINES)
 }
 
 /// A record that contains its writer, and shows whether it is whole.
@@ -63,12 +76,35 @@ fn a_ring() {
         let mut mine = ring.reader_from(Start::First);
         let next = [const { AtomicU32::new(0) }; 2];
         let published = AtomicU64::new(0);
-        // Both threads write both shards.
-        let said = read_meanwhile("ring", &ring.region(), |thread| {
+        let fresh = |thread: usize| {
             let number = next[thread].fetch_add(1, Ordering::Relaxed);
+            (number, record(u32::try_from(thread).unwrap(), number))
+        };
+        // Both threads write both shards.
+        let write = |thread| {
+            let (number, record) = fresh(thread);
             let writer = ring.writer(number as usize % 2).unwrap();
-            let written = writer.push(&record(u32::try_from(thread).unwrap(), number));
-            published.fetch_add(u64::from(written.is_some()), Ordering::Relaxed);
+            let Some(mut slot) = writer.reserve() else { return };
+            slot.write(&record);
+            match number % 64 {
+                0 => slot.discard(),
+                1 => {
+                    // Others write more than a lap before this ticket ends.
+                    let more = (0..2 * slots).filter(|_| writer.push(&fresh(thread).1).is_some()).count();
+                    slot.commit();
+                    published.fetch_add(1 + more as u64, Ordering::Relaxed);
+                }
+                _ => {
+                    slot.commit();
+                    published.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        };
+        // Each way to lose a record occurs: copies are overwritten midway where there is one slot, and tickets that do
+        // not end are skipped where there are many.
+        let said = read_until("ring", &ring.region(), write, |Progress { lines, stats, .. }| {
+            let rare = if slots == 1 { stats.torn } else { stats.skipped };
+            lines >= LINES && stats.lapped > 0 && stats.discarded > 0 && (rare > 0 || slots == 4)
         });
         // A reader looks past an unfinished ticket only from time to time.
         (0..EMPTY).for_each(|_| while mine.for_each(usize::MAX, |_| ()) > 0 {});
@@ -193,9 +229,14 @@ fn forged_preambles_are_refused() {
     for (word, value) in [(3, 0), (3, 21 + 4), (4, 0), (4, 9), (4, 16), (5, 0), (5, 3), (6, 0), (6, 40)] {
         refused(&[(word, value)], "");
     }
-    for sort in [2, 1 << 8, 1 << 63] {
+    for sort in [5, 255, 1 << 8, 1 << 63, 1 | 1 << 8, 3 | 1 << 8, 4 | 1 << 31] {
         refused(&[(13, sort)], "unknown sort");
     }
+    // Of tails without a length or an area, too long, or in records that have no room for their two words.
+    for tails in [2, 2 | 10 << 40, 2 | 100 << 8 | 7 << 40, 2 | 100 << 8 | 29 << 40] {
+        refused(&[(3, 24), (13, tails)], "contradicts itself");
+    }
+    refused(&[(3, 16), (13, 2 | 100 << 8 | 10 << 40)], "contradicts itself");
     refused(&[(13, 1)], "contradicts itself");
     for gate in [2, 4, 255] {
         refused(&[(14, gate)], "gate");

@@ -16,7 +16,7 @@ use mapring_kernel_tests::{
     Numbered, PublicPins, Runner, cpus, everywhere, fitted, load, map, on_cpu, push, raw, require_bpf,
 };
 
-use super::load::{check_values, written_meanwhile};
+use super::load::{WAYS, check_values, written_meanwhile};
 use super::quiet::{Odd, bss, place};
 use super::reader::{Reader, Said};
 
@@ -28,7 +28,7 @@ fn nobody(command: &str, args: &[&str]) -> Reader {
 }
 
 /// Pins the map with this id, for everybody.
-fn pin(id: u32, path: &Path, mode: u32) {
+pub(crate) fn pin(id: u32, path: &Path, mode: u32) {
     MapHandle::from_map_id(id).unwrap().pin(path).unwrap();
     set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
@@ -38,6 +38,26 @@ fn publish(object: &Object, name: &str, path: &Path, mode: u32) {
     let map = map(object, name);
     raw::freeze(map.as_fd()).unwrap();
     pin(raw::info(map.as_fd()).id, path, mode);
+}
+
+/// Reads a map that has a preamble in every way: mapped and by system call, with privilege and then, frozen, without.
+pub(crate) fn in_every_way(command: &str, object: &Object, name: &str) -> Vec<Said> {
+    let (pins, place, map) = (PublicPins::new(), place(object, name), map(object, name));
+    let mut all = Vec::new();
+    for (right, way) in WAYS {
+        let (access, said) = Reader::once(&[way, &[command, &place]].concat());
+        assert_eq!(access, right);
+        all.push(said);
+    }
+    raw::freeze(map.as_fd()).unwrap();
+    for (mode, right) in MODES {
+        let path = pins.path(&format!("{name}_{mode}"));
+        pin(raw::info(map.as_fd()).id, &path, mode);
+        let (access, said) = Reader::once(&["--nobody", command, path.to_str().unwrap()]);
+        assert_eq!(access, right);
+        all.push(said);
+    }
+    all
 }
 
 /// A task on each CPU writes 160 records while `reader` reads. Returns the reader's output.

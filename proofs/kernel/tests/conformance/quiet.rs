@@ -40,6 +40,16 @@ pub(crate) fn maps(object: &Object) -> String {
     place(object, "numbers").replace("id:", "maps:")
 }
 
+/// The library's counts without the dropped records, which the C reader counts all together.
+pub(crate) fn read_counts(mut stats: ReadStats) -> ReadStats {
+    for count in
+        [&mut stats.no_slot, &mut stats.full, &mut stats.no_shard, &mut stats.no_tail, &mut stats.too_long]
+    {
+        *count = 0;
+    }
+    stats
+}
+
 /// The end of a ticket.
 #[derive(Clone, Copy)]
 enum End {

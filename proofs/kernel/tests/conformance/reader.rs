@@ -1,17 +1,21 @@
 //! Runs the reader in plain C, and parses its output.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use mapring::ReadStats;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_kernel-tests-conformance");
+/// The longest wait for events that should happen soon.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Reads until it is stopped.
 pub(crate) struct Reader {
@@ -19,14 +23,29 @@ pub(crate) struct Reader {
     /// How it reads: `mapped` or `lookup`.
     pub(crate) access: String,
     lines: JoinHandle<Vec<String>>,
-    said: Arc<AtomicUsize>,
+    now: Arc<Mutex<Progress>>,
 }
+
+/// What it has printed so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Progress {
+    pub(crate) lines: usize,
+    /// Its last losses; its other counts are older.
+    pub(crate) stats: ReadStats,
+    /// Whether it found a value that was being written.
+    pub(crate) busy: bool,
+}
+
+/// A required reader's lease, and its next ticket of each shard.
+pub(crate) type Required = (u64, Vec<u64>);
 
 /// Its output after the line `ready`.
 #[derive(Debug, Default)]
 pub(crate) struct Said {
     /// Shard, ticket and bytes of each record, in the order in which they came.
     pub(crate) records: Vec<(u64, u64, Vec<u8>)>,
+    /// The tail of each of these records, if the ring has tails.
+    pub(crate) tails: Vec<Vec<u8>>,
     /// CPU, index, version and bytes of each value, each time it changed.
     pub(crate) values: Vec<(u64, u64, u64, Vec<u8>)>,
     /// The last value of each counter that was ever incremented, by bank and index.
@@ -37,6 +56,22 @@ pub(crate) struct Said {
     pub(crate) dropped: u64,
     /// The number of rings read.
     pub(crate) rings: u64,
+    /// Reads that found a value being written.
+    pub(crate) busy: u64,
+    /// When the latest spell of drops in a shard began, and its last drop.
+    pub(crate) drops: HashMap<u64, (u64, u64)>,
+    /// The loader: its pid, and `alive` or `gone`; or `unknown`.
+    pub(crate) loader: String,
+    /// The bounds of each of the top keys.
+    pub(crate) keys: BTreeMap<u64, (u64, u64)>,
+    /// The most that was added to any other key.
+    pub(crate) unlisted: u64,
+    /// The counts of the buckets of histograms that are not 0: by shard, histogram and first value of the bucket.
+    pub(crate) buckets: BTreeMap<(u64, u64, u64), u64>,
+    /// The smallest and the largest value of the windows of gauges, by shard, gauge and window.
+    pub(crate) windows: BTreeMap<(u64, u64, u64), (u64, u64)>,
+    /// The pid of each reader that has a place, and how it is required.
+    pub(crate) readers: Vec<(u64, Option<Required>)>,
 }
 
 impl Reader {
@@ -50,17 +85,26 @@ impl Reader {
         let Some(access) = before.last().cloned() else {
             panic!("{args:?}: {}", child.wait().unwrap());
         };
-        let said = Arc::<AtomicUsize>::default();
-        let count = said.clone();
-        let count = move |_: &String| {
-            count.fetch_add(1, Ordering::Relaxed);
-        };
-        Self { child, access, lines: std::thread::spawn(move || lines.inspect(count).collect()), said }
+        let now = Arc::<Mutex<Progress>>::default();
+        let notes = now.clone();
+        let note = move |line: &String| notes.lock().unwrap().note(line);
+        Self { child, access, lines: std::thread::spawn(move || lines.inspect(note).collect()), now }
     }
 
-    /// Whether it has printed this many lines since `ready`, or has ended.
-    pub(crate) fn has_said(&self, lines: usize) -> bool {
-        self.lines.is_finished() || self.said.load(Ordering::Relaxed) >= lines
+    /// Waits until it has printed enough, or has ended. Stops its process again and again, for others to get ahead.
+    pub(crate) fn wait_until(&self, enough: impl Fn(Progress) -> bool) {
+        let start = Instant::now();
+        while !enough(*self.now.lock().unwrap()) && !self.lines.is_finished() {
+            assert!(start.elapsed() < PATIENCE, "{:?}", self.now);
+            self.signal(Signal::SIGSTOP);
+            std::thread::sleep(Duration::from_millis(2));
+            self.signal(Signal::SIGCONT);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
     }
 
     /// Makes it read the rest, and end.
@@ -108,6 +152,20 @@ impl Reader {
     }
 }
 
+impl Progress {
+    fn note(&mut self, line: &str) {
+        self.lines += 1;
+        if line.starts_with("tally ") || line.starts_with("busy ") {
+            let mut said = Said::default();
+            said.add(line);
+            self.busy |= said.busy > 0;
+            if line.starts_with("tally ") {
+                self.stats = said.stats;
+            }
+        }
+    }
+}
+
 impl Said {
     fn add(&mut self, line: &str) {
         let words: Vec<_> = line.split(' ').collect();
@@ -123,15 +181,42 @@ impl Said {
                 let before = self.counters.insert(at, value);
                 assert!(before < Some(value), "counter {at:?} went from {before:?} to {value}");
             }
-            ["tally", delivered, lapped, skipped, discarded, torn, dropped, rings] => {
-                let [delivered, lapped, skipped] = [delivered, lapped, skipped].map(number);
+            ["record", shard, ticket, bytes, tail] => {
+                self.records.push((number(shard), number(ticket), hex(bytes)));
+                self.tails.push(hex(tail));
+            }
+            ["tally", ref counts @ ..] => {
+                let counts: Vec<u64> = counts.iter().map(|count| number(count)).collect();
+                let &[delivered, lapped, skipped, tail_lost, discarded, torn, dropped, rings] = &counts[..]
+                else {
+                    panic!("{line:?}")
+                };
                 let mut stats = ReadStats::default();
                 (stats.delivered, stats.lapped, stats.skipped) = (delivered, lapped, skipped);
-                (stats.discarded, stats.torn) = (number(discarded), number(torn));
-                (self.stats, self.dropped, self.rings) = (stats, number(dropped), number(rings));
+                (stats.tail_lost, stats.discarded, stats.torn) = (tail_lost, discarded, torn);
+                (self.stats, self.dropped, self.rings) = (stats, dropped, rings);
+            }
+            ["drops", shard, since, until] => {
+                self.drops.insert(number(shard), (number(since), number(until)));
+            }
+            ["loader", ..] => self.loader = line["loader ".len()..].to_owned(),
+            ["key", key, least, most] => {
+                self.keys.insert(number(key), (number(least), number(most)));
+            }
+            ["unlisted", most] => self.unlisted = number(most),
+            ["bucket", shard, index, first, count] => {
+                self.buckets.insert((number(shard), number(index), number(first)), number(count));
+            }
+            ["window", shard, index, window, least, most] => {
+                let at = (number(shard), number(index), number(window));
+                self.windows.insert(at, (number(least), number(most)));
+            }
+            ["reader", _, pid, required, lease, ref next @ ..] => {
+                let next = next.iter().map(|ticket| number(ticket)).collect();
+                self.readers.push((number(pid), (required == "1").then(|| (number(lease), next))));
             }
             ["dropped", dropped] => self.dropped = number(dropped),
-            ["busy", _] => {}
+            ["busy", times] => self.busy = number(times),
             _ => panic!("{line:?}"),
         }
     }

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use mapring::abi::{Geometry, GeometryError, Kind};
+use mapring::abi::{Geometry, GeometryError, Kind, Tails};
+use mapring::protocol::ring::Place;
 
 use super::reader::Reader;
 
@@ -14,14 +15,23 @@ struct Shape {
     capacity: u64,
     shards: u64,
     resizable: bool,
-    one_cpu: bool,
+    /// Word 13 of the preamble.
+    sort: u64,
+}
+
+/// Word 13 of the ring of one CPU, and of one that keeps its oldest records.
+const ONE_CPU: u64 = 1;
+const KEEPS_OLDEST: u64 = 4;
+
+/// Word 13 of a ring with tails.
+fn with_tails(longest: u64, log2_of_bytes: u64) -> u64 {
+    2 | longest << 8 | log2_of_bytes << 40
 }
 
 impl Shape {
     fn line(self) -> String {
-        let Self { kind, record, capacity, shards, resizable, one_cpu } = self;
-        let flags = [resizable, one_cpu].map(u8::from);
-        format!("{kind} {record} {capacity} {shards} {} {}\n", flags[0], flags[1])
+        let Self { kind, record, capacity, shards, resizable, sort } = self;
+        format!("{kind} {record} {capacity} {shards} {} {sort}\n", u8::from(resizable))
     }
 
     fn geometry(self) -> Result<Geometry, GeometryError> {
@@ -30,19 +40,24 @@ impl Shape {
         if self.resizable {
             geometry = geometry.resizable()?;
         }
-        if self.one_cpu {
-            geometry = geometry.of_cpu()?;
+        match self.sort & 0xff {
+            0 => Ok(geometry),
+            ONE_CPU => geometry.of_cpu(),
+            KEEPS_OLDEST => geometry.keep_oldest(),
+            _ => {
+                let bytes = 1_u64.checked_shl((self.sort >> 40).try_into().unwrap()).unwrap_or(0);
+                geometry.with_tails(Tails::new(self.sort >> 8 & u64::from(u32::MAX), bytes)?)
+            }
         }
-        Ok(geometry)
     }
 
-    /// The library's results: size, elements and bytes, and for a ring the position of the last shard.
+    /// The library's results: size, elements and bytes, and for a ring the bytes to the last shard's header and slots.
     fn sizes(self) -> Option<Vec<u64>> {
         let geometry = self.geometry().ok()?;
         let mut sizes = vec![geometry.element(), geometry.first(), geometry.entries(), geometry.bytes()];
         if geometry.kind() == Kind::Ring {
-            let last = geometry.shards() - 1;
-            sizes.extend([geometry.shard(last), geometry.slots(last)]);
+            let last = Place::new(&geometry, geometry.shards() - 1);
+            sizes.extend([last.head(), last.seq(0)].map(|word| 8 * word));
         }
         Some(sizes.into_iter().map(|size| size as u64).collect())
     }
@@ -90,8 +105,8 @@ fn the_examples_of_the_document_are_right() {
         .iter()
         .position(|name| *name == kind);
         let [record, capacity, shards] = [1, 2, 3].map(|at| number(row[at]));
-        let (resizable, one_cpu) = (flags.contains("resizable"), flags.contains("one CPU"));
-        Shape { kind: kind.unwrap() as u64 + 1, record, capacity, shards, resizable, one_cpu }
+        let (resizable, sort) = (flags.contains("resizable"), u64::from(flags.contains("one CPU")));
+        Shape { kind: kind.unwrap() as u64 + 1, record, capacity, shards, resizable, sort }
     };
     let shapes: Vec<_> = rows.iter().map(shape).collect();
     for ((row, shape), computed) in rows.iter().zip(&shapes).zip(computed(&shapes)) {
@@ -99,6 +114,20 @@ fn the_examples_of_the_document_are_right() {
         let said: Vec<_> = row[4..].iter().map(|word| number(word)).collect();
         assert_eq!(said, computed[..6], "{row:?}");
         assert_eq!(shape.sizes().unwrap(), without_private(&computed), "{row:?}");
+    }
+}
+
+/// The example in the section *Rings with tails*.
+#[test]
+fn the_example_with_tails_is_right() {
+    let page = include_str!("../../../../docs/abi.md");
+    let sort = with_tails(100, 10);
+    let shape = Shape { kind: 1, record: 24, capacity: 16, shards: 2, resizable: false, sort };
+    let computed = computed(&[shape])[0].clone().unwrap();
+    assert_eq!(without_private(&computed), [2048, 0, 2, 4096, 2176, 2432]);
+    assert_eq!(shape.sizes().unwrap(), without_private(&computed));
+    for text in ["= 2048", "2 elements, 4096 bytes", "starts at byte 2176", "at byte 2432"] {
+        assert!(page.contains(text), "{text}");
     }
 }
 
@@ -113,9 +142,26 @@ fn the_library_lays_out_regions_as_the_document_says() {
         for &record in records.iter().filter(|&&record| ![3, 6].contains(&kind) || record < 16) {
             for capacity in capacities {
                 for shards in [0, 1, 2, 1 << 16, (1 << 16) + 1] {
-                    for flags in if kind == 1 { 0..4 } else { 0..2 } {
-                        let [resizable, one_cpu] = [1, 2].map(|bit| flags & bit != 0);
-                        shapes.push(Shape { kind, record, capacity, shards, resizable, one_cpu });
+                    for sort in if kind == 1 { &[0, ONE_CPU, KEEPS_OLDEST][..] } else { &[0] } {
+                        for resizable in [false, true] {
+                            shapes.push(Shape { kind, record, capacity, shards, resizable, sort: *sort });
+                        }
+                    }
+                }
+            }
+        }
+    }
+    for record in [1, 16, 17, 20, 24, 40, 4096, 1 << 20, (1 << 29) - 8] {
+        for capacity in [0, 1, 2, 3, 8, 64, 1 << 15, 1 << 22, 1 << 24, 1 << 31, 1 << 32] {
+            for shards in [0, 1, 2, 1 << 16, (1 << 16) + 1] {
+                for longest in
+                    [0, 1, 63, 64, 65, 100, 512, 1 << 20, 1 << 27, (1 << 27) + 1, u64::from(u32::MAX)]
+                {
+                    for log2_of_bytes in [0, 6, 7, 10, 27, 28, 29, 63, 64] {
+                        for resizable in [false, true] {
+                            let sort = with_tails(longest, log2_of_bytes);
+                            shapes.push(Shape { kind: 1, record, capacity, shards, resizable, sort });
+                        }
                     }
                 }
             }

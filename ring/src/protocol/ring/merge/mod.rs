@@ -311,8 +311,10 @@ impl<T: AnyBitPattern> Merge<T> {
         let found = shards.read(at, &mut records[room], |first, records| {
             let here = run.end..run.end + records.len();
             let places = stamps[here.clone()].iter_mut().zip(&mut tickets[here]);
-            for ((to_stamp, to_ticket), (ticket, record)) in places.zip((first..).zip(records)) {
+            let mut ticket = first;
+            for ((to_stamp, to_ticket), record) in places.zip(records) {
                 (*to_stamp, *to_ticket) = (stamp(record).min(NONE - 1), ticket);
+                ticket = ticket.wrapping_add(1); // forged sequences can move a cursor to the last ticket
             }
             run.end += records.len();
         });

@@ -1,0 +1,205 @@
+//! Programs that write tails (`bpf/tails.bpf.c`), and the bytes that each tail must have.
+
+use std::mem::MaybeUninit;
+use std::os::fd::IntoRawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytemuck::{Pod, Zeroable};
+use libbpf_rs::skel::{Skel, SkelBuilder};
+use libbpf_rs::{Link, Map, MapCore, MapFlags, Object, OpenObject, ProgramInput, ProgramMut};
+use mapring::Record;
+use mapring::loader::initialize;
+
+use crate::skel::{TailsPortableSkelBuilder, TailsSkelBuilder};
+use crate::{Loaded, Runner, Stop, cpus, fitted, kernel, load_only, on_cpu, sample_clock};
+
+/// `struct item`
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable, Record)]
+#[repr(C)]
+pub struct Item {
+    /// Its writer.
+    pub writer: u64,
+    /// The writer's count of its records.
+    pub n: u64,
+    /// Bytes of the tail.
+    pub len: u64,
+}
+
+/// The length of the [`pattern`], without its last byte.
+pub const PATTERN: usize = 65536 + 4096;
+/// The rings with tails.
+pub const RINGS: [&str; 4] = ["tiny", "small", "deep", "long_"];
+/// The longest tail of each ring.
+pub const LONGEST: [u64; 4] = [64, 256, 4000, 65536];
+/// The bytes of each ring's area.
+pub const AREA: [u64; 4] = [128, 4096, 1 << 20, 1 << 19];
+const WRITERS: usize = 5;
+/// The writer that sleeps in a tail.
+pub const SLEEPER: u64 = 4;
+
+/// The bytes that the programs copy: none is zero.
+pub fn pattern() -> Vec<u8> {
+    let byte = |i: usize| u8::try_from((i * 89 + i / 251 * 31 + i / 7919) % 255 + 1).unwrap();
+    (0..PATTERN).map(byte).chain([0]).collect()
+}
+
+/// The tail of a writer's record with this number.
+///
+/// # Panics
+/// Panics if the record has a longer tail than any writer wrote.
+pub fn expected<'p>(pattern: &'p [u8], item: &Item) -> &'p [u8] {
+    let from = usize::try_from((item.n * 7 + item.writer * 1031) % 4096).unwrap();
+    &pattern[from..][..usize::try_from(item.len).unwrap()]
+}
+
+fn without_old_helpers(open: &mut OpenObject) {
+    if kernel() < (5, 19) {
+        open.progs_mut().find(|p| p.name() == "write_dynptr").unwrap().set_autoload(false);
+    }
+    fitted(open);
+}
+
+/// A map of global data, whose name starts with the object's.
+fn section<'o>(object: &'o Object, name: &str) -> Map<'o> {
+    object.maps().find(|map| map.name().to_string_lossy().ends_with(name)).unwrap()
+}
+
+/// Loads an object of these programs, and gives it the pattern.
+///
+/// # Panics
+/// Panics if this fails.
+pub fn loaded<'o, B: SkelBuilder<'o> + Default>(storage: &'o mut MaybeUninit<OpenObject>) -> Loaded<'o, B>
+where
+    Loaded<'o, B>: Skel<'o>,
+{
+    let skel = loaded_only::<B>(storage);
+    initialize(&skel).unwrap();
+    skel
+}
+
+/// The same without initializing its maps for readers.
+///
+/// # Panics
+/// Panics if this fails.
+pub fn loaded_only<'o, B: SkelBuilder<'o> + Default>(
+    storage: &'o mut MaybeUninit<OpenObject>,
+) -> Loaded<'o, B>
+where
+    Loaded<'o, B>: Skel<'o>,
+{
+    let skel = load_only::<B>(storage, without_old_helpers);
+    let map = section(skel.object(), ".data.pattern");
+    map.update(&0_u32.to_ne_bytes(), &pattern(), MapFlags::ANY).unwrap();
+    skel
+}
+
+/// Tests the object compiled for this machine, and for any machine.
+pub fn both(test: impl Fn(&Object)) {
+    let (mut storage, mut portable) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+    test(loaded::<TailsSkelBuilder>(&mut storage).object());
+    test(loaded::<TailsPortableSkelBuilder>(&mut portable).object());
+}
+
+/// What the writers did, on all CPUs: published, dropped, begun, each by ring and writer; nested, by ring.
+#[derive(Debug)]
+pub struct Counts(Vec<u64>);
+
+impl Counts {
+    /// Those of an object.
+    ///
+    /// # Panics
+    /// Panics if they can't be read.
+    pub fn of(object: &Object) -> Self {
+        let map = section(object, ".data.counts");
+        let bytes = map.lookup(&0_u32.to_ne_bytes(), MapFlags::ANY).unwrap().unwrap();
+        Self(bytes.chunks(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap())).collect())
+    }
+
+    fn sum(&self, part: usize, ring: usize) -> u64 {
+        let all = RINGS.len() * WRITERS;
+        self.0[part * all + ring * WRITERS..][..WRITERS].iter().sum()
+    }
+
+    /// Records that writers published in a ring.
+    pub fn published(&self, ring: usize) -> u64 {
+        self.sum(0, ring)
+    }
+
+    /// Records that writers dropped.
+    pub fn dropped(&self, ring: usize) -> u64 {
+        self.sum(1, ring)
+    }
+
+    /// Records that writers began.
+    pub fn begun(&self, ring: usize) -> u64 {
+        self.sum(2, ring)
+    }
+
+    /// Writers that found another one of their CPU between reserve and commit.
+    pub fn nested(&self, ring: usize) -> u64 {
+        self.0[3 * RINGS.len() * WRITERS + ring]
+    }
+}
+
+/// Writes a record with `len` bytes to a ring. Returns whether it was published.
+pub fn write_one(write: &Runner, ring: usize, len: u64) -> bool {
+    let mut args = [ring as u64, len, 0];
+    write.run(&mut args);
+    args[2] == 1
+}
+
+/// Runs the program of `raw_tp` with this argument.
+///
+/// # Panics
+/// Panics if the object has no such program.
+pub fn run(object: &Object, program: &str, how: u64) -> i32 {
+    let program = object.progs_mut().find(|p| p.name() == program).unwrap();
+    let mut how = how.to_ne_bytes();
+    let input = ProgramInput { context_in: Some(&mut how), ..ProgramInput::default() };
+    program.test_run(input).unwrap().return_value.cast_signed()
+}
+
+/// A tail from a string, of `enum how`.
+pub const STRING: u64 = 0;
+/// A stack.
+pub const TRACE: u64 = 1;
+/// A tail that is longer than the longest.
+pub const TOO_LONG: u64 = 2;
+/// The same, cut.
+pub const CUT: u64 = 3;
+/// A discarded record.
+pub const DISCARD: u64 = 4;
+/// A helper that fails.
+pub const FAILED: u64 = 5;
+/// A record that is never ended.
+pub const ABANDON: u64 = 6;
+
+/// Makes packets, system calls and a clock's interrupts write to all rings until `meanwhile` returns.
+///
+/// # Panics
+/// Panics if the programs can't be attached, or `meanwhile` panics.
+pub fn written_by_all(object: &Object, meanwhile: impl FnOnce()) {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let stopping = Stop(&stop);
+        let links = attach(object);
+        for &cpu in cpus() {
+            let (stop, packets) = (&stop, Runner::new(object, "on_packet"));
+            scope.spawn(move || {
+                on_cpu(cpu);
+                while !stop.load(Ordering::Relaxed) {
+                    packets.packets(50);
+                }
+            });
+        }
+        meanwhile();
+        drop((links, stopping));
+    });
+}
+
+fn attach(object: &Object) -> Vec<Link> {
+    let program = |name: &str| -> ProgramMut<'_> { object.progs_mut().find(|p| p.name() == name).unwrap() };
+    let clock = |&cpu: &usize| sample_clock(cpu, 50_000).into_raw_fd();
+    let clocks = cpus().iter().map(clock).map(|fd| program("on_tick").attach_perf_event(fd).unwrap());
+    clocks.chain([program("on_enter").attach_raw_tracepoint("sys_enter").unwrap()]).collect()
+}

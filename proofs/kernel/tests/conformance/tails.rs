@@ -1,0 +1,177 @@
+//! Rings with tails: each byte of each tail, and each lost one.
+
+use std::fs::set_permissions;
+use std::mem::MaybeUninit;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use libbpf_rs::Object;
+use libbpf_rs::skel::Skel;
+use mapring::abi::Tails;
+use mapring::loader::initialize;
+use mapring::{ReadStats, Reader as Library, Ring, Start, Tailed};
+use mapring_kernel_tests::skel::TailsSkelBuilder;
+use mapring_kernel_tests::tails::{
+    ABANDON, CUT, Counts, DISCARD, Item, LONGEST, RINGS, STRING, TOO_LONG, expected, loaded, loaded_only,
+    pattern, run, write_one, written_by_all,
+};
+use mapring_kernel_tests::{EMPTY, PublicPins, Runner, everywhere, map, on_one_cpu, require_bpf};
+
+use super::memfd::read_until;
+use super::quiet::{place, read_counts};
+use super::reader::{Progress, Reader, Said};
+
+/// A record, and its tail.
+type Found = (u64, u64, Vec<u8>, Vec<u8>);
+
+fn found_by_c(said: &Said) -> Vec<Found> {
+    assert_eq!(said.records.len(), said.tails.len());
+    let records = said.records.iter().zip(&said.tails);
+    records.map(|((shard, ticket, record), tail)| (*shard, *ticket, record.clone(), tail.clone())).collect()
+}
+
+fn found_by_library(reader: &mut Library<Tailed<Item>>) -> Vec<Found> {
+    let mut found = Vec::new();
+    for _ in 0..32 {
+        reader.for_each_with_tail(usize::MAX, |event, tail| {
+            let record = bytemuck::bytes_of(event.record).to_vec();
+            found.push((event.shard as u64, event.ticket, record, tail.to_vec()));
+        });
+    }
+    found
+}
+
+/// What tasks write to a ring: tails of many lengths, and those that end in other ways.
+fn write(object: &Object, ring: usize) {
+    let (program, longest) = (Runner::new(object, "write_one"), LONGEST[ring]);
+    for len in (0..=longest.min(100)).chain([longest - 1, longest, 1]) {
+        assert!(write_one(&program, ring, len));
+    }
+    if RINGS[ring] == "deep" {
+        [STRING, TOO_LONG, CUT, DISCARD, STRING].iter().for_each(|&how| _ = run(object, "write_how", how));
+    }
+    if RINGS[ring] == "tiny" {
+        assert_eq!(run(object, "write_how", ABANDON), 1);
+        // The abandoned tail keeps its place in the area, so later ones are dropped.
+        assert!((0..20).any(|_| !write_one(&program, ring, 60)));
+    }
+}
+
+#[test]
+fn tails_are_read_as_the_library_reads_them() {
+    require_bpf!();
+    on_one_cpu();
+    let mut sum = ReadStats::default();
+    for (ring, name) in RINGS.into_iter().enumerate() {
+        for start in [Start::First, Start::Oldest] {
+            let mut storage = MaybeUninit::uninit();
+            let skel = loaded_only::<TailsSkelBuilder>(&mut storage);
+            let object = skel.object();
+            write(object, ring);
+            let place = place(object, name);
+            let args = ["--first", "--patience", "8", "ring", &place];
+            let args = if start == Start::First { &args[..] } else { &args[1..] };
+            // No preamble is written yet: at first the reader relies on the types.
+            let (_, by_types) = Reader::once(args);
+            initialize(&skel).unwrap();
+            let (access, by_preamble) = Reader::once(args);
+            assert_eq!(access, "mapped");
+            let ours = Ring::<Tailed<Item>>::open(&map(object, name)).unwrap();
+            let mut reader = ours.reader_from(start).with_patience(Duration::ZERO);
+            let found = found_by_library(&mut reader);
+            assert_eq!((found_by_c(&by_types), found_by_c(&by_preamble)), (found.clone(), found));
+            let stats = reader.stats();
+            assert_eq!([by_types.stats, by_preamble.stats], [read_counts(stats); 2], "{}", name);
+            assert_eq!([by_types.dropped, by_preamble.dropped], [stats.dropped(); 2], "{}: {stats}", name);
+            sum.lapped += stats.lapped;
+            sum.tail_lost += stats.tail_lost;
+            sum.skipped += stats.skipped;
+            sum.discarded += stats.discarded;
+            sum.no_tail += stats.no_tail;
+            sum.too_long += stats.too_long;
+        }
+    }
+    let losses = [sum.lapped, sum.tail_lost, sum.skipped, sum.discarded, sum.no_tail, sum.too_long];
+    assert!(losses.iter().all(|&count| count > 0), "{sum}");
+    everywhere();
+}
+
+/// Each tail has its bytes, and each ticket is a record or counted.
+fn check(said: &Said, library: &mut Library<Tailed<Item>>, published: u64) {
+    let pattern = pattern();
+    for (.., record, tail) in found_by_c(said) {
+        let item: Item = bytemuck::pod_read_unaligned(&record);
+        assert_eq!(tail, expected(&pattern, &item), "{item:?}");
+    }
+    (0..EMPTY).for_each(|_| while library.for_each_with_tail(usize::MAX, |_, _| ()) > 0 {});
+    let (stats, mine) = (said.stats, library.stats());
+    assert!(stats.delivered > 0 && stats.delivered == said.records.len() as u64);
+    let missing = published.checked_sub(stats.delivered).expect("no record comes twice");
+    assert!(missing <= stats.lost(), "{missing} are missing: {stats:?}");
+    let passed = |stats: ReadStats| stats.delivered + stats.lost() + stats.discarded;
+    assert_eq!((passed(stats), said.dropped), (passed(mine), mine.dropped()), "{stats:?}, {mine:?}");
+}
+
+fn has_lost(now: Progress) -> bool {
+    now.lines >= 1000 && now.stats.lapped > 0 && now.stats.tail_lost > 0
+}
+
+#[test]
+fn tails_of_programs_that_interrupt_each_other() {
+    require_bpf!();
+    everywhere();
+    for (ring, name) in RINGS.into_iter().enumerate().take(2) {
+        let mut storage = MaybeUninit::uninit();
+        let skel = loaded::<TailsSkelBuilder>(&mut storage);
+        let object = skel.object();
+        let ours = Ring::<Tailed<Item>>::open(&map(object, name)).unwrap();
+        let mut library = ours.reader_from(Start::First);
+        let reader = Reader::start(&["ring", &place(object, name)]);
+        written_by_all(object, || reader.wait_until(has_lost));
+        check(&reader.stop(), &mut library, Counts::of(object).published(ring));
+    }
+}
+
+#[test]
+fn tails_of_threads() {
+    const LONGEST: usize = 100;
+    let tails = Tails::new(LONGEST as u64, 1024).unwrap();
+    let ring = Ring::<Tailed<Item>>::create_memfd_with_tails(16, 2, tails).unwrap();
+    let mut library = ring.reader_from(Start::First);
+    let (pattern, published) = (pattern(), [const { AtomicU64::new(0) }; 2]);
+    let next = [const { AtomicU64::new(0) }; 2];
+    let write = |thread: usize| {
+        let n = next[thread].fetch_add(1, Ordering::Relaxed);
+        let item = Item { writer: thread as u64, n, len: n % 101 };
+        let writer = ring.writer_with_tails(usize::try_from(n % 2).unwrap()).unwrap();
+        let done = writer.push_with_tail(&item, expected(&pattern, &item)).is_some();
+        published[thread].fetch_add(u64::from(done), Ordering::Relaxed);
+    };
+    let said = read_until("ring", &ring.region(), write, has_lost);
+    check(&said, &mut library, published.map(AtomicU64::into_inner).iter().sum());
+}
+
+/// A mapping needs no privilege; there is no other way to read tails.
+#[test]
+fn tails_are_mapped_or_refused() {
+    require_bpf!();
+    on_one_cpu();
+    let (mut storage, pins) = (MaybeUninit::uninit(), PublicPins::new());
+    let skel = loaded::<TailsSkelBuilder>(&mut storage);
+    let object = skel.object();
+    let ring = Ring::<Tailed<Item>>::open(&map(object, "deep")).unwrap();
+    let pin = pins.path("deep");
+    ring.freeze_and_pin(&pin, 0o666).unwrap();
+    let path = pin.to_str().unwrap();
+    write(object, 2);
+    let (access, said) = Reader::once(&["--nobody", "ring", path]);
+    let mut library = ring.reader();
+    assert_eq!((access.as_str(), found_by_c(&said)), ("mapped", found_by_library(&mut library)));
+    assert_eq!((said.stats, said.stats.lost()), (read_counts(library.stats()), 0));
+    set_permissions(&pin, PermissionsExt::from_mode(0o444)).unwrap();
+    for args in [&["--nobody", "ring", path][..], &["--lookup", "ring", path]] {
+        assert!(Reader::refuses(args).contains("only through a mapping"), "{args:?}");
+    }
+    everywhere();
+}
