@@ -10,11 +10,13 @@ use prost::bytes::Bytes;
 use super::event::{Comm, Event, What};
 use super::procfs::{self, Process, Ticks};
 
+type Map<T> = HashMap<u32, T, foldhash::fast::RandomState>;
+
 /// The names as they are at an event. [`update`](Self::update) goes on to the next one.
 pub(crate) struct Names {
-    comms: HashMap<u32, Name>,
+    comms: Map<Name>,
     idle: Vec<Bytes>,
-    processes: HashMap<u32, Option<Process>>,
+    processes: Map<Option<Process>>,
     /// `None` where /proc numbers processes in another way than the records.
     ticks: Option<Ticks>,
 }
@@ -40,7 +42,7 @@ impl Names {
     }
 
     fn with_ticks(ticks: Option<Ticks>) -> Self {
-        Self { comms: HashMap::new(), idle: Vec::new(), processes: HashMap::new(), ticks }
+        Self { comms: Map::default(), idle: Vec::new(), processes: Map::default(), ticks }
     }
 
     /// Without /proc: the tests' processes must not be those of the machine.
@@ -66,7 +68,7 @@ impl Names {
             over: bool,
             born: bool,
         }
-        let mut first = HashMap::<u32, First>::new();
+        let mut first = Map::<First>::default();
         for event in events {
             let ns = event.ns;
             let mut see = |tid, pid, comm: Option<Comm>| {

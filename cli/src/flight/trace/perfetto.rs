@@ -31,13 +31,21 @@ const CPUS: u16 = 1024;
 /// The only sequence of packets.
 const SEQUENCE: u32 = 1;
 
+/// Events that are not written yet.
+#[derive(Default)]
+struct Bundle {
+    count: usize,
+    /// [`FtraceEventBundle`]s.
+    encoded: Vec<u8>,
+}
+
 pub(super) struct Perfetto {
     out: BufWriter<Box<dyn Write + Send>>,
     buffer: Vec<u8>,
     /// CLOCK_BOOTTIME minus CLOCK_MONOTONIC: the time that the machine was suspended.
     ahead: u64,
-    /// The events of each CPU that are not written yet.
-    cpus: Vec<FtraceEventBundle>,
+    /// For each CPU.
+    cpus: Vec<Bundle>,
     /// The tracks of losses: their numbers, and the ends of their last slices.
     lost: HashMap<(&'static str, u16, String), (u64, u64)>,
     /// Processes that a fork made in the trace. Their details follow at its end.
@@ -148,17 +156,19 @@ impl Perfetto {
 
     /// Writes the events of a CPU.
     fn bundle(&mut self, cpu: usize) -> Result<()> {
-        let Some(bundle) = self.cpus.get_mut(cpu).filter(|bundle| !bundle.event.is_empty()) else {
+        let Some(bundle) = self.cpus.get_mut(cpu).filter(|bundle| bundle.count > 0) else {
             return Ok(());
         };
-        let bundle = FtraceEventBundle { cpu: Some(u32::try_from(cpu)?), ..take(bundle) };
-        self.packet(of(Data::FtraceEvents(bundle)))
+        let mut encoded = take(bundle).encoded;
+        let cpu = Some(u32::try_from(cpu)?);
+        FtraceEventBundle { cpu, ..FtraceEventBundle::default() }.encode(&mut encoded)?;
+        self.packet(of(Data::FtraceEvents(encoded.into())))
     }
 
-    fn cpu(&mut self, cpu: u16) -> (usize, &mut FtraceEventBundle) {
+    fn cpu(&mut self, cpu: u16) -> (usize, &mut Bundle) {
         let cpu = usize::from(cpu.min(CPUS - 1));
         if self.cpus.len() <= cpu {
-            self.cpus.resize_with(cpu + 1, FtraceEventBundle::default);
+            self.cpus.resize_with(cpu + 1, Bundle::default);
         }
         (cpu, &mut self.cpus[cpu])
     }
@@ -166,11 +176,10 @@ impl Perfetto {
     fn push(&mut self, event: &Event, ftrace: Ftrace) -> Result<()> {
         let timestamp = Some(self.time(event.ns));
         let (cpu, bundle) = self.cpu(event.cpu);
-        if bundle.event.capacity() == 0 {
-            bundle.event.reserve_exact(BUNDLE);
-        }
-        bundle.event.push(FtraceEvent { timestamp, pid: Some(event.tid), event: Some(ftrace) });
-        if bundle.event.len() >= BUNDLE { self.bundle(cpu) } else { Ok(()) }
+        let event = Some(FtraceEvent { timestamp, pid: Some(event.tid), event: Some(ftrace) });
+        FtraceEventBundle { event, ..FtraceEventBundle::default() }.encode(&mut bundle.encoded)?;
+        bundle.count += 1;
+        if bundle.count >= BUNDLE { self.bundle(cpu) } else { Ok(()) }
     }
 }
 
@@ -364,8 +373,8 @@ impl Sink for Perfetto {
         self.packet(slice(END, until, None))?;
         let (cpu, _) = self.cpu(cpu);
         self.bundle(cpu)?;
-        self.cpus[cpu].lost_events = Some(true);
-        Ok(())
+        let lost = FtraceEventBundle { lost_events: Some(true), ..FtraceEventBundle::default() };
+        Ok(lost.encode(&mut self.cpus[cpu].encoded)?)
     }
 
     fn flush(&mut self) -> Result<()> {

@@ -28,8 +28,9 @@ pub(crate) struct TracePacket {
 
 #[derive(Clone, PartialEq, Oneof)]
 pub(crate) enum Data {
-    #[prost(message, tag = "1")]
-    FtraceEvents(FtraceEventBundle),
+    /// A bundle, encoded.
+    #[prost(bytes = "bytes", tag = "1")]
+    FtraceEvents(Bytes),
     #[prost(message, tag = "2")]
     ProcessTree(ProcessTree),
     #[prost(message, tag = "6")]
@@ -140,12 +141,13 @@ pub(crate) struct TrackEvent {
     pub(crate) name: Option<String>,
 }
 
+/// A bundle is a sequence of these, encoded one after the other, as a file is of [`Trace`].
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct FtraceEventBundle {
     #[prost(uint32, optional, tag = "1")]
     pub(crate) cpu: Option<u32>,
-    #[prost(message, repeated, tag = "2")]
-    pub(crate) event: Vec<FtraceEvent>,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) event: Option<FtraceEvent>,
     #[prost(bool, optional, tag = "3")]
     pub(crate) lost_events: Option<bool>,
 }
