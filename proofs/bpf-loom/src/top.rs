@@ -93,6 +93,7 @@ impl Found {
             let at = at.parse::<usize>().expect("an instruction");
             let same = match code.program.code[at - 1..=at] {
                 [_, Insn::If { from: From::Imm(9), .. }] => "never jumps",
+                [_, Insn::If { from: From::Imm(10), .. }] => "always jumps",
                 [Insn::Alu { from: From::Imm(10), dst, .. }, Insn::If { dst: with, .. }] if dst == with => {
                     "always jumps"
                 }
