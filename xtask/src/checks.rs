@@ -187,7 +187,7 @@ static CHECKS: &[Check] = &[
     check("vm", "the tests of the real kernel on other kernels, under QEMU; some of them on three more kernels")
         .test(
             &[Tools, Machines(vm::STEP), Machines(vm::STEP_MORE)],
-            code("cargo xtask vm 6.12-preempt 5.10; cargo xtask vm sid 6.12-rt 6.1 -- claim preempt …", |tools| vm::step(&[vm::STEP, vm::STEP_MORE], tools.context("no tools")?)),
+            code("cargo xtask vm 6.12-preempt 5.10; cargo xtask vm sid 6.12-rt 6.1 5.15 -- flight:: claim …", |tools| vm::step(&[vm::STEP, vm::STEP_MORE], tools.context("no tools")?)),
         )
         .only_in_all(),
     check("assembly", "machine code of the hot paths: barriers there, locks and calls not")

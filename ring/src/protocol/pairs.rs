@@ -6,7 +6,7 @@
 //! 9.2.2).
 #![allow(unsafe_code, clippy::disallowed_types)]
 
-pub(super) use here::{ARE_FASTER, copy, copy_lines};
+pub(super) use here::{ARE_FASTER, copy, copy_lines, copy_pairs};
 
 /// Not in models and interpreters, which have to see each load.
 #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
@@ -38,12 +38,63 @@ mod here {
         unsafe { to.cast::<__m128i>().write_unaligned(both) };
     }
 
+    /// From this number of lines on, a check for AVX costs less than AVX saves.
+    const WIDE: usize = 4;
+
+    /// Copies `pairs` times two words.
+    ///
+    /// # Safety
+    /// They can be read at `from`, which is aligned to 8, and written at `to`, which nothing else accesses.
+    #[inline]
+    pub(in super::super) unsafe fn copy_pairs(from: *const AtomicU64, to: *mut u8, pairs: usize) {
+        let lines = pairs / 4;
+        if lines > 0 {
+            // SAFETY: guaranteed by the caller.
+            unsafe { copy_lines(from, to, lines) };
+        }
+        for pair in lines * 4..pairs {
+            // SAFETY: `pair < pairs`, so this is in the words of the caller.
+            let (from, to) = unsafe { (from.add(2 * pair), to.add(16 * pair)) };
+            // SAFETY: guaranteed by the caller.
+            unsafe { copy(from, to) };
+        }
+    }
+
     /// Copies `lines` times 64 bytes, at least once.
     ///
     /// # Safety
     /// They can be read at `from`, which is aligned to 8, and written at `to`, which nothing else accesses.
     #[inline]
     pub(in super::super) unsafe fn copy_lines(from: *const AtomicU64, to: *mut u8, lines: usize) {
+        if lines >= WIDE {
+            // SAFETY: guaranteed by the caller.
+            return unsafe { copy_many_lines(from, to, lines) };
+        }
+        // SAFETY: guaranteed by the caller.
+        unsafe { copy_narrow(from, to, lines) }
+    }
+
+    /// The same, not inlined: most callers rarely come here, and keep more in registers.
+    ///
+    /// # Safety
+    /// As for [`copy_lines`].
+    #[inline(never)]
+    unsafe fn copy_many_lines(from: *const AtomicU64, to: *mut u8, lines: usize) {
+        if std::is_x86_feature_detected!("avx") {
+            // SAFETY: the machine has AVX; the rest is guaranteed by the caller.
+            unsafe { copy_wide(from, to, lines) }
+        } else {
+            // SAFETY: guaranteed by the caller.
+            unsafe { copy_narrow(from, to, lines) }
+        }
+    }
+
+    /// The same with two words at once.
+    ///
+    /// # Safety
+    /// As for [`copy_lines`].
+    #[inline(always)]
+    unsafe fn copy_narrow(from: *const AtomicU64, to: *mut u8, lines: usize) {
         // SAFETY: reads and writes what the caller guarantees to be readable and writable, and changes nothing but its
         // outputs.
         unsafe {
@@ -72,6 +123,35 @@ mod here {
             );
         }
     }
+
+    /// The same with four words at once.
+    ///
+    /// # Safety
+    /// As for [`copy_lines`], and the machine has AVX.
+    #[target_feature(enable = "avx")]
+    unsafe fn copy_wide(from: *const AtomicU64, to: *mut u8, lines: usize) {
+        // SAFETY: as in `copy_lines`. It changes all registers that a function may change: after AVX, other code is slow
+        // until the upper halves of the vector registers are cleared.
+        unsafe {
+            asm!(
+                "2:",
+                "vmovups ymm0, [rsi]",
+                "vmovups ymm1, [rsi + 32]",
+                "vmovups [rdi], ymm0",
+                "vmovups [rdi + 32], ymm1",
+                "add rsi, 64",
+                "add rdi, 64",
+                "dec rdx",
+                "jnz 2b",
+                "vzeroupper",
+                inout("rsi") from => _,
+                inout("rdi") to => _,
+                inout("rdx") lines => _,
+                clobber_abi("sysv64"),
+                options(nostack),
+            );
+        }
+    }
 }
 
 #[cfg(not(all(target_arch = "x86_64", not(loom), not(miri))))]
@@ -85,6 +165,10 @@ mod here {
     }
 
     pub(in super::super) unsafe fn copy_lines(_: *const AtomicU64, _: *mut u8, _: usize) {
+        unreachable!("pairs are no faster here");
+    }
+
+    pub(in super::super) unsafe fn copy_pairs(_: *const AtomicU64, _: *mut u8, _: usize) {
         unreachable!("pairs are no faster here");
     }
 }

@@ -148,31 +148,25 @@ impl<'a> Words<'a> {
         }
     }
 
-    /// Copies bytes that start with word `at`, by relaxed loads of whole words. On x86-64 it loads two words at once.
+    /// Copies pairs of words that start with word `at`, by relaxed loads. On x86-64 it loads two or more words at once.
     ///
     /// # Panics
     /// If they reach beyond this view.
     #[inline]
-    pub fn copy_bytes(&self, at: usize, out: &mut [u8]) {
-        self.check(at, out.len().div_ceil(WORD));
-        let lines = if pairs::ARE_FASTER { out.len() / LINE } else { 0 };
-        let (whole, rest) = out.split_at_mut(lines * LINE);
-        if lines != 0 {
+    pub fn copy_pairs(&self, at: usize, out: &mut [[u8; 2 * WORD]]) {
+        self.check(at, 2 * out.len());
+        let mut done = 0;
+        if pairs::ARE_FASTER {
             // SAFETY: `at` and all words of `out` from there are in this view, as was checked.
             let from = unsafe { self.base.add(at) };
-            // SAFETY: `from_raw` guarantees that the words can be read; `whole` has `lines * LINE` bytes, which only
-            // this function accesses; and `lines` isn't 0.
-            unsafe { pairs::copy_lines(from, whole.as_mut_ptr(), lines) };
+            // SAFETY: `from_raw` guarantees that the words can be read, and only this function accesses `out`.
+            unsafe { pairs::copy_pairs(from, out.as_mut_ptr().cast(), out.len()) };
+            done = out.len();
         }
-        let mut at = at + lines * (LINE / WORD);
-        let mut words = rest.chunks_exact_mut(WORD);
-        for word in &mut words {
-            word.copy_from_slice(&self.word(at).load(Ordering::Relaxed).to_ne_bytes());
-            at += 1;
-        }
-        let rest = words.into_remainder();
-        if !rest.is_empty() {
-            rest.copy_from_slice(&self.word(at).load(Ordering::Relaxed).to_ne_bytes()[..rest.len()]);
+        for (i, pair) in out.iter_mut().enumerate().skip(done) {
+            for (word, to) in pair.as_chunks_mut::<WORD>().0.iter_mut().enumerate() {
+                *to = self.word(at + 2 * i + word).load(Ordering::Relaxed).to_ne_bytes();
+            }
         }
     }
 

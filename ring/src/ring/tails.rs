@@ -55,12 +55,11 @@ impl TailReader {
     /// For a ring with tails, which is mapped.
     pub(super) fn new(region: &Region) -> Option<Box<Self>> {
         let geometry = region.geometry();
-        let tails = geometry.tails()?;
         let View::Mapped(shared) = region.view() else { return None };
         let areas: Box<[_]> = (0..geometry.shards()).filter_map(|shard| Area::new(geometry, shard)).collect();
         let (lost, drops) = (vec![0; areas.len()].into(), vec![[Drops::default(); 2]; areas.len()].into());
         let (losses, found) = (Losses::new(Losses::OF_READER), Losses::new(Losses::OF_READER));
-        let tail = vec![0; tails.longest()].into();
+        let tail = vec![0; areas.first()?.room()].into();
         Some(Box::new(Self { shared, areas, lost, losses, found, drops, tail }))
     }
 

@@ -14,8 +14,13 @@ use super::protocol::{PLAN, Plan, TestBinary};
 use crate::cmd;
 use crate::setup::Tools;
 
-/// The package of the tests.
-const PACKAGE: &str = "mapring-kernel-tests";
+/// Builds the kernel tests.
+const TESTS: &str = "cargo test --release -p mapring-kernel-tests --no-run";
+/// Builds the flight recorder and its tests.
+const FLIGHT: &str = "cargo test --release -p mapring-cli --features bpf --test flight --no-run";
+/// What those start and read in addition.
+const OF_FLIGHT: [&str; 6] =
+    ["/bin/sh", "/bin/sleep", "/bin/cp", "/bin/mount", "/bin/umount", "/etc/group"];
 
 /// The programs that cargo built.
 #[derive(Debug, Default)]
@@ -23,7 +28,7 @@ pub(crate) struct Built {
     /// This program.
     init: PathBuf,
     tests: Vec<TestBinary>,
-    /// Programs that tests start.
+    /// Programs that tests start, and files that they read.
     programs: Vec<PathBuf>,
     /// Their libraries: the path where the loader searches, and the path here.
     libraries: BTreeMap<PathBuf, PathBuf>,
@@ -41,14 +46,17 @@ pub(crate) fn build(tools: &Tools, cross: Option<&Cross>) -> Result<Built> {
         cmd::announce(&cargo);
         built(&cmd::output(&mut cargo)?)
     };
-    let mut all = cargo(&format!("cargo test --release -p {PACKAGE} --no-run"))?;
+    let mut all = cargo(TESTS)?;
     if let Some(cross) = cross {
         all.init = cargo("cargo build --release -p xtask")?.programs.pop().context("xtask is a program")?;
         all.libraries = cross.libraries();
     } else {
         all.init = env::current_exe()?;
+        let flight = cargo(FLIGHT)?;
+        all.tests.extend(flight.tests);
+        all.programs.extend(flight.programs.into_iter().chain(OF_FLIGHT.map(PathBuf::from)));
         let tests = all.tests.iter().map(|test| &test.path);
-        for program in tests.chain(&all.programs).chain([&all.init]) {
+        for program in tests.chain(&all.programs).chain([&all.init]).filter(|path| !path.starts_with("/etc")) {
             all.libraries.extend(libraries(program)?.into_iter().map(|library| (library.clone(), library)));
         }
     }
@@ -84,6 +92,7 @@ pub(crate) fn archive(built: &Built, args: &[String]) -> Result<Vec<u8>> {
     archive.file(Path::new("/init"), &fs::read(&built.init)?)?;
     archive.file(Path::new(PLAN), &serde_json::to_vec(&plan)?)?;
     archive.folder(&plan.dir)?;
+    archive.folder(&cmd::target_dir().join("tmp"))?;
     let tests = built.tests.iter().map(|test| &test.path);
     let programs = tests.chain(&built.programs).map(|program| (program, program));
     for (place, source) in programs.chain(&built.libraries) {

@@ -33,6 +33,9 @@ pub(crate) const NO_SPACE: usize = 3;
 pub(crate) const TOO_LONG: usize = 4;
 /// The first word with the position of a writer, plus 1. 0 if it is unused.
 const ACTIVE: usize = Tails::HEADER - Tails::WRITERS;
+/// Bytes of two words. Tails begin at multiples of it.
+const PAIR: usize = 2 * WORD;
+const _: () = assert!(PAIR as u64 == Tails::ALIGN);
 /// How often a claim tries to move a word that others move.
 const TRIES: usize = 4;
 
@@ -67,16 +70,25 @@ impl Area {
         words.load(self.header + word, Ordering::Relaxed)
     }
 
-    /// Copies the tail at position `at` to the start of `out`, which has room for the longest. Returns the bytes, or
+    /// The bytes that a copy of the longest tail needs.
+    pub fn room(&self) -> usize {
+        // Less than 2^28.
+        #[allow(clippy::cast_possible_truncation)]
+        let room = self.space() as usize;
+        room
+    }
+
+    /// Copies the tail at position `at` to the start of `out`, which has [`room`](Self::room) for it. Returns the bytes, or
     /// `None` if they were overwritten meanwhile, or if no tail can be there. All positions and lengths are safe.
     #[inline]
     pub fn copy<'o>(&self, words: Words<'_>, at: u64, len: u64, out: &'o mut [u8]) -> Option<&'o [u8]> {
         let len = usize::try_from(len).ok().filter(|_| len <= self.longest)?;
-        let out = out.get_mut(..len)?;
-        words.copy_bytes(self.first + self.word(at), out);
+        // Whole pairs: what follows the tail up to there is no other's.
+        let (pairs, _) = out.get_mut(..len.next_multiple_of(PAIR))?.as_chunks_mut::<PAIR>();
+        words.copy_pairs(self.first + self.word(at), pairs);
         fence(Ordering::Acquire); // SYNC overwrite: pairs with the fence in `ShardMut::claim`
         let high = words.load(self.header + HIGH, Ordering::Relaxed);
-        (high.wrapping_sub(at) <= self.capacity).then_some(out)
+        (high.wrapping_sub(at) <= self.capacity).then_some(out.get(..len)?)
     }
 
     /// The word of the area with the byte at position `at`. It and the longest tail after it are in the area.

@@ -31,9 +31,11 @@ fn copied<const N: usize>() {
             assert_eq!(written, value, "{N} bytes at word {at}");
             assert!(padding.iter().all(|&byte| byte == 0), "{N} bytes at word {at}: {padding:?}");
             assert!([before, after].concat().iter().all(|&byte| byte == 0xff), "{N} bytes at word {at}");
-            let mut out = [vec![GUARD; N], vec![GUARD; 9]].concat();
-            all.copy_bytes(at, &mut out[..N]);
-            assert_eq!((&out[..N], &out[N..]), (&value[..], &[GUARD; 9][..]), "{N} bytes at word {at}");
+            let mut out = vec![[GUARD; 2 * WORD]; N / (2 * WORD) + 1];
+            let (pairs, after) = out.split_at_mut(N / (2 * WORD));
+            all.copy_pairs(at, pairs);
+            assert_eq!(pairs.as_flattened(), &value[..pairs.len() * 2 * WORD], "{N} bytes at word {at}");
+            assert_eq!(after, [[GUARD; 2 * WORD]], "{N} bytes at word {at}");
             let reads: [fn(&Words<'_>, usize, &mut [u8; N]); 2] =
                 [|words, at, out| words.read(at, out), |words, at, out| words.copy(at, out)];
             for (way, read) in reads.iter().enumerate() {
