@@ -164,7 +164,8 @@ fn two_cpus(plan: Plan, report: &mut Report, cpus: [usize; 2]) -> Result<()> {
     let ordered = "56 B of 2 CPUs in the order of stamps, ";
     report.add([
         Row::new(&format!("{ordered}`for_each`"), &each, heads, &of_heads).target("merge_2", 0.5).tried(
-            "order without a branch for two shards; copies straight into the reader; 32 to 256 records held",
+            "Two shards are merged from both ends without a branch; records are copied straight into the reader, and the next ones \
+             are prefetched. It takes 3 ns more than reading without order, once the records are in the cache.",
         ),
         Row::new(&format!("{ordered}`for_each`"), &each, all, &of_all),
         Row::new(&format!("{ordered}`poll`"), &poll, heads, &of_heads),

@@ -1,22 +1,29 @@
-//! Loads of two words at once, on machines that have them and keep them in order.
+//! Loads of two or four words at once, on machines that have them and keep them in order.
 //!
-//! Rust has no such load. An `asm!` block may do anything that the machine does, and this instruction acts on each word
-//! like a relaxed load: SSE2 is part of x86-64, the machine may split a load of 16 bytes at a multiple of 8 only into
-//! parts of at least a word, and it does not reorder loads with other loads (Intel's manual, volume 3, 9.1.1 and
-//! 9.2.2).
+//! Rust has no such load. An `asm!` block may do anything that the machine does, and these instructions act on each word
+//! like a relaxed load: SSE2 is part of x86-64, and AVX is asked for. The machine may split such a load at a multiple of 8
+//! only into parts of at least a word, and it does not reorder loads with other loads (Intel's manual, volume 3, 9.1.1
+//! and 9.2.2).
 #![allow(unsafe_code, clippy::disallowed_types)]
 
-pub(super) use here::{ARE_FASTER, copy, copy_lines, copy_pairs};
+pub(super) use here::{ARE_FASTER, copy, copy_lines, copy_pairs, prefetch};
 
 /// Not in models and interpreters, which have to see each load.
 #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
 mod here {
     use core::arch::asm;
-    use core::arch::x86_64::__m128i;
+    use core::arch::x86_64::{__m128i, _MM_HINT_T0, _mm_prefetch};
 
     use crate::sync::AtomicU64;
 
     pub(in super::super) const ARE_FASTER: bool = true;
+
+    /// Loads the line at `at` into the cache, if there is memory.
+    #[inline(always)]
+    pub(in super::super) fn prefetch(at: *const AtomicU64) {
+        // SAFETY: this instruction has no other effect and never fails, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+    }
 
     /// Copies two words.
     ///
@@ -53,9 +60,8 @@ mod here {
             unsafe { copy_lines(from, to, lines) };
         }
         for pair in lines * 4..pairs {
-            // SAFETY: `pair < pairs`, so this is in the words of the caller.
-            let (from, to) = unsafe { (from.add(2 * pair), to.add(16 * pair)) };
-            // SAFETY: guaranteed by the caller.
+            let (from, to) = (from.wrapping_add(2 * pair), to.wrapping_add(16 * pair));
+            // SAFETY: `pair < pairs`; the rest is guaranteed by the caller.
             unsafe { copy(from, to) };
         }
     }
@@ -159,6 +165,8 @@ mod here {
     use crate::sync::AtomicU64;
 
     pub(in super::super) const ARE_FASTER: bool = false;
+
+    pub(in super::super) fn prefetch(_: *const AtomicU64) {}
 
     pub(in super::super) unsafe fn copy(_: *const AtomicU64, _: *mut u8) {
         unreachable!("pairs are no faster here");

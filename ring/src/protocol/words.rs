@@ -83,6 +83,13 @@ impl<'a> Words<'a> {
         self.word(at).load(order)
     }
 
+    /// Tells the machine that `lines` lines from word `at` on will be read soon. They may be anywhere.
+    #[inline]
+    pub fn prefetch(&self, at: usize, lines: usize) {
+        let first = self.base.wrapping_add(at);
+        (0..lines).for_each(|line| pairs::prefetch(first.wrapping_add(line * (LINE / WORD))));
+    }
+
     /// Loads a value that starts with word `at`, by relaxed loads of whole words, so that the compiler can keep it in
     /// registers. On x86-64 a large value is loaded as by [`copy`](Self::copy).
     ///

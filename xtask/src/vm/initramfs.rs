@@ -19,8 +19,7 @@ const TESTS: &str = "cargo test --release -p mapring-kernel-tests --no-run";
 /// Builds the flight recorder and its tests.
 const FLIGHT: &str = "cargo test --release -p mapring-cli --features bpf --test flight --no-run";
 /// What those start and read in addition.
-const OF_FLIGHT: [&str; 6] =
-    ["/bin/sh", "/bin/sleep", "/bin/cp", "/bin/mount", "/bin/umount", "/etc/group"];
+const OF_FLIGHT: [&str; 6] = ["/bin/sh", "/bin/sleep", "/bin/cp", "/bin/mount", "/bin/umount", "/etc/group"];
 
 /// The programs that cargo built.
 #[derive(Debug, Default)]
@@ -56,7 +55,8 @@ pub(crate) fn build(tools: &Tools, cross: Option<&Cross>) -> Result<Built> {
         all.tests.extend(flight.tests);
         all.programs.extend(flight.programs.into_iter().chain(OF_FLIGHT.map(PathBuf::from)));
         let tests = all.tests.iter().map(|test| &test.path);
-        for program in tests.chain(&all.programs).chain([&all.init]).filter(|path| !path.starts_with("/etc")) {
+        for program in tests.chain(&all.programs).chain([&all.init]).filter(|path| !path.starts_with("/etc"))
+        {
             all.libraries.extend(libraries(program)?.into_iter().map(|library| (library.clone(), library)));
         }
     }

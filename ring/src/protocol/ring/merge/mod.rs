@@ -17,15 +17,12 @@ mod tree;
 use bytemuck::AnyBitPattern;
 
 use super::{Cursor, SlotSource, Step};
-use order::{Order, Run};
+use order::{LATE, Order, Run};
 use tree::{NONE, Tree};
 
 /// The most programs of one CPU that can be between claim and stamp at the same time, without late records: tasks,
 /// softirqs, interrupts and NMIs interrupt each other, and tasks can also preempt each other.
 pub const OPEN: usize = 8;
-
-/// Set in a place of the order if its record is late.
-const LATE: usize = 1 << (usize::BITS - 1);
 
 /// What ended the reading of a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +67,7 @@ pub fn read<T: AnyBitPattern>(
         f(first, &room[..run]);
         count += run;
         if run == room.len() {
+            look.prefetch(cursor.next()); // the other shards come first
             return Found::More;
         }
         if step == Step::Empty {
@@ -234,28 +232,23 @@ impl<T: AnyBitPattern> Merge<T> {
         limit: usize,
         mut f: impl FnMut(usize, u64, &T),
     ) -> usize {
-        let mut count = 0;
-        while count < limit && self.next < self.ordered {
-            let Some((shard, ticket, record)) = self.next(shards, stamp) else { break };
-            f(shard, ticket, record);
-            count += 1;
-        }
-        while count < limit {
-            self.fill_all(shards, stamp);
-            let Self { runs, stamps, tickets, records, tree, late, last, .. } = self;
-            let order = Order { runs, stamps, tree, limit: self.limit, last };
-            let taken = order.take(limit - count, |place, is_late| {
-                if is_late {
+        let mut left = limit;
+        while left > 0 && (self.next < self.ordered || self.put_in_order(shards, stamp)) {
+            let Self { order, next, ordered, late, tickets, records, size, .. } = self;
+            let places = &order[*next..*ordered];
+            let places = &places[..places.len().min(left)];
+            let records = &records[..tickets.len()]; // one check for both
+            left -= places.len();
+            for place in places {
+                *next += 1; // first: nothing is delivered twice if `f` panics
+                let at = *place & !LATE;
+                if at != *place {
                     *late += 1;
                 }
-                f(place >> self.size, tickets[place], &records[place]);
-            });
-            if taken == 0 {
-                break;
+                f(at >> *size, tickets[at], &records[at]);
             }
-            count += taken;
         }
-        count
+        limit - left
     }
 
     /// Puts the next records in order, after all earlier ones were delivered. Returns whether there are any.
@@ -263,13 +256,7 @@ impl<T: AnyBitPattern> Merge<T> {
     fn put_in_order(&mut self, shards: &mut impl Shards<T>, stamp: &mut impl FnMut(&T) -> u64) -> bool {
         self.fill_all(shards, stamp);
         let Self { runs, stamps, tree, last, order, .. } = self;
-        let mut places = order.iter_mut();
-        let most = places.len();
-        let taken = Order { runs, stamps, tree, limit: self.limit, last }.take(most, |place, late| {
-            if let Some(to) = places.next() {
-                *to = if late { place | LATE } else { place };
-            }
-        });
+        let taken = Order { runs, stamps, tree, limit: self.limit, last }.take(order);
         (self.next, self.ordered) = (0, taken);
         taken > 0
     }
