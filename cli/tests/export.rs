@@ -18,6 +18,7 @@ mod otlp;
 mod prometheus;
 #[path = "export/servers.rs"]
 mod servers;
+mod skip;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;

@@ -15,6 +15,8 @@ mod memory;
 #[cfg(feature = "parquet")]
 #[path = "recording/parquet.rs"]
 mod parquet;
+#[cfg(feature = "bpf")]
+mod skip;
 #[path = "recording/summaries.rs"]
 mod summaries;
 

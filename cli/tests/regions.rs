@@ -10,6 +10,8 @@ mod maps;
 mod memory;
 #[cfg(feature = "bpf")]
 mod nobody;
+#[cfg(feature = "bpf")]
+mod skip;
 #[path = "regions/top.rs"]
 mod top;
 

@@ -22,7 +22,7 @@ pub(crate) fn installed(server: &str) -> Option<Command> {
 /// Says loudly that a test does not run, or fails where all servers are expected.
 pub(crate) fn skipped<T>(why: &str) -> Option<T> {
     assert!(std::env::var_os("MAPRING_SERVERS").is_none(), "{why}");
-    eprintln!("\n!!!! SKIPPED: {why}: `cargo xtask test export` fetches the servers, and runs all !!!!\n");
+    crate::skip::skipped(&format!("{why}: `cargo xtask test export` fetches the servers, and runs all"));
     None
 }
 

@@ -8,8 +8,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::pins;
 use crate::recorder::{Recorder, output, said};
+use crate::{pins, skip};
 
 /// A BPF file system of its own.
 struct BpfFs(PathBuf);
@@ -75,7 +75,7 @@ fn members_of_the_group_look_without_privilege() {
         assert_eq!(member.status.code(), Some(77));
         let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
         assert!(release.starts_with("5.1"), "{release}");
-        eprintln!("\n!!!! SKIPPED: this kernel lets no process without privilege open a pin !!!!\n");
+        skip::skipped("this kernel lets no process without privilege open a pin");
         return;
     }
     assert!(member.status.success());

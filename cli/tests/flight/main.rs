@@ -21,3 +21,5 @@ mod commands;
 mod group;
 mod recorder;
 mod records;
+#[path = "../skip/mod.rs"]
+mod skip;

@@ -10,7 +10,7 @@ use aya::programs::links::{FdLink, PinnedLink};
 use serde_json::Value;
 
 use crate::event::Event;
-use crate::{pins, rings};
+use crate::{pins, rings, skip};
 
 /// The command, with pins of its own. Dropping it ends the recording.
 pub(crate) struct Recorder {
@@ -37,9 +37,7 @@ impl Recorder {
     pub(crate) fn start(&self, options: &[&str]) -> bool {
         let output = self.run(&[&["start"], options].concat());
         if output.status.code() == Some(77) {
-            let required = std::env::var("MAPRING_REQUIRE_BPF").is_ok_and(|value| value == "1");
-            assert!(!required, "MAPRING_REQUIRE_BPF=1, but this is refused here, as said above");
-            eprintln!("\n!!!! SKIPPED: this is refused here, as said above !!!!\n");
+            skip::without_bpf(said(&output));
             return false;
         }
         assert!(output.status.success());

@@ -10,6 +10,7 @@ use std::{fs, thread};
 
 use crate::event::{Event, What};
 use crate::recorder::{Recorder, said};
+use crate::skip;
 
 /// The events that a thread did or suffered.
 struct Of<'e>(&'e [Event], u32);
@@ -156,7 +157,7 @@ fn requests_to_disks_are_recorded() {
     file.sync_all().unwrap();
     let major = rustix::fs::major(file.metadata().unwrap().st_dev());
     if major == 0 {
-        eprintln!("\n!!!! SKIPPED: {} is not on a disk !!!!\n", path.display());
+        skip::skipped(&format!("{} is not on a disk", path.display()));
         return;
     }
     let events = recorder.events();

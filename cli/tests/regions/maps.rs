@@ -214,7 +214,7 @@ fn nobody_reads_what_is_frozen_for_all_and_is_told_what_else_is_needed() {
     loaded.fill(100);
     fs::set_permissions(&loaded.dir, Permissions::from_mode(0o755)).unwrap();
     if fs::metadata("/sys/fs/bpf").unwrap().permissions().mode() & 0o001 == 0 {
-        eprintln!("\n!!!! SKIPPED: only root may search /sys/fs/bpf here !!!!\n");
+        crate::skip::skipped("only root may search /sys/fs/bpf here");
         return;
     }
     // The loader has these maps mapped for writing no more.

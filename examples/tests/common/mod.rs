@@ -1,5 +1,7 @@
 //! Shared by the tests of examples.
 
+#[cfg(feature = "bpf")]
+use std::io::Write;
 use std::process::Output;
 
 /// The output of a program that succeeded.
@@ -33,5 +35,8 @@ pub(crate) fn allowed() -> bool {
 pub(crate) fn skip(why: &str) {
     let required = std::env::var("MAPRING_REQUIRE_BPF").is_ok_and(|value| value == "1");
     assert!(!required, "MAPRING_REQUIRE_BPF=1, but: {why}");
-    eprintln!("\n!!!! SKIPPED: {why} !!!!\n");
+    // Not by `eprintln!`, which the test harness captures.
+    let thread = std::thread::current();
+    let message = format!("SKIPPED {}: {why}\n", thread.name().unwrap_or("a test"));
+    std::io::stderr().write_all(message.as_bytes()).unwrap();
 }

@@ -139,7 +139,7 @@ fn each_system_call_fails_once_and_nothing_is_lost() {
     if Command::new("strace").arg("--version").output().is_err() {
         let required = std::env::var_os("MAPRING_REQUIRE_BPF").is_some_and(|value| value == "1");
         assert!(!required, "MAPRING_REQUIRE_BPF=1, but strace is missing: apt-get install strace");
-        eprintln!("SKIPPED faults: strace is missing: apt-get install strace");
+        mapring_kernel_tests::skipped("faults", "strace is missing: apt-get install strace");
         return;
     }
     let errnos = std::env::var("MAPRING_FAULTS_ERRNOS").unwrap_or("EPERM,ENOMEM".to_owned());

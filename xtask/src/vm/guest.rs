@@ -207,11 +207,7 @@ fn judge(status: ExitStatus, said: &str) -> Outcome {
         let (number, _) = after("test result: ok. ")?.split_once(what)?;
         number.rsplit(' ').next()?.parse::<u32>().ok()
     };
-    match (
-        after("SKIPPED").map(|why| why.trim_start_matches([':', ' '])),
-        count(" passed;"),
-        count(" ignored;"),
-    ) {
+    match (after("SKIPPED "), count(" passed;"), count(" ignored;")) {
         (Some(why), ..) => Outcome::Skipped(why.to_owned()),
         (None, Some(1), Some(0)) => Outcome::Passed,
         (None, Some(0), Some(1)) => Outcome::Skipped(after(" ... ").unwrap_or_default().to_owned()),
