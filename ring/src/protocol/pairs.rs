@@ -14,7 +14,7 @@ mod here {
     use core::arch::asm;
     use core::arch::x86_64::{__m128i, _MM_HINT_T0, _mm_prefetch};
 
-    use crate::sync::AtomicU64;
+    use crate::sync::{AtomicU64, Ordering};
 
     pub(in super::super) const ARE_FASTER: bool = true;
 
@@ -46,7 +46,7 @@ mod here {
     }
 
     /// From this number of lines on, a check for AVX costs less than AVX saves.
-    const WIDE: usize = 4;
+    const WIDE: usize = 16;
 
     /// Copies `pairs` times two words.
     ///
@@ -83,15 +83,39 @@ mod here {
     /// The same, not inlined: most callers rarely come here, and keep more in registers.
     ///
     /// # Safety
-    /// As for [`copy_lines`].
+    /// As for [`copy_lines`]; `lines` is at least [`WIDE`].
     #[inline(never)]
     unsafe fn copy_many_lines(from: *const AtomicU64, to: *mut u8, lines: usize) {
-        if std::is_x86_feature_detected!("avx") {
-            // SAFETY: the machine has AVX; the rest is guaranteed by the caller.
-            unsafe { copy_wide(from, to, lines) }
-        } else {
+        if !std::is_x86_feature_detected!("avx") {
             // SAFETY: guaranteed by the caller.
-            unsafe { copy_narrow(from, to, lines) }
+            return unsafe { copy_narrow(from, to, lines) };
+        }
+        // Stores that cross lines take much longer: on an Intel machine, 4 KiB took 80 ns instead of 47.
+        let (words, before) = (8 * lines, to.align_offset(32) / 8);
+        let lines = (words - before) / 8;
+        let after = before + 8 * lines;
+        let at = |word| (from.wrapping_add(word), to.wrapping_add(8 * word));
+        // SAFETY: the caller's first words.
+        unsafe { copy_words(from, to, before) };
+        let (middle, to_middle) = at(before);
+        // SAFETY: the machine has AVX, and `before + 8 * lines <= words`; `lines` isn't 0, since `before` is less than 4.
+        unsafe { copy_wide(middle, to_middle, lines) };
+        let (last, to_last) = at(after);
+        // SAFETY: the caller's last words.
+        unsafe { copy_words(last, to_last, words - after) };
+    }
+
+    /// Copies `words` words, one at a time.
+    ///
+    /// # Safety
+    /// They can be read at `from`, which is aligned to 8, and written at `to`, which nothing else accesses.
+    #[inline(always)]
+    unsafe fn copy_words(from: *const AtomicU64, to: *mut u8, words: usize) {
+        for word in 0..words {
+            // SAFETY: guaranteed by the caller; an `AtomicU64` may change meanwhile.
+            let from = unsafe { &*from.wrapping_add(word) };
+            // SAFETY: guaranteed by the caller.
+            unsafe { to.cast::<u64>().wrapping_add(word).write_unaligned(from.load(Ordering::Relaxed)) };
         }
     }
 

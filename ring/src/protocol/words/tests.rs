@@ -66,3 +66,17 @@ fn every_byte_of_large_values_is_copied() {
     copied!(127 128 129 191 192 193 247 248 249 255 256 257 263 264 265 271 272 273 311 319 320 321 328);
     copied!(1000 1001 1023 1024 1025 4087 4088 4095 4096 4097);
 }
+
+#[test]
+fn every_byte_is_copied_to_any_address() {
+    let words: Vec<_> = (0..256_u64).map(|n| AtomicU64::new(n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
+    let bytes: Vec<_> = words.iter().flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes()).collect();
+    for (offset, pairs) in (0..40).flat_map(|offset| [1, 4, 63, 64, 67, 100].map(|pairs| (offset, pairs))) {
+        let mut out = vec![GUARD; offset + pairs * 2 * WORD + 64];
+        let (room, after) = out[offset..].split_at_mut(pairs * 2 * WORD);
+        Words::new(&words).copy_pairs(1, room.as_chunks_mut().0);
+        assert_eq!(room, &bytes[WORD..][..room.len()], "{pairs} pairs at {offset}");
+        assert!(after.iter().all(|&byte| byte == GUARD), "{pairs} pairs at {offset}");
+        assert!(out[..offset].iter().all(|&byte| byte == GUARD), "{pairs} pairs at {offset}");
+    }
+}
