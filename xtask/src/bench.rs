@@ -58,7 +58,13 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if args.criterion {
         return Ok(ExitCode::SUCCESS);
     }
-    // The group `flight` runs it.
+    // The group `flight` measures ftrace, too.
+    let no_tracefs = !Path::new("/sys/kernel/tracing/instances").exists();
+    if no_tracefs && let Err(error) = cmd::run(&mut cmd::line("mount -t tracefs tracefs /sys/kernel/tracing"))
+    {
+        eprintln!("note: no ftrace, a peer of the flight recorder: {error:#}");
+    }
+    // … and runs the command.
     cmd::run(tools.export(&mut cmd::line("cargo build --release -p mapring-cli --features bpf")))?;
     let mut bench = cmd::line("cargo bench -p mapring-benches --bench side_by_side --");
     if args.quick {

@@ -149,7 +149,8 @@ impl Recorder for Ftrace {
     fn start(&self) -> Result<Running> {
         let instance = Path::new(INSTANCE);
         if !instance.exists() {
-            fs::create_dir(instance).context("an ftrace instance")?;
+            fs::create_dir(instance)
+                .context("an ftrace instance: mount -t tracefs tracefs /sys/kernel/tracing")?;
             fs::write(instance.join("buffer_size_kb"), "8192")?;
         }
         fs::write(instance.join("trace"), "")?;
