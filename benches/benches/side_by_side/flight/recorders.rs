@@ -225,14 +225,25 @@ impl Recorder for Perf {
 pub(super) struct TraceCmd;
 
 impl TraceCmd {
+    /// `trace-cmd`, which resets the function tracer before it records events. Some machines forbid that, even to root.
+    /// The tracer is not used here, so in a mount namespace of its own the command writes to other files.
+    fn command() -> Command {
+        const SCRIPT: &str = "cd /sys/kernel/tracing && for file in set_ftrace_filter set_ftrace_notrace set_ftrace_pid \
+                              /proc/sys/kernel/ftrace_enabled; do : > \"$0/file\" && mount --bind \"$0/file\" $file || exit; \
+                              done; cd \"$0\" && exec trace-cmd \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", SCRIPT]);
+        command
+    }
+
     pub(super) fn record(scratch: &Scratch) -> Result<Recording> {
         let data = scratch.0.join("trace.dat");
         // A trial, whose error says what is missing.
-        let mut trial = Command::new("trace-cmd");
-        trial.args(["record", "-q", "-e", "sched:sched_switch", "-o"]).arg(&data).arg("true");
+        let mut trial = Self::command();
+        trial.arg(&scratch.0).args(["record", "-q", "-e", "sched:sched_switch", "-o"]).arg(&data).arg("true");
         output(trial.current_dir(&scratch.0)).context("trace-cmd (apt-get install trace-cmd)")?;
-        let mut record = Command::new("trace-cmd");
-        record.args([
+        let mut record = Self::command();
+        record.arg(&scratch.0).args([
             "record",
             "-q",
             "-b",
