@@ -86,10 +86,14 @@ pub(crate) fn freeze(args: &Freeze) -> Result<ExitCode> {
     if !args.yes {
         anstream::eprintln!(
             "{place} would be frozen. This can't be undone.\n\
-             - No process can write it any more, not even as root. BPF programs still write it.\n\
-             - {readers} can map it through the new pin {}, and read it without a system call.\n\
-             - Each user that can open the pin and load BPF programs (CAP_BPF) can still overwrite it by a program.\n\
-             - Removing the pin takes nothing back: a process that opened it keeps it, and can pin it again.",
+             - No process can write it any more, not even as root. BPF programs still write\n  \
+             it.\n\
+             - {readers} can map it, and read it without a system call, through the new pin\n  \
+             {}\n\
+             - Each user that can open the pin and load BPF programs (CAP_BPF) can still\n  \
+             overwrite it by a program.\n\
+             - Removing the pin takes nothing back: a process that opened it keeps it, and\n  \
+             can pin it again.",
             shown(&args.path)
         );
         bail!("nothing was changed: add --yes to do it");

@@ -140,7 +140,10 @@ fn freeze_explains_and_then_lets_everybody_read() {
     assert_eq!(explained.status.code(), Some(1));
     let said = String::from_utf8(explained.stderr).unwrap();
     assert!(
-        said.contains("can't be undone") && said.contains("add --yes") && !Path::new(&pin).exists(),
+        said.lines().all(|line| line.contains('/') || line.chars().count() <= 80)
+            && said.contains("can't be undone")
+            && said.contains("add --yes")
+            && !Path::new(&pin).exists(),
         "{said}"
     );
     assert!(mapring(&["freeze", &id, &pin, "--yes"]).status.success());

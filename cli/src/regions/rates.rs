@@ -3,11 +3,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use mapring::abi::Kind;
 use mapring::time::Clock;
 use mapring::{Counters, Histograms, ReadStats, Start, TopKeys};
 
+use super::follow::{Pinned, look_at_pin};
 use super::target::Target;
 use super::untyped::{self, Records, Table};
 
@@ -46,6 +47,12 @@ pub(crate) struct Reading {
 impl Meter {
     /// Tables of more cells are not metered: each is read for its version.
     const CELLS: usize = 4096;
+
+    /// Looks whether another region is now pinned in the place of this one, as [`look_at_pin`] does.
+    pub(crate) fn look_at_pin(&self, gone: &mut bool) -> Result<Pinned<Self>> {
+        let open = |place| Self::new(Target::open(place)?)?.context("it has no rate");
+        look_at_pin(&self.target, gone, open)
+    }
 
     /// `None` if it is nothing that has a rate.
     pub(crate) fn new(target: Target) -> Result<Option<Self>> {

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use super::find::{self, All, Place};
+use super::follow::{LOOK, Pinned};
 use super::rates::{Meter, Reading, per_second};
 use super::target::Target;
 use super::text::{cut, grouped, json_line, rate};
@@ -35,14 +36,11 @@ const PARTS: usize = 10;
 pub(crate) fn run(args: &Args) -> Result<()> {
     ensure!(args.interval >= Duration::from_millis(1), "--interval: at least 1ms");
     let interrupted = Interrupted::new()?;
-    let mut meters = meters(&args.region)?;
+    let meters = meters(&args.region)?;
     ensure!(!meters.is_empty(), "no region with a rate: `mapring ls` lists all regions");
-    let mut before = Vec::new();
-    for meter in &mut meters {
-        let mut reading = Reading::new();
-        meter.read(&mut reading).with_context(|| meter.target.place.to_string())?;
-        before.push(reading);
-    }
+    let metered = meters.into_iter().map(Metered::new);
+    let mut metered = metered.collect::<Result<Vec<_>>>()?;
+    let mut looked = Instant::now();
     let mut out = io::stdout().lock();
     let mut next = Instant::now();
     let mut reports = 0;
@@ -58,7 +56,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 "NAME", "PART", "PER SECOND", "TOTAL", "LAST", "HISTORY"
             )?;
         }
-        for (meter, before) in meters.iter_mut().zip(&mut before) {
+        let look = looked.elapsed() >= LOOK;
+        for Metered { meter, before, gone } in &mut metered {
             let mut now = Reading::new();
             if let Err(e) = meter.read(&mut now) {
                 eprintln!("mapring: {}: {e:#}", meter.target.place);
@@ -69,11 +68,40 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 false => lines(&mut out, meter, &now, before)?,
             }
             *before = now;
+            if !look {
+                continue;
+            }
+            match meter.look_at_pin(gone)? {
+                Pinned::Same => {}
+                Pinned::Other(other) => {
+                    let place = &other.target.place;
+                    eprintln!("mapring: {place}: another region is pinned there now; continuing with it");
+                    (*meter, *before) = Metered::new(other).map(|new| (new.meter, new.before))?;
+                }
+                Pinned::Gone(e) => eprintln!("mapring: {e}; waiting for another region there"),
+            }
         }
+        looked = if look { Instant::now() } else { looked };
         out.flush()?;
         reports += 1;
     }
     Ok(())
+}
+
+/// A region, and what its meter showed in the last report.
+struct Metered {
+    meter: Meter,
+    before: Reading,
+    /// Whether nothing was pinned in its place at the last look.
+    gone: bool,
+}
+
+impl Metered {
+    fn new(mut meter: Meter) -> Result<Self> {
+        let mut before = Reading::new();
+        meter.read(&mut before).with_context(|| meter.target.place.to_string())?;
+        Ok(Self { meter, before, gone: false })
+    }
 }
 
 /// Meters of the regions with these names; without names, of all.

@@ -9,10 +9,9 @@ use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers
 use rustix::time::{ClockId, clock_gettime};
 
 use super::Interrupted;
-use super::follow::{LOOK, Pinned, look_at_pin};
+use super::follow::{LOOK, Pinned};
 use super::rates::{Meter, Reading, per_second};
 use super::screen::{Line, Sort, View};
-use super::target::Target;
 use super::{show, stat};
 
 /// Shows regions on the full screen: how fast they are written, and the values of the selected one
@@ -75,8 +74,7 @@ impl Row {
 
     /// Continues with the region that is now pinned in the place of this one, if it is another one.
     fn look_at_pin(&mut self) {
-        let open = |place| Meter::new(Target::open(place)?)?.context("it has no rate");
-        if let Ok(Pinned::Other(meter)) = look_at_pin(&self.meter.target, &mut self.gone, open) {
+        if let Ok(Pinned::Other(meter)) = self.meter.look_at_pin(&mut self.gone) {
             *self = Self::new(meter);
         }
     }

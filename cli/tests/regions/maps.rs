@@ -4,11 +4,12 @@ use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
+use std::time::Instant;
 
 use mapring::Region;
 use serde_json::{Value, json};
 
-use super::common::{Running, command};
+use super::common::{DEADLINE, Running, command};
 use super::loaded::Loaded;
 use super::{lines, mapring, said, text};
 
@@ -184,6 +185,34 @@ fn tail_follows_a_restarted_loader() {
     assert!(said.contains("another ring is pinned there now") && said.contains("150 records"));
     let lost = pids[50] - 1;
     assert!(lost == 0 || said.contains(&format!("{lost} overwritten")), "{said}");
+}
+
+#[test]
+fn stat_follows_a_restarted_loader() {
+    let Some(old) = Loaded::new() else { return };
+    let Some(new) = Loaded::new() else { return };
+    let path = old.path("t_events");
+    (0..10).for_each(|_| new.fill(100));
+    let mut stat = command(&["stat", &path, "-i", "20ms", "--json"]);
+    let mut stat = Running(stat.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+    let mut reports = BufReader::new(stat.0.stdout.take().unwrap()).lines();
+    let mut until = |total: u64| {
+        let end = Instant::now() + DEADLINE;
+        let mut report = Value::Null;
+        while report["total"] != total {
+            assert!(Instant::now() < end, "{report}");
+            report = serde_json::from_str(&reports.next().unwrap().unwrap()).unwrap();
+        }
+    };
+    old.fill(50);
+    until(50);
+    fs::remove_file(&path).unwrap();
+    fs::rename(new.path("t_events"), &path).unwrap();
+    until(1000);
+    stat.0.kill().unwrap();
+    let mut said = String::new();
+    stat.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(said.contains("another region is pinned there now"), "{said}");
 }
 
 #[test]
