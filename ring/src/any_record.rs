@@ -13,7 +13,8 @@ use crate::protocol::is_any;
 /// bytes where they return records by value.
 ///
 /// ```
-/// use mapring::{AnyRecord, OpenOptions, Ring};
+/// use mapring::any::AnyRecord;
+/// use mapring::{OpenOptions, Ring};
 ///
 /// # let ring = Ring::<[u32; 3]>::create_memfd(8, 1)?;
 /// # ring.writer(0)?.push(&[1, 2, 3]);

@@ -147,11 +147,6 @@ mod text;
 #[cfg(not(loom))]
 pub mod time;
 
-pub use abi::Process;
-#[cfg(not(loom))]
-pub use any_record::AnyRecord;
-#[cfg(not(loom))]
-pub use bpf::MapUser;
 /// For the `mapring` command; not part of the API.
 #[cfg(all(not(loom), feature = "bpf"))]
 #[doc(hidden)]
@@ -159,13 +154,9 @@ pub use bpf::btf;
 #[cfg(not(loom))]
 pub use error::{Error, ErrorKind, ReadError, Result};
 #[cfg(all(not(loom), feature = "bpf"))]
-pub use handle::{AnyMap, Array, MapFacts, PerCpuCells, dispatch, globals};
+pub use handle::{Array, PerCpuCells, dispatch, globals};
 #[cfg(not(loom))]
-pub use handle::{
-    Cells, CellsWriter, Commands, CommandsWriter, Counters, CountersWriter, Full, GaugeReader, GaugeWindow,
-    Gauges, GaugesWriter, Histograms, HistogramsWriter, Latches, LatchesWriter, Ranking, SinceLastRead,
-    Snapshot, TopKey, TopKeys, TopKeysWriter, table,
-};
+pub use handle::{Cells, Commands, Counters, Gauges, Histograms, Latches, TopKeys, table};
 #[cfg(not(loom))]
 pub use histogram::Histogram;
 /// The version of libbpf-rs whose maps and objects this crate's functions take. Use it as `mapring::libbpf_rs`, or
@@ -237,20 +228,51 @@ pub use mapring_derive::Tagged;
 /// ```
 #[cfg(all(not(loom), feature = "derive"))]
 pub use mapring_derive::skeleton_records;
-pub use protocol::ring::{Loss, LossCause, ReadStats, Slot, Start};
+pub use protocol::ring::{Loss, ReadStats, Start};
 #[cfg(not(loom))]
 pub use record::Record;
 #[cfg(not(loom))]
 pub use region::{Access, OpenOptions, Refusal, Region, Source};
-#[cfg(all(not(loom), feature = "tokio"))]
-pub use ring::Events;
 #[cfg(not(loom))]
-pub use ring::{
-    Behind, Drain, DrainMerged, Event, Liveness, Merged, MergedStats, Reader, Ring, RingReader, Tailed,
-    Writer,
-};
+pub use ring::{Event, Merged, Reader, Ring, Tailed, Writer};
 #[cfg(not(loom))]
 pub use tagged::Tagged;
+
+/// Writers of each kind in userspace, which their handles make, and what they give out.
+#[cfg(not(loom))]
+pub mod writers {
+    pub use crate::handle::{
+        CellsWriter, CommandsWriter, CountersWriter, Full, GaugesWriter, HistogramsWriter, LatchesWriter,
+        TopKeysWriter,
+    };
+    pub use crate::protocol::ring::Slot;
+}
+
+/// What readers and handles return: iterators, counts, and values of gauges and top keys.
+#[cfg(not(loom))]
+pub mod reading {
+    pub use crate::handle::{GaugeReader, GaugeWindow, Ranking, SinceLastRead, TopKey};
+    pub use crate::protocol::ring::LossCause;
+    #[cfg(feature = "tokio")]
+    pub use crate::ring::Events;
+    pub use crate::ring::{Drain, DrainMerged, MergedStats};
+}
+
+/// Who writes a region, and who reads it.
+#[cfg(not(loom))]
+pub mod liveness {
+    pub use crate::abi::Process;
+    pub use crate::bpf::MapUser;
+    pub use crate::ring::{Behind, Liveness, RingReader};
+}
+
+/// Maps and records of any type, for tools that show what they do not know.
+#[cfg(not(loom))]
+pub mod any {
+    pub use crate::any_record::AnyRecord;
+    #[cfg(feature = "bpf")]
+    pub use crate::handle::{AnyMap, MapFacts};
+}
 
 /// Used by the code that this crate's macros generate.
 #[cfg(not(loom))]

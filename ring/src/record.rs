@@ -175,7 +175,7 @@ pub(crate) struct Compared {
     pub(crate) check: LayoutCheck,
     /// The expected type, if the region's records may be larger.
     pub(crate) open: Option<TypeId>,
-    /// Whether an [`AnyRecord`](crate::AnyRecord) may be larger than the region's records.
+    /// Whether an [`AnyRecord`](crate::any::AnyRecord) may be larger than the region's records.
     pub(crate) any: bool,
 }
 

@@ -4,10 +4,13 @@
 use std::fmt::Debug;
 use std::os::fd::AsFd;
 
+use mapring::reading::{Drain, GaugeReader};
+use mapring::writers::{
+    CellsWriter, CountersWriter, GaugesWriter, HistogramsWriter, LatchesWriter, TopKeysWriter,
+};
 use mapring::{
-    Cells, CellsWriter, Counters, CountersWriter, Drain, Error, Event, GaugeReader, Gauges, GaugesWriter,
-    Histogram, Histograms, HistogramsWriter, Latches, LatchesWriter, OpenOptions, ReadError, ReadStats,
-    Reader, Region, Ring, Source, TopKeys, TopKeysWriter, Writer,
+    Cells, Counters, Error, Event, Gauges, Histogram, Histograms, Latches, OpenOptions, ReadError, ReadStats,
+    Reader, Region, Ring, Source, TopKeys, Writer,
 };
 
 fn shared<T: Send + Sync + Debug>() {}

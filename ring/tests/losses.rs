@@ -5,8 +5,9 @@ use std::thread;
 use std::time::Duration;
 
 use mapring::abi::Tails;
+use mapring::reading::LossCause;
 use mapring::time::Clock;
-use mapring::{Loss, LossCause, ReadStats, Reader, Ring, Start, Tailed, Writer};
+use mapring::{Loss, ReadStats, Reader, Ring, Start, Tailed, Writer};
 
 /// Nanoseconds of the coarse clock, which readers read. The bounds below hold exactly for it, also where ticks are late.
 fn now() -> u64 {

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use bytemuck::{Pod, Zeroable};
 use mapring::abi::{Geometry, Kind, Preamble};
+use mapring::table::Snapshot;
 use mapring::{
     Access, Cells, Counters, Error, ErrorKind, Histogram, Histograms, Latches, OpenOptions, ReadError,
-    Refusal, Region, Ring, Snapshot, Start,
+    Refusal, Region, Ring, Start,
 };
 use rustix::fs::{MemfdFlags, memfd_create};
 

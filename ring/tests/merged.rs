@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mapring::time::Clock;
-use mapring::{Merged, Reader, Ring, Slot, Writer};
+use mapring::writers::Slot;
+use mapring::{Merged, Reader, Ring, Writer};
 
 /// Stamp, shard, number.
 type Item = [u64; 3];

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use mapring::{Cells, Counters, Latches, LatchesWriter, OpenOptions, Region, Ring};
+use mapring::writers::LatchesWriter;
+use mapring::{Cells, Counters, Latches, OpenOptions, Region, Ring};
 
 type Record = [u64; 7];
 

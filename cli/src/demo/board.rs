@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Result;
 use bytemuck::Zeroable;
 use crossbeam_utils::atomic::AtomicCell;
-use mapring::{Cells, CellsWriter, Ring, Writer};
+use mapring::writers::CellsWriter;
+use mapring::{Cells, Ring, Writer};
 
 use super::record::{CALLS, Cpu, Event};
 

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use bytemuck::Zeroable;
-use mapring::{Cells, CellsWriter, Counters, CountersWriter, OpenOptions, Region, Ring, Writer};
+use mapring::writers::{CellsWriter, CountersWriter};
+use mapring::{Cells, Counters, OpenOptions, Region, Ring, Writer};
 use rustix::fs::{Mode, OFlags, RawDir};
 use rustix::io::Errno;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use mapring::AnyMap;
+use mapring::any::AnyMap;
 
 use super::config::Config;
 use super::families::{Families, Part, What, value_of};
@@ -128,7 +128,7 @@ impl Sampler {
     fn look_at_loaders(&mut self) {
         let of = |(source, ..): &(Source, Place, Labels)| {
             let loader = source.target.region().and_then(|region| region.loader().ok()).flatten();
-            loader.map(mapring::Process::is_alive)
+            loader.map(mapring::liveness::Process::is_alive)
         };
         self.open.loaders = self.open.sources.iter().map(of).collect();
     }

@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 use mapring::abi::Kind as Of;
-use mapring::{Counters, Gauges, Histogram, Histograms, Start, TopKey, TopKeys};
+use mapring::reading::TopKey;
+use mapring::{Counters, Gauges, Histogram, Histograms, Start, TopKeys};
 
 use super::series::Number;
 use crate::regions::target::{Sort, Target};

@@ -6,7 +6,9 @@ use std::ops::Range;
 use std::path::Path;
 
 use anyhow::Result;
-use mapring::{LossCause, Process, Reader, Region, Ring, Start};
+use mapring::liveness::Process;
+use mapring::reading::LossCause;
+use mapring::{Reader, Region, Ring, Start};
 
 use super::event::{Event, Gap};
 use super::pins;

@@ -3,9 +3,10 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, ensure};
+use mapring::Loss;
 use mapring::abi::{Geometry, Tails};
 use mapring::btf::{Btf, Type};
-use mapring::{Loss, LossCause};
+use mapring::reading::LossCause;
 use serde::{Deserialize, Serialize};
 
 use super::summaries;

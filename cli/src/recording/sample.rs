@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use mapring::abi::Kind as RegionKind;
+use mapring::any::AnyMap;
 use mapring::time::Clock;
-use mapring::{AnyMap, Counters, Gauges, Histogram, Histograms, ReadError, TopKeys};
+use mapring::{Counters, Gauges, Histogram, Histograms, ReadError, TopKeys};
 
 use super::format::Sample;
 use super::output::{Files, Output};

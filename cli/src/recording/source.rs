@@ -32,13 +32,13 @@ pub(super) fn of(target: &Target, stamp: Option<usize>, every: Option<u64>) -> R
         Some(_) => (Vec::new(), None, None),
         None => types_of(target),
     };
-    let facts = target.map.as_ref().map(mapring::AnyMap::facts);
+    let facts = target.map.as_ref().map(mapring::any::AnyMap::facts);
     let mut source = Source {
         name: target.name(),
         kind,
         record: facts.as_ref().map_or(0, |map| map.value_size),
         entries: facts.as_ref().map_or(0, |map| map.max_entries),
-        shards: target.map.as_ref().and_then(mapring::AnyMap::cpus).map_or(1, <[usize]>::len),
+        shards: target.map.as_ref().and_then(mapring::any::AnyMap::cpus).map_or(1, <[usize]>::len),
         tails: None,
         stamp,
         value_type,

@@ -1,7 +1,8 @@
 //! Histograms, gauges and top keys in recordings: their values as words, and decoded. docs/recording.md describes the words.
 
 use mapring::abi::histogram::{BUCKETS, bucket, values};
-use mapring::{GaugeReader, GaugeWindow, Histogram, Ranking, ReadError};
+use mapring::reading::{GaugeReader, GaugeWindow, Ranking};
+use mapring::{Histogram, ReadError};
 
 use super::format::Kind;
 use crate::regions::value::Value;

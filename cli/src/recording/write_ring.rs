@@ -4,7 +4,8 @@ use std::os::fd::AsFd;
 
 use anyhow::{Result, bail, ensure};
 use mapring::abi::{Geometry, Kind, Tails};
-use mapring::{AnyRecord, OpenOptions, Region, Ring, Tailed, Writer};
+use mapring::any::AnyRecord;
+use mapring::{OpenOptions, Region, Ring, Tailed, Writer};
 
 use crate::regions::untyped::{Item, with_size};
 

@@ -9,7 +9,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use mapring::{AnyMap, ErrorKind, Source};
+use mapring::any::AnyMap;
+use mapring::{ErrorKind, Source};
 
 use super::text::printable;
 

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
-use mapring::{AnyMap, Start};
+use mapring::Start;
+use mapring::any::AnyMap;
 
 use super::find::Place;
 use super::target::Target;

@@ -6,8 +6,9 @@ use std::rc::Rc;
 
 use anyhow::{Context, Result};
 use mapring::abi::{Kind, Preamble};
+use mapring::any::AnyMap;
 use mapring::btf::{self, Btf};
-use mapring::{Access, AnyMap, Error, OpenOptions, Refusal, Region, Source};
+use mapring::{Access, Error, OpenOptions, Refusal, Region, Source};
 use serde::Serialize;
 
 use super::find::Place;
@@ -274,7 +275,7 @@ impl Facts {
         match region.programs() {
             Ok(programs) => {
                 let programs = programs.into_iter();
-                let program = |user: mapring::MapUser| Program {
+                let program = |user: mapring::liveness::MapUser| Program {
                     id: user.id,
                     name: printable(&user.name).into_owned(),
                     links: user.links,

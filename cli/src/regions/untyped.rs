@@ -5,9 +5,11 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use bytemuck::AnyBitPattern;
 use mapring::abi::{Kind, Tails};
+use mapring::any::{AnyMap, AnyRecord};
+use mapring::table::Snapshot;
 use mapring::{
-    AnyMap, AnyRecord, Cells, Event, Latches, Loss, Merged, PerCpuCells, ReadError, ReadStats, Reader,
-    Region, Ring, Snapshot, Start, Tailed,
+    Cells, Event, Latches, Loss, Merged, PerCpuCells, ReadError, ReadStats, Reader, Region, Ring, Start,
+    Tailed,
 };
 
 /// Evaluates an expression with `N` of the smallest [`AnyRecord`] that holds this many bytes; otherwise it is an error.

@@ -7,10 +7,11 @@ use mapring::abi::histogram::{BUCKETS, STRIDE, values};
 use mapring::abi::seq::{Slots, TRIES};
 use mapring::abi::top::WAYS;
 use mapring::abi::{Geometry, Kind};
+use mapring::any::AnyRecord;
 use mapring::protocol::ring::{NoRecord, Shard, SlotSource};
 use mapring::{
-    AnyRecord, Cells, Commands, Counters, Gauges, Histogram, Histograms, Latches, OpenOptions, ReadError,
-    Reader, Region, Ring, Start, TopKeys,
+    Cells, Commands, Counters, Gauges, Histogram, Histograms, Latches, OpenOptions, ReadError, Reader,
+    Region, Ring, Start, TopKeys,
 };
 use std::os::fd::AsFd;
 use std::time::Duration;

@@ -10,12 +10,10 @@ use anyhow::{Result, bail};
 use bytemuck::AnyBitPattern;
 use libbpf_rs::MapHandle;
 use libbpf_rs::libbpf_sys::BPF_F_RDONLY;
-use mapring::{
-    Cells, Counters, Latches, Reader, Region, Ring, Snapshot, Start,
-    globals::{Global, Globals, Variable},
-    table::{Guard, Seqlock, Table, TwoCopies},
-    time::{Basis, Clock, WallClock},
-};
+use mapring::globals::{Global, Globals, Variable};
+use mapring::table::{Guard, Seqlock, Snapshot, Table, TwoCopies};
+use mapring::time::{Basis, Clock, WallClock};
+use mapring::{Cells, Counters, Latches, Reader, Region, Ring, Start};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 use crate::{Filled, words_of};

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapHandle, Object};
-use mapring::{Access, Cells, Counters, ReadError, Refusal, Ring, Snapshot, Source, Start};
+use mapring::table::Snapshot;
+use mapring::{Access, Cells, Counters, ReadError, Refusal, Ring, Source, Start};
 use mapring_kernel_tests::skel::{BasicPortableSkelBuilder, BasicSkelBuilder};
 use mapring_kernel_tests::{
     Filled, PinDir, Runner, child, cpus, fitted, load, map, on_cpu, on_one_cpu, read_only, require_bpf,

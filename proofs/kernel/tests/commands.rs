@@ -12,7 +12,8 @@ use std::thread;
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{Link, MapCore, Object, ProgramMut};
 use mapring::globals::Globals;
-use mapring::{Access, Commands, CommandsWriter, Counters, ErrorKind, OpenOptions, Record, Refusal};
+use mapring::writers::CommandsWriter;
+use mapring::{Access, Commands, Counters, ErrorKind, OpenOptions, Record, Refusal};
 use mapring_kernel_tests::skel::{CommandsPortableSkelBuilder, CommandsSkelBuilder};
 use mapring_kernel_tests::{
     Order, PinDir, Runner, cpus, everywhere, fitted, load, map, on_cpu, read_only, require_bpf, sample_clock,

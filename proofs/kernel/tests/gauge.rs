@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapFlags, Object};
 use mapring::abi::gauge::VALUE_MAX;
-use mapring::{Access, GaugeWindow, Gauges, OpenOptions};
+use mapring::reading::GaugeWindow;
+use mapring::{Access, Gauges, OpenOptions};
 use mapring_kernel_tests::skel::{GaugePortableSkelBuilder, GaugeSkelBuilder};
 use mapring_kernel_tests::{
     Runner, cpus, fitted, load, map, on_cpu, on_one_cpu, read_only, require_bpf, sample_clock,

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapHandle};
+use mapring::globals::Globals;
 use mapring::loader::section;
-use mapring::{
-    Access, Error, ErrorKind, OpenOptions, ReadError, Record, Refusal, Snapshot, Source, globals::Globals,
-};
+use mapring::table::Snapshot;
+use mapring::{Access, Error, ErrorKind, OpenOptions, ReadError, Record, Refusal, Source};
 use mapring_kernel_tests::skel::GlobalsSkelBuilder;
 use mapring_kernel_tests::{
     Filled, PinDir, Runner, cpus, fitted, load, map, on_cpu, read_only, require_bpf, words_of,

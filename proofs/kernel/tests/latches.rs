@@ -7,7 +7,8 @@ use std::os::fd::AsFd;
 
 use libbpf_rs::Object;
 use libbpf_rs::skel::Skel;
-use mapring::{Access, ErrorKind, Latches, OpenOptions, ReadError, Refusal, Snapshot};
+use mapring::table::Snapshot;
+use mapring::{Access, ErrorKind, Latches, OpenOptions, ReadError, Refusal};
 use mapring_kernel_tests::skel::{LatchesPortableSkelBuilder, LatchesSkelBuilder};
 use mapring_kernel_tests::{Filled, Runner, fitted, load, map, read_only, require_bpf, update, words_of};
 

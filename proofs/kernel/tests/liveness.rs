@@ -13,8 +13,10 @@ use std::time::Duration;
 use bytemuck::{AnyBitPattern, Pod, Zeroable};
 use libbpf_rs::Object;
 use libbpf_rs::skel::Skel;
+use mapring::liveness::{Liveness, Process};
+use mapring::reading::LossCause;
 use mapring::time::Clock;
-use mapring::{Liveness, Loss, LossCause, Process, Reader, Ring, Tailed};
+use mapring::{Loss, Reader, Ring, Tailed};
 use mapring_kernel_tests::skel::LivenessSkelBuilder;
 use mapring_kernel_tests::{
     PinDir, PublicPins, Runner, child, cpus, fitted, load, map, on_cpu, read_only, require_bpf,

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{Link, Object};
-use mapring::{Access, Merged, MergedStats, Ring};
+use mapring::reading::MergedStats;
+use mapring::{Access, Merged, Ring};
 use mapring_kernel_tests::skel::{MergedSkelBuilder, NumaSkelBuilder, ResizableSkelBuilder};
 use mapring_kernel_tests::{
     Numbered, Runner, Stop, cpus, everywhere, fitted, load, map, on_cpu, push, read_only, require_bpf,

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, Object};
-use mapring::{Cells, OpenOptions, PerCpuCells, ReadError, Region, Ring, Snapshot, globals::Globals};
+use mapring::globals::Globals;
+use mapring::table::Snapshot;
+use mapring::{Cells, OpenOptions, PerCpuCells, ReadError, Region, Ring};
 use mapring_kernel_tests::skel::CopiesSkelBuilder;
 use mapring_kernel_tests::{
     Runner, cpus, fitted, kernel, load, map, on_cpu, read_only, require_bpf, skipped,

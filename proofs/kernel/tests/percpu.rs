@@ -8,10 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapType, Object, OpenObject};
-use mapring::{
-    Access, Cells, Counters, Error, ErrorKind, PerCpuCells, ReadError, Refusal, Region, Snapshot, Source,
-    cpus::{online_cpus, possible_cpus},
-};
+use mapring::cpus::{online_cpus, possible_cpus};
+use mapring::table::Snapshot;
+use mapring::{Access, Cells, Counters, Error, ErrorKind, PerCpuCells, ReadError, Refusal, Region, Source};
 use mapring_kernel_tests::skel::PercpuSkelBuilder;
 use mapring_kernel_tests::{
     Filled, PinDir, Runner, cpus, load, map, on_cpu, read_only, require_bpf, unfitted, without_batches,

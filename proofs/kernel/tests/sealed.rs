@@ -241,7 +241,7 @@ fn latches_are_written_by_system_call() {
                 writer.set(1, &words_of(n)).unwrap();
                 assert_eq!(
                     latches.snapshot(1).unwrap(),
-                    mapring::Snapshot { version: n, value: words_of(n) }
+                    mapring::table::Snapshot { version: n, value: words_of(n) }
                 );
             }
             drop(stop_at_end);

@@ -51,7 +51,7 @@ fn nobody_reads(pins: &PublicPins, total: u64, access: &str) {
             }
             "cells" => {
                 let value: Filled<14> = words_of(total - 1);
-                assert_eq!(body[1], format!("{:x?}", mapring::Snapshot { version: total, value }));
+                assert_eq!(body[1], format!("{:x?}", mapring::table::Snapshot { version: total, value }));
             }
             _ => {
                 let counts = body.iter().map(|line| line.parse::<u64>().unwrap());

@@ -12,12 +12,11 @@ use libbpf_rs::libbpf_sys::{BPF_F_MMAPABLE, BPF_F_RDONLY_PROG};
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapInfo, Object};
 use mapring::abi::{Geometry, Kind};
+use mapring::globals::{Global, Globals};
 use mapring::loader::section;
-use mapring::{
-    Access, Latches, LatchesWriter, OpenOptions, ReadError, Record, Snapshot, Source,
-    globals::{Global, Globals},
-    table::Seqlock,
-};
+use mapring::table::{Seqlock, Snapshot};
+use mapring::writers::LatchesWriter;
+use mapring::{Access, Latches, OpenOptions, ReadError, Record, Source};
 use mapring_kernel_tests::raw;
 use mapring_kernel_tests::skel::GlobalsSkelBuilder;
 use mapring_kernel_tests::{PinDir, fitted, load, require_bpf};

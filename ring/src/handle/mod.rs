@@ -32,7 +32,6 @@ pub use histograms::{Histograms, HistogramsWriter};
 pub use latches::{Latches, LatchesWriter};
 #[cfg(feature = "bpf")]
 pub use per_cpu::PerCpuCells;
-pub use table::Snapshot;
 pub use top::{Ranking, TopKey, TopKeys, TopKeysWriter};
 
 /// The functions that open a handle, the same for each. For typed handles they compare the record with the map's BTF.

@@ -119,7 +119,7 @@ impl TripleRead {
         first.wrapping_add_signed(0.clamp(middle.min(last), middle.max(last)))
     }
 
-    /// Copies the value that starts with word `word` of element `at` to `out`, of [any record](crate::AnyRecord) as much
+    /// Copies the value that starts with word `word` of element `at` to `out`, of [any record](crate::any::AnyRecord) as much
     /// as the element has. Returns whether it is whole: whether the first and the last copy have the same sequence.
     pub fn take<T: AnyBitPattern>(&self, at: usize, word: usize, out: &mut T) -> bool {
         let element = at * self.words..(at + 1) * self.words;

@@ -209,7 +209,7 @@ pub(super) const fn words_of<T>() -> usize {
     size_of::<T>().div_ceil(WORD)
 }
 
-/// Whether a `T` is an [`AnyRecord`](crate::AnyRecord), or such a record with a tail: only its first bytes are copied, as
+/// Whether a `T` is an [`AnyRecord`](crate::any::AnyRecord), or such a record with a tail: only its first bytes are copied, as
 /// many as the view of the memory has. For the compiler to decide, it is so for all types that are aligned to more than
 /// a word.
 #[inline]
@@ -297,7 +297,7 @@ impl<'a> WordsMut<'a> {
     }
 
     /// Writes a value that starts with word `at`, by relaxed stores of whole words. Fills the rest of its last word
-    /// with zeros. Of [any record](crate::AnyRecord) it writes what this view has.
+    /// with zeros. Of [any record](crate::any::AnyRecord) it writes what this view has.
     ///
     /// # Panics
     /// If the value reaches beyond this view.

@@ -52,7 +52,7 @@ impl OpenOptions {
         Self { expected: Some(Expected::of::<T>(None)), ..self }
     }
 
-    /// Accepts [`AnyRecord`](crate::AnyRecord) as the type of handles that are made by `from_region`, whatever the type
+    /// Accepts [`AnyRecord`](crate::any::AnyRecord) as the type of handles that are made by `from_region`, whatever the type
     /// and size of the records.
     pub fn any_record(self) -> Self {
         Self { any_record: true, ..self }

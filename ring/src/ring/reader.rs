@@ -256,7 +256,8 @@ impl<T: AnyBitPattern> Reader<T> {
     /// [`take_error`](Self::take_error) returns the error, and a later call of this method includes the drops.
     ///
     /// ```
-    /// # use mapring::{LossCause, Ring};
+    /// # use mapring::reading::LossCause;
+    /// # use mapring::Ring;
     /// let ring = Ring::<u64>::create_memfd(4, 1)?;
     /// let (writer, mut reader) = (ring.writer(0)?, ring.reader());
     /// (0..10).for_each(|n| { writer.push(&n); });

@@ -5,9 +5,9 @@
 
 use std::os::fd::AsFd;
 
+use mapring::writers::CellsWriter;
 use mapring::{
-    Cells, CellsWriter, Commands, Counters, Gauges, Latches, OpenOptions, Region, Ring, Tailed, TopKeys,
-    Writer,
+    Cells, Commands, Counters, Gauges, Latches, OpenOptions, Region, Ring, Tailed, TopKeys, Writer,
 };
 use mapring_hostile_tests::Record;
 use nix::sys::ptrace;

@@ -2,9 +2,9 @@
 
 use mapring::abi::gauge::words;
 use mapring::abi::top::OTHER;
-use mapring::{
-    Cells, Counters, GaugeReader, GaugeWindow, Gauges, Latches, OpenOptions, ReadError, Snapshot, TopKeys,
-};
+use mapring::reading::{GaugeReader, GaugeWindow};
+use mapring::table::Snapshot;
+use mapring::{Cells, Counters, Gauges, Latches, OpenOptions, ReadError, TopKeys};
 use mapring_hostile_tests::{Memory, Record};
 
 use super::{at_every_store, kill, next};

@@ -104,7 +104,7 @@ fn survive(object: &Object) {
     assert_eq!(readers.map(|reader| (reader.lost(), reader.position(cpu))), [(0, Some(49)); 2]);
 }
 
-fn latch_writer(object: &Object) -> mapring::LatchesWriter<Record> {
+fn latch_writer(object: &Object) -> mapring::writers::LatchesWriter<Record> {
     let region = OpenOptions::new().write(true).open(fd(object, "latches"));
     // The preamble may be overwritten at this moment.
     let region = region.or_else(|_| OpenOptions::new().write(true).open(fd(object, "latches")));

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use libbpf_rs::Object;
 use libbpf_rs::skel::Skel;
+use mapring::globals::Globals;
 use mapring::loader::section;
-use mapring::{Cells, Counters, PerCpuCells, ReadError, Ring, Snapshot, globals::Globals};
+use mapring::table::Snapshot;
+use mapring::{Cells, Counters, PerCpuCells, ReadError, Ring};
 use mapring_kernel_tests::skel::{ConformanceSkelBuilder, NumaSkelBuilder, ResizableSkelBuilder};
 use mapring_kernel_tests::{
     Numbered, PinDir, Runner, Seen, cpus, fitted, load, map, on_cpu, require_bpf, watching_us, written_by_all,

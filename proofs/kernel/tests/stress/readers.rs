@@ -3,7 +3,8 @@
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use mapring::{Cells, Counters, Latches, ReadStats, Reader, Record, Ring, Snapshot, Start};
+use mapring::table::Snapshot;
+use mapring::{Cells, Counters, Latches, ReadStats, Reader, Record, Ring, Start};
 
 /// `struct item`: words computed from ticket and writer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable, Record)]

@@ -9,7 +9,8 @@ use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use libbpf_rs::{Link, Object, ProgramMut, UprobeOpts};
-use mapring::{Latches, LatchesWriter};
+use mapring::Latches;
+use mapring::writers::LatchesWriter;
 use mapring_kernel_tests::{Runner, SlowPages, cpus, on_cpu, sample_clock};
 
 use crate::counted::states;
