@@ -184,10 +184,10 @@ static CHECKS: &[Check] = &[
             }),
         )
         .prove(11, FAULTS, Line("MAPRING_FAULTS_ERRNOS=EPERM,ENOMEM,EINTR,EAGAIN,EINVAL cargo test -p mapring-hostile-tests --features bpf --test faults -- --nocapture")),
-    check("vm", "the tests of the real kernel on other kernels, under QEMU; some of them on three more kernels")
+    check("vm", "the tests of the real kernel on other kernels, under QEMU; some of them on four more kernels")
         .test(
-            &[Tools, Machines(vm::STEP), Machines(vm::STEP_MORE)],
-            code("cargo xtask vm 6.12-preempt 5.10; cargo xtask vm sid 6.12-rt 6.1 5.15 -- flight:: claim …", |tools| vm::step(&[vm::STEP, vm::STEP_MORE], tools.context("no tools")?)),
+            &[Tools, Machines(vm::STEPS)],
+            code("cargo xtask vm 6.12-preempt 5.10; cargo xtask vm sid 6.12-rt 6.1 -- flight:: claim …; cargo xtask vm 5.15 -- flight::", |tools| vm::step(vm::STEPS, tools.context("no tools")?)),
         )
         .only_in_all(),
     check("assembly", "machine code of the hot paths: barriers there, locks and calls not")
@@ -204,7 +204,7 @@ static CHECKS: &[Check] = &[
         .only_in_all(),
     check("vm-aarch64", "some tests of the real kernel on aarch64 kernels")
         .test(
-            &[Tools, Aarch64, Machines(vm::STEP_ARM)],
+            &[Tools, Aarch64, Machines(&[vm::STEP_ARM])],
             code(vm::STEP_ARM, |tools| vm::step(&[vm::STEP_ARM], tools.context("no tools")?)),
         )
         .only_in_all(),

@@ -18,7 +18,7 @@ pub(crate) enum Need {
     /// A nightly Rust with these components.
     Nightly(&'static [&'static str]),
     /// QEMU, and the kernels that this command boots.
-    Machines(&'static str),
+    Machines(&'static [&'static str]),
     /// A compiler and an emulator for aarch64.
     Aarch64,
     /// Prometheus and others, fetched for the tests of the export.
@@ -76,7 +76,7 @@ impl Machine {
             Need::Bpf => Some(privilege::obstacles().join("\n")).filter(|obstacles| !obstacles.is_empty()),
             Need::OldestRust => self.oldest_rust.get_or_init(|| said(toolchains::oldest())).clone().err(),
             Need::Nightly(components) => said(toolchains::nightly(components)).err(),
-            Need::Machines(line) => vm::obstacle(line),
+            Need::Machines(lines) => lines.iter().find_map(|line| vm::obstacle(line)),
             Need::Aarch64 => aarch64::obstacle(),
             Need::Servers => servers::obstacle(),
             Need::Strace => setup::no_strace(),

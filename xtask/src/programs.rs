@@ -1,6 +1,6 @@
 //! Test programs: built by cargo, and run several at a time, which cargo does not do.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::thread;
@@ -40,17 +40,25 @@ pub(crate) struct Job {
 /// Builds the test programs of a `cargo test`.
 pub(crate) fn build(cargo: &mut Command) -> Result<Vec<Program>> {
     cargo.args(["--no-run", "--message-format=json-render-diagnostics"]).stderr(Stdio::inherit());
-    let messages = cmd::output(cargo)?;
-    let messages = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let programs = messages.filter(|message| message["profile"]["test"] == true).filter_map(|message| {
-        let text = |value: &serde_json::Value| Some(value.as_str()?.to_owned());
-        Some(Program {
-            name: text(&message["target"]["name"])?,
-            path: text(&message["executable"])?.into(),
-            package: PathBuf::from(text(&message["manifest_path"])?).parent()?.to_owned(),
-        })
-    });
-    Ok(programs.collect())
+    Ok(in_messages(&cmd::output(cargo)?).0)
+}
+
+/// The programs in cargo's messages: tests, and the paths of others.
+pub(crate) fn in_messages(messages: &str) -> (Vec<Program>, Vec<PathBuf>) {
+    let (mut tests, mut others) = (Vec::new(), Vec::new());
+    for message in messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()) {
+        let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+        let Some(path) = text(&message["executable"]).map(PathBuf::from) else { continue };
+        if message["profile"]["test"] != true {
+            others.push(path);
+        } else if let (Some(name), Some(manifest)) =
+            (text(&message["target"]["name"]), text(&message["manifest_path"]))
+            && let Some(package) = Path::new(&manifest).parent()
+        {
+            tests.push(Program { name, path, package: package.to_owned() });
+        }
+    }
+    (tests, others)
 }
 
 /// Runs jobs, `at_once` of them at a time. Prints a line for each, and the output of those that fail. Fails if one does.
@@ -142,4 +150,21 @@ impl Tests {
 /// The CPUs that this process can use.
 pub(crate) fn cpus() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cargos_messages_name_tests_and_programs() {
+        let messages = r#"{"reason":"compiler-artifact","target":{"name":"libc"},"profile":{"test":false},"executable":null}
+{"reason":"compiler-artifact","manifest_path":"/b/Cargo.toml","target":{"name":"a"},"profile":{"test":true},"executable":"/t/a-1"}
+{"reason":"compiler-artifact","manifest_path":"/b/Cargo.toml","target":{"name":"c"},"profile":{"test":false},"executable":"/t/c"}
+{"reason":"build-finished","success":true}"#;
+        let (tests, others) = in_messages(messages);
+        let [test] = &tests[..] else { panic!("{} tests", tests.len()) };
+        assert_eq!((&*test.name, &*test.path, &*test.package), ("a", Path::new("/t/a-1"), Path::new("/b")));
+        assert_eq!(others, [Path::new("/t/c")]);
+    }
 }

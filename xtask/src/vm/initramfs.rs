@@ -12,6 +12,7 @@ use super::cpio::Archive;
 use super::cross::Cross;
 use super::protocol::{PLAN, Plan, TestBinary};
 use crate::cmd;
+use crate::programs::{self, Program};
 use crate::setup::Tools;
 
 /// Builds the kernel tests.
@@ -35,7 +36,7 @@ pub(crate) struct Built {
 
 /// Builds the tests as `cargo xtask test kernel` does, or for another processor.
 pub(crate) fn build(tools: &Tools, cross: Option<&Cross>) -> Result<Built> {
-    let cargo = |line: &str| {
+    let cargo = |line: &str| -> Result<Built> {
         let mut cargo = cmd::line(line);
         cargo.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
         tools.export(&mut cargo);
@@ -43,7 +44,10 @@ pub(crate) fn build(tools: &Tools, cross: Option<&Cross>) -> Result<Built> {
             cross.export(&mut cargo);
         }
         cmd::announce(&cargo);
-        built(&cmd::output(&mut cargo)?)
+        let (mut tests, programs) = programs::in_messages(&cmd::output(&mut cargo)?);
+        tests.sort_by(|a, b| a.name.cmp(&b.name));
+        let tests = tests.into_iter().map(|Program { name, path, .. }| TestBinary { name, path }).collect();
+        Ok(Built { tests, programs, ..Built::default() })
     };
     let mut all = cargo(TESTS)?;
     if let Some(cross) = cross {
@@ -61,23 +65,6 @@ pub(crate) fn build(tools: &Tools, cross: Option<&Cross>) -> Result<Built> {
         }
     }
     Ok(all)
-}
-
-/// The executables in cargo's messages.
-fn built(messages: &str) -> Result<Built> {
-    let mut built = Built::default();
-    for message in messages.lines() {
-        let message: serde_json::Value = serde_json::from_str(message).context("cargo's messages")?;
-        let Some(path) = message["executable"].as_str().map(PathBuf::from) else { continue };
-        if message["profile"]["test"] == true {
-            let name = message["target"]["name"].as_str().context("a target has a name")?.to_owned();
-            built.tests.push(TestBinary { name, path });
-        } else {
-            built.programs.push(path);
-        }
-    }
-    built.tests.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(built)
 }
 
 /// The archive for the kernel to unpack. Programs keep their paths, since tests contain paths of other programs.
@@ -137,18 +124,6 @@ fn loaded(said: &str) -> Option<BTreeSet<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn cargos_messages_name_tests_and_programs() {
-        let messages = r#"{"reason":"compiler-artifact","target":{"name":"libc"},"profile":{"test":false},"executable":null}
-{"reason":"compiler-artifact","target":{"name":"b"},"profile":{"test":true},"executable":"/t/b-1"}
-{"reason":"compiler-artifact","target":{"name":"a"},"profile":{"test":true},"executable":"/t/a-1"}
-{"reason":"compiler-artifact","target":{"name":"child"},"profile":{"test":false},"executable":"/t/child"}
-{"reason":"build-finished","success":true}"#;
-        let built = built(messages).unwrap();
-        assert_eq!(built.tests.iter().map(|test| &*test.name).collect::<Vec<_>>(), ["a", "b"]);
-        assert_eq!(built.programs, [Path::new("/t/child")]);
-    }
 
     #[test]
     fn libraries_are_where_the_loader_finds_them() {
