@@ -17,7 +17,7 @@ pub(crate) enum Need {
     OldestRust,
     /// A nightly Rust with these components.
     Nightly(&'static [&'static str]),
-    /// QEMU, and the kernels that this command boots.
+    /// QEMU, and the kernels that these commands boot.
     Machines(&'static [&'static str]),
     /// A compiler and an emulator for aarch64.
     Aarch64,
