@@ -12,6 +12,8 @@ use mapring::{
     Tailed,
 };
 
+use super::in_order::InOrder;
+
 /// Evaluates an expression with `N` of the smallest [`AnyRecord`] that holds this many bytes; otherwise it is an error.
 /// Small ones are faster to copy, and each takes seconds to compile.
 macro_rules! with_size {
@@ -103,11 +105,14 @@ pub(crate) fn records(
     if first.geometry().tails().is_some() {
         let bytes = bytes.saturating_sub(Tails::PREFIX);
         return with_size!(bytes, N => {
-            let ring = Ring::<Tailed<AnyRecord<N>>>::from_region(first.clone())?;
-            Ok(Box::new(WithTails { reader: ring.reader_from(start), bytes }))
+            let reader = Ring::<Tailed<AnyRecord<N>>>::from_region(first.clone())?.reader_from(start);
+            Ok(match fitting(stamp, bytes) {
+                Some(stamp) => Box::new(InOrder::new(reader, bytes, stamp)) as Box<dyn Records>,
+                None => Box::new(WithTails { reader, bytes }),
+            })
         });
     }
-    let stamp = stamp.filter(|at| at.checked_add(8).is_some_and(|end| end <= bytes));
+    let stamp = fitting(stamp, bytes);
     with_size!(bytes, N => {
         let ring = match regions {
             [(0, region)] if !region.geometry().is_of_cpu() => Ring::from_region(region.clone())?,
@@ -132,6 +137,11 @@ pub(crate) fn table(region: &Region) -> Result<Box<dyn Table>> {
     }))
 }
 
+/// The offset of a stamp, if records of this size have it.
+fn fitting(stamp: Option<usize>, bytes: usize) -> Option<usize> {
+    stamp.filter(|at| at.checked_add(8).is_some_and(|end| end <= bytes))
+}
+
 /// Records in the order of each shard.
 struct Plain<const N: usize> {
     reader: Reader<AnyRecord<N>>,
@@ -153,7 +163,7 @@ struct Ordered<const N: usize, F> {
 
 /// The naps between two looks, as the library's readers take them.
 const SHORT: Duration = Duration::from_micros(50);
-const LONG: Duration = Duration::from_millis(1);
+pub(super) const LONG: Duration = Duration::from_millis(1);
 
 /// The methods that readers have in common.
 macro_rules! common {
@@ -240,7 +250,7 @@ fn item<'a, const N: usize>(
     Item { shard: event.shard, ticket: event.ticket, bytes: event.record.bytes(bytes), tail }
 }
 
-fn positions<T: AnyBitPattern>(reader: &Reader<T>) -> Vec<(usize, u64)> {
+pub(super) fn positions<T: AnyBitPattern>(reader: &Reader<T>) -> Vec<(usize, u64)> {
     reader.shards().filter_map(|shard| Some((shard, reader.position(shard)?))).collect()
 }
 

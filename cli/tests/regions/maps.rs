@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::time::Instant;
 
 use mapring::Region;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde_json::{Value, json};
 
 use super::common::{DEADLINE, Running, command};
@@ -144,6 +145,27 @@ fn tail_filters_and_shows_losses() {
     assert!(people.contains("] ns=") && people.contains(" pid=37 "), "{people}");
     let names = lines(&mapring(&["tail", &loaded.path("t_names"), "--no-follow", "--json"]));
     assert_eq!((&names[0]["tail"], &names[0]["record"]["number"]), (&json!("a tail"), &json!(8)));
+}
+
+#[test]
+fn records_with_tails_of_several_cpus_come_in_order() {
+    let Some(loaded) = Loaded::new() else { return };
+    let all = sched_getaffinity(None).unwrap();
+    let cpus: Vec<_> = (0..CpuSet::MAX_CPU).filter(|cpu| all.is_set(*cpu)).take(2).collect();
+    for cpu in cpus.iter().cycle().take(8) {
+        let mut one = CpuSet::new();
+        one.set(*cpu);
+        sched_setaffinity(None, &one).unwrap();
+        loaded.fill(1);
+    }
+    sched_setaffinity(None, &all).unwrap();
+    let records = lines(&mapring(&["tail", &loaded.path("t_names"), "--no-follow", "--json"]));
+    let of = |field: &str| records.iter().map(|line| line[field].as_u64().unwrap()).collect::<Vec<_>>();
+    let stamps: Vec<_> = records.iter().map(|line| line["record"]["ns"].as_u64().unwrap()).collect();
+    assert!(stamps.len() == 8 && stamps.is_sorted(), "{stamps:?}");
+    let shards: Vec<_> = cpus.iter().cycle().take(8).map(|cpu| *cpu as u64).collect();
+    assert_eq!(of("shard"), shards);
+    assert!(records.iter().all(|line| line["tail"] == "a tail"));
 }
 
 #[test]
