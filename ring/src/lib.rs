@@ -91,9 +91,11 @@
 //!
 //! [`abi`] (pure functions: the place of everything in a region) → `protocol` (the algorithms, on any words of
 //! memory) → regions (a mapped BPF map, a BPF map read by system calls, a memfd) → the handles [`Ring`], [`Cells`],
-//! [`Counters`], [`Histograms`], [`Gauges`], [`TopKeys`], [`Latches`], [`Commands`], and for BPF only `PerCpuCells`, `Globals` and
-//! `Dispatch`. Each layer uses only those to
-//! its left.
+//! [`Counters`], [`Histograms`], [`Gauges`], [`TopKeys`], [`Latches`], [`Commands`], and for BPF only `PerCpuCells`,
+//! `Globals` and `Dispatch`. Each layer uses only those to its left.
+//!
+//! The root has the handles and what most programs name. The rest is in [`writers`], [`reading`], [`liveness`], [`record`],
+//! [`table`], [`tagged`], [`time`] and [`any`].
 //!
 //! # Cargo features
 //!
