@@ -94,8 +94,8 @@
 //! [`Counters`], [`Histograms`], [`Gauges`], [`TopKeys`], [`Latches`], [`Commands`], and for BPF only `PerCpuCells`,
 //! `Globals` and `Dispatch`. Each layer uses only those to its left.
 //!
-//! The root has the handles and what most programs name. The rest is in [`writers`], [`reading`], [`liveness`], [`record`],
-//! [`table`], [`tagged`], [`time`] and [`any`].
+//! The root has the handles and what most programs name. The rest is in [`writers`], [`reading`], [`liveness`],
+//! [`record`](mod@record), [`table`], [`tagged`], [`time`] and [`any`].
 //!
 //! # Cargo features
 //!
