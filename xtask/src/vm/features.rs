@@ -68,9 +68,13 @@ pub(crate) const FEATURES: [Feature; 14] = [
         without: "`loader::prepare` refuses them, and says what to do; single writers on x86-64, counters, \
                   latches, readers and writers in userspace work (see below)",
         refused: |said| {
-            ["BPF_STX uses reserved fields", "claims by fetching atomics", "NoFetchingAtomics"]
-                .iter()
-                .any(|words| said.contains(words))
+            let words = [
+                "BPF_STX uses reserved fields",
+                "claims by fetching atomics",
+                "NoFetchingAtomics",
+                "the flight recorder needs Linux 5.15",
+            ];
+            words.iter().any(|words| said.contains(words))
         },
         probe: || atomic(STACK, 1, FETCH_ADD).and_then(|()| atomic(STACK, 1, COMPARE_EXCHANGE)),
     },
