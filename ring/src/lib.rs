@@ -260,7 +260,7 @@ pub mod reading {
     pub use crate::ring::{Drain, DrainMerged, MergedStats};
 }
 
-/// Who writes a region, and who reads it.
+/// The writers and readers of a region, and whether they are still there.
 #[cfg(not(loom))]
 pub mod liveness {
     pub use crate::abi::Process;

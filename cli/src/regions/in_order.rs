@@ -9,7 +9,7 @@ use mapring::any::AnyRecord;
 use mapring::time::Clock;
 use mapring::{Loss, Merged, ReadStats, Reader, Tailed};
 
-use super::untyped::{Item, LONG, Records, positions};
+use super::untyped::{Item, LONG, Records, counted, positions};
 
 /// How long a record waits for earlier ones of other shards.
 const DELAY: Duration = Merged::<(), ()>::DELAY;
@@ -69,19 +69,5 @@ impl<const N: usize> Records for InOrder<N> {
         Ok(())
     }
 
-    fn stats(&self) -> ReadStats {
-        self.reader.stats()
-    }
-
-    fn positions(&self) -> Vec<(usize, u64)> {
-        positions(&self.reader)
-    }
-
-    fn take_losses(&mut self) -> Vec<Loss> {
-        self.reader.take_losses()
-    }
-
-    fn take_error(&mut self) -> Option<mapring::Error> {
-        self.reader.take_error()
-    }
+    counted!();
 }

@@ -165,14 +165,9 @@ struct Ordered<const N: usize, F> {
 const SHORT: Duration = Duration::from_micros(50);
 pub(super) const LONG: Duration = Duration::from_millis(1);
 
-/// The methods that readers have in common.
-macro_rules! common {
+/// What all readers have in common that have a field `reader`.
+macro_rules! counted {
     () => {
-        fn wait(&mut self, timeout: Duration) -> Result<()> {
-            self.reader.wait(timeout)?;
-            Ok(())
-        }
-
         fn stats(&self) -> ReadStats {
             self.reader.stats()
         }
@@ -188,6 +183,20 @@ macro_rules! common {
         fn take_error(&mut self) -> Option<mapring::Error> {
             self.reader.take_error()
         }
+    };
+}
+
+pub(super) use counted;
+
+/// The same, and their way to wait.
+macro_rules! common {
+    () => {
+        fn wait(&mut self, timeout: Duration) -> Result<()> {
+            self.reader.wait(timeout)?;
+            Ok(())
+        }
+
+        counted!();
     };
 }
 

@@ -162,15 +162,13 @@ impl<'a> Words<'a> {
     #[inline]
     pub fn copy_pairs(&self, at: usize, out: &mut [[u8; 2 * WORD]]) {
         self.check(at, 2 * out.len());
-        let mut done = 0;
         if pairs::ARE_FASTER {
             // SAFETY: `at` and all words of `out` from there are in this view, as was checked.
             let from = unsafe { self.base.add(at) };
             // SAFETY: `from_raw` guarantees that the words can be read, and only this function accesses `out`.
-            unsafe { pairs::copy_pairs(from, out.as_mut_ptr().cast(), out.len()) };
-            done = out.len();
+            return unsafe { pairs::copy_pairs(from, out.as_mut_ptr().cast(), out.len()) };
         }
-        for (i, pair) in out.iter_mut().enumerate().skip(done) {
+        for (i, pair) in out.iter_mut().enumerate() {
             for (word, to) in pair.as_chunks_mut::<WORD>().0.iter_mut().enumerate() {
                 *to = self.word(at + 2 * i + word).load(Ordering::Relaxed).to_ne_bytes();
             }

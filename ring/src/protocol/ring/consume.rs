@@ -39,7 +39,7 @@ pub trait SlotSource {
         published: u64,
         out: &mut T,
     ) -> Result<(), NoRecord>;
-    /// Says that the slots from that of `t` on will be read soon, and were not read yet.
+    /// Tells the machine that slots will be read soon: that of ticket `t`, and those after it.
     fn prefetch(&self, _t: u64) {}
     /// Calls `f` with this or a copy of it, if that lets the compiler keep the original in registers.
     fn apart<R>(&mut self, f: impl FnOnce(&mut Self) -> R) -> R {

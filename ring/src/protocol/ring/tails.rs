@@ -83,7 +83,7 @@ impl Area {
     #[inline]
     pub fn copy<'o>(&self, words: Words<'_>, at: u64, len: u64, out: &'o mut [u8]) -> Option<&'o [u8]> {
         let len = usize::try_from(len).ok().filter(|_| len <= self.longest)?;
-        // Whole pairs: what follows the tail up to there is no other's.
+        // Whole pairs of words: each tail takes a multiple of them.
         let (pairs, _) = out.get_mut(..len.next_multiple_of(PAIR))?.as_chunks_mut::<PAIR>();
         words.copy_pairs(self.first + self.word(at), pairs);
         fence(Ordering::Acquire); // SYNC overwrite: pairs with the fence in `ShardMut::claim`
