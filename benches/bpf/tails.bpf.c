@@ -124,7 +124,16 @@ static __always_inline void with_dynptr(__u64 n, const void *from)
 	bpf_ringbuf_submit_dynptr(&to, BPF_RB_NO_WAKEUP);
 }
 
+/* Only the helper that all of them call. */
+static __always_inline void with_nothing(__u64 n, const void *from)
+{
+	__u64 bytes;
+
+	in_scratch(n, from, &bytes);
+}
+
 PRODUCER(tails_mapring, with_tail)
+PRODUCER(tails_helper, with_nothing)
 PRODUCER(tails_reserve, with_reserve)
 PRODUCER(tails_output, with_output)
 PRODUCER(tails_dynptr, with_dynptr)

@@ -40,6 +40,7 @@ MAPRING_RESIZABLE_RING(moving, struct narrow, 2);
 MAPRING_NUMA_RING(placed2, struct narrow, 2);
 MAPRING_NUMA_RING(placed4, struct narrow, 4);
 MAPRING_RING_WITH_TAILS(tails4, struct narrow, 4, 64, 128);
+MAPRING_RING_WITH_TAILS(tails16, struct narrow, 16, 64, 1024);
 MAPRING_CELL(cell, struct wide);
 MAPRING_COUNTERS(counters, 2);
 MAPRING_HISTOGRAMS(histogram, 2);
@@ -114,19 +115,23 @@ PROGRAMS(narrow, placed2)
 PROGRAMS(narrow, placed4)
 
 /* A tail of ctx[1] bytes. Writes both ends of its space, as a helper may that fails. */
-SEC("syscall")
-int push_tails4(__u64 *ctx)
-{
-	void *tail;
-	struct narrow *record = mapring_reserve_with_tail(&tails4, &tail);
+#define PUSH_WITH_TAIL(ring)                                                         \
+	SEC("syscall")                                                               \
+	int push_##ring(__u64 *ctx)                                                  \
+	{                                                                            \
+		void *tail;                                                          \
+		struct narrow *record = mapring_reserve_with_tail(&ring, &tail);     \
+                                                                                     \
+		if (!record)                                                         \
+			return -1;                                                   \
+		fill_narrow(record, ctx);                                            \
+		((volatile __u64 *)tail)[0] = ctx[0];                                \
+		((volatile __u64 *)tail)[7] = ctx[0];                                \
+		return mapring_commit_with_tail(&ring, record, ctx[1]);              \
+	}
 
-	if (!record)
-		return -1;
-	fill_narrow(record, ctx);
-	((volatile __u64 *)tail)[0] = ctx[0];
-	((volatile __u64 *)tail)[7] = ctx[0];
-	return mapring_commit_with_tail(&tails4, record, ctx[1]);
-}
+PUSH_WITH_TAIL(tails4)
+PUSH_WITH_TAIL(tails16)
 
 /* ctx[1] is the index. */
 SEC("syscall")

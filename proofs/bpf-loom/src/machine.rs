@@ -87,6 +87,11 @@ impl<'a> Machine<'a> {
         }
     }
 
+    /// The program.
+    pub fn program(&self) -> &'a Program {
+        self.program
+    }
+
     /// The next instruction.
     pub fn pc(&self) -> usize {
         self.pc

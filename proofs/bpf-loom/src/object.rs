@@ -25,7 +25,7 @@ pub const MAP_HANDLE: u64 = 0x4d << 56;
 /// is the offset from its start.
 pub const GLOBAL_HANDLE: u64 = 0x47 << 56;
 /// The address of one of the kernel's functions.
-const KERNEL_FUNCTION: u64 = 0x4b << 56;
+pub(crate) const KERNEL_FUNCTION: u64 = 0x4b << 56;
 
 /// The address of the loader's constant, which is 0 in the models, and its name.
 pub const LOADER_CONSTANT: u64 = 0x4c << 56;

@@ -2,6 +2,8 @@
 //! each other at every access, with a production reader; and mutants of the tails' part, which must fail. The machine
 //! keeps the order of accesses here.
 
+use std::sync::Arc;
+
 use mapring::abi::{Geometry, Kind, Preamble, Tails};
 use mapring::protocol::ring::tails::{Area, TailsMut};
 use mapring::protocol::ring::{Cursor, Place, Shard, ShardMut, Step};
@@ -17,12 +19,10 @@ use crate::trace::Trace;
 mod alike;
 mod meet;
 
-/// `tails4` in `bpf/programs.bpf.c`: two of the longest tails fill the area.
+/// The longest tail.
 pub const LONGEST: u64 = 64;
 /// A short tail.
 pub const SHORT: u64 = 8;
-const CAPACITY: u64 = 2 * LONGEST;
-const SLOTS: usize = 4;
 
 /// The header of the shard, and the words of drops in it: how often no slot was free, and when that was.
 const HEADER: usize = Preamble::WORDS;
@@ -35,7 +35,10 @@ const HIGH: usize = TAILS + 1;
 const GRANTED: usize = TAILS + 2;
 const NO_SPACE: usize = TAILS + 3;
 const TOO_LONG: usize = TAILS + 4;
+const BESIDE: usize = TAILS + 5;
 const ACTIVE: usize = TAILS + 8;
+/// Set in the first entry by a program that moves NEXT in the guard.
+const MOVING: u64 = 2;
 /// The slots, and the words of one: sequence, position, length, record.
 const FIRST_SLOT: usize = ACTIVE + Tails::WRITERS;
 const SLOT: usize = 4;
@@ -45,18 +48,30 @@ pub struct Ring {
     map: Map,
     place: Place,
     area: Area,
+    slots: usize,
+    capacity: u64,
 }
 
 impl Default for Ring {
+    /// `tails4` in `bpf/programs.bpf.c`: two of the longest tails fill the area.
     fn default() -> Self {
-        let tails = Tails::new(LONGEST, CAPACITY).unwrap();
-        let geometry = Geometry::new(Kind::Ring, 24, SLOTS as u64, 1).unwrap().with_tails(tails).unwrap();
-        let (place, area) = (Place::new(&geometry, 0), Area::new(&geometry, 0).unwrap());
-        Self { map: Map::new("tails4", &geometry), place, area }
+        Self::new("tails4", 4, 2 * LONGEST)
     }
 }
 
 impl Ring {
+    fn new(name: &'static str, slots: usize, capacity: u64) -> Self {
+        let tails = Tails::new(LONGEST, capacity).unwrap();
+        let geometry = Geometry::new(Kind::Ring, 24, slots as u64, 1).unwrap().with_tails(tails).unwrap();
+        let (place, area) = (Place::new(&geometry, 0), Area::new(&geometry, 0).unwrap());
+        Self { map: Map::new(name, &geometry), place, area, slots, capacity }
+    }
+
+    /// `tails16`, where no program is in the way of another.
+    fn roomy() -> Self {
+        Self::new("tails16", 16, 16 * LONGEST)
+    }
+
     /// A program that writes `value` to the first and last word of its space, and commits `len` bytes.
     fn machine<'a>(&'a self, code: &'a Code, value: u64, len: u64) -> Machine<'a> {
         Machine::new(&code.program, &self.map, code.order, 0, [value, len])
@@ -75,13 +90,18 @@ impl Ring {
         self.map.words[word].store(value, Ordering::Relaxed);
     }
 
+    /// The first word of the area.
+    fn area(&self) -> usize {
+        FIRST_SLOT + self.slots * SLOT
+    }
+
     fn shard(&self) -> Shard<'_> {
         Shard::new(Words::new(&self.map.words), &self.place)
     }
 
     /// The words before the area, and whether there were drops instead of their times.
     fn words(&self) -> Vec<u64> {
-        let mut words: Vec<_> = (0..FIRST_SLOT + SLOTS * SLOT).map(|word| self.get(word)).collect();
+        let mut words: Vec<_> = (0..self.area()).map(|word| self.get(word)).collect();
         (words[SINCE], words[UNTIL]) = (0, u64::from(words[UNTIL] != 0));
         words
     }
@@ -120,7 +140,7 @@ impl Reader {
     /// Reads what is there.
     pub fn read(&mut self, ring: &Ring) {
         let (mut out, mut tail) = ([0_u64; 3], [0; 64]);
-        for _ in 0..24 {
+        for _ in 0..64 {
             match self.cursor.step(&mut ring.shard(), &mut out) {
                 Step::Record(_) => {
                     let [at, len, value] = out;
@@ -165,19 +185,50 @@ pub struct Found {
     pub dropped: u64,
     /// The executed instructions. The function that claims a slot has its own mutants elsewhere.
     trace: Trace,
+    /// An empty ring, in which programs meet.
+    ring: fn() -> Ring,
 }
 
 impl Default for Found {
     fn default() -> Self {
-        Self { cases: 0, dropped: 0, trace: Trace::of(TAILS..FIRST_SLOT) }
+        Self { cases: 0, dropped: 0, trace: Trace::of(TAILS..FIRST_SLOT), ring: Ring::default }
     }
 }
 
 impl Found {
+    /// In a ring with room for all, as `push_tails16` has.
+    #[must_use]
+    pub fn roomy() -> Self {
+        Self { ring: Ring::roomy, ..Self::default() }
+    }
+
+    /// Whether two tails fill the area.
+    #[must_use]
+    pub fn is_tight(&self) -> bool {
+        (self.ring)().capacity == 2 * LONGEST
+    }
+
+    /// The mutants will be those of `code`, not of others that run beside it.
+    pub fn mutate_only(&mut self, code: &Code) {
+        self.trace.only(&code.program);
+    }
+
     /// Mutants of what was executed.
     #[must_use]
     pub fn mutants(&self, code: &Code) -> Vec<Mutant> {
         self.trace.mutants(code)
+    }
+
+    /// Runs a model of a code with itself, and with each of `others` that has the guard if it has none, and the other way
+    /// around.
+    pub fn with_others(&mut self, code: &Code, others: &[Code], model: fn(&mut Self, &Code, &Code)) {
+        model(self, code, code);
+        for other in others.iter().filter(|other| code.program.guarded != other.program.guarded) {
+            let mut other = other.clone();
+            Arc::make_mut(&mut other.program).maps.clone_from(&code.program.maps);
+            model(self, code, &other);
+            model(self, &other, code);
+        }
     }
 
     /// Executes an instruction. At the end of the program, returns 1 if it published its record.

@@ -1,12 +1,19 @@
 //! Mutants of the instructions that some runs executed: each store and atomic left out or not atomic, each decision the
 //! other way. For tests of one machine that keeps the order of accesses.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
+
+use std::ptr;
+use std::sync::Arc;
+
+use mapring::abi::Preamble;
 
 use crate::decode::{ADD, CMPXCHG, FETCH, From, Insn, XCHG};
 use crate::machine::Machine;
 use crate::models::Code;
 use crate::mutate::{AX, Mutant, load, mutant, set, store};
+use crate::object::{KERNEL_FUNCTION, LOADER_CONSTANT, Program};
 
 /// `bpf_map_lookup_elem`
 const LOOKUP: Insn = Insn::Helper { id: 1 };
@@ -27,17 +34,29 @@ enum Site {
 #[derive(Debug)]
 pub struct Trace {
     sites: Vec<Site>,
+    /// The loads of a ring's head in the guard, which begin a guarded claim of a slot.
+    claims: BTreeSet<usize>,
+    /// Only what this program does, if it is set.
+    program: Option<Arc<Program>>,
     part: Range<usize>,
 }
 
 impl Trace {
     /// The mutants will be in those functions that access these words.
     pub fn of(part: Range<usize>) -> Self {
-        Self { sites: Vec::new(), part }
+        Self { sites: Vec::new(), claims: BTreeSet::new(), program: None, part }
+    }
+
+    /// From now on the sites are those of this program alone.
+    pub fn only(&mut self, program: &Arc<Program>) {
+        self.program = Some(Arc::clone(program));
     }
 
     /// Executes an instruction. At the end of the program, returns its return value.
     pub fn step(&mut self, machine: &mut Machine<'_>) -> Option<u64> {
+        if self.program.as_deref().is_some_and(|program| !ptr::eq(program, machine.program())) {
+            return machine.step();
+        }
         let at = machine.pc();
         if self.sites.len() <= at {
             self.sites.resize(at + 1, Site::Nothing);
@@ -48,6 +67,9 @@ impl Trace {
             None => Site::Executed,
         };
         self.sites[at] = self.sites[at].max(site);
+        if machine.is_guarded() && machine.shares_next() == Some(Preamble::WORDS) {
+            self.claims.insert(at);
+        }
         machine.step()
     }
 
@@ -69,9 +91,15 @@ impl Trace {
         let of_part = functions.filter(|function| function.clone().any(|at| self.site(at) == Site::Part));
         of_part
             .flatten()
-            .filter(|at| self.site(*at) != Site::Nothing)
+            .filter(|at| self.site(*at) != Site::Nothing && !self.is_in_claim(program, *at))
             .flat_map(|at| self.mutants_at(code, at))
             .collect()
+    }
+
+    /// Whether an instruction is in a guarded claim of a slot, which has its own mutants elsewhere (`mutate.rs`).
+    fn is_in_claim(&self, program: &Program, at: usize) -> bool {
+        let ends = |begin: usize| program.code[begin..=at].contains(&Insn::Guard { begins: false });
+        self.claims.range(..=at).next_back().is_some_and(|begin| !ends(*begin))
     }
 
     /// The mutants of one instruction.
@@ -82,11 +110,17 @@ impl Trace {
             mutants.push(mutant(code, format!("{at}: {what}"), program.patched(at, instead)));
         };
         match program.code[at] {
-            // Whether the kernel has the guard.
-            Insn::If { dst, .. } if is_missing(&program.code[at.saturating_sub(4)..at], dst) => {}
+            Insn::If { .. } if is_choice(program, at) => {}
             Insn::If { op, from, to, .. } => {
                 add("always jumps", &[Insn::Goto { to }]);
                 add("never jumps", &[]);
+                // Whether this program may end its tail in the guard: all may do it by atomic operations.
+                if [at - 1, at + 1].iter().any(|&other| {
+                    is_choice(program, other)
+                        && matches!(program.code[other], Insn::If { to: there, .. } if there == to)
+                }) {
+                    mutants[0].equivalent = Some("there are two ways to end a tail");
+                }
                 let last = mutants.last_mut().expect("it was added");
                 // The program asked for this CPU's shard before, and the first shard always exists.
                 let looked_up = program.code[..at].iter().rposition(|insn| *insn == LOOKUP);
@@ -120,7 +154,12 @@ impl Trace {
     }
 }
 
-/// Whether these instructions set a register to the address of a function that the kernel does not have.
-fn is_missing(code: &[Insn], reg: u8) -> bool {
-    code.iter().any(|insn| matches!(insn, Insn::Const { dst, value: 0 } if *dst == reg))
+/// Whether an instruction asks if the kernel has the guard, or if it is slow.
+fn is_choice(program: &Program, at: usize) -> bool {
+    let Insn::If { dst, .. } = program.code[at] else { return false };
+    let asks = |insn: &Insn| match insn {
+        Insn::Const { dst: to, value } => *to == dst && [0, KERNEL_FUNCTION, LOADER_CONSTANT].contains(value),
+        _ => false,
+    };
+    program.code[at.saturating_sub(4)..at].iter().any(asks)
 }

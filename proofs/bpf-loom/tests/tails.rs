@@ -11,57 +11,70 @@ use mapring_bpf_loom::sync::thread;
 use mapring_bpf_loom::tails::Found;
 use mapring_bpf_loom::tails::{LONGEST, Reader, Ring, SHORT};
 
-/// Each distinct code of these programs.
-fn codes() -> Vec<Code> {
-    PROGRAMS
+/// Each distinct code of the programs that write a ring.
+fn codes(ring: &str) -> Vec<Code> {
+    [format!("push_{ring}"), format!("guarded push_{ring}")]
         .into_iter()
         .flat_map(|name| variants(&[name]))
         .map(|variant| Code { program: Arc::new(variant.programs[0].clone()), order: variant.order })
         .collect()
 }
 
-const PROGRAMS: [&str; 2] = ["push_tails4", "guarded push_tails4"];
-
-/// Runs a model of all codes.
+/// Runs a model of all codes, in a ring where two tails fill the area, and in one with room for all.
 #[cfg(not(loom))]
-fn everywhere(model: fn(&mut Found, &Code)) {
-    let mut found = Found::default();
-    codes().iter().for_each(|code| model(&mut found, code));
-    println!("explored {} cases, {} dropped", found.cases, found.dropped);
-    assert!(found.dropped > 0, "none found another in its way");
+fn everywhere(model: impl Fn(&mut Found, &Code, &[Code])) {
+    for (ring, mut found) in [("tails4", Found::default()), ("tails16", Found::roomy())] {
+        let all = codes(ring);
+        all.iter().for_each(|code| model(&mut found, code, &all));
+        println!("{ring}: explored {} cases, {} dropped", found.cases, found.dropped);
+    }
+}
+
+/// Runs a model of all codes that can meet on one machine: each with itself, and those with the guard with those without.
+#[cfg(not(loom))]
+fn everywhere_together(model: fn(&mut Found, &Code, &Code)) {
+    everywhere(|found, code, all| {
+        found.with_others(code, all, model);
+        assert_eq!(
+            found.dropped > 0,
+            found.is_tight(),
+            "one finds another in its way, unless there is room for all"
+        );
+    });
 }
 
 /// Word for word, one after the other.
 #[test]
 #[cfg(not(loom))]
 fn tails_are_written_alike() {
-    everywhere(Found::alike);
-    everywhere(|found, code| {
+    everywhere(|found, code, _| {
+        found.alike(code);
         found.fast(code);
         found.refused(code);
         found.in_the_way(code);
+        found.overtaken(code);
+        found.entries(code);
+        found.changes(code);
     });
-    everywhere(Found::entries);
-    everywhere(Found::changes);
 }
 
 /// Without weak memory: they run on one CPU.
 #[test]
 #[cfg(not(loom))]
 fn programs_interrupt_each_other_at_every_access() {
-    everywhere(Found::interrupts);
+    everywhere_together(Found::interrupts);
 }
 
 #[test]
 #[cfg(not(loom))]
 fn tasks_preempt_each_other_at_every_access() {
-    everywhere(Found::preemptions);
+    everywhere_together(Found::preemptions);
 }
 
 /// A reader copies tails while a program overwrites them.
 #[test]
 fn a_tail_is_overwritten_while_it_is_copied() {
-    for code in codes() {
+    for code in codes("tails4") {
         let runs = check(Some(2), move || {
             let ring = Arc::new(Ring::default());
             let published =

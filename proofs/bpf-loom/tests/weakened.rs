@@ -7,14 +7,20 @@ use std::sync::Arc;
 
 use mapring_bpf_loom::models::Code;
 use mapring_bpf_loom::mutate::Mutant;
-use mapring_bpf_loom::object::variants;
+use mapring_bpf_loom::object::{Variant, variants};
 use mapring_bpf_loom::{gauge, tails, top};
 
+/// Each distinct code of a program, with the names of its objects.
+fn codes(program: &str) -> Vec<(String, Code)> {
+    let code =
+        |variant: &Variant| Code { program: Arc::new(variant.programs[0].clone()), order: variant.order };
+    variants(&[program]).iter().map(|variant| (variant.names.join(" "), code(variant))).collect()
+}
+
 /// Runs a program's tests, which return its mutants, on each distinct code of it, and then on each of the mutants.
-fn expect_killed(program: &'static str, explore: impl Fn(&Code) -> Vec<Mutant>) {
+fn expect_killed(program: &str, explore: impl Fn(&Code) -> Vec<Mutant>) {
     let (mut killed, mut equivalent, mut wrong) = (0, 0, Vec::new());
-    for variant in variants(&[program]) {
-        let code = Code { program: Arc::new(variant.programs[0].clone()), order: variant.order };
+    for (names, code) in codes(program) {
         for mutant in explore(&code) {
             let code = Code { program: Arc::new(mutant.program), order: mutant.order };
             let fails = catch_unwind(AssertUnwindSafe(|| drop(explore(&code)))).is_err();
@@ -24,7 +30,7 @@ fn expect_killed(program: &'static str, explore: impl Fn(&Code) -> Vec<Mutant>) 
                 (true, Some(_)) => "KILLED, though listed as equivalent".into(),
                 (false, None) => "SURVIVED".to_owned(),
             };
-            let line = format!("{program} of {}: {}: {verdict}", variant.names.join(" "), mutant.name);
+            let line = format!("{program} of {}: {}: {verdict}", names, mutant.name);
             println!("{line}");
             killed += u64::from(fails);
             equivalent += u64::from(mutant.equivalent.is_some());
@@ -38,19 +44,28 @@ fn expect_killed(program: &'static str, explore: impl Fn(&Code) -> Vec<Mutant>) 
     println!("mutants {killed}, killed {killed}, and {equivalent} equivalent");
 }
 
+/// Programs interrupt those of their own code, and those with the guard or without.
 #[test]
 fn a_program_that_writes_tails_otherwise_fails() {
-    expect_killed("push_tails4", |code| {
-        let mut found = tails::Found::default();
-        found.fast(code);
-        found.refused(code);
-        found.in_the_way(code);
-        found.alike(code);
-        found.interrupts(code);
-        found.changes(code);
-        found.entries(code);
-        found.mutants(code)
-    });
+    let programs = ["push_tails16", "guarded push_tails16"];
+    let all: Vec<_> = programs.into_iter().flat_map(codes).map(|(_, code)| code).collect();
+    for program in programs {
+        expect_killed(program, |code| {
+            let mut found = tails::Found::roomy();
+            found.mutate_only(code);
+            found.fast(code);
+            found.refused(code);
+            found.in_the_way(code);
+            found.overtaken(code);
+            found.alike(code);
+            found.changes(code);
+            found.entries(code);
+            let before = found.dropped;
+            found.with_others(code, &all, tails::Found::interrupts);
+            assert_eq!(found.dropped, before, "there is room for all");
+            found.mutants(code)
+        });
+    }
 }
 
 #[test]

@@ -1,6 +1,21 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /* Records with tails that helpers write in place, by writers that interrupt and preempt each other, and that sleep. */
+#include <mapring/detail/abi.bpf.h>
+
+static int linger(void);
+#define MAPRING__IN_CLAIM linger()
 #include <mapring/tails.bpf.h>
+
+/* Some claims take long, so that others interrupt them. */
+static __attribute__((noinline)) int linger(void)
+{
+	__u64 sum = 0;
+
+	if (bpf_get_prandom_u32() % 64 == 0)
+		for (int i = 0; i < 64; i++)
+			sum += bpf_ktime_get_ns();
+	return (int)sum;
+}
 
 char LICENSE[] SEC("license") = "GPL";
 

@@ -55,6 +55,11 @@ pub fn real_time() -> bool {
     says || std::fs::read_to_string("/sys/kernel/realtime").is_ok_and(|it| it.trim() == "1")
 }
 
+/// Whether programs can claim with preemption disabled: since Linux 6.10.
+pub fn has_guard() -> bool {
+    kernel() >= (6, 10)
+}
+
 /// Whether the kernel reports that it never preempts programs, even outside critical sections: it runs with
 /// `preempt=none` or `preempt=voluntary`. False if it does not report this (without debugfs, or before Linux 5.15).
 pub fn preempts_nobody() -> bool {

@@ -13,7 +13,7 @@ use libbpf_rs::{Link, MapCore, MapFlags, Object, ProgramMut};
 use mapring::{Access, ErrorKind, Event, OpenOptions, Reader, Record, Ring};
 use mapring_kernel_tests::skel::NestedSkelBuilder;
 use mapring_kernel_tests::{
-    Runner, cpus, everywhere, fitted, kernel, load, map, on_cpu, read_only, real_time, require_bpf,
+    Runner, cpus, everywhere, fitted, has_guard, load, map, on_cpu, read_only, real_time, require_bpf,
     sample_clock, sample_switches,
 };
 
@@ -64,11 +64,6 @@ struct Seen {
     /// Where a writer's numbers first decreased on each CPU: its record, and the one before.
     back: Vec<Option<[Event<Item>; 2]>>,
     reader: Reader<Item>,
-}
-
-/// Whether programs claim with preemption disabled: since Linux 6.10.
-fn guarded() -> bool {
-    kernel() >= (6, 10)
 }
 
 fn name(ring: usize) -> String {
@@ -288,7 +283,7 @@ fn met(object: &Object, ring: usize) -> bool {
     let any = |writer: usize, what: fn(&Count) -> u64| by_cpu.iter().any(|cpu| what(&cpu[writer]) > 0);
     (0..WRITERS).all(|writer| any(writer, |c| c.committed))
         && any(TICK, |c| c.nested)
-        && (!guarded() || any(TICK, |c| c.pending))
+        && (!has_guard() || any(TICK, |c| c.pending))
 }
 
 /// Every written record is accounted for.
@@ -343,7 +338,7 @@ fn check_overlap(object: &Object, seen: &[Seen]) {
             "ring of {slots}: {nested} records in the midst of another, {pending} in the midst of a claim, {dropped} dropped"
         );
         assert!(
-            nested > 0 && (pending > 0) == guarded(),
+            nested > 0 && (pending > 0) == has_guard(),
             "ring of {slots}: {nested} nested, {pending} in a claim"
         );
         for seen in seen.iter().filter(|seen| seen.ring == ring) {

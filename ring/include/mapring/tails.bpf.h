@@ -25,9 +25,9 @@
  * does not check this. A missing one keeps its place for good, so that after one round of the area all records of its
  * CPU are dropped.
  *
- * It needs no kernel function: any license, any loader, Linux 5.12.
+ * Claims are guarded where they can be (claim.bpf.h). Otherwise by atomic operations: any license, any loader, Linux 5.12.
  *
- * docs/guarantees.md says why the protocol is correct. ring/src/protocol/ring/tails.rs is the same in Rust.
+ * docs/guarantees.md says why the protocol is correct. ring/src/protocol/ring/tails.rs has the unguarded claim in Rust.
  */
 #ifndef MAPRING_TAILS_BPF_H
 #define MAPRING_TAILS_BPF_H
@@ -43,7 +43,12 @@
 #define MAPRING__TAIL_GRANTED 2 /* no program may write at or beyond this position yet */
 #define MAPRING__TAIL_NO_SPACE 3
 #define MAPRING__TAIL_TOO_LONG 4
+#define MAPRING__TAIL_BESIDE 5  /* positions before this one were claimed beside NEXT, and NEXT may be behind them */
 #define MAPRING__TAIL_ACTIVE 8  /* the positions of programs between reserve and commit, plus 1 */
+/* Set in entry 0 while its program moves NEXT by plain stores, in the guard. */
+#define MAPRING__TAIL_MOVING 2ULL
+/* No claim. Otherwise a claim is a position, with the number of its entry in the low bits. */
+#define MAPRING__TAIL_NONE ~0ULL
 /* How often a program tries to move a word that others move. */
 #define MAPRING__TAIL_TRIES 4
 
@@ -108,11 +113,11 @@ struct mapring__tails {
                                                                                                        \
 		return shard ? mapring__claim(mapring__ring__##name(shard), shard->header, 0) : -1;    \
 	}                                                                                              \
-	__attribute__((noinline)) __s64 mapring__tail__##name(__u64 at)                                \
+	__attribute__((noinline)) __u64 mapring__tail__##name(void)                                    \
 	{                                                                                              \
 		struct mapring_tail_ring__##name *shard = mapring__shard__##name();                    \
                                                                                                        \
-		return shard ? mapring__tail_search(mapring__tails__##name(shard), at) : -1;           \
+		return shard ? mapring__tail_search(mapring__tails__##name(shard)) : MAPRING__TAIL_NONE; \
 	}                                                                                              \
 	MAPRING__FN record_type *mapring_reserve_with_tail(                                            \
 		struct mapring_map__##name *map __attribute__((unused)), void **tail)                  \
@@ -120,8 +125,7 @@ struct mapring__tails {
 		struct mapring_tail_ring__##name *shard = mapring__shard__##name();                    \
 		struct mapring__ring ring;                                                             \
 		struct mapring__tails tails;                                                           \
-		__s64 entry = 0;                                                                       \
-		__u64 *seq, at;                                                                        \
+		__u64 *seq = 0, claim = MAPRING__TAIL_NONE;                                            \
                                                                                                        \
 		if (!shard) {                                                                          \
 			mapring__count_out_of_range(map, sizeof(*shard));                              \
@@ -129,34 +133,41 @@ struct mapring__tails {
 		}                                                                                      \
 		ring = mapring__ring__##name(shard);                                                   \
 		tails = mapring__tails__##name(shard);                                                 \
-		at = mapring__fetch_add(&shard->tails[MAPRING__TAIL_NEXT], tails.space);               \
-		if (!mapring__tail_fast(tails, at)) {                                                  \
-			entry = mapring__tail__##name(at);                                             \
-			if (entry < 0)                                                                 \
+		if (MAPRING__HAS_GUARD) {                                                              \
+			MAPRING__GUARD;                                                                \
+			claim = mapring__tail_guarded(tails);                                          \
+			if (claim != MAPRING__TAIL_NONE)                                               \
+				seq = mapring__fast_guarded(ring, shard->header, 0, MAPRING__MARK(slots)); \
+			MAPRING__UNGUARD;                                                              \
+		}                                                                                      \
+		if (claim == MAPRING__TAIL_NONE) {                                                     \
+			claim = mapring__tail__##name();                                               \
+			if (claim == MAPRING__TAIL_NONE)                                               \
 				return 0;                                                              \
 		}                                                                                      \
 		/* SYNC overwrite: the claim is also a barrier between moving HIGH and the tail. */    \
-		seq = mapring__try_fast(ring, shard->header, 0, MAPRING__MARK(slots));                 \
+		if (!seq)                                                                              \
+			seq = mapring__try_fast(ring, shard->header, 0, MAPRING__MARK(slots));         \
 		if (!seq) {                                                                            \
-			__s64 claimed = mapring__claim__##name();                                      \
-			if (claimed < 0) {                                                             \
-				mapring__tail_end(tails, at, entry, 0);                                \
+			__s64 ticket = mapring__claim__##name();                                       \
+			if (ticket < 0) {                                                              \
+				mapring__tail_end(tails, claim, 0);                                    \
 				return 0;                                                              \
 			}                                                                              \
-			seq = mapring__slot(ring, 0, claimed);                                         \
+			seq = mapring__slot(ring, 0, ticket);                                          \
 		}                                                                                      \
-		*tail = shard->area + mapring__tail_place(at, bytes);                                  \
+		*tail = shard->area + mapring__tail_place(claim, bytes);                               \
 		/* The verifier needs the additions to stay behind the checks. */                      \
 		asm volatile("" : "+r"(seq));                                                          \
-		mapring__store(seq + 1, at);                                                           \
-		mapring__store(seq + 2, entry); /* until the commit */                                 \
+		mapring__store(seq + 1, claim & -MAPRING__TAIL_ALIGN);                                 \
+		mapring__store(seq + 2, claim); /* until the commit */                                 \
 		return (record_type *)(seq + 3);                                                       \
 	}                                                                                              \
 	MAPRING__FN long mapring__end_with_tail(struct mapring_map__##name *map __attribute__((unused)), \
 						record_type *record, __s64 len, __u64 discarded)       \
 	{                                                                                              \
 		struct mapring_tail_ring__##name *shard = mapring__shard__##name();                    \
-		__u64 *words = (__u64 *)record - 3, at, entry;                                         \
+		__u64 *words = (__u64 *)record - 3, claim;                                             \
                                                                                                        \
 		if (!shard)                                                                            \
 			return -1;                                                                     \
@@ -167,11 +178,16 @@ struct mapring__tails {
 			discarded = MAPRING__DISCARDED;                                                \
 			len = 0;                                                                       \
 		}                                                                                      \
-		at = mapring__load(words + 1);                                                         \
-		entry = mapring__load(words + 2);                                                      \
+		claim = mapring__load(words + 2);                                                      \
 		mapring__store(words + 2, len);                                                        \
 		mapring__publish(words, (mapring__load(words) + 1) | discarded);                       \
-		mapring__tail_end(mapring__tails__##name(shard), at, entry, len);                      \
+		if (MAPRING__HAS_GUARD && !(claim & (MAPRING__TAIL_WRITERS - 1))) {                    \
+			MAPRING__GUARD;                                                                \
+			mapring__tail_end_guarded(mapring__tails__##name(shard), claim, len);          \
+			MAPRING__UNGUARD;                                                              \
+		} else {                                                                               \
+			mapring__tail_end(mapring__tails__##name(shard), claim, len);                  \
+		}                                                                                      \
 		return discarded ? -1 : 0;                                                             \
 	}                                                                                              \
 	/* Publishes a record whose tail has `len` bytes. Returns 0, or -1 if the tail is too long. */ \
@@ -215,33 +231,67 @@ static __always_inline void mapring__tail_drop(struct mapring__tails tails, __u3
 	mapring__count(tails.header + word, 1);
 }
 
-/* Gives back what a tail of `len` bytes does not need, unless other programs have claimed since. */
-static __always_inline void mapring__tail_give_back(struct mapring__tails tails, __u64 at, __u64 len)
+/* The bytes of the area that a tail of `len` bytes takes. */
+static __always_inline __u64 mapring__tail_used(__u64 len)
 {
-	__u64 used = (len + MAPRING__TAIL_ALIGN - 1) & -MAPRING__TAIL_ALIGN;
+	return (len + MAPRING__TAIL_ALIGN - 1) & -MAPRING__TAIL_ALIGN;
+}
 
+/* Gives back the end of a claim at `at`, of which `used` bytes are in use, unless others have claimed since. */
+static __always_inline void mapring__tail_give_back(struct mapring__tails tails, __u64 at, __u64 used)
+{
 	mapring__cmpxchg(&tails.header[MAPRING__TAIL_NEXT], at + tails.space, at + used);
 }
 
-/* Ends a claim. From now on other programs may overwrite the tail. */
-static __always_inline void mapring__tail_end(struct mapring__tails tails, __u64 at, __u64 entry, __u64 len)
+/* Ends a claim of which `len` bytes are in use. From now on other programs may overwrite them. */
+static __always_inline void mapring__tail_end(struct mapring__tails tails, __u64 claim, __u64 len)
 {
-	__u64 *active = tails.header + MAPRING__TAIL_ACTIVE;
+	__u64 *active = tails.header + MAPRING__TAIL_ACTIVE, entry = claim & (MAPRING__TAIL_WRITERS - 1);
 
+	/* First this: NEXT should not go back to a position that others have overtaken since the program left its entry. */
+	mapring__tail_give_back(tails, claim & -MAPRING__TAIL_ALIGN, mapring__tail_used(len));
 	/* SYNC give back: the record and its tail come before this; a program that then overwrites them comes after. */
 	/* Opaque: clang knows which entries there are, and would leave out the mask, which the verifier needs. */
 	asm volatile("" : "+r"(entry));
 	mapring__publish(active + (entry & (MAPRING__TAIL_WRITERS - 1)), 0);
-	mapring__tail_give_back(tails, at, len);
 }
 
-/* Claims the bytes from `at` on, which this program took from NEXT, if nothing is in the way. Uses entry 0. */
-static __always_inline int mapring__tail_fast(struct mapring__tails tails, __u64 at)
+/* The same for entry 0 by plain stores, in the guard, with the mark as in mapring__tail_guarded. */
+static __always_inline void mapring__tail_end_guarded(struct mapring__tails tails, __u64 at, __u64 len)
 {
-	/* SYNC grant: a full barrier between the entry and the load of HIGH; pairs with the one in tail_search. */
-	return mapring__cmpxchg(&tails.header[MAPRING__TAIL_ACTIVE], 0, at + 1) == 0 &&
-	       !mapring__after(mapring__load(&tails.header[MAPRING__TAIL_HIGH]), at + tails.capacity) &&
-	       !mapring__after(at + tails.space, mapring__load(&tails.header[MAPRING__TAIL_GRANTED]));
+	__u64 *next = &tails.header[MAPRING__TAIL_NEXT], *active = tails.header + MAPRING__TAIL_ACTIVE;
+
+	mapring__store(active, (at + 1) | MAPRING__TAIL_MOVING);
+	if (mapring__load(next) == at + tails.space) {
+		MAPRING__IN_CLAIM;
+		mapring__store(next, at + mapring__tail_used(len));
+	}
+	mapring__store(active, 0);
+}
+
+/*
+ * Claims a position and entry 0 by plain stores, in the guard, if nothing is in the way; else returns MAPRING__TAIL_NONE.
+ * A program that interrupts this one before the mark may move NEXT, so NEXT is loaded after it. Such a program has ended
+ * its tail by then. One that comes after the mark claims a position beside NEXT.
+ */
+static __always_inline __u64 mapring__tail_guarded(struct mapring__tails tails)
+{
+	__u64 *header = tails.header, *next = header + MAPRING__TAIL_NEXT, *active = header + MAPRING__TAIL_ACTIVE, at;
+
+	if (mapring__load(active))
+		return MAPRING__TAIL_NONE;
+	mapring__store(active, (mapring__load(next) + 1) | MAPRING__TAIL_MOVING);
+	at = mapring__load(next) & -MAPRING__TAIL_ALIGN;
+	if (mapring__after(mapring__load(header + MAPRING__TAIL_BESIDE), at) ||
+	    mapring__after(mapring__load(header + MAPRING__TAIL_HIGH), at + tails.capacity) ||
+	    mapring__after(at + tails.space, mapring__load(header + MAPRING__TAIL_GRANTED))) {
+		mapring__store(active, 0);
+		return MAPRING__TAIL_NONE;
+	}
+	MAPRING__IN_CLAIM;
+	mapring__store(next, at + tails.space);
+	mapring__store(active, at + 1);
+	return at;
 }
 
 /* Moves a word to `to`, unless it is there or beyond. A full barrier if it moves the word. */
@@ -262,19 +312,49 @@ static __always_inline int mapring__tail_in_the_way(struct mapring__tails tails,
 	for (__u32 i = 0; i < MAPRING__TAIL_WRITERS; i++) {
 		__u64 other = mapring__load(tails.header + MAPRING__TAIL_ACTIVE + i);
 
-		if (other && mapring__after(to, other - 1 + tails.capacity))
+		if (other && mapring__after(to, (other & -MAPRING__TAIL_ALIGN) + tails.capacity))
 			return 1;
 	}
 	return 0;
 }
 
-/* The slow path, after mapring__tail_fast: returns the entry, or -1 after it gave the bytes back and counted the drop. */
-static __always_inline __s64 mapring__tail_search(struct mapring__tails tails, __u64 at)
+/*
+ * Claims a position. A program that interrupts another one which is moving NEXT leaves NEXT alone, and claims beyond what
+ * the other may claim: beside NEXT. Positions from NEXT are later than those.
+ */
+static __always_inline int mapring__tail_position(struct mapring__tails tails, __u64 *at)
 {
-	__u64 *header = tails.header, *active = header + MAPRING__TAIL_ACTIVE, to;
-	__u64 step = tails.capacity / 8;
-	__s64 entry = mapring__load(active) == at + 1 ? 0 : -1; /* no other program is at this position */
+	__u64 *next = &tails.header[MAPRING__TAIL_NEXT], *beside = &tails.header[MAPRING__TAIL_BESIDE];
+	__u64 *active = tails.header + MAPRING__TAIL_ACTIVE, seen, from;
 
+	for (__u32 i = 0; i < MAPRING__TAIL_TRIES; i++) {
+		seen = mapring__load(beside);
+		from = mapring__load(next);
+		if (mapring__load(active) & MAPRING__TAIL_MOVING) {
+			*at = from + tails.space;
+			if (mapring__after(seen, *at))
+				*at = seen;
+			if (mapring__cmpxchg(beside, seen, *at + tails.space) == seen)
+				return 1;
+		} else {
+			if (mapring__after(seen, from))
+				mapring__cmpxchg(next, from, seen);
+			*at = mapring__fetch_add(next, tails.space);
+			if (!mapring__after(mapring__load(beside), *at))
+				return 1;
+		}
+	}
+	return 0;
+}
+
+/* The slow path: returns the position and the entry, or MAPRING__TAIL_NONE after it counted the drop. */
+static __always_inline __u64 mapring__tail_search(struct mapring__tails tails)
+{
+	__u64 *header = tails.header, *active = header + MAPRING__TAIL_ACTIVE, step = tails.capacity / 8, at, to, kept = 0;
+	__s64 entry = -1;
+
+	if (!mapring__tail_position(tails, &at))
+		goto dropped;
 	for (__u32 i = 0; i < MAPRING__TAIL_WRITERS && entry < 0; i++)
 		if (!mapring__load(active + i) && mapring__cmpxchg(active + i, 0, at + 1) == 0)
 			entry = i;
@@ -282,10 +362,12 @@ static __always_inline __s64 mapring__tail_search(struct mapring__tails tails, _
 		mapring__tail_give_back(tails, at, 0);
 		goto dropped;
 	}
-	if (mapring__after(mapring__load(header + MAPRING__TAIL_HIGH), at + tails.capacity))
+	if (mapring__after(mapring__load(header + MAPRING__TAIL_HIGH), at + tails.capacity)) {
+		kept = tails.space; /* otherwise the next claim would be overtaken, too, and all after it */
 		goto end;
+	}
 	if (!mapring__after(at + tails.space, mapring__load(header + MAPRING__TAIL_GRANTED)))
-		return entry;
+		return at | entry;
 	/* Advances HIGH, and then checks that no program is still in the bytes that will be overwritten. Checks it first
 	 * without advancing HIGH: otherwise readers would take that program's tail for overwritten. */
 	to = (at + tails.space + step - 1) & -step;
@@ -293,12 +375,12 @@ static __always_inline __s64 mapring__tail_search(struct mapring__tails tails, _
 		goto end;
 	mapring__barrier(); /* SYNC grant: pairs with the barrier between entry and load of HIGH */
 	if (!mapring__tail_in_the_way(tails, to) && mapring__tail_raise(header + MAPRING__TAIL_GRANTED, to))
-		return entry;
+		return at | entry;
 end:
-	mapring__tail_end(tails, at, entry, 0);
+	mapring__tail_end(tails, at | entry, kept);
 dropped:
 	mapring__tail_drop(tails, MAPRING__TAIL_NO_SPACE);
-	return -1;
+	return MAPRING__TAIL_NONE;
 }
 
 #endif

@@ -1,8 +1,8 @@
 //! One program at a time, in many states of the ring: it does the same as the production writer in Rust, word for word.
 
 use super::{
-    ACTIVE, CAPACITY, Code, FIRST_SLOT, Found, GRANTED, HIGH, LONGEST, Machine, NEXT, NO_SPACE, Preamble,
-    Reader, Ring, SHORT, SINCE, SLOT, SLOTS, ShardMut, TOO_LONG, Tails, TailsMut, UNTIL, WordsMut,
+    ACTIVE, BESIDE, Code, FIRST_SLOT, Found, GRANTED, HIGH, LONGEST, Machine, NEXT, NO_SPACE, Preamble,
+    Reader, Ring, SHORT, SINCE, SLOT, ShardMut, TOO_LONG, Tails, TailsMut, UNTIL, WordsMut,
 };
 use crate::decode::Insn;
 
@@ -36,12 +36,12 @@ impl Found {
     pub fn alike(&mut self, code: &Code) {
         for seed in 1..20 {
             let mut random = Random(seed);
-            let rings = [Ring::default(), Ring::default()];
+            let rings = [(self.ring)(), (self.ring)()];
             let [bpf, rust] = &rings;
             // Also where positions wrap.
-            let first = if seed % 2 == 0 { 0 } else { (8 * CAPACITY).wrapping_neg() };
+            let first = if seed % 2 == 0 { 0 } else { (8 * bpf.capacity).wrapping_neg() };
             for ring in &rings {
-                [NEXT, HIGH, GRANTED].into_iter().for_each(|word| ring.put(word, first));
+                [NEXT, HIGH, GRANTED, BESIDE].into_iter().for_each(|word| ring.put(word, first));
             }
             let mut reader = Reader::default();
             for value in 0..40 {
@@ -61,15 +61,17 @@ impl Found {
 
     /// One other program in a tail, in each entry, is in the way or is not.
     pub fn in_the_way(&mut self, code: &Code) {
+        let capacity = (self.ring)().capacity;
+        let limit = capacity - LONGEST.next_multiple_of(capacity / 8);
         for entry in ACTIVE..FIRST_SLOT {
-            for behind in [LONGEST, LONGEST + 16, CAPACITY] {
-                let rings = [Ring::default(), Ring::default()];
+            for behind in [limit, limit + 16, capacity] {
+                let rings = [(self.ring)(), (self.ring)()];
                 for ring in &rings {
-                    [NEXT, HIGH, GRANTED].into_iter().for_each(|word| ring.put(word, 8 * CAPACITY));
-                    ring.put(entry, 8 * CAPACITY - behind + 1);
+                    [NEXT, HIGH, GRANTED].into_iter().for_each(|word| ring.put(word, 8 * capacity));
+                    ring.put(entry, 8 * capacity - behind + 1);
                 }
                 let published = self.run(&mut rings[0].machine(code, 1, SHORT));
-                assert_eq!(published, u64::from(behind == LONGEST), "{behind} behind, in {entry}");
+                assert_eq!(published, u64::from(behind == limit), "{behind} behind, in {entry}");
                 assert_eq!(rings[1].push_in_rust(1, SHORT), published);
                 assert!(rings[0].words() == rings[1].words());
                 self.cases += 1;
@@ -77,9 +79,25 @@ impl Found {
         }
     }
 
+    /// Others have overtaken the next position: its program drops the record, and the one after it does not.
+    pub fn overtaken(&mut self, code: &Code) {
+        let rings = [(self.ring)(), (self.ring)()];
+        for ring in &rings {
+            let far = ring.capacity + 16;
+            [(NEXT, 0), (HIGH, far), (GRANTED, far)]
+                .into_iter()
+                .for_each(|(word, value)| ring.put(word, value));
+        }
+        for published in [0, 1] {
+            assert_eq!(self.push_all(&rings[0], code, 1, &[SHORT]), published);
+            assert_eq!(rings[1].push_in_rust(1, SHORT), published);
+            assert!(rings[0].words() == rings[1].words());
+        }
+    }
+
     /// Programs that publish nothing: a tail that is too long, no entry for a tail, a CPU without a shard.
     pub fn refused(&mut self, code: &Code) {
-        let ring = Ring::default();
+        let ring = (self.ring)();
         assert_eq!(self.push_all(&ring, code, 1, &[SHORT]), 1);
         let next = ring.get(NEXT);
         for (drop, len) in
@@ -105,25 +123,37 @@ impl Found {
         assert_eq!(self.push_all(&ring, code, 3, &[LONGEST]), 1);
         let mut reader = Reader::default();
         reader.read(&ring);
-        // The slot of the first record was used again.
-        assert_eq!((&reader.whole[..], reader.cursor.stats().discarded), (&[3][..], 3));
+        // Of four slots, that of the first record was used again.
+        let whole: &[u64] = if ring.slots == 4 { &[3] } else { &[1, 3] };
+        assert_eq!((&reader.whole[..], reader.cursor.stats().discarded), (whole, 3));
 
-        let ring = Ring::default();
+        for taken in [false, true] {
+            let ring = (self.ring)();
+            [NEXT, HIGH, GRANTED].into_iter().for_each(|word| ring.put(word, LONGEST));
+            ring.put(ACTIVE, u64::from(taken) * (LONGEST - 16 + 1));
+            (FIRST_SLOT..ring.area()).step_by(SLOT).for_each(|slot| ring.put(slot, 1));
+            assert_eq!(self.push_all(&ring, code, 1, &[SHORT]), 0, "there is no slot");
+            assert_eq!(ring.get(NEXT), LONGEST, "its bytes are given back");
+            assert!((ring.get(ACTIVE) != 0) == taken && ring.get(ACTIVE + 1) == 0, "so is its entry");
+        }
+
+        let ring = (self.ring)();
         let mut machine = Machine::new(&code.program, &ring.map, code.order, 1, [1, SHORT]);
         assert_eq!(self.run(&mut machine), 0);
-        let mut expected = vec![0; FIRST_SLOT + SLOTS * SLOT];
+        let mut expected = vec![0; ring.area()];
         expected[Preamble::DROPPED] = 1;
         assert!(ring.words() == expected);
     }
 
-    /// A program whose slot and bytes are free calls no function. Others look at each word only as often as they must.
+    /// A guarded program whose slot and bytes are free calls no function. Others look at each word only as often as they must.
     pub fn fast(&mut self, code: &Code) {
-        let ring = Ring::default();
-        assert_eq!(self.looks(code, &ring, GRANTED), (4, true), "it asks for its bytes");
-        assert_eq!(self.looks(code, &ring, HIGH), (1, false), "they are those of the first, which used none");
-        let ring = Ring::default();
-        assert_eq!(self.looks(code, &ring, HIGH), (4, true));
-        let ring = Ring::default();
+        let (ring, is_slow) = ((self.ring)(), !code.program.guarded);
+        assert_eq!(self.looks(code, &ring, GRANTED), (4 - u64::from(is_slow), true), "it asks for its bytes");
+        let again = self.looks(code, &ring, HIGH);
+        assert_eq!(again, (1, is_slow), "they are those of the first, which used none");
+        let ring = (self.ring)();
+        assert_eq!(self.looks(code, &ring, HIGH), (4 - u64::from(is_slow), true));
+        let ring = (self.ring)();
         ring.put(NEXT, 16);
         (ACTIVE..FIRST_SLOT).for_each(|entry| ring.put(entry, 1));
         assert_eq!(self.looks(code, &ring, ACTIVE + 1), (1, true), "it is taken");
@@ -148,16 +178,16 @@ fn disturb(random: &mut Random, rings: &[Ring; 2]) {
     let put = |word, value| rings.iter().for_each(|ring| ring.put(word, value));
     let next = ring.get(NEXT);
     let mut before = |most: u64| next.wrapping_sub(16 * (1 + random.below(most)));
-    let (near, far) = (before(4), before(2 * CAPACITY / 16));
+    let (near, far) = (before(4), before(2 * ring.capacity / 16));
     match random.below(16) {
         0 => put(ACTIVE + usize::try_from(random.below(Tails::WRITERS as u64)).unwrap(), far + 1),
         1 => put(ACTIVE, near + 1),
         2 => (ACTIVE..FIRST_SLOT).for_each(|word| put(word, near + 1)),
         3 => put(NEXT, next.wrapping_add(16 * random.below(12))),
         4 => put(HIGH, ring.get(HIGH).wrapping_add(16 * random.below(12))),
-        // All slots, or none.
-        even @ 5..7 => {
-            let seqs = (FIRST_SLOT..FIRST_SLOT + SLOTS * SLOT).step_by(SLOT);
+        // All slots, or none; of few, so that the reader finds its way.
+        even @ 5..7 if ring.slots == 4 => {
+            let seqs = (FIRST_SLOT..ring.area()).step_by(SLOT);
             seqs.filter(|seq| ring.get(*seq) % 2 == even - 5).for_each(|seq| put(seq, ring.get(seq) + 1));
         }
         7..11 => (ACTIVE..FIRST_SLOT).for_each(|word| put(word, 0)),

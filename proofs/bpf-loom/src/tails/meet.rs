@@ -4,28 +4,38 @@ use std::fmt;
 use std::ops::Range;
 
 use super::{
-    ACTIVE, CAPACITY, Code, FIRST_SLOT, Found, GRANTED, HIGH, LONGEST, Machine, NEXT, NO_SPACE, Preamble,
-    Reader, Ring, SHORT, SLOT, SLOTS, TOO_LONG, Tails,
+    ACTIVE, BESIDE, Code, FIRST_SLOT, Found, GRANTED, HIGH, LONGEST, MOVING, Machine, NEXT, NO_SPACE,
+    Preamble, Reader, Ring, SHORT, SLOT, TOO_LONG, Tails,
 };
 use crate::decode::{CMPXCHG, Insn};
 
 /// The lengths of the tails of programs that run one after the other.
-const INNER: [&[u64]; 4] = [&[SHORT], &[LONGEST], &[SHORT, LONGEST], &[LONGEST, LONGEST]];
+const INNER: [&[u64]; 5] = [&[SHORT], &[LONGEST], &[SHORT, LONGEST], &[LONGEST, LONGEST], &[0]];
 
 impl Found {
     /// Runs a program up to its access number `at`, or to its end.
     fn run_to(&mut self, machine: &mut Machine<'_>, mut at: usize) -> Option<u64> {
         loop {
             if machine.shares_next().is_some() {
-                if at == 0 && !machine.is_guarded() {
+                if at == 0 {
                     return None;
                 }
-                at = at.saturating_sub(1);
+                at -= 1;
             }
             if let Some(published) = self.step(machine) {
                 return Some(published);
             }
         }
+    }
+
+    /// Runs a program until tasks can preempt it, or to its end.
+    fn run_out_of_guard(&mut self, machine: &mut Machine<'_>) -> Option<u64> {
+        while machine.is_guarded() {
+            if let Some(published) = self.step(machine) {
+                return Some(published);
+            }
+        }
+        None
     }
 
     /// Runs a program until it is in a tail, or to its end.
@@ -40,7 +50,7 @@ impl Found {
 
     /// The number of accesses of a program to its shard after `before` records.
     fn accesses(&mut self, code: &Code, before: usize) -> usize {
-        let ring = Ring::default();
+        let ring = (self.ring)();
         self.push_all(&ring, code, 0, &[LONGEST; 2][..before]);
         let (mut machine, mut count) = (ring.machine(code, 1, SHORT), 0);
         loop {
@@ -65,66 +75,94 @@ impl Found {
         self.cases += 1;
     }
 
-    /// Before each access of a program, others run to their end.
-    pub fn interrupts(&mut self, code: &Code) {
-        for before in 0..3 {
-            for lens in INNER {
-                for at in 0..self.accesses(code, before) {
-                    let ring = Ring::default();
-                    let mut published = self.push_all(&ring, code, 0, &[LONGEST; 2][..before]);
-                    let mut machine = ring.machine(code, 50, SHORT);
-                    let ends = self.run_to(&mut machine, at);
-                    published += self.push_all(&ring, code, 100, lens);
-                    expect_hold(&ring, &[&machine]);
-                    published += ends.unwrap_or_else(|| self.run(&mut machine));
-                    self.finish(&ring, code, (before + 1 + lens.len()) as u64, published);
-                }
+    /// Before each access of a program, programs with the code `other` run to their end. Before each access of the first
+    /// of these, another one does. Before all of them, others claimed tails from NEXT, or beside it.
+    pub fn interrupts(&mut self, code: &Code, other: &Code) {
+        let states = [(0, 0), (1, 0), (2, 0), (1, 2 * LONGEST)];
+        for (state, lens) in states.into_iter().flat_map(|state| INNER.map(|lens| (state, lens))) {
+            for at in 0..self.accesses(code, state.0) {
+                (0..).find(|inner| self.interrupt([code, other], state, lens, [at, *inner]));
             }
         }
     }
 
-    /// Two tasks preempt each other: one stops before each access, the other runs up to each access of its own; the
-    /// first ends, others follow, and the second ends last.
-    pub fn preemptions(&mut self, code: &Code) {
-        for before in 0..3 {
-            let all = self.accesses(code, before);
-            for first in 0..all {
-                for second in 0..all + 8 {
-                    for lens in [INNER[0], INNER[3]] {
-                        let ring = Ring::default();
-                        let mut published = self.push_all(&ring, code, 0, &[LONGEST; 2][..before]);
-                        let (mut a, mut b) = (ring.machine(code, 50, SHORT), ring.machine(code, 60, LONGEST));
-                        let ends = self.run_to(&mut a, first);
-                        let other = self.run_to(&mut b, second);
-                        expect_hold(&ring, &[&a, &b]);
-                        published += ends.unwrap_or_else(|| self.run(&mut a));
-                        published += self.push_all(&ring, code, 100, lens);
-                        expect_hold(&ring, &[&b]);
-                        published += other.unwrap_or_else(|| self.run(&mut b));
-                        self.finish(&ring, code, (before + 2 + lens.len()) as u64, published);
-                    }
-                }
+    /// One program interrupts another, and is interrupted. Returns whether it had ended.
+    fn interrupt(
+        &mut self,
+        codes: [&Code; 2],
+        (before, beside): (usize, u64),
+        lens: &[u64],
+        at: [usize; 2],
+    ) -> bool {
+        let ring = (self.ring)();
+        let mut published = self.push_all(&ring, codes[0], 0, &[LONGEST; 2][..before]);
+        ring.put(BESIDE, if beside > 0 { ring.get(NEXT) + beside } else { 0 });
+        let (mut outer, mut inner) =
+            (ring.machine(codes[0], 50, SHORT), ring.machine(codes[1], 100, lens[0]));
+        let outer_ends = self.run_to(&mut outer, at[0]);
+        let inner_ends = self.run_to(&mut inner, at[1]);
+        published += self.push_all(&ring, codes[0], 70, &[if lens == [0] { 0 } else { LONGEST }]);
+        expect_hold(&ring, &[&outer, &inner]);
+        published += inner_ends.unwrap_or_else(|| self.run(&mut inner));
+        published += self.push_all(&ring, codes[1], 101, &lens[1..]);
+        expect_hold(&ring, &[&outer]);
+        published += outer_ends.unwrap_or_else(|| self.run(&mut outer));
+        self.finish(&ring, codes[0], (before + 2 + lens.len()) as u64, published);
+        inner_ends.is_some()
+    }
+
+    /// Two tasks preempt each other: one stops before each access, the other runs up to each access of its own, where a
+    /// program interrupts it; the first ends, others follow, and the second ends last.
+    pub fn preemptions(&mut self, code: &Code, other: &Code) {
+        for (before, lens) in (0..3).flat_map(|before| [(before, INNER[0]), (before, INNER[3])]) {
+            for at in 0..self.accesses(code, before) {
+                (0..).find(|second| self.preempt([code, other], before, lens, [at, *second]));
             }
         }
+    }
+
+    /// One task preempts another, and is interrupted. Returns whether it had ended.
+    fn preempt(&mut self, codes: [&Code; 2], before: usize, lens: &[u64], at: [usize; 2]) -> bool {
+        let ring = (self.ring)();
+        let mut published = self.push_all(&ring, codes[0], 0, &[LONGEST; 2][..before]);
+        let (mut a, mut b) = (ring.machine(codes[0], 50, SHORT), ring.machine(codes[1], 60, LONGEST));
+        let a_ends = self.run_to(&mut a, at[0]).or_else(|| self.run_out_of_guard(&mut a));
+        let b_stops = self.run_to(&mut b, at[1]);
+        published += self.push_all(&ring, codes[0], 70, &[SHORT]);
+        let b_ends = b_stops.or_else(|| self.run_out_of_guard(&mut b));
+        expect_hold(&ring, &[&a, &b]);
+        published += a_ends.unwrap_or_else(|| self.run(&mut a));
+        published += self.push_all(&ring, codes[0], 100, lens);
+        expect_hold(&ring, &[&b]);
+        published += b_ends.unwrap_or_else(|| self.run(&mut b));
+        self.finish(&ring, codes[0], (before + 3 + lens.len()) as u64, published);
+        b_stops.is_some()
     }
 
     /// Two tasks whose tails are the same bytes, or are not; each enters any entry. One has claimed its position. The
     /// other, `distance` behind it, stops before each access; then the first goes into its tail, and ends last. Those
     /// in the entries before may end in between.
     pub fn entries(&mut self, code: &Code) {
-        let ways = [(LONGEST, false), (CAPACITY, false), (CAPACITY, true)];
+        let capacity = (self.ring)().capacity;
+        let ways = [(LONGEST, false), (capacity, false), (capacity, true)];
         for (entries, (distance, end)) in
             (0..=Tails::WRITERS).flat_map(|entries| ways.map(|way| (entries, way)))
         {
             for at in 0.. {
-                let ring = Ring::default();
+                let ring = (self.ring)();
                 let (mut first, mut second) =
                     (ring.machine(code, 50, LONGEST), ring.machine(code, 60, LONGEST));
-                assert_eq!(self.run_to(&mut first, 1), None, "it claims a position");
+                // A guarded claim enters its position at once, unless the entry is taken.
+                ring.put(ACTIVE, u64::from(code.program.guarded));
+                while !first.changes().iter().any(|change| change.word == NEXT) {
+                    assert_eq!(self.step(&mut first), None, "it claims a position");
+                }
+                ring.put(ACTIVE, 0);
                 ring.put(NEXT, distance);
                 (0..entries).for_each(|entry| ring.put(ACTIVE + entry, distance - 16 + 1));
-                let second_ends = self.run_to(&mut second, at);
-                let is_last = second_ends.is_some();
+                let stops = self.run_to(&mut second, at);
+                let is_last = stops.is_some();
+                let second_ends = stops.or_else(|| self.run_out_of_guard(&mut second));
                 if end {
                     (0..entries).for_each(|entry| ring.put(ACTIVE + entry, 0));
                 }
@@ -134,7 +172,7 @@ impl Found {
                 expect_hold(&ring, &[&first, &second]);
                 let second_ends = second_ends.unwrap_or_else(|| self.run(&mut second));
                 let published = second_ends + first_ends.unwrap_or_else(|| self.run(&mut first));
-                if distance == CAPACITY {
+                if distance == capacity {
                     assert!(published < 2, "both are in the same bytes");
                 } else {
                     let room = (Tails::WRITERS - entries).min(2) as u64;
@@ -152,7 +190,8 @@ impl Found {
     /// Before some accesses of a program to a word, others change this word as they may. A change that makes a
     /// compare-and-swap fail costs a try, and nothing else.
     pub fn changes(&mut self, code: &Code) {
-        let words = COUNTS.into_iter().chain(NEXT..=GRANTED).chain([ACTIVE, ACTIVE + 1, FIRST_SLOT - 1]);
+        let words =
+            COUNTS.into_iter().chain(NEXT..=GRANTED).chain([BESIDE, ACTIVE, ACTIVE + 1, FIRST_SLOT - 1]);
         for (state, word) in STATES.iter().flat_map(|state| words.clone().map(move |word| (state, word))) {
             let undisturbed = self.change(code, state, word, 0..0, false);
             let moves = [HIGH, GRANTED].contains(&word);
@@ -168,10 +207,13 @@ impl Found {
                             !moves || spare <= 2 * changed.failed,
                             "word {word} of {state:?}: {changed:?}"
                         );
+                        assert!(
+                            word != BESIDE || changed.accesses <= 2 * TRIES + 1,
+                            "it goes on: {changed:?}"
+                        );
                         let expected = undisturbed.published && (!moves || changed.failed < TRIES);
                         assert!(
-                            // Further on, others may be in the way.
-                            (word, from) == (NEXT, 0)
+                            changed.is_further
                                 || changed.published == expected
                                 || state.is_full && changed.published,
                             "word {word} of {state:?}, from access {from} on: {changed:?}"
@@ -185,29 +227,32 @@ impl Found {
 
     /// Runs a program while others change `word` before these of its accesses; the last time by much, if `far`.
     fn change(&mut self, code: &Code, state: &State, word: usize, at: Range<usize>, far: bool) -> Changed {
-        let ring = Ring::default();
+        let ring = (self.ring)();
         [NEXT, HIGH, GRANTED].into_iter().for_each(|word| ring.put(word, BEGIN));
         (state.prepare)(&ring);
         let mut machine = Machine::new(&code.program, &ring.map, code.order, state.cpu, [50, state.len]);
         let (mut changed, mut last) = (Changed::default(), None);
         let mut changes = 0;
         let published = loop {
-            if machine.shares_next() == Some(word) {
+            // What interrupts the guard has left its entry by then.
+            if machine.shares_next() == Some(word) && !(word == ACTIVE && machine.is_guarded()) {
                 if at.contains(&changed.accesses)
                     && let is_last = changed.accesses + 1 == at.end
-                    && let Some(value) = elsewhere(word, ring.get(word), far && is_last)
+                    && let Some(value) = elsewhere(&ring, word, far && is_last)
                 {
                     ring.put(word, value);
                     if word == GRANTED {
                         ring.put(HIGH, ring.get(HIGH).max(value)); // moved first
                     }
+                    let claims = machine.changes().iter().any(|change| change.word == NEXT);
+                    changed.is_further |= word == BESIDE || word == NEXT && !claims;
                     (changes, last) = (changes + 1, Some(value));
                     let swaps = matches!(code.program.code[machine.pc()], Insn::Atomic { op: CMPXCHG, .. });
                     changed.failed += usize::from(swaps);
                 }
                 changed.accesses += 1;
             }
-            if machine.shares_next().is_some_and(|word| word >= AREA) {
+            if machine.shares_next().is_some_and(|word| word >= ring.area()) {
                 expect_hold(&ring, &[&machine]);
             }
             if let Some(published) = self.step(&mut machine) {
@@ -235,6 +280,8 @@ struct Changed {
     accesses: usize,
     /// How many compare-and-swaps failed.
     failed: usize,
+    /// Whether others claimed before it did: there they may be in the way.
+    is_further: bool,
 }
 
 /// The words that count drops.
@@ -243,15 +290,15 @@ const COUNTS: [usize; 3] = [Preamble::DROPPED, NO_SPACE, TOO_LONG];
 /// How often a program tries to move a word: `MAPRING__TAIL_TRIES`.
 const TRIES: usize = 4;
 
-/// The first word of the area.
-const AREA: usize = FIRST_SLOT + SLOTS * SLOT;
-
-/// A word as others may change it at any time: HIGH and GRANTED by a little, or beyond where this program moves them.
-fn elsewhere(word: usize, now: u64, far: bool) -> Option<u64> {
+/// A word as others may change it at any time (NEXT unless one is moving it): HIGH and GRANTED by a little, or beyond where this program moves them.
+fn elsewhere(ring: &Ring, word: usize, far: bool) -> Option<u64> {
+    let (now, is_moving) = (ring.get(word), ring.get(ACTIVE) & MOVING != 0);
     match word {
-        NEXT => Some(now + LONGEST),
+        NEXT => (!is_moving).then_some(now + LONGEST),
+        // No claim of this program ends there.
+        BESIDE => Some(now.max(BEGIN) + LONGEST + 16),
         // As far as possible, unless the program is overtaken.
-        HIGH | GRANTED if far => Some(BEGIN + CAPACITY).filter(|to| *to > now),
+        HIGH | GRANTED if far => Some(BEGIN + ring.capacity).filter(|to| *to > now),
         HIGH | GRANTED => Some(now + 1),
         // Another one enters, or ends.
         ACTIVE.. if now == 0 => Some(NEAR),
@@ -261,7 +308,7 @@ fn elsewhere(word: usize, now: u64, far: bool) -> Option<u64> {
 }
 
 /// A position in the midst of all.
-const BEGIN: u64 = 8 * CAPACITY;
+const BEGIN: u64 = 1 << 16;
 
 /// A program that is not in the way.
 const NEAR: u64 = BEGIN - 16 + 1;
@@ -286,25 +333,32 @@ const fn state(name: &'static str, prepare: fn(&Ring), cpu: u64, len: u64) -> St
     State { name, prepare, cpu, len, is_full: false }
 }
 
-const STATES: [State; 7] = [
+const STATES: [State; 8] = [
     state("undisturbed", |_| (), 0, SHORT),
     state("too long", |_| (), 0, LONGEST + 1),
     state("no such CPU", |_| (), 1, SHORT),
     state("one is near", |ring| ring.put(ACTIVE, NEAR), 0, SHORT),
-    state("one is in the way", |ring| ring.put(FIRST_SLOT - 1, BEGIN - CAPACITY + 1), 0, SHORT),
-    state("no slot", |ring| (0..SLOTS).for_each(|slot| ring.put(FIRST_SLOT + SLOT * slot, 1)), 0, SHORT),
+    state("one moves NEXT", |ring| ring.put(ACTIVE, NEAR | MOVING), 0, SHORT),
+    state("one is in the way", |ring| ring.put(FIRST_SLOT - 1, BEGIN - ring.capacity + 1), 0, SHORT),
+    state(
+        "no slot",
+        |ring| (FIRST_SLOT..ring.area()).step_by(SLOT).for_each(|slot| ring.put(slot, 1)),
+        0,
+        SHORT,
+    ),
     State {
         is_full: true,
         ..state("no entry", |ring| (ACTIVE..FIRST_SLOT).for_each(|entry| ring.put(entry, NEAR)), 0, SHORT)
     },
 ];
 
-/// The position of a program that is in a tail, by what it wrote.
+/// The position of a program that is in a tail and has not ended its record, by what it wrote.
 fn position(machine: &Machine<'_>) -> Option<u64> {
     let is_position = |word: usize| word >= FIRST_SLOT && (word - FIRST_SLOT) % SLOT == 1;
-    let began = machine.changes().iter().find(|change| is_position(change.word))?;
-    let mut left = machine.changes().iter().filter(|change| (ACTIVE..FIRST_SLOT).contains(&change.word));
-    left.all(|change| change.value != 0).then_some(began.value)
+    let changes = machine.changes();
+    let began = changes.iter().position(|change| is_position(change.word))?;
+    let has_ended = changes[began..].iter().any(|change| change.word == changes[began].word - 1);
+    (!has_ended).then_some(changes[began].value)
 }
 
 /// Each program in a tail has entered its position. Its bytes were granted to it, and to nobody else.
@@ -314,9 +368,12 @@ fn expect_hold(ring: &Ring, programs: &[&Machine<'_>]) {
         let [high, granted] = [HIGH, GRANTED].map(|word| ring.get(word));
         assert!(high >= at + LONGEST, "readers take bytes at {at} for written before");
         assert!(
-            (at + LONGEST..=at + CAPACITY).contains(&granted),
+            (at + LONGEST..=at + ring.capacity).contains(&granted),
             "granted up to {granted}, in a tail at {at}"
         );
-        assert!(ring.get(NEXT) >= at + LONGEST, "the bytes at {at} are claimed again");
+        assert!(ring.get(NEXT).max(ring.get(BESIDE)) >= at + LONGEST, "the bytes at {at} are claimed again");
     }
+    let mut positions: Vec<_> = programs.iter().filter_map(|program| position(program)).collect();
+    positions.sort_unstable();
+    assert!(positions.windows(2).all(|two| two[1] - two[0] >= LONGEST), "the same bytes: {positions:?}");
 }

@@ -11,7 +11,10 @@
 //! - **A reader never returns bytes that were overwritten.** `HIGH` never decreases, and is moved before a byte is
 //!   written. A reader copies the bytes, and then checks that `HIGH` is no more than the capacity ahead of them.
 //!
-//! Both are moved in steps of an eighth of the area, so most claims only load them.
+//! - **Claims get on.** A writer that was overtaken gives nothing back. Otherwise the next one would claim the same bytes,
+//!   and be overtaken, too, and so would all after it.
+//!
+//! `HIGH` and `GRANTED` are moved in steps of an eighth of the area, so most claims only load them.
 
 use bytemuck::NoUninit;
 
@@ -162,7 +165,8 @@ impl<'a> TailsMut<'a> {
         let end = at.wrapping_add(space);
         // Acquire. SYNC grant: its other writers have seen that no writer is in the way.
         if overtaken || (after(end, self.header.load(GRANTED, Ordering::Acquire)) && !self.grant(end)) {
-            self.end(&claim, 0);
+            // If it is overtaken, it keeps its bytes. Otherwise the next claim would get them, and be overtaken, too.
+            self.end(&claim, if overtaken { space } else { 0 });
             on_drop();
             self.header.add(NO_SPACE, 1);
             return None;
@@ -221,8 +225,9 @@ impl<'a> TailsMut<'a> {
     /// Ends a claim whose tail has `len` bytes, and gives the rest back. From now on the tail may be overwritten.
     #[inline]
     pub fn end(&self, claim: &Claim, len: u64) {
-        self.header.store(ACTIVE + claim.entry, 0, Ordering::Release); // SYNC give back: pairs with the load in `in_the_way`
+        // First this: `NEXT` should not go back to a position that others have overtaken since the writer left its entry.
         self.give_back(claim.at, len);
+        self.header.store(ACTIVE + claim.entry, 0, Ordering::Release); // SYNC give back: pairs with the load in `in_the_way`
     }
 
     /// Gives back what a tail of `len` bytes does not need, unless others have claimed since.
