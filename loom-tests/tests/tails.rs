@@ -215,6 +215,26 @@ fn a_slow_writer_keeps_its_bytes() {
     seen.expect(&["dropped", "all", "overtaken"]);
 }
 
+/// A writer claims a position, and enters it after two others have gone around the area. These give everything back. If
+/// it did, too, all later claims would be overtaken.
+#[test]
+fn a_slow_writer_locks_nobody_out() {
+    let seen = Seen::default();
+    let noted = seen.clone();
+    check(Some(2), move || {
+        let ring = Ring::new(4);
+        let other = Arc::clone(&ring);
+        let slow = thread::spawn(move || other.push(1, 0));
+        let (shard, tails) = ring.writer();
+        let claims = [shard.reserve_with_tail(&tails), shard.reserve_with_tail(&tails)];
+        claims.into_iter().rev().for_each(drop);
+        noted.note("overtaken", slow.join().unwrap().is_none());
+        let next = [2, 3].map(|number| ring.push(number, 0));
+        assert!(next[1].is_some(), "at most one more claim is overtaken");
+    });
+    seen.expect(&["overtaken"]);
+}
+
 /// The bytes that a tail did not need belong to the next.
 #[test]
 fn short_tails_share_a_claim() {

@@ -29,8 +29,13 @@ impl Histogram {
 
     /// Counts a value.
     pub fn add(&mut self, value: u64) {
+        self.add_n(value, 1);
+    }
+
+    /// Counts a value `n` times. With the buckets of another histogram, from a file perhaps, this makes it again.
+    pub fn add_n(&mut self, value: u64, n: u64) {
         let count = &mut self.counts[bucket(value)];
-        *count = count.wrapping_add(1);
+        *count = count.wrapping_add(n);
     }
 
     /// The number of values, or `u64::MAX` if there are more.

@@ -3,10 +3,10 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, ensure};
-use mapring::Loss;
 use mapring::abi::{Geometry, Tails};
 use mapring::btf::{Btf, Type};
 use mapring::reading::LossCause;
+use mapring::{Histogram, Loss};
 use serde::{Deserialize, Serialize};
 
 use super::summaries;
@@ -181,15 +181,19 @@ impl Recorded {
             .ok_or_else(|| "its BTF does not describe its values".to_owned())
     }
 
+    /// The histogram in a sample, if it is one that this machine can read.
+    pub(super) fn histogram(&self, bytes: &[u8]) -> Option<Histogram> {
+        let is_one = self.source.kind == Kind::Histograms && self.source.byte_order == BYTE_ORDER;
+        is_one.then(|| summaries::histogram(&summaries::words_in(bytes)))
+    }
+
     /// Decodes a record or value: by its type, or else as bytes.
     pub(super) fn decode(&self, bytes: &[u8]) -> Value {
         let kind = self.source.kind;
         if kind.layout().is_none() || self.source.byte_order != BYTE_ORDER {
             return self.ty().map_or_else(|_| Value::bytes(bytes), |ty| value::decode(ty, bytes));
         }
-        let words =
-            bytes.chunks(8).map(|word| word.first_chunk().map_or(0, |word| u64::from_ne_bytes(*word)));
-        let words: Vec<_> = words.collect();
+        let words = summaries::words_in(bytes);
         match kind {
             Kind::Counters => Value::Unsigned(words.first().copied().unwrap_or_default()),
             kind => summaries::decode(kind, &words),

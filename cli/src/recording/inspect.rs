@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::ArgGroup;
+use mapring::Histogram;
 use mapring::btf::Kind as TypeKind;
 use serde_json::{Value as Json, json};
 
@@ -15,6 +16,7 @@ use super::convert::Convert;
 use super::format::{Kind, Lost, Recorded, Sample, Source};
 use super::reader::{End, Visit, read};
 use crate::output;
+use crate::regions::histogram;
 use crate::regions::line;
 use crate::regions::text::{grouped, json_line, printable, wrapped};
 use crate::regions::untyped::Item;
@@ -120,12 +122,16 @@ struct Part {
     /// Of each shard: the records, the first ticket and the last one.
     shards: BTreeMap<usize, (u64, u64, u64)>,
     samples: u64,
+    /// Of histograms: the last sample of each.
+    histograms: BTreeMap<u32, Histogram>,
     tails: u64,
     first: Option<SystemTime>,
     last: Option<SystemTime>,
     losses: Vec<Lost>,
 }
 
+/// The most histograms of a source that are drawn.
+const DRAWN: usize = 20;
 /// The most sources and losses that are listed.
 const LISTED: usize = 10_000;
 
@@ -157,6 +163,7 @@ impl Visit for Summary {
             btf: of.btf_bytes,
             shards: BTreeMap::new(),
             samples: 0,
+            histograms: BTreeMap::new(),
             tails: 0,
             first: None,
             last: None,
@@ -178,6 +185,9 @@ impl Visit for Summary {
     fn sample(&mut self, of: &Recorded, sample: Sample<'_>) -> Result<()> {
         let Some(part) = self.parts.last_mut() else { return Ok(()) };
         part.samples += 1;
+        if (sample.index as usize) < DRAWN {
+            part.histograms.extend(of.histogram(sample.bytes).map(|histogram| (sample.index, histogram)));
+        }
         part.see(of.clock.to_wall(sample.time));
         Ok(())
     }
@@ -310,6 +320,9 @@ impl Summary {
                 for (at, line) in wrapped(&text, 68).iter().enumerate() {
                     writeln!(out, "{:<9} {line}", if at == 0 { name } else { "" })?;
                 }
+            }
+            for (index, histogram) in part.histograms.iter().filter(|(_, histogram)| histogram.count() > 0) {
+                write!(out, "\nlast sample of {index}: {}", histogram::drawn(histogram, 78))?;
             }
         }
         Ok(())

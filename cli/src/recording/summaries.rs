@@ -28,6 +28,20 @@ pub(super) fn of_histogram(histogram: &Histogram) -> Vec<u64> {
     words
 }
 
+/// The words of a sample of this machine's byte order.
+pub(super) fn words_in(bytes: &[u8]) -> Vec<u64> {
+    bytes.as_chunks().0.iter().map(|word| u64::from_ne_bytes(*word)).collect()
+}
+
+/// The histogram of these words.
+pub(super) fn histogram(words: &[u64]) -> Histogram {
+    let mut histogram = Histogram::new();
+    for (at, count) in words.iter().take(BUCKETS).enumerate() {
+        histogram.add_n(*values(at).start(), *count);
+    }
+    histogram
+}
+
 pub(super) fn of_ranking(ranking: &Ranking) -> Vec<u64> {
     let mut words = vec![ranking.total, ranking.other, ranking.unlisted];
     words.extend(ranking.keys.iter().take(KEYS).flat_map(|key| [key.key, key.count, key.error]));
@@ -107,6 +121,7 @@ mod tests {
             histogram.buckets().map(|(range, n)| (*range.start(), *range.end(), n)).collect();
         assert_eq!(value.json(), serde_json::json!({ "count": 5, "buckets": buckets }));
         assert_eq!(words.len(), words_of(Kind::Histograms));
+        assert!(super::histogram(&words) == histogram);
         // Words that no histogram has.
         assert_eq!(decode(Kind::Histograms, &[u64::MAX; 1000]).at("count"), Some(&Value::Unsigned(u64::MAX)));
         assert_eq!(decode(Kind::Histograms, &[]).at("count"), Some(&Value::Unsigned(0)));

@@ -3,6 +3,7 @@
 pub(crate) mod filter;
 pub(crate) mod find;
 pub(crate) mod follow;
+pub(crate) mod histogram;
 mod in_order;
 pub(crate) mod line;
 pub(crate) mod losses;

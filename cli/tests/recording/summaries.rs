@@ -40,6 +40,8 @@ fn histograms_are_sums_over_all_cpus() {
     );
     let people = text(&mapring(&["inspect", &file]));
     assert!(people.contains("values    count, buckets") && people.contains("2 changed values"), "{people}");
+    let drawn = ["last sample of 2: 3 values", "p50 ≤ 5", "  ≥ 4", "2  ####"];
+    assert!(drawn.into_iter().all(|part| people.contains(part)), "{people}");
     assert!(people.lines().all(|line| line.chars().count() <= 80), "{people}");
     let csv = text(&mapring(&["inspect", &file, "--format", "csv", "--where", "count > 2"]));
     assert!(csv.starts_with("index,cpu,version,time,count,buckets\n2,,0,"), "{csv}");

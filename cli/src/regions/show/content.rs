@@ -1,17 +1,18 @@
 //! The present content of each kind of region, for `mapring show` and `top`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::Write;
 use std::time::Duration;
 
 use anyhow::Result;
 use mapring::abi::Kind;
 use mapring::time::Clock;
-use mapring::{Counters, Gauges, Histogram, Histograms, Start, TopKeys};
+use mapring::{Counters, Gauges, Histograms, Start, TopKeys};
 use serde_json::{Value as Json, json};
 
 use super::Printer;
 use crate::regions::follow::{Ends, has_passed};
+use crate::regions::histogram;
 use crate::regions::target::{Sort, Target};
 use crate::regions::text::{grouped, json_line, printable};
 use crate::regions::untyped::{self, Item};
@@ -142,59 +143,21 @@ fn histograms<W: Write>(histograms: &Histograms, out: &mut Printer<'_, W>) -> Re
         if out.is_full() {
             continue;
         }
-        let percentiles = [50.0, 90.0, 99.0, 99.9, 100.0].map(|p| (p, histogram.percentile(p)));
         if out.json {
             let buckets: Vec<_> = histogram
                 .buckets()
                 .map(|(range, count)| json!([range.start(), range.end(), count]))
                 .collect();
-            let percentiles: serde_json::Map<_, _> = percentiles
-                .into_iter()
-                .filter_map(|(p, range)| Some((format!("p{p}"), json!(range?.end()))))
-                .collect();
+            let percentiles: serde_json::Map<_, _> =
+                histogram::percentiles(&histogram).map(|(p, most)| (format!("p{p}"), json!(most))).collect();
             let object = json!({ "index": index, "count": histogram.count(), "mean": histogram.mean(),
                 "percentiles": percentiles, "buckets": buckets });
             writeln!(out.out, "{object}")?;
-            continue;
+        } else {
+            write!(out.out, "index {index}: {}", histogram::drawn(&histogram, 78))?;
         }
-        let mean = histogram.mean().unwrap_or_default();
-        writeln!(out.out, "index {index}: {} values, mean {mean:.0}", grouped(histogram.count()))?;
-        let percentiles: Vec<_> = percentiles
-            .into_iter()
-            .filter_map(|(p, range)| Some(format!("p{p} ≤ {}", grouped(*range?.end()))))
-            .collect();
-        writeln!(out.out, "  {}", percentiles.join("  "))?;
-        write!(out.out, "{}", bars(&histogram, 78))?;
     }
     Ok(())
-}
-
-/// A bar for each power of two, in lines of at most `width` columns.
-fn bars(histogram: &Histogram, width: usize) -> String {
-    let mut rows = BTreeMap::<u32, u64>::new();
-    for (range, count) in histogram.buckets() {
-        let row = rows.entry(u64::BITS - range.start().leading_zeros()).or_default();
-        *row = row.saturating_add(count);
-    }
-    let most = rows.values().copied().max().unwrap_or_default().max(1);
-    let (Some((&first, _)), Some((&last, _))) = (rows.first_key_value(), rows.last_key_value()) else {
-        return String::new();
-    };
-    let low = |bits: u32| if bits == 0 { 0 } else { 1_u64 << (bits - 1) };
-    let names: Vec<_> = (first..=last).map(|bits| format!("≥ {}", grouped(low(bits)))).collect();
-    let name = names.iter().map(|name| name.chars().count()).max().unwrap_or_default();
-    let count = grouped(most).len();
-    let room = width.saturating_sub(name + count + 6).max(1);
-    let mut text = String::new();
-    for (bits, label) in (first..=last).zip(names) {
-        let value = rows.get(&bits).copied().unwrap_or_default();
-        let bar = (u128::from(value) * room as u128).div_ceil(u128::from(most));
-        let bar = "#".repeat(usize::try_from(bar).unwrap_or_default());
-        let line = format!("  {label:<name$}  {:>count$}  {bar}", grouped(value));
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
 }
 
 fn gauges<W: Write>(gauges: &Gauges, out: &mut Printer<'_, W>) -> Result<()> {
