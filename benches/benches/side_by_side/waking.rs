@@ -23,9 +23,10 @@ const AGE: Duration = Duration::from_millis(1);
 /// Nanoseconds before each burst: long enough for the reader to fall asleep again.
 const GAP: u64 = 200_000;
 
-/// Why a record costs more in a burst than one after the other.
+/// What limits a program whose readers are awake.
 const WAKE_TRIED: &str = "Nearly all of it is one locked exchange instead of the store that publishes a record: about 20 cycles, \
     more than 6 ns where the clock is slow. Without this barrier a wakeup could be lost.";
+/// Why a record costs more in a burst than one after the other.
 const ASLEEP_TRIED: &str = "The bell costs nothing here: it rings once for 1024 records. Each record is in a line that the \
     reader's CPU has read, and the exchange that publishes the record waits for that line. In a ring that cannot wake its reader \
     (see below) the stores of many records wait for their lines at the same time. Without this barrier a wakeup could \
