@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-
 use std::ptr;
 use std::sync::Arc;
 
