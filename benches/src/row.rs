@@ -16,6 +16,8 @@ pub const KEYS: &[&str] = &[
     "produce_all",
     "produce_sleeping",
     "wake",
+    "wake_watermark",
+    "wake_first",
     "asleep",
     "asleep_watermark",
     "asleep_latency",

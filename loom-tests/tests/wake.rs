@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use mapring::abi::readers::{ASLEEP, FIRST, OF_SHARD, PLACES, wake_at};
+use mapring::abi::readers::{ASLEEP, FIRST, LOOK, NEVER, OF_SHARD, PLACES, look, wake_at};
 use mapring::protocol::WordsMut;
 use mapring::protocol::readers::Place;
 use mapring::protocol::ring::{Cursor, Start, Unread};
@@ -18,9 +18,12 @@ fn readers() -> Readers {
     words((FIRST + OF_SHARD) * PLACES).into()
 }
 
-/// What a program does after it ended a ticket (`wakeable.bpf.h`): returns how many readers it wakes.
-fn wake(ring: &Ring, readers: &Readers) -> usize {
-    fence(Ordering::SeqCst); // the exchange that ends the ticket
+/// What a program does after it ended a ticket (`readers.bpf.h`): returns how many readers it wakes.
+fn wake(ring: &Ring, readers: &Readers, ticket: u64) -> usize {
+    if !ticket & readers[LOOK].load(Ordering::Relaxed) & NEVER != 0 {
+        return 0;
+    }
+    fence(Ordering::SeqCst);
     let asleep = readers[ASLEEP].load(Ordering::Relaxed);
     if asleep == 0 {
         return 0;
@@ -40,10 +43,10 @@ fn wake(ring: &Ring, readers: &Readers) -> usize {
     (0..2).filter(|&reader| due(reader)).count()
 }
 
-/// Publishes a record, and returns how many readers it woke.
-fn publish(ring: &Ring, readers: &Readers, value: u64) -> (History, usize) {
-    let history = Rust.push_all(ring, [value]);
-    (history, wake(ring, readers))
+/// Publishes the record of this ticket, and returns how many readers it woke.
+fn publish(ring: &Ring, readers: &Readers, ticket: u64) -> (History, usize) {
+    let history = Rust.push_all(ring, [7 + ticket]);
+    (history, wake(ring, readers, ticket))
 }
 
 fn place(readers: &Readers, me: u64) -> Place<'_> {
@@ -58,7 +61,7 @@ fn a_record_is_found_or_it_wakes() {
         let (ring, readers) = (Ring::<1>::new(4), readers());
         let writer = thread::spawn({
             let (ring, readers) = (Arc::clone(&ring), Arc::clone(&readers));
-            move || publish(&ring, &readers, 7).1
+            move || publish(&ring, &readers, 0).1
         });
         let mut cursor = Cursor::new(&mut ring.shard(), Start::First, PATIENT);
         let place = place(&readers, 1);
@@ -86,7 +89,7 @@ fn a_reader_is_woken_once() {
         place.asleep();
         let writers = rings.each_ref().map(|ring| {
             let (ring, readers) = (Arc::clone(ring), Arc::clone(&readers));
-            thread::spawn(move || publish(&ring, &readers, 7).1)
+            thread::spawn(move || publish(&ring, &readers, 0).1)
         });
         let woken: usize = writers.map(|writer| writer.join().unwrap()).into_iter().sum();
         assert_eq!(woken, 1);
@@ -107,7 +110,7 @@ fn the_ticket_of_a_watermark_wakes() {
         place.sleeps_until(0, Some(3));
         let writer = thread::spawn({
             let (ring, readers) = (Arc::clone(&ring), Arc::clone(&readers));
-            move || (1..=2).map(|value| publish(&ring, &readers, value).1).collect::<Vec<_>>()
+            move || (0..2).map(|ticket| publish(&ring, &readers, ticket).1).collect::<Vec<_>>()
         });
         place.sleeps_until(0, Some(1));
         place.asleep();
@@ -119,6 +122,101 @@ fn the_ticket_of_a_watermark_wakes() {
         noted.note("woken", woken[1] == 1);
     });
     seen.expect(&["found one", "woken"]);
+}
+
+/// A reader makes programs look, and waits for an RCU grace period before it sleeps. A program may be anywhere then, and
+/// be preempted if it may sleep: before it ends a ticket, after that, or after it found that it need not look. Its CPU
+/// issues a barrier at this point, after the reader's change, and before the grace period ends.
+#[test]
+fn programs_look_after_a_grace_period() {
+    let seen = Seen::default();
+    for before in 0..=2 {
+        let noted = seen.clone();
+        check(None, move || {
+            let (ring, readers) = (Ring::<1>::new(4), readers());
+            readers[LOOK].store(NEVER, Ordering::Relaxed);
+            let program = |steps: std::ops::Range<u32>| {
+                let (ring, readers) = (Arc::clone(&ring), Arc::clone(&readers));
+                thread::spawn(move || {
+                    if steps.contains(&0) {
+                        Rust.push_all(&ring, [7]);
+                    }
+                    if steps.contains(&1) { wake(&ring, &readers, 0) } else { 0 }
+                })
+            };
+            let place = place(&readers, 1);
+            let first = program(0..before);
+            place.will_sleep(look(1));
+            let mut woken = first.join().unwrap();
+
+            let rest = program(before..2);
+            let mut cursor = Cursor::new(&mut ring.shard(), Start::First, PATIENT);
+            place.asleep();
+            let found = cursor.unread(&mut ring.shard(), 1);
+            woken += rest.join().unwrap();
+            assert!(found == Unread::Many || woken == 1, "{before} {found:?}: the reader sleeps for ever");
+            noted.note("found", woken == 0);
+            noted.note("woken", found == Unread::Nothing);
+        });
+    }
+    seen.expect(&["found", "woken"]);
+}
+
+/// A reader that sleeps until eight are unread makes programs look at every second ticket, and sleeps until one of these.
+#[test]
+fn programs_look_at_some_tickets() {
+    assert_eq!([1, 7, 8, 15, 16, 1024, u64::MAX].map(look), [0, 0, 1, 1, 3, 255, NEVER]);
+    let seen = Seen::default();
+    let noted = seen.clone();
+    check(Some(3), move || {
+        let (ring, readers) = (Ring::<1>::new(4), readers());
+        let mut cursor = Cursor::new(&mut ring.shard(), Start::First, PATIENT);
+        let place = place(&readers, 1);
+        readers[LOOK].store(NEVER, Ordering::Relaxed);
+        place.will_sleep(look(8));
+        let writer = thread::spawn({
+            let (ring, readers) = (Arc::clone(&ring), Arc::clone(&readers));
+            move || (0..2).map(|ticket| publish(&ring, &readers, ticket).1).collect::<Vec<_>>()
+        });
+        place.asleep();
+        let found = cursor.unread(&mut ring.shard(), 2);
+        let woken = writer.join().unwrap();
+        assert_eq!(woken[0], 0, "no program looks at the first ticket");
+        assert!(found == Unread::Many || woken[1] == 1, "{found:?} {woken:?}");
+        noted.note("found one", found == Unread::Some);
+        noted.note("woken", woken[1] == 1);
+    });
+    seen.expect(&["found one", "woken"]);
+}
+
+/// Programs look as often as each reader wants that sleeps now and then, whoever comes and goes; and not more often.
+#[test]
+fn readers_agree_how_often_programs_look() {
+    for (stays, goes, comes) in [(None, 0, 0), (None, 3, 0), (None, 0, 3), (Some(7), 3, 1), (Some(1), 0, 7)] {
+        check(Some(3), move || {
+            let readers = readers();
+            readers[LOOK].store(NEVER, Ordering::Relaxed);
+            let at = |number| Place::at(WordsMut::new(&readers), number);
+            let stays = stays.inspect(|&look| at(0).will_sleep(look));
+            at(1).will_sleep(goes);
+            let leaver = thread::spawn({
+                let readers = Arc::clone(&readers);
+                move || Place::at(WordsMut::new(&readers), 1).never_sleeps()
+            });
+            at(2).will_sleep(comes);
+            let now = readers[LOOK].load(Ordering::Relaxed) & NEVER;
+            assert_eq!(now & !comes, 0, "it may sleep now, and programs do not look: {now:x}");
+            leaver.join().unwrap();
+            assert_eq!(readers[LOOK].load(Ordering::Relaxed) & NEVER, comes & stays.unwrap_or(NEVER));
+            let leaver = thread::spawn({
+                let readers = Arc::clone(&readers);
+                move || Place::at(WordsMut::new(&readers), 2).never_sleeps()
+            });
+            at(0).never_sleeps();
+            leaver.join().unwrap();
+            assert_eq!(readers[LOOK].load(Ordering::Relaxed) & NEVER, NEVER, "nobody is left");
+        });
+    }
 }
 
 /// Readers that come at once take different places; that of one that is gone is free again.

@@ -72,7 +72,7 @@ impl Map {
         Err(Error::from(Cause::NotWakeable { what: ring.what().to_owned(), why }))
     }
 
-    pub(crate) fn at(place: std::sync::Arc<Self>) -> Result<Self> {
+    pub(crate) fn at(place: std::sync::Arc<Self>, _: u64) -> Result<Self> {
         match *place {}
     }
 

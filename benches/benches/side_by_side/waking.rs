@@ -24,26 +24,35 @@ const AGE: Duration = Duration::from_millis(1);
 const GAP: u64 = 200_000;
 
 /// What limits a program whose readers are awake.
-const WAKE_TRIED: &str = "Nearly all of it is one locked exchange instead of the store that publishes a record: about 20 cycles, \
-    more than 6 ns where the clock is slow. Without this barrier a wakeup could be lost.";
-/// Why a record costs more in a burst than one after the other.
-const ASLEEP_TRIED: &str = "The bell costs nothing here: it rings once for 1024 records. Each record is in a line that the \
-    reader's CPU has read, and the exchange that publishes the record waits for that line. In a ring that cannot wake its reader \
-    (see below) the stores of many records wait for their lines at the same time. Without this barrier a wakeup could \
-    be lost.";
+const WAKE_TRIED: &str = "Such a reader makes programs look for sleepers at each record, behind a full barrier: one locked exchange, \
+    about 20 cycles, more than 6 ns where the clock is slow. Without this barrier a wakeup could be lost. With a watermark, \
+    programs look at few records (see `wake_watermark`).";
+/// What remains of a record in a burst.
+const ASLEEP_TRIED: &str = "The bell costs nothing here: it rings once for 1024 records, and programs look for the sleeper at one in \
+    256. The stores of records wait for their lines, which the reader's CPU has read, as in a ring that cannot wake its reader \
+    (see below).";
 
 pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     let skel = load!(waking::WakingSkelBuilder);
     let ring = Ring::<Record>::open(&skel.maps.waking)?;
     ensure!(ring.access() == Access::Mapped, "{}", ring.access());
     let plain_ring = Ring::<Record>::open(&skel.maps.ours)?;
-    let (mut plain, mut wakeable) =
-        (produce(&plain_ring, &skel.progs.produce_plain), produce(&ring, &skel.progs.produce_wakeable));
-    let [wakeable, plain] = interleave(plan, [&mut wakeable, &mut plain])?;
-    let more: Vec<_> = wakeable.iter().zip(&plain).map(|(wakeable, plain)| wakeable - plain).collect();
-    report.add([Row::absolute("what a ring that can wake its readers costs more, for each record", &more)
-        .target("wake", 6.0)
-        .tried(WAKE_TRIED)]);
+    let mut plain = produce(&plain_ring, &skel.progs.produce_plain, None);
+    let [mut nobody, mut many, mut first] =
+        [None, Some(SLOTS / 4), Some(1)].map(|records| produce(&ring, &skel.progs.produce_wakeable, records));
+    let [nobody, many, first, plain] = interleave(plan, [&mut nobody, &mut many, &mut first, &mut plain])?;
+    let more =
+        |ours: &[f64]| -> Vec<_> { ours.iter().zip(&plain).map(|(ours, plain)| ours - plain).collect() };
+    let what =
+        |readers| format!("what a ring that can wake its readers costs more, for each record, {readers}");
+    report.add([
+        Row::absolute(&what("while nobody wants to be woken"), &more(&nobody)).target("wake", 6.0),
+        Row::absolute(&what("while its reader is awake, which sleeps until 1024 are unread"), &more(&many))
+            .target("wake_watermark", 6.0),
+        Row::absolute(&what("while its reader is awake, which sleeps until the first"), &more(&first))
+            .target("wake_first", 6.0)
+            .tried(WAKE_TRIED),
+    ]);
 
     let Some(cpu) = threads::other() else {
         report.skip("asleep", "one CPU only");
@@ -103,12 +112,20 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Nanoseconds per record while nobody sleeps. A reader checks that it sees every record.
-fn produce<'p>(ring: &Ring<Record>, program: &'p ProgramMut<'p>) -> impl FnMut() -> Result<f64> + use<'p> {
+/// Nanoseconds per record while nobody sleeps. A reader checks that it sees every record; it would sleep until this many
+/// are unread.
+fn produce<'p>(
+    ring: &'p Ring<Record>,
+    program: &'p ProgramMut<'p>,
+    records: Option<u64>,
+) -> impl FnMut() -> Result<f64> + use<'p> {
     let mut producer = Producer::new(program);
-    let mut reader: Reader<Record> = ring.reader_from(Start::Now);
     move || {
-        reader.for_each(usize::MAX, |_| {});
+        let mut reader: Reader<Record> = ring.reader_from(Start::Now);
+        if let Some(records) = records {
+            reader = reader.with_watermark(records, AGE);
+            reader.bell().map_err(|e| anyhow::anyhow!("{e}"))?;
+        }
         let (ns, expected) = producer.run()?;
         let mut seen = Seen::default();
         reader.for_each(usize::MAX, |event| seen.add(event.record));

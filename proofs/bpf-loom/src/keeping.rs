@@ -143,13 +143,18 @@ pub fn mutants(name: &'static str, code: &Code) -> Vec<Mutant> {
     // The second record is within the limit, the third is beyond.
     for value in 1..4 {
         let mut machine = keeping.0.machine(program, order, value);
+        let mut barrier = None;
         loop {
-            let (at, shares, barrier) = (machine.pc(), machine.shares_next(), machine.is_at_barrier());
+            let (at, shares) = (machine.pc(), machine.shares_next());
+            barrier = if machine.is_at_barrier() { Some(at) } else { barrier };
             let insn = program.code[at];
             if met.insert(at) {
                 match (insn, shares) {
                     (Insn::Load { dst, .. }, Some(word)) if word == bits => {
                         add(at, "nobody is required", program.patched(at, &[set(dst, From::Imm(0))]));
+                        if let Some(at) = barrier.filter(|_| program.guarded) {
+                            add(at, "no barrier before it looks", program.patched(at, &[]));
+                        }
                     }
                     (Insn::Load { dst, .. }, Some(word)) if word == read => {
                         let more = Insn::Alu { op: 0x00, wide: true, dst, from: From::Imm(1), off: 0 };
@@ -171,9 +176,6 @@ pub fn mutants(name: &'static str, code: &Code) -> Vec<Mutant> {
                     }
                     (Insn::Atomic { .. }, Some(word)) if word == header + FULL => {
                         add(at, "drops are not counted", program.patched(at, &[]));
-                    }
-                    (Insn::Atomic { .. }, _) if barrier && program.guarded => {
-                        add(at, "no barrier before it looks", program.patched(at, &[]));
                     }
                     _ => {}
                 }

@@ -113,6 +113,8 @@ pub const MODELS: &[Model] = &[
     model("a reader falls asleep", "guarded push_waking4", waking::publish, &["found", "woken", "both"]),
     model("a reader falls asleep", "discard_waking4", waking::discard, &["found", "woken", "both"]),
     model("a reader falls asleep", "output_waking4", waking::publish, &["found", "woken", "both"]),
+    model("a reader is going to sleep", "push_waking4", waking::grace_period, &["found", "woken"]),
+    model("programs look where they are asked to", "push_waking4", waking::looks, &["looked", "passed"]),
     model("a reader that waits for two", "push_waking4", waking::watermark, &["found one", "woken"]),
     model("a reader that sleeps again", "push_waking4", waking::again, &["rung before", "woken"]),
     model("two CPUs wake a reader", "push_waking4", waking::one_rings, &["both wanted to"]),

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use mapring::abi::readers::{ASLEEP, wake_at};
+use mapring::abi::readers::{ASLEEP, LOOK, NEVER, wake_at};
 use mapring::protocol::WordsMut;
 use mapring::protocol::readers::Place;
 use mapring::protocol::ring::{Cursor, Unread};
@@ -45,6 +45,11 @@ impl Waking {
 
     pub(crate) fn place(&self, number: usize) -> Place<'_> {
         Place::at(WordsMut::new(self.words()), number)
+    }
+
+    /// Programs look for sleepers where all these bits of a ticket are set.
+    fn look(&self, bits: u64) {
+        self.words()[LOOK].store(bits, Ordering::Relaxed);
     }
 
     /// The readers that sleep, as programs see them.
@@ -113,10 +118,83 @@ pub(crate) fn discard(name: &'static str, code: Code, seen: Seen) -> u64 {
     one_ticket(name, &code, &seen, End::Discarded)
 }
 
-/// The reader waits for two records.
+/// A reader makes programs look for sleepers, and waits for an RCU grace period before it sleeps. A program is before any of
+/// its accesses then, or at its barrier. Its CPU issues a barrier before the grace period ends.
+pub(crate) fn grace_period(name: &'static str, code: Code, seen: Seen) -> u64 {
+    let stopped = |at: usize| {
+        let (code, seen) = (code.clone(), seen.clone());
+        check(None, move || {
+            let waking = Waking::new(name, 1);
+            waking.look(NEVER);
+            let reader = thread::spawn({
+                let waking = Arc::clone(&waking);
+                move || waking.place(0).will_sleep(0)
+            });
+            let mut machine = waking.0.machine(&code.program, code.order, 7);
+            let mut ended = run_until(&mut machine, at);
+            reader.join().unwrap();
+
+            let reader = waking.sleeps(1);
+            ended = ended || run_until(&mut machine, usize::MAX);
+            assert!(ended, "it ran to its end");
+            let found = reader.join().unwrap();
+            seen.note("found", waking.rung(0) == 0);
+            seen.note("woken", found == Unread::Nothing);
+            waking.expect_no_sleeper(found);
+        })
+    };
+    (0..ACCESSES).map(stopped).sum()
+}
+
+/// No program that ends a ticket and wakes a reader stops at so many places.
+const ACCESSES: usize = 16;
+
+/// Whether the program ended before it comes to this access, or barrier.
+fn run_until(machine: &mut Machine<'_>, mut at: usize) -> bool {
+    loop {
+        if machine.shares_next().is_some() || machine.is_at_barrier() {
+            if at == 0 {
+                return false;
+            }
+            at -= 1;
+        }
+        if machine.step().is_some() {
+            return true;
+        }
+    }
+}
+
+/// Programs look for sleepers at the tickets that readers ask for, in each shard, and at no others.
+pub(crate) fn looks(name: &'static str, code: Code, seen: Seen) -> u64 {
+    let asked = |(cpu, bits): (u64, u64)| {
+        let (code, seen) = (code.clone(), seen.clone());
+        check(None, move || {
+            let waking = Waking::new(name, 1);
+            waking.look(bits);
+            for ticket in 0..9 {
+                let mut machine = Machine::new(&code.program, &waking.0.map, code.order, cpu, [ticket, 0]);
+                let asleep = waking.parts().0 + ASLEEP;
+                let mut looked = false;
+                loop {
+                    looked |= machine.shares_next() == Some(asleep);
+                    if machine.step().is_some() {
+                        break;
+                    }
+                }
+                assert_eq!(looked, ticket & bits == bits, "ticket {ticket}, {bits:x}");
+                seen.note("looked", looked);
+                seen.note("passed", !looked);
+            }
+        })
+    };
+    [0, 1].into_iter().flat_map(|cpu| [0, 1, 3, NEVER].map(|bits| (cpu, bits))).map(asked).sum()
+}
+
+/// The reader waits for two records, and makes programs look at every second ticket.
 pub(crate) fn watermark(name: &'static str, code: Code, seen: Seen) -> u64 {
     check(None, move || {
         let waking = Waking::new(name, 1);
+        waking.look(1);
         // An earlier sleep ended by its age. Its ticket is further on.
         waking.place(0).sleeps_until(0, Some(3));
         let reader = waking.sleeps(2);
@@ -228,6 +306,7 @@ pub(crate) fn interrupted(name: &'static str, code: Code, seen: Seen) -> u64 {
                     break;
                 }
             }
+            assert!(accesses <= ACCESSES);
             if accesses <= access {
                 waking.run(&code, 0, 2);
             }
@@ -238,7 +317,7 @@ pub(crate) fn interrupted(name: &'static str, code: Code, seen: Seen) -> u64 {
             waking.expect_no_sleeper(found);
         })
     };
-    (0..14).flat_map(|access| [(access, 1), (access, 2)]).map(at).sum()
+    (0..=ACCESSES).flat_map(|access| [(access, 1), (access, 2)]).map(at).sum()
 }
 
 /// Programs interrupt each other in every way while the reader sleeps, for any ticket or for the second.
@@ -263,14 +342,15 @@ pub(crate) fn nested(name: &'static str, code: Code, seen: Seen) -> u64 {
     [None, Some(1)].map(until).into_iter().sum()
 }
 
-/// A program that ends its ticket without a barrier, or looks for sleepers before it; that rings twice, or never; that
-/// forgets whom the kernel refused to wake. Or a machine whose atomic operations are no full barrier.
+/// A program that decides whether to look before its ticket ends, or never looks, or always; that has no barrier, or looks for
+/// sleepers before it; that rings twice, or never; that forgets whom the kernel refused to wake. Or a machine whose atomic
+/// operations are no full barrier.
 pub fn mutants(name: &'static str, code: &Code) -> Vec<Mutant> {
     let (program, order) = (&*code.program, code.order);
     let waking = Waking::new(name, 1);
     waking.place(0).asleep();
     waking.parts().1.refuse();
-    let (bits, until) = (waking.parts().0 + ASLEEP, waking.parts().0 + wake_at(0, 0));
+    let [bits, look, until] = [ASLEEP, LOOK, wake_at(0, 0)].map(|word| waking.parts().0 + word);
     let mut mutants = Vec::new();
     let mut add =
         |at: usize, what: &str, program| mutants.push(mutant(code, format!("{at}: {what}"), program));
@@ -280,30 +360,40 @@ pub fn mutants(name: &'static str, code: &Code) -> Vec<Mutant> {
         let Insn::If { to, .. } = program.code[at] else { unreachable!("as was found") };
         (at, [program.patched(at, &[]), program.patched(at, &[Insn::Goto { to }])])
     };
-    let (mut exchange, mut looks) = (None, 0);
+    let (mut end, mut barrier, mut looks) = (None, None, 0);
+    // Loads a word of the readers at one place, and uses the value at the load of another one.
+    let earlier = |word: usize, from: usize, to: usize| {
+        let Insn::Load { dst, .. } = program.code[from] else { panic!("{from} is no load") };
+        let value = Insn::Const { dst: AX, value: VALUE | (word * 8) as u64 };
+        let early = [value, Insn::Half, load(AX, AX, 0), program.code[to]];
+        program.patched(from, &[set(dst, From::Reg(AX))]).patched(to, &early)
+    };
     let mut machine = waking.0.machine(program, order, 1);
     let mut calls = 0;
     loop {
         let (at, shares) = (machine.pc(), machine.shares_next());
         match (program.code[at], shares) {
-            (Insn::Atomic { op: XCHG, bytes, base, off, src }, Some(_)) => {
-                let ends = Insn::Store { bytes, release: true, base, off, from: From::Reg(src) };
-                add(at, "the ticket ends without a full barrier", program.patched(at, &[ends]));
-                exchange = Some(at);
+            (Insn::Store { .. } | Insn::Atomic { op: XCHG, .. }, Some(word))
+                if matches!(waking.0.word(word), Word::Seq(_)) =>
+            {
+                end = Some(at);
             }
-            (Insn::Load { dst, .. }, Some(word)) if word == bits => {
+            (Insn::Load { .. }, Some(word)) if word == look => {
+                let end = end.expect("the ticket has ended");
+                add(at, "decides before the ticket ends whether to look", earlier(look, at, end));
+                let (at, [never, always]) = decided_after(at);
+                add(at, "looks at all tickets, or none", never);
+                add(at, "the other way: looks at all tickets, or none", always);
+            }
+            (Insn::Atomic { op: XCHG, .. }, None) => {
+                add(at, "no barrier before it looks for sleepers", program.patched(at, &[]));
+                barrier = Some(at);
+            }
+            (Insn::Load { .. }, Some(word)) if word == bits => {
                 looks += 1;
-                let exchange = exchange.expect("the ticket has ended");
                 if looks == 1 {
-                    assert!(exchange < at, "the text has the order of the program");
-                    let early = [
-                        Insn::Const { dst: AX, value: VALUE | (bits * 8) as u64 },
-                        Insn::Half,
-                        load(AX, AX, 0),
-                        program.code[exchange],
-                    ];
-                    let early = program.patched(at, &[set(dst, From::Reg(AX))]).patched(exchange, &early);
-                    add(at, "looks for sleepers before the ticket ends", early);
+                    let barrier = barrier.expect("the text has the order of the program");
+                    add(at, "looks for sleepers before the barrier", earlier(bits, at, barrier));
                 }
             }
             (Insn::Load { dst, .. }, Some(word)) if word == until => {
@@ -345,6 +435,11 @@ pub fn mutants(name: &'static str, code: &Code) -> Vec<Mutant> {
         }
     }
     assert_eq!((looks, calls, waking.asleep()), (2, 1, 1), "it looked, again, rang, and was refused");
+    // The exchange that ends the ticket is a full barrier, for targets without a store-release.
+    if let Some(Insn::Atomic { .. }) = end.map(|end| program.code[end]) {
+        let of_barrier = mutants.iter_mut().filter(|mutant| mutant.name.contains("barrier"));
+        of_barrier.for_each(|mutant| mutant.equivalent = Some("the end of the ticket is a barrier"));
+    }
     let weaker = [Fetch::AcqRel, Fetch::Relaxed].map(|fetch| Order { fetch, ..order });
     mutants.extend(weaker.map(|order| Mutant {
         name: format!("on a machine with {:?} atomics", order.fetch),

@@ -133,7 +133,7 @@ bool layout_complete(struct layout *l)
 	l->per_lines = LINE / (in_line < LINE ? in_line : LINE);
 	l->first = round_up(round_up(8 * PREAMBLE_WORDS, l->size) / l->size, l->per_lines);
 	if (l->kind == READERS)
-		l->first = 3; /* with the owners of the places, and their leases */
+		l->first = 4; /* with the owners of the places, their leases, and what they want */
 	l->header = has_slots(l) ? round_up(round_up(LINE, l->size) / l->size, l->per_lines) : 0;
 
 	if (has_slots(l))

@@ -8,8 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytemuck::{Pod, Zeroable};
-use libbpf_rs::Object;
 use libbpf_rs::skel::Skel;
+use libbpf_rs::{MapCore, MapFlags, Object};
+use mapring::abi::readers::{ASLEEP, LOOK, NEVER};
 use mapring::{ErrorKind, Reader, Ring, Start};
 use mapring_kernel_tests::skel::WakeableSkelBuilder;
 use mapring_kernel_tests::{
@@ -49,7 +50,12 @@ fn rung(reader: &mut Reader<Rec>) -> bool {
 
 /// The readers that sleep, one bit for each.
 fn asleep(object: &Object) -> u64 {
-    word_at(&map(object, "events__readers"), 0, mapring::abi::readers::ASLEEP)
+    word_at(&map(object, "events__readers"), 0, ASLEEP)
+}
+
+/// The bits of a ticket that are all set where programs look for sleepers.
+fn look(object: &Object) -> u64 {
+    word_at(&map(object, "events__readers"), 0, LOOK) & NEVER
 }
 
 fn numbers(reader: &mut Reader<Rec>) -> Vec<u64> {
@@ -219,24 +225,90 @@ fn no_more_readers_than_places_can_sleep() {
     assert!(readers.iter_mut().all(rung), "one record wakes all");
 }
 
+#[test]
+fn programs_look_as_often_as_readers_want() {
+    require_bpf!();
+    on_cpu(cpus()[0]);
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
+    let object = skel.object();
+    let ring = open(object);
+    assert_eq!(look(object), NEVER, "there are no readers");
+    let mut many = ring.reader().with_watermark(32, FOREVER);
+    assert_eq!(look(object), NEVER, "it has no bell");
+    many.bell().unwrap();
+    assert_eq!(look(object), 7, "at four tickets in 32");
+    let mut some = ring.reader().with_watermark(16, FOREVER);
+    some.bell().unwrap();
+    assert_eq!(look(object), 3);
+    let mut first = ring.reader();
+    first.bell().unwrap();
+    assert_eq!(look(object), 0, "at each");
+
+    // To change the watermark is to take another bell.
+    let mut first = first.with_watermark(8, FOREVER);
+    assert_eq!(look(object), 3);
+    first.bell().unwrap();
+    assert_eq!(look(object), 1);
+    drop(first);
+    assert_eq!(look(object), 3);
+
+    // One that was killed is forgotten once another reader takes its place.
+    let readers = map(object, "events__readers");
+    let mut owners = readers.lookup(&1_u32.to_ne_bytes(), MapFlags::ANY).unwrap().unwrap();
+    assert_eq!(owners[8..16], owners[..8], "both are of this process");
+    owners[8..16].copy_from_slice(&u64::MAX.to_ne_bytes());
+    std::mem::forget(some);
+    readers.update(&1_u32.to_ne_bytes(), &owners, MapFlags::ANY).unwrap();
+    assert_eq!(look(object), 3);
+    let mut next = ring.reader().with_watermark(32, FOREVER);
+    next.bell().unwrap();
+    let mut last = ring.reader().with_watermark(32, FOREVER);
+    last.bell().unwrap();
+    assert_eq!(look(object), 7);
+
+    // Linked again, as by a loader that finds it pinned: the readers are still there.
+    mapring::loader::initialize(&skel).unwrap();
+    assert_eq!(look(object), 7);
+    assert!(many.arm().is_some());
+    run(&Runner::new(object, "publish"), 0, 32, PUBLISH);
+    assert!(rung(&mut many));
+    drop((many, next, last));
+    assert_eq!(look(object), NEVER, "nobody is left");
+}
+
 fn stress_seconds() -> Duration {
     let seconds =
         std::env::var("MAPRING_STRESS_SECONDS").map_or(5.0, |s| s.parse().expect("a number of seconds"));
     Duration::from_secs_f64(seconds)
 }
 
-/// A writer publishes at random times, so that many records end just when a reader says that it sleeps.
 #[test]
 fn no_wakeup_is_lost() {
     require_bpf!();
+    sleep_often(None);
+}
+
+/// Programs look at a few tickets for another reader, and while this one comes or goes.
+#[test]
+fn no_wakeup_is_lost_by_a_reader_that_comes_and_goes() {
+    require_bpf!();
+    sleep_often(Some(8));
+}
+
+/// A writer publishes at random times, so that many records end just when a reader says that it sleeps. The reader changes
+/// its bell after so many sleeps.
+fn sleep_often(change: Option<u64>) {
     let mut storage = MaybeUninit::uninit();
     let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
     let object = skel.object();
     let (ended, read) = (AtomicBool::new(false), AtomicU64::new(0));
     let publish = Runner::new(object, "publish");
-    let mut reader = Ring::<Rec>::open(&map(object, "events")).unwrap().reader_from(Start::First);
+    let mut reader = open(object).reader_from(Start::First);
     reader.bell().unwrap();
-    let (mut sleeps, mut next) = (0_u64, 0);
+    let mut many = open(object).reader().with_watermark(32, FOREVER);
+    many.bell().unwrap();
+    let (mut sleeps, mut changes, mut next) = (0_u64, 0, 0);
     thread::scope(|scope| {
         let writer = scope.spawn(|| {
             on_cpu(cpus()[0]);
@@ -277,6 +349,12 @@ fn no_wakeup_is_lost() {
                 next += 1;
             }
             read.store(next, Ordering::Relaxed);
+            if change.is_some_and(|change| sleeps / change > changes) {
+                changes += 1;
+                assert_eq!(look(object), 0);
+                reader = reader.with_watermark(1, FOREVER);
+                assert_eq!(look(object), 7);
+            }
             if ended.load(Ordering::Acquire) && reader.arm().is_some() {
                 break;
             }
@@ -284,6 +362,7 @@ fn no_wakeup_is_lost() {
         assert_eq!(next, writer.join().unwrap());
     });
     everywhere();
-    eprintln!("{next} records, {sleeps} sleeps");
+    eprintln!("{next} records, {sleeps} sleeps, {changes} other bells");
+    assert_eq!(change.is_some(), changes > 2, "{changes}");
     assert!(sleeps > 20, "the test did not meet its subject: {sleeps} sleeps, {next} records");
 }

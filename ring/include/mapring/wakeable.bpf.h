@@ -11,8 +11,9 @@
  *	}
  *	mapring_output(&events, &ready);			// as for MAPRING_RING
  *
- * While no reader sleeps, this costs an atomic exchange and a load for each record. A program wakes a reader once
- * for each time that it sleeps, not once for each record.
+ * A program wakes a reader once for each time that it sleeps, not once for each record. It looks for readers that sleep
+ * as often as their watermarks ask for (Reader::with_watermark), at every record if one has none: this costs a full
+ * barrier, which takes as long as the rest. Any other record costs a few loads more than in an ordinary ring.
  *
  * Besides `events` it declares the maps `events__readers` (which readers sleep, and until when) and `events__bells`
  * (a BPF ringbuf for each reader, by which programs wake it). The loader links the three (mapring::loader::initialize).

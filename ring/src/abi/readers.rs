@@ -1,5 +1,5 @@
-//! Where the words of a ring's readers are: which of them sleep, and until when; which are required, and how far they
-//! have read.
+//! Where the words of a ring's readers are: which of them sleep, until when, and how often programs look for them; which
+//! are required, and how far they have read.
 
 /// The readers that can have a place at once.
 pub const PLACES: usize = 64;
@@ -7,8 +7,14 @@ pub const PLACES: usize = 64;
 pub const ASLEEP: usize = 16;
 /// The word with a bit for each reader that is required.
 pub const REQUIRED: usize = 17;
-/// The first element with words for a shard. The elements before it have the owner of each place, and its lease.
-pub const FIRST: usize = 3;
+/// The word whose low half has the bits of a ticket that are all set where programs look for readers that sleep. The high
+/// half counts how often a reader has changed what it wants.
+pub const LOOK: usize = 18;
+/// The bits of [`LOOK`] while no reader sleeps now and then: programs never look.
+pub const NEVER: u64 = u32::MAX as u64;
+/// The first element with words for a shard. The elements before it have the owner of each place, its lease, and how
+/// often it wants programs to look.
+pub const FIRST: usize = 4;
 /// Elements for each shard.
 pub const OF_SHARD: usize = 3;
 
@@ -20,6 +26,17 @@ pub fn owner(place: usize) -> usize {
 /// The word with the lease of a required reader: how long it may hold programs back, in nanoseconds.
 pub fn lease(place: usize) -> usize {
     2 * PLACES + place
+}
+
+/// The word of a place with 1 + the bits of [`LOOK`] that its reader wants, or 0 if it does not sleep.
+pub fn wants(place: usize) -> usize {
+    3 * PLACES + place
+}
+
+/// The bits of [`LOOK`] for a reader that sleeps until `records` are unread: programs look for it four times in as many
+/// tickets, or at each.
+pub fn look(records: u64) -> u64 {
+    ((1 << (records / 4).max(1).ilog2()) - 1) & NEVER
 }
 
 /// The word of a shard for a place: 1 + the ticket until which its reader sleeps, or 0 for any.

@@ -22,9 +22,9 @@ pub(crate) struct Bell {
 }
 
 impl Bell {
-    /// A bell for the reader that has this place. Makes system calls, and waits for an RCU grace period: milliseconds.
-    /// Needs CAP_BPF.
-    pub(crate) fn at(place: Arc<ReaderPlace>) -> Result<Self> {
+    /// A bell for the reader that has this place. Programs look whether to ring it at the tickets where all bits of `look`
+    /// are set. Makes system calls, and waits for an RCU grace period: milliseconds. Needs CAP_BPF.
+    pub(crate) fn at(place: Arc<ReaderPlace>, look: u64) -> Result<Self> {
         let ringbuf = sys::create_ringbuf(rustix::param::page_size()).map_err(|error| {
             let hint = "; a bell of its own needs CAP_BPF";
             Error::from(Cause::System { call: "bpf(BPF_MAP_CREATE)", error, hint })
@@ -34,6 +34,8 @@ impl Bell {
         };
         let (consumer, producer) = (page(0, true)?, page(1, false)?);
         let bell = Self { ringbuf, consumer, producer, entry: place.bell(), place };
+        bell.place.get().will_sleep(look);
+        // SYNC look: this waits for the grace period (`maybe_wait_bpf_programs` in kernel/bpf/syscall.c).
         bell.entry.put(bell.ringbuf.as_fd())?;
         Ok(bell)
     }
@@ -74,7 +76,7 @@ impl AsFd for Bell {
 
 impl Drop for Bell {
     fn drop(&mut self) {
-        self.awake();
+        self.place.get().never_sleeps();
         // If this fails, programs find a bell that nobody hears, until the next reader takes the place.
         let _ = self.entry.remove();
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::open::open;
 use super::{MapFd, MapOfMaps, sys};
 use crate::abi::Process;
+use crate::abi::readers::{LOOK, NEVER};
 use crate::abi::{Kind, Preamble};
 use crate::error::{Cause, Error, Result};
 use crate::protocol::readers::Place;
@@ -79,7 +80,13 @@ pub(crate) fn link(ring: Source, readers: Source, bells: Source) -> Result<()> {
     };
     let links = Preamble::links(id(&ring), bells.info.id);
     let wakeable = Preamble::wakeable(ring.geometry(), id(&readers));
-    readers.shared_mut()?.words().store(Preamble::LINK, links, Ordering::Relaxed);
+    let shared = readers.shared_mut()?;
+    if shared.words().swap_if(Preamble::LINK, 0, links, Ordering::Relaxed) {
+        shared.words().set(LOOK, NEVER);
+    } else {
+        // It was linked before, and may have readers that want programs to look.
+        shared.words().store(Preamble::LINK, links, Ordering::Relaxed);
+    }
     ring.shared_mut()?.words().store(Preamble::LINK, wakeable, Ordering::Release);
     Ok(())
 }

@@ -6,9 +6,14 @@
 //! - *Asleep*: either the reader finds the record, or the program wakes the reader (`readers.bpf.h`).
 //! - *Required*: either the reader finds that a ticket was claimed, or the program finds the reader, and claims no ticket
 //!   that would overwrite an unread one (`keep.bpf.h`).
+//!
+//! For *asleep*, programs issue the barrier only at the tickets that [`LOOK`] names, which readers agree on. A reader that
+//! sleeps until many records are unread makes programs look at few tickets, and sleeps until one of these.
 
 use super::WordsMut;
-use crate::abi::readers::{ASLEEP, PLACES, REQUIRED, lease, owner, position, until, wake_at};
+use crate::abi::readers::{
+    ASLEEP, LOOK, NEVER, PLACES, REQUIRED, lease, owner, position, until, wake_at, wants,
+};
 use crate::sync::{Ordering, fence};
 
 /// The place of one reader among the readers of a ring.
@@ -49,9 +54,38 @@ impl<'m> Place<'m> {
 
     /// Frees the place.
     pub fn leave(self, me: u64) {
-        self.awake();
+        self.never_sleeps();
         self.words.clear(REQUIRED, 1 << self.at);
         self.words.swap_if(owner(self.at), me, 0, Ordering::Relaxed);
+    }
+
+    /// Says that the reader is going to sleep, and at which tickets programs must look for it: where all bits of `look`
+    /// are set. Programs do so after an RCU grace period, which the caller waits for before the reader sleeps.
+    pub fn will_sleep(&self, look: u64) {
+        self.wants(look + 1);
+        self.words.clear(LOOK, NEVER & !look);
+    }
+
+    /// Says that the reader does not sleep any more. Programs look for the others as often as these want.
+    pub fn never_sleeps(&self) {
+        self.awake();
+        self.wants(0);
+        // It fails only if other readers change the word. After so many failures, someone forges it.
+        for _ in 0..2 * PLACES {
+            let found = self.words.load(LOOK, Ordering::Acquire);
+            let wanted = (0..PLACES).map(|at| self.words.load(wants(at), Ordering::Relaxed));
+            let look = wanted.filter(|&wants| wants != 0).fold(NEVER, |look, wants| look & (wants - 1));
+            if self.words.swap_if(LOOK, found, found & !NEVER | look, Ordering::Relaxed) {
+                return;
+            }
+        }
+    }
+
+    fn wants(&self, value: u64) {
+        self.words.store(wants(self.at), value, Ordering::Relaxed);
+        // SYNC agree: a reader that gathers what all want sees this count, and then the value; or its change of the word
+        // fails, because the count is another; or it comes before, and then nothing that it gathered remains.
+        self.words.fetch_add(LOOK, 1 << 32, Ordering::Release);
     }
 
     /// Says until when the reader sleeps: the ticket of a shard, or any.

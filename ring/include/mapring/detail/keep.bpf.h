@@ -14,12 +14,14 @@
 /* The words of the readers' map with a bit for each reader that sleeps, and that is required. */
 #define MAPRING__ASLEEP 16
 #define MAPRING__REQUIRED 17
+/* The word whose low half has the bits of a ticket that are all set where programs look for readers that sleep. */
+#define MAPRING__LOOK 18
 /* The element with each reader's lease: how long it may hold programs back, in nanoseconds. */
 #define MAPRING__LEASES 2
 /* The elements of shard 0; each has a word for each reader, and so do those of the next shards. */
-#define MAPRING__WAKE_AT 3   /* 1 + the ticket until which it sleeps, or 0 for any */
-#define MAPRING__POSITIONS 4 /* the next ticket that it reads */
-#define MAPRING__HELD 5      /* since when it has held programs back, or 0 */
+#define MAPRING__WAKE_AT 4   /* 1 + the ticket until which it sleeps, or 0 for any */
+#define MAPRING__POSITIONS 5 /* the next ticket that it reads */
+#define MAPRING__HELD 6      /* since when it has held programs back, or 0 */
 #define MAPRING__OF_SHARD 3  /* elements of each shard */
 
 /* The words of the header of a ring that keeps its oldest records. */

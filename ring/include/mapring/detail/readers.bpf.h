@@ -35,6 +35,34 @@ struct mapring__bell {
 		__array(values, struct mapring__bell);                                             \
 	} name##__bells SEC(".maps");
 
+/* The number of the slot with this `seq` in its shard: the low bits of its ticket. */
+static __always_inline __u64 mapring__number(struct mapring__ring ring, __u32 base, __u64 *seq)
+{
+	__u64 *head = mapring__word(ring.map, base), words = ring.size / 8;
+
+	/* A division, as a multiplication: exact for a multiple of `words` below 2^32. */
+	return head ? (((__u64)seq - (__u64)head) / 8 * ((1ULL << 32) / words + 1) >> 32) - MAPRING__HEADER(ring.size) : 0;
+}
+
+/*
+ * Whether a reader sleeps, of those that the program which has just ended this ticket must look for: `ticket` has at
+ * least the ticket's low bits. Readers say at which tickets programs look. Only there does a program pay for a barrier.
+ */
+static __always_inline int mapring__sleeps(void *readers, __u64 ticket)
+{
+	__u64 *words = mapring__word(readers, 0);
+
+	/* SYNC look: this load comes after the end of the ticket, but no barrier is between the two. A reader that makes
+	 * programs look more often waits for an RCU grace period before it sleeps. Each CPU then has issued a barrier:
+	 * if before this load, the load finds what the reader said; if later, the reader finds the end of the ticket. */
+	if (!words || (~ticket & (__u32)mapring__load(words + MAPRING__LOOK)))
+		return 0;
+	/* SYNC asleep: between the end of the ticket and the loads of what readers said; pairs with their fence before
+	 * they check for records. */
+	mapring__full_barrier();
+	return !!mapring__load(words + MAPRING__ASLEEP);
+}
+
 /* The ends of a record, and mapring_output. */
 #define MAPRING__WAKING_ENDS(name, record_type)                                                    \
 	__attribute__((noinline)) int mapring__wake__##name(__u32 base)                            \
@@ -44,14 +72,13 @@ struct mapring__bell {
 	}                                                                                          \
 	static __always_inline void mapring__end__##name(void *record, __u64 discarded)            \
 	{                                                                                          \
-		__u64 *seq = (__u64 *)record - 1, *words;                                          \
+		struct mapring__ring ring = mapring__ring__##name();                               \
+		__u64 *seq = (__u64 *)record - 1;                                                  \
+		__u32 base = mapring__base(ring);                                                  \
                                                                                                    \
-		/* SYNC asleep: a full barrier between the end of the ticket and the loads of what \
-		 * readers said; pairs with their fence before they check for records. */          \
-		mapring__xchg(seq, (mapring__load(seq) + 1) | discarded);                          \
-		words = mapring__word(&name##__readers, 0);                                        \
-		if (words && mapring__load(words + MAPRING__ASLEEP))                               \
-			mapring__wake__##name(mapring__base(mapring__ring__##name()));             \
+		mapring__publish(seq, (mapring__load(seq) + 1) | discarded);                       \
+		if (mapring__sleeps(&name##__readers, mapring__number(ring, base, seq)))           \
+			mapring__wake__##name(base);                                               \
 	}                                                                                          \
 	MAPRING__FN void mapring_commit(struct mapring_map__##name *map __attribute__((unused)),   \
 					record_type *record)                                       \

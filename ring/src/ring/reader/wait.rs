@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use super::Reader;
 use crate::abi::Gate;
+use crate::abi::readers::look;
 use crate::bpf::Bell;
 use crate::error::{Error, Result};
 use crate::protocol::ring::Unread;
@@ -68,14 +69,17 @@ impl<T: AnyBitPattern> Reader<T> {
     /// apart from the machine's scheduler.
     pub const NAP: Duration = Waiting::LONG;
 
-    /// Makes [`wait`](Self::wait) return only when one shard has this number of unread records, or after `age` (1 s at
-    /// most) if there are any: fewer wakeups, for readers that may be late. Programs that publish fewer records within
-    /// this time pay for no wakeup at all. `records` counts up to half of the slots of a shard.
-    /// A reader without a bell ignores both.
+    /// Makes [`wait`](Self::wait) return only when one shard has this number of unread records (up to a quarter more, if it
+    /// sleeps), or after `age` (1 s at most) if there are any: fewer wakeups, for readers that may be late. Programs that
+    /// publish fewer records within this time pay for no wakeup at all. They look for sleepers about four times within
+    /// `records`, which counts up to half of the slots of a shard.
+    /// A reader without a bell ignores both. One that has a bell gives it back, and takes another one when it next needs it.
     #[must_use]
     pub fn with_watermark(mut self, records: u64, age: Duration) -> Self {
         let most = self.region().geometry().capacity() as u64 / 2;
         self.waiting.records = records.clamp(1, most.max(1));
+        // The next bell tells programs how often to look.
+        self.waiting.bell = None;
         self.waiting.age = age.clamp(Waiting::SHORT, Waiting::LIMIT);
         self
     }
@@ -140,7 +144,8 @@ impl<T: AnyBitPattern> Reader<T> {
     /// time instead.
     pub fn bell(&mut self) -> Result<BorrowedFd<'_>, &Error> {
         if self.waiting.bell.is_none() {
-            self.waiting.bell = Some(self.place().and_then(Bell::at));
+            let look = look(self.waiting.records);
+            self.waiting.bell = Some(self.place().and_then(|place| Bell::at(place, look)));
         }
         self.waiting.bell.as_ref().expect("it was just stored").as_ref().map(AsFd::as_fd)
     }
@@ -160,7 +165,9 @@ impl<T: AnyBitPattern> Reader<T> {
             return Some(nap.min(limit));
         };
         for (shard, next) in self.sweep.positions() {
-            bell.sleeps_until(shard, (records > 1).then(|| next.wrapping_add(records - 1)));
+            // A ticket at which programs look. The one that ends it finds that it has.
+            let until = next.wrapping_add(records - 1) | look(records);
+            bell.sleeps_until(shard, (records > 1).then_some(until));
         }
         bell.asleep();
         self.waiting.asleep = true;
