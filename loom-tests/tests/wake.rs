@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use mapring::abi::readers::{ASLEEP, FIRST, LOOK, NEVER, OF_SHARD, PLACES, look, wake_at};
+use mapring::abi::readers::{ASLEEP, FIRST, LOOK, NEVER, OF_SHARD, PLACES, look, wake_at, watermark};
 use mapring::protocol::WordsMut;
 use mapring::protocol::readers::Place;
 use mapring::protocol::ring::{Cursor, Start, Unread};
@@ -166,6 +166,10 @@ fn programs_look_after_a_grace_period() {
 #[test]
 fn programs_look_at_some_tickets() {
     assert_eq!([1, 7, 8, 15, 16, 1024, u64::MAX].map(look), [0, 0, 1, 1, 3, 255, NEVER]);
+    assert_eq!(
+        [(5, 1), (0, 8), (1, 8), (1, 16), (u64::MAX, 8)].map(|(t, n)| watermark(t, n)),
+        [5, 7, 9, 19, 7]
+    );
     let seen = Seen::default();
     let noted = seen.clone();
     check(Some(3), move || {

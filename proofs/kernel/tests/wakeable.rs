@@ -143,7 +143,7 @@ fn a_watermark_wakes_for_many_or_for_old_ones() {
     assert_eq!(numbers(&mut reader), [16]);
     // More than half a lap is not possible.
     let mut reader = reader.with_watermark(u64::MAX, FOREVER);
-    run(&publish, 0, 32, PUBLISH);
+    run(&publish, 0, 40, PUBLISH);
     assert!(reader.wait(FOREVER).unwrap());
 }
 

@@ -39,6 +39,12 @@ pub fn look(records: u64) -> u64 {
     ((1 << (records / 4).max(1).ilog2()) - 1) & NEVER
 }
 
+/// The ticket until which a reader sleeps that asks for so many unread records, and whose next ticket is `next`: it has at
+/// least as many, and programs look for the reader there.
+pub fn watermark(next: u64, records: u64) -> u64 {
+    next.wrapping_add(records - 1) | look(records)
+}
+
 /// The word of a shard for a place: 1 + the ticket until which its reader sleeps, or 0 for any.
 pub fn wake_at(shard: usize, place: usize) -> usize {
     (FIRST + OF_SHARD * shard) * PLACES + place

@@ -81,12 +81,9 @@ pub(crate) fn link(ring: Source, readers: Source, bells: Source) -> Result<()> {
     let links = Preamble::links(id(&ring), bells.info.id);
     let wakeable = Preamble::wakeable(ring.geometry(), id(&readers));
     let shared = readers.shared_mut()?;
-    if shared.words().swap_if(Preamble::LINK, 0, links, Ordering::Relaxed) {
-        shared.words().set(LOOK, NEVER);
-    } else {
-        // It was linked before, and may have readers that want programs to look.
-        shared.words().store(Preamble::LINK, links, Ordering::Relaxed);
-    }
+    // It is not 0 once it was linked: then it may have readers that want programs to look.
+    shared.words().swap_if(LOOK, 0, NEVER, Ordering::Relaxed);
+    shared.words().store(Preamble::LINK, links, Ordering::Relaxed);
     ring.shared_mut()?.words().store(Preamble::LINK, wakeable, Ordering::Release);
     Ok(())
 }

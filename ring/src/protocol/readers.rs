@@ -34,7 +34,8 @@ impl<'m> Place<'m> {
                 place.leave(me);
             }
         }
-        places().find(|place| place.owner() == 0 && words.swap_if(owner(place.at), 0, me, Ordering::Relaxed))
+        // SYNC leave: what this reader says in its place comes after what the last one cleared.
+        places().find(|place| place.owner() == 0 && words.swap_if(owner(place.at), 0, me, Ordering::Acquire))
     }
 
     /// The place with this number, which this process has taken.
@@ -56,7 +57,7 @@ impl<'m> Place<'m> {
     pub fn leave(self, me: u64) {
         self.never_sleeps();
         self.words.clear(REQUIRED, 1 << self.at);
-        self.words.swap_if(owner(self.at), me, 0, Ordering::Relaxed);
+        self.words.swap_if(owner(self.at), me, 0, Ordering::Release); // SYNC leave: pairs with `take`
     }
 
     /// Says that the reader is going to sleep, and at which tickets programs must look for it: where all bits of `look`

@@ -52,9 +52,10 @@ static __always_inline int mapring__sleeps(void *readers, __u64 ticket)
 {
 	__u64 *words = mapring__word(readers, 0);
 
-	/* SYNC look: this load comes after the end of the ticket, but no barrier is between the two. A reader that makes
-	 * programs look more often waits for an RCU grace period before it sleeps. Each CPU then has issued a barrier:
-	 * if before this load, the load finds what the reader said; if later, the reader finds the end of the ticket. */
+	/* SYNC look: this load comes after the end of the ticket (for the compiler, because the lookup above does), but no
+	 * barrier is between the two. A reader that makes programs look more often waits for an RCU grace period before
+	 * it sleeps. Each CPU then has issued a barrier: if before this load, the load finds what the reader said; if
+	 * later, the reader finds the end of the ticket. */
 	if (!words || (~ticket & (__u32)mapring__load(words + MAPRING__LOOK)))
 		return 0;
 	/* SYNC asleep: between the end of the ticket and the loads of what readers said; pairs with their fence before

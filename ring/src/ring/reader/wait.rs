@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::Reader;
 use crate::abi::Gate;
-use crate::abi::readers::look;
+use crate::abi::readers::{look, watermark};
 use crate::bpf::Bell;
 use crate::error::{Error, Result};
 use crate::protocol::ring::Unread;
@@ -69,8 +69,8 @@ impl<T: AnyBitPattern> Reader<T> {
     /// apart from the machine's scheduler.
     pub const NAP: Duration = Waiting::LONG;
 
-    /// Makes [`wait`](Self::wait) return only when one shard has this number of unread records (up to a quarter more, if it
-    /// sleeps), or after `age` (1 s at most) if there are any: fewer wakeups, for readers that may be late. Programs that
+    /// Makes [`wait`](Self::wait) return only when one shard has this number of unread records, or up to a quarter more, or
+    /// after `age` (1 s at most) if there are any: fewer wakeups, for readers that may be late. Programs that
     /// publish fewer records within this time pay for no wakeup at all. They look for sleepers about four times within
     /// `records`, which counts up to half of the slots of a shard.
     /// A reader without a bell ignores both. One that has a bell gives it back, and takes another one when it next needs it.
@@ -165,9 +165,7 @@ impl<T: AnyBitPattern> Reader<T> {
             return Some(nap.min(limit));
         };
         for (shard, next) in self.sweep.positions() {
-            // A ticket at which programs look. The one that ends it finds that it has.
-            let until = next.wrapping_add(records - 1) | look(records);
-            bell.sleeps_until(shard, (records > 1).then_some(until));
+            bell.sleeps_until(shard, (records > 1).then(|| watermark(next, records)));
         }
         bell.asleep();
         self.waiting.asleep = true;

@@ -1,6 +1,7 @@
 //! What lies ahead of a cursor: for readers that wait, and for those that order the records of several shards.
 
 use super::{Cursor, SlotSource, last_taken, later, may_end};
+use crate::abi::readers::watermark;
 use crate::abi::seq::{PENDING, after, state};
 
 /// What a reader that waits would find in a shard.
@@ -12,13 +13,13 @@ pub enum Unread {
     Held,
     /// A ticket has ended, or some have, but fewer than were asked for.
     Some,
-    /// As many tickets as were asked for have ended, or more, or the steps pass a ticket that nobody will end.
+    /// As many tickets as were asked for have ended, up to a quarter more, or the steps pass a ticket that nobody will end.
     Many,
 }
 
 impl Cursor {
-    /// What the next steps would find, if they checked later tickets too; `many` is at least 1, and at most the number
-    /// of slots. Takes a few dozen loads at most.
+    /// What the next steps would find, if they checked later tickets too; `many` (at least 1, at most half of the slots) is
+    /// a [`watermark`]. Takes a few dozen loads at most.
     pub fn unread(&mut self, look: &mut impl SlotSource, many: u64) -> Unread {
         let (slots, t) = (look.slots(), self.next);
         let seen = look.peek(t);
@@ -26,7 +27,8 @@ impl Cursor {
             return Unread::Many; // a whole lap
         }
         if state(seen) == slots.published(t) {
-            let last = t.wrapping_add(many - 1);
+            // The ticket whose program wakes the reader, and no earlier one that may end after it.
+            let last = watermark(t, many);
             let ended = many == 1 || !after(slots.published(last), state(look.peek(last)));
             return if ended { Unread::Many } else { Unread::Some };
         }
