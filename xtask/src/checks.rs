@@ -89,9 +89,8 @@ static CHECKS: &[Check] = &[
             BPF,
             Lines(&[
                 "cargo test --release -p mapring-examples --all-features",
-                // Apart from the examples, whose features of the library would make another build of it. As in `demo`.
-                "cargo test --release -p mapring-cli --features bpf",
-                "cargo test -p mapring-cli --all-features --test flight_dump parquet",
+                // Apart from the examples, whose features of the library would make another build of it.
+                "cargo test --release -p mapring-cli --all-features",
             ]),
         )
         .quick(
@@ -110,12 +109,12 @@ static CHECKS: &[Check] = &[
             &[],
             Lines(&[
                 "cargo test --release -p mapring-examples --no-default-features",
-                "cargo test -p mapring-cli --no-default-features --features parquet",
+                "cargo test --release -p mapring-cli --no-default-features",
             ]),
         )
         .only_in_all(),
     check("export", "the command's export, read by Prometheus, VictoriaMetrics and NATS")
-        .test(&[Tools, Bpf, Servers], code("cargo test --release -p mapring-cli --features bpf --test export, with Debian's servers", |tools| servers::test(tools.context("no tools")?)))
+        .test(&[Tools, Bpf, Servers], code("cargo test --release -p mapring-cli --all-features --test export, with Debian's servers", |tools| servers::test(tools.context("no tools")?)))
         .only_in_all(),
     check("demo", "the demo, run for a second")
         .test(BPF, code("cargo xtask demo --json --seconds 1", |_| runs::one_json_object(&[])))

@@ -12,7 +12,7 @@ use crate::vm;
 const PACKAGES: [(&str, &str); 3] =
     [("prometheus", "bookworm"), ("nats-server", "bookworm"), ("victoria-metrics", "trixie")];
 
-const TEST: &str = "cargo test --release -p mapring-cli --features bpf --test export";
+const TEST: &str = "cargo test --release -p mapring-cli --all-features --test export";
 
 fn folder() -> PathBuf {
     cmd::target_dir().join("servers")

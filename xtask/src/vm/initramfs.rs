@@ -18,7 +18,7 @@ use crate::setup::Tools;
 /// Builds the kernel tests.
 const TESTS: &str = "cargo test --release -p mapring-kernel-tests --no-run";
 /// Builds the flight recorder and its tests.
-const FLIGHT: &str = "cargo test --release -p mapring-cli --features bpf --test flight --no-run";
+const FLIGHT: &str = "cargo test --release -p mapring-cli --all-features --test flight --no-run";
 /// What those start and read in addition.
 const OF_FLIGHT: [&str; 6] = ["/bin/sh", "/bin/sleep", "/bin/cp", "/bin/mount", "/bin/umount", "/etc/group"];
 
