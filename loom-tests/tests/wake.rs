@@ -162,6 +162,44 @@ fn programs_look_after_a_grace_period() {
     seen.expect(&["found", "woken"]);
 }
 
+/// A program stops to look, because no reader has slept for long, and wakes those that sleep now; another one ends a ticket.
+/// A reader is woken, or finds a record, or that programs do not look.
+#[test]
+fn programs_stop_to_look_where_nobody_sleeps() {
+    let seen = Seen::default();
+    let noted = seen.clone();
+    check(Some(3), move || {
+        let (ring, readers) = (Ring::<1>::new(4), readers());
+        let place = place(&readers, 1);
+        place.will_sleep(0);
+        let look = readers[LOOK].load(Ordering::Relaxed);
+        let stops = thread::spawn({
+            let readers = Arc::clone(&readers);
+            move || {
+                // A full barrier if it succeeds (`mapring__stops_to_look`).
+                let never =
+                    readers[LOOK].compare_exchange(look, look | NEVER, Ordering::AcqRel, Ordering::Relaxed);
+                fence(Ordering::SeqCst);
+                assert_eq!(never, Ok(look));
+                let asleep = readers[ASLEEP].load(Ordering::Relaxed);
+                usize::from(asleep != 0 && readers[ASLEEP].fetch_and(!1, Ordering::Relaxed) != 0)
+            }
+        });
+        let writer = thread::spawn({
+            let (ring, readers) = (Arc::clone(&ring), Arc::clone(&readers));
+            move || publish(&ring, &readers, 0).1
+        });
+        place.asleep();
+        let looked_for = place.is_looked_for(0);
+        let found = Cursor::new(&mut ring.shard(), Start::First, PATIENT).unread(&mut ring.shard(), 1);
+        let woken = stops.join().unwrap() + writer.join().unwrap();
+        assert!(!looked_for || found == Unread::Many || woken == 1, "{found:?} {woken}: it sleeps for ever");
+        noted.note("programs look, and it is woken", looked_for && found == Unread::Nothing);
+        noted.note("they do not", !looked_for && woken == 0);
+    });
+    seen.expect(&["programs look, and it is woken", "they do not"]);
+}
+
 /// A reader that sleeps until eight are unread makes programs look at every second ticket, and sleeps until one of these.
 #[test]
 fn programs_look_at_some_tickets() {

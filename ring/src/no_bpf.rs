@@ -92,7 +92,7 @@ impl Map {
         match *self {}
     }
 
-    pub(crate) fn asleep(&self) {
+    pub(crate) fn asleep(&self) -> bool {
         match *self {}
     }
 

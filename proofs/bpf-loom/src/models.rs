@@ -114,6 +114,7 @@ pub const MODELS: &[Model] = &[
     model("a reader falls asleep", "discard_waking4", waking::discard, &["found", "woken", "both"]),
     model("a reader falls asleep", "output_waking4", waking::publish, &["found", "woken", "both"]),
     model("a reader is going to sleep", "push_waking4", waking::grace_period, &["found", "woken"]),
+    model("nobody has slept for long", "push_waking4", waking::idle, waking::IDLES),
     model("programs look where they are asked to", "push_waking4", waking::looks, &["looked", "passed"]),
     model("a reader that waits for two", "push_waking4", waking::watermark, &["found one", "woken"]),
     model("a reader that sleeps again", "push_waking4", waking::again, &["rung before", "woken"]),

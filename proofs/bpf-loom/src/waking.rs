@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
-use mapring::abi::readers::{ASLEEP, LOOK, NEVER, wake_at};
+use mapring::abi::readers::{ASLEEP, IDLE_SINCE, LOOK, NEVER, wake_at};
 use mapring::protocol::WordsMut;
 use mapring::protocol::readers::Place;
 use mapring::protocol::ring::{Cursor, Unread};
 
 use crate::check;
-use crate::decode::{AND, FETCH, From, Insn, OR, XCHG};
+use crate::decode::{AND, CMPXCHG, FETCH, From, Insn, OR, XCHG};
 use crate::history::{End, History};
 use crate::machine::{Machine, RING_A_BELL, VALUE};
 use crate::map::{Bells, Inner};
@@ -190,6 +190,43 @@ pub(crate) fn looks(name: &'static str, code: Code, seen: Seen) -> u64 {
     [0, 1].into_iter().flat_map(|cpu| [0, 1, 3, NEVER].map(|bits| (cpu, bits))).map(asked).sum()
 }
 
+/// No reader has slept for long: a program that ends a lap makes programs stop to look, and wakes whoever sleeps by then.
+/// A reader is woken, whatever it waits for, or finds its record, or that nobody looks for it.
+pub(crate) fn idle(name: &'static str, code: Code, seen: Seen) -> u64 {
+    let until = |until: Option<u64>| {
+        let (code, seen) = (code.clone(), seen.clone());
+        check(None, move || {
+            let waking = Waking::new(name, 1);
+            nobody_slept(&waking, &code);
+            let reader = thread::spawn({
+                let waking = Arc::clone(&waking);
+                move || {
+                    let place = waking.place(0);
+                    place.sleeps_until(0, until);
+                    place.asleep();
+                    let looked_for = place.is_looked_for(0);
+                    (looked_for, Cursor::at(3, PATIENT).unread(&mut waking.0.shard(), until.map_or(1, |_| 2)))
+                }
+            });
+            waking.run(&code, 0, 3);
+            let (looked_for, found) = reader.join().unwrap();
+            let woken = waking.rung(0) == 1;
+            let stopped = waking.words()[LOOK].load(Ordering::Relaxed) & NEVER == NEVER;
+            let due = until.is_none() || stopped;
+            assert!(!looked_for || !due || woken || found == Unread::Many, "{found:?}: it sleeps for ever");
+            seen.note(IDLES[0], stopped && woken);
+            seen.note(IDLES[1], !looked_for);
+            seen.note(IDLES[2], !stopped);
+        })
+    };
+    [None, Some(4)].map(until).into_iter().sum()
+}
+
+/// The events of a reader that sleeps after a long time.
+pub(crate) const IDLES: &[&str] = &["programs stop, and wake it", "they had stopped", "they do not stop"];
+/// After how long without a sleeper programs stop to look.
+const IDLE: u64 = 10_000_000_000;
+
 /// The reader waits for two records, and makes programs look at every second ticket.
 pub(crate) fn watermark(name: &'static str, code: Code, seen: Seen) -> u64 {
     check(None, move || {
@@ -342,6 +379,34 @@ pub(crate) fn nested(name: &'static str, code: Code, seen: Seen) -> u64 {
     [None, Some(1)].map(until).into_iter().sum()
 }
 
+/// Makes the next program that ends a lap find that no reader has slept for long. The clock of these machines stands at 1.
+fn nobody_slept(waking: &Waking, code: &Code) {
+    (0..3).for_each(|value| _ = waking.run(code, 0, value));
+    waking.words()[IDLE_SINCE].store(1_u64.wrapping_sub(IDLE + 1), Ordering::Relaxed);
+}
+
+/// A program that stops to look by a plain store.
+fn of_idle(name: &'static str, code: &Code, look: usize) -> Vec<Mutant> {
+    let waking = Waking::new(name, 1);
+    nobody_slept(&waking, code);
+    let mut machine = waking.0.machine(&code.program, code.order, 3);
+    let mut mutants = Vec::new();
+    loop {
+        let at = machine.pc();
+        if let Insn::Atomic { op: CMPXCHG, base, off, src, .. } = code.program.code[at]
+            && machine.shares_next() == Some(look)
+        {
+            let program = code.program.patched(at, &[store(base, off, src)]);
+            mutants.push(mutant(code, format!("{at}: stops to look without a barrier"), program));
+        }
+        if machine.step().is_some() {
+            break;
+        }
+    }
+    assert_eq!(mutants.len(), 1, "it stops to look");
+    mutants
+}
+
 /// A program that decides whether to look before its ticket ends, or never looks, or always; that has no barrier, or looks for
 /// sleepers before it; that rings twice, or never; that forgets whom the kernel refused to wake. Or a machine whose atomic
 /// operations are no full barrier.
@@ -435,6 +500,7 @@ pub fn mutants(name: &'static str, code: &Code) -> Vec<Mutant> {
         }
     }
     assert_eq!((looks, calls, waking.asleep()), (2, 1, 1), "it looked, again, rang, and was refused");
+    mutants.extend(of_idle(name, code, look));
     // The exchange that ends the ticket is a full barrier, for targets without a store-release.
     if let Some(Insn::Atomic { .. }) = end.map(|end| program.code[end]) {
         let of_barrier = mutants.iter_mut().filter(|mutant| mutant.name.contains("barrier"));

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytemuck::{Pod, Zeroable};
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapFlags, Object};
-use mapring::abi::readers::{ASLEEP, LOOK, NEVER};
+use mapring::abi::readers::{ASLEEP, IDLE_SINCE, LOOK, NEVER};
 use mapring::{ErrorKind, Reader, Ring, Start};
 use mapring_kernel_tests::skel::WakeableSkelBuilder;
 use mapring_kernel_tests::{
@@ -277,6 +277,41 @@ fn programs_look_as_often_as_readers_want() {
     assert_eq!(look(object), NEVER, "nobody is left");
 }
 
+/// Programs look for a reader that was killed in its sleep, or never sleeps, for ten seconds.
+#[test]
+fn programs_stop_to_look_where_no_reader_sleeps() {
+    require_bpf!();
+    on_cpu(cpus()[0]);
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
+    let object = skel.object();
+    let publish = Runner::new(object, "publish");
+    let idle_since = || word_at(&map(object, "events__readers"), 0, IDLE_SINCE);
+    let mut reader = open(object).reader();
+    assert!(reader.arm().is_some());
+    run(&publish, 0, 63, PUBLISH);
+    assert_eq!(idle_since(), 0);
+    run(&publish, 63, 1, PUBLISH);
+    let since = idle_since();
+    assert_ne!(since, 0, "noted at the end of each lap");
+    run(&publish, 0, 64, PUBLISH);
+    assert_eq!((idle_since(), look(object)), (since, 0));
+
+    Runner::new(object, "nobody_slept").run(&mut [0, 0]);
+    run(&publish, 0, 63, PUBLISH);
+    assert_eq!(look(object), 0);
+    run(&publish, 63, 1, PUBLISH);
+    assert_eq!(look(object), NEVER);
+
+    // It is still there, and sleeps again.
+    while reader.arm().is_none() {
+        numbers(&mut reader);
+    }
+    assert_eq!((idle_since(), look(object)), (0, 0));
+    run(&publish, 0, 1, PUBLISH);
+    assert!(rung(&mut reader));
+}
+
 fn stress_seconds() -> Duration {
     let seconds =
         std::env::var("MAPRING_STRESS_SECONDS").map_or(5.0, |s| s.parse().expect("a number of seconds"));
@@ -286,24 +321,31 @@ fn stress_seconds() -> Duration {
 #[test]
 fn no_wakeup_is_lost() {
     require_bpf!();
-    sleep_often(None);
+    sleep_often(None, false);
 }
 
 /// Programs look at a few tickets for another reader, and while this one comes or goes.
 #[test]
 fn no_wakeup_is_lost_by_a_reader_that_comes_and_goes() {
     require_bpf!();
-    sleep_often(Some(8));
+    sleep_often(Some(8), false);
+}
+
+/// At the end of each lap, programs stop to look for readers.
+#[test]
+fn no_wakeup_is_lost_where_programs_stop_to_look() {
+    require_bpf!();
+    sleep_often(None, true);
 }
 
 /// A writer publishes at random times, so that many records end just when a reader says that it sleeps. The reader changes
-/// its bell after so many sleeps.
-fn sleep_often(change: Option<u64>) {
+/// its bell after so many sleeps. Programs find at the end of each lap that it has not slept for long, if they `stop`.
+fn sleep_often(change: Option<u64>, stop: bool) {
     let mut storage = MaybeUninit::uninit();
     let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
     let object = skel.object();
     let (ended, read) = (AtomicBool::new(false), AtomicU64::new(0));
-    let publish = Runner::new(object, "publish");
+    let (publish, nobody_slept) = (Runner::new(object, "publish"), Runner::new(object, "nobody_slept"));
     let mut reader = open(object).reader_from(Start::First);
     reader.bell().unwrap();
     let mut many = open(object).reader().with_watermark(32, FOREVER);
@@ -320,6 +362,9 @@ fn sleep_often(change: Option<u64>) {
                 }
                 seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 (0..seed >> 53).for_each(|_| std::hint::spin_loop());
+                if stop && n % 64 == 63 {
+                    nobody_slept.run(&mut [0, 0]);
+                }
                 run(&publish, n, 1, PUBLISH);
                 n += 1;
             }
@@ -362,7 +407,9 @@ fn sleep_often(change: Option<u64>) {
         assert_eq!(next, writer.join().unwrap());
     });
     everywhere();
-    eprintln!("{next} records, {sleeps} sleeps, {changes} other bells");
+    let said = word_at(&map(object, "events__readers"), 0, LOOK) >> 32;
+    eprintln!("{next} records, {sleeps} sleeps, {changes} other bells, {said} times said how often to look");
+    assert!(!stop || said > 10, "programs did not stop: {said}");
     assert_eq!(change.is_some(), changes > 2, "{changes}");
     assert!(sleeps > 20, "the test did not meet its subject: {sleeps} sleeps, {next} records");
 }

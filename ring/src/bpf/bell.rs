@@ -19,11 +19,12 @@ pub(crate) struct Bell {
     /// The entry with this bell in the map of bells.
     entry: MapOfMaps,
     place: Arc<ReaderPlace>,
+    /// Programs look whether to ring it at the tickets where all these bits are set.
+    look: u64,
 }
 
 impl Bell {
-    /// A bell for the reader that has this place. Programs look whether to ring it at the tickets where all bits of `look`
-    /// are set. Makes system calls, and waits for an RCU grace period: milliseconds. Needs CAP_BPF.
+    /// A bell for the reader that has this place. Makes system calls, and waits for an RCU grace period: milliseconds. Needs CAP_BPF.
     pub(crate) fn at(place: Arc<ReaderPlace>, look: u64) -> Result<Self> {
         let ringbuf = sys::create_ringbuf(rustix::param::page_size()).map_err(|error| {
             let hint = "; a bell of its own needs CAP_BPF";
@@ -33,11 +34,16 @@ impl Bell {
             Mapping::page(ringbuf.as_fd(), page, write).map_err(|e| Error::system("mmap of a ringbuf", e))
         };
         let (consumer, producer) = (page(0, true)?, page(1, false)?);
-        let bell = Self { ringbuf, consumer, producer, entry: place.bell(), place };
-        bell.place.get().will_sleep(look);
-        // SYNC look: this waits for the grace period (`maybe_wait_bpf_programs` in kernel/bpf/syscall.c).
-        bell.entry.put(bell.ringbuf.as_fd())?;
+        let bell = Self { ringbuf, consumer, producer, entry: place.bell(), place, look };
+        bell.make_programs_look()?;
         Ok(bell)
+    }
+
+    /// From the return of this call on, programs look whether to ring.
+    fn make_programs_look(&self) -> Result<()> {
+        self.place.get().will_sleep(self.look);
+        // SYNC look: this waits for the grace period (`maybe_wait_bpf_programs` in kernel/bpf/syscall.c).
+        self.entry.put(self.ringbuf.as_fd())
     }
 
     /// See [`Place::sleeps_until`](crate::protocol::readers::Place::sleeps_until).
@@ -47,12 +53,14 @@ impl Bell {
         }
     }
 
-    /// Silences the bell, and says that the reader sleeps. It must look for records before it does.
-    pub(crate) fn asleep(&self) {
+    /// Silences the bell, and says that the reader sleeps. It must look for records before it does. Makes system calls if
+    /// programs have stopped to look, because no reader slept for long. Returns whether they look.
+    pub(crate) fn asleep(&self) -> bool {
         if let Some(consumer) = self.consumer.words_mut() {
             consumer.store(0, self.producer.words().load(0, Ordering::Acquire), Ordering::Release);
         }
         self.place.get().asleep();
+        self.place.get().is_looked_for(self.look) || self.make_programs_look().is_ok()
     }
 
     /// Whether it has rung since it was silenced. Makes no system call.

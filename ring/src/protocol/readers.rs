@@ -8,11 +8,12 @@
 //!   that would overwrite an unread one (`keep.bpf.h`).
 //!
 //! For *asleep*, programs issue the barrier only at the tickets that [`LOOK`] names, which readers agree on. A reader that
-//! sleeps until many records are unread makes programs look at few tickets, and sleeps until one of these.
+//! sleeps until many records are unread makes programs look at few tickets, and sleeps until one of these. Where no reader
+//! has slept for long, programs stop to look: the readers may be dead.
 
 use super::WordsMut;
 use crate::abi::readers::{
-    ASLEEP, LOOK, NEVER, PLACES, REQUIRED, lease, owner, position, until, wake_at, wants,
+    ASLEEP, IDLE_SINCE, LOOK, NEVER, PLACES, REQUIRED, lease, owner, position, until, wake_at, wants,
 };
 use crate::sync::{Ordering, fence};
 
@@ -63,6 +64,7 @@ impl<'m> Place<'m> {
     /// Says that the reader is going to sleep, and at which tickets programs must look for it: where all bits of `look`
     /// are set. Programs do so after an RCU grace period, which the caller waits for before the reader sleeps.
     pub fn will_sleep(&self, look: u64) {
+        self.words.store(IDLE_SINCE, 0, Ordering::Relaxed);
         self.wants(look + 1);
         self.words.clear(LOOK, NEVER & !look);
     }
@@ -94,13 +96,22 @@ impl<'m> Place<'m> {
         self.words.store(wake_at(shard, self.at), until(ticket), Ordering::Relaxed);
     }
 
-    /// Says that the reader sleeps. Afterwards it must check once more whether there are records: programs that end a
-    /// ticket from now on wake it, and it finds all tickets that ended before.
+    /// Says that the reader sleeps. Afterwards it must check whether programs [look](Self::is_looked_for) for it, and once
+    /// more whether there are records: programs that end a ticket from now on wake it, and it finds all tickets that ended
+    /// before.
     pub fn asleep(&self) {
+        self.words.store(IDLE_SINCE, 0, Ordering::Relaxed);
         self.words.set(ASLEEP, 1 << self.at);
         // SYNC asleep: pairs with the program's barrier between the end of a ticket and the bits. A program whose
         // barrier comes later sees the bit, and the tickets of `sleeps_until`.
         fence(Ordering::SeqCst);
+    }
+
+    /// Whether programs look at all tickets that this reader wants ([`will_sleep`](Self::will_sleep)), after
+    /// [`asleep`](Self::asleep). They stop if no reader has slept for long, and then wake those that do.
+    pub fn is_looked_for(&self, look: u64) -> bool {
+        // SYNC idle: comes after the fence in `asleep`, which pairs with the swap by which a program stops to look.
+        self.words.load(LOOK, Ordering::Relaxed) & NEVER & !look == 0
     }
 
     /// Says that the reader no longer sleeps, so that programs do not wake it.

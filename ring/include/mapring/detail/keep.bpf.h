@@ -16,6 +16,9 @@
 #define MAPRING__REQUIRED 17
 /* The word whose low half has the bits of a ticket that are all set where programs look for readers that sleep. */
 #define MAPRING__LOOK 18
+/* Since when no reader has said that it sleeps, or 0; and after how long programs stop to look, in nanoseconds. */
+#define MAPRING__IDLE_SINCE 19
+#define MAPRING__IDLE 10000000000ULL
 /* The element with each reader's lease: how long it may hold programs back, in nanoseconds. */
 #define MAPRING__LEASES 2
 /* The elements of shard 0; each has a word for each reader, and so do those of the next shards. */
@@ -36,17 +39,14 @@ static __always_inline __u64 *mapring__header_word(void *map, __u32 size, __u64 
 	return words ? words + word % (size / 8) : 0;
 }
 
-/*
- * Whether a reader has held programs back for longer than its lease. Notes since when it does. The clock starts anew
- * when programs find that it no longer does: after it has read something, the next claim is also one that looks here.
- */
-static __always_inline int mapring__lease_ended(__u64 *held, __u64 lease)
+/* Whether a lease has ended since the time in `word`. If that is 0, the lease begins now. */
+static __always_inline int mapring__lease_ended(__u64 *word, __u64 lease)
 {
-	__u64 since = mapring__load(held), now = bpf_ktime_get_ns();
+	__u64 since = mapring__load(word), now = bpf_ktime_get_ns();
 
 	if (since)
 		return now - since > lease;
-	mapring__store(held, now);
+	mapring__store(word, now);
 	return 0;
 }
 
@@ -82,6 +82,8 @@ static __always_inline __u64 mapring__limit(void *readers, __u64 *word, __u64 t,
 			continue; /* no reader is there: forged */
 		if (behind < slots)
 			mapring__store(held + reader, 0);
+		/* Begins anew when programs find that the reader no longer holds them back: after it has read something,
+		 * the next claim is also one that looks here. */
 		else if (mapring__lease_ended(held + reader, mapring__load(leases + reader))) {
 			mapring__and(words + MAPRING__REQUIRED, ~bit);
 			continue;

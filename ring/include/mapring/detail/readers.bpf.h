@@ -44,11 +44,17 @@ static __always_inline __u64 mapring__number(struct mapring__ring ring, __u32 ba
 	return head ? (((__u64)seq - (__u64)head) / 8 * ((1ULL << 32) / words + 1) >> 32) - MAPRING__HEADER(ring.size) : 0;
 }
 
+/* Whether this slot is the last one of its shard. */
+static __always_inline int mapring__is_last(struct mapring__ring ring, __u64 number)
+{
+	return !(~number & ((1ULL << ring.shift) - 1));
+}
+
 /*
- * Whether a reader sleeps, of those that the program which has just ended this ticket must look for: `ticket` has at
- * least the ticket's low bits. Readers say at which tickets programs look. Only there does a program pay for a barrier.
+ * Whether the program that has just ended the ticket in this slot must look further: a reader sleeps, or a lap is over.
+ * Readers say at which tickets programs look. Only there does a program pay for a barrier.
  */
-static __always_inline int mapring__sleeps(void *readers, __u64 ticket)
+static __always_inline int mapring__sleeps(struct mapring__ring ring, void *readers, __u64 number)
 {
 	__u64 *words = mapring__word(readers, 0);
 
@@ -56,19 +62,21 @@ static __always_inline int mapring__sleeps(void *readers, __u64 ticket)
 	 * barrier is between the two. A reader that makes programs look more often waits for an RCU grace period before
 	 * it sleeps. Each CPU then has issued a barrier: if before this load, the load finds what the reader said; if
 	 * later, the reader finds the end of the ticket. */
-	if (!words || (~ticket & (__u32)mapring__load(words + MAPRING__LOOK)))
+	if (!words || (~number & (__u32)mapring__load(words + MAPRING__LOOK)))
 		return 0;
 	/* SYNC asleep: between the end of the ticket and the loads of what readers said; pairs with their fence before
 	 * they check for records. */
 	mapring__full_barrier();
-	return !!mapring__load(words + MAPRING__ASLEEP);
+	return mapring__load(words + MAPRING__ASLEEP) || mapring__is_last(ring, number);
 }
 
 /* The ends of a record, and mapring_output. */
 #define MAPRING__WAKING_ENDS(name, record_type)                                                    \
-	__attribute__((noinline)) int mapring__wake__##name(__u32 base)                            \
+	__attribute__((noinline)) int mapring__wake__##name(__u32 base, __u32 number)              \
 	{                                                                                          \
-		mapring__wake(&name##__readers, &name##__bells, mapring__ring__##name(), base);    \
+		struct mapring__ring ring = mapring__ring__##name();                               \
+                                                                                                   \
+		mapring__wake(&name##__readers, &name##__bells, ring, base, number);               \
 		return 0;                                                                          \
 	}                                                                                          \
 	static __always_inline void mapring__end__##name(void *record, __u64 discarded)            \
@@ -76,10 +84,12 @@ static __always_inline int mapring__sleeps(void *readers, __u64 ticket)
 		struct mapring__ring ring = mapring__ring__##name();                               \
 		__u64 *seq = (__u64 *)record - 1;                                                  \
 		__u32 base = mapring__base(ring);                                                  \
+		__u64 number;                                                                      \
                                                                                                    \
 		mapring__publish(seq, (mapring__load(seq) + 1) | discarded);                       \
-		if (mapring__sleeps(&name##__readers, mapring__number(ring, base, seq)))           \
-			mapring__wake__##name(base);                                               \
+		number = mapring__number(ring, base, seq);                                         \
+		if (mapring__sleeps(ring, &name##__readers, number))                               \
+			mapring__wake__##name(base, number);                                       \
 	}                                                                                          \
 	MAPRING__FN void mapring_commit(struct mapring_map__##name *map __attribute__((unused)),   \
 					record_type *record)                                       \
@@ -110,17 +120,34 @@ static __always_inline int mapring__reached(struct mapring__ring ring, __u32 bas
 }
 
 /*
- * Wakes the readers that sleep until now. A reader's bit is cleared before its bell is rung, so it is rung once. If
- * the kernel can't ring it (an NMI inside the kernel's own lock), the bit is set again for the next program.
+ * Whether programs stop to look for sleepers from now on, because no reader has said for long that it sleeps: all of them
+ * are dead, or never idle. The caller then wakes all that sleep. A reader that is about to sleep notices it, and says again
+ * how often programs must look.
  */
-static __always_inline void mapring__wake(void *readers, void *bells, struct mapring__ring ring, __u32 base)
+static __always_inline int mapring__stops_to_look(__u64 *words)
+{
+	__u64 look = mapring__load(words + MAPRING__LOOK);
+
+	/* SYNC idle: the swap is a full barrier before the load of the readers' bits; pairs with the fence between a reader's
+	 * bit and its look at this word. It fails if a reader has said anything meanwhile. */
+	return mapring__lease_ended(words + MAPRING__IDLE_SINCE, MAPRING__IDLE) &&
+	       mapring__cmpxchg(words + MAPRING__LOOK, look, look | ~0U) == look;
+}
+
+/*
+ * Wakes the readers that sleep until now. A reader's bit is cleared before its bell is rung, so it is rung once. If
+ * the kernel can't ring it (an NMI inside the kernel's own lock), the bit is set again for the next program that looks.
+ */
+static __always_inline void mapring__wake(void *readers, void *bells, struct mapring__ring ring, __u32 base, __u32 number)
 {
 	__u64 *words = mapring__word(readers, 0);
 	__u64 *wake_at = mapring__word(readers, MAPRING__WAKE_AT + bpf_get_smp_processor_id() * MAPRING__OF_SHARD);
 	__u64 asleep, nothing = 0;
+	int all;
 
 	if (!words || !wake_at)
 		return;
+	all = mapring__is_last(ring, number) && mapring__stops_to_look(words);
 	words += MAPRING__ASLEEP;
 	asleep = mapring__load(words);
 	for (__u32 reader = 0; reader < MAPRING__READERS; reader++) {
@@ -130,13 +157,16 @@ static __always_inline void mapring__wake(void *readers, void *bells, struct map
 		if (!(asleep & bit))
 			continue;
 		until = mapring__load(wake_at + reader);
-		if (until && !mapring__reached(ring, base, until - 1))
+		if (until && !all && !mapring__reached(ring, base, until - 1))
 			continue;
 		if (!(mapring__and(words, ~bit) & bit))
 			continue; /* another program wakes it */
 		bell = mapring__word(bells, reader);
-		if (bell && bpf_ringbuf_output(bell, &nothing, 0, MAPRING__RB_FORCE_WAKEUP))
+		if (bell && bpf_ringbuf_output(bell, &nothing, 0, MAPRING__RB_FORCE_WAKEUP)) {
 			mapring__or(words, bit);
+			if (all)
+				mapring__and(words - MAPRING__ASLEEP + MAPRING__LOOK, ~(__u64)~0U);
+		}
 	}
 }
 

@@ -152,7 +152,8 @@ impl<T: AnyBitPattern> Reader<T> {
 
     /// Asks programs to ring the [`bell`](Self::bell), and then checks for records. `None` if there are some: read them
     /// now. Otherwise, the caller may sleep for this time at most, and must then read or arm again. Makes no system
-    /// call if the ring is mapped, apart from the first call, which is one of [`bell`](Self::bell).
+    /// call if the ring is mapped, apart from the first call, and one after ten seconds in which no reader slept, which are as
+    /// those of [`bell`](Self::bell).
     #[must_use = "with `None` there are records to read, and maybe nobody rings"]
     pub fn arm(&mut self) -> Option<Duration> {
         let records = if self.bell().is_ok() { self.waiting.records } else { 1 };
@@ -167,10 +168,13 @@ impl<T: AnyBitPattern> Reader<T> {
         for (shard, next) in self.sweep.positions() {
             bell.sleeps_until(shard, (records > 1).then(|| watermark(next, records)));
         }
-        bell.asleep();
+        let rings = bell.asleep();
         self.waiting.asleep = true;
         let found = self.check(records);
-        let limit = self.waiting.limit(found, patience);
+        let limit = self
+            .waiting
+            .limit(found, patience)
+            .map(|limit| if rings { limit } else { limit.min(Waiting::LONG) });
         if limit.is_none() {
             self.disarm();
         }
