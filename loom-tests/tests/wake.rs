@@ -190,7 +190,7 @@ fn programs_stop_to_look_where_nobody_sleeps() {
             move || publish(&ring, &readers, 0).1
         });
         place.asleep();
-        let looked_for = place.is_looked_for(0);
+        let looked_for = place.look() == 0;
         let found = Cursor::new(&mut ring.shard(), Start::First, PATIENT).unread(&mut ring.shard(), 1);
         let woken = stops.join().unwrap() + writer.join().unwrap();
         assert!(!looked_for || found == Unread::Many || woken == 1, "{found:?} {woken}: it sleeps for ever");

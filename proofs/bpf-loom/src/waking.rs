@@ -204,7 +204,7 @@ pub(crate) fn idle(name: &'static str, code: Code, seen: Seen) -> u64 {
                     let place = waking.place(0);
                     place.sleeps_until(0, until);
                     place.asleep();
-                    let looked_for = place.is_looked_for(0);
+                    let looked_for = place.look() == 0;
                     (looked_for, Cursor::at(3, PATIENT).unread(&mut waking.0.shard(), until.map_or(1, |_| 2)))
                 }
             });

@@ -253,7 +253,7 @@ fn programs_look_as_often_as_readers_want() {
     drop(first);
     assert_eq!(look(object), 3);
 
-    // One that was killed is forgotten once another reader takes its place.
+    // One that was killed is forgotten once another reader takes a place, or has slept often.
     let readers = map(object, "events__readers");
     let mut owners = readers.lookup(&1_u32.to_ne_bytes(), MapFlags::ANY).unwrap().unwrap();
     assert_eq!(owners[8..16], owners[..8], "both are of this process");
@@ -261,6 +261,8 @@ fn programs_look_as_often_as_readers_want() {
     std::mem::forget(some);
     readers.update(&1_u32.to_ne_bytes(), &owners, MapFlags::ANY).unwrap();
     assert_eq!(look(object), 3);
+    (0..4096).for_each(|_| assert!(many.arm().is_some()));
+    assert_eq!(look(object), 7);
     let mut next = ring.reader().with_watermark(32, FOREVER);
     next.bell().unwrap();
     let mut last = ring.reader().with_watermark(32, FOREVER);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{MapOfMaps, ReaderPlace, sys};
 use crate::error::{Cause, Error, Result};
 use crate::region::Mapping;
-use crate::sync::Ordering;
+use crate::sync::{AtomicU64, Ordering};
 
 /// A reader's bell, as long as it can be woken.
 pub(crate) struct Bell {
@@ -21,7 +21,12 @@ pub(crate) struct Bell {
     place: Arc<ReaderPlace>,
     /// Programs look whether to ring it at the tickets where all these bits are set.
     look: u64,
+    /// How often it slept while programs looked for others more often.
+    sleeps: AtomicU64,
 }
+
+/// After so many sleeps it frees the places of readers that died, for which programs look more often than for this one.
+const SLEEPS: u64 = 4096;
 
 impl Bell {
     /// A bell for the reader that has this place. Makes system calls, and waits for an RCU grace period: milliseconds. Needs CAP_BPF.
@@ -34,7 +39,8 @@ impl Bell {
             Mapping::page(ringbuf.as_fd(), page, write).map_err(|e| Error::system("mmap of a ringbuf", e))
         };
         let (consumer, producer) = (page(0, true)?, page(1, false)?);
-        let bell = Self { ringbuf, consumer, producer, entry: place.bell(), place, look };
+        let bell =
+            Self { ringbuf, consumer, producer, entry: place.bell(), place, look, sleeps: AtomicU64::new(0) };
         bell.make_programs_look()?;
         Ok(bell)
     }
@@ -54,13 +60,18 @@ impl Bell {
     }
 
     /// Silences the bell, and says that the reader sleeps. It must look for records before it does. Makes system calls if
-    /// programs have stopped to look, because no reader slept for long. Returns whether they look.
+    /// programs have stopped to look, because no reader slept for long, or if another reader may have died. Returns whether
+    /// they look.
     pub(crate) fn asleep(&self) -> bool {
         if let Some(consumer) = self.consumer.words_mut() {
             consumer.store(0, self.producer.words().load(0, Ordering::Acquire), Ordering::Release);
         }
         self.place.get().asleep();
-        self.place.get().is_looked_for(self.look) || self.make_programs_look().is_ok()
+        let look = self.place.get().look();
+        if look != self.look && self.sleeps.fetch_add(1, Ordering::Relaxed) % SLEEPS == SLEEPS - 1 {
+            self.place.free_dead();
+        }
+        look & !self.look == 0 || self.make_programs_look().is_ok()
     }
 
     /// Whether it has rung since it was silenced. Makes no system call.

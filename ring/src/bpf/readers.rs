@@ -35,8 +35,7 @@ impl ReaderPlace {
         let what = readers.what().to_owned();
         let readers = readers.shared_mut()?;
         let me = this_process()?.encode();
-        let alive = |owner| Process::decode(owner).is_some_and(Process::is_alive);
-        let place = Place::take(readers.words(), me, alive).map(|place| place.number());
+        let place = Place::take(readers.words(), me, is_alive).map(|place| place.number());
         let place = place.ok_or_else(|| Error::from(Cause::NoPlace { what }))?;
         Ok(Self { readers, place, me, bells })
     }
@@ -51,10 +50,19 @@ impl ReaderPlace {
         Place::at(self.readers.words(), self.place)
     }
 
+    /// Frees the places of readers that died. Makes system calls.
+    pub(super) fn free_dead(&self) {
+        Place::free_dead(self.readers.words(), self.me, is_alive);
+    }
+
     /// The entry of the reader's bell in the map of bells.
     pub(super) fn bell(&self) -> MapOfMaps {
         self.bells.at(&key(self.place))
     }
+}
+
+fn is_alive(owner: u64) -> bool {
+    Process::decode(owner).is_some_and(Process::is_alive)
 }
 
 impl Drop for ReaderPlace {

@@ -25,18 +25,27 @@ pub struct Place<'m> {
 }
 
 impl<'m> Place<'m> {
-    /// Takes a free place for the owner `me` (not 0). First it frees the places of owners that are no longer `alive`.
-    /// `None` if there is none. `words` has the words of [`abi::readers`](crate::abi::readers).
+    /// Takes a free place for the owner `me` (not 0), after [`free_dead`](Self::free_dead). `None` if there is none.
+    /// `words` has the words of [`abi::readers`](crate::abi::readers).
     pub fn take(words: WordsMut<'m>, me: u64, alive: impl Fn(u64) -> bool) -> Option<Self> {
-        let places = || (0..PLACES).map(|at| Self { words, at });
-        for place in places() {
+        Self::free_dead(words, me, alive);
+        // SYNC leave: what this reader says in its place comes after what the last one cleared.
+        Self::all(words)
+            .find(|place| place.owner() == 0 && words.swap_if(owner(place.at), 0, me, Ordering::Acquire))
+    }
+
+    /// Frees the places of owners that are no longer `alive`, in the name of the owner `me`.
+    pub fn free_dead(words: WordsMut<'m>, me: u64, alive: impl Fn(u64) -> bool) {
+        for place in Self::all(words) {
             let found = place.owner();
             if found != 0 && !alive(found) && words.swap_if(owner(place.at), found, me, Ordering::Relaxed) {
                 place.leave(me);
             }
         }
-        // SYNC leave: what this reader says in its place comes after what the last one cleared.
-        places().find(|place| place.owner() == 0 && words.swap_if(owner(place.at), 0, me, Ordering::Acquire))
+    }
+
+    fn all(words: WordsMut<'m>) -> impl Iterator<Item = Self> {
+        (0..PLACES).map(move |at| Self { words, at })
     }
 
     /// The place with this number, which this process has taken.
@@ -96,7 +105,7 @@ impl<'m> Place<'m> {
         self.words.store(wake_at(shard, self.at), until(ticket), Ordering::Relaxed);
     }
 
-    /// Says that the reader sleeps. Afterwards it must check whether programs [look](Self::is_looked_for) for it, and once
+    /// Says that the reader sleeps. Afterwards it must check whether programs [look](Self::look) for it, and once
     /// more whether there are records: programs that end a ticket from now on wake it, and it finds all tickets that ended
     /// before.
     pub fn asleep(&self) {
@@ -107,11 +116,11 @@ impl<'m> Place<'m> {
         fence(Ordering::SeqCst);
     }
 
-    /// Whether programs look at all tickets that this reader wants ([`will_sleep`](Self::will_sleep)), after
-    /// [`asleep`](Self::asleep). They stop if no reader has slept for long, and then wake those that do.
-    pub fn is_looked_for(&self, look: u64) -> bool {
+    /// The bits of a ticket that are all set where programs look, after [`asleep`](Self::asleep): if it has some that the
+    /// reader does not [want](Self::will_sleep), they have stopped to look, because no reader had slept for long.
+    pub fn look(&self) -> u64 {
         // SYNC idle: comes after the fence in `asleep`, which pairs with the swap by which a program stops to look.
-        self.words.load(LOOK, Ordering::Relaxed) & NEVER & !look == 0
+        self.words.load(LOOK, Ordering::Relaxed) & NEVER
     }
 
     /// Says that the reader no longer sleeps, so that programs do not wake it.
