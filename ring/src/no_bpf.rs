@@ -92,7 +92,7 @@ impl Map {
         match *self {}
     }
 
-    pub(crate) fn asleep(&self) -> bool {
+    pub(crate) fn asleep(&mut self) -> bool {
         match *self {}
     }
 

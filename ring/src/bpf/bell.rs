@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{MapOfMaps, ReaderPlace, sys};
 use crate::error::{Cause, Error, Result};
 use crate::region::Mapping;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::Ordering;
 
 /// A reader's bell, as long as it can be woken.
 pub(crate) struct Bell {
@@ -22,7 +22,7 @@ pub(crate) struct Bell {
     /// Programs look whether to ring it at the tickets where all these bits are set.
     look: u64,
     /// How often it slept while programs looked for others more often.
-    sleeps: AtomicU64,
+    sleeps: u64,
 }
 
 /// After so many sleeps it frees the places of readers that died, for which programs look more often than for this one.
@@ -39,8 +39,7 @@ impl Bell {
             Mapping::page(ringbuf.as_fd(), page, write).map_err(|e| Error::system("mmap of a ringbuf", e))
         };
         let (consumer, producer) = (page(0, true)?, page(1, false)?);
-        let bell =
-            Self { ringbuf, consumer, producer, entry: place.bell(), place, look, sleeps: AtomicU64::new(0) };
+        let bell = Self { ringbuf, consumer, producer, entry: place.bell(), place, look, sleeps: 0 };
         bell.make_programs_look()?;
         Ok(bell)
     }
@@ -62,14 +61,17 @@ impl Bell {
     /// Silences the bell, and says that the reader sleeps. It must look for records before it does. Makes system calls if
     /// programs have stopped to look, because no reader slept for long, or if another reader may have died. Returns whether
     /// they look.
-    pub(crate) fn asleep(&self) -> bool {
+    pub(crate) fn asleep(&mut self) -> bool {
         if let Some(consumer) = self.consumer.words_mut() {
             consumer.store(0, self.producer.words().load(0, Ordering::Acquire), Ordering::Release);
         }
         self.place.get().asleep();
         let look = self.place.get().look();
-        if look != self.look && self.sleeps.fetch_add(1, Ordering::Relaxed) % SLEEPS == SLEEPS - 1 {
-            self.place.free_dead();
+        if look != self.look {
+            self.sleeps += 1;
+            if self.sleeps.is_multiple_of(SLEEPS) {
+                self.place.free_dead();
+            }
         }
         look & !self.look == 0 || self.make_programs_look().is_ok()
     }

@@ -160,7 +160,7 @@ impl<T: AnyBitPattern> Reader<T> {
         let patience = Duration::from_nanos(self.sweep.patience());
         let found = self.check(records);
         let limit = self.waiting.limit(found, patience)?;
-        let Some(bell) = self.waiting.bell() else {
+        let Some(Ok(bell)) = &mut self.waiting.bell else {
             let nap = self.waiting.nap;
             self.waiting.nap = (2 * nap).min(Waiting::LONG);
             return Some(nap.min(limit));
