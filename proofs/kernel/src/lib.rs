@@ -20,7 +20,9 @@ mod slow_pages;
 mod sysctl;
 pub mod tails;
 
-pub use cpu::{cpus, everywhere, has_guard, kernel, on_cpu, on_one_cpu, preempts_nobody, real_time};
+pub use cpu::{
+    cpus, everywhere, has_guard, kernel, on_cpu, on_one_cpu, preempts_nobody, real_time, take_turns,
+};
 pub use errors::assert_error;
 pub use image::{Function, image};
 pub use load::{
