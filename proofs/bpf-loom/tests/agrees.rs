@@ -4,13 +4,14 @@
 use bytemuck::NoUninit;
 use mapring::abi::gauge::{self as gauges, GAUGE};
 use mapring::abi::histogram::{BUCKETS, HISTOGRAM, STRIDE, values};
+use mapring::abi::readers::{LOOK, NEVER};
 use mapring::abi::top as tops;
 use mapring::abi::{Geometry, Kind, Preamble};
 use mapring::protocol::ring::{ShardMut, Slot};
 use mapring::protocol::{WordsMut, cell, counters, gauge, histogram, top};
 use mapring_bpf_loom::decode::{FETCH, Insn};
 use mapring_bpf_loom::machine::Machine;
-use mapring_bpf_loom::map::Map;
+use mapring_bpf_loom::map::{Inner, Map};
 use mapring_bpf_loom::object::{Object, variants};
 use mapring_bpf_loom::ring::{Ring, Word};
 use mapring_bpf_loom::sync::Ordering;
@@ -102,6 +103,11 @@ fn rings_are_written_alike() {
                 ["push", "discard", "output"].map(|verb| object.program(&format!("{way}{verb}_{name}")));
             for _ in 0..50 {
                 let (bpf, rust) = (Ring::new(name), Ring::new(name));
+                for ring in [&bpf, &rust] {
+                    if let Some(Inner::Readers(first, _)) = &ring.map.inner {
+                        ring.map.words[first + LOOK].store(NEVER, Ordering::Relaxed);
+                    }
+                }
                 let shard = ShardMut::new(WordsMut::new(&rust.map.words), rust.place());
                 let mut next = 0;
                 for value in 1..60 {

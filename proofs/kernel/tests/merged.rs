@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{Link, Object};
 use mapring::reading::MergedStats;
-use mapring::{Access, Merged, Ring};
+use mapring::{Access, ErrorKind, Merged, Ring};
 use mapring_kernel_tests::skel::{MergedSkelBuilder, NumaSkelBuilder, ResizableSkelBuilder};
 use mapring_kernel_tests::{
     Numbered, Runner, Stop, cpus, everywhere, fitted, load, map, on_cpu, push, read_only, require_bpf,
@@ -217,7 +217,8 @@ fn rings_that_are_replaced_under_load() {
     assert!(merged.reader().rings() > 1 && stats.late > 0, "{stats}");
     seen.check(published, stats.read);
     if let Some(error) = merged.take_error() {
-        panic!("{error}");
+        // A loader that was preempted in the midst of a resize. Nothing is missing, as was checked.
+        assert_eq!(error.kind(), ErrorKind::ResizeUnfinished, "{error}");
     }
 }
 
