@@ -7,7 +7,6 @@ use mapring::abi::readers::{ASLEEP, FIRST, LOOK, NEVER, OF_SHARD, PLACES, look, 
 use mapring::protocol::WordsMut;
 use mapring::protocol::readers::Place;
 use mapring::protocol::ring::{Cursor, Start, Unread};
-use mapring_loom_tests::history::History;
 use mapring_loom_tests::ring::{PATIENT, Producer, Ring, Rust};
 use mapring_loom_tests::sync::{AtomicU64, Ordering, fence, thread, words};
 use mapring_loom_tests::{Seen, check};
@@ -43,10 +42,14 @@ fn wake(ring: &Ring, readers: &Readers, ticket: u64) -> usize {
     (0..2).filter(|&reader| due(reader)).count()
 }
 
-/// Publishes the record of this ticket, and returns how many readers it woke.
-fn publish(ring: &Ring, readers: &Readers, ticket: u64) -> (History, usize) {
-    let history = Rust.push_all(ring, [7 + ticket]);
-    (history, wake(ring, readers, ticket))
+/// A program that publishes `N` records. Returns how many readers each of them woke.
+fn publisher<const N: usize>(ring: &Arc<Ring>, readers: &Readers) -> thread::JoinHandle<[usize; N]> {
+    let (ring, readers) = (Arc::clone(ring), Arc::clone(readers));
+    let publish = move |ticket| {
+        Rust.push_all(&ring, [7 + ticket]);
+        wake(&ring, &readers, ticket)
+    };
+    thread::spawn(move || std::array::from_fn(|ticket| publish(ticket as u64)))
 }
 
 fn place(readers: &Readers, me: u64) -> Place<'_> {
@@ -59,15 +62,12 @@ fn a_record_is_found_or_it_wakes() {
     let noted = seen.clone();
     check(None, move || {
         let (ring, readers) = (Ring::<1>::new(4), readers());
-        let writer = thread::spawn({
-            let (ring, readers) = (Arc::clone(&ring), Arc::clone(&readers));
-            move || publish(&ring, &readers, 0).1
-        });
+        let writer = publisher(&ring, &readers);
         let mut cursor = Cursor::new(&mut ring.shard(), Start::First, PATIENT);
         let place = place(&readers, 1);
         place.asleep();
         let found = cursor.unread(&mut ring.shard(), 1);
-        let woken = writer.join().unwrap();
+        let [woken] = writer.join().unwrap();
         assert!(
             found == Unread::Many || woken == 1,
             "{found:?}, and {woken} woken: the reader sleeps for ever"
@@ -87,11 +87,8 @@ fn a_reader_is_woken_once() {
         let readers = readers();
         let place = place(&readers, 1);
         place.asleep();
-        let writers = rings.each_ref().map(|ring| {
-            let (ring, readers) = (Arc::clone(ring), Arc::clone(&readers));
-            thread::spawn(move || publish(&ring, &readers, 0).1)
-        });
-        let woken: usize = writers.map(|writer| writer.join().unwrap()).into_iter().sum();
+        let writers = rings.each_ref().map(|ring| publisher::<1>(ring, &readers));
+        let woken: usize = writers.into_iter().flat_map(|writer| writer.join().unwrap()).sum();
         assert_eq!(woken, 1);
         assert_eq!(readers[ASLEEP].load(Ordering::Relaxed), 0);
     });
@@ -108,10 +105,7 @@ fn the_ticket_of_a_watermark_wakes() {
         let place = place(&readers, 1);
         // An earlier sleep ended by its age. Its ticket is further on, and must not be used again.
         place.sleeps_until(0, Some(3));
-        let writer = thread::spawn({
-            let (ring, readers) = (Arc::clone(&ring), Arc::clone(&readers));
-            move || (0..2).map(|ticket| publish(&ring, &readers, ticket).1).collect::<Vec<_>>()
-        });
+        let writer = publisher::<2>(&ring, &readers);
         place.sleeps_until(0, Some(1));
         place.asleep();
         let found = cursor.unread(&mut ring.shard(), 2);
@@ -162,10 +156,10 @@ fn programs_look_after_a_grace_period() {
     seen.expect(&["found", "woken"]);
 }
 
-/// A program stops to look, because no reader has slept for long, and wakes those that sleep now; another one ends a ticket.
+/// A program stops looking, because no reader has slept for long, and wakes those that sleep now; another one ends a ticket.
 /// A reader is woken, or finds a record, or that programs do not look.
 #[test]
-fn programs_stop_to_look_where_nobody_sleeps() {
+fn programs_stop_looking_where_nobody_sleeps() {
     let seen = Seen::default();
     let noted = seen.clone();
     check(Some(3), move || {
@@ -176,7 +170,7 @@ fn programs_stop_to_look_where_nobody_sleeps() {
         let stops = thread::spawn({
             let readers = Arc::clone(&readers);
             move || {
-                // A full barrier if it succeeds (`mapring__stops_to_look`).
+                // A full barrier if it succeeds (`mapring__stops_looking`).
                 let never =
                     readers[LOOK].compare_exchange(look, look | NEVER, Ordering::AcqRel, Ordering::Relaxed);
                 fence(Ordering::SeqCst);
@@ -185,14 +179,12 @@ fn programs_stop_to_look_where_nobody_sleeps() {
                 usize::from(asleep != 0 && readers[ASLEEP].fetch_and(!1, Ordering::Relaxed) != 0)
             }
         });
-        let writer = thread::spawn({
-            let (ring, readers) = (Arc::clone(&ring), Arc::clone(&readers));
-            move || publish(&ring, &readers, 0).1
-        });
+        let writer = publisher(&ring, &readers);
         place.asleep();
         let looked_for = place.look() == 0;
         let found = Cursor::new(&mut ring.shard(), Start::First, PATIENT).unread(&mut ring.shard(), 1);
-        let woken = stops.join().unwrap() + writer.join().unwrap();
+        let [by_writer] = writer.join().unwrap();
+        let woken = stops.join().unwrap() + by_writer;
         assert!(!looked_for || found == Unread::Many || woken == 1, "{found:?} {woken}: it sleeps for ever");
         noted.note("programs look, and it is woken", looked_for && found == Unread::Nothing);
         noted.note("they do not", !looked_for && woken == 0);
@@ -216,10 +208,7 @@ fn programs_look_at_some_tickets() {
         let place = place(&readers, 1);
         readers[LOOK].store(NEVER, Ordering::Relaxed);
         place.will_sleep(look(8));
-        let writer = thread::spawn({
-            let (ring, readers) = (Arc::clone(&ring), Arc::clone(&readers));
-            move || (0..2).map(|ticket| publish(&ring, &readers, ticket).1).collect::<Vec<_>>()
-        });
+        let writer = publisher::<2>(&ring, &readers);
         place.asleep();
         let found = cursor.unread(&mut ring.shard(), 2);
         let woken = writer.join().unwrap();
@@ -231,7 +220,7 @@ fn programs_look_at_some_tickets() {
     seen.expect(&["found one", "woken"]);
 }
 
-/// Programs look as often as each reader wants that sleeps now and then, whoever comes and goes; and not more often.
+/// Readers come and go. Programs look as often as each of them wants, and not more often.
 #[test]
 fn readers_agree_how_often_programs_look() {
     for (stays, goes, comes) in [(None, 0, 0), (None, 3, 0), (None, 0, 3), (Some(7), 3, 1), (Some(1), 0, 7)] {

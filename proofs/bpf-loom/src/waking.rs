@@ -190,8 +190,8 @@ pub(crate) fn looks(name: &'static str, code: Code, seen: Seen) -> u64 {
     [0, 1].into_iter().flat_map(|cpu| [0, 1, 3, NEVER].map(|bits| (cpu, bits))).map(asked).sum()
 }
 
-/// No reader has slept for long: a program that ends a lap makes programs stop to look, and wakes whoever sleeps by then.
-/// A reader is woken, whatever it waits for, or finds its record, or that nobody looks for it.
+/// No reader has slept for long: a program that ends a lap makes programs stop looking, and wakes whoever sleeps by then.
+/// Each reader is woken, or finds its record, or finds that programs do not look for it.
 pub(crate) fn idle(name: &'static str, code: Code, seen: Seen) -> u64 {
     let until = |until: Option<u64>| {
         let (code, seen) = (code.clone(), seen.clone());
@@ -224,7 +224,7 @@ pub(crate) fn idle(name: &'static str, code: Code, seen: Seen) -> u64 {
 
 /// The events of a reader that sleeps after a long time.
 pub(crate) const IDLES: &[&str] = &["programs stop, and wake it", "they had stopped", "they do not stop"];
-/// After how long without a sleeper programs stop to look.
+/// After how long without a sleeper programs stop looking.
 const IDLE: u64 = 10_000_000_000;
 
 /// The reader waits for two records, and makes programs look at every second ticket.
@@ -385,7 +385,7 @@ fn nobody_slept(waking: &Waking, code: &Code) {
     waking.words()[IDLE_SINCE].store(1_u64.wrapping_sub(IDLE + 1), Ordering::Relaxed);
 }
 
-/// A program that stops to look by a plain store.
+/// A program that stops looking by a plain store.
 fn of_idle(name: &'static str, code: &Code, look: usize) -> Vec<Mutant> {
     let waking = Waking::new(name, 1);
     nobody_slept(&waking, code);
@@ -397,13 +397,13 @@ fn of_idle(name: &'static str, code: &Code, look: usize) -> Vec<Mutant> {
             && machine.shares_next() == Some(look)
         {
             let program = code.program.patched(at, &[store(base, off, src)]);
-            mutants.push(mutant(code, format!("{at}: stops to look without a barrier"), program));
+            mutants.push(mutant(code, format!("{at}: stops looking without a barrier"), program));
         }
         if machine.step().is_some() {
             break;
         }
     }
-    assert_eq!(mutants.len(), 1, "it stops to look");
+    assert_eq!(mutants.len(), 1, "it stops looking");
     mutants
 }
 

@@ -43,7 +43,7 @@ int nobody_slept(void *ctx __attribute__((unused)))
 	__u64 *words = mapring__word(&events__readers, 0);
 
 	if (words)
-		mapring__store(words + MAPRING__IDLE_SINCE, 1);
+		mapring__store(words + MAPRING__IDLE_SINCE, bpf_ktime_get_ns() - MAPRING__IDLE - 1);
 	return 0;
 }
 

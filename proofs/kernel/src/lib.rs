@@ -37,7 +37,7 @@ pub use process::{NOBODY, become_nobody, become_nobody_with, child, try_child, w
 pub use quiet::{end, only_exit, quiet};
 pub use records::{Filled, Order, Sample, words_of};
 pub use slow_pages::SlowPages;
-pub use sysctl::UnprivilegedBpf;
+pub use sysctl::{ShortTurns, UnprivilegedBpf};
 
 /// Ends the test early, with a visible message, if programs can't be loaded.
 #[macro_export]

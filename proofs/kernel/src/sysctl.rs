@@ -2,13 +2,51 @@
 
 use std::fs;
 
-const UNPRIVILEGED_BPF: &str = "/proc/sys/kernel/unprivileged_bpf_disabled";
+const UNPRIVILEGED_BPF: &str = "kernel.unprivileged_bpf_disabled";
+const TURN: &str = "kernel.sched_rr_timeslice_ms";
 /// If set, tests may change settings of this machine. Virtual machines that run nothing else set it.
 const ALLOWED: &str = "MAPRING_CHANGE_SYSCTLS";
 
+fn file(name: &str) -> String {
+    format!("/proc/sys/{}", name.replace('.', "/"))
+}
+
+fn value(name: &str) -> Result<String, String> {
+    fs::read_to_string(file(name)).map_err(|e| format!("{name}: {e}"))
+}
+
+/// A setting that has another value until this is dropped.
+#[derive(Debug)]
+struct Setting {
+    name: &'static str,
+    before: String,
+}
+
+impl Setting {
+    fn change(name: &'static str, to: &str) -> Result<Self, String> {
+        if std::env::var_os(ALLOWED).is_none_or(|value| value != "1") {
+            return Err(format!(
+                "changes {name} for a moment: {ALLOWED}=1 allows that, and virtual machines do"
+            ));
+        }
+        // Created before the change, so that a panic in between restores the setting.
+        let restored = Self { name, before: value(name)? };
+        fs::write(file(name), to).map_err(|e| format!("{name}: {e}"))?;
+        Ok(restored)
+    }
+}
+
+impl Drop for Setting {
+    fn drop(&mut self) {
+        fs::write(file(self.name), self.before.trim()).expect("what was there can be set again");
+    }
+}
+
 /// While this lives, everybody may load BPF programs: `kernel.unprivileged_bpf_disabled` is 0.
 #[derive(Debug)]
-pub struct UnprivilegedBpf(Option<String>);
+pub struct UnprivilegedBpf {
+    _setting: Option<Setting>,
+}
 
 impl UnprivilegedBpf {
     /// Allows it.
@@ -16,27 +54,27 @@ impl UnprivilegedBpf {
     /// # Errors
     /// Returns why it can't be changed here.
     pub fn allow() -> Result<Self, String> {
-        let before = fs::read_to_string(UNPRIVILEGED_BPF).map_err(|e| format!("{UNPRIVILEGED_BPF}: {e}"))?;
-        match before.trim() {
-            "0" => Ok(Self(None)),
-            "1" => Err("kernel.unprivileged_bpf_disabled is 1, which stays until the next boot".to_owned()),
-            _ if std::env::var_os(ALLOWED).is_none_or(|value| value != "1") => Err(format!(
-                "changes kernel.unprivileged_bpf_disabled for a moment: {ALLOWED}=1 allows that, and virtual machines do"
-            )),
-            _ => {
-                // Created before the change, so that a panic in between restores the setting.
-                let restored = Self(Some(before));
-                fs::write(UNPRIVILEGED_BPF, "0").map_err(|e| format!("{UNPRIVILEGED_BPF}: {e}"))?;
-                Ok(restored)
-            }
-        }
+        let _setting = match value(UNPRIVILEGED_BPF)?.trim() {
+            "0" => None,
+            "1" => return Err(format!("{UNPRIVILEGED_BPF} is 1, which stays until the next boot")),
+            _ => Some(Setting::change(UNPRIVILEGED_BPF, "0")?),
+        };
+        Ok(Self { _setting })
     }
 }
 
-impl Drop for UnprivilegedBpf {
-    fn drop(&mut self) {
-        if let Some(before) = &self.0 {
-            fs::write(UNPRIVILEGED_BPF, before.trim()).expect("what was there can be set again");
-        }
+/// While this lives, the turns of threads that [take turns](crate::take_turns) are as short as the kernel can make them.
+#[derive(Debug)]
+pub struct ShortTurns {
+    _setting: Setting,
+}
+
+impl ShortTurns {
+    /// Makes them short.
+    ///
+    /// # Errors
+    /// Returns why they can't be changed here.
+    pub fn new() -> Result<Self, String> {
+        Ok(Self { _setting: Setting::change(TURN, "1")? })
     }
 }

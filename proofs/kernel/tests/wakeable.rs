@@ -281,7 +281,7 @@ fn programs_look_as_often_as_readers_want() {
 
 /// Programs look for a reader that was killed in its sleep, or never sleeps, for ten seconds.
 #[test]
-fn programs_stop_to_look_where_no_reader_sleeps() {
+fn programs_stop_looking_where_no_reader_sleeps() {
     require_bpf!();
     on_cpu(cpus()[0]);
     let mut storage = MaybeUninit::uninit();
@@ -333,9 +333,9 @@ fn no_wakeup_is_lost_by_a_reader_that_comes_and_goes() {
     sleep_often(Some(8), false);
 }
 
-/// At the end of each lap, programs stop to look for readers.
+/// At the end of each lap, programs stop looking for readers.
 #[test]
-fn no_wakeup_is_lost_where_programs_stop_to_look() {
+fn no_wakeup_is_lost_where_programs_stop_looking() {
     require_bpf!();
     sleep_often(None, true);
 }

@@ -10,7 +10,7 @@ pub const REQUIRED: usize = 17;
 /// The word whose low half has the bits of a ticket that are all set where programs look for readers that sleep. The high
 /// half counts how often a reader has changed what it wants.
 pub const LOOK: usize = 18;
-/// The word with the time since when no reader has said that it sleeps, or 0. After ten seconds, programs stop to look.
+/// The word with the time since when no reader has said that it sleeps, or 0. After ten seconds, programs stop looking.
 pub const IDLE_SINCE: usize = 19;
 /// The bits of [`LOOK`] while no reader sleeps now and then: programs never look.
 pub const NEVER: u64 = u32::MAX as u64;

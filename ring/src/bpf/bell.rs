@@ -59,7 +59,7 @@ impl Bell {
     }
 
     /// Silences the bell, and says that the reader sleeps. It must look for records before it does. Makes system calls if
-    /// programs have stopped to look, because no reader slept for long, or if another reader may have died. Returns whether
+    /// programs have stopped looking, because no reader slept for long, or if another reader may have died. Returns whether
     /// they look.
     pub(crate) fn asleep(&mut self) -> bool {
         if let Some(consumer) = self.consumer.words_mut() {

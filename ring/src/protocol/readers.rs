@@ -9,7 +9,7 @@
 //!
 //! For *asleep*, programs issue the barrier only at the tickets that [`LOOK`] names, which readers agree on. A reader that
 //! sleeps until many records are unread makes programs look at few tickets, and sleeps until one of these. Where no reader
-//! has slept for long, programs stop to look: the readers may be dead.
+//! has slept for long, programs stop looking: the readers may be dead.
 
 use super::WordsMut;
 use crate::abi::readers::{
@@ -117,9 +117,9 @@ impl<'m> Place<'m> {
     }
 
     /// The bits of a ticket that are all set where programs look, after [`asleep`](Self::asleep): if it has some that the
-    /// reader does not [want](Self::will_sleep), they have stopped to look, because no reader had slept for long.
+    /// reader does not [want](Self::will_sleep), they have stopped looking, because no reader had slept for long.
     pub fn look(&self) -> u64 {
-        // SYNC idle: comes after the fence in `asleep`, which pairs with the swap by which a program stops to look.
+        // SYNC idle: comes after the fence in `asleep`, which pairs with the swap by which a program stops looking.
         self.words.load(LOOK, Ordering::Relaxed) & NEVER
     }
 

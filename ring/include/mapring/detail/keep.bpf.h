@@ -16,7 +16,7 @@
 #define MAPRING__REQUIRED 17
 /* The word whose low half has the bits of a ticket that are all set where programs look for readers that sleep. */
 #define MAPRING__LOOK 18
-/* Since when no reader has said that it sleeps, or 0; and after how long programs stop to look, in nanoseconds. */
+/* Since when no reader has said that it sleeps, or 0; and after how long programs stop looking, in nanoseconds. */
 #define MAPRING__IDLE_SINCE 19
 #define MAPRING__IDLE 10000000000ULL
 /* The element with each reader's lease: how long it may hold programs back, in nanoseconds. */

@@ -120,11 +120,11 @@ static __always_inline int mapring__reached(struct mapring__ring ring, __u32 bas
 }
 
 /*
- * Whether programs stop to look for sleepers from now on, because no reader has said for long that it sleeps: all of them
+ * Whether programs stop looking for sleepers from now on, because no reader has said for long that it sleeps: all of them
  * are dead, or never idle. The caller then wakes all that sleep. A reader that is about to sleep notices it, and says again
  * how often programs must look.
  */
-static __always_inline int mapring__stops_to_look(__u64 *words)
+static __always_inline int mapring__stops_looking(__u64 *words)
 {
 	__u64 look = mapring__load(words + MAPRING__LOOK);
 
@@ -147,7 +147,7 @@ static __always_inline void mapring__wake(void *readers, void *bells, struct map
 
 	if (!words || !wake_at)
 		return;
-	all = mapring__is_last(ring, number) && mapring__stops_to_look(words);
+	all = mapring__is_last(ring, number) && mapring__stops_looking(words);
 	words += MAPRING__ASLEEP;
 	asleep = mapring__load(words);
 	for (__u32 reader = 0; reader < MAPRING__READERS; reader++) {

@@ -153,7 +153,8 @@ impl<T: AnyBitPattern> Reader<T> {
     /// Asks programs to ring the [`bell`](Self::bell), and then checks for records. `None` if there are some: read them
     /// now. Otherwise, the caller may sleep for this time at most, and must then read or arm again. Makes no system
     /// call if the ring is mapped, apart from the first call, and one after ten seconds in which no reader slept, which are as
-    /// those of [`bell`](Self::bell).
+    /// those of [`bell`](Self::bell); and from one of 4096 calls while programs look more often than this reader needs, which
+    /// finds out who has died.
     #[must_use = "with `None` there are records to read, and maybe nobody rings"]
     pub fn arm(&mut self) -> Option<Duration> {
         let records = if self.bell().is_ok() { self.waiting.records } else { 1 };
