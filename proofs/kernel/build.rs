@@ -10,6 +10,7 @@ fn main() {
     // Compiled with every clang, since the verifier may accept the code of one clang and reject the code of another as
     // too complex.
     mapring_bpf_build::objects("bpf/loops/longest.bpf.c", "longest");
+    mapring_bpf_build::objects("bpf/loops/longest_waking.bpf.c", "longest_waking");
     conformance();
 }
 

@@ -5,13 +5,16 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
+#ifndef TIMES
 #define TIMES 1600
+#define RING MAPRING_RING
+#endif
 
 struct item {
 	__u64 words[7];
 };
 
-MAPRING_RING(many, struct item, 4096);
+RING(many, struct item, 4096);
 
 SEC("xdp")
 int longest(void *ctx __attribute__((unused)))
@@ -23,7 +26,7 @@ int longest(void *ctx __attribute__((unused)))
 			continue;
 		for (int i = 0; i < 7; i++)
 			item->words[i] = n + i;
-		mapring_commit(item);
+		mapring_commit(&many, item);
 	}
 	return TIMES;
 }

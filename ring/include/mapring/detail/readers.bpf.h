@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The maps by which programs and the readers of a ring know of each other, and the ends of records that wake readers.
- * wakeable.bpf.h and keep_oldest.bpf.h use it.
+ * wakeable.bpf.h, wakeable_tails.bpf.h and keep_oldest.bpf.h use it.
  */
 #ifndef MAPRING_READERS_BPF_H
 #define MAPRING_READERS_BPF_H
@@ -35,19 +35,25 @@ struct mapring__bell {
 		__array(values, struct mapring__bell);                                             \
 	} name##__bells SEC(".maps");
 
-/* The number of the slot with this `seq` in its shard: the low bits of its ticket. */
+/*
+ * The number of the slot with this `seq` in its shard: the low bits of its ticket. Without a branch, as the verifier refuses
+ * loops with 8192 of them: it allows the difference of two pointers also where one may be NULL, and element 0 is there.
+ */
 static __always_inline __u64 mapring__number(struct mapring__ring ring, __u32 base, __u64 *seq)
 {
-	__u64 *head = mapring__word(ring.map, base), words = ring.size / 8;
+	__u64 words = ring.size / 8;
 
+	if (ring.size & MAPRING__IN_SHARD)
+		return (seq - (__u64 *)ring.map) / (ring.size % MAPRING__IN_SHARD / 8);
 	/* A division, as a multiplication: exact for a multiple of `words` below 2^32. */
-	return head ? (((__u64)seq - (__u64)head) / 8 * ((1ULL << 32) / words + 1) >> 32) - MAPRING__HEADER(ring.size) : 0;
+	return (((__u64)seq - (__u64)mapring__word(ring.map, 0)) / 8 * ((1ULL << 32) / words + 1) >> 32) - base -
+	       MAPRING__HEADER(ring.size);
 }
 
-/* Whether this slot is the last one of its shard. */
-static __always_inline int mapring__is_last(struct mapring__ring ring, __u64 number)
+/* 1 if this slot is the last one of its shard, else 0. Without a branch, too. */
+static __always_inline __u64 mapring__is_last(struct mapring__ring ring, __u64 number)
 {
-	return !(~number & ((1ULL << ring.shift) - 1));
+	return ((number & ((1ULL << ring.shift) - 1)) + 1) >> ring.shift;
 }
 
 /*
@@ -67,7 +73,7 @@ static __always_inline int mapring__sleeps(struct mapring__ring ring, void *read
 	/* SYNC asleep: between the end of the ticket and the loads of what readers said; pairs with their fence before
 	 * they check for records. */
 	mapring__full_barrier();
-	return mapring__load(words + MAPRING__ASLEEP) || mapring__is_last(ring, number);
+	return !!(mapring__load(words + MAPRING__ASLEEP) | mapring__is_last(ring, number));
 }
 
 /* The ends of a record, and mapring_output. */
@@ -76,7 +82,8 @@ static __always_inline int mapring__sleeps(struct mapring__ring ring, void *read
 	{                                                                                          \
 		struct mapring__ring ring = mapring__ring__##name();                               \
                                                                                                    \
-		mapring__wake(&name##__readers, &name##__bells, ring, base, number);               \
+		mapring__wake(&name##__readers, &name##__bells, ring, mapring__word(&name, base),  \
+			      base, number);                                                       \
 		return 0;                                                                          \
 	}                                                                                          \
 	static __always_inline void mapring__end__##name(void *record, __u64 discarded)            \
@@ -109,11 +116,11 @@ static __always_inline int mapring__sleeps(struct mapring__ring ring, void *read
  * Whether ticket t has ended, or is far behind: t may be one that no program can claim, because its slot is stuck.
  * Called by programs that ended a ticket, so the one that ends t finds that it has.
  */
-static __always_inline int mapring__reached(struct mapring__ring ring, __u32 base, __u64 t)
+static __always_inline int mapring__reached(struct mapring__ring ring, __u64 *head, __u32 base, __u64 t)
 {
-	__u64 *seq = mapring__slot(ring, base, t), *head = mapring__word(ring.map, base);
+	__u64 *seq = mapring__slot(ring, base, t);
 
-	if (!seq || !head)
+	if (!seq)
 		return 1;
 	return (__s64)((mapring__load(seq) & ~MAPRING__DISCARDED) - (mapring__lap(ring, t) + 2)) >= 0 ||
 	       (__s64)((mapring__load(head) & ~MAPRING__PENDING) - t) > MAPRING__TRIES;
@@ -138,14 +145,15 @@ static __always_inline int mapring__stops_looking(__u64 *words)
  * Wakes the readers that sleep until now. A reader's bit is cleared before its bell is rung, so it is rung once. If
  * the kernel can't ring it (an NMI inside the kernel's own lock), the bit is set again for the next program that looks.
  */
-static __always_inline void mapring__wake(void *readers, void *bells, struct mapring__ring ring, __u32 base, __u32 number)
+static __always_inline void mapring__wake(void *readers, void *bells, struct mapring__ring ring, __u64 *head, __u32 base,
+					  __u32 number)
 {
 	__u64 *words = mapring__word(readers, 0);
 	__u64 *wake_at = mapring__word(readers, MAPRING__WAKE_AT + bpf_get_smp_processor_id() * MAPRING__OF_SHARD);
 	__u64 asleep, nothing = 0;
 	int all;
 
-	if (!words || !wake_at)
+	if (!words || !wake_at || !head)
 		return;
 	all = mapring__is_last(ring, number) && mapring__stops_looking(words);
 	words += MAPRING__ASLEEP;
@@ -157,7 +165,7 @@ static __always_inline void mapring__wake(void *readers, void *bells, struct map
 		if (!(asleep & bit))
 			continue;
 		until = mapring__load(wake_at + reader);
-		if (until && !all && !mapring__reached(ring, base, until - 1))
+		if (until && !all && !mapring__reached(ring, head, base, until - 1))
 			continue;
 		if (!(mapring__and(words, ~bit) & bit))
 			continue; /* another program wakes it */
