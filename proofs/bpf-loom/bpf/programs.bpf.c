@@ -16,6 +16,7 @@
 #include <mapring/tails.bpf.h>
 #include <mapring/top.bpf.h>
 #include <mapring/wakeable.bpf.h>
+#include <mapring/wakeable_tails.bpf.h>
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -41,6 +42,7 @@ MAPRING_NUMA_RING(placed2, struct narrow, 2);
 MAPRING_NUMA_RING(placed4, struct narrow, 4);
 MAPRING_RING_WITH_TAILS(tails4, struct narrow, 4, 64, 128);
 MAPRING_RING_WITH_TAILS(tails16, struct narrow, 16, 64, 1024);
+MAPRING_WAKEABLE_RING_WITH_TAILS(tailed4, struct narrow, 4, 64, 128);
 MAPRING_CELL(cell, struct wide);
 MAPRING_COUNTERS(counters, 2);
 MAPRING_HISTOGRAMS(histogram, 2);
@@ -132,6 +134,7 @@ PROGRAMS(narrow, placed4)
 
 PUSH_WITH_TAIL(tails4)
 PUSH_WITH_TAIL(tails16)
+PUSH_WITH_TAIL(tailed4)
 
 /* ctx[1] is the index. */
 SEC("syscall")

@@ -22,6 +22,9 @@ use crate::waking;
 /// Patience that lasts longer than any model.
 pub(crate) const PATIENT: u64 = 1 << 20;
 
+/// The events of a reader that is going to sleep.
+const GOING: &[&str] = &["found", "woken", "had ended"];
+
 /// How often tasks preempt each other, and how many programs interrupt them; `tests/nesting.rs` has larger numbers.
 const PREEMPTIONS: u64 = 1;
 const INTERRUPTS_OF_TASKS: u64 = 2;
@@ -113,7 +116,7 @@ pub const MODELS: &[Model] = &[
     model("a reader falls asleep", "guarded push_waking4", waking::publish, &["found", "woken", "both"]),
     model("a reader falls asleep", "discard_waking4", waking::discard, &["found", "woken", "both"]),
     model("a reader falls asleep", "output_waking4", waking::publish, &["found", "woken", "both"]),
-    model("a reader is going to sleep", "push_waking4", waking::grace_period, &["found", "woken"]),
+    model("a reader is going to sleep", "push_waking4", waking::grace_period, GOING),
     model("nobody has slept for long", "push_waking4", waking::idle, waking::IDLES),
     model("programs look where they are asked to", "push_waking4", waking::looks, &["looked", "passed"]),
     model("a reader that waits for two", "push_waking4", waking::watermark, &["found one", "woken"]),
@@ -138,6 +141,18 @@ pub const MODELS: &[Model] = &[
         waking::interrupted,
         &["interrupted as it wakes", "found", "held", "woken"],
     ),
+    model("a reader of tails falls asleep", "push_tailed4", waking::publish, &["found", "woken", "both"]),
+    model(
+        "a reader of tails falls asleep",
+        "guarded push_tailed4",
+        waking::publish,
+        &["found", "woken", "both"],
+    ),
+    model("a reader of tails is going to sleep", "push_tailed4", waking::grace_period, GOING),
+    model("programs look where they are asked to", "push_tailed4", waking::looks, &["looked", "passed"]),
+    model("nobody has slept for long", "push_tailed4", waking::idle, waking::IDLES),
+    model("a reader of tails that waits for two", "push_tailed4", waking::watermark, &["found one", "woken"]),
+    model("two CPUs wake a reader of tails", "push_tailed4", waking::one_rings, &["both wanted to"]),
     model("a reader becomes required", "push_keeping2", keeping::becomes_required, keeping::BECOMES),
     model("a reader becomes required", "guarded push_keeping2", keeping::becomes_required, keeping::BECOMES),
     model("a required reader reads", "push_keeping2", keeping::reads, &["dropped", "kept up"]),

@@ -2,7 +2,7 @@
 
 use mapring::abi::readers::{FIRST, OF_SHARD, PLACES};
 use mapring::abi::seq::{DISCARDED, PENDING, state};
-use mapring::abi::{Geometry, Kind};
+use mapring::abi::{Geometry, Kind, Preamble, Tails};
 use mapring::protocol::Words;
 use mapring::protocol::ring::{Cursor, Place, ReadStats, Shard, SlotSource as _, Step};
 
@@ -62,17 +62,21 @@ impl Map {
 
 impl Ring {
     /// The ring with the programs' name `name`: `narrow` or `wide` (records of one word or two), or `placed` (of one
-    /// word, with one map per CPU, here only one), `waking` (of one word, with a second shard) or `keeping` (of one word,
-    /// keeps its oldest records), and the number of slots.
+    /// word, with one map per CPU, here only one), `waking` (of one word, with a second shard), `tailed` (the same with
+    /// tails) or `keeping` (of one word, keeps its oldest records), and the number of slots.
     pub fn new(name: &'static str) -> Self {
         let (kind, slots) = name.split_at(name.find(|c: char| c.is_ascii_digit()).unwrap());
-        let record = if kind == "wide" { 16 } else { 8 };
-        let shards = if kind == "waking" { 2 } else { 1 };
-        let geometry = Geometry::new(Kind::Ring, record, slots.parse().unwrap(), shards).unwrap();
+        let (wakes, tailed) = (["waking", "tailed"].contains(&kind), kind == "tailed");
+        let record = if tailed { 24 } else { 8 << u64::from(kind == "wide") };
+        let shards = if wakes { 2 } else { 1 };
+        let mut geometry = Geometry::new(Kind::Ring, record, slots.parse().unwrap(), shards).unwrap();
+        if tailed {
+            geometry = geometry.with_tails(Tails::new(64, 128).unwrap()).unwrap();
+        }
         let mut map = Map::new(name, &geometry);
         match kind {
             "placed" => map.inner = Some(Inner::All(1)),
-            "waking" | "keeping" => map.add_readers(geometry.shards()),
+            "waking" | "tailed" | "keeping" => map.add_readers(geometry.shards()),
             _ => {}
         }
         Self { map, geometry, place: Place::new(&geometry, 0) }
@@ -100,12 +104,13 @@ impl Ring {
 
     /// The kind of the word with this index in the map.
     pub fn word(&self, word: usize) -> Word {
-        let stride = self.geometry.element_words();
-        let (header, slots) = (self.geometry.shard(0) * stride, self.geometry.slots(0) * stride);
+        let (slots, stride) = (self.first_slot(), self.slot_words());
+        let area = slots + self.place.slots().count() as usize * stride;
         match word {
             _ if matches!(self.map.inner, Some(Inner::Readers(first, _)) if word >= first) => Word::Readers,
-            _ if word == header => Word::Head,
+            _ if word == self.head_word() => Word::Head,
             _ if word < slots => Word::Dropped,
+            _ if self.geometry.tails().is_some() && word >= area => Word::Record,
             _ if (word - slots).is_multiple_of(stride) => Word::Seq((word - slots) / stride),
             _ => Word::Record,
         }
@@ -123,7 +128,23 @@ impl Ring {
 
     /// The first word of the header.
     pub(crate) fn head_word(&self) -> usize {
-        self.geometry.shard(0) * self.geometry.element_words()
+        match self.geometry.tails() {
+            Some(_) => Preamble::WORDS,
+            None => self.geometry.shard(0) * self.geometry.element_words(),
+        }
+    }
+
+    /// The first word of slot 0.
+    fn first_slot(&self) -> usize {
+        match self.geometry.tails() {
+            Some(_) => self.head_word() + 2 * 8 + Tails::WRITERS,
+            None => self.geometry.slots(0) * self.geometry.element_words(),
+        }
+    }
+
+    /// The words from one slot to the next.
+    fn slot_words(&self) -> usize {
+        1 + self.geometry.record() / 8
     }
 
     /// Sets the memory to the state that producers leave after `history`.
@@ -133,7 +154,7 @@ impl Ring {
             let seq = self.seq(t);
             self.map.words[seq].store(self.ended(t, end), Ordering::Relaxed);
             if let End::Published(value) = end {
-                let words = seq + 1..seq + self.geometry.element_words();
+                let words = seq + 1..seq + self.slot_words();
                 words.for_each(|word| self.map.words[word].store(value, Ordering::Relaxed));
             }
         }
@@ -141,8 +162,7 @@ impl Ring {
 
     /// The index of the sequence word of ticket `t`.
     fn seq(&self, t: u64) -> usize {
-        let stride = self.geometry.element_words();
-        self.geometry.slots(0) * stride + self.place.slots().of(t) * stride
+        self.first_slot() + self.place.slots().of(t) * self.slot_words()
     }
 
     /// The sequence of a ticket with this end.
@@ -254,13 +274,14 @@ impl Reader {
     /// One step, whose outcome must match the cursor and its stats.
     pub fn step(&mut self, ring: &Ring) -> Step {
         let before = self.cursor.next();
-        let mut out = [0_u64; 2];
+        let (mut out, mut with_tail) = ([0_u64; 2], [0_u64; 3]);
         let wide = ring.geometry.record() == 16;
-        let step = if wide {
-            self.cursor.step(&mut ring.shard(), &mut out)
-        } else {
-            self.cursor.step(&mut ring.shard(), &mut out[0])
+        let step = match ring.geometry.record() {
+            24 => self.cursor.step(&mut ring.shard(), &mut with_tail),
+            16 => self.cursor.step(&mut ring.shard(), &mut out),
+            _ => self.cursor.step(&mut ring.shard(), &mut out[0]),
         };
+        out[0] |= with_tail[2];
         if let Step::Record(t) = step {
             assert_eq!((t, t + 1), (before, self.cursor.next()), "in order, and never twice");
             assert!(!wide || out[0] == out[1], "ticket {t} is torn: {out:?}");

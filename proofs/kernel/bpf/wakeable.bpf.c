@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /* Rings that wake their readers. Tests run the programs by hand. */
 #include <mapring/wakeable.bpf.h>
+#include <mapring/wakeable_tails.bpf.h>
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -10,6 +11,7 @@ struct rec {
 
 MAPRING_WAKEABLE_RING(events, struct rec, 64);
 MAPRING_WAKEABLE_RING(small, struct rec, 1);
+MAPRING_WAKEABLE_RING_WITH_TAILS(tailed, struct rec, 64, 64, 16384);
 
 struct args {
 	__u64 n;
@@ -36,15 +38,47 @@ int publish(struct args *args)
 	return 0;
 }
 
-/* As if no reader had said for long that it sleeps. */
+/* The same with tails: the number of the record. */
 SEC("syscall")
-int nobody_slept(void *ctx __attribute__((unused)))
+int publish_tailed(struct args *args)
 {
-	__u64 *words = mapring__word(&events__readers, 0);
+	for (__u32 i = 0; i < 64 && i < args->count; i++) {
+		void *tail;
+		struct rec *rec = mapring_reserve_with_tail(&tailed, &tail);
+
+		if (!rec)
+			return 1;
+		rec->n = args->n + i;
+		rec->twice = 2 * rec->n;
+		*(__u64 *)tail = rec->n;
+		if (args->discard)
+			mapring_discard_with_tail(&tailed, rec);
+		else
+			mapring_commit_with_tail(&tailed, rec, 8);
+	}
+	return 0;
+}
+
+/* As if no reader had said for long that it sleeps. */
+static __always_inline int nobody_slept(void *readers)
+{
+	__u64 *words = mapring__word(readers, 0);
 
 	if (words)
 		mapring__store(words + MAPRING__IDLE_SINCE, bpf_ktime_get_ns() - MAPRING__IDLE - 1);
 	return 0;
+}
+
+SEC("syscall")
+int nobody_slept_in_events(void *ctx __attribute__((unused)))
+{
+	return nobody_slept(&events__readers);
+}
+
+SEC("syscall")
+int nobody_slept_in_tailed(void *ctx __attribute__((unused)))
+{
+	return nobody_slept(&tailed__readers);
 }
 
 SEC("syscall")

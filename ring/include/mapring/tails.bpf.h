@@ -27,6 +27,8 @@
  *
  * Claims are guarded where they can be (claim.bpf.h). Otherwise by atomic operations: any license, any loader, Linux 5.12.
  *
+ * wakeable_tails.bpf.h has the same with readers that sleep.
+ *
  * docs/guarantees.md says why the protocol is correct. ring/src/protocol/ring/tails.rs has the unguarded claim in Rust.
  */
 #ifndef MAPRING_TAILS_BPF_H
@@ -60,6 +62,16 @@ struct mapring__tails {
 };
 
 #define MAPRING_RING_WITH_TAILS(name, record_type, slots, longest, bytes)                              \
+	MAPRING__RING_WITH_TAILS(name, record_type, slots, longest, bytes)                             \
+	static __always_inline void mapring__ended__##name(                                            \
+		struct mapring_tail_ring__##name *shard __attribute__((unused)),                       \
+		__u64 *seq __attribute__((unused)))                                                    \
+	{                                                                                              \
+	}                                                                                              \
+	MAPRING__TAILED_ENDS(name, record_type, longest)
+
+/* Its map, and mapring_reserve_with_tail. */
+#define MAPRING__RING_WITH_TAILS(name, record_type, slots, longest, bytes)                             \
 	struct mapring_tailed__##name {                                                                \
 		__u64 tail_at;                                                                         \
 		__u64 tail_len;                                                                        \
@@ -162,7 +174,10 @@ struct mapring__tails {
 		mapring__store(seq + 1, claim & -MAPRING__TAIL_ALIGN);                                 \
 		mapring__store(seq + 2, claim); /* until the commit */                                 \
 		return (record_type *)(seq + 3);                                                       \
-	}                                                                                              \
+	}
+
+/* The ends of a record. Before them, mapring__ended__NAME says what a program does after it has ended one. */
+#define MAPRING__TAILED_ENDS(name, record_type, longest)                                               \
 	MAPRING__FN long mapring__end_with_tail(struct mapring_map__##name *map __attribute__((unused)), \
 						record_type *record, __s64 len, __u64 discarded)       \
 	{                                                                                              \
@@ -188,6 +203,7 @@ struct mapring__tails {
 		} else {                                                                               \
 			mapring__tail_end(mapring__tails__##name(shard), claim, len);                  \
 		}                                                                                      \
+		mapring__ended__##name(shard, words);                                                  \
 		return discarded ? -1 : 0;                                                             \
 	}                                                                                              \
 	/* Publishes a record whose tail has `len` bytes. Returns 0, or -1 if the tail is too long. */ \

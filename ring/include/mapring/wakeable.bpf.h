@@ -17,6 +17,8 @@
  *
  * Besides `events` it declares the maps `events__readers` (which readers sleep, and until when) and `events__bells`
  * (a BPF ringbuf for each reader, by which programs wake it). The loader links the three (mapring::loader::initialize).
+ *
+ * keep_oldest.bpf.h and wakeable_tails.bpf.h have more sorts of wakeable rings.
  */
 #ifndef MAPRING_WAKEABLE_BPF_H
 #define MAPRING_WAKEABLE_BPF_H

@@ -78,10 +78,6 @@ impl Preamble {
     /// The number of words at the start that identify the region; the others are informative or change.
     pub const IDENTITY: usize = 7;
 
-    /// The word that links a ring and its [readers](super::readers), as [`readers`](Self::readers) and
-    /// [`links`](Self::links) read it.
-    pub const LINK: usize = Self::SORT;
-
     /// The word with the [`Process`] that initialized the region, or 0: see [`loader`](Self::loader).
     pub const LOADER: usize = 11;
 
@@ -93,6 +89,8 @@ impl Preamble {
     /// ring with [`Tails`], 3 for a ring that wakes readers, 4 for one that also keeps its oldest records, both with the
     /// id of the map of its readers in the upper half; else 0.
     const SORT: usize = 13;
+    /// The word that is as [`SORT`](Self::SORT) of a ring that wakes readers, in a ring with tails that does, too.
+    const ALSO_WAKEABLE: usize = 15;
     const OF_CPU: u64 = 1;
     const WAKEABLE: u64 = 3;
     const KEEPS_OLDEST: u64 = 4;
@@ -124,8 +122,13 @@ impl Preamble {
         words
     }
 
-    /// The word [`LINK`](Self::LINK) of a ring of this shape that wakes readers, whose readers are in the map with this
-    /// id.
+    /// The word that links a region of this shape, a ring or its [readers](super::readers), to the other, as
+    /// [`readers`](Self::readers) and [`linked`](Self::linked) read it.
+    pub fn link(region: &Geometry) -> usize {
+        if region.tails().is_some() { Self::ALSO_WAKEABLE } else { Self::SORT }
+    }
+
+    /// The [link](Self::link) of a ring of this shape that wakes readers, whose readers are in the map with this id.
     pub fn wakeable(ring: &Geometry, readers: u32) -> u64 {
         let sort = if ring.keeps_oldest() { Self::KEEPS_OLDEST } else { Self::WAKEABLE };
         u64::from(readers) << 32 | sort
@@ -137,7 +140,7 @@ impl Preamble {
         [Self::WAKEABLE, Self::KEEPS_OLDEST].contains(&sort.into()).then_some(readers)
     }
 
-    /// The word [`LINK`](Self::LINK) of readers: the ids of their ring and of the map with their bells.
+    /// The [link](Self::link) of readers: the ids of their ring and of the map with their bells.
     pub fn links(ring: u32, bells: u32) -> u64 {
         u64::from(bells) << 32 | u64::from(ring)
     }
@@ -224,11 +227,14 @@ mod tests {
         assert_eq!(Preamble::decode(&of_cpu.encode()), Ok(of_cpu));
         let tails = Tails::new(4096, 1 << 20).unwrap();
         let tailed = Preamble { geometry: preamble().geometry.with_tails(tails).unwrap(), ..preamble() };
-        assert_eq!(Preamble::decode(&tailed.encode()), Ok(tailed));
+        assert_eq!(Preamble::decode(&tailed.encode()), Ok(tailed.clone()));
+        let mut linked = tailed.encode();
+        linked[Preamble::link(&tailed.geometry)] = Preamble::wakeable(&tailed.geometry, 7);
+        assert_eq!(Preamble::decode(&linked), Ok(tailed));
         let keeps = Preamble { geometry: preamble().geometry.keep_oldest().unwrap(), ..preamble() };
         assert_eq!(Preamble::decode(&keeps.encode()), Ok(keeps.clone()));
         let mut linked = keeps.encode();
-        linked[Preamble::LINK] = Preamble::wakeable(&keeps.geometry, 7);
+        linked[Preamble::link(&keeps.geometry)] = Preamble::wakeable(&keeps.geometry, 7);
         assert_eq!(Preamble::decode(&linked), Ok(keeps));
         // Its gate is closed later.
         let mut retired = resizable.encode();

@@ -91,8 +91,8 @@ pub(crate) fn link(ring: Source, readers: Source, bells: Source) -> Result<()> {
     let shared = readers.shared_mut()?;
     // It is not 0 once it was linked: then it may have readers that want programs to look.
     shared.words().swap_if(LOOK, 0, NEVER, Ordering::Relaxed);
-    shared.words().store(Preamble::LINK, links, Ordering::Relaxed);
-    ring.shared_mut()?.words().store(Preamble::LINK, wakeable, Ordering::Release);
+    shared.words().store(Preamble::link(readers.geometry()), links, Ordering::Relaxed);
+    ring.shared_mut()?.words().store(Preamble::link(ring.geometry()), wakeable, Ordering::Release);
     Ok(())
 }
 
@@ -117,21 +117,24 @@ pub(crate) fn pin_companions(ring: &Region, path: &Path, mode: u32) -> Result<()
 fn companions(ring: &Region) -> Result<(MapFd, MapOfMaps)> {
     let no = |why| Error::from(Cause::NotWakeable { what: ring.what().to_owned(), why });
     let Identity::Map(id) = ring.identity() else { return Err(no("a memfd has no bell")) };
-    let link = ring.live(Preamble::LINK).map_err(|e| Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e))?;
-    let readers = Preamble::readers(link).filter(|_| ring.geometry().kind() == Kind::Ring).ok_or(no(
-        "neither MAPRING_WAKEABLE_RING nor MAPRING_KEEP_OLDEST_RING declared it, or its loader did not call \
-         mapring::loader::initialize",
-    ))?;
+    let link = linked(ring)?;
+    let readers = Preamble::readers(link)
+        .filter(|_| ring.geometry().kind() == Kind::Ring)
+        .ok_or(no("its macro's name has neither WAKEABLE nor KEEP_OLDEST, or its loader did not call \
+         mapring::loader::initialize"))?;
     let readers = companion(ring, READERS, readers)?;
-    let links = open(readers.try_clone()?, OpenOptions::new())?
-        .live(Preamble::LINK)
-        .map_err(|e| Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e))?;
-    let (of_ring, bells) = Preamble::linked(links);
+    let (of_ring, bells) = Preamble::linked(linked(&open(readers.try_clone()?, OpenOptions::new())?)?);
     if of_ring != id {
         return Err(no("its readers belong to another ring"));
     }
     let bells = MapOfMaps::new(companion(ring, BELLS, bells)?, &key(0))?;
     Ok((readers, bells))
+}
+
+/// The word that links a ring to its readers, or these to the ring.
+fn linked(region: &Region) -> Result<u64> {
+    let word = Preamble::link(region.geometry());
+    region.live(word).map_err(|e| Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e))
 }
 
 /// The map with this id, from its pin next to that of the ring, or else by its id.

@@ -343,7 +343,7 @@ fn what_this_version_does_not_know_is_a_typed_error() {
                     known[14] = if region.retired().unwrap() { 3 } else { known[14] & 0xff };
                     let says = if at == 14 { words[14] & 0xff } else { words[at] };
                     // A ring that wakes readers is an ordinary one to those that do not wait.
-                    let wakes = at == Preamble::LINK && Preamble::readers(says).is_some();
+                    let wakes = at == Preamble::link(&geometry) && Preamble::readers(says).is_some();
                     assert!(wakes || known[at] == says, "{geometry:?}, word {at}, bit {bit}");
                 }
                 Err(e) if e.kind() == ErrorKind::Preamble => refused += 1,

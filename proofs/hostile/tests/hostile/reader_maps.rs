@@ -9,7 +9,7 @@ use bytemuck::{Pod, Zeroable};
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, Object};
 use mapring::abi::{Kind, Preamble};
-use mapring::{ErrorKind, Region, Ring, Start};
+use mapring::{ErrorKind, Region, Ring, Start, Tailed};
 use mapring_hostile_tests::Neighbour;
 use mapring_kernel_tests::skel::{KeepSkelBuilder, WakeableSkelBuilder};
 use mapring_kernel_tests::{Runner, cpus, everywhere, fitted, load, map, on_cpu, require_bpf};
@@ -56,6 +56,36 @@ fn wakes(object: &Object, publish: &Runner) {
     everywhere();
 }
 
+/// The link of a ring with tails is in another word. What is in the words of a link changes nothing for readers.
+#[test]
+fn a_forged_link_of_a_ring_with_tails_is_refused() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
+    let object = skel.object();
+    let (open, publish) = (
+        || Ring::<Tailed<Rec>>::open(&map(object, "tailed")).unwrap(),
+        Runner::new(object, "publish_tailed"),
+    );
+    let (ring, shape) = (neighbour(object, "tailed"), *open().region().geometry());
+    let of_events = Preamble::wakeable(&shape, id(object, "events__readers"));
+    for forged in [0, 1, 2, 4, u64::MAX, 1 << 63, Preamble::wakeable(&shape, u32::MAX), of_events] {
+        ring.words().store(Preamble::link(&shape), forged, Ordering::Relaxed);
+        let mut reader = open().reader_from(Start::Now);
+        assert!(!reader.wait(SHORT).unwrap(), "nothing is there");
+        let why = reader.bell().unwrap_err();
+        println!("{forged:#x}: {:?}: {why}", why.kind());
+        assert!(
+            [ErrorKind::NotWakeable, ErrorKind::Open, ErrorKind::System].contains(&why.kind()),
+            "{why:?}"
+        );
+        publish.run(&mut [7, 1]);
+        assert_eq!(reader.poll_with_tail().map(|(event, tail)| (event.record.n, tail.len())), Some((7, 8)));
+    }
+    ring.restore();
+    assert!(open().reader().bell().is_ok());
+}
+
 #[test]
 fn a_link_to_the_maps_of_others_is_refused() {
     require_bpf!();
@@ -65,7 +95,8 @@ fn a_link_to_the_maps_of_others_is_refused() {
     let publish = Runner::new(object, "publish");
     let [ring, readers] = ["events", "events__readers"].map(|name| neighbour(object, name));
     let shape = *open(object).region().geometry();
-    let link = |map: &Neighbour, word| map.words().store(Preamble::LINK, word, Ordering::Relaxed);
+    let at = Preamble::link(&shape);
+    let link = |map: &Neighbour, word| map.words().store(at, word, Ordering::Relaxed);
     wakes(object, &publish);
     let id = |name: &str| id(object, name);
 

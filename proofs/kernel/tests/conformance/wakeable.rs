@@ -67,6 +67,26 @@ fn a_wakeable_ring_is_read_as_any_other() {
 }
 
 #[test]
+fn a_wakeable_ring_with_tails_is_read_as_one_with_tails() {
+    require_bpf!();
+    on_one_cpu();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load_only::<WakeableSkelBuilder>(&mut storage, fitted);
+    let object = skel.object();
+    Runner::new(object, "publish_tailed").run(&mut [0, 20]);
+    let once = || Reader::once(&["--first", "ring", &place(object, "tailed")]).1;
+    let by_types = once();
+    initialize(&skel).unwrap();
+    for said in [by_types, once()] {
+        let records: Vec<_> = said.records.iter().map(|(_, _, record)| record.clone()).collect();
+        let right = |n: u64| bytemuck::bytes_of(&Rec { n, twice: 2 * n }).to_vec();
+        assert_eq!(records, (0..20).map(right).collect::<Vec<_>>());
+        assert_eq!(said.tails, (0..20_u64).map(|n| n.to_ne_bytes().to_vec()).collect::<Vec<_>>());
+    }
+    everywhere();
+}
+
+#[test]
 fn a_ring_that_keeps_its_oldest_records() {
     require_bpf!();
     on_one_cpu();

@@ -41,10 +41,10 @@ struct mapring__bell {
  */
 static __always_inline __u64 mapring__number(struct mapring__ring ring, __u32 base, __u64 *seq)
 {
-	__u64 words = ring.size / 8;
+	__u64 words = ring.size % MAPRING__IN_SHARD / 8;
 
 	if (ring.size & MAPRING__IN_SHARD)
-		return (seq - (__u64 *)ring.map) / (ring.size % MAPRING__IN_SHARD / 8);
+		return ((__u64)seq - (__u64)ring.map) / 8 / words;
 	/* A division, as a multiplication: exact for a multiple of `words` below 2^32. */
 	return (((__u64)seq - (__u64)mapring__word(ring.map, 0)) / 8 * ((1ULL << 32) / words + 1) >> 32) - base -
 	       MAPRING__HEADER(ring.size);

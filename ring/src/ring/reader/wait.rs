@@ -87,7 +87,7 @@ impl<T: AnyBitPattern> Reader<T> {
     /// Waits until there are records to read, at most for `timeout`. Returns whether there may be some: a call of
     /// [`drain`](Self::drain) can still find that programs discarded them.
     ///
-    /// - A reader of a ring that was declared with `MAPRING_WAKEABLE_RING` sleeps until a program rings its
+    /// - A reader of a ring that was declared as wakeable sleeps until a program rings its
     ///   [`bell`](Self::bell). Each wait costs a program one ring of the bell, whatever the number of records. To sleep
     ///   takes one system call.
     /// - Any other reader looks from time to time. It naps for longer and longer between two looks, from 50 µs up to

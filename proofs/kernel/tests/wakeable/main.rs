@@ -3,20 +3,22 @@
 
 use std::mem::MaybeUninit;
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bytemuck::{Pod, Zeroable};
+use bytemuck::{AnyBitPattern, Pod, Zeroable};
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapFlags, Object};
 use mapring::abi::readers::{ASLEEP, IDLE_SINCE, LOOK, NEVER};
-use mapring::{ErrorKind, Reader, Ring, Start};
+use mapring::{ErrorKind, Reader, Record, Ring, Tailed};
 use mapring_kernel_tests::skel::WakeableSkelBuilder;
 use mapring_kernel_tests::{
-    PinDir, Runner, cpus, everywhere, fitted, load, load_only, map, on_cpu, require_bpf, word_at,
+    PinDir, Runner, cpus, fitted, load, load_only, map, on_cpu, require_bpf, word_at,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+mod stress;
+mod tails;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, mapring::Record)]
 #[repr(C)]
@@ -29,8 +31,56 @@ const PUBLISH: u64 = 0;
 const DISCARD: u64 = 1;
 const FOREVER: Duration = Duration::from_secs(60);
 
+/// The records of a wakeable ring of `bpf/wakeable.bpf.c`.
+trait Numbered: Record + AnyBitPattern {
+    const RING: &str;
+
+    /// The numbers of all unread records. Checks the rest of each.
+    fn numbers(reader: &mut Reader<Self>) -> Vec<u64>;
+
+    fn open(object: &Object) -> Ring<Self> {
+        Ring::open(&map(object, Self::RING)).unwrap()
+    }
+
+    /// A word that the readers share.
+    fn shared(object: &Object, word: usize) -> u64 {
+        word_at(&map(object, &format!("{}__readers", Self::RING)), 0, word)
+    }
+
+    /// The bits of a ticket that are all set where programs look for sleepers.
+    fn look(object: &Object) -> u64 {
+        Self::shared(object, LOOK) & NEVER
+    }
+}
+
+impl Numbered for Rec {
+    const RING: &str = "events";
+
+    fn numbers(reader: &mut Reader<Self>) -> Vec<u64> {
+        let checked = |record: Rec| {
+            assert_eq!(record.twice, 2 * record.n);
+            record.n
+        };
+        reader.drain().map(|event| checked(event.record)).collect()
+    }
+}
+
+impl Numbered for Tailed<Rec> {
+    const RING: &str = "tailed";
+
+    fn numbers(reader: &mut Reader<Self>) -> Vec<u64> {
+        let mut numbers = Vec::new();
+        reader.for_each_with_tail(usize::MAX, |event, tail| {
+            let Rec { n, twice } = *event.record;
+            assert_eq!((twice, tail), (2 * n, &n.to_ne_bytes()[..]));
+            numbers.push(n);
+        });
+        numbers
+    }
+}
+
 fn open(object: &Object) -> Ring<Rec> {
-    Ring::open(&map(object, "events")).unwrap()
+    Rec::open(object)
 }
 
 /// Publishes or discards `count` records, numbered from `n`.
@@ -44,22 +94,21 @@ fn has_rung(bell: BorrowedFd<'_>, within: Duration) -> bool {
 }
 
 /// Whether the bell has rung by now.
-fn rung(reader: &mut Reader<Rec>) -> bool {
+fn rung<T: Numbered>(reader: &mut Reader<T>) -> bool {
     has_rung(reader.bell().unwrap(), Duration::ZERO)
 }
 
 /// The readers that sleep, one bit for each.
 fn asleep(object: &Object) -> u64 {
-    word_at(&map(object, "events__readers"), 0, ASLEEP)
+    Rec::shared(object, ASLEEP)
 }
 
-/// The bits of a ticket that are all set where programs look for sleepers.
 fn look(object: &Object) -> u64 {
-    word_at(&map(object, "events__readers"), 0, LOOK) & NEVER
+    Rec::look(object)
 }
 
 fn numbers(reader: &mut Reader<Rec>) -> Vec<u64> {
-    reader.drain().map(|event| event.record.n).collect()
+    Rec::numbers(reader)
 }
 
 #[test]
@@ -288,7 +337,7 @@ fn programs_stop_looking_where_no_reader_sleeps() {
     let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
     let object = skel.object();
     let publish = Runner::new(object, "publish");
-    let idle_since = || word_at(&map(object, "events__readers"), 0, IDLE_SINCE);
+    let idle_since = || Rec::shared(object, IDLE_SINCE);
     let mut reader = open(object).reader();
     assert!(reader.arm().is_some());
     run(&publish, 0, 63, PUBLISH);
@@ -299,7 +348,7 @@ fn programs_stop_looking_where_no_reader_sleeps() {
     run(&publish, 0, 64, PUBLISH);
     assert_eq!((idle_since(), look(object)), (since, 0));
 
-    Runner::new(object, "nobody_slept").run(&mut [0, 0]);
+    Runner::new(object, "nobody_slept_in_events").run(&mut [0, 0]);
     run(&publish, 0, 63, PUBLISH);
     assert_eq!(look(object), 0);
     run(&publish, 63, 1, PUBLISH);
@@ -312,106 +361,4 @@ fn programs_stop_looking_where_no_reader_sleeps() {
     assert_eq!((idle_since(), look(object)), (0, 0));
     run(&publish, 0, 1, PUBLISH);
     assert!(rung(&mut reader));
-}
-
-fn stress_seconds() -> Duration {
-    let seconds =
-        std::env::var("MAPRING_STRESS_SECONDS").map_or(5.0, |s| s.parse().expect("a number of seconds"));
-    Duration::from_secs_f64(seconds)
-}
-
-#[test]
-fn no_wakeup_is_lost() {
-    require_bpf!();
-    sleep_often(None, false);
-}
-
-/// Programs look at a few tickets for another reader, and while this one comes or goes.
-#[test]
-fn no_wakeup_is_lost_by_a_reader_that_comes_and_goes() {
-    require_bpf!();
-    sleep_often(Some(8), false);
-}
-
-/// At the end of each lap, programs stop looking for readers.
-#[test]
-fn no_wakeup_is_lost_where_programs_stop_looking() {
-    require_bpf!();
-    sleep_often(None, true);
-}
-
-/// A writer publishes at random times, so that many records end just when a reader says that it sleeps. The reader changes
-/// its bell after so many sleeps. Programs find at the end of each lap that it has not slept for long, if they `stop`.
-fn sleep_often(change: Option<u64>, stop: bool) {
-    let mut storage = MaybeUninit::uninit();
-    let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
-    let object = skel.object();
-    let (ended, read) = (AtomicBool::new(false), AtomicU64::new(0));
-    let (publish, nobody_slept) = (Runner::new(object, "publish"), Runner::new(object, "nobody_slept"));
-    let mut reader = open(object).reader_from(Start::First);
-    reader.bell().unwrap();
-    let mut many = open(object).reader().with_watermark(32, FOREVER);
-    many.bell().unwrap();
-    let (mut sleeps, mut changes, mut next) = (0_u64, 0, 0);
-    thread::scope(|scope| {
-        let writer = scope.spawn(|| {
-            on_cpu(cpus()[0]);
-            let (end, mut seed, mut n) = (Instant::now() + stress_seconds(), 1_u64, 0);
-            while Instant::now() < end {
-                // The reader must be asleep, or about to be, for each record.
-                while n - read.load(Ordering::Relaxed) > 2 {
-                    std::hint::spin_loop();
-                }
-                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                (0..seed >> 53).for_each(|_| std::hint::spin_loop());
-                if stop && n % 64 == 63 {
-                    nobody_slept.run(&mut [0, 0]);
-                }
-                run(&publish, n, 1, PUBLISH);
-                n += 1;
-            }
-            ended.store(true, Ordering::Release);
-            n
-        });
-        on_cpu(*cpus().last().unwrap());
-        loop {
-            if reader.arm().is_some() {
-                sleeps += 1;
-                // Most rounds do not fall asleep, so that there are more of them.
-                let bell = reader.bell().unwrap();
-                if !(0..1000).any(|_| has_rung(bell, Duration::ZERO))
-                    && !has_rung(bell, Duration::from_secs(2))
-                {
-                    if ended.load(Ordering::Acquire) && numbers(&mut reader).is_empty() {
-                        break;
-                    }
-                    assert!(
-                        reader.arm().is_some() || rung(&mut reader),
-                        "record {next} is there, and nobody rang in 2 seconds"
-                    );
-                }
-            }
-            for n in numbers(&mut reader) {
-                assert_eq!(n, next);
-                next += 1;
-            }
-            read.store(next, Ordering::Relaxed);
-            if change.is_some_and(|change| sleeps / change > changes) {
-                changes += 1;
-                assert_eq!(look(object), 0);
-                reader = reader.with_watermark(1, FOREVER);
-                assert_eq!(look(object), 7);
-            }
-            if ended.load(Ordering::Acquire) && reader.arm().is_some() {
-                break;
-            }
-        }
-        assert_eq!(next, writer.join().unwrap());
-    });
-    everywhere();
-    let said = word_at(&map(object, "events__readers"), 0, LOOK) >> 32;
-    eprintln!("{next} records, {sleeps} sleeps, {changes} other bells, {said} times said how often to look");
-    assert!(!stop || said > 10, "programs did not stop: {said}");
-    assert_eq!(change.is_some(), changes > 2, "{changes}");
-    assert!(sleeps > 20, "the test did not meet its subject: {sleeps} sleeps, {next} records");
 }
