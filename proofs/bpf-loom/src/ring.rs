@@ -105,7 +105,7 @@ impl Ring {
     /// The kind of the word with this index in the map.
     pub fn word(&self, word: usize) -> Word {
         let (slots, stride) = (self.first_slot(), self.slot_words());
-        let area = slots + self.place.slots().count() as usize * stride;
+        let area = slots + self.geometry.capacity() * stride;
         match word {
             _ if matches!(self.map.inner, Some(Inner::Readers(first, _)) if word >= first) => Word::Readers,
             _ if word == self.head_word() => Word::Head,
