@@ -66,7 +66,7 @@ fn check_longest() {
         let object = open.load().unwrap_or_else(|e| panic!("by clang {clang}: {e:#}"));
         let ring = Ring::<Item>::open(&map(&object, "many")).unwrap();
         let times = send(object.progs().next().unwrap().as_fd(), &[0; 64], 1);
-        assert!(times > 1024, "shorter than other loops");
+        assert!(times >= 1000, "shorter than promised");
         let mut reader = ring.reader();
         let read: Vec<_> = reader.drain().map(|e| (e.ticket, e.record)).collect();
         assert_eq!(read, (0..times.into()).map(|n| (n, item(n))).collect::<Vec<_>>());
