@@ -34,18 +34,6 @@ pub fn on_one_cpu() -> usize {
     cpu
 }
 
-/// Makes this thread take turns with others that called this too: the kernel stops it at the end of its turn, also inside a
-/// program. On kernels with `preempt=lazy` an ordinary thread mostly goes on until its program ends. Says so if the kernel
-/// refuses (a control group without real-time threads): then the thread stays an ordinary one.
-#[allow(unsafe_code)]
-pub fn take_turns() {
-    let priority = libc::sched_param { sched_priority: 1 };
-    // SAFETY: the kernel only reads the parameter, which lives until this returns; 0 is the calling thread.
-    if unsafe { libc::sched_setscheduler(0, libc::SCHED_RR, &raw const priority) } != 0 {
-        eprintln!("sched_setscheduler: {}", std::io::Error::last_os_error());
-    }
-}
-
 /// Lets this thread run on every CPU again.
 ///
 /// # Panics

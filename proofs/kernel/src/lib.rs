@@ -19,10 +19,9 @@ mod records;
 mod slow_pages;
 mod sysctl;
 pub mod tails;
+mod turns;
 
-pub use cpu::{
-    cpus, everywhere, has_guard, kernel, on_cpu, on_one_cpu, preempts_nobody, real_time, take_turns,
-};
+pub use cpu::{cpus, everywhere, has_guard, kernel, on_cpu, on_one_cpu, preempts_nobody, real_time};
 pub use errors::assert_error;
 pub use image::{Function, image};
 pub use load::{
@@ -37,7 +36,8 @@ pub use process::{NOBODY, become_nobody, become_nobody_with, child, try_child, w
 pub use quiet::{end, only_exit, quiet};
 pub use records::{Filled, Order, Sample, words_of};
 pub use slow_pages::SlowPages;
-pub use sysctl::{ShortTurns, UnprivilegedBpf};
+pub use sysctl::UnprivilegedBpf;
+pub use turns::Turns;
 
 /// Ends the test early, with a visible message, if programs can't be loaded.
 #[macro_export]

@@ -3,7 +3,6 @@
 use std::fs;
 
 const UNPRIVILEGED_BPF: &str = "kernel.unprivileged_bpf_disabled";
-const TURN: &str = "kernel.sched_rr_timeslice_ms";
 /// If set, tests may change settings of this machine. Virtual machines that run nothing else set it.
 const ALLOWED: &str = "MAPRING_CHANGE_SYSCTLS";
 
@@ -60,21 +59,5 @@ impl UnprivilegedBpf {
             _ => Some(Setting::change(UNPRIVILEGED_BPF, "0")?),
         };
         Ok(Self { _setting })
-    }
-}
-
-/// While this lives, the turns of threads that [take turns](crate::take_turns) are as short as the kernel can make them.
-#[derive(Debug)]
-pub struct ShortTurns {
-    _setting: Setting,
-}
-
-impl ShortTurns {
-    /// Makes them short.
-    ///
-    /// # Errors
-    /// Returns why they can't be changed here.
-    pub fn new() -> Result<Self, String> {
-        Ok(Self { _setting: Setting::change(TURN, "1")? })
     }
 }

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Barrier, Mutex};
 use std::time::{Duration, Instant};
 
 use libbpf_rs::skel::Skel;
@@ -19,7 +19,7 @@ use mapring_kernel_tests::skel::{
     ClaimsSkelBuilder, ClaimsUnguardedSkelBuilder,
 };
 use mapring_kernel_tests::{
-    Runner, ShortTurns, SlowPages, cpus, fitted, kernel, load, map, on_cpu, require_bpf, take_turns, word_at,
+    Runner, SlowPages, Turns, cpus, fitted, kernel, load, map, on_cpu, preempts_nobody, require_bpf, word_at,
 };
 
 /// `struct item`: words computed from the writer.
@@ -166,25 +166,24 @@ fn again_and_again(claims: &Claims, enough: impl Fn() -> bool + Sync) {
 /// meanwhile.
 fn preempted(claims: &Claims, enough: impl Fn() -> bool + Sync) -> bool {
     let start = Instant::now();
+    let hopeless = || claims.interrupted() == 0 && start.elapsed() > Duration::from_secs(3);
     let given_up = AtomicBool::new(false);
-    // Where turns can't be short, ordinary threads are preempted more often.
-    let turns = ShortTurns::new();
+    let turns = Turns::default();
+    let all_take_part = Barrier::new(TASKS);
     std::thread::scope(|scope| {
         for _ in 0..TASKS {
             scope.spawn(|| {
                 on_cpu(cpus()[0]);
-                if turns.is_ok() {
-                    take_turns();
-                }
+                turns.take_part();
+                all_take_part.wait();
                 while !enough() && !given_up.load(Ordering::Relaxed) {
                     claims.push(Some(1));
-                    let none = claims.interrupted() == 0 && start.elapsed() > Duration::from_secs(3);
-                    given_up.fetch_or(none, Ordering::Relaxed);
+                    given_up.fetch_or(hopeless(), Ordering::Relaxed);
                 }
             });
         }
+        scope.spawn(|| turns.give(|| enough() || given_up.load(Ordering::Relaxed)));
     });
-    drop(turns);
     claims.read();
     claims.interrupted() > 0
 }
@@ -253,8 +252,12 @@ fn unguarded_claims_of_tasks_that_sleep_in_them_are_caught() {
 fn claims_of_tasks_that_are_preempted() {
     require_bpf!();
     const TEST: &str = "claims_of_tasks_that_are_preempted";
+    const NOBODY: &str = "this kernel does not preempt programs (preempt=full does)";
     if !may_sleep(TEST) {
         return;
+    }
+    if preempts_nobody() {
+        return skipped(TEST, NOBODY);
     }
     let mut storage = MaybeUninit::uninit();
     let skel = load::<ClaimsLingerNoGuardSkelBuilder>(&mut storage, fitted);
@@ -262,7 +265,7 @@ fn claims_of_tasks_that_are_preempted() {
     if !preempted(&claims, sound(&claims)) {
         let asked = std::fs::read_to_string("/proc/cmdline").unwrap();
         assert!(!asked.contains("preempt=full"), "no task was preempted in the midst of a claim");
-        return skipped(TEST, "this kernel does not preempt programs (preempt=full does)");
+        return skipped(TEST, NOBODY);
     }
     println!("{} claims in the midst of others", claims.interrupted());
     assert_eq!(*claims.wrong.lock().unwrap(), [""; 0]);
