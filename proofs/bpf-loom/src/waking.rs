@@ -230,22 +230,26 @@ pub(crate) const IDLES: &[&str] = &["programs stop, and wake it", "they had stop
 /// After how long without a sleeper programs stop looking.
 const IDLE: u64 = 10_000_000_000;
 
-/// The reader waits for two records, and makes programs look at every second ticket.
+/// The reader waits for two records. Programs look at every ticket, or at every second one.
 pub(crate) fn watermark(name: &'static str, code: Code, seen: Seen) -> u64 {
-    check(None, move || {
-        let waking = Waking::new(name, 1);
-        waking.look(1);
-        // An earlier sleep ended by its age. Its ticket is further on.
-        waking.place(0).sleeps_until(0, Some(3));
-        let reader = waking.sleeps(2);
-        waking.run(&code, 0, 1);
-        assert_eq!(waking.rung(0), 0, "one is too few");
-        waking.run(&code, 0, 2);
-        let found = reader.join().unwrap();
-        seen.note("found one", found == Unread::Some);
-        seen.note("woken", waking.rung(0) == 1);
-        waking.expect_no_sleeper(found);
-    })
+    let look = |bits: u64| {
+        let (code, seen) = (code.clone(), seen.clone());
+        check(None, move || {
+            let waking = Waking::new(name, 1);
+            waking.look(bits);
+            // An earlier sleep ended by its age. Its ticket is further on.
+            waking.place(0).sleeps_until(0, Some(3));
+            let reader = waking.sleeps(2);
+            waking.run(&code, 0, 1);
+            assert_eq!(waking.rung(0), 0, "one is too few");
+            waking.run(&code, 0, 2);
+            let found = reader.join().unwrap();
+            seen.note("found one", found == Unread::Some);
+            seen.note("woken", waking.rung(0) == 1);
+            waking.expect_no_sleeper(found);
+        })
+    };
+    [0, 1].map(look).into_iter().sum()
 }
 
 /// Programs on two CPUs end tickets at once; the kernel may refuse to ring the first bell.
@@ -429,6 +433,8 @@ pub fn mutants(name: &'static str, code: &Code) -> Vec<Mutant> {
         (at, [program.patched(at, &[]), program.patched(at, &[Insn::Goto { to }])])
     };
     let (mut end, mut barrier, mut looks) = (None, None, 0);
+    // Whether the end of the ticket is itself a full barrier, or is followed by one.
+    let mut has_another_barrier = false;
     // Loads a word of the readers at one place, and uses the value at the load of another one.
     let earlier = |word: usize, from: usize, to: usize| {
         let Insn::Load { dst, .. } = program.code[from] else { panic!("{from} is no load") };
@@ -440,11 +446,14 @@ pub fn mutants(name: &'static str, code: &Code) -> Vec<Mutant> {
     let mut calls = 0;
     loop {
         let (at, shares) = (machine.pc(), machine.shares_next());
+        let is_atomic = matches!(program.code[at], Insn::Atomic { .. });
+        has_another_barrier |= is_atomic && end.is_some() && barrier.is_none() && shares.is_some();
         match (program.code[at], shares) {
             (Insn::Store { .. } | Insn::Atomic { op: XCHG, .. }, Some(word))
                 if matches!(waking.0.word(word), Word::Seq(_)) =>
             {
                 end = Some(at);
+                has_another_barrier = is_atomic;
             }
             (Insn::Load { .. }, Some(word)) if word == look => {
                 let end = end.expect("the ticket has ended");
@@ -504,10 +513,11 @@ pub fn mutants(name: &'static str, code: &Code) -> Vec<Mutant> {
     }
     assert_eq!((looks, calls, waking.asleep()), (2, 1, 1), "it looked, again, rang, and was refused");
     mutants.extend(of_idle(name, code, look));
-    // The exchange that ends the ticket is a full barrier, for targets without a store-release.
-    if let Some(Insn::Atomic { .. }) = end.map(|end| program.code[end]) {
-        let of_barrier = mutants.iter_mut().filter(|mutant| mutant.name.contains("barrier"));
-        of_barrier.for_each(|mutant| mutant.equivalent = Some("the end of the ticket is a barrier"));
+    // Targets without a store-release end a ticket by an exchange. Without the guard, a tail ends by a compare-and-swap.
+    if has_another_barrier {
+        let of_barrier = mutants.iter_mut().filter(|mutant| is_of_barrier(mutant));
+        of_barrier
+            .for_each(|mutant| mutant.equivalent = Some("the end of the ticket or its tail is a barrier"));
     }
     let weaker = [Fetch::AcqRel, Fetch::Relaxed].map(|fetch| Order { fetch, ..order });
     mutants.extend(weaker.map(|order| Mutant {
@@ -518,4 +528,13 @@ pub fn mutants(name: &'static str, code: &Code) -> Vec<Mutant> {
         of_write: None,
     }));
     mutants
+}
+
+fn is_of_barrier(mutant: &Mutant) -> bool {
+    mutant.name.contains("looks for sleepers")
+}
+
+/// Those without the barrier, of a program that has no other one.
+pub fn of_barrier(name: &'static str, code: &Code) -> Vec<Mutant> {
+    mutants(name, code).into_iter().filter(is_of_barrier).collect()
 }

@@ -35,6 +35,8 @@ const PROGRAMS: &[&str] = &[
     MOVING,
     DRAIN,
     WAKING,
+    WAKING_TAILED,
+    GUARDED_WAKING_TAILED,
     KEEPING,
     GUARDED_KEEPING,
 ];
@@ -44,6 +46,8 @@ const ALONE: &str = "alone_cell";
 const MOVING: &str = "push_moving";
 const DRAIN: &str = "drain_commands";
 const WAKING: &str = "push_waking4";
+const WAKING_TAILED: &str = "push_tailed4";
+const GUARDED_WAKING_TAILED: &str = "guarded push_tailed4";
 const KEEPING: &str = "push_keeping2";
 const GUARDED_KEEPING: &str = "guarded push_keeping2";
 
@@ -57,7 +61,8 @@ fn mutants_of(program: &'static str, variant: &Variant) -> Vec<Mutant> {
         let own = match program {
             MOVING => Some(resizable::mutants(map, &code)),
             DRAIN => Some(commands::mutants(map, &code)),
-            WAKING => Some(waking::mutants(map, &code)),
+            WAKING | WAKING_TAILED => Some(waking::mutants(map, &code)),
+            GUARDED_WAKING_TAILED => Some(waking::of_barrier(map, &code)),
             KEEPING | GUARDED_KEEPING => Some(keeping::mutants(map, &code)),
             _ => None,
         };
@@ -106,8 +111,8 @@ fn every_mutant_fails_a_model() {
                 continue;
             }
             let code = Code { program: Arc::new(variant.programs[0].clone()), order: variant.order };
-            let of_ring =
-                program.contains("push") && ![MOVING, WAKING, KEEPING, GUARDED_KEEPING].contains(&program);
+            let own = [MOVING, WAKING, WAKING_TAILED, GUARDED_WAKING_TAILED, KEEPING, GUARDED_KEEPING];
+            let of_ring = program.contains("push") && !own.contains(&program);
             let writes = of_ring.then(|| ring_writes(program.split_once('_').unwrap().1, &code));
             for (m, mut mutant) in mutants_of(program, variant).into_iter().enumerate() {
                 let never = |at| writes.as_ref().is_some_and(|writes| !writes.contains(&at));
