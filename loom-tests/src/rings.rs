@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use mapring::abi::{Gate, Geometry, Kind};
 use mapring::protocol::ring::{
-    Cursor, Follow, GATE, Leaving, Losses, ReadStats, Shard, Start, Step, Whole, gate, open, replace,
+    Cursor, Follow, Found, GATE, Leaving, Losses, ReadStats, Shard, Shards, Start, Step, Whole, gate, open,
+    read, replace,
 };
 use mapring::protocol::{Words, WordsMut};
 
@@ -101,6 +102,11 @@ impl Rings {
     /// `mapring_reserve`, then `mapring_commit`, on the CPU of this shard. Returns the ring that has the record, if
     /// any, and whether a slot was given back.
     pub fn push(&self, shard: usize, value: u64) -> (Option<usize>, bool) {
+        self.push_with(shard, || value)
+    }
+
+    /// The same with a value that is computed after the claim.
+    pub fn push_with(&self, shard: usize, value: impl FnOnce() -> u64) -> (Option<usize>, bool) {
         let mut back = false;
         for _ in 0..2 {
             // The kernel has a pointer here: accesses through it come after its load.
@@ -111,7 +117,7 @@ impl Rings {
             if Gate::decode(open) == Gate::Open {
                 let Some(mut slot) = Bpf::Xchg.claim(ring) else { return (None, back) };
                 if gate.load(Ordering::Relaxed) == open {
-                    slot.fill(value);
+                    slot.fill(value());
                     slot.publish();
                     return (Some(at), back);
                 }
@@ -155,7 +161,8 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Current {
-    fn new(rings: Arc<Rings>, ring: usize, start: Start, patience: u64) -> Self {
+    /// Reads this ring.
+    pub fn new(rings: Arc<Rings>, ring: usize, start: Start, patience: u64) -> Self {
         let cursors =
             std::array::from_fn(|at| Cursor::new(&mut rings.shard(ring, at).shard(), start, patience));
         Self { rings: Shared(rings), ring, cursors }
@@ -184,6 +191,22 @@ impl Current {
                 }
             }
         })
+    }
+}
+
+/// As the reader of a merged reader.
+impl Shards<u64> for Current {
+    fn count(&self) -> usize {
+        SHARDS
+    }
+
+    fn in_use(&mut self) -> bool {
+        Leaving::gate(self) == Gate::Open
+    }
+
+    fn read(&mut self, at: usize, room: &mut [u64], f: impl FnMut(u64, &[u64])) -> Found {
+        let ring = &self.rings.0.rings[self.ring][at];
+        read(&mut self.cursors[at], &mut ring.shard(), room, 100, f)
     }
 }
 

@@ -1,13 +1,15 @@
 //! Models of the merged reader: programs stamp their records with a clock after the claim, the production reader reads
 //! the clock, then the end of each shard. The first argument of `check` is the preemption bound.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use mapring::abi::seq::PENDING;
 use mapring::abi::{Geometry, Kind};
-use mapring::protocol::ring::{Cursor, Found, Merge, Shards, clock_fence, read};
+use mapring::protocol::ring::{Cursor, Follow, Found, Merge, Shards, Start, clock_fence, read};
 use mapring_loom_tests::bpf::Bpf;
 use mapring_loom_tests::ring::{Claimed, PATIENT, Producer, Ring, Rust};
+use mapring_loom_tests::rings::{Current, Rings, SHARDS};
 use mapring_loom_tests::sync::{AtomicU64, Ordering, fence, thread};
 use mapring_loom_tests::{Seen, check};
 
@@ -157,4 +159,73 @@ fn nested_in_a_guarded_claim(producer: impl Producer) {
         reader.check(3);
     });
     seen.expect(&["held back", "all delivered"]);
+}
+
+/// The production merge over rings that replace each other, as `Merged` goes on with the next one.
+struct Follower {
+    clock: Arc<AtomicU64>,
+    current: Current,
+    follow: Follow<Infallible>,
+    merge: Merge<u64>,
+    stamps: Vec<u64>,
+}
+
+impl Follower {
+    /// `Merged::round`, and all that it can deliver.
+    fn round(mut self) -> Self {
+        for _ in 0..2 {
+            let now = self.clock.fetch_add(1, Ordering::Relaxed);
+            clock_fence();
+            let mut some = self.merge.round(&mut self.current, now, &mut |stamp| *stamp);
+            while let Some((_, _, &stamp)) = self.merge.next(&mut self.current, &mut |stamp| *stamp) {
+                some = true;
+                self.stamps.push(stamp);
+            }
+            if some || self.follow.poll_on(&mut self.current, |_| Some(())).is_none() {
+                break;
+            }
+        }
+        self
+    }
+}
+
+/// A program has claimed its slot, and not yet read the clock, when its ring is replaced. Records of the next ring may have
+/// earlier stamps.
+#[test]
+fn while_the_ring_is_replaced() {
+    let seen = Seen::default();
+    let noted = seen.clone();
+    check(Some(2), move || {
+        let rings = Rings::new(&[1, 1]);
+        let clock = Arc::new(AtomicU64::new(1));
+        let stamp = |clock: &AtomicU64| {
+            fence(Ordering::SeqCst); // SYNC clock: pairs with `clock_fence`
+            clock.fetch_add(1, Ordering::Relaxed)
+        };
+        let follower = Follower {
+            clock: Arc::clone(&clock),
+            current: Current::new(Arc::clone(&rings), 0, Start::First, PATIENT),
+            follow: Follow::default(),
+            merge: Merge::new(SHARDS, u64::MAX, 0),
+            stamps: Vec::new(),
+        };
+        let (there, its_clock) = (Arc::clone(&rings), Arc::clone(&clock));
+        let resizer = thread::spawn(move || {
+            there.resize(0);
+            assert_eq!(there.push_with(1, || stamp(&its_clock)), (Some(1), false));
+        });
+        let reading = thread::spawn(move || follower.round());
+        let (at, _) = rings.push_with(0, || stamp(&clock));
+        resizer.join().unwrap();
+        let mut follower = reading.join().unwrap();
+        noted.note("delivered before the end", follower.stamps.len() == 1);
+        noted.note("held back", follower.merge.held() > 0);
+        noted.note("both in the next one", at == Some(1));
+        for _ in 0..4 {
+            follower = follower.round();
+        }
+        assert!(follower.stamps.is_sorted(), "{:?}", follower.stamps);
+        assert_eq!((follower.stamps.len(), follower.merge.late(), follower.merge.held()), (2, 0, 0));
+    });
+    seen.expect(&["delivered before the end", "held back", "both in the next one"]);
 }
