@@ -9,32 +9,45 @@ use mapring::abi::{Geometry, Kind};
 use mapring::protocol::ring::{Cursor, Follow, Found, Merge, Shards, Start, clock_fence, read};
 use mapring_loom_tests::bpf::Bpf;
 use mapring_loom_tests::ring::{Claimed, PATIENT, Producer, Ring, Rust};
-use mapring_loom_tests::rings::{Current, Rings, SHARDS};
+use mapring_loom_tests::rings::{Current, Rings};
 use mapring_loom_tests::sync::{AtomicU64, Ordering, fence, thread};
 use mapring_loom_tests::{Seen, check};
+
+/// All readings have an order, and order nothing else: as for a clock of the machine.
+struct Clock(AtomicU64);
+
+impl Clock {
+    fn new() -> Arc<Self> {
+        Arc::new(Self(AtomicU64::new(1)))
+    }
+
+    fn now(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The time that a program reads after its claim, which is a full barrier in BPF and on x86-64.
+    fn stamp(&self) -> u64 {
+        fence(Ordering::SeqCst); // SYNC clock: pairs with `clock_fence`
+        self.now()
+    }
+}
 
 /// A ring of two shards, and the clock.
 struct Machine {
     shards: [Ring; 2],
-    clock: AtomicU64,
+    clock: Arc<Clock>,
 }
 
 impl Machine {
     fn new(slots: u64) -> Arc<Self> {
         let shards = Ring::shards(Geometry::new(Kind::Ring, 8, slots, 2).unwrap());
-        Arc::new(Self { shards, clock: AtomicU64::new(1) })
+        Arc::new(Self { shards, clock: Clock::new() })
     }
 
-    /// The time. All readings have an order, and order nothing else: as for a clock of the machine.
-    fn now(&self) -> u64 {
-        self.clock.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// A program that stamps its record after the claim. A claim is a full barrier in BPF and on x86-64.
+    /// A program that stamps its record after the claim.
     fn push(&self, shard: usize, producer: impl Producer) {
         let mut slot = producer.claim(&self.shards[shard]).expect("there is room");
-        fence(Ordering::SeqCst); // SYNC clock: pairs with `clock_fence`
-        slot.fill(self.now());
+        slot.fill(self.clock.stamp());
         slot.publish();
     }
 
@@ -45,8 +58,7 @@ impl Machine {
         let push = |t: u64, head: u64| {
             ring.slot(t)[0].store(1, Ordering::Release);
             ring.header()[0].store(head, Ordering::Release);
-            fence(Ordering::SeqCst);
-            ring.slot(t)[1].store(self.now(), Ordering::Relaxed);
+            ring.slot(t)[1].store(self.clock.stamp(), Ordering::Relaxed);
             ring.slot(t)[0].store(2, Ordering::Release);
         };
         ring.header()[0].store(1 | PENDING, Ordering::Release);
@@ -56,17 +68,44 @@ impl Machine {
     }
 }
 
-/// The production merge over the machine's shards, and the stamps that it delivered.
-struct Reader {
-    machine: Arc<Machine>,
-    cursors: [Cursor; 2],
+/// The production merge over some shards, and the stamps that it delivered.
+struct Reader<S> {
+    clock: Arc<Clock>,
+    shards: S,
     merge: Merge<u64>,
     stamps: Vec<u64>,
 }
 
-struct Here<'r>(&'r Machine, &'r mut [Cursor; 2]);
+impl<S: Shards<u64>> Reader<S> {
+    fn of(clock: &Arc<Clock>, shards: S) -> Self {
+        let merge = Merge::new(shards.count(), u64::MAX, 0);
+        Self { clock: Arc::clone(clock), shards, merge, stamps: Vec::new() }
+    }
 
-impl Shards<u64> for Here<'_> {
+    /// Delivers all that it can in one round. Returns whether that was anything.
+    fn deliver(&mut self) -> bool {
+        let now = self.clock.now();
+        clock_fence();
+        let some = self.merge.round(&mut self.shards, now, &mut |stamp| *stamp);
+        if some {
+            while let Some((_, _, &stamp)) = self.merge.next(&mut self.shards, &mut |stamp| *stamp) {
+                self.stamps.push(stamp);
+            }
+        }
+        some
+    }
+
+    /// All `count` records were delivered in the order of their stamps.
+    fn expect(&self, count: usize) {
+        assert!(self.stamps.is_sorted(), "{:?}", self.stamps);
+        assert_eq!((self.stamps.len(), self.merge.late(), self.merge.held()), (count, 0, 0));
+    }
+}
+
+/// The machine's shards, with their cursors.
+struct Here(Arc<Machine>, [Cursor; 2]);
+
+impl Shards<u64> for Here {
     fn count(&self) -> usize {
         2
     }
@@ -80,32 +119,21 @@ impl Shards<u64> for Here<'_> {
     }
 }
 
-impl Reader {
+impl Reader<Here> {
     fn new(machine: &Arc<Machine>) -> Self {
         let cursors = [0; 2].map(|next| Cursor::at(next, PATIENT));
-        let merge = Merge::new(2, u64::MAX, 0);
-        Self { machine: Arc::clone(machine), cursors, merge, stamps: Vec::new() }
+        Self::of(&machine.clock, Here(Arc::clone(machine), cursors))
     }
 
     /// One round.
     fn round(mut self) -> Self {
-        let now = self.machine.now();
-        clock_fence();
-        let mut here = Here(&self.machine, &mut self.cursors);
-        if self.merge.round(&mut here, now, &mut |stamp| *stamp) {
-            while let Some((_, _, &stamp)) = self.merge.next(&mut here, &mut |stamp| *stamp) {
-                self.stamps.push(stamp);
-            }
-        }
+        self.deliver();
         self
     }
 
-    /// After all threads have ended: all `count` records were delivered in the order of their stamps.
-    fn check(self, count: usize) -> Self {
-        let reader = self.round();
-        assert!(reader.stamps.is_sorted(), "{:?}", reader.stamps);
-        assert_eq!((reader.stamps.len(), reader.merge.late(), reader.merge.held()), (count, 0, 0));
-        reader
+    /// After all threads have ended.
+    fn check(self, count: usize) {
+        self.round().expect(count);
     }
 }
 
@@ -161,27 +189,17 @@ fn nested_in_a_guarded_claim(producer: impl Producer) {
     seen.expect(&["held back", "all delivered"]);
 }
 
-/// The production merge over rings that replace each other, as `Merged` goes on with the next one.
+/// The same over rings that replace each other, as `Merged` goes on with the next one.
 struct Follower {
-    clock: Arc<AtomicU64>,
-    current: Current,
+    reader: Reader<Current>,
     follow: Follow<Infallible>,
-    merge: Merge<u64>,
-    stamps: Vec<u64>,
 }
 
 impl Follower {
     /// `Merged::round`, and all that it can deliver.
     fn round(mut self) -> Self {
         for _ in 0..2 {
-            let now = self.clock.fetch_add(1, Ordering::Relaxed);
-            clock_fence();
-            let mut some = self.merge.round(&mut self.current, now, &mut |stamp| *stamp);
-            while let Some((_, _, &stamp)) = self.merge.next(&mut self.current, &mut |stamp| *stamp) {
-                some = true;
-                self.stamps.push(stamp);
-            }
-            if some || self.follow.poll_on(&mut self.current, |_| Some(())).is_none() {
+            if self.reader.deliver() || self.follow.poll_on(&mut self.reader.shards, |_| Some(())).is_none() {
                 break;
             }
         }
@@ -197,35 +215,25 @@ fn while_the_ring_is_replaced() {
     let noted = seen.clone();
     check(Some(2), move || {
         let rings = Rings::new(&[1, 1]);
-        let clock = Arc::new(AtomicU64::new(1));
-        let stamp = |clock: &AtomicU64| {
-            fence(Ordering::SeqCst); // SYNC clock: pairs with `clock_fence`
-            clock.fetch_add(1, Ordering::Relaxed)
-        };
-        let follower = Follower {
-            clock: Arc::clone(&clock),
-            current: Current::new(Arc::clone(&rings), 0, Start::First, PATIENT),
-            follow: Follow::default(),
-            merge: Merge::new(SHARDS, u64::MAX, 0),
-            stamps: Vec::new(),
-        };
+        let clock = Clock::new();
+        let first = Current::new(Arc::clone(&rings), 0, Start::First, PATIENT);
+        let follower = Follower { reader: Reader::of(&clock, first), follow: Follow::default() };
         let (there, its_clock) = (Arc::clone(&rings), Arc::clone(&clock));
         let resizer = thread::spawn(move || {
             there.resize(0);
-            assert_eq!(there.push_with(1, || stamp(&its_clock)), (Some(1), false));
+            assert_eq!(there.push_with(1, || its_clock.stamp()), (Some(1), false));
         });
         let reading = thread::spawn(move || follower.round());
-        let (at, _) = rings.push_with(0, || stamp(&clock));
+        let (at, _) = rings.push_with(0, || clock.stamp());
         resizer.join().unwrap();
         let mut follower = reading.join().unwrap();
-        noted.note("delivered before the end", follower.stamps.len() == 1);
-        noted.note("held back", follower.merge.held() > 0);
+        noted.note("delivered before the end", follower.reader.stamps.len() == 1);
+        noted.note("held back", follower.reader.merge.held() > 0);
         noted.note("both in the next one", at == Some(1));
         for _ in 0..4 {
             follower = follower.round();
         }
-        assert!(follower.stamps.is_sorted(), "{:?}", follower.stamps);
-        assert_eq!((follower.stamps.len(), follower.merge.late(), follower.merge.held()), (2, 0, 0));
+        follower.reader.expect(2);
     });
     seen.expect(&["delivered before the end", "held back", "both in the next one"]);
 }
