@@ -82,20 +82,20 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The oldest kernel of `cargo xtask test --all` runs all tests, apart from those of memory files, and of the reader in C that take
-/// longest: for these, any kernel will do.
-const STEP: &str = "cargo xtask vm 5.10 -- --skip memfd:: --skip as_the_library_reads";
-/// The oldest kernel that the flight recorder records. Debian had none of this release.
-const STEP_FLIGHT: &str = "cargo xtask vm 5.15 -- flight::";
-/// One that preempts programs wherever it can, the newest, a real-time one and one in the middle: what verifiers and
-/// preemption could break.
-const STEP_MORE: &str = "cargo xtask vm 6.12-preempt sid 6.12-rt 6.1 -- \
+/// The kernels of `cargo xtask test --all`: one that preempts programs wherever it can, the newest, a real-time
+/// one and one in the middle. They run what verifiers and preemption could break.
+const STEP: &str = "cargo xtask vm 6.12-preempt sid 6.12-rt 6.1 -- \
                                     flight:: claim preempt nested:: stress:: resizable:: basic:: verifier:: wakeable:: tails:: keep_oldest:: tagged:: \
                                     commands:: latches:: top:: writers:: \
                                     --skip as_the_library_reads --skip tails_are_mapped --skip died::";
+/// The oldest one: all tests, apart from those of memory files, and of the reader in C that take longest. For these, any
+/// kernel will do.
+const STEP_OLDEST: &str = "cargo xtask vm 5.10 -- --skip memfd:: --skip as_the_library_reads";
+/// The oldest kernel that the flight recorder records. Debian had none of this release.
+const STEP_FLIGHT: &str = "cargo xtask vm 5.15 -- flight::";
 /// All of them.
 pub(crate) const STEPS: &[&str] =
-    if cfg!(target_arch = "aarch64") { &[STEP_MORE, STEP] } else { &[STEP_MORE, STEP, STEP_FLIGHT] };
+    if cfg!(target_arch = "aarch64") { &[STEP, STEP_OLDEST] } else { &[STEP, STEP_OLDEST, STEP_FLIGHT] };
 /// On aarch64, with and without LSE atomics: the tests that differ there, and a working ring.
 pub(crate) const STEP_ARM: &str = "cargo xtask vm --arch aarch64 6.1 6.12-a53 -- \
                                    code_for_ missing_barriers _for_x86 x86_are_refused every_way_in_gives";
@@ -311,8 +311,8 @@ mod tests {
     fn the_steps_boot_kernels_that_there_are() {
         for arch in [Arch::X86, Arch::Arm] {
             let kernels = |line| kernels::chosen(&StepArgs::new(line).args.kernels, arch).unwrap();
-            assert_eq!((kernels(STEP).len(), kernels(STEP_MORE).len()), (1, 4));
-            assert!(kernels(STEP_MORE).iter().any(|kernel| kernel.preempt == Some("full")));
+            assert_eq!((kernels(STEP_OLDEST).len(), kernels(STEP).len()), (1, 4));
+            assert!(kernels(STEP).iter().any(|kernel| kernel.preempt == Some("full")));
         }
         let StepArgs { args } = StepArgs::new(STEP_FLIGHT);
         assert_eq!(kernels::chosen(&args.kernels, Arch::X86).unwrap().len(), 1);
