@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /* A record for each file that is opened. Programs drop new records rather than overwrite what the reader has not read. */
-#include <mapring/keep_oldest.bpf.h>
+#include <mapring/wakeable_tails.bpf.h>
 #include "calls.h"
 
 char LICENSE[] SEC("license") = "GPL";
@@ -11,10 +11,10 @@ struct open_event {
 	__s32 ret; /* a file descriptor, or an error */
 	__u32 pad;
 	char comm[16];
-	char name[256];
 };
 
-MAPRING_KEEP_OLDEST_RING(opens, struct open_event, 8192); /* slots per CPU */
+/* Slots, the longest name, and the bytes of names, per CPU. */
+MAPRING_KEEP_OLDEST_RING_WITH_TAILS(opens, struct open_event, 8192, 4096, 1 << 20);
 
 #ifdef __TARGET_ARCH_arm64
 #define OPEN -1 /* there is only openat */
@@ -46,11 +46,12 @@ static __always_inline int call_ended(struct pt_regs *regs, long ret)
 {
 	struct open_event *e;
 	const char *name;
+	void *tail;
 	__u64 flags;
 
 	if (!arguments(regs, &name, &flags))
 		return 0;
-	e = mapring_reserve(&opens);
+	e = mapring_reserve_with_tail(&opens, &tail);
 	if (!e)
 		return 0; /* already counted */
 	e->ns = bpf_ktime_get_ns();
@@ -60,9 +61,7 @@ static __always_inline int call_ended(struct pt_regs *regs, long ret)
 	e->ret = ret;
 	e->pad = 0;
 	bpf_get_current_comm(e->comm, sizeof(e->comm));
-	if (bpf_probe_read_user_str(e->name, sizeof(e->name), name) < 0)
-		e->name[0] = 0;
-	mapring_commit(&opens, e);
+	mapring_commit_with_tail(&opens, e, bpf_probe_read_user_str(tail, 4096, name)); /* of an error: no name */
 	return 0;
 }
 

@@ -1,5 +1,5 @@
 //! Each file that is opened, by whom, and with which result. The reader sleeps until a program wakes it, and programs
-//! drop new records rather than overwrite those that it has not read. Like `opensnoop` of bcc's libbpf-tools.
+//! drop new records rather than overwrite those that it has not read. Names are whole, up to 4096 bytes. Like `opensnoop` of bcc's libbpf-tools.
 //!
 //! `opens [seconds]`
 
@@ -11,7 +11,7 @@ use anyhow::Result;
 use bytemuck::{Pod, Zeroable};
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use mapring::record::string;
-use mapring::{Record, Ring};
+use mapring::{Record, Ring, Tailed};
 
 #[allow(warnings, clippy::all, clippy::pedantic, clippy::restriction)]
 mod skel {
@@ -29,7 +29,6 @@ struct OpenEvent {
     ret: i32,
     pad: u32,
     comm: [u8; 16],
-    name: [u8; 256],
 }
 
 /// How long the reader may hold programs back.
@@ -43,7 +42,7 @@ fn main() -> Result<()> {
     mapring::loader::prepare(&mut open)?;
     let mut skel = open.load()?;
     mapring::loader::initialize(&skel)?;
-    let mut reader = Ring::<OpenEvent>::open(&skel.maps.opens)?.reader();
+    let mut reader = Ring::<Tailed<OpenEvent>>::open(&skel.maps.opens)?.reader();
     reader.require(LEASE)?;
     skel.attach()?;
 
@@ -55,11 +54,11 @@ fn main() -> Result<()> {
             break;
         }
         reader.wait(left)?;
-        for event in reader.drain() {
-            let OpenEvent { flags, pid, uid, ret, comm, name, .. } = event.record;
-            let [comm, name] = [&comm[..], &name[..]].map(|text| string(text).escape_debug().to_string());
+        reader.for_each_with_tail(usize::MAX, |event, name| {
+            let OpenEvent { flags, pid, uid, ret, comm, .. } = event.record;
+            let [comm, name] = [&comm[..], name].map(|text| string(text).escape_debug().to_string());
             println!("{pid:>7} {uid:>6} {ret:>6} {flags:>#10o}  {comm} \"{name}\"");
-        }
+        });
         if let Some(error) = reader.take_error() {
             eprintln!("{error}");
             reader.require(LEASE)?;

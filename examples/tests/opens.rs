@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use libbpf_rs::PerfBufferBuilder;
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
-use mapring::Ring;
 use mapring::record::string;
+use mapring::{Ring, Tailed};
 
 mod common;
 
@@ -49,7 +49,7 @@ fn the_same_events_as_opensnoop() {
     mapring::loader::prepare(&mut open).unwrap();
     let mut skel = open.load().unwrap();
     mapring::loader::initialize(&skel).unwrap();
-    let mut reader = Ring::<skel::types::open_event>::open(&skel.maps.opens).unwrap().reader();
+    let mut reader = Ring::<Tailed<skel::types::open_event>>::open(&skel.maps.opens).unwrap().reader();
     reader.require(Duration::from_secs(600)).unwrap();
     let me = std::process::id();
     let (theirs, lost) = (RefCell::new(Vec::new()), RefCell::new(0));
@@ -92,13 +92,13 @@ fn the_same_events_as_opensnoop() {
         }
         loop {
             let last = ended.load(Ordering::Acquire) == THREADS;
-            ours.extend(reader.drain().map(|event| {
-                let open_event = event.record;
-                let [name, comm] =
-                    [&open_event.name[..], &open_event.comm[..]].map(|text| string(text).into_owned());
-                let skel::types::open_event { ret, flags, pid, uid, .. } = open_event;
-                Said { name, ret, flags, pid, uid, comm }
-            }));
+            reader.for_each_with_tail(usize::MAX, |event, name| {
+                // The whole name; opensnoop has room for 255 bytes of it.
+                let name = &name[..name.len().min(255)];
+                let &skel::types::open_event { ret, flags, pid, uid, comm, .. } = event.record;
+                let (name, comm) = (string(name).into_owned(), string(&comm).into_owned());
+                ours.push(Said { name, ret, flags, pid, uid, comm });
+            });
             peer.consume().unwrap();
             if last {
                 break;

@@ -4,7 +4,7 @@
 
 static int linger(void);
 #define MAPRING__IN_CLAIM linger()
-#include <mapring/tails.bpf.h>
+#include <mapring/wakeable_tails.bpf.h>
 
 /* Some claims take long, so that others interrupt them. */
 static __attribute__((noinline)) int linger(void)
@@ -31,13 +31,14 @@ MAPRING_RING_WITH_TAILS(tiny, struct item, 8, 64, 128);
 MAPRING_RING_WITH_TAILS(small, struct item, 64, 256, 4096);
 MAPRING_RING_WITH_TAILS(deep, struct item, 4096, 4000, 1 << 20);
 MAPRING_RING_WITH_TAILS(long_, struct item, 64, 65536, 1 << 19);
+MAPRING_KEEP_OLDEST_RING_WITH_TAILS(kept, struct item, 64, 256, 4096);
 
 /* Bytes that userspace sets: none is zero, and no two tails of the same length are equal. */
 #define PATTERN (65536 + 4096)
 __u8 pattern[PATTERN + 1] SEC(".data.pattern");
 
 enum { TASK, TICK, ENTER, PACKET, SLEEPER, WRITERS };
-enum { TINY, SMALL, DEEP, LONG, RINGS };
+enum { TINY, SMALL, DEEP, LONG, KEPT, RINGS };
 
 /* What each writer did, on all CPUs. */
 struct {
@@ -90,6 +91,7 @@ PRODUCE(tiny, TINY, 64)
 PRODUCE(small, SMALL, 256)
 PRODUCE(deep, DEEP, 4000)
 PRODUCE(long_, LONG, 65536)
+PRODUCE(kept, KEPT, 256)
 
 static __always_inline void produce_all(__u64 writer)
 {
@@ -98,6 +100,7 @@ static __always_inline void produce_all(__u64 writer)
 	produce_tiny(writer, random % 65);
 	produce_small(writer, random % 257);
 	produce_deep(writer, random % 8 ? random % 100 : random % 4001);
+	produce_kept(writer, random % 8 ? random % 30 : random % 257); /* no slot is free, or no space for the tail */
 	if (random % 32 == 0)
 		produce_long_(writer, random % 65537);
 }
@@ -132,7 +135,8 @@ int write_one(__u64 *ctx)
 
 	ctx[2] = ring == TINY ? produce_tiny(TASK, len) :
 		 ring == SMALL ? produce_small(TASK, len) :
-		 ring == DEEP ? produce_deep(TASK, len) : produce_long_(TASK, len);
+		 ring == DEEP ? produce_deep(TASK, len) :
+		 ring == LONG ? produce_long_(TASK, len) : produce_kept(TASK, len);
 	return 0;
 }
 

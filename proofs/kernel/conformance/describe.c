@@ -88,6 +88,7 @@ const char *layout_of_btf(struct layout *l, const struct btf *btf, uint32_t type
 		l->longest = inner_length(btf, type, "mapring_longest");
 		l->area = inner_length(btf, type, "mapring_tails");
 	}
+	l->keeps = l->sort == KEEPS_OLDEST || inner_length(btf, type, "mapring_keeps_oldest") == 1;
 
 	/* The number of shards is computed from the number of elements. */
 	if (!layout_complete(l) || elements < l->first)

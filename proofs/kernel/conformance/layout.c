@@ -215,6 +215,8 @@ const char *layout_of_preamble(struct layout *l, const uint64_t words[PREAMBLE_W
 	/* Word 13 of readers names other maps. */
 	if (l->kind != READERS && !layout_read_sort(l, words[13]))
 		return "an unknown sort of region";
+	/* The upper half of both words is the id of the map of readers. */
+	l->keeps = l->sort == KEEPS_OLDEST || (l->sort == WITH_TAILS && (uint32_t)words[15] == KEEPS_OLDEST);
 	if (!layout_complete(l))
 		return "a preamble that contradicts itself, or is beyond a limit";
 	return words[6] == l->size ? NULL : "a preamble with the wrong size of elements";

@@ -30,6 +30,7 @@ struct layout {
 	uint64_t kind, record, capacity, shards;
 	bool resizable;
 	enum sort sort;
+	bool keeps; /* a ring that keeps its oldest records, with tails or without */
 	uint64_t longest, area; /* of tails: bytes of the longest one, and of the area that they are in */
 	/* The values computed from it: bytes of an element and of a slot, and numbers of elements. */
 	uint64_t size, slot, per_lines, first, header, elements;

@@ -347,7 +347,7 @@ uint64_t reader_dropped(struct reader *r)
 		uint64_t header = r->cursors[i].header, tails = layout_tails(layout, i);
 
 		sum += region_word(&r->region, 0, header + DROPPED);
-		if (layout->sort == KEEPS_OLDEST)
+		if (layout->keeps)
 			sum += region_word(&r->region, 0, header + FULL);
 		if (layout->sort == WITH_TAILS)
 			sum += region_word(&r->region, 0, tails + NO_TAIL) + region_word(&r->region, 0, tails + TOO_LONG);

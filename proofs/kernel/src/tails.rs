@@ -28,11 +28,13 @@ pub struct Item {
 /// The length of the [`pattern`], without its last byte.
 pub const PATTERN: usize = 65536 + 4096;
 /// The rings with tails.
-pub const RINGS: [&str; 4] = ["tiny", "small", "deep", "long_"];
+pub const RINGS: [&str; 5] = ["tiny", "small", "deep", "long_", "kept"];
+/// The one that keeps its oldest records.
+pub const KEPT: usize = 4;
 /// The longest tail of each ring.
-pub const LONGEST: [u64; 4] = [64, 256, 4000, 65536];
+pub const LONGEST: [u64; 5] = [64, 256, 4000, 65536, 256];
 /// The bytes of each ring's area.
-pub const AREA: [u64; 4] = [128, 4096, 1 << 20, 1 << 19];
+pub const AREA: [u64; 5] = [128, 4096, 1 << 20, 1 << 19, 4096];
 const WRITERS: usize = 5;
 /// The writer that sleeps in a tail.
 pub const SLEEPER: u64 = 4;

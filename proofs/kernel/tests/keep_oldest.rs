@@ -115,6 +115,16 @@ fn any_way_of_reading_tells_programs_how_far() {
     assert_eq!(polled.count(), 10_000, "nothing is dropped while it keeps up");
     assert_eq!(reader.lost(), 0);
 
+    assert!(reader.poll().is_none());
+    let mut merged = reader.merged(|record| record.n);
+    for _ in 0..10 {
+        assert_eq!(publish(&program, 0, SLOTS), SLOTS);
+        assert_eq!(merged.for_each(usize::MAX, |_| ()) as u64, SLOTS);
+    }
+    drop(merged);
+    let mut reader = open(skel.object()).reader_from(Start::Now);
+    reader.require(FOREVER).unwrap();
+
     // A record that no program ends is passed after the reader's patience, and programs go on.
     let mut reader = reader.with_patience(Duration::ZERO);
     Runner::new(skel.object(), "leave_open").run(&mut [0, 0]);

@@ -1,11 +1,18 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A ring whose records have tails, and which wakes readers that sleep. Programs write it like a ring of tails.bpf.h:
+ * Rings whose records have tails, and which wake readers that sleep. Programs write them like a ring of tails.bpf.h:
  *
  *	MAPRING_WAKEABLE_RING_WITH_TAILS(execs, struct exec, 4096, 1024, 1 << 20);
  *
  * It wakes its readers as a ring of wakeable.bpf.h does, and declares the same two maps beside it: `execs__readers` and
  * `execs__bells`.
+ *
+ *	MAPRING_KEEP_OLDEST_RING_WITH_TAILS(opens, struct open, 256, 4096, 1 << 20);
+ *
+ * It also keeps its oldest records, as a ring of keep_oldest.bpf.h does: while a reader is required, programs drop new records
+ * rather than overwrite records *or tails* that this reader has not read. They look at the readers in each eighth of the area,
+ * too. They drop nothing while its slowest required reader has a quarter of the area to read, of which it has four longest
+ * tails at least; and they may once it has more.
  */
 #ifndef MAPRING_WAKEABLE_TAILS_BPF_H
 #define MAPRING_WAKEABLE_TAILS_BPF_H
@@ -14,8 +21,24 @@
 #include <mapring/tails.bpf.h>
 
 #define MAPRING_WAKEABLE_RING_WITH_TAILS(name, record_type, slots, longest, bytes)                             \
-	MAPRING__RING_WITH_TAILS(name, record_type, slots, longest, bytes)                                     \
 	MAPRING__READERS_MAPS(name)                                                                            \
+	MAPRING__TAILED_MAP(name, record_type, slots, longest, bytes, 0, 0)                                    \
+	MAPRING__RESERVE_WITH_TAIL(name, record_type, slots, bytes, 0)                                         \
+	MAPRING__WAKING_TAILED_ENDS(name, record_type, longest)
+
+#define MAPRING_KEEP_OLDEST_RING_WITH_TAILS(name, record_type, slots, longest, bytes)                          \
+	MAPRING__READERS_MAPS(name)                                                                            \
+	MAPRING__TAILED_MAP(name, record_type, slots, longest, bytes, 1, &name##__readers)                     \
+	__attribute__((noinline)) int mapring__unread__##name(__u64 to)                                        \
+	{                                                                                                      \
+		struct mapring_tail_ring__##name *shard = mapring__shard__##name();                            \
+                                                                                                               \
+		return !shard || mapring__tail_unread(mapring__tails__##name(shard), &name##__readers, to);    \
+	}                                                                                                      \
+	MAPRING__RESERVE_WITH_TAIL(name, record_type, slots, bytes, mapring__unread__##name)                   \
+	MAPRING__WAKING_TAILED_ENDS(name, record_type, longest)
+
+#define MAPRING__WAKING_TAILED_ENDS(name, record_type, longest)                                                \
 	__attribute__((noinline)) int mapring__wake__##name(__u32 number)                                      \
 	{                                                                                                      \
 		struct mapring_tail_ring__##name *shard = mapring__shard__##name();                            \

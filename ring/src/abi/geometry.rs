@@ -94,8 +94,8 @@ pub enum GeometryError {
     /// Only an ordinary ring can have tails, and its records start with the two words of a tail.
     #[error("only ordinary rings have tails, and their records have more than {min} bytes, not {0}", min = Tails::PREFIX)]
     Tailed(u64),
-    /// Only an ordinary ring can keep its oldest records.
-    #[error("only ordinary rings, without tails, keep their oldest records")]
+    /// Only an ordinary ring, or one with tails, can keep its oldest records.
+    #[error("only rings that are neither resizable nor of one CPU keep their oldest records")]
     KeepsOldest,
     /// A shard with its slots and tails is larger than a value of a map.
     #[error("a shard of {0} bytes, with its tails: the kernel takes at most {max}", max = 1 << 29)]
@@ -194,9 +194,9 @@ impl Geometry {
     /// The same ring, but while a reader is required, programs drop new records rather than overwrite unread ones.
     ///
     /// # Errors
-    /// [`GeometryError::KeepsOldest`] if this is not an ordinary ring.
+    /// [`GeometryError::KeepsOldest`] if this is not an ordinary ring, nor one [with tails](Self::with_tails).
     pub fn keep_oldest(self) -> Result<Self, GeometryError> {
-        if !self.is_ordinary_ring() {
+        if !(Self { tails: None, ..self }).is_ordinary_ring() {
             return Err(GeometryError::KeepsOldest);
         }
         Ok(Self { keeps_oldest: true, ..self })
@@ -257,6 +257,12 @@ impl Geometry {
     /// Slots per shard, cells, latches, or counters, histograms or gauges per shard.
     pub fn capacity(&self) -> usize {
         self.capacity as usize
+    }
+
+    /// The records that fill an eighth of a shard's slots, or of its area if they all have the longest tail; at least 1.
+    pub(crate) fn eighth(&self) -> usize {
+        let tails = self.tails.map_or(usize::MAX, |tails| tails.bytes() / tails.longest());
+        (self.capacity().min(tails) / 8).max(1)
     }
 
     /// The number of shards: the possible CPUs, if BPF programs write the region.

@@ -89,7 +89,8 @@ impl Preamble {
     /// ring with [`Tails`], 3 for a ring that wakes readers, 4 for one that also keeps its oldest records, both with the
     /// id of the map of its readers in the upper half; else 0.
     const SORT: usize = 13;
-    /// The word that is as [`SORT`](Self::SORT) of a ring that wakes readers, in a ring with tails that does, too.
+    /// The word that is as [`SORT`](Self::SORT) of a ring that wakes readers or keeps its oldest records, in a ring with
+    /// tails that does, too.
     const ALSO_WAKEABLE: usize = 15;
     const OF_CPU: u64 = 1;
     const WAKEABLE: u64 = 3;
@@ -108,9 +109,11 @@ impl Preamble {
         words[7] = self.generation;
         words[Self::SORT] = match &self.geometry {
             of_cpu if of_cpu.is_of_cpu() => Self::OF_CPU,
-            keeps if keeps.keeps_oldest() => Self::KEEPS_OLDEST,
             other => other.tails().map_or(0, |tails| tails.encode()),
         };
+        if self.geometry.keeps_oldest() {
+            words[Self::link(&self.geometry)] = Self::KEEPS_OLDEST;
+        }
         let gate = if self.geometry.is_resizable() { Gate::Open } else { Gate::None };
         words[Gate::WORD] = gate.encode(self.geometry.capacity());
         let name = &self.name.as_bytes()[..self.name.len().min(Self::NAME.len() * WORD - 1)];
@@ -192,6 +195,9 @@ impl Preamble {
             found => {
                 let tails = Tails::decode(found).ok_or(PreambleError::Sort { found })??;
                 geometry = geometry.with_tails(tails)?;
+                if u64::from(Self::linked(words[Self::ALSO_WAKEABLE]).0) == Self::KEEPS_OLDEST {
+                    geometry = geometry.keep_oldest()?;
+                }
             }
         }
         if words[6] != geometry.element() as u64 {

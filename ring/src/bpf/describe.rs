@@ -53,10 +53,11 @@ impl Description {
         let geometry =
             Geometry::new(self.kind, self.record, self.capacity, if sharded { shards } else { 1 })?;
         match self.inner {
-            None if self.keeps_oldest => geometry.keep_oldest(),
-            None => self
-                .tails
-                .map_or(Ok(geometry), |(longest, bytes)| geometry.with_tails(Tails::new(longest, bytes)?)),
+            None => {
+                let with_tails = |(longest, bytes)| geometry.with_tails(Tails::new(longest, bytes)?);
+                let geometry = self.tails.map_or(Ok(geometry), with_tails)?;
+                if self.keeps_oldest { geometry.keep_oldest() } else { Ok(geometry) }
+            }
             Some(Inner::Resizable) => geometry.resizable(),
             Some(Inner::OfCpu) => geometry.of_cpu(),
         }
@@ -137,7 +138,7 @@ pub(crate) fn from_btf(btf: &Btf, value: u32) -> Option<Description> {
     let length = |name| Some(value.field(name)?.ty.array()?.0.array()?.1 as u64);
     let capacity = length(TSO).or_else(|| length("mapring_any"))?;
     let tails = length("mapring_longest").zip(length("mapring_tails"));
-    let keeps_oldest = name.starts_with(KEEPS_OLDEST);
+    let keeps_oldest = name.starts_with(KEEPS_OLDEST) || length("mapring_keeps_oldest") == Some(1);
     let (record, record_name) = match kind {
         Kind::Counters | Kind::PerCpuCounters | Kind::Readers => (8, "u64".to_owned()),
         Kind::Histograms => (HISTOGRAM as u64, "u64".to_owned()),

@@ -206,7 +206,8 @@ pub(crate) enum Cause {
     NoPlace { what: String },
     /// A ring whose programs wait for no reader.
     #[error(
-        "{what} does not keep its oldest records: declare it with MAPRING_KEEP_OLDEST_RING (keep_oldest.bpf.h)"
+        "{what} does not keep its oldest records: declare it with MAPRING_KEEP_OLDEST_RING (keep_oldest.bpf.h), or \
+         MAPRING_KEEP_OLDEST_RING_WITH_TAILS (wakeable_tails.bpf.h)"
     )]
     NotKeeping { what: String },
     /// Programs took a required reader's place.

@@ -152,21 +152,25 @@ impl Found {
                 let ring = (self.ring)();
                 let (mut first, mut second) =
                     (ring.machine(code, 50, LONGEST), ring.machine(code, 60, LONGEST));
-                // A guarded claim enters its position at once, unless the entry is taken.
-                ring.put(ACTIVE, u64::from(code.program.guarded));
-                while !first.changes().iter().any(|change| change.word == NEXT) {
-                    assert_eq!(self.step(&mut first), None, "it claims a position");
-                }
-                ring.put(ACTIVE, 0);
-                ring.put(NEXT, distance);
                 (0..entries).for_each(|entry| ring.put(ACTIVE + entry, distance - 16 + 1));
+                // A guarded claim is at once in its tail, unless the entry is taken.
+                ring.put(ACTIVE, ring.get(ACTIVE).max(u64::from(code.program.guarded)));
+                let mut first_ends = None;
+                while first_ends.is_none() && !first.changes().iter().any(|change| change.word == NEXT) {
+                    first_ends = self.step(&mut first);
+                }
+                assert_eq!(first_ends.is_some(), entries == Tails::WRITERS, "it claims a position");
+                if entries == 0 {
+                    ring.put(ACTIVE, if code.program.guarded { 0 } else { ring.get(ACTIVE) });
+                }
+                ring.put(NEXT, distance);
                 let stops = self.run_to(&mut second, at);
                 let is_last = stops.is_some();
                 let second_ends = stops.or_else(|| self.run_out_of_guard(&mut second));
                 if end {
                     (0..entries).for_each(|entry| ring.put(ACTIVE + entry, 0));
                 }
-                let first_ends = self.run_into(&mut first);
+                let first_ends = first_ends.or_else(|| self.run_into(&mut first));
                 expect_hold(&ring, &[&first, &second]);
                 let second_ends = second_ends.or_else(|| self.run_into(&mut second));
                 expect_hold(&ring, &[&first, &second]);

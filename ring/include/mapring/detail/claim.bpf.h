@@ -57,6 +57,21 @@ static __always_inline __u64 *mapring__slot(struct mapring__ring ring, __u32 bas
 	return mapring__word(ring.map, base + (__u32)MAPRING__HEADER(ring.size) + slot);
 }
 
+/*
+ * The number of the slot with this `seq` in its shard: the low bits of its ticket. Without a branch, as the verifier refuses
+ * loops with 8192 of them: it allows the difference of two pointers also where one may be NULL, and element 0 is there.
+ */
+static __always_inline __u64 mapring__number(struct mapring__ring ring, __u32 base, __u64 *seq)
+{
+	__u64 words = ring.size % MAPRING__IN_SHARD / 8;
+
+	if (ring.size & MAPRING__IN_SHARD)
+		return ((__u64)seq - (__u64)ring.map) / 8 / words;
+	/* A division, as a multiplication: exact for a multiple of `words` below 2^32. */
+	return (((__u64)seq - (__u64)mapring__word(ring.map, 0)) / 8 * ((1ULL << 32) / words + 1) >> 32) - base -
+	       MAPRING__HEADER(ring.size);
+}
+
 /* The word of the header with the limit, of a ring that keeps its oldest records. */
 static __always_inline __u64 *mapring__limit_word(struct mapring__ring ring, __u64 *head, __u32 base)
 {

@@ -51,13 +51,10 @@ static __always_inline int mapring__lease_ended(__u64 *word, __u64 lease)
 }
 
 /*
- * The limit: no ticket from this one on may be claimed, because its slot holds a record that a required reader has not
- * read. Stores it in `word`. `t` is the next ticket to be claimed.
- *
- * It is never more than a lap after t. So a reader that becomes required, and does not find ticket t claimed after its
- * fence, is not overrun by programs that have not seen it: they claim tickets before `t + slots`.
+ * The oldest ticket that a required reader has not read, or t, the next ticket to be claimed. A reader that has not read
+ * `within` tickets before t holds programs back, and loses its place when its lease has ended.
  */
-static __always_inline __u64 mapring__limit(void *readers, __u64 *word, __u64 t, __u64 slots)
+static __always_inline __u64 mapring__oldest(void *readers, __u64 t, __u64 within)
 {
 	__u32 shard = bpf_get_smp_processor_id() * MAPRING__OF_SHARD;
 	__u64 *words, *leases, *positions, *held, required, most = 0;
@@ -69,8 +66,8 @@ static __always_inline __u64 mapring__limit(void *readers, __u64 *word, __u64 t,
 	leases = mapring__word(readers, MAPRING__LEASES);
 	positions = mapring__word(readers, MAPRING__POSITIONS + shard);
 	held = mapring__word(readers, MAPRING__HELD + shard);
-	if (!word || !words || !leases || !positions || !held)
-		return t;
+	if (!words || !leases || !positions || !held)
+		return t - within;
 	required = mapring__load(words + MAPRING__REQUIRED);
 	for (__u32 reader = 0; reader < MAPRING__READERS; reader++) {
 		__u64 bit = 1ULL << reader, behind;
@@ -80,7 +77,7 @@ static __always_inline __u64 mapring__limit(void *readers, __u64 *word, __u64 t,
 		behind = t - mapring__load(positions + reader);
 		if ((__s64)behind < 0)
 			continue; /* no reader is there: forged */
-		if (behind < slots)
+		if (behind < within)
 			mapring__store(held + reader, 0);
 		/* Begins anew when programs find that the reader no longer holds them back: after it has read something,
 		 * the next claim is also one that looks here. */
@@ -91,9 +88,26 @@ static __always_inline __u64 mapring__limit(void *readers, __u64 *word, __u64 t,
 		if (behind > most)
 			most = behind;
 	}
-	/* SYNC read: the loads of positions come before the stores of claims within the limit, which depend on them. */
-	mapring__store(word, t - most + slots);
-	return t - most + slots;
+	/* SYNC read: the loads of positions come before the stores of claims that they allow, which depend on them. */
+	return t - most;
+}
+
+/*
+ * The limit: no ticket from this one on may be claimed, because its slot holds a record that a required reader has not
+ * read. Stores it in `word`. `t` is the next ticket to be claimed.
+ *
+ * It is never more than a lap after t. So a reader that becomes required, and does not find ticket t claimed after its
+ * fence, is not overrun by programs that have not seen it: they claim tickets before `t + slots`.
+ */
+static __always_inline __u64 mapring__limit(void *readers, __u64 *word, __u64 t, __u64 slots)
+{
+	__u64 limit;
+
+	if (!word)
+		return t;
+	limit = mapring__oldest(readers, t, slots) + slots;
+	mapring__store(word, limit);
+	return limit;
 }
 
 #endif

@@ -20,13 +20,14 @@ impl<T: AnyBitPattern> Reader<T> {
     /// overwritten records count as lost, until this function is called again. A reader that finds no records for long
     /// loses nothing: the lease runs only while the ring is full.
     ///
-    /// The reader tells programs how far it has read after each eighth of a lap, and when it moves to the next shard:
+    /// The reader tells programs how far it has read after each eighth of a lap, or of the area if all tails were the
+    /// longest, and when it moves to the next shard:
     /// by one store, no system call. Records that a call has delivered count as read, whatever the caller does with
     /// them. This function makes system calls.
     ///
     /// # Errors
     /// [`ErrorKind::NotKeepOldest`](crate::ErrorKind::NotKeepOldest) if the ring was not declared with
-    /// `MAPRING_KEEP_OLDEST_RING`, [`ErrorKind::NoPlace`](crate::ErrorKind::NoPlace) for the 65th reader; else why this
+    /// `MAPRING_KEEP_OLDEST_RING` or `MAPRING_KEEP_OLDEST_RING_WITH_TAILS`, [`ErrorKind::NoPlace`](crate::ErrorKind::NoPlace) for the 65th reader; else why this
     /// process can't write the map of the ring's readers.
     pub fn require(&mut self, lease: Duration) -> Result<()> {
         let region = self.region();

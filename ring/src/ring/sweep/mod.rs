@@ -223,8 +223,7 @@ impl<T: AnyBitPattern> Sweep<T> {
         self.settle();
         let positions = self.shards.iter().map(|shard| shard.cursor.next());
         self.required = Some(Box::new(Required::new(place, nanoseconds(lease), positions)));
-        let eighth = u32::try_from(self.region.geometry().capacity() / 8).unwrap_or(u32::MAX);
-        self.most = eighth.clamp(1, Self::BURST);
+        self.most = u32::try_from(self.region.geometry().eighth()).unwrap_or(u32::MAX).min(Self::BURST);
     }
 
     /// Whether programs wait for this reader.

@@ -29,11 +29,13 @@ impl<T: AnyBitPattern> Sweep<T> {
                 .without_error(|window| read(cursor, &mut window.of(shard, place), room, steps, f))
                 .unwrap_or(Found::Blocked),
         };
-        if cursor.next() != next {
-            self.looks.found();
-        }
+        let passed = cursor.next() != next;
         if found == Found::End {
             cursor.read_all(self.looks.time());
+        }
+        if passed {
+            self.looks.found();
+            self.has_read(at);
         }
         found
     }

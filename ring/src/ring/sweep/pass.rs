@@ -77,11 +77,11 @@ impl<T: AnyBitPattern> Sweep<T> {
         self.sources.of(at).region().geometry().capacity() + 16
     }
 
-    /// The first of these steps, and the rest of them: after an eighth of a lap, programs that wait for this reader are
-    /// told.
+    /// The first of these steps, and the rest of them: after an [eighth](crate::abi::Geometry::eighth), programs that
+    /// wait for this reader are told.
     #[inline]
     fn portion(&self, steps: usize) -> (usize, usize) {
-        let first = if self.required.is_some() { steps.min(self.step_limit(self.turn) / 8) } else { steps };
+        let first = if self.required.is_some() { steps.min(self.region.geometry().eighth()) } else { steps };
         (first, steps - first)
     }
 
@@ -181,7 +181,7 @@ fn pass<T: AnyBitPattern>(
         let (run, step) = cursor.run(look, record, portion.min(lap).min(records - count), &mut *f);
         has_read(cursor.next());
         count += run;
-        lap = lap.saturating_sub(run + 1);
+        lap = lap.saturating_sub(run.max(1));
         if run > 0 {
             *left = whole;
         }

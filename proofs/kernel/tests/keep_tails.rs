@@ -1,0 +1,180 @@
+//! Rings with tails that keep their oldest records: while a reader is required, no program overwrites a record or a tail
+//! that it has not read, and each record is whole or counted.
+#![allow(missing_docs)]
+
+use std::cell::Cell;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use libbpf_rs::Object;
+use mapring::{Access, ErrorKind, Event, Reader, Ring, Start, Tailed};
+use mapring_kernel_tests::tails::{
+    AREA, Counts, Item, KEPT, LONGEST, RINGS, both, expected, pattern, write_one, written_by_all,
+};
+use mapring_kernel_tests::{Runner, cpus, everywhere, map, on_one_cpu, require_bpf};
+
+/// The slots of a shard.
+const SLOTS: u64 = 64;
+const FOREVER: Duration = Duration::from_secs(3600);
+/// The longest tail, and how many of them fill the area.
+const LONG: u64 = LONGEST[KEPT];
+const FIT: u64 = AREA[KEPT] / LONG;
+
+fn open(object: &Object) -> Ring<Tailed<Item>> {
+    let ring = Ring::open(&map(object, RINGS[KEPT])).unwrap();
+    assert_eq!(ring.access(), Access::Mapped);
+    assert!(ring.region().geometry().keeps_oldest());
+    ring
+}
+
+/// Writes `count` records with tails of `len` bytes. Returns how many were not dropped.
+fn publish(write: &Runner, count: u64, len: u64) -> u64 {
+    (0..count).filter(|_| write_one(write, KEPT, len)).count() as u64
+}
+
+/// The numbers of the records that it reads, after it has compared their tails.
+fn numbers(reader: &mut Reader<Tailed<Item>>, pattern: &[u8]) -> Vec<u64> {
+    let mut numbers = Vec::new();
+    reader.for_each_with_tail(usize::MAX, |event, tail| {
+        assert!(tail == expected(pattern, event.record), "{event:?}");
+        numbers.push(event.record.n);
+    });
+    numbers
+}
+
+#[test]
+fn programs_drop_the_newest_records_while_a_reader_is_required() {
+    require_bpf!();
+    on_one_cpu();
+    let pattern = pattern();
+    both(|object| {
+        let (ring, write) = (open(object), Runner::new(object, "write_one"));
+        // Without a required reader it is a ring like any other.
+        assert_eq!(publish(&write, 100, LONG), 100);
+        let mut reader = ring.reader();
+        assert_eq!(numbers(&mut reader, &pattern).last(), Some(&99));
+        assert!(!reader.is_required() && reader.stats().dropped() == 0);
+
+        reader.require(FOREVER).unwrap();
+        let lost = reader.lost();
+        let mut observer = ring.reader_from(Start::Now);
+        // The tails fill the area before the records fill the slots.
+        let published = publish(&write, SLOTS, LONG);
+        println!("{published} of {FIT} long tails");
+        assert!((FIT / 2..=FIT).contains(&published));
+        assert_eq!(publish(&write, 1, LONG), 0, "still full");
+        assert_eq!(numbers(&mut observer, &pattern).len() as u64, published);
+        assert_eq!(publish(&write, 1, LONG), 0, "an observer holds nothing back, nor do its reads help");
+        assert_eq!(numbers(&mut reader, &pattern), (100..100 + published).collect::<Vec<_>>());
+        let full = SLOTS - published + 2;
+        assert_eq!((reader.stats().full, reader.stats().dropped()), (full, full), "{}", reader.stats());
+
+        // Short ones fill the slots first.
+        assert_eq!(publish(&write, SLOTS + 5, 0), SLOTS);
+        assert_eq!(numbers(&mut reader, &pattern).len() as u64, SLOTS);
+
+        // Nothing is dropped while it keeps up, or stays within a quarter of the area.
+        for behind in [0, FIT / 4] {
+            assert_eq!(publish(&write, behind, LONG), behind);
+            for _ in 0..500 {
+                assert_eq!(publish(&write, 1, LONG), 1);
+                let check = |event: Event<&Item>, tail: &[u8]| {
+                    assert!(tail == expected(&pattern, event.record), "{event:?}")
+                };
+                assert_eq!(reader.for_each_with_tail(1, check), 1);
+            }
+            assert_eq!(numbers(&mut reader, &pattern).len() as u64, behind);
+        }
+
+        // The slowest one of two counts. When it has gone, programs go on.
+        let mut slow = ring.reader_from(Start::Now);
+        slow.require(FOREVER).unwrap();
+        let published =
+            (0..).take_while(|_| publish(&write, 1, LONG) == 1 && reader.poll().is_some()).count();
+        assert!(published as u64 <= FIT, "{published}");
+        drop(slow);
+        assert!(reader.poll().is_none());
+        assert_eq!(publish(&write, 3, LONG), 3);
+        assert_eq!(numbers(&mut reader, &pattern).len(), 3);
+        assert_eq!((reader.lost(), reader.stats().no_tail), (lost, 0), "{}", reader.stats());
+        drop(reader);
+        assert_eq!(publish(&write, 100, LONG), 100);
+    });
+}
+
+#[test]
+fn a_reader_that_holds_programs_back_by_tails_loses_its_place() {
+    require_bpf!();
+    on_one_cpu();
+    let pattern = pattern();
+    both(|object| {
+        let (ring, write) = (open(object), Runner::new(object, "write_one"));
+        let mut reader = ring.reader();
+        reader.require(Duration::from_millis(20)).unwrap();
+        thread::sleep(Duration::from_millis(50));
+        let published = publish(&write, FIT + 1, LONG);
+        assert!(published <= FIT && reader.is_required(), "its lease runs from here");
+        assert!(ring.readers().unwrap()[0].required.unwrap().holds.is_some());
+        assert_eq!(numbers(&mut reader, &pattern).len() as u64, published);
+        thread::sleep(Duration::from_millis(50));
+        // It has read: the lease begins anew.
+        assert!(publish(&write, FIT + 1, LONG) <= FIT && reader.is_required());
+
+        thread::sleep(Duration::from_millis(50));
+        assert_eq!(publish(&write, 20, LONG), 20);
+        assert!(!reader.is_required());
+        assert_eq!(numbers(&mut reader, &pattern).last(), Some(&(Counts::of(object).begun(KEPT) - 1)));
+        assert_eq!(reader.take_error().unwrap().kind(), ErrorKind::LeaseEnded);
+        assert!(reader.stats().tail_lost > 0, "{}", reader.stats());
+    });
+}
+
+/// Programs that interrupt each other on all CPUs, and readers that become required, read and leave: while one is
+/// required, it gets every record, with its tail.
+#[test]
+fn a_required_reader_gets_every_tail() {
+    require_bpf!();
+    everywhere();
+    let pattern = pattern();
+    both(|object| {
+        let ring = open(object);
+        let (read, rounds) = (Cell::new(0_u64), Cell::new(0));
+        written_by_all(object, || {
+            let start = Instant::now();
+            while start.elapsed() < Duration::from_secs(3) || rounds.get() < 5 {
+                let mut reader = ring.reader_from(Start::Now).with_patience(FOREVER);
+                reader.require(FOREVER).unwrap();
+                // Programs of all CPUs have seen it.
+                let held_back = |shard: &usize| reader.shard_stats(*shard).unwrap().full;
+                let before: Vec<_> = cpus().iter().map(held_back).collect();
+                while cpus().iter().zip(&before).any(|(shard, before)| held_back(shard) == *before) {
+                    thread::yield_now();
+                }
+                reader.for_each_with_tail(usize::MAX, |_, _| ());
+                let lost = reader.stats();
+                let mut next: Vec<_> =
+                    (0..ring.shards()).map(|shard| reader.position(shard).unwrap()).collect();
+                let enough = read.get() + 2000;
+                while read.get() < enough {
+                    let count = reader.for_each_with_tail(usize::MAX, |event, tail| {
+                        assert!(tail == expected(&pattern, event.record), "{event:?}");
+                        assert_eq!(event.ticket, next[event.shard], "of shard {}", event.shard);
+                        next[event.shard] += 1;
+                        read.set(read.get() + 1);
+                    });
+                    if count == 0 {
+                        thread::yield_now();
+                    }
+                }
+                assert!(reader.is_required());
+                assert_eq!(reader.stats().tail_lost, lost.tail_lost, "{}", reader.stats());
+                assert_eq!(reader.lost(), lost.lost(), "{}", reader.stats());
+                rounds.set(rounds.get() + 1);
+            }
+        });
+        let (stats, counts) = (ring.reader().stats(), Counts::of(object));
+        println!("{} readers read {} records; {stats}", rounds.get(), read.get());
+        assert!(stats.full > 1000 && counts.nested(KEPT) > 0, "{stats}");
+        assert_eq!(stats.dropped(), counts.dropped(KEPT), "{stats}");
+    });
+}

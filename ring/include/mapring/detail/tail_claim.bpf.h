@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * Claims the bytes of tails, for every ring that has tails. docs/guarantees.md says why this is correct.
+ * ring/src/protocol/ring/tails.rs has the unguarded claim in Rust.
+ */
+#ifndef MAPRING_TAIL_CLAIM_BPF_H
+#define MAPRING_TAIL_CLAIM_BPF_H
+
+#include <mapring/detail/claim.bpf.h>
+
+#define MAPRING__TAIL_ALIGN 16ULL
+#define MAPRING__TAIL_WRITERS 16
+
+/* The words of the header for tails. */
+#define MAPRING__TAIL_NEXT 0    /* the next position to claim, in bytes */
+#define MAPRING__TAIL_HIGH 1    /* no byte at or beyond this position was ever written */
+#define MAPRING__TAIL_GRANTED 2 /* no program may write at or beyond this position yet */
+#define MAPRING__TAIL_NO_SPACE 3
+#define MAPRING__TAIL_TOO_LONG 4
+#define MAPRING__TAIL_BESIDE 5  /* positions before this one were claimed beside NEXT, and NEXT may be behind them */
+/* Of a ring that keeps its oldest records: required readers have read all records with tails before READ. Those with
+ * tails before a position near it have tickets before another one: both are in MARK (see mapring__tail_unread). */
+#define MAPRING__TAIL_READ 6
+#define MAPRING__TAIL_MARK 7
+#define MAPRING__TAIL_ACTIVE 8 /* no later than the positions of programs between reserve and commit, plus 1 */
+/* Words of the shard's header, which is right before the one for tails: records dropped because of a required reader, and
+ * 1 + the newest ticket that has ended. */
+#define MAPRING__TAIL_FULL (MAPRING__FULL - (int)MAPRING__LINE / 8)
+#define MAPRING__TAIL_ENDED (4 - (int)MAPRING__LINE / 8)
+/* Set in entry 0 while its program moves NEXT by plain stores, in the guard. */
+#define MAPRING__TAIL_MOVING 2ULL
+/* No claim. Otherwise a claim is a position, with the number of its entry in the low bits. */
+#define MAPRING__TAIL_NONE ~0ULL
+/* How often a program tries to move a word that others move. */
+#define MAPRING__TAIL_TRIES 4
+
+/* The tails of one shard. */
+struct mapring__tails {
+	__u64 *header;
+	__u32 space;    /* the bytes that a claim takes */
+	__u64 capacity; /* the bytes of the area */
+};
+
+/* The place of a position in the area: from there, the longest tail is still in the area. */
+static __always_inline __u64 mapring__tail_place(__u64 at, __u64 capacity)
+{
+	asm volatile("" : "+r"(at)); /* the mask must be right before the use */
+	return at & (capacity - MAPRING__TAIL_ALIGN);
+}
+
+/* Whether position `a` comes after position `b`. */
+static __always_inline int mapring__after(__u64 a, __u64 b)
+{
+	return (__s64)(a - b) > 0;
+}
+
+/* Counts a drop in this word. */
+static __always_inline void mapring__tail_drop(struct mapring__tails tails, int word)
+{
+	mapring__time_drop(0, MAPRING__LINE, tails.header - MAPRING__LINE / 8, 0);
+	mapring__count(tails.header + word, 1);
+}
+
+/* The bytes of the area that a tail of `len` bytes takes. */
+static __always_inline __u64 mapring__tail_used(__u64 len)
+{
+	return (len + MAPRING__TAIL_ALIGN - 1) & -MAPRING__TAIL_ALIGN;
+}
+
+/* Gives back the end of a claim at `at`, of which `used` bytes are in use, unless others have claimed since. */
+static __always_inline void mapring__tail_give_back(struct mapring__tails tails, __u64 at, __u64 used)
+{
+	mapring__cmpxchg(&tails.header[MAPRING__TAIL_NEXT], at + tails.space, at + used);
+}
+
+/* Ends a claim of which `len` bytes are in use. From now on other programs may overwrite them. */
+static __always_inline void mapring__tail_end(struct mapring__tails tails, __u64 claim, __u64 len)
+{
+	__u64 *active = tails.header + MAPRING__TAIL_ACTIVE, entry = claim & (MAPRING__TAIL_WRITERS - 1);
+
+	/* First this: NEXT should not go back to a position that others have overtaken since the program left its entry. */
+	mapring__tail_give_back(tails, claim & -MAPRING__TAIL_ALIGN, mapring__tail_used(len));
+	/* SYNC give back: the record and its tail come before this; a program that then overwrites them comes after. */
+	/* Opaque: clang knows which entries there are, and would leave out the mask, which the verifier needs. */
+	asm volatile("" : "+r"(entry));
+	mapring__publish(active + (entry & (MAPRING__TAIL_WRITERS - 1)), 0);
+}
+
+/* The same for entry 0 by plain stores, in the guard, with the mark as in mapring__tail_guarded. */
+static __always_inline void mapring__tail_end_guarded(struct mapring__tails tails, __u64 at, __u64 len)
+{
+	__u64 *next = &tails.header[MAPRING__TAIL_NEXT], *active = tails.header + MAPRING__TAIL_ACTIVE;
+
+	mapring__store(active, (at + 1) | MAPRING__TAIL_MOVING);
+	if (mapring__load(next) == at + tails.space) {
+		MAPRING__IN_CLAIM;
+		mapring__store(next, at + mapring__tail_used(len));
+	}
+	mapring__store(active, 0);
+}
+
+/*
+ * Claims a position and entry 0 by plain stores, in the guard, if nothing is in the way; else returns MAPRING__TAIL_NONE.
+ * A program that interrupts this one before the mark may move NEXT, so NEXT is loaded after it. Such a program has ended
+ * its tail by then. One that comes after the mark claims a position beside NEXT.
+ */
+static __always_inline __u64 mapring__tail_guarded(struct mapring__tails tails)
+{
+	__u64 *header = tails.header, *next = header + MAPRING__TAIL_NEXT, *active = header + MAPRING__TAIL_ACTIVE, at;
+
+	if (mapring__load(active))
+		return MAPRING__TAIL_NONE;
+	mapring__store(active, (mapring__load(next) + 1) | MAPRING__TAIL_MOVING);
+	at = mapring__load(next) & -MAPRING__TAIL_ALIGN;
+	if (mapring__after(mapring__load(header + MAPRING__TAIL_BESIDE), at) ||
+	    mapring__after(mapring__load(header + MAPRING__TAIL_HIGH), at + tails.capacity) ||
+	    mapring__after(at + tails.space, mapring__load(header + MAPRING__TAIL_GRANTED))) {
+		mapring__store(active, 0);
+		return MAPRING__TAIL_NONE;
+	}
+	MAPRING__IN_CLAIM;
+	mapring__store(next, at + tails.space);
+	mapring__store(active, at + 1);
+	return at;
+}
+
+/* Moves a word to `to`, unless it is there or beyond. A full barrier if it moves the word. */
+static __always_inline int mapring__tail_raise(__u64 *word, __u64 to)
+{
+	for (__u32 i = 0; i < MAPRING__TAIL_TRIES; i++) {
+		__u64 seen = mapring__load(word);
+
+		if (!mapring__after(to, seen) || mapring__cmpxchg(word, seen, to) == seen)
+			return 1;
+	}
+	return 0;
+}
+
+/* Whether a program between reserve and commit is more than the capacity behind `to`. */
+static __always_inline int mapring__tail_in_the_way(struct mapring__tails tails, __u64 to)
+{
+	for (__u32 i = 0; i < MAPRING__TAIL_WRITERS; i++) {
+		__u64 other = mapring__load(tails.header + MAPRING__TAIL_ACTIVE + i);
+
+		if (other && mapring__after(to, (other & -MAPRING__TAIL_ALIGN) + tails.capacity))
+			return 1;
+	}
+	return 0;
+}
+
+/*
+ * Claims a position, after it has entered one that is not later. A program that interrupts another one which is moving NEXT
+ * leaves NEXT alone, and claims beyond what the other may claim: beside NEXT. Positions from NEXT are later than those.
+ */
+static __always_inline int mapring__tail_position(struct mapring__tails tails, __u64 *entered, __u64 *at)
+{
+	__u64 *next = &tails.header[MAPRING__TAIL_NEXT], *beside = &tails.header[MAPRING__TAIL_BESIDE];
+	__u64 *active = tails.header + MAPRING__TAIL_ACTIVE, seen, from;
+
+	for (__u32 i = 0; i < MAPRING__TAIL_TRIES; i++) {
+		seen = mapring__load(beside);
+		from = mapring__load(next);
+		mapring__store(entered, from + 1);
+		if (mapring__load(active) & MAPRING__TAIL_MOVING) {
+			*at = from + tails.space;
+			if (mapring__after(seen, *at))
+				*at = seen;
+			if (mapring__cmpxchg(beside, seen, *at + tails.space) != seen)
+				continue;
+		} else {
+			if (mapring__after(seen, from))
+				mapring__cmpxchg(next, from, seen);
+			*at = mapring__fetch_add(next, tails.space);
+			if (mapring__after(mapring__load(beside), *at) || mapring__after(from, *at))
+				continue;
+		}
+		mapring__store(entered, *at + 1);
+		return 1;
+	}
+	return 0;
+}
+
+/*
+ * Whether tails before `to` would overwrite what a required reader has not read. Advances READ.
+ *
+ * MARK has a position, in units of 16 bytes, and a ticket, 32 bits of each: all records with tails before the position have
+ * tickets before this one. Once all readers have read those, READ goes to the position, and MARK to the earliest position
+ * of a program between reserve and commit, and after the newest ticket that has ended. (This is right because programs enter
+ * a position before they claim a later one, and end their tickets before they leave.) MARK stays until it has been read. So
+ * a reader that is always u bytes behind leaves 2u, and up to two eighths of the area, that programs can't overwrite.
+ */
+static __always_inline int mapring__tail_unread(struct mapring__tails tails, void *readers, __u64 to)
+{
+	__u64 *header = tails.header, *active = header + MAPRING__TAIL_ACTIVE;
+	__u64 read = mapring__load(header + MAPRING__TAIL_READ), mark, marked, first = to, ended, since, behind;
+	__u64 within;
+
+	for (__u32 i = 0; i < MAPRING__TAIL_WRITERS; i++) {
+		__u64 other = mapring__load(active + i);
+
+		if (other && mapring__after(first, (other - 1) & -MAPRING__TAIL_ALIGN))
+			first = (other - 1) & -MAPRING__TAIL_ALIGN;
+	}
+	ended = mapring__load(header + MAPRING__TAIL_ENDED);
+	mark = mapring__load(header + MAPRING__TAIL_MARK);
+	marked = read + (__s64)(__s32)((mark >> 32) - (read >> 4)) * (__s64)MAPRING__TAIL_ALIGN;
+	since = (__u32)(ended - mark); /* or more */
+	/* The tickets that may be unread: any, those since the mark, or none. */
+	within = !mapring__after(to, read + tails.capacity)   ? ~0ULL :
+		 !mapring__after(to, marked + tails.capacity) ? since + 1 :
+								1;
+	behind = ended - mapring__oldest(readers, ended, within);
+	if (behind <= since) {
+		if (mapring__after(marked, read))
+			read = marked;
+		if (!behind && mapring__after(first, read))
+			read = first;
+		mapring__store(header + MAPRING__TAIL_READ, read);
+		mapring__store(header + MAPRING__TAIL_MARK, first >> 4 << 32 | (__u32)ended);
+	}
+	return mapring__after(to, read + tails.capacity);
+}
+
+/* Before a program leaves its entry, of a ring that keeps its oldest records: ticket `t` has ended. */
+static __always_inline void mapring__tail_ended(struct mapring__tails tails, __u64 t, __u64 slots)
+{
+	/* Programs that interrupt each other here again and again: too late a ticket does no harm. */
+	if (!mapring__tail_raise(tails.header + MAPRING__TAIL_ENDED, t + 1))
+		mapring__count(tails.header + MAPRING__TAIL_ENDED, slots);
+}
+
+/*
+ * The slow path: returns the position and the entry, or MAPRING__TAIL_NONE after it counted the drop. `unread` is
+ * mapring__tail_unread in a function of its own, because the verifier multiplies loops; or NULL.
+ */
+static __always_inline __u64 mapring__tail_search(struct mapring__tails tails, int (*unread)(__u64 to))
+{
+	__u64 *header = tails.header, *active = header + MAPRING__TAIL_ACTIVE, step = tails.capacity / 8, at, to, kept = 0;
+	__u64 from = mapring__load(header + MAPRING__TAIL_NEXT);
+	int cause = MAPRING__TAIL_NO_SPACE;
+	__s64 entry = -1;
+
+	for (__u32 i = 0; i < MAPRING__TAIL_WRITERS && entry < 0; i++)
+		if (!mapring__load(active + i) && mapring__cmpxchg(active + i, 0, from + 1) == 0)
+			entry = i;
+	if (entry < 0)
+		goto dropped;
+	if (!mapring__tail_position(tails, active + entry, &at)) {
+		mapring__store(active + entry, 0);
+		goto dropped;
+	}
+	if (mapring__after(mapring__load(header + MAPRING__TAIL_HIGH), at + tails.capacity)) {
+		kept = tails.space; /* otherwise the next claim would be overtaken, too, and all after it */
+		goto end;
+	}
+	if (!mapring__after(at + tails.space, mapring__load(header + MAPRING__TAIL_GRANTED)))
+		return at | entry;
+	/* Advances HIGH, and then checks that no program is still in the bytes that will be overwritten. Checks it first
+	 * without advancing HIGH: otherwise readers would take that program's tail for overwritten. */
+	to = (at + tails.space + step - 1) & -step;
+	if (unread && unread(to)) {
+		cause = MAPRING__TAIL_FULL;
+		goto end;
+	}
+	if (mapring__tail_in_the_way(tails, to) || !mapring__tail_raise(header + MAPRING__TAIL_HIGH, to))
+		goto end;
+	mapring__barrier(); /* SYNC grant: pairs with the barrier between entry and load of HIGH */
+	if (!mapring__tail_in_the_way(tails, to) && mapring__tail_raise(header + MAPRING__TAIL_GRANTED, to))
+		return at | entry;
+end:
+	mapring__tail_end(tails, at | entry, kept);
+dropped:
+	mapring__tail_drop(tails, cause);
+	return MAPRING__TAIL_NONE;
+}
+
+#endif
