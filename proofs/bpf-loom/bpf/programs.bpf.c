@@ -44,7 +44,7 @@ MAPRING_RING_WITH_TAILS(tails4, struct narrow, 4, 64, 128);
 MAPRING_RING_WITH_TAILS(tails16, struct narrow, 16, 64, 1024);
 MAPRING_WAKEABLE_RING_WITH_TAILS(tailed4, struct narrow, 4, 64, 128);
 MAPRING_KEEP_OLDEST_RING_WITH_TAILS(kept4, struct narrow, 4, 64, 128);
-MAPRING_KEEP_OLDEST_RING_WITH_TAILS(kept8, struct narrow, 8, 64, 512);
+MAPRING_KEEP_OLDEST_RING_WITH_TAILS(kept16, struct narrow, 16, 64, 512);
 MAPRING_CELL(cell, struct wide);
 MAPRING_COUNTERS(counters, 2);
 MAPRING_HISTOGRAMS(histogram, 2);
@@ -138,7 +138,7 @@ PUSH_WITH_TAIL(tails4)
 PUSH_WITH_TAIL(tails16)
 PUSH_WITH_TAIL(tailed4)
 PUSH_WITH_TAIL(kept4)
-PUSH_WITH_TAIL(kept8)
+PUSH_WITH_TAIL(kept16)
 
 /* ctx[1] is the index. */
 SEC("syscall")

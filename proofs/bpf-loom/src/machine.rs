@@ -17,7 +17,7 @@ const FRAME: u64 = 512;
 /// The maximum depth of calls.
 const DEPTH: u64 = 8;
 /// The longest path of a program. A producer never waits, so a maximum exists.
-const STEPS: usize = 2000;
+const STEPS: usize = 4000;
 
 /// The highest byte of an address is its tag.
 const TAG: u64 = 0xff << 56;

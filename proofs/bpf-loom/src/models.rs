@@ -17,6 +17,7 @@ use crate::resizable;
 use crate::ring::{Reader, Ring};
 use crate::stuck;
 use crate::sync::thread::{self, JoinHandle};
+use crate::tails;
 use crate::waking;
 
 /// Patience that lasts longer than any model.
@@ -170,6 +171,25 @@ pub const MODELS: &[Model] = &[
     model("a reader becomes required", "guarded push_keeping2", keeping::becomes_required, keeping::BECOMES),
     model("a required reader reads", "push_keeping2", keeping::reads, &["dropped", "kept up"]),
     model("a required reader reads", "guarded push_keeping2", keeping::reads, &["dropped", "kept up"]),
+    model("a required reader of tails reads", "push_kept4", tails::keep::reads, &["dropped", "kept up"]),
+    model(
+        "a required reader of tails reads",
+        "guarded push_kept4",
+        tails::keep::reads,
+        &["dropped", "kept up"],
+    ),
+    model(
+        "a reader of tails becomes required",
+        "push_kept4",
+        tails::keep::becomes_required,
+        keeping::BECOMES,
+    ),
+    model(
+        "a reader of tails becomes required",
+        "guarded push_kept4",
+        tails::keep::becomes_required,
+        keeping::BECOMES,
+    ),
     model("programs that are held back, nested", "push_keeping2", keeping::nested, &["dropped", "room"]),
     model(
         "programs that are held back, nested",

@@ -52,7 +52,7 @@ impl Map {
     }
 
     /// Adds readers for this many shards, and bells.
-    fn add_readers(&mut self, shards: usize) {
+    pub(crate) fn add_readers(&mut self, shards: usize) {
         let first = self.words.len();
         let count = first + (FIRST + OF_SHARD * shards) * PLACES;
         self.words = (0..count).map(|_| AtomicU64::new(0)).collect();

@@ -17,6 +17,7 @@ use crate::sync::Ordering;
 use crate::trace::Trace;
 
 mod alike;
+pub mod keep;
 mod meet;
 
 /// The longest tail.

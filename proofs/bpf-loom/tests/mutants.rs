@@ -9,7 +9,7 @@ use std::time::Instant;
 use mapring_bpf_loom::models::{Code, MODELS};
 use mapring_bpf_loom::mutate::{Mutant, mutants, of_mark, ring_sites, ring_writes};
 use mapring_bpf_loom::object::{Variant, variants};
-use mapring_bpf_loom::{check, commands, keeping, region, resizable, waking};
+use mapring_bpf_loom::{check, commands, keeping, region, resizable, tails, waking};
 
 /// The child's environment variable with the name of the mutant.
 const VARIABLE: &str = "MAPRING_MUTANT";
@@ -39,6 +39,8 @@ const PROGRAMS: &[&str] = &[
     GUARDED_WAKING_TAILED,
     KEEPING,
     GUARDED_KEEPING,
+    KEPT,
+    GUARDED_KEPT,
 ];
 /// The model whose writer always finds its cell free, and so never counts.
 const ALONE: &str = "alone_cell";
@@ -50,6 +52,8 @@ const WAKING_TAILED: &str = "push_tailed4";
 const GUARDED_WAKING_TAILED: &str = "guarded push_tailed4";
 const KEEPING: &str = "push_keeping2";
 const GUARDED_KEEPING: &str = "guarded push_keeping2";
+const KEPT: &str = "push_kept4";
+const GUARDED_KEPT: &str = "guarded push_kept4";
 
 fn mutants_of(program: &'static str, variant: &Variant) -> Vec<Mutant> {
     let map = program.split_once('_').unwrap().1;
@@ -64,6 +68,7 @@ fn mutants_of(program: &'static str, variant: &Variant) -> Vec<Mutant> {
             WAKING | WAKING_TAILED => Some(waking::mutants(map, &code)),
             GUARDED_WAKING_TAILED => Some(waking::of_barrier(map, &code)),
             KEEPING | GUARDED_KEEPING => Some(keeping::mutants(map, &code)),
+            KEPT | GUARDED_KEPT => Some(tails::keep::mutants("kept4", &code, true)),
             _ => None,
         };
         if let Some(own) = own {
@@ -111,7 +116,16 @@ fn every_mutant_fails_a_model() {
                 continue;
             }
             let code = Code { program: Arc::new(variant.programs[0].clone()), order: variant.order };
-            let own = [MOVING, WAKING, WAKING_TAILED, GUARDED_WAKING_TAILED, KEEPING, GUARDED_KEEPING];
+            let own = [
+                MOVING,
+                WAKING,
+                WAKING_TAILED,
+                GUARDED_WAKING_TAILED,
+                KEEPING,
+                GUARDED_KEEPING,
+                KEPT,
+                GUARDED_KEPT,
+            ];
             let of_ring = program.contains("push") && !own.contains(&program);
             let writes = of_ring.then(|| ring_writes(program.split_once('_').unwrap().1, &code));
             for (m, mut mutant) in mutants_of(program, variant).into_iter().enumerate() {

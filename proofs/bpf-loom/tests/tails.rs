@@ -62,6 +62,8 @@ fn tails_are_written_alike() {
         found.refused(code);
         found.in_the_way(code);
         found.overtaken(code);
+        found.beside(code);
+        found.given_back(code);
     });
     everywhere_alone(Found::entries);
     everywhere_alone(Found::changes);
@@ -78,6 +80,15 @@ fn programs_interrupt_each_other_at_every_access() {
 #[cfg(not(loom))]
 fn tasks_preempt_each_other_at_every_access() {
     everywhere_together(Found::preemptions);
+}
+
+/// While a reader is required, it gets every record.
+#[test]
+#[cfg(not(loom))]
+fn a_required_reader_gets_every_tail() {
+    let (all, mut found) = (codes("kept16"), Found::default());
+    all.iter().for_each(|code| found.with_others(code, &all, Found::keeps));
+    println!("explored {} cases", found.cases);
 }
 
 /// A reader copies tails while a program overwrites them.

@@ -57,6 +57,8 @@ fn a_program_that_writes_tails_otherwise_fails() {
             found.refused(code);
             found.in_the_way(code);
             found.overtaken(code);
+            found.beside(code);
+            found.given_back(code);
             found.alike(code);
             found.changes(code);
             found.entries(code);
@@ -64,6 +66,17 @@ fn a_program_that_writes_tails_otherwise_fails() {
             found.with_others(code, &all, tails::Found::interrupts);
             assert_eq!(found.dropped, before, "there is room for all");
             found.mutants(code)
+        });
+    }
+}
+
+/// Programs of a ring that keeps its oldest records, with a required reader.
+#[test]
+fn a_program_that_keeps_tails_otherwise_fails() {
+    for program in ["push_kept16", "guarded push_kept16"] {
+        expect_killed(program, |code| {
+            tails::Found::default().keeps(code, code);
+            tails::keep::mutants("kept16", code, false)
         });
     }
 }

@@ -259,12 +259,6 @@ impl Geometry {
         self.capacity as usize
     }
 
-    /// The records that fill an eighth of a shard's slots, or of its area if they all have the longest tail; at least 1.
-    pub(crate) fn eighth(&self) -> usize {
-        let tails = self.tails.map_or(usize::MAX, |tails| tails.bytes() / tails.longest());
-        (self.capacity().min(tails) / 8).max(1)
-    }
-
     /// The number of shards: the possible CPUs, if BPF programs write the region.
     pub fn shards(&self) -> usize {
         self.shards as usize

@@ -95,6 +95,14 @@ impl Found {
         }
     }
 
+    /// Others have claimed many positions beside NEXT: its program claims one after them.
+    pub fn beside(&mut self, code: &Code) {
+        let ring = (self.ring)();
+        ring.put(BESIDE, 8 * LONGEST);
+        assert_eq!(self.push_all(&ring, code, 1, &[SHORT]), 1);
+        assert_eq!(ring.get(NEXT), 8 * LONGEST + 16);
+    }
+
     /// Programs that publish nothing: a tail that is too long, no entry for a tail, a CPU without a shard.
     pub fn refused(&mut self, code: &Code) {
         let ring = (self.ring)();

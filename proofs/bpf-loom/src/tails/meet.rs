@@ -14,7 +14,7 @@ const INNER: [&[u64]; 5] = [&[SHORT], &[LONGEST], &[SHORT, LONGEST], &[LONGEST, 
 
 impl Found {
     /// Runs a program up to its access number `at`, or to its end.
-    fn run_to(&mut self, machine: &mut Machine<'_>, mut at: usize) -> Option<u64> {
+    pub(super) fn run_to(&mut self, machine: &mut Machine<'_>, mut at: usize) -> Option<u64> {
         loop {
             if machine.shares_next().is_some() {
                 if at == 0 {
@@ -29,7 +29,7 @@ impl Found {
     }
 
     /// Runs a program until tasks can preempt it, or to its end.
-    fn run_out_of_guard(&mut self, machine: &mut Machine<'_>) -> Option<u64> {
+    pub(super) fn run_out_of_guard(&mut self, machine: &mut Machine<'_>) -> Option<u64> {
         while machine.is_guarded() {
             if let Some(published) = self.step(machine) {
                 return Some(published);
@@ -191,6 +191,23 @@ impl Found {
         }
     }
 
+    /// Another one gives bytes back after a program has entered a position: the program claims none before it.
+    pub fn given_back(&mut self, code: &Code) {
+        let ring = (self.ring)();
+        [NEXT, HIGH, GRANTED].into_iter().for_each(|word| ring.put(word, BEGIN));
+        ring.put(ACTIVE, NEAR); // a guarded claim enters its position at once, unless the entry is taken
+        let mut machine = ring.machine(code, 50, SHORT);
+        while ring.get(ACTIVE + 1) == 0 {
+            assert_eq!(self.step(&mut machine), None, "it enters");
+        }
+        assert_eq!(ring.get(ACTIVE + 1), BEGIN + 1);
+        ring.put(NEXT, BEGIN - 16);
+        assert_eq!(self.run_into(&mut machine), None);
+        assert!(position(&machine).is_some_and(|at| at >= BEGIN), "{:?}", position(&machine));
+        expect_hold(&ring, &[&machine]);
+        assert_eq!(self.run(&mut machine), 1);
+    }
+
     /// Before some accesses of a program to a word, others change this word as they may. A change that makes a
     /// compare-and-swap fail costs a try, and nothing else.
     pub fn changes(&mut self, code: &Code) {
@@ -258,6 +275,11 @@ impl Found {
             }
             if machine.shares_next().is_some_and(|word| word >= ring.area()) {
                 expect_hold(&ring, &[&machine]);
+                let beside = last.filter(|_| word == BESIDE).unwrap_or_default();
+                assert!(
+                    position(&machine).is_none_or(|at| at >= beside),
+                    "claimed beside by another: {state:?}"
+                );
             }
             if let Some(published) = self.step(&mut machine) {
                 break published;

@@ -149,10 +149,11 @@ static __always_inline int mapring__tail_in_the_way(struct mapring__tails tails,
 }
 
 /*
- * Claims a position, after it has entered one that is not later. A program that interrupts another one which is moving NEXT
- * leaves NEXT alone, and claims beyond what the other may claim: beside NEXT. Positions from NEXT are later than those.
+ * Claims a position, not before `entered`, which the program has entered. A program that interrupts another one which is
+ * moving NEXT leaves NEXT alone, and claims beyond what the other may claim: beside NEXT. Positions from NEXT are later than
+ * those.
  */
-static __always_inline int mapring__tail_position(struct mapring__tails tails, __u64 *entered, __u64 *at)
+static __always_inline int mapring__tail_position(struct mapring__tails tails, __u64 entered, __u64 *at)
 {
 	__u64 *next = &tails.header[MAPRING__TAIL_NEXT], *beside = &tails.header[MAPRING__TAIL_BESIDE];
 	__u64 *active = tails.header + MAPRING__TAIL_ACTIVE, seen, from;
@@ -160,22 +161,20 @@ static __always_inline int mapring__tail_position(struct mapring__tails tails, _
 	for (__u32 i = 0; i < MAPRING__TAIL_TRIES; i++) {
 		seen = mapring__load(beside);
 		from = mapring__load(next);
-		mapring__store(entered, from + 1);
 		if (mapring__load(active) & MAPRING__TAIL_MOVING) {
 			*at = from + tails.space;
 			if (mapring__after(seen, *at))
 				*at = seen;
-			if (mapring__cmpxchg(beside, seen, *at + tails.space) != seen)
-				continue;
+			if (mapring__cmpxchg(beside, seen, *at + tails.space) == seen)
+				return 1;
 		} else {
 			if (mapring__after(seen, from))
 				mapring__cmpxchg(next, from, seen);
 			*at = mapring__fetch_add(next, tails.space);
-			if (mapring__after(mapring__load(beside), *at) || mapring__after(from, *at))
-				continue;
+			/* NEXT goes back where others give back. */
+			if (!mapring__after(mapring__load(beside), *at) && !mapring__after(entered, *at))
+				return 1;
 		}
-		mapring__store(entered, *at + 1);
-		return 1;
 	}
 	return 0;
 }
@@ -192,8 +191,9 @@ static __always_inline int mapring__tail_position(struct mapring__tails tails, _
 static __always_inline int mapring__tail_unread(struct mapring__tails tails, void *readers, __u64 to)
 {
 	__u64 *header = tails.header, *active = header + MAPRING__TAIL_ACTIVE;
-	__u64 read = mapring__load(header + MAPRING__TAIL_READ), mark, marked, first = to, ended, since, behind;
-	__u64 within;
+	__u64 read = mapring__load(header + MAPRING__TAIL_READ), mark = mapring__load(header + MAPRING__TAIL_MARK);
+	__u64 marked = read + (__s64)(__s32)((mark >> 32) - (read >> 4)) * (__s64)MAPRING__TAIL_ALIGN;
+	__u64 first = to, ended, since, within, behind;
 
 	for (__u32 i = 0; i < MAPRING__TAIL_WRITERS; i++) {
 		__u64 other = mapring__load(active + i);
@@ -201,9 +201,8 @@ static __always_inline int mapring__tail_unread(struct mapring__tails tails, voi
 		if (other && mapring__after(first, (other - 1) & -MAPRING__TAIL_ALIGN))
 			first = (other - 1) & -MAPRING__TAIL_ALIGN;
 	}
+	/* After the programs above have left, and after the mark, which may be moved meanwhile: so it is not before that. */
 	ended = mapring__load(header + MAPRING__TAIL_ENDED);
-	mark = mapring__load(header + MAPRING__TAIL_MARK);
-	marked = read + (__s64)(__s32)((mark >> 32) - (read >> 4)) * (__s64)MAPRING__TAIL_ALIGN;
 	since = (__u32)(ended - mark); /* or more */
 	/* The tickets that may be unread: any, those since the mark, or none. */
 	within = !mapring__after(to, read + tails.capacity)   ? ~0ULL :
@@ -245,27 +244,25 @@ static __always_inline __u64 mapring__tail_search(struct mapring__tails tails, i
 			entry = i;
 	if (entry < 0)
 		goto dropped;
-	if (!mapring__tail_position(tails, active + entry, &at)) {
+	if (!mapring__tail_position(tails, from, &at)) {
 		mapring__store(active + entry, 0);
 		goto dropped;
 	}
+	mapring__store(active + entry, at + 1);
 	if (mapring__after(mapring__load(header + MAPRING__TAIL_HIGH), at + tails.capacity)) {
 		kept = tails.space; /* otherwise the next claim would be overtaken, too, and all after it */
 		goto end;
 	}
 	if (!mapring__after(at + tails.space, mapring__load(header + MAPRING__TAIL_GRANTED)))
 		return at | entry;
-	/* Advances HIGH, and then checks that no program is still in the bytes that will be overwritten. Checks it first
-	 * without advancing HIGH: otherwise readers would take that program's tail for overwritten. */
+	/* No program may still be in the bytes that will be overwritten. One that enters later is behind this one. */
 	to = (at + tails.space + step - 1) & -step;
 	if (unread && unread(to)) {
 		cause = MAPRING__TAIL_FULL;
 		goto end;
 	}
-	if (mapring__tail_in_the_way(tails, to) || !mapring__tail_raise(header + MAPRING__TAIL_HIGH, to))
-		goto end;
-	mapring__barrier(); /* SYNC grant: pairs with the barrier between entry and load of HIGH */
-	if (!mapring__tail_in_the_way(tails, to) && mapring__tail_raise(header + MAPRING__TAIL_GRANTED, to))
+	if (!mapring__tail_in_the_way(tails, to) && mapring__tail_raise(header + MAPRING__TAIL_HIGH, to) &&
+	    mapring__tail_raise(header + MAPRING__TAIL_GRANTED, to))
 		return at | entry;
 end:
 	mapring__tail_end(tails, at | entry, kept);

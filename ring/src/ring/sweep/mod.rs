@@ -21,7 +21,7 @@ use ahead::Ahead;
 pub(super) use losses::Drops;
 pub(super) use pass::Pass;
 use quiet::{Looks, Quiet};
-use required::Required;
+use required::{Required, eighth};
 use sources::{Slots, Sources};
 
 use super::Event;
@@ -223,7 +223,7 @@ impl<T: AnyBitPattern> Sweep<T> {
         self.settle();
         let positions = self.shards.iter().map(|shard| shard.cursor.next());
         self.required = Some(Box::new(Required::new(place, nanoseconds(lease), positions)));
-        self.most = u32::try_from(self.region.geometry().eighth()).unwrap_or(u32::MAX).min(Self::BURST);
+        self.most = u32::try_from(eighth(self.region.geometry())).unwrap_or(u32::MAX).min(Self::BURST);
     }
 
     /// Whether programs wait for this reader.

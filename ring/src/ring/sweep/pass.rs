@@ -2,6 +2,7 @@
 
 use bytemuck::AnyBitPattern;
 
+use super::required::eighth;
 use super::sources::Slots;
 use super::{Event, Part, SMALL, Search, Sweep};
 use crate::protocol::ring::{Cursor, NoRecord, Shard, SlotSource, Step};
@@ -77,11 +78,11 @@ impl<T: AnyBitPattern> Sweep<T> {
         self.sources.of(at).region().geometry().capacity() + 16
     }
 
-    /// The first of these steps, and the rest of them: after an [eighth](crate::abi::Geometry::eighth), programs that
-    /// wait for this reader are told.
+    /// The first of these steps, and the rest of them: after an [eighth], programs that wait for this reader
+    /// are told.
     #[inline]
     fn portion(&self, steps: usize) -> (usize, usize) {
-        let first = if self.required.is_some() { steps.min(self.region.geometry().eighth()) } else { steps };
+        let first = if self.required.is_some() { steps.min(eighth(self.region.geometry())) } else { steps };
         (first, steps - first)
     }
 

@@ -2,7 +2,15 @@
 
 use std::sync::Arc;
 
+use crate::abi::Geometry;
 use crate::bpf::ReaderPlace;
+
+/// After so many records it tells programs how far it has read: they fill an eighth of a shard's slots, or of its area if
+/// all have the longest tail. At least 1.
+pub(super) fn eighth(ring: &Geometry) -> usize {
+    let tails = ring.tails().map_or(usize::MAX, |tails| tails.bytes() / tails.longest());
+    (ring.capacity().min(tails) / 8).max(1)
+}
 
 /// The place of a required reader, with the positions that programs know.
 pub(in crate::ring) struct Required {
