@@ -22,8 +22,8 @@
 //!   reader is [required](Reader::require). Both are counted; [`Reader::take_losses`] says which and when.
 //! - Records of different shards (CPUs) have no order, except by timestamps in the records: [`Reader::merged`].
 //! - Any process or program that can write a region can forge records. Readers stay safe, but can't detect this.
-//! - Only rings wake readers that are declared as wakeable (`MAPRING_WAKEABLE_RING`, `MAPRING_WAKEABLE_RING_WITH_TAILS`,
-//!   `MAPRING_KEEP_OLDEST_RING`). Other readers look from time to time ([`Reader::wait`]).
+//! - Only rings wake readers that are declared as wakeable (`MAPRING_WAKEABLE_RING`, `MAPRING_KEEP_OLDEST_RING`, and both
+//!   with tails). Other readers look from time to time ([`Reader::wait`]).
 //!
 //! `docs/guarantees.md` in the repository explains why each guarantee holds.
 //!

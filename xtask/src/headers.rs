@@ -130,6 +130,11 @@ fn check_refused(clang_path: &Path, libbpf: &[PathBuf], host: &[String]) -> Resu
             "MAPRING_WAKEABLE_RING_WITH_TAILS(map, struct r, 64, 64, 128);",
             "use mapring_commit_with_tail(&ring",
         ),
+        (
+            "wakeable_tails",
+            "MAPRING_KEEP_OLDEST_RING_WITH_TAILS(map, struct r, 64, 64, 128);",
+            "use mapring_commit_with_tail(&ring",
+        ),
     ] {
         let text = format!("{declared} void f(struct r *r) {{ mapring_commit(r); }}");
         let refused = said(header, &text, 56)?.with_context(|| format!("{header}: half an end compiled"))?;

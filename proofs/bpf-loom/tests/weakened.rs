@@ -75,6 +75,7 @@ fn a_program_that_writes_tails_otherwise_fails() {
 fn a_program_that_keeps_tails_otherwise_fails() {
     for program in ["push_kept16", "guarded push_kept16"] {
         expect_killed(program, |code| {
+            tails::Found::default().lags(code);
             tails::Found::default().keeps(code, code);
             tails::keep::mutants("kept16", code, false)
         });

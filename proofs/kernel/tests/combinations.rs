@@ -83,6 +83,10 @@ fn each_operation_works_or_is_refused() {
     assert_eq!(works::<Tailed<Rec>>(wakeable.object(), "tailed"), Works { bell: None, ..of_none() });
     assert_eq!(works::<Rec>(keeping.object(), "events"), Works { bell: None, require: None, ..of_none() });
     assert_eq!(works::<Tailed<Item>>(tails.object(), "deep"), of_none());
+    assert_eq!(
+        works::<Tailed<Item>>(tails.object(), "kept"),
+        Works { bell: None, require: None, ..of_none() }
+    );
     assert_eq!(works::<Numbered>(resizable.object(), "numbers"), Works { resize: None, ..of_none() });
     assert_eq!(works::<Numbered>(numa.object(), "numbers"), of_none());
 

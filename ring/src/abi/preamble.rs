@@ -236,12 +236,17 @@ mod tests {
         assert_eq!(Preamble::decode(&tailed.encode()), Ok(tailed.clone()));
         let mut linked = tailed.encode();
         linked[Preamble::link(&tailed.geometry)] = Preamble::wakeable(&tailed.geometry, 7);
-        assert_eq!(Preamble::decode(&linked), Ok(tailed));
+        assert_eq!(Preamble::decode(&linked), Ok(tailed.clone()));
         let keeps = Preamble { geometry: preamble().geometry.keep_oldest().unwrap(), ..preamble() };
         assert_eq!(Preamble::decode(&keeps.encode()), Ok(keeps.clone()));
         let mut linked = keeps.encode();
         linked[Preamble::link(&keeps.geometry)] = Preamble::wakeable(&keeps.geometry, 7);
-        assert_eq!(Preamble::decode(&linked), Ok(keeps));
+        assert_eq!(Preamble::decode(&linked), Ok(keeps.clone()));
+        let both = Preamble { geometry: tailed.geometry.keep_oldest().unwrap(), ..preamble() };
+        let mut linked = both.encode();
+        assert_eq!(Preamble::decode(&linked), Ok(both.clone()));
+        linked[Preamble::link(&both.geometry)] = Preamble::wakeable(&both.geometry, 7);
+        assert_eq!(Preamble::decode(&linked), Ok(both));
         // Its gate is closed later.
         let mut retired = resizable.encode();
         retired[Gate::WORD] = Gate::Retired.encode(4096);

@@ -49,6 +49,7 @@ use crate::region::{Access, OpenOptions, Region, Source};
 /// | `MAPRING_KEEP_OLDEST_RING` | the same three; programs drop new records rather than overwrite what a reader has not read, if it is [required](Reader::require) |
 /// | `MAPRING_RING_WITH_TAILS` | one map, for records with bytes of any length: [`Tailed`] |
 /// | `MAPRING_WAKEABLE_RING_WITH_TAILS` | the same, and two more maps by which programs wake readers |
+/// | `MAPRING_KEEP_OLDEST_RING_WITH_TAILS` | the same three; programs overwrite neither records nor tails that a required reader has not read |
 /// | `MAPRING_NUMA_RING` | a map for each CPU, on the NUMA node of that CPU; [`reader_of_node`](Self::reader_of_node) reads the maps of one node |
 ///
 /// The records of any of these can have several types: [`Tagged`](type@crate::Tagged).

@@ -1,6 +1,7 @@
 //! Rings with tails that keep their oldest records: programs interrupt and preempt each other at every access, and a
 //! production reader reads in between. While it is required, it gets every record that was published, with its tail.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use mapring::abi::readers::{REQUIRED, position};
@@ -16,7 +17,7 @@ use crate::decode::{CMPXCHG, From, Insn};
 use crate::keeping::BECOMES;
 use crate::map::Inner;
 use crate::models::{PATIENT, Seen};
-use crate::mutate::{AX, Mutant, mutant, set};
+use crate::mutate::{Mutant, mutant, set};
 use crate::order::{Fetch, Order};
 use crate::sync::thread;
 
@@ -100,6 +101,17 @@ impl Found {
         }
     }
 
+    /// Nothing is dropped while a reader is always a quarter of the area behind.
+    pub fn lags(&mut self, code: &Code) {
+        let (ring, mut reader) = (Ring::that_keeps("kept16"), Reader::default());
+        ring.reader().require(LEASE);
+        for value in 0..40 {
+            assert_eq!(self.push_all(&ring, code, value, &[LONGEST]), 1, "record {value}");
+            reader.read(&ring);
+            ring.reader().has_read(0, reader.cursor.next().saturating_sub(2));
+        }
+    }
+
     /// Returns which of the two had ended when it should stop.
     fn keep(
         &mut self,
@@ -112,9 +124,9 @@ impl Found {
         let (ring, mut reader) = (Ring::that_keeps("kept16"), Reader::default());
         ring.reader().require(LEASE);
         let mut published = 0;
-        for value in 0..before as u64 {
+        for (at, value) in (0..before).zip(0..) {
             published += self.push_all(&ring, codes[0], value, &[LONGEST]);
-            if (value as usize) < before - unread {
+            if at < before - unread {
                 reader.read_and_tell(&ring);
             }
         }
@@ -196,8 +208,8 @@ pub(crate) fn becomes_required(_name: &'static str, code: Code, seen: Seen) -> u
 }
 
 /// A program that ignores which readers are required, how far they have read, who is in a tail, or which ticket ended; that
-/// takes all for read, or forgets what was. Or, of the models with threads, one without the barrier before it looks, or a
-/// machine with weaker atomics.
+/// takes all for read, or forgets what was. Or, of the models with threads, a machine with weaker atomics. (There is no mutant
+/// without the barrier before it looks: entering a position is one, too.)
 pub fn mutants(name: &'static str, code: &Code, of_threads: bool) -> Vec<Mutant> {
     let (program, order) = (&*code.program, code.order);
     let ring = Ring::that_keeps(name);
@@ -206,53 +218,44 @@ pub fn mutants(name: &'static str, code: &Code, of_threads: bool) -> Vec<Mutant>
     let mut mutants = Vec::new();
     let mut add =
         |at: usize, what: &str, program| mutants.push(mutant(code, format!("{at}: {what}"), program));
-    let mut met = std::collections::BTreeSet::new();
+    let mut met = BTreeSet::new();
     for value in 1..10 {
         let mut machine = ring.machine(code, value, LONGEST);
-        let (mut barrier, mut reads, mut in_unread) = (None, 0, false);
+        let (mut looks, mut looked) = (false, false);
         loop {
             let (at, shares) = (machine.pc(), machine.shares_next());
-            barrier = if machine.is_at_barrier() { Some(at) } else { barrier };
             let insn = program.code[at];
-            in_unread |= shares == Some(READ);
-            if met.insert(at) && in_unread {
-                let instead = |value: u64| match insn {
-                    Insn::Load { dst, .. } => program.patched(at, &[set(dst, From::Imm(value))]),
-                    _ => program.patched(at, &[]),
-                };
-                let is_load = matches!(insn, Insn::Load { .. });
-                match shares {
-                    Some(word) if word == bits && is_load => {
-                        reads += 1;
-                        add(at, "nobody is required", instead(0));
-                        if let Some(at) = barrier.filter(|_| of_threads && program.guarded) {
-                            add(at, "no barrier before it looks", program.patched(at, &[]));
-                        }
-                    }
-                    Some(word) if word == told && is_load => {
-                        let Insn::Load { dst, .. } = insn else { unreachable!("as was asked") };
-                        let more = Insn::Alu { op: 0x00, wide: true, dst, from: From::Imm(1), off: 0 };
-                        add(at, "the reader has read one more", program.patched(at, &[insn, more]));
-                    }
-                    Some(READ) if is_load => add(at, "all is read", instead(1 << 20)),
-                    Some(MARK) if is_load => add(at, "the mark is further on", instead(1 << 40)),
-                    Some(ENDED) if is_load && reads == 0 => add(at, "no ticket has ended", instead(0)),
-                    Some(READ) => add(at, "what was read is forgotten", instead(0)),
-                    Some(MARK) => add(at, "there is no new mark", instead(0)),
-                    Some(ENDED) if matches!(insn, Insn::Atomic { op: CMPXCHG, .. }) => {
-                        add(
-                            at,
-                            "the newest ticket is forgotten",
-                            program.patched(at, &[set(0, From::Reg(AX))]),
-                        );
-                    }
-                    Some(word)
-                        if (ACTIVE..ACTIVE + Tails::WRITERS).contains(&word) && reads == 0 && is_load =>
-                    {
-                        add(at, "nobody is in a tail", instead(0));
-                    }
-                    _ => {}
+            // Until it claims a slot. There it looks at the readers once more, which has its own mutants (`keeping.rs`).
+            looks = (looks || shares == Some(READ)) && shares != Some(HEADER);
+            let word = shares.filter(|word| (looks || *word == ENDED) && met.insert((at, *word)));
+            let loads = |value: u64| match insn {
+                Insn::Load { dst, .. } => Some(program.patched(at, &[set(dst, From::Imm(value))])),
+                _ => None,
+            };
+            let left_out = || program.patched(at, &[]);
+            match (word, insn) {
+                (Some(READ), Insn::Load { .. }) => add(at, "all is read", loads(1 << 20).unwrap()),
+                (Some(MARK), Insn::Load { .. }) => add(at, "the mark is further on", loads(1 << 40).unwrap()),
+                (Some(ENDED), Insn::Load { .. }) if looks => {
+                    add(at, "no ticket has ended", loads(0).unwrap());
                 }
+                (Some(ENDED), Insn::Atomic { op: CMPXCHG, .. }) => {
+                    add(at, "the newest ticket is forgotten", left_out());
+                }
+                (Some(READ), _) if !of_threads => add(at, "what was read is forgotten", left_out()),
+                (Some(MARK), _) if !of_threads => add(at, "there is no new mark", left_out()),
+                (Some(word), Insn::Load { dst, .. }) if word == told => {
+                    let more = Insn::Alu { op: 0x00, wide: true, dst, from: From::Imm(1), off: 0 };
+                    add(at, "the reader has read one more", program.patched(at, &[insn, more]));
+                }
+                (Some(word), Insn::Load { .. }) if word == bits => {
+                    looked = true;
+                    add(at, "nobody is required", loads(0).unwrap());
+                }
+                (Some(ACTIVE), Insn::Load { .. }) if !looked => {
+                    add(at, "nobody is in a tail", loads(0).unwrap());
+                }
+                _ => {}
             }
             if machine.step().is_some() {
                 break;

@@ -285,6 +285,7 @@ impl Found {
                 break published;
             }
         };
+        assert!((ACTIVE..FIRST_SLOT).all(|entry| ring.get(entry) <= BEGIN), "it is still entered: {state:?}");
         let (now, is_count) = (ring.get(word), COUNTS.contains(&word));
         if let Some(last) = last.filter(|_| !is_count) {
             let kept = if word >= ACTIVE { now == last } else { now >= last };
