@@ -177,8 +177,7 @@
 		mapring__publish(words, (mapring__load(words) + 1) | discarded);                       \
 		if (ring.readers)                                                                      \
 			mapring__tail_ended(mapring__tails__##name(shard),                             \
-					    (lap << ring.shift) | mapring__number(ring, 0, words),     \
-					    1ULL << ring.shift);                                       \
+					    (lap << ring.shift) | mapring__number(ring, 0, words));    \
 		if (MAPRING__HAS_GUARD && !(claim & (MAPRING__TAIL_WRITERS - 1))) {                    \
 			MAPRING__GUARD;                                                                \
 			mapring__tail_end_guarded(mapring__tails__##name(shard), claim, len);          \

@@ -221,11 +221,17 @@ static __always_inline int mapring__tail_unread(struct mapring__tails tails, voi
 }
 
 /* Before a program leaves its entry, of a ring that keeps its oldest records: ticket `t` has ended. */
-static __always_inline void mapring__tail_ended(struct mapring__tails tails, __u64 t, __u64 slots)
+static __always_inline void mapring__tail_ended(struct mapring__tails tails, __u64 t)
 {
-	/* Programs that interrupt each other here again and again: too late a ticket does no harm. */
-	if (!mapring__tail_raise(tails.header + MAPRING__TAIL_ENDED, t + 1))
-		mapring__count(tails.header + MAPRING__TAIL_ENDED, slots);
+	__u64 *ended = tails.header + MAPRING__TAIL_ENDED;
+
+	/* It fails only if a program with an earlier ticket ends: so many can be in their tails. */
+	for (__u32 i = 0; i < MAPRING__TAIL_WRITERS; i++) {
+		__u64 seen = mapring__load(ended);
+
+		if (!mapring__after(t + 1, seen) || mapring__cmpxchg(ended, seen, t + 1) == seen)
+			return;
+	}
 }
 
 /*
