@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use libbpf_rs::Object;
+use libbpf_rs::{MapCore, MapFlags, Object};
 use mapring::{Access, ErrorKind, Event, Reader, Ring, Start, Tailed};
 use mapring_kernel_tests::tails::{
     AREA, Counts, Item, KEPT, LONGEST, RINGS, both, expected, pattern, write_one, written_by_all,
@@ -126,6 +126,51 @@ fn a_reader_that_holds_programs_back_by_tails_loses_its_place() {
         assert_eq!(numbers(&mut reader, &pattern).last(), Some(&(Counts::of(object).begun(KEPT) - 1)));
         assert_eq!(reader.take_error().unwrap().kind(), ErrorKind::LeaseEnded);
         assert!(reader.stats().tail_lost > 0, "{}", reader.stats());
+    });
+}
+
+/// The words of a shard by which programs know what was read: the newest ticket that ended, what was read, the mark.
+const WORDS: [usize; 3] = [20, 30, 31];
+
+#[test]
+fn forged_words_cost_records_and_nothing_else() {
+    require_bpf!();
+    on_one_cpu();
+    let pattern = pattern();
+    both(|object| {
+        let (ring, write) = (open(object), Runner::new(object, "write_one"));
+        let (raw, shard) = (map(object, RINGS[KEPT]), u32::try_from(cpus()[0]).unwrap().to_ne_bytes());
+        let mut reader = ring.reader();
+        reader.require(FOREVER).unwrap();
+        let mut full = 0;
+        let values =
+            [0, 1, 1 << 31, 1 << 32, 1 << 47, 1 << 63, u64::MAX, u64::MAX << 32, 0x1234_5678_9abc_def0];
+        for (word, value) in WORDS.into_iter().flat_map(|word| values.map(|value| (word, value))) {
+            let mut element = raw.lookup(&shard, MapFlags::ANY).unwrap().unwrap();
+            let saved = element.clone();
+            element[word * 8..][..8].copy_from_slice(&value.to_ne_bytes());
+            raw.update(&shard, &element, MapFlags::ANY).unwrap();
+            let before = reader.stats();
+            let published = publish(&write, 40, LONG / 2);
+            numbers(&mut reader, &pattern);
+            let after = reader.stats();
+            let passed = after.delivered + after.lost() - before.delivered - before.lost();
+            assert_eq!(passed, published, "word {word} is {value:#x}: {after}");
+            assert_eq!(
+                after.dropped() - before.dropped(),
+                40 - published,
+                "word {word} is {value:#x}: {after}"
+            );
+            full += after.full - before.full;
+            // As it was, except for what programs have counted and written since.
+            let mut element = raw.lookup(&shard, MapFlags::ANY).unwrap().unwrap();
+            WORDS
+                .into_iter()
+                .for_each(|word| element[word * 8..][..8].copy_from_slice(&saved[word * 8..][..8]));
+            raw.update(&shard, &element, MapFlags::ANY).unwrap();
+        }
+        println!("{full} were dropped, {}", reader.stats());
+        assert!(full > 0 && reader.is_required());
     });
 }
 
