@@ -217,7 +217,8 @@ static __always_inline int mapring__tail_unread(struct mapring__tails tails, voi
 		mapring__store(header + MAPRING__TAIL_READ, read);
 		mapring__store(header + MAPRING__TAIL_MARK, first >> 4 << 32 | (__u32)ended);
 	}
-	return mapring__after(to, read + tails.capacity);
+	/* If all is read, a program is in the way. */
+	return behind && mapring__after(to, read + tails.capacity);
 }
 
 /* Before a program leaves its entry, of a ring that keeps its oldest records: ticket `t` has ended. */
