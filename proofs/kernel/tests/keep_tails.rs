@@ -183,7 +183,7 @@ fn a_required_reader_gets_every_tail() {
     let pattern = pattern();
     both(|object| {
         let ring = open(object);
-        let (read, rounds) = (Cell::new(0_u64), Cell::new(0));
+        let (read, rounds, mut skipped) = (Cell::new(0_u64), Cell::new(0), 0);
         written_by_all(object, || {
             let start = Instant::now();
             while start.elapsed() < Duration::from_secs(3) || rounds.get() < 5 {
@@ -203,8 +203,9 @@ fn a_required_reader_gets_every_tail() {
                 while read.get() < enough {
                     let count = reader.for_each_with_tail(usize::MAX, |event, tail| {
                         assert!(tail == expected(&pattern, event.record), "{event:?}");
-                        assert_eq!(event.ticket, next[event.shard], "of shard {}", event.shard);
-                        next[event.shard] += 1;
+                        // Programs may step over a ticket, whose slot another one has had since before.
+                        assert!(event.ticket >= next[event.shard], "of shard {}", event.shard);
+                        next[event.shard] = event.ticket + 1;
                         read.set(read.get() + 1);
                     });
                     if count == 0 {
@@ -212,13 +213,18 @@ fn a_required_reader_gets_every_tail() {
                     }
                 }
                 assert!(reader.is_required());
-                assert_eq!(reader.stats().tail_lost, lost.tail_lost, "{}", reader.stats());
-                assert_eq!(reader.lost(), lost.lost(), "{}", reader.stats());
+                let stats = reader.stats();
+                assert_eq!((stats.tail_lost, stats.lapped), (lost.tail_lost, lost.lapped), "{stats}");
+                skipped += stats.skipped - lost.skipped;
                 rounds.set(rounds.get() + 1);
             }
         });
         let (stats, counts) = (ring.reader().stats(), Counts::of(object));
-        println!("{} readers read {} records; {stats}", rounds.get(), read.get());
+        println!(
+            "{} readers read {} records, {skipped} tickets stepped over; {stats}",
+            rounds.get(),
+            read.get()
+        );
         assert!(stats.full > 1000 && counts.nested(KEPT) > 0, "{stats}");
         assert_eq!(stats.dropped(), counts.dropped(KEPT), "{stats}");
     });
