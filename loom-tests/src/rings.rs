@@ -204,7 +204,7 @@ impl Shards<u64> for Current {
         Leaving::gate(self) == Gate::Open
     }
 
-    fn read(&mut self, at: usize, room: &mut [u64], f: impl FnMut(u64, &[u64])) -> Found {
+    fn read(&mut self, at: usize, _held: Option<u64>, room: &mut [u64], f: impl FnMut(u64, &[u64])) -> Found {
         let ring = &self.rings.0.rings[self.ring][at];
         read(&mut self.cursors[at], &mut ring.shard(), room, 100, f)
     }

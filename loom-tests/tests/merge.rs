@@ -114,7 +114,7 @@ impl Shards<u64> for Here {
         true
     }
 
-    fn read(&mut self, at: usize, room: &mut [u64], f: impl FnMut(u64, &[u64])) -> Found {
+    fn read(&mut self, at: usize, _held: Option<u64>, room: &mut [u64], f: impl FnMut(u64, &[u64])) -> Found {
         read(&mut self.1[at], &mut self.0.shards[at].shard(), room, 100, f)
     }
 }

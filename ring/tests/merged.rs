@@ -294,3 +294,42 @@ impl Stamps for Vec<Item> {
         self.iter().map(|item| item[0]).collect()
     }
 }
+
+#[test]
+fn it_waits_for_the_turn_of_a_record() {
+    let ring = Ring::<Item>::create_memfd(64, 2).unwrap();
+    let writers = writers(&ring);
+    let mut merged = by_stamp(ring.reader());
+    assert!(!merged.wait(Duration::ZERO).unwrap());
+    assert!(!merged.wait(Duration::from_millis(3)).unwrap());
+    let push = |stamp: u64| writers[1].push(&[stamp, 1, 0]).unwrap();
+    // The turn of this one comes when the clock is `SETTLE` after its stamp.
+    push(Clock::Monotonic.now());
+    assert!(merged.wait(Duration::MAX).unwrap());
+    assert!(merged.wait(Duration::ZERO).unwrap(), "it is still there");
+    assert_eq!(merged.poll().unwrap().shard, 1);
+    assert!(!merged.wait(Duration::ZERO).unwrap());
+
+    // A record that is being written holds it back, at most for the delay.
+    let held = writers[0].reserve().unwrap();
+    push(Clock::Monotonic.now());
+    assert!(merged.wait(Duration::MAX).unwrap());
+    assert_eq!(merged.poll().unwrap().shard, 1);
+    drop(held);
+
+    std::thread::scope(|scope| {
+        scope.spawn(|| (0..1000).for_each(|_| _ = push(Clock::Monotonic.now())));
+        let mut left = 1000;
+        while left > 0 {
+            assert!(merged.wait(Duration::MAX).unwrap());
+            left -= merged.for_each(usize::MAX, |_| ()) as u64 + lost(&mut merged);
+        }
+    });
+    let stats = merged.stats();
+    assert_eq!((stats.late, stats.ahead, stats.held), (0, 0, 0), "{stats}");
+}
+
+/// What it lost since the last call.
+fn lost<F: FnMut(&Item) -> u64>(merged: &mut Merged<Item, F>) -> u64 {
+    merged.take_losses().iter().map(|loss| loss.count).sum()
+}

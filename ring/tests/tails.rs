@@ -2,9 +2,11 @@
 
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use mapring::abi::Tails;
-use mapring::{ErrorKind, Ring, Tailed};
+use mapring::reading::LossCause;
+use mapring::{ErrorKind, Event, Ring, Tailed};
 
 type Record = [u64; 2];
 
@@ -40,6 +42,47 @@ fn tails_are_delivered_with_their_records() {
     assert_eq!((seen.len(), seen.last()), (calls, Some(&999)));
     let stats = other.stats();
     assert_eq!((stats.delivered, stats.delivered + stats.lost()), (calls as u64, 1000));
+}
+
+#[test]
+fn merged_readers_deliver_tails_in_order() {
+    let ring = ring(256, 3, 300, 1 << 14);
+    let writers: Vec<_> = (0..3).map(|shard| ring.writer_with_tails(shard).unwrap()).collect();
+    let by_number = || ring.reader().merged(|tailed| tailed.record[0]);
+    let (mut polled, mut each) = (by_number(), by_number());
+    assert!(!polled.wait(Duration::ZERO).unwrap() && polled.poll_with_tail().is_none());
+    for n in 0..90 {
+        // Three of a shard follow each other, the next shard is any.
+        let shard = (n / 3 * 7 % 11 % 3) as usize;
+        assert!(writers[shard].push_with_tail(&[n, shard as u64], &tail(n)).is_some());
+    }
+    let mut next = 0;
+    let mut check = |event: Event<[u64; 2]>, bytes: &[u8]| {
+        assert_eq!((event.record, bytes), ([next, event.shard as u64], &tail(next)[..]));
+        next += 1;
+    };
+    while polled.wait(Duration::ZERO).unwrap() {
+        let (event, bytes) = polled.poll_with_tail().unwrap();
+        check(event, bytes);
+    }
+    assert_eq!((next, polled.stats().read.delivered, polled.stats().held), (90, 90, 0));
+
+    // Tails that are overwritten while the reader holds their records are lost, and counted.
+    assert_eq!(each.for_each_with_tail(1, |event, _| assert_eq!(event.record[0], 0)), 1);
+    assert_eq!(each.stats().held, 89);
+    for n in 90..400 {
+        assert!(writers[0].push_with_tail(&[n, 0], &tail(n)).is_some());
+    }
+    let mut whole = 1;
+    while each.wait(Duration::ZERO).unwrap() {
+        whole += each.for_each_with_tail(usize::MAX, |event, bytes| assert_eq!(bytes, tail(event.record[0])));
+    }
+    let stats = each.stats().read;
+    assert!(stats.tail_lost > 0, "{stats}");
+    assert_eq!((stats.delivered, stats.delivered + stats.lost()), (whole as u64, 400), "{stats}");
+    let losses = each.take_losses();
+    let lost = losses.iter().filter(|loss| loss.cause == LossCause::TailLost);
+    assert_eq!(lost.map(|loss| loss.count).sum::<u64>(), stats.tail_lost);
 }
 
 #[test]

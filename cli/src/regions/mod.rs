@@ -4,7 +4,6 @@ pub(crate) mod filter;
 pub(crate) mod find;
 pub(crate) mod follow;
 pub(crate) mod histogram;
-mod in_order;
 pub(crate) mod line;
 pub(crate) mod losses;
 pub(crate) mod ls;

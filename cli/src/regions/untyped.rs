@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use bytemuck::AnyBitPattern;
 use mapring::abi::{Kind, Tails};
 use mapring::any::{AnyMap, AnyRecord};
 use mapring::table::Snapshot;
@@ -11,8 +10,6 @@ use mapring::{
     Cells, Event, Latches, Loss, Merged, PerCpuCells, ReadError, ReadStats, Reader, Region, Ring, Start,
     Tailed,
 };
-
-use super::in_order::InOrder;
 
 /// Evaluates an expression with `N` of the smallest [`AnyRecord`] that holds this many bytes; otherwise it is an error.
 /// Small ones are faster to copy, and each takes seconds to compile.
@@ -107,7 +104,10 @@ pub(crate) fn records(
         return with_size!(bytes, N => {
             let reader = Ring::<Tailed<AnyRecord<N>>>::from_region(first.clone())?.reader_from(start);
             Ok(match fitting(stamp, bytes) {
-                Some(stamp) => Box::new(InOrder::new(reader, bytes, stamp)) as Box<dyn Records>,
+                Some(at) => {
+                    let merged = reader.merged(move |tailed| stamped(&tailed.record, bytes, at));
+                    Box::new(OrderedWithTails { merged, bytes }) as Box<dyn Records>
+                }
                 None => Box::new(WithTails { reader, bytes }),
             })
         });
@@ -120,10 +120,7 @@ pub(crate) fn records(
         };
         let reader: Reader<AnyRecord<N>> = ring.reader_from(start);
         let Some(at) = stamp else { return Ok(Box::new(Plain { reader, bytes })) };
-        let stamp = move |record: &AnyRecord<N>| {
-            record.bytes(bytes)[at..].first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes))
-        };
-        Ok(Box::new(Ordered { merged: reader.merged(stamp), bytes, nap: SHORT }))
+        Ok(Box::new(Ordered { merged: reader.merged(move |record| stamped(record, bytes, at)), bytes }))
     })
 }
 
@@ -142,6 +139,11 @@ fn fitting(stamp: Option<usize>, bytes: usize) -> Option<usize> {
     stamp.filter(|at| at.checked_add(8).is_some_and(|end| end <= bytes))
 }
 
+/// The number of nanoseconds at `at` in a record.
+fn stamped<const N: usize>(record: &AnyRecord<N>, bytes: usize, at: usize) -> u64 {
+    record.bytes(bytes).get(at..).and_then(<[u8]>::first_chunk).map_or(0, |ns| u64::from_ne_bytes(*ns))
+}
+
 /// Records in the order of each shard.
 struct Plain<const N: usize> {
     reader: Reader<AnyRecord<N>>,
@@ -158,45 +160,38 @@ struct WithTails<const N: usize> {
 struct Ordered<const N: usize, F> {
     merged: Merged<AnyRecord<N>, F>,
     bytes: usize,
-    nap: Duration,
 }
 
-/// The naps between two looks, as the library's readers take them.
-const SHORT: Duration = Duration::from_micros(50);
-pub(super) const LONG: Duration = Duration::from_millis(1);
-
-/// What all readers have in common that have a field `reader`.
-macro_rules! counted {
-    () => {
-        fn stats(&self) -> ReadStats {
-            self.reader.stats()
-        }
-
-        fn positions(&self) -> Vec<(usize, u64)> {
-            positions(&self.reader)
-        }
-
-        fn take_losses(&mut self) -> Vec<Loss> {
-            self.reader.take_losses()
-        }
-
-        fn take_error(&mut self) -> Option<mapring::Error> {
-            self.reader.take_error()
-        }
-    };
+/// The same with tails.
+struct OrderedWithTails<const N: usize, F> {
+    merged: Merged<Tailed<AnyRecord<N>>, F>,
+    bytes: usize,
 }
 
-pub(super) use counted;
-
-/// The same, and their way to wait.
+/// What all readers have in common: their field, the reader that knows positions, and the counts of tickets.
 macro_rules! common {
-    () => {
+    ($field:ident $(, $reader:ident, $read:ident)?) => {
         fn wait(&mut self, timeout: Duration) -> Result<()> {
-            self.reader.wait(timeout)?;
+            self.$field.wait(timeout)?;
             Ok(())
         }
 
-        counted!();
+        fn stats(&self) -> ReadStats {
+            self.$field.stats()$(.$read)?
+        }
+
+        fn positions(&self) -> Vec<(usize, u64)> {
+            let reader = &self.$field$(.$reader())?;
+            reader.shards().filter_map(|shard| Some((shard, reader.position(shard)?))).collect()
+        }
+
+        fn take_losses(&mut self) -> Vec<Loss> {
+            self.$field.take_losses()
+        }
+
+        fn take_error(&mut self) -> Option<mapring::Error> {
+            self.$field.take_error()
+        }
     };
 }
 
@@ -206,7 +201,7 @@ impl<const N: usize> Records for Plain<N> {
         self.reader.for_each(limit, |event| f(item(event, bytes, None)))
     }
 
-    common!();
+    common!(reader);
 }
 
 impl<const N: usize> Records for WithTails<N> {
@@ -215,40 +210,25 @@ impl<const N: usize> Records for WithTails<N> {
         self.reader.for_each_with_tail(limit, |event, tail| f(item(event, bytes, Some(tail))))
     }
 
-    common!();
+    common!(reader);
 }
 
 impl<const N: usize, F: FnMut(&AnyRecord<N>) -> u64> Records for Ordered<N, F> {
     fn each(&mut self, limit: usize, f: &mut dyn FnMut(Item<'_>)) -> usize {
         let bytes = self.bytes;
-        let count = self.merged.for_each(limit, |event| f(item(event, bytes, None)));
-        if count > 0 {
-            self.nap = SHORT;
-        }
-        count
+        self.merged.for_each(limit, |event| f(item(event, bytes, None)))
     }
 
-    fn wait(&mut self, timeout: Duration) -> Result<()> {
-        std::thread::sleep(self.nap.min(timeout));
-        self.nap = (2 * self.nap).min(LONG);
-        Ok(())
+    common!(merged, reader, read);
+}
+
+impl<const N: usize, F: FnMut(&Tailed<AnyRecord<N>>) -> u64> Records for OrderedWithTails<N, F> {
+    fn each(&mut self, limit: usize, f: &mut dyn FnMut(Item<'_>)) -> usize {
+        let bytes = self.bytes;
+        self.merged.for_each_with_tail(limit, |event, tail| f(item(event, bytes, Some(tail))))
     }
 
-    fn stats(&self) -> ReadStats {
-        self.merged.stats().read
-    }
-
-    fn positions(&self) -> Vec<(usize, u64)> {
-        positions(self.merged.reader())
-    }
-
-    fn take_losses(&mut self) -> Vec<Loss> {
-        self.merged.take_losses()
-    }
-
-    fn take_error(&mut self) -> Option<mapring::Error> {
-        self.merged.take_error()
-    }
+    common!(merged, reader, read);
 }
 
 fn item<'a, const N: usize>(
@@ -257,10 +237,6 @@ fn item<'a, const N: usize>(
     tail: Option<&'a [u8]>,
 ) -> Item<'a> {
     Item { shard: event.shard, ticket: event.ticket, bytes: event.record.bytes(bytes), tail }
-}
-
-pub(super) fn positions<T: AnyBitPattern>(reader: &Reader<T>) -> Vec<(usize, u64)> {
-    reader.shards().filter_map(|shard| Some((shard, reader.position(shard)?))).collect()
 }
 
 fn copied<const N: usize>(cpu: Option<usize>, snapshot: &Snapshot<AnyRecord<N>>, bytes: usize) -> Copied {

@@ -129,6 +129,79 @@ fn a_reader_that_holds_programs_back_by_tails_loses_its_place() {
     });
 }
 
+/// A merged reader holds records, and copies a tail when it delivers its record.
+#[test]
+fn programs_keep_the_tails_of_records_that_a_merged_reader_holds() {
+    require_bpf!();
+    on_one_cpu();
+    let pattern = pattern();
+    both(|object| {
+        let (ring, write) = (open(object), Runner::new(object, "write_one"));
+        let mut reader = ring.reader();
+        reader.require(FOREVER).unwrap();
+        let mut merged = reader.merged(|tailed| tailed.record.n);
+        let mut expect = 0;
+        for round in 0..50 {
+            let published = publish(&write, FIT / 4, LONG);
+            assert_eq!(published, FIT / 4, "round {round}");
+            assert!(merged.wait(FOREVER).unwrap());
+            // It has read them all, and delivers one.
+            let mut check = |event: Event<Item>, tail: &[u8]| {
+                assert!(tail == expected(&pattern, &event.record), "{event:?}");
+                assert_eq!(event.record.n, expect);
+                expect += 1;
+            };
+            let (event, tail) = merged.poll_with_tail().unwrap();
+            check(event, tail);
+            assert_eq!(merged.stats().held, published - 1);
+            let more = (0..).take_while(|_| publish(&write, 1, LONG) == 1).count() as u64;
+            assert!(published + more <= FIT, "{more} more");
+            for n in 1..published + more {
+                assert!(merged.wait(FOREVER).unwrap(), "record {n}");
+                let (event, tail) = merged.poll_with_tail().unwrap();
+                check(event, tail);
+            }
+            expect += 1; // the number of the one that was dropped
+            assert!(merged.poll_with_tail().is_none());
+        }
+        let stats = merged.stats();
+        assert_eq!((stats.read.lost(), stats.held, stats.read.full), (0, 0, 50), "{stats}");
+    });
+}
+
+#[test]
+fn a_required_merged_reader_gets_every_tail() {
+    require_bpf!();
+    everywhere();
+    let pattern = pattern();
+    both(|object| {
+        let ring = open(object);
+        written_by_all(object, || {
+            let mut reader = ring.reader_from(Start::Now).with_patience(FOREVER);
+            reader.require(FOREVER).unwrap();
+            until_held_back(&reader);
+            let mut merged = reader.merged(|tailed| tailed.record.n);
+            merged.for_each_with_tail(usize::MAX, |_, _| ());
+            let (before, mut read) = (merged.stats().read, 0);
+            while read < 20_000 {
+                assert!(merged.wait(FOREVER).unwrap());
+                merged.for_each_with_tail(usize::MAX, |event, tail| {
+                    assert!(tail == expected(&pattern, event.record), "{event:?}");
+                    read += 1;
+                });
+            }
+            let stats = merged.stats();
+            println!("{stats}");
+            assert!(merged.reader().is_required());
+            assert_eq!(
+                (stats.read.tail_lost, stats.read.lapped),
+                (before.tail_lost, before.lapped),
+                "{stats}"
+            );
+        });
+    });
+}
+
 /// The words of a shard by which programs know what was read: the newest ticket that ended, what was read, the mark.
 const WORDS: [usize; 3] = [20, 30, 31];
 
@@ -174,6 +247,15 @@ fn forged_words_cost_records_and_nothing_else() {
     });
 }
 
+/// Waits until programs of all CPUs have dropped a record for this reader.
+fn until_held_back(reader: &Reader<Tailed<Item>>) {
+    let held_back = |shard: &usize| reader.shard_stats(*shard).unwrap().full;
+    let before: Vec<_> = cpus().iter().map(held_back).collect();
+    while cpus().iter().zip(&before).any(|(shard, before)| held_back(shard) == *before) {
+        thread::yield_now();
+    }
+}
+
 /// Programs that interrupt each other on all CPUs, and readers that become required, read and leave: while one is
 /// required, it gets every record, with its tail.
 #[test]
@@ -189,12 +271,7 @@ fn a_required_reader_gets_every_tail() {
             while start.elapsed() < Duration::from_secs(3) || rounds.get() < 5 {
                 let mut reader = ring.reader_from(Start::Now).with_patience(FOREVER);
                 reader.require(FOREVER).unwrap();
-                // Programs of all CPUs have seen it.
-                let held_back = |shard: &usize| reader.shard_stats(*shard).unwrap().full;
-                let before: Vec<_> = cpus().iter().map(held_back).collect();
-                while cpus().iter().zip(&before).any(|(shard, before)| held_back(shard) == *before) {
-                    thread::yield_now();
-                }
+                until_held_back(&reader);
                 reader.for_each_with_tail(usize::MAX, |_, _| ());
                 let lost = reader.stats();
                 let mut next: Vec<_> =

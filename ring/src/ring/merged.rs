@@ -1,13 +1,14 @@
 //! Reads all shards of a ring in the order of their records' timestamps.
 
 use std::fmt;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use bytemuck::AnyBitPattern;
 
 use super::sweep::nanoseconds;
 use super::{Event, Reader};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::protocol::ring::{Found, Loss, Merge, OPEN, ReadStats, Shards, clock_fence};
 use crate::time::Clock;
 
@@ -46,7 +47,7 @@ use crate::time::Clock;
 /// read it, they make one: [`Clock::now`].) After its creation the reader allocates nothing, unless a ring with more shards replaces this one. It holds up to 128 records of each shard.
 /// Those that it still holds when it is dropped are not delivered. Another reader of the ring is not affected.
 pub struct Merged<T, F> {
-    reader: Reader<T>,
+    pub(super) reader: Reader<T>,
     merge: Merge<T>,
     /// The numbers of the shards, for [`Event::shard`]. Only resizable rings change, and theirs are in order.
     numbers: Box<[usize]>,
@@ -92,8 +93,8 @@ impl<T: AnyBitPattern> Shards<T> for Here<'_, T> {
     }
 
     #[inline]
-    fn read(&mut self, at: usize, room: &mut [T], f: impl FnMut(u64, &[T])) -> Found {
-        self.0.sweep.read_one(at, room, f)
+    fn read(&mut self, at: usize, held: Option<u64>, room: &mut [T], f: impl FnMut(u64, &[T])) -> Found {
+        self.0.sweep.read_one(at, held, room, f)
     }
 }
 
@@ -134,6 +135,33 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Merged<T, F> {
     pub fn with_clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
+    }
+
+    /// Waits until there are records to deliver, at most for `timeout`. Returns whether there are some.
+    ///
+    /// While the reader holds no records, it waits as [`Reader::wait`] does. It takes naps while it holds records whose turn
+    /// has not come: from 10 µs up to [`Reader::NAP`], so it is late by this at most.
+    ///
+    /// # Errors
+    /// As for [`Reader::wait`].
+    pub fn wait(&mut self, timeout: Duration) -> Result<bool> {
+        let end = Instant::now().checked_add(timeout);
+        let mut nap = Self::SETTLE;
+        loop {
+            if self.merge.is_ready() || self.round() {
+                return Ok(true);
+            }
+            let rest = end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
+            if rest.is_zero() {
+                return Ok(false);
+            }
+            if self.merge.held() == 0 {
+                self.reader.wait(rest)?;
+            } else {
+                thread::sleep(nap.min(rest));
+                nap = (2 * nap).min(Reader::<T>::NAP);
+            }
+        }
     }
 
     /// Returns the record with the earliest stamp, if there is one whose turn is certain.
@@ -214,18 +242,23 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Merged<T, F> {
         })
     }
 
-    /// Begins a round, in the next ring if this one was replaced and nothing of it is left to deliver.
+    /// Begins a round, in the next ring if this one was replaced and nothing of it is left to deliver. Returns whether there
+    /// is a record to deliver.
     #[inline(never)]
-    fn round(&mut self) {
+    fn round(&mut self) -> bool {
         let Self { reader, merge, stamp, clock, .. } = self;
         for _ in 0..Reader::<T>::RINGS {
             let now = clock.now();
             clock_fence();
             reader.sweep.begin_round(now, *clock);
-            if merge.round(&mut Here(reader), now, stamp) || !reader.follow() {
-                return;
+            if merge.round(&mut Here(reader), now, stamp) {
+                return true;
+            }
+            if !reader.follow() {
+                return false;
             }
         }
+        false
     }
 }
 

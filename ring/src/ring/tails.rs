@@ -3,7 +3,7 @@
 use bytemuck::{AnyBitPattern, NoUninit, Pod, Zeroable, cast_slice, cast_slice_mut};
 
 use super::sweep::{Drops, Sweep};
-use super::{Event, Reader, Ring, Writer};
+use super::{Event, Merged, Reader, Ring, Writer};
 use crate::abi::{Geometry, Kind, LINE, Tails};
 use crate::error::{Cause, Error, Result};
 use crate::protocol::ring::tails::{Area, NO_SPACE, TOO_LONG, TailsMut};
@@ -14,8 +14,8 @@ use crate::sync::latest;
 
 /// A record `T` with a tail, as it is in the slots of a ring that `MAPRING_RING_WITH_TAILS` declares.
 ///
-/// `Ring<Tailed<T>>` is such a ring. [`Reader::poll_with_tail`] and [`Reader::for_each_with_tail`] return records
-/// together with the bytes of their tails; the other functions of readers return records alone.
+/// `Ring<Tailed<T>>` is such a ring. [`Reader::poll_with_tail`] and [`Reader::for_each_with_tail`], and those of [`Merged`],
+/// return records together with the bytes of their tails; the other functions of readers return records alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, AnyBitPattern)]
 #[repr(C)]
 pub struct Tailed<T> {
@@ -161,19 +161,28 @@ impl<T: AnyBitPattern> Reader<Tailed<T>> {
     pub fn poll_with_tail(&mut self) -> Option<(Event<T>, &[u8])> {
         for _ in 0..Self::STEPS {
             let Event { shard, ticket, record } = self.poll()?;
-            let tails = self.tails.as_mut()?;
-            // Not the slice itself: the loop goes on without it.
-            let Some(len) = tails.read(shard, ticket, &record).map(<[u8]>::len) else {
-                tails.locate(&self.sweep);
-                continue;
-            };
-            return Some((
-                Event { shard, ticket, record: record.record },
-                &cast_slice(&self.tails.as_ref()?.tail)[..len],
-            ));
+            if let Some(len) = self.read_tail(shard, ticket, &record) {
+                return Some((Event { shard, ticket, record: record.record }, self.tail(len)));
+            }
         }
         self.stop_early();
         None
+    }
+
+    /// Copies the tail of a record that was just returned, and returns its length, or `None` if it was overwritten; counts
+    /// that.
+    #[inline]
+    fn read_tail(&mut self, shard: usize, ticket: u64, record: &Tailed<T>) -> Option<usize> {
+        let tails = self.tails.as_mut()?;
+        let len = tails.read(shard, ticket, record).map(<[u8]>::len);
+        tails.locate(&self.sweep);
+        len
+    }
+
+    /// The first bytes of the tail that was copied last.
+    #[inline]
+    fn tail(&self, len: usize) -> &[u8] {
+        self.tails.as_ref().map_or(&[], |tails| &cast_slice(&tails.tail)[..len])
     }
 
     /// Calls `f` with up to `limit` records and their tails, like [`for_each`](Self::for_each). Returns the number of
@@ -200,6 +209,39 @@ impl<T: AnyBitPattern> Reader<Tailed<T>> {
         });
         tails.locate(&self.sweep);
         self.tails = Some(tails);
+        whole
+    }
+}
+
+/// A tail is copied when its record is delivered, not when it is read. Programs that keep the oldest records for this reader
+/// keep the tails until then.
+impl<T: AnyBitPattern, F: FnMut(&Tailed<T>) -> u64> Merged<Tailed<T>, F> {
+    /// Returns the record with the earliest stamp and its tail, like [`poll`](Self::poll). A record whose tail was
+    /// overwritten is lost, as in [`Reader::poll_with_tail`].
+    #[inline]
+    pub fn poll_with_tail(&mut self) -> Option<(Event<T>, &[u8])> {
+        for _ in 0..Reader::<T>::STEPS {
+            let Event { shard, ticket, record } = self.poll()?;
+            if let Some(len) = self.reader.read_tail(shard, ticket, &record) {
+                return Some((Event { shard, ticket, record: record.record }, self.reader.tail(len)));
+            }
+        }
+        None
+    }
+
+    /// Calls `f` with up to `limit` records and their tails in order, like [`for_each`](Self::for_each). Returns the number
+    /// of calls. Records whose tails were overwritten count for the limit, too.
+    pub fn for_each_with_tail(&mut self, limit: usize, mut f: impl FnMut(Event<&T>, &[u8])) -> usize {
+        let Some(mut tails) = self.reader.tails.take() else { return 0 };
+        let mut whole = 0;
+        self.for_each(limit, |Event { shard, ticket, record }| {
+            if let Some(tail) = tails.read(shard, ticket, record) {
+                whole += 1;
+                f(Event { shard, ticket, record: &record.record }, tail);
+            }
+        });
+        tails.locate(&self.reader.sweep);
+        self.reader.tails = Some(tails);
         whole
     }
 }

@@ -13,9 +13,20 @@ impl<T: AnyBitPattern> Sweep<T> {
         self.shards.len()
     }
 
-    /// Reads records of the shard at `at` into `room`.
+    /// Reads records of the shard at `at` into `room`. `held` is the earliest of its tickets that were read before and not
+    /// delivered. Tails are read when their records are delivered, so programs must not overwrite those until then.
     #[inline]
-    pub(in crate::ring) fn read_one(&mut self, at: usize, room: &mut [T], f: impl FnMut(u64, &[T])) -> Found {
+    pub(in crate::ring) fn read_one(
+        &mut self,
+        at: usize,
+        held: Option<u64>,
+        room: &mut [T],
+        f: impl FnMut(u64, &[T]),
+    ) -> Found {
+        let has_tails = self.region.geometry().tails().is_some();
+        if has_tails && let Some(required) = &mut self.required {
+            required.has_read(at, held.unwrap_or(self.shards[at].cursor.next()));
+        }
         // All shards together take no more steps than a call may.
         let steps = self.steps.div_ceil(u32::try_from(self.shards.len()).unwrap_or(u32::MAX)).max(1);
         let Part { place, cursor, .. } = &mut self.shards[at];
@@ -35,7 +46,9 @@ impl<T: AnyBitPattern> Sweep<T> {
         }
         if passed {
             self.looks.found();
-            self.has_read(at);
+            if !has_tails {
+                self.has_read(at);
+            }
         }
         found
     }

@@ -43,8 +43,9 @@ pub trait Shards<T> {
     /// Whether records are written to this ring only: false once it is being replaced by another.
     fn in_use(&mut self) -> bool;
 
-    /// Reads records of shard `at` into `room`, with [`read`].
-    fn read(&mut self, at: usize, room: &mut [T], f: impl FnMut(u64, &[T])) -> Found;
+    /// Reads records of shard `at` into `room`, with [`read`]. `held` is the earliest of its tickets that were read before
+    /// and not delivered.
+    fn read(&mut self, at: usize, held: Option<u64>, room: &mut [T], f: impl FnMut(u64, &[T])) -> Found;
 }
 
 /// Reads records of a shard into `room`. Calls `f` with each run of records, whose tickets follow each other, and the
@@ -162,6 +163,11 @@ impl<T: AnyBitPattern> Merge<T> {
     /// Sets how long a record that is being written can hold back later ones.
     pub fn set_delay(&mut self, delay: u64) {
         self.delay = delay;
+    }
+
+    /// Whether there is a record that can be delivered in this round, as far as records are in order.
+    pub fn is_ready(&self) -> bool {
+        self.next < self.ordered
     }
 
     /// The records that were read and not delivered yet.
@@ -295,7 +301,8 @@ impl<T: AnyBitPattern> Merge<T> {
         records.copy_within(run.first..run.end, base);
         (run.first, run.end) = (base, base + run.end - run.first);
         let (before, room) = (run.end, run.end..base + (1 << *size));
-        let found = shards.read(at, &mut records[room], |first, records| {
+        let held = tickets[base..before].iter().copied().min(); // a few: it must read on
+        let found = shards.read(at, held, &mut records[room], |first, records| {
             let here = run.end..run.end + records.len();
             let places = stamps[here.clone()].iter_mut().zip(&mut tickets[here]);
             let mut ticket = first;
