@@ -64,7 +64,8 @@ pub struct Loss {
     pub tickets: Option<Range<u64>>,
     /// How many records.
     pub count: u64,
-    /// None was lost before this time. `None` if that is not known.
+    /// None was lost before this time. `None` if that is not known. The first entry of a reader with what programs dropped
+    /// is an exception: `since` is then when the latest spell of drops began, and the entry includes all earlier ones.
     pub since: Option<u64>,
     /// None was lost after this time. If programs don't store it, it is when the reader noticed, by the coarse clock: two
     /// ticks of the kernel later, 2 to 20 ms.

@@ -44,6 +44,8 @@ pub(crate) const FULL: usize = 3;
 /// `ShardMut::time_drop`.
 pub(crate) const DROPS_SINCE: usize = 6;
 pub(crate) const DROPS_UNTIL: usize = 7;
+/// Nanoseconds without a drop after which the next one begins a new spell.
+pub(crate) const SPELL: u64 = 1_000_000_000;
 /// The header's word with the gate of a resizable ring: see [`Gate`](crate::abi::Gate).
 pub const GATE: usize = 3;
 

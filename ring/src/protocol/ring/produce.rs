@@ -8,12 +8,9 @@ use bytemuck::NoUninit;
 
 use super::super::WordsMut;
 use super::super::words::{used, words_of};
-use super::{DROPPED, DROPS_SINCE, DROPS_UNTIL, HEAD, ShardMut};
+use super::{DROPPED, DROPS_SINCE, DROPS_UNTIL, HEAD, SPELL, ShardMut};
 use crate::abi::seq::{DISCARDED, TRIES, WALK, state};
 use crate::sync::{Ordering, fence, latest, now};
-
-/// Nanoseconds without a drop after which the next one begins a new spell.
-const SPELL: u64 = 1_000_000_000;
 
 /// A slot of a ring that is claimed for one record. No other writer writes it until it is committed or discarded.
 /// Dropping it discards it. If it is forgotten, its ticket never ends, as if its writer had died: readers skip it and

@@ -8,7 +8,9 @@ use bytemuck::AnyBitPattern;
 use super::Sweep;
 use super::sources::Slots;
 use crate::abi::Preamble;
-use crate::protocol::ring::{DROPPED, DROPS_SINCE, DROPS_UNTIL, FULL, Loss, LossCause, Place, ReadStats};
+use crate::protocol::ring::{
+    DROPPED, DROPS_SINCE, DROPS_UNTIL, FULL, Loss, LossCause, Place, ReadStats, SPELL,
+};
 use crate::sync::{latest, now};
 
 /// A count of drops in the ring, as far as it was reported as losses.
@@ -42,7 +44,11 @@ impl Drops {
         }
         let ([begun, last], end) = (spell()?, latest() + Self::AHEAD);
         let begun = (1..=end).contains(&begun).then_some(begun);
-        let since = begun.max(self.looked);
+        let since = match (self.looked, begun) {
+            // A drop between this look and the begin would be of an earlier spell, and a whole `SPELL` before the begin.
+            (Some(looked), Some(begun)) if begun.saturating_sub(looked) > SPELL => self.looked,
+            _ => begun.max(self.looked),
+        };
         let earliest = since.unwrap_or(1);
         let until = if (earliest..=end).contains(&last) { last } else { latest().max(earliest) };
         *self = Self { known, looked: Some(before) };
@@ -133,6 +139,12 @@ mod tests {
         let last = latest();
         let more = drops(&mut known, 7, [start - 20, last]).unwrap();
         assert_eq!((more.count, more.since, more.until), (2, Some(looked), last));
+        // A new spell within a second of the last look: exact. Later, there may have been another one before it.
+        for (looked, since) in [(last - SPELL, last), (last - SPELL - 1, last - SPELL - 1)] {
+            let mut known = Drops { known: 7, looked: Some(looked) };
+            let loss = drops(&mut known, 8, [last, last]).unwrap();
+            assert_eq!((loss.since, loss.until), (Some(since), last));
+        }
     }
 
     #[test]
