@@ -224,3 +224,30 @@ fn a_memfd_names_the_process_that_created_it() {
     let idle = reader.liveness().idle;
     assert!(idle <= Duration::from_nanos(now() - found));
 }
+
+#[test]
+fn a_reader_that_was_just_opened_finds_the_stamp_of_the_last_record() {
+    let ring = Ring::<u64>::create_memfd(8, 3).unwrap();
+    let last = || ring.reader().last_stamp(|stamp| *stamp);
+    assert_eq!(last(), None);
+    let writer = |shard| ring.writer(shard).unwrap();
+    push_all(&writer(0), 0..30);
+    push_all(&writer(2), [7]);
+    assert_eq!(last(), Some(29));
+    // Neither one that is being written, nor a discarded one.
+    let first = writer(0);
+    let mut held = first.reserve().unwrap();
+    held.write(&100);
+    drop(first.reserve().unwrap());
+    assert_eq!(last(), Some(29));
+    held.commit();
+    let mut reader = ring.reader();
+    let next = reader.poll().unwrap().ticket + 1;
+    assert_eq!(reader.last_stamp(|stamp| *stamp), Some(100));
+    assert_eq!(reader.poll().unwrap().ticket, next, "it reads on where it was");
+    // Slots that are not there are none.
+    let ring = Ring::<u64>::create_memfd(1, 1).unwrap();
+    assert_eq!(ring.reader().last_stamp(|stamp| *stamp), None);
+    ring.writer(0).unwrap().push(&5);
+    assert_eq!(ring.reader().last_stamp(|stamp| *stamp), Some(5));
+}

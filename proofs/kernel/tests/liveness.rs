@@ -5,6 +5,7 @@
 use std::fs::{Permissions, remove_file, set_permissions};
 use std::io::{BufRead, BufReader};
 use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -117,6 +118,23 @@ fn drops_are_reported_with_their_interval_for_each_sort_of_ring() {
     let tails = |name: &str| Ring::<Tailed<Rec>>::open(&map(object, name)).unwrap().reader();
     drops_have_an_interval(vec![tails("paths")], &program("paths"), 8, no_slot);
     drops_have_an_interval(vec![tails("spaces")], &program("spaces"), 2, no_tail);
+}
+
+#[test]
+fn a_new_reader_finds_the_stamp_of_the_last_record() {
+    require_bpf!();
+    on_cpu(cpus()[0]);
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<LivenessSkelBuilder>(&mut storage, fitted);
+    let narrow = map(skel.object(), "narrow");
+    let last = |fd| Ring::<Rec>::open(fd).unwrap().reader().last_stamp(|record| record.n);
+    let both = || [last(narrow.as_fd().try_clone_to_owned().unwrap()), last(read_only(&narrow))];
+    assert_eq!(both(), [None, None]);
+    let program = Runner::new(skel.object(), "write_narrow");
+    assert!(run(&program, false, 0));
+    assert_eq!(both(), [Some(1); 2]);
+    assert!(run(&program, true, 0), "one that nobody ends");
+    assert_eq!(both(), [Some(1); 2]);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use bytemuck::AnyBitPattern;
 pub use self::ahead::Unread;
 pub use self::run::{NoRecord, Room, Run};
 pub(super) use self::search::last_taken;
+pub use self::search::newest_record;
 
 use self::search::{later, oldest};
 use super::loss::{LossCause, Losses};

@@ -4,7 +4,7 @@ use bytemuck::AnyBitPattern;
 
 use super::sources::Slots;
 use super::{Part, Sweep};
-use crate::protocol::ring::{Found, Shard, read};
+use crate::protocol::ring::{Found, Shard, newest_record, read};
 use crate::time::Clock;
 
 impl<T: AnyBitPattern> Sweep<T> {
@@ -51,6 +51,20 @@ impl<T: AnyBitPattern> Sweep<T> {
             }
         }
         found
+    }
+
+    /// Calls `f` with the newest record of each shard. Moves no cursor.
+    pub(in crate::ring) fn for_each_newest(&mut self, mut f: impl FnMut(&T)) {
+        let Self { sources, shards, record, .. } = self;
+        for (at, Part { place, .. }) in shards.iter().enumerate() {
+            let found = match sources.of_mut(at) {
+                (Slots::Mapped(shared), _) => newest_record(&mut Shard::new(shared.words(), place), record),
+                (Slots::Lookup(window), shard) => newest_record(&mut window.of(shard, place), record),
+            };
+            if found.is_some() {
+                f(record);
+            }
+        }
     }
 
     /// Stores the time, before a round of reads. Of another clock than `CLOCK_MONOTONIC` it is not stored.

@@ -1,5 +1,7 @@
 //! Searches for the ends of what a shard contains: its oldest record, its last ticket, and a later one that has ended.
 
+use bytemuck::AnyBitPattern;
+
 use super::SlotSource;
 use crate::abi::seq::{PENDING, TRIES, WALK, after, state};
 use crate::sync::{Ordering, fence};
@@ -49,6 +51,18 @@ pub(in super::super) fn last_taken(look: &mut impl SlotSource, t: u64) -> Option
         from = later;
     }
     Some(from)
+}
+
+/// Copies the newest record to `out` and returns its ticket. Looks at the last few tickets, whose programs may still write
+/// them, or have discarded them.
+#[cold]
+pub fn newest_record<T: AnyBitPattern>(look: &mut impl SlotSource, out: &mut T) -> Option<u64> {
+    // A ring of one slot that is empty seems to end with the ticket before 0.
+    let (slots, last) = (look.slots(), last_taken(look, 0).filter(|last| *last != u64::MAX)?);
+    let back = u64::from(TRIES).min(slots.count() - 1).min(last);
+    (0..=back)
+        .map(|back| last - back)
+        .find(|&t| look.take::<T, true>(look.slot(t), slots.published(t), out).is_ok())
 }
 
 /// How far after `t` a ticket has ended, if one has. Checks the ticket of `head`, and the tickets to which producers
