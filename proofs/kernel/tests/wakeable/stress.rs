@@ -115,7 +115,9 @@ fn sleep_often<T: Numbered>(publish: &str, change: Option<u64>, stop: Option<&st
     });
     everywhere();
     let said = T::shared(object, LOOK) >> 32;
-    eprintln!("{next} records, {sleeps} sleeps, {changes} other bells, {said} times said how often to look");
+    eprintln!(
+        "explored {sleeps} sleeps, {next} records, {changes} other bells, {said} times said how often to look"
+    );
     assert!(stop.is_none() || said > 10, "programs did not stop: {said}");
     assert_eq!(change.is_some(), changes > 2, "{changes}");
     assert!(sleeps > 20, "the test did not meet its subject: {sleeps} sleeps, {next} records");
