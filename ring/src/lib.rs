@@ -19,15 +19,15 @@
 //! # Non-guarantees
 //!
 //! - Rings lose records when readers are slower than writers: writers overwrite the oldest, or drop the newest while a
-//!   reader is [required](Reader::require). Both are counted; [`Reader::take_losses`] says which and when.
+//!   reader is [required](Reader::require). The reader counts both; [`Reader::take_losses`] lists which and when.
 //! - Records of different shards (CPUs) have no order, except by timestamps in the records: [`Reader::merged`].
 //! - Any process or program that can write a region can forge records. Readers stay safe, but can't detect this.
-//! - Only rings wake readers that are declared as wakeable (`MAPRING_WAKEABLE_RING`, `MAPRING_KEEP_OLDEST_RING`, and both
-//!   with tails). Other readers look from time to time ([`Reader::wait`]).
+//! - Programs wake readers only of rings that are declared as wakeable (`MAPRING_WAKEABLE_RING`,
+//!   `MAPRING_KEEP_OLDEST_RING`, and both with tails). Other readers nap between two checks ([`Reader::wait`]).
 //!
 //! `docs/guarantees.md` in the repository explains why each guarantee holds.
 //!
-//! # Both sides
+//! # Example
 //!
 //! ```c
 //! #include <mapring/ring.bpf.h>

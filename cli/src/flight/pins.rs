@@ -1,7 +1,7 @@
 //! Where the pins of the recorder are, and the lock that its commands take.
 //!
 //! ```text
-//! flight/             may be entered by anybody, and is the lock
+//! flight/             any user may enter it; it is also the lock
 //!   new/              what a start has not finished
 //!   recording/        a finished start renames new/ to this
 //!     maps/sched …    readable by the group
@@ -124,7 +124,7 @@ impl Lock {
     }
 }
 
-/// Creates the directory and those above it, which anybody may pass through.
+/// Creates the directory and those above it, which any user may pass through.
 fn create(dir: &Path) -> Result<()> {
     let mut missing = Vec::new();
     let mut there = dir;

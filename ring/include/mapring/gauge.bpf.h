@@ -8,10 +8,10 @@
  *	mapring_gauge_set(&depths, index, depth);
  *	mapring_gauge_set_at(&depths, index, depth, ns); // for programs that have read bpf_ktime_get_ns()
  *
- * Values have 36 bits; larger ones count as 2^36 - 1. A call that raises neither the maximum nor lowers the minimum
- * only loads. No value is lost if a program interrupts or preempts this one on the same CPU, unless four do so
- * between a load and the compare-and-swap behind it. The preamble counts values that are not recorded: those, values
- * more than a second late, an index out of range, a CPU without a bank.
+ * Values have 36 bits; larger ones count as 2^36 - 1. A value between the current minimum and maximum costs only loads.
+ * No value is lost if a program interrupts or preempts this one on the same CPU, unless four do so between a load and
+ * the compare-and-swap behind it. The preamble counts values that are not recorded: these, values more than a second
+ * late, an index out of range, a CPU without a bank.
  */
 #ifndef MAPRING_GAUGE_BPF_H
 #define MAPRING_GAUGE_BPF_H

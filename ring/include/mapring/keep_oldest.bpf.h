@@ -15,8 +15,8 @@
  * It also wakes its readers, as a ring of wakeable.bpf.h does, and declares the same two maps beside it:
  * `orders__readers` and `orders__bells`.
  *
- * A program looks at the readers once in a lap at least, and each time that it finds the ring full. A required reader
- * that holds programs back for longer than its lease, because it died or is slow, loses its place: programs go on.
+ * A program checks the readers at least once in a lap, and each time that it finds the ring full. If a required reader
+ * holds programs back for longer than its lease, because it died or is slow, it is no longer required: programs go on.
  */
 #ifndef MAPRING_KEEP_OLDEST_BPF_H
 #define MAPRING_KEEP_OLDEST_BPF_H

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A ring that wakes readers which sleep. It is like ring.bpf.h, but the ends of a record name the ring:
+ * A ring whose programs wake sleeping readers. It is like ring.bpf.h, but commit and discard name the ring:
  *
  *	MAPRING_WAKEABLE_RING(events, struct event, 4096);	// slots per CPU
  *
@@ -11,14 +11,14 @@
  *	}
  *	mapring_output(&events, &ready);			// as for MAPRING_RING
  *
- * A program wakes a reader once for each time that it sleeps, not once for each record. It looks for readers that sleep
- * as often as their watermarks ask for (Reader::with_watermark), at every record if one has none: this costs a full
- * barrier, which takes as long as the rest. Any other record costs a few loads more than in an ordinary ring.
+ * A program wakes a reader once for each sleep, not once for each record. It checks for sleeping readers as often as
+ * their watermarks request (Reader::with_watermark), or at every record if a reader has none. A check costs a full
+ * barrier, as much as the rest of the record. Any other record costs a few loads more than in an ordinary ring.
  *
  * Besides `events` it declares the maps `events__readers` (which readers sleep, and until when) and `events__bells`
  * (a BPF ringbuf for each reader, by which programs wake it). The loader links the three (mapring::loader::initialize).
  *
- * keep_oldest.bpf.h and wakeable_tails.bpf.h have more sorts of wakeable rings.
+ * keep_oldest.bpf.h and wakeable_tails.bpf.h have more types of wakeable rings.
  */
 #ifndef MAPRING_WAKEABLE_BPF_H
 #define MAPRING_WAKEABLE_BPF_H

@@ -10,9 +10,9 @@
  *	MAPRING_KEEP_OLDEST_RING_WITH_TAILS(opens, struct open, 256, 4096, 1 << 20);
  *
  * It also keeps its oldest records, as a ring of keep_oldest.bpf.h does: while a reader is required, programs drop new records
- * rather than overwrite records *or tails* that this reader has not read. They look at the readers in each eighth of the area,
- * too. They drop nothing while its slowest required reader has a quarter of the area to read, of which it has four longest
- * tails at least; and they may once it has more.
+ * rather than overwrite records *or tails* that this reader has not read. They also check the readers in each eighth of the
+ * area. If the area holds at least four of the longest tails, they drop nothing while the slowest required reader has at most
+ * a quarter of the area to read. If it has more to read, they may drop records.
  */
 #ifndef MAPRING_WAKEABLE_TAILS_BPF_H
 #define MAPRING_WAKEABLE_TAILS_BPF_H

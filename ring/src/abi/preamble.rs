@@ -89,8 +89,8 @@ impl Preamble {
     /// ring with [`Tails`], 3 for a ring that wakes readers, 4 for one that also keeps its oldest records, both with the
     /// id of the map of its readers in the upper half; else 0.
     const SORT: usize = 13;
-    /// The word that is as [`SORT`](Self::SORT) of a ring that wakes readers or keeps its oldest records, in a ring with
-    /// tails that does, too.
+    /// In a ring with tails that also wakes readers or keeps its oldest records, this word is like
+    /// [`SORT`](Self::SORT) of such a ring without tails.
     const ALSO_WAKEABLE: usize = 15;
     const OF_CPU: u64 = 1;
     const WAKEABLE: u64 = 3;

@@ -47,7 +47,7 @@ pub fn initialize_map(source: impl Into<Source>) -> Result<()> {
 
 /// Links the maps of a wakeable ring that is declared as `events`, so that readers of the ring find the
 /// others: `events`, `events__readers` and `events__bells`, after [`initialize_map`] of the first two. [`initialize`]
-/// does this for a skeleton. Until then readers of the ring can't sleep, and look from time to time. Makes system
+/// does this for a skeleton. Until then readers of the ring can't sleep, and nap between two checks. Makes system
 /// calls.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! The readers of a ring that programs know: who they are, and how far behind.
+//! The readers of a ring that programs know: their processes, and how far they are behind.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub struct RingReader {
     pub alive: bool,
     /// Whether it sleeps now.
     pub asleep: bool,
-    /// If programs wait for it: its lease, and how far it is behind.
+    /// If it is required: its lease, and how far it is behind.
     pub required: Option<Behind>,
 }
 
@@ -41,8 +41,8 @@ pub struct Behind {
 }
 
 impl<T: AnyBitPattern> Ring<T> {
-    /// The readers that have a place in the ring, those of dead processes included: any that sleep, or are
-    /// [required](super::Reader::require). Readers without a place are not known. Makes system calls.
+    /// The readers that have a place in the ring, also those of dead processes: readers that sleep, or are
+    /// [required](super::Reader::require). Programs don't know other readers. Makes system calls.
     ///
     /// # Errors
     /// [`ErrorKind::NotWakeable`](crate::ErrorKind::NotWakeable) if the ring has no places; else why this process can't

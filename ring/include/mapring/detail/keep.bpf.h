@@ -52,7 +52,7 @@ static __always_inline int mapring__lease_ended(__u64 *word, __u64 lease)
 
 /*
  * The oldest ticket that a required reader has not read, or t, the next ticket to be claimed. A reader that has not read
- * `within` tickets before t holds programs back, and loses its place when its lease has ended.
+ * `within` tickets before t holds programs back. When its lease has ended, it is no longer required.
  */
 static __always_inline __u64 mapring__oldest(void *readers, __u64 t, __u64 within)
 {
@@ -79,8 +79,8 @@ static __always_inline __u64 mapring__oldest(void *readers, __u64 t, __u64 withi
 			continue; /* no reader is there: forged */
 		if (behind < within)
 			mapring__store(held + reader, 0);
-		/* Begins anew when programs find that the reader no longer holds them back: after it has read something,
-		 * the next claim is also one that looks here. */
+		/* The lease restarts when the reader has read something: the next claim then also looks here, and finds
+		 * that the reader no longer holds it back. */
 		else if (mapring__lease_ended(held + reader, mapring__load(leases + reader))) {
 			mapring__and(words + MAPRING__REQUIRED, ~bit);
 			continue;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The maps by which programs and the readers of a ring know of each other, and the ends of records that wake readers.
+ * The maps that programs and the readers of a ring share, and the commits and discards that wake readers.
  * wakeable.bpf.h, wakeable_tails.bpf.h and keep_oldest.bpf.h use it.
  */
 #ifndef MAPRING_READERS_BPF_H

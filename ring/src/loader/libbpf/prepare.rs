@@ -69,9 +69,9 @@ impl Prepare {
     ///
     /// # Errors
     /// [`ErrorKind::System`](crate::ErrorKind::System) without sysfs; [`ErrorKind::Shape`](crate::ErrorKind::Shape) if
-    /// a map would have more elements than maps can have; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for
-    /// an object compiled for x86 on another machine, and for programs that this kernel does not load; `Shape`, too, for a key
-    /// or value size that this kernel does not accept for arrays; [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange)
+    /// a map would have more elements than maps can have, or for a key or value size that this kernel does not accept for
+    /// arrays; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for an object compiled for x86 on another
+    /// machine, and for programs that this kernel does not load; [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange)
     /// for a node that does not exist.
     pub fn skeleton<'obj>(self, open: &mut impl OpenSkel<'obj>) -> Result<()> {
         self.object(open.open_object_mut())

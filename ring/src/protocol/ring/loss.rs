@@ -67,8 +67,8 @@ pub struct Loss {
     /// None was lost before this time. `None` if that is not known. The first entry of a reader with what programs dropped
     /// is an exception: `since` is then when the latest spell of drops began, and the entry includes all earlier ones.
     pub since: Option<u64>,
-    /// None was lost after this time. If programs don't store it, it is when the reader noticed, by the coarse clock: two
-    /// ticks of the kernel later, 2 to 20 ms.
+    /// None was lost after this time. For losses that only the reader sees, this is when it noticed them: the coarse clock
+    /// plus two ticks of the kernel, 2 to 20 ms.
     pub until: u64,
 }
 

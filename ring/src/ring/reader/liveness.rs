@@ -1,4 +1,4 @@
-//! Whether anybody still writes a ring: its loader, its programs, and how long a reader has found nothing.
+//! Liveness of a ring's writers: its loader, its programs, and how long a reader has found nothing.
 
 use std::fmt;
 use std::time::Duration;
@@ -19,12 +19,12 @@ pub struct Liveness {
     /// How long the reader has found no new record. Exact to the time between two sweeps of the reader: to a
     /// millisecond or two if it polls all the time.
     pub idle: Duration,
-    /// The process that initialized the ring; `None` if the ring does not say which.
+    /// The process that initialized the ring; `None` if the ring does not name it.
     pub loader: Option<Process>,
     /// Whether that process lives. True if procfs hides this. Pids of another PID namespace are not found.
     pub loader_lives: bool,
-    /// The loaded programs that can write the ring; empty for a memfd. The error says why they are not known: without
-    /// CAP_SYS_ADMIN the kernel does not tell.
+    /// The loaded programs that can write the ring; empty for a memfd. Otherwise why they are not known: the kernel lists
+    /// them only for processes with CAP_SYS_ADMIN.
     pub programs: Result<Vec<MapUser>>,
 }
 
@@ -63,9 +63,9 @@ impl fmt::Display for Liveness {
 }
 
 impl<T: AnyBitPattern> Reader<T> {
-    /// Whether anybody still writes the ring, for a reader that finds no records: how long this has been so, whether
-    /// the loader lives, and which programs that use the ring's maps are loaded and attached. Of a NUMA ring or a resizable
-    /// one, the programs use the map of maps. Makes many system calls; none of them waits.
+    /// For a reader that finds no records: how long it has found none, whether the loader lives, and which programs that
+    /// use the ring's maps are loaded and attached. In a NUMA ring or a resizable ring, programs use the map of maps.
+    /// Makes many system calls; none of them waits.
     pub fn liveness(&self) -> Liveness {
         let region = self.region();
         let loader = region.loader().ok().flatten();

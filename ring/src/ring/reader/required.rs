@@ -1,4 +1,4 @@
-//! Readers for which programs wait: they drop new records rather than overwrite what such a reader has not read.
+//! Required readers: programs drop new records rather than overwrite records that such a reader has not read.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,20 +10,20 @@ use crate::bpf::ReaderPlace;
 use crate::error::{Cause, Error, Result};
 
 impl<T: AnyBitPattern> Reader<T> {
-    /// Makes this a *required* reader: from now on programs do not overwrite records that it has not read. They drop new records
-    /// instead, and count them ([`ReadStats::full`](crate::ReadStats::full)). This holds for every record that is reserved
-    /// after this function has returned. A second call sets another lease. Up to 64 readers of a ring can be required or [wait](Self::wait); the slowest
-    /// required one sets the pace. Other readers hold no program back.
+    /// Makes this a *required* reader: from now on programs do not overwrite records that it has not read. They drop new
+    /// records instead, and count them ([`ReadStats::full`](crate::ReadStats::full)). This holds for every record that is
+    /// reserved after this function has returned. A second call sets another lease. Up to 64 readers of a ring can be
+    /// required or [wait](Self::wait). The slowest required one sets the pace. Other readers hold no program back.
     ///
-    /// Once it holds programs back for longer than `lease`, because its process died or is slow, programs go on without
+    /// If it holds programs back for longer than `lease`, because its process died or is slow, programs go on without
     /// it. [`take_error`](Self::take_error) then reports [`ErrorKind::LeaseEnded`](crate::ErrorKind::LeaseEnded), and
-    /// overwritten records count as lost, until this function is called again. A reader that finds no records for long
-    /// loses nothing: the lease runs only while the ring is full.
+    /// overwritten records count as lost, until this function is called again. The lease runs only while the ring is
+    /// full, so a reader that finds no records keeps it.
     ///
-    /// The reader tells programs how far it has read after each eighth of a lap, or of the area if all tails were the
-    /// longest, and when it moves to the next shard:
-    /// by one store, no system call. Records that a call has delivered count as read, whatever the caller does with
-    /// them. This function makes system calls.
+    /// The reader updates its position after each eighth of the ring, and at each change of shard. This takes one store.
+    /// In a ring with tails, it also does so after as many records as would fill an eighth of the area with the longest
+    /// tails. Records that a call has delivered count as read, whatever the caller does with them. This function makes
+    /// system calls.
     ///
     /// # Errors
     /// [`ErrorKind::NotKeepOldest`](crate::ErrorKind::NotKeepOldest) if the ring was not declared with
@@ -39,12 +39,12 @@ impl<T: AnyBitPattern> Reader<T> {
         Ok(())
     }
 
-    /// Whether programs wait for this reader. Loads one word of the map of the ring's readers: no system call.
+    /// Whether this reader is required. Loads one word of the map of the ring's readers: no system call.
     pub fn is_required(&self) -> bool {
         self.sweep.is_required()
     }
 
-    /// The reader's place among those that programs know. The first call takes one.
+    /// The reader's place among the readers that programs know. The first call takes one.
     pub(super) fn place(&mut self) -> Result<Arc<ReaderPlace>> {
         if let Some(place) = &self.place {
             return Ok(Arc::clone(place));

@@ -1,4 +1,4 @@
-//! A reader as a stream for tokio: it sleeps on its bell, or looks from time to time.
+//! A reader as a stream for tokio: it sleeps on its bell, or naps between two checks.
 
 use std::future::Future;
 use std::io;

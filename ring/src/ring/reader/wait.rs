@@ -1,4 +1,4 @@
-//! Waits for records: asleep until a program rings the reader's bell, or by looking from time to time.
+//! Waits for records: the reader sleeps until a program rings its bell, or naps between two checks.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::thread;
@@ -69,11 +69,12 @@ impl<T: AnyBitPattern> Reader<T> {
     /// apart from the machine's scheduler.
     pub const NAP: Duration = Waiting::LONG;
 
-    /// Makes [`wait`](Self::wait) return only when one shard has this number of unread records, or up to a quarter more, or
-    /// after `age` (1 s at most) if there are any: fewer wakeups, for readers that may be late. Programs that
-    /// publish fewer records within this time pay for no wakeup at all. They look for sleepers about four times within
+    /// Makes [`wait`](Self::wait) return only when one shard has this number of unread records, or up to a quarter
+    /// more, or after `age` (1 s at most) if there are any: fewer wakeups, for readers that may be late. Programs that
+    /// publish fewer records within this time never wake the reader. They check for sleepers about four times within
     /// `records`, which counts up to half of the slots of a shard.
-    /// A reader without a bell ignores both. One that has a bell gives it back, and takes another one when it next needs it.
+    /// A reader without a bell ignores both. A reader with a bell gives it back, and takes another one when it next
+    /// needs it.
     #[must_use]
     pub fn with_watermark(mut self, records: u64, age: Duration) -> Self {
         let most = self.region().geometry().capacity() as u64 / 2;
@@ -88,11 +89,10 @@ impl<T: AnyBitPattern> Reader<T> {
     /// [`drain`](Self::drain) can still find that programs discarded them.
     ///
     /// - A reader of a ring that was declared as wakeable sleeps until a program rings its
-    ///   [`bell`](Self::bell). Each wait costs a program one ring of the bell, whatever the number of records. To sleep
+    ///   [`bell`](Self::bell). Each wait costs a program one ring of the bell, whatever the number of records. A sleep
     ///   takes one system call.
-    /// - Any other reader looks from time to time. It naps for longer and longer between two looks, from 50 µs up to
-    ///   [`NAP`](Self::NAP): so it is late by this at most, and takes about one look, a few loads for each shard, in a
-    ///   millisecond.
+    /// - Any other reader checks for records, and naps between two checks: for 50 µs at first, and then longer, up to
+    ///   [`NAP`](Self::NAP). It is late by this at most. A check takes a few loads for each shard.
     ///
     /// While a record is being written, and later ones exist, it sleeps no longer than the reader's
     /// [patience](Self::with_patience). A resized ring counts as one with records.
@@ -140,8 +140,7 @@ impl<T: AnyBitPattern> Reader<T> {
     /// # Errors
     /// [`ErrorKind::NotWakeable`](crate::ErrorKind::NotWakeable) for a ring that was not declared wakeable,
     /// [`ErrorKind::NoPlace`](crate::ErrorKind::NoPlace) if 64 readers have a place already; else why this process has no
-    /// access. [`wait`](Self::wait) then looks from time to
-    /// time instead.
+    /// access. [`wait`](Self::wait) then naps between two checks instead.
     pub fn bell(&mut self) -> Result<BorrowedFd<'_>, &Error> {
         if self.waiting.bell.is_none() {
             let look = look(self.waiting.records);
@@ -151,10 +150,14 @@ impl<T: AnyBitPattern> Reader<T> {
     }
 
     /// Asks programs to ring the [`bell`](Self::bell), and then checks for records. `None` if there are some: read them
-    /// now. Otherwise, the caller may sleep for this time at most, and must then read or arm again. Makes no system
-    /// call if the ring is mapped, apart from the first call, and one after ten seconds in which no reader slept, which are as
-    /// those of [`bell`](Self::bell); and from one of 4096 calls while programs look more often than this reader needs, which
-    /// finds out who has died.
+    /// now. Otherwise, the caller may sleep for this time at most, and must then read or arm again.
+    ///
+    /// If the ring is mapped, it makes system calls only:
+    ///
+    /// - on the first call, as [`bell`](Self::bell) does;
+    /// - on the first call after ten seconds in which no reader slept, to make programs check for sleepers again. It also
+    ///   waits for an RCU grace period;
+    /// - on every 4096th call while programs check more often than this reader needs, to find readers that have died.
     #[must_use = "with `None` there are records to read, and maybe nobody rings"]
     pub fn arm(&mut self) -> Option<Duration> {
         let records = if self.bell().is_ok() { self.waiting.records } else { 1 };

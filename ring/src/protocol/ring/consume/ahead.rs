@@ -13,7 +13,7 @@ pub enum Unread {
     Held,
     /// A ticket has ended, or some have, but fewer than were asked for.
     Some,
-    /// As many tickets as were asked for have ended, up to a quarter more, or the steps pass a ticket that nobody will end.
+    /// As many tickets as were asked for have ended, up to a quarter more, or the steps pass a ticket that will never end.
     Many,
 }
 
