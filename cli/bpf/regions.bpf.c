@@ -78,7 +78,7 @@ struct {
 
 struct {
 	__uint(type, PERCPU_ARRAY);
-	__uint(max_entries, 2);
+	__uint(max_entries, 70); /* more than one batch of lookups */
 	__type(key, __u32);
 	__type(value, struct point);
 } t_each SEC(".maps");

@@ -185,13 +185,19 @@ impl Source {
                     ("no_tail_space", stats.no_tail),
                 ]);
             }
-            Values::Table { table, count, copies, read } => {
+            Values::Table { table: Some(table), count, copies, read } => {
                 read.clear();
-                for index in 0..*count {
-                    match table {
-                        Some(table) => push_cell(target, table.read(index).ok(), *copies, read),
-                        None => push_value(target, index, *copies, read)?,
-                    }
+                (0..*count).for_each(|index| push_cell(target, table.read(index).ok(), *copies, read));
+            }
+            Values::Table { table: None, count, read, .. } => {
+                read.clear();
+                if let Some(map) = &target.map {
+                    let (mut words, size, decode) = (Vec::new(), map.facts().value_size, target.decoder());
+                    map.read_run(0, *count, &mut words)?;
+                    let values = words.chunks(size.div_ceil(8).max(1));
+                    let bytes =
+                        values.map(|value| bytemuck::cast_slice(value).get(..size).unwrap_or_default());
+                    read.extend(bytes.map(|bytes| Some(decode(bytes))));
                 }
             }
         }
@@ -264,16 +270,4 @@ fn push_cell(target: &Target, cell: Option<Vec<Copied>>, copies: usize, read: &m
         read.push((copy.version > 0).then(|| target.decode(&copy.bytes)));
     }
     read.resize(end, None);
-}
-
-/// Adds the copies of an array's value.
-fn push_value(target: &Target, index: usize, copies: usize, read: &mut Vec<Option<Value>>) -> Result<()> {
-    let end = read.len() + copies;
-    if let Some(map) = &target.map {
-        let (mut words, size) = (Vec::new(), map.facts().value_size);
-        let copies = untyped::copies(map, size, index, &mut words)?;
-        read.extend(copies.map(|(_, bytes)| Some(target.decode(bytes))));
-    }
-    read.resize(end, None);
-    Ok(())
 }

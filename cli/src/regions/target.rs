@@ -154,7 +154,13 @@ impl Target {
 
     /// Decodes a record or value: by its type, or else as bytes.
     pub(crate) fn decode(&self, bytes: &[u8]) -> Value {
-        self.ty().map_or_else(|_| Value::bytes(bytes), |ty| value::decode(ty, bytes))
+        self.decoder()(bytes)
+    }
+
+    /// The same for many of them.
+    pub(crate) fn decoder(&self) -> impl Fn(&[u8]) -> Value {
+        let ty = self.ty().ok();
+        move |bytes| ty.map_or_else(|| Value::bytes(bytes), |ty| value::decode(ty, bytes))
     }
 
     /// The offset of the field of its records that is obviously the time, if there is one.

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use libbpf_rs::{MapCore, MapFlags};
+
 use super::loaded::Loaded;
 use super::nobody::as_nobody;
 use super::{Dir, Running, mapring, scrape, until_some, value};
@@ -11,6 +13,10 @@ fn every_kind_is_exported_by_its_types() {
     let Some(mut loaded) = Loaded::new() else { return };
     loaded.skel.maps.bss.pin(loaded.path("bss")).unwrap();
     loaded.fill(10);
+    let cpus = libbpf_rs::num_possible_cpus().unwrap();
+    let point = |cpu: u8| vec![100 + cpu, 0, 0, 0, 0, 0, 0, 0];
+    let last = (0..cpus).map(|cpu| point(cpu.try_into().unwrap_or(0))).collect::<Vec<_>>();
+    loaded.skel.maps.t_each.update_percpu(&69_u32.to_ne_bytes(), &last, MapFlags::ANY).unwrap();
     let names = [
         "t_events",
         "t_sized",
@@ -64,7 +70,10 @@ fn every_kind_is_exported_by_its_types() {
         assert_eq!(sum(&format!("mapring_{ring}_records_total{{")), records, "{text}");
     }
     // Each CPU has its own values.
-    assert_eq!((sum("mapring_t_each_x{"), sum("mapring_t_each_y{")), (1.0, -2.0), "{text}");
+    let of_last: f64 = last.iter().map(|point| f64::from(point[0])).sum();
+    assert_eq!((sum("mapring_t_each_x{"), sum("mapring_t_each_y{")), (1.0 + of_last, -2.0), "{text}");
+    let each = format!("mapring_t_each_x{{region=\"{}\",index=\"69\",cpu=\"0\"}}", loaded.path("t_each"));
+    assert_eq!(value(&text, &each), Some(100.0), "{text}");
     assert!(text.contains(",index=\"1\",cpu=\"0\"}"), "{text}");
 
     let dir = Dir::new();

@@ -48,7 +48,7 @@ fn ls_lists_every_kind_in_80_columns() {
         ("t_waits", "histograms", "u64", 4096, 1, "mapped"),
         ("t_keys", "top keys", "u64", 248, 64, "mapped"),
         ("t_settings", "array", "struct setting", 16, 4, "mapped"),
-        ("t_each", "per-CPU array", "struct point", 8, 2, "syscall"),
+        ("t_each", "per-CPU array", "struct point", 8, 70, "syscall"),
         (".data", "global data", ".data", 8, 1, "mapped"),
     ] {
         let map = of(name);

@@ -105,22 +105,32 @@ impl AnyMap {
     /// # Errors
     /// [`ReadError::Index`], [`ReadError::Lookup`].
     pub fn read(&self, index: usize, words: &mut Vec<u64>) -> Result<(), ReadError> {
+        self.read_run(index, 1, words)
+    }
+
+    /// The same of `count` values from `first` on. If the array is not mapped: one system call for up to 64 of them, or
+    /// one for each if the kernel has no batches of this array.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_run(&self, first: usize, count: usize, words: &mut Vec<u64>) -> Result<(), ReadError> {
         words.clear();
         let info = &self.map.info;
-        let (stride, count) = ((info.value_size as usize).div_ceil(8), info.max_entries as usize);
-        let Some(memory) = self.memory.as_ref().filter(|_| index < count) else {
-            let count = if self.memory.is_some() { count } else { 0 };
-            return Err(ReadError::Index { thing: "value", index, count });
+        let (stride, entries) = ((info.value_size as usize).div_ceil(8), info.max_entries as usize);
+        let is_within = first.checked_add(count).is_some_and(|end| end <= entries);
+        let Some(memory) = self.memory.as_ref().filter(|_| is_within) else {
+            let entries = if self.memory.is_some() { entries } else { 0 };
+            return Err(ReadError::Index { thing: "value", index: first.max(entries), count: entries });
         };
         match memory {
             Memory::Mapped(mapping) => {
-                let value = mapping.words().slice(index * stride, stride);
-                words.extend((0..stride).map(|at| value.load(at, Ordering::Relaxed)));
+                let values = mapping.words().slice(first * stride, count * stride);
+                words.extend((0..count * stride).map(|at| values.load(at, Ordering::Relaxed)));
                 fence(Ordering::Acquire);
             }
             Memory::Lookup(lookup, _) => {
-                words.resize(stride * lookup.cpus().map_or(1, <[_]>::len), 0);
-                lookup.run(index, 1, words)?;
+                words.resize(count * stride * lookup.cpus().map_or(1, <[_]>::len), 0);
+                lookup.run(first, count, words)?;
             }
         }
         Ok(())
