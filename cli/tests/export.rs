@@ -93,6 +93,37 @@ fn get(address: &str, page: &str, headers: &str) -> Option<(u16, String, Vec<u8>
     Some((status, head, answer[end + 4..].to_vec()))
 }
 
+/// A connection that stays, as that of Prometheus.
+struct Kept(TcpStream);
+
+impl Kept {
+    fn new(address: &str) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        Self(stream)
+    }
+
+    /// The head and the body of a page; the head is empty if the server has closed the connection.
+    fn get(&mut self, headers: &str) -> (String, String) {
+        let _ = write!(self.0, "GET /metrics HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
+        let (mut head, mut byte) = (Vec::new(), [0]);
+        while !head.ends_with(b"\r\n\r\n") {
+            match self.0.read(&mut byte) {
+                Ok(1) => head.push(byte[0]),
+                ended => {
+                    assert!(head.is_empty(), "{ended:?}");
+                    return (String::new(), String::new());
+                }
+            }
+        }
+        let head = String::from_utf8(head).unwrap();
+        let length = head.split("Content-Length: ").nth(1).unwrap().lines().next().unwrap();
+        let mut body = vec![0; length.parse().unwrap()];
+        self.0.read_exact(&mut body).unwrap();
+        (head, String::from_utf8(body).unwrap())
+    }
+}
+
 /// The values of a text scrape: each line's name with labels, and its number.
 fn value(text: &str, series: &str) -> Option<f64> {
     let line =

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::config::Metric;
+use super::page::Kept;
 use super::series::{Family, Kind, Labels, Number, name_of};
 use super::source::{Source, Values, number};
 use crate::regions::text::printable;
@@ -25,6 +26,7 @@ pub(super) struct Part {
     pub(super) scale: Option<f64>,
     /// Where each value is in the source's list.
     pub(super) series: Vec<(usize, Labels)>,
+    pub(super) kept: Kept,
 }
 
 /// Which of a source's values.
@@ -43,8 +45,8 @@ pub(super) enum What {
 const EXTREMES: [&str; 3] = ["min", "max", "last"];
 
 impl Families {
-    pub(super) fn iter(&self) -> impl Iterator<Item = &(Family, Vec<Part>)> {
-        self.list.iter()
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut (Family, Vec<Part>)> {
+        self.list.iter_mut()
     }
 
     /// Adds all values of a source, under names made of its map's. Adds to `notes` what is left out.
@@ -66,7 +68,9 @@ impl Families {
         };
         let mut add = |name: String, help: &str, kind, what, series| {
             let family = Family { name, help: help.to_owned(), kind, unit: String::new() };
-            if let Err(e) = self.add(family, Part { source: index, what, scale: None, series }) {
+            if let Err(e) =
+                self.add(family, Part { source: index, what, scale: None, series, kept: Kept::default() })
+            {
                 notes.push(format!("{}: left out: {e:#}", source.target.place));
             }
         };
@@ -162,7 +166,7 @@ impl Families {
             kind,
             unit: metric.unit.clone().unwrap_or_default(),
         };
-        self.add(family, Part { source: index, what, scale: metric.scale, series })
+        self.add(family, Part { source: index, what, scale: metric.scale, series, kept: Kept::default() })
     }
 
     /// Adds series to the family with this name, or a family.
@@ -218,7 +222,6 @@ fn series(
 /// The number at this place of a source's list, if it was written.
 pub(super) fn value_of(values: &Values, what: &What, at: usize) -> Option<Number> {
     match (values, what) {
-        (Values::Counters { read, .. }, _) => read.get(at).copied().map(Number::Unsigned),
         (Values::Gauges { read, .. }, _) => {
             let extremes = read.get(at / 3).copied().flatten()?;
             extremes.get(at % 3).copied().map(Number::Unsigned)

@@ -1,175 +1,240 @@
-//! A small HTTP/1.1 server for one page. A client that sends too much, reads too slowly or never ends is cut off.
+//! A small HTTP/1.1 server for one page, in one thread. A client that sends too much, reads too slowly or never ends is
+//! cut off. Between two requests a connection costs nothing: it stays open until another client needs its place.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::mpsc::{self, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
 use super::config::Limits;
+use super::page::Page;
 
-/// What a client wants. The reply is the page, or why there is none.
-pub(super) struct Ask {
-    /// The header `Accept`.
-    pub(super) accept: String,
-    pub(super) reply: SyncSender<Result<Body, String>>,
-}
-
-pub(super) struct Body {
-    pub(super) bytes: Vec<u8>,
-    pub(super) content_type: &'static str,
-}
+/// Writes the page over an earlier one, in a format that a client with this header `Accept` takes. Returns its content
+/// type, or why there is none.
+pub(super) type Write<'a> = dyn FnMut(&str, &mut Page) -> Result<&'static str, String> + 'a;
 
 /// The most headers of a request.
 const HEADERS: usize = 64;
-/// The pause after a connection that could not be accepted, such as without a free descriptor.
+/// How long an answered client may take to close, and the pause after a connection that could not be accepted, such as
+/// without a free descriptor.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves in threads of its own until the process ends; returns the address. Each request for the page goes to `ask`.
-pub(super) fn serve(listen: SocketAddr, limits: Limits, ask: SyncSender<Ask>) -> io::Result<SocketAddr> {
-    let listener = TcpListener::bind(listen)?;
-    let address = listener.local_addr()?;
-    let accept = move || {
-        // Each client holds a clone.
-        let clients = Arc::new(());
-        loop {
-            let Ok((mut stream, _)) = listener.accept() else {
-                thread::sleep(PAUSE);
-                continue;
-            };
-            if Arc::strong_count(&clients) > limits.clients {
-                // It fits in the empty buffer of the socket.
-                let _ = stream.set_nonblocking(true);
-                let _ = stream.write_all(&head(503, "text/plain", 0));
-                continue;
-            }
-            let (ask, place) = (ask.clone(), clients.clone());
-            let client = move || {
-                let mut client = Client { stream, end: Instant::now() + limits.time };
-                // It has gone, or was too slow.
-                let _ = client.serve(&limits, &ask);
-                drop(place);
-            };
-            // Without a thread the connection is closed.
-            let _ = thread::Builder::new().name("mapring-client".to_owned()).spawn(client);
+pub(super) struct Server {
+    listener: TcpListener,
+    limits: Limits,
+    clients: Vec<Client>,
+    /// The last page, for the next one.
+    spare: Page,
+}
+
+impl Server {
+    pub(super) fn new(listen: SocketAddr, limits: Limits) -> io::Result<Self> {
+        let listener = TcpListener::bind(listen)?;
+        listener.set_nonblocking(true)?;
+        Ok(Self { listener, limits, clients: Vec::new(), spare: Page::default() })
+    }
+
+    pub(super) fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Waits until clients send or take something, a signal arrives, or for this time; serves these clients.
+    pub(super) fn serve(&mut self, timeout: Duration, write: &mut Write<'_>) -> io::Result<()> {
+        let first = self.clients.iter().filter_map(|client| client.end).min();
+        let timeout = first.map_or(timeout, |end| timeout.min(end.saturating_duration_since(Instant::now())));
+        let timeout = Timespec::try_from(timeout).map_err(io::Error::other)?;
+        let of_clients = self.clients.iter().map(|client| PollFd::new(&client.stream, client.awaits()));
+        let mut fds: Vec<_> = of_clients.chain([PollFd::new(&self.listener, PollFlags::IN)]).collect();
+        match poll(&mut fds, Some(&timeout)) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok(()),
+            Err(e) => return Err(e.into()),
         }
-    };
-    thread::Builder::new().name("mapring-http".to_owned()).spawn(accept)?;
-    Ok(address)
+        let ready: Vec<_> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        let mut of_clients = ready.iter();
+        let now = Instant::now();
+        let mut turn = Turn { now, limits: &self.limits, spare: &mut self.spare, write };
+        self.clients.retain_mut(|client| {
+            let is_ready = of_clients.next() == Some(&true);
+            let is_late = client.end.is_some_and(|end| end <= now);
+            // An error means that it has gone.
+            !is_late && (!is_ready || client.serve(&mut turn).unwrap_or(false))
+        });
+        if ready.last() == Some(&true) {
+            self.accept(now);
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self, now: Instant) {
+        let accepted = self.listener.accept().and_then(|(stream, _)| {
+            stream.set_nonblocking(true)?;
+            stream.set_nodelay(true)?;
+            Ok(stream)
+        });
+        let Ok(mut stream) = accepted else { return thread::sleep(PAUSE) };
+        if self.clients.len() >= self.limits.clients {
+            match self.clients.iter().position(|client| client.end.is_none()) {
+                Some(idle) => drop(self.clients.remove(idle)),
+                // It fits in the empty buffer of the socket.
+                None => return drop(stream.write_all(&head(503, "text/plain", 0, true))),
+            }
+        }
+        self.clients.push(Client {
+            stream,
+            end: Some(now + self.limits.time),
+            does: Does::Ask,
+            request: Vec::new(),
+            head: Vec::new(),
+            body: Page::default(),
+            length: 0,
+            sent: 0,
+        });
+    }
+}
+
+/// What clients need that are served.
+struct Turn<'a, 'w> {
+    now: Instant,
+    limits: &'a Limits,
+    spare: &'a mut Page,
+    write: &'a mut Write<'w>,
 }
 
 struct Client {
     stream: TcpStream,
-    /// When it is cut off.
-    end: Instant,
+    /// When it is cut off; `None` between two requests.
+    end: Option<Instant>,
+    does: Does,
+    request: Vec<u8>,
+    /// The answer, how many bytes of it the client gets, and how many it has.
+    head: Vec<u8>,
+    body: Page,
+    length: usize,
+    sent: usize,
+}
+
+/// What is awaited of a client.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Does {
+    Ask,
+    Take {
+        last: bool,
+    },
+    /// It has the last answer. The kernel drops it if a connection is closed with unread bytes.
+    Close,
 }
 
 impl Client {
-    fn serve(&mut self, limits: &Limits, ask: &SyncSender<Ask>) -> io::Result<()> {
-        let (method, accept) = match self.request(limits.request)? {
-            Ok(request) => request,
-            Err((status, why)) => return self.refuse(status, why),
+    fn awaits(&self) -> PollFlags {
+        if matches!(self.does, Does::Take { .. }) { PollFlags::OUT } else { PollFlags::IN }
+    }
+
+    /// Goes on with a client that is ready; returns whether it stays.
+    fn serve(&mut self, turn: &mut Turn<'_, '_>) -> io::Result<bool> {
+        let done = match self.does {
+            Does::Ask => self.read(turn),
+            Does::Take { last } => self.send(turn, last),
+            Does::Close => self.stream.read(&mut [0; 4096]).map(|count| count > 0),
         };
-        let (reply, replied) = mpsc::sync_channel(1);
-        let left = self.left()?;
-        if ask.try_send(Ask { accept, reply }).is_err() {
-            return self.refuse(503, "too many requests");
-        }
-        match replied.recv_timeout(left) {
-            Ok(Ok(Body { bytes, content_type })) => {
-                self.write(&head(200, content_type, bytes.len()))?;
-                if method == "GET" {
-                    self.write(&bytes)?;
-                }
-                self.stream.shutdown(Shutdown::Write)
-            }
-            Ok(Err(why)) => self.refuse(500, &why),
-            Err(_) => self.refuse(503, "no answer in time"),
+        match done {
+            Err(e) if [io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted].contains(&e.kind()) => Ok(true),
+            done => done,
         }
     }
 
-    /// Reads a request.
-    fn request(&mut self, most: usize) -> io::Result<Wanted> {
-        let mut bytes = Vec::new();
-        loop {
-            let from = bytes.len();
-            bytes.resize(most.min(from + 1024), 0);
-            if bytes.len() == from {
-                return Ok(Err((431, "the request is too long")));
-            }
-            self.stream.set_read_timeout(Some(self.left()?))?;
-            let count = self.stream.read(&mut bytes[from..])?;
-            bytes.truncate(from + count);
-            let mut headers = [httparse::EMPTY_HEADER; HEADERS];
-            let mut request = httparse::Request::new(&mut headers);
-            match request.parse(&bytes) {
-                Ok(httparse::Status::Complete(_)) => return Ok(wanted(&request)),
-                Ok(httparse::Status::Partial) if count == 0 => {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-                Ok(httparse::Status::Partial) => {}
-                Err(httparse::Error::TooManyHeaders) => return Ok(Err((431, "too many headers"))),
-                Err(_) => return Ok(Err((400, "not a request of HTTP/1.1"))),
-            }
-        }
+    /// Reads more of a request, and answers it if it is whole.
+    fn read(&mut self, turn: &mut Turn<'_, '_>) -> io::Result<bool> {
+        let mut bytes = [0; 4096];
+        let count = self.stream.read(&mut bytes)?;
+        self.end.get_or_insert(turn.now + turn.limits.time);
+        self.request.extend_from_slice(&bytes[..count]);
+        let mut headers = [httparse::EMPTY_HEADER; HEADERS];
+        let mut request = httparse::Request::new(&mut headers);
+        let parsed = match request.parse(&self.request) {
+            _ if self.request.len() > turn.limits.request => Err((431, "the request is too long".to_owned())),
+            Ok(httparse::Status::Partial) => return Ok(count > 0),
+            Ok(httparse::Status::Complete(length)) => wanted(&request).map(|accept| (length, accept)),
+            Err(httparse::Error::TooManyHeaders) => Err((431, "too many headers".to_owned())),
+            Err(_) => Err((400, "not a request of HTTP/1.1".to_owned())),
+        };
+        let answer = parsed.and_then(|(length, accept)| {
+            self.body = std::mem::take(turn.spare);
+            let content_type = (turn.write)(&accept, &mut self.body).map_err(|why| (500, why))?;
+            // A client that sends more before it has the answer gets no other one.
+            Ok((200, is_last(&request) || length < self.request.len(), content_type))
+        });
+        let (status, last, content_type) = answer.unwrap_or_else(|(status, why)| {
+            self.body = Page::from(format!("{why}\n"));
+            (status, true, "text/plain; charset=utf-8")
+        });
+        let length = self.body.bytes().len();
+        self.head = head(status, content_type, length, last);
+        self.length = self.head.len() + if request.method == Some("HEAD") { 0 } else { length };
+        self.sent = 0;
+        self.does = Does::Take { last };
+        self.send(turn, last)
     }
 
-    fn refuse(&mut self, status: u16, why: &str) -> io::Result<()> {
-        let text = format!("{why}\n");
-        self.write(&head(status, "text/plain; charset=utf-8", text.len()))?;
-        self.write(text.as_bytes())?;
-        self.stream.shutdown(Shutdown::Write)?;
-        // The kernel drops the answer if it closes a connection with unread bytes.
-        let mut rest = [0; 4096];
-        for _ in 0..16 {
-            self.stream.set_read_timeout(Some(self.left()?.min(PAUSE)))?;
-            if self.stream.read(&mut rest)? == 0 {
-                break;
+    fn send(&mut self, turn: &mut Turn<'_, '_>, last: bool) -> io::Result<bool> {
+        while self.sent < self.length {
+            let (head, body) = (self.head.len().min(self.sent), self.sent.saturating_sub(self.head.len()));
+            let end = self.length - self.head.len();
+            let rest = [IoSlice::new(&self.head[head..]), IoSlice::new(&self.body.bytes()[body..end])];
+            match self.stream.write_vectored(&rest)? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                count => self.sent += count,
             }
         }
-        Ok(())
-    }
-
-    fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            self.stream.set_write_timeout(Some(self.left()?))?;
-            match self.stream.write(bytes) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => bytes = &bytes[count..],
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
+        let page = std::mem::take(&mut self.body);
+        if page.number() >= turn.spare.number() {
+            *turn.spare = page;
         }
-        Ok(())
-    }
-
-    /// The time that the client still has.
-    fn left(&self) -> io::Result<Duration> {
-        let left = self.end.saturating_duration_since(Instant::now());
-        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+        self.request.clear();
+        if last {
+            self.stream.shutdown(Shutdown::Write)?;
+            self.end = self.end.map(|end| end.min(turn.now + PAUSE));
+            self.does = Does::Close;
+        } else {
+            self.end = None;
+            self.does = Does::Ask;
+        }
+        Ok(true)
     }
 }
 
-/// The method of a request and its header `Accept`, or the status that refuses it and why.
-type Wanted = Result<(String, String), (u16, &'static str)>;
-
-fn wanted(request: &httparse::Request<'_, '_>) -> Wanted {
+/// The header `Accept` of a request for the page, or the status that refuses it and why.
+fn wanted(request: &httparse::Request<'_, '_>) -> Result<String, (u16, String)> {
     let (method, path) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
     if !["GET", "HEAD"].contains(&method) {
-        return Err((405, "only GET and HEAD"));
+        return Err((405, "only GET and HEAD".to_owned()));
     }
     if path.split('?').next() != Some("/metrics") {
-        return Err((404, "the values are at /metrics"));
+        return Err((404, "the values are at /metrics".to_owned()));
     }
-    let accept: Vec<_> = (request.headers.iter())
-        .filter(|header| header.name.eq_ignore_ascii_case("accept"))
-        .map(|header| String::from_utf8_lossy(header.value))
-        .collect();
-    Ok((method.to_owned(), accept.join(",")))
+    let accept: Vec<_> = values(request, "accept").map(String::from_utf8_lossy).collect();
+    Ok(accept.join(","))
 }
 
-fn head(status: u16, content_type: &str, length: usize) -> Vec<u8> {
+/// Whether the connection ends after this request.
+fn is_last(request: &httparse::Request<'_, '_>) -> bool {
+    let has_body =
+        ["content-length", "transfer-encoding"].iter().any(|name| values(request, name).next().is_some());
+    let closes = |value: &[u8]| value.to_ascii_lowercase().windows(5).any(|word| word == b"close");
+    request.version != Some(1) || has_body || values(request, "connection").any(closes)
+}
+
+/// The values of the headers with this name.
+fn values<'a>(request: &'a httparse::Request<'_, '_>, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    (request.headers.iter())
+        .filter(move |header| header.name.eq_ignore_ascii_case(name))
+        .map(|header| header.value)
+}
+
+fn head(status: u16, content_type: &str, length: usize, last: bool) -> Vec<u8> {
     let reason = match status {
         200 => "OK",
         400 => "Bad Request",
@@ -180,8 +245,9 @@ fn head(status: u16, content_type: &str, length: usize) -> Vec<u8> {
         _ => "Service Unavailable",
     };
     let allow = if status == 405 { "Allow: GET, HEAD\r\n" } else { "" };
+    let close = if last { "Connection: close\r\n" } else { "" };
     format!(
-        "HTTP/1.1 {status} {reason}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n{allow}Connection: close\r\n\r\n"
+        "HTTP/1.1 {status} {reason}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n{allow}{close}\r\n"
     )
     .into_bytes()
 }

@@ -7,6 +7,7 @@ mod jetstream;
 mod nats;
 mod otlp;
 mod otlp_proto;
+mod page;
 mod prom_proto;
 mod prometheus;
 mod published;

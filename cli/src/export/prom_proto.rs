@@ -3,21 +3,10 @@
 
 use mapring::Histogram;
 use prost::Message;
+use prost::encoding::{int32, message, string};
 
+use super::page::{Kept, Page, Paged, Space};
 use super::series::{self, Exponential, Labels, Number, Sink, classic};
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct MetricFamily {
-    #[prost(string, optional, tag = "1")]
-    pub(super) name: Option<String>,
-    #[prost(string, optional, tag = "2")]
-    pub(super) help: Option<String>,
-    /// 0 counter, 1 gauge, 4 histogram.
-    #[prost(int32, optional, tag = "3")]
-    pub(super) r#type: Option<i32>,
-    #[prost(message, repeated, tag = "4")]
-    pub(super) metric: Vec<Metric>,
-}
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Metric {
@@ -84,54 +73,92 @@ pub(super) struct BucketSpan {
 }
 
 /// Writes families one after the other, each with its length before it.
-pub(super) struct Protobuf {
-    out: Vec<u8>,
-    /// Families after this number of bytes are not written.
-    limit: usize,
-    family: MetricFamily,
+pub(super) struct Protobuf<'a> {
+    page: &'a mut Page,
+    /// Where the family begins, and where its metrics do.
+    from: usize,
+    metrics: usize,
+    is_counter: bool,
+    message: Vec<u8>,
 }
 
-impl Protobuf {
-    pub(super) fn new(out: Vec<u8>, limit: usize) -> Self {
-        Self { out, limit, family: MetricFamily::default() }
+/// The number of the field `metric` in `MetricFamily`.
+const METRIC: u32 = 4;
+/// The bytes of a family's length, however small it is: as many as readers take.
+const LENGTH: usize = 5;
+
+impl<'a> Protobuf<'a> {
+    pub(super) fn new(page: &'a mut Page) -> Self {
+        Self { page, from: 0, metrics: 0, is_counter: false, message: Vec::new() }
     }
 
-    pub(super) fn finish(mut self) -> Vec<u8> {
-        self.write();
-        self.out
+    /// Ends the last family. One without metrics is left out.
+    pub(super) fn end(&mut self) {
+        if self.page.len() == self.metrics {
+            return self.page.cut(self.from);
+        }
+        let length = self.page.len() - self.from - LENGTH;
+        let digits = |at: usize| (length >> (7 * at)).to_le_bytes()[0] & 0x7f;
+        let length = std::array::from_fn(|at| digits(at) | if at + 1 < LENGTH { 0x80 } else { 0 });
+        self.page.put_at(self.from, &length as &[u8; LENGTH]);
     }
 
-    fn write(&mut self) {
-        if !self.family.metric.is_empty() && self.out.len() <= self.limit {
-            // A vector has room for any message.
-            let _ = self.family.encode_length_delimited(&mut self.out);
+    fn metric(&mut self, metric: &Metric) {
+        if !self.page.is_full() {
+            self.message.clear();
+            message::encode(METRIC, metric, &mut self.message);
+            self.page.put(&self.message);
         }
     }
 }
 
-impl Sink for Protobuf {
+impl Paged for Protobuf<'_> {
+    const AFTER: usize = 0;
+
+    fn page(&mut self) -> &mut Page {
+        self.page
+    }
+
+    fn written(number: Number, space: &mut Space) -> &[u8] {
+        space.bytes.clear();
+        space.bytes.extend_from_slice(&number.to_f64().to_le_bytes());
+        &space.bytes
+    }
+}
+
+impl Sink for Protobuf<'_> {
     fn family(&mut self, family: &series::Family) {
-        self.write();
-        self.family.name = Some(family.name.clone());
-        self.family.help = Some(family.help.clone());
-        self.family.r#type = Some(match family.kind {
+        self.end();
+        let kind = match family.kind {
             series::Kind::Counter => 0,
             series::Kind::Gauge => 1,
             series::Kind::Histogram => 4,
-        });
-        self.family.metric.clear();
+        };
+        self.is_counter = family.kind == series::Kind::Counter;
+        self.message.clear();
+        string::encode(1, &family.name, &mut self.message);
+        string::encode(2, &family.help, &mut self.message);
+        int32::encode(3, &kind, &mut self.message);
+        self.from = self.page.len();
+        self.page.put(&[0; LENGTH]);
+        self.page.put(&self.message);
+        self.metrics = self.page.len();
     }
 
     fn number(&mut self, labels: &Labels, number: Number) {
         let value = Some(Value { value: Some(number.to_f64()) });
         let mut metric = Metric { label: pairs(labels), ..Metric::default() };
-        *if self.family.r#type == Some(0) { &mut metric.counter } else { &mut metric.gauge } = value;
-        self.family.metric.push(metric);
+        *if self.is_counter { &mut metric.counter } else { &mut metric.gauge } = value;
+        self.metric(&metric);
     }
 
     fn histogram(&mut self, labels: &Labels, histogram: &Histogram, scale: f64) {
         let histogram = Some(native(histogram, scale));
-        self.family.metric.push(Metric { label: pairs(labels), histogram, ..Metric::default() });
+        self.metric(&Metric { label: pairs(labels), histogram, ..Metric::default() });
+    }
+
+    fn numbers(&mut self, series: &[(usize, Labels)], kept: &mut Kept, of: impl Fn(usize) -> Option<Number>) {
+        kept.write(self, series, of);
     }
 }
 

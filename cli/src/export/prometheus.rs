@@ -2,13 +2,13 @@
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
 use super::What;
-use super::http::{self, Body};
+use super::http::Server;
+use super::page::{Format, Page};
 use super::prom_proto::Protobuf;
 use super::sample::Sampler;
 use super::text::Text;
@@ -30,56 +30,44 @@ pub(crate) struct Args {
 
 /// The time between two looks at pins.
 const LOOK: Duration = Duration::from_secs(2);
-/// The longest time until Ctrl-C is noticed.
-const STEP: Duration = Duration::from_millis(100);
-
-/// The formats, from the least to the most preferred where a client takes several alike.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Format {
-    Text,
-    OpenMetrics,
-    Protobuf,
-}
 
 pub(super) fn run(args: &Args) -> Result<()> {
     let mut sampler = args.what.sampler()?;
     let limits = sampler.config.limits;
     if args.once {
         sampler.read();
-        let body = written(&sampler, Format::Text, 0, usize::MAX).unwrap_or_default();
+        let mut page = Page::default();
+        page.begin(1, Format::Text, usize::MAX);
+        write(&mut sampler, &mut page);
         let mut out = io::stdout().lock();
-        out.write_all(&body)?;
+        out.write_all(page.bytes())?;
         return Ok(out.flush()?);
     }
     let interrupted = Interrupted::new()?;
-    let (ask, asked) = mpsc::sync_channel(limits.clients);
-    let address =
-        http::serve(args.listen, limits, ask).with_context(|| format!("--listen {}", args.listen))?;
+    let listen = || format!("--listen {}", args.listen);
+    let mut server = Server::new(args.listen, limits).with_context(listen)?;
+    let address = server.address()?;
     output::note(format_args!("mapring: {} regions at http://{address}/metrics", sampler.regions()));
     if !address.ip().is_loopback() {
         output::note(
             "mapring: every host that reaches this address can read the values: there is no password",
         );
     }
-    let (mut looked, mut size) = (Instant::now(), 0);
+    let (mut looked, mut number) = (Instant::now(), 0);
     while !interrupted.is_set() {
-        match asked.recv_timeout(STEP) {
-            Ok(http::Ask { accept, reply }) => {
-                sampler.read();
-                let format = chosen(&accept);
-                let body = written(&sampler, format, size, limits.response);
-                size = body.as_ref().map_or(size, Vec::len);
-                let body = body.map(|bytes| Body { bytes, content_type: format.content_type() });
-                let _ = reply.send(body.ok_or_else(|| {
-                    let why = format!("the values have more than {} bytes", limits.response);
-                    eprintln!("mapring: {why}: name fewer regions, or raise `response` in [limits]");
-                    why
-                }));
+        server.serve(LOOK.saturating_sub(looked.elapsed()), &mut |accept, page| {
+            sampler.read();
+            number += 1;
+            let format = chosen(accept);
+            page.begin(number, format, limits.response);
+            if write(&mut sampler, page) {
+                return Ok(format.content_type());
             }
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => anyhow::bail!("the server has ended"),
-        }
-        if looked.elapsed() > LOOK {
+            let why = format!("the values have more than {} bytes", limits.response);
+            eprintln!("mapring: {why}: name fewer regions, or raise `response` in [limits]");
+            Err(why)
+        })?;
+        if looked.elapsed() >= LOOK {
             looked = Instant::now();
             sampler.look();
         }
@@ -87,22 +75,21 @@ pub(super) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// A scrape in this format; `None` if it is longer than the limit, without writing much more. The last one had about `size` bytes.
-fn written(sampler: &Sampler, format: Format, size: usize, limit: usize) -> Option<Vec<u8>> {
-    let out = Vec::with_capacity(size + size / 8);
-    let bytes = match format {
+/// Writes a scrape in the format of the page; returns false if it is longer than the limit.
+fn write(sampler: &mut Sampler, page: &mut Page) -> bool {
+    match page.format() {
         Format::Protobuf => {
-            let mut sink = Protobuf::new(out, limit);
+            let mut sink = Protobuf::new(page);
             sampler.emit(&mut sink);
-            sink.finish()
+            sink.end();
         }
         text => {
-            let mut sink = Text::new(out, limit, text == Format::OpenMetrics);
+            let mut sink = Text::new(page, text == Format::OpenMetrics);
             sampler.emit(&mut sink);
-            sink.finish()
+            sink.end();
         }
-    };
-    (bytes.len() <= limit).then_some(bytes)
+    }
+    page.end()
 }
 
 impl Format {
@@ -117,8 +104,7 @@ impl Format {
     }
 
     /// The format of a media type with its parameters.
-    fn of(media: &str, parameters: &[(String, String)]) -> Option<Self> {
-        let is = |name: &str, value: &str| parameters.iter().any(|(n, v)| n == name && v == value);
+    fn of(media: &str, is: impl Fn(&str, &str) -> bool) -> Option<Self> {
         match media {
             "application/vnd.google.protobuf"
                 if is("proto", "io.prometheus.client.metricfamily") && is("encoding", "delimited") =>
@@ -138,13 +124,15 @@ fn chosen(accept: &str) -> Format {
     for media in accept.to_ascii_lowercase().split(',') {
         let mut parts = media.split(';').map(str::trim);
         let name = parts.next().unwrap_or_default();
-        let parameters: Vec<_> = parts
-            .filter_map(|part| part.split_once('='))
-            .map(|(name, value)| (name.trim().to_owned(), value.trim().trim_matches('"').to_owned()))
-            .collect();
-        let q = parameters.iter().find(|(name, _)| name == "q");
-        let q: f64 = q.map_or(1.0, |(_, q)| q.parse().unwrap_or(0.0));
-        if let Some(format) = Format::of(name, &parameters).filter(|_| q > 0.0)
+        let parameters = parts.filter_map(|part| part.split_once('='));
+        let parameter = |name: &str| {
+            let mut all =
+                parameters.clone().map(|(name, value)| (name.trim(), value.trim().trim_matches('"')));
+            all.find(|(known, _)| *known == name).map(|(_, value)| value)
+        };
+        let q: f64 = parameter("q").map_or(1.0, |q| q.parse().unwrap_or(0.0));
+        let format = Format::of(name, |name, value| parameter(name) == Some(value));
+        if let Some(format) = format.filter(|_| q > 0.0)
             && (q, format) > best
         {
             best = (q, format);

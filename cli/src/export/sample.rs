@@ -171,9 +171,9 @@ impl Sampler {
     }
 
     /// Hands what was read to a sink.
-    pub(super) fn emit(&self, sink: &mut dyn Sink) {
-        let Open { sources, families, .. } = &self.open;
-        for (family, parts) in families.iter() {
+    pub(super) fn emit(&mut self, sink: &mut impl Sink) {
+        let Open { sources, families, .. } = &mut self.open;
+        for (family, parts) in families.iter_mut() {
             sink.family(family);
             for part in parts {
                 if let Some((source, ..)) =
@@ -187,7 +187,7 @@ impl Sampler {
     }
 
     /// What mapring knows of the regions themselves.
-    fn emit_own(&self, sink: &mut dyn Sink) {
+    fn emit_own(&self, sink: &mut impl Sink) {
         let Open { sources, down, last, loaders, regions, .. } = &self.open;
         let each = || regions.iter().filter_map(|index| Some((*index, sources.get(*index)?)));
         sink.family(&own("mapring_up", "1 if the region is there and could be read.", Kind::Gauge));
@@ -292,7 +292,7 @@ fn own(name: &str, help: &str, kind: Kind) -> Family {
     Family { name: name.to_owned(), help: help.to_owned(), kind, unit: String::new() }
 }
 
-fn emit_part(source: &Source, part: &Part, sink: &mut dyn Sink) {
+fn emit_part(source: &Source, part: &mut Part, sink: &mut impl Sink) {
     match (&source.values, &part.what) {
         (Values::Histograms { read, .. }, _) => {
             for (at, labels) in &part.series {
@@ -313,12 +313,14 @@ fn emit_part(source: &Source, part: &Part, sink: &mut dyn Sink) {
                 sink.number(&labels.with("shard", shard.to_string()), number);
             }
         }
+        (Values::Counters { read, .. }, _) => {
+            let Part { scale, series, kept, .. } = part;
+            sink.numbers(series, kept, |at| Some(Number::Unsigned(*read.get(at)?).scaled(*scale)));
+        }
         _ => {
-            for (at, labels) in &part.series {
-                if let Some(number) = value_of(&source.values, &part.what, *at) {
-                    sink.number(labels, number.scaled(part.scale));
-                }
-            }
+            let Part { what, scale, series, kept, .. } = part;
+            let number = |at| Some(value_of(&source.values, what, at)?.scaled(*scale));
+            sink.numbers(series, kept, number);
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use mapring::Histogram;
 
+use super::page::Kept;
+
 /// The kind of a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -97,6 +99,15 @@ pub(super) trait Sink {
     fn family(&mut self, family: &Family);
     fn number(&mut self, labels: &Labels, number: Number);
     fn histogram(&mut self, labels: &Labels, histogram: &Histogram, scale: f64);
+    /// Series with the same labels each time. `kept` stays with them.
+    fn numbers(&mut self, series: &[(usize, Labels)], kept: &mut Kept, of: impl Fn(usize) -> Option<Number>) {
+        let _ = kept;
+        for (at, labels) in series {
+            if let Some(number) = of(*at) {
+                self.number(labels, number);
+            }
+        }
+    }
 }
 
 /// A histogram in exponential buckets, as Prometheus and OpenTelemetry have them.

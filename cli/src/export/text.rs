@@ -4,68 +4,81 @@ use std::io::Write;
 
 use mapring::Histogram;
 
+use super::page::{Kept, Page, Paged, Space};
 use super::series::{Exponential, Family, Kind, Labels, Number, Sink, classic, escaped};
 
-pub(super) struct Text {
-    out: Vec<u8>,
-    /// Series after this number of bytes are not written.
-    limit: usize,
+pub(super) struct Text<'a> {
+    page: &'a mut Page,
     open_metrics: bool,
     name: String,
-    digits: itoa::Buffer,
+    space: Space,
 }
 
-impl Text {
-    pub(super) fn new(out: Vec<u8>, limit: usize, open_metrics: bool) -> Self {
-        Self { out, limit, open_metrics, name: String::new(), digits: itoa::Buffer::new() }
+impl<'a> Text<'a> {
+    pub(super) fn new(page: &'a mut Page, open_metrics: bool) -> Self {
+        Self { page, open_metrics, name: String::new(), space: Space::default() }
     }
 
-    pub(super) fn finish(mut self) -> Vec<u8> {
+    pub(super) fn end(self) {
         if self.open_metrics {
-            self.out.extend_from_slice(b"# EOF\n");
+            self.page.put(b"# EOF\n");
         }
-        self.out
     }
 
-    fn float(&mut self, number: f64) {
-        let _ = match number {
-            _ if number.is_nan() => self.out.write_all(b"NaN"),
-            _ if number.is_infinite() => self.out.write_all(if number > 0.0 { b"+Inf" } else { b"-Inf" }),
-            _ => write!(self.out, "{number}"),
-        };
-    }
-
-    /// A line without its value: the name with `suffix`, and labels.
+    /// A line without its number: the name with `suffix`, and labels.
     fn series(&mut self, suffix: &str, labels: &Labels, le: Option<f64>) {
-        self.out.extend_from_slice(self.name.as_bytes());
-        self.out.extend_from_slice(suffix.as_bytes());
+        self.page.put(self.name.as_bytes());
+        self.page.put(suffix.as_bytes());
         if !labels.text.is_empty() || le.is_some() {
-            self.out.push(b'{');
-            self.out.extend_from_slice(labels.text.as_bytes());
+            self.page.put(b"{");
+            self.page.put(labels.text.as_bytes());
             if let Some(le) = le {
                 let comma = if labels.text.is_empty() { "" } else { "," };
-                self.out.extend_from_slice(comma.as_bytes());
-                self.out.extend_from_slice(b"le=\"");
-                let from = self.out.len();
-                self.float(le);
+                self.page.put(comma.as_bytes());
+                self.page.put(b"le=\"");
+                let le = Self::written(Number::Float(le), &mut self.space);
+                self.page.put(le);
                 // OpenMetrics writes whole numbers with a point.
-                if self.open_metrics && self.out[from..].iter().all(u8::is_ascii_digit) {
-                    self.out.extend_from_slice(b".0");
+                if self.open_metrics && le.iter().all(u8::is_ascii_digit) {
+                    self.page.put(b".0");
                 }
-                self.out.push(b'"');
+                self.page.put(b"\"");
             }
-            self.out.push(b'}');
+            self.page.put(b"}");
         }
-        self.out.push(b' ');
+        self.page.put(b" ");
     }
 
-    fn unsigned(&mut self, number: u64) {
-        self.out.extend_from_slice(self.digits.format(number).as_bytes());
-        self.out.push(b'\n');
+    fn line(&mut self, suffix: &str, labels: &Labels, le: Option<f64>, number: Number) {
+        self.series(suffix, labels, le);
+        self.page.put(Self::written(number, &mut self.space));
+        self.page.put(b"\n");
     }
 }
 
-impl Sink for Text {
+impl Paged for Text<'_> {
+    const AFTER: usize = "\n".len();
+
+    fn page(&mut self) -> &mut Page {
+        self.page
+    }
+
+    fn written(number: Number, space: &mut Space) -> &[u8] {
+        match number {
+            Number::Unsigned(number) => space.digits.format(number).as_bytes(),
+            Number::Signed(number) => space.digits.format(number).as_bytes(),
+            Number::Float(f64::INFINITY) => b"+Inf",
+            Number::Float(f64::NEG_INFINITY) => b"-Inf",
+            Number::Float(number) => {
+                space.bytes.clear();
+                let _ = write!(space.bytes, "{number}");
+                &space.bytes
+            }
+        }
+    }
+}
+
+impl Sink for Text<'_> {
     fn family(&mut self, family: &Family) {
         self.name.clone_from(&family.name);
         // In OpenMetrics a family of counters is named without `_total`.
@@ -77,52 +90,45 @@ impl Sink for Text {
             true => escaped(&family.help),
             false => family.help.replace('\\', "\\\\").replace('\n', "\\n"),
         };
-        let _ = write!(self.out, "# HELP {name} {help}\n# TYPE {name} {}\n", family.kind.as_str());
+        let _ = write!(self.page, "# HELP {name} {help}\n# TYPE {name} {}\n", family.kind.as_str());
     }
 
     fn number(&mut self, labels: &Labels, number: Number) {
-        if self.out.len() > self.limit {
-            return;
+        if !self.page.is_full() {
+            self.line("", labels, None, number);
         }
-        self.series("", labels, None);
-        match number {
-            Number::Unsigned(number) => return self.unsigned(number),
-            Number::Signed(number) => {
-                self.out.extend_from_slice(self.digits.format(number).as_bytes());
-            }
-            Number::Float(number) => self.float(number),
-        }
-        self.out.push(b'\n');
+    }
+
+    fn numbers(&mut self, series: &[(usize, Labels)], kept: &mut Kept, of: impl Fn(usize) -> Option<Number>) {
+        kept.write(self, series, of);
     }
 
     #[allow(clippy::cast_precision_loss)] // a bound has few digits that are not zero, or it is scaled
     fn histogram(&mut self, labels: &Labels, histogram: &Histogram, scale: f64) {
-        if self.out.len() > self.limit {
+        if self.page.is_full() {
             return;
         }
         let mut buckets = Vec::with_capacity(64);
         classic(histogram, |end, count| buckets.push((end as f64 * scale, count)));
         for (end, count) in buckets {
-            self.series("_bucket", labels, Some(end));
-            self.unsigned(count);
+            self.line("_bucket", labels, Some(end), Number::Unsigned(count));
         }
         let Exponential { count, sum, .. } = Exponential::new(histogram, scale);
-        self.series("_bucket", labels, Some(f64::INFINITY));
-        self.unsigned(count);
-        self.series("_sum", labels, None);
-        self.float(sum);
-        self.out.push(b'\n');
-        self.series("_count", labels, None);
-        self.unsigned(count);
+        self.line("_bucket", labels, Some(f64::INFINITY), Number::Unsigned(count));
+        self.line("_sum", labels, None, Number::Float(sum));
+        self.line("_count", labels, None, Number::Unsigned(count));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::page::Format;
     use super::*;
 
     fn written(open_metrics: bool) -> String {
-        let mut text = Text::new(Vec::new(), usize::MAX, open_metrics);
+        let mut page = Page::default();
+        page.begin(1, Format::Text, usize::MAX);
+        let mut text = Text::new(&mut page, open_metrics);
         let family = |name: &str, kind| Family {
             name: name.into(),
             help: "a \"b\"\n\\".into(),
@@ -140,7 +146,9 @@ mod tests {
         [1, 1, 1000].into_iter().for_each(|value| histogram.add(value));
         text.family(&family("h", Kind::Histogram));
         text.histogram(&Labels::default(), &histogram, 1.0);
-        String::from_utf8(text.finish()).unwrap()
+        text.end();
+        assert!(page.end());
+        String::from_utf8(page.bytes().to_vec()).unwrap()
     }
 
     #[test]

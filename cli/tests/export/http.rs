@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use mapring::Counters;
 
-use super::{DEADLINE, Dir, Running, get, path, scrape, until_some};
+use super::{DEADLINE, Dir, Kept, Running, get, path, scrape, until_some};
 
 /// An exporter with these limits.
 fn exporter(limits: &str) -> (Running, String, Counters) {
@@ -46,12 +46,12 @@ fn nonsense_is_refused() {
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", " 400 "),
         (&[&b"GET /metrics HTTP/1.1\r\n"[..], &b"a: b\r\n".repeat(100), b"\r\n"].concat(), " 431 "),
         (&[&b"GET /metrics HTTP/1.1\r\na: "[..], &[b'x'; 4096]].concat(), " 431 "),
-        (b"HEAD /metrics?x=y HTTP/1.1\r\nAccept: \xff\xfe\r\n\r\n", " 200 "),
+        (b"HEAD /metrics?x=y HTTP/1.1\r\nConnection: close\r\nAccept: \xff\xfe\r\n\r\n", " 200 "),
     ] {
         let answer = exchange(&address, request);
         assert!(answer.lines().next().is_some_and(|line| line.contains(status)), "{request:?}: {answer:?}");
     }
-    let head = exchange(&address, b"HEAD /metrics HTTP/1.1\r\n\r\n");
+    let head = exchange(&address, b"HEAD /metrics HTTP/1.0\r\n\r\n");
     assert!(head.ends_with("\r\n\r\n"), "{head:?}");
     scrape(&address);
     assert_eq!(running.interrupt(), Some(0));
@@ -80,7 +80,7 @@ fn one_that_never_reads_is_cut_off() {
     lazy.set_read_timeout(Some(DEADLINE)).unwrap();
     lazy.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
     until_some("room for one that asks for less", || {
-        let answer = exchange(&address, b"HEAD /metrics HTTP/1.1\r\n\r\n");
+        let answer = exchange(&address, b"HEAD /metrics HTTP/1.0\r\n\r\n");
         answer.starts_with("HTTP/1.1 200 ").then_some(())
     });
     let mut page = Vec::new();
@@ -100,6 +100,61 @@ fn a_crowd_is_limited() {
     assert!(refused.starts_with("HTTP/1.1 503 "), "{refused:?}");
     drop(waiting);
     until_some("room", || get(&address, "/metrics", "").filter(|(status, ..)| *status == 200));
+    assert_eq!(running.interrupt(), Some(0));
+}
+
+#[test]
+fn a_connection_stays_until_another_client_needs_its_place() {
+    let (running, address, _counters) = exporter("clients = 2\ntime = \"1s\"");
+    let mut kept = Kept::new(&address);
+    let is_open = |kept: &mut Kept| kept.get("").0.starts_with("HTTP/1.1 200 ");
+    assert!(is_open(&mut kept) && is_open(&mut kept));
+    // The time of a client is that of a request: between two of them it has not begun.
+    let mut silent = TcpStream::connect(&address).unwrap();
+    silent.set_read_timeout(Some(DEADLINE)).unwrap();
+    assert_eq!(silent.read(&mut [0]).unwrap(), 0);
+    assert!(is_open(&mut kept));
+    // It begins with the first byte of the next request.
+    kept.0.write_all(b"G").unwrap();
+    assert_eq!(kept.0.read(&mut [0]).unwrap(), 0);
+    let mut first = Kept::new(&address);
+    assert!(is_open(&mut first));
+    let mut second = Kept::new(&address);
+    assert!(is_open(&mut second));
+    let mut third = Kept::new(&address);
+    assert!(is_open(&mut third) && !is_open(&mut first) && is_open(&mut second));
+    assert_eq!(running.interrupt(), Some(0));
+}
+
+#[test]
+fn a_connection_ends_as_the_client_says() {
+    let (running, address, _counters) = exporter("");
+    let get = "GET /metrics HTTP/1.1\r\n";
+    for (requests, said) in [
+        (format!("{get}Connection: Keep-Alive, Close\r\n\r\n"), "Connection: close"),
+        ("GET /metrics HTTP/1.0\r\n\r\n".to_owned(), "Connection: close"),
+        // A body, or another request before the answer.
+        (format!("{get}Content-Length: 3\r\n\r\nabc"), "Connection: close"),
+        (format!("{get}Transfer-Encoding: chunked\r\n\r\n"), "Connection: close"),
+        (format!("{get}\r\n{get}\r\n"), "Connection: close"),
+        (format!("{get}\r\nG"), "Connection: close"),
+    ] {
+        let answer = exchange(&address, requests.as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains(said), "{requests:?}: {answer:?}");
+        assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{requests:?}");
+    }
+    // A request in pieces, and one after it.
+    let mut kept = Kept::new(&address);
+    for byte in b"HEAD /metrics HTTP/1.1\r\n\r\n" {
+        kept.0.write_all(&[*byte]).unwrap();
+    }
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        kept.0.read_exact(&mut byte).unwrap();
+        head.extend(byte);
+    }
+    assert!(kept.get("").1.contains("\nmapring_up{"), "no body after the head");
     assert_eq!(running.interrupt(), Some(0));
 }
 

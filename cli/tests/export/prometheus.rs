@@ -3,7 +3,7 @@
 use mapring::{Counters, Gauges, Histograms, Ring, TopKeys};
 
 use super::servers::Prometheus;
-use super::{Dir, Running, get, mapring, path, scrape, until_some, value};
+use super::{Dir, Kept, Running, get, mapring, path, scrape, until_some, value};
 
 fn config(address: &str) -> String {
     format!(
@@ -91,8 +91,35 @@ fn formats_follow_accept() {
     let (_, head, protobuf) =
         of("application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited");
     assert!(head.contains("encoding=delimited"), "{head}");
-    // After its length comes field 1: a name of 22 bytes.
-    assert_eq!(&protobuf[1..3], [0x0a, 22]);
+    // After its length, always of five bytes, comes field 1: a name of 22 bytes.
+    assert_eq!(&protobuf[5..7], [0x0a, 22]);
+    assert_eq!(exporter.interrupt(), Some(0));
+}
+
+#[test]
+fn each_scrape_has_the_values_of_its_time() {
+    let counters = Counters::create_memfd(3, 2).unwrap();
+    let (writer, region) = (counters.writer(1).unwrap(), path(counters.region()));
+    let mut exporter = Running::mapring(&["export", "prometheus", "--listen", "127.0.0.1:0", &region]);
+    let address = exporter.address();
+    let (mut kept, mut sums) = (Kept::new(&address), [0; 3]);
+    // Some get another number of digits, some only other digits, and some stay.
+    for (index, by) in
+        [(0, 0), (1, 8), (1, 1), (1, 1), (2, 1), (0, 1), (1, 89), (1, 900), (2, 8), (2, u64::MAX)]
+    {
+        writer.add(index, by).unwrap();
+        sums[index] = u64::wrapping_add(sums[index], by);
+        let (head, page) = kept.get("");
+        assert!(head.starts_with("HTTP/1.1 200 ") && !head.contains("Connection"), "{head}");
+        for (index, sum) in sums.iter().enumerate() {
+            let line = format!("\nmapring_counters_total{{region=\"{region}\",index=\"{index}\"}} {sum}\n");
+            assert!(page.contains(&line), "{line}{page}");
+        }
+        assert!(page == scrape(&address) && page == kept.get("Accept: text/plain\r\n").1);
+        // Another format is written over it.
+        let open = "application/openmetrics-text;version=1.0.0";
+        assert!(kept.get(&format!("Accept: {open}\r\n")).1.ends_with("\n# EOF\n"));
+    }
     assert_eq!(exporter.interrupt(), Some(0));
 }
 
