@@ -43,6 +43,7 @@ pub const KEYS: &[&str] = &[
     "flight_dump",
     "flight_dump_trace_cmd",
     "top_refresh",
+    "export_scrape",
 ];
 
 /// The unit of a target.

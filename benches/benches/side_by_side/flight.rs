@@ -15,6 +15,7 @@ use mapring::Counters;
 use mapring_benches::{KEYS, Plan, Report, Row, interleave_all};
 use rustix::process::geteuid;
 
+pub(crate) use self::recorders::command;
 use self::recorders::{Flight, Ftrace, Perf, Recorder, Scratch, TraceCmd};
 use self::switches::{pipes, yields};
 
@@ -25,7 +26,7 @@ const HZ: u32 = 1000;
 const DRAWINGS: u32 = 4;
 
 pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
-    let why = match recorders::command() {
+    let why = match command() {
         Err(error) => Some(format!("{error:#}")),
         Ok(_) if !geteuid().is_root() => Some("it needs root".to_owned()),
         Ok(_) => None,
@@ -147,7 +148,7 @@ fn dumps(plan: Plan, report: &mut Report) -> Result<()> {
 fn top(plan: Plan, report: &mut Report) -> Result<()> {
     let counters = Counters::create_memfd(COUNTERS, num_possible_cpus()?)?;
     let path = format!("/proc/{}/fd/{}", std::process::id(), counters.region().as_fd().as_raw_fd());
-    let line = format!("{} top --hz {HZ} --count {DRAWINGS} {path}", recorders::command()?.display());
+    let line = format!("{} top --hz {HZ} --count {DRAWINGS} {path}", command()?.display());
     let mut block = || {
         let mut terminal = Command::new("script"); // a terminal
         let used =

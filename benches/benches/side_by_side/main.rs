@@ -10,6 +10,7 @@ mod arena;
 mod axes;
 mod commands;
 mod consume;
+mod export;
 mod fallback;
 mod flight;
 mod histogram;
@@ -92,6 +93,7 @@ const GROUPS: &[(&str, Group)] = &[
     ("threads", process::records),
     ("scaling", scaling::run),
     ("flight", flight::run),
+    ("export", export::run),
 ];
 
 /// A BPF arena, which needs a newer compiler and kernel than the rest.

@@ -23,7 +23,7 @@ const INSTANCE: &str = "/sys/kernel/tracing/instances/mapring-bench";
 const SIZE: u64 = 64 << 20;
 
 /// The command `mapring`, built by `cargo xtask bench`.
-pub(super) fn command() -> Result<&'static Path> {
+pub(crate) fn command() -> Result<&'static Path> {
     static FOUND: OnceLock<PathBuf> = OnceLock::new();
     let path = FOUND.get_or_init(|| Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("release/mapring"));
     ensure!(path.exists(), "no {}: cargo build --release -p mapring-cli --features bpf", path.display());
