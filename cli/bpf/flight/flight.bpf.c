@@ -34,8 +34,9 @@ struct irq {
 
 struct syscalls {
 	__u64 ns;
-	__u32 pid, tid, nr, unused;
-	__u64 args[3]; /* the first is the result of an EXIT */
+	__u32 pid, tid, nr;
+	__u32 is_32bit; /* nr is of the 32-bit ABI (i386, arm) */
+	__u64 args[3];	/* the first is the result of an EXIT */
 };
 
 enum { EXEC, FORK, END };
@@ -80,7 +81,8 @@ MAPRING_RING(faults, struct faults, SLOTS);
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 struct thread_info {
-	unsigned int cpu;
+	unsigned int cpu, status;
+	unsigned long flags;
 };
 struct task_struct {
 	struct thread_info thread_info;
@@ -125,17 +127,23 @@ struct pt_regs {
 #define ARG0 regs[0]
 #define ARG1 regs[1]
 #define ARG2 regs[2]
+#define ARG0_32 regs[0]
+#define ARG1_32 regs[1]
 #define CALL syscallno
 #define IP pc
+#define IS_32BIT thread_info.flags >> 22 & 1 /* TIF_32BIT */
 #else
 struct pt_regs {
-	unsigned long di, si, dx, orig_ax, ip;
+	unsigned long bx, cx, dx, si, di, orig_ax, ip;
 };
 #define ARG0 di
 #define ARG1 si
 #define ARG2 dx
+#define ARG0_32 bx
+#define ARG1_32 cx
 #define CALL orig_ax
 #define IP ip
+#define IS_32BIT thread_info.status >> 1 & 1 /* TS_COMPAT */
 #endif
 
 #pragma clang attribute pop
@@ -264,16 +272,25 @@ int irq_soft_exit(__u64 *ctx)
 	return interrupt(ctx[0] | SOFTIRQ | EXIT);
 }
 
+/* Reserves a record of a system call. `int $0x80` makes a 32-bit call in a 64-bit process, too. */
+#define RESERVE_CALL                                              \
+	struct pt_regs *regs = (void *)ctx[0];                    \
+	struct task_struct *task = bpf_get_current_task_btf();    \
+	struct syscalls *e = mapring_reserve(&syscalls);          \
+	if (!e)                                                   \
+		return 0;                                         \
+	e->ns = bpf_ktime_get_ns();                               \
+	e->pid = task->tgid;                                      \
+	e->tid = task->pid;                                       \
+	e->is_32bit = task->IS_32BIT;
+
 SEC("tp_btf/sys_enter")
 int syscalls_enter(__u64 *ctx)
 {
-	struct pt_regs *regs = (void *)ctx[0];
-
-	RESERVE(syscalls)
+	RESERVE_CALL
 	e->nr = ctx[1] & ~EXIT;
-	e->unused = 0;
-	e->args[0] = regs->ARG0;
-	e->args[1] = regs->ARG1;
+	e->args[0] = e->is_32bit ? regs->ARG0_32 : regs->ARG0;
+	e->args[1] = e->is_32bit ? regs->ARG1_32 : regs->ARG1;
 	e->args[2] = regs->ARG2;
 	mapring_commit(e);
 	return 0;
@@ -282,11 +299,8 @@ int syscalls_enter(__u64 *ctx)
 SEC("tp_btf/sys_exit")
 int syscalls_exit(__u64 *ctx)
 {
-	struct pt_regs *regs = (void *)ctx[0];
-
-	RESERVE(syscalls)
+	RESERVE_CALL
 	e->nr = regs->CALL | EXIT;
-	e->unused = 0;
 	e->args[0] = ctx[1];
 	e->args[1] = e->args[2] = 0;
 	mapring_commit(e);

@@ -46,13 +46,15 @@ pub(crate) enum What {
     SoftirqExit {
         vec: u32,
     },
-    /// A system call by its number on this machine, with its first three arguments.
+    /// A system call by its number, with its first three arguments. A 32-bit call has a number of i386 or arm.
     SyscallEnter {
         nr: u32,
+        is_32bit: bool,
         args: [u64; 3],
     },
     SyscallExit {
         nr: u32,
+        is_32bit: bool,
         ret: i64,
     },
     /// The process executes another program. The name may be cut.

@@ -116,16 +116,16 @@ pub(crate) struct Syscalls {
     pid: u32,
     tid: u32,
     nr: u32,
-    unused: u32,
+    is_32bit: u32,
     args: [u64; 3],
 }
 
 recorded!(Syscalls, self => {
-    let nr = self.nr & !HIGH;
+    let (nr, is_32bit) = (self.nr & !HIGH, self.is_32bit != 0);
     Some(if self.nr & HIGH == 0 {
-        What::SyscallEnter { nr, args: self.args }
+        What::SyscallEnter { nr, is_32bit, args: self.args }
     } else {
-        What::SyscallExit { nr, ret: self.args[0].cast_signed() }
+        What::SyscallExit { nr, is_32bit, ret: self.args[0].cast_signed() }
     })
 });
 

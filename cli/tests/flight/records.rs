@@ -51,15 +51,14 @@ fn calls_and_switches_of_a_thread_are_recorded() {
     let parent = i64::from(rustix::process::getppid().unwrap().as_raw_nonzero().get());
     let getppid = u32::try_from(libc::SYS_getppid).unwrap();
     let entered = of.count(|what| matches!(what, What::SyscallEnter { nr, .. } if *nr == getppid));
-    let left = of.count(|what| *what == What::SyscallExit { nr: getppid, ret: parent });
+    let left = of.count(|what| *what == What::SyscallExit { nr: getppid, is_32bit: false, ret: parent });
     assert!(
         entered <= CALLS && left <= CALLS && entered + left + lost >= 2 * CALLS,
         "{entered} {left} {lost}"
     );
     let kill = u32::try_from(libc::SYS_kill).unwrap();
     let me = u64::from(std::process::id());
-    let is =
-        |what: &What| matches!(what, What::SyscallEnter { nr, args } if *nr == kill && args[..2] == [me, 0]);
+    let is = |what: &What| matches!(what, What::SyscallEnter { nr, args, .. } if *nr == kill && args[..2] == [me, 0]);
     assert_eq!(of.count(is), 1);
 
     let slept = events.iter().position(|e| e.tid == tid && matches!(e.what, What::Switch { state: 1, .. }));
@@ -75,6 +74,46 @@ fn calls_and_switches_of_a_thread_are_recorded() {
     assert!(events.iter().any(|e| e.tid == tid && e.pid == std::process::id()));
     // The end of a thread: EXIT_DEAD or EXIT_ZOMBIE.
     assert_eq!(of.count(|what| matches!(what, What::Switch { state: 0x10 | 0x20, .. })), 1);
+}
+
+/// Makes the 32-bit call `kill(pid, 0)`, which returns 0.
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+fn kill_32bit(pid: u32) -> i64 {
+    let result: i64;
+    // SAFETY: signal 0 only checks the process. The call changes no memory. LLVM reserves rbx, so it is put back; the
+    // kernel does not keep r8 to r11.
+    unsafe {
+        std::arch::asm!(
+            "xchg rbx, {pid}", "int 0x80", "xchg rbx, {pid}",
+            pid = inout(reg) u64::from(pid) => _, inlateout("rax") 37_i64 => result, in("rcx") 0, in("rdx") 0,
+            out("r8") _, out("r9") _, out("r10") _, out("r11") _,
+        );
+    }
+    result
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn calls_of_32_bits_are_recorded_as_such() {
+    let recorder = Recorder::new("calls32");
+    // A kernel without 32-bit calls would kill this process.
+    if !Path::new("/proc/sys/abi/vsyscall32").exists() {
+        skip::skipped("this kernel has no 32-bit system calls");
+        return;
+    }
+    if !recorder.start(&["--size", AMPLE, "--events", "syscalls"]) {
+        return;
+    }
+    let me = std::process::id();
+    assert_eq!(kill_32bit(me), 0);
+    let events = recorder.events();
+    let of = Of(&events, tid());
+    let is = |what: &What| matches!(what, What::SyscallEnter { nr: 37, is_32bit: true, args: [pid, 0, 0] } if *pid == u64::from(me));
+    assert_eq!(of.count(is), 1);
+    assert_eq!(of.count(|what| *what == What::SyscallExit { nr: 37, is_32bit: true, ret: 0 }), 1);
+    let of_pid = |e: &&Event| e.pid == me && matches!(e.what, What::SyscallEnter { is_32bit: true, .. });
+    assert_eq!(events.iter().filter(of_pid).count(), 1);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The formats that events are written in.
 
+mod calls;
 mod perfetto;
 mod proto;
 mod rows;
@@ -112,10 +113,10 @@ mod tests {
             What::Fork { child_pid: 8, child_tid: 8, comm: comm("child") },
             What::Fork { child_pid: 7, child_tid: 9, comm: comm("thread") },
             What::Wakeup { task: 8, prio: 120, target: 1, comm: comm("child") },
-            What::SyscallEnter { nr: u32::MAX, args: [u64::MAX; 3] },
-            What::SyscallExit { nr: u32::MAX, ret: i64::MIN },
-            What::SyscallEnter { nr: syscalls::Sysno::openat as u32, args: [1, 2, 3] },
-            What::SyscallExit { nr: syscalls::Sysno::openat as u32, ret: -2 },
+            What::SyscallEnter { nr: u32::MAX, is_32bit: false, args: [u64::MAX; 3] },
+            What::SyscallExit { nr: u32::MAX, is_32bit: true, ret: i64::MIN },
+            What::SyscallEnter { nr: syscalls::Sysno::openat as u32, is_32bit: false, args: [1, 2, 3] },
+            What::SyscallExit { nr: syscalls::Sysno::openat as u32, is_32bit: false, ret: -2 },
             What::IrqEnter { irq: u32::MAX },
             What::IrqExit { irq: u32::MAX },
             What::SoftirqEnter { vec: 3 },

@@ -20,7 +20,7 @@ use super::proto::{
     SchedProcessExec, SchedProcessExit, SchedSwitch, SchedWaking, Softirq, SysEnter, SysExit, SystemInfo,
     TaskNewtask, TaskRename, Trace, TracePacket, TrackDescriptor, TrackEvent, Utsname,
 };
-use super::{Sink, rows};
+use super::{Sink, calls, rows};
 
 /// Events in a packet.
 const BUNDLE: usize = 1000;
@@ -277,11 +277,12 @@ impl Sink for Perfetto {
             }
             What::SoftirqEnter { vec } => Ftrace::SoftirqEntry(Softirq { vec: Some(*vec) }),
             What::SoftirqExit { vec } => Ftrace::SoftirqExit(Softirq { vec: Some(*vec) }),
-            What::SyscallEnter { nr, args } => {
-                Ftrace::SysEnter(SysEnter { id: Some((*nr).into()), args: args.to_vec() })
-            }
-            What::SyscallExit { nr, ret } => {
-                Ftrace::SysExit(SysExit { id: Some((*nr).into()), ret: Some(*ret) })
+            What::SyscallEnter { nr, is_32bit, args } => Ftrace::SysEnter(SysEnter {
+                id: Some(calls::perfetto_id(*nr, *is_32bit)),
+                args: args.to_vec(),
+            }),
+            What::SyscallExit { nr, is_32bit, ret } => {
+                Ftrace::SysExit(SysExit { id: Some(calls::perfetto_id(*nr, *is_32bit)), ret: Some(*ret) })
             }
             What::Exec { file } => {
                 let filename = Some(escape(file.as_bytes()));

@@ -4,6 +4,7 @@ use mapring::time::{Clock, WallClock};
 
 use super::super::event::{Event, Gap, What};
 use super::super::names::{Names, escape};
+use super::calls;
 use crate::table::{Cell, Kind};
 
 macro_rules! columns {
@@ -44,6 +45,7 @@ columns! {
     softirq: Text,
     nr: Unsigned,
     syscall: Text,
+    abi: Text,
     arg0: Hex,
     arg1: Hex,
     arg2: Hex,
@@ -158,14 +160,14 @@ impl Rows {
             What::IrqExit { irq } => with.number(b"irq_handler_exit", Column::irq, *irq),
             What::SoftirqEnter { vec } => with.softirq(b"softirq_entry", *vec),
             What::SoftirqExit { vec } => with.softirq(b"softirq_exit", *vec),
-            What::SyscallEnter { nr, args } => {
-                with.syscall(b"sys_enter", *nr);
+            What::SyscallEnter { nr, is_32bit, args } => {
+                with.syscall(b"sys_enter", *nr, *is_32bit);
                 for (column, arg) in [Column::arg0, Column::arg1, Column::arg2].into_iter().zip(args) {
                     with.row[column as usize] = Cell::Hex(*arg);
                 }
             }
-            What::SyscallExit { nr, ret } => {
-                with.syscall(b"sys_exit", *nr);
+            What::SyscallExit { nr, is_32bit, ret } => {
+                with.syscall(b"sys_exit", *nr, *is_32bit);
                 with.row[Column::ret as usize] = Cell::Signed(*ret);
                 with.error(*ret);
             }
@@ -216,10 +218,13 @@ impl Rows {
         }
     }
 
-    fn syscall(&mut self, event: &[u8], nr: u32) {
+    fn syscall(&mut self, event: &[u8], nr: u32, is_32bit: bool) {
         self.number(event, Column::nr, nr);
-        if let Some(call) = syscalls::Sysno::new(nr as usize) {
-            self.text(Column::syscall, call.name().as_bytes());
+        if let Some(name) = calls::name(nr, is_32bit) {
+            self.text(Column::syscall, name.as_bytes());
+        }
+        if is_32bit {
+            self.text(Column::abi, calls::ABI_32.as_bytes());
         }
     }
 
