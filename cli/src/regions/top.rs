@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::Interrupted;
@@ -191,7 +193,7 @@ fn watch(
         let rest = next - now;
         // A key is answered soon; but at a high rate it is looked for only with each drawing.
         if rest > Duration::from_millis(20) {
-            if event::poll(rest.min(draw_at.saturating_duration_since(now)))? {
+            if wait_for_key(rest.min(draw_at.saturating_duration_since(now)))? {
                 draw_at = now;
             }
         } else {
@@ -219,9 +221,24 @@ fn draw(rows: &mut [Row], view: &mut View, terminal: &mut ratatui::DefaultTermin
     Ok(())
 }
 
+/// Waits for a key, a signal, or the end of `timeout`; returns whether there was a key.
+///
+/// # Errors
+/// If the terminal is closed. crossterm does not notice that: it would read the end of the input for ever.
+fn wait_for_key(timeout: Duration) -> Result<bool> {
+    let stdin = io::stdin();
+    let mut fds = [PollFd::new(&stdin, PollFlags::IN)];
+    match poll(&mut fds, Some(&timeout.try_into()?)) {
+        Err(Errno::INTR) => return Ok(false),
+        done => drop(done?),
+    }
+    ensure!(!fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR), "the terminal is closed");
+    Ok(fds[0].revents().contains(PollFlags::IN))
+}
+
 /// Handles all keys that were pressed; returns whether one of them ends the command.
 fn keys(view: &mut View) -> Result<bool> {
-    while event::poll(Duration::ZERO)? {
+    while wait_for_key(Duration::ZERO)? && event::poll(Duration::ZERO)? {
         let Event::Key(key) = event::read()? else { continue };
         if key.kind == KeyEventKind::Release {
             continue;

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -18,6 +19,8 @@ struct Top {
     terminal: File,
     /// What it printed since the last look.
     printed: Arc<Mutex<Vec<u8>>>,
+    /// Whether the test does not read any more.
+    closed: Arc<AtomicBool>,
     columns: u16,
 }
 
@@ -34,16 +37,20 @@ impl Top {
         let mut top = Self {
             child: Running(command.spawn().unwrap()),
             printed: Arc::default(),
+            closed: Arc::default(),
             terminal: terminal.try_clone().unwrap(),
             columns: 80,
         };
         drop(command); // and with it this process's end of the terminal
         top.resize();
-        let (mut from, to) = (terminal, top.printed.clone());
+        let (mut from, to, closed) = (terminal, top.printed.clone(), top.closed.clone());
         thread::spawn(move || {
             let mut bytes = [0; 1 << 16];
             while let Ok(count @ 1..) = from.read(&mut bytes) {
                 to.lock().unwrap().extend(&bytes[..count]);
+                if closed.load(Ordering::Relaxed) {
+                    break;
+                }
             }
         });
         top
@@ -71,6 +78,16 @@ impl Top {
         });
     }
 
+    /// Closes the terminal.
+    fn close(mut self) {
+        self.closed.store(true, Ordering::Relaxed);
+        self.resize(); // so that the other thread reads something, and ends
+        let Self { mut child, terminal, .. } = self;
+        drop(terminal);
+        until("the end", || child.0.try_wait().unwrap().is_some());
+        assert_eq!(child.0.wait().unwrap().code(), Some(1));
+    }
+
     /// Ends it by a key.
     fn quit(mut self) {
         self.terminal.write_all(b"q").unwrap();
@@ -87,6 +104,14 @@ fn the_screen_shows_the_present_counts() {
     counters.writer(0).unwrap().add(1, 123_456_789).unwrap();
     top.until("123,456,789", || {});
     top.quit();
+}
+
+#[test]
+fn top_ends_with_its_terminal() {
+    let counters = Counters::create_memfd(2, 1).unwrap();
+    let mut top = Top::new(&path(counters.region()));
+    top.until("counters", || {});
+    top.close();
 }
 
 #[cfg(feature = "bpf")]
