@@ -16,6 +16,8 @@ use super::untyped::{self, Records, Table};
 pub(crate) struct Meter {
     pub(crate) target: Target,
     pub(crate) name: String,
+    /// For people: the name, and the id if others have the same name.
+    pub(crate) label: String,
     pub(crate) kind: Kind,
     counts: Counts,
     /// The newest timestamp of each shard's records.
@@ -79,6 +81,7 @@ impl Meter {
         };
         Ok(Some(Self {
             name: target.name(),
+            label: target.name(),
             kind,
             counts,
             newest: HashMap::new(),

@@ -127,6 +127,13 @@ pub(crate) fn meters(names: &[String]) -> Result<Vec<Meter>> {
             meters.extend(meter.ok().flatten());
         }
     }
+    let names: Vec<_> = meters.iter().map(|meter| meter.name.clone()).collect();
+    for meter in &mut meters {
+        let id = meter.target.map.as_ref().map(|map| map.facts().id);
+        if let Some(id) = id.filter(|_| names.iter().filter(|name| **name == meter.name).count() > 1) {
+            meter.label = format!("{} id:{id}", meter.name);
+        }
+    }
     Ok(meters)
 }
 
@@ -144,7 +151,7 @@ fn lines(out: &mut impl Write, meter: &Meter, now: &Reading, before: &Reading) -
     writeln!(
         out,
         "{:<20} {:<16} {:>10} {:>10}",
-        cut(&meter.name, 20),
+        cut(&meter.label, 20),
         meter.unit(),
         rate(per_second(sum, seconds)),
         cut(&grouped(now.total()), 10)

@@ -88,7 +88,7 @@ impl Row {
         let lost: u64 = self.now.new_losses(&self.drawn).iter().map(|(_, n)| n).sum();
         let ages = self.now.counts.iter().filter_map(|(part, _)| self.meter.age(*part));
         Line {
-            name: self.meter.name.clone(),
+            name: self.meter.label.clone(),
             kind: self.meter.kind.to_string(),
             rate: per_second(grown, seconds),
             peak: self.peak,

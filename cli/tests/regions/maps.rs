@@ -259,6 +259,9 @@ fn stat_counts_what_programs_write() {
     assert!(people.contains("shard 0") && people.lines().all(|line| line.chars().count() <= 80));
 }
 
+    let Some(other) = Loaded::new() else { return };
+    let same_name = text(&mapring(&["stat", &events, &other.path("t_events"), "-n", "1", "-i", "1ms"]));
+    assert_eq!(same_name.matches("t_events id:").count(), 2, "{same_name}");
 #[test]
 fn nobody_reads_what_is_frozen_for_all_and_is_told_what_else_is_needed() {
     let Some(loaded) = Loaded::new() else { return };
