@@ -1,19 +1,21 @@
 //! `mapring pin`, `freeze` and `clean`: the pins of regions.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use mapring::abi::Kind;
 use mapring::loader::PinOptions;
 use mapring::{ErrorKind, Region};
 use serde_json::json;
 
 use crate::exit::Refused;
+use crate::flight::pins::{self as recorder, Lock};
 use crate::output::{bytes, note};
-use crate::regions::find::{All, Place, find};
+use crate::regions::find::{All, Place, find, is_pinned};
 use crate::regions::target::Target;
 use crate::regions::text::printable;
 
@@ -78,9 +80,9 @@ pub(crate) fn freeze(args: &Freeze) -> Result<ExitCode> {
         bail!("{place}: userspace writes {}, and freezing would stop that", region.geometry().kind());
     }
     let (options, readers) = match &args.group {
-        None => (PinOptions::new(0o666), "every user".to_owned()),
+        None => (PinOptions::new(0o666), "Every user".to_owned()),
         Some(name) => {
-            (PinOptions::new(0o660).group(group(name)?), format!("each member of {}", printable(name)))
+            (PinOptions::new(0o660).group(group(name)?), format!("Each member of {}", printable(name)))
         }
     };
     if !args.yes {
@@ -88,7 +90,7 @@ pub(crate) fn freeze(args: &Freeze) -> Result<ExitCode> {
             "{place} would be frozen. This can't be undone.\n\
              - No process can write it any more, not even as root. BPF programs still write\n  \
              it.\n\
-             - {readers} can map it, and read it without a system call, through the new pin\n  \
+             - {readers} can map it through the new pin, and read it without a system call:\n  \
              {}\n\
              - Each user that can open the pin and load BPF programs (CAP_BPF) can still\n  \
              overwrite it by a program.\n\
@@ -117,6 +119,10 @@ fn shown(path: &Path) -> String {
 /// The library's error, with what may be missing.
 fn denied(error: mapring::Error, path: &Path) -> anyhow::Error {
     let at = shown(path);
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if dir.is_dir() && !is_pinned(dir) {
+        return anyhow!("{at} is not in a BPF file system, such as /sys/fs/bpf");
+    }
     if error.io_error().is_some_and(|e| e.kind() == io::ErrorKind::PermissionDenied) {
         return Refused(format!("{at}: {error}: run as root")).into();
     }
@@ -126,9 +132,11 @@ fn denied(error: mapring::Error, path: &Path) -> anyhow::Error {
     }
 }
 
-/// A pin of a region without writers.
+/// A pin of a region without writers, or the pins of a flight recorder whose start was killed.
 pub(crate) struct Stale {
     pin: PathBuf,
+    /// The directory of the flight recorder.
+    recorder: Option<PathBuf>,
     pub(crate) bytes: usize,
     what: String,
     pub(crate) why: String,
@@ -141,21 +149,33 @@ pub(crate) fn clean(args: &Clean) -> Result<ExitCode> {
         some => some.iter().for_each(|dir| all.add_dir(dir)),
     }
     let mut found = Vec::new();
-    for pins in all.maps.values() {
-        for pin in pins {
-            found.extend(stale(pin)?);
+    let mut killed = BTreeMap::<_, usize>::new();
+    for pin in all.maps.values().flatten() {
+        match recorder::of_unfinished(pin) {
+            Some(dir) => *killed.entry(dir).or_default() += memory(pin),
+            None => found.extend(stale(pin)?),
         }
     }
+    killed.retain(|dir, _| recorder::is_at_work(dir) == Some(false));
+    found.extend(killed.into_iter().map(|(dir, bytes)| Stale {
+        pin: recorder::unfinished(dir),
+        recorder: Some(dir.to_owned()),
+        bytes,
+        what: "flight recorder".to_owned(),
+        why: "its `mapring flight start` was killed".to_owned(),
+    }));
     all.hidden.iter().for_each(|why| anstream::eprintln!("mapring: {why}"));
     let mut out = io::stdout().lock();
     let mut removed = 0;
-    for Stale { pin, bytes: size, what, why } in &found {
-        // It may have come to life since.
-        let remove = args.yes && stale(pin)?.is_some();
-        if remove {
-            fs::remove_file(pin).with_context(|| shown(pin))?;
-            removed += 1;
-        }
+    for Stale { pin, recorder, bytes: size, what, why } in &found {
+        let remove = args.yes
+            && match recorder {
+                Some(dir) => Lock::take(dir)?.clear_unfinished().map(|()| true)?,
+                // It may have come to life since.
+                None if stale(pin)?.is_none() => false,
+                None => fs::remove_file(pin).with_context(|| shown(pin)).map(|()| true)?,
+            };
+        removed += usize::from(remove);
         if args.json {
             let line =
                 json!({ "pin": shown(pin), "region": what, "bytes": size, "why": why, "removed": remove });
@@ -173,6 +193,11 @@ pub(crate) fn clean(args: &Clean) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The memory of the map that is pinned there.
+fn memory(pin: &Path) -> usize {
+    Target::open(Place::Pin(pin.to_owned())).map_or(0, |target| target.facts(&[], false).bytes)
+}
+
 /// The region that is pinned there, if nothing writes it any more: its loader has ended, and no program uses it. Latches
 /// and commands never are: their writer may be any process.
 pub(crate) fn stale(pin: &Path) -> Result<Option<Stale>> {
@@ -187,6 +212,7 @@ pub(crate) fn stale(pin: &Path) -> Result<Option<Stale>> {
     let facts = target.facts(&[], false);
     Ok(programs.is_empty().then(|| Stale {
         pin: pin.to_owned(),
+        recorder: None,
         bytes: facts.bytes,
         what: format!("{} of {}", facts.kind, facts.ty),
         why: format!("its loader (process {}) has ended, and no program uses it", loader.pid),

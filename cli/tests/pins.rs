@@ -72,6 +72,11 @@ fn clean_removes_what_nothing_writes_any_more_and_nothing_else() {
     assert!(mapring(&["pin", &format!("{maps}/exec"), &copy, "--mode", "640"]).status.success());
     assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o640);
     assert_eq!(mapring(&["pin", &format!("{maps}/exec"), &copy]).status.code(), Some(1), "it exists");
+    let elsewhere = mapring(&["pin", &format!("{maps}/exec"), "/proc/mapring-pin"]);
+    assert_eq!(elsewhere.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&elsewhere.stderr).contains("/proc/mapring-pin is not in a BPF file system")
+    );
 
     // The programs end with their links, a bit later.
     fs::remove_dir_all(pins.path("flight/recording/links")).unwrap();

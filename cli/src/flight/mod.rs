@@ -6,7 +6,7 @@ mod event;
 #[cfg(feature = "bpf")]
 mod load;
 mod names;
-mod pins;
+pub(crate) mod pins;
 #[cfg(feature = "bpf")]
 mod plan;
 mod procfs;

@@ -44,6 +44,13 @@ pub(crate) fn unfinished(dir: &Path) -> PathBuf {
     dir.join("new")
 }
 
+/// The directory of the recorder, if this is the pin of a ring that a start has not finished.
+pub(crate) fn of_unfinished(pin: &Path) -> Option<&Path> {
+    let maps = pin.parent().filter(|maps| maps.ends_with(MAPS) && maps.with_file_name(LINKS).is_dir())?;
+    let dir = maps.parent()?.parent()?;
+    maps.starts_with(unfinished(dir)).then_some(dir)
+}
+
 /// The rings, a pin for each group of events.
 pub(crate) fn maps(dir: &Path) -> PathBuf {
     recording(dir).join(MAPS)
@@ -54,16 +61,30 @@ pub(crate) fn links(dir: &Path) -> PathBuf {
     recording(dir).join(LINKS)
 }
 
-/// An error for a directory that can't be read.
+/// An error for a directory that this process can't change.
 pub(crate) fn denied(error: io::Error, dir: &Path) -> anyhow::Error {
+    refused(error, dir, "run as root")
+}
+
+/// An error for a directory that this process can't read.
+pub(crate) fn unreadable(error: io::Error, dir: &Path) -> anyhow::Error {
+    refused(error, dir, "run as root, or as a member of the group that `start --group` named")
+}
+
+fn refused(error: io::Error, dir: &Path, fix: &str) -> anyhow::Error {
     if error.kind() == io::ErrorKind::PermissionDenied {
-        return Refused(format!(
-            "{}: {error}: run this as root (to look, a member of the group that `start --group` named will do)",
-            dir.display()
-        ))
-        .into();
+        return Refused(format!("{}: {error}: {fix}", dir.display())).into();
     }
     anyhow::Error::from(error).context(dir.display().to_string())
+}
+
+/// Whether a `start` or `stop` works in the directory now. `None` if this process can't know.
+pub(crate) fn is_at_work(dir: &Path) -> Option<bool> {
+    let held = File::open(dir).ok()?;
+    match rustix::fs::flock(&held, FlockOperation::NonBlockingLockShared) {
+        Err(Errno::WOULDBLOCK) => Some(true),
+        locked => locked.ok().map(|()| false),
+    }
 }
 
 /// The lock of the commands that change pins, and the directory that they are in. While one of them has it, the others are
@@ -92,6 +113,15 @@ impl Lock {
                 return Ok(Self { dir: dir.to_owned(), _held: held });
             }
         }
+    }
+
+    /// Removes the pins of a killed start and, unless something is recorded there, the directory.
+    pub(crate) fn clear_unfinished(self) -> Result<()> {
+        remove(&unfinished(&self.dir))?;
+        if !recording(&self.dir).exists() {
+            fs::remove_dir(&self.dir).with_context(|| self.dir.display().to_string())?;
+        }
+        Ok(())
     }
 
     /// Removes all pins, and the directory. Returns whether there were any.
@@ -134,11 +164,18 @@ fn create(dir: &Path) -> Result<()> {
     }
     let kind = rustix::fs::statfs(there).with_context(|| there.display().to_string())?.f_type;
     if kind != BPF_FS_MAGIC {
-        return Err(Refused(format!(
-            "{}: there is no BPF file system: mount -t bpf -o mode=0755 bpf /sys/fs/bpf",
-            there.display()
-        ))
-        .into());
+        let default = Path::new("/sys/fs/bpf");
+        if !rustix::fs::statfs(default).is_ok_and(|found| found.f_type == BPF_FS_MAGIC) {
+            let mount = "mount -t bpf -o mode=0755 bpf /sys/fs/bpf";
+            return Err(
+                Refused(format!("no BPF file system is mounted at {}: {mount}", default.display())).into()
+            );
+        }
+        bail!(
+            "{} is not in a BPF file system: choose a directory below {}",
+            dir.display(),
+            default.display()
+        );
     }
     for new in missing.into_iter().rev() {
         match DirBuilder::new().mode(0o711).create(new) {

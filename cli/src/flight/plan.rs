@@ -39,11 +39,12 @@ pub(crate) fn split(
     let least = total(&rings);
     if least > budget {
         bail!(
-            "--size {} is too small: {} groups of events on {cpus} CPUs (the possible ones) take at least {}; ask for \
-             more memory, or for fewer groups with --events",
+            "--size {} is too small: {} {} of events on {cpus} possible CPUs need at least {}: give a larger --size{}",
             bytes(budget),
             groups.len(),
+            if groups.len() == 1 { "group" } else { "groups" },
             bytes(least.next_multiple_of(1 << 10)),
+            if groups.len() == 1 { "" } else { ", or fewer groups with --events" },
         );
     }
     loop {
@@ -89,6 +90,9 @@ mod tests {
     fn too_little_is_refused_with_the_numbers() {
         let all: Vec<_> = GROUPS.iter().collect();
         let refused = split(64 << 10, &all, 2, 8..=22).map(|_| ()).unwrap_err().to_string();
-        assert!(refused.starts_with("--size 64K is too small: 7 groups of events on 2 CPUs"), "{refused}");
+        assert!(
+            refused.starts_with("--size 64K is too small: 7 groups of events on 2 possible CPUs"),
+            "{refused}"
+        );
     }
 }

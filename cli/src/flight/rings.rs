@@ -53,7 +53,7 @@ pub(crate) fn open(dir: &Path) -> Result<Vec<GroupRings>> {
     if let Err(error) = std::fs::read_dir(&maps) {
         return match error.kind() {
             io::ErrorKind::NotFound => Ok(Vec::new()),
-            _ => Err(pins::denied(error, &maps)),
+            _ => Err(pins::unreadable(error, &maps)),
         };
     }
     let mut rings = Vec::new();

@@ -9,6 +9,7 @@ use std::{fs, thread};
 
 use anyhow::{Context, Result};
 use comfy_table::{CellAlignment, Table, presets};
+use mapring::time::Clock;
 use serde::Serialize;
 
 use super::programs::{Cost, Programs};
@@ -67,7 +68,7 @@ struct Group {
     memory: u64,
     slots_per_cpu: usize,
     records: u64,
-    /// From where on all records of all CPUs are there, to the newest.
+    /// How far back from now all records of all CPUs are present.
     history_seconds: f64,
     /// Nothing was overwritten yet.
     since_start: bool,
@@ -91,10 +92,17 @@ pub(crate) fn run(dir: &Path, args: &Args) -> Result<ExitCode> {
     let text = match &status.recording {
         _ if args.json => serde_json::to_string(&status)?,
         Some(recording) => recording.text(),
-        None if unfinished => format!(
-            "A start is at work at {0}, or was killed: then `mapring flight stop` removes what it left.",
-            dir.display()
-        ),
+        None if unfinished => match pins::is_at_work(dir) {
+            Some(true) => format!("A `start` is at work at {}.", dir.display()),
+            Some(false) => format!(
+                "A `start` at {} was killed. Its programs may still run: `mapring flight stop` removes them.",
+                dir.display()
+            ),
+            None => format!(
+                "A `start` is at work at {}, or was killed: then `mapring flight stop` removes its pins.",
+                dir.display()
+            ),
+        },
         None => format!("Nothing is recorded at {}.", dir.display()),
     };
     writeln!(io::stdout(), "{text}").context("stdout")?;
@@ -107,26 +115,34 @@ fn look(dir: &Path, rings: &[GroupRings]) -> Result<Recording> {
     let since = since.with_context(|| place.display().to_string())?;
 
     let programs = Programs::attached(&pins::links(dir));
-    let statistics =
-        programs.as_ref().map_err(ToString::to_string).and_then(|_| programs::enable_statistics());
+    let statistics = match &programs {
+        Ok(_) => programs::enable_statistics(),
+        Err(error) if error.is::<exit::Refused>() => Err("only root can read them".to_owned()),
+        Err(error) => Err(format!("{error:#}")),
+    };
     let costs = || programs.as_ref().map(Programs::costs).unwrap_or_default();
     let (written, before, start) = (written(rings), costs(), Instant::now());
     thread::sleep(SAMPLE);
     let (now, after, sampled) = (self::written(rings), costs(), start.elapsed());
 
+    let seconds = SystemTime::now().duration_since(since).unwrap_or_default().as_secs_f64();
     let mut groups = Vec::new();
     for (at, ring) in rings.iter().enumerate() {
         let [before, after] =
             [&before, &after].map(|costs| costs.get(ring.name()).copied().unwrap_or_default());
         let names = programs.as_ref().ok().map(|programs| programs.names(ring.name()));
         let rate = per_second(now[at].wrapping_sub(written[at]), sampled);
-        groups.push(group(ring, now[at], rate, after - before, names));
+        let mut group = group(ring, now[at], rate, after - before, names);
+        if group.since_start {
+            group.history_seconds = seconds;
+        }
+        groups.push(group);
     }
     let busy = after.values().map(|cost| cost.time).sum::<Duration>();
     let busy = busy.saturating_sub(before.values().map(|cost| cost.time).sum());
     Ok(Recording {
         since: humantime::format_rfc3339_seconds(since).to_string(),
-        seconds: SystemTime::now().duration_since(since).unwrap_or_default().as_secs_f64(),
+        seconds,
         loader: rings[0].loader().map(|loader| Loader { pid: loader.pid, alive: loader.is_alive() }),
         memory: rings.iter().map(GroupRings::bytes).sum(),
         cpu_percent: statistics.is_ok().then(|| 100.0 * busy.as_secs_f64() / sampled.as_secs_f64()),
@@ -144,7 +160,7 @@ fn group(
 ) -> Group {
     let held = ring.held();
     let [oldest_ns, newest_ns] = [held.span.as_ref().map(|s| s.start), held.span.as_ref().map(|s| s.end)];
-    let complete = newest_ns.unwrap_or(0).saturating_sub(held.complete.max(oldest_ns).unwrap_or(0));
+    let complete = held.complete.map_or(0, |ns| Clock::Monotonic.now().saturating_sub(ns));
     let mut lost: BTreeMap<_, _> = held.lost.into_iter().collect();
     if cost.missed > 0 {
         lost.insert("its program was running already (preempted or interrupted)".to_owned(), cost.missed);
@@ -207,7 +223,7 @@ impl Recording {
         let ago = span(self.seconds);
         let mut text = format!("Recording since {} ({ago})", self.since);
         if let Some(Loader { pid, alive }) = self.loader {
-            text += &format!(", by process {pid}{}", if alive { "" } else { " (ended)" });
+            text += &format!(", started by process {pid}{}", if alive { "" } else { " (ended)" });
         }
         text += &format!("\n{} of memory", output::bytes(self.memory));
         match (self.cpu_percent, &self.costs_unknown) {

@@ -25,7 +25,7 @@ pub(crate) fn run(dir: &Path) -> Result<()> {
         .collect();
     match (lock.clear()?, running) {
         (true, true) => note(format_args!("Stopped. Recorded events: {}.", written.join(", "))),
-        (true, false) => note("Removed what a start had left that was killed."),
+        (true, false) => note("Removed the pins that a killed `start` left."),
         (false, _) => bail!("nothing is recorded at {}", dir.display()),
     }
     Ok(())

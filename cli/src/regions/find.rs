@@ -59,7 +59,7 @@ fn open_file(path: &Path) -> Result<File> {
 }
 
 /// Whether `path` is in a BPF file system.
-fn is_pinned(path: &Path) -> bool {
+pub(crate) fn is_pinned(path: &Path) -> bool {
     rustix::fs::statfs(path).is_ok_and(|fs| u64::try_from(fs.f_type).is_ok_and(|magic| magic == BPF_FS))
 }
 

@@ -1,12 +1,12 @@
 //! What start, status and stop say and do.
 
 use std::collections::HashSet;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 use std::{fs, thread};
 
-use crate::pins;
-use crate::recorder::{Recorder, said};
+use crate::recorder::{Recorder, output as output_of, said};
+use crate::{pins, skip};
 
 #[test]
 fn status_says_what_is_recorded() {
@@ -31,6 +31,9 @@ fn status_says_what_is_recorded() {
     assert!(calls["ns_per_event"].as_f64().unwrap() > 0.0 && calls["records"].as_u64().unwrap() > 0);
     assert_eq!(calls["programs"], serde_json::json!(["syscalls_enter", "syscalls_exit"]));
     assert!(calls["newest_ns"].as_u64() > calls["oldest_ns"].as_u64());
+    // A ring without an event holds all since the start, too.
+    let exec = &recording["groups"][1];
+    assert_eq!((&exec["since_start"], &exec["history_seconds"]), (&true.into(), &recording["seconds"]));
 
     let text = recorder.run(&["status"]);
     let text = String::from_utf8(text.stdout).unwrap();
@@ -76,13 +79,31 @@ fn what_a_killed_start_left_is_removed() {
     unfinished();
     let status = recorder.status();
     assert_eq!((&status["running"], &status["unfinished"]), (&false.into(), &true.into()));
+    let text = String::from_utf8(recorder.run(&["status"]).stdout).unwrap();
+    assert!(text.starts_with("A `start` at ") && text.contains(" was killed"), "{text}");
     assert!(recorder.start(&["--size", "8M", "--events", "exec"]));
     let others = recorder.programs();
     assert!(programs.is_disjoint(&others));
     unfinished();
     let stopped = recorder.run(&["stop"]);
-    assert!(stopped.status.success() && said(&stopped).contains("a start had left"));
+    assert!(stopped.status.success() && said(&stopped).contains("that a killed `start` left"));
     recorder.expect_nothing_left(&(&programs | &others));
+
+    // `clean` finds it, and says whose pins these are.
+    assert!(recorder.start(&["--size", "8M", "--events", "exec"]));
+    let programs = recorder.programs();
+    unfinished();
+    let clean = |options: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mapring"));
+        let output = output_of(command.arg("clean").arg(&recorder.dir).args(options).stdin(Stdio::null()));
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let found = clean(&[]);
+    assert!(found.contains("/new: ") && found.contains("`mapring flight start` was killed"), "{found}");
+    assert_eq!((found.lines().count(), recorder.programs_in("new")), (1, programs.clone()));
+    assert!(clean(&["--yes"]).starts_with("removed "));
+    recorder.expect_nothing_left(&programs);
 
     // At any other moment.
     for ms in (0..400).step_by(40) {
@@ -111,11 +132,27 @@ fn what_does_not_fit_is_refused() {
     };
     expect(&["--size", "4K"], 1, "--size 4K is too small: 7 groups");
     expect(&["--size", "1000T"], 1, "--size 1000T is too large: this machine has ");
+    expect(&["--size", "1K", "--events", "exec"], 1, "--size 1K is too small: 1 group of events");
     expect(&["--size", "many"], 2, "64M");
     expect(&["--events", "sched,dreams"], 2, "the groups are sched,");
     expect(&["--group", "no-such-group"], 1, "there is no group no-such-group");
     let elsewhere = Recorder { dir: std::env::temp_dir().join("mapring-no-bpffs") };
     let output = elsewhere.run(&["start"]);
-    assert_eq!(output.status.code(), Some(77));
-    assert!(said(&output).contains("mount -t bpf") && !elsewhere.dir.exists());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("is not in a BPF file system") && !elsewhere.dir.exists());
+    // No BPF file system at all. The mount namespace is this command's own.
+    let mut without = Command::new("unshare");
+    without.args([
+        "--mount",
+        "sh",
+        "-c",
+        "umount --all-targets --lazy /sys/fs/bpf && exec \"$0\" flight start",
+    ]);
+    let output = output_of(without.arg(env!("CARGO_BIN_EXE_mapring")).stdin(Stdio::null()));
+    if said(&output).starts_with("mapring") {
+        assert_eq!(output.status.code(), Some(77));
+        assert!(said(&output).contains("no BPF file system is mounted at /sys/fs/bpf: mount -t bpf"));
+    } else {
+        skip::skipped("this user can't make a mount namespace");
+    }
 }

@@ -81,7 +81,13 @@ impl Recorder {
 
     /// The ids of the attached programs.
     pub(crate) fn programs(&self) -> HashSet<u32> {
-        let pins = fs::read_dir(pins::links(&self.dir)).unwrap().map(|pin| pin.unwrap().path());
+        self.programs_in("recording")
+    }
+
+    /// Those of a recording, or of a start that is not finished (`new`).
+    pub(crate) fn programs_in(&self, part: &str) -> HashSet<u32> {
+        let pins =
+            fs::read_dir(self.dir.join(part).join(pins::LINKS)).unwrap().map(|pin| pin.unwrap().path());
         let id = |pin| FdLink::from(PinnedLink::from_pin(pin).unwrap()).info().unwrap().program_id();
         pins.map(id).collect()
     }
