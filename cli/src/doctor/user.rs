@@ -10,7 +10,8 @@ use super::Finding;
 
 const AREA: &str = "user";
 
-/// A capability, its name, and what it is for.
+/// A capability, its name, and what it is for. `setcap` replaces all capabilities of a file, so the advice for one keeps
+/// those before it; CAP_SYS_ADMIN contains them.
 const CAPABILITIES: [(CapabilitySet, &str, &str); 3] = [
     (CapabilitySet::BPF, "CAP_BPF", "This user can't load programs or create maps."),
     (
@@ -51,7 +52,7 @@ fn capability(
     }
     let fix = format!(
         "run as root: sudo mapring …\nor allow the command: sudo setcap {}=ep \"$(command -v mapring)\"",
-        name.to_lowercase()
+        if set == CapabilitySet::PERFMON { "cap_bpf,cap_perfmon".to_owned() } else { name.to_lowercase() }
     );
     Finding::missing(AREA, name, "not effective", lost).fixed_by(fix)
 }
@@ -113,6 +114,10 @@ mod tests {
         let (set, name, lost) = CAPABILITIES[0];
         let fix = capability(CapabilitySet::empty(), set, name, lost).fix.unwrap();
         assert!(fix.contains("setcap cap_bpf=ep"), "{fix}");
+        // setcap replaces what an earlier one gave.
+        let (set, name, lost) = CAPABILITIES[1];
+        let fix = capability(CapabilitySet::BPF, set, name, lost).fix.unwrap();
+        assert!(fix.contains("setcap cap_bpf,cap_perfmon=ep"), "{fix}");
     }
 
     #[test]
