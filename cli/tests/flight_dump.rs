@@ -248,7 +248,7 @@ fn without_parquet_it_says_how_to_get_it() {
     let Some(recorder) = Recorder::start("refused", "exec") else { return };
     let output = recorder.run("dump", &["--out", "a.parquet"]);
     assert_eq!(output.status.code(), Some(77));
-    assert!(String::from_utf8(output.stderr).unwrap().contains("--features parquet"));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("--features bpf,parquet"));
 }
 
 #[test]
@@ -299,11 +299,17 @@ fn what_goes_wrong_is_said() {
         assert_eq!(output.status.code(), Some(1));
         assert!(String::from_utf8(output.stderr).unwrap().contains("/dev/full: No space left on device"));
     }
+    let output = recorder.run("dump", &["--follow", "--format", "csv", "--out", "/dev/full"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("/dev/full: No space left on device"));
     let output = recorder.run("dump", &["--out", "no/such/directory.csv"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8(output.stderr).unwrap().contains("no/such/directory.csv: No such file"));
     for options in [&["--out", "a.txt"][..], &["--follow", "--format", "perfetto"], &["--last", "10"]] {
-        assert_eq!(recorder.run("dump", options).status.code(), Some(2), "{options:?}");
+        let output = recorder.run("dump", options);
+        assert_eq!(output.status.code(), Some(2), "{options:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("Usage: mapring flight dump ") || said.contains("500ms"), "{said}");
     }
     for options in [&["--format", "ndjson"][..], &["--follow"]] {
         let mut dump =

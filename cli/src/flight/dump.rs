@@ -51,8 +51,11 @@ pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
     let now = Clock::Monotonic.now();
     let ago = args.last.map(|last| now.saturating_sub(u64::try_from(last.as_nanos()).unwrap_or(u64::MAX)));
     if args.follow {
-        let from = ago.unwrap_or(now);
-        return follow(pins, &mut rings, from, |names| trace::sink(format, args.open(format)?.1, names, &[]));
+        let (file, out) = args.open(format)?;
+        let at = file.as_deref().unwrap_or(Path::new("stdout"));
+        return follow(pins, &mut rings, ago.unwrap_or(now), at, |names| {
+            trace::sink(format, out, names, &[])
+        });
     }
     let Recording { events, gaps } = Recording::read(&mut rings, ago.unwrap_or(0));
     drop(rings);
@@ -207,14 +210,16 @@ fn follow(
     pins: &Path,
     rings: &mut [GroupRings],
     from: u64,
+    at: &Path,
     sink: impl FnOnce(&mut Names) -> Result<Box<dyn Sink>>,
 ) -> Result<()> {
+    let file = || at.display().to_string();
     let over = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
         signal_hook::flag::register(signal, over.clone())?;
     }
     let mut names = Names::new();
-    let mut sink = sink(&mut names)?;
+    let mut sink = sink(&mut names).with_context(file)?;
     let (mut held, mut losses) = (Vec::new(), Losses::default());
     let recording = identity(pins);
     loop {
@@ -229,23 +234,23 @@ fn follow(
         sort(&mut held, &mut gaps);
         let until = if last { u64::MAX } else { now.saturating_sub(DELAY) };
         for gap in &gaps {
-            sink.gap(gap)?;
+            sink.gap(gap).with_context(file)?;
         }
         losses.add(&gaps);
         let ready = held.partition_point(|event| event.ns < until);
         for event in held.drain(..ready) {
-            sink.event(&event, &mut names)?;
+            sink.event(&event, &mut names).with_context(file)?;
             names.update(&event);
         }
         if last {
-            sink.finish(&mut names)?;
+            sink.finish(&mut names).with_context(file)?;
             losses.report();
             if recording != identity(pins) {
                 output::note("mapring: the recording has ended");
             }
             return Ok(());
         }
-        sink.flush()?;
+        sink.flush().with_context(file)?;
         std::thread::sleep(ROUND);
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::io::{BufWriter, Write};
 use std::mem::take;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use mapring::record;
 use serde_json::json;
 
@@ -38,20 +38,12 @@ enum To {
 }
 
 impl Convert {
-    pub(super) fn new(format: Format, filter: Option<&str>, out: Out) -> Result<Self> {
+    pub(super) fn new(format: Format, filter: Option<Expr>, out: Out) -> Self {
         let to = match format {
             Format::Ndjson => To::Ndjson(BufWriter::with_capacity(1 << 18, out)),
             format => To::New(format, Some(out)),
         };
-        let filter = filter.map(Expr::parse).transpose().context("--where")?;
-        Ok(Self {
-            to,
-            filter,
-            columns: Vec::new(),
-            is_whole: false,
-            row: Vec::new(),
-            losses: Losses::default(),
-        })
+        Self { to, filter, columns: Vec::new(), is_whole: false, row: Vec::new(), losses: Losses::default() }
     }
 
     /// Writes what is buffered, and prints the losses.

@@ -110,7 +110,7 @@ fn recorded(kind: Sort, value_type: Option<u32>, record: usize, tails: Option<[u
 /// What `visit` writes as Parquet.
 fn written(of: &Recorded, visit: impl FnOnce(&mut Convert)) -> SerializedFileReader<File> {
     let file = File::from(memfd_create("parquet", MemfdFlags::empty()).unwrap());
-    let mut convert = Convert::new(Format::Parquet, None, Box::new(file.try_clone().unwrap())).unwrap();
+    let mut convert = Convert::new(Format::Parquet, None, Box::new(file.try_clone().unwrap()));
     convert.source(of).unwrap();
     visit(&mut convert);
     convert.finish().unwrap();

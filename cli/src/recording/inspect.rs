@@ -16,6 +16,7 @@ use super::convert::Convert;
 use super::format::{Kind, Lost, Recorded, Sample, Source};
 use super::reader::{End, Visit, read};
 use crate::output;
+use crate::regions::filter::Expr;
 use crate::regions::histogram;
 use crate::regions::line;
 use crate::regions::text::{grouped, json_line, printable, wrapped};
@@ -23,7 +24,7 @@ use crate::regions::untyped::Item;
 use crate::regions::value;
 use crate::table::{Format, Out, format_of};
 
-/// Shows what is in a recording, or converts its records to NDJSON, CSV or Parquet
+/// Show what is in a recording, or convert its records to NDJSON, CSV or Parquet
 #[derive(clap::Args)]
 #[command(group(ArgGroup::new("conversion").args(["format", "out"]).multiple(true).conflicts_with("json")))]
 pub(crate) struct Args {
@@ -36,8 +37,8 @@ pub(crate) struct Args {
     #[arg(long, value_enum)]
     format: Option<Format>,
     /// Only records for which this is true: pid == 12 && (comm ~ "ba.*" || !ok)
-    #[arg(long, value_name = "EXPR", requires = "conversion")]
-    r#where: Option<String>,
+    #[arg(long, value_name = "EXPR", value_parser = Expr::parse, requires = "conversion")]
+    r#where: Option<Expr>,
     /// The file to write, - for stdout [default: stdout]
     #[arg(long, short, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -81,7 +82,7 @@ pub(super) fn check(end: &End) -> Result<()> {
     match end {
         End::Whole => Ok(()),
         End::Open => bail!("the recording has no end: its recorder was killed, or still writes"),
-        End::Damaged(at, why) => bail!("damaged at byte {at}: {why}; everything before it was read"),
+        End::Damaged(at, why) => bail!("damaged at byte {at}: {why}; everything before this byte was read"),
     }
 }
 
@@ -90,7 +91,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let format = args.format()?;
     let input = open(&args.file)?;
     if let Some(format) = format {
-        let mut convert = Convert::new(format, args.r#where.as_deref(), args.open(format)?)?;
+        let mut convert = Convert::new(format, args.r#where.clone(), args.open(format)?);
         let end = read(input, &mut convert).map(|(end, _)| end);
         convert.finish()?;
         return end.and_then(|end| check(&end)).context(name);

@@ -188,10 +188,8 @@ impl<'a> Output<'a> {
     #[cold]
     fn failed(&self, e: io::Error) -> anyhow::Error {
         let readable = crate::output::bytes(self.writer.bytes);
-        anyhow::Error::from(e).context(format!(
-            "{}: {readable} were written and can be read; the rest is not",
-            self.args.name()
-        ))
+        anyhow::Error::from(e)
+            .context(format!("{}: the recording ends after {readable}, which can be read", self.args.name()))
     }
 
     /// Between batches: writes what is old, begins a new file if this one is full, and shows the progress.

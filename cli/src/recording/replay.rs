@@ -19,7 +19,7 @@ use crate::regions::line;
 use crate::regions::text::printable;
 use crate::regions::untyped::Item;
 
-/// Writes the records of a recording into a ring in a memory file, for tail, top and show
+/// Write the records of a recording into a ring in a memory file, for tail, top and show
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The recording, or - for stdin
@@ -73,7 +73,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if replay.dropped > 0 {
         eprintln!("mapring: {} records were dropped: readers of the ring do not see them", replay.dropped);
     }
-    output::note(format_args!("mapring: {} records were written", replay.written));
+    if replay.ring.is_some() {
+        output::note(format_args!("mapring: {} records were written", replay.written));
+    }
     let done = match end {
         Err(e) if e.is::<Ended>() => Ok(()),
         Err(e) => Err(e),

@@ -8,7 +8,7 @@ use super::value::Value;
 const DEPTH: usize = 64;
 
 /// A parsed expression.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Expr {
     Any(Vec<Expr>),
     All(Vec<Expr>),
@@ -29,7 +29,7 @@ pub(crate) enum Compare {
     GreaterOrEqual,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Literal {
     Number(i128),
     Float(f64),
@@ -45,15 +45,43 @@ impl Expr {
         Ok(expr)
     }
 
-    /// Refuses a field that no record has. `empty` is a decoded record of zeros.
+    /// Refuses a field that no record has, and a number that is compared with a text. `empty` is a decoded record of zeros.
     pub(crate) fn check(&self, empty: &Value) -> Result<()> {
         let Value::Struct(fields) = empty else { return Ok(()) };
         if fields.iter().any(|(name, _)| name.starts_with('(')) {
             return Ok(()); // Records of several types: their fields depend on the tag.
         }
-        let Some(field) = self.unknown(&|path| empty.at(path).is_some()) else { return Ok(()) };
-        let names: Vec<_> = fields.iter().map(|(name, _)| name.as_str()).collect();
-        bail!("--where: no field {field}; there are {}", names.join(", "))
+        if let Some(field) = self.unknown(&|path| empty.at(path).is_some()) {
+            let names: Vec<_> = fields.iter().map(|(name, _)| name.as_str()).collect();
+            bail!("--where: no field {field}; the fields are {}", names.join(", "));
+        }
+        match self.mismatch(empty) {
+            Some(why) => bail!("--where: {why}"),
+            None => Ok(()),
+        }
+    }
+
+    /// Why a comparison can never be true.
+    fn mismatch(&self, empty: &Value) -> Option<String> {
+        match self {
+            Self::Any(parts) | Self::All(parts) => parts.iter().find_map(|part| part.mismatch(empty)),
+            Self::Not(part) => part.mismatch(empty),
+            Self::Field(_) | Self::Match(..) => None,
+            Self::Compare(path, _, with) => {
+                let is = match (empty.at(path)?, with) {
+                    (Value::Unsigned(_) | Value::Signed(_) | Value::Float(_), Literal::Text(_)) => {
+                        "a number, and is compared with a text"
+                    }
+                    (Value::Text(_), Literal::Number(_) | Literal::Float(_)) => {
+                        "a text, and is compared with a number"
+                    }
+                    (Value::Struct(_), _) => "a struct: compare one of its fields",
+                    (Value::List(_), _) => "an array: compare one of its elements",
+                    _ => return None,
+                };
+                Some(format!("{path} is {is}"))
+            }
+        }
     }
 
     /// Whether it is true of this record. A comparison with a field that the record lacks is false.
@@ -337,6 +365,25 @@ mod tests {
         assert!(error.ends_with("at character 5, not: = 3"), "{error}");
         let nots = "!".repeat(1000) + "a";
         assert!(Expr::parse(&nots).unwrap_err().to_string().contains("deeper"));
+    }
+
+    #[test]
+    fn comparisons_that_never_hold_are_refused() {
+        for (text, why) in [
+            ("!(pid == 12 || pid == \"bash\")", "pid is a number, and is compared with a text"),
+            ("comm > 5", "comm is a text, and is compared with a number"),
+            ("at == 3", "at is a struct: compare one of its fields"),
+            ("args != 3", "args is an array: compare one of its elements"),
+        ] {
+            let error = Expr::parse(text).unwrap().check(&record()).unwrap_err().to_string();
+            assert_eq!(error, format!("--where: {why}"));
+        }
+        assert!(
+            Expr::parse("state == STOPPED && ok == 0 && load < 1 && comm ~ \"1\"")
+                .unwrap()
+                .check(&record())
+                .is_ok()
+        );
     }
 
     #[test]

@@ -53,7 +53,7 @@ impl std::fmt::Display for Place {
 fn open_file(path: &Path) -> Result<File> {
     let name = || printable(&path.to_string_lossy()).into_owned();
     let metadata = fs::metadata(path).with_context(name)?;
-    ensure!(metadata.is_file(), "{}: not a pin in a BPF file system, nor a memory file", name());
+    ensure!(metadata.is_file(), "{} is not a pin in a BPF file system, and not a memory file", name());
     let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     OpenOptions::new().read(true).custom_flags(flags).open(path).with_context(name)
 }
@@ -91,7 +91,8 @@ impl All {
                 Err(e) if is_gone(&e) => {}
                 Err(e) if is_denied(&e) => {
                     all.hidden.push(
-                        "only pins: CAP_SYS_ADMIN is needed to list maps by id (run as root)".to_owned(),
+                        "only pinned maps are listed: CAP_SYS_ADMIN is needed to list maps by id (run as root)"
+                            .to_owned(),
                     );
                     break;
                 }
@@ -144,7 +145,11 @@ impl All {
                 }
             }
             Err(e) if e.kind() == ErrorKind::WrongType => {}
-            // Removed meanwhile; also the files for people that the kernel puts there.
+            // The kernel's iterators. Only root may open them.
+            Err(_)
+                if [Some("maps.debug"), Some("progs.debug")]
+                    .contains(&path.file_name().and_then(|n| n.to_str())) => {}
+            // Removed meanwhile.
             Err(e) if e.io_error().is_some_and(|e| e.kind() == io::ErrorKind::NotFound) => {}
             Err(e) => {
                 let errno = e.io_error().and_then(io::Error::raw_os_error);
@@ -186,14 +191,15 @@ fn unescaped(text: &[u8]) -> Vec<u8> {
 /// The place that `name` means: a path, `id:42`, an id, or the name of a map.
 pub(crate) fn find(name: &str) -> Result<Place> {
     if let Some(id) = name.strip_prefix("id:") {
-        let id = id.parse().with_context(|| format!("{}: the id is no number", printable(name)))?;
+        let id =
+            id.parse().ok().with_context(|| format!("{}: write a map's id as id:42", printable(name)))?;
         return Ok(Place::Id(id));
     }
     let path = Path::new(name);
     if name.contains('/') || path.exists() {
         ensure!(
             !path.is_dir(),
-            "{}: a directory; `mapring ls` lists the maps that are pinned in it",
+            "{} is a directory: `mapring ls` lists the maps that are pinned in it",
             printable(name)
         );
         let in_bpf_fs = is_pinned(path) || !path.exists() && path.parent().is_some_and(is_pinned);
@@ -219,11 +225,11 @@ fn by_name(name: &str) -> Result<Place> {
         [place] => Ok(place.clone()),
         [] => {
             let hidden = all.hidden.iter().map(|why| format!("; {why}")).collect::<String>();
-            bail!("{name}: no such map; `mapring ls` lists the maps there are{hidden}")
+            bail!("no map has the name {name}: `mapring ls` lists the maps{hidden}")
         }
         _ => {
             let places = found.iter().map(Place::to_string).collect::<Vec<_>>().join(", ");
-            bail!("{name}: the name of {} maps: {places}; name one of these", found.len())
+            bail!("{} maps have the name {name}: name one of {places}", found.len())
         }
     }
 }

@@ -10,7 +10,7 @@ use super::target::{Facts, Sort, Target};
 use super::text::{cut, json_line, printable, wrapped};
 use crate::output;
 
-/// Lists regions and mmapable arrays: their content, their writers, and how this user reads them
+/// List regions and mmapable arrays: their content, their writers, and how this user reads them
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Pins, or directories with pins. Without any: all pins, and with CAP_SYS_ADMIN all maps

@@ -14,7 +14,7 @@ use super::text::{grouped, json_line, wrapped};
 use super::value::Value;
 use crate::output;
 
-/// Shows a region's facts and its present content, decoded by the map's types
+/// Show a region's facts and its present content, decoded by the map's types
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// A pin, id:42, the name of a map, or a memory file (/proc/PID/fd/N)

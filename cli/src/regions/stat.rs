@@ -14,7 +14,7 @@ use super::text::{cut, grouped, json_line, rate};
 use super::{Interrupted, text};
 use crate::output;
 
-/// Shows how fast regions are written: records of each shard, counters, updates, and what programs dropped
+/// Show how fast regions are written: records of each shard, counters, updates, and what programs dropped
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Pins, id:42, names of maps, or memory files. Without any: all that this user can open

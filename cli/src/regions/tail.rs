@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, Write};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use mapring::record;
 use mapring::time::{Clock, WallClock};
 
@@ -18,7 +18,7 @@ use super::text::printable;
 use super::untyped::Item;
 use crate::output;
 
-/// Prints the records of a ring as they are written, decoded, merged by time and filtered. Other readers still get them
+/// Print the records of a ring as they are written, decoded, merged by time and filtered. Other readers still get them
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// A pin, id:42, the name of a map, or a memory file (/proc/PID/fd/N)
@@ -27,8 +27,8 @@ pub(crate) struct Args {
     #[arg(long, value_enum)]
     from: Option<From>,
     /// Only records for which this is true: pid == 12 && (comm ~ "ba.*" || !ok)
-    #[arg(long, value_name = "EXPR")]
-    r#where: Option<String>,
+    #[arg(long, value_name = "EXPR", value_parser = Expr::parse)]
+    r#where: Option<Expr>,
     /// Stop after this number of records
     #[arg(long, short = 'n', value_name = "N")]
     count: Option<u64>,
@@ -51,7 +51,7 @@ const BATCH: usize = 4096;
 /// What was printed and lost so far.
 struct Tail<'a> {
     args: &'a Args,
-    filter: Option<Expr>,
+    filter: Option<&'a Expr>,
     clock: WallClock,
     out: BufWriter<io::StdoutLock<'static>>,
     printed: u64,
@@ -61,11 +61,11 @@ struct Tail<'a> {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let filter = args.r#where.as_deref().map(Expr::parse).transpose().context("--where")?;
+    let filter = args.r#where.as_ref();
     let from = args.from.unwrap_or(if args.no_follow { From::First } else { From::Now });
     let interrupted = Interrupted::new()?;
     let mut source = Source::open(find::find(&args.region)?, args.stamp.as_deref(), from.start())?;
-    check_fields(&source.target, filter.as_ref())?;
+    check_fields(&source.target, filter)?;
     if let Err(why) = source.target.ty() {
         output::note(format_args!("mapring: records are shown as bytes: {why}"));
     }
@@ -121,7 +121,7 @@ impl Tail<'_> {
 
     fn print(&mut self, target: &Target, stamp: Option<usize>, item: Item<'_>) -> Result<()> {
         let value = target.decode(item.bytes);
-        if self.filter.as_ref().is_some_and(|filter| !filter.holds(&value)) {
+        if self.filter.is_some_and(|filter| !filter.holds(&value)) {
             return Ok(());
         }
         self.printed += 1;

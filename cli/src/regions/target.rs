@@ -1,14 +1,15 @@
 //! A map or memory file with what is known of it: its sort, its types, and how this user reads it.
 
+use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow, bail};
 use mapring::abi::{Kind, Preamble};
 use mapring::any::AnyMap;
 use mapring::btf::{self, Btf};
-use mapring::{Access, Error, OpenOptions, Refusal, Region, Source};
+use mapring::{Access, Error, ErrorKind, OpenOptions, Refusal, Region, Source};
 use serde::Serialize;
 
 use super::find::Place;
@@ -91,11 +92,18 @@ impl Target {
     /// Opens what is at a place.
     pub(crate) fn open(place: Place) -> Result<Self> {
         if let Place::File(_) = place {
-            let region = open(place.source()?).with_context(|| place.to_string())?;
+            let region = open(place.source()?).map_err(|e| match e.kind() {
+                ErrorKind::WrongType => anyhow!("{place} is not a BPF map, and not a memory file"),
+                _ => anyhow::Error::from(e).context(place.to_string()),
+            })?;
             let types = Err("a memory file has no BTF".to_owned());
             return Ok(Self { place, map: None, sort: Sort::Region(region), types });
         }
-        let map = AnyMap::open(place.source()?)?;
+        let is_absent = |e: &Error| e.io_error().is_some_and(|e| e.kind() == io::ErrorKind::NotFound);
+        let map = AnyMap::open(place.source()?).map_err(|e| match place {
+            Place::Id(id) if is_absent(&e) => anyhow!("no map has the id {id}: `mapring ls` lists the maps"),
+            _ => e.into(),
+        })?;
         let mut types = types_of(&map);
         let kind = map.facts().kind;
         let sort = match kind.as_str() {
@@ -132,8 +140,15 @@ impl Target {
     pub(crate) fn records(&self, start: mapring::Start, stamp: Option<usize>) -> Result<Box<dyn Records>> {
         match &self.sort {
             Sort::RingInMaps(regions) => untyped::records(regions, start, stamp),
-            Sort::Region(region) => untyped::records(&[(0, region.clone())], start, stamp),
-            _ => anyhow::bail!("{}: not a ring", self.place),
+            Sort::Region(region) if region.geometry().kind() == Kind::Ring => {
+                untyped::records(&[(0, region.clone())], start, stamp)
+            }
+            Sort::Damaged(e) => bail!("{}: {e}", self.place),
+            _ => bail!(
+                "{} is not a ring: it holds {}. `mapring show`, `stat` and `top` show it",
+                self.place,
+                self.facts(&[], false).kind
+            ),
         }
         .with_context(|| self.place.to_string())
     }
@@ -287,6 +302,9 @@ impl Facts {
                     links: user.links,
                 };
                 self.programs = Some(programs.map(program).collect());
+            }
+            Err(e) if e.io_error().is_some_and(|e| e.kind() == io::ErrorKind::PermissionDenied) => {
+                self.no_programs = Some("programs are not known without CAP_SYS_ADMIN".to_owned());
             }
             Err(e) => self.no_programs = Some(e.to_string()),
         }

@@ -16,7 +16,7 @@ use super::rates::{Meter, Reading, per_second};
 use super::screen::{Line, Sort, View};
 use super::{show, stat};
 
-/// Shows regions on the full screen: how fast they are written, and the values of the selected one
+/// Show regions on the full screen: how fast they are written, and the values of the selected one
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Pins, id:42, names of maps, or memory files. Without any: all that this user can open

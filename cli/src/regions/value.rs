@@ -66,10 +66,21 @@ pub(crate) fn type_name(ty: Type<'_>) -> String {
     }
 }
 
-/// The numbers of this type and their offset in bytes, if it is a struct with a field that is obviously the time at which
-/// a record was made; or the field `wanted`.
+/// The name and the offset in bytes of the field that is obviously the time at which a record was made; or of the field
+/// `wanted`. In a record of several types, each of them must have it at the same offset.
 pub(crate) fn stamp(ty: Type<'_>, wanted: Option<&str>) -> Option<(String, usize)> {
     let fields = ty.fields_within(|field| field.name.is_empty());
+    own_stamp(&fields, wanted).or_else(|| {
+        let mut found = decode::variants(&fields).map(|variant| {
+            let fields = variant.ty.resolved().fields_within(|field| field.name.is_empty());
+            own_stamp(&fields, wanted).map(|(name, at)| (name, variant.from / 8 + at))
+        });
+        let first = found.next()?;
+        found.all(|other| other == first).then_some(first)?
+    })
+}
+
+fn own_stamp(fields: &[Field<'_>], wanted: Option<&str>) -> Option<(String, usize)> {
     let is_stamp = |field: &&Field<'_>| {
         let resolved = field.ty.resolved();
         resolved.kind() == Kind::Int

@@ -5,7 +5,7 @@ use mapring::btf::Btf;
 use super::*;
 
 const STRINGS: &str = "\0int\0u64\0char\0u8\0bool\0float\0node\0next\0state\0IDLE\0STOPPED\0rec\0pid\0comm\0args\0\
-    low\0high\0ok\0tag\0mapring_tag__open\0open\0close\0mapring_tag__close\0list\0record\0time\0\x1b[2J\0";
+    low\0high\0ok\0tag\0mapring_tag__open\0open\0close\0mapring_tag__close\0list\0record\0time\0\x1b[2J\0ns\0";
 
 pub(crate) fn string(name: &str) -> u32 {
     let at = STRINGS.find(&format!("\0{name}\0")).map_or(0, |at| at + 1);
@@ -129,6 +129,29 @@ fn a_tagged_record_shows_its_variant() {
     assert_eq!(decoded(&types, 11, &bytes(1)).to_string(), "tag=1 open=5");
     assert_eq!(decoded(&types, 11, &bytes(2)).to_string(), "tag=2 close=5");
     assert!(decoded(&types, 11, &bytes(3)).to_string().starts_with("tag=3 (unknown tag)=0x"));
+}
+
+#[test]
+fn variants_have_a_stamp_if_it_is_at_one_place() {
+    for (other, expected) in [(64, Some(("ns".to_owned(), 16))), (0, None)] {
+        let mut types = base();
+        let tags = |number| ty("", ARRAY, 0, 0, &[4, 1, number]);
+        let none = |of| ty("", ARRAY, 0, 0, &[of, 1, 0]);
+        types.extend([tags(1), none(6), tags(2), none(8)]); // 6 to 9
+        types.push(ty("open", STRUCT, 1, 16, &field("ns", 2, 64))); // 10
+        types.push(ty("close", STRUCT, 1, 16, &field("ns", 2, other))); // 11
+        let variants = [
+            field("open", 10, 0),
+            field("mapring_tag__open", 7, 0),
+            field("close", 11, 0),
+            field("mapring_tag__close", 9, 0),
+        ];
+        types.push(ty("", UNION, 4, 16, &variants.concat())); // 12
+        types.push(ty("rec", STRUCT, 2, 24, &[field("tag", 2, 0), field("", 12, 64)].concat())); // 13
+        let btf = btf(&types);
+        let rec = btf.get(13).unwrap();
+        assert_eq!((stamp(rec, None), stamp(rec, Some("ns"))), (expected.clone(), expected));
+    }
 }
 
 #[test]

@@ -46,7 +46,7 @@ impl Format {
 }
 
 fn no_parquet() -> anyhow::Error {
-    let how = "cargo install --path cli --features parquet (and bpf, to record)";
+    let how = "cargo install --path cli --features bpf,parquet";
     Refused(format!("this mapring was built without Parquet: {how}")).into()
 }
 

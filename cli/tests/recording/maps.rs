@@ -33,7 +33,7 @@ fn a_ring_is_decoded_from_the_file() {
     let pids: Vec<_> = filtered.iter().map(|line| line["record"]["pid"].as_u64().unwrap()).collect();
     assert_eq!(pids, [41, 43, 45, 47, 49]);
     let unknown = mapring(&["inspect", &file, "--format", "csv", "--where", "pdi == 1"]);
-    assert!(said(&unknown).contains("no field pdi; there are ns, pid, state"));
+    assert!(said(&unknown).contains("no field pdi; the fields are ns, pid, state"));
 
     let part = &inspect(&file)["parts"][0];
     assert_eq!((&part["type"], &part["records"]), (&json!("struct event"), &json!(50)));

@@ -100,7 +100,7 @@ fn a_replayed_ring_has_each_record() {
             sorted(records()),
             sorted(lines(&mapring(&["inspect", &file, "--format", "ndjson"]).stdout))
         );
-        assert!(text(&mapring(&["show", &again])).contains("100 records were written; 100 are still there"));
+        assert!(text(&mapring(&["show", &again])).contains("100 records written, 100 still in the ring"));
         replay.signal(Signal::INT);
         let (ended, said) = replay.end();
         assert!(ended && said.contains("100 records were written"), "{said}");
@@ -178,7 +178,7 @@ fn without_parquet_it_says_how_to_get_it() {
     assert!(mapring(&["record", &path(&ring.region()), "--no-follow", "-o", &file]).status.success());
     for options in [&["--out", &table][..], &["--format", "parquet"]] {
         let refused = mapring(&[&["inspect", &file], options].concat());
-        assert!(refused.status.code() == Some(77) && said(&refused).contains("--features parquet"));
+        assert!(refused.status.code() == Some(77) && said(&refused).contains("--features bpf,parquet"));
     }
     assert!(!std::fs::exists(table).unwrap());
 }

@@ -41,7 +41,7 @@ fn a_ring_of_another_process_is_shown() {
     assert_eq!((&shown[3]["shard"], &shown[3]["ticket"]), (&1.into(), &19.into()));
     let people = text(&mapring(&["show", &path]));
     assert!(
-        people.contains("40 records were written; 32 are still there")
+        people.contains("40 records written, 32 still in the ring")
             && people.contains("a memory file has no BTF")
     );
 }
@@ -149,12 +149,16 @@ fn what_is_no_region_is_refused_with_its_name() {
             assert!(said(&output).contains(name.trim_start_matches("id:")), "{}", said(&output));
         }
     }
+    assert!(
+        said(&mapring(&["show", "id:4294967295"])).contains("no map has the id 4294967295: `mapring ls`")
+    );
+    assert!(said(&mapring(&["show", "id:x"])).contains("write a map's id as id:42"));
     // A pipe that nobody writes: it must not wait.
     let dir = std::env::temp_dir().join(format!("mapring-fifo-{}", std::process::id()));
     rustix::fs::mknodat(rustix::fs::CWD, &dir, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
     let output = mapring(&["show", dir.to_str().unwrap()]);
     std::fs::remove_file(&dir).unwrap();
-    assert!(output.status.code() == Some(1) && said(&output).contains("nor a memory file"));
+    assert!(output.status.code() == Some(1) && said(&output).contains("not a memory file"));
     let ring = ring(1);
     let no_terminal = mapring(&["top", &path(&ring.region())]);
     assert!(no_terminal.status.code() == Some(1) && said(&no_terminal).contains("needs a terminal"));

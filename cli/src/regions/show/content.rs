@@ -69,7 +69,7 @@ fn ring<W: Write>(target: &Target, out: &mut Printer<'_, W>) -> Result<()> {
     let written: u64 = ends.values().sum();
     let stats = records.stats();
     out.line(&format!(
-        "{} records were written; {} are still there; programs dropped {}",
+        "{} records written, {} still in the ring, {} dropped by programs",
         grouped(written),
         grouped(present),
         grouped(stats.dropped())

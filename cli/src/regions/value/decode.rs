@@ -12,6 +12,13 @@ const DEPTH: usize = 16;
 /// How the name of the field starts that gives the tag of a variant (`MAPRING_VARIANT`).
 const TAG: &[u8] = b"mapring_tag__";
 
+/// The variants among the fields of a record: those with a tag.
+pub(super) fn variants<'f, 't>(fields: &'f [Field<'t>]) -> impl Iterator<Item = &'f Field<'t>> {
+    let has_tag =
+        |field: &&Field<'_>| fields.iter().any(|tag| tag.name.strip_prefix(TAG) == Some(field.name));
+    fields.iter().filter(has_tag)
+}
+
 /// Decodes the bytes of a value of this type. Global data becomes a struct of its variables.
 pub(crate) fn decode(ty: Type<'_>, bytes: &[u8]) -> Value {
     if ty.kind() == Kind::DataSec {
