@@ -104,7 +104,15 @@ fn run(args: &Args) -> Result<ExitCode> {
 
 /// Ends the process with exit code 2: the command line makes no sense, for this reason.
 fn wrong_usage(why: &str) -> ! {
-    Args::command().error(ErrorKind::ArgumentConflict, why).exit()
+    let mut command = Args::command();
+    command.build();
+    let mut matches = &command.clone().get_matches();
+    // For the usage of the subcommand.
+    while let Some((name, inner)) = matches.subcommand() {
+        command = command.find_subcommand(name).cloned().unwrap_or(command);
+        matches = inner;
+    }
+    command.error(ErrorKind::ArgumentConflict, why).exit()
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {

@@ -38,7 +38,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         bail!("the crate mapring is not in {}: say where by --mapring DIR", ring.display());
     }
     let ring = absolute(fs::canonicalize(ring)?)?;
-    let what = || format!("can't make {}", args.path.display());
+    let what = || format!("can't create {}", args.path.display());
     fs::create_dir(&args.path).with_context(what)?;
     fs::create_dir(args.path.join("src")).with_context(what)?;
     for (file, text) in FILES {

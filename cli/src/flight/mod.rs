@@ -34,13 +34,13 @@ pub(crate) struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Starts recording in the kernel, and exits. Recording goes on until `stop` or the next boot
+    /// Start recording in the kernel, and exit. Recording goes on until `stop` or the next boot
     Start(start::Args),
-    /// Shows the recorded groups, their cost, and how far back they go. Exit code 1: nothing is recorded
+    /// Show the recorded groups, their cost, and how far back they go. Exit code 1: nothing is recorded
     Status(status::Args),
-    /// Writes the recorded events to a file, or follows new ones. This disturbs nothing
+    /// Write the recorded events to a file, or follow new ones. This disturbs nothing
     Dump(dump::Args),
-    /// Ends the recording and frees its memory
+    /// End the recording and free its memory
     Stop,
 }
 

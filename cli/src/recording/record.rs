@@ -15,7 +15,7 @@ use crate::regions::follow::{Ends, From, LOOK, Pinned, Source};
 use crate::regions::losses::Losses;
 use crate::regions::target::{Sort, Target};
 
-/// Writes the records of a ring, or samples of other regions and arrays, into a file with their types
+/// Write the records of a ring, or samples of other regions and arrays, into a file with their types
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// A pin, id:42, the name of a map, or a memory file (/proc/PID/fd/N)
