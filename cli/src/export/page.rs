@@ -233,6 +233,7 @@ mod tests {
             ("a", some([Unsigned(1), Unsigned(23), Unsigned(999)])),
             ("a", some([Unsigned(9), Unsigned(99), Unsigned(1000)])), // the last one is longer
             ("a", some([Unsigned(10), Unsigned(1), Unsigned(1000)])),
+            ("a", some([Unsigned(7), Unsigned(8), Unsigned(12345)])),
             ("a", [Some(Unsigned(10)), None, Some(Signed(-100))]),
             ("a", [None, None, None]),
             ("abc", some([Float(0.5), Float(f64::NAN), Float(f64::INFINITY)])), // at another place
