@@ -231,8 +231,7 @@ impl<T: Recorded> Records for Typed<T> {
             since: Some(times.start),
             until: times.end,
         });
-        let is_drop = |loss: &&mapring::Loss| !matches!(loss.cause, LossCause::Lapped | LossCause::Skipped);
-        let drops = losses.iter().filter(is_drop).map(|loss| Gap {
+        let drops = losses.iter().filter(|loss| loss.cause.is_drop()).map(|loss| Gap {
             group,
             cpu: cpu(loss.shard.unwrap_or(0)),
             count: loss.count,

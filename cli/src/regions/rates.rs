@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use mapring::abi::Kind;
+use mapring::reading::LossCause;
 use mapring::time::Clock;
 use mapring::{Counters, Histograms, ReadStats, Start, TopKeys};
 
@@ -179,15 +180,9 @@ impl Meter {
 }
 
 /// What programs dropped, and records that they did not end. What overtook this reader is not lost to others.
-fn causes(stats: &ReadStats) -> [(&'static str, u64); 6] {
-    [
-        ("no free slot", stats.no_slot),
-        ("held back by a reader", stats.full),
-        ("no shard for the CPU", stats.no_shard),
-        ("no space for the tail", stats.no_tail),
-        ("tail too long", stats.too_long),
-        ("not ended", stats.skipped),
-    ]
+fn causes(stats: &ReadStats) -> impl Iterator<Item = (&'static str, u64)> {
+    let causes = LossCause::ALL.iter().filter(|cause| cause.is_drop() || **cause == LossCause::Skipped);
+    causes.map(|cause| (cause.as_str(), stats.missing(*cause)))
 }
 
 impl Reading {

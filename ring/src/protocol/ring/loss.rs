@@ -26,8 +26,22 @@ pub enum LossCause {
 }
 
 impl LossCause {
-    /// The number of causes.
-    const COUNT: usize = 8;
+    /// All causes: those of a reader, then those of programs.
+    pub const ALL: &[Self] = &[
+        Self::Lapped,
+        Self::Skipped,
+        Self::TailLost,
+        Self::NoSlot,
+        Self::Full,
+        Self::NoShard,
+        Self::NoTail,
+        Self::TooLong,
+    ];
+
+    /// Whether programs dropped the records: no reader gets them.
+    pub fn is_drop(self) -> bool {
+        !matches!(self, Self::Lapped | Self::Skipped | Self::TailLost)
+    }
 
     /// A few words, as in the text of [`ReadStats`](super::ReadStats).
     pub fn as_str(self) -> &'static str {
@@ -36,7 +50,7 @@ impl LossCause {
             Self::Skipped => "skipped",
             Self::TailLost => "tail overwritten",
             Self::NoSlot => "no free slot",
-            Self::Full => "not read by a required reader",
+            Self::Full => "held back by a reader",
             Self::NoShard => "no shard for the CPU",
             Self::NoTail => "no space for the tail",
             Self::TooLong => "tail too long",
@@ -136,7 +150,7 @@ impl Losses {
     /// # Panics
     /// If there is not room for each cause.
     pub fn new(most: usize) -> Self {
-        assert!(most > LossCause::COUNT);
+        assert!(most > LossCause::ALL.len());
         Self { list: Vec::with_capacity(most), most }
     }
 

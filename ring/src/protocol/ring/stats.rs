@@ -60,14 +60,31 @@ impl ReadStats {
 
     /// Records lost to this reader.
     pub fn lost(&self) -> u64 {
-        self.lapped.wrapping_add(self.skipped).wrapping_add(self.tail_lost)
+        self.sum(false)
     }
 
     /// Records that programs dropped. No reader gets them.
     pub fn dropped(&self) -> u64 {
-        [self.full, self.no_shard, self.no_tail, self.too_long]
-            .into_iter()
-            .fold(self.no_slot, u64::wrapping_add)
+        self.sum(true)
+    }
+
+    /// Records that are missing for this cause.
+    pub fn missing(&self, cause: LossCause) -> u64 {
+        match cause {
+            LossCause::Lapped => self.lapped,
+            LossCause::Skipped => self.skipped,
+            LossCause::TailLost => self.tail_lost,
+            LossCause::NoSlot => self.no_slot,
+            LossCause::Full => self.full,
+            LossCause::NoShard => self.no_shard,
+            LossCause::NoTail => self.no_tail,
+            LossCause::TooLong => self.too_long,
+        }
+    }
+
+    fn sum(&self, drops: bool) -> u64 {
+        let causes = LossCause::ALL.iter().filter(|cause| cause.is_drop() == drops);
+        causes.map(|cause| self.missing(*cause)).fold(0, u64::wrapping_add)
     }
 }
 
@@ -78,20 +95,11 @@ impl fmt::Display for ReadStats {
         if self.unknown != 0 {
             write!(f, " ({} with an unknown tag)", self.unknown)?;
         }
-        let lost =
-            [(self.lapped, "overwritten"), (self.skipped, "skipped"), (self.tail_lost, "tail overwritten")];
-        let dropped = [
-            (self.no_slot, "no free slot"),
-            (self.full, "held back by a reader"),
-            (self.no_shard, "no shard for the CPU"),
-            (self.no_tail, "no space for the tail"),
-            (self.too_long, "tail too long"),
-        ];
-        for (sum, word, causes) in
-            [(self.lost(), "lost", &lost[..]), (self.dropped(), "dropped", &dropped[..])]
-        {
+        for (drops, word) in [(false, "lost"), (true, "dropped")] {
+            let sum = self.sum(drops);
             write!(f, ", {sum} {word}")?;
-            let causes = causes.iter().filter(|(count, _)| *count != 0);
+            let causes = LossCause::ALL.iter().filter(|cause| cause.is_drop() == drops);
+            let causes = causes.map(|cause| (self.missing(*cause), cause)).filter(|(count, _)| *count != 0);
             for (at, (count, cause)) in causes.enumerate() {
                 write!(f, "{}{count} {cause}", if at == 0 { " (" } else { ", " })?;
             }
