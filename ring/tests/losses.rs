@@ -226,28 +226,35 @@ fn a_memfd_names_the_process_that_created_it() {
 }
 
 #[test]
-fn a_reader_that_was_just_opened_finds_the_stamp_of_the_last_record() {
+fn a_reader_that_was_just_opened_finds_the_last_records() {
     let ring = Ring::<u64>::create_memfd(8, 3).unwrap();
-    let last = || ring.reader().last_stamp(|stamp| *stamp);
-    assert_eq!(last(), None);
+    let last = || newest(&mut ring.reader());
+    assert_eq!(last(), []);
     let writer = |shard| ring.writer(shard).unwrap();
     push_all(&writer(0), 0..30);
     push_all(&writer(2), [7]);
-    assert_eq!(last(), Some(29));
+    assert_eq!(last(), [(0, 29, 29), (2, 0, 7)]);
     // Neither one that is being written, nor a discarded one.
     let first = writer(0);
     let mut held = first.reserve().unwrap();
     held.write(&100);
     drop(first.reserve().unwrap());
-    assert_eq!(last(), Some(29));
+    assert_eq!(last(), [(0, 29, 29), (2, 0, 7)]);
     held.commit();
     let mut reader = ring.reader();
     let next = reader.poll().unwrap().ticket + 1;
-    assert_eq!(reader.last_stamp(|stamp| *stamp), Some(100));
+    assert_eq!(newest(&mut reader), [(0, 30, 100), (2, 0, 7)]);
     assert_eq!(reader.poll().unwrap().ticket, next, "it reads on where it was");
     // Slots that are not there are none.
     let ring = Ring::<u64>::create_memfd(1, 1).unwrap();
-    assert_eq!(ring.reader().last_stamp(|stamp| *stamp), None);
+    assert_eq!(newest(&mut ring.reader()), []);
     ring.writer(0).unwrap().push(&5);
-    assert_eq!(ring.reader().last_stamp(|stamp| *stamp), Some(5));
+    assert_eq!(newest(&mut ring.reader()), [(0, 0, 5)]);
+}
+
+/// The newest record of each shard: shard, ticket, number.
+fn newest(reader: &mut Reader<u64>) -> Vec<(usize, u64, u64)> {
+    let mut newest = Vec::new();
+    reader.for_each_newest(|event| newest.push((event.shard, event.ticket, *event.record)));
+    newest
 }

@@ -11,7 +11,7 @@ use mapring::{Counters, Histograms, ReadStats, Start, TopKeys};
 
 use super::follow::{Pinned, look_at_pin};
 use super::target::Target;
-use super::untyped::{self, Records, Table};
+use super::untyped::{self, Item, Records, Table};
 
 /// Reads how often a region was written.
 pub(crate) struct Meter {
@@ -61,10 +61,12 @@ impl Meter {
     pub(crate) fn new(target: Target) -> Result<Option<Self>> {
         let (Some(kind), Some(region)) = (target.kind(), target.region()) else { return Ok(None) };
         let geometry = *region.geometry();
+        let mut newest = HashMap::new();
         let counts = match kind {
             Kind::Ring => {
                 let stamp = target.stamp();
-                let records = target.records(Start::Now, None)?;
+                let mut records = target.records(Start::Now, None)?;
+                records.newest(&mut |item| note(&mut newest, stamp, item));
                 let limit = geometry.capacity().saturating_mul(records.positions().len());
                 Counts::Ring { records, stamp, limit }
             }
@@ -85,7 +87,7 @@ impl Meter {
             label: target.name(),
             kind,
             counts,
-            newest: HashMap::new(),
+            newest,
             keep: 0,
             latest: VecDeque::new(),
             target,
@@ -123,10 +125,7 @@ impl Meter {
             Counts::Ring { records, stamp, limit } => {
                 let (newest, latest, keep) = (&mut self.newest, &mut self.latest, self.keep);
                 records.each(*limit, &mut |item| {
-                    let bytes = stamp.and_then(|at| item.bytes.get(at..)?.first_chunk());
-                    if let Some(bytes) = bytes {
-                        newest.insert(item.shard, u64::from_ne_bytes(*bytes));
-                    }
+                    note(newest, *stamp, item);
                     while latest.len() > keep {
                         latest.pop_front();
                     }
@@ -172,10 +171,17 @@ impl Meter {
         Ok(())
     }
 
-    /// How old the newest record of a shard is, if records have a time and there was one since this meter exists.
+    /// How old the newest record of a shard is, if records have a time.
     pub(crate) fn age(&self, shard: usize) -> Option<Duration> {
         let newest = self.newest.get(&shard)?;
         Some(Duration::from_nanos(Clock::Monotonic.now().saturating_sub(*newest)))
+    }
+}
+
+/// Notes the time of a record as the newest one of its shard.
+fn note(newest: &mut HashMap<usize, u64>, stamp: Option<usize>, item: Item<'_>) {
+    if let Some(bytes) = stamp.and_then(|at| item.bytes.get(at..)?.first_chunk()) {
+        newest.insert(item.shard, u64::from_ne_bytes(*bytes));
     }
 }
 

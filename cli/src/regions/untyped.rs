@@ -47,6 +47,8 @@ pub(crate) struct Item<'a> {
 pub(crate) trait Records {
     /// Calls `f` with up to `limit` records; returns how many.
     fn each(&mut self, limit: usize, f: &mut dyn FnMut(Item<'_>)) -> usize;
+    /// Calls `f` with the newest record of each shard, without reading on. Tails are left out.
+    fn newest(&mut self, f: &mut dyn FnMut(Item<'_>));
     /// Waits for records, at most for `timeout`.
     fn wait(&mut self, timeout: Duration) -> Result<()>;
     /// What it read and lost.
@@ -201,6 +203,11 @@ impl<const N: usize> Records for Plain<N> {
         self.reader.for_each(limit, |event| f(item(event, bytes, None)))
     }
 
+    fn newest(&mut self, f: &mut dyn FnMut(Item<'_>)) {
+        let bytes = self.bytes;
+        self.reader.for_each_newest(|event| f(item(event, bytes, None)));
+    }
+
     common!(reader);
 }
 
@@ -208,6 +215,13 @@ impl<const N: usize> Records for WithTails<N> {
     fn each(&mut self, limit: usize, f: &mut dyn FnMut(Item<'_>)) -> usize {
         let bytes = self.bytes;
         self.reader.for_each_with_tail(limit, |event, tail| f(item(event, bytes, Some(tail))))
+    }
+
+    fn newest(&mut self, f: &mut dyn FnMut(Item<'_>)) {
+        let bytes = self.bytes;
+        self.reader.for_each_newest(|Event { shard, ticket, record }| {
+            f(item(Event { shard, ticket, record: &record.record }, bytes, None));
+        });
     }
 
     common!(reader);
@@ -219,6 +233,11 @@ impl<const N: usize, F: FnMut(&AnyRecord<N>) -> u64> Records for Ordered<N, F> {
         self.merged.for_each(limit, |event| f(item(event, bytes, None)))
     }
 
+    fn newest(&mut self, f: &mut dyn FnMut(Item<'_>)) {
+        let bytes = self.bytes;
+        self.merged.for_each_newest(|event| f(item(event, bytes, None)));
+    }
+
     common!(merged, reader, read);
 }
 
@@ -226,6 +245,13 @@ impl<const N: usize, F: FnMut(&Tailed<AnyRecord<N>>) -> u64> Records for Ordered
     fn each(&mut self, limit: usize, f: &mut dyn FnMut(Item<'_>)) -> usize {
         let bytes = self.bytes;
         self.merged.for_each_with_tail(limit, |event, tail| f(item(event, bytes, Some(tail))))
+    }
+
+    fn newest(&mut self, f: &mut dyn FnMut(Item<'_>)) {
+        let bytes = self.bytes;
+        self.merged.for_each_newest(|Event { shard, ticket, record }| {
+            f(item(Event { shard, ticket, record: &record.record }, bytes, None));
+        });
     }
 
     common!(merged, reader, read);

@@ -259,6 +259,17 @@ fn stat_counts_what_programs_write() {
     assert!(reports[2]["total"].as_u64() > reports[0]["total"].as_u64());
     assert!(reports[0]["parts"].as_array().unwrap().iter().any(|shard| shard["last_seconds_ago"].is_f64()));
     assert_eq!((&reports[1]["unit"], &reports[0]["lost"]), (&json!("counts"), &json!({})));
+    // Nothing is written any more, and the age of the last record is known.
+    let later = lines(&mapring(&["stat", &events, "-n", "1", "-i", "1ms", "--json"]));
+    let ages = later[0]["parts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|shard| (&shard["last_seconds_ago"], &shard["per_second"]));
+    assert!(
+        ages.clone().any(|(age, _)| age.is_f64()) && ages.clone().all(|(_, rate)| *rate == 0.0),
+        "{later:?}"
+    );
     let Some(other) = Loaded::new() else { return };
     let same_name = text(&mapring(&["stat", &events, &other.path("t_events"), "-n", "1", "-i", "1ms"]));
     assert_eq!(same_name.matches("t_events id:").count(), 2, "{same_name}");

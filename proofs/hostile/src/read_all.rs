@@ -216,7 +216,7 @@ fn ring<T: AnyBitPattern + NoUninit>(ring: &Ring<T>, image: Option<&[u64]>) -> R
             assert!(reader.take_error().is_none());
             let _ = reader.stats().dropped();
             let before = positions(&reader);
-            reader.last_stamp(|_| 0);
+            reader.for_each_newest(|event| assert!(event.shard < ring.shards()));
             assert_eq!(positions(&reader), before);
             reads += Reads {
                 values: stats.delivered,

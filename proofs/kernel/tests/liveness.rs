@@ -121,20 +121,25 @@ fn drops_are_reported_with_their_interval_for_each_sort_of_ring() {
 }
 
 #[test]
-fn a_new_reader_finds_the_stamp_of_the_last_record() {
+fn a_new_reader_finds_the_last_record() {
     require_bpf!();
     on_cpu(cpus()[0]);
     let mut storage = MaybeUninit::uninit();
     let skel = load::<LivenessSkelBuilder>(&mut storage, fitted);
     let narrow = map(skel.object(), "narrow");
-    let last = |fd| Ring::<Rec>::open(fd).unwrap().reader().last_stamp(|record| record.n);
+    let last = |fd| {
+        let mut newest = Vec::new();
+        let mut reader = Ring::<Rec>::open(fd).unwrap().reader();
+        reader.for_each_newest(|event| newest.push((event.shard, event.ticket, event.record.n)));
+        newest
+    };
     let both = || [last(narrow.as_fd().try_clone_to_owned().unwrap()), last(read_only(&narrow))];
-    assert_eq!(both(), [None, None]);
+    assert_eq!(both(), [vec![], vec![]]);
     let program = Runner::new(skel.object(), "write_narrow");
     assert!(run(&program, false, 0));
-    assert_eq!(both(), [Some(1); 2]);
+    assert_eq!(both(), [[(cpus()[0], 0, 1)]; 2]);
     assert!(run(&program, true, 0), "one that nobody ends");
-    assert_eq!(both(), [Some(1); 2]);
+    assert_eq!(both(), [[(cpus()[0], 0, 1)]; 2]);
 }
 
 #[test]

@@ -203,6 +203,11 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Merged<T, F> {
         MergedStats { read, late: self.merge.late(), ahead: self.merge.ahead(), held }
     }
 
+    /// As [`Reader::for_each_newest`].
+    pub fn for_each_newest(&mut self, f: impl FnMut(Event<&T>)) {
+        self.reader.for_each_newest(f);
+    }
+
     /// As [`Reader::take_losses`].
     pub fn take_losses(&mut self) -> Vec<Loss> {
         self.reader.take_losses()

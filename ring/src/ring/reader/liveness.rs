@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytemuck::AnyBitPattern;
 
+use super::super::Event;
 use super::Reader;
 use crate::abi::Process;
 use crate::bpf::MapUser;
@@ -79,16 +80,23 @@ impl<T: AnyBitPattern> Reader<T> {
 }
 
 impl<T: AnyBitPattern> Reader<T> {
-    /// The latest stamp of the newest records in the ring, one of each shard; `None` if there are none. `stamp` returns a
-    /// record's stamp. So a reader that was just opened knows the age of the last record: the clock less this stamp.
-    /// [`Liveness::idle`] is only what this reader has seen.
+    /// Calls `f` with the newest record of each shard. So a reader that was just opened finds the age of the last record, if records
+    /// have a stamp; [`Liveness::idle`] is only what this reader has seen. Records whose last few tickets are being written
+    /// or were discarded are not found.
     ///
-    /// Does not change what the reader reads next. Takes a few dozen loads for each shard, and makes system calls if the ring is not
-    /// mapped.
-    pub fn last_stamp(&mut self, mut stamp: impl FnMut(&T) -> u64) -> Option<u64> {
-        let mut last = None;
-        self.sweep.for_each_newest(|record| last = last.max(Some(stamp(record))));
-        last
+    /// Does not change what the reader reads next. Takes a few dozen loads for each shard, and makes system calls if the
+    /// ring is not mapped.
+    ///
+    /// ```
+    /// # let ring = mapring::Ring::<[u64; 2]>::create_memfd(64, 2)?;
+    /// # ring.writer(0)?.push(&[70, 1]);
+    /// let mut last = None;
+    /// ring.reader().for_each_newest(|event| last = last.max(Some(event.record[0])));
+    /// assert_eq!(last, Some(70));
+    /// # Ok::<(), mapring::Error>(())
+    /// ```
+    pub fn for_each_newest(&mut self, f: impl FnMut(Event<&T>)) {
+        self.sweep.for_each_newest(f);
     }
 }
 

@@ -3,7 +3,7 @@
 use bytemuck::AnyBitPattern;
 
 use super::sources::Slots;
-use super::{Part, Sweep};
+use super::{Event, Part, Sweep};
 use crate::protocol::ring::{Found, Shard, newest_record, read};
 use crate::time::Clock;
 
@@ -54,15 +54,15 @@ impl<T: AnyBitPattern> Sweep<T> {
     }
 
     /// Calls `f` with the newest record of each shard. Moves no cursor.
-    pub(in crate::ring) fn for_each_newest(&mut self, mut f: impl FnMut(&T)) {
+    pub(in crate::ring) fn for_each_newest(&mut self, mut f: impl FnMut(Event<&T>)) {
         let Self { sources, shards, record, .. } = self;
-        for (at, Part { place, .. }) in shards.iter().enumerate() {
+        for (at, Part { number, place, .. }) in shards.iter().enumerate() {
             let found = match sources.of_mut(at) {
                 (Slots::Mapped(shared), _) => newest_record(&mut Shard::new(shared.words(), place), record),
                 (Slots::Lookup(window), shard) => newest_record(&mut window.of(shard, place), record),
             };
-            if found.is_some() {
-                f(record);
+            if let Some(ticket) = found {
+                f(Event { shard: *number, ticket, record });
             }
         }
     }
