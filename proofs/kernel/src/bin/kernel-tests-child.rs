@@ -3,7 +3,9 @@
 //! `kernel-tests-child [nobody] ring|cells|counters PIN` opens a region of 56-byte records, or of counters, and prints
 //! its content. `… write PIN` tries every way to write a region, and prints the kernel's answers. `… overwrite PIN`
 //! writes it with a BPF program. `… repin PIN PIN` pins a map a second time. `… compared PIN` prints what a cell's type
-//! was compared with. `… alive PIN` prints who writes a ring. `flight DIR` loads programs, attaches one, and pins it.
+//! was compared with. `… alive PIN` prints who writes a ring. `reader PIN STAGE…` opens a ring as a reader, takes it to
+//! each stage (`bell`, `arm`, `wait`, `require=MILLISECONDS`), prints `ready`, and stops there; at the stage `again` it comes
+//! and goes. It is there to be killed. `flight DIR` loads programs, attaches one, and pins it.
 //! `commands PIN COUNT` pushes commands, prints the number of the last one, and waits for the end of its stdin. `clocks`
 //! prints for each clock how far it is ahead of programs, and the clock before, in and after a program; `unshared OFFSETS
 //! [COMMAND]` runs a command in a new time namespace with these offsets, or without one prints what its parent knows of
@@ -15,8 +17,10 @@ use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use bytemuck::{Pod, Zeroable};
 use libbpf_rs::libbpf_sys::BPF_F_RDONLY;
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
@@ -31,6 +35,14 @@ use rustix::mm::MprotectFlags;
 use rustix::thread::{CapabilitySet, UnshareFlags};
 
 type Record = Filled<14>;
+
+/// `struct rec` of `bpf/wakeable.bpf.c` and `bpf/keep.bpf.c`.
+#[derive(Clone, Copy, Debug, Pod, Zeroable, mapring::Record)]
+#[repr(C)]
+struct Rec {
+    n: u64,
+    twice: u64,
+}
 
 fn main() -> Result<()> {
     let mut args: Vec<_> = std::env::args().skip(1).collect();
@@ -84,6 +96,7 @@ fn main() -> Result<()> {
         ["alive", pin] => {
             println!("{}", Ring::<[u64; 1]>::from_region(Region::open(pin)?)?.reader().liveness())
         }
+        ["reader", pin, ref stages @ ..] => reader(pin, stages)?,
         ["flight", dir] => flight(dir)?,
         ["clocks"] => clocks()?,
         ["unshared", offsets, ref command @ ..] => unshared(offsets, command)?,
@@ -94,11 +107,50 @@ fn main() -> Result<()> {
             quiet(how, [ring, large, cells, latches, counters], globals.first().copied())?;
         }
         _ => bail!(
-            "kernel-tests-child [nobody|cap_bpf] ring|cells|counters|compared|write|overwrite PIN; commands PIN COUNT; clocks; \
+            "kernel-tests-child [nobody|cap_bpf] ring|cells|counters|compared|write|overwrite PIN; commands PIN COUNT; \
+             reader PIN STAGE...; clocks; \
              unshared OFFSETS [COMMAND]; \
              or [nobody|cap_bpf] repin PIN PIN; or quiet HOW RING LARGE CELLS LATCHES COUNTERS [GLOBALS]"
         ),
     }
+    Ok(())
+}
+
+/// A reader that passes through the stages, and stops at the last one.
+fn reader(pin: &str, stages: &[&str]) -> Result<()> {
+    let ring = Ring::<Rec>::open(pin)?;
+    let mut reader = ring.reader();
+    reader.drain().for_each(drop);
+    let long = Duration::from_secs(60);
+    for stage in stages {
+        match stage.split_once('=').unwrap_or((stage, "")) {
+            ("bell", _) => {
+                reader.bell().map_err(|e| anyhow!("{e}"))?;
+            }
+            ("arm", _) => {
+                reader.arm().context("there are records")?;
+            }
+            ("require", lease) => reader.require(Duration::from_millis(lease.parse()?))?,
+            ("wait", _) => {
+                println!("ready");
+                while !reader.wait(long)? {}
+                bail!("it was woken");
+            }
+            ("again", _) => {
+                println!("ready");
+                loop {
+                    let mut reader = ring.reader();
+                    for _ in 0..3 {
+                        reader.wait(Duration::from_micros(100))?;
+                        reader.drain().for_each(drop);
+                    }
+                }
+            }
+            _ => bail!("no stage {stage}"),
+        }
+    }
+    println!("ready");
+    std::io::stdin().read_line(&mut String::new())?;
     Ok(())
 }
 

@@ -1,0 +1,283 @@
+//! Readers that are killed (SIGKILL) with a place in the ring: with a bell, about to sleep, asleep, required, and anywhere
+//! else. The others get all their wakeups, programs go on, and the place is free for the next reader.
+#![allow(missing_docs)]
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::mem::MaybeUninit;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytemuck::{Pod, Zeroable};
+use libbpf_rs::Object;
+use libbpf_rs::skel::Skel;
+use mapring::abi::readers::{ASLEEP, PLACES};
+use mapring::liveness::RingReader;
+use mapring::{Reader, Ring, Start};
+use mapring_kernel_tests::skel::{KeepSkelBuilder, WakeableSkelBuilder};
+use mapring_kernel_tests::{PinDir, Runner, everywhere, fitted, load, map, on_one_cpu, require_bpf, word_at};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+const CHILD: &str = env!("CARGO_BIN_EXE_kernel-tests-child");
+/// The longest wait for events that should happen soon.
+const PATIENCE: Duration = Duration::from_secs(60);
+const FOREVER: Duration = Duration::from_secs(3600);
+/// The slots of a shard.
+const SLOTS: u64 = 64;
+
+#[derive(Clone, Copy, Debug, Pod, Zeroable, mapring::Record)]
+#[repr(C)]
+struct Rec {
+    n: u64,
+    twice: u64,
+}
+
+/// A process that reads a ring. It is killed when this is dropped.
+struct Victim(Child);
+
+impl Victim {
+    /// Starts it, and waits until it has passed through these stages (see `src/bin/kernel-tests-child.rs`).
+    fn at(pin: &Path, stages: &[&str]) -> Self {
+        everywhere(); // it runs beside this thread, which runs the programs on one CPU
+        let mut child = Command::new(CHILD)
+            .arg("reader")
+            .arg(pin)
+            .args(stages)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        on_one_cpu();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        Self(child)
+    }
+
+    /// What the kernel says that it does: `S` if it sleeps until something happens.
+    fn state(&self) -> char {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap();
+        stat[stat.rfind(") ").unwrap() + 2..].chars().next().unwrap()
+    }
+
+    /// Its place among the readers.
+    fn place(&self, ring: &Ring<Rec>) -> Option<RingReader> {
+        ring.readers().unwrap().into_iter().find(|reader| reader.pid == self.0.id())
+    }
+
+    /// Kills it, and waits until it has ended.
+    fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A reader that was killed at this stage.
+fn killed(ring: &Ring<Rec>, pin: &Path, stages: &[&str]) -> Victim {
+    let sleeps = stages.last() == Some(&"wait");
+    let has_armed = sleeps || stages.last() == Some(&"arm");
+    loop {
+        let mut victim = Victim::at(pin, stages);
+        let started = Instant::now();
+        // Between the first and the second it does nothing that could let it wait elsewhere.
+        while sleeps && !(victim.place(ring).is_some_and(|place| place.asleep) && victim.state() == 'S') {
+            assert!(started.elapsed() < PATIENCE, "it does not sleep");
+            thread::yield_now();
+        }
+        assert!(victim.place(ring).unwrap().alive);
+        victim.kill();
+        let place = victim.place(ring).expect("the dead keep their places");
+        assert!(!place.alive, "{place:?}");
+        // It looks for records once a second; if it was killed then, take another one.
+        if place.asleep == has_armed {
+            return victim;
+        }
+        assert!(sleeps, "{place:?}");
+    }
+}
+
+fn open(object: &Object) -> Ring<Rec> {
+    Ring::open(&map(object, "events")).unwrap()
+}
+
+fn publish(program: &Runner, n: u64, count: u64) {
+    program.run(&mut [n, count]);
+}
+
+/// Whether the bell has rung by now.
+fn rung(reader: &mut Reader<Rec>) -> bool {
+    let bell: BorrowedFd<'_> = reader.bell().unwrap();
+    let at_once = Timespec::try_from(Duration::ZERO).unwrap();
+    poll(&mut [PollFd::new(&bell, PollFlags::IN)], Some(&at_once)).unwrap() == 1
+}
+
+fn shared(object: &Object, word: usize) -> u64 {
+    word_at(&map(object, "events__readers"), 0, word)
+}
+
+fn numbers(reader: &mut Reader<Rec>) -> Vec<u64> {
+    let checked = |record: Rec| {
+        assert_eq!(record.twice, 2 * record.n);
+        record.n
+    };
+    reader.drain().map(|event| checked(event.record)).collect()
+}
+
+/// Sleeps and is woken, in time.
+fn is_woken(reader: &mut Reader<Rec>, program: &Runner, n: u64) {
+    assert!(reader.arm().is_some(), "there is nothing to read");
+    publish(program, n, 1);
+    assert!(rung(reader), "record {n}");
+    assert_eq!(numbers(reader), [n]);
+}
+
+/// Takes all places that living readers do not have.
+fn take_all_places(ring: &Ring<Rec>, living: usize) -> Vec<Reader<Rec>> {
+    let mut readers: Vec<_> = (living..PLACES).map(|_| ring.reader_from(Start::Now)).collect();
+    for reader in &mut readers {
+        reader.bell().unwrap();
+    }
+    let known = ring.readers().unwrap();
+    assert_eq!(known.len(), PLACES);
+    assert!(known.iter().all(|known| known.pid == std::process::id() && known.alive), "{known:?}");
+    readers
+}
+
+#[test]
+fn the_others_are_woken_and_the_place_is_free() {
+    require_bpf!();
+    on_one_cpu();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
+    let (object, pins) = (skel.object(), PinDir::new());
+    let (ring, program, pin) = (open(object), Runner::new(object, "publish"), pins.path("events"));
+    ring.pin(&pin, 0o600).unwrap();
+    let mut other = ring.reader();
+    is_woken(&mut other, &program, 0);
+    for stage in ["bell", "arm", "wait"] {
+        // It sleeps before the other one dies…
+        assert!(other.arm().is_some());
+        let victim = killed(&ring, &pin, &["bell", stage]);
+        assert_ne!(shared(object, ASLEEP), 0);
+        publish(&program, 1, 1);
+        assert!(rung(&mut other), "{stage}");
+        assert_eq!(shared(object, ASLEEP), 0, "{stage}: the dead one is rung for once");
+        assert_eq!(numbers(&mut other), [1]);
+        // …and after that, as often as it wants.
+        (2..100).for_each(|n| is_woken(&mut other, &program, n));
+        let place = victim.place(&ring).expect("nobody needed its place");
+        assert!(!place.alive && !place.asleep, "{stage}: {place:?}");
+
+        let mut readers = take_all_places(&ring, 1);
+        assert!(victim.place(&ring).is_none());
+        for reader in &mut readers {
+            assert!(reader.arm().is_some() && !rung(reader), "{stage}: nothing is left of the dead one");
+        }
+        is_woken(&mut other, &program, 100);
+        assert!(readers.iter_mut().all(rung), "{stage}: one record wakes all");
+    }
+}
+
+/// Killed at moments that the stages do not name: while it takes a place, hangs up its bell, or leaves.
+#[test]
+fn the_others_are_woken_wherever_a_reader_is_killed() {
+    require_bpf!();
+    on_one_cpu();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
+    let (object, pins) = (skel.object(), PinDir::new());
+    let (ring, program, pin) = (open(object), Runner::new(object, "publish"), pins.path("events"));
+    ring.pin(&pin, 0o600).unwrap();
+    let mut other = ring.reader();
+    let (mut n, mut dead) = (0, 0);
+    for _ in 0..30 {
+        let mut victim = Victim::at(&pin, &["again"]);
+        let mut sleep = |times: u64| {
+            (0..times).for_each(|_| is_woken(&mut other, &program, n));
+            n += times;
+        };
+        sleep(1 + fastrand::u64(0..500));
+        victim.kill();
+        sleep(20);
+        dead += usize::from(victim.place(&ring).is_some_and(|place| !place.alive));
+    }
+    eprintln!("{dead} of 30 had a place when they were killed");
+    assert!(dead > 0, "the test did not meet its subject");
+    assert_eq!(take_all_places(&ring, 1).len(), PLACES - 1);
+}
+
+/// Publishes `count` records, numbered from `n`, in a ring that keeps its oldest. Returns how many were not dropped.
+fn kept(program: &Runner, n: u64, count: u64) -> u64 {
+    let mut args = [n, count];
+    program.run(&mut args);
+    args[1] >> 32
+}
+
+#[test]
+fn a_required_one_holds_programs_back_for_its_lease_only() {
+    require_bpf!();
+    on_one_cpu();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<KeepSkelBuilder>(&mut storage, fitted);
+    let (object, pins) = (skel.object(), PinDir::new());
+    let (ring, program, pin) = (open(object), Runner::new(object, "publish"), pins.path("events"));
+    ring.pin(&pin, 0o600).unwrap();
+    let mut living = ring.reader();
+    living.require(FOREVER).unwrap();
+    let mut full = 0;
+    for stages in [&["require=100"][..], &["bell", "require=100", "arm"], &["require=100", "wait"]] {
+        let victim = killed(&ring, &pin, stages);
+        let behind = victim.place(&ring).unwrap().required.unwrap();
+        assert_eq!((behind.lease, behind.unread), (Duration::from_millis(100), 0), "{stages:?}");
+        assert_eq!(kept(&program, 0, SLOTS), SLOTS);
+        assert_eq!(numbers(&mut living), (0..SLOTS).collect::<Vec<_>>());
+        assert!(victim.place(&ring).unwrap().required.is_some_and(|behind| behind.unread == SLOTS));
+        // Its lease begins with the first record that it holds back.
+        assert_eq!(kept(&program, 0, 1), 0, "{stages:?}");
+        full += 1;
+        let started = Instant::now();
+        while kept(&program, SLOTS, 1) == 0 {
+            full += 1;
+            assert!(started.elapsed() < PATIENCE, "{stages:?}: its lease does not end");
+        }
+        assert_eq!(living.stats().full, full);
+        let place = victim.place(&ring).unwrap();
+        assert_eq!((place.alive, place.required), (false, None), "{stages:?}");
+
+        // Only the living one counts from here on, and it lost nothing.
+        assert_eq!(numbers(&mut living), [SLOTS]);
+        assert_eq!(kept(&program, 1000, 100), SLOTS);
+        full += 100 - SLOTS;
+        assert_eq!(numbers(&mut living), (1000..1000 + SLOTS).collect::<Vec<_>>(), "{stages:?}");
+        assert_eq!((living.lost(), living.stats().full, living.is_required()), (0, full, true));
+        drop(take_all_places(&ring, 1));
+    }
+}
+
+#[test]
+fn the_next_reader_ends_the_lease_of_a_dead_one() {
+    require_bpf!();
+    on_one_cpu();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<KeepSkelBuilder>(&mut storage, fitted);
+    let (object, pins) = (skel.object(), PinDir::new());
+    let (ring, program, pin) = (open(object), Runner::new(object, "publish"), pins.path("events"));
+    ring.pin(&pin, 0o600).unwrap();
+    let victim = killed(&ring, &pin, &["require=3600000", "arm"]);
+    assert_eq!((kept(&program, 0, SLOTS), kept(&program, 0, 100)), (SLOTS, 0));
+    let mut next = ring.reader();
+    assert_eq!(kept(&program, 0, 1), 0, "it has no place yet");
+    next.bell().unwrap();
+    assert!(victim.place(&ring).is_none());
+    assert_eq!(kept(&program, 0, 200), 200);
+    assert_eq!(next.stats().full, 101);
+}
