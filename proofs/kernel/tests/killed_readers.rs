@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bytemuck::{Pod, Zeroable};
 use libbpf_rs::Object;
 use libbpf_rs::skel::Skel;
-use mapring::abi::readers::{ASLEEP, PLACES};
+use mapring::abi::readers::{ASLEEP, LOOK, NEVER, PLACES};
 use mapring::liveness::RingReader;
 use mapring::{Reader, Ring, Start};
 use mapring_kernel_tests::skel::{KeepSkelBuilder, WakeableSkelBuilder};
@@ -213,6 +213,40 @@ fn the_others_are_woken_wherever_a_reader_is_killed() {
     eprintln!("{dead} of 30 had a place when they were killed");
     assert!(dead > 0, "the test did not meet its subject");
     assert_eq!(take_all_places(&ring, 1).len(), PLACES - 1);
+}
+
+/// A reader that wants a wakeup at each record makes programs look for it at each. When it is dead, one that sleeps seldom
+/// and wants fewer wakeups ends this.
+#[test]
+fn programs_do_not_look_for_long_for_a_dead_one() {
+    require_bpf!();
+    on_one_cpu();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
+    let (object, pins) = (skel.object(), PinDir::new());
+    let (ring, program, pin) = (open(object), Runner::new(object, "publish"), pins.path("events"));
+    ring.pin(&pin, 0o600).unwrap();
+    let look = || shared(object, LOOK) & NEVER;
+    let mut living = ring.reader().with_watermark(32, FOREVER);
+    living.bell().unwrap();
+    assert_eq!(look(), 7, "at four tickets in 32");
+    let victim = killed(&ring, &pin, &["bell", "wait"]);
+    assert_eq!(look(), 0, "at each");
+
+    let (started, mut sleeps) = (Instant::now(), 0);
+    while look() == 0 {
+        assert!(!living.wait(Duration::from_millis(250)).unwrap());
+        sleeps += 1;
+        assert!(started.elapsed() < PATIENCE, "after {sleeps} sleeps");
+    }
+    assert!(sleeps < 4096, "so many sleeps end it in any case: {sleeps}");
+    assert!(victim.place(&ring).is_none());
+    assert_eq!((look(), shared(object, ASLEEP)), (7, 0));
+    assert!(living.arm().is_some());
+    publish(&program, 0, 31);
+    assert!(!rung(&mut living));
+    publish(&program, 31, 1);
+    assert!(rung(&mut living));
 }
 
 /// Publishes `count` records, numbered from `n`, in a ring that keeps its oldest. Returns how many were not dropped.

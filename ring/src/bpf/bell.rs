@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{MapOfMaps, ReaderPlace, sys};
 use crate::error::{Cause, Error, Result};
 use crate::region::Mapping;
-use crate::sync::Ordering;
+use crate::sync::{Ordering, now};
 
 /// A reader's bell, as long as it can be woken.
 pub(crate) struct Bell {
@@ -21,12 +21,18 @@ pub(crate) struct Bell {
     place: Arc<ReaderPlace>,
     /// Programs look whether to ring it at the tickets where all these bits are set.
     look: u64,
-    /// How often it slept while programs looked for others more often.
+    /// How often it slept, since the places of readers that died were last freed, while programs looked for others more
+    /// often.
     sleeps: u64,
+    /// When that was, by the coarse clock.
+    freed: u64,
 }
 
-/// After so many sleeps it frees the places of readers that died, for which programs look more often than for this one.
+/// After so many sleeps, or so many nanoseconds if these end first, it frees the places of readers that died, for which
+/// programs look more often than for this one. A reader that seldom sleeps frees them soon enough by the clock, and one that
+/// often sleeps by the count.
 const SLEEPS: u64 = 4096;
+const NANOSECONDS: u64 = 10_000_000_000;
 
 impl Bell {
     /// A bell for the reader that has this place. Makes system calls, and waits for an RCU grace period: milliseconds. Needs CAP_BPF.
@@ -39,7 +45,8 @@ impl Bell {
             Mapping::page(ringbuf.as_fd(), page, write).map_err(|e| Error::system("mmap of a ringbuf", e))
         };
         let (consumer, producer) = (page(0, true)?, page(1, false)?);
-        let bell = Self { ringbuf, consumer, producer, entry: place.bell(), place, look, sleeps: 0 };
+        let bell =
+            Self { ringbuf, consumer, producer, entry: place.bell(), place, look, sleeps: 0, freed: now() };
         bell.make_programs_look()?;
         Ok(bell)
     }
@@ -68,12 +75,19 @@ impl Bell {
         self.place.get().asleep();
         let look = self.place.get().look();
         if look != self.look {
-            self.sleeps += 1;
-            if self.sleeps.is_multiple_of(SLEEPS) {
-                self.place.free_dead();
-            }
+            self.free_dead_in_time();
         }
         look & !self.look == 0 || self.make_programs_look().is_ok()
+    }
+
+    /// Frees the places of dead readers if the last time is long ago. Otherwise it makes no system call.
+    fn free_dead_in_time(&mut self) {
+        self.sleeps += 1;
+        let now = now();
+        if self.sleeps >= SLEEPS || now.saturating_sub(self.freed) >= NANOSECONDS {
+            self.place.free_dead();
+            (self.sleeps, self.freed) = (0, now);
+        }
     }
 
     /// Whether it has rung since it was silenced. Makes no system call.

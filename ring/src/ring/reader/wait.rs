@@ -157,7 +157,8 @@ impl<T: AnyBitPattern> Reader<T> {
     /// - on the first call, as [`bell`](Self::bell) does;
     /// - on the first call after ten seconds in which no reader slept, to make programs check for sleepers again. It also
     ///   waits for an RCU grace period;
-    /// - on every 4096th call while programs check more often than this reader needs, to find readers that have died.
+    /// - on one call in ten seconds, and at least one in 4096, while programs check more often than this reader needs, to find
+    ///   readers that have died.
     #[must_use = "with `None` there are records to read, and maybe nobody rings"]
     pub fn arm(&mut self) -> Option<Duration> {
         let records = if self.bell().is_ok() { self.waiting.records } else { 1 };
