@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /* Rings of each sort: with a program that is attached, and with records that nobody ends, so that later ones drop. */
+#include <mapring/keep_oldest.bpf.h>
 #include <mapring/numa.bpf.h>
 #include <mapring/resizable.bpf.h>
 #include <mapring/ring.bpf.h>
 #include <mapring/tails.bpf.h>
+#include <mapring/wakeable_tails.bpf.h>
 
 #include "records.h"
 
@@ -14,6 +16,10 @@ struct rec {
 };
 
 struct tailed {
+	__u64 n;
+};
+
+struct kept_rec {
 	__u64 n;
 };
 
@@ -28,6 +34,9 @@ MAPRING_NUMA_RING(nodes, struct rec, 8);
 MAPRING_RESIZABLE_RING(grows, struct rec, 8);
 MAPRING_RING_WITH_TAILS(paths, struct tailed, 8, 32, 1024);
 MAPRING_RING_WITH_TAILS(spaces, struct tailed, 64, 64, 128);
+MAPRING_KEEP_OLDEST_RING(kept, struct kept_rec, 8);
+MAPRING_KEEP_OLDEST_RING_WITH_TAILS(kept_paths, struct tailed, 8, 32, 1024);
+MAPRING_KEEP_OLDEST_RING_WITH_TAILS(kept_spaces, struct tailed, 64, 64, 1024);
 
 SEC("raw_tp/sys_enter")
 int on_call(void *ctx)
@@ -42,7 +51,7 @@ int on_call(void *ctx)
 	return 0;
 }
 
-#define WRITE(ring, type)                                                \
+#define WRITE(ring, type, ...)                                           \
 	SEC("syscall")                                                   \
 	int write_##ring(struct args *args)                              \
 	{                                                                \
@@ -52,7 +61,7 @@ int on_call(void *ctx)
 		if (r) {                                                 \
 			r->n = args->n;                                  \
 			if (!args->op) /* else nobody ends it */         \
-				mapring_commit(r);                       \
+				mapring_commit(__VA_ARGS__ r);           \
 		}                                                        \
 		return 0;                                                \
 	}
@@ -61,6 +70,7 @@ WRITE(narrow, rec)
 WRITE(wide, wide)
 WRITE(nodes, rec)
 WRITE(grows, rec)
+WRITE(kept, kept_rec, &kept,)
 
 /* `index` is the length of the tail. */
 #define WRITE_TAIL(ring)                                                 \
@@ -81,3 +91,5 @@ WRITE(grows, rec)
 
 WRITE_TAIL(paths)
 WRITE_TAIL(spaces)
+WRITE_TAIL(kept_paths)
+WRITE_TAIL(kept_spaces)

@@ -14,13 +14,15 @@ use std::time::Duration;
 use bytemuck::{AnyBitPattern, Pod, Zeroable};
 use libbpf_rs::Object;
 use libbpf_rs::skel::Skel;
+use mapring::abi::{Geometry, Tails};
 use mapring::liveness::{Liveness, Process};
 use mapring::reading::LossCause;
 use mapring::time::Clock;
-use mapring::{Loss, Reader, Ring, Tailed};
+use mapring::{Loss, OpenOptions, Reader, Ring, Tailed};
 use mapring_kernel_tests::skel::LivenessSkelBuilder;
 use mapring_kernel_tests::{
-    PinDir, PublicPins, Runner, child, cpus, fitted, load, map, on_cpu, read_only, require_bpf,
+    PinDir, PublicPins, Runner, child, cpus, fitted, load, load_only, map, on_cpu, one_shard, read_only,
+    require_bpf, skipped, unfitted,
 };
 
 const CHILD: &str = env!("CARGO_BIN_EXE_kernel-tests-child");
@@ -58,7 +60,7 @@ fn now() -> u64 {
     Clock::Monotonic.now()
 }
 
-/// Fills `slots` slots for good, and checks the intervals of the drops after that.
+/// Fills `slots` slots for good, or for a required reader, and checks the intervals of the drops after that.
 fn drops_have_an_interval<T: AnyBitPattern>(
     mut readers: Vec<Reader<T>>,
     program: &Runner,
@@ -66,7 +68,7 @@ fn drops_have_an_interval<T: AnyBitPattern>(
     cause: LossCause,
 ) {
     let mut sums = vec![0; readers.len()];
-    (0..slots).for_each(|at| assert!(run(program, true, 0), "slot {at}"));
+    (0..slots).for_each(|at| assert!(run(program, cause != LossCause::Full, 0), "slot {at}"));
     for reader in &mut readers {
         assert_eq!(reader.take_losses(), []);
     }
@@ -118,6 +120,117 @@ fn drops_are_reported_with_their_interval_for_each_sort_of_ring() {
     let tails = |name: &str| Ring::<Tailed<Rec>>::open(&map(object, name)).unwrap().reader();
     drops_have_an_interval(vec![tails("paths")], &program("paths"), 8, no_slot);
     drops_have_an_interval(vec![tails("spaces")], &program("spaces"), 2, no_tail);
+    let by_call = Ring::<Rec>::open(read_only(&map(object, "kept"))).unwrap().reader();
+    let kept = vec![required(open("kept")), open("kept"), by_call];
+    drops_have_an_interval(kept, &program("kept"), 8, LossCause::Full);
+    let kept = vec![required(tails("kept_paths")), tails("kept_paths")];
+    drops_have_an_interval(kept, &program("kept_paths"), 8, LossCause::Full);
+}
+
+fn required<T: AnyBitPattern>(mut reader: Reader<T>) -> Reader<T> {
+    reader.require(Duration::from_secs(3600)).unwrap();
+    reader
+}
+
+/// The slots are free, but not the bytes, because a required reader has not read them.
+#[test]
+fn bytes_that_a_required_reader_holds_back_are_reported_with_their_time() {
+    require_bpf!();
+    on_cpu(cpus()[0]);
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<LivenessSkelBuilder>(&mut storage, fitted);
+    let open = || Ring::<Tailed<Rec>>::open(&map(skel.object(), "kept_spaces")).unwrap().reader();
+    let program = Runner::new(skel.object(), "write_kept_spaces");
+    let mut readers = [required(open()), open()];
+    let before = now();
+    let written = (0..64).take_while(|_| run(&program, false, 64)).count();
+    let after = now();
+    assert!(written < 64, "the slots were full");
+    for reader in &mut readers {
+        let loss = only_loss(reader, &mut 0);
+        let is = (loss.cause, loss.count, loss.shard, &loss.tickets);
+        assert_eq!(is, (LossCause::Full, 1, Some(cpus()[0]), &None), "{loss:?}");
+        assert!(
+            loss.since >= Some(before) && loss.since <= Some(loss.until) && loss.until <= after,
+            "{loss:?}"
+        );
+    }
+}
+
+/// The clock of a reader's looks, which advances with each tick.
+fn coarse_now() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+    u64::try_from(now.tv_sec * 1_000_000_000 + now.tv_nsec).unwrap()
+}
+
+/// Checks the intervals of drops on a CPU without a shard: programs store no time, so they are from look to look.
+fn drops_without_a_shard_have_an_interval<T: AnyBitPattern>(mut readers: Vec<Reader<T>>, program: &Runner) {
+    let tick = rustix::time::clock_getres(rustix::time::ClockId::MonotonicCoarse).tv_nsec;
+    let tick = u64::try_from(tick).unwrap();
+    let mut sums = vec![0; readers.len()];
+    let mut looked: Vec<Option<[u64; 2]>> = vec![None; readers.len()];
+    for drops in 1..=3 {
+        (0..drops).for_each(|_| assert!(!run(program, false, 0)));
+        for ((reader, sum), looked) in readers.iter_mut().zip(&mut sums).zip(&mut looked) {
+            let before = coarse_now();
+            let loss = only_loss(reader, sum);
+            let after = coarse_now();
+            let is = (loss.cause, loss.count, loss.shard, &loss.tickets);
+            assert_eq!(is, (LossCause::NoShard, drops, None, &None), "{loss:?}");
+            // Not known for the first look. From then on, when the one before began.
+            match *looked {
+                None => assert_eq!(loss.since, None, "{loss:?}"),
+                Some([start, end]) => {
+                    assert!(loss.since >= Some(start) && loss.since <= Some(end), "{start} {end} {loss:?}");
+                }
+            }
+            assert!(before <= loss.until && loss.until <= after + 2 * tick, "{before} {after} {loss:?}");
+            *looked = Some([before, after]);
+        }
+        thread::sleep(Duration::from_millis(50));
+        // A look that finds nothing is a look.
+        if drops == 2 {
+            for (reader, looked) in readers.iter_mut().zip(&mut looked) {
+                let before = coarse_now();
+                assert_eq!(reader.take_losses(), []);
+                *looked = Some([before, coarse_now()]);
+            }
+        }
+    }
+}
+
+/// Each ring has one shard, for CPU 0, as the loader says: the library refuses a ring that was not prepared.
+#[test]
+fn drops_on_a_cpu_without_a_shard_are_reported_between_two_looks() {
+    require_bpf!();
+    let Some(&cpu) = cpus().iter().find(|&&cpu| cpu > 0) else {
+        return skipped("drops_on_a_cpu_without_a_shard_are_reported_between_two_looks", "there is one CPU");
+    };
+    on_cpu(cpu);
+    let mut storage = MaybeUninit::uninit();
+    let skel = load_only::<LivenessSkelBuilder>(&mut storage, unfitted);
+    let object = skel.object();
+    let described = |name: &str, geometry: Geometry| {
+        let options = OpenOptions::new().assume_layout(geometry).write_preamble(true);
+        options.open(&map(object, name)).unwrap();
+    };
+    let program = |name: &str| Runner::new(object, &format!("write_{name}"));
+    described("narrow", one_shard(8, 8));
+    let narrow = Ring::<Rec>::open(&map(object, "narrow")).unwrap();
+    let by_call = Ring::<Rec>::open(read_only(&map(object, "narrow"))).unwrap();
+    drops_without_a_shard_have_an_interval(vec![narrow.reader(), by_call.reader()], &program("narrow"));
+    described("wide", one_shard(48, 8));
+    let wide = Ring::<Wide>::open(&map(object, "wide")).unwrap();
+    drops_without_a_shard_have_an_interval(vec![wide.reader()], &program("wide"));
+    described("kept", one_shard(8, 8).keep_oldest().unwrap());
+    let kept = Ring::<Rec>::open(&map(object, "kept")).unwrap();
+    drops_without_a_shard_have_an_interval(vec![kept.reader()], &program("kept"));
+    described(
+        "paths",
+        one_shard(Tails::PREFIX as u64 + 8, 8).with_tails(Tails::new(32, 1024).unwrap()).unwrap(),
+    );
+    let paths = Ring::<Tailed<Rec>>::open(&map(object, "paths")).unwrap();
+    drops_without_a_shard_have_an_interval(vec![paths.reader()], &program("paths"));
 }
 
 #[test]
