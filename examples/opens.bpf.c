@@ -42,6 +42,7 @@ static __always_inline int arguments(struct pt_regs *regs, const char **name, __
 	return call == OPENAT || call == OPENAT2;
 }
 
+/* Returns 1 if the record of this call was dropped. */
 static __always_inline int call_ended(struct pt_regs *regs, long ret)
 {
 	struct open_event *e;
@@ -53,7 +54,7 @@ static __always_inline int call_ended(struct pt_regs *regs, long ret)
 		return 0;
 	e = mapring_reserve_with_tail(&opens, &tail);
 	if (!e)
-		return 0; /* already counted */
+		return 1; /* already counted */
 	e->ns = bpf_ktime_get_ns();
 	e->flags = flags;
 	e->pid = bpf_get_current_pid_tgid() >> 32;
@@ -61,12 +62,13 @@ static __always_inline int call_ended(struct pt_regs *regs, long ret)
 	e->ret = ret;
 	e->pad = 0;
 	bpf_get_current_comm(e->comm, sizeof(e->comm));
-	mapring_commit_with_tail(&opens, e, bpf_probe_read_user_str(tail, 4096, name)); /* of an error: no name */
-	return 0;
+	/* Of an error: no name. */
+	return mapring_commit_with_tail(&opens, e, bpf_probe_read_user_str(tail, 4096, name)) != 0;
 }
 
 SEC("tp_btf/sys_exit")
 int on_sys_exit(__u64 *ctx)
 {
-	return call_ended((void *)ctx[0], ctx[1]);
+	call_ended((void *)ctx[0], ctx[1]);
+	return 0;
 }
