@@ -224,3 +224,27 @@ int write_dynptr(__u64 *ctx __attribute__((unused)))
 	failed = bpf_dynptr_read(tail, 999, &from, 1, 0);
 	return mapring_commit_with_tail(&deep, r, failed ?: 999);
 }
+
+/* The kernel's type, for programs without its headers. */
+struct xdp_md;
+
+/* A record of `long_` with the whole packet, which may have fragments. Returns whether it was published. */
+SEC("xdp.frags")
+int write_packet(struct xdp_md *ctx)
+{
+	__u64 len = bpf_xdp_get_buff_len(ctx);
+	void *tail;
+	struct item *r = mapring_reserve_with_tail(&long_, &tail);
+	long failed = 0;
+
+	if (!r)
+		return 0;
+	r->writer = PACKET;
+	r->n = 0;
+	r->len = len;
+	if (len > 65536)
+		len = 65536;
+	if (len) /* the helper refuses a size of 0 */
+		failed = bpf_xdp_load_bytes(ctx, 0, tail, len);
+	return !mapring_commit_with_tail(&long_, r, failed ?: len);
+}

@@ -55,8 +55,9 @@ pub fn expected<'p>(pattern: &'p [u8], item: &Item) -> &'p [u8] {
 }
 
 fn without_old_helpers(open: &mut OpenObject) {
-    if kernel() < (5, 19) {
-        open.progs_mut().find(|p| p.name() == "write_dynptr").unwrap().set_autoload(false);
+    for (name, since) in [("write_packet", (5, 18)), ("write_dynptr", (5, 19))] {
+        let mut program = open.progs_mut().find(|p| p.name() == name).unwrap();
+        program.set_autoload(kernel() >= since);
     }
     fitted(open);
 }

@@ -3,6 +3,7 @@
 #![allow(missing_docs)]
 
 use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use mapring_kernel_tests::tails::{
 };
 use mapring_kernel_tests::{
     PinDir, Runner, SlowPages, everywhere, has_guard, kernel, map, on_one_cpu, read_only, real_time,
-    require_bpf,
+    require_bpf, send, skipped,
 };
 
 /// The longest wait for events that should happen soon.
@@ -99,6 +100,36 @@ fn helpers_write_in_place_and_the_commit_takes_their_length() {
         assert!(len.cast_signed() < 0 && tail.is_empty(), "a helper that failed leaves an empty tail");
         let stats = reader.stats();
         assert_eq!((stats.lost(), stats.discarded, stats.too_long, stats.dropped()), (0, 2, 1, 1), "{stats}");
+    });
+}
+
+#[test]
+fn a_packet_is_a_tail_byte_for_byte() {
+    require_bpf!();
+    on_one_cpu();
+    if kernel() < (5, 18) {
+        return skipped(
+            "a_packet_is_a_tail_byte_for_byte",
+            "bpf_xdp_load_bytes is not there before Linux 5.18",
+        );
+    }
+    let pattern = pattern();
+    both(|object| {
+        let mut reader = open(object, 3).reader();
+        let program = object.progs_mut().find(|p| p.name() == "write_packet").unwrap();
+        // In one piece, and in fragments of a page.
+        let lens = (14..300).chain([1000, 1500, 3000, 4095, 4096, 4097, 9000, 12345, 20000, 60000]);
+        let mut count = 0;
+        for len in lens {
+            // No two packets start with the same bytes.
+            let packet = &pattern[len % 4096..][..len];
+            assert_eq!(send(program.as_fd(), packet, 1), 1, "{len} bytes");
+            let (event, tail) = reader.poll_with_tail().expect("it was published");
+            assert_eq!((event.ticket, event.record.len), (count, len as u64));
+            assert!(tail == packet, "{len} bytes: {} arrived", tail.len());
+            count += 1;
+        }
+        assert_eq!((reader.stats().delivered, reader.lost(), reader.stats().dropped()), (count, 0, 0));
     });
 }
 
