@@ -23,13 +23,6 @@ static __always_inline int kept_one(__u64 n)
 
 CHUNKS(kept_chunk, kept_one)
 
-#define STREAM(name, chunk)                     \
-	SEC("syscall") int name(struct stream *run) \
-	{                                       \
-		RUN(run, chunk);                \
-		return 0;                       \
-	}
-
 STREAM(stream_mapring, mapring_chunk)
 STREAM(stream_ringbuf, ringbuf_chunk)
 STREAM(stream_kept, kept_chunk)

@@ -62,6 +62,14 @@ static __always_inline void wait_until(__u64 at)
 		(run)->failed = progress.failed;                  \
 	} while (0)
 
+/* A program of this name that runs `chunk` again and again. */
+#define STREAM(name, chunk)                     \
+	SEC("syscall") int name(struct stream *run) \
+	{                                       \
+		RUN(run, chunk);                \
+		return 0;                       \
+	}
+
 CHUNKS(mapring_chunk, mapring_one)
 CHUNKS(ringbuf_chunk, ringbuf_one)
 

@@ -14,6 +14,7 @@ pub const KEYS: &[&str] = &[
     "histogram_read",
     "produce_one",
     "produce_all",
+    "produce_sharded",
     "produce_sleeping",
     "wake",
     "wake_watermark",

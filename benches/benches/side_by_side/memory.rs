@@ -181,7 +181,8 @@ impl Drop for Pin {
     }
 }
 
-fn create(kind: MapType, key: u32, value: u32, entries: u32) -> Result<MapHandle> {
+/// Creates a map of a peer.
+pub(crate) fn create(kind: MapType, key: u32, value: u32, entries: u32) -> Result<MapHandle> {
     let options = bpf_map_create_opts {
         sz: size_of::<bpf_map_create_opts>() as libbpf_rs::libbpf_sys::size_t,
         ..Default::default()

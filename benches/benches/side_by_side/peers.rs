@@ -212,6 +212,15 @@ impl<S: Sink> RawRingBuffer<S> {
     pub(crate) fn new(map: &impl MapCore) -> Result<Self> {
         Self::with(map, on_record::<S>)
     }
+
+    /// Consumes another ring buffer, too, into the same sink.
+    pub(crate) fn add(&mut self, map: &impl MapCore) -> Result<()> {
+        let (fd, sink) = (map.as_fd().as_raw_fd(), self.sink.cast());
+        // SAFETY: `new` made the manager; the callback gets `sink`, which lives as long as this.
+        let ret = unsafe { libbpf_sys::ring_buffer__add(self.manager, fd, Some(on_record::<S>), sink) };
+        ensure!(ret == 0, "ring_buffer__add: {}", io::Error::from_raw_os_error(-ret));
+        Ok(())
+    }
 }
 
 /// Takes one record: its sink, its bytes, their number.

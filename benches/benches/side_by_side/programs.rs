@@ -21,6 +21,9 @@ pub(crate) mod skel {
     pub(crate) mod produce {
         include!(concat!(env!("OUT_DIR"), "/produce.skel.rs"));
     }
+    pub(crate) mod sharded {
+        include!(concat!(env!("OUT_DIR"), "/sharded.skel.rs"));
+    }
     pub(crate) mod stream {
         include!(concat!(env!("OUT_DIR"), "/stream.skel.rs"));
     }
