@@ -27,6 +27,7 @@ pub const KEYS: &[&str] = &[
     "consume_small",
     "consume_large",
     "merge_2",
+    "merge_growth_2",
     "latency_p50",
     "latency_p99",
     "latency_commit_p50",
