@@ -58,6 +58,13 @@ int theirs_without_wakeup(void *ctx __attribute__((unused)))
 	return 0;
 }
 
+/* Only the event. */
+SEC("raw_tp/sys_enter")
+int nothing_on_enter(void *ctx __attribute__((unused)))
+{
+	return 0;
+}
+
 /* Events without commands. */
 SEC("syscall")
 int ours_idle(struct run *run)
