@@ -22,6 +22,7 @@ pub const KEYS: &[&str] = &[
     "asleep",
     "asleep_watermark",
     "asleep_latency",
+    "nap_cpu",
     "stream",
     "keep_stream",
     "consume_small",

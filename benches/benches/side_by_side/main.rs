@@ -14,6 +14,7 @@ mod export;
 mod fallback;
 mod flight;
 mod histogram;
+mod idle;
 mod large;
 mod latency;
 mod loss;
@@ -81,6 +82,7 @@ const GROUPS: &[(&str, Group)] = &[
     ("latency", latency::run),
     ("sleeping", sleeping::run),
     ("waking", waking::run),
+    ("idle", idle::run),
     ("tails", tails::run),
     ("tagged", tagged::run),
     ("sizes", sizes::run),
