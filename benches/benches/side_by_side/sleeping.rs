@@ -30,7 +30,9 @@ impl Sink for Timed {
 
 pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     if threads::other().is_none() {
-        report.skip("produce_sleeping", "one CPU only");
+        for key in ["produce_sleeping", "asleep_latency"] {
+            report.skip(key, "one CPU only");
+        }
         return Ok(());
     }
     let skel = load!(latency::LatencySkelBuilder);
@@ -84,18 +86,18 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     report.add([
         Row::new("produce 56 B while the reader sleeps, with a clock read", &ours, peer, &theirs)
             .target("produce_sleeping", 0.02),
-        Row::new("… into a ring that wakes it", &woken, peer, &theirs),
+        Row::new("… into a wakeable ring", &woken, peer, &theirs),
         Row::new(
-            "one-way latency to a sleeping reader, which the program wakes, p50",
+            "one-way latency to a sleeping reader that programs wake, p50",
             &p50(2),
             peer,
             &p50(1),
         )
         .target("asleep_latency", 1.05)
         .tried(
-            "Both readers sleep on a BPF ring buffer, which is rung in the same way: nearly all of the time is the \
-             kernel's wakeup. Before that, the program also finds out which readers sleep; after it, the reader looks \
-             at its shards.",
+            "Both readers sleep on a BPF ring buffer, and programs wake them in the same way. The kernel's wakeup takes \
+             nearly all of the time. Before it, our program looks for sleeping readers; after it, our reader looks at its \
+             shards.",
         ),
         Row::new("one-way latency, reader naps 10 µs between looks, p50", &p50(0), peer, &p50(1)),
     ]);

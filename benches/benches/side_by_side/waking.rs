@@ -1,4 +1,4 @@
-//! Rings that wake their reader: what a record costs while nobody sleeps, and in bursts while the reader sleeps.
+//! Wakeable rings: the cost of a record while no reader sleeps, and of bursts while the reader sleeps.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -23,14 +23,14 @@ const AGE: Duration = Duration::from_millis(1);
 /// Nanoseconds before each burst: long enough for the reader to fall asleep again.
 const GAP: u64 = 200_000;
 
-/// What limits a program whose readers are awake.
-const WAKE_TRIED: &str = "Such a reader makes programs look for sleepers at each record, behind a full barrier: one locked exchange, \
-    about 20 cycles, more than 6 ns where the clock is slow. Without this barrier a wakeup could be lost. With a watermark, \
+/// What limits a program whose reader is awake.
+const WAKE_TRIED: &str = "Without a watermark, programs look for a sleeping reader at each record, after a full barrier: one locked \
+    exchange, about 20 cycles, more than 6 ns at a low clock rate. Without the barrier a wakeup could be lost. With a watermark, \
     programs look at few records (see `wake_watermark`).";
-/// What remains of a record in a burst.
-const ASLEEP_TRIED: &str = "The bell costs nothing here: it rings once for 1024 records, and programs look for the sleeper at one in \
-    256. The stores of records wait for their lines, which the reader's CPU has read, as in a ring that cannot wake its reader \
-    (see below).";
+/// What limits a program in a burst.
+const ASLEEP_TRIED: &str = "Wakeups cost nothing here: programs ring the bell once per 1024 records, and look for the sleeping \
+    reader once per 256. Each store of a record waits for its cache line, which the reader's CPU has read. A ring that is not \
+    wakeable pays the same (see below).";
 
 pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     let skel = load!(waking::WakingSkelBuilder);
@@ -43,19 +43,20 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     let [nobody, many, first, plain] = interleave(plan, [&mut nobody, &mut many, &mut first, &mut plain])?;
     let more =
         |ours: &[f64]| -> Vec<_> { ours.iter().zip(&plain).map(|(ours, plain)| ours - plain).collect() };
-    let what =
-        |readers| format!("what a ring that can wake its readers costs more, for each record, {readers}");
+    let what = |readers| format!("extra cost per record of a wakeable ring, {readers}");
     report.add([
-        Row::absolute(&what("while nobody wants to be woken"), &more(&nobody)).target("wake", 6.0),
-        Row::absolute(&what("while its reader is awake, which sleeps until 1024 are unread"), &more(&many))
+        Row::absolute(&what("no reader asks to be woken"), &more(&nobody)).target("wake", 6.0),
+        Row::absolute(&what("reader awake, watermark of 1024 records"), &more(&many))
             .target("wake_watermark", 6.0),
-        Row::absolute(&what("while its reader is awake, which sleeps until the first"), &more(&first))
+        Row::absolute(&what("reader awake, no watermark"), &more(&first))
             .target("wake_first", 6.0)
             .tried(WAKE_TRIED),
     ]);
 
     let Some(cpu) = threads::other() else {
-        report.skip("asleep", "one CPU only");
+        for key in ["asleep", "asleep_watermark"] {
+            report.skip(key, "one CPU only");
+        }
         return Ok(());
     };
     let read = AtomicU64::new(0);
@@ -92,22 +93,17 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
     let mut watermark = peer(&skel.progs.burst_watermark)?;
     let [at_once, ours, napping, default, watermark] =
         interleave(plan, [&mut at_once, &mut late, &mut napping, &mut default, &mut watermark])?;
-    let what = |until| format!("produce 56 B in a burst of 64 while the reader sleeps {until}");
-    let late = what("until 1024 are unread or 1 ms is over");
-    let half = "ringbuf, woken from 32 unread records on (`bpf_ringbuf_query`)";
+    let what = |watermark| format!("produce 56 B in bursts of 64, reader asleep, {watermark}");
+    let late = what("watermark of 1024 records or 1 ms");
+    let half = "ringbuf, watermark of 32 records (`bpf_ringbuf_query`)";
     report.add([
         Row::new(&late, &ours, "ringbuf, default wakeups", &default)
             .target("asleep", 0.1)
             .tried(ASLEEP_TRIED),
         Row::new(&late, &ours, half, &watermark).target("asleep_watermark", 0.5),
-        Row::new(&what("until the first"), &at_once, "ringbuf, default wakeups", &default),
-        Row::new(&what("until the first"), &at_once, half, &watermark),
-        Row::new(
-            &what("until 1024 are unread or 1 ms is over"),
-            &ours,
-            "a ring that cannot wake its reader, which naps",
-            &napping,
-        ),
+        Row::new(&what("no watermark"), &at_once, "ringbuf, default wakeups", &default),
+        Row::new(&what("no watermark"), &at_once, half, &watermark),
+        Row::new(&late, &ours, "mapring, a ring that is not wakeable, reader naps", &napping),
     ]);
     Ok(())
 }
