@@ -140,7 +140,7 @@ fn programs_keep_the_tails_of_records_that_a_merged_reader_holds() {
         let mut reader = ring.reader();
         reader.require(FOREVER).unwrap();
         let mut merged = reader.merged(|tailed| tailed.record.n);
-        let mut expect = 0;
+        let mut numbers = 0..;
         for round in 0..50 {
             let published = publish(&write, FIT / 4, LONG);
             assert_eq!(published, FIT / 4, "round {round}");
@@ -148,8 +148,7 @@ fn programs_keep_the_tails_of_records_that_a_merged_reader_holds() {
             // It has read them all, and delivers one.
             let mut check = |event: Event<Item>, tail: &[u8]| {
                 assert!(tail == expected(&pattern, &event.record), "{event:?}");
-                assert_eq!(event.record.n, expect);
-                expect += 1;
+                assert_eq!(Some(event.record.n), numbers.next());
             };
             let (event, tail) = merged.poll_with_tail().unwrap();
             check(event, tail);
@@ -161,7 +160,7 @@ fn programs_keep_the_tails_of_records_that_a_merged_reader_holds() {
                 let (event, tail) = merged.poll_with_tail().unwrap();
                 check(event, tail);
             }
-            expect += 1; // the number of the one that was dropped
+            numbers.next(); // the one that was dropped
             assert!(merged.poll_with_tail().is_none());
         }
         let stats = merged.stats();
