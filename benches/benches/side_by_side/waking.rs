@@ -18,6 +18,9 @@ const BURST: u64 = 64;
 const COUNT: u64 = 40;
 /// Slots of the ring: `SLOTS` in `bpf/producers.h`.
 const SLOTS: u64 = 4096;
+/// Runs of a lap. A block times its second lap: in the first one the ring comes into the caches. Without it, the sides
+/// that share a ring would find it there more often than the side that does not.
+const LAP: u64 = SLOTS / RECORDS;
 /// How late our reader may be.
 const AGE: Duration = Duration::from_millis(1);
 /// Nanoseconds before each burst: long enough for the reader to fall asleep again.
@@ -122,11 +125,15 @@ fn produce<'p>(
             reader = reader.with_watermark(records, AGE);
             reader.bell().map_err(|e| anyhow::anyhow!("{e}"))?;
         }
-        let (ns, expected) = producer.run()?;
-        let mut seen = Seen::default();
-        reader.for_each(usize::MAX, |event| seen.add(event.record));
-        ensure!(seen == expected, "{seen:?}, not {expected:?}");
-        Ok(ns / RECORDS as f64)
+        let mut sum = 0.0;
+        for run in 0..2 * LAP {
+            let (ns, expected) = producer.run()?;
+            let mut seen = Seen::default();
+            reader.for_each(usize::MAX, |event| seen.add(event.record));
+            ensure!(seen == expected, "{seen:?}, not {expected:?}");
+            sum += if run < LAP { 0.0 } else { ns };
+        }
+        Ok(sum / (LAP * RECORDS) as f64)
     }
 }
 
