@@ -37,8 +37,9 @@ impl Default for Waiting {
 }
 
 impl Waiting {
-    /// The checks of a reader without a bell before its first nap.
-    const SPINS: u32 = 100;
+    /// The shards that a reader without a bell checks before its first nap: each of them at least once, so often that few
+    /// shards are checked for some microseconds.
+    const SPINS: usize = 200;
     /// Its first nap; each is twice as long as the one before.
     const SHORT: Duration = Duration::from_micros(50);
     /// Its longest nap.
@@ -103,7 +104,7 @@ impl<T: AnyBitPattern> Reader<T> {
         let end = Instant::now().checked_add(timeout);
         let rest = || end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
         if self.bell().is_err() {
-            for _ in 0..Waiting::SPINS {
+            for _ in 0..(Waiting::SPINS / self.sweep.count()).max(1) {
                 if self.check(self.waiting.records) == Unread::Many {
                     return Ok(true);
                 }
