@@ -106,3 +106,19 @@ fn json_of_bpf_programs() {
     check_numbers(&json, "BPF program and seccomp filter");
     assert!(json["lookup_ns"].as_f64().unwrap() > 0.0);
 }
+
+/// The kernel then loads the programs, but does not show the types of their maps.
+#[test]
+#[cfg(feature = "bpf")]
+fn without_cap_sys_admin_the_missing_capability_is_named() {
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set=-sys_admin", env!("CARGO_BIN_EXE_mapring"), "demo", "--seconds", "1"]);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    if said.starts_with("setpriv") {
+        skip::skipped("this user can't drop capabilities");
+        return;
+    }
+    assert_eq!(output.status.code(), Some(77), "{said}");
+    assert!(said.contains("takes root or CAP_SYS_ADMIN"), "{said}");
+}

@@ -47,8 +47,14 @@ pub(crate) fn start(reader_tid: u32) -> Result<(Programs, Feed)> {
     libbpf_rs::set_print(Some((PrintLevel::Warn, listen)));
     load(reader_tid).map_err(|error| {
         let denied = |e: &libbpf_rs::Error| e.kind() == ErrorKind::PermissionDenied;
-        if error.chain().filter_map(|e| e.downcast_ref()).any(denied) {
-            return error.context("BPF programs that trace take root, or CAP_BPF and CAP_PERFMON");
+        let no_types = |e: &mapring::Error| e.kind() == mapring::ErrorKind::Layout;
+        if error
+            .chain()
+            .any(|e| e.downcast_ref().is_some_and(denied) || e.downcast_ref().is_some_and(no_types))
+        {
+            return error.context(
+                "loading BPF programs that trace, and describing their maps, takes root or CAP_SYS_ADMIN",
+            );
         }
         eprint!("{}", SAID.lock().unwrap_or_else(PoisonError::into_inner));
         error

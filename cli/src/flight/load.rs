@@ -4,12 +4,13 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use libbpf_rs::btf::types::{FuncProto, Ptr, Typedef};
 use libbpf_rs::btf::{Btf, BtfType, ReferencesType};
 use libbpf_rs::{ErrorKind, Map, MapCore, Object, ObjectBuilder, OpenObject, PrintLevel};
 use mapring::loader::{PinOptions, initialize_map, prepare_object};
 use mapring::{ErrorKind as RingError, Region};
+use rustix::thread::{CapabilitySet, capabilities};
 
 use super::rings::Group;
 use crate::exit::Refused;
@@ -42,6 +43,12 @@ pub(crate) struct Loaded {
 
 impl Kernel {
     pub(crate) fn new() -> Result<Self> {
+        // The kernel shows the types of maps, which describe the rings, only with this capability.
+        if !capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN)) {
+            bail!(Refused(
+                "`flight start` takes root or CAP_SYS_ADMIN: sudo mapring flight start".to_owned()
+            ));
+        }
         let listen = |_, text: String| SAID.lock().unwrap_or_else(PoisonError::into_inner).push_str(&text);
         libbpf_rs::set_print(Some((PrintLevel::Warn, listen)));
         let btf = Btf::from_vmlinux().map_err(|error| {
@@ -66,7 +73,7 @@ impl Kernel {
                 || error.chain().filter_map(|e| e.downcast_ref::<libbpf_rs::Error>()).map(|e| e.kind());
             if kinds().any(|kind| kind == ErrorKind::PermissionDenied) {
                 return Refused(format!(
-                    "{error:#}: loading BPF programs that trace takes root, or CAP_BPF and CAP_PERFMON: \
+                    "{error:#}: loading BPF programs that trace takes root or CAP_SYS_ADMIN: \
                      sudo mapring flight start"
                 ))
                 .into();

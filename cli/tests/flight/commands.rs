@@ -136,6 +136,16 @@ fn what_does_not_fit_is_refused() {
     expect(&["--size", "many"], 2, "64M");
     expect(&["--events", "sched,dreams"], 2, "the groups are sched,");
     expect(&["--group", "no-such-group"], 1, "there is no group no-such-group");
+    // Loading takes less, but describing the rings does not.
+    let mut without = Command::new("setpriv");
+    without.args(["--bounding-set=-sys_admin", env!("CARGO_BIN_EXE_mapring"), "flight", "start"]);
+    let output = output_of(without.stdin(Stdio::null()));
+    if said(&output).starts_with("setpriv") {
+        skip::skipped("this user can't drop capabilities");
+    } else {
+        assert_eq!(output.status.code(), Some(77));
+        assert!(said(&output).contains("takes root or CAP_SYS_ADMIN"));
+    }
     let elsewhere = Recorder { dir: std::env::temp_dir().join("mapring-no-bpffs") };
     let output = elsewhere.run(&["start"]);
     assert_eq!(output.status.code(), Some(1));

@@ -178,6 +178,11 @@ impl Types {
         self.btf.get_or_init(|| load(self.btf_id)).as_ref()
     }
 
+    /// Whether the kernel refuses to show them to this process.
+    pub(crate) fn are_denied(&self) -> bool {
+        self.btf().is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    }
+
     /// The region that the types describe.
     pub(crate) fn region(&self) -> Option<Description> {
         from_btf(self.btf().ok()?, self.value)

@@ -94,6 +94,16 @@ impl MapFd {
         Types::new(&self.info).region()
     }
 
+    /// Refuses a map whose types the kernel does not show to this process.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Layout`](crate::ErrorKind::Layout).
+    #[cfg(feature = "libbpf")]
+    pub(crate) fn may_read_types(&self) -> Result<()> {
+        let denied = Types::new(&self.info).are_denied();
+        if denied { Err(Cause::NoTypes { what: self.what.clone() }.into()) } else { Ok(()) }
+    }
+
     /// Whether `fd` is a BPF map, not a program, a link or a file.
     pub(crate) fn is_one(fd: BorrowedFd<'_>) -> bool {
         // By its name in procfs; without procfs, by a system call that only maps accept.

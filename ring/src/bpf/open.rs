@@ -57,7 +57,12 @@ pub(super) fn open(opened: MapFd, options: OpenOptions) -> Result<Region> {
             let described =
                 described.or_else(|| declared.as_ref().and_then(|d| d.preamble(entries, generation())));
             let Some(preamble) = described else {
-                let nearest = declared.and_then(|declared| declared.nearest(entries)).ok_or(e)?;
+                let nearest = declared.and_then(|declared| declared.nearest(entries));
+                let nearest =
+                    nearest.ok_or_else(|| match types.are_denied() && options.map.write_preamble {
+                        true => Error::from(Cause::NoTypes { what: what.clone() }),
+                        false => e,
+                    })?;
                 return Err(Error::from(Cause::Contradiction {
                     what: what.clone(),
                     source_of_shape: "its BTF",

@@ -22,7 +22,8 @@ use crate::text::printable;
 /// attached: until then they drop (and count) what they write to resizable rings and NUMA rings.
 ///
 /// # Errors
-/// As for [`initialize_map`].
+/// As for [`initialize_map`]; [`ErrorKind::Layout`](crate::ErrorKind::Layout) without CAP_SYS_ADMIN, because the kernel then
+/// does not show the types of the maps.
 pub fn initialize<'obj>(skel: &impl Skel<'obj>) -> Result<()> {
     initialize_object(skel.object())
 }
@@ -54,6 +55,7 @@ pub fn initialize_object(object: &Object) -> Result<()> {
 fn is_declared(map: &impl MapCore) -> Result<bool> {
     let Ok(fd) = map.as_fd().try_clone_to_owned() else { return Ok(false) };
     let map = MapFd::loaded(fd, &map.name().to_string_lossy())?;
+    map.may_read_types()?;
     Ok(match map.region() {
         Some(described) => described.inner.is_none(),
         None if map.holds_maps() => {
