@@ -16,7 +16,7 @@ use crate::exit::Refused;
 use crate::flight::pins::{self as recorder, Lock};
 use crate::output::{bytes, note};
 use crate::regions::find::{All, Place, find, is_pinned};
-use crate::regions::target::Target;
+use crate::regions::target::{Sort, Target};
 use crate::regions::text::printable;
 
 /// Pin a region, so that it stays when its loader ends
@@ -66,16 +66,14 @@ fn mode(text: &str) -> Result<u32, String> {
 }
 
 pub(crate) fn pin(args: &Pin) -> Result<ExitCode> {
-    let place = find(&args.region)?;
-    let region = Region::open(place.source()?).with_context(|| place.to_string())?;
+    let (place, region) = open(&args.region)?;
     region.pin(&args.path, args.mode).map_err(|e| denied(e, &args.path))?;
     note(format_args!("{place} is pinned at {}", shown(&args.path)));
     Ok(ExitCode::SUCCESS)
 }
 
 pub(crate) fn freeze(args: &Freeze) -> Result<ExitCode> {
-    let place = find(&args.region)?;
-    let region = Region::open(place.source()?).with_context(|| place.to_string())?;
+    let (place, region) = open(&args.region)?;
     if matches!(region.geometry().kind(), Kind::Latches | Kind::Commands | Kind::Readers) {
         bail!("{place}: userspace writes {}, and freezing would stop that", region.geometry().kind());
     }
@@ -103,6 +101,19 @@ pub(crate) fn freeze(args: &Freeze) -> Result<ExitCode> {
     region.freeze_and_pin(&args.path, options).map_err(|e| denied(e, &args.path))?;
     note(format_args!("{place} is frozen. {readers} can read it at {}", shown(&args.path)));
     Ok(ExitCode::SUCCESS)
+}
+
+/// The region with this name.
+fn open(name: &str) -> Result<(Place, Region)> {
+    let target = Target::open(find(name)?)?;
+    let region = match &target.sort {
+        Sort::Region(region) => region.clone(),
+        Sort::RingInMaps(_) | Sort::Damaged(_) => Region::open(target.place.source()?)?,
+        Sort::Array | Sort::Globals | Sort::Other => {
+            bail!("{} is not a region, but of kind {}", target.place, target.facts(&[], false).kind)
+        }
+    };
+    Ok((target.place, region))
 }
 
 /// The number of a group of users.

@@ -145,7 +145,7 @@ impl Target {
             }
             Sort::Damaged(e) => bail!("{}: {e}", self.place),
             _ => bail!(
-                "{} is not a ring: it holds {}. `mapring show`, `stat` and `top` show it",
+                "{} is not a mapring ring, but of kind {}: see `mapring show`",
                 self.place,
                 self.facts(&[], false).kind
             ),
@@ -236,6 +236,8 @@ impl Target {
         match &self.sort {
             Sort::Damaged(e) => facts.error = Some(e.to_string()),
             Sort::Other if facts.kind.ends_with("of maps") => facts.kind = "map of maps".to_owned(),
+            // Its entries are bytes.
+            Sort::Other if facts.kind == "ringbuf" => (facts.size, facts.bytes) = (1, facts.entries),
             Sort::Other => {}
             Sort::Array if facts.kind == "percpu array" => facts.kind = "per-CPU array".to_owned(),
             Sort::Array => {}

@@ -147,6 +147,8 @@ fn tail_filters_and_shows_losses() {
     assert!(said(&tail(&["--stamp", "comm"])).contains("no field of 8 bytes"));
     let people = text(&mapring(&["tail", &path, "--no-follow", "-n", "1"]));
     assert!(people.contains("] ns=") && people.contains(" pid=37 "), "{people}");
+    let frozen = mapring(&["freeze", &loaded.path("t_each"), &loaded.path("frozen")]);
+    assert!(said(&frozen).contains("t_each is not a region, but of kind per-CPU array"));
     let names = lines(&mapring(&["tail", &loaded.path("t_names"), "--no-follow", "--json"]));
     assert_eq!((&names[0]["tail"], &names[0]["record"]["number"]), (&json!("a tail"), &json!(8)));
 }

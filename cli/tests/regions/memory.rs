@@ -153,6 +153,9 @@ fn what_is_no_region_is_refused_with_its_name() {
         said(&mapring(&["show", "id:4294967295"])).contains("no map has the id 4294967295: `mapring ls`")
     );
     assert!(said(&mapring(&["show", "id:x"])).contains("write a map's id as id:42"));
+    let counters = Counters::create_memfd(2, 1).unwrap();
+    let tail = mapring(&["tail", &path(counters.region())]);
+    assert!(said(&tail).contains("is not a mapring ring, but of kind counters"));
     // A pipe that nobody writes: it must not wait.
     let dir = std::env::temp_dir().join(format!("mapring-fifo-{}", std::process::id()));
     rustix::fs::mknodat(rustix::fs::CWD, &dir, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();

@@ -77,7 +77,7 @@ impl fmt::Display for Refusal {
             }
             Self::NotAsked => "it was opened for reading: open it with OpenOptions::write",
             Self::MapType => {
-                "maps of this type are never mapped (ENOTSUPP): what is to be is an ARRAY made with BPF_F_MMAPABLE"
+                "maps of this type are never mapped (ENOTSUPP): use an ARRAY made with BPF_F_MMAPABLE"
             }
             Self::Errno(errno) => {
                 return write!(f, "the kernel said: {}", std::io::Error::from_raw_os_error(*errno));
