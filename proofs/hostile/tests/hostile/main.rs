@@ -7,6 +7,8 @@ mod images;
 #[cfg(feature = "bpf")]
 mod live_maps;
 #[cfg(feature = "bpf")]
+mod live_tails;
+#[cfg(feature = "bpf")]
 mod maps;
 mod names;
 #[cfg(feature = "bpf")]
