@@ -55,10 +55,22 @@ impl Files {
         name.into()
     }
 
+    /// Ends the process with exit code 2 if the options make no sense.
+    pub(super) fn check(&self) {
+        if self.rotates() && self.out == Path::new("-") {
+            crate::wrong_usage("--rotate-size and --rotate-age need a file, not stdout");
+        }
+        if self.rotate_size.is_some_and(|size| size < 64 << 10) {
+            crate::wrong_usage("--rotate-size: at least 64K");
+        }
+        if self.rotate_age.is_some_and(|age| age < Duration::from_secs(1)) {
+            crate::wrong_usage("--rotate-age: at least 1s");
+        }
+    }
+
     /// Opens the file and locks it, so that no other `record` writes it.
     fn open(&self) -> Result<File> {
         if self.out == Path::new("-") {
-            ensure!(!self.rotates(), "--rotate-size and --rotate-age need a file, not stdout");
             ensure!(!io::stdout().is_terminal(), "a recording is not text: name a file, or redirect stdout");
             return Ok(io::stdout().as_fd().try_clone_to_owned()?.into());
         }
@@ -123,8 +135,6 @@ pub(super) struct Output<'a> {
 
 impl<'a> Output<'a> {
     pub(super) fn new(args: &'a Files) -> Result<Self> {
-        ensure!(args.rotate_size.is_none_or(|size| size >= 64 << 10), "--rotate-size: at least 64K");
-        ensure!(args.rotate_age.is_none_or(|age| age >= Duration::from_secs(1)), "--rotate-age: at least 1s");
         if args.rotates() && fs::metadata(&args.out).is_ok_and(|file| file.is_file() && file.len() > 0) {
             let file = OpenOptions::new().write(true).open(&args.out).with_context(|| args.name())?;
             args.lock(&file)?;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use mapring::abi::Kind;
 
 use super::output::Output;
@@ -65,7 +65,10 @@ impl Stop {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    ensure!(!args.every.is_zero(), "--every: more than 0");
+    args.files.check();
+    if args.every.is_zero() {
+        crate::wrong_usage("--every: more than 0");
+    }
     let at = args.r#for.and_then(|time| Instant::now().checked_add(time));
     let stop = Stop { interrupted: Interrupted::new()?, at };
     let place = find::find(&args.region)?;

@@ -34,7 +34,9 @@ pub(crate) struct Args {
 const PARTS: usize = 10;
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    ensure!(args.interval >= Duration::from_millis(1), "--interval: at least 1ms");
+    if args.interval < Duration::from_millis(1) {
+        crate::wrong_usage("--interval: at least 1ms");
+    }
     let interrupted = Interrupted::new()?;
     let meters = meters(&args.region)?;
     ensure!(!meters.is_empty(), "no region with a rate: `mapring ls` lists all regions");

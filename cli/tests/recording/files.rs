@@ -149,8 +149,13 @@ fn recordings_go_through_pipes() {
     let output = inspect.output().unwrap();
     assert!(record.wait().unwrap().success() && output.status.success());
     assert_eq!(lines(&output.stdout).len(), 50);
-    for (size, why) in [("1M", "need a file"), ("1K", "at least 64K")] {
+    for (size, why) in [("1M", "need a file"), ("1K", "need a file")] {
         let refused = mapring(&["record", &ring_path, "--out", "-", "--rotate-size", size]);
-        assert!(refused.status.code() == Some(1) && said(&refused).contains(why));
+        assert!(refused.status.code() == Some(2) && said(&refused).contains(why));
+    }
+    for options in [["--rotate-size", "1K"], ["--rotate-age", "1ms"], ["--every", "0s"]] {
+        let refused = mapring(&[&["record", "no-such-map", "--out", "no-such-file"], &options[..]].concat());
+        assert_eq!(refused.status.code(), Some(2), "{options:?}");
+        assert!(said(&refused).contains("Usage: mapring record "));
     }
 }
