@@ -26,7 +26,7 @@ use self::config::Config;
 use self::sample::Sampler;
 use crate::regions;
 
-/// Sends values and records of regions to Prometheus, OpenTelemetry or NATS
+/// Send values and records of regions to Prometheus, OpenTelemetry or NATS
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]

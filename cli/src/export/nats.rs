@@ -25,7 +25,7 @@ use crate::regions::find;
 use crate::regions::follow::{Ends, LOOK, Pinned, has_passed, look_at_pin};
 use crate::regions::text::printable;
 
-/// Publishes the records of a ring to NATS JetStream, each once, and goes on after a restart where it stopped
+/// Publish the records of a ring to NATS JetStream, each once, and go on after a restart where it stopped
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// A pin, id:42, the name of a map, or a memory file (/proc/PID/fd/N)

@@ -12,7 +12,7 @@ use crate::output;
 use crate::regions::Interrupted;
 use crate::regions::text::printable;
 
-/// Pushes values of regions to an OpenTelemetry collector, or another server that takes OTLP over HTTP
+/// Push values of regions to an OpenTelemetry collector, or another server that takes OTLP over HTTP
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]

@@ -15,7 +15,7 @@ use super::text::Text;
 use crate::output;
 use crate::regions::Interrupted;
 
-/// Serves values of regions at http://127.0.0.1:9750/metrics, for Prometheus and what understands its formats
+/// Serve values of regions at http://127.0.0.1:9750/metrics, for Prometheus and others that understand its formats
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
