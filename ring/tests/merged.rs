@@ -13,6 +13,7 @@ type Item = [u64; 3];
 
 /// How many programs of a shard can be between reserve and stamp.
 const OPEN: usize = Merged::<Item, fn(&Item) -> u64>::OPEN;
+const SETTLE: Duration = Merged::<Item, fn(&Item) -> u64>::SETTLE;
 
 fn writers(ring: &Ring<Item>) -> Vec<Writer<Item>> {
     (0..ring.shards()).map(|shard| ring.writer(shard).unwrap()).collect()
@@ -303,8 +304,13 @@ fn it_waits_for_the_turn_of_a_record() {
     assert!(!merged.wait(Duration::ZERO).unwrap());
     assert!(!merged.wait(Duration::from_millis(3)).unwrap());
     let push = |stamp: u64| writers[1].push(&[stamp, 1, 0]).unwrap();
+    assert!(merged.arm().is_some() && merged.bell().is_err(), "a memfd has no bell");
     // The turn of this one comes when the clock is `SETTLE` after its stamp.
     push(Clock::Monotonic.now());
+    while let Some(limit) = merged.arm() {
+        assert!(merged.stats().held == 0 || limit == SETTLE);
+        std::thread::sleep(limit);
+    }
     assert!(merged.wait(Duration::MAX).unwrap());
     assert!(merged.wait(Duration::ZERO).unwrap(), "it is still there");
     assert_eq!(merged.poll().unwrap().shard, 1);

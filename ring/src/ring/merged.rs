@@ -1,6 +1,7 @@
 //! Reads all shards of a ring in the order of their records' timestamps.
 
 use std::fmt;
+use std::os::fd::BorrowedFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -155,13 +156,29 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Merged<T, F> {
             if rest.is_zero() {
                 return Ok(false);
             }
-            if self.merge.held() == 0 {
-                self.reader.wait(rest)?;
-            } else {
+            if self.merge.held() > 0 || self.reader.wait(rest)? {
+                // Their turn has not come. Or this ring is being replaced, and the next one is not there yet.
                 thread::sleep(nap.min(rest));
                 nap = (2 * nap).min(Reader::<T>::NAP);
             }
         }
+    }
+
+    /// As [`Reader::bell`], for event loops. Call [`arm`](Self::arm) before each sleep.
+    ///
+    /// # Errors
+    /// As for [`Reader::bell`].
+    pub fn bell(&mut self) -> Result<BorrowedFd<'_>, &Error> {
+        self.reader.bell()
+    }
+
+    /// As [`Reader::arm`]. While it holds records whose turn has not come, nobody rings: it returns [`SETTLE`](Self::SETTLE).
+    #[must_use = "with `None` there are records to read, and maybe nobody rings"]
+    pub fn arm(&mut self) -> Option<Duration> {
+        if self.merge.is_ready() || self.round() {
+            return None;
+        }
+        if self.merge.held() > 0 { Some(Self::SETTLE) } else { self.reader.arm() }
     }
 
     /// Returns the record with the earliest stamp, if there is one whose turn is certain.

@@ -159,6 +159,26 @@ fn a_reader_is_woken_once_for_each_sleep() {
 }
 
 #[test]
+fn a_merged_reader_is_woken() {
+    require_bpf!();
+    on_cpu(cpus()[0]);
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
+    let object = skel.object();
+    let publish = Runner::new(object, "publish");
+    let mut merged = open(object).reader().merged(|rec| rec.n);
+    for n in 0..100 {
+        assert!(merged.arm().is_some());
+        assert_eq!((has_rung(merged.bell().unwrap(), Duration::ZERO), asleep(object)), (false, 1));
+        run(&publish, n, 1, PUBLISH);
+        assert!(has_rung(merged.bell().unwrap(), FOREVER) && asleep(object) == 0);
+        assert!(merged.wait(FOREVER).unwrap());
+        assert_eq!(merged.poll().unwrap().record.n, n);
+        assert!(merged.poll().is_none());
+    }
+}
+
+#[test]
 fn a_watermark_wakes_for_many_or_for_old_ones() {
     require_bpf!();
     on_cpu(cpus()[0]);
