@@ -235,7 +235,7 @@ int write_packet(struct xdp_md *ctx)
 	__u64 len = bpf_xdp_get_buff_len(ctx);
 	void *tail;
 	struct item *r = mapring_reserve_with_tail(&long_, &tail);
-	long failed = 0;
+	long failed;
 
 	if (!r)
 		return 0;
@@ -244,7 +244,8 @@ int write_packet(struct xdp_md *ctx)
 	r->len = len;
 	if (len > 65536)
 		len = 65536;
-	if (len) /* the helper refuses a size of 0 */
-		failed = bpf_xdp_load_bytes(ctx, 0, tail, len);
+	/* The helper refuses a size of 0, and old verifiers learn nothing from a comparison with 0. */
+	asm volatile("" : "+r"(len));
+	failed = bpf_xdp_load_bytes(ctx, 0, tail, ((len - 1) & 65535) + 1);
 	return !mapring_commit_with_tail(&long_, r, failed ?: len);
 }
