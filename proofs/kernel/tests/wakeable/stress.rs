@@ -51,7 +51,7 @@ fn sleep_often<T: Numbered>(publish: &str, change: Option<u64>, stop: Option<&st
     let mut storage = MaybeUninit::uninit();
     let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
     let object = skel.object();
-    let (ended, read) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (ended, met, read) = (AtomicBool::new(false), AtomicBool::new(false), AtomicU64::new(0));
     let (publish, stop) = (Runner::new(object, publish), stop.map(|program| Runner::new(object, program)));
     let mut reader = T::open(object).reader_from(Start::First);
     reader.bell().unwrap();
@@ -62,7 +62,8 @@ fn sleep_often<T: Numbered>(publish: &str, change: Option<u64>, stop: Option<&st
         let writer = scope.spawn(|| {
             on_cpu(cpus()[0]);
             let (end, mut seed, mut n) = (Instant::now() + stress_seconds(), 1_u64, 0);
-            while Instant::now() < end {
+            // Longer on a slow machine: until the test has met its subject.
+            while Instant::now() < end || (!met.load(Ordering::Relaxed) && Instant::now() < end + FOREVER) {
                 // The reader must be asleep, or about to be, for each record.
                 while n - read.load(Ordering::Relaxed) > 2 {
                     std::hint::spin_loop();
@@ -82,6 +83,10 @@ fn sleep_often<T: Numbered>(publish: &str, change: Option<u64>, stop: Option<&st
         loop {
             if reader.arm().is_some() {
                 sleeps += 1;
+                if sleeps.is_multiple_of(16) {
+                    let stopped = stop.is_none() || T::shared(object, LOOK) >> 32 > 10;
+                    met.store(sleeps > 20 && stopped, Ordering::Relaxed);
+                }
                 // Most rounds do not fall asleep, so that there are more of them.
                 let bell = reader.bell().unwrap();
                 if !(0..1000).any(|_| has_rung(bell, Duration::ZERO))
