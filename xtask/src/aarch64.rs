@@ -15,7 +15,7 @@ use crate::vm::{Arch, Cross};
 /// Compiles all crates with all tests and examples. The peers in the benchmarks are most of the packages.
 const LINT: &str = "cargo clippy --workspace --exclude mapring-benches --all-targets --all-features";
 /// Runs the library's tests of plain memory, memfds and threads.
-const TEST: &str = "cargo test -p mapring --all-features --all-targets";
+const TEST: &str = "cargo test --profile quick -p mapring --all-features --all-targets";
 
 const EMULATOR: &str = "qemu-aarch64 -L /usr/aarch64-linux-gnu";
 
