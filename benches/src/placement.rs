@@ -83,9 +83,27 @@ pub fn ping_pong(there: usize, back: usize) -> Result<f64> {
     })
 }
 
+/// Nanoseconds of a [`ping_pong`] between CPUs that are far apart: at least these.
+const FAR: f64 = 100.0;
+
+/// The blocks of a run in which its CPUs were close together, and those in which they were far apart, by the
+/// [`ping_pong`] beside each block: the host of a virtual machine moves its CPUs. (Above the last range, all were
+/// interrupted, and show nothing.)
+pub(crate) fn by_distance(ping: &[f64]) -> [(&'static str, Vec<usize>); 2] {
+    [("close together", 0.0..FAR), ("far apart", FAR..4.0 * FAR)].map(|(place, distance)| {
+        (place, (0..ping.len()).filter(|&block| distance.contains(&ping[block])).collect())
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn blocks_are_near_or_far() {
+        let [(_, near), (_, far)] = by_distance(&[20.0, 180.0, 99.0, 9000.0, 100.0]);
+        assert_eq!((near, far), (vec![0, 2], vec![1, 4]));
+    }
 
     #[test]
     fn a_line_goes_to_and_fro() {

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow};
 use serde_json::{Value, json};
 
+use crate::placement::by_distance;
 use crate::{Chart, KEYS, Machine, Plan, Row, svg};
 
 /// The results of a run.
@@ -33,6 +34,25 @@ impl Report {
         self.rows.extend(rows);
         let place = |row: &Row| row.key.and_then(|key| KEYS.iter().position(|known| *known == key));
         self.rows.sort_by_key(|row| place(row).unwrap_or(KEYS.len()));
+    }
+
+    /// Adds rows of the blocks in which the CPUs were close together, and of those in which they were far apart, by the
+    /// [`ping_pong`](crate::ping_pong) beside each block. `rows` gets the place, and selects the samples of its blocks.
+    pub fn add_by_distance<const N: usize>(
+        &mut self,
+        what: &str,
+        ping: &[f64],
+        rows: impl Fn(&str, &dyn Fn(&[f64]) -> Vec<f64>) -> [Row; N],
+    ) {
+        for (place, blocks) in by_distance(ping) {
+            let of = |samples: &[f64]| blocks.iter().map(|&block| samples[block]).collect::<Vec<_>>();
+            if blocks.len() < 10 {
+                let why = format!("{} blocks of {} had the CPUs {place}", blocks.len(), ping.len());
+                self.skip(&format!("{what} by placement, {place}"), why);
+            } else {
+                self.add(rows(place, &of).map(|row| row.beside("ping-pong", &of(ping))));
+            }
+        }
     }
 
     /// Adds data to plot.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 use mapring::{Access, Ring, Start};
-use mapring_benches::{Chart, Plan, Report, Row, Scale, Spread, interleave, pin_to};
+use mapring_benches::{Chart, Plan, Report, Row, Scale, Spread, interleave, pin_to, ping_pong};
 
 use crate::memory::create;
 use crate::peers::{RawRingBuffer, Sink};
@@ -55,7 +55,7 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
             let throughput = Spread::of(ns.iter().map(|ns| count as f64 * 1000.0 / ns));
             line.push((count as f64, throughput));
         }
-        let [ours, wakeable, one, each] = samples;
+        let [ours, wakeable, one, each, ping] = samples;
         let what = match count {
             1 => "produce 56 B on the reader's CPU".to_owned(),
             _ => format!("produce 56 B on {count} CPUs at once, each"),
@@ -70,11 +70,14 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
                 alone = [&wakeable, &each].map(|ns| Spread::of(ns.iter().copied()).median);
                 report.add([sharded, plain]); // `produce_one` measures the other
             }
-            _ if all => report.add([
-                shared.target("produce_all", 0.10),
-                sharded.target("produce_sharded", 0.35).tried(&sharded_tried(alone)),
-                plain,
-            ]),
+            _ if all => {
+                let sharded = sharded.target("produce_sharded", 0.35).tried(&sharded_tried(alone));
+                report.add([shared.target("produce_all", 0.10), sharded.beside("ping-pong", &ping), plain]);
+                report.add_by_distance("produce_sharded", &ping, |place, of| {
+                    let what = format!("{waking}, CPUs {place}");
+                    [Row::new(&what, &of(&wakeable), per_cpu, &of(&each))]
+                });
+            }
             _ => report.add([shared, sharded, plain]),
         }
     }
@@ -106,7 +109,8 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
 fn sharded_tried([ours, theirs]: [f64; 2]) -> String {
     format!(
         "The reader has read every record before its memory is used again, so most CPUs take each cache line back from \
-         the reader's CPU. Both sides pay for this. On the reader's own CPU, a record takes {ours:.1} ns beside \
+         the reader's CPU. Both sides pay for this, and it takes longest between CPUs that are far apart: see the rows by \
+         placement. On the reader's own CPU, a record takes {ours:.1} ns beside \
          {theirs:.1} ns, a ratio of {:.2}. No side wakes its reader in this run.",
         ours / theirs
     )
@@ -130,8 +134,9 @@ struct Sides<'s, 'obj> {
 }
 
 impl Sides<'_, '_> {
-    /// Measures our two rings, one ring buffer, and a ring buffer for each CPU, on these CPUs.
-    fn on(&self, plan: Plan, cpus: &[usize]) -> Result<[Vec<f64>; 4]> {
+    /// Measures our two rings, one ring buffer, and a ring buffer for each CPU, on these CPUs; and the ping-pong of the
+    /// first of them with the reader's, which is the last.
+    fn on(&self, plan: Plan, cpus: &[usize]) -> Result<[Vec<f64>; 5]> {
         let progs = &self.skel.progs;
         let streamer = |program| Streamer(Program::new(program));
         let mut first = 1;
@@ -170,7 +175,11 @@ impl Sides<'_, '_> {
         let mut consumer = RawRingBuffer::new(&self.ringbufs[0])?;
         self.ringbufs[1..].iter().try_for_each(|ringbuf| consumer.add(ringbuf))?;
         let mut each = consumed(streamer(&progs.all_ringbufs), consumer);
-        interleave(plan, [&mut ours, &mut wakeable, &mut one, &mut each])
+        let mut ping = || match cpus {
+            [first, .., last] => ping_pong(*last, *first),
+            _ => Ok(0.0),
+        };
+        interleave(plan, [&mut ours, &mut wakeable, &mut one, &mut each, &mut ping])
     }
 }
 

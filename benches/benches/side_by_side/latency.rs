@@ -25,8 +25,6 @@ const COUNT: u64 = 2000;
 const GAP: u64 = 1000;
 /// Runs of what is measured alone.
 const ALONE: u32 = 1000;
-/// CPUs are far apart if a cache line takes at least this many nanoseconds one way.
-const FAR: f64 = 100.0;
 
 /// Why programs that commit at once reach less on some machines.
 const EARLY_TRIED: &str = "The ratio depends on where the CPUs are: 0.57 between far ones, 0.9 between near ones, where a \
@@ -246,26 +244,17 @@ pub(crate) fn run(plan: Plan, report: &mut Report) -> Result<()> {
             .tried("*Where the nanoseconds go*, below, has each part: two lines travel, not one, and BPF reads the clock."),
         row("busy-poll, p50", &early, "the same ring, a bare loop over the slot, without the library", &bare),
     ]);
-    // The host moves virtual CPUs, so CPUs that are near now may be far apart later. (Above the last range, all
-    // ping-pongs were interrupted, and show nothing.)
-    for (place, distance) in [("close together", 0.0..FAR), ("far apart", FAR..4.0 * FAR)] {
-        let blocks: Vec<usize> = (0..ping.len()).filter(|&i| distance.contains(&ping[i])).collect();
-        let of = |samples: &[f64]| blocks.iter().map(|&i| samples[i]).collect::<Vec<_>>();
-        if blocks.len() < 10 {
-            let why = format!("{} blocks of {} had the CPUs {place}", blocks.len(), ping.len());
-            report.skip(&format!("latency by placement, {place}"), why);
-            continue;
-        }
+    report.add_by_distance("latency", &ping, |place, of| {
         let rows = [
             ("p50", &early, &peer_early),
             ("p99", &p99(0), &p99(2)),
             ("clock read after reserve, p50", &late, &peer_late),
         ];
-        report.add(rows.map(|(what, ours, theirs)| {
+        rows.map(|(what, ours, theirs)| {
             let what = format!("one-way latency, busy-poll, CPUs {place}, {what}");
-            Row::new(&what, &of(ours), peer, &of(theirs)).beside("ping-pong", &of(&ping))
-        }));
-    }
+            Row::new(&what, &of(ours), peer, &of(theirs))
+        })
+    });
     let names = [
         "mapring",
         "mapring, clock read after reserve",
