@@ -1,6 +1,8 @@
 //! The flight recorder: the kernel records events into rings, with no process running, and a dump reads them after an
 //! incident.
 
+#[cfg(feature = "bpf")]
+mod cost;
 mod dump;
 mod event;
 #[cfg(feature = "bpf")]

@@ -6,6 +6,7 @@
 //!   recording/        a finished start renames new/ to this
 //!     maps/sched …    readable by the group
 //!     links/sched_switch …
+//!     cost            a symbolic link to no file: its text is what an event costs, in nanoseconds
 //! ```
 
 use std::fs::{self, DirBuilder, File, Permissions};
@@ -24,6 +25,7 @@ const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
 pub(crate) const MAPS: &str = "maps";
 pub(crate) const LINKS: &str = "links";
+const COST: &str = "cost";
 
 /// Options that all commands of the recorder have.
 #[derive(clap::Args)]
@@ -59,6 +61,11 @@ pub(crate) fn maps(dir: &Path) -> PathBuf {
 /// The links, a pin for each program.
 pub(crate) fn links(dir: &Path) -> PathBuf {
     recording(dir).join(LINKS)
+}
+
+/// The nanoseconds of an event that `start` measured, if they are known.
+pub(crate) fn cost(dir: &Path) -> Option<f64> {
+    fs::read_link(recording(dir).join(COST)).ok()?.to_str()?.parse().ok()
 }
 
 /// An error for a directory that this process can't change.
@@ -152,6 +159,12 @@ impl Lock {
     pub(crate) fn finish(&self, new: &Path) -> Result<()> {
         fs::rename(new, recording(&self.dir)).with_context(|| new.display().to_string())
     }
+
+    /// Keeps the nanoseconds of an event with the recording: a BPF file system holds no files, but symbolic links.
+    pub(crate) fn keep_cost(&self, ns: f64) -> Result<()> {
+        let link = recording(&self.dir).join(COST);
+        std::os::unix::fs::symlink(format!("{ns:.1}"), &link).with_context(|| link.display().to_string())
+    }
 }
 
 /// Creates the directory and those above it, which any user may pass through.
@@ -198,6 +211,11 @@ fn remove(dir: &Path) -> Result<bool> {
             fs::remove_file(&pin).map_err(|error| denied(error, &pin))?;
         }
         fs::remove_dir(&part).map_err(|error| denied(error, &part))?;
+    }
+    let cost = dir.join(COST);
+    match fs::remove_file(&cost) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(denied(error, &cost)),
+        _ => {}
     }
     match fs::remove_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),

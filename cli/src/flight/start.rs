@@ -62,6 +62,7 @@ mod with_programs {
 
     use super::Args;
     use crate::exit::Refused;
+    use crate::flight::cost;
     use crate::flight::load::{self, Kernel, Loaded};
     use crate::flight::pins::{self, Lock};
     use crate::flight::plan::{self, Planned};
@@ -130,8 +131,16 @@ mod with_programs {
             bail!(Refused("this kernel has none of these events".to_owned()));
         }
         let new = lock.begin()?;
+        let before = cost::Before::measure();
         fill(&new, &loaded, readers.map(|(group, _)| group))?;
         lock.finish(&new)?;
+        let measured = before.and_then(|before| match before.compare(lock.dir())? {
+            Some(ns) => lock.keep_cost(ns),
+            None => Ok(()),
+        });
+        if let Err(error) = measured {
+            eprintln!("mapring: what an event costs was not measured: {error:#}");
+        }
         let memory = loaded.iter().map(|(_, ring)| ring.bytes).sum();
         let names: Vec<_> = loaded.iter().map(|(_, ring)| ring.group.name).collect();
         Ok(format!(

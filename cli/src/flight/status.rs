@@ -46,6 +46,8 @@ struct Recording {
     memory: u64,
     /// Of one CPU, as the kernel measured. `None` without privilege.
     cpu_percent: Option<f64>,
+    /// What an event cost when the recording started, as measured. `None` if it was not measurable.
+    measured_ns_per_event: Option<f64>,
     groups: Vec<Group>,
     /// Why the costs are not known.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -146,6 +148,7 @@ fn look(dir: &Path, rings: &[GroupRings]) -> Result<Recording> {
         loader: rings[0].loader().map(|loader| Loader { pid: loader.pid, alive: loader.is_alive() }),
         memory: rings.iter().map(GroupRings::bytes).sum(),
         cpu_percent: statistics.is_ok().then(|| 100.0 * busy.as_secs_f64() / sampled.as_secs_f64()),
+        measured_ns_per_event: pins::cost(dir),
         groups,
         costs_unknown: statistics.err(),
     })
@@ -229,6 +232,10 @@ impl Recording {
         match (self.cpu_percent, &self.costs_unknown) {
             (Some(percent), _) => text += &format!(", {percent:.2} % of a CPU\n"),
             (None, why) => text += &format!("; costs unknown: {}\n", why.as_deref().unwrap_or_default()),
+        }
+        if let Some(ns) = self.measured_ns_per_event {
+            text +=
+                &format!("An event cost {ns:.0} ns when the recording started, as two threads measured\n");
         }
         text += table.trim_fmt().as_str();
         for group in &self.groups {

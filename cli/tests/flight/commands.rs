@@ -25,6 +25,8 @@ fn status_says_what_is_recorded() {
     assert_eq!(recording["loader"]["alive"], false);
     assert!(recording["memory"].as_u64().unwrap() <= 8 << 20);
     assert!(recording["cpu_percent"].as_f64().unwrap() > 0.0);
+    let measured = &recording["measured_ns_per_event"]; // null if noise hid it
+    assert!(measured.is_null() || measured.as_f64().unwrap() > 0.0);
     assert_eq!(recorder.groups(), ["syscalls", "exec"]);
     let calls = &recording["groups"][0];
     // The command's own calls alone give some.
@@ -40,6 +42,7 @@ fn status_says_what_is_recorded() {
     let text = String::from_utf8(text.stdout).unwrap();
     println!("{text}");
     assert!(text.starts_with("Recording since 20") && text.lines().all(|line| line.chars().count() <= 80));
+    assert_eq!(text.contains("\nAn event cost "), !measured.is_null());
 }
 
 #[test]
@@ -48,6 +51,11 @@ fn a_second_start_is_refused() {
     if !recorder.start(&["--size", "8M", "--events", "exec"]) {
         return;
     }
+    let status = recorder.status();
+    assert!(
+        status["recording"]["measured_ns_per_event"].is_null(),
+        "threads that wake each other execute nothing"
+    );
     let (programs, second) = (recorder.programs(), recorder.run(&["start"]));
     assert_eq!(second.status.code(), Some(1));
     assert!(said(&second).contains("is recording already"));
