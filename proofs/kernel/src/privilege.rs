@@ -33,7 +33,7 @@ fn obstacle() -> Option<String> {
     let effective = capabilities(None).expect("a thread may ask for its own").effective;
     // Some tests mount, open maps by id and start other users' processes: nothing less is enough.
     if !effective.contains(CapabilitySet::SYS_ADMIN) {
-        return Some("missing CAP_BPF/CAP_SYS_ADMIN".to_owned());
+        return Some("missing CAP_SYS_ADMIN".to_owned());
     }
     // Only an attempt shows the limits of a user namespace, a seccomp filter or a lockdown.
     let opts = bpf_map_create_opts { sz: size_of::<bpf_map_create_opts>() as u64, ..Default::default() };

@@ -3,7 +3,8 @@
 
 use std::cell::OnceCell;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::io::Errno;
 
@@ -157,25 +158,69 @@ pub fn load(btf_id: u32) -> io::Result<Btf> {
     if btf_id == 0 {
         return Err(Errno::NOENT.into());
     }
-    let bytes = sys::btf_bytes(sys::btf_by_id(btf_id)?.as_fd())?;
-    Btf::new(bytes).ok_or_else(|| io::Error::other("BTF that this version of mapring can't read"))
+    read(sys::btf_by_id(btf_id)?.as_fd()).map(|(_, btf)| btf)
 }
 
-/// The types of a map, from the kernel: read once, when they are first needed.
+/// The types that a descriptor of BTF gives, after their id. Needs no privilege.
+fn read(btf: BorrowedFd<'_>) -> io::Result<(u32, Btf)> {
+    let (id, bytes) = sys::btf_bytes(btf)?;
+    let btf = Btf::new(bytes);
+    Ok((id, btf.ok_or_else(|| io::Error::other("BTF that this version of mapring can't read"))?))
+}
+
+/// The types of a loaded object, whose loader has a descriptor of them: so they are read without privilege.
+pub(crate) struct ObjectTypes {
+    id: u32,
+    fd: OwnedFd,
+    btf: Arc<Btf>,
+}
+
+impl ObjectTypes {
+    #[cfg(feature = "libbpf")]
+    pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
+        let (id, btf) = read(fd.as_fd())?;
+        Ok(Self { id, fd, btf: Arc::new(btf) })
+    }
+
+    /// The region that values of this type make.
+    #[cfg(feature = "libbpf")]
+    pub(crate) fn region(&self, value: u32) -> Option<Description> {
+        from_btf(&self.btf, value)
+    }
+
+    /// A descriptor of them, if they have this id.
+    pub(super) fn with_id(&self, id: u32) -> Option<BorrowedFd<'_>> {
+        (self.id == id).then(|| self.fd.as_fd())
+    }
+}
+
+/// The types of a map: read once, when they are first needed.
 pub(crate) struct Types {
     btf_id: u32,
     value: u32,
-    btf: OnceCell<io::Result<Btf>>,
+    btf: OnceCell<io::Result<Arc<Btf>>>,
 }
 
 impl Types {
-    pub(crate) fn new(info: &MapInfo) -> Self {
-        Self { btf_id: info.btf_id, value: info.value_type, btf: OnceCell::new() }
+    /// The types of the map's object, if they are the map's (it may be an older one that the object uses); otherwise from
+    /// the kernel.
+    pub(super) fn new(info: &MapInfo, object: Option<&ObjectTypes>) -> Self {
+        let known = object.filter(|types| types.id == info.btf_id).map(|types| Ok(types.btf.clone()));
+        Self {
+            btf_id: info.btf_id,
+            value: info.value_type,
+            btf: known.map_or_else(OnceCell::new, OnceCell::from),
+        }
     }
 
     /// All types. The first call makes system calls.
     pub(crate) fn btf(&self) -> Result<&Btf, &io::Error> {
-        self.btf.get_or_init(|| load(self.btf_id)).as_ref()
+        self.btf.get_or_init(|| load(self.btf_id).map(Arc::new)).as_deref()
+    }
+
+    /// All types, for as long as they are needed.
+    pub(super) fn into_btf(self) -> io::Result<Arc<Btf>> {
+        self.btf.into_inner().unwrap_or_else(|| load(self.btf_id).map(Arc::new))
     }
 
     /// Whether the kernel refuses to show them to this process.

@@ -31,6 +31,8 @@ pub(crate) struct MapOfMaps {
     what: Arc<str>,
     entries: usize,
     key: Arc<[u8]>,
+    /// A map that may be in it, which is then opened without its id.
+    first: Option<Arc<MapFd>>,
 }
 
 impl MapLocator {
@@ -42,10 +44,9 @@ impl MapLocator {
         match self {
             Self::Pin(path) => MapFd::pinned(path),
             Self::Inner(outer) => {
-                let opened = outer.id().and_then(MapFd::id);
                 // Another map may have replaced this one between the two calls, and this one may be freed.
-                (0..Self::AGAIN).fold(opened, |opened, _| match opened {
-                    Err(e) if is_gone(&e) => outer.id().and_then(MapFd::id),
+                (0..Self::AGAIN).fold(outer.open(), |opened, _| match opened {
+                    Err(e) if is_gone(&e) => outer.open(),
                     opened => opened,
                 })
             }
@@ -64,7 +65,12 @@ impl MapOfMaps {
         }
         let entries = opened.info.max_entries as usize;
         let maps = Arc::new(Elements::new(opened.fd, &opened.info, None));
-        Ok(Self { maps, what: opened.what.into(), entries, key: key.into() })
+        Ok(Self { maps, what: opened.what.into(), entries, key: key.into(), first: None })
+    }
+
+    /// The same map of maps, in which `first` may be: opening that map then needs no privilege.
+    pub(crate) fn with_first(self, first: MapFd) -> Self {
+        Self { first: Some(first.into()), ..self }
     }
 
     /// The error for an array of maps that contains no such ring.
@@ -91,6 +97,20 @@ impl MapOfMaps {
     /// Its name in messages.
     pub(crate) fn what(&self) -> &str {
         &self.what
+    }
+
+    /// Opens the map under the key.
+    fn open(&self) -> Result<MapFd> {
+        let id = self.id()?;
+        match &self.first {
+            Some(first) if first.info.id == id => first.try_clone(),
+            _ => MapFd::id(id),
+        }
+    }
+
+    /// The types of the first map's object, if they have this id.
+    fn types(&self, id: u32) -> Option<BorrowedFd<'_>> {
+        self.first.as_ref()?.object.as_ref()?.with_id(id)
     }
 
     /// The id of the map under the key.
@@ -140,13 +160,24 @@ pub(crate) fn is_gone(e: &Error) -> bool {
     matches!(e.cause(), Cause::Open { error, .. } if error.kind() == ErrorKind::NotFound)
 }
 
-/// Creates a map with `preamble` and of its shape, otherwise like `like`: with its flags, its name, and its types if
-/// this process may read them (CAP_SYS_ADMIN). On `node`, if the flags of `like` include a node.
-pub(crate) fn make_like(like: BorrowedFd<'_>, preamble: &Preamble, node: Option<usize>) -> Result<MapFd> {
+/// Creates a map with `preamble` and of its shape, to be put in `place`, otherwise like `like`: with its flags, its name,
+/// and its types if this process has loaded their object or may read them (CAP_SYS_ADMIN). On `node`, if the flags of `like`
+/// include a node.
+pub(crate) fn make_like(
+    like: BorrowedFd<'_>,
+    preamble: &Preamble,
+    node: Option<usize>,
+    place: &MapLocator,
+) -> Result<MapFd> {
     let like = sys::map_info(like).map_err(|e| Error::system("bpf(BPF_OBJ_GET_INFO_BY_FD)", e))?;
     let geometry = &preamble.geometry;
     let fits = |number: usize| u32::try_from(number).expect("a geometry has no more");
-    let btf = sys::btf_by_id(like.btf_id).ok();
+    let known = match place {
+        MapLocator::Inner(maps) => maps.types(like.btf_id),
+        MapLocator::Pin(_) => None,
+    };
+    let read = if known.is_none() { sys::btf_by_id(like.btf_id).ok() } else { None };
+    let btf = known.or(read.as_ref().map(AsFd::as_fd));
     let made = sys::create_array(&NewArray {
         name: like.name,
         value_size: fits(geometry.element()),
@@ -154,7 +185,7 @@ pub(crate) fn make_like(like: BorrowedFd<'_>, preamble: &Preamble, node: Option<
         flags: like.flags,
         // All ones: any node. The kernel does not report the node of `like`.
         node: node.map_or(u32::MAX, fits),
-        types: btf.as_ref().map(|btf| (btf.as_fd(), like.key_type, like.value_type)),
+        types: btf.map(|btf| (btf, like.key_type, like.value_type)),
     });
     let opened = MapFd::fd(made.map_err(|error| {
         Error::from(Cause::System {

@@ -3,10 +3,11 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::describe::{Description, Types};
+use super::describe::{ObjectTypes, Types};
 use super::fdinfo;
 use super::kinds::MapType;
 use super::sys;
@@ -19,6 +20,8 @@ pub(crate) struct MapFd {
     pub(crate) fd: OwnedFd,
     pub(crate) info: MapInfo,
     pub(crate) what: String,
+    /// The types of its object, if this process has loaded it.
+    pub(super) object: Option<Arc<ObjectTypes>>,
 }
 
 impl MapFd {
@@ -81,27 +84,17 @@ impl MapFd {
     /// The same map by another descriptor.
     pub(crate) fn try_clone(&self) -> Result<Self> {
         let fd = self.fd.try_clone().map_err(|e| Error::system("dup", e))?;
-        Ok(Self { fd, info: self.info, what: self.what.clone() })
+        Ok(Self { fd, info: self.info, what: self.what.clone(), object: self.object.clone() })
     }
 
-    /// The map of a loaded object.
-    pub(crate) fn loaded(fd: OwnedFd, name: &str) -> Result<Self> {
-        Self::new(fd, format!("map {}", printable(name)))
+    /// The map of a loaded object, and the types of the object.
+    pub(crate) fn loaded(fd: OwnedFd, name: &str, object: Option<Arc<ObjectTypes>>) -> Result<Self> {
+        Ok(Self { object, ..Self::new(fd, format!("map {}", printable(name)))? })
     }
 
-    /// The region that its BTF describes.
-    pub(crate) fn region(&self) -> Option<Description> {
-        Types::new(&self.info).region()
-    }
-
-    /// Refuses a map whose types the kernel does not show to this process.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Layout`](crate::ErrorKind::Layout).
-    #[cfg(feature = "libbpf")]
-    pub(crate) fn may_read_types(&self) -> Result<()> {
-        let denied = Types::new(&self.info).are_denied();
-        if denied { Err(Cause::NoTypes { what: self.what.clone() }.into()) } else { Ok(()) }
+    /// Its types.
+    pub(crate) fn types(&self) -> Types {
+        Types::new(&self.info, self.object.as_deref())
     }
 
     /// Whether `fd` is a BPF map, not a program, a link or a file.
@@ -121,7 +114,7 @@ impl MapFd {
             return Err(Error::from(Cause::NotARegion { what, expected: "a BPF map", hint: "" }));
         }
         let info = fdinfo::map_info(fd.as_fd())?;
-        Ok(Self { fd, info, what })
+        Ok(Self { fd, info, what, object: None })
     }
 
     /// How to open a map that is not an array, if mapring or libbpf can open it.

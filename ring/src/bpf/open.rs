@@ -21,7 +21,8 @@ pub(super) fn open(opened: MapFd, options: OpenOptions) -> Result<Region> {
         MapType::PERCPU_ARRAY => Some(possible_cpus()?),
         _ => return Err(opened.wrong_type("array or percpu_array")),
     };
-    let MapFd { fd, info, what } = opened;
+    let types = opened.types();
+    let MapFd { fd, info, what, .. } = opened;
     let element = info.value_size as usize;
     if !element.is_multiple_of(WORD) {
         return Err(Error::from(Cause::ValueSize { what, found: element }));
@@ -30,7 +31,6 @@ pub(super) fn open(opened: MapFd, options: OpenOptions) -> Result<Region> {
     let bytes = element * entries;
 
     let (memory, writable) = map_or_lookup(fd.as_fd(), &info, per_cpu.as_deref(), options.write)?;
-    let types = Types::new(&info);
     if matches!(memory, Memory::Lookup(_, Refusal::SpecialFields)) {
         nothing_hidden(&types, element, &what)?;
     }

@@ -3,7 +3,6 @@
 use std::os::fd::AsFd;
 
 use super::compare::compare_with;
-use super::describe::Types;
 use super::kinds::MapType;
 use super::{MapFd, map_or_lookup};
 use crate::abi::WORD;
@@ -29,10 +28,10 @@ impl Plain {
             MapType::PERCPU_ARRAY => Some(possible_cpus()?),
             _ => return Err(opened.wrong_type("array or percpu_array")),
         };
-        let MapFd { fd, info, what } = opened;
+        let types = opened.types();
+        let MapFd { fd, info, what, .. } = opened;
         let (size, entries) = (info.value_size as usize, info.max_entries as usize);
         let stride = size.div_ceil(WORD);
-        let types = Types::new(&info);
         let value = |btf| types.value(btf);
         let compared = compare_with(&types, value, &what, expected)?;
         if size != expected.layout.bytes() {

@@ -145,7 +145,7 @@ impl Region {
         place: MapLocator,
     ) -> Result<Self> {
         let preamble = Preamble { geometry, generation: generation(), ..self.preamble().clone() };
-        options.adopt(make_like(self.as_fd(), &preamble, node)?, place)
+        options.adopt(make_like(self.as_fd(), &preamble, node, &place)?, place)
     }
 }
 

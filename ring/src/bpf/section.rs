@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use super::btf::{Btf, Kind, Type, Variable};
 use super::compare::{compare, name_of};
@@ -24,7 +25,7 @@ pub(crate) struct Section {
     pub(crate) writable: Result<(), Refusal>,
     /// The variables, with their types.
     places: Vec<Place>,
-    btf: Btf,
+    btf: Arc<Btf>,
 }
 
 /// A variable in a section.
@@ -39,9 +40,8 @@ impl Section {
     pub(crate) fn new(opened: MapFd, options: OpenOptions) -> Result<Self> {
         const EXPECTED: &str = "global data (.data, .bss, .rodata)";
         opened.expect(MapType::ARRAY, EXPECTED)?;
-        let MapFd { fd, info, what } = opened;
-        let btf =
-            describe::load(info.btf_id).map_err(|_| Error::from(Cause::NoTypes { what: what.clone() }))?;
+        let btf = types_of(&opened)?;
+        let MapFd { fd, info, what, .. } = opened;
         let bytes = info.value_size as usize;
         let Some((name, places)) = places(&btf, info.value_type, bytes) else {
             let found = "an array without variables in its BTF".to_owned();
@@ -116,10 +116,12 @@ impl Section {
 
 /// The name of the section in a map; empty if the map contains none.
 pub(crate) fn section_name(map: &MapFd) -> Result<String> {
-    let btf = describe::load(map.info.btf_id)
-        .map_err(|_| Error::from(Cause::NoTypes { what: map.what.clone() }))?;
-    let section = places(&btf, map.info.value_type, 0);
+    let section = places(&*types_of(map)?, map.info.value_type, 0);
     Ok(section.map(|(name, _)| name).unwrap_or_default())
+}
+
+fn types_of(map: &MapFd) -> Result<Arc<Btf>> {
+    map.types().into_btf().map_err(|_| Error::from(Cause::NoTypes { what: map.what.clone() }))
 }
 
 /// The name of a section, and its variables that lie within its `bytes`.

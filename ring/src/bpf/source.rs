@@ -4,7 +4,9 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::describe::ObjectTypes;
 use super::kinds::MapType;
 use super::{MapFd, MapLocator, MapOfMaps};
 use crate::error::{Error, Result};
@@ -14,8 +16,8 @@ use crate::region::{self, OpenOptions, Region, Source};
 pub(crate) enum Place {
     Pin(PathBuf),
     Id(u32),
-    /// The map of a loaded object, and its name.
-    Loaded(io::Result<OwnedFd>, String),
+    /// The map of a loaded object, its name, and the types of the object.
+    Loaded(io::Result<OwnedFd>, String, Option<Arc<ObjectTypes>>),
     Inner(Box<Source>, Box<[u8]>),
     /// A map that is already open.
     Opened(Box<(MapFd, Option<MapLocator>)>),
@@ -38,8 +40,9 @@ impl Place {
             Self::Inner(maps, key) => MapLocator::Inner(MapOfMaps::new(maps.map()?.0, &key)?),
             Self::Opened(opened) => return Ok(*opened),
             Self::Id(id) => return Ok((MapFd::id(id)?, None)),
-            Self::Loaded(fd, name) => {
-                return Ok((MapFd::loaded(fd.map_err(|e| Error::system("dup", e))?, &name)?, None));
+            Self::Loaded(fd, name, types) => {
+                let fd = fd.map_err(|e| Error::system("dup", e))?;
+                return Ok((MapFd::loaded(fd, &name, types)?, None));
             }
         };
         Ok((locator.open()?, Some(locator)))
@@ -135,7 +138,7 @@ impl fmt::Debug for Place {
         match self {
             Self::Pin(path) => f.debug_tuple("Pin").field(path).finish(),
             Self::Id(id) => f.debug_tuple("Id").field(id).finish(),
-            Self::Loaded(_, name) => f.debug_tuple("Loaded").field(name).finish(),
+            Self::Loaded(_, name, _) => f.debug_tuple("Loaded").field(name).finish(),
             Self::Opened(opened) => f.debug_tuple("Opened").field(&opened.0.what).finish(),
             Self::Inner(maps, key) => f.debug_tuple("Inner").field(maps).field(key).finish(),
         }

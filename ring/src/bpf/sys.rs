@@ -302,18 +302,19 @@ pub(crate) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     unsafe { info(link, LinkInfo::zeroed()) }
 }
 
-/// The bytes of BTF.
-pub(crate) fn btf_bytes(btf: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
+/// The id of BTF, and its bytes.
+pub(crate) fn btf_bytes(btf: BorrowedFd<'_>) -> io::Result<(u32, Vec<u8>)> {
     // Enough for most objects; if not, the kernel returns the size.
     let mut bytes = vec![0_u8; 4096];
     for _ in 0..2 {
         let asked = BtfInfo { bytes: address_mut(&mut bytes), size: u32_of(bytes.len()), id: 0 };
         // SAFETY: the buffer has `size` bytes.
-        let size = unsafe { info(btf, asked) }?.size as usize;
+        let info = unsafe { info(btf, asked) }?;
+        let size = info.size as usize;
         let is_all = size <= bytes.len();
         bytes.resize(size, 0);
         if is_all {
-            return Ok(bytes);
+            return Ok((info.id, bytes));
         }
     }
     Err(Errno::TOOBIG.into())

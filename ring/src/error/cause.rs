@@ -172,7 +172,8 @@ pub(crate) enum Cause {
     /// The types of the map are not available.
     #[error(
         "{what} has no types: either its object was compiled without BTF (clang -g), or this process may not \
-         read them, which needs CAP_SYS_ADMIN"
+         read them, which needs CAP_SYS_ADMIN (mapring::loader::initialize and mapring::loader::section do without, for \
+         an object that libbpf loaded)"
     )]
     NoTypes { what: String },
     /// The layout of the Rust type differs from that of the C type.

@@ -20,8 +20,8 @@ use crate::sync::{Ordering, fence};
 /// names of its variables, and their types, which are checked.
 ///
 /// The section is mapped if the kernel allows it: then reading a variable makes no system call, takes no lock and does
-/// not wait. Opening makes system calls, and needs CAP_SYS_ADMIN to read the types. Clones are handles to the same
-/// mapping.
+/// not wait. Opening makes system calls, and needs CAP_SYS_ADMIN to read the types, unless the source is from
+/// [`loader::section`](crate::loader::section). Clones are handles to the same mapping.
 ///
 /// Variables of 1, 2, 4 or 8 bytes are read and written whole: [`variable`](Self::variable). Larger variables that
 /// change while they are read must be declared by the macros of `global.bpf.h`: [`cell`](Self::cell) and

@@ -32,8 +32,12 @@ use crate::region::{OpenOptions, Source};
 /// - Resizable ring: opens its gate. Until then programs drop (and count) records. Finishes a resize that another
 ///   process began and did not finish.
 /// - NUMA ring: creates the maps of all CPUs, each on the NUMA node of its CPU. Until then, CPUs other than the first
-///   drop (and count) records. Waits for an RCU grace period: milliseconds. Needs CAP_BPF to create maps, and
-///   CAP_SYS_ADMIN to open them by id. Two processes must not do this at once.
+///   drop (and count) records. Waits for an RCU grace period: milliseconds. Needs CAP_BPF to create maps. Two processes must
+///   not do this at once.
+///
+/// Needs CAP_SYS_ADMIN, because the kernel opens types, and maps in a map of maps, by their ids. [`initialize`] uses the
+/// descriptors of the loaded object instead. Another loader without CAP_SYS_ADMIN can describe an ordinary map with
+/// [`OpenOptions::assume_layout`] and [`OpenOptions::write_preamble`].
 ///
 /// # Errors
 /// [`ErrorKind::NotFitted`](crate::ErrorKind::NotFitted) for an object that was not [prepared](prepare);

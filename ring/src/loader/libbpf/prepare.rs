@@ -1,13 +1,10 @@
 //! Prepares an object before it is loaded: its maps get a shard for each possible CPU of the machine.
-#![allow(unsafe_code)]
-
-use std::ptr::NonNull;
-use std::{io, slice};
 
 use libbpf_rs::skel::OpenSkel;
-use libbpf_rs::{AsRawLibbpf, MapType, OpenMapMut, OpenObject, OpenProgram, libbpf_sys};
+use libbpf_rs::{MapType, OpenMapMut, OpenObject, OpenProgram, libbpf_sys};
 
-use super::{atomics, guard, limits};
+use super::types::{types_of, value_type};
+use super::{FIRST, atomics, guard, limits};
 use crate::abi::Kind;
 use crate::bpf::btf::Btf;
 use crate::bpf::describe::{self, Inner};
@@ -94,13 +91,11 @@ impl Prepare {
         choose_guard(object, &btf, self.guard.unwrap_or_else(|| !guard::is_slow()));
         let mut shapes = Vec::new();
         for map in object.maps() {
-            // SAFETY: the map belongs to the open object.
-            let value = unsafe { libbpf_sys::bpf_map__btf_value_type_id(map.as_libbpf_object().as_ptr()) };
+            let value = value_type(&map);
             let Some(description) = describe::from_btf(&btf, value) else { continue };
             let name = map.name().to_string_lossy();
             // Messages name the map of maps, which programs use.
-            let name =
-                description.inner.and_then(|_| name.strip_suffix("__first")).unwrap_or(&name).to_owned();
+            let name = description.inner.and_then(|_| name.strip_suffix(FIRST)).unwrap_or(&name).to_owned();
             let tso = btf.get(value).and_then(|value| value.field(describe::TSO)).is_some();
             if tso && !cfg!(any(target_arch = "x86_64", target_arch = "x86")) {
                 return Err(Error::from(Cause::MemoryOrder { map: name }));
@@ -137,37 +132,6 @@ impl Prepare {
                 Ok(cpus.first().and_then(|first| nodes.get(first)).copied())
             }
         }
-    }
-}
-
-/// The types of an open object, if it has any.
-fn types_of(object: &OpenObject) -> Result<Option<Btf>> {
-    let failed = |error| Error::system("reading the BTF of the object", error);
-    let no_memory = || failed(io::ErrorKind::OutOfMemory.into());
-    // SAFETY: the object is open as long as it is borrowed.
-    let btf = unsafe { libbpf_sys::bpf_object__btf(object.as_libbpf_object().as_ptr()) };
-    if btf.is_null() {
-        return Ok(None);
-    }
-    // Uses a copy: libbpf would keep the raw bytes of the object's own BTF and load them, ignoring its later changes.
-    // SAFETY: no preconditions.
-    let copy = NonNull::new(unsafe { libbpf_sys::btf__new_empty() }).ok_or_else(no_memory)?;
-    // SAFETY: both are live BTF.
-    let copied = unsafe { libbpf_sys::btf__add_btf(copy.as_ptr(), btf) };
-    let mut size = 0;
-    // SAFETY: the copy is live, and it owns the bytes.
-    let bytes = unsafe { libbpf_sys::btf__raw_data(copy.as_ptr(), &raw mut size) };
-    let bytes = (copied >= 0 && !bytes.is_null()).then(|| {
-        // SAFETY: libbpf returned this number of bytes, which live as long as the copy.
-        unsafe { slice::from_raw_parts(bytes.cast::<u8>(), size as usize) }.to_vec()
-    });
-    // SAFETY: this function owns the copy, and does not use it again.
-    unsafe { libbpf_sys::btf__free(copy.as_ptr()) };
-    match Btf::new(bytes.ok_or_else(no_memory)?) {
-        None => {
-            Err(failed(io::Error::other("it has kinds of types that this version of mapring does not know")))
-        }
-        btf => Ok(btf),
     }
 }
 

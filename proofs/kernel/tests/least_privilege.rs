@@ -1,0 +1,155 @@
+//! Loaders with CAP_BPF and CAP_PERFMON alone: they load and initialize objects with every kind of map.
+#![allow(missing_docs)]
+
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
+
+use libbpf_rs::skel::{Skel, SkelBuilder};
+use libbpf_rs::{Object, OpenObject};
+use mapring::globals::Globals;
+use mapring::loader::{initialize_map, initialize_object, section};
+use mapring::record::LayoutCheck;
+use mapring::{ErrorKind, Region, Ring};
+use mapring_kernel_tests::skel::{
+    CommandsSkelBuilder, GaugeSkelBuilder, GlobalsSkelBuilder, HistogramSkelBuilder, KeepSkelBuilder,
+    LatchesSkelBuilder, NumaSkelBuilder, PercpuSkelBuilder, RefusalsSkelBuilder, ResizableSkelBuilder,
+    TailsSkelBuilder, TopSkelBuilder, WakeableSkelBuilder,
+};
+use mapring_kernel_tests::{
+    Numbered, Runner, cpus, everywhere, fitted, load, load_only, map, on_cpu, push, require_bpf,
+};
+use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+
+/// Calls `run` while this thread has no other capability.
+fn with_two<T>(run: impl FnOnce() -> T) -> T {
+    // Before Linux 5.11 maps count against this limit. Lifting it takes CAP_SYS_RESOURCE, which root has in guests.
+    let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
+    let before = capabilities(None).unwrap();
+    let mut two = before;
+    two.effective = CapabilitySet::BPF | CapabilitySet::PERFMON;
+    set_capabilities(None, two).unwrap();
+    let done = run();
+    set_capabilities(None, before).unwrap();
+    done
+}
+
+/// Prepares an object without its programs for packets, which take CAP_NET_ADMIN.
+fn prepared(object: &mut OpenObject) {
+    fitted(object);
+    for mut program in
+        object.progs_mut().filter(|program| program.name().to_string_lossy().ends_with("_packet"))
+    {
+        program.set_autoload(false);
+    }
+}
+
+/// Opens a map without reading its types: it needs a preamble.
+fn has_preamble(object: &Object, name: &str) -> bool {
+    with_two(|| Region::open(&map(object, name))).is_ok()
+}
+
+#[test]
+fn regions_of_every_kind_are_initialized() {
+    require_bpf!();
+    fn check<B: for<'o> SkelBuilder<'o> + Default>(maps: &[&str]) {
+        let mut storage = MaybeUninit::uninit();
+        let skel = with_two(|| load_only::<B>(&mut storage, prepared));
+        for &name in maps {
+            assert!(!has_preamble(skel.object(), name), "{name}");
+        }
+        with_two(|| initialize_object(skel.object())).unwrap();
+        for &name in maps {
+            assert!(has_preamble(skel.object(), name), "{name}");
+        }
+    }
+    check::<RefusalsSkelBuilder>(&["ring", "cells", "counters"]);
+    check::<PercpuSkelBuilder>(&["cells_56", "counters_1"]);
+    check::<LatchesSkelBuilder>(&["latches_56", "one"]);
+    check::<CommandsSkelBuilder>(&["orders", "drained_on"]);
+    check::<HistogramSkelBuilder>(&["histograms"]);
+    check::<GaugeSkelBuilder>(&["gauges"]);
+    check::<TopSkelBuilder>(&["table"]);
+    check::<KeepSkelBuilder>(&["events"]);
+    check::<TailsSkelBuilder>(&["small", "kept"]);
+    check::<WakeableSkelBuilder>(&["events", "events__readers", "tailed"]);
+}
+
+/// Programs write all of the ring, and the maps that the loader made have types as the first one.
+#[test]
+fn rings_in_several_maps_are_initialized() {
+    require_bpf!();
+    let (mut numa, mut resizable) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+    let numa = with_two(|| load::<NumaSkelBuilder>(&mut numa, prepared));
+    let resizable = with_two(|| load::<ResizableSkelBuilder>(&mut resizable, prepared));
+    for object in [numa.object(), resizable.object()] {
+        let program = Runner::new(object, "push_run");
+        for &cpu in cpus() {
+            on_cpu(cpu);
+            assert_eq!(push(&program, cpu as u64, 0, 4), 0, "none is dropped");
+        }
+        everywhere();
+        let rings = map(object, "numbers");
+        let refused = with_two(|| Ring::<Numbered>::open(&rings)).unwrap_err();
+        assert!(refused.to_string().contains("opening maps by id needs CAP_SYS_ADMIN"), "{refused}");
+        let first = with_two(|| Ring::<Numbered>::open(&map(object, "numbers__first"))).unwrap();
+        assert!(first.reader().poll().is_some(), "a record of the first CPU");
+        let ring = Ring::<Numbered>::open(&rings).unwrap();
+        assert!(ring.regions().iter().all(|map| map.layout_check::<Numbered>() == LayoutCheck::Fields));
+        assert_eq!(ring.reader().drain().count(), 4 * cpus().len());
+    }
+}
+
+/// A loader that does not pass the object reads the types by their id.
+#[test]
+fn a_single_map_takes_more() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = with_two(|| load_only::<RefusalsSkelBuilder>(&mut storage, prepared));
+    let ring = map(skel.object(), "ring");
+    let refused = with_two(|| initialize_map(&ring)).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Layout);
+    assert!(refused.to_string().contains("CAP_SYS_ADMIN"), "{refused}");
+    initialize_map(&ring).unwrap();
+    assert!(has_preamble(skel.object(), "ring"));
+}
+
+/// Maps of mapring, and of others, that the object does not create, or creates not anew.
+#[test]
+fn maps_that_are_not_new() {
+    require_bpf!();
+    let mut first = MaybeUninit::uninit();
+    let first = load::<RefusalsSkelBuilder>(&mut first, fitted);
+    let mut second = MaybeUninit::uninit();
+    let second = with_two(|| {
+        load::<RefusalsSkelBuilder>(&mut second, |object: &mut OpenObject| {
+            fitted(object);
+            for mut program in object.progs_mut() {
+                program.set_autoload(false);
+            }
+            for mut open in object.maps_mut() {
+                match open.name().to_str().unwrap() {
+                    "cells" => open.set_autocreate(false).unwrap(),
+                    "ring" => open.reuse_fd(map(first.object(), "ring").as_fd()).unwrap(),
+                    _ => {}
+                }
+            }
+        })
+    });
+    let [ring, same] = [&first, &second].map(|skel| Region::open(&map(skel.object(), "ring")).unwrap());
+    assert_eq!(ring.preamble().generation, same.preamble().generation);
+    assert!(has_preamble(second.object(), "counters"));
+}
+
+#[test]
+fn variables_are_found_by_name() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = with_two(|| load::<GlobalsSkelBuilder>(&mut storage, prepared));
+    with_two(|| {
+        let bss = Globals::open(section(skel.object(), ".bss").unwrap()).unwrap();
+        assert!(bss.names().iter().any(|name| name == "cell"));
+    });
+    let by_map = with_two(|| Globals::open(&map(skel.object(), "globals_.bss")));
+    assert!(by_map.is_err_and(|refused| refused.to_string().contains("CAP_SYS_ADMIN")));
+}
