@@ -9,6 +9,8 @@ mod flight;
 mod new;
 mod output;
 mod pins;
+#[cfg(feature = "bpf")]
+mod privilege;
 mod recording;
 mod regions;
 mod shell;

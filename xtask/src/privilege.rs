@@ -50,13 +50,13 @@ fn explain(facts: &Facts) -> Vec<String> {
             "missing {missing}\n\
              run as root:   sudo env \"PATH=$PATH\" cargo xtask demo\n\
              or allow only the demo:   cargo build --release -p mapring-cli --features bpf && \
-             sudo setcap cap_sys_admin=ep target/release/mapring && target/release/mapring demo\n\
+             sudo setcap cap_bpf,cap_perfmon=ep target/release/mapring && target/release/mapring demo\n\
              (kernel.unprivileged_bpf_disabled makes no difference: programs that trace always need these)"
         ));
     } else if !missing.is_empty() {
         obstacles.push(format!(
             "missing {missing}, and nothing started from here can have them (a container?)\n\
-             docker or podman: run --cap-add=SYS_ADMIN, or --privileged"
+             docker or podman: run --cap-add=BPF --cap-add=PERFMON, or --privileged"
         ));
     } else if !facts.first_namespace {
         obstacles.push(

@@ -5,13 +5,14 @@ use std::mem::MaybeUninit;
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{ErrorKind, PrintLevel};
 use mapring::{Cells, Counters, Ring};
 
 use super::Producer;
 use super::record::Feed;
+use crate::privilege::why_denied;
 
 #[allow(clippy::all, missing_docs, unreachable_pub, dead_code, unsafe_op_in_unsafe_fn)]
 #[allow(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block, unsafe_code)]
@@ -47,14 +48,8 @@ pub(crate) fn start(reader_tid: u32) -> Result<(Programs, Feed)> {
     libbpf_rs::set_print(Some((PrintLevel::Warn, listen)));
     load(reader_tid).map_err(|error| {
         let denied = |e: &libbpf_rs::Error| e.kind() == ErrorKind::PermissionDenied;
-        let no_types = |e: &mapring::Error| e.kind() == mapring::ErrorKind::Layout;
-        if error
-            .chain()
-            .any(|e| e.downcast_ref().is_some_and(denied) || e.downcast_ref().is_some_and(no_types))
-        {
-            return error.context(
-                "loading BPF programs that trace, and describing their maps, takes root or CAP_SYS_ADMIN",
-            );
+        if error.chain().filter_map(|e| e.downcast_ref()).any(denied) {
+            return anyhow!("{error:#}: {}", why_denied("demo"));
         }
         eprint!("{}", SAID.lock().unwrap_or_else(PoisonError::into_inner));
         error

@@ -14,12 +14,16 @@ const AREA: &str = "user";
 /// those before it; CAP_SYS_ADMIN contains them.
 const CAPABILITIES: [(CapabilitySet, &str, &str); 3] = [
     (CapabilitySet::BPF, "CAP_BPF", "This user can't load programs or create maps."),
-    (CapabilitySet::PERFMON, "CAP_PERFMON", "This user can't load programs that trace."),
+    (
+        CapabilitySet::PERFMON,
+        "CAP_PERFMON",
+        "This user can't load programs that trace: `mapring flight start`, `mapring demo`.",
+    ),
     (
         CapabilitySet::SYS_ADMIN,
         "CAP_SYS_ADMIN",
-        "This user can't list maps by id, see types of maps (BTF), see which programs use a map, or use \
-         `mapring flight start` and `demo`.",
+        "This user can't list maps by id, see types of maps (BTF), or see which programs use a map and what a \
+         recording costs.",
     ),
 ];
 
@@ -63,7 +67,8 @@ fn namespace(uid_map: &str) -> Option<Finding> {
         ["0", "0", "4294967295"] => Some(Finding::ok(AREA, feature, "the first one")),
         _ => {
             let lost = "Capabilities count only inside of it. The kernel takes no programs from it.";
-            let fix = "start the container as root and with --cap-add=SYS_ADMIN, or run on the host";
+            let fix =
+                "start the container as root and with --cap-add=BPF --cap-add=PERFMON, or run on the host";
             Some(Finding::missing(AREA, feature, "another one (a rootless container?)", lost).fixed_by(fix))
         }
     }
@@ -89,8 +94,9 @@ fn bpffs(mounts: &[PathBuf], writable: impl Fn(&Path) -> bool) -> Finding {
         Some(path) => Finding::ok(AREA, "bpffs", format!("{} is writable", path.display())),
         None => {
             let lost = "This user can't pin regions. It can open the pins that it may read.";
-            Finding::missing(AREA, "bpffs", format!("{} is not writable", first.display()), lost)
-                .fixed_by("run as root: sudo mapring …")
+            Finding::missing(AREA, "bpffs", format!("{} is not writable", first.display()), lost).fixed_by(
+                "run as root: sudo mapring …\nor give USER a directory there: sudo install -d -o USER /sys/fs/bpf/USER",
+            )
         }
     }
 }

@@ -4,16 +4,16 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use libbpf_rs::btf::types::{FuncProto, Ptr, Typedef};
 use libbpf_rs::btf::{Btf, BtfType, ReferencesType};
 use libbpf_rs::{ErrorKind, Map, MapCore, Object, ObjectBuilder, OpenObject, PrintLevel};
-use mapring::loader::{PinOptions, initialize_map, prepare_object};
+use mapring::loader::{PinOptions, initialize_object, prepare_object};
 use mapring::{ErrorKind as RingError, Region};
-use rustix::thread::{CapabilitySet, capabilities};
 
 use super::rings::Group;
 use crate::exit::Refused;
+use crate::privilege::why_denied;
 
 /// The objects, by the binary logarithm of their slots.
 static OBJECTS: &[(u32, &[u8])] = include!(concat!(env!("OUT_DIR"), "/flight_objects.rs"));
@@ -43,12 +43,6 @@ pub(crate) struct Loaded {
 
 impl Kernel {
     pub(crate) fn new() -> Result<Self> {
-        // The kernel shows the types of maps, which describe the rings, only with this capability.
-        if !capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN)) {
-            bail!(Refused(
-                "`flight start` takes root or CAP_SYS_ADMIN: sudo mapring flight start".to_owned()
-            ));
-        }
         let listen = |_, text: String| SAID.lock().unwrap_or_else(PoisonError::into_inner).push_str(&text);
         libbpf_rs::set_print(Some((PrintLevel::Warn, listen)));
         let btf = Btf::from_vmlinux().map_err(|error| {
@@ -72,11 +66,7 @@ impl Kernel {
             let kinds =
                 || error.chain().filter_map(|e| e.downcast_ref::<libbpf_rs::Error>()).map(|e| e.kind());
             if kinds().any(|kind| kind == ErrorKind::PermissionDenied) {
-                return Refused(format!(
-                    "{error:#}: loading BPF programs that trace takes root or CAP_SYS_ADMIN: \
-                     sudo mapring flight start"
-                ))
-                .into();
+                return Refused(format!("{error:#}: {}", why_denied("flight start"))).into();
             }
             let unsupported = |e: &mapring::Error| e.kind() == RingError::Unsupported;
             if error.chain().filter_map(|e| e.downcast_ref()).any(unsupported) {
@@ -98,7 +88,7 @@ impl Kernel {
         prepare_object(&mut open)?;
         let object = open.load().context("the kernel does not load its programs")?;
         let loaded = Loaded { group, object, lacking };
-        initialize_map(&loaded.map()?)?;
+        initialize_object(&loaded.object)?;
         Ok(loaded)
     }
 

@@ -70,7 +70,12 @@ pub(crate) fn cost(dir: &Path) -> Option<f64> {
 
 /// An error for a directory that this process can't change.
 pub(crate) fn denied(error: io::Error, dir: &Path) -> anyhow::Error {
-    refused(error, dir, "run as root")
+    refused(error, dir, "run as root, or as the user that started the recording")
+}
+
+/// An error for a directory that this process can't create.
+fn not_created(error: io::Error, dir: &Path) -> anyhow::Error {
+    refused(error, dir, "run as root, or name a directory of yours in a BPF file system with --pins")
 }
 
 /// An error for a directory that this process can't read.
@@ -171,7 +176,7 @@ impl Lock {
 fn create(dir: &Path) -> Result<()> {
     let mut missing = Vec::new();
     let mut there = dir;
-    while !there.try_exists().map_err(|error| denied(error, there))? {
+    while !there.try_exists().map_err(|error| not_created(error, there))? {
         missing.push(there);
         there = there.parent().unwrap_or(Path::new("/"));
     }
@@ -192,7 +197,9 @@ fn create(dir: &Path) -> Result<()> {
     }
     for new in missing.into_iter().rev() {
         match DirBuilder::new().mode(0o711).create(new) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(denied(error, new)),
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(not_created(error, new));
+            }
             // The mode does not depend on the umask.
             _ => {
                 fs::set_permissions(new, Permissions::from_mode(0o711)).map_err(|error| denied(error, new))?

@@ -104,6 +104,7 @@ impl Cost {
 /// # Errors
 /// Without the privilege to do so, in words.
 pub(crate) fn enable_statistics() -> Result<OwnedFd, String> {
-    enable_stats(Stats::RunTime)
-        .map_err(|error| format!("the kernel's statistics take root and Linux 5.8 ({})", error.io_error))
+    enable_stats(Stats::RunTime).map_err(|error| {
+        format!("the kernel's statistics take CAP_SYS_ADMIN and Linux 5.8 ({})", error.io_error)
+    })
 }

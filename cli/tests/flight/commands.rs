@@ -145,16 +145,6 @@ fn what_does_not_fit_is_refused() {
     expect(&["--size", "many"], 2, "64M");
     expect(&["--events", "sched,dreams"], 2, "the groups are sched,");
     expect(&["--group", "no-such-group"], 1, "there is no group no-such-group");
-    // Loading takes less, but describing the rings does not.
-    let mut without = Command::new("setpriv");
-    without.args(["--bounding-set=-sys_admin", env!("CARGO_BIN_EXE_mapring"), "flight", "start"]);
-    match if_there(&mut without).filter(|output| !said(output).starts_with("setpriv")) {
-        Some(output) => {
-            assert_eq!(output.status.code(), Some(77));
-            assert!(said(&output).contains("takes root or CAP_SYS_ADMIN"));
-        }
-        None => skip::skipped("no setpriv, or this user can't drop capabilities"),
-    }
     let elsewhere = Recorder { dir: std::env::temp_dir().join("mapring-no-bpffs") };
     let output = elsewhere.run(&["start"]);
     assert_eq!(output.status.code(), Some(1));

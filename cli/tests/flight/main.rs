@@ -19,6 +19,9 @@ mod rings;
 
 mod commands;
 mod group;
+#[path = "../nobody/mod.rs"]
+mod nobody;
+mod privilege;
 mod recorder;
 mod records;
 #[path = "../skip/mod.rs"]

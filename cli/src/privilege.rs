@@ -1,0 +1,44 @@
+//! Why this process may not load BPF programs that trace, in words.
+
+use rustix::thread::{CapabilitySet, capabilities};
+
+/// The capabilities for that. CAP_SYS_ADMIN contains them.
+const NEEDED: [(CapabilitySet, &str); 2] =
+    [(CapabilitySet::BPF, "CAP_BPF"), (CapabilitySet::PERFMON, "CAP_PERFMON")];
+
+/// Why the kernel refused to load programs, and what to do. `command` is a subcommand of `mapring`.
+pub(crate) fn why_denied(command: &str) -> String {
+    let effective = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
+    match missing(effective) {
+        Some(missing) => {
+            format!("missing {missing}: run as root (sudo mapring {command}), or see mapring doctor")
+        }
+        None => {
+            "CAP_BPF and CAP_PERFMON are there, and something else forbids it: see mapring doctor".to_owned()
+        }
+    }
+}
+
+fn missing(effective: CapabilitySet) -> Option<String> {
+    if effective.contains(CapabilitySet::SYS_ADMIN) {
+        return None;
+    }
+    let missing: Vec<_> =
+        NEEDED.into_iter().filter(|(set, _)| !effective.contains(*set)).map(|(_, name)| name).collect();
+    if missing.is_empty() { None } else { Some(missing.join(" and ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let of = |effective| missing(effective).unwrap_or_default();
+        assert_eq!(of(CapabilitySet::empty()), "CAP_BPF and CAP_PERFMON");
+        assert_eq!(of(CapabilitySet::BPF), "CAP_PERFMON");
+        assert_eq!(of(CapabilitySet::PERFMON), "CAP_BPF");
+        assert_eq!(of(CapabilitySet::BPF | CapabilitySet::PERFMON), "");
+        assert_eq!(of(CapabilitySet::SYS_ADMIN), "");
+    }
+}
