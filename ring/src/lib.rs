@@ -106,7 +106,7 @@
 //!   `mapring = { …, default-features = false, features = ["bpf", "derive"] }`.
 //! - `derive` (default): `#[derive(Record)]`, for types that are compared with C's. ([`record!`] does the same without
 //!   this feature.) `#[derive(Tagged)]`, for [several types of records](type@Tagged) in one ring.
-//! - `tokio`: `Reader::into_stream`, a stream for async programs.
+//! - `tokio`: `Reader::into_stream` and `Merged::into_stream`, streams for async programs.
 //! - `hdrhistogram`: [`Histogram::record_into`] copies a histogram into one of the crate `hdrhistogram`.
 //!
 //! The BPF headers are in this crate's `include` folder. The build script of a dependent crate finds them in

@@ -96,10 +96,8 @@ impl<E: Variants> TaggedRecord<E::Payload, PhantomData<E>> {
     /// The variant of this record, to match. It refers to this record. Costs a comparison of the tag, and no copy.
     ///
     /// # Errors
-    /// [`Unknown`] if `E` has no variant with this tag. Only [`Reader::for_each_variant`] and
-    /// `for_each_variant_with_tail` count it in [`ReadStats::unknown`](crate::ReadStats::unknown).
-    ///
-    /// [`Reader::for_each_variant`]: crate::Reader::for_each_variant
+    /// [`Unknown`] if `E` has no variant with this tag. Only `for_each_variant` and `for_each_variant_with_tail` of readers
+    /// and merged readers count it in [`ReadStats::unknown`](crate::ReadStats::unknown).
     #[inline]
     pub fn variant(&self) -> Result<E::With<'_>, Unknown<'_>> {
         let unknown = || Unknown { tag: self.tag, bytes: bytemuck::bytes_of(&self.payload) };

@@ -177,3 +177,54 @@ fn an_unknown_record_whose_tail_is_overwritten_is_lost_and_not_unknown() {
     assert_eq!((stats.delivered, stats.unknown), (count as u64, count as u64), "{stats}");
     assert_eq!(stats.delivered + stats.lost(), 20);
 }
+
+/// The first byte of any variant, as its stamp.
+fn stamp(record: &Record4) -> u64 {
+    match record.variant() {
+        Ok(Either::Small(small)) => small.byte.into(),
+        Ok(Either::Large(large)) => large.words[0].into(),
+        Err(unknown) => unknown.bytes[0].into(),
+    }
+}
+
+#[test]
+fn a_merged_reader_counts_unknown_tags_when_it_delivers_them() {
+    let tails = Tails::new(64, 4096).unwrap();
+    let plain = Ring::<[u64; 4]>::create_memfd(64, 2).unwrap();
+    let tailed = Ring::<Tailed<[u64; 4]>>::create_memfd_with_tails(64, 2, tails).unwrap();
+    // Stamps 0 to 59: in each shard in order, two of three tags unknown.
+    for n in 0..60 {
+        let (record, shard) = ([[7, 8, 9][n % 3], n as u64, 0, 0], n / 2 % 2);
+        plain.writer(shard).unwrap().push(&record).unwrap();
+        tailed
+            .writer_with_tails(shard)
+            .unwrap()
+            .push_with_tail(&record, &[u8::try_from(n).unwrap(); 9])
+            .unwrap();
+    }
+    let fd = |region: Region| region.as_fd().try_clone_to_owned().unwrap();
+    let mut plain = Ring::<Record4>::open(fd(plain.region())).unwrap().reader().merged(stamp);
+    let tailed = Ring::<Tailed<Record4>>::open(fd(tailed.region())).unwrap();
+    let mut tailed = tailed.reader().merged(|tailed| stamp(&tailed.record));
+    let number = |record: Result<Either<'_>, Unknown<'_>>| match record {
+        Ok(Either::Small(small)) => (7, small.byte),
+        Ok(Either::Large(_)) => panic!("no such tag"),
+        Err(unknown) => (unknown.tag, unknown.bytes[0]),
+    };
+    let expected: Vec<_> = (0..60).map(|n| ([7, 8, 9][n % 3], u8::try_from(n).unwrap())).collect();
+    let (mut seen, mut with_tails) = (Vec::new(), Vec::new());
+    while plain.for_each_variant(7, |event| seen.push(number(event.record))) > 0 {
+        let read = plain.stats().read;
+        let unknown = seen.iter().filter(|(tag, _)| *tag != 7).count() as u64;
+        assert_eq!((read.delivered, read.unknown), (seen.len() as u64, unknown), "{read}");
+    }
+    while tailed.for_each_variant_with_tail(7, |event, tail| {
+        let (tag, n) = number(event.record);
+        assert_eq!(tail, [n; 9]);
+        with_tails.push((tag, n));
+    }) > 0
+    {}
+    assert_eq!((&seen, &with_tails), (&expected, &expected));
+    let text = "60 delivered (40 with an unknown tag), 0 lost, 0 dropped";
+    assert_eq!([plain.stats(), tailed.stats()].map(|stats| stats.to_string()), [text, text]);
+}

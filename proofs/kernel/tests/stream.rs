@@ -1,4 +1,4 @@
-//! `Reader::into_stream` in a runtime of tokio: woken for each record, nothing lost, cancelled at any time.
+//! Streams of readers and merged readers in a runtime of tokio: woken for each record, nothing lost, cancelled at any time.
 //!
 //! The clock of these runtimes is paused. It goes on by itself while all tasks sleep, but not while a blocking task runs:
 //! then only a bell can wake a stream.
@@ -6,18 +6,22 @@
 
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Wake};
 use std::time::{Duration, Instant};
 
 use bytemuck::{Pod, Zeroable};
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapHandle, Object};
-use mapring::reading::Events;
-use mapring::{ErrorKind, Ring, Start};
+use mapring::time::Clock;
+use mapring::{ErrorKind, Event, ReadStats, Reader, Ring, Start};
 use mapring_kernel_tests::skel::WakeableSkelBuilder;
 use mapring_kernel_tests::{Runner, cpus, fitted, load, load_only, map, on_cpu, require_bpf, word_at};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{sleep, timeout};
-use tokio_stream::StreamExt;
+use tokio_stream::{Stream, StreamExt};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, mapring::Record)]
 #[repr(C)]
@@ -44,12 +48,16 @@ fn asleep(object: &Object) -> u64 {
     word_at(&map(object, "events__readers"), 0, mapring::abi::readers::ASLEEP)
 }
 
-async fn next(events: &mut Events<Rec>) -> u64 {
+async fn next(events: &mut (impl Stream<Item = Event<Rec>> + Unpin)) -> u64 {
     events.next().await.expect("it never ends").record.n
 }
 
-#[test]
-fn a_stream_is_woken_by_its_bell_and_loses_nothing() {
+/// Reads `ROUNDS` bursts with the stream of a reader from the first record. The writer publishes only while it sleeps: 1, 2,
+/// … 5 records for each sleep.
+fn woken_for_each<S: Stream<Item = Event<Rec>> + Unpin>(
+    stream: impl FnOnce(Reader<Rec>) -> S,
+    stats: impl FnOnce(&mut S) -> ReadStats,
+) {
     require_bpf!();
     const ROUNDS: u64 = 200;
     let mut storage = MaybeUninit::uninit();
@@ -59,8 +67,7 @@ fn a_stream_is_woken_by_its_bell_and_loses_nothing() {
     let ring = events(object);
     let waiters = MapHandle::try_from(&map(object, "events__readers")).unwrap();
     runtime().block_on(async {
-        let mut stream = ring.reader_from(Start::First).into_stream().unwrap();
-        // It publishes only while the stream sleeps: 1, 2, … 5 records for each sleep.
+        let mut stream = stream(ring.reader_from(Start::First));
         let writer = tokio::task::spawn_blocking(move || {
             on_cpu(cpus()[0]);
             let mut written = 0;
@@ -88,12 +95,35 @@ fn a_stream_is_woken_by_its_bell_and_loses_nothing() {
         });
         read.await.expect("the stream was woken each time");
         assert_eq!(writer.await.unwrap(), all);
-        let stats = stream.reader().stats();
+        let stats = stats(&mut stream);
         assert_eq!((stats.delivered, stats.lost(), stats.no_slot), (all, 0, 0), "{stats}");
-        assert!(stream.reader_mut().take_error().is_none());
         println!("explored {all} records in {ROUNDS} sleeps");
     });
     assert_eq!(asleep(object), 0);
+}
+
+#[test]
+fn a_stream_is_woken_by_its_bell_and_loses_nothing() {
+    woken_for_each(
+        |reader| reader.into_stream().unwrap(),
+        |stream| {
+            assert!(stream.reader_mut().take_error().is_none());
+            stream.reader().stats()
+        },
+    );
+}
+
+#[test]
+fn a_merged_stream_is_woken_by_its_bell_and_loses_nothing() {
+    woken_for_each(
+        |reader| reader.merged(|record| record.n).into_stream().unwrap(),
+        |stream| {
+            assert!(stream.reader_mut().take_error().is_none());
+            let stats = stream.reader().stats();
+            assert_eq!((stats.late, stats.ahead, stats.held), (0, 0, 0), "{stats}");
+            stats.read
+        },
+    );
 }
 
 #[test]
@@ -187,6 +217,43 @@ fn a_stream_without_a_bell_looks_from_time_to_time() {
             assert_eq!(next(&mut stream).await, n);
         }
     });
+}
+
+/// The reader holds a record because another one is being written. Its bell has rung, and cannot say when the turn comes.
+#[test]
+fn a_merged_stream_naps_while_it_holds_a_record() {
+    require_bpf!();
+    on_cpu(cpus()[0]);
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
+    let (object, publish) = (skel.object(), Runner::new(skel.object(), "publish"));
+    runtime().block_on(async {
+        let reader = events(object).reader().with_patience(Duration::MAX);
+        let merged = reader.merged(|_| Clock::Monotonic.now()).with_delay(Duration::MAX);
+        let mut stream = merged.into_stream().unwrap();
+        assert!(timeout(SHORT, next(&mut stream)).await.is_err());
+        assert_eq!(asleep(object), 1);
+        publish.run(&mut [7, 1]);
+        assert_eq!(asleep(object), 0, "the bell has rung");
+        Runner::new(object, "leave_open").run(&mut [8, 0]);
+        let wakes = Arc::new(Wakes(AtomicU64::new(0)));
+        for naps in 0..10 {
+            let waker = Arc::clone(&wakes).into();
+            assert!(Pin::new(&mut stream).poll_next(&mut Context::from_waker(&waker)).is_pending());
+            assert_eq!((stream.reader().stats().held, wakes.0.load(Ordering::Relaxed)), (1, naps));
+            sleep(SHORT).await;
+            assert_eq!(wakes.0.load(Ordering::Relaxed), naps + 1);
+        }
+    });
+}
+
+/// How often a task was woken.
+struct Wakes(AtomicU64);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 #[test]

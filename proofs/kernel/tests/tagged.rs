@@ -136,6 +136,57 @@ fn every_kind_of_ring_has_variants() {
     });
 }
 
+/// The first word of any variant, as its stamp.
+fn stamp(record: &Events) -> u64 {
+    match record.variant() {
+        Ok(Event::Entered(entered)) => entered.n,
+        Ok(Event::ClockTick(tick)) => tick.n,
+        Err(unknown) => u64::from_ne_bytes(unknown.bytes[..8].try_into().unwrap()),
+    }
+}
+
+#[test]
+fn merged_readers_return_variants_in_order() {
+    require_bpf!();
+    both(|object| {
+        let mut merged: Vec<_> =
+            RINGS.map(|name| Ring::<Events>::open(&map(object, name)).unwrap().reader().merged(stamp)).into();
+        let tailed = Ring::<Tailed<Events>>::open(&map(object, "tailed")).unwrap();
+        let mut tailed = tailed.reader().merged(|tailed| stamp(&tailed.record));
+        // Each round on another CPU.
+        for round in 0..400 {
+            on_cpu(cpus()[round % cpus().len()]);
+            let n = 3 * round as u64;
+            let expected = [(0, n), (1, n + 1), (2, n + 2)];
+            for (name, merged) in RINGS.into_iter().zip(&mut merged) {
+                write_each(object, name, n);
+                if round % 3 < 2 {
+                    continue;
+                }
+                let mut seen = Vec::new();
+                merged.for_each_variant(usize::MAX, |event| seen.push(checked(event.shard, event.record)));
+                assert!(seen.ends_with(&expected) && seen.is_sorted_by_key(|(_, n)| *n), "{name}: {seen:?}");
+                assert_eq!(seen.len(), 9, "{name}");
+            }
+            write_each(object, "tailed", n);
+            let mut seen = Vec::new();
+            tailed.for_each_variant_with_tail(usize::MAX, |event, tail| {
+                let (variant, n) = checked(event.shard, event.record);
+                assert!(tail.len() as u64 == n % 64 && tail.iter().all(|&byte| byte == 0x5a));
+                seen.push((variant, n));
+            });
+            assert_eq!(seen, expected);
+        }
+        for (name, merged) in RINGS.into_iter().zip(&merged) {
+            let read = merged.stats().read;
+            assert_eq!((read.delivered, read.unknown, read.lost()), (1197, 399, 0), "{name}: {read}");
+        }
+        let read = tailed.stats().read;
+        assert_eq!((read.delivered, read.unknown, read.lost()), (1200, 400, 0), "tailed: {read}");
+    });
+    everywhere();
+}
+
 /// What the programs did in the ring `at`: records that were begun and dropped, by variant.
 fn counts(object: &Object, at: usize) -> [[u64; 3]; 2] {
     let map = object.maps().find(|map| map.name().to_string_lossy().ends_with(".data.counts")).unwrap();

@@ -54,6 +54,8 @@ pub struct Merged<T, F> {
     numbers: Box<[usize]>,
     stamp: F,
     clock: Clock,
+    /// Records that were delivered with a tag that their type does not know.
+    unknown: u64,
 }
 
 /// The counts of a [`Merged`] reader.
@@ -117,7 +119,7 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Merged<T, F> {
         let merge = Merge::new(reader.sweep.count(), delay, settle);
         let numbers = reader.shards().collect();
         let _ = Clock::default().now(); // reads the time namespace, so that no later call does
-        Self { reader, merge, numbers, stamp, clock: Clock::default() }
+        Self { reader, merge, numbers, stamp, clock: Clock::default(), unknown: 0 }
     }
 
     /// Sets how long a record that is still being written holds back records with later stamps: until the clock is
@@ -200,6 +202,12 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Merged<T, F> {
     /// Calls `f` with up to `limit` records in order, and returns how many: the fastest way.
     #[inline]
     pub fn for_each(&mut self, limit: usize, mut f: impl FnMut(Event<&T>)) -> usize {
+        self.for_each_counted(limit, |event, _| f(event))
+    }
+
+    /// The same. `f` also gets the count of unknown tags.
+    #[inline(always)] // as if it were in its callers
+    pub(super) fn for_each_counted(&mut self, limit: usize, mut f: impl FnMut(Event<&T>, &mut u64)) -> usize {
         let limit = limit.min(self.most());
         // A loop, not two calls: with these, all that `f` captures would be in memory.
         let (mut count, mut rounds) = (0, 0);
@@ -217,6 +225,7 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Merged<T, F> {
     pub fn stats(&self) -> MergedStats {
         let (mut read, held) = (self.reader.stats(), self.merge.held());
         read.delivered = read.delivered.wrapping_sub(held);
+        read.unknown = self.unknown;
         MergedStats { read, late: self.merge.late(), ahead: self.merge.ahead(), held }
     }
 
@@ -231,7 +240,7 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Merged<T, F> {
     }
 
     /// The reader that this one reads with: for its region, its shards and rings. Its counts and positions include the
-    /// records that are held.
+    /// records that are held. It does not count unknown tags.
     pub fn reader(&self) -> &Reader<T> {
         &self.reader
     }
@@ -256,11 +265,11 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Merged<T, F> {
 
     /// Delivers up to `limit` records of this round.
     #[inline(always)]
-    fn take(&mut self, limit: usize, f: &mut impl FnMut(Event<&T>)) -> usize {
-        let Self { reader, merge, stamp, numbers, .. } = self;
+    fn take(&mut self, limit: usize, f: &mut impl FnMut(Event<&T>, &mut u64)) -> usize {
+        let Self { reader, merge, stamp, numbers, unknown, .. } = self;
         let number = |at| numbers.get(at).copied().unwrap_or(at);
         merge.for_each(&mut Here(reader), stamp, limit, |at, ticket, record| {
-            f(Event { shard: number(at), ticket, record })
+            f(Event { shard: number(at), ticket, record }, unknown)
         })
     }
 

@@ -1,10 +1,13 @@
 //! Rings: every record in order, for any number of readers, with exact counts of the records lost.
 
+mod either;
 #[cfg_attr(not(feature = "bpf"), path = "no_maps.rs")]
 mod maps;
 mod merged;
 mod reader;
 mod readers;
+#[cfg(feature = "tokio")]
+mod stream;
 mod sweep;
 mod tagged;
 mod tails;
@@ -16,10 +19,10 @@ use std::marker::PhantomData;
 use bytemuck::{AnyBitPattern, NoUninit};
 
 pub use self::merged::{DrainMerged, Merged, MergedStats};
-#[cfg(feature = "tokio")]
-pub use self::reader::Events;
 pub use self::reader::{Drain, Liveness, Reader};
 pub use self::readers::{Behind, RingReader};
+#[cfg(feature = "tokio")]
+pub use self::stream::Events;
 pub use self::tails::Tailed;
 pub use self::writer::Writer;
 

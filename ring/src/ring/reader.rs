@@ -3,8 +3,6 @@
 mod drain;
 mod liveness;
 mod required;
-#[cfg(feature = "tokio")]
-mod stream;
 mod wait;
 
 use std::fmt;
@@ -16,8 +14,6 @@ use bytemuck::AnyBitPattern;
 
 pub use self::drain::Drain;
 pub use self::liveness::Liveness;
-#[cfg(feature = "tokio")]
-pub use self::stream::Events;
 use self::wait::Waiting;
 use super::sweep::{Search, Sweep, nanoseconds};
 use super::tails::TailReader;

@@ -2,6 +2,7 @@
 
 use bytemuck::{AnyBitPattern, NoUninit, Pod, Zeroable, cast_slice, cast_slice_mut};
 
+use super::either::Either;
 use super::sweep::{Drops, Sweep};
 use super::{Event, Merged, Reader, Ring, Writer};
 use crate::abi::{Geometry, Kind, LINE, Tails};
@@ -159,16 +160,70 @@ impl<T: AnyBitPattern> Reader<Tailed<T>> {
     /// A record whose tail was overwritten is lost: [`ReadStats::tail_lost`]. In a ring without tails all records are.
     #[inline]
     pub fn poll_with_tail(&mut self) -> Option<(Event<T>, &[u8])> {
-        for _ in 0..Self::STEPS {
-            let Event { shard, ticket, record } = self.poll()?;
-            if let Some(len) = self.read_tail(shard, ticket, &record) {
-                return Some((Event { shard, ticket, record: record.record }, self.tail(len)));
-            }
-        }
-        self.stop_early();
-        None
+        poll_with_tail(self)
     }
 
+    /// Calls `f` with up to `limit` records and their tails, like [`for_each`](Self::for_each). Returns the number of
+    /// calls. Records whose tails were overwritten count for the limit, too.
+    #[inline]
+    pub fn for_each_with_tail(&mut self, limit: usize, mut f: impl FnMut(Event<&T>, &[u8])) -> usize {
+        for_each_with_tail_counted(self, limit, |event, tail, _| f(event, tail))
+    }
+}
+
+/// A tail is copied when its record is delivered, not when it is read. Programs that keep the oldest records for this reader
+/// keep the tails until then.
+impl<T: AnyBitPattern, F: FnMut(&Tailed<T>) -> u64> Merged<Tailed<T>, F> {
+    /// Returns the record with the earliest stamp and its tail, like [`poll`](Self::poll). A record whose tail was
+    /// overwritten is lost, as in [`Reader::poll_with_tail`].
+    #[inline]
+    pub fn poll_with_tail(&mut self) -> Option<(Event<T>, &[u8])> {
+        poll_with_tail(self)
+    }
+
+    /// As [`Reader::for_each_with_tail`], in order.
+    #[inline]
+    pub fn for_each_with_tail(&mut self, limit: usize, mut f: impl FnMut(Event<&T>, &[u8])) -> usize {
+        for_each_with_tail_counted(self, limit, |event, tail, _| f(event, tail))
+    }
+}
+
+#[inline(always)] // as if it were in its callers
+fn poll_with_tail<T: AnyBitPattern>(
+    reader: &mut impl Either<Record = Tailed<T>>,
+) -> Option<(Event<T>, &[u8])> {
+    for _ in 0..Reader::<T>::STEPS {
+        let Event { shard, ticket, record } = reader.poll()?;
+        if let Some(len) = reader.base().read_tail(shard, ticket, &record) {
+            return Some((Event { shard, ticket, record: record.record }, reader.base().tail(len)));
+        }
+    }
+    reader.base().stop_early();
+    None
+}
+
+/// `f` also gets the count of unknown tags.
+#[inline(always)]
+pub(super) fn for_each_with_tail_counted<T: AnyBitPattern>(
+    reader: &mut impl Either<Record = Tailed<T>>,
+    limit: usize,
+    mut f: impl FnMut(Event<&T>, &[u8], &mut u64),
+) -> usize {
+    let Some(mut tails) = reader.base().tails.take() else { return 0 };
+    let mut whole = 0;
+    reader.for_each_counted(limit, |Event { shard, ticket, record }, unknown| {
+        if let Some(tail) = tails.read(shard, ticket, record) {
+            whole += 1;
+            f(Event { shard, ticket, record: &record.record }, tail, unknown);
+        }
+    });
+    let base = reader.base();
+    tails.locate(&base.sweep);
+    base.tails = Some(tails);
+    whole
+}
+
+impl<T: AnyBitPattern> Reader<Tailed<T>> {
     /// Copies the tail of a record that was just returned, and returns its length, or `None` if it was overwritten; counts
     /// that.
     #[inline]
@@ -183,66 +238,6 @@ impl<T: AnyBitPattern> Reader<Tailed<T>> {
     #[inline]
     fn tail(&self, len: usize) -> &[u8] {
         self.tails.as_ref().map_or(&[], |tails| &cast_slice(&tails.tail)[..len])
-    }
-
-    /// Calls `f` with up to `limit` records and their tails, like [`for_each`](Self::for_each). Returns the number of
-    /// calls. Records whose tails were overwritten count for the limit, too.
-    #[inline]
-    pub fn for_each_with_tail(&mut self, limit: usize, mut f: impl FnMut(Event<&T>, &[u8])) -> usize {
-        self.for_each_with_tail_counted(limit, |event, tail, _| f(event, tail))
-    }
-
-    /// The same. `f` also gets the count of unknown tags.
-    #[inline(always)] // as if it were in its callers
-    pub(super) fn for_each_with_tail_counted(
-        &mut self,
-        limit: usize,
-        mut f: impl FnMut(Event<&T>, &[u8], &mut u64),
-    ) -> usize {
-        let Some(mut tails) = self.tails.take() else { return 0 };
-        let mut whole = 0;
-        self.for_each_counted(limit, |Event { shard, ticket, record }, unknown| {
-            if let Some(tail) = tails.read(shard, ticket, record) {
-                whole += 1;
-                f(Event { shard, ticket, record: &record.record }, tail, unknown);
-            }
-        });
-        tails.locate(&self.sweep);
-        self.tails = Some(tails);
-        whole
-    }
-}
-
-/// A tail is copied when its record is delivered, not when it is read. Programs that keep the oldest records for this reader
-/// keep the tails until then.
-impl<T: AnyBitPattern, F: FnMut(&Tailed<T>) -> u64> Merged<Tailed<T>, F> {
-    /// Returns the record with the earliest stamp and its tail, like [`poll`](Self::poll). A record whose tail was
-    /// overwritten is lost, as in [`Reader::poll_with_tail`].
-    #[inline]
-    pub fn poll_with_tail(&mut self) -> Option<(Event<T>, &[u8])> {
-        for _ in 0..Reader::<T>::STEPS {
-            let Event { shard, ticket, record } = self.poll()?;
-            if let Some(len) = self.reader.read_tail(shard, ticket, &record) {
-                return Some((Event { shard, ticket, record: record.record }, self.reader.tail(len)));
-            }
-        }
-        None
-    }
-
-    /// Calls `f` with up to `limit` records and their tails in order, like [`for_each`](Self::for_each). Returns the number
-    /// of calls. Records whose tails were overwritten count for the limit, too.
-    pub fn for_each_with_tail(&mut self, limit: usize, mut f: impl FnMut(Event<&T>, &[u8])) -> usize {
-        let Some(mut tails) = self.reader.tails.take() else { return 0 };
-        let mut whole = 0;
-        self.for_each(limit, |Event { shard, ticket, record }| {
-            if let Some(tail) = tails.read(shard, ticket, record) {
-                whole += 1;
-                f(Event { shard, ticket, record: &record.record }, tail);
-            }
-        });
-        tails.locate(&self.reader.sweep);
-        self.reader.tails = Some(tails);
-        whole
     }
 }
 

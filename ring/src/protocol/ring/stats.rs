@@ -15,8 +15,8 @@ pub struct ReadStats {
     /// Records delivered.
     pub delivered: u64,
     /// Delivered records with a tag that the reader's type does not know, from a newer program. Counted by
-    /// [`Reader::for_each_variant`](crate::Reader::for_each_variant) and `for_each_variant_with_tail`, which deliver them
-    /// as bytes.
+    /// [`Reader::for_each_variant`](crate::Reader::for_each_variant) and `for_each_variant_with_tail`, also of merged
+    /// readers, which deliver them as bytes.
     pub unknown: u64,
     /// Tickets overwritten before they were read.
     pub lapped: u64,

@@ -187,8 +187,14 @@ impl<T: AnyBitPattern> Reader<T> {
         limit
     }
 
+    /// The bell, if programs may ring it now.
+    #[cfg(feature = "tokio")]
+    pub(in crate::ring) fn armed_bell(&self) -> Option<&Bell> {
+        self.waiting.bell().filter(|_| self.waiting.asleep)
+    }
+
     /// After a sleep: programs need not ring any more.
-    pub(super) fn disarm(&mut self) {
+    pub(in crate::ring) fn disarm(&mut self) {
         if std::mem::take(&mut self.waiting.asleep)
             && let Some(bell) = self.waiting.bell()
         {
