@@ -187,6 +187,46 @@ fn a_tail_that_was_overwritten_is_a_loss() {
     }
 }
 
+/// The reader looks again many times after the tail was overwritten, before it delivers the record and finds the loss.
+#[test]
+fn a_tail_that_was_overwritten_while_a_merged_reader_held_its_record_was_lost_before_its_last_looks() {
+    let tails = Tails::new(32, 128).unwrap();
+    let ring = Ring::<Tailed<u64>>::create_memfd_with_tails(64, 2, tails).unwrap();
+    let writer = ring.writer_with_tails(0).unwrap();
+    let other = Ring::<[u64; 3]>::from_region(ring.region()).unwrap().writer(1).unwrap();
+    let merged = ring.reader().with_patience(Duration::MAX).merged(|tailed| tailed.record);
+    let mut merged = merged.with_delay(Duration::MAX);
+    for round in 0..3 {
+        let open = other.reserve().unwrap();
+        let begun = Clock::Monotonic.now();
+        let push = || writer.push_with_tail(&Clock::Monotonic.now(), &[7; 32]).unwrap();
+        push();
+        assert!(merged.poll_with_tail().is_none());
+        (0..5).for_each(|_| _ = push());
+        let overwritten = Clock::Monotonic.now();
+        for _ in 0..10 {
+            thread::sleep(Duration::from_millis(1));
+            assert!(merged.poll_with_tail().is_none() && merged.stats().held == 6);
+        }
+        drop(open);
+        // One by one, or all at once.
+        let mut whole = if round == 2 { merged.for_each_with_tail(usize::MAX, |_, _| ()) } else { 0 } as u64;
+        whole += std::iter::from_fn(|| merged.poll_with_tail().map(drop)).count() as u64;
+        let losses = merged.take_losses();
+        let [loss] = &losses[..] else { panic!("{losses:?}") };
+        assert_eq!((loss.cause, loss.shard, loss.count), (LossCause::TailLost, Some(0), 6 - whole));
+        assert_eq!(loss.tickets, Some(6 * round..6 * (round + 1) - whole));
+        assert!(loss.since <= Some(begun) && loss.until >= overwritten, "{loss:?}: {begun} {overwritten}");
+        assert!(loss.since.is_some());
+        merged.poll_with_tail(); // it holds nothing
+        let stats = merged.stats();
+        assert_eq!(
+            (stats.read.delivered, stats.read.tail_lost),
+            ((round + 1) * whole, (round + 1) * (6 - whole))
+        );
+    }
+}
+
 #[test]
 fn a_merged_reader_has_losses() {
     let ring = Ring::<u64>::create_memfd(8, 2).unwrap();

@@ -92,7 +92,8 @@ impl TailReader {
     #[cold]
     fn locate_found<T: AnyBitPattern>(&mut self, sweep: &Sweep<T>) {
         for loss in self.found.take() {
-            let since = loss.shard.and_then(|shard| sweep.whole_before(shard));
+            let first = loss.shard.zip(loss.tickets.as_ref());
+            let since = first.and_then(|(shard, tickets)| sweep.whole_before(shard, tickets.start));
             self.losses.push(Loss { since, ..loss });
         }
     }

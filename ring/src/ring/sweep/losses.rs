@@ -8,6 +8,7 @@ use bytemuck::AnyBitPattern;
 use super::Sweep;
 use super::sources::Slots;
 use crate::abi::Preamble;
+use crate::abi::seq::after;
 use crate::protocol::ring::{
     DROPPED, DROPS_SINCE, DROPS_UNTIL, FULL, Loss, LossCause, Place, ReadStats, SPELL,
 };
@@ -95,9 +96,11 @@ impl<T: AnyBitPattern> Sweep<T> {
         ReadStats { no_slot: sum(0), full: sum(1), no_shard: self.no_shard.known, ..self.passed() }
     }
 
-    /// When the shard with this number had been read to its end at the last visit but one, or earlier.
-    pub(in crate::ring) fn whole_before(&self, number: usize) -> Option<u64> {
-        self.shard(number).and_then(|part| part.cursor.whole_before())
+    /// When the shard with this number had been read to its end at the last visit but one, or earlier. `None` if `ticket`
+    /// was read before that.
+    pub(in crate::ring) fn whole_before(&self, number: usize, ticket: u64) -> Option<u64> {
+        let part = self.shard(number).filter(|part| !after(part.read_all[1], ticket))?;
+        part.cursor.whole_before()
     }
 
     /// When the latest spell of drops in the shard with this number began and ended.

@@ -46,6 +46,8 @@ struct Part {
     drops: [Drops; 2],
     /// Records that were delivered with a tag that their type does not know.
     unknown: u64,
+    /// The next tickets when a merged reader last stored the time at which it had read all, and the time before.
+    read_all: [u64; 2],
 }
 
 /// A position in each shard of a ring.
@@ -121,7 +123,14 @@ impl<T: AnyBitPattern> Sweep<T> {
                     }
                     Slots::Lookup(window) => Cursor::new(&mut window.of(shard, &place), start, patience),
                 };
-                Part { number: number + shard, place, cursor, drops: Default::default(), unknown: 0 }
+                Part {
+                    number: number + shard,
+                    place,
+                    cursor,
+                    drops: Default::default(),
+                    unknown: 0,
+                    read_all: [0; 2],
+                }
             }));
             sources.push(source);
         }

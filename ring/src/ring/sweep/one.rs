@@ -4,6 +4,7 @@ use bytemuck::AnyBitPattern;
 
 use super::sources::Slots;
 use super::{Event, Part, Sweep};
+use crate::abi::seq::after;
 use crate::protocol::ring::{Found, Shard, newest_record, read};
 use crate::time::Clock;
 
@@ -29,7 +30,7 @@ impl<T: AnyBitPattern> Sweep<T> {
         }
         // All shards together take no more steps than a call may.
         let steps = self.steps.div_ceil(u32::try_from(self.shards.len()).unwrap_or(u32::MAX)).max(1);
-        let Part { place, cursor, .. } = &mut self.shards[at];
+        let Part { place, cursor, read_all, .. } = &mut self.shards[at];
         let next = cursor.next();
         let found = match self.sources.of_mut(at) {
             (Slots::Mapped(shared), _) => {
@@ -41,8 +42,11 @@ impl<T: AnyBitPattern> Sweep<T> {
                 .unwrap_or(Found::Blocked),
         };
         let passed = cursor.next() != next;
-        if found == Found::End {
+        // A lost tail is found when its record is delivered. So the last time but one is kept while records are held from
+        // before the last one: it must not be later than the loss.
+        if found == Found::End && !(has_tails && held.is_some_and(|held| after(read_all[0], held))) {
             cursor.read_all(self.looks.time());
+            *read_all = [cursor.next(), read_all[0]];
         }
         if passed {
             self.looks.found();
