@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mapring::abi::seq::state;
 use mapring::abi::{Geometry, Kind};
 use mapring::protocol::ring::{
-    Cursor, LossCause, Place, ReadStats, Shard, ShardMut, Slot, SlotSource, Start, Step,
+    Cursor, LossCause, ReadStats, Shard, ShardMut, ShardPlace, Slot, SlotSource, Start, Step,
 };
 use mapring::protocol::{Words, WordsMut};
 
@@ -21,7 +21,7 @@ pub struct Ring<const W: usize = 1> {
     words: Arc<[AtomicU64]>,
     geometry: Geometry,
     shard: usize,
-    place: Place,
+    place: ShardPlace,
 }
 
 impl<const W: usize> Ring<W> {
@@ -37,7 +37,7 @@ impl<const W: usize> Ring<W> {
         assert_eq!((geometry.record(), geometry.shards()), (8 * W, SHARDS));
         let words: Arc<[_]> = words(geometry.bytes() / 8).into();
         std::array::from_fn(|shard| {
-            let place = Place::new(&geometry, shard);
+            let place = ShardPlace::new(&geometry, shard);
             Self { words: Arc::clone(&words), geometry, shard, place }
         })
     }
@@ -69,7 +69,7 @@ impl<const W: usize> Ring<W> {
     }
 
     /// Its place in its ring.
-    pub fn place(&self) -> &Place {
+    pub fn place(&self) -> &ShardPlace {
         &self.place
     }
 

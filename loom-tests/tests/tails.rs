@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mapring::abi::{Geometry, Kind, Tails};
 use mapring::protocol::ring::tails::{Area, Refused, TailsMut};
-use mapring::protocol::ring::{Cursor, Place, Shard, ShardMut, Start, Step};
+use mapring::protocol::ring::{Cursor, Shard, ShardMut, ShardPlace, Start, Step};
 use mapring::protocol::{Words, WordsMut};
 use mapring_loom_tests::ring::PATIENT;
 use mapring_loom_tests::sync::{AtomicU64, Ordering, fence, thread, words};
@@ -19,7 +19,7 @@ type Slot = [u64; 3];
 
 struct Ring {
     words: Box<[AtomicU64]>,
-    place: Place,
+    place: ShardPlace,
     area: Area,
 }
 
@@ -28,7 +28,7 @@ impl Ring {
         let tails = Tails::new(8 * LONGEST as u64, 16 * LONGEST as u64).unwrap();
         let geometry = Geometry::new(Kind::Ring, 24, slots, 1).unwrap().with_tails(tails).unwrap();
         let area = Area::new(&geometry, 0).unwrap();
-        Arc::new(Self { words: words(geometry.bytes() / 8), place: Place::new(&geometry, 0), area })
+        Arc::new(Self { words: words(geometry.bytes() / 8), place: ShardPlace::new(&geometry, 0), area })
     }
 
     fn writer(&self) -> (ShardMut<'_>, TailsMut<'_>) {

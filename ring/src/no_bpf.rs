@@ -15,7 +15,7 @@ pub(crate) use Map as Bell;
 pub(crate) use Map as ByCall;
 pub(crate) use Map as Lookup;
 pub(crate) use Map as Origin;
-pub(crate) use Map as Place;
+pub(crate) use Map as MapSource;
 pub(crate) use Map as ReaderPlace;
 
 /// A loaded program that uses a region's map: there is none without the cargo feature `bpf`.

@@ -8,7 +8,7 @@ use std::thread;
 
 use mapring::abi::seq::TRIES;
 use mapring::abi::{Geometry, Kind};
-use mapring::protocol::ring::{Cursor, Place, Shard, ShardMut, Step};
+use mapring::protocol::ring::{Cursor, Shard, ShardMut, ShardPlace, Step};
 use mapring::protocol::{Words, WordsMut, cell, counters, latch};
 
 /// A value of which each word follows from the others: a copy of two is not whole.
@@ -60,7 +60,7 @@ const EMPTY: u32 = 32;
 
 /// Reads until the writers are done and nothing is left: the records, and where the cursor stands.
 /// Each is whole, in order, and all tickets passed are accounted for at every step.
-fn read(memory: &Memory, place: &Place, done: &AtomicBool) -> (BTreeMap<u64, u64>, Cursor) {
+fn read(memory: &Memory, place: &ShardPlace, done: &AtomicBool) -> (BTreeMap<u64, u64>, Cursor) {
     let mut shard = Shard::new(memory.words(), place);
     let mut cursor = Cursor::at(0, PATIENCE);
     let (mut found, mut waits) = (BTreeMap::new(), 0);
@@ -91,7 +91,7 @@ fn read(memory: &Memory, place: &Place, done: &AtomicBool) -> (BTreeMap<u64, u64
 /// Writers of one shard with `slots` slots, each publishing `count` records, and two readers.
 fn ring(slots: u64, writers: u64, count: u64) {
     let geometry = Geometry::new(Kind::Ring, 24, slots, 1).unwrap();
-    let place = Place::new(&geometry, 0);
+    let place = ShardPlace::new(&geometry, 0);
     let memory = Memory::new(geometry.bytes() / 8);
     let done = AtomicBool::new(false);
     let write = |writer: u64| {
@@ -147,7 +147,7 @@ fn three_writers_share_a_ring() {
 fn a_producer_goes_on_behind_the_slots_that_it_tried() {
     for (slots, dead) in [(8, 6), (16, 6), (16, 8), (16, 13), (64, 30), (256, 200)] {
         let geometry = Geometry::new(Kind::Ring, 24, slots, 1).unwrap();
-        let place = Place::new(&geometry, 0);
+        let place = ShardPlace::new(&geometry, 0);
         let memory = Memory::new(geometry.bytes() / 8);
         let shard = ShardMut::new(memory.words_mut(), &place);
         for t in 0..dead {

@@ -125,11 +125,11 @@ pub(super) struct Kept {
     page: u64,
     from: usize,
     to: usize,
-    places: Vec<Place>,
+    written: Vec<Written>,
 }
 
 /// A number, if there was one, and where its bytes are.
-struct Place {
+struct Written {
     number: Option<Number>,
     from: usize,
     to: usize,
@@ -145,7 +145,7 @@ impl Kept {
     ) {
         let page = sink.page();
         let is_there = self.page == page.before && self.from == page.length;
-        if is_there && self.places.len() == series.len() && self.renew::<S>(page, series, &of) {
+        if is_there && self.written.len() == series.len() && self.renew::<S>(page, series, &of) {
             page.length = self.to;
         } else {
             self.write_all(sink, series, of);
@@ -161,13 +161,13 @@ impl Kept {
         of: impl Fn(usize) -> Option<Number>,
     ) -> bool {
         let mut space = Space::default();
-        series.iter().zip(&mut self.places).all(|((at, _), place)| {
-            let before = std::mem::replace(&mut place.number, of(*at));
-            match (before, place.number) {
+        series.iter().zip(&mut self.written).all(|((at, _), written)| {
+            let before = std::mem::replace(&mut written.number, of(*at));
+            match (before, written.number) {
                 (before, now) if before == now => true,
                 (Some(_), Some(now)) => {
                     let new = S::written(now, &mut space);
-                    new.len() == place.to - place.from && page.put_at(place.from, new)
+                    new.len() == written.to - written.from && page.put_at(written.from, new)
                 }
                 _ => false,
             }
@@ -181,7 +181,7 @@ impl Kept {
         of: impl Fn(usize) -> Option<Number>,
     ) {
         let mut space = Space::default();
-        self.places.clear();
+        self.written.clear();
         self.from = sink.page().length;
         for (at, labels) in series {
             let number = of(*at);
@@ -190,7 +190,7 @@ impl Kept {
                 sink.number(labels, number);
             }
             let to = sink.page().length.saturating_sub(S::AFTER);
-            self.places.push(Place { number, from: to.saturating_sub(length), to });
+            self.written.push(Written { number, from: to.saturating_sub(length), to });
         }
         self.to = sink.page().length;
     }

@@ -29,7 +29,7 @@ use clap::Subcommand;
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    place: pins::Place,
+    common: pins::Common,
     #[command(subcommand)]
     command: Command,
 }
@@ -48,7 +48,7 @@ enum Command {
 
 /// Runs one of the commands.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let dir = &std::path::absolute(&args.place.pins)?;
+    let dir = &std::path::absolute(&args.common.pins)?;
     match &args.command {
         Command::Start(args) => start::run(dir, args)?,
         Command::Status(args) => return status::run(dir, args),

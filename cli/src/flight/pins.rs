@@ -29,7 +29,7 @@ const COST: &str = "cost";
 
 /// Options that all commands of the recorder have.
 #[derive(clap::Args)]
-pub(crate) struct Place {
+pub(crate) struct Common {
     /// Where the recorder's pins are, in a BPF file system
     #[arg(long, value_name = "DIR", global = true, env = "MAPRING_FLIGHT_PINS", default_value = DEFAULT)]
     pub(crate) pins: PathBuf,

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use mapring::abi::seq::DISCARDED;
 use mapring::abi::{Gate, Geometry, Kind};
 use mapring::protocol::ring::{
-    Cursor, Follow, GATE, Leaving, Losses, Place, ReadStats, Shard, SlotSource, Start, Step, Whole, Window,
-    gate, open, replace,
+    Cursor, Follow, GATE, Leaving, Losses, ReadStats, Shard, ShardPlace, SlotSource, Start, Step, Whole,
+    Window, gate, open, replace,
 };
 use mapring::protocol::{Elements, Words, WordsMut};
 
@@ -66,8 +66,8 @@ impl Rings {
         in_use
     }
 
-    fn place(&self, ring: usize, shard: usize) -> Place {
-        Place::new(&self.geometry[ring], shard)
+    fn place(&self, ring: usize, shard: usize) -> ShardPlace {
+        ShardPlace::new(&self.geometry[ring], shard)
     }
 
     fn machine<'a>(&'a self, code: &'a Code, cpu: usize, value: u64) -> Machine<'a> {

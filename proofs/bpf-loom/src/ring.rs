@@ -4,7 +4,7 @@ use mapring::abi::readers::{FIRST, OF_SHARD, PLACES};
 use mapring::abi::seq::{DISCARDED, PENDING, state};
 use mapring::abi::{Geometry, Kind, Preamble, Tails};
 use mapring::protocol::Words;
-use mapring::protocol::ring::{Cursor, Place, ReadStats, Shard, SlotSource as _, Step};
+use mapring::protocol::ring::{Cursor, ReadStats, Shard, ShardPlace, SlotSource as _, Step};
 
 use crate::history::{End, History};
 use crate::machine::Machine;
@@ -41,7 +41,7 @@ pub struct Ring {
     /// Its memory.
     pub map: Map,
     geometry: Geometry,
-    place: Place,
+    place: ShardPlace,
 }
 
 impl Map {
@@ -79,7 +79,7 @@ impl Ring {
             "waking" | "tailed" | "keeping" => map.add_readers(geometry.shards()),
             _ => {}
         }
-        Self { map, geometry, place: Place::new(&geometry, 0) }
+        Self { map, geometry, place: ShardPlace::new(&geometry, 0) }
     }
 
     /// The shard, as production readers see it.
@@ -98,7 +98,7 @@ impl Ring {
     }
 
     /// The layout of its shape.
-    pub fn place(&self) -> &Place {
+    pub fn place(&self) -> &ShardPlace {
         &self.place
     }
 

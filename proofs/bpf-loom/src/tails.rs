@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use mapring::abi::{Geometry, Kind, Preamble, Tails};
 use mapring::protocol::ring::tails::{Area, TailsMut};
-use mapring::protocol::ring::{Cursor, Place, Shard, ShardMut, Step};
+use mapring::protocol::ring::{Cursor, Shard, ShardMut, ShardPlace, Step};
 use mapring::protocol::{Words, WordsMut};
 
 use crate::machine::Machine;
@@ -47,7 +47,7 @@ const SLOT: usize = 4;
 /// A ring with tails.
 pub struct Ring {
     map: Map,
-    place: Place,
+    place: ShardPlace,
     area: Area,
     slots: usize,
     capacity: u64,
@@ -64,7 +64,7 @@ impl Ring {
     fn new(name: &'static str, slots: usize, capacity: u64) -> Self {
         let tails = Tails::new(LONGEST, capacity).unwrap();
         let geometry = Geometry::new(Kind::Ring, 24, slots as u64, 1).unwrap().with_tails(tails).unwrap();
-        let (place, area) = (Place::new(&geometry, 0), Area::new(&geometry, 0).unwrap());
+        let (place, area) = (ShardPlace::new(&geometry, 0), Area::new(&geometry, 0).unwrap());
         Self { map: Map::new(name, &geometry), place, area, slots, capacity }
     }
 

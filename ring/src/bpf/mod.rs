@@ -38,5 +38,5 @@ pub use programs::MapUser;
 pub(crate) use readers::{BELLS, READERS, ReaderPlace, link, pin_companions, readers_of};
 pub(crate) use region::{ByCall, Options, Origin, open_fd};
 pub(crate) use section::{Section, section_name, three_lookups};
-pub(crate) use source::Place;
+pub(crate) use source::MapSource;
 pub(crate) use sys::pin;

@@ -24,13 +24,13 @@ pub(crate) struct Section {
     pub(crate) memory: Memory,
     pub(crate) writable: Result<(), Refusal>,
     /// The variables, with their types.
-    places: Vec<Place>,
+    globals: Vec<Global>,
     btf: Arc<Btf>,
 }
 
 /// A variable in a section.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub(crate) struct Global {
     pub(crate) name: String,
     pub(crate) offset: usize,
     ty: u32,
@@ -43,7 +43,7 @@ impl Section {
         let btf = types_of(&opened)?;
         let MapFd { fd, info, what, .. } = opened;
         let bytes = info.value_size as usize;
-        let Some((name, places)) = places(&btf, info.value_type, bytes) else {
+        let Some((name, globals)) = globals(&btf, info.value_type, bytes) else {
             let found = "an array without variables in its BTF".to_owned();
             return Err(Error::from(Cause::MapType {
                 what,
@@ -53,7 +53,7 @@ impl Section {
             }));
         };
         let (memory, writable) = map_or_lookup(fd.as_fd(), &info, None, options.write)?;
-        Ok(Self { what, identity: Identity::Map(info.id), name, bytes, memory, writable, places, btf })
+        Ok(Self { what, identity: Identity::Map(info.id), name, bytes, memory, writable, globals, btf })
     }
 
     pub(crate) fn access(&self) -> Access {
@@ -61,52 +61,52 @@ impl Section {
     }
 
     /// All variables that have a name.
-    pub(crate) fn places(&self) -> Vec<Place> {
-        self.places.clone()
+    pub(crate) fn globals(&self) -> Vec<Global> {
+        self.globals.clone()
     }
 
     /// The variable with this name.
-    pub(crate) fn place(&self, name: &str) -> Result<Place> {
-        self.places.iter().find(|place| place.name == name).cloned().ok_or_else(|| {
-            let there = self.places.iter().map(|place| place.name.as_str()).collect::<Vec<_>>().join(", ");
+    pub(crate) fn global(&self, name: &str) -> Result<Global> {
+        self.globals.iter().find(|global| global.name == name).cloned().ok_or_else(|| {
+            let there = self.globals.iter().map(|global| global.name.as_str()).collect::<Vec<_>>().join(", ");
             let name = printable(&format!("{name} in {}", self.name));
             Error::from(Cause::NoSuch { thing: "variable", name, there: printable(&there) })
         })
     }
 
     /// Checks a variable's type.
-    pub(crate) fn check(&self, place: &Place, layout: &TypeLayout, rust: &'static str) -> Result<()> {
-        self.same(self.type_of(place)?, layout, rust, &place.name)
+    pub(crate) fn check(&self, global: &Global, layout: &TypeLayout, rust: &'static str) -> Result<()> {
+        self.same(self.type_of(global)?, layout, rust, &global.name)
     }
 
     /// Checks that a variable consists of a sequence word and `copies` values of this layout, the first of which is
     /// named `record`.
     pub(crate) fn check_guarded(
         &self,
-        place: &Place,
+        global: &Global,
         layout: &TypeLayout,
         copies: usize,
         rust: &'static str,
     ) -> Result<()> {
-        let value = self.type_of(place)?.resolved();
+        let value = self.type_of(global)?.resolved();
         let differs = || {
             Error::from(Cause::Layout {
                 what: self.what.clone(),
-                field: printable(&place.name),
+                field: printable(&global.name),
                 rust: format!("a sequence and {copies} times {} bytes", layout.bytes()),
                 c: printable(&name_of(value)),
             })
         };
         let record = describe::record_type(value).ok_or_else(differs)?;
         let wanted = (WORD + copies * layout.bytes().next_multiple_of(WORD)) as u64;
-        if value.bytes() < Some(wanted) || !place.offset.is_multiple_of(WORD) {
+        if value.bytes() < Some(wanted) || !global.offset.is_multiple_of(WORD) {
             return Err(differs());
         }
-        self.same(record, layout, rust, &place.name)
+        self.same(record, layout, rust, &global.name)
     }
 
-    fn type_of(&self, place: &Place) -> Result<Type<'_>> {
-        self.btf.get(place.ty).ok_or_else(|| Error::from(Cause::NoTypes { what: self.what.clone() }))
+    fn type_of(&self, global: &Global) -> Result<Type<'_>> {
+        self.btf.get(global.ty).ok_or_else(|| Error::from(Cause::NoTypes { what: self.what.clone() }))
     }
 
     fn same(&self, ty: Type<'_>, layout: &TypeLayout, rust: &'static str, at: &str) -> Result<()> {
@@ -116,7 +116,7 @@ impl Section {
 
 /// The name of the section in a map; empty if the map contains none.
 pub(crate) fn section_name(map: &MapFd) -> Result<String> {
-    let section = places(&*types_of(map)?, map.info.value_type, 0);
+    let section = globals(&*types_of(map)?, map.info.value_type, 0);
     Ok(section.map(|(name, _)| name).unwrap_or_default())
 }
 
@@ -125,12 +125,13 @@ fn types_of(map: &MapFd) -> Result<Arc<Btf>> {
 }
 
 /// The name of a section, and its variables that lie within its `bytes`.
-fn places(btf: &Btf, section: u32, bytes: usize) -> Option<(String, Vec<Place>)> {
+fn globals(btf: &Btf, section: u32, bytes: usize) -> Option<(String, Vec<Global>)> {
     let section = btf.get(section).filter(|section| section.kind() == Kind::DataSec)?;
     let name = |name: &[u8]| Some(str::from_utf8(name).ok().filter(|name| !name.is_empty())?.to_owned());
     let within = section.variables().filter(|var| var.offset.saturating_add(var.size) <= bytes);
-    let place = |var: Variable<'_>| Some(Place { name: name(var.name)?, offset: var.offset, ty: var.ty.id });
-    Some((name(section.name())?, within.filter_map(place).collect()))
+    let global =
+        |var: Variable<'_>| Some(Global { name: name(var.name)?, offset: var.offset, ty: var.ty.id });
+    Some((name(section.name())?, within.filter_map(global).collect()))
 }
 
 /// Three copies of a section, by three lookups in a row.

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::region::{self, OpenOptions, Region, Source};
 
 /// Where to find a map.
-pub(crate) enum Place {
+pub(crate) enum MapSource {
     Pin(PathBuf),
     Id(u32),
     /// The map of a loaded object, its name, and the types of the object.
@@ -23,7 +23,7 @@ pub(crate) enum Place {
     Opened(Box<(MapFd, Option<MapLocator>)>),
 }
 
-impl Place {
+impl MapSource {
     /// Opens it as a region.
     pub(crate) fn open(self, options: OpenOptions) -> Result<Region> {
         let (map, place) = self.map()?;
@@ -52,18 +52,18 @@ impl Place {
 impl Source {
     /// The BPF map with this id. Opening it needs CAP_SYS_ADMIN.
     pub fn id(id: u32) -> Self {
-        Place::Id(id).into()
+        MapSource::Id(id).into()
     }
 
     /// The map under `key` in `maps`, an `ARRAY_OF_MAPS` or `HASH_OF_MAPS`. Opening it needs CAP_SYS_ADMIN.
     pub fn inner(maps: impl Into<Self>, key: &[u8]) -> Self {
-        Place::Inner(Box::new(maps.into()), key.into()).into()
+        MapSource::Inner(Box::new(maps.into()), key.into()).into()
     }
 
     /// The path, if this is a directory instead of a pin.
     pub(crate) fn directory(&self) -> Option<&Path> {
         match &self.0 {
-            region::Place::Map(Place::Pin(path)) if path.is_dir() => Some(path),
+            region::AnySource::Map(MapSource::Pin(path)) if path.is_dir() => Some(path),
             _ => None,
         }
     }
@@ -71,35 +71,35 @@ impl Source {
     /// The array of maps, at its first key, if this is one; otherwise this source.
     pub(crate) fn array_of_maps(self) -> Result<Result<MapOfMaps, Self>> {
         match &self.0 {
-            region::Place::Map(Place::Inner(..)) => return Ok(Err(self)),
-            region::Place::Fd(Ok(fd)) if !MapFd::is_one(fd.as_fd()) => return Ok(Err(self)),
+            region::AnySource::Map(MapSource::Inner(..)) => return Ok(Err(self)),
+            region::AnySource::Fd(Ok(fd)) if !MapFd::is_one(fd.as_fd()) => return Ok(Err(self)),
             _ => {}
         }
         let opened = self.map()?;
         if opened.0.info.ty == MapType::ARRAY_OF_MAPS {
             return MapOfMaps::new(opened.0, &[0; 4]).map(Ok);
         }
-        Ok(Err(Place::Opened(Box::new(opened)).into()))
+        Ok(Err(MapSource::Opened(Box::new(opened)).into()))
     }
 
     /// The map that is there now, and where its successor will be.
     pub(crate) fn map(self) -> Result<(MapFd, Option<MapLocator>)> {
         match self.0 {
-            region::Place::Fd(fd) => Ok((MapFd::fd(fd.map_err(|e| Error::system("dup", e))?)?, None)),
-            region::Place::Map(place) => place.map(),
+            region::AnySource::Fd(fd) => Ok((MapFd::fd(fd.map_err(|e| Error::system("dup", e))?)?, None)),
+            region::AnySource::Map(map) => map.map(),
         }
     }
 }
 
-impl From<Place> for Source {
-    fn from(place: Place) -> Self {
-        Self(region::Place::Map(place))
+impl From<MapSource> for Source {
+    fn from(map: MapSource) -> Self {
+        Self(region::AnySource::Map(map))
     }
 }
 
 impl From<PathBuf> for Source {
     fn from(path: PathBuf) -> Self {
-        Place::Pin(path).into()
+        MapSource::Pin(path).into()
     }
 }
 
@@ -133,7 +133,7 @@ impl From<&str> for Source {
     }
 }
 
-impl fmt::Debug for Place {
+impl fmt::Debug for MapSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pin(path) => f.debug_tuple("Pin").field(path).finish(),

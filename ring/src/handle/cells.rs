@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use bytemuck::NoUninit;
 
-use super::table::{Place, Seqlock, Table};
+use super::table::{Seqlock, Span, Table};
 use crate::abi::Preamble;
 use crate::error::{Cause, Error, Result};
 use crate::protocol::{WordsMut, cell};
@@ -27,7 +27,7 @@ impl<T: NoUninit> Cells<T> {
     /// [`ErrorKind::Sealed`](crate::ErrorKind::Sealed).
     pub fn writer(&self) -> Result<CellsWriter<T>> {
         let shared = self.shared_mut()?;
-        Ok(CellsWriter { shared, writer: self.region.count_writer(0), place: self.place, value: PhantomData })
+        Ok(CellsWriter { shared, writer: self.region.count_writer(0), span: self.span, value: PhantomData })
     }
 }
 
@@ -35,7 +35,7 @@ impl<T: NoUninit> Cells<T> {
 pub struct CellsWriter<T> {
     shared: SharedMut,
     writer: Writer,
-    place: Place,
+    span: Span,
     value: PhantomData<fn(T)>,
 }
 
@@ -74,10 +74,10 @@ impl<T: NoUninit> CellsWriter<T> {
 
     #[inline]
     fn cell(&self, index: usize) -> Result<WordsMut<'_>> {
-        if index >= self.place.count {
-            return Err(Error::from(Cause::Index { thing: "cell", index, count: self.place.count }));
+        if index >= self.span.count {
+            return Err(Error::from(Cause::Index { thing: "cell", index, count: self.span.count }));
         }
-        let (at, len) = self.place.words(index);
+        let (at, len) = self.span.words(index);
         Ok(self.shared.words().slice(at, len))
     }
 
@@ -89,6 +89,6 @@ impl<T: NoUninit> CellsWriter<T> {
 
 impl<T> fmt::Debug for CellsWriter<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CellsWriter").field("place", &self.place).finish_non_exhaustive()
+        f.debug_struct("CellsWriter").field("span", &self.span).finish_non_exhaustive()
     }
 }

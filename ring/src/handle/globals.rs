@@ -55,7 +55,7 @@ impl Globals {
 
     /// The names of its variables. Allocates; makes no system call.
     pub fn names(&self) -> Vec<String> {
-        self.0.places().into_iter().map(|place| place.name).collect()
+        self.0.globals().into_iter().map(|global| global.name).collect()
     }
 
     /// How it is read: mapped, or by system calls and why.
@@ -79,20 +79,20 @@ impl Globals {
     /// [`ErrorKind::Layout`](crate::ErrorKind::Layout) with both sides for another type, or for a variable that can't
     /// be read whole.
     pub fn variable<T: Record>(&self, name: &str) -> Result<Variable<T>> {
-        let place = self.0.place(name)?;
-        self.0.check(&place, &T::LAYOUT, std::any::type_name::<T>())?;
+        let global = self.0.global(name)?;
+        self.0.check(&global, &T::LAYOUT, std::any::type_name::<T>())?;
         let bytes = size_of::<T>();
-        if !matches!(bytes, 1 | 2 | 4 | 8) || !place.offset.is_multiple_of(bytes) {
+        if !matches!(bytes, 1 | 2 | 4 | 8) || !global.offset.is_multiple_of(bytes) {
             return Err(Error::from(Cause::Layout {
                 what: self.0.what.clone(),
                 field: name.to_owned(),
                 rust: "read whole if it has 1, 2, 4 or 8 bytes and is aligned to as many (others are declared by \
                        MAPRING_GLOBAL_CELL or MAPRING_GLOBAL_LATCH)"
                     .to_owned(),
-                c: format!("of {bytes} bytes at offset {}", place.offset),
+                c: format!("of {bytes} bytes at offset {}", global.offset),
             }));
         }
-        Ok(Variable { section: self.0.clone(), offset: place.offset, value: PhantomData })
+        Ok(Variable { section: self.0.clone(), offset: global.offset, value: PhantomData })
     }
 
     /// A variable declared by `MAPRING_GLOBAL_CELL`, of any size. Makes no system call.
@@ -112,10 +112,10 @@ impl Globals {
     }
 
     fn guarded<T: Record, P: Guard>(&self, name: &str, copies: usize) -> Result<Global<T, P>> {
-        let place = self.0.place(name)?;
-        self.0.check_guarded(&place, &T::LAYOUT, copies, std::any::type_name::<T>())?;
+        let global = self.0.global(name)?;
+        self.0.check_guarded(&global, &T::LAYOUT, copies, std::any::type_name::<T>())?;
         let words = 1 + copies * size_of::<T>().div_ceil(WORD);
-        let at = place.offset / WORD;
+        let at = global.offset / WORD;
         let writer = self.0.writable.is_ok().then(|| Writer::new(self.0.identity, at));
         Ok(Global { section: self.0.clone(), at, words, writer, value: PhantomData })
     }

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use bytemuck::NoUninit;
 
-use super::table::{Place, Table, TwoCopies};
+use super::table::{Span, Table, TwoCopies};
 use crate::bpf::ByCall;
 use crate::error::{Cause, Error, Result};
 use crate::protocol::latch;
@@ -34,7 +34,7 @@ impl<T: NoUninit> Latches<T> {
             Some(by_call) => Way::Call(by_call),
             None => Way::Mapped(self.shared_mut()?),
         };
-        Ok(LatchesWriter { way, writer: self.region.count_writer(0), place: self.place, value: PhantomData })
+        Ok(LatchesWriter { way, writer: self.region.count_writer(0), span: self.span, value: PhantomData })
     }
 }
 
@@ -42,7 +42,7 @@ impl<T: NoUninit> Latches<T> {
 pub struct LatchesWriter<T> {
     way: Way,
     writer: Writer,
-    place: Place,
+    span: Span,
     value: PhantomData<fn(T)>,
 }
 
@@ -63,8 +63,8 @@ impl<T: NoUninit> LatchesWriter<T> {
     /// [`ErrorKind::Sealed`](crate::ErrorKind::Sealed) if the map was frozen meanwhile, and
     /// [`ErrorKind::System`](crate::ErrorKind::System). Values that were published before stay.
     pub fn set(&self, index: usize, value: &T) -> Result<()> {
-        if index >= self.place.count {
-            return Err(Error::from(Cause::Index { thing: "latch", index, count: self.place.count }));
+        if index >= self.span.count {
+            return Err(Error::from(Cause::Index { thing: "latch", index, count: self.span.count }));
         }
         self.set_all(index, std::slice::from_ref(value))
     }
@@ -76,9 +76,9 @@ impl<T: NoUninit> LatchesWriter<T> {
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange), and then nothing is written; otherwise as for
     /// [`set`](Self::set).
     pub fn set_many(&self, first: usize, values: &[T]) -> Result<()> {
-        if first > self.place.count || values.len() > self.place.count - first {
+        if first > self.span.count || values.len() > self.span.count - first {
             let index = first.saturating_add(values.len().max(1)) - 1;
-            return Err(Error::from(Cause::Index { thing: "latch", index, count: self.place.count }));
+            return Err(Error::from(Cause::Index { thing: "latch", index, count: self.span.count }));
         }
         self.set_all(first, values)
     }
@@ -88,12 +88,12 @@ impl<T: NoUninit> LatchesWriter<T> {
         match &self.way {
             Way::Mapped(shared) => {
                 for (index, value) in (first..).zip(values) {
-                    let (at, len) = self.place.words(index);
+                    let (at, len) = self.span.words(index);
                     latch::set(shared.words().slice(at, len), value);
                 }
             }
             Way::Call(region) => {
-                let (at, len) = self.place.words(first);
+                let (at, len) = self.span.words(first);
                 let mut elements = Vec::new();
                 for (first, values) in (at / len..).step_by(AT_ONCE).zip(values.chunks(AT_ONCE)) {
                     // The same order as in `latch::set`: first the copies that are not in use (the rest is overwritten
@@ -121,6 +121,6 @@ impl<T: NoUninit> LatchesWriter<T> {
 
 impl<T> fmt::Debug for LatchesWriter<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LatchesWriter").field("place", &self.place).finish_non_exhaustive()
+        f.debug_struct("LatchesWriter").field("span", &self.span).finish_non_exhaustive()
     }
 }

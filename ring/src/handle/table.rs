@@ -18,7 +18,7 @@ pub struct Table<T, P> {
     pub(super) region: Region,
     /// Empty if the region is not mapped.
     mapped: SharedRows<Guarded<T, P>>,
-    pub(super) place: Place,
+    pub(super) span: Span,
 }
 
 /// A value with its sequence word.
@@ -29,15 +29,15 @@ impl<T, P: Guard> Element for Guarded<T, P> {
         if is_any::<T>() { None } else { Some(1 + P::COPIES * size_of::<T>().div_ceil(WORD)) };
 }
 
-/// The place of a table's elements.
+/// The elements of a table, by their words in its region.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub(super) struct Span {
     first: usize,
     stride: usize,
     pub(super) count: usize,
 }
 
-impl Place {
+impl Span {
     /// The first word of an element, and its number of words.
     #[inline]
     pub(super) fn words(&self, index: usize) -> (usize, usize) {
@@ -156,12 +156,12 @@ impl<T: AnyBitPattern, P: Guard> Table<T, P> {
         region.expect_record::<T>(P::KIND)?;
         let geometry = region.geometry();
         let stride = geometry.element_words();
-        let place = Place { first: geometry.first(), stride, count: geometry.capacity() };
+        let span = Span { first: geometry.first(), stride, count: geometry.capacity() };
         let mapped = match region.view() {
-            View::Mapped(shared) => shared.rows(place.first * stride, place.count, stride),
+            View::Mapped(shared) => shared.rows(span.first * stride, span.count, stride),
             View::Lookup(region) => SharedRows::none(region),
         };
-        Ok(Self { region, mapped, place })
+        Ok(Self { region, mapped, span })
     }
 
     /// Creates a table of `count` values between ordinary processes, in a memfd. See [`Region::create_memfd`].
@@ -176,12 +176,12 @@ impl<T: AnyBitPattern, P: Guard> Table<T, P> {
 
     /// The number of values.
     pub fn len(&self) -> usize {
-        self.place.count
+        self.span.count
     }
 
     /// Always false: a table has at least one value.
     pub fn is_empty(&self) -> bool {
-        self.place.count == 0
+        self.span.count == 0
     }
 
     /// The latest value, all zeros if it was never written. If mapped: no system call, no lock, one attempt unless a
@@ -235,11 +235,11 @@ impl<T: AnyBitPattern, P: Guard> Table<T, P> {
             (0..self.len()).for_each(|index| found(index, self.try_read(index)));
             return Ok(busy);
         }
-        let most = batch(self.place.stride).min(self.len());
-        let mut triple = TripleRead::new(most, self.place.stride);
+        let most = batch(self.span.stride).min(self.len());
+        let mut triple = TripleRead::new(most, self.span.stride);
         for first in (0..self.len()).step_by(most) {
             let count = most.min(self.len() - first);
-            triple.fetch(lookup(&self.region), self.place.first + first, count)?;
+            triple.fetch(lookup(&self.region), self.span.first + first, count)?;
             (0..count).for_each(|at| found(first + at, self.taken(&triple, at)));
         }
         Ok(busy)
@@ -258,19 +258,19 @@ impl<T: AnyBitPattern, P: Guard> Table<T, P> {
     /// mapping.
     #[cold]
     fn try_read_by_call(&self, index: usize) -> Result<Option<Snapshot<T>>, ReadError> {
-        if index >= self.place.count {
-            return Err(ReadError::Index { thing: P::THING, index, count: self.place.count });
+        if index >= self.span.count {
+            return Err(ReadError::Index { thing: P::THING, index, count: self.span.count });
         }
         let Some(lookup) = self.region.lookup() else { return Ok(None) };
-        let mut triple = TripleRead::new(1, self.place.stride);
-        triple.fetch(lookup, self.place.first + index, 1)?;
+        let mut triple = TripleRead::new(1, self.span.stride);
+        triple.fetch(lookup, self.span.first + index, 1)?;
         Ok(self.taken(&triple, 0))
     }
 
     /// The value of element `at`, if the lookups found it whole.
     fn taken(&self, triple: &TripleRead, at: usize) -> Option<Snapshot<T>> {
         let mut value = T::zeroed();
-        let seq = triple.value(at, |seq| P::at::<T>(seq, self.place.stride), &mut value)?;
+        let seq = triple.value(at, |seq| P::at::<T>(seq, self.span.stride), &mut value)?;
         Some(Snapshot { version: P::version(seq), value })
     }
 
@@ -295,7 +295,7 @@ impl<T, P> Table<T, P> {
 
 impl<T, P> Clone for Table<T, P> {
     fn clone(&self) -> Self {
-        Self { region: self.region.clone(), mapped: self.mapped.clone(), place: self.place }
+        Self { region: self.region.clone(), mapped: self.mapped.clone(), span: self.span }
     }
 }
 

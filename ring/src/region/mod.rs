@@ -25,7 +25,7 @@ pub(crate) use mapping::{Shared, SharedMut, SharedRows};
 pub use options::OpenOptions;
 use parking_lot::MutexGuard;
 pub(crate) use process::this_process;
-pub(crate) use source::Place;
+pub(crate) use source::AnySource;
 pub use source::Source;
 pub(crate) use writers::{Identity, Writer};
 

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use super::source::{Place, Source};
+use super::source::{AnySource, Source};
 #[cfg(doc)]
 use super::{Access, Refusal};
 use super::{Region, memfd};
@@ -81,8 +81,8 @@ impl OpenOptions {
     /// machine has CPUs. For a memfd [`ErrorKind::Untrusted`](crate::ErrorKind::Untrusted).
     pub fn open(self, source: impl Into<Source>) -> Result<Region> {
         let fd = match source.into().0 {
-            Place::Fd(fd) => fd.map_err(|e| Error::system("dup", e))?,
-            Place::Map(place) => return place.open(self),
+            AnySource::Fd(fd) => fd.map_err(|e| Error::system("dup", e))?,
+            AnySource::Map(map) => return map.open(self),
         };
         if memfd::is_one(fd.as_fd()) {
             return memfd::open(fd, self);

@@ -24,16 +24,16 @@ use crate::bpf;
 /// assert_eq!(refused.kind(), ErrorKind::Open);
 /// # }
 /// ```
-pub struct Source(pub(crate) Place);
+pub struct Source(pub(crate) AnySource);
 
-pub(crate) enum Place {
+pub(crate) enum AnySource {
     Fd(io::Result<OwnedFd>),
-    Map(bpf::Place),
+    Map(bpf::MapSource),
 }
 
 impl From<OwnedFd> for Source {
     fn from(fd: OwnedFd) -> Self {
-        Self(Place::Fd(Ok(fd)))
+        Self(AnySource::Fd(Ok(fd)))
     }
 }
 
@@ -46,22 +46,22 @@ impl From<std::fs::File> for Source {
 /// Duplicates the file descriptor: a system call.
 impl From<BorrowedFd<'_>> for Source {
     fn from(fd: BorrowedFd<'_>) -> Self {
-        Self(Place::Fd(fd.try_clone_to_owned()))
+        Self(AnySource::Fd(fd.try_clone_to_owned()))
     }
 }
 
 /// Duplicates the file descriptor: a system call.
 impl From<&OwnedFd> for Source {
     fn from(fd: &OwnedFd) -> Self {
-        Self(Place::Fd(fd.try_clone()))
+        Self(AnySource::Fd(fd.try_clone()))
     }
 }
 
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Place::Fd(fd) => f.debug_tuple("Fd").field(fd).finish(),
-            Place::Map(place) => place.fmt(f),
+            AnySource::Fd(fd) => f.debug_tuple("Fd").field(fd).finish(),
+            AnySource::Map(map) => map.fmt(f),
         }
     }
 }

@@ -8,7 +8,7 @@ use super::{Event, Merged, Reader, Ring, Writer};
 use crate::abi::{Geometry, Kind, LINE, Tails};
 use crate::error::{Cause, Error, Result};
 use crate::protocol::ring::tails::{Area, NO_SPACE, TOO_LONG, TailsMut};
-use crate::protocol::ring::{Loss, LossCause, Losses, Place, ReadStats, ShardMut};
+use crate::protocol::ring::{Loss, LossCause, Losses, ReadStats, ShardMut, ShardPlace};
 use crate::record::{Field, Record, TypeLayout};
 use crate::region::{Region, Shared, View};
 use crate::sync::latest;
@@ -264,6 +264,6 @@ fn lose(count: &mut u64, found: &mut Losses, shard: usize, ticket: u64) {
 }
 
 /// The places of a shard and its tails, for writers.
-pub(super) fn places(region: &Region, shard: usize) -> (Place, Option<Area>) {
-    (Place::new(region.geometry(), shard), Area::new(region.geometry(), shard))
+pub(super) fn places(region: &Region, shard: usize) -> (ShardPlace, Option<Area>) {
+    (ShardPlace::new(region.geometry(), shard), Area::new(region.geometry(), shard))
 }

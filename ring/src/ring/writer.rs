@@ -7,7 +7,7 @@ use bytemuck::NoUninit;
 
 use crate::error::Result;
 use crate::protocol::ring::tails::{Area, TailsMut};
-use crate::protocol::ring::{Place, ShardMut, Slot};
+use crate::protocol::ring::{ShardMut, ShardPlace, Slot};
 use crate::region::{Region, SharedMut, Writer as Counted};
 
 /// A producer in Rust, for one shard of a ring.
@@ -17,7 +17,7 @@ use crate::region::{Region, SharedMut, Writer as Counted};
 pub struct Writer<T> {
     pub(super) shared: SharedMut,
     pub(super) writer: Counted,
-    pub(super) place: Place,
+    pub(super) place: ShardPlace,
     /// Where the tails are, in a ring with tails.
     pub(super) area: Option<Area>,
     pub(super) record: PhantomData<fn(T)>,

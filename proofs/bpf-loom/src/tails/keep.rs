@@ -9,7 +9,7 @@ use mapring::abi::{Geometry, Kind, Tails};
 use mapring::protocol::WordsMut;
 use mapring::protocol::readers;
 use mapring::protocol::ring::tails::Area;
-use mapring::protocol::ring::{Cursor, Place, Start};
+use mapring::protocol::ring::{Cursor, ShardPlace, Start};
 
 use super::{ACTIVE, Code, Found, HEADER, LONGEST, Map, Reader, Ring, SHORT, TAILS};
 use crate::check;
@@ -35,7 +35,7 @@ impl Ring {
         let tails = Tails::new(LONGEST, capacity).unwrap();
         let geometry = Geometry::new(Kind::Ring, 24, slots as u64, 1).unwrap().with_tails(tails).unwrap();
         let geometry = geometry.keep_oldest().unwrap();
-        let (place, area) = (Place::new(&geometry, 0), Area::new(&geometry, 0).unwrap());
+        let (place, area) = (ShardPlace::new(&geometry, 0), Area::new(&geometry, 0).unwrap());
         let mut map = Map::new(name, &geometry);
         map.add_readers(1);
         Self { map, place, area, slots, capacity }

@@ -11,7 +11,7 @@ use mapring::abi::seq::{DISCARDED, Slots};
 use mapring::abi::top::BUCKET;
 use mapring::abi::{Geometry, Kind, LINE, Preamble, WORD};
 use mapring::protocol::Words;
-use mapring::protocol::ring::{Cursor, Place, Shard, SlotSource, Start, Step};
+use mapring::protocol::ring::{Cursor, Shard, ShardPlace, SlotSource, Start, Step};
 use mapring::{
     Cells, Commands, Counters, Error, ErrorKind, Gauges, Histograms, Latches, OpenOptions, Region, Ring,
     TopKeys,
@@ -153,7 +153,7 @@ fn no_step_takes_more_than_a_few_dozen_looks() {
         // Of exactly this size, so that a sanitizer detects a read beyond the last word.
         let words = shared(&image.words);
         for shard in 0..image.geometry.shards() {
-            let place = Place::new(&image.geometry, shard);
+            let place = ShardPlace::new(&image.geometry, shard);
             let shard = Shard::new(Words::new(&words), &place);
             for start in [Start::Oldest, Start::Now] {
                 let looks = match image.geometry.record() {

@@ -6,7 +6,7 @@ use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use mapring::protocol::Words;
-use mapring::protocol::ring::{Cursor, Place, Shard, Step};
+use mapring::protocol::ring::{Cursor, Shard, ShardPlace, Step};
 use mapring::{
     Cells, Counters, ErrorKind, Gauges, Histograms, Latches, OpenOptions, ReadError, ReadStats, Reader,
     Region, Ring, Start, TopKeys,
@@ -75,7 +75,7 @@ pub(crate) fn read_ring(reader: &mut Reader<Record>) -> [u64; 2] {
 }
 
 /// A reader that counts its reads, from its start through some steps: records, and other steps.
-fn count_looks(words: Words<'_>, places: &[Place]) -> [u64; 2] {
+fn count_looks(words: Words<'_>, places: &[ShardPlace]) -> [u64; 2] {
     let mut steps = [0; 2];
     for place in places {
         let mut look = Counted::new(Shard::new(words, place));
@@ -151,7 +151,7 @@ fn play() -> Vec<(&'static str, [u64; 3])> {
     ];
     let (set, latch, add) = (cells.writer().unwrap(), latches.writer().unwrap(), counters.writer(1).unwrap());
     let neighbours = regions.map(Neighbour::of);
-    let places = [0, 1].map(|shard| Place::new(ring.region().geometry(), shard));
+    let places = [0, 1].map(|shard| ShardPlace::new(ring.region().geometry(), shard));
     let stop = AtomicBool::new(false);
     let stop = &stop;
     std::thread::scope(|scope| {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use mapring::abi::{Geometry, GeometryError, Kind, Tails};
-use mapring::protocol::ring::Place;
+use mapring::protocol::ring::ShardPlace;
 
 use super::reader::Reader;
 
@@ -56,7 +56,7 @@ impl Shape {
         let geometry = self.geometry().ok()?;
         let mut sizes = vec![geometry.element(), geometry.first(), geometry.entries(), geometry.bytes()];
         if geometry.kind() == Kind::Ring {
-            let last = Place::new(&geometry, geometry.shards() - 1);
+            let last = ShardPlace::new(&geometry, geometry.shards() - 1);
             sizes.extend([last.head(), last.seq(0)].map(|word| 8 * word));
         }
         Some(sizes.into_iter().map(|size| size as u64).collect())

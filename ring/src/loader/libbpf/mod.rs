@@ -21,7 +21,7 @@ use self::types::{types_of_loaded, value_type};
 use super::initialize_map;
 use super::initialize_wakeable;
 use crate::bpf::describe::ObjectTypes;
-use crate::bpf::{BELLS, MapFd, MapOfMaps, Place, READERS, section_name};
+use crate::bpf::{BELLS, MapFd, MapOfMaps, MapSource, READERS, section_name};
 use crate::error::{Cause, Error, Result};
 use crate::region::{OpenOptions, Source};
 use crate::text::printable;
@@ -116,5 +116,5 @@ impl From<&MapHandle> for Source {
 
 fn loaded(map: &impl MapCore, types: Option<Arc<ObjectTypes>>) -> Source {
     let name = map.name().to_string_lossy().into_owned();
-    Place::Loaded(map.as_fd().try_clone_to_owned(), name, types).into()
+    MapSource::Loaded(map.as_fd().try_clone_to_owned(), name, types).into()
 }

@@ -54,7 +54,7 @@ const HEADER: usize = LINE / WORD;
 
 /// The place of a shard in its region, in words.
 #[derive(Clone, Copy, Debug)]
-pub struct Place {
+pub struct ShardPlace {
     header: usize,
     elements: usize,
     len: usize,
@@ -62,7 +62,7 @@ pub struct Place {
     slots: Slots,
 }
 
-impl Place {
+impl ShardPlace {
     /// The place of shard `shard` in a ring of the shape `geometry`.
     ///
     /// # Panics
@@ -109,13 +109,13 @@ impl Place {
 #[derive(Clone, Copy, Debug)]
 pub struct Shard<'a> {
     words: Words<'a>,
-    place: Place,
+    place: ShardPlace,
 }
 
 impl<'a> Shard<'a> {
     /// The shard at `place` of the region `words`. Reading it panics if the region ends before the shard does.
     #[inline]
-    pub fn new(words: Words<'a>, place: &Place) -> Self {
+    pub fn new(words: Words<'a>, place: &ShardPlace) -> Self {
         Self { words, place: *place }
     }
 
@@ -146,7 +146,7 @@ impl<'a> Shard<'a> {
 pub struct ShardMut<'a> {
     header: WordsMut<'a>,
     elements: WordsMut<'a>,
-    place: Place,
+    place: ShardPlace,
 }
 
 impl<'a> ShardMut<'a> {
@@ -155,7 +155,7 @@ impl<'a> ShardMut<'a> {
     /// # Panics
     /// If the region ends before the shard does.
     #[inline]
-    pub fn new(words: WordsMut<'a>, place: &Place) -> Self {
+    pub fn new(words: WordsMut<'a>, place: &ShardPlace) -> Self {
         Self {
             header: words.slice(place.header, HEADER),
             elements: words.slice(place.elements, place.len),

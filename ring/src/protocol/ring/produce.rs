@@ -208,7 +208,7 @@ impl<'a> ShardMut<'a> {
 #[cfg(all(test, not(loom)))]
 #[allow(clippy::disallowed_types)]
 mod tests {
-    use super::super::{Cursor, Place, ReadStats, Shard, Start, Step};
+    use super::super::{Cursor, ReadStats, Shard, ShardPlace, Start, Step};
     use super::*;
     use crate::abi::{Geometry, Kind};
     use crate::protocol::WordsMut;
@@ -226,7 +226,7 @@ mod tests {
     fn a_slot_ends_once_and_as_its_owner_said() {
         let geometry = Geometry::new(Kind::Ring, 8, 8, 1).unwrap();
         let words: Vec<_> = (0..geometry.bytes() / 8).map(|_| AtomicU64::new(0)).collect();
-        let place = Place::new(&geometry, 0);
+        let place = ShardPlace::new(&geometry, 0);
         let writer = ShardMut::new(WordsMut::new(&words), &place);
         let mut slots: Vec<_> = (0..5).map(|_| writer.reserve::<u64>().unwrap()).collect();
         assert_eq!(slots.iter().map(Slot::ticket).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
@@ -258,7 +258,7 @@ mod tests {
     fn a_record_that_does_not_fit_claims_nothing() {
         let geometry = Geometry::new(Kind::Ring, 9, 2, 1).unwrap();
         let words: Vec<_> = (0..geometry.bytes() / 8).map(|_| AtomicU64::new(0)).collect();
-        let writer = ShardMut::new(WordsMut::new(&words), &Place::new(&geometry, 0));
+        let writer = ShardMut::new(WordsMut::new(&words), &ShardPlace::new(&geometry, 0));
         let larger = std::panic::catch_unwind(core::panic::AssertUnwindSafe(|| writer.push(&[7_u64; 3])));
         assert!(larger.is_err());
         assert!(words.iter().all(|word| word.load(Ordering::Relaxed) == 0));
@@ -269,7 +269,7 @@ mod tests {
     fn abandoned_tickets_end_as_discarded_and_their_slots_are_free_again() {
         let geometry = Geometry::new(Kind::Ring, 8, 4, 1).unwrap();
         let words: Vec<_> = (0..geometry.bytes() / 8).map(|_| AtomicU64::new(0)).collect();
-        let place = Place::new(&geometry, 0);
+        let place = ShardPlace::new(&geometry, 0);
         let writer = ShardMut::new(WordsMut::new(&words), &place);
         let mut look = Shard::new(*WordsMut::new(&words), &place);
         let mut reader = Cursor::new(&mut look, Start::Oldest, 1 << 14);
@@ -298,7 +298,7 @@ mod tests {
     fn a_ticket_that_was_stepped_over_is_no_end_that_never_comes() {
         let geometry = Geometry::new(Kind::Ring, 8, 8, 1).unwrap();
         let words: Vec<_> = (0..geometry.bytes() / 8).map(|_| AtomicU64::new(0)).collect();
-        let place = Place::new(&geometry, 0);
+        let place = ShardPlace::new(&geometry, 0);
         let writer = ShardMut::new(WordsMut::new(&words), &place);
         let mut look = Shard::new(*WordsMut::new(&words), &place);
         let mut reader = Cursor::new(&mut look, Start::First, 0);
@@ -323,7 +323,7 @@ mod tests {
     fn readers_pass_what_was_recovered_without_a_loss() {
         let geometry = Geometry::new(Kind::Ring, 8, 8, 1).unwrap();
         let words: Vec<_> = (0..geometry.bytes() / 8).map(|_| AtomicU64::new(0)).collect();
-        let place = Place::new(&geometry, 0);
+        let place = ShardPlace::new(&geometry, 0);
         let writer = ShardMut::new(WordsMut::new(&words), &place);
         let mut look = Shard::new(*WordsMut::new(&words), &place);
         let mut reader = Cursor::new(&mut look, Start::Oldest, 1 << 14);
@@ -338,7 +338,7 @@ mod tests {
     fn a_head_in_the_midst_of_a_nested_claim_is_as_good_a_hint() {
         let geometry = Geometry::new(Kind::Ring, 8, 64, 1).unwrap();
         let words: Vec<_> = (0..geometry.bytes() / 8).map(|_| AtomicU64::new(0)).collect();
-        let place = Place::new(&geometry, 0);
+        let place = ShardPlace::new(&geometry, 0);
         let writer = ShardMut::new(WordsMut::new(&words), &place);
         // More than a reader checks without a hint.
         let dead = 2 * u64::from(TRIES);

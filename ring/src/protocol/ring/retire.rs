@@ -10,7 +10,7 @@
 //! [`finish`] the replacement.
 
 use super::consume::last_taken;
-use super::{END, GATE, Place, Shard};
+use super::{END, GATE, Shard, ShardPlace};
 use crate::abi::{Gate, Geometry};
 use crate::protocol::{Words, WordsMut};
 use crate::sync::{Ordering, fence};
@@ -91,9 +91,9 @@ pub fn close(words: WordsMut<'_>, geometry: &Geometry) -> u64 {
 }
 
 /// How many tickets were given out in all shards together. Calls `each` with the number of each shard.
-fn tickets(words: Words<'_>, geometry: &Geometry, mut each: impl FnMut(&Place, u64)) -> u64 {
+fn tickets(words: Words<'_>, geometry: &Geometry, mut each: impl FnMut(&ShardPlace, u64)) -> u64 {
     let end = |shard| {
-        let place = Place::new(geometry, shard);
+        let place = ShardPlace::new(geometry, shard);
         let last = last_taken(&mut Shard::new(words, &place), 0);
         let end = last.map_or(0, |last| last.wrapping_add(1));
         each(&place, end);
@@ -104,7 +104,7 @@ fn tickets(words: Words<'_>, geometry: &Geometry, mut each: impl FnMut(&Place, u
 
 fn gates(words: WordsMut<'_>, geometry: &Geometry, state: Gate) {
     for shard in 0..geometry.shards() {
-        let (place, gate) = (Place::new(geometry, shard), state.encode_shard(geometry, shard));
+        let (place, gate) = (ShardPlace::new(geometry, shard), state.encode_shard(geometry, shard));
         // SYNC replaced: a program that finds it closed (a barrier in `resizable.bpf.h`) finds the other ring.
         words.store(place.header + GATE, gate, Ordering::Release);
     }
@@ -162,7 +162,7 @@ mod tests {
         mark(new, 0, 0);
         old.words.store(BEFORE, 10, Ordering::Relaxed);
         for (shard, records) in [(0, 3), (1, 2)] {
-            let place = Place::new(&geometry, shard);
+            let place = ShardPlace::new(&geometry, shard);
             let writer = ShardMut::new(old.words, &place);
             (0..records).for_each(|n: u64| assert_eq!(writer.push(&n), Some(n)));
         }
@@ -174,13 +174,16 @@ mod tests {
             assert_eq!(word(1, BEFORE), 1 << 63 | 15);
             assert!(is_replaced_by(*old.words, 8) && !is_replaced_by(*old.words, 9));
             // One more, by a program that has not seen the new ring yet.
-            let place = Place::new(&geometry, 1);
+            let place = ShardPlace::new(&geometry, 1);
             assert_eq!(ShardMut::new(old.words, &place).push(&2_u64), Some(2));
             Ok::<_, &str>(())
         };
         assert_eq!(replace(old, new, put), Ok(()));
         assert_eq!((word(1, BEFORE), gate(*old.words), gate(*new.words)), (16, Gate::Retired, Gate::Open));
-        assert_eq!([0, 1].map(|shard| Shard::new(*old.words, &Place::new(&geometry, shard)).end()), [3, 3]);
+        assert_eq!(
+            [0, 1].map(|shard| Shard::new(*old.words, &ShardPlace::new(&geometry, shard)).end()),
+            [3, 3]
+        );
         assert_eq!(unfinished(new), None);
     }
 }

@@ -2,7 +2,7 @@
 
 use bytemuck::AnyBitPattern;
 
-use super::{HEAD, NoRecord, Place, SlotSource};
+use super::{HEAD, NoRecord, ShardPlace, SlotSource};
 use crate::abi::Geometry;
 use crate::abi::seq::Slots;
 use crate::protocol::triple::{Elements, TripleRead, batch};
@@ -43,7 +43,7 @@ impl<S: Elements> Window<S> {
     }
 
     /// The window as the slots of one shard.
-    pub fn of<'a>(&'a mut self, shard: usize, place: &'a Place) -> WindowOf<'a, S> {
+    pub fn of<'a>(&'a mut self, shard: usize, place: &'a ShardPlace) -> WindowOf<'a, S> {
         WindowOf { window: self, shard, place }
     }
 
@@ -101,7 +101,7 @@ impl<S: Elements> Window<S> {
 pub struct WindowOf<'a, S: Elements> {
     window: &'a mut Window<S>,
     shard: usize,
-    place: &'a Place,
+    place: &'a ShardPlace,
 }
 
 impl<S: Elements> WindowOf<'_, S> {

@@ -4,7 +4,7 @@ use bytemuck::AnyBitPattern;
 
 use super::sources::Slots;
 use super::{Event, Part, SMALL, Sweep};
-use crate::protocol::ring::{NoRecord, Place, Run, Shard, Step};
+use crate::protocol::ring::{NoRecord, Run, Shard, ShardPlace, Step};
 
 /// A run of the shard whose turn it is, with what is needed to copy its records. The shard's cursor does not count what
 /// was taken until the run [ends](Sweep::settle).
@@ -14,12 +14,12 @@ pub(super) struct Ahead {
     begun: bool,
     /// The number of the shard, for [`Event::shard`].
     number: usize,
-    place: Place,
+    place: ShardPlace,
 }
 
 impl Ahead {
     /// No run; `place` is that of any shard.
-    pub(super) fn new(place: &Place) -> Self {
+    pub(super) fn new(place: &ShardPlace) -> Self {
         Self { run: Run::default(), begun: false, number: 0, place: *place }
     }
 

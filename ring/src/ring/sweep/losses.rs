@@ -10,7 +10,7 @@ use super::sources::Slots;
 use crate::abi::Preamble;
 use crate::abi::seq::after;
 use crate::protocol::ring::{
-    DROPPED, DROPS_SINCE, DROPS_UNTIL, FULL, Loss, LossCause, Place, ReadStats, SPELL,
+    DROPPED, DROPS_SINCE, DROPS_UNTIL, FULL, Loss, LossCause, ReadStats, SPELL, ShardPlace,
 };
 use crate::sync::{latest, now};
 
@@ -113,7 +113,7 @@ impl<T: AnyBitPattern> Sweep<T> {
 }
 
 /// When the latest spell of drops in a shard began and ended.
-fn spell(source: &Slots, shard: usize, place: &Place) -> io::Result<[u64; 2]> {
+fn spell(source: &Slots, shard: usize, place: &ShardPlace) -> io::Result<[u64; 2]> {
     Ok([
         source.header(shard, place, |shard| shard.spell()[0], DROPS_SINCE)?,
         source.header(shard, place, |shard| shard.spell()[1], DROPS_UNTIL)?,

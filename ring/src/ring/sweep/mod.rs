@@ -28,7 +28,7 @@ use super::Event;
 use crate::abi::Gate;
 use crate::bpf::ReaderPlace;
 use crate::error::Error;
-use crate::protocol::ring::{Cursor, END, Follow, NoRecord, Place, Shard, Start, Step, Unread};
+use crate::protocol::ring::{Cursor, END, Follow, NoRecord, Shard, ShardPlace, Start, Step, Unread};
 use crate::region::Region;
 
 /// The largest record, in bytes, that is copied to the stack, where the compiler can keep it in registers. Larger ones
@@ -40,7 +40,7 @@ const SMALL: usize = 256;
 struct Part {
     /// Its number, for [`Event::shard`].
     number: usize,
-    place: Place,
+    place: ShardPlace,
     cursor: Cursor,
     /// The drops that were reported as losses: no slot, a required reader.
     drops: [Drops; 2],
@@ -116,7 +116,7 @@ impl<T: AnyBitPattern> Sweep<T> {
             let geometry = region.geometry();
             let mut source = Slots::new(region);
             shards.extend((0..geometry.shards()).map(|shard| {
-                let place = Place::new(geometry, shard);
+                let place = ShardPlace::new(geometry, shard);
                 let cursor = match &mut source {
                     Slots::Mapped(shared) => {
                         Cursor::new(&mut Shard::new(shared.words(), &place), start, patience)

@@ -7,7 +7,7 @@ use bytemuck::AnyBitPattern;
 use super::Sweep;
 use super::sources::Slots;
 use crate::abi::seq::state;
-use crate::protocol::ring::Place;
+use crate::protocol::ring::ShardPlace;
 use crate::sync::{Ordering, latest, now};
 
 /// The slot of a shard's next ticket, with its state while that ticket is not claimed. On a large machine most shards
@@ -22,7 +22,7 @@ pub(super) struct Quiet {
 
 impl Quiet {
     #[inline]
-    pub(super) fn new(place: &Place, next: u64) -> Self {
+    pub(super) fn new(place: &ShardPlace, next: u64) -> Self {
         Self { word: place.seq(next), free: place.slots().free(next) }
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::handle::fallback::{ByCall, Window};
-use crate::protocol::ring::{Place, Shard};
+use crate::protocol::ring::{Shard, ShardPlace};
 use crate::region::{Region, Shared, View};
 
 /// A region of slots.
@@ -32,7 +32,7 @@ impl Slots {
     pub(super) fn header(
         &self,
         shard: usize,
-        place: &Place,
+        place: &ShardPlace,
         mapped: impl Fn(&Shard<'_>) -> u64,
         word: usize,
     ) -> io::Result<u64> {
