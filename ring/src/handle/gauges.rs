@@ -1,16 +1,12 @@
 //! Gauges: the smallest and the largest value of each millisecond, for each CPU, merged when they are read.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::ops::Range;
 
-use super::fallback::fetch_banks;
-use super::openers;
+use super::banks::{Banks, banks};
+use crate::abi::Kind;
 use crate::abi::gauge::{GAUGE, STRIDE, WINDOW_BITS, WINDOWS, window};
-use crate::abi::{Geometry, Kind};
-use crate::error::{Cause, Error, ReadError, Result};
+use crate::error::{ReadError, Result};
 use crate::protocol::gauge::{self, Extremes};
-use crate::region::{Region, Shared, SharedMut, View};
 use crate::sync::Ordering;
 use crate::time::Clock;
 
@@ -36,12 +32,10 @@ use crate::time::Clock;
 /// ```
 #[derive(Clone)]
 pub struct Gauges {
-    region: Region,
-    /// `None` if the region is not mapped.
-    shared: Option<Shared>,
+    banks: Banks,
 }
 
-openers!(Gauges);
+banks!(Gauges, GaugesWriter, "gauge", Kind::Gauges, GAUGE);
 
 /// The values of about a millisecond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,44 +49,6 @@ pub struct GaugeWindow {
 }
 
 impl Gauges {
-    /// Gauges over a region that is already open.
-    ///
-    /// # Errors
-    /// [`ErrorKind::WrongType`](crate::ErrorKind::WrongType).
-    pub fn from_region(region: Region) -> Result<Self> {
-        region.expect(Kind::Gauges)?;
-        let shared = match region.view() {
-            View::Mapped(shared) => Some(shared),
-            View::Lookup(_) => None,
-        };
-        Ok(Self { shared, region })
-    }
-
-    /// Creates `shards` banks of `count` gauges between ordinary processes, in a memfd. See [`Region::create_memfd`].
-    ///
-    /// # Errors
-    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) for numbers that can't be gauges or shards,
-    /// [`ErrorKind::System`](crate::ErrorKind::System).
-    pub fn create_memfd(count: usize, shards: usize) -> Result<Self> {
-        let geometry = Geometry::new(Kind::Gauges, GAUGE as u64, count as u64, shards as u64)?;
-        Self::from_region(Region::create_memfd(geometry, "u64")?)
-    }
-
-    /// How many gauges there are.
-    pub fn len(&self) -> usize {
-        self.region.geometry().capacity()
-    }
-
-    /// Always false: there is at least one gauge.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The number of banks: the possible CPUs, if BPF programs set gauges.
-    pub fn shards(&self) -> usize {
-        self.region.geometry().shards()
-    }
-
     /// All windows of a gauge that are still in memory, of all CPUs, in the order of time. If mapped: 2048 loads for
     /// each CPU, no system call.
     ///
@@ -115,50 +71,24 @@ impl Gauges {
         Ok(GaugeReader { gauges: self.clone(), index, newest, began })
     }
 
-    /// A writer into one bank. The region must be mapped for writing: a memfd that this process created or opened with
-    /// [`OpenOptions::write`](crate::OpenOptions::write), or a BPF map opened with it.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotWritable`](crate::ErrorKind::NotWritable) with the reason,
-    /// [`ErrorKind::Sealed`](crate::ErrorKind::Sealed), [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange).
-    pub fn writer(&self, shard: usize) -> Result<GaugesWriter> {
-        if shard >= self.shards() {
-            return Err(Error::from(Cause::Index { thing: "shard", index: shard, count: self.shards() }));
-        }
-        Ok(GaugesWriter { shared: self.region.shared_mut()?, first: self.bank(shard), count: self.len() })
-    }
-
-    /// The first word of a bank.
-    fn bank(&self, cpu: usize) -> usize {
-        self.region.geometry().shard(cpu) * self.region.geometry().element_words()
-    }
-
     /// Calls `f` for each CPU and window in memory.
     fn each(&self, index: usize, mut f: impl FnMut(usize, Extremes)) -> Result<(), ReadError> {
-        if index >= self.len() {
-            return Err(ReadError::Index { thing: "gauge", index, count: self.len() });
-        }
-        let (first, cpus): (_, Range<usize>) = (index * STRIDE, 0..self.shards());
-        let Some(shared) = &self.shared else {
+        self.banks.check(0, index)?;
+        let (first, cpus) = (index * STRIDE, 0..self.shards());
+        let Some(words) = self.banks.words() else {
             let mut cpu = 0;
-            return fetch_banks(&self.region, cpus, |bank| {
+            return self.banks.fetch(cpus, |bank| {
                 let found = |place| gauge::try_read(|at| bank(first + at), place);
                 (0..WINDOWS).filter_map(found).for_each(|extremes| f(cpu, extremes));
                 cpu += 1;
             });
         };
         for cpu in cpus {
-            let words = shared.words().slice(self.bank(cpu) + first, STRIDE);
+            let words = words.slice(self.banks.bank(cpu) + first, STRIDE);
             let found = |place| gauge::try_read(|at| words.load(at, Ordering::Relaxed), place);
             (0..WINDOWS).filter_map(found).for_each(|extremes| f(cpu, extremes));
         }
         Ok(())
-    }
-}
-
-impl fmt::Debug for Gauges {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Gauges").field(&self.region).finish()
     }
 }
 
@@ -230,13 +160,6 @@ impl GaugeReader {
     }
 }
 
-/// A writer into one bank of gauges, in Rust.
-pub struct GaugesWriter {
-    shared: SharedMut,
-    first: usize,
-    count: usize,
-}
-
 impl GaugesWriter {
     /// Notes the value that a gauge had at a time of `CLOCK_MONOTONIC`. Makes no system call. Returns whether it is
     /// recorded: not if another window already has the place of this one, which is a second older, nor if four others
@@ -246,20 +169,7 @@ impl GaugesWriter {
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange).
     #[inline]
     pub fn set_at(&self, index: usize, value: u64, ns: u64) -> Result<bool> {
-        if index >= self.count {
-            return Err(Error::from(Cause::Index { thing: "gauge", index, count: self.count }));
-        }
-        Ok(gauge::set(self.shared.words().slice(self.first + index * STRIDE, STRIDE), window(ns), value))
-    }
-
-    /// The region that is written.
-    pub fn region(&self) -> &Region {
-        self.shared.region()
-    }
-}
-
-impl fmt::Debug for GaugesWriter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GaugesWriter").field("count", &self.count).finish_non_exhaustive()
+        let first = self.0.word(index, STRIDE)?;
+        Ok(gauge::set(self.0.shared.words().slice(first, STRIDE), window(ns), value))
     }
 }

@@ -1,16 +1,13 @@
 //! Histograms: a bank for each CPU, summed when they are read.
 
-use std::fmt;
 use std::ops::Range;
 
-use super::fallback::fetch_banks;
-use super::openers;
+use super::banks::{Banks, banks};
+use crate::abi::Kind;
 use crate::abi::histogram::{BUCKETS, HISTOGRAM, STRIDE};
-use crate::abi::{Geometry, Kind};
-use crate::error::{Cause, Error, ReadError, Result};
+use crate::error::{ReadError, Result};
 use crate::histogram::Histogram;
 use crate::protocol::histogram;
-use crate::region::{Region, Shared, SharedMut, View};
 
 /// Histograms of `u64` values that programs count on each CPU (`MAPRING_HISTOGRAMS` of `histogram.bpf.h`).
 ///
@@ -33,53 +30,12 @@ use crate::region::{Region, Shared, SharedMut, View};
 /// ```
 #[derive(Clone)]
 pub struct Histograms {
-    region: Region,
-    /// `None` if the region is not mapped.
-    shared: Option<Shared>,
+    banks: Banks,
 }
 
-openers!(Histograms);
+banks!(Histograms, HistogramsWriter, "histogram", Kind::Histograms, HISTOGRAM);
 
 impl Histograms {
-    /// Histograms over a region that is already open.
-    ///
-    /// # Errors
-    /// [`ErrorKind::WrongType`](crate::ErrorKind::WrongType).
-    pub fn from_region(region: Region) -> Result<Self> {
-        region.expect(Kind::Histograms)?;
-        let shared = match region.view() {
-            View::Mapped(shared) => Some(shared),
-            View::Lookup(_) => None,
-        };
-        Ok(Self { shared, region })
-    }
-
-    /// Creates `shards` banks of `count` histograms between ordinary processes, in a memfd. See
-    /// [`Region::create_memfd`].
-    ///
-    /// # Errors
-    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) for numbers that can't be histograms or shards,
-    /// [`ErrorKind::System`](crate::ErrorKind::System).
-    pub fn create_memfd(count: usize, shards: usize) -> Result<Self> {
-        let geometry = Geometry::new(Kind::Histograms, HISTOGRAM as u64, count as u64, shards as u64)?;
-        Self::from_region(Region::create_memfd(geometry, "u64")?)
-    }
-
-    /// How many histograms there are.
-    pub fn len(&self) -> usize {
-        self.region.geometry().capacity()
-    }
-
-    /// Always false: there is at least one histogram.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The number of banks: the possible CPUs, if BPF programs count.
-    pub fn shards(&self) -> usize {
-        self.region.geometry().shards()
-    }
-
     /// A copy of a histogram, summed over all CPUs. If mapped: 496 loads for each CPU, no system call.
     ///
     /// # Errors
@@ -103,58 +59,24 @@ impl Histograms {
     /// # Errors
     /// As for [`snapshot`](Self::snapshot).
     pub fn snapshot_of(&self, cpu: usize, index: usize) -> Result<Histogram, ReadError> {
-        if cpu >= self.shards() {
-            return Err(ReadError::Index { thing: "shard", index: cpu, count: self.shards() });
-        }
+        self.banks.check(cpu, index)?;
         let mut histogram = Histogram::new();
         self.collect(cpu..cpu + 1, index, &mut histogram)?;
         Ok(histogram)
     }
 
-    /// A writer into one bank. The region must be mapped for writing: a memfd that this process created or opened with
-    /// [`OpenOptions::write`](crate::OpenOptions::write), or a BPF map opened with it.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotWritable`](crate::ErrorKind::NotWritable) with the reason,
-    /// [`ErrorKind::Sealed`](crate::ErrorKind::Sealed), [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange).
-    pub fn writer(&self, shard: usize) -> Result<HistogramsWriter> {
-        if shard >= self.shards() {
-            return Err(Error::from(Cause::Index { thing: "shard", index: shard, count: self.shards() }));
-        }
-        let geometry = self.region.geometry();
-        let first = geometry.shard(shard) * geometry.element_words();
-        Ok(HistogramsWriter { shared: self.region.shared_mut()?, first, count: self.len() })
-    }
-
     fn collect(&self, cpus: Range<usize>, index: usize, out: &mut Histogram) -> Result<(), ReadError> {
-        if index >= self.len() {
-            return Err(ReadError::Index { thing: "histogram", index, count: self.len() });
-        }
-        let (geometry, at) = (self.region.geometry(), index * STRIDE);
-        let sums = out.counts_mut();
-        let Some(shared) = &self.shared else {
+        self.banks.check(0, index)?;
+        let (at, sums) = (index * STRIDE, out.counts_mut());
+        let Some(words) = self.banks.words() else {
             sums.fill(0);
-            return fetch_banks(&self.region, cpus, |bank| {
+            return self.banks.fetch(cpus, |bank| {
                 sums.iter_mut().zip(at..).for_each(|(sum, word)| *sum = sum.wrapping_add(bank(word)));
             });
         };
-        let first = |cpu| geometry.shard(cpu) * geometry.element_words() + at;
-        histogram::sum(cpus.map(|cpu| shared.words().slice(first(cpu), BUCKETS)), sums);
+        histogram::sum(cpus.map(|cpu| words.slice(self.banks.bank(cpu) + at, BUCKETS)), sums);
         Ok(())
     }
-}
-
-impl fmt::Debug for Histograms {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Histograms").field(&self.region).finish()
-    }
-}
-
-/// A writer into one bank of histograms, in Rust.
-pub struct HistogramsWriter {
-    shared: SharedMut,
-    first: usize,
-    count: usize,
 }
 
 impl HistogramsWriter {
@@ -164,21 +86,8 @@ impl HistogramsWriter {
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange).
     #[inline]
     pub fn add(&self, index: usize, value: u64) -> Result<()> {
-        if index >= self.count {
-            return Err(Error::from(Cause::Index { thing: "histogram", index, count: self.count }));
-        }
-        histogram::add(self.shared.words().slice(self.first + index * STRIDE, BUCKETS), value);
+        let first = self.0.word(index, STRIDE)?;
+        histogram::add(self.0.shared.words().slice(first, BUCKETS), value);
         Ok(())
-    }
-
-    /// The region that is written.
-    pub fn region(&self) -> &Region {
-        self.shared.region()
-    }
-}
-
-impl fmt::Debug for HistogramsWriter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HistogramsWriter").field("count", &self.count).finish_non_exhaustive()
     }
 }

@@ -4,6 +4,7 @@
 mod any;
 #[cfg(feature = "bpf")]
 mod array;
+mod banks;
 mod cells;
 mod commands;
 mod counters;
@@ -41,7 +42,8 @@ macro_rules! openers {
             [$record: crate::Record, $($generics)*],
             [$record: bytemuck::AnyBitPattern, $($generics)*],
             $handle,
-            |options| options.record_of::<$record>($kind)
+            |options| options.record_of::<$record>($kind),
+            |handle| &handle.region
         );
 
         impl<$record: bytemuck::AnyBitPattern, $($generics)*> $handle {
@@ -52,7 +54,7 @@ macro_rules! openers {
             }
         }
     };
-    ([$($opens:tt)*], [$($generics:tt)*], $handle:ty, $expects:expr) => {
+    ([$($opens:tt)*], [$($generics:tt)*], $handle:ty, $expects:expr, $region:expr) => {
         impl<$($opens)*> $handle {
             /// Opens it for reading. Makes system calls; reading makes none if [`access`](Self::access) is mapped.
             ///
@@ -85,28 +87,29 @@ macro_rules! openers {
             /// # Errors
             /// As for [`Region::replaced`](crate::Region::replaced), and all errors of opening it.
             pub fn replaced(&self) -> crate::Result<Option<Self>> {
-                self.region.replaced()?.map(Self::from_region).transpose()
+                self.region().replaced()?.map(Self::from_region).transpose()
             }
 
             /// How it is read: mapped, or by system calls and why.
             pub fn access(&self) -> crate::Access {
-                self.region.access()
+                self.region().access()
             }
 
             /// The region behind this handle.
             pub fn region(&self) -> &crate::Region {
-                &self.region
+                let region: fn(&Self) -> &crate::Region = $region;
+                region(self)
             }
         }
 
         impl<$($generics)*> std::os::fd::AsFd for $handle {
             fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-                self.region.as_fd()
+                self.region().as_fd()
             }
         }
     };
     ($handle:ty) => {
-        openers!([], [], $handle, |options| options);
+        openers!([], [], $handle, |options| options, |handle| &handle.region);
     };
 }
 use openers;
