@@ -257,7 +257,7 @@ pub mod reading {
     pub use crate::protocol::ring::LossCause;
     #[cfg(feature = "tokio")]
     pub use crate::ring::Events;
-    pub use crate::ring::{Drain, DrainMerged, MergedStats};
+    pub use crate::ring::{Drain, MergedStats};
 }
 
 /// The writers and readers of a region, and whether they are still there.

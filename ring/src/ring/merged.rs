@@ -194,9 +194,20 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Merged<T, F> {
     }
 
     /// Returns all records up to the present, in order. Ends even if writers are faster than the reader.
-    pub fn drain(&mut self) -> DrainMerged<'_, T, F> {
-        let left = self.most();
-        DrainMerged { merged: self, left, begun: false }
+    pub fn drain(&mut self) -> impl Iterator<Item = Event<T>> {
+        let (mut left, mut begun) = (self.most(), false);
+        std::iter::from_fn(move || {
+            left = left.checked_sub(1)?;
+            if let Some(event) = self.next() {
+                return Some(event);
+            }
+            if std::mem::replace(&mut begun, true) {
+                left = 0;
+                return None;
+            }
+            self.round();
+            self.next()
+        })
     }
 
     /// Calls `f` with up to `limit` records in order, and returns how many: the fastest way.
@@ -299,31 +310,5 @@ impl<T, F> fmt::Debug for Merged<T, F> {
             .field("reader", &self.reader)
             .field("clock", &self.clock)
             .finish_non_exhaustive()
-    }
-}
-
-/// The iterator of [`Merged::drain`].
-#[derive(Debug)]
-pub struct DrainMerged<'r, T, F> {
-    merged: &'r mut Merged<T, F>,
-    left: usize,
-    begun: bool,
-}
-
-impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Iterator for DrainMerged<'_, T, F> {
-    type Item = Event<T>;
-
-    #[inline]
-    fn next(&mut self) -> Option<Event<T>> {
-        self.left = self.left.checked_sub(1)?;
-        if let Some(event) = self.merged.next() {
-            return Some(event);
-        }
-        if std::mem::replace(&mut self.begun, true) {
-            self.left = 0;
-            return None;
-        }
-        self.merged.round();
-        self.merged.next()
     }
 }

@@ -18,7 +18,7 @@ use std::marker::PhantomData;
 
 use bytemuck::{AnyBitPattern, NoUninit};
 
-pub use self::merged::{DrainMerged, Merged, MergedStats};
+pub use self::merged::{Merged, MergedStats};
 pub use self::reader::{Drain, Liveness, Reader};
 pub use self::readers::{Behind, RingReader};
 #[cfg(feature = "tokio")]
