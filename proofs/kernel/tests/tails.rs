@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapFlags, Object};
+use mapring::reading::LossCause;
 use mapring::record::LayoutCheck;
 use mapring::{Access, ErrorKind, Reader, Ring, Tailed};
 use mapring_kernel_tests::skel::TailsSkelBuilder;
@@ -151,6 +152,11 @@ fn a_program_that_never_commits_keeps_its_place() {
         }
         let stats = reader.stats();
         assert_eq!(stats.no_tail, 8 - published, "{stats}");
+        let losses = reader.take_losses();
+        let of = |cause| losses.iter().filter(move |loss| loss.cause == cause).map(|loss| loss.count);
+        for cause in [LossCause::NoTail, LossCause::Skipped, LossCause::TailLost] {
+            assert_eq!(of(cause).sum::<u64>(), stats.missing(cause), "{cause}: {losses:?}");
+        }
         assert!(stats.delivered + stats.lost() <= published + 1, "{stats}");
     });
 }

@@ -266,16 +266,16 @@ impl<T: AnyBitPattern> Reader<T> {
         let mut losses: Vec<_> = self.next.follow.take_losses().collect();
         self.sweep.take_losses(|loss| losses.push(loss));
         if let Some(tails) = &mut self.tails {
-            tails.take_losses(&self.sweep, |loss| losses.push(loss));
+            losses.extend(tails.take_losses());
         }
         losses.sort_by_key(|loss| loss.until);
         losses
     }
 
-    /// Adds the counts of tails, if the ring has tails.
+    /// Counts the records whose tails were overwritten, if the ring has tails.
     fn with_tails(&self, mut stats: ReadStats, shards: impl Iterator<Item = usize>) -> ReadStats {
         if let Some(tails) = &self.tails {
-            tails.add_to(&mut stats, shards);
+            tails.count_lost(&mut stats, shards);
         }
         stats
     }

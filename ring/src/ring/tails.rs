@@ -3,11 +3,11 @@
 use bytemuck::{AnyBitPattern, NoUninit, Pod, Zeroable, cast_slice, cast_slice_mut};
 
 use super::either::Either;
-use super::sweep::{Drops, Sweep};
+use super::sweep::Sweep;
 use super::{Event, Merged, Reader, Ring, Writer};
 use crate::abi::{Geometry, Kind, LINE, Tails};
 use crate::error::{Cause, Error, Result};
-use crate::protocol::ring::tails::{Area, NO_SPACE, TOO_LONG, TailsMut};
+use crate::protocol::ring::tails::{Area, TailsMut};
 use crate::protocol::ring::{Loss, LossCause, Losses, ReadStats, ShardMut, ShardPlace};
 use crate::record::{Field, Record, TypeLayout};
 use crate::region::{Region, Shared, View};
@@ -47,8 +47,6 @@ pub(super) struct TailReader {
     /// The same as losses, and those whose interval is not known yet.
     losses: Losses,
     found: Losses,
-    /// The drops that were reported as losses, for each shard: no space, too long.
-    drops: Box<[[Drops; 2]]>,
     tail: Box<[Line]>,
 }
 
@@ -63,10 +61,10 @@ impl TailReader {
         let geometry = region.geometry();
         let View::Mapped(shared) = region.view() else { return None };
         let areas: Box<[_]> = (0..geometry.shards()).filter_map(|shard| Area::new(geometry, shard)).collect();
-        let (lost, drops) = (vec![0; areas.len()].into(), vec![[Drops::default(); 2]; areas.len()].into());
+        let lost = vec![0; areas.len()].into();
         let (losses, found) = (Losses::new(Losses::OF_READER), Losses::new(Losses::OF_READER));
         let tail = vec![Line::zeroed(); areas.first()?.room().div_ceil(LINE)].into();
-        Some(Box::new(Self { shared, areas, lost, losses, found, drops, tail }))
+        Some(Box::new(Self { shared, areas, lost, losses, found, tail }))
     }
 
     /// The tail of a record that was just read, or `None` if it was overwritten; counts that.
@@ -98,30 +96,17 @@ impl TailReader {
         }
     }
 
-    /// Calls `f` with each loss that was not reported yet.
-    pub(super) fn take_losses<T: AnyBitPattern>(&mut self, sweep: &Sweep<T>, mut f: impl FnMut(Loss)) {
-        self.losses.take().for_each(&mut f);
-        let words = self.shared.words();
-        for (shard, (area, drops)) in self.areas.iter().zip(&mut self.drops).enumerate() {
-            let causes = [(LossCause::NoTail, NO_SPACE), (LossCause::TooLong, TOO_LONG)];
-            for (drops, (cause, word)) in drops.iter_mut().zip(causes) {
-                let count = || Ok(area.count(words, word));
-                // Rings with tails are mapped: no call fails.
-                let loss = drops.new_ones(Some(shard), cause, count, || sweep.spell(shard));
-                loss.ok().flatten().into_iter().for_each(&mut f);
-            }
-        }
+    /// The losses that were not reported yet.
+    pub(super) fn take_losses(&mut self) -> impl Iterator<Item = Loss> {
+        self.losses.take()
     }
 
-    /// Adds the counts of tails in these shards to those of the records.
-    pub(super) fn add_to(&self, stats: &mut ReadStats, shards: impl Iterator<Item = usize>) {
-        for shard in shards {
-            let (Some(area), Some(lost)) = (self.areas.get(shard), self.lost.get(shard)) else { continue };
-            stats.delivered = stats.delivered.wrapping_sub(*lost);
-            stats.tail_lost = stats.tail_lost.wrapping_add(*lost);
-            stats.no_tail = stats.no_tail.wrapping_add(area.count(self.shared.words(), NO_SPACE));
-            stats.too_long = stats.too_long.wrapping_add(area.count(self.shared.words(), TOO_LONG));
-        }
+    /// Counts as lost, not as delivered, the records of these shards whose tails were overwritten.
+    pub(super) fn count_lost(&self, stats: &mut ReadStats, shards: impl Iterator<Item = usize>) {
+        let lost =
+            shards.filter_map(|shard| self.lost.get(shard)).fold(0, |sum: u64, lost| sum.wrapping_add(*lost));
+        stats.delivered = stats.delivered.wrapping_sub(lost);
+        stats.tail_lost = stats.tail_lost.wrapping_add(lost);
     }
 }
 

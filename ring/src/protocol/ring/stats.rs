@@ -44,8 +44,13 @@ pub struct ReadStats {
 }
 
 impl ReadStats {
-    /// The count of a cause.
-    pub(crate) fn of(&mut self, cause: LossCause) -> &mut u64 {
+    /// Adds to the count of a cause.
+    pub(crate) fn add(&mut self, cause: LossCause, count: u64) {
+        let sum = self.of(cause);
+        *sum = sum.wrapping_add(count);
+    }
+
+    fn of(&mut self, cause: LossCause) -> &mut u64 {
         match cause {
             LossCause::Lapped => &mut self.lapped,
             LossCause::Skipped => &mut self.skipped,
@@ -70,16 +75,7 @@ impl ReadStats {
 
     /// Records that are missing for this cause.
     pub fn missing(&self, cause: LossCause) -> u64 {
-        match cause {
-            LossCause::Lapped => self.lapped,
-            LossCause::Skipped => self.skipped,
-            LossCause::TailLost => self.tail_lost,
-            LossCause::NoSlot => self.no_slot,
-            LossCause::Full => self.full,
-            LossCause::NoShard => self.no_shard,
-            LossCause::NoTail => self.no_tail,
-            LossCause::TooLong => self.too_long,
-        }
+        *{ *self }.of(cause)
     }
 
     fn sum(&self, drops: bool) -> u64 {

@@ -3,8 +3,9 @@
 use bytemuck::AnyBitPattern;
 
 use super::Sweep;
+use super::sources::DROPS;
 use crate::abi::Preamble;
-use crate::protocol::ring::{DROPPED, FULL, ReadStats};
+use crate::protocol::ring::ReadStats;
 
 impl<T: AnyBitPattern> Sweep<T> {
     /// The counts of the tickets that were passed, summed over all shards.
@@ -24,29 +25,26 @@ impl<T: AnyBitPattern> Sweep<T> {
 
     /// The same, with the records that programs dropped.
     pub(in crate::ring) fn stats(&self) -> ReadStats {
-        let dropped = (0..self.shards.len()).map(|at| self.dropped(at));
         let no_shard = self.sources.iter().map(|of| self.or_zero(of.region().live(Preamble::DROPPED)));
-        let sum = |a: u64, b| a.wrapping_add(b);
-        let full = (0..self.shards.len()).map(|at| self.full(at)).fold(0, sum);
-        ReadStats { no_slot: dropped.fold(0, sum), full, no_shard: no_shard.fold(0, sum), ..self.passed() }
+        let mut stats = ReadStats { no_shard: no_shard.fold(0, u64::wrapping_add), ..self.passed() };
+        (0..self.shards.len()).for_each(|at| self.add_dropped(at, &mut stats));
+        stats
     }
 
     /// The counts of the records of the shard with this number.
     pub(in crate::ring) fn shard_stats(&self, number: usize) -> Option<ReadStats> {
         let at = self.shards.iter().position(|shard| shard.number == number)?;
-        Some(ReadStats { no_slot: self.dropped(at), full: self.full(at), ..self.passed_of(at) })
+        let mut stats = self.passed_of(at);
+        self.add_dropped(at, &mut stats);
+        Some(stats)
     }
 
-    /// Records that programs dropped in the shard at `at`.
-    fn dropped(&self, at: usize) -> u64 {
-        self.or_zero(self.header(at, |shard| shard.dropped(), DROPPED))
-    }
-
-    /// Records that programs dropped in the shard at `at` because of a required reader.
-    fn full(&self, at: usize) -> u64 {
-        if !self.region.geometry().keeps_oldest() {
-            return 0;
+    /// Adds the records that programs dropped in the shard at `at`.
+    fn add_dropped(&self, at: usize, stats: &mut ReadStats) {
+        let (source, shard) = (self.sources.of(at), self.sources.shard_of(at));
+        for cause in DROPS {
+            let dropped = self.or_zero(source.dropped(shard, &self.shards[at].place, cause));
+            stats.add(cause, dropped);
         }
-        self.or_zero(self.header(at, |shard| shard.full(), FULL))
     }
 }

@@ -6,12 +6,10 @@ use std::time::Duration;
 use bytemuck::AnyBitPattern;
 
 use super::Sweep;
-use super::sources::Slots;
+use super::sources::DROPS;
 use crate::abi::Preamble;
 use crate::abi::seq::after;
-use crate::protocol::ring::{
-    DROPPED, DROPS_SINCE, DROPS_UNTIL, FULL, Loss, LossCause, ReadStats, SPELL, ShardPlace,
-};
+use crate::protocol::ring::{Loss, LossCause, ReadStats, SPELL};
 use crate::sync::{latest, now};
 
 /// A count of drops in the ring, as far as it was reported as losses.
@@ -60,7 +58,6 @@ impl Drops {
 impl<T: AnyBitPattern> Sweep<T> {
     /// Calls `f` with each loss that was not reported yet, for each shard in the order of its tickets.
     pub(in crate::ring) fn take_losses(&mut self, mut f: impl FnMut(Loss)) {
-        let keeps_oldest = self.region.geometry().keeps_oldest();
         let Self { sources, shards, no_shard, error, .. } = self;
         let mut report = |loss: io::Result<Option<Loss>>| match loss {
             Ok(loss) => loss.into_iter().for_each(&mut f),
@@ -70,12 +67,9 @@ impl<T: AnyBitPattern> Sweep<T> {
             let shard = Some(part.number);
             part.cursor.take_losses().for_each(|loss| report(Ok(Some(Loss { shard, ..loss }))));
             let (source, index, place) = (sources.of(at), sources.shard_of(at), &part.place);
-            let [no_slot, full] = &mut part.drops;
-            let count = || source.header(index, place, |shard| shard.dropped(), DROPPED);
-            report(no_slot.new_ones(shard, LossCause::NoSlot, count, || spell(source, index, place)));
-            if keeps_oldest {
-                let count = || source.header(index, place, |shard| shard.full(), FULL);
-                report(full.new_ones(shard, LossCause::Full, count, || spell(source, index, place)));
+            for (drops, cause) in part.drops.iter_mut().zip(DROPS) {
+                let count = || source.dropped(index, place, cause);
+                report(drops.new_ones(shard, cause, count, || source.spell(index, place)));
             }
         }
         let count = || {
@@ -92,8 +86,11 @@ impl<T: AnyBitPattern> Sweep<T> {
 
     /// The counts that the losses reported so far add up to.
     pub(in crate::ring) fn reported(&self) -> ReadStats {
-        let sum = |at: usize| self.shards.iter().map(|part| part.drops[at].known).fold(0, u64::wrapping_add);
-        ReadStats { no_slot: sum(0), full: sum(1), no_shard: self.no_shard.known, ..self.passed() }
+        let mut reported = ReadStats { no_shard: self.no_shard.known, ..self.passed() };
+        for part in &self.shards {
+            part.drops.iter().zip(DROPS).for_each(|(drops, cause)| reported.add(cause, drops.known));
+        }
+        reported
     }
 
     /// When the shard with this number had been read to its end at the last visit but one, or earlier. `None` if `ticket`
@@ -102,22 +99,6 @@ impl<T: AnyBitPattern> Sweep<T> {
         let part = self.shard(number).filter(|part| !after(part.read_all[1], ticket))?;
         part.cursor.whole_before()
     }
-
-    /// When the latest spell of drops in the shard with this number began and ended.
-    pub(in crate::ring) fn spell(&self, number: usize) -> io::Result<[u64; 2]> {
-        let at = self.shards.iter().position(|part| part.number == number);
-        at.map_or(Ok([0; 2]), |at| {
-            spell(self.sources.of(at), self.sources.shard_of(at), &self.shards[at].place)
-        })
-    }
-}
-
-/// When the latest spell of drops in a shard began and ended.
-fn spell(source: &Slots, shard: usize, place: &ShardPlace) -> io::Result<[u64; 2]> {
-    Ok([
-        source.header(shard, place, |shard| shard.spell()[0], DROPS_SINCE)?,
-        source.header(shard, place, |shard| shard.spell()[1], DROPS_UNTIL)?,
-    ])
 }
 
 #[cfg(test)]

@@ -18,11 +18,11 @@ use bytemuck::AnyBitPattern;
 use parking_lot::Mutex;
 
 use ahead::Ahead;
-pub(super) use losses::Drops;
+use losses::Drops;
 pub(super) use pass::Pass;
 use quiet::{Looks, Quiet};
 use required::{Required, eighth};
-use sources::{Slots, Sources};
+use sources::{DROPS, Slots, Sources};
 
 use super::Event;
 use crate::abi::Gate;
@@ -42,8 +42,8 @@ struct Part {
     number: usize,
     place: ShardPlace,
     cursor: Cursor,
-    /// The drops that were reported as losses: no slot, a required reader.
-    drops: [Drops; 2],
+    /// The drops that were reported as losses, for each cause.
+    drops: [Drops; DROPS.len()],
     /// Records that were delivered with a tag that their type does not know.
     unknown: u64,
     /// The next tickets when a merged reader last stored the time at which it had read all, and the time before.
@@ -267,12 +267,6 @@ impl<T: AnyBitPattern> Sweep<T> {
         self.shards.iter().find(|shard| shard.number == number)
     }
 
-    /// The word `word` of the header of the shard at `at`.
-    fn header(&self, at: usize, mapped: impl Fn(&Shard<'_>) -> u64, word: usize) -> io::Result<u64> {
-        let shard = self.sources.shard_of(at);
-        self.sources.of(at).header(shard, &self.shards[at].place, mapped, word)
-    }
-
     /// A count, or 0 if the system call for it failed. Stores the error.
     fn or_zero(&self, count: io::Result<u64>) -> u64 {
         count.unwrap_or_else(|error| {
@@ -294,7 +288,10 @@ impl<T: AnyBitPattern> Sweep<T> {
     /// The number of tickets that were given out in all shards, once the ring is retired. `None` if a system call fails
     /// on the fallback path: [`take_error`](Self::take_error).
     pub(super) fn ends(&mut self) -> Option<u64> {
-        let mut ends = (0..self.shards.len()).map(|at| self.header(at, |shard| shard.end(), END));
+        let Self { sources, shards, .. } = &*self;
+        let mut ends = shards.iter().enumerate().map(|(at, part)| {
+            sources.of(at).header(sources.shard_of(at), &part.place, |shard| shard.end(), END)
+        });
         match ends.try_fold(0, |sum: u64, end| Ok(sum.wrapping_add(end?))) {
             Ok(sum) => Some(sum),
             Err(error) => {

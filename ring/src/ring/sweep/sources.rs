@@ -3,8 +3,13 @@
 use std::io;
 
 use crate::handle::fallback::{ByCall, Window};
-use crate::protocol::ring::{Shard, ShardPlace};
+use crate::protocol::ring::tails::{Area, NO_SPACE, TOO_LONG};
+use crate::protocol::ring::{DROPPED, DROPS_SINCE, DROPS_UNTIL, FULL, LossCause, Shard, ShardPlace};
 use crate::region::{Region, Shared, View};
+
+/// The causes for which a shard counts the records that programs dropped.
+pub(super) const DROPS: [LossCause; 4] =
+    [LossCause::NoSlot, LossCause::Full, LossCause::NoTail, LossCause::TooLong];
 
 /// A region of slots.
 pub(super) enum Slots {
@@ -40,6 +45,32 @@ impl Slots {
             Self::Mapped(shared) => Ok(mapped(&Shard::new(shared.words(), place))),
             Self::Lookup(window) => window.header(shard, word),
         }
+    }
+
+    /// The records of shard `shard`, which is at `place`, that programs dropped for one of the causes [`DROPS`].
+    pub(super) fn dropped(&self, shard: usize, place: &ShardPlace, cause: LossCause) -> io::Result<u64> {
+        let geometry = self.region().geometry();
+        let tails = |word| match (self, Area::new(geometry, shard)) {
+            (Self::Mapped(shared), Some(area)) => area.count(shared.words(), word),
+            _ => 0, // rings with tails are always mapped
+        };
+        match cause {
+            LossCause::NoSlot => self.header(shard, place, |shard| shard.dropped(), DROPPED),
+            LossCause::Full if geometry.keeps_oldest() => {
+                self.header(shard, place, |shard| shard.full(), FULL)
+            }
+            LossCause::NoTail => Ok(tails(NO_SPACE)),
+            LossCause::TooLong => Ok(tails(TOO_LONG)),
+            _ => Ok(0),
+        }
+    }
+
+    /// When the latest spell of drops in a shard began and ended.
+    pub(super) fn spell(&self, shard: usize, place: &ShardPlace) -> io::Result<[u64; 2]> {
+        Ok([
+            self.header(shard, place, |shard| shard.spell()[0], DROPS_SINCE)?,
+            self.header(shard, place, |shard| shard.spell()[1], DROPS_UNTIL)?,
+        ])
     }
 
     /// Whether a system call has failed since the last call of [`take_error`](Self::take_error): a slot may only seem

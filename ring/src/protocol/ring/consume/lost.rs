@@ -35,7 +35,7 @@ impl Cursor {
     #[cold]
     pub(super) fn lose(&mut self, cause: LossCause, to: u64) {
         let count = to.wrapping_sub(self.next);
-        *self.stats.of(cause) = self.stats.of(cause).wrapping_add(count);
+        self.stats.add(cause, count);
         let since = self.whole[1];
         let until = latest().max(since.unwrap_or(0)); // a merged reader knows the exact clock
         let tickets = Some(self.next..to);
