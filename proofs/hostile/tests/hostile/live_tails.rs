@@ -3,19 +3,20 @@
 
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fastrand::Rng;
 use libbpf_rs::Object;
 use libbpf_rs::skel::Skel;
 use mapring::abi::Preamble;
-use mapring::{ReadStats, Reader, Region, Ring, Start, Tailed};
+use mapring::{Reader, Region, Ring, Start, Tailed};
 use mapring_hostile_tests::{Neighbour, hostile_word};
 use mapring_kernel_tests::skel::{TailsPortableSkelBuilder, TailsSkelBuilder};
 use mapring_kernel_tests::tails::{Counts, Item, KEPT, LONGEST, RINGS, expected, loaded, pattern, write_one};
 use mapring_kernel_tests::{Runner, cpus, everywhere, map, on_cpu, require_bpf};
 
-use super::scribbled::{Done, proves_something, time, until};
+use super::scribbled::Before;
+use super::threads::survive_and;
 
 /// The rings that are overwritten, in [`RINGS`]. The others are so large that few words of them would be.
 const OVERWRITTEN: [usize; 3] = [0, 1, KEPT];
@@ -31,7 +32,7 @@ fn neighbour(object: &Object, name: &str) -> Neighbour {
 }
 
 /// Overwrites words after the preamble until `stop`; restores all of them now and then.
-fn scribble(neighbour: &Neighbour, element: usize, seed: u64, stop: &AtomicBool) -> [u64; 3] {
+fn scribble(neighbour: &Neighbour, element: usize, seed: u64, stop: &AtomicBool) -> u64 {
     let (words, mut rng, mut written) = (neighbour.words(), Rng::with_seed(seed), 0);
     while !stop.load(Ordering::Relaxed) {
         if rng.u8(..8) == 0 {
@@ -51,39 +52,25 @@ fn scribble(neighbour: &Neighbour, element: usize, seed: u64, stop: &AtomicBool)
             std::thread::sleep(Duration::from_micros(50)); // so that the victims run in between
         }
     }
-    [1, written, written]
+    written
 }
 
 /// Reads all there is, by both calls: counts records delivered, and whether tickets were lost.
 fn read(reader: &mut Reader<Tailed<Item>>, longest: usize) -> [u64; 2] {
-    let shards = reader.region().geometry().shards();
-    let limit = shards * (reader.region().geometry().capacity() + 16);
-    let before: Vec<_> = (0..shards)
-        .map(|shard| (reader.position(shard).unwrap(), reader.shard_stats(shard).unwrap()))
-        .collect();
+    let geometry = *reader.region().geometry();
+    let (before, limit) = (Before::of(reader), geometry.shards() * (geometry.capacity() + 16));
     let mut delivered = 0;
     let all = reader.for_each_with_tail(usize::MAX, |_, tail| {
         assert!(tail.len() <= longest, "{} bytes", tail.len());
         delivered += 1;
     });
-    assert!(all as u64 == delivered && all <= limit, "{all} records");
+    assert!(all == delivered && all <= limit, "{all} records");
     if let Some((_, tail)) = reader.poll_with_tail() {
         assert!(tail.len() <= longest, "{} bytes", tail.len());
         delivered += 1;
     }
-    let (mut counted, mut passed) = (0, false);
-    for (shard, (position, before)) in before.into_iter().enumerate() {
-        let now = reader.shard_stats(shard).unwrap();
-        let delta = |of: fn(&ReadStats) -> u64| of(&now).wrapping_sub(of(&before));
-        let moved = reader.position(shard).unwrap().wrapping_sub(position);
-        let other = delta(|stats| stats.lost().wrapping_add(stats.discarded));
-        assert_eq!(delta(|stats| stats.delivered).wrapping_add(other), moved, "{before:?} {now:?}");
-        counted += delta(|stats| stats.delivered);
-        passed |= other > 0;
-    }
-    assert_eq!(counted, delivered);
     _ = (reader.take_error(), reader.take_losses(), reader.stats().dropped());
-    [delivered, passed.into()]
+    before.check(reader, delivered)
 }
 
 #[test]
@@ -106,24 +93,47 @@ fn survive(object: &Object) {
     let readers = neighbour(object, "kept__readers");
     let all = readers.words().len();
     neighbours.push((readers, all));
-    // On a busy machine, some events do not happen every time.
-    let happened = (0..10).any(|_| {
-        let before = Counts::of(object);
-        let threads = play(object, &neighbours);
-        for (name, [rounds, a, b]) in &threads {
-            println!("{name:10} {rounds:>9} rounds: {a} and {b}");
-        }
+    let program = Runner::new(object, "on_packet");
+    let rings = OVERWRITTEN.map(|ring| open(object, ring));
+    let mut before = Counts::of(object);
+    let wrote = || {
         let after = Counts::of(object);
-        let wrote = |ring: usize| {
+        let wrote = OVERWRITTEN.map(|ring| {
             let published = after.published(ring) - before.published(ring);
             let dropped = after.dropped(ring) - before.dropped(ring);
             println!("{:10} {published} published, {dropped} dropped", RINGS[ring]);
             assert_eq!(after.published(ring) + after.dropped(ring), after.begun(ring), "{}", RINGS[ring]);
             published > 0 && dropped > 0
-        };
-        OVERWRITTEN.map(wrote) == [true; 3] && threads.iter().all(proves_something)
+        });
+        before = after;
+        wrote == [true; 3]
+    };
+    survive_and(wrote, |threads| {
+        for (seed, (neighbour, element)) in (1..).zip(&neighbours) {
+            neighbour.restore();
+            threads.hostile(move |stop| scribble(neighbour, *element, seed, stop));
+        }
+        threads.run_on_cpus("programs", |_| {
+            program.packets(1);
+            [1, 1]
+        });
+        for (&ring, handle) in OVERWRITTEN.iter().zip(&rings) {
+            let renewed = move || handle.reader_from(Start::Oldest).with_patience(Duration::ZERO);
+            let (mut reader, mut rounds) = (renewed(), 0_u64);
+            let longest = usize::try_from(LONGEST[ring]).unwrap();
+            threads.run(RINGS[ring], move || {
+                rounds += 1;
+                // A word that means "2^60 laps ahead" moves a reader there permanently.
+                if rounds.is_multiple_of(16) {
+                    reader = renewed();
+                    if ring == KEPT && rounds.is_multiple_of(32) {
+                        _ = reader.require(Duration::from_millis(1));
+                    }
+                }
+                read(&mut reader, longest)
+            });
+        }
     });
-    assert!(happened, "nothing to survive");
 
     // After the content is restored, everything works as before.
     neighbours.iter().for_each(|(neighbour, _)| neighbour.restore());
@@ -144,48 +154,4 @@ fn survive(object: &Object) {
         let stats = reader.stats();
         assert_eq!((stats.delivered, stats.lost(), stats.dropped()), (300, 0, 0), "{}: {stats}", RINGS[ring]);
     }
-}
-
-/// Runs everything at the same time for the configured duration. Returns each thread's counts.
-fn play(object: &Object, neighbours: &[(Neighbour, usize)]) -> Vec<(&'static str, [u64; 3])> {
-    neighbours.iter().for_each(|(neighbour, _)| neighbour.restore());
-    let (stop, program) = (&AtomicBool::new(false), &Runner::new(object, "on_packet"));
-    let rings = OVERWRITTEN.map(|ring| open(object, ring));
-    std::thread::scope(|scope| {
-        for (seed, (neighbour, element)) in (1..).zip(neighbours) {
-            scope.spawn(move || scribble(neighbour, *element, seed, stop));
-        }
-        let mut threads: Vec<Done<'_>> = Vec::new();
-        for &cpu in cpus() {
-            threads.push(until(scope, "programs", stop, move || {
-                on_cpu(cpu);
-                program.packets(1);
-                [1, 1]
-            }));
-        }
-        for (&ring, handle) in OVERWRITTEN.iter().zip(&rings) {
-            let renewed = move || handle.reader_from(Start::Oldest).with_patience(Duration::ZERO);
-            let (mut reader, mut rounds) = (renewed(), 0_u64);
-            let longest = usize::try_from(LONGEST[ring]).unwrap();
-            threads.push(until(scope, RINGS[ring], stop, move || {
-                rounds += 1;
-                // A word that means "2^60 laps ahead" moves a reader there permanently.
-                if rounds.is_multiple_of(16) {
-                    reader = renewed();
-                    if ring == KEPT && rounds.is_multiple_of(32) {
-                        _ = reader.require(Duration::from_millis(1));
-                    }
-                }
-                read(&mut reader, longest)
-            }));
-        }
-        let end = Instant::now() + time();
-        while Instant::now() < end && !threads.iter().any(|(_, thread)| thread.is_finished()) {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        stop.store(true, Ordering::Relaxed);
-        let came_to =
-            |(name, thread): Done<'_>| (name, thread.join().unwrap_or_else(|_| panic!("{name} panicked")));
-        threads.into_iter().map(came_to).collect()
-    })
 }

@@ -7,6 +7,8 @@ mod images;
 #[cfg(feature = "bpf")]
 mod live_maps;
 #[cfg(feature = "bpf")]
+mod live_tables;
+#[cfg(feature = "bpf")]
 mod live_tails;
 #[cfg(feature = "bpf")]
 mod maps;
@@ -17,4 +19,5 @@ mod scribbled;
 mod sparse;
 mod tagged;
 mod tails;
+mod threads;
 mod underneath;

@@ -2,8 +2,9 @@
 //! included, while programs publish, and readers wait and are required.
 
 use std::mem::MaybeUninit;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytemuck::{Pod, Zeroable};
 use libbpf_rs::skel::Skel;
@@ -14,7 +15,8 @@ use mapring_hostile_tests::Neighbour;
 use mapring_kernel_tests::skel::{KeepSkelBuilder, WakeableSkelBuilder};
 use mapring_kernel_tests::{Runner, cpus, everywhere, fitted, load, map, on_cpu, require_bpf};
 
-use super::scribbled::{proves_something, time, until};
+use super::scribbled::Before;
+use super::threads::{Threads, survive};
 
 #[derive(Clone, Copy, Debug, Pod, Zeroable, mapring::Record)]
 #[repr(C)]
@@ -23,6 +25,8 @@ struct Rec {
     twice: u64,
 }
 
+/// The slots of a shard.
+const SLOTS: usize = 64;
 const SHORT: Duration = Duration::from_millis(1);
 
 fn open(object: &Object) -> Ring<Rec> {
@@ -146,83 +150,130 @@ fn a_link_to_the_maps_of_others_is_refused() {
     wakes(object, &publish);
 }
 
+/// Records that programs wrote on a CPU, and that they dropped.
+type Produced = [AtomicU64; 2];
+
+/// Programs that publish on all CPUs, and readers that come and go, wait, and are required.
+fn play<'env>(
+    threads: &mut Threads<'_, 'env>,
+    ring: &'env Ring<Rec>,
+    program: &'env Runner,
+    produced: &'env [Produced],
+) {
+    threads.run_on_cpus("programs", |cpu| {
+        let mut args = [cpu as u64, 1];
+        program.run(&mut args);
+        let written = args[1] >> 32;
+        let counts = [written, 1 - written];
+        produced[cpu].iter().zip(counts).for_each(|(sum, count)| _ = sum.fetch_add(count, Ordering::Relaxed));
+        counts
+    });
+    let renewed = || ring.reader_from(Start::Now).with_patience(Duration::ZERO);
+    let (mut reader, mut rounds) = (renewed(), 0_u64);
+    // Those without a bell nap: both must end in time.
+    threads.run("found, and not", move || {
+        rounds += 1;
+        if rounds % 64 == 0 {
+            reader = if rounds % 128 == 0 { renewed().with_watermark(8, SHORT) } else { renewed() };
+            if rounds % 192 == 0 {
+                _ = reader.require(SHORT);
+            }
+        }
+        let found = reader.wait(SHORT).unwrap();
+        let limit = cpus().len() * (SLOTS + 16);
+        let before = Before::of(&reader);
+        let read = reader.drain().count();
+        assert!(read <= limit, "{read} records");
+        before.check(&reader, read);
+        _ = (reader.take_error(), reader.is_required());
+        if let Some(sleep) = reader.arm() {
+            assert!(sleep <= Duration::from_secs(1), "{sleep:?}");
+        }
+        [u64::from(found), u64::from(!found)]
+    });
+    threads.run("bells, and refusals", move || match renewed().bell() {
+        Ok(_) => {
+            assert!(ring.readers().map_or(true, |known| known.len() <= 64));
+            [1, 0]
+        }
+        Err(e) => {
+            let typed =
+                [ErrorKind::NotWakeable, ErrorKind::Preamble, ErrorKind::Contradiction, ErrorKind::Open];
+            assert!(typed.contains(&e.kind()), "{e:?}");
+            [0, 1]
+        }
+    });
+}
+
+fn nothing_produced(ring: &Ring<Rec>) -> Vec<Produced> {
+    (0..ring.shards()).map(|_| Produced::default()).collect()
+}
+
+/// A ring's tickets and its counts of dropped records are words of the ring: if they are forged, no reader can know how many
+/// records were produced. It counts each ticket that it passes all the same.
 #[test]
-fn readers_wait_on_while_a_neighbour_scribbles_over_their_readers() {
+fn readers_wait_on_while_a_neighbour_scribbles_over_the_ring_and_its_readers() {
     require_bpf!();
     let mut storage = MaybeUninit::uninit();
     let skel = load::<KeepSkelBuilder>(&mut storage, fitted);
     let object = skel.object();
     everywhere();
-    let publish = Runner::new(object, "publish");
-    let (ring, stop) = (open(object), AtomicBool::new(false));
-    let (ring, stop, program) = (&ring, &stop, &publish);
+    let (ring, publish) = (open(object), Runner::new(object, "publish"));
     let neighbours = ["events", "events__readers"].map(|name| neighbour(object, name));
-    // On a busy machine, some events do not happen every time.
-    let happened = (0..10).any(|_| {
-        stop.store(false, Ordering::Relaxed);
-        let threads = std::thread::scope(|scope| {
-            for (seed, neighbour) in (1..).zip(&neighbours) {
-                scope.spawn(move || neighbour.scribble(seed, stop));
-            }
-            let mut threads = Vec::new();
-            for &cpu in cpus() {
-                threads.push(until(scope, "programs", stop, move || {
-                    on_cpu(cpu);
-                    program.run(&mut [cpu as u64, 1]);
-                    [1, 1]
-                }));
-            }
-            let renewed = || ring.reader_from(Start::Now).with_patience(Duration::ZERO);
-            let (mut reader, mut rounds) = (renewed(), 0_u64);
-            // Those without a bell nap: both must end in time.
-            threads.push(until(scope, "found, and not", stop, move || {
-                rounds += 1;
-                if rounds % 64 == 0 {
-                    reader = if rounds % 128 == 0 { renewed().with_watermark(8, SHORT) } else { renewed() };
-                    if rounds % 192 == 0 {
-                        _ = reader.require(SHORT);
-                    }
-                }
-                let found = reader.wait(SHORT).unwrap();
-                let limit = cpus().len() * (64 + 16);
-                let read = reader.drain().count();
-                assert!(read <= limit, "{read} records");
-                _ = (reader.take_error(), reader.is_required());
-                if let Some(sleep) = reader.arm() {
-                    assert!(sleep <= Duration::from_secs(1), "{sleep:?}");
-                }
-                [u64::from(found), u64::from(!found)]
-            }));
-            threads.push(until(scope, "bells, and refusals", stop, move || match renewed().bell() {
-                Ok(_) => {
-                    assert!(ring.readers().map_or(true, |known| known.len() <= 64));
-                    [1, 0]
-                }
-                Err(e) => {
-                    let typed = [
-                        ErrorKind::NotWakeable,
-                        ErrorKind::Preamble,
-                        ErrorKind::Contradiction,
-                        ErrorKind::Open,
-                    ];
-                    assert!(typed.contains(&e.kind()), "{e:?}");
-                    [0, 1]
-                }
-            }));
-            let end = Instant::now() + time();
-            while Instant::now() < end && !threads.iter().any(|(_, thread)| thread.is_finished()) {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            stop.store(true, Ordering::Relaxed);
-            let came_to = |(name, thread): super::scribbled::Done<'_>| (name, thread.join().unwrap());
-            threads.into_iter().map(came_to).collect::<Vec<_>>()
-        });
-        for (name, [rounds, a, b]) in &threads {
-            println!("{name:20} {rounds:>9} rounds: {a} and {b}");
-        }
-        threads.iter().all(proves_something)
+    let produced = nothing_produced(&ring);
+    survive(|threads| {
+        threads.scribble(&neighbours);
+        play(threads, &ring, &publish, &produced);
     });
-    assert!(happened, "nothing to survive");
     neighbours.iter().for_each(Neighbour::restore);
+    wakes(object, &publish);
+}
+
+/// Forged readers hold programs back, or let them overwrite what a required reader has not read. So nothing can be promised
+/// about how many records are lost for which cause. But each record is delivered or counted, and those that programs drop
+/// count as such.
+#[test]
+fn forged_readers_cost_records_that_are_counted() {
+    require_bpf!();
+    let mut storage = MaybeUninit::uninit();
+    let skel = load::<KeepSkelBuilder>(&mut storage, fitted);
+    let object = skel.object();
+    everywhere();
+    let (ring, publish) = (open(object), Runner::new(object, "publish"));
+    let (readers, produced) = (neighbour(object, "events__readers"), nothing_produced(&ring));
+    let observer = Mutex::new(ring.reader());
+    survive(|threads| {
+        threads.scribble([&readers]);
+        play(threads, &ring, &publish, &produced);
+        threads.run("observer", || {
+            let mut observer = observer.lock().unwrap();
+            let before = Before::of(&observer);
+            let whole = |record: Rec| assert_eq!(record.twice, 2 * record.n);
+            let delivered = observer.drain().inspect(|event| whole(event.record)).count();
+            before.check(&observer, delivered)
+        });
+    });
+    let mut observer = observer.into_inner().unwrap();
+    observer.drain().for_each(drop);
+    for (shard, [written, dropped]) in produced.into_iter().enumerate() {
+        let (stats, dropped) = (observer.shard_stats(shard).unwrap(), dropped.into_inner());
+        println!("shard {shard}: {stats}");
+        assert_eq!(stats.delivered + stats.lapped, written.into_inner(), "shard {shard}: {stats}");
+        assert_eq!((stats.lost(), stats.discarded), (stats.lapped, 0), "shard {shard}: {stats}");
+        assert_eq!((stats.full, stats.dropped()), (dropped, dropped), "shard {shard}: {stats}");
+    }
+
+    // Without forged words a required reader loses nothing, and programs count what they drop because of it.
+    readers.restore();
+    on_cpu(cpus()[0]);
+    let (mut required, full) = (ring.reader_from(Start::Now), observer.stats().full);
+    required.require(Duration::from_secs(3600)).unwrap();
+    for round in 1..=3 {
+        publish.run(&mut [0, 100]);
+        assert_eq!(required.drain().count(), SLOTS);
+        assert_eq!(required.stats().full - full, round * (100 - SLOTS as u64));
+    }
+    assert!(required.is_required() && required.lost() == 0, "{}", required.stats());
+    drop(required);
     wakes(object, &publish);
 }

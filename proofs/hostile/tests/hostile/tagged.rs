@@ -8,7 +8,7 @@ use fastrand::Rng;
 use mapring::{Reader, Ring, Tagged};
 use mapring_hostile_tests::{Neighbour, hostile_word};
 
-use crate::scribbled::time;
+use crate::threads::time;
 
 #[derive(Debug, mapring::Tagged)]
 enum Event<'r> {

@@ -7,7 +7,7 @@ use mapring::abi::{Preamble, Tails};
 use mapring::{Reader, Ring, Tailed};
 use mapring_hostile_tests::{Neighbour, hostile_word};
 
-use crate::scribbled::time;
+use crate::threads::time;
 
 type Record = [u64; 2];
 const SLOTS: usize = 16;
