@@ -5,7 +5,7 @@
 char LICENSE[] SEC("license") = "GPL";
 
 struct stamped {
-	__u64 ns, writer;
+	__u64 ns, boot_ns, writer;
 };
 
 MAPRING_RING(stamped, struct stamped, 16384);
@@ -23,6 +23,7 @@ static __always_inline void push(__u64 writer)
 	asm volatile("" : : "r"(sum));
 	record->writer = writer;
 	record->ns = bpf_ktime_get_ns();
+	record->boot_ns = bpf_ktime_get_boot_ns();
 	mapring_commit(record);
 }
 

@@ -7,6 +7,7 @@
 mod cpu;
 mod errors;
 mod image;
+mod jumps;
 mod load;
 mod numbered;
 mod perf;
@@ -24,6 +25,7 @@ mod turns;
 pub use cpu::{cpus, everywhere, has_guard, kernel, on_cpu, on_one_cpu, preempts_nobody, real_time};
 pub use errors::assert_error;
 pub use image::{Function, image};
+pub use jumps::jumps;
 pub use load::{
     Loaded, Runner, failing_commands, fitted, load, load_only, map, one_shard, read_only, send, unfitted,
     update, without_batches, without_bpf, without_commands, word_at,

@@ -1,4 +1,5 @@
-//! The clocks of programs: their stamps become wall time and back within the stated error, also in a time namespace.
+//! The clocks of programs: their stamps become wall time and back within the stated error, also in a time namespace;
+//! merged readers go on when their clock jumps.
 #![allow(missing_docs)]
 
 use std::mem::MaybeUninit;
@@ -11,6 +12,7 @@ use mapring::time::{Basis, Clock, WallClock};
 use mapring_kernel_tests::skel::ClocksSkelBuilder;
 use mapring_kernel_tests::{Runner, child, load_only, require_bpf, skipped, unfitted};
 
+const CHILD: &str = env!("CARGO_BIN_EXE_kernel-tests-child");
 const CLOCKS: [(Clock, usize); 2] = [(Clock::Monotonic, 0), (Clock::Boottime, 1)];
 
 #[test]
@@ -54,16 +56,32 @@ fn parsed(said: &str) -> Vec<[i64; 4]> {
     said.lines().map(|line| line.split(' ').map(number).collect::<Vec<_>>().try_into().unwrap()).collect()
 }
 
+fn has_namespaces(test: &str) -> bool {
+    let has = Path::new("/proc/self/ns/time").exists();
+    if !has {
+        skipped(test, "this kernel has no time namespaces");
+    }
+    has
+}
+
+/// A merged reader of another clock than the usual one, which jumps: `src/jumps.rs`.
+#[test]
+fn merged_readers_of_a_clock_that_jumps() {
+    require_bpf!();
+    if has_namespaces("merged_readers_of_a_clock_that_jumps") {
+        child(CHILD, &["jumps"]);
+    }
+}
+
 #[test]
 fn programs_do_not_know_time_namespaces() {
     require_bpf!();
-    if !Path::new("/proc/self/ns/time").exists() {
-        return skipped("programs_do_not_know_time_namespaces", "this kernel has no time namespaces");
+    if !has_namespaces("programs_do_not_know_time_namespaces") {
+        return;
     }
-    let program = env!("CARGO_BIN_EXE_kernel-tests-child");
     let offsets = "monotonic 86400 7\nboottime 172800 999999999\n";
-    let outside = parsed(&child(program, &["clocks"]));
-    let inside = parsed(&child(program, &["unshared", offsets, "clocks"]));
+    let outside = parsed(&child(CHILD, &["clocks"]));
+    let inside = parsed(&child(CHILD, &["unshared", offsets, "clocks"]));
     assert_eq!(
         inside.iter().map(|line| line[0]).collect::<Vec<_>>(),
         [86_400_000_000_007, 172_800_999_999_999]
@@ -73,7 +91,7 @@ fn programs_do_not_know_time_namespaces() {
         assert!((before..=after).contains(&stamp), "{outside:?} {inside:?}");
     }
     // A process that is not in the namespace of its children can't find out how far its clocks are ahead.
-    let said = child(program, &["unshared", offsets]);
+    let said = child(CHILD, &["unshared", offsets]);
     assert!(said.starts_with(&format!("Err(({:?}, ", ErrorKind::System)), "{said}");
     assert!(said.contains("/proc/self: this process is not in the time namespace of its children"), "{said}");
 }

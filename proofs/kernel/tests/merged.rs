@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{Link, Object};
 use mapring::reading::MergedStats;
-use mapring::{Access, ErrorKind, Merged, Ring};
+use mapring::time::Clock;
+use mapring::{Access, ErrorKind, Merged, Reader, Ring};
 use mapring_kernel_tests::skel::{MergedSkelBuilder, NumaSkelBuilder, ResizableSkelBuilder};
 use mapring_kernel_tests::{
     Numbered, Runner, Stop, cpus, everywhere, fitted, load, map, on_cpu, push, read_only, require_bpf,
@@ -23,7 +24,14 @@ use mapring_kernel_tests::{
 #[repr(C)]
 struct Stamped {
     ns: u64,
+    boot_ns: u64,
     writer: u64,
+}
+
+impl Stamped {
+    fn stamp(&self, clock: Clock) -> u64 {
+        if clock == Clock::Boottime { self.boot_ns } else { self.ns }
+    }
 }
 
 /// The longest time to wait for programs that interrupt each other.
@@ -40,17 +48,29 @@ fn attach(object: &Object) -> Vec<Link> {
 #[test]
 fn programs_on_all_cpus() {
     require_bpf!();
+    the_order_is_exact(Clock::Monotonic);
+}
+
+#[test]
+fn programs_that_stamp_with_another_clock() {
+    require_bpf!();
+    the_order_is_exact(Clock::Boottime);
+}
+
+fn the_order_is_exact(clock: Clock) {
     everywhere();
     let mut storage = MaybeUninit::uninit();
     let skel = load::<MergedSkelBuilder>(&mut storage, fitted);
     let object = skel.object();
     let ring = Ring::<Stamped>::open(&map(object, "stamped")).unwrap();
     assert_eq!(ring.access(), Access::Mapped);
-    let mut merged =
-        ring.reader().with_patience(Duration::MAX).merged(|record| record.ns).with_delay(Duration::MAX);
+    let by_stamp = |reader: Reader<Stamped>| {
+        reader.merged(move |record: &Stamped| record.stamp(clock)).with_clock(clock)
+    };
+    let mut merged = by_stamp(ring.reader().with_patience(Duration::MAX)).with_delay(Duration::MAX);
 
     let stop = AtomicBool::new(false);
-    let mut seen = Seen::default();
+    let mut seen = Seen::of(clock);
     std::thread::scope(|scope| {
         let at_end = AtEnd(&stop);
         let links = attach(object);
@@ -102,7 +122,7 @@ fn programs_on_all_cpus() {
         Ring::<Stamped>::open(&map(object, "stamped")).unwrap(),
         Ring::open(read_only(&map(object, "stamped"))).unwrap(),
     ]
-    .map(|ring| ring.reader().with_patience(Duration::ZERO).merged(|record: &Stamped| record.ns));
+    .map(|ring| by_stamp(ring.reader().with_patience(Duration::ZERO)));
     assert_ne!(looked_up.reader().region().access(), Access::Mapped);
     let by_call: Vec<_> = looked_up.drain().map(|event| (event.shard, event.ticket, event.record)).collect();
     let by_map: Vec<_> = mapped.drain().map(|event| (event.shard, event.ticket, event.record)).collect();
@@ -125,6 +145,7 @@ impl Drop for AtEnd<'_> {
 /// What a reader got.
 #[derive(Default)]
 struct Seen {
+    clock: Clock,
     records: HashSet<(usize, u64)>,
     last: Option<(usize, u64, Stamped)>,
     /// Records whose stamp is earlier than the one before.
@@ -136,10 +157,14 @@ struct Seen {
 }
 
 impl Seen {
+    fn of(clock: Clock) -> Self {
+        Self { clock, ..Self::default() }
+    }
+
     fn note(&mut self, shard: usize, ticket: u64, record: Stamped) {
         assert!(self.records.insert((shard, ticket)), "ticket {ticket} of shard {shard} twice");
         if let Some((last_shard, last_ticket, last)) = self.last {
-            self.unordered += usize::from(record.ns < last.ns);
+            self.unordered += usize::from(record.stamp(self.clock) < last.stamp(self.clock));
             self.back += usize::from(shard == last_shard && ticket < last_ticket);
             self.met += usize::from(shard != last_shard);
         }

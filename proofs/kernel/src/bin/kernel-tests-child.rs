@@ -5,11 +5,12 @@
 //! writes it with a BPF program. `… repin PIN PIN` pins a map a second time. `… compared PIN` prints what a cell's type
 //! was compared with. `… alive PIN` prints who writes a ring. `reader PIN STAGE…` opens a ring as a reader, takes it to
 //! each stage (`bell`, `arm`, `wait`, `require=MILLISECONDS`), prints `ready`, and stops there; at the stage `again` it comes
-//! and goes. It is there to be killed. `flight DIR` loads programs, attaches one, and pins it.
+//! and goes, and at `read` it reads on. `tails PIN STAGE…` does the same with a ring with tails; it stops `within` the first
+//! tail, which it does not read before. Both are there to be killed. `flight DIR` loads programs, attaches one, and pins it.
 //! `commands PIN COUNT` pushes commands, prints the number of the last one, and waits for the end of its stdin. `clocks`
 //! prints for each clock how far it is ahead of programs, and the clock before, in and after a program; `unshared OFFSETS
 //! [COMMAND]` runs a command in a new time namespace with these offsets, or without one prints what its parent knows of
-//! its clocks. `quiet HOW RING LARGE CELLS LATCHES COUNTERS [GLOBALS]` reads without system calls: see
+//! its clocks; `jumps` checks merged readers whose clock jumps. `quiet HOW RING LARGE CELLS LATCHES COUNTERS [GLOBALS]` reads without system calls: see
 //! `src/quiet.rs`.
 #![allow(unsafe_code)]
 
@@ -25,10 +26,11 @@ use libbpf_rs::libbpf_sys::BPF_F_RDONLY;
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use mapring::time::{Clock, WallClock};
-use mapring::{Cells, Commands, Counters, OpenOptions, Region, Ring};
+use mapring::{Cells, Commands, Counters, OpenOptions, Reader, Region, Ring, Tailed};
 use mapring_kernel_tests::skel::{ClocksSkelBuilder, LivenessSkelBuilder, layouts_types};
+use mapring_kernel_tests::tails::Item;
 use mapring_kernel_tests::{
-    Filled, Order, Runner, become_nobody_with, fitted, load, load_only, map, quiet, raw, unfitted,
+    Filled, Order, Runner, become_nobody_with, fitted, jumps, load, load_only, map, quiet, raw, unfitted,
 };
 use memmap2::MmapOptions;
 use rustix::mm::MprotectFlags;
@@ -96,9 +98,17 @@ fn main() -> Result<()> {
         ["alive", pin] => {
             println!("{}", Ring::<[u64; 1]>::from_region(Region::open(pin)?)?.reader().liveness())
         }
-        ["reader", pin, ref stages @ ..] => reader(pin, stages)?,
+        ["reader", pin, ref stages @ ..] => {
+            reader::<Rec>(pin, stages, |reader, f| reader.for_each(usize::MAX, |_| f()))?;
+        }
+        ["tails", pin, ref stages @ ..] => {
+            reader::<Tailed<Item>>(pin, stages, |reader, f| {
+                reader.for_each_with_tail(usize::MAX, |_, _| f())
+            })?;
+        }
         ["flight", dir] => flight(dir)?,
         ["clocks"] => clocks()?,
+        ["jumps"] => jumps()?,
         ["unshared", offsets, ref command @ ..] => unshared(offsets, command)?,
         ["write", pin] => write(pin)?,
         ["overwrite", pin] => overwrite(pin)?,
@@ -108,7 +118,7 @@ fn main() -> Result<()> {
         }
         _ => bail!(
             "kernel-tests-child [nobody|cap_bpf] ring|cells|counters|compared|write|overwrite PIN; commands PIN COUNT; \
-             reader PIN STAGE...; clocks; \
+             reader|tails PIN STAGE...; clocks; jumps; \
              unshared OFFSETS [COMMAND]; \
              or [nobody|cap_bpf] repin PIN PIN; or quiet HOW RING LARGE CELLS LATCHES COUNTERS [GLOBALS]"
         ),
@@ -116,12 +126,22 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// A reader that passes through the stages, and stops at the last one.
-fn reader(pin: &str, stages: &[&str]) -> Result<()> {
-    let ring = Ring::<Rec>::open(pin)?;
+/// A reader that passes through the stages, and stops at the last one. `read` calls a function at each record.
+fn reader<T: mapring::Record>(
+    pin: &str,
+    stages: &[&str],
+    read: impl Fn(&mut Reader<T>, &mut dyn FnMut()) -> usize,
+) -> Result<()> {
+    let ring = Ring::<T>::open(pin)?;
     let mut reader = ring.reader();
-    reader.drain().for_each(drop);
-    let long = Duration::from_secs(60);
+    if stages.last() != Some(&"within") {
+        read(&mut reader, &mut || ());
+    }
+    let (long, ready) = (Duration::from_secs(60), || println!("ready"));
+    let stop = || {
+        ready();
+        std::io::stdin().read_line(&mut String::new()).map(drop)
+    };
     for stage in stages {
         match stage.split_once('=').unwrap_or((stage, "")) {
             ("bell", _) => {
@@ -132,26 +152,35 @@ fn reader(pin: &str, stages: &[&str]) -> Result<()> {
             }
             ("require", lease) => reader.require(Duration::from_millis(lease.parse()?))?,
             ("wait", _) => {
-                println!("ready");
+                ready();
                 while !reader.wait(long)? {}
                 bail!("it was woken");
             }
             ("again", _) => {
-                println!("ready");
+                ready();
                 loop {
                     let mut reader = ring.reader();
                     for _ in 0..3 {
                         reader.wait(Duration::from_micros(100))?;
-                        reader.drain().for_each(drop);
+                        read(&mut reader, &mut || ());
                     }
                 }
+            }
+            ("read", _) => {
+                ready();
+                loop {
+                    reader.wait(long)?;
+                    read(&mut reader, &mut || ());
+                }
+            }
+            ("within", _) => {
+                read(&mut reader, &mut || _ = stop());
+                bail!("it was not killed");
             }
             _ => bail!("no stage {stage}"),
         }
     }
-    println!("ready");
-    std::io::stdin().read_line(&mut String::new())?;
-    Ok(())
+    Ok(stop()?)
 }
 
 /// A loader that attaches a program, pins its ring and its link, and waits for the end of its stdin.
