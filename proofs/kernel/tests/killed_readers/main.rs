@@ -1,27 +1,26 @@
-//! Readers that are killed (SIGKILL) with a place in the ring: with a bell, about to sleep, asleep, required, and anywhere
-//! else. The others get all their wakeups, programs go on, and the place is free for the next reader.
+//! Readers that are killed (SIGKILL) with a place in the ring: with a bell, about to sleep, asleep, required, within a tail,
+//! and anywhere else. The others get all their wakeups, programs go on, and the place is free for the next reader.
 #![allow(missing_docs)]
 
-use std::fs;
-use std::io::{BufRead, BufReader};
+mod tails;
+mod victim;
+
 use std::mem::MaybeUninit;
 use std::os::fd::BorrowedFd;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::thread;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bytemuck::{Pod, Zeroable};
 use libbpf_rs::Object;
 use libbpf_rs::skel::Skel;
 use mapring::abi::readers::{ASLEEP, LOOK, NEVER, PLACES};
-use mapring::liveness::RingReader;
-use mapring::{Reader, Ring, Start};
+use mapring::{Reader, Record, Ring, Start};
 use mapring_kernel_tests::skel::{KeepSkelBuilder, WakeableSkelBuilder};
-use mapring_kernel_tests::{PinDir, Runner, everywhere, fitted, load, map, on_one_cpu, require_bpf, word_at};
+use mapring_kernel_tests::{PinDir, Runner, fitted, load, map, on_one_cpu, require_bpf, word_at};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-const CHILD: &str = env!("CARGO_BIN_EXE_kernel-tests-child");
+use victim::{Victim, killed};
+
 /// The longest wait for events that should happen soon.
 const PATIENCE: Duration = Duration::from_secs(60);
 const FOREVER: Duration = Duration::from_secs(3600);
@@ -35,78 +34,12 @@ struct Rec {
     twice: u64,
 }
 
-/// A process that reads a ring. It is killed when this is dropped.
-struct Victim(Child);
-
-impl Victim {
-    /// Starts it, and waits until it has passed through these stages (see `src/bin/kernel-tests-child.rs`).
-    fn at(pin: &Path, stages: &[&str]) -> Self {
-        everywhere(); // it runs beside this thread, which runs the programs on one CPU
-        let mut child = Command::new(CHILD)
-            .arg("reader")
-            .arg(pin)
-            .args(stages)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        on_one_cpu();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, "ready\n");
-        Self(child)
-    }
-
-    /// What the kernel says that it does: `S` if it sleeps until something happens.
-    fn state(&self) -> char {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap();
-        stat[stat.rfind(") ").unwrap() + 2..].chars().next().unwrap()
-    }
-
-    /// Its place among the readers.
-    fn place(&self, ring: &Ring<Rec>) -> Option<RingReader> {
-        ring.readers().unwrap().into_iter().find(|reader| reader.pid == self.0.id())
-    }
-
-    /// Kills it, and waits until it has ended.
-    fn kill(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-impl Drop for Victim {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-/// A reader that was killed at this stage.
-fn killed(ring: &Ring<Rec>, pin: &Path, stages: &[&str]) -> Victim {
-    let sleeps = stages.last() == Some(&"wait");
-    let has_armed = sleeps || stages.last() == Some(&"arm");
-    loop {
-        let mut victim = Victim::at(pin, stages);
-        let started = Instant::now();
-        // Between the first and the second it does nothing that could let it wait elsewhere.
-        while sleeps && !(victim.place(ring).is_some_and(|place| place.asleep) && victim.state() == 'S') {
-            assert!(started.elapsed() < PATIENCE, "it does not sleep");
-            thread::yield_now();
-        }
-        assert!(victim.place(ring).unwrap().alive);
-        victim.kill();
-        let place = victim.place(ring).expect("the dead keep their places");
-        assert!(!place.alive, "{place:?}");
-        // It looks for records once a second; if it was killed then, take another one.
-        if place.asleep == has_armed {
-            return victim;
-        }
-        assert!(sleeps, "{place:?}");
-    }
-}
-
-fn open(object: &Object) -> Ring<Rec> {
-    Ring::open(&map(object, "events")).unwrap()
+/// A ring, a program that writes it, and a pin of the ring, which lasts as long as its folder.
+fn pinned<T: Record>(object: &Object, name: &str, program: &str) -> (Ring<T>, Runner, PathBuf, PinDir) {
+    let (ring, pins) = (Ring::open(&map(object, name)).unwrap(), PinDir::new());
+    let pin = pins.path(name);
+    ring.pin(&pin, 0o600).unwrap();
+    (ring, Runner::new(object, program), pin, pins)
 }
 
 fn publish(program: &Runner, n: u64, count: u64) {
@@ -158,15 +91,14 @@ fn the_others_are_woken_and_the_place_is_free() {
     on_one_cpu();
     let mut storage = MaybeUninit::uninit();
     let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
-    let (object, pins) = (skel.object(), PinDir::new());
-    let (ring, program, pin) = (open(object), Runner::new(object, "publish"), pins.path("events"));
-    ring.pin(&pin, 0o600).unwrap();
+    let object = skel.object();
+    let (ring, program, pin, _pins) = pinned::<Rec>(object, "events", "publish");
     let mut other = ring.reader();
     is_woken(&mut other, &program, 0);
     for stage in ["bell", "arm", "wait"] {
         // It sleeps before the other one dies…
         assert!(other.arm().is_some());
-        let victim = killed(&ring, &pin, &["bell", stage]);
+        let victim = killed(&ring, "reader", &pin, &["bell", stage]);
         assert_ne!(shared(object, ASLEEP), 0);
         publish(&program, 1, 1);
         assert!(rung(&mut other), "{stage}");
@@ -194,13 +126,12 @@ fn the_others_are_woken_wherever_a_reader_is_killed() {
     on_one_cpu();
     let mut storage = MaybeUninit::uninit();
     let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
-    let (object, pins) = (skel.object(), PinDir::new());
-    let (ring, program, pin) = (open(object), Runner::new(object, "publish"), pins.path("events"));
-    ring.pin(&pin, 0o600).unwrap();
+    let object = skel.object();
+    let (ring, program, pin, _pins) = pinned::<Rec>(object, "events", "publish");
     let mut other = ring.reader();
     let (mut n, mut dead) = (0, 0);
     for _ in 0..30 {
-        let mut victim = Victim::at(&pin, &["again"]);
+        let mut victim = Victim::at("reader", &pin, &["again"]);
         let mut sleep = |times: u64| {
             (0..times).for_each(|_| is_woken(&mut other, &program, n));
             n += times;
@@ -223,14 +154,13 @@ fn programs_do_not_look_for_long_for_a_dead_one() {
     on_one_cpu();
     let mut storage = MaybeUninit::uninit();
     let skel = load::<WakeableSkelBuilder>(&mut storage, fitted);
-    let (object, pins) = (skel.object(), PinDir::new());
-    let (ring, program, pin) = (open(object), Runner::new(object, "publish"), pins.path("events"));
-    ring.pin(&pin, 0o600).unwrap();
+    let object = skel.object();
+    let (ring, program, pin, _pins) = pinned::<Rec>(object, "events", "publish");
     let look = || shared(object, LOOK) & NEVER;
     let mut living = ring.reader().with_watermark(32, FOREVER);
     living.bell().unwrap();
     assert_eq!(look(), 7, "at four tickets in 32");
-    let victim = killed(&ring, &pin, &["bell", "wait"]);
+    let victim = killed(&ring, "reader", &pin, &["bell", "wait"]);
     assert_eq!(look(), 0, "at each");
 
     let (started, mut sleeps) = (Instant::now(), 0);
@@ -262,14 +192,13 @@ fn a_required_one_holds_programs_back_for_its_lease_only() {
     on_one_cpu();
     let mut storage = MaybeUninit::uninit();
     let skel = load::<KeepSkelBuilder>(&mut storage, fitted);
-    let (object, pins) = (skel.object(), PinDir::new());
-    let (ring, program, pin) = (open(object), Runner::new(object, "publish"), pins.path("events"));
-    ring.pin(&pin, 0o600).unwrap();
+    let object = skel.object();
+    let (ring, program, pin, _pins) = pinned::<Rec>(object, "events", "publish");
     let mut living = ring.reader();
     living.require(FOREVER).unwrap();
     let mut full = 0;
     for stages in [&["require=100"][..], &["bell", "require=100", "arm"], &["require=100", "wait"]] {
-        let victim = killed(&ring, &pin, stages);
+        let victim = killed(&ring, "reader", &pin, stages);
         let behind = victim.place(&ring).unwrap().required.unwrap();
         assert_eq!((behind.lease, behind.unread), (Duration::from_millis(100), 0), "{stages:?}");
         assert_eq!(kept(&program, 0, SLOTS), SLOTS);
@@ -303,10 +232,9 @@ fn the_next_reader_ends_the_lease_of_a_dead_one() {
     on_one_cpu();
     let mut storage = MaybeUninit::uninit();
     let skel = load::<KeepSkelBuilder>(&mut storage, fitted);
-    let (object, pins) = (skel.object(), PinDir::new());
-    let (ring, program, pin) = (open(object), Runner::new(object, "publish"), pins.path("events"));
-    ring.pin(&pin, 0o600).unwrap();
-    let victim = killed(&ring, &pin, &["require=3600000", "arm"]);
+    let object = skel.object();
+    let (ring, program, pin, _pins) = pinned::<Rec>(object, "events", "publish");
+    let victim = killed(&ring, "reader", &pin, &["require=3600000", "arm"]);
     assert_eq!((kept(&program, 0, SLOTS), kept(&program, 0, 100)), (SLOTS, 0));
     let mut next = ring.reader();
     assert_eq!(kept(&program, 0, 1), 0, "it has no place yet");
