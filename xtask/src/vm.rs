@@ -83,10 +83,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 }
 
 /// The kernels of `cargo xtask test --all`: one that preempts programs wherever it can, the newest, a real-time
-/// one and one in the middle. They run what verifiers and preemption could break.
+/// one and one in the middle. They run what verifiers and preemption could break. Not `liveness::`, `stream::` and
+/// `combinations::`: these test userspace more than programs, and would take minutes.
 const STEP: &str = "cargo xtask vm 6.12-preempt sid 6.12-rt 6.1 -- \
                                     flight:: claim preempt nested:: stress:: resizable:: basic:: verifier:: wakeable:: tails:: keep_oldest:: tagged:: \
-                                    commands:: latches:: top:: writers:: \
+                                    commands:: latches:: top:: writers:: histogram:: gauge:: merged:: clocks:: \
                                     --skip as_the_library_reads --skip tails_are_mapped --skip died::";
 /// The oldest one: all tests, apart from those of memory files, and of the reader in C that take longest. For these, any
 /// kernel will do.
