@@ -3,11 +3,13 @@
 
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
+use bytemuck::{Pod, Zeroable};
 use libbpf_rs::skel::{Skel, SkelBuilder};
 use libbpf_rs::{Object, OpenObject};
 use mapring::globals::Globals;
-use mapring::loader::{initialize_map, initialize_object, section};
+use mapring::loader::{self, initialize_map, initialize_object, section};
 use mapring::record::LayoutCheck;
 use mapring::{ErrorKind, Region, Ring};
 use mapring_kernel_tests::skel::{
@@ -16,10 +18,17 @@ use mapring_kernel_tests::skel::{
     TailsSkelBuilder, TopSkelBuilder, WakeableSkelBuilder,
 };
 use mapring_kernel_tests::{
-    Numbered, Runner, cpus, everywhere, fitted, load, load_only, map, on_cpu, push, require_bpf,
+    Numbered, PinDir, Runner, cpus, everywhere, fitted, load, load_only, map, on_cpu, push, require_bpf,
 };
 use rustix::process::{Resource, Rlimit, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+
+#[derive(Clone, Copy, Debug, Pod, Zeroable, mapring::Record)]
+#[repr(C)]
+struct Rec {
+    n: u64,
+    twice: u64,
+}
 
 /// Calls `run` while this thread has no other capability.
 fn with_two<T>(run: impl FnOnce() -> T) -> T {
@@ -98,6 +107,47 @@ fn rings_in_several_maps_are_initialized() {
         assert!(ring.regions().iter().all(|map| map.layout_check::<Numbered>() == LayoutCheck::Fields));
         assert_eq!(ring.reader().drain().count(), 4 * cpus().len());
     }
+}
+
+/// By the object, a ring's readers and bells are found, and the map of a resizable ring.
+#[test]
+fn the_loader_reads_its_rings() {
+    require_bpf!();
+    let (mut wakeable, mut keep) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+    let wakeable = with_two(|| load::<WakeableSkelBuilder>(&mut wakeable, prepared));
+    let keep = with_two(|| load::<KeepSkelBuilder>(&mut keep, prepared));
+    with_two(|| {
+        let ring = Ring::<Rec>::open(loader::map(wakeable.object(), "events").unwrap()).unwrap();
+        assert_eq!(ring.region().layout_check::<Rec>(), LayoutCheck::Fields);
+        ring.reader().bell().unwrap();
+        let mut by_map = Ring::<Rec>::open(&map(wakeable.object(), "events")).unwrap().reader();
+        assert!(by_map.bell().unwrap_err().to_string().contains("CAP_SYS_ADMIN"));
+        let pins = PinDir::new();
+        ring.pin(pins.path("events"), 0o600).unwrap();
+        Ring::<Rec>::open(pins.path("events")).unwrap().reader().bell().unwrap();
+
+        let ring = Ring::<Rec>::open(loader::map(keep.object(), "events").unwrap()).unwrap();
+        ring.reader().require(Duration::from_secs(60)).unwrap();
+    });
+
+    let mut storage = MaybeUninit::uninit();
+    let skel = with_two(|| load::<ResizableSkelBuilder>(&mut storage, prepared));
+    let source = || loader::map(skel.object(), "numbers").unwrap();
+    assert_eq!(push(&Runner::new(skel.object(), "push_run"), 0, 0, 4), 0);
+    let ring = with_two(|| Ring::<Numbered>::open(source())).unwrap();
+    let refused = with_two(|| ring.resize(128)).unwrap_err();
+    assert!(refused.to_string().contains("CAP_SYS_ADMIN"), "{refused}");
+    assert_eq!((ring.slots(), ring.reader().drain().count()), (64, 4), "nothing has changed");
+    ring.resize(128).unwrap();
+    assert_eq!(Ring::<Numbered>::open(source()).unwrap().slots(), 128);
+    let refused = with_two(|| Ring::<Numbered>::open(source())).unwrap_err();
+    assert!(refused.to_string().contains("CAP_SYS_ADMIN"), "{refused}");
+
+    let unknown = loader::map(skel.object(), "number").unwrap_err();
+    assert_eq!(unknown.kind(), ErrorKind::OutOfRange);
+    assert!(
+        unknown.to_string().contains("no map number: there are ") && unknown.to_string().contains("numbers")
+    );
 }
 
 /// A loader that does not pass the object reads the types by their id.

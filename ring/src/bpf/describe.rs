@@ -9,12 +9,13 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use super::btf::{Btf, Field, Kind as TypeKind, Type};
-use super::sys;
 use super::uapi::MapInfo;
+use super::{MapFd, sys};
 use crate::abi::gauge::GAUGE;
 use crate::abi::histogram::HISTOGRAM;
 use crate::abi::top::BUCKET;
 use crate::abi::{Geometry, GeometryError, Kind, Preamble, Tails};
+use crate::error::Result;
 use crate::text::printable;
 
 /// The field of values whose writers publish by plain stores, which only x86 keeps in order.
@@ -168,18 +169,32 @@ fn read(btf: BorrowedFd<'_>) -> io::Result<(u32, Btf)> {
     Ok((id, btf.ok_or_else(|| io::Error::other("BTF that this version of mapring can't read"))?))
 }
 
-/// The types of a loaded object, whose loader has a descriptor of them: so they are read without privilege.
-pub(crate) struct ObjectTypes {
+/// The types of a loaded object, and some of its maps. The loader has descriptors of them, so opening them takes no
+/// privilege, as opening by id does.
+pub(crate) struct LoadedObject {
     id: u32,
     fd: OwnedFd,
     btf: Arc<Btf>,
+    maps: Vec<MapFd>,
 }
 
-impl ObjectTypes {
+impl LoadedObject {
     #[cfg(feature = "libbpf")]
     pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
         let (id, btf) = read(fd.as_fd())?;
-        Ok(Self { id, fd, btf: Arc::new(btf) })
+        Ok(Self { id, fd, btf: Arc::new(btf), maps: Vec::new() })
+    }
+
+    /// Adds a map.
+    #[cfg(feature = "libbpf")]
+    pub(crate) fn add(&mut self, map: MapFd) {
+        self.maps.push(map);
+    }
+
+    /// Opens the map with this id, if it is one of them.
+    pub(super) fn map(self: &Arc<Self>, id: u32) -> Option<Result<MapFd>> {
+        let map = self.maps.iter().find(|map| map.info.id == id)?;
+        Some(map.try_clone().map(|map| MapFd { object: Some(self.clone()), ..map }))
     }
 
     /// The region that values of this type make.
@@ -188,8 +203,8 @@ impl ObjectTypes {
         from_btf(&self.btf, value)
     }
 
-    /// A descriptor of them, if they have this id.
-    pub(super) fn with_id(&self, id: u32) -> Option<BorrowedFd<'_>> {
+    /// A descriptor of the types, if they have this id.
+    pub(super) fn types(&self, id: u32) -> Option<BorrowedFd<'_>> {
         (self.id == id).then(|| self.fd.as_fd())
     }
 }
@@ -204,7 +219,7 @@ pub(crate) struct Types {
 impl Types {
     /// The types of the map's object, if they are the map's (it may be an older one that the object uses); otherwise from
     /// the kernel.
-    pub(super) fn new(info: &MapInfo, object: Option<&ObjectTypes>) -> Self {
+    pub(super) fn new(info: &MapInfo, object: Option<&LoadedObject>) -> Self {
         let known = object.filter(|types| types.id == info.btf_id).map(|types| Ok(types.btf.clone()));
         Self {
             btf_id: info.btf_id,

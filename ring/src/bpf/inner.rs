@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytemuck::{bytes_of, bytes_of_mut, cast_slice};
 use rustix::io::Errno;
 
+use super::describe::LoadedObject;
 use super::preamble::initialise;
 use super::sys::{self, Elements, NewArray};
 use super::{MapFd, lookup};
@@ -22,6 +23,8 @@ pub(crate) enum MapLocator {
     Pin(PathBuf),
     /// In a map of maps, under a key.
     Inner(MapOfMaps),
+    /// Held by this process, with the object that it has loaded.
+    Loaded(Arc<MapFd>),
 }
 
 /// A map of maps, and a key.
@@ -31,8 +34,8 @@ pub(crate) struct MapOfMaps {
     what: Arc<str>,
     entries: usize,
     key: Arc<[u8]>,
-    /// A map that may be in it, which is then opened without its id.
-    first: Option<Arc<MapFd>>,
+    /// The object whose maps may be in it, if this process has loaded it.
+    object: Option<Arc<LoadedObject>>,
 }
 
 impl MapLocator {
@@ -43,6 +46,7 @@ impl MapLocator {
     pub(crate) fn open(&self) -> Result<MapFd> {
         match self {
             Self::Pin(path) => MapFd::pinned(path),
+            Self::Loaded(map) => map.try_clone(),
             Self::Inner(outer) => {
                 // Another map may have replaced this one between the two calls, and this one may be freed.
                 (0..Self::AGAIN).fold(outer.open(), |opened, _| match opened {
@@ -65,12 +69,12 @@ impl MapOfMaps {
         }
         let entries = opened.info.max_entries as usize;
         let maps = Arc::new(Elements::new(opened.fd, &opened.info, None));
-        Ok(Self { maps, what: opened.what.into(), entries, key: key.into(), first: None })
+        Ok(Self { maps, what: opened.what.into(), entries, key: key.into(), object: opened.object })
     }
 
-    /// The same map of maps, in which `first` may be: opening that map then needs no privilege.
-    pub(crate) fn with_first(self, first: MapFd) -> Self {
-        Self { first: Some(first.into()), ..self }
+    /// The same map of maps, whose maps are all opened by their ids.
+    pub(crate) fn without_object(self) -> Self {
+        Self { object: None, ..self }
     }
 
     /// The error for an array of maps that contains no such ring.
@@ -101,16 +105,7 @@ impl MapOfMaps {
 
     /// Opens the map under the key.
     fn open(&self) -> Result<MapFd> {
-        let id = self.id()?;
-        match &self.first {
-            Some(first) if first.info.id == id => first.try_clone(),
-            _ => MapFd::id(id),
-        }
-    }
-
-    /// The types of the first map's object, if they have this id.
-    fn types(&self, id: u32) -> Option<BorrowedFd<'_>> {
-        self.first.as_ref()?.object.as_ref()?.with_id(id)
+        MapFd::of(self.object.as_ref(), self.id()?)
     }
 
     /// The id of the map under the key.
@@ -173,8 +168,8 @@ pub(crate) fn make_like(
     let geometry = &preamble.geometry;
     let fits = |number: usize| u32::try_from(number).expect("a geometry has no more");
     let known = match place {
-        MapLocator::Inner(maps) => maps.types(like.btf_id),
-        MapLocator::Pin(_) => None,
+        MapLocator::Inner(maps) => maps.object.as_ref().and_then(|object| object.types(like.btf_id)),
+        MapLocator::Pin(_) | MapLocator::Loaded(_) => None,
     };
     let read = if known.is_none() { sys::btf_by_id(like.btf_id).ok() } else { None };
     let btf = known.or(read.as_ref().map(AsFd::as_fd));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::describe::{ObjectTypes, Types};
+use super::describe::{LoadedObject, Types};
 use super::fdinfo;
 use super::kinds::MapType;
 use super::sys;
@@ -20,8 +20,8 @@ pub(crate) struct MapFd {
     pub(crate) fd: OwnedFd,
     pub(crate) info: MapInfo,
     pub(crate) what: String,
-    /// The types of its object, if this process has loaded it.
-    pub(super) object: Option<Arc<ObjectTypes>>,
+    /// Its object, if this process has loaded it.
+    pub(super) object: Option<Arc<LoadedObject>>,
 }
 
 impl MapFd {
@@ -61,6 +61,11 @@ impl MapFd {
         Self::new(fd, what)
     }
 
+    /// The map with this id: from this object, if it is there.
+    pub(crate) fn of(object: Option<&Arc<LoadedObject>>, id: u32) -> Result<Self> {
+        object.and_then(|object| object.map(id)).unwrap_or_else(|| Self::id(id))
+    }
+
     pub(crate) fn id(id: u32) -> Result<Self> {
         let what = format!("map id {id}");
         let fd = sys::map_by_id(id).map_err(|error| {
@@ -87,8 +92,8 @@ impl MapFd {
         Ok(Self { fd, info: self.info, what: self.what.clone(), object: self.object.clone() })
     }
 
-    /// The map of a loaded object, and the types of the object.
-    pub(crate) fn loaded(fd: OwnedFd, name: &str, object: Option<Arc<ObjectTypes>>) -> Result<Self> {
+    /// The map of a loaded object.
+    pub(crate) fn loaded(fd: OwnedFd, name: &str, object: Option<Arc<LoadedObject>>) -> Result<Self> {
         Ok(Self { object, ..Self::new(fd, format!("map {}", printable(name)))? })
     }
 

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use super::open::open;
-use super::{MapFd, MapOfMaps, sys};
+use super::{MapFd, MapOfMaps, Origin, sys};
 use crate::abi::Process;
 use crate::abi::readers::{LOOK, NEVER};
 use crate::abi::{Kind, Preamble};
@@ -137,11 +137,12 @@ fn linked(region: &Region) -> Result<u64> {
     region.live(word).map_err(|e| Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e))
 }
 
-/// The map with this id, from its pin next to that of the ring, or else by its id.
+/// The map with this id, from its pin next to that of the ring, or from the ring's object, or else by its id.
 fn companion(ring: &Region, suffix: &str, id: u32) -> Result<MapFd> {
     let pinned = ring.origin().and_then(|origin| origin.pin()).map(|pin| with_suffix(pin, suffix));
     let pinned = pinned.and_then(|path| MapFd::pinned(&path).ok());
-    pinned.filter(|map| map.info.id == id).map_or_else(|| MapFd::id(id), Ok)
+    let by_id = || MapFd::of(ring.origin().and_then(Origin::object), id);
+    pinned.filter(|map| map.info.id == id).map_or_else(by_id, Ok)
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

@@ -5,7 +5,9 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
+use super::describe::LoadedObject;
 use super::fdinfo::{is_frozen, map_info};
 use super::freeze::freeze_and_pin;
 use super::inner::make_like;
@@ -37,7 +39,15 @@ impl Origin {
     pub(super) fn pin(&self) -> Option<&Path> {
         match &self.place {
             MapLocator::Pin(path) => Some(path),
-            MapLocator::Inner(_) => None,
+            MapLocator::Inner(_) | MapLocator::Loaded(_) => None,
+        }
+    }
+
+    /// The object of its map, if this process has loaded it.
+    pub(super) fn object(&self) -> Option<&Arc<LoadedObject>> {
+        match &self.place {
+            MapLocator::Loaded(map) => map.object.as_ref(),
+            MapLocator::Pin(_) | MapLocator::Inner(_) => None,
         }
     }
 
@@ -130,7 +140,7 @@ impl Region {
         set_permissions(path, Permissions::from_mode(mode)).map_err(|e| Error::system("chmod", e))
     }
 
-    /// The id of the map, if it was found by its pin or in a map of maps.
+    /// The id of the map, if it was found by its pin, in a map of maps or in a loaded object.
     pub(crate) fn id(&self) -> Option<u32> {
         self.origin().map(|origin| origin.id)
     }

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::describe::ObjectTypes;
+use super::describe::LoadedObject;
 use super::kinds::MapType;
 use super::{MapFd, MapLocator, MapOfMaps};
 use crate::error::{Error, Result};
@@ -16,8 +16,8 @@ use crate::region::{self, OpenOptions, Region, Source};
 pub(crate) enum MapSource {
     Pin(PathBuf),
     Id(u32),
-    /// The map of a loaded object, its name, and the types of the object.
-    Loaded(io::Result<OwnedFd>, String, Option<Arc<ObjectTypes>>),
+    /// The map of a loaded object, its name, and the object.
+    Loaded(io::Result<OwnedFd>, String, Option<Arc<LoadedObject>>),
     Inner(Box<Source>, Box<[u8]>),
     /// A map that is already open.
     Opened(Box<(MapFd, Option<MapLocator>)>),
@@ -40,9 +40,12 @@ impl MapSource {
             Self::Inner(maps, key) => MapLocator::Inner(MapOfMaps::new(maps.map()?.0, &key)?),
             Self::Opened(opened) => return Ok(*opened),
             Self::Id(id) => return Ok((MapFd::id(id)?, None)),
-            Self::Loaded(fd, name, types) => {
-                let fd = fd.map_err(|e| Error::system("dup", e))?;
-                return Ok((MapFd::loaded(fd, &name, types)?, None));
+            Self::Loaded(fd, name, object) => {
+                let map = MapFd::loaded(fd.map_err(|e| Error::system("dup", e))?, &name, object)?;
+                if map.object.is_none() {
+                    return Ok((map, None));
+                }
+                MapLocator::Loaded(map.into())
             }
         };
         Ok((locator.open()?, Some(locator)))

@@ -17,7 +17,9 @@ mod libbpf;
 
 pub use crate::bpf::PinOptions;
 #[cfg(feature = "libbpf")]
-pub use libbpf::{Prepare, initialize, initialize_object, place_on_node, prepare, prepare_object, section};
+pub use libbpf::{
+    Prepare, initialize, initialize_object, map, place_on_node, prepare, prepare_object, section,
+};
 
 use crate::bpf::link;
 #[cfg(doc)]

@@ -14,6 +14,7 @@ use crate::bpf;
 /// | [`Source::id`] | the id of a BPF map; needs CAP_SYS_ADMIN |
 /// | `OwnedFd`, `BorrowedFd`, `File` | the file descriptor of a BPF map or a memfd, made by any loader or process |
 /// | `&libbpf_rs::MapHandle`, `&libbpf_rs::Map`, … | a map of a loaded object (cargo feature `libbpf`) |
+/// | [`loader::map`](crate::loader::map) | the same, with the object's types and the ring's other maps |
 /// | [`Source::inner`] | an entry of a map of maps; needs CAP_SYS_ADMIN |
 ///
 /// ```

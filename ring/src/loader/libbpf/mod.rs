@@ -12,16 +12,14 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use libbpf_rs::skel::Skel;
-use libbpf_rs::{MapCore, MapHandle, MapImpl, MapType, Object};
+use libbpf_rs::{Map, MapCore, MapHandle, MapImpl, MapType, Object};
 
 pub use self::prepare::{Prepare, place_on_node, prepare, prepare_object};
 
 use self::types::{types_of_loaded, value_type};
-#[cfg(doc)]
-use super::initialize_map;
-use super::initialize_wakeable;
-use crate::bpf::describe::ObjectTypes;
-use crate::bpf::{BELLS, MapFd, MapOfMaps, MapSource, READERS, section_name};
+use super::{initialize_map, initialize_wakeable};
+use crate::bpf::describe::LoadedObject;
+use crate::bpf::{BELLS, MapFd, MapSource, READERS, section_name};
 use crate::error::{Cause, Error, Result};
 use crate::region::{OpenOptions, Source};
 use crate::text::printable;
@@ -33,7 +31,7 @@ const FIRST: &str = "__first";
 /// attached: until then they drop (and count) what they write to resizable rings and NUMA rings.
 ///
 /// Needs no capability but CAP_BPF. It needs CAP_SYS_ADMIN only for resizable rings and NUMA rings that are initialized
-/// again: their maps are then opened by id. To open such a ring by its map of maps needs CAP_SYS_ADMIN in any case.
+/// again: their maps are then opened by id. To open the maps afterwards without CAP_SYS_ADMIN see [`map()`].
 ///
 /// # Errors
 /// As for [`initialize_map`]; [`ErrorKind::System`](crate::ErrorKind::System) if the object's BTF can't be read.
@@ -46,23 +44,19 @@ pub fn initialize<'obj>(skel: &impl Skel<'obj>) -> Result<()> {
 /// # Errors
 /// As for [`initialize`].
 pub fn initialize_object(object: &Object) -> Result<()> {
-    let Some(types) = types_of_loaded(object)?.map(Arc::new) else { return Ok(()) };
-    // In place of a map that is not created (`set_autocreate`), libbpf has another file.
-    let maps = || object.maps().filter(|map| MapFd::is_one(map.as_fd()));
-    let named = |name: &str| maps().find(|map| map.name().to_string_lossy() == name);
-    for map in maps() {
-        let Some(described) = types.region(value_type(&map)) else { continue };
+    let Some(known) = with_maps(object, |_| true)? else { return Ok(()) };
+    let named = |name: &str| created(object).find(|map| map.name().to_string_lossy() == name);
+    for map in created(object) {
+        let Some(described) = known.region(value_type(&map)) else { continue };
         let name = map.name().to_string_lossy();
         if described.inner.is_none() {
-            OpenOptions::new().write_preamble(true).open(loaded(&map, Some(types.clone())))?;
+            OpenOptions::new().write_preamble(true).open(loaded(&map, Some(known.clone())))?;
         } else if let Some(maps) = name.strip_suffix(FIRST).and_then(named) {
             // Programs use the map of maps; the kernel took this one as a template, and libbpf put it there.
-            let (first, _) = loaded(&map, Some(types.clone())).map()?;
-            let (maps, _) = Source::from(&maps).map()?;
-            crate::ring::initialize(&MapOfMaps::new(maps, &[0; 4])?.with_first(first))?;
+            initialize_map(loaded(&maps, Some(known.clone())))?;
         }
     }
-    for readers in maps() {
+    for readers in created(object) {
         let name = readers.name().to_string_lossy();
         if let Some(name) = name.strip_suffix(READERS)
             && let (Some(ring), Some(bells)) = (named(name), named(&format!("{name}{BELLS}")))
@@ -73,6 +67,37 @@ pub fn initialize_object(object: &Object) -> Result<()> {
     Ok(())
 }
 
+/// A map of a loaded object, by its name. Opened from this source, a ring needs no CAP_SYS_ADMIN in the loader: records are
+/// compared with the object's types, and the ring's readers and bells, or the map of a resizable ring, are found through the
+/// object's descriptors. But a resizable ring that was resized, and a NUMA ring, need CAP_SYS_ADMIN. Makes system calls,
+/// and duplicates the descriptors of these maps.
+///
+/// # Errors
+/// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) with the maps that exist,
+/// [`ErrorKind::System`](crate::ErrorKind::System).
+pub fn map(object: &Object, name: &str) -> Result<Source> {
+    let Some(map) = created(object).find(|map| map.name().to_string_lossy() == name) else {
+        let others: Vec<_> = created(object).map(|map| map.name().to_string_lossy().into_owned()).collect();
+        return Err(no_such("map", name, &others));
+    };
+    let its = [FIRST, READERS, BELLS].map(|suffix| format!("{name}{suffix}"));
+    Ok(loaded(&map, with_maps(object, |name| its.iter().any(|its| its == name))?))
+}
+
+/// The maps that were created. In place of another one (`set_autocreate`) libbpf has another file.
+fn created(object: &Object) -> impl Iterator<Item = Map<'_>> {
+    object.maps().filter(|map| MapFd::is_one(map.as_fd()))
+}
+
+/// The types of an object, and its maps with the names that `wanted` picks. `None` if the object has no types.
+fn with_maps(object: &Object, wanted: impl Fn(&str) -> bool) -> Result<Option<Arc<LoadedObject>>> {
+    let Some(mut known) = types_of_loaded(object)? else { return Ok(None) };
+    for map in created(object).filter(|map| wanted(&map.name().to_string_lossy())) {
+        known.add(Source::from(&map).map()?.0);
+    }
+    Ok(Some(known.into()))
+}
+
 /// The map that holds a section of an object's global data, by the section's name (`.bss`): for
 /// [`Globals::open`](crate::globals::Globals::open), which then needs no CAP_SYS_ADMIN. Makes system calls.
 ///
@@ -80,24 +105,24 @@ pub fn initialize_object(object: &Object) -> Result<()> {
 /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) with the maps that exist,
 /// [`ErrorKind::Layout`](crate::ErrorKind::Layout).
 pub fn section(object: &Object, name: &str) -> Result<Source> {
-    let types = types_of_loaded(object)?.map(Arc::new);
+    let known = with_maps(object, |_| false)?;
     let mut others = Vec::new();
     for map in object.maps().filter(|map| map.map_type() == MapType::Array) {
         let map_name = map.name().to_string_lossy().into_owned();
         // The map of `.data.mine` has this name; the map of `.data` has the object's name before it.
         if map_name.ends_with(name) {
-            let source = || loaded(&map, types.clone());
+            let source = || loaded(&map, known.clone());
             if section_name(&source().map()?.0)? == name {
                 return Ok(source());
             }
         }
         others.push(map_name);
     }
-    Err(Error::from(Cause::NoSuch {
-        thing: "section",
-        name: printable(name),
-        there: printable(&others.join(", ")),
-    }))
+    Err(no_such("section", name, &others))
+}
+
+fn no_such(thing: &'static str, name: &str, others: &[String]) -> Error {
+    Error::from(Cause::NoSuch { thing, name: printable(name), there: printable(&others.join(", ")) })
 }
 
 /// Duplicates the file descriptor: a system call.
@@ -114,7 +139,7 @@ impl From<&MapHandle> for Source {
     }
 }
 
-fn loaded(map: &impl MapCore, types: Option<Arc<ObjectTypes>>) -> Source {
+fn loaded(map: &impl MapCore, object: Option<Arc<LoadedObject>>) -> Source {
     let name = map.name().to_string_lossy().into_owned();
-    MapSource::Loaded(map.as_fd().try_clone_to_owned(), name, types).into()
+    MapSource::Loaded(map.as_fd().try_clone_to_owned(), name, object).into()
 }

@@ -8,7 +8,7 @@ use std::{io, slice};
 use libbpf_rs::{AsRawLibbpf, Object, OpenObject, libbpf_sys};
 
 use crate::bpf::btf::Btf;
-use crate::bpf::describe::ObjectTypes;
+use crate::bpf::describe::LoadedObject;
 use crate::error::{Error, Result};
 
 /// The types of an open object, if it has any.
@@ -43,7 +43,7 @@ pub(super) fn types_of(object: &OpenObject) -> Result<Option<Btf>> {
 
 /// The types of a loaded object, if it has any. Opening them by their id would need CAP_SYS_ADMIN, but libbpf has a
 /// descriptor of them. Makes system calls.
-pub(super) fn types_of_loaded(object: &Object) -> Result<Option<ObjectTypes>> {
+pub(super) fn types_of_loaded(object: &Object) -> Result<Option<LoadedObject>> {
     // SAFETY: the object is loaded as long as it is borrowed.
     let fd = unsafe { libbpf_sys::bpf_object__btf_fd(object.as_libbpf_object().as_ptr()) };
     if fd < 0 {
@@ -51,7 +51,7 @@ pub(super) fn types_of_loaded(object: &Object) -> Result<Option<ObjectTypes>> {
     }
     // SAFETY: the object owns the descriptor, and is borrowed longer than this function uses it.
     let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-    fd.try_clone_to_owned().and_then(ObjectTypes::new).map(Some).map_err(failed)
+    fd.try_clone_to_owned().and_then(LoadedObject::new).map(Some).map_err(failed)
 }
 
 /// The type of a map's values, in the types of its object; 0 if it has none.

@@ -37,7 +37,7 @@ impl Maps {
             Err(source) => return Ok(Err(source)),
         };
         Ok(Ok(match Held::find(&maps, options)? {
-            Held::Resizable(ring) => Self::Resizable(Resizable::new(maps, ring, options)),
+            Held::Resizable(ring) => Self::Resizable(Resizable::new(maps.without_object(), ring, options)),
             Held::PerCpu => Self::PerCpu(PerCpu::open(&maps, options)?),
         }))
     }
