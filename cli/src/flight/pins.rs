@@ -130,17 +130,25 @@ impl Lock {
     /// Removes the pins of a killed start and, unless something is recorded there, the directory.
     pub(crate) fn clear_unfinished(self) -> Result<()> {
         remove(&unfinished(&self.dir))?;
-        if !recording(&self.dir).exists() {
-            fs::remove_dir(&self.dir).with_context(|| self.dir.display().to_string())?;
-        }
-        Ok(())
+        if recording(&self.dir).exists() { Ok(()) } else { self.remove() }
     }
 
     /// Removes all pins, and the directory. Returns whether there were any.
     pub(crate) fn clear(self) -> Result<bool> {
         let removed = [remove(&unfinished(&self.dir))?, remove(&recording(&self.dir))?];
-        fs::remove_dir(&self.dir).with_context(|| self.dir.display().to_string())?;
+        self.remove()?;
         Ok(removed.contains(&true))
+    }
+
+    /// Removes the empty directory. Of the default one, also the directory above, unless others use it.
+    fn remove(self) -> Result<()> {
+        fs::remove_dir(&self.dir).with_context(|| self.dir.display().to_string())?;
+        if self.dir == Path::new(DEFAULT)
+            && let Some(above) = self.dir.parent()
+        {
+            let _ = fs::remove_dir(above);
+        }
+        Ok(())
     }
 }
 
@@ -196,14 +204,15 @@ fn create(dir: &Path) -> Result<()> {
         );
     }
     for new in missing.into_iter().rev() {
-        match DirBuilder::new().mode(0o711).create(new) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(not_created(error, new));
-            }
-            // The mode does not depend on the umask.
-            _ => {
-                fs::set_permissions(new, Permissions::from_mode(0o711)).map_err(|error| denied(error, new))?
-            }
+        let created = match DirBuilder::new().mode(0o711).create(new) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            created => created,
+        };
+        // The mode does not depend on the umask.
+        match created.and_then(|()| fs::set_permissions(new, Permissions::from_mode(0o711))) {
+            // A `stop` has removed it, or the one above, meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !new.is_symlink() => return create(dir),
+            created => created.map_err(|error| not_created(error, new))?,
         }
     }
     Ok(())

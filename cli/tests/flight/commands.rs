@@ -167,6 +167,28 @@ fn what_does_not_fit_is_refused() {
     }
 }
 
+/// In a BPF file system that has nothing else: the mount namespace is this command's own.
+#[test]
+fn stop_leaves_nothing_behind() {
+    if !Recorder::new("nothing").start(&["--size", "1M", "--events", "exec"]) {
+        return;
+    }
+    let script = "mount -t bpf bpf /sys/fs/bpf && unset MAPRING_FLIGHT_PINS && \
+                  \"$0\" flight start --size 1M --events exec && test -d /sys/fs/bpf/mapring/flight && \
+                  \"$0\" flight stop && test ! -e /sys/fs/bpf/mapring && \
+                  \"$0\" flight start --size 1M --events exec && mkdir /sys/fs/bpf/mapring/mine && \
+                  \"$0\" flight stop && ls /sys/fs/bpf/mapring";
+    let mut command = Command::new("unshare");
+    let output = if_there(command.args(["--mount", "sh", "-c", script]).arg(env!("CARGO_BIN_EXE_mapring")));
+    match output.filter(|output| !said(output).starts_with("unshare")) {
+        Some(output) => {
+            assert!(output.status.success(), "{}", said(&output));
+            assert_eq!(output.stdout, b"mine\n");
+        }
+        None => skip::skipped("no unshare, or this user can't make a mount namespace"),
+    }
+}
+
 /// What the command prints; `None` if its program is not on this machine. A guest has only the tests.
 fn if_there(command: &mut Command) -> Option<Output> {
     match command.stdin(Stdio::null()).output() {
