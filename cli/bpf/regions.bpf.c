@@ -12,7 +12,7 @@
 #include <mapring/top.bpf.h>
 
 /* As in linux/bpf.h, which a machine may lack. */
-enum { ARRAY = 2, PERCPU_ARRAY = 6, MMAPABLE = 1 << 10 };
+enum { ARRAY = 2, PERCPU_ARRAY = 6, RINGBUF = 27, MMAPABLE = 1 << 10 };
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -83,6 +83,11 @@ struct {
 	__type(value, struct point);
 } t_each SEC(".maps");
 
+struct {
+	__uint(type, RINGBUF);
+	__uint(max_entries, 4096);
+} t_kernel SEC(".maps");
+
 __u64 t_total;
 struct point t_place = { 3, -4 };
 
@@ -117,6 +122,22 @@ int fill(struct input *in)
 		__builtin_memcpy(e->comm, t_total % 2 ? "bash" : "x\033[2Jy", 8);
 		e->ok = 1;
 		mapring_commit(e);
+	}
+	return 0;
+}
+
+/* Writes records of 16 bytes with a text: of the first one `bash 1`. */
+SEC("syscall")
+int fill_kernel(struct input *in)
+{
+	char text[16] = "bash  \033[2J";
+	static char number;
+	__u64 i;
+
+	for (i = 0; i < 100 && i < in->count; i++) {
+		text[5] = '1' + number;
+		if (!bpf_ringbuf_output(&t_kernel, text, sizeof(text), 0))
+			number = (number + 1) & 7;
 	}
 	return 0;
 }

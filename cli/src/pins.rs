@@ -109,7 +109,7 @@ fn open(name: &str) -> Result<(Place, Region)> {
     let region = match &target.sort {
         Sort::Region(region) => region.clone(),
         Sort::RingInMaps(_) | Sort::Damaged(_) => Region::open(target.place.source()?)?,
-        Sort::Array | Sort::Globals | Sort::Other => {
+        Sort::Array | Sort::Globals | Sort::Ringbuf | Sort::Other => {
             bail!("{} is not a region, but of kind {}", target.place, target.facts(&[], false).kind)
         }
     };

@@ -11,6 +11,9 @@ mod memory;
 #[cfg(feature = "bpf")]
 mod nobody;
 #[cfg(feature = "bpf")]
+#[path = "regions/ringbuf.rs"]
+mod ringbuf;
+#[cfg(feature = "bpf")]
 mod skip;
 #[path = "regions/top.rs"]
 mod top;

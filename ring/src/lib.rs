@@ -273,6 +273,8 @@ pub mod liveness {
 pub mod any {
     pub use crate::any_record::AnyRecord;
     #[cfg(feature = "bpf")]
+    pub use crate::bpf::{ObserverStats, RingbufObserver};
+    #[cfg(feature = "bpf")]
     pub use crate::handle::{AnyMap, MapFacts};
 }
 

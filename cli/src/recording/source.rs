@@ -25,6 +25,9 @@ pub(super) fn of(target: &Target, stamp: Option<usize>, every: Option<u64>) -> R
         },
         Sort::Array => Kind::Array,
         Sort::Globals => Kind::Globals,
+        Sort::Ringbuf => {
+            bail!("{place}: a BPF ringbuf can't be recorded; `mapring tail --json` prints its records")
+        }
         Sort::Other => bail!("{place}: not a ring, table, array or global data"),
         Sort::Damaged(e) => bail!("{e}"),
     };

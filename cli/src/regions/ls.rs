@@ -54,7 +54,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             }
             Err(e) => return Err(e),
         };
-        if matches!(target.sort, Sort::Other)
+        if matches!(target.sort, Sort::Other | Sort::Ringbuf)
             && !args.all
             && !is_table(&target)
             && args.path.iter().all(|p| p.is_dir())

@@ -8,6 +8,7 @@ pub(crate) mod line;
 pub(crate) mod losses;
 pub(crate) mod ls;
 pub(crate) mod rates;
+pub(crate) mod ringbuf;
 mod screen;
 pub(crate) mod show;
 pub(crate) mod stat;

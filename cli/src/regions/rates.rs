@@ -10,7 +10,8 @@ use mapring::time::Clock;
 use mapring::{Counters, Histograms, ReadStats, Start, TopKeys};
 
 use super::follow::{Pinned, look_at_pin};
-use super::target::Target;
+use super::ringbuf::Observed;
+use super::target::{Sort, Target};
 use super::untyped::{self, Item, Records, Table};
 
 /// Reads how often a region was written.
@@ -19,7 +20,7 @@ pub(crate) struct Meter {
     pub(crate) name: String,
     /// For people: the name, and the id if others have the same name.
     pub(crate) label: String,
-    pub(crate) kind: Kind,
+    pub(crate) kind: String,
     counts: Counts,
     /// The newest timestamp of each shard's records.
     newest: HashMap<usize, u64>,
@@ -35,6 +36,7 @@ enum Counts {
     Histograms(Histograms),
     TopKeys(TopKeys),
     Table(Box<dyn Table>, usize),
+    Ringbuf(Observed),
 }
 
 /// What a meter showed at one moment. All counts only grow.
@@ -59,14 +61,31 @@ impl Meter {
 
     /// `None` if it is nothing that has a rate.
     pub(crate) fn new(target: Target) -> Result<Option<Self>> {
+        let mut newest = HashMap::new();
+        let Some(counts) = Self::counts(&target, &mut newest)? else { return Ok(None) };
+        Ok(Some(Self {
+            name: target.name(),
+            label: target.name(),
+            kind: target.kind().map_or_else(|| "ringbuf".to_owned(), |kind| kind.to_string()),
+            counts,
+            newest,
+            keep: 0,
+            latest: VecDeque::new(),
+            target,
+        }))
+    }
+
+    fn counts(target: &Target, newest: &mut HashMap<usize, u64>) -> Result<Option<Counts>> {
+        if matches!(target.sort, Sort::Ringbuf) {
+            return Ok(Some(Counts::Ringbuf(target.observed(Start::Now)?)));
+        }
         let (Some(kind), Some(region)) = (target.kind(), target.region()) else { return Ok(None) };
         let geometry = *region.geometry();
-        let mut newest = HashMap::new();
-        let counts = match kind {
+        Ok(Some(match kind {
             Kind::Ring => {
                 let stamp = target.stamp();
                 let mut records = target.records(Start::Now, None)?;
-                records.newest(&mut |item| note(&mut newest, stamp, item));
+                records.newest(&mut |item| note(newest, stamp, item));
                 let limit = geometry.capacity().saturating_mul(records.positions().len());
                 Counts::Ring { records, stamp, limit }
             }
@@ -81,16 +100,6 @@ impl Meter {
                 Counts::Table(untyped::table(region)?, geometry.capacity())
             }
             _ => return Ok(None),
-        };
-        Ok(Some(Self {
-            name: target.name(),
-            label: target.name(),
-            kind,
-            counts,
-            newest,
-            keep: 0,
-            latest: VecDeque::new(),
-            target,
         }))
     }
 
@@ -102,6 +111,7 @@ impl Meter {
             Counts::Histograms(_) => "values",
             Counts::TopKeys(_) => "added",
             Counts::Table(..) => "updates",
+            Counts::Ringbuf(_) => "bytes",
         }
     }
 
@@ -113,6 +123,7 @@ impl Meter {
             Counts::Histograms(_) => "histogram",
             Counts::TopKeys(_) => "table",
             Counts::Table(..) => "cell",
+            Counts::Ringbuf(_) => "ringbuf",
         }
     }
 
@@ -153,6 +164,7 @@ impl Meter {
                     counts.push((index, histograms.snapshot(index)?.count()));
                 }
             }
+            Counts::Ringbuf(observed) => counts.push((0, observed.written())),
             Counts::TopKeys(keys) => counts.push((0, keys.largest(0)?.total)),
             Counts::Table(table, len) => {
                 for index in 0..*len {

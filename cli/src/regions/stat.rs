@@ -9,7 +9,7 @@ use serde_json::json;
 use super::find::{self, All, Place};
 use super::follow::{LOOK, Pinned};
 use super::rates::{Meter, Reading, per_second};
-use super::target::Target;
+use super::target::{Sort, Target};
 use super::text::{cut, grouped, json_line, rate};
 use super::{Interrupted, text};
 use crate::output;
@@ -125,8 +125,11 @@ pub(crate) fn meters(names: &[String]) -> Result<Vec<Meter>> {
         for (id, pins) in all.maps {
             let place = pins.into_iter().next().map_or(Place::Id(id), Place::Pin);
             // What ends meanwhile, and what this command can't read, is not in the report.
-            let meter = Target::open(place).and_then(Meter::new);
-            meters.extend(meter.ok().flatten());
+            let Ok(target) = Target::open(place) else { continue };
+            // Ring buffers are not regions: as `ls` does, the report has those that were named.
+            if !matches!(target.sort, Sort::Ringbuf) {
+                meters.extend(Meter::new(target).ok().flatten());
+            }
         }
     }
     let names: Vec<_> = meters.iter().map(|meter| meter.name.clone()).collect();
@@ -205,7 +208,7 @@ fn json_of(meter: &Meter, now: &Reading, before: &Reading) -> serde_json::Value 
         of.iter().map(|(cause, n)| ((*cause).to_owned(), json!(n))).collect()
     };
     json!({
-        "region": meter.target.place.to_string(), "name": meter.name, "kind": meter.kind.to_string(),
+        "region": meter.target.place.to_string(), "name": meter.name, "kind": meter.kind,
         "seconds": seconds, "unit": meter.unit(), "per_second": per_second(sum, seconds), "total": now.total(),
         "parts": parts, "lost": losses(&now.new_losses(before)), "lost_total": losses(&now.losses),
     })

@@ -13,8 +13,8 @@ use super::find;
 use super::follow::{Ends, From, LOOK, Pinned, Source};
 use super::line;
 use super::losses::Losses;
-use super::target::Target;
-use super::text::printable;
+use super::target::{Sort, Target};
+use super::text::{ascii, printable};
 use super::untyped::Item;
 use crate::output;
 
@@ -87,11 +87,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 /// Refuses a filter with a field that no record has.
 fn check_fields(target: &Target, filter: Option<&Expr>) -> Result<()> {
-    let (Some(filter), Some(region)) = (filter, target.region()) else { return Ok(()) };
+    let Some(filter) = filter else { return Ok(()) };
     if let Err(why) = target.ty() {
         bail!("--where: the fields are not known: {why}");
     }
-    filter.check(&target.decode(&vec![0; region.geometry().record()]))
+    let record = target.region().map_or(0, |region| region.geometry().record());
+    filter.check(&target.decode(&vec![0; record]))
 }
 
 impl Tail<'_> {
@@ -137,6 +138,7 @@ impl Tail<'_> {
         write!(self.out, "{time}{space}[{}] {value}", item.shard)?;
         match item.tail.map(record::string) {
             Some(tail) => writeln!(self.out, " \"{}\"", printable(&tail))?,
+            None if matches!(target.sort, Sort::Ringbuf) => writeln!(self.out, "  {}", ascii(item.bytes))?,
             None => writeln!(self.out)?,
         }
         Ok(())
@@ -147,6 +149,10 @@ impl Tail<'_> {
         self.reported = Instant::now();
         for loss in source.records.take_losses() {
             self.losses.add(loss.shard, loss.cause.as_str(), loss.count);
+        }
+        match source.records.take_lost_bytes() {
+            0 => {}
+            bytes => self.losses.add(None, "bytes of records overwritten", bytes),
         }
         self.losses.report(|line| eprintln!("{line}"));
         if let Some(e) = source.records.take_error() {

@@ -13,6 +13,7 @@ use mapring::{Access, Error, ErrorKind, OpenOptions, Refusal, Region, Source};
 use serde::Serialize;
 
 use super::find::Place;
+use super::ringbuf::Observed;
 use super::text::printable;
 use super::untyped::{self, Records};
 use super::value::{self, Value};
@@ -36,6 +37,8 @@ pub(crate) enum Sort {
     Array,
     /// The global variables of a BPF object.
     Globals,
+    /// The kernel's own ring buffer.
+    Ringbuf,
     /// A map with other content, which this command does not show.
     Other,
     /// It says that it is a region, but it is not a valid one, or one that this process may not open.
@@ -112,6 +115,10 @@ impl Target {
                 Err(e) => sort_of(e, &map, types.as_ref().ok()),
             },
             "array_of_maps" => ring_in_maps(&map, &place)?.map_or(Sort::Other, Sort::RingInMaps),
+            "ringbuf" => {
+                types = Err("a BPF ringbuf does not say what is in its records".to_owned());
+                Sort::Ringbuf
+            }
             _ => Sort::Other,
         };
         if let Sort::RingInMaps(regions) = &sort
@@ -136,13 +143,14 @@ impl Target {
         self.region().map(|region| region.geometry().kind())
     }
 
-    /// A reader of its records, if it is a ring.
+    /// A reader of its records, if it is a ring or a BPF ringbuf.
     pub(crate) fn records(&self, start: mapring::Start, stamp: Option<usize>) -> Result<Box<dyn Records>> {
         match &self.sort {
             Sort::RingInMaps(regions) => untyped::records(regions, start, stamp),
             Sort::Region(region) if region.geometry().kind() == Kind::Ring => {
                 untyped::records(&[(0, region.clone())], start, stamp)
             }
+            Sort::Ringbuf => self.observed(start).map(|observed| Box::new(observed) as Box<dyn Records>),
             Sort::Damaged(e) => bail!("{}: {e}", self.place),
             _ => bail!(
                 "{} is not a mapring ring, but of kind {}: see `mapring show`",
@@ -151,6 +159,11 @@ impl Target {
             ),
         }
         .with_context(|| self.place.to_string())
+    }
+
+    /// An observer, if it is a BPF ringbuf.
+    pub(crate) fn observed(&self, start: mapring::Start) -> Result<Observed> {
+        Ok(Observed::new(self.map.as_ref().context("not a map")?, start)?)
     }
 
     /// Its BTF, and the id of its values' type there, or why they are not known.
@@ -198,6 +211,7 @@ impl Target {
                 Some(all.find(|access| *access != Access::Mapped).unwrap_or(Access::Mapped))
             }
             Sort::Array | Sort::Globals => self.map.as_ref().and_then(AnyMap::access),
+            Sort::Ringbuf => Some(Access::Mapped),
             Sort::Other | Sort::Damaged(_) => None,
         }
     }
@@ -237,7 +251,7 @@ impl Target {
             Sort::Damaged(e) => facts.error = Some(e.to_string()),
             Sort::Other if facts.kind.ends_with("of maps") => facts.kind = "map of maps".to_owned(),
             // Its entries are bytes.
-            Sort::Other if facts.kind == "ringbuf" => (facts.size, facts.bytes) = (1, facts.entries),
+            Sort::Ringbuf => (facts.size, facts.bytes) = (1, facts.entries),
             Sort::Other => {}
             Sort::Array if facts.kind == "percpu array" => facts.kind = "per-CPU array".to_owned(),
             Sort::Array => {}

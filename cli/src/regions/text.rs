@@ -11,6 +11,13 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     text.chars().map(escape).collect::<String>().into()
 }
 
+/// The printable ASCII characters of bytes, with a dot for each other byte.
+pub(crate) fn ascii(bytes: &[u8]) -> String {
+    const SHOWN: usize = 4096;
+    let text = bytes.iter().take(SHOWN).map(|byte| char::from(*byte));
+    text.map(|c| if is_plain(c) { c } else { '.' }).collect()
+}
+
 /// A JSON value in one line. It escapes the characters that JSON allows but that could change a terminal.
 pub(crate) fn json_line(value: &serde_json::Value) -> String {
     let text = value.to_string();

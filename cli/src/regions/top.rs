@@ -89,7 +89,7 @@ impl Row {
         let ages = self.now.counts.iter().filter_map(|(part, _)| self.meter.age(*part));
         Line {
             name: self.meter.label.clone(),
-            kind: self.meter.kind.to_string(),
+            kind: self.meter.kind.clone(),
             rate: per_second(grown, seconds),
             peak: self.peak,
             lost: per_second(lost, seconds),

@@ -57,6 +57,10 @@ pub(crate) trait Records {
     fn positions(&self) -> Vec<(usize, u64)>;
     /// What it lost since the last call.
     fn take_losses(&mut self) -> Vec<Loss>;
+    /// Bytes that it lost since the last call, if it can't know how many records they were.
+    fn take_lost_bytes(&mut self) -> u64 {
+        0
+    }
     /// The last failed system call.
     fn take_error(&mut self) -> Option<mapring::Error>;
 }

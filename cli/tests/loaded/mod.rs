@@ -65,6 +65,7 @@ impl Loaded {
             &mut maps.t_keys,
             &mut maps.t_settings,
             &mut maps.t_each,
+            &mut maps.t_kernel,
             &mut maps.data,
         ] {
             let name = map.name().to_string_lossy().replace('.', "_");

@@ -35,7 +35,15 @@ impl Neighbour {
     /// # Panics
     /// Panics if it can't be mapped for writing.
     pub fn of(region: &Region) -> Self {
-        let map = MmapOptions::new().len(region.geometry().bytes()).map_raw(&region.as_fd());
+        Self::start_of(region, region.geometry().bytes())
+    }
+
+    /// Maps the first `bytes` of a map of any type.
+    ///
+    /// # Panics
+    /// Panics if they can't be mapped for writing.
+    pub fn start_of(map: impl AsFd, bytes: usize) -> Self {
+        let map = MmapOptions::new().len(bytes).map_raw(&map.as_fd());
         let mut neighbour = Self { map: map.unwrap_or_else(|e| panic!("mmap: {e}")), original: Vec::new() };
         let words = neighbour.words();
         neighbour.original = (0..words.len()).map(|at| words.load(at, Ordering::Relaxed)).collect();

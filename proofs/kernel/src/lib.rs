@@ -118,6 +118,7 @@ pub mod skel {
         refusals
         resizable
         resizable_portable
+        ringbuf
         runqlat
         sealed
         sleeping
@@ -185,6 +186,7 @@ pub mod skel {
     pub use refusals::RefusalsSkelBuilder;
     pub use resizable::ResizableSkelBuilder;
     pub use resizable_portable::ResizablePortableSkelBuilder;
+    pub use ringbuf::RingbufSkelBuilder;
     pub use runqlat::RunqlatSkelBuilder;
     pub use sealed::SealedSkelBuilder;
     pub use sleeping::SleepingSkelBuilder;

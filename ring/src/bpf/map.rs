@@ -130,7 +130,9 @@ impl MapFd {
             }
             MapType::HASH_OF_MAPS => "; open an entry with Source::inner",
             MapType::PROG_ARRAY => "; open it with Dispatch::open",
-            MapType::RINGBUF => "; it is a BPF ringbuf, which libbpf reads",
+            MapType::RINGBUF => {
+                "; show a BPF ringbuf with any::RingbufObserver, or take its records with libbpf"
+            }
             _ => "",
         }
     }

@@ -27,6 +27,8 @@ pub(crate) const MAP_UPDATE_BATCH: c_int = 26;
 pub(crate) const LINK_GET_FD_BY_ID: c_int = 30;
 pub(crate) const LINK_GET_NEXT_ID: c_int = 31;
 
+/// A map on one NUMA node.
+pub(crate) const BPF_F_NUMA_NODE: u32 = 1 << 2;
 /// A map that programs read and userspace writes.
 pub(crate) const BPF_F_RDONLY_PROG: u32 = 1 << 7;
 /// A descriptor only for reading.

@@ -14,7 +14,7 @@ use super::Printer;
 use crate::regions::follow::{Ends, has_passed};
 use crate::regions::histogram;
 use crate::regions::target::{Sort, Target};
-use crate::regions::text::{grouped, json_line, printable};
+use crate::regions::text::{ascii, grouped, json_line, printable};
 use crate::regions::untyped::{self, Item};
 use crate::regions::value::{self, Value};
 
@@ -32,6 +32,7 @@ pub(super) fn content<W: Write>(target: &Target, out: &mut Printer<'_, W>) -> Re
         Sort::RingInMaps(_) => ring(target, out),
         Sort::Array => array(target, out),
         Sort::Globals => globals(target, out),
+        Sort::Ringbuf => ringbuf(target, out),
         Sort::Other => programs(target, out),
         Sort::Damaged(_) => Ok(()),
     }
@@ -84,6 +85,36 @@ fn ring<W: Write>(target: &Target, out: &mut Printer<'_, W>) -> Result<()> {
     for (_, shard, ticket, bytes, tail) in latest.into_iter().skip(skip) {
         let tail = tail.map(|tail| ("tail", Json::String(mapring::record::string(&tail).into_owned())));
         out.value(&[("shard", shard as u64), ("ticket", ticket)], &target.decode(&bytes), tail.as_slice())?;
+    }
+    Ok(())
+}
+
+/// The latest records that the consumer of a BPF ringbuf has not taken.
+fn ringbuf<W: Write>(target: &Target, out: &mut Printer<'_, W>) -> Result<()> {
+    out.zeros = None;
+    let mut observed = target.observed(Start::Oldest)?;
+    let (written, most) = (observed.written(), out.left);
+    let (mut latest, mut count) = (VecDeque::new(), 0);
+    let (bytes, lost) = observed.present(|at, bytes| {
+        count += 1;
+        if latest.len() == most {
+            latest.pop_front();
+        }
+        if most > 0 {
+            latest.push_back((at, bytes.to_vec()));
+        }
+    });
+    out.line(&format!(
+        "{} bytes written; {} records in {} bytes that the consumer has not taken",
+        grouped(written),
+        grouped(count),
+        grouped(bytes - lost.min(bytes))
+    ))?;
+    if lost > 0 {
+        out.line(&format!("{} bytes were overwritten while they were read", grouped(lost)))?;
+    }
+    for (at, bytes) in latest {
+        out.value(&[("position", at)], &target.decode(&bytes), &[("text", ascii(&bytes).into())])?;
     }
     Ok(())
 }

@@ -15,6 +15,8 @@ mod maps;
 mod names;
 #[cfg(feature = "bpf")]
 mod reader_maps;
+#[cfg(feature = "bpf")]
+mod ringbuf;
 mod scribbled;
 mod sparse;
 mod tagged;
