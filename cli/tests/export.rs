@@ -11,6 +11,9 @@ mod maps;
 #[path = "export/nats.rs"]
 mod nats;
 #[cfg(feature = "bpf")]
+#[path = "export/nats_resized.rs"]
+mod nats_resized;
+#[cfg(feature = "bpf")]
 mod nobody;
 #[path = "export/otlp.rs"]
 mod otlp;

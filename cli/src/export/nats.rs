@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
-use mapring::Start;
 use mapring::time::{Clock, WallClock};
 use serde_json::json;
 
@@ -118,7 +117,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         output::note(format_args!("mapring: records are published as bytes: {why}"));
     }
     let ends: Option<Ends> = match args.once {
-        true => Some(ring.target.records(Start::Now, None)?.positions().into_iter().collect()),
+        true => Some(ring.ends()?),
         false => None,
     };
     let mut export = Export {
@@ -214,10 +213,26 @@ impl Export<'_> {
             }
             let waits = !self.pending.is_empty() && (!some || is_full);
             self.receive(&mut client, if waits { STEP } else { Duration::ZERO })?;
+            let is_idle = !some && ends.is_none() && self.pending.is_empty();
+            if is_idle {
+                let (messages, next) = self.ring.next_ring()?;
+                self.queue(messages);
+                if let Some(ring) = next {
+                    eprintln!(
+                        "mapring: {}: the ring was resized; continuing with the new one",
+                        self.args.target
+                    );
+                    self.ring = ring;
+                    self.resume(&mut client)?;
+                    continue;
+                }
+                if self.ring.records.ended().is_some() {
+                    interrupted.sleep(STEP); // The reader's own wait ends at once.
+                }
+            }
             if looked.elapsed() > LOOK {
                 looked = Instant::now();
                 self.clock.update();
-                let is_idle = !some && ends.is_none() && self.pending.is_empty();
                 let open = |place| Ring::open(place, false);
                 if is_idle && let Pinned::Other(ring) = look_at_pin(&self.ring.target, &mut true, open)? {
                     eprintln!(
@@ -249,18 +264,41 @@ impl Export<'_> {
         );
         self.newest = info["state"]["last_seq"].as_u64().context("an answer without a sequence")?;
         let shards: Vec<_> = self.ring.next.keys().copied().collect();
-        for shard in shards {
+        let mut ids = Vec::new();
+        for &shard in &shards {
             let last = client.last(stream, &format!("{}.{shard}", self.args.subject))?;
             let (seq, id) = last.unwrap_or_default();
             self.last.insert(shard, seq);
+            ids.push(id);
+        }
+        if ids.iter().any(|id| self.ring.is_before(id)) {
+            // Another export has gone on with a later ring, and published what is missing before it.
+            self.pending.clear();
+            self.ring = Ring::open(self.ring.target.place.clone(), false)?;
+            let is_latest = !self.args.once && !ids.iter().any(|id| self.ring.is_before(id));
+            ensure!(is_latest, "another export has gone on with the ring that replaced this one");
+            return self.resume(client);
+        }
+        let is_begun = shards.iter().zip(&ids).any(|(shard, id)| self.ring.position(id, *shard).is_some());
+        if !is_begun && self.pending.is_empty() {
+            let beginning = self.ring.beginning(&ids, self.args.from == From::Now);
+            self.lost += beginning.as_ref().map_or(0, |message| message.lost);
+            self.pending.extend(beginning);
+        }
+        for (shard, id) in shards.into_iter().zip(ids) {
             if let Some(position) = self.ring.position(&id, shard) {
                 let before = self.pending.len();
-                self.pending.retain(|message| message.shard != shard || message.tickets.start >= position);
+                self.pending.retain(|message| {
+                    message.shard != shard || message.tickets.start >= position && !message.tickets.is_empty()
+                });
                 self.published += (before - self.pending.len()) as u64;
                 // Read on where the stream ends, but not again what is pending.
                 if !self.pending.iter().any(|message| message.shard == shard) {
                     self.ring.next.insert(shard, position);
                 }
+            } else if is_begun && self.ring.is_successor() && self.published == 0 {
+                // An export read this ring from its beginning, and found nothing in this shard.
+                self.ring.next.insert(shard, 0);
             }
         }
         self.bytes = self.pending.iter().map(|message| message.payload.len()).sum();
@@ -278,10 +316,14 @@ impl Export<'_> {
         // A record may come with a loss before it.
         let limit = room.div_ceil(2).min(BYTES / self.ring.largest.max(1)).max(1);
         let (count, messages) = self.ring.read(limit, most, &self.clock, ends)?;
+        self.queue(messages);
+        Ok(count > 0)
+    }
+
+    fn queue(&mut self, messages: Vec<Message>) {
         self.bytes += messages.iter().map(|message| message.payload.len()).sum::<usize>();
         self.lost += messages.iter().map(|message| message.lost).sum::<u64>();
         self.pending.extend(messages);
-        Ok(count > 0)
     }
 
     /// Sends the messages of the shard that waits longest, if none are under way.

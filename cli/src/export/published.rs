@@ -2,18 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::os::fd::AsFd;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use mapring::abi::Gate;
+use mapring::any::AnyMap;
 use mapring::time::WallClock;
-use mapring::{Loss, Start};
+use mapring::{Loss, OpenOptions, Region, Start};
 use serde_json::json;
 
 use crate::regions::find::Place;
 use crate::regions::follow::Ends;
 use crate::regions::line;
-use crate::regions::target::{Target, of_kernel};
+use crate::regions::target::{Sort, Target, of_kernel};
 use crate::regions::text::json_line;
-use crate::regions::untyped::Records;
+use crate::regions::untyped::{self, Records};
 
 /// A ring that is read.
 pub(super) struct Ring {
@@ -21,7 +24,9 @@ pub(super) struct Ring {
     pub(super) records: Box<dyn Records>,
     stamp: Option<usize>,
     /// One in the world.
-    pub(super) identity: String,
+    identity: String,
+    /// Of a resizable ring.
+    resized: Option<Resized>,
     /// The ticket at which reading began, of each shard.
     began: BTreeMap<usize, u64>,
     /// The next ticket to publish, of each shard.
@@ -30,6 +35,18 @@ pub(super) struct Ring {
     discarded: u64,
     /// The bytes of the largest record, with its tail.
     pub(super) largest: usize,
+}
+
+/// One of the rings that replace each other in a map of maps.
+struct Resized {
+    region: Region,
+    /// With this begin the identities of all these rings.
+    family: String,
+    /// The number of tickets in the rings before this one, and the id of its map: later rings have larger ones.
+    order: (u64, u32),
+    /// The number of tickets in the rings before it that are not known to be in the stream, once it was read to its end by
+    /// this export.
+    missed: Option<u64>,
 }
 
 /// A message for tickets of a shard: a record, or a loss.
@@ -50,24 +67,127 @@ impl Ring {
     pub(super) fn open(place: Place, now: bool) -> Result<Self> {
         let target = Target::open(place)?;
         let stamp = target.stamp();
-        let records = target.records(Start::Oldest, None)?;
-        let region = target.region().context("not a ring")?;
-        ensure!(
-            !region.geometry().is_resizable(),
-            "{}: a resizable ring: its tickets begin again when it is resized, so this export can't tell records apart",
-            target.place
-        );
+        target.records(Start::Oldest, None)?;
+        let region = target.region().with_context(|| format!("{}: not a mapring ring", target.place))?;
         let boot = of_kernel("random/boot_id").context("boot_id")?;
         let id = target.map.as_ref().map_or(0, |map| map.facts().id);
-        let identity = format!("{boot}-{id}-{:x}", region.preamble().generation);
+        let resized = match region.geometry().is_resizable() {
+            true => Some(Resized::new(&target, format!("{boot}-{id}."))?),
+            false => None,
+        };
+        let generation = region.preamble().generation;
+        let identity = match &resized {
+            Some(Resized { family, order: (before, id), .. }) => {
+                format!("{family}{id}-{generation:x}.{before}")
+            }
+            None => format!("{boot}-{id}-{generation:x}"),
+        };
+        let open = |start| match &resized {
+            Some(resized) => untyped::records(&[(0, resized.region.clone())], start, None),
+            None => target.records(start, None),
+        };
+        let records = open(Start::Oldest)?;
         let (record, tails) = (region.geometry().record(), region.geometry().tails());
         let largest = record + tails.map_or(0, |tails| tails.longest());
         let began: BTreeMap<_, _> = records.positions().into_iter().collect();
         let next = match now {
-            true => target.records(Start::Now, None)?.positions().into_iter().collect(),
+            true => open(Start::Now)?.positions().into_iter().collect(),
             false => began.clone(),
         };
-        Ok(Self { target, records, stamp, identity, began, next, losses: Vec::new(), discarded: 0, largest })
+        let (losses, discarded) = (Vec::new(), 0);
+        Ok(Self { target, records, stamp, identity, resized, began, next, losses, discarded, largest })
+    }
+
+    /// The present end of each shard.
+    pub(super) fn ends(&self) -> Result<Ends> {
+        let now = match &self.resized {
+            Some(resized) => untyped::records(&[(0, resized.region.clone())], Start::Now, None)?,
+            None => self.target.records(Start::Now, None)?,
+        };
+        Ok(now.positions().into_iter().collect())
+    }
+
+    /// The ring that replaced this resizable one, once all of this was read and published. First returns messages for
+    /// what was lost at the end of this ring.
+    pub(super) fn next_ring(&mut self) -> Result<(Vec<Message>, Option<Self>)> {
+        let Some(ended) = self.records.ended() else { return Ok((Vec::new(), None)) };
+        let mut ends = BTreeMap::<_, u64>::new();
+        for loss in &self.losses {
+            if let (Some(shard), Some(tickets)) = (loss.shard, &loss.tickets) {
+                let end = ends.entry(shard).or_default();
+                *end = tickets.end.max(*end);
+            }
+        }
+        let mut messages = Vec::new();
+        for (shard, end) in ends {
+            let next = self.next.get(&shard).copied().unwrap_or_default();
+            let lost = if next < end { self.lost_in(shard, &(next..end), false) } else { 0 };
+            if lost > 0 {
+                messages.push(loss(shard, next..end, lost, "overwritten or not ended"));
+                self.next.insert(shard, end);
+            }
+        }
+        let Some(mine) = self.resized.as_ref().filter(|_| messages.is_empty()) else {
+            return Ok((messages, None));
+        };
+        let so_far = mine.order.0.wrapping_add(ended);
+        let mut next = Self::open(self.target.place.clone(), false)?;
+        match &mut next.resized {
+            Some(resized) if resized.family == mine.family => {
+                if resized.order <= mine.order {
+                    return Ok((messages, None));
+                }
+                resized.missed = Some(resized.order.0.saturating_sub(so_far));
+                next.next.values_mut().for_each(|next| *next = 0);
+            }
+            _ => {}
+        }
+        Ok((messages, Some(next)))
+    }
+
+    /// Whether it replaced a ring that had tickets.
+    pub(super) fn is_successor(&self) -> bool {
+        self.resized.as_ref().is_some_and(|resized| resized.order.0 > 0)
+    }
+
+    /// Whether the id of a message is of a ring that replaced this one.
+    pub(super) fn is_before(&self, id: &str) -> bool {
+        let theirs = self.resized.as_ref().and_then(|mine| mine.earlier(id).map(|theirs| (mine, theirs)));
+        theirs.is_some_and(|(mine, (order, _))| order > mine.order)
+    }
+
+    /// The first message of a ring that replaced others: how many of their records are not in the stream, whose last
+    /// messages have these ids. Its shard is the first one, and it stands for no ticket of this ring. `None` for the first
+    /// ring.
+    pub(super) fn beginning(&mut self, last: &[String], now: bool) -> Option<Message> {
+        let resized = self.resized.as_ref().filter(|resized| resized.order.0 > 0)?;
+        let shard = *self.next.keys().next()?;
+        let earlier: Vec<_> = last.iter().filter_map(|id| resized.earlier(id)).collect();
+        let newest = earlier.iter().map(|(order, _)| *order).max();
+        if newest.is_some() {
+            // Tickets that were overwritten in this ring count as lost.
+            self.next.values_mut().for_each(|next| *next = 0);
+        }
+        let before = resized.order.0;
+        let lost = match (resized.missed, newest) {
+            (Some(missed), _) => missed,
+            (None, Some(newest)) => {
+                let known = earlier.iter().filter(|(order, _)| *order == newest).map(|(_, end)| *end);
+                before.saturating_sub(known.fold(newest.0, u64::saturating_add))
+            }
+            (None, None) => {
+                if now {
+                    0
+                } else {
+                    before
+                }
+            }
+        };
+        if lost > 0 {
+            eprintln!("mapring: lost: {lost} records of rings before the last resize");
+        }
+        let object = json!({ "shard": null, "ticket": 0, "until": 0, "lost": lost });
+        Some(Message { shard, tickets: 0..0, lost, payload: json_line(&object).into_bytes(), sent: None })
     }
 
     /// The id of a message with these tickets.
@@ -145,6 +265,40 @@ impl Ring {
         });
         let count = tickets.end - tickets.start;
         if all { count } else { before.saturating_add(known).min(count) }
+    }
+}
+
+impl Resized {
+    /// The ring that is in use. It is opened by its descriptor, so its reader does not continue with the next one.
+    fn new(target: &Target, family: String) -> Result<Self> {
+        let place = &target.place;
+        let Sort::RingInMaps(regions) = &target.sort else {
+            bail!(
+                "{place}: one of the maps of a resizable ring: export the map of maps, from which programs reserve"
+            )
+        };
+        let (_, now) = regions.first().context("no ring")?;
+        let map = AnyMap::open(now.as_fd())?;
+        let mut words = Vec::new();
+        // The preamble may be larger than a value.
+        let values = (Gate::BEFORE + 1).div_ceil(map.facts().value_size.div_ceil(8).max(1));
+        map.read_run(0, values, &mut words)?;
+        let before = *words.get(Gate::BEFORE).context("no preamble")?;
+        ensure!(
+            before & Gate::COUNTING == 0,
+            "{place}: a process is resizing this ring, or died in it: try again, or call loader::initialize"
+        );
+        let region = OpenOptions::new().any_record().open(now.as_fd())?;
+        Ok(Self { region, family, order: (before, map.facts().id), missed: None })
+    }
+
+    /// The order of the ring of a message, and the ticket after those of the message, if it is of this family.
+    fn earlier(&self, id: &str) -> Option<((u64, u32), u64)> {
+        let mut parts = id.strip_prefix(&self.family)?.split('-');
+        let map = parts.next()?.parse().ok()?;
+        let before = parts.next()?.split_once('.')?.1.parse().ok()?;
+        let end = parts.nth(2)?.parse().ok()?;
+        Some(((before, map), end))
     }
 }
 

@@ -61,6 +61,10 @@ pub(crate) trait Records {
     fn take_lost_bytes(&mut self) -> u64 {
         0
     }
+    /// The number of its tickets, if it is a resizable ring that another one replaced, and all were read.
+    fn ended(&mut self) -> Option<u64> {
+        None
+    }
     /// The last failed system call.
     fn take_error(&mut self) -> Option<mapring::Error>;
 }
@@ -210,6 +214,10 @@ impl<const N: usize> Records for Plain<N> {
     fn newest(&mut self, f: &mut dyn FnMut(Item<'_>)) {
         let bytes = self.bytes;
         self.reader.for_each_newest(|event| f(item(event, bytes, None)));
+    }
+
+    fn ended(&mut self) -> Option<u64> {
+        self.reader.ended()
     }
 
     common!(reader);

@@ -12,14 +12,14 @@ use super::servers::installed;
 use super::{DEADLINE, Dir, Running, mapring, path, until_some};
 
 /// nats-server with JetStream, which can be killed and started again.
-struct Server {
+pub(super) struct Server {
     port: String,
     running: Option<Running>,
     dir: Dir,
 }
 
 impl Server {
-    fn start() -> Option<Self> {
+    pub(super) fn start() -> Option<Self> {
         installed("nats-server")?;
         let mut new = Self { port: "-1".to_owned(), running: None, dir: Dir::new() };
         new.run();
@@ -37,12 +37,12 @@ impl Server {
         self.running = Some(running);
     }
 
-    fn address(&self) -> String {
+    pub(super) fn address(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
     /// Creates the stream `s`, which takes `r.*` and `other`.
-    fn with_stream(self, more: Value) -> Self {
+    pub(super) fn with_stream(self, more: Value) -> Self {
         let mut config = json!({ "name": "s", "subjects": ["r.*", "other"], "storage": "file" });
         config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let answer = Client::new(&self).ask("$JS.API.STREAM.CREATE.s", &config);
@@ -51,13 +51,13 @@ impl Server {
     }
 
     /// The arguments of an export of this region.
-    fn export<'a>(&self, region: &'a str, to: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    pub(super) fn export<'a>(&self, region: &'a str, to: &'a str, more: &[&'a str]) -> Vec<&'a str> {
         let args = ["export", "nats", "--to", to, "--stream", "s", "--subject", "r", region];
         [&args[..], more].concat()
     }
 
     /// All messages of the stream that the exporter published, by subject.
-    fn messages(&self) -> BTreeMap<String, Vec<Value>> {
+    pub(super) fn messages(&self) -> BTreeMap<String, Vec<Value>> {
         let mut client = Client::new(self);
         let last = client.ask("$JS.API.STREAM.INFO.s", &json!({}))["state"]["last_seq"].as_u64().unwrap();
         let mut found = BTreeMap::<_, Vec<_>>::new();
@@ -123,7 +123,7 @@ fn push(ring: &Ring<[u64; 2]>, shard: usize, count: u64) {
     (0..count).for_each(|number| assert!(writer.push(&[number, 7]).is_some()));
 }
 
-fn once(server: &Server, region: &str, more: &[&str]) -> String {
+pub(super) fn once(server: &Server, region: &str, more: &[&str]) -> String {
     let to = server.address();
     let output = mapring(&server.export(region, &to, &[&["--once"], more].concat()));
     assert!(output.status.success());

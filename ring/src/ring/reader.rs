@@ -300,6 +300,14 @@ impl<T: AnyBitPattern> Reader<T> {
         self.next.follow.rings()
     }
 
+    /// The number of tickets of this ring, if another one has replaced it ([`Region::retired`]) and this reader has passed
+    /// them all. Only for a reader that does not continue with the next ring, because its region was opened by a file
+    /// descriptor or an id. Makes system calls if the ring is not mapped.
+    pub fn ended(&mut self) -> Option<u64> {
+        let is_over = self.sweep.gate() == Gate::Retired && self.sweep.at_end();
+        if is_over { self.sweep.ends() } else { None }
+    }
+
     /// The region that is being read; of a NUMA ring, the first one.
     pub fn region(&self) -> &Region {
         self.sweep.region()
