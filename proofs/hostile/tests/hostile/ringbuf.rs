@@ -3,7 +3,7 @@
 
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use fastrand::Rng;
 use libbpf_rs::skel::Skel;
@@ -13,7 +13,7 @@ use mapring_hostile_tests::{Neighbour, hostile_word};
 use mapring_kernel_tests::skel::RingbufSkelBuilder;
 use mapring_kernel_tests::{Runner, load_only, map, require_bpf, unfitted};
 
-use super::scribbled::{proves_something, time, until};
+use super::threads::survive;
 
 const CAPACITY: u64 = 4096;
 
@@ -54,40 +54,14 @@ fn a_forged_position_of_the_consumer_does_no_harm() {
     let mut storage = MaybeUninit::uninit();
     let skel = load_only::<RingbufSkelBuilder>(&mut storage, unfitted);
     let ringbuf = map(skel.object(), "observed").as_fd().try_clone_to_owned().unwrap();
-    let open = |start| RingbufObserver::open(ringbuf.as_fd(), start).unwrap();
-    let consumer = Neighbour::start_of(&ringbuf, rustix::param::page_size());
-    let place = Runner::new(skel.object(), "place");
-    // On a busy machine, some events do not happen every time.
-    for seed in 0..10 {
-        let threads = play(seed, &open, &consumer, &place);
-        for (name, [rounds, a, b]) in &threads {
-            println!("{name:20} {rounds:>9} rounds: {a} and {b}");
-        }
-        if threads.iter().all(proves_something) {
-            return;
-        }
-    }
-    panic!("nothing to survive");
-}
-
-/// Runs everything at the same time for the configured duration. Returns each thread's counts.
-fn play(
-    seed: u64,
-    open: &(impl Fn(Start) -> RingbufObserver + Sync),
-    consumer: &Neighbour,
-    place: &Runner,
-) -> [(&'static str, [u64; 3]); 4] {
-    let (kernel, stop) = (open(Start::Now), AtomicBool::new(false));
-    std::thread::scope(|scope| {
-        let mut rng = Rng::with_seed(seed);
-        let mut first = open(Start::Oldest);
-        let threads = [
-            until(scope, "programs", &stop, move || {
-                let mut args = [0, 64];
-                place.run(&mut args);
-                [u64::from(args[1] > 0), 1]
-            }),
-            until(scope, "consumer", &stop, move || {
+    let open = &|start| RingbufObserver::open(ringbuf.as_fd(), start).unwrap();
+    let consumer = &Neighbour::start_of(&ringbuf, rustix::param::page_size());
+    let place = &Runner::new(skel.object(), "place");
+    survive(|threads| {
+        let (kernel, mut first) = (open(Start::Now), open(Start::Oldest));
+        threads.hostile(move |stop| {
+            let (mut rng, mut stored) = (Rng::with_seed(1), 0);
+            while !stop.load(Ordering::Relaxed) {
                 let end = kernel.end();
                 let position = match rng.u8(..12) {
                     0 => hostile_word(&mut rng),
@@ -96,23 +70,26 @@ fn play(
                     _ => end, // programs find space
                 };
                 consumer.words().store(0, position, Ordering::Release);
+                stored += 1;
                 if rng.u8(..) == 0 {
                     std::thread::yield_now(); // so that the others run in between
                 }
-                [1, 1]
-            }),
-            until(scope, "observer", &stop, move || {
-                let [whole, other, losses] = observe(&mut first);
-                std::thread::yield_now(); // so that it is overtaken
-                [whole + other, losses]
-            }),
-            until(scope, "new observers", &stop, move || {
-                let counts = [Start::Oldest, Start::First, Start::Now].map(|start| observe(&mut open(start)));
-                counts.into_iter().fold([0; 2], |[a, b], [whole, other, _]| [a + whole, b + other])
-            }),
-        ];
-        std::thread::sleep(time());
-        stop.store(true, Ordering::Relaxed);
-        threads.map(|(name, thread)| (name, thread.join().unwrap()))
-    })
+            }
+            stored
+        });
+        threads.run("programs", || {
+            let mut args = [0, 64];
+            place.run(&mut args);
+            [u64::from(args[1] > 0), 1]
+        });
+        threads.run("observer", move || {
+            let [whole, other, losses] = observe(&mut first);
+            std::thread::yield_now(); // so that it is overtaken
+            [whole + other, losses]
+        });
+        threads.run("new observers", || {
+            let counts = [Start::Oldest, Start::First, Start::Now].map(|start| observe(&mut open(start)));
+            counts.into_iter().fold([0; 2], |[a, b], [whole, other, _]| [a + whole, b + other])
+        });
+    });
 }
