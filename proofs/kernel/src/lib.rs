@@ -33,7 +33,7 @@ pub use load::{
 pub use numbered::{EMPTY, Numbered, Seen, Stop, push, watching_us, written_by_all};
 pub use perf::{sample_clock, sample_switches};
 pub use pins::{PinDir, PublicPins};
-pub use privilege::{may_use_bpf, skipped};
+pub use privilege::{may_disturb, may_use_bpf, skipped};
 pub use process::{NOBODY, become_nobody, become_nobody_with, child, try_child, written_for};
 pub use quiet::{end, only_exit, quiet};
 pub use records::{Filled, Order, Sample, words_of};

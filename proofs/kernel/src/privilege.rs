@@ -24,6 +24,20 @@ pub fn skipped(test: &str, why: &str) {
     tell(&format!("{test}: {why}\n"));
 }
 
+/// Whether a test may disturb all of this machine. If not, prints that it is skipped.
+pub fn may_disturb(test: &str) -> bool {
+    let is_guest =
+        std::fs::read_to_string("/proc/cmdline").is_ok_and(|line| line.trim_end().ends_with("vm-guest"));
+    let may = is_guest || std::env::var_os("MAPRING_DISTURB").is_some_and(|value| value == "1");
+    if !may {
+        skipped(
+            test,
+            "it disturbs others on this machine: MAPRING_DISTURB=1 runs it here, cargo xtask vm in its guests",
+        );
+    }
+    may
+}
+
 fn tell(message: &str) {
     // Not by `eprintln!`, which the harness captures.
     std::io::stderr().write_all(format!("SKIPPED {message}").as_bytes()).expect("stderr can be written");

@@ -2,11 +2,10 @@
 //! CPUs continue, and the CPU continues where it stopped when it is back.
 //!
 //! Other programs of the machine are moved off that CPU, and programs bound to it lose their affinity. So this runs in
-//! the guests of `cargo xtask vm`, and elsewhere only with `MAPRING_HOTPLUG=1`.
+//! the guests of `cargo xtask vm`, and elsewhere only with `MAPRING_DISTURB=1`.
 #![allow(missing_docs)]
 
 use std::fs;
-use std::io::Write;
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,7 +15,9 @@ use mapring::{
     cpus::{online_cpus, online_nodes, possible_cpus},
 };
 use mapring_kernel_tests::skel::{ForeignSkelBuilder, NumaSkelBuilder};
-use mapring_kernel_tests::{Numbered, Sample, cpus, everywhere, fitted, load, on_cpu, require_bpf, send};
+use mapring_kernel_tests::{
+    Numbered, Sample, cpus, everywhere, fitted, load, may_disturb, on_cpu, require_bpf, send,
+};
 
 /// A CPU that is offline until this is dropped.
 struct Offline(usize);
@@ -37,24 +38,15 @@ fn switch(cpu: usize) -> String {
     format!("/sys/devices/system/cpu/cpu{cpu}/online")
 }
 
-/// The CPU to take offline, for one test at a time, unless that is impossible or not allowed here.
+/// The CPU to take offline, for one test at a time, unless that is not allowed here.
 fn victim(test: &str) -> Option<(usize, MutexGuard<'static, ()>)> {
     static ALONE: Mutex<()> = Mutex::new(());
-    let guest = fs::read_to_string("/proc/cmdline").is_ok_and(|line| line.trim_end().ends_with("vm-guest"));
-    let asked = std::env::var_os("MAPRING_HOTPLUG").is_some_and(|value| value == "1");
+    if !may_disturb(test) {
+        return None;
+    }
     let cpu = *cpus().last().unwrap();
-    let why_not = if !guest && !asked {
-        "it disturbs others on this machine: MAPRING_HOTPLUG=1 runs it here, cargo xtask vm in its guests"
-    } else if cpus().len() < 2 || !fs::exists(switch(cpu)).unwrap() {
-        "no CPU here can go offline"
-    } else {
-        return Some((cpu, ALONE.lock().unwrap_or_else(PoisonError::into_inner)));
-    };
-    // Past the harness, which would capture it.
-    std::io::stderr().write_all(format!("SKIPPED {test}: {why_not}\n").as_bytes()).unwrap();
-    // If requested, the test must run.
-    assert!(!guest && !asked, "{why_not}");
-    None
+    assert!(cpus().len() > 1 && fs::exists(switch(cpu)).unwrap(), "no CPU here can go offline");
+    Some((cpu, ALONE.lock().unwrap_or_else(PoisonError::into_inner)))
 }
 
 #[test]

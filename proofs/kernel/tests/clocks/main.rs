@@ -2,6 +2,8 @@
 //! merged readers go on when their clock jumps.
 #![allow(missing_docs)]
 
+mod changes;
+
 use std::mem::MaybeUninit;
 use std::path::Path;
 use std::time::SystemTime;
