@@ -173,7 +173,7 @@ fn cells(plan: Plan, report: &mut Report, cpu: usize) -> Result<()> {
     writer(&skel.progs.set_always).run(1, 1, 0)?; // otherwise it is all zeros
 
     let rates: [(&str, Option<(Streamer<'_>, u64)>); 3] = [
-        ("nobody writes it", None),
+        ("no writer is active", None),
         ("it is written each microsecond", Some((writer(&skel.progs.set_paced), 1000))),
         ("it is written without pause", Some((writer(&skel.progs.set_always), 100))),
     ];

@@ -154,7 +154,7 @@ fn out(plan: Plan, report: &mut Report) -> Result<()> {
     });
     let names = [
         ("ringbuf `bpf_ringbuf_output`, NO_WAKEUP", "ringbuf, read over the mapping"),
-        ("ringbuf reserve + submit, default wakeups, nobody asleep", ""),
+        ("ringbuf reserve + submit, default wakeups, no reader asleep", ""),
         ("perf buffer, 64 pages, a wakeup each (libbpf's default)", "perf buffer, libbpf-rs `consume`"),
         ("hash map `bpf_map_update_elem`", "hash map, `LOOKUP_AND_DELETE_BATCH`"),
         ("perf buffer, 64 pages, a wakeup for 1024", "perf buffer, libbpf `perf_buffer__consume`"),
