@@ -2,11 +2,13 @@
 //! user-mode emulation. `cargo xtask vm --arch aarch64` boots kernels.
 
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Result, bail, ensure};
 
 use crate::archives::DEBIAN;
 use crate::cmd;
+use crate::counts::{self, Counts};
 use crate::packages::Tool;
 use crate::setup::{self, Tools};
 use crate::skip::Skip;
@@ -15,7 +17,7 @@ use crate::vm::{Arch, Cross};
 /// Compiles all crates with all tests and examples. The peers in the benchmarks are most of the packages.
 const LINT: &str = "cargo clippy --workspace --exclude mapring-benches --all-targets --all-features";
 /// Runs the library's tests of plain memory, memfds and threads.
-const TEST: &str = "cargo test --profile quick -p mapring --all-features --all-targets";
+const TEST: &str = "cargo test -p mapring --all-features --all-targets";
 
 const EMULATOR: &str = "qemu-aarch64 -L /usr/aarch64-linux-gnu";
 
@@ -48,20 +50,21 @@ fn cross() -> Result<Cross> {
 
 /// The step `clippy-aarch64`.
 pub(crate) fn lint(tools: &Tools) -> Result<()> {
-    run(tools, LINT, &["--", "-D", "warnings"])
+    cmd::run(cargo(tools, LINT)?.args(["--", "-D", "warnings"]))
 }
 
-/// The step `aarch64`.
-pub(crate) fn test(tools: &Tools) -> Result<()> {
-    run(tools, TEST, &[])
+/// The library's tests.
+pub(crate) fn test(tools: &Tools) -> Result<Counts> {
+    counts::of(&mut cargo(tools, TEST)?)
 }
 
-fn run(tools: &Tools, line: &str, args: &[&str]) -> Result<()> {
+fn cargo(tools: &Tools, line: &str) -> Result<Command> {
     if Arch::HOST == Arch::Arm {
         bail!(Skip("this machine is one: the other steps have done it".into()));
     }
     let mut cargo = cmd::line(line);
     cross()?.export(&mut cargo);
-    cargo.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER", EMULATOR).args(args);
-    cmd::run(tools.export(&mut cargo))
+    cargo.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER", EMULATOR);
+    tools.export(&mut cargo);
+    Ok(cargo)
 }

@@ -205,11 +205,6 @@ fn listing_path(folder: &str, name: &str) -> PathBuf {
     cmd::root().join("proofs/assembly").join(folder).join(format!("{name}.s"))
 }
 
-/// Compiles the readers for all machines.
-pub(crate) fn build() -> Result<()> {
-    MACHINES.into_iter().try_for_each(|(_, target, _)| compile_readers(target).map(drop))
-}
-
 /// rustc's output for `proofs/assembly/src/lib.rs`. No linker is needed, so any target works.
 fn compile_readers(target: &str) -> Result<String> {
     let there = cmd::output(&mut cmd::line("rustc --print sysroot"))?;

@@ -9,23 +9,33 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use self::kinds::{Count, check, code};
+use self::kinds::{Count, check, code, part};
 use crate::loom::models::{self, Model};
 use crate::loom::mutants;
 use crate::need::Need;
 use crate::programs::{self, Tests};
 use crate::{aarch64, assembly, cmd, guide, headers, servers, vm};
 
-pub(crate) use self::kinds::{Check, Given, Part, Proof, Test, Work};
+pub(crate) use self::kinds::{Check, Given, Part, Proof, Takes, Test, Work};
 
-use Count::{Code, Line};
+use Count::{Code, Outputs};
 use Need::{Aarch64, Bpf, Machines, Nightly, OldestRust, Path, Servers, Strace, Tools};
+use Takes::{Cpus, Kernel};
 use Work::Lines;
 
 const BPF: &[Need] = &[Tools, Bpf];
 const FAULTS: &[Need] = &[Tools, Bpf, Strace];
 const ARM: &[Need] = &[Tools, Aarch64];
 const BUILD_STD: &[Need] = &[Nightly(&["rust-src"])];
+
+/// The step that builds the tests of all packages.
+const BUILD: &str = "build";
+/// The command's tests of the flight recorder, which records what all processes do.
+const FLIGHT: &[&str] = &["flight", "flight_dump"];
+/// The command's tests that need servers.
+const EXPORT: &[&str] = &["export"];
+/// The tests of the command that are steps of their own.
+const APART: &[&str] = &["flight", "flight_dump", "export"];
 
 /// The models that take more than ten seconds.
 const LONGEST_MODELS: [&str; 4] = [
@@ -35,241 +45,366 @@ const LONGEST_MODELS: [&str; 4] = [
     "a_program_while_its_ring_is_replaced",
 ];
 
-/// All checks. Cheap steps come first; steps with the same build profile are adjacent.
+/// The files on which the results of methods depend.
+const LIBRARY: &[&str] = &["ring", "Cargo.toml", "Cargo.lock"];
+const MODELS: &[&str] = &["ring/src", "loom-tests", "Cargo.toml", "Cargo.lock"];
+const KERNEL: &[&str] = &["ring", "proofs/kernel", "Cargo.toml", "Cargo.lock"];
+const HOSTILE: &[&str] = &["ring", "proofs/hostile", "Cargo.toml", "Cargo.lock"];
+const COMMAND: &[&str] = &["ring", "cli", "examples", "Cargo.toml", "Cargo.lock"];
+const GUESTS: &[&str] = &["ring", "cli", "proofs/kernel", "xtask/src/vm", "Cargo.toml", "Cargo.lock"];
+
+/// All checks. The longest steps start first (`test/schedule.rs`); the table at the end has this order.
 static CHECKS: &[Check] = &[
-    check("setup", "the tools of a BPF build can be had")
-        .test(&[Tools], code("cargo xtask setup", |_| Ok(()))),
-    check("fmt", "the format of all sources").test(&[], Lines(&["cargo fmt --all --check"])),
+    check("setup", "installs or finds the BPF build tools")
+        .test(part(1, &[Tools], code("cargo xtask setup", |_| Ok(())))),
+    check(BUILD, "the tests of all packages but the models and benchmarks, in one build").test(
+        part(
+            280,
+            &[Tools],
+            code("cargo test --workspace … --no-run", |tools| {
+                programs::build_together(tools.context("no tools")?).map(drop)
+            }),
+        )
+        .takes(Cpus),
+    ),
+    check("fmt", "the format of all sources").test(part(3, &[], Lines(&["cargo fmt --all --check"]))),
     check("clippy", "lints of all crates, benchmarks included")
-        .test(&[Tools], Lines(&["cargo clippy --workspace --all-targets --all-features -- -D warnings"]))
+        .test(part(170, &[Tools], Lines(&["cargo clippy --workspace --all-targets --all-features -- -D warnings"])))
         .only_in_all(),
-    check("clippy-memfd", "lints of what builds without BPF, and of the library without libbpf")
-        .test(&[], Lines(&["cargo clippy -p mapring -p mapring-cli -p mapring-hostile-tests -p xtask --no-default-features --all-targets -- -D warnings", "cargo clippy -p mapring --no-default-features --features bpf,derive --all-targets -- -D warnings"]))
+    check("clippy-memfd", "lints of what builds without BPF; the library without libbpf compiles")
+        .test(part(
+            60,
+            &[],
+            Lines(&[
+                "cargo clippy -p mapring -p mapring-cli -p mapring-examples -p mapring-hostile-tests -p xtask --no-default-features --all-targets -- -D warnings",
+                "cargo check -p mapring --no-default-features --features bpf,derive --all-targets",
+            ]),
+        ))
         .only_in_all(),
     check("docs", "the library's documentation, its links included")
-        .test(&[Tools], Lines(&["RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps -p mapring -p mapring-derive --all-features", "RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps -p mapring --no-default-features", "RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps -p mapring --no-default-features --features bpf,derive"]))
+        .test(part(30, &[Tools], Lines(&["RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps -p mapring -p mapring-derive --all-features"])))
         .only_in_all(),
-    check("package", "the crates as cargo would publish them, but for the upload")
-        .test(&[Tools], Lines(&["cargo publish --dry-run --allow-dirty -p mapring-derive -p mapring"]))
+    check("package", "the crates' files as cargo would publish them")
+        .test(part(5, &[], Lines(&["cargo package --no-verify --allow-dirty -p mapring-derive -p mapring"])))
         .only_in_all(),
-    check("unit", "the library's own tests")
-        .test(&[Tools], Lines(&["cargo test -p mapring -p mapring-derive --all-targets"]))
-        .quick(
+    check("unit", "the tests of the library and of xtask").test(
+        part(
+            40,
             &[Tools],
-            code("the same, and the tests of xtask", |tools| {
+            code("the programs of ring and xtask in the step `build`", |tools| {
                 let tools = tools.context("no tools")?;
                 Tests::of("ring").run(tools)?;
+                Tests::of("ring/derive").run(tools)?;
                 Tests::of("xtask").run(tools)
             }),
-        ),
-    check("unit-memfd", "the same without BPF and without libbpf, and the tests of xtask")
-        .test(&[], Lines(&["cargo test -p mapring -p xtask --no-default-features --all-targets", "cargo test -p mapring --no-default-features --features bpf,derive --lib"]))
+        )
+        .after(BUILD),
+    ),
+    check("unit-memfd", "the library's tests without BPF and without libbpf")
+        .test(part(60, &[], Lines(&["cargo test -p mapring --no-default-features --all-targets"])))
         .only_in_all(),
-    check("doctest", "the examples in the documentation")
-        .test(&[Tools], Lines(&["cargo test -p mapring --doc"]))
-        .quick(
+    check("doctest", "the examples in the documentation").test(
+        part(
+            60,
             &[Tools],
-            code("the same, with the features of the other quick tests", |tools| {
-                cmd::run(tools.context("no tools")?.export(cmd::line(programs::TOGETHER).arg("--doc")))
+            code("cargo test --workspace … --doc", |tools| {
+                cmd::run(programs::together(tools.context("no tools")?).arg("--doc"))
             }),
-        ),
-    check("doctest-memfd", "the same without BPF")
-        .test(&[], Lines(&["cargo test -p mapring --doc --no-default-features"]))
-        .only_in_all(),
+        )
+        .after(BUILD),
+    ),
     check("headers", "the BPF headers, compiled by every clang here")
-        .test(&[Tools], code("clang -target bpf -Wall -Wextra -Werror … on every *.bpf.c, with every clang here", |tools| headers::run(tools.context("no tools")?, true)))
-        .quick(
+        .test(part(80, &[Tools], code("clang -target bpf -Wall -Wextra -Werror … on every *.bpf.c, with every clang here", |tools| headers::run(tools.context("no tools")?, true))))
+        .quick(part(
+            40,
             &[Tools],
             code("the same for any machine; builds compile them for this one", |tools| {
                 headers::run(tools.context("no tools")?, false)
             }),
-        ),
-    check("examples", "the examples, and the tests of the command")
-        .test(
+        )),
+    check("examples", "the examples").test(
+        part(
+            60,
             BPF,
-            Lines(&[
-                "cargo test --release -p mapring-examples --all-features",
-                // Apart from the examples, whose features of the library would make another build of it.
-                "cargo test --release -p mapring-cli --all-features",
-            ]),
-        )
-        .quick(
-            &[Tools],
-            code("the same, without Parquet", |tools| {
-                // These record all that happens, so nothing else may: they run by themselves.
-                let alone = &["flight", "flight_dump"];
-                let tools = tools.context("no tools")?;
-                Tests::of("examples").run(tools)?;
-                Tests { only: alone, at_once: false, ..Tests::of("cli") }.run(tools)?;
-                Tests { without: alone, ..Tests::of("cli") }.run(tools)
+            code("the programs of examples in the step `build`", |tools| {
+                Tests::of("examples").run(tools.context("no tools")?)
             }),
-        ),
-    check("examples-memfd", "the same without BPF")
-        .test(
-            &[],
-            Lines(&[
-                "cargo test --release -p mapring-examples --no-default-features",
-                "cargo test -p mapring-cli --no-default-features",
-            ]),
         )
+        .takes(Kernel)
+        .after(BUILD),
+    ),
+    check("command", "the tests of the command").test(
+        part(
+            120,
+            &[Tools],
+            code("the programs of cli in the step `build`", |tools| {
+                Tests { without: APART, ..Tests::of("cli") }.run(tools.context("no tools")?)
+            }),
+        )
+        .takes(Kernel)
+        .after(BUILD),
+    ),
+    check("flight", "the tests of the flight recorder, by themselves: it records what all processes do").test(
+        part(
+            60,
+            &[Tools],
+            code("two programs of cli in the step `build`", |tools| {
+                Tests { only: FLIGHT, at_once: false, ..Tests::of("cli") }.run(tools.context("no tools")?)
+            }),
+        )
+        .takes(Takes::Machine)
+        .after(BUILD),
+    ),
+    check("command-memfd", "the command without BPF: it compiles, and says what it lacks")
+        .test(part(
+            90,
+            &[],
+            Lines(&["cargo test -p mapring-cli --no-default-features --test flight_without_bpf --test command"]),
+        ))
         .only_in_all(),
     check("export", "the command's export, read by Prometheus, VictoriaMetrics and NATS")
-        .test(&[Tools, Bpf, Servers], code("cargo test --release -p mapring-cli --all-features --test export, with Debian's servers", |tools| servers::test(tools.context("no tools")?)))
-        .only_in_all(),
+        .test(
+            part(
+                60,
+                &[Tools, Bpf, Servers],
+                code("the program `export` of cli in the step `build`, with Debian's servers", |tools| {
+                    let vars = vec![(servers::VARIABLE, servers::folder().display().to_string())];
+                    Tests { only: EXPORT, vars, ..Tests::of("cli") }.run(tools.context("no tools")?)
+                }),
+            )
+            .takes(Kernel)
+            .after(BUILD),
+        )
+        .quick(
+            part(
+                30,
+                &[Tools],
+                code("the same without servers", |tools| {
+                    Tests { only: EXPORT, ..Tests::of("cli") }.run(tools.context("no tools")?)
+                }),
+            )
+            .takes(Kernel)
+            .after(BUILD),
+        ),
     check("demo", "the demo, run for a second")
-        .test(BPF, code("cargo xtask demo --json --seconds 1", |_| runs::one_json_object(&[])))
-        .only_in_all(),
+        .test(
+            part(60, BPF, code("cargo xtask demo --json --seconds 1", |_| runs::one_json_object(&[])))
+                .takes(Kernel)
+                .after(BUILD),
+        ),
     check("demo-memfd", "the same without BPF")
         .test(
-            &[],
-            code("cargo xtask demo --json --seconds 1 --memfd", |_| runs::one_json_object(&["--memfd"])),
+            part(30, &[], code("cargo xtask demo --json --seconds 1 --memfd", |_| runs::one_json_object(&["--memfd"])))
+                .after("command-memfd"),
         )
         .only_in_all(),
     check("guide", "the project of docs/guide.md with the program of README.md, built elsewhere and run")
         .test(
-            BPF,
-            code("mapring new target/guide/switches; cargo build; target/debug/switches", |tools| {
-                guide::run(tools.context("no tools")?)
-            }),
+            part(
+                90,
+                BPF,
+                code("mapring new target/guide/switches; cargo build; target/debug/switches", |tools| {
+                    guide::run(tools.context("no tools")?)
+                }),
+            )
+            .takes(Kernel)
+            .after(BUILD),
         )
         .only_in_all(),
     check("kernel", "all tests of the real kernel")
-        .test(BPF, Lines(&["cargo test --release -p mapring-kernel-tests -- --test-threads=1"]))
-        .quick(
-            BPF,
-            code("the same, a second for each stress test", |tools| {
-                let vars = &[("MAPRING_STRESS_SECONDS", "1")];
-                runs::build_ahead();
-                let kernel = Tests {
-                    args: &["--nocapture", "--test-threads=1"],
-                    vars,
-                    at_once: false,
-                    ..Tests::of("proofs/kernel")
-                };
-                kernel.run(tools.context("no tools")?)
-            }),
+        .test(
+            part(
+                300,
+                BPF,
+                code("the programs of proofs/kernel in the step `build`, two seconds for each stress test", |tools| {
+                    runs::kernel(tools.context("no tools")?, 2)
+                }),
+            )
+            .takes(Kernel)
+            .after(BUILD),
         )
-        .prove(13, BPF, Line("cargo test --release -p mapring-kernel-tests --no-fail-fast -- --nocapture --test-threads=1")),
-    check("zero-syscalls", "readers that no system call survives, on read-only pages").prove(
+        .quick(
+            part(
+                240,
+                BPF,
+                code("the same, a second for each stress test", |tools| {
+                    runs::kernel(tools.context("no tools")?, 1)
+                }),
+            )
+            .takes(Kernel)
+            .after(BUILD),
+        )
+        .prove(13, BPF, KERNEL, Outputs(&["cargo test --release -p mapring-kernel-tests --no-fail-fast -- --nocapture --test-threads=1"])),
+    check("zero-syscalls", "readers under a seccomp filter that kills on any system call, with read-only pages").prove(
         12,
         BPF,
-        Line("cargo test --release -p mapring-kernel-tests --no-fail-fast --test zero_syscalls -- --nocapture --test-threads=1"),
+        KERNEL,
+        Outputs(&["cargo test --release -p mapring-kernel-tests --no-fail-fast --test zero_syscalls -- --nocapture --test-threads=1"]),
     ),
     check("stress", "writers nested in writers on all CPUs, each word and ticket checked").prove(
         14,
         BPF,
+        KERNEL,
         Code(runs::count_stress),
     ),
-    check("hostile-memfd", "hostile memory files")
-        .test(&[], Lines(&["cargo test -p mapring-hostile-tests"]))
-        .only_in_all(),
-    check("hostile", "memory that anyone scribbles on, writers that die")
-        .test(BPF, Lines(&["cargo test -p mapring-hostile-tests --features bpf --test hostile maps::"]))
-        .quick(
-            &[Tools],
-            code("the same, and memory files", |tools| {
-                Tests { without: &["faults"], ..Tests::of("proofs/hostile") }.run(tools.context("no tools")?)
-            }),
+    check("hostile", "memory that anyone scribbles on, memory files, writers that die")
+        .test(
+            part(
+                90,
+                &[Tools],
+                code("the programs of proofs/hostile in the step `build`, but for `faults`", |tools| {
+                    Tests { without: &["faults"], ..Tests::of("proofs/hostile") }.run(tools.context("no tools")?)
+                }),
+            )
+            .takes(Kernel)
+            .after(BUILD),
         )
-        .prove(10, &[Path("proofs/hostile")], Code(runs::count_hostile)),
+        .prove(10, &[Path("proofs/hostile")], HOSTILE, Code(runs::count_hostile)),
     check("faults", "each system call of the library fails once, at each place")
-        .test(FAULTS, Lines(&["cargo test --release -p mapring-hostile-tests --features bpf --test faults"]))
-        .quick(
-            FAULTS,
-            code("one of eight calls, with ENOMEM only", |tools| {
-                let vars = &[("MAPRING_FAULTS_ERRNOS", "ENOMEM"), ("MAPRING_FAULTS_EVERY", "8")];
-                Tests { only: &["faults"], vars, ..Tests::of("proofs/hostile") }
-                    .run(tools.context("no tools")?)
-            }),
+        .test(
+            part(
+                90,
+                FAULTS,
+                code("the program `faults` of proofs/hostile in the step `build`", |tools| {
+                    Tests { only: &["faults"], ..Tests::of("proofs/hostile") }.run(tools.context("no tools")?)
+                }),
+            )
+            .takes(Kernel)
+            .after(BUILD),
         )
-        .prove(11, FAULTS, Line("MAPRING_FAULTS_ERRNOS=EPERM,ENOMEM,EINTR,EAGAIN,EINVAL cargo test -p mapring-hostile-tests --features bpf --test faults -- --nocapture")),
+        .quick(
+            part(
+                30,
+                FAULTS,
+                code("one of eight calls, with ENOMEM only", |tools| {
+                    let vars = [("MAPRING_FAULTS_ERRNOS", "ENOMEM"), ("MAPRING_FAULTS_EVERY", "8")];
+                    let vars = vars.map(|(name, value)| (name, value.to_owned())).into();
+                    Tests { only: &["faults"], vars, ..Tests::of("proofs/hostile") }
+                        .run(tools.context("no tools")?)
+                }),
+            )
+            .takes(Kernel)
+            .after(BUILD),
+        )
+        .prove(11, FAULTS, HOSTILE, Outputs(&["MAPRING_FAULTS_ERRNOS=EPERM,ENOMEM,EINTR,EAGAIN,EINVAL cargo test -p mapring-hostile-tests --features bpf --test faults -- --nocapture"])),
     check("vm", "tests of the real kernel on other kernels, under QEMU")
         .test(
-            &[Tools, Machines(vm::STEPS)],
-            code("cargo xtask vm 6.12-preempt sid 6.12-rt 6.1 -- flight:: claim …; cargo xtask vm 5.10 -- --skip …; cargo xtask vm 5.15 -- flight::", |tools| vm::step(vm::STEPS, tools.context("no tools")?)),
+            part(
+                700,
+                &[Tools, Machines(vm::STEPS)],
+                code("cargo xtask vm 6.12-preempt -- …; cargo xtask vm 5.10 sid -- …; cargo xtask vm 5.15 -- flight::", |tools| {
+                    vm::step(vm::STEPS, tools.context("no tools")?).map(drop)
+                }),
+            )
+            .after(BUILD),
         )
-        .only_in_all(),
+        .only_in_all()
+        .prove(18, &[Tools, Machines(vm::PROOF)], GUESTS, Code(runs::count_guests)),
     check("assembly", "machine code of the hot paths: barriers there, locks and calls not")
-        .test(
-            &[Tools],
-            code("cargo xtask assembly", |tools| assembly::step(&assembly::Args::default(), tools)),
-        )
-        .prove(1, &[], Code(|given| assembly::run(&assembly::Args::default(), given.tools()))),
+        .test(part(60, &[Tools], code("cargo xtask assembly", |tools| assembly::step(&assembly::Args::default(), tools))))
+        .prove(1, &[], &["ring", "proofs/assembly", "xtask/src/assembly", "Cargo.toml", "Cargo.lock"], Code(|given| assembly::run(&assembly::Args::default(), given.tools()))),
     check("clippy-aarch64", "lints of all crates but the benchmarks for aarch64")
-        .test(ARM, code("cargo clippy --workspace --exclude mapring-benches --all-targets --all-features --target aarch64-unknown-linux-gnu …", |tools| aarch64::lint(tools.context("no tools")?)))
+        .test(part(120, ARM, code("cargo clippy --workspace --exclude mapring-benches --all-targets --all-features --target aarch64-unknown-linux-gnu …", |tools| aarch64::lint(tools.context("no tools")?))))
         .only_in_all(),
-    check("aarch64", "the library's own tests on an emulated aarch64")
-        .test(ARM, code("cargo test -p mapring --all-features --all-targets --target aarch64-unknown-linux-gnu, under qemu-user", |tools| aarch64::test(tools.context("no tools")?)))
-        .only_in_all(),
-    check("vm-aarch64", "some tests of the real kernel on aarch64 kernels")
-        .test(
-            &[Tools, Aarch64, Machines(&[vm::STEP_ARM])],
-            code(vm::STEP_ARM, |tools| vm::step(&[vm::STEP_ARM], tools.context("no tools")?)),
-        )
-        .only_in_all(),
+    check("aarch64", "the library's own tests, and some of the real kernel, on an emulated aarch64").prove(
+        17,
+        &[Tools, Aarch64, Machines(&[vm::PROOF_ARM])],
+        GUESTS,
+        Code(runs::count_aarch64),
+    ),
+    check("features", "what each set of features compiles, tests and documents; the crates as they would be published").prove(
+        15,
+        &[Tools],
+        LIBRARY,
+        Outputs(&[
+            "cargo clippy -p mapring --no-default-features --features bpf,derive --all-targets -- -D warnings",
+            "RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps -p mapring --no-default-features",
+            "RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps -p mapring --no-default-features --features bpf,derive",
+            "cargo publish --dry-run --allow-dirty -p mapring-derive -p mapring",
+            "cargo test -p mapring --no-default-features --features bpf,derive --lib",
+            "cargo test -p mapring --doc --no-default-features",
+            "cargo test --release -p mapring -p mapring-derive --all-targets",
+        ]),
+    ),
+    check("release", "the examples and the command, optimized, with and without BPF").prove(
+        16,
+        BPF,
+        COMMAND,
+        Outputs(&[
+            "cargo test --release -p mapring-examples --all-features",
+            "cargo test --release -p mapring-examples --no-default-features",
+            "cargo test --release -p mapring-cli --all-features",
+            "cargo test -p mapring-cli --no-default-features",
+        ]),
+    ),
     check("clippy-loom", "lints of the loom models")
-        .test(&[], code("RUSTFLAGS='--cfg loom' cargo clippy --release -p mapring-loom-tests --target-dir target/loom …", |_| models::clippy()))
+        .test(part(25, &[], code("RUSTFLAGS='--cfg loom' cargo clippy --release -p mapring-loom-tests --target-dir target/loom …", |_| models::clippy())))
         .only_in_all(),
     check("litmus", "the protocols under the kernel's, Arm's and x86's memory models")
-        .test(&[], code("proofs/litmus/run.sh aarch64/* bpf/* x86/* (those of lkmm/ fetch the kernel's source, too)", |_| runs::small_litmus()))
+        .test(part(40, &[], code("proofs/litmus/run.sh aarch64/* bpf/* x86/* (those of lkmm/ fetch the kernel's source, too)", |_| runs::small_litmus())))
         .only_in_all()
-        .prove(2, &[Path("proofs/litmus")], Code(|_| runs::count_litmus())),
+        .prove(2, &[Path("proofs/litmus")], &["proofs/litmus"], Code(|_| runs::count_litmus())),
     check("bpf-loom", "the compiled BPF code under loom, against the production readers")
-        .test(&[Tools], code("cargo test --release -p mapring-bpf-loom; the same with RUSTFLAGS='--cfg loom', --test models", |tools| runs::bpf_loom(tools.context("no tools")?)))
-        .quick(
+        .test(part(200, &[Tools], code("the programs of proofs/bpf-loom, without `stuck` and `weakened`; RUSTFLAGS='--cfg loom', --test models", |tools| runs::bpf_loom(tools.context("no tools")?))).after(BUILD))
+        .quick(part(
+            50,
             &[Tools],
             code("compiled code against the reference, one thread at a time", |tools| {
-                // These take a minute or more without optimization.
-                Tests { without: &["stuck", "weakened"], ..Tests::of("proofs/bpf-loom") }.run(tools.context("no tools")?)
+                runs::bpf_loom_alone(tools.context("no tools")?)
             }),
-        )
-        .prove(5, &[Path("proofs/bpf-loom"), Tools], Code(runs::count_bpf_loom)),
+        ).after(BUILD))
+        .prove(5, &[Path("proofs/bpf-loom"), Tools], &["ring", "proofs/bpf-loom", "Cargo.toml", "Cargo.lock"], Code(runs::count_bpf_loom)),
     check("loom", "every interleaving of the production sources, bounded where it says so")
         .test(
             // The models `bpf_…::…` have a copy of the BPF code in Rust: `bpf-loom` runs the compiled code itself, and
-            // `litmus` has its orderings. `prove` runs them, too.
-            &[],
-            code("cargo xtask loom, without its models `bpf_…::…`", |_| {
-                models::run(|model| !model.test.starts_with("bpf_")).map(drop)
-            }),
+            // `litmus` has its orderings. `prove` runs them, and the longest, too.
+            part(
+                150,
+                &[],
+                code("cargo xtask loom, without its models `bpf_…::…` and the four that take longest", |_| {
+                    let is_long = |model: &Model| LONGEST_MODELS.contains(&model.test.as_str());
+                    models::run(|model| !model.test.starts_with("bpf_") && !is_long(model)).map(drop)
+                }),
+            ),
         )
-        .quick(
-            &[],
-            code("the same, without the four that take longest", |_| {
-                let is_long = |model: &Model| LONGEST_MODELS.contains(&model.test.as_str());
-                models::run(|model| !model.test.starts_with("bpf_") && !is_long(model)).map(drop)
-            }),
-        )
-        .prove(3, &[], Code(|_| models::run(|_| true))),
+        .prove(3, &[], MODELS, Code(|_| models::run(|_| true))),
     check("mutants", "the same with one fence, ordering or check less: a model must fail")
-        .test(&[], code("cargo xtask loom --mutants", |_| mutants::run(&mutants::selected("")?)))
-        .quick(&[], code("some of cargo xtask loom --mutants", |_| mutants::run(&mutants::sample()?)))
-        .prove(4, &[Path("loom-tests/mutants.toml")], Code(|_| runs::count_mutants())),
+        .test(part(300, &[], code("cargo xtask loom --mutants", |_| mutants::run(&mutants::selected("")?))))
+        .quick(part(60, &[], code("some of cargo xtask loom --mutants", |_| mutants::run(&mutants::sample()?))))
+        .prove(4, &[Path("loom-tests/mutants.toml")], MODELS, Code(|_| runs::count_mutants())),
     check("source-mutants", "each function of the library changed by cargo-mutants: a test must fail; goes on where it stopped").prove(
         6,
         FAULTS,
+        LIBRARY,
         Code(|given| source_mutants::run(given.needed_tools()?, Duration::from_secs(given.seconds.into()))),
     ),
     check("miri", "undefined behaviour and stale loads, under many schedules").prove(
         7,
         &[Nightly(&["miri", "rust-src"])],
+        LIBRARY,
         Code(|_| nightly::miri()),
     ),
     check("asan", "accesses out of bounds, over memory files").prove(
         8,
         BUILD_STD,
+        HOSTILE,
         Code(|_| nightly::sanitizer("address", "a_load_out_of_bounds", "AddressSanitizer")),
     ),
     check("tsan", "data races around the shared words, over memory files").prove(
         9,
         BUILD_STD,
+        LIBRARY,
         Code(|_| nightly::sanitizer("thread", "a_data_race", "ThreadSanitizer: data race")),
     ),
-    check("msrv", "the library compiles with the oldest Rust")
-        .test(&[Tools, OldestRust], Lines(&["rustup run 1.88.0 cargo check -p mapring"]))
-        .only_in_all(),
-    check("msrv-memfd", "so does all that needs no libbpf")
-        .test(&[OldestRust], Lines(&["rustup run 1.88.0 cargo check -p mapring -p mapring-cli -p xtask --no-default-features", "rustup run 1.88.0 cargo check -p mapring --no-default-features --features bpf,derive"]))
+    check("msrv", "the library, the command and xtask compile with the oldest Rust")
+        .test(part(
+            60,
+            &[Tools, OldestRust],
+            Lines(&[
+                "rustup run 1.88.0 cargo check -p mapring",
+                "rustup run 1.88.0 cargo check -p mapring -p mapring-cli -p xtask --no-default-features",
+            ]),
+        ))
         .only_in_all(),
 ];
 

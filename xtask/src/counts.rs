@@ -20,6 +20,14 @@ pub(crate) struct Counts {
     pub(crate) killed: u64,
     /// The number of failures.
     pub(crate) failures: u64,
+    /// Cases that a later run must do.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) left: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl std::ops::AddAssign for Counts {
@@ -29,6 +37,7 @@ impl std::ops::AddAssign for Counts {
         self.mutants += other.mutants;
         self.killed += other.killed;
         self.failures += other.failures;
+        self.left += other.left;
     }
 }
 
@@ -43,7 +52,7 @@ impl Counts {
         let (tests, explored) = (sum(" passed") + sum(" failed"), sum_after(said, "explored "));
         // A test with many cases prints their number.
         let cases = Some(sum_after(said, "cases ")).filter(|&cases| cases > 0).unwrap_or(tests);
-        Self { cases, explored, mutants, killed, failures }
+        Self { cases, explored, mutants, killed, failures, left: 0 }
     }
 
     /// The numbers in a line like `12 cases, 3456 executions`, each with the word after it.
@@ -108,7 +117,8 @@ mod tests {
         let counts = Counts::of_tests("mutants 12, killed 11\n", true);
         assert_eq!((counts.mutants, counts.killed), (12, 11));
         let litmus = "litmus: cases 63 explored 978 mutants 85 killed 84 failures 1 (17 s)\n";
-        let counts = Counts { cases: 63, explored: 978, mutants: 85, killed: 84, failures: 1 };
+        let counts =
+            Counts { cases: 63, explored: 978, mutants: 85, killed: 84, failures: 1, ..Counts::default() };
         assert_eq!(Counts::of_tests(litmus, false), counts);
     }
 }

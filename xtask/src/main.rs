@@ -22,6 +22,7 @@ mod servers;
 mod setup;
 mod skip;
 mod test;
+mod times;
 mod toolchains;
 mod vm;
 
@@ -62,6 +63,8 @@ enum Command {
     Features,
     #[command(hide = true)]
     VmGuest,
+    #[command(hide = true)]
+    TestStep(test::StepArgs),
 }
 
 fn main() -> ExitCode {
@@ -84,6 +87,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Vm(args) => return vm::run(&args),
         Command::Features => vm::features(),
         Command::VmGuest => vm::guest()?,
+        Command::TestStep(args) => return test::run_step(&args),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -3,14 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
-use std::thread;
 use std::time::Instant;
+use std::{env, thread};
 
 use anyhow::{Context, Result, ensure};
 
 use crate::cmd;
 use crate::counts::Counts;
 use crate::setup::Tools;
+use crate::times;
 
 /// A test program.
 #[derive(Clone)]
@@ -37,28 +38,40 @@ pub(crate) struct Job {
     pub(crate) command: Command,
 }
 
-/// Builds the test programs of a `cargo test`.
-pub(crate) fn build(cargo: &mut Command) -> Result<Vec<Program>> {
-    cargo.args(["--no-run", "--message-format=json-render-diagnostics"]).stderr(Stdio::inherit());
-    Ok(in_messages(&cmd::output(cargo)?).0)
+/// What a cargo command built.
+#[derive(Default)]
+pub(crate) struct Built {
+    pub(crate) tests: Vec<Program>,
+    /// All other programs.
+    pub(crate) others: Vec<Program>,
 }
 
-/// The programs in cargo's messages: tests, and the paths of others.
-pub(crate) fn in_messages(messages: &str) -> (Vec<Program>, Vec<PathBuf>) {
-    let (mut tests, mut others) = (Vec::new(), Vec::new());
+/// Builds the programs of a `cargo test` or `cargo build`.
+pub(crate) fn build(cargo: &mut Command) -> Result<Built> {
+    cmd::announce(cargo);
+    let name = cmd::shown(cargo);
+    cargo.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
+    Ok(in_messages(&times::of_build(&name, || cmd::output(cargo))?))
+}
+
+/// The programs in cargo's messages.
+fn in_messages(messages: &str) -> Built {
+    let mut built = Built::default();
     for message in messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()) {
         let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
-        let Some(path) = text(&message["executable"]).map(PathBuf::from) else { continue };
-        if message["profile"]["test"] != true {
-            others.push(path);
-        } else if let (Some(name), Some(manifest)) =
-            (text(&message["target"]["name"]), text(&message["manifest_path"]))
-            && let Some(package) = Path::new(&manifest).parent()
-        {
-            tests.push(Program { name, path, package: package.to_owned() });
-        }
+        let (Some(path), Some(name), Some(manifest)) = (
+            text(&message["executable"]).map(PathBuf::from),
+            text(&message["target"]["name"]),
+            text(&message["manifest_path"]),
+        ) else {
+            continue;
+        };
+        let Some(package) = Path::new(&manifest).parent() else { continue };
+        let program = Program { name, path, package: package.to_owned() };
+        let is_test = message["profile"]["test"] == true;
+        if is_test { &mut built.tests } else { &mut built.others }.push(program);
     }
-    (tests, others)
+    built
 }
 
 /// Runs jobs, `at_once` of them at a time. Prints a line for each, and the output of those that fail. Fails if one does.
@@ -86,9 +99,15 @@ pub(crate) fn in_parallel<T: Send, R: Send>(
     })
 }
 
+/// Whether a line says what a test could not show.
+pub(crate) fn is_loud(line: &str) -> bool {
+    line.contains("SKIPPED") || line.contains("NOT SHOWN")
+}
+
 fn run_one(Job { name, mut command }: Job) -> Result<Counts> {
     let start = Instant::now();
-    let out = command.stdin(Stdio::null()).output().with_context(|| cmd::shown(&command))?;
+    let ran = times::of(&name, || command.stdin(Stdio::null()).output());
+    let out = ran.with_context(|| cmd::shown(&command))?;
     let said = String::from_utf8_lossy(&out.stdout);
     let result = if out.status.success() { "ok" } else { "FAILED" };
     // One write, since other threads print as well.
@@ -97,19 +116,38 @@ fn run_one(Job { name, mut command }: Job) -> Result<Counts> {
     if !out.status.success() {
         text += &format!("{said}{errors}\n");
     } else {
-        // What a test could not show, it says.
-        let loud = |line: &&str| line.contains("SKIPPED") || line.contains("NOT SHOWN");
-        text.extend(said.lines().chain(errors.lines()).filter(loud).map(|line| format!("       {line}\n")));
+        let loud = said.lines().chain(errors.lines()).filter(|line| is_loud(line));
+        text.extend(loud.map(|line| format!("       {line}\n")));
     }
     print!("{text}");
     Ok(Counts::of_tests(&said, out.status.success()))
 }
 
-/// The packages whose tests are built together: one build, since all features are the same in each of their steps.
-pub(crate) const TOGETHER: &str = "cargo test --profile quick --workspace --exclude mapring-benches --exclude mapring-loom-tests \
+/// Builds the tests of all packages that share one build: the same profile and features for unit tests, documentation,
+/// examples, the command, real kernels, guests and hostile memory.
+/// Without what incremental builds keep, since a run builds once.
+const TOGETHER: &str = "CARGO_INCREMENTAL=0 cargo test --workspace --exclude mapring-benches --exclude mapring-loom-tests \
                         --exclude mapring-assembly --features mapring-cli/bpf,mapring-hostile-tests/bpf";
 
-/// Tests of one package, out of a build of all packages without optimization.
+/// The variable that leaves out Parquet, for the quick part.
+pub(crate) const QUICK: &str = "MAPRING_TEST_QUICK";
+
+/// The command that builds them all.
+pub(crate) fn together(tools: &Tools) -> Command {
+    let mut cargo = cmd::line(TOGETHER);
+    if env::var_os(QUICK).is_none() {
+        cargo.args(["--features", "mapring-cli/parquet"]);
+    }
+    tools.export(&mut cargo);
+    cargo
+}
+
+/// Builds them all.
+pub(crate) fn build_together(tools: &Tools) -> Result<Built> {
+    build(together(tools).arg("--no-run"))
+}
+
+/// Tests of one package.
 pub(crate) struct Tests {
     /// Its folder.
     pub(crate) package: &'static str,
@@ -117,22 +155,22 @@ pub(crate) struct Tests {
     pub(crate) only: &'static [&'static str],
     pub(crate) without: &'static [&'static str],
     pub(crate) args: &'static [&'static str],
-    pub(crate) vars: &'static [(&'static str, &'static str)],
+    pub(crate) vars: Vec<(&'static str, String)>,
     /// Whether two of the programs can run at the same time.
     pub(crate) at_once: bool,
 }
 
 impl Tests {
     /// All tests of a package, several programs at a time.
-    pub(crate) const fn of(package: &'static str) -> Self {
+    pub(crate) fn of(package: &'static str) -> Self {
         // What is skipped must be heard.
-        Self { package, only: &[], without: &[], args: &["--nocapture"], vars: &[], at_once: true }
+        Self { package, only: &[], without: &[], args: &["--nocapture"], vars: Vec::new(), at_once: true }
     }
 
     /// Builds and runs them.
     pub(crate) fn run(&self, tools: &Tools) -> Result<()> {
         let folder = cmd::root().join(self.package);
-        let mut programs = build(tools.export(&mut cmd::line(TOGETHER)))?;
+        let mut programs = build_together(tools)?.tests;
         programs.retain(|program| {
             let name = program.name.as_str();
             let wanted = self.only.is_empty() || self.only.contains(&name);
@@ -140,16 +178,20 @@ impl Tests {
         });
         let jobs = programs.iter().map(|program| {
             let mut command = program.command();
-            tools.export(command.args(self.args).envs(self.vars.iter().copied()));
+            tools.export(command.args(self.args).envs(self.vars.iter().map(|(name, value)| (name, value))));
             Job { name: program.name.clone(), command }
         });
         run(jobs.collect(), if self.at_once { cpus() } else { 1 }).map(drop)
     }
 }
 
+/// How many CPUs a step may use, if not all.
+pub(crate) const CPUS: &str = "MAPRING_TEST_CPUS";
+
 /// The CPUs that this process can use.
 pub(crate) fn cpus() -> usize {
-    thread::available_parallelism().map_or(1, usize::from)
+    let share = env::var(CPUS).ok().and_then(|share| share.parse().ok());
+    share.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from))
 }
 
 #[cfg(test)]
@@ -162,9 +204,9 @@ mod tests {
 {"reason":"compiler-artifact","manifest_path":"/b/Cargo.toml","target":{"name":"a"},"profile":{"test":true},"executable":"/t/a-1"}
 {"reason":"compiler-artifact","manifest_path":"/b/Cargo.toml","target":{"name":"c"},"profile":{"test":false},"executable":"/t/c"}
 {"reason":"build-finished","success":true}"#;
-        let (tests, others) = in_messages(messages);
-        let [test] = &tests[..] else { panic!("{} tests", tests.len()) };
+        let built = in_messages(messages);
+        let ([test], [other]) = (&built.tests[..], &built.others[..]) else { panic!("not one of each") };
         assert_eq!((&*test.name, &*test.path, &*test.package), ("a", Path::new("/t/a-1"), Path::new("/b")));
-        assert_eq!(others, [Path::new("/t/c")]);
+        assert_eq!((&*other.name, &*other.path), ("c", Path::new("/t/c")));
     }
 }

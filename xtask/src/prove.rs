@@ -1,4 +1,7 @@
-//! `cargo xtask prove`: runs every method of proof, and prints one table of their counts.
+//! `cargo xtask prove`: runs every method of proof that is due, and prints one table of their counts. It can be stopped
+//! at any time: the next run goes on with the methods that have not passed.
+
+mod record;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -12,12 +15,18 @@ use crate::need::{Machine, Need, reasons};
 use crate::skip::{Skip, banner};
 use crate::{privilege, setup};
 
+use record::Pass;
+pub(crate) use record::age;
+
 /// Which methods to run, and for how long.
 #[derive(clap::Args)]
 #[command(after_help = checks::help("Methods", checks::proofs().into_iter().map(|(check, _)| check)))]
 pub(crate) struct Args {
-    /// The methods to run. Default: all
+    /// The methods to run. Default: those that are due, as proofs/last-proved.md says
     methods: Vec<String>,
+    /// Run all methods, due or not
+    #[arg(long, conflicts_with = "methods")]
+    all: bool,
     /// Show the methods and what each one does
     #[arg(long)]
     list: bool,
@@ -32,6 +41,8 @@ pub(crate) struct Args {
 /// The result of a method.
 enum Outcome {
     Ran(Counts),
+    /// It passed before, and what it covers has not changed.
+    Kept(String),
     Skipped(String),
     Failed(String),
 }
@@ -47,13 +58,27 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         setup::add_newest_clang();
     }
     let machine = Machine::default();
+    let mut passes = record::load();
     let mut results = Vec::new();
     for (check, proof) in chosen {
+        let pass = passes.get(check.name).filter(|pass| pass.is_current(proof));
+        if let Some(pass) = pass.filter(|_| args.methods.is_empty() && !args.all) {
+            results.push((check.name, Outcome::Kept(pass.commit.clone()), 0.0));
+            continue;
+        }
         eprintln!("\n=== {}: {} ===", check.name, check.help);
         let start = Instant::now();
         let outcome = run_one(proof, &machine, args.seconds);
         match &outcome {
-            Outcome::Ran(_) => {}
+            Outcome::Ran(counts) if counts.failures > 0 || counts.left > 0 => {}
+            Outcome::Ran(_) if !record::is_committed(proof) => {
+                eprintln!("not recorded: it covers changes that are not committed");
+            }
+            Outcome::Ran(counts) => {
+                passes.insert(check.name.into(), Pass::now(counts, start.elapsed().as_secs_f32())?);
+                record::save(&passes)?;
+            }
+            Outcome::Kept(_) => {}
             Outcome::Skipped(why) => banner(check.name, why),
             Outcome::Failed(why) => eprintln!("FAILED {}: {why}", check.name),
         }
@@ -108,7 +133,7 @@ fn run_one(proof: &Proof, machine: &Machine, seconds: u32) -> Outcome {
 fn counts(outcome: &Outcome) -> Counts {
     match outcome {
         Outcome::Ran(counts) => *counts,
-        Outcome::Skipped(_) => Counts::default(),
+        Outcome::Kept(_) | Outcome::Skipped(_) => Counts::default(),
         Outcome::Failed(_) => Counts { failures: 1, ..Counts::default() },
     }
 }
@@ -128,6 +153,9 @@ struct Row<'a> {
     name: &'a str,
     #[serde(flatten)]
     counts: Counts,
+    /// The commit of an earlier pass that still holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    passed_at: Option<&'a str>,
     /// A method that did not run must not show zeros as its result.
     #[serde(skip_serializing_if = "Option::is_none")]
     skipped: Option<&'a str>,
@@ -137,12 +165,14 @@ struct Row<'a> {
 
 fn json(results: &[(&str, Outcome, f32)]) -> Result<String> {
     let rows = results.iter().map(|(name, outcome, _)| {
-        let (skipped, error) = match outcome {
-            Outcome::Ran(_) => (None, None),
-            Outcome::Skipped(why) => (Some(why.as_str()), None),
-            Outcome::Failed(why) => (None, Some(why.as_str())),
-        };
-        Row { name, counts: counts(outcome), skipped, error }
+        let mut row = Row { name, counts: counts(outcome), passed_at: None, skipped: None, error: None };
+        match outcome {
+            Outcome::Ran(_) => {}
+            Outcome::Kept(commit) => row.passed_at = Some(commit),
+            Outcome::Skipped(why) => row.skipped = Some(why),
+            Outcome::Failed(why) => row.error = Some(why),
+        }
+        row
     });
     Ok(serde_json::to_string(&Report { methods: rows.collect() })?)
 }
@@ -153,16 +183,21 @@ fn table(results: &[(&str, Outcome, f32)]) -> String {
         "method", "cases", "explored", "killed", "failures", "seconds"
     );
     for (name, outcome, seconds) in results {
-        let Counts { cases, explored, mutants, killed, failures } = counts(outcome);
+        let Counts { cases, explored, mutants, killed, failures, left } = counts(outcome);
         let killed = if mutants == 0 { String::new() } else { format!("{killed}/{mutants}") };
         let why = match outcome {
-            Outcome::Ran(_) => "",
-            Outcome::Skipped(why) | Outcome::Failed(why) => why.lines().next().unwrap_or_default(),
+            Outcome::Ran(_) if left > 0 => format!("{left} are left"),
+            Outcome::Ran(_) | Outcome::Kept(_) => String::new(),
+            Outcome::Skipped(why) | Outcome::Failed(why) => why.lines().next().unwrap_or_default().to_owned(),
         };
-        let row = if let Outcome::Skipped(_) = outcome {
-            format!("{name:14}  SKIPPED  {why}")
-        } else {
-            format!("{name:14}  {cases:6}  {explored:14}  {killed:>9}  {failures:8}  {seconds:7.1}  {why}")
+        let row = match outcome {
+            Outcome::Kept(commit) => format!("{name:14}  passed on {commit}; what it covers has not changed"),
+            Outcome::Skipped(_) => format!("{name:14}  SKIPPED  {why}"),
+            Outcome::Ran(_) | Outcome::Failed(_) => {
+                format!(
+                    "{name:14}  {cases:6}  {explored:14}  {killed:>9}  {failures:8}  {seconds:7.1}  {why}"
+                )
+            }
         };
         table += row.trim_end();
         table.push('\n');
@@ -175,7 +210,8 @@ mod tests {
     use super::*;
 
     fn results() -> [(&'static str, Outcome, f32); 3] {
-        let counts = Counts { cases: 4, explored: 1_000_000, mutants: 9, killed: 8, failures: 1 };
+        let counts =
+            Counts { cases: 4, explored: 1_000_000, mutants: 9, killed: 8, failures: 1, ..Counts::default() };
         [
             ("loom", Outcome::Ran(counts), 61.5),
             ("litmus", Outcome::Skipped("no herd7\nmore".into()), 0.0),

@@ -5,16 +5,17 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use crate::cmd;
-use crate::setup::Tools;
 use crate::vm;
 
 /// Packages with a program of the same name, and the first suite whose version has what the tests need.
 const PACKAGES: [(&str, &str); 3] =
     [("prometheus", "bookworm"), ("nats-server", "bookworm"), ("victoria-metrics", "trixie")];
 
-const TEST: &str = "cargo test --release -p mapring-cli --all-features --test export";
+/// Tells the tests where the servers are.
+pub(crate) const VARIABLE: &str = "MAPRING_SERVERS";
 
-fn folder() -> PathBuf {
+/// The folder with the servers.
+pub(crate) fn folder() -> PathBuf {
     cmd::target_dir().join("servers")
 }
 
@@ -25,11 +26,4 @@ fn fetch() -> Result<()> {
 /// Why there are no servers here: no network to fetch them, or no Debian tools.
 pub(crate) fn obstacle() -> Option<String> {
     fetch().err().map(|error| format!("{error:#}"))
-}
-
-/// Runs the tests that need them.
-pub(crate) fn test(tools: &Tools) -> Result<()> {
-    fetch()?;
-    let mut cargo = cmd::line(TEST);
-    cmd::run(tools.export(cargo.env("MAPRING_SERVERS", folder())))
 }

@@ -1,15 +1,27 @@
-//! `cargo xtask test`: runs the steps, continues after a failure, and ends with a table of all steps and their count.
+//! `cargo xtask test`: runs the steps, several at once, continues after a failure, and ends with a table of all steps.
 
-use std::fmt;
+mod schedule;
+mod speed;
+mod step;
+mod table;
+
+use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::sync::mpsc::{self, Sender};
+use std::thread;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::checks::{self, Part, Test, Work};
-use crate::need::{Machine, Need, reasons};
-use crate::privilege;
-use crate::skip::{Skip, banner};
+use self::schedule::{Schedule, State, Step};
+use self::step::{Ended, Outcome};
+use self::table::{Row, counts, table};
+use crate::checks::{self, Part, Takes, Test, Work};
+use crate::need::{Machine, Need};
+use crate::programs::{self, cpus};
+use crate::{privilege, prove, times};
+
+pub(crate) use self::step::{Args as StepArgs, run as run_step};
 
 /// Which steps to run, and how.
 #[derive(clap::Args)]
@@ -21,41 +33,21 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with = "steps")]
     all: bool,
     /// Run the steps N times, and stop at the first failure, to find tests that sometimes fail
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    repeat: u32,
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    repeat: u16,
     /// List the steps, their needs and their commands
     #[arg(long)]
     list: bool,
-    /// Stop at the first failure
+    /// Print the builds and test programs that took longest when they last ran
+    #[arg(long)]
+    times: bool,
+    /// Start no more steps after a failure
     #[arg(long)]
     fail_fast: bool,
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Outcome {
-    Ok,
-    Failed(String),
-    Skipped(String),
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Ok => "ok",
-            Self::Failed(_) => "FAILED",
-            Self::Skipped(_) => "SKIPPED",
-        })
-    }
-}
-
-/// A step's row in the table.
-struct Row {
-    name: &'static str,
-    outcome: Outcome,
-    seconds: f32,
-    /// How often it ran; the outcome is the last one.
-    rounds: u32,
-}
+/// A step of this run.
+type Chosen = (&'static str, &'static Part);
 
 /// Runs the steps named, or the quick part, or all.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
@@ -63,10 +55,22 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         list();
         return Ok(ExitCode::SUCCESS);
     }
+    if args.times {
+        times::print_slowest()?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let chosen = chosen(args)?;
-    let machine = Machine::default();
-    let rows = rounds(&chosen, args, |part| run_part(part, &machine, privilege::required()));
-    println!("\n{}", table(&rows, args.repeat));
+    let rows = match chosen[..] {
+        [step] => rounds(args, || Ok(vec![run_here(step)]))?,
+        _ => {
+            let speed = speed::measure();
+            introduce(&chosen, args, speed);
+            let start = Instant::now();
+            let rows = rounds(args, || run_all(&chosen, args))?;
+            println!("\n{}", table(&rows, args.repeat, start.elapsed().as_secs_f32(), speed));
+            rows
+        }
+    };
     if args.steps.is_empty() && !args.all {
         println!("{}\n", left_out());
     }
@@ -75,39 +79,163 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Runs the parts as often as requested. When they are repeated, the first failure ends the run.
-fn rounds(chosen: &[(&'static str, &Part)], args: &Args, mut run: impl FnMut(&Part) -> Outcome) -> Vec<Row> {
-    let mut rows: Vec<Row> = Vec::new();
+/// Runs the steps as often as requested. When they are repeated, the first failure ends the run.
+fn rounds(args: &Args, mut run: impl FnMut() -> Result<Vec<Row>>) -> Result<Vec<Row>> {
+    let mut all: Vec<Row> = Vec::new();
     for round in 1..=args.repeat {
-        for &(name, part) in chosen {
-            let of =
-                if args.repeat == 1 { String::new() } else { format!(" (round {round} of {})", args.repeat) };
-            println!("\n=== {name}{of} ===");
-            let start = Instant::now();
-            let outcome = run(part);
-            match &outcome {
-                Outcome::Ok => {}
-                Outcome::Failed(why) => println!("FAILED {name}: {why}"),
-                Outcome::Skipped(why) => banner(name, why),
-            }
-            let seconds = start.elapsed().as_secs_f32();
-            let failed = matches!(outcome, Outcome::Failed(_));
-            match rows.iter_mut().find(|row| row.name == name) {
-                Some(row) => {
-                    *row = Row { name, outcome, seconds: row.seconds + seconds, rounds: row.rounds + 1 }
+        if args.repeat > 1 {
+            println!("\n=== round {round} of {} ===", args.repeat);
+        }
+        for row in run()? {
+            match all.iter_mut().find(|old| old.name == row.name) {
+                Some(old) => {
+                    *old = Row { seconds: old.seconds + row.seconds, rounds: old.rounds + row.rounds, ..row };
                 }
-                None => rows.push(Row { name, outcome, seconds, rounds: 1 }),
-            }
-            if failed && (args.fail_fast || args.repeat > 1) {
-                return rows;
+                None => all.push(row),
             }
         }
+        if all.iter().any(|row| matches!(row.outcome, Outcome::Failed(_))) {
+            break;
+        }
     }
-    rows
+    Ok(all)
+}
+
+/// Says what comes, and how long it takes.
+fn introduce(chosen: &[Chosen], args: &Args, speed: f32) {
+    let seconds = |of_machine: bool| {
+        let steps = chosen.iter().filter(|(_, part)| (part.takes == Takes::Machine) == of_machine);
+        steps.map(|(_, part)| f32::from(part.seconds)).sum::<f32>()
+    };
+    let total = seconds(false) / cpus() as f32 + seconds(true);
+    println!(
+        "{} steps, {} at a time, the longest first: about {:.0} minutes here, once packages are installed.\n\
+         This machine takes {speed:.2} times as long as the one of reference.\n\
+         They build in target/, load BPF programs, and read the output of test programs. The output of each step: \
+         target/test/STEP.log",
+        chosen.len(),
+        cpus(),
+        (total * speed / 60.0).ceil(),
+    );
+    if args.all {
+        println!("{}", prove::age());
+    }
+}
+
+/// A single step, whose output is shown as it comes.
+fn run_here((name, part): Chosen) -> Row {
+    println!("\n=== {name} ===");
+    let machine = Machine::default();
+    let start = Instant::now();
+    let outcome = step::lacking(part, &machine, privilege::required())
+        .unwrap_or_else(|| step::run_part(part, &machine));
+    step::say(name, &outcome);
+    println!("{outcome} {name}: {:.1} s", start.elapsed().as_secs_f32());
+    Row { name, outcome, seconds: start.elapsed().as_secs_f32(), rounds: 1, usual: part.seconds }
+}
+
+/// What the main loop waits for.
+enum Event {
+    /// Whether the machine has what a step needs; if not, its outcome.
+    Looked(&'static str, Option<Outcome>),
+    Ended(&'static str, Ended),
+}
+
+/// Runs each step in its own process, as many at once as there are CPUs.
+fn run_all(chosen: &[Chosen], args: &Args) -> Result<Vec<Row>> {
+    let start = Instant::now();
+    let clock = |since: Instant| since.elapsed().as_secs_f32();
+    let steps = chosen.iter().map(|&(name, part)| Step { name, part, state: State::Unknown });
+    let mut schedule = Schedule::new(steps.collect(), cpus());
+    let (sender, events) = mpsc::channel();
+    look_for_needs(chosen.to_vec(), sender.clone());
+
+    let mut started = BTreeMap::new();
+    let mut rows: BTreeMap<&str, Row> = BTreeMap::new();
+    let mut all_times = BTreeMap::new();
+    while rows.len() < chosen.len() {
+        let failed = rows.values().any(|row| matches!(row.outcome, Outcome::Failed(_)));
+        while !(failed && args.fail_fast)
+            && let Some(at) = schedule.next()
+        {
+            let Step { name, part, state } = &mut schedule.steps()[at];
+            let quick = !args.all && args.steps.is_empty();
+            println!("[{:6.0} s] {name}", clock(start));
+            // A step alone builds with all CPUs, and so does a build.
+            let share = if matches!(part.takes, Takes::Cpus | Takes::Machine) { cpus() } else { 1 };
+            let mut child = step::start(name, quick, share)?;
+            *state = State::Running;
+            started.insert(*name, Instant::now());
+            let (name, sender) = (*name, sender.clone());
+            thread::spawn(move || sender.send(Event::Ended(name, step::result(name, &mut child))));
+        }
+        if failed && args.fail_fast && schedule.steps().iter().all(|step| step.state != State::Running) {
+            break;
+        }
+        for at in schedule.orphans() {
+            let Step { name, part, state } = &mut schedule.steps()[at];
+            *state = State::Ended;
+            let outcome = Outcome::Failed("its build did not pass".into());
+            rows.insert(name, Row { name, outcome, seconds: 0.0, rounds: 1, usual: part.seconds });
+        }
+        if rows.len() == chosen.len() {
+            break;
+        }
+        let (name, ended) = match events.recv()? {
+            Event::Looked(name, None) => {
+                schedule.find(name).state = State::Ready;
+                continue;
+            }
+            Event::Looked(name, Some(outcome)) => {
+                step::say(name, &outcome);
+                (name, Ended { outcome, times: Vec::new() })
+            }
+            Event::Ended(name, ended) => (name, ended),
+        };
+        let seconds = started.get(name).map_or(0.0, |&since| clock(since));
+        report(name, &ended.outcome, clock(start), seconds);
+        let step = schedule.find(name);
+        step.state = if ended.outcome == Outcome::Ok { State::Passed } else { State::Ended };
+        let usual = step.part.seconds;
+        rows.insert(name, Row { name, outcome: ended.outcome, seconds, rounds: 1, usual });
+        all_times.insert(name.to_owned(), ended.times);
+    }
+    times::save(all_times)?;
+    Ok(chosen.iter().filter_map(|(name, _)| rows.remove(name)).collect())
+}
+
+/// Looks whether this machine has what each step needs, and installs it, while other steps run. Builds come first.
+fn look_for_needs(mut chosen: Vec<Chosen>, sender: Sender<Event>) {
+    chosen.sort_by_key(|(_, part)| (part.takes != Takes::Cpus, part.needs.len()));
+    thread::spawn(move || {
+        let machine = Machine::default();
+        for (name, part) in chosen {
+            let outcome = step::lacking(part, &machine, privilege::required());
+            if sender.send(Event::Looked(name, outcome)).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+/// The lines of a failed step's output that are repeated.
+const LAST: usize = 400;
+
+fn report(name: &'static str, outcome: &Outcome, at: f32, seconds: f32) {
+    let said = std::fs::read_to_string(step::log(name)).unwrap_or_default();
+    let lines: Vec<_> = said.lines().collect();
+    println!("[{at:6.0} s]   {outcome} {name}: {seconds:.1} s");
+    if let Outcome::Failed(_) = outcome {
+        let end = &lines[lines.len().saturating_sub(LAST)..];
+        println!("=== the end of {} ===\n{}\n===", step::log(name).display(), end.join("\n"));
+    } else {
+        // What a test could not show, it says.
+        lines.iter().filter(|line| programs::is_loud(line)).for_each(|line| println!("  {line}"));
+    }
 }
 
 /// The steps to run, and the part of each.
-fn chosen(args: &Args) -> Result<Vec<(&'static str, &'static Part)>> {
+fn chosen(args: &Args) -> Result<Vec<Chosen>> {
     let names = &args.steps;
     if let Some(unknown) = names.iter().find(|name| checks::tests().all(|(check, _)| check.name != **name)) {
         let all: Vec<_> = checks::tests().map(|(check, _)| check.name).collect();
@@ -131,56 +259,6 @@ fn left_out() -> String {
         "This was the quick part. Shortened: {}.\nLeft out: {}.\n`cargo xtask test --all` runs everything.",
         names(&less),
         names(&none)
-    )
-}
-
-fn run_part(part: &Part, machine: &Machine, strict: bool) -> Outcome {
-    let lacking = machine.lacks(part.needs);
-    if !lacking.is_empty() {
-        let why = reasons(&lacking);
-        return if strict {
-            Outcome::Failed(format!("required here, but: {why}"))
-        } else {
-            Outcome::Skipped(why)
-        };
-    }
-    let tools = if part.needs(Need::Tools) { machine.tools() } else { None };
-    match part.run(tools) {
-        Ok(()) => Outcome::Ok,
-        Err(error) if error.is::<Skip>() => Outcome::Skipped(error.to_string()),
-        Err(error) => Outcome::Failed(format!("{error:#}")),
-    }
-}
-
-fn table(rows: &[Row], repeat: u32) -> String {
-    let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
-    let mut table = format!("{:width$}  {:7}  {:>7}\n", "step", "result", "seconds");
-    for Row { name, outcome, seconds, rounds } in rows {
-        let why = match outcome {
-            Outcome::Ok => "",
-            Outcome::Failed(why) | Outcome::Skipped(why) => why.lines().next().unwrap_or_default(),
-        };
-        let round = match outcome {
-            _ if repeat == 1 => String::new(),
-            Outcome::Failed(_) => format!("in round {rounds} of {repeat}: "),
-            Outcome::Ok | Outcome::Skipped(_) => format!("{rounds} of {repeat} rounds  "),
-        };
-        let row = format!("{name:width$}  {:7}  {seconds:7.1}  {round}{why}", outcome.to_string());
-        table += row.trim_end();
-        table.push('\n');
-    }
-    let seconds: f32 = rows.iter().map(|row| row.seconds).sum();
-    table + &format!("{:width$}  {:7}  {seconds:7.1}\n", "", "")
-}
-
-/// The last line, for programs to parse.
-fn counts(rows: &[Row]) -> String {
-    let count = |wanted: fn(&Outcome) -> bool| rows.iter().filter(|row| wanted(&row.outcome)).count();
-    format!(
-        "{} passed, {} failed, {} skipped",
-        count(|outcome| matches!(outcome, Outcome::Ok)),
-        count(|outcome| matches!(outcome, Outcome::Failed(_))),
-        count(|outcome| matches!(outcome, Outcome::Skipped(_)))
     )
 }
 
@@ -220,10 +298,6 @@ mod tests {
         <Line as clap::Parser>::parse_from(["test"].into_iter().chain(line.split_whitespace())).args
     }
 
-    fn row(name: &'static str, outcome: Outcome, seconds: f32) -> Row {
-        Row { name, outcome, seconds, rounds: 1 }
-    }
-
     #[test]
     fn unknown_steps_are_named() {
         let error = chosen(&args("fmt clipy")).err().unwrap().to_string();
@@ -257,38 +331,21 @@ mod tests {
     }
 
     #[test]
-    fn the_table_repeats_why() {
-        let rows = [
-            row("fmt", Outcome::Ok, 0.5),
-            row("kernel", Outcome::Skipped("missing CAP_BPF\nmore".into()), 0.0),
-            row("unit", Outcome::Failed("`cargo test` failed".into()), 61.0),
-        ];
-        assert_eq!(
-            table(&rows, 1),
-            "step    result   seconds\n\
-             fmt     ok           0.5\n\
-             kernel  SKIPPED      0.0  missing CAP_BPF\n\
-             unit    FAILED      61.0  `cargo test` failed\n                    \
-             61.5\n"
-        );
-        assert_eq!(counts(&rows), "1 passed, 1 failed, 1 skipped");
-    }
-
-    #[test]
-    fn repetition_ends_at_the_first_failure_and_names_the_round() {
+    fn repetition_ends_at_the_first_failure() {
         let args = args("fmt unit --repeat 3");
-        let chosen = chosen(&args).unwrap();
-        let mut left = vec!["", "", "", "by chance"].into_iter();
-        let rows = rounds(&chosen, &args, |_| match left.next().expect("it goes on after a failure") {
-            "" => Outcome::Ok,
-            why => Outcome::Failed(why.into()),
+        let row = |name, outcome| Row { name, outcome, seconds: 1.0, rounds: 1, usual: 1 };
+        let mut left = vec!["", "by chance"].into_iter();
+        let rows = rounds(&args, || {
+            let outcome = match left.next().expect("it goes on after a failure") {
+                "" => Outcome::Ok,
+                why => Outcome::Failed(why.into()),
+            };
+            Ok(vec![row("fmt", Outcome::Ok), row("unit", outcome)])
         });
-        let table = table(&rows, args.repeat);
-        assert!(
-            table.contains("  2 of 3 rounds\n") && table.contains("  in round 2 of 3: by chance\n"),
-            "{table}"
-        );
+        let rows = rows.unwrap();
+        assert!(rows.iter().all(|row| row.rounds == 2 && row.seconds == 2.0));
         assert_eq!(counts(&rows), "1 passed, 1 failed, 0 skipped");
-        assert!(rounds(&chosen, &args, |_| Outcome::Ok).iter().all(|row| row.rounds == 3));
+        let rows = rounds(&args, || Ok(vec![row("fmt", Outcome::Ok)])).unwrap();
+        assert_eq!(rows[0].rounds, 3);
     }
 }

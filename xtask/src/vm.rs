@@ -15,7 +15,6 @@ mod probe;
 mod protocol;
 mod report;
 
-use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,7 +32,9 @@ use self::protocol::{Machine, Message, Outcome, Probed};
 use self::report::Row;
 use crate::archives::DEBIAN;
 use crate::cmd;
+use crate::counts::Counts;
 use crate::packages::Tool;
+use crate::programs;
 use crate::setup::{self, Tools};
 
 pub(crate) use self::apt::program;
@@ -78,28 +79,33 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     ensure_tools(args.arch)?;
-    let good = boot_all(&[args], &setup::ensure()?)?;
+    let good = boot_all(&[args], &setup::ensure()?)?.iter().all(Row::is_good);
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The kernels of `cargo xtask test --all`: one that preempts programs wherever it can, the newest, a real-time
-/// one and one in the middle. They run what verifiers and preemption could break. Not `liveness::`, `stream::` and
-/// `combinations::`: these test userspace more than programs, and would take minutes.
-const STEP: &str = "cargo xtask vm 6.12-preempt sid 6.12-rt 6.1 -- \
-                                    flight:: claim preempt nested:: stress:: resizable:: basic:: verifier:: wakeable:: tails:: keep_oldest:: tagged:: \
-                                    commands:: latches:: top:: writers:: histogram:: gauge:: merged:: clocks:: \
-                                    --skip as_the_library_reads --skip tails_are_mapped --skip died::";
-/// The oldest one: all tests, apart from those of memory files, and of the reader in C that take longest. For these, any
-/// kernel will do.
-const STEP_OLDEST: &str = "cargo xtask vm 5.10 -- --skip memfd:: --skip as_the_library_reads";
+/// `cargo xtask test --all`: what preemption could break, on a kernel that preempts programs wherever it can. Not
+/// `liveness::`, `stream::` and `combinations::`: these test userspace more than programs, and would take minutes.
+const STEP_PREEMPT: &str = "cargo xtask vm 6.12-preempt -- \
+                            flight:: claim preempt nested:: stress:: resizable:: basic:: verifier:: wakeable:: tails:: keep_oldest:: tagged:: \
+                            commands:: latches:: top:: writers:: histogram:: gauge:: merged:: clocks:: \
+                            --skip as_the_library_reads --skip tails_are_mapped --skip died::";
+/// The oldest and the newest kernel: programs load, attach and are read, and the recorder records.
+const STEP_ENDS: &str = "cargo xtask vm 5.10 sid -- basic:: verifier:: flight::";
 /// The oldest kernel that the flight recorder records. Debian had none of this release.
 const STEP_FLIGHT: &str = "cargo xtask vm 5.15 -- flight::";
-/// All of them.
-pub(crate) const STEPS: &[&str] =
-    if cfg!(target_arch = "aarch64") { &[STEP, STEP_OLDEST] } else { &[STEP, STEP_OLDEST, STEP_FLIGHT] };
+pub(crate) const STEPS: &[&str] = if cfg!(target_arch = "aarch64") {
+    &[STEP_PREEMPT, STEP_ENDS]
+} else {
+    &[STEP_PREEMPT, STEP_ENDS, STEP_FLIGHT]
+};
+
+/// `cargo xtask prove`: the usual kernels with all tests, apart from those of memory files, and of the reader in C that
+/// take longest. For these, any kernel will do.
+const PROOF_ALL: &str = "cargo xtask vm -- --skip memfd:: --skip as_the_library_reads";
+pub(crate) const PROOF: &[&str] = &[PROOF_ALL];
 /// On aarch64, with and without LSE atomics: the tests that differ there, and a working ring.
-pub(crate) const STEP_ARM: &str = "cargo xtask vm --arch aarch64 6.1 6.12-a53 -- \
-                                   code_for_ missing_barriers _for_x86 x86_are_refused every_way_in_gives";
+pub(crate) const PROOF_ARM: &str = "cargo xtask vm --arch aarch64 6.1 6.12-a53 -- \
+                                    code_for_ missing_barriers _for_x86 x86_are_refused every_way_in_gives";
 
 #[derive(clap::Parser)]
 struct StepArgs {
@@ -125,11 +131,13 @@ pub(crate) fn obstacle(line: &str) -> Option<String> {
     kernels.iter().find_map(offline).map(|error| format!("{error:#}"))
 }
 
-/// A step of `cargo xtask test`: all of these commands, whose machines run beside each other.
-pub(crate) fn step(lines: &[&str], tools: &Tools) -> Result<()> {
+/// A step of `cargo xtask test`, or a method of `cargo xtask prove`: the machines of all these commands.
+pub(crate) fn step(lines: &[&str], tools: &Tools) -> Result<Counts> {
     let steps: Vec<_> = lines.iter().map(|line| StepArgs::new(line)).collect();
-    ensure!(boot_all(&steps.iter().map(|step| &step.args).collect::<Vec<_>>(), tools)?, "see above");
-    Ok(())
+    let rows = boot_all(&steps.iter().map(|step| &step.args).collect::<Vec<_>>(), tools)?;
+    ensure!(rows.iter().all(Row::is_good), "see above");
+    let cases = rows.iter().map(|row| row.tests.len() as u64).sum();
+    Ok(Counts { cases, ..Counts::default() })
 }
 
 /// The machines of some arguments.
@@ -138,9 +146,9 @@ struct Machines<'a> {
     initramfs: PathBuf,
 }
 
-/// Boots the machines of all these arguments, in their order. Returns whether all kernels passed.
-fn boot_all(all: &[&Args], tools: &Tools) -> Result<bool> {
-    let [first, ..] = all else { return Ok(true) };
+/// Boots the machines of all these arguments, in their order.
+fn boot_all(all: &[&Args], tools: &Tools) -> Result<Vec<Row>> {
+    let [first, ..] = all else { return Ok(Vec::new()) };
     let cross = if first.arch == Arch::HOST { None } else { Some(Cross::new(first.arch)?) };
     let built = initramfs::build(tools, cross.as_ref())?;
     fs::create_dir_all(apt::folder())?;
@@ -172,10 +180,10 @@ fn boot_all(all: &[&Args], tools: &Tools) -> Result<bool> {
     } else {
         print!("\n{}", report::table(&rows));
     }
-    Ok(good)
+    Ok(rows)
 }
 
-/// Boots machines in parallel, one per CPU, since each uses one; the rows are in the order of the machines.
+/// Boots machines in parallel, one per CPU, since QEMU emulates each by one thread; the rows are in the order of the machines.
 fn at_once<M: Sync>(machines: &[M], boot: impl Fn(&M) -> Result<Row> + Sync) -> Result<Vec<Row>> {
     let next = AtomicUsize::new(0);
     let work = || {
@@ -186,7 +194,7 @@ fn at_once<M: Sync>(machines: &[M], boot: impl Fn(&M) -> Result<Row> + Sync) -> 
             rows.push((at, boot(machine).inspect_err(|_| next.store(machines.len(), Ordering::Relaxed))?));
         }
     };
-    let workers = thread::available_parallelism().map_or(1, NonZero::get).min(machines.len());
+    let workers = programs::cpus().min(machines.len());
     let mut rows = thread::scope(|scope| {
         let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
         let joined = threads.into_iter().map(|thread| thread.join().expect("a worker does not panic"));
@@ -260,7 +268,8 @@ fn usual_rows(arch: Arch) -> Result<Vec<Row>> {
 }
 
 fn boot(kernel: &Kernel, image: &Image, args: &Args, initramfs: &Path) -> Result<Row> {
-    eprintln!("\n=== {} ({}) ===", kernel.name, image.package);
+    // Never KVM: ordinary kernels hang in it on virtual machines like those of CI.
+    eprintln!("\n=== {} ({}), emulated by QEMU's TCG ===", kernel.name, image.package);
     let start = Instant::now();
     let limit = Duration::from_secs(args.timeout);
     let said = boot::again_after_panic(kernel.name, || {
@@ -312,12 +321,16 @@ mod tests {
     fn the_steps_boot_kernels_that_there_are() {
         for arch in [Arch::X86, Arch::Arm] {
             let kernels = |line| kernels::chosen(&StepArgs::new(line).args.kernels, arch).unwrap();
-            assert_eq!((kernels(STEP_OLDEST).len(), kernels(STEP).len()), (1, 4));
-            assert!(kernels(STEP).iter().any(|kernel| kernel.preempt == Some("full")));
+            assert_eq!(kernels(STEP_ENDS).len(), 2);
+            assert!(kernels(PROOF_ALL).len() > 3);
         }
+        assert!(matches!(
+            kernels::chosen(&StepArgs::new(STEP_PREEMPT).args.kernels, Arch::X86).unwrap()[..],
+            [kernel] if kernel.preempt == Some("full")
+        ));
         let StepArgs { args } = StepArgs::new(STEP_FLIGHT);
         assert_eq!(kernels::chosen(&args.kernels, Arch::X86).unwrap().len(), 1);
-        let StepArgs { args } = StepArgs::new(STEP_ARM);
+        let StepArgs { args } = StepArgs::new(PROOF_ARM);
         assert_eq!(kernels::chosen(&args.kernels, args.arch).unwrap().len(), 2);
         assert_eq!((args.arch, args.test_args.len()), (Arch::Arm, 5));
     }

@@ -6,6 +6,7 @@ use crate::cmd;
 use crate::counts::{self, Counts};
 use crate::need::Need;
 use crate::setup::Tools;
+use crate::times;
 
 /// One entry of the table.
 #[derive(Clone, Copy)]
@@ -32,6 +33,24 @@ pub(crate) struct Test {
 pub(crate) struct Part {
     pub(crate) needs: &'static [Need],
     pub(crate) work: Work,
+    pub(crate) takes: Takes,
+    /// Its usual seconds on the machine of reference (`test/speed.rs`). The longest steps start first.
+    pub(crate) seconds: u16,
+    /// The step whose build it uses.
+    pub(crate) after: Option<&'static str>,
+}
+
+/// What a step takes of the machine while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Takes {
+    /// One share of the CPUs.
+    Share,
+    /// The same. It changes the kernel's state, or looks at all regions of the machine: one such step at a time.
+    Kernel,
+    /// All CPUs: other steps wait for what it builds.
+    Cpus,
+    /// The machine: it records, counts or times what all processes do.
+    Machine,
 }
 
 /// The part of a step that runs without `--all`.
@@ -54,17 +73,19 @@ pub(crate) enum Work {
 /// A method of `cargo xtask prove`.
 #[derive(Clone, Copy)]
 pub(crate) struct Proof {
-    /// Methods run in this order, cheap ones first. Steps have another order, by build profile.
+    /// Methods run in this order, cheap ones first.
     pub(crate) turn: u8,
     pub(crate) needs: &'static [Need],
+    /// The files on which its result depends, as arguments of `git diff`.
+    pub(crate) covers: &'static [&'static str],
     count: Count,
 }
 
 /// The source of a method's numbers.
 #[derive(Clone, Copy)]
 pub(crate) enum Count {
-    /// The output of this command's test programs.
-    Line(&'static str),
+    /// The output of the test programs of these commands, one after the other.
+    Outputs(&'static [&'static str]),
     /// A function.
     Code(fn(&Given<'_>) -> Result<Counts>),
 }
@@ -101,15 +122,20 @@ pub(super) const fn code(shown: &'static str, run: fn(Option<&Tools>) -> Result<
     Work::Code { shown, run }
 }
 
+/// Work that takes a share of the CPUs for about `seconds`.
+pub(super) const fn part(seconds: u16, needs: &'static [Need], work: Work) -> Part {
+    Part { needs, work, takes: Takes::Share, seconds, after: None }
+}
+
 impl Check {
     /// Makes it a step that is quick as a whole.
-    pub(super) const fn test(self, needs: &'static [Need], work: Work) -> Self {
-        Self { test: Some(Test { whole: Part { needs, work }, quick: Quick::Whole }), ..self }
+    pub(super) const fn test(self, whole: Part) -> Self {
+        Self { test: Some(Test { whole, quick: Quick::Whole }), ..self }
     }
 
     /// Gives the step another quick part.
-    pub(super) const fn quick(self, needs: &'static [Need], work: Work) -> Self {
-        self.with_quick(Quick::Less(Part { needs, work }))
+    pub(super) const fn quick(self, part: Part) -> Self {
+        self.with_quick(Quick::Less(part))
     }
 
     /// Leaves the step out of the quick part.
@@ -123,8 +149,14 @@ impl Check {
     }
 
     /// Makes it a method.
-    pub(super) const fn prove(self, turn: u8, needs: &'static [Need], count: Count) -> Self {
-        Self { proof: Some(Proof { turn, needs, count }), ..self }
+    pub(super) const fn prove(
+        self,
+        turn: u8,
+        needs: &'static [Need],
+        covers: &'static [&'static str],
+        count: Count,
+    ) -> Self {
+        Self { proof: Some(Proof { turn, needs, covers, count }), ..self }
     }
 }
 
@@ -145,6 +177,14 @@ impl Test {
 }
 
 impl Part {
+    pub(super) const fn takes(self, takes: Takes) -> Self {
+        Self { takes, ..self }
+    }
+
+    pub(super) const fn after(self, step: &'static str) -> Self {
+        Self { after: Some(step), ..self }
+    }
+
     /// Whether this is needed.
     pub(crate) fn needs(&self, need: Need) -> bool {
         self.needs.contains(&need)
@@ -159,7 +199,7 @@ impl Part {
                 if let Some(tools) = tools {
                     tools.export(&mut command);
                 }
-                cmd::run(&mut command)
+                times::of(line, || cmd::run(&mut command))
             }),
         }
     }
@@ -170,12 +210,16 @@ impl Proof {
     pub(crate) fn run(&self, given: &Given<'_>) -> Result<Counts> {
         match self.count {
             Count::Code(run) => run(given),
-            Count::Line(line) => {
-                let mut command = cmd::line(line);
-                if self.needs.contains(&Need::Tools) {
-                    given.needed_tools()?.export(&mut command);
+            Count::Outputs(lines) => {
+                let mut all = Counts::default();
+                for line in lines {
+                    let mut command = cmd::line(line);
+                    if self.needs.contains(&Need::Tools) {
+                        given.needed_tools()?.export(&mut command);
+                    }
+                    all += counts::of(&mut command)?;
                 }
-                counts::of(&mut command)
+                Ok(all)
             }
         }
     }

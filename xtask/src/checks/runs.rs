@@ -2,15 +2,15 @@
 
 use std::env;
 use std::process::{Command, Stdio};
-use std::thread;
 
 use anyhow::{Context, Result, ensure};
 
 use super::kinds::Given;
 use crate::counts::{self, Counts};
 use crate::loom::models;
+use crate::programs::Tests;
 use crate::setup::Tools;
-use crate::{assembly, cmd, litmus};
+use crate::{aarch64, cmd, litmus, vm};
 
 /// Runs the demo as a user does: stdout must contain one JSON object and nothing else.
 pub(super) fn one_json_object(options: &[&str]) -> Result<()> {
@@ -24,10 +24,11 @@ pub(super) fn one_json_object(options: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Begins to build what later steps build in folders of their own, and returns: for steps that use one CPU. Errors occur
-/// again in the later steps.
-pub(super) fn build_ahead() {
-    thread::spawn(|| assembly::build().and_then(|()| models::build()));
+/// The kernel tests, one after the other: most measure or change something of the whole kernel.
+pub(super) fn kernel(tools: &Tools, stress_seconds: u32) -> Result<()> {
+    let vars = vec![("MAPRING_STRESS_SECONDS", stress_seconds.to_string())];
+    let args = &["--nocapture", "--test-threads=1"];
+    Tests { args, vars, at_once: false, ..Tests::of("proofs/kernel") }.run(tools)
 }
 
 /// All litmus tests except those under the kernel's model, which is a large download.
@@ -37,11 +38,29 @@ pub(super) fn small_litmus() -> Result<()> {
     Ok(())
 }
 
-/// The compiled code in all models; the method of this name also runs its mutants.
+/// The compiled code against the reference, one thread at a time. `prove` runs the two that take minutes, too.
+pub(super) fn bpf_loom_alone(tools: &Tools) -> Result<()> {
+    Tests { without: &["stuck", "weakened"], ..Tests::of("proofs/bpf-loom") }.run(tools)
+}
+
+/// The same, and the compiled code in all models; the method of this name also runs its mutants.
 pub(super) fn bpf_loom(tools: &Tools) -> Result<()> {
-    cmd::run(tools.export(&mut cmd::line("cargo test --release -p mapring-bpf-loom")))?;
+    bpf_loom_alone(tools)?;
     let mut models = models::cargo_of("mapring-bpf-loom", "test");
     cmd::run(tools.export(models.args(["--test", "models"])))
+}
+
+/// All kernels, with the tests that each can run.
+pub(super) fn count_guests(given: &Given<'_>) -> Result<Counts> {
+    vm::step(vm::PROOF, given.needed_tools()?)
+}
+
+/// The library's tests under user-mode emulation, and those of the kernel in guests.
+pub(super) fn count_aarch64(given: &Given<'_>) -> Result<Counts> {
+    let tools = given.needed_tools()?;
+    let mut counts = aarch64::test(tools)?;
+    counts += vm::step(&[vm::PROOF_ARM], tools)?;
+    Ok(counts)
 }
 
 /// Runs twice: without loom, and under loom, including mutants.

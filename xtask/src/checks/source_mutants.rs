@@ -61,7 +61,7 @@ fn report(mutants: &[String], known: &Known) -> Counts {
         let file = file_of(&of_file[0]);
         println!("{file}: {killed} killed, {survived} survived, {unviable} do not compile, {left} are left");
         let (mutants, whole) = (killed + survived, u64::from(left == 0));
-        counts += Counts { cases: whole, mutants, killed, failures: survived, ..Counts::default() };
+        counts += Counts { cases: whole, mutants, killed, failures: survived, left, ..Counts::default() };
     }
     counts
 }

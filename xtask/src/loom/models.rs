@@ -32,7 +32,7 @@ impl Model {
 /// Runs the models that `chosen` accepts on the unchanged sources, and counts. Fails if one fails, or if there is none.
 pub(crate) fn run(chosen: impl Fn(&Model) -> bool) -> Result<Counts> {
     let mut models = Vec::new();
-    for program in programs::build(&mut cargo("test"))? {
+    for program in programs::build(cargo("test").arg("--no-run"))?.tests {
         let list = cmd::output(program.command().args(["--list", "--format=terse"]))?;
         let tests = list.lines().filter_map(|line| line.strip_suffix(": test"));
         models.extend(tests.map(|test| Model { program: program.clone(), test: test.to_owned() }));
@@ -41,11 +41,6 @@ pub(crate) fn run(chosen: impl Fn(&Model) -> bool) -> Result<Counts> {
     let counts = programs::run(models.iter().map(Model::job).collect(), programs::cpus())?;
     println!("models {}, executions {}", counts.cases, counts.explored);
     Ok(counts)
-}
-
-/// Builds the models.
-pub(crate) fn build() -> Result<()> {
-    cmd::run(cargo("test").args(["--no-run", "--quiet"]))
 }
 
 /// Lints the models' sources, which no other build compiles.

@@ -231,7 +231,7 @@ fn build(model: &str, copy: &Path) -> Result<PathBuf> {
     // own names there, since the profile differs.
     let mut cargo = models::cargo("test");
     cargo.current_dir(copy).env("CARGO_INCREMENTAL", "1");
-    let programs = programs::build(cargo.args(["--test", model]))?;
+    let programs = programs::build(cargo.args(["--test", model, "--no-run"]))?.tests;
     let program = programs.into_iter().rfind(|program| program.name == model);
     Ok(program.context("cargo built no test program")?.path)
 }

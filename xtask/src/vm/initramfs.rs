@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
@@ -15,11 +15,9 @@ use crate::cmd;
 use crate::programs::{self, Program};
 use crate::setup::Tools;
 
-/// Builds the kernel tests.
-const TESTS: &str = "cargo test --release -p mapring-kernel-tests --no-run";
-/// Builds the flight recorder and its tests.
-const FLIGHT: &str = "cargo test --release -p mapring-cli --all-features --test flight --no-run";
-/// What those start and read in addition.
+/// Builds the kernel tests for another processor.
+const TESTS: &str = "cargo test -p mapring-kernel-tests --no-run";
+/// What the tests of the flight recorder start and read in addition.
 const OF_FLIGHT: [&str; 6] = ["/bin/sh", "/bin/sleep", "/bin/cp", "/bin/mount", "/bin/umount", "/etc/group"];
 
 /// The programs that cargo built.
@@ -34,30 +32,32 @@ pub(crate) struct Built {
     libraries: BTreeMap<PathBuf, PathBuf>,
 }
 
-/// Builds the tests as `cargo xtask test kernel` does, or for another processor.
+/// Builds the tests as `cargo xtask test kernel` does, and those of the flight recorder; or the first for another
+/// processor.
 pub(crate) fn build(tools: &Tools, cross: Option<&Cross>) -> Result<Built> {
-    let cargo = |line: &str| -> Result<Built> {
-        let mut cargo = cmd::line(line);
-        cargo.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
-        tools.export(&mut cargo);
-        if let Some(cross) = cross {
+    let of_kernel = |program: &Program| program.package == cmd::root().join("proofs/kernel");
+    let mut all = Built::default();
+    let mut programs = if let Some(cross) = cross {
+        let build = |line| {
+            let mut cargo = cmd::line(line);
             cross.export(&mut cargo);
-        }
-        cmd::announce(&cargo);
-        let (mut tests, programs) = programs::in_messages(&cmd::output(&mut cargo)?);
-        tests.sort_by(|a, b| a.name.cmp(&b.name));
-        let tests = tests.into_iter().map(|Program { name, path, .. }| TestBinary { name, path }).collect();
-        Ok(Built { tests, programs, ..Built::default() })
-    };
-    let mut all = cargo(TESTS)?;
-    if let Some(cross) = cross {
-        all.init = cargo("cargo build --release -p xtask")?.programs.pop().context("xtask is a program")?;
+            programs::build(tools.export(&mut cargo))
+        };
+        all.init = build("cargo build -p xtask")?.others.pop().context("xtask is a program")?.path;
         all.libraries = cross.libraries();
+        build(TESTS)?
     } else {
         all.init = env::current_exe()?;
-        let flight = cargo(FLIGHT)?;
-        all.tests.extend(flight.tests);
-        all.programs.extend(flight.programs.into_iter().chain(OF_FLIGHT.map(PathBuf::from)));
+        all.programs = OF_FLIGHT.map(PathBuf::from).into();
+        programs::build_together(tools)?
+    };
+    programs.tests.retain(|program| of_kernel(program) || program.name == "flight");
+    programs.others.retain(|program| of_kernel(program) || program.name == "mapring");
+    programs.tests.sort_by(|a, b| a.name.cmp(&b.name));
+    let tests = programs.tests.into_iter();
+    all.tests = tests.map(|Program { name, path, .. }| TestBinary { name, path }).collect();
+    all.programs.extend(programs.others.into_iter().map(|program| program.path));
+    if cross.is_none() {
         let tests = all.tests.iter().map(|test| &test.path);
         for program in tests.chain(&all.programs).chain([&all.init]).filter(|path| !path.starts_with("/etc"))
         {

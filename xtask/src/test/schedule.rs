@@ -1,0 +1,158 @@
+//! Which step may start beside those that run. Starts nothing itself.
+
+use crate::checks::{Part, Takes};
+
+/// A step and its state.
+pub(super) struct Step {
+    pub(super) name: &'static str,
+    pub(super) part: &'static Part,
+    pub(super) state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Nobody has looked whether this machine has what it needs.
+    Unknown,
+    /// It can start.
+    Ready,
+    Running,
+    Passed,
+    /// Failed or skipped: what it builds can't be used.
+    Ended,
+}
+
+/// The steps of a run, the longest first.
+pub(super) struct Schedule {
+    steps: Vec<Step>,
+    /// How many steps may run at once.
+    cpus: usize,
+}
+
+impl Schedule {
+    pub(super) fn new(mut steps: Vec<Step>, cpus: usize) -> Self {
+        steps.sort_by_key(|step| std::cmp::Reverse(step.part.seconds));
+        Self { steps, cpus }
+    }
+
+    pub(super) fn steps(&mut self) -> &mut [Step] {
+        &mut self.steps
+    }
+
+    /// The step of this name, which is one of them.
+    pub(super) fn find(&mut self, name: &str) -> &mut Step {
+        self.steps.iter_mut().find(|step| step.name == name).expect("events name steps of this run")
+    }
+
+    fn running(&self) -> impl Iterator<Item = Takes> {
+        self.steps.iter().filter(|step| step.state == State::Running).map(|step| step.part.takes)
+    }
+
+    /// Whether this can run beside the steps that run now.
+    fn fits(&self, takes: Takes) -> bool {
+        let free = self.running().count() < self.cpus
+            && self.running().all(|other| !matches!(other, Takes::Cpus | Takes::Machine));
+        match takes {
+            // What runs already goes on beside a build; nothing else starts until it ends.
+            Takes::Share | Takes::Cpus => free,
+            Takes::Kernel => free && self.running().all(|other| other != Takes::Kernel),
+            Takes::Machine => self.running().next().is_none(),
+        }
+    }
+
+    /// Whether the step's build exists: it passed, or is not part of this run.
+    fn is_built(&self, step: &Step) -> bool {
+        let build = |of: &str| self.steps.iter().find(|step| step.name == of);
+        step.part.after.and_then(build).is_none_or(|build| build.state == State::Passed)
+    }
+
+    /// A step that can start now. A build that others wait for comes first. A step that takes the machine comes last:
+    /// until then, the others have it.
+    pub(super) fn next(&self) -> Option<usize> {
+        let can_start =
+            |step: &Step| step.state == State::Ready && self.is_built(step) && self.fits(step.part.takes);
+        let rank = |step: &Step| match step.part.takes {
+            Takes::Cpus => 0,
+            Takes::Share | Takes::Kernel => 1,
+            Takes::Machine => 2,
+        };
+        let ready = self.steps.iter().enumerate().filter(|(_, step)| can_start(step));
+        ready.min_by_key(|(_, step)| rank(step)).map(|(at, _)| at)
+    }
+
+    /// The steps whose build failed or was skipped; they can never start.
+    pub(super) fn orphans(&self) -> Vec<usize> {
+        let lost = |step: &Step| {
+            let build = step.part.after.and_then(|of| self.steps.iter().find(|step| step.name == of));
+            matches!(step.state, State::Ready) && build.is_some_and(|build| build.state == State::Ended)
+        };
+        self.steps.iter().enumerate().filter(|(_, step)| lost(step)).map(|(at, _)| at).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checks::Work;
+
+    const fn part(seconds: u16, takes: Takes, after: Option<&'static str>) -> Part {
+        Part { needs: &[], work: Work::Lines(&[]), takes, seconds, after }
+    }
+    static BUILD: Part = part(100, Takes::Cpus, None);
+    static KERNEL: Part = part(300, Takes::Kernel, Some("build"));
+    static UNIT: Part = part(20, Takes::Kernel, Some("build"));
+    static LOOM: Part = part(200, Takes::Share, None);
+    static FLIGHT: Part = part(900, Takes::Machine, Some("build"));
+
+    fn schedule() -> Schedule {
+        let steps =
+            [("fmt", &LOOM), ("unit", &UNIT), ("kernel", &KERNEL), ("flight", &FLIGHT), ("build", &BUILD)];
+        let steps = steps.map(|(name, part)| Step { name, part, state: State::Ready });
+        Schedule::new(steps.into(), 2)
+    }
+
+    fn start(schedule: &mut Schedule) -> Option<&'static str> {
+        let at = schedule.next()?;
+        let step = &mut schedule.steps()[at];
+        step.state = State::Running;
+        Some(step.name)
+    }
+
+    fn end(schedule: &mut Schedule, name: &str, state: State) {
+        schedule.find(name).state = state;
+    }
+
+    #[test]
+    fn builds_come_first_and_the_whole_machine_last() {
+        let mut s = schedule();
+        assert_eq!(start(&mut s), Some("build"));
+        assert_eq!(start(&mut s), None, "a build takes all CPUs");
+        end(&mut s, "build", State::Passed);
+        assert_eq!((start(&mut s), start(&mut s)), (Some("kernel"), Some("fmt")));
+        assert_eq!(start(&mut s), None, "two CPUs");
+        end(&mut s, "fmt", State::Passed);
+        assert_eq!(start(&mut s), None, "one step at a time has the kernel");
+        end(&mut s, "kernel", State::Ended);
+        assert_eq!(start(&mut s), Some("unit"));
+        assert_eq!(start(&mut s), None, "the recorder waits for the machine");
+        end(&mut s, "unit", State::Passed);
+        assert_eq!((start(&mut s), start(&mut s)), (Some("flight"), None));
+    }
+
+    #[test]
+    fn a_failed_build_takes_its_steps_with_it() {
+        let mut s = schedule();
+        end(&mut s, "build", State::Ended);
+        let orphans: Vec<_> = s.orphans().into_iter().map(|at| s.steps()[at].name).collect();
+        assert_eq!(orphans, ["flight", "kernel", "unit"]);
+        assert_eq!(start(&mut s), Some("fmt"));
+    }
+
+    #[test]
+    fn a_step_whose_needs_are_unknown_waits() {
+        let mut s = schedule();
+        end(&mut s, "build", State::Unknown);
+        assert_eq!(start(&mut s), Some("fmt"));
+        assert_eq!(start(&mut s), None);
+        assert!(s.orphans().is_empty());
+    }
+}

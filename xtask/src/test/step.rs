@@ -1,0 +1,131 @@
+//! One step in a process of its own: its output goes to a file, and its result and times to another.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::{env, fmt};
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::{Signal, set_parent_process_death_signal};
+use serde::{Deserialize, Serialize};
+
+use crate::checks::{self, Part};
+use crate::cmd;
+use crate::need::{Machine, Need, reasons};
+use crate::programs;
+use crate::skip::{Skip, banner};
+use crate::times::{self, Time};
+
+/// Which step, and which part of it.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    step: String,
+    #[arg(long)]
+    quick: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Outcome {
+    Ok,
+    Failed(String),
+    Skipped(String),
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ok => "ok",
+            Self::Failed(_) => "FAILED",
+            Self::Skipped(_) => "SKIPPED",
+        })
+    }
+}
+
+/// What a step's process leaves.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Ended {
+    pub(super) outcome: Outcome,
+    pub(super) times: Vec<Time>,
+}
+
+fn file(step: &str, extension: &str) -> PathBuf {
+    cmd::target_dir().join("test").join(step).with_extension(extension)
+}
+
+/// The file with the step's output.
+pub(super) fn log(step: &str) -> PathBuf {
+    file(step, "log")
+}
+
+/// Starts a step that may use this many CPUs.
+pub(super) fn start(step: &str, quick: bool, cpus: usize) -> Result<Child> {
+    let result = file(step, "json");
+    fs::create_dir_all(result.parent().context("it lies in a folder")?)?;
+    if result.exists() {
+        fs::remove_file(&result)?;
+    }
+    let log = File::create(log(step))?;
+    let mut child = Command::new(env::current_exe()?);
+    child.args(["test-step", step]).args(quick.then_some("--quick"));
+    child.env(programs::CPUS, cpus.to_string()).env("CARGO_BUILD_JOBS", cpus.to_string());
+    child.envs(quick.then_some((programs::QUICK, "1")));
+    child.stdin(Stdio::null()).stderr(log.try_clone()?).stdout(log);
+    child.spawn().with_context(|| format!("cannot start the step {step}"))
+}
+
+/// What an ended step left.
+pub(super) fn result(step: &str, child: &mut Child) -> Ended {
+    let status = child.wait();
+    let read = || -> Result<Ended> { Ok(serde_json::from_slice(&fs::read(file(step, "json"))?)?) };
+    read().unwrap_or_else(|_| {
+        let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+        Ended { outcome: Outcome::Failed(format!("it ended without a result ({how})")), times: Vec::new() }
+    })
+}
+
+/// The step's process.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    // Nobody would read the result.
+    set_parent_process_death_signal(Some(Signal::TERM))?;
+    let (_, test) =
+        checks::tests().find(|(check, _)| check.name == args.step).context("no step of this name")?;
+    let part = if args.quick { test.quick().context("it has no quick part")? } else { &test.whole };
+    let outcome = run_part(part, &Machine::default());
+    say(&args.step, &outcome);
+    let ended = Ended { outcome, times: times::take() };
+    fs::write(file(&args.step, "json"), serde_json::to_vec(&ended)?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints why a step failed or was skipped.
+pub(super) fn say(name: &str, outcome: &Outcome) {
+    match outcome {
+        Outcome::Ok => {}
+        Outcome::Failed(why) => println!("FAILED {name}: {why}"),
+        Outcome::Skipped(why) => banner(name, why),
+    }
+}
+
+/// The outcome of a part whose needs are not met here.
+pub(super) fn lacking(part: &Part, machine: &Machine, strict: bool) -> Option<Outcome> {
+    let lacking = machine.lacks(part.needs);
+    if lacking.is_empty() {
+        return None;
+    }
+    let why = reasons(&lacking);
+    Some(if strict { Outcome::Failed(format!("required here, but: {why}")) } else { Outcome::Skipped(why) })
+}
+
+/// Runs a part whose needs are met.
+pub(super) fn run_part(part: &Part, machine: &Machine) -> Outcome {
+    let work = || {
+        let tools = if part.needs(Need::Tools) { machine.tools() } else { None };
+        ensure!(tools.is_some() || !part.needs(Need::Tools), "no tools");
+        part.run(tools)
+    };
+    match work() {
+        Ok(()) => Outcome::Ok,
+        Err(error) if error.is::<Skip>() => Outcome::Skipped(error.to_string()),
+        Err(error) => Outcome::Failed(format!("{error:#}")),
+    }
+}
