@@ -107,7 +107,7 @@ static __always_inline int exec_ended(struct pt_regs *regs, long ret)
 		ret = old_arguments((void *)ARGUMENT_1(regs), tail);
 	else
 		ret = old_arguments((void *)ARGUMENT_2(regs), tail);
-	mapring_commit_with_tail(&events, e, ret);
+	mapring_commit_tail(&events, e, ret);
 	return 0;
 }
 
@@ -127,7 +127,7 @@ static __always_inline int process_ended(struct task_struct *task)
 	e->exit.ppid = task->real_parent->tgid;
 	e->exit.uid = bpf_get_current_uid_gid();
 	e->exit.code = task->exit_code;
-	mapring_commit_with_tail(&events, e, 0);
+	mapring_commit_tail(&events, e, 0);
 	return 0;
 }
 

@@ -21,6 +21,6 @@ int on_enter(__u64 *ctx)
 	call->ns = bpf_ktime_get_ns();
 	call->pid = bpf_get_current_pid_tgid() >> 32;
 	call->number = ctx[1];
-	mapring_commit(call);
+	mapring_commit(&calls, call);
 	return 0;
 }

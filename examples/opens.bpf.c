@@ -63,7 +63,7 @@ static __always_inline int call_ended(struct pt_regs *regs, long ret)
 	e->pad = 0;
 	bpf_get_current_comm(e->comm, sizeof(e->comm));
 	/* Of an error: no name. */
-	return mapring_commit_with_tail(&opens, e, bpf_probe_read_user_str(tail, 4096, name)) != 0;
+	return mapring_commit_tail(&opens, e, bpf_probe_read_user_str(tail, 4096, name)) != 0;
 }
 
 SEC("tp_btf/sys_exit")

@@ -29,6 +29,6 @@ int on_switch(__u64 *ctx)
 	e->prev = prev->pid;
 	e->next = next->pid;
 	bpf_get_current_comm(e->comm, sizeof(e->comm));
-	mapring_commit(e);
+	mapring_commit(&switches, e);
 	return 0;
 }

@@ -56,6 +56,6 @@ int on_enter(__u64 *ctx)
 	call->call = number;
 	call->every = now.every;
 	call->_unused = 0;
-	mapring_commit(call);
+	mapring_commit(&calls, call);
 	return 0;
 }

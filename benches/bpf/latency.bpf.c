@@ -30,7 +30,7 @@ static __always_inline int mapring_before(__u64 n, __u64 ns)
 	if (!r)
 		return 0;
 	stamp(r, n, ns);
-	mapring_commit(r);
+	mapring_commit(&ours, r);
 	return 1;
 }
 
@@ -42,7 +42,7 @@ static __always_inline int mapring_after(__u64 n, __u64 ns)
 	if (!r)
 		return 0;
 	stamp(r, n, bpf_ktime_get_ns());
-	mapring_commit(r);
+	mapring_commit(&ours, r);
 	return 1;
 }
 

@@ -26,7 +26,7 @@ static __always_inline void mapring_stamped(__u64 n)
 	if (!r)
 		return;
 	fill_stamped(r, n);
-	mapring_commit(r);
+	mapring_commit(&ours, r);
 }
 
 static __always_inline void ringbuf_stamped(__u64 n)

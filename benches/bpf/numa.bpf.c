@@ -13,7 +13,7 @@ static __always_inline int shards_one(__u64 n)
 	if (!r)
 		return 0;
 	fill(r, n);
-	mapring_commit(r);
+	mapring_commit(&shards, r);
 	return 1;
 }
 

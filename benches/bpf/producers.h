@@ -50,7 +50,7 @@ static __always_inline int mapring_one(__u64 n)
 	if (!r)
 		return 0;
 	fill(r, n);
-	mapring_commit(r);
+	mapring_commit(&ours, r);
 	return 1;
 }
 

@@ -13,7 +13,7 @@ NOINLINE int moving_call(__u64 n)
 	if (!r)
 		return 0;
 	fill(r, n);
-	mapring_commit(r);
+	mapring_commit(&moving, r);
 	return 1;
 }
 

@@ -21,7 +21,7 @@
 				return 1;                                           \
 			for (__u32 w = 0; w < n; w++)                               \
 				r->words[w] = first + i + w;                        \
-			mapring_commit(r);                                          \
+			mapring_commit(&ring_##n, r);                               \
 		}                                                                   \
 		run->ns = bpf_ktime_get_ns() - start;                               \
 		return 0;                                                           \

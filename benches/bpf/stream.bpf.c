@@ -46,7 +46,7 @@ int produce_large(struct run *run)
 			return 1;
 		for (__u32 w = 0; w < 512; w++)
 			r->words[w] = run->first + i + w;
-		mapring_commit(r);
+		mapring_commit(&larges, r);
 	}
 	return 0;
 }

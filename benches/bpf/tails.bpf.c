@@ -65,7 +65,7 @@ static __always_inline void with_tail(__u64 n, const void *from)
 	len = bpf_probe_read_kernel_str(tail, LONGEST, from);
 	r->n = n;
 	r->len = len;
-	mapring_commit_with_tail(&ours, r, len);
+	mapring_commit_tail(&ours, r, len);
 }
 
 static __always_inline void with_reserve(__u64 n, const void *from)

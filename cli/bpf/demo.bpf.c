@@ -74,7 +74,7 @@ int on_call(__u64 *ctx)
 	e->other = 0;
 	bpf_get_current_comm(e->comm, sizeof(e->comm));
 	__builtin_memset(e->other_comm, 0, sizeof(e->other_comm));
-	mapring_commit(e);
+	mapring_commit(&events, e);
 	return 0;
 }
 
@@ -115,6 +115,6 @@ int on_switch(__u64 *ctx)
 	e->other = next->pid;
 	bpf_probe_read_kernel(e->comm, sizeof(e->comm), prev->comm);
 	bpf_probe_read_kernel(e->other_comm, sizeof(e->other_comm), next->comm);
-	mapring_commit(e);
+	mapring_commit(&events, e);
 	return 0;
 }

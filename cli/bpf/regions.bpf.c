@@ -121,7 +121,7 @@ int fill(struct input *in)
 		e->whole = 0x01020304;
 		__builtin_memcpy(e->comm, t_total % 2 ? "bash" : "x\033[2Jy", 8);
 		e->ok = 1;
-		mapring_commit(e);
+		mapring_commit(&t_events, e);
 	}
 	return 0;
 }
@@ -159,19 +159,19 @@ int fill_others(struct input *in)
 		name->ns = bpf_ktime_get_ns();
 		name->number = 8;
 		__builtin_memcpy(tail, "a tail", 6);
-		mapring_commit_with_tail(&t_names, name, 6);
+		mapring_commit_tail(&t_names, name, 6);
 	}
 	sized = mapring_reserve(&t_sized);
 	if (sized) {
 		sized->ns = bpf_ktime_get_ns();
 		sized->number = 9;
-		mapring_commit(sized);
+		mapring_commit(&t_sized, sized);
 	}
 	on_node = mapring_reserve(&t_nodes);
 	if (on_node) {
 		on_node->ns = bpf_ktime_get_ns();
 		on_node->number = 10;
-		mapring_commit(on_node);
+		mapring_commit(&t_nodes, on_node);
 	}
 	for (i = 0; i < 100 && i < in->count; i++) {
 		mapring_counter_add(&t_calls, i, i + 1);

@@ -7,11 +7,9 @@ char LICENSE[] SEC("license") = "GPL";
 SEC("tp_btf/sched_switch")
 int on_switch(void *ctx)
 {
-	struct switch_event *e = mapring_reserve(&switches);
-	if (!e)
-		return 0;                               /* already counted */
-	e->ns = bpf_ktime_get_ns();
-	bpf_get_current_comm(e->comm, sizeof(e->comm));
-	mapring_commit(e);
+	mapring_record(switches, e) {                   /* skipped if no slot is free: counted */
+		e->ns = bpf_ktime_get_ns();
+		bpf_get_current_comm(e->comm, sizeof(e->comm));
+	}                                               /* commits; return or break discard */
 	return 0;
 }

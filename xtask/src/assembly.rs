@@ -117,6 +117,12 @@ impl Check {
                     continue;
                 }
                 let assembly = compile_producers(clang, &libbpf, &host, flags)?;
+                let kinds = |name: &str| listing::function(&assembly, name).as_deref().map(producers::kinds);
+                ensure!(
+                    kinds("ring_record") == kinds("ring_push"),
+                    "{folder} by clang {}: a scope costs instructions: ring_record has others than ring_push",
+                    clang.version
+                );
                 for name in RECORDS.into_iter().chain(COUNTERS) {
                     let lines = listing::function(&assembly, name)
                         .with_context(|| format!("clang {}: no {name}", clang.version))?;

@@ -90,6 +90,18 @@ const REFUSED: [(&str, &str, &str); 6] = [
     ),
 ];
 
+/// Rings of each kind.
+const RINGS: [(&str, &str); 8] = [
+    ("ring", "MAPRING_RING(map, struct r, 64);"),
+    ("numa", "MAPRING_NUMA_RING(map, struct r, 64);"),
+    ("resizable", "MAPRING_RESIZABLE_RING(map, struct r, 64);"),
+    ("wakeable", "MAPRING_WAKEABLE_RING(map, struct r, 64);"),
+    ("keep_oldest", "MAPRING_KEEP_OLDEST_RING(map, struct r, 64);"),
+    ("tails", "MAPRING_RING_WITH_TAILS(map, struct r, 64, 64, 128);"),
+    ("wakeable_tails", "MAPRING_WAKEABLE_RING_WITH_TAILS(map, struct r, 64, 64, 128);"),
+    ("wakeable_tails", "MAPRING_KEEP_OLDEST_RING_WITH_TAILS(map, struct r, 64, 64, 128);"),
+];
+
 /// Programs that copy too much must get an error at the call; programs that copy the maximum must compile.
 fn check_refused(clang_path: &Path, libbpf: &[PathBuf], host: &[String]) -> Result<()> {
     let dir = cmd::target_dir().join(format!("bpf-refused-{}", std::process::id()));
@@ -117,28 +129,27 @@ fn check_refused(clang_path: &Path, libbpf: &[PathBuf], host: &[String]) -> Resu
             ensure!(refused.is_none(), "{header}, {bytes} bytes: {}", refused.unwrap_or_default());
         }
     }
-    // Records whose end does only half of it.
-    for (header, declared, remedy) in [
-        ("wakeable", "MAPRING_WAKEABLE_RING(map, struct r, 64);", "use mapring_commit(&ring, record)"),
-        (
-            "tails",
-            "MAPRING_RING_WITH_TAILS(map, struct r, 64, 64, 128);",
-            "use mapring_commit_with_tail(&ring",
-        ),
-        (
-            "wakeable_tails",
-            "MAPRING_WAKEABLE_RING_WITH_TAILS(map, struct r, 64, 64, 128);",
-            "use mapring_commit_with_tail(&ring",
-        ),
-        (
-            "wakeable_tails",
-            "MAPRING_KEEP_OLDEST_RING_WITH_TAILS(map, struct r, 64, 64, 128);",
-            "use mapring_commit_with_tail(&ring",
-        ),
-    ] {
-        let text = format!("{declared} void f(struct r *r) {{ mapring_commit(r); }}");
-        let refused = said(header, &text, 56)?.with_context(|| format!("{header}: half an end compiled"))?;
-        ensure!(refused.contains(remedy), "{header}: {refused}");
+    // Ends of records that do not name the ring, or name another ring. A `void *` is a record of the ring that it names.
+    for (header, declared) in RINGS {
+        let calls = |records: &[&str]| {
+            let ends = ["mapring_commit", "mapring_discard"];
+            let calls: String =
+                ends.iter().flat_map(|end| records.iter().map(move |r| format!(" {end}({r});"))).collect();
+            let text = format!(
+                "{declared} struct other {{ long l; }};\nvoid *f(struct r *r, struct other *o, void *v) {{{calls} \
+                 return r ? o : v; }}"
+            );
+            said(header, &text, 56)
+        };
+        let wrong = ["r", "v", "&map, o", "r, &map"];
+        let refused = calls(&wrong)?.with_context(|| format!("{header}: ends without a ring compiled"))?;
+        for end in ["mapring_commit", "mapring_discard"] {
+            let remedy = format!("mapring: name the ring, and a record of this ring: {end}(&ring, record)");
+            ensure!(refused.matches(&remedy).count() == wrong.len(), "{header}: {refused}");
+        }
+        ensure!(refused.matches("error:").count() == 2 * wrong.len(), "{header}: other messages: {refused}");
+        let refused = calls(&["&map, r", "&map, v"])?;
+        ensure!(refused.is_none(), "{header}: {}", refused.unwrap_or_default());
     }
     Ok(fs::remove_dir_all(&dir)?)
 }

@@ -191,7 +191,7 @@ static __always_inline int switched(__u64 *ctx, const int has_state)
 	e->prio = prev->prio;
 	e->other_prio = next->prio;
 	copy_comm(e->comm, next);
-	mapring_commit(e);
+	mapring_commit(&sched, e);
 	return 0;
 }
 
@@ -223,7 +223,7 @@ static __always_inline int wakeup(struct task_struct *task)
 	e->prio = task->prio;
 	e->other_prio = 0;
 	copy_comm(e->comm, task);
-	mapring_commit(e);
+	mapring_commit(&sched, e);
 	return 0;
 }
 
@@ -244,7 +244,7 @@ static __always_inline int interrupt(__u32 value)
 	RESERVE(irq)
 	e->value = value;
 	e->unused = 0;
-	mapring_commit(e);
+	mapring_commit(&irq, e);
 	return 0;
 }
 
@@ -292,7 +292,7 @@ int syscalls_enter(__u64 *ctx)
 	e->args[0] = e->is_32bit ? regs->ARG0_32 : regs->ARG0;
 	e->args[1] = e->is_32bit ? regs->ARG1_32 : regs->ARG1;
 	e->args[2] = regs->ARG2;
-	mapring_commit(e);
+	mapring_commit(&syscalls, e);
 	return 0;
 }
 
@@ -303,7 +303,7 @@ int syscalls_exit(__u64 *ctx)
 	e->nr = regs->CALL | EXIT;
 	e->args[0] = ctx[1];
 	e->args[1] = e->args[2] = 0;
-	mapring_commit(e);
+	mapring_commit(&syscalls, e);
 	return 0;
 }
 
@@ -318,7 +318,7 @@ int exec_exec(__u64 *ctx)
 	e->child_pid = e->child_tid = e->code = 0;
 	if (bpf_probe_read_kernel_str(e->text, sizeof(e->text), program->filename) < 0)
 		e->text[0] = 0;
-	mapring_commit(e);
+	mapring_commit(&exec, e);
 	return 0;
 }
 
@@ -333,7 +333,7 @@ int exec_fork(__u64 *ctx)
 	e->child_tid = child->pid;
 	e->code = 0;
 	copy_comm((__u64 *)e->text, child);
-	mapring_commit(e);
+	mapring_commit(&exec, e);
 	return 0;
 }
 
@@ -347,7 +347,7 @@ int exec_exit(__u64 *ctx)
 	e->child_pid = e->child_tid = 0;
 	e->code = task->exit_code;
 	e->text[0] = 0;
-	mapring_commit(e);
+	mapring_commit(&exec, e);
 	return 0;
 }
 
@@ -362,7 +362,7 @@ static __always_inline int request(struct request *request, __u32 kind, __u32 by
 	e->bytes = bytes;
 	e->kind = kind;
 	e->value = value;
-	mapring_commit(e);
+	mapring_commit(&block, e);
 	return 0;
 }
 
@@ -385,7 +385,7 @@ static __always_inline int packet(struct sk_buff *skb, __u32 direction)
 	RESERVE(net)
 	e->ifindex = skb->dev->ifindex | direction;
 	e->bytes = skb->len;
-	mapring_commit(e);
+	mapring_commit(&net, e);
 	return 0;
 }
 
@@ -409,6 +409,6 @@ int faults_user(__u64 *ctx)
 	RESERVE(faults)
 	e->address = ctx[0];
 	e->ip = regs->IP;
-	mapring_commit(e);
+	mapring_commit(&faults, e);
 	return 0;
 }

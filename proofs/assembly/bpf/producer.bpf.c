@@ -23,8 +23,22 @@ int ring_push(__u64 *ctx)
 		return -1;
 	for (int i = 0; i < 7; i++)
 		record->words[i] = ctx[i];
-	mapring_commit(record);
+	mapring_commit(&ring, record);
 	return 0;
+}
+
+/* The same by a scope. */
+SEC("syscall")
+int ring_record(__u64 *ctx)
+{
+	int done = -1;
+
+	mapring_record(ring, record) {
+		for (int i = 0; i < 7; i++)
+			record->words[i] = ctx[i];
+		done = 0;
+	}
+	return done;
 }
 
 SEC("syscall")
@@ -36,7 +50,7 @@ int numa_push(__u64 *ctx)
 		return -1;
 	for (int i = 0; i < 7; i++)
 		record->words[i] = ctx[i];
-	mapring_commit(record);
+	mapring_commit(&numa, record);
 	return 0;
 }
 

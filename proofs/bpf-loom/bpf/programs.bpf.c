@@ -131,7 +131,7 @@ PROGRAMS(narrow, placed4)
 		fill_narrow(record, ctx);                                            \
 		((volatile __u64 *)tail)[0] = ctx[0];                                \
 		((volatile __u64 *)tail)[7] = ctx[0];                                \
-		return mapring_commit_with_tail(&ring, record, ctx[1]);              \
+		return mapring_commit_tail(&ring, record, ctx[1]);              \
 	}
 
 PUSH_WITH_TAIL(tails4)

@@ -64,9 +64,9 @@ enum op {
 		}                                                               \
 		FILL_WORDS(r, args->n, count);                                  \
 		if (args->op == DISCARD)                                        \
-			mapring_discard(r);                                     \
+			mapring_discard(&ring_##size##_##slots, r);             \
 		else                                                            \
-			mapring_commit(r);                                      \
+			mapring_commit(&ring_##size##_##slots, r);              \
 		return 0;                                                       \
 	}
 
@@ -158,10 +158,10 @@ int hole(struct args *args)
 		r = mapring_reserve(&ring_56_2);
 		if (r) {
 			FILL_WORDS(r, n, 14);
-			mapring_commit(r);
+			mapring_commit(&ring_56_2, r);
 			args->done++;
 		}
 	}
-	mapring_commit(slow);
+	mapring_commit(&ring_56_2, slow);
 	return 0;
 }

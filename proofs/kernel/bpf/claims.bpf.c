@@ -97,6 +97,6 @@ int push(struct args *args)
 	r->writer = writer;
 	for (int i = 0; i < 6; i++)
 		r->words[i] = MIX(writer, i);
-	mapring_commit(r);
+	mapring_commit(&records, r);
 	return 0;
 }

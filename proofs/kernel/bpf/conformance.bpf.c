@@ -51,9 +51,9 @@ int push_odd(__u64 *ctx)
 		return 0;
 	fill_odd(odd, ctx[1]);
 	if (ctx[0] == COMMIT)
-		mapring_commit(odd);
+		mapring_commit(&odds, odd);
 	else if (ctx[0] == DISCARD)
-		mapring_discard(odd);
+		mapring_discard(&odds, odd);
 	return 0;
 }
 

@@ -18,7 +18,7 @@ MAPRING_RING(ring, struct item, 64);
                                                               \
 		if (item) {                                   \
 			item->n = 1;                          \
-			mapring_commit(item);                 \
+			mapring_commit(&ring, item);          \
 		}                                             \
 		return 0;                                     \
 	}

@@ -48,7 +48,7 @@ struct rec_4095 {
 	r = (begin);                   \
 	if (r) {                       \
 		FILL(r, args->n);      \
-		end(r);                \
+		end;                   \
 		args->done += (ended); \
 	}
 
@@ -66,10 +66,10 @@ struct rec_4095 {
 		struct rec_##size *r;                                                            \
                                                                                                  \
 		args->done = 0;                                                                  \
-		IN_PLACE(1, mapring_reserve(&ring_##size), mapring_commit)                       \
-		IN_PLACE(2, mapring_cell_begin(&cells_##size, 1), mapring_cell_end)              \
-		IN_PLACE(4, mapring_cell_begin(&percpu_##size, 1), mapring_cell_end)             \
-		IN_PLACE(8, mapring_cell_begin(&cell_##size), mapring_cell_end)                  \
+		IN_PLACE(1, mapring_reserve(&ring_##size), mapring_commit(&ring_##size, r))      \
+		IN_PLACE(2, mapring_cell_begin(&cells_##size, 1), mapring_cell_end(r))           \
+		IN_PLACE(4, mapring_cell_begin(&percpu_##size, 1), mapring_cell_end(r))          \
+		IN_PLACE(8, mapring_cell_begin(&cell_##size), mapring_cell_end(r))               \
 		return 0;                                                                        \
 	}
 
@@ -84,7 +84,7 @@ struct rec_4095 {
 		if (!r)                                                                          \
 			return 0;                                                                \
 		((__u8 *)r)[sizeof(*r) - 1] = args->n;                                           \
-		mapring_commit(r);                                                               \
+		mapring_commit(&ring_##size, r);                                                 \
 		return 0;                                                                        \
 	}
 
@@ -221,7 +221,7 @@ int watch(struct args *args)
 				break;                                                   \
 			for (__u32 i = 0; i < size / 8; i++)                             \
 				mapring__store(&r->words[i], n + k);                     \
-			mapring_commit(r);                                               \
+			mapring_commit(&wide_ring_##size, r);                            \
 			r = mapring_cell_begin(&wide_cells_##size, 1);                   \
 			if (!r)                                                          \
 				break;                                                   \

@@ -54,7 +54,7 @@ static __always_inline void fill(struct sample *sample)
 	sample = mapring_reserve(&ring);  \
 	if (sample) {                     \
 		fill(sample);             \
-		mapring_commit(sample);   \
+		mapring_commit(&ring, sample); \
 	}
 
 /* Writes packet number n everywhere; in the plain arrays at index 1. */

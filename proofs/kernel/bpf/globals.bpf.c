@@ -123,7 +123,7 @@ int types(struct args *args)
 	r->port = 9;
 	r->pair = pair;
 	__builtin_memset(r->comm, 'c', sizeof(r->comm));
-	mapring_commit(r);
+	mapring_commit(&ring, r);
 	args->done = torn.words[0] + *(volatile __u64 *)&unused;
 	return 0;
 }

@@ -48,6 +48,6 @@ int write(void *ctx)
 	if (!r)
 		return 0;
 	__builtin_memset(r->words, 7, sizeof(r->words));
-	mapring_commit(r);
+	mapring_commit(&last_ring, r);
 	return 0;
 }

@@ -36,9 +36,9 @@ int write(struct args *args)
 	if (r) {
 		fill(r, args->n);
 		if (args->n % 7 == 0)
-			mapring_discard(r);
+			mapring_discard(&ring, r);
 		else
-			mapring_commit(r);
+			mapring_commit(&ring, r);
 		done |= 1;
 	}
 	r = mapring_cell_begin(&cells, args->index);

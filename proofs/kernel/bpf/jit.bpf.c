@@ -59,7 +59,7 @@ int wrong_order(__u64 *ctx)
 	if (!record)
 		return -1;
 	FILL(record, ctx);
-	mapring_commit(record);
+	mapring_commit(&ring, record);
 	*(volatile __u64 *)&record->words[6] = ctx[0];
 	return 0;
 }

@@ -99,6 +99,6 @@ int write(struct args *args)
 	r->pair.first = 3;
 	r->pair.second = 4;
 	__builtin_memset(r->comm, 'c', sizeof(r->comm));
-	mapring_commit(r);
+	mapring_commit(&ring, r);
 	return 0;
 }

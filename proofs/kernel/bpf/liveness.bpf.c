@@ -46,12 +46,12 @@ int on_call(void *ctx)
 	(void)ctx;
 	if (r) {
 		r->n = bpf_ktime_get_ns();
-		mapring_commit(r);
+		mapring_commit(&calls, r);
 	}
 	return 0;
 }
 
-#define WRITE(ring, type, ...)                                           \
+#define WRITE(ring, type)                                                \
 	SEC("syscall")                                                   \
 	int write_##ring(struct args *args)                              \
 	{                                                                \
@@ -61,7 +61,7 @@ int on_call(void *ctx)
 		if (r) {                                                 \
 			r->n = args->n;                                  \
 			if (!args->op) /* else nobody ends it */         \
-				mapring_commit(__VA_ARGS__ r);           \
+				mapring_commit(&ring, r);                \
 		}                                                        \
 		return 0;                                                \
 	}
@@ -70,7 +70,7 @@ WRITE(narrow, rec)
 WRITE(wide, wide)
 WRITE(nodes, rec)
 WRITE(grows, rec)
-WRITE(kept, kept_rec, &kept,)
+WRITE(kept, kept_rec)
 
 /* `index` is the length of the tail. */
 #define WRITE_TAIL(ring)                                                 \
@@ -84,7 +84,7 @@ WRITE(kept, kept_rec, &kept,)
 		if (r) {                                                 \
 			r->n = args->n;                                  \
 			if (!args->op)                                   \
-				args->done = !mapring_commit_with_tail(&ring, r, args->index); \
+				args->done = !mapring_commit_tail(&ring, r, args->index); \
 		}                                                        \
 		return 0;                                                \
 	}

@@ -46,7 +46,7 @@ static __always_inline void fill(struct item *item, __u64 n)
 	struct item *item = mapring_reserve(&ring); \
 	if (item) {                                \
 		fill(item, n);                     \
-		mapring_commit(item);              \
+		mapring_commit(&ring, item);       \
 	}
 
 IN_LOOP(reserve_one, BY_HAND, RESERVE(one))
@@ -62,9 +62,18 @@ IN_LOOP(discard, BY_HAND, {
 	if (item) {
 		fill(item, n);
 		if (n % 2)
-			mapring_discard(item);
+			mapring_discard(&many, item);
 		else
-			mapring_commit(item);
+			mapring_commit(&many, item);
+	}
+})
+
+/* The same as `discard`, without a path that could forget an end. */
+IN_LOOP(scoped, BY_HAND, {
+	mapring_record(many, item) {
+		fill(item, n);
+		if (n % 2)
+			break;
 	}
 })
 

@@ -24,7 +24,7 @@ static __always_inline void push(__u64 writer)
 	record->writer = writer;
 	record->ns = bpf_ktime_get_ns();
 	record->boot_ns = bpf_ktime_get_boot_ns();
-	mapring_commit(record);
+	mapring_commit(&stamped, record);
 }
 
 SEC("xdp")

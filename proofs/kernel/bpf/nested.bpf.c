@@ -102,10 +102,10 @@ static __always_inline void end(struct under_way *writing)
 				r->words[i] = MIX(writer, n, i);                                \
 			if (writer == TICK && n % 8 == 0) {                                     \
 				r->words[0] = 0;                                                \
-				mapring_discard(r);                                             \
+				mapring_discard(&ring_##slots, r);                              \
 				count->discarded++;                                             \
 			} else {                                                                \
-				mapring_commit(r);                                              \
+				mapring_commit(&ring_##slots, r);                               \
 				count->committed++;                                             \
 			}                                                                       \
 		}                                                                               \

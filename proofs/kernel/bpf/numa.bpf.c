@@ -31,7 +31,7 @@ int on_packet(void *ctx)
 	(void)ctx;
 	if (record) {
 		fill(record, cpu, packets[cpu]++);
-		mapring_commit(record);
+		mapring_commit(&numbers, record);
 	}
 	return 2;
 }

@@ -12,7 +12,7 @@ static __always_inline int push(__u64 writer, __u64 number)
 	if (!record)
 		return -1;
 	fill(record, writer, number);
-	mapring_commit(record);
+	mapring_commit(&numbers, record);
 	return 0;
 }
 

@@ -39,7 +39,7 @@ int write(struct args *args)
 
 		if (r) {
 			FILL_WORDS(r, n, 14);
-			mapring_commit(r);
+			mapring_commit(&ring, r);
 			args->done++;
 		}
 		r = mapring_cell_begin(&cells, 1);
@@ -61,7 +61,7 @@ int write_large(struct args *args)
 
 	if (r) {
 		FILL_WORDS(r, args->n, 128);
-		mapring_commit(r);
+		mapring_commit(&large, r);
 		args->done++;
 	}
 	value = mapring_cell_begin(&cells, 0);

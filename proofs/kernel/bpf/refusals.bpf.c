@@ -26,7 +26,7 @@ int write(struct args *args)
 
 		if (r) {
 			FILL_WORDS(r, n, 14);
-			mapring_commit(r);
+			mapring_commit(&ring, r);
 			args->done++;
 		}
 		r = mapring_cell_begin(&cells, 1);
@@ -62,7 +62,7 @@ int write_locked(struct args *args)
 
 		if (r) {
 			FILL_WORDS(r, n, 35);
-			mapring_commit(r);
+			mapring_commit(&locked_ring, r);
 			args->done++;
 		}
 		r = mapring_cell_begin(&locked_cells, 1);

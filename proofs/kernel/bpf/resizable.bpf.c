@@ -29,12 +29,12 @@ int push_small(__u64 *ctx)
 	ctx[3] = !middle + !small;
 	if (small) {
 		small->number = ctx[1];
-		mapring_commit(small);
+		mapring_commit(&smalls, small);
 	}
 	if (middle) {
 		middle->number = ctx[1];
 		middle->copy = ~ctx[1];
-		mapring_commit(middle);
+		mapring_commit(&middles, middle);
 	}
 	return 0;
 }
@@ -63,6 +63,6 @@ int push_slowly(__u64 *ctx)
 		return 0;
 	(void)bpf_copy_from_user(&word, sizeof(word), (void *)ctx[2]);
 	fill(record, ctx[0], ctx[1]);
-	mapring_commit(record);
+	mapring_commit(&numbers, record);
 	return 0;
 }

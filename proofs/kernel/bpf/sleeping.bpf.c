@@ -44,6 +44,6 @@ int push_sleeping(__u64 *ctx)
 	if (!record)
 		return 0;
 	fill(record, ctx[0], ctx[1]);
-	mapring_commit(record);
+	mapring_commit(&numbers, record);
 	return 0;
 }

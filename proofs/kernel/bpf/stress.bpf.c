@@ -204,7 +204,7 @@ static __always_inline int was_claimed(__u32 ring, __u64 ticket)
 		first = mapring__slot(mapring__ring__ring_##slots(),                            \
 				      mapring__base(mapring__ring__ring_##slots()), 0);         \
 		if (!first) {                                                                   \
-			mapring_discard(r);                                                     \
+			mapring_discard(&ring_##slots, r);                                      \
 			goto out;                                                               \
 		}                                                                               \
 		ticket = mapring__load((__u64 *)r - 1) / 2 * slots;                             \
@@ -216,11 +216,11 @@ static __always_inline int was_claimed(__u32 ring, __u64 ticket)
 		PAUSE(page);                                                                    \
 		if (discards && writer % discards == 0) {                                       \
 			fill(r, ~ticket, writer);                                               \
-			mapring_discard(r);                                                     \
+			mapring_discard(&ring_##slots, r);                                      \
 			mapring__count(&count->discarded, 1);                                   \
 		} else {                                                                        \
 			fill(r, ticket, writer);                                                \
-			mapring_commit(r);                                                      \
+			mapring_commit(&ring_##slots, r);                                       \
 			mapring__count(&count->committed, 1);                                   \
 		}                                                                               \
 	out:                                                                                    \

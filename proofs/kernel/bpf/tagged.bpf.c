@@ -126,7 +126,7 @@ static __always_inline int put_tailed(const int variant, __u64 n)
 	if (!e)
 		return 0;
 	bpf_probe_read_kernel(tail, n % 64, tail_of);
-	mapring_commit_with_tail(&tailed, e, n % 64);
+	mapring_commit_tail(&tailed, e, n % 64);
 	return 1;
 }
 

@@ -80,7 +80,7 @@ static __always_inline const __u8 *from(__u64 writer, __u64 n)
 			r->n = n;                                                               \
 			r->len = len;                                                           \
 			bpf_probe_read_kernel(tail, len, from(writer, n));                      \
-			mapring_commit_with_tail(&ring, r, len);                                \
+			mapring_commit_tail(&ring, r, len);                                \
 		}                                                                               \
 		__sync_fetch_and_add(&here[number], -1);                                        \
 		__sync_fetch_and_add(r ? &counts.published[at] : &counts.dropped[at], 1);                     \
@@ -158,7 +158,7 @@ int write_sleeping(__u64 *ctx)
 		len = 256;
 	if (bpf_copy_from_user(tail, len, (void *)ctx[0]) < 0)
 		len = 0;
-	mapring_commit_with_tail(&small, r, len);
+	mapring_commit_tail(&small, r, len);
 	return 0;
 }
 
@@ -191,14 +191,14 @@ int write_how(__u64 *ctx)
 		len = bpf_probe_read_kernel_str(tail, 4000, 0);
 	r->len = len;
 	if (how == DISCARD) {
-		mapring_discard_with_tail(&deep, r);
+		mapring_discard(&deep, r);
 		return 0;
 	}
 	if (how == TOO_LONG)
-		return mapring_commit_with_tail(&deep, r, 4001);
+		return mapring_commit_tail(&deep, r, 4001);
 	if (how == CUT)
-		return bpf_probe_read_kernel(tail, 4000, pattern) ?: mapring_commit_with_tail_cut(&deep, r, 4001);
-	return mapring_commit_with_tail(&deep, r, len);
+		return bpf_probe_read_kernel(tail, 4000, pattern) ?: mapring_commit_tail_cut(&deep, r, 4001);
+	return mapring_commit_tail(&deep, r, len);
 }
 
 /* The kernel's type, for programs without its headers. */
@@ -222,7 +222,7 @@ int write_dynptr(__u64 *ctx __attribute__((unused)))
 	r->len = 999;
 	bpf_dynptr_from_mem(pattern, 1000, 0, &from);
 	failed = bpf_dynptr_read(tail, 999, &from, 1, 0);
-	return mapring_commit_with_tail(&deep, r, failed ?: 999);
+	return mapring_commit_tail(&deep, r, failed ?: 999);
 }
 
 /* The kernel's type, for programs without its headers. */
@@ -247,5 +247,5 @@ int write_packet(struct xdp_md *ctx)
 	/* The helper refuses a size of 0, and old verifiers learn nothing from a comparison with 0. */
 	asm volatile("" : "+r"(len));
 	failed = bpf_xdp_load_bytes(ctx, 0, tail, ((len - 1) & 65535) + 1);
-	return !mapring_commit_with_tail(&long_, r, failed ?: len);
+	return !mapring_commit_tail(&long_, r, failed ?: len);
 }

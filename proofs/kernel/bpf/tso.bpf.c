@@ -22,7 +22,7 @@ int packet(void *ctx)
 	if (item) {
 		for (int i = 0; i < 7; i++)
 			item->words[i] = i;
-		mapring_commit(item);
+		mapring_commit(&ring, item);
 	}
 	return 2; /* XDP_PASS */
 }

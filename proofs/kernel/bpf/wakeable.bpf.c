@@ -52,9 +52,9 @@ int publish_tailed(struct args *args)
 		rec->twice = 2 * rec->n;
 		*(__u64 *)tail = rec->n;
 		if (args->discard)
-			mapring_discard_with_tail(&tailed, rec);
+			mapring_discard(&tailed, rec);
 		else
-			mapring_commit_with_tail(&tailed, rec, 8);
+			mapring_commit_tail(&tailed, rec, 8);
 	}
 	return 0;
 }

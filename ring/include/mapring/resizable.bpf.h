@@ -95,7 +95,7 @@ static __always_inline int mapring__holds(const struct mapring__in_use *found, _
 {
 	if (mapring__load(found->gate) == found->open)
 		return 1;
-	mapring_discard(seq + 1);
+	mapring__end(seq + 1, MAPRING__DISCARDED);
 	return 0;
 }
 

@@ -5,10 +5,16 @@
  *	struct event { __u64 ns; __u32 pid; __u32 pad; };
  *	MAPRING_RING(events, struct event, 4096);		// slots per CPU: a power of two
  *
+ *	mapring_record(events, e) {				// skips the block if dropped: counted
+ *		e->ns = bpf_ktime_get_ns();
+ *	}							// commits; `return` or `break` discard
+ *
+ * or, where a block does not fit:
+ *
  *	struct event *e = mapring_reserve(&events);		// NULL: counted as dropped
  *	if (e) {
  *		e->ns = bpf_ktime_get_ns();
- *		mapring_commit(e);				// or mapring_discard(e)
+ *		mapring_commit(&events, e);			// or mapring_discard(&events, e)
  *	}
  *	e = mapring_reserve_zeroed(&events);			// the same, filled with zeros
  *	mapring_output(&events, &ready);			// copies a ready record; 0 or -1
@@ -16,7 +22,7 @@
  * A reserve never waits, and loads at most about MAPRING__TRIES + log2(slots) slots. It is correct when programs on
  * the same CPU interrupt or preempt each other between any two instructions, NMI included.
  * Every reserve needs a commit or discard. The verifier does not check this. A record without either makes its slot
- * unusable for good (readers and writers step over it).
+ * unusable for good (readers and writers step over it). mapring_record can't forget it, and costs the same.
  * A reserved record still holds its slot's old contents: write all of it, or use mapring_reserve_zeroed. mapring_output
  * copies records of at most 1024 bytes, because clang has no memcpy for BPF. Reserve larger records and fill them in
  * place.

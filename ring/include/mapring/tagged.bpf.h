@@ -17,7 +17,7 @@
  *	struct event *e = mapring_reserve_variant(&events, exec);	// sets the tag
  *	if (e) {
  *		e->exec.pid = bpf_get_current_pid_tgid() >> 32;
- *		mapring_commit(e);					// as for any record
+ *		mapring_commit(&events, e);					// as for any record
  *	}
  *	e = mapring_reserve_variant_with_tail(&events, exit, &tail);	// in a ring with tails
  *	e = mapring_set_variant(mapring_reserve_zeroed(&events), exit);	// after any other reserve

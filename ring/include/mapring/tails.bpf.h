@@ -6,13 +6,22 @@
  *	MAPRING_RING_WITH_TAILS(execs, struct exec, 4096, 1024, 1 << 20);	// slots, longest tail, bytes of tails per CPU
  *
  *	void *tail;
+ *	long len = 0;
+ *	mapring_record_with_tail(execs, e, tail, len) {				// skips the block if dropped: counted
+ *		e->ns = bpf_ktime_get_ns();
+ *		len = bpf_probe_read_user_str(tail, 1024, filename);
+ *	}									// commits; `return` or `break` discard
+ *
+ * or, where a block does not fit:
+ *
  *	struct exec *e = mapring_reserve_with_tail(&execs, &tail);		// NULL: counted as dropped
  *	if (e) {
  *		e->ns = bpf_ktime_get_ns();
- *		mapring_commit_with_tail(&execs, e, bpf_probe_read_user_str(tail, 1024, filename));
+ *		mapring_commit_tail(&execs, e, bpf_probe_read_user_str(tail, 1024, filename));
  *	}
- *	mapring_commit_with_tail_cut(&execs, e, len);				// a longer tail is cut to the longest
- *	mapring_discard_with_tail(&execs, e);
+ *	mapring_commit_tail_cut(&execs, e, len);				// a longer tail is cut to the longest
+ *	mapring_commit(&execs, e);						// an empty tail
+ *	mapring_discard(&execs, e);
  *
  * The verifier lets helpers write up to the longest tail at `tail`. A commit gives the rest back, so short tails take
  * their own length, in steps of 16 bytes. A negative length (a helper's error) is an empty tail. A length above the
@@ -189,24 +198,35 @@
 		return discarded ? -1 : 0;                                                             \
 	}                                                                                              \
 	/* Publishes a record whose tail has `len` bytes. Returns 0, or -1 if the tail is too long. */ \
-	MAPRING__FN long mapring_commit_with_tail(struct mapring_map__##name *map, record_type *record, \
-						  __s64 len)                                           \
+	MAPRING__FN long mapring_commit_tail(struct mapring_map__##name *map, record_type *record, __s64 len) \
 	{                                                                                              \
 		return mapring__end_with_tail(map, record, len, 0);                                    \
 	}                                                                                              \
 	/* The same, but cuts a tail that is too long. */                                              \
-	MAPRING__FN long mapring_commit_with_tail_cut(struct mapring_map__##name *map,                 \
-						      record_type *record, __s64 len)                  \
+	MAPRING__FN long mapring_commit_tail_cut(struct mapring_map__##name *map, record_type *record, \
+						 __s64 len)                                            \
 	{                                                                                              \
 		return mapring__end_with_tail(map, record, len > (longest) ? (longest) : len, 0);      \
 	}                                                                                              \
+	/* Publishes a record without a tail. */                                                       \
+	MAPRING__FN void mapring_commit(struct mapring_map__##name *map, record_type *record)          \
+	{                                                                                              \
+		mapring__end_with_tail(map, record, 0, 0);                                             \
+	}                                                                                              \
 	/* Ends a record without publishing it: readers pass its ticket. */                            \
-	MAPRING__INSTEAD_OF(mapring_commit, record_type,                                               \
-			    "mapring_commit_with_tail(&ring, record, bytes)");                         \
-	MAPRING__INSTEAD_OF(mapring_discard, record_type, "mapring_discard_with_tail(&ring, record)"); \
-	MAPRING__FN void mapring_discard_with_tail(struct mapring_map__##name *map, record_type *record) \
+	MAPRING__FN void mapring_discard(struct mapring_map__##name *map, record_type *record)         \
 	{                                                                                              \
 		mapring__end_with_tail(map, record, 0, MAPRING__DISCARDED);                            \
-	}
+	}                                                                                              \
+	MAPRING__SCOPE(name, record_type)
+
+MAPRING__NO_RING(mapring_commit_tail, , bytes)
+MAPRING__NO_RING(mapring_commit_tail_cut, , bytes)
+
+/* mapring_record for a record with a tail. `tail` is a variable of the program. The end of the block commits `len` bytes of
+ * the tail. */
+#define mapring_record_with_tail(name, record, tail, len)                                              \
+	MAPRING__SCOPED(name, record, mapring_reserve_with_tail(&name, &(tail)),                       \
+			mapring_commit_tail(&name, mapring__open_##record, len))
 
 #endif

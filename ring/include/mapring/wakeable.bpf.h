@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A ring whose programs wake sleeping readers. It is like ring.bpf.h, but commit and discard name the ring:
+ * A ring whose programs wake sleeping readers. It is like ring.bpf.h:
  *
  *	MAPRING_WAKEABLE_RING(events, struct event, 4096);	// slots per CPU
  *

@@ -107,6 +107,20 @@ pub(super) fn check_calls(lines: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// The instructions without their registers, targets and order: jumps are alike.
+pub(super) fn kinds(lines: &[String]) -> Vec<String> {
+    let kind = |line: &String| {
+        let mut line = line.trim();
+        for jump in ["if ", "goto "] {
+            line = if line.starts_with(jump) { jump } else { line };
+        }
+        line.replace(|c: char| c.is_ascii_digit(), "")
+    };
+    let mut kinds: Vec<_> = lines.iter().filter(|line| line.starts_with('\t')).map(kind).collect();
+    kinds.sort();
+    kinds
+}
+
 /// Moves code that clang placed after the function's end to the jump that reaches it, so that the order of lines is the
 /// order of execution.
 pub(super) fn in_order(mut lines: Vec<String>) -> Vec<String> {

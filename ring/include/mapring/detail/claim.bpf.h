@@ -349,21 +349,22 @@ static __always_inline __u64 *mapring__try_fast(struct mapring__ring ring, __u64
 		return (record_type *)(seq + 1);                                                     \
 	} while (0)
 
-/* Publishes a reserved record: from now on readers see the whole record. */
-MAPRING__FN void mapring_commit(void *record)
+/* Ends a reserved record: from now on readers see the whole record. If it is discarded, they pass its ticket, and do not
+ * count it as lost. */
+static __always_inline void mapring__end(void *record, __u64 discarded)
 {
 	__u64 *seq = (__u64 *)record - 1;
 
-	mapring__publish(seq, mapring__load(seq) + 1);
+	mapring__publish(seq, (mapring__load(seq) + 1) | discarded);
 }
 
-/* Ends a reserved record without publishing it: readers pass its ticket and do not count it as lost. */
-MAPRING__FN void mapring_discard(void *record)
-{
-	__u64 *seq = (__u64 *)record - 1;
+/* What the compiler says about a call that no ring has: only the ring knows all of what ends a record. */
+#define MAPRING__NO_RING(end, ...)                                                                 \
+	MAPRING__FN void end(const void *map, ...) __attribute__((unavailable(                     \
+		"mapring: name the ring, and a record of this ring: " #end "(&ring, record" #__VA_ARGS__ ")")));
 
-	mapring__publish(seq, (mapring__load(seq) + 1) | MAPRING__DISCARDED);
-}
+MAPRING__NO_RING(mapring_commit, )
+MAPRING__NO_RING(mapring_discard, )
 
 /* Zeroes a record of any size in whole words: the bytes after it, up to the next word, belong to its slot. */
 static __always_inline void mapring__zero(void *record, __u32 size)
@@ -375,23 +376,40 @@ static __always_inline void mapring__zero(void *record, __u32 size)
 		words[i] = 0;
 }
 
-/* For rings whose records do not end by `mapring_commit(record)`, which would do half of it. */
-#define MAPRING__INSTEAD_OF(end, record_type, use)                                                    \
-	MAPRING__FN void end(record_type *record)                                                  \
-		__attribute__((unavailable("mapring: a ring of this program has such records: use " use)))
-
-/* The ends of a record that also name its ring, for code that is the same for rings that can wake their readers. */
+/* The ends of a record of a ring whose readers do not sleep. */
 #define MAPRING__ENDS(name, record_type)                                                              \
 	MAPRING__FN void mapring_commit(struct mapring_map__##name *map __attribute__((unused)),   \
 					record_type *record)                                       \
 	{                                                                                          \
-		mapring_commit((void *)record);                                                    \
+		mapring__end(record, 0);                                                           \
 	}                                                                                          \
 	MAPRING__FN void mapring_discard(struct mapring_map__##name *map __attribute__((unused)),  \
 					 record_type *record)                                      \
 	{                                                                                          \
-		mapring_discard((void *)record);                                                   \
+		mapring__end(record, MAPRING__DISCARDED);                                          \
+	}                                                                                          \
+	MAPRING__SCOPE(name, record_type)
+
+/* At the end of a scope that has a record: discards it, unless it was committed. */
+#define MAPRING__SCOPE(name, record_type)                                                          \
+	static __always_inline __attribute__((unused)) void mapring__leave__##name(record_type **record) \
+	{                                                                                          \
+		if (*record)                                                                       \
+			mapring_discard(&name, *record);                                           \
 	}
+
+/*
+ * A record for one block, which is skipped if the record is dropped. The end of the block commits the record. `return`,
+ * `break` and `goto` out of the block discard it. So no path can forget to end it. clang makes the same instructions of
+ * it as of a reserve and its ends.
+ */
+#define mapring_record(name, record)                                                               \
+	MAPRING__SCOPED(name, record, mapring_reserve(&name), mapring_commit(&name, mapring__open_##record))
+
+#define MAPRING__SCOPED(name, record, reserved, commit)                                            \
+	for (__typeof__(reserved) record = reserved, mapring__open_##record                        \
+					__attribute__((cleanup(mapring__leave__##name))) = record; \
+	     mapring__open_##record; commit, mapring__open_##record = 0)
 
 /* mapring_reserve_zeroed and mapring_output of a map, built on its mapring_reserve and mapring_commit. */
 #define MAPRING__OUTPUT(name, record_type)                                                         \

@@ -93,8 +93,7 @@ static __always_inline int mapring__sleeps(struct mapring__ring ring, void *read
 	{                                                                                          \
 		mapring__end__##name(record, MAPRING__DISCARDED);                                  \
 	}                                                                                          \
-	MAPRING__INSTEAD_OF(mapring_commit, record_type, "mapring_commit(&ring, record)");         \
-	MAPRING__INSTEAD_OF(mapring_discard, record_type, "mapring_discard(&ring, record)");       \
+	MAPRING__SCOPE(name, record_type)                                                          \
 	MAPRING__OUTPUT(name, record_type)
 
 /*
