@@ -209,6 +209,7 @@ enum Cause {
     Lapped,
     Skipped,
     Discarded,
+    SteppedOver,
 }
 
 impl<const W: usize> Reader<W> {
@@ -283,6 +284,7 @@ impl<const W: usize> Reader<W> {
             (Cause::Lapped, now.lapped - was.lapped),
             (Cause::Skipped, now.skipped - was.skipped),
             (Cause::Discarded, now.discarded - was.discarded),
+            (Cause::SteppedOver, now.stepped_over - was.stepped_over),
         ];
         let more: Vec<_> = more.into_iter().filter(|&(_, count)| count > 0).collect();
         let losses: Vec<_> = self.cursor.take_losses().collect();
@@ -291,7 +293,7 @@ impl<const W: usize> Reader<W> {
             [(cause, count)] => {
                 assert_eq!(passed.end - passed.start, count, "{cause:?}: {passed:?} {self:?}");
                 match (&losses[..], cause) {
-                    ([], Cause::Discarded) => {}
+                    ([], Cause::Discarded | Cause::SteppedOver) => {}
                     ([loss], Cause::Lapped | Cause::Skipped) => {
                         let skipped = cause == Cause::Skipped;
                         assert_eq!(loss.cause == LossCause::Skipped, skipped);
@@ -348,6 +350,7 @@ impl<const W: usize> Reader<W> {
             let right = match cause {
                 Cause::Lapped => t + slots - slots / 8 < end,
                 Cause::Discarded => how == Some(End::Discarded),
+                Cause::SteppedOver => how.is_none(),
                 Cause::Skipped => match how {
                     None | Some(End::Held) => true,
                     // Its writer was still busy when the reader ran out of patience, or had to move on.

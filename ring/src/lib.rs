@@ -8,8 +8,8 @@
 //! # Guarantees
 //!
 //! 1. A delivered record is exactly one that was published: never torn, never twice, in order within its shard.
-//! 2. For every reader, `delivered + lost + discarded` is the number of tickets it has passed. Every lost record is
-//!    counted.
+//! 2. For every reader, `delivered + lost + discarded + stepped_over` is the number of tickets it has passed. Every lost
+//!    record is counted.
 //! 3. A producer never waits: its steps are bounded in any context, NMI included. It counts the records that it can't
 //!    write.
 //! 4. A reader never waits longer than its caller allows. A writer that died, or never finishes, gives a typed outcome.
@@ -263,7 +263,7 @@ pub mod reading {
 pub mod liveness {
     pub use crate::abi::Process;
     pub use crate::bpf::MapUser;
-    pub use crate::ring::{Behind, Liveness, RingReader};
+    pub use crate::ring::{Behind, Liveness, RingReader, Unended};
 }
 
 /// Maps and records of any type, for tools that show what they do not know.

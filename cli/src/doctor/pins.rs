@@ -1,9 +1,11 @@
 //! The regions that are pinned: damaged ones, those that nothing writes any more, and those that were replaced.
 
 use std::path::Path;
+use std::time::Duration;
 
 use aya::programs::loaded_programs;
-use mapring::btf;
+use mapring::liveness::Unended;
+use mapring::{Start, btf};
 
 use super::{Finding, State};
 use crate::output::bytes;
@@ -52,6 +54,13 @@ fn finding(all: &All, id: u32, pin: &Path) -> Option<Finding> {
                 .fixed_by(format!("end both versions of the program, rm {shown}, and start the new one")),
         );
     }
+    if let Some(unended) = unended(&target) {
+        let lost = "No other record uses its slot: programs step over one ticket in each lap.";
+        return Some(
+            Finding::missing(AREA, "records", format!("{shown}: {unended}"), lost)
+                .fixed_by("end the record on each path of the program: mapring_record() does"),
+        );
+    }
     let stale = match stale(pin) {
         Ok(stale) => stale?,
         Err(error) => return Some(Finding::unknown(AREA, "writers", error.to_string(), "It may be stale.")),
@@ -74,6 +83,21 @@ fn finding(all: &All, id: u32, pin: &Path) -> Option<Finding> {
         Finding::missing(AREA, "region", seen, lost)
             .fixed_by(format!("mapring clean --yes {}", directory(pin))),
     )
+}
+
+/// A record of a ring that was reserved and not ended, if there is one.
+fn unended(target: &Target) -> Option<Unended> {
+    let mut records = target.records(Start::Oldest, None).ok()?;
+    // Only records that are there, so that this ends while programs write.
+    let limit = target.region()?.geometry().capacity().saturating_mul(records.positions().len());
+    for _ in 0..20 {
+        records.each(limit, &mut |_| {});
+        if let Some(unended) = records.unended().into_iter().next() {
+            return Some(unended);
+        }
+        records.wait(Duration::from_millis(1)).ok()?;
+    }
+    None
 }
 
 /// The program that has another type of the same name than the records, if there is one: libbpf lets the programs of a

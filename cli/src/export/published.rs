@@ -32,7 +32,7 @@ pub(super) struct Ring {
     /// The next ticket to publish, of each shard.
     pub(super) next: BTreeMap<usize, u64>,
     losses: Vec<Loss>,
-    discarded: u64,
+    without_record: u64,
     /// The bytes of the largest record, with its tail.
     pub(super) largest: usize,
 }
@@ -94,8 +94,8 @@ impl Ring {
             true => open(Start::Now)?.positions().into_iter().collect(),
             false => began.clone(),
         };
-        let (losses, discarded) = (Vec::new(), 0);
-        Ok(Self { target, records, stamp, identity, resized, began, next, losses, discarded, largest })
+        let (losses, without_record) = (Vec::new(), 0);
+        Ok(Self { target, records, stamp, identity, resized, began, next, losses, without_record, largest })
     }
 
     /// The present end of each shard.
@@ -230,8 +230,9 @@ impl Ring {
         if let Some(e) = records.take_error() {
             ensure!(count > 0, e);
         }
-        let discarded = records.stats().discarded;
-        let only_losses = std::mem::replace(&mut self.discarded, discarded) == discarded;
+        let stats = records.stats();
+        let without = stats.discarded.wrapping_add(stats.stepped_over);
+        let only_losses = std::mem::replace(&mut self.without_record, without) == without;
         let mut messages = Vec::new();
         for (shard, ticket, payload) in found {
             let next = self.next.get(&shard).copied().unwrap_or_default();
@@ -252,7 +253,7 @@ impl Ring {
         Ok((count, messages))
     }
 
-    /// How many of these tickets were lost. The others were discarded by programs.
+    /// How many of these tickets were lost. Programs discarded the others, or stepped over them.
     fn lost_in(&mut self, shard: usize, tickets: &Range<u64>, all: bool) -> u64 {
         let began = self.began.get(&shard).copied().unwrap_or_default();
         let before = began.clamp(tickets.start, tickets.end) - tickets.start;

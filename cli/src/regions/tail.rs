@@ -1,5 +1,6 @@
 //! `mapring tail`: the records of a ring as programs write them. Other readers still get them.
 
+use std::collections::HashSet;
 use std::io::{self, BufWriter, Write};
 use std::time::{Duration, Instant};
 
@@ -58,6 +59,8 @@ struct Tail<'a> {
     /// When losses were last reported.
     reported: Instant,
     losses: Losses,
+    /// The tickets that were named because they were not ended.
+    unended: HashSet<(usize, u64)>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -72,7 +75,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     let clock = WallClock::new(Clock::Monotonic)?;
     let (reported, losses) = (Instant::now(), Losses::default());
-    let mut tail = Tail { args, filter, clock, out, printed: 0, reported, losses };
+    let mut tail = Tail { args, filter, clock, out, printed: 0, reported, losses, unended: HashSet::new() };
     let done = match args.no_follow {
         true => tail.present(&mut source, &interrupted),
         false => tail.follow(&mut source, &interrupted),
@@ -155,6 +158,13 @@ impl Tail<'_> {
             bytes => self.losses.add(None, "bytes of records overwritten", bytes),
         }
         self.losses.report(|line| eprintln!("{line}"));
+        for unended in source.records.unended() {
+            // A program may be interrupted for a moment.
+            let lasts = unended.noticed >= LOOK || self.args.no_follow;
+            if lasts && self.unended.insert((unended.shard, unended.ticket)) {
+                output::note(format_args!("mapring: {unended}"));
+            }
+        }
         if let Some(e) = source.records.take_error() {
             eprintln!("mapring: {e}");
         }

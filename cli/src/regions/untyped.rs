@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use mapring::abi::{Kind, Tails};
 use mapring::any::{AnyMap, AnyRecord};
+use mapring::liveness::Unended;
 use mapring::table::Snapshot;
 use mapring::{
     Cells, Event, Latches, Loss, Merged, PerCpuCells, ReadError, ReadStats, Reader, Region, Ring, Start,
@@ -57,6 +58,10 @@ pub(crate) trait Records {
     fn positions(&self) -> Vec<(usize, u64)>;
     /// What it lost since the last call.
     fn take_losses(&mut self) -> Vec<Loss>;
+    /// Records that were reserved and have not ended.
+    fn unended(&mut self) -> Vec<Unended> {
+        Vec::new()
+    }
     /// Bytes that it lost since the last call, if it can't know how many records they were.
     fn take_lost_bytes(&mut self) -> u64 {
         0
@@ -197,6 +202,10 @@ macro_rules! common {
 
         fn take_losses(&mut self) -> Vec<Loss> {
             self.$field.take_losses()
+        }
+
+        fn unended(&mut self) -> Vec<Unended> {
+            self.$field.unended()
         }
 
         fn take_error(&mut self) -> Option<mapring::Error> {

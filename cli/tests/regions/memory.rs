@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use mapring::abi::{Geometry, Kind, Preamble};
 use mapring::{Counters, Histograms, Ring};
@@ -71,6 +72,33 @@ fn tail_prints_each_record_once_and_takes_none() {
         assert_eq!(output.status.code(), Some(1));
         assert!(said(&output).contains("a memory file has no BTF"));
     }
+}
+
+/// A record that its program never ends, and the later tickets of its slot, which no program had.
+#[test]
+fn a_record_that_is_not_ended_is_named_and_lost_once() {
+    let ring = Ring::<[u64; 2]>::create_memfd(64, 2).unwrap();
+    let writer = ring.writer(1).unwrap();
+    let mut reader = ring.reader().with_patience(Duration::ZERO);
+    std::mem::forget(writer.reserve().unwrap());
+    let mut read = 0;
+    for n in 0..5 * 63 {
+        writer.push(&[n, n]).unwrap();
+        while reader.poll().is_some() {
+            read += 1;
+        }
+    }
+    while read < 5 * 63 {
+        read += reader.drain().count();
+    }
+    assert_eq!(reader.stats().to_string(), "315 delivered, 1 lost (1 skipped), 0 dropped, 4 stepped over");
+
+    let path = path(&ring.region());
+    let named = "shard 1: the record of ticket 0 has been reserved ";
+    let shown = text(&mapring(&["show", &path]));
+    assert!(shown.contains(named) && shown.contains("a path of the program has no commit"), "{shown}");
+    let output = mapring(&["tail", &path, "--no-follow"]);
+    assert!(said(&output).contains(named), "{}", said(&output));
 }
 
 #[test]

@@ -49,6 +49,7 @@ models! {
     a_nested_writer
     two_writers_and_a_stale_head
     a_stuck_writer_is_stepped_over
+    what_was_stepped_over_is_not_lost
     a_reader_waits_as_long_as_it_was_told
     stuck_tickets_are_waited_for_together
     a_discarded_ticket
@@ -212,6 +213,28 @@ fn a_stuck_writer_is_stepped_over(producer: impl Producer) {
         });
         seen.expect(if ends { &["skipped", "delivered"] } else { &["skipped"] });
     }
+}
+
+/// A record that never ends is lost once. The later tickets of its slot are nobody's, and are not lost.
+fn what_was_stepped_over_is_not_lost(producer: impl Producer) {
+    let seen = Seen::default();
+    let noted = seen.clone();
+    check(Some(2), move || {
+        let ring = <Ring>::new(2);
+        let mut history = History::default();
+        history.note(producer.claim_for_good(&ring), End::Held);
+        let history = history.with(producer.push_all(&ring, [1]));
+        let mut reader = Reader::at(0, 0);
+        reader.drain(&ring);
+        let reader = reads(&ring, reader, 2);
+        let history = history.with(producer.push_all(&ring, [2]));
+        let reader = reader.join().unwrap();
+        noted.note("meanwhile", reader.stats().stepped_over > 0);
+        let stats = reader.finish(&ring, &history).stats();
+        assert_eq!((stats.delivered, stats.lost(), stats.skipped, stats.stepped_over), (2, 1, 1, 1));
+        ring.check(&history);
+    });
+    seen.expect(&["meanwhile"]);
 }
 
 /// Slots are free behind the stuck ticket, so only patience counts. Reads of the slot are 16 steps apart, and each

@@ -168,9 +168,9 @@ impl Reader {
         self.read(ring);
         let stats = self.cursor.stats();
         // Slots that a program stepped over have no record.
-        let tickets = self.whole.len() as u64 + self.lost + stats.lapped + stats.skipped;
+        let tickets = self.whole.len() as u64 + self.lost + stats.lapped + stats.skipped + stats.stepped_over;
         assert!(
-            tickets >= published && tickets - published <= stats.skipped + stats.lapped,
+            tickets >= published && tickets - published <= stats.skipped + stats.lapped + stats.stepped_over,
             "{published} of {self:?}"
         );
         self

@@ -53,9 +53,7 @@ pub fn read_merged<T: AnyBitPattern, F: FnMut(&T) -> u64>(
     assert_eq!(now.read.delivered.wrapping_sub(before.read.delivered), delivered as u64, "{now}");
     let mut read = 0_u64;
     for (shard, (earlier, later)) in earlier.iter().zip(stats(merged)).enumerate() {
-        let sum = |stats: &mapring::ReadStats| {
-            stats.delivered.wrapping_add(stats.lost()).wrapping_add(stats.discarded)
-        };
+        let sum = |stats: &mapring::ReadStats| stats.passed();
         let moved = merged.reader().position(shard).map(|at| at.wrapping_sub(begin[shard]));
         assert_eq!(Some(sum(&later).wrapping_sub(sum(earlier))), moved, "shard {shard}: {later}");
         read = read.wrapping_add(later.delivered.wrapping_sub(earlier.delivered));
@@ -101,7 +99,7 @@ pub(crate) fn merged<T: AnyBitPattern + NoUninit>(ring: &Ring<T>, image: Option<
             }
         }
         assert!(merged.take_error().is_none());
-        let passed = stats.read.lost().wrapping_add(stats.read.discarded);
+        let passed = stats.read.passed().wrapping_sub(stats.read.delivered);
         reads += Reads { values: stats.read.delivered, passed, ..Reads::default() };
     }
     reads

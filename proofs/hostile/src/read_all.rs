@@ -23,7 +23,7 @@ use crate::merged::merged;
 pub struct Reads {
     /// Records delivered and values read.
     pub values: u64,
-    /// Tickets lost or discarded.
+    /// Tickets passed without a record.
     pub passed: u64,
     /// Cells that were being written.
     pub busy: u64,
@@ -220,7 +220,7 @@ fn ring<T: AnyBitPattern + NoUninit>(ring: &Ring<T>, image: Option<&[u64]>) -> R
             assert_eq!(positions(&reader), before);
             reads += Reads {
                 values: stats.delivered,
-                passed: stats.lost().wrapping_add(stats.discarded),
+                passed: stats.passed().wrapping_sub(stats.delivered),
                 ..Reads::default()
             };
         }
@@ -236,7 +236,7 @@ pub(crate) fn positions<T: AnyBitPattern>(reader: &Reader<T>) -> Vec<u64> {
 pub(crate) fn conserved<T: AnyBitPattern>(reader: &Reader<T>, begin: &[u64]) {
     for (shard, (begin, now)) in begin.iter().zip(positions(reader)).enumerate() {
         let stats = reader.shard_stats(shard).expect("a shard");
-        let passed = stats.delivered.wrapping_add(stats.lost()).wrapping_add(stats.discarded);
+        let passed = stats.passed();
         assert_eq!(passed, now.wrapping_sub(*begin), "shard {shard}: {stats:?}");
     }
 }

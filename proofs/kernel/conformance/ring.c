@@ -182,6 +182,14 @@ static bool copy_tail(const struct shard *s, uint64_t *record)
 	return load(tails + HIGH) - at <= l->area;
 }
 
+/* Passes the next ticket, which has not ended. It is lost only if a writer has it. */
+static enum step give_up(const struct shard *s, uint64_t state)
+{
+	struct cursor *c = s->cursor;
+
+	return pass(c, state == writing(s, c->next) ? &c->tally.skipped : &c->tally.stepped_over, 1, MOVED);
+}
+
 static enum step step(const struct shard *s, uint64_t patience, uint64_t *record, uint64_t *ticket)
 {
 	struct cursor *c = s->cursor;
@@ -222,7 +230,7 @@ static enum step step(const struct shard *s, uint64_t patience, uint64_t *record
 	c->waits++;
 	if (state(seen) == writing(s, t) && gap < slots(s) - slots(s) / 4 && c->waits < patience)
 		return EMPTY;
-	return pass(c, &c->tally.skipped, 1, MOVED);
+	return give_up(s, state(seen));
 }
 
 void tally_add(struct tally *sum, const struct tally *more)
@@ -232,6 +240,7 @@ void tally_add(struct tally *sum, const struct tally *more)
 	sum->skipped += more->skipped;
 	sum->tail_lost += more->tail_lost;
 	sum->discarded += more->discarded;
+	sum->stepped_over += more->stepped_over;
 	sum->torn += more->torn;
 }
 
@@ -325,7 +334,7 @@ bool reader_is_finished(struct reader *r, uint64_t shard)
 	}
 	/* It is being written, or was never claimed. */
 	if (++c->waits >= r->patience)
-		pass(c, &c->tally.skipped, 1, MOVED);
+		give_up(&s, found);
 	return false;
 }
 

@@ -7,7 +7,7 @@
 
 /* The counts of the passed tickets; `torn` counts copies and not tickets. */
 struct tally {
-	uint64_t delivered, lapped, skipped, tail_lost, discarded, torn;
+	uint64_t delivered, lapped, skipped, tail_lost, discarded, stepped_over, torn;
 };
 
 void tally_add(struct tally *sum, const struct tally *more);

@@ -53,8 +53,8 @@ static bool print_records(struct reader *r, const unsigned *cpu, uint64_t *recor
 
 static void print_tally(const struct tally *t, uint64_t dropped, uint64_t rings)
 {
-	printf("tally %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n",
-	       t->delivered, t->lapped, t->skipped, t->tail_lost, t->discarded, t->torn, dropped, rings);
+	printf("tally %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n",
+	       t->delivered, t->lapped, t->skipped, t->tail_lost, t->discarded, t->stepped_over, t->torn, dropped, rings);
 }
 
 /* Prints the counts if there are new losses, for others to see while this program reads. */

@@ -264,7 +264,7 @@ fn a_required_reader_gets_every_tail() {
     let pattern = pattern();
     both(|object| {
         let ring = open(object);
-        let (read, rounds, mut skipped) = (Cell::new(0_u64), Cell::new(0), 0);
+        let (read, rounds, mut stepped_over) = (Cell::new(0_u64), Cell::new(0), 0);
         written_by_all(object, || {
             let start = Instant::now();
             while start.elapsed() < Duration::from_secs(3) || rounds.get() < 5 {
@@ -291,13 +291,13 @@ fn a_required_reader_gets_every_tail() {
                 assert!(reader.is_required());
                 let stats = reader.stats();
                 assert_eq!((stats.tail_lost, stats.lapped), (lost.tail_lost, lost.lapped), "{stats}");
-                skipped += stats.skipped - lost.skipped;
+                stepped_over += stats.stepped_over - lost.stepped_over;
                 rounds.set(rounds.get() + 1);
             }
         });
         let (stats, counts) = (ring.reader().stats(), Counts::of(object));
         println!(
-            "{} readers read {} records, {skipped} tickets stepped over; {stats}",
+            "{} readers read {} records, {stepped_over} tickets stepped over; {stats}",
             rounds.get(),
             read.get()
         );

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytemuck::AnyBitPattern;
 
 use super::sweep::nanoseconds;
-use super::{Event, Reader};
+use super::{Event, Reader, Unended};
 use crate::error::{Error, Result};
 use crate::protocol::ring::{Found, Loss, Merge, OPEN, ReadStats, Shards, clock_fence};
 use crate::time::Clock;
@@ -243,6 +243,11 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Merged<T, F> {
     /// As [`Reader::for_each_newest`].
     pub fn for_each_newest(&mut self, f: impl FnMut(Event<&T>)) {
         self.reader.for_each_newest(f);
+    }
+
+    /// As [`Reader::unended`].
+    pub fn unended(&mut self) -> Vec<Unended> {
+        self.reader.unended()
     }
 
     /// As [`Reader::take_losses`].

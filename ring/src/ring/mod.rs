@@ -19,7 +19,7 @@ use std::marker::PhantomData;
 use bytemuck::{AnyBitPattern, NoUninit};
 
 pub use self::merged::{Merged, MergedStats};
-pub use self::reader::{Drain, Liveness, Reader};
+pub use self::reader::{Drain, Liveness, Reader, Unended};
 pub use self::readers::{Behind, RingReader};
 #[cfg(feature = "tokio")]
 pub use self::stream::Events;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytemuck::AnyBitPattern;
 
 pub use self::drain::Drain;
-pub use self::liveness::Liveness;
+pub use self::liveness::{Liveness, Unended};
 use self::wait::Waiting;
 use super::sweep::{Search, Sweep, nanoseconds};
 use super::tails::TailReader;

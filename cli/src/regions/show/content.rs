@@ -75,6 +75,9 @@ fn ring<W: Write>(target: &Target, out: &mut Printer<'_, W>) -> Result<()> {
         grouped(present),
         grouped(stats.dropped())
     ))?;
+    for unended in records.unended() {
+        out.line(&unended.to_string())?;
+    }
     let mut latest: Vec<_> = latest.into();
     latest.sort_by_key(|(time, shard, ticket, ..)| (*time, *shard, *ticket));
     if let Some((time, ..)) = latest.last().filter(|_| stamp.is_some()) {

@@ -34,7 +34,7 @@ impl Before {
         let (mut counted, mut others) = (0, false);
         for (shard, ((position, before), (moved, now))) in self.0.iter().zip(Self::of(reader).0).enumerate() {
             let delta = |of: fn(&ReadStats) -> u64| of(&now).wrapping_sub(of(before));
-            let other = delta(|stats| stats.lost().wrapping_add(stats.discarded));
+            let other = delta(|stats| stats.passed().wrapping_sub(stats.delivered));
             let delivered = delta(|stats| stats.delivered);
             let moved = moved.wrapping_sub(*position);
             assert_eq!(delivered.wrapping_add(other), moved, "shard {shard}: {before:?} {now:?}");

@@ -187,13 +187,15 @@ impl Said {
             }
             ["tally", ref counts @ ..] => {
                 let counts: Vec<u64> = counts.iter().map(|count| number(count)).collect();
-                let &[delivered, lapped, skipped, tail_lost, discarded, torn, dropped, rings] = &counts[..]
+                let &[delivered, lapped, skipped, tail_lost, discarded, stepped_over, torn, dropped, rings] =
+                    &counts[..]
                 else {
                     panic!("{line:?}")
                 };
                 let mut stats = ReadStats::default();
                 (stats.delivered, stats.lapped, stats.skipped) = (delivered, lapped, skipped);
                 (stats.tail_lost, stats.discarded, stats.torn) = (tail_lost, discarded, torn);
+                stats.stepped_over = stepped_over;
                 (self.stats, self.dropped, self.rings) = (stats, dropped, rings);
             }
             ["drops", shard, since, until] => {

@@ -109,7 +109,7 @@ fn check(said: &Said, library: &mut Library<Tailed<Item>>, published: u64) {
     assert!(stats.delivered > 0 && stats.delivered == said.records.len() as u64);
     let missing = published.checked_sub(stats.delivered).expect("no record comes twice");
     assert!(missing <= stats.lost(), "{missing} are missing: {stats:?}");
-    let passed = |stats: ReadStats| stats.delivered + stats.lost() + stats.discarded;
+    let passed = |stats: ReadStats| stats.passed();
     assert_eq!((passed(stats), said.dropped), (passed(mine), mine.dropped()), "{stats:?}, {mine:?}");
 }
 

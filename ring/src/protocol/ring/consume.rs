@@ -148,6 +148,8 @@ pub struct Cursor {
     /// Whether the last step found that no writer had claimed the ticket.
     unclaimed: bool,
     losses: Losses,
+    /// A ticket that a writer has not ended, and when this was first noticed: see [`Cursor::unended`].
+    unended: Option<(u64, u64)>,
 }
 
 /// A wait for tickets that were claimed and have not ended, up to a later one that has.
@@ -183,6 +185,7 @@ impl Cursor {
             whole: [None; 2],
             unclaimed: false,
             losses,
+            unended: None,
         }
     }
 
@@ -244,7 +247,7 @@ impl Cursor {
         }
         fence(Ordering::Acquire); // SYNC order: as in `pass`
         if self.has_waited(last.unwrap_or(t)) && look.peek(t) == seen {
-            self.lose(LossCause::Skipped, t.wrapping_add(1));
+            self.give_up(look, seen, state(seen) == slots.writing(t));
         }
         false
     }
@@ -312,9 +315,32 @@ impl Cursor {
         if may_end && !crowded && !self.has_waited(self.next.wrapping_add(gap)) {
             return Step::Empty;
         }
-        self.lose(LossCause::Skipped, self.next.wrapping_add(1));
+        self.give_up(look, seen, may_end);
         self.look_past(); // there may be more that it has waited for
         Step::Moved
+    }
+
+    /// Passes the next ticket, whose slot has the sequence `seen`, and which has not ended. It is lost only if a writer has it.
+    #[cold]
+    fn give_up(&mut self, look: &mut impl SlotSource, seen: u64, has_writer: bool) {
+        let next = self.next.wrapping_add(1);
+        if seen & 1 == 1 {
+            let ticket = look.slots().taken(state(seen), self.next);
+            self.unended = self.unended(look).or_else(|| Some((ticket, now())));
+        }
+        if has_writer {
+            self.lose(LossCause::Skipped, next);
+        } else {
+            self.stats.stepped_over = self.stats.stepped_over.wrapping_add(1);
+            self.move_to(next);
+        }
+    }
+
+    /// The first ticket that this cursor passed, or whose slot it passed, and that its writer still has not ended, and when
+    /// the cursor noticed it.
+    pub fn unended(&self, look: &mut impl SlotSource) -> Option<(u64, u64)> {
+        let slots = look.slots();
+        self.unended.filter(|(ticket, _)| state(look.peek(*ticket)) == slots.writing(*ticket))
     }
 
     #[inline]

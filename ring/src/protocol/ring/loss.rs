@@ -9,7 +9,7 @@ use core::ops::Range;
 pub enum LossCause {
     /// Overwritten before they were read.
     Lapped,
-    /// Not ended while later tickets had ended.
+    /// Reserved, and not ended while later tickets had ended.
     Skipped,
     /// The tail was overwritten before it was read.
     TailLost,

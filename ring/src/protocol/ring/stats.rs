@@ -7,7 +7,7 @@ use super::LossCause;
 /// The counts of a ring's records, by outcome.
 ///
 /// Each reserved record has a ticket. A reader counts the outcome of every ticket that it has passed. The number of
-/// these tickets is `delivered + lost() + discarded`. A record that could not be reserved has no ticket: programs count
+/// these tickets is `delivered + lost() + discarded + stepped_over`. A record that could not be reserved has no ticket: programs count
 /// it in the ring, for all readers, from the ring's start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -20,11 +20,13 @@ pub struct ReadStats {
     pub unknown: u64,
     /// Tickets overwritten before they were read.
     pub lapped: u64,
-    /// Tickets that had not ended while later ones had: their writer was slow, died, or never ended the record; or
-    /// producers stepped over the slot.
+    /// Reserved records that had not ended while later ones had: their writer was slow, died, or never ended the record.
     pub skipped: u64,
     /// Tickets that ended without a record. Not lost.
     pub discarded: u64,
+    /// Tickets that no program had when the reader passed them: programs stepped over their slots, because an earlier record
+    /// of the slot had not ended. Not lost.
+    pub stepped_over: u64,
     /// Copies discarded because the record was overwritten during the copy. (The ticket is then counted as lapped.)
     pub torn: u64,
     /// Records whose tail was overwritten before it was read.
@@ -78,13 +80,19 @@ impl ReadStats {
         *{ *self }.of(cause)
     }
 
+    /// The tickets that the reader has passed: `delivered + lost() + discarded + stepped_over`.
+    pub fn passed(&self) -> u64 {
+        [self.lost(), self.discarded, self.stepped_over].into_iter().fold(self.delivered, u64::wrapping_add)
+    }
+
     fn sum(&self, drops: bool) -> u64 {
         let causes = LossCause::ALL.iter().filter(|cause| cause.is_drop() == drops);
         causes.map(|cause| self.missing(*cause)).fold(0, u64::wrapping_add)
     }
 }
 
-/// `5 delivered (1 with an unknown tag), 2 lost (1 overwritten, 1 skipped), 1 dropped (1 no free slot)`
+/// `5 delivered (1 with an unknown tag), 2 lost (1 overwritten, 1 skipped), 1 dropped (1 no free slot), 4 stepped over`,
+/// without the last one if it is 0.
 impl fmt::Display for ReadStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} delivered", self.delivered)?;
@@ -101,7 +109,10 @@ impl fmt::Display for ReadStats {
             }
             f.write_str(if sum == 0 { "" } else { ")" })?;
         }
-        Ok(())
+        match self.stepped_over {
+            0 => Ok(()),
+            tickets => write!(f, ", {tickets} stepped over"),
+        }
     }
 }
 
@@ -113,6 +124,7 @@ impl core::ops::AddAssign for ReadStats {
             (&mut self.lapped, other.lapped),
             (&mut self.skipped, other.skipped),
             (&mut self.discarded, other.discarded),
+            (&mut self.stepped_over, other.stepped_over),
             (&mut self.torn, other.torn),
             (&mut self.no_slot, other.no_slot),
             (&mut self.full, other.full),

@@ -1,11 +1,15 @@
 //! Reads one shard at a time, for readers that choose the order of the shards.
 
+use std::time::Duration;
+
 use bytemuck::AnyBitPattern;
 
 use super::sources::Slots;
 use super::{Event, Part, Sweep};
 use crate::abi::seq::after;
 use crate::protocol::ring::{Found, Shard, newest_record, read};
+use crate::ring::Unended;
+use crate::sync::now;
 use crate::time::Clock;
 
 impl<T: AnyBitPattern> Sweep<T> {
@@ -69,6 +73,20 @@ impl<T: AnyBitPattern> Sweep<T> {
                 f(Event { shard: *number, ticket, record });
             }
         }
+    }
+
+    /// The records that this reader passed, or whose slots it passed, and that have not ended: at most one of each shard.
+    pub(in crate::ring) fn unended(&mut self) -> Vec<Unended> {
+        let Self { sources, shards, .. } = self;
+        let now = now();
+        let found = shards.iter().enumerate().filter_map(|(at, Part { number, place, cursor, .. })| {
+            let (ticket, since) = match sources.of_mut(at) {
+                (Slots::Mapped(shared), _) => cursor.unended(&mut Shard::new(shared.words(), place)),
+                (Slots::Lookup(window), shard) => cursor.unended(&mut window.of(shard, place)),
+            }?;
+            Some(Unended { shard: *number, ticket, noticed: Duration::from_nanos(now.saturating_sub(since)) })
+        });
+        found.collect()
     }
 
     /// Stores the time, before a round of reads. Of another clock than `CLOCK_MONOTONIC` it is not stored.
