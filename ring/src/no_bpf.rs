@@ -43,6 +43,11 @@ impl Region {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Options;
 
+/// No source is ever gone.
+pub(crate) fn is_gone(_: &Error) -> bool {
+    false
+}
+
 pub(crate) fn readers_of(ring: &Region) -> Result<Region> {
     Map::of(ring).map(|map| match map {})
 }
@@ -104,7 +109,7 @@ impl Map {
         match self {}
     }
 
-    pub(crate) fn replaced(&self) -> Result<Option<Region>> {
+    pub(crate) fn successor(&self) -> Result<Option<Region>> {
         match *self {}
     }
 

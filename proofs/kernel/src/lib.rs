@@ -118,6 +118,8 @@ pub mod skel {
         refusals
         resizable
         resizable_portable
+        reuse
+        reuse_other
         ringbuf
         runqlat
         sealed
@@ -186,6 +188,8 @@ pub mod skel {
     pub use refusals::RefusalsSkelBuilder;
     pub use resizable::ResizableSkelBuilder;
     pub use resizable_portable::ResizablePortableSkelBuilder;
+    pub use reuse::ReuseSkelBuilder;
+    pub use reuse_other::ReuseOtherSkelBuilder;
     pub use ringbuf::RingbufSkelBuilder;
     pub use runqlat::RunqlatSkelBuilder;
     pub use sealed::SealedSkelBuilder;

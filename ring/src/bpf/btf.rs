@@ -250,6 +250,17 @@ impl<'btf> Type<'btf> {
         name.map(|name| self.btf.string(name))
     }
 
+    /// The names and values of an enum's constants, in order. Of an enum of 4 bytes or less only the low half counts.
+    pub fn constants(self) -> impl Iterator<Item = (&'btf [u8], u64)> {
+        let count = if self.kind() == Kind::Enum { self.info as usize & 0xffff } else { 0 };
+        let short = self.rest.as_chunks::<8>().0.iter().take(count);
+        let short = short.map(|pair| [0, 4].map(|at| word(pair, at).unwrap_or_default()));
+        let long = self.members(&[Kind::Enum64]);
+        let long = long.map(|[name, low, high]| (name, u64::from(low) | u64::from(high) << 32));
+        let all = short.map(|[name, value]| (name, u64::from(value))).chain(long);
+        all.map(move |(name, value)| (self.btf.string(name), value))
+    }
+
     /// The type of an array's elements, and their number.
     pub fn array(self) -> Option<(Self, usize)> {
         let [of, _, count] = words(self.rest.first_chunk::<12>().filter(|_| self.kind() == Kind::Array)?);

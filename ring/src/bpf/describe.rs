@@ -2,6 +2,7 @@
 //! BPF headers put it there (`MAPRING__TAG` in `abi.bpf.h`).
 
 use std::cell::OnceCell;
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -48,6 +49,65 @@ pub(crate) enum Inner {
     OfCpu,
 }
 
+/// What a description and a preamble both contain, for comparison and for messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    kind: Kind,
+    inner: Option<Inner>,
+    keeps_oldest: bool,
+    /// Has maps of readers and bells. False in a description and a preamble.
+    wakeable: bool,
+    record: u64,
+    capacity: u64,
+    tails: Option<(u64, u64)>,
+}
+
+impl Shape {
+    pub(crate) fn of(geometry: &Geometry) -> Self {
+        let inner = match geometry {
+            ring if ring.is_resizable() => Some(Inner::Resizable),
+            ring if ring.is_of_cpu() => Some(Inner::OfCpu),
+            _ => None,
+        };
+        Self {
+            kind: geometry.kind(),
+            inner,
+            keeps_oldest: geometry.keeps_oldest(),
+            wakeable: false,
+            record: geometry.record() as u64,
+            capacity: geometry.capacity() as u64,
+            tails: geometry.tails().map(|tails| (tails.longest() as u64, tails.bytes() as u64)),
+        }
+    }
+
+    /// The same ring, with or without maps of readers and bells.
+    pub(super) fn wakeable(self, wakeable: bool) -> Self {
+        Self { wakeable, ..self }
+    }
+
+    /// Takes over the number of slots if both are resizable rings: it may change.
+    pub(super) fn other_slots(&mut self, other: &Self) {
+        if self.inner == Some(Inner::Resizable) && other.inner == self.inner {
+            self.capacity = other.capacity;
+        }
+    }
+}
+
+/// `keep-oldest ring: 64 of 16 bytes`
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.inner {
+            None if self.keeps_oldest => "keep-oldest ",
+            None if self.wakeable => "wakeable ",
+            None => "",
+            Some(Inner::Resizable) => "resizable ",
+            Some(Inner::OfCpu) => "NUMA ",
+        })?;
+        write!(f, "{}: {} of {} bytes", self.kind, self.capacity, self.record)?;
+        self.tails.map_or(Ok(()), |(longest, bytes)| write!(f, ", tails of {longest} in {bytes} bytes"))
+    }
+}
+
 impl Description {
     /// The shape with `shards` shards, if the kind has shards.
     pub(crate) fn geometry(&self, shards: u64) -> Result<Geometry, GeometryError> {
@@ -73,33 +133,19 @@ impl Description {
         self.geometry(shards as u64).or(Ok::<_, GeometryError>(one)).ok()
     }
 
-    /// The differences between a preamble with this geometry and this description, as text for both, if they differ.
-    /// Does not compare shards, since no declaration contains them, nor the slots of a resizable ring, which may
-    /// change.
-    pub(crate) fn contradicts(&self, geometry: &Geometry) -> Option<(String, String)> {
-        let inner = match geometry {
-            ring if ring.is_resizable() => Some(Inner::Resizable),
-            ring if ring.is_of_cpu() => Some(Inner::OfCpu),
-            _ => None,
-        };
-        let resized = inner == Some(Inner::Resizable) && self.inner == inner;
-        let capacity = if resized { self.capacity } else { geometry.capacity() as u64 };
-        let tails = geometry.tails().map(|tails| (tails.longest() as u64, tails.bytes() as u64));
-        let keeps = geometry.keeps_oldest();
-        let preamble = (geometry.kind(), inner, keeps, geometry.record() as u64, capacity, tails);
-        let described = (self.kind, self.inner, self.keeps_oldest, self.record, self.capacity, self.tails);
-        type Shape = (Kind, Option<Inner>, bool, u64, u64, Option<(u64, u64)>);
-        let shown = |(kind, inner, keeps, record, capacity, tails): Shape| {
-            let sort = match inner {
-                None if keeps => "keep-oldest ",
-                None => "",
-                Some(Inner::Resizable) => "resizable ",
-                Some(Inner::OfCpu) => "NUMA ",
-            };
-            let tails = tails.map(|(longest, bytes)| format!(", tails of {longest} in {bytes} bytes"));
-            format!("{sort}{kind}: {capacity} of {record} bytes{}", tails.unwrap_or_default())
-        };
-        (preamble != described).then(|| (shown(preamble), shown(described)))
+    /// A preamble with this geometry and this description, if they differ. Does not compare shards, since no declaration
+    /// contains them, nor the slots of a resizable ring, which may change.
+    pub(crate) fn contradicts(&self, geometry: &Geometry) -> Option<(Shape, Shape)> {
+        let declared = self.shape();
+        let mut found = Shape::of(geometry);
+        found.other_slots(&declared);
+        (found != declared).then_some((found, declared))
+    }
+
+    /// What it describes.
+    pub(crate) fn shape(&self) -> Shape {
+        let Self { kind, record, capacity, inner, keeps_oldest, tails, .. } = *self;
+        Shape { kind, inner, keeps_oldest, wakeable: false, record, capacity, tails }
     }
 
     /// The preamble of a map with `entries` elements, if these are a whole number of shards.
@@ -197,10 +243,16 @@ impl LoadedObject {
         Some(map.try_clone().map(|map| MapFd { object: Some(self.clone()), ..map }))
     }
 
-    /// The region that values of this type make.
+    /// Its types.
     #[cfg(feature = "libbpf")]
-    pub(crate) fn region(&self, value: u32) -> Option<Description> {
-        from_btf(&self.btf, value)
+    pub(crate) fn btf(&self) -> &Arc<Btf> {
+        &self.btf
+    }
+
+    /// Whether a map was created with these types.
+    #[cfg(feature = "libbpf")]
+    pub(crate) fn made(&self, map: &MapFd) -> bool {
+        self.id == map.info.btf_id
     }
 
     /// A descriptor of the types, if they have this id.

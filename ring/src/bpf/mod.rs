@@ -3,11 +3,13 @@
 // Some of it is used only by the loader for libbpf's objects.
 #![cfg_attr(not(feature = "libbpf"), allow(dead_code, unused_imports))]
 
+mod alike;
 mod bell;
 pub mod btf;
 mod compare;
 pub(crate) mod describe;
 mod fdinfo;
+mod fits;
 mod freeze;
 mod inner;
 pub(crate) mod kinds;
@@ -29,6 +31,7 @@ pub(crate) mod uapi;
 pub(crate) use bell::Bell;
 pub(crate) use compare::no_types;
 pub(crate) use fdinfo::{is_frozen, program_type};
+pub(crate) use fits::{Declared, belong_together};
 pub use freeze::PinOptions;
 pub(crate) use inner::{MapLocator, MapOfMaps, is_gone};
 pub(crate) use lookup::Lookup;
@@ -36,7 +39,7 @@ pub(crate) use map::MapFd;
 pub(crate) use memory::map_or_lookup;
 pub(crate) use plain::Plain;
 pub use programs::MapUser;
-pub(crate) use readers::{BELLS, READERS, ReaderPlace, link, pin_companions, readers_of};
+pub(crate) use readers::{BELLS, READERS, ReaderPlace, link, pin_companions, readers_of, with_suffix};
 pub(crate) use region::{ByCall, Options, Origin, open_fd};
 pub use ringbuf::{ObserverStats, RingbufObserver};
 pub(crate) use section::{Section, section_name, three_lookups};

@@ -3,7 +3,8 @@
 use std::os::fd::AsFd;
 
 use super::compare::compare_record;
-use super::describe::Types;
+use super::describe::{Shape, Types};
+use super::fits::mismatch;
 use super::kinds::MapType;
 use super::preamble::{adopt, initialise, read_preamble};
 use super::uapi::MapInfo;
@@ -38,11 +39,15 @@ pub(super) fn open(opened: MapFd, options: OpenOptions) -> Result<Region> {
         agrees(preamble, &info, &what)?;
         let contradicted = types.region().and_then(|described| described.contradicts(&preamble.geometry));
         contradicted.map_or(Ok(()), |(preamble, btf)| {
+            let (preamble, btf) = (preamble.to_string(), btf.to_string());
             Err(Error::from(Cause::BtfMismatch { what: what.clone(), preamble, btf }))
         })
     };
     let found = read_preamble(&memory, bytes, &what);
-    if found.is_ok() && options.map.write_preamble {
+    if let (Ok(found), true) = (&found, options.map.write_preamble) {
+        if let Some(layout) = options.map.layout {
+            same_shape(&layout, &found.geometry, &what)?;
+        }
         adopt(fd.as_fd(), bytes);
     }
     let preamble = found.or_else(|e| match e.cause() {
@@ -90,6 +95,18 @@ pub(super) fn open(opened: MapFd, options: OpenOptions) -> Result<Region> {
     let compared = compare_record(&types, preamble.geometry.kind(), &what, options.expected.as_ref())?;
     let compared = Compared { any: options.any_record, ..compared };
     Ok(Region::new(what, preamble, memory, writable, compared, Identity::Map(info.id), fd))
+}
+
+/// Refuses the preamble of an earlier loader whose map has another shape than this loader describes.
+fn same_shape(described: &Geometry, found: &Geometry, what: &str) -> Result<()> {
+    let shape = |geometry: &Geometry| (Shape::of(geometry), geometry.shards());
+    let ((mut described, shards), found) = (shape(described), shape(found));
+    described.other_slots(&found.0);
+    let shown = |(shape, shards): (Shape, usize)| format!("{shape}, {shards} shards");
+    if (described, shards) == found {
+        return Ok(());
+    }
+    Err(mismatch(what, shown(found), shown((described, shards))))
 }
 
 /// Checks that every CPU has a shard. A loader that does not prepare its object creates only one shard.

@@ -78,7 +78,8 @@ pub(crate) fn readers_of(ring: &Region) -> Result<Region> {
     Ok(readers)
 }
 
-/// Links a ring, its readers and its bells, so that processes which find the ring find the others.
+/// Links a ring, its readers and its bells, so that processes which find the ring find the others. If they are linked
+/// already, nothing is written: the ring may be frozen.
 pub(crate) fn link(ring: Source, readers: Source, bells: Source) -> Result<()> {
     let writable = OpenOptions::new().write(true);
     let (ring, readers, bells) = (writable.open(ring)?, writable.open(readers)?, bells.map()?.0);
@@ -88,6 +89,9 @@ pub(crate) fn link(ring: Source, readers: Source, bells: Source) -> Result<()> {
     };
     let links = Preamble::links(id(&ring), bells.info.id);
     let wakeable = Preamble::wakeable(ring.geometry(), id(&readers));
+    if linked(&ring)? == wakeable && linked(&readers)? == links {
+        return Ok(());
+    }
     let shared = readers.shared_mut()?;
     // It is not 0 once it was linked: then it may have readers that want programs to look.
     shared.words().swap_if(LOOK, 0, NEVER, Ordering::Relaxed);
@@ -131,6 +135,17 @@ fn companions(ring: &Region) -> Result<(MapFd, MapOfMaps)> {
     Ok((readers, bells))
 }
 
+/// The ids to which a region is linked: a ring to its readers, and 0; readers to their ring and their bells. `None` for a ring
+/// that is not linked, and for other regions.
+pub(super) fn links_of(region: &Region) -> Result<Option<(u32, u32)>> {
+    let link = linked(region)?;
+    Ok(match region.geometry().kind() {
+        Kind::Ring => Preamble::readers(link).filter(|&id| id != 0).map(|id| (id, 0)),
+        Kind::Readers => Some(Preamble::linked(link)),
+        _ => None,
+    })
+}
+
 /// The word that links a ring to its readers, or these to the ring.
 fn linked(region: &Region) -> Result<u64> {
     let word = Preamble::link(region.geometry());
@@ -145,7 +160,8 @@ fn companion(ring: &Region, suffix: &str, id: u32) -> Result<MapFd> {
     pinned.filter(|map| map.info.id == id).map_or_else(by_id, Ok)
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+/// The path of a pin next to that of a ring.
+pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut path = path.to_owned().into_os_string();
     path.push(suffix);
     path.into()

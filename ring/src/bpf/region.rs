@@ -51,8 +51,8 @@ impl Origin {
         }
     }
 
-    /// See [`Region::replaced`].
-    pub(crate) fn replaced(&self) -> Result<Option<Region>> {
+    /// The region that is in this place now, if it is another one. An error if there is none.
+    pub(crate) fn successor(&self) -> Result<Option<Region>> {
         let now = self.place.open()?;
         if now.info.id == self.id {
             return Ok(None);
@@ -75,7 +75,8 @@ pub(crate) fn open_fd(fd: OwnedFd, options: OpenOptions) -> Result<Region> {
 impl OpenOptions {
     /// Describes a BPF map without a preamble, instead of its BTF: for maps that another loader created from an object
     /// with mapring's macros, or whose programs follow `docs/abi.md`. If there is a preamble, this description is
-    /// ignored. (For arrays without a protocol of mapring, use [`Array`](crate::Array).)
+    /// ignored, or with [`write_preamble`](Self::write_preamble) compared: another shape is
+    /// [`ErrorKind::NotReusable`](crate::ErrorKind::NotReusable). (For arrays without a protocol of mapring, use [`Array`](crate::Array).)
     pub fn assume_layout(self, geometry: Geometry) -> Self {
         Self { map: Options { layout: Some(geometry), ..self.map }, ..self }
     }

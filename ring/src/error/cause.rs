@@ -44,6 +44,15 @@ pub(crate) enum Cause {
          written for another map; have its loader create the map again"
     )]
     BtfMismatch { what: String, preamble: String, btf: String },
+    /// An object reuses a map that holds another region than the object declares.
+    #[error(
+        "{what} can't be reused: it holds {found}, but the object declares {declared}; remove its pin, so that the loader \
+         pins a new map, or load the object that declared it"
+    )]
+    Mismatch { what: String, found: String, declared: String },
+    /// An object reuses only some of the maps of a ring.
+    #[error("{what} can't be reused without {missing}: {why}; reuse {names} together, or none of them")]
+    Companions { what: String, missing: String, why: &'static str, names: String },
     /// A BPF map whose values can't be the elements of a region.
     #[error(
         "{what} has values of {found} bytes, but a region's elements have a multiple of 8: make the map with the \
@@ -246,6 +255,7 @@ impl Cause {
             Self::NotNuma { .. } | Self::InnerKey { .. } | Self::NoTails { .. } => ErrorKind::WrongType,
             Self::Preamble { .. } | Self::NoPreamble { .. } => ErrorKind::Preamble,
             Self::Contradiction { .. } | Self::BtfMismatch { .. } => ErrorKind::Contradiction,
+            Self::Mismatch { .. } | Self::Companions { .. } => ErrorKind::NotReusable,
             Self::Truncated { .. } | Self::Hidden { .. } => ErrorKind::Contradiction,
             Self::Layout { .. } | Self::RecordSize { .. } | Self::NoTypes { .. } => ErrorKind::Layout,
             Self::Geometry(_) | Self::ValueSize { .. } | Self::MapSize { .. } => ErrorKind::Shape,

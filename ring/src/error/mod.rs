@@ -36,6 +36,9 @@ pub enum ErrorKind {
     Shape,
     /// A ring, counters, histograms, gauges or top keys without a shard for each possible CPU: the loader did not call `loader::prepare`.
     NotFitted,
+    /// An object reuses a map that holds another region than the object declares: another kind, size, number of slots or
+    /// shards, other fields, or a ring without its maps of readers and bells.
+    NotReusable,
     /// A memfd that another process can use to kill its readers, or to take their memory.
     /// [`OpenOptions::allow_unsealed`](crate::OpenOptions::allow_unsealed) accepts it.
     Untrusted,

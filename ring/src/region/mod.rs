@@ -29,8 +29,8 @@ pub(crate) use source::AnySource;
 pub use source::Source;
 pub(crate) use writers::{Identity, Writer};
 
-use crate::abi::{Gate, Geometry, Kind, Preamble, Process};
-use crate::bpf::{Lookup, Origin};
+use crate::abi::{Gate, Geometry, Kind, Preamble, PreambleError, Process};
+use crate::bpf::{Lookup, Origin, is_gone};
 use crate::error::{Cause, Error, ReadError, Result};
 use crate::protocol::ring::gate;
 use crate::protocol::{WordsMut, is_any};
@@ -101,13 +101,24 @@ impl Region {
 
     /// The region that is now pinned where this one was opened, or that is now in the map of maps in which this one was
     /// found, if it is another map. A loader that starts again replaces its pins; the old map then no longer changes.
-    /// `None` while it is the same map, and for a region that was opened in another way. Makes system calls.
+    /// `None` while it is the same map, while nothing is there, or a map to which no loader has written a preamble yet, and
+    /// for a region that was opened in another way. Makes system calls.
     ///
     /// # Errors
-    /// [`ErrorKind::Open`](crate::ErrorKind::Open) if nothing is there any more, and all errors of
-    /// [`OpenOptions::open`].
+    /// All errors of [`OpenOptions::open`].
     pub fn replaced(&self) -> Result<Option<Self>> {
-        self.0.origin.as_ref().map_or(Ok(None), Origin::replaced)
+        match self.successor() {
+            // A loader that starts again may have removed its pin, and not made the next one yet.
+            Err(e) if is_gone(&e) || e.preamble_error() == Some(&PreambleError::Magic { found: 0 }) => {
+                Ok(None)
+            }
+            found => found,
+        }
+    }
+
+    /// [`replaced`](Self::replaced), or an error if nothing is there.
+    pub(crate) fn successor(&self) -> Result<Option<Self>> {
+        self.0.origin.as_ref().map_or(Ok(None), Origin::successor)
     }
 
     /// The region's shape.
@@ -185,6 +196,11 @@ impl Region {
     /// until it is final.
     pub(crate) fn before(&self) -> Result<u64> {
         self.live(Gate::BEFORE).map_err(|e| Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e))
+    }
+
+    /// The word with its gate, which also names another map while one ring replaces the other.
+    pub(crate) fn gate_word(&self) -> Result<u64> {
+        self.live(Gate::WORD).map_err(|e| Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e))
     }
 
     /// A word of the preamble that changes. Makes system calls if the region is not mapped.

@@ -91,7 +91,7 @@ impl<T: AnyBitPattern> Leaving for Sweep<T> {
     }
 
     fn replaced(&self) -> Result<Option<(Region, u64)>> {
-        let Some(next) = self.region().replaced()? else { return Ok(None) };
+        let Some(next) = self.region().successor()? else { return Ok(None) };
         let before = next.before()?;
         Ok(Some((next, before)))
     }
@@ -354,7 +354,7 @@ impl Next {
             return;
         }
         self.waits_since = None;
-        match region.replaced() {
+        match region.successor() {
             Ok(Some(next)) => {
                 self.error = Some(Error::from(Cause::ResizeUnfinished { what: next.what().to_owned() }))
             }

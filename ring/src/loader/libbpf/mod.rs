@@ -6,6 +6,7 @@ mod atomics;
 mod guard;
 mod limits;
 mod prepare;
+mod reuse;
 mod types;
 
 use std::os::fd::AsFd;
@@ -16,9 +17,10 @@ use libbpf_rs::{Map, MapCore, MapHandle, MapImpl, MapType, Object};
 
 pub use self::prepare::{Prepare, place_on_node, prepare, prepare_object};
 
-use self::types::{types_of_loaded, value_type};
+use self::reuse::{Reused, declared};
+use self::types::{is_declared, types_of_loaded};
 use super::{initialize_map, initialize_wakeable};
-use crate::bpf::describe::LoadedObject;
+use crate::bpf::describe::{self, LoadedObject};
 use crate::bpf::{BELLS, MapFd, MapSource, READERS, section_name};
 use crate::error::{Cause, Error, Result};
 use crate::region::{OpenOptions, Source};
@@ -33,8 +35,12 @@ const FIRST: &str = "__first";
 /// Needs no capability but CAP_BPF. It needs CAP_SYS_ADMIN only for resizable rings and NUMA rings that are initialized
 /// again: their maps are then opened by id. To open the maps afterwards without CAP_SYS_ADMIN see [`map()`].
 ///
+/// An object can reuse pinned maps (libbpf's `reuse_pinned_map`, `reuse_fd` and pins by name) if it declares the same: kind,
+/// options, slots, record and fields. Of a wakeable ring it must reuse all three maps. Otherwise this writes nothing.
+///
 /// # Errors
-/// As for [`initialize_map`]; [`ErrorKind::System`](crate::ErrorKind::System) if the object's BTF can't be read.
+/// As for [`initialize_map`]; [`ErrorKind::System`](crate::ErrorKind::System) if the object's BTF can't be read;
+/// [`ErrorKind::NotReusable`](crate::ErrorKind::NotReusable), with both sides, as for [`Prepare::skeleton`].
 pub fn initialize<'obj>(skel: &impl Skel<'obj>) -> Result<()> {
     initialize_object(skel.object())
 }
@@ -45,23 +51,26 @@ pub fn initialize<'obj>(skel: &impl Skel<'obj>) -> Result<()> {
 /// As for [`initialize`].
 pub fn initialize_object(object: &Object) -> Result<()> {
     let Some(known) = with_maps(object, |_| true)? else { return Ok(()) };
-    let named = |name: &str| created(object).find(|map| map.name().to_string_lossy() == name);
-    for map in created(object) {
-        let Some(described) = known.region(value_type(&map)) else { continue };
-        let name = map.name().to_string_lossy();
+    let declared = declared(known.btf());
+    // Before anything is written.
+    Reused::of_loaded(object, &known, &declared)?.check()?;
+    let maps = object.maps().filter(is_declared).zip(&declared);
+    let maps: Vec<_> = maps.filter(|(map, _)| MapFd::is_one(map.as_fd())).collect();
+    let named = |name: &str| maps.iter().find(|(_, (other, _))| other == name).map(|(map, _)| map);
+    for (map, (name, value)) in &maps {
+        let Some(described) = describe::from_btf(known.btf(), *value) else { continue };
         if described.inner.is_none() {
-            OpenOptions::new().write_preamble(true).open(loaded(&map, Some(known.clone())))?;
+            OpenOptions::new().write_preamble(true).open(loaded(map, Some(known.clone())))?;
         } else if let Some(maps) = name.strip_suffix(FIRST).and_then(named) {
             // Programs use the map of maps; the kernel took this one as a template, and libbpf put it there.
-            initialize_map(loaded(&maps, Some(known.clone())))?;
+            initialize_map(loaded(maps, Some(known.clone())))?;
         }
     }
-    for readers in created(object) {
-        let name = readers.name().to_string_lossy();
+    for (readers, (name, _)) in &maps {
         if let Some(name) = name.strip_suffix(READERS)
             && let (Some(ring), Some(bells)) = (named(name), named(&format!("{name}{BELLS}")))
         {
-            initialize_wakeable(&ring, &readers, &bells)?;
+            initialize_wakeable(ring, readers, bells)?;
         }
     }
     Ok(())

@@ -3,7 +3,8 @@
 use libbpf_rs::skel::OpenSkel;
 use libbpf_rs::{MapType, OpenMapMut, OpenObject, OpenProgram, libbpf_sys};
 
-use super::types::{types_of, value_type};
+use super::reuse::{Reused, declared};
+use super::types::{is_declared, preset, types_of};
 use super::{FIRST, atomics, guard, limits};
 use crate::abi::Kind;
 use crate::bpf::btf::Btf;
@@ -69,7 +70,9 @@ impl Prepare {
     /// a map would have more elements than maps can have, or for a key or value size that this kernel does not accept for
     /// arrays; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for an object compiled for x86 on another
     /// machine, and for programs that this kernel does not load; [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange)
-    /// for a node that does not exist.
+    /// for a node that does not exist; [`ErrorKind::NotReusable`](crate::ErrorKind::NotReusable), with both sides, for a map
+    /// that the object reuses and that holds something else than the object declares. The fields of records are
+    /// compared only with CAP_SYS_ADMIN.
     pub fn skeleton<'obj>(self, open: &mut impl OpenSkel<'obj>) -> Result<()> {
         self.object(open.open_object_mut())
     }
@@ -89,13 +92,13 @@ impl Prepare {
             atomics::check(&program.name().to_string_lossy())?;
         }
         choose_guard(object, &btf, self.guard.unwrap_or_else(|| !guard::is_slow()));
+        let declared = declared(&btf);
+        Reused::of_open(object, &btf, &declared)?.check()?;
         let mut shapes = Vec::new();
-        for map in object.maps() {
-            let value = value_type(&map);
+        for (map, &(ref name, value)) in object.maps().filter(is_declared).zip(&declared) {
             let Some(description) = describe::from_btf(&btf, value) else { continue };
-            let name = map.name().to_string_lossy();
             // Messages name the map of maps, which programs use.
-            let name = description.inner.and_then(|_| name.strip_suffix(FIRST)).unwrap_or(&name).to_owned();
+            let name = description.inner.and_then(|_| name.strip_suffix(FIRST)).unwrap_or(name).to_owned();
             let tso = btf.get(value).and_then(|value| value.field(describe::TSO)).is_some();
             if tso && !cfg!(any(target_arch = "x86_64", target_arch = "x86")) {
                 return Err(Error::from(Cause::MemoryOrder { map: name }));
@@ -110,7 +113,9 @@ impl Prepare {
             shapes.push((map.name().to_os_string(), count(geometry.entries()), node));
         }
         for mut map in object.maps_mut() {
-            if let Some((_, entries, node)) = shapes.iter().find(|(name, ..)| *name == map.name()) {
+            if let Some((_, entries, node)) = shapes.iter().find(|(name, ..)| *name == map.name())
+                && preset(&map).is_none()
+            {
                 map.set_max_entries(*entries)?;
                 if let Some(node) = *node {
                     place_on_node(&mut map, node)?;

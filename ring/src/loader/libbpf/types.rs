@@ -1,7 +1,10 @@
 //! The types of libbpf's objects: of an open one from libbpf's copy, of a loaded one from the kernel.
 #![allow(unsafe_code)]
 
+use std::ffi::{CStr, OsStr};
 use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::ptr::NonNull;
 use std::{io, slice};
 
@@ -54,10 +57,35 @@ pub(super) fn types_of_loaded(object: &Object) -> Result<Option<LoadedObject>> {
     fd.try_clone_to_owned().and_then(LoadedObject::new).map(Some).map_err(failed)
 }
 
-/// The type of a map's values, in the types of its object; 0 if it has none.
-pub(super) fn value_type(map: &impl AsRawLibbpf<LibbpfType = libbpf_sys::bpf_map>) -> u32 {
+/// Whether the object's section `.maps` declares this map. (libbpf makes others for sections of data and for `struct_ops`.)
+pub(super) fn is_declared(map: &impl AsRawLibbpf<LibbpfType = libbpf_sys::bpf_map>) -> bool {
+    let map = map.as_libbpf_object().as_ptr();
     // SAFETY: a borrowed map belongs to an object that is not closed.
-    unsafe { libbpf_sys::bpf_map__btf_value_type_id(map.as_libbpf_object().as_ptr()) }
+    let internal = unsafe { libbpf_sys::bpf_map__is_internal(map) };
+    // SAFETY: as above.
+    let ty = unsafe { libbpf_sys::bpf_map__type(map) };
+    !internal && ty != libbpf_sys::BPF_MAP_TYPE_STRUCT_OPS
+}
+
+/// The map that this one of an open object reuses.
+pub(super) fn preset<'m>(
+    map: &'m impl AsRawLibbpf<LibbpfType = libbpf_sys::bpf_map>,
+) -> Option<BorrowedFd<'m>> {
+    // SAFETY: a borrowed map belongs to an object that is not closed.
+    let fd = unsafe { libbpf_sys::bpf_map__fd(map.as_libbpf_object().as_ptr()) };
+    // SAFETY: libbpf keeps the descriptor open as long as its map, which is borrowed.
+    (fd >= 0).then(|| unsafe { BorrowedFd::borrow_raw(fd) })
+}
+
+/// The path at which libbpf will look for a pinned map, and pin a new one.
+pub(super) fn pin_path(map: &impl AsRawLibbpf<LibbpfType = libbpf_sys::bpf_map>) -> Option<PathBuf> {
+    // SAFETY: a borrowed map belongs to an object that is not closed.
+    let path = unsafe { libbpf_sys::bpf_map__pin_path(map.as_libbpf_object().as_ptr()) };
+    (!path.is_null()).then(|| {
+        // SAFETY: not null, so it is a C string of libbpf, which stays as long as the map is borrowed.
+        let path = unsafe { CStr::from_ptr(path) };
+        OsStr::from_bytes(path.to_bytes()).into()
+    })
 }
 
 fn failed(error: io::Error) -> Error {

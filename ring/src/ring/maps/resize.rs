@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::abi::{Geometry, Kind};
+use crate::abi::{Gate, Geometry, Kind};
 use crate::bpf::{MapLocator, MapOfMaps, is_gone, pin};
 use crate::error::{Error, Result};
 use crate::protocol::ring::{Whole, finish, give_up, is_replaced_by, replace, unfinished};
-use crate::region::{OpenOptions, Region, SharedMut, Source};
+use crate::region::{OpenOptions, Refusal, Region, SharedMut, Source};
 
 /// A ring in an `ARRAY_OF_MAPS` with one entry, so that another ring can replace it while programs write.
 #[derive(Clone)]
@@ -78,7 +78,14 @@ impl Resizable {
 /// Opens the gate of the ring in `maps` by writing its preamble. Finishes the resize of a process that died in it.
 pub(crate) fn initialize(maps: &MapOfMaps) -> Result<()> {
     let options = OpenOptions::new().write(true).write_preamble(true);
-    finish_earlier(&options.find(MapLocator::Inner(maps.clone()))?.shared_mut()?)
+    let region = options.find(MapLocator::Inner(maps.clone()))?;
+    // A frozen ring was opened before, and can't be resized: there is nothing to finish.
+    if region.writable() == Err(Refusal::Frozen)
+        && region.gate_word()? == Gate::Open.encode(region.geometry().capacity())
+    {
+        return Ok(());
+    }
+    finish_earlier(&region.shared_mut()?)
 }
 
 /// Finishes the resize of a process that put `new` in the place of another ring and died.

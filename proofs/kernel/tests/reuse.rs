@@ -1,0 +1,247 @@
+//! Objects that reuse the maps of an earlier one: what the maps hold is compared with what the object declares, before a
+//! program writes.
+#![allow(missing_docs)]
+
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use bytemuck::{Pod, Zeroable};
+use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
+use libbpf_rs::{MapHandle, Object, OpenObject};
+use mapring::loader::{initialize_object, map, prepare_object};
+use mapring::{ErrorKind, Ring};
+use mapring_kernel_tests::skel::{ReuseOtherSkelBuilder, ReuseSkelBuilder};
+use mapring_kernel_tests::{Loaded, PinDir, Runner, cpus, fitted, load, on_cpu, require_bpf};
+
+#[derive(Clone, Copy, Debug, Pod, Zeroable, mapring::Record)]
+#[repr(C)]
+struct Rec {
+    ns: u64,
+    pid: u32,
+    code: i32,
+}
+
+/// The maps that differ, with what both sides of the message contain.
+const DIFFERENT: [(&str, [&str; 2]); 22] = [
+    ("kind", ["ring: 64 of 16 bytes", "cells: 64 of 16 bytes"]),
+    ("to_wakeable", ["holds ring: 64", "declares wakeable ring: 64"]),
+    ("from_wakeable", ["holds wakeable ring: 64", "declares ring: 64"]),
+    ("to_keep", ["holds wakeable ring: 64", "declares keep-oldest ring: 64"]),
+    ("per_cpu", ["array", "percpu_array"]),
+    ("slots", ["ring: 64 of 16 bytes", "ring: 128 of 16 bytes"]),
+    ("record", ["ring: 64 of 8 bytes", "ring: 64 of 16 bytes"]),
+    ("fields", ["swapped: pid at byte 8", "swapped: code at byte 8"]),
+    ("sign", ["signs.pid: unsigned int", "signs.pid: signed int"]),
+    ("constants", ["reasons.why: FIRST = 0", "reasons.why: no FIRST"]),
+    ("nested", ["in.rec: code at byte 12", "in.rec: codes at byte 12"]),
+    ("tails", ["tails of 64 in 4096 bytes", "tails of 63 in 4096 bytes"]),
+    ("sizes", ["resizable ring: 64 of 8 bytes", "resizable ring: 64 of 16 bytes"]),
+    ("nodes", ["NUMA ring: 64 of 8 bytes", "NUMA ring: 64 of 16 bytes"]),
+    ("cells", ["cells: 2 of 16 bytes", "cells: 3 of 16 bytes"]),
+    ("latches", ["swapped: pid at byte 8", "swapped: code at byte 8"]),
+    ("orders", ["commands: 64 of 16 bytes", "commands: 128 of 16 bytes"]),
+    ("counters", ["18 of 8 bytes", "27 of 8 bytes"]),
+    ("own_counters", ["18 of 8 bytes", "27 of 8 bytes"]),
+    ("histograms", ["2 of 4096 bytes", "3 of 4096 bytes"]),
+    ("gauges", ["2 of 16384 bytes", "3 of 16384 bytes"]),
+    ("top", ["64 of 248 bytes", "128 of 248 bytes"]),
+];
+
+/// Opens an object with these maps of another one in place of its own, with `reuse` before or after `prepare`.
+fn reusing<'o, B: SkelBuilder<'o> + Default>(
+    storage: &'o mut MaybeUninit<OpenObject>,
+    first: bool,
+    old: &Object,
+    names: &[&str],
+) -> Result<Loaded<'o, B>, mapring::Error> {
+    let mut open = B::default().open(storage).unwrap();
+    let reuse = |object: &mut OpenObject| {
+        for mut map in object.maps_mut() {
+            let name = map.name().to_str().unwrap().to_owned();
+            if names.contains(&name.as_str()) {
+                map.reuse_fd(mapring_kernel_tests::map(old, &name).as_fd()).unwrap();
+            }
+        }
+    };
+    let object = open.open_object_mut();
+    if first {
+        reuse(object);
+    }
+    prepare_object(object)?;
+    if !first {
+        reuse(object);
+    }
+    let skel = open.load().unwrap();
+    initialize_object(skel.object())?;
+    Ok(skel)
+}
+
+fn refused<'o, B: SkelBuilder<'o> + Default>(
+    storage: &'o mut MaybeUninit<OpenObject>,
+    first: bool,
+    old: &Object,
+    names: &[&str],
+    said: &[&str],
+) {
+    let Err(error) = reusing::<B>(storage, first, old, names) else { panic!("{names:?} was accepted") };
+    let error_kind = error.kind();
+    // Another type of map is nothing that mapring made.
+    let expected = if names == ["per_cpu"] { ErrorKind::WrongType } else { ErrorKind::NotReusable };
+    assert_eq!(error_kind, expected, "{names:?}: {error}");
+    assert!(said.iter().all(|part| error.to_string().contains(part)), "{names:?}: {error}");
+}
+
+#[test]
+fn maps_that_hold_something_else_are_refused() {
+    require_bpf!();
+    let (mut a, mut b) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+    let old = load::<ReuseSkelBuilder>(&mut a, fitted);
+    let new = load::<ReuseOtherSkelBuilder>(&mut b, fitted);
+    for (name, [one, other]) in DIFFERENT {
+        for first in [true, false] {
+            let (mut c, mut d) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+            let with = |suffix: &str| format!("{name}{suffix}");
+            let [readers, bells] = ["__readers", "__bells"].map(with);
+            // Only those that the object has are reused.
+            let all = [name, &readers, &bells];
+            let all = if name == "per_cpu" { &all[..1] } else { &all[..] };
+            refused::<ReuseOtherSkelBuilder>(&mut c, first, old.object(), all, &[one, other]);
+            refused::<ReuseSkelBuilder>(
+                &mut d,
+                first,
+                new.object(),
+                all,
+                &[one, other].map(|it| it.trim_start_matches("holds ").trim_start_matches("declares ")),
+            );
+        }
+    }
+}
+
+#[test]
+fn maps_that_hold_the_same_are_reused() {
+    require_bpf!();
+    on_cpu(cpus()[0]);
+    let (mut a, mut b, mut c) = (MaybeUninit::uninit(), MaybeUninit::uninit(), MaybeUninit::uninit());
+    let old = load::<ReuseSkelBuilder>(&mut a, fitted);
+    assert_eq!(Runner::new(old.object(), "publish").run(&mut [7, 0]), 0);
+    let names = [
+        "same",
+        "resized",
+        "kept",
+        "kept__readers",
+        "kept__bells",
+        "woken",
+        "woken__readers",
+        "woken__bells",
+    ];
+    let all: Vec<_> = old.object().maps().map(|map| map.name().to_str().unwrap().to_owned()).collect();
+    let all: Vec<_> = all.iter().map(String::as_str).filter(|name| !name.contains('.')).collect();
+    for first in [true, false] {
+        let new = reusing::<ReuseOtherSkelBuilder>(&mut b, first, old.object(), &names).unwrap();
+        let ring = Ring::<Rec>::open(map(new.object(), "kept").unwrap()).unwrap();
+        assert!(ring.reader().poll().is_some_and(|event| event.record.ns == 7));
+        drop(new);
+        b = MaybeUninit::uninit();
+    }
+    // All maps of all kinds.
+    reusing::<ReuseSkelBuilder>(&mut c, true, old.object(), &all).unwrap();
+}
+
+/// Readers sleep on the bells that they know.
+#[test]
+fn a_ring_without_its_readers_and_bells_is_refused() {
+    require_bpf!();
+    let (mut a, mut b) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+    let old = load::<ReuseSkelBuilder>(&mut a, fitted);
+    let other = load::<ReuseSkelBuilder>(&mut b, fitted);
+    for ring in ["kept", "woken"] {
+        let [readers, bells] = ["__readers", "__bells"].map(|suffix| format!("{ring}{suffix}"));
+        for (names, missing) in [
+            (&[ring][..], &readers),
+            (&[ring, &readers], &bells),
+            (&[ring, &bells], &readers),
+            (&[&readers, &bells], &ring.to_owned()),
+        ] {
+            let mut c = MaybeUninit::uninit();
+            let said = format!("can't be reused without {missing}");
+            refused::<ReuseOtherSkelBuilder>(
+                &mut c,
+                true,
+                old.object(),
+                names,
+                &[&said, "together, or none"],
+            );
+            // Made anew, they belong to no ring yet, or to the new one.
+            if names.contains(&ring) {
+                let mut c = MaybeUninit::uninit();
+                refused::<ReuseOtherSkelBuilder>(&mut c, false, old.object(), names, &["can't be reused"]);
+            }
+        }
+        // The readers and bells of another ring.
+        let mut c = MaybeUninit::uninit();
+        let mut open = ReuseSkelBuilder::default().open(&mut c).unwrap();
+        for mut map in open.open_object_mut().maps_mut() {
+            let name = map.name().to_str().unwrap().to_owned();
+            let from = if name == ring { &old } else { &other };
+            if [ring, &readers, &bells].contains(&name.as_str()) {
+                map.reuse_fd(mapring_kernel_tests::map(from.object(), &name).as_fd()).unwrap();
+            }
+        }
+        let error = prepare_object(open.open_object_mut()).unwrap_err();
+        assert!(error.kind() == ErrorKind::NotReusable && error.to_string().contains("map id"), "{error}");
+    }
+}
+
+/// libbpf reuses what it finds at a map's pin path, without a call.
+#[test]
+fn maps_that_are_pinned_by_name() {
+    require_bpf!();
+    let pins = PinDir::new();
+    let mut a = MaybeUninit::uninit();
+    let old = load::<ReuseSkelBuilder>(&mut a, fitted);
+    for name in ["same", "fields"] {
+        let pin = pins.path(name);
+        MapHandle::try_from(&mapring_kernel_tests::map(old.object(), name)).unwrap().pin(&pin).unwrap();
+        let mut b = MaybeUninit::uninit();
+        let mut open = ReuseOtherSkelBuilder::default().open(&mut b).unwrap();
+        let mut maps = open.open_object_mut().maps_mut();
+        maps.find(|map| map.name() == name).unwrap().set_pin_path(&pin).unwrap();
+        drop(maps);
+        match prepare_object(open.open_object_mut()) {
+            Ok(()) if name == "same" => initialize_object(open.load().unwrap().object()).unwrap(),
+            Err(error) if name == "fields" => assert_eq!(error.kind(), ErrorKind::NotReusable, "{error}"),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+}
+
+/// A loader froze the maps, and another one reuses them.
+#[test]
+fn frozen_maps_are_reused() {
+    require_bpf!();
+    on_cpu(cpus()[0]);
+    let pins = PinDir::new();
+    let (mut a, mut b) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+    let old = load::<ReuseSkelBuilder>(&mut a, fitted);
+    for name in ["kept", "woken", "same", "resized", "cells", "counters"] {
+        let source = map(old.object(), name).unwrap();
+        let region = match name {
+            "resized" => Ring::<Rec>::open(source).unwrap().region(),
+            _ => mapring::Region::open(source).unwrap(),
+        };
+        region.freeze_and_pin(pins.path(name), 0o600).unwrap();
+    }
+    let all: Vec<_> = old.object().maps().map(|map| map.name().to_str().unwrap().to_owned()).collect();
+    let all: Vec<_> = all.iter().map(String::as_str).filter(|name| !name.contains('.')).collect();
+    let new = reusing::<ReuseSkelBuilder>(&mut b, true, old.object(), &all).unwrap();
+    for name in ["kept", "woken"] {
+        let mut reader = Ring::<Rec>::open(map(new.object(), name).unwrap()).unwrap().reader();
+        assert!(reader.bell().is_ok());
+        assert!(reader.arm().is_some());
+        assert_eq!(Runner::new(new.object(), "publish").run(&mut [9, 0]), 0);
+        assert!(reader.wait(Duration::from_secs(5)).unwrap());
+        assert_eq!(reader.poll().unwrap().record.ns, 9);
+        while reader.poll().is_some() {}
+    }
+}

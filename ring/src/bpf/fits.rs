@@ -1,0 +1,138 @@
+//! Whether a map that an object reuses holds what the object declares. Programs write a map by what their object says, so
+//! a map of another shape must be refused before they run.
+
+use super::MapFd;
+use super::alike::unlike;
+use super::btf::Btf;
+use super::describe::{Shape, from_btf, record_type};
+use super::kinds::MapType;
+use super::open::open;
+use super::readers::links_of;
+use crate::abi::{Gate, Geometry, Kind, PreambleError};
+use crate::error::{Cause, Error, Result};
+use crate::region::OpenOptions;
+use crate::text::printable;
+
+/// A region as an object declares it.
+pub(crate) struct Declared<'btf> {
+    pub(crate) btf: &'btf Btf,
+    /// The type of its values.
+    pub(crate) value: u32,
+    /// The shards that it gets on this machine, if it is of a kind with shards.
+    pub(crate) shards: usize,
+    /// Whether the object declares maps of readers and bells for it.
+    pub(crate) wakeable: bool,
+}
+
+impl Declared<'_> {
+    /// Refuses a map that holds another region. Compares the fields of records only if this process may read the map's
+    /// types. Makes system calls.
+    pub(crate) fn fits(&self, map: &MapFd) -> Result<()> {
+        let Some(declared) = from_btf(self.btf, self.value) else { return Ok(()) };
+        let geometry = declared.geometry(self.shards as u64)?;
+        let shape = declared.shape().wakeable(self.wakeable);
+        let differ = |found, declared| Err(mismatch(&map.what, found, declared));
+
+        let expected = if geometry.kind().is_per_cpu() { MapType::PERCPU_ARRAY } else { MapType::ARRAY };
+        map.expect(expected, if expected == MapType::ARRAY { "array" } else { "percpu_array" })?;
+        let region = match open(map.try_clone()?, OpenOptions::new()) {
+            // Neither a preamble nor types: only the kernel says what it is.
+            Err(e) if matches!(e.preamble_error(), Some(PreambleError::Magic { found: 0 })) => {
+                let size = |element, entries| format!("{entries} elements of {element} bytes");
+                let found = (map.info.value_size as usize, map.info.max_entries as usize);
+                let expected = (geometry.element(), geometry.entries());
+                let any_number = geometry.is_resizable() && found.0 == expected.0;
+                return match found == expected || any_number {
+                    true => Ok(()),
+                    false => {
+                        differ(size(found.0, found.1), format!("{shape}, {}", size(expected.0, expected.1)))
+                    }
+                };
+            }
+            region => region?,
+        };
+        let wakeable = region.geometry().kind() == Kind::Ring
+            && (region.geometry().keeps_oldest()
+                || links_of(&region)?.is_some()
+                // The loader's last step links a ring. A loader that died before has not written the preamble either.
+                || self.wakeable && region.live(0).map_err(lookup)? == 0);
+        let found = Shape::of(region.geometry()).wakeable(wakeable);
+        if declared.contradicts(region.geometry()).is_some() || wakeable != self.wakeable {
+            return differ(found.to_string(), shape.to_string());
+        }
+        let shards = [region.geometry(), &geometry].map(Geometry::shards);
+        if shards[0] != shards[1] {
+            return differ(
+                format!("{found}, {} shards", shards[0]),
+                format!("{shape}, {} shards", shards[1]),
+            );
+        }
+        if geometry.is_resizable() && region.gate().map_err(lookup)? == Gate::Retired {
+            return differ(format!("{found}, which another ring has replaced"), shape.to_string());
+        }
+        let types = map.types();
+        if let Some(found) = types.btf().ok().and_then(|btf| types.record(btf))
+            && let Some(record) = self.btf.get(self.value).and_then(record_type)
+            && let Some(unlike) = unlike(found, record)
+        {
+            let at = |part: &str| format!("{shape}, {}: {}", printable(&unlike.at), printable(part));
+            return differ(at(&unlike.found), at(&unlike.declared));
+        }
+        Ok(())
+    }
+
+    /// Whether it is a ring.
+    pub(crate) fn is_ring(&self) -> bool {
+        from_btf(self.btf, self.value).is_some_and(|declared| declared.kind == Kind::Ring)
+    }
+}
+
+fn lookup(e: std::io::Error) -> Error {
+    Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e)
+}
+
+/// Refuses a ring and maps of readers and bells that do not belong together: programs would look for readers where no
+/// reader is. Of each it takes the name, and the map if the object reuses one.
+pub(crate) fn belong_together(all: [(&str, Option<&MapFd>); 3]) -> Result<()> {
+    let reused = all.map(|(_, map)| map);
+    let [Some(ring), Some(readers), Some(bells)] = reused else {
+        let missing = all.iter().find(|(_, map)| map.is_none());
+        let (Some(map), Some((missing, _))) = (reused.into_iter().flatten().next(), missing) else {
+            return Ok(());
+        };
+        let [ring, readers, bells] = all.map(|(name, _)| printable(name));
+        let names = format!("{ring}, {readers} and {bells}");
+        return Err(Error::from(Cause::Companions {
+            what: map.what.clone(),
+            missing: printable(missing),
+            why: "readers would sleep where no program looks",
+            names,
+        }));
+    };
+    let links = |map: &MapFd| match open(map.try_clone()?, OpenOptions::new()) {
+        Err(e) if e.preamble_error().is_some() => Ok(None),
+        region => links_of(&region?),
+    };
+    let (of_ring, of_readers) = (links(ring)?, links(readers)?);
+    let ids = [readers, ring, bells].map(|map| map.info.id);
+    let found = [
+        of_ring.map(|(readers, _)| readers),
+        of_readers.map(|(ring, _)| ring),
+        of_readers.map(|(_, bells)| bells),
+    ];
+    // 0, or nothing: not linked yet.
+    let differs =
+        found.iter().zip(ids).any(|(found, id)| found.is_some_and(|found| found != 0 && found != id));
+    if !differs {
+        return Ok(());
+    }
+    let shown = |[readers, ring, bells]: [u32; 3]| {
+        format!("a ring (map id {ring}) with readers (id {readers}) and bells (id {bells})")
+    };
+    Err(mismatch(&ring.what, shown(found.map(Option::unwrap_or_default)), shown(ids)))
+}
+
+/// The error for a map that holds something else than a loader declares.
+pub(super) fn mismatch(what: &str, found: String, declared: String) -> Error {
+    Error::from(Cause::Mismatch { what: what.to_owned(), found, declared })
+}
