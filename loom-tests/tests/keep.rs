@@ -18,7 +18,7 @@ fn readers() -> Readers {
 }
 
 fn place(readers: &Readers) -> Place<'_> {
-    Place::take(WordsMut::new(readers), 1, |_| true).unwrap()
+    Place::take(WordsMut::new(readers), 1, |_, _| true).unwrap()
 }
 
 /// The program of a CPU, which claims tickets before a limit (`keep.bpf.h`).

@@ -53,7 +53,7 @@ fn publisher<const N: usize>(ring: &Arc<Ring>, readers: &Readers) -> thread::Joi
 }
 
 fn place(readers: &Readers, me: u64) -> Place<'_> {
-    Place::take(WordsMut::new(readers), me, |_| true).unwrap()
+    Place::take(WordsMut::new(readers), me, |_, _| true).unwrap()
 }
 
 #[test]
@@ -259,7 +259,7 @@ fn places_are_taken_once() {
         let takers = [1, 2].map(|me| {
             let readers = Arc::clone(&readers);
             thread::spawn(move || {
-                Place::take(WordsMut::new(&readers), me, |owner| owner != 9).unwrap().number()
+                Place::take(WordsMut::new(&readers), me, |owner, _| owner != 9).unwrap().number()
             })
         });
         let mut places = takers.map(|taker| taker.join().unwrap());

@@ -89,6 +89,20 @@ impl Map {
         match *self {}
     }
 
+    pub(crate) fn another(&self) -> Result<Self> {
+        match *self {}
+    }
+
+    pub(crate) fn is_inherited(&self) -> bool {
+        match *self {}
+    }
+
+    pub(crate) fn is_mine(&self) -> bool {
+        match *self {}
+    }
+
+    pub(crate) fn wait_for_programs() {}
+
     pub(crate) fn sleeps_until(&self, _: usize, _: Option<u64>) {
         match *self {}
     }

@@ -29,7 +29,7 @@ impl Waking {
     pub(crate) fn new(name: &'static str, readers: u64) -> Arc<Self> {
         let waking = Self(Ring::new(name));
         for me in 1..=readers {
-            let place = Place::take(WordsMut::new(waking.words()), me, |_| true).unwrap();
+            let place = Place::take(WordsMut::new(waking.words()), me, |_, _| true).unwrap();
             assert_eq!(place.number() as u64, me - 1);
         }
         Arc::new(waking)

@@ -20,12 +20,60 @@ pub const FIRST: usize = 4;
 /// Elements for each shard.
 pub const OF_SHARD: usize = 3;
 
-/// The word with the owner of a place: the process that reads, or 0.
+/// The word with the [`Owner`] of a place: the process that reads, or 0.
 pub fn owner(place: usize) -> usize {
     PLACES + place
 }
 
-/// The word with the lease of a required reader: how long it may hold programs back, in nanoseconds.
+/// The owner of a place, as a word names it: a process of one PID namespace. Pids mean nothing in another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Owner {
+    /// Its pid in that namespace, less than 2^22.
+    pub pid: u32,
+    /// When it started: the lowest 22 bits of field 22 of `/proc/PID/stat`, without the offset of its time namespace.
+    pub start: u32,
+    /// The lowest 20 bits of the inode of `/proc/PID/ns/pid`.
+    pub namespace: u32,
+}
+
+impl Owner {
+    /// The bits of the pid, and of the start above it.
+    const BITS: u32 = 22;
+    const LOWEST: u64 = (1 << Self::BITS) - 1;
+
+    /// The process with this pid and start in a namespace with this inode.
+    #[allow(clippy::cast_possible_truncation)] // the lowest bits
+    pub fn new(pid: u32, start: u64, namespace: u64) -> Self {
+        Self { pid, start: (start & Self::LOWEST) as u32, namespace: (namespace & Self::LOWEST >> 2) as u32 }
+    }
+
+    /// The word that names it; never 0 for a process, whose pid is at least 1.
+    pub fn encode(self) -> u64 {
+        u64::from(self.namespace) << (2 * Self::BITS)
+            | u64::from(self.start) << Self::BITS
+            | u64::from(self.pid)
+    }
+
+    /// The owner that a word names, if it names one.
+    #[allow(clippy::cast_possible_truncation)] // at most 22 bits remain
+    pub fn decode(word: u64) -> Option<Self> {
+        let pid = (word & Self::LOWEST) as u32;
+        (pid != 0).then_some(Self::new(pid, word >> Self::BITS, word >> (2 * Self::BITS)))
+    }
+}
+
+/// After so many nanoseconds without a sleep, a reader of another PID namespace that is not required has lost its place: ten
+/// minutes. A reader with a bell sleeps for a second at most, so it is dead, or has records all the time.
+pub const SILENT: u64 = 600_000_000_000;
+
+/// Whether a reader that this process can't see counts as alive: it is required, which programs end with its lease, or its
+/// last sleep is not long ago. `sign` is the word [`lease`].
+pub fn counts_as_alive(is_required: bool, sign: u64, now: u64) -> bool {
+    is_required || sign == 0 || now.saturating_sub(sign) < SILENT
+}
+
+/// The word with the lease of a required reader: how long it may hold programs back, in nanoseconds. Of a reader that is not
+/// required, the time of its last sleep in nanoseconds of CLOCK_MONOTONIC, or 0.
 pub fn lease(place: usize) -> usize {
     2 * PLACES + place
 }
@@ -58,7 +106,7 @@ pub fn position(shard: usize, place: usize) -> usize {
 }
 
 /// The word of a shard for a place: since when its reader has held programs back, in nanoseconds of CLOCK_MONOTONIC, or
-/// 0. Only programs write it.
+/// 0. Programs write it, and readers store 0 before they become required.
 pub fn held(shard: usize, place: usize) -> usize {
     wake_at(shard, place) + 2 * PLACES
 }
@@ -66,4 +114,26 @@ pub fn held(shard: usize, place: usize) -> usize {
 /// The value of the word [`wake_at`]: wake when the ticket `until` has ended, or any.
 pub fn until(ticket: Option<u64>) -> u64 {
     ticket.map_or(0, |ticket| ticket.wrapping_add(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_owner_is_what_it_was() {
+        for owner in [Owner::new(1, 0, 0), Owner::new((1 << 22) - 1, u64::MAX, 0xf000_0000 + 77)] {
+            assert_eq!(Owner::decode(owner.encode()), Some(owner));
+        }
+        assert_eq!(Owner::new(7, 1 << 22 | 5, 0xefff_fffc), Owner { pid: 7, start: 5, namespace: 0xf_fffc });
+        assert_eq!([0, 1 << 22, u64::MAX << 22].map(Owner::decode), [None; 3]);
+    }
+
+    #[test]
+    fn readers_that_can_not_be_seen_count_as_dead_after_a_long_silence() {
+        let now = 2 * SILENT;
+        assert!(counts_as_alive(true, 1, now) && counts_as_alive(false, 0, now), "required, or just come");
+        assert!(counts_as_alive(false, now - SILENT + 1, now) && counts_as_alive(false, now + 1, now));
+        assert!(!counts_as_alive(false, now - SILENT, now));
+    }
 }

@@ -65,6 +65,11 @@ impl Bell {
         }
     }
 
+    /// Whether it still is this reader's: see [`ReaderPlace::is_mine`].
+    pub(crate) fn is_mine(&self) -> bool {
+        self.place.is_mine()
+    }
+
     /// Silences the bell, and says that the reader sleeps. It must look for records before it does. Makes system calls if
     /// programs have stopped looking, because no reader slept for long, or if another reader may have died. Returns whether
     /// they look.
@@ -72,6 +77,7 @@ impl Bell {
         if let Some(consumer) = self.consumer.words_mut() {
             consumer.store(0, self.producer.words().load(0, Ordering::Acquire), Ordering::Release);
         }
+        self.place.shows_life();
         self.place.get().asleep();
         let look = self.place.get().look();
         if look != self.look {
@@ -111,6 +117,9 @@ impl AsFd for Bell {
 
 impl Drop for Bell {
     fn drop(&mut self) {
+        if !self.is_mine() {
+            return;
+        }
         self.place.get().never_sleeps();
         // If this fails, programs find a bell that nobody hears, until the next reader takes the place.
         let _ = self.entry.remove();

@@ -34,7 +34,14 @@ impl Declared<'_> {
         let differ = |found, declared| Err(mismatch(&map.what, found, declared));
 
         let expected = if geometry.kind().is_per_cpu() { MapType::PERCPU_ARRAY } else { MapType::ARRAY };
-        map.expect(expected, if expected == MapType::ARRAY { "array" } else { "percpu_array" })?;
+        if map.info.ty != expected {
+            let others = [MapType::ARRAY, MapType::PERCPU_ARRAY].contains(&map.info.ty);
+            return if others {
+                differ(map.info.ty.to_string(), shape.to_string())
+            } else {
+                Err(map.wrong_type("array"))
+            };
+        }
         let region = match open(map.try_clone()?, OpenOptions::new()) {
             // Neither a preamble nor types: only the kernel says what it is.
             Err(e) if matches!(e.preamble_error(), Some(PreambleError::Magic { found: 0 })) => {

@@ -4,25 +4,29 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use rustix::thread::{MembarrierCommand, membarrier};
+
 use super::open::open;
 use super::{MapFd, MapOfMaps, Origin, sys};
-use crate::abi::Process;
-use crate::abi::readers::{LOOK, NEVER};
+use crate::abi::readers::{LOOK, NEVER, Owner};
 use crate::abi::{Kind, Preamble};
 use crate::error::{Cause, Error, Result};
 use crate::protocol::readers::Place;
-use crate::region::{Identity, OpenOptions, Region, SharedMut, Source, this_process};
-use crate::sync::Ordering;
+use crate::region::{Identity, OpenOptions, Region, SharedMut, Source, this_owner, this_pid};
+use crate::sync::{Ordering, now};
+use crate::time::Clock;
 
 /// What follows the name, or the pin, of a ring in those of its other maps.
 pub(crate) const READERS: &str = "__readers";
 pub(crate) const BELLS: &str = "__bells";
 
-/// The place of a reader of this process. It is free again when this is dropped.
+/// The place of a reader of this process. It is free again when this is dropped, but not in a child of `fork`: the place is
+/// that of the process that took it.
 pub(crate) struct ReaderPlace {
     readers: SharedMut,
     place: usize,
     me: u64,
+    pid: u32,
     bells: MapOfMaps,
 }
 
@@ -32,12 +36,48 @@ impl ReaderPlace {
         let (readers, bells) = companions(ring)?;
         let readers = open(readers, OpenOptions::new().write(true))?;
         readers.expect(Kind::Readers)?;
-        let what = readers.what().to_owned();
-        let readers = readers.shared_mut()?;
-        let me = this_process()?.encode();
+        Self::take(readers.shared_mut()?, bells)
+    }
+
+    fn take(readers: SharedMut, bells: MapOfMaps) -> Result<Self> {
+        let (me, pid) = (this_owner()?.encode(), this_pid());
         let place = Place::take(readers.words(), me, is_alive).map(|place| place.number());
-        let place = place.ok_or_else(|| Error::from(Cause::NoPlace { what }))?;
-        Ok(Self { readers, place, me, bells })
+        let what = || readers.region().what().to_owned();
+        let place = place.ok_or_else(|| Error::from(Cause::NoPlace { what: what() }))?;
+        let taken = Self { readers, place, me, pid, bells };
+        taken.shows_life();
+        Ok(taken)
+    }
+
+    /// Another place for a child of `fork`, which inherited this one. Makes system calls.
+    pub(crate) fn another(&self) -> Result<Self> {
+        Self::take(self.readers.clone(), self.bells.clone())
+    }
+
+    /// Whether this process inherited it by `fork`: it is another one's. Makes no system call, except once in a child.
+    #[inline]
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.pid != this_pid()
+    }
+
+    /// Whether it still is the place of this reader. A reader of another PID namespace can have taken it if this one has not
+    /// slept for long. Makes no system call, except once in a child.
+    #[inline]
+    pub(crate) fn is_mine(&self) -> bool {
+        !self.is_inherited() && self.get().owner() == self.me
+    }
+
+    /// For processes of other PID namespaces. Makes no system call.
+    pub(super) fn shows_life(&self) {
+        let ahead = Clock::Monotonic.ahead().unwrap_or(0).cast_unsigned();
+        self.get().shows_life(now().wrapping_sub(ahead));
+    }
+
+    /// Waits for an RCU grace period: programs that have begun before have ended, unless they may sleep. Makes a system call.
+    pub(crate) fn wait_for_programs() {
+        // It fails on machines with `nohz_full`. Then a program that has judged an earlier reader of this place for that long
+        // can still end this reader's requirement, which the reader reports.
+        let _ = membarrier(MembarrierCommand::Global);
     }
 
     /// The shards that have words for readers.
@@ -61,13 +101,16 @@ impl ReaderPlace {
     }
 }
 
-fn is_alive(owner: u64) -> bool {
-    Process::decode(owner).is_some_and(Process::is_alive)
+fn is_alive(owner: u64, place: &Place<'_>) -> bool {
+    let Some(owner) = Owner::decode(owner) else { return false };
+    owner.lives().unwrap_or_else(|| place.counts_as_alive(Clock::Monotonic.now()))
 }
 
 impl Drop for ReaderPlace {
     fn drop(&mut self) {
-        self.get().leave(self.me);
+        if self.is_mine() {
+            self.get().leave(self.me);
+        }
     }
 }
 

@@ -13,7 +13,8 @@
 
 use super::WordsMut;
 use crate::abi::readers::{
-    ASLEEP, IDLE_SINCE, LOOK, NEVER, PLACES, REQUIRED, lease, owner, position, until, wake_at, wants,
+    ASLEEP, IDLE_SINCE, LOOK, NEVER, PLACES, REQUIRED, counts_as_alive, held, lease, owner, position, until,
+    wake_at, wants,
 };
 use crate::sync::{Ordering, fence};
 
@@ -27,7 +28,7 @@ pub struct Place<'m> {
 impl<'m> Place<'m> {
     /// Takes a free place for the owner `me` (not 0), after [`free_dead`](Self::free_dead). `None` if there is none.
     /// `words` has the words of [`abi::readers`](crate::abi::readers).
-    pub fn take(words: WordsMut<'m>, me: u64, alive: impl Fn(u64) -> bool) -> Option<Self> {
+    pub fn take(words: WordsMut<'m>, me: u64, alive: impl Fn(u64, &Self) -> bool) -> Option<Self> {
         Self::free_dead(words, me, alive);
         // SYNC leave: what this reader says in its place comes after what the last one cleared.
         Self::all(words)
@@ -35,10 +36,11 @@ impl<'m> Place<'m> {
     }
 
     /// Frees the places of owners that are no longer `alive`, in the name of the owner `me`.
-    pub fn free_dead(words: WordsMut<'m>, me: u64, alive: impl Fn(u64) -> bool) {
+    pub fn free_dead(words: WordsMut<'m>, me: u64, alive: impl Fn(u64, &Self) -> bool) {
         for place in Self::all(words) {
             let found = place.owner();
-            if found != 0 && !alive(found) && words.swap_if(owner(place.at), found, me, Ordering::Relaxed) {
+            let is_dead = found != 0 && !alive(found, &place);
+            if is_dead && words.swap_if(owner(place.at), found, me, Ordering::Relaxed) {
                 place.leave(me);
             }
         }
@@ -63,10 +65,24 @@ impl<'m> Place<'m> {
         self.words.load(owner(self.at), Ordering::Relaxed)
     }
 
+    /// Whether its owner counts as alive for a process of another PID namespace.
+    pub fn counts_as_alive(&self, now: u64) -> bool {
+        counts_as_alive(self.is_required(), self.words.load(lease(self.at), Ordering::Relaxed), now)
+    }
+
+    /// Says when the reader was last about to sleep, for processes that can't see its process. If it is required, its lease
+    /// says enough.
+    pub fn shows_life(&self, now: u64) {
+        if !self.is_required() {
+            self.words.store(lease(self.at), now, Ordering::Relaxed);
+        }
+    }
+
     /// Frees the place.
     pub fn leave(self, me: u64) {
         self.never_sleeps();
         self.words.clear(REQUIRED, 1 << self.at);
+        self.words.store(lease(self.at), 0, Ordering::Relaxed);
         self.words.swap_if(owner(self.at), me, 0, Ordering::Release); // SYNC leave: pairs with `take`
     }
 
@@ -134,6 +150,13 @@ impl<'m> Place<'m> {
         self.words.store(position(shard, self.at), next, Ordering::Release);
     }
 
+    /// Forgets since when a reader in this place has held programs back: the lease of the next one begins when it does so.
+    /// Programs that still judge the earlier one have ended after an RCU grace period, which the caller waits for before
+    /// [`require`](Self::require).
+    pub fn holds_nothing(&self, shard: usize) {
+        self.words.store(held(shard, self.at), 0, Ordering::Relaxed);
+    }
+
     /// Says that the reader is required, after [`has_read`](Self::has_read) for every shard. Programs do not overwrite
     /// any ticket from there on that was not claimed before this returns, until it is read. They stop to do so if the
     /// reader holds them back for more than `nanoseconds`.
@@ -148,5 +171,34 @@ impl<'m> Place<'m> {
     /// Whether the reader is still required: programs did not find that its lease has ended.
     pub fn is_required(&self) -> bool {
         self.words.load(REQUIRED, Ordering::Relaxed) & 1 << self.at != 0
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+#[allow(clippy::disallowed_types)]
+mod tests {
+    use super::*;
+    use crate::abi::readers::{FIRST, OF_SHARD, SILENT};
+    use crate::sync::AtomicU64;
+
+    /// Readers of another PID namespace: nobody knows whether they live.
+    #[test]
+    fn places_of_processes_that_can_not_be_seen() {
+        let memory: Vec<_> = (0..(FIRST + OF_SHARD) * PLACES).map(|_| AtomicU64::new(0)).collect();
+        let words = WordsMut::new(&memory);
+        let take = |me, now| Place::take(words, me, |_, place| place.counts_as_alive(now)).unwrap().number();
+        let owner = || Place::at(words, 0).owner();
+        assert_eq!((take(1, 5), take(2, SILENT + 5)), (0, 1), "it has just come");
+        Place::at(words, 0).shows_life(10);
+        assert_eq!((take(3, SILENT + 9), owner()), (2, 1), "it has slept not long ago");
+        Place::at(words, 0).require(7);
+        Place::at(words, 0).shows_life(8);
+        assert_eq!((take(4, u64::MAX), owner()), (3, 1), "it is required");
+        assert_eq!(words.load(lease(0), Ordering::Relaxed), 7, "and keeps its lease");
+        words.clear(REQUIRED, 1); // a program, after the lease
+        assert_eq!((take(5, SILENT + 7), owner()), (0, 5));
+        assert_eq!(words.load(lease(0), Ordering::Relaxed), 0, "the next one has shown nothing yet");
+        Place::at(words, 0).leave(5);
+        assert_eq!((take(6, u64::MAX), owner()), (0, 6));
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use memmap2::{MmapOptions, MmapRaw};
+use rustix::mm::{Advice, madvise};
 
 use super::Region;
 use crate::abi::WORD;
@@ -43,6 +44,15 @@ impl Mapping {
             options.map_raw_read_only(fd.as_raw_fd())?
         };
         Ok(Self { map, write })
+    }
+
+    /// A page of zeros for this process. In a child of `fork` it has zeros again.
+    pub(super) fn wiped_on_fork() -> io::Result<Self> {
+        let map = MmapOptions::new().len(rustix::param::page_size()).map_anon()?;
+        let map = MmapRaw::from(map);
+        // SAFETY: nothing uses the mapping yet, and in this process it keeps its content.
+        unsafe { madvise(map.as_mut_ptr().cast(), map.len(), Advice::LinuxWipeOnFork)? };
+        Ok(Self { map, write: true })
     }
 
     /// Maps `bytes` of a memfd that this process created, for writing, and allocates all of its memory: so that writers

@@ -24,7 +24,7 @@ pub(crate) use mapping::Mapping;
 pub(crate) use mapping::{Shared, SharedMut, SharedRows};
 pub use options::OpenOptions;
 use parking_lot::MutexGuard;
-pub(crate) use process::this_process;
+pub(crate) use process::{this_owner, this_pid, this_process};
 pub(crate) use source::AnySource;
 pub use source::Source;
 pub(crate) use writers::{Identity, Writer};

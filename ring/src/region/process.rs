@@ -1,12 +1,18 @@
 //! Processes by pid and start: which one this is, and whether another one lives.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::sync::OnceLock;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
+use super::Mapping;
 use crate::abi::Process;
+use crate::abi::readers::Owner;
 use crate::error::{Error, Result};
+use crate::sync::Ordering;
+use crate::time::Clock;
 
 /// This process. Makes system calls: a child of `fork` is another process.
 pub(crate) fn this_process() -> Result<Process> {
@@ -18,19 +24,78 @@ pub(crate) fn this_process() -> Result<Process> {
     }
 }
 
+/// This process as the owner of a place. Makes system calls.
+pub(crate) fn this_owner() -> Result<Owner> {
+    let Process { pid, start } = this_process()?;
+    let namespace = namespace().map_err(|e| Error::system("stat(/proc/self/ns/pid)", e))?;
+    Ok(Owner::new(pid, without_offset(start), namespace))
+}
+
+/// The inode of this process's PID namespace.
+fn namespace() -> std::io::Result<u64> {
+    fs::metadata("/proc/self/ns/pid").map(|namespace| namespace.ino())
+}
+
+/// The pid of this process. Makes a system call only for the first time in each process: the word that keeps it is 0 in a
+/// child of `fork`.
+pub(crate) fn this_pid() -> u32 {
+    static KEPT: OnceLock<Option<Mapping>> = OnceLock::new();
+    let kept = KEPT.get_or_init(|| Mapping::wiped_on_fork().ok());
+    let Some(word) = kept.as_ref().and_then(Mapping::words_mut) else { return std::process::id() };
+    u32::try_from(word.load(0, Ordering::Relaxed)).ok().filter(|&pid| pid != 0).unwrap_or_else(|| {
+        let pid = std::process::id();
+        word.store(0, pid.into(), Ordering::Relaxed);
+        pid
+    })
+}
+
+/// A start in ticks as processes in no time namespace see it. It may be one too high.
+fn without_offset(start: u64) -> u64 {
+    let tick = 1_000_000_000 / i64::try_from(rustix::param::clock_ticks_per_second()).unwrap_or(100).max(1);
+    start.wrapping_sub(Clock::Boottime.ahead().unwrap_or(0).div_euclid(tick).cast_unsigned())
+}
+
+/// Whether the processes in procfs are those of this process's PID namespace.
+fn procfs_is_own() -> bool {
+    fs::read_link("/proc/self").is_ok_and(|me| me.as_os_str() == this_pid().to_string().as_str())
+}
+
+impl Owner {
+    /// Whether the process lives. `None` if it is one of another PID namespace. True if procfs hides it. Makes system calls.
+    pub(crate) fn lives(self) -> Option<bool> {
+        let Self { pid, start, .. } = self;
+        let here = Self::new(pid, start.into(), namespace().ok()?) == self;
+        let same = |found: u64| {
+            let found = Self::new(pid, without_offset(found), 0).start;
+            // With the offset of a time namespace it may be one too high.
+            [found, found.wrapping_add(1), found.wrapping_sub(1)]
+                .map(|it| Self::new(0, it.into(), 0).start)
+                .contains(&start)
+        };
+        here.then(|| lives(pid, same))
+    }
+}
+
 impl Process {
     /// Whether the process lives. True if this can't be known, because procfs hides it. A process of another PID namespace
     /// seems to have ended. Makes system calls.
     pub fn is_alive(self) -> bool {
-        let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) else { return false };
-        // EPERM: it exists.
-        if test_kill_process(pid) == Err(Errno::SRCH) {
-            return false;
-        }
-        match fs::read(format!("/proc/{}/stat", self.pid)).ok().as_deref().and_then(Stat::parse) {
-            Some(stat) => stat.start == self.start && !stat.ended,
-            None => test_kill_process(pid) != Err(Errno::SRCH),
-        }
+        lives(self.pid, |start| start == self.start)
+    }
+}
+
+/// Whether the process with this pid in this namespace lives and has the right start.
+fn lives(pid: u32, is_start: impl Fn(u64) -> bool) -> bool {
+    let Some(known) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return false };
+    // EPERM: it exists.
+    let exists = || test_kill_process(known) != Err(Errno::SRCH);
+    if !exists() {
+        return false;
+    }
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok();
+    match stat.as_deref().and_then(Stat::parse).filter(|_| procfs_is_own()) {
+        Some(stat) => is_start(stat.start) && !stat.ended,
+        None => exists(),
     }
 }
 

@@ -5,8 +5,7 @@ use std::time::Duration;
 use bytemuck::AnyBitPattern;
 
 use super::Ring;
-use crate::abi::Process;
-use crate::abi::readers::{ASLEEP, PLACES, REQUIRED, held, lease, owner, position};
+use crate::abi::readers::{ASLEEP, Owner, PLACES, REQUIRED, counts_as_alive, held, lease, owner, position};
 use crate::bpf::readers_of;
 use crate::error::{Error, Result};
 use crate::protocol::ring::Start;
@@ -18,9 +17,10 @@ use crate::time::Clock;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RingReader {
-    /// Its process.
+    /// Its process, in the PID namespace of that process.
     pub pid: u32,
-    /// Whether that process lives. True if this can't be known, because procfs hides it.
+    /// Whether that process lives. True if this can't be known, because procfs hides it. In another PID namespace, it counts
+    /// as alive while it is required, and for ten minutes after its last sleep.
     pub alive: bool,
     /// Whether it sleeps now.
     pub asleep: bool,
@@ -56,7 +56,7 @@ impl<T: AnyBitPattern> Ring<T> {
         let ends: Vec<_> = (0..shards).map(|shard| ends.position(shard).unwrap_or_default()).collect();
         let now = Clock::Monotonic.now();
         let known = |at: usize| {
-            let Process { pid, .. } = Process::decode(words[owner(at)])?;
+            let process = Owner::decode(words[owner(at)])?;
             let has = |bits: usize| words[bits] & 1 << at != 0;
             let behind = || {
                 let unread = |shard: usize| ends[shard].saturating_sub(words[position(shard, at)]);
@@ -67,7 +67,8 @@ impl<T: AnyBitPattern> Ring<T> {
                     holds: since.map(|since| Duration::from_nanos(now.saturating_sub(since))),
                 }
             };
-            let alive = Process::decode(words[owner(at)]).is_some_and(Process::is_alive);
+            let unseen = || counts_as_alive(has(REQUIRED), words[lease(at)], now);
+            let (pid, alive) = (process.pid, process.lives().unwrap_or_else(unseen));
             Some(RingReader { pid, alive, asleep: has(ASLEEP), required: has(REQUIRED).then(behind) })
         };
         Ok((0..PLACES).filter_map(known).collect())

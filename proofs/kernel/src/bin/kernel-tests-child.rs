@@ -7,6 +7,7 @@
 //! each stage (`bell`, `arm`, `wait`, `require=MILLISECONDS`), prints `ready`, and stops there; at the stage `again` it comes
 //! and goes, and at `read` it reads on. `tails PIN STAGE…` does the same with a ring with tails; it stops `within` the first
 //! tail, which it does not read before. Both are there to be killed. `flight DIR` loads programs, attaches one, and pins it.
+//! `forks PIN` is a reader that forks. `elsewhere COMMAND` runs a command in a new PID namespace.
 //! `commands PIN COUNT` pushes commands, prints the number of the last one, and waits for the end of its stdin. `clocks`
 //! prints for each clock how far it is ahead of programs, and the clock before, in and after a program; `unshared OFFSETS
 //! [COMMAND]` runs a command in a new time namespace with these offsets, or without one prints what its parent knows of
@@ -33,6 +34,7 @@ use mapring_kernel_tests::{
     Filled, Order, Runner, become_nobody_with, fitted, jumps, load, load_only, map, quiet, raw, unfitted,
 };
 use memmap2::MmapOptions;
+use nix::unistd::ForkResult;
 use rustix::mm::MprotectFlags;
 use rustix::thread::{CapabilitySet, UnshareFlags};
 
@@ -106,6 +108,8 @@ fn main() -> Result<()> {
                 reader.for_each_with_tail(usize::MAX, |_, _| f())
             })?;
         }
+        ["forks", pin] => forks(pin)?,
+        ["elsewhere", ref command @ ..] => elsewhere(command)?,
         ["flight", dir] => flight(dir)?,
         ["clocks"] => clocks()?,
         ["jumps"] => jumps()?,
@@ -181,6 +185,45 @@ fn reader<T: mapring::Record>(
         }
     }
     Ok(stop()?)
+}
+
+/// A required reader with a bell that forks: a child that only drops what it inherited, then one that reads on, while the
+/// parent ends without dropping anything. Each step waits for a line on stdin, and prints what the reader is.
+fn forks(pin: &str) -> Result<()> {
+    let mut reader = Ring::<Rec>::open(pin)?.reader();
+    reader.require(Duration::from_secs(3600))?;
+    reader.bell().map_err(|e| anyhow!("{e}"))?;
+    // SAFETY: this process has one thread.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Child => {
+            drop(reader);
+            std::process::exit(0);
+        }
+        ForkResult::Parent { child } => drop(nix::sys::wait::waitpid(child, None)?),
+    }
+    let told = |reader: &mut Reader<Rec>| {
+        let slept = reader.arm().is_some() && reader.bell().is_ok();
+        println!("{} {slept} {}", reader.is_required(), reader.take_error().is_some());
+        std::io::stdin().read_line(&mut String::new())
+    };
+    told(&mut reader)?;
+    // SAFETY: as above.
+    if unsafe { nix::unistd::fork() }?.is_parent() {
+        // SAFETY: it ends at once, as `daemon` does.
+        unsafe { libc::_exit(0) };
+    }
+    while reader.poll().is_some() {}
+    told(&mut reader)?;
+    Ok(())
+}
+
+/// Runs a command of this program in a new PID namespace, with the procfs of this one.
+fn elsewhere(command: &[&str]) -> Result<()> {
+    // SAFETY: this flag does not affect file descriptors.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWPID) }?;
+    let status = Command::new(std::env::current_exe()?).args(command).status()?;
+    ensure!(status.success(), "{status}");
+    Ok(())
 }
 
 /// A loader that attaches a program, pins its ring and its link, and waits for the end of its stdin.

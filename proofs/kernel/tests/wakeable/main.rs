@@ -326,7 +326,9 @@ fn programs_look_as_often_as_readers_want() {
     let readers = map(object, "events__readers");
     let mut owners = readers.lookup(&1_u32.to_ne_bytes(), MapFlags::ANY).unwrap().unwrap();
     assert_eq!(owners[8..16], owners[..8], "both are of this process");
-    owners[8..16].copy_from_slice(&u64::MAX.to_ne_bytes());
+    // A process of this PID namespace with this pid, which started at another time.
+    let (dead, _) = owners[8..].split_first_chunk_mut::<8>().unwrap();
+    *dead = (u64::from_ne_bytes(*dead) ^ 1 << 40).to_ne_bytes();
     std::mem::forget(some);
     readers.update(&1_u32.to_ne_bytes(), &owners, MapFlags::ANY).unwrap();
     assert_eq!(look(object), 3);

@@ -54,7 +54,8 @@ impl<'o> Reused<'o> {
         for (map, (name, _)) in object.maps().filter(is_declared).zip(declared) {
             let found = match (preset(&map), pin_path(&map)) {
                 (Some(fd), _) => Some(loaded(fd, name, None)?),
-                (None, Some(pin)) => at_pin(&pin)?,
+                // libbpf says what it can't open there.
+                (None, Some(pin)) => MapFd::pinned(&pin).ok(),
                 (None, None) => None,
             };
             reused.maps.extend(found.map(|map| (name.as_str(), map)));

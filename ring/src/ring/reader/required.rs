@@ -12,7 +12,7 @@ use crate::error::{Cause, Error, Result};
 impl<T: AnyBitPattern> Reader<T> {
     /// Makes this a *required* reader: from now on programs do not overwrite records that it has not read. They drop new
     /// records instead, and count them ([`ReadStats::full`](crate::ReadStats::full)). This holds for every record that is
-    /// reserved after this function has returned. A second call sets another lease. Up to 64 readers of a ring can be
+    /// reserved after this function has returned. A second call sets another lease, which begins anew. Up to 64 readers of a ring can be
     /// required or [wait](Self::wait). The slowest required one sets the pace. Other readers hold no program back.
     ///
     /// If it holds programs back for longer than `lease`, because its process died or is slow, programs go on without
@@ -23,7 +23,10 @@ impl<T: AnyBitPattern> Reader<T> {
     /// The reader updates its position after each eighth of the ring, and at each change of shard. This takes one store.
     /// In a ring with tails, it also does so after as many records as would fill an eighth of the area with the longest
     /// tails. Records that a call has delivered count as read, whatever the caller does with them. This function makes
-    /// system calls.
+    /// system calls, and waits for an RCU grace period: milliseconds.
+    ///
+    /// A child of `fork` that reads on with an inherited reader becomes required itself when it has read something. The
+    /// parent stays required.
     ///
     /// # Errors
     /// [`ErrorKind::NotKeepOldest`](crate::ErrorKind::NotKeepOldest) if the ring was not declared with
@@ -46,7 +49,7 @@ impl<T: AnyBitPattern> Reader<T> {
 
     /// The reader's place among the readers that programs know. The first call takes one.
     pub(super) fn place(&mut self) -> Result<Arc<ReaderPlace>> {
-        if let Some(place) = &self.place {
+        if let Some(place) = self.place.as_ref().filter(|place| place.is_mine()) {
             return Ok(Arc::clone(place));
         }
         let place = Arc::new(ReaderPlace::of(self.region())?);

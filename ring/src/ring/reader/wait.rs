@@ -143,6 +143,9 @@ impl<T: AnyBitPattern> Reader<T> {
     /// [`ErrorKind::NoPlace`](crate::ErrorKind::NoPlace) if 64 readers have a place already; else why this process has no
     /// access. [`wait`](Self::wait) then naps between two checks instead.
     pub fn bell(&mut self) -> Result<BorrowedFd<'_>, &Error> {
+        if self.waiting.bell().is_some_and(|bell| !bell.is_mine()) {
+            (self.waiting.bell, self.waiting.asleep) = (None, false);
+        }
         if self.waiting.bell.is_none() {
             let look = look(self.waiting.records);
             self.waiting.bell = Some(self.place().and_then(|place| Bell::at(place, look)));
@@ -197,6 +200,7 @@ impl<T: AnyBitPattern> Reader<T> {
     pub(in crate::ring) fn disarm(&mut self) {
         if std::mem::take(&mut self.waiting.asleep)
             && let Some(bell) = self.waiting.bell()
+            && bell.is_mine()
         {
             bell.awake();
         }

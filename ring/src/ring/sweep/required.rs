@@ -15,6 +15,7 @@ pub(super) fn eighth(ring: &Geometry) -> usize {
 /// The place of a required reader, with the positions that programs know.
 pub(in crate::ring) struct Required {
     place: Arc<ReaderPlace>,
+    lease: u64,
     told: Box<[u64]>,
     /// Whether programs still wait for this reader, as far as known.
     holds: bool,
@@ -22,14 +23,17 @@ pub(in crate::ring) struct Required {
 }
 
 impl Required {
-    /// Tells programs that the reader at these positions is required, and for how long it may hold them back.
+    /// Tells programs that the reader at these positions is required, and for how long it may hold them back. Waits for an RCU
+    /// grace period.
     pub(super) fn new(place: Arc<ReaderPlace>, lease: u64, positions: impl Iterator<Item = u64>) -> Self {
         let told: Box<[_]> = positions.collect();
         for (shard, &next) in told.iter().enumerate().take(place.shards()) {
             place.get().has_read(shard, next);
+            place.get().holds_nothing(shard);
         }
+        ReaderPlace::wait_for_programs();
         place.get().require(lease);
-        Self { place, told, holds: true, lost: false }
+        Self { place, lease, told, holds: true, lost: false }
     }
 
     /// Tells programs that the tickets of a shard before `next` were read.
@@ -39,15 +43,28 @@ impl Required {
             return;
         }
         self.told[shard] = next;
-        self.place.get().has_read(shard, next);
-        if self.holds && !self.is_required() {
+        if !self.holds || self.place.is_inherited() && self.renew() {
+            return;
+        }
+        // Its place may be another reader's by now: see `ReaderPlace::is_mine`.
+        if self.is_required() {
+            self.place.get().has_read(shard, next);
+        } else {
             (self.holds, self.lost) = (false, true);
         }
     }
 
+    /// In a child of `fork`: the place is the parent's, and this reader takes one of its own. Returns whether it has one.
+    #[cold]
+    fn renew(&mut self) -> bool {
+        let Ok(place) = self.place.another() else { return false };
+        *self = Self::new(Arc::new(place), self.lease, self.told.iter().copied());
+        true
+    }
+
     /// Whether programs wait for this reader.
     pub(super) fn is_required(&self) -> bool {
-        self.place.get().is_required()
+        self.place.is_mine() && self.place.get().is_required()
     }
 
     /// Whether programs have ceased to wait for it since the last call of this method.
