@@ -1,18 +1,18 @@
 //! `mapring pin`, `freeze` and `clean`: the pins of regions.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow, bail};
 use mapring::abi::Kind;
+use mapring::any::AnyMap;
 use mapring::loader::PinOptions;
-use mapring::{ErrorKind, Region};
+use mapring::{ErrorKind, Region, Stage};
 use serde_json::json;
 
-use crate::exit::Refused;
+use crate::exit::{self, Refused};
 use crate::flight::pins::{self as recorder, Lock};
 use crate::output::{bytes, note};
 use crate::regions::find::{All, Place, find, is_pinned};
@@ -143,14 +143,23 @@ fn denied(error: mapring::Error, path: &Path) -> anyhow::Error {
     }
 }
 
-/// A pin of a region without writers, or the pins of a flight recorder whose start was killed.
+/// What `clean` removes.
 pub(crate) struct Stale {
+    /// A pin, or a directory of pins.
     pin: PathBuf,
-    /// The directory of the flight recorder.
-    recorder: Option<PathBuf>,
+    kind: StaleKind,
     pub(crate) bytes: usize,
     what: String,
     pub(crate) why: String,
+}
+
+enum StaleKind {
+    /// The pin of the map with this id, whose region has no writers.
+    Pin(u32),
+    /// The pins of a flight recorder in this directory, whose start was killed.
+    Recorder(PathBuf),
+    /// The directory beside this pin, in which a process was killed that changed the pin.
+    Beside(PathBuf),
 }
 
 pub(crate) fn clean(args: &Clean) -> Result<ExitCode> {
@@ -160,32 +169,43 @@ pub(crate) fn clean(args: &Clean) -> Result<ExitCode> {
         some => some.iter().for_each(|dir| all.add_dir(dir)),
     }
     let mut found = Vec::new();
-    let mut killed = BTreeMap::<_, usize>::new();
+    let mut unfinished = Vec::new();
+    for dir in &all.unfinished {
+        if let Some(recorder) = recorder::of_unfinished(dir) {
+            let kind = StaleKind::Recorder(recorder.to_owned());
+            let is_killed = recorder::is_at_work(recorder) == Some(false);
+            let why = "its `mapring flight start` was killed";
+            unfinished.push((dir, is_killed.then_some((kind, "flight recorder", why))));
+        } else if let Some(pin) = mapring::abandoned(dir) {
+            let why = "the process that pinned it was killed";
+            unfinished.push((dir, Some((StaleKind::Beside(pin), "unfinished pin", why))));
+        }
+    }
+    let mut bytes_of = BTreeMap::<_, usize>::new();
     for pin in all.maps.values().flatten() {
-        match recorder::of_unfinished(pin) {
-            Some(dir) => *killed.entry(dir).or_default() += memory(pin),
+        match unfinished.iter().find(|(dir, _)| pin.starts_with(dir)) {
+            Some((dir, _)) => *bytes_of.entry(*dir).or_default() += memory(pin),
             None => found.extend(stale(pin)?),
         }
     }
-    killed.retain(|dir, _| recorder::is_at_work(dir) == Some(false));
-    found.extend(killed.into_iter().map(|(dir, bytes)| Stale {
-        pin: recorder::unfinished(dir),
-        recorder: Some(dir.to_owned()),
-        bytes,
-        what: "flight recorder".to_owned(),
-        why: "its `mapring flight start` was killed".to_owned(),
-    }));
+    for (dir, killed) in unfinished {
+        if let Some((kind, what, why)) = killed {
+            let bytes = bytes_of.get(dir).copied().unwrap_or_default();
+            let (pin, what, why) = (dir.clone(), what.to_owned(), why.to_owned());
+            found.push(Stale { pin, kind, bytes, what, why });
+        }
+    }
     all.hidden.iter().for_each(|why| anstream::eprintln!("mapring: {why}"));
     let mut out = io::stdout().lock();
-    let mut removed = 0;
-    for Stale { pin, recorder, bytes: size, what, why } in &found {
+    let (mut removed, mut failed) = (0, false);
+    for stale in &found {
         let remove = args.yes
-            && match recorder {
-                Some(dir) => Lock::take(dir)?.clear_unfinished().map(|()| true)?,
-                // It may have come to life since.
-                None if stale(pin)?.is_none() => false,
-                None => fs::remove_file(pin).with_context(|| shown(pin)).map(|()| true)?,
-            };
+            && stale.remove().unwrap_or_else(|error| {
+                anstream::eprintln!("mapring: {} is not removed: {error:#}", shown(&stale.pin));
+                failed = true;
+                false
+            });
+        let Stale { pin, bytes: size, what, why, .. } = stale;
         removed += usize::from(remove);
         if args.json {
             let line =
@@ -198,10 +218,30 @@ pub(crate) fn clean(args: &Clean) -> Result<ExitCode> {
     }
     match (found.len(), removed) {
         (0, _) => note("No pin is stale."),
-        (_, 0) => note("To remove these: mapring clean --yes"),
+        (_, 0) if !args.yes => note("To remove these: mapring clean --yes"),
         (all, removed) => note(format_args!("Removed {removed} of {all} pins.")),
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if failed { ExitCode::from(exit::FAILED) } else { ExitCode::SUCCESS })
+}
+
+impl Stale {
+    /// Returns whether it was removed: it may have come to life since.
+    fn remove(&self) -> Result<bool> {
+        let id = match &self.kind {
+            StaleKind::Recorder(dir) => return Lock::take(dir)?.clear_unfinished().map(|()| true),
+            StaleKind::Beside(pin) => return Ok(Stage::beside(pin).map(|_| true)?),
+            StaleKind::Pin(id) => *id,
+        };
+        let stage = Stage::beside(&self.pin)?;
+        if !stale(&self.pin)?.is_some_and(|now| matches!(now.kind, StaleKind::Pin(now) if now == id)) {
+            return Ok(false);
+        }
+        // Another process may exchange the pin after this look: what counts is what was taken away.
+        stage.remove_if(|map| {
+            let is_same = AnyMap::open(map)?.facts().id == id;
+            Ok(is_same && stale_at(Place::Id(id), &self.pin)?.is_some())
+        })
+    }
 }
 
 /// The memory of the map that is pinned there.
@@ -212,7 +252,11 @@ fn memory(pin: &Path) -> usize {
 /// The region that is pinned there, if nothing writes it any more: its loader has ended, and no program uses it. Latches
 /// and commands never are: their writer may be any process.
 pub(crate) fn stale(pin: &Path) -> Result<Option<Stale>> {
-    let Ok(target) = Target::open(Place::Pin(pin.to_owned())) else { return Ok(None) };
+    stale_at(Place::Pin(pin.to_owned()), pin)
+}
+
+fn stale_at(place: Place, pin: &Path) -> Result<Option<Stale>> {
+    let Ok(target) = Target::open(place) else { return Ok(None) };
     let Some(region) = target.region() else { return Ok(None) };
     if matches!(region.geometry().kind(), Kind::Latches | Kind::Commands) {
         return Ok(None);
@@ -221,9 +265,10 @@ pub(crate) fn stale(pin: &Path) -> Result<Option<Stale>> {
     let Some(loader) = region.loader()?.filter(|loader| !loader.is_alive()) else { return Ok(None) };
     let programs = region.programs().map_err(|e| Refused(format!("{}: {e}", shown(pin))))?;
     let facts = target.facts(&[], false);
-    Ok(programs.is_empty().then(|| Stale {
+    let Some(id) = facts.id.filter(|_| programs.is_empty()) else { return Ok(None) };
+    Ok(Some(Stale {
         pin: pin.to_owned(),
-        recorder: None,
+        kind: StaleKind::Pin(id),
         bytes: facts.bytes,
         what: format!("{} of {}", facts.kind, facts.ty),
         why: format!("its loader (process {}) has ended, and no program uses it", loader.pid),

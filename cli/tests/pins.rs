@@ -8,7 +8,7 @@ mod skip;
 use std::fs::{self, DirBuilder};
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -100,6 +100,38 @@ fn clean_removes_what_nothing_writes_any_more_and_nothing_else() {
         removed.iter().all(|pin| pin["removed"] == true && !Path::new(pin["pin"].as_str().unwrap()).exists())
     );
     assert_eq!(objects(&mapring(&["clean", "--json", &dir])), [] as [Value; 0]);
+}
+
+/// Another user has planted directories, with links in place of those that the recorder would make.
+#[test]
+fn links_of_another_user_are_not_followed() {
+    if !may_use_bpf() {
+        return;
+    }
+    let pins = Pins::new("planted");
+    fs::set_permissions(&pins.0, fs::Permissions::from_mode(0o1777)).unwrap();
+    let victim = common::Dir::new();
+    victim.file("passwd", "precious");
+    let flight = pins.path("mapring/flight");
+    fs::create_dir_all(&flight).unwrap();
+    let own = |path: &Path| lchown(path, Some(nobody::NOBODY), Some(nobody::NOBODY)).unwrap();
+    [&pins.path("mapring"), &flight].map(|dir| own(Path::new(dir)));
+    for part in ["new", "recording"] {
+        let dir = Path::new(&flight).join(part);
+        fs::create_dir(&dir).unwrap();
+        for name in ["links", "maps"] {
+            symlink(&victim.0, dir.join(name)).unwrap();
+            own(&dir.join(name));
+        }
+        own(&dir);
+    }
+    for command in [&["stop"][..], &["start", "--events", "exec", "--size", "1M"]] {
+        let output = mapring(&[&["flight", "--pins", &flight], command].concat());
+        assert_eq!(output.status.code(), Some(1));
+        assert!(common::said(&output).contains("mapring belongs to user 65534, who could exchange the pins"));
+    }
+    assert!(mapring(&["clean", "--yes", &pins.path("")]).status.success());
+    assert_eq!(fs::read(victim.0.join("passwd")).unwrap(), b"precious");
 }
 
 /// A demo, which loads programs; it is killed at the end.

@@ -150,7 +150,7 @@ pub mod time;
 /// For the `mapring` command; not part of the API.
 #[cfg(all(not(loom), feature = "bpf"))]
 #[doc(hidden)]
-pub use bpf::btf;
+pub use bpf::{PinAccess, PinDir, Stage, abandoned, btf};
 #[cfg(not(loom))]
 pub use error::{Error, ErrorKind, ReadError, Result};
 #[cfg(all(not(loom), feature = "bpf"))]

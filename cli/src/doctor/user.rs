@@ -1,6 +1,7 @@
 //! What this user may do: capabilities, the user namespace, and where maps can be pinned.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
@@ -34,7 +35,10 @@ pub(super) fn findings() -> Vec<Finding> {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     all.extend(namespace(&map));
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    all.push(bpffs(&bpf_mounts(&mounts), |path| access(path, Access::WRITE_OK).is_ok()));
+    let mounts = bpf_mounts(&mounts);
+    all.push(bpffs(&mounts, |path| access(path, Access::WRITE_OK).is_ok()));
+    let mode = |path: &PathBuf| Some((path.clone(), fs::metadata(path).ok()?.mode()));
+    all.extend(mounts.iter().filter_map(mode).filter_map(|(path, mode)| open_to_all(&path, mode)));
     all
 }
 
@@ -88,7 +92,7 @@ fn bpffs(mounts: &[PathBuf], writable: impl Fn(&Path) -> bool) -> Finding {
     let Some(first) = mounts.first() else {
         let lost = "Regions and links can't be pinned, so they end with their loader.";
         return Finding::missing(AREA, "bpffs", "not mounted", lost)
-            .fixed_by("sudo mount -t bpf bpf /sys/fs/bpf");
+            .fixed_by("sudo mount -t bpf -o mode=0755 bpf /sys/fs/bpf");
     };
     match mounts.iter().find(|path| writable(path)) {
         Some(path) => Finding::ok(AREA, "bpffs", format!("{} is writable", path.display())),
@@ -101,10 +105,31 @@ fn bpffs(mounts: &[PathBuf], writable: impl Fn(&Path) -> bool) -> Finding {
     }
 }
 
+/// A BPF file system in which each user may make names: the kernel's default mode is 1777.
+fn open_to_all(path: &Path, mode: u32) -> Option<Finding> {
+    let lost = "Any user can take the names of pins there before their loader does, and can pin each map again that he may \
+                open.";
+    (mode & 0o002 != 0).then(|| {
+        Finding::missing(AREA, "bpffs mode", format!("{} has mode {:o}", path.display(), mode & 0o7777), lost)
+            .fixed_by(format!("sudo chmod 0755 {}", path.display()))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::State::{Missing, Ok as Good};
     use super::*;
+
+    #[test]
+    fn file_systems_that_are_open_to_all() {
+        for (mode, is_open) in [(0o41777, true), (0o40777, true), (0o40755, false), (0o41770, false)] {
+            let found = open_to_all(Path::new("/sys/fs/bpf"), mode);
+            assert_eq!(found.is_some(), is_open, "{mode:o}");
+            if let Some(found) = found {
+                assert_eq!(found.fix.as_deref(), Some("sudo chmod 0755 /sys/fs/bpf"));
+            }
+        }
+    }
 
     #[test]
     fn capabilities_and_their_substitute() {
@@ -129,7 +154,7 @@ mod tests {
         assert_eq!(found, ["/sys/fs/bpf", "/run/b"].map(PathBuf::from));
         assert_eq!(bpffs(&found, |path| path.starts_with("/run")).seen, "/run/b is writable");
         assert_eq!(bpffs(&found, |_| false).state, Missing);
-        assert_eq!(bpffs(&[], |_| true).fix.unwrap(), "sudo mount -t bpf bpf /sys/fs/bpf");
+        assert_eq!(bpffs(&[], |_| true).fix.unwrap(), "sudo mount -t bpf -o mode=0755 bpf /sys/fs/bpf");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use libbpf_rs::btf::types::{FuncProto, Ptr, Typedef};
 use libbpf_rs::btf::{Btf, BtfType, ReferencesType};
 use libbpf_rs::{ErrorKind, Map, MapCore, Object, ObjectBuilder, OpenObject, PrintLevel};
 use mapring::loader::{PinOptions, initialize_object, prepare_object};
-use mapring::{ErrorKind as RingError, Region};
+use mapring::{ErrorKind as RingError, PinDir, Region};
 
 use super::rings::Group;
 use crate::exit::Refused;
@@ -134,11 +134,12 @@ impl Loaded {
     }
 
     /// Attaches the programs, and pins their links: then the kernel records.
-    pub(crate) fn attach(&self, dir: &Path) -> Result<()> {
+    pub(crate) fn attach(&self, dir: &PinDir) -> Result<()> {
         for program in self.object.progs_mut().filter(|program| program.autoload()) {
             let name = program.name();
             let what = || format!("the kernel does not attach {}", name.to_string_lossy());
-            program.attach().with_context(what)?.pin(dir.join(name)).with_context(what)?;
+            let link = program.attach().with_context(what)?;
+            dir.pin(&link, name).with_context(what)?;
         }
         Ok(())
     }

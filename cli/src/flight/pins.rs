@@ -9,12 +9,13 @@
 //!     cost            a symbolic link to no file: its text is what an event costs, in nanoseconds
 //! ```
 
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use mapring::PinDir;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
@@ -23,6 +24,8 @@ use crate::exit::Refused;
 /// What statfs says of a BPF file system.
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
+const RECORDING: &str = "recording";
+const NEW: &str = "new";
 pub(crate) const MAPS: &str = "maps";
 pub(crate) const LINKS: &str = "links";
 const COST: &str = "cost";
@@ -38,19 +41,24 @@ pub(crate) struct Common {
 const DEFAULT: &str = "/sys/fs/bpf/mapring/flight";
 
 pub(crate) fn recording(dir: &Path) -> PathBuf {
-    dir.join("recording")
+    dir.join(RECORDING)
 }
 
 /// What a start has not finished.
 pub(crate) fn unfinished(dir: &Path) -> PathBuf {
-    dir.join("new")
+    dir.join(NEW)
 }
 
-/// The directory of the recorder, if this is the pin of a ring that a start has not finished.
-pub(crate) fn of_unfinished(pin: &Path) -> Option<&Path> {
-    let maps = pin.parent().filter(|maps| maps.ends_with(MAPS) && maps.with_file_name(LINKS).is_dir())?;
-    let dir = maps.parent()?.parent()?;
-    maps.starts_with(unfinished(dir)).then_some(dir)
+/// The directory of the recorder, if `new` is what a start has not finished there: also before its first pin.
+pub(crate) fn of_unfinished(new: &Path) -> Option<&Path> {
+    let dir = new.parent().filter(|_| new.ends_with(NEW))?;
+    let only = |dir: &Path, known: [&str; 2]| {
+        let entries = PinDir::open(dir).and_then(|dir| dir.entries()).ok()?;
+        entries.iter().all(|(name, _)| known.iter().any(|known| name == known)).then_some(())
+    };
+    only(dir, [NEW, RECORDING])?;
+    only(new, [MAPS, LINKS])?;
+    Some(dir)
 }
 
 /// The rings, a pin for each group of events.
@@ -75,6 +83,19 @@ pub(crate) fn denied(error: io::Error, dir: &Path) -> anyhow::Error {
 
 /// An error for a directory that this process can't create.
 fn not_created(error: io::Error, dir: &Path) -> anyhow::Error {
+    if error.kind() == io::ErrorKind::InvalidInput {
+        let default = Path::new("/sys/fs/bpf");
+        if !rustix::fs::statfs(default).is_ok_and(|found| found.f_type == BPF_FS_MAGIC) {
+            let mount = "mount -t bpf -o mode=0755 bpf /sys/fs/bpf";
+            let said = format!("no BPF file system is mounted at {}: {mount}", default.display());
+            return Refused(said).into();
+        }
+        return anyhow::anyhow!(
+            "{} is not in a BPF file system: choose a directory below {}",
+            dir.display(),
+            default.display()
+        );
+    }
     refused(error, dir, "run as root, or name a directory of yours in a BPF file system with --pins")
 }
 
@@ -92,7 +113,7 @@ fn refused(error: io::Error, dir: &Path, fix: &str) -> anyhow::Error {
 
 /// Whether a `start` or `stop` works in the directory now. `None` if this process can't know.
 pub(crate) fn is_at_work(dir: &Path) -> Option<bool> {
-    let held = File::open(dir).ok()?;
+    let held = PinDir::open(dir).and_then(|dir| dir.readable()).ok()?;
     match rustix::fs::flock(&held, FlockOperation::NonBlockingLockShared) {
         Err(Errno::WOULDBLOCK) => Some(true),
         locked => locked.ok().map(|()| false),
@@ -102,51 +123,70 @@ pub(crate) fn is_at_work(dir: &Path) -> Option<bool> {
 /// The lock of the commands that change pins, and the directory that they are in. While one of them has it, the others are
 /// refused. It ends with the process.
 pub(crate) struct Lock {
-    dir: PathBuf,
-    _held: File,
+    path: PathBuf,
+    dir: PinDir,
+    _held: OwnedFd,
 }
 
 impl Lock {
-    /// Creates the directory if it does not exist.
-    pub(crate) fn take(dir: &Path) -> Result<Self> {
+    /// Creates the directory if it does not exist. Any user may pass through it.
+    pub(crate) fn take(path: &Path) -> Result<Self> {
         loop {
-            create(dir)?;
-            let held = File::open(dir).map_err(|error| denied(error, dir))?;
+            let dir = PinDir::create(path, 0o711).map_err(|error| not_created(error, path))?;
+            let held = dir.readable().map_err(|error| denied(error, path))?;
             match rustix::fs::flock(&held, FlockOperation::NonBlockingLockExclusive) {
                 Err(Errno::WOULDBLOCK) => {
-                    bail!("{}: another `mapring flight start` or `stop` is at work there", dir.display())
+                    bail!("{}: another `mapring flight start` or `stop` is at work there", path.display())
                 }
-                locked => locked.with_context(|| dir.display().to_string())?,
+                locked => locked.with_context(|| path.display().to_string())?,
             }
             // It may have been removed before it was locked.
-            let is_there =
-                dir.metadata().is_ok_and(|now| held.metadata().is_ok_and(|it| it.ino() == now.ino()));
-            if is_there {
-                return Ok(Self { dir: dir.to_owned(), _held: held });
+            let (above, name) = PinDir::of(path).map_err(|error| not_created(error, path))?;
+            if dir.is_still(&above, name)? {
+                return Ok(Self { path: path.to_owned(), dir, _held: held });
             }
         }
     }
 
+    /// Whether something is recorded.
+    pub(crate) fn is_recording(&self) -> Result<bool> {
+        Ok(self.dir.has(RECORDING)?)
+    }
+
     /// Removes the pins of a killed start and, unless something is recorded there, the directory.
     pub(crate) fn clear_unfinished(self) -> Result<()> {
-        remove(&unfinished(&self.dir))?;
-        if recording(&self.dir).exists() { Ok(()) } else { self.remove() }
+        self.remove(NEW)?;
+        if self.is_recording()? { Ok(()) } else { self.end() }
     }
 
     /// Removes all pins, and the directory. Returns whether there were any.
     pub(crate) fn clear(self) -> Result<bool> {
-        let removed = [remove(&unfinished(&self.dir))?, remove(&recording(&self.dir))?];
-        self.remove()?;
+        let removed = [self.remove(NEW)?, self.remove(RECORDING)?];
+        self.end()?;
         Ok(removed.contains(&true))
     }
 
+    /// Removes a directory of pins: links first, so that programs stop before their maps go. Returns whether it was there.
+    fn remove(&self, name: &str) -> Result<bool> {
+        let path = self.path.join(name);
+        let dir = match self.dir.dir(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            dir => dir.map_err(|error| denied(error, &path))?,
+        };
+        for part in [LINKS, MAPS, COST] {
+            dir.remove_all(part).map_err(|error| denied(error, &path.join(part)))?;
+        }
+        self.dir.remove_dir(name).map_err(|error| denied(error, &path))
+    }
+
     /// Removes the empty directory. Of the default one, also the directory above, unless others use it.
-    fn remove(self) -> Result<()> {
-        fs::remove_dir(&self.dir).with_context(|| self.dir.display().to_string())?;
-        if self.dir == Path::new(DEFAULT)
-            && let Some(above) = self.dir.parent()
+    fn end(self) -> Result<()> {
+        let (above, name) = PinDir::of(&self.path)?;
+        above.remove_dir(name).with_context(|| self.path.display().to_string())?;
+        if self.path == Path::new(DEFAULT)
+            && let Ok((above, name)) = PinDir::of(above.path())
         {
-            let _ = fs::remove_dir(above);
+            let _ = above.remove_dir(name);
         }
         Ok(())
     }
@@ -154,87 +194,31 @@ impl Lock {
 
 #[cfg(feature = "bpf")]
 impl Lock {
-    pub(crate) fn dir(&self) -> &Path {
-        &self.dir
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Starts the directory of a recording anew. Removes what a start left that was killed.
-    pub(crate) fn begin(&self) -> Result<PathBuf> {
-        let new = unfinished(&self.dir);
-        remove(&new)?;
-        for dir in [&new, &new.join(MAPS), &new.join(LINKS)] {
-            DirBuilder::new().mode(0o700).create(dir).with_context(|| dir.display().to_string())?;
-        }
-        Ok(new)
+    pub(crate) fn begin(&self) -> Result<PinDir> {
+        self.remove(NEW)?;
+        let make = || {
+            let new = self.dir.make(NEW, 0o700)?;
+            new.make(MAPS, 0o700)?;
+            new.make(LINKS, 0o700)?;
+            io::Result::Ok(new)
+        };
+        make().with_context(|| unfinished(&self.path).display().to_string())
     }
 
     /// Makes it the recording.
-    pub(crate) fn finish(&self, new: &Path) -> Result<()> {
-        fs::rename(new, recording(&self.dir)).with_context(|| new.display().to_string())
+    pub(crate) fn finish(&self) -> Result<()> {
+        let renamed = self.dir.rename(NEW, &self.dir, RECORDING, false);
+        renamed.with_context(|| unfinished(&self.path).display().to_string())
     }
 
     /// Keeps the nanoseconds of an event with the recording: a BPF file system holds no files, but symbolic links.
     pub(crate) fn keep_cost(&self, ns: f64) -> Result<()> {
-        let link = recording(&self.dir).join(COST);
-        std::os::unix::fs::symlink(format!("{ns:.1}"), &link).with_context(|| link.display().to_string())
-    }
-}
-
-/// Creates the directory and those above it, which any user may pass through.
-fn create(dir: &Path) -> Result<()> {
-    let mut missing = Vec::new();
-    let mut there = dir;
-    while !there.try_exists().map_err(|error| not_created(error, there))? {
-        missing.push(there);
-        there = there.parent().unwrap_or(Path::new("/"));
-    }
-    let kind = rustix::fs::statfs(there).with_context(|| there.display().to_string())?.f_type;
-    if kind != BPF_FS_MAGIC {
-        let default = Path::new("/sys/fs/bpf");
-        if !rustix::fs::statfs(default).is_ok_and(|found| found.f_type == BPF_FS_MAGIC) {
-            let mount = "mount -t bpf -o mode=0755 bpf /sys/fs/bpf";
-            return Err(
-                Refused(format!("no BPF file system is mounted at {}: {mount}", default.display())).into()
-            );
-        }
-        bail!(
-            "{} is not in a BPF file system: choose a directory below {}",
-            dir.display(),
-            default.display()
-        );
-    }
-    for new in missing.into_iter().rev() {
-        let created = match DirBuilder::new().mode(0o711).create(new) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            created => created,
-        };
-        // The mode does not depend on the umask.
-        match created.and_then(|()| fs::set_permissions(new, Permissions::from_mode(0o711))) {
-            // A `stop` has removed it, or the one above, meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !new.is_symlink() => return create(dir),
-            created => created.map_err(|error| not_created(error, new))?,
-        }
-    }
-    Ok(())
-}
-
-/// Removes a directory of pins: links first, so that programs stop before their maps go. Returns whether it was there.
-fn remove(dir: &Path) -> Result<bool> {
-    for part in [dir.join(LINKS), dir.join(MAPS)] {
-        let Ok(pins) = fs::read_dir(&part) else { continue };
-        for pin in pins {
-            let pin = pin?.path();
-            fs::remove_file(&pin).map_err(|error| denied(error, &pin))?;
-        }
-        fs::remove_dir(&part).map_err(|error| denied(error, &part))?;
-    }
-    let cost = dir.join(COST);
-    match fs::remove_file(&cost) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(denied(error, &cost)),
-        _ => {}
-    }
-    match fs::remove_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        removed => removed.map(|()| true).map_err(|error| denied(error, dir)),
+        let kept = self.dir.dir(RECORDING).and_then(|dir| dir.link(&format!("{ns:.1}"), COST));
+        kept.with_context(|| recording(&self.path).join(COST).display().to_string())
     }
 }

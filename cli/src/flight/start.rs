@@ -53,11 +53,12 @@ pub(crate) use with_programs::run;
 
 #[cfg(feature = "bpf")]
 mod with_programs {
-    use std::fs::{self, Permissions};
-    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
     use std::path::Path;
 
     use anyhow::{Context, Result, bail};
+    use mapring::PinDir;
     use mapring::loader::PinOptions;
 
     use super::Args;
@@ -108,7 +109,7 @@ mod with_programs {
         readers: Option<(u32, &str)>,
     ) -> Result<String> {
         if let Some((group, name)) = readers {
-            check_way(lock.dir(), group, name)?;
+            check_way(lock.path(), group, name)?;
             if release() < OPENS_PINS {
                 eprintln!(
                     "mapring: before Linux 5.19 members of {name} also need CAP_BPF to read the recording"
@@ -133,8 +134,8 @@ mod with_programs {
         let new = lock.begin()?;
         let before = cost::Before::measure();
         fill(&new, &loaded, readers.map(|(group, _)| group))?;
-        lock.finish(&new)?;
-        let measured = before.and_then(|before| match before.compare(lock.dir())? {
+        lock.finish()?;
+        let measured = before.and_then(|before| match before.compare(lock.path())? {
             Some(ns) => lock.keep_cost(ns),
             None => Ok(()),
         });
@@ -152,20 +153,18 @@ mod with_programs {
     }
 
     /// Pins and attaches everything below `new`.
-    fn fill(new: &Path, loaded: &[(Loaded, &Planned)], readers: Option<u32>) -> Result<()> {
-        let (maps, links) = (new.join(pins::MAPS), new.join(pins::LINKS));
+    fn fill(new: &PinDir, loaded: &[(Loaded, &Planned)], readers: Option<u32>) -> Result<()> {
+        let (maps, links) = (new.dir(pins::MAPS)?, new.dir(pins::LINKS)?);
         let options = readers.map_or(PinOptions::new(0o600), |group| PinOptions::new(0o660).group(group));
         for (group, _) in loaded {
-            group.pin_ring(&maps, options)?;
+            group.pin_ring(maps.path(), options)?;
         }
         for (group, _) in loaded {
             group.attach(&links)?;
         }
         for dir in [new, &maps] {
             if readers.is_some() {
-                chown(dir, None, readers)
-                    .and_then(|()| fs::set_permissions(dir, Permissions::from_mode(0o750)))
-                    .with_context(|| dir.display().to_string())?;
+                dir.set_access(readers, 0o750).with_context(|| dir.path().display().to_string())?;
             }
         }
         Ok(())

@@ -17,7 +17,7 @@ pub(crate) fn run(dir: &Path) -> Result<()> {
         bail!("nothing is recorded at {}", dir.display());
     }
     let lock = Lock::take(dir)?;
-    let running = pins::recording(dir).exists();
+    let running = lock.is_recording()?;
     let written: Vec<_> = rings::open(dir)
         .unwrap_or_default() // what can't be read can still be removed
         .iter()

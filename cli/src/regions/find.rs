@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use mapring::any::AnyMap;
 use mapring::{ErrorKind, Source};
+use rustix::fs::{Mode, OFlags};
 
 use super::text::printable;
 
@@ -52,10 +53,12 @@ impl std::fmt::Display for Place {
 /// Opens a file that may be a region. Not what is no regular file: that could wait, or do something.
 fn open_file(path: &Path) -> Result<File> {
     let name = || printable(&path.to_string_lossy()).into_owned();
-    let metadata = fs::metadata(path).with_context(name)?;
-    ensure!(metadata.is_file(), "{} is not a pin in a BPF file system, and not a memory file", name());
-    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    OpenOptions::new().read(true).custom_flags(flags).open(path).with_context(name)
+    // By a descriptor, so that it is this file that is opened.
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let found = File::from(rustix::fs::open(path, flags, Mode::empty()).with_context(name)?);
+    let is_file = found.metadata().with_context(name)?.is_file();
+    ensure!(is_file, "{} is not a pin in a BPF file system, and not a memory file", name());
+    File::open(format!("/proc/self/fd/{}", found.as_raw_fd())).with_context(name)
 }
 
 /// Whether `path` is in a BPF file system.
@@ -70,6 +73,8 @@ pub(crate) struct All {
     pub(crate) maps: BTreeMap<u32, Vec<PathBuf>>,
     /// What could not be looked at, in words.
     pub(crate) hidden: Vec<String>,
+    /// Directories in which a process makes pins, or did so until it was killed, by their names.
+    pub(crate) unfinished: Vec<PathBuf>,
 }
 
 impl All {
@@ -119,7 +124,15 @@ impl All {
             };
             for entry in entries.flatten() {
                 match entry.file_type() {
-                    Ok(ty) if ty.is_dir() && depth < DEPTH => dirs.push((entry.path(), depth + 1)),
+                    Ok(ty) if ty.is_dir() && depth < DEPTH => {
+                        let name = entry.file_name();
+                        let makes_pins = name == "new" || name.as_encoded_bytes().ends_with(b"__next");
+                        // A directory can be found by two mounts, one on top of the other.
+                        if makes_pins && !self.unfinished.contains(&entry.path()) {
+                            self.unfinished.push(entry.path());
+                        }
+                        dirs.push((entry.path(), depth + 1));
+                    }
                     Ok(ty) if ty.is_file() => self.add_pin(entry.path(), &mut unread),
                     _ => {}
                 }

@@ -114,6 +114,15 @@ fn what_a_killed_start_left_is_removed() {
     assert!(clean(&["--yes"]).starts_with("removed "));
     recorder.expect_nothing_left(&programs);
 
+    // Before its first pin, too.
+    for parts in [&["new"][..], &["new", "new/maps"], &["new", "new/maps", "new/links"]] {
+        fs::create_dir(&recorder.dir).unwrap();
+        parts.iter().for_each(|part| fs::create_dir(recorder.dir.join(part)).unwrap());
+        assert_eq!(recorder.status()["unfinished"], true);
+        assert!(clean(&[]).contains("/new: flight recorder, "));
+        assert!(clean(&["--yes"]).starts_with("removed ") && !recorder.dir.exists());
+    }
+
     // At any other moment.
     for ms in (0..400).step_by(40) {
         let mut start = recorder.command(&["start", "--size", "8M"]).stderr(Stdio::null()).spawn().unwrap();

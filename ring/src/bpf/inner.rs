@@ -40,7 +40,7 @@ pub(crate) struct MapOfMaps {
 
 impl MapLocator {
     /// How many times the search is repeated for a map that was replaced, and freed, before it was opened.
-    const AGAIN: usize = 16;
+    pub(crate) const AGAIN: usize = 16;
 
     /// Opens the map that is there now. Makes system calls.
     pub(crate) fn open(&self) -> Result<MapFd> {

@@ -5,13 +5,14 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::describe::{LoadedObject, Types};
 use super::fdinfo;
 use super::kinds::MapType;
 use super::sys;
-use super::uapi::{BPF_F_RDONLY, MapInfo};
+use super::uapi::MapInfo;
 use crate::error::{Cause, Error, Result};
 use crate::text::printable;
 
@@ -27,12 +28,27 @@ pub(crate) struct MapFd {
 impl MapFd {
     /// The map pinned at `path`: for reading only, if its mode allows no more.
     pub(crate) fn pinned(path: &Path) -> Result<Self> {
+        Self::opened(path, sys::open_writable_or_not(|flags| sys::open_pin(path, flags)))
+    }
+
+    /// The same for `path` in a directory that is open.
+    pub(crate) fn pinned_in(dir: &OwnedFd, path: &Path) -> Result<Self> {
+        let name = path.file_name().unwrap_or_default();
+        Self::opened(path, sys::open_writable_or_not(|flags| sys::open_pin_in(dir.as_fd(), name, flags)))
+    }
+
+    /// Opens a directory of pins, to read what is in it.
+    pub(crate) fn directory(path: &Path) -> Result<OwnedFd> {
+        let opened =
+            rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        opened.map_err(|e| {
+            let what = printable(&path.to_string_lossy());
+            Error::from(Cause::Open { what, error: e.into(), hint: "" })
+        })
+    }
+
+    fn opened(path: &Path, fd: io::Result<OwnedFd>) -> Result<Self> {
         let what = printable(&path.to_string_lossy());
-        let fd = sys::open_pin(path, 0).or_else(|e| {
-            let denied = e.kind() == io::ErrorKind::PermissionDenied;
-            let read_only = || sys::open_pin(path, BPF_F_RDONLY);
-            if denied { read_only().map_err(|_| e) } else { Err(e) }
-        });
         let fd = fd.map_err(|error| {
             let hint = match error.kind() {
                 _ if path.is_dir() => {

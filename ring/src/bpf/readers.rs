@@ -1,13 +1,14 @@
 //! The map in which programs and the readers of a ring find each other: places in it, and how it is found.
 
-use std::fs;
-use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
 use rustix::thread::{MembarrierCommand, membarrier};
 
 use super::open::open;
-use super::{MapFd, MapOfMaps, Origin, sys};
+use super::stage::{NEW, NEXT};
+use super::{MapFd, MapOfMaps, Origin};
 use crate::abi::readers::{LOOK, NEVER, Owner};
 use crate::abi::{Kind, Preamble};
 use crate::error::{Cause, Error, Result};
@@ -143,20 +144,51 @@ pub(crate) fn link(ring: Source, readers: Source, bells: Source) -> Result<()> {
     Ok(())
 }
 
-/// Pins the readers and bells of a ring that is pinned at `path`, if it has some, with this mode.
-pub(crate) fn pin_companions(ring: &Region, path: &Path, mode: u32) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt;
+/// The readers and bells of a ring, if it has some, with what follows the ring's name in those of their pins.
+pub(super) fn companions_to_pin(ring: &Region) -> Result<Vec<(&'static str, OwnedFd)>> {
     let (readers, bells) = match companions(ring) {
-        Err(e) if matches!(e.cause(), Cause::NotWakeable { .. }) => return Ok(()),
+        Err(e) if matches!(e.cause(), Cause::NotWakeable { .. }) => return Ok(Vec::new()),
         companions => companions?,
     };
-    for (map, suffix) in [(readers.fd, READERS), (bells.into_fd()?, BELLS)] {
-        let path = with_suffix(path, suffix);
-        sys::pin(map.as_fd(), &path).map_err(|e| Error::system("bpf(BPF_OBJ_PIN)", e))?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode))
-            .map_err(|e| Error::system("chmod", e))?;
+    Ok(vec![(READERS, readers.fd), (BELLS, bells.into_fd()?)])
+}
+
+/// The maps of a ring's readers and bells, from their pins beside the ring's.
+pub(super) struct Companions {
+    readers: MapFd,
+    bells: MapFd,
+}
+
+impl Companions {
+    /// `None` for a ring without these maps.
+    pub(super) fn pinned(ring: &Region, pin: &Path) -> Result<Option<Self>> {
+        if ring.geometry().kind() != Kind::Ring {
+            return Ok(None);
+        }
+        let Some(id) = Preamble::readers(linked(ring)?) else { return Ok(None) };
+        let readers = pinned(pin, READERS, id)?;
+        let (_, id) = Preamble::linked(linked(&open(readers.try_clone()?, OpenOptions::new())?)?);
+        Ok(Some(Self { bells: pinned(pin, BELLS, id)?, readers }))
     }
-    Ok(())
+}
+
+/// The map with this id that is pinned beside `pin`. A process that replaces pins may not have moved it to its place yet.
+fn pinned(pin: &Path, suffix: &str, id: u32) -> Result<MapFd> {
+    let staged = with_suffix(pin, NEXT).join(with_suffix(NEW.as_ref(), suffix));
+    let is_it = |map: &MapFd| map.info.id == id;
+    let in_place = MapFd::pinned(&with_suffix(pin, suffix));
+    if in_place.as_ref().is_ok_and(is_it) {
+        return in_place;
+    }
+    match MapFd::pinned(&staged) {
+        Ok(map) if is_it(&map) => Ok(map),
+        // It may have been moved there between the two.
+        _ => MapFd::pinned(&with_suffix(pin, suffix)).and_then(|map| {
+            let is_other =
+                || Error::from(Cause::Open { what: map.what.clone(), error: Errno::NOENT.into(), hint: "" });
+            if is_it(&map) { Ok(map) } else { Err(is_other()) }
+        }),
+    }
 }
 
 /// The maps of a ring's readers and bells. The ring names its readers, and these must name the ring: anyone who can
@@ -197,10 +229,15 @@ fn linked(region: &Region) -> Result<u64> {
 
 /// The map with this id, from its pin next to that of the ring, or from the ring's object, or else by its id.
 fn companion(ring: &Region, suffix: &str, id: u32) -> Result<MapFd> {
-    let pinned = ring.origin().and_then(|origin| origin.pin()).map(|pin| with_suffix(pin, suffix));
-    let pinned = pinned.and_then(|path| MapFd::pinned(&path).ok());
-    let by_id = || MapFd::of(ring.origin().and_then(Origin::object), id);
-    pinned.filter(|map| map.info.id == id).map_or_else(by_id, Ok)
+    let origin = ring.origin();
+    let held = origin
+        .and_then(Origin::companions)
+        .map(|both| if suffix == READERS { &both.readers } else { &both.bells });
+    if let Some(map) = held.filter(|map| map.info.id == id) {
+        return map.try_clone();
+    }
+    let pinned = origin.and_then(Origin::pin).and_then(|pin| pinned(pin, suffix, id).ok());
+    pinned.map_or_else(|| MapFd::of(origin.and_then(Origin::object), id), Ok)
 }
 
 /// The path of a pin next to that of a ring.

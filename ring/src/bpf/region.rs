@@ -1,19 +1,18 @@
 //! The functions of regions that exist only for BPF maps.
 
-use std::fs::{Permissions, set_permissions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::describe::LoadedObject;
 use super::fdinfo::{is_frozen, map_info};
-use super::freeze::freeze_and_pin;
+use super::freeze::{Publish, publish};
 use super::inner::make_like;
 use super::lookup::update_run;
 use super::open::open;
-use super::sys::{self, Elements};
+use super::readers::Companions;
+use super::sys::Elements;
 use super::{MapFd, MapLocator, PinOptions};
 use crate::abi::{Geometry, Preamble};
 use crate::error::{Cause, Error, Result};
@@ -32,6 +31,8 @@ pub(crate) struct Origin {
     place: MapLocator,
     id: u32,
     options: OpenOptions,
+    /// The maps of a ring's readers and bells, as they were pinned when the ring was opened.
+    companions: Option<Companions>,
 }
 
 impl Origin {
@@ -41,6 +42,11 @@ impl Origin {
             MapLocator::Pin(path) => Some(path),
             MapLocator::Inner(_) | MapLocator::Loaded(_) => None,
         }
+    }
+
+    /// The maps of its readers and bells, if they were pinned when it was opened.
+    pub(super) fn companions(&self) -> Option<&Companions> {
+        self.companions.as_ref()
     }
 
     /// The object of its map, if this process has loaded it.
@@ -94,12 +100,29 @@ impl OpenOptions {
     }
 
     /// Opens a map that is, or will be, in this place.
-    pub(super) fn adopt(self, opened: MapFd, place: MapLocator) -> Result<Region> {
-        let id = opened.info.id;
-        let mut region = open(opened, self)?;
-        // A process that later finds another map there is not its loader.
-        region.set_origin(Origin { place, id, options: self.write_preamble(false) });
-        Ok(region)
+    pub(crate) fn adopt(self, mut opened: MapFd, place: MapLocator) -> Result<Region> {
+        for again in (0..MapLocator::AGAIN).rev() {
+            let id = opened.info.id;
+            let mut region = open(opened, self)?;
+            let companions = match &place {
+                MapLocator::Pin(path) => Companions::pinned(&region, path),
+                MapLocator::Inner(_) | MapLocator::Loaded(_) => Ok(None),
+            };
+            // If they are those of another ring, this one was replaced after it was opened.
+            if again > 0
+                && companions.is_err()
+                && let Ok(now) = place.open()
+                && now.info.id != id
+            {
+                opened = now;
+                continue;
+            }
+            // A process that later finds another map there is not its loader.
+            let (options, companions) = (self.write_preamble(false), companions.ok().flatten());
+            region.set_origin(Origin { place, id, options, companions });
+            return Ok(region);
+        }
+        unreachable!("the last round returns")
     }
 }
 
@@ -128,17 +151,29 @@ impl Region {
     /// # Errors
     /// [`ErrorKind::CannotSeal`](crate::ErrorKind::CannotSeal) with the step that failed, and the remedy.
     pub fn freeze_and_pin(&self, path: impl AsRef<Path>, options: impl Into<PinOptions>) -> Result<()> {
-        freeze_and_pin(self.as_fd(), self.what(), path.as_ref(), options.into())
+        let how = Publish { options: options.into(), freeze: true, replace: false };
+        publish(&[(None, self)], path.as_ref(), how)
     }
 
-    /// Pins a BPF map at `path` with this mode. Makes system calls.
+    /// Pins a BPF map at `path` with this mode. Of a wakeable ring this also pins the maps of its readers and bells, as
+    /// `PATH__readers` and `PATH__bells`. Nobody but root and this user may be able to exchange names in the directory.
+    /// Makes system calls.
     ///
     /// # Errors
     /// [`ErrorKind::System`](crate::ErrorKind::System) if `path` exists, or is not in a BPF file system.
     pub fn pin(&self, path: impl AsRef<Path>, mode: u32) -> Result<()> {
-        let path = path.as_ref();
-        sys::pin(self.as_fd(), path).map_err(|e| Error::system("bpf(BPF_OBJ_PIN)", e))?;
-        set_permissions(path, Permissions::from_mode(mode)).map_err(|e| Error::system("chmod", e))
+        let how = Publish { options: PinOptions::new(mode), freeze: false, replace: false };
+        publish(&[(None, self)], path.as_ref(), how)
+    }
+
+    /// [`pin`](Self::pin), which replaces what is pinned at `path`: each process that opens `path` finds the earlier region or
+    /// this one, with its readers and bells, and never nothing.
+    ///
+    /// # Errors
+    /// As for [`pin`](Self::pin), but `path` may exist.
+    pub fn replace_pin(&self, path: impl AsRef<Path>, options: impl Into<PinOptions>) -> Result<()> {
+        let how = Publish { options: options.into(), freeze: false, replace: true };
+        publish(&[(None, self)], path.as_ref(), how)
     }
 
     /// The id of the map, if it was found by its pin, in a map of maps or in a loaded object.

@@ -1,7 +1,7 @@
 //! All bpf(2) calls of this crate, as safe functions.
 #![allow(unsafe_code)]
 
-use std::ffi::{CString, c_int};
+use std::ffi::{CString, OsStr, c_int};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -205,17 +205,42 @@ fn charged(mut make: impl FnMut() -> io::Result<OwnedFd>) -> io::Result<OwnedFd>
 /// Opens the object pinned at `path`.
 pub(crate) fn open_pin(path: &Path, flags: u32) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes())?;
-    let mut pin = Pin { path: address(path.as_bytes_with_nul()), object: 0, flags };
+    let mut pin = Pin { path: address(path.as_bytes_with_nul()), flags, ..Pin::zeroed() };
     // SAFETY: the path is a C string.
     descriptor(unsafe { bpf(OBJ_GET, &mut pin) })
 }
 
-/// Pins a map.
-pub(crate) fn pin(map: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
-    let path = CString::new(path.as_os_str().as_bytes())?;
-    let mut pin = Pin { path: address(path.as_bytes_with_nul()), object: raw(&map), flags: 0 };
+/// Opens by calling `open` with flags: for reading only, if the pin's mode allows no more.
+pub(crate) fn open_writable_or_not(open: impl Fn(u32) -> io::Result<OwnedFd>) -> io::Result<OwnedFd> {
+    open(0).or_else(|e| {
+        let denied = e.kind() == io::ErrorKind::PermissionDenied;
+        if denied { open(BPF_F_RDONLY).map_err(|_| e) } else { Err(e) }
+    })
+}
+
+/// Opens the object pinned as `name` in a directory.
+pub(crate) fn open_pin_in(dir: BorrowedFd<'_>, name: &OsStr, flags: u32) -> io::Result<OwnedFd> {
+    descriptor(pin_in(OBJ_GET, dir, name, Pin { flags, ..Pin::zeroed() }))
+}
+
+/// Pins an object as `name` in a directory.
+pub(crate) fn pin(object: BorrowedFd<'_>, dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+    pin_in(OBJ_PIN, dir, name, Pin { object: raw(&object), ..Pin::zeroed() }).map(drop)
+}
+
+/// Calls bpf(2) for a pin in a directory: before Linux 6.5 by the directory's name in procfs.
+fn pin_in(command: c_int, dir: BorrowedFd<'_>, name: &OsStr, pin: Pin) -> io::Result<c_int> {
+    let path = CString::new(name.as_bytes())?;
+    let (path, flags) = (address(path.as_bytes_with_nul()), pin.flags | BPF_F_PATH_FD);
     // SAFETY: the path is a C string.
-    unsafe { bpf(OBJ_PIN, &mut pin) }.map(drop)
+    let done = unsafe { bpf(command, &mut Pin { path, flags, dir: raw(&dir), ..pin }) };
+    if !done.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::InvalidInput) {
+        return done;
+    }
+    let path = [format!("/proc/self/fd/{}/", dir.as_raw_fd()).as_bytes(), name.as_bytes()].concat();
+    let path = CString::new(path)?;
+    // SAFETY: the path is a C string.
+    unsafe { bpf(command, &mut Pin { path: address(path.as_bytes_with_nul()), ..pin }) }
 }
 
 /// Opens the map with this id.

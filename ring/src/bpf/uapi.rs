@@ -33,6 +33,8 @@ pub(crate) const BPF_F_NUMA_NODE: u32 = 1 << 2;
 pub(crate) const BPF_F_RDONLY_PROG: u32 = 1 << 7;
 /// A descriptor only for reading.
 pub(crate) const BPF_F_RDONLY: u32 = 1 << 3;
+/// A path that begins in a directory that is open (Linux 6.5).
+pub(crate) const BPF_F_PATH_FD: u32 = 1 << 14;
 /// A map that can be mapped.
 pub(crate) const BPF_F_MMAPABLE: u32 = 1 << 10;
 /// The lookup of one CPU's copy; the CPU is in the upper half of the flags.
@@ -146,6 +148,9 @@ pub(crate) struct Pin {
     pub(crate) path: u64,
     pub(crate) object: u32,
     pub(crate) flags: u32,
+    /// The directory in which the path begins, with `BPF_F_PATH_FD`.
+    pub(crate) dir: u32,
+    pub(crate) rest: u32,
 }
 
 /// Attributes for loading a program.

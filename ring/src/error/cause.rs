@@ -168,6 +168,9 @@ pub(crate) enum Cause {
     /// The region can't be sealed.
     #[error("can't seal {what}: {step}: {error}{hint}")]
     Seal { what: String, step: String, error: io::Error, hint: &'static str },
+    /// The map can't be pinned.
+    #[error("{what} is not pinned at {path}: {error}{hint}")]
+    Pin { what: String, path: String, error: io::Error, hint: &'static str },
     /// A pin that other users can open, while the kernel lets all users load BPF programs: one could overwrite the map.
     #[error(
         "{what} is not frozen and pinned with mode {mode:o}: kernel.unprivileged_bpf_disabled is 0, so each process \
@@ -275,7 +278,7 @@ impl Cause {
             Self::LeaseEnded { .. } => ErrorKind::LeaseEnded,
             Self::MemoryOrder { .. } | Self::NoFetchingAtomics { .. } => ErrorKind::Unsupported,
             Self::Program { .. } => ErrorKind::Program,
-            Self::System { .. } => ErrorKind::System,
+            Self::System { .. } | Self::Pin { .. } => ErrorKind::System,
             #[cfg(feature = "libbpf")]
             Self::Libbpf(_) => ErrorKind::Libbpf,
         }
@@ -286,6 +289,7 @@ impl Cause {
             Self::Open { error, .. }
             | Self::NoPreamble { error, .. }
             | Self::Seal { error, .. }
+            | Self::Pin { error, .. }
             | Self::Program { error, .. }
             | Self::System { error, .. } => Some(error),
             _ => None,

@@ -12,7 +12,7 @@ use self::nodes::PerCpu;
 use self::resize::Resizable;
 use super::sweep::Sweep;
 use super::{Flavour, Reader, Ring};
-use crate::bpf::{MapLocator, MapOfMaps, PinOptions, pin_companions};
+use crate::bpf::{MapLocator, MapOfMaps, PinOptions, Publish, publish};
 use crate::error::{Cause, Error, Result};
 use crate::protocol::ring::Start;
 use crate::region::{OpenOptions, Region, Source};
@@ -138,36 +138,41 @@ impl<T: AnyBitPattern> Ring<T> {
     /// exist. Of a resizable ring this pins the map in use. After each [`resize`](Self::resize) of this handle and its
     /// clones, the new map replaces the old one at the pin. Of a wakeable ring this also pins the readers and bells, as
     /// `PATH__readers` and `PATH__bells`. See [`freeze_and_pin`](Self::freeze_and_pin) for readers
-    /// without privilege. Makes system calls.
+    /// without privilege. Nobody but root and this user may be able to exchange names in the directory. Makes system calls.
     ///
     /// # Errors
     /// [`ErrorKind::System`](crate::ErrorKind::System) if `path` exists, or is not in a BPF file system.
     pub fn pin(&self, path: impl AsRef<Path>, mode: u32) -> Result<()> {
-        let path = path.as_ref();
-        match &self.flavour {
-            Flavour::Plain(region) => {
-                region.pin(path, mode)?;
-                pin_companions(region, path, mode)
-            }
-            Flavour::Maps(Maps::Resizable(ring)) => ring.pin(path, mode),
-            Flavour::Maps(Maps::PerCpu(ring)) => ring.pin_each(path, |region, path| region.pin(path, mode)),
-        }
+        self.publish(path, Publish { options: PinOptions::new(mode), freeze: false, replace: false })
+    }
+
+    /// [`pin`](Self::pin), which replaces what is pinned at `path`. A process that opens `path` at any moment finds the
+    /// earlier ring or this one, whole: with its readers and bells, and of a NUMA ring with all its maps. (To replace a
+    /// NUMA ring needs Linux 5.16.) If this process dies meanwhile, this is still so.
+    ///
+    /// # Errors
+    /// As for [`pin`](Self::pin), but `path` may exist.
+    pub fn replace_pin(&self, path: impl AsRef<Path>, options: impl Into<PinOptions>) -> Result<()> {
+        self.publish(path, Publish { options: options.into(), freeze: false, replace: true })
     }
 
     /// [`Region::freeze_and_pin`] for all maps of the ring. The maps of a NUMA ring are pinned in a directory, which is
     /// created if it does not exist. Other users need search permission on it. After that, a resizable ring can no
-    /// longer be resized.
+    /// longer be resized. The readers and bells of a wakeable ring are pinned as by [`pin`](Self::pin), and are not frozen:
+    /// each process that can open the pin `PATH__readers` for writing can be a required reader.
     ///
     /// # Errors
-    /// [`ErrorKind::CannotSeal`](crate::ErrorKind::CannotSeal) with the step that failed, and the remedy. Maps that were
-    /// pinned before stay pinned.
+    /// [`ErrorKind::CannotSeal`](crate::ErrorKind::CannotSeal) with the step that failed, and the remedy.
     pub fn freeze_and_pin(&self, path: impl AsRef<Path>, options: impl Into<PinOptions>) -> Result<()> {
-        let (path, options) = (path.as_ref(), options.into());
+        self.publish(path, Publish { options: options.into(), freeze: true, replace: false })
+    }
+
+    fn publish(&self, path: impl AsRef<Path>, how: Publish) -> Result<()> {
+        let path = path.as_ref();
         match &self.flavour {
-            Flavour::Maps(Maps::PerCpu(ring)) => {
-                ring.pin_each(path, |region, path| region.freeze_and_pin(path, options))
-            }
-            _ => self.region().freeze_and_pin(path, options),
+            Flavour::Plain(region) => publish(&[(None, region)], path, how),
+            Flavour::Maps(Maps::Resizable(ring)) => ring.publish(path, how),
+            Flavour::Maps(Maps::PerCpu(ring)) => publish(&ring.pins(), path, how),
         }
     }
 

@@ -1,16 +1,14 @@
 //! NUMA rings: each shard has its own map, on the NUMA node of the CPU that writes it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::abi::Geometry;
-use crate::bpf::{MapLocator, MapOfMaps, is_gone};
+use crate::bpf::{MapFd, MapLocator, MapOfMaps, is_gone};
 use crate::cpus::{nodes_of_cpus, online_nodes, possible_cpus};
 use crate::error::{Cause, Error, Result};
 use crate::region::{OpenOptions, Region};
-use crate::text::printable;
 
 /// A ring with a map for each CPU.
 ///
@@ -18,7 +16,11 @@ use crate::text::printable;
 /// other nodes. A CPU that is offline when the ring is initialized has its shard on any node. A CPU that is offline
 /// when the ring is opened counts as one of the first node.
 #[derive(Clone)]
-pub(in crate::ring) struct PerCpu(Arc<[Shard]>);
+pub(in crate::ring) struct PerCpu {
+    shards: Arc<[Shard]>,
+    /// The directory from which it was opened.
+    pinned: Option<(Arc<Path>, OpenOptions)>,
+}
 
 struct Shard {
     cpu: usize,
@@ -33,7 +35,9 @@ impl PerCpu {
         belong_together(&regions)?;
         let (nodes, there) = (nodes_of_cpus()?, online_nodes()?);
         let node = |cpu| nodes.get(&cpu).or(there.first()).copied().unwrap_or_default();
-        Ok(Self(regions.into_iter().map(|(cpu, region)| Shard { cpu, node: node(cpu), region }).collect()))
+        let shards =
+            regions.into_iter().map(|(cpu, region)| Shard { cpu, node: node(cpu), region }).collect();
+        Ok(Self { shards, pinned: None })
     }
 
     /// Opens the maps that [`initialize`] put in a map of maps.
@@ -43,46 +47,58 @@ impl PerCpu {
         Self::new(cpus.into_iter().map(region).collect::<Result<Vec<_>>>()?)
     }
 
-    /// Opens the maps that [`pin_each`](Self::pin_each) pinned in the directory `dir`.
+    /// Opens the maps that are [pinned](Self::pins) in the directory `dir`.
     pub(super) fn pinned(dir: &Path, options: OpenOptions) -> Result<Self> {
-        let region = |cpu| Ok((cpu, options.open(dir.join(pin_of(cpu)))?));
-        Self::new(possible_cpus()?.into_iter().map(region).collect::<Result<Vec<_>>>()?)
-    }
-
-    /// Pins each map in the directory `dir` by calling `pin`.
-    pub(super) fn pin_each(&self, dir: &Path, pin: impl Fn(&Region, &Path) -> Result<()>) -> Result<()> {
-        fs::create_dir_all(dir).map_err(|error| {
-            Error::from(Cause::Seal {
-                what: self.first().what().to_owned(),
-                step: format!("making {}", printable(&dir.to_string_lossy())),
-                error,
-                hint: "; pins need a BPF file system (mount -t bpf -o mode=0755 bpf /sys/fs/bpf)",
-            })
-        })?;
-        self.0.iter().try_for_each(|shard| pin(&shard.region, &dir.join(pin_of(shard.cpu))))
-    }
-
-    /// This ring with the regions that replaced its own, if any was replaced. While a loader is replacing the shards,
-    /// some of them are already new.
-    pub(super) fn replaced(&self) -> Result<Option<Self>> {
-        let mut any = false;
-        let mut now = |shard: &Shard| {
-            let replaced = shard.region.replaced()?;
-            any |= replaced.is_some();
-            Ok((shard.cpu, replaced.unwrap_or_else(|| shard.region.clone())))
+        let cpus = possible_cpus()?;
+        let open = || {
+            // By its descriptor: another ring's directory may get the name meanwhile.
+            let opened = MapFd::directory(dir)?;
+            let region = |&cpu: &usize| {
+                let path = dir.join(pin_of(cpu));
+                Ok((cpu, options.adopt(MapFd::pinned_in(&opened, &path)?, MapLocator::Pin(path))?))
+            };
+            cpus.iter().map(region).collect::<Result<Vec<_>>>()
         };
-        let regions = self.0.iter().map(&mut now).collect::<Result<Vec<_>>>()?;
-        any.then(|| Self::new(regions)).transpose()
+        // The directory of a ring that was replaced is removed.
+        let regions = (0..MapLocator::AGAIN).fold(open(), |opened, _| match opened {
+            Err(e) if is_gone(&e) => open(),
+            opened => opened,
+        });
+        Ok(Self { pinned: Some((dir.into(), options.write_preamble(false))), ..Self::new(regions?)? })
+    }
+
+    /// The names under which its regions are pinned in a directory.
+    pub(super) fn pins(&self) -> Vec<(Option<String>, &Region)> {
+        self.regions().map(|(cpu, region)| (Some(pin_of(cpu)), region)).collect()
+    }
+
+    /// The ring that replaced this one, if any of its regions was replaced.
+    pub(super) fn replaced(&self) -> Result<Option<Self>> {
+        let mut now = Vec::new();
+        let mut any = false;
+        for (cpu, region) in self.regions() {
+            let replaced = region.replaced()?;
+            any |= replaced.is_some();
+            now.push((cpu, replaced.unwrap_or_else(|| region.clone())));
+        }
+        if !any {
+            return Ok(None);
+        }
+        match &self.pinned {
+            // All of one ring, even if it was replaced in the middle of the loop.
+            Some((dir, options)) => Self::pinned(dir, *options).map(Some),
+            None => Self::new(now).map(Some),
+        }
     }
 
     /// The first CPU's region. There is always one.
     pub(super) fn first(&self) -> &Region {
-        &self.0[0].region
+        &self.shards[0].region
     }
 
     /// Each CPU with its region.
     pub(super) fn regions(&self) -> impl Iterator<Item = (usize, &Region)> {
-        self.0.iter().map(|shard| (shard.cpu, &shard.region))
+        self.shards.iter().map(|shard| (shard.cpu, &shard.region))
     }
 
     /// The same for the CPUs of one node.
@@ -91,7 +107,7 @@ impl PerCpu {
         if !there.contains(&node) {
             return Err(Error::from(Cause::Node { node, there }));
         }
-        let of_node = self.0.iter().filter(move |shard| shard.node == node);
+        let of_node = self.shards.iter().filter(move |shard| shard.node == node);
         Ok(of_node.map(|shard| (shard.cpu, &shard.region)))
     }
 }

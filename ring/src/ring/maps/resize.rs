@@ -1,16 +1,13 @@
 //! Resizable rings: a ring is replaced by a larger or smaller one while programs write to it.
 
-use std::fs;
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use crate::abi::{Gate, Geometry, Kind};
-use crate::bpf::{MapLocator, MapOfMaps, is_gone, pin};
+use crate::bpf::{MapLocator, MapOfMaps, Publish, is_gone, publish, renew_pin};
 use crate::error::{Error, Result};
 use crate::protocol::ring::{Whole, finish, give_up, is_replaced_by, replace, unfinished};
 use crate::region::{OpenOptions, Refusal, Region, SharedMut, Source};
@@ -43,10 +40,10 @@ impl Resizable {
     }
 
     /// See [`Ring::pin`](crate::Ring::pin).
-    pub(super) fn pin(&self, path: &Path, mode: u32) -> Result<()> {
+    pub(super) fn publish(&self, path: &Path, how: Publish) -> Result<()> {
         let mut state = self.0.lock();
-        state.region.pin(path, mode)?;
-        state.pin = Some(path.to_owned());
+        publish(&[(None, &state.region)], path, how)?;
+        state.pin = (!how.freeze).then(|| path.to_owned());
         Ok(())
     }
 
@@ -66,7 +63,7 @@ impl Resizable {
         replace(whole(&old), whole(&new), || {
             state.maps.put(next.as_fd())?;
             if let Some(path) = &state.pin {
-                pinned = replace_pin(next.as_fd(), path);
+                pinned = renew_pin(next.as_fd(), path);
             }
             Ok::<_, Error>(())
         })?;
@@ -126,21 +123,4 @@ fn whole(shared: &SharedMut) -> Whole<'_> {
 /// Its id; 0, which no map has, if it was found in another way.
 fn id(region: &Region) -> u32 {
     region.id().unwrap_or_default()
-}
-
-/// Pins `map` at `path`, replacing the earlier pin, with its owner and mode. A process that opens `path` finds one of
-/// the two.
-fn replace_pin(map: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
-    let was = fs::metadata(path)?;
-    let mut new = path.to_owned().into_os_string();
-    new.push("_next"); // the BPF file system allows no dots
-    if let Err(e) = fs::remove_file(&new)
-        && e.kind() != io::ErrorKind::NotFound
-    {
-        return Err(e);
-    }
-    pin(map, new.as_ref())?;
-    chown(&new, Some(was.uid()), Some(was.gid()))?;
-    fs::set_permissions(&new, was.permissions())?;
-    fs::rename(&new, path)
 }
