@@ -17,6 +17,7 @@ use mapring_kernel_tests::{
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+mod replaced;
 mod stress;
 mod tails;
 

@@ -1,0 +1,52 @@
+//! A pin that loaders replace again and again, and readers that open it meanwhile.
+
+use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+use libbpf_rs::skel::Skel;
+use mapring_kernel_tests::skel::WakeableSkelBuilder;
+use mapring_kernel_tests::{NOBODY, PublicPins, fitted, kernel, load, require_bpf, skipped};
+use rustix::thread::{Gid, Uid, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+
+use super::{Numbered, Rec};
+
+const TIMES: u64 = 1_000;
+
+/// Without privilege a reader finds the other maps only by their pins, so each ring must be pinned whole at any moment.
+#[test]
+fn a_reader_finds_the_old_ring_whole_or_the_new_one() {
+    require_bpf!();
+    if kernel() < (5, 19) {
+        return skipped("replaced", "only root opens pins before Linux 5.19");
+    }
+    let [mut a, mut b] = [const { MaybeUninit::uninit() }; 2];
+    let skels = [load::<WakeableSkelBuilder>(&mut a, fitted), load::<WakeableSkelBuilder>(&mut b, fitted)];
+    let rings = skels.each_ref().map(|skel| Rec::open(skel.object()));
+    let generation = |at: usize| rings[at].region().preamble().generation;
+    let pins = PublicPins::new();
+    let pin = pins.path("numbers");
+    rings[0].pin(&pin, 0o666).unwrap();
+    let (end, found) = (AtomicBool::new(false), [AtomicU64::new(0), AtomicU64::new(0)]);
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+            set_thread_groups(&[]).unwrap();
+            set_thread_res_gid(group, group, group).unwrap();
+            set_thread_res_uid(user, user, user).unwrap();
+            while !end.load(Ordering::Relaxed) {
+                let ring = mapring::Ring::<Rec>::open(&pin).unwrap();
+                ring.readers().unwrap();
+                let second = ring.region().preamble().generation == generation(1);
+                found[usize::from(second)].fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let all = || found.iter().all(|found| found.load(Ordering::Relaxed) >= TIMES / 2);
+        let mut times = 0;
+        while !reader.is_finished() && (times < TIMES || !all()) {
+            times += 1;
+            rings[usize::from(times % 2 == 1)].replace_pin(&pin, 0o666).unwrap();
+        }
+        end.store(true, Ordering::Relaxed);
+    });
+}
