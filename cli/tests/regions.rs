@@ -2,6 +2,9 @@
 
 mod common;
 #[cfg(feature = "bpf")]
+#[path = "regions/cpus.rs"]
+mod cpus;
+#[cfg(feature = "bpf")]
 mod loaded;
 #[cfg(feature = "bpf")]
 #[path = "regions/maps.rs"]

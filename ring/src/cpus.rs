@@ -2,6 +2,7 @@
 
 #[cfg(feature = "bpf")]
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::{fmt, io};
 
 use crate::error::{Cause, Error, Result};
@@ -9,10 +10,28 @@ use crate::error::{Cause, Error, Result};
 /// The possible CPUs: all that this machine can ever have, in ascending order, sometimes with gaps. Per-CPU maps have a
 /// copy of each value for each of them. Reads a file of sysfs.
 ///
+/// A process that may create BPF maps also measures the number of these CPUs, once. If it differs (a container may have
+/// another file mounted there), the CPUs are numbered from 0.
+///
 /// # Errors
-/// [`ErrorKind::System`](crate::ErrorKind::System) if sysfs is not mounted.
+/// [`ErrorKind::System`](crate::ErrorKind::System) if sysfs is not mounted, or the file is not a list of CPUs.
 pub fn possible_cpus() -> Result<Vec<usize>> {
-    read("/sys/devices/system/cpu/possible")
+    let listed = listed_cpus()?;
+    #[cfg(feature = "bpf")]
+    if let Some(count) = crate::bpf::possible_count() {
+        return Ok(crate::bpf::numbered(listed, count));
+    }
+    Ok(listed)
+}
+
+/// The possible CPUs as sysfs lists them, which can be wrong. At least one.
+#[doc(hidden)] // for `mapring doctor`
+pub fn listed_cpus() -> Result<Vec<usize>> {
+    let path = "/sys/devices/system/cpu/possible";
+    read(path).and_then(|listed| match listed.is_empty() {
+        true => Err(not_a_list(path, io::ErrorKind::InvalidData, &"an empty list")),
+        false => Ok(listed),
+    })
 }
 
 /// The CPUs that are online: some of the possible ones. Values written by the other CPUs stay in place and no longer
@@ -65,15 +84,21 @@ fn known(said: Result<Vec<usize>>, otherwise: impl FnOnce() -> Result<Vec<usize>
 }
 
 fn read(path: &str) -> Result<Vec<usize>> {
-    let error = |kind, why: &dyn fmt::Display| {
-        Error::from(Cause::System {
-            call: "reading a list of numbers",
-            error: io::Error::new(kind, format!("{path}: {why}")),
-            hint: "; is sysfs mounted at /sys?",
-        })
-    };
-    let list = std::fs::read_to_string(path).map_err(|e| error(e.kind(), &e))?;
-    parse(&list).ok_or_else(|| error(io::ErrorKind::InvalidData, &format_args!("{list:?}")))
+    // Another file may be mounted there, of any size.
+    const LONGEST: u64 = 1 << 16;
+    let mut list = String::new();
+    let file = std::fs::File::open(path).and_then(|file| file.take(LONGEST).read_to_string(&mut list));
+    file.map_err(|e| not_a_list(path, e.kind(), &e))?;
+    let shown = || list.chars().take(64).collect::<String>();
+    parse(&list).ok_or_else(|| not_a_list(path, io::ErrorKind::InvalidData, &format_args!("{:?}", shown())))
+}
+
+fn not_a_list(path: &str, kind: io::ErrorKind, why: &dyn fmt::Display) -> Error {
+    Error::from(Cause::System {
+        call: "reading a list of numbers",
+        error: io::Error::new(kind, format!("{path}: {why}")),
+        hint: "; is sysfs mounted at /sys?",
+    })
 }
 
 /// Parses a list such as `0-3,8`. Returns `None` if it is not a list.

@@ -8,6 +8,7 @@ const AREA: &str = "machine";
 
 pub(super) fn findings() -> Vec<Finding> {
     let mut all = vec![cpus()];
+    all.extend(listed());
     let read = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
     all.extend(clock(read("/sys/devices/system/clocksource/clocksource0/current_clocksource").as_deref()));
     all.push(built(cfg!(feature = "bpf")));
@@ -27,6 +28,24 @@ fn cpus() -> Finding {
             Finding::missing(AREA, "CPUs", e.to_string(), lost).fixed_by("mount -t sysfs sysfs /sys")
         }
     }
+}
+
+/// Whether sysfs lists the CPUs that the kernel has.
+fn listed() -> Option<Finding> {
+    let (listed, possible) = (mapring::cpus::listed_cpus().ok()?, mapring::cpus::possible_cpus().ok()?);
+    if listed == possible {
+        return None;
+    }
+    let seen = format!(
+        "/sys/devices/system/cpu/possible lists {}, but the kernel has {}: another file may be mounted over it",
+        listed.len(),
+        possible.len(),
+    );
+    let lost = "mapring goes by the kernel. Other programs that read per-CPU maps may crash.";
+    Some(
+        Finding::missing(AREA, "list of CPUs", seen, lost)
+            .fixed_by("umount /sys/devices/system/cpu/possible"),
+    )
 }
 
 fn clock(source: Option<&str>) -> Option<Finding> {

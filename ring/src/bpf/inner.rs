@@ -68,7 +68,7 @@ impl MapOfMaps {
             return Err(Error::from(Cause::InnerKey { what: opened.what, found: key.len(), expected }));
         }
         let entries = opened.info.max_entries as usize;
-        let maps = Arc::new(Elements::new(opened.fd, &opened.info, None));
+        let maps = Arc::new(Elements::new(opened.fd, &opened.info));
         Ok(Self { maps, what: opened.what.into(), entries, key: key.into(), object: opened.object })
     }
 
@@ -193,6 +193,6 @@ pub(crate) fn make_like(
             error,
         })
     })?)?;
-    initialise(opened.fd.as_fd(), &opened.info, &opened.what, None, preamble)?;
+    initialise(opened.fd.as_fd(), &opened.info, &opened.what, preamble)?;
     Ok(opened)
 }

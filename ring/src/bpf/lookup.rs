@@ -23,49 +23,41 @@ pub(crate) struct Lookup {
     words: usize,
     entries: usize,
     batch: AtomicBool,
-    per_cpu: Option<PerCpu>,
-}
-
-/// The CPUs that have copies, and what the kernel can do with them.
-struct PerCpu {
-    cpus: Vec<usize>,
-    one: bool,
+    /// Whether the kernel (7.0 and later) can return one CPU's copy.
+    one_cpu: bool,
 }
 
 impl Lookup {
-    /// For a per-CPU map, `cpus` are the possible CPUs. Then this makes system calls, to find out what the kernel can
-    /// do.
-    pub(super) fn new(map: OwnedFd, info: &MapInfo, cpus: Option<&[usize]>) -> Self {
-        let (value, copies) = (info.value_size as usize, cpus.map(<[_]>::len));
-        let map = Elements::new(map, info, copies);
+    /// For a per-CPU map, this makes system calls, to find out how many copies there are and what the kernel can do.
+    pub(super) fn new(map: OwnedFd, info: &MapInfo) -> io::Result<Self> {
+        let value = info.value_size as usize;
+        let map = Elements::of_array(map, info)?;
         // The kernel leaves no gaps between the values of a batch. So batches are used only if values are whole words,
         // as copies of per-CPU maps always are.
-        let batch = AtomicBool::new(copies.is_some() || value.is_multiple_of(WORD));
-        let words = value.div_ceil(WORD) * copies.unwrap_or(1);
-        let mut all = Self { map, words, entries: info.max_entries as usize, batch, per_cpu: None };
-        if let Some(cpus) = cpus {
-            let mut value = vec![0; value.div_ceil(WORD)];
-            let one = all.copy(0, cpus[0], &mut value).is_ok();
-            all.per_cpu = Some(PerCpu { cpus: cpus.to_owned(), one });
+        let batch = AtomicBool::new(map.cpus().is_some() || value.is_multiple_of(WORD));
+        let words = value.div_ceil(WORD) * map.copies();
+        let mut all = Self { map, words, entries: info.max_entries as usize, batch, one_cpu: false };
+        if let Some(first) = all.cpus().and_then(<[_]>::first) {
+            all.one_cpu = all.copy(0, *first, &mut vec![0; value.div_ceil(WORD)]).is_ok();
         }
-        all
+        Ok(all)
     }
 
     /// The CPUs whose copies each lookup returns, in this order: the possible CPUs. `None` if this is not a per-CPU
     /// map.
     pub(crate) fn cpus(&self) -> Option<&[usize]> {
-        self.per_cpu.as_ref().map(|per_cpu| &*per_cpu.cpus)
+        self.map.cpus()
     }
 
     /// Whether the kernel (7.0 and later) can return one CPU's copy.
     pub(crate) fn one_cpu(&self) -> bool {
-        self.per_cpu.as_ref().is_some_and(|per_cpu| per_cpu.one)
+        self.one_cpu
     }
 
     /// The first words of the region. The word that changes in each copy ([`Preamble::DROPPED`]) is the sum over all
     /// copies.
     pub(crate) fn preamble(&self) -> io::Result<[u64; Preamble::WORDS]> {
-        let copies = self.cpus().map_or(1, <[_]>::len);
+        let copies = self.map.copies();
         let words = self.words / copies;
         let elements = Preamble::WORDS.div_ceil(words);
         let mut image = TripleRead::new(elements * copies, words);

@@ -161,6 +161,14 @@ impl MapFd {
         Err(self.wrong_type(expected))
     }
 
+    /// Checks that it is an array, per-CPU or not.
+    pub(crate) fn expect_array(&self) -> Result<()> {
+        match self.info.ty {
+            MapType::ARRAY | MapType::PERCPU_ARRAY => Ok(()),
+            _ => Err(self.wrong_type("array or percpu_array")),
+        }
+    }
+
     /// The error for a map of another type.
     pub(super) fn wrong_type(&self, expected: &'static str) -> Error {
         Error::from(Cause::MapType {

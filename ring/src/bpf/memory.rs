@@ -18,7 +18,6 @@ use crate::region::{Mapping, Memory, Refusal};
 pub(crate) fn map_or_lookup(
     fd: BorrowedFd<'_>,
     info: &MapInfo,
-    per_cpu: Option<&[usize]>,
     write: bool,
 ) -> Result<(Memory, Result<(), Refusal>)> {
     let mut writable = Err(Refusal::NotAsked);
@@ -35,7 +34,8 @@ pub(crate) fn map_or_lookup(
         Ok(mapping) => Memory::Mapped(mapping),
         Err(e) => {
             let fd_of_lookup = fd.try_clone_to_owned().map_err(|e| Error::system("dup", e))?;
-            let lookup = Lookup::new(fd_of_lookup, info, per_cpu);
+            let lookup =
+                Lookup::new(fd_of_lookup, info).map_err(|e| Error::system("bpf(BPF_MAP_LOOKUP_ELEM)", e))?;
             Memory::Lookup(lookup, refusal(&e, info, fd, false))
         }
     };

@@ -7,6 +7,7 @@ mod alike;
 mod bell;
 pub mod btf;
 mod compare;
+mod copies;
 pub(crate) mod describe;
 mod fdinfo;
 mod fits;
@@ -32,6 +33,7 @@ pub(crate) mod uapi;
 
 pub(crate) use bell::Bell;
 pub(crate) use compare::no_types;
+pub(crate) use copies::{numbered, possible_count};
 pub(crate) use fdinfo::{is_frozen, program_type};
 pub(crate) use fits::{Declared, belong_together};
 pub use freeze::PinOptions;

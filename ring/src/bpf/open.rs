@@ -17,11 +17,7 @@ use crate::region::{Identity, Memory, OpenOptions, Refusal, Region, generation};
 
 /// Opens a map as a region.
 pub(super) fn open(opened: MapFd, options: OpenOptions) -> Result<Region> {
-    let per_cpu = match opened.info.ty {
-        MapType::ARRAY => None,
-        MapType::PERCPU_ARRAY => Some(possible_cpus()?),
-        _ => return Err(opened.wrong_type("array or percpu_array")),
-    };
+    opened.expect_array()?;
     let types = opened.types();
     let MapFd { fd, info, what, .. } = opened;
     let element = info.value_size as usize;
@@ -31,7 +27,7 @@ pub(super) fn open(opened: MapFd, options: OpenOptions) -> Result<Region> {
     let entries = info.max_entries as usize;
     let bytes = element * entries;
 
-    let (memory, writable) = map_or_lookup(fd.as_fd(), &info, per_cpu.as_deref(), options.write)?;
+    let (memory, writable) = map_or_lookup(fd.as_fd(), &info, options.write)?;
     if matches!(memory, Memory::Lookup(_, Refusal::SpecialFields)) {
         nothing_hidden(&types, element, &what)?;
     }
@@ -82,7 +78,7 @@ pub(super) fn open(opened: MapFd, options: OpenOptions) -> Result<Region> {
             }
             if options.map.write_preamble {
                 check(&preamble)?;
-                initialise(fd.as_fd(), &info, &what, per_cpu.as_ref().map(Vec::len), &preamble)?;
+                initialise(fd.as_fd(), &info, &what, &preamble)?;
             }
             Ok(preamble)
         }

@@ -3,10 +3,8 @@
 use std::os::fd::AsFd;
 
 use super::compare::compare_with;
-use super::kinds::MapType;
 use super::{MapFd, map_or_lookup};
 use crate::abi::WORD;
-use crate::cpus::possible_cpus;
 use crate::error::{Cause, Error, Result};
 use crate::record::{Expected, LayoutCheck};
 use crate::region::{Access, Memory};
@@ -23,11 +21,7 @@ pub(crate) struct Plain {
 
 impl Plain {
     pub(crate) fn new(opened: MapFd, expected: &Expected) -> Result<Self> {
-        let per_cpu = match opened.info.ty {
-            MapType::ARRAY => None,
-            MapType::PERCPU_ARRAY => Some(possible_cpus()?),
-            _ => return Err(opened.wrong_type("array or percpu_array")),
-        };
+        opened.expect_array()?;
         let types = opened.types();
         let MapFd { fd, info, what, .. } = opened;
         let (size, entries) = (info.value_size as usize, info.max_entries as usize);
@@ -43,7 +37,7 @@ impl Plain {
                 expected: expected.layout.bytes(),
             }));
         }
-        let (memory, _) = map_or_lookup(fd.as_fd(), &info, per_cpu.as_deref(), false)?;
+        let (memory, _) = map_or_lookup(fd.as_fd(), &info, false)?;
         Ok(Self { what, memory, entries, stride, compared })
     }
 

@@ -70,15 +70,9 @@ pub(super) fn adopt(fd: BorrowedFd<'_>, bytes: usize) {
     }
 }
 
-/// Writes the preamble of a region that has none, through a mapping if possible, to each of the `copies` of a per-CPU
-/// map.
-pub(super) fn initialise(
-    fd: BorrowedFd<'_>,
-    info: &MapInfo,
-    what: &str,
-    copies: Option<usize>,
-    preamble: &Preamble,
-) -> Result<()> {
+/// Writes the preamble of a region that has none, through a mapping if possible, to each copy of a
+/// per-CPU map.
+pub(super) fn initialise(fd: BorrowedFd<'_>, info: &MapInfo, what: &str, preamble: &Preamble) -> Result<()> {
     let element = info.value_size as usize;
     let bytes = element * info.max_entries as usize;
     match Mapping::new(fd, bytes, true) {
@@ -99,11 +93,11 @@ pub(super) fn initialise(
     }
     let mut image = vec![0; preamble.geometry.first() * element / WORD];
     image[..Preamble::WORDS].copy_from_slice(&with_loader(preamble));
-    let map = Elements::new(fd, info, copies);
+    let failed = |error| Error::from(Cause::NoPreamble { what: what.to_owned(), error });
+    let map = Elements::of_array(fd, info).map_err(failed)?;
     // The element with the magic number comes last.
     for (index, value) in image.chunks(element / WORD).enumerate().rev() {
-        lookup::update(&map, index, &value.repeat(copies.unwrap_or(1)))
-            .map_err(|error| Error::from(Cause::NoPreamble { what: what.to_owned(), error }))?;
+        lookup::update(&map, index, &value.repeat(map.copies())).map_err(failed)?;
     }
     Ok(())
 }

@@ -87,7 +87,7 @@ fn contains(outer: u32, inner: u32) -> io::Result<bool> {
     if info.ty != MapType::ARRAY_OF_MAPS {
         return Ok(false);
     }
-    let entries = Elements::new(fd, &info, None);
+    let entries = Elements::new(fd, &info);
     for key in 0..info.max_entries {
         let mut id = 0_u32;
         if gone(entries.lookup(bytes_of(&key), bytes_of_mut(&mut id)))?.is_some() && id == inner {

@@ -208,7 +208,7 @@ impl ByCall {
             return Ok(None);
         }
         let info = map_info(region.as_fd())?;
-        Ok(Some(Self { region: region.clone(), map: Elements::new(region.clone(), &info, None) }))
+        Ok(Some(Self { region: region.clone(), map: Elements::new(region.clone(), &info) }))
     }
 
     /// Copies elements from `first` on, as many as fit into `out`, for their only writer: in no order. Makes a system

@@ -9,9 +9,12 @@ use std::path::Path;
 use std::ptr;
 
 use bytemuck::{Pod, Zeroable};
+use memmap2::{MmapOptions, MmapRaw};
 use rustix::io::Errno;
+use rustix::mm::{MprotectFlags, mprotect};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
+use super::copies::Copies;
 use super::kinds::MapType;
 use super::uapi::*;
 use crate::abi::WORD;
@@ -22,16 +25,33 @@ pub(crate) struct Elements<F> {
     key: usize,
     /// Bytes of a value; of a per-CPU map, bytes of each copy, which are whole words.
     value: usize,
-    copies: usize,
+    copies: Option<Copies>,
 }
 
 impl<F: AsFd> Elements<F> {
-    /// For a per-CPU map, `copies` is the number of possible CPUs. `info` must be about this map.
-    pub(crate) fn new(map: F, info: &MapInfo, copies: Option<usize>) -> Self {
-        assert_eq!(copies.is_some(), info.ty == MapType::PERCPU_ARRAY);
-        let value = info.value_size as usize;
-        let value = if copies.is_some() { value.next_multiple_of(WORD) } else { value };
-        Self { map, key: info.key_size as usize, value, copies: copies.unwrap_or(1) }
+    /// For a map that is not per-CPU. `info` must be about this map.
+    pub(crate) fn new(map: F, info: &MapInfo) -> Self {
+        assert_ne!(info.ty, MapType::PERCPU_ARRAY);
+        Self { map, key: info.key_size as usize, value: info.value_size as usize, copies: None }
+    }
+
+    /// For an array. If it is per-CPU, this makes system calls to count the copies.
+    pub(crate) fn of_array(map: F, info: &MapInfo) -> io::Result<Self> {
+        if info.ty != MapType::PERCPU_ARRAY {
+            return Ok(Self::new(map, info));
+        }
+        let copies = Some(Copies::of(map.as_fd(), info)?);
+        Ok(Self { map, key: info.key_size as usize, value: copy_size(info), copies })
+    }
+
+    /// How many copies of a value there are: one, or one for each possible CPU.
+    pub(crate) fn copies(&self) -> usize {
+        self.cpus().map_or(1, <[_]>::len)
+    }
+
+    /// The CPUs that have copies; `None` if the map is not per-CPU.
+    pub(crate) fn cpus(&self) -> Option<&[usize]> {
+        self.copies.as_ref().map(Copies::cpus)
     }
 
     /// The descriptor of the map.
@@ -41,7 +61,7 @@ impl<F: AsFd> Elements<F> {
 
     /// Reads the value under `key`; for a per-CPU map, all copies.
     pub(crate) fn lookup(&self, key: &[u8], value: &mut [u8]) -> io::Result<()> {
-        assert!(value.len() >= self.value * self.copies);
+        assert!(value.len() >= self.value * self.copies());
         self.lookup_flags(key, value, 0)
     }
 
@@ -60,7 +80,7 @@ impl<F: AsFd> Elements<F> {
 
     /// Writes the value under `key`.
     pub(crate) fn update(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
-        assert!(value.len() >= self.value * self.copies);
+        assert!(value.len() >= self.value * self.copies());
         let mut element = Element { value: address(value), ..self.element(key) };
         // SAFETY: the key is as long as the map's keys, and the value as its values; the kernel only reads them.
         unsafe { bpf(MAP_UPDATE_ELEM, &mut element) }.map(drop)
@@ -111,8 +131,32 @@ impl<F: AsFd> Elements<F> {
     /// Attributes for the number of elements whose keys take `keys` bytes.
     fn batch(&self, keys: usize, values: usize) -> Batch {
         let count = keys / self.key;
-        assert!(values >= count * self.value * self.copies);
+        assert!(values >= count * self.value * self.copies());
         Batch { count: u32_of(count), map: raw(&self.map), ..Batch::zeroed() }
+    }
+}
+
+/// Bytes of each copy in a per-CPU map.
+fn copy_size(info: &MapInfo) -> usize {
+    (info.value_size as usize).next_multiple_of(WORD)
+}
+
+/// Whether a lookup in this per-CPU map returns at most `copies` copies. The kernel writes them into memory of this
+/// length, and a page that can't be written follows.
+pub(crate) fn lookup_fits(map: BorrowedFd<'_>, info: &MapInfo, copies: usize) -> io::Result<bool> {
+    assert_eq!((info.ty, info.key_size), (MapType::PERCPU_ARRAY, 4));
+    let (bytes, page) = (copies * copy_size(info), rustix::param::page_size());
+    let before = bytes.next_multiple_of(page);
+    let memory = MmapRaw::from(MmapOptions::new().len(before + page).no_reserve_swap().map_anon()?);
+    let guard = memory.as_mut_ptr().wrapping_add(before);
+    // SAFETY: `guard` is the last page of the mapping, which no reference points into.
+    unsafe { mprotect(guard.cast(), page, MprotectFlags::empty()) }?;
+    let value = guard.wrapping_sub(bytes).expose_provenance() as u64;
+    let mut element = Element { map: raw(&map), key: address(&[0_u32]), value, ..Element::zeroed() };
+    // SAFETY: the key is a u32. The kernel writes to the mapping, and fails with EFAULT where it meets the last page.
+    match unsafe { bpf(MAP_LOOKUP_ELEM, &mut element) } {
+        Err(e) if Errno::from_io_error(&e) == Some(Errno::FAULT) => Ok(false),
+        done => done.map(|_| true),
     }
 }
 
@@ -146,6 +190,21 @@ pub(crate) fn create_array(new: &NewArray<'_>) -> io::Result<OwnedFd> {
         btf,
         key_type,
         value_type,
+    };
+    charged(|| {
+        // SAFETY: there are no addresses.
+        descriptor(unsafe { bpf(MAP_CREATE, &mut attributes) })
+    })
+}
+
+/// Creates a per-CPU array of one word.
+pub(crate) fn create_per_cpu_array() -> io::Result<OwnedFd> {
+    let mut attributes = CreateMap {
+        ty: MapType::PERCPU_ARRAY,
+        key_size: 4,
+        value_size: u32_of(WORD),
+        max_entries: 1,
+        ..CreateMap::zeroed()
     };
     charged(|| {
         // SAFETY: there are no addresses.

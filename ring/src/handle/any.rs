@@ -5,9 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::bpf::btf::Btf;
 use crate::bpf::describe;
-use crate::bpf::kinds::MapType;
 use crate::bpf::{MapFd, map_or_lookup, no_types};
-use crate::cpus::possible_cpus;
 use crate::error::{ReadError, Result};
 use crate::record::UncheckedReason;
 use crate::region::{Access, Memory, Source};
@@ -51,12 +49,10 @@ impl AnyMap {
     /// or a link.
     pub fn open(source: impl Into<Source>) -> Result<Self> {
         let map = source.into().map()?.0;
-        let per_cpu = match map.info.ty {
-            MapType::ARRAY => None,
-            MapType::PERCPU_ARRAY => Some(possible_cpus()?),
-            _ => return Ok(Self { map, memory: None }),
-        };
-        let (memory, _) = map_or_lookup(map.fd.as_fd(), &map.info, per_cpu.as_deref(), false)?;
+        if map.expect_array().is_err() {
+            return Ok(Self { map, memory: None });
+        }
+        let (memory, _) = map_or_lookup(map.fd.as_fd(), &map.info, false)?;
         Ok(Self { map, memory: Some(memory) })
     }
 

@@ -135,7 +135,7 @@ impl Dispatch {
     }
 
     fn slots(&self) -> Elements<&Self> {
-        Elements::new(self, &self.map.info, None)
+        Elements::new(self, &self.map.info)
     }
 
     fn key(&self, slot: usize) -> Result<u32> {
