@@ -109,7 +109,9 @@ fn other_types(target: &Target) -> Option<String> {
         let user = users.iter().find(|user| user.id == program.id())?;
         let types = btf::load(program.btf_id()?).ok()?;
         let of_name = types.types().filter(|ty| ty.kind() == record.kind() && ty.name() == record.name());
-        let (same, other): (Vec<_>, Vec<_>) = of_name.partition(|ty| fields(*ty) == fields(record));
+        let wanted = fields(record);
+        // A compiler makes few of one name; these bytes are a program's own.
+        let (same, other): (Vec<_>, Vec<_>) = of_name.take(64).partition(|ty| fields(*ty) == wanted);
         (same.is_empty() && !other.is_empty()).then(|| {
             let name = String::from_utf8_lossy(record.name()).into_owned();
             let (name, program) = (printable(&name), printable(&user.name));

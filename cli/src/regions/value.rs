@@ -3,6 +3,7 @@
 mod decode;
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 
 use mapring::btf::{Btf, Field, Kind, Type};
@@ -71,7 +72,10 @@ pub(crate) fn type_name(ty: Type<'_>) -> String {
 pub(crate) fn stamp(ty: Type<'_>, wanted: Option<&str>) -> Option<(String, usize)> {
     let fields = ty.fields_within(|field| field.name.is_empty());
     own_stamp(&fields, wanted).or_else(|| {
-        let mut found = decode::variants(&fields).map(|variant| {
+        // Each type is looked at once, and there are more of them only in types that no compiler made.
+        let mut seen = HashSet::new();
+        let variants = decode::variants(&fields).filter(|variant| seen.insert((variant.ty.id, variant.from)));
+        let mut found = variants.take(VARIANTS).map(|variant| {
             let fields = variant.ty.resolved().fields_within(|field| field.name.is_empty());
             own_stamp(&fields, wanted).map(|(name, at)| (name, variant.from / 8 + at))
         });
@@ -79,6 +83,9 @@ pub(crate) fn stamp(ty: Type<'_>, wanted: Option<&str>) -> Option<(String, usize
         found.all(|other| other == first).then_some(first)?
     })
 }
+
+/// The most variants of a tagged record whose stamps are compared.
+const VARIANTS: usize = 1024;
 
 fn own_stamp(fields: &[Field<'_>], wanted: Option<&str>) -> Option<(String, usize)> {
     let is_stamp = |field: &&Field<'_>| {

@@ -208,3 +208,70 @@ fn the_stamp_of_a_record_is_found() {
     assert_eq!(stamp(rec, Some("high")), Some(("high".to_owned(), 8)));
     assert_eq!((stamp(rec, Some("low")), stamp(rec, Some("none")), stamp(rec, None)), (None, None, None));
 }
+
+/// The parts of a value, and the bytes of its names and texts.
+fn cost(value: &Value) -> (usize, usize) {
+    let sum = |all: &mut dyn Iterator<Item = (usize, usize)>| {
+        all.fold((1, 0), |(parts, bytes), (more, longer)| (parts + more, bytes + longer))
+    };
+    match value {
+        Value::Struct(fields) => sum(&mut fields.iter().map(|(name, value)| {
+            let (parts, bytes) = cost(value);
+            (parts, bytes + name.len())
+        })),
+        Value::List(list) => sum(&mut list.iter().map(cost)),
+        Value::Text(text) | Value::Name(text) => (1, text.len()),
+        Value::Bytes(bytes) => (1, bytes.len()),
+        _ => (1, 0),
+    }
+}
+
+#[test]
+fn a_value_costs_no_more_than_its_bytes_allow() {
+    let id = |types: &[Vec<u32>]| u32::try_from(types.len()).unwrap();
+    let top = |types: &mut Vec<Vec<u32>>, name, of| {
+        types.push(ty("rec", STRUCT, 2, 8, &[field(name, of, 0), field("pid", 2, 0)].concat()));
+    };
+    // Structs in structs, then four billion elements without bytes.
+    let mut deep = base();
+    deep.push(ty("list", STRUCT, 0, 0, &[]));
+    deep.push(ty("", ARRAY, 0, 0, &[id(&deep), 1, u32::MAX]));
+    for _ in 0..14 {
+        deep.push(ty("node", STRUCT, 1, 0, &field("next", id(&deep), 0)));
+    }
+    let last = id(&deep);
+    top(&mut deep, "args", last);
+    // Arrays of arrays.
+    let mut arrays = base();
+    arrays.push(ty("list", STRUCT, 0, 0, &[]));
+    for _ in 0..14 {
+        arrays.push(ty("", ARRAY, 0, 0, &[id(&arrays), 1, 100]));
+    }
+    let last = id(&arrays);
+    top(&mut arrays, "args", last);
+    // Each has the one before twice, with and without a name.
+    let [named, unnamed] = ["next", ""].map(|name| {
+        let mut wide = base();
+        wide.push(ty("", STRUCT, 0, 0, &[]));
+        for _ in 0..29 {
+            wide.push(ty("", STRUCT, 2, 0, &field(name, id(&wide), 0).repeat(2)));
+        }
+        let last = id(&wide);
+        top(&mut wide, name, last);
+        wide
+    });
+    // The same text in very many members of a union.
+    let mut union = base();
+    union.push(ty("", ARRAY, 0, 0, &[3, 1, 8]));
+    union.push(ty("", UNION, 60_000, 8, &field("comm", 6, 0).repeat(60_000)));
+    top(&mut union, "args", 7);
+    for types in [deep, arrays, named, unnamed, union] {
+        let btf = btf(&types);
+        let top = btf.get(id(&types)).unwrap();
+        let value = decode(top, &[0x61; 8]);
+        let (parts, bytes) = cost(&value);
+        assert!(parts <= 1000 && bytes <= 8192, "{parts} parts, {bytes} bytes");
+        assert!(value.to_string().contains('…'), "what is left out is marked");
+        let _ = (stamp(top, None), stamp(top, Some("pid")), type_name(top));
+    }
+}

@@ -14,7 +14,9 @@ pub use super::describe::load;
 /// The most steps from one type to another: the kernel's limit.
 pub const DEPTH: usize = 32;
 /// The most fields of a struct, including those of nested structs: further fields are ignored.
-const FIELDS: usize = 1 << 16;
+const FIELDS: usize = 1 << 14;
+/// The longest name: the kernel's limit. Further bytes are ignored.
+const NAME: usize = 512;
 
 const MAGIC: u16 = 0xeb9f;
 /// Bytes of the header, and of the part that all types have.
@@ -128,6 +130,7 @@ impl Btf {
         let [start, end] = self.strings;
         let strings = &self.bytes[start..end];
         let string = strings.get(at as usize..).unwrap_or_default();
+        let string = string.get(..NAME).unwrap_or(string);
         string.split(|&byte| byte == 0).next().unwrap_or_default()
     }
 }
@@ -280,6 +283,13 @@ impl<'btf> Type<'btf> {
     /// Its field with this name.
     pub fn field(self, name: &str) -> Option<Field<'btf>> {
         self.fields().find(|field| field.name == name.as_bytes())
+    }
+
+    /// How many members or constants it has: what it costs to go through them.
+    pub fn members_len(self) -> usize {
+        use Kind::*;
+        let has_members = matches!(self.kind(), Struct | Union | Enum | Enum64 | DataSec | FuncProto);
+        if has_members { self.info as usize & 0xffff } else { 0 }
     }
 
     /// Its fields. After each field for which `enter` is true come the fields of its type. All offsets are relative to

@@ -1,22 +1,28 @@
 //! Decodes values from bytes by their BTF types. Types and bytes can have any content.
 
+use std::collections::HashSet;
+
 use mapring::btf::{Field, Kind, Type, Variable};
 use mapring::record;
 
 use super::{Value, text};
 
-/// The most parts of one value that are shown: an array in BTF can claim any length.
+/// The most parts of one value that are shown.
 const PARTS: usize = 1 << 14;
+/// The most members and constants of types that are looked at for one value.
+const STEPS: usize = 1 << 24;
 /// The deepest nesting that is shown: types may contain themselves in BTF that no compiler made.
 const DEPTH: usize = 16;
 /// How the name of the field starts that gives the tag of a variant (`MAPRING_VARIANT`).
 const TAG: &[u8] = b"mapring_tag__";
 
+/// How many fields are looked at for those that the macros declare first.
+const FIRST: usize = 16;
+
 /// The variants among the fields of a record: those with a tag.
 pub(super) fn variants<'f, 't>(fields: &'f [Field<'t>]) -> impl Iterator<Item = &'f Field<'t>> {
-    let has_tag =
-        |field: &&Field<'_>| fields.iter().any(|tag| tag.name.strip_prefix(TAG) == Some(field.name));
-    fields.iter().filter(has_tag)
+    let tags: HashSet<_> = fields.iter().filter_map(|tag| tag.name.strip_prefix(TAG)).collect();
+    fields.iter().filter(move |field| tags.contains(field.name))
 }
 
 /// Decodes the bytes of a value of this type. Global data becomes a struct of its variables.
@@ -24,12 +30,12 @@ pub(crate) fn decode(ty: Type<'_>, bytes: &[u8]) -> Value {
     if ty.kind() == Kind::DataSec {
         return Value::Struct(variables(ty, bytes));
     }
-    Decoder { left: PARTS }.value(ty, bytes, DEPTH)
+    Decoder::new(bytes).value(ty, bytes, DEPTH)
 }
 
 /// The variables of global data, each with its name.
 fn variables(section: Type<'_>, bytes: &[u8]) -> Vec<(String, Value)> {
-    let mut decoder = Decoder { left: PARTS };
+    let mut decoder = Decoder::new(bytes);
     let variable = |variable: Variable<'_>| {
         let end = variable.offset.saturating_add(variable.size).min(bytes.len());
         let value = decoder.value(variable.ty, bytes.get(variable.offset..end).unwrap_or_default(), DEPTH);
@@ -38,18 +44,54 @@ fn variables(section: Type<'_>, bytes: &[u8]) -> Vec<(String, Value)> {
     section.variables().map(variable).collect()
 }
 
+/// What decoding may still cost. The bytes of the value bound it, since a few types can describe any number of parts:
+/// arrays of arrays, members without bytes, unions of unions.
 struct Decoder {
-    /// The parts that may still be shown.
-    left: usize,
+    /// Parts of the value.
+    parts: usize,
+    /// Bytes of names and texts.
+    bytes: usize,
+    /// Members and constants of types.
+    steps: usize,
 }
 
 impl Decoder {
+    /// For a value of these bytes. Types that a compiler made cost far less.
+    fn new(bytes: &[u8]) -> Self {
+        let len = bytes.len();
+        let scaled = |least: usize, each: usize| least.saturating_add(len.saturating_mul(each));
+        Self {
+            parts: PARTS.min(scaled(256, 16)),
+            bytes: scaled(4096, 64),
+            steps: STEPS.min(scaled(1 << 16, 1 << 12)),
+        }
+    }
+
+    /// Whether it may still cost as much as a part of this type. Once it may not, it may cost nothing.
+    fn may_visit(&mut self, ty: Type<'_>) -> bool {
+        self.steps = self.steps.saturating_sub(ty.members_len());
+        self.parts = if self.steps == 0 { 0 } else { self.parts.saturating_sub(1) };
+        self.parts > 0
+    }
+
+    /// The same for a copy of bytes.
+    fn may_copy(&mut self, bytes: &[u8]) -> bool {
+        self.bytes = self.bytes.saturating_sub(bytes.len());
+        if self.bytes == 0 {
+            self.parts = 0;
+        }
+        self.parts > 0
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) -> Value {
+        if self.may_copy(bytes) { Value::Bytes(bytes.to_vec()) } else { Value::Cut }
+    }
+
     fn value(&mut self, ty: Type<'_>, bytes: &[u8], depth: usize) -> Value {
         let resolved = ty.resolved();
-        if self.left == 0 || depth == 0 {
+        if !self.may_visit(resolved) || depth == 0 {
             return Value::Cut;
         }
-        self.left -= 1;
         let size = resolved.bytes().and_then(|size| usize::try_from(size).ok());
         let Some(bytes) = size.and_then(|size| bytes.get(..size)) else { return Value::Cut };
         match resolved.kind() {
@@ -71,7 +113,7 @@ impl Decoder {
                 self.fields(resolved, bytes, depth, &mut fields);
                 Value::Struct(fields)
             }
-            _ => Value::Bytes(bytes.to_vec()),
+            _ => self.bytes(bytes),
         }
     }
 
@@ -81,8 +123,9 @@ impl Decoder {
         if element.kind() == Kind::Int && element.bytes() == Some(1) {
             let is_char = element.encoding() & 2 != 0 || element.name() == b"char";
             return match is_char {
-                true => Value::Text(record::string(bytes).into_owned()),
-                false => Value::Bytes(bytes.to_vec()),
+                true if self.may_copy(bytes) => Value::Text(record::string(bytes).into_owned()),
+                true => Value::Cut,
+                false => self.bytes(bytes),
             };
         }
         let Some(size) = element.bytes().and_then(|size| usize::try_from(size).ok()) else {
@@ -91,9 +134,11 @@ impl Decoder {
         let mut list = Vec::new();
         for at in 0..count {
             let next = at.checked_mul(size).and_then(|from| bytes.get(from..));
-            list.push(next.map_or(Value::Cut, |bytes| self.value(of, bytes, depth - 1)));
-            if self.left == 0 && at + 1 < count {
-                list.push(Value::Cut);
+            let value = next.map_or(Value::Cut, |bytes| self.value(of, bytes, depth - 1));
+            list.push(value);
+            if self.parts == 0 || next.is_none() {
+                // Once, however many elements are left out.
+                list.extend((list.last() != Some(&Value::Cut) && at + 1 < count).then_some(Value::Cut));
                 break;
             }
         }
@@ -102,17 +147,22 @@ impl Decoder {
 
     /// The fields of a struct or union. Those of a part without a name belong to the whole, as in C.
     fn fields(&mut self, ty: Type<'_>, bytes: &[u8], depth: usize, fields: &mut Vec<(String, Value)>) {
-        let tag = ty.field("tag").filter(|tag| tag.from == 0 && tag.ty.bytes() == Some(8));
+        // The macros declare it first.
+        let tag = ty
+            .fields()
+            .take(FIRST)
+            .find(|field| field.name == b"tag")
+            .filter(|tag| tag.from == 0 && tag.ty.bytes() == Some(8));
         let tag = tag.and_then(|_| number(bytes.get(..8)?));
         for field in ty.fields() {
-            if self.left == 0 {
+            if self.parts == 0 || !self.may_copy(field.name) {
                 return fields.push(("…".to_owned(), Value::Cut));
             }
             let inner = field.ty.resolved();
             let from = bytes.get(field.from / 8..).unwrap_or_default();
             if field.name.is_empty() && matches!(inner.kind(), Kind::Struct | Kind::Union) {
-                self.left -= 1;
                 match tag {
+                    _ if !self.may_visit(inner) => fields.push(("…".to_owned(), Value::Cut)),
                     Some(tag) if has_variants(inner) => self.variant(inner, tag, from, depth, fields),
                     _ if depth > 1 => self.fields(inner, from, depth - 1, fields),
                     _ => fields.push(("…".to_owned(), Value::Cut)),
@@ -124,6 +174,7 @@ impl Decoder {
             }
             let value = match field.bits {
                 0 => self.value(field.ty, from, depth - 1),
+                _ if !self.may_visit(inner) => Value::Cut,
                 bits => bit_field(inner, bytes, field.from, bits),
             };
             fields.push((text(field.name), value));
@@ -145,13 +196,13 @@ impl Decoder {
         let variant = variant.and_then(|name| union.fields().find(|field| field.name == name));
         match variant {
             Some(field) => fields.push((text(field.name), self.value(field.ty, bytes, depth - 1))),
-            None => fields.push(("(unknown tag)".to_owned(), Value::Bytes(bytes.to_vec()))),
+            None => fields.push(("(unknown tag)".to_owned(), self.bytes(bytes))),
         }
     }
 }
 
 fn has_variants(union: Type<'_>) -> bool {
-    union.fields().any(|field| field.name.starts_with(TAG))
+    union.fields().take(FIRST).any(|field| field.name.starts_with(TAG))
 }
 
 fn int(ty: Type<'_>, bytes: &[u8]) -> Value {
