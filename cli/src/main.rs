@@ -7,6 +7,7 @@ mod exit;
 mod export;
 mod flight;
 mod new;
+mod outfile;
 mod output;
 mod pins;
 #[cfg(feature = "bpf")]
@@ -16,12 +17,15 @@ mod regions;
 mod shell;
 mod table;
 
+use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
+
+use self::regions::text::{escaped, said};
 
 /// Shared-memory channels between BPF programs and userspace.
 #[derive(Parser)]
@@ -70,12 +74,12 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let done = run(&Args::parse());
+    let done = run(&Args::try_parse().unwrap_or_else(|error| wrong_arguments(&error)));
     done.unwrap_or_else(|error| {
         if is_closed_pipe(&error) {
             return ExitCode::SUCCESS; // as `mapring … | head` expects
         }
-        eprintln!("mapring: {error:#}");
+        eprintln!("mapring: {}", said(&error));
         ExitCode::from(exit::code(&error))
     })
 }
@@ -115,6 +119,19 @@ fn wrong_usage(why: &str) -> ! {
         matches = inner;
     }
     command.error(ErrorKind::ArgumentConflict, why).exit()
+}
+
+/// Ends the process as clap does. Its message quotes the arguments, which can come from names of files.
+fn wrong_arguments(error: &clap::Error) -> ! {
+    let is_harmless = |argument: OsString| {
+        let text = argument.to_string_lossy().into_owned();
+        escaped(&text) == text
+    };
+    if std::env::args_os().all(is_harmless) {
+        error.exit();
+    }
+    error.render().to_string().lines().for_each(|line| eprintln!("{}", escaped(line)));
+    std::process::exit(error.exit_code())
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {

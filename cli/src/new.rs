@@ -1,12 +1,14 @@
 //! `mapring new`: a small project with a BPF program and its reader, ready to build.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf, absolute};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::output::note;
+use crate::regions::text::printable;
 
 /// The files of the project, which docs/guide.md explains.
 const FILES: [(&str, &str); 3] = [
@@ -38,20 +40,31 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         bail!("the crate mapring is not in {}: say where by --mapring DIR", ring.display());
     }
     let ring = absolute(fs::canonicalize(ring)?)?;
-    let what = || format!("can't create {}", args.path.display());
+    let what = || format!("can't create {}", printable(&args.path.to_string_lossy()));
     fs::create_dir(&args.path).with_context(what)?;
-    fs::create_dir(args.path.join("src")).with_context(what)?;
-    for (file, text) in FILES {
-        fs::write(args.path.join(file), text).with_context(what)?;
+    if let Err(error) = write(&args.path, &manifest(name, &ring)) {
+        // A part of a project helps nobody. The directory is new, so all in it is ours.
+        let _ = fs::remove_dir_all(&args.path);
+        return Err(error).with_context(what);
     }
-    fs::write(args.path.join("Cargo.toml"), manifest(name, &ring)).with_context(what)?;
     note(format_args!(
         "{0} is ready: a BPF program in src/switches.bpf.c, its reader in src/main.rs.\n\
          It needs clang, libelf-dev, zlib1g-dev and pkg-config. To run it:\n  \
          cd {0} && cargo build && sudo target/debug/{name}",
-        args.path.display()
+        printable(&args.path.to_string_lossy())
     ));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes the files of the project into its new directory.
+fn write(directory: &Path, manifest: &str) -> io::Result<()> {
+    fs::create_dir(directory.join("src"))?;
+    for (file, text) in FILES.into_iter().chain([("Cargo.toml", manifest)]) {
+        let mut file = File::create_new(directory.join(file))?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+    }
+    Ok(())
 }
 
 fn manifest(name: &str, ring: &Path) -> String {

@@ -1,11 +1,15 @@
 //! `mapring completions` and `mapring man`: what shells and man(1) know of this command.
 
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap_complete::Shell;
+
+use crate::outfile::OutFile;
+use crate::regions::text::printable;
 
 /// Options of `mapring completions`.
 #[derive(clap::Args)]
@@ -29,7 +33,20 @@ pub(crate) fn completions(args: &Completions, command: &mut clap::Command) -> Re
 }
 
 pub(crate) fn man(args: &Man, command: clap::Command) -> Result<ExitCode> {
-    clap_mangen::generate_to(command, &args.directory)
-        .with_context(|| format!("can't write {}", args.directory.display()))?;
+    write_pages(command, &args.directory)
+        .with_context(|| format!("can't write {}", printable(&args.directory.to_string_lossy())))?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn write_pages(command: clap::Command, directory: &Path) -> Result<()> {
+    let made = tempfile::tempdir()?;
+    clap_mangen::generate_to(command, made.path())?;
+    for page in fs::read_dir(made.path())? {
+        let page = page?;
+        // A newer command replaces its older pages.
+        let to = OutFile::public(&directory.join(page.file_name()), true)?;
+        io::copy(&mut File::open(page.path())?, &mut to.writer()?)?;
+        to.finish()?;
+    }
+    Ok(())
 }

@@ -8,6 +8,7 @@ mod skip;
 use std::collections::HashSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -176,8 +177,9 @@ fn each_format_has_the_work() {
     let files = ["a.pftrace", "b.ndjson", "c.csv"];
     let (work, [lines, rows]) = until_recorded(|| {
         let work = work();
-        let dumps = files
-            .map(|file| recorder.command("dump", &["--out", file]).stdout(Stdio::null()).spawn().unwrap());
+        let dumps = files.map(|file| {
+            recorder.command("dump", &["--out", file, "--force"]).stdout(Stdio::null()).spawn().unwrap()
+        });
         dumps.into_iter().for_each(|mut dump| assert!(dump.wait().unwrap().success()));
         let [_, lines, rows] = files.map(|file| fs::read(recorder.dir.join(file)).unwrap());
         (work, [ndjson(&lines), csv(&rows)])
@@ -228,7 +230,7 @@ fn parquet_has_the_calls() {
     let me = std::process::id();
     let dumped = |_| {
         let (tid, _) = work();
-        recorder.dump(&["--out", "a.parquet"]);
+        recorder.dump(&["--out", "a.parquet", "--force"]);
         let file = fs::File::open(recorder.dir.join("a.parquet")).unwrap();
         let file = SerializedFileReader::new(file).unwrap();
         file.get_row_iter(None).unwrap().map(Result::unwrap).any(|row| {
@@ -288,6 +290,40 @@ fn following_ends_with_the_recording() {
     let output = follow.wait_with_output().unwrap();
     assert!(output.status.success());
     assert!(String::from_utf8(output.stderr).unwrap().contains("the recording has ended"));
+}
+
+/// Dumps have the command lines of all users.
+#[test]
+fn a_dump_is_whole_and_only_its_owner_reads_it() {
+    let Some(recorder) = Recorder::start("whole", "sched,syscalls") else { return };
+    work();
+    let mode = |file: &str| fs::metadata(recorder.dir.join(file)).unwrap().permissions().mode() & 0o7777;
+    for file in ["a.pftrace", "b.csv"] {
+        recorder.dump(&["--out", file]);
+        assert_eq!(mode(file), 0o600);
+        let before = fs::read(recorder.dir.join(file)).unwrap();
+        let output = recorder.run("dump", &["--out", file]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(String::from_utf8(output.stderr).unwrap().contains("the file exists; --force replaces it"));
+        assert_eq!(fs::read(recorder.dir.join(file)).unwrap(), before);
+        recorder.dump(&["--out", file, "--force"]);
+        assert_eq!(mode(file), 0o600);
+    }
+    // On a full disk, the older file stays.
+    let script = "mount -t tmpfs -o size=16k tmpfs /mnt && cd /mnt && echo older > old && for format in perfetto csv; do \
+                  \"$0\" flight dump --pins \"$1\" --format $format --out old --force; test $? = 1 || exit 9; \
+                  \"$0\" flight dump --pins \"$1\" --format $format --out new; test $? = 1 || exit 9; done; \
+                  \"$0\" flight dump --pins \"$1\" --last 10s --follow --format csv --out grows; \
+                  test $? = 1 || exit 9; ls -A; cat old";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script, env!("CARGO_BIN_EXE_mapring")]).arg(&recorder.pins);
+    match command.stdin(Stdio::null()).output() {
+        Ok(output) if !output.stderr.starts_with(b"unshare") => {
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            assert_eq!(output.stdout, b"grows.part\nold\nolder\n");
+        }
+        _ => skip::skipped("no unshare, or this user can't make a mount namespace"),
+    }
 }
 
 #[test]

@@ -12,6 +12,8 @@ mod loaded;
 mod maps;
 #[path = "recording/memory.rs"]
 mod memory;
+#[path = "recording/outputs.rs"]
+mod outputs;
 #[cfg(feature = "parquet")]
 #[path = "recording/parquet.rs"]
 mod parquet;
@@ -32,6 +34,11 @@ use self::common::{Dir, Running, lines, mapring, path, said, text, until};
 /// What `inspect --json` says of a recording, whole or not.
 fn inspect(file: &str) -> Value {
     lines(&mapring(&["inspect", file, "--json"]).stdout).remove(0)
+}
+
+/// Where a file is while it is recorded.
+fn growing(file: &str) -> String {
+    format!("{file}.part")
 }
 
 /// The tickets of the records that can be read.

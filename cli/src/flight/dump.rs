@@ -1,7 +1,6 @@
 //! Writes what was recorded to a file, or follows it. Reading disturbs neither the recording nor other readers.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -17,6 +16,7 @@ use super::names::Names;
 use super::pins;
 use super::rings::{self, GroupRings};
 use super::trace::{self, Format, Sink};
+use crate::outfile::OutFile;
 use crate::output;
 use crate::table::{Format as Tables, Out, format_of};
 
@@ -32,6 +32,9 @@ pub(crate) struct Args {
     /// The format [default: by the extension of --out: .pftrace, .ndjson, .csv, .parquet]
     #[arg(long, value_enum)]
     format: Option<Format>,
+    /// Replace an existing file
+    #[arg(long, requires = "out")]
+    force: bool,
     /// Follow new events until Ctrl-C, as NDJSON or CSV. With --last, begin with older ones
     #[arg(long, short)]
     follow: bool,
@@ -52,10 +55,9 @@ pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
     let ago = args.last.map(|last| now.saturating_sub(u64::try_from(last.as_nanos()).unwrap_or(u64::MAX)));
     if args.follow {
         let (file, out) = args.open(format)?;
-        let at = file.as_deref().unwrap_or(Path::new("stdout"));
-        return follow(pins, &mut rings, ago.unwrap_or(now), at, |names| {
-            trace::sink(format, out, names, &[])
-        });
+        let at = file.as_ref().map_or(Path::new("stdout"), OutFile::path);
+        follow(pins, &mut rings, ago.unwrap_or(now), at, |names| trace::sink(format, out, names, &[]))?;
+        return file.map_or(Ok(()), OutFile::finish);
     }
     let Recording { events, gaps } = Recording::read(&mut rings, ago.unwrap_or(0));
     drop(rings);
@@ -68,13 +70,15 @@ pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
     let from = ago.unwrap_or(0);
     let written = trace::sink(format, out, &mut names, &older)
         .and_then(|mut sink| write(sink.as_mut(), &mut names, &events, &gaps, from));
-    let count =
-        written.with_context(|| file.as_deref().unwrap_or(Path::new("stdout")).display().to_string())?;
+    let count = written
+        .with_context(|| file.as_ref().map_or(Path::new("stdout"), OutFile::path).display().to_string())?;
+    let path = file.as_ref().map(|file| file.path().to_owned());
+    file.map_or(Ok(()), OutFile::finish)?;
     let mut losses = Losses::default();
     losses.add(&gaps);
     losses.report();
-    if let Some(file) = file.filter(|_| args.out.is_none()) {
-        writeln!(io::stdout(), "{}", file.display()).context("stdout")?;
+    if let Some(path) = path.filter(|_| args.out.is_none()) {
+        writeln!(io::stdout(), "{}", path.display()).context("stdout")?;
     }
     let spans =
         events.first().zip(events.last()).map(|(first, last)| last.ns.saturating_sub(first.ns.max(from)));
@@ -102,25 +106,26 @@ impl Args {
         Ok(format)
     }
 
-    /// Opens the output, and returns its path unless it is stdout.
-    fn open(&self, format: Format) -> Result<(Option<PathBuf>, Out)> {
+    /// Opens the output, and returns its file unless it is stdout.
+    fn open(&self, format: Format) -> Result<(Option<OutFile>, Out)> {
         let end = match format {
             Format::Perfetto => "pftrace",
             Format::Parquet => "parquet",
             Format::Ndjson | Format::Csv => "",
         };
-        let (path, new) = match &self.out {
+        let path = match &self.out {
             Some(path) if path == Path::new("-") => return Ok((None, Box::new(io::stdout()))),
             None if end.is_empty() => return Ok((None, Box::new(io::stdout()))),
-            Some(path) => (path.clone(), false),
+            Some(path) => path.clone(),
             None => {
                 let now = humantime::format_rfc3339_millis(SystemTime::now()).to_string().replace(':', "");
-                (format!("flight-{now}.{end}").into(), true)
+                format!("flight-{now}.{end}").into()
             }
         };
-        let file = if new { File::create_new(&path) } else { File::create(&path) };
-        let file = file.with_context(|| path.display().to_string())?;
-        Ok((Some(path), Box::new(file)))
+        let create = if self.follow { OutFile::growing } else { OutFile::create };
+        let file = create(&path, self.force)?;
+        let out = Box::new(file.writer()?);
+        Ok((Some(file), out))
     }
 }
 

@@ -15,6 +15,7 @@ use serde_json::{Value as Json, json};
 use super::convert::Convert;
 use super::format::{Kind, Lost, Recorded, Sample, Source};
 use super::reader::{End, Visit, read};
+use crate::outfile::OutFile;
 use crate::output;
 use crate::regions::filter::Expr;
 use crate::regions::histogram;
@@ -42,6 +43,9 @@ pub(crate) struct Args {
     /// The file to write, - for stdout [default: stdout]
     #[arg(long, short, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Replace an existing file
+    #[arg(long, requires = "out")]
+    force: bool,
 }
 
 impl Args {
@@ -54,17 +58,19 @@ impl Args {
         Ok(format)
     }
 
-    /// Opens the output.
-    fn open(&self, format: Format) -> Result<Out> {
+    /// Opens the output, and its file unless it is stdout.
+    fn open(&self, format: Format) -> Result<(Option<OutFile>, Out)> {
         let Some(path) = self.out.as_ref().filter(|path| *path != Path::new("-")) else {
             let is_text = format != Format::Parquet || !io::stdout().is_terminal();
             ensure!(is_text, "a Parquet file is not text: name a file with --out, or redirect stdout");
-            return Ok(Box::new(io::stdout()));
+            return Ok((None, Box::new(io::stdout())));
         };
         let same = |one: &Path, other: &Path| fs::canonicalize(one).ok() == fs::canonicalize(other).ok();
         let name = || printable(&path.to_string_lossy()).into_owned();
         ensure!(!path.exists() || !same(path, &self.file), "{}: --out is the recording itself", name());
-        Ok(Box::new(File::create(path).with_context(name)?))
+        let file = OutFile::create(path, self.force)?;
+        let out = Box::new(file.writer()?);
+        Ok((Some(file), out))
     }
 }
 
@@ -91,10 +97,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let format = args.format()?;
     let input = open(&args.file)?;
     if let Some(format) = format {
-        let mut convert = Convert::new(format, args.r#where.clone(), args.open(format)?);
+        let (file, out) = args.open(format)?;
+        let mut convert = Convert::new(format, args.r#where.clone(), out);
         let end = read(input, &mut convert).map(|(end, _)| end);
-        convert.finish()?;
-        return end.and_then(|end| check(&end)).context(name);
+        let shown = || args.out.as_deref().unwrap_or(Path::new("stdout")).display().to_string();
+        convert.finish().with_context(shown)?;
+        drop(convert);
+        // Of a damaged recording, everything before the damage.
+        let end = end.with_context(|| name.clone())?;
+        file.map_or(Ok(()), OutFile::finish)?;
+        return check(&end).context(name);
     }
     let mut summary = Summary::default();
     let (end, bytes) = read(input, &mut summary).with_context(|| name.clone())?;
@@ -153,13 +165,17 @@ impl Visit for Summary {
         if self.parts.len() == LISTED {
             bail!("more than {LISTED} sources");
         }
+        // Of all sources together: a few bytes of types can have very many fields.
+        let listed: usize = self.parts.iter().map(|part| part.fields.len()).sum();
+        let (left, more) = (LISTED.saturating_sub(listed), fields.len());
         self.parts.push(Part {
             source: of.source.clone(),
             ty: ty.map(value::type_name),
             fields: fields
                 .into_iter()
-                .take(LISTED)
+                .take(left)
                 .map(|(name, ty): (&[u8], _)| format!("{ty} {}", printable(&String::from_utf8_lossy(name))))
+                .chain((more > left).then(|| format!("… ({} more)", more - left)))
                 .collect(),
             btf: of.btf_bytes,
             shards: BTreeMap::new(),

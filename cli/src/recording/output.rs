@@ -14,6 +14,7 @@ use rustix::fs::FlockOperation;
 
 use super::format::{Clock, Sample, Source, kind};
 use super::writer::Writer;
+use crate::outfile::{OutFile, part};
 use crate::output::Progress;
 use crate::regions::rates::per_second;
 use crate::regions::text::{grouped, printable, rate};
@@ -68,24 +69,44 @@ impl Files {
         }
     }
 
-    /// Opens the file and locks it, so that no other `record` writes it.
-    fn open(&self) -> Result<File> {
+    /// Opens the file and locks it, so that no other `record` writes it. Returns it unless it is stdout.
+    fn open(&self) -> Result<(Option<OutFile>, File)> {
         if self.out == Path::new("-") {
             ensure!(!io::stdout().is_terminal(), "a recording is not text: name a file, or redirect stdout");
-            return Ok(io::stdout().as_fd().try_clone_to_owned()?.into());
+            return Ok((None, io::stdout().as_fd().try_clone_to_owned()?.into()));
         }
-        // Only the user can read it: kernel events can contain secrets.
-        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&self.out);
-        let file = file.with_context(|| self.name())?;
-        let metadata = file.metadata()?;
-        ensure!(metadata.is_file() || !self.rotates(), "{}: only a regular file can be rotated", self.name());
-        if metadata.is_file() {
+        let out = OutFile::growing(&self.out, self.force)?;
+        ensure!(out.is_regular() || !self.rotates(), "{}: only a regular file can be rotated", self.name());
+        let file = out.writer()?;
+        if out.is_regular() {
             self.lock(&file)?;
-            let is_new = metadata.len() == 0 || self.force;
-            ensure!(is_new, "{}: the file exists; --force replaces it", self.name());
-            file.set_len(0).with_context(|| self.name())?;
         }
-        Ok(file)
+        Ok((Some(out), file))
+    }
+
+    /// Makes room for the file: with rotation, files of an earlier recorder become full ones. What a recorder left that was
+    /// killed is only removed if the user says so.
+    fn make_room(&self) -> Result<()> {
+        let exists = |path: &Path| fs::symlink_metadata(path).is_ok_and(|file| file.is_file());
+        let part = part(&self.out);
+        let name = printable(&part.to_string_lossy()).into_owned();
+        if exists(&part) {
+            let mut options = OpenOptions::new();
+            let nofollow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+            let file =
+                options.write(true).custom_flags(nofollow).open(&part).with_context(|| name.clone())?;
+            self.lock(&file)?;
+            let how = "a recorder that was killed left it; rename it to keep it, or replace it with --force";
+            ensure!(self.rotates() || self.force, "{name}: {how}");
+        }
+        if self.rotates() && exists(&self.out) {
+            self.shift(&self.out)?;
+        }
+        match self.rotates() {
+            _ if !exists(&part) => Ok(()),
+            true => self.shift(&part),
+            false => fs::remove_file(&part).context(name),
+        }
     }
 
     fn lock(&self, file: &File) -> Result<()> {
@@ -95,8 +116,8 @@ impl Files {
         Ok(())
     }
 
-    /// Moves the full files by one place; the oldest is removed.
-    fn shift(&self) -> Result<()> {
+    /// Moves the full files by one place, and `last` to the first; the oldest is removed.
+    fn shift(&self, last: &Path) -> Result<()> {
         let moved = |from: &Path, to: &Path| match fs::rename(from, to) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
                 let name = |path: &Path| printable(&path.to_string_lossy()).into_owned();
@@ -105,12 +126,12 @@ impl Files {
             _ => Ok(()),
         };
         if self.keep == 0 {
-            return fs::remove_file(&self.out).with_context(|| self.name());
+            return fs::remove_file(last).with_context(|| self.name());
         }
         for number in (1..self.keep).rev() {
             moved(&self.full(number), &self.full(number + 1))?;
         }
-        moved(&self.out, &self.full(1))
+        moved(last, &self.full(1))
     }
 }
 
@@ -118,6 +139,8 @@ impl Files {
 pub(super) struct Output<'a> {
     args: &'a Files,
     writer: Writer,
+    /// The file that is being written, unless it is stdout.
+    file: Option<OutFile>,
     since: Instant,
     /// The source and its BTF, for the next file.
     source: Option<(Source, Vec<u8>)>,
@@ -135,15 +158,13 @@ pub(super) struct Output<'a> {
 
 impl<'a> Output<'a> {
     pub(super) fn new(args: &'a Files) -> Result<Self> {
-        if args.rotates() && fs::metadata(&args.out).is_ok_and(|file| file.is_file() && file.len() > 0) {
-            let file = OpenOptions::new().write(true).open(&args.out).with_context(|| args.name())?;
-            args.lock(&file)?;
-            args.shift()?;
-        }
-        let writer = Writer::new(args.open()?).with_context(|| args.name())?;
+        args.make_room()?;
+        let (file, out) = args.open()?;
+        let writer = Writer::new(out).with_context(|| args.name())?;
         Ok(Self {
             args,
             writer,
+            file,
             since: Instant::now(),
             source: None,
             clock: WallClock::new(BpfClock::Monotonic)?,
@@ -199,7 +220,7 @@ impl<'a> Output<'a> {
     fn failed(&self, e: io::Error) -> anyhow::Error {
         let readable = crate::output::bytes(self.writer.bytes);
         anyhow::Error::from(e)
-            .context(format!("{}: the recording ends after {readable}, which can be read", self.args.name()))
+            .context(format!("{}: the recording ends after {readable}, which can be read", self.name()))
     }
 
     /// Between batches: writes what is old, begins a new file if this one is full, and shows the progress.
@@ -221,11 +242,11 @@ impl<'a> Output<'a> {
     }
 
     fn rotate(&mut self) -> Result<()> {
-        let written = self.writer.finish();
-        self.checked(written)?;
+        self.end()?;
         self.full += self.writer.bytes;
-        self.args.shift()?;
-        self.writer = Writer::new(self.args.open()?).with_context(|| self.args.name())?;
+        self.args.shift(&self.args.out)?;
+        let (file, out) = self.args.open()?;
+        (self.file, self.writer) = (file, Writer::new(out).with_context(|| self.args.name())?);
         self.since = Instant::now();
         self.write_source()
     }
@@ -243,9 +264,19 @@ impl<'a> Output<'a> {
     /// Writes the end; returns the bytes of all files.
     pub(super) fn finish(&mut self) -> Result<u64> {
         self.progress.clear();
+        self.end()?;
+        Ok(self.full + self.writer.bytes)
+    }
+
+    /// Writes the end of the file, and gives it its name.
+    fn end(&mut self) -> Result<()> {
         let written = self.writer.finish();
         self.checked(written)?;
-        Ok(self.full + self.writer.bytes)
+        self.file.take().map_or(Ok(()), OutFile::finish)
+    }
+
+    fn name(&self) -> String {
+        self.file.as_ref().map_or_else(|| self.args.name(), OutFile::shown)
     }
 
     /// Prints a line on stderr, always.

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::loaded::Loaded;
-use super::{Dir, Running, inspect, lines, mapring, said, text, until};
+use super::{Dir, Running, growing, inspect, lines, mapring, said, text, until};
 
 fn converted(file: &str, options: &[&str]) -> Vec<Value> {
     let output = mapring(&[&["inspect", file, "--format", "ndjson"], options].concat());
@@ -109,19 +109,19 @@ fn record_follows_a_restarted_loader() {
     let file = dir.path("restarted");
     old.fill(50);
     let mut recorder = Running::new(&["record", &path, "--from", "oldest", "-o", &file]);
-    let pids = || -> Vec<u64> {
-        let output = mapring(&["inspect", &file, "--format", "ndjson"]);
+    let pids = |file: &str| -> Vec<u64> {
+        let output = mapring(&["inspect", file, "--format", "ndjson"]);
         lines(&output.stdout).iter().map(|line| line["record"]["pid"].as_u64().unwrap()).collect()
     };
-    until("the first ring", || pids().len() == 50);
+    until("the first ring", || pids(&growing(&file)).len() == 50);
     fs::remove_file(&path).unwrap();
     new.fill(60);
     fs::rename(new.path("t_events"), &path).unwrap();
-    until("the second ring", || pids().len() == 110);
+    until("the second ring", || pids(&growing(&file)).len() == 110);
     recorder.signal(Signal::INT);
     let (ended, said) = recorder.end();
     assert!(ended && said.contains("another ring is pinned there now"), "{said}");
-    assert!(pids().into_iter().eq((1..=50).chain(1..=60)));
+    assert!(pids(&file).into_iter().eq((1..=50).chain(1..=60)));
     let summary = inspect(&file);
     assert_eq!((summary["parts"].as_array().unwrap().len(), &summary["whole"]), (2, &json!(true)));
 }
@@ -134,7 +134,7 @@ fn samples_follow_a_restarted_loader() {
     let file = dir.path("restarted");
     old.fill(1);
     let mut recorder = Running::new(&["record", &path, "--every", "10ms", "-o", &file]);
-    let samples = || lines(&mapring(&["inspect", &file, "--format", "ndjson"]).stdout).len();
+    let samples = || lines(&mapring(&["inspect", &growing(&file), "--format", "ndjson"]).stdout).len();
     until("the first map", || samples() == 1);
     fs::remove_file(&path).unwrap();
     new.fill(1);

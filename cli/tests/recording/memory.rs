@@ -5,7 +5,7 @@ use mapring::{Cells, Counters, Latches, Ring, Tailed};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::{Dir, Running, inspect, lines, mapring, path, said, text, tickets, until};
+use super::{Dir, Running, growing, inspect, lines, mapring, path, said, text, tickets, until};
 
 /// A ring whose records tell their shard and number.
 fn ring(slots: usize, records: u64) -> Ring<[u64; 2]> {
@@ -65,7 +65,7 @@ fn losses_are_in_the_file_with_their_place() {
     let (ring, dir) = (ring(16, 10), Dir::new());
     let file = dir.path("ring.rec");
     let mut recorder = Running::new(&["record", &path(&ring.region()), "--from", "first", "--out", &file]);
-    until("the first records", || tickets(&file).len() == 10);
+    until("the first records", || tickets(&growing(&file)).len() == 10);
     // More than the ring holds while the recorder is stopped.
     recorder.stop();
     fill(&ring, 10..200);
@@ -149,13 +149,13 @@ fn values_are_recorded_when_they_change() {
     for (region, kind) in [(cells.region(), "cells"), (counters.region(), "counters")] {
         let file = dir.path(kind);
         let mut recorder = Running::new(&["record", &path(region), "--every", "5ms", "-o", &file]);
-        until("the first value", || samples(&file).len() == 1);
+        until("the first value", || samples(&growing(&file)).len() == 1);
         if kind == "cells" {
             cell.set(2, &[8, 0]).unwrap();
         } else {
             counter.add(3, 5).unwrap();
         }
-        until("the second value", || samples(&file).len() == 2);
+        until("the second value", || samples(&growing(&file)).len() == 2);
         recorder.signal(Signal::TERM);
         assert!(recorder.end().0);
         let found = samples(&file);

@@ -4,7 +4,7 @@ use mapring::{Gauges, Histograms, Region, TopKeys};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::{Dir, Running, inspect, lines, mapring, path, text, until};
+use super::{Dir, Running, growing, inspect, lines, mapring, path, text, until};
 
 fn samples(file: &str) -> Vec<Value> {
     lines(&mapring(&["inspect", file, "--format", "ndjson"]).stdout)
@@ -14,9 +14,9 @@ fn samples(file: &str) -> Vec<Value> {
 fn recorded(dir: &Dir, name: &str, region: &Region, change: impl FnOnce()) -> String {
     let file = dir.path(name);
     let mut recorder = Running::new(&["record", &path(region), "--every", "5ms", "-o", &file]);
-    until("the first sample", || samples(&file).len() == 1);
+    until("the first sample", || samples(&growing(&file)).len() == 1);
     change();
-    until("the second sample", || samples(&file).len() == 2);
+    until("the second sample", || samples(&growing(&file)).len() == 2);
     recorder.signal(Signal::INT);
     assert!(recorder.end().0);
     file

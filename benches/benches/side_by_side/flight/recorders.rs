@@ -115,12 +115,12 @@ impl Flight {
     pub(super) fn record(&self, scratch: &Scratch) -> Result<(Running, Recording)> {
         let running = self.start_with(&format!("{SIZE}"))?;
         let trace = scratch.0.join("trace.pftrace").display().to_string();
-        let dump = ["flight", "--pins", PINS, "dump", "--out", &trace].map(str::to_owned);
+        let dump = ["flight", "--pins", PINS, "dump", "--force", "--out", &trace].map(str::to_owned);
         let mut events = 0;
         // Until older events are overwritten.
         loop {
             pipes()?;
-            let now = Self::number_before(&Self::run(&["dump", "--out", &trace])?, "events")?;
+            let now = Self::number_before(&Self::run(&["dump", "--force", "--out", &trace])?, "events")?;
             if now < events + events / 100 {
                 break;
             }
