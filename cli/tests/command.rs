@@ -76,6 +76,45 @@ fn completions_and_manual_pages_know_each_command() {
     assert!(said(&output).starts_with("mapring: can't write "));
 }
 
+/// Arguments can come from names of files.
+#[test]
+fn what_an_argument_has_is_escaped() {
+    const HOSTILE: &str = "\x1b[2J\u{202e}\u{9b}1m";
+    for args in [
+        &[HOSTILE] as &[&str],
+        &["--color", HOSTILE],
+        &["show", HOSTILE],
+        &["show", "id:1", &format!("--{HOSTILE}")],
+        &["tail", "id:1", "--where", &format!("a == {HOSTILE}")],
+        &["top", "--hz", HOSTILE],
+        &["inspect", HOSTILE],
+        &["inspect", HOSTILE, "--out", HOSTILE],
+        &["inspect", "/dev/null", "--format", "csv", "--out", &format!("/none/{HOSTILE}")],
+        &["record", HOSTILE, "--out", HOSTILE],
+        &["replay", HOSTILE],
+        &["new", HOSTILE],
+        &["new", "mapring-test-none", "--mapring", HOSTILE],
+        &["man", HOSTILE],
+        &["completions", HOSTILE],
+        &["clean", HOSTILE],
+        &["freeze", HOSTILE, HOSTILE],
+        &["pin", HOSTILE, HOSTILE],
+        &["export", "prometheus", "--config", HOSTILE],
+        &["export", "otlp", "--to", HOSTILE],
+        &["export", "nats", "none", "--to", HOSTILE],
+        &["flight", "dump", "--pins", HOSTILE],
+        &["flight", "status", "--pins", HOSTILE],
+        &["flight", "stop", "--pins", HOSTILE],
+    ] {
+        let output = mapring(args);
+        assert!(!output.status.success(), "{args:?}");
+        for text in [&output.stdout, &output.stderr] {
+            let text = String::from_utf8(text.clone()).unwrap();
+            assert!(!text.contains(['\x1b', '\u{202e}', '\u{9b}']), "{args:?}: {text:?}");
+        }
+    }
+}
+
 #[test]
 fn exit_codes_and_closed_pipes() {
     assert_eq!(mapring(&["no-such-command"]).status.code(), Some(2));

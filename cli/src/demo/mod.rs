@@ -127,7 +127,7 @@ fn source(args: &Args, reader_tid: u32) -> Result<Option<Source>> {
         return match source_bpf::start(reader_tid) {
             Ok((programs, feed)) => Ok(Some((Box::new(programs), feed))),
             Err(refused) => {
-                eprintln!("mapring: {refused:#}");
+                eprintln!("mapring: {}", crate::regions::text::said(&refused));
                 Ok(None)
             }
         };

@@ -51,7 +51,8 @@ pub(crate) fn start(reader_tid: u32) -> Result<(Programs, Feed)> {
         if error.chain().filter_map(|e| e.downcast_ref()).any(denied) {
             return anyhow!("{error:#}: {}", why_denied("demo"));
         }
-        eprint!("{}", SAID.lock().unwrap_or_else(PoisonError::into_inner));
+        let said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+        said.lines().for_each(|line| eprintln!("{}", crate::regions::text::escaped(line)));
         error
     })
 }
@@ -69,7 +70,7 @@ fn load(reader_tid: u32) -> Result<(Programs, Feed)> {
 
     let mut skel = open.load().context("the kernel does not load the programs")?;
     mapring::loader::initialize(&skel)?;
-    let machine = libbpf_rs::num_possible_cpus()?;
+    let machine = mapring::cpus::possible_cpus()?.len();
     let feed = Feed {
         events: Ring::open(&skel.maps.events)?,
         calls: Counters::open(&skel.maps.calls)?,

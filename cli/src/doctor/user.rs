@@ -8,6 +8,7 @@ use rustix::fs::{Access, access};
 use rustix::thread::{CapabilitySet, capabilities};
 
 use super::Finding;
+use crate::regions::text::printable;
 
 const AREA: &str = "user";
 
@@ -88,6 +89,10 @@ fn bpf_mounts(mounts: &str) -> Vec<PathBuf> {
     paths.collect()
 }
 
+fn shown(path: &Path) -> String {
+    printable(&path.to_string_lossy()).into_owned()
+}
+
 fn bpffs(mounts: &[PathBuf], writable: impl Fn(&Path) -> bool) -> Finding {
     let Some(first) = mounts.first() else {
         let lost = "Regions and links can't be pinned, so they end with their loader.";
@@ -95,10 +100,10 @@ fn bpffs(mounts: &[PathBuf], writable: impl Fn(&Path) -> bool) -> Finding {
             .fixed_by("sudo mount -t bpf -o mode=0755 bpf /sys/fs/bpf");
     };
     match mounts.iter().find(|path| writable(path)) {
-        Some(path) => Finding::ok(AREA, "bpffs", format!("{} is writable", path.display())),
+        Some(path) => Finding::ok(AREA, "bpffs", format!("{} is writable", shown(path))),
         None => {
             let lost = "This user can't pin regions. It can open the pins that it may read.";
-            Finding::missing(AREA, "bpffs", format!("{} is not writable", first.display()), lost).fixed_by(
+            Finding::missing(AREA, "bpffs", format!("{} is not writable", shown(first)), lost).fixed_by(
                 "run as root: sudo mapring …\nor give USER a directory there: sudo install -d -o USER /sys/fs/bpf/USER",
             )
         }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::series::{Kind, is_name};
 use crate::output;
-use crate::regions::text::printable;
+use crate::regions::text::{Lines, printable};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -90,9 +90,7 @@ impl Config {
 
     fn parse(text: &str) -> Result<Self> {
         let config: Self = toml::from_str(text).map_err(|e| {
-            // The message quotes the line; its text can be anything.
-            let lines: Vec<_> = e.to_string().lines().map(|line| printable(line).into_owned()).collect();
-            anyhow::anyhow!(lines.join("\n"))
+            Lines(e.to_string()) // it quotes the line
         })?;
         let Limits { response, request, clients, time, series } = config.limits;
         for (name, is_set) in [

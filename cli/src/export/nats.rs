@@ -158,7 +158,7 @@ impl Export<'_> {
             let e = match done {
                 Ok(()) => return Ok(()),
                 Err(e) if !was_connected => return Err(e.context(host)),
-                Err(e) => format!("{e:#}"),
+                Err(e) => crate::regions::text::said(&e),
             };
             if self.published > before {
                 pause = PAUSES[0];

@@ -14,7 +14,7 @@ use super::source::{Source, Values};
 use crate::output;
 use crate::regions::find::{self, All, Place};
 use crate::regions::target::{Sort, Target};
-use crate::regions::text::printable;
+use crate::regions::text::{printable, said};
 
 /// The regions of an export, open, with what is exported of them.
 pub(super) struct Sampler {
@@ -107,7 +107,7 @@ impl Sampler {
                     for (name, why) in &open.down {
                         if !self.open.down.iter().any(|(known, _)| known == name) {
                             let name = printable(name);
-                            eprintln!("mapring: {name}: no longer exported: {why:#}");
+                            eprintln!("mapring: {name}: no longer exported: {}", said(why));
                         }
                     }
                     for note in open.notes.iter().filter(|note| !self.open.notes.contains(note)) {
@@ -119,7 +119,7 @@ impl Sampler {
                     }
                     self.open = open;
                 }
-                Err(e) => eprintln!("mapring: {e:#}"),
+                Err(e) => eprintln!("mapring: {}", said(&e)),
             }
         }
         self.look_at_loaders();

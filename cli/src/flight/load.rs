@@ -76,7 +76,8 @@ impl Kernel {
                 ))
                 .into();
             }
-            eprint!("{}", SAID.lock().unwrap_or_else(PoisonError::into_inner));
+            let said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+            said.lines().for_each(|line| eprintln!("{}", crate::regions::text::escaped(line)));
             error.context(format!("group {}", group.name))
         })
     }

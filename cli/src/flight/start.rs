@@ -140,7 +140,10 @@ mod with_programs {
             None => Ok(()),
         });
         if let Err(error) = measured {
-            eprintln!("mapring: what an event costs was not measured: {error:#}");
+            eprintln!(
+                "mapring: what an event costs was not measured: {}",
+                crate::regions::text::said(&error)
+            );
         }
         let memory = loaded.iter().map(|(_, ring)| ring.bytes).sum();
         let names: Vec<_> = loaded.iter().map(|(_, ring)| ring.group.name).collect();

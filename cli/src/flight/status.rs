@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::programs::{Cost, Programs};
 use super::rings::{self, GroupRings};
 use super::{pins, programs};
+use crate::regions::text::printable;
 use crate::{exit, output};
 
 /// Options of `mapring flight status`.
@@ -90,22 +91,21 @@ pub(crate) fn run(dir: &Path, args: &Args) -> Result<ExitCode> {
     let recording = if rings.is_empty() { None } else { Some(look(dir, &rings)?) };
     let code = if recording.is_some() { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) };
     let unfinished = pins::unfinished(dir).exists();
+    let at = printable(&dir.to_string_lossy()).into_owned();
     let status = Status { running: recording.is_some(), unfinished, recording };
     let text = match &status.recording {
         _ if args.json => serde_json::to_string(&status)?,
         Some(recording) => recording.text(),
         None if unfinished => match pins::is_at_work(dir) {
-            Some(true) => format!("A `start` is at work at {}.", dir.display()),
+            Some(true) => format!("A `start` is at work at {at}."),
             Some(false) => format!(
-                "A `start` at {} was killed. Its programs may still run: `mapring flight stop` removes them.",
-                dir.display()
+                "A `start` at {at} was killed. Its programs may still run: `mapring flight stop` removes them."
             ),
             None => format!(
-                "A `start` is at work at {}, or was killed: then `mapring flight stop` removes its pins.",
-                dir.display()
+                "A `start` is at work at {at}, or was killed: then `mapring flight stop` removes its pins."
             ),
         },
-        None => format!("Nothing is recorded at {}.", dir.display()),
+        None => format!("Nothing is recorded at {at}."),
     };
     writeln!(io::stdout(), "{text}").context("stdout")?;
     Ok(code)

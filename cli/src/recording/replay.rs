@@ -16,7 +16,7 @@ use super::write_ring::{self, Push};
 use crate::output;
 use crate::regions::Interrupted;
 use crate::regions::line;
-use crate::regions::text::printable;
+use crate::regions::text::{printable, said};
 use crate::regions::untyped::Item;
 
 /// Write the records of a recording into a ring in a memory file, for tail, top and show
@@ -83,7 +83,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     if replay.ring.is_some() && !args.exit && !replay.interrupted.is_set() {
         if let Err(e) = &done {
-            eprintln!("mapring: {name}: {e:#}");
+            eprintln!("mapring: {name}: {}", said(e));
         }
         output::note("mapring: the ring stays until Ctrl-C");
         while !replay.interrupted.sleep(Duration::from_secs(3600)) {}

@@ -10,7 +10,7 @@ use super::find::{self, All, Place};
 use super::follow::{LOOK, Pinned};
 use super::rates::{Meter, Reading, per_second};
 use super::target::{Sort, Target};
-use super::text::{cut, grouped, json_line, rate};
+use super::text::{cut, grouped, json_line, rate, said};
 use super::{Interrupted, text};
 use crate::output;
 
@@ -62,7 +62,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         for Metered { meter, before, gone } in &mut metered {
             let mut now = Reading::new();
             if let Err(e) = meter.read(&mut now) {
-                eprintln!("mapring: {}: {e:#}", meter.target.place);
+                eprintln!("mapring: {}: {}", meter.target.place, said(&e));
                 continue;
             }
             match args.json {

@@ -11,6 +11,37 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     text.chars().map(escape).collect::<String>().into()
 }
 
+/// An error and its causes in one line, as every command prints them. A library's message quotes the text of others as it
+/// is, so this escapes all that could change a terminal or look like another line. Only [`Lines`] has lines.
+pub(crate) fn said(error: &anyhow::Error) -> String {
+    let one = |e: &(dyn std::error::Error + 'static)| match e.downcast_ref::<Lines>() {
+        Some(Lines(lines)) => lines.lines().map(escaped).collect::<Vec<_>>().join("\n"),
+        None => escaped(&e.to_string()),
+    };
+    error.chain().map(one).collect::<Vec<_>>().join(": ")
+}
+
+/// Escapes what a terminal does not show as it is: control characters, line breaks, marks that change the direction.
+pub(crate) fn escaped(text: &str) -> String {
+    let escape = |c: char| match is_plain(c) || !is_hidden(c) {
+        true => c.to_string(),
+        false => c.escape_debug().to_string(),
+    };
+    text.chars().map(escape).collect()
+}
+
+/// An error whose message has several lines.
+#[derive(Debug)]
+pub(crate) struct Lines(pub(crate) String);
+
+impl std::fmt::Display for Lines {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Lines {}
+
 /// The printable ASCII characters of bytes, with a dot for each other byte.
 pub(crate) fn ascii(bytes: &[u8]) -> String {
     const SHOWN: usize = 4096;
@@ -107,6 +138,10 @@ mod tests {
         assert_eq!(printable("events 7"), "events 7");
         let line = json_line(&serde_json::json!({ "name": format!("{hostile}é😀\u{e0001}") }));
         assert!(!line.contains(['\u{9b}', '\u{202e}', '\u{e0001}', '\x1b', '\n']), "{line}");
+        let foreign = anyhow::anyhow!("unknown variant `{hostile}`").context("é… a file");
+        let shown = "é… a file: unknown variant `\\u{1b}[2J\\u{9b}1m\\u{202e}txt\\n`";
+        assert_eq!(said(&foreign), shown);
+        assert_eq!(said(&anyhow::Error::new(Lines(format!("a\n{hostile}b")))).lines().count(), 3);
         let back: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(back["name"], format!("{hostile}é😀\u{e0001}"));
     }

@@ -6,6 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
+use ratatui::crossterm::execute;
+use ratatui::crossterm::terminal::{EnterAlternateScreen, size};
+use ratatui::layout::Rect;
+use ratatui::{TerminalOptions, Viewport};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
@@ -147,10 +151,20 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     ensure!(!rows.is_empty(), "no region with a rate: `mapring ls` lists all regions");
     let color = anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never;
     let mut view = View::new(args.hz, color);
-    let mut terminal = ratatui::try_init().context("the terminal")?;
+    let viewport = Viewport::Fixed(area()?);
+    let terminal = ratatui::try_init_with_options(TerminalOptions { viewport });
+    let mut terminal = terminal.context("the terminal")?;
+    execute!(io::stdout(), EnterAlternateScreen).context("the terminal")?;
     let done = watch(args, &interrupted, &mut rows, &mut view, &mut terminal);
     ratatui::try_restore().context("the terminal")?;
     done
+}
+
+/// The part of the terminal that is used: a terminal can claim any size, and each cell takes memory.
+fn area() -> Result<Rect> {
+    const MOST: u16 = 1000;
+    let (width, height) = size().context("the terminal")?;
+    Ok(Rect::new(0, 0, width.min(MOST), height.min(MOST)))
 }
 
 fn watch(
@@ -216,6 +230,10 @@ fn draw(rows: &mut [Row], view: &mut View, terminal: &mut ratatui::DefaultTermin
             row.drawn.clone_from(&row.now);
             row.peak = 0.0;
         }
+    }
+    let area = area()?;
+    if terminal.get_frame().area() != area {
+        terminal.resize(area).context("the terminal")?;
     }
     terminal.draw(|frame| frame.render_widget(&*view, frame.area())).context("the terminal")?;
     Ok(())

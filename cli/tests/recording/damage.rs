@@ -103,6 +103,9 @@ fn forged_blocks_do_no_harm() {
     }
     files.push(forge(&set("tails", json!([u64::MAX, 7])), &[], &[]));
     files.push(forge(&set("name", json!("\x1b[2J\u{202e}")), &[], &[block(6, 1, 1, &[])]));
+    for name in ["kind", "clock", "stamp", "tails", "shards"] {
+        files.push(forge(&set(name, json!("\x1b[2J\u{202e}\nmapring: all is well")), &[], &[]));
+    }
     files.push(forge(&set("byte_order", json!("\x1b[2J")), &[], &[block(6, 1, 1, &[])]));
     files.push(forge(&set("value_type", json!(1)), &[0xff; 64], &[]));
     files.push(forge(&set("stamp", json!(u32::MAX)), &[], &[block(2, 1, 1, &[0xee; 32])]));
@@ -132,6 +135,7 @@ fn forged_blocks_do_no_harm() {
             for bytes in [&output.stdout, &output.stderr] {
                 let text = str::from_utf8(bytes).unwrap();
                 assert!(!text.contains(['\x1b', '\u{202e}']), "file {number}: {text:?}");
+                assert!(!text.contains("\nmapring: all is well"), "file {number}: {text:?}");
             }
         }
         let output = mapring(&["replay", &file, "--speed", "max", "--exit"]);

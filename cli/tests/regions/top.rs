@@ -56,6 +56,12 @@ impl Top {
         top
     }
 
+    /// Makes the terminal claim a size, until it was drawn.
+    fn claim(&mut self, ws_row: u16, ws_col: u16) {
+        tcsetwinsize(&self.terminal, Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+        thread::sleep(std::time::Duration::from_millis(600));
+    }
+
     /// Changes the size of the terminal: then the whole screen is drawn again, not only what changed.
     fn resize(&mut self) {
         self.columns = 80 + (self.columns + 1) % 50;
@@ -103,6 +109,20 @@ fn the_screen_shows_the_present_counts() {
     top.until("counters", || {});
     counters.writer(0).unwrap().add(1, 123_456_789).unwrap();
     top.until("123,456,789", || {});
+    top.quit();
+}
+
+#[test]
+fn a_terminal_can_claim_any_size() {
+    let counters = Counters::create_memfd(2, 1).unwrap();
+    let mut top = Top::new(&path(counters.region()));
+    top.until("counters", || {});
+    for (rows, columns) in
+        [(0, 0), (1, 1), (0, 80), (24, 0), (u16::MAX, 1), (1, u16::MAX), (u16::MAX, u16::MAX)]
+    {
+        top.claim(rows, columns);
+    }
+    top.until("counters", || {});
     top.quit();
 }
 

@@ -72,7 +72,11 @@ pub(crate) fn archive(built: &Built, args: &[String]) -> Result<Vec<u8>> {
     let plan = Plan {
         binaries: built.tests.clone(),
         args: args.to_vec(),
-        env: variables(env::vars()),
+        // `env::vars` panics if any value is not UTF-8.
+        env: variables(
+            env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+        ),
         dir: cmd::root().join("proofs/kernel"),
     };
     let mut archive = Archive::default();
