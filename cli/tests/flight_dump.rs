@@ -129,7 +129,7 @@ fn expect_work(lines: &[Value], (tid, child): (u32, u32)) {
             .any(|line| line["syscall"] == "openat" && line["error"] == "ENOENT" && line["ret"] == -2)
     );
     assert!(of(tid, "sched_switch").iter().any(|line| line["state"] == "S" && line["thread"] == SHOWN));
-    assert!(lines.iter().any(|line| line["event"] == "sched_wakeup" && line["woken_tid"] == tid));
+    assert!(lines.iter().any(|line| line["event"] == "sched_waking" && line["woken_tid"] == tid));
     assert!(of(tid, "sched_process_fork").iter().any(|line| line["child_pid"] == child));
     let execs = of(child, "sched_process_exec");
     assert_eq!(execs.iter().filter(|line| line["file"] == "/bin/sh").count(), 1);

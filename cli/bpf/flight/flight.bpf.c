@@ -12,16 +12,17 @@
 char LICENSE[] SEC("license") = "GPL";
 
 /* The upper bits of a word that also holds a smaller number. */
-#define WAKEUP 0x8000	    /* in sched.state: it is a wakeup, and the rest is a CPU */
-#define PREEMPTED 0x4000    /* in sched.state: the task was preempted, and can run */
-#define STATES 0x3fff
-#define EXIT (1U << 31)	    /* in irq.value, syscalls.nr */
-#define SOFTIRQ (1U << 30)  /* in irq.value */
-#define RECEIVED (1U << 31) /* in net.ifindex */
+#define WAKING (1U << 31)    /* in sched.task: it is woken, and sched.state is a CPU */
+#define PREEMPTED (1U << 30) /* in sched.task: the task before it can run */
+#define NEW (1U << 29)	     /* in sched.task, with WAKING: for the first time */
+#define EXIT (1U << 31)	     /* in irq.value */
+#define SOFTIRQ (1U << 30)   /* in irq.value */
+#define RECEIVED (1U << 31)  /* in net.ifindex */
 
 struct sched {
 	__u64 ns;
-	__u32 pid, tid, other;
+	__u32 pid, tid;
+	__u32 task; /* the next one, or the one that is woken */
 	__u16 state;
 	__u8 prio, other_prio;
 	__u64 comm[2];
@@ -34,18 +35,25 @@ struct irq {
 
 struct syscalls {
 	__u64 ns;
-	__u32 pid, tid, nr;
-	__u32 is_32bit; /* nr is of the 32-bit ABI (i386, arm) */
-	__u64 args[3];	/* the first is the result of an EXIT */
+	__u32 pid, tid;
+	__s32 nr;
+	__u32 kind;
+	__u64 args[3]; /* the first is the result of a RETURN */
 };
+
+/* Bits of syscalls.kind. */
+#define IS_32BIT 1 /* nr is of the 32-bit ABI (i386, arm) */
+#define RETURN 2
 
 enum { EXEC, FORK, END };
 
 struct exec {
 	__u64 ns;
-	__u32 pid, tid, kind, child_pid, child_tid;
-	__s32 code;
-	char text[96];
+	__u32 pid, tid, kind;
+	__u32 other_pid, other_tid; /* the child of a FORK; the number that the thread had before an EXEC */
+	__s32 code;		    /* of an END; 1 if the file of an EXEC is cut */
+	__u64 comm[2];		    /* of the child, or after an EXEC */
+	char file[96];
 };
 
 enum { ISSUE, COMPLETE };
@@ -61,6 +69,7 @@ struct block {
 struct net {
 	__u64 ns;
 	__u32 pid, tid, ifindex, bytes;
+	__u64 net_ns;
 };
 
 struct faults {
@@ -112,8 +121,17 @@ struct request {
 	unsigned int cmd_flags, __data_len;
 	__u64 __sector;
 };
+struct ns_common {
+	unsigned int inum;
+};
+struct net___of_kernel {
+	struct ns_common ns;
+};
 struct net_device {
 	int ifindex;
+	struct {
+		struct net___of_kernel *net;
+	} nd_net;
 };
 struct sk_buff {
 	struct net_device *dev;
@@ -131,7 +149,7 @@ struct pt_regs {
 #define ARG1_32 regs[1]
 #define CALL syscallno
 #define IP pc
-#define IS_32BIT thread_info.flags >> 22 & 1 /* TIF_32BIT */
+#define COMPAT thread_info.flags >> 22 & 1 /* TIF_32BIT */
 #else
 struct pt_regs {
 	unsigned long bx, cx, dx, si, di, orig_ax, ip;
@@ -143,7 +161,7 @@ struct pt_regs {
 #define ARG1_32 cx
 #define CALL orig_ax
 #define IP ip
-#define IS_32BIT thread_info.status >> 1 & 1 /* TS_COMPAT */
+#define COMPAT thread_info.status >> 1 & 1 /* TS_COMPAT */
 #endif
 
 #pragma clang attribute pop
@@ -180,14 +198,14 @@ static __always_inline int switched(__u64 *ctx, const int has_state)
 	e->ns = bpf_ktime_get_ns();
 	e->pid = prev->tgid;
 	e->tid = prev->pid;
-	e->other = next->pid;
+	e->task = next->pid | (ctx[0] & 1) * PREEMPTED;
 	if (has_state)
 		state = ctx[3];
 	else if (bpf_core_field_exists(prev->__state))
 		state = prev->__state;
 	else
 		state = ((struct task_struct___state *)prev)->state;
-	e->state = ctx[0] & 1 ? PREEMPTED : (state | prev->exit_state) & STATES;
+	e->state = state | prev->exit_state;
 	e->prio = prev->prio;
 	e->other_prio = next->prio;
 	copy_comm(e->comm, next);
@@ -209,7 +227,7 @@ int sched_old_switch(__u64 *ctx)
 	return switched(ctx, 0);
 }
 
-static __always_inline int wakeup(struct task_struct *task)
+static __always_inline int woken(struct task_struct *task, __u32 kind)
 {
 	__u32 cpu;
 
@@ -218,8 +236,8 @@ static __always_inline int wakeup(struct task_struct *task)
 	else
 		cpu = task->thread_info.cpu;
 	RESERVE(sched)
-	e->other = task->pid;
-	e->state = WAKEUP | (cpu & ~WAKEUP);
+	e->task = task->pid | kind;
+	e->state = cpu;
 	e->prio = task->prio;
 	e->other_prio = 0;
 	copy_comm(e->comm, task);
@@ -227,16 +245,17 @@ static __always_inline int wakeup(struct task_struct *task)
 	return 0;
 }
 
-SEC("tp_btf/sched_wakeup")
-int sched_wakeup(__u64 *ctx)
+/* Where the waker runs. sched_wakeup may fire later, on the CPU of the task, where another task runs. */
+SEC("tp_btf/sched_waking")
+int sched_waking(__u64 *ctx)
 {
-	return wakeup((void *)ctx[0]);
+	return woken((void *)ctx[0], WAKING);
 }
 
 SEC("tp_btf/sched_wakeup_new")
 int sched_new(__u64 *ctx)
 {
-	return wakeup((void *)ctx[0]);
+	return woken((void *)ctx[0], WAKING | NEW);
 }
 
 static __always_inline int interrupt(__u32 value)
@@ -273,7 +292,7 @@ int irq_soft_exit(__u64 *ctx)
 }
 
 /* Reserves a record of a system call. `int $0x80` makes a 32-bit call in a 64-bit process, too. */
-#define RESERVE_CALL                                              \
+#define RESERVE_CALL(returns)                                     \
 	struct pt_regs *regs = (void *)ctx[0];                    \
 	struct task_struct *task = bpf_get_current_task_btf();    \
 	struct syscalls *e = mapring_reserve(&syscalls);          \
@@ -282,15 +301,15 @@ int irq_soft_exit(__u64 *ctx)
 	e->ns = bpf_ktime_get_ns();                               \
 	e->pid = task->tgid;                                      \
 	e->tid = task->pid;                                       \
-	e->is_32bit = task->IS_32BIT;
+	e->kind = (task->COMPAT) | (returns);
 
 SEC("tp_btf/sys_enter")
 int syscalls_enter(__u64 *ctx)
 {
-	RESERVE_CALL
-	e->nr = ctx[1] & ~EXIT;
-	e->args[0] = e->is_32bit ? regs->ARG0_32 : regs->ARG0;
-	e->args[1] = e->is_32bit ? regs->ARG1_32 : regs->ARG1;
+	RESERVE_CALL(0)
+	e->nr = ctx[1];
+	e->args[0] = e->kind & IS_32BIT ? regs->ARG0_32 : regs->ARG0;
+	e->args[1] = e->kind & IS_32BIT ? regs->ARG1_32 : regs->ARG1;
 	e->args[2] = regs->ARG2;
 	mapring_commit(&syscalls, e);
 	return 0;
@@ -299,25 +318,34 @@ int syscalls_enter(__u64 *ctx)
 SEC("tp_btf/sys_exit")
 int syscalls_exit(__u64 *ctx)
 {
-	RESERVE_CALL
-	e->nr = regs->CALL | EXIT;
+	RESERVE_CALL(RETURN)
+	e->nr = regs->CALL;
 	e->args[0] = ctx[1];
 	e->args[1] = e->args[2] = 0;
 	mapring_commit(&syscalls, e);
 	return 0;
 }
 
-/* The rest of the record after `text` keeps what it held: readers stop at its end. */
+/* The rest of the record after `file` keeps what it held: readers stop at its end. */
 SEC("tp_btf/sched_process_exec")
 int exec_exec(__u64 *ctx)
 {
-	struct linux_binprm *program = (void *)ctx[2];
+	struct task_struct *task = (void *)ctx[0];
+	const char *file = ((struct linux_binprm *)ctx[2])->filename;
+	char next = 0;
+	long length;
 
 	RESERVE(exec)
 	e->kind = EXEC;
-	e->child_pid = e->child_tid = e->code = 0;
-	if (bpf_probe_read_kernel_str(e->text, sizeof(e->text), program->filename) < 0)
-		e->text[0] = 0;
+	e->other_pid = 0;
+	e->other_tid = ctx[1];
+	copy_comm(e->comm, task);
+	length = bpf_probe_read_kernel_str(e->file, sizeof(e->file), file);
+	if (length < 0)
+		e->file[0] = 0;
+	if (length == sizeof(e->file))
+		bpf_probe_read_kernel(&next, 1, file + sizeof(e->file) - 1);
+	e->code = next != 0;
 	mapring_commit(&exec, e);
 	return 0;
 }
@@ -329,10 +357,10 @@ int exec_fork(__u64 *ctx)
 
 	RESERVE(exec)
 	e->kind = FORK;
-	e->child_pid = child->tgid;
-	e->child_tid = child->pid;
+	e->other_pid = child->tgid;
+	e->other_tid = child->pid;
 	e->code = 0;
-	copy_comm((__u64 *)e->text, child);
+	copy_comm(e->comm, child);
 	mapring_commit(&exec, e);
 	return 0;
 }
@@ -344,9 +372,8 @@ int exec_exit(__u64 *ctx)
 
 	RESERVE(exec)
 	e->kind = END;
-	e->child_pid = e->child_tid = 0;
+	e->other_pid = e->other_tid = 0;
 	e->code = task->exit_code;
-	e->text[0] = 0;
 	mapring_commit(&exec, e);
 	return 0;
 }
@@ -382,9 +409,13 @@ int block_complete(__u64 *ctx)
 
 static __always_inline int packet(struct sk_buff *skb, __u32 direction)
 {
+	struct net_device *dev = skb->dev;
+
 	RESERVE(net)
-	e->ifindex = skb->dev->ifindex | direction;
+	e->ifindex = dev->ifindex | direction;
 	e->bytes = skb->len;
+	/* Without CONFIG_NET_NS there is only one. */
+	e->net_ns = bpf_core_field_exists(dev->nd_net.net) ? dev->nd_net.net->ns.inum : 0;
 	mapring_commit(&net, e);
 	return 0;
 }

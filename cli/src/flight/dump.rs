@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,8 +12,8 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, bail};
 use mapring::time::Clock;
 
-use super::event::{Event, Gap};
-use super::names::Names;
+use super::event::Gap;
+use super::names::{Names, Older, Threads};
 use super::pins;
 use super::rings::{self, GroupRings};
 use super::trace::{self, Format, Sink};
@@ -51,38 +52,36 @@ pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
     if rings.is_empty() {
         bail!("{}: nothing is recorded: `mapring flight start` starts a recording", pins.display());
     }
-    let now = Clock::Monotonic.now();
-    let ago = args.last.map(|last| now.saturating_sub(u64::try_from(last.as_nanos()).unwrap_or(u64::MAX)));
+    let ago = args.last.map(|last| u64::try_from(last.as_nanos()).unwrap_or(u64::MAX));
+    let since = |now: u64| ago.map(|ago| now.saturating_sub(ago));
     if args.follow {
         let (file, out) = args.open(format)?;
         let at = file.as_ref().map_or(Path::new("stdout"), OutFile::path);
-        follow(pins, &mut rings, ago.unwrap_or(now), at, |names| trace::sink(format, out, names, &[]))?;
+        let now = Clock::Monotonic.now();
+        follow(pins, &mut rings, since(now).unwrap_or(now), at, |names| {
+            trace::sink(format, out, names, &[])
+        })?;
         return file.map_or(Ok(()), OutFile::finish);
     }
-    let Recording { events, gaps } = Recording::read(&mut rings, ago.unwrap_or(0));
-    drop(rings);
-    let (file, out) = args.open(format)?;
+    let now = rings::present();
+    let times = since(now).unwrap_or(0)..now;
     let mut names = Names::new();
-    let older = names.learn(&events);
+    let older = learn(&mut names, &rings, times.clone());
     if !names.has_proc() {
         output::note("mapring: /proc belongs to a container: names come only from the events");
     }
-    let from = ago.unwrap_or(0);
+    let (file, out) = args.open(format)?;
     let written = trace::sink(format, out, &mut names, &older)
-        .and_then(|mut sink| write(sink.as_mut(), &mut names, &events, &gaps, from));
-    let count = written
+        .and_then(|mut sink| write(sink.as_mut(), &mut names, &mut rings, times));
+    let Written { count, span, losses } = written
         .with_context(|| file.as_ref().map_or(Path::new("stdout"), OutFile::path).display().to_string())?;
     let path = file.as_ref().map(|file| file.path().to_owned());
     file.map_or(Ok(()), OutFile::finish)?;
-    let mut losses = Losses::default();
-    losses.add(&gaps);
     losses.report();
     if let Some(path) = path.filter(|_| args.out.is_none()) {
         writeln!(io::stdout(), "{}", path.display()).context("stdout")?;
     }
-    let spans =
-        events.first().zip(events.last()).map(|(first, last)| last.ns.saturating_sub(first.ns.max(from)));
-    let seconds = Duration::from_nanos(spans.unwrap_or(0)).as_secs_f64();
+    let seconds = Duration::from_nanos(span).as_secs_f64();
     output::note(format_args!("{count} events of {seconds:.3} s"));
     if format == Format::Perfetto {
         output::note("open the trace at https://ui.perfetto.dev (it stays in the browser)");
@@ -129,54 +128,55 @@ impl Args {
     }
 }
 
-/// A copy of what the rings held.
-struct Recording {
-    /// In order of their stamps; equal stamps in order of their rings.
-    events: Vec<Event>,
-    gaps: Vec<Gap>,
-}
-
-impl Recording {
-    /// Reads all events: also those before `from` show names. Gaps before it are left out.
-    fn read(rings: &mut [GroupRings], from: u64) -> Self {
-        let mut events = Vec::new();
-        let mut gaps = Vec::new();
-        for ring in rings {
-            ring.read(&mut |event| events.push(event));
-            gaps.extend(ring.gaps());
-        }
-        gaps.retain(|gap| gap.until >= from);
-        sort(&mut events, &mut gaps);
-        Self { events, gaps }
+/// Learns the names of the threads between these times, also from earlier events.
+fn learn(names: &mut Names, rings: &[GroupRings], times: Range<u64>) -> Vec<Older> {
+    let mut threads = Threads::since(times.start);
+    for ring in rings {
+        let earliest = if ring.shows_names() { 0 } else { times.start };
+        ring.scan(earliest..times.end, &mut |event| threads.see(event));
     }
+    names.learn(threads)
 }
 
-fn sort(events: &mut [Event], gaps: &mut [Gap]) {
-    events.sort_by_key(|event| event.ns);
-    gaps.sort_by_key(|gap| gap.until);
+/// What was written.
+#[derive(Default)]
+struct Written {
+    count: usize,
+    /// From the first event to the last, in nanoseconds.
+    span: u64,
+    losses: Losses,
 }
 
-/// Writes the events since `from`, and returns how many. Earlier ones show names only.
-fn write(sink: &mut dyn Sink, names: &mut Names, events: &[Event], gaps: &[Gap], from: u64) -> Result<usize> {
+/// Writes the events between these times. Holds only a few of them.
+fn write(
+    sink: &mut dyn Sink,
+    names: &mut Names,
+    rings: &mut [GroupRings],
+    times: Range<u64>,
+) -> Result<Written> {
     let mut progress = output::Progress::new();
-    let mut gaps = gaps.iter().peekable();
-    let mut count = 0;
-    for (at, event) in events.iter().enumerate() {
-        while let Some(gap) = gaps.next_if(|gap| gap.until <= event.ns) {
-            sink.gap(gap)?;
+    let mut written = Written::default();
+    rings.iter_mut().for_each(|ring| ring.since(times.start));
+    let mut first = None;
+    while let Some(event) = rings::next(rings, times.end) {
+        for ring in rings.iter_mut() {
+            written.losses.write(ring.take_gaps(), times.start, sink)?;
         }
-        if event.ns >= from {
-            sink.event(event, names)?;
-            count += 1;
+        sink.event(&event, names)?;
+        names.update(&event);
+        let first = *first.get_or_insert(event.ns);
+        written.span = written.span.max(event.ns.saturating_sub(first));
+        if written.count % 0x10000 == 0 {
+            let all = times.end.saturating_sub(first).max(1);
+            progress.show(|| format!("{} % written", u128::from(written.span) * 100 / u128::from(all)));
         }
-        names.update(event);
-        if at % 0x10000 == 0 {
-            progress.show(|| format!("{} % written", at * 100 / events.len()));
-        }
+        written.count += 1;
     }
-    gaps.try_for_each(|gap| sink.gap(gap))?;
+    for ring in rings {
+        written.losses.write(ring.take_last_gaps(), times.start, sink)?;
+    }
     sink.finish(names)?;
-    Ok(count)
+    Ok(written)
 }
 
 /// The number of lost records, by group and cause.
@@ -184,11 +184,14 @@ fn write(sink: &mut dyn Sink, names: &mut Names, events: &[Event], gaps: &[Gap],
 struct Losses(BTreeMap<(&'static str, String), u64>);
 
 impl Losses {
-    fn add(&mut self, gaps: &[Gap]) {
-        for gap in gaps {
-            let total = self.0.entry((gap.group, gap.cause.clone())).or_default();
+    /// Writes gaps that ended at this time or later, and counts them.
+    fn write(&mut self, gaps: Vec<Gap>, since: u64, sink: &mut dyn Sink) -> Result<()> {
+        for gap in gaps.into_iter().filter(|gap| gap.until >= since) {
+            sink.gap(&gap)?;
+            let total = self.0.entry((gap.group, gap.cause)).or_default();
             *total = total.saturating_add(gap.count);
         }
+        Ok(())
     }
 
     fn report(&self) {
@@ -207,9 +210,6 @@ fn identity(pins: &Path) -> Option<(u64, u64)> {
 /// The time between two rounds of reading.
 const ROUND: Duration = Duration::from_millis(50);
 
-/// How long a record may take to be written until it comes too late for its place in the order.
-const DELAY: u64 = 10_000_000;
-
 /// Writes events as they happen, in order, until Ctrl-C.
 fn follow(
     pins: &Path,
@@ -219,33 +219,28 @@ fn follow(
     sink: impl FnOnce(&mut Names) -> Result<Box<dyn Sink>>,
 ) -> Result<()> {
     let file = || at.display().to_string();
+    let delay = u64::try_from(rings::DELAY.as_nanos()).unwrap_or(u64::MAX);
     let over = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
         signal_hook::flag::register(signal, over.clone())?;
     }
     let mut names = Names::new();
     let mut sink = sink(&mut names).with_context(file)?;
-    let (mut held, mut losses) = (Vec::new(), Losses::default());
+    let mut losses = Losses::default();
     let recording = identity(pins);
+    rings.iter_mut().for_each(|ring| ring.since(from));
     loop {
         let last = over.load(Ordering::Relaxed) || recording != identity(pins);
-        // The rings then hold all records that were reserved before this, also those of idle CPUs.
-        let now = Clock::Monotonic.now();
-        let mut gaps = Vec::new();
-        for ring in rings.iter_mut() {
-            ring.read(&mut |event| held.extend((event.ns >= from).then_some(event)));
-            gaps.extend(ring.gaps().into_iter().filter(|gap| gap.until >= from));
-        }
-        sort(&mut held, &mut gaps);
-        let until = if last { u64::MAX } else { now.saturating_sub(DELAY) };
-        for gap in &gaps {
-            sink.gap(gap).with_context(file)?;
-        }
-        losses.add(&gaps);
-        let ready = held.partition_point(|event| event.ns < until);
-        for event in held.drain(..ready) {
+        // The rings then hold all records that were reserved before, also those of idle CPUs.
+        let until = if last { rings::present() } else { Clock::Monotonic.now().saturating_sub(delay) };
+        rings.iter_mut().for_each(GroupRings::look_again);
+        while let Some(event) = rings::next(rings, until) {
             sink.event(&event, &mut names).with_context(file)?;
             names.update(&event);
+        }
+        for ring in rings.iter_mut() {
+            let gaps = if last { ring.take_last_gaps() } else { ring.take_gaps() };
+            losses.write(gaps, from, sink.as_mut()).with_context(file)?;
         }
         if last {
             sink.finish(&mut names).with_context(file)?;

@@ -22,15 +22,17 @@ pub(crate) enum What {
     /// `next` runs.
     Switch {
         state: u16,
-        prio: u16,
+        prio: i16,
         next: u32,
-        next_prio: u16,
+        next_prio: i16,
         next_comm: Comm,
     },
-    /// The task may run again. `target` is the CPU it was put on.
-    Wakeup {
+    /// The running thread wakes the task, unless an interrupt of this thread does. `target` is the CPU where the task ran
+    /// last, or where a new one is to begin.
+    Waking {
         task: u32,
-        prio: u16,
+        is_new: bool,
+        prio: i16,
         target: u16,
         comm: Comm,
     },
@@ -48,18 +50,23 @@ pub(crate) enum What {
     },
     /// A system call by its number, with its first three arguments. A 32-bit call has a number of i386 or arm.
     SyscallEnter {
-        nr: u32,
+        nr: i32,
         is_32bit: bool,
         args: [u64; 3],
     },
+    /// The number is that of another call after `execveat` (execve) and `rt_sigreturn` (-1).
     SyscallExit {
-        nr: u32,
+        nr: i32,
         is_32bit: bool,
         ret: i64,
     },
-    /// The process executes another program. The name may be cut.
+    /// The process executes another program. The thread was `old_tid` before: a thread that is not the first of its process
+    /// takes the number of the first one.
     Exec {
-        file: String,
+        file: Vec<u8>,
+        is_cut: bool,
+        old_tid: u32,
+        comm: Comm,
     },
     Fork {
         child_pid: u32,
@@ -83,11 +90,11 @@ pub(crate) enum What {
         error: i32,
     },
     NetSend {
-        ifindex: u32,
+        interface: Interface,
         bytes: u32,
     },
     NetReceive {
-        ifindex: u32,
+        interface: Interface,
         bytes: u32,
     },
     /// A page fault of userspace.
@@ -95,6 +102,13 @@ pub(crate) enum What {
         address: u64,
         ip: u64,
     },
+}
+
+/// A network interface, in the namespace with this inode. 0: the kernel has only one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Interface {
+    pub(crate) index: u32,
+    pub(crate) net_ns: u64,
 }
 
 /// Records that are missing in a dump.
@@ -118,6 +132,10 @@ pub(crate) mod tests {
     /// An event of the process with this only thread, on CPU 0.
     pub(crate) fn event(ns: u64, tid: u32, what: What) -> Event {
         Event { ns, cpu: 0, pid: tid, tid, what }
+    }
+
+    pub(crate) fn exec(file: impl AsRef<[u8]>, name: &str) -> What {
+        What::Exec { file: file.as_ref().to_vec(), is_cut: false, old_tid: 7, comm: comm(name) }
     }
 
     pub(crate) fn comm(name: &str) -> Comm {

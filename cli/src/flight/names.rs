@@ -6,8 +6,10 @@ use std::collections::hash_map::Entry;
 use std::fmt::Write as _;
 
 use prost::bytes::Bytes;
+use rustix::net::netdevice::index_to_name;
+use rustix::net::{AddressFamily, SocketType, socket};
 
-use super::event::{Comm, Event, What};
+use super::event::{Comm, Event, Interface, What};
 use super::procfs::{self, Process, Ticks};
 
 type Map<T> = HashMap<u32, T, foldhash::fast::RandomState>;
@@ -36,6 +38,82 @@ pub(crate) struct Older {
     pub(crate) ns: u64,
 }
 
+/// What events say of threads before the first of these events, in whatever order they are read. A name is known from the
+/// last event before that shows it. Or from the first one after it, unless a fork made another thread of that number or an
+/// exec gave it another name in between.
+pub(crate) struct Threads {
+    since: u64,
+    seen: Map<Thread>,
+}
+
+/// Of each kind of event that tells something of a thread, the first one since that time, and its stamp.
+struct Thread {
+    first: Option<(u64, ())>,
+    pid: Option<(u64, u32)>,
+    comm: Option<(u64, Comm)>,
+    born: u64,
+    over: u64,
+    /// The last name before that time.
+    before: Option<(u64, Comm)>,
+}
+
+impl Threads {
+    pub(crate) fn since(ns: u64) -> Self {
+        Self { since: ns, seen: Map::default() }
+    }
+
+    pub(crate) fn see(&mut self, event: &Event) {
+        let ns = event.ns;
+        if ns >= self.since {
+            let pid = (event.pid != 0).then_some(event.pid);
+            earlier(&mut self.thread(event.tid).pid, ns, pid);
+            earlier(&mut self.thread(event.tid).first, ns, Some(()));
+        }
+        match event.what {
+            What::Switch { next, next_comm, .. } => self.shows(next, ns, next_comm),
+            What::Waking { task, comm, .. } => self.shows(task, ns, comm),
+            What::Fork { child_tid, comm, .. } if ns < self.since => self.shows(child_tid, ns, comm),
+            What::Exec { comm, .. } if ns < self.since => self.shows(event.tid, ns, comm),
+            What::Fork { child_tid, child_pid, .. } => {
+                let child = self.thread(child_tid);
+                (child.born, child.over) = (child.born.min(ns), child.over.min(ns));
+                earlier(&mut child.pid, ns, Some(child_pid));
+            }
+            What::Exec { .. } => {
+                let thread = self.thread(event.tid);
+                thread.over = thread.over.min(ns);
+            }
+            _ => {}
+        }
+    }
+
+    fn shows(&mut self, tid: u32, ns: u64, comm: Comm) {
+        let is_before = ns < self.since;
+        let thread = self.thread(tid);
+        if !is_before {
+            earlier(&mut thread.first, ns, Some(()));
+            earlier(&mut thread.comm, ns, Some(comm));
+        } else if thread.before.is_none_or(|(last, _)| last < ns) {
+            thread.before = Some((ns, comm));
+        }
+    }
+
+    fn thread(&mut self, tid: u32) -> &mut Thread {
+        const NONE: Thread =
+            Thread { first: None, pid: None, comm: None, born: u64::MAX, over: u64::MAX, before: None };
+        self.seen.entry(tid).or_insert(NONE)
+    }
+}
+
+/// Keeps what the earliest event says.
+fn earlier<T>(kept: &mut Option<(u64, T)>, ns: u64, new: Option<T>) {
+    if let Some(new) = new
+        && kept.as_ref().is_none_or(|(first, _)| ns < *first)
+    {
+        *kept = Some((ns, new));
+    }
+}
+
 impl Names {
     pub(crate) fn new() -> Self {
         Self::with_ticks(procfs::is_initial_namespace().then(Ticks::new))
@@ -56,50 +134,18 @@ impl Names {
         self.ticks.is_some()
     }
 
-    /// Learns the names before the first of these events, which are in order. A name is known from the first event that
-    /// shows it, unless a fork made another thread of that number before. Returns the threads that are not made by one
-    /// of the events, in order of their numbers.
-    pub(crate) fn learn(&mut self, events: &[Event]) -> Vec<Older> {
-        struct First {
-            pid: u32,
-            ns: u64,
-            comm: Option<Comm>,
-            /// A later fork made another thread of the same number, or the first event is a fork.
-            over: bool,
-            born: bool,
-        }
-        let mut first = Map::<First>::default();
-        for event in events {
-            let ns = event.ns;
-            let mut see = |tid, pid, comm: Option<Comm>| {
-                let seen = first.entry(tid).or_insert(First { pid, ns, comm, over: false, born: false });
-                if !seen.over {
-                    seen.comm = seen.comm.or(comm);
-                    seen.pid = if seen.pid == 0 { pid } else { seen.pid };
-                }
-            };
-            see(event.tid, event.pid, None);
-            match event.what {
-                What::Switch { next, next_comm, .. } => see(next, 0, Some(next_comm)),
-                What::Wakeup { task, comm, .. } => see(task, 0, Some(comm)),
-                What::Fork { child_pid: pid, child_tid, .. } => match first.entry(child_tid) {
-                    Entry::Occupied(mut seen) => seen.get_mut().over = true,
-                    Entry::Vacant(new) => {
-                        new.insert(First { pid, ns, comm: None, over: true, born: true });
-                    }
-                },
-                _ => {}
-            }
-        }
+    /// Begins with the names of these threads. Returns those that are not made by one of the events, in order of their
+    /// numbers.
+    pub(crate) fn learn(&mut self, threads: Threads) -> Vec<Older> {
         let mut older = Vec::new();
-        for (tid, seen) in first {
-            if seen.born || tid == 0 {
-                continue;
-            }
-            if let Some(comm) = seen.comm {
+        for (tid, seen) in threads.seen {
+            let Some((ns, _)) = seen.first.filter(|(ns, _)| tid != 0 && *ns < seen.born) else { continue };
+            let after = seen.comm.filter(|(ns, _)| *ns < seen.over);
+            if let Some((_, comm)) = seen.before.or(after) {
                 self.set(tid, &comm);
             }
-            older.push(Older { tid, pid: seen.pid, ns: seen.ns });
+            let pid = seen.pid.map_or(0, |(_, pid)| pid);
+            older.push(Older { tid, pid, ns });
         }
         older.sort_by_key(|thread| thread.tid);
         older
@@ -109,13 +155,13 @@ impl Names {
     pub(crate) fn update(&mut self, event: &Event) {
         match &event.what {
             What::Switch { next, next_comm, .. } => self.set(*next, next_comm),
-            What::Wakeup { task, comm, .. } => self.set(*task, comm),
+            What::Waking { task, comm, .. } => self.set(*task, comm),
             What::Fork { child_pid, child_tid, comm, .. } => {
                 self.set(*child_tid, comm);
                 self.processes.remove(child_pid); // it may have been looked for before it was there
             }
-            What::Exec { file } => {
-                self.set(event.tid, &comm_of(file));
+            What::Exec { comm, .. } => {
+                self.set(event.tid, comm);
                 self.processes.remove(&event.pid); // the command line is another one
             }
             _ => {}
@@ -178,12 +224,20 @@ impl Names {
     }
 }
 
-/// The name that the kernel gives a thread that executes this file.
-pub(crate) fn comm_of(file: &str) -> Comm {
-    let name = file.rsplit('/').next().unwrap_or(file);
-    let mut comm = Comm::default();
-    comm[..15].iter_mut().zip(name.as_bytes()).for_each(|(to, from)| *to = *from);
-    comm
+/// The names of network interfaces.
+#[derive(Default)]
+pub(crate) struct Interfaces(HashMap<Interface, Option<String>, foldhash::fast::RandomState>);
+
+impl Interfaces {
+    /// The name of an interface in the network namespace of this process, escaped, if it is still present there.
+    pub(crate) fn name(&mut self, interface: Interface) -> Option<&str> {
+        let name = || {
+            let is_here = procfs::namespace("self", "net") == Some(interface.net_ns);
+            let socket = is_here.then(|| socket(AddressFamily::UNIX, SocketType::DGRAM, None))?.ok()?;
+            Some(escape(index_to_name(&socket, interface.index).ok()?.as_bytes()))
+        };
+        self.0.entry(interface).or_insert_with(name).as_deref()
+    }
 }
 
 /// A text from the kernel, for people and for files of text. Control characters, other characters that can't be seen,
@@ -209,12 +263,31 @@ pub(crate) fn escape(text: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::event::tests::{comm, event};
+    use super::super::event::tests::{comm, event, exec};
     use super::*;
 
     fn switch(ns: u64, tid: u32, next: u32, name: &str) -> Event {
         let what = What::Switch { state: 0, prio: 120, next, next_prio: 120, next_comm: comm(name) };
         event(ns, tid, what)
+    }
+
+    /// In another order than they happened.
+    fn threads(events: &[Event]) -> Threads {
+        let mut threads = Threads::since(0);
+        events.iter().rev().for_each(|event| threads.see(event));
+        threads
+    }
+
+    #[test]
+    fn earlier_events_show_names_only() {
+        let mut seen = Threads::since(10);
+        let irq = |ns, tid| event(ns, tid, What::IrqEnter { irq: 1 });
+        for event in [switch(12, 7, 8, "new"), switch(7, 1, 7, "older"), irq(11, 7), switch(6, 1, 7, "x")] {
+            seen.see(&event);
+        }
+        let mut names = Names::of_events();
+        assert_eq!(names.learn(seen).iter().map(|thread| thread.tid).collect::<Vec<_>>(), [7, 8]);
+        assert_eq!([names.comm(7, 0, 10), names.comm(8, 0, 10)], ["older", "new"]);
     }
 
     #[test]
@@ -230,7 +303,7 @@ mod tests {
         let events =
             [event(1, 7, What::IrqEnter { irq: 1 }), switch(2, 7, 8, "next"), switch(3, 8, 7, "seven")];
         let mut names = Names::of_events();
-        let older = names.learn(&events);
+        let older = names.learn(threads(&events));
         assert_eq!(older.iter().map(|thread| thread.tid).collect::<Vec<_>>(), [7, 8]);
         assert_eq!([names.comm(7, 0, 1), names.comm(8, 0, 1), names.comm(9, 0, 1)], ["seven", "next", ""]);
         assert_eq!(names.comm(0, 2, 1), "swapper/2");
@@ -246,7 +319,7 @@ mod tests {
             fork(4, "third"),
         ];
         let mut names = Names::of_events();
-        assert_eq!(names.learn(&events).len(), 2);
+        assert_eq!(names.learn(threads(&events)).len(), 2);
         let seen: Vec<_> = events
             .iter()
             .map(|event| {
@@ -258,18 +331,21 @@ mod tests {
         assert_eq!(seen, ["", "", "second", "second"]);
         assert_eq!(names.comm(7, 0, 5), "third");
         // Born in the events: not one of the older threads.
-        assert!(Names::of_events().learn(&events[1..]).iter().all(|thread| thread.tid != 7));
+        assert!(Names::of_events().learn(threads(&events[1..])).iter().all(|thread| thread.tid != 7));
     }
 
     #[test]
     fn an_exec_renames() {
+        let exec = Event { tid: 7, ..event(2, 7, exec("/dev/fd/4", "true")) };
         let mut names = Names::of_events();
-        let exec = |file: &str| event(1, 7, What::Exec { file: file.into() });
-        for (file, name) in [("/bin/true", "true"), ("a-name-of-more-than-15", "a-name-of-more-"), ("/", "")]
-        {
-            names.update(&exec(file));
-            assert_eq!(names.comm(7, 0, 1), name);
-        }
+        names.learn(threads(&[
+            event(1, 7, What::IrqEnter { irq: 1 }),
+            exec.clone(),
+            switch(3, 1, 7, "true"),
+        ]));
+        assert_eq!(names.comm(7, 0, 1), "", "the later name is that of the program");
+        names.update(&exec);
+        assert_eq!(names.comm(7, 0, 2), "true");
     }
 
     #[test]

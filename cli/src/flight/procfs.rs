@@ -51,7 +51,7 @@ impl Ticks {
 /// Whether /proc numbers processes as the records do: as the initial pid namespace.
 pub(crate) fn is_initial_namespace() -> bool {
     const INITIAL: u64 = 0xEFFF_FFFC; // PROC_PID_INIT_INO
-    namespace("self") == Some(INITIAL)
+    namespace("self", "pid") == Some(INITIAL)
 }
 
 /// `None` if no such process or thread is present.
@@ -59,7 +59,7 @@ pub(crate) fn process(tid: u32, ticks: &Ticks) -> Option<Process> {
     let file = |name| read(&format!("/proc/{tid}/{name}"));
     let mut process = parse_stat(&file("stat")?, ticks)?;
     parse_status(&file("status")?, &mut process);
-    process.pid_ns = namespace(&tid.to_string());
+    process.pid_ns = namespace(&tid.to_string(), "pid");
     process.cgroup = cgroup(&file("cgroup").unwrap_or_default());
     process.cmdline = cmdline(&file("cmdline").unwrap_or_default());
     Some(process)
@@ -71,10 +71,10 @@ fn read(path: &str) -> Option<Vec<u8>> {
     Some(text)
 }
 
-/// The inode in `pid:[4026531836]`.
-fn namespace(process: &str) -> Option<u64> {
-    let link = std::fs::read_link(format!("/proc/{process}/ns/pid")).ok()?;
-    link.to_str()?.strip_prefix("pid:[")?.strip_suffix(']')?.parse().ok()
+/// The inode in `pid:[4026531836]`, for a kind of namespace.
+pub(crate) fn namespace(process: &str, kind: &str) -> Option<u64> {
+    let link = std::fs::read_link(format!("/proc/{process}/ns/{kind}")).ok()?;
+    link.to_str()?.strip_prefix(kind)?.strip_prefix(":[")?.strip_suffix(']')?.parse().ok()
 }
 
 /// A name can contain blanks and parentheses: the last closing parenthesis ends it.

@@ -2,7 +2,7 @@
 
 use mapring::Record;
 
-use super::event::{Event, What};
+use super::event::{Event, Interface, What};
 
 /// A record that has a time and an event.
 pub(crate) trait Recorded: Record {
@@ -41,11 +41,12 @@ macro_rules! recorded {
     };
 }
 
-/// The upper bit of a word that also holds a smaller number.
+/// Upper bits of words that also hold a smaller number.
 const HIGH: u32 = 1 << 31;
 const SOFTIRQ: u32 = 1 << 30;
-const WAKEUP: u16 = 0x8000;
-const PREEMPTED: u16 = 0x4000;
+const WAKING: u32 = 1 << 31;
+const PREEMPTED: u32 = 1 << 30;
+const NEW: u32 = 1 << 29;
 
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, Record)]
 #[repr(C)]
@@ -53,7 +54,7 @@ pub(crate) struct Sched {
     ns: u64,
     pid: u32,
     tid: u32,
-    other: u32,
+    task: u32,
     state: u16,
     prio: u8,
     other_prio: u8,
@@ -61,19 +62,24 @@ pub(crate) struct Sched {
 }
 
 recorded!(Sched, self => {
-    let comm = bytemuck::cast(self.comm);
-    Some(if self.state & WAKEUP != 0 {
-        What::Wakeup { task: self.other, prio: self.prio.into(), target: self.state & !WAKEUP, comm }
+    let (task, comm) = (self.task & !(WAKING | PREEMPTED | NEW), bytemuck::cast(self.comm));
+    Some(if self.task & WAKING != 0 {
+        What::Waking { task, is_new: self.task & NEW != 0, prio: priority(self.prio), target: self.state, comm }
     } else {
         What::Switch {
-            state: shown_state(self.state),
-            prio: self.prio.into(),
-            next: self.other,
-            next_prio: self.other_prio.into(),
+            state: if self.task & PREEMPTED != 0 { 0x100 } else { shown_state(self.state) },
+            prio: priority(self.prio),
+            next: task,
+            next_prio: priority(self.other_prio),
             next_comm: comm,
         }
     })
 });
+
+/// The kernel's priorities end at 140. Those of SCHED_DEADLINE are negative.
+fn priority(prio: u8) -> i16 {
+    if prio > 140 { i16::from(prio) - 256 } else { prio.into() }
+}
 
 /// The state as ftrace shows it (`__trace_sched_switch_state`): the highest of the bits that are reported.
 fn shown_state(state: u16) -> u16 {
@@ -81,10 +87,10 @@ fn shown_state(state: u16) -> u16 {
     const UNINTERRUPTIBLE: u16 = 0x2;
     const IDLE: u16 = 0x402; // TASK_UNINTERRUPTIBLE | TASK_NOLOAD
     const RTLOCK_WAIT: u16 = 0x1000;
+    const FROZEN: u16 = 0x8000;
     match state {
-        _ if state & PREEMPTED != 0 => 0x100,
+        _ if state & (RTLOCK_WAIT | FROZEN) != 0 => UNINTERRUPTIBLE,
         _ if state & IDLE == IDLE => 0x80,
-        RTLOCK_WAIT => UNINTERRUPTIBLE,
         _ => (state & REPORTED).checked_ilog2().map_or(0, |bit| 1 << bit),
     }
 }
@@ -115,14 +121,16 @@ pub(crate) struct Syscalls {
     ns: u64,
     pid: u32,
     tid: u32,
-    nr: u32,
-    is_32bit: u32,
+    nr: i32,
+    kind: u32,
     args: [u64; 3],
 }
 
 recorded!(Syscalls, self => {
-    let (nr, is_32bit) = (self.nr & !HIGH, self.is_32bit != 0);
-    Some(if self.nr & HIGH == 0 {
+    const IS_32BIT: u32 = 1;
+    const RETURN: u32 = 2;
+    let (nr, is_32bit) = (self.nr, self.kind & IS_32BIT != 0);
+    Some(if self.kind & RETURN == 0 {
         What::SyscallEnter { nr, is_32bit, args: self.args }
     } else {
         What::SyscallExit { nr, is_32bit, ret: self.args[0].cast_signed() }
@@ -136,20 +144,26 @@ pub(crate) struct Exec {
     pid: u32,
     tid: u32,
     kind: u32,
-    child_pid: u32,
-    child_tid: u32,
+    other_pid: u32,
+    other_tid: u32,
     code: i32,
-    text: [u8; 96],
+    comm: [u64; 2],
+    file: [u8; 96],
 }
 
-recorded!(Exec, self => match self.kind {
-    0 => Some(What::Exec { file: mapring::record::string(&self.text).into_owned() }),
-    1 => {
-        let comm = std::array::from_fn(|at| self.text[at]);
-        Some(What::Fork { child_pid: self.child_pid, child_tid: self.child_tid, comm })
+recorded!(Exec, self => {
+    let (comm, text) = (bytemuck::cast(self.comm), self.file.split(|&byte| byte == 0).next());
+    match self.kind {
+        0 => Some(What::Exec {
+            file: text.unwrap_or_default().to_vec(),
+            is_cut: self.code != 0,
+            old_tid: self.other_tid,
+            comm,
+        }),
+        1 => Some(What::Fork { child_pid: self.other_pid, child_tid: self.other_tid, comm }),
+        2 => Some(What::Exit { code: self.code }),
+        _ => None,
     }
-    2 => Some(What::Exit { code: self.code }),
-    _ => None,
 });
 
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable, Record)]
@@ -225,14 +239,15 @@ pub(crate) struct Net {
     tid: u32,
     ifindex: u32,
     bytes: u32,
+    net_ns: u64,
 }
 
 recorded!(Net, self => {
-    let (ifindex, bytes) = (self.ifindex & !HIGH, self.bytes);
+    let (interface, bytes) = (Interface { index: self.ifindex & !HIGH, net_ns: self.net_ns }, self.bytes);
     Some(if self.ifindex & HIGH == 0 {
-        What::NetSend { ifindex, bytes }
+        What::NetSend { interface, bytes }
     } else {
-        What::NetReceive { ifindex, bytes }
+        What::NetReceive { interface, bytes }
     })
 });
 
@@ -254,8 +269,9 @@ mod tests {
 
     #[test]
     fn states_are_those_of_ftrace() {
-        let shown = [0, 1, 2, 0x402, 0x80 | 0x20, 0x10 | 0x80, PREEMPTED, 0x1000, 0x2001].map(shown_state);
-        assert_eq!(shown, [0, 1, 2, 0x80, 0x20, 0x10, 0x100, 2, 1]);
+        let shown = [0, 1, 2, 0x402, 0x80 | 0x20, 0x10 | 0x80, 0x1000, 0x2001, 0x8000].map(shown_state);
+        assert_eq!(shown, [0, 1, 2, 0x80, 0x20, 0x10, 2, 1, 2]);
+        assert_eq!([0, 120, 140, 255].map(priority), [0, 120, 140, -1]);
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! The rings that are recorded, as found by their pins. Reading them takes no privilege but to open the pins.
 
-use std::io;
-use std::mem;
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::path::Path;
+use std::time::Duration;
+use std::{io, mem, thread};
 
 use anyhow::Result;
 use mapring::liveness::Process;
 use mapring::reading::LossCause;
-use mapring::{Reader, Region, Ring, Start};
+use mapring::time::Clock;
+use mapring::{Loss, Merged, Reader, Region, Ring, Start};
 
 use super::event::{Event, Gap};
 use super::pins;
@@ -61,7 +63,13 @@ pub(crate) fn open(dir: &Path) -> Result<Vec<GroupRings>> {
         let pin = maps.join(group.name);
         if pin.symlink_metadata().is_ok() {
             let records = (group.open)(&pin).map_err(|error| refused_or(error, group.name))?;
-            rings.push(GroupRings { group, records });
+            rings.push(GroupRings {
+                group,
+                records,
+                ahead: VecDeque::new(),
+                gaps: Vec::new(),
+                is_dry: false,
+            });
         }
     }
     Ok(rings)
@@ -77,10 +85,33 @@ fn refused_or(error: mapring::Error, group: &str) -> anyhow::Error {
     }
 }
 
+/// How long a record may take to be written until it comes too late for its place in the order.
+pub(crate) const DELAY: Duration = Merged::<(), fn(&()) -> u64>::DELAY;
+
+/// The present, in nanoseconds of CLOCK_MONOTONIC. After this call [`next`] finds all earlier events.
+pub(crate) fn present() -> u64 {
+    let now = Clock::Monotonic.now();
+    thread::sleep(DELAY + Merged::<(), fn(&()) -> u64>::SETTLE);
+    now
+}
+
+/// The next event of all groups in the order of their stamps, if it is earlier than `until`. Holds a few events of each
+/// group. `None`: there is none up to now; after [`GroupRings::look_again`] there may be one.
+pub(crate) fn next(rings: &mut [GroupRings], until: u64) -> Option<Event> {
+    let first = |(at, ring): (usize, &mut GroupRings)| Some((ring.peek()?, at));
+    let (ns, at) = rings.iter_mut().enumerate().filter_map(first).min()?;
+    if ns < until { rings[at].ahead.pop_front() } else { None }
+}
+
 /// The ring of a group, with a reader.
 pub(crate) struct GroupRings {
     group: &'static Group,
     records: Box<dyn Records>,
+    /// Events that were read, in the order of their stamps.
+    ahead: VecDeque<Event>,
+    gaps: Vec<Gap>,
+    /// The reader found nothing more.
+    is_dry: bool,
 }
 
 /// What a ring holds at a time. Times are CLOCK_MONOTONIC, nanoseconds.
@@ -100,16 +131,49 @@ impl GroupRings {
         self.group.name
     }
 
-    /// Calls `f` with each event that is present and was not read yet, each CPU from its oldest: there is no order between
-    /// CPUs. Ends even if events come faster than it reads.
-    pub(crate) fn read(&mut self, f: &mut dyn FnMut(Event)) {
-        self.records.read(f);
+    /// The stamp of the next event.
+    fn peek(&mut self) -> Option<u64> {
+        /// So many events are read at once.
+        const BATCH: usize = 256;
+        while self.ahead.is_empty() && !self.is_dry {
+            let before = self.records.position();
+            self.records.read(BATCH, &mut |event| self.ahead.push_back(event));
+            // A reader may also stop where many records are missing, and go on in the next call.
+            self.is_dry = self.ahead.is_empty() && self.records.position() == before;
+            self.records.gaps(self.group.name, false, &mut self.gaps);
+        }
+        self.ahead.front().map(|event| event.ns)
     }
 
-    /// The records that were lost since the last call: overwritten before `read` came to them, or dropped.
-    pub(crate) fn gaps(&mut self) -> Vec<Gap> {
-        let name = self.name();
-        self.records.gaps(name)
+    /// Lets [`next`] look for events that came after it found none.
+    pub(crate) fn look_again(&mut self) {
+        self.is_dry = false;
+    }
+
+    /// Leaves out events before this time.
+    pub(crate) fn since(&mut self, ns: u64) {
+        self.records.since(ns);
+    }
+
+    /// Calls `f` with all events that are present between these times, in no order. Disturbs nothing.
+    pub(crate) fn scan(&self, times: Range<u64>, f: &mut dyn FnMut(&Event)) {
+        self.records.scan(times, f);
+    }
+
+    /// Whether its events show the names of threads.
+    pub(crate) fn shows_names(&self) -> bool {
+        ["sched", "exec"].contains(&self.name())
+    }
+
+    /// The records that were lost, up to the events that [`next`] has looked at: overwritten before it came to them, or dropped.
+    pub(crate) fn take_gaps(&mut self) -> Vec<Gap> {
+        mem::take(&mut self.gaps)
+    }
+
+    /// The same, after the last event.
+    pub(crate) fn take_last_gaps(&mut self) -> Vec<Gap> {
+        self.records.gaps(self.group.name, true, &mut self.gaps);
+        self.take_gaps()
     }
 
     /// How many records programs wrote in each CPU since the start.
@@ -144,8 +208,14 @@ impl GroupRings {
 
 /// A ring of any record.
 trait Records {
-    fn read(&mut self, f: &mut dyn FnMut(Event));
-    fn gaps(&mut self, group: &'static str) -> Vec<Gap>;
+    /// Calls `f` with up to `limit` events, in order.
+    fn read(&mut self, limit: usize, f: &mut dyn FnMut(Event));
+    fn since(&mut self, ns: u64);
+    /// Changes if it has read something.
+    fn position(&self) -> u64;
+    fn scan(&self, times: Range<u64>, f: &mut dyn FnMut(&Event));
+    /// `is_last`: no more events are read.
+    fn gaps(&mut self, group: &'static str, is_last: bool, gaps: &mut Vec<Gap>);
     fn written(&self) -> Vec<u64>;
     fn held(&self) -> Held;
     fn region(&self) -> Region;
@@ -153,21 +223,78 @@ trait Records {
 
 struct Typed<T> {
     ring: Ring<T>,
-    reader: Reader<T>,
+    reader: Merged<T, fn(&T) -> u64>,
+    /// Earlier events are left out.
+    since: u64,
     /// Records that this version does not know.
     unknown: u64,
-    /// For each CPU, the ticket and time of its last record that was read.
-    last: Vec<Option<(u64, u64)>>,
-    /// Tickets that are missing between two records of a CPU, and the times of these two.
-    jumps: Vec<(usize, Range<u64>, Range<u64>)>,
+    holes: Holes,
+    /// Losses of tickets that the reader has not come to yet: it holds some records.
+    losses: Vec<Loss>,
 }
 
 impl<T: Recorded> Typed<T> {
     fn open(pin: &Path) -> mapring::Result<Self> {
         let ring = Ring::<T>::open(pin)?;
-        let reader = ring.reader();
-        let last = vec![None; ring.shards()];
-        Ok(Self { ring, reader, unknown: 0, last, jumps: Vec::new() })
+        let reader = ring.reader().merged(T::ns as fn(&T) -> u64);
+        let holes = Holes { last: vec![None; ring.shards()], found: Vec::new() };
+        Ok(Self { ring, reader, since: 0, unknown: 0, holes, losses: Vec::new() })
+    }
+}
+
+/// Tickets that are missing among those that were read.
+struct Holes {
+    /// For each shard, the ticket after the largest one that was read, and this one's time.
+    last: Vec<Option<(u64, u64)>>,
+    found: Vec<Hole>,
+}
+
+/// Tickets that are missing between two records of a shard, and the times of these two.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Hole {
+    shard: usize,
+    tickets: Range<u64>,
+    times: Range<u64>,
+}
+
+impl Holes {
+    /// A program that interrupts another one has a later ticket, and may have an earlier stamp. More tickets are never out of
+    /// order.
+    const NESTED: u64 = 16;
+
+    fn see(&mut self, shard: usize, ticket: u64, ns: u64) {
+        let Some(last) = self.last.get_mut(shard) else { return };
+        match *last {
+            Some((next, _)) if ticket < next => return self.fill(shard, ticket),
+            Some((next, before)) if next < ticket => {
+                self.found.push(Hole { shard, tickets: next..ticket, times: before..ns.max(before) });
+            }
+            _ => {}
+        }
+        *last = Some((ticket.saturating_add(1), ns));
+    }
+
+    /// This ticket is not missing, it only came after a later one.
+    #[cold]
+    fn fill(&mut self, shard: usize, ticket: u64) {
+        let is_here = |hole: &Hole| hole.shard == shard && hole.tickets.contains(&ticket);
+        let Some(at) = self.found.iter().rposition(is_here) else { return };
+        let Hole { tickets, times, .. } = self.found.swap_remove(at);
+        for tickets in [tickets.start..ticket, ticket + 1..tickets.end] {
+            if !tickets.is_empty() {
+                self.found.push(Hole { shard, tickets, times: times.clone() });
+            }
+        }
+    }
+
+    /// The holes that remain.
+    fn take(&mut self, is_last: bool) -> Vec<Hole> {
+        let last = &self.last;
+        let is_over = |hole: &mut Hole| {
+            let next = last.get(hole.shard).copied().flatten().map_or(0, |(next, _)| next);
+            is_last || next >= hole.tickets.end.saturating_add(Self::NESTED)
+        };
+        self.found.extract_if(.., is_over).collect()
     }
 }
 
@@ -184,73 +311,84 @@ fn each<T: Recorded>(reader: &mut Reader<T>, mut f: impl FnMut(mapring::Event<&T
     }
 }
 
-/// CLOCK_MONOTONIC, nanoseconds.
-fn now() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
-}
-
 /// No machine has as many.
 fn cpu(shard: usize) -> u16 {
     u16::try_from(shard).unwrap_or(u16::MAX)
 }
 
 impl<T: Recorded> Records for Typed<T> {
-    fn read(&mut self, f: &mut dyn FnMut(Event)) {
-        let Self { reader, unknown, last, jumps, .. } = self;
-        each(reader, |event| {
-            let now = (event.ticket, event.record.ns());
-            if let Some(last) = last.get_mut(event.shard)
-                && let Some((ticket, ns)) = last.replace(now)
-                && ticket.saturating_add(1) < event.ticket
-            {
-                jumps.push((event.shard, ticket.saturating_add(1)..event.ticket, ns..now.1));
+    fn read(&mut self, limit: usize, f: &mut dyn FnMut(Event)) {
+        let Self { reader, since, unknown, holes, .. } = self;
+        reader.for_each(limit, |event| {
+            let ns = event.record.ns();
+            holes.see(event.shard, event.ticket, ns);
+            if ns >= *since {
+                match event.record.event(cpu(event.shard)) {
+                    Some(event) => f(event),
+                    None => *unknown += 1,
+                }
             }
-            match event.record.event(cpu(event.shard)) {
-                Some(event) => f(event),
-                None => *unknown += 1,
+        });
+    }
+
+    fn since(&mut self, ns: u64) {
+        self.since = ns;
+    }
+
+    fn position(&self) -> u64 {
+        let reader = self.reader.reader();
+        reader.shards().filter_map(|shard| reader.position(shard)).fold(0, u64::wrapping_add)
+    }
+
+    fn scan(&self, times: Range<u64>, f: &mut dyn FnMut(&Event)) {
+        each(&mut self.ring.reader(), |event| {
+            if times.contains(&event.record.ns())
+                && let Some(event) = event.record.event(cpu(event.shard))
+            {
+                f(&event);
             }
         });
     }
 
     /// Records that were overwritten before the first one that was read are no gap: the history is shorter. Later ones are
     /// missing between two records. Those that programs dropped have no place among the tickets.
-    fn gaps(&mut self, group: &'static str) -> Vec<Gap> {
-        let losses = self.reader.take_losses();
-        let cause = |shard, tickets: &Range<u64>| {
-            let is_here = |loss: &&mapring::Loss| {
+    fn gaps(&mut self, group: &'static str, is_last: bool, gaps: &mut Vec<Gap>) {
+        let Self { reader, losses, holes, .. } = self;
+        losses.extend(reader.take_losses());
+        for loss in losses.iter().filter(|loss| loss.cause.is_drop()) {
+            gaps.push(Gap {
+                group,
+                cpu: cpu(loss.shard.unwrap_or(0)),
+                count: loss.count,
+                cause: loss.cause.to_string(),
+                since: loss.since,
+                until: loss.until,
+            });
+        }
+        for Hole { shard, tickets, times } in holes.take(is_last) {
+            let is_here = |loss: &&Loss| {
                 loss.shard == Some(shard) && loss.tickets.as_ref().is_some_and(|t| t.contains(&tickets.start))
             };
-            losses.iter().find(is_here).map_or(LossCause::Lapped, |loss| loss.cause).to_string()
-        };
-        let jumps = self.jumps.iter().map(|(shard, tickets, times)| Gap {
-            group,
-            cpu: cpu(*shard),
-            count: tickets.end - tickets.start,
-            cause: cause(*shard, tickets),
-            since: Some(times.start),
-            until: times.end,
-        });
-        let drops = losses.iter().filter(|loss| loss.cause.is_drop()).map(|loss| Gap {
-            group,
-            cpu: cpu(loss.shard.unwrap_or(0)),
-            count: loss.count,
-            cause: loss.cause.to_string(),
-            since: loss.since,
-            until: loss.until,
+            let cause = losses.iter().find(is_here).map_or(LossCause::Lapped, |loss| loss.cause);
+            gaps.push(Gap {
+                group,
+                cpu: cpu(shard),
+                count: tickets.end - tickets.start,
+                cause: cause.to_string(),
+                since: Some(times.start),
+                until: times.end,
+            });
+        }
+        losses.retain(|loss| {
+            let last = loss.shard.and_then(|shard| *holes.last.get(shard)?);
+            let tickets = loss.tickets.as_ref();
+            tickets.is_some_and(|tickets| last.is_none_or(|(next, _)| tickets.end + Holes::NESTED > next))
         });
         let unknown = mem::take(&mut self.unknown);
-        let unknown = (unknown > 0).then(|| Gap {
-            group,
-            cpu: 0,
-            count: unknown,
-            cause: "of a newer version of mapring".to_owned(),
-            since: None,
-            until: now(),
-        });
-        let gaps = jumps.chain(drops).chain(unknown).collect();
-        self.jumps.clear();
-        gaps
+        if unknown > 0 {
+            let (cause, until) = ("of a newer version of mapring".to_owned(), Clock::Monotonic.now());
+            gaps.push(Gap { group, cpu: 0, count: unknown, cause, since: None, until });
+        }
     }
 
     fn written(&self) -> Vec<u64> {
@@ -280,5 +418,26 @@ impl<T: Recorded> Records for Typed<T> {
 
     fn region(&self) -> Region {
         self.ring.region()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hole_is_what_is_missing_and_not_what_comes_later() {
+        let mut holes = Holes { last: vec![None; 2], found: Vec::new() };
+        for ticket in [7, 6, 8, 11, 9, 12, 15] {
+            holes.see(1, ticket, 10 * ticket);
+        }
+        holes.see(0, 3, 1);
+        holes.see(9, 3, 1); // a shard that there is not
+        assert_eq!(holes.take(false), []);
+        holes.see(1, 29, 290);
+        let hole = |tickets, times| Hole { shard: 1, tickets, times };
+        assert_eq!(holes.take(false), [hole(10..11, 80..110)]);
+        assert_eq!(holes.take(true), [hole(13..15, 120..150), hole(16..29, 150..290)]);
+        assert_eq!(holes.take(true), []);
     }
 }

@@ -26,3 +26,4 @@ mod recorder;
 mod records;
 #[path = "../skip/mod.rs"]
 mod skip;
+mod unusual;

@@ -68,14 +68,12 @@ impl Recorder {
 
     /// All events that are present.
     pub(crate) fn events(&self) -> Vec<Event> {
-        let mut events = Vec::new();
-        for mut ring in rings::open(&self.dir).unwrap() {
-            ring.read(&mut |event| events.push(event));
-            for gap in ring.gaps() {
-                println!("{gap:?}");
-            }
+        let mut rings = rings::open(&self.dir).unwrap();
+        let now = rings::present();
+        let events = std::iter::from_fn(|| rings::next(&mut rings, now)).collect();
+        for ring in &mut rings {
+            ring.take_last_gaps().iter().for_each(|gap| println!("{gap:?}"));
         }
-        events.sort_by_key(|event| event.ns);
         events
     }
 

@@ -10,16 +10,16 @@ use syscalls::x86::Sysno as Sysno32;
 pub(super) const ABI_32: &str = if cfg!(target_arch = "aarch64") { "arm" } else { "i386" };
 
 /// The name of a call, if it is known.
-pub(super) fn name(nr: u32, is_32bit: bool) -> Option<&'static str> {
-    let nr = nr as usize;
+pub(super) fn name(nr: i32, is_32bit: bool) -> Option<&'static str> {
+    let nr = usize::try_from(nr).ok()?;
     if is_32bit { Sysno32::new(nr).map(|call| call.name()) } else { Sysno::new(nr).map(|call| call.name()) }
 }
 
 /// The number by which Perfetto names a call. Its traces have one ABI: a 32-bit call gets the number of the 64-bit call with
 /// the same name, or a number that Perfetto does not know.
-pub(super) fn perfetto_id(nr: u32, is_32bit: bool) -> i64 {
+pub(super) fn perfetto_id(nr: i32, is_32bit: bool) -> i64 {
     let same_name = || name(nr, true)?.parse().ok().map(|call: Sysno| call.id().into());
-    if is_32bit { same_name().unwrap_or(i64::from(nr) | 1 << 31) } else { nr.into() }
+    if is_32bit { same_name().unwrap_or(i64::from(nr.cast_unsigned()) | 1 << 31) } else { nr.into() }
 }
 
 #[cfg(all(test, target_arch = "x86_64"))]
@@ -28,7 +28,7 @@ mod tests {
 
     #[test]
     fn calls_have_the_names_of_their_abi() {
-        let names = [(20, false), (20, true), (u32::MAX, true)].map(|(nr, is_32bit)| name(nr, is_32bit));
+        let names = [(20, false), (20, true), (-1, true)].map(|(nr, is_32bit)| name(nr, is_32bit));
         assert_eq!(names, [Some("writev"), Some("getpid"), None]);
     }
 

@@ -74,8 +74,9 @@ mod tests {
     use std::path::Path;
     use std::sync::{Arc, Mutex};
 
-    use super::super::event::What;
-    use super::super::event::tests::{comm, event};
+    use super::super::event::tests::{comm, event, exec};
+    use super::super::event::{Interface, What};
+    use super::super::names::Threads;
     use super::*;
     use crate::table::format_of;
 
@@ -107,26 +108,25 @@ mod tests {
         let name = comm(HOSTILE);
         let mut broken = comm("ab");
         broken[1] = 0xff;
-        let switch =
-            |next, next_comm| What::Switch { state: 1, prio: 120, next, next_prio: 65535, next_comm };
+        let switch = |next, next_comm| What::Switch { state: 1, prio: 120, next, next_prio: -1, next_comm };
         let all = [
             What::Fork { child_pid: 8, child_tid: 8, comm: comm("child") },
             What::Fork { child_pid: 7, child_tid: 9, comm: comm("thread") },
-            What::Wakeup { task: 8, prio: 120, target: 1, comm: comm("child") },
-            What::SyscallEnter { nr: u32::MAX, is_32bit: false, args: [u64::MAX; 3] },
-            What::SyscallExit { nr: u32::MAX, is_32bit: true, ret: i64::MIN },
-            What::SyscallEnter { nr: syscalls::Sysno::openat as u32, is_32bit: false, args: [1, 2, 3] },
-            What::SyscallExit { nr: syscalls::Sysno::openat as u32, is_32bit: false, ret: -2 },
+            What::Waking { task: 8, is_new: true, prio: 120, target: 1, comm: comm("child") },
+            What::SyscallEnter { nr: -1, is_32bit: false, args: [u64::MAX; 3] },
+            What::SyscallExit { nr: -1, is_32bit: true, ret: i64::MIN },
+            What::SyscallEnter { nr: syscalls::Sysno::openat as i32, is_32bit: false, args: [1, 2, 3] },
+            What::SyscallExit { nr: syscalls::Sysno::openat as i32, is_32bit: false, ret: -2 },
             What::IrqEnter { irq: u32::MAX },
             What::IrqExit { irq: u32::MAX },
             What::SoftirqEnter { vec: 3 },
             What::SoftirqExit { vec: 3 },
             What::SoftirqEnter { vec: u32::MAX },
-            What::Exec { file: format!("/bin/{HOSTILE}") },
+            exec(format!("/bin/{HOSTILE}"), HOSTILE),
             What::BlockIssue { dev: 8 << 20 | 1, sector: u64::MAX, bytes: 4096, op: *b"WS\0\0\0\0\0\0" },
             What::BlockComplete { dev: u32::MAX, sector: 0, bytes: u32::MAX, error: -5 },
-            What::NetSend { ifindex: 1, bytes: 60 },
-            What::NetReceive { ifindex: 2, bytes: u32::MAX },
+            What::NetSend { interface: Interface { index: 1, net_ns: 0 }, bytes: 60 },
+            What::NetReceive { interface: Interface { index: 2, net_ns: u64::MAX }, bytes: u32::MAX },
             What::Fault { address: u64::MAX, ip: 0 },
             What::Exit { code: 0x100 },
             switch(8, name),
@@ -152,7 +152,9 @@ mod tests {
     pub(super) fn written(format: Format, events: &[Event], gaps: &[Gap]) -> Vec<u8> {
         let out = Shared::default();
         let mut names = Names::of_events();
-        let older = names.learn(events);
+        let mut threads = Threads::since(0);
+        events.iter().for_each(|event| threads.see(event));
+        let older = names.learn(threads);
         let mut sink = sink(format, Box::new(out.clone()), &mut names, &older).unwrap();
         for event in events {
             sink.event(event, &mut names).unwrap();

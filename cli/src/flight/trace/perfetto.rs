@@ -11,8 +11,8 @@ use mapring::time::Clock;
 use prost::Message;
 use prost::bytes::Bytes;
 
-use super::super::event::{Event, Gap, What};
-use super::super::names::{Names, Older, escape};
+use super::super::event::{Event, Gap, Interface, What};
+use super::super::names::{Interfaces, Names, Older, escape};
 use super::super::procfs;
 use super::proto::{
     self, BlockRqComplete, BlockRqIssue, ClockSnapshot, Data, Ftrace, FtraceEvent, FtraceEventBundle,
@@ -48,6 +48,9 @@ pub(super) struct Perfetto {
     cpus: Vec<Bundle>,
     /// The tracks of losses: their numbers, and the ends of their last slices.
     lost: HashMap<(&'static str, u16, String), (u64, u64)>,
+    /// For each thread that is in a system call, the call's number.
+    calls: HashMap<u32, i64, foldhash::fast::RandomState>,
+    interfaces: Interfaces,
     /// Processes that a fork made in the trace. Their details follow at its end.
     born: Vec<u32>,
     last: u64,
@@ -61,6 +64,8 @@ impl Perfetto {
             ahead: ahead(),
             cpus: Vec::new(),
             lost: HashMap::new(),
+            calls: HashMap::default(),
+            interfaces: Interfaces::default(),
             born: Vec::new(),
             last: 0,
         };
@@ -173,10 +178,42 @@ impl Perfetto {
         (cpu, &mut self.cpus[cpu])
     }
 
-    fn push(&mut self, event: &Event, ftrace: Ftrace) -> Result<()> {
+    /// A thread that is not the first of its process executes a program: all other threads have ended, and it has taken the
+    /// number of the first one. Perfetto ends this one's process with it, and the other number would never end.
+    fn take_number(&mut self, event: &Event, old_tid: u32, names: &mut Names) -> Result<()> {
+        let [tid, tgid, old] = [event.tid, event.pid, old_tid].map(|id| Some(id.cast_signed()));
+        self.leave(event, event.tid)?;
+        self.leave(event, old_tid)?;
+        let What::Exec { comm, .. } = &event.what else { return Ok(()) };
+        let comm = Some(names.seen(event.tid, event.cpu, comm));
+        self.push(event, old_tid, Ftrace::TaskNewtask(TaskNewtask { pid: tid, comm, clone_flags: Some(0) }))?;
+        let comm = Some(names.comm(old_tid, event.cpu, event.ns));
+        self.push(event, old_tid, Ftrace::SchedProcessExit(SchedProcessExit { comm, pid: old, tgid }))
+    }
+
+    /// Interfaces of different network namespaces may have the same index and name.
+    fn interface(&mut self, interface: Interface) -> String {
+        let Interface { index, net_ns } = interface;
+        match self.interfaces.name(interface) {
+            Some(name) => name.to_owned(),
+            None if net_ns == 0 => format!("if{index}"),
+            None => format!("if{index} in net namespace {net_ns}"),
+        }
+    }
+
+    /// Ends the slice of the call that the thread is in, if there is one. Perfetto would show it up to the end of the trace.
+    fn leave(&mut self, event: &Event, tid: u32) -> Result<()> {
+        match self.calls.remove(&tid) {
+            Some(id) => self.push(event, tid, Ftrace::SysExit(SysExit { id: Some(id), ret: None })),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes an event of this thread, with the time and the CPU of `event`.
+    fn push(&mut self, event: &Event, tid: u32, ftrace: Ftrace) -> Result<()> {
         let timestamp = Some(self.time(event.ns));
         let (cpu, bundle) = self.cpu(event.cpu);
-        let event = Some(FtraceEvent { timestamp, pid: Some(event.tid), event: Some(ftrace) });
+        let event = Some(FtraceEvent { timestamp, pid: Some(tid), event: Some(ftrace) });
         FtraceEventBundle { event, ..FtraceEventBundle::default() }.encode(&mut bundle.encoded)?;
         bundle.count += 1;
         if bundle.count >= BUNDLE { self.bundle(cpu) } else { Ok(()) }
@@ -233,11 +270,6 @@ fn text(name: &[u8]) -> String {
     escape(&name[..end])
 }
 
-/// The name of an interface is only known in its network namespace, which the records do not have.
-fn interface(ifindex: u32) -> String {
-    if ifindex == 1 { "lo".to_owned() } else { format!("if{ifindex}") }
-}
-
 impl Sink for Perfetto {
     fn event(&mut self, event: &Event, names: &mut Names) -> Result<()> {
         const CLONE_THREAD: u64 = 0x1_0000;
@@ -258,7 +290,7 @@ impl Sink for Perfetto {
                 })
             }
             // Perfetto counts a thread as runnable from sched_waking on, and ignores sched_wakeup.
-            What::Wakeup { task, prio, target, comm } => Ftrace::SchedWaking(SchedWaking {
+            What::Waking { task, prio, target, comm, .. } => Ftrace::SchedWaking(SchedWaking {
                 comm: Some(names.seen(*task, cpu, comm)),
                 pid: Some(task.cast_signed()),
                 prio: Some((*prio).into()),
@@ -277,16 +309,28 @@ impl Sink for Perfetto {
             }
             What::SoftirqEnter { vec } => Ftrace::SoftirqEntry(Softirq { vec: Some(*vec) }),
             What::SoftirqExit { vec } => Ftrace::SoftirqExit(Softirq { vec: Some(*vec) }),
-            What::SyscallEnter { nr, is_32bit, args } => Ftrace::SysEnter(SysEnter {
-                id: Some(calls::perfetto_id(*nr, *is_32bit)),
-                args: args.to_vec(),
-            }),
-            What::SyscallExit { nr, is_32bit, ret } => {
-                Ftrace::SysExit(SysExit { id: Some(calls::perfetto_id(*nr, *is_32bit)), ret: Some(*ret) })
+            What::SyscallEnter { nr, is_32bit, args } => {
+                self.leave(event, tid)?; // its exit is missing
+                let id = calls::perfetto_id(*nr, *is_32bit);
+                self.calls.insert(tid, id);
+                Ftrace::SysEnter(SysEnter { id: Some(id), args: args.to_vec() })
             }
-            What::Exec { file } => {
-                let filename = Some(escape(file.as_bytes()));
-                self.push(event, Ftrace::SchedProcessExec(SchedProcessExec { filename, pid: me }))?;
+            What::SyscallExit { nr, is_32bit, ret } => {
+                // The kernel may show another number than at the entry. A thread is in one call at a time.
+                let entered = self.calls.remove(&tid);
+                let id = entered.unwrap_or_else(|| calls::perfetto_id(*nr, *is_32bit));
+                Ftrace::SysExit(SysExit { id: Some(id), ret: Some(*ret) })
+            }
+            What::Exec { file, old_tid, .. } => {
+                let (filename, old_pid) = (Some(escape(file)), Some(old_tid.cast_signed()));
+                self.push(
+                    event,
+                    tid,
+                    Ftrace::SchedProcessExec(SchedProcessExec { filename, pid: me, old_pid }),
+                )?;
+                if *old_tid != tid {
+                    self.take_number(event, *old_tid, names)?;
+                }
                 // The kernel renames the thread here. Perfetto names the process after it.
                 let oldcomm = Some(names.comm(tid, cpu, ns));
                 names.update(event);
@@ -303,6 +347,7 @@ impl Sink for Perfetto {
                 Ftrace::TaskNewtask(TaskNewtask { pid, comm: Some(comm), clone_flags: Some(clone_flags) })
             }
             What::Exit { .. } => {
+                self.leave(event, tid)?;
                 let comm = Some(names.comm(tid, cpu, ns));
                 Ftrace::SchedProcessExit(SchedProcessExit { comm, pid: me, tgid: my_pid })
             }
@@ -319,12 +364,13 @@ impl Sink for Perfetto {
                 nr_sector: Some(bytes / 512),
                 error: Some(*error),
             }),
-            What::NetSend { ifindex, bytes } => {
-                Ftrace::NetDevXmit(NetPacket { len: Some(*bytes), name: Some(interface(*ifindex)) })
+            What::NetSend { interface, bytes } => {
+                Ftrace::NetDevXmit(NetPacket { len: Some(*bytes), name: Some(self.interface(*interface)) })
             }
-            What::NetReceive { ifindex, bytes } => {
-                Ftrace::NetifReceiveSkb(NetPacket { len: Some(*bytes), name: Some(interface(*ifindex)) })
-            }
+            What::NetReceive { interface, bytes } => Ftrace::NetifReceiveSkb(NetPacket {
+                len: Some(*bytes),
+                name: Some(self.interface(*interface)),
+            }),
             What::Fault { address, ip } => {
                 let field =
                     |name: &str, value| GenericField { name: Some(name.into()), uint_value: Some(value) };
@@ -332,7 +378,7 @@ impl Sink for Perfetto {
                 Ftrace::Generic(Generic { event_name: Some("page_fault_user".into()), field })
             }
         };
-        self.push(event, ftrace)
+        self.push(event, tid, ftrace)
     }
 
     /// A slice on a track of its own shows when records are missing, and how many.

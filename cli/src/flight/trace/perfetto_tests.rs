@@ -23,8 +23,8 @@ fn each_event_is_one_of_the_schema() {
         found.iter().map(move |(_, event)| &event[name]).filter(|event| !event.is_null())
     };
     let first = |name: &'static str| all(name).next().unwrap().clone();
-    assert_eq!(first("sys_enter"), json!({"id": u32::MAX, "args": [u64::MAX, u64::MAX, u64::MAX]}));
-    assert_eq!(first("sys_exit"), json!({"id": u32::MAX, "ret": i64::MIN}));
+    assert_eq!(first("sys_enter"), json!({"id": -1, "args": [u64::MAX, u64::MAX, u64::MAX]}));
+    assert_eq!(first("sys_exit"), json!({"id": -1, "ret": i64::MIN}));
     assert_eq!(first("sched_waking"), json!({"comm": "child", "pid": 8, "prio": 120, "target_cpu": 1}));
     let flags: Vec<_> = all("task_newtask").map(|event| &event["clone_flags"]).collect();
     assert_eq!(flags, [&json!(0), &json!(0x1_0000)]);
@@ -42,6 +42,52 @@ fn each_event_is_one_of_the_schema() {
     // A time that Perfetto's signed times can't have, on a CPU that its trace processor refuses.
     let last = found.last().unwrap();
     assert_eq!((last.0, &last.1["timestamp"]), (1023, &json!(i64::MAX)));
+}
+
+#[test]
+fn no_slice_of_a_call_stays_open() {
+    let enter = |ns, tid, nr| event(ns, tid, What::SyscallEnter { nr, is_32bit: false, args: [0; 3] });
+    let exit = |ns, tid, nr| event(ns, tid, What::SyscallExit { nr, is_32bit: false, ret: 0 });
+    let program = What::Exec { file: b"/bin/true".to_vec(), is_cut: false, old_tid: 8, comm: comm("true") };
+    let events = [
+        enter(1, 7, 15), // rt_sigreturn
+        exit(2, 7, -1),
+        exit(3, 7, -1), // of a call before the first event
+        enter(4, 7, 20),
+        enter(5, 7, 21), // the exit before is missing
+        enter(6, 8, 59), // executes a program: the other threads end, and it takes the number of the first one
+        event(7, 7, What::Exit { code: 0 }),
+        Event { pid: 7, ..event(8, 7, program) },
+        exit(9, 7, 59),
+    ];
+    let packets = schema::packets(&written(Format::Perfetto, &events, &[]));
+    let found = schema::events(&packets);
+    let mut open = std::collections::HashMap::new();
+    for (_, event) in &found {
+        if let Some(id) = event["sys_enter"]["id"].as_i64() {
+            assert_eq!(open.insert(event["pid"].as_u64(), id), None, "{event}");
+        } else if let Some(id) = event["sys_exit"]["id"].as_i64() {
+            assert!(open.remove(&event["pid"].as_u64()).is_none_or(|entered| entered == id), "{event}");
+        }
+    }
+    assert!(open.is_empty(), "{open:?}");
+    let of = |tid: u64, name: &'static str| {
+        found.iter().filter(move |(_, event)| event["pid"] == tid && !event[name].is_null()).count()
+    };
+    assert_eq!((of(7, "sched_process_exit"), of(8, "sched_process_exit"), of(8, "task_newtask")), (1, 1, 1));
+    let exec = found.iter().find(|(_, event)| !event["sched_process_exec"].is_null()).unwrap();
+    assert_eq!(exec.1["sched_process_exec"], json!({"filename": "/bin/true", "pid": 7, "old_pid": 8}));
+}
+
+#[test]
+fn interfaces_of_other_namespaces_have_other_names() {
+    let packet =
+        |ns, net_ns| event(ns, 7, What::NetSend { interface: Interface { index: 2, net_ns }, bytes: 1 });
+    let packets =
+        schema::packets(&written(Format::Perfetto, &[packet(1, 0), packet(2, 5), packet(3, 6)], &[]));
+    let names: Vec<_> =
+        schema::events(&packets).iter().map(|(_, event)| event["net_dev_xmit"]["name"].clone()).collect();
+    assert_eq!(names, ["if2", "if2 in net namespace 5", "if2 in net namespace 6"]);
 }
 
 #[test]

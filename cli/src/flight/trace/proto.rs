@@ -309,6 +309,8 @@ pub(crate) struct SchedProcessExec {
     pub(crate) filename: Option<String>,
     #[prost(int32, optional, tag = "2")]
     pub(crate) pid: Option<i32>,
+    #[prost(int32, optional, tag = "3")]
+    pub(crate) old_pid: Option<i32>,
 }
 
 #[derive(Clone, PartialEq, Message)]

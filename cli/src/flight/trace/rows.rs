@@ -1,9 +1,11 @@
 //! Events as rows of one table, for the formats that are tables: a column for each argument of any event.
 
+use std::time::Duration;
+
 use mapring::time::{Clock, WallClock};
 
-use super::super::event::{Event, Gap, What};
-use super::super::names::{Names, escape};
+use super::super::event::{Event, Gap, Interface, What};
+use super::super::names::{Interfaces, Names, escape};
 use super::calls;
 use crate::table::{Cell, Kind};
 
@@ -32,18 +34,18 @@ columns! {
     cgroup: Text,
     event: Text,
     state: Text,
-    prio: Unsigned,
+    prio: Signed,
     next_tid: Unsigned,
     next_thread: Text,
-    next_prio: Unsigned,
+    next_prio: Signed,
     woken_tid: Unsigned,
     woken_thread: Text,
-    woken_prio: Unsigned,
+    woken_prio: Signed,
     woken_cpu: Unsigned,
     irq: Unsigned,
     vector: Unsigned,
     softirq: Text,
-    nr: Unsigned,
+    nr: Signed,
     syscall: Text,
     abi: Text,
     arg0: Hex,
@@ -52,6 +54,8 @@ columns! {
     ret: Signed,
     error: Text,
     file: Text,
+    file_is_cut: Bool,
+    old_tid: Unsigned,
     child_pid: Unsigned,
     child_tid: Unsigned,
     child_thread: Text,
@@ -62,6 +66,8 @@ columns! {
     bytes: Unsigned,
     op: Text,
     interface: Unsigned,
+    interface_name: Text,
+    net_ns: Unsigned,
     address: Hex,
     ip: Hex,
     group: Text,
@@ -77,18 +83,26 @@ pub(super) type Row = [Cell; COLUMNS.len()];
 pub(super) struct Rows {
     /// `None` if it is not known what the clock of the records is in this time namespace.
     wall: Option<WallClock>,
+    interfaces: Interfaces,
     row: Row,
 }
 
 impl Rows {
     pub(super) fn new() -> Self {
-        Self { wall: WallClock::new(Clock::Monotonic).ok(), row: [const { Cell::Absent }; COLUMNS.len()] }
+        let row = [const { Cell::Absent }; COLUMNS.len()];
+        Self { wall: WallClock::new(Clock::Monotonic).ok(), interfaces: Interfaces::default(), row }
     }
 
     /// Compares the clocks again.
     pub(super) fn update(&mut self) {
-        if let Some(wall) = &mut self.wall {
-            wall.update();
+        if let Some(change) = self.wall.as_mut().and_then(WallClock::update) {
+            let (set, by) =
+                (if change.stepped < 0 { "back" } else { "forward" }, change.stepped.unsigned_abs());
+            let [suspended, by] =
+                [change.suspended, Duration::from_nanos(by)].map(humantime::format_duration);
+            eprintln!(
+                "mapring: the machine was suspended for {suspended}, and the wall clock was set {set} by {by}"
+            );
         }
     }
 
@@ -144,16 +158,16 @@ impl Rows {
             What::Switch { state, prio, next, next_prio, next_comm } => {
                 with.text(Column::event, b"sched_switch");
                 with.text(Column::state, state_letters(*state).as_bytes());
-                with.set(Column::prio, (*prio).into());
+                with.signed(Column::prio, *prio);
                 with.set(Column::next_tid, (*next).into());
                 with.name(Column::next_thread, next_comm);
-                with.set(Column::next_prio, (*next_prio).into());
+                with.signed(Column::next_prio, *next_prio);
             }
-            What::Wakeup { task, prio, target, comm } => {
-                with.text(Column::event, b"sched_wakeup");
+            What::Waking { task, is_new, prio, target, comm } => {
+                with.text(Column::event, if *is_new { b"sched_wakeup_new" } else { b"sched_waking" });
                 with.set(Column::woken_tid, (*task).into());
                 with.name(Column::woken_thread, comm);
-                with.set(Column::woken_prio, (*prio).into());
+                with.signed(Column::woken_prio, *prio);
                 with.set(Column::woken_cpu, (*target).into());
             }
             What::IrqEnter { irq } => with.number(b"irq_handler_entry", Column::irq, *irq),
@@ -171,9 +185,10 @@ impl Rows {
                 with.row[Column::ret as usize] = Cell::Signed(*ret);
                 with.error(*ret);
             }
-            What::Exec { file } => {
-                with.text(Column::event, b"sched_process_exec");
-                with.row[Column::file as usize] = Cell::Text(escape(file.as_bytes()));
+            What::Exec { file, is_cut, old_tid, .. } => {
+                with.number(b"sched_process_exec", Column::old_tid, *old_tid);
+                with.row[Column::file as usize] = Cell::Text(escape(file));
+                with.row[Column::file_is_cut as usize] = Cell::Bool(*is_cut);
             }
             What::Fork { child_pid, child_tid, comm } => {
                 with.number(b"sched_process_fork", Column::child_pid, *child_pid);
@@ -196,8 +211,8 @@ impl Rows {
                 with.block(b"block_rq_complete", *dev, *sector, *bytes);
                 with.error((*error).into());
             }
-            What::NetSend { ifindex, bytes } => with.packet(b"net_dev_queue", *ifindex, *bytes),
-            What::NetReceive { ifindex, bytes } => with.packet(b"netif_receive_skb", *ifindex, *bytes),
+            What::NetSend { interface, bytes } => with.packet(b"net_dev_queue", *interface, *bytes),
+            What::NetReceive { interface, bytes } => with.packet(b"netif_receive_skb", *interface, *bytes),
             What::Fault { address, ip } => {
                 with.text(Column::event, b"page_fault_user");
                 with.row[Column::address as usize] = Cell::Hex(*address);
@@ -218,8 +233,9 @@ impl Rows {
         }
     }
 
-    fn syscall(&mut self, event: &[u8], nr: u32, is_32bit: bool) {
-        self.number(event, Column::nr, nr);
+    fn syscall(&mut self, event: &[u8], nr: i32, is_32bit: bool) {
+        self.text(Column::event, event);
+        self.signed(Column::nr, nr);
         if let Some(name) = calls::name(nr, is_32bit) {
             self.text(Column::syscall, name.as_bytes());
         }
@@ -244,9 +260,19 @@ impl Rows {
         self.set(Column::bytes, bytes.into());
     }
 
-    fn packet(&mut self, event: &[u8], ifindex: u32, bytes: u32) {
-        self.number(event, Column::interface, ifindex);
+    fn packet(&mut self, event: &[u8], interface: Interface, bytes: u32) {
+        self.number(event, Column::interface, interface.index);
+        if let Some(name) = self.interfaces.name(interface) {
+            self.row[Column::interface_name as usize] = Cell::Text(name.to_owned());
+        }
+        if interface.net_ns != 0 {
+            self.set(Column::net_ns, interface.net_ns);
+        }
         self.set(Column::bytes, bytes.into());
+    }
+
+    fn signed(&mut self, column: Column, value: impl Into<i64>) {
+        self.row[column as usize] = Cell::Signed(value.into());
     }
 
     fn set(&mut self, column: Column, value: u64) {

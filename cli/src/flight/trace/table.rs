@@ -63,6 +63,7 @@ mod tests {
         let find = |event: &str| lines.iter().find(|line| line["event"] == event).unwrap();
         let unknown = find("sys_enter");
         assert_eq!((&unknown["arg0"], &unknown["syscall"]), (&"0xffffffffffffffff".into(), &Value::Null));
+        assert_eq!((&unknown["nr"], &find("sched_switch")["next_prio"]), (&(-1).into(), &(-1).into()));
         let open = lines.iter().rfind(|line| line["event"] == "sys_exit").unwrap();
         assert_eq!((&open["syscall"], &open["error"]), (&"openat".into(), &"ENOENT".into()));
         assert_eq!(find("sys_exit")["ret"], i64::MIN);
