@@ -14,10 +14,10 @@ use mapring::time::Clock;
 
 use super::event::Gap;
 use super::names::{Names, Older, Threads};
-use super::pins;
 use super::rings::{self, GroupRings};
 use super::trace::{self, Format, Sink};
 use crate::outfile::OutFile;
+use super::{clocks, pins};
 use crate::output;
 use crate::table::{Format as Tables, Out, format_of};
 
@@ -52,6 +52,7 @@ pub(crate) fn run(pins: &Path, args: &Args) -> Result<()> {
     if rings.is_empty() {
         bail!("{}: nothing is recorded: `mapring flight start` starts a recording", pins.display());
     }
+    clocks::report(pins);
     let ago = args.last.map(|last| u64::try_from(last.as_nanos()).unwrap_or(u64::MAX));
     let since = |now: u64| ago.map(|ago| now.saturating_sub(ago));
     if args.follow {

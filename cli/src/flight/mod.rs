@@ -1,10 +1,13 @@
 //! The flight recorder: the kernel records events into rings, with no process running, and a dump reads them after an
 //! incident.
 
+mod clocks;
 #[cfg(feature = "bpf")]
 mod cost;
 mod dump;
 mod event;
+#[cfg(feature = "bpf")]
+mod limits;
 #[cfg(feature = "bpf")]
 mod load;
 mod names;

@@ -7,6 +7,7 @@
 //!     maps/sched …    readable by the group
 //!     links/sched_switch …
 //!     cost            a symbolic link to no file: its text is what an event costs, in nanoseconds
+//!     clocks          another one: how far the wall clock and CLOCK_BOOTTIME were ahead of CLOCK_MONOTONIC at the start
 //! ```
 
 use std::fs;
@@ -29,6 +30,7 @@ const NEW: &str = "new";
 pub(crate) const MAPS: &str = "maps";
 pub(crate) const LINKS: &str = "links";
 const COST: &str = "cost";
+const CLOCKS: &str = "clocks";
 
 /// Options that all commands of the recorder have.
 #[derive(clap::Args)]
@@ -52,12 +54,12 @@ pub(crate) fn unfinished(dir: &Path) -> PathBuf {
 /// The directory of the recorder, if `new` is what a start has not finished there: also before its first pin.
 pub(crate) fn of_unfinished(new: &Path) -> Option<&Path> {
     let dir = new.parent().filter(|_| new.ends_with(NEW))?;
-    let only = |dir: &Path, known: [&str; 2]| {
+    let only = |dir: &Path, known: &[&str]| {
         let entries = PinDir::open(dir).and_then(|dir| dir.entries()).ok()?;
         entries.iter().all(|(name, _)| known.iter().any(|known| name == known)).then_some(())
     };
-    only(dir, [NEW, RECORDING])?;
-    only(new, [MAPS, LINKS])?;
+    only(dir, &[NEW, RECORDING])?;
+    only(new, &[MAPS, LINKS, CLOCKS])?;
     Some(dir)
 }
 
@@ -73,7 +75,16 @@ pub(crate) fn links(dir: &Path) -> PathBuf {
 
 /// The nanoseconds of an event that `start` measured, if they are known.
 pub(crate) fn cost(dir: &Path) -> Option<f64> {
-    fs::read_link(recording(dir).join(COST)).ok()?.to_str()?.parse().ok()
+    kept(dir, COST)?.parse().ok()
+}
+
+/// The text that `start` kept of the clocks.
+pub(crate) fn clocks(dir: &Path) -> Option<String> {
+    kept(dir, CLOCKS)
+}
+
+fn kept(dir: &Path, name: &str) -> Option<String> {
+    fs::read_link(recording(dir).join(name)).ok()?.into_os_string().into_string().ok()
 }
 
 /// An error for a directory that this process can't change.
@@ -173,7 +184,7 @@ impl Lock {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             dir => dir.map_err(|error| denied(error, &path))?,
         };
-        for part in [LINKS, MAPS, COST] {
+        for part in [LINKS, MAPS, COST, CLOCKS] {
             dir.remove_all(part).map_err(|error| denied(error, &path.join(part)))?;
         }
         self.dir.remove_dir(name).map_err(|error| denied(error, &path))
@@ -216,9 +227,14 @@ impl Lock {
         renamed.with_context(|| unfinished(&self.path).display().to_string())
     }
 
-    /// Keeps the nanoseconds of an event with the recording: a BPF file system holds no files, but symbolic links.
+    /// Keeps the nanoseconds of an event with the recording.
     pub(crate) fn keep_cost(&self, ns: f64) -> Result<()> {
         let kept = self.dir.dir(RECORDING).and_then(|dir| dir.link(&format!("{ns:.1}"), COST));
         kept.with_context(|| recording(&self.path).join(COST).display().to_string())
+    }
+
+    /// Keeps what [`clocks`] returns with the recording that is being made.
+    pub(crate) fn keep_clocks(new: &PinDir, text: &str) -> Result<()> {
+        new.link(text, CLOCKS).with_context(|| new.path().join(CLOCKS).display().to_string())
     }
 }

@@ -63,11 +63,10 @@ mod with_programs {
 
     use super::Args;
     use crate::exit::Refused;
-    use crate::flight::cost;
     use crate::flight::load::{self, Kernel, Loaded};
     use crate::flight::pins::{self, Lock};
     use crate::flight::plan::{self, Planned};
-    use crate::flight::rings;
+    use crate::flight::{clocks, cost, limits, rings};
     use crate::output::{bytes, note};
 
     /// The first Linux that lets processes without privilege open pins, while they may not load programs.
@@ -85,6 +84,8 @@ mod with_programs {
         let cpus = mapring::cpus::possible_cpus()?.last().map_or(1, |last| last + 1);
         let planned = plan::split(args.size, &args.groups(), cpus, load::log2_slots())?;
         check_memory(args.size)?;
+        limits::check_cgroups(planned.iter().map(|ring| ring.bytes).sum())?;
+        limits::allow_descriptors(planned.len())?;
         let kernel = Kernel::new()?;
 
         let lock = Lock::take(dir)?;
@@ -134,6 +135,7 @@ mod with_programs {
         let new = lock.begin()?;
         let before = cost::Before::measure();
         fill(&new, &loaded, readers.map(|(group, _)| group))?;
+        Lock::keep_clocks(&new, &clocks::text())?;
         lock.finish()?;
         let measured = before.and_then(|before| match before.compare(lock.path())? {
             Some(ns) => lock.keep_cost(ns),

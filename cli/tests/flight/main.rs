@@ -19,6 +19,7 @@ mod rings;
 
 mod commands;
 mod group;
+mod limits;
 #[path = "../nobody/mod.rs"]
 mod nobody;
 mod privilege;

@@ -1,0 +1,120 @@
+//! Little memory and few file descriptors.
+
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::{env, fs};
+
+use crate::recorder::{Recorder, output, said};
+use crate::skip;
+
+/// A memory cgroup of this size, in a hierarchy of either version that is mounted.
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    fn new(test: &str, size: &str) -> Option<Self> {
+        let of_this = fs::read_to_string("/proc/self/cgroup").ok()?;
+        let path = |is: &dyn Fn(&str) -> bool| {
+            let line = of_this.lines().find(|line| is(line.split(':').nth(1).unwrap_or_default()))?;
+            line.splitn(3, ':').nth(2)
+        };
+        let name = format!("mapring-test-{}-{test}", std::process::id());
+        let first = path(&|of| of.split(',').any(|one| one == "memory"));
+        let all = [
+            first.map(|path| (format!("/sys/fs/cgroup/memory{path}"), "memory.limit_in_bytes")),
+            Some(("/sys/fs/cgroup/memory".to_owned(), "memory.limit_in_bytes")),
+            path(&str::is_empty).map(|path| (format!("/sys/fs/cgroup{path}"), "memory.max")),
+            Some(("/sys/fs/cgroup".to_owned(), "memory.max")),
+        ];
+        all.into_iter().flatten().find_map(|(above, limit)| {
+            let group = Self(PathBuf::from(above).join(&name));
+            fs::create_dir(&group.0).ok()?;
+            fs::write(group.0.join(limit), size).ok().map(|()| group)
+        })
+    }
+
+    /// Runs the command in it.
+    fn run(&self, recorder: &Recorder, options: &[&str]) -> Output {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "echo $$ > \"$0/cgroup.procs\" && exec \"$@\""]).arg(&self.0);
+        command.arg(env!("CARGO_BIN_EXE_mapring")).arg("flight").arg("--pins").arg(&recorder.dir);
+        output(command.args(options).stdin(Stdio::null()))
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn a_small_cgroup_is_named_and_nothing_is_left() {
+    let recorder = Recorder::new("cgroup");
+    if !recorder.start(&["--size", "1M", "--events", "exec"]) {
+        return;
+    }
+    assert!(recorder.run(&["stop"]).status.success());
+    let Some(group) = Cgroup::new("start", "64M") else {
+        skip::skipped("no memory cgroup can be made here");
+        return;
+    };
+    let refused = group.run(&recorder, &["start", "--size", "64M"]);
+    assert_eq!(refused.status.code(), Some(1));
+    let name = group.0.display().to_string();
+    assert!(said(&refused).contains(&format!("the memory cgroup {name} has a limit of 64M")));
+    assert!(said(&refused).contains("smaller --size"));
+    assert!(!recorder.dir.exists());
+    assert!(group.run(&recorder, &["start", "--size", "32M"]).status.success());
+}
+
+#[test]
+fn few_descriptors_are_named_and_nothing_is_left() {
+    let recorder = Recorder::new("descriptors");
+    if !recorder.start(&["--size", "1M", "--events", "exec"]) {
+        return;
+    }
+    assert!(recorder.run(&["stop"]).status.success());
+    let start = |limit: &str| {
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", &format!("ulimit {limit} && exec \"$@\""), "sh"])
+            .arg(env!("CARGO_BIN_EXE_mapring"));
+        let start = ["start", "--size", "8M", "--events", "exec,syscalls"];
+        output(command.arg("flight").arg("--pins").arg(&recorder.dir).args(start).stdin(Stdio::null()))
+    };
+    for limit in [8, 12, 16, 20, 24] {
+        let refused = start(&format!("-n {limit}"));
+        assert_eq!(refused.status.code(), Some(1), "{limit}");
+        assert!(said(&refused).contains(&format!("RLIMIT_NOFILE: this process may have {limit} open files")));
+        assert!(!recorder.dir.exists());
+    }
+    // It raises a limit that it may raise.
+    assert!(start("-S -n 16").status.success());
+}
+
+#[test]
+fn a_dump_needs_little_memory() {
+    let recorder = Recorder::new("dump-memory");
+    if !recorder.start(&["--size", "192M", "--events", "syscalls"]) {
+        return;
+    }
+    let Some(group) = Cgroup::new("dump", "64M") else {
+        skip::skipped("no memory cgroup can be made here");
+        return;
+    };
+    // Events that take more memory than the cgroup has.
+    let records = || recorder.status()["recording"]["groups"][0]["records"].as_u64().unwrap();
+    while records() < 1 << 20 {
+        (0..1 << 18).for_each(|_| assert!(rustix::process::getppid().is_some()));
+    }
+    let dir = env::temp_dir().join(format!("mapring-limits-{}", std::process::id()));
+    fs::create_dir(&dir).unwrap();
+    for options in [&["--last", "10m"][..], &["--last", "100ms"], &[]] {
+        let out = dir.join("a.pftrace");
+        let dump = [&["dump", "--out", out.to_str().unwrap()], options].concat();
+        let dumped = group.run(&recorder, &dump);
+        assert!(dumped.status.success(), "{options:?}: {:?}", dumped.status);
+        let _ = fs::remove_file(out);
+    }
+    fs::remove_dir(&dir).unwrap();
+}
