@@ -44,7 +44,7 @@ impl Clocks {
         let stepped = self.wall.saturating_sub(earlier.wall).saturating_sub(suspended);
         let long = |ns: i64| {
             let ns = ns.unsigned_abs();
-            let short = Duration::from_millis(ns / 1_000_000);
+            let short = Duration::from_millis((ns + NOISE / 2) / 1_000_000);
             (ns > NOISE).then(|| humantime::format_duration(short).to_string())
         };
         let mut changes = Vec::new();

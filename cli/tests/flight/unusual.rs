@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io::Read;
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
 use std::os::linux::fs::MetadataExt;
@@ -167,9 +168,13 @@ fn a_return_from_a_signal_has_no_number() {
     assert_eq!(exit["nr"], expected, "{exit}");
 }
 
-/// A program that waits until its input ends.
+/// A shell with this script has begun, and waits until its input ends.
+const WAITS: &str = "echo; read line";
+
 fn waiting(command: &mut Command) -> Child {
-    command.stdin(Stdio::piped()).spawn().unwrap()
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+    child
 }
 
 /// Ends the program. Returns what its events show after it began: the first is the exec.
@@ -200,7 +205,7 @@ fn a_program_has_the_name_that_the_kernel_gives_it() {
         assert!(Command::new("/bin/cp").arg("/bin/sh").arg(&path).status().unwrap().success());
         path
     };
-    let run = |path: &Path| waiting(Command::new(path).args(["-c", "read line"]));
+    let run = |path: &Path| waiting(Command::new(path).args(["-c", WAITS]));
     // The byte that is no text.
     let path = program(dir.join(OsString::from_vec(b"a\xffb".to_vec())));
     let events = shown(&recorder, run(&path));
@@ -214,11 +219,11 @@ fn a_program_has_the_name_that_the_kernel_gives_it() {
     // A descriptor, by its path and as execveat takes it.
     let file = fs::File::open("/bin/sh").unwrap();
     let fd = file.as_raw_fd();
-    let by_path = waiting(Command::new(format!("/proc/self/fd/{fd}")).args(["-c", "read line"]));
+    let by_path = waiting(Command::new(format!("/proc/self/fd/{fd}")).args(["-c", WAITS]));
     shown(&recorder, by_path);
     let mut by_descriptor = Command::new("/bin/sh");
     let execute = move || {
-        let argv = [c"x".as_ptr(), c"-c".as_ptr(), c"read line".as_ptr(), std::ptr::null()];
+        let argv = [c"x".as_ptr(), c"-c".as_ptr(), c"echo; read line".as_ptr(), std::ptr::null()];
         // SAFETY: the texts are static and end with zeros, and a null pointer ends the list.
         unsafe { libc::fexecve(fd, argv.as_ptr(), [std::ptr::null()].as_ptr()) };
         Err(io::Error::last_os_error())
