@@ -36,6 +36,24 @@ struct event {
 	_Bool ok;
 };
 
+enum error { DENIED = -1, NONE, AGAIN };
+
+/* Fields and tails that are not plain text or numbers. */
+struct raw {
+	__u64 number;
+	void *address;
+	__u8 mac[6];
+	__u16 pad;
+	enum error error;
+	__s32 low : 4;
+	char args[16];
+};
+
+/* A field that has the name of a time stamp. */
+struct span {
+	__u64 number, time;
+};
+
 struct load {
 	__u64 number;
 	struct point at;
@@ -60,6 +78,11 @@ struct setting {
 
 MAPRING_RING(t_events, struct event, 64);
 MAPRING_RING_WITH_TAILS(t_names, struct name, 16, 64, 4096);
+MAPRING_RING_WITH_TAILS(t_raw, struct raw, 16, 64, 4096);
+MAPRING_RING(t_spans, struct span, 64);
+/* The kernel keeps 15 bytes of these names. */
+MAPRING_CELLS(t_name_of_many_bytes, struct load, 1);
+MAPRING_CELLS(t_name_of_many_words, struct load, 1);
 MAPRING_RESIZABLE_RING(t_sized, struct sized, 16);
 MAPRING_NUMA_RING(t_nodes, struct on_node, 32);
 MAPRING_CELLS(t_loads, struct load, 8);
@@ -142,6 +165,31 @@ int fill_kernel(struct input *in)
 	return 0;
 }
 
+struct spans {
+	__u64 first, step, modulo;
+};
+
+/* Writes 40 records with these times. */
+SEC("syscall")
+int fill_spans(struct spans *in)
+{
+	struct load load = {};
+	__u64 i;
+
+	mapring_cell_set(&t_name_of_many_bytes, 0, &load);
+	mapring_cell_set(&t_name_of_many_words, 0, &load);
+	for (i = 0; i < 40; i++) {
+		struct span *span = mapring_reserve(&t_spans);
+
+		if (!span)
+			continue;
+		span->number = i;
+		span->time = in->first + i * in->step % in->modulo;
+		mapring_commit(span);
+	}
+	return 0;
+}
+
 SEC("syscall")
 int fill_others(struct input *in)
 {
@@ -149,6 +197,7 @@ int fill_others(struct input *in)
 	struct on_node *on_node;
 	struct sized *sized;
 	struct name *name;
+	struct raw *raw;
 	void *tail;
 	__u64 i;
 
@@ -160,6 +209,15 @@ int fill_others(struct input *in)
 		name->number = 8;
 		__builtin_memcpy(tail, "a tail", 6);
 		mapring_commit_tail(&t_names, name, 6);
+	}
+	raw = mapring_reserve_with_tail(&t_raw, &tail);
+	if (raw) {
+		*raw = (struct raw){ .number = 7, .address = (void *)0xffff888104a2c000, .mac = { 2, 0xff, 0, 3, 1, 4 } };
+		raw->error = DENIED;
+		raw->low = -1;
+		__builtin_memcpy(raw->args, "ls\0-l\0/tmp\0\0\0\0\0", 16);
+		__builtin_memcpy(tail, "cat\0\xff\"\\\0", 8);
+		mapring_commit_with_tail(&t_raw, raw, 8);
 	}
 	sized = mapring_reserve(&t_sized);
 	if (sized) {

@@ -1,5 +1,9 @@
 //! The `mapring` command: what it can do is in its modules, a module for each command.
 #![deny(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))] // they panic if nobody reads them
+
+#[macro_use]
+mod output;
 
 mod demo;
 mod doctor;
@@ -8,13 +12,13 @@ mod export;
 mod flight;
 mod new;
 mod outfile;
-mod output;
 mod pins;
 #[cfg(feature = "bpf")]
 mod privilege;
 mod recording;
 mod regions;
 mod shell;
+mod signals;
 mod table;
 
 use std::ffi::OsString;

@@ -21,7 +21,7 @@ pub(crate) enum Color {
     Never,
 }
 
-/// Applies the options `--color` and `--quiet` to this process. `anstream::println!` then prints colours or removes them.
+/// Applies the options `--color` and `--quiet` to this process. The streams of `anstream` then print colours or remove them.
 pub(crate) fn set(color: Color, quiet: bool) {
     let choice = match color {
         Color::Auto => return QUIET.store(quiet, Ordering::Relaxed),
@@ -37,10 +37,27 @@ pub(crate) fn is_quiet() -> bool {
     QUIET.load(Ordering::Relaxed)
 }
 
+/// As the macro of the standard library, but it does not panic if stderr is full or gone: what the command does matters more
+/// than what it says.
+macro_rules! eprintln {
+    ($($text:tt)*) => { $crate::output::say(&format!("{}\n", format_args!($($text)*))) };
+}
+
+/// The same without the end of the line.
+#[cfg(feature = "bpf")]
+macro_rules! eprint {
+    ($($text:tt)*) => { $crate::output::say(&format!($($text)*)) };
+}
+
+/// Writes this on stderr, if it can.
+pub(crate) fn say(text: &str) {
+    let _ = anstream::stderr().lock().write_all(text.as_bytes());
+}
+
 /// Prints a line on stderr that says how it goes, unless `--quiet`. Errors and losses are printed always, by other means.
 pub(crate) fn note(text: impl std::fmt::Display) {
     if !is_quiet() {
-        anstream::eprintln!("{text}");
+        eprintln!("{text}");
     }
 }
 

@@ -84,7 +84,7 @@ pub(crate) fn freeze(args: &Freeze) -> Result<ExitCode> {
         }
     };
     if !args.yes {
-        anstream::eprintln!(
+        eprintln!(
             "{place} would be frozen. This can't be undone.\n\
              - No process can write it any more, not even as root. BPF programs still write\n  \
              it.\n\
@@ -195,13 +195,13 @@ pub(crate) fn clean(args: &Clean) -> Result<ExitCode> {
             found.push(Stale { pin, kind, bytes, what, why });
         }
     }
-    all.hidden.iter().for_each(|why| anstream::eprintln!("mapring: {why}"));
+    all.hidden.iter().for_each(|why| eprintln!("mapring: {why}"));
     let mut out = io::stdout().lock();
     let (mut removed, mut failed) = (0, false);
     for stale in &found {
         let remove = args.yes
             && stale.remove().unwrap_or_else(|error| {
-                anstream::eprintln!("mapring: {} is not removed: {error:#}", shown(&stale.pin));
+                eprintln!("mapring: {} is not removed: {error:#}", shown(&stale.pin));
                 failed = true;
                 false
             });

@@ -28,7 +28,9 @@ pub(crate) struct Man {
 pub(crate) fn completions(args: &Completions, command: &mut clap::Command) -> Result<ExitCode> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, command, "mapring", &mut script);
-    io::stdout().write_all(&script)?;
+    let mut out = io::stdout().lock();
+    out.write_all(&script)?;
+    out.flush()?; // the end of the process would hide an error
     Ok(ExitCode::SUCCESS)
 }
 

@@ -3,6 +3,8 @@
 mod common;
 #[path = "recording/damage.rs"]
 mod damage;
+#[path = "recording/ends.rs"]
+mod ends;
 #[path = "recording/files.rs"]
 mod files;
 #[cfg(feature = "bpf")]

@@ -14,6 +14,9 @@ mod memory;
 #[cfg(feature = "bpf")]
 mod nobody;
 #[cfg(feature = "bpf")]
+#[path = "regions/raw.rs"]
+mod raw;
+#[cfg(feature = "bpf")]
 #[path = "regions/ringbuf.rs"]
 mod ringbuf;
 #[cfg(feature = "bpf")]

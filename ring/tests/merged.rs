@@ -339,3 +339,37 @@ fn it_waits_for_the_turn_of_a_record() {
 fn lost<F: FnMut(&Item) -> u64>(merged: &mut Merged<Item, F>) -> u64 {
     merged.take_losses().iter().map(|loss| loss.count).sum()
 }
+
+#[test]
+fn ticket_order_holds_whatever_the_stamps() {
+    for shards in [1, 2, 5] {
+        let ring = Ring::<Item>::create_memfd(64, shards).unwrap();
+        let (writers, mut numbers) = (writers(&ring), Numbers(7));
+        let mut merged = by_stamp(ring.reader()).with_ticket_order();
+        let (mut next, mut written) = (vec![0; shards], 0);
+        for _ in 0..200 {
+            for _ in 0..numbers.below(40) {
+                let shard = usize::try_from(numbers.below(shards as u64)).unwrap();
+                let stamps = [numbers.below(1000), 0, Clock::Monotonic.now(), u64::MAX];
+                let stamp = stamps[usize::try_from(numbers.below(4)).unwrap()];
+                writers[shard].push(&[stamp, shard as u64, written]).unwrap();
+                written += 1;
+            }
+            while next.iter().sum::<u64>() < written {
+                if let Some(event) = merged.poll() {
+                    assert_eq!(event.ticket, std::mem::replace(&mut next[event.shard], event.ticket + 1));
+                }
+            }
+        }
+        assert_eq!(merged.stats().read.lost(), 0);
+    }
+    // Across shards, records in order stay in order.
+    let ring = Ring::<Item>::create_memfd(64, 2).unwrap();
+    let writers = writers(&ring);
+    for (shard, stamp) in [(0, 10), (1, 20), (0, 5), (1, 30), (0, 40)] {
+        writers[shard].push(&[stamp, shard as u64, 0]);
+    }
+    let mut merged = by_stamp(ring.reader()).with_ticket_order();
+    let stamps: Vec<_> = merged.drain().map(|event| event.record[0]).collect();
+    assert_eq!(stamps, [10, 5, 20, 30, 40]);
+}

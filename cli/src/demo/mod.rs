@@ -22,7 +22,6 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use board::Board;
 use record::Feed;
@@ -80,9 +79,7 @@ fn produce(fds: &[u32]) -> Result<ExitCode> {
 
 fn show_records(args: &Args) -> Result<ExitCode> {
     let over = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        signal_hook::flag::register(signal, over.clone())?;
-    }
+    crate::signals::set_at_end(&over)?;
     let start = board::now();
     let waiting = reader::spawn()?;
     let Some((mut producer, feed)) = source(args, waiting.tid)? else {

@@ -11,9 +11,11 @@ use mapring::time::WallClock;
 use mapring::{Loss, OpenOptions, Region, Start};
 use serde_json::json;
 
+use crate::output;
 use crate::regions::find::Place;
 use crate::regions::follow::Ends;
 use crate::regions::line;
+use crate::regions::stamp::{self, Stamp};
 use crate::regions::target::{Sort, Target, of_kernel};
 use crate::regions::text::json_line;
 use crate::regions::untyped::{self, Records};
@@ -22,7 +24,7 @@ use crate::regions::untyped::{self, Records};
 pub(super) struct Ring {
     pub(super) target: Target,
     pub(super) records: Box<dyn Records>,
-    stamp: Option<usize>,
+    stamp: Option<Stamp>,
     /// One in the world.
     identity: String,
     /// Of a resizable ring.
@@ -66,7 +68,10 @@ impl Ring {
     /// Publishing begins with the oldest record, or with the next one.
     pub(super) fn open(place: Place, now: bool) -> Result<Self> {
         let target = Target::open(place)?;
-        let stamp = target.stamp();
+        let (stamp, guess) = stamp::Args::default().find(&target)?;
+        if let Some(guess) = guess {
+            output::note(format_args!("mapring: {guess}"));
+        }
         target.records(Start::Oldest, None)?;
         let region = target.region().with_context(|| format!("{}: not a mapring ring", target.place))?;
         let boot = of_kernel("random/boot_id").context("boot_id")?;
@@ -214,7 +219,7 @@ impl Ring {
         let mut found = Vec::new();
         let count = records.each(limit, &mut |item| {
             if ends.is_none_or(|ends| ends.get(&item.shard).is_some_and(|end| item.ticket < *end)) {
-                let time = line::stamp(&item, *stamp).map(|ns| line::time(clock.to_wall(ns).value));
+                let time = stamp.and_then(|stamp| stamp.time(&item, clock)).map(line::time);
                 let line = line::json(&item, time.as_deref(), &target.decode(item.bytes));
                 found.push((item.shard, item.ticket, line.into_bytes()));
             }

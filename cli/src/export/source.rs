@@ -255,8 +255,12 @@ fn numbers(value: &Value, path: &mut String, found: &mut Vec<String>) {
 
 pub(super) fn number(value: &Value) -> Option<Number> {
     match value {
-        Value::Unsigned(number) | Value::Code(number) => Some(Number::Unsigned(*number)),
+        Value::Unsigned(number) => Some(Number::Unsigned(*number)),
         Value::Signed(number) => Some(Number::Signed(*number)),
+        Value::Code(number) => Some(match u64::try_from(*number) {
+            Ok(number) => Number::Unsigned(number),
+            Err(_) => Number::Signed(i64::try_from(*number).ok()?),
+        }),
         Value::Float(number) => Some(Number::Float(*number)),
         Value::Bool(value) => Some(Number::Unsigned((*value).into())),
         _ => None,

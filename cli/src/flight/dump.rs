@@ -222,9 +222,7 @@ fn follow(
     let file = || at.display().to_string();
     let delay = u64::try_from(rings::DELAY.as_nanos()).unwrap_or(u64::MAX);
     let over = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
-        signal_hook::flag::register(signal, over.clone())?;
-    }
+    crate::signals::set_at_end(&over)?;
     let mut names = Names::new();
     let mut sink = sink(&mut names).with_context(file)?;
     let mut losses = Losses::default();

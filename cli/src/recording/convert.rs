@@ -1,22 +1,20 @@
 //! The records and samples of a recording as NDJSON or as a table.
 
-use std::borrow::Cow;
 use std::collections::HashSet;
 use std::io::{BufWriter, Write};
 use std::mem::take;
 
 use anyhow::{Result, bail};
-use mapring::record;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use super::format::{Kind as Sort, Lost, Recorded, Sample};
 use super::reader::Visit;
-use crate::regions::filter::Expr;
+use crate::regions::filter::{Expr, Names, VALUE};
 use crate::regions::line;
 use crate::regions::losses::Losses;
 use crate::regions::text::{json_line, printable};
 use crate::regions::untyped::Item;
-use crate::regions::value::Value;
+use crate::regions::value::{Chars, Value, hex};
 use crate::table::{Cell, Format, Kind, Out, Table};
 
 pub(super) struct Convert {
@@ -59,8 +57,8 @@ impl Convert {
         Ok(())
     }
 
-    fn is_wanted(&self, value: &Value) -> bool {
-        self.filter.as_ref().is_none_or(|filter| filter.holds(&named(value)))
+    fn is_wanted(&self, value: &Value, tail: Option<&[u8]>) -> bool {
+        self.filter.as_ref().is_none_or(|filter| filter.holds(Names { value, tail }))
     }
 
     /// Writes a row of a table: the numbers of its place, the time, the fields, and the tail of a ring with tails.
@@ -76,29 +74,23 @@ impl Convert {
         row.clear();
         row.extend(place.iter().map(|number| number.map_or(Cell::Absent, Cell::Unsigned)));
         row.push(time.map_or(Cell::Absent, Cell::Text));
+        let tail = tail.map(|tail| Value::Text(Chars::tail(tail)));
         match self.is_whole {
             true => row.push(Cell::Text(json_line(&value.json()))),
             false => each_field(value, &mut String::new(), &mut |_, value| row.push(cell(value))),
         }
-        row.extend(tail.map(|tail| Cell::Text(printable(&record::string(tail)).into_owned())));
+        row.extend(tail.iter().map(cell));
+        let mut push_bytes = |value: &Value| row.extend(value.has_text().then(|| bytes(value)));
+        if !self.is_whole {
+            each_field(value, &mut String::new(), &mut |_, value| push_bytes(value));
+        }
+        tail.iter().for_each(push_bytes);
         table.row(&row)?;
         self.row = row;
         Ok(())
     }
 }
 
-/// A number without fields gets the name `value`, so that a filter can name it.
-fn named(value: &Value) -> Cow<'_, Value> {
-    match value {
-        Value::Unsigned(_) | Value::Signed(_) | Value::Float(_) => {
-            Cow::Owned(Value::Struct(vec![(VALUE.to_owned(), value.clone())]))
-        }
-        value => Cow::Borrowed(value),
-    }
-}
-
-/// The column of a number without fields.
-const VALUE: &str = "value";
 /// The column of records whose fields depend on their tag.
 const WHOLE: &str = "record (JSON)";
 
@@ -124,11 +116,18 @@ fn cell(value: &Value) -> Cell {
         Value::Signed(number) => Cell::Signed(*number),
         Value::Float(number) => Cell::Float(*number),
         Value::Bool(value) => Cell::Bool(*value),
-        Value::Text(text) | Value::Name(text) => Cell::Text(printable(text).into_owned()),
+        Value::Text(text) => Cell::Text(printable(&text.text()).into_owned()),
+        Value::Name(name, _) => Cell::Text(printable(name).into_owned()),
         Value::List(_) | Value::Struct(_) => Cell::Text(json_line(&value.json())),
-        Value::Code(_) | Value::Bytes(_) => Cell::Text(value.to_string()),
+        Value::Code(_) | Value::Pointer(_) => Cell::Text(value.to_string()),
+        Value::Bytes(bytes) => Cell::Text(hex(bytes)),
         Value::Cut => Cell::Absent,
     }
+}
+
+/// The bytes of a text, or of each text of a list, unless the column of the text says all of them.
+fn bytes(value: &Value) -> Cell {
+    value.unless_all(printable).map_or(Cell::Absent, |bytes| cell(&bytes))
 }
 
 /// What the column of a field holds. Enums are texts: of each value the name, or the number if it has no name.
@@ -142,20 +141,25 @@ fn kind(value: &Value) -> Kind {
     }
 }
 
-/// The columns of a source, and whether its values are one column of JSON.
+/// The columns of a source, and whether its values are one column of JSON. After all others come those with the bytes of
+/// texts.
 fn columns(of: &Recorded, empty: &Value) -> (Vec<(String, Kind)>, bool) {
     let (place, whole): (&[_], _) = match of.source.kind {
         Sort::Ring => (&["shard", "ticket"], "record"),
         _ => (&["index", "cpu", "version"], VALUE),
     };
-    let mut fields = Vec::new();
-    each_field(empty, &mut String::new(), &mut |path, value| fields.push((path.to_owned(), kind(value))));
+    let (mut fields, mut texts) = (Vec::new(), Vec::new());
+    each_field(empty, &mut String::new(), &mut |path, value| {
+        texts.extend(value.has_text().then_some(fields.len()));
+        fields.push((path.to_owned(), kind(value)));
+    });
     let is_whole = fields.iter().any(|(name, _)| name.contains('(')); // `(unknown tag)`
     if is_whole {
-        fields = vec![(WHOLE.to_owned(), Kind::Text)];
+        (fields, texts) = (vec![(WHOLE.to_owned(), Kind::Text)], Vec::new());
     }
     let mut columns: Vec<_> = place.iter().map(|name| ((*name).to_owned(), Kind::Unsigned)).collect();
     columns.push(("time".to_owned(), Kind::Text));
+    let first = columns.len();
     let mut known: HashSet<_> = columns.iter().map(|(name, _)| name.clone()).collect();
     let tail = of.source.tails.map(|_| ("tail".to_owned(), Kind::Text));
     known.extend(tail.iter().map(|(name, _)| name.clone()));
@@ -172,7 +176,15 @@ fn columns(of: &Recorded, empty: &Value) -> (Vec<(String, Kind)>, bool) {
         }
         columns.push((name, kind));
     }
+    texts.extend(tail.iter().map(|_| columns.len() - first));
     columns.extend(tail);
+    for at in texts {
+        let mut name = format!("{}.bytes", columns[first + at].0);
+        while !known.insert(name.clone()) {
+            name.push_str(&format!("~{at}"));
+        }
+        columns.push((name, Kind::Text));
+    }
     (columns, is_whole)
 }
 
@@ -180,11 +192,12 @@ impl Visit for Convert {
     fn source(&mut self, of: &Recorded) -> Result<()> {
         let empty = of.decode(&vec![0; of.source.record]);
         if let Some(filter) = &self.filter {
-            let is_known = of.source.kind.layout().is_some();
-            if let (Err(why), false) = (of.ty(), is_known) {
-                bail!("--where: the fields are not known: {}", printable(&why));
+            let (ty, tail) = (of.ty(), of.source.tails.map(|_| &[][..]));
+            let is_known = of.source.kind.layout().is_some() || tail.is_some();
+            if let (Err(why), false) = (&ty, is_known) {
+                bail!("--where: the fields are not known: {}", printable(why));
             }
-            filter.check(&named(&empty))?;
+            filter.check(Names { value: &empty, tail }, ty.ok())?;
         }
         if let To::Ndjson(_) = self.to {
             return Ok(());
@@ -202,10 +215,10 @@ impl Visit for Convert {
 
     fn record(&mut self, of: &Recorded, item: Item<'_>, _: u64) -> Result<()> {
         let value = of.decode(item.bytes);
-        if !self.is_wanted(&value) {
+        if !self.is_wanted(&value, item.tail) {
             return Ok(());
         }
-        let time = line::stamp(&item, of.source.stamp).map(|ns| line::time(of.clock.to_wall(ns)));
+        let time = of.time(&item).map(line::time);
         if let To::Ndjson(out) = &mut self.to {
             writeln!(out, "{}", line::json(&item, time.as_deref(), &value))?;
             return Ok(());
@@ -215,15 +228,16 @@ impl Visit for Convert {
 
     fn sample(&mut self, of: &Recorded, sample: Sample<'_>) -> Result<()> {
         let value = of.decode(sample.bytes);
-        if !self.is_wanted(&value) {
+        if !self.is_wanted(&value, None) {
             return Ok(());
         }
         let time = line::time(of.clock.to_wall(sample.time));
         let Sample { index, cpu, version, .. } = sample;
         if let To::Ndjson(out) = &mut self.to {
-            let object = json!({ "index": index, "cpu": cpu, "version": version, "time": time,
-                "value": value.json() });
-            writeln!(out, "{}", json_line(&object))?;
+            let json = json!({ "index": index, "cpu": cpu, "version": version, "time": time });
+            let Json::Object(mut object) = json else { return Ok(()) };
+            value.put(VALUE, &mut object);
+            writeln!(out, "{}", json_line(&Json::Object(object)))?;
             return Ok(());
         }
         self.row(&[Some(index.into()), cpu.map(u64::from), Some(version)], Some(time), &value, None)

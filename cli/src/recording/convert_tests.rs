@@ -95,6 +95,8 @@ fn recorded(kind: Sort, value_type: Option<u32>, record: usize, tails: Option<[u
         shards: 1,
         tails,
         stamp: None,
+        stamp_clock: None,
+        boot_ahead: 0,
         value_type,
         no_types: None,
         byte_order: BYTE_ORDER.to_owned(),
@@ -161,6 +163,8 @@ fn records_with_tails_are_rows() {
         "ok",
         "record.time",
         "tail",
+        "comm.bytes",
+        "tail.bytes",
     ];
     assert_eq!(names(&file), expected);
     let columns = file.metadata().file_metadata().schema_descr().columns().to_vec();
@@ -171,7 +175,7 @@ fn records_with_tails_are_rows() {
     assert_eq!(types[..3], [unsigned, unsigned, text]);
     assert_eq!(types[3..6], [(Physical::INT64, ConvertedType::INT_64), text, unsigned]);
     assert_eq!(types[6..9], [(Physical::DOUBLE, ConvertedType::NONE), text, text]);
-    assert_eq!(types[9..], rest);
+    assert_eq!(types[9..], [&rest[..], &[text; 2]].concat());
     let rows = rows(&file);
     assert_eq!(rows.len(), 3);
     for (number, row) in rows.iter().enumerate() {
@@ -179,6 +183,10 @@ fn records_with_tails_are_rows() {
         assert!(row.get_string(2).is_err(), "records without a stamp have no time");
         expect_fields(row, 3, number);
         assert_eq!(row.get_string(11).unwrap(), ["a \\u{1b} tail", "", "x"][number]);
+        // The bytes of texts that are escaped, or end at a zero before other bytes.
+        let bytes = |at: usize| row.get_string(at).ok().map(String::as_str);
+        assert_eq!(bytes(12), ["0x1b5b324a0a220078"].get(number).copied());
+        assert_eq!(bytes(13), ["0x61201b207461696c"].get(number).copied());
     }
 }
 

@@ -10,7 +10,10 @@ use mapring::{Histogram, Loss};
 use serde::{Deserialize, Serialize};
 
 use super::summaries;
+use crate::regions::line;
+use crate::regions::stamp::{self, StampClock};
 use crate::regions::text::printable;
+use crate::regions::untyped::Item;
 use crate::regions::value::{self, Value};
 
 /// The first bytes of a recording.
@@ -101,8 +104,14 @@ pub(super) struct Source {
     pub(super) shards: usize,
     /// The longest tail and the bytes of a shard's tails.
     pub(super) tails: Option<[u64; 2]>,
-    /// The offset of the field with the time, in nanoseconds of CLOCK_MONOTONIC.
+    /// The offset of the field with the time, in nanoseconds.
     pub(super) stamp: Option<usize>,
+    /// The clock of the stamps, if it is not CLOCK_MONOTONIC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) stamp_clock: Option<StampClock>,
+    /// By how much CLOCK_BOOTTIME was ahead of CLOCK_MONOTONIC, if stamps are of that clock.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) boot_ahead: u64,
     /// The id of the type of the map's values in the BTF, or why there is no BTF.
     pub(super) value_type: Option<u32>,
     pub(super) no_types: Option<String>,
@@ -114,6 +123,10 @@ pub(super) struct Source {
     pub(super) host: String,
     pub(super) kernel: String,
     pub(super) boot_id: String,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// The same moment by CLOCK_MONOTONIC and as wall time since 1970, in nanoseconds.
@@ -179,6 +192,16 @@ impl Recorded {
         let value = self.source.value_type.unwrap_or_default();
         value::described(btf, value, self.source.has_records(), self.source.tails.is_some())
             .ok_or_else(|| "its BTF does not describe its values".to_owned())
+    }
+
+    /// The wall time of a record by its stamp, if it has one that is not later than the end of time.
+    pub(super) fn time(&self, item: &Item<'_>) -> Option<SystemTime> {
+        let ns = line::stamp(item, self.source.stamp)?;
+        Some(match self.source.stamp_clock {
+            None | Some(StampClock::Monotonic) => self.clock.to_wall(ns),
+            Some(StampClock::Boottime) => self.clock.to_wall(ns.saturating_sub(self.source.boot_ahead)),
+            Some(StampClock::Realtime) => stamp::wall(ns),
+        })
     }
 
     /// The histogram in a sample, if it is one that this machine can read.

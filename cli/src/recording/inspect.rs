@@ -37,7 +37,7 @@ pub(crate) struct Args {
     /// The format for its records or samples [default: by the extension of --out: .ndjson, .csv, .parquet]
     #[arg(long, value_enum)]
     format: Option<Format>,
-    /// Only records for which this is true: pid == 12 && (comm ~ "ba.*" || !ok)
+    /// Only records for which this is true: pid == 12 && (comm ~ "ba.*" || !ok). The pattern after ~ must match the whole text
     #[arg(long, value_name = "EXPR", value_parser = Expr::parse, requires = "conversion")]
     r#where: Option<Expr>,
     /// The file to write, - for stdout [default: stdout]
@@ -195,7 +195,7 @@ impl Visit for Summary {
         let (count, first, last) = part.shards.entry(item.shard).or_insert((0, ticket, ticket));
         (*count, *first, *last) = (*count + 1, ticket.min(*first), ticket.max(*last));
         part.tails += item.tail.map_or(0, |tail| tail.len() as u64);
-        part.see(of.clock.to_wall(line::stamp(&item, of.source.stamp).unwrap_or(arrived)));
+        part.see(of.time(&item).unwrap_or_else(|| of.clock.to_wall(arrived)));
         Ok(())
     }
 

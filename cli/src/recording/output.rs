@@ -17,6 +17,7 @@ use super::writer::Writer;
 use crate::outfile::{OutFile, part};
 use crate::output::Progress;
 use crate::regions::rates::per_second;
+use crate::regions::stamp::StampClock;
 use crate::regions::text::{grouped, printable, rate};
 use crate::regions::untyped::Item;
 
@@ -187,6 +188,9 @@ impl<'a> Output<'a> {
         let clock = compared(&self.clock);
         let Some((source, btf)) = &mut self.source else { return Ok(()) };
         source.clock = clock;
+        if source.stamp_clock == Some(StampClock::Boottime) {
+            source.boot_ahead = BpfClock::Boottime.now().saturating_sub(BpfClock::Monotonic.now());
+        }
         let json = serde_json::to_vec(source)?;
         let len = u32::try_from(json.len())?.to_le_bytes();
         let written = self.writer.block(kind::SOURCE, &[&len, &json, btf]);
@@ -255,6 +259,10 @@ impl<'a> Output<'a> {
     pub(super) fn update_clock(&mut self) -> Result<()> {
         if self.clock.update().is_none() {
             return Ok(());
+        }
+        let is_boottime = |(source, _): &(Source, Vec<u8>)| source.stamp_clock == Some(StampClock::Boottime);
+        if self.source.as_ref().is_some_and(is_boottime) {
+            return self.write_source(); // a suspend also changes how far that clock is ahead
         }
         let Clock { monotonic, wall } = compared(&self.clock);
         let written = self.writer.block(kind::CLOCK, &[&monotonic.to_le_bytes(), &wall.to_le_bytes()]);

@@ -13,6 +13,7 @@ use crate::regions::Interrupted;
 use crate::regions::find;
 use crate::regions::follow::{Ends, From, LOOK, Pinned, Source};
 use crate::regions::losses::Losses;
+use crate::regions::stamp;
 use crate::regions::target::{Sort, Target};
 
 /// Write the records of a ring, or samples of other regions and arrays, into a file with their types
@@ -34,9 +35,8 @@ pub(crate) struct Args {
     /// The time between two samples; a value is recorded if it changed
     #[arg(long, value_name = "TIME", value_parser = output::span, default_value = "100ms")]
     every: Duration,
-    /// The field with the time in nanoseconds, by which CPUs are merged [default: ns, ts, time or similar]
-    #[arg(long, value_name = "FIELD")]
-    stamp: Option<String>,
+    #[command(flatten)]
+    stamp: stamp::Args,
 }
 
 /// The longest wait before the pin, the signals and the losses are looked at again.
@@ -80,7 +80,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     drop(target);
     let from = args.from.unwrap_or(if args.no_follow { From::First } else { From::Now });
-    let mut ring = Source::open(place, args.stamp.as_deref(), from.start())?;
+    let mut ring = Source::open(place, &args.stamp, from.start())?;
     let (description, btf) = source::of(&ring.target, ring.stamp, None)?;
     let mut recorder = Recorder {
         out: Output::new(&args.files)?,

@@ -5,10 +5,11 @@ use mapring::abi::{Kind as RegionKind, Tails};
 
 use super::format::{BYTE_ORDER, Clock, Kind, Source};
 use super::summaries;
+use crate::regions::stamp::{Stamp, StampClock};
 use crate::regions::target::{Sort, Target, of_kernel};
 
 /// The description of a target, and the BTF of its map; empty if there is none.
-pub(super) fn of(target: &Target, stamp: Option<usize>, every: Option<u64>) -> Result<(Source, Vec<u8>)> {
+pub(super) fn of(target: &Target, stamp: Option<Stamp>, every: Option<u64>) -> Result<(Source, Vec<u8>)> {
     let place = &target.place;
     let kind = match &target.sort {
         Sort::RingInMaps(_) => Kind::Ring,
@@ -43,7 +44,9 @@ pub(super) fn of(target: &Target, stamp: Option<usize>, every: Option<u64>) -> R
         entries: facts.as_ref().map_or(0, |map| map.max_entries),
         shards: target.map.as_ref().and_then(mapring::any::AnyMap::cpus).map_or(1, <[usize]>::len),
         tails: None,
-        stamp,
+        stamp: stamp.map(|stamp| stamp.at),
+        stamp_clock: stamp.map(|stamp| stamp.clock).filter(|clock| *clock != StampClock::Monotonic),
+        boot_ahead: 0,
         value_type,
         no_types,
         byte_order: BYTE_ORDER.to_owned(),

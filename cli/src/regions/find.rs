@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use mapring::any::AnyMap;
+use mapring::btf;
 use mapring::{ErrorKind, Source};
 use rustix::fs::{Mode, OFlags};
 
@@ -201,7 +202,8 @@ fn unescaped(text: &[u8]) -> Vec<u8> {
     found
 }
 
-/// The place that `name` means: a path, `id:42`, an id, or the name of a map.
+/// The place that `name` means: a path, `id:42`, or the name of a map. A file of the current directory with that name hides
+/// no map, unless it is a pin.
 pub(crate) fn find(name: &str) -> Result<Place> {
     if let Some(id) = name.strip_prefix("id:") {
         let id =
@@ -209,30 +211,32 @@ pub(crate) fn find(name: &str) -> Result<Place> {
         return Ok(Place::Id(id));
     }
     let path = Path::new(name);
-    if name.contains('/') || path.exists() {
-        ensure!(
-            !path.is_dir(),
-            "{} is a directory: `mapring ls` lists the maps that are pinned in it",
-            printable(name)
-        );
-        let in_bpf_fs = is_pinned(path) || !path.exists() && path.parent().is_some_and(is_pinned);
-        return Ok(if in_bpf_fs { Place::Pin(path.to_owned()) } else { Place::File(path.to_owned()) });
+    let is_dir =
+        || format!("{} is a directory: `mapring ls` lists the maps that are pinned in it", printable(name));
+    if !(name.contains('/') || path.is_file() && is_pinned(path)) {
+        return by_name(name).map_err(|e| if path.is_dir() { e.context(is_dir()) } else { e });
     }
-    by_name(name)
+    ensure!(!path.is_dir(), is_dir());
+    let in_bpf_fs = is_pinned(path) || !path.exists() && path.parent().is_some_and(is_pinned);
+    Ok(if in_bpf_fs { Place::Pin(path.to_owned()) } else { Place::File(path.to_owned()) })
 }
 
 /// The one map with this name: of a map, or of a pin's file.
 fn by_name(name: &str) -> Result<Place> {
     let all = All::find();
-    let mut found = Vec::new();
+    // With this name, and those that may have it.
+    let (mut found, mut possible) = (Vec::new(), Vec::new());
     for (id, pins) in all.maps {
         let named = pins.iter().find(|pin| pin.file_name().is_some_and(|file| file == name));
         let place = named.or(pins.first()).map_or(Place::Id(id), |pin| Place::Pin(pin.clone()));
-        let called = || place.source().ok().and_then(|source| AnyMap::open(source).ok());
-        if named.is_some() || called().is_some_and(|map| map.facts().name == name) {
-            found.push(place);
+        let map = || place.source().ok().and_then(|source| AnyMap::open(source).ok());
+        match named.map_or_else(|| map().map_or(Some(false), |map| is_called(&map, name)), |_| Some(true)) {
+            Some(true) => found.push(place),
+            Some(false) => {}
+            None => possible.push(place),
         }
     }
+    let found = if found.is_empty() { possible } else { found };
     let name = printable(name);
     match &found[..] {
         [place] => Ok(place.clone()),
@@ -245,6 +249,30 @@ fn by_name(name: &str) -> Result<Place> {
             bail!("{} maps have the name {name}: name one of {places}", found.len())
         }
     }
+}
+
+/// The most bytes of a map's name that the kernel keeps.
+const KEPT: usize = 15;
+
+/// Whether a map has this name in C. `None` if the kernel keeps only its first bytes, and the types do not say.
+fn is_called(map: &AnyMap, name: &str) -> Option<bool> {
+    let kept = map.facts().name;
+    if name.len() <= KEPT {
+        return Some(kept == name);
+    }
+    if kept.as_bytes() != name.as_bytes().get(..KEPT)? {
+        return Some(false);
+    }
+    let (btf, value) = map.types().ok()?;
+    // The declarations of an object's maps are variables. Each points to the type of its values.
+    let maps = btf.types().find(|ty| ty.kind() == btf::Kind::DataSec && ty.name() == b".maps")?;
+    let is_it = |map: &btf::Variable<'_>| {
+        let of = map.ty.resolved().field("value").and_then(|field| field.ty.resolved().target());
+        of.is_some_and(|of| of.id == value)
+    };
+    let mut same = maps.variables().filter(is_it).peekable();
+    same.peek()?;
+    Some(same.any(|map| map.name == name.as_bytes()))
 }
 
 fn chain(e: &dyn std::error::Error) -> String {

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::Result;
 use clap::ValueEnum;
 use mapring::Start;
 use mapring::any::AnyMap;
 
 use super::find::Place;
+use super::stamp::{self, Stamp};
 use super::target::Target;
 use super::untyped::Records;
-use super::value;
+use crate::output;
 
 /// Where to start.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -46,9 +47,8 @@ pub(crate) fn has_passed(records: &dyn Records, ends: &Ends) -> bool {
 pub(crate) struct Source {
     pub(crate) target: Target,
     pub(crate) records: Box<dyn Records>,
-    /// The offset of the time stamp in each record.
-    pub(crate) stamp: Option<usize>,
-    wanted: Option<String>,
+    pub(crate) stamp: Option<Stamp>,
+    wanted: stamp::Args,
     /// Whether nothing was pinned at the last look.
     gone: bool,
 }
@@ -86,21 +86,15 @@ pub(crate) fn look_at_pin<T>(
 }
 
 impl Source {
-    /// Opens the ring at a place. Its shards are merged by the field `wanted`, or else by one that is obviously the time.
-    pub(crate) fn open(place: Place, wanted: Option<&str>, start: Start) -> Result<Self> {
+    /// Opens the ring at a place. Its shards are merged by the stamp that is wanted, or else by one that fits a clock.
+    pub(crate) fn open(place: Place, wanted: &stamp::Args, start: Start) -> Result<Self> {
         let target = Target::open(place)?;
-        let stamp = match (target.ty(), wanted) {
-            (Ok(ty), wanted) => {
-                let found = value::stamp(ty, wanted);
-                let known = found.is_some() || wanted.is_none();
-                ensure!(known, "--stamp: {} has no field of 8 bytes with this name", value::type_name(ty));
-                found.map(|(_, at)| at)
-            }
-            (Err(why), Some(_)) => bail!("--stamp: the fields are not known: {why}"),
-            (Err(_), None) => None,
-        };
+        let (stamp, guess) = wanted.find(&target)?;
+        if let Some(guess) = guess {
+            output::note(format_args!("mapring: {guess}"));
+        }
         let records = target.records(start, stamp)?;
-        Ok(Self { target, records, stamp, wanted: wanted.map(str::to_owned), gone: false })
+        Ok(Self { target, records, stamp, wanted: wanted.clone(), gone: false })
     }
 
     /// The present end of each shard.
@@ -133,7 +127,7 @@ impl Source {
 
     /// Looks whether another ring is now pinned in the place of this one. Returns `Gone` once.
     pub(crate) fn look_at_pin(&mut self) -> Result<Pinned<Self>> {
-        let open = |place| Self::open(place, self.wanted.as_deref(), Start::First);
+        let open = |place| Self::open(place, &self.wanted, Start::First);
         look_at_pin(&self.target, &mut self.gone, open)
     }
 

@@ -2,12 +2,11 @@
 
 use std::time::SystemTime;
 
-use mapring::record;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use super::text::json_line;
 use super::untyped::Item;
-use super::value::Value;
+use super::value::{Chars, Value};
 
 /// The time stamp at this offset, if the record has one.
 pub(crate) fn stamp(item: &Item<'_>, at: Option<usize>) -> Option<u64> {
@@ -21,6 +20,11 @@ pub(crate) fn time(time: SystemTime) -> String {
 
 /// The line, without its end.
 pub(crate) fn json(item: &Item<'_>, time: Option<&str>, value: &Value) -> String {
-    json_line(&json!({ "shard": item.shard, "ticket": item.ticket, "time": time,
-        "record": value.json(), "tail": item.tail.map(record::string) }))
+    let json = json!({ "shard": item.shard, "ticket": item.ticket, "time": time, "tail": null });
+    let Json::Object(mut object) = json else { return String::new() };
+    value.put("record", &mut object);
+    if let Some(tail) = item.tail {
+        Value::Text(Chars::tail(tail)).put("tail", &mut object);
+    }
+    json_line(&Json::Object(object))
 }

@@ -32,7 +32,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         found = all.maps.into_iter().map(|(id, pins)| (place(id, &pins), pins)).collect();
     }
     for path in &args.path {
-        if path.is_dir() {
+        // A bare name is a map's, unless the directory can hold pins.
+        if path.is_dir() && (path.components().count() > 1 || path.has_root() || find::is_pinned(path)) {
             let mut all = All::default();
             all.add_dir(path);
             hidden.append(&mut all.hidden);

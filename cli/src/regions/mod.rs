@@ -11,6 +11,7 @@ pub(crate) mod rates;
 pub(crate) mod ringbuf;
 mod screen;
 pub(crate) mod show;
+pub(crate) mod stamp;
 pub(crate) mod stat;
 pub(crate) mod tail;
 pub(crate) mod target;
@@ -21,14 +22,11 @@ pub(crate) mod value;
 
 use std::io;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::exit::Refused;
+pub(crate) use crate::signals::Interrupted;
 
 /// `mapring ls`, `show`, `stat`, `tail` or `top`.
 pub(crate) enum Command<'a> {
@@ -64,35 +62,4 @@ fn is_denied(error: &anyhow::Error) -> bool {
         let e = of_library.or_else(|| e.downcast_ref());
         e.is_some_and(|e| e.kind() == io::ErrorKind::PermissionDenied)
     })
-}
-
-/// Whether the user wants the command to end: Ctrl-C, or a signal.
-pub(crate) struct Interrupted(Arc<AtomicBool>);
-
-impl Interrupted {
-    pub(crate) fn new() -> io::Result<Self> {
-        let set = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
-            signal_hook::flag::register_conditional_shutdown(signal, 1, set.clone())?; // the second time at once
-            signal_hook::flag::register(signal, set.clone())?;
-        }
-        Ok(Self(set))
-    }
-
-    pub(crate) fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// Sleeps; returns whether the user wants to end.
-    pub(crate) fn sleep(&self, time: Duration) -> bool {
-        let end = Instant::now() + time;
-        while !self.is_set() {
-            let rest = end.saturating_duration_since(Instant::now());
-            if rest.is_zero() {
-                break;
-            }
-            std::thread::sleep(rest.min(Duration::from_millis(50)));
-        }
-        self.is_set()
-    }
 }

@@ -11,6 +11,7 @@ use mapring::{Counters, Histograms, ReadStats, Start, TopKeys};
 
 use super::follow::{Pinned, look_at_pin};
 use super::ringbuf::Observed;
+use super::stamp::Stamp;
 use super::target::{Sort, Target};
 use super::untyped::{self, Item, Records, Table};
 
@@ -31,7 +32,7 @@ pub(crate) struct Meter {
 }
 
 enum Counts {
-    Ring { records: Box<dyn Records>, stamp: Option<usize>, limit: usize },
+    Ring { records: Box<dyn Records>, stamp: Option<Stamp>, limit: usize },
     Counters(Counters, Vec<u64>),
     Histograms(Histograms),
     TopKeys(TopKeys),
@@ -191,9 +192,10 @@ impl Meter {
 }
 
 /// Notes the time of a record as the newest one of its shard.
-fn note(newest: &mut HashMap<usize, u64>, stamp: Option<usize>, item: Item<'_>) {
-    if let Some(bytes) = stamp.and_then(|at| item.bytes.get(at..)?.first_chunk()) {
-        newest.insert(item.shard, u64::from_ne_bytes(*bytes));
+fn note(newest: &mut HashMap<usize, u64>, stamp: Option<Stamp>, item: Item<'_>) {
+    if let Some(age) = stamp.and_then(|stamp| stamp.age(item.bytes)) {
+        let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
+        newest.insert(item.shard, Clock::Monotonic.now().saturating_sub(age));
     }
 }
 

@@ -117,17 +117,13 @@ impl<W: Write> Printer<'_, W> {
             let mut object: serde_json::Map<_, _> =
                 place.iter().map(|(name, number)| ((*name).to_owned(), (*number).into())).collect();
             object.extend(more.iter().map(|(name, json)| ((*name).to_owned(), json.clone())));
-            object.insert("value".to_owned(), value.json());
+            value.put("value", &mut object);
             writeln!(self.out, "{}", json_line(&Json::Object(object)))?;
             return Ok(());
         }
         let place: Vec<_> = place.iter().map(|(name, number)| format!("{name} {number}")).collect();
         let more: String = more.iter().map(|(name, json)| format!("  {name} {}", json_line(json))).collect();
-        let value = if let Value::Unsigned(number) | Value::Code(number) = value {
-            grouped(*number)
-        } else {
-            value.to_string()
-        };
+        let value = if let Value::Unsigned(number) = value { grouped(*number) } else { value.to_string() };
         writeln!(self.out, "{}: {value}{more}", place.join(" "))?;
         Ok(())
     }

@@ -5,18 +5,19 @@ use std::io::{self, BufWriter, Write};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use mapring::record;
 use mapring::time::{Clock, WallClock};
 
 use super::Interrupted;
-use super::filter::Expr;
+use super::filter::{Expr, Names};
 use super::find;
 use super::follow::{Ends, From, LOOK, Pinned, Source};
 use super::line;
 use super::losses::Losses;
+use super::stamp::{self, Stamp};
 use super::target::{Sort, Target};
-use super::text::{ascii, printable};
+use super::text::ascii;
 use super::untyped::Item;
+use super::value::Chars;
 use crate::output;
 
 /// Print the records of a ring as they are written, decoded, merged by time and filtered. Other readers still get them
@@ -27,15 +28,14 @@ pub(crate) struct Args {
     /// Where to start [default: now; with --no-follow: first]
     #[arg(long, value_enum)]
     from: Option<From>,
-    /// Only records for which this is true: pid == 12 && (comm ~ "ba.*" || !ok)
+    /// Only records for which this is true: pid == 12 && (comm ~ "ba.*" || !ok). The pattern after ~ must match the whole text
     #[arg(long, value_name = "EXPR", value_parser = Expr::parse)]
     r#where: Option<Expr>,
     /// Stop after this number of records
     #[arg(long, short = 'n', value_name = "N")]
     count: Option<u64>,
-    /// The field with the time in nanoseconds, by which CPUs are merged [default: ns, ts, time or similar]
-    #[arg(long, value_name = "FIELD")]
-    stamp: Option<String>,
+    #[command(flatten)]
+    stamp: stamp::Args,
     /// Stop at the last record that the ring holds now
     #[arg(long)]
     no_follow: bool,
@@ -67,7 +67,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let filter = args.r#where.as_ref();
     let from = args.from.unwrap_or(if args.no_follow { From::First } else { From::Now });
     let interrupted = Interrupted::new()?;
-    let mut source = Source::open(find::find(&args.region)?, args.stamp.as_deref(), from.start())?;
+    let mut source = Source::open(find::find(&args.region)?, &args.stamp, from.start())?;
     check_fields(&source.target, filter)?;
     if let Err(why) = source.target.ty() {
         output::note(format_args!("mapring: records are shown as bytes: {why}"));
@@ -91,11 +91,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 /// Refuses a filter with a field that no record has.
 fn check_fields(target: &Target, filter: Option<&Expr>) -> Result<()> {
     let Some(filter) = filter else { return Ok(()) };
-    if let Err(why) = target.ty() {
+    let geometry = target.region().map(|region| region.geometry());
+    let (ty, tail) = (target.ty(), geometry.and_then(|geometry| geometry.tails()).map(|_| &[][..]));
+    if let (Err(why), None) = (ty, tail) {
         bail!("--where: the fields are not known: {why}");
     }
-    let record = target.region().map_or(0, |region| region.geometry().record());
-    filter.check(&target.decode(&vec![0; record]))
+    let record = geometry.map_or(0, |geometry| geometry.record());
+    filter.check(Names { value: &target.decode(&vec![0; record]), tail }, ty.ok())
 }
 
 impl Tail<'_> {
@@ -123,14 +125,14 @@ impl Tail<'_> {
         failed.map_or(Ok(count > 0), Err)
     }
 
-    fn print(&mut self, target: &Target, stamp: Option<usize>, item: Item<'_>) -> Result<()> {
+    fn print(&mut self, target: &Target, stamp: Option<Stamp>, item: Item<'_>) -> Result<()> {
         let value = target.decode(item.bytes);
-        if self.filter.is_some_and(|filter| !filter.holds(&value)) {
+        let names = Names { value: &value, tail: item.tail };
+        if self.filter.is_some_and(|filter| !filter.holds(names)) {
             return Ok(());
         }
         self.printed += 1;
-        let ns = line::stamp(&item, stamp);
-        let time = ns.map(|ns| line::time(self.clock.to_wall(ns).value));
+        let time = stamp.and_then(|stamp| stamp.time(&item, &self.clock)).map(line::time);
         if self.args.json {
             writeln!(self.out, "{}", line::json(&item, time.as_deref(), &value))?;
             return Ok(());
@@ -139,8 +141,8 @@ impl Tail<'_> {
         let time = time.as_deref().and_then(|time| time.get(11..26)).unwrap_or("");
         let space = if time.is_empty() { "" } else { " " };
         write!(self.out, "{time}{space}[{}] {value}", item.shard)?;
-        match item.tail.map(record::string) {
-            Some(tail) => writeln!(self.out, " \"{}\"", printable(&tail))?,
+        match item.tail.map(Chars::tail) {
+            Some(tail) => writeln!(self.out, " {tail}")?,
             None if matches!(target.sort, Sort::Ringbuf) => writeln!(self.out, "  {}", ascii(item.bytes))?,
             None => writeln!(self.out)?,
         }

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::find::Place;
 use super::ringbuf::Observed;
+use super::stamp::{self, Stamp};
 use super::text::printable;
 use super::untyped::{self, Records};
 use super::value::{self, Value};
@@ -144,7 +145,7 @@ impl Target {
     }
 
     /// A reader of its records, if it is a ring or a BPF ringbuf.
-    pub(crate) fn records(&self, start: mapring::Start, stamp: Option<usize>) -> Result<Box<dyn Records>> {
+    pub(crate) fn records(&self, start: mapring::Start, stamp: Option<Stamp>) -> Result<Box<dyn Records>> {
         match &self.sort {
             Sort::RingInMaps(regions) => untyped::records(regions, start, stamp),
             Sort::Region(region) if region.geometry().kind() == Kind::Ring => {
@@ -191,9 +192,9 @@ impl Target {
         move |bytes| ty.map_or_else(|| Value::bytes(bytes), |ty| value::decode(ty, bytes))
     }
 
-    /// The offset of the field of its records that is obviously the time, if there is one.
-    pub(crate) fn stamp(&self) -> Option<usize> {
-        self.ty().ok().and_then(|ty| value::stamp(ty, None)).map(|(_, at)| at)
+    /// The field of its records that is the time, as far as the clocks say.
+    pub(crate) fn stamp(&self) -> Option<Stamp> {
+        stamp::Args::default().find(self).ok()?.0
     }
 
     /// The variables of global data.

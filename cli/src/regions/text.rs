@@ -42,11 +42,12 @@ impl std::fmt::Display for Lines {
 
 impl std::error::Error for Lines {}
 
-/// The printable ASCII characters of bytes, with a dot for each other byte.
+/// The printable ASCII characters of bytes, with a dot for each other byte, and `…` if there are more than people read.
 pub(crate) fn ascii(bytes: &[u8]) -> String {
     const SHOWN: usize = 4096;
     let text = bytes.iter().take(SHOWN).map(|byte| char::from(*byte));
-    text.map(|c| if is_plain(c) { c } else { '.' }).collect()
+    let more = (bytes.len() > SHOWN).then_some('…');
+    text.map(|c| if is_plain(c) { c } else { '.' }).chain(more).collect()
 }
 
 /// A JSON value in one line. It escapes the characters that JSON allows but that could change a terminal.

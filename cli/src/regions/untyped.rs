@@ -12,6 +12,8 @@ use mapring::{
     Tailed,
 };
 
+use super::stamp::Stamp;
+
 /// Evaluates an expression with `N` of the smallest [`AnyRecord`] that holds this many bytes; otherwise it is an error.
 /// Small ones are faster to copy, and each takes seconds to compile.
 macro_rules! with_size {
@@ -105,12 +107,12 @@ pub(crate) fn copies<'a>(
     }))
 }
 
-/// A reader of the ring in these regions, each with the number of its first shard. With `stamp`, the offset of a number of
-/// nanoseconds in each record, it merges the shards by it.
+/// A reader of the ring in these regions, each with the number of its first shard. With `stamp` it merges the shards by it;
+/// each shard stays in the order of its tickets.
 pub(crate) fn records(
     regions: &[(usize, Region)],
     start: Start,
-    stamp: Option<usize>,
+    stamp: Option<Stamp>,
 ) -> Result<Box<dyn Records>> {
     let Some((_, first)) = regions.first() else { bail!("the ring has no region") };
     let bytes = first.geometry().record();
@@ -120,7 +122,8 @@ pub(crate) fn records(
             let reader = Ring::<Tailed<AnyRecord<N>>>::from_region(first.clone())?.reader_from(start);
             Ok(match fitting(stamp, bytes) {
                 Some(at) => {
-                    let merged = reader.merged(move |tailed| stamped(&tailed.record, bytes, at));
+                    let merged = reader.merged(move |tailed| at.order(tailed.record.bytes(bytes)));
+                    let merged = merged.with_ticket_order();
                     Box::new(OrderedWithTails { merged, bytes }) as Box<dyn Records>
                 }
                 None => Box::new(WithTails { reader, bytes }),
@@ -135,7 +138,8 @@ pub(crate) fn records(
         };
         let reader: Reader<AnyRecord<N>> = ring.reader_from(start);
         let Some(at) = stamp else { return Ok(Box::new(Plain { reader, bytes })) };
-        Ok(Box::new(Ordered { merged: reader.merged(move |record| stamped(record, bytes, at)), bytes }))
+        let merged = reader.merged(move |record| at.order(record.bytes(bytes))).with_ticket_order();
+        Ok(Box::new(Ordered { merged, bytes }))
     })
 }
 
@@ -149,14 +153,9 @@ pub(crate) fn table(region: &Region) -> Result<Box<dyn Table>> {
     }))
 }
 
-/// The offset of a stamp, if records of this size have it.
-fn fitting(stamp: Option<usize>, bytes: usize) -> Option<usize> {
-    stamp.filter(|at| at.checked_add(8).is_some_and(|end| end <= bytes))
-}
-
-/// The number of nanoseconds at `at` in a record.
-fn stamped<const N: usize>(record: &AnyRecord<N>, bytes: usize, at: usize) -> u64 {
-    record.bytes(bytes).get(at..).and_then(<[u8]>::first_chunk).map_or(0, |ns| u64::from_ne_bytes(*ns))
+/// The stamp, if records of this size have it.
+fn fitting(stamp: Option<Stamp>, bytes: usize) -> Option<Stamp> {
+    stamp.filter(|stamp| stamp.at.checked_add(8).is_some_and(|end| end <= bytes))
 }
 
 /// Records in the order of each shard.

@@ -1,5 +1,6 @@
 //! Values of programs and their BTF types, for people, as JSON, and part by part.
 
+mod chars;
 mod decode;
 
 use std::borrow::Cow;
@@ -8,7 +9,9 @@ use std::fmt;
 
 use mapring::btf::{Btf, Field, Kind, Type};
 
+pub(crate) use self::chars::Chars;
 pub(crate) use self::decode::decode;
+pub(super) use self::decode::{bytes_of, is_shown};
 use super::text::printable;
 
 /// A decoded value.
@@ -18,12 +21,13 @@ pub(crate) enum Value {
     Signed(i64),
     Float(f64),
     Bool(bool),
-    /// A char array.
-    Text(String),
-    /// A constant of an enum.
-    Name(String),
+    /// A char array, or a tail.
+    Text(Chars),
+    /// A constant of an enum, and its number.
+    Name(String, i128),
     /// A number of an enum without a constant.
-    Code(u64),
+    Code(i128),
+    Pointer(u64),
     Struct(Vec<(String, Value)>),
     List(Vec<Value>),
     /// Bytes without a type, or of a type that has no other form.
@@ -58,6 +62,17 @@ pub(crate) fn type_name(ty: Type<'_>) -> String {
         Kind::Enum | Kind::Enum64 => "enum ",
         _ => "",
     };
+    if ty.resolved().kind() == Kind::Ptr {
+        let named = |ty: &Type<'_>| !matches!(ty.kind(), Kind::Ptr | Kind::FuncProto);
+        let of = ty.resolved().target().map(Type::resolved).filter(named);
+        return of.map_or_else(
+            || "a pointer".to_owned(),
+            |of| match of.kind() {
+                Kind::Void => "void *".to_owned(),
+                _ => format!("{} *", type_name(of)),
+            },
+        );
+    }
     if let Some((of, count)) = ty.array() {
         return format!("{}[{count}]", of.first_name().map(text).unwrap_or_default());
     }
@@ -106,7 +121,7 @@ fn own_stamp(fields: &[Field<'_>], wanted: Option<&str>) -> Option<(String, usiz
 }
 
 /// BTF text can have any bytes.
-fn text(bytes: &[u8]) -> String {
+pub(super) fn text(bytes: &[u8]) -> String {
     printable(&String::from_utf8_lossy(bytes)).into_owned()
 }
 
@@ -135,20 +150,58 @@ impl Value {
         Some(value)
     }
 
+    /// Adds it to a JSON object, and as `NAME.bytes` the bytes of its texts if these do not say all of them.
+    pub(crate) fn put(&self, name: &str, object: &mut serde_json::Map<String, serde_json::Value>) {
+        if let Some(bytes) = self.unless_all(as_it_is) {
+            object.insert(format!("{name}.bytes"), bytes.json());
+        }
+        object.insert(name.to_owned(), self.json());
+    }
+
+    /// The bytes of a text, unless `shown` says all of them. Of a list, a list of these. The fields of a struct are not
+    /// looked at.
+    pub(crate) fn unless_all(&self, shown: fn(&str) -> Cow<'_, str>) -> Option<Self> {
+        match self {
+            Self::Text(chars) => chars.unless_all(&shown(&chars.text())).map(Self::bytes),
+            Self::List(list) => {
+                let each = || list.iter().map(|one| one.unless_all(as_it_is));
+                let any = each().any(|one| one.is_some());
+                any.then(|| Self::List(each().map(|one| one.unwrap_or(Self::Cut)).collect()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether [`unless_all`](Self::unless_all) can return something for values of this type.
+    pub(crate) fn has_text(&self) -> bool {
+        match self {
+            Self::Text(_) => true,
+            Self::List(list) => list.first().is_some_and(Self::has_text),
+            _ => false,
+        }
+    }
+
     /// The same as JSON. Bytes are text in hexadecimal.
     pub(crate) fn json(&self) -> serde_json::Value {
         use serde_json::Value as Json;
         match self {
-            Self::Unsigned(number) | Self::Code(number) => (*number).into(),
+            Self::Unsigned(number) => (*number).into(),
             Self::Signed(number) => (*number).into(),
+            Self::Code(number) => {
+                i64::try_from(*number).map_or_else(|_| u64::try_from(*number).ok().into(), Json::from)
+            }
             Self::Float(number) => (*number).into(),
             Self::Bool(value) => (*value).into(),
-            Self::Text(text) | Self::Name(text) => text.as_str().into(),
+            Self::Text(text) => text.text().into(),
+            Self::Name(name, _) => name.as_str().into(),
+            Self::Pointer(_) => self.to_string().into(),
             Self::Struct(fields) => {
-                Json::Object(fields.iter().map(|(name, value)| (name.clone(), value.json())).collect())
+                let mut object = serde_json::Map::new();
+                fields.iter().for_each(|(name, value)| value.put(name, &mut object));
+                Json::Object(object)
             }
             Self::List(list) => list.iter().map(Self::json).collect(),
-            Self::Bytes(bytes) => hex(bytes).into_owned().into(),
+            Self::Bytes(bytes) => hex(bytes).into(),
             Self::Cut => Json::Null,
         }
     }
@@ -156,12 +209,12 @@ impl Value {
     /// Whether all of it is zero.
     pub(crate) fn is_zero(&self) -> bool {
         match self {
-            Self::Unsigned(number) | Self::Code(number) => *number == 0,
+            Self::Unsigned(number) | Self::Pointer(number) => *number == 0,
+            Self::Code(number) | Self::Name(_, number) => *number == 0,
             Self::Signed(number) => *number == 0,
             Self::Float(number) => *number == 0.0,
             Self::Bool(value) => !value,
             Self::Text(text) => text.is_empty(),
-            Self::Name(_) => false,
             Self::Struct(fields) => fields.iter().all(|(_, value)| value.is_zero()),
             Self::List(list) => list.iter().all(Self::is_zero),
             Self::Bytes(bytes) => bytes.iter().all(|byte| *byte == 0),
@@ -170,21 +223,26 @@ impl Value {
     }
 }
 
+fn as_it_is(text: &str) -> Cow<'_, str> {
+    text.into()
+}
+
 /// Bytes as hexadecimal digits, in groups of 8 bytes.
-fn hex(bytes: &[u8]) -> Cow<'static, str> {
-    const SHOWN: usize = 4096;
-    let mut text = String::from("0x");
-    for (at, byte) in bytes.iter().take(SHOWN).enumerate() {
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 + 2 * bytes.len() + bytes.len() / 8);
+    text.push_str("0x");
+    for (at, byte) in bytes.iter().enumerate() {
         if at > 0 && at % 8 == 0 {
             text.push('_');
         }
-        text.push_str(&format!("{byte:02x}"));
+        let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap_or_default();
+        text.extend([digit(byte >> 4), digit(byte & 15)]);
     }
-    if bytes.len() > SHOWN {
-        text.push('…');
-    }
-    text.into()
+    text
 }
+
+/// The most bytes that are shown to people.
+const SHOWN: usize = 4096;
 
 /// In one line, with names and text escaped: `pid=12 comm="sh" args=[1, 2]`, with braces around nested structs.
 impl fmt::Display for Value {
@@ -211,12 +269,15 @@ impl fmt::Display for Value {
                 }
                 f.write_str("]")
             }
-            Self::Unsigned(number) | Self::Code(number) => write!(f, "{number}"),
+            Self::Unsigned(number) => write!(f, "{number}"),
+            Self::Code(number) => write!(f, "{number}"),
+            Self::Pointer(address) => write!(f, "0x{address:016x}"),
             Self::Signed(number) => write!(f, "{number}"),
             Self::Float(number) => write!(f, "{number}"),
             Self::Bool(value) => write!(f, "{value}"),
-            Self::Text(text) => write!(f, "\"{}\"", printable(text)),
-            Self::Name(name) => f.write_str(&printable(name)),
+            Self::Text(text) => write!(f, "{text}"),
+            Self::Name(name, _) => f.write_str(&printable(name)),
+            Self::Bytes(bytes) if bytes.len() > SHOWN => write!(f, "{}…", hex(&bytes[..SHOWN])),
             Self::Bytes(bytes) => f.write_str(&hex(bytes)),
             Self::Cut => f.write_str("…"),
         }

@@ -158,8 +158,29 @@ fn variants_have_a_stamp_if_it_is_at_one_place() {
 fn enums_of_8_bytes_and_unknown_constants() {
     let mut types = base();
     types.push(ty("state", ENUM64, 1, 8, &[string("STOPPED"), 1, 2]));
-    assert_eq!(decoded(&types, 6, &(2_u64 << 32 | 1).to_ne_bytes()), Value::Name("STOPPED".to_owned()));
+    assert_eq!(
+        decoded(&types, 6, &(2_u64 << 32 | 1).to_ne_bytes()),
+        Value::Name("STOPPED".to_owned(), 2 << 32 | 1)
+    );
     assert_eq!(decoded(&types, 6, &7_u64.to_ne_bytes()), Value::Code(7));
+}
+
+#[test]
+fn negative_enums_are_negative_in_any_width() {
+    let mut types = base();
+    let constants = [string("IDLE"), 1, string("STOPPED"), u32::MAX];
+    types.extend([
+        ty("state", ENUM, 2, 4, &constants), // 6: as of a compiler that does not mark signed enums
+        ty("state", ENUM, 2 | BITS, 4, &[string("IDLE"), 1, string("STOPPED"), 7]), // 7
+        ty("state", ENUM, 1, 4, &[string("IDLE"), 0x8000_0000]), // 8: without a negative value
+        ty("rec", STRUCT, 1 | BITS, 4, &field("state", 6, 4 << 24)), // 9
+    ]);
+    let number = |id, value: i32| decoded(&types, id, &value.to_ne_bytes());
+    assert_eq!([number(6, -2), number(7, -2), number(8, -2)], [-2, -2, 0xffff_fffe].map(Value::Code));
+    assert_eq!(number(6, -1), Value::Name("STOPPED".to_owned(), -1));
+    assert_eq!(number(6, -2).json(), -2);
+    #[cfg(target_endian = "little")]
+    assert_eq!([number(9, -1), number(9, -2)].map(|value| value.to_string()), ["state=STOPPED", "state=-2"]);
 }
 
 #[test]

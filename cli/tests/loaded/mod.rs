@@ -56,6 +56,8 @@ impl Loaded {
         for map in [
             &mut maps.t_events,
             &mut maps.t_names,
+            &mut maps.t_raw,
+            &mut maps.t_spans,
             &mut maps.t_sized,
             &mut maps.t_nodes,
             &mut maps.t_loads,
@@ -81,6 +83,14 @@ impl Loaded {
             let input = ProgramInput { context_in: Some(&mut input), ..ProgramInput::default() };
             program.test_run(input).unwrap();
         }
+    }
+
+    /// The program publishes 40 records with these times: the first one, and what is added to it.
+    #[allow(dead_code)] // not each test uses it
+    pub(crate) fn fill_spans(&self, first: u64, step: u64, modulo: u64) {
+        let mut input: Vec<u8> = [first, step, modulo].into_iter().flat_map(u64::to_ne_bytes).collect();
+        let input = ProgramInput { context_in: Some(&mut input), ..ProgramInput::default() };
+        self.skel.progs.fill_spans.test_run(input).unwrap();
     }
 
     pub(crate) fn path(&self, name: &str) -> String {

@@ -55,6 +55,30 @@ fn a_ring_is_decoded_from_the_file() {
 }
 
 #[test]
+fn bytes_that_are_not_text_are_in_every_format() {
+    let Some(loaded) = Loaded::new() else { return };
+    loaded.fill(1);
+    let dir = Dir::new();
+    let (file, table) = (dir.path("raw.rec"), dir.path("raw.csv"));
+    assert!(mapring(&["record", &loaded.path("t_raw"), "--no-follow", "-o", &file]).status.success());
+    let (args, tail) = ("0x6c73002d6c002f74_6d70000000000000", "0x63617400ff225c00");
+    let found = converted(&file, &[]).remove(0);
+    assert_eq!((&found["record"]["args"], &found["record"]["args.bytes"]), (&json!("ls"), &json!(args)));
+    assert_eq!(found["tail.bytes"], tail);
+    assert!(mapring(&["inspect", &file, "--out", &table]).status.success());
+    let mut rows = csv::Reader::from_path(&table).unwrap();
+    let names: Vec<_> = rows.headers().unwrap().iter().map(str::to_owned).collect();
+    assert_eq!(names[names.len() - 4..], ["args", "tail", "args.bytes", "tail.bytes"]);
+    let row = rows.records().next().unwrap().unwrap();
+    let last: Vec<_> = row.iter().skip(names.len() - 4).collect();
+    assert_eq!(last, ["ls", "cat\\0\u{fffd}\"\\\\0", args, tail]);
+    // The replayed ring has the same bytes, and no types.
+    let mut replay = Running::new(&["replay", &file]);
+    let replayed = lines(&mapring(&["tail", &replay.first_line(), "--no-follow", "--json"]).stdout).remove(0);
+    assert_eq!(replayed["tail.bytes"], tail);
+}
+
+#[test]
 fn rings_of_each_flavour_are_recorded() {
     let Some(loaded) = Loaded::new() else { return };
     loaded.fill(10);

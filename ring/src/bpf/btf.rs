@@ -264,6 +264,13 @@ impl<'btf> Type<'btf> {
         all.map(move |(name, value)| (self.btf.string(name), value))
     }
 
+    /// Whether an enum has negative values. Compilers before clang 15 do not say: then a constant from -4095 to -1 does.
+    pub fn is_signed(self) -> bool {
+        let is_negative = |value: u64| u32::try_from(value).is_ok_and(|value| value > u32::MAX - 4095);
+        self.info >> 31 == 1
+            || self.kind() == Kind::Enum && self.constants().any(|(_, value)| is_negative(value))
+    }
+
     /// The type of an array's elements, and their number.
     pub fn array(self) -> Option<(Self, usize)> {
         let [of, _, count] = words(self.rest.first_chunk::<12>().filter(|_| self.kind() == Kind::Array)?);

@@ -36,6 +36,7 @@ use crate::time::Clock;
 /// [delay](Self::with_delay). `docs/guarantees.md` has the details, *Order across CPUs*. Records with equal stamps come
 /// in the order of their shards. Within a shard, records also come in the order of their stamps, not of their tickets:
 /// a program that interrupts another one between reserve and stamp has the later ticket, and the earlier stamp.
+/// [`with_ticket_order`](Self::with_ticket_order) keeps the order of the tickets.
 ///
 /// **Delay.** A record is delivered by the first call that reads the clock [`SETTLE`](Self::SETTLE) after its stamp.
 /// Shards without records hold nothing back. Records that are still being written hold back records with later stamps,
@@ -137,6 +138,14 @@ impl<T: AnyBitPattern, F: FnMut(&T) -> u64> Merged<T, F> {
     #[must_use]
     pub fn with_clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
+        self
+    }
+
+    /// Delivers the records of each shard in the order of their tickets, whatever their stamps. A record with an earlier
+    /// stamp than the one before it then takes its place directly after that one.
+    #[must_use]
+    pub fn with_ticket_order(mut self) -> Self {
+        self.merge.keep_ticket_order();
         self
     }
 

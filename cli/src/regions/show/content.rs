@@ -1,6 +1,6 @@
 //! The present content of each kind of region, for `mapring show` and `top`.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io::Write;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::regions::histogram;
 use crate::regions::target::{Sort, Target};
 use crate::regions::text::{ascii, grouped, json_line, printable};
 use crate::regions::untyped::{self, Item};
-use crate::regions::value::{self, Value};
+use crate::regions::value::{self, Chars, Value};
 
 pub(super) fn content<W: Write>(target: &Target, out: &mut Printer<'_, W>) -> Result<()> {
     match &target.sort {
@@ -44,7 +44,7 @@ fn ring<W: Write>(target: &Target, out: &mut Printer<'_, W>) -> Result<()> {
     let stamp = target.stamp();
     let mut records = target.records(Start::Oldest, None)?;
     let ends: Ends = target.records(Start::Now, None)?.positions().into_iter().collect();
-    let mut latest = VecDeque::new();
+    let (mut latest, mut orders) = (VecDeque::new(), HashMap::new());
     let (most, mut present) = (out.left.max(1) as u64, 0);
     let mut keep = |item: Item<'_>| {
         // Only records that were there at the start, so that this ends while programs write.
@@ -55,9 +55,11 @@ fn ring<W: Write>(target: &Target, out: &mut Printer<'_, W>) -> Result<()> {
         if after >= most {
             return;
         }
-        let time = stamp.and_then(|at| item.bytes.get(at..)?.first_chunk()).map(|b| u64::from_ne_bytes(*b));
+        // In the order of time, but never against the order of a shard.
+        let latest_of = orders.entry(item.shard).or_insert(0_u64);
+        *latest_of = stamp.map_or(item.ticket, |stamp| stamp.order(item.bytes)).max(*latest_of);
         let tail = item.tail.map(<[u8]>::to_vec);
-        latest.push_back((time.unwrap_or(item.ticket), item.shard, item.ticket, item.bytes.to_vec(), tail));
+        latest.push_back((*latest_of, item.shard, item.ticket, item.bytes.to_vec(), tail));
     };
     // A record that is being written holds others back for the reader's patience.
     for _ in 0..1000 {
@@ -79,15 +81,18 @@ fn ring<W: Write>(target: &Target, out: &mut Printer<'_, W>) -> Result<()> {
         out.line(&unended.to_string())?;
     }
     let mut latest: Vec<_> = latest.into();
-    latest.sort_by_key(|(time, shard, ticket, ..)| (*time, *shard, *ticket));
-    if let Some((time, ..)) = latest.last().filter(|_| stamp.is_some()) {
-        let age = Duration::from_nanos(Clock::Monotonic.now().saturating_sub(*time));
+    latest.sort_by_key(|(order, shard, ticket, ..)| (*order, *shard, *ticket));
+    if let Some(age) = stamp.zip(latest.last()).and_then(|(stamp, (.., bytes, _))| stamp.age(bytes)) {
         out.line(&format!("the last one is {age:.1?} old"))?;
     }
     let skip = latest.len().saturating_sub(out.left);
     for (_, shard, ticket, bytes, tail) in latest.into_iter().skip(skip) {
-        let tail = tail.map(|tail| ("tail", Json::String(mapring::record::string(&tail).into_owned())));
-        out.value(&[("shard", shard as u64), ("ticket", ticket)], &target.decode(&bytes), tail.as_slice())?;
+        let mut more = serde_json::Map::new();
+        if let Some(tail) = tail {
+            Value::Text(Chars::tail(&tail)).put("tail", &mut more);
+        }
+        let more: Vec<_> = more.iter().map(|(name, json)| (name.as_str(), json.clone())).collect();
+        out.value(&[("shard", shard as u64), ("ticket", ticket)], &target.decode(&bytes), &more)?;
     }
     Ok(())
 }
@@ -261,7 +266,11 @@ fn globals<W: Write>(target: &Target, out: &mut Printer<'_, W>) -> Result<()> {
         let name = String::from_utf8_lossy(variable.name);
         let name = printable(&name);
         match (out.json, &value) {
-            (true, _) => writeln!(out.out, "{}", json_line(&json!({ "name": name, "value": value.json() })))?,
+            (true, _) => {
+                let mut object = serde_json::Map::from_iter([("name".to_owned(), (&*name).into())]);
+                value.put("value", &mut object);
+                writeln!(out.out, "{}", json_line(&Json::Object(object)))?;
+            }
             (false, Value::Struct(_)) => writeln!(out.out, "{name} = {{{value}}}")?,
             (false, _) => writeln!(out.out, "{name} = {value}")?,
         }

@@ -3,9 +3,8 @@
 use std::collections::HashSet;
 
 use mapring::btf::{Field, Kind, Type, Variable};
-use mapring::record;
 
-use super::{Value, text};
+use super::{Chars, Value, text};
 
 /// The most parts of one value that are shown.
 const PARTS: usize = 1 << 14;
@@ -96,11 +95,11 @@ impl Decoder {
         let Some(bytes) = size.and_then(|size| bytes.get(..size)) else { return Value::Cut };
         match resolved.kind() {
             Kind::Int => int(resolved, bytes),
-            Kind::Ptr => Value::Bytes(reversed(bytes)),
-            Kind::Enum | Kind::Enum64 => {
-                let Some(number) = number(bytes) else { return Value::Bytes(bytes.to_vec()) };
-                resolved.constant(number).map_or(Value::Code(number), |name| Value::Name(text(name)))
-            }
+            Kind::Ptr => number(bytes).map_or_else(|| Value::Bytes(bytes.to_vec()), Value::Pointer),
+            Kind::Enum | Kind::Enum64 => match number(bytes) {
+                Some(number) => constant(resolved, number, 8 * bytes.len()),
+                None => Value::Bytes(bytes.to_vec()),
+            },
             Kind::Float => match bytes {
                 &[a, b, c, d] => Value::Float(f32::from_ne_bytes([a, b, c, d]).into()),
                 _ => bytes
@@ -119,16 +118,13 @@ impl Decoder {
 
     fn array(&mut self, ty: Type<'_>, bytes: &[u8], depth: usize) -> Value {
         let Some((of, count)) = ty.array() else { return Value::Cut };
-        let element = of.resolved();
-        if element.kind() == Kind::Int && element.bytes() == Some(1) {
-            let is_char = element.encoding() & 2 != 0 || element.name() == b"char";
-            return match is_char {
-                true if self.may_copy(bytes) => Value::Text(record::string(bytes).into_owned()),
-                true => Value::Cut,
-                false => self.bytes(bytes),
-            };
+        match bytes_of(ty) {
+            Some((true, _)) if self.may_copy(bytes) => return Value::Text(Chars::array(bytes)),
+            Some((true, _)) => return Value::Cut,
+            Some((false, _)) => return self.bytes(bytes),
+            None => {}
         }
-        let Some(size) = element.bytes().and_then(|size| usize::try_from(size).ok()) else {
+        let Some(size) = of.resolved().bytes().and_then(|size| usize::try_from(size).ok()) else {
             return Value::Cut;
         };
         let mut list = Vec::new();
@@ -169,7 +165,7 @@ impl Decoder {
                 }
                 continue;
             }
-            if field.name.is_empty() || field.name.starts_with(b"mapring_") {
+            if !is_shown(&field) {
                 continue;
             }
             let value = match field.bits {
@@ -203,6 +199,28 @@ impl Decoder {
 
 fn has_variants(union: Type<'_>) -> bool {
     union.fields().take(FIRST).any(|field| field.name.starts_with(TAG))
+}
+
+/// Whether a field is the user's own.
+pub(crate) fn is_shown(field: &Field<'_>) -> bool {
+    !field.name.is_empty() && !field.name.starts_with(b"mapring_")
+}
+
+/// Whether an array of bytes is one of characters, and its length. `None` if it is of other elements.
+pub(crate) fn bytes_of(array: Type<'_>) -> Option<(bool, usize)> {
+    let (of, count) = array.array()?;
+    let of = of.resolved();
+    let is_char = of.encoding() & 2 != 0 || of.name() == b"char";
+    (of.kind() == Kind::Int && of.bytes() == Some(1)).then_some((is_char, count))
+}
+
+/// A value of an enum, of which `value` has this number of bits.
+fn constant(ty: Type<'_>, value: u64, bits: usize) -> Value {
+    let (value, number) = match signed(value, bits, ty.is_signed()) {
+        Value::Signed(number) => (number.cast_unsigned(), number.into()),
+        _ => (value, value.into()),
+    };
+    ty.constant(value).map_or(Value::Code(number), |name| Value::Name(text(name), number))
 }
 
 fn int(ty: Type<'_>, bytes: &[u8]) -> Value {
@@ -254,7 +272,7 @@ fn bit_field(ty: Type<'_>, bytes: &[u8], from: usize, bits: u32) -> Value {
         value |= u64::from(bit) << to;
     }
     if matches!(ty.kind(), Kind::Enum | Kind::Enum64) {
-        return ty.constant(value).map_or(Value::Code(value), |name| Value::Name(text(name)));
+        return constant(ty, value, bits);
     }
     match ty.encoding() {
         encoding if encoding & 4 != 0 && value < 2 => Value::Bool(value == 1),

@@ -109,6 +109,8 @@ pub struct Merge<T> {
     in_use: bool,
     late: u64,
     ahead: u64,
+    /// Whether the records of a shard stay in the order of their tickets.
+    by_ticket: bool,
 }
 
 impl<T: AnyBitPattern> Merge<T> {
@@ -140,6 +142,7 @@ impl<T: AnyBitPattern> Merge<T> {
             in_use: true,
             late: 0,
             ahead: 0,
+            by_ticket: false,
         };
         merge.grow(shards);
         merge
@@ -163,6 +166,11 @@ impl<T: AnyBitPattern> Merge<T> {
     /// Sets how long a record that is being written can hold back later ones.
     pub fn set_delay(&mut self, delay: u64) {
         self.delay = delay;
+    }
+
+    /// Keeps the records of each shard in the order of their tickets: none counts as earlier than the one before it.
+    pub fn keep_ticket_order(&mut self) {
+        self.by_ticket = true;
     }
 
     /// Whether there is a record that can be delivered in this round, as far as records are in order.
@@ -312,6 +320,12 @@ impl<T: AnyBitPattern> Merge<T> {
             }
             run.end += records.len();
         });
+        if self.by_ticket {
+            for stamp in &mut stamps[before..run.end] {
+                *stamp = run.latest.max(*stamp);
+                run.latest = *stamp;
+            }
+        }
         if !stamps[before.saturating_sub(1).max(base)..run.end].is_sorted() {
             for place in before.max(base + 1)..run.end {
                 let to = base + stamps[base..place].partition_point(|earlier| *earlier <= stamps[place]);
@@ -338,6 +352,7 @@ impl<T: AnyBitPattern> Merge<T> {
         let Run { first, end, .. } = self.runs[at];
         // The clocks of programs and readers may differ by some nanoseconds.
         let most = self.now.saturating_add(self.settle);
+        self.runs[at].latest = self.runs[at].latest.min(most);
         for stamp in self.stamps[first..end].iter_mut().rev().take_while(|stamp| **stamp > most) {
             *stamp = most;
             self.ahead += 1;

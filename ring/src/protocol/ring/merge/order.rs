@@ -13,6 +13,8 @@ pub(super) struct Run {
     pub(super) end: usize,
     /// No record that was not read yet has an earlier stamp.
     pub(super) floor: u64,
+    /// The latest stamp that was read, if records stay in the order of their tickets.
+    pub(super) latest: u64,
     /// Whether there is nothing more to read in this round.
     pub(super) done: bool,
 }

@@ -1,0 +1,241 @@
+//! The time stamps of records: which field has them, and of which clock they are. A guess is checked against the clocks.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Result, bail, ensure};
+use clap::ValueEnum;
+use mapring::Start;
+use mapring::time::{Clock, WallClock};
+use serde::{Deserialize, Serialize};
+
+use super::target::Target;
+use super::untyped::Item;
+use super::value;
+
+/// Options of commands that read records in the order of time.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct Args {
+    /// The field with the time in nanoseconds, by which CPUs are merged; `none` for no field [default: ns, ts, time or
+    /// similar, if its values fit a clock]
+    #[arg(long, value_name = "FIELD")]
+    stamp: Option<String>,
+    /// The clock of the time stamps [default: the one that they fit]
+    #[arg(long, value_name = "CLOCK", value_enum)]
+    clock: Option<StampClock>,
+}
+
+/// A clock that programs can read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum StampClock {
+    /// CLOCK_MONOTONIC: bpf_ktime_get_ns()
+    Monotonic,
+    /// CLOCK_BOOTTIME: bpf_ktime_get_boot_ns()
+    Boottime,
+    /// Nanoseconds since 1970
+    Realtime,
+}
+
+impl std::fmt::Display for StampClock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Monotonic => "CLOCK_MONOTONIC",
+            Self::Boottime => "CLOCK_BOOTTIME",
+            Self::Realtime => "CLOCK_REALTIME",
+        })
+    }
+}
+
+impl StampClock {
+    const ALL: [Self; 3] = [Self::Monotonic, Self::Boottime, Self::Realtime];
+
+    pub(crate) fn now(self) -> u64 {
+        match self {
+            Self::Monotonic => Clock::Monotonic.now(),
+            Self::Boottime => Clock::Boottime.now(),
+            Self::Realtime => since_1970(SystemTime::now()),
+        }
+    }
+}
+
+fn since_1970(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The wall time of a number of nanoseconds since 1970.
+pub(crate) fn wall(ns: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_nanos(ns)
+}
+
+/// The field with the time stamps of records.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stamp {
+    /// Its offset.
+    pub(crate) at: usize,
+    pub(crate) clock: StampClock,
+    /// No record has an earlier one: earlier numbers are of another kind.
+    since: u64,
+    /// By how much the clock was ahead of CLOCK_MONOTONIC.
+    ahead: u64,
+}
+
+impl Stamp {
+    fn new(at: usize, clock: StampClock, since: u64) -> Self {
+        Self { at, clock, since, ahead: clock.now().saturating_sub(Clock::Monotonic.now()) }
+    }
+
+    /// The time stamp of a record, unless its clock can't have it.
+    pub(crate) fn ns(self, bytes: &[u8]) -> Option<u64> {
+        let ns = u64::from_ne_bytes(*bytes.get(self.at..)?.first_chunk()?);
+        (ns >= self.since).then_some(ns)
+    }
+
+    /// The same by CLOCK_MONOTONIC, about: for the order of records. 0 if the record has none.
+    pub(crate) fn order(self, bytes: &[u8]) -> u64 {
+        self.ns(bytes).map_or(0, |ns| ns.saturating_sub(self.ahead))
+    }
+
+    /// The wall time of a record. `monotonic` converts times of CLOCK_MONOTONIC.
+    pub(crate) fn time(self, item: &Item<'_>, monotonic: &WallClock) -> Option<SystemTime> {
+        let ns = self.ns(item.bytes)?;
+        let now = self.clock.now();
+        if ns > now.saturating_add(SLACK) {
+            return None; // a stamp of the future
+        }
+        Some(match self.clock {
+            StampClock::Monotonic => monotonic.to_wall(ns).value,
+            StampClock::Boottime => SystemTime::now() - Duration::from_nanos(now.saturating_sub(ns)),
+            StampClock::Realtime => wall(ns),
+        })
+    }
+
+    /// The time since a record.
+    pub(crate) fn age(self, bytes: &[u8]) -> Option<Duration> {
+        let ns = self.ns(bytes)?;
+        Some(Duration::from_nanos(self.clock.now().saturating_sub(ns)))
+    }
+}
+
+/// By so much the clocks of programs and readers may differ.
+const SLACK: u64 = 1_000_000_000;
+/// The most records that are looked at.
+const LOOKED_AT: usize = 1 << 14;
+
+/// The stamp of a target's records, and a sentence about a guess.
+pub(crate) type Found = (Option<Stamp>, Option<String>);
+
+impl Args {
+    /// Finds the stamp that these options name, or else one that fits a clock.
+    pub(crate) fn find(&self, target: &Target) -> Result<Found> {
+        let wanted = self.stamp.as_deref();
+        if wanted == Some("none") {
+            ensure!(self.clock.is_none(), "--clock needs a time stamp, and --stamp is none");
+            return Ok((None, None));
+        }
+        let ty = match (target.ty(), wanted) {
+            (Ok(ty), _) => ty,
+            (Err(why), Some(_)) => bail!("--stamp: the fields are not known: {why}"),
+            (Err(why), None) if self.clock.is_some() => bail!("--clock: the fields are not known: {why}"),
+            (Err(_), None) => return Ok((None, None)),
+        };
+        let Some((name, at)) = value::stamp(ty, wanted) else {
+            ensure!(
+                wanted.is_none(),
+                "--stamp: {} has no field of 8 bytes with this name",
+                value::type_name(ty)
+            );
+            ensure!(self.clock.is_none(), "--clock: name the field of the time stamps with --stamp");
+            return Ok((None, None));
+        };
+        let said = |clock: StampClock| {
+            let others = "--stamp and --clock name others, --stamp none takes none";
+            format!("field {name} is taken as the time stamp, in nanoseconds of {clock}: {others}")
+        };
+        if let (Some(_), Some(clock)) = (wanted, self.clock) {
+            return Ok((Some(Stamp::new(at, clock, 0)), None));
+        }
+        let stamps = Stamps::of(target, at)?;
+        let clocks = self.clock.map_or(StampClock::ALL.to_vec(), |clock| vec![clock]);
+        let fits = |clock: &StampClock| stamps.fit(*clock, target);
+        Ok(match clocks.iter().copied().find(fits) {
+            // Records that are not there yet are checked as they come.
+            _ if stamps.count == 0 && wanted.is_none() => {
+                let clock = self.clock.unwrap_or(StampClock::Monotonic);
+                (Some(Stamp::new(at, clock, clock.now().saturating_sub(SLACK))), Some(said(clock)))
+            }
+            Some(clock) if wanted.is_none() => {
+                let since = stamps.first.saturating_sub(SLACK);
+                (Some(Stamp::new(at, clock, since)), Some(said(clock)))
+            }
+            found if wanted.is_some() => {
+                let clock = found.unwrap_or(StampClock::Monotonic);
+                (Some(Stamp::new(at, clock, 0)), Some(said(clock)))
+            }
+            _ => {
+                let clocks: Vec<_> = clocks.iter().map(StampClock::to_string).collect();
+                let clocks = clocks.join(", ");
+                let why = format!(
+                    "field {name} is not taken as the time stamp: its values do not fit {clocks}; --stamp {name} takes it"
+                );
+                (None, Some(why))
+            }
+        })
+    }
+}
+
+/// What was seen of the field in the records that a ring holds.
+struct Stamps {
+    count: usize,
+    first: u64,
+    last: u64,
+    /// Steps from a record to the next one of its shard: all, those to a later stamp, and those to an earlier one.
+    steps: usize,
+    up: usize,
+    down: usize,
+}
+
+impl Stamps {
+    fn of(target: &Target, at: usize) -> Result<Self> {
+        let mut records = target.records(Start::Oldest, None)?;
+        let mut found = Self { count: 0, first: u64::MAX, last: 0, steps: 0, up: 0, down: 0 };
+        let mut before = BTreeMap::new();
+        let mut see = |item: Item<'_>| {
+            let Some(ns) = item.bytes.get(at..).and_then(<[u8]>::first_chunk) else { return };
+            let ns = u64::from_ne_bytes(*ns);
+            (found.count, found.first, found.last) =
+                (found.count + 1, found.first.min(ns), found.last.max(ns));
+            if let Some(before) = before.insert(item.shard, ns) {
+                found.steps += 1;
+                found.up += usize::from(ns > before);
+                found.down += usize::from(ns < before);
+            }
+        };
+        let mut left = LOOKED_AT;
+        while left > 0 {
+            match records.each(left, &mut see) {
+                0 => break,
+                count => left = left.saturating_sub(count),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether all stamps can be of this clock: none is of the future, few are earlier than the one before, and all were
+    /// made while the loader lived. A loader that found records of an earlier one has made the last of those that grow.
+    fn fit(&self, clock: StampClock, target: &Target) -> bool {
+        let loader = target.region().and_then(|region| region.loader().ok().flatten());
+        let Some(loader) = loader else { return false };
+        let ticks = rustix::param::clock_ticks_per_second().max(1);
+        let began = loader.start.saturating_mul(1_000_000_000 / ticks).saturating_sub(SLACK);
+        let began = match clock {
+            StampClock::Boottime => began,
+            clock => (began.saturating_add(clock.now())).saturating_sub(Clock::Boottime.now()),
+        };
+        let grows = self.steps >= 8 && 10 * self.up >= 9 * self.steps;
+        let is_of_loader = self.first >= began || grows && self.last >= began;
+        let is_past = self.last <= clock.now().saturating_add(1_000_000);
+        is_past && is_of_loader && 10 * self.down <= self.steps
+    }
+}
