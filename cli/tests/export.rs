@@ -1,6 +1,8 @@
 //! `mapring export` as a user runs it: read by real servers that the test starts, and by hostile clients.
 
 mod common;
+#[path = "export/fake_nats.rs"]
+mod fake_nats;
 #[path = "export/http.rs"]
 mod http;
 #[cfg(feature = "bpf")]
@@ -10,6 +12,8 @@ mod loaded;
 mod maps;
 #[path = "export/nats.rs"]
 mod nats;
+#[path = "export/nats_hostile.rs"]
+mod nats_hostile;
 #[cfg(feature = "bpf")]
 #[path = "export/nats_resized.rs"]
 mod nats_resized;

@@ -41,7 +41,13 @@ pub(super) struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { response: 16 << 20, request: 8 << 10, clients: 8, time: Duration::from_secs(10), series: 4096 }
+        Self {
+            response: 16 << 20,
+            request: 8 << 10,
+            clients: 64,
+            time: Duration::from_secs(10),
+            series: 4096,
+        }
     }
 }
 
@@ -182,7 +188,7 @@ mod tests {
             "#,
         )
         .unwrap();
-        assert_eq!((config.limits.response, config.limits.clients), (1 << 20, 8));
+        assert_eq!((config.limits.response, config.limits.clients), (1 << 20, 64));
         assert_eq!(
             (config.limits.time, config.metrics[0].entries["1"].as_str()),
             (Duration::from_secs(3), "write")

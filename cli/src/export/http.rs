@@ -1,5 +1,6 @@
 //! A small HTTP/1.1 server for one page, in one thread. A client that sends too much, reads too slowly or never ends is
-//! cut off. Between two requests a connection costs nothing: it stays open until another client needs its place.
+//! cut off. Between two requests a connection costs nothing: it stays open until another client needs its place. No client
+//! waits for a slow one: where there is no place, the slowest loses its own.
 
 use std::io::{self, IoSlice, Read, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -11,6 +12,7 @@ use rustix::io::Errno;
 
 use super::config::Limits;
 use super::page::Page;
+use crate::regions::shortage::is_short;
 
 /// Writes the page over an earlier one, in a format that a client with this header `Accept` takes. Returns its content
 /// type, or why there is none.
@@ -18,8 +20,10 @@ pub(super) type Write<'a> = dyn FnMut(&str, &mut Page) -> Result<&'static str, S
 
 /// The most headers of a request.
 const HEADERS: usize = 64;
-/// How long an answered client may take to close, and the pause after a connection that could not be accepted, such as
-/// without a free descriptor.
+/// The most clients that have a page and did not take all of it yet.
+const PAGES: usize = 8;
+/// How long an answered client may take to close, and the pause if no connection can be accepted, such as without a free
+/// descriptor.
 const PAUSE: Duration = Duration::from_millis(50);
 
 pub(super) struct Server {
@@ -63,10 +67,21 @@ impl Server {
             // An error means that it has gone.
             !is_late && (!is_ready || client.serve(&mut turn).unwrap_or(false))
         });
+        while self.clients.iter().filter(|client| client.takes()).count() > PAGES {
+            self.end_slowest(now, Client::takes);
+        }
         if ready.last() == Some(&true) {
             self.accept(now);
         }
         Ok(())
+    }
+
+    /// Ends the connection of a client; returns whether there was one. An idle client has sent nothing since its last
+    /// answer, and is the first; then come those that got least in their time.
+    fn end_slowest(&mut self, now: Instant, among: impl Fn(&Client) -> bool) -> bool {
+        let of = |(at, client): (usize, &Client)| (client.end.is_some(), client.speed(now), client.since, at);
+        let slowest = self.clients.iter().enumerate().filter(|(_, client)| among(client)).map(of).min();
+        slowest.map(|(.., at)| self.clients.remove(at)).is_some()
     }
 
     fn accept(&mut self, now: Instant) {
@@ -75,16 +90,22 @@ impl Server {
             stream.set_nodelay(true)?;
             Ok(stream)
         });
-        let Ok(mut stream) = accepted else { return thread::sleep(PAUSE) };
-        if self.clients.len() >= self.limits.clients {
-            match self.clients.iter().position(|client| client.end.is_none()) {
-                Some(idle) => drop(self.clients.remove(idle)),
-                // It fits in the empty buffer of the socket.
-                None => return drop(stream.write_all(&head(503, "text/plain", 0, true))),
+        let stream = match accepted {
+            Ok(stream) => stream,
+            Err(e) if is_short(&e) => {
+                if !self.end_slowest(now, |_| true) {
+                    thread::sleep(PAUSE);
+                }
+                return;
             }
+            Err(_) => return, // It has gone.
+        };
+        if self.clients.len() >= self.limits.clients {
+            self.end_slowest(now, |_| true);
         }
         self.clients.push(Client {
             stream,
+            since: now,
             end: Some(now + self.limits.time),
             does: Does::Ask,
             request: Vec::new(),
@@ -106,6 +127,8 @@ struct Turn<'a, 'w> {
 
 struct Client {
     stream: TcpStream,
+    /// When it connected, or since when it asks, or is idle.
+    since: Instant,
     /// When it is cut off; `None` between two requests.
     end: Option<Instant>,
     does: Does,
@@ -129,8 +152,18 @@ enum Does {
 }
 
 impl Client {
+    fn takes(&self) -> bool {
+        matches!(self.does, Does::Take { .. })
+    }
+
+    /// The bytes of an answer that it took in a second; 0 if it has none yet.
+    fn speed(&self, now: Instant) -> u128 {
+        let sent = if self.takes() { self.sent as u128 } else { 0 };
+        sent * 1_000_000 / now.saturating_duration_since(self.since).as_micros().max(1)
+    }
+
     fn awaits(&self) -> PollFlags {
-        if matches!(self.does, Does::Take { .. }) { PollFlags::OUT } else { PollFlags::IN }
+        if self.takes() { PollFlags::OUT } else { PollFlags::IN }
     }
 
     /// Goes on with a client that is ready; returns whether it stays.
@@ -150,7 +183,9 @@ impl Client {
     fn read(&mut self, turn: &mut Turn<'_, '_>) -> io::Result<bool> {
         let mut bytes = [0; 4096];
         let count = self.stream.read(&mut bytes)?;
-        self.end.get_or_insert(turn.now + turn.limits.time);
+        if self.end.is_none() {
+            (self.since, self.end) = (turn.now, Some(turn.now + turn.limits.time));
+        }
         self.request.extend_from_slice(&bytes[..count]);
         let mut headers = [httparse::EMPTY_HEADER; HEADERS];
         let mut request = httparse::Request::new(&mut headers);
@@ -199,7 +234,7 @@ impl Client {
             self.end = self.end.map(|end| end.min(turn.now + PAUSE));
             self.does = Does::Close;
         } else {
-            self.end = None;
+            (self.since, self.end) = (turn.now, None);
             self.does = Does::Ask;
         }
         Ok(true)

@@ -1,6 +1,7 @@
 //! A client of NATS JetStream: the few verbs of the text protocol that acknowledged publishing needs.
 
-use std::io::{self, Read, Write};
+use std::fmt;
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,8 @@ use base64::Engine;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Value, json};
 
+use super::interruptible;
+use crate::regions::Interrupted;
 use crate::regions::text::printable;
 
 /// Where the server is: `nats://[USER:PASSWORD@|TOKEN@]HOST[:PORT]`.
@@ -38,16 +41,25 @@ impl Address {
 
 /// The longest wait for an answer.
 pub(super) const ANSWER: Duration = Duration::from_secs(10);
+/// The longest wait before signals are looked at again.
+pub(super) const STEP: Duration = Duration::from_millis(50);
 /// The longest line, and the longest message, that a server may send.
 const LINE: usize = 64 << 10;
 const MESSAGE: usize = 9 << 20;
 
-/// A connection.
-pub(super) struct Client {
+/// A connection. No call waits for the server longer than it says, whatever the server sends or does not take.
+pub(super) struct Client<'a> {
+    interrupted: &'a Interrupted,
+    /// It never blocks.
     stream: TcpStream,
     received: Vec<u8>,
     /// How much of `received` was parsed.
     parsed: usize,
+    /// What the server is to get, and how much of it was written.
+    out: Vec<u8>,
+    written: usize,
+    /// Whether `out` has an answer to a PING: one answers all.
+    pong: bool,
     inbox: String,
     requests: u64,
     /// The largest message that the server takes.
@@ -57,47 +69,96 @@ pub(super) struct Client {
 /// A message to this client.
 #[derive(Debug)]
 pub(super) struct Message {
-    /// The end of its subject, which this client chose.
+    /// The end of its subject, which this client chose; empty if it is not an answer.
     pub(super) token: String,
     payload: Vec<u8>,
     no_responders: bool,
 }
 
+/// Why the server did not do what it was asked.
+#[derive(Debug)]
+pub(super) struct Refused {
+    why: String,
+    /// As that of HTTP; 0 if the server names none.
+    code: u64,
+}
+
+impl Refused {
+    /// The last message of the stream is another one than expected.
+    pub(super) fn is_of_order(&self) -> bool {
+        self.why.contains("wrong last")
+    }
+
+    /// The message has too many bytes.
+    pub(super) fn is_of_size(&self) -> bool {
+        self.why.contains("exceeds maximum allowed")
+    }
+
+    /// The stream, or its server, takes no message now: it is full, for example.
+    pub(super) fn is_for_now(&self) -> bool {
+        const STATES: [&str; 6] =
+            ["maximum messages", "maximum bytes", "resource", "insufficient", "unavailable", "sealed"];
+        (500..600).contains(&self.code) || STATES.iter().any(|state| self.why.contains(state))
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
 impl Message {
     /// The answer, or what it says is wrong.
-    pub(super) fn answer(&self) -> Result<Value, String> {
+    pub(super) fn answer(&self) -> Result<Value, Refused> {
+        let refused = |why: &str, code| Refused { why: printable(why).into_owned(), code };
         if self.no_responders {
-            return Err("no stream has this subject, or JetStream is off".to_owned());
+            return Err(refused("no stream has this subject, or JetStream is off", 503));
         }
-        let value: Value = serde_json::from_slice(&self.payload).map_err(|e| format!("an answer: {e}"))?;
+        let value: Value =
+            serde_json::from_slice(&self.payload).map_err(|e| refused(&format!("an answer: {e}"), 500))?;
         match value["error"].as_object() {
             Some(error) => {
                 let text = error.get("description").and_then(Value::as_str).unwrap_or("an error");
-                Err(printable(text).into_owned())
+                Err(refused(text, error.get("code").and_then(Value::as_u64).unwrap_or_default()))
             }
             None => Ok(value),
         }
     }
 }
 
-impl Client {
-    pub(super) fn connect(address: &Address) -> Result<Self> {
-        let mut last = None;
-        let found = address.host.to_socket_addrs()?;
-        let stream = found
-            .into_iter()
-            .find_map(|to| TcpStream::connect_timeout(&to, ANSWER).map_err(|e| last = Some(e)).ok());
-        let stream = match (stream, last) {
-            (Some(stream), _) => stream,
-            (None, Some(e)) => return Err(e.into()),
-            (None, None) => bail!("no such host"),
-        };
+/// A connection to the first address of the host that takes it.
+fn connected(host: &str) -> Result<TcpStream> {
+    let mut last = None;
+    let stream = host
+        .to_socket_addrs()?
+        .find_map(|to| TcpStream::connect_timeout(&to, ANSWER).map_err(|e| last = Some(e)).ok());
+    match (stream, last) {
+        (Some(stream), _) => Ok(stream),
+        (None, Some(e)) => Err(e.into()),
+        (None, None) => bail!("no such host"),
+    }
+}
+
+impl<'a> Client<'a> {
+    pub(super) fn connect(address: &Address, interrupted: &'a Interrupted) -> Result<Self> {
+        let host = address.host.clone();
+        let stream = interruptible(interrupted, move || connected(&host))??;
         stream.set_nodelay(true)?;
-        stream.set_write_timeout(Some(ANSWER))?;
-        stream.set_read_timeout(Some(ANSWER))?;
+        stream.set_nonblocking(true)?;
         let inbox = format!("_INBOX.mapring.{}.{}", std::process::id(), crate::export::nanoseconds());
-        let mut new =
-            Self { stream, received: Vec::new(), parsed: 0, inbox, requests: 0, max_payload: 1 << 20 };
+        let mut new = Self {
+            interrupted,
+            stream,
+            received: Vec::new(),
+            parsed: 0,
+            out: Vec::new(),
+            written: 0,
+            pong: false,
+            inbox,
+            requests: 0,
+            max_payload: 1 << 20,
+        };
         let end = Instant::now() + ANSWER;
         let info = new.line_within(end)?;
         let info = info.strip_prefix("INFO ").context("not a NATS server")?;
@@ -116,12 +177,13 @@ impl Client {
             None => {}
         }
         let inbox = &new.inbox;
-        new.stream.write_all(format!("CONNECT {connect}\r\nSUB {inbox}.* 1\r\nPING\r\n").as_bytes())?;
+        let text = format!("CONNECT {connect}\r\nSUB {inbox}.* 1\r\nPING\r\n");
+        new.out.extend_from_slice(text.as_bytes());
         loop {
             let line = new.line_within(end)?;
             match line.as_str() {
                 "PONG" => return Ok(new),
-                "PING" => new.stream.write_all(b"PONG\r\n")?,
+                "PING" => new.answer_ping(),
                 line if line.starts_with("-ERR") => {
                     bail!("the server says: {}", printable(&line[4..]).trim())
                 }
@@ -130,38 +192,35 @@ impl Client {
         }
     }
 
-    /// Appends a message to `out`. Its answer will have this token.
-    pub(super) fn encode(&self, out: &mut Vec<u8>, subject: &str, token: u64, headers: &str, payload: &[u8]) {
-        let head = format!("NATS/1.0\r\n{headers}\r\n");
-        let line = format!(
-            "HPUB {subject} {}.{token} {} {}\r\n{head}",
-            self.inbox,
-            head.len(),
-            head.len() + payload.len()
-        );
-        out.extend_from_slice(line.as_bytes());
-        out.extend_from_slice(payload);
-        out.extend_from_slice(b"\r\n");
-    }
-
-    pub(super) fn send(&mut self, bytes: &[u8]) -> Result<()> {
-        Ok(self.stream.write_all(bytes)?)
+    /// Takes a message that the server is to get. Its answer will have this token.
+    pub(super) fn publish(&mut self, subject: &str, token: u64, headers: &str, payload: &[u8]) {
+        let (inbox, length) = (&self.inbox, headers.len() + payload.len());
+        let line = format!("HPUB {subject} {inbox}.{token} {} {length}\r\n{headers}", headers.len());
+        self.out.extend_from_slice(line.as_bytes());
+        self.out.extend_from_slice(payload);
+        self.out.extend_from_slice(b"\r\n");
     }
 
     /// Asks JetStream, and waits for the answer. There must be no other messages under way.
-    pub(super) fn request(&mut self, api: &str, body: &Value) -> Result<Result<Value, String>> {
+    pub(super) fn request(&mut self, api: &str, body: &Value) -> Result<Result<Value, Refused>> {
         self.requests += 1;
         let (token, body) = (format!("r{}", self.requests), body.to_string());
         let line = format!("PUB $JS.API.{api} {}.{token} {}\r\n{body}\r\n", self.inbox, body.len());
-        self.send(line.as_bytes())?;
+        self.out.extend_from_slice(line.as_bytes());
         let end = Instant::now() + ANSWER;
         loop {
-            match self.next(end.saturating_duration_since(Instant::now()))? {
+            match self.next(STEP)? {
                 Some(message) if message.token == token => return Ok(message.answer()),
-                Some(_) => {}
-                None => ensure!(Instant::now() < end, "no answer in {ANSWER:?}"),
+                _ => self.go_on(end)?,
             }
         }
+    }
+
+    /// An error if the user wants to end, or after this time.
+    fn go_on(&self, end: Instant) -> Result<()> {
+        ensure!(!self.interrupted.is_set(), "interrupted");
+        ensure!(Instant::now() < end, "no answer in {ANSWER:?}");
+        Ok(())
     }
 
     /// The last message with this subject: its sequence in the stream, and its `Nats-Msg-Id`.
@@ -170,8 +229,8 @@ impl Client {
             self.request(&format!("STREAM.MSG.GET.{stream}"), &json!({ "last_by_subj": subject }))?;
         let answer = match answer {
             Ok(answer) => answer,
-            Err(why) if why.contains("no message found") => return Ok(None),
-            Err(why) => bail!("stream {stream}: {why}"),
+            Err(e) if e.why.contains("no message found") => return Ok(None),
+            Err(e) => bail!("stream {stream}: {e}"),
         };
         let message = &answer["message"];
         let headers = message["hdrs"].as_str().unwrap_or_default();
@@ -182,39 +241,55 @@ impl Client {
         Ok(Some((seq, id.unwrap_or_default().trim().to_owned())))
     }
 
-    /// The next message to this client, if one comes within this time.
+    /// The next message to this client, if one comes within this time. Meanwhile the server gets what it is to get.
     pub(super) fn next(&mut self, timeout: Duration) -> Result<Option<Message>> {
         let end = Instant::now() + timeout;
+        let mut left = timeout;
         loop {
             if let Some(message) = self.parse()? {
                 return Ok(Some(message));
             }
-            let left = end.saturating_duration_since(Instant::now());
-            if !self.is_readable(left)? {
-                return Ok(None);
+            self.exchange(left)?;
+            if left.is_zero() {
+                return self.parse();
             }
-            self.receive()?;
+            left = end.saturating_duration_since(Instant::now());
         }
     }
 
-    fn is_readable(&self, timeout: Duration) -> io::Result<bool> {
-        let mut fds = [PollFd::new(&self.stream, PollFlags::IN)];
-        let timeout = Timespec::try_from(timeout).map_err(io::Error::other)?;
-        match poll(&mut fds, Some(&timeout)) {
-            Ok(count) => Ok(count > 0),
-            Err(rustix::io::Errno::INTR) => Ok(false),
-            Err(e) => Err(e.into()),
+    /// Waits until the server sends or takes something, at most for this time, and takes or sends some of it.
+    fn exchange(&mut self, timeout: Duration) -> Result<()> {
+        let is_out = self.written < self.out.len();
+        let wanted = if is_out { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+        let mut fds = [PollFd::new(&self.stream, wanted)];
+        match poll(&mut fds, Some(&Timespec::try_from(timeout).map_err(io::Error::other)?)) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => return Ok(()),
+            Err(e) => return Err(e.into()),
         }
-    }
-
-    fn receive(&mut self) -> Result<()> {
-        self.received.drain(..self.parsed);
-        self.parsed = 0;
-        let mut bytes = [0; 16 << 10];
-        let count = self.stream.read(&mut bytes)?;
-        ensure!(count > 0, "the server closed the connection");
-        self.received.extend_from_slice(&bytes[..count]);
+        let ready = fds[0].revents();
+        if ready.contains(PollFlags::OUT) && is_out {
+            self.written += later(self.stream.write(&self.out[self.written..]))?.unwrap_or_default();
+            if self.written == self.out.len() {
+                self.out.clear();
+                (self.written, self.pong) = (0, false);
+            }
+        }
+        if ready.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+            self.received.drain(..self.parsed);
+            self.parsed = 0;
+            let mut bytes = [0; 16 << 10];
+            let count = later(self.stream.read(&mut bytes))?;
+            ensure!(count != Some(0), "the server closed the connection");
+            self.received.extend_from_slice(&bytes[..count.unwrap_or_default()]);
+        }
         Ok(())
+    }
+
+    fn answer_ping(&mut self) {
+        if !std::mem::replace(&mut self.pong, true) {
+            self.out.extend_from_slice(b"PONG\r\n");
+        }
     }
 
     /// Takes a line, if it is there as a whole.
@@ -234,9 +309,8 @@ impl Client {
             if let Some(line) = self.line()? {
                 return Ok(line);
             }
-            let left = end.saturating_duration_since(Instant::now());
-            ensure!(self.is_readable(left)?, "the server says nothing");
-            self.receive()?;
+            self.exchange(STEP)?;
+            self.go_on(end)?;
         }
     }
 
@@ -247,7 +321,7 @@ impl Client {
             let Some(line) = self.line()? else { return Ok(None) };
             let words: Vec<_> = line.split_ascii_whitespace().collect();
             match words[..] {
-                ["PING"] => self.send(b"PONG\r\n")?,
+                ["PING"] => self.answer_ping(),
                 ["MSG" | "HMSG", subject, _, .., length] => {
                     let length: usize = length.parse().context("the length of a message")?;
                     ensure!(length <= MESSAGE, "a message of {length} bytes");
@@ -259,7 +333,9 @@ impl Client {
                     let heads =
                         if words[0] == "HMSG" { words[words.len() - 2].parse().unwrap_or(0) } else { 0 };
                     let (head, payload) = bytes.split_at(length.min(heads));
-                    let token = subject.rsplit('.').next().unwrap_or_default().to_owned();
+                    let token =
+                        subject.strip_prefix(self.inbox.as_str()).and_then(|rest| rest.strip_prefix('.'));
+                    let token = token.unwrap_or_default().to_owned();
                     let no_responders = head.starts_with(b"NATS/1.0 503");
                     let message = Message { token, payload: payload.to_vec(), no_responders };
                     self.parsed += length + 2;
@@ -269,5 +345,13 @@ impl Client {
                 _ => {} // INFO, PONG, +OK
             }
         }
+    }
+}
+
+/// What can't be done now is `None`.
+fn later(done: io::Result<usize>) -> io::Result<Option<usize>> {
+    match done {
+        Err(e) if [ErrorKind::WouldBlock, ErrorKind::Interrupted].contains(&e.kind()) => Ok(None),
+        done => done.map(Some),
     }
 }

@@ -15,16 +15,19 @@ mod sample;
 mod series;
 mod source;
 mod text;
+mod under_way;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::SystemTime;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, SystemTime};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use self::config::Config;
 use self::sample::Sampler;
-use crate::regions;
+use crate::regions::{self, Interrupted};
 
 /// Send values and records of regions to Prometheus, OpenTelemetry or NATS
 #[derive(clap::Args)]
@@ -62,6 +65,7 @@ impl What {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    regions::shortage::raise_limit();
     regions::outcome(match &args.command {
         Command::Prometheus(args) => prometheus::run(args),
         Command::Otlp(args) => otlp::run(args),
@@ -73,4 +77,20 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 fn nanoseconds() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or_default()
+}
+
+/// Does in a thread what may wait long, and does not look at signals. It is an error if the user ends the command.
+fn interruptible<T: Send + 'static>(
+    interrupted: &Interrupted,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T> {
+    let (to, from) = mpsc::sync_channel(1);
+    thread::Builder::new().spawn(move || to.send(work()))?;
+    loop {
+        match from.recv_timeout(Duration::from_millis(50)) {
+            Ok(done) => return Ok(done),
+            Err(RecvTimeoutError::Timeout) if !interrupted.is_set() => {}
+            Err(_) => bail!("interrupted"),
+        }
+    }
 }

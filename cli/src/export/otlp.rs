@@ -6,7 +6,7 @@ use anyhow::{Result, bail, ensure};
 use prost::Message;
 
 use super::What;
-use super::otlp_proto::{ExportMetricsServiceResponse, Otlp};
+use super::otlp_proto::{ExportMetricsServiceResponse, Otlp, PartialSuccess};
 use super::sample::Sampler;
 use crate::output;
 use crate::regions::Interrupted;
@@ -49,6 +49,31 @@ struct Failed {
     for_now: bool,
 }
 
+impl Failed {
+    fn new(why: &str, for_now: bool) -> Self {
+        Self { why: printable(why).into_owned(), after: None, for_now }
+    }
+}
+
+/// What the server says of a push that it took.
+#[derive(PartialEq)]
+struct Warning {
+    rejected: i64,
+    text: String,
+}
+
+impl Warning {
+    fn of(PartialSuccess { rejected_data_points: rejected, error_message }: PartialSuccess) -> Option<Self> {
+        let why = printable(&error_message);
+        let text = match rejected {
+            1.. => format!("{rejected} values were rejected: {why}"),
+            _ if error_message.is_empty() => return None,
+            _ => format!("a warning: {why}"),
+        };
+        Some(Self { rejected, text })
+    }
+}
+
 pub(super) fn run(args: &Args) -> Result<()> {
     ensure!(args.every >= Duration::from_millis(10), "--every: at least 10ms");
     let mut sampler = args.what.sampler()?;
@@ -65,26 +90,36 @@ pub(super) fn run(args: &Args) -> Result<()> {
     if !args.once {
         output::note(format_args!("mapring: {} regions to {}", sampler.regions(), printable(&args.to)));
     }
-    let (mut failures, mut said, mut pause) = (0_u64, String::new(), PAUSES[0]);
+    let (mut failures, mut said, mut warned, mut pause) = (0_u64, String::new(), None, PAUSES[0]);
     loop {
         // Values are sums: a push replaces those that failed before, so none is kept.
-        let wait = match push(&agent, args, &mut sampler, &host) {
-            Ok(()) => {
+        let wait = match push(&agent, args, &mut sampler, &host, &interrupted) {
+            _ if interrupted.is_set() => return Ok(()),
+            Ok(Some(Warning { rejected: 1.., text })) if args.once => {
+                bail!("{}: {text}", printable(&args.to))
+            }
+            // What a server rejects of a push is not sent again, says the specification of OTLP.
+            Ok(warning) => {
+                let to = printable(&args.to);
                 if failures > 0 {
-                    eprintln!(
-                        "mapring: {}: takes values again, after {failures} failed pushes",
-                        printable(&args.to)
-                    );
+                    eprintln!("mapring: {to}: takes values again, after {failures} failed pushes");
                 }
-                (failures, pause) = (0, PAUSES[0]);
+                match &warning {
+                    Some(Warning { text, .. }) if warning != warned => eprintln!("mapring: {to}: {text}"),
+                    None if warned.is_some() => eprintln!("mapring: {to}: takes all values again"),
+                    _ => {}
+                }
+                (failures, pause, warned) = (0, PAUSES[0], warning);
                 said.clear();
                 args.every
             }
             Err(Failed { why, .. }) if args.once => bail!("{}: {why}", printable(&args.to)),
             Err(Failed { why, after, for_now }) => {
                 failures += 1;
-                let wait =
-                    if for_now { after.unwrap_or(pause).min(PAUSES[1]) } else { args.every.max(pause) };
+                let wait = match for_now {
+                    true => after.unwrap_or(pause).clamp(PAUSES[0], PAUSES[1]),
+                    false => args.every.max(pause),
+                };
                 pause = (2 * pause).min(PAUSES[1]);
                 if said != why {
                     eprintln!("mapring: {}: {why}; next push in {wait:.0?}", printable(&args.to));
@@ -100,20 +135,31 @@ pub(super) fn run(args: &Args) -> Result<()> {
     }
 }
 
-fn push(agent: &ureq::Agent, args: &Args, sampler: &mut Sampler, host: &str) -> Result<(), Failed> {
-    let failed = |why: String, for_now| Failed { why: printable(&why).into_owned(), after: None, for_now };
+/// Pushes all values. While the server answers, a signal ends the wait.
+fn push(
+    agent: &ureq::Agent,
+    args: &Args,
+    sampler: &mut Sampler,
+    host: &str,
+    interrupted: &Interrupted,
+) -> Result<Option<Warning>, Failed> {
     sampler.read();
     let mut otlp = Otlp::new(super::nanoseconds());
     sampler.emit(&mut otlp);
     let request = otlp.finish(host.to_owned()).encode_to_vec();
     let limit = sampler.config.limits.response;
     if request.len() > limit {
-        return Err(failed(
-            format!("the values have more than {limit} bytes: raise `response` in [limits]"),
-            false,
-        ));
+        let why = format!("the values have more than {limit} bytes: raise `response` in [limits]");
+        return Err(Failed::new(&why, false));
     }
-    let sent = agent.post(&args.to).content_type("application/x-protobuf").send(&request[..]);
+    let (agent, to) = (agent.clone(), args.to.clone());
+    super::interruptible(interrupted, move || send(&agent, &to, &request))
+        .unwrap_or_else(|e| Err(Failed::new(&e.to_string(), true)))
+}
+
+fn send(agent: &ureq::Agent, to: &str, request: &[u8]) -> Result<Option<Warning>, Failed> {
+    let failed = |why: String, for_now| Failed::new(&why, for_now);
+    let sent = agent.post(to).content_type("application/x-protobuf").send(request);
     let mut response = sent.map_err(|e| failed(e.to_string(), true))?;
     let status = response.status().as_u16();
     let after = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
@@ -122,13 +168,7 @@ fn push(agent: &ureq::Agent, args: &Args, sampler: &mut Sampler, host: &str) -> 
         200..300 => {
             let answer =
                 ExportMetricsServiceResponse::decode(&*answer.unwrap_or_default()).unwrap_or_default();
-            match answer.partial_success {
-                Some(partial) if partial.rejected_data_points > 0 => {
-                    let (count, why) = (partial.rejected_data_points, partial.error_message);
-                    Err(failed(format!("{count} values were rejected: {why}"), false))
-                }
-                _ => Ok(()),
-            }
+            Ok(answer.partial_success.and_then(Warning::of))
         }
         // These may take it later, says the specification of OTLP.
         429 | 502 | 503 | 504 => {

@@ -121,6 +121,8 @@ pub(super) struct ExponentialHistogram {
 pub(super) struct NumberDataPoint {
     #[prost(message, repeated, tag = "7")]
     pub(super) attributes: Vec<KeyValue>,
+    #[prost(fixed64, tag = "2")]
+    pub(super) start_time_unix_nano: u64,
     #[prost(fixed64, tag = "3")]
     pub(super) time_unix_nano: u64,
     #[prost(oneof = "Point", tags = "4, 6")]
@@ -139,6 +141,8 @@ pub(super) enum Point {
 pub(super) struct ExponentialHistogramDataPoint {
     #[prost(message, repeated, tag = "1")]
     pub(super) attributes: Vec<KeyValue>,
+    #[prost(fixed64, tag = "2")]
+    pub(super) start_time_unix_nano: u64,
     #[prost(fixed64, tag = "3")]
     pub(super) time_unix_nano: u64,
     #[prost(fixed64, tag = "4")]
@@ -169,13 +173,14 @@ const CUMULATIVE: i32 = 2;
 /// Collects a request.
 pub(super) struct Otlp {
     ns: u64,
+    start: u64,
     metrics: Vec<Metric>,
 }
 
 impl Otlp {
     /// All values have this time, in nanoseconds since 1970.
     pub(super) fn new(ns: u64) -> Self {
-        Self { ns, metrics: Vec::new() }
+        Self { ns, start: 0, metrics: Vec::new() }
     }
 
     pub(super) fn finish(mut self, host: String) -> ExportMetricsServiceRequest {
@@ -222,6 +227,10 @@ impl Sink for Otlp {
         });
     }
 
+    fn start(&mut self, ns: u64) {
+        self.start = ns.min(self.ns);
+    }
+
     fn number(&mut self, labels: &Labels, number: Number) {
         let value = match number {
             Number::Signed(number) => Point::Int(number),
@@ -229,11 +238,17 @@ impl Sink for Otlp {
                 .map_or_else(|_| Point::Double(Number::Unsigned(number).to_f64()), Point::Int),
             Number::Float(number) => Point::Double(number),
         };
-        let point =
-            NumberDataPoint { attributes: attributes(labels), time_unix_nano: self.ns, value: Some(value) };
+        let point = NumberDataPoint {
+            attributes: attributes(labels),
+            start_time_unix_nano: 0,
+            time_unix_nano: self.ns,
+            value: Some(value),
+        };
         match self.metrics.last_mut().and_then(|metric| metric.data.as_mut()) {
             Some(Data::Gauge(gauge)) => gauge.data_points.push(point),
-            Some(Data::Sum(sum)) => sum.data_points.push(point),
+            Some(Data::Sum(sum)) => {
+                sum.data_points.push(NumberDataPoint { start_time_unix_nano: self.start, ..point });
+            }
             _ => {}
         }
     }
@@ -249,6 +264,7 @@ impl Sink for Otlp {
         }
         let point = ExponentialHistogramDataPoint {
             attributes: attributes(labels),
+            start_time_unix_nano: self.start,
             time_unix_nano: self.ns,
             count: exponential.count,
             sum: Some(exponential.sum),

@@ -34,7 +34,6 @@ pub(super) struct Ring {
     /// The next ticket to publish, of each shard.
     pub(super) next: BTreeMap<usize, u64>,
     losses: Vec<Loss>,
-    without_record: u64,
     /// The bytes of the largest record, with its tail.
     pub(super) largest: usize,
 }
@@ -61,8 +60,7 @@ pub(super) struct Message {
     pub(super) sent: Option<u64>,
 }
 
-/// The bytes of a message beside its payload.
-const HEADERS: usize = 512;
+const NOT_READ: &str = "overwritten or not ended";
 
 impl Ring {
     /// Publishing begins with the oldest record, or with the next one.
@@ -99,8 +97,8 @@ impl Ring {
             true => open(Start::Now)?.positions().into_iter().collect(),
             false => began.clone(),
         };
-        let (losses, without_record) = (Vec::new(), 0);
-        Ok(Self { target, records, stamp, identity, resized, began, next, losses, without_record, largest })
+        let losses = Vec::new();
+        Ok(Self { target, records, stamp, identity, resized, began, next, losses, largest })
     }
 
     /// The present end of each shard.
@@ -126,9 +124,9 @@ impl Ring {
         let mut messages = Vec::new();
         for (shard, end) in ends {
             let next = self.next.get(&shard).copied().unwrap_or_default();
-            let lost = if next < end { self.lost_in(shard, &(next..end), false) } else { 0 };
+            let lost = if next < end { self.lost_in(shard, &(next..end)) } else { 0 };
             if lost > 0 {
-                messages.push(loss(shard, next..end, lost, "overwritten or not ended"));
+                messages.push(Message::of_loss(shard, next..end, lost, NOT_READ));
                 self.next.insert(shard, end);
             }
         }
@@ -206,12 +204,10 @@ impl Ring {
         rest.split_once('-')?.1.parse().ok()
     }
 
-    /// Reads up to `limit` records, if there are ends those before them; returns how many, and their messages. A server
-    /// takes messages of at most `most` bytes.
+    /// Reads up to `limit` records, if there are ends those before them; returns how many, and their messages.
     pub(super) fn read(
         &mut self,
         limit: usize,
-        most: usize,
         clock: &WallClock,
         ends: Option<&Ends>,
     ) -> Result<(usize, Vec<Message>)> {
@@ -227,50 +223,83 @@ impl Ring {
         losses.extend(records.take_losses());
         // Programs dropped these: they have no tickets, so they are not in the stream.
         losses.retain(|loss| {
-            if loss.tickets.is_none() {
+            if loss.cause.is_drop() {
                 eprintln!("mapring: lost: {loss}");
             }
-            loss.tickets.is_some()
+            !loss.cause.is_drop()
         });
         if let Some(e) = records.take_error() {
             ensure!(count > 0, e);
         }
-        let stats = records.stats();
-        let without = stats.discarded.wrapping_add(stats.stepped_over);
-        let only_losses = std::mem::replace(&mut self.without_record, without) == without;
         let mut messages = Vec::new();
         for (shard, ticket, payload) in found {
             let next = self.next.get(&shard).copied().unwrap_or_default();
             if ticket < next {
                 continue; // It is in the stream, or older than the first record that is wanted.
             }
-            let lost = self.lost_in(shard, &(next..ticket), only_losses);
+            let lost = self.lost_in(shard, &(next..ticket));
             if lost > 0 {
-                messages.push(loss(shard, next..ticket, lost, "overwritten or not ended"));
+                messages.push(Message::of_loss(shard, next..ticket, lost, NOT_READ));
             }
             let tickets = ticket..ticket + 1;
             self.next.insert(shard, tickets.end);
-            messages.push(match payload.len() + HEADERS > most {
-                true => loss(shard, tickets, 1, "larger than the server takes"),
-                false => Message { shard, tickets, lost: 0, payload, sent: None },
-            });
+            messages.push(Message { shard, tickets, lost: 0, payload, sent: None });
         }
         Ok((count, messages))
     }
 
     /// How many of these tickets were lost. Programs discarded the others, or stepped over them.
-    fn lost_in(&mut self, shard: usize, tickets: &Range<u64>, all: bool) -> u64 {
+    fn lost_in(&mut self, shard: usize, tickets: &Range<u64>) -> u64 {
         let began = self.began.get(&shard).copied().unwrap_or_default();
         let before = began.clamp(tickets.start, tickets.end) - tickets.start;
-        let mut known = 0_u64;
-        self.losses.retain(|loss| {
-            let here = loss.shard == Some(shard)
-                && loss.tickets.as_ref().is_some_and(|lost| lost.start < tickets.end);
-            known = known.saturating_add(if here { loss.count } else { 0 });
-            !here
+        let mut room = tickets.end - tickets.start - before;
+        let stats = self.records.stats();
+        let is_whole = stats.discarded == 0 && stats.stepped_over == 0;
+        let mut known = before;
+        self.losses.retain_mut(|loss| {
+            if loss.shard.is_some_and(|of| of != shard) {
+                return true;
+            }
+            // Losses that were merged lie in several gaps, with records between, and those of several shards anywhere.
+            let lost = loss.tickets.clone().unwrap_or(tickets.start..u64::MAX);
+            let here = lost.end.min(tickets.end).saturating_sub(lost.start.max(tickets.start));
+            let taken = loss.count.min(here).min(room);
+            (loss.count, room, known) = (loss.count - taken, room - taken, known + taken);
+            lost.end > tickets.end && loss.count > 0
         });
-        let count = tickets.end - tickets.start;
-        if all { count } else { before.saturating_add(known).min(count) }
+        if is_whole { tickets.end - tickets.start } else { known }
+    }
+}
+
+impl Message {
+    /// Says what was lost.
+    pub(super) fn of_loss(shard: usize, tickets: Range<u64>, lost: u64, why: &str) -> Self {
+        let Range { start, end } = tickets;
+        eprintln!("mapring: lost: shard {shard}: {lost} {why}, tickets {start} to {}", end.saturating_sub(1));
+        Self::loss(shard, tickets, lost)
+    }
+
+    fn loss(shard: usize, tickets: Range<u64>, lost: u64) -> Self {
+        let object = json!({ "shard": shard, "ticket": tickets.start, "until": tickets.end, "lost": lost });
+        Self { shard, tickets, lost, payload: json_line(&object).into_bytes(), sent: None }
+    }
+
+    pub(super) fn is_record(&self) -> bool {
+        self.lost == 0 && !self.tickets.is_empty()
+    }
+
+    /// A record that no message can have becomes a loss.
+    pub(super) fn lose(&mut self, why: &str) {
+        *self = Self::of_loss(self.shard, self.tickets.clone(), 1, why);
+    }
+
+    /// What the stream lacks if it has all tickets before this one.
+    pub(super) fn after(self, position: u64) -> Option<Self> {
+        let Range { start, end } = self.tickets;
+        if position <= start && start < end {
+            return Some(self);
+        }
+        (position < end).then(|| Self::loss(self.shard, position..end, self.lost.min(end - position)))
     }
 }
 
@@ -306,11 +335,4 @@ impl Resized {
         let end = parts.nth(2)?.parse().ok()?;
         Some(((before, map), end))
     }
-}
-
-/// A message that says what was lost.
-fn loss(shard: usize, tickets: Range<u64>, lost: u64, why: &str) -> Message {
-    eprintln!("mapring: lost: shard {shard}: {lost} {why}, tickets {} to {}", tickets.start, tickets.end - 1);
-    let object = json!({ "shard": shard, "ticket": tickets.start, "until": tickets.end, "lost": lost });
-    Message { shard, tickets, lost, payload: json_line(&object).into_bytes(), sent: None }
 }

@@ -1,10 +1,11 @@
 //! Opens the regions once, reads them all, and hands their values to a sink. What all kinds of export of values share.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use mapring::any::AnyMap;
 
 use super::config::Config;
@@ -13,6 +14,7 @@ use super::series::{Family, Kind, Labels, Number, Sink};
 use super::source::{Source, Values};
 use crate::output;
 use crate::regions::find::{self, All, Place};
+use crate::regions::shortage;
 use crate::regions::target::{Sort, Target};
 use crate::regions::text::{printable, said};
 
@@ -25,10 +27,15 @@ pub(super) struct Sampler {
     open: Open,
 }
 
+type Opened = (Source, Place, Labels);
+
+/// While regions are opened, so many file descriptors are held back: for clients, and for looks at pins.
+const RESERVE: usize = 4;
+
 /// What is open now.
 #[derive(Default)]
 struct Open {
-    sources: Vec<(Source, Place, Labels)>,
+    sources: Vec<Opened>,
     families: Families,
     /// Regions that were named, but could not be opened, and why.
     down: Vec<(String, anyhow::Error)>,
@@ -38,8 +45,8 @@ struct Open {
     regions: Vec<usize>,
     /// All maps there were, if all regions are exported.
     maps: BTreeMap<u32, Vec<PathBuf>>,
-    /// The tickets of each ring at the last reading, and when they last changed.
-    last: Vec<(u64, Instant)>,
+    /// The sources of an earlier look that are still right: none is opened twice.
+    earlier: Vec<Opened>,
     /// Whether the loader of each region lived at the last look.
     loaders: Vec<Option<bool>>,
 }
@@ -48,10 +55,13 @@ impl Sampler {
     /// Opens the regions with these names; without names, those of the configuration, or else all.
     pub(super) fn new(names: Vec<String>, config: Config, by_cpu: bool) -> Result<Self> {
         let mut new = Self { names, config, by_cpu, open: Open::default() };
-        new.open = new.opened()?;
+        let all = new.wants_all().then(All::find);
+        new.open = new.opened(Vec::new(), all);
         new.open.notes.iter().for_each(|note| output::note(format_args!("mapring: {note}")));
-        if let Some((_, why)) = new.open.down.pop() {
-            return Err(why);
+        if new.wants_all() {
+            new.open.down.iter().for_each(|(name, e)| say_down(name, e));
+        } else if !new.open.down.is_empty() {
+            return Err(new.open.down.swap_remove(0).1);
         }
         ensure!(
             !new.open.sources.is_empty() || new.wants_all(),
@@ -65,9 +75,10 @@ impl Sampler {
         self.names.is_empty() && self.config.metrics.is_empty()
     }
 
-    /// Opens what there is now. Only errors of the configuration are errors here.
-    fn opened(&self) -> Result<Open> {
-        let mut open = Open::default();
+    /// Opens what there is now, and takes what is open already.
+    fn opened(&self, earlier: Vec<Opened>, all: Option<All>) -> Open {
+        let reserve: Vec<_> = (0..RESERVE).map_while(|_| File::open("/dev/null").ok()).collect();
+        let mut open = Open { earlier, ..Open::default() };
         let most = self.config.limits.series;
         let mut index_of = BTreeMap::new();
         for metric in &self.config.metrics {
@@ -76,8 +87,10 @@ impl Sampler {
             let index = *index_of.entry(key).or_insert_with(|| open.add(&metric.region, by_cpu, most));
             if let Some((source, _, labels)) = index.and_then(|index| open.sources.get(index)) {
                 let index = index.unwrap_or_default();
-                let added = open.families.configured(metric, index, source, labels);
-                added.with_context(|| format!("metric {:?}", metric.name))?;
+                if let Err(e) = open.families.configured(metric, index, source, labels) {
+                    let e = e.context(format!("metric {:?}", metric.name));
+                    open.down.push((metric.region.clone(), e));
+                }
             }
         }
         for name in &self.names {
@@ -85,9 +98,11 @@ impl Sampler {
                 open.add_defaults(index);
             }
         }
-        if self.wants_all() {
-            open.add_all(self.by_cpu, most);
+        if let Some(all) = all {
+            open.add_all(all, self.by_cpu, most);
         }
+        drop(reserve);
+        open.earlier.clear();
         let mut known = Vec::new();
         for (index, (_, place, _)) in open.sources.iter().enumerate() {
             if !known.contains(&place) {
@@ -95,31 +110,30 @@ impl Sampler {
                 open.regions.push(index);
             }
         }
-        open.last = vec![(0, Instant::now()); open.sources.len()];
-        Ok(open)
+        open
     }
 
     /// Opens again what was replaced, and what has come. Makes system calls; a server calls it between scrapes.
     pub(super) fn look(&mut self) {
-        if !self.is_current() {
-            match self.opened() {
-                Ok(mut open) => {
-                    for (name, why) in &open.down {
-                        if !self.open.down.iter().any(|(known, _)| known == name) {
-                            let name = printable(name);
-                            eprintln!("mapring: {name}: no longer exported: {}", said(why));
-                        }
-                    }
-                    for note in open.notes.iter().filter(|note| !self.open.notes.contains(note)) {
-                        output::note(format_args!("mapring: {note}"));
-                    }
-                    for ((_, place, _), last) in open.sources.iter().zip(&mut open.last) {
-                        let before = self.open.sources.iter().position(|(_, before, _)| before == place);
-                        *last = before.and_then(|at| self.open.last.get(at)).copied().unwrap_or(*last);
-                    }
-                    self.open = open;
+        let all = self.wants_all().then(All::find);
+        // Without descriptors, nothing new can be opened, and nothing is known of what is open.
+        let is_new = all.as_ref().is_some_and(|all| !all.short && all.maps != self.open.maps);
+        let is_same: Vec<_> = self.open.sources.iter().map(is_same).collect();
+        let is_down = |name: &str| find::find(name).and_then(Target::open).is_err();
+        let is_back = || self.open.down.iter().any(|(name, _)| !is_down(name));
+        if is_new || is_same.contains(&false) || is_back() {
+            let before = std::mem::take(&mut self.open);
+            let mut is_same = is_same.into_iter();
+            let mut earlier = before.sources;
+            earlier.retain(|_| is_same.next() == Some(true));
+            self.open = self.opened(earlier, all);
+            for (name, e) in &self.open.down {
+                if !before.down.iter().any(|(known, _)| known == name) {
+                    say_down(name, e);
                 }
-                Err(e) => eprintln!("mapring: {}", said(&e)),
+            }
+            for note in self.open.notes.iter().filter(|note| !before.notes.contains(note)) {
+                output::note(format_args!("mapring: {note}"));
             }
         }
         self.look_at_loaders();
@@ -133,29 +147,9 @@ impl Sampler {
         self.open.loaders = self.open.sources.iter().map(of).collect();
     }
 
-    fn is_current(&self) -> bool {
-        let open = &self.open;
-        if self.wants_all() && All::find().maps != open.maps {
-            return false;
-        }
-        let is_same = |(source, place, _): &(Source, Place, Labels)| match place {
-            Place::Pin(pin) => {
-                let id = source.target.map.as_ref().map(|map| map.facts().id);
-                let moved = matches!(source.target.sort, Sort::RingInMaps(_))
-                    && source.target.region().is_some_and(|region| !matches!(region.replaced(), Ok(None)));
-                AnyMap::open(pin.as_path()).ok().map(|map| map.facts().id) == id && !moved
-            }
-            Place::File(path) => path.exists(),
-            Place::Id(_) => true,
-        };
-        let is_down = |name: &str| find::find(name).and_then(Target::open).is_err();
-        open.sources.iter().all(is_same) && open.down.iter().all(|(name, _)| is_down(name))
-    }
-
     /// Reads all values. Of mapped regions it makes no system call.
     pub(super) fn read(&mut self) {
-        let Open { sources, last, .. } = &mut self.open;
-        for ((source, place, _), (tickets, changed)) in sources.iter_mut().zip(last) {
+        for (source, place, _) in &mut self.open.sources {
             let before = source.error.take();
             source.read();
             if let Some(e) = source.error.as_ref().filter(|e| before.as_ref() != Some(e)) {
@@ -163,8 +157,8 @@ impl Sampler {
             }
             if let Values::Ring { read } = &source.values {
                 let now = read.iter().fold(0, |sum: u64, (_, next)| sum.wrapping_add(*next));
-                if now != *tickets {
-                    (*tickets, *changed) = (now, Instant::now());
+                if now != source.last.0 {
+                    source.last = (now, Instant::now());
                 }
             }
         }
@@ -179,6 +173,7 @@ impl Sampler {
                 if let Some((source, ..)) =
                     sources.get(part.source).filter(|(source, ..)| source.error.is_none())
                 {
+                    sink.start(source.start);
                     emit_part(source, part, sink);
                 }
             }
@@ -188,18 +183,20 @@ impl Sampler {
 
     /// What mapring knows of the regions themselves.
     fn emit_own(&self, sink: &mut impl Sink) {
-        let Open { sources, down, last, loaders, regions, .. } = &self.open;
+        let Open { sources, down, loaders, regions, .. } = &self.open;
         let each = || regions.iter().filter_map(|index| Some((*index, sources.get(*index)?)));
         sink.family(&own("mapring_up", "1 if the region is there and could be read.", Kind::Gauge));
         for (_, (source, _, labels)) in each() {
             sink.number(labels, Number::Unsigned(source.error.is_none().into()));
         }
-        for (name, _) in down {
+        let is_open = |name: &str| sources.iter().any(|(_, place, _)| place.to_string() == name);
+        for (name, _) in down.iter().filter(|(name, _)| !is_open(name)) {
             sink.number(&Labels::of([("region", name.clone())]), Number::Unsigned(0));
         }
         let help = "Records and updates that programs dropped.";
         sink.family(&own("mapring_dropped_total", help, Kind::Counter));
         for (_, (source, _, labels)) in each() {
+            sink.start(source.start);
             for (cause, count) in &source.dropped {
                 sink.number(&labels.with("cause", (*cause).to_owned()), Number::Unsigned(*count));
             }
@@ -213,9 +210,9 @@ impl Sampler {
         }
         let help = "How long no scrape has found a new record in the ring.";
         sink.family(&own("mapring_idle_seconds", help, Kind::Gauge));
-        for (index, (source, _, labels)) in each() {
-            if let (Values::Ring { .. }, Some((_, changed))) = (&source.values, last.get(index)) {
-                sink.number(labels, Number::Float(changed.elapsed().as_secs_f64()));
+        for (_, (source, _, labels)) in each() {
+            if let Values::Ring { .. } = &source.values {
+                sink.number(labels, Number::Float(source.last.1.elapsed().as_secs_f64()));
             }
         }
     }
@@ -242,11 +239,18 @@ impl Open {
     }
 
     fn add_place(&mut self, place: Place, by_cpu: bool, most: usize) -> Result<Option<usize>> {
-        let target = Target::open(place.clone())?;
-        if let Sort::Damaged(e) = target.sort {
-            return Err(e.into());
-        }
-        let Some(source) = Source::open(target, by_cpu, most)? else { return Ok(None) };
+        let is_it = |(source, of, _): &Opened| *of == place && source.by_cpu == by_cpu;
+        let source = match self.earlier.iter().position(is_it) {
+            Some(at) => self.earlier.swap_remove(at).0,
+            None => {
+                let target = Target::open(place.clone())?;
+                if let Sort::Damaged(e) = target.sort {
+                    return Err(e.into());
+                }
+                let Some(source) = Source::open(target, by_cpu, most)? else { return Ok(None) };
+                source
+            }
+        };
         if source.count() < source.len() {
             let (count, all) = (source.count(), source.len());
             self.notes.push(format!(
@@ -266,26 +270,60 @@ impl Open {
     }
 
     /// Adds all regions that this process can read.
-    fn add_all(&mut self, by_cpu: bool, most: usize) {
-        let all = All::find();
+    fn add_all(&mut self, all: All, by_cpu: bool, most: usize) {
         for (id, pins) in &all.maps {
             let place = pins.first().map_or(Place::Id(*id), |pin| Place::Pin(pin.clone()));
-            // Other maps are exported only by name. A ring in a map of maps is exported as a whole.
-            let is_region = |target: &Target| match &target.sort {
-                Sort::Region(region) => !region.geometry().is_of_cpu() && !region.geometry().is_resizable(),
-                Sort::RingInMaps(_) => true,
-                _ => false,
+            let added = match self.is_exported(&place) {
+                Ok(true) => self.add_place(place.clone(), by_cpu, most),
+                Ok(false) => Ok(None),
+                Err(e) => Err(e),
             };
-            // What ends meanwhile, and what this process can't read, is not exported.
-            if Target::open(place.clone()).is_ok_and(|target| is_region(&target))
-                && let Ok(Some(index)) = self.add_place(place, by_cpu, most)
-            {
-                self.add_defaults(index);
+            match added {
+                Ok(Some(index)) => self.add_defaults(index),
+                Err(e) if shortage::of_chain(&e) => self.down.push((place.to_string(), e)),
+                // What ends meanwhile, and what this process can't read, is not exported.
+                Ok(None) | Err(_) => {}
             }
         }
         self.notes.extend(all.hidden.iter().map(|why| printable(why).into_owned()));
         self.maps = all.maps;
     }
+
+    /// Whether a map is exported without being named: regions are; a ring in a map of maps as a whole.
+    fn is_exported(&self, place: &Place) -> Result<bool> {
+        Ok(self.earlier.iter().any(|(_, of, _)| of == place)
+            || match Target::open(place.clone())?.sort {
+                Sort::Region(region) => !region.geometry().is_of_cpu() && !region.geometry().is_resizable(),
+                Sort::RingInMaps(_) => true,
+                _ => false,
+            })
+    }
+}
+
+/// Whether a source is still what is there. Of what can't be looked at for want of descriptors, nothing else is known.
+fn is_same((source, place, _): &Opened) -> bool {
+    let pin = match place {
+        Place::Pin(pin) => pin,
+        Place::File(path) => return path.exists(),
+        Place::Id(_) => return true,
+    };
+    let id = source.target.map.as_ref().map(|map| map.facts().id);
+    let moved = match source.target.region() {
+        Some(region) if matches!(source.target.sort, Sort::RingInMaps(_)) => match region.replaced() {
+            Ok(now) => now.is_some(),
+            Err(e) => !shortage::of_library(&e),
+        },
+        _ => false,
+    };
+    !moved
+        && match AnyMap::open(pin.as_path()) {
+            Ok(map) => Some(map.facts().id) == id,
+            Err(e) => shortage::of_library(&e),
+        }
+}
+
+fn say_down(name: &str, e: &anyhow::Error) {
+    eprintln!("mapring: {}", shortage::left_out(&printable(name), e));
 }
 
 fn own(name: &str, help: &str, kind: Kind) -> Family {

@@ -97,6 +97,8 @@ impl Number {
 pub(super) trait Sink {
     /// Begins a family.
     fn family(&mut self, family: &Family);
+    /// The next numbers and histograms began with 0 at this time, in nanoseconds since 1970.
+    fn start(&mut self, _ns: u64) {}
     fn number(&mut self, labels: &Labels, number: Number);
     fn histogram(&mut self, labels: &Labels, histogram: &Histogram, scale: f64);
     /// Series with the same labels each time. `kept` stays with them.

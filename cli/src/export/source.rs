@@ -1,8 +1,11 @@
 //! A region or array that stays open and mapped, and the values of its last reading.
 
+use std::time::{Instant, SystemTime};
+
 use anyhow::Result;
 use mapring::abi::Kind as Of;
 use mapring::reading::TopKey;
+use mapring::time::{Clock, WallClock};
 use mapring::{Counters, Gauges, Histogram, Histograms, Start, TopKeys};
 
 use super::series::Number;
@@ -13,6 +16,11 @@ use crate::regions::value::Value;
 pub(super) struct Source {
     pub(super) target: Target,
     pub(super) values: Values,
+    pub(super) by_cpu: bool,
+    /// When its values began with 0, in nanoseconds since 1970.
+    pub(super) start: u64,
+    /// The tickets of a ring at the last reading, and when they last changed.
+    pub(super) last: (u64, Instant),
     /// Why the last reading failed.
     pub(super) error: Option<String>,
     /// Records or updates that programs dropped, by cause.
@@ -98,7 +106,8 @@ impl Source {
             }
             _ => return Ok(None),
         };
-        Ok(Some(Self { target, values, error: None, dropped: Vec::new() }))
+        let (start, last) = (begun(&target), (0, Instant::now()));
+        Ok(Some(Self { target, values, by_cpu, start, last, error: None, dropped: Vec::new() }))
     }
 
     /// How many values it has in all, to say that some are left out.
@@ -221,6 +230,17 @@ impl Source {
         }
         fields
     }
+}
+
+/// When a region was created; of other maps, or if the region says nothing that can be, now: then the begin of its values
+/// is not known.
+fn begun(target: &Target) -> u64 {
+    let created = target.region().zip(WallClock::new(Clock::Monotonic).ok()).and_then(|(region, clock)| {
+        let wall = clock.to_wall(region.preamble().generation).value;
+        u64::try_from(wall.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_nanos()).ok()
+    });
+    let now = super::nanoseconds();
+    created.unwrap_or(now).min(now)
 }
 
 /// The most fields of a value.

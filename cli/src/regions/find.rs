@@ -14,6 +14,7 @@ use mapring::btf;
 use mapring::{ErrorKind, Source};
 use rustix::fs::{Mode, OFlags};
 
+use super::shortage;
 use super::text::printable;
 
 /// The deepest directory below a mount in which pins are found.
@@ -76,6 +77,8 @@ pub(crate) struct All {
     pub(crate) hidden: Vec<String>,
     /// Directories in which a process makes pins, or did so until it was killed, by their names.
     pub(crate) unfinished: Vec<PathBuf>,
+    /// Whether some maps are not listed for want of file descriptors or memory.
+    pub(crate) short: bool,
 }
 
 impl All {
@@ -89,7 +92,10 @@ impl All {
                     .to_owned(),
             ),
             Ok(mounts) => mounts.iter().for_each(|mount| all.add_dir(mount)),
-            Err(e) => all.hidden.push(format!("/proc/self/mounts: {e}")),
+            Err(e) => {
+                all.short |= shortage::is_short(e);
+                all.hidden.push(format!("/proc/self/mounts: {e}"));
+            }
         }
         for map in aya::maps::loaded_maps() {
             match map {
@@ -103,6 +109,7 @@ impl All {
                     break;
                 }
                 Err(e) => {
+                    all.short |= errno(&e).is_some_and(shortage::of_errno);
                     all.hidden.push(format!("maps by id: {}", printable(&chain(&e))));
                     break;
                 }
@@ -139,6 +146,7 @@ impl All {
                 }
             }
         }
+        self.short |= unread.iter().any(|(_, e)| shortage::is_short(e));
         if let Some((path, e)) = unread.first() {
             let more = match unread.len() - 1 {
                 0 => String::new(),

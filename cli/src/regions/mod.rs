@@ -10,6 +10,7 @@ pub(crate) mod ls;
 pub(crate) mod rates;
 pub(crate) mod ringbuf;
 mod screen;
+pub(crate) mod shortage;
 pub(crate) mod show;
 pub(crate) mod stamp;
 pub(crate) mod stat;
@@ -39,6 +40,7 @@ pub(crate) enum Command<'a> {
 
 /// Runs a command.
 pub(crate) fn run(command: &Command<'_>) -> Result<ExitCode> {
+    shortage::raise_limit();
     let done = match command {
         Command::Ls(args) => ls::run(args),
         Command::Show(args) => show::run(args),

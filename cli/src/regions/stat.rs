@@ -9,6 +9,7 @@ use serde_json::json;
 use super::find::{self, All, Place};
 use super::follow::{LOOK, Pinned};
 use super::rates::{Meter, Reading, per_second};
+use super::shortage;
 use super::target::{Sort, Target};
 use super::text::{cut, grouped, json_line, rate, said};
 use super::{Interrupted, text};
@@ -125,10 +126,16 @@ pub(crate) fn meters(names: &[String]) -> Result<Vec<Meter>> {
         for (id, pins) in all.maps {
             let place = pins.into_iter().next().map_or(Place::Id(id), Place::Pin);
             // What ends meanwhile, and what this command can't read, is not in the report.
-            let Ok(target) = Target::open(place) else { continue };
+            let name = place.clone();
             // Ring buffers are not regions: as `ls` does, the report has those that were named.
-            if !matches!(target.sort, Sort::Ringbuf) {
-                meters.extend(Meter::new(target).ok().flatten());
+            let meter = Target::open(place).and_then(|target| match target.sort {
+                Sort::Ringbuf => Ok(None),
+                _ => Meter::new(target),
+            });
+            match meter {
+                Ok(meter) => meters.extend(meter),
+                Err(e) if shortage::of_chain(&e) => eprintln!("mapring: {}", shortage::left_out(&name, &e)),
+                Err(_) => {}
             }
         }
     }

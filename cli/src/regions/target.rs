@@ -9,12 +9,14 @@ use anyhow::{Context, Result, anyhow, bail};
 use mapring::abi::{Kind, Preamble};
 use mapring::any::AnyMap;
 use mapring::btf::{self, Btf};
+use mapring::record::UncheckedReason;
 use mapring::{Access, Error, ErrorKind, OpenOptions, Refusal, Region, Source};
 use serde::Serialize;
 
 use super::find::Place;
 use super::ringbuf::Observed;
 use super::stamp::{self, Stamp};
+use super::shortage;
 use super::text::printable;
 use super::untyped::{self, Records};
 use super::value::{self, Value};
@@ -108,11 +110,12 @@ impl Target {
             Place::Id(id) if is_absent(&e) => anyhow!("no map has the id {id}: `mapring ls` lists the maps"),
             _ => e.into(),
         })?;
-        let mut types = types_of(&map);
+        let mut types = types_of(&map).with_context(|| place.to_string())?;
         let kind = map.facts().kind;
         let sort = match kind.as_str() {
             "array" | "percpu_array" => match open(place.source()?) {
                 Ok(region) => Sort::Region(region),
+                Err(e) if shortage::of_library(&e) => return Err(e.into()),
                 Err(e) => sort_of(e, &map, types.as_ref().ok()),
             },
             "array_of_maps" => ring_in_maps(&map, &place)?.map_or(Sort::Other, Sort::RingInMaps),
@@ -125,7 +128,7 @@ impl Target {
         if let Sort::RingInMaps(regions) = &sort
             && let Some((_, first)) = regions.first()
         {
-            types = types_of(&AnyMap::open(first.as_fd())?);
+            types = types_of(&AnyMap::open(first.as_fd())?).with_context(|| place.to_string())?;
         }
         Ok(Self { place, map: Some(map), sort, types })
     }
@@ -353,9 +356,16 @@ fn has_records(kind: Kind) -> bool {
     matches!(kind, Kind::Ring | Kind::Cells | Kind::Latches | Kind::PerCpuCells | Kind::Commands)
 }
 
-fn types_of(map: &AnyMap) -> Result<(Rc<Btf>, u32), String> {
-    let (btf, value) = map.types().map_err(|why| why.to_string())?;
-    Ok((Rc::new(btf), value))
+/// The types, or why there are none.
+///
+/// # Errors
+/// If this process has no descriptor or memory for them.
+fn types_of(map: &AnyMap) -> io::Result<Result<(Rc<Btf>, u32), String>> {
+    match map.types() {
+        Ok((btf, value)) => Ok(Ok((Rc::new(btf), value))),
+        Err(UncheckedReason::Errno(e)) if shortage::of_errno(e) => Err(io::Error::from_raw_os_error(e)),
+        Err(why) => Ok(Err(why.to_string())),
+    }
 }
 
 /// What is in an array that could not be opened as a region, for this reason.
@@ -386,15 +396,21 @@ fn open(source: impl Into<Source>) -> mapring::Result<Region> {
 fn ring_in_maps(map: &AnyMap, place: &Place) -> Result<Option<Vec<(usize, Region)>>> {
     let inner = |key: u32| Ok::<_, anyhow::Error>(Source::inner(place.source()?, &key.to_ne_bytes()));
     // Another kind of map, no map, or no privilege to open maps by id: then only the map of maps is shown.
-    let Ok(first) = open(inner(0)?) else { return Ok(None) };
+    let first = match open(inner(0)?) {
+        Ok(first) => first,
+        Err(e) if shortage::of_library(&e) => return Err(e.into()),
+        Err(_) => return Ok(None),
+    };
     if !first.geometry().is_of_cpu() {
         return Ok(first.geometry().is_resizable().then(|| vec![(0, first)]));
     }
     let mut regions = vec![(0, first)];
     for cpu in 1..map.facts().max_entries {
         // CPUs that do not exist have no map.
-        if let Ok(region) = open(inner(u32::try_from(cpu)?)?) {
-            regions.push((cpu, region));
+        match open(inner(u32::try_from(cpu)?)?) {
+            Ok(region) => regions.push((cpu, region)),
+            Err(e) if shortage::of_library(&e) => return Err(e.into()),
+            Err(_) => {}
         }
     }
     Ok(Some(regions))

@@ -2,6 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 use mapring::Counters;
 
@@ -95,11 +97,15 @@ fn one_that_never_reads_is_cut_off() {
 #[test]
 fn a_crowd_is_limited() {
     let (running, address, _counters) = exporter("clients = 2\ntime = \"60s\"");
-    let waiting: Vec<_> = (0..2).map(|_| TcpStream::connect(&address).unwrap()).collect();
-    let refused = exchange(&address, b"");
-    assert!(refused.starts_with("HTTP/1.1 503 "), "{refused:?}");
-    drop(waiting);
-    until_some("room", || get(&address, "/metrics", "").filter(|(status, ..)| *status == 200));
+    let mut waiting: Vec<_> = (0..2).map(|_| TcpStream::connect(&address).unwrap()).collect();
+    waiting.iter().for_each(|waiting| waiting.set_read_timeout(Some(DEADLINE)).unwrap());
+    // The one that has waited longest loses its place, and no other.
+    assert_eq!(get(&address, "/metrics", "").unwrap().0, 200);
+    assert_eq!(waiting[0].read(&mut [0]).unwrap(), 0);
+    waiting[1].write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    waiting[1].read_to_end(&mut answer).unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200 "));
     assert_eq!(running.interrupt(), Some(0));
 }
 
@@ -169,5 +175,42 @@ fn a_page_has_a_largest_size() {
         assert_eq!((status, &body[..]), (500, &b"the values have more than 4096 bytes\n"[..]));
     }
     running.wait_for("raise `response`");
+    assert_eq!(running.interrupt(), Some(0));
+}
+
+#[test]
+fn no_client_waits_for_slow_ones() {
+    let (running, address, _counters) = exporter_of(100_000, "time = \"60s\"\nseries = 100_000");
+    let is_over = AtomicBool::new(false);
+    let drops = AtomicU32::new(0);
+    // They send a byte now and then, or ask for a page that they do not read, and come back when they are dropped.
+    let drip = |begin: &[u8]| {
+        while !is_over.load(Ordering::Relaxed) {
+            let Ok(mut stream) = TcpStream::connect(&address) else { continue };
+            let _ = stream.write_all(begin);
+            stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+            while !is_over.load(Ordering::Relaxed) && stream.write_all(b"G").is_ok() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            drops.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    std::thread::scope(|scope| {
+        for at in 0..100 {
+            let begin: &[u8] = if at % 4 == 0 { b"GET /metrics HTTP/1.1\r\n\r\n" } else { b"G" };
+            scope.spawn(move || drip(begin));
+        }
+        let mut kept = Kept::new(&address);
+        for _ in 0..20 {
+            scrape(&address);
+            // One that is idle gives its place away, and comes back.
+            if kept.get("").0.is_empty() {
+                kept = Kept::new(&address);
+                assert!(kept.get("").0.starts_with("HTTP/1.1 200 "));
+            }
+        }
+        until_some("one that was dropped", || (drops.load(Ordering::Relaxed) > 0).then_some(()));
+        is_over.store(true, Ordering::Relaxed);
+    });
     assert_eq!(running.interrupt(), Some(0));
 }

@@ -6,7 +6,7 @@ use libbpf_rs::{MapCore, MapFlags};
 
 use super::loaded::Loaded;
 use super::nobody::as_nobody;
-use super::{Dir, Running, mapring, scrape, until_some, value};
+use super::{Dir, Kept, Running, mapring, scrape, until_some, value};
 
 #[test]
 fn every_kind_is_exported_by_its_types() {
@@ -126,4 +126,71 @@ fn nobody_exports_what_is_readable_and_is_told_what_is_not() {
     let all = as_nobody(&["export", "prometheus", "--once"]);
     let said = String::from_utf8(all.stderr).unwrap();
     assert!(all.status.success() && !said.is_empty(), "it says what is hidden");
+}
+
+/// Sets the most open files of a process. `None`: as many as it has now.
+fn limit_files(pid: u32, most: Option<u64>) {
+    let open = || fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count() as u64;
+    let most = Some(most.unwrap_or_else(open));
+    let pid = rustix::process::Pid::from_raw(pid.cast_signed());
+    let limit = rustix::process::Rlimit { current: most, maximum: most };
+    rustix::process::prlimit(pid, rustix::process::Resource::Nofile, limit).unwrap();
+}
+
+#[test]
+fn an_exporter_without_descriptors_says_what_it_leaves_out() {
+    let Some(loaded) = Loaded::new() else { return };
+    let names = ["t_calls", "t_waits", "t_depths", "t_loads", "t_keys", "t_nodes", "t_sized"];
+    let regions = names.map(|name| loaded.path(name));
+    for command in [&["export", "prometheus", "--once"][..], &["stat", "-n", "1"], &["ls"]] {
+        let program = "ulimit -n 12; exec \"$@\"";
+        let mut shell = std::process::Command::new("sh");
+        let output = shell.args(["-c", program, "sh", env!("CARGO_BIN_EXE_mapring")]).args(command).output();
+        let output = output.unwrap();
+        let (text, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(said.contains("Too many open files"), "{command:?}: {said}");
+        for region in &regions {
+            assert!(
+                text.contains(region.as_str()) || said.contains(region.as_str()),
+                "{command:?}: {region}: {said}"
+            );
+            let up = value(&text, &format!("mapring_up{{region=\"{region}\"}}"));
+            assert!(
+                command[0] != "export" || up == Some(if said.contains(region.as_str()) { 0.0 } else { 1.0 })
+            );
+        }
+    }
+}
+
+#[test]
+fn an_exporter_that_gets_short_of_descriptors_keeps_what_is_open() {
+    let Some(loaded) = Loaded::new() else { return };
+    let regions = ["t_calls", "t_waits", "t_depths", "t_loads"].map(|name| loaded.path(name));
+    let mut args = vec!["export", "prometheus", "--listen", "127.0.0.1:0"];
+    args.extend(regions.iter().map(String::as_str));
+    let mut exporter = Running::mapring(&args);
+    let address = exporter.address();
+    let mut kept = Kept::new(&address);
+    assert!(kept.get("").1.contains("mapring_up"));
+    let pid = exporter.child.0.id();
+    limit_files(pid, None);
+    let (counters, extra) = (loaded.path("t_calls"), loaded.path("t_calls2"));
+    let text_of = |kept: &mut Kept| kept.get("").1;
+    // Longer than the time between two looks at the pins.
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(5);
+    while std::time::Instant::now() < end {
+        let text = text_of(&mut kept);
+        for region in &regions {
+            assert_eq!(value(&text, &format!("mapring_up{{region=\"{region}\"}}")), Some(1.0), "{text}");
+        }
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    // What is removed and comes back meanwhile is found when there are descriptors again.
+    fs::rename(&counters, &extra).unwrap();
+    let up = format!("mapring_up{{region=\"{counters}\"}}");
+    limit_files(pid, Some(1024));
+    until_some("it to be down", || (value(&text_of(&mut kept), &up) == Some(0.0)).then_some(()));
+    fs::rename(&extra, &counters).unwrap();
+    until_some("it to be up", || (value(&text_of(&mut kept), &up) == Some(1.0)).then_some(()));
+    assert_eq!(exporter.interrupt(), Some(0));
 }

@@ -43,11 +43,19 @@ impl Server {
 
     /// Creates the stream `s`, which takes `r.*` and `other`.
     pub(super) fn with_stream(self, more: Value) -> Self {
+        self.configure("CREATE", &more);
+        self
+    }
+
+    pub(super) fn update(&self, more: &Value) {
+        self.configure("UPDATE", more);
+    }
+
+    fn configure(&self, how: &str, more: &Value) {
         let mut config = json!({ "name": "s", "subjects": ["r.*", "other"], "storage": "file" });
         config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        let answer = Client::new(&self).ask("$JS.API.STREAM.CREATE.s", &config);
+        let answer = Client::new(self).ask(&format!("$JS.API.STREAM.{how}.s"), &config);
         assert!(answer["error"].is_null(), "{answer}");
-        self
     }
 
     /// The arguments of an export of this region.
@@ -108,7 +116,7 @@ impl Client {
 }
 
 /// Checks that messages stand for each ticket once, in order, from 0; returns the number of tickets, and of those lost.
-fn tickets(messages: &[Value]) -> (u64, u64) {
+pub(super) fn tickets(messages: &[Value]) -> (u64, u64) {
     let (mut next, mut lost) = (0, 0);
     for message in messages {
         assert_eq!(message["ticket"], next, "a gap or a duplicate: {message}");
@@ -118,7 +126,7 @@ fn tickets(messages: &[Value]) -> (u64, u64) {
     (next, lost)
 }
 
-fn push(ring: &Ring<[u64; 2]>, shard: usize, count: u64) {
+pub(super) fn push(ring: &Ring<[u64; 2]>, shard: usize, count: u64) {
     let writer = ring.writer(shard).unwrap();
     (0..count).for_each(|number| assert!(writer.push(&[number, 7]).is_some()));
 }

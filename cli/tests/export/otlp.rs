@@ -31,16 +31,24 @@ fn a_real_receiver_stores_what_was_written() {
 
 /// Answers one push on this listener; returns its head and the length of its body.
 fn answer(listener: &TcpListener, status: &str) -> (String, usize) {
+    let (head, body) = answer_with(listener, status, b"");
+    (head, body.len())
+}
+
+/// The same with a body; returns the head and the body of the push.
+fn answer_with(listener: &TcpListener, status: &str, body: &[u8]) -> (String, Vec<u8>) {
     listener.set_nonblocking(true).unwrap();
     let (mut stream, _) = until_some("a push", || listener.accept().ok());
     stream.set_nonblocking(false).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    let (head, length) = read_request(&mut stream);
-    write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
-    (head, length)
+    let push = read_request(&mut stream);
+    let length = body.len();
+    write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n").unwrap();
+    stream.write_all(body).unwrap();
+    push
 }
 
-fn read_request(stream: &mut TcpStream) -> (String, usize) {
+fn read_request(stream: &mut TcpStream) -> (String, Vec<u8>) {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
@@ -51,7 +59,7 @@ fn read_request(stream: &mut TcpStream) -> (String, usize) {
     let length = head.split("content-length: ").nth(1).unwrap().split('\r').next().unwrap().parse().unwrap();
     let mut body = vec![0; length];
     stream.read_exact(&mut body).unwrap();
-    (head, length)
+    (head, body)
 }
 
 #[test]
@@ -67,6 +75,7 @@ fn a_server_that_goes_away_is_reported_and_found_again() {
     assert!(length > 0);
     answer(&listener, "503 Busy");
     exporter.wait_for("HTTP status 503; next push in 1s");
+    answer(&listener, "503 Busy\r\nRetry-After: 0");
     answer(&listener, "400 Nonsense");
     exporter.wait_for("HTTP status 400");
     drop(listener);
@@ -75,6 +84,75 @@ fn a_server_that_goes_away_is_reported_and_found_again() {
     answer(&listener, "200 OK");
     exporter.wait_for("takes values again");
     assert_eq!(exporter.interrupt(), Some(0));
+}
+
+/// The first time of all pairs of field 2 and field 3 of a push, both times, and the second.
+fn times(push: &[u8]) -> Vec<(u64, u64)> {
+    let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap());
+    let pairs = push.windows(18).filter(|bytes| bytes[0] == 0x11 && bytes[9] == 0x19);
+    pairs.map(|bytes| (number(&bytes[1..9]), number(&bytes[10..]))).collect()
+}
+
+#[test]
+fn sums_begin_when_their_region_was_created() {
+    let before = nanoseconds();
+    let (counters, histograms) =
+        (Counters::create_memfd(1, 1).unwrap(), Histograms::create_memfd(1, 1).unwrap());
+    let after = nanoseconds();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = format!("http://{}/v1/metrics", listener.local_addr().unwrap());
+    let (first, second) = (path(counters.region()), path(histograms.region()));
+    let args = ["export", "otlp", "--to", &to, "--every", "100ms", &first, &second];
+    let mut starts = Vec::new();
+    // Also those of another exporter are the same.
+    for _ in 0..2 {
+        let exporter = Running::mapring(&args);
+        for _ in 0..2 {
+            let found = times(&answer_with(&listener, "200 OK", b"").1);
+            // The counters, the histogram, and what programs dropped of both.
+            assert_eq!(found.len(), 4, "{found:?}");
+            assert!(found.iter().all(|(start, time)| start <= time), "{found:?}");
+            starts.extend(found.into_iter().map(|(start, _)| start));
+        }
+        drop(exporter);
+    }
+    // The clocks are compared twice, and may differ by some microseconds.
+    let about = before - 10_000_000..after + 10_000_000;
+    assert!(starts.iter().all(|start| about.contains(start)), "{starts:?} {about:?}");
+    assert_eq!(starts[..4], starts[4..8]);
+}
+
+fn nanoseconds() -> u64 {
+    let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    u64::try_from(since.as_nanos()).unwrap()
+}
+
+#[test]
+fn what_a_server_rejects_slows_nothing_and_its_warnings_are_told() {
+    let counters = Counters::create_memfd(1, 1).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = format!("http://{}/v1/metrics", listener.local_addr().unwrap());
+    let region = path(counters.region());
+    let mut exporter = Running::mapring(&["export", "otlp", "--to", &to, "--every", "100ms", &region]);
+    // `partial_success` with `rejected_data_points` 3 and a message, then without a number.
+    let rejected = b"\x0a\x09\x08\x03\x12\x05no \x1b3".as_slice();
+    let warning = b"\x0a\x07\x12\x05do it".as_slice();
+    for body in [rejected, warning] {
+        (0..10).for_each(|_| drop(answer_with(&listener, "200 OK", body)));
+    }
+    exporter.wait_for("a warning: do it");
+    answer(&listener, "200 OK");
+    exporter.wait_for("takes all values again");
+    let said = exporter.said();
+    let count = |text: &str| said.iter().filter(|line| line.contains(text)).count();
+    assert_eq!((count("3 values were rejected: no \\u{1b}3"), count("a warning")), (1, 1), "{said:?}");
+    assert_eq!(exporter.interrupt(), Some(0));
+    let once = ["export", "otlp", "--once", "--to", &to, &region];
+    for (body, code) in [(rejected, 1), (warning, 0)] {
+        let mut exporter = Running::mapring(&once);
+        answer_with(&listener, "200 OK", body);
+        assert_eq!(until_some("its end", || exporter.child.0.try_wait().unwrap()).code(), Some(code));
+    }
 }
 
 #[test]
