@@ -1,13 +1,40 @@
 //! The loom switch: the only module that names an atomic type, so that the models check the code that ships.
-//! `RUSTFLAGS="--cfg loom"` switches to loom.
+//! `RUSTFLAGS="--cfg loom"` switches to loom. The orderings of the code are in [`orderings`].
 
+#[allow(dead_code, reason = "people and checks read the names and texts")]
+mod orderings;
+#[cfg(loom)]
+mod weaken;
+
+pub(crate) use self::orderings::At;
+#[cfg(loom)]
+pub(crate) use self::weaken::{fence, weakened};
 #[cfg(loom)]
 #[allow(clippy::disallowed_types)]
-pub(crate) use loom::sync::atomic::{AtomicU64, Ordering, fence};
+pub(crate) use loom::sync::atomic::{AtomicU64, Ordering};
 
 #[cfg(not(loom))]
 #[allow(clippy::disallowed_types)]
 pub(crate) use core::sync::atomic::{AtomicU64, Ordering, fence};
+
+/// The ordering of a place. Outside of loom, a place of [`At`] is its ordering. A macro, so that the machine code is the same
+/// as if it was written there.
+#[cfg(not(loom))]
+macro_rules! order {
+    ($at:path) => {
+        $at
+    };
+}
+
+/// The same, or what is left of it.
+#[cfg(loom)]
+macro_rules! order {
+    ($at:path) => {
+        $crate::sync::weakened($at)
+    };
+}
+
+pub(crate) use order;
 
 /// Orders a clock that was read before with all loads that come after. On x86-64, `rdtsc` may read the clock after later
 /// loads, and only `lfence` prevents this. (On aarch64 the vDSO orders the clock with later loads.)
@@ -19,7 +46,7 @@ pub fn clock_fence() {
     unsafe {
         core::arch::asm!("lfence", options(nostack, preserves_flags));
     }
-    fence(Ordering::SeqCst); // SYNC clock: pairs with the full barrier of a claim, before its program reads the clock
+    fence(order!(At::Clock)); // SYNC clock: pairs with the full barrier of a claim, before its program reads the clock
 }
 
 /// Nanoseconds of a clock that never goes back. It is the coarse clock: it advances every few milliseconds, and the

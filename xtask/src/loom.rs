@@ -2,6 +2,7 @@
 
 pub(crate) mod models;
 pub(crate) mod mutants;
+mod orderings;
 
 use anyhow::Result;
 
@@ -10,7 +11,7 @@ use anyhow::Result;
 pub(crate) struct Args {
     /// Run only the models (with --mutants: the mutants) whose name contains this
     filter: Option<String>,
-    /// Weaken the algorithms one fence at a time (loom-tests/mutants.toml): each time, a model must fail
+    /// Weaken the algorithms one place at a time (loom-tests/mutants.toml): each time, a model must fail
     #[arg(long)]
     mutants: bool,
 }

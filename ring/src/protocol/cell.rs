@@ -9,7 +9,7 @@ use bytemuck::{AnyBitPattern, NoUninit};
 
 use super::words::used;
 use super::{Words, WordsMut};
-use crate::sync::{Ordering, fence};
+use crate::sync::{At, Ordering, fence, order};
 
 /// One attempt to read a cell. Returns the sequence if the copy in `out` is whole. Makes no system call, never waits,
 /// writes nothing to the cell. `cell` is the sequence word and the value's words.
@@ -20,9 +20,9 @@ pub fn try_read<T: AnyBitPattern>(cell: Words<'_>, out: &mut T) -> Option<u64> {
     if before & 1 != 0 {
         return None;
     }
-    fence(Ordering::Acquire); // SYNC publish: pairs with the store that ends `set`
+    fence(order!(At::CellCopy)); // SYNC publish: pairs with the store that ends `set`
     cell.copy(1, out);
-    fence(Ordering::Acquire); // SYNC claim: pairs with the fence in `begin`
+    fence(order!(At::CellCheck)); // SYNC claim: pairs with the fence in `begin`
     (cell.load(0, Ordering::Relaxed) == before).then_some(before)
 }
 
@@ -37,17 +37,17 @@ pub fn value_at(seq: u64) -> Option<usize> {
 pub fn begin(cell: WordsMut<'_>) -> Option<u64> {
     let seen = cell.load(0, Ordering::Relaxed);
     // Acquire. SYNC follow: pairs with the store that ends the previous write.
-    if seen & 1 != 0 || !cell.swap_if(0, seen, seen.wrapping_add(1), Ordering::Acquire) {
+    if seen & 1 != 0 || !cell.swap_if(0, seen, seen.wrapping_add(1), order!(At::CellClaim)) {
         return None;
     }
-    fence(Ordering::Release); // SYNC claim: pairs with the second fence in `try_read`
+    fence(order!(At::CellClaimed)); // SYNC claim: pairs with the second fence in `try_read`
     Some(seen.wrapping_add(1))
 }
 
 /// Ends the write that [`begin`] began with `odd`.
 #[inline]
 pub fn end(cell: WordsMut<'_>, odd: u64) {
-    cell.store(0, odd.wrapping_add(1), Ordering::Release); // SYNC publish, follow
+    cell.store(0, odd.wrapping_add(1), order!(At::CellEnd)); // SYNC publish, follow
 }
 
 /// Writes the whole value. Returns `false`, and writes nothing, if another writer is in the cell.
@@ -68,7 +68,7 @@ pub fn recover<T: NoUninit>(cell: WordsMut<'_>, value: &T) -> bool {
         return false;
     }
     // SYNC claim, as in `begin`, on behalf of the writer that stored `odd`.
-    fence(Ordering::Release);
+    fence(order!(At::CellRecover));
     cell.write(1, value);
     end(cell, odd);
     true

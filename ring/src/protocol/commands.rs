@@ -13,7 +13,7 @@ use bytemuck::NoUninit;
 
 use super::{Words, WordsMut};
 use crate::abi::commands::{APPLIED, HEADER, OWNER, PUSHED, Places};
-use crate::sync::Ordering;
+use crate::sync::{At, Ordering, order};
 
 /// How often [`own`] tries: more than once only if another process takes the ring or gives it back meanwhile.
 const TRIES: u32 = 16;
@@ -26,7 +26,7 @@ pub fn push<T: NoUninit>(words: WordsMut<'_>, places: &Places, command: &T) -> O
     let pushed = header.load(PUSHED, Ordering::Relaxed);
     // SYNC applied: pairs with the store of programs: a command that has a slot again is written after a program
     // copied the previous one.
-    let applied = header.load(APPLIED, Ordering::Acquire);
+    let applied = header.load(APPLIED, order!(At::CommandSlot));
     // Forged words can also be more than a whole ring apart.
     if pushed.wrapping_sub(applied) >= places.count() as u64 {
         return None;
@@ -36,7 +36,7 @@ pub fn push<T: NoUninit>(words: WordsMut<'_>, places: &Places, command: &T) -> O
     let slot = words.slice(at, len);
     slot.write(1, command);
     slot.store(0, number, Ordering::Relaxed);
-    header.store(PUSHED, number, Ordering::Release); // SYNC publish: pairs with the barrier of programs
+    header.store(PUSHED, number, order!(At::CommandPush)); // SYNC publish: pairs with the barrier of programs
     Some(number)
 }
 
@@ -45,7 +45,7 @@ pub fn push<T: NoUninit>(words: WordsMut<'_>, places: &Places, command: &T) -> O
 #[inline]
 pub fn acknowledged(words: Words<'_>, places: &Places) -> u64 {
     // SYNC applied: pairs with the store of programs.
-    words.load(places.header() + APPLIED, Ordering::Acquire)
+    words.load(places.header() + APPLIED, order!(At::CommandAcknowledged))
 }
 
 /// Makes the process `me` (an encoded [`Process`](crate::abi::Process)) the owner, unless another one is `alive`.
@@ -68,7 +68,7 @@ pub fn own(
             break;
         }
         // SYNC own: pairs with `disown`. (The kernel orders the stores of a process that died before its end.)
-        if words.swap_if(at, owner, me, Ordering::Acquire) {
+        if words.swap_if(at, owner, me, order!(At::CommandsOwn)) {
             return Ok(());
         }
         owner = words.load(at, Ordering::Relaxed);
@@ -79,7 +79,7 @@ pub fn own(
 /// Gives the ring back, so that another process can own it. `me` writes nothing afterwards.
 pub fn disown(words: WordsMut<'_>, places: &Places, me: u64) {
     // SYNC own: pairs with the compare-and-swap in `own`: the next owner continues after the last command.
-    words.swap_if(places.header() + OWNER, me, 0, Ordering::Release);
+    words.swap_if(places.header() + OWNER, me, 0, order!(At::CommandsDisown));
 }
 
 #[cfg(all(test, not(loom)))]

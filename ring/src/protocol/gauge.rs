@@ -3,7 +3,7 @@
 
 use super::WordsMut;
 use crate::abi::gauge::{VALUE_MAX, WINDOWS, same_window, unpack, words};
-use crate::sync::{Ordering, fence};
+use crate::sync::{At, Ordering, fence, order};
 
 /// How often a writer tries to raise a word that others raise at the same time.
 pub const TRIES: usize = 4;
@@ -25,7 +25,7 @@ fn raise(gauge: WordsMut<'_>, at: usize, word: u64) -> bool {
             return same_window(seen, word);
         }
         // SYNC extremes: a reader that sees this minimum sees a maximum that is at least as large
-        if gauge.swap_if(at, seen, word, Ordering::Release) {
+        if gauge.swap_if(at, seen, word, order!(At::GaugeRaise)) {
             return true;
         }
     }
@@ -47,7 +47,7 @@ pub struct Extremes {
 #[inline]
 pub fn try_read(load: impl Fn(usize) -> u64, place: usize) -> Option<Extremes> {
     let min = unpack(load(2 * place + 1), place);
-    fence(Ordering::Acquire); // SYNC extremes: pairs with the swap in `raise`
+    fence(order!(At::GaugeRead)); // SYNC extremes: pairs with the swap in `raise`
     let max = unpack(load(2 * place), place);
     // If the windows differ, a writer has changed only one of the words yet.
     let ((window, min), (_, max)) = min.zip(max).filter(|(min, max)| min.0 == max.0)?;

@@ -10,17 +10,17 @@ use bytemuck::{AnyBitPattern, NoUninit};
 
 use super::words::used;
 use super::{Words, WordsMut};
-use crate::sync::{Ordering, fence};
+use crate::sync::{At, Ordering, fence, order};
 
 /// One attempt to read a latch. Returns the sequence if the copy in `out` is whole. Makes no system call, never waits,
 /// writes nothing to the latch. `latch` is the sequence word and the two copies.
 #[inline]
 pub fn try_read<T: AnyBitPattern>(latch: Words<'_>, out: &mut T) -> Option<u64> {
     let before = latch.load(0, Ordering::Relaxed);
-    fence(Ordering::Acquire); // SYNC publish: pairs with the store that ends `set`
+    fence(order!(At::LatchCopy)); // SYNC publish: pairs with the store that ends `set`
     let (at, len) = copy_at::<T>(before, latch.len());
     latch.slice(at, len).read(0, out);
-    fence(Ordering::Acquire); // SYNC claim: pairs with the fence that begins `set`
+    fence(order!(At::LatchCheck)); // SYNC claim: pairs with the fence that begins `set`
     (latch.load(0, Ordering::Relaxed) == before).then_some(before)
 }
 
@@ -31,10 +31,10 @@ pub fn set<T: NoUninit>(latch: WordsMut<'_>, value: &T) {
     let seq = latch.load(0, Ordering::Relaxed).wrapping_add(1);
     // SYNC claim: pairs with the second fence in `try_read`: a reader that sees a word of this write sees that the previous
     // write had ended, and so that its copy is the one in use.
-    fence(Ordering::Release);
+    fence(order!(At::LatchClaim));
     let (at, len) = copy_at::<T>(seq, latch.len());
     latch.slice(at, len).write(0, value);
-    latch.store(0, seq, Ordering::Release); // SYNC publish
+    latch.store(0, seq, order!(At::LatchEnd)); // SYNC publish
 }
 
 /// The first word of the copy that is in use when the sequence is `seq`, and its number of words, in a latch of `words`

@@ -16,7 +16,7 @@ use crate::abi::readers::{
     ASLEEP, IDLE_SINCE, LOOK, NEVER, PLACES, REQUIRED, counts_as_alive, held, lease, owner, position, until,
     wake_at, wants,
 };
-use crate::sync::{Ordering, fence};
+use crate::sync::{At, Ordering, fence, order};
 
 /// The place of one reader among the readers of a ring.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +32,7 @@ impl<'m> Place<'m> {
         Self::free_dead(words, me, alive);
         // SYNC leave: what this reader says in its place comes after what the last one cleared.
         Self::all(words)
-            .find(|place| place.owner() == 0 && words.swap_if(owner(place.at), 0, me, Ordering::Acquire))
+            .find(|place| place.owner() == 0 && words.swap_if(owner(place.at), 0, me, order!(At::PlaceTake)))
     }
 
     /// Frees the places of owners that are no longer `alive`, in the name of the owner `me`.
@@ -83,7 +83,7 @@ impl<'m> Place<'m> {
         self.never_sleeps();
         self.words.clear(REQUIRED, 1 << self.at);
         self.words.store(lease(self.at), 0, Ordering::Relaxed);
-        self.words.swap_if(owner(self.at), me, 0, Ordering::Release); // SYNC leave: pairs with `take`
+        self.words.swap_if(owner(self.at), me, 0, order!(At::PlaceLeave)); // SYNC leave: pairs with `take`
     }
 
     /// Says that the reader is going to sleep, and at which tickets programs must look for it: where all bits of `look`
@@ -100,7 +100,7 @@ impl<'m> Place<'m> {
         self.wants(0);
         // It fails only if other readers change the word. After so many failures, someone forges it.
         for _ in 0..2 * PLACES {
-            let found = self.words.load(LOOK, Ordering::Acquire);
+            let found = self.words.load(LOOK, order!(At::WantsGather)); // SYNC agree: pairs with the addition in `wants`
             let wanted = (0..PLACES).map(|at| self.words.load(wants(at), Ordering::Relaxed));
             let look = wanted.filter(|&wants| wants != 0).fold(NEVER, |look, wants| look & (wants - 1));
             if self.words.swap_if(LOOK, found, found & !NEVER | look, Ordering::Relaxed) {
@@ -113,7 +113,7 @@ impl<'m> Place<'m> {
         self.words.store(wants(self.at), value, Ordering::Relaxed);
         // SYNC agree: a reader that gathers what all want sees this count, and then the value; or its change of the word
         // fails, because the count is another; or it comes before, and then nothing that it gathered remains.
-        self.words.fetch_add(LOOK, 1 << 32, Ordering::Release);
+        self.words.fetch_add(LOOK, 1 << 32, order!(At::WantsCount));
     }
 
     /// Says until when the reader sleeps: the ticket of a shard, or any.
@@ -129,7 +129,7 @@ impl<'m> Place<'m> {
         self.words.set(ASLEEP, 1 << self.at);
         // SYNC asleep: pairs with the program's barrier between the end of a ticket and the bits. A program whose
         // barrier comes later sees the bit, and the tickets of `sleeps_until`.
-        fence(Ordering::SeqCst);
+        fence(order!(At::Asleep));
     }
 
     /// The bits of a ticket that are all set where programs look, after [`asleep`](Self::asleep): if it has some that the
@@ -147,7 +147,7 @@ impl<'m> Place<'m> {
     /// Says that the reader has read all tickets of a shard before `next`: programs may overwrite them.
     pub fn has_read(&self, shard: usize, next: u64) {
         // SYNC read: the reader's loads come before this; a program that sees it may overwrite what they loaded.
-        self.words.store(position(shard, self.at), next, Ordering::Release);
+        self.words.store(position(shard, self.at), next, order!(At::HasRead));
     }
 
     /// Forgets since when a reader in this place has held programs back: the lease of the next one begins when it does so.
@@ -165,7 +165,7 @@ impl<'m> Place<'m> {
         self.words.set(REQUIRED, 1 << self.at);
         // SYNC keep: pairs with the program's barrier between its claims and the bits. A program whose barrier comes later
         // sees the bit, the positions and the lease; for any other it does not matter what it sees.
-        fence(Ordering::SeqCst);
+        fence(order!(At::Required));
     }
 
     /// Whether the reader is still required: programs did not find that its lease has ended.

@@ -15,7 +15,7 @@ use bytemuck::AnyBitPattern;
 
 use super::words::is_any;
 use crate::abi::WORD;
-use crate::sync::{Ordering, fence};
+use crate::sync::{At, fence, order};
 
 /// The most elements that are copied at once: a window has a bit for each slot that it has returned.
 const BATCH: usize = 64;
@@ -96,7 +96,7 @@ impl TripleRead {
     ) -> Result<u64, E> {
         let mut seen = 0;
         for out in &mut self.copies {
-            fence(Ordering::SeqCst); // SYNC publish, claim: each copy comes after the one before it
+            fence(order!(At::Copies)); // SYNC publish, claim: each copy comes after the one before it
             copy(&mut out[..count * self.words])?;
             seen = out[0];
             if !goes_on(seen) {

@@ -117,6 +117,8 @@ const volatile __u32 mapring__guard_is_slow __weak = 0;
  * `pending` is the mark as this claim found it. If it was set, this program interrupts a guarded claim,
  * which may be about to store to a slot that it found free. That slot is behind for every later ticket, so
  * this claim takes only slots that are exactly free.
+ *
+ * SYNC claim, order, follow, clock: a compare-and-swap is a full barrier.
  */
 static __always_inline __u64 mapring__take(__u64 *seq, __u64 lap, __u64 pending)
 {

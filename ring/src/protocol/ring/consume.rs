@@ -17,7 +17,7 @@ use super::loss::{LossCause, Losses};
 use super::{ReadStats, Shard};
 use crate::abi::seq::{DISCARDED, PENDING, Slots, TRIES, WALK, after, state};
 use crate::protocol::words::used;
-use crate::sync::{Ordering, fence, now};
+use crate::sync::{At, Ordering, fence, now, order};
 
 /// How a reader loads slots: from a mapping, or by system calls.
 pub trait SlotSource {
@@ -86,13 +86,13 @@ impl SlotSource for Shard<'_> {
         if seen != published {
             return Err(NoRecord::Not(seen));
         }
-        fence(Ordering::Acquire); // SYNC publish: pairs with the store that ends the ticket
+        fence(order!(At::RingCopy)); // SYNC publish: pairs with the store that ends the ticket
         if TO_MEMORY {
             slot.copy(1, out)
         } else {
             slot.read(1, out)
         }
-        fence(Ordering::Acquire); // SYNC claim: pairs with the fence in `claim`
+        fence(order!(At::RingCheck)); // SYNC claim: pairs with the fence in `claim`
         if slot.load(0, Ordering::Relaxed) == published { Ok(()) } else { Err(NoRecord::Torn) }
     }
 
@@ -245,7 +245,7 @@ impl Cursor {
         if state(seen) != slots.writing(t) && last.is_none() {
             return true;
         }
-        fence(Ordering::Acquire); // SYNC order: as in `pass`
+        fence(order!(At::RingAtEnd)); // SYNC order: as in `pass`
         if self.has_waited(last.unwrap_or(t)) && look.peek(t) == seen {
             self.give_up(look, seen, state(seen) == slots.writing(t));
         }
@@ -306,7 +306,7 @@ impl Cursor {
         // Being written, or not begun: has a later ticket ended?
         let Some(gap) = later(look, self.next) else { return Step::Empty };
         // It may have ended between the two loads.
-        fence(Ordering::Acquire); // SYNC order: pairs with the store that ended it
+        fence(order!(At::RingPass)); // SYNC order: pairs with the store that ended it
         let may_end = may_end(look, seen, published);
         if look.peek(self.next) != seen {
             return Step::Moved;
@@ -356,6 +356,6 @@ impl Cursor {
 fn may_end(look: &mut impl SlotSource, seen: u64, published: u64) -> bool {
     let may =
         if seen & 1 == 0 { look.head() & PENDING != 0 } else { state(seen) == published.wrapping_sub(1) };
-    fence(Ordering::Acquire); // SYNC order: a guarded claim that has ended has claimed its slot before
+    fence(order!(At::RingMayEnd)); // SYNC order: a guarded claim that has ended has claimed its slot before
     may
 }

@@ -10,7 +10,7 @@ use super::super::WordsMut;
 use super::super::words::{used, words_of};
 use super::{DROPPED, DROPS_SINCE, DROPS_UNTIL, HEAD, SPELL, ShardMut};
 use crate::abi::seq::{DISCARDED, TRIES, WALK, state};
-use crate::sync::{Ordering, fence, latest, now};
+use crate::sync::{At, Ordering, fence, latest, now, order};
 
 /// A slot of a ring that is claimed for one record. No other writer writes it until it is committed or discarded.
 /// Dropping it discards it. If it is forgotten, its ticket never ends, as if its writer had died: readers skip it and
@@ -55,7 +55,7 @@ impl<T: NoUninit> Slot<'_, T> {
             return None;
         }
         let slot = ManuallyDrop::new(self);
-        slot.element.store(0, slot.published, Ordering::Release); // SYNC publish, follow
+        slot.element.store(0, slot.published, order!(At::RingCommit)); // SYNC publish, follow
         Some(slot.ticket)
     }
 
@@ -69,7 +69,7 @@ impl<T: NoUninit> Slot<'_, T> {
 impl<T> Drop for Slot<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.element.store(0, self.published | DISCARDED, Ordering::Release); // SYNC follow
+        self.element.store(0, self.published | DISCARDED, order!(At::RingDiscard)); // SYNC follow
     }
 }
 
@@ -108,10 +108,10 @@ impl<'a> ShardMut<'a> {
     /// Claims the next free ticket: two loads and one compare-and-swap, unless another producer interferes.
     #[inline]
     fn claim(&self) -> Option<u64> {
-        let t = self.header.load(HEAD, Ordering::Acquire); // SYNC order: pairs with the store in `take`
+        let t = self.header.load(HEAD, order!(At::RingHead)); // SYNC order: pairs with the store in `take`
         let claimed = if self.take(t, self.place.slots.free(t)) { Some(t) } else { self.claim_slow() };
         // SYNC claim: pairs with the second fence in `Shard::take`. SYNC overwrite: pairs with the fence in `Area::copy`.
-        fence(Ordering::Release);
+        fence(order!(At::RingClaimed));
         claimed
     }
 
@@ -125,7 +125,7 @@ impl<'a> ShardMut<'a> {
             // If two recover at once, only one ends the ticket.
             // SYNC follow: this swap is both sides, as the producer that died ended nothing.
             if seen & 1 != 0
-                && self.elements.swap_if(self.place.slot(slot), seen, discarded, Ordering::AcqRel)
+                && self.elements.swap_if(self.place.slot(slot), seen, discarded, order!(At::RingRecover))
             {
                 ended += 1;
             }
@@ -136,7 +136,7 @@ impl<'a> ShardMut<'a> {
     /// Claims a ticket when `head` was not the next free one.
     #[cold]
     fn claim_slow(&self) -> Option<u64> {
-        let mut t = self.header.load(HEAD, Ordering::Acquire); // SYNC order, as in `claim`
+        let mut t = self.header.load(HEAD, order!(At::RingSlowHead)); // SYNC order, as in `claim`
         // The slot is taken by another producer, or still being written in an earlier lap: walk.
         for _ in 0..WALK {
             let seen = self.seq(t);
@@ -153,7 +153,7 @@ impl<'a> ShardMut<'a> {
             // `t` is far behind: the latest ticket of its slot is taken, and so are all from there to the end.
             let taken = self.place.slots.taken(seen, t);
             t = self.place.slots.last_taken(taken, |t| self.seq(t)).wrapping_add(1);
-            fence(Ordering::Acquire); // SYNC order: pairs with the swap in `take`
+            fence(order!(At::RingBisected)); // SYNC order: pairs with the swap in `take`
         }
         for _ in WALK..TRIES {
             if self.take_free(t, self.seq(t)) {
@@ -164,7 +164,7 @@ impl<'a> ShardMut<'a> {
         if self.place.slots.count() > u64::from(TRIES) {
             // Either several slots in a row are stuck, or `head` was so stale that the search did not reach the end.
             // The next claim continues from here. In a smaller ring, all slots were tried.
-            self.header.store(HEAD, t, Ordering::Release); // SYNC order
+            self.header.store(HEAD, t, order!(At::RingFailedHead)); // SYNC order
         }
         self.time_drop();
         self.header.add(DROPPED, 1);
@@ -192,10 +192,10 @@ impl<'a> ShardMut<'a> {
     fn take(&self, t: u64, seen: u64) -> bool {
         // Acquire. SYNC follow: pairs with the store that ended the slot's previous ticket.
         // Release. SYNC order: pairs with the fence after the bisection.
-        let taken =
-            self.elements.swap_if(self.place.slot(t), seen, self.place.slots.writing(t), Ordering::AcqRel);
+        let (slot, writing) = (self.place.slot(t), self.place.slots.writing(t));
+        let taken = self.elements.swap_if(slot, seen, writing, order!(At::RingClaim));
         if taken {
-            self.header.store(HEAD, t.wrapping_add(1), Ordering::Release); // SYNC order
+            self.header.store(HEAD, t.wrapping_add(1), order!(At::RingNextHead)); // SYNC order
         }
         taken
     }

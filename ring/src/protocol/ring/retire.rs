@@ -13,7 +13,7 @@ use super::consume::last_taken;
 use super::{END, GATE, Shard, ShardPlace};
 use crate::abi::{Gate, Geometry};
 use crate::protocol::{Words, WordsMut};
-use crate::sync::{Ordering, fence};
+use crate::sync::{At, Ordering, fence, order};
 
 /// A ring that can be replaced, mapped for writing.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +86,7 @@ pub fn open(words: WordsMut<'_>, geometry: &Geometry) {
 /// must already be able to find. Returns how many tickets were given out in it.
 pub fn close(words: WordsMut<'_>, geometry: &Geometry) -> u64 {
     gates(words, geometry, Gate::Closing);
-    fence(Ordering::SeqCst); // SYNC retire: pairs with the claim, a full barrier, in `resizable.bpf.h`
+    fence(order!(At::GateClosed)); // SYNC retire: pairs with the claim, a full barrier, in `resizable.bpf.h`
     tickets(*words, geometry, |place, end| words.store(place.header + END, end, Ordering::Relaxed))
 }
 
@@ -106,20 +106,20 @@ fn gates(words: WordsMut<'_>, geometry: &Geometry, state: Gate) {
     for shard in 0..geometry.shards() {
         let (place, gate) = (ShardPlace::new(geometry, shard), state.encode_shard(geometry, shard));
         // SYNC replaced: a program that finds it closed (a barrier in `resizable.bpf.h`) finds the other ring.
-        words.store(place.header + GATE, gate, Ordering::Release);
+        words.store(place.header + GATE, gate, order!(At::GateClose));
     }
 }
 
 /// Lets readers leave a ring that was closed.
 pub fn retire(words: WordsMut<'_>, geometry: &Geometry) {
     let retired = Gate::Retired.encode(geometry.capacity());
-    words.store(Gate::WORD, retired, Ordering::Release); // SYNC retired: pairs with the load in `gate`
+    words.store(Gate::WORD, retired, order!(At::GateRetire)); // SYNC retired: pairs with the load in `gate`
 }
 
 /// The state of a region's gate. A reader that finds it retired sees every claim that was not given back.
 #[inline]
 pub fn gate(words: Words<'_>) -> Gate {
-    Gate::for_readers(words.load(Gate::WORD, Ordering::Acquire)) // SYNC retired: pairs with the store in `retire`
+    Gate::for_readers(words.load(Gate::WORD, order!(At::GateLoad))) // SYNC retired: pairs with the store in `retire`
 }
 
 /// Writes the id of the other ring, or 0, in the readers' gate of an open ring.

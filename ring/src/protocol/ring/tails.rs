@@ -22,7 +22,7 @@ use super::ShardMut;
 use crate::abi::seq::after;
 use crate::abi::{Geometry, Tails, WORD};
 use crate::protocol::{Words, WordsMut};
-use crate::sync::{Ordering, fence};
+use crate::sync::{At, Ordering, fence, order};
 
 /// Words of the header for tails: the next position to claim.
 const NEXT: usize = 0;
@@ -89,7 +89,7 @@ impl Area {
         // Whole pairs of words: each tail takes a multiple of them.
         let (pairs, _) = out.get_mut(..len.next_multiple_of(PAIR))?.as_chunks_mut::<PAIR>();
         words.copy_pairs(self.first + self.word(at), pairs);
-        fence(Ordering::Acquire); // SYNC overwrite: pairs with the fence in `ShardMut::claim`
+        fence(order!(At::TailCheck)); // SYNC overwrite: pairs with the fence in `ShardMut::claim`
         let high = words.load(self.header + HIGH, Ordering::Relaxed);
         (high.wrapping_sub(at) <= self.capacity).then_some(out.get(..len)?)
     }
@@ -152,7 +152,7 @@ impl<'a> TailsMut<'a> {
     pub fn claim(&self, on_drop: impl FnOnce()) -> Option<Claim> {
         let (space, capacity) = (self.area.space(), self.area.capacity);
         // SYNC give back: the bytes may be what another writer gave back.
-        let at = self.header.fetch_add(NEXT, space, Ordering::AcqRel);
+        let at = self.header.fetch_add(NEXT, space, order!(At::TailClaim));
         let Some(entry) = self.enter(at) else {
             self.give_back(at, 0);
             on_drop();
@@ -160,11 +160,12 @@ impl<'a> TailsMut<'a> {
             return None;
         };
         let claim = Claim { at, entry };
-        fence(Ordering::SeqCst); // SYNC grant: pairs with the fence in `grant`
+        fence(order!(At::TailEntered)); // SYNC grant: pairs with the fence in `grant`
         let overtaken = after(self.header.load(HIGH, Ordering::Relaxed), at.wrapping_add(capacity));
         let end = at.wrapping_add(space);
         // Acquire. SYNC grant: its other writers have seen that no writer is in the way.
-        if overtaken || (after(end, self.header.load(GRANTED, Ordering::Acquire)) && !self.grant(end)) {
+        if overtaken || (after(end, self.header.load(GRANTED, order!(At::TailIsGranted))) && !self.grant(end))
+        {
             // If it is overtaken, it keeps its bytes. Otherwise the next claim would get them, and be overtaken, too.
             self.end(&claim, if overtaken { space } else { 0 });
             on_drop();
@@ -192,24 +193,24 @@ impl<'a> TailsMut<'a> {
         if self.in_the_way(to) || !self.raise(HIGH, to, Ordering::Relaxed) {
             return false;
         }
-        fence(Ordering::SeqCst); // SYNC grant: pairs with the fence in `claim`
-        !self.in_the_way(to) && self.raise(GRANTED, to, Ordering::Release)
+        fence(order!(At::TailRaised)); // SYNC grant: pairs with the fence in `claim`
+        !self.in_the_way(to) && self.raise(GRANTED, to, order!(At::TailGrant))
     }
 
     /// Whether a writer is more than the capacity behind `to`.
     fn in_the_way(&self, to: u64) -> bool {
         (0..Tails::WRITERS).any(|entry| {
             // Acquire. SYNC give back: the writer whose bytes these were has ended.
-            let active = self.header.load(ACTIVE + entry, Ordering::Acquire);
+            let active = self.header.load(ACTIVE + entry, order!(At::TailInTheWay));
             active != 0 && after(to, active.wrapping_sub(1).wrapping_add(self.area.capacity))
         })
     }
 
     /// Moves a word to `to`, unless it is there or beyond.
-    fn raise(&self, word: usize, to: u64, order: Ordering) -> bool {
+    fn raise(&self, word: usize, to: u64, success: Ordering) -> bool {
         (0..TRIES).any(|_| {
-            let seen = self.header.load(word, Ordering::Acquire);
-            !after(to, seen) || self.header.swap_if(word, seen, to, order)
+            let seen = self.header.load(word, order!(At::TailRaise));
+            !after(to, seen) || self.header.swap_if(word, seen, to, success)
         })
     }
 
@@ -227,7 +228,7 @@ impl<'a> TailsMut<'a> {
     pub fn end(&self, claim: &Claim, len: u64) {
         // First this: `NEXT` should not go back to a position that others have overtaken since the writer left its entry.
         self.give_back(claim.at, len);
-        self.header.store(ACTIVE + claim.entry, 0, Ordering::Release); // SYNC give back: pairs with the load in `in_the_way`
+        self.header.store(ACTIVE + claim.entry, 0, order!(At::TailEnd)); // SYNC give back: pairs with the load in `in_the_way`
     }
 
     /// Gives back what a tail of `len` bytes does not need, unless others have claimed since.
@@ -235,13 +236,13 @@ impl<'a> TailsMut<'a> {
     fn give_back(&self, at: u64, len: u64) {
         let (all, used) = (self.area.space(), len.next_multiple_of(Tails::ALIGN));
         // SYNC give back: the next writer of these bytes comes after this one.
-        self.header.swap_if(NEXT, at.wrapping_add(all), at.wrapping_add(used), Ordering::Release);
+        self.header.swap_if(NEXT, at.wrapping_add(all), at.wrapping_add(used), order!(At::TailRest));
     }
 
     /// Removes the writers that died. No writer of this shard may be alive.
     pub fn recover(&self) {
         for entry in 0..Tails::WRITERS {
-            self.header.store(ACTIVE + entry, 0, Ordering::Release); // SYNC give back
+            self.header.store(ACTIVE + entry, 0, order!(At::TailRecover)); // SYNC give back
         }
     }
 }

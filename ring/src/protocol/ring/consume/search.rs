@@ -4,7 +4,7 @@ use bytemuck::AnyBitPattern;
 
 use super::SlotSource;
 use crate::abi::seq::{PENDING, TRIES, WALK, after, state};
-use crate::sync::{Ordering, fence};
+use crate::sync::{At, fence, order};
 
 /// Where to continue after the slot of `t` was found with the `state` of a later lap: the oldest ticket that is not
 /// about to be overwritten, and in any case one after `t`.
@@ -28,7 +28,7 @@ fn newest(head: u64) -> u64 {
 pub(in super::super) fn last_taken(look: &mut impl SlotSource, t: u64) -> Option<u64> {
     let slots = look.slots();
     let hint = newest(look.head());
-    fence(Ordering::Acquire); // SYNC order: a guarded claim that stored this `head` has claimed its slot before
+    fence(order!(At::RingLast)); // SYNC order: a guarded claim that stored this `head` has claimed its slot before
     let seen = state(look.peek(hint));
     let mut from = if seen == slots.writing(hint) || seen == slots.published(hint) {
         hint

@@ -1,0 +1,118 @@
+//! The library's table of orderings. The tests compare all that depends on it.
+
+#[allow(dead_code, reason = "the library and the tests use the rest")]
+#[path = "../../../ring/src/sync/orderings.rs"]
+mod table;
+
+pub(super) use table::weakened;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{HashMap, HashSet};
+    use std::fs;
+
+    use super::table::{ORDERINGS, PLACES};
+    use crate::cmd;
+    use crate::loom::mutants;
+
+    /// The files below a folder, with their paths. The unit tests at their ends are left out.
+    fn sources(folder: &str) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        let mut folders = vec![cmd::root().join(folder)];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.file_name() != Some("tests.rs".as_ref()) {
+                    let text = fs::read_to_string(&path).unwrap();
+                    let text = text.split("#[cfg(all(test").next().unwrap().to_owned();
+                    found.push((path.display().to_string(), text));
+                }
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn the_page_has_the_same_table() {
+        let page = fs::read_to_string(cmd::root().join("docs/guarantees.md")).unwrap();
+        let section = page.split("\n## Orderings\n").nth(1).unwrap().split("\n## ").next().unwrap();
+        let rows: Vec<_> = section.lines().filter(|line| line.starts_with('|')).skip(2).collect();
+        let table = ORDERINGS.iter().map(|named| {
+            format!("| {} | {} | {} | {} |", named.name, named.writer, named.reader, named.so_that)
+        });
+        let table: Vec<_> = table.collect();
+        for row in &table {
+            assert!(rows.contains(&row.as_str()), "docs/guarantees.md needs this row:\n{row}");
+        }
+        assert_eq!(rows, table, "docs/guarantees.md has other rows, or in another order");
+    }
+
+    /// The names in the `SYNC` comments of a text, and the comments with none.
+    fn named(text: &str) -> (Vec<&'static str>, Vec<&str>) {
+        let (mut known, mut unknown) = (Vec::new(), Vec::new());
+        for comment in text.split("SYNC ").skip(1) {
+            let before = known.len();
+            let mut rest = Some(comment);
+            while let Some(said) = rest {
+                let found = ORDERINGS.iter().map(|named| named.name).filter(|name| said.starts_with(name));
+                let found = found.max_by_key(|name| name.len());
+                known.extend(found);
+                rest = found.and_then(|name| said[name.len()..].strip_prefix(", "));
+            }
+            if known.len() == before {
+                unknown.extend(comment.lines().next());
+            }
+        }
+        (known, unknown)
+    }
+
+    #[test]
+    fn both_sides_of_an_ordering_have_its_name() {
+        let names: HashSet<_> = ORDERINGS.iter().map(|named| named.name).collect();
+        assert_eq!(names.len(), ORDERINGS.len());
+        for place in PLACES {
+            assert!(place.of.iter().all(|name| names.contains(name)), "{}: {:?}", place.name, place.of);
+        }
+        let mut counts = HashMap::new();
+        for (path, text) in sources("ring/include").into_iter().chain(sources("ring/src")) {
+            let (known, unknown) = named(&text);
+            known.into_iter().for_each(|name| *counts.entry(name).or_insert(0) += 1);
+            // The preamble is no part of a protocol.
+            let ours = |said: &&str| !said.starts_with("none: ") && !said.starts_with("preamble: ");
+            assert_eq!(unknown.into_iter().find(ours), None, "{path}");
+        }
+        let half: Vec<_> =
+            names.iter().filter(|name| counts.get(*name).is_none_or(|&count| count < 2)).collect();
+        assert!(half.is_empty(), "no SYNC comment on both sides: {half:?}");
+    }
+
+    #[test]
+    fn the_protocols_ask_for_their_orderings_by_name() {
+        let mut places: HashSet<_> = PLACES.iter().map(|place| place.name).collect();
+        let mut sources = sources("ring/src/protocol");
+        let switch = cmd::root().join("ring/src/sync.rs");
+        sources.push((switch.display().to_string(), fs::read_to_string(&switch).unwrap()));
+        for (path, text) in &sources {
+            for order in ["Acquire", "Release", "AcqRel", "SeqCst"] {
+                assert!(!text.contains(&format!("Ordering::{order}")), "{path}: {order} has no name");
+            }
+            for asked in text.split("order!(At::").skip(1) {
+                let name = asked.split(')').next().unwrap();
+                assert!(places.remove(name), "{path}: {name} is not in the table, or also elsewhere");
+            }
+        }
+        assert!(places.is_empty(), "nothing asks for {places:?}");
+    }
+
+    #[test]
+    fn each_place_has_a_mutant_or_a_reason_to_have_none() {
+        let [weakened, without] = mutants::places().unwrap();
+        for place in PLACES {
+            let counts = (weakened.contains(place.name), without.contains(place.name));
+            assert!(counts.0 != counts.1, "{}: has a mutant, has a reason: {counts:?}", place.name);
+        }
+        assert!(without.iter().all(|name| PLACES.iter().any(|place| place.name == name)), "{without:?}");
+    }
+}
